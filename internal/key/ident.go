@@ -1,0 +1,118 @@
+package key
+
+import (
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// ID is a generation's CKA_ID (PKCS#11 v3.0 section 4.6.1): 16 random bytes as
+// 32 lower-case hex digits. Attempt ids have the same form.
+type ID string
+
+// NewID draws an ID from r, which must be a cryptographic source.
+func NewID(r io.Reader) (ID, error) {
+	var b [16]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return "", fmt.Errorf("draw a random id: %w", err)
+	}
+	return ID(hex.EncodeToString(b[:])), nil
+}
+
+// ParseID accepts 32 lower-case hex digits only.
+func ParseID(s string) (ID, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != 16 || s != strings.ToLower(s) {
+		return "", fmt.Errorf("%q is not an id of 32 lower-case hex digits", s)
+	}
+	return ID(s), nil
+}
+
+// Bytes is the 16 bytes of the id, nil when it is malformed.
+func (id ID) Bytes() []byte {
+	b, err := hex.DecodeString(string(id))
+	if err != nil || len(b) != 16 {
+		return nil
+	}
+	return b
+}
+
+// Fingerprint pins public key material: "sha256:" and the hex SHA-256 of the
+// SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7).
+type Fingerprint string
+
+// FingerprintOf computes the fingerprint of an RSA public key.
+func FingerprintOf(pub *rsa.PublicKey) (Fingerprint, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", fmt.Errorf("encode public key: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return Fingerprint("sha256:" + hex.EncodeToString(sum[:])), nil
+}
+
+// ParseFingerprint accepts "sha256:" and 64 hex digits of either case.
+func ParseFingerprint(s string) (Fingerprint, error) {
+	digits, ok := strings.CutPrefix(s, "sha256:")
+	b, err := hex.DecodeString(digits)
+	if !ok || err != nil || len(b) != sha256.Size {
+		return "", fmt.Errorf("%q is not a fingerprint: write sha256: and 64 hex digits", s)
+	}
+	return Fingerprint(strings.ToLower(s)), nil
+}
+
+// Short is the first 12 digits, for tables.
+func (f Fingerprint) Short() string {
+	digits := strings.TrimPrefix(string(f), "sha256:")
+	return digits[:min(12, len(digits))]
+}
+
+// Label names a generation in the HSM (CKA_LABEL). It is a hint for people and
+// for rebuilding a lost record; identity is the CKA_ID.
+type Label struct {
+	Instance string
+	Key      string
+	Number   int
+	// Pending: the pair has never been wrapped for anyone, so destroying it
+	// loses nothing. The HSM side clears it before the first wrap.
+	Pending bool
+}
+
+const pendingMark = "/pending"
+
+// String is "keyd/INSTANCE/KEY/NUMBER", with "/pending" behind while it is.
+func (l Label) String() string {
+	s := fmt.Sprintf("keyd/%s/%s/%d", l.Instance, l.Key, l.Number)
+	if l.Pending {
+		s += pendingMark
+	}
+	return s
+}
+
+// ParseLabel reads what String writes; ok is false for any other text, and then
+// the object is not keyd's.
+func ParseLabel(s string) (l Label, ok bool) {
+	rest, pending := strings.CutSuffix(s, pendingMark)
+	parts := strings.Split(rest, "/")
+	if len(parts) != 4 || parts[0] != "keyd" || !ValidName(parts[1]) || !ValidName(parts[2]) {
+		return Label{}, false
+	}
+	n, err := strconv.Atoi(parts[3])
+	if err != nil || n < 1 || strconv.Itoa(n) != parts[3] {
+		return Label{}, false
+	}
+	return Label{Instance: parts[1], Key: parts[2], Number: n, Pending: pending}, true
+}
+
+// Tags that an imported version carries. They are hints: a version is ours if
+// its attempt tag or its modulus matches the record.
+const (
+	TagInstance   = "keyd-instance"
+	TagGeneration = "keyd-generation"
+	TagAttempt    = "keyd-attempt"
+)

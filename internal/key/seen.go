@@ -1,0 +1,67 @@
+package key
+
+import (
+	"crypto/rsa"
+	"time"
+)
+
+// Object is a key pair of keyd's as the HSM shows it.
+type Object struct {
+	ID    ID    `json:"id"`
+	Label Label `json:"label"`
+	// Complete: exactly one private and one public object, whose attributes
+	// read back as keyd sets them (token, private, sensitive, extractable,
+	// local, always-sensitive, mechanism and size).
+	Complete bool   `json:"complete"`
+	Problem  string `json:"problem,omitempty"` // why it is not complete, for people
+	// Public is nil when the pair has no readable public key.
+	Public *rsa.PublicKey `json:"public,omitempty"`
+}
+
+// KEK is a vault's key exchange key as the vault shows it.
+type KEK struct {
+	Vault  string         `json:"vault"` // URL
+	Kid    string         `json:"kid"`   // with version: goes into the transfer blob
+	Public *rsa.PublicKey `json:"public"`
+}
+
+// Version is imported material as a vault shows it.
+type Version struct {
+	ID      string // 32 hex digits
+	Created time.Time
+	Enabled bool
+	Tags    map[string]string
+	Expires time.Time // zero: never
+	// The rest is shown by a GET, not by a listing.
+	Kty        string
+	Operations []Operation
+	Public     *rsa.PublicKey
+}
+
+// ImportRequest is one import of a transfer blob as a new version.
+type ImportRequest struct {
+	Key        string // name in the vault
+	Blob       []byte // the whole transfer blob (JSON)
+	Operations []Operation
+	Tags       map[string]string // at most 15, each at most 256 characters
+}
+
+// HSMInfo describes the HSM side: what it runs on and how it wraps.
+type HSMInfo struct {
+	Module       string `json:"module"` // path of the PKCS#11 library
+	Library      string `json:"library"`
+	Manufacturer string `json:"manufacturer"`
+	Model        string `json:"model"`
+	Serial       string `json:"serial"`
+	Firmware     string `json:"firmware"`
+	Token        string `json:"token"`
+	// Wrap and Open name the mechanisms that passed the start-up self-test,
+	// such as "CKM_RSA_AES_KEY_WRAP (0x1054)".
+	Wrap     string   `json:"wrap"`
+	Open     string   `json:"open"`
+	Sessions int      `json:"sessions"`
+	Warnings []string `json:"warnings,omitempty"`
+	// Degraded is empty when the HSM side can work; otherwise it says why it
+	// cannot and what to do, such as a refused PIN.
+	Degraded string `json:"degraded,omitempty"`
+}

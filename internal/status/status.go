@@ -1,0 +1,134 @@
+// Package status holds the plain types in which keyd shows itself: what the
+// control socket, the web page and the terminal all print. Its rule: data only,
+// with nothing in it that is secret.
+package status
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Snapshot is the whole daemon at one moment.
+type Snapshot struct {
+	Version  string    `json:"version"`
+	Instance string    `json:"instance"`
+	At       time.Time `json:"at"`
+	Started  time.Time `json:"started"`
+	// Ready: every key was looked at once, and the daemon can work.
+	Ready    bool      `json:"ready"`
+	Problems []Problem `json:"problems,omitempty"` // worst first
+	HSM      HSM       `json:"hsm"`
+	Vaults   []Vault   `json:"vaults"`
+	Keys     []Key     `json:"keys"`
+}
+
+// Severity orders problems.
+type Severity string
+
+// The severities, worst first.
+const (
+	Critical Severity = "critical" // data may become or is unreadable
+	Warning  Severity = "warning"
+)
+
+// Problem is one trouble in words an operator understands.
+type Problem struct {
+	Severity Severity `json:"severity"`
+	Key      string   `json:"key,omitempty"`
+	Vault    string   `json:"vault,omitempty"`
+	Text     string   `json:"text"`
+	Remedy   string   `json:"remedy,omitempty"`
+	Runbook  string   `json:"runbook,omitempty"` // anchor in docs/runbooks.md
+}
+
+// HSM is the HSM side as the network side sees it.
+type HSM struct {
+	Up    bool        `json:"up"`
+	Since time.Time   `json:"since,omitzero"` // of the present state
+	Error string      `json:"error,omitempty"`
+	Info  key.HSMInfo `json:"info"`
+}
+
+// Vault is one vault as last seen.
+type Vault struct {
+	key.Vault
+	Reachable bool            `json:"reachable"`
+	SeenAt    time.Time       `json:"seen_at,omitzero"` // last completed look
+	Error     string          `json:"error,omitempty"`
+	KEK       string          `json:"kek,omitempty"` // kid with version
+	KEKPrint  key.Fingerprint `json:"kek_fingerprint,omitempty"`
+	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
+	ClockSkew time.Duration   `json:"clock_skew"`          // vault minus local, nanoseconds
+}
+
+// Key is one managed key.
+type Key struct {
+	Name         string           `json:"name"`
+	Spec         key.Spec         `json:"spec"`
+	Schedule     string           `json:"schedule,omitempty"`
+	Retained     bool             `json:"retained,omitempty"`
+	State        string           `json:"state"` // see KeyStates
+	LastRotation time.Time        `json:"last_rotation,omitzero"`
+	NextRotation time.Time        `json:"next_rotation,omitzero"`
+	Hold         *key.Hold        `json:"hold,omitempty"`
+	Waiting      string           `json:"waiting,omitempty"` // what the loop waits for, in words
+	Doing        string           `json:"doing,omitempty"`   // the step under way
+	Error        string           `json:"error,omitempty"`   // of the last failed step
+	Requests     []key.Request    `json:"requests,omitempty"`
+	Generations  []key.Generation `json:"generations,omitempty"`
+	Abandoned    int              `json:"abandoned,omitempty"`
+	Vaults       []string         `json:"vaults"` // URLs, in rotation order
+	Proofs       []Proof          `json:"proofs,omitempty"`
+}
+
+// The values of Key.State.
+const (
+	StateOK       = "ok"
+	StateNew      = "new"      // no generation is active yet
+	StateRotating = "rotating" // a generation is on its way
+	StatePartial  = "partial"  // active in some of its vaults
+	StateHeld     = "held"
+	StateRetained = "retained"
+	StateFailing  = "failing" // the last step failed; it is tried again
+)
+
+// Proof is the last result of proving one version.
+type Proof struct {
+	Vault      string      `json:"vault"` // URL
+	Version    string      `json:"version"`
+	Generation int         `json:"generation"`
+	Newest     bool        `json:"newest"`
+	Outcome    key.Outcome `json:"outcome"`
+	At         time.Time   `json:"at"`
+	PassedAt   time.Time   `json:"passed_at,omitzero"`
+	Leg        string      `json:"leg,omitempty"` // which leg did not pass
+	Error      string      `json:"error,omitempty"`
+}
+
+// Phase of an event.
+type Phase string
+
+// The phases: every step begins, and then is done or failed. A wait says why
+// nothing is done now.
+const (
+	Begin  Phase = "begin"
+	Done   Phase = "done"
+	Failed Phase = "failed"
+	Wait   Phase = "wait"
+)
+
+// Event is one happening of the loop, as it happens.
+type Event struct {
+	At         time.Time     `json:"at"`
+	Key        string        `json:"key"`
+	Generation int           `json:"generation,omitempty"`
+	Vault      string        `json:"vault,omitempty"` // nickname
+	Version    string        `json:"version,omitempty"`
+	Step       string        `json:"step"` // reserve, generate, pin, import, prove, finish, …
+	Phase      Phase         `json:"phase"`
+	Detail     string        `json:"detail,omitempty"`
+	Error      string        `json:"error,omitempty"`
+	Elapsed    time.Duration `json:"elapsed,omitempty"`  // nanoseconds, of a finished step
+	Requests   []key.ID      `json:"requests,omitempty"` // those that the generation answers
+}
