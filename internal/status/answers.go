@@ -1,0 +1,61 @@
+package status
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Check is one line of `keyd check`.
+type Check struct {
+	Area    string      `json:"area"`    // config, hsm, identity, vault, key, clock, store
+	Subject string      `json:"subject"` // which key, vault or token
+	Name    string      `json:"name"`    // what was tried
+	Result  CheckResult `json:"result"`
+	Detail  string      `json:"detail,omitempty"`
+	Remedy  string      `json:"remedy,omitempty"`
+}
+
+// CheckResult is how one check ended.
+type CheckResult string
+
+// The results of a check. Any CheckFailed makes `keyd check` exit 1.
+const (
+	CheckOK      CheckResult = "ok"
+	CheckWarning CheckResult = "warning"
+	CheckFailed  CheckResult = "failed"
+)
+
+// Planned is what the loop would do next with one key.
+type Planned struct {
+	Key        string    `json:"key"`
+	Step       string    `json:"step"`            // "idle", "held", or the step's name
+	Why        string    `json:"why"`             // in words
+	Vault      string    `json:"vault,omitempty"` // nickname
+	Generation int       `json:"generation,omitempty"`
+	At         time.Time `json:"at,omitzero"` // when the key is due next
+}
+
+// Adoption is what `keyd adopt` found for one key, and what it would record.
+type Adoption struct {
+	Key string `json:"key"`
+	// Rebuild: the record lacks generations that the HSM or a vault shows.
+	Rebuild []AdoptedGeneration `json:"rebuild,omitempty"`
+	// Foreign lists, by vault nickname, versions whose material is not in the
+	// HSM; consent means that keyd may import over them.
+	Foreign map[string][]string `json:"foreign,omitempty"`
+	// Unknown tells what could not be known from what was found.
+	Unknown     []string `json:"unknown,omitempty"`
+	Consequence string   `json:"consequence"` // what follows once consent is recorded
+	// Token must be sent back with the consent, so that what is recorded is
+	// what was shown.
+	Token string `json:"token"`
+}
+
+// AdoptedGeneration is one generation found again.
+type AdoptedGeneration struct {
+	Number      int                 `json:"number"`
+	ID          key.ID              `json:"id"`
+	Fingerprint key.Fingerprint     `json:"fingerprint"`
+	Versions    map[string][]string `json:"versions,omitempty"` // by vault nickname
+}
