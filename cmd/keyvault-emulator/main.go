@@ -1,0 +1,150 @@
+// Command keyvault-emulator stands in for Azure Key Vault, Managed HSM and the
+// managed-identity endpoint on loopback. It is a development tool: what it
+// holds is in memory and gone when it ends.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newCommand().ExecuteContext(ctx); err != nil {
+		stop()
+		os.Exit(1)
+	}
+}
+
+// settings are the flags as given.
+type settings struct {
+	proxy, admin, caOut   string
+	vaults, fail, protect []string
+	strictDER, verbose    bool
+	deletion, replication time.Duration
+}
+
+func newCommand() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "keyvault-emulator",
+		Short: "Stand in for Azure Key Vault and Managed HSM on loopback",
+		Example: `  keyvault-emulator --vault contoso-weu.vault.azure.net=premium \
+      --vault contoso.managedhsm.azure.net=managedhsm --ca-out ca.pem \
+      --fail 'op=import,count=1,drop=after'`,
+		Args:         cobra.NoArgs,
+		SilenceUsage: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&s.proxy, "proxy", "127.0.0.1:8889", "loopback `address` of the proxy; port 0 chooses one")
+	f.StringVar(&s.admin, "admin", "", "loopback `address` of the admin endpoint; none when empty")
+	f.StringVar(&s.caOut, "ca-out", "keyvault-emulator-ca.pem", "write the authority's certificate to this `file`")
+	f.StringArrayVar(&s.vaults, "vault", nil, "stand in for `HOST=premium|standard|managedhsm`; repeatable")
+	f.StringArrayVar(&s.protect, "purge-protection", nil, "switch purge protection on for vault `HOST`; repeatable")
+	f.StringArrayVar(&s.fail, "fail", nil, "misbehave by this `rule`, such as op=import,count=1,drop=after; repeatable")
+	f.BoolVar(&s.strictDER, "strict-der", false, "refuse PKCS#8 followed by zero padding, as SoftHSM 2.6.1 makes it")
+	f.DurationVar(&s.deletion, "deletion-delay", 2*time.Second, "how long a vault key is being deleted")
+	f.DurationVar(&s.replication, "replication-delay", 0, "how long a Managed HSM's reads lag behind its writes")
+	f.BoolVar(&s.verbose, "verbose", false, "log every request to standard error")
+	return cmd
+}
+
+func run(ctx context.Context, s settings, out, logOut io.Writer) error {
+	opts, err := s.options(logOut)
+	if err != nil {
+		return err
+	}
+	rules, err := parseRules(s.fail)
+	if err != nil {
+		return err
+	}
+	e, err := emulator.Start(opts)
+	if err != nil {
+		return err
+	}
+	for _, r := range rules {
+		e.Fail(r)
+	}
+	err = os.WriteFile(s.caOut, e.CAPEM(), 0o644)
+	if err == nil {
+		announce(out, e, s.caOut, opts.Vaults)
+		<-ctx.Done()
+	}
+	if closed := e.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+func (s settings) options(logOut io.Writer) (emulator.Options, error) {
+	opts := emulator.Options{
+		ProxyListen: s.proxy, AdminListen: s.admin, StrictDER: s.strictDER,
+		DeletionDelay: s.deletion, ReplicationDelay: s.replication,
+	}
+	if s.verbose {
+		opts.Logger = slog.New(slog.NewTextHandler(logOut, nil))
+	}
+	protected := map[string]bool{}
+	for _, host := range s.protect {
+		protected[host] = true
+	}
+	for _, v := range s.vaults {
+		host, name, _ := strings.Cut(v, "=")
+		profile, err := emulator.ParseProfile(name)
+		if err != nil {
+			return opts, fmt.Errorf("--vault %s: %w", v, err)
+		}
+		opts.Vaults = append(opts.Vaults, emulator.VaultConfig{Host: host, Profile: profile, PurgeProtection: protected[host]})
+		delete(protected, host)
+	}
+	if len(opts.Vaults) == 0 {
+		return opts, fmt.Errorf("no vault: add --vault HOST=premium, such as contoso-weu.vault.azure.net=premium")
+	}
+	for host := range protected {
+		return opts, fmt.Errorf("--purge-protection %s: there is no --vault %s", host, host)
+	}
+	return opts, nil
+}
+
+func parseRules(texts []string) ([]emulator.Rule, error) {
+	var rules []emulator.Rule
+	for _, text := range texts {
+		r, err := emulator.ParseRule(text, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("--fail: %w", err)
+		}
+		rules = append(rules, r)
+	}
+	return rules, nil
+}
+
+// announce says how to point a client here. The first word of the last line is
+// "ready", for scripts that wait.
+func announce(out io.Writer, e *emulator.Emulator, caFile string, vaults []emulator.VaultConfig) {
+	fmt.Fprintln(out, "Point an Azure SDK here with this environment:")
+	for _, setting := range e.Environ(caFile) {
+		fmt.Fprintln(out, "  export", setting)
+	}
+	fmt.Fprintln(out, "Vaults, at their real names; any managed identity gets a token:")
+	for _, v := range vaults {
+		fmt.Fprintf(out, "  https://%s (%s)\n", v.Host, v.Profile)
+	}
+	if e.AdminURL() != "" {
+		fmt.Fprintln(out, "Admin endpoint:", e.AdminURL())
+	}
+	fmt.Fprintln(out, "ready")
+}

@@ -1,0 +1,336 @@
+// Package emulator stands in for Azure on loopback: Key Vault, Managed HSM and
+// the endpoints that hand out tokens.
+//
+// Its one rule: the crypto is real and nothing of keyd is imported, so that a
+// transfer blob accepted here was really opened, and a mistake in keyd's own
+// code cannot hide in the emulator's.
+//
+// It is an HTTP(S) proxy with a certificate authority of its own. A client that
+// honours HTTPS_PROXY and trusts that authority speaks to
+// https://contoso-weu.vault.azure.net by its real name.
+package emulator
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Profile says which Azure service a vault is.
+type Profile int
+
+const (
+	// KeyVaultPremium has software and HSM keys; audience vault.azure.net.
+	KeyVaultPremium Profile = iota
+	// KeyVaultStandard has software keys only.
+	KeyVaultStandard
+	// ManagedHSM has HSM keys only; audience managedhsm.azure.net.
+	ManagedHSM
+)
+
+// String gives the profile's name as the command line spells it.
+func (p Profile) String() string {
+	return [...]string{"premium", "standard", "managedhsm"}[p]
+}
+
+// ParseProfile reads "premium", "standard" or "managedhsm".
+func ParseProfile(s string) (Profile, error) {
+	for _, p := range []Profile{KeyVaultPremium, KeyVaultStandard, ManagedHSM} {
+		if p.String() == s {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown profile %q: write premium, standard or managedhsm", s)
+}
+
+// VaultConfig names one vault to stand in for.
+type VaultConfig struct {
+	// Host is the DNS name without a port, as in "contoso-weu.vault.azure.net".
+	// The token audience is what follows its first label.
+	Host            string
+	Profile         Profile
+	PurgeProtection bool
+}
+
+// DefaultTenantID is the tenant of tokens and challenges when Options has none.
+const DefaultTenantID = "7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11"
+
+// Options configure an Emulator. The zero value of each field is usable.
+type Options struct {
+	Vaults []VaultConfig
+	// Now is the service's clock: created times, token expiry, the Date header.
+	// nil: time.Now.
+	Now func() time.Time
+	// StrictDER refuses PKCS#8 followed by zero padding inside the KWP message
+	// (SoftHSM 2.6.1 pads).
+	StrictDER bool
+	TenantID  string
+	Logger    *slog.Logger // nil: discard
+	// ReplicationDelay is how long a Managed HSM's reads lag behind its writes.
+	ReplicationDelay time.Duration
+	// DeletionDelay is how long a vault answers 409 ObjectIsBeingDeleted after a
+	// key was deleted; a Managed HSM deletes at once.
+	DeletionDelay time.Duration
+	// DisabledKeyUnreadable makes GET of a disabled version answer 403
+	// KeyDisabled; Microsoft's sources contradict each other about it.
+	DisabledKeyUnreadable bool
+	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
+	// cache by the wall clock: a test that moves Now further needs more.
+	TokenLifetime time.Duration
+	// ProxyListen and AdminListen are loopback addresses, host:port.
+	// ProxyListen defaults to 127.0.0.1:0; without AdminListen there is no
+	// admin endpoint.
+	ProxyListen string
+	AdminListen string
+	// Seed seeds the rules' random numbers.
+	Seed uint64
+}
+
+// Emulator is a running stand-in. Close it.
+type Emulator struct {
+	opts   Options
+	log    *slog.Logger
+	ca     *authority
+	signer *tokenSigner
+	vaults map[string]*Vault
+	rules  *ruleBook
+
+	proxyAddr, adminAddr string
+	tunnels              *tunnelListener
+	servers              []*http.Server
+	running              sync.WaitGroup
+	done                 chan struct{}
+	closeOnce            sync.Once
+
+	mu         sync.Mutex
+	requests   []RequestLog
+	escapes    []string
+	transports []*http.Transport
+}
+
+// RequestLog is one request that reached the emulator, challenges included.
+type RequestLog struct {
+	Time      time.Time
+	Method    string
+	Host      string
+	Path      string // without the query
+	Operation string // as in Rule.Operation; "" if the path means nothing
+	Key       string
+	Status    int // 0: the connection was closed without an answer
+}
+
+// Start listens on loopback and serves until Close.
+func Start(opts Options) (*Emulator, error) {
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	if opts.TenantID == "" {
+		opts.TenantID = DefaultTenantID
+	}
+	if opts.TokenLifetime == 0 {
+		opts.TokenLifetime = 24 * time.Hour
+	}
+	if opts.ProxyListen == "" {
+		opts.ProxyListen = "127.0.0.1:0"
+	}
+	log := opts.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	ca, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	signer, err := newTokenSigner()
+	if err != nil {
+		return nil, err
+	}
+	e := &Emulator{
+		opts: opts, log: log, ca: ca, signer: signer,
+		vaults: map[string]*Vault{},
+		rules:  newRuleBook(opts.Seed, opts.Now),
+		done:   make(chan struct{}),
+	}
+	for _, c := range opts.Vaults {
+		if err := e.addVault(c); err != nil {
+			return nil, err
+		}
+	}
+	if err := e.listen(); err != nil {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, nil
+}
+
+func (e *Emulator) addVault(c VaultConfig) error {
+	c.Host = strings.ToLower(c.Host)
+	_, suffix, found := strings.Cut(c.Host, ".")
+	if !found || suffix == "" || strings.Contains(c.Host, ":") {
+		return fmt.Errorf("vault host %q: write a full DNS name without a port, such as contoso-weu.vault.azure.net", c.Host)
+	}
+	if _, ok := e.vaults[c.Host]; ok {
+		return fmt.Errorf("vault host %q is given twice", c.Host)
+	}
+	e.vaults[c.Host] = newVault(c, e.opts)
+	return nil
+}
+
+func (e *Emulator) listen() error {
+	proxy, err := listenLoopback(e.opts.ProxyListen)
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	e.proxyAddr = proxy.Addr().String()
+	e.tunnels = newTunnelListener(proxy.Addr())
+	e.serve(proxy, http.HandlerFunc(e.serveProxy))
+	e.serve(e.tunnels, http.HandlerFunc(e.serveTunnelled))
+	if e.opts.AdminListen == "" {
+		return nil
+	}
+	admin, err := listenLoopback(e.opts.AdminListen)
+	if err != nil {
+		return fmt.Errorf("admin: %w", err)
+	}
+	e.adminAddr = admin.Addr().String()
+	e.serve(admin, e.adminHandler())
+	return nil
+}
+
+// listenLoopback refuses an address others could reach: the emulator's tokens
+// and authority are worth nothing, but it must not be taken for a service.
+func listenLoopback(addr string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, fmt.Errorf("address %q: %w", addr, err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("address %q is not loopback: use 127.0.0.1 or [::1]", addr)
+	}
+	return net.Listen("tcp", addr)
+}
+
+// serve runs one server whose every connection goroutine is waited for by Close.
+func (e *Emulator) serve(l net.Listener, h http.Handler) {
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 30 * time.Second,
+		ErrorLog:          slog.NewLogLogger(e.log.Handler(), slog.LevelDebug),
+		ConnState: func(_ net.Conn, st http.ConnState) {
+			switch st {
+			case http.StateNew:
+				e.running.Add(1)
+			case http.StateClosed, http.StateHijacked:
+				e.running.Done()
+			}
+		},
+	}
+	e.servers = append(e.servers, s)
+	e.running.Go(func() {
+		if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			e.log.Error("emulator stopped serving", "address", l.Addr().String(), "error", err)
+		}
+	})
+}
+
+// ProxyURL is for HTTPS_PROXY and HTTP_PROXY: http://127.0.0.1:PORT.
+func (e *Emulator) ProxyURL() string { return "http://" + e.proxyAddr }
+
+// AdminURL is the admin endpoint's address, or "" when there is none.
+func (e *Emulator) AdminURL() string {
+	if e.adminAddr == "" {
+		return ""
+	}
+	return "http://" + e.adminAddr
+}
+
+// CAPEM is the authority's certificate in PEM, for a client's trust store.
+func (e *Emulator) CAPEM() []byte { return slices.Clone(e.ca.pem) }
+
+// Environ gives NAME=VALUE settings that send a process's Azure traffic here.
+// caFile, which must hold CAPEM, becomes SSL_CERT_FILE unless empty.
+func (e *Emulator) Environ(caFile string) []string {
+	p := e.ProxyURL()
+	env := []string{
+		"HTTPS_PROXY=" + p, "https_proxy=" + p,
+		"HTTP_PROXY=" + p, "http_proxy=" + p,
+		"NO_PROXY=", "no_proxy=",
+	}
+	if caFile != "" {
+		env = append(env, "SSL_CERT_FILE="+caFile)
+	}
+	return env
+}
+
+// Transport is a client transport that goes through the proxy and trusts the
+// authority. Close drops its idle connections.
+func (e *Emulator) Transport() *http.Transport {
+	pool := x509.NewCertPool()
+	pool.AddCert(e.ca.cert)
+	t := &http.Transport{
+		Proxy:           http.ProxyURL(&url.URL{Scheme: "http", Host: e.proxyAddr}),
+		TLSClientConfig: &tls.Config{RootCAs: pool},
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.transports = append(e.transports, t)
+	return t
+}
+
+// Vault gives a vault for inspection and meddling; nil if the host is unknown.
+func (e *Emulator) Vault(host string) *Vault { return e.vaults[strings.ToLower(host)] }
+
+// Requests are all requests so far, in the order in which they were answered.
+func (e *Emulator) Requests() []RequestLog {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.requests)
+}
+
+// Escapes are the hosts a client tried to reach that the emulator does not
+// stand in for: calls that would have left the machine.
+func (e *Emulator) Escapes() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return slices.Clone(e.escapes)
+}
+
+func (e *Emulator) escaped(host string) {
+	e.log.Warn("a call to an unknown host was refused", "host", host)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.escapes = append(e.escapes, host)
+}
+
+func (e *Emulator) record(l RequestLog) {
+	e.log.Info("request", "method", l.Method, "host", l.Host, "path", l.Path, "operation", l.Operation, "status", l.Status)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.requests = append(e.requests, l)
+}
+
+// Close stops everything and returns when no goroutine of the emulator is left.
+func (e *Emulator) Close() error {
+	var errs []error
+	e.closeOnce.Do(func() {
+		close(e.done)
+		for _, s := range e.servers {
+			errs = append(errs, s.Close())
+		}
+		e.mu.Lock()
+		for _, t := range e.transports {
+			t.CloseIdleConnections()
+		}
+		e.mu.Unlock()
+	})
+	e.running.Wait()
+	return errors.Join(errs...)
+}

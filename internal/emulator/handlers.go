@@ -1,0 +1,256 @@
+package emulator
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Operations, as rules and request logs name them.
+const (
+	opConnect     = "connect"
+	opToken       = "token"
+	opCreate      = "create"
+	opImport      = "import"
+	opGet         = "get"
+	opVersions    = "versions"
+	opList        = "list"
+	opUpdate      = "update"
+	opDelete      = "delete"
+	opGetDeleted  = "getdeleted"
+	opListDeleted = "listdeleted"
+	opRecover     = "recover"
+	opPurge       = "purge"
+	opRotation    = "rotationpolicy"
+	opAttestation = "attestation"
+	opWrap        = "wrap"
+	opUnwrap      = "unwrap"
+	opEncrypt     = "encrypt"
+	opDecrypt     = "decrypt"
+	opSign        = "sign"
+	opVerify      = "verify"
+)
+
+const maxBody = 1 << 20
+
+// answer is one response before rules spoil it.
+type answer struct {
+	status     int
+	body       any // nil: no body
+	challenge  string
+	retryAfter time.Duration
+}
+
+// target is what a request's path and method mean.
+type target struct {
+	operation, key, version string
+}
+
+// serveVault answers one data-plane request: challenge, api-version, rules,
+// then the operation.
+func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) {
+	t := parseTarget(r.Method, r.URL.Path)
+	c := call{host: v.config.Host, method: r.Method, operation: t.operation, key: t.key}
+	if err := e.signer.check(r.Header.Get("Authorization"), e.opts.TenantID, v.audience(), e.opts.Now()); err != nil {
+		e.write(w, r, c, v.unauthorized(e.opts.TenantID, err), fault{})
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		e.write(w, r, c, errorAnswer(badParameter("reading the body: %v", err)), fault{})
+		return
+	}
+	e.act(w, r, c, func() answer {
+		if err := checkAPIVersion(r.URL.Query()["api-version"]); err != nil {
+			return errorAnswer(err)
+		}
+		status, result, err := v.do(t, r.URL.Query(), body)
+		if err != nil {
+			return errorAnswer(err)
+		}
+		return answer{status: status, body: result}
+	})
+}
+
+// act runs one call under the rules and writes what comes of it.
+func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func() answer) {
+	f := e.rules.match(c)
+	if !e.pause(f.delay) || f.drops() {
+		e.drop(r, c)
+	}
+	if f.rule != nil && f.rule.Status > 0 {
+		e.write(w, r, c, f.rule.refusal(), fault{skew: f.skew})
+		return
+	}
+	a := do()
+	if f.rule != nil && f.rule.Drop == DropAfterCommit {
+		e.drop(r, c)
+	}
+	e.write(w, r, c, a, f)
+}
+
+// drop closes the connection without an answer.
+func (e *Emulator) drop(r *http.Request, c call) {
+	e.recordCall(r, c, 0)
+	panic(http.ErrAbortHandler)
+}
+
+func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answer, f fault) {
+	var body []byte
+	if a.body != nil {
+		encoded, err := json.Marshal(a.body)
+		if err != nil {
+			e.log.Error("encoding an answer", "operation", c.operation, "error", err)
+			e.drop(r, c)
+		}
+		body = encoded
+	}
+	garbage := f.rule != nil && f.rule.Garbage
+	truncate := f.rule != nil && f.rule.Truncate
+	if garbage {
+		a.status, body = http.StatusOK, []byte("<html>not what was asked for")
+	}
+	h := w.Header()
+	h.Set("Date", e.opts.Now().Add(f.skew).UTC().Format(http.TimeFormat))
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if len(body) > 0 {
+		h.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	if a.challenge != "" {
+		h.Set("WWW-Authenticate", a.challenge)
+	}
+	if a.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
+	}
+	e.recordCall(r, c, a.status)
+	w.WriteHeader(a.status)
+	if truncate {
+		body = body[:len(body)/2]
+	}
+	if _, err := w.Write(body); err != nil {
+		e.log.Debug("the client did not take the answer", "operation", c.operation, "error", err)
+	}
+	if truncate {
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			e.log.Debug("flushing half an answer", "error", err)
+		}
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (e *Emulator) recordCall(r *http.Request, c call, status int) {
+	e.record(RequestLog{
+		Time: e.opts.Now(), Method: r.Method, Host: c.host, Path: r.URL.Path,
+		Operation: c.operation, Key: c.key, Status: status,
+	})
+}
+
+func errorAnswer(err error) answer {
+	var api *apiError
+	if !errors.As(err, &api) {
+		api = &apiError{status: http.StatusInternalServerError, code: "InternalServerError", message: err.Error()}
+	}
+	return answer{status: api.status, body: api.wire()}
+}
+
+// audience is the token audience of the cloud the vault's host belongs to.
+func (v *Vault) audience() string {
+	_, domain, _ := strings.Cut(v.config.Host, ".")
+	return "https://" + domain
+}
+
+func (v *Vault) unauthorized(tenant string, reason error) answer {
+	a := answer{
+		status:    http.StatusUnauthorized,
+		challenge: fmt.Sprintf("Bearer authorization=%q, resource=%q", "https://"+loginHost+"/"+tenant, v.audience()),
+	}
+	if v.config.Profile != ManagedHSM {
+		a.body = (&apiError{code: "Unauthorized", message: "AKV10000: " + reason.Error()}).wire()
+	}
+	return a
+}
+
+func checkAPIVersion(given []string) error {
+	supported := []string{"7.4", "7.5", "7.6", "2025-07-01"}
+	if len(given) == 0 {
+		return badParameter("The request must have the query parameter api-version, one of %s.", strings.Join(supported, ", "))
+	}
+	if !slices.Contains(supported, given[0]) {
+		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.", given[0], strings.Join(supported, ", "))
+	}
+	return nil
+}
+
+// parseTarget reads the path. An empty version, as in /keys/n/ or
+// /keys/n//wrapkey, is the newest.
+func parseTarget(method, path string) target {
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	if segments[0] == "deletedkeys" {
+		return deletedTarget(method, segments)
+	}
+	if segments[0] != "keys" {
+		return target{}
+	}
+	switch len(segments) {
+	case 1:
+		return withMethod(method, target{}, map[string]string{http.MethodGet: opList})
+	case 2:
+		return withMethod(method, target{key: segments[1]}, map[string]string{
+			http.MethodGet: opGet, http.MethodPut: opImport, http.MethodPatch: opUpdate, http.MethodDelete: opDelete,
+		})
+	case 3:
+		return pathWord(method, segments[1], "", segments[2])
+	case 4:
+		return pathWord(method, segments[1], segments[2], segments[3])
+	}
+	return target{}
+}
+
+// pathWord reads /keys/n/WORD and /keys/n/version/WORD, where WORD is an
+// operation or, in the first form, a version.
+func pathWord(method, key, version, word string) target {
+	t := target{key: key, version: version}
+	posts := map[string]string{
+		"wrapkey": opWrap, "unwrapkey": opUnwrap, "encrypt": opEncrypt,
+		"decrypt": opDecrypt, "sign": opSign, "verify": opVerify,
+	}
+	gets := map[string]string{"attestation": opAttestation}
+	if version == "" {
+		posts["create"] = opCreate
+		gets["versions"], gets["rotationpolicy"] = opVersions, opRotation
+	}
+	if op := posts[strings.ToLower(word)]; op != "" {
+		return withMethod(method, t, map[string]string{http.MethodPost: op})
+	}
+	if op := gets[strings.ToLower(word)]; op != "" {
+		return withMethod(method, t, map[string]string{http.MethodGet: op})
+	}
+	if version != "" {
+		return target{key: key}
+	}
+	t.version = word
+	return withMethod(method, t, map[string]string{http.MethodGet: opGet, http.MethodPatch: opUpdate})
+}
+
+func deletedTarget(method string, segments []string) target {
+	switch {
+	case len(segments) == 1:
+		return withMethod(method, target{}, map[string]string{http.MethodGet: opListDeleted})
+	case len(segments) == 2:
+		return withMethod(method, target{key: segments[1]}, map[string]string{http.MethodGet: opGetDeleted, http.MethodDelete: opPurge})
+	case len(segments) == 3 && segments[2] == "recover":
+		return withMethod(method, target{key: segments[1]}, map[string]string{http.MethodPost: opRecover})
+	}
+	return target{}
+}
+
+func withMethod(method string, t target, operations map[string]string) target {
+	t.operation = operations[method]
+	return t
+}

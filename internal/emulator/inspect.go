@@ -1,0 +1,212 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strings"
+	"time"
+)
+
+// VersionInfo is one key version as it really is, replication aside.
+type VersionInfo struct {
+	ID       string    // 32 lower-case hex digits
+	Created  time.Time // whole seconds
+	Enabled  bool
+	Tags     map[string]string
+	KeyOps   []string
+	Kty      string
+	N        *big.Int // the modulus the vault shows
+	E        int
+	Imported bool
+}
+
+// Host is the vault's DNS name.
+func (v *Vault) Host() string { return v.config.Host }
+
+// URL is the vault's URL, without a slash at the end.
+func (v *Vault) URL() string { return "https://" + v.config.Host }
+
+// Keys are the names of the keys that are not deleted, sorted.
+func (v *Vault) Keys() []string {
+	var names []string
+	for _, k := range v.current().keys {
+		names = append(names, k.name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Versions are a key's versions in order of creation; none for an unknown key.
+func (v *Vault) Versions(name string) []VersionInfo {
+	k, err := v.current().key(name)
+	if err != nil {
+		return nil
+	}
+	var infos []VersionInfo
+	for _, ver := range k.versions {
+		infos = append(infos, VersionInfo{
+			ID: ver.id, Created: time.Unix(ver.created, 0), Enabled: ver.enabled,
+			Tags: maps.Clone(ver.tags), KeyOps: slices.Clone(ver.ops), Kty: ver.kty,
+			N: new(big.Int).Set(ver.public.N), E: ver.public.E, Imported: ver.imported,
+		})
+	}
+	return infos
+}
+
+// Unwrap opens a ciphertext with one version ("" the newest), whatever its
+// attributes allow: for checking that data is not lost.
+func (v *Vault) Unwrap(name, id, algorithm string, ciphertext []byte) ([]byte, error) {
+	_, ver, err := v.current().version(name, id)
+	if err != nil {
+		return nil, err
+	}
+	return ver.compute(opUnwrap, algorithm, ciphertext)
+}
+
+// AddForeignVersion generates an RSA-HSM version as another operator would, of
+// the newest version's size (2048 bits for a new key), and gives its id.
+func (v *Vault) AddForeignVersion(name string) (id string, err error) {
+	return v.generate(name, []string{"wrapKey", "unwrapKey"})
+}
+
+// ReplaceKEK generates a new version of a key exchange key and gives its id.
+func (v *Vault) ReplaceKEK(name string) (id string, err error) {
+	return v.generate(name, []string{"import"})
+}
+
+func (v *Vault) generate(name string, ops []string) (string, error) {
+	bits := 2048
+	if _, newest, err := v.current().version(name, ""); err == nil {
+		bits = newest.public.N.BitLen()
+	}
+	private, err := rsa.GenerateKey(rand.Reader, bits)
+	if err != nil {
+		return "", fmt.Errorf("generating %s: %w", name, err)
+	}
+	ver, err := v.newVersion("RSA-HSM", ops, private)
+	if err != nil {
+		return "", err
+	}
+	return ver.id, v.change(func(s *state) error { return v.add(s, name, ver) })
+}
+
+// DeleteKey soft-deletes a key; the deletion is complete at once.
+func (v *Vault) DeleteKey(name string) error {
+	return v.change(func(s *state) error {
+		d, err := v.delete(s, name)
+		if err == nil {
+			d.readyAt = d.at
+		}
+		return err
+	})
+}
+
+// RecoverKey undoes DeleteKey.
+func (v *Vault) RecoverKey(name string) error {
+	return v.change(func(s *state) error {
+		_, err := v.recover(s, name)
+		return err
+	})
+}
+
+// PurgeKey removes a deleted key for good, purge protection or not.
+func (v *Vault) PurgeKey(name string) error {
+	return v.change(func(s *state) error {
+		d, err := v.deletedKey(s, name)
+		if err == nil {
+			maps.DeleteFunc(s.deleted, func(_ string, o *deletedEntry) bool { return o == d })
+		}
+		return err
+	})
+}
+
+// SetEnabled enables or disables a version ("" the newest).
+func (v *Vault) SetEnabled(name, id string, enabled bool) error {
+	return v.meddle(name, id, func(ver *version) { ver.enabled = enabled })
+}
+
+// SetTags replaces a version's tags.
+func (v *Vault) SetTags(name, id string, tags map[string]string) error {
+	return v.meddle(name, id, func(ver *version) { ver.tags = maps.Clone(tags) })
+}
+
+// SetKeyOps replaces a version's operations, without the service's checks.
+func (v *Vault) SetKeyOps(name, id string, ops ...string) error {
+	return v.meddle(name, id, func(ver *version) { ver.ops = slices.Clone(ops) })
+}
+
+// SetValidity sets nbf and exp; a zero time removes that bound.
+func (v *Vault) SetValidity(name, id string, notBefore, expires time.Time) error {
+	return v.meddle(name, id, func(ver *version) { ver.nbf, ver.exp = unixOrNil(notBefore), unixOrNil(expires) })
+}
+
+// SwapMaterial makes a version compute with other material of the same size:
+// id and shown modulus stay, but nothing wrapped to that modulus opens.
+func (v *Vault) SwapMaterial(name, id string) error {
+	return v.swap(name, id, func(ver *version, other *rsa.PrivateKey) { ver.private = other })
+}
+
+// SwapModulus makes a version show another modulus of the same size, while it
+// still computes with its own material.
+func (v *Vault) SwapModulus(name, id string) error {
+	return v.swap(name, id, func(ver *version, other *rsa.PrivateKey) { ver.public = &other.PublicKey })
+}
+
+// GarbleUnwrap makes unwrap and decrypt of a version answer 200 with a
+// plaintext that differs in one bit.
+func (v *Vault) GarbleUnwrap(name, id string) error {
+	return v.meddle(name, id, func(ver *version) { ver.garbled = true })
+}
+
+// SetNativeRotation gives a key a native Rotate policy, or takes it away.
+func (v *Vault) SetNativeRotation(name string, on bool) error {
+	return v.change(func(s *state) error {
+		k, err := s.key(name)
+		if err != nil {
+			return err
+		}
+		next := *k
+		next.rotateByKMS = on
+		s.keys[strings.ToLower(name)] = &next
+		return nil
+	})
+}
+
+func (v *Vault) swap(name, id string, f func(*version, *rsa.PrivateKey)) error {
+	_, ver, err := v.current().version(name, id)
+	if err != nil {
+		return err
+	}
+	other, err := rsa.GenerateKey(rand.Reader, ver.public.N.BitLen())
+	if err != nil {
+		return errors.Join(fmt.Errorf("generating other material for %s", name), err)
+	}
+	return v.meddle(name, ver.id, func(ver *version) { f(ver, other) })
+}
+
+func (v *Vault) meddle(name, id string, f func(*version)) error {
+	return v.change(func(s *state) error {
+		k, old, err := s.version(name, id)
+		if err != nil {
+			return err
+		}
+		ver := *old
+		f(&ver)
+		ver.updated = v.opts.Now().Unix()
+		s.replace(k, &ver)
+		return nil
+	})
+}
+
+func unixOrNil(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	u := t.Unix()
+	return &u
+}

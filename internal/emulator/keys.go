@@ -1,0 +1,340 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/big"
+	mathrand "math/rand/v2"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+var keyName = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
+
+// do performs one operation and gives status and body.
+func (v *Vault) do(t target, query url.Values, body []byte) (int, any, error) {
+	if t.operation == "" {
+		return 0, nil, &apiError{status: http.StatusNotFound, code: "NotFound", message: "The emulator knows no such path and method."}
+	}
+	if t.key != "" && !keyName.MatchString(t.key) {
+		return 0, nil, badParameter("The key name %q must match %s.", t.key, keyName)
+	}
+	if t.operation == opPurge {
+		return http.StatusNoContent, nil, v.change(func(s *state) error { return v.purge(s, t.key) })
+	}
+	result, err := v.result(t, query, body)
+	return http.StatusOK, result, err
+}
+
+func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
+	switch t.operation {
+	case opCreate:
+		return decodeThen(body, func(q createRequest) (any, error) { return v.create(t.key, q) })
+	case opImport:
+		return decodeThen(body, func(q importRequest) (any, error) { return v.importKey(t.key, q) })
+	case opUpdate:
+		return decodeThen(body, func(q updateRequest) (any, error) { return v.update(t, q) })
+	case opGet:
+		return v.get(t)
+	case opDelete:
+		return v.remove(t.key)
+	case opRecover:
+		return v.restore(t.key)
+	case opGetDeleted:
+		d, err := v.deletedKey(v.replica(), t.key)
+		if err != nil {
+			return nil, err
+		}
+		return v.deletedBundle(d), nil
+	case opVersions, opList, opListDeleted:
+		return v.page(t, query)
+	case opRotation:
+		return v.rotationPolicy(t.key)
+	case opAttestation:
+		return nil, badParameter("The emulator has no attestation: it is not an HSM.")
+	default:
+		return decodeThen(body, func(q operationRequest) (any, error) { return v.compute(t, q) })
+	}
+}
+
+func decodeThen[T any](body []byte, f func(T) (any, error)) (any, error) {
+	var q T
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, badParameter("The request body is not valid: %v", err)
+	}
+	return f(q)
+}
+
+func (v *Vault) create(name string, q createRequest) (any, error) {
+	if err := v.checkType(q.Kty); err != nil {
+		return nil, err
+	}
+	if q.KeySize == 0 {
+		q.KeySize = 2048
+	}
+	if err := checkSize(q.KeySize); err != nil {
+		return nil, err
+	}
+	if err := v.mayWrite(v.current(), name); err != nil {
+		return nil, err
+	}
+	private, err := rsa.GenerateKey(rand.Reader, q.KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("generating %s: %w", name, err)
+	}
+	ver, err := v.newVersion(q.Kty, q.KeyOps, private)
+	if err != nil {
+		return nil, err
+	}
+	return v.store(name, ver, q.Attributes, q.Tags)
+}
+
+// importKey takes a transfer blob for an HSM key, or a plain JWK for a software
+// key of a Key Vault.
+func (v *Vault) importKey(name string, q importRequest) (any, error) {
+	if err := v.checkType(q.Key.Kty); err != nil {
+		return nil, err
+	}
+	if slices.Contains(q.Key.KeyOps, "import") {
+		return nil, badParameter("A key exchange key is created in the vault; it cannot be imported.")
+	}
+	if err := v.mayWrite(v.current(), name); err != nil {
+		return nil, err
+	}
+	private, err := v.importedMaterial(q)
+	if err != nil {
+		return nil, err
+	}
+	ver, err := v.newVersion(q.Key.Kty, q.Key.KeyOps, private)
+	if err != nil {
+		return nil, err
+	}
+	ver.imported = true
+	return v.store(name, ver, q.Attributes, q.Tags)
+}
+
+func (v *Vault) importedMaterial(q importRequest) (*rsa.PrivateKey, error) {
+	hsm := q.Key.Kty == "RSA-HSM"
+	switch {
+	case hsm && len(q.Key.KeyHSM) > 0:
+		return v.openBlob(q.Key.KeyHSM)
+	case hsm:
+		return nil, badParameter("The emulator imports RSA-HSM keys by key_hsm only.")
+	case len(q.Key.KeyHSM) > 0:
+		return nil, badParameter("key_hsm needs kty RSA-HSM, not %s.", q.Key.Kty)
+	}
+	return privateFromJWK(q.Key)
+}
+
+func privateFromJWK(k jsonWebKey) (*rsa.PrivateKey, error) {
+	number := func(o octets) *big.Int { return new(big.Int).SetBytes(o) }
+	e := number(k.E)
+	if !e.IsInt64() || e.Int64() > 1<<31-1 {
+		return nil, badParameter("The public exponent is too large.")
+	}
+	key := &rsa.PrivateKey{
+		PublicKey: rsa.PublicKey{N: number(k.N), E: int(e.Int64())},
+		D:         number(k.D),
+		Primes:    []*big.Int{number(k.P), number(k.Q)},
+	}
+	if err := checkSize(key.N.BitLen()); err != nil {
+		return nil, err
+	}
+	key.Precompute()
+	if err := key.Validate(); err != nil {
+		return nil, badParameter("The JSON web key is not a valid RSA private key.")
+	}
+	return key, nil
+}
+
+// store finishes a new version by the request's attributes and makes it newest.
+func (v *Vault) store(name string, ver *version, a attributes, tags map[string]string) (any, error) {
+	if len(ver.ops) == 0 {
+		ver.ops = []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
+	}
+	ver.apply(a)
+	ver.tags = maps.Clone(tags)
+	if err := ver.check(); err != nil {
+		return nil, err
+	}
+	if err := v.change(func(s *state) error { return v.add(s, name, ver) }); err != nil {
+		return nil, err
+	}
+	return v.bundle(name, ver), nil
+}
+
+func (v *Vault) checkType(kty string) error {
+	switch {
+	case kty == "RSA-HSM" && v.config.Profile == KeyVaultStandard:
+		return badParameter("HSM-protected keys are not supported in the standard SKU: use a Premium vault or a Managed HSM.")
+	case kty == "RSA" && v.config.Profile == ManagedHSM:
+		return badParameter("A Managed HSM holds HSM keys only: kty must be RSA-HSM.")
+	case kty != "RSA" && kty != "RSA-HSM":
+		return badParameter("The emulator holds RSA and RSA-HSM keys, not %q.", kty)
+	}
+	return nil
+}
+
+func (v *Vault) get(t target) (any, error) {
+	k, ver, err := v.replica().version(t.key, t.version)
+	if err != nil {
+		return nil, err
+	}
+	if !ver.enabled && v.opts.DisabledKeyUnreadable {
+		return nil, forbidden("KeyDisabled", "Operation get is not allowed on a disabled key.")
+	}
+	return v.bundle(k.name, ver), nil
+}
+
+func (v *Vault) update(t target, q updateRequest) (any, error) {
+	var bundle keyBundle
+	err := v.change(func(s *state) error {
+		k, old, err := s.version(t.key, t.version)
+		if err != nil {
+			return err
+		}
+		ver := *old
+		if q.KeyOps != nil {
+			ver.ops = slices.Clone(q.KeyOps)
+		}
+		if q.Tags != nil {
+			ver.tags = maps.Clone(q.Tags)
+		}
+		ver.apply(q.Attributes)
+		ver.updated = v.opts.Now().Unix()
+		if err := ver.check(); err != nil {
+			return err
+		}
+		s.replace(k, &ver)
+		bundle = v.bundle(k.name, &ver)
+		return nil
+	})
+	return bundle, err
+}
+
+func (v *Vault) remove(name string) (any, error) {
+	var bundle deletedBundle
+	err := v.change(func(s *state) error {
+		d, err := v.delete(s, name)
+		if err == nil {
+			bundle = v.deletedBundle(d)
+		}
+		return err
+	})
+	return bundle, err
+}
+
+func (v *Vault) restore(name string) (any, error) {
+	var bundle keyBundle
+	err := v.change(func(s *state) error {
+		k, err := v.recover(s, name)
+		if err == nil {
+			bundle = v.bundle(k.name, k.newest())
+		}
+		return err
+	})
+	return bundle, err
+}
+
+func (v *Vault) rotationPolicy(name string) (any, error) {
+	k, err := v.replica().key(name)
+	if err != nil {
+		return nil, err
+	}
+	action := lifetimeAction{
+		Trigger: map[string]string{"timeBeforeExpiry": "P30D"},
+		Action:  map[string]string{"type": "Notify"},
+	}
+	if k.rotateByKMS {
+		action.Action["type"] = "Rotate"
+	}
+	return rotationPolicy{ID: v.id("keys", k.name, "rotationpolicy"), LifetimeActions: []lifetimeAction{action}}, nil
+}
+
+func (ver *version) apply(a attributes) {
+	if a.Enabled != nil {
+		ver.enabled = *a.Enabled
+	}
+	if a.NotBefore != nil {
+		ver.nbf = a.NotBefore
+	}
+	if a.Expires != nil {
+		ver.exp = a.Expires
+	}
+}
+
+// check refuses operations and tags the service would refuse.
+func (ver *version) check() error {
+	known := []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export"}
+	for _, op := range ver.ops {
+		if !slices.Contains(known, op) {
+			return badParameter("The key operation %q is unknown; the operations are %s.", op, strings.Join(known, ", "))
+		}
+	}
+	if slices.Contains(ver.ops, "import") && (len(ver.ops) > 1 || ver.kty != "RSA-HSM") {
+		return badParameter("The operation import is for RSA-HSM keys and excludes every other operation.")
+	}
+	if len(ver.tags) > 15 {
+		return badParameter("A key has at most 15 tags, not %d.", len(ver.tags))
+	}
+	for name, value := range ver.tags {
+		if len([]rune(name)) > 256 || len([]rune(value)) > 256 {
+			return badParameter("The name and the value of a tag have at most 256 characters.")
+		}
+	}
+	return nil
+}
+
+func (v *Vault) id(segments ...string) string {
+	return "https://" + v.config.Host + "/" + strings.Join(segments, "/")
+}
+
+func (v *Vault) bundle(name string, ver *version) keyBundle {
+	ops := slices.Clone(ver.ops)
+	if v.config.Profile == ManagedHSM { // its order is random
+		mathrand.Shuffle(len(ops), func(i, j int) { ops[i], ops[j] = ops[j], ops[i] })
+	}
+	return keyBundle{
+		Key: jsonWebKey{
+			KID: v.id("keys", name, ver.id), Kty: ver.kty, KeyOps: ops,
+			N: ver.public.N.Bytes(), E: big.NewInt(int64(ver.public.E)).Bytes(),
+		},
+		Attributes: v.attributes(ver),
+		Tags:       ver.tags,
+	}
+}
+
+func (v *Vault) attributes(ver *version) attributes {
+	enabled, exportable := ver.enabled, false
+	a := attributes{
+		Enabled: &enabled, NotBefore: ver.nbf, Expires: ver.exp,
+		Created: ver.created, Updated: ver.updated,
+		RecoveryLevel: "Recoverable+Purgeable", RecoverableDays: recoverableDays,
+		Exportable: &exportable,
+	}
+	if v.config.PurgeProtection {
+		a.RecoveryLevel = "Recoverable"
+	}
+	if v.config.Profile != ManagedHSM {
+		a.HSMPlatform = "0"
+		if ver.kty == "RSA-HSM" {
+			a.HSMPlatform = "2"
+		}
+	}
+	return a
+}
+
+func (v *Vault) deletedBundle(d *deletedEntry) deletedBundle {
+	return deletedBundle{
+		RecoveryID:         v.id("deletedkeys", d.entry.name),
+		DeletedDate:        d.at.Unix(),
+		ScheduledPurgeDate: d.purgeAt().Unix(),
+		keyBundle:          v.bundle(d.entry.name, d.entry.newest()),
+	}
+}

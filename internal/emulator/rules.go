@@ -1,0 +1,178 @@
+package emulator
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// DropMode says whether a connection is closed without an answer, and when.
+type DropMode int
+
+const (
+	NoDrop DropMode = iota
+	// DropBeforeCommit closes the connection with nothing done.
+	DropBeforeCommit
+	// DropAfterCommit does what was asked and then closes the connection.
+	DropAfterCommit
+)
+
+// Rule makes calls misbehave. It applies to calls whose token was accepted, so
+// a challenge never uses up a Count; token calls have no token to accept.
+// Of the matching rules every Delay and SkewDate takes effect, and of their
+// outcomes (Status, Drop, Truncate, Garbage) that of the first one added.
+type Rule struct {
+	Host, Method string // "": any
+	// Operation is one of import, get, versions, list, wrap, unwrap, encrypt,
+	// decrypt, sign, verify, create, update, delete, recover, getdeleted,
+	// listdeleted, purge, rotationpolicy, attestation, token; "": any of these.
+	// "connect", only when named, is the CONNECT to the proxy.
+	Operation string
+	Key       string // key name; "": any
+	Count     int    // how many times; 0: until cleared
+	// Probability that a matching call is hit; 0 means always.
+	Probability float64
+	// Status above 0 answers so with nothing done. Code has a default for each
+	// status; Inner and Message may stay empty.
+	Status               int
+	Code, Inner, Message string
+	// RetryAfter is sent in whole seconds. A 429 has 1 s unless NoRetryAfter.
+	RetryAfter   time.Duration
+	NoRetryAfter bool
+	Drop         DropMode
+	Delay        time.Duration // real time, before anything is done
+	Truncate     bool          // done, but the body breaks off half way
+	Garbage      bool          // done, but 200 with a body that is not JSON
+	Until        time.Time     // by Options.Now; zero: no end
+	SkewDate     time.Duration // added to the Date header
+}
+
+func (r Rule) hasOutcome() bool {
+	return r.Status > 0 || r.Drop != NoDrop || r.Truncate || r.Garbage
+}
+
+// ActiveRule is a Rule at work.
+type ActiveRule struct {
+	book *ruleBook
+	rule Rule
+	hits int
+}
+
+// Hits is how many calls the rule has met.
+func (a *ActiveRule) Hits() int {
+	a.book.mu.Lock()
+	defer a.book.mu.Unlock()
+	return a.hits
+}
+
+// Clear ends the rule.
+func (a *ActiveRule) Clear() {
+	a.book.mu.Lock()
+	defer a.book.mu.Unlock()
+	a.book.rules = slices.DeleteFunc(a.book.rules, func(o *ActiveRule) bool { return o == a })
+}
+
+// Fail adds a rule.
+func (e *Emulator) Fail(rule Rule) *ActiveRule {
+	return e.rules.add(rule)
+}
+
+// ClearFailures ends all rules.
+func (e *Emulator) ClearFailures() {
+	e.rules.mu.Lock()
+	defer e.rules.mu.Unlock()
+	e.rules.rules = nil
+}
+
+type ruleBook struct {
+	now func() time.Time
+
+	mu    sync.Mutex
+	rng   *rand.Rand
+	rules []*ActiveRule
+}
+
+func newRuleBook(seed uint64, now func() time.Time) *ruleBook {
+	return &ruleBook{now: now, rng: rand.New(rand.NewPCG(seed, seed))}
+}
+
+func (b *ruleBook) add(rule Rule) *ActiveRule {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := &ActiveRule{book: b, rule: rule}
+	b.rules = append(b.rules, a)
+	return a
+}
+
+// call is what rules are matched against.
+type call struct {
+	host, method, operation, key string
+}
+
+// fault is what the rules have in store for one call.
+type fault struct {
+	rule  *Rule // the outcome; nil: the call takes its course
+	delay time.Duration
+	skew  time.Duration
+}
+
+func (f fault) drops() bool { return f.rule != nil && f.rule.Drop == DropBeforeCommit }
+
+func (b *ruleBook) match(c call) fault {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var f fault
+	now := b.now()
+	for _, a := range b.rules {
+		outcome := a.rule.hasOutcome()
+		if !a.rule.matches(c) || a.spent(now) || (outcome && f.rule != nil) {
+			continue
+		}
+		if a.rule.Probability > 0 && b.rng.Float64() >= a.rule.Probability {
+			continue
+		}
+		a.hits++
+		f.delay += a.rule.Delay
+		f.skew += a.rule.SkewDate
+		if outcome {
+			f.rule = &a.rule
+		}
+	}
+	return f
+}
+
+func (a *ActiveRule) spent(now time.Time) bool {
+	ended := !a.rule.Until.IsZero() && !now.Before(a.rule.Until)
+	return ended || (a.rule.Count > 0 && a.hits >= a.rule.Count)
+}
+
+func (r Rule) matches(c call) bool {
+	is := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
+	if c.operation == opConnect && r.Operation != opConnect {
+		return false
+	}
+	return is(r.Host, c.host) && is(r.Method, c.method) && is(r.Operation, c.operation) && is(r.Key, c.key)
+}
+
+// refusal is the answer of a rule with a Status.
+func (r Rule) refusal() answer {
+	err := &apiError{status: r.Status, code: r.Code, inner: r.Inner, message: r.Message}
+	if err.code == "" {
+		err.code = codeFor(r.Status)
+	}
+	if err.message == "" {
+		err.message = "the emulator was told to refuse this call"
+	}
+	a := answer{status: r.Status, body: err.wire()}
+	after := r.RetryAfter
+	if after == 0 && r.Status == http.StatusTooManyRequests {
+		after = time.Second
+	}
+	if !r.NoRetryAfter {
+		a.retryAfter = after
+	}
+	return a
+}

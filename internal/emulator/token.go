@@ -1,0 +1,77 @@
+package emulator
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// tokenSigner mints and checks access tokens. Its key is fixed, because SDKs
+// cache tokens for a whole process: one got from one emulator must be good at
+// the next. A token is therefore no secret, and only this emulator honours it.
+type tokenSigner struct {
+	key *ecdsa.PrivateKey
+}
+
+type tokenClaims struct {
+	TenantID string `json:"tid"`
+	ObjectID string `json:"oid"`
+	AppID    string `json:"appid"`
+	jwt.RegisteredClaims
+}
+
+func newTokenSigner() (*tokenSigner, error) {
+	scalar := sha256.Sum256([]byte("keyvault-emulator token signing key"))
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), scalar[:])
+	if err != nil {
+		return nil, fmt.Errorf("deriving the token signing key: %w", err)
+	}
+	return &tokenSigner{key: key}, nil
+}
+
+func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, life time.Duration) (string, error) {
+	token, err := jwt.NewWithClaims(jwt.SigningMethodES256, tokenClaims{
+		TenantID: tenant,
+		ObjectID: clientID,
+		AppID:    clientID,
+		RegisteredClaims: jwt.RegisteredClaims{
+			Issuer:    "https://sts.windows.net/" + tenant + "/",
+			Audience:  jwt.ClaimStrings{audience},
+			NotBefore: jwt.NewNumericDate(now.Add(-5 * time.Minute)),
+			IssuedAt:  jwt.NewNumericDate(now),
+			ExpiresAt: jwt.NewNumericDate(now.Add(life)),
+		},
+	}).SignedString(s.key)
+	if err != nil {
+		return "", fmt.Errorf("signing a token for %s: %w", audience, err)
+	}
+	return token, nil
+}
+
+// check says why an Authorization header is no good for audience, or nil.
+func (s *tokenSigner) check(header, tenant, audience string, now time.Time) error {
+	raw, ok := strings.CutPrefix(header, "Bearer ")
+	if !ok {
+		return fmt.Errorf("the request has no Bearer token")
+	}
+	var claims tokenClaims
+	_, err := jwt.ParseWithClaims(raw, &claims,
+		func(*jwt.Token) (any, error) { return &s.key.PublicKey, nil },
+		jwt.WithValidMethods([]string{jwt.SigningMethodES256.Alg()}),
+		jwt.WithAudience(audience),
+		jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(func() time.Time { return now }),
+	)
+	if err != nil {
+		return fmt.Errorf("validating the token for %s: %w", audience, err)
+	}
+	if claims.TenantID != tenant {
+		return fmt.Errorf("the token is of tenant %s, the vault of tenant %s", claims.TenantID, tenant)
+	}
+	return nil
+}

@@ -1,0 +1,258 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	recoverableDays   = 90
+	maxHSMKeyVersions = 100 // Managed HSM, per key
+)
+
+// Vault is one vault or Managed HSM. What it holds is a chain of immutable
+// states: a change makes a new one, so that no lock is held while an RSA
+// operation runs, and a replica that lags is an older state.
+type Vault struct {
+	config VaultConfig
+	opts   Options
+
+	mu     sync.Mutex
+	states []moment // oldest first, never empty
+}
+
+type moment struct {
+	at    time.Time
+	state *state
+}
+
+// state maps lower-case names to keys.
+type state struct {
+	keys    map[string]*entry
+	deleted map[string]*deletedEntry
+}
+
+// entry is one key; immutable.
+type entry struct {
+	name        string
+	versions    []*version // in order of creation
+	rotateByKMS bool       // a native Rotate policy is set
+}
+
+type deletedEntry struct {
+	entry   *entry
+	at      time.Time
+	readyAt time.Time // until then it is being deleted
+}
+
+func (d *deletedEntry) purgeAt() time.Time { return d.at.AddDate(0, 0, recoverableDays) }
+
+// version is one key version; immutable.
+type version struct {
+	id       string // 32 lower-case hex digits
+	kty      string
+	ops      []string
+	enabled  bool
+	nbf, exp *int64
+	created  int64
+	updated  int64
+	tags     map[string]string
+	imported bool
+
+	public  *rsa.PublicKey  // what the vault shows
+	private *rsa.PrivateKey // what it computes with
+	garbled bool            // unwrap answers another plaintext
+}
+
+func newVault(c VaultConfig, opts Options) *Vault {
+	empty := &state{keys: map[string]*entry{}, deleted: map[string]*deletedEntry{}}
+	return &Vault{config: c, opts: opts, states: []moment{{state: empty}}}
+}
+
+// current is the state that writes see.
+func (v *Vault) current() *state {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.states[len(v.states)-1].state
+}
+
+// replica is the state that reads see: on a Managed HSM that of
+// Options.ReplicationDelay ago.
+func (v *Vault) replica() *state {
+	if v.lag() == 0 {
+		return v.current()
+	}
+	horizon := v.opts.Now().Add(-v.lag())
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.states[v.lastBefore(horizon)].state
+}
+
+func (v *Vault) lag() time.Duration {
+	if v.config.Profile != ManagedHSM {
+		return 0
+	}
+	return v.opts.ReplicationDelay
+}
+
+func (v *Vault) lastBefore(horizon time.Time) int {
+	for i := len(v.states) - 1; i > 0; i-- {
+		if !v.states[i].at.After(horizon) {
+			return i
+		}
+	}
+	return 0
+}
+
+// change applies f to a copy of the current state and, unless f fails, makes
+// the copy current.
+func (v *Vault) change(f func(*state) error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.states[len(v.states)-1].state
+	next := &state{keys: maps.Clone(old.keys), deleted: maps.Clone(old.deleted)}
+	if err := f(next); err != nil {
+		return err
+	}
+	now := v.opts.Now()
+	v.states = append(v.states, moment{at: now, state: next})
+	v.states = slices.Delete(v.states, 0, v.lastBefore(now.Add(-v.lag())))
+	return nil
+}
+
+func (s *state) key(name string) (*entry, error) {
+	if k := s.keys[strings.ToLower(name)]; k != nil {
+		return k, nil
+	}
+	return nil, keyNotFound(name)
+}
+
+// version finds one version; "" is the newest by creation, enabled or not.
+func (s *state) version(name, id string) (*entry, *version, error) {
+	k, err := s.key(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if id == "" {
+		return k, k.newest(), nil
+	}
+	for _, ver := range k.versions {
+		if strings.EqualFold(ver.id, id) {
+			return k, ver, nil
+		}
+	}
+	return nil, nil, keyNotFound(name + "/" + id)
+}
+
+// replace puts ver in the place of the version with the same id.
+func (s *state) replace(k *entry, ver *version) {
+	next := *k
+	next.versions = slices.Clone(k.versions)
+	i := slices.IndexFunc(next.versions, func(o *version) bool { return o.id == ver.id })
+	next.versions[i] = ver
+	s.keys[strings.ToLower(k.name)] = &next
+}
+
+// add makes ver the newest version of name, making the key when it is new.
+func (v *Vault) add(s *state, name string, ver *version) error {
+	if err := v.mayWrite(s, name); err != nil {
+		return err
+	}
+	k := s.keys[strings.ToLower(name)]
+	if k == nil {
+		k = &entry{name: name}
+	}
+	if v.config.Profile == ManagedHSM && len(k.versions) >= maxHSMKeyVersions {
+		return badParameter("key %s has %d versions, the most a Managed HSM holds", name, len(k.versions))
+	}
+	next := *k
+	next.versions = append(slices.Clone(k.versions), ver)
+	s.keys[strings.ToLower(name)] = &next
+	return nil
+}
+
+// mayWrite refuses a name that a deleted key still occupies.
+func (v *Vault) mayWrite(s *state, name string) error {
+	d := s.deleted[strings.ToLower(name)]
+	switch {
+	case d == nil:
+		return nil
+	case v.opts.Now().Before(d.readyAt):
+		return conflict("ObjectIsBeingDeleted", "Key %s is currently being deleted and cannot be re-created; retry later.", name)
+	default:
+		return conflict("ObjectIsDeletedButRecoverable", "Key %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the key can only be recovered or purged.", name)
+	}
+}
+
+func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
+	if d := s.deleted[strings.ToLower(name)]; d != nil && v.opts.Now().Before(d.readyAt) {
+		return nil, v.mayWrite(s, name)
+	}
+	k, err := s.key(name)
+	if err != nil {
+		return nil, err
+	}
+	now := v.opts.Now()
+	d := &deletedEntry{entry: k, at: now, readyAt: now}
+	if v.config.Profile != ManagedHSM {
+		d.readyAt = now.Add(v.opts.DeletionDelay)
+	}
+	delete(s.keys, strings.ToLower(name))
+	s.deleted[strings.ToLower(name)] = d
+	return d, nil
+}
+
+// deletedKey finds a key whose deletion is complete.
+func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
+	d := s.deleted[strings.ToLower(name)]
+	if d == nil || v.opts.Now().Before(d.readyAt) {
+		return nil, keyNotFound(name)
+	}
+	return d, nil
+}
+
+func (v *Vault) recover(s *state, name string) (*entry, error) {
+	d := s.deleted[strings.ToLower(name)]
+	if d == nil {
+		return nil, keyNotFound(name)
+	}
+	if v.opts.Now().Before(d.readyAt) {
+		return nil, v.mayWrite(s, name)
+	}
+	delete(s.deleted, strings.ToLower(name))
+	s.keys[strings.ToLower(name)] = d.entry
+	return d.entry, nil
+}
+
+func (v *Vault) purge(s *state, name string) error {
+	if v.config.PurgeProtection {
+		return forbidden("", "Operation \"purge\" is not allowed on this vault: purge protection is on.")
+	}
+	if _, err := v.deletedKey(s, name); err != nil {
+		return err
+	}
+	delete(s.deleted, strings.ToLower(name))
+	return nil
+}
+
+func (k *entry) newest() *version { return k.versions[len(k.versions)-1] }
+
+// newVersion makes an enabled version around a private key.
+func (v *Vault) newVersion(kty string, ops []string, private *rsa.PrivateKey) (*version, error) {
+	id := make([]byte, 16)
+	if _, err := rand.Read(id); err != nil {
+		return nil, fmt.Errorf("choosing a version id: %w", err)
+	}
+	now := v.opts.Now().Unix()
+	return &version{
+		id: hex.EncodeToString(id), kty: kty, ops: slices.Clone(ops), enabled: true,
+		created: now, updated: now, public: &private.PublicKey, private: private,
+	}, nil
+}

@@ -1,0 +1,154 @@
+package emulator
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// octets travel as unpadded base64url and are accepted in either alphabet,
+// padded or not, since real clients send all four.
+type octets []byte
+
+func (o octets) MarshalJSON() ([]byte, error) {
+	return json.Marshal(base64.RawURLEncoding.EncodeToString(o))
+}
+
+func (o *octets) UnmarshalJSON(data []byte) error {
+	var s string
+	if err := json.Unmarshal(data, &s); err != nil {
+		return fmt.Errorf("expected a base64url string: %w", err)
+	}
+	b, err := decodeBase64(s)
+	if err != nil {
+		return err
+	}
+	*o = b
+	return nil
+}
+
+func decodeBase64(s string) ([]byte, error) {
+	s = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(s, "="))
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err != nil {
+		return nil, fmt.Errorf("not base64url: %w", err)
+	}
+	return b, nil
+}
+
+type jsonWebKey struct {
+	KID    string   `json:"kid,omitempty"`
+	Kty    string   `json:"kty"`
+	KeyOps []string `json:"key_ops,omitempty"`
+	N      octets   `json:"n,omitempty"`
+	E      octets   `json:"e,omitempty"`
+	D      octets   `json:"d,omitempty"`
+	DP     octets   `json:"dp,omitempty"`
+	DQ     octets   `json:"dq,omitempty"`
+	QI     octets   `json:"qi,omitempty"`
+	P      octets   `json:"p,omitempty"`
+	Q      octets   `json:"q,omitempty"`
+	KeyHSM octets   `json:"key_hsm,omitempty"`
+}
+
+// attributes: times are whole Unix seconds.
+type attributes struct {
+	Enabled         *bool  `json:"enabled,omitempty"`
+	NotBefore       *int64 `json:"nbf,omitempty"`
+	Expires         *int64 `json:"exp,omitempty"`
+	Created         int64  `json:"created,omitempty"`
+	Updated         int64  `json:"updated,omitempty"`
+	RecoveryLevel   string `json:"recoveryLevel,omitempty"`
+	RecoverableDays int    `json:"recoverableDays,omitempty"`
+	Exportable      *bool  `json:"exportable,omitempty"`
+	HSMPlatform     string `json:"hsmPlatform,omitempty"`
+}
+
+type keyBundle struct {
+	Key        jsonWebKey        `json:"key"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
+}
+
+type deletedBundle struct {
+	RecoveryID         string `json:"recoveryId"`
+	DeletedDate        int64  `json:"deletedDate"`
+	ScheduledPurgeDate int64  `json:"scheduledPurgeDate"`
+	keyBundle
+}
+
+type keyItem struct {
+	KID        string            `json:"kid"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags,omitempty"`
+}
+
+type deletedItem struct {
+	RecoveryID         string `json:"recoveryId"`
+	DeletedDate        int64  `json:"deletedDate"`
+	ScheduledPurgeDate int64  `json:"scheduledPurgeDate"`
+	keyItem
+}
+
+type createRequest struct {
+	Kty        string            `json:"kty"`
+	KeySize    int               `json:"key_size"`
+	KeyOps     []string          `json:"key_ops"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags"`
+}
+
+type importRequest struct {
+	HSM        bool              `json:"Hsm"`
+	Key        jsonWebKey        `json:"key"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags"`
+}
+
+// updateRequest: a nil field leaves things as they are.
+type updateRequest struct {
+	KeyOps     []string          `json:"key_ops"`
+	Attributes attributes        `json:"attributes"`
+	Tags       map[string]string `json:"tags"`
+}
+
+type operationRequest struct {
+	Algorithm string `json:"alg"`
+	Value     octets `json:"value"`
+	Digest    octets `json:"digest"` // verify
+}
+
+type operationResult struct {
+	KID   string `json:"kid"`
+	Value octets `json:"value"`
+}
+
+type verifyResult struct {
+	Value bool `json:"value"`
+}
+
+type rotationPolicy struct {
+	ID              string           `json:"id"`
+	LifetimeActions []lifetimeAction `json:"lifetimeActions"`
+	Attributes      struct{}         `json:"attributes"`
+}
+
+type lifetimeAction struct {
+	Trigger map[string]string `json:"trigger"`
+	Action  map[string]string `json:"action"`
+}
+
+type errorBody struct {
+	Error errorDetail `json:"error"`
+}
+
+type errorDetail struct {
+	Code    string      `json:"code"`
+	Message string      `json:"message"`
+	Inner   *errorInner `json:"innererror,omitempty"`
+}
+
+type errorInner struct {
+	Code string `json:"code"`
+}
