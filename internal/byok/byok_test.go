@@ -1,0 +1,204 @@
+package byok
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"strings"
+	"testing"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const (
+	testKid     = "https://contoso-weu.vault.azure.net/keys/keyd-kek/0123456789abcdef0123456789abcdef"
+	testVersion = "0123456789abcdef0123456789abcdef"
+)
+
+func TestEncodeWritesTheSpecificationsForm(t *testing.T) {
+	got, err := Encode(testKid, []byte{0xfb, 0xff, 0xfe, 0x00}, "keyd 1.0.0;SoftHSM v2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `{"schema_version":"1.0.0","header":{"kid":"` + testKid +
+		`","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"-__-AA","generator":"keyd 1.0.0;SoftHSM v2"}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestParseReturnsWhatWasEncoded(t *testing.T) {
+	ciphertext := bytes.Repeat([]byte{0xa5}, 2896)
+	data, err := Encode(testKid, ciphertext, "keyd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Parse(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Kid != testKid || b.Generator != "keyd" || !bytes.Equal(b.Ciphertext, ciphertext) {
+		t.Errorf("got %+v", b)
+	}
+}
+
+func TestEncodeRefusesWhatParseWouldRefuse(t *testing.T) {
+	for name, c := range map[string]struct {
+		kid, generator string
+		ciphertext     []byte
+		want           string
+	}{
+		"no version":          {strings.TrimSuffix(testKid, "/"+testVersion), "", []byte{1}, "no version"},
+		"no ciphertext":       {testKid, "", nil, "empty"},
+		"huge ciphertext":     {testKid, "", make([]byte, MaxCiphertext+1), "limit"},
+		"long generator":      {testKid, strings.Repeat("x", MaxGenerator+1), []byte{1}, "limit"},
+		"generator with line": {testKid, "a\nb", []byte{1}, "printable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Encode(c.kid, c.ciphertext, c.generator)
+			wantError(t, err, c.want)
+		})
+	}
+}
+
+func TestParseRefusesAndSaysWhy(t *testing.T) {
+	good := `{"schema_version":"1.0.0","header":{"kid":"` + testKid +
+		`","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"-__-AA","generator":"g"}`
+	if _, err := Parse([]byte(good)); err != nil {
+		t.Fatalf("the unchanged document: %v", err)
+	}
+	for name, c := range map[string]struct{ old, new, want string }{
+		"unknown field":            {`"generator":"g"`, `"generator":"g","x":1`, `unknown field "x"`},
+		"field in other case":      {`"generator"`, `"Generator"`, `unknown field "Generator"`},
+		"unknown header field":     {`"alg":"dir"`, `"alg":"dir","typ":"JWE"`, `header: unknown field "typ"`},
+		"other schema":             {`1.0.0`, `2.0.0`, `schema_version is "2.0.0"`},
+		"other alg":                {`"dir"`, `"RSA-OAEP"`, `alg is "RSA-OAEP"`},
+		"other enc":                {`CKM_RSA_AES_KEY_WRAP`, `CKM_RSA_PKCS`, `enc is "CKM_RSA_PKCS"`},
+		"padded":                   {`-__-AA`, `-__-AA==`, "padded"},
+		"standard alphabet":        {`-__-AA`, `+//+AA`, "standard base64 alphabet"},
+		"broken into lines":        {`-__-AA`, `-__-\nAA`, "broken into lines"},
+		"stray bits":               {`-__-AA`, `-__-AB`, "not base64url"},
+		"no ciphertext":            {`-__-AA`, ``, "empty"},
+		"trailing data":            {`"g"}`, `"g"} {}`, "behind the JSON document"},
+		"trailing rubbish":         {`"g"}`, `"g"}x`, "behind the JSON document"},
+		"duplicate field":          {`"generator":"g"`, `"generator":"g","ciphertext":"AAAA"`, `"ciphertext" comes twice`},
+		"duplicate header field":   {`"alg":"dir"`, `"alg":"dir","alg":"dir"`, `"alg" comes twice`},
+		"kid without version":      {"/" + testVersion, "", "no version"},
+		"kid with empty version":   {testVersion, "", "no version"},
+		"kid with short version":   {testVersion, "0123", "32 lower-case hex digits"},
+		"kid in plain http":        {"https://", "http://", "not a key id"},
+		"kid with a query":         {testVersion, testVersion + "?x=1", "not a key id"},
+		"kid of a secret":          {"/keys/", "/secrets/", "not a key id"},
+		"kid is a number":          {`"` + testKid + `"`, `7`, `"kid" is not a string`},
+		"kid is null":              {`"` + testKid + `"`, `null`, `"kid" is not a string`},
+		"no header":                {`"header"`, `"generator"`, "comes twice"},
+		"header is a string":       {`{"kid":"` + testKid + `","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"}`, `"x"`, "header: not a JSON object"},
+		"missing ciphertext":       {`"ciphertext":"-__-AA",`, ``, `"ciphertext" is missing`},
+		"truncated":                {`,"generator":"g"}`, ``, "not JSON"},
+		"an array":                 {good, `[]`, "not a JSON object"},
+		"nothing":                  {good, ``, "missing"},
+		"generator with a newline": {`"g"`, `"a\nb"`, "printable"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse([]byte(strings.Replace(good, c.old, c.new, 1)))
+			wantError(t, err, c.want)
+		})
+	}
+	t.Run("too long", func(t *testing.T) {
+		_, err := Parse([]byte(good + strings.Repeat(" ", MaxBlob)))
+		wantError(t, err, "more than the limit")
+	})
+}
+
+func TestInspectKnowsEverySpecUnderEveryKEK(t *testing.T) {
+	for _, spec := range key.Specs() {
+		private, err := rsa.GenerateKey(rand.Reader, spec.Bits())
+		if err != nil {
+			t.Fatal(err)
+		}
+		der, err := x509.MarshalPKCS8PrivateKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kekBits := range []int{2048, 3072, 4096} {
+			wrapped := (len(der)+7)/8*8 + 8
+			got, err := Inspect(Blob{Ciphertext: make([]byte, kekBits/8+wrapped)}, kekBits)
+			if err != nil {
+				t.Errorf("%s under %d: %v", spec, kekBits, err)
+				continue
+			}
+			if got.Spec != spec || got.KEKBytes != kekBits/8 || got.WrappedBytes != wrapped ||
+				len(der) < got.MinPlain || len(der) > got.MaxPlain {
+				t.Errorf("%s of %d bytes under %d: got %+v", spec, len(der), kekBits, got)
+			}
+		}
+	}
+}
+
+func TestInspectRefusesLengthsThatNoKeyHas(t *testing.T) {
+	for name, c := range map[string]struct {
+		length, kekBits int
+		want            string
+	}{
+		"KEK of an unknown size":  {2896, 1024, "only 2048, 3072 and 4096"},
+		"shorter than the KEK":    {256, 4096, "does not fit a KEK of 4096 bits"},
+		"only the OAEP block":     {512, 4096, "does not fit"},
+		"not a multiple of eight": {512 + 2385, 4096, "does not fit"},
+		"a bare AES key":          {512 + 40, 4096, "no PKCS#8 form"},
+		"twice the key":           {512 + 2*2376 + 8, 4096, "no PKCS#8 form"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Inspect(Blob{Ciphertext: make([]byte, c.length)}, c.kekBits)
+			wantError(t, err, c.want)
+		})
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	seed, err := Encode(testKid, []byte("ciphertext"), "keyd 1.0.0")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(seed)
+	f.Add([]byte(`{"header":{"kid":1}}`))
+	f.Add([]byte(`{"header":{},"header":{}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := Parse(data)
+		if err != nil {
+			return
+		}
+		again, err := Encode(b.Kid, b.Ciphertext, b.Generator)
+		if err != nil {
+			t.Fatalf("parsed %q but could not encode it: %v", data, err)
+		}
+		back, err := Parse(again)
+		if err != nil || back.Kid != b.Kid || back.Generator != b.Generator || !bytes.Equal(back.Ciphertext, b.Ciphertext) {
+			t.Fatalf("%q came back as %+v, %v", data, back, err)
+		}
+	})
+}
+
+func FuzzRoundTrip(f *testing.F) {
+	f.Add([]byte("ciphertext"), "keyd", 4096)
+	f.Fuzz(func(t *testing.T, ciphertext []byte, generator string, kekBits int) {
+		data, err := Encode(testKid, ciphertext, generator)
+		if err != nil {
+			return
+		}
+		b, err := Parse(data)
+		if err != nil || b.Generator != generator || !bytes.Equal(b.Ciphertext, ciphertext) {
+			t.Fatalf("got %+v, %v", b, err)
+		}
+		if i, err := Inspect(b, kekBits); err == nil && i.KEKBytes+i.WrappedBytes != len(ciphertext) {
+			t.Fatalf("%d bytes inspected as %+v", len(ciphertext), i)
+		}
+	})
+}
+
+func wantError(t *testing.T, err error, part string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), part) {
+		t.Errorf("got error %v, want one with %q", err, part)
+	}
+}
