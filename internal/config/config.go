@@ -1,0 +1,171 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Config is what keyd.yaml and keys.d/*.yaml ask for, with defaults filled in.
+type Config struct {
+	Files    []string // every file read, the main one first
+	Instance string   // 1 to 127 of 0-9, a-z, A-Z and -
+	StateDir string   // absolute
+	HSM      HSM
+	Azure    Azure
+	Vaults   []Vault      // in the order of the files
+	Policies []key.Policy // sorted by key name
+	Control  Control
+	Web      Web
+	Health   Health
+	Log      Log
+}
+
+// HSM says which token the HSM side opens, and how it is reached.
+type HSM struct {
+	Module string // absolute path of the PKCS#11 library
+	// The token is the one that matches every one of these that is not empty
+	// (CK_TOKEN_INFO, PKCS#11 v3.0 section 3.3).
+	Token, Serial, Model, Manufacturer string
+	PINFile                            string // as written; see PINPath
+	Socket                             string // of keyd-hsm; "": a child process of keyd run
+	User                               string // name or uid that may connect to Socket
+	StateDir                           string // where the HSM side keeps what it trusts
+	Sessions                           int
+	CallTimeout                        time.Duration // for every call but a generation
+	GenerateTimeout                    time.Duration
+	WrapMechanism                      uint // a vendor's number for RFC 5649; 0: none
+
+	pinAt position
+}
+
+// PINPath is the path of the PIN file: PINFile when absolute, otherwise the
+// systemd credential of that name.
+func (h HSM) PINPath() (string, error) { return credentialPath(h.PINFile) }
+
+// Azure says how keyd signs in.
+type Azure struct {
+	Credential      string // one of the Credential constants
+	ClientID        string // UUID, or ""
+	TenantID        string // UUID or domain name, or ""
+	CertificateFile string // as written; see CertificatePath
+	Cloud           string // one of the Cloud constants
+	CAFile          string // absolute path of more CA certificates in PEM, or ""
+
+	certificateAt position
+}
+
+// CertificatePath is the path of the client certificate with its private key
+// (PEM or PKCS#12): CertificateFile when absolute, otherwise the systemd
+// credential of that name.
+func (a Azure) CertificatePath() (string, error) { return credentialPath(a.CertificateFile) }
+
+// The kinds of credential.
+const (
+	CredentialManagedIdentity   = "managed-identity"
+	CredentialWorkloadIdentity  = "workload-identity"
+	CredentialClientCertificate = "client-certificate"
+	CredentialDefault           = "default" // azidentity's chain: for development
+)
+
+// The Azure clouds.
+const (
+	CloudPublic       = "public"
+	CloudChina        = "china"
+	CloudUSGovernment = "usgovernment"
+)
+
+// Vault is one destination with its key exchange key.
+type Vault struct {
+	key.Vault
+	KEK KEK
+}
+
+// KEK is what the configuration asks of a vault's key exchange key.
+type KEK struct {
+	Name        string
+	Fingerprint key.Fingerprint // "": the one first used is trusted
+	Create      bool            // make it when absent
+	Bits        int             // size when made: 2048, 3072 or 4096
+}
+
+// Control is the unix socket by which operators reach the daemon.
+type Control struct {
+	Socket    string
+	Operators []uint32 // uids that may act, besides root and the daemon's own
+	Group     string   // name or gid that may read
+}
+
+// Web is the listener for metrics and the status page.
+type Web struct {
+	Listen     string // host:port; the host is loopback unless ConfigFile is set
+	ConfigFile string // exporter-toolkit's web configuration, or ""
+}
+
+// Health says how often keyd looks and proves.
+type Health struct {
+	Newest time.Duration // between proofs of a key's newest version
+	Older  time.Duration // between proofs of an older one
+	Look   time.Duration // between observations of a vault with nothing due
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	Level  slog.Level
+	Format string // auto, text or json
+}
+
+// Vault returns the configured vault with this canonical URL.
+func (c *Config) Vault(url string) (Vault, bool) {
+	for _, v := range c.Vaults {
+		if v.URL == url {
+			return v, true
+		}
+	}
+	return Vault{}, false
+}
+
+// KEKPin returns the fingerprint configured for the KEK of the vault with this
+// canonical URL; "" when there is none.
+func (c *Config) KEKPin(url string) key.Fingerprint {
+	v, _ := c.Vault(url)
+	return v.KEK.Fingerprint
+}
+
+// Load reads the main file at path and keys.d/*.yaml beside it. The error is
+// Problems: everything that is wrong, ordered by file and line.
+func Load(path string) (*Config, error) {
+	rep := &report{}
+	sources := readAll(path, rep)
+	c := build(sources, rep)
+	checkSecretFiles(c, rep)
+	if err := rep.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// credentialPath resolves a file that is named by an absolute path or as a
+// systemd credential (systemd.exec(5), LoadCredential=).
+func credentialPath(name string) (string, error) {
+	if filepath.IsAbs(name) {
+		return name, nil
+	}
+	dir := os.Getenv(credentialsDirectory)
+	if dir == "" {
+		return "", fmt.Errorf("%q names a systemd credential, but $%s is not set: add LoadCredential=%s:/path to the unit, or write an absolute path",
+			name, credentialsDirectory, name)
+	}
+	return filepath.Join(dir, name), nil
+}
+
+const credentialsDirectory = "CREDENTIALS_DIRECTORY"
+
+func isCredentialName(s string) bool {
+	return s != "" && s != "." && s != ".." && len(s) <= 255 && !strings.ContainsAny(s, "/\x00\n")
+}

@@ -1,0 +1,179 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const maxFileSize = 1 << 20
+
+// source is one file's text. The first source is the main file.
+type source struct {
+	name string
+	data []byte
+}
+
+// readAll reads the main file and the fragments beside it.
+func readAll(path string, rep *report) []source {
+	names := append([]string{path}, fragments(filepath.Join(filepath.Dir(path), "keys.d"), rep)...)
+	rep.order = names
+	var sources []source
+	for _, name := range names {
+		data, err := readFile(name)
+		if err != nil {
+			rep.addErr(position{File: name}, err)
+			continue
+		}
+		sources = append(sources, source{name, data})
+	}
+	return sources
+}
+
+// fragments lists dir's *.yaml files by name. A missing dir has none.
+func fragments(dir string, rep *report) []string {
+	info, err := os.Stat(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = checkWritable(info)
+	}
+	if err != nil {
+		rep.addErr(position{File: dir}, err)
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		rep.addErr(position{File: dir}, err)
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		name := filepath.Join(dir, e.Name())
+		switch {
+		case strings.HasPrefix(e.Name(), "."):
+		case strings.HasSuffix(e.Name(), ".yaml"):
+			names = append(names, name)
+		case strings.HasSuffix(e.Name(), ".yml"):
+			rep.add(position{File: name}, "rename it to end in .yaml, or move it away",
+				"only files ending in .yaml are read from keys.d")
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func readFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, faultf("give the path of a YAML file", "not a regular file")
+	}
+	if err := checkWritable(info); err != nil {
+		return nil, err
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxFileSize {
+		return nil, faultf("split it into files in keys.d", "larger than 1 MiB")
+	}
+	return data, nil
+}
+
+// checkWritable refuses what others than the owner could change: whoever writes
+// the configuration decides where keys go.
+func checkWritable(info fs.FileInfo) error {
+	if mode := info.Mode().Perm(); mode&0o022 != 0 {
+		return faultf(fmt.Sprintf("run chmod go-w %s", info.Name()),
+			"writable by group or others (mode %04o)", mode)
+	}
+	return nil
+}
+
+// addErr reports err at a place, with what helps when it is a known kind.
+func (r *report) addErr(at position, err error) {
+	var f fault
+	switch {
+	case errors.As(err, &f):
+		r.add(at, f.remedy, "%s", f.message)
+	case errors.Is(err, fs.ErrNotExist):
+		r.add(at, "create it, or name another file with --config", "the file does not exist")
+	case errors.Is(err, fs.ErrPermission):
+		r.add(at, "let the user that keyd runs as read it", "permission denied")
+	default:
+		r.add(at, "make it readable", "cannot be read: %v", err)
+	}
+}
+
+// CheckPINFile says whether the HSM side could read the PIN. Only the process
+// that reads the PIN may ask: the others must not be able to.
+func (c *Config) CheckPINFile() []Problem {
+	rep := &report{}
+	path, err := c.HSM.PINPath()
+	if err != nil {
+		rep.add(c.HSM.pinAt, "start keyd by its unit, or write an absolute path", "hsm.pin_file: %v", err)
+		return rep.problems
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		rep.add(c.HSM.pinAt, "put the PIN there, readable by the HSM side's user only",
+			"hsm.pin_file: %v", err)
+		return rep.problems
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		rep.add(c.HSM.pinAt, "make it readable", "hsm.pin_file: %v", err)
+	case !info.Mode().IsRegular():
+		rep.add(c.HSM.pinAt, "name the file that holds the PIN", "hsm.pin_file: %s is not a regular file", path)
+	case info.Size() == 0:
+		rep.add(c.HSM.pinAt, "write the token's user PIN into it", "hsm.pin_file: %s is empty", path)
+	default:
+		rep.checkSecretMode(c.HSM.pinAt, "hsm.pin_file", c.HSM.PINFile)
+	}
+	return rep.problems
+}
+
+// checkSecretFiles refuses secrets that others could read, as far as this
+// process can see.
+func checkSecretFiles(c *Config, rep *report) {
+	rep.checkSecretMode(c.HSM.pinAt, "hsm.pin_file", c.HSM.PINFile)
+	rep.checkSecretMode(c.Azure.certificateAt, "azure.certificate_file", c.Azure.CertificateFile)
+}
+
+// checkSecretMode looks at absolute paths only: the modes of systemd's
+// credentials (0440 at times) are systemd's own.
+func (r *report) checkSecretMode(at position, field, path string) {
+	if !filepath.IsAbs(path) || underCredentials(path) {
+		return
+	}
+	info, err := os.Stat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		r.add(at, "run chmod 0600 "+path+" and make the user that reads it its owner; if others could have read it, change the secret",
+			"%s: %s is open to group or others (mode %04o)", field, path, mode)
+	}
+}
+
+func underCredentials(path string) bool {
+	dir := os.Getenv(credentialsDirectory)
+	return dir != "" && filepath.Dir(path) == filepath.Clean(dir)
+}

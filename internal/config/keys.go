@@ -1,0 +1,200 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// maxLabel bounds CKA_LABEL, for which PKCS#11 sets no limit and many modules
+// one of 255 bytes.
+const maxLabel = 255
+
+// readKeys reads every file's keys into c.Policies.
+func readKeys(c *Config, sections []*section, vaults map[string]place, rep *report) {
+	first := map[string]field{} // by name in lower case, as vaults compare
+	for _, s := range sections {
+		for _, f := range s.fields {
+			folded := strings.ToLower(f.name)
+			if other, twice := first[folded]; twice {
+				remedy := "keep one of them"
+				if other.name != f.name {
+					remedy = "rename one of them: vaults do not tell case apart"
+				}
+				rep.add(f.at, remedy, "key %s is already at %s", f.name, other.at)
+				continue
+			}
+			first[folded] = f
+			c.Policies = append(c.Policies, readKey(c, s.sub(f.name), vaults))
+		}
+	}
+	slices.SortFunc(c.Policies, func(a, b key.Policy) int { return cmp.Compare(a.Key, b.Key) })
+}
+
+func readKey(c *Config, s *section, vaults map[string]place) key.Policy {
+	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread")
+	name := strings.TrimPrefix(s.path, "keys.")
+	checkKeyName(c, s, name)
+	p := key.Policy{
+		Key:        name,
+		Spec:       read(s, "spec", key.RSA4096, parseSpec),
+		Operations: readOperations(s),
+		Retire:     readRetire(s),
+		Floor:      read(s, "floor", time.Hour, durationIn(0, 366*day)),
+		Budget:     read(s, "budget", 10, intIn(1, 100_000)),
+		Window:     read(s, "window", 0, durationIn(0, 366*day)),
+		Spread:     read(s, "spread", 0, durationIn(0, 366*day)),
+	}
+	readKeyVaults(&p, s, vaults)
+	readSchedule(&p, s)
+	return p
+}
+
+func checkKeyName(c *Config, s *section, name string) {
+	if !key.ValidName(name) {
+		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a key", name)
+		return
+	}
+	longest := key.Label{Instance: c.Instance, Key: name, Number: 999_999, Pending: true}.String()
+	if len(longest) > maxLabel {
+		s.rep.add(s.at, fmt.Sprintf("shorten the key's name or the instance's by %d", len(longest)-maxLabel),
+			"key %s: its label in the HSM would be longer than %d bytes", name, maxLabel)
+	}
+}
+
+func parseSpec(text string) (key.Spec, error) {
+	spec, err := key.ParseSpec(text)
+	if err != nil {
+		var known []string
+		for _, s := range key.Specs() {
+			known = append(known, string(s))
+		}
+		return "", fault{fmt.Sprintf("unknown spec %q", text), "write one of " + strings.Join(known, ", ")}
+	}
+	return spec, nil
+}
+
+// holds lists the specs that each kind of vault can import.
+func holds(kind key.VaultKind) []key.Spec {
+	switch kind {
+	case key.KeyVault, key.ManagedHSM:
+		return []key.Spec{key.RSA2048, key.RSA3072, key.RSA4096}
+	}
+	return nil
+}
+
+func readKeyVaults(p *key.Policy, s *section, vaults map[string]place) {
+	s.require("vaults", "write vaults: and a list of names from the vaults section")
+	if !s.has("vaults") {
+		return
+	}
+	before := len(s.rep.problems)
+	names := list(s, "vaults", parseText)
+	if len(names) == 0 && len(s.rep.problems) == before {
+		s.rep.add(s.whereOf("vaults"), "name at least one vault, or remove the key", "%s is empty", s.name("vaults"))
+	}
+	seen := map[string]bool{}
+	for _, n := range names {
+		known, ok := vaults[n.value]
+		switch {
+		case !ok:
+			s.rep.add(n.at, suggestVault(n.value, vaults), "%s: unknown vault %s", s.name("vaults"), n.value)
+		case seen[n.value]:
+			s.rep.add(n.at, "remove one", "%s: vault %s comes twice", s.name("vaults"), n.value)
+		case known.broken:
+		default:
+			checkVaultHolds(p, s, n.at, known.vault)
+			p.Vaults = append(p.Vaults, known.vault.Vault)
+		}
+		seen[n.value] = true
+	}
+}
+
+func checkVaultHolds(p *key.Policy, s *section, where position, v Vault) {
+	if strings.EqualFold(v.KEK.Name, p.Key) {
+		s.rep.add(s.at, "rename the key, or set another kek.name for that vault",
+			"key %s has the name of the key exchange key of vault %s", p.Key, v.Name)
+	}
+	if !slices.Contains(holds(v.Kind), p.Spec) {
+		s.rep.add(where, "write another spec, or leave this vault out",
+			"%s: vault %s cannot hold %s", s.name("vaults"), v.Name, p.Spec)
+	}
+}
+
+func suggestVault(name string, vaults map[string]place) string {
+	if len(vaults) == 0 {
+		return "define it in the vaults section"
+	}
+	return suggest(name, slices.Sorted(maps.Keys(vaults)))
+}
+
+func readOperations(s *section) []key.Operation {
+	if !s.has("operations") {
+		return []key.Operation{key.WrapKey, key.UnwrapKey}
+	}
+	before := len(s.rep.problems)
+	var ops []key.Operation
+	for _, op := range list(s, "operations", parseOperation) {
+		if slices.Contains(ops, op.value) {
+			s.rep.add(op.at, "remove one", "%s: %s comes twice", s.name("operations"), op.value)
+			continue
+		}
+		ops = append(ops, op.value)
+	}
+	if _, ok := key.ProofPair(ops); !ok && len(s.rep.problems) == before {
+		s.rep.add(s.whereOf("operations"), "add the missing half of wrapKey and unwrapKey, encrypt and decrypt, or sign and verify",
+			"%s has no complete pair, so the key could never be proven", s.name("operations"))
+	}
+	return ops
+}
+
+func parseOperation(text string) (key.Operation, error) {
+	op, err := key.ParseOperation(text)
+	if err != nil {
+		var known []string
+		for _, pair := range key.Pairs() {
+			known = append(known, string(pair[0]), string(pair[1]))
+		}
+		return "", fault{fmt.Sprintf("unknown operation %q", text), suggest(text, known)}
+	}
+	return op, nil
+}
+
+func readRetire(s *section) key.RetireRule {
+	f, ok := s.byName["retire"]
+	if !ok {
+		return key.RetireRule{}
+	}
+	if text, isText := f.text(); isText {
+		if text != "never" {
+			s.rep.add(f.where(), "write never, or {disable_after: 90d}", "%s: unknown value %q", s.name("retire"), text)
+		}
+		return key.RetireRule{}
+	}
+	rule := s.sub("retire")
+	rule.only("disable_after")
+	rule.require("disable_after", "write retire: never, or retire: {disable_after: 90d}")
+	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day))}
+}
+
+// readSchedule reads the schedule and checks that the pace of the key's other
+// fields agrees with it.
+func readSchedule(p *key.Policy, s *section) {
+	if p.Window > 0 && p.Spread >= p.Window {
+		s.rep.add(s.whereOf("spread"), "write a spread shorter than the window",
+			"%s: %s is not shorter than the window of %s", s.name("spread"), showDuration(p.Spread), showDuration(p.Window))
+	}
+	p.Schedule = read(s, "schedule", nil, parseSchedule)
+	if p.Schedule == nil {
+		return
+	}
+	p.ScheduleText, _ = s.byName["schedule"].text()
+	if err := checkPace(p.Schedule, p.Floor, p.Budget); err != nil {
+		s.rep.addFault(s.whereOf("schedule"), s.name("schedule"), err)
+	}
+}

@@ -1,0 +1,231 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+)
+
+// section is a mapping being read: its fields, each taken at most once.
+type section struct {
+	rep    *report
+	path   string   // such as "keys.sa-cmk-key"; "" at the top
+	at     position // of its name
+	fields []field
+	byName map[string]field
+}
+
+// name is the full name of one of the section's fields.
+func (s *section) name(field string) string {
+	if s.path == "" {
+		return field
+	}
+	return s.path + "." + field
+}
+
+// readPairs takes the pairs of a mapping node, reporting names that come twice;
+// false when the node is none.
+func (s *section) readPairs(file string, n ast.Node) bool {
+	m, ok := n.(ast.MapNode)
+	if !ok {
+		return false
+	}
+	for it := m.MapRange(); it.Next(); {
+		pair := it.KeyValue()
+		where := at(file, pair.Key, s.at)
+		name, ok := scalarText(pair.Key)
+		if !ok {
+			s.rep.add(where, "write a plain name", "%s: a field's name must be text", s.label())
+			continue
+		}
+		f := field{name: name, at: where, node: pair.Value}
+		if first, twice := s.byName[name]; twice {
+			s.rep.add(where, "keep one of them", "%s is already at %s", s.name(name), first.at)
+			continue
+		}
+		s.byName[name] = f
+		s.fields = append(s.fields, f)
+	}
+	return true
+}
+
+func (s *section) label() string {
+	if s.path == "" {
+		return "the file"
+	}
+	return s.path
+}
+
+// only reports every field that is not known.
+func (s *section) only(known ...string) {
+	for _, f := range s.fields {
+		if !slices.Contains(known, f.name) {
+			s.rep.add(f.at, suggest(f.name, known), "unknown field %s", s.name(f.name))
+		}
+	}
+}
+
+// sub reads a field's value as a mapping. It is empty, not nil, when the field is
+// absent or wrong.
+func (s *section) sub(name string) *section {
+	sub := &section{rep: s.rep, path: s.name(name), at: s.at, byName: map[string]field{}}
+	f, ok := s.byName[name]
+	if !ok {
+		return sub
+	}
+	sub.at = f.at
+	if f.node == nil || f.node.Type() == ast.NullType {
+		return sub
+	}
+	if !sub.readPairs(f.at.File, f.node) {
+		s.rep.add(f.where(), "write its fields as name: value on lines of their own", "%s is not a mapping", sub.path)
+	}
+	return sub
+}
+
+func (s *section) has(name string) bool {
+	_, ok := s.byName[name]
+	return ok
+}
+
+// whereOf is the place of a field's value, or of the section without it.
+func (s *section) whereOf(name string) position {
+	if f, ok := s.byName[name]; ok {
+		return f.where()
+	}
+	return s.at
+}
+
+// require reports an absent field.
+func (s *section) require(name, remedy string) {
+	if !s.has(name) {
+		s.rep.add(s.at, remedy, "%s is missing", s.name(name))
+	}
+}
+
+// read parses a scalar field; the default stands in when it is absent or wrong.
+func read[T any](s *section, name string, fallback T, parse func(string) (T, error)) T {
+	f, ok := s.byName[name]
+	if !ok {
+		return fallback
+	}
+	v, ok := readScalar(s.rep, s.name(name), f.where(), f.node, parse)
+	if !ok {
+		return fallback
+	}
+	return v
+}
+
+func readScalar[T any](rep *report, name string, where position, n ast.Node, parse func(string) (T, error)) (v T, ok bool) {
+	text, isScalar := scalarText(n)
+	if !isScalar {
+		message := "%s is not a single value"
+		if n == nil || n.Type() == ast.NullType {
+			message = "%s has no value"
+		}
+		rep.add(where, "write one value after the colon, or remove the field", message, name)
+		return v, false
+	}
+	v, err := parse(text)
+	if err != nil {
+		rep.addFault(where, name, err)
+		return v, false
+	}
+	return v, true
+}
+
+// addFault reports what a value's parser found.
+func (r *report) addFault(where position, name string, err error) {
+	f, ok := err.(fault)
+	if !ok {
+		f = fault{message: err.Error()}
+	}
+	r.add(where, f.remedy, "%s: %s", name, f.message)
+}
+
+// item is one parsed entry of a list.
+type item[T any] struct {
+	value T
+	at    position
+}
+
+// list parses a field that is a list of scalars, leaving out wrong entries.
+func list[T any](s *section, name string, parse func(string) (T, error)) []item[T] {
+	f, ok := s.byName[name]
+	if !ok {
+		return nil
+	}
+	seq, ok := f.node.(*ast.SequenceNode)
+	if !ok {
+		s.rep.add(f.where(), "write a list, such as [a, b]", "%s is not a list", s.name(name))
+		return nil
+	}
+	var items []item[T]
+	for _, n := range seq.Values {
+		where := at(f.at.File, n, f.where())
+		if v, ok := readScalar(s.rep, s.name(name), where, n, parse); ok {
+			items = append(items, item[T]{v, where})
+		}
+	}
+	return items
+}
+
+func parseText(s string) (string, error) {
+	if s == "" {
+		return "", faultf("write a value, or remove the field", "the value is empty")
+	}
+	if strings.ContainsAny(s, "\n\x00") {
+		return "", faultf("write one line", "the value has more than one line")
+	}
+	return s, nil
+}
+
+func parseBool(s string) (bool, error) {
+	switch s {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, faultf("write true or false", "%q is neither true nor false", s)
+}
+
+// intIn parses a decimal number in [low, high].
+func intIn(low, high int) func(string) (int, error) {
+	return func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < low || n > high {
+			return 0, faultf(fmt.Sprintf("write a number from %d to %d", low, high), "%q is not such a number", s)
+		}
+		return n, nil
+	}
+}
+
+// oneOf parses one of a few words.
+func oneOf(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fault{fmt.Sprintf("unknown value %q", s), suggest(s, words)}
+		}
+		return s, nil
+	}
+}
+
+// durationIn parses a duration in [low, high].
+func durationIn(low, high time.Duration) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) {
+		d, err := parseDuration(s)
+		if err != nil {
+			return 0, err
+		}
+		if d < low || d > high {
+			return 0, faultf(fmt.Sprintf("write a duration from %s to %s", showDuration(low), showDuration(high)),
+				"%s is out of range", s)
+		}
+		return d, nil
+	}
+}

@@ -1,0 +1,145 @@
+package config
+
+import (
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// suffix is what the hosts of one service in one cloud end in.
+type suffix struct {
+	domain string
+	kind   key.VaultKind
+	cloud  string
+}
+
+func suffixes() []suffix {
+	return []suffix{
+		{"vault.azure.net", key.KeyVault, CloudPublic},
+		{"managedhsm.azure.net", key.ManagedHSM, CloudPublic},
+		{"vault.azure.cn", key.KeyVault, CloudChina},
+		{"managedhsm.azure.cn", key.ManagedHSM, CloudChina},
+		{"vault.usgovcloudapi.net", key.KeyVault, CloudUSGovernment},
+		{"managedhsm.usgovcloudapi.net", key.ManagedHSM, CloudUSGovernment},
+	}
+}
+
+// hostForm is Azure's rule for a vault's name: 3 to 24 letters, digits and single
+// hyphens, a letter first. Managed HSMs have the same.
+var hostForm = regexp.MustCompile(`^[a-z][0-9a-z-]{1,22}[0-9a-z]$`)
+
+const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign cloud's), and nothing behind"
+
+// ParseVaultURL brings a vault's URL into its canonical form, https and the host
+// in lower case, and tells the kind and the cloud by the host. The error says
+// what to write instead.
+func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string, err error) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return "", "", "", faultf(urlRemedy, "%q is not a URL", s)
+	}
+	switch {
+	case u.Scheme != "https":
+		return "", "", "", faultf(urlRemedy, "%q is not an https URL", s)
+	case u.User != nil:
+		return "", "", "", faultf(urlRemedy+"; credentials belong in azure", "the URL has a user")
+	case u.Port() != "" || strings.HasSuffix(u.Host, ":"):
+		return "", "", "", faultf(urlRemedy, "%q has a port", s)
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
+		return "", "", "", faultf(urlRemedy, "%q has something behind the host", s)
+	}
+	host := strings.ToLower(u.Host)
+	for _, x := range suffixes() {
+		name, ok := strings.CutSuffix(host, "."+x.domain)
+		if !ok {
+			continue
+		}
+		if !hostForm.MatchString(name) {
+			return "", "", "", faultf("write the vault's name before ."+x.domain, "%q is not the name of a vault", name)
+		}
+		return "https://" + host, x.kind, x.cloud, nil
+	}
+	return "", "", "", faultf(urlRemedy, "%q is not the host of an Azure vault", host)
+}
+
+// place is a vault as written, and where.
+type place struct {
+	vault Vault
+	at    position
+	// broken: reported already; its name counts as known all the same.
+	broken bool
+}
+
+// readVaults reads every file's vaults and returns them by nickname.
+func readVaults(c *Config, sections []*section, rep *report) map[string]place {
+	byName, byURL := map[string]place{}, map[string]place{}
+	for _, s := range sections {
+		for _, f := range s.fields {
+			if first, twice := byName[f.name]; twice {
+				rep.add(f.at, "keep one of them", "vault %s is already at %s", f.name, first.at)
+				continue
+			}
+			p := readVault(c, s.sub(f.name))
+			byName[f.name] = p
+			if p.broken {
+				continue
+			}
+			if first, twice := byURL[p.vault.URL]; twice {
+				rep.add(p.at, "keep one of them", "vault %s has the same url as %s at %s", f.name, first.vault.Name, first.at)
+				continue
+			}
+			byURL[p.vault.URL] = p
+			c.Vaults = append(c.Vaults, p.vault)
+		}
+	}
+	return byName
+}
+
+func readVault(c *Config, s *section) place {
+	s.only("url", "kek")
+	name := strings.TrimPrefix(s.path, "vaults.")
+	p := place{at: s.at, broken: true}
+	if !key.ValidName(name) {
+		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a vault", name)
+	}
+	s.require("url", urlRemedy)
+	p.vault.Name = name
+	p.vault.KEK = readKEK(s.sub("kek"))
+	p.vault.URL = read(s, "url", "", func(text string) (string, error) {
+		canonical, kind, cloud, err := ParseVaultURL(text)
+		if err != nil {
+			return "", err
+		}
+		if want := c.Azure.Cloud; want != "" && cloud != want {
+			return "", faultf("write azure.cloud: "+cloud+", or a vault of cloud "+want, "the host is in cloud %s, and azure.cloud is %s", cloud, want)
+		}
+		p.vault.Kind = kind
+		return canonical, nil
+	})
+	p.broken = p.vault.URL == ""
+	return p
+}
+
+func readKEK(s *section) KEK {
+	s.only("name", "fingerprint", "create", "bits")
+	return KEK{
+		Name:        read(s, "name", "keyd-kek", parseName),
+		Fingerprint: read(s, "fingerprint", "", parseFingerprint),
+		Create:      read(s, "create", true, parseBool),
+		Bits:        read(s, "bits", 4096, parseBits),
+	}
+}
+
+func parseBits(s string) (int, error) {
+	switch s {
+	case "2048":
+		return 2048, nil
+	case "3072":
+		return 3072, nil
+	case "4096":
+		return 4096, nil
+	}
+	return 0, faultf("write 2048, 3072 or 4096", "%q is not the size of an RSA-HSM key", s)
+}
