@@ -107,7 +107,7 @@ func TestABrokenTransferIsABadParameterThatSaysWhy(t *testing.T) {
 		"OAEP broken":       {good.blobOf(t, spoiled(3)), "RSA-OAEP"},
 		"KWP broken":        {good.blobOf(t, spoiled(len(ciphertext)-1)), "RFC 5649"},
 		"AES-128":           {with(func(b *transfer) { b.aesKey = b.aesKey[:16] }).blob(t), "not 32"},
-		"no DER":            {with(func(b *transfer) { b.plaintext = bytes.Repeat([]byte{9}, 64) }).blob(t), "not DER"},
+		"no DER":            {with(func(b *transfer) { b.plaintext = bytes.Repeat([]byte{0xff}, 64) }).blob(t), "not DER"},
 		"PKCS#1":            {with(func(b *transfer) { b.plaintext = x509.MarshalPKCS1PrivateKey(target) }).blob(t), "PKCS#8"},
 		"EC":                {with(func(b *transfer) { b.plaintext = ecDER }).blob(t), "RSA only"},
 		"trailing bytes":    {with(func(b *transfer) { b.plaintext = append(bytes.Clone(b.plaintext), 1) }).blob(t), "follow"},

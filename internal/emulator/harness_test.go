@@ -72,9 +72,8 @@ func (c *clock) advance(d time.Duration) {
 
 func clientOptions(e *emulator.Emulator) azcore.ClientOptions {
 	return azcore.ClientOptions{
-		APIVersion: "7.6",
-		Transport:  &http.Client{Transport: e.Transport()},
-		Retry:      policy.RetryOptions{MaxRetries: -1},
+		Transport: &http.Client{Transport: e.Transport()},
+		Retry:     policy.RetryOptions{MaxRetries: -1},
 	}
 }
 
@@ -99,7 +98,9 @@ func newClient(t *testing.T, e *emulator.Emulator, host string) *azkeys.Client {
 
 func clientWith(t *testing.T, e *emulator.Emulator, host string, cred azcore.TokenCredential) *azkeys.Client {
 	t.Helper()
-	c, err := azkeys.NewClient("https://"+host, cred, &azkeys.ClientOptions{ClientOptions: clientOptions(e)})
+	opts := clientOptions(e)
+	opts.APIVersion = "7.6" // a Managed HSM's nextLink has none
+	c, err := azkeys.NewClient("https://"+host, cred, &azkeys.ClientOptions{ClientOptions: opts})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -33,7 +34,7 @@ func (r *Rule) set(name, value string, now time.Time) (err error) {
 	case "method":
 		r.Method = value
 	case "op":
-		r.Operation = value
+		r.Operation, err = parseOperation(value)
 	case "key":
 		r.Key = value
 	case "count":
@@ -70,6 +71,17 @@ func (r *Rule) set(name, value string, now time.Time) (err error) {
 		return fmt.Errorf("unknown name")
 	}
 	return err
+}
+
+func parseOperation(s string) (string, error) {
+	known := []string{
+		opConnect, opToken, opCreate, opImport, opGet, opVersions, opList, opUpdate, opDelete, opGetDeleted,
+		opListDeleted, opRecover, opPurge, opRotation, opAttestation, opWrap, opUnwrap, opEncrypt, opDecrypt, opSign, opVerify,
+	}
+	if !slices.Contains(known, s) {
+		return "", fmt.Errorf("%q is none of %s", s, strings.Join(known, ", "))
+	}
+	return s, nil
 }
 
 func parseStatus(s string) (int, error) {

@@ -21,15 +21,16 @@ const (
 )
 
 // Rule makes calls misbehave. It applies to calls whose token was accepted, so
-// a challenge never uses up a Count; token calls have no token to accept.
+// a challenge never uses up a Count.
 // Of the matching rules every Delay and SkewDate takes effect, and of their
 // outcomes (Status, Drop, Truncate, Garbage) that of the first one added.
 type Rule struct {
 	Host, Method string // "": any
 	// Operation is one of import, get, versions, list, wrap, unwrap, encrypt,
 	// decrypt, sign, verify, create, update, delete, recover, getdeleted,
-	// listdeleted, purge, rotationpolicy, attestation, token; "": any of these.
-	// "connect", only when named, is the CONNECT to the proxy.
+	// listdeleted, purge, rotationpolicy, attestation; "": any of these. Only
+	// when named: "token", all calls to identity endpoints, and "connect", the
+	// CONNECT to the proxy.
 	Operation string
 	Key       string // key name; "": any
 	Count     int    // how many times; 0: until cleared
@@ -151,7 +152,7 @@ func (a *ActiveRule) spent(now time.Time) bool {
 
 func (r Rule) matches(c call) bool {
 	is := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
-	if c.operation == opConnect && r.Operation != opConnect {
+	if (c.operation == opConnect || c.operation == opToken) && r.Operation == "" {
 		return false
 	}
 	return is(r.Host, c.host) && is(r.Method, c.method) && is(r.Operation, c.operation) && is(r.Key, c.key)
