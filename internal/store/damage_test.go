@@ -1,0 +1,323 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"go.etcd.io/bbolt"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// history makes a closed state with two records and ten entries, and returns
+// its directory. Entries 3 and 6 saved record a, 9 saved record b; 10 saved none.
+func history(t *testing.T) string {
+	t.Helper()
+	dir := stateDir(t)
+	s := openIn(t, dir)
+	a := save(t, s, load(t, s, "a"), "1", "2", "3")
+	save(t, s, a, "4", "5", "6")
+	save(t, s, load(t, s, "b"), "7", "8", "9")
+	if err := s.Append(t.Context(), key.Entry{Event: "10"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// tamper changes the file behind keyd's back.
+func tamper(t *testing.T, dir string, fn func(tx *bbolt.Tx) error) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, fileName), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(fn), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func verify(t *testing.T, dir string) Report {
+	t.Helper()
+	s, err := OpenReadOnly(filepath.Join(dir, fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	report, err := s.Verify(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+func audit(tx *bbolt.Tx) *bbolt.Bucket   { return tx.Bucket(bucketAudit) }
+func records(tx *bbolt.Tx) *bbolt.Bucket { return tx.Bucket(bucketRecords) }
+
+func drop(seqs ...uint64) func(*bbolt.Tx) error {
+	return func(tx *bbolt.Tx) error {
+		for _, n := range seqs {
+			if err := audit(tx).Delete(number(n)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
+	cases := map[string]struct {
+		tamper func(tx *bbolt.Tx) error
+		want   string
+	}{
+		"changed entry": {
+			func(tx *bbolt.Tx) error {
+				v := string(audit(tx).Get(number(2)))
+				return audit(tx).Put(number(2), []byte(strings.Replace(v, `"event":"2"`, `"event":"x"`, 1)))
+			},
+			"audit entry 2: does not match its hash: it was changed",
+		},
+		"changed entry with a hash of its own": {
+			func(tx *bbolt.Tx) error {
+				k := number(2)
+				c, body, err := parseChained(k, audit(tx).Get(k))
+				if err != nil {
+					return err
+				}
+				body = []byte(strings.Replace(string(body), `"event":"2"`, `"event":"x"`, 1))
+				return audit(tx).Put(k, encodeChained(c.Prev, chainHash(c.Prev, 2, body), body))
+			},
+			"audit entry 3: does not follow the entry before it: one of them was changed, moved or removed",
+		},
+		"removed entry": {drop(4), "audit entry 4: missing; the next one is 5"},
+		"reordered entries": {
+			func(tx *bbolt.Tx) error {
+				one, two := string(audit(tx).Get(number(1))), string(audit(tx).Get(number(2)))
+				return errors.Join(audit(tx).Put(number(1), []byte(two)), audit(tx).Put(number(2), []byte(one)))
+			},
+			"audit entry 1: does not follow the entry before it: one of them was changed, moved or removed",
+		},
+		"end cut off, a record is newer": {
+			drop(9, 10),
+			"record of b: the chain has no entry of it",
+		},
+		"end cut off, before a record's last change": {
+			drop(5, 6, 7, 8, 9, 10),
+			"record of a: it was saved with entry 6 and the chain knows only up to entry 3: entries were removed from its end",
+		},
+		"record removed": {
+			func(tx *bbolt.Tx) error { return records(tx).Delete([]byte("a")) },
+			"record of a: entry 6 tells of it, and it is gone",
+		},
+		"record changed with a sum of its own": {
+			func(tx *bbolt.Tx) error {
+				r, err := parseStored("a", records(tx).Get([]byte("a")))
+				if err != nil {
+					return err
+				}
+				return records(tx).Put([]byte("a"), newStored("a", r.revision, append(r.body, ' ')).encode())
+			},
+			"record of a: it is not the one that entry 6 was saved with",
+		},
+		"older record put back": {
+			func(tx *bbolt.Tx) error {
+				r, err := parseStored("a", records(tx).Get([]byte("a")))
+				if err != nil {
+					return err
+				}
+				return records(tx).Put([]byte("a"), newStored("a", 3, r.body).encode())
+			},
+			"record of a: it was saved with entry 3 and entry 6 tells of a later change: an older record was put back",
+		},
+		"record cut short": {
+			func(tx *bbolt.Tx) error { return records(tx).Put([]byte("a"), []byte("x")) },
+			`record of a: the record of "a" is cut short`,
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			dir := history(t)
+			tamper(t, dir, c.tamper)
+			report := verify(t, dir)
+			if report.Consistent() || !strings.Contains(report.String(), c.want) {
+				t.Errorf("got %s\nwant %s", report, c.want)
+			}
+			if _, err := Open(dir, clock, nil); !isCorrupt(err) {
+				t.Errorf("Open: %v, want a CorruptError", err)
+			}
+		})
+	}
+}
+
+func TestACutOffEndThatNoRecordNeedsShowsInCountAndHeadOnly(t *testing.T) {
+	dir := history(t)
+	before := verify(t, dir)
+	tamper(t, dir, drop(10))
+	after := verify(t, dir)
+	if !after.Consistent() {
+		t.Fatalf("got %s", after)
+	}
+	if after.Entries != before.Entries-1 || after.Head == before.Head {
+		t.Errorf("count %d and head %s do not show the loss", after.Entries, after.Head)
+	}
+}
+
+func TestTheReportOfAGoodState(t *testing.T) {
+	report := verify(t, history(t))
+	want := fmt.Sprintf("internally consistent: 10 entries, head %s, 2 records covered", report.Head)
+	if report.String() != want {
+		t.Errorf("got %q, want %q", report, want)
+	}
+}
+
+func TestANewerSchemaIsRefused(t *testing.T) {
+	dir := history(t)
+	tamper(t, dir, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketMeta).Put(keySchema, number(key.SchemaVersion+1))
+	})
+	var newer *SchemaError
+	if _, err := Open(dir, clock, nil); !errors.As(err, &newer) {
+		t.Errorf("got %v, want a SchemaError", err)
+	}
+}
+
+func TestATruncatedFileIsNamed(t *testing.T) {
+	for _, size := range []int64{0, 1, 4096, 8192, 12288, 16384} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			dir := history(t)
+			if err := os.Truncate(filepath.Join(dir, fileName), size); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Open(dir, clock, nil); !isCorrupt(err) {
+				t.Errorf("got %v, want a CorruptError", err)
+			}
+		})
+	}
+}
+
+// Whatever single bit changes, the state is refused or reads as it was written.
+func TestAFlippedBitIsNeverBelieved(t *testing.T) {
+	dir := history(t)
+	sound, err := OpenReadOnly(filepath.Join(dir, fileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := contents(t, sound)
+	compact := filepath.Join(t.TempDir(), "compact")
+	if err := errors.Join(sound.BackupFile(t.Context(), compact), sound.Close()); err != nil {
+		t.Fatal(err)
+	}
+	clean, err := os.ReadFile(compact)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for range 400 {
+		bit := random.IntN(len(clean) * 8)
+		damaged := append([]byte(nil), clean...)
+		damaged[bit/8] ^= 1 << (bit % 8)
+		dir := t.TempDir()
+		if err := os.Chmod(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, fileName), damaged, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := Open(dir, clock, nil)
+		if err != nil {
+			if !isCorrupt(err) && !isSchema(err) {
+				t.Fatalf("bit %d: %v, want a CorruptError", bit, err)
+			}
+			refused++
+			continue
+		}
+		if diff := cmp.Diff(want, contents(t, s)); diff != "" {
+			t.Errorf("bit %d was believed (-want +got):\n%s", bit, diff)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if refused == 0 {
+		t.Error("no flipped bit was noticed")
+	}
+}
+
+func isSchema(err error) bool {
+	var e *SchemaError
+	return errors.As(err, &e)
+}
+
+func contents(t *testing.T, s *Store) map[string]any {
+	t.Helper()
+	names, err := s.Names(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]any{"events": events(t, s)}
+	for _, n := range names {
+		all["record "+n] = load(t, s, n)
+	}
+	return all
+}
+
+func TestAnOlderSchemaIsMigratedAndACopyIsKept(t *testing.T) {
+	dir := history(t)
+	next := format{version: key.SchemaVersion + 1, from: map[int]migration{
+		key.SchemaVersion: func(old json.RawMessage) (json.RawMessage, error) {
+			var rec key.Record
+			if err := json.Unmarshal(old, &rec); err != nil {
+				return nil, err
+			}
+			rec.Schema++
+			rec.Instance = "migrated"
+			return json.Marshal(rec)
+		},
+	}}
+	s, err := openAs(next, dir, clock, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := load(t, s, "a"); got.Instance != "migrated" || got.Schema != next.version {
+		t.Errorf("got %+v, want the migrated record", got)
+	}
+	report, err := s.Verify(t.Context())
+	if err != nil || !report.Consistent() || report.Entries != 12 {
+		t.Errorf("after the migration: %v, %v; want an entry more for each record", report, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	kept, err := OpenReadOnly(filepath.Join(dir, "keyd.db.schema-1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	if got := load(t, kept, "a"); got.Instance != "" {
+		t.Errorf("the copy holds %+v", got)
+	}
+}
+
+func TestAFailedMigrationChangesNothing(t *testing.T) {
+	dir := history(t)
+	broken := errors.New("unheard of")
+	next := format{version: key.SchemaVersion + 1, from: map[int]migration{
+		key.SchemaVersion: func(json.RawMessage) (json.RawMessage, error) { return nil, broken },
+	}}
+	if _, err := openAs(next, dir, clock, nil); !errors.Is(err, broken) {
+		t.Fatalf("got %v, want the migration's error", err)
+	}
+	if report := verify(t, dir); !report.Consistent() || report.Entries != 10 {
+		t.Errorf("got %s", report)
+	}
+}

@@ -1,0 +1,90 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// migration turns the JSON of a record of one schema into that of the next.
+type migration func(record json.RawMessage) (json.RawMessage, error)
+
+// format is the schema that the store writes, and the ways to it.
+type format struct {
+	version int
+	from    map[int]migration // from[n] leads from schema n to n+1
+}
+
+// current is this keyd's format. Schema 1 is the first, so nothing leads to it.
+func current() format { return format{version: key.SchemaVersion} }
+
+// migrate brings an older file to the current schema in one transaction, after
+// keeping a copy of it beside it as keyd.db.schema-N.
+func (s *Store) migrate() error {
+	found, err := s.schema(s.db)
+	if err != nil || found == s.format.version {
+		return err
+	}
+	kept := s.path + ".schema-" + strconv.Itoa(found)
+	// The copy of an earlier try stays: it is of the same, untouched file.
+	if err := s.BackupFile(context.Background(), kept); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("keep a copy before the migration: %w", err)
+	}
+	err = s.guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			if err := s.migrateRecords(tx, found); err != nil {
+				return err
+			}
+			s.entries, _ = head(tx)
+			return tx.Bucket(bucketMeta).Put(keySchema, number(uint64(s.format.version)))
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("bring %s from schema %d to %d (a copy is in %s): %w", s.path, found, s.format.version, kept, err)
+	}
+	return nil
+}
+
+func (s *Store) migrateRecords(tx *bbolt.Tx, from int) error {
+	records := tx.Bucket(bucketRecords)
+	old := map[string]stored{}
+	err := records.ForEach(func(k, value []byte) error {
+		r, err := parseStored(string(k), bytes.Clone(value))
+		old[string(k)] = r
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for name, r := range old {
+		body := json.RawMessage(r.body)
+		for v := from; v < s.format.version; v++ {
+			step, ok := s.format.from[v]
+			if !ok {
+				return fmt.Errorf("no way leads from schema %d to %d", v, v+1)
+			}
+			if body, err = step(body); err != nil {
+				return fmt.Errorf("record of %s: %w", name, err)
+			}
+		}
+		last, _ := head(tx)
+		moved := newStored(name, last+1, body)
+		if err := records.Put([]byte(name), moved.encode()); err != nil {
+			return err
+		}
+		entry := key.Entry{Event: "record migrated", Actor: "keyd", Fields: map[string]string{
+			"from": strconv.Itoa(from), "to": strconv.Itoa(s.format.version)}}
+		if err := s.chain(tx, name, moved.sum.String(), []key.Entry{entry}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

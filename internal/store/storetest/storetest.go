@@ -1,0 +1,263 @@
+// Package storetest is the contract of a store, as tests that any backend runs.
+// Its rule: it knows a backend only by what rotate knows of it.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Backend is what rotate needs of a store.
+type Backend interface {
+	Load(ctx context.Context, name string) (key.Record, error)
+	Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error)
+	Append(ctx context.Context, entries ...key.Entry) error
+	Names(ctx context.Context) ([]string, error)
+}
+
+// Opened is an empty backend and a view of its audit chain, oldest entry first.
+type Opened struct {
+	Backend
+	Entries func() ([]key.Entry, error)
+}
+
+// Run runs the contract; open gives a fresh, empty backend each time.
+func Run(t *testing.T, open func(t *testing.T) Opened) {
+	contract := map[string]func(*testing.T, Opened){
+		"an absent record loads empty at revision 0":     absent,
+		"what was saved is loaded":                       roundTrip,
+		"a stale revision conflicts and changes nothing": conflict,
+		"a record is created once":                       createdOnce,
+		"a change needs an audit entry":                  needsEntry,
+		"an entry of another key is refused":             otherKey,
+		"revisions grow and are never used again":        revisions,
+		"entries keep their order":                       order,
+		"every racing change is applied exactly once":    race,
+		"a cancelled context changes nothing":            cancelled,
+	}
+	for name, check := range contract {
+		t.Run(name, func(t *testing.T) { check(t, open(t)) })
+	}
+}
+
+func entry(event string) key.Entry {
+	return key.Entry{Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Event: event, Actor: "keyd"}
+}
+
+func mustLoad(t *testing.T, b Opened, name string) key.Record {
+	t.Helper()
+	rec, err := b.Load(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+func mustSave(t *testing.T, b Opened, rec key.Record, entries ...key.Entry) key.Record {
+	t.Helper()
+	saved, err := b.Save(t.Context(), rec, entries...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return saved
+}
+
+func wantEvents(t *testing.T, b Opened, want ...string) {
+	t.Helper()
+	entries, err := b.Entries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range entries {
+		got = append(got, e.Event)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("audit entries (-want +got):\n%s", diff)
+	}
+}
+
+func absent(t *testing.T, b Opened) {
+	want := key.Record{Schema: key.SchemaVersion, Key: "k"}
+	if diff := cmp.Diff(want, mustLoad(t, b, "k")); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func roundTrip(t *testing.T, b Opened) {
+	at := time.Date(2026, 3, 1, 2, 0, 0, 123456789, time.UTC)
+	rec := mustLoad(t, b, "k")
+	rec.Instance = "hq-1"
+	rec.Generations = []key.Generation{{Number: 1, ID: "00112233445566778899aabbccddeeff", Spec: key.RSA4096, Reserved: at,
+		Placements: []key.Placement{{Vault: "https://v.vault.azure.net", State: key.Proven, At: at, Aliases: []string{"a"}}}}}
+	rec.Hold = &key.Hold{Code: key.HoldPaused, Since: at, By: "uid 0 (root)"}
+	rec.Known = map[string][]string{"https://v.vault.azure.net": {"x"}}
+	saved := mustSave(t, b, rec, entry("generation reserved"))
+	if saved.Revision == 0 {
+		t.Error("the saved record has revision 0")
+	}
+	if diff := cmp.Diff(saved, mustLoad(t, b, "k")); diff != "" {
+		t.Errorf("loaded is not what was saved (-saved +loaded):\n%s", diff)
+	}
+	rec.Revision = saved.Revision
+	if diff := cmp.Diff(rec, saved); diff != "" {
+		t.Errorf("Save changed more than the revision (-asked +saved):\n%s", diff)
+	}
+	names, err := b.Names(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"k"}, names); diff != "" {
+		t.Errorf("names (-want +got):\n%s", diff)
+	}
+}
+
+func conflict(t *testing.T, b Opened) {
+	old := mustSave(t, b, mustLoad(t, b, "k"), entry("first"))
+	newer := old.Clone()
+	newer.Instance = "newer"
+	newer = mustSave(t, b, newer, entry("second"))
+
+	old.Instance = "stale"
+	_, err := b.Save(t.Context(), old, entry("third"))
+	wantRetry(t, err)
+	if diff := cmp.Diff(newer, mustLoad(t, b, "k")); diff != "" {
+		t.Errorf("the conflict changed the record (-want +got):\n%s", diff)
+	}
+	wantEvents(t, b, "first", "second")
+}
+
+func createdOnce(t *testing.T, b Opened) {
+	first, second := mustLoad(t, b, "k"), mustLoad(t, b, "k")
+	mustSave(t, b, first, entry("first"))
+	_, err := b.Save(t.Context(), second, entry("second"))
+	wantRetry(t, err)
+
+	never := key.Record{Schema: key.SchemaVersion, Key: "other", Revision: 7}
+	_, err = b.Save(t.Context(), never, entry("third"))
+	wantRetry(t, err)
+	wantEvents(t, b, "first")
+}
+
+func wantRetry(t *testing.T, err error) {
+	t.Helper()
+	if err == nil || key.ClassOf(err) != key.Retry {
+		t.Fatalf("got error %v (%v), want one of class retry", err, key.ClassOf(err))
+	}
+}
+
+func needsEntry(t *testing.T, b Opened) {
+	if _, err := b.Save(t.Context(), mustLoad(t, b, "k")); err == nil {
+		t.Error("a record was saved without an audit entry")
+	}
+	if got := mustLoad(t, b, "k").Revision; got != 0 {
+		t.Errorf("the record is at revision %d, want 0", got)
+	}
+}
+
+func otherKey(t *testing.T, b Opened) {
+	e := entry("first")
+	e.Key = "other"
+	if _, err := b.Save(t.Context(), mustLoad(t, b, "k"), e); err == nil {
+		t.Error("a record was saved with an entry of another key")
+	}
+	wantEvents(t, b)
+}
+
+func revisions(t *testing.T, b Opened) {
+	rec := mustLoad(t, b, "k")
+	for range 5 {
+		saved := mustSave(t, b, rec, entry("a"), entry("b"))
+		if saved.Revision <= rec.Revision {
+			t.Fatalf("revision %d after %d", saved.Revision, rec.Revision)
+		}
+		rec = saved
+	}
+}
+
+func order(t *testing.T, b Opened) {
+	rec := mustSave(t, b, mustLoad(t, b, "k"), entry("1"), entry("2"))
+	if err := b.Append(t.Context(), entry("3"), entry("4")); err != nil {
+		t.Fatal(err)
+	}
+	mustSave(t, b, rec, entry("5"))
+	wantEvents(t, b, "1", "2", "3", "4", "5")
+}
+
+func race(t *testing.T, b Opened) {
+	const workers, each = 8, 5
+	var group sync.WaitGroup
+	failures := make(chan error, workers)
+	for w := range workers {
+		group.Go(func() {
+			for i := range each {
+				if err := addRequest(t.Context(), b, fmt.Sprintf("%d-%d", w, i)); err != nil {
+					failures <- err
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	close(failures)
+	for err := range failures {
+		t.Error(err)
+	}
+	seen := map[string]bool{}
+	for _, q := range mustLoad(t, b, "k").Requests {
+		if seen[q.Reason] {
+			t.Errorf("change %s was applied twice", q.Reason)
+		}
+		seen[q.Reason] = true
+	}
+	if len(seen) != workers*each {
+		t.Errorf("%d changes were applied, want %d", len(seen), workers*each)
+	}
+	entries, err := b.Entries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != workers*each {
+		t.Errorf("%d audit entries, want one for each of %d changes", len(entries), workers*each)
+	}
+}
+
+// addRequest is the loop of every writer: load, change, save, and again after a
+// conflict.
+func addRequest(ctx context.Context, b Opened, reason string) error {
+	for {
+		rec, err := b.Load(ctx, "k")
+		if err != nil {
+			return err
+		}
+		rec.Requests = append(rec.Requests, key.Request{Reason: reason})
+		_, err = b.Save(ctx, rec, entry("request "+reason))
+		if err == nil {
+			return nil
+		}
+		if key.ClassOf(err) != key.Retry {
+			return fmt.Errorf("change %s: %w", reason, err)
+		}
+	}
+}
+
+func cancelled(t *testing.T, b Opened) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := b.Save(ctx, key.Record{Schema: key.SchemaVersion, Key: "k"}, entry("first"))
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("Save: %v, want the context's error", err)
+	}
+	if err := b.Append(ctx, entry("second")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Append: %v, want the context's error", err)
+	}
+	wantEvents(t, b)
+}
