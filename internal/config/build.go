@@ -15,10 +15,12 @@ import (
 func build(sources []source, rep *report) *Config {
 	c := &Config{}
 	var vaults, keys []*section
+	complete := len(sources) == len(rep.order)
 	for _, src := range sources {
 		c.Files = append(c.Files, src.name)
 		top := parse(src, rep)
 		if top == nil {
+			complete = false
 			continue
 		}
 		if src.name == rep.order[0] {
@@ -29,7 +31,7 @@ func build(sources []source, rep *report) *Config {
 		vaults = append(vaults, top.sub("vaults"))
 		keys = append(keys, top.sub("keys"))
 	}
-	known := readVaults(c, vaults, rep)
+	known := knownVaults{readVaults(c, vaults, rep), complete}
 	readKeys(c, keys, known, rep)
 	return c
 }

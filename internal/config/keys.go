@@ -16,7 +16,7 @@ import (
 const maxLabel = 255
 
 // readKeys reads every file's keys into c.Policies.
-func readKeys(c *Config, sections []*section, vaults map[string]place, rep *report) {
+func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
 	first := map[string]field{} // by name in lower case, as vaults compare
 	for _, s := range sections {
 		for _, f := range s.fields {
@@ -36,7 +36,7 @@ func readKeys(c *Config, sections []*section, vaults map[string]place, rep *repo
 	slices.SortFunc(c.Policies, func(a, b key.Policy) int { return cmp.Compare(a.Key, b.Key) })
 }
 
-func readKey(c *Config, s *section, vaults map[string]place) key.Policy {
+func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
 	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread")
 	name := strings.TrimPrefix(s.path, "keys.")
 	checkKeyName(c, s, name)
@@ -88,7 +88,7 @@ func holds(kind key.VaultKind) []key.Spec {
 	return nil
 }
 
-func readKeyVaults(p *key.Policy, s *section, vaults map[string]place) {
+func readKeyVaults(p *key.Policy, s *section, vaults knownVaults) {
 	s.require("vaults", "write vaults: and a list of names from the vaults section")
 	if !s.has("vaults") {
 		return
@@ -100,10 +100,11 @@ func readKeyVaults(p *key.Policy, s *section, vaults map[string]place) {
 	}
 	seen := map[string]bool{}
 	for _, n := range names {
-		known, ok := vaults[n.value]
+		known, ok := vaults.byName[n.value]
 		switch {
+		case !ok && !vaults.complete:
 		case !ok:
-			s.rep.add(n.at, suggestVault(n.value, vaults), "%s: unknown vault %s", s.name("vaults"), n.value)
+			s.rep.add(n.at, suggestVault(n.value, vaults.byName), "%s: unknown vault %s", s.name("vaults"), n.value)
 		case seen[n.value]:
 			s.rep.add(n.at, "remove one", "%s: vault %s comes twice", s.name("vaults"), n.value)
 		case known.broken:

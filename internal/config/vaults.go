@@ -72,6 +72,14 @@ type place struct {
 	broken bool
 }
 
+// knownVaults is every vault by nickname.
+type knownVaults struct {
+	byName map[string]place
+	// complete: every file could be read, so that a vault which is not here is
+	// nowhere.
+	complete bool
+}
+
 // readVaults reads every file's vaults and returns them by nickname.
 func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 	byName, byURL := map[string]place{}, map[string]place{}
