@@ -1,0 +1,105 @@
+package vault
+
+import (
+	"crypto/rsa"
+	"math/big"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// versionID takes the version out of a key id, which must be one of this vault's
+// and of this key: https://HOST/keys/NAME/VERSION.
+func (c *Client) versionID(kid *azkeys.ID, name string) (string, error) {
+	if kid == nil {
+		return "", badAnswerf("it has no key id")
+	}
+	u, err := url.Parse(string(*kid))
+	if err != nil {
+		return "", badAnswerf("the key id is not a URL")
+	}
+	parts := strings.Split(u.Path, "/")
+	if u.Scheme != "https" || !strings.EqualFold(u.Host, c.host) || len(parts) != 4 ||
+		parts[1] != "keys" || !strings.EqualFold(parts[2], name) {
+		return "", badAnswerf("the key id %s is not a version of %s in this vault", oneLine(string(*kid)), name)
+	}
+	if _, err := key.ParseID(parts[3]); err != nil {
+		return "", badAnswerf("version %v", err)
+	}
+	return parts[3], nil
+}
+
+// fromBundle converts a single key's answer. Keys of a kind that keyd does not
+// make pass, without public key, because foreign versions must be seen.
+func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error) {
+	if b.Key == nil {
+		return key.Version{}, badAnswerf("it has no key")
+	}
+	v, err := c.fromAttributes(b.Key.KID, b.Attributes, b.Tags, name)
+	if err != nil {
+		return key.Version{}, err
+	}
+	if b.Key.Kty == nil {
+		return key.Version{}, badAnswerf("the key has no kty")
+	}
+	v.Kty = string(*b.Key.Kty)
+	for _, op := range b.Key.KeyOps {
+		if op != nil {
+			v.Operations = append(v.Operations, key.Operation(*op))
+		}
+	}
+	if *b.Key.Kty == azkeys.KeyTypeRSA || *b.Key.Kty == azkeys.KeyTypeRSAHSM {
+		if v.Public, err = publicKey(b.Key); err != nil {
+			return key.Version{}, err
+		}
+	}
+	return v, nil
+}
+
+func (c *Client) fromAttributes(kid *azkeys.ID, a *azkeys.KeyAttributes, tags map[string]*string, name string) (key.Version, error) {
+	id, err := c.versionID(kid, name)
+	if err != nil {
+		return key.Version{}, err
+	}
+	if a == nil || a.Created == nil || a.Enabled == nil {
+		return key.Version{}, badAnswerf("version %s lacks its attributes created and enabled", id)
+	}
+	v := key.Version{ID: id, Created: a.Created.UTC(), Enabled: *a.Enabled}
+	if a.Expires != nil {
+		v.Expires = a.Expires.UTC()
+	}
+	if len(tags) > 0 {
+		v.Tags = make(map[string]string, len(tags))
+	}
+	for tag, value := range tags {
+		if value != nil {
+			v.Tags[tag] = *value
+		}
+	}
+	return v, nil
+}
+
+func publicKey(k *azkeys.JSONWebKey) (*rsa.PublicKey, error) {
+	n := new(big.Int).SetBytes(k.N)
+	e := new(big.Int).SetBytes(k.E)
+	if bits := n.BitLen(); bits < 2048 || bits > 4096 {
+		return nil, badAnswerf("the RSA modulus has %d bits", bits)
+	}
+	if e.BitLen() > 31 || e.Bit(0) == 0 || e.Int64() < 3 {
+		return nil, badAnswerf("the RSA exponent is not usable")
+	}
+	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
+}
+
+// sameOperations compares as sets: a Managed HSM answers in any order.
+func sameOperations(a, b []key.Operation) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	a, b = slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b))
+	return slices.Equal(a, b)
+}

@@ -1,0 +1,169 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// APIVersion is sent with every request, also with the pages of a listing, whose
+// links omit it on a Managed HSM. 7.6 is the last of the 7.x line; keyd needs
+// nothing newer, and sovereign clouds get new versions late.
+const APIVersion = "7.6"
+
+// DefaultRequestTimeout bounds one try of a request, not its retries.
+const DefaultRequestTimeout = 30 * time.Second
+
+// DefaultKEKBits is the size of a KEK that keyd makes.
+const DefaultKEKBits = 4096
+
+// longestRetryDelay bounds a pause between two tries. A longer Retry-After is
+// handed to the caller as an error of class Retry.
+const longestRetryDelay = 60 * time.Second
+
+// Config says which vault a Client speaks to.
+type Config struct {
+	Vault key.Vault
+	// KEKName is the key exchange key's name in the vault.
+	KEKName string
+	// CreateKEK allows making the KEK when it is absent.
+	CreateKEK bool
+	// KEKBits is the KEK's size in bits: 2048, 3072 or 4096. A KEK is made with
+	// it, and a smaller one is refused. 0: made with DefaultKEKBits, any of the
+	// three accepted.
+	KEKBits int
+	// Clock is for the KEK's expiry and the clock skew. nil: time.Now.
+	Clock func() time.Time
+	// RequestTimeout bounds one try. 0: DefaultRequestTimeout.
+	RequestTimeout time.Duration
+}
+
+// Client speaks to one vault. It is safe for concurrent use.
+type Client struct {
+	cfg      Config
+	host     string
+	keys     *azkeys.Client
+	observer *observer
+	retry    policy.RetryOptions
+}
+
+// New makes a client; nothing is sent yet. transport should follow no redirects
+// (see HTTPClient). m and log may be nil.
+func New(cfg Config, cred azcore.TokenCredential, transport policy.Transporter, m *Metrics, log *slog.Logger) (*Client, error) {
+	host, err := hostOf(cfg.Vault.URL)
+	if err != nil {
+		return nil, fmt.Errorf("vault %s: %w", cfg.Vault.Name, err)
+	}
+	switch cfg.KEKBits {
+	case 0, 2048, 3072, 4096:
+	default:
+		return nil, fmt.Errorf("vault %s: a KEK of %d bits: only 2048, 3072 and 4096 exist", cfg.Vault.Name, cfg.KEKBits)
+	}
+	if !key.ValidName(cfg.KEKName) {
+		return nil, fmt.Errorf("vault %s: %q cannot name a KEK: write 1 to 127 letters, digits and hyphens", cfg.Vault.Name, cfg.KEKName)
+	}
+	if cred == nil || transport == nil {
+		return nil, fmt.Errorf("vault %s: a credential and a transport are needed", cfg.Vault.Name)
+	}
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if cfg.RequestTimeout == 0 {
+		cfg.RequestTimeout = DefaultRequestTimeout
+	}
+	if m == nil {
+		m = NewMetrics(nil)
+	}
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	c := &Client{
+		cfg:      cfg,
+		host:     host,
+		observer: &observer{vault: cfg.Vault.Name, now: cfg.Clock, metrics: m, log: log},
+		retry:    policy.RetryOptions{TryTimeout: cfg.RequestTimeout, MaxRetryDelay: longestRetryDelay},
+	}
+	c.keys, err = azkeys.NewClient(cfg.Vault.URL, taggedCredential{cred}, &azkeys.ClientOptions{
+		ClientOptions: azcore.ClientOptions{
+			APIVersion:      APIVersion,
+			Retry:           c.retry,
+			Transport:       cappedTransport{transport},
+			Telemetry:       policy.TelemetryOptions{ApplicationID: "keyd"},
+			PerCallPolicies: []policy.Policy{hostGuard{host}},
+			PerRetryPolicies: []policy.Policy{
+				limiterPolicy{newLimits(cfg.Vault.Kind)}, challengePolicy{}, effectPolicy{}, c.observer,
+			},
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("vault %s: %w", cfg.Vault.Name, err)
+	}
+	return c, nil
+}
+
+// Vault is the vault that the client speaks to.
+func (c *Client) Vault() key.Vault { return c.cfg.Vault }
+
+// ClockSkew is the vault's clock minus the local one by the last answer's Date
+// header, good to about a second; known is false before the first answer.
+func (c *Client) ClockSkew() (skew time.Duration, known bool) { return c.observer.clockSkew() }
+
+func hostOf(text string) (string, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || text != "https://"+strings.ToLower(u.Host) {
+		return "", fmt.Errorf("%q is not a vault's URL: write https://HOST in lower case, without a path", text)
+	}
+	return u.Host, nil
+}
+
+// do runs one call with the pipeline knowing what it is, and gives every error
+// its class. The caller's cancellation reaches the request.
+func (c *Client) do(ctx context.Context, op operation, name, version string, run func(context.Context) error) error {
+	k := call{op: op, key: name, version: version, effect: &effect{}}
+	err := checkName(name)
+	if err == nil && version != "" {
+		err = checkVersion(version)
+	}
+	if err == nil {
+		err = run(withCall(ctx, k))
+	}
+	if err == nil {
+		return nil
+	}
+	var own *Error
+	if errors.As(err, &own) {
+		return err
+	}
+	return c.fail(ctx, k, err)
+}
+
+// once turns the SDK's retries off for calls that must not be sent twice.
+func (c *Client) once(ctx context.Context) context.Context {
+	options := c.retry
+	options.MaxRetries = -1
+	return policy.WithRetryOptions(ctx, options)
+}
+
+func checkName(name string) error {
+	if !key.ValidName(name) {
+		return refusef("", "%q cannot name a key in a vault: only 1 to 127 letters, digits and hyphens can", name)
+	}
+	return nil
+}
+
+func checkVersion(version string) error {
+	if _, err := key.ParseID(version); err != nil {
+		return refusef("", "version %v", err)
+	}
+	return nil
+}

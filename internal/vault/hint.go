@@ -1,0 +1,139 @@
+package vault
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// hint says what an operator can do about e; "" when there is nothing to say.
+func (c *Client) hint(e *Error, k call) string {
+	var refused *refusal
+	if errors.As(e.err, &refused) {
+		return refused.hint
+	}
+	if e.Status != 0 {
+		return c.statusHint(e, k)
+	}
+	var token *tokenError
+	if errors.As(e.err, &token) {
+		return token.hint()
+	}
+	return transportHint(e.err)
+}
+
+func (c *Client) statusHint(e *Error, k call) string {
+	switch e.Inner {
+	case innerByRBAC:
+		return fmt.Sprintf("give keyd's identity the role %q on this vault; a new assignment takes a few minutes to work, and keyd keeps trying", c.role(k))
+	case innerByPolicy:
+		return "the vault uses access policies: give keyd's identity the key permissions get, list, create, import, update, recover and those of the key's operations; a new policy takes a few minutes to work, and keyd keeps trying"
+	case innerByFirewall:
+		return "the vault's firewall does not admit this machine: add its address or network to the vault's network rules, or reach the vault by a private endpoint"
+	case innerKeyDisabled:
+		return fmt.Sprintf("the version is disabled; to enable it: az keyvault key set-attributes %s --name %s%s --enabled true", c.azTarget(), k.key, azVersion(k.version))
+	case innerOperationForbidden:
+		return "the key's operations (key_ops) in the vault do not include this one"
+	case innerDeletedButRecoverable:
+		return fmt.Sprintf("the key is soft-deleted, and keyd never makes it anew; to get it back: az keyvault key recover %s --name %s", c.azTarget(), k.key)
+	case innerBeingDeleted:
+		return "the key is being deleted; wait until that is over, then recover it"
+	}
+	switch e.Status {
+	case http.StatusUnauthorized:
+		return "the vault did not accept the token: check that the credential belongs to the vault's tenant (azure.tenant_id), and this machine's clock"
+	case http.StatusForbidden:
+		return fmt.Sprintf("give keyd's identity the role %q on this vault and check the vault's network rules; a new assignment takes a few minutes to work, and keyd keeps trying", c.role(k))
+	case http.StatusTooManyRequests:
+		return "the vault is throttled; keyd slows down by itself, but other clients share the vault's limits"
+	case http.StatusProxyAuthRequired:
+		return "a proxy wants credentials: put them into HTTPS_PROXY, or list the vault's host in NO_PROXY"
+	}
+	if e.Code == codeKeyNotFound && k.op.name == opGetKEK.name && !c.cfg.CreateKEK {
+		return fmt.Sprintf("keyd may not make it here (kek.create is false); to make it: az keyvault key create %s --name %s --kty RSA-HSM --size %d --ops import", c.azTarget(), k.key, c.kekBits())
+	}
+	if e.Code == "" {
+		return "the answer is not in Key Vault's form: is a proxy answering in its place? Check HTTPS_PROXY, NO_PROXY and the vault's url"
+	}
+	return ""
+}
+
+// role is the least built-in role that allows everything keyd does.
+func (c *Client) role(k call) string {
+	switch {
+	case c.cfg.Vault.Kind != key.ManagedHSM:
+		return "Key Vault Crypto Officer"
+	case k.op.name == opRecover.name || k.op.name == opDeleted.name:
+		return "Managed HSM Crypto Officer"
+	default:
+		return "Managed HSM Crypto User"
+	}
+}
+
+func (c *Client) azTarget() string {
+	name, _, _ := strings.Cut(c.host, ".")
+	if c.cfg.Vault.Kind == key.ManagedHSM {
+		return "--hsm-name " + name
+	}
+	return "--vault-name " + name
+}
+
+func azVersion(version string) string {
+	if version == "" {
+		return ""
+	}
+	return " --version " + version
+}
+
+func transportHint(err error) string {
+	var (
+		dns       *net.DNSError
+		authority x509.UnknownAuthorityError
+		hostname  x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		op        *net.OpError
+	)
+	switch {
+	case errors.As(err, &authority):
+		return "the certificate comes from an authority this machine does not trust; if a proxy inspects TLS here, put its CA certificate into azure.ca_file"
+	case errors.As(err, &hostname), errors.As(err, &invalid):
+		return "the certificate is not good for this vault: check the vault's url, this machine's clock, and any proxy in between"
+	case errors.As(err, &op) && op.Op == "proxyconnect":
+		return "the proxy cannot be reached: check HTTPS_PROXY, or list the vault's host in NO_PROXY"
+	case errors.As(err, &dns):
+		return "the name does not resolve: check the vault's url and the private endpoint's DNS zone; behind a proxy, set HTTPS_PROXY"
+	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
+		return "the vault cannot be reached: check routes and firewalls to port 443; behind a proxy, set HTTPS_PROXY"
+	}
+	return ""
+}
+
+func isTimeout(err error) bool {
+	var timeout interface{ Timeout() bool }
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// neverSent reports whether err arose before the first byte of a request could
+// leave: while resolving, connecting or shaking hands. net/http repeats a
+// request on a fresh connection only when nothing of it was written before.
+func neverSent(err error) bool {
+	var (
+		dns  *net.DNSError
+		op   *net.OpError
+		cert *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &dns), errors.As(err, &cert):
+		return true
+	case errors.As(err, &op):
+		return op.Op == "dial" || op.Op == "proxyconnect"
+	}
+	return false
+}

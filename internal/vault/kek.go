@@ -1,0 +1,91 @@
+package vault
+
+import (
+	"context"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// opImportOnly is the one operation a KEK has; it excludes every other.
+const opImportOnly = key.Operation(azkeys.KeyOperationImport)
+
+// KEK returns the newest version of the key exchange key, checked: RSA-HSM, only
+// the operation import, enabled, neither expired nor too small. When it is
+// absent and Config.CreateKEK allows, it is made. A lost answer to the making
+// has class Retry: the next call looks first, and a second KEK harms nothing.
+func (c *Client) KEK(ctx context.Context) (key.KEK, error) {
+	kek, err := c.getKEK(ctx)
+	if !IsNotFound(err) || !c.cfg.CreateKEK {
+		return kek, err
+	}
+	return c.createKEK(ctx)
+}
+
+func (c *Client) getKEK(ctx context.Context) (key.KEK, error) {
+	var kek key.KEK
+	err := c.do(ctx, opGetKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
+		answer, err := c.keys.GetKey(ctx, c.cfg.KEKName, "", nil)
+		if err != nil {
+			return err
+		}
+		kek, err = c.checkKEK(answer.KeyBundle)
+		return err
+	})
+	return kek, err
+}
+
+func (c *Client) createKEK(ctx context.Context) (key.KEK, error) {
+	var kek key.KEK
+	err := c.do(ctx, opCreateKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
+		answer, err := c.keys.CreateKey(c.once(ctx), c.cfg.KEKName, azkeys.CreateKeyParameters{
+			Kty:           to.Ptr(azkeys.KeyTypeRSAHSM),
+			KeySize:       to.Ptr(int32(c.kekBits())),
+			KeyOps:        []*azkeys.KeyOperation{to.Ptr(azkeys.KeyOperationImport)},
+			KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)},
+		}, nil)
+		if err != nil {
+			return err
+		}
+		kek, err = c.checkKEK(answer.KeyBundle)
+		return err
+	})
+	return kek, err
+}
+
+func (c *Client) checkKEK(b azkeys.KeyBundle) (key.KEK, error) {
+	v, err := c.fromBundle(b, c.cfg.KEKName)
+	if err != nil {
+		return key.KEK{}, err
+	}
+	const remedy = "let keyd make its own under another name (kek.name), or remove this one"
+	switch {
+	case v.Kty != string(azkeys.KeyTypeRSAHSM):
+		return key.KEK{}, refusef(remedy, "it is of type %s, a KEK must be RSA-HSM", oneLine(v.Kty))
+	case !sameOperations(v.Operations, []key.Operation{opImportOnly}):
+		return key.KEK{}, refusef(remedy, "its operations are %v, a KEK must have import and no other", v.Operations)
+	case !v.Enabled:
+		return key.KEK{}, refusef("enable it, or make a new version of it", "it is disabled")
+	case !v.Expires.IsZero() && !c.cfg.Clock().Before(v.Expires):
+		return key.KEK{}, refusef("make a new version of it, without an expiry date", "it expired at %s", v.Expires.Format(time.RFC3339))
+	}
+	switch bits := v.Public.N.BitLen(); bits {
+	case 2048, 3072, 4096:
+		if bits < c.cfg.KEKBits {
+			return key.KEK{}, refusef(remedy, "it has %d bits, the configuration asks for %d", bits, c.cfg.KEKBits)
+		}
+	default:
+		return key.KEK{}, refusef(remedy, "it has %d bits, a KEK must have 2048, 3072 or 4096", bits)
+	}
+	return key.KEK{Vault: c.cfg.Vault.URL, Kid: string(*b.Key.KID), Public: v.Public}, nil
+}
+
+func (c *Client) kekBits() int {
+	if c.cfg.KEKBits == 0 {
+		return DefaultKEKBits
+	}
+	return c.cfg.KEKBits
+}

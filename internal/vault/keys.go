@@ -1,0 +1,190 @@
+package vault
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Bounds of one listing. A vault's backup fails past 500 versions and a Managed
+// HSM stops at 100, so an honest listing stays far below.
+const (
+	mostVersions = 10_000
+	mostPages    = 2_000
+)
+
+// Versions lists every version of a key, oldest first (by time, then by id), or
+// fails: a listing is complete or none. A key that the vault does not know, or
+// that is deleted (see Deleted), has no versions. Listed versions carry neither
+// kty, operations nor public key.
+func (c *Client) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	var versions []key.Version
+	err := c.do(ctx, opVersions, name, "", func(ctx context.Context) error {
+		var err error
+		versions, err = c.versions(ctx, name)
+		return err
+	})
+	if IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return versions, nil
+}
+
+func (c *Client) versions(ctx context.Context, name string) ([]key.Version, error) {
+	seen := map[string]key.Version{}
+	pager := c.keys.NewListKeyPropertiesVersionsPager(name, nil)
+	for pages := 0; pager.More(); pages++ {
+		if pages == mostPages || len(seen) > mostVersions {
+			return nil, badAnswerf("the listing does not end after %d pages", pages)
+		}
+		page, err := pager.NextPage(ctx)
+		var answer *azcore.ResponseError
+		if pages > 0 && errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound {
+			return nil, badAnswerf("the key went away while it was listed")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if page.Value == nil {
+			return nil, badAnswerf("a page of the listing has no list")
+		}
+		for _, item := range page.Value {
+			if item == nil {
+				return nil, badAnswerf("a page of the listing has an empty entry")
+			}
+			v, err := c.fromAttributes(item.KID, item.Attributes, item.Tags, name)
+			if err != nil {
+				return nil, err
+			}
+			seen[v.ID] = v
+		}
+	}
+	versions := make([]key.Version, 0, len(seen))
+	for _, v := range seen {
+		versions = append(versions, v)
+	}
+	slices.SortFunc(versions, func(a, b key.Version) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	})
+	return versions, nil
+}
+
+// Newest gets the version that consumers without a version use: the newest by
+// creation, even when it is disabled. IsNotFound tells an absent key.
+func (c *Client) Newest(ctx context.Context, name string) (key.Version, error) {
+	return c.get(ctx, opNewest, name, "")
+}
+
+// Get gets one version.
+func (c *Client) Get(ctx context.Context, name, version string) (key.Version, error) {
+	if version == "" {
+		return key.Version{}, c.noVersion(ctx, opGet, name)
+	}
+	return c.get(ctx, opGet, name, version)
+}
+
+func (c *Client) get(ctx context.Context, op operation, name, version string) (key.Version, error) {
+	var v key.Version
+	err := c.do(ctx, op, name, version, func(ctx context.Context) error {
+		answer, err := c.keys.GetKey(ctx, name, version, nil)
+		if err != nil {
+			return err
+		}
+		if v, err = c.fromBundle(answer.KeyBundle, name); err != nil {
+			return err
+		}
+		if version != "" && v.ID != version {
+			return badAnswerf("it is about version %s", v.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return key.Version{}, err
+	}
+	return v, nil
+}
+
+// noVersion refuses a call that must name its version.
+func (c *Client) noVersion(ctx context.Context, op operation, name string) error {
+	return c.do(ctx, op, name, "", func(context.Context) error {
+		return refusef("", "no version was given, and the newest one would be taken")
+	})
+}
+
+// Disable sets enabled=false on one version. The version no longer unwraps; it
+// can be enabled again.
+func (c *Client) Disable(ctx context.Context, name, version string) error {
+	if version == "" {
+		return c.noVersion(ctx, opDisable, name)
+	}
+	return c.do(ctx, opDisable, name, version, func(ctx context.Context) error {
+		answer, err := c.keys.UpdateKey(ctx, name, version, azkeys.UpdateKeyParameters{
+			KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(false)},
+		}, nil)
+		if err != nil {
+			return err
+		}
+		v, err := c.fromBundle(answer.KeyBundle, name)
+		if err != nil {
+			return err
+		}
+		if v.ID != version || v.Enabled {
+			return badAnswerf("version %s is enabled=%t after being disabled", v.ID, v.Enabled)
+		}
+		return nil
+	})
+}
+
+// Deleted reports whether the key is soft-deleted.
+func (c *Client) Deleted(ctx context.Context, name string) (bool, error) {
+	err := c.do(ctx, opDeleted, name, "", func(ctx context.Context) error {
+		answer, err := c.keys.GetDeletedKey(ctx, name, nil)
+		if err == nil && answer.Key == nil {
+			err = badAnswerf("it has no key")
+		}
+		return err
+	})
+	if IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Recover brings a soft-deleted key back with all its versions. A Key Vault does
+// so in the background: the key may stay unreadable for some seconds.
+func (c *Client) Recover(ctx context.Context, name string) error {
+	return c.do(ctx, opRecover, name, "", func(ctx context.Context) error {
+		_, err := c.keys.RecoverDeletedKey(ctx, name, nil)
+		return err
+	})
+}
+
+// PurgeProtected reports whether deleted keys of this vault cannot be purged
+// before their retention ends, by the key's recoveryLevel attribute.
+func (c *Client) PurgeProtected(ctx context.Context, name string) (bool, error) {
+	var protected bool
+	err := c.do(ctx, opNewest, name, "", func(ctx context.Context) error {
+		answer, err := c.keys.GetKey(ctx, name, "", nil)
+		if err != nil {
+			return err
+		}
+		if answer.Attributes == nil || answer.Attributes.RecoveryLevel == nil {
+			return badAnswerf("it has no recovery level")
+		}
+		protected = !strings.Contains(*answer.Attributes.RecoveryLevel, "Purgeable")
+		return nil
+	})
+	return protected, err
+}

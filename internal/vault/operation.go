@@ -1,0 +1,63 @@
+package vault
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// operation is one kind of call.
+type operation struct {
+	name  string // metric label
+	words string // for error texts
+	// changes: the call changes what the vault holds, so a lost answer leaves
+	// open whether it did.
+	changes bool
+	// creates: the call counts against the vault's limit of new versions.
+	creates bool
+}
+
+var (
+	opGetKEK    = operation{name: "get_kek", words: "get key exchange key"}
+	opCreateKEK = operation{name: "create_kek", words: "create key exchange key", creates: true}
+	opImport    = operation{name: "import", words: "import key", changes: true, creates: true}
+	opVersions  = operation{name: "list_versions", words: "list versions of key"}
+	opNewest    = operation{name: "get_newest", words: "get newest version of key"}
+	opGet       = operation{name: "get", words: "get key"}
+	opWrap      = operation{name: "wrap", words: "wrap with key"}
+	opUnwrap    = operation{name: "unwrap", words: "unwrap with key"}
+	opEncrypt   = operation{name: "encrypt", words: "encrypt with key"}
+	opDecrypt   = operation{name: "decrypt", words: "decrypt with key"}
+	opSign      = operation{name: "sign", words: "sign with key"}
+	opVerify    = operation{name: "verify", words: "verify with key"}
+	opDisable   = operation{name: "disable", words: "disable key", changes: true}
+	opDeleted   = operation{name: "get_deleted", words: "look for deleted key"}
+	opRecover   = operation{name: "recover", words: "recover key", changes: true}
+)
+
+// call is one operation on one key. It travels in the context, so that the
+// policies of the pipeline know what they carry.
+type call struct {
+	op      operation
+	key     string
+	version string
+	effect  *effect
+}
+
+// effect remembers whether the vault may have acted on a call.
+type effect struct{ maybe atomic.Bool }
+
+func (e *effect) possible() bool { return e.maybe.Load() }
+
+type callKey struct{}
+
+func withCall(ctx context.Context, k call) context.Context {
+	return context.WithValue(ctx, callKey{}, k)
+}
+
+func callOf(ctx context.Context) call {
+	k, ok := ctx.Value(callKey{}).(call)
+	if !ok {
+		k.effect = &effect{}
+	}
+	return k
+}

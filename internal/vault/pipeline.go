@@ -1,0 +1,191 @@
+package vault
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+)
+
+// hostGuard refuses every request that is not for this vault. The SDK follows a
+// listing's nextLink wherever it points, and would send the token along.
+type hostGuard struct{ host string }
+
+func (p hostGuard) Do(req *policy.Request) (*http.Response, error) {
+	u := req.Raw().URL
+	if u.Scheme != "https" || !strings.EqualFold(u.Host, p.host) {
+		return nil, final{badAnswerf("it sends keyd on to %s://%s, and a token for %s goes nowhere else", u.Scheme, u.Host, p.host)}
+	}
+	return req.Next()
+}
+
+// final keeps the SDK from retrying an error that stays the same.
+type final struct{ error }
+
+// NonRetriable marks the error for azcore's retry policy.
+func (final) NonRetriable() {}
+
+// Unwrap returns the error itself.
+func (e final) Unwrap() error { return e.error }
+
+// limiterPolicy keeps each try within the vault's limits.
+type limiterPolicy struct{ limits limits }
+
+func (p limiterPolicy) Do(req *policy.Request) (*http.Response, error) {
+	ctx := req.Raw().Context()
+	if err := p.limits.wait(ctx, callOf(ctx).op.creates); err != nil {
+		return nil, final{fmt.Errorf("waiting for the vault's rate limit: %w", err)}
+	}
+	return req.Next()
+}
+
+// effectPolicy notes whether the vault may have acted. The first request of a
+// client carries neither token nor body (it asks for the challenge), so it
+// cannot change anything.
+type effectPolicy struct{}
+
+func (effectPolicy) Do(req *policy.Request) (*http.Response, error) {
+	effect := callOf(req.Raw().Context()).effect
+	before := effect.possible()
+	if req.Raw().Header.Get("Authorization") != "" {
+		effect.maybe.Store(true)
+	}
+	resp, err := req.Next()
+	switch {
+	case err != nil && neverSent(err), err == nil && definiteRefusal(resp.StatusCode):
+		effect.maybe.Store(before)
+	case err == nil && resp.StatusCode < 300:
+		effect.maybe.Store(true)
+	}
+	return resp, err
+}
+
+// challengePolicy takes away a challenge that the SDK cannot parse: it would
+// panic on an authority without a path (azkeys 1.5.0, parseTenant).
+type challengePolicy struct{}
+
+const challengeHeader = "WWW-Authenticate"
+
+func (challengePolicy) Do(req *policy.Request) (*http.Response, error) {
+	resp, err := req.Next()
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	if header := resp.Header.Get(challengeHeader); !safeChallenge(header) {
+		return nil, final{badAnswerf("the sign-in challenge %q names no tenant", oneLine(header))}
+	}
+	return resp, nil
+}
+
+// safeChallenge splits a challenge as the SDK does and reports whether its
+// authority, if it has one, is a URL with a path.
+func safeChallenge(header string) bool {
+	for _, part := range strings.Split(strings.ReplaceAll(header, "Bearer ", ""), " ") {
+		name, value, found := strings.Cut(part, "=")
+		if !found || name != "authorization" {
+			continue
+		}
+		value = strings.TrimSuffix(strings.ReplaceAll(value, `"`, ""), ",")
+		if value != "" && strings.Count(value, "/") < 3 {
+			return false
+		}
+	}
+	return true
+}
+
+// observer counts every answer, and learns the vault's clock from it.
+type observer struct {
+	vault   string
+	now     func() time.Time
+	metrics *Metrics
+	log     *slog.Logger
+
+	mu    sync.Mutex
+	skew  time.Duration
+	known bool
+}
+
+func (o *observer) Do(req *policy.Request) (*http.Response, error) {
+	k := callOf(req.Raw().Context())
+	signedIn := req.Raw().Header.Get("Authorization") != ""
+	begun := o.now()
+	resp, err := req.Next()
+	ended := o.now()
+
+	status := 0
+	if err == nil {
+		status = resp.StatusCode
+		o.learnClock(resp, ended)
+	}
+	if status == http.StatusUnauthorized && !signedIn {
+		return resp, err // the challenge that every client begins with
+	}
+	o.metrics.observe(o.vault, k.op.name, status, ended.Sub(begun))
+	o.log.Debug("vault request", "vault", o.vault, "operation", k.op.name, "key", k.key,
+		"version", k.version, "status", status, "elapsed", ended.Sub(begun))
+	return resp, err
+}
+
+// learnClock reads the Date header (RFC 9110 section 6.6.1), which has whole
+// seconds: the true time was half a second later on average.
+func (o *observer) learnClock(resp *http.Response, now time.Time) {
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return
+	}
+	skew := date.Add(500 * time.Millisecond).Sub(now)
+	o.mu.Lock()
+	o.skew, o.known = skew, true
+	o.mu.Unlock()
+	o.metrics.clockSkew.WithLabelValues(o.vault).Set(skew.Seconds())
+}
+
+func (o *observer) clockSkew() (time.Duration, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.skew, o.known
+}
+
+// longestBody is far above any honest answer: a page of 25 versions with full
+// tags has about 250 KiB.
+const longestBody = 4 << 20 // bytes
+
+var errBodyTooLong = errors.New("the answer is longer than 4 MiB")
+
+// cappedTransport bounds every answer's body.
+type cappedTransport struct{ next policy.Transporter }
+
+func (t cappedTransport) Do(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.Do(req)
+	if err != nil || resp == nil || resp.Body == nil {
+		return resp, err
+	}
+	resp.Body = &cappedBody{ReadCloser: resp.Body, left: longestBody}
+	return resp, nil
+}
+
+type cappedBody struct {
+	io.ReadCloser
+	left int64
+}
+
+func (b *cappedBody) Read(p []byte) (int, error) {
+	if b.left < 0 {
+		return 0, final{errBodyTooLong}
+	}
+	// One byte more than allowed shows that there is more.
+	if int64(len(p)) > b.left+1 {
+		p = p[:b.left+1]
+	}
+	n, err := b.ReadCloser.Read(p)
+	if b.left -= int64(n); b.left < 0 {
+		return n, final{errBodyTooLong}
+	}
+	return n, err
+}
