@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -91,8 +92,13 @@ func readRule(body []byte, now time.Time) (Rule, error) {
 		return ParseRule(string(body), now)
 	}
 	var r Rule
-	if err := json.Unmarshal(body, &r); err != nil {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
 		return Rule{}, fmt.Errorf("reading the rule: %w", err)
+	}
+	if r.Status != 0 && (r.Status < 400 || r.Status > 599) {
+		return Rule{}, fmt.Errorf("the rule's status %d is not from 400 to 599", r.Status)
 	}
 	return r, nil
 }

@@ -36,7 +36,7 @@ func (e *Emulator) serveConnect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := e.rules.match(call{host: host, method: r.Method, operation: opConnect})
-	if !e.pause(f.delay) || f.drops() {
+	if !e.pause(f.delay) || (f.rule != nil && f.rule.Status == 0) {
 		panic(http.ErrAbortHandler)
 	}
 	if f.rule != nil {

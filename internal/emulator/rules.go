@@ -36,7 +36,7 @@ type Rule struct {
 	Count     int    // how many times; 0: until cleared
 	// Probability that a matching call is hit; 0 means always.
 	Probability float64
-	// Status above 0 answers so with nothing done. Code has a default for each
+	// Status (400 to 599) answers so with nothing done. Code has a default for each
 	// status; Inner and Message may stay empty.
 	Status               int
 	Code, Inner, Message string

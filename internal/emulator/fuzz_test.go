@@ -1,0 +1,72 @@
+package emulator
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+)
+
+func fuzzKey(f *testing.F) *rsa.PrivateKey {
+	f.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return key
+}
+
+// Whatever a client sends as a blob is a key or a bad parameter.
+func FuzzOpenBlob(f *testing.F) {
+	v := newVault(VaultConfig{Host: "v.vault.azure.net"}, Options{Now: time.Now})
+	ver, err := v.newVersion("RSA-HSM", []string{"import"}, fuzzKey(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	ver.id = "0"
+	if err := v.change(func(s *state) error { return v.add(s, "kek", ver) }); err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte(`{"schema_version":"1.0.0","header":{"kid":"https://v.vault.azure.net/keys/kek/0","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"AAAA"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		key, err := v.openBlob(raw)
+		wantKeyOrBadParameter(t, key, err)
+	})
+}
+
+func FuzzParseTransferredKey(f *testing.F) {
+	der, err := x509.MarshalPKCS8PrivateKey(fuzzKey(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(der, true)
+	f.Add(append(der, 0, 0), false)
+	f.Fuzz(func(t *testing.T, plaintext []byte, strict bool) {
+		key, err := parseTransferredKey(plaintext, strict)
+		wantKeyOrBadParameter(t, key, err)
+	})
+}
+
+func wantKeyOrBadParameter(t *testing.T, key *rsa.PrivateKey, err error) {
+	t.Helper()
+	var api *apiError
+	if err == nil && key == nil || err != nil && (!errors.As(err, &api) || api.code != "BadParameter") {
+		t.Errorf("key %v, error %v", key != nil, err)
+	}
+}
+
+// A path means one operation or none, and never a key it does not name.
+func FuzzParseTarget(f *testing.F) {
+	f.Add("GET", "/keys/n/")
+	f.Add("POST", "/keys/n//wrapkey")
+	f.Add("POST", "/deletedkeys/n/recover")
+	f.Fuzz(func(t *testing.T, method, path string) {
+		got := parseTarget(method, path)
+		if got.operation == opImport && (method != http.MethodPut || got.version != "") {
+			t.Errorf("%s %s reads as %+v", method, path, got)
+		}
+	})
+}
