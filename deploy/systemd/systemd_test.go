@@ -1,0 +1,199 @@
+// Package systemd_test checks the shipped units with systemd's own tools. Its
+// rule: the tools decide, and a tool that is missing is a failure.
+package systemd_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// exposureLimit is in tenths, as systemd-analyze takes it: 1.5.
+const exposureLimit = "15"
+
+func units() []string { return []string{"keyd.service", "keyd-hsm.service"} }
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// values returns what a unit gives to a setting, in order.
+func values(unit, setting string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile(`(?m)^`+setting+`=(.*)$`).FindAllStringSubmatch(unit, -1) {
+		out = append(out, m[1])
+	}
+	return out
+}
+
+// install copies the units, with the drop-ins that are named, to a directory of
+// their own. verify wants the programs to exist, so keyd's becomes the test
+// binary.
+func install(t *testing.T, dropIns ...string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for _, name := range append(units(), dropIns...) {
+		text := read(t, name)
+		target := filepath.Join(dir, strings.TrimPrefix(name, "examples/"))
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		text = strings.ReplaceAll(text, "/usr/bin/keyd", self)
+		if err := os.WriteFile(target, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func analyze(t *testing.T, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "systemd-analyze", args...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func examples(t *testing.T) []string {
+	t.Helper()
+	found, err := filepath.Glob("examples/*.service.d/*.conf")
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no example drop-ins: %v", err)
+	}
+	return found
+}
+
+// systemd-analyze verify exits 0 after a warning, so any output is a failure.
+func TestVerifyIsSilent(t *testing.T) {
+	cases := map[string][]string{"as shipped": nil}
+	for _, example := range examples(t) {
+		cases["with "+filepath.Base(example)] = []string{example}
+	}
+	for name, dropIns := range cases {
+		t.Run(name, func(t *testing.T) {
+			dir := install(t, dropIns...)
+			for _, unit := range units() {
+				if out := analyze(t, "verify", "--man=no", filepath.Join(dir, unit)); out != "" {
+					t.Errorf("%s: %s", unit, out)
+				}
+			}
+		})
+	}
+}
+
+func TestVerifyWouldSpeak(t *testing.T) {
+	dir := install(t)
+	path := filepath.Join(dir, "keyd.service")
+	text := strings.Replace(read(t, path), "UMask=0077", "UMaks=0077", 1)
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out := analyze(t, "verify", "--man=no", path); !strings.Contains(out, "UMaks") {
+		t.Errorf("an unknown setting passed: %q", out)
+	}
+}
+
+func TestExposureIsLow(t *testing.T) {
+	cases := map[string][]string{"as shipped": nil}
+	for _, example := range examples(t) {
+		cases["with "+filepath.Base(example)] = []string{example}
+	}
+	for name, dropIns := range cases {
+		t.Run(name, func(t *testing.T) {
+			dir := install(t, dropIns...)
+			for _, unit := range units() {
+				analyze(t, "security", "--no-pager", "--offline=true", "--threshold="+exposureLimit, filepath.Join(dir, unit))
+			}
+		})
+	}
+}
+
+func TestOnlyTheHSMSideGetsThePIN(t *testing.T) {
+	if got := values(read(t, "keyd-hsm.service"), "LoadCredential"); !slices.Equal(got, []string{"hsm-pin:/etc/keyd/hsm-pin"}) {
+		t.Errorf("keyd-hsm.service loads the credentials %v", got)
+	}
+	if got := values(read(t, "keyd.service"), `(?:Load|Set)Credential\w*`); got != nil {
+		t.Errorf("keyd.service loads the credentials %v, want none", got)
+	}
+}
+
+func TestEachSideHasAUserAndAStateOfItsOwn(t *testing.T) {
+	sysusers := read(t, "sysusers.d/keyd.conf")
+	for _, unit := range units() {
+		text, name := read(t, unit), strings.TrimSuffix(unit, ".service")
+		for _, setting := range []string{"User", "Group", "StateDirectory", "RuntimeDirectory"} {
+			if got := values(text, setting); !slices.Equal(got, []string{name}) {
+				t.Errorf("%s: %s=%v, want %s", unit, setting, got, name)
+			}
+		}
+		if got := values(text, "StateDirectoryMode"); !slices.Equal(got, []string{"0700"}) {
+			t.Errorf("%s: StateDirectoryMode=%v, want 0700", unit, got)
+		}
+		if !regexp.MustCompile(`(?m)^u ` + name + ` `).MatchString(sysusers) {
+			t.Errorf("sysusers.d/keyd.conf makes no user %s", name)
+		}
+	}
+}
+
+// What the daemon relies on, and what no exposure figure shows.
+func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
+	for _, unit := range units() {
+		text := read(t, unit)
+		for setting, want := range map[string]string{
+			"Type":                     "notify",
+			"WatchdogSec":              "60",
+			"Restart":                  "always",
+			"StartLimitIntervalSec":    "0",
+			"RestartPreventExitStatus": "2",
+			"LimitCORE":                "0",
+		} {
+			if got := values(text, setting); !slices.Equal(got, []string{want}) {
+				t.Errorf("%s: %s=%v, want %s", unit, setting, got, want)
+			}
+		}
+		if got := values(text, "PrivateUsers"); got != nil {
+			t.Errorf("%s: PrivateUsers=%v hides the uid of who is at the socket", unit, got)
+		}
+	}
+	hsm := read(t, "keyd-hsm.service")
+	if got := values(hsm, "PrivateNetwork"); !slices.Equal(got, []string{"yes"}) {
+		t.Errorf("keyd-hsm.service: PrivateNetwork=%v, want yes", got)
+	}
+}
+
+func TestSysusersIsAccepted(t *testing.T) {
+	path, err := filepath.Abs("sysusers.d/keyd.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	for _, dir := range []string{"etc", "run"} {
+		if err := os.Mkdir(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "systemd-sysusers", "--dry-run", "--root="+root, path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("systemd-sysusers: %v\n%s", err, out)
+	}
+	for _, user := range []string{"keyd", "keyd-hsm"} {
+		if !strings.Contains(string(out), "'"+user+"'") {
+			t.Errorf("it would not make the user %s:\n%s", user, out)
+		}
+	}
+}
