@@ -68,6 +68,7 @@ func readMain(c *Config, s *section) {
 }
 
 func readHSM(s *section, stateDir string) HSM {
+	refusePIN(s)
 	s.only("uri", "module", "token", "serial", "pin_file", "socket", "user", "state_dir",
 		"sessions", "call_timeout", "generate_timeout", "wrap_mechanism")
 	h := HSM{
@@ -98,6 +99,18 @@ func readHSM(s *section, stateDir string) HSM {
 		s.require("token", "write the token's label, or hsm.serial (pkcs11-tool -L shows both)")
 	}
 	return h
+}
+
+// refusePIN tells who wrote the PIN itself where it belongs.
+func refusePIN(s *section) {
+	s.fields = slices.DeleteFunc(s.fields, func(f field) bool {
+		if f.name != "pin" {
+			return false
+		}
+		s.rep.add(f.at, "write it into a file that only the HSM side can read, name that by hsm.pin_file, and change the PIN if others could read this file",
+			"hsm.pin puts the PIN into the configuration")
+		return true
+	})
 }
 
 // mergeURI takes from hsm.uri what the other fields do not say; nothing may be
