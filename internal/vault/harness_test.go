@@ -236,3 +236,23 @@ type fixedToken struct{}
 func (fixedToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
+
+// interposed is a client on the emulator with a test's own code in between.
+func (b *bench) interposed(t *testing.T, do func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error)) *vault.Client {
+	t.Helper()
+	next := vault.HTTPClient(b.Transport())
+	c, err := vault.New(vault.Config{Vault: b.vault, KEKName: kekName}, b.cred,
+		transporter(func(r *http.Request) (*http.Response, error) { return do(r, next.Do) }), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// foreignKEK is a KEK that no vault knows.
+func foreignKEK() key.KEK {
+	return key.KEK{
+		Kid:    "https://" + premiumHost + "/keys/" + kekName + "/" + versionID,
+		Public: &material().PublicKey,
+	}
+}

@@ -1,0 +1,87 @@
+package vault
+
+import (
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+func FuzzParseServiceError(f *testing.F) {
+	for _, seed := range []string{
+		`{"error":{"code":"Forbidden","message":"no","innererror":{"code":"ForbiddenByRbac"}}}`,
+		`{"error":{"code":"KeyNotFound","message":"a\nb"}}`, `{"error":"x"}`, `{"error":{"innererror":[]}}`, `[]`, ``, `<html>`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got := parseServiceError(body)
+		for _, s := range []string{got.Code, got.Inner, got.Message} {
+			if strings.ContainsAny(s, "\r\n\x1b") || utf8.RuneCountInString(s) > longestMessage+1 {
+				t.Errorf("%q does not fit a log line", s)
+			}
+		}
+	})
+}
+
+func FuzzSafeChallenge(f *testing.F) {
+	f.Add(`Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`)
+	f.Add(`Bearer authorization="https://host"`)
+	f.Fuzz(func(t *testing.T, header string) {
+		if !safeChallenge(header) {
+			return
+		}
+		// What azkeys does with it.
+		for _, part := range strings.Split(strings.ReplaceAll(header, "Bearer ", ""), " ") {
+			sub := strings.Split(part, "=")
+			if len(sub) != 2 || sub[0] != "authorization" {
+				continue
+			}
+			authority := strings.TrimSuffix(strings.ReplaceAll(sub[1], `"`, ""), ",")
+			if authority != "" && len(strings.Split(authority, "/")) < 4 {
+				t.Errorf("%q would panic", header)
+			}
+		}
+	})
+}
+
+func TestTheInnerErrorIsRead(t *testing.T) {
+	got := parseServiceError([]byte(`{"error":{"code":"Forbidden","message":"Caller is not\r\nauthorized","innererror":{"code":"ForbiddenByRbac"}}}`))
+	if want := (serviceError{"Forbidden", "ForbiddenByRbac", "Caller is not authorized"}); got != want {
+		t.Errorf("got %+v", got)
+	}
+	if got := parseServiceError([]byte(`{"error":{"code":"KeyNotFound","innererror":null}}`)); got.Code != "KeyNotFound" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestKeydStaysBelowHalfOfEveryLimit(t *testing.T) {
+	for kind, most := range map[key.VaultKind]struct {
+		all, creates float64
+		window       time.Duration
+	}{
+		key.KeyVault:   {250, 10, 10 * time.Second},
+		key.ManagedHSM: {1600, 10, 10 * time.Second},
+	} {
+		l := newLimits(kind)
+		if all := float64(l.all.Limit()) * most.window.Seconds(); all > most.all/2 || float64(l.all.Burst())+all > most.all {
+			t.Errorf("%s: %v and a burst of %d in %s", kind, all, l.all.Burst(), most.window)
+		}
+		if made := float64(l.creates.Limit()) * most.window.Seconds(); made > most.creates/2 || float64(l.creates.Burst())+made > most.creates {
+			t.Errorf("%s: %v new keys and a burst of %d in %s", kind, made, l.creates.Burst(), most.window)
+		}
+	}
+}
+
+func TestOperationsAreDistinctInMetrics(t *testing.T) {
+	seen := map[string]bool{}
+	for _, op := range []operation{opGetKEK, opCreateKEK, opImport, opVersions, opNewest, opGet, opWrap, opUnwrap,
+		opEncrypt, opDecrypt, opSign, opVerify, opDisable, opDeleted, opRecover} {
+		if seen[op.name] {
+			t.Errorf("%s comes twice", op.name)
+		}
+		seen[op.name] = true
+	}
+}
