@@ -1,0 +1,190 @@
+package hsm
+
+import (
+	"crypto/rsa"
+	"encoding/binary"
+	"fmt"
+	"math/big"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const publicExponent = 65537
+
+// attr is an attribute with a value, as a template sets it or a read-back wants it.
+type attr struct {
+	typ   uint
+	name  string
+	value any
+}
+
+func template(attrs []attr) []*pkcs11.Attribute {
+	out := make([]*pkcs11.Attribute, len(attrs))
+	for i, a := range attrs {
+		out[i] = pkcs11.NewAttribute(a.typ, a.value)
+	}
+	return out
+}
+
+// privateAttrs is everything that a private key of keyd's has set at its birth.
+// EXTRACTABLE lets it be wrapped; MODIFIABLE lets the label and, one way,
+// EXTRACTABLE be changed later.
+func privateAttrs(onToken bool) []attr {
+	return []attr{
+		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PRIVATE_KEY)},
+		{pkcs11.CKA_KEY_TYPE, "KEY_TYPE", uint(pkcs11.CKK_RSA)},
+		{pkcs11.CKA_TOKEN, "TOKEN", onToken},
+		{pkcs11.CKA_PRIVATE, "PRIVATE", true},
+		{pkcs11.CKA_MODIFIABLE, "MODIFIABLE", true},
+		{pkcs11.CKA_SENSITIVE, "SENSITIVE", true},
+		{pkcs11.CKA_EXTRACTABLE, "EXTRACTABLE", true},
+		{pkcs11.CKA_DECRYPT, "DECRYPT", true},
+		{pkcs11.CKA_SIGN, "SIGN", false},
+		{pkcs11.CKA_SIGN_RECOVER, "SIGN_RECOVER", false},
+		{pkcs11.CKA_UNWRAP, "UNWRAP", false},
+		{pkcs11.CKA_DERIVE, "DERIVE", false},
+	}
+}
+
+// privateExtras are attributes that older modules do not know. The self-test
+// learns whether this one does.
+func privateExtras() []attr {
+	return []attr{
+		{pkcs11.CKA_WRAP_WITH_TRUSTED, "WRAP_WITH_TRUSTED", false},
+		{pkcs11.CKA_ALWAYS_AUTHENTICATE, "ALWAYS_AUTHENTICATE", false},
+	}
+}
+
+// privateBirth is what the token itself says of how the key came to be.
+func privateBirth() []attr {
+	return []attr{
+		{pkcs11.CKA_LOCAL, "LOCAL", true},
+		{pkcs11.CKA_ALWAYS_SENSITIVE, "ALWAYS_SENSITIVE", true},
+		{pkcs11.CKA_NEVER_EXTRACTABLE, "NEVER_EXTRACTABLE", false},
+		{pkcs11.CKA_KEY_GEN_MECHANISM, "KEY_GEN_MECHANISM", uint(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN)},
+	}
+}
+
+func publicAttrs(onToken bool) []attr {
+	return []attr{
+		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PUBLIC_KEY)},
+		{pkcs11.CKA_KEY_TYPE, "KEY_TYPE", uint(pkcs11.CKK_RSA)},
+		{pkcs11.CKA_TOKEN, "TOKEN", onToken},
+		{pkcs11.CKA_PRIVATE, "PRIVATE", false},
+		{pkcs11.CKA_MODIFIABLE, "MODIFIABLE", true},
+		{pkcs11.CKA_ENCRYPT, "ENCRYPT", true},
+		{pkcs11.CKA_VERIFY, "VERIFY", false},
+		{pkcs11.CKA_VERIFY_RECOVER, "VERIFY_RECOVER", false},
+		{pkcs11.CKA_WRAP, "WRAP", false},
+		{pkcs11.CKA_DERIVE, "DERIVE", false},
+	}
+}
+
+// pairTemplates are the templates of C_GenerateKeyPair for one key pair.
+func pairTemplates(id []byte, label string, bits int, onToken, extras bool) (public, private []*pkcs11.Attribute) {
+	named := []attr{{pkcs11.CKA_ID, "ID", id}, {pkcs11.CKA_LABEL, "LABEL", label}}
+	pub := append(publicAttrs(onToken), named...)
+	pub = append(pub,
+		attr{pkcs11.CKA_MODULUS_BITS, "MODULUS_BITS", uint(bits)},
+		attr{pkcs11.CKA_PUBLIC_EXPONENT, "PUBLIC_EXPONENT", big.NewInt(publicExponent).Bytes()})
+	priv := append(privateAttrs(onToken), named...)
+	if extras {
+		priv = append(priv, privateExtras()...)
+	}
+	return template(pub), template(priv)
+}
+
+// wanting reads attrs back and names the first that is not as it should be, ""
+// when all are.
+func (s session) wanting(o pkcs11.ObjectHandle, attrs []attr) (string, error) {
+	types := make([]uint, len(attrs))
+	for i, a := range attrs {
+		types[i] = a.typ
+	}
+	values, err := s.attributes(o, types...)
+	if isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
+		return "an attribute is unknown to the token", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	for i, a := range attrs {
+		if !hasValue(values[i], a.value) {
+			return fmt.Sprintf("CKA_%s is not %v", a.name, a.value), nil
+		}
+	}
+	return "", nil
+}
+
+// hasValue compares what the token gave with a bool or an unsigned long.
+func hasValue(got []byte, want any) bool {
+	switch w := want.(type) {
+	case bool:
+		return len(got) == 1 && (got[0] != 0) == w
+	case uint:
+		return len(got) == 8 && binary.NativeEndian.Uint64(got) == uint64(w)
+	default:
+		return false
+	}
+}
+
+// rsaPublic reads modulus and exponent, which both halves of a pair have.
+func (s session) rsaPublic(o pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
+	values, err := s.attributes(o, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+	if err != nil {
+		return nil, err
+	}
+	e := new(big.Int).SetBytes(values[1])
+	if !e.IsInt64() || e.Int64() != publicExponent {
+		return nil, refused(Incomplete, "the public exponent is not %d", publicExponent)
+	}
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(values[0]), E: publicExponent}, nil
+}
+
+// kekAttrs is a KEK as a session object that can wrap and nothing else.
+func kekAttrs(pub *rsa.PublicKey) []*pkcs11.Attribute {
+	return template([]attr{
+		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PUBLIC_KEY)},
+		{pkcs11.CKA_KEY_TYPE, "KEY_TYPE", uint(pkcs11.CKK_RSA)},
+		{pkcs11.CKA_TOKEN, "TOKEN", false},
+		{pkcs11.CKA_PRIVATE, "PRIVATE", false},
+		{pkcs11.CKA_WRAP, "WRAP", true},
+		{pkcs11.CKA_ENCRYPT, "ENCRYPT", false},
+		{pkcs11.CKA_VERIFY, "VERIFY", false},
+		{pkcs11.CKA_LABEL, "LABEL", "keyd-kek"},
+		{pkcs11.CKA_MODULUS, "MODULUS", pub.N.Bytes()},
+		{pkcs11.CKA_PUBLIC_EXPONENT, "PUBLIC_EXPONENT", big.NewInt(int64(pub.E)).Bytes()},
+	})
+}
+
+// ephemeralAttrs is the AES-256 key between KEK and private key.
+func ephemeralAttrs() []*pkcs11.Attribute {
+	return template([]attr{
+		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_SECRET_KEY)},
+		{pkcs11.CKA_KEY_TYPE, "KEY_TYPE", uint(pkcs11.CKK_AES)},
+		{pkcs11.CKA_TOKEN, "TOKEN", false},
+		{pkcs11.CKA_PRIVATE, "PRIVATE", true},
+		{pkcs11.CKA_SENSITIVE, "SENSITIVE", true},
+		{pkcs11.CKA_EXTRACTABLE, "EXTRACTABLE", true},
+		{pkcs11.CKA_WRAP, "WRAP", true},
+		{pkcs11.CKA_UNWRAP, "UNWRAP", false},
+		{pkcs11.CKA_ENCRYPT, "ENCRYPT", false},
+		{pkcs11.CKA_DECRYPT, "DECRYPT", false},
+		{pkcs11.CKA_SIGN, "SIGN", false},
+		{pkcs11.CKA_VERIFY, "VERIFY", false},
+		{pkcs11.CKA_LABEL, "LABEL", "keyd-ephemeral"},
+		{pkcs11.CKA_VALUE_LEN, "VALUE_LEN", uint(32)},
+	})
+}
+
+// validSize reports whether the modulus has one of the sizes that keyd makes.
+func validSize(pub *rsa.PublicKey) bool {
+	for _, s := range key.Specs() {
+		if pub.N.BitLen() == s.Bits() {
+			return true
+		}
+	}
+	return false
+}

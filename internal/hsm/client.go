@@ -1,0 +1,177 @@
+package hsm
+
+import (
+	"context"
+	"crypto/rsa"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Timeouts are how long a client waits when its context says nothing shorter.
+type Timeouts struct {
+	Call     time.Duration // 0: 20 s
+	Generate time.Duration // 0: 120 s
+}
+
+// Client is the network side's view of the HSM side. Its errors have a
+// key.Class: Retry when the request was never sent, or when repeating is
+// harmless; Ambiguous when Generate or Destroy lost its answer.
+type Client struct {
+	source  source
+	limits  Timeouts
+	metrics *metrics
+}
+
+// source hands out a live link, waiting for one until ctx ends.
+type source interface {
+	link(ctx context.Context) (*link, error)
+}
+
+// Dial returns a client of the unix socket at path. It connects when a call
+// needs it, and again after a connection was lost.
+func Dial(path string, limits Timeouts, reg prometheus.Registerer) *Client {
+	return newClient(&dialer{path: path}, limits, newMetrics(reg))
+}
+
+func newClient(s source, limits Timeouts, m *metrics) *Client {
+	if limits.Call == 0 {
+		limits.Call = defaultCallTimeout
+	}
+	if limits.Generate == 0 {
+		limits.Generate = defaultGenerateTimeout
+	}
+	return &Client{source: s, limits: limits, metrics: m}
+}
+
+// dialer keeps one connection to a unix socket.
+type dialer struct {
+	path string
+	mu   sync.Mutex
+	cur  *link
+}
+
+func (d *dialer) link(ctx context.Context) (*link, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cur != nil && !d.cur.ended() {
+		return d.cur, nil
+	}
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", d.path)
+	if err != nil {
+		return nil, newError(Connection, key.Retry, "the HSM side does not answer on %s: %w; look at: systemctl status keyd-hsm", d.path, err)
+	}
+	d.cur = newLink(conn)
+	return d.cur, nil
+}
+
+// Close gives up the connection of a client made by Dial.
+func (c *Client) Close() {
+	d, ok := c.source.(*dialer)
+	if !ok {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.cur != nil {
+		d.cur.end(net.ErrClosed)
+	}
+}
+
+// do makes one call and decodes its result.
+func do[R any](ctx context.Context, c *Client, method string, params any, limit time.Duration, unsure key.Class) (result R, err error) {
+	begun := time.Now()
+	defer func() { c.metrics.observe(method, begun, err) }()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	l, err := c.source.link(ctx)
+	if err != nil {
+		return result, err
+	}
+	body, err := l.call(ctx, method, params, unsure)
+	if err != nil {
+		return result, err
+	}
+	if err := decodeStrict(body, &result); err != nil {
+		return result, newError(Connection, unsure, "HSM call %s: the answer makes no sense: %w", method, err)
+	}
+	return result, nil
+}
+
+// Describe tells what the HSM side runs on and whether it can work.
+func (c *Client) Describe(ctx context.Context) (key.HSMInfo, error) {
+	d, err := do[description](ctx, c, "Describe", empty{}, c.limits.Call, key.Retry)
+	if err == nil {
+		c.metrics.described(d.Degraded != "", d.PINRefused)
+	}
+	return d.HSMInfo, err
+}
+
+// Inventory lists every pair in the HSM that is labelled as this instance's.
+func (c *Client) Inventory(ctx context.Context) ([]key.Object, error) {
+	var all []key.Object
+	var after key.ID
+	for {
+		page, err := do[inventoryResult](ctx, c, "Inventory", inventoryParams{After: after}, c.limits.Call, key.Retry)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, page.Objects...)
+		if !page.More || len(page.Objects) == 0 {
+			return all, nil
+		}
+		after = page.Objects[len(page.Objects)-1].ID
+	}
+}
+
+// Generate makes generation number of the key as one pair with this id, labelled
+// pending. It must be called at most once per id: after an Ambiguous error look
+// with PublicKey. Exists: something has the id, and nothing was made.
+func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number int, spec key.Spec) error {
+	_, err := do[empty](ctx, c, "Generate", generateParams{ID: id, Key: keyName, Number: number, Spec: spec}, c.limits.Generate, key.Ambiguous)
+	return err
+}
+
+// PublicKey returns the public key of the one complete pair with this id, whose
+// attributes read back as keyd sets them and whose private half is proven.
+// Errors: NotFound, Incomplete, Foreign.
+func (c *Client) PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error) {
+	r, err := do[publicKeyResult](ctx, c, "PublicKey", idParams{ID: id}, c.limits.Call, key.Retry)
+	if err == nil && (r.Public == nil || r.Public.N == nil) {
+		return nil, newError(Connection, key.Retry, "HSM call PublicKey: the answer holds no key")
+	}
+	return r.Public, err
+}
+
+// CheckKEK says how the HSM side trusts a KEK: Configured, FirstUse or
+// WouldBeFirstUse. It records nothing. KEKRefused: it does not trust it.
+func (c *Client) CheckKEK(ctx context.Context, kek key.KEK) (how string, err error) {
+	r, err := do[checkKEKResult](ctx, c, "CheckKEK", kekParams{KEK: kek}, c.limits.Call, key.Retry)
+	return r.How, err
+}
+
+// WrapFor returns the pair's private key as CKM_RSA_AES_KEY_WRAP ciphertext
+// (PKCS#11 v3.0 section 2.1.21) for the KEK. From then on the pair is not
+// pending. It may be repeated at will. KEKRefused: the KEK is not trusted.
+func (c *Client) WrapFor(ctx context.Context, id key.ID, kek key.KEK) (ciphertext []byte, err error) {
+	r, err := do[wrapResult](ctx, c, "WrapFor", wrapParams{ID: id, KEK: kek}, c.limits.Call, key.Retry)
+	return r.Ciphertext, err
+}
+
+// Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes
+// whose SHA-256 is sum. An error is never a no.
+func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error) {
+	r, err := do[opensResult](ctx, c, "Opens", opensParams{ID: id, Ciphertext: ciphertext, SHA256: sum[:]}, c.limits.Call, key.Retry)
+	return r.Opens, err
+}
+
+// Destroy removes what is left under the id of a generation that was never
+// wrapped; nothing left is success. NotPending: it may have left the HSM.
+func (c *Client) Destroy(ctx context.Context, id key.ID) error {
+	_, err := do[empty](ctx, c, "Destroy", idParams{ID: id}, c.limits.Call, key.Ambiguous)
+	return err
+}

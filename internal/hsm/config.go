@@ -1,0 +1,61 @@
+package hsm
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Config is what the HSM side needs.
+type Config struct {
+	Module  string // absolute path of the PKCS#11 library
+	Token   string // CKA_LABEL of the token
+	Serial  string // of the token; "": the label alone must find one token
+	PINFile string // absolute path, or the name of a systemd credential
+	// CredentialsDir is $CREDENTIALS_DIRECTORY; "" without one.
+	CredentialsDir  string
+	Sessions        int           // calls at a time; 0: 4
+	CallTimeout     time.Duration // of one call; 0: 20 s
+	GenerateTimeout time.Duration // of one generation; 0: 120 s
+	// Mechanism is a vendor's number for AES-KWP (RFC 5649), tried after the
+	// standard ones; 0: none.
+	Mechanism uint
+	Instance  string // whose labels are ours
+	StateDir  string // for kek-trust.json and pin-tried.json; made with mode 0700
+}
+
+const (
+	defaultSessions        = 4
+	maxSessions            = 64
+	defaultCallTimeout     = 20 * time.Second
+	defaultGenerateTimeout = 120 * time.Second
+)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Sessions == 0 {
+		c.Sessions = defaultSessions
+	}
+	if c.CallTimeout == 0 {
+		c.CallTimeout = defaultCallTimeout
+	}
+	if c.GenerateTimeout == 0 {
+		c.GenerateTimeout = defaultGenerateTimeout
+	}
+	var errs []error
+	need := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	need(filepath.IsAbs(c.Module), "hsm.module %q must be an absolute path", c.Module)
+	need(c.Token != "", "hsm.token must name a token")
+	need(c.PINFile != "", "hsm.pin_file must name a file or a credential")
+	need(c.Sessions > 0 && c.Sessions <= maxSessions, "hsm.sessions must be 1 to %d", maxSessions)
+	need(c.CallTimeout > 0 && c.GenerateTimeout > 0, "the HSM's timeouts must be positive")
+	need(key.ValidName(c.Instance), "instance %q is not a name", c.Instance)
+	need(filepath.IsAbs(c.StateDir), "the HSM side's state directory %q must be an absolute path", c.StateDir)
+	return c, errors.Join(errs...)
+}

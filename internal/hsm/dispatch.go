@@ -1,0 +1,100 @@
+package hsm
+
+import (
+	"context"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// calls is what the HSM side offers, all of it.
+type calls interface {
+	Describe(ctx context.Context) (description, error)
+	Inventory(ctx context.Context, after key.ID) (inventoryResult, error)
+	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
+	PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error)
+	CheckKEK(ctx context.Context, kek key.KEK) (string, error)
+	WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error)
+	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error)
+	Destroy(ctx context.Context, id key.ID) error
+}
+
+// dispatch decodes a request's parameters, makes its call and returns its result.
+func dispatch(ctx context.Context, c calls, method string, params json.RawMessage) (any, error) {
+	switch method {
+	case "Describe":
+		return c.Describe(ctx)
+	case "Inventory":
+		return handle(params, func(p inventoryParams) (inventoryResult, error) {
+			return c.Inventory(ctx, p.After)
+		})
+	case "Generate":
+		return handle(params, func(p generateParams) (empty, error) {
+			return empty{}, c.Generate(ctx, p.ID, p.Key, p.Number, p.Spec)
+		})
+	case "PublicKey":
+		return handle(params, func(p idParams) (publicKeyResult, error) {
+			pub, err := c.PublicKey(ctx, p.ID)
+			return publicKeyResult{Public: pub}, err
+		})
+	case "CheckKEK":
+		return handle(params, func(p kekParams) (checkKEKResult, error) {
+			how, err := c.CheckKEK(ctx, p.KEK)
+			return checkKEKResult{How: how}, err
+		})
+	case "WrapFor":
+		return handle(params, func(p wrapParams) (wrapResult, error) {
+			ciphertext, err := c.WrapFor(ctx, p.ID, p.KEK)
+			return wrapResult{Ciphertext: ciphertext}, err
+		})
+	case "Opens":
+		return handle(params, func(p opensParams) (opensResult, error) {
+			yes, err := c.Opens(ctx, p.ID, p.Ciphertext, [32]byte(p.SHA256))
+			return opensResult{Opens: yes}, err
+		})
+	case "Destroy":
+		return handle(params, func(p idParams) (empty, error) {
+			return empty{}, c.Destroy(ctx, p.ID)
+		})
+	default:
+		return nil, refused(BadRequest, "the HSM side has no call %q: are both sides of one version?", method)
+	}
+}
+
+func handle[P parameters, R any](params json.RawMessage, call func(P) (R, error)) (any, error) {
+	var p P
+	if err := decodeStrict(params, &p); err != nil {
+		return nil, refused(BadRequest, "parameters: %w", err)
+	}
+	if err := p.valid(); err != nil {
+		return nil, refused(BadRequest, "parameters: %w", err)
+	}
+	return call(p)
+}
+
+// parameters can check themselves.
+type parameters interface{ valid() error }
+
+func (p inventoryParams) valid() error {
+	if p.After == "" {
+		return nil
+	}
+	return validID(p.After)
+}
+func (p generateParams) valid() error { return validID(p.ID) }
+func (p idParams) valid() error       { return validID(p.ID) }
+func (p kekParams) valid() error      { return nil } // trust judges it
+func (p wrapParams) valid() error     { return validID(p.ID) }
+func (p opensParams) valid() error {
+	if len(p.SHA256) != 32 {
+		return errors.New("sha256 must have 32 bytes")
+	}
+	return validID(p.ID)
+}
+
+func validID(id key.ID) error {
+	_, err := key.ParseID(string(id))
+	return err
+}

@@ -1,0 +1,265 @@
+package hsm
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// engine is the HSM side's work: the calls of the protocol, done on the token.
+type engine struct {
+	cfg    Config
+	trust  *trust
+	memory *pinMemory
+	pin    pinFile
+	tok    *token
+	log    *slog.Logger
+
+	mu sync.Mutex // guards what follows
+	// locked says why the engine is not logged in; "" when it is.
+	locked  string
+	refused bool         // by the token, as against an unreadable file
+	tried   fileIdentity // of the PIN file that led to locked
+	profile profile
+	handles map[key.ID]pair
+}
+
+// newEngine finds the token, logs in once and runs the self-test. A refused PIN
+// is not an error: the engine is then degraded.
+func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog.Logger) (*engine, error) {
+	pin, err := findPIN(cfg.PINFile, cfg.CredentialsDir)
+	if err != nil {
+		return nil, err
+	}
+	tok, err := openToken(ctx, mod, cfg)
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{
+		cfg: cfg, pin: pin, tok: tok, log: log,
+		trust:   newTrust(cfg.StateDir, pins),
+		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
+		handles: map[key.ID]pair{},
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e, e.unlock(ctx)
+}
+
+// unlock logs in unless this PIN was refused before; the caller holds mu.
+func (e *engine) unlock(ctx context.Context) error {
+	e.tried = e.pin.identity()
+	e.locked, e.refused = "", false
+	if err := e.login(); err != nil {
+		if e.tok.isDead() {
+			return err
+		}
+		e.locked = fmt.Sprintf("not logged in to token %q: %v", e.cfg.Token, err)
+		e.log.ErrorContext(ctx, "the HSM side is degraded", "reason", e.locked)
+		return nil
+	}
+	p, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (profile, error) { return s.selfTest(e.cfg.Mechanism) })
+	if err != nil {
+		return err
+	}
+	e.profile = p
+	for _, w := range p.warnings {
+		e.log.WarnContext(ctx, "HSM self-test", "warning", w)
+	}
+	for _, problem := range p.problems {
+		e.log.ErrorContext(ctx, "the HSM side is degraded", "reason", problem)
+	}
+	return nil
+}
+
+// login gives the token the PIN, once.
+func (e *engine) login() error {
+	if flags := e.tok.info.Flags; flags&pkcs11.CKF_USER_PIN_LOCKED != 0 {
+		e.refused = true
+		return errors.New("its user PIN is locked: unlock it with the vendor's tool, then restart the HSM side")
+	} else if flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0 {
+		e.refused = true
+		return errors.New("one more wrong PIN locks it, so keyd does not try: log in once with the vendor's tool, which resets the count, then restart the HSM side")
+	}
+	pin, err := e.pin.read()
+	if err != nil {
+		return err
+	}
+	defer clear(pin)
+	if err := e.memory.begin(pin); err != nil {
+		e.refused = true
+		return err
+	}
+	loginErr := e.tok.login(pin)
+	if IsCode(loginErr, Hung) {
+		return loginErr // no answer: the note stays, and counts
+	}
+	noteErr := e.memory.end(loginErr)
+	e.refused = pinRefused(loginErr)
+	if e.refused {
+		return errors.Join(fmt.Errorf("the token refused the PIN in %s (%w); it is not tried again: put the right PIN in place, "+
+			"and keyd tries it once, without a restart (a systemd credential: systemctl restart keyd-hsm)", e.pin.path, loginErr), noteErr)
+	}
+	return errors.Join(loginErr, noteErr)
+}
+
+// ready says whether the token can be used. When the PIN file has changed since
+// the PIN was refused, it tries the new one, once.
+func (e *engine) ready(ctx context.Context) (profile, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.locked != "" && e.pin.identity() != e.tried {
+		if err := e.unlock(ctx); err != nil {
+			return profile{}, classify("log in", err, key.Retry)
+		}
+	}
+	if e.locked == "" {
+		return e.profile, nil
+	}
+	code := Unable
+	if e.refused {
+		code = PINRefused
+	}
+	return profile{}, refused(code, "%s", e.locked)
+}
+
+// Describe tells what the HSM side runs on. It asks the token for its
+// information, so that a lost token shows.
+func (e *engine) Describe(ctx context.Context) (description, error) {
+	p, lockErr := e.ready(ctx)
+	info, err := guard(e.tok, e.tok.limit, func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) })
+	if err != nil {
+		return description{}, classify("C_GetTokenInfo", err, key.Retry)
+	}
+	d := description{HSMInfo: key.HSMInfo{
+		Module:       e.cfg.Module,
+		Library:      fmt.Sprintf("%s %d.%d", trim(e.tok.lib.LibraryDescription), e.tok.lib.LibraryVersion.Major, e.tok.lib.LibraryVersion.Minor),
+		Manufacturer: trim(info.ManufacturerID),
+		Model:        trim(info.Model),
+		Serial:       trim(info.SerialNumber),
+		Firmware:     fmt.Sprintf("%d.%d", info.FirmwareVersion.Major, info.FirmwareVersion.Minor),
+		Token:        trim(info.Label),
+		Sessions:     e.cfg.Sessions,
+		Warnings:     p.warnings,
+		Degraded:     strings.Join(p.problems, "; "),
+	}}
+	if p.wrap != nil {
+		d.Wrap = p.wrap.name
+	}
+	if p.open != nil {
+		d.Open = p.open.name
+	}
+	if lockErr != nil {
+		d.Degraded = lockErr.Error()
+		d.PINRefused = IsCode(lockErr, PINRefused)
+	}
+	return d, nil
+}
+
+// wrapper and opener are the ways that passed the self-test.
+func (e *engine) opener(ctx context.Context) (*opener, error) {
+	p, err := e.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.open == nil {
+		return nil, refused(Unable, "%s", strings.Join(p.problems, "; "))
+	}
+	return p.open, nil
+}
+
+func (e *engine) wrapper(ctx context.Context) (*wrapper, error) {
+	p, err := e.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if p.wrap == nil {
+		return nil, refused(Unable, "%s", strings.Join(p.problems, "; "))
+	}
+	return p.wrap, nil
+}
+
+// CheckKEK says how the KEK is trusted. It needs no token.
+func (e *engine) CheckKEK(_ context.Context, kek key.KEK) (string, error) {
+	return e.trust.check(kek)
+}
+
+// PublicKey returns the public key of the one complete pair with this id, after
+// the HSM has proven that it holds the private half.
+func (e *engine) PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error) {
+	open, err := e.opener(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (pair, error) {
+		p, err := s.lookUp(id, e.cfg.Instance)
+		if err != nil {
+			return pair{}, err
+		}
+		return p, open.possesses(s, p)
+	})
+	if err != nil {
+		return nil, classify("read the public key "+string(id), err, key.Retry)
+	}
+	e.remember(id, p)
+	return p.key, nil
+}
+
+// Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes
+// whose SHA-256 is sum.
+func (e *engine) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error) {
+	open, err := e.opener(ctx)
+	if err != nil {
+		return false, err
+	}
+	yes, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (bool, error) {
+		return onPair(e, s, id, func(p pair) (bool, error) { return open.opens(s, p, ciphertext, sum) })
+	})
+	return yes, classify("open a ciphertext with "+string(id), err, key.Retry)
+}
+
+// onPair calls f with the pair, found before or now. When its handles turn out
+// to be stale, it is found again and f is called once more.
+func onPair[T any](e *engine, s session, id key.ID, f func(pair) (T, error)) (T, error) {
+	if p, ok := e.recall(id); ok {
+		got, err := f(p)
+		if !handleLost(err) {
+			return got, err
+		}
+		e.forget(id)
+	}
+	p, err := s.lookUp(id, e.cfg.Instance)
+	if err != nil {
+		var zero T
+		return zero, err
+	}
+	e.remember(id, p)
+	return f(p)
+}
+
+func (e *engine) recall(id key.ID) (pair, bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p, ok := e.handles[id]
+	return p, ok
+}
+
+func (e *engine) remember(id key.ID, p pair) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.handles[id] = p
+}
+
+func (e *engine) forget(id key.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.handles, id)
+}

@@ -1,0 +1,181 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const inventoryPage = 200 // pairs in one answer, well under the frame's limit
+
+// Inventory lists the instance's pairs behind after, ordered by id.
+func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, error) {
+	if _, err := e.ready(ctx); err != nil {
+		return inventoryResult{}, err
+	}
+	page, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (inventoryResult, error) {
+		objects, more, err := s.inventory(e.cfg.Instance, after, inventoryPage)
+		return inventoryResult{Objects: objects, More: more}, err
+	})
+	return page, classify("list the key pairs", err, key.Retry)
+}
+
+// Generate makes the pair, pending, and reads it back. Any error but a refusal
+// leaves the outcome open: look for the id before anything else.
+func (e *engine) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {
+	label := key.Label{Instance: e.cfg.Instance, Key: name, Number: number, Pending: true}
+	if parsed, ok := key.ParseLabel(label.String()); !ok || parsed != label || spec.Bits() == 0 {
+		return refused(BadRequest, "cannot generate %q, number %d, spec %q", name, number, spec)
+	}
+	profile, err := e.ready(ctx)
+	if err != nil {
+		return err
+	}
+	if profile.wrap == nil || profile.open == nil {
+		_, err := e.wrapper(ctx)
+		_, err2 := e.opener(ctx)
+		return errors.Join(err, err2)
+	}
+	_, err = with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (struct{}, error) {
+		return struct{}{}, e.generate(s, id, label, spec, profile.extras)
+	})
+	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
+}
+
+func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, extras bool) error {
+	objects, err := s.objectsWith(id)
+	if err != nil {
+		return err
+	}
+	if len(objects) > 0 {
+		return refused(Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(objects), id)
+	}
+	public, private := pairTemplates(id.Bytes(), label.String(), spec.Bits(), true, extras)
+	if _, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), public, private); err != nil {
+		return fmt.Errorf("C_GenerateKeyPair: %w", err)
+	}
+	p, err := s.lookUp(id, e.cfg.Instance)
+	if err != nil {
+		return fmt.Errorf("the pair was generated, but does not read back: %w", err)
+	}
+	if p.label != label || p.key.N.BitLen() != spec.Bits() {
+		return newError(Incomplete, key.Ambiguous, "the pair was generated, but reads back as %s of %d bits", p.label, p.key.N.BitLen())
+	}
+	return nil
+}
+
+// unsure makes the errors of a call that may have had its effect Ambiguous.
+func unsure(err error) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code {
+	case Hung, Device, Internal, Incomplete, NotFound, Foreign:
+		c := *e
+		c.class, c.Message, c.err = key.Ambiguous, err.Error(), err
+		return &c
+	default:
+		return err
+	}
+}
+
+// WrapFor wraps the pair's private key to the KEK, if that is trusted. Before
+// the first wrap the pair is relabelled, so that Destroy can never touch a key
+// that may be in use somewhere. It may be repeated at will.
+func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error) {
+	way, err := e.wrapper(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.trust.check(kek); err != nil {
+		return nil, err
+	}
+	ciphertext, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
+		p, err := s.lookUp(id, e.cfg.Instance)
+		if err != nil {
+			return nil, err
+		}
+		how, err := e.trust.accept(kek)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.makePermanent(id, p); err != nil {
+			return nil, err
+		}
+		e.log.InfoContext(ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid, "trust", how)
+		out, err := way.wrapTo(s, kek.Public, p.private)
+		if err == nil && !plausible(out, kek.Public, p.key) {
+			return nil, newError(Internal, key.Refused, "%s made a ciphertext of %d bytes, which cannot hold the key", way.name, len(out))
+		}
+		return out, err
+	})
+	return ciphertext, classify(fmt.Sprintf("wrap %s for %s", id, kek.Vault), err, key.Retry)
+}
+
+// makePermanent takes the pending mark off both labels, the private one first,
+// because Destroy goes by any label that is not pending.
+func (s session) makePermanent(id key.ID, p pair) error {
+	label := p.label
+	label.Pending = false
+	for _, h := range []pkcs11.ObjectHandle{p.private, p.public} {
+		shown, err := s.attributes(h, pkcs11.CKA_LABEL)
+		if err != nil {
+			return err
+		}
+		if string(shown[0]) == label.String() {
+			continue
+		}
+		if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label.String())}); err != nil {
+			return fmt.Errorf("relabel %s before its first wrap: C_SetAttributeValue: %w", id, err)
+		}
+		if shown, err = s.attributes(h, pkcs11.CKA_LABEL); err != nil {
+			return err
+		}
+		if string(shown[0]) != label.String() {
+			return refused(Policy, "the token took the label of %s but did not keep it: it is not wrapped", id)
+		}
+	}
+	return nil
+}
+
+// Destroy removes what is left of a generation that was never wrapped for
+// anyone. It refuses everything when one object under the id has any label but
+// this instance's pending one. Nothing to destroy is success.
+func (e *engine) Destroy(ctx context.Context, id key.ID) error {
+	if _, err := e.ready(ctx); err != nil {
+		return err
+	}
+	_, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (struct{}, error) {
+		return struct{}{}, e.destroy(s, id)
+	})
+	e.forget(id)
+	return unsure(classify("destroy "+string(id), err, key.Ambiguous))
+}
+
+func (e *engine) destroy(s session, id key.ID) error {
+	objects, err := s.objectsWith(id)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		label, ok := key.ParseLabel(o.label)
+		switch {
+		case o.label == "": // left by a crash: a CKA_ID is random, so it is ours
+		case !ok || label.Instance != e.cfg.Instance:
+			return refused(NotPending, "an object with CKA_ID %s is labelled %q, which is not of instance %s: nothing is destroyed", id, o.label, e.cfg.Instance)
+		case !label.Pending:
+			return refused(NotPending, "%s (CKA_ID %s) may have left the HSM: it is never destroyed by keyd", label, id)
+		}
+	}
+	for _, o := range objects {
+		if err := s.m.DestroyObject(s.h, o.handle); err != nil && !handleLost(err) {
+			return fmt.Errorf("C_DestroyObject: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package hsm
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Listen makes the HSM side's unix socket at path with mode 0660. A socket that
+// somebody serves is never removed: that is an error. Closing the listener
+// removes the socket.
+func Listen(path string) (net.Listener, error) {
+	lock, err := lockFile(path + ".lock")
+	if err != nil {
+		return nil, fmt.Errorf("the HSM socket %s is served by another process: %w", path, err)
+	}
+	l, err := listenLocked(path)
+	if err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &socket{UnixListener: l, path: path, lock: lock}, nil
+}
+
+func listenLocked(path string) (*net.UnixListener, error) {
+	if conn, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		return nil, errors.Join(fmt.Errorf("the HSM socket %s is served by another process", path), conn.Close())
+	}
+	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("%s is in the way of the HSM socket and is not a socket: remove it or set another path", path)
+	}
+	// Made beside and renamed, so that it never stands there with a wider mode.
+	beside := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: beside, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("make the HSM socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := errors.Join(os.Chmod(beside, 0o660), os.Rename(beside, path)); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the HSM socket: %w", err), l.Close(), os.Remove(beside))
+	}
+	return l, nil
+}
+
+type socket struct {
+	*net.UnixListener
+	path string
+	lock *os.File
+}
+
+// Close removes the socket while it is still ours, and then gives the lock back.
+func (s *socket) Close() error {
+	err := s.UnixListener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return errors.Join(err, os.Remove(s.path), s.lock.Close())
+}
+
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+// ChildConn is the connection that Supervisor gave this process as descriptor 3.
+func ChildConn() (net.Conn, error) {
+	unix.CloseOnExec(childFD)
+	f := os.NewFile(childFD, "parent")
+	conn, err := net.FileConn(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("descriptor %d is not the parent's socket: `keyd hsm --child` is for keyd itself to start: %w", childFD, err)
+	}
+	return conn, nil
+}

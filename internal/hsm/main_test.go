@@ -1,0 +1,247 @@
+package hsm
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/pkcs11"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/key"
+	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
+)
+
+const (
+	childEnvVar = "KEYD_HSM_TEST_CHILD"
+	vaultURL    = "https://contoso-weu.vault.azure.net"
+	otherURL    = "https://contoso-neu.vault.azure.net"
+)
+
+// child is what the test binary does when it is started as the HSM process.
+type child struct {
+	Config Config
+	Pins   map[string]key.Fingerprint
+	Hang   string // a file whose presence makes every generation hang
+	Socket string // listen here instead of descriptor 3
+}
+
+func TestMain(m *testing.M) {
+	if spec := os.Getenv(childEnvVar); spec != "" {
+		if err := beChild(spec); err != nil {
+			fmt.Fprintln(os.Stderr, "hsm child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func beChild(spec string) error {
+	var c child
+	if err := json.Unmarshal([]byte(spec), &c); err != nil {
+		return err
+	}
+	pins := func(url string) (key.Fingerprint, error) {
+		print, ok := c.Pins[url]
+		if !ok {
+			return "", fmt.Errorf("the vault %s is not configured", url)
+		}
+		return print, nil
+	}
+	var at Endpoint
+	var err error
+	if c.Socket == "" {
+		at.Conn, err = ChildConn()
+	} else {
+		at.Listener, err = Listen(c.Socket)
+	}
+	if err != nil {
+		return err
+	}
+	load := loadModule
+	if c.Hang != "" {
+		load = func(path string) (module, error) {
+			m, err := loadModule(path)
+			return hangingModule{m, c.Hang}, err
+		}
+	}
+	return runWith(context.Background(), c.Config, pins, at, load, slog.New(slog.DiscardHandler), func() {})
+}
+
+// hangingModule never returns from a generation while its file is there.
+type hangingModule struct {
+	module
+	file string
+}
+
+func (h hangingModule) GenerateKeyPair(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, pub, priv []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
+	if _, err := os.Stat(h.file); err == nil {
+		select {}
+	}
+	return h.module.GenerateKeyPair(s, m, pub, priv)
+}
+
+// rig is a token and an HSM process on it.
+type rig struct {
+	tok   *softhsmtest.Token
+	child child
+	sup   *Supervisor
+	*Client
+	stop func()
+}
+
+func newChild(t testing.TB, tok *softhsmtest.Token) child {
+	t.Helper()
+	return child{
+		Config: Config{
+			Module: tok.Module, Token: tok.Label, PINFile: tok.PINFile,
+			Instance: "test", StateDir: filepath.Join(t.TempDir(), "state"),
+		},
+		Pins: map[string]key.Fingerprint{vaultURL: "", otherURL: ""},
+	}
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	tok := softhsmtest.New(t)
+	return start(t, tok, newChild(t, tok))
+}
+
+func argv(t testing.TB) []string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{self}
+}
+
+func start(t testing.TB, tok *softhsmtest.Token, c child, env ...string) *rig {
+	t.Helper()
+	sup := NewSupervisor(ChildConfig{
+		Argv: argv(t), Env: environ(t, tok, c, env...),
+		Ping:     100 * time.Millisecond,
+		Pause:    func(int) time.Duration { return 50 * time.Millisecond },
+		Log:      slog.New(slog.DiscardHandler),
+		Register: prometheus.NewRegistry(),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { _ = sup.Run(ctx) })
+	r := &rig{tok: tok, child: c, sup: sup, Client: sup.Client()}
+	r.stop = func() { cancel(); done.Wait() }
+	t.Cleanup(r.stop)
+	return r
+}
+
+func environ(t testing.TB, tok *softhsmtest.Token, c child, env ...string) []string {
+	t.Helper()
+	spec, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env = append(env, childEnvVar+"="+string(spec))
+	return append(append(childEnv(os.Environ()), tok.Environ()...), env...)
+}
+
+func newID(t testing.TB) key.ID {
+	t.Helper()
+	id, err := key.NewID(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+// generate makes an RSA-2048 pair and returns its id.
+func (r *rig) generate(t testing.TB) key.ID {
+	t.Helper()
+	id := newID(t)
+	if err := r.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+		t.Fatalf("generate: %v", err)
+	}
+	return id
+}
+
+var oneKEK = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+
+// newKEK is a KEK whose private key the test holds.
+func newKEK(t testing.TB, url string) (key.KEK, *rsa.PrivateKey) {
+	t.Helper()
+	private, err := oneKEK()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kekOf(url, private), private
+}
+
+func kekOf(url string, private *rsa.PrivateKey) key.KEK {
+	return key.KEK{Vault: url, Kid: url + "/keys/keyd-kek/00112233445566778899aabbccddeeff", Public: &private.PublicKey}
+}
+
+// raw is direct access to the token from the test's own process, for what keyd
+// itself never does. The test must not end while it is used.
+func raw(t testing.TB, tok *softhsmtest.Token, f func(*pkcs11.Ctx, pkcs11.SessionHandle)) {
+	t.Helper()
+	if tok.Conf != "" {
+		defer setenv(t, "SOFTHSM2_CONF", tok.Conf)()
+	}
+	m := pkcs11.New(tok.Module)
+	if m == nil {
+		t.Fatal("cannot load the module")
+	}
+	defer m.Destroy()
+	cfg := Config{Module: tok.Module, Token: tok.Label, Sessions: 1, CallTimeout: time.Minute}
+	opened, err := openToken(t.Context(), m, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = m.Finalize() }()
+	if err := opened.login([]byte(tok.PIN)); err != nil {
+		t.Fatal(err)
+	}
+	f(m, opened.anchor)
+}
+
+func setenv(t testing.TB, name, value string) (restore func()) {
+	t.Helper()
+	old, had := os.LookupEnv(name)
+	if err := os.Setenv(name, value); err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if had {
+			_ = os.Setenv(name, old)
+		} else {
+			_ = os.Unsetenv(name)
+		}
+	}
+}
+
+// eventually polls until cond holds.
+func eventually(t testing.TB, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within 30 s: %s", what)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func wantCode(t testing.TB, err error, code Code, class key.Class) {
+	t.Helper()
+	if !IsCode(err, code) || key.ClassOf(err) != class {
+		t.Errorf("error %v (class %v), want code %s, class %v", err, key.ClassOf(err), code, class)
+	}
+}

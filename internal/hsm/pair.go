@@ -1,0 +1,230 @@
+package hsm
+
+import (
+	"crypto/rsa"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"slices"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// pair is one complete key pair of this instance's.
+type pair struct {
+	private, public pkcs11.ObjectHandle
+	label           key.Label
+	key             *rsa.PublicKey
+}
+
+// object is what every object under a CKA_ID shows.
+type object struct {
+	handle pkcs11.ObjectHandle
+	class  uint // CKA_CLASS, or noClass
+	label  string
+}
+
+const noClass = ^uint(0) // an object that a crash left without attributes
+
+func (s session) objectsWith(id key.ID) ([]object, error) {
+	handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
+	if err != nil {
+		return nil, err
+	}
+	objects := make([]object, 0, len(handles))
+	for _, h := range handles {
+		o, err := s.describe(h)
+		if err != nil {
+			return nil, err
+		}
+		objects = append(objects, o)
+	}
+	return objects, nil
+}
+
+func (s session) describe(h pkcs11.ObjectHandle) (object, error) {
+	o := object{handle: h, class: noClass}
+	class, err := s.optional(h, pkcs11.CKA_CLASS)
+	if err != nil {
+		return o, err
+	}
+	if len(class) == 8 {
+		o.class = uint(binary.NativeEndian.Uint64(class))
+	}
+	label, err := s.optional(h, pkcs11.CKA_LABEL)
+	o.label = string(label)
+	return o, err
+}
+
+// lookUp finds the one complete pair with this id. Errors: NotFound, Incomplete,
+// Foreign, or what the module said.
+func (s session) lookUp(id key.ID, instance string) (pair, error) {
+	objects, err := s.objectsWith(id)
+	if err != nil {
+		return pair{}, err
+	}
+	return s.examine(id, instance, objects)
+}
+
+// examine requires that objects are exactly one pair of ours, and that all its
+// attributes read back as keyd sets them.
+func (s session) examine(id key.ID, instance string, objects []object) (pair, error) {
+	if len(objects) == 0 {
+		return pair{}, refused(NotFound, "the HSM has no object with CKA_ID %s", id)
+	}
+	var p pair
+	var private, public, other int
+	var publicLabel string
+	for _, o := range objects {
+		switch o.class {
+		case pkcs11.CKO_PRIVATE_KEY:
+			private++
+			p.private = o.handle
+			if l, ok := key.ParseLabel(o.label); ok {
+				p.label = l
+			}
+		case pkcs11.CKO_PUBLIC_KEY:
+			public++
+			p.public, publicLabel = o.handle, o.label
+		default:
+			other++
+		}
+		if o.label != "" && !ours(o.label, instance) {
+			return pair{}, refused(Foreign, "an object with CKA_ID %s is labelled %q, which is not of instance %s: it is not touched", id, o.label, instance)
+		}
+	}
+	if private != 1 || public != 1 || other != 0 {
+		return pair{}, refused(Incomplete, "CKA_ID %s has %d private keys, %d public keys and %d other objects, not one pair", id, private, public, other)
+	}
+	pub, ok := key.ParseLabel(publicLabel)
+	pub.Pending = p.label.Pending // they differ when a crash fell between relabelling the two
+	if !ok || p.label == (key.Label{}) || pub != p.label {
+		return pair{}, refused(Incomplete, "the two halves of CKA_ID %s are not labelled alike", id)
+	}
+	problem, err := s.readBack(&p)
+	if err != nil {
+		return pair{}, err
+	}
+	if problem != "" {
+		return pair{}, refused(Incomplete, "CKA_ID %s (%s): %s", id, p.label, problem)
+	}
+	return p, nil
+}
+
+// readBack checks every attribute of p and fills in its public key.
+func (s session) readBack(p *pair) (problem string, err error) {
+	checks := []struct {
+		half   string
+		object pkcs11.ObjectHandle
+		attrs  []attr
+	}{
+		{"private", p.private, privateAttrs(true)},
+		{"private", p.private, privateBirth()},
+		{"public", p.public, publicAttrs(true)},
+	}
+	for _, c := range checks {
+		if problem, err := s.wanting(c.object, c.attrs); problem != "" || err != nil {
+			return c.half + " key: " + problem, err
+		}
+	}
+	for _, extra := range privateExtras() {
+		value, err := s.optional(p.private, extra.typ)
+		if err != nil {
+			return "", err
+		}
+		if len(value) != 0 && !hasValue(value, extra.value) {
+			return "private key: CKA_" + extra.name + " is set", nil
+		}
+	}
+	private, err := s.rsaPublic(p.private)
+	if err != nil {
+		return "", err
+	}
+	if p.key, err = s.rsaPublic(p.public); err != nil {
+		return "", err
+	}
+	if !private.Equal(p.key) {
+		return "the two halves have different moduli", nil
+	}
+	if !validSize(p.key) {
+		return "the modulus has a size that keyd does not make", nil
+	}
+	return "", nil
+}
+
+func ours(label, instance string) bool {
+	l, ok := key.ParseLabel(label)
+	return ok && l.Instance == instance
+}
+
+// inventory lists up to limit of the instance's pairs with an id behind after,
+// ordered by id.
+func (s session) inventory(instance string, after key.ID, limit int) (objects []key.Object, more bool, err error) {
+	byID := map[key.ID][]object{}
+	isOurs := map[key.ID]bool{}
+	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
+		handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
+		if err != nil {
+			return nil, false, err
+		}
+		for _, h := range handles {
+			values, err := s.attributes(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
+			if handleLost(err) {
+				continue // destroyed since it was found
+			}
+			if err != nil {
+				return nil, false, err
+			}
+			id, label := key.ID(hex.EncodeToString(values[0])), string(values[1])
+			if len(values[0]) != 16 || id <= after {
+				continue
+			}
+			byID[id] = append(byID[id], object{handle: h, class: class, label: label})
+			isOurs[id] = isOurs[id] || ours(label, instance)
+		}
+	}
+	ids := make([]key.ID, 0, len(isOurs))
+	for id, mine := range isOurs {
+		if mine {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	if more = len(ids) > limit; more {
+		ids = ids[:limit]
+	}
+	for _, id := range ids {
+		o, err := s.inventoried(id, instance, byID[id])
+		if err != nil {
+			return nil, false, err
+		}
+		objects = append(objects, o)
+	}
+	return objects, more, nil
+}
+
+func (s session) inventoried(id key.ID, instance string, objects []object) (key.Object, error) {
+	out := key.Object{ID: id}
+	p, err := s.examine(id, instance, objects)
+	var problem *Error
+	switch {
+	case err == nil:
+		out.Label, out.Complete, out.Public = p.label, true, p.key
+		return out, nil
+	case errors.As(err, &problem):
+		out.Problem = problem.Message
+	case handleLost(err):
+		out.Problem = "an object was destroyed while it was read"
+	default:
+		return out, err
+	}
+	for _, o := range objects {
+		if l, ok := key.ParseLabel(o.label); ok && l.Instance == instance {
+			out.Label = l
+			break // the private key's, when there is one
+		}
+	}
+	return out, nil
+}

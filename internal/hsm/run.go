@@ -1,0 +1,108 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Endpoint is where the HSM side is reached: one connection (a child's), or a
+// listener and the users that may connect to it.
+type Endpoint struct {
+	Conn     net.Conn
+	Listener net.Listener
+	UIDs     []int // beside root and the process's own
+}
+
+// Run is the HSM side: it opens the token, logs in once, tests it, calls ready
+// and answers until ctx ends or the parent closes its connection (nil), or until
+// it cannot go on. It then returns an error at once, with calls perhaps still
+// inside the library: the caller must end the process by os.Exit, without
+// waiting for anything.
+func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logger, ready func()) error {
+	return runWith(ctx, cfg, pins, at, loadModule, log, ready)
+}
+
+func runWith(ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger, ready func()) error {
+	err := run(ctx, cfg, pins, at, load, log, ready)
+	if at.Conn == nil {
+		return errors.Join(err, closed(at.Listener))
+	}
+	if err != nil {
+		_ = (&frameWriter{conn: at.Conn}).write(response{Error: toWire(err)}) // so that the parent can say why
+	}
+	_ = at.Conn.Close()
+	return err
+}
+
+// closed closes l if it is still open.
+func closed(l net.Listener) error {
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+func run(ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger, ready func()) error {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return err
+	}
+	harden(log)
+	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+		return fmt.Errorf("make the HSM side's state directory: %w", err)
+	}
+	mod, err := load(cfg.Module)
+	if err != nil {
+		return err
+	}
+	e, err := newEngine(ctx, mod, cfg, pins, log)
+	if err != nil {
+		return err
+	}
+	ready()
+
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-e.tok.dead:
+			cancel(e.tok.reason)
+		case <-ctx.Done():
+		}
+	}()
+	s := &server{calls: e, log: log, uids: append([]int{0, os.Getuid()}, at.UIDs...)}
+	if at.Conn != nil {
+		err = s.serveConn(ctx, at.Conn)
+	} else {
+		err = s.serveListener(ctx, at.Listener)
+	}
+	if e.tok.isDead() {
+		return errors.Join(e.tok.reason, err)
+	}
+	return err
+}
+
+// harden keeps what the process holds out of core dumps, debuggers and swap, as
+// far as it is allowed to.
+func harden(log *slog.Logger) {
+	err := errors.Join(
+		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0),
+		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
+	)
+	if err != nil {
+		log.Warn("core dumps of the HSM side cannot be switched off", "error", err)
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil || limit.Cur != unix.RLIM_INFINITY {
+		return // locking under a limit would make later allocations fail
+	}
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		log.Warn("the HSM side's memory cannot be locked", "error", err)
+	}
+}

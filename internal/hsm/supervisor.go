@@ -1,0 +1,303 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const childFD = 3 // the first of exec.Cmd.ExtraFiles
+
+// ChildConfig says how the HSM process is started and watched.
+type ChildConfig struct {
+	Argv     []string  // program and arguments; it must call ChildConn and Run
+	Env      []string  // nil: this process's, without what only the network side needs
+	Stderr   io.Writer // nil: this process's
+	Limits   Timeouts
+	Ping     time.Duration // between two looks; 0: 15 s
+	Pause    Pause         // nil: exponential from 200 ms to 30 s with jitter
+	Log      *slog.Logger
+	Register prometheus.Registerer
+}
+
+// Pause is how long to wait before the n-th restart in a row, from 1.
+type Pause func(n int) time.Duration
+
+const (
+	firstPause  = 200 * time.Millisecond
+	maxPause    = 30 * time.Second
+	steady      = 30 * time.Second // a child that lived so long begins anew
+	startLimit  = 60 * time.Second // until the first answer
+	stopLimit   = 3 * time.Second  // for the child to end by itself
+	defaultPing = 15 * time.Second
+)
+
+func backoff(n int) time.Duration {
+	d := min(maxPause, firstPause<<min(n-1, 10))
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
+// Supervisor runs the HSM process as a child and starts it again whenever it
+// ends.
+type Supervisor struct {
+	cfg     ChildConfig
+	metrics *metrics
+	client  *Client
+
+	mu      sync.Mutex
+	current *link         // nil while no child runs
+	changed chan struct{} // closed when the state changes
+	up      bool
+	since   time.Time
+	reason  error // why it is down
+	pid     int
+}
+
+// NewSupervisor prepares a supervisor; Run starts the child.
+func NewSupervisor(cfg ChildConfig) *Supervisor {
+	if cfg.Env == nil {
+		cfg.Env = childEnv(os.Environ())
+	}
+	if cfg.Stderr == nil {
+		cfg.Stderr = os.Stderr
+	}
+	if cfg.Ping == 0 {
+		cfg.Ping = defaultPing
+	}
+	if cfg.Pause == nil {
+		cfg.Pause = backoff
+	}
+	s := &Supervisor{cfg: cfg, metrics: newMetrics(cfg.Register), changed: make(chan struct{}), since: time.Now(), reason: errors.New("not started yet")}
+	s.client = newClient(s, cfg.Limits, s.metrics)
+	return s
+}
+
+// Client returns the client of whatever child runs. Its calls wait for a running
+// child within their deadline.
+func (s *Supervisor) Client() *Client { return s.client }
+
+// Up reports whether the child answers, since when, and if not, why.
+func (s *Supervisor) Up() (up bool, since time.Time, reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.up, s.since, s.reason
+}
+
+// PID is the child's process id, 0 while none runs.
+func (s *Supervisor) PID() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pid
+}
+
+// Run starts the child, and starts it again with growing pauses whenever it
+// ends, until ctx ends; then it ends the child and returns when that is gone.
+func (s *Supervisor) Run(ctx context.Context) error {
+	for n := 1; ; n++ {
+		begun := time.Now()
+		err := s.runChild(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if time.Since(begun) >= steady {
+			n = 1
+		}
+		pause := s.cfg.Pause(n)
+		s.cfg.Log.ErrorContext(ctx, "the HSM process ended", "reason", err, "restart_in", pause)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+		s.metrics.restarts.Inc()
+	}
+}
+
+// runChild runs one child from start to end and returns why it ended. The
+// kernel kills the child when the THREAD that started it ends (PR_SET_PDEATHSIG,
+// prctl(2)), so the goroutine keeps its thread until the child is gone.
+func (s *Supervisor) runChild(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		ended <- s.superviseChild(ctx)
+	}()
+	return <-ended
+}
+
+func (s *Supervisor) superviseChild(ctx context.Context) error {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return fmt.Errorf("make the connection to the HSM process: %w", err)
+	}
+	cmd := exec.Command(s.cfg.Argv[0], s.cfg.Argv[1:]...)
+	cmd.Env = s.cfg.Env
+	cmd.Stderr = s.cfg.Stderr
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	err = cmd.Start()
+	_ = theirs.Close()
+	if err != nil {
+		return errors.Join(fmt.Errorf("start the HSM process: %w", err), ours.Close())
+	}
+	l := newLink(ours)
+	s.set(func() { s.current, s.pid = l, cmd.Process.Pid })
+
+	watch, stop := context.WithCancel(ctx)
+	watched, gone := make(chan error, 1), make(chan struct{})
+	go func() {
+		err := s.watch(watch, l)
+		if ctx.Err() != nil {
+			// It ends by itself when its connection does; SIGKILL in the
+			// middle of a login has destroyed SoftHSM tokens.
+			l.end(errors.New("keyd is stopping"))
+			select {
+			case <-gone:
+			case <-time.After(stopLimit):
+			}
+		}
+		_ = cmd.Process.Kill()
+		watched <- err
+	}()
+	waitErr := cmd.Wait()
+	close(gone)
+	stop()
+	watchErr := <-watched
+	l.end(fmt.Errorf("the HSM process ended: %w", errors.Join(waitErr, io.EOF)))
+	reason := errors.Join(watchErr, waitErr)
+	s.set(func() {
+		s.current, s.pid, s.up, s.since, s.reason = nil, 0, false, time.Now(), reason
+		s.metrics.setUp(false)
+	})
+	return reason
+}
+
+// watch asks the child how it is until it does not answer, its connection ends,
+// or ctx ends. A stopped or hung child is found out by this.
+func (s *Supervisor) watch(ctx context.Context, l *link) error {
+	limit := startLimit
+	for {
+		if err := s.ping(ctx, l, limit); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		limit = 2 * s.client.limits.Call
+		select {
+		case <-time.After(s.cfg.Ping):
+		case <-l.done:
+			return l.why()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+func (s *Supervisor) ping(ctx context.Context, l *link, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	body, err := l.call(ctx, "Describe", empty{}, key.Retry)
+	if err != nil {
+		return fmt.Errorf("the HSM process does not answer: %w", err)
+	}
+	var d description
+	if err := decodeStrict(body, &d); err != nil {
+		return fmt.Errorf("the HSM process answers nonsense: %w", err)
+	}
+	s.set(func() {
+		if !s.up {
+			s.up, s.since, s.reason = true, time.Now(), nil
+		}
+		s.metrics.setUp(true)
+		s.metrics.described(d.Degraded != "", d.PINRefused)
+	})
+	return nil
+}
+
+// link waits for a child's link.
+func (s *Supervisor) link(ctx context.Context) (*link, error) {
+	for {
+		s.mu.Lock()
+		current, changed, reason := s.current, s.changed, s.reason
+		s.mu.Unlock()
+		if current != nil && !current.ended() {
+			return current, nil
+		}
+		if current != nil {
+			reason = current.why()
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, newError(Connection, key.Retry, "no HSM process runs (%w): %w", ctx.Err(), reason)
+		}
+	}
+}
+
+func (s *Supervisor) set(change func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change()
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// socketPair makes a connected pair; both ends close on exec, and theirs is
+// passed on as an ExtraFile.
+func socketPair() (ours net.Conn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	mine := os.NewFile(uintptr(fds[0]), "hsm")
+	theirs = os.NewFile(uintptr(fds[1]), "hsm-child")
+	ours, err = net.FileConn(mine)
+	if err := errors.Join(err, mine.Close()); err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return ours, theirs, nil
+}
+
+// childEnv is env without what only the network side needs: proxies, identities
+// and the service manager's descriptors.
+func childEnv(env []string) []string {
+	var out []string
+	for _, kv := range env {
+		name, _, _ := strings.Cut(strings.ToUpper(kv), "=")
+		if name == "NO_PROXY" || strings.HasSuffix(name, "_PROXY") || name == "NOTIFY_SOCKET" {
+			continue
+		}
+		if hasPrefix(name, "AZURE_", "IDENTITY_", "MSI_", "ARM_", "IMDS_", "SSL_CERT_", "WATCHDOG_", "LISTEN_") {
+			continue
+		}
+		out = append(out, kv)
+	}
+	return out
+}
+
+func hasPrefix(name string, prefixes ...string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}

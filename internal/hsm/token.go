@@ -1,0 +1,252 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const (
+	discoveryTime  = 10 * time.Second // SoftHSM hides a token while another process logs in
+	discoveryPause = 100 * time.Millisecond
+)
+
+// token is one logged-in token: the one owner of Initialize and Login, and a
+// bounded pool of sessions. Every call runs in a goroutine of its own under a
+// deadline; what cannot go on ends the process through fail.
+type token struct {
+	mod    module
+	label  string
+	slot   uint
+	info   pkcs11.TokenInfo
+	lib    pkcs11.Info
+	anchor pkcs11.SessionHandle // logs in and stays open, so that the login does
+	pool   chan *session        // nil: to be opened by its first user
+	limit  time.Duration        // of one call, unless it is a generation
+
+	once   sync.Once
+	dead   chan struct{}
+	reason error // set before dead is closed
+}
+
+// openToken initialises the module and finds the token; it does not log in.
+func openToken(ctx context.Context, mod module, cfg Config) (*token, error) {
+	t := &token{
+		mod:   mod,
+		label: cfg.Token,
+		pool:  make(chan *session, cfg.Sessions),
+		limit: cfg.CallTimeout,
+		dead:  make(chan struct{}),
+	}
+	for range cfg.Sessions {
+		t.pool <- nil
+	}
+	_, err := guard(t, cfg.CallTimeout+discoveryTime, func() (struct{}, error) {
+		if err := mod.Initialize(); err != nil {
+			return struct{}{}, fmt.Errorf("C_Initialize of %s: %w", cfg.Module, err)
+		}
+		lib, err := mod.GetInfo()
+		if err != nil {
+			return struct{}{}, fmt.Errorf("C_GetInfo of %s: %w", cfg.Module, err)
+		}
+		t.lib = lib
+		return struct{}{}, t.discover(ctx, cfg)
+	})
+	return t, err
+}
+
+func (t *token) discover(ctx context.Context, cfg Config) error {
+	deadline := time.NewTimer(discoveryTime)
+	defer deadline.Stop()
+	for {
+		found, err := t.look(cfg)
+		if found {
+			return t.openAnchor()
+		}
+		select {
+		case <-time.After(discoveryPause):
+		case <-deadline.C:
+			return err
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// look searches the slots for exactly one token with the configured label and,
+// when it is configured, serial number.
+func (t *token) look(cfg Config) (bool, error) {
+	slots, err := t.mod.GetSlotList(true)
+	if err != nil {
+		return false, fmt.Errorf("C_GetSlotList of %s: %w", cfg.Module, err)
+	}
+	var labels []string
+	hits := 0
+	for _, slot := range slots {
+		info, err := t.mod.GetTokenInfo(slot)
+		if err != nil {
+			labels = append(labels, fmt.Sprintf("slot %d: %v", slot, err))
+			continue
+		}
+		label, serial := trim(info.Label), trim(info.SerialNumber)
+		labels = append(labels, fmt.Sprintf("%q (serial %s)", label, serial))
+		if label == cfg.Token && (cfg.Serial == "" || cfg.Serial == serial) {
+			t.slot, t.info = slot, info
+			hits++
+		}
+	}
+	switch hits {
+	case 1:
+		return true, nil
+	case 0:
+		return false, fmt.Errorf("%s shows no token %q%s: it shows %s", cfg.Module, cfg.Token, serialText(cfg.Serial), listText(labels))
+	default:
+		return false, fmt.Errorf("%s shows %d tokens %q: name one by its serial number (hsm.serial): it shows %s",
+			cfg.Module, hits, cfg.Token, listText(labels))
+	}
+}
+
+func (t *token) openAnchor() error {
+	h, err := t.mod.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+	if err != nil {
+		return fmt.Errorf("C_OpenSession on token %q: %w", t.label, err)
+	}
+	t.anchor = h
+	return nil
+}
+
+// login gives pin to the token once. The PIN is lent to C without a Go copy, so
+// that the caller can clear it.
+func (t *token) login(pin []byte) error {
+	_, err := guard(t, t.limit, func() (struct{}, error) {
+		return struct{}{}, t.mod.Login(t.anchor, pkcs11.CKU_USER, unsafe.String(unsafe.SliceData(pin), len(pin)))
+	})
+	if isCKR(err, pkcs11.CKR_USER_ALREADY_LOGGED_IN) {
+		return nil
+	}
+	return err
+}
+
+// fail ends the HSM process: Run returns err. Only the first call counts.
+func (t *token) fail(err error) {
+	t.once.Do(func() {
+		t.reason = err
+		close(t.dead)
+	})
+}
+
+type outcome[T any] struct {
+	value T
+	err   error
+}
+
+// guard runs f in its own goroutine, and gives it up when limit passes or the
+// process is ending. A call given up may still be inside the library, so the
+// process must end.
+func guard[T any](t *token, limit time.Duration, f func() (T, error)) (T, error) {
+	done := make(chan outcome[T], 1)
+	go func() {
+		v, err := f()
+		done <- outcome[T]{v, err}
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	var zero T
+	select {
+	case o := <-done:
+		if moduleLost(o.err) {
+			t.fail(newError(Device, key.Retry, "token %q: %w", t.label, o.err))
+		}
+		return o.value, o.err
+	case <-timer.C:
+		err := newError(Hung, key.Retry, "token %q: a PKCS#11 call did not return within %v", t.label, limit)
+		t.fail(err)
+		return zero, err
+	case <-t.dead:
+		return zero, t.reason
+	}
+}
+
+// with lends f a session. A lost session is replaced, and f is called once more
+// when again allows it. It waits for a free session until ctx ends; f itself is
+// bounded by limit, because a call inside the library cannot be cancelled.
+func with[T any](ctx context.Context, t *token, limit time.Duration, again bool, f func(session) (T, error)) (T, error) {
+	var zero T
+	var s *session
+	select {
+	case s = <-t.pool:
+	case <-t.dead:
+		return zero, t.reason
+	case <-ctx.Done():
+		return zero, newError(Busy, key.Retry, "all %d sessions of token %q are busy: %w", cap(t.pool), t.label, ctx.Err())
+	}
+	lease := &session{}
+	got, err := guard(t, limit, func() (T, error) {
+		if s != nil {
+			*lease = *s
+			got, err := f(*lease)
+			if !sessionLost(err) {
+				return got, err
+			}
+			_ = t.mod.CloseSession(lease.h)
+			if !again {
+				*lease = session{}
+				return got, err
+			}
+		}
+		h, err := t.mod.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
+		if err != nil {
+			*lease = session{}
+			return zero, fmt.Errorf("C_OpenSession: %w", err)
+		}
+		*lease = session{m: t.mod, h: h}
+		got, err := f(*lease)
+		if sessionLost(err) {
+			t.fail(newError(Device, key.Retry, "token %q: a new session is lost too: %w", t.label, err))
+		}
+		return got, err
+	})
+	if t.isDead() {
+		return got, err // a goroutine may still use the session: it is never lent again
+	}
+	if lease.m == nil {
+		t.pool <- nil
+	} else {
+		t.pool <- lease
+	}
+	return got, err
+}
+
+func (t *token) isDead() bool {
+	select {
+	case <-t.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// trim removes the padding of Cryptoki's fixed-length texts.
+func trim(s string) string { return strings.TrimRight(s, " \x00") }
+
+func serialText(serial string) string {
+	if serial == "" {
+		return ""
+	}
+	return fmt.Sprintf(" with serial %s", serial)
+}
+
+func listText(items []string) string {
+	if len(items) == 0 {
+		return "no token at all"
+	}
+	return strings.Join(items, ", ")
+}

@@ -1,0 +1,159 @@
+package hsm
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Pins tells the KEK fingerprint that the configuration approves for a vault:
+// "" when it names none. An error means that the vault is not configured, and
+// then nothing is wrapped for it. It is asked at every wrap.
+type Pins func(vaultURL string) (key.Fingerprint, error)
+
+// How a KEK came to be trusted.
+const (
+	Configured      = "configured"
+	FirstUse        = "first use"
+	WouldBeFirstUse = "would be first use"
+)
+
+// trust decides for which KEKs a key may be wrapped: the one whose fingerprint
+// is configured, or else the one first used, which is recorded.
+type trust struct {
+	path string
+	pins Pins
+	now  func() time.Time
+	mu   sync.Mutex
+}
+
+type trustFile struct {
+	Schema int                  `json:"schema"`
+	Vaults map[string]trustedBy `json:"vaults"` // by URL
+}
+
+type trustedBy struct {
+	Fingerprint key.Fingerprint `json:"fingerprint"`
+	How         string          `json:"how"`
+	At          time.Time       `json:"at"`
+}
+
+func newTrust(stateDir string, pins Pins) *trust {
+	return &trust{path: filepath.Join(stateDir, "kek-trust.json"), pins: pins, now: time.Now}
+}
+
+// check says how kek is trusted, without recording anything.
+func (t *trust) check(kek key.KEK) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	how, _, _, err := t.decide(kek)
+	return how, err
+}
+
+// accept is check, and records the fingerprint before it returns.
+func (t *trust) accept(kek key.KEK) (string, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	how, print, file, err := t.decide(kek)
+	if err != nil {
+		return "", err
+	}
+	if how == WouldBeFirstUse {
+		how = FirstUse
+	}
+	if file.Vaults[kek.Vault].Fingerprint == print {
+		return how, nil
+	}
+	file.Vaults[kek.Vault] = trustedBy{Fingerprint: print, How: how, At: t.now().UTC()}
+	data, err := json.MarshalIndent(file, "", "  ")
+	if err != nil {
+		return "", err
+	}
+	if err := writeDurable(t.path, append(data, '\n')); err != nil {
+		return "", newError(Internal, key.Retry, "record the KEK of %s before its first use: %w", kek.Vault, err)
+	}
+	return how, nil
+}
+
+func (t *trust) decide(kek key.KEK) (how string, print key.Fingerprint, file trustFile, err error) {
+	if err := fit(kek); err != nil {
+		return "", "", file, err
+	}
+	if print, err = key.FingerprintOf(kek.Public); err != nil {
+		return "", "", file, refused(KEKRefused, "the KEK of %s: %w", kek.Vault, err)
+	}
+	pin, err := t.pins(kek.Vault)
+	if err != nil {
+		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
+	}
+	if file, err = t.load(); err != nil {
+		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
+	}
+	known, seen := file.Vaults[kek.Vault]
+	switch {
+	case pin == print:
+		return Configured, print, file, nil
+	case pin != "":
+		return "", "", file, changed(kek, print, pin, "the configuration approves")
+	case !seen:
+		return WouldBeFirstUse, print, file, nil
+	case known.Fingerprint == print:
+		return FirstUse, print, file, nil
+	default:
+		return "", "", file, changed(kek, print, known.Fingerprint, "keyd first used")
+	}
+}
+
+func changed(kek key.KEK, shown, expected key.Fingerprint, who string) error {
+	return refused(KEKRefused, "%s shows the KEK %s with fingerprint %s, but %s %s: nothing is wrapped for it. "+
+		"Find out who replaced the KEK; if it was you, write under the vault in keyd.yaml: kek: {fingerprint: %q}",
+		kek.Vault, kek.Kid, shown, who, expected, shown)
+}
+
+// fit refuses public keys that would protect nothing. A KEK of Key Vault is RSA
+// 2048, 3072 or 4096 with exponent 65537; an exponent of 1 would send the key
+// in the clear.
+func fit(kek key.KEK) error {
+	pub := kek.Public
+	if kek.Vault == "" || pub == nil || pub.N == nil {
+		return refused(KEKRefused, "the KEK of vault %q has no public key", kek.Vault)
+	}
+	bits := pub.N.BitLen()
+	if pub.N.Sign() <= 0 || (bits != 2048 && bits != 3072 && bits != 4096) || pub.N.Bit(0) == 0 || pub.E != 65537 {
+		return refused(KEKRefused, "the KEK %s of %s is not RSA of 2048, 3072 or 4096 bits with exponent 65537 "+
+			"(%d bits, exponent %d): nothing is wrapped for it", kek.Kid, kek.Vault, bits, pub.E)
+	}
+	return nil
+}
+
+func (t *trust) load() (trustFile, error) {
+	file := trustFile{Schema: 1, Vaults: map[string]trustedBy{}}
+	data, err := os.ReadFile(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, nil
+	}
+	if err != nil {
+		return file, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	file.Vaults = nil
+	if err := dec.Decode(&file); err != nil || file.Schema != 1 || file.Vaults == nil || dec.More() {
+		return file, fmt.Errorf("%s, the record of trusted KEKs, is damaged: restore it from a backup, "+
+			"or configure the fingerprint of every vault's KEK and then remove it", t.path)
+	}
+	for url, by := range file.Vaults {
+		if p, err := key.ParseFingerprint(string(by.Fingerprint)); err != nil || p != by.Fingerprint {
+			return file, fmt.Errorf("%s, the record of trusted KEKs, is damaged at %s: restore it from a backup", t.path, url)
+		}
+	}
+	return file, nil
+}

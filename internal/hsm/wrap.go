@@ -1,0 +1,133 @@
+package hsm
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // CKM_RSA_AES_KEY_WRAP of the BYOK transfer is defined with OAEP-SHA-1
+	"crypto/x509"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+
+	"github.com/miekg/pkcs11"
+	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
+)
+
+// ckmAESKeyWrapKWP is CKM_AES_KEY_WRAP_KWP of PKCS#11 v3.0, which miekg lacks.
+const ckmAESKeyWrapKWP = 0x210B
+
+// wrapper is one way to make the ciphertext of CKM_RSA_AES_KEY_WRAP (PKCS#11
+// v3.0 section 2.1.21): RSA-OAEP-SHA-1 of a fresh AES-256 key, and behind it the
+// PKCS#8 private key in AES-KWP (RFC 5649) under that key.
+type wrapper struct {
+	name string
+	wrap func(s session, kek, private pkcs11.ObjectHandle) ([]byte, error)
+}
+
+// wrappers lists the ways in the order in which they are tried.
+func wrappers(vendor uint) []wrapper {
+	all := []wrapper{
+		{"CKM_RSA_AES_KEY_WRAP (0x1054)", oneStep},
+		{"CKM_AES_KEY_WRAP_KWP (0x210B)", twoSteps(ckmAESKeyWrapKWP)},
+	}
+	if vendor != 0 {
+		all = append(all, wrapper{fmt.Sprintf("vendor mechanism (0x%X)", vendor), twoSteps(vendor)})
+	}
+	// Last, because its number has three meanings and only one is RFC 5649.
+	return append(all, wrapper{"CKM_AES_KEY_WRAP_PAD (0x210A)", twoSteps(pkcs11.CKM_AES_KEY_WRAP_PAD)})
+}
+
+func oaepSHA1() *pkcs11.OAEPParams {
+	return pkcs11.NewOAEPParams(pkcs11.CKM_SHA_1, pkcs11.CKG_MGF1_SHA1, pkcs11.CKZ_DATA_SPECIFIED, nil)
+}
+
+func mechanism(m uint, params any) []*pkcs11.Mechanism {
+	return []*pkcs11.Mechanism{pkcs11.NewMechanism(m, params)}
+}
+
+func oneStep(s session, kek, private pkcs11.ObjectHandle) ([]byte, error) {
+	params := &pkcs11.RSAAESKeyWrapParams{AESKeyBits: 256, OAEPParams: *oaepSHA1()}
+	out, err := s.m.WrapKey(s.h, mechanism(pkcs11.CKM_RSA_AES_KEY_WRAP, params), kek, private)
+	if err != nil {
+		return nil, fmt.Errorf("C_WrapKey: %w", err)
+	}
+	return out, nil
+}
+
+func twoSteps(kwp uint) func(s session, kek, private pkcs11.ObjectHandle) ([]byte, error) {
+	return func(s session, kek, private pkcs11.ObjectHandle) ([]byte, error) {
+		aes, err := s.m.GenerateKey(s.h, mechanism(pkcs11.CKM_AES_KEY_GEN, nil), ephemeralAttrs())
+		if err != nil {
+			return nil, fmt.Errorf("C_GenerateKey of the AES key: %w", err)
+		}
+		defer s.drop(aes)
+		head, err := s.m.WrapKey(s.h, mechanism(pkcs11.CKM_RSA_PKCS_OAEP, oaepSHA1()), kek, aes)
+		if err != nil {
+			return nil, fmt.Errorf("C_WrapKey of the AES key: %w", err)
+		}
+		tail, err := s.m.WrapKey(s.h, mechanism(kwp, nil), aes, private)
+		if err != nil {
+			return nil, fmt.Errorf("C_WrapKey of the private key: %w", err)
+		}
+		return append(head, tail...), nil
+	}
+}
+
+// wrapTo imports kek as a session object, wraps private to it, and drops it.
+func (w wrapper) wrapTo(s session, kek *rsa.PublicKey, private pkcs11.ObjectHandle) ([]byte, error) {
+	h, err := s.m.CreateObject(s.h, kekAttrs(kek))
+	if err != nil {
+		return nil, fmt.Errorf("C_CreateObject of the KEK: %w", err)
+	}
+	defer s.drop(h)
+	return w.wrap(s, h, private)
+}
+
+// plausible checks a ciphertext's length: OAEP block, and a KWP message of whole
+// 8-byte blocks that is longer than the modulus it must hold several times.
+func plausible(ciphertext []byte, kek, wrapped *rsa.PublicKey) bool {
+	tail := len(ciphertext) - kek.Size()
+	return tail%8 == 0 && tail > 3*wrapped.Size()
+}
+
+// verify unwraps ciphertext in Go and requires that it is the private key of
+// want. Only the self-test can do this: it holds the KEK's private key, and the
+// wrapped key is a throw-away. padding is the number of zero bytes that the
+// module put behind the DER.
+func verify(ciphertext []byte, kek *rsa.PrivateKey, want *rsa.PublicKey) (padding int, err error) {
+	if len(ciphertext) <= kek.Size() {
+		return 0, errors.New("the ciphertext is too short")
+	}
+	aes, err := rsa.DecryptOAEP(sha1.New(), rand.Reader, kek, ciphertext[:kek.Size()], nil)
+	if err != nil || len(aes) != 32 {
+		return 0, errors.New("its first part is not RSA-OAEP-SHA-1 of an AES-256 key")
+	}
+	unwrapper, err := subtle.NewKWP(aes)
+	if err != nil {
+		return 0, err
+	}
+	plain, err := unwrapper.Unwrap(ciphertext[kek.Size():])
+	if err != nil {
+		return 0, errors.New("its second part is not RFC 5649 (initial value A65959A6)")
+	}
+	defer clear(plain)
+	var der asn1.RawValue
+	rest, err := asn1.Unmarshal(plain, &der)
+	if err != nil {
+		return 0, errors.New("it holds no DER")
+	}
+	for _, b := range rest {
+		if b != 0 {
+			return 0, errors.New("it holds more than one DER value")
+		}
+	}
+	private, err := x509.ParsePKCS8PrivateKey(der.FullBytes)
+	if err != nil {
+		return 0, errors.New("it holds no PKCS#8 private key")
+	}
+	got, ok := private.(*rsa.PrivateKey)
+	if !ok || !got.PublicKey.Equal(want) {
+		return 0, errors.New("it holds another key than the one wrapped")
+	}
+	return len(rest), nil
+}
