@@ -1,0 +1,166 @@
+package proof
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Vault is what a proof needs of a vault. Wrapping and encrypting are by
+// RSA-OAEP-256, signing by RS256 (RFC 7518 sections 4.3 and 3.3).
+type Vault interface {
+	Get(ctx context.Context, name, version string) (key.Version, error)
+	Wrap(ctx context.Context, name, version string, plaintext []byte) ([]byte, error)
+	Unwrap(ctx context.Context, name, version string, ciphertext []byte) ([]byte, error)
+	Encrypt(ctx context.Context, name, version string, plaintext []byte) ([]byte, error)
+	Decrypt(ctx context.Context, name, version string, ciphertext []byte) ([]byte, error)
+	Sign(ctx context.Context, name, version string, digest []byte) ([]byte, error)
+}
+
+// HSM is what a proof needs of the HSM: whether the private key of a generation
+// opens an RSA-OAEP-256 ciphertext to the plaintext with this SHA-256.
+type HSM interface {
+	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [sha256.Size]byte) (bool, error)
+}
+
+// Leg is the part of a proof that decided it.
+type Leg string
+
+// The legs, in the order in which they are tried.
+const (
+	LegModulus Leg = "modulus"      // the vault's public key is the pinned one
+	LegUnwrap  Leg = "vault-unwrap" // the vault opens what was closed with the public key
+	LegWrap    Leg = "vault-wrap"   // the vault closes
+	LegHSM     Leg = "hsm-open"     // the HSM's copy opens what the vault closed
+	LegSign    Leg = "vault-sign"   // the vault signs, the public key verifies
+)
+
+// Legs lists every leg, for metrics.
+func Legs() []Leg { return []Leg{LegModulus, LegUnwrap, LegWrap, LegHSM, LegSign} }
+
+// Subject is what is to be proven.
+type Subject struct {
+	Key         string
+	Version     string
+	ID          key.ID
+	Fingerprint key.Fingerprint // pinned
+	Operations  []key.Operation
+	// LostInHSM: the HSM no longer has the pair, so its leg is left out.
+	LostInHSM bool
+}
+
+// Result is how a proof ended. Leg and Err are set unless it passed.
+type Result struct {
+	Outcome key.Outcome
+	Leg     Leg
+	Err     error
+}
+
+// secretSize is the size of the probe's secret in bytes: that of the AES-256 keys
+// which consumers wrap.
+const secretSize = 32
+
+// Prove runs every leg that the subject's operations allow, and stops at the
+// first that does not pass.
+func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
+	pub, result := modulus(ctx, v, s)
+	if result.Outcome != key.Passed {
+		return result
+	}
+	pair, ok := key.ProofPair(s.Operations)
+	if !ok {
+		return inconclusive(LegModulus, fmt.Errorf("key %s has no pair of operations to prove it by: give it wrapKey and unwrapKey", s.Key))
+	}
+	switch pair[0] {
+	case key.WrapKey:
+		return roundTrip(ctx, h, s, pub, v.Wrap, v.Unwrap)
+	case key.Encrypt:
+		return roundTrip(ctx, h, s, pub, v.Encrypt, v.Decrypt)
+	default:
+		return signature(ctx, v, s, pub)
+	}
+}
+
+func modulus(ctx context.Context, v Vault, s Subject) (*rsa.PublicKey, Result) {
+	seen, err := v.Get(ctx, s.Key, s.Version)
+	if err != nil {
+		return nil, inconclusive(LegModulus, err)
+	}
+	if seen.Public == nil {
+		return nil, inconclusive(LegModulus, errors.New("the vault showed no public key"))
+	}
+	print, err := key.FingerprintOf(seen.Public)
+	if err != nil {
+		return nil, inconclusive(LegModulus, err)
+	}
+	if print != s.Fingerprint {
+		return nil, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s", s.Version, print, s.Fingerprint))
+	}
+	return seen.Public, Result{Outcome: key.Passed}
+}
+
+type operation func(ctx context.Context, name, version string, in []byte) ([]byte, error)
+
+// roundTrip proves both directions: closed with the public key and opened by the
+// vault, closed by the vault and opened by the HSM.
+func roundTrip(ctx context.Context, h HSM, s Subject, pub *rsa.PublicKey, closeIn, openIn operation) Result {
+	secret := make([]byte, secretSize)
+	rand.Read(secret)
+	ciphertext, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, pub, secret, nil)
+	if err != nil {
+		return inconclusive(LegUnwrap, err)
+	}
+	opened, err := openIn(ctx, s.Key, s.Version, ciphertext)
+	if err != nil {
+		return inconclusive(LegUnwrap, err)
+	}
+	if !bytes.Equal(opened, secret) {
+		return refuted(LegUnwrap, fmt.Errorf("the vault's version %s opened a secret to something else", s.Version))
+	}
+
+	rand.Read(secret)
+	ciphertext, err = closeIn(ctx, s.Key, s.Version, secret)
+	if err != nil {
+		return inconclusive(LegWrap, err)
+	}
+	if s.LostInHSM {
+		return Result{Outcome: key.Passed}
+	}
+	yes, err := h.Opens(ctx, s.ID, ciphertext, sha256.Sum256(secret))
+	if err != nil {
+		return inconclusive(LegHSM, err)
+	}
+	if !yes {
+		return refuted(LegHSM, fmt.Errorf("the HSM's copy does not open what version %s closed", s.Version))
+	}
+	return Result{Outcome: key.Passed}
+}
+
+func signature(ctx context.Context, v Vault, s Subject, pub *rsa.PublicKey) Result {
+	nonce := make([]byte, secretSize)
+	rand.Read(nonce)
+	digest := sha256.Sum256(nonce)
+	sig, err := v.Sign(ctx, s.Key, s.Version, digest[:])
+	if err != nil {
+		return inconclusive(LegSign, err)
+	}
+	if err := rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], sig); err != nil {
+		return refuted(LegSign, fmt.Errorf("the signature of version %s does not verify: %w", s.Version, err))
+	}
+	return Result{Outcome: key.Passed}
+}
+
+func inconclusive(leg Leg, err error) Result {
+	return Result{Outcome: key.Inconclusive, Leg: leg, Err: err}
+}
+
+func refuted(leg Leg, err error) Result {
+	return Result{Outcome: key.WasRefuted, Leg: leg, Err: err}
+}

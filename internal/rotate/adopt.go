@@ -1,0 +1,280 @@
+package rotate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"sort"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Adoption looks at one key and tells what Adopt would record: generations found
+// again by modulus, foreign versions over which keyd may import, and what the
+// record has that is gone. It changes nothing.
+func (r *Rotator) Adoption(ctx context.Context, p key.Policy) (status.Adoption, error) {
+	rec, err := r.load(ctx, p.Key)
+	if err != nil {
+		return status.Adoption{}, err
+	}
+	_, shown, err := r.adoption(ctx, p, rec)
+	return shown, err
+}
+
+// Adopt records the operator's consent to exactly what Adoption showed under the
+// token.
+func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token string) error {
+	rec, err := r.load(ctx, p.Key)
+	if err != nil {
+		return err
+	}
+	adopted, shown, err := r.adoption(ctx, p, rec)
+	if err != nil {
+		return err
+	}
+	if shown.Token != token {
+		return refuse("what key %s shows has changed since it was looked at: look again with keyd adopt %s", p.Key, p.Key)
+	}
+	if adopted.empty() {
+		return refuse("there is nothing to adopt for key %s", p.Key)
+	}
+	rec = adopted.rec
+	rec.Hold = nil
+	if len(shown.Rebuild) > 0 {
+		rec.Hold = &key.Hold{Code: key.HoldAdopted, Since: r.Clock(), By: actor,
+			Reason: fmt.Sprintf("the record of %s was rebuilt from what was found; compare it with what you know (keyd status %s), then: keyd resume %s", p.Key, p.Key, p.Key)}
+	}
+	text, err := json.Marshal(shown)
+	if err != nil {
+		return err
+	}
+	if _, err := r.saveAs(ctx, rec, actor, "adopted", map[string]string{"reason": reason, "adopted": string(text)}); err != nil {
+		return err
+	}
+	r.views.drop(p.Key)
+	return nil
+}
+
+// adopter works out one adoption on a copy of the record.
+type adopter struct {
+	now     time.Time
+	p       key.Policy
+	rec     key.Record
+	o       *Observation
+	rebuilt map[int]*status.AdoptedGeneration
+	foreign map[string][]string
+	unknown []string
+	gone    int
+}
+
+func (a *adopter) empty() bool {
+	return len(a.rebuilt) == 0 && len(a.foreign) == 0 && a.gone == 0
+}
+
+func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*adopter, status.Adoption, error) {
+	o := r.observe(ctx, p, rec)
+	if o.HSM.Err != nil {
+		return nil, status.Adoption{}, fmt.Errorf("nothing can be adopted for key %s while the HSM cannot be used: %w", p.Key, o.HSM.Err)
+	}
+	a := &adopter{now: r.Clock(), p: p, rec: rec.Clone(), o: o,
+		rebuilt: map[int]*status.AdoptedGeneration{}, foreign: map[string][]string{}}
+	a.rec.Vaults, a.rec.Operations = p.Vaults, p.Operations
+	a.adoptObjects()
+	a.lostObjects()
+	for _, v := range p.Vaults {
+		seen := o.Vaults[v.URL]
+		if seen.Err != nil {
+			a.unknown = append(a.unknown, fmt.Sprintf("vault %s could not be seen: what it holds is not known, and counts as everything", v.Name))
+			continue
+		}
+		a.adoptVersions(v, seen)
+		a.lostVersions(v, seen)
+	}
+	a.finishRebuilt()
+	shown, err := a.show()
+	return a, shown, err
+}
+
+// adoptObjects makes a generation of every whole pair that the record does not
+// know. Labels give the number where it is free; they are hints only.
+func (a *adopter) adoptObjects() {
+	objects := slices.Clone(a.o.HSM.Objects)
+	sort.SliceStable(objects, func(i, j int) bool { return objects[i].Label.Number < objects[j].Label.Number })
+	pl := &planner{p: a.p, r: &a.rec, o: a.o}
+	for _, o := range objects {
+		if pl.knowsID(o.ID) {
+			continue
+		}
+		if !o.Complete || o.Label.Pending || o.Public == nil {
+			a.rec.Abandoned = append(a.rec.Abandoned, key.AbandonedID{ID: o.ID, Generation: o.Label.Number, At: a.now, Reason: "found by adopt, never wrapped for any vault or not whole"})
+			a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s (%s) was never wrapped for a vault, or is not whole: it is given up as abandoned", o.ID, o.Label))
+			a.gone++
+			continue
+		}
+		print, err := key.FingerprintOf(o.Public)
+		if err != nil {
+			continue
+		}
+		n := o.Label.Number
+		if n < a.rec.NextNumber() {
+			n = a.rec.NextNumber()
+			a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s is labelled generation %d, which is taken: it becomes %d", o.ID, o.Label.Number, n))
+		}
+		a.rec.Generations = append(a.rec.Generations, key.Generation{
+			Number: n, ID: o.ID, Spec: key.Spec(fmt.Sprintf("RSA-%d", o.Public.N.BitLen())),
+			Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
+			Reserved: a.now, GenerateBegun: a.now, Fingerprint: print, Pinned: a.now,
+		})
+		a.rebuilt[n] = &status.AdoptedGeneration{Number: n, ID: o.ID, Fingerprint: print, Versions: map[string][]string{}}
+	}
+	if len(a.rebuilt) > 0 {
+		a.unknown = append(a.unknown, "when each generation was superseded is not known: retire clocks start anew")
+	}
+}
+
+// lostObjects acknowledges that pinned pairs are gone from the HSM.
+func (a *adopter) lostObjects() {
+	for i := range a.rec.Generations {
+		g := &a.rec.Generations[i]
+		if !g.Usable() || slices.ContainsFunc(a.o.HSM.Objects, func(o key.Object) bool { return o.ID == g.ID }) {
+			continue
+		}
+		g.LostInHSM = a.now
+		a.gone++
+		a.unknown = append(a.unknown, fmt.Sprintf("generation %d is not in the HSM: it lives in its vaults only, and can never be imported again", g.Number))
+	}
+}
+
+// adoptVersions makes placements of the versions that hold a generation's
+// material, in the order of their creation, and notes all others as foreign.
+func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
+	known := knownVersions(a.rec, v.URL)
+	versions := slices.Clone(seen.Versions)
+	sort.SliceStable(versions, func(i, j int) bool {
+		if versions[i].Created.Equal(versions[j].Created) {
+			return versions[j].ID == seen.Newest
+		}
+		return versions[i].Created.Before(versions[j].Created)
+	})
+	for _, x := range versions {
+		if known[x.ID] {
+			continue
+		}
+		print := seen.Material[x.ID]
+		g := a.generationOf(print)
+		if g == nil {
+			a.adoptForeign(v, x, print)
+			continue
+		}
+		attempt, err := key.ParseID(x.Tags[key.TagAttempt])
+		if err != nil || findPlacement(&a.rec, attempt).p != nil {
+			attempt = key.ID(x.ID) // a version id has the form of an attempt id
+		}
+		if g.Reserved.After(x.Created) {
+			g.Reserved = x.Created
+		}
+		g.Placements = append(g.Placements, key.Placement{
+			Seq: nextSeq(a.rec), Attempt: attempt, Vault: v.URL, VaultName: v.Name, Cause: key.CauseAdopted,
+			State: key.Imported, At: a.now, Version: x.ID, Created: x.Created,
+		})
+		if a.rebuilt[g.Number] == nil {
+			a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
+		}
+		found := a.rebuilt[g.Number]
+		found.Versions[v.Name] = append(found.Versions[v.Name], x.ID)
+	}
+}
+
+func (a *adopter) adoptForeign(v key.Vault, x key.Version, print key.Fingerprint) {
+	if a.rec.Known == nil {
+		a.rec.Known = map[string][]string{}
+	}
+	a.rec.Known[v.URL] = append(a.rec.Known[v.URL], x.ID)
+	a.foreign[v.Name] = append(a.foreign[v.Name], x.ID)
+	switch {
+	case print == "":
+		a.unknown = append(a.unknown, fmt.Sprintf("the vault %s does not show the material of version %s", v.Name, x.ID))
+	case x.Tags[key.TagInstance] == a.rec.Instance:
+		a.unknown = append(a.unknown, fmt.Sprintf("version %s in vault %s carries this instance's tags, and its pair is not in the HSM", x.ID, v.Name))
+	}
+}
+
+// lostVersions acknowledges that recorded versions are gone from the vault.
+func (a *adopter) lostVersions(v key.Vault, seen VaultSeen) {
+	if seen.Deleted {
+		a.unknown = append(a.unknown, fmt.Sprintf("the key is soft-deleted in vault %s: recover it first, its versions are not given up", v.Name))
+		return
+	}
+	for i := range a.rec.Generations {
+		for j := range a.rec.Generations[i].Placements {
+			p := &a.rec.Generations[i].Placements[j]
+			if p.Vault != v.URL || p.Version == "" || p.State == key.Void || seen.Begun.Before(p.ImportedAt.Add(v.Kind.SettleTime())) {
+				continue
+			}
+			if _, listed := seen.version(p.Version); listed {
+				continue
+			}
+			p.State, p.Detail = key.Void, "no longer in the vault; acknowledged by adopt"
+			a.gone++
+			a.unknown = append(a.unknown, fmt.Sprintf("version %s (generation %d) is no longer in vault %s: what was encrypted under it there can only be read after it is imported again", p.Version, a.rec.Generations[i].Number, v.Name))
+		}
+	}
+}
+
+// finishRebuilt marks every rebuilt generation finished, except a last one that
+// some vault lacks: that is a rotation under way.
+func (a *adopter) finishRebuilt() {
+	for n := range a.rebuilt {
+		g := a.rec.Generation(n)
+		if !g.Finished.IsZero() {
+			continue
+		}
+		last := g == a.rec.Latest()
+		everywhere := true
+		for _, v := range a.p.Vaults {
+			everywhere = everywhere && g.In(v.URL) != nil
+		}
+		if !last || everywhere {
+			g.Finished = a.now
+		}
+	}
+}
+
+func (a *adopter) generationOf(print key.Fingerprint) *key.Generation {
+	for i := range a.rec.Generations {
+		if g := &a.rec.Generations[i]; print != "" && g.Fingerprint == print {
+			return g
+		}
+	}
+	return nil
+}
+
+func (a *adopter) show() (status.Adoption, error) {
+	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown}
+	if len(a.foreign) > 0 {
+		shown.Foreign = a.foreign
+	}
+	for _, g := range a.rebuilt {
+		shown.Rebuild = append(shown.Rebuild, *g)
+	}
+	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
+	switch {
+	case a.empty():
+		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
+	case len(a.rebuilt) > 0:
+		shown.Consequence = "the record is rebuilt as shown and the key is held; after keyd resume each version is proven, and then rotation goes on"
+	case len(a.foreign) > 0:
+		shown.Consequence = "keyd may import over the versions shown as foreign: its own become the newest, and versionless consumers follow. The foreign ones stay enabled and untouched"
+	default:
+		shown.Consequence = "what is gone is given up as shown, and what can be imported again is"
+	}
+	b, err := json.Marshal(shown)
+	if err != nil {
+		return shown, fmt.Errorf("encode what was found: %w", err)
+	}
+	shown.Token = digest(b)
+	return shown, nil
+}

@@ -1,0 +1,323 @@
+package rotate
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/byok"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/proof"
+)
+
+// createKEK makes a vault's key exchange key.
+func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+	c, err := r.vault(p, s.Vault)
+	if err != nil {
+		return rec, err
+	}
+	fields := map[string]string{"vault": s.Vault}
+	if rec, err = r.save(ctx, rec, "key exchange key intended", fields); err != nil {
+		return rec, err
+	}
+	kek, err := c.CreateKEK(ctx)
+	if err != nil {
+		return rec, err
+	}
+	print, err := key.FingerprintOf(kek.Public)
+	if err != nil {
+		return rec, err
+	}
+	return r.save(ctx, rec, "key exchange key made", map[string]string{"vault": s.Vault, "kek": kek.Kid, "kek_fingerprint": string(print)})
+}
+
+// importKey is one placement's import: the attempt is in the record before its
+// PUT, and what is known of the answer after it.
+func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+	c, err := r.vault(p, s.Vault)
+	if err != nil {
+		return rec, err
+	}
+	seen := r.LastLook(p.Key).Vaults[s.Vault]
+	attempt, err := key.NewID(r.Random)
+	if err != nil {
+		return rec, err
+	}
+	now := r.Clock()
+	g := rec.Generation(s.Generation)
+	g.Placements = append(g.Placements, key.Placement{
+		Seq: nextSeq(rec), Attempt: attempt, Vault: s.Vault, VaultName: r.vaultName(p, s.Vault), Cause: s.Cause,
+		State: key.Intended, At: now, Deadline: now.Add(importTimeout),
+		KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
+	})
+	rec.Vaults, rec.Operations = p.Vaults, p.Operations
+	rec, err = r.save(ctx, rec, "import intended", placementFields(rec, attempt, nil))
+	if err != nil {
+		return rec, err
+	}
+	killpoint.At("import-before")
+
+	ctx, cancel := context.WithTimeout(ctx, importTimeout)
+	defer cancel()
+	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), attempt, seen.KEK.KEK)
+	killpoint.At("import-after")
+	// What happened is recorded even when the call used up its time.
+	ctx = context.WithoutCancel(ctx)
+	if err != nil {
+		return r.importFailed(ctx, rec, attempt, sent, err)
+	}
+	return r.imported(ctx, rec, attempt, v)
+}
+
+// put wraps the pair for the KEK, in memory only, and sends it. sent is false
+// when the PUT was certainly never begun.
+func (r *Rotator) put(ctx context.Context, c Vault, p key.Policy, g key.Generation, attempt key.ID, kek key.KEK) (v key.Version, sent bool, err error) {
+	ciphertext, err := r.HSM.WrapFor(ctx, g.ID, kek)
+	if err != nil {
+		return v, false, fmt.Errorf("wrap for the key exchange key: %w", err)
+	}
+	blob, err := byok.Encode(kek.Kid, ciphertext, r.Generator)
+	if err != nil {
+		return v, false, err
+	}
+	v, err = c.Import(ctx, key.ImportRequest{Key: p.Key, Blob: blob, Operations: p.Operations, Tags: map[string]string{
+		key.TagInstance:   r.Instance,
+		key.TagGeneration: strconv.Itoa(g.Number),
+		key.TagAttempt:    string(attempt),
+	}})
+	return v, true, err
+}
+
+// importFailed voids the placement when nothing can have happened, and leaves it
+// intended when something may have.
+func (r *Rotator) importFailed(ctx context.Context, rec key.Record, attempt key.ID, sent bool, cause error) (key.Record, error) {
+	at := findPlacement(&rec, attempt)
+	class := key.ClassOf(cause)
+	if sent && class != key.Retry && class != key.Refused {
+		return rec, fmt.Errorf("whether the vault took the import is not known; keyd does not repeat it and looks in the listing until %s: %w", at.p.Deadline.UTC().Format(time.TimeOnly), cause)
+	}
+	at.p.State, at.p.Detail = key.Void, cause.Error()
+	if _, err := r.save(ctx, rec, "import did not happen", placementFields(rec, attempt, map[string]string{"error": cause.Error()})); err != nil {
+		return rec, errors.Join(cause, err)
+	}
+	return rec, cause
+}
+
+func (r *Rotator) imported(ctx context.Context, rec key.Record, attempt key.ID, v key.Version) (key.Record, error) {
+	at := findPlacement(&rec, attempt)
+	at.p.State, at.p.Version, at.p.Created, at.p.ImportedAt = key.Imported, v.ID, v.Created, r.Clock()
+	at.p.Detail = ""
+	return r.save(ctx, rec, "imported", placementFields(rec, attempt, nil))
+}
+
+// found records the version of an attempt whose answer was lost.
+func (r *Rotator) found(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+	v, ok := r.LastLook(p.Key).Vaults[s.Vault].version(s.Version)
+	if !ok {
+		return rec, fmt.Errorf("version %s is not in the last listing", s.Version)
+	}
+	return r.imported(ctx, rec, s.Attempt, v)
+}
+
+// alias records a version that repeats a placement's material.
+func (r *Rotator) alias(ctx context.Context, _ key.Policy, rec key.Record, s Step) (key.Record, error) {
+	at := findPlacement(&rec, s.Attempt)
+	at.p.Aliases = append(at.p.Aliases, s.Version)
+	return r.save(ctx, rec, "duplicate version adopted", placementFields(rec, s.Attempt, map[string]string{"alias": s.Version}))
+}
+
+// giveUp voids an attempt that certainly did not happen.
+func (r *Rotator) giveUp(ctx context.Context, _ key.Policy, rec key.Record, s Step) (key.Record, error) {
+	at := findPlacement(&rec, s.Attempt)
+	at.p.State, at.p.Detail = key.Void, s.Why
+	return r.save(ctx, rec, "import did not happen", placementFields(rec, s.Attempt, map[string]string{"why": s.Why}))
+}
+
+// prove decides a placement. An inconclusive proof changes nothing and is an
+// error, so that it is tried again.
+func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+	c, err := r.vault(p, s.Vault)
+	if err != nil {
+		return rec, err
+	}
+	at := findPlacement(&rec, s.Attempt)
+	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
+		Key: p.Key, Version: s.Version, ID: at.g.ID, Fingerprint: at.g.Fingerprint,
+		Operations: p.Operations, LostInHSM: !at.g.LostInHSM.IsZero(),
+	})
+	killpoint.At("prove-after")
+	switch result.Outcome {
+	case key.Passed:
+		r.activate(&rec, at)
+		return r.save(ctx, rec, "proof passed", placementFields(rec, s.Attempt, nil))
+	case key.WasRefuted:
+		at.p.State, at.p.Detail = key.Refuted, fmt.Sprintf("%s: %v", result.Leg, result.Err)
+		return r.save(ctx, rec, "proof refuted", placementFields(rec, s.Attempt, map[string]string{"leg": string(result.Leg), "error": result.Err.Error()}))
+	}
+	return rec, fmt.Errorf("the proof was inconclusive at %s, version %s: %w", result.Leg, s.Version, result.Err)
+}
+
+// activate makes a placement the active one of its vault, unless a later one
+// already is, and deactivates the generations that are now superseded.
+func (r *Rotator) activate(rec *key.Record, at placed) {
+	now := r.Clock()
+	at.p.State, at.p.ProvenAt = key.Proven, now
+	newest := at.p
+	for i := range rec.Generations {
+		for j := range rec.Generations[i].Placements {
+			p := &rec.Generations[i].Placements[j]
+			if p.Vault == at.p.Vault && p.State == key.Proven && p.Seq > newest.Seq {
+				newest = p
+			}
+		}
+	}
+	for i := range rec.Generations {
+		for j := range rec.Generations[i].Placements {
+			p := &rec.Generations[i].Placements[j]
+			if p.Vault == at.p.Vault && p.State == key.Proven && p != newest {
+				p.State = key.Superseded
+			}
+		}
+	}
+	deactivate(rec, now)
+}
+
+// deactivate marks each generation that has been active, is active nowhere any
+// more, and has a finished successor; one that is active again loses the mark.
+func deactivate(rec *key.Record, now time.Time) {
+	finishedLater := false
+	for i := len(rec.Generations) - 1; i >= 0; i-- {
+		g := &rec.Generations[i]
+		switch {
+		case activeSomewhere(*g):
+			g.Deactivated = time.Time{}
+		case finishedLater && g.Deactivated.IsZero() && g.State() == key.Active:
+			g.Deactivated = now
+		}
+		finishedLater = finishedLater || !g.Finished.IsZero()
+	}
+}
+
+func activeSomewhere(g key.Generation) bool {
+	for _, p := range g.Placements {
+		if p.State == key.Proven {
+			return true
+		}
+	}
+	return false
+}
+
+// finish records that a generation is active everywhere, which answers its
+// requests.
+func (r *Rotator) finish(ctx context.Context, _ key.Policy, rec key.Record, s Step) (key.Record, error) {
+	now := r.Clock()
+	g := rec.Generation(s.Generation)
+	g.Finished = now
+	pending := rec.Requests[:0:0]
+	for _, q := range rec.Requests {
+		if !answers(*g, q) {
+			pending = append(pending, q)
+		}
+	}
+	rec.Requests = pending
+	deactivate(&rec, now)
+	return r.save(ctx, rec, "rotation finished", generationFields(*g, nil))
+}
+
+func answers(g key.Generation, q key.Request) bool {
+	for _, id := range g.Requests {
+		if id == q.ID {
+			return true
+		}
+	}
+	return false
+}
+
+// disable switches one generation's versions in one vault off, by its retire
+// rule.
+func (r *Rotator) disable(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+	c, err := r.vault(p, s.Vault)
+	if err != nil {
+		return rec, err
+	}
+	newest, err := c.Newest(ctx, p.Key)
+	if err != nil {
+		return rec, err
+	}
+	g := rec.Generation(s.Generation)
+	if sameMaterial(g, s.Vault, newest.ID) {
+		return rec, fmt.Errorf("version %s is the newest in the vault by now: it is not disabled", newest.ID)
+	}
+	if rec, err = r.save(ctx, rec, "disabling intended", placementFields(rec, s.Attempt, map[string]string{"why": s.Why})); err != nil {
+		return rec, err
+	}
+	g = rec.Generation(s.Generation)
+	for i := range g.Placements {
+		at := &g.Placements[i]
+		if at.Vault != s.Vault || at.State != key.Superseded {
+			continue
+		}
+		for _, version := range append([]string{at.Version}, at.Aliases...) {
+			if err := c.Disable(ctx, p.Key, version); err != nil {
+				return rec, err
+			}
+		}
+		at.State, at.DisabledAt = key.Disabled, r.Clock()
+	}
+	return r.save(ctx, rec, "disabled", placementFields(rec, s.Attempt, nil))
+}
+
+func (r *Rotator) vault(p key.Policy, url string) (Vault, error) {
+	if c := r.Vaults(url); c != nil {
+		return c, nil
+	}
+	return nil, fmt.Errorf("vault %s is no longer in the configuration", r.vaultName(p, url))
+}
+
+func nextSeq(rec key.Record) int {
+	n := 0
+	for _, g := range rec.Generations {
+		for _, p := range g.Placements {
+			n = max(n, p.Seq)
+		}
+	}
+	return n + 1
+}
+
+// findPlacement returns the placement of an attempt. The plan was made on the
+// same record, so it is there.
+func findPlacement(rec *key.Record, attempt key.ID) (at placed) {
+	for i := range rec.Generations {
+		g := &rec.Generations[i]
+		for j := range g.Placements {
+			if g.Placements[j].Attempt == attempt {
+				return placed{g, &g.Placements[j]}
+			}
+		}
+	}
+	return at
+}
+
+func placementFields(rec key.Record, attempt key.ID, more map[string]string) map[string]string {
+	at := findPlacement(&rec, attempt)
+	f := generationFields(*at.g, map[string]string{
+		"attempt": string(attempt), "vault": at.p.Vault, "cause": string(at.p.Cause),
+		"version": at.p.Version, "kek": at.p.KEK, "kek_fingerprint": string(at.p.KEKPrint),
+	})
+	for k, v := range more {
+		if v != "" {
+			f[k] = v
+		}
+	}
+	return f
+}
+
+// digest is the short form in which keyd adopt names what it showed.
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return fmt.Sprintf("%x", sum[:8])
+}

@@ -1,0 +1,552 @@
+package rotate_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+var (
+	weu  = key.Vault{Name: "weu", URL: "https://weu.vault.azure.net", Kind: key.KeyVault}
+	mhsm = key.Vault{Name: "mhsm", URL: "https://mhsm.managedhsm.azure.net", Kind: key.ManagedHSM}
+)
+
+// every fires at whole multiples after a time.
+type every time.Duration
+
+func (e every) Next(t time.Time) time.Time { return t.Add(time.Duration(e)) }
+
+func policy(vaults ...key.Vault) key.Policy {
+	return key.Policy{Key: "sa-cmk-key", Spec: key.RSA2048, Vaults: vaults, Schedule: every(24 * time.Hour), ScheduleText: "@daily",
+		Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10}
+}
+
+// rotateTwice is the run on which faults are tried: the first generation, and a
+// rotation a day later.
+func rotateTwice(w *world, p key.Policy) {
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.settle(p)
+}
+
+func TestARotationWithoutFaultsMakesOneVersionPerVault(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	rotateTwice(w, p)
+	w.checkDone(p, 2, 0)
+	rec := w.record(p.Key)
+	if got := rec.Generations[0].State(); got != key.Deactivated {
+		t.Errorf("the first generation is %s, want deactivated", got)
+	}
+	if got := rec.Generations[1].State(); got != key.Active {
+		t.Errorf("the second generation is %s, want active", got)
+	}
+}
+
+// Every call of two rotations fails once: with its effect, without it, and by the
+// death of the process on either side of it.
+func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
+	p := policy(weu, mhsm)
+	clean := newWorld(t, 1, weu, mhsm)
+	rotateTwice(clean, p)
+	for n, name := range clean.calls {
+		for _, f := range []fault{failBefore, failBeforeAmbiguous, failAfter, crashBefore, crashAfter} {
+			t.Run(fmt.Sprintf("%03d %s, %s", n, name, f), func(t *testing.T) {
+				w := newWorld(t, 1, weu, mhsm)
+				w.strike = func(i int, call string) fault {
+					if i == n {
+						return f
+					}
+					return none
+				}
+				rotateTwice(w, p)
+				w.checkDone(p, 2, 0)
+			})
+		}
+	}
+}
+
+// From wherever many random faults have led, the loop settles once they cease.
+func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
+	p := policy(weu, mhsm)
+	for seed := range uint64(150) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			w := newWorld(t, seed, weu, mhsm)
+			faults := true
+			w.strike = func(int, string) fault {
+				if faults && w.rnd.IntN(6) == 0 {
+					return fault(1 + w.rnd.IntN(5))
+				}
+				return none
+			}
+			r := w.rotator()
+			for range 60 {
+				step, err := w.step(r, p)
+				if _, died := err.(crashed); died {
+					r = w.rotator()
+				}
+				w.now = w.now.Add(time.Duration(1+w.rnd.IntN(40)) * time.Second)
+				if step.Kind == rotate.Idle && err == nil {
+					w.now = w.now.Add(25 * time.Hour)
+				}
+				w.check(p)
+			}
+			faults = false
+			w.settle(p)
+			rec := w.record(p.Key)
+			w.checkDone(p, len(rec.Generations), 0)
+		})
+	}
+}
+
+func TestALostAnswerBeforeTheCommitIsRepeatedOnlyAfterTheSettleTime(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	struck := false
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.Import" && !struck {
+			struck = true
+			return failBeforeAmbiguous
+		}
+		return none
+	}
+	begun := w.now
+	w.settle(p)
+	w.checkDone(p, 1, 0)
+	if waited := w.now.Sub(begun); waited < time.Minute+weu.Kind.SettleTime() {
+		t.Errorf("imported again after %s, want at least the deadline and the settle time", waited)
+	}
+	if n := len(w.record(p.Key).Generations[0].Placements); n != 2 {
+		t.Errorf("%d placements, want a void one and a good one", n)
+	}
+}
+
+func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	var late key.ID
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.Import" && late == "" {
+			late = w.record(p.Key).Generations[0].Placements[0].Attempt
+			return failBeforeAmbiguous
+		}
+		return none
+	}
+	w.settle(p)
+	pairs := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
+	w.vault[weu.URL].add(p.Key, pairs[0].private, map[string]string{key.TagAttempt: string(late)})
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	w.checkDone(p, 1, 1)
+	if aliases := w.record(p.Key).Generations[0].In(weu.URL).Aliases; len(aliases) != 1 {
+		t.Errorf("aliases %v, want one", aliases)
+	}
+}
+
+func TestAnOldGenerationThatLandsLateIsRepaired(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	rotateTwice(w, p)
+	first := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
+	w.now = w.now.Add(time.Hour)
+	w.vault[weu.URL].add(p.Key, first[0].private, nil)
+	w.settle(p)
+	w.checkDone(p, 2, 2) // the late one, and the repair
+	placements := w.record(p.Key).Generations[1].Placements
+	if cause := placements[len(placements)-1].Cause; cause != key.CauseRepair {
+		t.Errorf("the last placement's cause is %q, want repair", cause)
+	}
+}
+
+func TestARefutedProofRollsBackInThatVaultAndHolds(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.vault[weu.URL].swap = true
+	r := w.rotator()
+	for w.vault[weu.URL].imports < 2 {
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.vault[weu.URL].swap = false
+	w.settle(p)
+	rec := w.record(p.Key)
+	if rec.Hold == nil || rec.Hold.Code != key.HoldRefuted {
+		t.Fatalf("hold %+v, want proof-refuted\n%s", rec.Hold, w.story())
+	}
+	versions := w.vault[weu.URL].key(p.Key).versions
+	newest := versions[len(versions)-1]
+	if print, _ := key.FingerprintOf(newest.Public); print != rec.Generations[0].Fingerprint {
+		t.Error("the newest version is not the previous generation again")
+	}
+	if !versions[1].Enabled {
+		t.Error("the refuted version was disabled")
+	}
+	if n := len(w.vault[mhsm.URL].key(p.Key).versions); n != 1 {
+		t.Errorf("the other vault has %d versions, want it untouched", n)
+	}
+
+	t.Run("and a resume tries the generation once more", func(t *testing.T) {
+		if err := w.rotator().Resume(context.Background(), p.Key, "uid 0 (root)", "looked at it"); err != nil {
+			t.Fatal(err)
+		}
+		w.settle(p)
+		w.checkDone(p, 2, 2)
+	})
+}
+
+func TestARefutedFirstGenerationHoldsAtOnce(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.vault[weu.URL].swap = true
+	w.settle(p)
+	rec := w.record(p.Key)
+	if rec.Hold == nil || rec.Hold.Code != key.HoldRefuted {
+		t.Fatalf("hold %+v, want proof-refuted", rec.Hold)
+	}
+	if n := w.vault[weu.URL].imports; n != 1 {
+		t.Errorf("%d imports, want one", n)
+	}
+}
+
+func TestWhatContradictsTheRecordHoldsTheKey(t *testing.T) {
+	p := policy(weu)
+	for _, c := range []struct {
+		name   string
+		meddle func(w *world)
+		want   key.HoldCode
+	}{
+		{"a foreign newest version", func(w *world) { w.vault[weu.URL].addForeign(p.Key) }, key.HoldForeign},
+		{"a soft-deleted key", func(w *world) { w.vault[weu.URL].key(p.Key).deleted = true }, key.HoldKeyDeleted},
+		{"an empty listing", func(w *world) { w.vault[weu.URL].key(p.Key).versions = nil }, key.HoldVersionsMissing},
+		{"a wiped token", func(w *world) { clear(w.hsm.pairs) }, key.HoldObjectMissing},
+		{"a lost record", func(w *world) { clear(w.store.records) }, key.HoldRecordBehind},
+		{"an old record", func(w *world) {
+			old := w.record(p.Key)
+			w.now = w.now.Add(25 * time.Hour)
+			w.settle(p)
+			old.Revision = w.store.records[p.Key].Revision
+			w.store.records[p.Key] = old
+		}, key.HoldRecordBehind},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(t, 1, weu)
+			w.settle(p)
+			w.now = w.now.Add(time.Hour)
+			c.meddle(w)
+			imports, pairs := w.vault[weu.URL].imports, len(w.hsm.pairs)
+			w.now = w.now.Add(25 * time.Hour)
+			w.settle(p)
+			rec := w.record(p.Key)
+			if rec.Hold == nil || rec.Hold.Code != c.want {
+				t.Fatalf("hold %+v, want %s\n%s", rec.Hold, c.want, w.story())
+			}
+			if w.vault[weu.URL].imports != imports || len(w.hsm.pairs) != pairs {
+				t.Error("something was imported or made all the same")
+			}
+		})
+	}
+}
+
+func TestANameThatIsTakenIsImportedOverOnlyAfterConsent(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	foreign := w.vault[weu.URL].addForeign(p.Key)
+	w.settle(p)
+	if rec := w.record(p.Key); rec.Hold == nil || rec.Hold.Code != key.HoldNameTaken {
+		t.Fatalf("hold %+v, want name-taken", rec.Hold)
+	}
+	ctx := context.Background()
+	shown, err := w.rotator().Adoption(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := shown.Foreign["weu"]; len(got) != 1 || got[0] != foreign {
+		t.Fatalf("shown as foreign: %v", shown.Foreign)
+	}
+	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "ours by contract", "another token"); key.ClassOf(err) != key.Refused {
+		t.Fatalf("a consent to something else: %v", err)
+	}
+	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "ours by contract", shown.Token); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	rec := w.record(p.Key)
+	if rec.Hold != nil || rec.Latest() == nil || rec.Latest().Finished.IsZero() {
+		t.Fatalf("not rotated after consent: %+v\n%s", rec.Hold, w.story())
+	}
+	if !w.vault[weu.URL].key(p.Key).versions[0].Enabled {
+		t.Error("the foreign version was disabled")
+	}
+}
+
+func TestALostStateIsRebuiltByModulus(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	rotateTwice(w, p)
+	before := w.record(p.Key)
+	clear(w.store.records)
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	ctx := context.Background()
+	shown, err := w.rotator().Adoption(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(shown.Rebuild) != 2 || len(shown.Unknown) == 0 {
+		t.Fatalf("shown %+v, want two generations and what is not known", shown)
+	}
+	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "disk lost", shown.Token); err != nil {
+		t.Fatal(err)
+	}
+	rec := w.record(p.Key)
+	if rec.Hold == nil || rec.Hold.Code != key.HoldAdopted {
+		t.Fatalf("hold %+v, want adopted", rec.Hold)
+	}
+	if err := w.rotator().Resume(ctx, p.Key, "uid 0 (root)", "compared"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+	for i, g := range w.record(p.Key).Generations {
+		if g.Fingerprint != before.Generations[i].Fingerprint || g.ID != before.Generations[i].ID {
+			t.Errorf("generation %d is not the one it was", g.Number)
+		}
+	}
+}
+
+func TestAnAddedVaultGetsEveryGenerationOldestFirst(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	rotateTwice(w, policy(weu))
+	p := policy(weu, mhsm)
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+	rec := w.record(p.Key)
+	for i, x := range w.vault[mhsm.URL].key(p.Key).versions {
+		if print, _ := key.FingerprintOf(x.Public); print != rec.Generations[i].Fingerprint {
+			t.Errorf("version %d in the new vault is not generation %d", i, i+1)
+		}
+	}
+	if cause := rec.Generations[0].In(mhsm.URL).Cause; cause != key.CauseNewVault {
+		t.Errorf("cause %q, want new vault", cause)
+	}
+}
+
+func TestAVaultThatFailsInMidRotationIsCaughtUp(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	r := w.rotator()
+	for w.vault[weu.URL].imports < 2 {
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.vault[mhsm.URL].down = true
+	for range 10 {
+		_, _ = w.step(r, p)
+		w.now = w.now.Add(time.Minute)
+	}
+	rec := w.record(p.Key)
+	if at := rec.Generations[1].In(weu.URL); at == nil || at.State != key.Proven {
+		t.Fatal("the vault that works was not finished")
+	}
+	if !rotate.Partial(p, &rec) {
+		t.Error("the key is not shown as partial")
+	}
+	w.vault[mhsm.URL].down = false
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+}
+
+func TestNoVaultIsTouchedBeforeAllAreReady(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.vault[mhsm.URL].down = true
+	r := w.rotator()
+	for range 20 {
+		_, _ = w.step(r, p)
+		w.now = w.now.Add(time.Minute)
+	}
+	if n := w.vault[weu.URL].imports; n != 1 {
+		t.Errorf("%d imports into the vault that works, want it left alone", n)
+	}
+}
+
+func TestWithoutLeavesAVaultOutAndCatchesItUpLater(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.now = w.now.Add(time.Hour)
+	w.vault[mhsm.URL].down = true
+	_, _, err := w.rotator().Request(context.Background(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "emergency", Without: []string{mhsm.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	rec := w.record(p.Key)
+	if g := rec.Latest(); g == nil || g.Number != 2 || g.Finished.IsZero() {
+		t.Fatalf("not finished without the vault\n%s", w.story())
+	}
+	w.vault[mhsm.URL].down = false
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+}
+
+func TestACompromiseNeedsMaterialReservedAfterIt(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	r := w.rotator()
+	pinned := func() bool {
+		rec := w.record(p.Key)
+		return rec.NextNumber() == 3 && rec.Latest().Fingerprint != ""
+	}
+	for !pinned() {
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.now = w.now.Add(time.Second)
+	if _, _, err := r.Request(context.Background(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "leak", Compromise: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	rec := w.record(p.Key)
+	if g := rec.Latest(); g.Number != 3 || g.Finished.IsZero() {
+		t.Fatalf("latest generation is %d, want a third, reserved after the request\n%s", g.Number, w.story())
+	}
+	if rec.Generations[0].State() != key.Compromised || rec.Generations[1].State() != key.Destroyed {
+		t.Errorf("states %s, %s; want compromised, and the spare discarded", rec.Generations[0].State(), rec.Generations[1].State())
+	}
+	for _, x := range w.vault[weu.URL].key(p.Key).versions {
+		if !x.Enabled {
+			t.Error("a compromise disabled a version")
+		}
+	}
+}
+
+func TestRequestsJoinAndAreAnsweredByOneRotation(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	ctx, r := context.Background(), w.rotator()
+	first, _, err := r.Request(ctx, p, rotate.Wanted{Actor: "uid 1", Reason: "one"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, joined, err := r.Request(ctx, p, rotate.Wanted{Actor: "uid 2", Reason: "two"})
+	if err != nil || !joined || second.ID != first.ID {
+		t.Fatalf("second request: %+v joined %v, %v", second, joined, err)
+	}
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+	if left := w.record(p.Key).Requests; len(left) != 0 {
+		t.Errorf("requests left over: %+v", left)
+	}
+}
+
+func TestTheBudgetRefusesOneMoreRotationButNotACompromise(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Budget = 1
+	w.settle(p)
+	ctx, r := context.Background(), w.rotator()
+	if _, _, err := r.Request(ctx, p, rotate.Wanted{Actor: "uid 0", Reason: "again"}); key.ClassOf(err) != key.Refused {
+		t.Fatalf("a second rotation within the day: %v, want it refused", err)
+	}
+	if _, _, err := r.Request(ctx, p, rotate.Wanted{Actor: "uid 0", Reason: "leak", Compromise: true}); err != nil {
+		t.Fatalf("a compromise: %v", err)
+	}
+}
+
+func TestRetireDisablesOnlyWhatItsRuleAllows(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Retire.DisableAfter = 48 * time.Hour
+	rotateTwice(w, p) // generation 2 supersedes 1
+	w.now = w.now.Add(20 * time.Hour)
+	w.settle(p)
+	if d := w.vault[weu.URL].disabled; len(d) != 0 {
+		t.Fatalf("disabled %v before the rule allows it", d)
+	}
+	for range 3 {
+		w.now = w.now.Add(25 * time.Hour)
+		w.settle(p)
+	}
+	versions := w.vault[weu.URL].key(p.Key).versions
+	if versions[0].Enabled || !versions[len(versions)-1].Enabled {
+		t.Errorf("first enabled %v, newest enabled %v; want the first disabled only", versions[0].Enabled, versions[len(versions)-1].Enabled)
+	}
+	rec := w.record(p.Key)
+	if rec.Generations[0].State() != key.Suspended {
+		t.Errorf("the first generation is %s, want suspended", rec.Generations[0].State())
+	}
+}
+
+func TestAHeldKeyAndARetainedKeyAreLeftAlone(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	if err := w.rotator().Pause(context.Background(), p.Key, "uid 0", "maintenance"); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(100 * time.Hour)
+	w.settle(p)
+	if n := len(w.record(p.Key).Generations); n != 1 {
+		t.Errorf("%d generations while paused", n)
+	}
+	if err := w.rotator().Resume(context.Background(), p.Key, "uid 0", "done"); err != nil {
+		t.Fatal(err)
+	}
+	p.Retained = true
+	w.settle(p)
+	if n := len(w.record(p.Key).Generations); n != 1 {
+		t.Errorf("%d generations while retained", n)
+	}
+}
+
+func TestAScheduledRotationWaitsForAClockThatIsWrong(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.vault[weu.URL].skew = -10 * time.Minute
+	step, err := w.rotator().StepKey(context.Background(), p)
+	if err != nil || step.Kind != rotate.Wait {
+		t.Fatalf("step %+v, %v; want a wait", step, err)
+	}
+}
+
+func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
+	w := newWorld(t, 1, mhsm)
+	p := policy(mhsm)
+	w.settle(p)
+	old := newPair(t)
+	rec := w.record(p.Key)
+	for range 94 {
+		x := w.vault[mhsm.URL].add(p.Key, old, nil)
+		rec.Known = map[string][]string{mhsm.URL: append(rec.Known[mhsm.URL], x.ID)}
+	}
+	// The generation's own version is made the newest again.
+	vs := w.vault[mhsm.URL].key(p.Key).versions
+	w.vault[mhsm.URL].key(p.Key).versions = append(vs[1:], vs[0])
+	w.store.records[p.Key] = rec
+	w.now = w.now.Add(25 * time.Hour)
+	step, err := w.rotator().StepKey(context.Background(), p)
+	if err != nil || step.Kind != rotate.Wait {
+		t.Fatalf("step %+v, %v; want a wait\n%s", step, err, w.story())
+	}
+}

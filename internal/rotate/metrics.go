@@ -1,0 +1,212 @@
+package rotate
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Metrics counts what the loop does and shows where each key stands.
+type Metrics struct {
+	generation   *prometheus.GaugeVec
+	held         *prometheus.GaugeVec
+	partial      *prometheus.GaugeVec
+	next         *prometheus.GaugeVec
+	last         *prometheus.GaugeVec
+	started      *prometheus.GaugeVec
+	rotations    *prometheus.CounterVec
+	steps        *prometheus.CounterVec
+	stepDuration *prometheus.HistogramVec
+	stepFailures *prometheus.GaugeVec
+	placements   *prometheus.GaugeVec
+	drift        *prometheus.GaugeVec
+	vaultUp      *prometheus.GaugeVec
+	vaultSeen    *prometheus.GaugeVec
+}
+
+// The kinds of drift, the closed set of the label "kind" of keyd_drift.
+const (
+	driftForeign        = "foreign-version"
+	driftDeleted        = "key-deleted"
+	driftNewestDisabled = "newest-disabled"
+	driftMissing        = "versions-missing"
+	driftHSMMissing     = "hsm-object-missing"
+	driftKEK            = "kek-refused"
+	driftNearLimit      = "versions-near-limit"
+)
+
+// NewMetrics registers the loop's metrics.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Name: name, Help: help}, labels)
+		reg.MustRegister(v)
+		return v
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "keyd", Name: name, Help: help}, labels)
+		reg.MustRegister(v)
+		return v
+	}
+	m := &Metrics{
+		generation:   gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.", "key"),
+		held:         gauge("key_held", "1 while the key is held, by the code of the hold.", "key", "code"),
+		partial:      gauge("key_partial", "1 while the latest generation is active in some of its vaults only.", "key"),
+		next:         gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 for never.", "key"),
+		last:         gauge("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 for never.", "key"),
+		started:      gauge("rotation_started_timestamp_seconds", "When the rotation under way was reserved, 0 while there is none.", "key"),
+		rotations:    counter("rotations_total", "Rotations that ended, by outcome.", "key", "outcome"),
+		steps:        counter("steps_total", "Steps of the loop, by kind and outcome.", "step", "outcome"),
+		stepFailures: gauge("step_failures", "Steps of the key that have failed in a row.", "key"),
+		placements:   gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
+		drift:        gauge("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key", "vault", "kind"),
+		vaultUp:      gauge("vault_up", "1 if the last look at the vault succeeded.", "vault"),
+		vaultSeen:    gauge("vault_last_seen_timestamp_seconds", "When a look at the vault last succeeded.", "vault"),
+		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 8)}, []string{"step"}),
+	}
+	reg.MustRegister(m.stepDuration)
+	for _, kind := range Kinds() {
+		for _, outcome := range []string{"done", "failed"} {
+			m.steps.WithLabelValues(string(kind), outcome)
+		}
+	}
+	return m
+}
+
+func (m *Metrics) stepped(p key.Policy, s Step, rec key.Record, elapsed time.Duration, err error) {
+	outcome := "done"
+	if err != nil {
+		outcome = "failed"
+		m.stepFailures.WithLabelValues(p.Key).Inc()
+	} else {
+		m.stepFailures.WithLabelValues(p.Key).Set(0)
+	}
+	m.steps.WithLabelValues(string(s.Kind), outcome).Inc()
+	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
+	switch {
+	case err == nil && s.Kind == Finish:
+		m.rotations.WithLabelValues(p.Key, "done").Inc()
+	case err == nil && s.Kind == Hold && rec.Hold.Code == key.HoldRefuted:
+		m.rotations.WithLabelValues(p.Key, "failed").Inc()
+	}
+}
+
+// Recorded shows where a key stands by its record.
+func (m *Metrics) Recorded(now time.Time, p key.Policy, rec key.Record) {
+	name := p.Key
+	m.rotations.WithLabelValues(name, "done")
+	m.rotations.WithLabelValues(name, "failed")
+	m.stepFailures.WithLabelValues(name)
+	finished, started := 0, time.Time{}
+	for _, g := range rec.Generations {
+		if !g.Finished.IsZero() {
+			finished = g.Number
+		}
+	}
+	if g := rec.Latest(); g != nil && g.Finished.IsZero() {
+		started = g.Reserved
+	}
+	m.generation.WithLabelValues(name).Set(float64(finished))
+	m.started.WithLabelValues(name).Set(unix(started))
+	m.partial.WithLabelValues(name).Set(truth(Partial(p, &rec)))
+	m.next.WithLabelValues(name).Set(unix(NextRotation(now, p, &rec)))
+	m.last.WithLabelValues(name).Set(unix(rec.LastRotation()))
+	m.held.DeletePartialMatch(prometheus.Labels{"key": name})
+	if rec.Hold != nil {
+		m.held.WithLabelValues(name, string(rec.Hold.Code)).Set(1)
+	}
+	m.placements.DeletePartialMatch(prometheus.Labels{"key": name})
+	for _, g := range rec.Generations {
+		for _, at := range g.Placements {
+			m.placements.WithLabelValues(name, at.VaultName, string(at.State)).Inc()
+		}
+	}
+}
+
+// Forget drops every series of a key that is managed no more.
+func (m *Metrics) Forget(name string) {
+	labels := prometheus.Labels{"key": name}
+	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.stepFailures, m.placements, m.drift} {
+		v.DeletePartialMatch(labels)
+	}
+	m.rotations.DeletePartialMatch(labels)
+}
+
+// observed shows what a look found that keyd did not do.
+func (m *Metrics) observed(p key.Policy, rec key.Record, o *Observation) {
+	m.drift.DeletePartialMatch(prometheus.Labels{"key": p.Key})
+	pl := &planner{p: p, r: &rec, o: o}
+	set := func(vault, kind string) { m.drift.WithLabelValues(p.Key, vault, kind).Set(1) }
+	if s, ok := pl.distrustHSM(); o.HSM.Err == nil && ok && s.Hold.Code == key.HoldObjectMissing {
+		set("", driftHSMMissing)
+	}
+	for _, v := range p.Vaults {
+		seen := o.Vaults[v.URL]
+		m.vaultUp.WithLabelValues(v.Name).Set(truth(seen.Err == nil))
+		if seen.Err != nil {
+			continue
+		}
+		m.vaultSeen.WithLabelValues(v.Name).Set(unix(seen.Begun))
+		for _, kind := range pl.driftIn(v, seen) {
+			set(v.Name, kind)
+		}
+	}
+}
+
+// driftIn names what a vault shows that keyd did not do.
+func (pl *planner) driftIn(v key.Vault, seen VaultSeen) (kinds []string) {
+	if seen.Deleted {
+		kinds = append(kinds, driftDeleted)
+	} else if _, missing := pl.missingVersions(v, seen); missing {
+		kinds = append(kinds, driftMissing)
+	}
+	for _, x := range pl.foreign(v.URL, seen) {
+		if g, _ := pl.owner(seen, x); g == nil {
+			kinds = append(kinds, driftForeign)
+			break
+		}
+	}
+	if newest, ok := seen.version(seen.Newest); ok && !newest.Enabled {
+		kinds = append(kinds, driftNewestDisabled)
+	}
+	if seen.KEK.Err != nil && key.ClassOf(seen.KEK.Err) == key.Refused {
+		kinds = append(kinds, driftKEK)
+	}
+	if limit := v.Kind.MaxVersions(); limit > 0 && len(seen.Versions) >= limit-5 {
+		kinds = append(kinds, driftNearLimit)
+	}
+	return kinds
+}
+
+// Partial reports whether the latest generation is active in some, and not all, of
+// the policy's vaults.
+func Partial(p key.Policy, r *key.Record) bool {
+	g := r.Latest()
+	if g == nil || g.Fingerprint == "" {
+		return false
+	}
+	good, lacking := 0, 0
+	for _, v := range p.Vaults {
+		if at := g.In(v.URL); at != nil && at.Good() {
+			good++
+		} else {
+			lacking++
+		}
+	}
+	return good > 0 && lacking > 0
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,738 @@
+package rotate_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	mathrand "math/rand/v2"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/byok"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// The model is a whole world for the loop in memory: an HSM, vaults, a store and a
+// clock, in which every call can be made to fail, with its effect or without.
+
+const instance = "test-1"
+
+type classError struct {
+	text  string
+	class key.Class
+}
+
+func (e *classError) Error() string    { return e.text }
+func (e *classError) Class() key.Class { return e.class }
+
+// fault is what may strike a call.
+type fault int
+
+const (
+	none fault = iota
+	failBefore
+	failBeforeAmbiguous
+	failAfter
+	crashBefore
+	crashAfter
+)
+
+func (f fault) String() string {
+	return [...]string{"none", "fail before", "fail before, ambiguous", "fail after", "crash before", "crash after"}[f]
+}
+
+type crash struct{ call string }
+
+type world struct {
+	tb    testing.TB
+	now   time.Time
+	rnd   *mathrand.Rand
+	hsm   *modelHSM
+	vault map[string]*modelVault
+	store *modelStore
+	calls []string
+	// strike decides the fault of the n-th call, counted from 0.
+	strike func(n int, call string) fault
+	trace  []string
+}
+
+func newWorld(tb testing.TB, seed uint64, vaults ...key.Vault) *world {
+	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)), vault: map[string]*modelVault{}}
+	w.hsm = &modelHSM{w: w, pairs: map[key.ID][]*pair{}}
+	w.store = &modelStore{w: w, records: map[string]key.Record{}}
+	for _, v := range vaults {
+		w.vault[v.URL] = &modelVault{w: w, v: v, keys: map[string]*modelKey{}, kekFixed: true}
+	}
+	return w
+}
+
+// call runs one effect under the fault that strikes it.
+func (w *world) call(name string, effect func() error) error {
+	n := len(w.calls)
+	w.calls = append(w.calls, name)
+	f := none
+	if w.strike != nil {
+		f = w.strike(n, name)
+	}
+	if f != none {
+		w.trace = append(w.trace, fmt.Sprintf("%s call %d %s: %s", w.now.Format(time.TimeOnly), n, name, f))
+	}
+	switch f {
+	case failBefore:
+		return &classError{"model: " + name + " fails before its effect", key.Retry}
+	case failBeforeAmbiguous:
+		return &classError{"model: " + name + " fails before its effect", key.Ambiguous}
+	case crashBefore:
+		panic(crash{name})
+	}
+	err := effect()
+	switch f {
+	case failAfter:
+		return &classError{"model: " + name + " fails after its effect", key.Ambiguous}
+	case crashAfter:
+		panic(crash{name})
+	}
+	return err
+}
+
+// rotator is the daemon, started anew: it keeps nothing of an earlier one.
+func (w *world) rotator() *rotate.Rotator {
+	return rotate.New(rotate.Config{
+		Instance: instance, Generator: "keyd test", HSM: w.hsm, Store: w.store,
+		Vaults: func(url string) rotate.Vault {
+			if v, ok := w.vault[url]; ok {
+				return v
+			}
+			return nil
+		},
+		Clock: func() time.Time { return w.now }, Random: rndReader{w.rnd}, Look: 15 * time.Minute,
+		Emit: func(e status.Event) {
+			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s %s %s %s", e.At.Format(time.TimeOnly), e.Step, e.Generation, e.Vault, e.Phase, e.Detail, e.Error))
+		},
+	})
+}
+
+type rndReader struct{ r *mathrand.Rand }
+
+func (r rndReader) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(r.r.Uint32())
+	}
+	return len(b), nil
+}
+
+// --- key pairs: made of a few primes, because making RSA keys takes long
+
+var primes = sync.OnceValue(func() []*big.Int {
+	const count = 16
+	out := make([]*big.Int, count)
+	var wg sync.WaitGroup
+	for i := range out {
+		wg.Go(func() {
+			k, err := rsa.GenerateKey(rand.Reader, 2048)
+			if err != nil {
+				panic(err)
+			}
+			out[i] = k.Primes[0]
+		})
+	}
+	wg.Wait()
+	return out
+})
+
+var pairNumber int
+
+func newPair(tb testing.TB) *rsa.PrivateKey {
+	ps := primes()
+	for {
+		i, j := pairNumber%len(ps), pairNumber/len(ps)%len(ps)
+		pairNumber++
+		if i >= j {
+			continue
+		}
+		p, q := ps[i], ps[j]
+		n := new(big.Int).Mul(p, q)
+		if n.BitLen() != 2048 {
+			continue
+		}
+		one := big.NewInt(1)
+		phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+		d := new(big.Int).ModInverse(big.NewInt(65537), phi)
+		if d == nil {
+			continue
+		}
+		k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}, D: d, Primes: []*big.Int{p, q}}
+		k.Precompute()
+		return k
+	}
+}
+
+// --- HSM
+
+type pair struct {
+	label   key.Label
+	private *rsa.PrivateKey
+	broken  bool // the private half is missing
+	wrapped bool
+}
+
+type modelHSM struct {
+	w         *world
+	pairs     map[key.ID][]*pair
+	generated map[key.ID]int
+	down      bool
+	trust     map[string]key.Fingerprint
+	wraps     int
+}
+
+func (h *modelHSM) unavailable() error {
+	if h.down {
+		return &classError{"model: HSM down", key.Retry}
+	}
+	return nil
+}
+
+func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
+	err = h.w.call("hsm.Inventory", func() error {
+		for id, pairs := range h.pairs {
+			for _, p := range pairs {
+				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Public: &p.private.PublicKey}
+				o.Label.Pending = !p.wrapped
+				if p.broken {
+					o.Problem = "no private half"
+				}
+				out = append(out, o)
+			}
+		}
+		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+		return h.unavailable()
+	})
+	return out, err
+}
+
+func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
+	return h.w.call("hsm.Generate", func() error {
+		if err := h.unavailable(); err != nil {
+			return err
+		}
+		if h.generated == nil {
+			h.generated = map[key.ID]int{}
+		}
+		h.generated[id]++
+		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number}, private: newPair(h.w.tb)})
+		return nil
+	})
+}
+
+func (h *modelHSM) one(id key.ID) (*pair, error) {
+	if err := h.unavailable(); err != nil {
+		return nil, err
+	}
+	if len(h.pairs[id]) != 1 || h.pairs[id][0].broken {
+		return nil, &classError{fmt.Sprintf("model: %d pairs under %s", len(h.pairs[id]), id), key.Refused}
+	}
+	return h.pairs[id][0], nil
+}
+
+func (h *modelHSM) PublicKey(_ context.Context, id key.ID) (pub *rsa.PublicKey, err error) {
+	err = h.w.call("hsm.PublicKey", func() error {
+		p, err := h.one(id)
+		if err == nil {
+			pub = &p.private.PublicKey
+		}
+		return err
+	})
+	return pub, err
+}
+
+func (h *modelHSM) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
+	err = h.w.call("hsm.CheckKEK", func() error {
+		how, err = h.trusts(kek)
+		return err
+	})
+	return how, err
+}
+
+func (h *modelHSM) trusts(kek key.KEK) (string, error) {
+	print, _ := key.FingerprintOf(kek.Public)
+	switch h.trust[kek.Vault] {
+	case "":
+		return "would be first use", nil
+	case print:
+		return "first use", nil
+	}
+	return "", &classError{"model: KEK changed", key.Refused}
+}
+
+// WrapFor answers the private key's number in the clear: the model's vault reads
+// it back. Only the model may.
+func (h *modelHSM) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, err error) {
+	err = h.w.call("hsm.WrapFor", func() error {
+		p, err := h.one(id)
+		if err != nil {
+			return err
+		}
+		if _, err := h.trusts(kek); err != nil {
+			return err
+		}
+		if h.trust == nil {
+			h.trust = map[string]key.Fingerprint{}
+		}
+		h.trust[kek.Vault], _ = key.FingerprintOf(kek.Public)
+		p.wrapped = true
+		h.wraps++
+		blob = append(bytes.Repeat([]byte{0xEE}, 600), []byte(id)...)
+		return nil
+	})
+	return blob, err
+}
+
+func (h *modelHSM) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [32]byte) (yes bool, err error) {
+	err = h.w.call("hsm.Opens", func() error {
+		p, err := h.one(id)
+		if err != nil {
+			return err
+		}
+		plain, derr := rsa.DecryptOAEP(sha256.New(), nil, p.private, ciphertext, nil)
+		yes = derr == nil && sha256.Sum256(plain) == sum
+		return nil
+	})
+	return yes, err
+}
+
+func (h *modelHSM) Destroy(_ context.Context, id key.ID) error {
+	return h.w.call("hsm.Destroy", func() error {
+		if err := h.unavailable(); err != nil {
+			return err
+		}
+		for _, p := range h.pairs[id] {
+			if p.wrapped {
+				h.w.tb.Errorf("asked to destroy a pair that was wrapped: %s", id)
+				return &classError{"model: wrapped", key.Refused}
+			}
+		}
+		delete(h.pairs, id)
+		return nil
+	})
+}
+
+// --- vault
+
+type modelVersion struct {
+	key.Version
+	private *rsa.PrivateKey // what it unwraps with
+	foreign bool
+}
+
+type modelKey struct {
+	versions []*modelVersion // by creation
+	deleted  bool
+}
+
+type modelVault struct {
+	w        *world
+	v        key.Vault
+	keys     map[string]*modelKey
+	kek      *key.KEK
+	kekFixed bool
+	down     bool
+	forbid   string // an operation that answers 403
+	skew     time.Duration
+	swap     bool // imports keep the modulus and unwrap with other material
+	count    int
+	imports  int
+	disabled []string
+}
+
+func (v *modelVault) key(name string) *modelKey {
+	if v.keys[name] == nil {
+		v.keys[name] = &modelKey{}
+	}
+	return v.keys[name]
+}
+
+func (v *modelVault) do(op string, effect func() error) error {
+	return v.w.call(v.v.Name+"."+op, func() error {
+		if v.down {
+			return &classError{"model: vault " + v.v.Name + " down", key.Retry}
+		}
+		if v.forbid == op {
+			return &classError{"model: forbidden", key.Refused}
+		}
+		return effect()
+	})
+}
+
+var kekKey = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 4096)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+func (v *modelVault) KEK(context.Context) (kek key.KEK, present bool, err error) {
+	err = v.do("KEK", func() error {
+		if v.kek != nil {
+			kek, present = *v.kek, true
+		}
+		return nil
+	})
+	return kek, present, err
+}
+
+func (v *modelVault) CreateKEK(context.Context) (kek key.KEK, err error) {
+	err = v.do("CreateKEK", func() error {
+		if v.kek == nil {
+			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32), Public: &kekKey().PublicKey}
+		}
+		kek = *v.kek
+		return nil
+	})
+	return kek, err
+}
+
+func (v *modelVault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
+	err = v.do("Import", func() error {
+		blob, err := byok.Parse(r.Blob)
+		if err != nil {
+			return &classError{err.Error(), key.Refused}
+		}
+		id := key.ID(blob.Ciphertext[len(blob.Ciphertext)-32:])
+		pairs := v.w.hsm.pairs[id]
+		if len(pairs) != 1 {
+			return &classError{"model: bad blob", key.Refused}
+		}
+		x := v.add(r.Key, pairs[0].private, r.Tags)
+		x.Operations = r.Operations
+		if v.swap {
+			x.private = newPair(v.w.tb)
+			x.Public = &x.private.PublicKey
+		}
+		v.imports++
+		out = x.Version
+		return nil
+	})
+	return out, err
+}
+
+func (v *modelVault) add(name string, private *rsa.PrivateKey, tags map[string]string) *modelVersion {
+	v.count++
+	x := &modelVersion{private: private, Version: key.Version{
+		ID: fmt.Sprintf("%032x", uint64(v.count)+v.w.rnd.Uint64()<<16), Created: v.w.now.Add(v.skew).Truncate(time.Second),
+		Enabled: true, Tags: tags, Kty: "RSA-HSM", Public: &private.PublicKey}}
+	k := v.key(name)
+	k.versions = append(k.versions, x)
+	return x
+}
+
+func (v *modelVault) addForeign(name string) string {
+	x := v.add(name, newPair(v.w.tb), nil)
+	x.foreign = true
+	return x.ID
+}
+
+func (v *modelVault) Versions(_ context.Context, name string) (out []key.Version, err error) {
+	err = v.do("Versions", func() error {
+		k := v.key(name)
+		if k.deleted {
+			return nil
+		}
+		for _, x := range k.versions {
+			shown := x.Version
+			shown.Public, shown.Operations, shown.Kty = nil, nil, ""
+			out = append(out, shown)
+		}
+		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+		return nil
+	})
+	return out, err
+}
+
+func (v *modelVault) Newest(_ context.Context, name string) (out key.Version, err error) {
+	err = v.do("Newest", func() error {
+		k := v.key(name)
+		if k.deleted || len(k.versions) == 0 {
+			return &classError{"model: not found", key.Refused}
+		}
+		out = k.versions[len(k.versions)-1].Version
+		return nil
+	})
+	return out, err
+}
+
+func (v *modelVault) find(name, version string) (*modelVersion, error) {
+	for _, x := range v.key(name).versions {
+		if x.ID == version && !v.key(name).deleted {
+			return x, nil
+		}
+	}
+	return nil, &classError{"model: no version " + version, key.Refused}
+}
+
+func (v *modelVault) Get(_ context.Context, name, version string) (out key.Version, err error) {
+	err = v.do("Get", func() error {
+		x, err := v.find(name, version)
+		if err == nil {
+			out = x.Version
+		}
+		return err
+	})
+	return out, err
+}
+
+func (v *modelVault) Deleted(_ context.Context, name string) (deleted bool, err error) {
+	err = v.do("Deleted", func() error { deleted = v.key(name).deleted; return nil })
+	return deleted, err
+}
+
+func (v *modelVault) Disable(_ context.Context, name, version string) error {
+	return v.do("Disable", func() error {
+		x, err := v.find(name, version)
+		if err != nil {
+			return err
+		}
+		x.Enabled = false
+		v.disabled = append(v.disabled, version)
+		return nil
+	})
+}
+
+func (v *modelVault) ClockSkew() (time.Duration, bool) { return v.skew, true }
+
+func (v *modelVault) Wrap(_ context.Context, name, version string, plain []byte) (out []byte, err error) {
+	err = v.do("Wrap", func() error {
+		x, err := v.find(name, version)
+		if err != nil {
+			return err
+		}
+		out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.Public, plain, nil)
+		return err
+	})
+	return out, err
+}
+
+func (v *modelVault) Unwrap(_ context.Context, name, version string, c []byte) (out []byte, err error) {
+	err = v.do("Unwrap", func() error {
+		x, err := v.find(name, version)
+		if err != nil {
+			return err
+		}
+		if !x.Enabled {
+			return &classError{"model: disabled", key.Refused}
+		}
+		out, err = rsa.DecryptOAEP(sha256.New(), nil, x.private, c, nil)
+		return err
+	})
+	return out, err
+}
+
+func (v *modelVault) Encrypt(ctx context.Context, n, ver string, p []byte) ([]byte, error) {
+	return v.Wrap(ctx, n, ver, p)
+}
+
+func (v *modelVault) Decrypt(ctx context.Context, n, ver string, c []byte) ([]byte, error) {
+	return v.Unwrap(ctx, n, ver, c)
+}
+
+func (v *modelVault) Sign(context.Context, string, string, []byte) ([]byte, error) {
+	return nil, errors.New("model: no signing")
+}
+
+// --- store
+
+type modelStore struct {
+	w       *world
+	records map[string]key.Record
+	entries []key.Entry
+}
+
+func (s *modelStore) Load(_ context.Context, name string) (rec key.Record, err error) {
+	err = s.w.call("store.Load", func() error {
+		var ok bool
+		if rec, ok = s.records[name]; !ok {
+			rec = key.Record{Key: name, Schema: key.SchemaVersion}
+		}
+		rec = roundTrip(s.w.tb, rec)
+		return nil
+	})
+	return rec, err
+}
+
+func (s *modelStore) Save(_ context.Context, rec key.Record, entries ...key.Entry) (out key.Record, err error) {
+	err = s.w.call("store.Save "+entries[0].Event, func() error {
+		if s.records[rec.Key].Revision != rec.Revision {
+			return &classError{"model: conflict", key.Retry}
+		}
+		rec.Revision++
+		s.records[rec.Key] = roundTrip(s.w.tb, rec)
+		s.entries = append(s.entries, entries...)
+		out = roundTrip(s.w.tb, rec)
+		return nil
+	})
+	return out, err
+}
+
+// roundTrip goes through JSON, as the real store does.
+func roundTrip(tb testing.TB, rec key.Record) key.Record {
+	b, err := json.Marshal(rec)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var out key.Record
+	if err := json.Unmarshal(b, &out); err != nil {
+		tb.Fatal(err)
+	}
+	out.Revision = rec.Revision
+	return out
+}
+
+// --- driving
+
+// settle steps a key until nothing is due, it is held, or it has taken more steps
+// than any recovery needs. A crash starts the daemon anew.
+func (w *world) settle(p key.Policy) rotate.Step {
+	const most = 400
+	r := w.rotator()
+	failures := 0
+	for range most {
+		step, err := w.step(r, p)
+		switch {
+		case err != nil && errors.As(err, new(crashed)):
+			r = w.rotator()
+		case err != nil:
+			failures++
+			w.now = w.now.Add(time.Second << min(failures, 6))
+		case step.Kind == rotate.Idle:
+			return step
+		case step.Acts():
+			failures = 0
+		case step.Until.IsZero():
+			w.tb.Fatalf("a wait without an end: %s\n%s", step.Why, w.story())
+		default:
+			w.now = later(w.now.Add(time.Second), step.Until)
+		}
+	}
+	w.tb.Fatalf("not settled after %d steps:\n%s", most, w.story())
+	return rotate.Step{}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+type crashed struct{ crash }
+
+func (c crashed) Error() string { return "crashed at " + c.call }
+
+func (w *world) step(r *rotate.Rotator, p key.Policy) (s rotate.Step, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			c, ok := v.(crash)
+			if !ok {
+				panic(v)
+			}
+			err = crashed{c}
+		}
+	}()
+	return r.StepKey(context.Background(), p)
+}
+
+func (w *world) story() string {
+	return strings.Join(w.trace[max(0, len(w.trace)-80):], "\n")
+}
+
+func (w *world) record(name string) key.Record { return roundTrip(w.tb, w.store.records[name]) }
+
+// check asserts the invariants that hold at every moment.
+func (w *world) check(p key.Policy) {
+	w.tb.Helper()
+	rec := w.record(p.Key)
+	for id, n := range w.hsm.generated {
+		if n > 1 {
+			w.tb.Errorf("C_GenerateKeyPair was called %d times for %s", n, id)
+		}
+	}
+	for i, g := range rec.Generations {
+		if g.Number != i+1 {
+			w.tb.Errorf("generation %d stands at place %d", g.Number, i)
+		}
+		if g.Fingerprint != "" && len(w.hsm.pairs[g.ID]) != 1 {
+			w.tb.Errorf("the HSM has %d pairs of pinned generation %d", len(w.hsm.pairs[g.ID]), g.Number)
+		}
+	}
+	for _, v := range w.vault {
+		if len(v.disabled) > 0 && p.Retire.Never() {
+			w.tb.Errorf("vault %s: disabled %v without a retire rule", v.v.Name, v.disabled)
+		}
+	}
+}
+
+// checkDone asserts what holds after a key has settled without a hold: its latest
+// generation is newest in every vault, nothing is doubled or orphaned, and every
+// version still unwraps.
+func (w *world) checkDone(p key.Policy, generations, duplicates int) {
+	w.tb.Helper()
+	w.check(p)
+	rec := w.record(p.Key)
+	if rec.Hold != nil {
+		w.tb.Fatalf("held: %s\n%s", rec.Hold.Reason, w.story())
+	}
+	if len(rec.Generations) != generations {
+		w.tb.Fatalf("%d generations, want %d\n%s", len(rec.Generations), generations, w.story())
+	}
+	total := 0
+	for _, pairs := range w.hsm.pairs {
+		total += len(pairs)
+	}
+	if total != generations {
+		w.tb.Errorf("%d pairs in the HSM for %d generations\n%s", total, generations, w.story())
+	}
+	extra := 0
+	for _, v := range p.Vaults {
+		mv := w.vault[v.URL]
+		versions := mv.key(p.Key).versions
+		extra += len(versions) - generations
+		last := rec.Generations[generations-1]
+		newest := versions[len(versions)-1]
+		if print, _ := key.FingerprintOf(newest.Public); print != last.Fingerprint {
+			w.tb.Errorf("vault %s: the newest version is not generation %d\n%s", v.Name, last.Number, w.story())
+		}
+		for _, x := range versions {
+			if !x.Enabled {
+				w.tb.Errorf("vault %s: version %s is disabled", v.Name, x.ID)
+			}
+			accounted := slices.ContainsFunc(rec.Generations, func(g key.Generation) bool {
+				return slices.ContainsFunc(g.Placements, func(at key.Placement) bool {
+					return at.Vault == v.URL && (at.Version == x.ID || slices.Contains(at.Aliases, x.ID))
+				})
+			})
+			if !accounted {
+				w.tb.Errorf("vault %s: version %s is in no record\n%s", v.Name, x.ID, w.story())
+			}
+		}
+	}
+	if extra != duplicates {
+		w.tb.Errorf("%d duplicate versions, want %d\n%s", extra, duplicates, w.story())
+	}
+	for _, g := range rec.Generations {
+		if g.Finished.IsZero() {
+			w.tb.Errorf("generation %d is not finished", g.Number)
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Observation is what the HSM and the vaults showed for one key.
+type Observation struct {
+	At     time.Time // when it began
+	HSM    HSMSeen
+	Vaults map[string]VaultSeen // by URL
+}
+
+// HSMSeen is the HSM's part of an observation.
+type HSMSeen struct {
+	Err     error
+	Objects []key.Object // of this key only
+}
+
+// VaultSeen is one vault's part of an observation. With Err set the rest is void.
+type VaultSeen struct {
+	Err      error
+	Begun    time.Time
+	Deleted  bool          // the key is soft-deleted
+	Versions []key.Version // complete
+	Newest   string        // version id; "" when there is none
+	// Material is the fingerprint of every version that the record does not
+	// know; "" where the vault would not show it.
+	Material map[string]key.Fingerprint
+	KEK      KEKSeen
+	Skew     time.Duration // the vault's clock minus ours
+	SkewSeen bool
+}
+
+// KEKSeen is the state of a vault's key exchange key.
+type KEKSeen struct {
+	Absent bool
+	KEK    key.KEK
+	Print  key.Fingerprint
+	Trust  string // why it is trusted
+	Err    error  // why it cannot be used
+}
+
+const (
+	// maxUnknown bounds how many unknown versions one look fetches.
+	maxUnknown = 300
+	// lookTimeout bounds one look at one vault.
+	lookTimeout = 45 * time.Second
+	// downTime is how long a vault that did not answer is not asked again, so
+	// that many keys do not each wait for it.
+	downTime = 10 * time.Second
+)
+
+func (v VaultSeen) version(id string) (key.Version, bool) {
+	for _, x := range v.Versions {
+		if x.ID == id {
+			return x, true
+		}
+	}
+	return key.Version{}, false
+}
+
+// observe looks at the HSM and at each of the policy's vaults. Troubles are part
+// of what is seen, so it has no error of its own.
+func (r *Rotator) observe(ctx context.Context, p key.Policy, rec key.Record) *Observation {
+	o := &Observation{At: r.Clock(), Vaults: make(map[string]VaultSeen, len(p.Vaults))}
+	o.HSM = r.observeHSM(ctx, p.Key)
+	for _, v := range p.Vaults {
+		client := r.Vaults(v.URL)
+		if client == nil {
+			o.Vaults[v.URL] = VaultSeen{Err: fmt.Errorf("vault %s is not in the configuration", v.Name)}
+			continue
+		}
+		seen := r.observeVault(ctx, client, v.URL, p.Key, rec)
+		o.Vaults[v.URL] = seen
+	}
+	r.views.put(p.Key, o)
+	if r.Metrics != nil {
+		r.Metrics.observed(p, rec, o)
+	}
+	return o
+}
+
+func (r *Rotator) observeHSM(ctx context.Context, name string) HSMSeen {
+	all, err := r.HSM.Inventory(ctx)
+	if err != nil {
+		return HSMSeen{Err: err}
+	}
+	var seen HSMSeen
+	for _, o := range all {
+		if o.Label.Instance == r.Instance && o.Label.Key == name {
+			seen.Objects = append(seen.Objects, o)
+		}
+	}
+	return seen
+}
+
+func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, rec key.Record) VaultSeen {
+	seen := VaultSeen{Begun: r.Clock(), Material: map[string]key.Fingerprint{}}
+	if err := r.views.downNow(url, seen.Begun); err != nil {
+		return VaultSeen{Begun: seen.Begun, Err: err}
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	fail := func(err error) VaultSeen {
+		if key.ClassOf(err) == key.Retry {
+			r.views.putDown(url, err, r.Clock().Add(downTime))
+		}
+		return VaultSeen{Begun: seen.Begun, Err: err}
+	}
+	var err error
+	if seen.Versions, err = c.Versions(ctx, name); err != nil {
+		return fail(err)
+	}
+	if len(seen.Versions) == 0 {
+		if seen.Deleted, err = c.Deleted(ctx, name); err != nil {
+			return fail(err)
+		}
+	} else if err := seen.lookAtNewest(ctx, c, name); err != nil {
+		return fail(err)
+	}
+	if err := r.lookAtUnknown(ctx, c, url, name, rec, &seen); err != nil {
+		return fail(err)
+	}
+	seen.KEK = r.lookAtKEK(ctx, c)
+	seen.Skew, seen.SkewSeen = c.ClockSkew()
+	return seen
+}
+
+// lookAtNewest asks for the versionless key, and refuses a view in which listing
+// and newest contradict each other: one of them is stale.
+func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, name string) error {
+	newest, err := c.Newest(ctx, name)
+	if err != nil {
+		return err
+	}
+	if _, listed := v.version(newest.ID); !listed {
+		return fmt.Errorf("the newest version %s of %s is not in the listing yet: the vault's answers are stale, keyd looks again", newest.ID, name)
+	}
+	for _, x := range v.Versions {
+		if x.Created.After(newest.Created) {
+			return fmt.Errorf("version %s of %s is listed as newer than the newest, %s: the vault's answers are stale, keyd looks again", x.ID, name, newest.ID)
+		}
+	}
+	v.Newest = newest.ID
+	return nil
+}
+
+// lookAtUnknown fetches the material of the versions that the record does not
+// know, newest first.
+func (r *Rotator) lookAtUnknown(ctx context.Context, c Vault, url, name string, rec key.Record, seen *VaultSeen) error {
+	known := knownVersions(rec, url)
+	var unknown []key.Version
+	for _, v := range seen.Versions {
+		if !known[v.ID] {
+			unknown = append(unknown, v)
+		}
+	}
+	sort.SliceStable(unknown, func(i, j int) bool { return unknown[i].Created.After(unknown[j].Created) })
+	for i, v := range unknown {
+		if i == maxUnknown {
+			break
+		}
+		print, err := r.material(ctx, c, url, name, v)
+		if err != nil {
+			return err
+		}
+		seen.Material[v.ID] = print
+	}
+	return nil
+}
+
+// material returns the fingerprint of a version, "" when the vault will not show
+// it. Material never changes, so it is asked for once.
+func (r *Rotator) material(ctx context.Context, c Vault, url, name string, v key.Version) (key.Fingerprint, error) {
+	if print, ok := r.views.material(url, v.ID); ok {
+		return print, nil
+	}
+	full, err := c.Get(ctx, name, v.ID)
+	if err != nil {
+		if key.ClassOf(err) == key.Refused {
+			return "", nil
+		}
+		return "", err
+	}
+	if full.Public == nil {
+		return "", nil
+	}
+	print, err := key.FingerprintOf(full.Public)
+	if err != nil {
+		return "", nil
+	}
+	r.views.putMaterial(url, v.ID, print)
+	return print, nil
+}
+
+func (r *Rotator) lookAtKEK(ctx context.Context, c Vault) KEKSeen {
+	kek, present, err := c.KEK(ctx)
+	if err != nil {
+		return KEKSeen{Err: err}
+	}
+	if !present {
+		return KEKSeen{Absent: true}
+	}
+	seen := KEKSeen{KEK: kek}
+	if seen.Print, err = key.FingerprintOf(kek.Public); err != nil {
+		return KEKSeen{KEK: kek, Err: err}
+	}
+	seen.Trust, seen.Err = r.HSM.CheckKEK(ctx, kek)
+	return seen
+}
+
+// knownVersions is every version id that the record accounts for in a vault.
+func knownVersions(rec key.Record, url string) map[string]bool {
+	known := map[string]bool{}
+	for _, g := range rec.Generations {
+		for _, p := range g.Placements {
+			if p.Vault != url || p.Version == "" {
+				continue
+			}
+			known[p.Version] = true
+			for _, a := range p.Aliases {
+				known[a] = true
+			}
+		}
+	}
+	for _, v := range rec.Known[url] {
+		known[v] = true
+	}
+	return known
+}
+
+// views keeps the last observation of each key and the material already seen. It
+// is a cache: losing it costs a look.
+type views struct {
+	mu     *sync.Mutex
+	last   map[string]*Observation
+	prints map[string]key.Fingerprint // by url and version
+	down   map[string]downVault       // by url
+}
+
+type downVault struct {
+	err   error
+	until time.Time
+}
+
+func newViews() views {
+	return views{mu: new(sync.Mutex), last: map[string]*Observation{}, prints: map[string]key.Fingerprint{}, down: map[string]downVault{}}
+}
+
+func (v *views) put(name string, o *Observation) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.last[name] = o
+}
+
+func (v *views) drop(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.last, name)
+}
+
+func (v *views) get(name string) *Observation {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.last[name]
+}
+
+// downNow returns the error of a vault that did not answer a moment ago.
+func (v *views) downNow(url string, now time.Time) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if d, ok := v.down[url]; ok && now.Before(d.until) {
+		return d.err
+	}
+	return nil
+}
+
+func (v *views) putDown(url string, err error, until time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.down[url] = downVault{err, until}
+}
+
+func (v *views) material(url, version string) (key.Fingerprint, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	print, ok := v.prints[url+"/"+version]
+	return print, ok
+}
+
+func (v *views) putMaterial(url, version string, print key.Fingerprint) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.prints[url+"/"+version] = print
+}
+
+// LastLook returns the newest observation of a key, nil before the first. It is
+// not to be changed.
+func (r *Rotator) LastLook(name string) *Observation { return r.views.get(name) }

@@ -1,0 +1,267 @@
+package rotate
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Kind names a step.
+type Kind string
+
+// The steps. Idle, Wait and Look change nothing.
+const (
+	Idle      Kind = "idle"       // nothing to do before Until
+	Wait      Kind = "wait"       // something is to be done that cannot be done before Until
+	Look      Kind = "look"       // observe first
+	Hold      Kind = "hold"       // stop the key
+	Reserve   Kind = "reserve"    // a new generation, with its id
+	Generate  Kind = "generate"   // its pair in the HSM
+	Abandon   Kind = "abandon"    // give its id up, take another
+	Pin       Kind = "pin"        // record its fingerprint
+	CreateKEK Kind = "create-kek" // in one vault
+	Import    Kind = "import"     // place one generation in one vault
+	Found     Kind = "found"      // a version in the listing is that of a placement
+	Alias     Kind = "alias"      // a version in the listing repeats a placement's material
+	GiveUp    Kind = "give-up"    // the import certainly did not happen
+	Prove     Kind = "prove"      // one placement
+	Finish    Kind = "finish"     // a generation is active everywhere
+	Disable   Kind = "disable"    // one placement's versions, by the retire rule
+	Sweep     Kind = "sweep"      // destroy what is under an abandoned id
+)
+
+// Kinds lists every kind that changes something, for metrics.
+func Kinds() []Kind {
+	return []Kind{Hold, Reserve, Generate, Abandon, Pin, CreateKEK, Import, Found, Alias, GiveUp, Prove, Finish, Disable, Sweep}
+}
+
+// Step is what Plan decides: one idempotent action. Only the fields that the kind
+// needs are set.
+type Step struct {
+	Kind       Kind
+	Why        string // in words
+	Generation int
+	Vault      string // URL
+	Cause      key.Cause
+	Attempt    key.ID
+	Version    string
+	ID         key.ID // CKA_ID, of Abandon and Sweep
+	Hold       *key.Hold
+	Until      time.Time // of Idle and Wait; zero: until something happens
+
+	wish wish
+}
+
+// Acts reports whether the step changes anything.
+func (s Step) Acts() bool { return s.Kind != Idle && s.Kind != Wait && s.Kind != Look }
+
+const (
+	pollSoon = 15 * time.Second // while an import is ambiguous
+	pollWait = 30 * time.Second // while something outside keyd is in the way
+)
+
+// planner works out one plan. Its methods are rules; each returns the step it
+// asks for, or ok false when it has nothing to say.
+type planner struct {
+	now time.Time
+	p   key.Policy
+	r   *key.Record
+	o   *Observation
+}
+
+// Plan decides the next step of one key. It is pure: the same arguments give the
+// same step. A nil observation means that the key was not looked at yet.
+func Plan(now time.Time, p key.Policy, rec key.Record, o *Observation) Step {
+	switch {
+	case rec.Hold != nil:
+		return Step{Kind: Idle, Why: "held: " + rec.Hold.Reason}
+	case p.Retained:
+		return Step{Kind: Idle, Why: "not in the configuration: kept, and not rotated"}
+	case o == nil:
+		return Step{Kind: Look, Why: "not looked at yet"}
+	}
+	pl := &planner{now: now, p: p, r: &rec, o: o}
+	for _, rule := range []func() (Step, bool){
+		pl.resolve,    // what the vaults show of our own attempts
+		pl.distrust,   // what contradicts the record
+		pl.rollBack,   // what was refuted
+		pl.material,   // the current generation's pair
+		pl.placements, // every vault, one after the other
+		pl.finish,     // the current generation
+		pl.sweep,      // abandoned ids
+		pl.retire,     // by rule
+		pl.reserve,    // a new generation when due
+	} {
+		if s, ok := rule(); ok {
+			return s
+		}
+	}
+	_, _, next := due(now, p, &rec)
+	return Step{Kind: Idle, Why: "nothing is due", Until: next}
+}
+
+// current is the generation on its way: the latest one, unless it is finished or
+// may no longer be placed.
+func (pl *planner) current() *key.Generation {
+	g := pl.r.Latest()
+	if g == nil || !g.Finished.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() {
+		return nil
+	}
+	return g
+}
+
+// material gets the current generation its pair: generate, look, pin or abandon.
+func (pl *planner) material() (Step, bool) {
+	g := pl.current()
+	if g == nil || g.Fingerprint != "" {
+		return Step{}, false
+	}
+	step := Step{Generation: g.Number, ID: g.ID}
+	if pl.o.HSM.Err != nil {
+		step.Kind, step.Until = Wait, pl.now.Add(pollWait)
+		step.Why = "the HSM cannot be used: " + pl.o.HSM.Err.Error()
+		return step, true
+	}
+	var under []key.Object
+	for _, o := range pl.o.HSM.Objects {
+		if o.ID == g.ID {
+			under = append(under, o)
+		}
+	}
+	switch {
+	case len(under) == 0 && g.GenerateBegun.IsZero():
+		step.Kind, step.Why = Generate, "reserved"
+	case len(under) == 0:
+		step.Kind, step.Why = Abandon, "a generation was begun under the id and no pair came of it"
+	case len(under) > 1 || !under[0].Complete:
+		step.Kind, step.Why = Abandon, "the HSM has no single whole pair under the id: "+under[0].Problem
+	case g.GenerateBegun.IsZero():
+		step.Kind, step.Why = Abandon, "the HSM has a pair under the id that this record did not ask for"
+	default:
+		step.Kind, step.Why = Pin, "the pair is whole"
+	}
+	return step, true
+}
+
+// finish ends the current generation when it is active everywhere it should be.
+func (pl *planner) finish() (Step, bool) {
+	g := pl.current()
+	if g == nil || g.Fingerprint == "" || !pl.everywhere(g) {
+		return Step{}, false
+	}
+	return Step{Kind: Finish, Generation: g.Number, Why: "active in every vault"}, true
+}
+
+// sweep destroys what turned up under an abandoned id.
+func (pl *planner) sweep() (Step, bool) {
+	for _, o := range pl.o.HSM.Objects {
+		for _, a := range pl.r.Abandoned {
+			if o.ID == a.ID {
+				return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// reserve begins a new generation when one is due and nothing is on its way.
+func (pl *planner) reserve() (Step, bool) {
+	w, isDue, _ := due(pl.now, pl.p, pl.r)
+	if !isDue {
+		return Step{}, false
+	}
+	if why, again := obstacle(pl.now, pl.p, pl.r, pl.o, w); why != "" {
+		return Step{Kind: Wait, Why: why, Until: again}, true
+	}
+	return Step{Kind: Reserve, Generation: pl.r.NextNumber(), Why: w.reason, wish: w}, true
+}
+
+// leftOut reports whether the operator left the vault out of this generation.
+func (pl *planner) leftOut(g *key.Generation, url string) bool {
+	for _, w := range g.Without {
+		if w == url {
+			return true
+		}
+	}
+	return false
+}
+
+// retire disables one version that its rule allows to disable. It never touches
+// the newest version, its material, or anything in a vault where some placement
+// is not settled.
+func (pl *planner) retire() (Step, bool) {
+	if pl.p.Retire.Never() {
+		return Step{}, false
+	}
+	for _, v := range pl.p.Vaults {
+		last := lastPlacement(pl.r, v.URL)
+		seen := pl.o.Vaults[v.URL]
+		if seen.Err != nil || last.p == nil || last.p.State != key.Proven || !pl.newestIs(seen, last) {
+			continue
+		}
+		for i := range pl.r.Generations {
+			g := &pl.r.Generations[i]
+			p := g.In(v.URL)
+			if p == nil || g.Number >= last.g.Number || p.State != key.Superseded || g.Deactivated.IsZero() {
+				continue
+			}
+			if pl.now.Sub(g.Deactivated) >= pl.p.Retire.DisableAfter {
+				return Step{Kind: Disable, Generation: g.Number, Vault: v.URL, Attempt: p.Attempt, Version: p.Version,
+					Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s", g.Deactivated.Format(time.DateOnly), pl.p.Retire.DisableAfter)}, true
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// newestIs reports whether the vault's newest version is the placement's material.
+func (pl *planner) newestIs(seen VaultSeen, at placed) bool {
+	return sameMaterial(at.g, at.p.Vault, seen.Newest)
+}
+
+// placed is a placement with its generation.
+type placed struct {
+	g *key.Generation
+	p *key.Placement
+}
+
+// lastPlacement is the placement made last in a vault that is not void; its p is
+// nil when there is none.
+func lastPlacement(r *key.Record, url string) (last placed) {
+	for i := range r.Generations {
+		g := &r.Generations[i]
+		for j := range g.Placements {
+			p := &g.Placements[j]
+			if p.Vault != url || p.State == key.Void || (p.State == key.Refuted && p.Lifted) {
+				continue
+			}
+			if last.p == nil || p.Seq > last.p.Seq {
+				last = placed{g, p}
+			}
+		}
+	}
+	return last
+}
+
+// sameMaterial reports whether a version is one of the generation's own in a
+// vault.
+func sameMaterial(g *key.Generation, url, version string) bool {
+	for _, p := range g.Placements {
+		if p.Vault != url || p.Version == "" {
+			continue
+		}
+		if p.Version == version {
+			return true
+		}
+		for _, a := range p.Aliases {
+			if a == version {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func joined(whys []string) string { return strings.Join(whys, "; ") }

@@ -1,0 +1,280 @@
+package rotate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// resolve settles what the listings tell of our own attempts: a version that is
+// ours, by attempt tag or by modulus, or the certainty that there is none.
+func (pl *planner) resolve() (Step, bool) {
+	for _, v := range pl.p.Vaults {
+		seen := pl.o.Vaults[v.URL]
+		if seen.Err != nil {
+			continue
+		}
+		known := knownVersions(*pl.r, v.URL)
+		for _, x := range seen.Versions {
+			if known[x.ID] {
+				continue
+			}
+			if s, ok := pl.claim(v, seen, x); ok {
+				return s, true
+			}
+		}
+		if s, ok := pl.giveUp(v, seen); ok {
+			return s, true
+		}
+	}
+	return Step{}, false
+}
+
+// claim finds the placement to which an unknown version belongs.
+func (pl *planner) claim(v key.Vault, seen VaultSeen, x key.Version) (Step, bool) {
+	g, byMaterial := pl.owner(seen, x)
+	if g == nil {
+		return Step{}, false
+	}
+	step := Step{Generation: g.Number, Vault: v.URL, Version: x.ID}
+	p := g.In(v.URL)
+	if p == nil {
+		// Only attempts that were given up: it landed after all.
+		p = voidPlacement(g, v.URL, key.ID(x.Tags[key.TagAttempt]))
+	}
+	switch {
+	case p == nil:
+		return Step{}, false
+	case p.Version == "":
+		step.Kind, step.Why = Found, "the listing shows the import"
+	case byMaterial:
+		step.Kind, step.Why = Alias, "the listing shows the same material again"
+	default:
+		return Step{}, false
+	}
+	step.Attempt = p.Attempt
+	return step, true
+}
+
+// owner is the generation to which a version belongs: by its modulus, else by its
+// attempt tag.
+func (pl *planner) owner(seen VaultSeen, x key.Version) (g *key.Generation, byMaterial bool) {
+	if print := seen.Material[x.ID]; print != "" {
+		for i := range pl.r.Generations {
+			if pl.r.Generations[i].Fingerprint == print {
+				return &pl.r.Generations[i], true
+			}
+		}
+	}
+	attempt := key.ID(x.Tags[key.TagAttempt])
+	if attempt == "" {
+		return nil, false
+	}
+	for i := range pl.r.Generations {
+		for _, p := range pl.r.Generations[i].Placements {
+			if p.Attempt == attempt {
+				return &pl.r.Generations[i], false
+			}
+		}
+	}
+	return nil, false
+}
+
+// voidPlacement is the generation's void placement in a vault with this attempt,
+// else its last one.
+func voidPlacement(g *key.Generation, url string, attempt key.ID) (found *key.Placement) {
+	for i := range g.Placements {
+		p := &g.Placements[i]
+		if p.Vault != url || p.State != key.Void || p.Version != "" {
+			continue
+		}
+		if p.Attempt == attempt {
+			return p
+		}
+		found = p
+	}
+	return found
+}
+
+// giveUp declares an attempt void when a complete listing, begun after its
+// deadline and the vault's settle time, does not show it.
+func (pl *planner) giveUp(v key.Vault, seen VaultSeen) (Step, bool) {
+	for i := range pl.r.Generations {
+		g := &pl.r.Generations[i]
+		for _, p := range g.Placements {
+			if p.Vault != v.URL || p.State != key.Intended {
+				continue
+			}
+			if !seen.Begun.Before(p.Deadline.Add(v.Kind.SettleTime())) {
+				return Step{Kind: GiveUp, Generation: g.Number, Vault: v.URL, Attempt: p.Attempt,
+					Why: "a complete listing after deadline and settle time does not show it"}, true
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// distrust holds the key when what is seen contradicts the record.
+func (pl *planner) distrust() (Step, bool) {
+	if pl.o.HSM.Err == nil {
+		if s, ok := pl.distrustHSM(); ok {
+			return s, true
+		}
+	}
+	for _, v := range pl.p.Vaults {
+		seen := pl.o.Vaults[v.URL]
+		if seen.Err != nil {
+			continue
+		}
+		for _, rule := range []func(key.Vault, VaultSeen) (Step, bool){
+			pl.deleted, pl.missingVersions, pl.strangers,
+		} {
+			if s, ok := rule(v, seen); ok {
+				return s, true
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// distrustHSM compares the inventory with the record: a token that was wiped, or
+// exchanged, works like a healthy one.
+func (pl *planner) distrustHSM() (Step, bool) {
+	byID := map[key.ID]key.Object{}
+	for _, o := range pl.o.HSM.Objects {
+		byID[o.ID] = o
+		if !pl.knowsID(o.ID) {
+			return pl.hold(key.HoldRecordBehind, "", "the HSM has %s under CKA_ID %s, which the record of %s does not know: the state directory was lost or is an old copy. Look with: keyd adopt %s", o.Label, o.ID, pl.p.Key, pl.p.Key)
+		}
+	}
+	for i := range pl.r.Generations {
+		g := &pl.r.Generations[i]
+		if !g.Usable() {
+			continue
+		}
+		o, there := byID[g.ID]
+		switch {
+		case !there:
+			return pl.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is not in the HSM: the token was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s; if it is gone for good: keyd adopt %s", g.Number, pl.p.Key, g.ID, pl.p.Key, pl.p.Key)
+		case !o.Complete || !printIs(o, g.Fingerprint):
+			return pl.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is in the HSM, but is not the pair that was pinned (%s): %s. Put it back, then: keyd resume %s", g.Number, pl.p.Key, g.ID, g.Fingerprint.Short(), o.Problem, pl.p.Key)
+		}
+	}
+	return Step{}, false
+}
+
+func (pl *planner) knowsID(id key.ID) bool {
+	for _, g := range pl.r.Generations {
+		if g.ID == id {
+			return true
+		}
+	}
+	for _, a := range pl.r.Abandoned {
+		if a.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func printIs(o key.Object, want key.Fingerprint) bool {
+	if o.Public == nil {
+		return false
+	}
+	print, err := key.FingerprintOf(o.Public)
+	return err == nil && print == want
+}
+
+func (pl *planner) deleted(v key.Vault, seen VaultSeen) (Step, bool) {
+	if !seen.Deleted {
+		return Step{}, false
+	}
+	return pl.hold(key.HoldKeyDeleted, v.URL, "key %s is soft-deleted in vault %s, and every version with it: consumers lose their data at their next look. Recover it: az keyvault key recover %s --name %s, then: keyd resume %s", pl.p.Key, v.Name, azScope(v), pl.p.Key, pl.p.Key)
+}
+
+// azScope is how the az CLI is told which vault is meant.
+func azScope(v key.Vault) string {
+	host := strings.TrimPrefix(v.URL, "https://")
+	name, _, _ := strings.Cut(host, ".")
+	if v.Kind == key.ManagedHSM {
+		return "--hsm-name " + name
+	}
+	return "--vault-name " + name
+}
+
+// missingVersions holds when a complete listing lacks what the record has there.
+func (pl *planner) missingVersions(v key.Vault, seen VaultSeen) (Step, bool) {
+	for _, g := range pl.r.Generations {
+		for _, p := range g.Placements {
+			if p.Vault != v.URL || p.Version == "" || p.State == key.Void {
+				continue
+			}
+			if seen.Begun.Before(p.ImportedAt.Add(v.Kind.SettleTime())) {
+				continue
+			}
+			if _, listed := seen.version(p.Version); !listed {
+				return pl.hold(key.HoldVersionsMissing, v.URL, "vault %s no longer shows version %s of %s (generation %d): the key was purged, or the vault is another one. Find out which; then: keyd adopt %s", v.Name, p.Version, pl.p.Key, g.Number, pl.p.Key)
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// strangers holds for versions that nobody of ours made: a name that was taken
+// before the first import, a newest version that is foreign, or one that carries
+// our tags and is in no record.
+func (pl *planner) strangers(v key.Vault, seen VaultSeen) (Step, bool) {
+	foreign := pl.foreign(v.URL, seen)
+	for _, x := range foreign {
+		if pl.madeByUs(seen, x) {
+			return pl.hold(key.HoldRecordBehind, v.URL, "vault %s holds version %s of %s, made by this instance and unknown to the record: the state directory was lost or is an old copy. Look with: keyd adopt %s", v.Name, x.ID, pl.p.Key, pl.p.Key)
+		}
+	}
+	if len(foreign) == 0 {
+		return Step{}, false
+	}
+	if lastPlacement(pl.r, v.URL).p == nil {
+		return pl.hold(key.HoldNameTaken, v.URL, "the name %s in vault %s already holds %d versions that keyd did not make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s", pl.p.Key, v.Name, len(foreign), foreign[0].ID, pl.p.Key)
+	}
+	if slices.ContainsFunc(foreign, func(x key.Version) bool { return x.ID == seen.Newest }) {
+		return pl.hold(key.HoldForeign, v.URL, "the newest version of %s in vault %s, %s, is not keyd's: versionless consumers follow it. Find out who made it; to import over it: keyd adopt %s", pl.p.Key, v.Name, seen.Newest, pl.p.Key)
+	}
+	return Step{}, false
+}
+
+// foreign is every version in the vault that the record does not account for and
+// that no generation owns.
+func (pl *planner) foreign(url string, seen VaultSeen) (out []key.Version) {
+	known := knownVersions(*pl.r, url)
+	for _, x := range seen.Versions {
+		if !known[x.ID] {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// madeByUs reports whether an unknown version is one of this instance: by
+// material that the record or the HSM has, or by its tags.
+func (pl *planner) madeByUs(seen VaultSeen, x key.Version) bool {
+	if g, _ := pl.owner(seen, x); g != nil {
+		// An owner that has no placement here, or one that is settled by
+		// another material under the same tag.
+		return g.Fingerprint == seen.Material[x.ID]
+	}
+	for _, o := range pl.o.HSM.Objects {
+		if print := seen.Material[x.ID]; print != "" && printIs(o, print) {
+			return true
+		}
+	}
+	return pl.r.Instance != "" && x.Tags[key.TagInstance] == pl.r.Instance
+}
+
+// hold is the step that stops the key.
+func (pl *planner) hold(code key.HoldCode, url, format string, args ...any) (Step, bool) {
+	reason := fmt.Sprintf(format, args...)
+	return Step{Kind: Hold, Vault: url, Why: reason,
+		Hold: &key.Hold{Code: code, Vault: url, Reason: reason, Since: pl.now, By: "keyd"}}, true
+}
