@@ -224,7 +224,7 @@ func readWeb(s *section) Web {
 	}
 	if !isLoopback(w.Listen) && !s.has("web_config_file") {
 		s.rep.add(s.whereOf("listen"), "listen on 127.0.0.1, or write web.web_config_file with TLS and authentication (exporter-toolkit)",
-			"web.listen: %s can be reached from other hosts", w.Listen)
+			"web.listen: %q can be reached from other hosts", w.Listen)
 	}
 	return w
 }

@@ -197,6 +197,35 @@ log: {level: debug, format: json}
 	}
 }
 
+// The form in which keyd is introduced to people.
+func TestTypicalConfigurationLoads(t *testing.T) {
+	c := mustLoad(t, `
+instance: hq-1                   # in labels and tags
+hsm:
+  module: /usr/lib/softhsm/libsofthsm2.so
+  token: keyd
+  pin_file: hsm-pin              # a systemd credential's name, or an absolute path
+azure:
+  credential: managed-identity
+vaults:
+  contoso-weu:
+    url: https://contoso-weu.vault.azure.net
+    kek: {name: keyd-kek, fingerprint: "sha256:9f2b6c1d84e07a35f1c8d92e40b7a6531ce8f90d2475ab3618de4f7c0a915b26"}
+  contoso-hsm:
+    url: https://contoso.managedhsm.azure.net
+keys:
+  sa-cmk-key:
+    spec: RSA-4096               # the default
+    vaults: [contoso-weu, contoso-hsm]
+    schedule: "CRON_TZ=Europe/Berlin 0 3 1 */3 *"
+    operations: [wrapKey, unwrapKey]
+    # retire: never              # the default
+`)
+	if len(c.Policies) != 1 || len(c.Policies[0].Vaults) != 2 || !c.Policies[0].Retire.Never() {
+		t.Errorf("policies %+v", c.Policies)
+	}
+}
+
 func TestExampleLoads(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/keyd.example.yaml")
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/goccy/go-yaml/ast"
 )
@@ -38,7 +39,7 @@ func (s *section) readPairs(file string, n ast.Node) bool {
 		pair := it.KeyValue()
 		where := at(file, pair.Key, s.at)
 		name, ok := scalarText(pair.Key)
-		if !ok {
+		if !ok || name == "" || !isPrintable(name) {
 			s.rep.add(where, "write a plain name", "%s: a field's name must be text", s.label())
 			continue
 		}
@@ -130,6 +131,10 @@ func readScalar[T any](rep *report, name string, where position, n ast.Node, par
 		rep.add(where, "write one value after the colon, or remove the field", message, name)
 		return v, false
 	}
+	if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }) {
+		rep.add(where, "remove them", "%s has characters that cannot be seen", name)
+		return v, false
+	}
 	v, err := parse(text)
 	if err != nil {
 		rep.addFault(where, name, err)
@@ -178,10 +183,15 @@ func parseText(s string) (string, error) {
 	if s == "" {
 		return "", faultf("write a value, or remove the field", "the value is empty")
 	}
-	if strings.ContainsAny(s, "\n\x00") {
-		return "", faultf("write one line", "the value has more than one line")
+	if !isPrintable(s) {
+		return "", faultf("write it on one line, with spaces for tabs", "the value has line breaks or tabs")
 	}
 	return s, nil
+}
+
+// isPrintable says whether s can stand in one line of a message.
+func isPrintable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 func parseBool(s string) (bool, error) {

@@ -141,7 +141,7 @@ func decodeAttribute(name, raw, extra string) (string, error) {
 	switch {
 	case value == "":
 		return "", faultf("write a value, or remove it", "%s is empty", name)
-	case !utf8.ValidString(value) || strings.ContainsAny(value, "\x00\n\r"):
+	case !utf8.ValidString(value) || !isPrintable(value):
 		return "", faultf("encode text in UTF-8, on one line", "%s is not text", name)
 	}
 	return value, nil

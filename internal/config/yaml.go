@@ -14,8 +14,10 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds that keep a hostile file from exhausting the parser, which recurses.
+// Bounds that keep a hostile file from exhausting the parser, which recurses and
+// takes time quadratic in the number of fields.
 const (
+	maxLines      = 20_000
 	maxLineLength = 2048
 	maxFlowDepth  = 16
 )
@@ -60,6 +62,10 @@ func parse(src source, rep *report) *section {
 // plainText refuses what no configuration needs and parsers trip over.
 func plainText(name string, data []byte, rep *report) bool {
 	for i, line := range bytes.Split(data, []byte("\n")) {
+		if i == maxLines {
+			rep.add(position{name, i + 1, 1}, "split the file into files in keys.d", "more than %d lines", maxLines)
+			return false
+		}
 		line = bytes.TrimSuffix(line, []byte("\r"))
 		where := position{name, i + 1, 1}
 		switch {
