@@ -1,0 +1,79 @@
+package control
+
+import (
+	"fmt"
+	"os/user"
+	"slices"
+	"strconv"
+)
+
+// Authoriser decides what a peer may do: read shows the state, act changes it.
+type Authoriser func(uid uint32, gids []uint32) (read, act bool)
+
+// Rules are keyd's own authorisation. Root and the daemon's own uid always act.
+type Rules struct {
+	Self      uint32   // the daemon's uid
+	Readers   string   // the group that may read; "": none
+	Operators []uint32 // uids that may act, too
+}
+
+// Authoriser resolves the readers' group once. It fails when there is no such
+// group.
+func (r Rules) Authoriser() (Authoriser, error) {
+	readers, err := groupID(r.Readers)
+	if err != nil {
+		return nil, err
+	}
+	return func(uid uint32, gids []uint32) (read, act bool) {
+		act = uid == 0 || uid == r.Self || slices.Contains(r.Operators, uid)
+		read = act || (r.Readers != "" && slices.Contains(gids, readers))
+		return read, act
+	}, nil
+}
+
+// groupID looks up a group by name; 0 for "".
+func groupID(name string) (uint32, error) {
+	if name == "" {
+		return 0, nil
+	}
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return 0, fmt.Errorf("the control socket's group: %w; make it with `addgroup --system %s`, or configure another", err, name)
+	}
+	return parseID(g.Gid)
+}
+
+func parseID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("the system's id %q: %w", s, err)
+	}
+	return uint32(n), nil
+}
+
+// peer is what the kernel said of the process at the other end, at the moment
+// when it connected (SO_PEERCRED, unix(7)).
+type peer struct {
+	uid, gid uint32
+}
+
+// identify names the peer and lists its groups: the one it connected with, and
+// those that the system's database gives its user now.
+func (p peer) identify() (Actor, []uint32) {
+	actor, gids := Actor{UID: p.uid}, []uint32{p.gid}
+	u, err := user.LookupId(strconv.FormatUint(uint64(p.uid), 10))
+	if err != nil {
+		return actor, gids
+	}
+	actor.Name = u.Username
+	names, err := u.GroupIds()
+	if err != nil {
+		return actor, gids
+	}
+	for _, s := range names {
+		if id, err := parseID(s); err == nil {
+			gids = append(gids, id)
+		}
+	}
+	return actor, gids
+}

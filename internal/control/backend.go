@@ -1,0 +1,84 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Backend is what the server needs of the daemon. An error that is a
+// *UsageError or a *RefusedError reaches the client as such; any other one
+// reaches it as a failure with its text.
+type Backend interface {
+	Snapshot() status.Snapshot
+	// Subscribe delivers events until ctx ends, and then closes the channel.
+	// A slow reader loses events; it never holds up the loop.
+	Subscribe(ctx context.Context) <-chan status.Event
+	// Rotate records one request per key, or none at all. No keys: all of
+	// those in the configuration.
+	Rotate(ctx context.Context, actor string, o RotateOptions) ([]Accepted, error)
+	Pause(ctx context.Context, actor, keyName, reason string) error
+	Resume(ctx context.Context, actor, keyName, reason string) error
+	// Adoption looks, and changes nothing.
+	Adoption(ctx context.Context, keyName string) (status.Adoption, error)
+	// Adopt records consent to what the Adoption with this token showed.
+	Adopt(ctx context.Context, actor, keyName, reason, token string) error
+	Plan(ctx context.Context) ([]status.Planned, error)
+	Check(ctx context.Context) ([]status.Check, error)
+	Reload(ctx context.Context, actor string) error
+	// Audit calls fn with each entry from number from on, oldest first, only
+	// those of keyName unless that is "". It stops at fn's first error.
+	Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error
+	VerifyAudit(ctx context.Context) (AuditReport, error)
+	// Backup writes a consistent copy of the state.
+	Backup(ctx context.Context, actor string, w io.Writer) error
+}
+
+// RotateOptions is what a person asks of `keyd rotate --now`.
+type RotateOptions struct {
+	Keys       []string `json:"keys,omitempty"` // none: every key in the configuration
+	Reason     string   `json:"reason,omitempty"`
+	Compromise bool     `json:"compromise,omitempty"`
+	Without    []string `json:"without,omitempty"` // nicknames of vaults to leave out
+}
+
+// Accepted is one recorded request to rotate.
+type Accepted struct {
+	Key     string `json:"key"`
+	Request key.ID `json:"request"`
+	// Joined: a request was pending already, and this is its id.
+	Joined bool `json:"joined,omitempty"`
+}
+
+// AuditEntry is one entry of the audit chain, with its place in it.
+type AuditEntry struct {
+	Seq uint64 `json:"seq"` // from 1
+	key.Entry
+	Prev string `json:"prev"` // the hash of the entry before it
+	Hash string `json:"hash"` // hex SHA-256
+}
+
+// AuditReport is what a walk over the whole audit chain found.
+type AuditReport struct {
+	Entries    uint64 `json:"entries"`
+	Head       string `json:"head"` // the hash of the last entry
+	Consistent bool   `json:"consistent"`
+	Problem    string `json:"problem,omitempty"` // where it is not consistent
+}
+
+// Actor is the person or program behind a connection, for the audit.
+type Actor struct {
+	UID  uint32
+	Name string // "" when the system does not know the uid
+}
+
+// String is such as "uid 1000 (alice)".
+func (a Actor) String() string {
+	if a.Name == "" {
+		return fmt.Sprintf("uid %d", a.UID)
+	}
+	return fmt.Sprintf("uid %d (%s)", a.UID, a.Name)
+}

@@ -1,0 +1,264 @@
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// How long the client waits for an answer. The slow requests ask the HSM and
+// every vault.
+const (
+	dialTimeout  = 5 * time.Second
+	quickTimeout = 30 * time.Second
+	slowTimeout  = 10 * time.Minute
+)
+
+// Client talks to the daemon behind one control socket. Its methods return an
+// error that wraps ErrUnreachable when no daemon answers, a *RefusedError when
+// it will not, a *UsageError when the request makes no sense, and any other
+// error when the daemon tried and failed.
+type Client struct {
+	path string
+	http *http.Client
+}
+
+// Dial returns a client of the socket at path; it connects with the first call.
+func Dial(path string) *Client {
+	dialer := &net.Dialer{Timeout: dialTimeout}
+	return &Client{path: path, http: &http.Client{Transport: &http.Transport{
+		Proxy:              nil,
+		DisableKeepAlives:  true,
+		DisableCompression: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", path)
+		},
+	}}}
+}
+
+// Snapshot returns the daemon's state.
+func (c *Client) Snapshot(ctx context.Context) (status.Snapshot, error) {
+	return get[status.Snapshot](ctx, c, quickTimeout, "/v1/snapshot")
+}
+
+// Subscribe delivers events from now on, until ctx ends or the daemon goes; then
+// it closes the channel. The daemon drops events that are not read in time.
+func (c *Client) Subscribe(ctx context.Context) (<-chan status.Event, error) {
+	body, _, err := c.open(ctx, http.MethodGet, "/v1/events", nil)
+	if err != nil {
+		return nil, err
+	}
+	events := make(chan status.Event)
+	go func() {
+		defer close(events)
+		defer body.Close()
+		dec := json.NewDecoder(body)
+		for {
+			var e status.Event
+			if dec.Decode(&e) != nil {
+				return
+			}
+			select {
+			case events <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return events, nil
+}
+
+// Rotate asks for a rotation now of each key, or of none when one cannot be
+// asked.
+func (c *Client) Rotate(ctx context.Context, o RotateOptions) ([]Accepted, error) {
+	return post[[]Accepted](ctx, c, quickTimeout, "/v1/rotate", o)
+}
+
+// Pause puts a key on hold.
+func (c *Client) Pause(ctx context.Context, keyName, reason string) error {
+	_, err := post[struct{}](ctx, c, quickTimeout, "/v1/pause", keyRequest{Key: keyName, Reason: reason})
+	return err
+}
+
+// Resume lifts a key's hold.
+func (c *Client) Resume(ctx context.Context, keyName, reason string) error {
+	_, err := post[struct{}](ctx, c, quickTimeout, "/v1/resume", keyRequest{Key: keyName, Reason: reason})
+	return err
+}
+
+// Adoption shows what could be adopted, and changes nothing.
+func (c *Client) Adoption(ctx context.Context, keyName string) (status.Adoption, error) {
+	return get[status.Adoption](ctx, c, slowTimeout, "/v1/adoption?"+url.Values{"key": {keyName}}.Encode())
+}
+
+// Adopt consents to what the Adoption with this token showed.
+func (c *Client) Adopt(ctx context.Context, keyName, reason, token string) error {
+	_, err := post[struct{}](ctx, c, slowTimeout, "/v1/adopt", keyRequest{Key: keyName, Reason: reason, Token: token})
+	return err
+}
+
+// Plan shows the next step of every key.
+func (c *Client) Plan(ctx context.Context) ([]status.Planned, error) {
+	return get[[]status.Planned](ctx, c, slowTimeout, "/v1/plan")
+}
+
+// Check tries everything that the daemon needs.
+func (c *Client) Check(ctx context.Context) ([]status.Check, error) {
+	return get[[]status.Check](ctx, c, slowTimeout, "/v1/check")
+}
+
+// Reload makes the daemon read its configuration again.
+func (c *Client) Reload(ctx context.Context) error {
+	_, err := post[struct{}](ctx, c, quickTimeout, "/v1/reload", nil)
+	return err
+}
+
+// Audit calls fn with each entry of the audit chain from number from on, only
+// those of keyName unless that is "".
+func (c *Client) Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error {
+	query := url.Values{"from": {strconv.FormatUint(from, 10)}, "key": {keyName}}
+	body, trailers, err := c.open(ctx, http.MethodGet, "/v1/audit?"+query.Encode(), nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	dec := json.NewDecoder(body)
+	for {
+		var e AuditEntry
+		err := dec.Decode(&e)
+		if errors.Is(err, io.EOF) {
+			return trailerError(trailers)
+		}
+		if err != nil {
+			return fmt.Errorf("the audit was cut short: %w", err)
+		}
+		if err := fn(e); err != nil {
+			return err
+		}
+	}
+}
+
+// VerifyAudit has the whole audit chain walked.
+func (c *Client) VerifyAudit(ctx context.Context) (AuditReport, error) {
+	return get[AuditReport](ctx, c, slowTimeout, "/v1/audit/verify")
+}
+
+// Backup writes a consistent copy of the state to w. After an error, what w got
+// is not a backup.
+func (c *Client) Backup(ctx context.Context, w io.Writer) error {
+	body, trailers, err := c.open(ctx, http.MethodPost, "/v1/backup", nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if _, err := io.Copy(w, body); err != nil {
+		return fmt.Errorf("the backup was cut short: %w", err)
+	}
+	return trailerError(trailers)
+}
+
+func get[T any](ctx context.Context, c *Client, limit time.Duration, path string) (T, error) {
+	return exchange[T](ctx, c, limit, http.MethodGet, path, nil)
+}
+
+func post[T any](ctx context.Context, c *Client, limit time.Duration, path string, body any) (T, error) {
+	return exchange[T](ctx, c, limit, http.MethodPost, path, body)
+}
+
+func exchange[T any](ctx context.Context, c *Client, limit time.Duration, method, path string, body any) (T, error) {
+	var answer T
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	rest, _, err := c.open(ctx, method, path, body)
+	if err != nil {
+		return answer, err
+	}
+	defer rest.Close()
+	if err := json.NewDecoder(rest).Decode(&answer); err != nil {
+		return answer, fmt.Errorf("read the daemon's answer: %w", err)
+	}
+	return answer, nil
+}
+
+// open sends a request and returns the body of a good answer, and the trailers
+// that are filled in once it was read to its end.
+func (c *Client) open(ctx context.Context, method, path string, body any) (io.ReadCloser, http.Header, error) {
+	var sent io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return nil, nil, fmt.Errorf("encode the request: %w", err)
+		}
+		sent = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+host+path, sent)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, nil, c.explain(ctx, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		return nil, nil, answeredError(resp)
+	}
+	return resp.Body, resp.Trailer, nil
+}
+
+// explain turns a transport's error into what it means.
+func (c *Client) explain(ctx context.Context, err error) error {
+	var plain *url.Error // "Get http://keyd/…" says nothing to a person
+	if errors.As(err, &plain) {
+		err = plain.Err
+	}
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled):
+		return context.Canceled
+	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("%w: it did not answer on %s in time: %w", ErrUnreachable, c.path, context.DeadlineExceeded)
+	case errors.Is(err, fs.ErrPermission):
+		return &RefusedError{fmt.Sprintf("the control socket %s may not be opened by this user: become a member of its group, or root", c.path)}
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w: there is no socket %s", ErrUnreachable, c.path)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: nobody serves %s", ErrUnreachable, c.path)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return fmt.Errorf("%w: it closed the connection without an answer (stopped, or this user has %d requests open)", ErrUnreachable, maxPerUID)
+	default:
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+}
+
+func answeredError(resp *http.Response) error {
+	var f failure
+	err := json.NewDecoder(io.LimitReader(resp.Body, maxBody)).Decode(&f)
+	if err != nil || f.Text == "" {
+		return fmt.Errorf("the daemon answered %s: is it of another version than this command?", resp.Status)
+	}
+	return f.err()
+}
+
+func trailerError(t http.Header) error {
+	text := t.Get(trailer)
+	if text == "" {
+		return nil
+	}
+	var f failure
+	if err := json.Unmarshal([]byte(text), &f); err != nil {
+		return errors.New(text)
+	}
+	return f.err()
+}

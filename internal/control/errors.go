@@ -1,0 +1,69 @@
+package control
+
+import (
+	"errors"
+	"net/http"
+)
+
+// ErrUnreachable: no daemon answers on the socket.
+var ErrUnreachable = errors.New("the keyd daemon cannot be reached")
+
+// RefusedError: the daemon may not or will not do this for that peer.
+type RefusedError struct{ Text string }
+
+func (e *RefusedError) Error() string { return e.Text }
+
+// UsageError: the request makes no sense as it stands, such as an unknown key.
+type UsageError struct{ Text string }
+
+func (e *UsageError) Error() string { return e.Text }
+
+// failure is an error on the wire.
+type failure struct {
+	Kind string `json:"kind"` // see the kinds
+	Text string `json:"error"`
+}
+
+// The kinds of failure, which are also the values of the metrics' result label.
+const (
+	kindOK      = "ok"
+	kindFailed  = "failed"
+	kindUsage   = "usage"
+	kindRefused = "refused"
+)
+
+func failureOf(err error) failure {
+	var refused *RefusedError
+	var usage *UsageError
+	switch {
+	case errors.As(err, &refused):
+		return failure{kindRefused, err.Error()}
+	case errors.As(err, &usage):
+		return failure{kindUsage, err.Error()}
+	default:
+		return failure{kindFailed, err.Error()}
+	}
+}
+
+func (f failure) status() int {
+	switch f.Kind {
+	case kindRefused:
+		return http.StatusForbidden
+	case kindUsage:
+		return http.StatusBadRequest
+	default:
+		return http.StatusInternalServerError
+	}
+}
+
+// err is the failure as the client's error.
+func (f failure) err() error {
+	switch f.Kind {
+	case kindRefused:
+		return &RefusedError{f.Text}
+	case kindUsage:
+		return &UsageError{f.Text}
+	default:
+		return errors.New(f.Text)
+	}
+}

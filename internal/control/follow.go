@@ -1,0 +1,143 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// How a follower goes on when events are lost, or the daemon is away.
+const (
+	// pollInterval: the state is looked at so often beside the events, since
+	// the daemon drops events for a slow reader.
+	pollInterval = 2 * time.Second
+	// patience is how long a daemon may be away, as for a restart.
+	patience  = time.Minute
+	redialGap = 250 * time.Millisecond
+)
+
+// HeldError: a key that was waited for is on hold.
+type HeldError struct{ Key, Reason string }
+
+func (e *HeldError) Error() string {
+	return fmt.Sprintf("%s is on hold: %s", e.Key, e.Reason)
+}
+
+// Follow shows the events of the keys whose rotation was accepted, until every
+// request is answered or its key is on hold; of holds it returns the joined
+// *HeldErrors. events is a subscription that began before the requests. A
+// daemon that goes away is awaited for a minute.
+func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepted []Accepted, show func(status.Event)) error {
+	f := &follower{waiting: map[string]key.ID{}, show: show}
+	for _, a := range accepted {
+		f.waiting[a.Key] = a.Request
+	}
+	poll := time.NewTicker(pollInterval)
+	defer poll.Stop()
+	for len(f.waiting) > 0 {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, open := <-events:
+			if open {
+				f.saw(e)
+				continue
+			}
+			var err error
+			if events, err = c.resubscribe(ctx); err != nil {
+				return err
+			}
+			c.look(ctx, f)
+		case <-poll.C:
+			c.look(ctx, f)
+		}
+	}
+	return errors.Join(f.held...)
+}
+
+// look catches up with what events may not have told. An unreachable daemon is
+// noticed by the end of the events.
+func (c *Client) look(ctx context.Context, f *follower) {
+	if snap, err := c.Snapshot(ctx); err == nil {
+		f.settle(snap)
+	}
+}
+
+func (c *Client) resubscribe(ctx context.Context) (<-chan status.Event, error) {
+	giveUp := time.Now().Add(patience)
+	for {
+		events, err := c.Subscribe(ctx)
+		if err == nil || !errors.Is(err, ErrUnreachable) || time.Now().After(giveUp) {
+			return events, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(redialGap):
+		}
+	}
+}
+
+// follower knows which requests are still open.
+type follower struct {
+	waiting map[string]key.ID // by key
+	held    []error
+	show    func(status.Event)
+}
+
+func (f *follower) saw(e status.Event) {
+	id, ours := f.waiting[e.Key]
+	if !ours {
+		return
+	}
+	f.show(e)
+	switch {
+	case e.Step == "finish" && e.Phase == status.Done && slices.Contains(e.Requests, id):
+		delete(f.waiting, e.Key)
+	case e.Step == "hold":
+		reason := e.Detail
+		if reason == "" {
+			reason = e.Error
+		}
+		f.hold(e.Key, reason)
+	}
+}
+
+func (f *follower) settle(snap status.Snapshot) {
+	for _, k := range snap.Keys {
+		id, ours := f.waiting[k.Name]
+		if !ours {
+			continue
+		}
+		if g, ok := answering(k, id); ok {
+			f.saw(status.Event{
+				At: g.Finished, Key: k.Name, Generation: g.Number, Step: "finish", Phase: status.Done,
+				Detail: "active everywhere", Requests: g.Requests,
+			})
+			continue
+		}
+		if k.Hold != nil {
+			f.saw(status.Event{At: k.Hold.Since, Key: k.Name, Vault: k.Hold.Vault, Step: "hold", Phase: status.Wait, Detail: k.Hold.Reason})
+		}
+	}
+}
+
+func (f *follower) hold(name, reason string) {
+	delete(f.waiting, name)
+	f.held = append(f.held, &HeldError{Key: name, Reason: reason})
+}
+
+// answering finds the finished generation that answers a request.
+func answering(k status.Key, id key.ID) (key.Generation, bool) {
+	for _, g := range k.Generations {
+		if !g.Finished.IsZero() && slices.Contains(g.Requests, id) {
+			return g, true
+		}
+	}
+	return key.Generation{}, false
+}

@@ -1,0 +1,136 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPath is the longest path of a unix socket, in bytes (unix(7): sun_path is
+// 108 with its closing zero).
+const maxPath = 107
+
+// Listen makes the control socket: mode 0660 and owned by the group, or mode
+// 0600 when group is "". A socket that a daemon still answers on is never
+// touched, a dead one is replaced. A lock file stays beside the socket (path
+// with ".lock" behind), so that two daemons that start at once cannot both take
+// a dead socket for theirs. Close removes the socket.
+func Listen(path, group string) (net.Listener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("control socket %s: a socket's path has at most %d bytes: configure a shorter one", path, maxPath)
+	}
+	gid, err := groupID(group)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockBeside(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := removeDead(path); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	inner, err := bind(path, group != "", int(gid))
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("control socket %s: %w", path, err), lock.Close())
+	}
+	return &listener{Listener: inner, path: path, lock: lock}, nil
+}
+
+type listener struct {
+	net.Listener
+	path string
+	lock *os.File
+}
+
+// Close removes the socket while the lock is still held.
+func (l *listener) Close() error {
+	err := l.Listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	return errors.Join(err, os.Remove(l.path), l.lock.Close())
+}
+
+func lockBeside(path string) (*os.File, error) {
+	name := path + ".lock"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("control socket %s: %w; make the directory %s, or set RuntimeDirectory=keyd in the unit", path, err, filepath.Dir(path))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(inUse(path), f.Close())
+	}
+	return f, nil
+}
+
+func inUse(path string) error {
+	return fmt.Errorf("control socket %s: another keyd daemon serves it; stop that one first (`systemctl stop keyd`)", path)
+}
+
+// removeDead unlinks a socket that nobody listens on, and nothing else.
+func removeDead(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("control socket %s: there is something else than a socket at this path: move it away, or configure another path", path)
+	}
+	conn, err := net.Dial("unix", path)
+	switch {
+	case err == nil:
+		return errors.Join(inUse(path), conn.Close())
+	case errors.Is(err, unix.ECONNREFUSED):
+		return os.Remove(path)
+	default:
+		return fmt.Errorf("control socket %s: cannot tell whether a daemon serves it: %w", path, err)
+	}
+}
+
+// bind sets owner and mode between bind and listen: until then nobody can
+// connect.
+func bind(path string, grouped bool, gid int) (net.Listener, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close() // the listener has a copy
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: path}); err != nil {
+		return nil, fmt.Errorf("bind: %w", err)
+	}
+	l, err := open(f, path, grouped, gid)
+	if err != nil {
+		return nil, errors.Join(err, os.Remove(path))
+	}
+	return l, nil
+}
+
+func open(f *os.File, path string, grouped bool, gid int) (net.Listener, error) {
+	mode := fs.FileMode(0o600)
+	if grouped {
+		mode = 0o660
+		if err := os.Lchown(path, -1, gid); err != nil {
+			return nil, fmt.Errorf("give it to its group (the daemon's user must be a member): %w", err)
+		}
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return nil, err
+	}
+	if err := unix.Listen(int(f.Fd()), unix.SOMAXCONN); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	return net.FileListener(f)
+}
