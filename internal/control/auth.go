@@ -13,7 +13,7 @@ type Authoriser func(uid uint32, gids []uint32) (read, act bool)
 // Rules are keyd's own authorisation. Root and the daemon's own uid always act.
 type Rules struct {
 	Self      uint32   // the daemon's uid
-	Readers   string   // the group that may read; "": none
+	Readers   string   // the group that may read, by name or gid; "": none
 	Operators []uint32 // uids that may act, too
 }
 
@@ -31,10 +31,13 @@ func (r Rules) Authoriser() (Authoriser, error) {
 	}, nil
 }
 
-// groupID looks up a group by name; 0 for "".
+// groupID finds a group by its name or number; 0 for "".
 func groupID(name string) (uint32, error) {
 	if name == "" {
 		return 0, nil
+	}
+	if gid, err := parseID(name); err == nil {
+		return gid, nil
 	}
 	g, err := user.LookupGroup(name)
 	if err != nil {

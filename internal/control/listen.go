@@ -15,8 +15,8 @@ import (
 // 108 with its closing zero).
 const maxPath = 107
 
-// Listen makes the control socket: mode 0660 and owned by the group, or mode
-// 0600 when group is "". A socket that a daemon still answers on is never
+// Listen makes the control socket: mode 0660 and owned by the group (a name or
+// gid), or mode 0600 when group is "". A socket that a daemon still answers on is never
 // touched, a dead one is replaced. A lock file stays beside the socket (path
 // with ".lock" behind), so that two daemons that start at once cannot both take
 // a dead socket for theirs. Close removes the socket.

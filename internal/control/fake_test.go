@@ -1,0 +1,188 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+const requestID = key.ID("00112233445566778899aabbccddeeff")
+
+// fake is a Backend that answers from its fields and notes who did what.
+type fake struct {
+	mu     sync.Mutex
+	snap   status.Snapshot
+	done   []string
+	err    error // every changing call's answer
+	audit  []AuditEntry
+	broken error // ends Audit and Backup after what they wrote
+	// subscribed gets each subscription's channel.
+	subscribed chan chan status.Event
+}
+
+func newFake() *fake { return &fake{subscribed: make(chan chan status.Event, 100)} }
+
+func (f *fake) note(format string, args ...any) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.done = append(f.done, fmt.Sprintf(format, args...))
+	return f.err
+}
+
+func (f *fake) notes() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return append([]string(nil), f.done...)
+}
+
+func (f *fake) setSnapshot(s status.Snapshot) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.snap = s
+}
+
+func (f *fake) Snapshot() status.Snapshot {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.snap
+}
+
+func (f *fake) Subscribe(ctx context.Context) <-chan status.Event {
+	in, out := make(chan status.Event), make(chan status.Event)
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case e, open := <-in:
+				if !open {
+					return
+				}
+				out <- e
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	f.subscribed <- in
+	return out
+}
+
+func (f *fake) Rotate(_ context.Context, actor string, o RotateOptions) ([]Accepted, error) {
+	if err := f.note("%s rotates %v: %s", actor, o.Keys, o.Reason); err != nil {
+		return nil, err
+	}
+	var out []Accepted
+	for _, k := range o.Keys {
+		out = append(out, Accepted{Key: k, Request: requestID})
+	}
+	return out, nil
+}
+
+func (f *fake) Pause(_ context.Context, actor, k, reason string) error {
+	return f.note("%s pauses %s: %s", actor, k, reason)
+}
+
+func (f *fake) Resume(_ context.Context, actor, k, reason string) error {
+	return f.note("%s resumes %s: %s", actor, k, reason)
+}
+
+func (f *fake) Adoption(_ context.Context, k string) (status.Adoption, error) {
+	return status.Adoption{Key: k, Token: "t1"}, nil
+}
+
+func (f *fake) Adopt(_ context.Context, actor, k, reason, token string) error {
+	return f.note("%s adopts %s by %s: %s", actor, k, token, reason)
+}
+
+func (f *fake) Plan(context.Context) ([]status.Planned, error) {
+	return []status.Planned{{Key: "a", Step: "idle"}}, nil
+}
+
+func (f *fake) Check(context.Context) ([]status.Check, error) {
+	return []status.Check{{Area: "hsm", Result: status.CheckOK}}, nil
+}
+
+func (f *fake) Reload(_ context.Context, actor string) error { return f.note("%s reloads", actor) }
+
+func (f *fake) Audit(_ context.Context, from uint64, k string, fn func(AuditEntry) error) error {
+	for _, e := range f.audit {
+		if e.Seq >= from && (k == "" || e.Key == k) {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+	}
+	return f.broken
+}
+
+func (f *fake) VerifyAudit(context.Context) (AuditReport, error) {
+	return AuditReport{Entries: 3, Head: "abc", Consistent: true}, nil
+}
+
+func (f *fake) Backup(_ context.Context, actor string, w io.Writer) error {
+	if err := f.note("%s backs up", actor); err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, "the state"); err != nil {
+		return err
+	}
+	return f.broken
+}
+
+// everyone lets every peer do everything.
+func everyone(uint32, []uint32) (read, act bool) { return true, true }
+
+// openDir is a directory that other users may enter.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "keyd-control")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// serve runs a server until the test ends, and returns its socket.
+func serve(t *testing.T, b Backend, a Authoriser) string {
+	t.Helper()
+	path := filepath.Join(openDir(t), "keyd.sock")
+	l, err := Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serveOn(t, l, b, a)
+	return path
+}
+
+// serveOn returns a function that stops the server, which the test's end does
+// as well.
+func serveOn(t *testing.T, l net.Listener, b Backend, a Authoriser) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	server := NewServer(b, a, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, l) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	return stop
+}

@@ -1,0 +1,284 @@
+package control
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+func TestEveryActionCarriesItsActor(t *testing.T) {
+	f := newFake()
+	c := Dial(serve(t, f, everyone))
+	ctx := t.Context()
+	accepted, err := c.Rotate(ctx, RotateOptions{Keys: []string{"a"}, Reason: "drill"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]Accepted{{Key: "a", Request: requestID}}, accepted); diff != "" {
+		t.Error(diff)
+	}
+	for _, err := range []error{
+		c.Pause(ctx, "a", "migration"),
+		c.Resume(ctx, "a", "migrated"),
+		c.Adopt(ctx, "a", "moved here", "t1"),
+		c.Reload(ctx),
+		c.Backup(ctx, io.Discard),
+	} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	me, _ := peer{uid: uint32(os.Getuid())}.identify()
+	want := []string{
+		me.String() + " rotates [a]: drill",
+		me.String() + " pauses a: migration",
+		me.String() + " resumes a: migrated",
+		me.String() + " adopts a by t1: moved here",
+		me.String() + " reloads",
+		me.String() + " backs up",
+	}
+	if diff := cmp.Diff(want, f.notes()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestReadingAnswersTravelWhole(t *testing.T) {
+	f := newFake()
+	f.snap = status.Snapshot{Version: "1", Keys: []status.Key{{Name: "a", State: status.StateOK}}}
+	for i := range 3 {
+		f.audit = append(f.audit, AuditEntry{Seq: uint64(i + 1), Entry: key.Entry{Key: "a", Event: "e"}, Hash: fmt.Sprint(i)})
+	}
+	c := Dial(serve(t, f, everyone))
+	ctx := t.Context()
+	snap, err := c.Snapshot(ctx)
+	if err != nil || !cmp.Equal(snap, f.snap) {
+		t.Errorf("snapshot %+v, %v", snap, err)
+	}
+	if found, err := c.Adoption(ctx, "a"); err != nil || found.Token != "t1" {
+		t.Errorf("adoption %+v, %v", found, err)
+	}
+	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {
+		t.Errorf("plan %+v, %v", p, err)
+	}
+	if p, err := c.Check(ctx); err != nil || len(p) != 1 {
+		t.Errorf("check %+v, %v", p, err)
+	}
+	if r, err := c.VerifyAudit(ctx); err != nil || !r.Consistent || r.Entries != 3 {
+		t.Errorf("verify %+v, %v", r, err)
+	}
+	var seen []AuditEntry
+	if err := c.Audit(ctx, 2, "a", func(e AuditEntry) error { seen = append(seen, e); return nil }); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(f.audit[1:], seen); diff != "" {
+		t.Error(diff)
+	}
+	var copied bytes.Buffer
+	if err := c.Backup(ctx, &copied); err != nil || copied.String() != "the state" {
+		t.Errorf("backup %q, %v", &copied, err)
+	}
+}
+
+func TestStreamThatBreaksIsAnError(t *testing.T) {
+	f := newFake()
+	f.audit = []AuditEntry{{Seq: 1}}
+	f.broken = errors.New("disk gone")
+	c := Dial(serve(t, f, everyone))
+	if err := c.Backup(t.Context(), io.Discard); err == nil || err.Error() != "disk gone" {
+		t.Errorf("backup: %v", err)
+	}
+	err := c.Audit(t.Context(), 0, "", func(AuditEntry) error { return nil })
+	if err == nil || err.Error() != "disk gone" {
+		t.Errorf("audit: %v", err)
+	}
+}
+
+func TestErrorsKeepTheirKind(t *testing.T) {
+	f := newFake()
+	c := Dial(serve(t, f, everyone))
+	f.err = fmt.Errorf("reading: %w", &UsageError{"no key b"})
+	var usage *UsageError
+	if err := c.Pause(t.Context(), "b", "x"); !errors.As(err, &usage) || err.Error() != "reading: no key b" {
+		t.Errorf("usage: %#v", err)
+	}
+	f.err = &RefusedError{"stale token"}
+	var refused *RefusedError
+	if err := c.Adopt(t.Context(), "b", "x", "t"); !errors.As(err, &refused) {
+		t.Errorf("refused: %#v", err)
+	}
+	f.err = errors.New("plainly failed")
+	if err := c.Reload(t.Context()); err == nil || errors.As(err, &usage) || errors.As(err, &refused) {
+		t.Errorf("failed: %#v", err)
+	}
+}
+
+func TestBadRequestsNeverReachTheBackend(t *testing.T) {
+	f := newFake()
+	c := Dial(serve(t, f, everyone))
+	for name, err := range map[string]error{
+		"no reason":        c.Pause(t.Context(), "a", ""),
+		"bad name":         c.Pause(t.Context(), "a/b", "x"),
+		"control sequence": c.Pause(t.Context(), "a", "x\x1b[2J"),
+		"two lines":        c.Resume(t.Context(), "a", "x\ny"),
+		"long reason":      c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
+		"huge body":        c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
+		"no token":         c.Adopt(t.Context(), "a", "x", ""),
+	} {
+		var usage *UsageError
+		if !errors.As(err, &usage) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if got := f.notes(); len(got) > 0 {
+		t.Errorf("the backend saw %q", got)
+	}
+}
+
+// raw sends a request with these headers and returns the answer's status; 0 when
+// the connection was cut instead.
+func raw(t *testing.T, socket, method, path, header, body string) (code int, text string) {
+	t.Helper()
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	// The server may answer and close before it has read everything.
+	go fmt.Fprintf(conn, "%s %s HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n%s", method, path, header, len(body), body)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, fmt.Sprint(string(b), err)
+}
+
+func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
+	f := newFake()
+	socket := serve(t, f, everyone)
+	for name, test := range map[string]struct {
+		header, body string
+		want         int
+	}{
+		"web page":      {"Host: keyd\r\nOrigin: https://evil.example\r\n", `{"keys":["a"]}`, 403},
+		"null origin":   {"Host: keyd\r\nOrigin: null\r\n", `{"keys":["a"]}`, 403},
+		"other host":    {"Host: localhost\r\n", `{"keys":["a"]}`, 403},
+		"unknown field": {"Host: keyd\r\n", `{"keys":["a"],"force":true}`, 400},
+		"two values":    {"Host: keyd\r\n", `{"keys":["a"]}{"keys":["b"]}`, 400},
+		"not JSON":      {"Host: keyd\r\n", `keys=a`, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if code, text := raw(t, socket, "POST", "/v1/rotate", test.header, test.body); code != test.want {
+				t.Errorf("answered %d %s, want %d", code, text, test.want)
+			}
+		})
+	}
+	if got := f.notes(); len(got) > 0 {
+		t.Errorf("the backend saw %q", got)
+	}
+}
+
+func TestHugeHeaderIsCutOff(t *testing.T) {
+	f := newFake()
+	header := "Host: keyd\r\nX: " + strings.Repeat("x", 4*maxHeader) + "\r\n"
+	// 431 is lost when the connection closes with much of the header unread.
+	if code, text := raw(t, serve(t, f, everyone), "POST", "/v1/rotate", header, `{"keys":["a"]}`); code != 431 && code != 0 {
+		t.Errorf("answered %d %s", code, text)
+	}
+	if got := f.notes(); len(got) > 0 {
+		t.Errorf("the backend saw %q", got)
+	}
+}
+
+func TestThousandIdleConnectionsStarveNobody(t *testing.T) {
+	socket := serve(t, newFake(), everyone)
+	for i := range 1000 {
+		conn, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+		defer conn.Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // less than any idle timeout
+	defer cancel()
+	if _, err := Dial(socket).Snapshot(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
+	f := newFake()
+	c := Dial(serve(t, f, everyone))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	first, err := c.Subscribe(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := <-f.subscribed
+	for range maxPerUID - 1 {
+		if _, err := c.Subscribe(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.Snapshot(ctx); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("one request too many: %v", err)
+	}
+	in <- status.Event{Key: "a"}
+	if e, open := <-first; !open || e.Key != "a" {
+		t.Errorf("the first stream got %+v, open %v", e, open)
+	}
+}
+
+func TestStreamsEndWhenTheServerStops(t *testing.T) {
+	path := openDir(t) + "/keyd.sock"
+	l, err := Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := serveOn(t, l, newFake(), everyone)
+	events, err := Dial(path).Subscribe(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	stop()
+	if _, open := <-events; open {
+		t.Error("an event out of nothing")
+	}
+	if took := time.Since(begun); took >= stopTimeout {
+		t.Errorf("stopping took %v", took)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is still there: %v", err)
+	}
+}
+
+func TestNoDaemonIsUnreachable(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Dial(dir + "/none.sock").Snapshot(t.Context()); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("no socket: %v", err)
+	}
+	leaveDead(t, dir+"/dead.sock")
+	if _, err := Dial(dir + "/dead.sock").Snapshot(t.Context()); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("dead socket: %v", err)
+	}
+}
