@@ -1,0 +1,216 @@
+package health
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
+)
+
+var (
+	start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	pace  = Pace{Newest: 5 * time.Minute, Older: 24 * time.Hour}
+)
+
+// simulate proves what is due, each proof passing at once, and returns when each
+// subject was proven.
+func simulate(subjects []Subject, from time.Time, length time.Duration) map[ID][]time.Time {
+	last := map[ID]Last{}
+	for _, s := range subjects {
+		last[s.ID()] = Last{Seen: from}
+	}
+	proofs := map[ID][]time.Time{}
+	for now := from; now.Before(from.Add(length)); {
+		next, wake := Due(now, pace, subjects, last)
+		for _, s := range next {
+			last[s.ID()] = last[s.ID()].ended(now, proof.Result{Outcome: key.Passed})
+			proofs[s.ID()] = append(proofs[s.ID()], now)
+		}
+		if len(next) > 0 {
+			continue
+		}
+		now = wake
+	}
+	return proofs
+}
+
+func many(n int, newest bool) []Subject {
+	subjects := make([]Subject, n)
+	for i := range subjects {
+		subjects[i] = Subject{Subject: proof.Subject{Key: fmt.Sprintf("key-%03d", i), Version: "v"}, Vault: weu, Newest: newest}
+	}
+	return subjects
+}
+
+func TestNewestVersionsAreFirstProvenWithinAMinuteButNotAtOnce(t *testing.T) {
+	perSecond := map[int]int{}
+	for id, times := range simulate(many(500, true), start, 2*time.Minute) {
+		wait := times[0].Sub(start)
+		if wait > time.Minute {
+			t.Errorf("%s was first proven after %s", id.Key, wait)
+		}
+		perSecond[int(wait/time.Second)]++
+	}
+	for second, n := range perSecond {
+		if n > 30 {
+			t.Errorf("%d of 500 proofs came in second %d", n, second)
+		}
+	}
+}
+
+func TestProofsAreSpreadEvenlyOverTheInterval(t *testing.T) {
+	perMinute := make([]int, 30)
+	for _, times := range simulate(many(500, true), start, 30*time.Minute) {
+		for _, at := range times {
+			perMinute[int(at.Sub(start)/time.Minute)]++
+		}
+	}
+	for minute, n := range perMinute[5:] {
+		if n < 60 || n > 140 {
+			t.Errorf("minute %d had %d proofs, of about 100", minute+5, n)
+		}
+	}
+}
+
+func TestASubjectIsProvenOnceInEveryInterval(t *testing.T) {
+	for id, times := range simulate(many(50, true), start, time.Hour) {
+		for pair := range slices.Chunk(times, 2) {
+			if len(pair) == 2 && pair[1].Sub(pair[0]) > pace.Newest {
+				t.Errorf("%s: %s between two proofs", id.Key, pair[1].Sub(pair[0]))
+			}
+		}
+		if len(times) < 12 || len(times) > 13 {
+			t.Errorf("%s was proven %d times in an hour", id.Key, len(times))
+		}
+	}
+}
+
+func TestOlderVersionsAreProvenDailyAndNotTogether(t *testing.T) {
+	perHour := map[int]int{}
+	for id, times := range simulate(many(240, false), start, 48*time.Hour) {
+		if len(times) != 2 {
+			t.Errorf("%s was proven %d times in two days", id.Key, len(times))
+		}
+		perHour[int(times[0].Sub(start)/time.Hour)]++
+	}
+	if len(perHour) < 24 {
+		t.Errorf("the first proofs came in %d of 24 hours", len(perHour))
+	}
+}
+
+func TestARestartDoesNotPutOffTheDailyProof(t *testing.T) {
+	subjects := many(20, false)
+	before := simulate(subjects, start, 24*time.Hour)
+	after := simulate(subjects, start.Add(-5*time.Hour), 48*time.Hour)
+	for id, times := range before {
+		if !slices.Contains(after[id], times[0]) {
+			t.Errorf("%s is due at %s, but at %s when started 5 hours earlier", id.Key, times[0], after[id])
+		}
+	}
+}
+
+func TestAFailureIsRetriedSoonAndThenLessAndLessOften(t *testing.T) {
+	s := Subject{Subject: proof.Subject{Key: "k", Version: "v"}, Vault: weu}
+	l := Last{Seen: start}
+	at := start.Add(time.Hour)
+	var pauses []time.Duration
+	for range 6 {
+		l = l.ended(at, proof.Result{Outcome: key.Inconclusive})
+		_, wake := Due(at, pace, []Subject{s}, map[ID]Last{s.ID(): l})
+		pauses = append(pauses, wake.Sub(at))
+		at = wake
+	}
+	want := []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute}
+	if !slices.Equal(pauses, want) {
+		t.Errorf("pauses after failures: %v, want %v", pauses, want)
+	}
+}
+
+func TestASubjectUnderProofIsNotDue(t *testing.T) {
+	s := many(1, true)
+	next, wake := Due(start.Add(time.Hour), pace, s, map[ID]Last{s[0].ID(): {Seen: start, Busy: true}})
+	if len(next) != 0 || !wake.IsZero() {
+		t.Errorf("next %v, wake %v", next, wake)
+	}
+}
+
+func TestTheLongestDueComesFirst(t *testing.T) {
+	s := many(2, true)
+	last := map[ID]Last{s[0].ID(): {Seen: start.Add(time.Hour)}, s[1].ID(): {Seen: start}}
+	next, _ := Due(start.Add(2*time.Hour), pace, s, last)
+	if len(next) != 2 || next[0].Key != s[1].Key {
+		t.Errorf("order %v", next)
+	}
+}
+
+func TestAClockPutBackDoesNotStopProofs(t *testing.T) {
+	s := many(1, true)
+	last := map[ID]Last{s[0].ID(): Last{Seen: start}.ended(start.Add(48*time.Hour), proof.Result{Outcome: key.Passed})}
+	if next, _ := Due(start, pace, s, last); len(next) != 1 {
+		t.Error("nothing is due until the clock has come back to where it was")
+	}
+}
+
+func TestOneInconclusiveProofIsNotFailing(t *testing.T) {
+	inconclusive := proof.Result{Outcome: key.Inconclusive}
+	l := Last{}.ended(start, inconclusive)
+	if l.Failing() {
+		t.Error("failing after one")
+	}
+	if l = l.ended(start, inconclusive); !l.Failing() {
+		t.Error("not failing after two")
+	}
+	if l = l.ended(start, proof.Result{Outcome: key.Passed}); l.Failing() {
+		t.Error("failing after a proof that passed")
+	}
+	if l = l.ended(start, proof.Result{Outcome: key.WasRefuted}); !l.Failing() {
+		t.Error("not failing after a refuted one")
+	}
+}
+
+func TestSubjectsAreTheEnabledProvenVersions(t *testing.T) {
+	states := []struct {
+		state  key.PlacementState
+		proven bool
+	}{
+		{key.Intended, false}, {key.Imported, false}, {key.Proven, true}, {key.Superseded, true},
+		{key.Disabled, false}, {key.Refuted, false}, {key.Void, false},
+	}
+	for _, c := range states {
+		k := managed("k", weu, 1, start)
+		k.Record.Generations[0].Placements[0].State = c.state
+		if got := len(Subjects([]Key{k})) == 1; got != c.proven {
+			t.Errorf("a placement that is %s: proven %v", c.state, got)
+		}
+	}
+}
+
+func TestTheNewestIsThePlacementMadeLastInEachVault(t *testing.T) {
+	k := managed("k", weu, 3, start)
+	// A rollback: generation 2 was placed again after 3.
+	k.Record.Generations[1].Placements = append(k.Record.Generations[1].Placements,
+		key.Placement{Seq: 9, Vault: weu, State: key.Proven, Version: "again"},
+		key.Placement{Seq: 4, Vault: hsm, State: key.Proven, Version: "elsewhere"})
+	var newest []string
+	for _, s := range Subjects([]Key{k}) {
+		if s.Newest {
+			newest = append(newest, s.Version)
+		}
+	}
+	if want := []string{"again", "elsewhere"}; !slices.Equal(newest, want) {
+		t.Errorf("newest %v, want %v", newest, want)
+	}
+}
+
+func TestARetainedKeyIsProvenByTheOperationsItHad(t *testing.T) {
+	k := managed("k", weu, 1, start)
+	k.Policy = key.Policy{Key: "k", Retained: true}
+	k.Record.Operations = []key.Operation{key.Sign, key.Verify}
+	s := Subjects([]Key{k})
+	if len(s) != 1 || !slices.Equal(s[0].Operations, k.Record.Operations) || s[0].VaultName != "weu" {
+		t.Errorf("subjects %+v", s)
+	}
+}

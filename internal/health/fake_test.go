@@ -1,0 +1,198 @@
+package health
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
+)
+
+const (
+	weu = "https://contoso-weu.vault.azure.net"
+	hsm = "https://contoso.managedhsm.azure.net"
+)
+
+// world is an HSM and vaults that hold one RSA key under every version.
+type world struct {
+	pair  *rsa.PrivateKey
+	print key.Fingerprint
+
+	mu      sync.Mutex
+	keys    []Key
+	gone    map[string]bool // vaults that the configuration lacks
+	fail    func(vault, version string, leg proof.Leg) error
+	wrong   map[string]bool // versions that show another modulus
+	proofs  map[string][]time.Time
+	under   map[string]int // Gets under way, by vault
+	most    int
+	latency time.Duration
+}
+
+func newWorld(t *testing.T, keys ...Key) *world {
+	t.Helper()
+	pair, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	print, err := key.FingerprintOf(&pair.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{pair: pair, print: print, keys: keys, gone: map[string]bool{}, wrong: map[string]bool{},
+		proofs: map[string][]time.Time{}, under: map[string]int{}}
+	for i := range keys {
+		for j := range keys[i].Record.Generations {
+			keys[i].Record.Generations[j].Fingerprint = print
+		}
+	}
+	return w
+}
+
+func (w *world) health(t *testing.T, change func(*Config)) (*Health, *prometheus.Registry) {
+	t.Helper()
+	reg := prometheus.NewRegistry()
+	c := Config{
+		HSM: w, Clock: time.Now, Metrics: NewMetrics(reg),
+		Vaults: func(url string) proof.Vault {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.gone[url] {
+				return nil
+			}
+			return fakeVault{w, url}
+		},
+		Keys: func(context.Context) ([]Key, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			return append([]Key(nil), w.keys...), nil
+		},
+	}
+	if change != nil {
+		change(&c)
+	}
+	return New(c), reg
+}
+
+func (w *world) do(change func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	change()
+}
+
+func (w *world) times(version string) []time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]time.Time(nil), w.proofs[version]...)
+}
+
+func (w *world) failure(vault, version string, leg proof.Leg) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fail == nil {
+		return nil
+	}
+	return w.fail(vault, version, leg)
+}
+
+func (w *world) Opens(_ context.Context, _ key.ID, ciphertext []byte, sum [sha256.Size]byte) (bool, error) {
+	if err := w.failure("", "", proof.LegHSM); err != nil {
+		return false, err
+	}
+	opened, err := rsa.DecryptOAEP(sha256.New(), nil, w.pair, ciphertext, nil)
+	got := sha256.Sum256(opened)
+	return err == nil && bytes.Equal(got[:], sum[:]), nil
+}
+
+type fakeVault struct {
+	w   *world
+	url string
+}
+
+func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, error) {
+	v.w.do(func() {
+		v.w.proofs[version] = append(v.w.proofs[version], time.Now())
+		v.w.under[v.url]++
+		v.w.most = max(v.w.most, v.w.under[v.url])
+	})
+	defer v.w.do(func() { v.w.under[v.url]-- })
+	if v.w.latency > 0 {
+		select {
+		case <-time.After(v.w.latency):
+		case <-ctx.Done():
+			return key.Version{}, ctx.Err()
+		}
+	}
+	pub := v.w.pair.PublicKey
+	v.w.do(func() {
+		if v.w.wrong[version] {
+			pub.E = 3
+		}
+	})
+	return key.Version{ID: version, Public: &pub}, v.w.failure(v.url, version, proof.LegModulus)
+}
+
+func (v fakeVault) Wrap(_ context.Context, _, version string, plaintext []byte) ([]byte, error) {
+	if err := v.w.failure(v.url, version, proof.LegWrap); err != nil {
+		return nil, err
+	}
+	return rsa.EncryptOAEP(sha256.New(), rand.Reader, &v.w.pair.PublicKey, plaintext, nil)
+}
+
+func (v fakeVault) Unwrap(_ context.Context, _, version string, ciphertext []byte) ([]byte, error) {
+	if err := v.w.failure(v.url, version, proof.LegUnwrap); err != nil {
+		return nil, err
+	}
+	return rsa.DecryptOAEP(sha256.New(), nil, v.w.pair, ciphertext, nil)
+}
+
+var errUnused = errors.New("not used by these tests")
+
+func (fakeVault) Encrypt(context.Context, string, string, []byte) ([]byte, error) {
+	return nil, errUnused
+}
+
+func (fakeVault) Decrypt(context.Context, string, string, []byte) ([]byte, error) {
+	return nil, errUnused
+}
+
+func (fakeVault) Sign(context.Context, string, string, []byte) ([]byte, error) {
+	return nil, errUnused
+}
+
+func version(name string, number int) string { return fmt.Sprintf("%s-v%d", name, number) }
+
+// managed is a key with this many generations in one vault, all enabled.
+func managed(name, vault string, generations int, provenAt time.Time) Key {
+	nickname := "weu"
+	if vault == hsm {
+		nickname = "mhsm"
+	}
+	k := Key{
+		Policy: key.Policy{Key: name, Operations: []key.Operation{key.WrapKey, key.UnwrapKey},
+			Vaults: []key.Vault{{Name: nickname, URL: vault}}},
+		Record: key.Record{Key: name},
+	}
+	for n := 1; n <= generations; n++ {
+		state := key.Superseded
+		if n == generations {
+			state = key.Proven
+		}
+		k.Record.Generations = append(k.Record.Generations, key.Generation{
+			Number: n, ID: key.ID(fmt.Sprintf("%032x", n)),
+			Placements: []key.Placement{{Seq: n, Vault: vault, VaultName: nickname, State: state,
+				Version: version(name, n), ProvenAt: provenAt}},
+		})
+	}
+	return k
+}

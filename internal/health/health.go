@@ -1,0 +1,216 @@
+package health
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/proof"
+)
+
+const (
+	// probeTimeout bounds one proof.
+	probeTimeout = 30 * time.Second
+	// refreshEvery is how often the records are read again.
+	refreshEvery = 10 * time.Second
+
+	defaultNewest   = 5 * time.Minute
+	defaultOlder    = 24 * time.Hour
+	defaultParallel = 4
+)
+
+// Config is what a Health is made of.
+type Config struct {
+	HSM proof.HSM
+	// Vaults finds the vault with this URL; nil when the configuration has none.
+	Vaults func(url string) proof.Vault
+	// Keys returns every key that has a record, also held and retained ones.
+	Keys  func(ctx context.Context) ([]Key, error)
+	Clock func() time.Time
+	// Newest and Older are the longest times between two proofs of a newest and
+	// of an older version. 0: 5 minutes and 24 hours.
+	Newest, Older time.Duration
+	// Parallel is how many proofs may be under way in one vault; each vault has
+	// its own, so that one which hangs does not delay the others. 0: 4.
+	Parallel int
+	Metrics  *Metrics // may be nil
+	Logger   *slog.Logger
+}
+
+// Health keeps the results of proofs, in memory only: the record's own proofs
+// are made by rotations.
+type Health struct {
+	Config
+	changed chan struct{} // of capacity 1: a proof ended, or something is to be read again
+
+	mu        sync.Mutex
+	pace      Pace
+	keys      map[string]bool
+	subjects  []Subject // in vaults of the configuration
+	skipped   []Subject // in vaults that have left it
+	noted     map[string]bool
+	last      map[ID]Last
+	busy      map[string]int // proofs under way, by vault URL
+	shown     map[series]bool
+	refreshed time.Time
+	unread    bool // the last reading of the records failed
+}
+
+// New returns a Health that does nothing until Run or Prove.
+func New(c Config) *Health {
+	c.Parallel = cmp.Or(max(c.Parallel, 0), defaultParallel)
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(prometheus.NewRegistry())
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &Health{
+		Config:  c,
+		changed: make(chan struct{}, 1),
+		keys:    map[string]bool{},
+		noted:   map[string]bool{},
+		last:    map[ID]Last{},
+		busy:    map[string]int{},
+		shown:   map[series]bool{},
+	}
+	h.SetPace(c.Newest, c.Older)
+	return h
+}
+
+// SetPace changes the intervals, as after a reload of the configuration. 0: the
+// default.
+func (h *Health) SetPace(newest, older time.Duration) {
+	pace := Pace{Newest: cmp.Or(max(newest, 0), defaultNewest), Older: cmp.Or(max(older, 0), defaultOlder)}
+	h.mu.Lock()
+	h.pace = pace
+	h.mu.Unlock()
+	h.Metrics.expect(pace)
+	h.poke()
+}
+
+// Refresh has the records read again now rather than within 10 seconds.
+func (h *Health) Refresh() {
+	h.mu.Lock()
+	h.refreshed = time.Time{}
+	h.mu.Unlock()
+	h.poke()
+}
+
+func (h *Health) poke() {
+	select {
+	case h.changed <- struct{}{}:
+	default:
+	}
+}
+
+// now has no monotonic part, so that a clock which was put back is noticed.
+func (h *Health) now() time.Time { return h.Clock().Round(0) }
+
+// Run proves what is due until ctx ends, and returns when no proof is under way
+// any more. Start it after the loop's first look, when the records are known to
+// be those of this HSM and these vaults.
+func (h *Health) Run(ctx context.Context) {
+	var proofs sync.WaitGroup
+	defer proofs.Wait()
+	for ctx.Err() == nil {
+		pause := h.turn(ctx, &proofs)
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+		case <-h.changed:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}
+
+// turn starts what is due and says how long to wait for the next.
+func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.Duration) {
+	h.mu.Lock()
+	stale := h.now().Sub(h.refreshed)
+	h.mu.Unlock()
+	if stale < 0 || stale >= refreshEvery {
+		h.refresh(ctx)
+	}
+
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	next, wake := Due(now, h.pace, h.subjects, h.last)
+	for _, s := range next {
+		// What finds no place is started when a proof ends.
+		if h.busy[s.Vault] >= h.Parallel {
+			continue
+		}
+		h.begin(s)
+		proofs.Go(func() { h.probe(ctx, s) })
+	}
+	if again := h.refreshed.Add(refreshEvery); wake.IsZero() || again.Before(wake) {
+		wake = again
+	}
+	return max(wake.Sub(now), 10*time.Millisecond)
+}
+
+// refresh reads the records. When that fails, proving goes on by what is known.
+func (h *Health) refresh(ctx context.Context) error {
+	keys, err := h.Keys(ctx)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	h.refreshed = now
+	if err != nil {
+		if !h.unread && ctx.Err() == nil {
+			h.Logger.Warn("the records cannot be read: proofs go on by what was last read", "error", err.Error())
+		}
+		h.unread = true
+		return err
+	}
+	h.unread = false
+	h.keys = map[string]bool{}
+	for _, k := range keys {
+		h.keys[k.Policy.Key] = true
+	}
+	h.sort(Subjects(keys))
+	h.remember(now)
+	h.show(now)
+	return nil
+}
+
+// sort parts what can be proven from what is in vaults that keyd no longer has.
+func (h *Health) sort(all []Subject) {
+	h.subjects, h.skipped = nil, nil
+	gone := map[string]bool{}
+	for _, s := range all {
+		if h.Vaults(s.Vault) != nil {
+			h.subjects = append(h.subjects, s)
+			continue
+		}
+		h.skipped = append(h.skipped, s)
+		gone[s.Vault] = true
+		if !h.noted[s.Vault] {
+			h.Logger.Warn("vault is not in the configuration: its versions are not proven", "VAULT", s.VaultName, "url", s.Vault)
+		}
+	}
+	h.noted = gone
+}
+
+// remember begins a history for what is new and forgets what is gone.
+func (h *Health) remember(now time.Time) {
+	present := make(map[ID]bool, len(h.subjects))
+	for _, s := range h.subjects {
+		present[s.ID()] = true
+		if _, ok := h.last[s.ID()]; !ok {
+			h.last[s.ID()] = Last{Seen: now}
+		}
+	}
+	for id := range h.last {
+		if !present[id] {
+			delete(h.last, id)
+		}
+	}
+}

@@ -1,0 +1,444 @@
+package health
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
+)
+
+// run has h prove during f, and ends it.
+func run(t *testing.T, h *Health, f func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		h.Run(ctx)
+	}()
+	f()
+	cancel()
+	<-done
+}
+
+// wait lets time go by and what is due then end.
+func wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// value reads one series; ok is false when it is not there.
+func value(t *testing.T, reg *prometheus.Registry, name string, labels ...string) (v float64, ok bool) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+	series:
+		for _, m := range f.GetMetric() {
+			for i, l := range m.GetLabel() {
+				if l.GetValue() != labels[i] {
+					continue series
+				}
+			}
+			return m.GetGauge().GetValue() + m.GetCounter().GetValue(), true
+		}
+	}
+	return 0, false
+}
+
+const (
+	lastResult  = "keyd_proof_last_result"
+	lastSuccess = "keyd_proof_last_success_timestamp_seconds"
+	proofsTotal = "keyd_proofs_total"
+)
+
+func TestTheNewestIsProvenEveryFewMinutesAndOlderOnesDaily(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 2, time.Now()))
+		h, reg := w.health(t, nil)
+		run(t, h, func() { wait(48 * time.Hour) })
+		if n := len(w.times("k-v2")); n < 576 || n > 577 {
+			t.Errorf("the newest was proven %d times in two days, want every 5 minutes", n)
+		}
+		if n := len(w.times("k-v1")); n != 2 {
+			t.Errorf("the older was proven %d times in two days", n)
+		}
+		for _, age := range []string{ageNewest, ageOlder} {
+			if v, _ := value(t, reg, lastResult, age, "k", "weu"); v != 1 {
+				t.Errorf("%s of the %s is %v", lastResult, age, v)
+			}
+		}
+	})
+}
+
+func TestOneLostAnswerIsNoAlarm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 1, time.Now()))
+		h, reg := w.health(t, nil)
+		run(t, h, func() {
+			wait(time.Minute)
+			begun := len(w.times("k-v1"))
+			w.do(func() {
+				w.fail = func(string, string, proof.Leg) error {
+					if len(w.proofs["k-v1"]) == begun+1 {
+						return errors.New("connection reset")
+					}
+					return nil
+				}
+			})
+			for range 600 {
+				wait(time.Second)
+				if v, _ := value(t, reg, lastResult, ageNewest, "k", "weu"); v != 1 {
+					t.Fatal("one inconclusive proof is shown as failing")
+				}
+			}
+			times := w.times("k-v1")[begun:]
+			if again := times[1].Sub(times[0]); again > 30*time.Second {
+				t.Errorf("tried again after %s", again)
+			}
+		})
+	})
+}
+
+func TestTwoInconclusiveProofsAreFailingAndSayWhichLeg(t *testing.T) {
+	legs := map[proof.Leg]string{proof.LegModulus: "", proof.LegUnwrap: "", proof.LegWrap: "", proof.LegHSM: ""}
+	for leg := range legs {
+		t.Run(string(leg), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, managed("k", weu, 1, time.Now().Add(-time.Hour)))
+				w.fail = func(_, _ string, at proof.Leg) error {
+					if at == leg {
+						return errors.New("403 Forbidden")
+					}
+					return nil
+				}
+				h, reg := w.health(t, nil)
+				run(t, h, func() { wait(2 * time.Minute) })
+				if v, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); !ok || v != 0 {
+					t.Errorf("%s is %v", lastResult, v)
+				}
+				if v, _ := value(t, reg, proofsTotal, "k", string(leg), "inconclusive", "weu"); v < 2 {
+					t.Errorf("%s counts %v", proofsTotal, v)
+				}
+				r := h.Results("k")
+				if len(r) != 1 || r[0].Leg != string(leg) || r[0].Outcome != key.Inconclusive || !strings.Contains(r[0].Error, "403 Forbidden") {
+					t.Errorf("results %+v", r)
+				}
+			})
+		})
+	}
+}
+
+func TestARefutedProofAlarmsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 1, time.Now()))
+		var log bytes.Buffer
+		h, reg := w.health(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		run(t, h, func() {
+			wait(time.Minute)
+			begun := len(w.times("k-v1"))
+			w.do(func() { w.wrong["k-v1"] = true })
+			for len(w.times("k-v1")) == begun {
+				wait(time.Second)
+			}
+			if v, _ := value(t, reg, lastResult, ageNewest, "k", "weu"); v != 0 {
+				t.Error("not shown after the first refuted proof")
+			}
+		})
+		if !strings.Contains(log.String(), "proof refuted") || !strings.Contains(log.String(), "leg=modulus") {
+			t.Errorf("log: %s", log.String())
+		}
+	})
+}
+
+func TestTheOlderSeriesShowsTheOldestOfTheSuccesses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 4, time.Now()))
+		w.fail = func(_, version string, _ proof.Leg) error {
+			if version == "k-v2" {
+				return errors.New("disabled")
+			}
+			return nil
+		}
+		begun := time.Now()
+		h, reg := w.health(t, nil)
+		run(t, h, func() { wait(72 * time.Hour) })
+		if v, _ := value(t, reg, lastSuccess, ageOlder, "k", "weu"); v != unix(begun) {
+			t.Errorf("%s is %v, want that of the version that has failed since %v", lastSuccess, v, unix(begun))
+		}
+		if v, _ := value(t, reg, lastResult, ageOlder, "k", "weu"); v != 0 {
+			t.Errorf("%s is %v", lastResult, v)
+		}
+	})
+}
+
+func TestAfterARestartAnOlderVersionIsNoAlarmUntilItsIntervalIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		month := time.Now().Add(-30 * 24 * time.Hour)
+		w := newWorld(t, managed("k", weu, 2, month))
+		h, reg := w.health(t, nil)
+		run(t, h, func() {
+			wait(0)
+			if v, ok := value(t, reg, lastSuccess, ageOlder, "k", "weu"); ok {
+				t.Errorf("%s is %v before the first proof", lastSuccess, v)
+			}
+			wait(24 * time.Hour)
+			v, ok := value(t, reg, lastSuccess, ageOlder, "k", "weu")
+			if !ok || v <= unix(month) {
+				t.Errorf("%s is %v after a day", lastSuccess, v)
+			}
+		})
+	})
+}
+
+func TestAVersionThatIsNoLongerNewestBecomesOlder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 1, time.Now()))
+		h, _ := w.health(t, nil)
+		run(t, h, func() {
+			wait(10 * time.Minute)
+			next := newWorld(t, managed("k", weu, 2, time.Now()))
+			w.do(func() {
+				w.keys = next.keys
+				for i := range w.keys[0].Record.Generations {
+					w.keys[0].Record.Generations[i].Fingerprint = w.print
+				}
+			})
+			h.Refresh()
+			before := len(w.times("k-v1"))
+			wait(12 * time.Hour)
+			if n := len(w.times("k-v1")) - before; n > 1 {
+				t.Errorf("the former newest was proven %d times more in half a day", n)
+			}
+			r := h.Results("k")
+			if len(r) != 2 || !r[0].Newest || r[0].Generation != 2 || r[1].Newest {
+				t.Errorf("results %+v", r)
+			}
+		})
+	})
+}
+
+func TestAHeldKeyIsStillProven(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := managed("k", weu, 1, time.Now())
+		k.Record.Hold = &key.Hold{Code: key.HoldForeign}
+		w := newWorld(t, k)
+		h, _ := w.health(t, nil)
+		run(t, h, func() { wait(10 * time.Minute) })
+		if len(w.times("k-v1")) < 2 {
+			t.Error("not proven while held")
+		}
+	})
+}
+
+func TestAVaultGoneFromTheConfigurationIsSkippedWithANote(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 1, time.Now()))
+		var log bytes.Buffer
+		h, reg := w.health(t, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		run(t, h, func() {
+			wait(time.Minute)
+			w.do(func() { w.gone[weu] = true })
+			h.Refresh()
+			wait(time.Second)
+			before := len(w.times("k-v1"))
+			wait(time.Hour)
+			if n := len(w.times("k-v1")); n != before {
+				t.Errorf("proven %d times more", n-before)
+			}
+		})
+		r := h.Results("k")
+		if len(r) != 1 || r[0].Outcome != "" || !strings.Contains(r[0].Error, "not in the configuration") {
+			t.Errorf("results %+v", r)
+		}
+		if _, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); ok {
+			t.Error("its series are still there")
+		}
+		if n := strings.Count(log.String(), "not in the configuration"); n != 1 {
+			t.Errorf("noted %d times:\n%s", n, log.String())
+		}
+	})
+}
+
+func TestSeriesOfAForgottenKeyAreDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 2, time.Now()), managed("other", hsm, 1, time.Now()))
+		h, reg := w.health(t, nil)
+		run(t, h, func() {
+			wait(time.Hour)
+			w.do(func() { w.keys = w.keys[1:] })
+			wait(time.Minute)
+		})
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				for _, l := range m.GetLabel() {
+					if l.GetName() == "key" && l.GetValue() == "k" {
+						t.Errorf("%s still has key k", f.GetName())
+					}
+				}
+			}
+		}
+		if len(h.Results("other")) != 1 {
+			t.Error("the other key was forgotten too")
+		}
+	})
+}
+
+func TestAVaultThatHangsDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var keys []Key
+		for _, name := range []string{"a", "b", "c", "d", "e", "f", "g", "h"} {
+			keys = append(keys, managed(name, weu, 1, time.Now()))
+		}
+		w := newWorld(t, append(keys, managed("well", hsm, 1, time.Now()))...)
+		h, _ := w.health(t, func(c *Config) {
+			c.Parallel = 2
+			vaults := c.Vaults
+			c.Vaults = func(url string) proof.Vault {
+				if url == weu {
+					return hanging{fakeVault{w, url}}
+				}
+				return vaults(url)
+			}
+		})
+		run(t, h, func() { wait(time.Hour) })
+		if n := len(w.times("well-v1")); n < 12 {
+			t.Errorf("the other vault's version was proven %d times in an hour", n)
+		}
+		if r := h.Results("a"); !strings.Contains(r[0].Error, "no end after 30s") {
+			t.Errorf("results %+v", r)
+		}
+	})
+}
+
+type hanging struct{ fakeVault }
+
+func (hanging) Get(ctx context.Context, _, _ string) (key.Version, error) {
+	<-ctx.Done()
+	return key.Version{}, ctx.Err()
+}
+
+func TestProofsInOneVaultAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var keys []Key
+		for _, name := range strings.Split("abcdefghijklmnopqrstuvwxyz", "") {
+			keys = append(keys, managed(name, weu, 1, time.Now()))
+		}
+		w := newWorld(t, keys...)
+		w.latency = 10 * time.Second
+		h, _ := w.health(t, func(c *Config) { c.Parallel = 3 })
+		run(t, h, func() { wait(time.Hour) })
+		if w.most != 3 {
+			t.Errorf("%d proofs were under way at once, want 3", w.most)
+		}
+		for _, k := range keys {
+			if len(w.times(version(k.Policy.Key, 1))) < 12 {
+				t.Errorf("key %s was left behind", k.Policy.Key)
+			}
+		}
+	})
+}
+
+func TestProveNowProvesEveryVersionOfTheKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 3, time.Now().Add(-time.Hour)), managed("other", weu, 1, time.Now()))
+		h, _ := w.health(t, nil)
+		results, err := h.Prove(t.Context(), "k")
+		if err != nil || len(results) != 3 {
+			t.Fatalf("results %+v, %v", results, err)
+		}
+		for _, r := range results {
+			if r.Outcome != key.Passed || !r.At.Equal(time.Now().Round(0)) {
+				t.Errorf("result %+v", r)
+			}
+		}
+		if len(w.times("other-v1")) != 0 {
+			t.Error("another key was proven too")
+		}
+		if _, err := h.Prove(t.Context(), "unknown"); err == nil {
+			t.Error("an unknown key gave no error")
+		}
+	})
+}
+
+func TestAProofCutShortIsNotAResult(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 1, time.Time{}))
+		w.latency = 20 * time.Second
+		h, reg := w.health(t, nil)
+		run(t, h, func() {
+			for len(w.times("k-v1")) == 0 {
+				wait(time.Second)
+			}
+		})
+		if r := h.Results("k"); !r[0].At.IsZero() {
+			t.Errorf("results %+v", r)
+		}
+		if v, _ := value(t, reg, proofsTotal, "k", "modulus", "inconclusive", "weu"); v != 0 {
+			t.Errorf("%v counted", v)
+		}
+	})
+}
+
+func TestUnreadableRecordsDoNotStopProofs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 1, time.Now()))
+		broken := false
+		var log bytes.Buffer
+		h, _ := w.health(t, func(c *Config) {
+			keys := c.Keys
+			c.Keys = func(ctx context.Context) ([]Key, error) {
+				w.mu.Lock()
+				unreadable := broken
+				w.mu.Unlock()
+				if unreadable {
+					return nil, errors.New("input/output error")
+				}
+				return keys(ctx)
+			}
+			c.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		})
+		run(t, h, func() {
+			wait(time.Minute)
+			w.do(func() { broken = true })
+			before := len(w.times("k-v1"))
+			wait(time.Hour)
+			if len(w.times("k-v1")) < before+11 {
+				t.Error("proofs stopped")
+			}
+		})
+		if n := strings.Count(log.String(), "cannot be read"); n != 1 {
+			t.Errorf("logged %d times", n)
+		}
+	})
+}
+
+func TestTheExpectedIntervalFollowsTheConfiguration(t *testing.T) {
+	w := newWorld(t)
+	h, reg := w.health(t, nil)
+	h.SetPace(time.Minute, 0)
+	if v, _ := value(t, reg, "keyd_proof_expected_interval_seconds", ageNewest); v != 60 {
+		t.Errorf("newest %v", v)
+	}
+	if v, _ := value(t, reg, "keyd_proof_expected_interval_seconds", ageOlder); v != 86400 {
+		t.Errorf("older %v", v)
+	}
+}

@@ -1,0 +1,170 @@
+package health
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
+)
+
+// The values of the label "age".
+const (
+	ageNewest = "newest"
+	ageOlder  = "older"
+)
+
+// Metrics shows how proofs end.
+type Metrics struct {
+	success  *prometheus.GaugeVec
+	result   *prometheus.GaugeVec
+	total    *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	expected *prometheus.GaugeVec
+}
+
+// NewMetrics registers the metrics of proofs.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Subsystem: "proof", Name: name, Help: help}, labels)
+	}
+	m := &Metrics{
+		success:  gauge("last_success_timestamp_seconds", "When a proof last passed; for the older versions, of the one for which that is longest ago.", "key", "vault", "age"),
+		result:   gauge("last_result", "1 if the last proofs passed; 0 after a refuted one, or after two inconclusive ones in a row.", "key", "vault", "age"),
+		expected: gauge("expected_interval_seconds", "The longest time between two proofs of one version.", "age"),
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "keyd", Name: "proofs_total",
+			Help: "Proofs that ended, by outcome and the leg that decided it, which is empty for those that passed.",
+		}, []string{"key", "vault", "outcome", "leg"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "keyd", Name: "proof_duration_seconds", Help: "How long a proof took.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 3, 8),
+		}, []string{"vault"}),
+	}
+	reg.MustRegister(m.success, m.result, m.expected, m.total, m.duration)
+	return m
+}
+
+func (m *Metrics) expect(p Pace) {
+	m.expected.WithLabelValues(ageNewest).Set(p.Newest.Seconds())
+	m.expected.WithLabelValues(ageOlder).Set(p.Older.Seconds())
+}
+
+func (m *Metrics) proven(s Subject, r proof.Result, took time.Duration) {
+	m.total.WithLabelValues(s.Key, s.VaultName, string(r.Outcome), string(r.Leg)).Inc()
+	m.duration.WithLabelValues(s.VaultName).Observe(took.Seconds())
+}
+
+// series is what the versions of one age of a key in a vault are shown under.
+type series struct{ key, vault, age string }
+
+func seriesOf(s Subject) series {
+	if s.Newest {
+		return series{s.Key, s.VaultName, ageNewest}
+	}
+	return series{s.Key, s.VaultName, ageOlder}
+}
+
+// standing is what a series shows.
+type standing struct {
+	counted bool      // at least one version has something to show
+	success time.Time // the longest ago of the last successes; zero: never
+	failing bool
+}
+
+// add joins one more version to a series. One that was not tried yet counts by the
+// proof of its record, but only if that is recent or the version's first interval
+// is over: a restart is no alarm, and no excuse either.
+func (st *standing) add(now time.Time, interval time.Duration, s Subject, l Last) {
+	waiting := l.At.IsZero() && now.Sub(l.Seen) < interval
+	if waiting && now.Sub(s.ProvenAt) >= interval {
+		return
+	}
+	success := s.ProvenAt
+	if l.Passed.After(success) {
+		success = l.Passed
+	}
+	if !st.counted || success.Before(st.success) {
+		st.success = success
+	}
+	st.counted = true
+	st.failing = st.failing || l.Failing()
+}
+
+func (m *Metrics) set(at series, st standing) {
+	m.total.WithLabelValues(at.key, at.vault, string(key.Passed), "")
+	if !st.counted {
+		m.forget(at)
+		return
+	}
+	m.success.WithLabelValues(at.key, at.vault, at.age).Set(unix(st.success))
+	m.result.WithLabelValues(at.key, at.vault, at.age).Set(truth(!st.failing))
+}
+
+func (m *Metrics) forget(at series) {
+	m.success.DeleteLabelValues(at.key, at.vault, at.age)
+	m.result.DeleteLabelValues(at.key, at.vault, at.age)
+}
+
+func (m *Metrics) forgetCounts(name, vault string) {
+	m.total.DeletePartialMatch(prometheus.Labels{"key": name, "vault": vault})
+}
+
+// show brings every series up to date and drops those of what is gone. It is
+// called with the lock held, like showKey.
+func (h *Health) show(now time.Time) {
+	standings := h.standings(now, func(Subject) bool { return true })
+	inVault := map[[2]string]bool{}
+	for at := range standings {
+		inVault[[2]string{at.key, at.vault}] = true
+	}
+	for at := range h.shown {
+		if _, ok := standings[at]; !ok {
+			h.Metrics.forget(at)
+			delete(h.shown, at)
+		}
+		if !inVault[[2]string{at.key, at.vault}] {
+			h.Metrics.forgetCounts(at.key, at.vault)
+		}
+	}
+	h.set(standings)
+}
+
+// showKey brings the series of one key up to date.
+func (h *Health) showKey(now time.Time, name string) {
+	h.set(h.standings(now, func(s Subject) bool { return s.Key == name }))
+}
+
+func (h *Health) set(standings map[series]standing) {
+	for at, st := range standings {
+		h.shown[at] = true
+		h.Metrics.set(at, st)
+	}
+}
+
+func (h *Health) standings(now time.Time, in func(Subject) bool) map[series]standing {
+	standings := map[series]standing{}
+	for _, s := range h.subjects {
+		if in(s) {
+			st := standings[seriesOf(s)]
+			st.add(now, h.pace.of(s), s, h.last[s.ID()])
+			standings[seriesOf(s)] = st
+		}
+	}
+	return standings
+}
+
+func unix(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,162 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Prove proves every version of one key now, and returns the results. The error
+// says that there is no such key or that the records cannot be read; a proof
+// that did not pass is a result.
+func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error) {
+	if err := h.refresh(ctx); err != nil {
+		return nil, fmt.Errorf("read the records before proving key %s: %w", name, err)
+	}
+	h.mu.Lock()
+	known := h.keys[name]
+	var subjects []Subject
+	for _, s := range h.subjects {
+		if s.Key == name {
+			subjects = append(subjects, s)
+		}
+	}
+	h.mu.Unlock()
+	if !known {
+		return nil, fmt.Errorf("key %s is not known: `keyd status` lists the keys", name)
+	}
+
+	var proofs sync.WaitGroup
+	slots := make(chan struct{}, h.Parallel)
+	for _, s := range subjects {
+		slots <- struct{}{}
+		h.mu.Lock()
+		h.begin(s)
+		h.mu.Unlock()
+		proofs.Go(func() {
+			defer func() { <-slots }()
+			h.probe(ctx, s)
+		})
+	}
+	proofs.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("proving key %s was cut short: %w", name, err)
+	}
+	return h.Results(name), nil
+}
+
+// begin is called with the lock held.
+func (h *Health) begin(s Subject) {
+	l := h.last[s.ID()]
+	l.Busy = true
+	h.last[s.ID()] = l
+	h.busy[s.Vault]++
+}
+
+// probe proves one subject and keeps the result.
+func (h *Health) probe(ctx context.Context, s Subject) {
+	started := h.now()
+	result := h.prove(ctx, s)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	defer h.poke()
+	now := h.now()
+	h.busy[s.Vault]--
+	before, known := h.last[s.ID()]
+	if !known {
+		return // the version was disabled or forgotten meanwhile
+	}
+	before.Busy = false
+	h.last[s.ID()] = before
+	if ctx.Err() != nil {
+		return // a proof that was cut short says nothing
+	}
+	after := before.ended(now, result)
+	h.last[s.ID()] = after
+	h.Metrics.proven(s, result, now.Sub(started))
+	h.showKey(now, s.Key)
+	h.tell(s, before, after)
+}
+
+func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
+	v := h.Vaults(s.Vault)
+	if v == nil {
+		return proof.Result{Outcome: key.Inconclusive, Leg: proof.LegModulus, Err: errNotConfigured}
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	r := proof.Prove(ctx, v, h.HSM, s.Subject)
+	if r.Outcome == key.Inconclusive && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		r.Err = fmt.Errorf("no end after %s: %w", probeTimeout, r.Err)
+	}
+	return r
+}
+
+var errNotConfigured = errors.New("the vault is not in the configuration, so its versions are not proven: put it back, or leave it so")
+
+// tell logs when a version begins to fail and when it is well again, not each
+// proof.
+func (h *Health) tell(s Subject, before, after Last) {
+	log := h.Logger.With("KEY", s.Key, "VAULT", s.VaultName, "generation", s.Generation, "version", s.Version)
+	switch {
+	case after.Result.Outcome == key.WasRefuted && before.Result.Outcome != key.WasRefuted:
+		log.Error("proof refuted", "leg", string(after.Result.Leg), "error", after.Result.Err.Error())
+	case after.Failing() && !before.Failing():
+		log.Warn("proof failing", "leg", string(after.Result.Leg), "error", after.Result.Err.Error(), "failures", after.Failures)
+	case !after.Failing() && before.Failing():
+		log.Info("proof passes again")
+	}
+}
+
+// Results returns what is known of every enabled version of a key, by vault and
+// the newest first. The outcome is empty, with the reason as error, for what is
+// not proven because its vault has left the configuration; a version that was
+// not yet proven since the start shows the proof of its record.
+func (h *Health) Results(name string) []status.Proof {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var results []status.Proof
+	for _, s := range h.subjects {
+		if s.Key == name {
+			results = append(results, result(s, h.last[s.ID()]))
+		}
+	}
+	for _, s := range h.skipped {
+		if s.Key == name {
+			r := result(s, Last{})
+			r.Outcome, r.Error = "", errNotConfigured.Error()
+			results = append(results, r)
+		}
+	}
+	return results
+}
+
+func result(s Subject, l Last) status.Proof {
+	r := status.Proof{
+		Vault: s.Vault, Version: s.Version, Generation: s.Generation, Newest: s.Newest,
+		Outcome: l.Result.Outcome, At: l.At, PassedAt: s.ProvenAt, Leg: string(l.Result.Leg),
+	}
+	if l.Passed.After(r.PassedAt) {
+		r.PassedAt = l.Passed
+	}
+	if l.Result.Err != nil {
+		r.Error = l.Result.Err.Error()
+	}
+	if l.At.IsZero() && !s.ProvenAt.IsZero() {
+		r.Outcome, r.At = key.Passed, s.ProvenAt
+	}
+	return r
+}
+
+// Failing reports whether the version is to be alarmed about: refuted, or
+// inconclusive twice in a row.
+func (h *Health) Failing(id ID) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last[id].Failing()
+}
