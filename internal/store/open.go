@@ -108,7 +108,7 @@ func (s *Store) open() error {
 	return nil
 }
 
-// openFile opens the bbolt file and makes sure that it is as long as it says.
+// openFile opens the bbolt file and checks the structure of its pages.
 func (s *Store) openFile() (db *bbolt.DB, err error) {
 	info, err := os.Stat(s.path)
 	if err != nil {
@@ -135,25 +135,27 @@ func (s *Store) openFile() (db *bbolt.DB, err error) {
 	default: // what bbolt says of a file that it cannot use
 		return nil, s.corrupt("%v", err)
 	}
-	if err := s.checkLength(db); err != nil {
+	if err := s.checkFile(db); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return db, nil
 }
 
-func (s *Store) checkLength(db *bbolt.DB) error {
-	info, err := os.Stat(s.path)
+// checkFile looks at the plain file, before bbolt follows what is in it.
+func (s *Store) checkFile(db *bbolt.DB) error {
+	f, err := os.Open(s.path)
 	if err != nil {
 		return fmt.Errorf("open the state: %w", err)
 	}
-	return s.guard(func() error {
-		return db.View(func(tx *bbolt.Tx) error {
-			if tx.Size() > info.Size() {
-				return s.corrupt("the file has %d bytes and should have at least %d", info.Size(), tx.Size())
-			}
-			return nil
-		})
-	})
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	if err := checkStructure(f, info.Size(), db.Info().PageSize); err != nil {
+		return s.corrupt("%v", err)
+	}
+	return nil
 }
 
 // inspect refuses a newer schema and anything that Verify finds.
