@@ -24,6 +24,7 @@ func contract() map[string][]string {
 		"keyd_proof_last_result":                    {"key", "vault", "age"},
 		"keyd_proofs_total":                         {"key", "vault", "outcome", "leg"},
 		"keyd_proof_expected_interval_seconds":      {"age"},
+		"keyd_proof_duration_seconds":               {"vault"},
 		"keyd_drift":                                {"key", "vault", "kind"},
 
 		"keyd_vault_up":                          {"vault"},
@@ -34,20 +35,14 @@ func contract() map[string][]string {
 		"keyd_vault_clock_skew_seconds":          {"vault"},
 
 		"keyd_hsm_up":                    nil,
+		"keyd_hsm_degraded":              nil,
 		"keyd_hsm_restarts_total":        nil,
 		"keyd_hsm_pin_refused":           nil,
 		"keyd_hsm_call_duration_seconds": {"call"},
 
-		"keyd_store_healthy":      nil,
-		"keyd_store_writes_total": {"outcome"},
-		"keyd_audit_entries":      nil,
-	}
-}
-
-// driftKinds lists the values of keyd_drift's label kind.
-func driftKinds() []string {
-	return []string{
-		"foreign-version", "key-deleted", "newest-disabled", "versions-missing",
-		"hsm-object-missing", "kek-changed", "versions-near-limit",
+		"keyd_store_healthy":                nil,
+		"keyd_store_write_duration_seconds": nil,
+		"keyd_store_writes_total":           {"outcome"},
+		"keyd_audit_entries":                nil,
 	}
 }

@@ -140,7 +140,7 @@ func TestAlertsUseMetricsThatKeydHas(t *testing.T) {
 			}
 		}
 		for _, kind := range codesIn(a.Expr, "kind") {
-			if !slices.Contains(driftKinds(), kind) {
+			if !slices.Contains(driftKinds(t), kind) {
 				t.Errorf("%s: there is no drift of kind %s", a.Alert, kind)
 			}
 		}
@@ -163,13 +163,23 @@ func codesIn(expr, label string) []string {
 // holdCodes reads the closed set where it is defined.
 func holdCodes(t *testing.T) []string {
 	t.Helper()
+	return constants(t, "../../internal/key/record.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
+}
+
+// driftKinds reads the closed set where it is defined.
+func driftKinds(t *testing.T) []string {
+	t.Helper()
+	return constants(t, "../../internal/rotate/metrics.go", `(?m)^\tdrift\w+\s+=\s+"([a-z-]+)"`)
+}
+
+func constants(t *testing.T, path, form string) []string {
+	t.Helper()
 	var out []string
-	source := read(t, "../../internal/key/record.go")
-	for _, m := range regexp.MustCompile(`HoldCode\s+=\s+"([a-z-]+)"`).FindAllStringSubmatch(source, -1) {
+	for _, m := range regexp.MustCompile(form).FindAllStringSubmatch(read(t, path), -1) {
 		out = append(out, m[1])
 	}
-	if len(out) < 9 {
-		t.Fatalf("only found the hold codes %v", out)
+	if len(out) < 7 {
+		t.Fatalf("%s defines only %v", path, out)
 	}
 	return out
 }
@@ -199,7 +209,7 @@ func expand(t *testing.T, anchor string) []string {
 	t.Helper()
 	for template, all := range map[string][]string{
 		"{{ $labels.code }}": holdCodes(t),
-		"{{ $labels.kind }}": slices.DeleteFunc(driftKinds(), func(kind string) bool {
+		"{{ $labels.kind }}": slices.DeleteFunc(driftKinds(t), func(kind string) bool {
 			return slices.Contains([]string{"key-deleted", "newest-disabled", "foreign-version"}, kind)
 		}),
 	} {
