@@ -36,7 +36,7 @@ type Config struct {
 	Vault key.Vault
 	// KEKName is the key exchange key's name in the vault.
 	KEKName string
-	// CreateKEK allows making the KEK when it is absent.
+	// CreateKEK allows the method of that name to make the KEK.
 	CreateKEK bool
 	// KEKBits is the KEK's size in bits: 2048, 3072 or 4096. A KEK is made with
 	// it, and a smaller one is refused. 0: made with DefaultKEKBits, any of the

@@ -35,7 +35,7 @@ type CredentialConfig struct {
 	// CertificateFile holds certificate and private key, PEM or PKCS#12
 	// without a password.
 	CertificateFile string
-	// Cloud is "public", "china" or "government". "": AZURE_AUTHORITY_HOST
+	// Cloud is "public", "china" or "usgovernment". "": AZURE_AUTHORITY_HOST
 	// decides, and without it, public.
 	Cloud string
 	// AuthorityHost replaces the cloud's sign-in URL, for private clouds. Entra
@@ -70,10 +70,10 @@ func (cfg CredentialConfig) authority() (cloud.Configuration, error) {
 		c = cloud.AzurePublic
 	case "china":
 		c = cloud.AzureChina
-	case "government":
+	case "usgovernment":
 		c = cloud.AzureGovernment
 	default:
-		return c, fmt.Errorf("azure.cloud %q is unknown: write public, china or government", cfg.Cloud)
+		return c, fmt.Errorf("azure.cloud %q is unknown: write public, china or usgovernment", cfg.Cloud)
 	}
 	if cfg.AuthorityHost != "" {
 		c = cloud.Configuration{ActiveDirectoryAuthorityHost: cfg.AuthorityHost}

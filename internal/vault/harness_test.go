@@ -98,7 +98,7 @@ func (b *bench) client(t *testing.T, change ...func(*vault.Config)) *vault.Clien
 func (b *bench) ready(t *testing.T, change ...func(*vault.Config)) (*vault.Client, key.KEK) {
 	t.Helper()
 	c := b.client(t, change...)
-	kek, err := c.KEK(t.Context())
+	kek, err := c.CreateKEK(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

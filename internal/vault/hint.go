@@ -56,9 +56,6 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case http.StatusProxyAuthRequired:
 		return "a proxy wants credentials: put them into HTTPS_PROXY, or list the vault's host in NO_PROXY"
 	}
-	if e.Code == codeKeyNotFound && k.op.name == opGetKEK.name && !c.cfg.CreateKEK {
-		return fmt.Sprintf("keyd may not make it here (kek.create is false); to make it: az keyvault key create %s --name %s --kty RSA-HSM --size %d --ops import", c.azTarget(), k.key, c.kekBits())
-	}
 	if e.Code == "" {
 		return "the answer is not in Key Vault's form: is a proxy answering in its place? Check HTTPS_PROXY, NO_PROXY and the vault's url"
 	}

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
@@ -14,20 +15,10 @@ import (
 const opImportOnly = key.Operation(azkeys.KeyOperationImport)
 
 // KEK returns the newest version of the key exchange key, checked: RSA-HSM, only
-// the operation import, enabled, neither expired nor too small. When it is
-// absent and Config.CreateKEK allows, it is made. A lost answer to the making
-// has class Retry: the next call looks first, and a second KEK harms nothing.
-func (c *Client) KEK(ctx context.Context) (key.KEK, error) {
-	kek, err := c.getKEK(ctx)
-	if !IsNotFound(err) || !c.cfg.CreateKEK {
-		return kek, err
-	}
-	return c.createKEK(ctx)
-}
-
-func (c *Client) getKEK(ctx context.Context) (key.KEK, error) {
-	var kek key.KEK
-	err := c.do(ctx, opGetKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
+// the operation import, enabled, neither expired nor too small. present is false,
+// and err nil, when the vault has none.
+func (c *Client) KEK(ctx context.Context) (kek key.KEK, present bool, err error) {
+	err = c.do(ctx, opGetKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
 		answer, err := c.keys.GetKey(ctx, c.cfg.KEKName, "", nil)
 		if err != nil {
 			return err
@@ -35,12 +26,26 @@ func (c *Client) getKEK(ctx context.Context) (key.KEK, error) {
 		kek, err = c.checkKEK(answer.KeyBundle)
 		return err
 	})
-	return kek, err
+	if IsNotFound(err) {
+		return key.KEK{}, false, nil
+	}
+	return kek, err == nil, err
 }
 
-func (c *Client) createKEK(ctx context.Context) (key.KEK, error) {
-	var kek key.KEK
-	err := c.do(ctx, opCreateKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
+// CreateKEK makes the key exchange key (RSA-HSM, Config.KEKBits, only the
+// operation import) unless it is there. It is refused without Config.CreateKEK.
+// A lost answer has class Retry: the next call looks first, and a second KEK
+// harms nothing.
+func (c *Client) CreateKEK(ctx context.Context) (key.KEK, error) {
+	kek, present, err := c.KEK(ctx)
+	if present || err != nil {
+		return kek, err
+	}
+	err = c.do(ctx, opCreateKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
+		if !c.cfg.CreateKEK {
+			return refusef(fmt.Sprintf("to make it: az keyvault key create %s --name %s --kty RSA-HSM --size %d --ops import",
+				c.azTarget(), c.cfg.KEKName, c.kekBits()), "there is none, and kek.create is false")
+		}
 		answer, err := c.keys.CreateKey(c.once(ctx), c.cfg.KEKName, azkeys.CreateKeyParameters{
 			Kty:           to.Ptr(azkeys.KeyTypeRSAHSM),
 			KeySize:       to.Ptr(int32(c.kekBits())),

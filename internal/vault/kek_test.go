@@ -14,7 +14,10 @@ func TestTheKEKIsMadeOnceWhenAbsent(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c := b.client(t, func(cfg *vault.Config) { cfg.KEKBits = 0 })
-		first, err := c.KEK(t.Context())
+		if _, present, err := c.KEK(t.Context()); present || err != nil {
+			t.Fatalf("present %t, %v", present, err)
+		}
+		first, err := c.CreateKEK(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -26,7 +29,7 @@ func TestTheKEKIsMadeOnceWhenAbsent(t *testing.T) {
 		if len(inside) != 1 || inside[0].Kty != "RSA-HSM" || len(inside[0].KeyOps) != 1 || inside[0].KeyOps[0] != "import" {
 			t.Errorf("the vault holds %+v", inside)
 		}
-		again, err := c.KEK(t.Context())
+		again, err := c.CreateKEK(t.Context())
 		if err != nil || again.Kid != first.Kid || len(b.inside.Versions(kekName)) != 1 {
 			t.Errorf("the second time: %+v, %v", again, err)
 		}
@@ -41,8 +44,8 @@ func TestTheNewestVersionOfTheKEKCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := c.KEK(t.Context())
-		if err != nil || !strings.HasSuffix(got.Kid, "/"+id) || got.Public.Equal(old.Public) {
+		got, present, err := c.KEK(t.Context())
+		if err != nil || !present || !strings.HasSuffix(got.Kid, "/"+id) || got.Public.Equal(old.Public) {
 			t.Errorf("got %+v, %v", got, err)
 		}
 	})
@@ -52,8 +55,8 @@ func TestAnAbsentKEKIsNotMadeWithoutLeave(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c := b.client(t, func(cfg *vault.Config) { cfg.CreateKEK = false })
-		_, err := c.KEK(t.Context())
-		wantClass(t, err, key.Refused, "KeyNotFound", "az keyvault key create", "--ops import")
+		_, err := c.CreateKEK(t.Context())
+		wantClass(t, err, key.Refused, "kek.create is false", "az keyvault key create", "--ops import")
 		if keys := b.inside.Keys(); len(keys) != 0 {
 			t.Errorf("the vault has %v", keys)
 		}
@@ -86,7 +89,7 @@ func TestAKEKThatCannotBeTrustedIsRefused(t *testing.T) {
 			if c.change != nil {
 				client = b.client(t, c.change)
 			}
-			_, err := client.KEK(t.Context())
+			_, _, err := client.KEK(t.Context())
 			wantClass(t, err, key.Refused, "contoso-weu", kekName, c.want)
 		})
 	}
@@ -95,7 +98,7 @@ func TestAKEKThatCannotBeTrustedIsRefused(t *testing.T) {
 func TestAKEKOfAnotherTypeIsRefused(t *testing.T) {
 	t.Parallel()
 	c := says(bundle(t, func(b map[string]any) { b["key"].(map[string]any)["kty"] = "RSA" })).client(t)
-	_, err := c.KEK(t.Context())
+	_, _, err := c.KEK(t.Context())
 	wantClass(t, err, key.Refused, "it is of type RSA, a KEK must be RSA-HSM")
 }
 
@@ -106,7 +109,7 @@ func TestADeletedKEKIsNotMadeAgain(t *testing.T) {
 		if err := b.inside.DeleteKey(kekName); err != nil {
 			t.Fatal(err)
 		}
-		_, err := c.KEK(t.Context())
+		_, err := c.CreateKEK(t.Context())
 		wantClass(t, err, key.Refused, "soft-deleted", "az keyvault key recover", kekName)
 	})
 }
@@ -116,9 +119,9 @@ func TestALostAnswerToMakingTheKEKMakesNoSecond(t *testing.T) {
 	b := newBench(t, profiles()[0], emulator.Options{})
 	c := b.client(t)
 	b.Fail(emulator.Rule{Operation: "create", Count: 1, Drop: emulator.DropAfterCommit})
-	_, err := c.KEK(t.Context())
+	_, err := c.CreateKEK(t.Context())
 	wantClass(t, err, key.Retry, "create key exchange key")
-	if _, err := c.KEK(t.Context()); err != nil {
+	if _, _, err := c.KEK(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(b.inside.Versions(kekName)); n != 1 {

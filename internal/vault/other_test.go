@@ -108,7 +108,7 @@ func TestCredentialsNeedWhatTheirKindNeeds(t *testing.T) {
 		want string
 	}{
 		"unknown kind":          {vault.CredentialConfig{Kind: "password"}, "unknown kind"},
-		"unknown cloud":         {vault.CredentialConfig{Kind: vault.ManagedIdentity, Cloud: "mars"}, "write public, china or government"},
+		"unknown cloud":         {vault.CredentialConfig{Kind: vault.ManagedIdentity, Cloud: "mars"}, "write public, china or usgovernment"},
 		"certificate, no ids":   {vault.CredentialConfig{Kind: vault.ClientCertificate}, "tenant_id, client_id and certificate_file"},
 		"certificate, no file":  {vault.CredentialConfig{Kind: vault.ClientCertificate, TenantID: "t", ClientID: "c", CertificateFile: "/nonexistent"}, "/nonexistent"},
 		"default with a client": {vault.CredentialConfig{Kind: vault.DefaultCredential, ClientID: "c"}, "AZURE_CLIENT_ID"},
@@ -126,7 +126,7 @@ func TestCredentialsNeedWhatTheirKindNeeds(t *testing.T) {
 func TestAClientCertificateSignsIn(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []vault.CredentialConfig{
-		{Cloud: "china"}, {Cloud: "government"}, {Cloud: "public"}, {AuthorityHost: "https://login.microsoftonline.com/"},
+		{Cloud: "china"}, {Cloud: "usgovernment"}, {Cloud: "public"}, {AuthorityHost: "https://login.microsoftonline.com/"},
 	} {
 		t.Run(cfg.Cloud, func(t *testing.T) {
 			t.Parallel()
