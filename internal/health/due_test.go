@@ -62,15 +62,15 @@ func TestNewestVersionsAreFirstProvenWithinAMinuteButNotAtOnce(t *testing.T) {
 }
 
 func TestProofsAreSpreadEvenlyOverTheInterval(t *testing.T) {
-	perMinute := make([]int, 30)
-	for _, times := range simulate(many(500, true), start, 30*time.Minute) {
+	perMinute := make([]int, 15)
+	for _, times := range simulate(many(250, true), start, 15*time.Minute) {
 		for _, at := range times {
 			perMinute[int(at.Sub(start)/time.Minute)]++
 		}
 	}
 	for minute, n := range perMinute[5:] {
-		if n < 60 || n > 140 {
-			t.Errorf("minute %d had %d proofs, of about 100", minute+5, n)
+		if n < 30 || n > 70 {
+			t.Errorf("minute %d had %d proofs, of about 50", minute+5, n)
 		}
 	}
 }

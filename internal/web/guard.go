@@ -1,0 +1,44 @@
+package web
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// guard sets what every answer carries and, when only this machine can reach the
+// listener, refuses requests that were meant for another name: a web page can have
+// its own name resolve to 127.0.0.1 and read what is there (DNS rebinding).
+func guard(next http.Handler, addr net.Addr, configured string) http.Handler {
+	local := false
+	if a, ok := addr.(*net.TCPAddr); ok {
+		local = a.IP.IsLoopback()
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Cache-Control", "no-store")
+		if local && !localName(r.Host, configured) {
+			text(w, http.StatusMisdirectedRequest, "this listener answers to localhost only")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// localName reports whether a Host header (RFC 9110 section 7.2) names this machine.
+func localName(hostport, configured string) bool {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = strings.TrimSuffix(strings.TrimPrefix(hostport, "["), "]")
+	}
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.IsLoopback()
+	}
+	return strings.EqualFold(host, "localhost") || host != "" && strings.EqualFold(host, configured)
+}

@@ -1,0 +1,64 @@
+package web
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// section is a heading of a Markdown text with what stands below it.
+type section struct {
+	Anchor  string // as GitHub makes it, so that links work in both places
+	Heading string
+	Level   int // 1 to 6
+	Body    string
+}
+
+// sections cuts a Markdown text at its headings: lines that begin with '#', outside
+// fenced blocks. What stands before the first is left out.
+func sections(markdown string) []section {
+	var all []section
+	var body strings.Builder
+	used := map[string]int{}
+	fenced := false
+	end := func() {
+		if len(all) > 0 {
+			all[len(all)-1].Body = strings.Trim(body.String(), "\n")
+		}
+		body.Reset()
+	}
+	for line := range strings.Lines(markdown) {
+		if strings.HasPrefix(line, "```") {
+			fenced = !fenced
+		}
+		rest := strings.TrimLeft(line, "#")
+		level := len(line) - len(rest)
+		if fenced || level == 0 || level > 6 || !strings.HasPrefix(rest, " ") {
+			body.WriteString(line)
+			continue
+		}
+		end()
+		heading := strings.TrimSpace(rest)
+		anchor := slug(heading)
+		if used[anchor]++; used[anchor] > 1 {
+			anchor += "-" + strconv.Itoa(used[anchor]-1)
+		}
+		all = append(all, section{Anchor: anchor, Heading: heading, Level: level})
+	}
+	end()
+	return all
+}
+
+// slug is a heading's anchor: lower case, letters, digits, hyphens and underscores
+// stay, spaces become hyphens, the rest goes.
+func slug(heading string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == ' ':
+			return '-'
+		case r == '-' || r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r):
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, heading)
+}

@@ -1,0 +1,109 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	toolkit "github.com/prometheus/exporter-toolkit/web"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+const (
+	defaultListen = "127.0.0.1:9889"
+	// shutdownTimeout is how long answers under way may take to end.
+	shutdownTimeout = 5 * time.Second
+	maxHeaderBytes  = 16 << 10
+)
+
+// Config is what a Server is made of.
+type Config struct {
+	Listen        string // host:port; "": 127.0.0.1:9889
+	WebConfigFile string // exporter-toolkit's web configuration (TLS, basic auth), or ""
+	Registry      prometheus.Gatherer
+	Snapshot      func() status.Snapshot
+	// Ready reports whether keyd has looked once and can work, and if not, why.
+	// Trouble with a key is for metrics, not for readiness.
+	Ready func() (ok bool, why string)
+	// Stuck names what does not turn any more; "" when all does.
+	Stuck  func() string
+	Logger *slog.Logger
+}
+
+// Server answers on one listener.
+type Server struct {
+	listener net.Listener
+	http     *http.Server
+	config   string
+	log      *slog.Logger
+}
+
+// New opens the listener. The error says what to change: the web configuration, or
+// the address when it is taken.
+func New(c Config) (*Server, error) {
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := toolkit.Validate(c.WebConfigFile); err != nil {
+		return nil, fmt.Errorf("web configuration %s: %w", c.WebConfigFile, err)
+	}
+	listen := cmp.Or(c.Listen, defaultListen)
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for metrics: %w: choose another web.listen, or end what has this address (ss -ltnp)", err)
+	}
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("web.listen %q: %w", listen, err), l.Close())
+	}
+	return &Server{
+		listener: l,
+		config:   c.WebConfigFile,
+		log:      c.Logger,
+		http: &http.Server{
+			Handler:           guard(routes(c), l.Addr(), host),
+			ReadHeaderTimeout: 5 * time.Second,
+			ReadTimeout:       10 * time.Second,
+			WriteTimeout:      30 * time.Second,
+			IdleTimeout:       2 * time.Minute,
+			MaxHeaderBytes:    maxHeaderBytes,
+			ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+		},
+	}, nil
+}
+
+// Addr is the address of the listener.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Close gives up the listener of a Server that is not served after all.
+func (s *Server) Close() error { return s.listener.Close() }
+
+// Serve answers until ctx ends, then lets answers under way end for at most 5
+// seconds. The error is nil after an ordinary end.
+func (s *Server) Serve(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() {
+		served <- toolkit.Serve(s.listener, s.http, &toolkit.FlagConfig{WebConfigFile: &s.config}, s.log)
+	}()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve metrics on %s: %w", s.Addr(), err)
+	case <-ctx.Done():
+	}
+	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	if err := s.http.Shutdown(ending); err != nil {
+		s.http.Close()
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics on %s: %w", s.Addr(), err)
+	}
+	return nil
+}
