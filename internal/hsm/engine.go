@@ -23,6 +23,10 @@ type engine struct {
 	tok    *token
 	log    *slog.Logger
 
+	// fate keeps a Destroy from falling between the relabelling and the
+	// wrapping of the same pair: it is held shared to wrap, alone to destroy.
+	fate sync.RWMutex
+
 	mu sync.Mutex // guards what follows
 	// locked says why the engine is not logged in; "" when it is.
 	locked  string
@@ -68,8 +72,10 @@ func (e *engine) unlock(ctx context.Context) error {
 	}
 	p, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (profile, error) { return s.selfTest(e.cfg.Mechanism) })
 	if err != nil {
+		e.locked, e.tried = fmt.Sprintf("the self-test on token %q failed: %v", e.cfg.Token, err), fileIdentity{} // again at the next call
 		return err
 	}
+	p.warnOfPadding(e.tok.lib)
 	e.profile = p
 	for _, w := range p.warnings {
 		e.log.WarnContext(ctx, "HSM self-test", "warning", w)
@@ -82,10 +88,15 @@ func (e *engine) unlock(ctx context.Context) error {
 
 // login gives the token the PIN, once.
 func (e *engine) login() error {
-	if flags := e.tok.info.Flags; flags&pkcs11.CKF_USER_PIN_LOCKED != 0 {
+	info, err := guard(e.tok, e.tok.limit, func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) })
+	if err != nil {
+		return fmt.Errorf("C_GetTokenInfo: %w", err)
+	}
+	if info.Flags&pkcs11.CKF_USER_PIN_LOCKED != 0 {
 		e.refused = true
 		return errors.New("its user PIN is locked: unlock it with the vendor's tool, then restart the HSM side")
-	} else if flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0 {
+	}
+	if info.Flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0 {
 		e.refused = true
 		return errors.New("one more wrong PIN locks it, so keyd does not try: log in once with the vendor's tool, which resets the count, then restart the HSM side")
 	}

@@ -60,7 +60,7 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 	}
 	p, err := s.lookUp(id, e.cfg.Instance)
 	if err != nil {
-		return fmt.Errorf("the pair was generated, but does not read back: %w", err)
+		return newError(Incomplete, key.Ambiguous, "the pair was generated, but does not read back: %w", err)
 	}
 	if p.label != label || p.key.N.BitLen() != spec.Bits() {
 		return newError(Incomplete, key.Ambiguous, "the pair was generated, but reads back as %s of %d bits", p.label, p.key.N.BitLen())
@@ -96,6 +96,8 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		return nil, err
 	}
 	ciphertext, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
+		e.fate.RLock()
+		defer e.fate.RUnlock()
 		p, err := s.lookUp(id, e.cfg.Instance)
 		if err != nil {
 			return nil, err
@@ -158,6 +160,8 @@ func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 }
 
 func (e *engine) destroy(s session, id key.ID) error {
+	e.fate.Lock()
+	defer e.fate.Unlock()
 	objects, err := s.objectsWith(id)
 	if err != nil {
 		return err

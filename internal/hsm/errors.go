@@ -59,7 +59,7 @@ func refused(code Code, format string, args ...any) *Error {
 
 func newError(code Code, class key.Class, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Code: code, Message: err.Error(), class: class, err: errors.Unwrap(err)}
+	return &Error{Code: code, Message: err.Error(), class: class, err: err}
 }
 
 // ckr is the return value of a failed PKCS#11 call; ok is false for other errors.

@@ -30,8 +30,9 @@ const (
 type child struct {
 	Config Config
 	Pins   map[string]key.Fingerprint
-	Hang   string // a file whose presence makes every generation hang
-	Socket string // listen here instead of descriptor 3
+	Hang   string   // a file whose presence makes every generation hang
+	Socket string   // listen here instead of descriptor 3
+	Limits Timeouts // of the supervisor
 }
 
 func TestMain(m *testing.M) {
@@ -85,6 +86,7 @@ type hangingModule struct {
 
 func (h hangingModule) GenerateKeyPair(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, pub, priv []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
 	if _, err := os.Stat(h.file); err == nil {
+		_ = os.WriteFile(h.file+".reached", nil, 0o600)
 		select {}
 	}
 	return h.module.GenerateKeyPair(s, m, pub, priv)
@@ -129,6 +131,7 @@ func start(t testing.TB, tok *softhsmtest.Token, c child, env ...string) *rig {
 	t.Helper()
 	sup := NewSupervisor(ChildConfig{
 		Argv: argv(t), Env: environ(t, tok, c, env...),
+		Limits:   c.Limits,
 		Ping:     100 * time.Millisecond,
 		Pause:    func(int) time.Duration { return 50 * time.Millisecond },
 		Log:      slog.New(slog.DiscardHandler),

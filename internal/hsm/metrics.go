@@ -17,6 +17,7 @@ type metrics struct {
 	duration   *prometheus.HistogramVec
 }
 
+// newMetrics registers with reg, unless that is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		up: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -36,6 +37,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help:    "Time of calls to the HSM process, by call and outcome (ok, retry, ambiguous, refused, fatal).",
 			Buckets: []float64{.001, .005, .025, .1, .5, 2, 10, 60, 120},
 		}, []string{"call", "outcome"}),
+	}
+	if reg == nil {
+		return m
 	}
 	reg.MustRegister(m.up, m.degraded, m.pinRefused, m.restarts, m.duration)
 	return m

@@ -29,6 +29,9 @@ func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logg
 }
 
 func runWith(ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger, ready func()) error {
+	if (at.Conn == nil) == (at.Listener == nil) {
+		return errors.New("the HSM side needs one endpoint: a connection or a listener")
+	}
 	err := run(ctx, cfg, pins, at, load, log, ready)
 	if at.Conn == nil {
 		return errors.Join(err, closed(at.Listener))

@@ -33,6 +33,8 @@ type server struct {
 func (s *server) serveListener(ctx context.Context, l net.Listener) error {
 	var all sync.WaitGroup
 	defer all.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
 	for {

@@ -109,8 +109,8 @@ func readFrame(r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("a frame of %d bytes: the limit is %d", n, maxFrame)
 	}
 	var body bytes.Buffer // grows with what arrives, not with what is announced
-	if _, err := io.CopyN(&body, r, int64(n)); err != nil {
-		return nil, fmt.Errorf("a frame ended early: %w", err)
+	if got, err := io.CopyN(&body, r, int64(n)); err != nil {
+		return nil, fmt.Errorf("a frame of %d bytes ended after %d: %w", n, got, unexpected(err))
 	}
 	return body.Bytes(), nil
 }
@@ -179,4 +179,12 @@ func (w *wireError) error() *Error {
 		}
 	}
 	return e
+}
+
+// unexpected: the end of input inside a frame is no good end.
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }

@@ -1,0 +1,141 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyd-project/keyd/internal/key"
+	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
+)
+
+func up(r *rig) func() bool {
+	return func() bool { ok, _, _ := r.sup.Up(); return ok }
+}
+
+func TestAKilledProcessIsStartedAgain(t *testing.T) {
+	r := newRig(t)
+	id := r.generate(t)
+	pid := r.sup.PID()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another process runs", func() bool { now := r.sup.PID(); return now != 0 && now != pid })
+	if _, err := r.PublicKey(t.Context(), id); err != nil {
+		t.Errorf("after the restart: %v", err)
+	}
+}
+
+func TestAStoppedProcessIsFoundOutAndReplaced(t *testing.T) {
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	c.Limits.Call = time.Second // a ping's limit is twice that
+	r := start(t, tok, c)
+	eventually(t, "the process answers", up(r))
+	pid := r.sup.PID()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another process runs", func() bool { now := r.sup.PID(); return now != 0 && now != pid })
+}
+
+func TestAHungCallEndsTheProcess(t *testing.T) {
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	c.Hang = filepath.Join(t.TempDir(), "hang")
+	c.Config.GenerateTimeout = time.Second
+	r := start(t, tok, c)
+	if _, err := r.Describe(t.Context()); err != nil { // the self-test is done
+		t.Fatal(err)
+	}
+	pid := r.sup.PID()
+	if err := os.WriteFile(c.Hang, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
+	wantCode(t, err, Hung, key.Ambiguous)
+	if err := os.Remove(c.Hang); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "another process runs", func() bool { now := r.sup.PID(); return now != 0 && now != pid })
+	r.generate(t)
+}
+
+func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	c.Hang = filepath.Join(t.TempDir(), "hang")
+	r := start(t, tok, c)
+	if _, err := r.Describe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(c.Hang, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	answer := make(chan error)
+	go func() { answer <- r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048) }()
+	eventually(t, "the generation has begun", func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil })
+	if err := syscall.Kill(r.sup.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, <-answer, Connection, key.Ambiguous)
+}
+
+func TestCallsWithoutAProcessSayWhy(t *testing.T) {
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	c.Config.Token = "no-such-token"
+	c.Config.Module = "/nonexistent/module.so"
+	r := start(t, tok, c)
+	eventually(t, "the reason is known", func() bool {
+		_, _, reason := r.sup.Up()
+		return reason != nil && strings.Contains(reason.Error(), "/nonexistent/module.so")
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := r.Describe(ctx)
+	if key.ClassOf(err) != key.Retry || up(r)() {
+		t.Errorf("got %v, up %v", err, up(r)())
+	}
+}
+
+func TestStopEndsTheProcess(t *testing.T) {
+	r := newRig(t)
+	if _, err := r.Describe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	pid := r.sup.PID()
+	r.stop()
+	if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+		t.Errorf("the process is still there: %v", err)
+	}
+	if up(r)() {
+		t.Error("it is still said to be up")
+	}
+}
+
+func TestTheChildDoesNotSeeTheNetworkSidesEnvironment(t *testing.T) {
+	got := childEnv([]string{
+		"PATH=/bin", "HTTPS_PROXY=x", "https_proxy=x", "NO_PROXY=x", "AZURE_CLIENT_SECRET=x", "IDENTITY_HEADER=x", "MSI_SECRET=x",
+		"NOTIFY_SOCKET=x", "WATCHDOG_USEC=1", "LISTEN_FDS=1", "SOFTHSM2_CONF=/c", "CREDENTIALS_DIRECTORY=/d", "ChrystokiConfigurationPath=/e",
+	})
+	want := []string{"PATH=/bin", "SOFTHSM2_CONF=/c", "CREDENTIALS_DIRECTORY=/d", "ChrystokiConfigurationPath=/e"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestPausesGrowToALimit(t *testing.T) {
+	for n, most := range map[int]time.Duration{1: 240 * time.Millisecond, 3: 960 * time.Millisecond, 1000: 36 * time.Second} {
+		if d := backoff(n); d > most || d < most/2 {
+			t.Errorf("pause %d is %v", n, d)
+		}
+	}
+}

@@ -1,0 +1,171 @@
+package hsm
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"math/big"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+func pinned(print key.Fingerprint) Pins {
+	return func(string) (key.Fingerprint, error) { return print, nil }
+}
+
+func fingerprint(t *testing.T, kek key.KEK) key.Fingerprint {
+	t.Helper()
+	print, err := key.FingerprintOf(kek.Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return print
+}
+
+// anotherKEK has a modulus that nobody can factor either, and differs.
+func anotherKEK(t *testing.T, url string) key.KEK {
+	t.Helper()
+	private, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kekOf(url, private)
+}
+
+func TestFirstUseIsRecordedByAcceptOnly(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	dir := t.TempDir()
+	trust := newTrust(dir, pinned(""))
+	for range 2 {
+		if how, err := trust.check(kek); how != WouldBeFirstUse || err != nil {
+			t.Fatalf("check: %q, %v", how, err)
+		}
+	}
+	if _, err := os.Stat(trust.path); !errors.Is(err, os.ErrNotExist) {
+		t.Error("check has recorded something")
+	}
+	if how, err := trust.accept(kek); how != FirstUse || err != nil {
+		t.Fatalf("accept: %q, %v", how, err)
+	}
+	restarted := newTrust(dir, pinned(""))
+	if how, err := restarted.check(kek); how != FirstUse || err != nil {
+		t.Errorf("after a restart: %q, %v", how, err)
+	}
+}
+
+func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
+	first, _ := newKEK(t, vaultURL)
+	swapped := anotherKEK(t, vaultURL)
+	dir := t.TempDir()
+	trust := newTrust(dir, pinned(""))
+	if _, err := trust.accept(first); err != nil {
+		t.Fatal(err)
+	}
+	_, err := trust.accept(swapped)
+	wantCode(t, err, KEKRefused, key.Refused)
+	for _, part := range []string{vaultURL, string(fingerprint(t, first)), string(fingerprint(t, swapped)), "keyd.yaml"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not name %s: %v", part, err)
+		}
+	}
+	if _, err := trust.accept(first); err != nil {
+		t.Errorf("the first KEK is not trusted any more: %v", err)
+	}
+
+	approved := newTrust(dir, pinned(fingerprint(t, swapped)))
+	if how, err := approved.accept(swapped); how != Configured || err != nil {
+		t.Errorf("the approved KEK: %q, %v", how, err)
+	}
+	_, err = approved.accept(first)
+	wantCode(t, err, KEKRefused, key.Refused)
+	if how, err := newTrust(dir, pinned("")).check(swapped); how != FirstUse || err != nil {
+		t.Errorf("the approved KEK after its line was removed: %q, %v", how, err)
+	}
+}
+
+func TestVaultsAreTrustedOneByOne(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	trust := newTrust(t.TempDir(), pinned(""))
+	if _, err := trust.accept(kek); err != nil {
+		t.Fatal(err)
+	}
+	if how, err := trust.check(anotherKEK(t, otherURL)); how != WouldBeFirstUse || err != nil {
+		t.Errorf("another vault: %q, %v", how, err)
+	}
+}
+
+func TestAnUnconfiguredVaultIsRefused(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	trust := newTrust(t.TempDir(), func(string) (key.Fingerprint, error) { return "", errors.New("not configured") })
+	_, err := trust.check(kek)
+	wantCode(t, err, KEKRefused, key.Refused)
+}
+
+func TestADamagedTrustFileIsNeverGuessedAt(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	for _, content := range []string{
+		"", "{}", "null", `{"schema":1,"vaults":null}`, `{"schema":2,"vaults":{}}`, `{"schema":1,"vaults":{},"more":1}`,
+		`{"schema":1,"vaults":{}}{}`, `{"schema":1,"vaults":{"https://v":{"fingerprint":"sha256:12"}}}`,
+	} {
+		trust := newTrust(t.TempDir(), pinned(""))
+		if err := os.WriteFile(trust.path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := trust.accept(kek)
+		wantCode(t, err, KEKRefused, key.Refused)
+		if got, _ := os.ReadFile(trust.path); string(got) != content {
+			t.Errorf("%q was overwritten", content)
+		}
+	}
+}
+
+func TestUnfitKEKsAreRefused(t *testing.T) {
+	good, _ := newKEK(t, vaultURL)
+	n := func(bits int) *big.Int { return new(big.Int).SetBit(big.NewInt(1), bits-1, 1) } // odd
+	for name, pub := range map[string]*rsa.PublicKey{
+		"none":           nil,
+		"no modulus":     {E: 65537},
+		"1024 bits":      {N: n(1024), E: 65537},
+		"8192 bits":      {N: n(8192), E: 65537},
+		"exponent 1":     {N: good.Public.N, E: 1},
+		"exponent 3":     {N: good.Public.N, E: 3},
+		"an even number": {N: new(big.Int).Sub(n(2048), big.NewInt(1)), E: 65537},
+		"negative":       {N: new(big.Int).Neg(good.Public.N), E: 65537},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kek := good
+			kek.Public = pub
+			_, err := newTrust(t.TempDir(), pinned("")).check(kek)
+			wantCode(t, err, KEKRefused, key.Refused)
+		})
+	}
+}
+
+func TestASwappedKEKGetsNothing(t *testing.T) {
+	r := newRig(t)
+	id := r.generate(t)
+	first, _ := newKEK(t, vaultURL)
+	if how, err := r.CheckKEK(t.Context(), first); how != WouldBeFirstUse || err != nil {
+		t.Fatalf("check: %q, %v", how, err)
+	}
+	if _, err := r.WrapFor(t.Context(), id, first); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.WrapFor(t.Context(), id, anotherKEK(t, vaultURL))
+	wantCode(t, err, KEKRefused, key.Refused)
+	_, err = r.WrapFor(t.Context(), id, anotherKEK(t, "https://somebody-else.example"))
+	wantCode(t, err, KEKRefused, key.Refused)
+}
+
+func TestARefusedKEKLeavesThePairPending(t *testing.T) {
+	r := newRig(t)
+	id := r.generate(t)
+	_, err := r.WrapFor(t.Context(), id, anotherKEK(t, "https://somebody-else.example"))
+	wantCode(t, err, KEKRefused, key.Refused)
+	if err := r.Destroy(t.Context(), id); err != nil {
+		t.Errorf("a pair that was never wrapped cannot be destroyed: %v", err)
+	}
+}
