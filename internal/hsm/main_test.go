@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	childEnvVar = "KEYD_HSM_TEST_CHILD"
-	vaultURL    = "https://contoso-weu.vault.azure.net"
-	otherURL    = "https://contoso-neu.vault.azure.net"
+	childEnvVar  = "KEYD_HSM_TEST_CHILD"
+	parentEnvVar = "KEYD_HSM_TEST_PARENT"
+	vaultURL     = "https://contoso-weu.vault.azure.net"
+	otherURL     = "https://contoso-neu.vault.azure.net"
 )
 
 // child is what the test binary does when it is started as the HSM process.
@@ -37,6 +38,9 @@ type child struct {
 
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(childEnvVar); spec != "" {
+		if os.Getenv(parentEnvVar) != "" {
+			beParent()
+		}
 		if err := beChild(spec); err != nil {
 			fmt.Fprintln(os.Stderr, "hsm child:", err)
 			os.Exit(1)
@@ -76,6 +80,20 @@ func beChild(spec string) error {
 		}
 	}
 	return runWith(context.Background(), c.Config, pins, at, load, slog.New(slog.DiscardHandler), func() {})
+}
+
+// beParent supervises an HSM process, prints its process id, and waits to be
+// killed.
+func beParent() {
+	_ = os.Unsetenv(parentEnvVar)
+	sup := NewSupervisor(ChildConfig{Argv: os.Args[:1], Log: slog.New(slog.DiscardHandler)})
+	go func() { _ = sup.Run(context.Background()) }()
+	if _, err := sup.Client().Describe(context.Background()); err != nil {
+		fmt.Fprintln(os.Stderr, "hsm parent:", err)
+		os.Exit(1)
+	}
+	fmt.Println(sup.PID())
+	select {}
 }
 
 // hangingModule never returns from a generation while its file is there.

@@ -6,7 +6,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"math/big"
+	"sync/atomic"
 	"testing"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // rawRSA is what CKM_RSA_X_509 does.
@@ -54,4 +59,49 @@ func FuzzUnpadOAEP(f *testing.F) {
 			t.Fatalf("%d bytes out of %d", len(got), len(em))
 		}
 	})
+}
+
+// failing is a real module whose next decryptions answer CKR_GENERAL_ERROR.
+type failing struct {
+	module
+	next *atomic.Int64
+}
+
+func (f failing) Decrypt(s pkcs11.SessionHandle, ciphertext []byte) ([]byte, error) {
+	out, err := f.module.Decrypt(s, ciphertext)
+	if f.next.Add(-1) >= 0 {
+		return nil, pkcs11.Error(pkcs11.CKR_GENERAL_ERROR)
+	}
+	return out, err
+}
+
+func TestAFailingTokenIsNeverTakenForAWrongKey(t *testing.T) {
+	for name, c := range map[string]struct {
+		failures int64
+		isNo     bool
+	}{
+		"only this ciphertext fails": {1, true},
+		"everything fails":           {1000, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var next atomic.Int64
+			e := inProcess(t, func(m module) module { return failing{m, &next} })
+			id := newID(t)
+			if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+				t.Fatal(err)
+			}
+			pub, err := e.PublicKey(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next.Store(c.failures)
+			yes, err := e.Opens(t.Context(), id, seal(t, pub, []byte("x")), sha256.Sum256([]byte("x")))
+			if yes || (err == nil) != c.isNo {
+				t.Errorf("got %v, %v", yes, err)
+			}
+			if e.tok.isDead() == c.isNo {
+				t.Errorf("the process ends: %v", e.tok.isDead())
+			}
+		})
+	}
 }

@@ -3,7 +3,9 @@ package hsm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -137,5 +139,66 @@ func TestPausesGrowToALimit(t *testing.T) {
 		if d := backoff(n); d > most || d < most/2 {
 			t.Errorf("pause %d is %v", n, d)
 		}
+	}
+}
+
+func TestTheProcessDiesWithItsParent(t *testing.T) {
+	tok := softhsmtest.New(t)
+	parent := exec.Command(argv(t)[0])
+	parent.Env = environ(t, tok, newChild(t, tok), parentEnvVar+"=1")
+	parent.Stderr = os.Stderr
+	out, err := parent.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	_, scanErr := fmt.Fscan(out, &pid)
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait()
+	if scanErr != nil {
+		t.Fatal(scanErr)
+	}
+	eventually(t, "the HSM process is gone", func() bool { return gone(pid) })
+}
+
+// gone reports whether no such process runs; nobody may be there to reap it.
+func gone(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+func TestTheProcessOnAUnixSocket(t *testing.T) {
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	c.Socket = filepath.Join(t.TempDir(), "hsm.sock")
+	client := Dial(c.Socket, Timeouts{}, nil)
+	t.Cleanup(client.Close)
+	id := newID(t)
+	for n := range 2 { // the second time after a kill -9, which leaves the socket behind
+		process := exec.Command(argv(t)[0])
+		process.Env = environ(t, tok, c)
+		process.Stderr = os.Stderr
+		if err := process.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = process.Process.Kill(); _ = process.Wait() })
+		eventually(t, "the process answers", func() bool { _, err := client.Describe(t.Context()); return err == nil })
+		if n == 0 {
+			if err := client.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := client.PublicKey(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if err := process.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = process.Wait()
 	}
 }
