@@ -56,6 +56,7 @@ func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 	for n, name := range clean.calls {
 		for _, f := range []fault{failBefore, failBeforeAmbiguous, failAfter, crashBefore, crashAfter} {
 			t.Run(fmt.Sprintf("%03d %s, %s", n, name, f), func(t *testing.T) {
+				t.Parallel()
 				w := newWorld(t, 1, weu, mhsm)
 				w.strike = func(i int, call string) fault {
 					if i == n {
@@ -73,8 +74,9 @@ func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 // From wherever many random faults have led, the loop settles once they cease.
 func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 	p := policy(weu, mhsm)
-	for seed := range uint64(150) {
+	for seed := range uint64(100) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, seed, weu, mhsm)
 			faults := true
 			w.strike = func(int, string) fault {
@@ -534,7 +536,7 @@ func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	p := policy(mhsm)
 	w.settle(p)
-	old := newPair(t)
+	old := w.newPair()
 	rec := w.record(p.Key)
 	for range 94 {
 		x := w.vault[mhsm.URL].add(p.Key, old, nil)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -125,6 +127,13 @@ func (l *Loop) Policy(name string) (key.Policy, bool) {
 		return key.Policy{}, false
 	}
 	return w.policy, true
+}
+
+// Names lists the keys of the loop, in order.
+func (l *Loop) Names() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.keys))
 }
 
 // Looked reports whether every key was looked at once.

@@ -66,10 +66,19 @@ type world struct {
 	// strike decides the fault of the n-th call, counted from 0.
 	strike func(n int, call string) fault
 	trace  []string
+	pairs  int
+	// wrapped remembers what the vaults wrapped, so that opening it costs no
+	// private operation.
+	wrapped map[string]secret
+}
+
+type secret struct {
+	pub   *rsa.PublicKey
+	plain []byte
 }
 
 func newWorld(tb testing.TB, seed uint64, vaults ...key.Vault) *world {
-	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)), vault: map[string]*modelVault{}}
+	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)), vault: map[string]*modelVault{}, wrapped: map[string]secret{}}
 	w.hsm = &modelHSM{w: w, pairs: map[key.ID][]*pair{}}
 	w.store = &modelStore{w: w, records: map[string]key.Record{}}
 	for _, v := range vaults {
@@ -152,13 +161,12 @@ var primes = sync.OnceValue(func() []*big.Int {
 	return out
 })
 
-var pairNumber int
-
-func newPair(tb testing.TB) *rsa.PrivateKey {
+// newPair is another pair than every earlier one of this world, 100 at most.
+func (w *world) newPair() *rsa.PrivateKey {
 	ps := primes()
 	for {
-		i, j := pairNumber%len(ps), pairNumber/len(ps)%len(ps)
-		pairNumber++
+		i, j := w.pairs%len(ps), w.pairs/len(ps)
+		w.pairs++
 		if i >= j {
 			continue
 		}
@@ -231,7 +239,7 @@ func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number in
 			h.generated = map[key.ID]int{}
 		}
 		h.generated[id]++
-		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number}, private: newPair(h.w.tb)})
+		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number}, private: h.w.newPair()})
 		return nil
 	})
 }
@@ -305,8 +313,8 @@ func (h *modelHSM) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [3
 		if err != nil {
 			return err
 		}
-		plain, derr := rsa.DecryptOAEP(sha256.New(), nil, p.private, ciphertext, nil)
-		yes = derr == nil && sha256.Sum256(plain) == sum
+		was, ok := h.w.wrapped[string(ciphertext)]
+		yes = ok && was.pub.Equal(&p.private.PublicKey) && sha256.Sum256(was.plain) == sum
 		return nil
 	})
 	return yes, err
@@ -375,14 +383,6 @@ func (v *modelVault) do(op string, effect func() error) error {
 	})
 }
 
-var kekKey = sync.OnceValue(func() *rsa.PrivateKey {
-	k, err := rsa.GenerateKey(rand.Reader, 4096)
-	if err != nil {
-		panic(err)
-	}
-	return k
-})
-
 func (v *modelVault) KEK(context.Context) (kek key.KEK, present bool, err error) {
 	err = v.do("KEK", func() error {
 		if v.kek != nil {
@@ -396,7 +396,7 @@ func (v *modelVault) KEK(context.Context) (kek key.KEK, present bool, err error)
 func (v *modelVault) CreateKEK(context.Context) (kek key.KEK, err error) {
 	err = v.do("CreateKEK", func() error {
 		if v.kek == nil {
-			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32), Public: &kekKey().PublicKey}
+			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32), Public: &rsa.PublicKey{N: new(big.Int).Mul(primes()[0], primes()[0]), E: 65537}}
 		}
 		kek = *v.kek
 		return nil
@@ -418,7 +418,7 @@ func (v *modelVault) Import(_ context.Context, r key.ImportRequest) (out key.Ver
 		x := v.add(r.Key, pairs[0].private, r.Tags)
 		x.Operations = r.Operations
 		if v.swap {
-			x.private = newPair(v.w.tb)
+			x.private = v.w.newPair()
 			x.Public = &x.private.PublicKey
 		}
 		v.imports++
@@ -439,7 +439,7 @@ func (v *modelVault) add(name string, private *rsa.PrivateKey, tags map[string]s
 }
 
 func (v *modelVault) addForeign(name string) string {
-	x := v.add(name, newPair(v.w.tb), nil)
+	x := v.add(name, v.w.newPair(), nil)
 	x.foreign = true
 	return x.ID
 }
@@ -518,7 +518,9 @@ func (v *modelVault) Wrap(_ context.Context, name, version string, plain []byte)
 		if err != nil {
 			return err
 		}
-		out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.Public, plain, nil)
+		if out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.Public, plain, nil); err == nil {
+			v.w.wrapped[string(out)] = secret{x.Public, bytes.Clone(plain)}
+		}
 		return err
 	})
 	return out, err
@@ -565,7 +567,7 @@ func (s *modelStore) Load(_ context.Context, name string) (rec key.Record, err e
 		if rec, ok = s.records[name]; !ok {
 			rec = key.Record{Key: name, Schema: key.SchemaVersion}
 		}
-		rec = roundTrip(s.w.tb, rec)
+		rec = rec.Clone()
 		return nil
 	})
 	return rec, err
@@ -579,7 +581,7 @@ func (s *modelStore) Save(_ context.Context, rec key.Record, entries ...key.Entr
 		rec.Revision++
 		s.records[rec.Key] = roundTrip(s.w.tb, rec)
 		s.entries = append(s.entries, entries...)
-		out = roundTrip(s.w.tb, rec)
+		out = rec.Clone()
 		return nil
 	})
 	return out, err
