@@ -1,0 +1,122 @@
+// Package arch_test holds the building's one rule as a test: a room imports only
+// rooms on lower floors.
+package arch_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/keyd-project/keyd/"
+
+// floors is DESIGN's table of rooms: which floor each is on.
+var floors = map[string]int{
+	"cmd/keyd":           6,
+	"internal/daemon":    5,
+	"internal/control":   4,
+	"internal/web":       4,
+	"internal/rotate":    3,
+	"internal/health":    3,
+	"internal/hsm":       2,
+	"internal/vault":     2,
+	"internal/store":     2,
+	"internal/config":    2,
+	"internal/byok":      1,
+	"internal/proof":     1,
+	"internal/status":    1,
+	"internal/key":       0,
+	"internal/killpoint": 0,
+	"docs":               0,
+}
+
+// apart are packages that import none of keyd's rooms.
+var apart = map[string][]string{
+	"internal/emulator":     nil,
+	"cmd/keyvault-emulator": {"internal/emulator"},
+	"softhsm-test":          nil,
+	"softhsm-test/demo":     {"softhsm-test", "internal/emulator"},
+}
+
+// sole are the libraries that one room alone may import.
+var sole = map[string]string{
+	"github.com/miekg/pkcs11": "internal/hsm",
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys": "internal/vault",
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":               "internal/vault",
+	"go.etcd.io/bbolt": "internal/store",
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	GoFiles    []string
+}
+
+func packages(t *testing.T) (out []listed) {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,GoFiles", module+"...")
+	stdout, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	d := json.NewDecoder(strings.NewReader(string(stdout)))
+	for {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return out
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, p)
+	}
+}
+
+func TestARoomImportsOnlyLowerFloors(t *testing.T) {
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		if len(p.GoFiles) == 0 {
+			continue // tests only
+		}
+		allowed, isApart := apart[room]
+		floor, isRoom := floors[room]
+		if !isApart && !isRoom {
+			t.Errorf("%s is on no floor: give it one here and in ARCHITECTURE.md", room)
+			continue
+		}
+		for _, path := range p.Imports {
+			other, ours := strings.CutPrefix(path, module)
+			if !ours {
+				continue
+			}
+			switch {
+			case isApart && !contains(allowed, other):
+				t.Errorf("%s imports %s, and must stand apart", room, other)
+			case isRoom && floors[other] >= floor:
+				t.Errorf("%s (floor %d) imports %s (floor %d)", room, floor, other, floors[other])
+			}
+		}
+	}
+}
+
+func TestALibraryThatIsOneRoomsIsImportedByNoOther(t *testing.T) {
+	for _, p := range packages(t) {
+		room := strings.TrimPrefix(p.ImportPath, module)
+		for _, path := range p.Imports {
+			if owner, ok := sole[path]; ok && owner != room {
+				t.Errorf("%s imports %s, which is %s's alone", room, path, owner)
+			}
+		}
+	}
+}
+
+func contains(list []string, s string) bool {
+	for _, x := range list {
+		if x == s {
+			return true
+		}
+	}
+	return false
+}
