@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+func (a *app) adopt() *cobra.Command {
+	var reason string
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "adopt KEY --reason TEXT",
+		Short: "Show what keyd does not know of a key, and consent to it",
+		Long: `adopt looks in the HSM and in the vaults for generations and versions of a key that its record
+lacks, and shows what would follow from taking them over. It records your consent only to what it
+showed: it asks on a terminal, and needs --yes elsewhere. With neither, it only shows.`,
+		Example: "  keyd adopt sa-cmk-key\n  keyd adopt sa-cmk-key --yes --reason \"state directory was lost\"",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return a.adoptKey(cmd.Context(), names[0], reason, yes)
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why; it goes into the audit (required to consent)")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "consent without being asked")
+	return a.jsonFlag(cmd)
+}
+
+func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error {
+	if yes && reason == "" {
+		return usagef("--reason is required: it goes into the audit")
+	}
+	found, err := a.client().Adoption(ctx, name)
+	if err != nil {
+		return err
+	}
+	if err := a.show(found, func(w io.Writer, s style) { writeAdoption(w, s, found) }); err != nil {
+		return err
+	}
+	if len(found.Rebuild) == 0 && len(found.Foreign) == 0 {
+		return nil
+	}
+	if !yes {
+		if !isTerminal(a.in) || a.json || reason == "" {
+			fmt.Fprintln(a.err, "Nothing was recorded. To consent, add --yes --reason TEXT.")
+			return nil
+		}
+		if !a.ask("Record your consent?") {
+			fmt.Fprintln(a.err, "Nothing was recorded.")
+			return nil
+		}
+	}
+	if err := a.client().Adopt(ctx, name, reason, found.Token); err != nil {
+		return err
+	}
+	fmt.Fprintln(a.err, "Your consent is recorded.")
+	return nil
+}
+
+func writeAdoption(w io.Writer, s style, found status.Adoption) {
+	if len(found.Rebuild) == 0 && len(found.Foreign) == 0 {
+		fmt.Fprintf(w, "%s: there is nothing to adopt.\n", found.Key)
+	}
+	if len(found.Rebuild) > 0 {
+		fmt.Fprintln(w, s.bold("Generations that the record lacks"))
+		var t table
+		for _, g := range found.Rebuild {
+			t.add(plain(fmt.Sprintf("generation %d", g.Number), "sha256 "+g.Fingerprint.Short(), byVault(g.Versions))...)
+		}
+		t.write(w, "  ")
+	}
+	if len(found.Foreign) > 0 {
+		fmt.Fprintln(w, s.bold("Versions whose material is not in the HSM"))
+		var t table
+		for _, vault := range slices.Sorted(maps.Keys(found.Foreign)) {
+			t.add(plain(vault, strings.Join(found.Foreign[vault], ", "))...)
+		}
+		t.write(w, "  ")
+	}
+	for _, u := range found.Unknown {
+		fmt.Fprintf(w, "%s %s\n", s.warn("Not known:"), clean(u))
+	}
+	if found.Consequence != "" {
+		fmt.Fprintf(w, "%s %s\n", s.bold("What follows:"), clean(found.Consequence))
+	}
+}
+
+func byVault(versions map[string][]string) string {
+	var parts []string
+	for _, vault := range slices.Sorted(maps.Keys(versions)) {
+		parts = append(parts, vault+" "+strings.Join(versions[vault], ", "))
+	}
+	return strings.Join(parts, "; ")
+}

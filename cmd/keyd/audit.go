@@ -1,0 +1,108 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyd-project/keyd/internal/control"
+)
+
+func (a *app) audit() *cobra.Command {
+	var keyName, since string
+	var verify bool
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Show the audit chain, or verify it",
+		Long: `audit shows every change of state that keyd made or was asked for, oldest first.
+--verify walks the whole hash chain instead, and says whether it is internally consistent, or
+where it is not; then it exits 1. With --json there is one entry on each line.`,
+		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd audit --verify",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if verify {
+				return a.verifyAudit(cmd.Context())
+			}
+			from, err := parseSince(since, time.Now())
+			if err != nil {
+				return err
+			}
+			return a.listAudit(cmd.Context(), keyName, from)
+		},
+	}
+	cmd.Flags().StringVar(&keyName, "key", "", "only this key's entries")
+	cmd.Flags().StringVar(&since, "since", "", "only entries since then: 24h, 2026-01-31 or an RFC 3339 time")
+	cmd.Flags().BoolVar(&verify, "verify", false, "walk the whole chain and say whether it is consistent")
+	return a.jsonFlag(cmd)
+}
+
+func parseSince(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(s); err == nil {
+		return now.Add(-d), nil
+	}
+	for _, form := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.ParseInLocation(form, s, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, usagef("--since %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time", s)
+}
+
+func (a *app) listAudit(ctx context.Context, keyName string, from time.Time) error {
+	out := bufio.NewWriter(a.out)
+	show := func(e control.AuditEntry) error { return writeEntry(out, e) }
+	if a.json {
+		enc := json.NewEncoder(out)
+		show = func(e control.AuditEntry) error { return enc.Encode(e) }
+	}
+	err := a.client().Audit(ctx, 0, keyName, func(e control.AuditEntry) error {
+		if e.Time.Before(from) {
+			return nil
+		}
+		return show(e)
+	})
+	return errors.Join(err, out.Flush())
+}
+
+func writeEntry(w io.Writer, e control.AuditEntry) error {
+	line := fmt.Sprintf("%6d  %s  %s  %s  by %s", e.Seq, e.Time.UTC().Format(time.RFC3339), e.Key, e.Event, e.Actor)
+	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
+		line += fmt.Sprintf("  %s=%q", name, e.Fields[name])
+	}
+	_, err := fmt.Fprintln(w, oneLine(line))
+	return err
+}
+
+func (a *app) verifyAudit(ctx context.Context) error {
+	r, err := a.client().VerifyAudit(ctx)
+	if err != nil {
+		return err
+	}
+	if err := a.show(r, func(w io.Writer, s style) { writeReport(w, s, r) }); err != nil {
+		return err
+	}
+	if !r.Consistent {
+		return errors.New("the audit chain is not consistent")
+	}
+	return nil
+}
+
+func writeReport(w io.Writer, s style, r control.AuditReport) {
+	if !r.Consistent {
+		fmt.Fprintf(w, "%s: %s\n", s.bad("NOT consistent"), clean(r.Problem))
+		return
+	}
+	fmt.Fprintf(w, "%s: %d entries, head %s\n", s.good("internally consistent"), r.Entries, r.Head)
+	fmt.Fprintln(w, "Compare the head with one that you noted elsewhere: a chain rewritten as a whole is consistent, too.")
+}

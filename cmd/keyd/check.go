@@ -1,0 +1,58 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+func (a *app) check() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use:   "check",
+		Short: "Try everything the daemon needs, and say what to do",
+		Long: `check has the daemon try what it needs: the HSM, its identity, every vault and key
+exchange key, clocks and its store. It changes nothing. Any failed check makes it exit 1.`,
+		Example: "  keyd check",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			checks, err := a.client().Check(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := a.show(checks, func(w io.Writer, s style) { writeChecks(w, s, checks) }); err != nil {
+				return err
+			}
+			return failedChecks(checks)
+		},
+	})
+}
+
+func failedChecks(checks []status.Check) error {
+	failed := 0
+	for _, c := range checks {
+		if c.Result == status.CheckFailed {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%s of %d failed", count(failed, "check"), len(checks))
+	}
+	return nil
+}
+
+func writeChecks(w io.Writer, s style, checks []status.Check) {
+	paint := map[status.CheckResult]func(string) string{
+		status.CheckOK: s.good, status.CheckWarning: s.warn, status.CheckFailed: s.bad,
+	}
+	var t table
+	for _, c := range checks {
+		t.add(cell{string(c.Result), paint[c.Result]}, cell{text: c.Area}, cell{text: c.Subject}, cell{text: c.Name}, cell{text: c.Detail})
+		if c.Remedy != "" {
+			t.add(plain("", "", "→ "+c.Remedy)...)
+		}
+	}
+	t.write(w, "")
+}

@@ -1,0 +1,19 @@
+// Command keyd makes keys in an HSM, brings them to Azure Key Vault and Managed
+// HSM, rotates them on a schedule, and proves it. Its rule: commands, signals
+// and exit codes only; whatever decides is in the rooms below.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	code := execute(ctx, os.Args[1:])
+	stop()
+	os.Exit(code)
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// planned is what plan shows.
+type planned struct {
+	Plan    []status.Planned `json:"plan,omitempty"`
+	Changes []change         `json:"changes,omitempty"` // with --config
+}
+
+// change is one difference between the running configuration and a new one.
+type change struct {
+	Key  string `json:"key"`
+	What string `json:"what"`
+}
+
+func (a *app) plan() *cobra.Command {
+	var newConfig string
+	cmd := &cobra.Command{
+		Use:   "plan",
+		Short: "Show the next step of every key, and what a new configuration would change",
+		Long: `plan shows what the daemon would do next with every key, and why. It changes nothing.
+With --config, it first checks that configuration as the daemon would, shows every mistake (exit 2),
+and then what differs from the one that runs; without a running daemon it only checks.`,
+		Example: "  keyd plan\n  keyd plan --config /etc/keyd/keyd.yaml.new",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if newConfig != "" {
+				return a.planConfig(cmd.Context(), newConfig)
+			}
+			return a.planNow(cmd.Context(), planned{}, time.Now())
+		},
+	}
+	cmd.Flags().StringVar(&newConfig, "config", "", "a new configuration to check and to compare")
+	return a.jsonFlag(cmd)
+}
+
+func (a *app) planConfig(ctx context.Context, path string) error {
+	c, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "%s is good: %s in %s.\n", path, count(len(c.Policies), "key"), count(len(c.Vaults), "vault"))
+	snap, err := a.client().Snapshot(ctx)
+	if errors.Is(err, control.ErrUnreachable) {
+		fmt.Fprintln(a.err, "The daemon cannot be reached, so there is nothing to compare it with.")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	changes := changesBetween(snap.Keys, c.Policies)
+	if len(changes) == 0 {
+		fmt.Fprintln(a.err, "Its keys are those that run now.")
+	}
+	return a.planNow(ctx, planned{Changes: changes}, snap.At)
+}
+
+func (a *app) planNow(ctx context.Context, p planned, now time.Time) error {
+	var err error
+	if p.Plan, err = a.client().Plan(ctx); err != nil {
+		return err
+	}
+	return a.show(p, func(w io.Writer, s style) { writePlan(w, s, p, now) })
+}
+
+func changesBetween(running []status.Key, wanted []key.Policy) []change {
+	var changes []change
+	before := map[string]status.Key{}
+	for _, k := range running {
+		before[k.Name] = k
+		left := !slices.ContainsFunc(wanted, func(p key.Policy) bool { return p.Key == k.Name })
+		if left && !k.Retained {
+			changes = append(changes, change{k.Name, "is removed: it would be retained, neither rotated nor disabled, and still proved"})
+		}
+	}
+	for _, p := range wanted {
+		old, known := before[p.Key]
+		switch {
+		case !known:
+			changes = append(changes, change{p.Key, "is new: its first generation would be made and imported"})
+		case old.Retained:
+			changes = append(changes, change{p.Key, "is back: its rotation would resume"})
+		default:
+			changes = append(changes, policyChanges(old, p)...)
+		}
+	}
+	return changes
+}
+
+func policyChanges(old status.Key, p key.Policy) []change {
+	var changes []change
+	note := func(what, before, after string) {
+		if before != after {
+			changes = append(changes, change{p.Key, fmt.Sprintf("%s: %s → %s", what, orNone(before), orNone(after))})
+		}
+	}
+	var urls []string
+	for _, v := range p.Vaults {
+		urls = append(urls, v.URL)
+	}
+	note("spec", string(old.Spec), string(p.Spec))
+	note("schedule", old.Schedule, p.ScheduleText)
+	note("vaults", strings.Join(old.Vaults, ", "), strings.Join(urls, ", "))
+	return changes
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func writePlan(w io.Writer, s style, p planned, now time.Time) {
+	if len(p.Changes) > 0 {
+		fmt.Fprintln(w, s.bold("What the new configuration changes"))
+		var t table
+		for _, c := range p.Changes {
+			t.add(plain(c.Key, c.What)...)
+		}
+		t.write(w, "  ")
+		fmt.Fprintln(w, s.bold("What the daemon does next, by the one it has"))
+	}
+	if len(p.Plan) == 0 {
+		fmt.Fprintln(w, "There are no keys.")
+		return
+	}
+	var t table
+	t.add(header(s, "KEY", "NEXT STEP", "DUE", "WHY")...)
+	for _, step := range p.Plan {
+		what := step.Step
+		if step.Generation > 0 {
+			what += fmt.Sprintf(" generation %d", step.Generation)
+		}
+		if step.Vault != "" {
+			what += " in " + step.Vault
+		}
+		due := "–"
+		if !step.At.IsZero() {
+			due = when(now, step.At)
+		}
+		t.add(plain(step.Key, what, due, step.Why)...)
+	}
+	t.write(w, "")
+}
+
+func header(s style, names ...string) []cell {
+	row := plain(names...)
+	for i := range row {
+		row[i].paint = s.bold
+	}
+	return row
+}

@@ -1,0 +1,20 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func (a *app) reload() *cobra.Command {
+	return a.jsonFlag(&cobra.Command{
+		Use:   "reload",
+		Short: "Make the daemon read its configuration again",
+		Long: `reload makes the daemon read its configuration again. When anything in it is wrong,
+the daemon goes on with the one it has, and every mistake is shown.`,
+		Example: "  keyd plan --config /etc/keyd/keyd.yaml && keyd reload",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := a.client().Reload(cmd.Context()); err != nil {
+				return err
+			}
+			return a.say(outcome{Done: "reloaded"}, "The daemon has taken over the configuration.")
+		},
+	})
+}

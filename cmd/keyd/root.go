@@ -1,0 +1,187 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/control"
+)
+
+const (
+	defaultSocket = "/run/keyd/keyd.sock"
+	defaultConfig = "/etc/keyd/keyd.yaml"
+)
+
+// The exit codes.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitUsage       = 2 // usage or configuration
+	exitUnreachable = 3
+	exitRefused     = 4
+)
+
+// app is what every command shares.
+type app struct {
+	socket string
+	json   bool
+	in     *os.File
+	out    *os.File
+	err    *os.File
+}
+
+func execute(ctx context.Context, args []string) int {
+	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
+	root := a.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err != nil {
+		fmt.Fprintln(a.err, "keyd: "+clean(text(err)))
+	}
+	if errors.Is(err, control.ErrUnreachable) {
+		fmt.Fprintln(a.err, "See whether it runs with `systemctl status keyd`, and start it with `systemctl start keyd`.")
+	}
+	return exitCode(err)
+}
+
+// text is an error for a person. The many lines of a configuration's problems
+// are set apart.
+func text(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	var problems config.Problems
+	if errors.As(err, &problems) {
+		return fmt.Sprintf("the configuration has %s:\n%v", count(len(problems), "mistake"), err)
+	}
+	return err.Error()
+}
+
+func exitCode(err error) int {
+	var usage *control.UsageError
+	var refused *control.RefusedError
+	var problems config.Problems
+	switch {
+	case err == nil:
+		return exitDone
+	case errors.As(err, &usage), errors.As(err, &problems):
+		return exitUsage
+	case errors.Is(err, control.ErrUnreachable):
+		return exitUnreachable
+	case errors.As(err, &refused):
+		return exitRefused
+	default:
+		return exitFailed
+	}
+}
+
+func usagef(format string, args ...any) error {
+	return &control.UsageError{Text: fmt.Sprintf(format, args...)}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "keyd",
+		Short: "Customer-managed keys: made in your HSM, brought to Azure, rotated and proven",
+		Long: `keyd makes keys in your own HSM, brings them to Azure Key Vault and Managed HSM (BYOK),
+rotates them on a schedule, and proves that they work.
+
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 refused.`,
+		Example:       "  keyd status\n  keyd rotate --now sa-cmk-key --reason \"yearly drill\"",
+		Args:          noCommand,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usagef("%v; `%s --help` shows what there is", err, cmd.CommandPath())
+	})
+	root.PersistentFlags().StringVar(&a.socket, "socket", "", "the daemon's control socket (default $KEYD_SOCKET, or "+defaultSocket+")")
+	root.AddCommand(
+		a.status(), a.rotate(), a.plan(), a.check(), a.pause(), a.resume(), a.adopt(),
+		a.audit(), a.backup(), a.reload(), a.version(), a.run(), a.hsm(),
+	)
+	return root
+}
+
+func noCommand(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("there is no command %q; `keyd --help` lists them", args[0])
+	}
+	return nil
+}
+
+// args makes a wrong number of arguments a usage error.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usagef("%v; usage: %s", err, cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+func (a *app) client() *control.Client {
+	return control.Dial(cmp.Or(a.socket, os.Getenv("KEYD_SOCKET"), defaultSocket))
+}
+
+// jsonFlag gives a command --json.
+func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON, with exact times")
+	return cmd
+}
+
+// show prints v as indented JSON with --json, and by text otherwise.
+func (a *app) show(v any, text func(io.Writer, style)) error {
+	if a.json {
+		enc := json.NewEncoder(a.out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(v)
+	}
+	var b strings.Builder
+	text(&b, a.style())
+	_, err := io.WriteString(a.out, b.String())
+	return err
+}
+
+// outcome is what a command that only acts answers with --json.
+type outcome struct {
+	Done string `json:"done"`
+	Key  string `json:"key,omitempty"`
+	File string `json:"file,omitempty"`
+}
+
+func (a *app) say(o outcome, text string) error {
+	return a.show(o, func(w io.Writer, _ style) { fmt.Fprintln(w, text) })
+}
+
+func (a *app) style() style {
+	return style{colour: isTerminal(a.out) && os.Getenv("NO_COLOR") == ""}
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// ask puts a question to the person at the terminal; only "yes" and "y" are
+// consent.
+func (a *app) ask(question string) bool {
+	fmt.Fprint(a.err, question+" [y/N] ")
+	var answer string
+	if _, err := fmt.Fscanln(a.in, &answer); err != nil && answer == "" {
+		return false // an empty line, or the end of the input
+	}
+	answer = strings.ToLower(answer)
+	return answer == "y" || answer == "yes"
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"keyd": main})
+}
+
+// TestScripts runs every command against a daemon made of a fake backend. A
+// script's name chooses the world it sees.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Values[runningKey{}] = &running{}
+			env.Setenv("TZ", "UTC")
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command lasts a second
+			env.Setenv("KEYD_SOCKET", filepath.Join(env.WorkDir, "keyd.sock"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"daemon":    startDaemon,
+			"exitcode":  exitCodeIs,
+			"waitasked": waitAsked,
+		},
+		UpdateScripts: os.Getenv("UPDATE_GOLDEN") != "",
+	})
+}
+
+// startDaemon serves a world: daemon NAME.
+func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: daemon WORLD")
+	}
+	b, known := worlds()[args[0]]
+	if !known {
+		ts.Fatalf("there is no world %q", args[0])
+	}
+	ts.Value(runningKey{}).(*running).world = b
+	l, err := control.Listen(ts.Getenv("KEYD_SOCKET"), "")
+	ts.Check(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	may := func(uint32, []uint32) (read, act bool) { return args[0] != "strangers", args[0] != "readers" }
+	server := control.NewServer(b, may, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(ctx, l) }()
+	ts.Defer(func() {
+		cancel()
+		ts.Check(<-ended)
+	})
+}
+
+// runningKey is where a script finds its world again.
+type runningKey struct{}
+
+type running struct{ world *world }
+
+// waitAsked returns once a rotation was asked for.
+func waitAsked(ts *testscript.TestScript, _ bool, _ []string) {
+	select {
+	case <-ts.Value(runningKey{}).(*running).world.asked:
+	case <-time.After(10 * time.Second):
+		ts.Fatalf("nobody asked for a rotation")
+	}
+}
+
+// exitCodeIs runs a command and compares its exit code: exitcode N keyd ….
+func exitCodeIs(ts *testscript.TestScript, _ bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	got := "0"
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) {
+		got = string(rune('0' + exit.ExitCode()))
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if got != args[0] {
+		ts.Fatalf("exit code %s, want %s", got, args[0])
+	}
+}
+
+var errDisk = errors.New("the state's disk cannot be read")
+
+// world is a backend with fixed answers.
+type world struct {
+	snap      status.Snapshot
+	checks    []status.Check
+	adoption  status.Adoption
+	report    control.AuditReport
+	steps     []status.Event // sent once a rotation was asked for
+	joined    bool
+	backupErr error
+	asked     chan struct{}
+}
+
+func (w *world) Snapshot() status.Snapshot { return w.snap }
+
+func (w *world) Subscribe(ctx context.Context) <-chan status.Event {
+	events := make(chan status.Event)
+	go func() {
+		defer close(events)
+		select {
+		case <-w.asked:
+		case <-ctx.Done():
+			return
+		}
+		for _, e := range w.steps {
+			select {
+			case events <- e:
+			case <-ctx.Done():
+				return
+			}
+		}
+		<-ctx.Done()
+	}()
+	return events
+}
+
+func (w *world) has(name string) error {
+	if slices.ContainsFunc(w.snap.Keys, func(k status.Key) bool { return k.Name == name }) {
+		return nil
+	}
+	return &control.UsageError{Text: "there is no key " + name}
+}
+
+const request = key.ID("00112233445566778899aabbccddeeff")
+
+func (w *world) Rotate(_ context.Context, _ string, o control.RotateOptions) ([]control.Accepted, error) {
+	var out []control.Accepted
+	for _, k := range o.Keys {
+		if err := w.has(k); err != nil {
+			return nil, err
+		}
+		out = append(out, control.Accepted{Key: k, Request: request, Joined: w.joined})
+	}
+	close(w.asked)
+	return out, nil
+}
+
+func (w *world) Pause(_ context.Context, _, k, _ string) error  { return w.has(k) }
+func (w *world) Resume(_ context.Context, _, k, _ string) error { return w.has(k) }
+
+func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
+	return w.adoption, w.has(k)
+}
+
+func (w *world) Adopt(_ context.Context, _, _, _, token string) error {
+	if token != w.adoption.Token {
+		return &control.RefusedError{Text: "what was shown has changed: look again"}
+	}
+	return nil
+}
+
+func (w *world) Plan(context.Context) ([]status.Planned, error) {
+	return []status.Planned{
+		{Key: "sa-cmk-key", Step: "idle", Why: "nothing is due"},
+		{Key: "sql-tde", Step: "import", Generation: 3, Vault: "contoso-hsm", Why: "generation 3 is not there yet"},
+	}, nil
+}
+
+func (w *world) Check(context.Context) ([]status.Check, error) { return w.checks, nil }
+func (w *world) Reload(context.Context, string) error          { return nil }
+
+func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
+	for i, e := range []key.Entry{
+		{Time: at(-48 * time.Hour), Key: "sa-cmk-key", Event: "generation reserved", Actor: "schedule", Fields: map[string]string{"generation": "3"}},
+		{Time: at(-47 * time.Hour), Key: "sql-tde", Event: "hold", Actor: "keyd", Fields: map[string]string{"reason": "a \x1b[2J version"}},
+	} {
+		entry := control.AuditEntry{Seq: uint64(i + 1), Entry: e, Prev: "aa", Hash: "bb"}
+		if entry.Seq < from || k != "" && k != e.Key {
+			continue
+		}
+		if err := fn(entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *world) VerifyAudit(context.Context) (control.AuditReport, error) { return w.report, nil }
+
+func (w *world) Backup(_ context.Context, _ string, out io.Writer) error {
+	if _, err := io.WriteString(out, "the whole state\n"); err != nil {
+		return err
+	}
+	return w.backupErr
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// at is a time relative to when every snapshot of these worlds was taken.
+func at(d time.Duration) time.Time {
+	return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Add(d)
+}
+
+const (
+	weu = "https://contoso-weu.vault.azure.net"
+	mhs = "https://contoso.managedhsm.azure.net"
+)
+
+// worlds are the daemons that scripts can talk to.
+func worlds() map[string]*world {
+	all := map[string]*world{
+		"empty":     {snap: empty()},
+		"healthy":   {snap: healthy(), checks: goodChecks(), steps: rotationSteps("sa-cmk-key")},
+		"troubled":  {snap: troubled(), checks: badChecks(), adoption: foreignFound(), steps: heldSteps(), joined: true},
+		"readers":   {snap: healthy()},
+		"strangers": {snap: healthy()},
+	}
+	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
+	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
+	all["troubled"].report = control.AuditReport{Entries: 2, Problem: "entry 2 does not follow from entry 1"}
+	all["troubled"].backupErr = errDisk
+	for _, w := range all {
+		w.asked = make(chan struct{})
+	}
+	return all
+}
+
+func empty() status.Snapshot {
+	return status.Snapshot{
+		Version: "v1.0.0", Instance: "hq-1", At: at(0), Started: at(-3 * time.Minute),
+		HSM: status.HSM{Up: true, Info: key.HSMInfo{Token: "keyd", Model: "SoftHSM v2", Serial: "e5f6", Wrap: "CKM_AES_KEY_WRAP_PAD (0x210A)"}},
+	}
+}
+
+func healthy() status.Snapshot {
+	s := empty()
+	s.Ready = true
+	s.Vaults = []status.Vault{
+		{Vault: key.Vault{Name: "contoso-weu", URL: weu, Kind: key.KeyVault}, Reachable: true, SeenAt: at(-20 * time.Second)},
+		{Vault: key.Vault{Name: "contoso-hsm", URL: mhs, Kind: key.ManagedHSM}, Reachable: true, SeenAt: at(-2 * time.Minute)},
+	}
+	s.Keys = []status.Key{
+		{
+			Name: "sa-cmk-key", Spec: key.RSA4096, Schedule: "@every 720h", State: status.StateOK, Vaults: []string{weu, mhs},
+			LastRotation: at(-10 * 24 * time.Hour), NextRotation: at(20 * 24 * time.Hour),
+			Generations: []key.Generation{
+				generation(1, placed(weu, "contoso-weu", key.Superseded, 1), placed(mhs, "contoso-hsm", key.Superseded, 1)),
+				generation(2, placed(weu, "contoso-weu", key.Proven, 2), placed(mhs, "contoso-hsm", key.Proven, 2)),
+			},
+			Proofs: []status.Proof{
+				{Vault: weu, Version: version(1), Outcome: key.Passed, At: at(-5 * time.Hour)},
+				{Vault: weu, Version: version(2), Newest: true, Outcome: key.Passed, At: at(-30 * time.Second)},
+				{Vault: mhs, Version: version(2), Newest: true, Outcome: key.Passed, At: at(-90 * time.Second)},
+			},
+		},
+		{Name: "cosmos", Spec: key.RSA3072, State: status.StateRetained, Retained: true, Vaults: []string{weu}},
+		{Name: "new-key", Spec: key.RSA2048, State: status.StateNew, Vaults: []string{weu}, Doing: "generate"},
+	}
+	return s
+}
+
+func troubled() status.Snapshot {
+	s := healthy()
+	s.Problems = []status.Problem{
+		{Severity: status.Critical, Key: "sql-tde", Vault: "contoso-weu", Text: "a foreign version is newest", Remedy: "find out who made it, then `keyd adopt sql-tde`"},
+		{Severity: status.Warning, Text: "the HSM is down"},
+	}
+	s.HSM = status.HSM{Error: "the library ended with a signal; starting it again in 8 s"}
+	s.Vaults[1].Reachable = false
+	s.Vaults[1].Error = "403 Forbidden (ForbiddenByRbac)"
+	held := s.Keys[0]
+	held.Name, held.State = "sql-tde", status.StateHeld
+	held.Hold = &key.Hold{Code: key.HoldForeign, Reason: "contoso-weu holds a foreign version", Since: at(-time.Hour), By: "keyd"}
+	held.Proofs = []status.Proof{{Vault: weu, Version: version(2), Newest: true, Outcome: key.Inconclusive, At: at(-time.Minute)}}
+	s.Keys = append(s.Keys, held)
+	return s
+}
+
+func version(n byte) string {
+	b := []byte("00000000000000000000000000000000")
+	b[31] += n
+	return string(b)
+}
+
+func placed(url, name string, state key.PlacementState, n byte) key.Placement {
+	return key.Placement{Vault: url, VaultName: name, State: state, Version: version(n), ProvenAt: at(-6 * time.Hour)}
+}
+
+func generation(n int, placements ...key.Placement) key.Generation {
+	return key.Generation{Number: n, Spec: key.RSA4096, Fingerprint: "sha256:0123456789abcdef", Placements: placements}
+}
+
+func goodChecks() []status.Check {
+	return []status.Check{
+		{Area: "hsm", Subject: "keyd", Name: "wrap self-test", Result: status.CheckOK},
+		{Area: "clock", Subject: "contoso-weu", Name: "difference", Result: status.CheckWarning, Detail: "40 s", Remedy: "run a time service"},
+	}
+}
+
+func badChecks() []status.Check {
+	return append(goodChecks(), status.Check{Area: "vault", Subject: "contoso-hsm", Name: "list versions",
+		Result: status.CheckFailed, Detail: "403 ForbiddenByRbac", Remedy: "give keyd the role Managed HSM Crypto User"})
+}
+
+func foreignFound() status.Adoption {
+	return status.Adoption{
+		Key:         "sql-tde",
+		Rebuild:     []status.AdoptedGeneration{{Number: 3, Fingerprint: "sha256:0123456789abcdef", Versions: map[string][]string{"contoso-weu": {version(3)}}}},
+		Foreign:     map[string][]string{"contoso-weu": {version(9)}},
+		Unknown:     []string{"who asked for generation 3"},
+		Consequence: "generation 4 would be imported over it",
+		Token:       "t1",
+	}
+}
+
+func rotationSteps(name string) []status.Event {
+	step := func(s int, e status.Event) status.Event {
+		e.At, e.Key, e.Generation = at(time.Duration(s)*time.Second), name, 3
+		return e
+	}
+	return []status.Event{
+		step(1, status.Event{Step: "generate", Phase: status.Begin}),
+		step(3, status.Event{Step: "generate", Phase: status.Done, Elapsed: 1700 * time.Millisecond}),
+		step(4, status.Event{Step: "import", Phase: status.Done, Vault: "contoso-weu", Version: version(3), Elapsed: 300 * time.Millisecond}),
+		step(5, status.Event{Step: "finish", Phase: status.Done, Requests: []key.ID{request}}),
+	}
+}
+
+func heldSteps() []status.Event {
+	return []status.Event{{At: at(0), Key: "sql-tde", Generation: 3, Step: "hold", Phase: status.Done, Vault: "contoso-weu", Detail: "a foreign version is newest"}}
+}
