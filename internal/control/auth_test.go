@@ -132,7 +132,7 @@ func runAs(t *testing.T, uid, gid uint32, socket string) string {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(binary)
-	cmd.Env = append(os.Environ(), asPeer+"="+socket)
+	cmd.Env = append(os.Environ(), asPeer+"="+socket, "GORACE=atexit_sleep_ms=0")
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
 	out, err := cmd.CombinedOutput()
