@@ -13,6 +13,7 @@ import (
 )
 
 func TestDescribeTellsHowItWorks(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	info, err := r.Describe(t.Context())
 	if err != nil {
@@ -25,6 +26,7 @@ func TestDescribeTellsHowItWorks(t *testing.T) {
 }
 
 func TestGenerateReadsBack(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	for n, spec := range key.Specs()[:2] {
 		id := newID(t)
@@ -52,12 +54,14 @@ func TestGenerateReadsBack(t *testing.T) {
 }
 
 func TestUnknownPairIsNotFound(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	_, err := r.PublicKey(t.Context(), newID(t))
 	wantCode(t, err, NotFound, key.Refused)
 }
 
 func TestWrapUnwrapsInGo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
 	pub, err := r.PublicKey(t.Context(), id)
@@ -78,6 +82,7 @@ func TestWrapUnwrapsInGo(t *testing.T) {
 }
 
 func TestDestroyRefusesWhatWasEverWrapped(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	wrapped, spare := r.generate(t), r.generate(t)
 	kek, _ := newKEK(t, vaultURL)
@@ -194,6 +199,7 @@ func TestAPairWithWeakAttributesIsRefused(t *testing.T) {
 }
 
 func TestOpensSaysYesAndNo(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
 	pub, err := r.PublicKey(t.Context(), id)
@@ -259,6 +265,7 @@ func TestAnObjectGoneSinceItWasCachedIsNotFound(t *testing.T) {
 }
 
 func TestParallelCallsOnFewSessions(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
 	pub, err := r.PublicKey(t.Context(), id)

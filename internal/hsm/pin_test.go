@@ -42,6 +42,7 @@ func writePIN(t *testing.T, tok *softhsmtest.Token, pin string) {
 }
 
 func TestARefusedPINIsTriedOnceAcrossRestarts(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	env, log := spied(t, tok, &c)
@@ -64,6 +65,7 @@ func TestARefusedPINIsTriedOnceAcrossRestarts(t *testing.T) {
 }
 
 func TestANewPINIsTriedWithoutARestart(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	env, log := spied(t, tok, &c)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestTheTokenSeesNoSensitiveReadAndNoUntrustedKEK(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	env, log := spied(t, tok, &c)

@@ -23,6 +23,7 @@ func up(r *rig) func() bool {
 }
 
 func TestAKilledProcessIsStartedAgain(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
 	pid := r.sup.PID()
@@ -71,6 +72,7 @@ func TestAHungCallEndsTheProcess(t *testing.T) {
 }
 
 func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	c.Hang = filepath.Join(t.TempDir(), "hang")
@@ -91,6 +93,7 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 }
 
 func TestCallsWithoutAProcessSayWhy(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	c.Config.Token = "no-such-token"
@@ -109,6 +112,7 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 }
 
 func TestStopEndsTheProcess(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	if _, err := r.Describe(t.Context()); err != nil {
 		t.Fatal(err)
@@ -143,6 +147,7 @@ func TestPausesGrowToALimit(t *testing.T) {
 }
 
 func TestTheProcessDiesWithItsParent(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	parent := exec.Command(argv(t)[0])
 	parent.Env = environ(t, tok, newChild(t, tok), parentEnvVar+"=1")
@@ -173,6 +178,7 @@ func gone(pid int) bool {
 }
 
 func TestTheProcessOnAUnixSocket(t *testing.T) {
+	t.Parallel()
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	c.Socket = filepath.Join(t.TempDir(), "hsm.sock")

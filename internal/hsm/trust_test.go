@@ -57,6 +57,7 @@ func TestFirstUseIsRecordedByAcceptOnly(t *testing.T) {
 }
 
 func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
+	t.Parallel()
 	first, _ := newKEK(t, vaultURL)
 	swapped := anotherKEK(t, vaultURL)
 	dir := t.TempDir()
@@ -145,6 +146,7 @@ func TestUnfitKEKsAreRefused(t *testing.T) {
 }
 
 func TestASwappedKEKGetsNothing(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
 	first, _ := newKEK(t, vaultURL)
@@ -161,6 +163,7 @@ func TestASwappedKEKGetsNothing(t *testing.T) {
 }
 
 func TestARefusedKEKLeavesThePairPending(t *testing.T) {
+	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
 	_, err := r.WrapFor(t.Context(), id, anotherKEK(t, "https://somebody-else.example"))
