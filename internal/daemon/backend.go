@@ -1,0 +1,192 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/store"
+)
+
+// Subscribe delivers the loop's events until ctx ends.
+func (d *Daemon) Subscribe(ctx context.Context) <-chan status.Event { return d.hub.subscribe(ctx) }
+
+// policy finds a key that is managed.
+func (d *Daemon) policy(name string) (key.Policy, error) {
+	p, ok := d.loop.Policy(name)
+	if !ok {
+		return p, &control.UsageError{Text: "there is no key " + name + ": keyd status lists those there are"}
+	}
+	return p, nil
+}
+
+// refusal gives the control room's type to a wish that was refused.
+func refusal(err error) error {
+	if reason, ok := rotate.IsRefused(err); ok {
+		return &control.RefusedError{Text: reason}
+	}
+	return err
+}
+
+// Rotate records one request per key. The first look at every key comes first, so
+// that none is recorded when one makes no sense.
+func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptions) ([]control.Accepted, error) {
+	policies, err := d.toRotate(o.Keys)
+	if err != nil {
+		return nil, err
+	}
+	without := make([][]string, len(policies))
+	for i, p := range policies {
+		if without[i], err = urls(p, o.Without); err != nil {
+			return nil, err
+		}
+		rec, err := d.store.Load(ctx, p.Key)
+		if err != nil {
+			return nil, err
+		}
+		if rec.Hold != nil {
+			return nil, &control.RefusedError{Text: "key " + p.Key + " is held (" + string(rec.Hold.Code) + "): " + rec.Hold.Reason}
+		}
+	}
+	accepted := make([]control.Accepted, 0, len(policies))
+	for i, p := range policies {
+		q, joined, err := d.rotator.Request(ctx, p, rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without[i]})
+		if err != nil {
+			return accepted, refusal(err)
+		}
+		accepted = append(accepted, control.Accepted{Key: p.Key, Request: q.ID, Joined: joined})
+		d.loop.Poke(p.Key)
+	}
+	return accepted, nil
+}
+
+func (d *Daemon) toRotate(names []string) (policies []key.Policy, err error) {
+	if len(names) == 0 {
+		return d.config().Policies, nil
+	}
+	for _, name := range names {
+		p, err := d.policy(name)
+		if err != nil {
+			return nil, err
+		}
+		policies = append(policies, p)
+	}
+	return policies, nil
+}
+
+// urls turns nicknames into the URLs by which records know vaults.
+func urls(p key.Policy, nicknames []string) (out []string, err error) {
+	for _, name := range nicknames {
+		found := false
+		for _, v := range p.Vaults {
+			if v.Name == name {
+				out, found = append(out, v.URL), true
+			}
+		}
+		if !found {
+			return nil, &control.UsageError{Text: "key " + p.Key + " has no vault " + name + " to leave out"}
+		}
+	}
+	return out, nil
+}
+
+// Pause holds a key.
+func (d *Daemon) Pause(ctx context.Context, actor, name, reason string) error {
+	if _, err := d.policy(name); err != nil {
+		return err
+	}
+	return d.poked(name, d.rotator.Pause(ctx, name, actor, reason))
+}
+
+// Resume lifts a key's hold.
+func (d *Daemon) Resume(ctx context.Context, actor, name, reason string) error {
+	if _, err := d.policy(name); err != nil {
+		return err
+	}
+	return d.poked(name, d.rotator.Resume(ctx, name, actor, reason))
+}
+
+// Adoption shows what could be adopted for a key.
+func (d *Daemon) Adoption(ctx context.Context, name string) (status.Adoption, error) {
+	p, err := d.policy(name)
+	if err != nil {
+		return status.Adoption{}, err
+	}
+	a, err := d.rotator.Adoption(ctx, p)
+	return a, refusal(err)
+}
+
+// Adopt records consent to what was shown under the token.
+func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) error {
+	p, err := d.policy(name)
+	if err != nil {
+		return err
+	}
+	return d.poked(name, d.rotator.Adopt(ctx, p, actor, reason, token))
+}
+
+func (d *Daemon) poked(name string, err error) error {
+	d.loop.Poke(name)
+	return refusal(err)
+}
+
+// Plan is the next step of every key by what was last seen.
+func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
+	var out []status.Planned
+	at := time.Now()
+	for _, name := range d.loop.Names() {
+		p, ok := d.loop.Policy(name)
+		if !ok {
+			continue
+		}
+		rec, err := d.store.Load(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		step := rotate.Plan(at, p, rec, d.rotator.LastLook(name))
+		planned := status.Planned{Key: name, Step: string(step.Kind), Why: step.Why, Generation: step.Generation, At: step.Until}
+		if rec.Hold != nil {
+			planned.Step = status.StateHeld
+		}
+		if v, ok := p.Vault(step.Vault); ok {
+			planned.Vault = v.Name
+		}
+		out = append(out, planned)
+	}
+	return out, nil
+}
+
+// Audit calls fn with the entries of the chain.
+func (d *Daemon) Audit(ctx context.Context, from uint64, name string, fn func(control.AuditEntry) error) error {
+	return d.store.Audit(ctx, from, func(c store.Chained) error {
+		if name != "" && c.Key != name {
+			return nil
+		}
+		return fn(control.AuditEntry{Seq: c.Seq, Entry: c.Entry, Prev: c.Prev.String(), Hash: c.Hash.String()})
+	})
+}
+
+// VerifyAudit walks the whole chain.
+func (d *Daemon) VerifyAudit(ctx context.Context) (control.AuditReport, error) {
+	r, err := d.store.Verify(ctx)
+	if err != nil {
+		return control.AuditReport{}, err
+	}
+	report := control.AuditReport{Entries: r.Entries, Head: r.Head.String(), Consistent: r.Consistent()}
+	if !r.Consistent() {
+		report.Problem = r.String()
+	}
+	return report, nil
+}
+
+// Backup writes a consistent copy of the state, and records who took it.
+func (d *Daemon) Backup(ctx context.Context, actor string, w io.Writer) error {
+	if err := d.store.Append(ctx, key.Entry{Event: "backup taken", Actor: actor}); err != nil {
+		return err
+	}
+	return d.store.Backup(ctx, w)
+}

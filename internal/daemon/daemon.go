@@ -1,0 +1,226 @@
+// Package daemon puts keyd together: it makes every room, starts them, reloads
+// their configuration and stops them in the reverse order. Its rule: it is the
+// only place that knows everyone, and it decides nothing about keys.
+package daemon
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/health"
+	"github.com/keyd-project/keyd/internal/hsm"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/vault"
+	"github.com/keyd-project/keyd/internal/web"
+)
+
+// Options is what the command line gives the daemon.
+type Options struct {
+	ConfigPath string
+	Version    string
+	Once       bool // end when nothing is due
+	Logger     *slog.Logger
+	// HSMCommand starts the HSM side as a child: program and arguments. It is
+	// not used when the configuration names the socket of keyd-hsm.
+	HSMCommand []string
+	Reload     <-chan struct{} // a value asks for a reload, as SIGHUP does
+}
+
+// Daemon is one running keyd.
+type Daemon struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+	reg     *prometheus.Registry
+	metrics *metrics
+
+	store   *store.Store
+	hsm     *hsm.Client
+	sup     *hsm.Supervisor // nil when the HSM side is a service of its own
+	rotator *rotate.Rotator
+	loop    *rotate.Loop
+	health  *health.Health
+	hub     *hub
+	control *control.Server
+	web     *web.Server
+
+	reloading sync.Mutex // one reload at a time
+	mu        sync.RWMutex
+	cfg       *config.Config
+	vaults    map[string]*vault.Client // by URL
+	vaultSeen *vault.Metrics
+	hsmSeen   hsmState
+	readyAt   time.Time
+}
+
+// Run is keyd's whole life: it returns when ctx ends and all is stopped, or with
+// the error that kept it from starting.
+func Run(ctx context.Context, o Options) error {
+	cfg, err := config.Load(o.ConfigPath)
+	if err != nil {
+		return err
+	}
+	d, err := build(o, cfg)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.run(ctx), d.store.Close())
+}
+
+// build makes every room; nothing runs yet, and nothing was sent.
+func build(o Options, cfg *config.Config) (*Daemon, error) {
+	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub()}
+	d.reg = prometheus.NewRegistry()
+	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d.metrics = newMetrics(d.reg, o.Version)
+	d.vaultSeen = vault.NewMetrics(d.reg)
+	var err error
+	if d.vaults, err = d.makeVaults(cfg); err != nil {
+		return nil, err
+	}
+	if d.store, err = store.Open(cfg.StateDir, time.Now, d.reg); err != nil {
+		return nil, err
+	}
+	d.makeHSM(cfg)
+	d.rotator = rotate.New(rotate.Config{
+		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store,
+		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
+		Emit: d.hub.publish, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
+	})
+	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
+	d.health = health.New(d.healthConfig(cfg))
+	policies, err := d.policies(context.Background(), cfg)
+	if err != nil {
+		return nil, errors.Join(err, d.store.Close())
+	}
+	d.loop.SetPolicies(policies)
+	return d, nil
+}
+
+// run starts what build made, in the order in which each needs the other, and
+// ends everything when ctx ends or one of them fails.
+func (d *Daemon) run(ctx context.Context) error {
+	if err := d.store.Append(ctx, key.Entry{Event: "daemon started", Actor: "keyd", Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
+		d.log.Error("the start could not be recorded", "error", err.Error())
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	// The HSM side outlives the loop, so that a step under way can end.
+	hsmCtx, stopHSM := context.WithCancel(context.WithoutCancel(ctx))
+	hsmDone := make(chan struct{})
+	go func() {
+		defer close(hsmDone)
+		if d.sup != nil {
+			_ = d.sup.Run(hsmCtx)
+		}
+	}()
+	defer func() { stopHSM(); <-hsmDone; d.hsm.Close() }()
+
+	if d.opts.Once {
+		g.Go(func() error { d.watchHSM(ctx); return nil })
+		err := d.loop.RunOnce(ctx)
+		return err
+	}
+	if err := d.listen(ctx, g); err != nil {
+		return err
+	}
+	g.Go(func() error { d.loop.Run(ctx); return nil })
+	g.Go(func() error { d.watchHSM(ctx); return nil })
+	g.Go(func() error { return d.probe(ctx) })
+	g.Go(func() error { d.notify(ctx); return nil })
+	g.Go(func() error { d.keepMetrics(ctx); return nil })
+	g.Go(func() error { d.reloadOnSignal(ctx); return nil })
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	d.recordStop(err)
+	return err
+}
+
+func (d *Daemon) recordStop(err error) {
+	fields := map[string]string{}
+	if err != nil {
+		fields["error"] = err.Error()
+	}
+	if e := d.store.Append(context.Background(), key.Entry{Event: "daemon stopped", Actor: "keyd", Fields: fields}); e != nil {
+		d.log.Error("the stop could not be recorded", "error", e.Error())
+	}
+}
+
+// listen opens the control socket and the web listener, and serves on both.
+func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
+	auth, err := control.Rules{Self: uint32(os.Getuid()), Readers: readers(d.cfg.Control.Group), Operators: d.cfg.Control.Operators}.Authoriser()
+	if err != nil {
+		return err
+	}
+	d.control = control.NewServer(d, auth, d.log, d.reg)
+	l, err := control.Listen(d.cfg.Control.Socket, readers(d.cfg.Control.Group))
+	if err != nil {
+		return fmt.Errorf("open the control socket: %w", err)
+	}
+	d.web, err = web.New(d.webConfig())
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	g.Go(func() error { return d.control.Serve(ctx, l) })
+	g.Go(func() error { return d.web.Serve(ctx) })
+	return nil
+}
+
+// probe proves versions once every key was looked at.
+func (d *Daemon) probe(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for !d.loop.Looked() {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+	d.mu.Lock()
+	d.readyAt = time.Now()
+	d.mu.Unlock()
+	d.metrics.ready.Set(1)
+	d.health.Run(ctx)
+	return nil
+}
+
+func (d *Daemon) config() *config.Config {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.cfg
+}
+
+// Ready reports whether every key was looked at once, which is when the daemon
+// can work. Trouble with a key or a vault does not make it unready.
+func (d *Daemon) Ready() (ok bool, why string) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if d.readyAt.IsZero() {
+		return false, "the first look at every key is not completed"
+	}
+	return true, ""
+}
+
+// Stuck says what does not turn; "" when all does.
+func (d *Daemon) Stuck() string {
+	if name := d.loop.Stuck(time.Now()); name != "" {
+		return "the loop is stuck at key " + name
+	}
+	return ""
+}

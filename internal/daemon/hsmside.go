@@ -1,0 +1,140 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"strconv"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/hsm"
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// HSMOptions is what the command line gives the HSM side.
+type HSMOptions struct {
+	ConfigPath string
+	Logger     *slog.Logger
+}
+
+// RunHSM is the HSM side: a child of `keyd run` on the connection that it got from
+// it, or, when the configuration names a socket, a service of its own. The caller
+// must end the process when it returns.
+func RunHSM(ctx context.Context, o HSMOptions) error {
+	cfg, err := config.Load(o.ConfigPath)
+	if err != nil {
+		return err
+	}
+	if problems := cfg.CheckPINFile(); len(problems) > 0 {
+		o.Logger.Error("the PIN file cannot be used", "error", config.Problems(problems).Error())
+	}
+	at, err := endpoint(cfg)
+	if err != nil {
+		return err
+	}
+	return hsm.Run(ctx, hsm.Config{
+		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial,
+		PINFile: cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
+		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
+		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
+	}, pins(o.ConfigPath), at, o.Logger, func() {
+		_, _ = sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS=token "+cfg.HSM.Token+" is open")
+	})
+}
+
+func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {
+	if cfg.HSM.Socket == "" {
+		at.Conn, err = hsm.ChildConn()
+		return at, err
+	}
+	uid, err := userID(cfg.HSM.User)
+	if err != nil {
+		return at, fmt.Errorf("hsm.user: %w", err)
+	}
+	at.UIDs = []int{uid}
+	at.Listener, err = hsm.Listen(cfg.HSM.Socket)
+	return at, err
+}
+
+func userID(name string) (int, error) {
+	if uid, err := strconv.Atoi(name); err == nil {
+		return uid, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(u.Uid)
+}
+
+// pins answers from the configuration as it is on the disk now, so that a
+// fingerprint that was approved counts at the next wrap, and one that was
+// withdrawn no longer does.
+func pins(path string) hsm.Pins {
+	return func(url string) (key.Fingerprint, error) {
+		cfg, err := config.Load(path)
+		if err != nil {
+			return "", fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
+		}
+		if _, ok := cfg.Vault(url); !ok {
+			return "", fmt.Errorf("the configuration has no vault %s", url)
+		}
+		return cfg.KEKPin(url), nil
+	}
+}
+
+// hsmState is the HSM side as last seen.
+type hsmState struct {
+	up    bool
+	since time.Time
+	err   error
+	info  key.HSMInfo
+}
+
+// hsmPoll is how often the HSM side is asked how it is.
+const hsmPoll = 15 * time.Second
+
+// watchHSM asks the HSM side how it is until ctx ends.
+func (d *Daemon) watchHSM(ctx context.Context) {
+	tick := time.NewTicker(hsmPoll)
+	defer tick.Stop()
+	for {
+		d.lookAtHSM(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Daemon) lookAtHSM(ctx context.Context) hsmState {
+	info, err := d.hsm.Describe(ctx)
+	if ctx.Err() != nil {
+		return hsmState{}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	up := err == nil
+	if up != d.hsmSeen.up || d.hsmSeen.since.IsZero() {
+		d.hsmSeen.since = time.Now()
+		if up {
+			d.log.Info("the HSM side is up", "token", info.Token, "model", info.Model, "wrap", info.Wrap)
+		} else {
+			d.log.Error("the HSM side is down", "error", err.Error())
+		}
+	}
+	if up && info.Degraded != "" && info.Degraded != d.hsmSeen.info.Degraded {
+		d.log.Error("the HSM side cannot work", "reason", info.Degraded)
+	}
+	d.hsmSeen.up, d.hsmSeen.err = up, err
+	if up {
+		d.hsmSeen.info = info
+	}
+	return d.hsmSeen
+}

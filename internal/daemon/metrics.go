@@ -1,0 +1,80 @@
+package daemon
+
+import (
+	"context"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics shows the daemon itself.
+type metrics struct {
+	ready      prometheus.Gauge
+	reloadOK   prometheus.Gauge
+	reloadTime prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer, version string) *metrics {
+	gauge := func(name, help string) prometheus.Gauge {
+		g := prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "keyd", Name: name, Help: help})
+		reg.MustRegister(g)
+		return g
+	}
+	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Name: "build_info", Help: "1, with the version of keyd and of Go as labels."}, []string{"version", "goversion"})
+	reg.MustRegister(build)
+	build.WithLabelValues(version, runtime.Version()).Set(1)
+	m := &metrics{
+		ready:      gauge("ready", "1 once every key was looked at."),
+		reloadOK:   gauge("config_last_reload_successful", "Whether the last reload of the configuration succeeded (1); the start counts as one."),
+		reloadTime: gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last loaded without a mistake."),
+	}
+	m.reloaded(true)
+	return m
+}
+
+func (m *metrics) reloaded(ok bool) {
+	if !ok {
+		m.reloadOK.Set(0)
+		return
+	}
+	m.reloadOK.Set(1)
+	m.reloadTime.SetToCurrentTime()
+}
+
+// metricsPause is how often the metrics are brought up to the records.
+const metricsPause = 5 * time.Second
+
+// keepMetrics shows every record in the loop's metrics: that of a key at once after
+// its event, and all of them now and then for what time alone changes.
+func (d *Daemon) keepMetrics(ctx context.Context) {
+	events := d.hub.subscribe(ctx)
+	tick := time.NewTicker(metricsPause)
+	defer tick.Stop()
+	d.showRecords(ctx, "")
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-events:
+			d.showRecords(ctx, e.Key)
+		case <-tick.C:
+			d.showRecords(ctx, "")
+		}
+	}
+}
+
+// showRecords brings the metrics of one key, or of all, up to the record.
+func (d *Daemon) showRecords(ctx context.Context, name string) {
+	for _, known := range d.loop.Names() {
+		if name != "" && name != known {
+			continue
+		}
+		p, ok := d.loop.Policy(known)
+		rec, err := d.store.Load(ctx, known)
+		if !ok || err != nil {
+			continue // the store's own metrics tell of it
+		}
+		d.rotator.Metrics.Recorded(time.Now(), p, rec)
+	}
+}

@@ -1,0 +1,54 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+)
+
+// notify tells systemd (sd_notify(3)): READY once every key was looked at, a line
+// of status when it changes, and the watchdog's pings while the loop turns.
+func (d *Daemon) notify(ctx context.Context) {
+	pause := 2 * time.Second
+	if watchdog, err := sd.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
+		pause = min(pause, watchdog/3)
+	}
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	ready, last := false, ""
+	for {
+		if ok, _ := d.Ready(); ok && !ready {
+			ready = true
+			_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+			d.log.Info("ready: every key was looked at")
+		}
+		if line := d.statusLine(ready); line != last {
+			last = line
+			_, _ = sd.SdNotify(false, "STATUS="+line)
+		}
+		if stuck := d.Stuck(); stuck == "" {
+			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+		} else {
+			d.log.Error("no watchdog ping", "reason", stuck)
+		}
+		select {
+		case <-ctx.Done():
+			_, _ = sd.SdNotify(false, sd.SdNotifyStopping)
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Daemon) statusLine(ready bool) string {
+	if !ready {
+		return "looking at every key for the first time"
+	}
+	s := d.Snapshot()
+	if len(s.Problems) > 0 {
+		return fmt.Sprintf("%d keys, %d problems; the worst: %s", len(s.Keys), len(s.Problems), s.Problems[0].Text)
+	}
+	return fmt.Sprintf("%d keys, all well", len(s.Keys))
+}

@@ -1,0 +1,151 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os/user"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/health"
+	"github.com/keyd-project/keyd/internal/hsm"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/vault"
+	"github.com/keyd-project/keyd/internal/web"
+)
+
+// makeVaults makes a client for every vault of a configuration.
+func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, error) {
+	transport, err := vault.NewTransport(cfg.Azure.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	client := vault.HTTPClient(transport)
+	certificate := ""
+	if cfg.Azure.CertificateFile != "" {
+		if certificate, err = cfg.Azure.CertificatePath(); err != nil {
+			return nil, err
+		}
+	}
+	cred, err := vault.NewCredential(vault.CredentialConfig{
+		Kind: cfg.Azure.Credential, ClientID: cfg.Azure.ClientID, TenantID: cfg.Azure.TenantID,
+		CertificateFile: certificate, Cloud: cfg.Azure.Cloud,
+	}, client)
+	if err != nil {
+		return nil, fmt.Errorf("azure.credential: %w", err)
+	}
+	vaults := make(map[string]*vault.Client, len(cfg.Vaults))
+	for _, v := range cfg.Vaults {
+		vaults[v.URL], err = vault.New(vault.Config{
+			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits,
+		}, cred, client, d.vaultSeen, d.log)
+		if err != nil {
+			return nil, fmt.Errorf("vault %s: %w", v.Name, err)
+		}
+	}
+	return vaults, nil
+}
+
+// client returns the client of the vault with this URL, nil when the
+// configuration has none.
+func (d *Daemon) client(url string) *vault.Client {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.vaults[url]
+}
+
+func (d *Daemon) rotateVault(url string) rotate.Vault {
+	if c := d.client(url); c != nil {
+		return c
+	}
+	return nil
+}
+
+func (d *Daemon) healthVault(url string) proof.Vault {
+	if c := d.client(url); c != nil {
+		return c
+	}
+	return nil
+}
+
+// makeHSM makes the way to the HSM side: the socket of keyd-hsm, or a child of
+// this process.
+func (d *Daemon) makeHSM(cfg *config.Config) {
+	limits := hsm.Timeouts{Call: cfg.HSM.CallTimeout, Generate: cfg.HSM.GenerateTimeout}
+	if cfg.HSM.Socket != "" {
+		d.hsm = hsm.Dial(cfg.HSM.Socket, limits, d.reg)
+		return
+	}
+	d.sup = hsm.NewSupervisor(hsm.ChildConfig{Argv: d.opts.HSMCommand, Limits: limits, Log: d.log, Register: d.reg})
+	d.hsm = d.sup.Client()
+}
+
+func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
+	return health.Config{
+		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Clock: time.Now,
+		Newest: cfg.Health.Newest, Older: cfg.Health.Older,
+		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
+	}
+}
+
+func (d *Daemon) webConfig() web.Config {
+	return web.Config{
+		Listen: d.cfg.Web.Listen, WebConfigFile: d.cfg.Web.ConfigFile, Registry: d.reg,
+		Snapshot: d.Snapshot, Ready: d.Ready, Stuck: d.Stuck, Logger: d.log,
+	}
+}
+
+// policies is every key's policy: those of the configuration, and one that retains
+// each key that has a record and is no longer configured.
+func (d *Daemon) policies(ctx context.Context, cfg *config.Config) ([]key.Policy, error) {
+	policies := slices.Clone(cfg.Policies)
+	configured := map[string]bool{}
+	for _, p := range policies {
+		configured[p.Key] = true
+	}
+	names, err := d.store.Names(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list the records: %w", err)
+	}
+	for _, name := range names {
+		if configured[name] {
+			continue
+		}
+		rec, err := d.store.Load(ctx, name)
+		if err != nil {
+			return nil, fmt.Errorf("read the record of %s: %w", name, err)
+		}
+		policies = append(policies, key.Policy{Key: name, Retained: true, Vaults: rec.Vaults, Operations: rec.Operations})
+	}
+	return policies, nil
+}
+
+func (d *Daemon) healthKeys(ctx context.Context) ([]health.Key, error) {
+	policies, err := d.policies(ctx, d.config())
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]health.Key, 0, len(policies))
+	for _, p := range policies {
+		rec, err := d.store.Load(ctx, p.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read the record of %s: %w", p.Key, err)
+		}
+		keys = append(keys, health.Key{Policy: p, Record: rec})
+	}
+	return keys, nil
+}
+
+// readers is the group that may read over the control socket, "" when this host
+// has no such group: then only root, the daemon's own user and the operators may.
+func readers(group string) string {
+	if _, err := user.LookupGroup(group); err != nil {
+		if _, err := user.LookupGroupId(group); err != nil {
+			return ""
+		}
+	}
+	return group
+}

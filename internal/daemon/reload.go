@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Reload reads the configuration again. All that can fail is done before anything
+// is changed; with an error the old configuration goes on.
+func (d *Daemon) Reload(ctx context.Context, actor string) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	err := d.reload(ctx, actor)
+	d.metrics.reloaded(err == nil)
+	if err != nil {
+		d.log.Error("the configuration was not reloaded, the old one goes on", "error", err.Error())
+	}
+	return err
+}
+
+func (d *Daemon) reload(ctx context.Context, actor string) error {
+	next, err := config.Load(d.opts.ConfigPath)
+	if err != nil {
+		var problems config.Problems
+		if errors.As(err, &problems) {
+			return &control.UsageError{Text: "the configuration has mistakes, the old one goes on:\n" + err.Error()}
+		}
+		return err
+	}
+	if fixed := needRestart(d.config(), next); len(fixed) > 0 {
+		return &control.RefusedError{Text: "these settings change only with a restart (systemctl restart keyd keyd-hsm): " + strings.Join(fixed, ", ")}
+	}
+	vaults, err := d.makeVaults(next)
+	if err != nil {
+		return err
+	}
+	policies, err := d.policies(ctx, next)
+	if err != nil {
+		return err
+	}
+	if err := d.store.Append(ctx, key.Entry{Event: "configuration reloaded", Actor: actor, Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
+		return fmt.Errorf("record the reload: %w", err)
+	}
+	d.mu.Lock()
+	d.cfg, d.vaults = next, vaults
+	d.mu.Unlock()
+	d.loop.SetPolicies(policies)
+	d.health.SetPace(next.Health.Newest, next.Health.Older)
+	d.log.Info("configuration reloaded", "actor", actor, "keys", len(next.Policies))
+	return nil
+}
+
+// needRestart names the settings that differ and are fixed while keyd runs.
+func needRestart(old, next *config.Config) (names []string) {
+	// Pointers and unexported positions aside, these are plain values.
+	add := func(name string, changed bool) {
+		if changed {
+			names = append(names, name)
+		}
+	}
+	a, b := old.HSM, next.HSM
+	add("instance", old.Instance != next.Instance)
+	add("state_dir", old.StateDir != next.StateDir)
+	add("hsm.module, token, serial or pin_file", a.Module != b.Module || a.Token != b.Token || a.Serial != b.Serial || a.Model != b.Model || a.Manufacturer != b.Manufacturer || a.PINFile != b.PINFile)
+	add("hsm.socket, user or state_dir", a.Socket != b.Socket || a.User != b.User || a.StateDir != b.StateDir)
+	add("hsm.sessions, call_timeout, generate_timeout or wrap_mechanism", a.Sessions != b.Sessions || a.CallTimeout != b.CallTimeout || a.GenerateTimeout != b.GenerateTimeout || a.WrapMechanism != b.WrapMechanism)
+	add("control", old.Control.Socket != next.Control.Socket || old.Control.Group != next.Control.Group || fmt.Sprint(old.Control.Operators) != fmt.Sprint(next.Control.Operators))
+	add("web", old.Web != next.Web)
+	add("health.look", old.Health.Look != next.Health.Look)
+	add("log", old.Log != next.Log)
+	return names
+}
+
+// reloadOnSignal reloads whenever the command line was signalled to.
+func (d *Daemon) reloadOnSignal(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.opts.Reload:
+			_ = d.Reload(ctx, "signal") // told in the log and by the metric
+		}
+	}
+}

@@ -1,0 +1,188 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/health"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Snapshot is the daemon at this moment.
+func (d *Daemon) Snapshot() status.Snapshot {
+	at := time.Now()
+	ready, _ := d.Ready()
+	s := status.Snapshot{Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready, HSM: d.hsmStatus()}
+	for _, name := range d.loop.Names() {
+		if k, ok := d.keyStatus(at, name); ok {
+			s.Keys = append(s.Keys, k)
+		}
+	}
+	s.Vaults = d.vaultStatus()
+	s.Problems = d.problems(s)
+	return s
+}
+
+func (d *Daemon) hsmStatus() status.HSM {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	h := status.HSM{Up: d.hsmSeen.up, Since: d.hsmSeen.since, Info: d.hsmSeen.info}
+	if d.hsmSeen.err != nil {
+		h.Error = d.hsmSeen.err.Error()
+	}
+	return h
+}
+
+func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
+	p, ok := d.loop.Policy(name)
+	if !ok {
+		return status.Key{}, false
+	}
+	pos := d.loop.Position(name)
+	k := status.Key{Name: name, Spec: p.Spec, Schedule: p.ScheduleText, Retained: p.Retained, Proofs: d.health.Results(name)}
+	for _, v := range p.Vaults {
+		k.Vaults = append(k.Vaults, v.URL)
+	}
+	if pos.Err != nil {
+		k.Error = pos.Err.Error()
+	}
+	switch {
+	case pos.Doing && pos.Step.Acts():
+		k.Doing = string(pos.Step.Kind)
+	case pos.Step.Kind == rotate.Wait:
+		k.Waiting = pos.Step.Why
+	}
+	rec, err := d.store.Load(context.Background(), name)
+	if err != nil {
+		k.Error, k.State = err.Error(), status.StateFailing
+		return k, true
+	}
+	k.LastRotation, k.NextRotation = rec.LastRotation(), rotate.NextRotation(at, p, &rec)
+	k.Hold, k.Requests, k.Generations, k.Abandoned = rec.Hold, rec.Requests, rec.Generations, len(rec.Abandoned)
+	k.State = keyState(p, &rec, pos)
+	return k, true
+}
+
+func keyState(p key.Policy, rec *key.Record, pos rotate.Position) string {
+	latest := rec.Latest()
+	switch {
+	case rec.Hold != nil:
+		return status.StateHeld
+	case p.Retained:
+		return status.StateRetained
+	case pos.Err != nil && pos.Failures > 1:
+		return status.StateFailing
+	case rotate.Partial(p, rec) && pos.Step.Kind == rotate.Wait:
+		return status.StatePartial
+	case latest == nil || latest.Number == 1 && latest.Finished.IsZero():
+		return status.StateNew
+	case latest.Finished.IsZero():
+		return status.StateRotating
+	case rotate.Partial(p, rec):
+		return status.StatePartial
+	}
+	return status.StateOK
+}
+
+// vaultStatus is each configured vault as the newest look of any key saw it.
+func (d *Daemon) vaultStatus() []status.Vault {
+	var out []status.Vault
+	for _, v := range d.config().Vaults {
+		out = append(out, d.oneVault(v.Vault))
+	}
+	return out
+}
+
+func (d *Daemon) oneVault(v key.Vault) status.Vault {
+	s := status.Vault{Vault: v}
+	var latest time.Time
+	for _, name := range d.loop.Names() {
+		o := d.rotator.LastLook(name)
+		if o == nil {
+			continue
+		}
+		seen, ok := o.Vaults[v.URL]
+		if !ok {
+			continue
+		}
+		if seen.Err == nil && seen.Begun.After(s.SeenAt) {
+			s.SeenAt = seen.Begun
+		}
+		if seen.Begun.Before(latest) {
+			continue
+		}
+		latest = seen.Begun
+		s.Reachable, s.Error = seen.Err == nil, ""
+		if seen.Err != nil {
+			s.Error = seen.Err.Error()
+			continue
+		}
+		s.ClockSkew = seen.Skew
+		s.KEK, s.KEKPrint, s.KEKTrust = seen.KEK.KEK.Kid, seen.KEK.Print, seen.KEK.Trust
+		if seen.KEK.Err != nil {
+			s.KEKTrust = "refused: " + seen.KEK.Err.Error()
+		}
+	}
+	return s
+}
+
+// problems puts what is wrong into words, the worst first.
+func (d *Daemon) problems(s status.Snapshot) []status.Problem {
+	var out []status.Problem
+	add := func(sev status.Severity, key, vault, runbook, text, remedy string) {
+		out = append(out, status.Problem{Severity: sev, Key: key, Vault: vault, Text: text, Remedy: remedy, Runbook: runbook})
+	}
+	if err := d.store.Healthy(); err != nil {
+		add(status.Critical, "", "", "keydstoreunhealthy", "the state cannot be written: "+err.Error(), "free or repair the disk; keyd goes on by itself")
+	}
+	switch {
+	case !s.HSM.Up && !s.HSM.Since.IsZero():
+		add(status.Critical, "", "", "keydhsmdown", "the HSM side is down: "+s.HSM.Error, "systemctl status keyd-hsm; journalctl -u keyd-hsm")
+	case s.HSM.Info.Degraded != "":
+		add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+s.HSM.Info.Degraded, "")
+	}
+	names := map[string]string{}
+	for _, v := range s.Vaults {
+		names[v.URL] = v.Name
+		if !v.Reachable && v.Error != "" {
+			add(status.Warning, "", v.Name, "keydvaultunreachable", "vault "+v.Name+" cannot be used: "+v.Error, "")
+		}
+	}
+	for _, k := range s.Keys {
+		out = append(out, d.proofProblems(k, names)...)
+		switch {
+		case k.Hold != nil:
+			add(severityOf(k.Hold.Code), k.Name, names[k.Hold.Vault], "hold-"+string(k.Hold.Code), fmt.Sprintf("%s is held (%s) since %s: %s", k.Name, k.Hold.Code, k.Hold.Since.UTC().Format(time.RFC3339), k.Hold.Reason), "")
+		case k.Error != "" && k.State == status.StateFailing:
+			add(status.Warning, k.Name, "", "keydrotationfailing", k.Error, "keyd tries again by itself")
+		case k.State == status.StatePartial:
+			add(status.Warning, k.Name, "", "keydrotationfailing", fmt.Sprintf("%s is active in some of its vaults only: %s", k.Name, k.Waiting), "keyd catches the others up by itself")
+		}
+	}
+	slices.SortStableFunc(out, func(a, b status.Problem) int { return cmp.Compare(a.Severity, b.Severity) })
+	return out
+}
+
+func (d *Daemon) proofProblems(k status.Key, names map[string]string) (out []status.Problem) {
+	for _, p := range k.Proofs {
+		if !d.health.Failing(health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}) {
+			continue
+		}
+		text := fmt.Sprintf("%s: version %s (generation %d) in vault %s did not prove: %s at %s: %s", k.Name, p.Version, p.Generation, names[p.Vault], p.Outcome, p.Leg, p.Error)
+		out = append(out, status.Problem{Severity: status.Critical, Key: k.Name, Vault: names[p.Vault], Text: text, Runbook: "keydunwrapfailing", Remedy: "see the runbook before anything is disabled or deleted"})
+	}
+	return out
+}
+
+func severityOf(code key.HoldCode) status.Severity {
+	switch code {
+	case key.HoldPaused, key.HoldAdopted, key.HoldNameTaken:
+		return status.Warning
+	}
+	return status.Critical
+}
