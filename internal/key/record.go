@@ -54,6 +54,7 @@ const (
 
 // Placement is one generation in one vault.
 type Placement struct {
+	Seq       int            `json:"seq"`     // order among all placements of the record, from 1
 	Attempt   ID             `json:"attempt"` // random, travels as the tag TagAttempt
 	Vault     string         `json:"vault"`   // URL
 	VaultName string         `json:"vault_name"`
@@ -180,7 +181,6 @@ type AbandonedID struct {
 	Generation int       `json:"generation"`
 	At         time.Time `json:"at"`
 	Reason     string    `json:"reason"`
-	Swept      time.Time `json:"swept,omitzero"` // last time the HSM showed nothing under it
 }
 
 // HoldCode is the closed set of reasons for which a key is held.

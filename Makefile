@@ -1,0 +1,60 @@
+# keyd: make help lists the targets.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+BIN      := bin
+FUZZTIME ?= 30s
+LINT     := $(CURDIR)/.tools/golangci-lint
+LINT_VERSION := v2.15.0
+
+# What the tests run for real, and the Debian package of each.
+PACKAGES := softhsm2 opensc prometheus systemd gdb
+
+.PHONY: help deps build demo test lint fuzz bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
+	@missing=(); for p in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
+	if (( $${#missing[@]} )); then \
+	  sudo=; (( $$(id -u) == 0 )) || sudo=sudo; \
+	  echo "installing $${missing[*]}"; \
+	  export DEBIAN_FRONTEND=noninteractive; \
+	  $$sudo apt-get update -qq -o DPkg::Lock::Timeout=300; \
+	  $$sudo apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends "$${missing[@]}" >/dev/null; \
+	fi
+
+build: ## build keyd and keyvault-emulator into bin/
+	go build -trimpath -o $(BIN)/ ./cmd/...
+
+demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
+	@go build -o $(BIN)/demo ./softhsm-test/demo
+	@exec $(BIN)/demo
+
+test: deps ## every test, with the race detector
+	go test -race -timeout 10m ./...
+
+lint: $(LINT) ## gofmt, go vet and golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
+	go vet ./...
+	go vet -tags killpoints ./internal/... ./cmd/...
+	$(LINT) run ./...
+
+$(LINT):
+	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+fuzz: ## run every fuzz target for FUZZTIME each (default 30s)
+	@for pkg in $$(go list ./...); do \
+	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; done
+
+bench: deps ## the cost of the hop between the two processes, against a direct call
+	go test -run '^$$' -bench . -benchtime 2s ./internal/hsm
+
+clean: ## remove what the targets made
+	rm -rf $(BIN) .tools dist
