@@ -73,7 +73,7 @@ func documented(t *testing.T) (labels, types map[string]string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	row := regexp.MustCompile("(?m)^\\| `(keyd_[a-z_]+)` \\| ([a-z]+) \\| ([^|]*) \\| ([^|]+) \\|$")
+	row := regexp.MustCompile("(?m)^\\| `(keyd_[a-z_]+)` \\| ([a-z]+) \\|([^|]*)\\| ([^|]+) \\|$")
 	labels, types = map[string]string{}, map[string]string{}
 	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
 		if _, twice := labels[m[1]]; twice {
