@@ -121,7 +121,7 @@ func (l *live) draw() {
 	for _, name := range l.order {
 		b.WriteString("\r\x1b[2K" + l.line(name) + "\n")
 	}
-	io.WriteString(l.out, b.String())
+	fmt.Fprint(l.out, b.String())
 }
 
 func (l *live) line(name string) string {

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +12,8 @@ import (
 
 func only(t *testing.T, err error, want string) {
 	t.Helper()
-	ps, ok := err.(config.Problems)
+	var ps config.Problems
+	ok := errors.As(err, &ps)
 	if !ok || len(ps) != 1 || !strings.Contains(ps[0].String(), want) || ps[0].Remedy == "" {
 		t.Errorf("want one problem with %q and a remedy, got\n%v", want, err)
 	}

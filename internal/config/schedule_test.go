@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -69,8 +70,8 @@ func TestSchedulesThatAreWrong(t *testing.T) {
 			t.Errorf("%q was accepted, want an error with %q", text, want)
 			continue
 		}
-		f, ok := err.(fault)
-		if !ok || !strings.Contains(f.message, want) || f.remedy == "" {
+		var f fault
+		if !errors.As(err, &f) || !strings.Contains(f.message, want) || f.remedy == "" {
 			t.Errorf("%q: %v, want a fault with %q and a remedy", text, err, want)
 		}
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -145,8 +146,8 @@ func readScalar[T any](rep *report, name string, where position, n ast.Node, par
 
 // addFault reports what a value's parser found.
 func (r *report) addFault(where position, name string, err error) {
-	f, ok := err.(fault)
-	if !ok {
+	var f fault
+	if !errors.As(err, &f) {
 		f = fault{message: err.Error()}
 	}
 	r.add(where, f.remedy, "%s: %s", name, f.message)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"unicode/utf8"
@@ -112,7 +113,10 @@ func (u *URI) set(attr, extra string, find func(string) (attribute, error), seen
 		return err
 	}
 	if *a.to, err = a.parse(value); err != nil {
-		f, _ := err.(fault)
+		var f fault
+		if !errors.As(err, &f) {
+			return err
+		}
 		return fault{name + ": " + f.message, f.remedy}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -64,7 +65,8 @@ func TestURIsThatAreWrong(t *testing.T) {
 			t.Errorf("%s was accepted as %+v, want an error with %q", text, got, want)
 			continue
 		}
-		f, ok := err.(fault)
+		var f fault
+		ok := errors.As(err, &f)
 		if !ok || !strings.Contains(f.Error(), want) || f.remedy == "" {
 			t.Errorf("%s: %v, want a fault with %q and a remedy", text, err, want)
 		}

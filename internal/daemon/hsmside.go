@@ -37,14 +37,42 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	return hsm.Run(ctx, hsm.Config{
-		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial,
+		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial, Model: cfg.HSM.Model, Manufacturer: cfg.HSM.Manufacturer,
 		PINFile: cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
 		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
 	}, pins(o.ConfigPath), at, o.Logger, func() {
-		_, _ = sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS=token "+cfg.HSM.Token+" is open")
+		_, _ = sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS=serving token "+cfg.HSM.Token)
+		if cfg.HSM.Socket != "" {
+			go pingWatchdog(ctx, cfg.HSM.Socket)
+		}
 	})
+}
+
+// pingWatchdog tells systemd that the HSM side turns, as often as it answers a call
+// on its own socket.
+func pingWatchdog(ctx context.Context, socket string) {
+	interval, err := sd.SdWatchdogEnabled(false)
+	if err != nil || interval <= 0 {
+		return
+	}
+	client := hsm.Dial(socket, hsm.Timeouts{Call: interval / 3}, nil)
+	defer client.Close()
+	tick := time.NewTicker(interval / 3)
+	defer tick.Stop()
+	for {
+		if _, err := client.Describe(ctx); err == nil {
+			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
 )
 
 // metrics shows the daemon itself.
@@ -58,6 +61,9 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 			return
 		case e := <-events:
 			d.showRecords(ctx, e.Key)
+			if e.Phase == status.Done && e.Step == string(rotate.Prove) {
+				d.health.Refresh()
+			}
 		case <-tick.C:
 			d.showRecords(ctx, "")
 		}

@@ -82,7 +82,7 @@ func encrypt(key *rsa.PublicKey, algorithm string, plaintext []byte) ([]byte, er
 	case "RSA-OAEP-256":
 		out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, key, plaintext, nil)
 	case "RSA1_5":
-		out, err = rsa.EncryptPKCS1v15(rand.Reader, key, plaintext)
+		out, err = rsa.EncryptPKCS1v15(rand.Reader, key, plaintext) //nolint:staticcheck // the service has it
 	default:
 		return nil, badAlgorithm(algorithm)
 	}
@@ -101,7 +101,7 @@ func decrypt(key *rsa.PrivateKey, algorithm string, ciphertext []byte) ([]byte, 
 	case "RSA-OAEP-256":
 		out, err = rsa.DecryptOAEP(sha256.New(), nil, key, ciphertext, nil)
 	case "RSA1_5":
-		out, err = rsa.DecryptPKCS1v15(nil, key, ciphertext)
+		out, err = rsa.DecryptPKCS1v15(nil, key, ciphertext) //nolint:staticcheck // the service has it
 	default:
 		return nil, badAlgorithm(algorithm)
 	}

@@ -135,7 +135,7 @@ func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.D
 	stale := h.now().Sub(h.refreshed)
 	h.mu.Unlock()
 	if stale < 0 || stale >= refreshEvery {
-		h.refresh(ctx)
+		_ = h.refresh(ctx) // noted, and tried again in a while
 	}
 
 	h.mu.Lock()

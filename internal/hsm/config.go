@@ -4,17 +4,21 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
+
+	"github.com/miekg/pkcs11"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Config is what the HSM side needs.
 type Config struct {
-	Module  string // absolute path of the PKCS#11 library
-	Token   string // CKA_LABEL of the token
-	Serial  string // of the token; "": the label alone must find one token
-	PINFile string // absolute path, or the name of a systemd credential
+	Module string // absolute path of the PKCS#11 library
+	// The token is the one that matches every one of these that is not empty
+	// (CK_TOKEN_INFO, PKCS#11 v3.0 section 3.3); at least one is needed.
+	Token, Serial, Model, Manufacturer string
+	PINFile                            string // absolute path, or the name of a systemd credential
 	// CredentialsDir is $CREDENTIALS_DIRECTORY; "" without one.
 	CredentialsDir  string
 	Sessions        int           // calls at a time; 0: 4
@@ -34,6 +38,29 @@ const (
 	defaultGenerateTimeout = 120 * time.Second
 )
 
+// matches reports whether a token is the one that is meant.
+func (c Config) matches(info pkcs11.TokenInfo) bool {
+	for _, pair := range [][2]string{
+		{c.Token, info.Label}, {c.Serial, info.SerialNumber}, {c.Model, info.Model}, {c.Manufacturer, info.ManufacturerID},
+	} {
+		if pair[0] != "" && pair[0] != trim(pair[1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// wanted describes the token that is meant.
+func (c Config) wanted() string {
+	var parts []string
+	for _, p := range [][2]string{{"label", c.Token}, {"serial", c.Serial}, {"model", c.Model}, {"manufacturer", c.Manufacturer}} {
+		if p[1] != "" {
+			parts = append(parts, fmt.Sprintf("%s %q", p[0], p[1]))
+		}
+	}
+	return "token with " + strings.Join(parts, ", ")
+}
+
 func (c Config) withDefaults() (Config, error) {
 	if c.Sessions == 0 {
 		c.Sessions = defaultSessions
@@ -51,7 +78,7 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	need(filepath.IsAbs(c.Module), "hsm.module %q must be an absolute path", c.Module)
-	need(c.Token != "", "hsm.token must name a token")
+	need(c.Token != "" || c.Serial != "" || c.Model != "" || c.Manufacturer != "", "hsm.token must name a token")
 	need(c.PINFile != "", "hsm.pin_file must name a file or a credential")
 	need(c.Sessions > 0 && c.Sessions <= maxSessions, "hsm.sessions must be 1 to %d", maxSessions)
 	need(c.CallTimeout > 0 && c.GenerateTimeout > 0, "the HSM's timeouts must be positive")

@@ -80,7 +80,7 @@ func (p pinFile) identity() fileIdentity {
 	if !ok {
 		return fileIdentity{}
 	}
-	return fileIdentity{dev: uint64(st.Dev), ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
+	return fileIdentity{dev: st.Dev, ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
 }
 
 type fileIdentity struct {

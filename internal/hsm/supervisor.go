@@ -113,7 +113,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		begun := time.Now()
 		err := s.runChild(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // ended on purpose: how the child took it is of no interest
 		}
 		if time.Since(begun) >= steady {
 			n = 1
@@ -196,7 +196,7 @@ func (s *Supervisor) watch(ctx context.Context, l *link) error {
 	for {
 		if err := s.ping(ctx, l, limit); err != nil {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // ended on purpose
 			}
 			return err
 		}

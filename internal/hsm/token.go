@@ -81,8 +81,7 @@ func (t *token) discover(ctx context.Context, cfg Config) error {
 	}
 }
 
-// look searches the slots for exactly one token with the configured label and,
-// when it is configured, serial number.
+// look searches the slots for exactly one token that is as configured.
 func (t *token) look(cfg Config) (bool, error) {
 	slots, err := t.mod.GetSlotList(true)
 	if err != nil {
@@ -98,7 +97,7 @@ func (t *token) look(cfg Config) (bool, error) {
 		}
 		label, serial := trim(info.Label), trim(info.SerialNumber)
 		labels = append(labels, fmt.Sprintf("%q (serial %s)", label, serial))
-		if label == cfg.Token && (cfg.Serial == "" || cfg.Serial == serial) {
+		if cfg.matches(info) {
 			t.slot, t.info = slot, info
 			hits++
 		}
@@ -107,10 +106,10 @@ func (t *token) look(cfg Config) (bool, error) {
 	case 1:
 		return true, nil
 	case 0:
-		return false, fmt.Errorf("%s shows no token %q%s: it shows %s", cfg.Module, cfg.Token, serialText(cfg.Serial), listText(labels))
+		return false, fmt.Errorf("%s shows no %s: it shows %s", cfg.Module, cfg.wanted(), listText(labels))
 	default:
-		return false, fmt.Errorf("%s shows %d tokens %q: name one by its serial number (hsm.serial): it shows %s",
-			cfg.Module, hits, cfg.Token, listText(labels))
+		return false, fmt.Errorf("%s shows %d times a %s: name one by its serial number (hsm.serial): it shows %s",
+			cfg.Module, hits, cfg.wanted(), listText(labels))
 	}
 }
 
@@ -236,13 +235,6 @@ func (t *token) isDead() bool {
 
 // trim removes the padding of Cryptoki's fixed-length texts.
 func trim(s string) string { return strings.TrimRight(s, " \x00") }
-
-func serialText(serial string) string {
-	if serial == "" {
-		return ""
-	}
-	return fmt.Sprintf(" with serial %s", serial)
-}
 
 func listText(items []string) string {
 	if len(items) == 0 {

@@ -151,7 +151,7 @@ func TestDiscoveryRetriesAndWantsExactlyOneToken(t *testing.T) {
 		{"it appears late", &scripted{slots: two[:1], missing: 2}, "", 0, ""},
 		{"by serial", &scripted{slots: two}, "2", 1, ""},
 		{"two of one label", &scripted{slots: two}, "", 0, "hsm.serial"},
-		{"none", &scripted{slots: two[2:]}, "", 0, `no token "keyd"`},
+		{"none", &scripted{slots: two[2:]}, "", 0, `no token with label "keyd"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ctx := t.Context()

@@ -77,8 +77,11 @@ type Placement struct {
 	Lifted bool `json:"lifted,omitempty"`
 }
 
-// Holds reports whether the vault holds (or may hold) enabled material of it.
-func (p Placement) Holds() bool { return p.State != Void && p.State != Disabled }
+// Counts reports whether the placement says anything of the present: it is not
+// void, and if it was refuted, nobody has lifted that.
+func (p Placement) Counts() bool {
+	return p.State != Void && (p.State != Refuted || !p.Lifted)
+}
 
 // Good reports whether the placement was proven and still stands.
 func (p Placement) Good() bool {
@@ -167,7 +170,7 @@ func (g Generation) Usable() bool {
 func (g *Generation) In(vault string) *Placement {
 	for i := len(g.Placements) - 1; i >= 0; i-- {
 		p := &g.Placements[i]
-		if p.Vault == vault && p.State != Void && !(p.State == Refuted && p.Lifted) {
+		if p.Vault == vault && p.Counts() {
 			return p
 		}
 	}

@@ -2,7 +2,9 @@ package rotate_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -88,7 +90,7 @@ func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 			r := w.rotator()
 			for range 60 {
 				step, err := w.step(r, p)
-				if _, died := err.(crashed); died {
+				if errors.As(err, new(crashed)) {
 					r = w.rotator()
 				}
 				w.now = w.now.Add(time.Duration(1+w.rnd.IntN(40)) * time.Second)
@@ -544,7 +546,7 @@ func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
 	}
 	// The generation's own version is made the newest again.
 	vs := w.vault[mhsm.URL].key(p.Key).versions
-	w.vault[mhsm.URL].key(p.Key).versions = append(vs[1:], vs[0])
+	w.vault[mhsm.URL].key(p.Key).versions = slices.Concat(vs[1:], vs[:1])
 	w.store.records[p.Key] = rec
 	w.now = w.now.Add(25 * time.Hour)
 	step, err := w.rotator().StepKey(context.Background(), p)

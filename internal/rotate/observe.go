@@ -194,7 +194,7 @@ func (r *Rotator) material(ctx context.Context, c Vault, url, name string, v key
 	}
 	print, err := key.FingerprintOf(full.Public)
 	if err != nil {
-		return "", nil
+		return "", err
 	}
 	r.views.putMaterial(url, v.ID, print)
 	return print, nil

@@ -234,7 +234,7 @@ func lastPlacement(r *key.Record, url string) (last placed) {
 		g := &r.Generations[i]
 		for j := range g.Placements {
 			p := &g.Placements[j]
-			if p.Vault != url || p.State == key.Void || (p.State == key.Refuted && p.Lifted) {
+			if p.Vault != url || !p.Counts() {
 				continue
 			}
 			if last.p == nil || p.Seq > last.p.Seq {

@@ -62,8 +62,9 @@ health:
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	err := run(ctx)
+	stop()
+	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -195,7 +196,7 @@ func (d *demo) watch(ctx context.Context, ended <-chan error, enough func() bool
 		case <-ctx.Done():
 			return ctx.Err()
 		case err := <-ended:
-			return fmt.Errorf("%w: %v", errDaemonEnded, err)
+			return errors.Join(errDaemonEnded, err)
 		case <-tick.C:
 		}
 		if err := d.showGenerations(ctx); err != nil {
@@ -227,7 +228,7 @@ type snapshot struct {
 func (d *demo) showGenerations(ctx context.Context) error {
 	out, err := d.command(ctx, "status", "--json").Output()
 	if err != nil {
-		return nil // not up yet; that it never comes up is the caller's time-out
+		return nil //nolint:nilerr // not up yet; a daemon that ends by itself is noticed elsewhere
 	}
 	var s snapshot
 	if err := json.Unmarshal(out, &s); err != nil {
