@@ -69,13 +69,10 @@ func registered(d *Daemon) map[string]string {
 // type of each.
 func documented(t *testing.T) (labels, types map[string]string) {
 	t.Helper()
-	page, err := os.ReadFile("../../docs/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	page := read(t, "../../docs/metrics.md")
 	row := regexp.MustCompile("(?m)^\\| `(keyd_[a-z_]+)` \\| ([a-z]+) \\|([^|]*)\\| ([^|]+) \\|$")
 	labels, types = map[string]string{}, map[string]string{}
-	for _, m := range row.FindAllStringSubmatch(string(page), -1) {
+	for _, m := range row.FindAllStringSubmatch(page, -1) {
 		if _, twice := labels[m[1]]; twice {
 			t.Errorf("docs/metrics.md lists %s twice", m[1])
 		}
@@ -129,4 +126,42 @@ func TestDocsGiveEachMetricItsType(t *testing.T) {
 			t.Errorf("docs/metrics.md says that %s is a %s: only counters end in _total", name, kind)
 		}
 	}
+}
+
+// A problem links to the runbook page that the daemon itself serves.
+func TestEveryProblemAndDriftHasARunbook(t *testing.T) {
+	page := read(t, "../../docs/runbooks.md")
+	anchors := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
+		anchors[strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(m[1]), ":", ""), " ", "-")] = true
+	}
+	for _, link := range regexp.MustCompile(`\]\(#([^)]+)\)`).FindAllStringSubmatch(page, -1) {
+		if !anchors[link[1]] {
+			t.Errorf("docs/runbooks.md links to #%s, and has no such section", link[1])
+		}
+	}
+	for _, c := range []struct{ file, form, prefix string }{
+		{"snapshot.go", `"(keyd[a-z]+)"`, ""},
+		{"../key/record.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
+		{"../rotate/metrics.go", `drift\w+\s+=\s+"([a-z-]+)"`, "drift-"},
+	} {
+		found := regexp.MustCompile(c.form).FindAllStringSubmatch(read(t, c.file), -1)
+		if len(found) < 5 {
+			t.Errorf("%s names only %d", c.file, len(found))
+		}
+		for _, m := range found {
+			if !anchors[c.prefix+m[1]] {
+				t.Errorf("%s names %s, and docs/runbooks.md has no section #%s", c.file, m[1], c.prefix+m[1])
+			}
+		}
+	}
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
