@@ -37,12 +37,11 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 
 // importKey is one placement's import: the attempt is in the record before its
 // PUT, and what is known of the answer after it.
-func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, kek KEKSeen, s Step) (key.Record, error) {
 	c, err := r.vault(p, s.Vault)
 	if err != nil {
 		return rec, err
 	}
-	seen := r.LastLook(p.Key).Vaults[s.Vault]
 	attempt, err := key.NewID(r.Random)
 	if err != nil {
 		return rec, err
@@ -52,7 +51,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	g.Placements = append(g.Placements, key.Placement{
 		Seq: nextSeq(rec), Attempt: attempt, Vault: s.Vault, VaultName: r.vaultName(p, s.Vault), Cause: s.Cause,
 		State: key.Intended, At: now, Deadline: now.Add(importTimeout),
-		KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
+		KEK: kek.KEK.Kid, KEKPrint: kek.Print,
 	})
 	rec.Vaults, rec.Operations = p.Vaults, p.Operations
 	rec, err = r.save(ctx, rec, "import intended", placementFields(rec, attempt, nil))
@@ -63,7 +62,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), attempt, seen.KEK.KEK)
+	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), attempt, kek.KEK)
 	killpoint.At("import-after")
 	// What happened is recorded even when the call used up its time.
 	ctx = context.WithoutCancel(ctx)
@@ -115,8 +114,8 @@ func (r *Rotator) imported(ctx context.Context, rec key.Record, attempt key.ID, 
 }
 
 // found records the version of an attempt whose answer was lost.
-func (r *Rotator) found(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
-	v, ok := r.LastLook(p.Key).Vaults[s.Vault].version(s.Version)
+func (r *Rotator) found(ctx context.Context, rec key.Record, seen VaultSeen, s Step) (key.Record, error) {
+	v, ok := seen.version(s.Version)
 	if !ok {
 		return rec, fmt.Errorf("version %s is not in the last listing", s.Version)
 	}
@@ -124,14 +123,14 @@ func (r *Rotator) found(ctx context.Context, p key.Policy, rec key.Record, s Ste
 }
 
 // alias records a version that repeats a placement's material.
-func (r *Rotator) alias(ctx context.Context, _ key.Policy, rec key.Record, s Step) (key.Record, error) {
+func (r *Rotator) alias(ctx context.Context, rec key.Record, s Step) (key.Record, error) {
 	at := findPlacement(&rec, s.Attempt)
 	at.p.Aliases = append(at.p.Aliases, s.Version)
 	return r.save(ctx, rec, "duplicate version adopted", placementFields(rec, s.Attempt, map[string]string{"alias": s.Version}))
 }
 
 // giveUp voids an attempt that certainly did not happen.
-func (r *Rotator) giveUp(ctx context.Context, _ key.Policy, rec key.Record, s Step) (key.Record, error) {
+func (r *Rotator) giveUp(ctx context.Context, rec key.Record, s Step) (key.Record, error) {
 	at := findPlacement(&rec, s.Attempt)
 	at.p.State, at.p.Detail = key.Void, s.Why
 	return r.save(ctx, rec, "import did not happen", placementFields(rec, s.Attempt, map[string]string{"why": s.Why}))
@@ -213,7 +212,7 @@ func activeSomewhere(g key.Generation) bool {
 
 // finish records that a generation is active everywhere, which answers its
 // requests.
-func (r *Rotator) finish(ctx context.Context, _ key.Policy, rec key.Record, s Step) (key.Record, error) {
+func (r *Rotator) finish(ctx context.Context, rec key.Record, s Step) (key.Record, error) {
 	now := r.Clock()
 	g := rec.Generation(s.Generation)
 	g.Finished = now

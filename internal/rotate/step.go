@@ -28,7 +28,7 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (Step, error) {
 		}
 		return step, ctx.Err()
 	}
-	return step, r.apply(ctx, p, rec, step)
+	return step, r.apply(ctx, p, rec, o, step)
 }
 
 func (r *Rotator) load(ctx context.Context, name string) (key.Record, error) {
@@ -94,10 +94,10 @@ func unfinished(p key.Policy, rec key.Record) bool {
 }
 
 // apply carries out one step, tells of it, and counts it.
-func (r *Rotator) apply(ctx context.Context, p key.Policy, rec key.Record, s Step) error {
+func (r *Rotator) apply(ctx context.Context, p key.Policy, rec key.Record, o *Observation, s Step) error {
 	begun := r.Clock()
 	r.emit(p, rec, s, status.Begin, 0, nil)
-	after, err := r.perform(ctx, p, rec.Clone(), s)
+	after, err := r.perform(ctx, p, rec.Clone(), o, s)
 	if err != nil {
 		err = fmt.Errorf("key %s: %s: %w", p.Key, describe(p, s), err)
 	} else {
@@ -115,7 +115,7 @@ func (r *Rotator) apply(ctx context.Context, p key.Policy, rec key.Record, s Ste
 	return err
 }
 
-func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, o *Observation, s Step) (key.Record, error) {
 	switch s.Kind {
 	case Hold:
 		return r.hold(ctx, rec, s)
@@ -132,17 +132,17 @@ func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, s S
 	case CreateKEK:
 		return r.createKEK(ctx, p, rec, s)
 	case Import:
-		return r.importKey(ctx, p, rec, s)
+		return r.importKey(ctx, p, rec, o.Vaults[s.Vault].KEK, s)
 	case Found:
-		return r.found(ctx, p, rec, s)
+		return r.found(ctx, rec, o.Vaults[s.Vault], s)
 	case Alias:
-		return r.alias(ctx, p, rec, s)
+		return r.alias(ctx, rec, s)
 	case GiveUp:
-		return r.giveUp(ctx, p, rec, s)
+		return r.giveUp(ctx, rec, s)
 	case Prove:
 		return r.prove(ctx, p, rec, s)
 	case Finish:
-		return r.finish(ctx, p, rec, s)
+		return r.finish(ctx, rec, s)
 	case Disable:
 		return r.disable(ctx, p, rec, s)
 	}
