@@ -68,6 +68,16 @@ func (v *Vault) Unwrap(name, id, algorithm string, ciphertext []byte) ([]byte, e
 	return ver.compute(opUnwrap, algorithm, ciphertext)
 }
 
+// PrivateKey is the material that a version ("" the newest) computes with, which
+// no real vault would show: a test that knows it can look for it elsewhere.
+func (v *Vault) PrivateKey(name, id string) (*rsa.PrivateKey, error) {
+	_, ver, err := v.current().version(name, id)
+	if err != nil {
+		return nil, err
+	}
+	return ver.private, nil
+}
+
 // AddForeignVersion generates an RSA-HSM version as another operator would, of
 // the newest version's size (2048 bits for a new key), and gives its id.
 func (v *Vault) AddForeignVersion(name string) (id string, err error) {
