@@ -554,3 +554,30 @@ func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
 		t.Fatalf("step %+v, %v; want a wait\n%s", step, err, w.story())
 	}
 }
+
+func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	broken := false
+	w.strike = func(int, string) fault {
+		for _, pairs := range w.hsm.pairs {
+			if !broken {
+				broken, pairs[0].broken = true, true // the private half was never stored
+			}
+		}
+		return none
+	}
+	w.settle(p)
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	w.checkDone(p, 1, 0)
+	swept := 0
+	for _, e := range w.store.entries {
+		if e.Event == "abandoned pair destroyed" {
+			swept++
+		}
+	}
+	if swept != 1 {
+		t.Errorf("swept %d times, want once\n%s", swept, w.story())
+	}
+}

@@ -241,6 +241,7 @@ func knownVersions(rec key.Record, url string) map[string]bool {
 type views struct {
 	mu     *sync.Mutex
 	last   map[string]*Observation
+	used   map[string]bool            // the last observation was acted on
 	prints map[string]key.Fingerprint // by url and version
 	down   map[string]downVault       // by url
 }
@@ -251,13 +252,26 @@ type downVault struct {
 }
 
 func newViews() views {
-	return views{mu: new(sync.Mutex), last: map[string]*Observation{}, prints: map[string]key.Fingerprint{}, down: map[string]downVault{}}
+	return views{mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, prints: map[string]key.Fingerprint{}, down: map[string]downVault{}}
 }
 
 func (v *views) put(name string, o *Observation) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.last[name] = o
+	delete(v.used, name)
+}
+
+func (v *views) use(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.used[name] = true
+}
+
+func (v *views) isUsed(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.used[name]
 }
 
 func (v *views) drop(name string) {

@@ -28,6 +28,8 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (Step, error) {
 		}
 		return step, ctx.Err()
 	}
+	// What was seen is acted on once: the step changed it.
+	r.views.use(p.Key)
 	return step, r.apply(ctx, p, rec, o, step)
 }
 
@@ -50,7 +52,7 @@ func (r *Rotator) load(ctx context.Context, name string) (key.Record, error) {
 func (r *Rotator) wantsLook(p key.Policy, rec key.Record, o *Observation) bool {
 	now := r.Clock()
 	switch {
-	case o == nil, now.Sub(o.At) >= r.Look, now.Before(o.At):
+	case o == nil, r.views.isUsed(p.Key), now.Sub(o.At) >= r.Look, now.Before(o.At):
 		return true
 	case rec.Hold != nil || p.Retained:
 		return false
