@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/rotate"
 )
 
 const smallConfig = `instance: docs
@@ -131,15 +132,7 @@ func TestDocsGiveEachMetricItsType(t *testing.T) {
 // A problem links to the runbook page that the daemon itself serves.
 func TestEveryProblemAndDriftHasARunbook(t *testing.T) {
 	page := read(t, "../../docs/runbooks.md")
-	anchors := map[string]bool{}
-	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
-		anchors[strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(m[1]), ":", ""), " ", "-")] = true
-	}
-	for _, link := range regexp.MustCompile(`\]\(#([^)]+)\)`).FindAllStringSubmatch(page, -1) {
-		if !anchors[link[1]] {
-			t.Errorf("docs/runbooks.md links to #%s, and has no such section", link[1])
-		}
-	}
+	anchors := anchorsOf(page)
 	for _, c := range []struct{ file, form, prefix string }{
 		{"snapshot.go", `"(keyd[a-z]+)"`, ""},
 		{"../key/record.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
@@ -157,6 +150,16 @@ func TestEveryProblemAndDriftHasARunbook(t *testing.T) {
 	}
 }
 
+// anchorsOf is every heading's anchor, as GitHub makes it.
+func anchorsOf(page string) map[string]bool {
+	anchors := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
+		text := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		anchors[strings.ReplaceAll(text, " ", "-")] = true
+	}
+	return anchors
+}
+
 func read(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -164,4 +167,51 @@ func read(t *testing.T, path string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+func TestTheConfigurationInTheREADMELoads(t *testing.T) {
+	yaml := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(read(t, "../../README.md"))
+	if yaml == nil {
+		t.Fatal("README.md shows no configuration")
+	}
+	path := filepath.Join(t.TempDir(), "keyd.yaml")
+	if err := os.WriteFile(path, []byte(yaml[1]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := config.Load(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEveryStepIsInTheArchitecture(t *testing.T) {
+	page := read(t, "../../ARCHITECTURE.md")
+	for _, kind := range rotate.Kinds() {
+		if !strings.Contains(page, "\n| `"+string(kind)+"` |") {
+			t.Errorf("ARCHITECTURE.md has no row for the step %s", kind)
+		}
+	}
+}
+
+func TestLinksBetweenPagesLeadSomewhere(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "../../README.md", "../../ARCHITECTURE.md") {
+		for _, link := range regexp.MustCompile(`\]\(([^)]+)\)`).FindAllStringSubmatch(read(t, page), -1) {
+			target, anchor, _ := strings.Cut(link[1], "#")
+			if strings.Contains(target, "://") {
+				continue
+			}
+			path := page
+			if target != "" {
+				path = filepath.Join(filepath.Dir(page), target)
+			}
+			if _, err := os.Stat(path); err != nil {
+				t.Errorf("%s links to %s: %v", page, link[1], err)
+			} else if anchor != "" && !anchorsOf(read(t, path))[anchor] {
+				t.Errorf("%s links to %s, and there is no such heading", page, link[1])
+			}
+		}
+	}
 }
