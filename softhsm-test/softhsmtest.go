@@ -32,6 +32,7 @@ type Token struct {
 	PINFile string // holds PIN and a newline, mode 0600
 	Conf    string // softhsm2.conf; "" for a module named by KEYD_TEST_MODULE
 	dir     string
+	soPIN   string
 }
 
 // New makes a token with a random label and PIN in a directory that ends with
@@ -79,12 +80,32 @@ func Create(dir, label, pin string) (*Token, error) {
 	if err := errors.Join(tok.writeConf(), tok.writePIN()); err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", pin, "--so-pin", randomPIN())
-	cmd.Env = append(os.Environ(), tok.Environ()...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("softhsm2-util --init-token: %w: %s (%s)", err, bytes.TrimSpace(out), installHint)
+	tok.soPIN = randomPIN()
+	return tok, tok.initialise("--free")
+}
+
+// Wipe initialises the token anew, as an operator does by mistake: its label and
+// PIN stay, every object is gone, and no process that uses it is told. It fails
+// the test for a token named by KEYD_TEST_MODULE.
+func (t *Token) Wipe(tb testing.TB) {
+	tb.Helper()
+	if t.Conf == "" {
+		tb.Fatal("the token of KEYD_TEST_MODULE is not wiped")
 	}
-	return tok, nil
+	if err := t.initialise("--token", t.Label); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// initialise runs softhsm2-util on the slot that which names.
+func (t *Token) initialise(which ...string) error {
+	args := append([]string{"--init-token", "--label", t.Label, "--pin", t.PIN, "--so-pin", t.soPIN}, which...)
+	cmd := exec.Command("softhsm2-util", args...)
+	cmd.Env = append(os.Environ(), t.Environ()...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("softhsm2-util --init-token: %w: %s (%s)", err, bytes.TrimSpace(out), installHint)
+	}
+	return nil
 }
 
 // Copy copies the token's files, so that one copy can be killed at will. It

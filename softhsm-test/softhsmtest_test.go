@@ -68,3 +68,28 @@ func TestCopyIsTheSameToken(t *testing.T) {
 		t.Errorf("slots of the copy:\n%s", out)
 	}
 }
+
+func TestAWipedTokenKeepsItsLabelAndPIN(t *testing.T) {
+	dir := t.TempDir()
+	tok, err := softhsmtest.Create(dir, "token-w", "1234")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tool := func(args ...string) string {
+		cmd := exec.Command("pkcs11-tool", append([]string{"--module", tok.Module, "--token-label", tok.Label, "--login", "--pin", tok.PIN}, args...)...)
+		cmd.Env = append(os.Environ(), tok.Environ()...)
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("pkcs11-tool %v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	tool("--keygen", "--key-type", "AES:32", "--label", "soon-gone")
+	if out := tool("--list-objects"); !strings.Contains(out, "soon-gone") {
+		t.Fatalf("the object was not made:\n%s", out)
+	}
+	tok.Wipe(t)
+	if out := tool("--list-objects"); strings.Contains(out, "soon-gone") {
+		t.Errorf("the object is still there:\n%s", out)
+	}
+}

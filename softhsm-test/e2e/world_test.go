@@ -38,7 +38,9 @@ type settings struct {
 	schedule    string
 	vaults      []string // nicknames: weu, mhsm
 	module      string
+	timeouts    string // of the HSM's calls, as more fields of the hsm section
 	look        time.Duration
+	newest      time.Duration   // between proofs of the newest version
 	fingerprint key.Fingerprint // of the KEK in weu
 }
 
@@ -82,7 +84,7 @@ func newWorld(t *testing.T, change func(*settings)) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, dir: dir, token: softhsmtest.New(t), sealed: map[sealedAt]sealed{}}
-	w.set = settings{spec: "RSA-2048", kekBits: 2048, vaults: []string{"weu"}, module: w.token.Module, look: time.Second}
+	w.set = settings{spec: "RSA-2048", kekBits: 2048, vaults: []string{"weu"}, module: w.token.Module, look: time.Second, newest: 5 * time.Minute}
 	if change != nil {
 		change(&w.set)
 	}
@@ -148,10 +150,10 @@ func (w *world) configure() {
 	var b strings.Builder
 	fmt.Fprintf(&b, `instance: %s
 state_dir: %s/state
-hsm: {module: %s, token: %q, pin_file: %s}
+hsm: {module: %s, token: %q, pin_file: %s%s}
 azure: {credential: managed-identity, ca_file: %s/ca.pem}
 vaults:
-`, w.instance(), w.dir, w.set.module, w.token.Label, w.token.PINFile, w.dir)
+`, w.instance(), w.dir, w.set.module, w.token.Label, w.token.PINFile, w.set.timeouts, w.dir)
 	urls := map[string]string{"weu": "https://" + vaultHost, "mhsm": "https://" + hsmHost}
 	for _, v := range w.set.vaults {
 		fmt.Fprintf(&b, "  %s:\n    url: %s\n    kek:\n      bits: %d\n", v, urls[v], w.set.kekBits)
@@ -163,7 +165,7 @@ vaults:
 	if w.set.schedule != "" {
 		fmt.Fprintf(&b, "    schedule: %q\n", w.set.schedule)
 	}
-	fmt.Fprintf(&b, "control: {socket: %s/keyd.sock}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: %s}\n", w.dir, w.set.look)
+	fmt.Fprintf(&b, "control: {socket: %s/keyd.sock}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: %s, newest: %s}\n", w.dir, w.set.look, w.set.newest)
 	w.write("keyd.yaml", b.String())
 }
 

@@ -1,0 +1,298 @@
+/*
+ * faultmodule is a PKCS#11 module that loads a real one and misbehaves by rule.
+ * It stands in for a vendor's library on a bad day.
+ *
+ * Environment:
+ *   FAULTMODULE_REAL    the real module; default /usr/lib/softhsm/libsofthsm2.so
+ *   FAULTMODULE_RULES   the rule file, read again at every call; absent: no faults
+ *   FAULTMODULE_COUNTS  a file for the counters, shared by all processes that
+ *                       name it; absent: this process counts for itself
+ *   FAULTMODULE_KWP     when set, the real module's CKM_AES_KEY_WRAP_PAD (0x210A)
+ *                       is shown as CKM_AES_KEY_WRAP_KWP (0x210B)
+ *
+ * A rule is a line: FUNCTION WHICH WHEN ACTION
+ *   FUNCTION  such as C_Decrypt, or * for every one
+ *   WHICH     n: the n-th call of that function, from 1; n+: and all later; *: all
+ *   WHEN      before or after the real call
+ *   ACTION    rv 0xNN     answer with this return value
+ *             stick 0xNN  answer with it, and so does every later call of this process
+ *             sleep MS    be slow
+ *             hang        never return
+ *             abort       call abort()
+ *             segv        write to address 0
+ *             count       nothing but to be counted
+ * Every rule that matches is applied, in the order of the file, until one of them
+ * answers. Lines that begin with # are comments; a line that is no rule aborts the
+ * process, so that a test cannot pass by a slip of the pen. Replace the file by
+ * rename(2): a half-written one would be read too.
+ *
+ * The counters are two arrays of 64-bit numbers in the machine's byte order, in
+ * the order of FUNCTIONS: how often each was called, and how often a rule struck.
+ *
+ * Every function of PKCS#11 v2.40 takes at most 8 arguments, each an integer or a
+ * pointer, and returns an unsigned long. By the calling conventions of Linux on
+ * x86-64 and aarch64 one trampoline of 8 unsigned longs therefore passes on the
+ * arguments of all of them: those that a function does not have are garbage that
+ * it does not read. Standard C promises nothing of the kind.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#if !defined(__linux__) || !(defined(__x86_64__) || defined(__aarch64__))
+#error "the trampolines are right for Linux on x86-64 and aarch64 only"
+#endif
+
+typedef unsigned long word; /* CK_ULONG, CK_RV, and every argument */
+
+enum { CKR_OK = 0x0, CKR_GENERAL_ERROR = 0x5, CKR_MECHANISM_INVALID = 0x70 };
+enum { CKM_AES_KEY_WRAP_PAD = 0x210A, CKM_AES_KEY_WRAP_KWP = 0x210B };
+
+/* The functions of CK_FUNCTION_LIST, in its order (PKCS#11 v2.40 section 3.6). */
+#define FUNCTIONS(X) \
+	X(Initialize) X(Finalize) X(GetInfo) X(GetFunctionList) X(GetSlotList) \
+	X(GetSlotInfo) X(GetTokenInfo) X(GetMechanismList) X(GetMechanismInfo) X(InitToken) \
+	X(InitPIN) X(SetPIN) X(OpenSession) X(CloseSession) X(CloseAllSessions) \
+	X(GetSessionInfo) X(GetOperationState) X(SetOperationState) X(Login) X(Logout) \
+	X(CreateObject) X(CopyObject) X(DestroyObject) X(GetObjectSize) X(GetAttributeValue) \
+	X(SetAttributeValue) X(FindObjectsInit) X(FindObjects) X(FindObjectsFinal) X(EncryptInit) \
+	X(Encrypt) X(EncryptUpdate) X(EncryptFinal) X(DecryptInit) X(Decrypt) \
+	X(DecryptUpdate) X(DecryptFinal) X(DigestInit) X(Digest) X(DigestUpdate) \
+	X(DigestKey) X(DigestFinal) X(SignInit) X(Sign) X(SignUpdate) \
+	X(SignFinal) X(SignRecoverInit) X(SignRecover) X(VerifyInit) X(Verify) \
+	X(VerifyUpdate) X(VerifyFinal) X(VerifyRecoverInit) X(VerifyRecover) X(DigestEncryptUpdate) \
+	X(DecryptDigestUpdate) X(SignEncryptUpdate) X(DecryptVerifyUpdate) X(GenerateKey) X(GenerateKeyPair) \
+	X(WrapKey) X(UnwrapKey) X(DeriveKey) X(SeedRandom) X(GenerateRandom) \
+	X(GetFunctionStatus) X(CancelFunction) X(WaitForSlotEvent)
+
+#define INDEX(name) F_##name,
+enum { FUNCTIONS(INDEX) FUNCTION_COUNT };
+_Static_assert(FUNCTION_COUNT == 68, "CK_FUNCTION_LIST of v2.40 has 68 functions");
+
+#define NAME(name) "C_" #name,
+static const char *const names[FUNCTION_COUNT] = { FUNCTIONS(NAME) };
+
+typedef word (*function)(word, word, word, word, word, word, word, word);
+
+struct function_list { /* CK_FUNCTION_LIST */
+	unsigned char version[2];
+	function call[FUNCTION_COUNT];
+};
+
+struct counters {
+	_Atomic uint64_t called[FUNCTION_COUNT];
+	_Atomic uint64_t struck[FUNCTION_COUNT];
+};
+
+static struct function_list *real;
+static struct counters *counters;
+static _Atomic word stuck; /* what every call answers from now on; 0: nothing */
+
+static void die(const char *what)
+{
+	fprintf(stderr, "faultmodule: %s\n", what);
+	abort();
+}
+
+/* One line of the rule file. */
+struct rule {
+	char function[40], which[24], when[8], action[8], value[24];
+};
+
+static int matches(const struct rule *r, int f, uint64_t nth, const char *when)
+{
+	if (strcmp(r->when, when) != 0 || (strcmp(r->function, "*") != 0 && strcmp(r->function, names[f]) != 0))
+		return 0;
+	if (strcmp(r->which, "*") == 0)
+		return 1;
+	char *end;
+	uint64_t n = strtoull(r->which, &end, 10);
+	return *end == '+' ? nth >= n : nth == n;
+}
+
+static int is_number(const char *s, int base)
+{
+	char *end;
+	strtoull(s, &end, base);
+	return *s != 0 && *end == 0;
+}
+
+static int is_rule(const struct rule *r)
+{
+	static const char *const plain[] = { "hang", "abort", "segv", "count" };
+	int known = strcmp(r->function, "*") == 0, sound = 0;
+	for (int f = 0; f < FUNCTION_COUNT; f++)
+		known |= strcmp(r->function, names[f]) == 0;
+	char *end;
+	strtoull(r->which, &end, 10);
+	int which = strcmp(r->which, "*") == 0 || (end != r->which && (*end == 0 || strcmp(end, "+") == 0));
+	int when = strcmp(r->when, "before") == 0 || strcmp(r->when, "after") == 0;
+	for (size_t i = 0; i < sizeof plain / sizeof *plain; i++)
+		sound |= strcmp(r->action, plain[i]) == 0 && r->value[0] == 0;
+	sound |= (strcmp(r->action, "rv") == 0 || strcmp(r->action, "stick") == 0) && is_number(r->value, 16);
+	sound |= strcmp(r->action, "sleep") == 0 && is_number(r->value, 10);
+	return known && which && when && sound;
+}
+
+/* Does what the rule says; true when *rv is to be the answer. */
+static int apply(const struct rule *r, word *rv)
+{
+	if (strcmp(r->action, "hang") == 0)
+		for (;;)
+			pause();
+	if (strcmp(r->action, "abort") == 0)
+		abort();
+	if (strcmp(r->action, "segv") == 0) {
+		int *volatile nowhere = NULL;
+		*nowhere = 0;
+	}
+	if (strcmp(r->action, "sleep") == 0) {
+		unsigned long ms = strtoul(r->value, NULL, 10);
+		struct timespec left = { (time_t)(ms / 1000), (long)(ms % 1000) * 1000000 };
+		while (nanosleep(&left, &left) != 0)
+			; /* the runtime's signals interrupt it */
+	}
+	if (strcmp(r->action, "rv") != 0 && strcmp(r->action, "stick") != 0)
+		return 0;
+	*rv = strtoul(r->value, NULL, 16);
+	if (strcmp(r->action, "stick") == 0)
+		atomic_store(&stuck, *rv);
+	return 1;
+}
+
+/* Applies the rules for this call; true when *rv is to be the answer. */
+static int strike(int f, uint64_t nth, const char *when, word *rv)
+{
+	const char *path = getenv("FAULTMODULE_RULES");
+	FILE *file = path ? fopen(path, "re") : NULL;
+	if (!file)
+		return 0;
+	int answered = 0;
+	char line[256];
+	while (!answered && fgets(line, sizeof line, file)) {
+		struct rule r = { .function = "" };
+		int n = sscanf(line, "%39s %23s %7s %7s %23s", r.function, r.which, r.when, r.action, r.value);
+		if (n <= 0 || r.function[0] == '#')
+			continue;
+		if (!is_rule(&r))
+			die(line);
+		if (!matches(&r, f, nth, when))
+			continue;
+		atomic_fetch_add(&counters->struck[f], 1);
+		answered = apply(&r, rv);
+	}
+	fclose(file);
+	return answered;
+}
+
+/* FAULTMODULE_KWP: what goes in is translated here; true when refused. */
+static int translate_mechanism(int f, word *arg, word copy[3])
+{
+	word *type = &arg[1]; /* of C_GetMechanismInfo */
+	if (!getenv("FAULTMODULE_KWP") || (f != F_WrapKey && f != F_UnwrapKey && f != F_GetMechanismInfo))
+		return 0;
+	if (f != F_GetMechanismInfo) { /* a CK_MECHANISM: type, parameter, its length */
+		if (!arg[1])
+			return 0;
+		memcpy(copy, (void *)arg[1], 3 * sizeof(word));
+		arg[1] = (word)copy;
+		type = &copy[0];
+	}
+	if (*type == CKM_AES_KEY_WRAP_PAD)
+		return 1;
+	if (*type == CKM_AES_KEY_WRAP_KWP)
+		*type = CKM_AES_KEY_WRAP_PAD;
+	return 0;
+}
+
+/* FAULTMODULE_KWP: what C_GetMechanismList(slot, list, count) gave. */
+static void translate_list(int f, const word *arg)
+{
+	if (!getenv("FAULTMODULE_KWP") || f != F_GetMechanismList || !arg[1] || !arg[2])
+		return;
+	word *list = (word *)arg[1], n = *(word *)arg[2];
+	for (word i = 0; i < n; i++)
+		if (list[i] == CKM_AES_KEY_WRAP_PAD)
+			list[i] = CKM_AES_KEY_WRAP_KWP;
+}
+
+static word call(int f, word *arg)
+{
+	uint64_t nth = atomic_fetch_add(&counters->called[f], 1) + 1;
+	word rv = CKR_OK, mechanism[3];
+	if ((rv = atomic_load(&stuck)) != CKR_OK)
+		return rv;
+	if (strike(f, nth, "before", &rv))
+		return rv;
+	if (translate_mechanism(f, arg, mechanism))
+		return CKR_MECHANISM_INVALID;
+	rv = real->call[f](arg[0], arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]);
+	if (rv == CKR_OK)
+		translate_list(f, arg);
+	strike(f, nth, "after", &rv);
+	return rv;
+}
+
+#define TRAMPOLINE(name) \
+	static word fault_##name(word a, word b, word c, word d, word e, word f, word g, word h) \
+	{ \
+		word arg[8] = { a, b, c, d, e, f, g, h }; \
+		return call(F_##name, arg); \
+	}
+FUNCTIONS(TRAMPOLINE)
+
+#define ENTRY(name) fault_##name,
+static struct function_list ours = { .version = { 2, 40 }, .call = { FUNCTIONS(ENTRY) } };
+
+static void open_counters(void)
+{
+	const char *path = getenv("FAULTMODULE_COUNTS");
+	int fd = -1, flags = MAP_SHARED | MAP_ANONYMOUS;
+	if (path) {
+		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0 || ftruncate(fd, sizeof *counters) != 0)
+			die("the counters' file cannot be opened");
+		flags = MAP_SHARED;
+	}
+	void *at = mmap(NULL, sizeof *counters, PROT_READ | PROT_WRITE, flags, fd, 0);
+	if (at == MAP_FAILED)
+		die("the counters cannot be mapped");
+	counters = at;
+}
+
+static void load(void)
+{
+	const char *path = getenv("FAULTMODULE_REAL");
+	void *lib = dlopen(path ? path : "/usr/lib/softhsm/libsofthsm2.so", RTLD_NOW | RTLD_LOCAL);
+	if (!lib) {
+		fprintf(stderr, "faultmodule: %s\n", dlerror());
+		return;
+	}
+	word (*get)(struct function_list **) = (word (*)(struct function_list **))dlsym(lib, "C_GetFunctionList");
+	struct function_list *list;
+	if (!get || get(&list) != CKR_OK)
+		return;
+	open_counters();
+	memcpy(ours.version, list->version, sizeof ours.version);
+	real = list;
+}
+
+__attribute__((visibility("default"))) word C_GetFunctionList(struct function_list **list)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+	pthread_once(&once, load);
+	if (!real)
+		return CKR_GENERAL_ERROR;
+	ours.call[F_GetFunctionList] = (function)(void *)C_GetFunctionList;
+	*list = &ours;
+	return CKR_OK;
+}
