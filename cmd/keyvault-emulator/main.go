@@ -33,6 +33,7 @@ type settings struct {
 	vaults, fail, protect []string
 	strictDER, verbose    bool
 	deletion, replication time.Duration
+	skew, tokenLifetime   time.Duration
 }
 
 func newCommand() *cobra.Command {
@@ -59,6 +60,8 @@ func newCommand() *cobra.Command {
 	f.BoolVar(&s.strictDER, "strict-der", false, "refuse PKCS#8 followed by zero padding, as SoftHSM 2.6.1 makes it")
 	f.DurationVar(&s.deletion, "deletion-delay", 2*time.Second, "how long a vault key is being deleted")
 	f.DurationVar(&s.replication, "replication-delay", 0, "how long a Managed HSM's reads lag behind its writes")
+	f.DurationVar(&s.skew, "clock-skew", 0, "how far the service's clock is ahead of this machine's; negative: behind")
+	f.DurationVar(&s.tokenLifetime, "token-lifetime", 24*time.Hour, "how long an access token is good")
 	f.BoolVar(&s.verbose, "verbose", false, "log every request to standard error")
 	return cmd
 }
@@ -93,7 +96,8 @@ func run(ctx context.Context, s settings, out, logOut io.Writer) error {
 func (s settings) options(logOut io.Writer) (emulator.Options, error) {
 	opts := emulator.Options{
 		ProxyListen: s.proxy, AdminListen: s.admin, StrictDER: s.strictDER,
-		DeletionDelay: s.deletion, ReplicationDelay: s.replication,
+		DeletionDelay: s.deletion, ReplicationDelay: s.replication, TokenLifetime: s.tokenLifetime,
+		Now: func() time.Time { return time.Now().Add(s.skew) },
 	}
 	if s.verbose {
 		opts.Logger = slog.New(slog.NewTextHandler(logOut, nil))

@@ -66,11 +66,12 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 		e.write(w, r, c, errorAnswer(badParameter("reading the body: %v", err)), fault{})
 		return
 	}
-	e.act(w, r, c, func() answer {
+	c.challenge = v.unauthorized(e.opts.TenantID, errors.New("the token was rejected")).challenge
+	e.act(w, r, c, func(f fault) answer {
 		if err := checkAPIVersion(r.URL.Query()["api-version"]); err != nil {
 			return errorAnswer(err)
 		}
-		status, result, err := v.do(t, r.URL.Query(), body)
+		status, result, err := v.as(f).do(t, r.URL.Query(), body)
 		if err != nil {
 			return errorAnswer(err)
 		}
@@ -79,16 +80,20 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 }
 
 // act runs one call under the rules and writes what comes of it.
-func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func() answer) {
+func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func(fault) answer) {
 	f := e.rules.match(c)
 	if !e.pause(f.delay) || f.drops() {
 		e.drop(r, c)
 	}
 	if f.rule != nil && f.rule.Status > 0 {
-		e.write(w, r, c, f.rule.refusal(), fault{skew: f.skew})
+		a := f.rule.refusal()
+		if a.status == http.StatusUnauthorized {
+			a.challenge = c.challenge
+		}
+		e.write(w, r, c, a, fault{skew: f.skew})
 		return
 	}
-	a := do()
+	a := do(f)
 	if f.rule != nil && f.rule.Drop == DropAfterCommit {
 		e.drop(r, c)
 	}
@@ -111,10 +116,12 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 		}
 		body = encoded
 	}
-	garbage := f.rule != nil && f.rule.Garbage
 	truncate := f.rule != nil && f.rule.Truncate
-	if garbage {
+	switch {
+	case f.rule != nil && f.rule.Garbage:
 		a.status, body = http.StatusOK, []byte("<html>not what was asked for")
+	case f.rule != nil && f.rule.WrongJSON:
+		a.status, body = http.StatusOK, []byte(`{"key":["of another shape"],"attributes":7,"value":{}}`)
 	}
 	h := w.Header()
 	h.Set("Date", e.opts.Now().Add(f.skew).UTC().Format(http.TimeFormat))

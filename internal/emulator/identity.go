@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 type imdsToken struct {
@@ -26,7 +27,7 @@ type oauthError struct {
 // serveIMDS answers the managed-identity endpoint of a virtual machine.
 func (e *Emulator) serveIMDS(w http.ResponseWriter, r *http.Request) {
 	c := call{host: imdsHost, method: r.Method, operation: opToken}
-	e.act(w, r, c, func() answer {
+	e.act(w, r, c, func(f fault) answer {
 		q := r.URL.Query()
 		switch {
 		case r.URL.Path != "/metadata/identity/oauth2/token":
@@ -40,22 +41,30 @@ func (e *Emulator) serveIMDS(w http.ResponseWriter, r *http.Request) {
 		case q.Get("resource") == "":
 			return oauthAnswer(http.StatusBadRequest, "invalid_request", "Required query variable 'resource' is missing")
 		}
-		return e.imdsToken(identityOf(q.Get("client_id"), q.Get("object_id"), q.Get("msi_res_id")), q.Get("resource"))
+		return e.imdsToken(identityOf(q.Get("client_id"), q.Get("object_id"), q.Get("msi_res_id")), q.Get("resource"), e.tokenLife(f))
 	})
 }
 
-func (e *Emulator) imdsToken(clientID, resource string) answer {
+// tokenLife is how long a token handed out now is good.
+func (e *Emulator) tokenLife(f fault) time.Duration {
+	if f.rule != nil && f.rule.Expired {
+		return -time.Minute
+	}
+	return e.opts.TokenLifetime
+}
+
+func (e *Emulator) imdsToken(clientID, resource string, life time.Duration) answer {
 	now := e.opts.Now()
 	audience := strings.TrimSuffix(resource, "/")
-	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, now, e.opts.TokenLifetime)
+	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, now, life)
 	if err != nil {
 		return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 	}
 	return answer{status: http.StatusOK, body: imdsToken{
 		AccessToken: token,
 		ClientID:    clientID,
-		ExpiresIn:   strconv.Itoa(int(e.opts.TokenLifetime.Seconds())),
-		ExpiresOn:   strconv.FormatInt(now.Add(e.opts.TokenLifetime).Unix(), 10),
+		ExpiresIn:   strconv.Itoa(int(life.Seconds())),
+		ExpiresOn:   strconv.FormatInt(now.Add(life).Unix(), 10),
 		NotBefore:   strconv.FormatInt(now.Unix(), 10),
 		Resource:    resource,
 		TokenType:   "Bearer",

@@ -312,9 +312,10 @@ func (v *Vault) bundle(name string, ver *version) keyBundle {
 
 func (v *Vault) attributes(ver *version) attributes {
 	enabled, exportable := ver.enabled, false
+	skew := int64(v.created.Seconds())
 	a := attributes{
 		Enabled: &enabled, NotBefore: ver.nbf, Expires: ver.exp,
-		Created: ver.created, Updated: ver.updated,
+		Created: ver.created + skew, Updated: ver.updated + skew,
 		RecoveryLevel: "Recoverable+Purgeable", RecoverableDays: recoverableDays,
 		Exportable: &exportable,
 	}

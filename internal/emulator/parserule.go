@@ -11,7 +11,8 @@ import (
 // ParseRule reads a rule as the command line writes it: comma-separated
 // NAME=VALUE with the names host, method, op, key, count, probability, status,
 // code, inner, message, retry-after, drop (before or after), delay, for (how
-// long from now), skew-date, and the words no-retry-after, truncate, garbage.
+// long from now), stale, skew-date, skew-created, and the words no-retry-after,
+// truncate, garbage, wrong-json, expired.
 // Durations are as in "1m30s". Example: "op=import,count=1,drop=after".
 func ParseRule(s string, now time.Time) (Rule, error) {
 	var r Rule
@@ -21,8 +22,11 @@ func ParseRule(s string, now time.Time) (Rule, error) {
 			return Rule{}, fmt.Errorf("rule %q: %s: %w", s, name, err)
 		}
 	}
-	if !r.hasOutcome() && r.Delay == 0 && r.SkewDate == 0 {
-		return Rule{}, fmt.Errorf("rule %q does nothing: add status, drop, delay, truncate, garbage or skew-date", s)
+	if !r.effects() {
+		return Rule{}, fmt.Errorf("rule %q does nothing: add status, drop, delay, truncate, garbage, wrong-json, expired, stale, skew-date or skew-created", s)
+	}
+	if r.Expired && r.Operation != opToken {
+		return Rule{}, fmt.Errorf("rule %q: expired goes with op=token", s)
 	}
 	return r, nil
 }
@@ -61,12 +65,20 @@ func (r *Rule) set(name, value string, now time.Time) (err error) {
 		r.Truncate = true
 	case "garbage":
 		r.Garbage = true
+	case "wrong-json":
+		r.WrongJSON = true
+	case "expired":
+		r.Expired = true
+	case "stale":
+		r.Stale, err = time.ParseDuration(value)
 	case "for":
 		var d time.Duration
 		d, err = time.ParseDuration(value)
 		r.Until = now.Add(d)
 	case "skew-date":
 		r.SkewDate, err = time.ParseDuration(value)
+	case "skew-created":
+		r.SkewCreated, err = time.ParseDuration(value)
 	default:
 		return fmt.Errorf("unknown name")
 	}

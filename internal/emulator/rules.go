@@ -22,8 +22,9 @@ const (
 
 // Rule makes calls misbehave. It applies to calls whose token was accepted, so
 // a challenge never uses up a Count.
-// Of the matching rules every Delay and SkewDate takes effect, and of their
-// outcomes (Status, Drop, Truncate, Garbage) that of the first one added.
+// Of the matching rules every Delay, Skew and Stale takes effect, and of their
+// outcomes (Status, Drop, Truncate, Garbage, WrongJSON, Expired) that of the first
+// one added.
 type Rule struct {
 	Host, Method string // "": any
 	// Operation is one of import, get, versions, list, wrap, unwrap, encrypt,
@@ -37,7 +38,8 @@ type Rule struct {
 	// Probability that a matching call is hit; 0 means always.
 	Probability float64
 	// Status (400 to 599) answers so with nothing done. Code has a default for each
-	// status; Inner and Message may stay empty.
+	// status; Inner and Message may stay empty. A vault's 401 carries a fresh
+	// challenge.
 	Status               int
 	Code, Inner, Message string
 	// RetryAfter is sent in whole seconds. A 429 has 1 s unless NoRetryAfter.
@@ -47,12 +49,25 @@ type Rule struct {
 	Delay        time.Duration // real time, before anything is done
 	Truncate     bool          // done, but the body breaks off half way
 	Garbage      bool          // done, but 200 with a body that is not JSON
-	Until        time.Time     // by Options.Now; zero: no end
-	SkewDate     time.Duration // added to the Date header
+	WrongJSON    bool          // done, but 200 with JSON of another shape
+	// Expired has identity endpoints hand out a token whose life is over, and
+	// say so in its expires_on. Only with Operation "token".
+	Expired bool
+	// Stale answers reads (get, lists, operations) from what the vault held so
+	// long ago, of at most an hour.
+	Stale       time.Duration
+	Until       time.Time     // by Options.Now; zero: no end
+	SkewDate    time.Duration // added to the Date header
+	SkewCreated time.Duration // added to the created and updated times of answers
 }
 
 func (r Rule) hasOutcome() bool {
-	return r.Status > 0 || r.Drop != NoDrop || r.Truncate || r.Garbage
+	return r.Status > 0 || r.Drop != NoDrop || r.Truncate || r.Garbage || r.WrongJSON || r.Expired
+}
+
+// effects reports whether the rule does anything at all.
+func (r Rule) effects() bool {
+	return r.hasOutcome() || r.Delay != 0 || r.SkewDate != 0 || r.SkewCreated != 0 || r.Stale != 0
 }
 
 // ActiveRule is a Rule at work.
@@ -111,13 +126,17 @@ func (b *ruleBook) add(rule Rule) *ActiveRule {
 // call is what rules are matched against.
 type call struct {
 	host, method, operation, key string
+	// challenge is what a 401 to it carries; not matched.
+	challenge string
 }
 
 // fault is what the rules have in store for one call.
 type fault struct {
-	rule  *Rule // the outcome; nil: the call takes its course
-	delay time.Duration
-	skew  time.Duration
+	rule    *Rule // the outcome; nil: the call takes its course
+	delay   time.Duration
+	skew    time.Duration
+	created time.Duration // skew of created and updated
+	stale   time.Duration
 }
 
 func (f fault) drops() bool { return f.rule != nil && f.rule.Drop == DropBeforeCommit }
@@ -138,6 +157,8 @@ func (b *ruleBook) match(c call) fault {
 		a.hits++
 		f.delay += a.rule.Delay
 		f.skew += a.rule.SkewDate
+		f.created += a.rule.SkewCreated
+		f.stale += a.rule.Stale
 		if outcome {
 			f.rule = &a.rule
 		}

@@ -234,3 +234,65 @@ func FuzzParseRule(f *testing.F) {
 		}
 	})
 }
+
+func TestARejectedTokenComesWithAFreshChallenge(t *testing.T) {
+	e := start(t, emulator.Options{})
+	header := http.Header{"Authorization": {"Bearer " + token(t, managedIdentity(t, e), "https://vault.azure.net")}}
+	e.Fail(emulator.Rule{Status: 401})
+	res, _ := do(t, e, "GET", "https://"+premium+"/keys?api-version=7.6", header, "")
+	if res.StatusCode != 401 || !strings.Contains(res.Header.Get("WWW-Authenticate"), "authorization=") {
+		t.Errorf("%d, challenge %q", res.StatusCode, res.Header.Get("WWW-Authenticate"))
+	}
+}
+
+func TestAnExpiredTokenIsNotAccepted(t *testing.T) {
+	e := start(t, emulator.Options{})
+	rule := e.Fail(emulator.Rule{Operation: "token", Expired: true})
+	_, err := newClient(t, e, premium).GetKey(t.Context(), "k", "", nil)
+	wantError(t, err, 401, "Unauthorized", "")
+	rule.Clear()
+	_, err = newClient(t, e, premium).GetKey(t.Context(), "k", "", nil)
+	wantError(t, err, 404, "KeyNotFound", "")
+}
+
+func TestAStaleListShowsWhatWas(t *testing.T) {
+	c := newClock()
+	e := start(t, emulator.Options{Now: c.Now})
+	client := newClient(t, e, premium)
+	foreign(t, e, premium, "k")
+	c.advance(time.Minute)
+	foreign(t, e, premium, "k")
+	rule := e.Fail(emulator.Rule{Operation: "versions", Stale: 30 * time.Second})
+	if ids, _ := listVersions(t, client, "k"); len(ids) != 1 {
+		t.Errorf("the stale list has %d versions", len(ids))
+	}
+	if newest, err := client.GetKey(t.Context(), "k", "", nil); err != nil || newest.Key.KID.Version() != e.Vault(premium).Versions("k")[1].ID {
+		t.Errorf("another operation is stale too: %v", err)
+	}
+	c.advance(30 * time.Second)
+	if ids, _ := listVersions(t, client, "k"); len(ids) != 2 {
+		t.Errorf("after its time the list has %d versions", len(ids))
+	}
+	rule.Clear()
+}
+
+func TestWrongJSONIsJSON(t *testing.T) {
+	e := start(t, emulator.Options{})
+	header := http.Header{"Authorization": {"Bearer " + token(t, managedIdentity(t, e), "https://vault.azure.net")}}
+	e.Fail(emulator.Rule{WrongJSON: true})
+	res, body := do(t, e, "GET", "https://"+premium+"/keys?api-version=7.6", header, "")
+	if res.StatusCode != 200 || !strings.HasPrefix(string(body), "{") || strings.Contains(string(body), "nextLink") {
+		t.Errorf("%d %s", res.StatusCode, body)
+	}
+}
+
+func TestSkewCreatedShiftsTheTimesOfVersions(t *testing.T) {
+	e := start(t, emulator.Options{})
+	client := newClient(t, e, premium)
+	foreign(t, e, premium, "k")
+	e.Fail(emulator.Rule{SkewCreated: -time.Hour})
+	got, err := client.GetKey(t.Context(), "k", "", nil)
+	if want := e.Vault(premium).Versions("k")[0].Created.Add(-time.Hour); err != nil || !got.Attributes.Created.Equal(want) {
+		t.Errorf("created %v, want %v: %v", got.Attributes.Created, want, err)
+	}
+}

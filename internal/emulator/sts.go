@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/golang-jwt/jwt/v5"
 )
@@ -52,7 +53,7 @@ type stsToken struct {
 func (e *Emulator) serveSTS(w http.ResponseWriter, r *http.Request, host string) {
 	base := "https://" + host + "/" + e.opts.TenantID
 	c := call{host: host, method: r.Method, operation: opToken}
-	e.act(w, r, c, func() answer {
+	e.act(w, r, c, func(f fault) answer {
 		switch r.Method + " " + strings.Replace(r.URL.Path, e.opts.TenantID, "TENANT", 1) {
 		case "GET /common/discovery/instance":
 			return answer{status: http.StatusOK, body: instanceDiscovery{
@@ -68,14 +69,14 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, r *http.Request, host string)
 			}}
 		case "POST /TENANT/oauth2/v2.0/token":
 			r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-			return e.grant(r, base)
+			return e.grant(r, base, e.tokenLife(f))
 		}
 		return oauthAnswer(http.StatusBadRequest, "invalid_request",
 			fmt.Sprintf("AADSTS90002: the emulator has tenant %s only, and no such path: %s", e.opts.TenantID, r.URL.Path))
 	})
 }
 
-func (e *Emulator) grant(r *http.Request, base string) answer {
+func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answer {
 	if err := r.ParseForm(); err != nil {
 		return oauthAnswer(http.StatusBadRequest, "invalid_request", err.Error())
 	}
@@ -98,11 +99,11 @@ func (e *Emulator) grant(r *http.Request, base string) answer {
 	if audience == "" {
 		return oauthAnswer(http.StatusBadRequest, "invalid_scope", "AADSTS70011: the scope must end in /.default")
 	}
-	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), e.opts.TokenLifetime)
+	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), valid)
 	if err != nil {
 		return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 	}
-	life := int(e.opts.TokenLifetime.Seconds())
+	life := int(valid.Seconds())
 	return answer{status: http.StatusOK, body: stsToken{"Bearer", life, life, token}}
 }
 

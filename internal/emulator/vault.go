@@ -23,10 +23,21 @@ const (
 type Vault struct {
 	config VaultConfig
 	opts   Options
+	*history
 
-	mu     sync.Mutex
-	states []moment // oldest first, never empty
+	// Of a view that a fault asks for (see as).
+	stale   time.Duration
+	created time.Duration
 }
+
+// history is what a vault held, oldest first and never empty.
+type history struct {
+	mu     sync.Mutex
+	states []moment
+}
+
+// remembered is how far back a rule's Stale can reach.
+const remembered = time.Hour
 
 type moment struct {
 	at    time.Time
@@ -73,7 +84,12 @@ type version struct {
 
 func newVault(c VaultConfig, opts Options) *Vault {
 	empty := &state{keys: map[string]*entry{}, deleted: map[string]*deletedEntry{}}
-	return &Vault{config: c, opts: opts, states: []moment{{state: empty}}}
+	return &Vault{config: c, opts: opts, history: &history{states: []moment{{state: empty}}}}
+}
+
+// as is the vault as a call under this fault sees it.
+func (v *Vault) as(f fault) *Vault {
+	return &Vault{config: v.config, opts: v.opts, history: v.history, stale: f.stale, created: f.created}
 }
 
 // current is the state that writes see.
@@ -84,7 +100,7 @@ func (v *Vault) current() *state {
 }
 
 // replica is the state that reads see: on a Managed HSM that of
-// Options.ReplicationDelay ago.
+// Options.ReplicationDelay ago, and under a rule with Stale that of so long ago.
 func (v *Vault) replica() *state {
 	if v.lag() == 0 {
 		return v.current()
@@ -97,9 +113,9 @@ func (v *Vault) replica() *state {
 
 func (v *Vault) lag() time.Duration {
 	if v.config.Profile != ManagedHSM {
-		return 0
+		return v.stale
 	}
-	return v.opts.ReplicationDelay
+	return v.opts.ReplicationDelay + v.stale
 }
 
 func (v *Vault) lastBefore(horizon time.Time) int {
@@ -123,7 +139,7 @@ func (v *Vault) change(f func(*state) error) error {
 	}
 	now := v.opts.Now()
 	v.states = append(v.states, moment{at: now, state: next})
-	v.states = slices.Delete(v.states, 0, v.lastBefore(now.Add(-v.lag())))
+	v.states = slices.Delete(v.states, 0, v.lastBefore(now.Add(-v.lag()-remembered)))
 	return nil
 }
 
