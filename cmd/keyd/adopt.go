@@ -44,7 +44,7 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 	if err := a.show(found, func(w io.Writer, s style) { writeAdoption(w, s, found) }); err != nil {
 		return err
 	}
-	if len(found.Rebuild) == 0 && len(found.Foreign) == 0 {
+	if found.Empty() {
 		return nil
 	}
 	if !yes {
@@ -65,7 +65,7 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 }
 
 func writeAdoption(w io.Writer, s style, found status.Adoption) {
-	if len(found.Rebuild) == 0 && len(found.Foreign) == 0 {
+	if found.Empty() {
 		fmt.Fprintf(w, "%s: there is nothing to adopt.\n", found.Key)
 	}
 	if len(found.Rebuild) > 0 {

@@ -154,9 +154,13 @@ func TestEachSideHasAUserAndAStateOfItsOwn(t *testing.T) {
 func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 	for _, unit := range units() {
 		text := read(t, unit)
+		watchdog := "60"
+		if strings.Contains(unit, "hsm") {
+			watchdog = "6min"
+		}
 		for setting, want := range map[string]string{
 			"Type":                     "notify",
-			"WatchdogSec":              "60",
+			"WatchdogSec":              watchdog,
 			"Restart":                  "always",
 			"StartLimitIntervalSec":    "0",
 			"RestartPreventExitStatus": "2",

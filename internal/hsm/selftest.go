@@ -68,7 +68,7 @@ func (p *profile) chooseWrap(s session, ways []wrapper, kek *rsa.PrivateKey, pri
 		tried = append(tried, fmt.Sprintf("%s: %v", way.name, err))
 	}
 	p.problems = append(p.problems, "the HSM cannot wrap a private key as CKM_RSA_AES_KEY_WRAP. Tried: "+strings.Join(tried, "; ")+
-		". Allow private keys to be wrapped in the token's policy, or name the vendor's AES-KWP mechanism (hsm.mechanism)")
+		". Allow private keys to be wrapped in the token's policy, or name the vendor's AES-KWP mechanism (hsm.wrap_mechanism)")
 }
 
 func (p *profile) chooseOpen(s session, private pkcs11.ObjectHandle, pub *rsa.PublicKey) {

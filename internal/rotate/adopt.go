@@ -38,7 +38,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if shown.Token != token {
 		return refuse("what key %s shows has changed since it was looked at: look again with keyd adopt %s", p.Key, p.Key)
 	}
-	if adopted.empty() {
+	if shown.Empty() {
 		return refuse("there is nothing to adopt for key %s", p.Key)
 	}
 	rec = adopted.rec
@@ -68,10 +68,6 @@ type adopter struct {
 	foreign map[string][]string
 	unknown []string
 	gone    int
-}
-
-func (a *adopter) empty() bool {
-	return len(a.rebuilt) == 0 && len(a.foreign) == 0 && a.gone == 0
 }
 
 func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*adopter, status.Adoption, error) {
@@ -253,7 +249,7 @@ func (a *adopter) generationOf(print key.Fingerprint) *key.Generation {
 }
 
 func (a *adopter) show() (status.Adoption, error) {
-	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown}
+	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown, Gone: a.gone}
 	if len(a.foreign) > 0 {
 		shown.Foreign = a.foreign
 	}
@@ -262,7 +258,7 @@ func (a *adopter) show() (status.Adoption, error) {
 	}
 	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
 	switch {
-	case a.empty():
+	case shown.Empty():
 		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
 	case len(a.rebuilt) > 0:
 		shown.Consequence = "the record is rebuilt as shown and the key is held; after keyd resume each version is proven, and then rotation goes on"

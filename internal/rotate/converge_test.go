@@ -581,3 +581,27 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 		t.Errorf("swept %d times, want once\n%s", swept, w.story())
 	}
 }
+
+func TestWhatIsGoneIsGivenUpOnlyWithConsent(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.vault[weu.URL].key(p.Key).versions = nil // purged
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	ctx := context.Background()
+	shown, err := w.rotator().Adoption(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if shown.Empty() || shown.Gone != 1 {
+		t.Fatalf("shown %+v, want one version that is gone", shown)
+	}
+	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "purged by mistake", shown.Token); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	if n := len(w.vault[weu.URL].key(p.Key).versions); n != 1 {
+		t.Errorf("%d versions, want the generation imported again", n)
+	}
+}

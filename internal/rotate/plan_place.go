@@ -28,7 +28,7 @@ func (pl *planner) rollBack() (Step, bool) {
 			return pl.prove(last), true
 		case key.Proven:
 			if bad := refutedIn(pl.r, v.URL); bad.p != nil {
-				return pl.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries generation %d there once more, or keyd rotate --now --compromise %s, which makes a new one", bad.g.Number, pl.p.Key, v.Name, bad.p.Detail, last.g.Number, bad.p.Version, pl.p.Key, bad.g.Number, pl.p.Key)
+				return pl.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries generation %d there once more; if its material is to be given up, follow that at once with keyd rotate --now --compromise %s", bad.g.Number, pl.p.Key, v.Name, bad.p.Detail, last.g.Number, bad.p.Version, pl.p.Key, bad.g.Number, pl.p.Key)
 			}
 		}
 	}

@@ -45,11 +45,19 @@ type Adoption struct {
 	// HSM; consent means that keyd may import over them.
 	Foreign map[string][]string `json:"foreign,omitempty"`
 	// Unknown tells what could not be known from what was found.
-	Unknown     []string `json:"unknown,omitempty"`
-	Consequence string   `json:"consequence"` // what follows once consent is recorded
+	Unknown []string `json:"unknown,omitempty"`
+	// Gone counts what the record has and neither the HSM nor a vault shows any
+	// more, which consent gives up; Unknown names each.
+	Gone        int    `json:"gone,omitempty"`
+	Consequence string `json:"consequence"` // what follows once consent is recorded
 	// Token must be sent back with the consent, so that what is recorded is
 	// what was shown.
 	Token string `json:"token"`
+}
+
+// Empty reports whether there is nothing to consent to.
+func (a Adoption) Empty() bool {
+	return len(a.Rebuild) == 0 && len(a.Foreign) == 0 && a.Gone == 0
 }
 
 // AdoptedGeneration is one generation found again.
