@@ -48,10 +48,7 @@ $(LINT):
 	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 
 fuzz: ## run every fuzz target for FUZZTIME each (default 30s)
-	@for pkg in $$(go list ./...); do \
-	  for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
-	    echo "$$pkg $$target"; go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$pkg; \
-	  done; done
+	@FUZZTIME=$(FUZZTIME) .ci/fuzz
 
 bench: deps ## the cost of the hop between the two processes, against a direct call
 	go test -run '^$$' -bench . -benchtime 2s ./internal/hsm
