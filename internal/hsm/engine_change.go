@@ -18,8 +18,7 @@ func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, 
 		return inventoryResult{}, err
 	}
 	page, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (inventoryResult, error) {
-		objects, more, err := s.inventory(e.cfg.Instance, after, inventoryPage)
-		return inventoryResult{Objects: objects, More: more}, err
+		return s.inventory(e.cfg.Instance, after, inventoryPage)
 	})
 	return page, classify("list the key pairs", err, key.Retry)
 }

@@ -160,22 +160,32 @@ func ours(label, instance string) bool {
 }
 
 // inventory lists up to limit of the instance's pairs with an id behind after,
-// ordered by id.
-func (s session) inventory(instance string, after key.ID, limit int) (objects []key.Object, more bool, err error) {
+// ordered by id. A handle that is lost while it is read is an object that was
+// destroyed just then, or a slip of the library: a second look tells which.
+func (s session) inventory(instance string, after key.ID, limit int) (inventoryResult, error) {
+	page, lost, err := s.inventoryOnce(instance, after, limit)
+	if err == nil && lost {
+		page, _, err = s.inventoryOnce(instance, after, limit)
+	}
+	return page, err
+}
+
+func (s session) inventoryOnce(instance string, after key.ID, limit int) (page inventoryResult, lost bool, err error) {
 	byID := map[key.ID][]object{}
 	isOurs := map[key.ID]bool{}
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
 		handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
 		if err != nil {
-			return nil, false, err
+			return page, false, err
 		}
 		for _, h := range handles {
 			values, err := s.attributes(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
 			if handleLost(err) {
-				continue // destroyed since it was found
+				lost = true
+				continue
 			}
 			if err != nil {
-				return nil, false, err
+				return page, false, err
 			}
 			id, label := key.ID(hex.EncodeToString(values[0])), string(values[1])
 			if len(values[0]) != 16 || id <= after {
@@ -192,19 +202,23 @@ func (s session) inventory(instance string, after key.ID, limit int) (objects []
 		}
 	}
 	slices.Sort(ids)
-	if more = len(ids) > limit; more {
+	if page.More = len(ids) > limit; page.More {
 		ids = ids[:limit]
 	}
 	for _, id := range ids {
 		o, err := s.inventoried(id, instance, byID[id])
-		if err != nil {
-			return nil, false, err
+		if handleLost(err) {
+			lost = true
+		} else if err != nil {
+			return page, false, err
 		}
-		objects = append(objects, o)
+		page.Objects = append(page.Objects, o)
 	}
-	return objects, more, nil
+	return page, lost, nil
 }
 
+// inventoried is one pair as the inventory shows it. With the error of a lost
+// handle it is shown all the same.
 func (s session) inventoried(id key.ID, instance string, objects []object) (key.Object, error) {
 	out := key.Object{ID: id}
 	p, err := s.examine(id, instance, objects)
@@ -214,7 +228,7 @@ func (s session) inventoried(id key.ID, instance string, objects []object) (key.
 		out.Label, out.Complete, out.Public = p.label, true, p.key
 		return out, nil
 	case errors.As(err, &problem):
-		out.Problem = problem.Message
+		out.Problem, err = problem.Message, nil
 	case handleLost(err):
 		out.Problem = "an object was destroyed while it was read"
 	default:
@@ -226,5 +240,5 @@ func (s session) inventoried(id key.ID, instance string, objects []object) (key.
 			break // the private key's, when there is one
 		}
 	}
-	return out, nil
+	return out, err
 }
