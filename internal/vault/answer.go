@@ -43,7 +43,7 @@ func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error
 	if err != nil {
 		return key.Version{}, err
 	}
-	if b.Key.Kty == nil {
+	if b.Key.Kty == nil || *b.Key.Kty == "" {
 		return key.Version{}, badAnswerf("the key has no kty")
 	}
 	v.Kty = string(*b.Key.Kty)

@@ -44,6 +44,7 @@ func (c *Client) Versions(ctx context.Context, name string) ([]key.Version, erro
 
 func (c *Client) versions(ctx context.Context, name string) ([]key.Version, error) {
 	seen := map[string]key.Version{}
+	followed := map[string]bool{}
 	pager := c.keys.NewListKeyPropertiesVersionsPager(name, nil)
 	for pages := 0; pager.More(); pages++ {
 		if pages == mostPages || len(seen) > mostVersions {
@@ -68,7 +69,16 @@ func (c *Client) versions(ctx context.Context, name string) ([]key.Version, erro
 			if err != nil {
 				return nil, err
 			}
+			if old, twice := seen[v.ID]; twice && !old.Created.Equal(v.Created) {
+				return nil, badAnswerf("version %s is listed with two times of creation", v.ID)
+			}
 			seen[v.ID] = v
+		}
+		if page.NextLink != nil && *page.NextLink != "" {
+			if followed[*page.NextLink] {
+				return nil, badAnswerf("the listing does not end: its pages lead in a circle")
+			}
+			followed[*page.NextLink] = true
 		}
 	}
 	versions := make([]key.Version, 0, len(seen))
