@@ -12,7 +12,7 @@ LINT_VERSION := v2.15.0
 # What the tests run for real, and the Debian package of each.
 PACKAGES := softhsm2 opensc prometheus systemd gdb
 
-.PHONY: help deps build demo test lint fuzz bench clean
+.PHONY: help deps build demo test simulate lint fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and 
 
 test: deps ## every test, with the race detector
 	go test -race -timeout 10m ./...
+
+simulate: ## SEEDS=n simulated stories from FIRST=k on (default 500), or the one SEED=k with its trace
+	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate
 
 lint: $(LINT) ## gofmt, go vet and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

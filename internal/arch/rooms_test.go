@@ -19,6 +19,7 @@ var floors = map[string]int{
 	"internal/daemon":          5,
 	"internal/control":         4,
 	"internal/web":             4,
+	"internal/simulate":        4,
 	"internal/rotate":          3,
 	"internal/health":          3,
 	"internal/hsm":             2,

@@ -1,0 +1,173 @@
+package simulate
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+const instance = "simulated"
+
+// daemon is one keyd: the real Rotator, stepped as the real shell steps it.
+type daemon struct {
+	w      *World
+	name   string
+	offset time.Duration // its clock minus true time
+	look   time.Duration
+	r      *rotate.Rotator
+	shell  *rotate.Loop // never run: it only hands changed policies on
+	down   bool
+	back   time.Time // when a daemon that crashed starts again
+	began  time.Time // of the step under way, true time
+	turns  map[string]*turn
+}
+
+// turn is where a daemon stands with one key.
+type turn struct {
+	wake     time.Time // true time
+	failures int
+}
+
+func (d *daemon) clock() time.Time { return d.w.now.Add(d.offset) }
+
+func (d *daemon) policy(name string) key.Policy {
+	p, _ := d.shell.Policy(name)
+	return p
+}
+
+// start is a fresh process: it keeps nothing of an earlier one.
+func (d *daemon) start() {
+	c := rotate.Config{
+		Instance: instance, Generator: "keyd simulated", HSM: d.w.hsm, Store: d.w.store,
+		Vaults: func(url string) rotate.Vault {
+			if v := d.w.vault(url); v != nil && d.w.configured(url) {
+				return v
+			}
+			return nil
+		},
+		Clock: d.clock, Random: d.w, Look: d.look,
+	}
+	if d.w.opts.Trace {
+		c.Emit = d.emit
+	}
+	if d.w.opts.Break != nil {
+		c = d.w.opts.Break(d.w, c)
+	}
+	d.r = rotate.New(c)
+	d.shell = rotate.NewLoop(d.r, 1)
+	d.turns = map[string]*turn{}
+	d.down = false
+	d.reload()
+}
+
+// reload hands the policies to the daemon, as a reload of its configuration does.
+func (d *daemon) reload() {
+	var ps []key.Policy
+	for _, k := range d.w.keys {
+		ps = append(ps, k.policy)
+		d.turns[k.policy.Key] = &turn{wake: d.w.now}
+	}
+	d.shell.SetPolicies(ps)
+}
+
+func (d *daemon) emit(e status.Event) {
+	d.w.tell("%s gen %d %s: %s %s %s", e.Step, e.Generation, e.Vault, e.Phase, e.Detail, e.Error)
+}
+
+// act runs f as this daemon, and its death if it comes to that.
+func (d *daemon) act(f func()) {
+	was, began := d.w.acting, d.began
+	d.w.acting, d.began = d, d.w.now
+	defer func() {
+		v := recover()
+		if _, crashed := v.(crash); crashed {
+			d.w.result.Crashes++
+			d.down, d.back = true, d.w.now.Add(d.w.between(0, 30*time.Minute))
+		} else if v != nil {
+			panic(v)
+		}
+		d.w.acting, d.began = was, began
+	}()
+	f()
+}
+
+// step is one StepKey, and the pause that the shell makes after it.
+func (d *daemon) step(k *managed) {
+	d.act(func() {
+		p := d.policy(k.policy.Key)
+		t := d.turns[p.Key]
+		d.w.result.Steps++
+		s, err := d.r.StepKey(context.Background(), p)
+		var pause time.Duration
+		switch {
+		case err != nil:
+			t.failures++
+			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
+			d.w.tell("%s: %v", s.Kind, err)
+		case s.Acts():
+			if s.Kind != rotate.Abandon {
+				t.failures = 0
+			}
+		default:
+			if s.Kind != rotate.Wait {
+				t.failures = 0
+			}
+			pause = d.quiet(p.Key, s)
+		}
+		t.wake = d.w.now.Add(pause)
+		if err != nil || s.Kind == rotate.Idle {
+			return
+		}
+		d.w.tell("%s %s gen %d: %s", p.Key, s.Kind, s.Generation, s.Why)
+	})
+}
+
+func (d *daemon) quiet(name string, s rotate.Step) time.Duration {
+	now := d.clock()
+	until := now.Add(d.look)
+	if o := d.r.LastLook(name); o != nil {
+		until = o.At.Add(d.look)
+	}
+	if !s.Until.IsZero() && s.Until.Before(until) {
+		until = s.Until
+	}
+	return max(until.Sub(now), time.Second)
+}
+
+// managed is one key, and what the judges remember of it.
+type managed struct {
+	w          *World
+	policy     key.Policy // what the configuration says now
+	home       key.Policy // what it says in the end
+	highest    int        // the highest generation number ever
+	attempts   map[key.ID]*attempt
+	compromise map[key.ID]int // the first generation that may answer it
+	attended   bool           // an operator will look at its hold
+}
+
+// attempt is the truth of one import.
+type attempt struct {
+	intended time.Time
+	sent     time.Time
+	looked   time.Time     // when the step began in which it was intended
+	offset   time.Duration // of the daemon's clock then
+	refused  bool          // its PUT certainly had no effect
+}
+
+func (k *managed) attempt(id key.ID) *attempt {
+	if k.attempts[id] == nil {
+		k.attempts[id] = &attempt{}
+	}
+	return k.attempts[id]
+}
+
+func (w *World) configured(url string) bool {
+	return slices.ContainsFunc(w.keys, func(k *managed) bool {
+		_, ok := k.policy.Vault(url)
+		return ok
+	})
+}

@@ -1,0 +1,139 @@
+package simulate
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// classError is the error of a model.
+type classError struct {
+	text  string
+	class key.Class
+}
+
+func (e *classError) Error() string    { return e.text }
+func (e *classError) Class() key.Class { return e.class }
+
+func failed(class key.Class, format string, args ...any) error {
+	return &classError{fmt.Sprintf(format, args...), class}
+}
+
+// crash is the death of the daemon that is acting.
+type crash struct{}
+
+// fault is what may strike a call.
+type fault string
+
+const (
+	refusal     fault = "certainly no effect, try again"
+	forbidden   fault = "403"
+	lostBefore  fault = "no effect, and the answer is lost"
+	lostAfter   fault = "its effect, and the answer is lost"
+	crashBefore fault = "crash before the effect"
+	crashAfter  fault = "crash after the effect"
+	slow        fault = "slow"
+	outage      fault = "out of order for a while"
+	overtaken   fault = "another daemon steps in between"
+	partial     fault = "half of the effect, and the answer is lost"
+	late        fault = "the answer is lost, and the effect comes later"
+)
+
+var (
+	always  = []fault{refusal, lostBefore, lostAfter, crashBefore, crashAfter, slow, outage, overtaken}
+	atVault = append([]fault{forbidden}, always...)
+	atMake  = append([]fault{partial, late}, always...)
+	// A PUT that lands late is what the attempt ids are there for: often.
+	atImport = append([]fault{late, late, late, late}, atVault...)
+)
+
+// trouble is how one part of the world is out of order for a while.
+type trouble struct {
+	until time.Time
+	class key.Class
+}
+
+// call runs one effect of a part of the world under the fault that strikes it.
+// later, if it is not nil, is the effect that comes after the answer was lost;
+// half is half of it.
+func (w *World) call(part string, t *trouble, op string, faults []fault, effect func() error, half, delayed func()) error {
+	w.result.Calls++
+	f := w.strike(faults)
+	if f != "" {
+		w.result.Faults++
+		w.tell("%s %s: %s", part, op, f)
+	}
+	switch f {
+	case crashBefore:
+		panic(crash{})
+	case refusal:
+		return failed(key.Retry, "model: %s %s fails", part, op)
+	case forbidden:
+		return failed(key.Refused, "model: %s forbids %s", part, op)
+	case lostBefore:
+		return failed(key.Ambiguous, "model: %s lost the answer to %s", part, op)
+	case slow:
+		w.pass(w.between(time.Second, 50*time.Second))
+	case outage:
+		*t = trouble{until: w.now.Add(w.between(10*time.Second, 3*time.Hour)), class: key.Retry}
+		if len(faults) != len(always) && w.chance(2) {
+			t.class = key.Refused
+		}
+	case overtaken:
+		w.overtake()
+	case partial:
+		half()
+		return failed(key.Ambiguous, "model: %s lost the answer to %s", part, op)
+	case late:
+		delayed()
+		return failed(key.Ambiguous, "model: %s lost the answer to %s", part, op)
+	}
+	if w.now.Before(t.until) && !w.calm {
+		return failed(t.class, "model: %s is out of order", part)
+	}
+	err := effect()
+	if err != nil {
+		w.tell("%s %s: %v", part, op, err)
+	}
+	switch f {
+	case crashAfter:
+		panic(crash{})
+	case lostAfter:
+		if err == nil {
+			err = failed(key.Ambiguous, "model: %s lost the answer to %s", part, op)
+		}
+	case overtaken:
+		w.overtake()
+	}
+	return err
+}
+
+func (w *World) strike(faults []fault) fault {
+	if w.calm || w.acting == nil || w.rate == 0 || w.rnd.Float64() >= w.rate {
+		return ""
+	}
+	f := pick(w, faults)
+	if f == overtaken && (len(w.daemons) < 2 || w.overtaking) {
+		return ""
+	}
+	return f
+}
+
+// overtake lets the other daemon take some steps in the middle of a call.
+func (w *World) overtake() {
+	if w.overtaking {
+		return
+	}
+	w.overtaking = true
+	was := w.acting
+	defer func() { w.overtaking, w.acting = false, was }()
+	for _, d := range w.daemons {
+		if d == was || d.down {
+			continue
+		}
+		for range 1 + w.rnd.IntN(4) {
+			d.step(pick(w, w.keys))
+		}
+	}
+}

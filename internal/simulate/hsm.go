@@ -1,0 +1,222 @@
+package simulate
+
+import (
+	"context"
+	"crypto/rsa"
+	"crypto/sha256"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// object is what the model HSM has under one CKA_ID.
+type object struct {
+	id      key.ID
+	label   key.Label
+	mat     *material
+	half    bool // one half of the pair is missing
+	wrapped bool // it may have left the HSM
+}
+
+// hsm is the model HSM with its HSM side: it keeps the rules that the real HSM
+// side keeps, and judges what it is asked.
+type hsm struct {
+	w         *World
+	trouble   trouble
+	objects   []*object // ordered by id
+	removed   []*object // by a meddler; can be put back
+	generated map[key.ID]bool
+	pinned    map[key.ID]bool // ever, in any record
+	made      map[key.Fingerprint]*object
+	trust     map[string]key.Fingerprint // by vault
+	approved  map[key.Fingerprint]bool   // KEKs that keyd may wrap for
+	listed    []key.Object               // the inventory; nil: to be made again
+}
+
+func newHSM(w *World) *hsm {
+	return &hsm{w: w, generated: map[key.ID]bool{}, pinned: map[key.ID]bool{}, made: map[key.Fingerprint]*object{},
+		trust: map[string]key.Fingerprint{}, approved: map[key.Fingerprint]bool{}}
+}
+
+func (h *hsm) call(op string, effect func() error) error {
+	return h.w.call("hsm", &h.trouble, op, always, effect, nil, nil)
+}
+
+func (h *hsm) find(id key.ID) *object {
+	i, found := h.place(id)
+	if !found {
+		return nil
+	}
+	return h.objects[i]
+}
+
+func (h *hsm) place(id key.ID) (int, bool) {
+	return slices.BinarySearchFunc(h.objects, id, func(o *object, id key.ID) int {
+		if o.id < id {
+			return -1
+		}
+		if o.id > id {
+			return 1
+		}
+		return 0
+	})
+}
+
+func (h *hsm) put(o *object) {
+	i, _ := h.place(o.id)
+	h.objects = slices.Insert(h.objects, i, o)
+	h.listed = nil
+}
+
+func (h *hsm) take(id key.ID) *object {
+	i, found := h.place(id)
+	if !found {
+		return nil
+	}
+	o := h.objects[i]
+	h.objects = slices.Delete(h.objects, i, i+1)
+	h.listed = nil
+	return o
+}
+
+// whole is the pair under an id, or why there is none.
+func (h *hsm) whole(id key.ID) (*object, error) {
+	o := h.find(id)
+	if o == nil || o.half {
+		return nil, failed(key.Refused, "model: no whole pair under %s", id)
+	}
+	return o, nil
+}
+
+func (h *hsm) Inventory(context.Context) (out []key.Object, err error) {
+	err = h.call("Inventory", func() error {
+		if h.listed == nil {
+			for _, o := range h.objects {
+				shown := key.Object{ID: o.id, Label: o.label, Complete: !o.half, Public: o.mat.pub}
+				shown.Label.Pending = !o.wrapped
+				if o.half {
+					shown.Problem, shown.Public = "one half of the pair is missing", nil
+				}
+				h.listed = append(h.listed, shown)
+			}
+		}
+		out = h.listed
+		return nil
+	})
+	return out, err
+}
+
+func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
+	if h.generated[id] {
+		h.w.violate("C_GenerateKeyPair is called a second time for CKA_ID %s of %s", id, name)
+	}
+	h.generated[id] = true
+	h.w.judgeGenerate(id, name, number)
+	pair := func(half bool) {
+		o := &object{id: id, label: key.Label{Instance: instance, Key: name, Number: number}, mat: h.w.primes.draw(h.w.rnd, spec.Bits()), half: half}
+		h.made[o.mat.print] = o
+		h.w.result.Pairs++
+		h.put(o)
+	}
+	return h.w.call("hsm", &h.trouble, "Generate", atMake,
+		func() error { pair(false); return nil },
+		func() { pair(true) },
+		func() { h.w.later(h.w.between(time.Second, 2*time.Minute), func() { pair(h.w.chance(4)) }) })
+}
+
+func (h *hsm) PublicKey(_ context.Context, id key.ID) (pub *rsa.PublicKey, err error) {
+	err = h.call("PublicKey", func() error {
+		o, err := h.whole(id)
+		if err == nil {
+			pub = o.mat.pub
+		}
+		return err
+	})
+	return pub, err
+}
+
+func (h *hsm) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
+	err = h.call("CheckKEK", func() error {
+		how, err = h.trusts(kek)
+		return err
+	})
+	return how, err
+}
+
+func (h *hsm) trusts(kek key.KEK) (string, error) {
+	print, err := key.FingerprintOf(kek.Public)
+	if err != nil {
+		return "", err
+	}
+	switch h.trust[kek.Vault] {
+	case "":
+		return "the first one", nil
+	case print:
+		return "first used", nil
+	}
+	return "", failed(key.Refused, "model: the KEK of %s is not the one first used", kek.Vault)
+}
+
+// approve is the operator's word for a KEK.
+func (h *hsm) approve(kek key.KEK) {
+	print, err := key.FingerprintOf(kek.Public)
+	if err != nil {
+		panic(err)
+	}
+	h.trust[kek.Vault] = print
+	h.approved[print] = true
+}
+
+// WrapFor answers the pair's id in place of the wrapped key: the model vault
+// knows the pair by it.
+func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, err error) {
+	err = h.call("WrapFor", func() error {
+		o, err := h.whole(id)
+		if err != nil {
+			return err
+		}
+		if _, err := h.trusts(kek); err != nil {
+			return err
+		}
+		if !h.pinned[id] {
+			h.w.violate("the private key under %s is wrapped before its fingerprint is in a record", id)
+		}
+		if print, _ := key.FingerprintOf(kek.Public); h.trust[kek.Vault] != "" && !h.approved[print] {
+			h.w.violate("the private key under %s is wrapped for a KEK that nobody approved", id)
+		}
+		if h.trust[kek.Vault] == "" {
+			h.approve(kek)
+		}
+		if !o.wrapped {
+			o.wrapped, h.listed = true, nil
+		}
+		blob = append(make([]byte, 600), id...)
+		return nil
+	})
+	return blob, err
+}
+
+func (h *hsm) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [sha256.Size]byte) (yes bool, err error) {
+	err = h.call("Opens", func() error {
+		o, err := h.whole(id)
+		if err != nil {
+			return err
+		}
+		plain, err := o.mat.open(ciphertext)
+		yes = err == nil && sha256.Sum256(plain) == sum
+		return nil
+	})
+	return yes, err
+}
+
+func (h *hsm) Destroy(_ context.Context, id key.ID) error {
+	h.w.judgeDestroy(id)
+	return h.call("Destroy", func() error {
+		if o := h.find(id); o != nil && o.wrapped {
+			return failed(key.Refused, "model: %s may have left the HSM", id)
+		}
+		h.take(id)
+		return nil
+	})
+}

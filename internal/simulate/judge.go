@@ -1,0 +1,165 @@
+package simulate
+
+import (
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// The judgements on what keyd asks of the world, at the moment it asks.
+
+// judgeGenerate: an external effect has its intent before it.
+func (w *World) judgeGenerate(id key.ID, name string, number int) {
+	rec := w.store.records[name]
+	g := rec.Generation(number)
+	if g == nil || g.ID != id || g.GenerateBegun.IsZero() || !w.store.intents[intent{"generation intended", id}] {
+		w.violate("a pair is generated under %s for generation %d of %s without its intent in the record", id, number, name)
+	}
+}
+
+// judgeDestroy: only an abandoned, never pinned id.
+func (w *World) judgeDestroy(id key.ID) {
+	if !w.store.intents[intent{"destruction intended", id}] {
+		w.violate("what is under %s is destroyed without its intent in the record", id)
+	}
+	if w.hsm.pinned[id] {
+		w.violate("the pinned pair under %s is destroyed", id)
+	}
+}
+
+// judgeImport: the attempt is in the record first, it is the only open one in that
+// vault, and no foreign version that could be seen is imported over unasked.
+func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
+	rec := w.store.records[name]
+	g, p := placementOf(&rec, attempt)
+	if p == nil || p.Vault != v.URL || !w.store.intents[intent{"import intended", attempt}] {
+		w.violate("%s is imported into %s without its intent in the record", name, v.Name)
+	}
+	if g.Fingerprint == "" {
+		w.violate("generation %d of %s is imported before it is pinned", g.Number, name)
+	}
+	for i := range rec.Generations {
+		for _, other := range rec.Generations[i].Placements {
+			if other.Vault == v.URL && other.State == key.Intended && other.Attempt != attempt {
+				w.violate("%s is imported into %s while the attempt %s there is not settled", name, v.Name, other.Attempt)
+			}
+		}
+	}
+	newest := v.newest(name)
+	if newest != nil && newest.foreign && v.visible(newest, w.acting.began) &&
+		!slices.Contains(rec.Known[v.URL], newest.ID) && !recorded(&rec, v.URL, newest.ID) {
+		w.violate("%s is imported into %s over the foreign version %s without consent", name, v.Name, newest.ID)
+	}
+	w.managed(name).attempt(attempt).sent = w.now
+}
+
+// visible reports whether every answer at that time showed the version.
+func (v *vault) visible(x *version, at time.Time) bool {
+	landed := x.landed
+	if v.Kind == key.ManagedHSM {
+		landed = landed.Add(replication)
+	}
+	return landed.Before(at)
+}
+
+// judgeLanding: nothing that is there already is made a second time by keyd.
+func (w *World) judgeLanding(v *vault, name string, x *version) {
+	rec := w.store.records[name]
+	if v.landed[x.attempt] {
+		w.violate("doubled: the PUT of attempt %s of %s into %s was sent a second time", x.attempt, name, v.Name)
+	}
+	v.landed[x.attempt] = true
+	_, p := placementOf(&rec, x.attempt)
+	if p == nil {
+		x.late = true // the record was lost since
+		return
+	}
+	if x.late = p.State != key.Intended; x.late {
+		w.result.Late++
+		w.tell("the PUT of attempt %s lands after keyd gave it up", x.attempt[:6])
+		return
+	}
+	began := w.managed(name).attempt(x.attempt).looked
+	versions := v.content(name).versions
+	for i, y := range versions[:len(versions)-1] {
+		if y.modulus != x.modulus || y.mat != x.mat {
+			continue
+		}
+		_, before := placementOf(&rec, y.attempt)
+		last := i == len(versions)-2
+		switch {
+		case y.late && !v.visible(y, began):
+		case p.Cause == key.CauseRepair || p.Cause == key.CauseRollback:
+			if last && v.visible(y, began) {
+				w.violate("doubled: %s in %s: %s of what is the newest there already", name, v.Name, p.Cause)
+			}
+		case before != nil && (before.State == key.Refuted || before.State == key.Void):
+		default:
+			w.violate("doubled: %s in %s: version %s is there already with the material of the new %s", name, v.Name, y.ID[:6], x.ID[:6])
+		}
+	}
+}
+
+// judgeDisable: never the newest, and only by the retire rule, by true time.
+func (w *World) judgeDisable(v *vault, name string, x *version) {
+	rec := w.store.records[name]
+	g, p := holderOf(&rec, v.URL, x.ID)
+	if p == nil {
+		w.violate("version %s of %s in %s, which keyd does not know as its own, is disabled", x.ID, name, v.Name)
+	}
+	if !w.store.intents[intent{"disabling intended", p.Attempt}] {
+		w.violate("version %s of %s in %s is disabled without its intent in the record", x.ID, name, v.Name)
+	}
+	newest := v.newest(name)
+	if newest.mat == x.mat && v.visible(newest, w.acting.began) {
+		w.violate("the newest material of %s in %s is disabled", name, v.Name)
+	}
+	rule := w.acting.policy(name).Retire
+	if rule.Never() {
+		w.violate("version %s of %s in %s is disabled, and no rule says so", x.ID, name, v.Name)
+	}
+	const tolerance = 10 * time.Minute
+	if since := v.supersededAt(&rec, name, g.Number); since.IsZero() || w.now.Sub(since) < rule.DisableAfter-tolerance {
+		w.violate("version %s of %s in %s (generation %d) is disabled %s after it was superseded, and the rule says %s", x.ID, name, v.Name, g.Number, w.now.Sub(since), rule.DisableAfter)
+	}
+}
+
+// supersededAt is when the first version of a later generation landed.
+func (v *vault) supersededAt(rec *key.Record, name string, number int) time.Time {
+	for _, x := range v.content(name).versions {
+		if g, _ := holderOf(rec, v.URL, x.ID); g != nil && g.Number > number {
+			return x.landed
+		}
+	}
+	return time.Time{}
+}
+
+func placementOf(rec *key.Record, attempt key.ID) (*key.Generation, *key.Placement) {
+	for i := range rec.Generations {
+		for j := range rec.Generations[i].Placements {
+			if p := &rec.Generations[i].Placements[j]; p.Attempt == attempt {
+				return &rec.Generations[i], p
+			}
+		}
+	}
+	return nil, nil
+}
+
+// holderOf is the placement that accounts for a version.
+func holderOf(rec *key.Record, url, id string) (*key.Generation, *key.Placement) {
+	for i := range rec.Generations {
+		for j := range rec.Generations[i].Placements {
+			p := &rec.Generations[i].Placements[j]
+			if p.Vault == url && (p.Version == id || slices.Contains(p.Aliases, id)) {
+				return &rec.Generations[i], p
+			}
+		}
+	}
+	return nil, nil
+}
+
+func recorded(rec *key.Record, url, id string) bool {
+	_, p := holderOf(rec, url, id)
+	return p != nil
+}

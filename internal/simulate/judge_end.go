@@ -1,0 +1,87 @@
+package simulate
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// judgeDue: some days after the last fault, nothing that is due is left undone.
+func (w *World) judgeDue(k *managed) {
+	rec := w.store.records[k.policy.Key]
+	if rec.Hold != nil {
+		w.violate("%s is still held, days after the last fault: %s", rec.Key, rec.Hold.Reason)
+	}
+	const patience = 2 * time.Hour
+	due := k.policy.Schedule.Next(rec.LastRotation()).Add(patience)
+	if due.Before(w.now) {
+		w.violate("the rotation of %s is overdue since %s, days after the last fault", rec.Key, due.Format(time.DateTime))
+	}
+}
+
+// judgeEnd is the judgement on one key when all is quiet.
+func (w *World) judgeEnd(k *managed) {
+	rec := w.store.records[k.policy.Key]
+	if rec.Hold != nil {
+		w.violate("%s is held in the end: %s", rec.Key, rec.Hold.Reason)
+	}
+	if len(rec.Requests) > 0 {
+		w.violate("%s has a wish for a rotation that nobody answered", rec.Key)
+	}
+	last := rec.Latest()
+	if last == nil || last.Finished.IsZero() || !last.Usable() {
+		w.violate("%s has no finished generation in the end", rec.Key)
+	}
+	for _, v := range w.vaults {
+		w.judgeVault(v, &rec, last)
+	}
+	for _, o := range w.hsm.objects {
+		if o.label.Key == rec.Key && !w.hsm.pinned[o.id] {
+			w.violate("the HSM still has %s under %s, which never was a generation's pair", o.label, o.id)
+		}
+	}
+	for _, g := range rec.Generations {
+		if g.LostInHSM.IsZero() && g.Fingerprint != "" && w.hsm.find(g.ID) == nil {
+			w.violate("lost: the pair of generation %d of %s is not in the HSM", g.Number, rec.Key)
+		}
+	}
+}
+
+// judgeVault: the newest version is the latest generation, every version is
+// accounted for, and every one of ours works.
+func (w *World) judgeVault(v *vault, rec *key.Record, last *key.Generation) {
+	newest := v.newest(rec.Key)
+	if newest == nil || newest.mat.print != last.Fingerprint {
+		w.violate("the newest version of %s in %s is not generation %d", rec.Key, v.Name, last.Number)
+	}
+	for _, x := range v.content(rec.Key).versions {
+		if x.foreign {
+			continue
+		}
+		g, p := holderOf(rec, v.URL, x.ID)
+		if p == nil {
+			w.violate("orphaned: version %s of %s in %s is in no record", x.ID, rec.Key, v.Name)
+		}
+		if x.mat.print != g.Fingerprint {
+			continue // damaged on its way, and refuted
+		}
+		if p.State == key.Disabled {
+			continue // by rule: judged when it was done
+		}
+		if !x.Enabled {
+			w.violate("lost: version %s of %s in %s is disabled", x.ID, rec.Key, v.Name)
+		}
+		secret := []byte(rec.Key)
+		c, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, x.modulus.pub, secret, nil)
+		if err != nil {
+			panic(err)
+		}
+		if got, err := x.mat.open(c); err != nil || !bytes.Equal(got, secret) {
+			w.violate("lost: version %s of %s in %s does not unwrap", x.ID, rec.Key, v.Name)
+		}
+	}
+}

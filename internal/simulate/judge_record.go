@@ -1,0 +1,193 @@
+package simulate
+
+import (
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// The judgements on what keyd writes down: nothing known is forgotten, and nothing
+// is written that is not so.
+
+func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
+	event := entries[0].Event
+	for i := range was.Generations {
+		w.judgeGeneration(&was.Generations[i], &is, event)
+	}
+	k := w.managed(is.Key)
+	for i := range is.Generations {
+		g := &is.Generations[i]
+		if was.Generation(g.Number) == nil {
+			if g.Number <= k.highest {
+				w.violate("generation number %d of %s is used a second time", g.Number, is.Key)
+			}
+			k.highest = g.Number
+			for j := range g.Placements {
+				w.judgePlacement(is.Key, g, nil, &g.Placements[j], event)
+			}
+		}
+		if g.Fingerprint != "" {
+			w.judgePin(is.Key, g)
+		}
+	}
+	for _, q := range was.Requests {
+		w.judgeRequest(q, &is, event)
+	}
+	if was.Hold != nil && is.Hold == nil && event != "key resumed" && event != "adopted" {
+		w.violate("the hold of %s is gone after %q", is.Key, event)
+	}
+	for url, known := range was.Known {
+		for _, id := range known {
+			if !slices.Contains(is.Known[url], id) {
+				w.violate("the consent to version %s is gone after %q", id, event)
+			}
+		}
+	}
+	if is.Hold != nil && was.Hold == nil && is.Hold.Code == key.HoldRefuted {
+		w.judgeRollback(&is)
+	}
+}
+
+// judgeGeneration compares one generation with what it was.
+func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, event string) {
+	is := rec.Generation(was.Number)
+	switch {
+	case is == nil:
+		w.violate("generation %d of %s is gone from the record after %q", was.Number, rec.Key, event)
+	case was.Fingerprint != "" && (is.Fingerprint != was.Fingerprint || is.ID != was.ID):
+		w.violate("generation %d of %s has another pair than the one pinned after %q", was.Number, rec.Key, event)
+	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned, func(a key.AbandonedID) bool { return a.ID == was.ID }):
+		w.violate("the id %s of generation %d of %s is forgotten after %q", was.ID, was.Number, rec.Key, event)
+	case is.ID == was.ID && !was.GenerateBegun.IsZero() && is.GenerateBegun.IsZero():
+		w.violate("that generation %d of %s was begun is forgotten after %q", was.Number, rec.Key, event)
+	case !was.Compromised.IsZero() && is.Compromised.IsZero(), !was.Discarded.IsZero() && is.Discarded.IsZero():
+		w.violate("that generation %d of %s may not be used is forgotten after %q", was.Number, rec.Key, event)
+	}
+	for i := range was.Placements {
+		j := slices.IndexFunc(is.Placements, func(p key.Placement) bool { return p.Attempt == was.Placements[i].Attempt })
+		if j < 0 {
+			w.violate("the attempt %s of generation %d of %s is forgotten after %q", was.Placements[i].Attempt, was.Number, rec.Key, event)
+		}
+	}
+	for i := range is.Placements {
+		p := &is.Placements[i]
+		var before *key.Placement
+		if j := slices.IndexFunc(was.Placements, func(q key.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
+			before = &was.Placements[j]
+		}
+		w.judgePlacement(rec.Key, is, before, p, event)
+	}
+}
+
+// judgePlacement compares what is written of a placement with the truth.
+func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Placement, event string) {
+	if was != nil && was.State == is.State && was.Version == is.Version {
+		return
+	}
+	a := w.managed(name).attempt(is.Attempt)
+	switch is.State {
+	case key.Intended:
+		if was != nil {
+			w.violate("the placement %s of %s is open again after %q", is.Attempt, name, event)
+		}
+		a.intended, a.offset, a.looked = w.now, w.acting.offset, w.acting.began
+	case key.Void:
+		if event != "adopted" {
+			w.judgeVoid(name, is, a)
+		}
+	case key.Proven:
+		if was != nil && was.State == key.Superseded {
+			return
+		}
+		x := w.vault(is.Vault).byID(name, is.Version)
+		if x == nil || x.mat.print != g.Fingerprint || x.modulus.print != g.Fingerprint || !x.unwrapped {
+			w.violate("the placement of generation %d of %s in %s is active, and was not proven", g.Number, name, is.VaultName)
+		}
+	case key.Imported:
+		if w.vault(is.Vault).byID(name, is.Version) == nil {
+			w.violate("version %s of %s is recorded and not in %s", is.Version, name, is.VaultName)
+		}
+	case key.Disabled:
+		if x := w.vault(is.Vault).byID(name, is.Version); x != nil && x.Enabled {
+			w.violate("version %s of %s in %s is recorded as disabled, and is not", is.Version, name, is.VaultName)
+		}
+	}
+}
+
+// judgeVoid: "it did not happen" only when it is certain. A clock of the daemon
+// that ran ahead meanwhile is the one excuse.
+func (w *World) judgeVoid(name string, p *key.Placement, a *attempt) {
+	if a.refused {
+		return
+	}
+	v := w.vault(p.Vault)
+	excused := w.acting.offset > a.offset
+	for _, x := range v.content(name).versions {
+		if x.attempt == p.Attempt && v.visible(x, w.now) && !excused {
+			w.violate("the import %s of %s into %s happened, and keyd says that it did not", p.Attempt, name, v.Name)
+		}
+		x.late = x.late || x.attempt == p.Attempt
+	}
+	const timeout = 55 * time.Second // a PUT's, less what the intent took
+	if !a.sent.IsZero() && w.now.Sub(a.intended) < v.Kind.SettleTime()+timeout && !excused {
+		w.violate("the import %s of %s into %s is given up %s after it was intended: before its settle time", p.Attempt, name, v.Name, w.now.Sub(a.intended))
+	}
+}
+
+// judgePin: a pin is of a pair that the HSM made under that id, and for good.
+func (w *World) judgePin(name string, g *key.Generation) {
+	if w.hsm.pinned[g.ID] {
+		return
+	}
+	o := w.hsm.made[g.Fingerprint]
+	if o == nil || o.id != g.ID {
+		w.violate("generation %d of %s is pinned to what the HSM did not make under %s", g.Number, name, g.ID)
+	}
+	w.hsm.pinned[g.ID] = true
+}
+
+// judgeRequest: a wish goes only when a rotation answered it.
+func (w *World) judgeRequest(q key.Request, is *key.Record, event string) {
+	if slices.ContainsFunc(is.Requests, func(r key.Request) bool { return r.ID == q.ID }) {
+		return
+	}
+	for _, g := range is.Generations {
+		if slices.Contains(g.Requests, q.ID) && !g.Finished.IsZero() {
+			if q.Compromise && g.Number < w.managed(is.Key).compromise[q.ID] {
+				w.violate("the compromise %s of %s is answered by generation %d, which was there before", q.ID, is.Key, g.Number)
+			}
+			return
+		}
+	}
+	w.violate("the wish %s for a rotation of %s is gone after %q", q.ID, is.Key, event)
+}
+
+// judgeRollback: the key is held for a refuted version only once its predecessor,
+// if there is one, is the newest again.
+func (w *World) judgeRollback(rec *key.Record) {
+	v := w.vault(rec.Hold.Vault)
+	newest := v.newest(rec.Key)
+	if newest == nil {
+		return
+	}
+	g, p := holderOf(rec, v.URL, newest.ID)
+	if p == nil || p.State != key.Refuted || p.Cause == key.CauseRollback {
+		return
+	}
+	for i := range rec.Generations {
+		before := &rec.Generations[i]
+		if before.Number < g.Number && before.Usable() && slices.ContainsFunc(before.Placements, func(q key.Placement) bool { return q.Vault == v.URL && q.Good() }) {
+			w.violate("%s is held with the refuted generation %d as the newest in %s, and generation %d could have been put back", rec.Key, g.Number, v.Name, before.Number)
+		}
+	}
+}
+
+func (v *vault) byID(name, id string) *version {
+	for _, x := range v.content(name).versions {
+		if x.ID == id {
+			return x
+		}
+	}
+	return nil
+}

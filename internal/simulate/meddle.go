@@ -1,0 +1,184 @@
+package simulate
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// meddle is what people, configurations and clocks do at any time.
+func (w *World) meddle() {
+	k := pick(w, w.keys)
+	v := pick(w, w.vaults)
+	w.result.Meddled++
+	switch w.rnd.IntN(20) {
+	case 0, 1, 2:
+		w.wish(k, false)
+	case 3:
+		w.wish(k, true)
+	case 4:
+		w.pause(k)
+	case 5, 6:
+		w.reconfigure(k)
+	case 7, 8, 9:
+		w.turnClock()
+	case 10:
+		w.deleteKey(v, k)
+	case 11:
+		w.disable(v, k)
+	case 12, 13:
+		w.importForeign(v, k)
+	case 14, 15:
+		w.changeTags(v, k)
+	case 16:
+		w.removePair(k)
+	case 17:
+		w.changeKEK(v)
+	case 18:
+		v.damage = pick(w, []string{"modulus", "private", ""})
+		w.tell("%s now damages what it imports: %q", v.Name, v.damage)
+	case 19:
+		w.restart()
+	}
+}
+
+func (w *World) deleteKey(v *vault, k *managed) {
+	c := v.content(k.policy.Key)
+	if len(c.versions) == 0 {
+		return
+	}
+	c.deleted = true
+	w.tell("somebody deletes %s in %s", k.policy.Key, v.Name)
+	w.later(w.between(time.Minute, 10*time.Hour), func() { c.deleted = false })
+}
+
+func (w *World) disable(v *vault, k *managed) {
+	if c := v.content(k.policy.Key); len(c.versions) > 0 {
+		x := pick(w, c.versions)
+		if x.Enabled {
+			x.Enabled, x.meddled = false, true
+			w.tell("somebody disables version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
+		}
+	}
+}
+
+// importForeign makes a version that is not keyd's, sometimes with tags copied
+// from one that is.
+func (w *World) importForeign(v *vault, k *managed) {
+	c := v.content(k.policy.Key)
+	var tags map[string]string
+	if len(c.versions) > 0 && w.chance(3) {
+		tags = maps.Clone(pick(w, c.versions).Tags)
+	}
+	if c.deleted {
+		return
+	}
+	x := v.add(k.policy.Key, w.primes.draw(w.rnd, 2048), tags)
+	x.foreign = true
+	w.tell("somebody imports a foreign version of %s into %s, with tags: %v", k.policy.Key, v.Name, tags != nil)
+}
+
+func (w *World) changeTags(v *vault, k *managed) {
+	c := v.content(k.policy.Key)
+	if len(c.versions) == 0 {
+		return
+	}
+	x, y := pick(w, c.versions), pick(w, c.versions)
+	w.tell("somebody changes the tags of version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
+	if w.chance(2) {
+		x.Tags = nil
+		return
+	}
+	x.Tags = maps.Clone(y.Tags)
+}
+
+func (w *World) removePair(k *managed) {
+	var own []*object
+	for _, o := range w.hsm.objects {
+		if o.label.Key == k.policy.Key && w.hsm.pinned[o.id] {
+			own = append(own, o)
+		}
+	}
+	if len(own) == 0 {
+		return
+	}
+	o := pick(w, own)
+	if w.chance(3) {
+		o.half, w.hsm.listed = true, nil
+		w.tell("somebody removes half of %s", o.label)
+		return
+	}
+	w.hsm.removed = append(w.hsm.removed, w.hsm.take(o.id))
+	w.tell("somebody removes %s from the HSM", o.label)
+}
+
+// changeKEK makes another KEK in a vault; it is approved some hours later.
+func (w *World) changeKEK(v *vault) {
+	if v.kek == nil {
+		return
+	}
+	v.newKEK()
+	w.tell("%s has another KEK", v.Name)
+	kek := *v.kek
+	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(kek) })
+}
+
+// turnClock sets one daemon's clock wrong, and mostly right again later.
+func (w *World) turnClock() {
+	d := pick(w, w.daemons)
+	jump := pick(w, []time.Duration{w.between(time.Second, 5*time.Minute), w.between(5*time.Minute, 2*time.Hour), w.between(2*time.Hour, 80*time.Hour)})
+	if w.chance(2) {
+		jump = -jump
+	}
+	w.setClock(d, jump)
+	if !w.chance(4) {
+		w.later(w.between(time.Minute, 12*time.Hour), func() { w.setClock(d, 0) })
+	}
+}
+
+func (w *World) setClock(d *daemon, offset time.Duration) {
+	d.offset = offset
+	w.tell("the clock of %s is off by %s", d.name, offset)
+}
+
+func (w *World) restart() {
+	d := pick(w, w.daemons)
+	w.tell("%s is restarted", d.name)
+	d.start()
+}
+
+// reconfigure changes one thing of a key's policy, or all of it back.
+func (w *World) reconfigure(k *managed) {
+	p := k.home
+	p.Vaults = slices.Clone(p.Vaults)
+	switch w.rnd.IntN(7) {
+	case 0:
+		p.Retained = true
+	case 1:
+		if len(p.Vaults) > 1 {
+			i := w.rnd.IntN(len(p.Vaults))
+			p.Vaults = slices.Delete(p.Vaults, i, i+1)
+		}
+	case 2:
+		slices.Reverse(p.Vaults)
+	case 3:
+		p.Schedule = grid(w.between(2*time.Hour, 48*time.Hour))
+	case 4:
+		p.Operations = pick(w, operations())
+	case 5:
+		p.Retire.DisableAfter = w.between(time.Hour, 72*time.Hour)
+	}
+	k.policy = p
+	w.tell("the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v", p.Key, p.Retained, len(p.Vaults), time.Duration(p.Schedule.(grid)), p.Operations, p.Retire.DisableAfter)
+	for _, d := range w.daemons {
+		if !d.down {
+			d.reload()
+		}
+	}
+}
+
+func operations() [][]key.Operation {
+	return [][]key.Operation{{key.WrapKey, key.UnwrapKey}, {key.WrapKey, key.UnwrapKey}, {key.Encrypt, key.Decrypt}, {key.Sign, key.Verify}}
+}

@@ -1,0 +1,197 @@
+package simulate
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// operator is a person who does as docs/runbooks.md says, some hours after the
+// alert.
+const operatorName = "uid 0 (root)"
+
+// attend has an operator look at every key that is held.
+func (w *World) attend() {
+	for _, k := range w.keys {
+		if w.store.records[k.policy.Key].Hold == nil || k.attended {
+			continue
+		}
+		k.attended = true
+		w.later(w.between(10*time.Minute, 8*time.Hour), func() {
+			w.soon = append(w.soon, func() {
+				k.attended = false
+				w.lift(k)
+			})
+		})
+	}
+}
+
+// console is a daemon that answers the operator; nil when none is up.
+func (w *World) console() *daemon {
+	var up []*daemon
+	for _, d := range w.daemons {
+		if !d.down {
+			up = append(up, d)
+		}
+	}
+	if len(up) == 0 {
+		return nil
+	}
+	return pick(w, up)
+}
+
+// lift works on a key's hold.
+func (w *World) lift(k *managed) {
+	d := w.console()
+	h := w.store.records[k.policy.Key].Hold
+	if d == nil || h == nil {
+		return
+	}
+	w.tell("the operator attends to %s, held for %s", k.policy.Key, h.Code)
+	switch h.Code {
+	case key.HoldForeign, key.HoldNameTaken, key.HoldRecordBehind, key.HoldVersionsMissing:
+		w.adopt(d, k)
+		return
+	case key.HoldKeyDeleted:
+		w.vault(h.Vault).content(k.policy.Key).deleted = false
+	case key.HoldObjectMissing:
+		if !w.calm && w.chance(4) {
+			w.adopt(d, k)
+			return
+		}
+		w.putBack(k)
+	case key.HoldRefuted:
+		w.vault(h.Vault).damage = ""
+	}
+	w.resume(d, k)
+}
+
+func (w *World) resume(d *daemon, k *managed) {
+	d.act(func() {
+		err := d.r.Resume(context.Background(), k.policy.Key, operatorName, "looked at it")
+		w.tell("resume %s: %v", k.policy.Key, err)
+		d.poke(k)
+	})
+}
+
+// adopt consents to what the daemon shows, unless it calls something foreign that
+// is not: the operator knows who imported what, and then has keyd look again.
+func (w *World) adopt(d *daemon, k *managed) {
+	d.act(func() {
+		ctx := context.Background()
+		p := d.policy(k.policy.Key)
+		shown, err := d.r.Adoption(ctx, p)
+		switch {
+		case err != nil:
+			w.tell("adoption of %s: %v", p.Key, err)
+			return
+		case w.mistaken(k, shown):
+			w.tell("the operator knows better than the adoption of %s", p.Key)
+		default:
+			err = d.r.Adopt(ctx, p, operatorName, "as shown", shown.Token)
+			w.tell("adopt %s: %v", p.Key, err)
+		}
+		if err != nil || w.mistaken(k, shown) {
+			err = d.r.Resume(ctx, p.Key, operatorName, "look again")
+			w.tell("resume %s: %v", p.Key, err)
+		}
+		d.poke(k)
+	})
+}
+
+func (w *World) mistaken(k *managed, shown status.Adoption) bool {
+	for _, v := range w.vaults {
+		for _, id := range shown.Foreign[v.Name] {
+			if x := v.byID(k.policy.Key, id); x != nil && !x.foreign && w.hsm.made[x.modulus.print] != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (d *daemon) poke(k *managed) {
+	d.turns[k.policy.Key].wake = d.w.now
+}
+
+// putBack restores a key's pairs from the HSM's backup.
+func (w *World) putBack(k *managed) {
+	for _, o := range slices.Clone(w.hsm.removed) {
+		if o.label.Key == k.policy.Key {
+			w.hsm.removed = slices.DeleteFunc(w.hsm.removed, func(r *object) bool { return r == o })
+			w.hsm.put(o)
+			w.tell("the operator puts %s back into the HSM", o.label)
+		}
+	}
+	for _, o := range w.hsm.objects {
+		if o.label.Key == k.policy.Key && w.hsm.pinned[o.id] && o.half {
+			o.half, w.hsm.listed = false, nil
+		}
+	}
+}
+
+// wish is rotate --now.
+func (w *World) wish(k *managed, compromise bool) {
+	d := w.console()
+	if d == nil {
+		return
+	}
+	d.act(func() {
+		p := d.policy(k.policy.Key)
+		want := rotate.Wanted{Actor: operatorName, Reason: "on request", Compromise: compromise}
+		if len(p.Vaults) > 1 && w.chance(4) {
+			want.Without = []string{pick(w, p.Vaults).URL}
+		}
+		floor := k.highest + 1
+		q, joined, err := d.r.Request(context.Background(), p, want)
+		w.tell("rotate --now %s compromise %v without %v: joined %v %v", p.Key, compromise, want.Without, joined, err)
+		if err == nil && compromise && !joined {
+			k.compromise[q.ID] = floor
+		}
+		d.poke(k)
+	})
+}
+
+func (w *World) pause(k *managed) {
+	if d := w.console(); d != nil {
+		d.act(func() {
+			err := d.r.Pause(context.Background(), k.policy.Key, operatorName, "maintenance")
+			w.tell("pause %s: %v", k.policy.Key, err)
+		})
+	}
+}
+
+// repair ends what meddlers and damage left behind: the calm after the storm.
+func (w *World) repair() {
+	for _, v := range w.vaults {
+		v.damage, v.trouble = "", trouble{}
+		if v.kek != nil {
+			w.hsm.approve(*v.kek)
+		}
+		for _, k := range w.keys {
+			c := v.content(k.policy.Key)
+			c.deleted = false
+			for _, x := range c.versions {
+				if x.meddled {
+					x.Enabled, x.meddled = true, false
+				}
+			}
+		}
+	}
+	w.hsm.trouble, w.store.trouble = trouble{}, trouble{}
+	for _, k := range w.keys {
+		w.putBack(k)
+		k.policy = k.home
+	}
+	for _, d := range w.daemons {
+		d.offset = 0
+		if d.down {
+			d.start()
+		}
+		d.reload()
+	}
+}

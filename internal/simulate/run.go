@@ -1,0 +1,169 @@
+package simulate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Run tells the story of one seed: a storm of some days, then calm, then the
+// judgement on what is left.
+func (ps Primes) Run(seed uint64, opts Options) Result {
+	w := newWorld(ps, seed, opts)
+	w.guard(func() {
+		w.settings()
+		w.storm()
+		w.settle()
+	})
+	return w.result
+}
+
+func newWorld(ps Primes, seed uint64, opts Options) *World {
+	w := &World{opts: opts, rnd: rand.New(rand.NewPCG(seed, 0)), primes: ps,
+		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), result: Result{Seed: seed}}
+	w.hsm, w.store = newHSM(w), newStore(w)
+	return w
+}
+
+// guard turns a broken promise into the run's failure.
+func (w *World) guard(f func()) {
+	begun := w.now
+	defer func() {
+		w.result.Days = int(w.now.Sub(begun) / (24 * time.Hour))
+		switch v := recover().(type) {
+		case nil:
+		case violation:
+			w.tell("BROKEN: %s", v.text)
+			w.result.Failure = v.text
+		default:
+			panic(v)
+		}
+	}()
+	f()
+}
+
+// settings draws what this world is like.
+func (w *World) settings() {
+	for i := range 1 + w.rnd.IntN(3) {
+		v := key.Vault{Name: fmt.Sprintf("vault-%d", i+1), Kind: key.KeyVault}
+		v.URL = fmt.Sprintf("https://%s.vault.azure.net", v.Name)
+		if w.chance(2) {
+			v.Kind, v.URL = key.ManagedHSM, fmt.Sprintf("https://%s.managedhsm.azure.net", v.Name)
+		}
+		model := w.newVault(v)
+		model.skew = w.between(-30*time.Second, 30*time.Second)
+		w.vaults = append(w.vaults, model)
+	}
+	for i := range 1 + w.rnd.IntN(2) {
+		w.manage(fmt.Sprintf("key-%d", i+1), w.between(6*time.Hour, 48*time.Hour))
+		k := w.keys[i]
+		k.home.Operations = pick(w, operations())
+		if w.chance(3) {
+			k.home.Retire.DisableAfter = w.between(12*time.Hour, 72*time.Hour)
+		}
+		k.policy = k.home
+	}
+	w.rate = pick(w, []float64{0, 0.002, 0.01, 0.03, 0.1})
+	for i := range 1 + w.rnd.IntN(2) {
+		w.employ(fmt.Sprintf("daemon-%d", i+1), pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour}))
+	}
+}
+
+func (w *World) manage(name string, every time.Duration) {
+	p := key.Policy{Key: name, Spec: key.RSA2048, Schedule: grid(every), ScheduleText: "@every " + every.String(),
+		Operations: operations()[0], Budget: 10, Floor: time.Hour}
+	for _, v := range w.vaults {
+		p.Vaults = append(p.Vaults, v.Vault)
+	}
+	w.keys = append(w.keys, &managed{w: w, policy: p, home: p, attempts: map[key.ID]*attempt{}, compromise: map[key.ID]int{}})
+}
+
+func (w *World) employ(name string, look time.Duration) {
+	d := &daemon{w: w, name: name, look: look}
+	w.daemons = append(w.daemons, d)
+	d.start()
+}
+
+// storm is the time of faults.
+func (w *World) storm() {
+	end := w.now.Add(w.between(24*time.Hour, 8*24*time.Hour))
+	every := w.between(2*time.Hour, 48*time.Hour)
+	meddle := w.now.Add(every)
+	for w.now.Before(end) {
+		w.turn(meddle)
+		if !w.now.Before(meddle) {
+			w.meddle()
+			meddle = w.now.Add(w.between(time.Second, 2*every))
+		}
+		w.attend()
+	}
+}
+
+// turn is the next thing that happens, at most at limit.
+func (w *World) turn(limit time.Time) {
+	d, k, at := w.next()
+	if d == nil || at.After(limit) {
+		w.passTo(limit)
+	} else {
+		w.passTo(at)
+	}
+	for len(w.soon) > 0 {
+		act := w.soon[0]
+		w.soon = w.soon[1:]
+		act()
+	}
+	for _, d := range w.daemons {
+		if d.down && !w.now.Before(d.back) {
+			w.tell("%s starts again", d.name)
+			d.start()
+		}
+	}
+	if d != nil && !d.down && !d.turns[k.policy.Key].wake.After(w.now) {
+		d.step(k)
+	}
+}
+
+// next is the daemon and key whose turn comes first, or a start after a crash.
+func (w *World) next() (next *daemon, of *managed, at time.Time) {
+	for _, d := range w.daemons {
+		for _, k := range w.keys {
+			when := d.back
+			if !d.down {
+				when = d.turns[k.policy.Key].wake
+			}
+			if next == nil || when.Before(at) {
+				next, of, at = d, k, when
+			}
+		}
+	}
+	return next, of, at
+}
+
+// settle is the calm: what is due must be done, and then all must be in order.
+func (w *World) settle() {
+	const calm = 4 * 24 * time.Hour
+	w.calm = true
+	w.tell("the faults cease")
+	w.repair()
+	w.quiet(w.now.Add(calm))
+	for _, k := range w.keys {
+		w.judgeDue(k)
+		k.policy.Schedule = nil
+	}
+	for _, d := range w.daemons {
+		d.reload()
+	}
+	w.quiet(w.now.Add(24 * time.Hour))
+	for _, k := range w.keys {
+		w.judgeEnd(k)
+	}
+}
+
+func (w *World) quiet(end time.Time) {
+	for w.now.Before(end) {
+		w.turn(end)
+		w.attend()
+	}
+}

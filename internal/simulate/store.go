@@ -1,0 +1,87 @@
+package simulate
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// store is the model store. It judges every change that it is given.
+type store struct {
+	w       *World
+	trouble trouble
+	records map[string]key.Record
+	// intents are the effects whose intent was ever saved.
+	intents map[intent]bool
+}
+
+// intent is an event of the audit chain with the id it is about.
+type intent struct {
+	event string
+	id    key.ID // CKA_ID or attempt
+}
+
+func newStore(w *World) *store {
+	return &store{w: w, records: map[string]key.Record{}, intents: map[intent]bool{}}
+}
+
+func (s *store) call(op string, effect func() error) error {
+	return s.w.call("store", &s.trouble, op, always, effect, nil, nil)
+}
+
+func (s *store) Load(_ context.Context, name string) (rec key.Record, err error) {
+	err = s.call("Load", func() error {
+		rec = s.load(name)
+		return nil
+	})
+	return rec, err
+}
+
+func (s *store) load(name string) key.Record {
+	rec, ok := s.records[name]
+	if !ok {
+		return key.Record{Key: name, Schema: key.SchemaVersion}
+	}
+	return rec.Clone()
+}
+
+func (s *store) Save(_ context.Context, rec key.Record, entries ...key.Entry) (out key.Record, err error) {
+	if len(entries) == 0 || entries[0].Event == "" || entries[0].Actor == "" || entries[0].Time.IsZero() {
+		s.w.violate("the record of %s is changed without an audit entry that says what, when and by whom", rec.Key)
+	}
+	err = s.call("Save "+entries[0].Event, func() error {
+		was := s.records[rec.Key]
+		if was.Revision != rec.Revision {
+			return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.Key)
+		}
+		rec.Revision++
+		rec = s.copy(rec)
+		s.w.judgeChange(was, rec, entries)
+		s.records[rec.Key] = rec
+		for _, e := range entries {
+			s.intents[intent{e.Event, key.ID(e.Fields["id"])}] = true
+			s.intents[intent{e.Event, key.ID(e.Fields["attempt"])}] = true
+		}
+		out = rec.Clone()
+		return nil
+	})
+	return out, err
+}
+
+// copy goes through JSON, as the real store does.
+func (s *store) copy(rec key.Record) key.Record {
+	if s.w.plain {
+		return rec.Clone()
+	}
+	b, err := json.Marshal(rec)
+	if err != nil {
+		panic(err)
+	}
+	var out key.Record
+	if err := json.Unmarshal(b, &out); err != nil {
+		panic(err)
+	}
+	out.Revision = rec.Revision
+	return out
+}

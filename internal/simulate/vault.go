@@ -1,0 +1,321 @@
+package simulate
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"fmt"
+	"sort"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/byok"
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// replication is how long a Managed HSM's region may not know what another does.
+const replication = 6 * time.Minute
+
+// version is one version in a model vault.
+type version struct {
+	key.Version
+	mat       *material // what it works with
+	modulus   *material // what it shows
+	landed    time.Time // true time
+	attempt   key.ID    // "" of a foreign one
+	foreign   bool
+	late      bool // keyd had given it up
+	unwrapped bool // it opened, or signed, something for keyd
+	meddled   bool // disabled by a meddler
+}
+
+// content is one name in a model vault.
+type content struct {
+	versions []*version // as they landed
+	deleted  bool
+}
+
+// vault is a model vault of either kind.
+type vault struct {
+	key.Vault
+	w       *World
+	trouble trouble
+	keys    map[string]*content
+	kek     *key.KEK
+	keks    int
+	skew    time.Duration // its clock minus true time
+	damage  string        // of what is imported now: "", "modulus" or "private"
+	answer  map[*daemon]time.Duration
+	count   int
+	landed  map[key.ID]bool // attempts
+}
+
+func (w *World) newVault(v key.Vault) *vault {
+	return &vault{Vault: v, w: w, keys: map[string]*content{}, answer: map[*daemon]time.Duration{}, landed: map[key.ID]bool{}}
+}
+
+func (v *vault) content(name string) *content {
+	if v.keys[name] == nil {
+		v.keys[name] = &content{}
+	}
+	return v.keys[name]
+}
+
+func (v *vault) call(op string, effect func() error) error {
+	return v.w.call(v.Name, &v.trouble, op, atVault, func() error {
+		v.answer[v.w.acting] = v.now().Sub(v.w.acting.clock())
+		return effect()
+	}, nil, nil)
+}
+
+func (v *vault) now() time.Time { return v.w.now.Add(v.skew) }
+
+// ClockSkew is what the last answer told this daemon.
+func (v *vault) ClockSkew() (time.Duration, bool) {
+	skew, known := v.answer[v.w.acting]
+	return skew, known
+}
+
+func (v *vault) KEK(context.Context) (kek key.KEK, present bool, err error) {
+	err = v.call("KEK", func() error {
+		if v.kek != nil {
+			kek, present = *v.kek, true
+		}
+		return nil
+	})
+	return kek, present, err
+}
+
+func (v *vault) CreateKEK(context.Context) (kek key.KEK, err error) {
+	err = v.call("CreateKEK", func() error {
+		if v.kek == nil {
+			v.newKEK()
+		}
+		kek = *v.kek
+		return nil
+	})
+	return kek, err
+}
+
+func (v *vault) newKEK() {
+	v.keks++
+	v.kek = &key.KEK{Vault: v.URL, Kid: fmt.Sprintf("%s/keys/keyd-kek/%032x", v.URL, v.keks), Public: v.w.primes.draw(v.w.rnd, 2048).pub}
+}
+
+func (v *vault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
+	attempt := key.ID(r.Tags[key.TagAttempt])
+	v.w.judgeImport(v, r.Key, attempt)
+	land := func() error {
+		x, err := v.land(r, attempt)
+		if err == nil {
+			out = x.Version
+		}
+		return err
+	}
+	err = v.w.call(v.Name, &v.trouble, "Import", atImport, land, nil, func() {
+		v.w.later(v.landingTime(), func() { _, _ = v.land(r, attempt) })
+	})
+	if class := key.ClassOf(err); err != nil && (class == key.Retry || class == key.Refused) {
+		v.w.managed(r.Key).attempt(attempt).refused = true
+	}
+	return out, err
+}
+
+// landingTime is when a PUT whose answer was lost still lands: mostly so that
+// keyd's settle time covers it, and sometimes long after.
+func (v *vault) landingTime() time.Duration {
+	if v.w.chance(3) {
+		return v.w.between(5*time.Minute, 20*time.Hour)
+	}
+	return v.w.between(time.Second, 150*time.Second)
+}
+
+// land is the effect of a PUT.
+func (v *vault) land(r key.ImportRequest, attempt key.ID) (*version, error) {
+	blob, err := byok.Parse(r.Blob)
+	if err != nil {
+		return nil, failed(key.Refused, "model: %v", err)
+	}
+	o := v.w.hsm.pair(key.ID(blob.Ciphertext[len(blob.Ciphertext)-32:]))
+	if o == nil {
+		return nil, failed(key.Refused, "model: the blob does not open")
+	}
+	if v.content(r.Key).deleted {
+		return nil, failed(key.Refused, "model: 409, %s is soft-deleted", r.Key)
+	}
+	x := v.add(r.Key, o.mat, r.Tags)
+	x.Operations, x.attempt = r.Operations, attempt
+	v.w.judgeLanding(v, r.Key, x)
+	switch v.damage {
+	case "modulus":
+		x.mat = v.w.primes.draw(v.w.rnd, o.mat.pub.N.BitLen())
+		x.modulus, x.Public = x.mat, x.mat.pub
+	case "private":
+		x.mat = v.w.primes.draw(v.w.rnd, o.mat.pub.N.BitLen())
+	}
+	v.w.result.Imports++
+	return x, nil
+}
+
+// pair is what was ever made under an id, also when it was removed since.
+func (h *hsm) pair(id key.ID) *object {
+	if o := h.find(id); o != nil {
+		return o
+	}
+	for _, o := range h.removed {
+		if o.id == id {
+			return o
+		}
+	}
+	return nil
+}
+
+func (v *vault) add(name string, m *material, tags map[string]string) *version {
+	v.count++
+	x := &version{mat: m, modulus: m, landed: v.w.now, Version: key.Version{
+		ID:      fmt.Sprintf("%016x%016x", v.w.rnd.Uint64(), v.count),
+		Created: v.now().Truncate(time.Second), Enabled: true, Tags: tags, Kty: "RSA-HSM", Public: m.pub}}
+	c := v.content(name)
+	c.versions = append(c.versions, x)
+	v.w.tell("%s has version %s of %s, material %s", v.Name, x.ID[:6], name, m.print.Short())
+	return x
+}
+
+// newest is the truth.
+func (v *vault) newest(name string) *version {
+	if c := v.content(name); len(c.versions) > 0 && !c.deleted {
+		return c.versions[len(c.versions)-1]
+	}
+	return nil
+}
+
+// shown is what the region that answers knows: a Managed HSM's may be behind.
+func (v *vault) shown(name string) (out []*version) {
+	c := v.content(name)
+	if c.deleted {
+		return nil
+	}
+	var behind time.Duration
+	if v.Kind == key.ManagedHSM && !v.w.calm && v.w.chance(4) {
+		behind = v.w.between(0, replication)
+	}
+	for _, x := range c.versions {
+		if !x.landed.After(v.w.now.Add(-behind)) {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+func (v *vault) Versions(_ context.Context, name string) (out []key.Version, err error) {
+	err = v.call("Versions", func() error {
+		for _, x := range v.shown(name) {
+			seen := x.Version
+			seen.Public, seen.Operations, seen.Kty = nil, nil, ""
+			out = append(out, seen)
+		}
+		if v.Kind == key.KeyVault {
+			sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (v *vault) Newest(_ context.Context, name string) (out key.Version, err error) {
+	err = v.call("Newest", func() error {
+		shown := v.shown(name)
+		if len(shown) == 0 {
+			return failed(key.Refused, "model: 404, no key %s", name)
+		}
+		out = shown[len(shown)-1].Version
+		return nil
+	})
+	return out, err
+}
+
+func (v *vault) find(name, id string) (*version, error) {
+	for _, x := range v.shown(name) {
+		if x.ID == id {
+			return x, nil
+		}
+	}
+	return nil, failed(key.Refused, "model: 404, no version %s", id)
+}
+
+func (v *vault) Get(_ context.Context, name, id string) (out key.Version, err error) {
+	err = v.call("Get", func() error {
+		x, err := v.find(name, id)
+		if err == nil {
+			out = x.Version
+			out.Public = x.modulus.pub
+		}
+		return err
+	})
+	return out, err
+}
+
+func (v *vault) Deleted(_ context.Context, name string) (deleted bool, err error) {
+	err = v.call("Deleted", func() error { deleted = v.content(name).deleted; return nil })
+	return deleted, err
+}
+
+func (v *vault) Disable(_ context.Context, name, id string) error {
+	return v.call("Disable", func() error {
+		x, err := v.find(name, id)
+		if err != nil {
+			return err
+		}
+		v.w.judgeDisable(v, name, x)
+		x.Enabled = false
+		return nil
+	})
+}
+
+func (v *vault) use(op, name, id string, f func(*version) error) error {
+	return v.call(op, func() error {
+		x, err := v.find(name, id)
+		if err != nil {
+			return err
+		}
+		if !x.Enabled {
+			return failed(key.Refused, "model: 403, version %s is disabled", id)
+		}
+		return f(x)
+	})
+}
+
+func (v *vault) Wrap(_ context.Context, name, id string, plain []byte) (out []byte, err error) {
+	err = v.use("Wrap", name, id, func(x *version) error {
+		out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.modulus.pub, plain, nil)
+		return err
+	})
+	return out, err
+}
+
+func (v *vault) Unwrap(_ context.Context, name, id string, ciphertext []byte) (out []byte, err error) {
+	err = v.use("Unwrap", name, id, func(x *version) error {
+		if out, err = x.mat.open(ciphertext); err != nil {
+			out = []byte("not what was wrapped")
+		}
+		x.unwrapped = x.unwrapped || err == nil
+		return nil
+	})
+	return out, err
+}
+
+func (v *vault) Encrypt(ctx context.Context, name, id string, plain []byte) ([]byte, error) {
+	return v.Wrap(ctx, name, id, plain)
+}
+
+func (v *vault) Decrypt(ctx context.Context, name, id string, ciphertext []byte) ([]byte, error) {
+	return v.Unwrap(ctx, name, id, ciphertext)
+}
+
+func (v *vault) Sign(_ context.Context, name, id string, digest []byte) (out []byte, err error) {
+	err = v.use("Sign", name, id, func(x *version) error {
+		out, x.unwrapped = x.mat.sign(digest), true
+		return nil
+	})
+	return out, err
+}

@@ -1,0 +1,165 @@
+package simulate
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+// Options are what a run may be told besides its seed.
+type Options struct {
+	// Trace keeps the story, which costs time.
+	Trace bool
+	// Break, for tests of the simulator, replaces parts of a daemon by broken
+	// ones.
+	Break func(*World, rotate.Config) rotate.Config
+}
+
+// Result is how a run ended.
+type Result struct {
+	Seed    uint64
+	Days    int // simulated
+	Steps   int // calls of StepKey
+	Calls   int // of the HSM, the vaults and the store
+	Faults  int // that struck
+	Meddled int // by people and their configurations
+	Crashes int
+	Late    int // versions of PUTs that landed after keyd had given them up; each was adopted
+	Pairs   int // made
+	Imports int // versions made by keyd
+	Failure string
+	Trace   []string
+}
+
+// traceLines is how much of the story a result shows.
+const traceLines = 60
+
+// World is everything around the loop.
+type World struct {
+	opts   Options
+	rnd    *rand.Rand
+	primes Primes
+
+	now      time.Time // true; what a daemon's clock says is off by its own error
+	landings []landing
+	hsm      *hsm
+	store    *store
+	vaults   []*vault
+	daemons  []*daemon
+	keys     []*managed
+	acting   *daemon // who makes the calls now; nil: the world
+
+	rate       float64  // the chance that a fault strikes one call
+	calm       bool     // no faults any more
+	plain      bool     // records are copied, not written as JSON and read back
+	overtaking bool     // another daemon's step, within a call of this one's
+	soon       []func() // what people do at the next turn
+	result     Result
+}
+
+// landing is an effect that happens later by itself.
+type landing struct {
+	at     time.Time
+	effect func()
+}
+
+// violation ends a run: a promise was broken.
+type violation struct{ text string }
+
+// violate breaks the run off.
+func (w *World) violate(format string, args ...any) {
+	panic(violation{fmt.Sprintf(format, args...)})
+}
+
+func (w *World) tell(format string, args ...any) {
+	if !w.opts.Trace {
+		return
+	}
+	who := "world"
+	if w.acting != nil {
+		who = w.acting.name
+	}
+	line := fmt.Sprintf("%s  %-9s  %s", w.now.Format("01-02 15:04:05"), who, fmt.Sprintf(format, args...))
+	if len(w.result.Trace) >= traceLines {
+		w.result.Trace = slices.Delete(w.result.Trace, 0, 1)
+	}
+	w.result.Trace = append(w.result.Trace, line)
+}
+
+// pass lets time go by, and what lands meanwhile land.
+func (w *World) pass(d time.Duration) { w.passTo(w.now.Add(d)) }
+
+func (w *World) passTo(at time.Time) {
+	for len(w.landings) > 0 && !w.landings[0].at.After(at) {
+		l := w.landings[0]
+		w.landings = w.landings[1:]
+		if l.at.After(w.now) {
+			w.now = l.at
+		}
+		l.effect()
+	}
+	if at.After(w.now) {
+		w.now = at
+	}
+}
+
+// later lets an effect happen after a while.
+func (w *World) later(after time.Duration, effect func()) {
+	l := landing{w.now.Add(after), effect}
+	i, _ := slices.BinarySearchFunc(w.landings, l, func(a, b landing) int {
+		if a.at.After(b.at) {
+			return 1
+		}
+		return -1
+	})
+	w.landings = slices.Insert(w.landings, i, l)
+}
+
+// chance is true in one of n cases.
+func (w *World) chance(n int) bool { return w.rnd.IntN(n) == 0 }
+
+// between draws a duration in [least, most), in whole seconds.
+func (w *World) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(w.rnd.Int64N(int64((most-least)/time.Second)))*time.Second
+}
+
+func pick[T any](w *World, from []T) T { return from[w.rnd.IntN(len(from))] }
+
+// Read makes the world a source of ids.
+func (w *World) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(w.rnd.Uint32())
+	}
+	return len(b), nil
+}
+
+func (w *World) vault(url string) *vault {
+	for _, v := range w.vaults {
+		if v.URL == url {
+			return v
+		}
+	}
+	return nil
+}
+
+func (w *World) managed(name string) *managed {
+	for _, k := range w.keys {
+		if k.policy.Key == name {
+			return k
+		}
+	}
+	return nil
+}
+
+// grid is a schedule that fires at whole multiples of a duration.
+type grid time.Duration
+
+func (g grid) Next(t time.Time) time.Time {
+	return t.Truncate(time.Duration(g)).Add(time.Duration(g))
+}
+
+var _ key.Schedule = grid(0)
