@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/spf13/cobra"
 
 	"github.com/keyd-project/keyd/internal/config"
@@ -75,11 +76,14 @@ func (a *app) logger(path string) (*slog.Logger, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newLogger(a.err, c.Log, isTerminal(a.err) || os.Getenv("JOURNAL_STREAM") != ""), nil
+	if native, err := journal.StderrIsJournalStream(); err == nil && native && c.Log.Format == "auto" {
+		return slog.New(newJournalHandler(c.Log.Level)), nil
+	}
+	return newLogger(a.err, c.Log, isTerminal(a.err)), nil
 }
 
-// newLogger writes text where a person reads, or will, and JSON elsewhere,
-// unless the configuration says which.
+// newLogger writes text where a person reads, and JSON elsewhere, unless the
+// configuration says which.
 func newLogger(w io.Writer, c config.Log, person bool) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.Level}
 	if c.Format == "text" || c.Format == "auto" && person {

@@ -9,26 +9,31 @@ import (
 	"github.com/spf13/cobra"
 )
 
+// release is the version that this is, or the next one while it is being worked on
+// (semver.org). The packages take theirs from `keyd version --json`.
+const release = "0.1.0"
+
 // build is what this binary was built from.
 type build struct {
-	Version string `json:"version"`
-	Commit  string `json:"commit,omitempty"`
-	Go      string `json:"go"`
+	Version  string `json:"version"`
+	Commit   string `json:"commit,omitempty"`
+	Modified bool   `json:"modified,omitempty"` // after that commit
+	Go       string `json:"go"`
 }
 
-// thisBuild reads what the Go toolchain stamped into the binary.
+// thisBuild adds to the release what the Go toolchain stamped into the binary.
 func thisBuild() build {
-	b := build{Version: "(unknown)", Go: runtime.Version()}
+	b := build{Version: release, Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return b
 	}
-	if info.Main.Version != "" {
-		b.Version = info.Main.Version
-	}
 	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
+		switch s.Key {
+		case "vcs.revision":
 			b.Commit = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
 		}
 	}
 	return b
@@ -44,7 +49,9 @@ func (a *app) version() *cobra.Command {
 			b := thisBuild()
 			return a.show(b, func(w io.Writer, _ style) {
 				fmt.Fprintf(w, "keyd %s, %s\n", b.Version, b.Go)
-				if b.Commit != "" {
+				if b.Commit != "" && b.Modified {
+					fmt.Fprintf(w, "commit %s, and changes since\n", b.Commit)
+				} else if b.Commit != "" {
 					fmt.Fprintf(w, "commit %s\n", b.Commit)
 				}
 			})
