@@ -3,7 +3,6 @@ package emulator
 import (
 	"crypto/rsa"
 	"crypto/sha1" // the transfer's OAEP is defined with SHA-1
-	"crypto/x509"
 	"encoding/asn1"
 	"encoding/json"
 	"net/url"
@@ -25,8 +24,9 @@ type transferBlob struct {
 	Generator  string `json:"generator"`
 }
 
-// openBlob unwraps a transfer blob with the KEK it names, as an HSM would.
-func (v *Vault) openBlob(raw []byte) (*rsa.PrivateKey, error) {
+// openBlob unwraps a transfer blob with the KEK it names, as an HSM would, and
+// reads a key of the family from it.
+func (v *Vault) openBlob(raw []byte, family string) (material, error) {
 	var blob transferBlob
 	if err := json.Unmarshal(raw, &blob); err != nil {
 		return nil, badParameter("key_hsm is not a transfer blob: %v", err)
@@ -52,7 +52,7 @@ func (v *Vault) openBlob(raw []byte) (*rsa.PrivateKey, error) {
 		return nil, err
 	}
 	defer clear(plaintext)
-	return parseTransferredKey(plaintext, v.opts.StrictDER)
+	return parseTransferredKey(plaintext, family, v.opts.StrictDER)
 }
 
 // exchangeKey finds the KEK that a blob's header names: in this vault, by an
@@ -79,7 +79,7 @@ func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 	if !kek.enabled {
 		return nil, badParameter("transfer blob: the key exchange key %s is disabled", kid)
 	}
-	return kek.private, nil
+	return asRSA(kek.held)
 }
 
 // unwrapTransfer opens CKM_RSA_AES_KEY_WRAP: RSA-OAEP (SHA-1) around an AES-256
@@ -107,9 +107,13 @@ func unwrapTransfer(kek *rsa.PrivateKey, ciphertext []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// parseTransferredKey reads PKCS#8. Up to seven zero bytes after the DER are
-// forgiven unless strict: SoftHSM 2.6.1 pads inside the KWP message.
-func parseTransferredKey(plaintext []byte, strict bool) (*rsa.PrivateKey, error) {
+// parseTransferredKey reads PKCS#8, or the raw bytes of an oct key. Up to seven
+// zero bytes after the DER are forgiven unless strict: SoftHSM 2.6.1 pads inside
+// the KWP message.
+func parseTransferredKey(plaintext []byte, family string, strict bool) (material, error) {
+	if family == "oct" {
+		return parseMaterial(family, plaintext)
+	}
 	var der asn1.RawValue
 	rest, err := asn1.Unmarshal(plaintext, &der)
 	if err != nil {
@@ -119,20 +123,5 @@ func parseTransferredKey(plaintext []byte, strict bool) (*rsa.PrivateKey, error)
 	if len(rest) > 0 && (strict || !padding) {
 		return nil, badParameter("transfer blob: %d bytes follow the PKCS#8 DER", len(rest))
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(der.FullBytes)
-	if err != nil {
-		return nil, badParameter("transfer blob: the plaintext is not a valid PKCS#8 key")
-	}
-	key, ok := parsed.(*rsa.PrivateKey)
-	if !ok {
-		return nil, badParameter("transfer blob: the key is no RSA key; the emulator holds RSA only")
-	}
-	return key, checkSize(key.N.BitLen())
-}
-
-func checkSize(bits int) error {
-	if bits != 2048 && bits != 3072 && bits != 4096 {
-		return badParameter("RSA keys have 2048, 3072 or 4096 bits, not %d", bits)
-	}
-	return nil
+	return parseMaterial(family, der.FullBytes)
 }

@@ -109,7 +109,7 @@ func TestABrokenTransferIsABadParameterThatSaysWhy(t *testing.T) {
 		"AES-128":           {with(func(b *transfer) { b.aesKey = b.aesKey[:16] }).blob(t), "not 32"},
 		"no DER":            {with(func(b *transfer) { b.plaintext = bytes.Repeat([]byte{0xff}, 64) }).blob(t), "not DER"},
 		"PKCS#1":            {with(func(b *transfer) { b.plaintext = x509.MarshalPKCS1PrivateKey(target) }).blob(t), "PKCS#8"},
-		"EC":                {with(func(b *transfer) { b.plaintext = ecDER }).blob(t), "RSA only"},
+		"EC":                {with(func(b *transfer) { b.plaintext = ecDER }).blob(t), "not the private key of an RSA key"},
 		"trailing bytes":    {with(func(b *transfer) { b.plaintext = append(bytes.Clone(b.plaintext), 1) }).blob(t), "follow"},
 		"a page of padding": {with(func(b *transfer) { b.plaintext = append(bytes.Clone(b.plaintext), make([]byte, 8)...) }).blob(t), "follow"},
 	}

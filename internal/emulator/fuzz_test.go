@@ -22,7 +22,7 @@ func fuzzKey(f *testing.F) *rsa.PrivateKey {
 // Whatever a client sends as a blob is a key or a bad parameter.
 func FuzzOpenBlob(f *testing.F) {
 	v := newVault(VaultConfig{Host: "v.vault.azure.net"}, Options{Now: time.Now})
-	ver, err := v.newVersion("RSA-HSM", []string{"import"}, fuzzKey(f))
+	ver, err := v.newVersion("RSA-HSM", []string{"import"}, &rsaKey{fuzzKey(f)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func FuzzOpenBlob(f *testing.F) {
 	}
 	f.Add([]byte(`{"schema_version":"1.0.0","header":{"kid":"https://v.vault.azure.net/keys/kek/0","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"AAAA"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		key, err := v.openBlob(raw)
+		key, err := v.openBlob(raw, "RSA")
 		wantKeyOrBadParameter(t, key, err)
 	})
 }
@@ -42,15 +42,16 @@ func FuzzParseTransferredKey(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(der, true)
-	f.Add(append(der, 0, 0), false)
-	f.Fuzz(func(t *testing.T, plaintext []byte, strict bool) {
-		key, err := parseTransferredKey(plaintext, strict)
+	f.Add(der, "RSA", true)
+	f.Add(append(der, 0, 0), "RSA", false)
+	f.Add(make([]byte, 32), "oct", false)
+	f.Fuzz(func(t *testing.T, plaintext []byte, family string, strict bool) {
+		key, err := parseTransferredKey(plaintext, family, strict)
 		wantKeyOrBadParameter(t, key, err)
 	})
 }
 
-func wantKeyOrBadParameter(t *testing.T, key *rsa.PrivateKey, err error) {
+func wantKeyOrBadParameter(t *testing.T, key material, err error) {
 	t.Helper()
 	var api *apiError
 	if err == nil && key == nil || err != nil && (!errors.As(err, &api) || api.code != "BadParameter") {

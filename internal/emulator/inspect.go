@@ -1,9 +1,7 @@
 package emulator
 
 import (
-	"crypto/rand"
 	"crypto/rsa"
-	"errors"
 	"fmt"
 	"maps"
 	"math/big"
@@ -20,8 +18,9 @@ type VersionInfo struct {
 	Tags     map[string]string
 	KeyOps   []string
 	Kty      string
-	N        *big.Int // the modulus the vault shows
+	N        *big.Int // the RSA modulus the vault shows; 0 for other keys
 	E        int
+	Crv      string // of EC keys
 	Imported bool
 }
 
@@ -49,10 +48,12 @@ func (v *Vault) Versions(name string) []VersionInfo {
 	}
 	var infos []VersionInfo
 	for _, ver := range k.versions {
+		var shown jsonWebKey
+		ver.shown.show(&shown)
 		infos = append(infos, VersionInfo{
 			ID: ver.id, Created: time.Unix(ver.created, 0), Enabled: ver.enabled,
 			Tags: maps.Clone(ver.tags), KeyOps: slices.Clone(ver.ops), Kty: ver.kty,
-			N: new(big.Int).Set(ver.public.N), E: ver.public.E, Imported: ver.imported,
+			N: new(big.Int).SetBytes(shown.N), E: int(new(big.Int).SetBytes(shown.E).Int64()), Crv: shown.Crv, Imported: ver.imported,
 		})
 	}
 	return infos
@@ -65,44 +66,54 @@ func (v *Vault) Unwrap(name, id, algorithm string, ciphertext []byte) ([]byte, e
 	if err != nil {
 		return nil, err
 	}
-	return ver.compute(opUnwrap, algorithm, ciphertext)
+	result, err := ver.compute(opUnwrap, operationRequest{Algorithm: algorithm, Value: ciphertext})
+	return result.Value, err
 }
 
-// PrivateKey is the material that a version ("" the newest) computes with, which
-// no real vault would show: a test that knows it can look for it elsewhere.
+// PrivateKey is the material that an RSA version ("" the newest) computes with,
+// which no real vault would show: a test that knows it can look for it elsewhere.
 func (v *Vault) PrivateKey(name, id string) (*rsa.PrivateKey, error) {
 	_, ver, err := v.current().version(name, id)
 	if err != nil {
 		return nil, err
 	}
-	return ver.private, nil
+	return asRSA(ver.held)
 }
 
-// AddForeignVersion generates an RSA-HSM version as another operator would, of
-// the newest version's size (2048 bits for a new key), and gives its id.
+// AddForeignVersion generates an HSM version as another operator would, of the
+// newest version's kind and size (RSA, 2048 bits for a new key), and gives its id.
 func (v *Vault) AddForeignVersion(name string) (id string, err error) {
-	return v.generate(name, []string{"wrapKey", "unwrapKey"})
+	return v.generate(name)
 }
 
 // ReplaceKEK generates a new version of a key exchange key and gives its id.
 func (v *Vault) ReplaceKEK(name string) (id string, err error) {
-	return v.generate(name, []string{"import"})
+	return v.generate(name, "import")
 }
 
-func (v *Vault) generate(name string, ops []string) (string, error) {
-	bits := 2048
-	if _, newest, err := v.current().version(name, ""); err == nil {
-		bits = newest.public.N.BitLen()
-	}
-	private, err := rsa.GenerateKey(rand.Reader, bits)
+// generate adds a version; without ops, RSA keys get wrapKey and unwrapKey.
+func (v *Vault) generate(name string, ops ...string) (string, error) {
+	m, err := v.similar(name)
 	if err != nil {
-		return "", fmt.Errorf("generating %s: %w", name, err)
+		return "", err
 	}
-	ver, err := v.newVersion("RSA-HSM", ops, private)
+	if len(ops) == 0 && m.family() == "RSA" {
+		ops = []string{"wrapKey", "unwrapKey"}
+	}
+	ver, err := v.newVersion(m.family()+hsmSuffix, ops, m)
 	if err != nil {
 		return "", err
 	}
 	return ver.id, v.change(func(s *state) error { return v.add(s, name, ver) })
+}
+
+// similar generates material like that of a key's newest version.
+func (v *Vault) similar(name string) (material, error) {
+	_, newest, err := v.current().version(name, "")
+	if err != nil {
+		return generateRSA(2048, 0)
+	}
+	return newest.shown.another()
 }
 
 // DeleteKey soft-deletes a key; the deletion is complete at once.
@@ -155,16 +166,16 @@ func (v *Vault) SetValidity(name, id string, notBefore, expires time.Time) error
 	return v.meddle(name, id, func(ver *version) { ver.nbf, ver.exp = unixOrNil(notBefore), unixOrNil(expires) })
 }
 
-// SwapMaterial makes a version compute with other material of the same size:
-// id and shown modulus stay, but nothing wrapped to that modulus opens.
+// SwapMaterial makes a version compute with other material of the same kind and
+// size: id and shown public key stay, but nothing wrapped to that key opens.
 func (v *Vault) SwapMaterial(name, id string) error {
-	return v.swap(name, id, func(ver *version, other *rsa.PrivateKey) { ver.private = other })
+	return v.swap(name, id, func(ver *version, other material) { ver.held = other })
 }
 
-// SwapModulus makes a version show another modulus of the same size, while it
-// still computes with its own material.
+// SwapModulus makes a version show another public key of the same kind and size,
+// while it still computes with its own material.
 func (v *Vault) SwapModulus(name, id string) error {
-	return v.swap(name, id, func(ver *version, other *rsa.PrivateKey) { ver.public = &other.PublicKey })
+	return v.swap(name, id, func(ver *version, other material) { ver.shown = other })
 }
 
 // GarbleUnwrap makes unwrap and decrypt of a version answer 200 with a
@@ -187,14 +198,14 @@ func (v *Vault) SetNativeRotation(name string, on bool) error {
 	})
 }
 
-func (v *Vault) swap(name, id string, f func(*version, *rsa.PrivateKey)) error {
+func (v *Vault) swap(name, id string, f func(*version, material)) error {
 	_, ver, err := v.current().version(name, id)
 	if err != nil {
 		return err
 	}
-	other, err := rsa.GenerateKey(rand.Reader, ver.public.N.BitLen())
+	other, err := ver.shown.another()
 	if err != nil {
-		return errors.Join(fmt.Errorf("generating other material for %s", name), err)
+		return fmt.Errorf("generating other material for %s: %w", name, err)
 	}
 	return v.meddle(name, ver.id, func(ver *version) { f(ver, other) })
 }

@@ -1,12 +1,8 @@
 package emulator
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
-	"fmt"
 	"maps"
-	"math/big"
 	mathrand "math/rand/v2"
 	"net/http"
 	"net/url"
@@ -75,29 +71,25 @@ func (v *Vault) create(name string, q createRequest) (any, error) {
 	if err := v.checkType(q.Kty); err != nil {
 		return nil, err
 	}
-	if q.KeySize == 0 {
-		q.KeySize = 2048
-	}
-	if err := checkSize(q.KeySize); err != nil {
-		return nil, err
-	}
 	if err := v.mayWrite(v.current(), name); err != nil {
 		return nil, err
 	}
-	private, err := rsa.GenerateKey(rand.Reader, q.KeySize)
+	m, err := generateMaterial(q)
 	if err != nil {
-		return nil, fmt.Errorf("generating %s: %w", name, err)
+		return nil, err
 	}
-	ver, err := v.newVersion(q.Kty, q.KeyOps, private)
+	ver, err := v.newVersion(q.Kty, q.KeyOps, m)
 	if err != nil {
 		return nil, err
 	}
 	return v.store(name, ver, q.Attributes, q.Tags)
 }
 
-// importKey takes a transfer blob for an HSM key, or a plain JWK for a software
-// key of a Key Vault.
+// importKey takes a transfer blob (key_hsm) for an HSM key, or a plain JWK.
 func (v *Vault) importKey(name string, q importRequest) (any, error) {
+	if q.HSM && !isHSM(q.Key.Kty) {
+		q.Key.Kty += hsmSuffix
+	}
 	if err := v.checkType(q.Key.Kty); err != nil {
 		return nil, err
 	}
@@ -107,11 +99,11 @@ func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	if err := v.mayWrite(v.current(), name); err != nil {
 		return nil, err
 	}
-	private, err := v.importedMaterial(q)
+	m, err := v.importedMaterial(q.Key)
 	if err != nil {
 		return nil, err
 	}
-	ver, err := v.newVersion(q.Key.Kty, q.Key.KeyOps, private)
+	ver, err := v.newVersion(q.Key.Kty, q.Key.KeyOps, m)
 	if err != nil {
 		return nil, err
 	}
@@ -119,45 +111,25 @@ func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	return v.store(name, ver, q.Attributes, q.Tags)
 }
 
-func (v *Vault) importedMaterial(q importRequest) (*rsa.PrivateKey, error) {
-	hsm := q.Key.Kty == "RSA-HSM"
+func (v *Vault) importedMaterial(k jsonWebKey) (material, error) {
 	switch {
-	case hsm && len(q.Key.KeyHSM) > 0:
-		return v.openBlob(q.Key.KeyHSM)
-	case hsm:
-		return nil, badParameter("The emulator imports RSA-HSM keys by key_hsm only.")
-	case len(q.Key.KeyHSM) > 0:
-		return nil, badParameter("key_hsm needs kty RSA-HSM, not %s.", q.Key.Kty)
+	case len(k.KeyHSM) == 0:
+		return materialFromJWK(k)
+	case !isHSM(k.Kty):
+		return nil, badParameter("key_hsm needs kty %s%s, not %s.", k.Kty, hsmSuffix, k.Kty)
 	}
-	return privateFromJWK(q.Key)
-}
-
-func privateFromJWK(k jsonWebKey) (*rsa.PrivateKey, error) {
-	number := func(o octets) *big.Int { return new(big.Int).SetBytes(o) }
-	e := number(k.E)
-	if !e.IsInt64() || e.Int64() > 1<<31-1 {
-		return nil, badParameter("The public exponent is too large.")
-	}
-	key := &rsa.PrivateKey{
-		PublicKey: rsa.PublicKey{N: number(k.N), E: int(e.Int64())},
-		D:         number(k.D),
-		Primes:    []*big.Int{number(k.P), number(k.Q)},
-	}
-	if err := checkSize(key.N.BitLen()); err != nil {
+	m, err := v.openBlob(k.KeyHSM, family(k.Kty))
+	if err != nil {
 		return nil, err
 	}
-	key.Precompute()
-	if err := key.Validate(); err != nil {
-		return nil, badParameter("The JSON web key is not a valid RSA private key.")
+	if ec, ok := m.(*ecKey); ok && k.Crv != ec.curve() {
+		return nil, badParameter("The key in key_hsm is on %s, and crv is %q.", ec.curve(), k.Crv)
 	}
-	return key, nil
+	return m, nil
 }
 
 // store finishes a new version by the request's attributes and makes it newest.
 func (v *Vault) store(name string, ver *version, a attributes, tags map[string]string) (any, error) {
-	if len(ver.ops) == 0 {
-		ver.ops = []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
-	}
 	ver.apply(a)
 	ver.tags = maps.Clone(tags)
 	if err := ver.check(); err != nil {
@@ -170,13 +142,17 @@ func (v *Vault) store(name string, ver *version, a attributes, tags map[string]s
 }
 
 func (v *Vault) checkType(kty string) error {
+	known := []string{"RSA", "RSA-HSM", "EC", "EC-HSM", "oct-HSM"}
+	hsm := v.config.Profile == ManagedHSM
 	switch {
-	case kty == "RSA-HSM" && v.config.Profile == KeyVaultStandard:
+	case !slices.Contains(known, kty):
+		return badParameter("The emulator holds %s keys, not %q.", strings.Join(known, ", "), kty)
+	case hsm && !isHSM(kty):
+		return badParameter("A Managed HSM holds HSM keys only: kty must be %s%s.", kty, hsmSuffix)
+	case !hsm && family(kty) == "oct":
+		return badParameter("Symmetric keys need a Managed HSM.")
+	case v.config.Profile == KeyVaultStandard && isHSM(kty):
 		return badParameter("HSM-protected keys are not supported in the standard SKU: use a Premium vault or a Managed HSM.")
-	case kty == "RSA" && v.config.Profile == ManagedHSM:
-		return badParameter("A Managed HSM holds HSM keys only: kty must be RSA-HSM.")
-	case kty != "RSA" && kty != "RSA-HSM":
-		return badParameter("The emulator holds RSA and RSA-HSM keys, not %q.", kty)
 	}
 	return nil
 }
@@ -271,10 +247,10 @@ func (ver *version) apply(a attributes) {
 
 // check refuses operations and tags the service would refuse.
 func (ver *version) check() error {
-	known := []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey", "import", "export"}
+	allowed := append(ver.held.operations(), "import", "export")
 	for _, op := range ver.ops {
-		if !slices.Contains(known, op) {
-			return badParameter("The key operation %q is unknown; the operations are %s.", op, strings.Join(known, ", "))
+		if !slices.Contains(allowed, op) {
+			return badParameter("The key operation %q is not one of a %s key; its operations are %s.", op, ver.kty, strings.Join(allowed, ", "))
 		}
 	}
 	if slices.Contains(ver.ops, "import") && (len(ver.ops) > 1 || ver.kty != "RSA-HSM") {
@@ -300,14 +276,9 @@ func (v *Vault) bundle(name string, ver *version) keyBundle {
 	if v.config.Profile == ManagedHSM { // its order is random
 		mathrand.Shuffle(len(ops), func(i, j int) { ops[i], ops[j] = ops[j], ops[i] })
 	}
-	return keyBundle{
-		Key: jsonWebKey{
-			KID: v.id("keys", name, ver.id), Kty: ver.kty, KeyOps: ops,
-			N: ver.public.N.Bytes(), E: big.NewInt(int64(ver.public.E)).Bytes(),
-		},
-		Attributes: v.attributes(ver),
-		Tags:       ver.tags,
-	}
+	key := jsonWebKey{KID: v.id("keys", name, ver.id), Kty: ver.kty, KeyOps: ops}
+	ver.shown.show(&key)
+	return keyBundle{Key: key, Attributes: v.attributes(ver), Tags: ver.tags}
 }
 
 func (v *Vault) attributes(ver *version) attributes {
@@ -324,7 +295,7 @@ func (v *Vault) attributes(ver *version) attributes {
 	}
 	if v.config.Profile != ManagedHSM {
 		a.HSMPlatform = "0"
-		if ver.kty == "RSA-HSM" {
+		if isHSM(ver.kty) {
 			a.HSMPlatform = "2"
 		}
 	}

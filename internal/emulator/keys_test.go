@@ -66,7 +66,10 @@ func TestEachProfileHoldsItsOwnKeyTypes(t *testing.T) {
 		{premium, azkeys.KeyTypeRSA, true}, {premium, azkeys.KeyTypeRSAHSM, true},
 		{standard, azkeys.KeyTypeRSA, true}, {standard, azkeys.KeyTypeRSAHSM, false},
 		{managedHSM, azkeys.KeyTypeRSA, false}, {managedHSM, azkeys.KeyTypeRSAHSM, true},
-		{premium, azkeys.KeyTypeEC, false},
+		{premium, azkeys.KeyTypeEC, true}, {premium, azkeys.KeyTypeECHSM, true}, {premium, azkeys.KeyTypeOctHSM, false},
+		{standard, azkeys.KeyTypeEC, true}, {standard, azkeys.KeyTypeECHSM, false}, {standard, azkeys.KeyTypeOctHSM, false},
+		{managedHSM, azkeys.KeyTypeEC, false}, {managedHSM, azkeys.KeyTypeECHSM, true}, {managedHSM, azkeys.KeyTypeOctHSM, true},
+		{premium, azkeys.KeyTypeOct, false}, {managedHSM, azkeys.KeyTypeOct, false},
 	} {
 		_, err := newClient(t, e, test.host).CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: &test.kty}, nil)
 		if test.fits && err != nil {

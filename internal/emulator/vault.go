@@ -1,10 +1,7 @@
 package emulator
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/hex"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -77,9 +74,9 @@ type version struct {
 	tags     map[string]string
 	imported bool
 
-	public  *rsa.PublicKey  // what the vault shows
-	private *rsa.PrivateKey // what it computes with
-	garbled bool            // unwrap answers another plaintext
+	shown   material // what the vault shows
+	held    material // what it computes with
+	garbled bool     // unwrap answers another plaintext
 }
 
 func newVault(c VaultConfig, opts Options) *Vault {
@@ -260,15 +257,19 @@ func (v *Vault) purge(s *state, name string) error {
 
 func (k *entry) newest() *version { return k.versions[len(k.versions)-1] }
 
-// newVersion makes an enabled version around a private key.
-func (v *Vault) newVersion(kty string, ops []string, private *rsa.PrivateKey) (*version, error) {
-	id := make([]byte, 16)
-	if _, err := rand.Read(id); err != nil {
-		return nil, fmt.Errorf("choosing a version id: %w", err)
+// newVersion makes an enabled version of m, for all operations unless ops names
+// some.
+func (v *Vault) newVersion(kty string, ops []string, m material) (*version, error) {
+	id, err := randomBytes(16)
+	if err != nil {
+		return nil, err
+	}
+	if len(ops) == 0 {
+		ops = m.operations()
 	}
 	now := v.opts.Now().Unix()
 	return &version{
 		id: hex.EncodeToString(id), kty: kty, ops: slices.Clone(ops), enabled: true,
-		created: now, updated: now, public: &private.PublicKey, private: private,
+		created: now, updated: now, shown: m, held: m,
 	}, nil
 }

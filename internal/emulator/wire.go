@@ -49,6 +49,10 @@ type jsonWebKey struct {
 	QI     octets   `json:"qi,omitempty"`
 	P      octets   `json:"p,omitempty"`
 	Q      octets   `json:"q,omitempty"`
+	Crv    string   `json:"crv,omitempty"`
+	X      octets   `json:"x,omitempty"`
+	Y      octets   `json:"y,omitempty"`
+	K      octets   `json:"k,omitempty"`
 	KeyHSM octets   `json:"key_hsm,omitempty"`
 }
 
@@ -92,11 +96,13 @@ type deletedItem struct {
 }
 
 type createRequest struct {
-	Kty        string            `json:"kty"`
-	KeySize    int               `json:"key_size"`
-	KeyOps     []string          `json:"key_ops"`
-	Attributes attributes        `json:"attributes"`
-	Tags       map[string]string `json:"tags"`
+	Kty            string            `json:"kty"`
+	KeySize        int               `json:"key_size"` // bits
+	PublicExponent int               `json:"public_exponent"`
+	Crv            string            `json:"crv"`
+	KeyOps         []string          `json:"key_ops"`
+	Attributes     attributes        `json:"attributes"`
+	Tags           map[string]string `json:"tags"`
 }
 
 type importRequest struct {
@@ -117,11 +123,17 @@ type operationRequest struct {
 	Algorithm string `json:"alg"`
 	Value     octets `json:"value"`
 	Digest    octets `json:"digest"` // verify
+	IV        octets `json:"iv"`     // AES
+	AAD       octets `json:"aad"`
+	Tag       octets `json:"tag"`
 }
 
 type operationResult struct {
 	KID   string `json:"kid"`
 	Value octets `json:"value"`
+	IV    octets `json:"iv,omitempty"`
+	AAD   octets `json:"aad,omitempty"`
+	Tag   octets `json:"tag,omitempty"`
 }
 
 type verifyResult struct {
