@@ -12,7 +12,7 @@ LINT_VERSION := v2.15.0
 # What the tests run for real, and the Debian package of each.
 PACKAGES := softhsm2 opensc prometheus systemd gdb
 
-.PHONY: help deps build demo test simulate lint fuzz bench clean
+.PHONY: help deps build demo test simulate lint faults fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,8 +53,15 @@ $(LINT):
 fuzz: ## run every fuzz target for FUZZTIME each (default 30s)
 	@FUZZTIME=$(FUZZTIME) .ci/fuzz
 
-bench: deps ## the cost of the hop between the two processes, against a direct call
-	go test -run '^$$' -bench . -benchtime 2s ./internal/hsm
+faults: deps ## the real binary on an HSM library that misbehaves in every known way
+	@{ go test -count=1 -v -timeout 20m -run '^TestFault' ./softhsm-test/e2e -args -every-fault; } | awk '\
+	  /^=== / { next } \
+	  /^faults:/ { tried += $$2; lost += $$5; doubled += $$7; next } \
+	  { print } \
+	  END { printf "faults: %d tried, lost %d, doubled %d\n", tried, lost, doubled }'
+
+bench: deps ## what the hop between the two processes costs, and how soon a killed HSM side answers again
+	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist

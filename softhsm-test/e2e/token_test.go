@@ -1,0 +1,127 @@
+package e2e_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// A wiped token works like a healthy one: its sessions live, and it generates. So
+// the key must be held before a new generation is made in it.
+func TestFaultTokenWipedBehindItsBackHoldsTheKeyAndImportsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.start()
+	w.waitGeneration(1)
+	w.seal()
+	child := childOf(w.daemon.cmd.Process.Pid)
+
+	w.token.Wipe(t)
+	w.must("rotate", "--now", keyName, "--no-wait", "--reason", "the token was wiped a moment ago")
+	w.waitHold(key.HoldObjectMissing)
+	w.wantContains(w.key().Hold.Reason, "generation 1", "the token was wiped", "keyd adopt")
+	if childOf(w.daemon.cmd.Process.Pid) != child {
+		t.Error("the HSM side was started anew: the test did not show a token that looks healthy")
+	}
+	w.wantVersions(1)
+	if n := w.imports(vaultHost); n != 1 {
+		t.Errorf("%d imports, not 1", n)
+	}
+	w.wantOpen()
+	w.stop()
+	pairs := w.pairs()
+	if len(pairs) != 0 {
+		t.Errorf("a new pair was made in the wiped token: %v", pairs)
+	}
+	report(0, len(pairs)+len(w.versions("weu"))-1)
+}
+
+func TestFaultPINThatTheLibraryRefusesIsTriedOnceUntilThePINFileChanges(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t, nil)
+	f.start()
+	f.waitGeneration(1)
+	f.seal()
+	logins := f.called("C_Login")
+	f.misbehave("C_Login * before rv 0xA0")
+	for n := range 3 { // each new process would have its own try
+		f.killHSMSide()
+		f.await("a new HSM side has judged the PIN", func() bool {
+			return strings.Count(f.daemon.log.String(), "the HSM side is degraded") > n
+		})
+	}
+	f.must("rotate", "--now", keyName, "--no-wait", "--reason", "while the PIN is refused")
+	f.waitShown("the token refused")
+	f.wantUp()
+	if n := f.called("C_Login") - logins; n != 1 {
+		t.Errorf("the PIN was tried %d times, not once", n)
+	}
+
+	f.misbehave()
+	// The PIN was right after all: what the error says is to be removed is removed.
+	if err := os.Remove(filepath.Join(f.dir, "state", "hsm", "pin-tried.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(f.token.PINFile, []byte(f.token.PIN+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.waitGeneration(2)
+	report(f.harm(2))
+}
+
+func TestAStandardKWPIsPreferredToTheAmbiguousNumber(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t, nil)
+	f.env = append(f.env, "FAULTMODULE_KWP=1")
+	f.start()
+	f.waitGeneration(1)
+	f.wait("status shows the mechanism", func(s status.Snapshot, _ status.Key) bool {
+		return s.HSM.Info.Wrap == "CKM_AES_KEY_WRAP_KWP (0x210B)"
+	})
+	f.seal()
+	f.harm(1)
+}
+
+// The figure is for reliability.md; on a busy machine it says little, so it is
+// printed and not judged.
+func TestFaultAfterAKilledHSMSideTheNextProofsPass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(s *settings) { s.spec, s.newest = "RSA-4096", time.Second })
+	w.start()
+	w.waitGeneration(1)
+	passed := func() (at time.Time) {
+		for _, p := range w.key().Proofs {
+			if p.Outcome == key.Passed {
+				at = p.PassedAt
+			}
+		}
+		return at
+	}
+	var took []time.Duration
+	for range 3 {
+		killed := time.Now()
+		w.killHSMSide()
+		w.wait("a proof passes", func(status.Snapshot, status.Key) bool { return passed().After(killed) })
+		took = append(took, passed().Sub(killed))
+	}
+	t.Logf("from a killed HSM side to the next proof, with health.newest 1s: %v", took)
+	w.seal()
+	report((&faulty{w}).harm(1))
+}
+
+func (w *world) killHSMSide() {
+	w.t.Helper()
+	child := childOf(w.daemon.cmd.Process.Pid)
+	if child == 0 {
+		w.t.Fatal("no HSM side runs")
+	}
+	if err := syscall.Kill(child, syscall.SIGKILL); err != nil {
+		w.t.Fatal(err)
+	}
+}
