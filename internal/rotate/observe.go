@@ -12,9 +12,12 @@ import (
 
 // Observation is what the HSM and the vaults showed for one key.
 type Observation struct {
-	At     time.Time // when it began
-	HSM    HSMSeen
-	Vaults map[string]VaultSeen // by URL
+	At time.Time // when it began
+	// Revision is that of the record when it was made: an older look would show
+	// as missing what a newer record has.
+	Revision uint64
+	HSM      HSMSeen
+	Vaults   map[string]VaultSeen // by URL
 }
 
 // HSMSeen is the HSM's part of an observation.
@@ -69,7 +72,7 @@ func (v VaultSeen) version(id string) (key.Version, bool) {
 // observe looks at the HSM and at each of the policy's vaults. Troubles are part
 // of what is seen, so it has no error of its own.
 func (r *Rotator) observe(ctx context.Context, p key.Policy, rec key.Record) *Observation {
-	o := &Observation{At: r.Clock(), Vaults: make(map[string]VaultSeen, len(p.Vaults))}
+	o := &Observation{At: r.Clock(), Revision: rec.Revision, Vaults: make(map[string]VaultSeen, len(p.Vaults))}
 	o.HSM = r.observeHSM(ctx, p.Key)
 	for _, v := range p.Vaults {
 		client := r.Vaults(v.URL)

@@ -56,6 +56,8 @@ func (r *Rotator) wantsLook(p key.Policy, rec key.Record, o *Observation) bool {
 		return true
 	case rec.Hold != nil || p.Retained:
 		return false
+	case o.Revision != rec.Revision: // another daemon did something since
+		return true
 	case unfinished(p, rec):
 		return true
 	}
