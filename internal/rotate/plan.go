@@ -201,19 +201,40 @@ func (pl *planner) retire() (Step, bool) {
 		if seen.Err != nil || last.p == nil || last.p.State != key.Proven || !pl.newestIs(seen, last) {
 			continue
 		}
+		if seen.SkewSeen && seen.Skew.Abs() > maxSkew {
+			continue // a local clock that runs ahead must not disable anything early
+		}
 		for i := range pl.r.Generations {
 			g := &pl.r.Generations[i]
 			p := g.In(v.URL)
 			if p == nil || g.Number >= last.g.Number || p.State != key.Superseded || g.Deactivated.IsZero() {
 				continue
 			}
-			if pl.now.Sub(g.Deactivated) >= pl.p.Retire.DisableAfter {
+			since := g.Deactivated
+			if at := pl.supersededAt(g, v.URL); at.After(since) {
+				since = at
+			}
+			if pl.now.Sub(since) >= pl.p.Retire.DisableAfter {
 				return Step{Kind: Disable, Generation: g.Number, Vault: v.URL, Attempt: p.Attempt, Version: p.Version,
-					Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s", g.Deactivated.Format(time.DateOnly), pl.p.Retire.DisableAfter)}, true
+					Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s", since.Format(time.DateOnly), pl.p.Retire.DisableAfter)}, true
 			}
 		}
 	}
 	return Step{}, false
+}
+
+// supersededAt is when the vault, by its own clock, first made a version of a
+// later generation: the local clock may have been wrong when it wrote down
+// Deactivated.
+func (pl *planner) supersededAt(g *key.Generation, url string) (first time.Time) {
+	for _, later := range pl.r.Generations {
+		for _, p := range later.Placements {
+			if later.Number > g.Number && p.Vault == url && p.Good() && (first.IsZero() || p.Created.Before(first)) {
+				first = p.Created
+			}
+		}
+	}
+	return first
 }
 
 // newestIs reports whether the vault's newest version is the placement's material.
