@@ -1,0 +1,575 @@
+package rotate_test
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/vault"
+)
+
+// Here the loop speaks by the real vault client, over TLS, to the model's vault,
+// which tells the truth until a test lets it lie. Beside it stands a listener that
+// answers every other name in the world: no request may ever reach it.
+
+const (
+	hostileKEK = "keyd-kek"
+	elsewhere  = "https://elsewhere.example"
+)
+
+// lie answers a request in the vault's place and reports true, or leaves it. The
+// operation is kek, newest, get, versions, deleted, import, wrap, unwrap or update;
+// honest is what the vault would say.
+type lie func(w http.ResponseWriter, operation string, honest []byte) bool
+
+type hostile struct {
+	*world
+	p       key.Policy
+	rotator *rotate.Rotator
+
+	mu   sync.Mutex
+	lie  lie
+	puts int // imports that arrived, whatever came of them
+	// strayed are the requests that went elsewhere.
+	strayed []string
+}
+
+// newHostile makes a world with two finished generations, a day apart.
+func newHostile(t *testing.T) *hostile {
+	t.Helper()
+	h := &hostile{world: newWorld(t, 1, weu), p: policy(weu)}
+	h.p.Retire = key.RetireRule{DisableAfter: 24 * time.Hour}
+	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
+	start := func(f http.HandlerFunc) *httptest.Server {
+		s := httptest.NewUnstartedServer(f)
+		s.Config.ErrorLog = quiet
+		s.StartTLS()
+		t.Cleanup(s.Close)
+		return s
+	}
+	ours := start(h.serve)
+	other := start(func(_ http.ResponseWriter, r *http.Request) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.strayed = append(h.strayed, r.Method+" "+r.Host+r.URL.String())
+	})
+	transport, err := vault.NewTransport("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport.Proxy = nil
+	// Both servers have httptest's certificate, which names example.com.
+	transport.TLSClientConfig = ours.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	transport.TLSClientConfig.ServerName = "example.com"
+	transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		to := other
+		if addr == strings.TrimPrefix(weu.URL, "https://")+":443" {
+			to = ours
+		}
+		return (&net.Dialer{}).DialContext(ctx, network, to.Listener.Addr().String())
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	client, err := vault.New(vault.Config{Vault: weu, KEKName: hostileKEK, CreateKEK: true, Clock: h.clock},
+		token{}, vault.HTTPClient(transport), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.vault[weu.URL].kek, err = ptrTo(h.vault[weu.URL].CreateKEK(t.Context()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.rotator = rotate.New(rotate.Config{
+		Instance: instance, Generator: "keyd test", HSM: h.hsm, Store: h.store,
+		Vaults: func(string) rotate.Vault { return client },
+		Clock:  h.clock, Random: rndReader{h.rnd}, Look: 15 * time.Minute,
+		Emit: h.world.rotator().Emit,
+	})
+	h.settled(20 * time.Minute)
+	h.now = h.now.Add(24 * time.Hour)
+	h.settled(20 * time.Minute)
+	if rec := h.record(h.p.Key); len(rec.Generations) != 2 || rec.Generations[1].Finished.IsZero() || h.puts != 2 {
+		t.Fatalf("the world is not ready: %d generations, %d imports\n%s", len(rec.Generations), h.puts, h.story())
+	}
+	return h
+}
+
+func ptrTo(k key.KEK, err error) (*key.KEK, error) { return &k, err }
+
+func (h *hostile) clock() time.Time { return h.now }
+
+type token struct{}
+
+func (token) GetToken(context.Context, azpolicy.TokenRequestOptions) (azcore.AccessToken, error) {
+	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// run steps for so long by the world's clock, in which the loop looks many times.
+// The SDK's own retries would only cost time.
+func (h *hostile) run(d time.Duration) (acted, failed int) {
+	ctx := azpolicy.WithRetryOptions(h.tb.Context(), azpolicy.RetryOptions{MaxRetries: -1})
+	for end := h.now.Add(d); h.now.Before(end); {
+		step, err := h.rotator.StepKey(ctx, h.p)
+		switch {
+		case err != nil:
+			failed++
+			h.now = h.now.Add(5 * time.Minute)
+		case step.Acts():
+			acted++
+			h.now = h.now.Add(time.Second)
+		default:
+			if step.Kind == rotate.Wait {
+				failed++
+			}
+			h.now = h.now.Add(16 * time.Minute)
+		}
+	}
+	return acted, failed
+}
+
+// settled runs and requires that the key is not held at the end.
+func (h *hostile) settled(d time.Duration) {
+	h.tb.Helper()
+	h.run(d)
+	if hold := h.record(h.p.Key).Hold; hold != nil {
+		h.tb.Fatalf("held: %s\n%s", hold.Reason, h.story())
+	}
+}
+
+func (h *hostile) lies(l lie) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lie = l
+}
+
+// wantNothingDone requires that since newHostile nothing was wrapped, imported,
+// disabled or sent elsewhere.
+func (h *hostile) wantNothingDone() {
+	h.tb.Helper()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.puts != 2 || h.hsm.wraps != 2 {
+		h.tb.Errorf("%d imports and %d wraps, want 2 of each\n%s", h.puts, h.hsm.wraps, h.story())
+	}
+	if off := h.vault[weu.URL].disabled; len(off) > 0 {
+		h.tb.Errorf("disabled %v\n%s", off, h.story())
+	}
+	h.wantNothingStrayed()
+}
+
+func (h *hostile) wantNothingStrayed() {
+	h.tb.Helper()
+	if len(h.strayed) > 0 {
+		h.tb.Errorf("requests went elsewhere: %q", h.strayed)
+	}
+}
+
+// serve is the model's vault as Key Vault's REST interface.
+func (h *hostile) serve(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	w.Header().Set("Date", h.now.Format(http.TimeFormat))
+	if r.Header.Get("Authorization") == "" {
+		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/tenant", resource="https://vault.azure.net"`)
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	op, status, answer := h.honest(r, body)
+	text, err := json.Marshal(answer)
+	if err != nil {
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	if h.lie != nil && h.lie(w, op, text) {
+		return
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(text)
+}
+
+type object = map[string]any
+
+func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, answer object) {
+	ctx, v := r.Context(), h.vault[weu.URL]
+	var in struct {
+		Value []byte
+		Key   struct {
+			Blob string   `json:"key_hsm"`
+			Ops  []string `json:"key_ops"`
+		}
+		Tags map[string]string
+	}
+	_ = json.Unmarshal(body, &in) // a base64url value is read below
+	var raw struct{ Value string }
+	_ = json.Unmarshal(body, &raw)
+	value, _ := base64.RawURLEncoding.DecodeString(raw.Value)
+
+	var out key.Version
+	var err error
+	part := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	name := part[1]
+	switch {
+	case part[0] == "deletedkeys":
+		op, err = "deleted", fmt.Errorf("not deleted")
+	case name == hostileKEK:
+		op = "kek"
+		kek := *v.kek
+		out = key.Version{ID: kek.Kid[strings.LastIndex(kek.Kid, "/")+1:], Enabled: true, Created: h.now, Public: kek.Public, Kty: "RSA-HSM", Operations: []key.Operation{"import"}}
+	case len(part) == 3 && part[2] == "versions":
+		var all []key.Version
+		all, err = v.Versions(ctx, name)
+		items := []object{}
+		for _, x := range all {
+			items = append(items, wireItem(name, x))
+		}
+		return "versions", http.StatusOK, object{"value": items, "nextLink": nil}
+	case r.Method == http.MethodPut:
+		op = "import"
+		h.puts++
+		blob, _ := base64.RawURLEncoding.DecodeString(in.Key.Blob)
+		q := key.ImportRequest{Key: name, Blob: blob, Tags: in.Tags}
+		for _, o := range in.Key.Ops {
+			q.Operations = append(q.Operations, key.Operation(o))
+		}
+		out, err = v.Import(ctx, q)
+	case r.Method == http.MethodPatch:
+		op = "update"
+		if err = v.Disable(ctx, name, part[2]); err == nil {
+			out, err = v.Get(ctx, name, part[2])
+		}
+	case len(part) == 4:
+		var result []byte
+		op = map[string]string{"wrapkey": "wrap", "unwrapkey": "unwrap"}[part[3]]
+		if op == "wrap" {
+			result, err = v.Wrap(ctx, name, part[2], value)
+		} else {
+			result, err = v.Unwrap(ctx, name, part[2], value)
+		}
+		if err == nil {
+			return op, http.StatusOK, object{"kid": kid(name, part[2]), "value": base64.RawURLEncoding.EncodeToString(result)}
+		}
+	case len(part) == 3 && part[2] != "":
+		op = "get"
+		out, err = v.Get(ctx, name, part[2])
+	default:
+		op = "newest"
+		out, err = v.Newest(ctx, name)
+	}
+	if err != nil {
+		return op, http.StatusNotFound, object{"error": object{"code": "KeyNotFound", "message": err.Error()}}
+	}
+	return op, http.StatusOK, wireBundle(name, out)
+}
+
+func kid(name, version string) string { return weu.URL + "/keys/" + name + "/" + version }
+
+func wireItem(name string, v key.Version) object {
+	return object{"kid": kid(name, v.ID), "tags": v.Tags, "attributes": object{"enabled": v.Enabled, "created": v.Created.Unix()}}
+}
+
+func wireBundle(name string, v key.Version) object {
+	item := wireItem(name, v)
+	item["key"] = object{"kid": item["kid"], "kty": v.Kty, "key_ops": v.Operations,
+		"n": base64.RawURLEncoding.EncodeToString(v.Public.N.Bytes()), "e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(v.Public.E)).Bytes())}
+	delete(item, "kid")
+	return item
+}
+
+// --- lies
+
+// says answers the operations (none: all) with what change makes of the truth.
+func says(change func(honest string) string, operations ...string) lie {
+	return func(w http.ResponseWriter, op string, honest []byte) bool {
+		if len(operations) > 0 && !slices.Contains(operations, op) {
+			return false
+		}
+		_, _ = io.WriteString(w, change(string(honest)))
+		return true
+	}
+}
+
+// replaces rewrites one member of every object, however deep.
+func replaces(member string, value any, operations ...string) lie {
+	return says(func(honest string) string {
+		var tree any
+		if err := json.Unmarshal([]byte(honest), &tree); err != nil {
+			panic(err)
+		}
+		out, err := json.Marshal(replace(tree, member, value))
+		if err != nil {
+			panic(err)
+		}
+		return string(out)
+	}, operations...)
+}
+
+func replace(tree any, member string, value any) any {
+	switch x := tree.(type) {
+	case []any:
+		for i := range x {
+			x[i] = replace(x[i], member, value)
+		}
+	case object:
+		for name := range maps.Keys(x) {
+			if name == member {
+				x[name] = value
+			} else {
+				x[name] = replace(x[name], member, value)
+			}
+		}
+	}
+	return tree
+}
+
+// strangers is that many entries of a listing that nobody made.
+func strangers(n, from int) string {
+	items := make([]string, n)
+	for i := range items {
+		items[i] = fmt.Sprintf(`{"kid":"%s","attributes":{"enabled":true,"created":1700000000}}`, kid("sa-cmk-key", fmt.Sprintf("%032x", from+i)))
+	}
+	return strings.Join(items, ",")
+}
+
+// nonsense are answers that no vault gives: an error, whatever is due.
+func nonsense() map[string]lie {
+	pages := 0
+	longNumber := base64.RawURLEncoding.EncodeToString(slices.Repeat([]byte{0xff}, 300))
+	return map[string]lie{
+		"a huge body": func(w http.ResponseWriter, _ string, honest []byte) bool {
+			_, _ = w.Write(honest[:1])
+			space := slices.Repeat([]byte{' '}, 1<<20)
+			for range 64 {
+				if _, err := w.Write(space); err != nil {
+					return true
+				}
+			}
+			_, _ = w.Write(honest[1:])
+			return true
+		},
+		"a header without end": func(w http.ResponseWriter, _ string, _ []byte) bool {
+			w.Header().Set("X", strings.Repeat("x", 1<<20))
+			return true
+		},
+		"no JSON":        says(func(string) string { return "<html>hello</html>" }),
+		"half an answer": says(func(s string) string { return s[:len(s)/2] }),
+		"a broken promise": func(w http.ResponseWriter, _ string, honest []byte) bool {
+			w.Header().Set("Content-Length", fmt.Sprint(2*len(honest)))
+			_, _ = w.Write(honest)
+			return true
+		},
+		"nothing":                  says(func(string) string { return "" }),
+		"an empty object":          says(func(string) string { return "{}" }),
+		"deep nesting":             says(func(string) string { return strings.Repeat("[", 1<<20) }),
+		"no type of key":           replaces("kty", nil),
+		"a modulus of one bit":     replaces("n", "AQ"),
+		"a modulus of no bits":     replaces("n", ""),
+		"a modulus without end":    replaces("n", strings.Repeat("_", 1<<20)),
+		"an exponent of zero":      replaces("e", "AA"),
+		"an exponent of one":       replaces("e", "AQ"),
+		"an exponent of 300 bytes": replaces("e", longNumber),
+		"ids that are not hex":     replaces("kid", kid("sa-cmk-key", strings.Repeat("z", 32))),
+		"ids that climb":           replaces("kid", kid("sa-cmk-key", "../../"+hostileKEK)),
+		"ids of another vault":     replaces("kid", elsewhere+"/keys/sa-cmk-key/"+strings.Repeat("a", 32)),
+		"times without sense":      replaces("created", "yesterday"),
+		"no times":                 replaces("created", nil),
+		"newer than the newest":    replaces("created", 1<<40, "versions"),
+		"the newest not listed":    replaces("kid", kid("sa-cmk-key", strings.Repeat("a", 32)), "newest"),
+		"one version of two times": says(func(s string) string {
+			return strings.Replace(s, `"value":[`, `"value":[`+strings.Replace(strangers(1, 5)+","+strangers(1, 5)+",", "1700000000", "1600000000", 1), 1)
+		}, "versions"),
+		"a next page elsewhere":       replaces("nextLink", elsewhere+"/keys/sa-cmk-key/versions?page=2", "versions"),
+		"a next page by another port": replaces("nextLink", weu.URL+":8443/keys/sa-cmk-key/versions", "versions"),
+		"a next page of a namesake":   replaces("nextLink", weu.URL+".elsewhere.example/keys", "versions"),
+		"a next page by a user":       replaces("nextLink", weu.URL+"@elsewhere.example/keys", "versions"),
+		"a next page in the clear":    replaces("nextLink", strings.Replace(weu.URL, "https", "http", 1)+"/keys/sa-cmk-key/versions", "versions"),
+		"a next page that is itself":  replaces("nextLink", weu.URL+"/keys/sa-cmk-key/versions?page=2", "versions"),
+		"pages without end": says(func(string) string {
+			pages++
+			return fmt.Sprintf(`{"value":[%s],"nextLink":"%s/keys/sa-cmk-key/versions?page=%d"}`, strangers(5000, 5000*pages), weu.URL, pages)
+		}, "versions"),
+		"a way elsewhere": func(w http.ResponseWriter, _ string, _ []byte) bool {
+			w.Header().Set("Location", elsewhere+"/keys")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+			return true
+		},
+		"a challenge for elsewhere": func(w http.ResponseWriter, _ string, _ []byte) bool {
+			w.Header().Set("WWW-Authenticate", `Bearer authorization="`+elsewhere+`/tenant", resource="`+elsewhere+`"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		},
+		"a challenge without tenant": func(w http.ResponseWriter, _ string, _ []byte) bool {
+			w.Header().Set("WWW-Authenticate", `Bearer authorization="`+elsewhere+`", resource="https://vault.azure.net"`)
+			w.WriteHeader(http.StatusUnauthorized)
+			return true
+		},
+	}
+}
+
+// badKEKs are truths about the key beside a key exchange key that cannot be one.
+func badKEKs() map[string]lie {
+	return map[string]lie{
+		"another type of key":       replaces("kty", "EC-HSM"),
+		"another KEK":               replaces("n", base64.RawURLEncoding.EncodeToString(new(big.Int).Mul(primes()[1], primes()[2]).Bytes()), "kek"),
+		"a KEK that may unwrap":     replaces("key_ops", []string{"import", "unwrapKey"}, "kek"),
+		"a KEK that sends in clear": replaces("e", "AQ", "kek"),
+		"a negative exponent":       replaces("e", -3),
+	}
+}
+
+// A rotation and a disabling are due, and the vault answers nonsense: neither
+// happens. Once it tells the truth again, both do, once.
+func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
+	t.Parallel()
+	for name, l := range nonsense() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.now = h.now.Add(24 * time.Hour)
+			h.lies(l)
+			if _, failed := h.run(40 * time.Minute); failed == 0 {
+				t.Errorf("nothing failed and nothing waited\n%s", h.story())
+			}
+			h.wantNothingDone()
+			h.lies(nil)
+			h.settled(40 * time.Minute)
+			rec := h.record(h.p.Key)
+			if off := h.vault[weu.URL].disabled; len(rec.Generations) != 3 || rec.Generations[2].Finished.IsZero() || h.puts != 3 || len(off) != 1 {
+				t.Errorf("afterwards: %d generations, %d imports, disabled %v\n%s", len(rec.Generations), h.puts, off, h.story())
+			}
+			h.wantNothingStrayed()
+		})
+	}
+}
+
+// A rotation is due, and the vault shows a key exchange key that would not protect:
+// nothing is wrapped for it.
+func TestNothingIsWrappedForAKEKThatCannotBeOne(t *testing.T) {
+	t.Parallel()
+	for name, l := range badKEKs() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.p.Retire = key.RetireRule{}
+			h.now = h.now.Add(24 * time.Hour)
+			h.lies(l)
+			h.run(40 * time.Minute)
+			h.wantNothingDone()
+			h.lies(nil)
+			h.settled(40 * time.Minute)
+			if h.puts != 3 {
+				t.Errorf("afterwards: %d imports\n%s", h.puts, h.story())
+			}
+		})
+	}
+}
+
+// A listing of ten thousand versions that nobody knows costs time and does no harm.
+func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	h.lies(says(func(s string) string { return strings.Replace(s, `"value":[`, `"value":[`+strangers(9998, 1)+",", 1) }, "versions"))
+	h.run(16 * time.Minute)
+	h.wantNothingDone()
+	if seen := h.rotator.LastLook(h.p.Key).Vaults[weu.URL]; len(seen.Versions) != 10_000 {
+		t.Errorf("the loop saw %d versions: %v", len(seen.Versions), seen.Err)
+	}
+}
+
+// Nothing is due, and the vault tells a tale that could be true: keyd need not
+// believe it to hold the key, but it neither imports nor disables.
+func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
+	t.Parallel()
+	foreign := base64.RawURLEncoding.EncodeToString(new(big.Int).Mul(primes()[1], primes()[2]).Bytes())
+	for name, l := range map[string]lie{
+		"another key's modulus": replaces("n", foreign, "newest", "get"),
+		"every version twice": says(func(s string) string {
+			return strings.Replace(s, `[`, `[`+s[strings.Index(s, "[")+1:strings.LastIndex(s, "]")]+",", 1)
+		}, "versions"),
+		"no versions":                says(func(string) string { return `{"value":[]}` }, "versions"),
+		"all disabled":               replaces("enabled", false, "newest", "get", "versions"),
+		"made before there was Unix": replaces("created", -1<<40, "newest", "get", "versions"),
+		"made in a far future":       replaces("created", 1<<36, "newest", "get", "versions"),
+		"our tags on everything":     replaces("tags", map[string]string{key.TagInstance: instance, key.TagGeneration: "9", key.TagAttempt: strings.Repeat("a", 32)}, "versions"),
+		"a key that was deleted": func(w http.ResponseWriter, op string, _ []byte) bool {
+			switch op {
+			case "versions":
+				_, _ = io.WriteString(w, `{"value":[]}`)
+			case "deleted":
+				_, _ = io.WriteString(w, `{"key":{"kid":"`+kid("sa-cmk-key", strings.Repeat("a", 32))+`"}}`)
+			default:
+				return false
+			}
+			return true
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.lies(l)
+			h.run(time.Hour)
+			h.wantNothingDone()
+		})
+	}
+}
+
+// The answer to an import itself is nonsense or a lie: it is never sent again, and
+// where the listing tells what happened, the rotation goes on.
+func TestNonsenseInAnswerToAnImportMakesNoSecondOne(t *testing.T) {
+	t.Parallel()
+	foreign := base64.RawURLEncoding.EncodeToString(new(big.Int).Mul(primes()[1], primes()[2]).Bytes())
+	held := map[string]bool{"another version": true}
+	all := nonsense()
+	maps.Copy(all, badKEKs())
+	lies := map[string]lie{
+		"another key's modulus": replaces("n", foreign, "import"),
+		"another version":       replaces("kid", kid("sa-cmk-key", strings.Repeat("a", 32)), "import"),
+	}
+	for _, name := range []string{"a huge body", "no JSON", "half an answer", "a broken promise", "nothing", "an empty object",
+		"another type of key", "a modulus of one bit", "an exponent of zero", "ids of another vault", "ids that are not hex", "no times", "a way elsewhere"} {
+		l := all[name]
+		if l == nil {
+			t.Fatalf("there is no lie %q", name)
+		}
+		lies[name] = func(w http.ResponseWriter, op string, honest []byte) bool {
+			return op == "import" && l(w, op, honest)
+		}
+	}
+	for name, l := range lies {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.now = h.now.Add(24 * time.Hour)
+			h.lies(l)
+			h.run(time.Hour)
+			rec := h.record(h.p.Key)
+			if h.puts != 3 || len(rec.Generations) != 3 {
+				t.Errorf("%d imports, %d generations\n%s", h.puts, len(rec.Generations), h.story())
+			}
+			if got := rec.Hold != nil; got != held[name] || got == !rec.Generations[2].Finished.IsZero() {
+				t.Errorf("held %t, finished at %s\n%s", got, rec.Generations[2].Finished, h.story())
+			}
+			h.wantNothingStrayed()
+		})
+	}
+}
