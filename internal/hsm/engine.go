@@ -107,7 +107,7 @@ func (e *engine) login() error {
 	defer clear(pin)
 	if err := e.memory.begin(pin); err != nil {
 		e.refused = true
-		return err
+		return fmt.Errorf("the PIN in %s: %w", e.pin.path, err)
 	}
 	loginErr := e.tok.login(pin)
 	if IsCode(loginErr, Hung) {
