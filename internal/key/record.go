@@ -1,6 +1,7 @@
 package key
 
 import (
+	"maps"
 	"time"
 )
 
@@ -236,6 +237,9 @@ type Record struct {
 	// Known lists, by vault URL, the foreign versions whose presence an
 	// operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
+	// KEKBegun is, by vault URL, when keyd last began to make the vault's key
+	// exchange key for this key: it may come to light later.
+	KEKBegun map[string]time.Time `json:"kek_begun,omitempty"`
 	// Retained is kept for a key that left the configuration, so that it is
 	// still proved: the vaults and operations it had.
 	Vaults     []Vault     `json:"vaults,omitempty"`
@@ -316,6 +320,7 @@ func (r Record) Clone() Record {
 			c.Known[k] = append([]string(nil), v...)
 		}
 	}
+	c.KEKBegun = maps.Clone(r.KEKBegun)
 	c.Vaults = append([]Vault(nil), r.Vaults...)
 	c.Operations = append([]Operation(nil), r.Operations...)
 	return c

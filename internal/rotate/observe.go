@@ -132,6 +132,7 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 		return fail(err)
 	}
 	seen.KEK = r.lookAtKEK(ctx, c)
+	seen.KEK.Begun = later(rec.KEKBegun[url], r.views.kekBegun(url))
 	seen.Skew, seen.SkewSeen = c.ClockSkew()
 	return seen
 }
@@ -247,6 +248,7 @@ type views struct {
 	used   map[string]bool            // the last observation was acted on
 	prints map[string]key.Fingerprint // by url and version
 	down   map[string]downVault       // by url
+	keks   map[string]time.Time       // by url: when its KEK was begun, for whichever key
 }
 
 type downVault struct {
@@ -255,7 +257,7 @@ type downVault struct {
 }
 
 func newViews() views {
-	return views{mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, prints: map[string]key.Fingerprint{}, down: map[string]downVault{}}
+	return views{mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, prints: map[string]key.Fingerprint{}, down: map[string]downVault{}, keks: map[string]time.Time{}}
 }
 
 func (v *views) put(name string, o *Observation) {
@@ -303,6 +305,36 @@ func (v *views) putDown(url string, err error, until time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.down[url] = downVault{err, until}
+}
+
+// beginKEK claims the making of a vault's KEK, unless it was claimed after since.
+func (v *views) beginKEK(url string, now, since time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keks[url].After(since) {
+		return false
+	}
+	v.keks[url] = now
+	return true
+}
+
+func (v *views) endKEK(url string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.keks, url)
+}
+
+func (v *views) kekBegun(url string) time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.keks[url]
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 func (v *views) material(url, version string) (key.Fingerprint, bool) {

@@ -218,7 +218,7 @@ func (pl *planner) unready(g *key.Generation) (Step, bool) {
 		case seen.Err != nil:
 			whys = append(whys, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
 		case seen.KEK.Absent:
-			return pl.createKEK(v, g), true
+			return pl.createKEK(v, seen, g), true
 		case seen.KEK.Err != nil:
 			whys = append(whys, fmt.Sprintf("vault %s: %v", v.Name, seen.KEK.Err))
 		}
@@ -230,9 +230,18 @@ func (pl *planner) unready(g *key.Generation) (Step, bool) {
 		Why: "no vault is touched before all are ready (rotate --now --without VAULT leaves one out): " + joined(whys)}, true
 }
 
-func (pl *planner) createKEK(v key.Vault, g *key.Generation) Step {
+// createKEK makes a vault's KEK once, and gives it the time to come to light: a
+// second one would replace the first, which the HSM side may have trusted by then.
+func (pl *planner) createKEK(v key.Vault, seen VaultSeen, g *key.Generation) Step {
+	if settled := seen.KEK.Begun.Add(kekTime(v)); !seen.KEK.Begun.IsZero() && seen.Begun.Before(settled) {
+		return Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: pl.now.Add(pollSoon),
+			Why: fmt.Sprintf("vault %s does not show the key exchange key that keyd makes; it is settled at %s", v.Name, settled.UTC().Format(time.TimeOnly))}
+	}
 	return Step{Kind: CreateKEK, Generation: g.Number, Vault: v.URL, Why: "the vault has no key exchange key"}
 }
+
+// kekTime is how long after its beginning a KEK may still come to light.
+func kekTime(v key.Vault) time.Duration { return importTimeout + v.Kind.SettleTime() }
 
 // importInto is the import of a generation into a vault, or what must come
 // before it.
@@ -241,7 +250,7 @@ func (pl *planner) importInto(v key.Vault, seen VaultSeen, g *key.Generation, ca
 	case pl.o.HSM.Err != nil:
 		return Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: pl.now.Add(pollWait), Why: "the HSM cannot be used: " + pl.o.HSM.Err.Error()}
 	case seen.KEK.Absent:
-		return pl.createKEK(v, g)
+		return pl.createKEK(v, seen, g)
 	case seen.KEK.Err != nil:
 		return Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: pl.now.Add(pollWait), Why: fmt.Sprintf("vault %s: %v", v.Name, seen.KEK.Err)}
 	}

@@ -34,8 +34,7 @@ func (c *Client) KEK(ctx context.Context) (kek key.KEK, present bool, err error)
 
 // CreateKEK makes the key exchange key (RSA-HSM, Config.KEKBits, only the
 // operation import) unless it is there. It is refused without Config.CreateKEK.
-// A lost answer has class Retry: the next call looks first, and a second KEK
-// harms nothing.
+// An error of class Ambiguous means that it may be made, or may come to light yet.
 func (c *Client) CreateKEK(ctx context.Context) (key.KEK, error) {
 	kek, present, err := c.KEK(ctx)
 	if present || err != nil {

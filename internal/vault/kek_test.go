@@ -120,7 +120,7 @@ func TestALostAnswerToMakingTheKEKMakesNoSecond(t *testing.T) {
 	c := b.client(t)
 	b.Fail(emulator.Rule{Operation: "create", Count: 1, Drop: emulator.DropAfterCommit})
 	_, err := c.CreateKEK(t.Context())
-	wantClass(t, err, key.Retry, "create key exchange key")
+	wantClass(t, err, key.Ambiguous, "create key exchange key")
 	if _, _, err := c.KEK(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ type operation struct {
 
 var (
 	opGetKEK    = operation{name: "get_kek", words: "get key exchange key"}
-	opCreateKEK = operation{name: "create_kek", words: "create key exchange key", creates: true}
+	opCreateKEK = operation{name: "create_kek", words: "create key exchange key", changes: true, creates: true}
 	opImport    = operation{name: "import", words: "import key", changes: true, creates: true}
 	opVersions  = operation{name: "list_versions", words: "list versions of key"}
 	opNewest    = operation{name: "get_newest", words: "get newest version of key"}
