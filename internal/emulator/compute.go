@@ -33,6 +33,9 @@ func (v *Vault) compute(t target, q operationRequest) (any, error) {
 	}
 	result, err := ver.compute(t.operation, q)
 	result.KID = v.id("keys", k.name, ver.id)
+	if v.config.Profile == ManagedHSM {
+		result.Alg = q.Algorithm
+	}
 	return result, err
 }
 

@@ -59,7 +59,11 @@ type VaultConfig struct {
 	Host            string
 	Profile         Profile
 	PurgeProtection bool
+	// RecoverableDays is how long deleted keys stay, 7 to 90 days. Default 90.
+	RecoverableDays int
 }
+
+const minRecoverableDays, maxRecoverableDays = 7, 90
 
 // DefaultTenantID is the tenant of tokens and challenges when Options has none.
 const DefaultTenantID = "7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11"
@@ -91,18 +95,22 @@ type Options struct {
 	// admin endpoint.
 	ProxyListen string
 	AdminListen string
+	// StateFile keeps what the vaults hold from run to run, private keys in plain.
+	// It is made when missing. "": memory only.
+	StateFile string
 	// Seed seeds the rules' random numbers.
 	Seed uint64
 }
 
 // Emulator is a running stand-in. Close it.
 type Emulator struct {
-	opts   Options
-	log    *slog.Logger
-	ca     *authority
-	signer *tokenSigner
-	vaults map[string]*Vault
-	rules  *ruleBook
+	opts    Options
+	log     *slog.Logger
+	ca      *authority
+	signer  *tokenSigner
+	vaults  map[string]*Vault
+	rules   *ruleBook
+	journal *journal // nil: memory only
 
 	proxyAddr, adminAddr string
 	tunnels              *tunnelListener
@@ -165,6 +173,11 @@ func Start(opts Options) (*Emulator, error) {
 			return nil, err
 		}
 	}
+	if opts.StateFile != "" {
+		if e.journal, err = openJournal(opts.StateFile, e.vaults); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.listen(); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
@@ -179,6 +192,9 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	}
 	if _, ok := e.vaults[c.Host]; ok {
 		return fmt.Errorf("vault host %q is given twice", c.Host)
+	}
+	if d := c.RecoverableDays; d != 0 && (d < minRecoverableDays || d > maxRecoverableDays) {
+		return fmt.Errorf("vault %s keeps deleted keys for %d days: write from %d to %d", c.Host, d, minRecoverableDays, maxRecoverableDays)
 	}
 	e.vaults[c.Host] = newVault(c, e.opts)
 	return nil
@@ -332,5 +348,8 @@ func (e *Emulator) Close() error {
 		e.mu.Unlock()
 	})
 	e.running.Wait()
+	if e.journal != nil {
+		errs = append(errs, e.journal.close())
+	}
 	return errors.Join(errs...)
 }

@@ -16,8 +16,12 @@ type apiError struct {
 
 func (e *apiError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
 
-func (e *apiError) wire() any {
+// wire is the error's body; a Managed HSM adds the activity id to the message.
+func (e *apiError) wire(activityID string) any {
 	d := errorDetail{Code: e.code, Message: e.message}
+	if activityID != "" {
+		d.Message += " (Activity ID: " + activityID + ")"
+	}
 	if e.inner != "" {
 		d.Inner = &errorInner{Code: e.inner}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,6 +29,8 @@ const (
 	opRecover     = "recover"
 	opPurge       = "purge"
 	opRotation    = "rotationpolicy"
+	opSetRotation = "setrotationpolicy"
+	opRotate      = "rotate"
 	opAttestation = "attestation"
 	opWrap        = "wrap"
 	opUnwrap      = "unwrap"
@@ -42,14 +45,10 @@ const maxBody = 1 << 20
 // answer is one response before rules spoil it.
 type answer struct {
 	status     int
-	body       any // nil: no body
+	body       any       // nil: no body
+	failure    *apiError // instead of body
 	challenge  string
 	retryAfter time.Duration
-}
-
-// target is what a request's path and method mean.
-type target struct {
-	operation, key, version string
 }
 
 // serveVault answers one data-plane request: challenge, api-version, rules,
@@ -107,14 +106,10 @@ func (e *Emulator) drop(r *http.Request, c call) {
 }
 
 func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answer, f fault) {
-	var body []byte
-	if a.body != nil {
-		encoded, err := json.Marshal(a.body)
-		if err != nil {
-			e.log.Error("encoding an answer", "operation", c.operation, "error", err)
-			e.drop(r, c)
-		}
-		body = encoded
+	body, err := e.dress(w.Header(), r, c, a)
+	if err != nil {
+		e.log.Error("encoding an answer", "operation", c.operation, "error", err)
+		e.drop(r, c)
 	}
 	truncate := f.rule != nil && f.rule.Truncate
 	switch {
@@ -151,6 +146,28 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 	}
 }
 
+// dress sets the headers a vault sends with every answer, and encodes the body.
+func (e *Emulator) dress(h http.Header, r *http.Request, c call, a answer) ([]byte, error) {
+	activityID := ""
+	if v := e.vaults[c.host]; v != nil {
+		id, err := newRequestID()
+		if err != nil {
+			return nil, err
+		}
+		v.dress(h, r, id, netip.IPv4Unspecified())
+		if v.config.Profile == ManagedHSM {
+			activityID = id
+		}
+	}
+	if a.failure != nil {
+		a.body = a.failure.wire(activityID)
+	}
+	if a.body == nil {
+		return nil, nil
+	}
+	return json.Marshal(a.body)
+}
+
 func (e *Emulator) recordCall(r *http.Request, c call, status int) {
 	e.record(RequestLog{
 		Time: e.opts.Now(), Method: r.Method, Host: c.host, Path: r.URL.Path,
@@ -163,7 +180,7 @@ func errorAnswer(err error) answer {
 	if !errors.As(err, &api) {
 		api = &apiError{status: http.StatusInternalServerError, code: "InternalServerError", message: err.Error()}
 	}
-	return answer{status: api.status, body: api.wire()}
+	return answer{status: api.status, failure: api}
 }
 
 // audience is the token audience of the cloud the vault's host belongs to.
@@ -178,7 +195,7 @@ func (v *Vault) unauthorized(tenant string, reason error) answer {
 		challenge: fmt.Sprintf("Bearer authorization=%q, resource=%q", "https://"+loginHost+"/"+tenant, v.audience()),
 	}
 	if v.config.Profile != ManagedHSM {
-		a.body = (&apiError{code: "Unauthorized", message: "AKV10000: " + reason.Error()}).wire()
+		a.failure = &apiError{code: "Unauthorized", message: "AKV10000: " + reason.Error()}
 	}
 	return a
 }
@@ -192,72 +209,4 @@ func checkAPIVersion(given []string) error {
 		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.", given[0], strings.Join(supported, ", "))
 	}
 	return nil
-}
-
-// parseTarget reads the path. An empty version, as in /keys/n/ or
-// /keys/n//wrapkey, is the newest.
-func parseTarget(method, path string) target {
-	segments := strings.Split(strings.Trim(path, "/"), "/")
-	if segments[0] == "deletedkeys" {
-		return deletedTarget(method, segments)
-	}
-	if segments[0] != "keys" {
-		return target{}
-	}
-	switch len(segments) {
-	case 1:
-		return withMethod(method, target{}, map[string]string{http.MethodGet: opList})
-	case 2:
-		return withMethod(method, target{key: segments[1]}, map[string]string{
-			http.MethodGet: opGet, http.MethodPut: opImport, http.MethodPatch: opUpdate, http.MethodDelete: opDelete,
-		})
-	case 3:
-		return pathWord(method, segments[1], "", segments[2])
-	case 4:
-		return pathWord(method, segments[1], segments[2], segments[3])
-	}
-	return target{}
-}
-
-// pathWord reads /keys/n/WORD and /keys/n/version/WORD, where WORD is an
-// operation or, in the first form, a version.
-func pathWord(method, key, version, word string) target {
-	t := target{key: key, version: version}
-	posts := map[string]string{
-		"wrapkey": opWrap, "unwrapkey": opUnwrap, "encrypt": opEncrypt,
-		"decrypt": opDecrypt, "sign": opSign, "verify": opVerify,
-	}
-	gets := map[string]string{"attestation": opAttestation}
-	if version == "" {
-		posts["create"] = opCreate
-		gets["versions"], gets["rotationpolicy"] = opVersions, opRotation
-	}
-	if op := posts[strings.ToLower(word)]; op != "" {
-		return withMethod(method, t, map[string]string{http.MethodPost: op})
-	}
-	if op := gets[strings.ToLower(word)]; op != "" {
-		return withMethod(method, t, map[string]string{http.MethodGet: op})
-	}
-	if version != "" {
-		return target{key: key}
-	}
-	t.version = word
-	return withMethod(method, t, map[string]string{http.MethodGet: opGet, http.MethodPatch: opUpdate})
-}
-
-func deletedTarget(method string, segments []string) target {
-	switch {
-	case len(segments) == 1:
-		return withMethod(method, target{}, map[string]string{http.MethodGet: opListDeleted})
-	case len(segments) == 2:
-		return withMethod(method, target{key: segments[1]}, map[string]string{http.MethodGet: opGetDeleted, http.MethodDelete: opPurge})
-	case len(segments) == 3 && segments[2] == "recover":
-		return withMethod(method, target{key: segments[1]}, map[string]string{http.MethodPost: opRecover})
-	}
-	return target{}
-}
-
-func withMethod(method string, t target, operations map[string]string) target {
-	t.operation = operations[method]
-	return t
 }

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math/big"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -192,8 +191,11 @@ func (v *Vault) SetNativeRotation(name string, on bool) error {
 			return err
 		}
 		next := *k
-		next.rotateByKMS = on
-		s.keys[strings.ToLower(name)] = &next
+		next.policy = nil
+		if on {
+			next.policy = &rotationPolicy{LifetimeActions: []lifetimeAction{rotateBeforeExpiry()}}
+		}
+		s.put(&next)
 		return nil
 	})
 }

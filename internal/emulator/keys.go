@@ -52,6 +52,10 @@ func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
 		return v.page(t, query)
 	case opRotation:
 		return v.rotationPolicy(t.key)
+	case opSetRotation:
+		return decodeThen(body, func(q rotationPolicy) (any, error) { return v.setRotationPolicy(t.key, q) })
+	case opRotate:
+		return v.rotate(t.key)
 	case opAttestation:
 		return nil, badParameter("The emulator has no attestation: it is not an HSM.")
 	default:
@@ -218,21 +222,6 @@ func (v *Vault) restore(name string) (any, error) {
 	return bundle, err
 }
 
-func (v *Vault) rotationPolicy(name string) (any, error) {
-	k, err := v.replica().key(name)
-	if err != nil {
-		return nil, err
-	}
-	action := lifetimeAction{
-		Trigger: map[string]string{"timeBeforeExpiry": "P30D"},
-		Action:  map[string]string{"type": "Notify"},
-	}
-	if k.rotateByKMS {
-		action.Action["type"] = "Rotate"
-	}
-	return rotationPolicy{ID: v.id("keys", k.name, "rotationpolicy"), LifetimeActions: []lifetimeAction{action}}, nil
-}
-
 func (ver *version) apply(a attributes) {
 	if a.Enabled != nil {
 		ver.enabled = *a.Enabled
@@ -287,11 +276,8 @@ func (v *Vault) attributes(ver *version) attributes {
 	a := attributes{
 		Enabled: &enabled, NotBefore: ver.nbf, Expires: ver.exp,
 		Created: ver.created + skew, Updated: ver.updated + skew,
-		RecoveryLevel: "Recoverable+Purgeable", RecoverableDays: recoverableDays,
+		RecoveryLevel: v.recoveryLevel(), RecoverableDays: v.recoverableDays(),
 		Exportable: &exportable,
-	}
-	if v.config.PurgeProtection {
-		a.RecoveryLevel = "Recoverable"
 	}
 	if v.config.Profile != ManagedHSM {
 		a.HSMPlatform = "0"
@@ -306,7 +292,27 @@ func (v *Vault) deletedBundle(d *deletedEntry) deletedBundle {
 	return deletedBundle{
 		RecoveryID:         v.id("deletedkeys", d.entry.name),
 		DeletedDate:        d.at.Unix(),
-		ScheduledPurgeDate: d.purgeAt().Unix(),
+		ScheduledPurgeDate: d.purgeAt.Unix(),
 		keyBundle:          v.bundle(d.entry.name, d.entry.newest()),
 	}
+}
+
+func (v *Vault) recoverableDays() int {
+	if v.config.RecoverableDays == 0 {
+		return maxRecoverableDays
+	}
+	return v.config.RecoverableDays
+}
+
+// recoveryLevel says Purgeable unless purge protection is on, and Customized
+// when deleted keys stay for less than the default.
+func (v *Vault) recoveryLevel() string {
+	level := "Recoverable"
+	if v.recoverableDays() != maxRecoverableDays {
+		level = "CustomizedRecoverable"
+	}
+	if !v.config.PurgeProtection {
+		level += "+Purgeable"
+	}
+	return level
 }

@@ -131,7 +131,7 @@ func (v *Vault) deletedItems(s *state) []listed {
 		items = append(items, listed{d.entry.name, deletedItem{
 			RecoveryID:         v.id("deletedkeys", d.entry.name),
 			DeletedDate:        d.at.Unix(),
-			ScheduledPurgeDate: d.purgeAt().Unix(),
+			ScheduledPurgeDate: d.purgeAt.Unix(),
 			keyItem:            v.item(d.entry.newest(), "keys", d.entry.name),
 		}})
 	}

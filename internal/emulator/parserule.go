@@ -88,7 +88,7 @@ func (r *Rule) set(name, value string, now time.Time) (err error) {
 func parseOperation(s string) (string, error) {
 	known := []string{
 		opConnect, opToken, opCreate, opImport, opGet, opVersions, opList, opUpdate, opDelete, opGetDeleted,
-		opListDeleted, opRecover, opPurge, opRotation, opAttestation, opWrap, opUnwrap, opEncrypt, opDecrypt, opSign, opVerify,
+		opListDeleted, opRecover, opPurge, opRotation, opSetRotation, opRotate, opAttestation, opWrap, opUnwrap, opEncrypt, opDecrypt, opSign, opVerify,
 	}
 	if !slices.Contains(known, s) {
 		return "", fmt.Errorf("%q is none of %s", s, strings.Join(known, ", "))

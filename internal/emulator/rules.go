@@ -29,8 +29,8 @@ type Rule struct {
 	Host, Method string // "": any
 	// Operation is one of import, get, versions, list, wrap, unwrap, encrypt,
 	// decrypt, sign, verify, create, update, delete, recover, getdeleted,
-	// listdeleted, purge, rotationpolicy, attestation; "": any of these. Only
-	// when named: "token", all calls to identity endpoints, and "connect", the
+	// listdeleted, purge, rotationpolicy, setrotationpolicy, rotate, attestation;
+	// "": any of these. Only when named: "token", all calls to identity endpoints, and "connect", the
 	// CONNECT to the proxy.
 	Operation string
 	Key       string // key name; "": any
@@ -188,7 +188,7 @@ func (r Rule) refusal() answer {
 	if err.message == "" {
 		err.message = "the emulator was told to refuse this call"
 	}
-	a := answer{status: r.Status, body: err.wire()}
+	a := answer{status: r.Status, failure: err}
 	after := r.RetryAfter
 	if after == 0 && r.Status == http.StatusTooManyRequests {
 		after = time.Second

@@ -2,21 +2,14 @@ package emulator
 
 import (
 	"encoding/hex"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 )
 
-const (
-	recoverableDays   = 90
-	maxHSMKeyVersions = 100 // Managed HSM, per key
-)
+const maxHSMKeyVersions = 100 // Managed HSM, per key
 
-// Vault is one vault or Managed HSM. What it holds is a chain of immutable
-// states: a change makes a new one, so that no lock is held while an RSA
-// operation runs, and a replica that lags is an older state.
+// Vault is one vault or Managed HSM.
 type Vault struct {
 	config VaultConfig
 	opts   Options
@@ -27,40 +20,19 @@ type Vault struct {
 	created time.Duration
 }
 
-// history is what a vault held, oldest first and never empty.
-type history struct {
-	mu     sync.Mutex
-	states []moment
-}
-
-// remembered is how far back a rule's Stale can reach.
-const remembered = time.Hour
-
-type moment struct {
-	at    time.Time
-	state *state
-}
-
-// state maps lower-case names to keys.
-type state struct {
-	keys    map[string]*entry
-	deleted map[string]*deletedEntry
-}
-
 // entry is one key; immutable.
 type entry struct {
-	name        string
-	versions    []*version // in order of creation
-	rotateByKMS bool       // a native Rotate policy is set
+	name     string
+	versions []*version      // in order of creation
+	policy   *rotationPolicy // nil: none was set
 }
 
 type deletedEntry struct {
 	entry   *entry
 	at      time.Time
 	readyAt time.Time // until then it is being deleted
+	purgeAt time.Time
 }
-
-func (d *deletedEntry) purgeAt() time.Time { return d.at.AddDate(0, 0, recoverableDays) }
 
 // version is one key version; immutable.
 type version struct {
@@ -80,68 +52,18 @@ type version struct {
 }
 
 func newVault(c VaultConfig, opts Options) *Vault {
-	empty := &state{keys: map[string]*entry{}, deleted: map[string]*deletedEntry{}}
-	return &Vault{config: c, opts: opts, history: &history{states: []moment{{state: empty}}}}
+	return &Vault{config: c, opts: opts, history: newHistory()}
 }
 
 // as is the vault as a call under this fault sees it.
 func (v *Vault) as(f fault) *Vault {
-	return &Vault{config: v.config, opts: v.opts, history: v.history, stale: f.stale, created: f.created}
-}
-
-// current is the state that writes see.
-func (v *Vault) current() *state {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.states[len(v.states)-1].state
-}
-
-// replica is the state that reads see: on a Managed HSM that of
-// Options.ReplicationDelay ago, and under a rule with Stale that of so long ago.
-func (v *Vault) replica() *state {
-	if v.lag() == 0 {
-		return v.current()
-	}
-	horizon := v.opts.Now().Add(-v.lag())
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.states[v.lastBefore(horizon)].state
-}
-
-func (v *Vault) lag() time.Duration {
-	if v.config.Profile != ManagedHSM {
-		return v.stale
-	}
-	return v.opts.ReplicationDelay + v.stale
-}
-
-func (v *Vault) lastBefore(horizon time.Time) int {
-	for i := len(v.states) - 1; i > 0; i-- {
-		if !v.states[i].at.After(horizon) {
-			return i
-		}
-	}
-	return 0
-}
-
-// change applies f to a copy of the current state and, unless f fails, makes
-// the copy current.
-func (v *Vault) change(f func(*state) error) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	old := v.states[len(v.states)-1].state
-	next := &state{keys: maps.Clone(old.keys), deleted: maps.Clone(old.deleted)}
-	if err := f(next); err != nil {
-		return err
-	}
-	now := v.opts.Now()
-	v.states = append(v.states, moment{at: now, state: next})
-	v.states = slices.Delete(v.states, 0, v.lastBefore(now.Add(-v.lag()-remembered)))
-	return nil
+	view := *v
+	view.stale, view.created = f.stale, f.created
+	return &view
 }
 
 func (s *state) key(name string) (*entry, error) {
-	if k := s.keys[strings.ToLower(name)]; k != nil {
+	if k := s.keys[fold(name)]; k != nil {
 		return k, nil
 	}
 	return nil, keyNotFound(name)
@@ -170,15 +92,17 @@ func (s *state) replace(k *entry, ver *version) {
 	next.versions = slices.Clone(k.versions)
 	i := slices.IndexFunc(next.versions, func(o *version) bool { return o.id == ver.id })
 	next.versions[i] = ver
-	s.keys[strings.ToLower(k.name)] = &next
+	s.put(&next)
 }
+
+func (s *state) put(k *entry) { s.keys[fold(k.name)] = k }
 
 // add makes ver the newest version of name, making the key when it is new.
 func (v *Vault) add(s *state, name string, ver *version) error {
 	if err := v.mayWrite(s, name); err != nil {
 		return err
 	}
-	k := s.keys[strings.ToLower(name)]
+	k := s.keys[fold(name)]
 	if k == nil {
 		k = &entry{name: name}
 	}
@@ -187,13 +111,13 @@ func (v *Vault) add(s *state, name string, ver *version) error {
 	}
 	next := *k
 	next.versions = append(slices.Clone(k.versions), ver)
-	s.keys[strings.ToLower(name)] = &next
+	s.put(&next)
 	return nil
 }
 
 // mayWrite refuses a name that a deleted key still occupies.
 func (v *Vault) mayWrite(s *state, name string) error {
-	d := s.deleted[strings.ToLower(name)]
+	d := s.deleted[fold(name)]
 	switch {
 	case d == nil:
 		return nil
@@ -205,7 +129,7 @@ func (v *Vault) mayWrite(s *state, name string) error {
 }
 
 func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
-	if d := s.deleted[strings.ToLower(name)]; d != nil && v.opts.Now().Before(d.readyAt) {
+	if d := s.deleted[fold(name)]; d != nil && v.opts.Now().Before(d.readyAt) {
 		return nil, v.mayWrite(s, name)
 	}
 	k, err := s.key(name)
@@ -213,18 +137,18 @@ func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
 		return nil, err
 	}
 	now := v.opts.Now()
-	d := &deletedEntry{entry: k, at: now, readyAt: now}
+	d := &deletedEntry{entry: k, at: now, readyAt: now, purgeAt: now.AddDate(0, 0, v.recoverableDays())}
 	if v.config.Profile != ManagedHSM {
 		d.readyAt = now.Add(v.opts.DeletionDelay)
 	}
-	delete(s.keys, strings.ToLower(name))
-	s.deleted[strings.ToLower(name)] = d
+	delete(s.keys, fold(name))
+	s.deleted[fold(name)] = d
 	return d, nil
 }
 
 // deletedKey finds a key whose deletion is complete.
 func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
-	d := s.deleted[strings.ToLower(name)]
+	d := s.deleted[fold(name)]
 	if d == nil || v.opts.Now().Before(d.readyAt) {
 		return nil, keyNotFound(name)
 	}
@@ -232,15 +156,15 @@ func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
 }
 
 func (v *Vault) recover(s *state, name string) (*entry, error) {
-	d := s.deleted[strings.ToLower(name)]
+	d := s.deleted[fold(name)]
 	if d == nil {
 		return nil, keyNotFound(name)
 	}
 	if v.opts.Now().Before(d.readyAt) {
 		return nil, v.mayWrite(s, name)
 	}
-	delete(s.deleted, strings.ToLower(name))
-	s.keys[strings.ToLower(name)] = d.entry
+	delete(s.deleted, fold(name))
+	s.put(d.entry)
 	return d.entry, nil
 }
 
@@ -251,7 +175,7 @@ func (v *Vault) purge(s *state, name string) error {
 	if _, err := v.deletedKey(s, name); err != nil {
 		return err
 	}
-	delete(s.deleted, strings.ToLower(name))
+	delete(s.deleted, fold(name))
 	return nil
 }
 

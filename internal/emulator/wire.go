@@ -129,6 +129,7 @@ type operationRequest struct {
 }
 
 type operationResult struct {
+	Alg   string `json:"alg,omitempty"` // a Managed HSM repeats it
 	KID   string `json:"kid"`
 	Value octets `json:"value"`
 	IV    octets `json:"iv,omitempty"`
@@ -141,14 +142,31 @@ type verifyResult struct {
 }
 
 type rotationPolicy struct {
-	ID              string           `json:"id"`
-	LifetimeActions []lifetimeAction `json:"lifetimeActions"`
-	Attributes      struct{}         `json:"attributes"`
+	ID              string             `json:"id"`
+	LifetimeActions []lifetimeAction   `json:"lifetimeActions"`
+	Attributes      rotationAttributes `json:"attributes"`
+}
+
+// rotationAttributes: expiryTime is an ISO 8601 duration.
+type rotationAttributes struct {
+	ExpiryTime *string `json:"expiryTime"`
+	Created    int64   `json:"created,omitempty"`
+	Updated    int64   `json:"updated,omitempty"`
 }
 
 type lifetimeAction struct {
-	Trigger map[string]string `json:"trigger"`
-	Action  map[string]string `json:"action"`
+	Trigger lifetimeTrigger `json:"trigger"`
+	Action  lifetimeType    `json:"action"`
+}
+
+// lifetimeTrigger has one ISO 8601 duration.
+type lifetimeTrigger struct {
+	TimeAfterCreate  string `json:"timeAfterCreate,omitempty"`
+	TimeBeforeExpiry string `json:"timeBeforeExpiry,omitempty"`
+}
+
+type lifetimeType struct {
+	Type string `json:"type"`
 }
 
 type errorBody struct {

@@ -1,0 +1,44 @@
+package emulator
+
+import (
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/netip"
+)
+
+// region is where every emulated vault claims to be.
+const region = "westeurope"
+
+// dress gives an answer the headers its service sends with every one.
+func (v *Vault) dress(h http.Header, r *http.Request, requestID string, address netip.Addr) {
+	h.Set("Cache-Control", "no-cache")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Ms-Request-Id", requestID)
+	h.Set("X-Ms-Keyvault-Region", region)
+	h.Set("X-Ms-Keyvault-Network-Info", fmt.Sprintf("conn_type=Ipv4;addr=%s;act_addr_fam=InterNetwork;", address))
+	if v.config.Profile == ManagedHSM {
+		h.Set("Content-Type", "application/json; charset=utf-8") // without a body too
+		h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
+		h.Set("Content-Security-Policy", "default-src 'self'")
+		h.Set("X-Frame-Options", "SAMEORIGIN")
+		h.Set("X-Ms-Server-Latency", "1")
+		return
+	}
+	h.Set("Pragma", "no-cache")
+	h.Set("Expires", "-1")
+	h.Set("Strict-Transport-Security", "max-age=31536000;includeSubDomains")
+	h.Set("X-Ms-Keyvault-Service-Version", "1.9.0.0")
+	if id := r.Header.Get("X-Ms-Client-Request-Id"); id != "" {
+		h.Set("X-Ms-Client-Request-Id", id)
+	}
+}
+
+func newRequestID() (string, error) {
+	b, err := randomBytes(16)
+	if err != nil {
+		return "", err
+	}
+	s := hex.EncodeToString(b)
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:], nil
+}

@@ -1,0 +1,159 @@
+package emulator
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// remembered is how far back a rule's Stale can reach.
+const remembered = time.Hour
+
+// history is what a vault holds and what it held before. The present state is
+// immutable and read without a lock, so that callers do not wait for each other;
+// a change makes a new one. The past is kept as what each change replaced.
+type history struct {
+	present atomic.Pointer[state]
+
+	mu      sync.Mutex // held by changes, and to look back
+	past    []moment   // oldest first
+	journal *journal   // nil: memory only
+}
+
+// moment is one change, by what was there before it.
+type moment struct {
+	at     time.Time
+	before []slot
+}
+
+// slot is what one lower-case name stands for: a key, a deleted key or neither.
+type slot struct {
+	name    string
+	key     *entry
+	deleted *deletedEntry
+}
+
+// state maps lower-case names to keys.
+type state struct {
+	keys    map[string]*entry
+	deleted map[string]*deletedEntry
+}
+
+func newState() *state {
+	return &state{keys: map[string]*entry{}, deleted: map[string]*deletedEntry{}}
+}
+
+func newHistory() *history {
+	h := &history{}
+	h.present.Store(newState())
+	return h
+}
+
+func (s *state) clone() *state {
+	return &state{keys: maps.Clone(s.keys), deleted: maps.Clone(s.deleted)}
+}
+
+func (s *state) slot(name string) slot { return slot{name, s.keys[name], s.deleted[name]} }
+
+// fill makes a slot's name stand for what the slot says.
+func (s *state) fill(c slot) {
+	delete(s.keys, c.name)
+	delete(s.deleted, c.name)
+	if c.key != nil {
+		s.keys[c.name] = c.key
+	}
+	if c.deleted != nil {
+		s.deleted[c.name] = c.deleted
+	}
+}
+
+// differing are the names that stand for something else in other.
+func (s *state) differing(other *state) []string {
+	names := map[string]bool{}
+	for _, side := range []*state{s, other} {
+		for name := range side.keys {
+			if s.keys[name] != other.keys[name] {
+				names[name] = true
+			}
+		}
+		for name := range side.deleted {
+			if s.deleted[name] != other.deleted[name] {
+				names[name] = true
+			}
+		}
+	}
+	return slices.Collect(maps.Keys(names))
+}
+
+// current is the state that writes see.
+func (v *Vault) current() *state { return v.present.Load() }
+
+// replica is the state that reads see: on a Managed HSM that of
+// Options.ReplicationDelay ago, and under a rule with Stale that of so long ago.
+func (v *Vault) replica() *state {
+	lag := v.lag()
+	if lag == 0 {
+		return v.current()
+	}
+	return v.lookBack(v.opts.Now().Add(-lag))
+}
+
+func (v *Vault) lag() time.Duration {
+	if v.config.Profile != ManagedHSM {
+		return v.stale
+	}
+	return v.opts.ReplicationDelay + v.stale
+}
+
+// lookBack undoes the changes made after horizon.
+func (h *history) lookBack(horizon time.Time) *state {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.present.Load().clone()
+	for _, m := range slices.Backward(h.past) {
+		if !m.at.After(horizon) {
+			break
+		}
+		for _, c := range m.before {
+			s.fill(c)
+		}
+	}
+	return s
+}
+
+// change applies f to a copy of the present state and, unless f or the state
+// file fails, makes the copy present.
+func (v *Vault) change(f func(*state) error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	old := v.present.Load()
+	next := old.clone()
+	if err := f(next); err != nil {
+		return err
+	}
+	names := old.differing(next)
+	if v.journal != nil {
+		if err := v.journal.append(v.config.Host, names, old, next); err != nil {
+			return err
+		}
+	}
+	now := v.opts.Now()
+	m := moment{at: now}
+	for _, name := range names {
+		m.before = append(m.before, old.slot(name))
+	}
+	v.past = append(v.forget(now.Add(-v.lag()-remembered)), m)
+	v.present.Store(next)
+	return nil
+}
+
+// forget gives the past without what was before horizon.
+func (h *history) forget(horizon time.Time) []moment {
+	n := 0
+	for n < len(h.past) && h.past[n].at.Before(horizon) {
+		n++
+	}
+	return h.past[n:]
+}
