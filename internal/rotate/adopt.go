@@ -42,7 +42,9 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 		return refuse("there is nothing to adopt for key %s", p.Key)
 	}
 	rec = adopted.rec
-	rec.Hold = nil
+	if rec.Hold != nil && consentLifts(rec.Hold.Code) {
+		rec.Hold = nil
+	}
 	if len(shown.Rebuild) > 0 {
 		rec.Hold = &key.Hold{Code: key.HoldAdopted, Since: r.Clock(), By: actor,
 			Reason: fmt.Sprintf("the record of %s was rebuilt from what was found; compare it with what you know (keyd status %s), then: keyd resume %s", p.Key, p.Key, p.Key)}
@@ -56,6 +58,16 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	}
 	r.views.drop(p.Key)
 	return nil
+}
+
+// consentLifts reports whether a hold is about what adopting settles. Others stay:
+// somebody else had a reason for them.
+func consentLifts(code key.HoldCode) bool {
+	switch code {
+	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind, key.HoldObjectMissing:
+		return true
+	}
+	return false
 }
 
 // adopter works out one adoption on a copy of the record.
@@ -94,53 +106,86 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*
 	return a, shown, err
 }
 
-// adoptObjects makes a generation of every whole pair that the record does not
-// know. Labels give the number where it is free; they are hints only.
+// adoptObjects takes every pair that the record does not know, or knows only as one
+// that was never wrapped. Labels give the number where it is free; they are hints
+// only.
 func (a *adopter) adoptObjects() {
 	objects := slices.Clone(a.o.HSM.Objects)
 	sort.SliceStable(objects, func(i, j int) bool { return objects[i].Label.Number < objects[j].Label.Number })
 	pl := &planner{p: a.p, r: &a.rec, o: a.o}
 	for _, o := range objects {
-		if pl.knowsID(o.ID) {
-			continue
-		}
-		if !o.Complete || o.Label.Pending || o.Public == nil {
-			a.rec.Abandoned = append(a.rec.Abandoned, key.AbandonedID{ID: o.ID, Generation: o.Label.Number, At: a.now, Reason: "found by adopt, never wrapped for any vault or not whole"})
-			a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s (%s) was never wrapped for a vault, or is not whole: it is given up as abandoned", o.ID, o.Label))
+		g := a.generationWithID(o.ID)
+		switch {
+		case o.Label.Pending && !pl.knowsID(o.ID):
+			a.rec.Abandoned = append(a.rec.Abandoned, key.AbandonedID{ID: o.ID, Generation: o.Label.Number, At: a.now, Reason: "found by adopt, and never wrapped for any vault"})
+			a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s (%s) was never wrapped for a vault: it is given up as abandoned", o.ID, o.Label))
 			a.gone++
-			continue
+		case o.Label.Pending, g != nil && g.Fingerprint != "":
+		case g != nil:
+			a.pin(g, o)
+		default:
+			a.pin(a.newGeneration(o), o)
 		}
-		print, err := key.FingerprintOf(o.Public)
-		if err != nil {
-			continue
-		}
-		n := o.Label.Number
-		if n < a.rec.NextNumber() {
-			n = a.rec.NextNumber()
-			a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s is labelled generation %d, which is taken: it becomes %d", o.ID, o.Label.Number, n))
-		}
-		a.rec.Generations = append(a.rec.Generations, key.Generation{
-			Number: n, ID: o.ID, Spec: key.Spec(fmt.Sprintf("RSA-%d", o.Public.N.BitLen())),
-			Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
-			Reserved: a.now, GenerateBegun: a.now, Fingerprint: print, Pinned: a.now,
-		})
-		a.rebuilt[n] = &status.AdoptedGeneration{Number: n, ID: o.ID, Fingerprint: print, Versions: map[string][]string{}}
 	}
 	if len(a.rebuilt) > 0 {
 		a.unknown = append(a.unknown, "when each generation was superseded is not known: retire clocks start anew")
 	}
 }
 
-// lostObjects acknowledges that pinned pairs are gone from the HSM.
+func (a *adopter) generationWithID(id key.ID) *key.Generation {
+	for i := range a.rec.Generations {
+		if a.rec.Generations[i].ID == id {
+			return &a.rec.Generations[i]
+		}
+	}
+	return nil
+}
+
+// newGeneration makes a generation of a pair whose id the record does not have, or
+// has given up.
+func (a *adopter) newGeneration(o key.Object) *key.Generation {
+	a.rec.Abandoned = slices.DeleteFunc(a.rec.Abandoned, func(x key.AbandonedID) bool { return x.ID == o.ID })
+	n := o.Label.Number
+	if n < a.rec.NextNumber() {
+		n = a.rec.NextNumber()
+		a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s is labelled generation %d, which is taken: it becomes %d", o.ID, o.Label.Number, n))
+	}
+	a.rec.Generations = append(a.rec.Generations, key.Generation{
+		Number: n, ID: o.ID, Reserved: a.now, Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
+	})
+	return &a.rec.Generations[len(a.rec.Generations)-1]
+}
+
+// pin takes a found pair's material for the generation's. A pair that is not whole
+// may be in use all the same: its generation is known from then on, and never
+// imported again.
+func (a *adopter) pin(g *key.Generation, o key.Object) {
+	g.GenerateBegun, g.Pinned = a.now, a.now
+	if o.Public != nil {
+		if print, err := key.FingerprintOf(o.Public); err == nil {
+			g.Fingerprint, g.Spec = print, key.Spec(fmt.Sprintf("RSA-%d", o.Public.N.BitLen()))
+		}
+	}
+	if !o.Complete || g.Fingerprint == "" {
+		a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s (%s) is not a whole pair (%s): keyd leaves it alone, and never imports it again", o.ID, o.Label, o.Problem))
+		g.LostInHSM = a.now
+	}
+	a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
+}
+
+// lostObjects acknowledges that pinned pairs are gone from the HSM, or altered
+// there.
 func (a *adopter) lostObjects() {
 	for i := range a.rec.Generations {
 		g := &a.rec.Generations[i]
-		if !g.Usable() || slices.ContainsFunc(a.o.HSM.Objects, func(o key.Object) bool { return o.ID == g.ID }) {
+		if !g.Usable() || slices.ContainsFunc(a.o.HSM.Objects, func(o key.Object) bool {
+			return o.ID == g.ID && o.Complete && printIs(o, g.Fingerprint)
+		}) {
 			continue
 		}
 		g.LostInHSM = a.now
 		a.gone++
-		a.unknown = append(a.unknown, fmt.Sprintf("generation %d is not in the HSM: it lives in its vaults only, and can never be imported again", g.Number))
+		a.unknown = append(a.unknown, fmt.Sprintf("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never imported again", g.Number))
 	}
 }
 
@@ -174,7 +219,7 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 		}
 		g.Placements = append(g.Placements, key.Placement{
 			Seq: nextSeq(a.rec), Attempt: attempt, Vault: v.URL, VaultName: v.Name, Cause: key.CauseAdopted,
-			State: key.Imported, At: a.now, Version: x.ID, Created: x.Created,
+			State: key.Imported, At: a.now, ImportedAt: a.now, Version: x.ID, Created: x.Created,
 		})
 		if a.rebuilt[g.Number] == nil {
 			a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}

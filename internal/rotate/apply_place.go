@@ -150,6 +150,9 @@ func (r *Rotator) found(ctx context.Context, rec key.Record, seen VaultSeen, s S
 func (r *Rotator) alias(ctx context.Context, rec key.Record, s Step) (key.Record, error) {
 	at := findPlacement(&rec, s.Attempt)
 	at.p.Aliases = append(at.p.Aliases, s.Version)
+	if !at.g.Deactivated.IsZero() {
+		at.g.Deactivated = r.Clock() // it may have been newest until now
+	}
 	return r.save(ctx, rec, "duplicate version adopted", placementFields(rec, s.Attempt, map[string]string{"alias": s.Version}))
 }
 

@@ -41,17 +41,27 @@ func due(now time.Time, p key.Policy, r *key.Record) (w wish, isDue bool, next t
 	return wish{reason: "schedule " + p.ScheduleText, requester: "schedule", scheduled: true}, true, at
 }
 
-// requested joins every pending request into one wish.
+// requested joins the first pending request, that of a compromise before others,
+// and those that leave out the same vaults into one wish.
 func requested(r *key.Record) (w wish, ok bool) {
-	for i, q := range r.Requests {
-		w.requests = append(w.requests, q.ID)
-		w.compromise = w.compromise || q.Compromise
-		w.without = append(w.without, q.Without...)
-		if i == 0 {
-			w.reason, w.requester = q.Reason, q.By
+	if len(r.Requests) == 0 {
+		return wish{}, false
+	}
+	first := r.Requests[0]
+	for _, q := range r.Requests {
+		if q.Compromise {
+			first = q
+			break
 		}
 	}
-	return w, len(w.requests) > 0
+	w = wish{reason: first.Reason, requester: first.By, without: first.Without}
+	for _, q := range r.Requests {
+		if sameSet(q.Without, first.Without) {
+			w.requests = append(w.requests, q.ID)
+			w.compromise = w.compromise || q.Compromise
+		}
+	}
+	return w, true
 }
 
 // NextRotation is when the schedule makes a rotation due, which may be past; zero
@@ -115,13 +125,17 @@ func obstacle(now time.Time, p key.Policy, r *key.Record, o *Observation, w wish
 			continue
 		}
 		if limit := v.Kind.MaxVersions(); limit > 0 && len(seen.Versions) >= limit {
-			return fmt.Sprintf("vault %s holds %d versions of the key and takes at most 100: give the key a new name in the configuration and repoint its consumers", v.Name, len(seen.Versions)), now.Add(time.Hour)
+			return tooMany(v, seen), now.Add(time.Hour)
 		}
 		if w.scheduled && seen.SkewSeen && seen.Skew.Abs() > maxSkew {
 			return fmt.Sprintf("the local clock differs from vault %s's by %s: set it right (chronyc tracking); rotate --now does not wait for it", v.Name, seen.Skew.Round(time.Second)), now.Add(time.Minute)
 		}
 	}
 	return "", time.Time{}
+}
+
+func tooMany(v key.Vault, seen VaultSeen) string {
+	return fmt.Sprintf("vault %s holds %d versions of the key and takes at most 100: give the key a new name in the configuration and repoint its consumers", v.Name, len(seen.Versions))
 }
 
 // budgetSpent reports whether the policy's budget of the last day is used up, and

@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sort"
 	"sync"
@@ -44,6 +45,7 @@ type VaultSeen struct {
 // KEKSeen is the state of a vault's key exchange key.
 type KEKSeen struct {
 	Absent bool
+	Begun  time.Time // when keyd last began to make it; zero: never
 	KEK    key.KEK
 	Print  key.Fingerprint
 	Trust  string // why it is trusted
@@ -55,8 +57,9 @@ const (
 	maxUnknown = 300
 	// lookTimeout bounds one look at one vault.
 	lookTimeout = 45 * time.Second
-	// downTime is how long a vault that did not answer is not asked again, so
-	// that many keys do not each wait for it.
+	// downTime is the least time for which a vault that did not answer is not
+	// asked again, so that many keys do not each wait for it. One that took
+	// longer to fail is left alone for twice as long as it took.
 	downTime = 10 * time.Second
 )
 
@@ -112,8 +115,9 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	fail := func(err error) VaultSeen {
-		if key.ClassOf(err) == key.Retry {
-			r.views.putDown(url, err, r.Clock().Add(downTime))
+		if key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded) {
+			took := r.Clock().Sub(seen.Begun)
+			r.views.putDown(url, err, r.Clock().Add(max(downTime, 2*took)))
 		}
 		return VaultSeen{Begun: seen.Begun, Err: err}
 	}

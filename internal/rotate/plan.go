@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,9 +91,9 @@ func Plan(now time.Time, p key.Policy, rec key.Record, o *Observation) Step {
 		pl.material,   // the current generation's pair
 		pl.placements, // every vault, one after the other
 		pl.finish,     // the current generation
-		pl.sweep,      // abandoned ids
-		pl.retire,     // by rule
 		pl.reserve,    // a new generation when due
+		pl.retire,     // by rule
+		pl.sweep,      // abandoned ids
 	} {
 		if s, ok := rule(); ok {
 			return s
@@ -131,6 +132,8 @@ func (pl *planner) material() (Step, bool) {
 		}
 	}
 	switch {
+	case slices.ContainsFunc(under, func(o key.Object) bool { return !o.Label.Pending }):
+		return pl.hold(key.HoldRecordBehind, "", "generation %d of %s (CKA_ID %s) was wrapped for a vault, and the record does not know that it was made: the state directory was lost or is an old copy. Look with: keyd adopt %s", g.Number, pl.p.Key, g.ID, pl.p.Key)
 	case len(under) == 0 && g.GenerateBegun.IsZero():
 		step.Kind, step.Why = Generate, "reserved"
 	case len(under) == 0:
@@ -158,7 +161,7 @@ func (pl *planner) finish() (Step, bool) {
 func (pl *planner) sweep() (Step, bool) {
 	for _, o := range pl.o.HSM.Objects {
 		for _, a := range pl.r.Abandoned {
-			if o.ID == a.ID {
+			if o.ID == a.ID && o.Label.Pending {
 				return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
 			}
 		}
@@ -178,14 +181,12 @@ func (pl *planner) reserve() (Step, bool) {
 	return Step{Kind: Reserve, Generation: pl.r.NextNumber(), Why: w.reason, wish: w}, true
 }
 
-// leftOut reports whether the operator left the vault out of this generation.
+// leftOut reports whether the operator left the vault out of this generation. That
+// no vault would be left, because others went from the policy since, counts for
+// nothing.
 func (pl *planner) leftOut(g *key.Generation, url string) bool {
-	for _, w := range g.Without {
-		if w == url {
-			return true
-		}
-	}
-	return false
+	rest := slices.ContainsFunc(pl.p.Vaults, func(v key.Vault) bool { return !slices.Contains(g.Without, v.URL) })
+	return rest && slices.Contains(g.Without, url)
 }
 
 // retire disables one version that its rule allows to disable. It never touches

@@ -17,18 +17,18 @@ func (pl *planner) rollBack() (Step, bool) {
 		if seen.Err != nil || last.p == nil {
 			continue
 		}
-		if last.p.State == key.Refuted {
-			return pl.answerRefuted(v, seen, last)
-		}
-		if last.p.Cause != key.CauseRollback {
-			continue
-		}
 		switch last.p.State {
+		case key.Refuted:
+			if last.g.Compromised.IsZero() {
+				return pl.answerRefuted(v, seen, last)
+			}
 		case key.Imported:
-			return pl.prove(last), true
+			if last.p.Cause == key.CauseRollback {
+				return pl.prove(last), true
+			}
 		case key.Proven:
 			if bad := refutedIn(pl.r, v.URL); bad.p != nil {
-				return pl.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries generation %d there once more; if its material is to be given up, follow that at once with keyd rotate --now --compromise %s", bad.g.Number, pl.p.Key, v.Name, bad.p.Detail, last.g.Number, bad.p.Version, pl.p.Key, bad.g.Number, pl.p.Key)
+				return pl.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries generation %d there once more; or keyd rotate --now --compromise %s, which gives its material up and makes a new one", bad.g.Number, pl.p.Key, v.Name, bad.p.Detail, last.g.Number, bad.p.Version, pl.p.Key, bad.g.Number, pl.p.Key)
 			}
 		}
 	}
@@ -65,6 +65,9 @@ func predecessor(r *key.Record, url string, n int) *key.Generation {
 func refutedIn(r *key.Record, url string) (bad placed) {
 	for i := range r.Generations {
 		g := &r.Generations[i]
+		if !g.Compromised.IsZero() {
+			continue
+		}
 		for j := range g.Placements {
 			p := &g.Placements[j]
 			if p.Vault == url && p.State == key.Refuted && !p.Lifted && (bad.p == nil || p.Seq > bad.p.Seq) {
@@ -81,6 +84,9 @@ func (pl *planner) placements() (Step, bool) {
 	g := pl.current()
 	var away []string
 	for _, v := range pl.p.Vaults {
+		if g != nil && pl.leftOut(g, v.URL) {
+			continue // caught up once the generation is finished
+		}
 		seen := pl.o.Vaults[v.URL]
 		if seen.Err != nil {
 			away = append(away, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
@@ -130,6 +136,9 @@ func (pl *planner) inVault(v key.Vault, seen VaultSeen) (Step, bool) {
 func (pl *planner) unsettled(v key.Vault) (Step, bool) {
 	for i := range pl.r.Generations {
 		g := &pl.r.Generations[i]
+		if !g.Compromised.IsZero() {
+			continue // whether it works no longer matters, and must not be in the way
+		}
 		for j := range g.Placements {
 			p := &g.Placements[j]
 			if p.Vault != v.URL {
@@ -189,6 +198,9 @@ func (pl *planner) importMissing(v key.Vault, seen VaultSeen, g *key.Generation)
 		if s, ok := pl.unready(g); ok {
 			return s, true
 		}
+	}
+	if limit := v.Kind.MaxVersions(); limit > 0 && len(seen.Versions) >= limit {
+		return Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: pl.now.Add(pollWait), Why: tooMany(v, seen)}, true
 	}
 	cause := key.CauseRotation
 	if !g.Finished.IsZero() && !pl.leftOut(g, v.URL) {

@@ -145,7 +145,7 @@ func (pl *planner) distrustHSM() (Step, bool) {
 	byID := map[key.ID]key.Object{}
 	for _, o := range pl.o.HSM.Objects {
 		byID[o.ID] = o
-		if !pl.knowsID(o.ID) {
+		if !pl.knowsID(o.ID) || pl.abandoned(o.ID) && !o.Label.Pending {
 			return pl.hold(key.HoldRecordBehind, "", "the HSM has %s under CKA_ID %s, which the record of %s does not know: the state directory was lost or is an old copy. Look with: keyd adopt %s", o.Label, o.ID, pl.p.Key, pl.p.Key)
 		}
 	}
@@ -171,12 +171,11 @@ func (pl *planner) knowsID(id key.ID) bool {
 			return true
 		}
 	}
-	for _, a := range pl.r.Abandoned {
-		if a.ID == id {
-			return true
-		}
-	}
-	return false
+	return pl.abandoned(id)
+}
+
+func (pl *planner) abandoned(id key.ID) bool {
+	return slices.ContainsFunc(pl.r.Abandoned, func(a key.AbandonedID) bool { return a.ID == id })
 }
 
 func printIs(o key.Object, want key.Fingerprint) bool {

@@ -46,9 +46,10 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 		return q, false, refuse("every vault of key %s would be left out: leave one in", p.Key)
 	}
 	err = r.change(ctx, p.Key, func(rec *key.Record) (key.Entry, error) {
-		if rec.Hold != nil {
+		if rec.Hold != nil && !(w.Compromise && rec.Hold.Code == key.HoldRefuted) {
 			return key.Entry{}, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		}
+		rec.Hold = nil // new material is what a refuted generation needs
 		q, joined, err = accept(r.Clock(), p, rec, w, r.newID)
 		if err != nil {
 			return key.Entry{}, err
@@ -66,7 +67,7 @@ func (r *Rotator) newID() (key.ID, error) { return key.NewID(r.Random) }
 // makes all that was reserved before unfit.
 func accept(now time.Time, p key.Policy, rec *key.Record, w Wanted, newID func() (key.ID, error)) (q key.Request, joined bool, err error) {
 	for _, pending := range rec.Requests {
-		if (pending.Compromise || !w.Compromise) && sameSet(pending.Without, w.Without) {
+		if (pending.Compromise || !w.Compromise) && sameSet(pending.Without, w.Without) && joinable(rec, pending, w) {
 			return pending, true, nil
 		}
 	}
@@ -83,25 +84,49 @@ func accept(now time.Time, p key.Policy, rec *key.Record, w Wanted, newID func()
 		compromise(now, rec)
 		return q, false, nil
 	}
-	if g := rec.Latest(); g != nil && g.Finished.IsZero() && g.Compromised.IsZero() && !placedAnywhere(g) {
-		g.Requests = append(g.Requests, q.ID)
-		for _, url := range w.Without {
-			if !slices.Contains(g.Without, url) {
-				g.Without = append(g.Without, url)
-			}
+	if g := rec.Latest(); g != nil && g.Finished.IsZero() && g.Compromised.IsZero() {
+		switch {
+		case placedAnywhere(g):
+			// The rotation under way is let finish without them, too.
+			g.Without = append(g.Without, notGood(g, w.Without)...)
+		case sameSet(g.Without, w.Without):
+			g.Requests = append(g.Requests, q.ID)
 		}
 	}
 	return q, false, nil
 }
 
-// compromise marks every generation that was placed, and discards one that was
-// not. Nothing is disabled.
+// joinable reports whether what answers a pending request answers the new one too:
+// no generation was reserved for it yet, or, unless keys were compromised, that
+// generation was not imported yet.
+func joinable(rec *key.Record, pending key.Request, w Wanted) bool {
+	for i := range rec.Generations {
+		if g := &rec.Generations[i]; answers(*g, pending) && (w.Compromise || placedAnywhere(g)) {
+			return false
+		}
+	}
+	return true
+}
+
+// notGood is those of the vaults in which the generation is not proven, nor left
+// out already.
+func notGood(g *key.Generation, urls []string) (out []string) {
+	for _, url := range urls {
+		if at := g.In(url); (at == nil || !at.Good()) && !slices.Contains(g.Without, url) {
+			out = append(out, url)
+		}
+	}
+	return out
+}
+
+// compromise marks every generation of which any vault may hold something, and
+// discards one that was placed nowhere. Nothing is disabled.
 func compromise(now time.Time, rec *key.Record) {
 	for i := range rec.Generations {
 		g := &rec.Generations[i]
 		switch {
 		case !g.Discarded.IsZero() || !g.Compromised.IsZero():
-		case !placedAnywhere(g):
+		case len(g.Placements) == 0:
 			g.Discarded = now
 		default:
 			g.Compromised = now
