@@ -24,7 +24,8 @@ const (
 	// stopTimeout is how long Serve waits for requests under way.
 	stopTimeout = 5 * time.Second
 	// maxSlow is how many of the requests that ask the HSM, the vaults or the
-	// whole store run at once.
+	// whole store run at once for those who may only read, and how many for
+	// those who may act, so that no reader makes an operator wait.
 	maxSlow = 2
 )
 
@@ -38,12 +39,15 @@ type Server struct {
 	authorise Authoriser
 	log       *slog.Logger
 	metrics   *metrics
-	slow      chan struct{} // holds one token per slow request that runs
+	// Each holds one token per slow request that runs, of readers and of
+	// operators.
+	slowRead, slowAct chan struct{}
 }
 
 // NewServer registers its metrics with reg.
 func NewServer(b Backend, a Authoriser, log *slog.Logger, reg prometheus.Registerer) *Server {
-	return &Server{backend: b, authorise: a, log: log, metrics: newMetrics(reg), slow: make(chan struct{}, maxSlow)}
+	return &Server{backend: b, authorise: a, log: log, metrics: newMetrics(reg),
+		slowRead: make(chan struct{}, maxSlow), slowAct: make(chan struct{}, maxSlow)}
 }
 
 // Serve answers on l, a unix socket's listener, until ctx ends, and closes l.
@@ -106,6 +110,7 @@ type call struct {
 	r     *http.Request
 	rc    *http.ResponseController
 	actor Actor
+	act   bool // the actor may act
 	// ending is closed when the server stops: a stream ends then, while other
 	// requests finish.
 	ending <-chan struct{}
@@ -132,9 +137,13 @@ func (c *call) do(rt route) error {
 		return err
 	}
 	if rt.slow {
+		slots := c.slowRead
+		if c.act {
+			slots = c.slowAct
+		}
 		select {
-		case c.slow <- struct{}{}:
-			defer func() { <-c.slow }()
+		case slots <- struct{}{}:
+			defer func() { <-slots }()
 		case <-c.r.Context().Done():
 			return c.r.Context().Err()
 		}
@@ -156,6 +165,7 @@ func (c *call) authorised(rt route) error {
 	actor, gids := p.identify()
 	c.actor = actor
 	read, act := c.authorise(p.uid, gids)
+	c.act = act
 	switch {
 	case rt.acts && !act:
 		return &RefusedError{fmt.Sprintf("%s may not %s: only root, the daemon's own user and the configured operators may", actor, rt.what)}

@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -245,6 +247,41 @@ func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
 	in <- status.Event{Key: "a"}
 	if e, open := <-first; !open || e.Key != "a" {
 		t.Errorf("the first stream got %+v, open %v", e, open)
+	}
+}
+
+// stuck is a Backend whose checks end only with their requests.
+type stuck struct {
+	*fake
+	begun chan struct{}
+}
+
+func (s stuck) Check(ctx context.Context) ([]status.Check, error) {
+	s.begun <- struct{}{}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+func TestReadersThatKeepTheDaemonBusyDoNotHoldUpAnOperator(t *testing.T) {
+	var operator atomic.Bool
+	b := stuck{newFake(), make(chan struct{}, maxSlow)}
+	c := Dial(serve(t, b, func(uint32, []uint32) (read, act bool) { return true, operator.Load() }))
+	busy, cancel := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer cancel()
+	for range maxSlow {
+		readers.Go(func() { _, _ = c.Check(busy) })
+		<-b.begun
+	}
+	ctx, done := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer done()
+	if _, err := c.Plan(ctx); err == nil {
+		t.Error("a reader's slow requests have no limit")
+	}
+	operator.Store(true)
+	if _, err := c.Plan(t.Context()); err != nil {
+		t.Errorf("an operator's request: %v", err)
 	}
 }
 
