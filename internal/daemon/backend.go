@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/control"
@@ -32,10 +34,11 @@ func refusal(err error) error {
 	return err
 }
 
-// Rotate records one request per key. The first look at every key comes first, so
-// that none is recorded when one makes no sense.
+// Rotate records one request per key. Every key is looked at first, so that none is
+// recorded when one that was named makes no sense. When none is named, those that
+// are held are left out.
 func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptions) ([]control.Accepted, error) {
-	policies, err := d.toRotate(o.Keys)
+	policies, err := d.toRotate(ctx, o)
 	if err != nil {
 		return nil, err
 	}
@@ -43,13 +46,6 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 	for i, p := range policies {
 		if without[i], err = urls(p, o.Without); err != nil {
 			return nil, err
-		}
-		rec, err := d.store.Load(ctx, p.Key)
-		if err != nil {
-			return nil, err
-		}
-		if rec.Hold != nil {
-			return nil, &control.RefusedError{Text: "key " + p.Key + " is held (" + string(rec.Hold.Code) + "): " + rec.Hold.Reason}
 		}
 	}
 	accepted := make([]control.Accepted, 0, len(policies))
@@ -64,16 +60,32 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 	return accepted, nil
 }
 
-func (d *Daemon) toRotate(names []string) (policies []key.Policy, err error) {
+// toRotate is the keys that are meant and may be asked for.
+func (d *Daemon) toRotate(ctx context.Context, o control.RotateOptions) (policies []key.Policy, err error) {
+	names := o.Keys
 	if len(names) == 0 {
-		return d.config().Policies, nil
+		for _, p := range d.config().Policies {
+			names = append(names, p.Key)
+		}
 	}
+	var held []string
 	for _, name := range names {
 		p, err := d.policy(name)
 		if err != nil {
 			return nil, err
 		}
+		rec, err := d.store.Load(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if rec.Hold != nil && !rotate.MayRequest(rec, o.Compromise) {
+			held = append(held, fmt.Sprintf("key %s is held (%s): %s", name, rec.Hold.Code, rec.Hold.Reason))
+			continue
+		}
 		policies = append(policies, p)
+	}
+	if len(held) > 0 && (len(o.Keys) > 0 || len(policies) == 0) {
+		return nil, &control.RefusedError{Text: strings.Join(held, "\n")}
 	}
 	return policies, nil
 }

@@ -6,7 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -102,18 +106,47 @@ func userID(name string) (int, error) {
 
 // pins answers from the configuration as it is on the disk now, so that a
 // fingerprint that was approved counts at the next wrap, and one that was
-// withdrawn no longer does.
+// withdrawn no longer does. The files are read again when they have changed.
 func pins(path string) hsm.Pins {
+	var mu sync.Mutex
+	var cached *config.Config
+	var identity string
 	return func(url string) (key.Fingerprint, error) {
-		cfg, err := config.Load(path)
-		if err != nil {
-			return "", fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
+		mu.Lock()
+		defer mu.Unlock()
+		now := filesIdentity(path)
+		if cached == nil || now != identity {
+			cfg, err := config.Load(path)
+			if err != nil {
+				cached = nil
+				return "", fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
+			}
+			cached, identity = cfg, now
 		}
-		if _, ok := cfg.Vault(url); !ok {
+		if _, ok := cached.Vault(url); !ok {
 			return "", fmt.Errorf("the configuration has no vault %s", url)
 		}
-		return cfg.KEKPin(url), nil
+		return cached.KEKPin(url), nil
 	}
+}
+
+// filesIdentity changes whenever the configuration's files do.
+func filesIdentity(path string) string {
+	more, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "keys.d", "*"))
+	var b strings.Builder
+	for _, name := range append([]string{path}, more...) {
+		info, err := os.Stat(name)
+		if err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", name, err)
+			continue
+		}
+		var inode uint64
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			inode = st.Ino
+		}
+		fmt.Fprintf(&b, "%s %d %d %d\n", name, inode, info.Size(), info.ModTime().UnixNano())
+	}
+	return b.String()
 }
 
 // hsmState is the HSM side as last seen.

@@ -30,6 +30,10 @@ func (d *Daemon) notify(ctx context.Context) {
 		}
 		if stuck := d.Stuck(); stuck == "" {
 			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+			if !ready {
+				// Vaults that do not answer make the first look long; it goes on.
+				_, _ = sd.SdNotify(false, "EXTEND_TIMEOUT_USEC=60000000")
+			}
 		} else {
 			d.log.Error("no watchdog ping", "reason", stuck)
 		}

@@ -60,7 +60,7 @@ func subjectsOf(k Key) []Subject {
 	slices.SortFunc(found, func(a, b placed) int {
 		return cmp.Or(cmp.Compare(a.p.Vault, b.p.Vault), cmp.Compare(b.p.Seq, a.p.Seq))
 	})
-	operations := k.Policy.Operations
+	operations := k.Policy.Operations // of versions imported before placements told
 	if len(operations) == 0 {
 		operations = k.Record.Operations
 	}
@@ -69,7 +69,7 @@ func subjectsOf(k Key) []Subject {
 		subjects[i] = Subject{
 			Subject: proof.Subject{
 				Key: k.Policy.Key, Version: f.p.Version, ID: f.g.ID, Fingerprint: f.g.Fingerprint,
-				Operations: operations, LostInHSM: !f.g.LostInHSM.IsZero(),
+				Operations: provableBy(f.p, operations), LostInHSM: !f.g.LostInHSM.IsZero(),
 			},
 			Vault:      f.p.Vault,
 			VaultName:  vaultName(k, f.p),
@@ -87,4 +87,13 @@ func vaultName(k Key, p key.Placement) string {
 		return v.Name
 	}
 	return cmp.Or(p.VaultName, p.Vault)
+}
+
+// provableBy is the operations a version was imported with, which the policy may
+// have changed since.
+func provableBy(p key.Placement, otherwise []key.Operation) []key.Operation {
+	if len(p.Operations) > 0 {
+		return p.Operations
+	}
+	return otherwise
 }

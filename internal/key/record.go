@@ -46,7 +46,8 @@ const (
 // Outcome of a proof.
 type Outcome string
 
-// The outcomes. Refuted is only ever a definite wrong modulus or plaintext.
+// The outcomes. Refuted is only ever a definite wrong modulus, key type or
+// plaintext.
 const (
 	Passed       Outcome = "passed"
 	WasRefuted   Outcome = "refuted"
@@ -64,13 +65,15 @@ type Placement struct {
 	At        time.Time      `json:"at"`       // when it was recorded
 	Deadline  time.Time      `json:"deadline"` // the PUT is given up at this time
 
-	Version    string      `json:"version,omitempty"` // the vault's id, once known
-	Created    time.Time   `json:"created,omitzero"`  // by the vault's clock
-	ImportedAt time.Time   `json:"imported_at,omitzero"`
-	ProvenAt   time.Time   `json:"proven_at,omitzero"`
-	DisabledAt time.Time   `json:"disabled_at,omitzero"`
-	Aliases    []string    `json:"aliases,omitempty"` // other versions of the same material
-	KEK        string      `json:"kek,omitempty"`     // kid with version
+	Version    string    `json:"version,omitempty"` // the vault's id, once known
+	Created    time.Time `json:"created,omitzero"`  // by the vault's clock
+	ImportedAt time.Time `json:"imported_at,omitzero"`
+	ProvenAt   time.Time `json:"proven_at,omitzero"`
+	DisabledAt time.Time `json:"disabled_at,omitzero"`
+	Aliases    []string  `json:"aliases,omitempty"` // other versions of the same material
+	// Operations are those it was imported with; empty when they are not known.
+	Operations []Operation `json:"operations,omitempty"`
+	KEK        string      `json:"kek,omitempty"` // kid with version
 	KEKPrint   Fingerprint `json:"kek_fingerprint,omitempty"`
 	Detail     string      `json:"detail,omitempty"` // why void or refuted, for people
 	// Lifted: the operator resumed the key after this refutation, so the
@@ -275,9 +278,13 @@ func (r *Record) NextNumber() int {
 	return 1
 }
 
-// LastRotation is when the latest generation was reserved, or when a vault first
-// created a version of it if its clock says that this was earlier: a local clock
-// that ran ahead must not put off the next rotation. Zero when there is none.
+// clocksDiffer is the difference between the local clock and a vault's from which
+// the vault's is believed.
+const clocksDiffer = 5 * time.Minute
+
+// LastRotation is when the latest generation was reserved. Where a vault created a
+// version of it clearly earlier, that time counts: a local clock that ran ahead
+// must not put off the next rotation. Zero when there is none.
 func (r *Record) LastRotation() time.Time {
 	g := r.Latest()
 	if g == nil {
@@ -285,7 +292,7 @@ func (r *Record) LastRotation() time.Time {
 	}
 	last := g.Reserved
 	for _, p := range g.Placements {
-		if !p.Created.IsZero() && p.Created.Before(last) {
+		if !p.Created.IsZero() && p.Created.Before(g.Reserved.Add(-clocksDiffer)) && p.Created.Before(last) {
 			last = p.Created
 		}
 	}
@@ -301,6 +308,7 @@ func (r Record) Clone() Record {
 		g.Without = append([]string(nil), g.Without...)
 		g.Placements = cloneEach(g.Placements, func(p Placement) Placement {
 			p.Aliases = append([]string(nil), p.Aliases...)
+			p.Operations = append([]Operation(nil), p.Operations...)
 			return p
 		})
 		return g

@@ -36,6 +36,7 @@ type Leg string
 // The legs, in the order in which they are tried.
 const (
 	LegModulus Leg = "modulus"      // the vault's public key is the pinned one
+	LegType    Leg = "key-type"     // the vault keeps it in an HSM
 	LegUnwrap  Leg = "vault-unwrap" // the vault opens what was closed with the public key
 	LegWrap    Leg = "vault-wrap"   // the vault closes
 	LegHSM     Leg = "hsm-open"     // the HSM's copy opens what the vault closed
@@ -43,7 +44,7 @@ const (
 )
 
 // Legs lists every leg, for metrics.
-func Legs() []Leg { return []Leg{LegModulus, LegUnwrap, LegWrap, LegHSM, LegSign} }
+func Legs() []Leg { return []Leg{LegModulus, LegType, LegUnwrap, LegWrap, LegHSM, LegSign} }
 
 // Subject is what is to be proven.
 type Subject struct {
@@ -62,6 +63,10 @@ type Result struct {
 	Leg     Leg
 	Err     error
 }
+
+// hsmKeyType is the only type that an import of keyd's may end as (RFC 7518
+// section 6.1, with Key Vault's RSA-HSM).
+const hsmKeyType = "RSA-HSM"
 
 // secretSize is the size of the probe's secret in bytes: that of the AES-256 keys
 // which consumers wrap.
@@ -102,6 +107,9 @@ func modulus(ctx context.Context, v Vault, s Subject) (*rsa.PublicKey, Result) {
 	}
 	if print != s.Fingerprint {
 		return nil, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s", s.Version, print, s.Fingerprint))
+	}
+	if seen.Kty != "" && seen.Kty != hsmKeyType {
+		return nil, refuted(LegType, fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty))
 	}
 	return seen.Public, Result{Outcome: key.Passed}
 }

@@ -75,7 +75,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, k
 	g.Placements = append(g.Placements, key.Placement{
 		Seq: nextSeq(rec), Attempt: attempt, Vault: s.Vault, VaultName: r.vaultName(p, s.Vault), Cause: s.Cause,
 		State: key.Intended, At: now, Deadline: now.Add(importTimeout),
-		KEK: kek.KEK.Kid, KEKPrint: kek.Print,
+		Operations: p.Operations, KEK: kek.KEK.Kid, KEKPrint: kek.Print,
 	})
 	rec.Vaults, rec.Operations = p.Vaults, p.Operations
 	rec, err = r.save(ctx, rec, "import intended", placementFields(rec, attempt, nil))
@@ -173,7 +173,7 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 	at := findPlacement(&rec, s.Attempt)
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
 		Key: p.Key, Version: s.Version, ID: at.g.ID, Fingerprint: at.g.Fingerprint,
-		Operations: p.Operations, LostInHSM: !at.g.LostInHSM.IsZero(),
+		Operations: operationsOf(*at.p, p), LostInHSM: !at.g.LostInHSM.IsZero(),
 	})
 	killpoint.At("prove-after")
 	switch result.Outcome {
@@ -185,6 +185,15 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 		return r.save(ctx, rec, "proof refuted", placementFields(rec, s.Attempt, map[string]string{"leg": string(result.Leg), "error": result.Err.Error()}))
 	}
 	return rec, fmt.Errorf("the proof was inconclusive at %s, version %s: %w", result.Leg, s.Version, result.Err)
+}
+
+// operationsOf is what a placement can be proven by: the operations it was imported
+// with, which the policy may have changed since.
+func operationsOf(at key.Placement, p key.Policy) []key.Operation {
+	if len(at.Operations) > 0 {
+		return at.Operations
+	}
+	return p.Operations
 }
 
 // activate makes a placement the active one of its vault, unless a later one

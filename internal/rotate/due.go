@@ -106,9 +106,17 @@ func spread(p key.Policy) time.Duration {
 	if p.Spread <= 0 {
 		return 0
 	}
+	return time.Duration(share(p.Key, uint64(p.Spread)))
+}
+
+// share is a key's own fixed number in [0, n), 0 for n = 0.
+func share(name string, n uint64) uint64 {
+	if n == 0 {
+		return 0
+	}
 	h := fnv.New64a()
-	h.Write([]byte(p.Key))
-	return time.Duration(h.Sum64() % uint64(p.Spread))
+	h.Write([]byte(name))
+	return h.Sum64() % n
 }
 
 // obstacle says why a rotation that is due may not be reserved yet, and when to

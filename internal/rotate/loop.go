@@ -19,8 +19,11 @@ const (
 	// last of these.
 	firstPause = time.Second
 	lastPause  = 5 * time.Minute
-	// onceFailures ends RunOnce for a key that fails this often in a row.
+	// onceFailures ends RunOnce for a key that fails this often in a row, and
+	// onceWait for one that waits this long: longer than an import of which it is
+	// not known whether a Managed HSM took it.
 	onceFailures = 6
+	onceWait     = 15 * time.Minute
 )
 
 // Loop steps every key whenever it is due. It is a thin shell around StepKey: one
@@ -197,6 +200,9 @@ func (l *Loop) start(w *worker) {
 
 // stepOnce applies one step and says how long to pause before the next.
 func (l *Loop) stepOnce(ctx context.Context, w *worker) (pause time.Duration) {
+	l.mu.Lock()
+	w.pos.Wake = time.Time{} // awake, and perhaps queued: that is not being stuck
+	l.mu.Unlock()
 	select {
 	case l.slots <- struct{}{}:
 		defer func() { <-l.slots }()
@@ -242,9 +248,9 @@ func (l *Loop) pause(now time.Time, p key.Policy, pos *Position) time.Duration {
 	if pos.Step.Kind != Wait {
 		pos.Failures = 0
 	}
-	until := now.Add(l.r.Look)
+	until := now.Add(l.r.look(p))
 	if o := l.r.LastLook(p.Key); o != nil {
-		until = o.At.Add(l.r.Look)
+		until = o.At.Add(l.r.look(p))
 	}
 	if s := pos.Step.Until; !s.IsZero() && s.Before(until) {
 		until = s
@@ -293,7 +299,7 @@ func (l *Loop) RunOnce(ctx context.Context) error {
 }
 
 func (l *Loop) settle(ctx context.Context, w *worker) error {
-	waits := 0
+	var waiting time.Time
 	for {
 		pause := l.stepOnce(ctx, w)
 		pos := l.Position(w.policy.Key)
@@ -303,7 +309,9 @@ func (l *Loop) settle(ctx context.Context, w *worker) error {
 		case pos.Err != nil && pos.Failures >= onceFailures:
 			return pos.Err
 		case pos.Step.Kind == Wait:
-			if waits++; waits >= onceFailures {
+			if now := l.r.Clock(); waiting.IsZero() {
+				waiting = now
+			} else if now.Sub(waiting) > onceWait {
 				return fmt.Errorf("key %s waits: %s", w.policy.Key, pos.Step.Why)
 			}
 		case pos.Step.Kind == Hold:

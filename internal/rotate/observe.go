@@ -135,7 +135,7 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 	if err := r.lookAtUnknown(ctx, c, url, name, rec, &seen); err != nil {
 		return fail(err)
 	}
-	seen.KEK = r.lookAtKEK(ctx, c)
+	seen.KEK = r.lookAtKEK(ctx, c, lastPlacement(&rec, url))
 	seen.KEK.Begun = later(rec.KEKBegun[url], r.views.kekBegun(url))
 	seen.Skew, seen.SkewSeen = c.ClockSkew()
 	return seen
@@ -145,6 +145,9 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 // and newest contradict each other: one of them is stale.
 func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, name string) error {
 	newest, err := c.Newest(ctx, name)
+	if latest := v.latest(); key.ClassOf(err) == key.Refused && !latest.Enabled {
+		newest, err = latest, nil // a vault may refuse to show a disabled version
+	}
 	if err != nil {
 		return err
 	}
@@ -158,6 +161,16 @@ func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, name string) erro
 	}
 	v.Newest = newest.ID
 	return nil
+}
+
+// latest is the version that the listing shows as created last.
+func (v *VaultSeen) latest() (latest key.Version) {
+	for _, x := range v.Versions {
+		if latest.ID == "" || x.Created.After(latest.Created) {
+			latest = x
+		}
+	}
+	return latest
 }
 
 // lookAtUnknown fetches the material of the versions that the record does not
@@ -208,7 +221,9 @@ func (r *Rotator) material(ctx context.Context, c Vault, url, name string, v key
 	return print, nil
 }
 
-func (r *Rotator) lookAtKEK(ctx context.Context, c Vault) KEKSeen {
+// lookAtKEK asks the HSM side whether it trusts the vault's KEK. It may have lost
+// its memory of the one first used: the record has it, too.
+func (r *Rotator) lookAtKEK(ctx context.Context, c Vault, last placed) KEKSeen {
 	kek, present, err := c.KEK(ctx)
 	if err != nil {
 		return KEKSeen{Err: err}
@@ -221,6 +236,9 @@ func (r *Rotator) lookAtKEK(ctx context.Context, c Vault) KEKSeen {
 		return KEKSeen{KEK: kek, Err: err}
 	}
 	seen.Trust, seen.Err = r.HSM.CheckKEK(ctx, kek)
+	if seen.Err == nil && seen.Trust != TrustConfigured && last.p != nil && last.p.KEKPrint != "" && last.p.KEKPrint != seen.Print {
+		seen.Err = refuse("the key exchange key is %s and was %s at the last import: find out who replaced it; to approve it write kek.fingerprint into the configuration, then keyd reload", seen.Print, last.p.KEKPrint)
+	}
 	return seen
 }
 

@@ -46,10 +46,10 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 		return q, false, refuse("every vault of key %s would be left out: leave one in", p.Key)
 	}
 	err = r.change(ctx, p.Key, func(rec *key.Record) (key.Entry, error) {
-		if rec.Hold != nil && !(w.Compromise && rec.Hold.Code == key.HoldRefuted) {
+		if !MayRequest(*rec, w.Compromise) {
 			return key.Entry{}, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		}
-		rec.Hold = nil // new material is what a refuted generation needs
+		rec.Hold = nil
 		q, joined, err = accept(r.Clock(), p, rec, w, r.newID)
 		if err != nil {
 			return key.Entry{}, err
@@ -58,6 +58,12 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 			"request": string(q.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise), "joined": fmt.Sprint(joined)}}, nil
 	})
 	return q, joined, err
+}
+
+// MayRequest reports whether a rotation may be asked for. One of a held key may not,
+// except that a compromise answers a refuted proof: new material is what it needs.
+func MayRequest(rec key.Record, compromise bool) bool {
+	return rec.Hold == nil || compromise && rec.Hold.Code == key.HoldRefuted
 }
 
 func (r *Rotator) newID() (key.ID, error) { return key.NewID(r.Random) }

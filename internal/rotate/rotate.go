@@ -98,6 +98,10 @@ func New(c Config) *Rotator {
 	return &Rotator{Config: c, views: newViews()}
 }
 
+// TrustConfigured is how the HSM side says that a KEK's fingerprint is in the
+// configuration.
+const TrustConfigured = "configured"
+
 // importTimeout is how long one PUT may take. With the settle time behind it, it
 // is how long an ambiguous import stays open.
 const importTimeout = time.Minute

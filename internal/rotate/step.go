@@ -28,8 +28,15 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (Step, error) {
 		}
 		return step, ctx.Err()
 	}
-	// What was seen is acted on once: the step changed it.
+	if err := ctx.Err(); err != nil {
+		return step, err
+	}
+	// What was seen is acted on once: the step changes it. A step that was begun
+	// is brought to its end also when keyd is told to stop: an import cut short
+	// would leave it unknown for minutes whether the vault has it.
 	r.views.use(p.Key)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+	defer cancel()
 	return step, r.apply(ctx, p, rec, o, step)
 }
 
@@ -52,7 +59,7 @@ func (r *Rotator) load(ctx context.Context, name string) (key.Record, error) {
 func (r *Rotator) wantsLook(p key.Policy, rec key.Record, o *Observation) bool {
 	now := r.Clock()
 	switch {
-	case o == nil, r.views.isUsed(p.Key), now.Sub(o.At) >= r.Look, now.Before(o.At):
+	case o == nil, r.views.isUsed(p.Key), now.Sub(o.At) >= r.look(p), now.Before(o.At):
 		return true
 	case rec.Hold != nil || p.Retained:
 		return false
@@ -63,6 +70,12 @@ func (r *Rotator) wantsLook(p key.Policy, rec key.Record, o *Observation) bool {
 	}
 	_, isDue, _ := due(now, p, &rec)
 	return isDue
+}
+
+// look is the slow interval of a key: between three quarters of it and the whole,
+// so that keys which were first looked at together drift apart.
+func (r *Rotator) look(p key.Policy) time.Duration {
+	return r.Look - time.Duration(share(p.Key, uint64(r.Look/4)))
 }
 
 // unfinished reports whether the record shows work that is begun or missing.
