@@ -10,14 +10,22 @@ LINT     := $(CURDIR)/.tools/golangci-lint
 LINT_VERSION := v2.15.0
 
 # What the tests run for real, and the Debian package of each.
-PACKAGES := softhsm2 opensc prometheus systemd gdb
+PACKAGES := softhsm2 opensc prometheus systemd gdb groff-base
+# And what the packages and their test under systemd need besides.
+SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev
 
-.PHONY: help deps build demo test simulate lint faults fuzz bench clean
+NFPM := .tools/nfpm
+NFPM_VERSION := v2.45.2
+
+.PHONY: help deps deps-system build package test-package test-system demo test simulate lint faults fuzz bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
+deps-system: ## install what test-package and test-system run besides
+deps-system: PACKAGES += $(SYSTEM_PACKAGES)
+deps deps-system:
 	@missing=(); for p in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
@@ -30,6 +38,21 @@ deps: ## install what the demo and the tests run (apt-get, with sudo when not ro
 
 build: ## build keyd and keyvault-emulator into bin/
 	go build -trimpath -o $(BIN)/ ./cmd/...
+
+package: $(NFPM) ## build the .deb and the .rpm into dist/
+	NFPM=$(NFPM) deploy/package/build
+
+$(NFPM):
+	GOBIN=$(CURDIR)/.tools go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+
+test-package: deps-system package ## the packages: the same bytes twice, lintian, what is in them
+	NFPM=$(NFPM) deploy/package/check
+
+test-system: deps-system package ## boot systemd, install the .deb, and show how keyd behaves under it (as root)
+	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
+	$(MAKE) -s -C softhsm-test/faultmodule OUT=$(CURDIR)/$(BIN)/faultmodule.so
+	go test -c -tags system -o $(BIN)/systemtest ./softhsm-test/systemtest
+	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) -deb "$$(ls $(CURDIR)/dist/*.deb)"
 
 demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
 	@go build -o $(BIN)/demo ./softhsm-test/demo
