@@ -30,6 +30,7 @@ type daemon struct {
 type turn struct {
 	wake     time.Time // true time
 	failures int
+	last     string // what was told of it last
 }
 
 func (d *daemon) clock() time.Time { return d.w.now.Add(d.offset) }
@@ -75,7 +76,10 @@ func (d *daemon) reload() {
 }
 
 func (d *daemon) emit(e status.Event) {
-	d.w.tell("%s gen %d %s: %s %s %s", e.Step, e.Generation, e.Vault, e.Phase, e.Detail, e.Error)
+	if e.Phase != status.Begin {
+		return
+	}
+	d.w.tell("%s: %s generation %d %s: %s", e.Key, e.Step, e.Generation, e.Vault, e.Detail)
 }
 
 // act runs f as this daemon, and its death if it comes to that.
@@ -100,14 +104,14 @@ func (d *daemon) step(k *managed) {
 	d.act(func() {
 		p := d.policy(k.policy.Key)
 		t := d.turns[p.Key]
-		d.w.result.Steps++
+		d.w.judgePace()
 		s, err := d.r.StepKey(context.Background(), p)
 		var pause time.Duration
 		switch {
 		case err != nil:
 			t.failures++
 			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
-			d.w.tell("%s: %v", s.Kind, err)
+			d.w.tell("%s failed: %v", s.Kind, err)
 		case s.Acts():
 			if s.Kind != rotate.Abandon {
 				t.failures = 0
@@ -119,10 +123,13 @@ func (d *daemon) step(k *managed) {
 			pause = d.quiet(p.Key, s)
 		}
 		t.wake = d.w.now.Add(pause)
-		if err != nil || s.Kind == rotate.Idle {
-			return
+		if s.Acts() {
+			return // told when it began
 		}
-		d.w.tell("%s %s gen %d: %s", p.Key, s.Kind, s.Generation, s.Why)
+		if news := p.Key + " " + string(s.Kind) + ": " + s.Why; err == nil && news != t.last {
+			d.w.tell("%s", news)
+			t.last = news
+		}
 	})
 }
 

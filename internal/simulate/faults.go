@@ -59,7 +59,7 @@ type trouble struct {
 // half is half of it.
 func (w *World) call(part string, t *trouble, op string, faults []fault, effect func() error, half, delayed func()) error {
 	w.result.Calls++
-	f := w.strike(faults)
+	f := w.strike(op, faults)
 	if f != "" {
 		w.result.Faults++
 		w.tell("%s %s: %s", part, op, f)
@@ -109,8 +109,12 @@ func (w *World) call(part string, t *trouble, op string, faults []fault, effect 
 	return err
 }
 
-func (w *World) strike(faults []fault) fault {
-	if w.calm || w.acting == nil || w.rate == 0 || w.rnd.Float64() >= w.rate {
+func (w *World) strike(op string, faults []fault) fault {
+	rate := w.rate
+	if op == "Import" || op == "CreateKEK" || op == "Generate" {
+		rate *= 4 // there are few of them, and they matter most
+	}
+	if w.calm || rate == 0 || w.rnd.Float64() >= rate {
 		return ""
 	}
 	f := pick(w, faults)

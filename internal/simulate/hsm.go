@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
 )
 
 // object is what the model HSM has under one CKA_ID.
@@ -31,12 +32,13 @@ type hsm struct {
 	made      map[key.Fingerprint]*object
 	trust     map[string]key.Fingerprint // by vault
 	approved  map[key.Fingerprint]bool   // KEKs that keyd may wrap for
+	named     map[string]key.Fingerprint // by vault: as the operator configured it
 	listed    []key.Object               // the inventory; nil: to be made again
 }
 
 func newHSM(w *World) *hsm {
 	return &hsm{w: w, generated: map[key.ID]bool{}, pinned: map[key.ID]bool{}, made: map[key.Fingerprint]*object{},
-		trust: map[string]key.Fingerprint{}, approved: map[key.Fingerprint]bool{}}
+		trust: map[string]key.Fingerprint{}, approved: map[key.Fingerprint]bool{}, named: map[string]key.Fingerprint{}}
 }
 
 func (h *hsm) call(op string, effect func() error) error {
@@ -149,11 +151,14 @@ func (h *hsm) trusts(kek key.KEK) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	switch h.trust[kek.Vault] {
-	case "":
-		return "the first one", nil
-	case print:
+	switch print {
+	case h.named[kek.Vault]:
+		return rotate.TrustConfigured, nil
+	case h.trust[kek.Vault]:
 		return "first used", nil
+	}
+	if h.trust[kek.Vault] == "" {
+		return "the first one", nil
 	}
 	return "", failed(key.Refused, "model: the KEK of %s is not the one first used", kek.Vault)
 }
@@ -164,7 +169,7 @@ func (h *hsm) approve(kek key.KEK) {
 	if err != nil {
 		panic(err)
 	}
-	h.trust[kek.Vault] = print
+	h.named[kek.Vault], h.trust[kek.Vault] = print, print
 	h.approved[print] = true
 }
 
@@ -182,11 +187,12 @@ func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, e
 		if !h.pinned[id] {
 			h.w.violate("the private key under %s is wrapped before its fingerprint is in a record", id)
 		}
-		if print, _ := key.FingerprintOf(kek.Public); h.trust[kek.Vault] != "" && !h.approved[print] {
-			h.w.violate("the private key under %s is wrapped for a KEK that nobody approved", id)
-		}
+		print, _ := key.FingerprintOf(kek.Public)
 		if h.trust[kek.Vault] == "" {
-			h.approve(kek)
+			h.trust[kek.Vault], h.approved[print] = print, true
+		}
+		if !h.approved[print] {
+			h.w.violate("the private key under %s is wrapped for a KEK that nobody approved", id)
 		}
 		if !o.wrapped {
 			o.wrapped, h.listed = true, nil

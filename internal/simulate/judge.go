@@ -108,7 +108,7 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if p == nil {
 		w.violate("version %s of %s in %s, which keyd does not know as its own, is disabled", x.ID, name, v.Name)
 	}
-	if !w.store.intents[intent{"disabling intended", p.Attempt}] {
+	if !w.store.intents[intent{"disabling intended", g.ID}] {
 		w.violate("version %s of %s in %s is disabled without its intent in the record", x.ID, name, v.Name)
 	}
 	newest := v.newest(name)

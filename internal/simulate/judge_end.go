@@ -23,6 +23,18 @@ func (w *World) judgeDue(k *managed) {
 	}
 }
 
+// judgePace: keyd does not spin.
+func (w *World) judgePace() {
+	const most = 500 // steps within a minute of all daemons and keys
+	w.result.Steps++
+	if w.now.Sub(w.minute) > time.Minute {
+		w.minute, w.busy = w.now, 0
+	}
+	if w.busy++; w.busy > most {
+		w.violate("keyd spins: %d steps within a minute", most)
+	}
+}
+
 // judgeEnd is the judgement on one key when all is quiet.
 func (w *World) judgeEnd(k *managed) {
 	rec := w.store.records[k.policy.Key]

@@ -57,7 +57,7 @@ func (w *World) settings() {
 		w.vaults = append(w.vaults, model)
 	}
 	for i := range 1 + w.rnd.IntN(2) {
-		w.manage(fmt.Sprintf("key-%d", i+1), w.between(6*time.Hour, 48*time.Hour))
+		w.manage(fmt.Sprintf("key-%d", i+1), w.between(12*time.Hour, 48*time.Hour))
 		k := w.keys[i]
 		k.home.Operations = pick(w, operations())
 		if w.chance(3) {
@@ -67,7 +67,7 @@ func (w *World) settings() {
 	}
 	w.rate = pick(w, []float64{0, 0.002, 0.01, 0.03, 0.1})
 	for i := range 1 + w.rnd.IntN(2) {
-		w.employ(fmt.Sprintf("daemon-%d", i+1), pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour}))
+		w.employ(fmt.Sprintf("daemon-%d", i+1), pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 4 * time.Hour}))
 	}
 }
 
@@ -88,7 +88,7 @@ func (w *World) employ(name string, look time.Duration) {
 
 // storm is the time of faults.
 func (w *World) storm() {
-	end := w.now.Add(w.between(24*time.Hour, 8*24*time.Hour))
+	end := w.now.Add(w.between(12*time.Hour, 5*24*time.Hour))
 	every := w.between(2*time.Hour, 48*time.Hour)
 	meddle := w.now.Add(every)
 	for w.now.Before(end) {
@@ -143,7 +143,7 @@ func (w *World) next() (next *daemon, of *managed, at time.Time) {
 
 // settle is the calm: what is due must be done, and then all must be in order.
 func (w *World) settle() {
-	const calm = 4 * 24 * time.Hour
+	const calm = 80 * time.Hour
 	w.calm = true
 	w.tell("the faults cease")
 	w.repair()

@@ -87,13 +87,13 @@ func (v *vault) KEK(context.Context) (kek key.KEK, present bool, err error) {
 }
 
 func (v *vault) CreateKEK(context.Context) (kek key.KEK, err error) {
-	err = v.call("CreateKEK", func() error {
+	err = v.w.call(v.Name, &v.trouble, "CreateKEK", atImport, func() error {
 		if v.kek == nil {
 			v.newKEK()
 		}
 		kek = *v.kek
 		return nil
-	})
+	}, nil, func() { v.w.later(v.w.between(time.Second, 150*time.Second), v.newKEK) })
 	return kek, err
 }
 

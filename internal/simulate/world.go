@@ -53,11 +53,13 @@ type World struct {
 	keys     []*managed
 	acting   *daemon // who makes the calls now; nil: the world
 
-	rate       float64  // the chance that a fault strikes one call
-	calm       bool     // no faults any more
-	plain      bool     // records are copied, not written as JSON and read back
-	overtaking bool     // another daemon's step, within a call of this one's
-	soon       []func() // what people do at the next turn
+	rate       float64   // the chance that a fault strikes one call
+	calm       bool      // no faults any more
+	plain      bool      // records are copied, not written as JSON and read back
+	minute     time.Time // when the count of busy began
+	busy       int       // steps since
+	overtaking bool      // another daemon's step, within a call of this one's
+	soon       []func()  // what people do at the next turn
 	result     Result
 }
 
