@@ -1,0 +1,173 @@
+package azurefaults_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+)
+
+// kind is one way in which Azure misbehaves for an hour.
+type kind struct {
+	name  string
+	set   settings
+	rules []emulator.Rule
+	// toxics spoil the network.
+	toxics []string
+	// on and off: for how long the rules are in force by turns; zero: always.
+	on, off time.Duration
+	azure   time.Duration // Azure's clock is so far ahead
+	late    bool          // effects may come after the client has gone: they are waited for
+	still   bool          // nothing can be rotated in this hour
+}
+
+const often = 0.25 // the probability of a fault at any call
+
+// every call, and now and then.
+func sometimes(r emulator.Rule) []emulator.Rule {
+	r.Probability = often
+	return []emulator.Rule{r}
+}
+
+// on these operations of the two services, at each call.
+func each(r emulator.Rule, operations ...string) (rules []emulator.Rule) {
+	for _, op := range operations {
+		r.Operation = op
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+func kinds() []kind {
+	const minute = time.Minute
+	all := []kind{
+		{name: "throttled with Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second})},
+		{name: "throttled without Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, NoRetryAfter: true})},
+		{name: "throttled for minutes", rules: []emulator.Rule{{Status: http.StatusTooManyRequests}}, on: 4 * minute, off: 3 * minute},
+		{name: "500", rules: sometimes(emulator.Rule{Status: http.StatusInternalServerError})},
+		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute, off: 4 * minute},
+		{name: "connections dropped before the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
+		{name: "connections dropped after the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropAfterCommit})},
+		{name: "every import's answer lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit}}},
+		{name: "every import lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropBeforeCommit}}, on: 20 * minute, off: 10 * minute},
+		{name: "imports refused with 500 after nothing", rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
+		{name: "slow answers", rules: sometimes(emulator.Rule{Delay: 30 * time.Millisecond})},
+		{name: "imports that take effect when the client has gone", set: settings{timeout: 300 * time.Millisecond},
+			rules: []emulator.Rule{{Operation: "import", Delay: 600 * time.Millisecond, Probability: 0.5}}, late: true},
+		{name: "truncated answers", rules: sometimes(emulator.Rule{Truncate: true})},
+		{name: "answers that are not JSON", rules: sometimes(emulator.Rule{Garbage: true})},
+		{name: "JSON of another shape", rules: sometimes(emulator.Rule{WrongJSON: true})},
+		{name: "tokens rejected with a fresh challenge", rules: sometimes(emulator.Rule{Status: http.StatusUnauthorized})},
+		{name: "expired tokens", set: settings{tokenLife: time.Hour},
+			rules: []emulator.Rule{{Operation: "token", Expired: true}}, on: 5 * minute, off: 5 * minute},
+		{name: "no tokens", set: settings{tokenLife: time.Hour},
+			rules: []emulator.Rule{{Operation: "token", Status: http.StatusInternalServerError, Probability: 0.3}}},
+		{name: "stale lists", rules: []emulator.Rule{{Operation: "versions", Stale: 90 * time.Second}}},
+		{name: "stale reads", rules: []emulator.Rule{{Stale: 90 * time.Second, Probability: 0.5}}},
+		{name: "stale lists and lost answers", rules: []emulator.Rule{
+			{Operation: "versions", Stale: 90 * time.Second}, {Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5}}},
+		{name: "replication takes six minutes", set: settings{replication: 6 * minute}},
+		{name: "replication takes six minutes and answers are lost", set: settings{replication: 6 * minute},
+			rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5}}},
+		{name: "Azure's clock is four minutes ahead", azure: 4 * minute},
+		{name: "Azure's clock is four minutes behind", azure: -4 * minute},
+		{name: "the Date header is an hour off", rules: []emulator.Rule{{SkewDate: time.Hour}}, still: true},
+		{name: "created is an hour off", rules: []emulator.Rule{{SkewCreated: -time.Hour, Probability: 0.5}}},
+		{name: "the sign-in to one vault is lost", rules: each(emulator.Rule{Host: hsmHost, Drop: emulator.DropBeforeCommit}, "connect"), on: 7 * minute, off: 8 * minute},
+	}
+	for _, inner := range []string{"", "ForbiddenByRbac", "ForbiddenByPolicy", "ForbiddenByFirewall"} {
+		all = append(all, kind{name: "403 " + inner, rules: []emulator.Rule{{Status: http.StatusForbidden, Inner: inner}}, on: 4 * minute, off: 4 * minute})
+	}
+	for _, inner := range []string{"KeyOperationForbidden", "KeyDisabled"} {
+		all = append(all, kind{name: "403 " + inner, on: 4 * minute, off: 4 * minute,
+			rules: each(emulator.Rule{Status: http.StatusForbidden, Inner: inner}, "get", "wrap", "unwrap")})
+	}
+	return all
+}
+
+func TestAnHourOfEachFaultLosesAndDoublesNothing(t *testing.T) {
+	for i, k := range append(kinds(), networks()...) {
+		if !heavy() && i%4 != 0 {
+			continue // make faults runs all
+		}
+		t.Run(k.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, k.set)
+			w.hour(k)
+			w.settle()
+			w.check()
+		})
+	}
+}
+
+// hour runs the loop for an hour under the faults.
+func (w *world) hour(k kind) {
+	w.t.Helper()
+	w.clock.azure.Store(int64(k.azure))
+	begun := w.clock.now()
+	var active []*emulator.ActiveRule
+	hits := func() (n int) {
+		for _, a := range active {
+			n += a.Hits()
+		}
+		return n
+	}
+	inForce := false
+	for since := time.Duration(0); since < time.Hour; since = w.clock.now().Sub(begun) {
+		want := k.off == 0 || since%(k.on+k.off) < k.on
+		if want != inForce {
+			figures.faults.Add(int64(hits()))
+			w.emu.ClearFailures()
+			w.spoil(nil)
+			if active = nil; want {
+				w.spoil(k.toxics)
+				for _, r := range k.rules {
+					active = append(active, w.emu.Fail(r))
+				}
+			}
+			inForce = want
+		}
+		w.step()
+		if k.late {
+			w.awaitEffects(active)
+		}
+	}
+	n := len(w.record().Generations)
+	if k.still && n > 0 {
+		w.t.Errorf("%d generations were made", n)
+	}
+	if !k.still && n == 0 {
+		w.fail("no generation was made in the hour")
+	}
+	figures.faults.Add(int64(hits()))
+	if k.rules == nil && k.toxics == nil {
+		figures.faults.Add(1) // it was there all the time
+	}
+	w.emu.ClearFailures()
+	w.spoil(nil)
+	w.clock.azure.Store(0)
+}
+
+// awaitEffects waits until what was begun under the rules has come to its end. The
+// effect of a call that the client gave up comes in real time.
+func (w *world) awaitEffects(active []*emulator.ActiveRule) {
+	w.t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		begun, ended := 0, 0
+		for _, a := range active {
+			begun += a.Hits()
+		}
+		for _, r := range w.emu.Requests() {
+			if r.Operation == "import" && r.Status != http.StatusUnauthorized {
+				ended++
+			}
+		}
+		if ended >= begun {
+			return
+		}
+		if time.Now().After(end) {
+			w.t.Fatalf("%d imports were begun and %d ended", begun, ended)
+		}
+	}
+}
