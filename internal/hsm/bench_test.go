@@ -22,7 +22,8 @@ import (
 // BenchmarkHop shows what the hop between the processes costs: the same RSA-4096
 // private operation inside the process and through the protocol, in turns, so
 // that both meet the same machine. Its figures are medians; hop-% is the cost of
-// the hop in percent of the operation.
+// the hop in percent of the operation. On a busy machine that is also the wait for
+// a processor, so quiet-hop-% compares the fastest tenth of each.
 func BenchmarkHop(b *testing.B) {
 	direct := newOpening(b, inProcess(b, func(m module) module { return m }), key.RSA4096)
 	through := newOpening(b, newRig(b).Client, key.RSA4096)
@@ -31,11 +32,17 @@ func BenchmarkHop(b *testing.B) {
 		alone = append(alone, direct.time(b))
 		hop = append(hop, through.time(b))
 	}
-	a, h := median(alone), median(hop)
 	b.ReportMetric(0, "ns/op") // of both together: says nothing
-	b.ReportMetric(float64(a.Microseconds()), "direct-µs")
-	b.ReportMetric(float64(h.Microseconds()), "protocol-µs")
-	b.ReportMetric(100*float64(h-a)/float64(a), "hop-%")
+	b.ReportMetric(float64(quantile(alone, 50).Microseconds()), "direct-µs")
+	b.ReportMetric(float64(quantile(hop, 50).Microseconds()), "protocol-µs")
+	b.ReportMetric(more(alone, hop, 50), "hop-%")
+	b.ReportMetric(more(alone, hop, 10), "quiet-hop-%")
+}
+
+// more is by how many percent b is slower than a, at a quantile of both.
+func more(a, b []time.Duration, percent int) float64 {
+	x, y := quantile(a, percent), quantile(b, percent)
+	return 100 * float64(y-x) / float64(x)
 }
 
 // BenchmarkRecovery is the time from a killed HSM process to the next answer of
@@ -64,7 +71,7 @@ func BenchmarkRecovery(b *testing.B) {
 		took = append(took, time.Since(killed))
 	}
 	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(float64(median(took).Milliseconds()), "recovery-ms")
+	b.ReportMetric(float64(quantile(took, 50).Milliseconds()), "recovery-ms")
 }
 
 // opening is a private operation that can be repeated.
@@ -117,7 +124,7 @@ func (o opening) time(b *testing.B) time.Duration {
 	return time.Since(begun)
 }
 
-func median(d []time.Duration) time.Duration {
+func quantile(d []time.Duration, percent int) time.Duration {
 	slices.Sort(d)
-	return d[len(d)/2]
+	return d[len(d)*percent/100]
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/miekg/pkcs11"
 
@@ -32,6 +33,7 @@ type engine struct {
 	locked  string
 	refused bool         // by the token, as against an unreadable file
 	tried   fileIdentity // of the PIN file that led to locked
+	again   time.Time    // when what was no refusal is tried again
 	profile profile
 	handles map[key.ID]pair
 }
@@ -67,6 +69,7 @@ func (e *engine) unlock(ctx context.Context) error {
 			return err
 		}
 		e.locked = fmt.Sprintf("not logged in to token %q: %v", e.cfg.Token, err)
+		e.again = time.Now().Add(loginPause)
 		e.log.ErrorContext(ctx, "the HSM side is degraded", "reason", e.locked)
 		return nil
 	}
@@ -106,7 +109,7 @@ func (e *engine) login() error {
 	}
 	defer clear(pin)
 	if err := e.memory.begin(pin); err != nil {
-		e.refused = true
+		e.refused = !errors.Is(err, errNotNoted)
 		return fmt.Errorf("the PIN in %s: %w", e.pin.path, err)
 	}
 	loginErr := e.tok.login(pin)
@@ -122,12 +125,18 @@ func (e *engine) login() error {
 	return errors.Join(loginErr, noteErr)
 }
 
+// loginPause is the time after a login that failed, but not by the PIN's fault,
+// until the next.
+const loginPause = 10 * time.Second
+
 // ready says whether the token can be used. When the PIN file has changed since
-// the PIN was refused, it tries the new one, once.
+// the PIN was refused, it tries the new one, once. After any other failure it tries
+// again in a while.
 func (e *engine) ready(ctx context.Context) (profile, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.locked != "" && e.pin.identity() != e.tried {
+	passing := !e.refused && time.Now().After(e.again)
+	if e.locked != "" && (passing || e.pin.identity() != e.tried) {
 		if err := e.unlock(ctx); err != nil {
 			return profile{}, classify("log in", err, key.Retry)
 		}

@@ -44,7 +44,12 @@ func newPINMemory(stateDir, serial string) *pinMemory {
 	return &pinMemory{path: filepath.Join(stateDir, "pin-tried.json"), serial: serial, now: time.Now}
 }
 
-// begin notes that pin is about to be tried; an error says that it must not be.
+// errNotNoted: the PIN is not at fault; the disk is. It may be tried once the disk
+// works again.
+var errNotNoted = errors.New("it could not be noted that the PIN is about to be tried, so it is not tried")
+
+// begin notes that pin is about to be tried; an error says that it must not be, or
+// is errNotNoted.
 func (m *pinMemory) begin(pin []byte) error {
 	mark, err := m.load()
 	if err != nil {
@@ -65,7 +70,10 @@ func (m *pinMemory) begin(pin []byte) error {
 			"it is not tried again; check the token with its vendor's tool, then remove %s", mark.Tries, m.path)
 	}
 	mark.Tries++
-	return m.save(mark)
+	if err := m.save(mark); err != nil {
+		return fmt.Errorf("%w: %w", errNotNoted, err)
+	}
+	return nil
 }
 
 // end notes the token's answer to the login begun last.
@@ -88,7 +96,7 @@ func (m *pinMemory) load() (*pinMark, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errNotNoted, err)
 	}
 	var mark pinMark
 	dec := json.NewDecoder(bytes.NewReader(data))

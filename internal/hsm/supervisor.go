@@ -43,7 +43,7 @@ const (
 	firstPause  = 200 * time.Millisecond
 	maxPause    = 30 * time.Second
 	steady      = 30 * time.Second // a child that lived so long begins anew
-	startLimit  = 60 * time.Second // until the first answer
+	startLimit  = 60 * time.Second // until the first answer, besides login and self-test
 	stopLimit   = 3 * time.Second  // for the child to end by itself
 	defaultPing = 15 * time.Second
 )
@@ -192,7 +192,7 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 // watch asks the child how it is until it does not answer, its connection ends,
 // or ctx ends. A stopped or hung child is found out by this.
 func (s *Supervisor) watch(ctx context.Context, l *link) error {
-	limit := startLimit
+	limit := startLimit + s.client.limits.Call + s.client.limits.Generate
 	for {
 		if err := s.ping(ctx, l, limit); err != nil {
 			if ctx.Err() != nil {

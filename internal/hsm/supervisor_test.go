@@ -53,7 +53,7 @@ func TestAHungCallEndsTheProcess(t *testing.T) {
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	c.Hang = filepath.Join(t.TempDir(), "hang")
-	c.Config.GenerateTimeout = time.Second
+	c.Config.GenerateTimeout = 5 * time.Second
 	r := start(t, tok, c)
 	if _, err := r.Describe(t.Context()); err != nil { // the self-test is done
 		t.Fatal(err)

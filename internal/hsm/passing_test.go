@@ -1,0 +1,28 @@
+package hsm
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// A state directory that cannot be written is no refusal of the PIN: once it can be,
+// the PIN is tried.
+func TestADiskFaultAtLoginIsNotARefusedPIN(t *testing.T) {
+	dir := t.TempDir()
+	m := newPINMemory(dir, "serial")
+	inTheWay := filepath.Join(dir, "pin-tried.json")
+	if err := os.Mkdir(inTheWay, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.begin([]byte("1234")); !errors.Is(err, errNotNoted) {
+		t.Fatalf("%v, want the disk's fault told apart", err)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.begin([]byte("1234")); err != nil {
+		t.Fatalf("after the fault: %v", err)
+	}
+}
