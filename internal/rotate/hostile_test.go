@@ -437,6 +437,28 @@ func badKEKs() map[string]lie {
 	}
 }
 
+// A disabling is due and no rotation before it, and the vault answers nonsense: it
+// waits for the truth.
+func TestNonsenseFromAVaultMakesTheLoopDisableNothing(t *testing.T) {
+	t.Parallel()
+	for name, l := range nonsense() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.p.Schedule = nil
+			h.now = h.now.Add(24 * time.Hour)
+			h.lies(l)
+			h.run(40 * time.Minute)
+			h.wantNothingDone()
+			h.lies(nil)
+			h.settled(40 * time.Minute)
+			if off := h.vault[weu.URL].disabled; h.puts != 2 || len(off) != 1 {
+				t.Errorf("afterwards: %d imports, disabled %v\n%s", h.puts, off, h.story())
+			}
+		})
+	}
+}
+
 // A rotation and a disabling are due, and the vault answers nonsense: neither
 // happens. Once it tells the truth again, both do, once.
 func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
