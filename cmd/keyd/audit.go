@@ -14,34 +14,59 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/daemon"
 )
 
 func (a *app) audit() *cobra.Command {
-	var keyName, since string
+	var keyName, since, state string
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show the audit chain, or verify it",
 		Long: `audit shows every change of state that keyd made or was asked for, oldest first.
 --verify walks the whole hash chain instead, and says whether it is internally consistent, or
-where it is not; then it exits 1. With --json there is one entry on each line.`,
-		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd audit --verify",
+where it is not; then it exits 1. With --json there is one entry on each line. --state reads a
+state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.`,
+		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd audit --verify\n  keyd audit --verify --state /var/lib/keyd",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if verify {
-				return a.verifyAudit(cmd.Context())
-			}
 			from, err := parseSince(since, time.Now())
 			if err != nil {
 				return err
 			}
-			return a.listAudit(cmd.Context(), keyName, from)
+			chain, done, err := a.chain(state)
+			if err != nil {
+				return err
+			}
+			if verify {
+				return errors.Join(a.verifyAudit(cmd.Context(), chain), done())
+			}
+			return errors.Join(a.listAudit(cmd.Context(), chain, keyName, from), done())
 		},
 	}
 	cmd.Flags().StringVar(&keyName, "key", "", "only this key's entries")
 	cmd.Flags().StringVar(&since, "since", "", "only entries since then: 24h, 2026-01-31 or an RFC 3339 time")
 	cmd.Flags().BoolVar(&verify, "verify", false, "walk the whole chain and say whether it is consistent")
+	cmd.Flags().StringVar(&state, "state", "", "read this state directory or file, without a daemon")
 	return a.jsonFlag(cmd)
+}
+
+// chain is the audit chain as the daemon or a state file has it.
+type chain interface {
+	Audit(ctx context.Context, from uint64, key string, fn func(control.AuditEntry) error) error
+	VerifyAudit(ctx context.Context) (control.AuditReport, error)
+}
+
+// chain asks the daemon, or opens what --state names; done closes it.
+func (a *app) chain(state string) (c chain, done func() error, err error) {
+	if state == "" {
+		return a.client(), func() error { return nil }, nil
+	}
+	file, err := daemon.OpenStateAudit(state)
+	if err != nil {
+		return nil, nil, err
+	}
+	return file, file.Close, nil
 }
 
 func parseSince(s string, now time.Time) (time.Time, error) {
@@ -59,14 +84,14 @@ func parseSince(s string, now time.Time) (time.Time, error) {
 	return time.Time{}, usagef("--since %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time", s)
 }
 
-func (a *app) listAudit(ctx context.Context, keyName string, from time.Time) error {
+func (a *app) listAudit(ctx context.Context, c chain, keyName string, from time.Time) error {
 	out := bufio.NewWriter(a.out)
 	show := func(e control.AuditEntry) error { return writeEntry(out, e) }
 	if a.json {
 		enc := json.NewEncoder(out)
 		show = func(e control.AuditEntry) error { return enc.Encode(e) }
 	}
-	err := a.client().Audit(ctx, 0, keyName, func(e control.AuditEntry) error {
+	err := c.Audit(ctx, 0, keyName, func(e control.AuditEntry) error {
 		if e.Time.Before(from) {
 			return nil
 		}
@@ -84,8 +109,8 @@ func writeEntry(w io.Writer, e control.AuditEntry) error {
 	return err
 }
 
-func (a *app) verifyAudit(ctx context.Context) error {
-	r, err := a.client().VerifyAudit(ctx)
+func (a *app) verifyAudit(ctx context.Context, c chain) error {
+	r, err := c.VerifyAudit(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
-	"github.com/keyd-project/keyd/internal/store"
 )
 
 // Subscribe delivers the loop's events until ctx ends.
@@ -174,25 +173,12 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 
 // Audit calls fn with the entries of the chain.
 func (d *Daemon) Audit(ctx context.Context, from uint64, name string, fn func(control.AuditEntry) error) error {
-	return d.store.Audit(ctx, from, func(c store.Chained) error {
-		if name != "" && c.Key != name {
-			return nil
-		}
-		return fn(control.AuditEntry{Seq: c.Seq, Entry: c.Entry, Prev: c.Prev.String(), Hash: c.Hash.String()})
-	})
+	return audit(ctx, d.store, from, name, fn)
 }
 
 // VerifyAudit walks the whole chain.
 func (d *Daemon) VerifyAudit(ctx context.Context) (control.AuditReport, error) {
-	r, err := d.store.Verify(ctx)
-	if err != nil {
-		return control.AuditReport{}, err
-	}
-	report := control.AuditReport{Entries: r.Entries, Head: r.Head.String(), Consistent: r.Consistent()}
-	if !r.Consistent() {
-		report.Problem = r.String()
-	}
-	return report, nil
+	return verifyAudit(ctx, d.store)
 }
 
 // Backup writes a consistent copy of the state, and records who took it.

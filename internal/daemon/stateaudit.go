@@ -1,0 +1,66 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/store"
+)
+
+// StateAudit is the audit chain of a state that no daemon has open.
+type StateAudit struct{ store *store.Store }
+
+// OpenStateAudit opens a state directory, its file, or one of `keyd backup`, for
+// reading only. Errors: those of store.OpenReadOnly, such as *store.LockedError
+// while a daemon runs on it.
+func OpenStateAudit(path string) (*StateAudit, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the state: %w", err)
+	}
+	if info.IsDir() {
+		path = filepath.Join(path, "keyd.db")
+	}
+	s, err := store.OpenReadOnly(path)
+	if err != nil {
+		return nil, err
+	}
+	return &StateAudit{s}, nil
+}
+
+// Audit calls fn with the entries of the chain.
+func (a *StateAudit) Audit(ctx context.Context, from uint64, name string, fn func(control.AuditEntry) error) error {
+	return audit(ctx, a.store, from, name, fn)
+}
+
+// VerifyAudit walks the whole chain.
+func (a *StateAudit) VerifyAudit(ctx context.Context) (control.AuditReport, error) {
+	return verifyAudit(ctx, a.store)
+}
+
+// Close frees the file.
+func (a *StateAudit) Close() error { return a.store.Close() }
+
+func audit(ctx context.Context, s *store.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
+	return s.Audit(ctx, from, func(c store.Chained) error {
+		if name != "" && c.Key != name {
+			return nil
+		}
+		return fn(control.AuditEntry{Seq: c.Seq, Entry: c.Entry, Prev: c.Prev.String(), Hash: c.Hash.String()})
+	})
+}
+
+func verifyAudit(ctx context.Context, s *store.Store) (control.AuditReport, error) {
+	r, err := s.Verify(ctx)
+	if err != nil {
+		return control.AuditReport{}, err
+	}
+	report := control.AuditReport{Entries: r.Entries, Head: r.Head.String(), Consistent: r.Consistent()}
+	if !r.Consistent() {
+		report.Problem = r.String()
+	}
+	return report, nil
+}
