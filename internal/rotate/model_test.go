@@ -359,6 +359,7 @@ type modelVault struct {
 	forbid   string // an operation that answers 403
 	skew     time.Duration
 	swap     bool // imports keep the modulus and unwrap with other material
+	software bool // imports end as software keys
 	count    int
 	imports  int
 	disabled []string
@@ -417,6 +418,9 @@ func (v *modelVault) Import(_ context.Context, r key.ImportRequest) (out key.Ver
 		}
 		x := v.add(r.Key, pairs[0].private, r.Tags)
 		x.Operations = r.Operations
+		if v.software {
+			x.Kty = "RSA"
+		}
 		if v.swap {
 			x.private = v.w.newPair()
 			x.Public = &x.private.PublicKey

@@ -1,0 +1,277 @@
+package rotate_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+// Rotations that are asked for while something is in the way.
+
+func request(t *testing.T, w *world, p key.Policy, wanted rotate.Wanted) (key.Request, bool) {
+	t.Helper()
+	wanted.Actor = "uid 0 (root)"
+	q, joined, err := w.rotator().Request(context.Background(), p, wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q, joined
+}
+
+// stepUntil steps a key, a second at a time, until enough says so.
+func (w *world) stepUntil(p key.Policy, enough func() bool) {
+	w.tb.Helper()
+	r := w.rotator()
+	for range 100 {
+		if enough() {
+			return
+		}
+		_, _ = w.step(r, p)
+		w.now = w.now.Add(time.Second)
+	}
+	w.tb.Fatalf("not reached:\n%s", w.story())
+}
+
+func TestASecondCompromiseIsNotAnsweredByTheFirstOnesMaterial(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	request(t, w, p, rotate.Wanted{Reason: "leak", Compromise: true})
+	w.stepUntil(p, func() bool { rec := w.record(p.Key); return rec.NextNumber() == 3 })
+	w.now = w.now.Add(time.Hour)
+	if _, joined := request(t, w, p, rotate.Wanted{Reason: "another leak", Compromise: true}); joined {
+		t.Error("the second compromise joined the first, whose material is older than it")
+	}
+	w.settle(p)
+	rec := w.record(p.Key)
+	if g := rec.Latest(); g.Number != 3 || g.Finished.IsZero() || len(rec.Requests) != 0 {
+		t.Errorf("latest generation %d, requests %v; want a third that answers both", g.Number, rec.Requests)
+	}
+}
+
+func TestARequestAfterTheImportGetsMaterialOfItsOwn(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	request(t, w, p, rotate.Wanted{Reason: "one"})
+	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 2 })
+	if _, joined := request(t, w, p, rotate.Wanted{Reason: "two"}); joined {
+		t.Error("joined a request whose material was imported before")
+	}
+	w.settle(p)
+	w.checkDone(p, 3, 0)
+}
+
+func TestAVersionThatCannotBeProvenDoesNotStandInTheWayOfACompromise(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 2 })
+	w.vault[weu.URL].forbid = "Unwrap"
+	for range 5 {
+		_, _ = w.rotator().StepKey(context.Background(), p)
+		w.now = w.now.Add(time.Minute)
+	}
+	request(t, w, p, rotate.Wanted{Reason: "leak", Compromise: true, Without: []string{weu.URL}})
+	w.stepUntil(p, func() bool { rec := w.record(p.Key); return len(rec.Requests) == 0 })
+	rec := w.record(p.Key)
+	if g := rec.Latest(); g.Number != 3 || g.In(mhsm.URL) == nil || g.In(mhsm.URL).State != key.Proven {
+		t.Errorf("the new generation is not active in the vault that works\n%s", w.story())
+	}
+}
+
+func TestAPartialKeyCanBeRotatedWithoutTheVaultThatIsDown(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 2 })
+	w.vault[mhsm.URL].down = true
+	for range 5 {
+		_, _ = w.rotator().StepKey(context.Background(), p)
+		w.now = w.now.Add(time.Minute)
+	}
+	request(t, w, p, rotate.Wanted{Reason: "emergency", Without: []string{mhsm.URL}})
+	w.settle(p)
+	rec := w.record(p.Key)
+	if g := rec.Latest(); g.Number != 3 || g.Finished.IsZero() {
+		t.Fatalf("latest generation %d, finished %s; want a third without the vault\n%s", g.Number, g.Finished, w.story())
+	}
+	w.vault[mhsm.URL].down = false
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	w.checkDone(p, 3, 0)
+}
+
+func TestTwoRequestsDoNotLeaveOutEveryVaultBetweenThem(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	request(t, w, p, rotate.Wanted{Reason: "one", Without: []string{weu.URL}})
+	request(t, w, p, rotate.Wanted{Reason: "two", Without: []string{mhsm.URL}})
+	w.settle(p)
+	w.checkDone(p, 3, 0)
+}
+
+func TestACompromiseIsTheWayOutOfARefutedHold(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.vault[weu.URL].swap = true
+	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 2 })
+	w.vault[weu.URL].swap = false
+	w.settle(p)
+	if _, _, err := w.rotator().Request(context.Background(), p, rotate.Wanted{Actor: "uid 0", Reason: "again"}); key.ClassOf(err) != key.Refused {
+		t.Fatalf("an ordinary rotation of a held key: %v, want it refused", err)
+	}
+	request(t, w, p, rotate.Wanted{Reason: "give it up", Compromise: true})
+	w.settle(p)
+	rec := w.record(p.Key)
+	if rec.Hold != nil || rec.Latest().Number != 3 || rec.Latest().Finished.IsZero() {
+		t.Errorf("hold %+v, latest %d; want a third generation\n%s", rec.Hold, rec.Latest().Number, w.story())
+	}
+}
+
+func TestAdoptingLeavesAnotherOperatorsPause(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	w.vault[weu.URL].addForeign(p.Key)
+	ctx := context.Background()
+	if err := w.rotator().Pause(ctx, p.Key, "uid 1 (alice)", "audit"); err != nil {
+		t.Fatal(err)
+	}
+	shown, err := w.rotator().Adoption(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rotator().Adopt(ctx, p, "uid 2 (bob)", "known", shown.Token); err != nil {
+		t.Fatal(err)
+	}
+	if rec := w.record(p.Key); rec.Hold == nil || rec.Hold.Code != key.HoldPaused {
+		t.Errorf("hold %+v, want alice's pause", rec.Hold)
+	}
+}
+
+func TestAnOldRecordNeverDisownsAPairThatIsInUse(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.stepUntil(p, func() bool { rec := w.record(p.Key); return rec.Latest() != nil })
+	old := w.record(p.Key) // reserved, and nothing more
+	w.settle(p)
+	old.Revision = w.store.records[p.Key].Revision
+	w.store.records[p.Key] = old
+	w.vault[weu.URL].down = true
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	rec := w.record(p.Key)
+	if rec.Hold == nil || rec.Hold.Code != key.HoldRecordBehind || len(rec.Abandoned) != 0 {
+		t.Fatalf("hold %+v, abandoned %v; want record-behind and nothing given up\n%s", rec.Hold, rec.Abandoned, w.story())
+	}
+	w.vault[weu.URL].down = false
+	w.now = w.now.Add(time.Hour)
+	ctx := context.Background()
+	shown, err := w.rotator().Adoption(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "restored", shown.Token); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rotator().Resume(ctx, p.Key, "uid 0 (root)", "compared"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	w.checkDone(p, 1, 0)
+}
+
+func TestAVaultsClockAFewSecondsBehindDoesNotRotateTwice(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Schedule, p.Floor = midnight{}, time.Hour
+	w.vault[weu.URL].skew = -10 * time.Second
+	w.settle(p)
+	w.now = time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+	w.settle(p)
+	w.now = w.now.Add(2 * time.Hour)
+	w.settle(p)
+	if n := len(w.record(p.Key).Generations); n != 2 {
+		t.Errorf("%d generations, want the second only once", n)
+	}
+}
+
+// midnight fires daily at 00:00 UTC.
+type midnight struct{}
+
+func (midnight) Next(t time.Time) time.Time {
+	return t.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
+}
+
+func TestAVersionThatWasNewestALittleWhileAgoIsNotRetired(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Retire.DisableAfter = 48 * time.Hour
+	p.Schedule = nil
+	w.settle(p)
+	request(t, w, p, rotate.Wanted{Reason: "one more"})
+	w.settle(p)
+	w.now = w.now.Add(47*time.Hour + 30*time.Minute)
+	first := w.record(p.Key).Generations[0]
+	w.vault[weu.URL].add(p.Key, w.hsm.pairs[first.ID][0].private, nil) // landed late, and is the newest
+	w.settle(p)
+	w.now = w.now.Add(2 * time.Hour)
+	w.settle(p)
+	if d := w.vault[weu.URL].disabled; len(d) != 0 {
+		t.Errorf("disabled %v, of which one was newest two hours ago", d)
+	}
+}
+
+func TestAVersionThatIsNotKeptInAnHSMIsRefuted(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.vault[weu.URL].software = true
+	w.settle(p)
+	if rec := w.record(p.Key); rec.Hold == nil || rec.Hold.Code != key.HoldRefuted {
+		t.Errorf("hold %+v, want proof-refuted", rec.Hold)
+	}
+}
+
+func TestADisabledNewestVersionThatTheVaultDoesNotShowIsSeenAllTheSame(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false
+	w.vault[weu.URL].forbid = "Newest"
+	w.now = w.now.Add(time.Hour)
+	r := w.rotator()
+	if _, err := r.StepKey(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	if seen := r.LastLook(p.Key).Vaults[weu.URL]; seen.Err != nil || seen.Newest == "" {
+		t.Errorf("seen %+v, want the newest by the listing", seen)
+	}
+}
+
+func TestAnotherKEKThanAtTheLastImportIsNotTrustedByFirstUse(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	w.hsm.trust = nil // the HSM side lost its memory
+	w.vault[weu.URL].kek.Public = &w.newPair().PublicKey
+	w.now = w.now.Add(25 * time.Hour)
+	r := w.rotator()
+	for range 10 {
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.Add(time.Second)
+	}
+	if n := w.hsm.wraps; n != 1 {
+		t.Errorf("%d wraps, want none for the KEK that was swapped in", n)
+	}
+}
