@@ -25,92 +25,17 @@ import (
 	"time"
 )
 
-// Profile says which Azure service a vault is.
-type Profile int
-
-const (
-	// KeyVaultPremium has software and HSM keys; audience vault.azure.net.
-	KeyVaultPremium Profile = iota
-	// KeyVaultStandard has software keys only.
-	KeyVaultStandard
-	// ManagedHSM has HSM keys only; audience managedhsm.azure.net.
-	ManagedHSM
-)
-
-// String gives the profile's name as the command line spells it.
-func (p Profile) String() string {
-	return [...]string{"premium", "standard", "managedhsm"}[p]
-}
-
-// ParseProfile reads "premium", "standard" or "managedhsm".
-func ParseProfile(s string) (Profile, error) {
-	for _, p := range []Profile{KeyVaultPremium, KeyVaultStandard, ManagedHSM} {
-		if p.String() == s {
-			return p, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown profile %q: write premium, standard or managedhsm", s)
-}
-
-// VaultConfig names one vault to stand in for.
-type VaultConfig struct {
-	// Host is the DNS name without a port, as in "contoso-weu.vault.azure.net".
-	// The token audience is what follows its first label.
-	Host            string
-	Profile         Profile
-	PurgeProtection bool
-	// RecoverableDays is how long deleted keys stay, 7 to 90 days. Default 90.
-	RecoverableDays int
-}
-
-const minRecoverableDays, maxRecoverableDays = 7, 90
-
-// DefaultTenantID is the tenant of tokens and challenges when Options has none.
-const DefaultTenantID = "7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11"
-
-// Options configure an Emulator. The zero value of each field is usable.
-type Options struct {
-	Vaults []VaultConfig
-	// Now is the service's clock: created times, token expiry, the Date header.
-	// nil: time.Now.
-	Now func() time.Time
-	// StrictDER refuses PKCS#8 followed by zero padding inside the KWP message
-	// (SoftHSM 2.6.1 pads).
-	StrictDER bool
-	TenantID  string
-	Logger    *slog.Logger // nil: discard
-	// ReplicationDelay is how long a Managed HSM's reads lag behind its writes.
-	ReplicationDelay time.Duration
-	// DeletionDelay is how long a vault answers 409 ObjectIsBeingDeleted after a
-	// key was deleted; a Managed HSM deletes at once.
-	DeletionDelay time.Duration
-	// DisabledKeyUnreadable makes GET of a disabled version answer 403
-	// KeyDisabled; Microsoft's sources contradict each other about it.
-	DisabledKeyUnreadable bool
-	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
-	// cache by the wall clock: a test that moves Now further needs more.
-	TokenLifetime time.Duration
-	// ProxyListen and AdminListen are loopback addresses, host:port.
-	// ProxyListen defaults to 127.0.0.1:0; without AdminListen there is no
-	// admin endpoint.
-	ProxyListen string
-	AdminListen string
-	// StateFile keeps what the vaults hold from run to run, private keys in plain.
-	// It is made when missing. "": memory only.
-	StateFile string
-	// Seed seeds the rules' random numbers.
-	Seed uint64
-}
-
 // Emulator is a running stand-in. Close it.
 type Emulator struct {
-	opts    Options
-	log     *slog.Logger
-	ca      *authority
-	signer  *tokenSigner
-	vaults  map[string]*Vault
-	rules   *ruleBook
-	journal *journal // nil: memory only
+	opts       Options
+	log        *slog.Logger
+	ca         *authority
+	signer     *tokenSigner
+	vaults     map[string]*Vault
+	rules      *ruleBook
+	journal    *journal // nil: memory only
+	identities *identities
+	hosted     *hosted
 
 	proxyAddr, adminAddr string
 	tunnels              *tunnelListener
@@ -167,6 +92,9 @@ func Start(opts Options) (*Emulator, error) {
 		vaults: map[string]*Vault{},
 		rules:  newRuleBook(opts.Seed, opts.Now),
 		done:   make(chan struct{}),
+
+		identities: newIdentities(opts.Identities),
+		hosted:     newHosted(opts.ArcKeyDir),
 	}
 	for _, c := range opts.Vaults {
 		if err := e.addVault(c); err != nil {
@@ -196,7 +124,13 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	if d := c.RecoverableDays; d != 0 && (d < minRecoverableDays || d > maxRecoverableDays) {
 		return fmt.Errorf("vault %s keeps deleted keys for %d days: write from %d to %d", c.Host, d, minRecoverableDays, maxRecoverableDays)
 	}
-	e.vaults[c.Host] = newVault(c, e.opts)
+	v := newVault(c, e.opts)
+	g, err := newGuard(c)
+	if err != nil {
+		return err
+	}
+	v.guard = g
+	e.vaults[c.Host] = v
 	return nil
 }
 
@@ -207,17 +141,26 @@ func (e *Emulator) listen() error {
 	}
 	e.proxyAddr = proxy.Addr().String()
 	e.tunnels = newTunnelListener(proxy.Addr())
-	e.serve(proxy, http.HandlerFunc(e.serveProxy))
+	for _, extra := range []struct {
+		name, listen string
+		addr         *string
+		handler      http.Handler
+	}{
+		{"admin", e.opts.AdminListen, &e.adminAddr, e.adminHandler()},
+		{"identity", e.opts.IdentityListen, &e.hosted.addr, http.HandlerFunc(e.serveHosted)},
+	} {
+		if extra.listen == "" {
+			continue
+		}
+		l, err := listenLoopback(extra.listen)
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s: %w", extra.name, err), proxy.Close())
+		}
+		*extra.addr = l.Addr().String()
+		e.serve(l, extra.handler)
+	}
+	e.serve(proxy, http.HandlerFunc(e.serveProxy)) // last: it reads the addresses
 	e.serve(e.tunnels, http.HandlerFunc(e.serveTunnelled))
-	if e.opts.AdminListen == "" {
-		return nil
-	}
-	admin, err := listenLoopback(e.opts.AdminListen)
-	if err != nil {
-		return fmt.Errorf("admin: %w", err)
-	}
-	e.adminAddr = admin.Addr().String()
-	e.serve(admin, e.adminHandler())
 	return nil
 }
 
@@ -348,6 +291,7 @@ func (e *Emulator) Close() error {
 		e.mu.Unlock()
 	})
 	e.running.Wait()
+	errs = append(errs, e.hosted.forget())
 	if e.journal != nil {
 		errs = append(errs, e.journal.close())
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,8 +55,10 @@ type answer struct {
 func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) {
 	t := parseTarget(r.Method, r.URL.Path)
 	c := call{host: v.config.Host, method: r.Method, operation: t.operation, key: t.key}
-	if err := e.signer.check(r.Header.Get("Authorization"), e.opts.TenantID, v.audience(), e.opts.Now()); err != nil {
-		e.write(w, r, c, v.unauthorized(e.opts.TenantID, err), fault{})
+	who, refusal := e.authenticate(r, v)
+	c.address = who.Address
+	if refusal != nil {
+		e.write(w, r, c, *refusal, fault{})
 		return
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
@@ -67,7 +68,7 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 	}
 	c.challenge = v.unauthorized(e.opts.TenantID, errors.New("the token was rejected")).challenge
 	e.act(w, r, c, func(f fault) answer {
-		if err := checkAPIVersion(r.URL.Query()["api-version"]); err != nil {
+		if err := v.receive(who, t, r.URL.Query()["api-version"]); err != nil {
 			return errorAnswer(err)
 		}
 		status, result, err := v.as(f).do(t, r.URL.Query(), body)
@@ -76,6 +77,17 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 		}
 		return answer{status: status, body: result}
 	})
+}
+
+// receive says why the service turns a call away before doing anything, or nil.
+func (v *Vault) receive(who caller, t target, apiVersions []string) error {
+	if err := v.admit(who); err != nil {
+		return err
+	}
+	if err := checkAPIVersion(apiVersions); err != nil {
+		return err
+	}
+	return v.authorize(who, t)
 }
 
 // act runs one call under the rules and writes what comes of it.
@@ -154,7 +166,7 @@ func (e *Emulator) dress(h http.Header, r *http.Request, c call, a answer) ([]by
 		if err != nil {
 			return nil, err
 		}
-		v.dress(h, r, id, netip.IPv4Unspecified())
+		v.dress(h, r, id, c.address)
 		if v.config.Profile == ManagedHSM {
 			activityID = id
 		}

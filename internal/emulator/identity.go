@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ func (e *Emulator) serveIMDS(w http.ResponseWriter, r *http.Request) {
 		case q.Get("resource") == "":
 			return oauthAnswer(http.StatusBadRequest, "invalid_request", "Required query variable 'resource' is missing")
 		}
-		return e.imdsToken(identityOf(q.Get("client_id"), q.Get("object_id"), q.Get("msi_res_id")), q.Get("resource"), e.tokenLife(f))
+		return e.managedToken(q, f)
 	})
 }
 
@@ -53,10 +54,12 @@ func (e *Emulator) tokenLife(f fault) time.Duration {
 	return e.opts.TokenLifetime
 }
 
-func (e *Emulator) imdsToken(clientID, resource string, life time.Duration) answer {
-	now := e.opts.Now()
+// managedToken is the answer of every managed-identity endpoint.
+func (e *Emulator) managedToken(q url.Values, f fault) answer {
+	clientID := identityOf(q.Get("client_id"), q.Get("object_id"), q.Get("msi_res_id")+q.Get("mi_res_id"))
+	resource, now, life := q.Get("resource"), e.opts.Now(), e.tokenLife(f)
 	audience := strings.TrimSuffix(resource, "/")
-	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, now, life)
+	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, now, life, 0)
 	if err != nil {
 		return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 	}

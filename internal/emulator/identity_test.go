@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"io"
 	"math/big"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
@@ -231,4 +233,65 @@ func TestTheEmulatorsAuthoritySignsOnlyForItsHosts(t *testing.T) {
 	if key, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve != elliptic.P256() {
 		t.Errorf("key: %T", leaf.PublicKey)
 	}
+}
+
+func bearer(token string) http.Header { return http.Header{"Authorization": {"Bearer " + token}} }
+
+func managedIdentityOf(t *testing.T, e *emulator.Emulator, clientID string) azcore.TokenCredential {
+	t.Helper()
+	cred, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
+		ClientOptions: clientOptions(e), ID: azidentity.ClientID(clientID),
+	})
+	must(t, err)
+	return cred
+}
+
+// fresh asks the identity endpoint itself, past the cache of the SDK.
+func fresh(t *testing.T, e *emulator.Emulator, clientID string) string {
+	t.Helper()
+	res, body := do(t, e, "GET", "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net&client_id="+clientID,
+		http.Header{"Metadata": {"true"}}, "")
+	var answer struct {
+		Token string `json:"access_token"`
+	}
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || res.StatusCode != 200 {
+		t.Fatalf("%d %s", res.StatusCode, body)
+	}
+	return answer.Token
+}
+
+func setEnviron(t *testing.T, settings []string) {
+	t.Helper()
+	for _, s := range settings {
+		name, value, _ := strings.Cut(s, "=")
+		t.Setenv(name, value)
+	}
+}
+
+func TestAWorkloadInAppServiceFindsItsIdentity(t *testing.T) {
+	e := start(t, emulator.Options{IdentityListen: "127.0.0.1:0"})
+	setEnviron(t, e.AppServiceEnviron())
+	_, err := newClient(t, e, premium).GetKey(t.Context(), "absent", "", nil)
+	wantError(t, err, 404, "KeyNotFound", "")
+	endpoint := os.Getenv("IDENTITY_ENDPOINT")
+	if res, _ := do(t, e, "GET", endpoint+"?api-version=2019-08-01&resource=r", http.Header{"X-Identity-Header": {"guess"}}, ""); res.StatusCode != 401 {
+		t.Errorf("with another header: %d", res.StatusCode)
+	}
+}
+
+func TestTheDefaultCredentialFindsAppService(t *testing.T) {
+	e := start(t, emulator.Options{IdentityListen: "127.0.0.1:0"})
+	setEnviron(t, append(e.AppServiceEnviron(), "AZURE_TOKEN_CREDENTIALS=prod", "AZURE_CLIENT_ID="+rand.Text()))
+	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: clientOptions(e)})
+	must(t, err)
+	_, err = clientWith(t, e, premium, cred).GetKey(t.Context(), "absent", "", nil)
+	wantError(t, err, 404, "KeyNotFound", "")
+}
+
+// systemAssigned speaks as the machine's own identity.
+func systemAssigned(t *testing.T, e *emulator.Emulator, host string) *azkeys.Client {
+	t.Helper()
+	cred, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: clientOptions(e)})
+	must(t, err)
+	return clientWith(t, e, host, cred)
 }

@@ -22,6 +22,8 @@ func (e *Emulator) serveProxy(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this is a proxy: set HTTPS_PROXY and HTTP_PROXY to its address and call https://<vault host>", http.StatusBadRequest)
 	case hostOnly(r.URL.Host) == imdsHost:
 		e.serveIMDS(w, r)
+	case e.hosted.addr != "" && r.URL.Host == e.hosted.addr:
+		e.serveHosted(w, r)
 	default:
 		e.escaped(r.URL.Host)
 		http.Error(w, fmt.Sprintf("the emulator does not stand in for http://%s", r.URL.Host), http.StatusBadGateway)

@@ -3,6 +3,7 @@ package emulator
 import (
 	"math/rand/v2"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -126,8 +127,9 @@ func (b *ruleBook) add(rule Rule) *ActiveRule {
 // call is what rules are matched against.
 type call struct {
 	host, method, operation, key string
-	// challenge is what a 401 to it carries; not matched.
+	// Not matched: the challenge that a 401 to it carries, and where it is from.
 	challenge string
+	address   netip.Addr
 }
 
 // fault is what the rules have in store for one call.

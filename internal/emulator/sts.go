@@ -99,7 +99,7 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 	if audience == "" {
 		return oauthAnswer(http.StatusBadRequest, "invalid_scope", "AADSTS70011: the scope must end in /.default")
 	}
-	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), valid)
+	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), valid, askedNotBefore(r.PostForm.Get("claims")))
 	if err != nil {
 		return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 	}

@@ -22,6 +22,9 @@ type tokenClaims struct {
 	TenantID string `json:"tid"`
 	ObjectID string `json:"oid"`
 	AppID    string `json:"appid"`
+	// AskedNotBefore is what a claims challenge had the client ask for; Unix
+	// seconds.
+	AskedNotBefore int64 `json:"asked_nbf,omitempty"`
 	jwt.RegisteredClaims
 }
 
@@ -34,11 +37,13 @@ func newTokenSigner() (*tokenSigner, error) {
 	return &tokenSigner{key: key}, nil
 }
 
-func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, life time.Duration) (string, error) {
+func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, life time.Duration, askedNotBefore int64) (string, error) {
 	token, err := jwt.NewWithClaims(jwt.SigningMethodES256, tokenClaims{
 		TenantID: tenant,
 		ObjectID: clientID,
 		AppID:    clientID,
+
+		AskedNotBefore: askedNotBefore,
 		RegisteredClaims: jwt.RegisteredClaims{
 			Issuer:    "https://sts.windows.net/" + tenant + "/",
 			Audience:  jwt.ClaimStrings{audience},
@@ -53,11 +58,11 @@ func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, lif
 	return token, nil
 }
 
-// check says why an Authorization header is no good for audience, or nil.
-func (s *tokenSigner) check(header, tenant, audience string, now time.Time) error {
+// check reads an Authorization header, or says why it is no good for audience.
+func (s *tokenSigner) check(header, tenant, audience string, now time.Time) (tokenClaims, error) {
 	raw, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {
-		return fmt.Errorf("the request has no Bearer token")
+		return tokenClaims{}, fmt.Errorf("the request has no Bearer token")
 	}
 	var claims tokenClaims
 	_, err := jwt.ParseWithClaims(raw, &claims,
@@ -65,13 +70,14 @@ func (s *tokenSigner) check(header, tenant, audience string, now time.Time) erro
 		jwt.WithValidMethods([]string{jwt.SigningMethodES256.Alg()}),
 		jwt.WithAudience(audience),
 		jwt.WithExpirationRequired(),
+		jwt.WithIssuedAt(),
 		jwt.WithTimeFunc(func() time.Time { return now }),
 	)
 	if err != nil {
-		return fmt.Errorf("validating the token for %s: %w", audience, err)
+		return tokenClaims{}, fmt.Errorf("validating the token for %s: %w", audience, err)
 	}
-	if claims.TenantID != tenant {
-		return fmt.Errorf("the token is of tenant %s, the vault of tenant %s", claims.TenantID, tenant)
+	if claims.TenantID != tenant || claims.IssuedAt == nil {
+		return tokenClaims{}, fmt.Errorf("the token is of tenant %q, the vault of tenant %s", claims.TenantID, tenant)
 	}
-	return nil
+	return claims, nil
 }

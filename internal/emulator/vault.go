@@ -13,6 +13,7 @@ const maxHSMKeyVersions = 100 // Managed HSM, per key
 type Vault struct {
 	config VaultConfig
 	opts   Options
+	guard  *guard
 	*history
 
 	// Of a view that a fault asks for (see as).
@@ -52,7 +53,7 @@ type version struct {
 }
 
 func newVault(c VaultConfig, opts Options) *Vault {
-	return &Vault{config: c, opts: opts, history: newHistory()}
+	return &Vault{config: c, opts: opts, history: newHistory(), guard: &guard{}}
 }
 
 // as is the vault as a call under this fault sees it.

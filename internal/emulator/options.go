@@ -1,0 +1,99 @@
+package emulator
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Profile says which Azure service a vault is.
+type Profile int
+
+const (
+	// KeyVaultPremium has software and HSM keys; audience vault.azure.net.
+	KeyVaultPremium Profile = iota
+	// KeyVaultStandard has software keys only.
+	KeyVaultStandard
+	// ManagedHSM has HSM keys only; audience managedhsm.azure.net.
+	ManagedHSM
+)
+
+// String gives the profile's name as the command line spells it.
+func (p Profile) String() string {
+	return [...]string{"premium", "standard", "managedhsm"}[p]
+}
+
+// ParseProfile reads "premium", "standard" or "managedhsm".
+func ParseProfile(s string) (Profile, error) {
+	for _, p := range []Profile{KeyVaultPremium, KeyVaultStandard, ManagedHSM} {
+		if p.String() == s {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown profile %q: write premium, standard or managedhsm", s)
+}
+
+// VaultConfig names one vault to stand in for.
+type VaultConfig struct {
+	// Host is the DNS name without a port, as in "contoso-weu.vault.azure.net".
+	// The token audience is what follows its first label.
+	Host            string
+	Profile         Profile
+	PurgeProtection bool
+	// RecoverableDays is how long deleted keys stay, 7 to 90 days. Default 90.
+	RecoverableDays int
+	// Access is who may do what. Roles take effect at once; those given later, by
+	// Vault.Assign, after Options.RoleDelay.
+	Access   AccessMode
+	Roles    []RoleAssignment
+	Policies []AccessPolicy
+	Firewall *Firewall // nil: open to every address
+}
+
+const minRecoverableDays, maxRecoverableDays = 7, 90
+
+// DefaultTenantID is the tenant of tokens and challenges when Options has none.
+const DefaultTenantID = "7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11"
+
+// Options configure an Emulator. The zero value of each field is usable.
+type Options struct {
+	Vaults []VaultConfig
+	// Now is the service's clock: created times, token expiry, the Date header.
+	// nil: time.Now.
+	Now func() time.Time
+	// StrictDER refuses PKCS#8 followed by zero padding inside the KWP message
+	// (SoftHSM 2.6.1 pads).
+	StrictDER bool
+	TenantID  string
+	Logger    *slog.Logger // nil: discard
+	// ReplicationDelay is how long a Managed HSM's reads lag behind its writes.
+	ReplicationDelay time.Duration
+	// DeletionDelay is how long a vault answers 409 ObjectIsBeingDeleted after a
+	// key was deleted; a Managed HSM deletes at once.
+	DeletionDelay time.Duration
+	// DisabledKeyUnreadable makes GET of a disabled version answer 403
+	// KeyDisabled; Microsoft's sources contradict each other about it.
+	DisabledKeyUnreadable bool
+	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
+	// cache by the wall clock: a test that moves Now further needs more.
+	TokenLifetime time.Duration
+	// RoleDelay is how long a role assignment takes to come into effect, or to end.
+	RoleDelay time.Duration
+	// Identities are callers of whom more is known than their client id.
+	Identities []Identity
+	// IdentityListen is a loopback address for the identity endpoints of App
+	// Service and Azure Arc, and ArcKeyDir the folder of Arc's key files, which for
+	// the SDKs is /var/opt/azcmagent/tokens. Without them there are none.
+	IdentityListen string
+	ArcKeyDir      string
+	// ProxyListen and AdminListen are loopback addresses, host:port.
+	// ProxyListen defaults to 127.0.0.1:0; without AdminListen there is no
+	// admin endpoint.
+	ProxyListen string
+	AdminListen string
+	// StateFile keeps what the vaults hold from run to run, private keys in plain.
+	// It is made when missing. "": memory only.
+	StateFile string
+	// Seed seeds the rules' random numbers.
+	Seed uint64
+}
