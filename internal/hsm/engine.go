@@ -13,6 +13,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
 // engine is the HSM side's work: the calls of the protocol, done on the token.
@@ -112,7 +113,9 @@ func (e *engine) login() error {
 		e.refused = !errors.Is(err, errNotNoted)
 		return fmt.Errorf("the PIN in %s: %w", e.pin.path, err)
 	}
+	killpoint.At("hsm-login-before")
 	loginErr := e.tok.login(pin)
+	killpoint.At("hsm-login-after")
 	if IsCode(loginErr, Hung) {
 		return loginErr // no answer: the note stays, and counts
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
 const inventoryPage = 200 // pairs in one answer, well under the frame's limit
@@ -54,9 +55,11 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 		return refused(Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(objects), id)
 	}
 	public, private := pairTemplates(id.Bytes(), label.String(), spec.Bits(), true, extras)
+	killpoint.At("hsm-generate-before")
 	if _, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), public, private); err != nil {
 		return fmt.Errorf("C_GenerateKeyPair: %w", err)
 	}
+	killpoint.At("hsm-generate-after")
 	p, err := s.lookUp(id, e.cfg.Instance)
 	if err != nil {
 		return newError(Incomplete, key.Ambiguous, "the pair was generated, but does not read back: %w", err)
@@ -109,7 +112,9 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 			return nil, err
 		}
 		e.log.InfoContext(ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid, "trust", how)
+		killpoint.At("hsm-wrap-before")
 		out, err := way.wrapTo(s, kek.Public, p.private)
+		killpoint.At("hsm-wrap-after")
 		if err == nil && !plausible(out, kek.Public, p.key) {
 			return nil, newError(Internal, key.Refused, "%s made a ciphertext of %d bytes, which cannot hold the key", way.name, len(out))
 		}
@@ -134,6 +139,7 @@ func (s session) makePermanent(id key.ID, p pair) error {
 		if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label.String())}); err != nil {
 			return fmt.Errorf("relabel %s before its first wrap: C_SetAttributeValue: %w", id, err)
 		}
+		killpoint.At("hsm-relabel-after")
 		if shown, err = s.attributes(h, pkcs11.CKA_LABEL); err != nil {
 			return err
 		}

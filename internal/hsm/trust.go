@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
 // Pins tells the KEK fingerprint that the configuration approves for a vault:
@@ -77,9 +78,11 @@ func (t *trust) accept(kek key.KEK) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	killpoint.At("hsm-trust-before")
 	if err := writeDurable(t.path, append(data, '\n')); err != nil {
 		return "", newError(Internal, key.Retry, "record the KEK of %s before its first use: %w", kek.Vault, err)
 	}
+	killpoint.At("hsm-trust-after")
 	return how, nil
 }
 

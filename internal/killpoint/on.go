@@ -1,22 +1,41 @@
 //go:build killpoints
 
-// Package killpoint, in the crash tests' build: the process kills itself at the
-// n-th passing of the point named in KEYD_KILL_AT, as "name" or "name:n".
+// Package killpoint, in the crash tests' build: a process kills itself where the
+// file that KEYD_KILL_FILE names tells it to, and removes the file first, so that
+// it dies once. The file holds the name of a point, or "name:n" for its n-th
+// passing since the file was seen; a test may write it at any time.
 package killpoint
 
 import (
 	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"syscall"
 )
 
-var passed atomic.Int64
+var (
+	mu     sync.Mutex
+	order  string // what the file held at the last passing
+	passed int    // of that order's point
+)
 
 // At kills the process with SIGKILL when the point is the chosen one.
 func At(name string) {
-	want, nth, _ := strings.Cut(os.Getenv("KEYD_KILL_AT"), ":")
+	file := os.Getenv("KEYD_KILL_FILE")
+	if file == "" {
+		return
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if string(b) != order {
+		order, passed = string(b), 0
+	}
+	want, nth, _ := strings.Cut(order, ":")
 	if name != want {
 		return
 	}
@@ -24,8 +43,9 @@ func At(name string) {
 	if err != nil {
 		n = 1
 	}
-	if passed.Add(1) == int64(n) {
-		syscall.Kill(os.Getpid(), syscall.SIGKILL)
-		select {}
+	if passed++; passed != n || os.Remove(file) != nil {
+		return
 	}
+	syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	select {}
 }

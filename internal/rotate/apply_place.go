@@ -37,6 +37,7 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
 	kek, err := c.CreateKEK(ctx)
+	killpoint.At("kek-after")
 	ctx = context.WithoutCancel(ctx)
 	if err != nil {
 		return r.createKEKFailed(ctx, rec, s.Vault, err)

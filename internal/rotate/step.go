@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -185,10 +186,12 @@ func (r *Rotator) save(ctx context.Context, rec key.Record, event string, fields
 }
 
 func (r *Rotator) saveAs(ctx context.Context, rec key.Record, actor, event string, fields map[string]string) (key.Record, error) {
+	killpoint.At("save-before " + event)
 	saved, err := r.Store.Save(ctx, rec, key.Entry{Time: r.Clock(), Key: rec.Key, Event: event, Actor: actor, Fields: fields})
 	if err != nil {
 		return rec, fmt.Errorf("record %q: %w", event, err)
 	}
+	killpoint.At("save-after " + event)
 	return saved, nil
 }
 
