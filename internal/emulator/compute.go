@@ -44,7 +44,7 @@ func (ver *version) permits(operation string, now int64) error {
 	switch {
 	case !ver.enabled:
 		return forbidden("KeyDisabled", "Operation %s is not allowed on a disabled key.", p.keyOp)
-	case !slices.Contains(ver.ops, p.keyOp):
+	case !ver.may(p.keyOp):
 		return forbidden("KeyOperationForbidden", "Operation %s is not permitted on this key.", p.keyOp)
 	case p.dated && ver.nbf != nil && now < *ver.nbf:
 		return forbidden("KeyNotYetValid", "Operation %s is not allowed on a key that is not yet valid.", p.keyOp)
@@ -53,6 +53,9 @@ func (ver *version) permits(operation string, now int64) error {
 	}
 	return nil
 }
+
+// may says whether key_ops name an operation.
+func (ver *version) may(keyOp string) bool { return slices.Contains(ver.ops, keyOp) }
 
 func (ver *version) compute(operation string, q operationRequest) (operationResult, error) {
 	result, err := ver.held.compute(operation, q)

@@ -36,6 +36,7 @@ type Emulator struct {
 	journal    *journal // nil: memory only
 	identities *identities
 	hosted     *hosted
+	attester   func() (*attester, error)
 
 	proxyAddr, adminAddr string
 	tunnels              *tunnelListener
@@ -95,6 +96,7 @@ func Start(opts Options) (*Emulator, error) {
 
 		identities: newIdentities(opts.Identities),
 		hosted:     newHosted(opts.ArcKeyDir),
+		attester:   sync.OnceValues(newAttester),
 	}
 	for _, c := range opts.Vaults {
 		if err := e.addVault(c); err != nil {
@@ -129,7 +131,10 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	if err != nil {
 		return err
 	}
-	v.guard = g
+	v.guard, v.attester = g, e.attester
+	if e.opts.ServiceLimits {
+		v.limiter = newLimiter()
+	}
 	e.vaults[c.Host] = v
 	return nil
 }

@@ -71,6 +71,9 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 		if err := v.receive(who, t, r.URL.Query()["api-version"]); err != nil {
 			return errorAnswer(err)
 		}
+		if a := v.throttle(t, body); a != nil {
+			return *a
+		}
 		status, result, err := v.as(f).do(t, r.URL.Query(), body)
 		if err != nil {
 			return errorAnswer(err)

@@ -57,7 +57,7 @@ func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
 	case opRotate:
 		return v.rotate(t.key)
 	case opAttestation:
-		return nil, badParameter("The emulator has no attestation: it is not an HSM.")
+		return v.attest(t)
 	default:
 		return decodeThen(body, func(q operationRequest) (any, error) { return v.compute(t, q) })
 	}

@@ -91,6 +91,11 @@ type Options struct {
 	// admin endpoint.
 	ProxyListen string
 	AdminListen string
+	// AttestationFirmware is the style in which Managed HSMs sign attestations.
+	AttestationFirmware Firmware
+	// ServiceLimits refuses, with 429, more calls than the services' published
+	// limits allow.
+	ServiceLimits bool
 	// StateFile keeps what the vaults hold from run to run, private keys in plain.
 	// It is made when missing. "": memory only.
 	StateFile string

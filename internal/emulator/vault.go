@@ -15,6 +15,8 @@ type Vault struct {
 	opts   Options
 	guard  *guard
 	*history
+	limiter  *limiter                  // nil: no limits
+	attester func() (*attester, error) // made when first asked
 
 	// Of a view that a fault asks for (see as).
 	stale   time.Duration

@@ -67,6 +67,8 @@ type attributes struct {
 	RecoverableDays int    `json:"recoverableDays,omitempty"`
 	Exportable      *bool  `json:"exportable,omitempty"`
 	HSMPlatform     string `json:"hsmPlatform,omitempty"`
+
+	Attestation *attestation `json:"attestation,omitempty"`
 }
 
 type keyBundle struct {
