@@ -17,7 +17,7 @@ SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system build package test-package test-system demo test simulate lint faults fuzz bench clean
+.PHONY: help deps deps-system build package test-package test-system demo test simulate decade lint faults fuzz bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +61,11 @@ demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and 
 test: deps ## every test, with the race detector
 	go test -race -timeout 10m ./...
 
-simulate: ## SEEDS=n simulated stories from FIRST=k on (default 500), or the one SEED=k with its trace
-	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate
+simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
+	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
+
+decade: ## ten simulated years of KEYS=n keys (default 100)
+	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
 lint: $(LINT) ## gofmt, go vet and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }

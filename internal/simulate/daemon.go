@@ -30,7 +30,9 @@ type daemon struct {
 type turn struct {
 	wake     time.Time // true time
 	failures int
-	last     string // what was told of it last
+	minute   time.Time // when the count of busy began
+	busy     int       // steps since
+	last     string    // what was told of it last
 }
 
 func (d *daemon) clock() time.Time { return d.w.now.Add(d.offset) }
@@ -52,7 +54,7 @@ func (d *daemon) start() {
 		},
 		Clock: d.clock, Random: d.w, Look: d.look,
 	}
-	if d.w.opts.Trace {
+	if d.w.opts.Trace > 0 {
 		c.Emit = d.emit
 	}
 	if d.w.opts.Break != nil {
@@ -104,7 +106,8 @@ func (d *daemon) step(k *managed) {
 	d.act(func() {
 		p := d.policy(k.policy.Key)
 		t := d.turns[p.Key]
-		d.w.judgePace()
+		d.w.result.Steps++
+		d.w.judgePace(t)
 		s, err := d.r.StepKey(context.Background(), p)
 		var pause time.Duration
 		switch {

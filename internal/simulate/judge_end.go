@@ -17,21 +17,20 @@ func (w *World) judgeDue(k *managed) {
 		w.violate("%s is still held, days after the last fault: %s", rec.Key, rec.Hold.Reason)
 	}
 	const patience = 2 * time.Hour
-	due := k.policy.Schedule.Next(rec.LastRotation()).Add(patience)
+	due := k.policy.Schedule.Next(rec.LastRotation()).Add(k.policy.Spread + patience)
 	if due.Before(w.now) {
 		w.violate("the rotation of %s is overdue since %s, days after the last fault", rec.Key, due.Format(time.DateTime))
 	}
 }
 
 // judgePace: keyd does not spin.
-func (w *World) judgePace() {
-	const most = 500 // steps within a minute of all daemons and keys
-	w.result.Steps++
-	if w.now.Sub(w.minute) > time.Minute {
-		w.minute, w.busy = w.now, 0
+func (w *World) judgePace(t *turn) {
+	const most = 200 // steps of one key within a minute
+	if w.now.Sub(t.minute) > time.Minute {
+		t.minute, t.busy = w.now, 0
 	}
-	if w.busy++; w.busy > most {
-		w.violate("keyd spins: %d steps within a minute", most)
+	if t.busy++; t.busy > most {
+		w.violate("keyd spins: %d steps within a minute, the last: %s", most, t.last)
 	}
 }
 

@@ -13,7 +13,7 @@ func (w *World) meddle() {
 	k := pick(w, w.keys)
 	v := pick(w, w.vaults)
 	w.result.Meddled++
-	switch w.rnd.IntN(20) {
+	switch w.rnd.IntN(22) {
 	case 0, 1, 2:
 		w.wish(k, false)
 	case 3:
@@ -41,6 +41,10 @@ func (w *World) meddle() {
 		w.tell("%s now damages what it imports: %q", v.Name, v.damage)
 	case 19:
 		w.restart()
+	case 20:
+		w.backup()
+	case 21:
+		w.restore()
 	}
 }
 
@@ -141,6 +145,33 @@ func (w *World) turnClock() {
 func (w *World) setClock(d *daemon, offset time.Duration) {
 	d.offset = offset
 	w.tell("the clock of %s is off by %s", d.name, offset)
+}
+
+// backup copies the state; restore puts the last copy in place, or nothing at all
+// when there is none: the state is lost.
+func (w *World) backup() {
+	w.saved = maps.Clone(w.store.records)
+	w.tell("somebody makes a copy of the state")
+}
+
+func (w *World) restore() {
+	w.tell("the state is lost; the copy put in its place has %d keys", len(w.saved))
+	for _, k := range w.keys {
+		name := k.policy.Key
+		was, is := w.store.records[name], w.saved[name].Clone()
+		is.Key, is.Schema, is.Revision = name, key.SchemaVersion, was.Revision+1
+		w.store.records[name] = is
+		k.highest = is.NextNumber() - 1
+		for _, g := range was.Generations {
+			// What was pinned and never wrapped is known to nobody any more.
+			if o := w.hsm.find(g.ID); o != nil && !o.wrapped && is.Generation(g.Number) == nil {
+				delete(w.hsm.pinned, g.ID)
+			}
+		}
+	}
+	for _, d := range w.daemons {
+		d.start()
+	}
 }
 
 func (w *World) restart() {

@@ -52,6 +52,7 @@ func (w *World) lift(k *managed) {
 		return
 	}
 	w.tell("the operator attends to %s, held for %s", k.policy.Key, h.Code)
+	w.result.Holds[h.Code]++
 	switch h.Code {
 	case key.HoldForeign, key.HoldNameTaken, key.HoldRecordBehind, key.HoldVersionsMissing:
 		w.adopt(d, k)

@@ -22,16 +22,16 @@ func (ps Primes) Run(seed uint64, opts Options) Result {
 
 func newWorld(ps Primes, seed uint64, opts Options) *World {
 	w := &World{opts: opts, rnd: rand.New(rand.NewPCG(seed, 0)), primes: ps,
-		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), result: Result{Seed: seed}}
+		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), result: Result{Seed: seed, Holds: map[key.HoldCode]int{}}}
 	w.hsm, w.store = newHSM(w), newStore(w)
 	return w
 }
 
 // guard turns a broken promise into the run's failure.
 func (w *World) guard(f func()) {
-	begun := w.now
+	w.begun = w.now
 	defer func() {
-		w.result.Days = int(w.now.Sub(begun) / (24 * time.Hour))
+		w.result.Days = int(w.now.Sub(w.begun) / (24 * time.Hour))
 		switch v := recover().(type) {
 		case nil:
 		case violation:

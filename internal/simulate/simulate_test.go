@@ -1,7 +1,10 @@
 package simulate
 
 import (
+	"fmt"
 	"os"
+	"reflect"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,31 +25,40 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
+// lines is how much of a story is shown.
+const lines = 60
+
 // TestSimulation runs SEEDS seeds from FIRST on, or the one SEED with its story.
 func TestSimulation(t *testing.T) {
 	const few = 60 // seconds with the race detector, not minutes
 	primes := NewPrimes()
 	if os.Getenv("SEED") != "" {
-		r := primes.Run(number(t, "SEED", 0), Options{Trace: true})
-		t.Log("\n" + strings.Join(r.Trace, "\n"))
+		r := primes.Run(number(t, "SEED", 0), Options{Trace: int(number(t, "LINES", lines))})
+		fmt.Println(strings.Join(r.Trace, "\n"))
 		report(t, []Result{r}, 0)
 		return
 	}
 	first, seeds := number(t, "FIRST", 1), number(t, "SEEDS", few)
 	begun := time.Now()
 	var all []Result
+	told := false // the story of the first that failed
 	for seed := first; seed < first+seeds; seed++ {
-		all = append(all, primes.Run(seed, Options{}))
+		r := primes.Run(seed, Options{})
+		if all = append(all, r); r.Failure != "" && !told {
+			told = true
+			fmt.Println(strings.Join(primes.Run(seed, Options{Trace: lines}).Trace, "\n"))
+		}
 	}
 	report(t, all, time.Since(begun))
 }
 
-// report tells the figures of all runs in one line, and the story of the first
-// that failed.
+// report tells the first runs that failed, and the figures of all in one line.
 func report(t *testing.T, all []Result, took time.Duration) {
 	t.Helper()
+	const most = 10
 	var sum Result
-	failures := 0
+	failed, lost, doubled := 0, 0, 0
+	holds := 0
 	for _, r := range all {
 		sum.Days += r.Days
 		sum.Steps += r.Steps
@@ -57,13 +69,40 @@ func report(t *testing.T, all []Result, took time.Duration) {
 		sum.Late += r.Late
 		sum.Pairs += r.Pairs
 		sum.Imports += r.Imports
+		for _, n := range r.Holds {
+			holds += n
+		}
 		if r.Failure == "" {
 			continue
 		}
-		if failures++; failures <= 20 {
-			t.Errorf("seed %d: %s\nreplay: make simulate SEED=%d", r.Seed, r.Failure, r.Seed)
+		lost += strings.Count(r.Failure, "lost:")
+		doubled += strings.Count(r.Failure, "doubled:")
+		if failed++; failed <= most {
+			t.Errorf("seed %d: %s\nreplay it with: make simulate SEED=%d", r.Seed, r.Failure, r.Seed)
 		}
 	}
-	t.Logf("%d seeds, %d days, %d steps, %d calls, %d faults, %d acts of meddling, %d crashes, %d pairs, %d imports, %d late duplicates adopted, %d failed (%s)",
-		len(all), sum.Days, sum.Steps, sum.Calls, sum.Faults, sum.Meddled, sum.Crashes, sum.Pairs, sum.Imports, sum.Late, failures, took.Round(time.Millisecond))
+	fmt.Printf("%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds lifted, %d pairs, %d versions imported, %d late duplicates adopted; failed %d, lost %d, doubled %d\n",
+		len(all), took.Round(time.Second/10), sum.Days, sum.Steps, sum.Calls, sum.Faults, sum.Crashes, sum.Meddled, holds, sum.Pairs, sum.Imports, sum.Late, failed, lost, doubled)
+}
+
+// TestADecadePasses simulates ten years of KEYS keys.
+func TestADecadePasses(t *testing.T) {
+	keys := int(number(t, "KEYS", 4))
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
+	begun := time.Now()
+	r := NewPrimes().Decade(number(t, "SEED", 1), keys)
+	report(t, []Result{r}, time.Since(begun))
+	if want := keys * 40; r.Pairs < want {
+		t.Errorf("%d pairs were made, want at least %d", r.Pairs, want)
+	}
+}
+
+func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
+	primes := NewPrimes()
+	for seed := uint64(1); seed <= 5; seed++ {
+		a, b := primes.Run(seed, Options{Trace: lines}), primes.Run(seed, Options{Trace: lines})
+		if !reflect.DeepEqual(a, b) {
+			t.Errorf("seed %d: two runs differ:\n%+v\n%+v", seed, a, b)
+		}
+	}
 }

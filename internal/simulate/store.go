@@ -56,14 +56,14 @@ func (s *store) Save(_ context.Context, rec key.Record, entries ...key.Entry) (o
 			return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.Key)
 		}
 		rec.Revision++
-		rec = s.copy(rec)
-		s.w.judgeChange(was, rec, entries)
-		s.records[rec.Key] = rec
+		saved := s.copy(rec)
+		s.w.judgeChange(was, saved, entries)
+		s.records[rec.Key] = saved
 		for _, e := range entries {
 			s.intents[intent{e.Event, key.ID(e.Fields["id"])}] = true
 			s.intents[intent{e.Event, key.ID(e.Fields["attempt"])}] = true
 		}
-		out = rec.Clone()
+		out = rec
 		return nil
 	})
 	return out, err

@@ -12,8 +12,9 @@ import (
 
 // Options are what a run may be told besides its seed.
 type Options struct {
-	// Trace keeps the story, which costs time.
-	Trace bool
+	// Trace is how many of its last lines of the story a result keeps; telling
+	// it costs time.
+	Trace int
 	// Break, for tests of the simulator, replaces parts of a daemon by broken
 	// ones.
 	Break func(*World, rotate.Config) rotate.Config
@@ -28,15 +29,13 @@ type Result struct {
 	Faults  int // that struck
 	Meddled int // by people and their configurations
 	Crashes int
-	Late    int // versions of PUTs that landed after keyd had given them up; each was adopted
-	Pairs   int // made
-	Imports int // versions made by keyd
+	Late    int                  // versions of PUTs that landed after keyd had given them up; each was adopted
+	Pairs   int                  // made
+	Imports int                  // versions made by keyd
+	Holds   map[key.HoldCode]int // attended to by the operator
 	Failure string
 	Trace   []string
 }
-
-// traceLines is how much of the story a result shows.
-const traceLines = 60
 
 // World is everything around the loop.
 type World struct {
@@ -44,6 +43,7 @@ type World struct {
 	rnd    *rand.Rand
 	primes Primes
 
+	begun    time.Time
 	now      time.Time // true; what a daemon's clock says is off by its own error
 	landings []landing
 	hsm      *hsm
@@ -53,13 +53,12 @@ type World struct {
 	keys     []*managed
 	acting   *daemon // who makes the calls now; nil: the world
 
-	rate       float64   // the chance that a fault strikes one call
-	calm       bool      // no faults any more
-	plain      bool      // records are copied, not written as JSON and read back
-	minute     time.Time // when the count of busy began
-	busy       int       // steps since
-	overtaking bool      // another daemon's step, within a call of this one's
-	soon       []func()  // what people do at the next turn
+	rate       float64               // the chance that a fault strikes one call
+	calm       bool                  // no faults any more
+	plain      bool                  // records are copied, not written as JSON and read back
+	overtaking bool                  // another daemon's step, within a call of this one's
+	saved      map[string]key.Record // a copy of the state
+	soon       []func()              // what people do at the next turn
 	result     Result
 }
 
@@ -78,7 +77,7 @@ func (w *World) violate(format string, args ...any) {
 }
 
 func (w *World) tell(format string, args ...any) {
-	if !w.opts.Trace {
+	if w.opts.Trace == 0 {
 		return
 	}
 	who := "world"
@@ -86,7 +85,7 @@ func (w *World) tell(format string, args ...any) {
 		who = w.acting.name
 	}
 	line := fmt.Sprintf("%s  %-9s  %s", w.now.Format("01-02 15:04:05"), who, fmt.Sprintf(format, args...))
-	if len(w.result.Trace) >= traceLines {
+	if len(w.result.Trace) >= w.opts.Trace {
 		w.result.Trace = slices.Delete(w.result.Trace, 0, 1)
 	}
 	w.result.Trace = append(w.result.Trace, line)
