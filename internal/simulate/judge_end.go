@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -74,14 +75,17 @@ func (w *World) judgeVault(v *vault, rec *key.Record, last *key.Generation) {
 			continue
 		}
 		g, p := holderOf(rec, v.URL, x.ID)
+		if p == nil && w.hsm.made[x.modulus.print] == nil && slices.Contains(rec.Known[v.URL], x.ID) {
+			continue // damaged on its way, and then the record was lost
+		}
 		if p == nil {
 			w.violate("orphaned: version %s of %s in %s is in no record", x.ID, rec.Key, v.Name)
 		}
 		if x.mat.print != g.Fingerprint {
 			continue // damaged on its way, and refuted
 		}
-		if p.State == key.Disabled {
-			continue // by rule: judged when it was done
+		if x.retired {
+			continue
 		}
 		if !x.Enabled {
 			w.violate("lost: version %s of %s in %s is disabled", x.ID, rec.Key, v.Name)

@@ -34,7 +34,8 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 	for _, q := range was.Requests {
 		w.judgeRequest(q, &is, event)
 	}
-	if was.Hold != nil && is.Hold == nil && event != "key resumed" && event != "adopted" {
+	answered := event == "rotation requested" && was.Hold != nil && was.Hold.Code == key.HoldRefuted // by a compromise
+	if was.Hold != nil && is.Hold == nil && event != "key resumed" && event != "adopted" && !answered {
 		w.violate("the hold of %s is gone after %q", is.Key, event)
 	}
 	for url, known := range was.Known {

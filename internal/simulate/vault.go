@@ -27,6 +27,7 @@ type version struct {
 	late      bool // keyd had given it up
 	unwrapped bool // it opened, or signed, something for keyd
 	meddled   bool // disabled by a meddler
+	retired   bool // disabled by keyd: judged when it was done
 }
 
 // content is one name in a model vault.
@@ -267,7 +268,7 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 			return err
 		}
 		v.w.judgeDisable(v, name, x)
-		x.Enabled = false
+		x.Enabled, x.retired = false, true
 		return nil
 	})
 }
