@@ -52,7 +52,15 @@ func (d *Daemon) statusLine(ready bool) string {
 	}
 	s := d.Snapshot()
 	if len(s.Problems) > 0 {
-		return fmt.Sprintf("%d keys, %d problems; the worst: %s", len(s.Keys), len(s.Problems), s.Problems[0].Text)
+		return fmt.Sprintf("%s, %s; the worst: %s", count(len(s.Keys), "key"), count(len(s.Problems), "problem"), s.Problems[0].Text)
 	}
-	return fmt.Sprintf("%d keys, all well", len(s.Keys))
+	return count(len(s.Keys), "key") + ", all well"
+}
+
+// count is a number of things in words.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

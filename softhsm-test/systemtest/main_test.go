@@ -1,0 +1,106 @@
+//go:build system
+
+package systemtest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var (
+	debFile = flag.String("deb", "", "the package to install")
+	binDir  = flag.String("bin", "", "where keyvault-emulator and faultmodule.so are")
+)
+
+// inNamespace is set in the process that has mounts of its own: they go away with
+// it, however it ends.
+const inNamespace = "KEYD_SYSTEMTEST_NAMESPACE"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(inNamespace) == "" {
+		os.Exit(again())
+	}
+	os.Exit(m.Run())
+}
+
+// again runs this program in a mount namespace of its own.
+func again() int {
+	if os.Getuid() != 0 {
+		fmt.Fprintln(os.Stderr, "systemtest boots systemd in a container: run it as root")
+		return 1
+	}
+	runtime.LockOSThread() // the death signal is the thread's
+	cmd := exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "--"}, os.Args...)...)
+	cmd.Env = append(os.Environ(), inNamespace+"=1")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Run(); err != nil {
+		return 1
+	}
+	return 0
+}
+
+// shown are the sentences of the story, in its order: each begins where the one
+// before ended.
+func shown() []scene {
+	return []scene{
+		{"installing starts and enables nothing", installingStartsNothing},
+		{"as installed, the configuration is refused once, with exit code 2, and nothing restarts", inertAsInstalled},
+		{"keyd-hsm opens the token with a PIN that systemd-creds encrypted", hsmStartsWithEncryptedPIN},
+		{"keyd is active only after the first completed look", activeAfterTheFirstLook},
+		{"systemctl status shows in words how both sides are", statusText},
+		{"a first generation is made in the HSM, imported and proven", converges},
+		{"logs arrive in the journal as fields, with right priorities", journalFields},
+		{"keyd killed by SIGKILL in mid-rotation is restarted and finishes it, with one import", killedKeyd},
+		{"the HSM side killed by SIGKILL in mid-rotation is restarted alone, and the rotation finishes", killedHSM},
+		{"a stopped keyd (SIGSTOP) is killed and restarted by its watchdog", stoppedKeyd},
+		{"a stopped HSM side (SIGSTOP) is killed and restarted by its watchdog, alone", stoppedHSM},
+		{"a hung call into the HSM's library restarts the HSM side only", hungCall},
+		{"a library that segfaults ends the HSM side, which is restarted", segfault},
+		{"with Azure unreachable at boot keyd is active, degraded and not restarted, and recovers by itself", azureUnreachable},
+		{"a wrong PIN is tried once ever, keyd stays up degraded, and a changed credential cures it", wrongPIN},
+		{"systemctl reload with a good configuration takes effect, and every proof goes on", reloadGood},
+		{"systemctl reload with a bad one fails, the journal has the reasons, and the old one goes on", reloadBad},
+		{"a stop in mid-rotation ends within TimeoutStopSec, and the next start finishes the rotation", stopInMidRotation},
+		{"both sides run with no new privileges, no capabilities and a system call filter", privileges},
+		{"keyd's sandbox holds: it writes its state and nothing else, and reads neither home nor the PIN", sandboxOfKeyd},
+		{"the HSM side's sandbox holds, and it has no network", sandboxOfHSM},
+		{"an upgrade restarts what ran, and keeps the edited configuration", upgrade},
+		{"removing stops both and keeps state, PIN and configuration", removing},
+		{"purging asks nothing, says what it leaves, and leaves state, users and HSM objects", purging},
+	}
+}
+
+type scene struct {
+	shows string
+	play  func(*testing.T, *world)
+}
+
+func TestKeydUnderSystemd(t *testing.T) {
+	began := time.Now()
+	w := newWorld(t)
+	passed := 0
+	scenes := shown()
+	for _, s := range scenes {
+		start := time.Now()
+		if !t.Run(s.shows, func(t *testing.T) { s.play(t, w) }) {
+			fmt.Printf("FAIL  %s\n", s.shows)
+			t.Logf("the journal's end:\n%s", w.tail())
+			break // what follows would build on it
+		}
+		passed++
+		fmt.Printf("ok    %s (%.1f s)\n", s.shows, time.Since(start).Seconds())
+	}
+	failed := 0
+	if t.Failed() {
+		failed = 1
+	}
+	fmt.Printf("system: %d passed, %d failed, %d not reached, in %.0f s\n", passed, failed, len(scenes)-passed-failed, time.Since(began).Seconds())
+}

@@ -1,0 +1,325 @@
+//go:build system
+
+package systemtest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func installingStartsNothing(t *testing.T, w *world) {
+	w.run(t, "dpkg", "-i", "/srv/test/keyd-hsm.deb")
+	for _, service := range []string{"keyd", "keyd-hsm"} {
+		if active := w.unit(t, service, "ActiveState"); active != "inactive" {
+			t.Errorf("%s is %s", service, active)
+		}
+		if enabled, _ := w.try("systemctl", "is-enabled", service); enabled != "disabled" {
+			t.Errorf("%s is %s", service, enabled)
+		}
+	}
+}
+
+func inertAsInstalled(t *testing.T, w *world) {
+	if _, err := w.try("systemctl", "start", "keyd"); err == nil {
+		t.Error("keyd starts without a configuration")
+	}
+	if code, state := w.number(t, "keyd", "ExecMainStatus"), w.unit(t, "keyd", "ActiveState"); code != 2 || state != "failed" {
+		t.Errorf("keyd ended with %d and is %s", code, state)
+	}
+	if n := w.number(t, "keyd", "NRestarts"); n != 0 {
+		t.Errorf("keyd was restarted %d times", n)
+	}
+	w.run(t, "systemctl", "stop", "keyd", "keyd-hsm")
+	w.run(t, "systemctl", "reset-failed")
+}
+
+func hsmStartsWithEncryptedPIN(t *testing.T, w *world) {
+	w.configure(t)
+	w.run(t, "systemctl", "start", "keyd-hsm")
+	if _, err := w.try("test", "-e", "/etc/keyd/hsm-pin"); err == nil {
+		t.Error("the PIN is on the disk in clear")
+	}
+	if sealed := w.run(t, "cat", "/etc/keyd/hsm-pin.cred"); strings.Contains(sealed, pin) {
+		t.Error("the credential holds the PIN in clear")
+	}
+	if n := w.called(t, "C_Login"); n != 1 {
+		t.Errorf("it logged in %d times", n)
+	}
+}
+
+func activeAfterTheFirstLook(t *testing.T, w *world) {
+	w.azure(t, "delay=2s")
+	w.run(t, "systemctl", "start", "--no-block", "keyd")
+	w.statusHas(t, "keyd", "looking at every key for the first time")
+	if state := w.unit(t, "keyd", "ActiveState"); state != "activating" {
+		t.Errorf("before the first look it is %s", state)
+	}
+	eventually(t, "keyd is active", func() error {
+		if state := w.unit(t, "keyd", "ActiveState"); state != "active" {
+			return errors.New(state)
+		}
+		return nil
+	})
+	looked := false
+	for _, r := range w.vault(t).Requests {
+		looked = looked || r.Key == keyName && r.Status < 500 && r.Status != 401
+	}
+	if !looked {
+		t.Error("it is active, and the vault was not asked about the key")
+	}
+	w.azure(t, "")
+}
+
+func statusText(t *testing.T, w *world) {
+	w.generation = 1
+	w.converged(t)
+	w.statusHas(t, "keyd", "1 key, all well")
+	if text := w.run(t, "systemctl", "status", "keyd", "keyd-hsm"); !strings.Contains(text, `Status: "1 key, all well"`) || !strings.Contains(text, `Status: "serving token keyd"`) {
+		t.Errorf("systemctl status shows:\n%s", text)
+	}
+}
+
+func converges(t *testing.T, w *world) {
+	w.converged(t)
+	w.run(t, "keyd", "audit", "--verify")
+	out, err := w.try("keyd", "check")
+	if err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(out, keyName) && !strings.Contains(out, vaultName) {
+		t.Errorf("keyd check shows:\n%s", out)
+	}
+}
+
+func journalFields(t *testing.T, w *world) {
+	imported := w.journal(t, "-u", "keyd", "KEY="+keyName, "STEP=import", "VAULT="+vaultName)
+	if len(imported) == 0 {
+		t.Fatal("no entry has KEY=, STEP=import and VAULT=")
+	}
+	e := imported[0]
+	if e["PRIORITY"] != "6" || e["GENERATION"] != "1" || !strings.HasPrefix(fmt.Sprint(e["MESSAGE"]), "step done ") {
+		t.Errorf("the import's entry is %v", e)
+	}
+	if e["_SYSTEMD_UNIT"] != "keyd.service" || e["_TRANSPORT"] != "journal" {
+		t.Errorf("the import's entry came by %v of %v", e["_TRANSPORT"], e["_SYSTEMD_UNIT"])
+	}
+	w.azure(t, "op=unwrap,status=403,inner=ForbiddenByRbac")
+	eventually(t, "a failed proof is logged as a warning", func() error {
+		if len(w.journal(t, "-u", "keyd", "-p", "warning..warning", "KEY="+keyName, "VAULT="+vaultName)) == 0 {
+			return errors.New("no such entry")
+		}
+		return nil
+	})
+	w.azure(t, "")
+	w.converged(t)
+}
+
+func killedKeyd(t *testing.T, w *world) {
+	hsm, before := w.pid(t, "keyd-hsm"), w.pid(t, "keyd")
+	w.inMidRotation(t, 3*time.Second)
+	w.signal(t, "keyd", "KILL")
+	w.restarted(t, "keyd", before)
+	w.converged(t)
+	if now := w.pid(t, "keyd-hsm"); now != hsm {
+		t.Errorf("the HSM side was restarted too: %d, %d", hsm, now)
+	}
+}
+
+func killedHSM(t *testing.T, w *world) {
+	keyd, before := w.pid(t, "keyd"), w.pid(t, "keyd-hsm")
+	w.rotate(t)
+	w.signal(t, "keyd-hsm", "KILL")
+	w.restarted(t, "keyd-hsm", before)
+	w.converged(t)
+	w.keydKept(t, keyd)
+}
+
+// keydKept requires that keyd was not restarted.
+func (w *world) keydKept(t *testing.T, before int) {
+	t.Helper()
+	if now := w.pid(t, "keyd"); now != before {
+		t.Errorf("keyd was restarted too: %d, %d", before, now)
+	}
+}
+
+func stoppedKeyd(t *testing.T, w *world) { w.stopped(t, "keyd") }
+func stoppedHSM(t *testing.T, w *world)  { w.stopped(t, "keyd-hsm") }
+func (w *world) stopped(t *testing.T, service string) {
+	keyd, before := w.pid(t, "keyd"), w.pid(t, service)
+	began := time.Now()
+	w.signal(t, service, "STOP")
+	w.restarted(t, service, before)
+	if took := time.Since(began); took > watchdog+30*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if len(w.journal(t, "UNIT="+service+".service", "--grep", "Watchdog timeout")) == 0 {
+		t.Error("the journal tells of no watchdog")
+	}
+	if service != "keyd" {
+		w.keydKept(t, keyd)
+	}
+	w.rotate(t)
+	w.converged(t)
+}
+
+func hungCall(t *testing.T, w *world) {
+	w.faultOf(t, "before hang", "did not return within 8s")
+}
+
+func segfault(t *testing.T, w *world) {
+	w.faultOf(t, "before segv", "SIGSEGV")
+}
+
+// faultOf has the next decryption in the HSM go wrong, and requires that the HSM side
+// alone is restarted, and that its log says why.
+func (w *world) faultOf(t *testing.T, action, why string) {
+	t.Helper()
+	keyd, before := w.pid(t, "keyd"), w.pid(t, "keyd-hsm")
+	w.misbehave(t, fmt.Sprintf("C_Decrypt %d %s", w.called(t, "C_Decrypt")+1, action))
+	w.restarted(t, "keyd-hsm", before)
+	w.misbehave(t)
+	w.rotate(t)
+	w.converged(t)
+	w.keydKept(t, keyd)
+	if len(w.journal(t, "-u", "keyd-hsm", "--grep", why)) == 0 {
+		t.Errorf("the HSM side's log does not tell of %q", why)
+	}
+}
+
+func azureUnreachable(t *testing.T, w *world) {
+	w.run(t, "systemctl", "stop", "keyd")
+	w.azure(t, "op=connect,drop=before")
+	w.azure(t, "op=token,drop=before")
+	w.run(t, "systemctl", "start", "keyd")
+	before := w.pid(t, "keyd")
+	w.statusHas(t, "keyd", "problem")
+	if _, err := w.try("keyd", "check"); err == nil {
+		t.Error("keyd check passes without Azure")
+	}
+	if n := w.number(t, "keyd", "NRestarts"); n != 0 {
+		t.Errorf("keyd was restarted %d times", n)
+	}
+	w.azure(t, "")
+	w.converged(t)
+	w.keydKept(t, before)
+	w.statusHas(t, "keyd", "all well")
+}
+
+func wrongPIN(t *testing.T, w *world) {
+	keyd, logins := w.pid(t, "keyd"), w.called(t, "C_Login")
+	w.setPIN(t, "000000")
+	w.run(t, "systemctl", "restart", "keyd-hsm")
+	w.statusHas(t, "keyd", "PIN")
+	for range 2 {
+		before := w.pid(t, "keyd-hsm")
+		w.signal(t, "keyd-hsm", "KILL")
+		w.restarted(t, "keyd-hsm", before)
+	}
+	w.run(t, "systemctl", "restart", "keyd-hsm")
+	if _, err := w.try("keyd", "check"); err == nil {
+		t.Error("keyd check passes with a wrong PIN")
+	}
+	if n := w.called(t, "C_Login") - logins; n != 1 {
+		t.Errorf("the wrong PIN was tried %d times over 4 starts", n)
+	}
+	if state := w.unit(t, "keyd-hsm", "ActiveState"); state != "active" {
+		t.Errorf("keyd-hsm is %s", state)
+	}
+	w.setPIN(t, pin)
+	w.run(t, "systemctl", "restart", "keyd-hsm")
+	w.rotate(t)
+	w.converged(t)
+	if n := w.called(t, "C_Login") - logins; n != 2 {
+		t.Errorf("%d logins, one with the wrong PIN and one with the right one are 2", n)
+	}
+	w.keydKept(t, keyd)
+}
+
+func reloadGood(t *testing.T, w *world) {
+	keyd, before := w.pid(t, "keyd"), w.proofs(t)
+	w.setConfig(t, "  second-key: {spec: RSA-2048, vaults: ["+vaultName+"]}\n")
+	w.run(t, "systemctl", "reload", "keyd")
+	eventually(t, "the second key is made, imported and proven", func() error {
+		s, err := w.status()
+		if err == nil && (len(s.Keys) != 2 || s.Keys[1].State != "ok") {
+			err = fmt.Errorf("keyd shows %+v", s.Keys)
+		}
+		return err
+	})
+	eventually(t, "the first key is proven again", func() error {
+		if now := w.proofs(t); now["passed"] < before["passed"]+2 {
+			return fmt.Errorf("proofs: %v, before: %v", now, before)
+		}
+		return nil
+	})
+	now := w.proofs(t)
+	delete(now, "passed")
+	delete(before, "passed")
+	if fmt.Sprint(now) != fmt.Sprint(before) {
+		t.Errorf("proofs that did not pass: %v, before: %v", now, before)
+	}
+	w.keydKept(t, keyd)
+}
+
+// proofs counts the first key's, by outcome.
+func (w *world) proofs(t *testing.T) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for line := range strings.Lines(w.run(t, "curl", "-sSf", "http://127.0.0.1:9889/metrics")) {
+		if !strings.HasPrefix(line, "keyd_proofs_total{") || !strings.Contains(line, `key="`+keyName+`"`) {
+			continue
+		}
+		_, rest, _ := strings.Cut(line, `outcome="`)
+		outcome, _, _ := strings.Cut(rest, `"`)
+		var n float64
+		if _, err := fmt.Sscan(line[strings.LastIndex(line, " "):], &n); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		counts[outcome] += int(n)
+	}
+	return counts
+}
+
+func reloadBad(t *testing.T, w *world) {
+	keyd := w.pid(t, "keyd")
+	w.setConfig(t, "  third-key: {spec: RSA-2048, vaults: [nowhere]}\n  fourth-key: {speck: RSA-2048, vaults: ["+vaultName+"]}\n")
+	if _, err := w.try("systemctl", "reload", "keyd"); err == nil {
+		t.Error("systemctl reload exits 0")
+	}
+	for _, reason := range []string{"keyd.yaml:15:.*nowhere", "keyd.yaml:16:.*speck"} {
+		if len(w.journal(t, "-u", "keyd", "--grep", reason)) == 0 {
+			t.Errorf("the journal does not tell of %s", reason)
+		}
+	}
+	if s, err := w.status(); err != nil || len(s.Keys) != 2 {
+		t.Errorf("the old configuration does not go on: %+v, %v", s.Keys, err)
+	}
+	if state := w.unit(t, "keyd", "ActiveState"); state != "active" {
+		t.Errorf("keyd is %s", state)
+	}
+	w.keydKept(t, keyd)
+	w.setConfig(t, "  second-key: {spec: RSA-2048, vaults: ["+vaultName+"]}\n")
+	w.run(t, "systemctl", "reload", "keyd")
+	w.rotate(t)
+	w.converged(t)
+}
+
+func stopInMidRotation(t *testing.T, w *world) {
+	w.inMidRotation(t, 4*time.Second)
+	began := time.Now()
+	w.run(t, "systemctl", "stop", "keyd")
+	if took := time.Since(began); took > 90*time.Second {
+		t.Errorf("it took %v", took)
+	}
+	if result := w.unit(t, "keyd", "Result"); result != "success" {
+		t.Errorf("it ended with %s", result)
+	}
+	if n := w.versions(t); n >= w.generation {
+		t.Errorf("the import was over before the stop: %d versions", n)
+	}
+	w.run(t, "systemctl", "start", "keyd")
+	w.converged(t)
+}
