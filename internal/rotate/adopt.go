@@ -217,10 +217,16 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 		if g.Reserved.After(x.Created) {
 			g.Reserved = x.Created
 		}
-		g.Placements = append(g.Placements, key.Placement{
+		placement := key.Placement{
 			Seq: nextSeq(a.rec), Attempt: attempt, Vault: v.URL, VaultName: v.Name, Cause: key.CauseAdopted,
 			State: key.Imported, At: a.now, ImportedAt: a.now, Version: x.ID, Created: x.Created,
-		})
+		}
+		if !x.Enabled && x.ID != seen.Newest {
+			// No proof of it can pass, and rotation must not wait for one.
+			placement.State, placement.DisabledAt = key.Disabled, a.now
+			a.unknown = append(a.unknown, fmt.Sprintf("version %s in vault %s is disabled: it counts as retired, and is not proven", x.ID, v.Name))
+		}
+		g.Placements = append(g.Placements, placement)
 		if a.rebuilt[g.Number] == nil {
 			a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
 		}
