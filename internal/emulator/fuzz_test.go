@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -68,6 +69,47 @@ func FuzzParseTarget(f *testing.F) {
 		got := parseTarget(method, path)
 		if got.operation == opImport && (method != http.MethodPut || got.version != "") {
 			t.Errorf("%s %s reads as %+v", method, path, got)
+		}
+	})
+}
+
+// Whatever a state file holds is read or refused.
+func FuzzReadJournal(f *testing.F) {
+	var b bytes.Buffer
+	v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
+	ver, err := v.newVersion("RSA-HSM", nil, &rsaKey{fuzzKey(f)})
+	if err != nil {
+		f.Fatal(err)
+	}
+	if err := encodeSlot(&b, testVault, slot{name: "k"}, slot{name: "k", key: &entry{name: "k", versions: []*version{ver}}}); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b.Bytes())
+	f.Add(b.Bytes()[:b.Len()-1])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r := newJournalReader(data, map[string]*Vault{testVault: v})
+		whole, err := r.readAll()
+		if whole > len(data) || whole < 0 {
+			t.Errorf("read %d of %d bytes, %v", whole, len(data), err)
+		}
+		if err != nil || r.settle() != nil {
+			return
+		}
+		for _, name := range v.Keys() {
+			v.Versions(name)
+		}
+	})
+}
+
+// A period that is taken moves time on.
+func FuzzAddPeriod(f *testing.F) {
+	for _, s := range []string{"P30D", "P1Y2M3DT4H", "PT48H", "P", "P99999D"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		now := time.Unix(0, 0)
+		if at, ok := addPeriod(now, s); ok && at.Before(now) {
+			t.Errorf("%q leads to %s", s, at)
 		}
 	})
 }

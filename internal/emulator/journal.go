@@ -102,7 +102,9 @@ func (j *journal) load(path string, vaults map[string]*Vault) error {
 	if err != nil {
 		return err
 	}
-	r.settle()
+	if err := r.settle(); err != nil {
+		return err
+	}
 	if r.count > 2*r.live {
 		return j.rewrite(path, vaults)
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -123,6 +124,9 @@ func (k *entry) restore(j *journalVersion, raw []byte) error {
 		}
 		raw = old.raw
 	}
+	if err := checkKty(j.Public.Kty); err != nil {
+		return fmt.Errorf("the version %s/%s: %w", k.name, j.ID, err)
+	}
 	m := newDeferred(family(j.Public.Kty), j.Public, raw)
 	ver := &version{
 		id: j.ID, kty: j.Public.Kty, ops: j.Ops, enabled: j.Enabled, nbf: j.NBF, exp: j.Exp,
@@ -138,14 +142,19 @@ func (k *entry) restore(j *journalVersion, raw []byte) error {
 }
 
 // settle hands the states over to the vaults.
-func (r *journalReader) settle() {
+func (r *journalReader) settle() error {
 	for host, s := range r.states {
-		for _, k := range s.keys {
-			r.live += 1 + len(k.versions)
-		}
+		keys := slices.Collect(maps.Values(s.keys))
 		for _, d := range s.deleted {
-			r.live += 1 + len(d.entry.versions)
+			keys = append(keys, d.entry)
+		}
+		for _, k := range keys {
+			if len(k.versions) == 0 {
+				return fmt.Errorf("the key %s of %s has no version", k.name, host)
+			}
+			r.live += 1 + len(k.versions)
 		}
 		r.vaults[host].present.Store(s)
 	}
+	return nil
 }

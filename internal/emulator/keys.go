@@ -145,12 +145,21 @@ func (v *Vault) store(name string, ver *version, a attributes, tags map[string]s
 	return v.bundle(name, ver), nil
 }
 
-func (v *Vault) checkType(kty string) error {
+func checkKty(kty string) error {
 	known := []string{"RSA", "RSA-HSM", "EC", "EC-HSM", "oct-HSM"}
+	if !slices.Contains(known, kty) {
+		return badParameter("The emulator holds %s keys, not %q.", strings.Join(known, ", "), kty)
+	}
+	return nil
+}
+
+// checkType refuses a kty that the profile does not have.
+func (v *Vault) checkType(kty string) error {
+	if err := checkKty(kty); err != nil {
+		return err
+	}
 	hsm := v.config.Profile == ManagedHSM
 	switch {
-	case !slices.Contains(known, kty):
-		return badParameter("The emulator holds %s keys, not %q.", strings.Join(known, ", "), kty)
 	case hsm && !isHSM(kty):
 		return badParameter("A Managed HSM holds HSM keys only: kty must be %s%s.", kty, hsmSuffix)
 	case !hsm && family(kty) == "oct":

@@ -1,0 +1,285 @@
+package emulator_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+)
+
+// world is an emulator of every profile with its clock, spoken to in plain HTTP,
+// so that what goes over the wire is seen as it is.
+type world struct {
+	*emulator.Emulator
+	t      *testing.T
+	clock  *clock
+	tokens map[string]string // by host
+}
+
+// reply is an answer with its body as JSON.
+type reply struct {
+	status int
+	header http.Header
+	text   string
+	json   map[string]any
+}
+
+const (
+	wrapOps = `["wrapKey","unwrapKey"]`
+	rsaHSM  = `{"kty":"RSA-HSM","key_ops":["encrypt","decrypt","sign","verify","wrapKey","unwrapKey"]}`
+	ecHSM   = `{"kty":"EC-HSM"}`
+)
+
+func newWorld(t *testing.T, change ...func(*emulator.Options)) *world {
+	t.Helper()
+	c := newClock()
+	opts := emulator.Options{Now: c.Now}
+	for _, f := range change {
+		f(&opts)
+	}
+	w := &world{Emulator: start(t, opts), t: t, clock: c, tokens: map[string]string{}}
+	for _, host := range []string{premium, standard, managedHSM, protected} {
+		w.tokens[host] = token(t, managedIdentity(t, w.Emulator), "https://"+host[strings.Index(host, ".")+1:])
+	}
+	return w
+}
+
+func (w *world) do(method, host, path, body string) reply {
+	w.t.Helper()
+	separator := "?"
+	if strings.Contains(path, "?") {
+		separator = "&"
+	}
+	res, text := do(w.t, w.Emulator, method, "https://"+host+path+separator+"api-version=7.6", bearer(w.tokens[host]), body)
+	r := reply{status: res.StatusCode, header: res.Header, text: text, json: map[string]any{}}
+	if text != "" {
+		if err := json.Unmarshal([]byte(text), &r.json); err != nil {
+			w.t.Fatalf("%s %s: %q: %v", method, path, text, err)
+		}
+	}
+	return r
+}
+
+// create makes a version and gives its id.
+func (w *world) create(host, name, body string) string {
+	w.t.Helper()
+	r := w.do("POST", host, "/keys/"+name+"/create", body)
+	if r.status != 200 {
+		w.t.Fatalf("creating %s: %d %s", name, r.status, r.text)
+	}
+	return lastSegment(r.at("key", "kid").(string))
+}
+
+func (r reply) at(path ...string) any {
+	var v any = r.json
+	for _, name := range path {
+		m, ok := v.(map[string]any)
+		if !ok {
+			return nil
+		}
+		v = m[name]
+	}
+	return v
+}
+
+// is compares status, code and inner code.
+func (r reply) is(t *testing.T, status int, code, inner string) {
+	t.Helper()
+	if got := fmt.Sprint(r.status, " ", r.at("error", "code"), " ", r.at("error", "innererror", "code")); got != fmt.Sprint(status, " ", orNil(code), " ", orNil(inner)) {
+		t.Errorf("got %s: %s", got, r.text)
+	}
+}
+
+func orNil(s string) any {
+	if s == "" {
+		return nil
+	}
+	return s
+}
+
+func lastSegment(kid string) string { return kid[strings.LastIndex(kid, "/")+1:] }
+
+// list follows every page.
+func (w *world) list(host, path string) (items []map[string]any, pages []reply) {
+	w.t.Helper()
+	for {
+		r := w.do("GET", host, path, "")
+		pages = append(pages, r)
+		for _, item := range r.json["value"].([]any) {
+			items = append(items, item.(map[string]any))
+		}
+		next, ok := r.json["nextLink"].(string)
+		if !ok {
+			return items, pages
+		}
+		path = strings.Replace(strings.TrimPrefix(next, "https://"+host), "api-version=7.6", "", 1)
+	}
+}
+
+// TestFact holds the emulator to every fact that is known of how the services
+// behave. The names are the facts.
+func TestFact(t *testing.T) {
+	facts := slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), hsmFacts())
+	for _, f := range facts {
+		t.Run(f.fact, f.holds)
+	}
+}
+
+type fact struct {
+	fact  string
+	holds func(*testing.T)
+}
+
+var versionID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+func namingFacts() []fact {
+	return []fact{
+		{"Version = 32 lower-case hex", func(t *testing.T) {
+			if id := newWorld(t).create(premium, "k", ecHSM); !versionID.MatchString(id) {
+				t.Error(id)
+			}
+		}},
+		{"Name ^[0-9a-zA-Z-]{1,127}$", func(t *testing.T) {
+			w := newWorld(t)
+			for name, status := range map[string]int{
+				"a": 200, "A-9": 200, strings.Repeat("x", 127): 200, strings.Repeat("x", 128): 400, "a_b": 400, "a.b": 400, "%C3%A4": 400,
+			} {
+				if got := w.do("POST", premium, "/keys/"+name+"/create", ecHSM).status; got != status {
+					t.Errorf("%s: %d", name, got)
+				}
+			}
+		}},
+		{"ids case-insensitive", func(t *testing.T) {
+			w := newWorld(t)
+			id := w.create(premium, "MyKey", ecHSM)
+			if r := w.do("GET", premium, "/keys/mYkEY/"+strings.ToUpper(id), ""); lastSegment(r.at("key", "kid").(string)) != id {
+				t.Error(r.text)
+			}
+		}},
+		{"at most 15 tags, 256/256 characters", func(t *testing.T) {
+			w := newWorld(t)
+			long := strings.Repeat("x", 256)
+			for name, test := range map[string]struct {
+				tags map[string]string
+				fits bool
+			}{
+				"15":           {numbered(15), true},
+				"16":           {numbered(16), false},
+				"256 and 256":  {map[string]string{long: long}, true},
+				"a long name":  {map[string]string{long + "x": ""}, false},
+				"a long value": {map[string]string{"a": long + "x"}, false},
+			} {
+				body, err := json.Marshal(map[string]any{"kty": "EC", "tags": test.tags})
+				must(t, err)
+				if got := w.do("POST", premium, "/keys/k/create", string(body)).status; (got == 200) != test.fits {
+					t.Errorf("%s: %d", name, got)
+				}
+			}
+		}},
+		{"Times are whole Unix seconds", func(t *testing.T) {
+			w := newWorld(t)
+			w.clock.advance(300 * time.Millisecond)
+			r := w.do("POST", premium, "/keys/k/create", ecHSM)
+			if got := r.at("attributes", "created"); got != float64(w.clock.Now().Unix()) {
+				t.Error(got)
+			}
+		}},
+	}
+}
+
+func numbered(n int) map[string]string {
+	tags := map[string]string{}
+	for i := range n {
+		tags[fmt.Sprint(i)] = ""
+	}
+	return tags
+}
+
+func listingFacts() []fact {
+	return []fact{
+		{"List versions: kid + attributes + tags, never key material or key_ops", func(t *testing.T) {
+			w := newWorld(t)
+			for _, host := range []string{premium, managedHSM} {
+				w.create(host, "k", `{"kty":"RSA-HSM","tags":{"a":"b"}}`)
+				items, _ := w.list(host, "/keys/k/versions")
+				if got := slices.Sorted(maps.Keys(items[0])); !slices.Equal(got, []string{"attributes", "kid", "tags"}) {
+					t.Errorf("%s: %v", host, got)
+				}
+			}
+		}},
+		{"A vault lists by version hex, NOT by time; MHSM by time", func(t *testing.T) {
+			w := newWorld(t)
+			for _, host := range []string{premium, managedHSM} {
+				var created, listed []string
+				for range 12 {
+					created = append(created, w.create(host, "k", ecHSM))
+				}
+				items, _ := w.list(host, "/keys/k/versions")
+				for _, i := range items {
+					listed = append(listed, lastSegment(i["kid"].(string)))
+				}
+				if host == premium {
+					slices.Sort(created)
+				}
+				if !slices.Equal(listed, created) {
+					t.Errorf("%s: %v", host, listed)
+				}
+			}
+		}},
+		{"Sort by created; ties of one second occur", func(t *testing.T) {
+			w := newWorld(t)
+			w.create(premium, "k", ecHSM)
+			w.create(premium, "k", ecHSM)
+			items, _ := w.list(premium, "/keys/k/versions")
+			at := func(i int) any { return items[i]["attributes"].(map[string]any)["created"] }
+			if at(0) != at(1) {
+				t.Errorf("%v, %v", at(0), at(1))
+			}
+		}},
+		{"Page at most 25. Vault: nextLink null at the end; MHSM: field absent, short pages, nextLink without api-version", func(t *testing.T) {
+			w := newWorld(t)
+			for _, host := range []string{premium, managedHSM} {
+				for range 27 {
+					w.create(host, "k", ecHSM)
+				}
+				if r := w.do("GET", host, "/keys/k/versions?maxresults=26", ""); r.status != 400 {
+					t.Errorf("%s: 26 a page: %d", host, r.status)
+				}
+				items, pages := w.list(host, "/keys/k/versions")
+				last, more := pages[len(pages)-1].json["nextLink"]
+				first, hsm := pages[0], host == managedHSM
+				if len(items) != 27 || last != nil || more == hsm {
+					t.Errorf("%s: %d items, the last page has nextLink %v (%v)", host, len(items), last, more)
+				}
+				if n := len(first.json["value"].([]any)); hsm && n >= 25 || !hsm && n != 25 {
+					t.Errorf("%s: the first page has %d", host, n)
+				}
+				if strings.Contains(first.json["nextLink"].(string), "api-version") == hsm {
+					t.Errorf("%s: %s", host, first.json["nextLink"])
+				}
+			}
+		}},
+		{"Unknown key: vault answers 200 with an empty list", func(t *testing.T) {
+			if r := newWorld(t).do("GET", premium, "/keys/absent/versions", ""); r.status != 200 || len(r.json["value"].([]any)) != 0 {
+				t.Error(r.text)
+			}
+		}},
+		{"Versionless = the newest version by creation, even when that one is disabled", func(t *testing.T) {
+			w := newWorld(t)
+			w.create(premium, "k", rsaHSM)
+			newest := w.create(premium, "k", rsaHSM)
+			w.do("PATCH", premium, "/keys/k/"+newest, `{"attributes":{"enabled":false}}`)
+			if r := w.do("GET", premium, "/keys/k/", ""); lastSegment(r.at("key", "kid").(string)) != newest {
+				t.Error(r.text)
+			}
+			w.do("POST", premium, "/keys/k//wrapkey", `{"alg":"RSA-OAEP-256","value":"AA"}`).is(t, 403, "Forbidden", "KeyDisabled")
+		}},
+	}
+}

@@ -1,0 +1,400 @@
+package emulator_test
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
+	"github.com/keyd-project/keyd/internal/emulator"
+)
+
+const digest = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" // 32 zero bytes
+
+// using is what each operation on an RSA key answers, in the order of use: what
+// an earlier one made is what a later one opens.
+func (w *world) using(host, name string) map[string]reply {
+	post := func(op, body string) reply { return w.do("POST", host, "/keys/"+name+"//"+op, body) }
+	return map[string]reply{
+		"encrypt": post("encrypt", `{"alg":"RSA-OAEP-256","value":"AA"}`),
+		"wrapKey": post("wrapkey", `{"alg":"RSA-OAEP-256","value":"AA"}`),
+		"sign":    post("sign", `{"alg":"RS256","value":"`+digest+`"}`),
+	}
+}
+
+// opening undoes what using did.
+func (w *world) opening(host, name string, made map[string]reply) map[string]reply {
+	post := func(op, body string) reply { return w.do("POST", host, "/keys/"+name+"//"+op, body) }
+	return map[string]reply{
+		"decrypt":   post("decrypt", fmt.Sprintf(`{"alg":"RSA-OAEP-256","value":%q}`, made["encrypt"].at("value"))),
+		"unwrapKey": post("unwrapkey", fmt.Sprintf(`{"alg":"RSA-OAEP-256","value":%q}`, made["wrapKey"].at("value"))),
+		"verify":    post("verify", fmt.Sprintf(`{"alg":"RS256","digest":%q,"value":%q}`, digest, made["sign"].at("value"))),
+	}
+}
+
+func useFacts() []fact {
+	return []fact{
+		{"exp/nbf block encrypt/wrap/sign but NOT decrypt/unwrap/verify", func(t *testing.T) {
+			w := newWorld(t)
+			for _, host := range []string{premium, managedHSM} {
+				w.create(host, "k", rsaHSM)
+				made := w.using(host, "k")
+				now := w.clock.Now().Unix()
+				for inner, dates := range map[string]string{
+					"KeyExpired":     fmt.Sprintf(`"exp":%d,"nbf":%d`, now, now-9),
+					"KeyNotYetValid": fmt.Sprintf(`"exp":%d,"nbf":%d`, now+9, now+1),
+				} {
+					w.do("PATCH", host, "/keys/k/", `{"attributes":{`+dates+`}}`)
+					for op, r := range w.using(host, "k") {
+						if r.is(t, 403, "Forbidden", inner); t.Failed() {
+							t.Fatalf("%s %s", host, op)
+						}
+					}
+					for op, r := range w.opening(host, "k", made) {
+						if r.status != 200 {
+							t.Errorf("%s %s: %s", host, op, r.text)
+						}
+					}
+				}
+			}
+		}},
+		{"Only enabled=false blocks unwrap", func(t *testing.T) {
+			w := newWorld(t)
+			w.create(premium, "k", rsaHSM)
+			made := w.using(premium, "k")
+			w.do("PATCH", premium, "/keys/k/", `{"attributes":{"enabled":false}}`)
+			for _, r := range w.opening(premium, "k", made) {
+				r.is(t, 403, "Forbidden", "KeyDisabled")
+			}
+		}},
+		{"Whether GET of a disabled key answers 403 is contradictory in the sources: learn state from list-versions", func(t *testing.T) {
+			for _, unreadable := range []bool{false, true} {
+				w := newWorld(t, func(o *emulator.Options) { o.DisabledKeyUnreadable = unreadable })
+				w.create(premium, "k", ecHSM)
+				w.do("PATCH", premium, "/keys/k/", `{"attributes":{"enabled":false}}`)
+				if got := w.do("GET", premium, "/keys/k/", "").status; (got == 403) != unreadable {
+					t.Errorf("unreadable %v: %d", unreadable, got)
+				}
+				items, _ := w.list(premium, "/keys/k/versions")
+				if items[0]["attributes"].(map[string]any)["enabled"] != false {
+					t.Error("the list does not tell")
+				}
+			}
+		}},
+		{"Unwrap always with an explicit version", func(t *testing.T) {
+			w := newWorld(t)
+			old := w.create(premium, "k", rsaHSM)
+			value := fmt.Sprintf(`{"alg":"RSA-OAEP-256","value":%q}`, w.using(premium, "k")["wrapKey"].at("value"))
+			w.create(premium, "k", rsaHSM)
+			w.do("POST", premium, "/keys/k//unwrapkey", value).is(t, 400, "BadParameter", "")
+			if r := w.do("POST", premium, "/keys/k/"+old+"/unwrapkey", value); r.status != 200 || r.at("value") != "AA" {
+				t.Error(r.text)
+			}
+		}},
+		{"Native autorotation cannot be used for imported keys", func(t *testing.T) {
+			e := start(t, emulator.Options{})
+			for _, host := range []string{premium, managedHSM} {
+				c := newClient(t, e, host)
+				importNew(t, c, createKEK(t, c), "byok")
+				_, err := c.RotateKey(t.Context(), "byok", nil)
+				wantError(t, err, 400, "BadParameter", "")
+			}
+		}},
+		{"a native Rotate policy on a BYOK key is a mistake to alarm on", func(t *testing.T) {
+			e := start(t, emulator.Options{})
+			c := newClient(t, e, premium)
+			importNew(t, c, createKEK(t, c), "byok")
+			_, err := c.UpdateKeyRotationPolicy(t.Context(), "byok", azkeys.KeyRotationPolicy{LifetimeActions: []*azkeys.LifetimeAction{{
+				Action:  &azkeys.LifetimeActionType{Type: ptr(azkeys.KeyRotationPolicyActionRotate)},
+				Trigger: &azkeys.LifetimeActionTrigger{TimeBeforeExpiry: ptr("P30D")},
+			}}}, nil)
+			must(t, err)
+			shown, err := c.GetKeyRotationPolicy(t.Context(), "byok", nil)
+			must(t, err)
+			if *shown.LifetimeActions[0].Action.Type != azkeys.KeyRotationPolicyActionRotate {
+				t.Error("the policy does not show")
+			}
+		}},
+	}
+}
+
+func deletionFacts() []fact {
+	return []fact{
+		{"Versions cannot be deleted one by one; deleting a key deletes all its versions", func(t *testing.T) {
+			w := newWorld(t)
+			ids := []string{w.create(premium, "k", ecHSM), w.create(premium, "k", ecHSM)}
+			if r := w.do("DELETE", premium, "/keys/k/"+ids[0], ""); r.status < 400 {
+				t.Errorf("one version: %d", r.status)
+			}
+			w.do("DELETE", premium, "/keys/k", "")
+			for _, id := range ids {
+				w.do("GET", premium, "/keys/k/"+id, "").is(t, 404, "KeyNotFound", "")
+			}
+		}},
+		{"Vault delete is asynchronous (404/409 for seconds), MHSM's is immediate", func(t *testing.T) {
+			w := newWorld(t, func(o *emulator.Options) { o.DeletionDelay = 3 * time.Second })
+			for host, immediate := range map[string]bool{premium: false, managedHSM: true} {
+				w.create(host, "k", ecHSM)
+				w.do("DELETE", host, "/keys/k", "")
+				if got := w.do("GET", host, "/deletedkeys/k", "").status; (got == 200) != immediate {
+					t.Errorf("%s: deleted key %d", host, got)
+				}
+				again := w.do("POST", host, "/keys/k/create", ecHSM)
+				if immediate {
+					again.is(t, 409, "Conflict", "ObjectIsDeletedButRecoverable")
+				} else {
+					again.is(t, 409, "Conflict", "ObjectIsBeingDeleted")
+				}
+				w.clock.advance(3 * time.Second)
+				if got := w.do("GET", host, "/deletedkeys/k", "").status; got != 200 {
+					t.Errorf("%s: seconds later %d", host, got)
+				}
+			}
+		}},
+		{"Soft delete is always on; retention 7–90 days", func(t *testing.T) {
+			for days, works := range map[int]bool{0: true, 7: true, 90: true, 6: false, 91: false} {
+				e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{{Host: premium, RecoverableDays: days}}})
+				if (err == nil) != works {
+					t.Errorf("%d days: %v", days, err)
+				}
+				if err == nil {
+					must(t, e.Close())
+				}
+			}
+			w := newWorld(t)
+			w.create(premium, "k", ecHSM)
+			r := w.do("DELETE", premium, "/keys/k", "")
+			if got := r.json["scheduledPurgeDate"].(float64) - r.json["deletedDate"].(float64); got != 90*24*3600 {
+				t.Errorf("kept for %v seconds", got)
+			}
+			if items, _ := w.list(premium, "/deletedkeys"); len(items) != 1 {
+				t.Errorf("deleted keys: %v", items)
+			}
+		}},
+		{"a recoveryLevel containing Purgeable means NO purge protection", func(t *testing.T) {
+			w := newWorld(t)
+			for host, purgeable := range map[string]bool{premium: true, protected: false} {
+				r := w.do("POST", host, "/keys/k/create", ecHSM)
+				if strings.Contains(r.at("attributes", "recoveryLevel").(string), "Purgeable") != purgeable {
+					t.Error(r.text)
+				}
+				w.do("DELETE", host, "/keys/k", "")
+				if got := w.do("DELETE", host, "/deletedkeys/k", "").status; (got == 204) != purgeable {
+					t.Errorf("%s: purge %d", host, got)
+				}
+			}
+		}},
+		{"Backup fails past 500 versions: there is none here at all", func(t *testing.T) {
+			w := newWorld(t)
+			w.create(premium, "k", ecHSM)
+			w.do("POST", premium, "/keys/k/backup", "").is(t, 404, "NotFound", "")
+		}},
+	}
+}
+
+func limitFacts() []fact {
+	limited := func(o *emulator.Options) { o.ServiceLimits = true }
+	// through is how many of n calls are let through.
+	through := func(n int, call func() reply) (passed int) {
+		for range n {
+			if call().status != 429 {
+				passed++
+			}
+		}
+		return passed
+	}
+	big := func(w *world, host string) {
+		w.create(host, "big", `{"kty":"RSA-HSM","key_size":4096}`)
+		w.clock.advance(10 * time.Second)
+	}
+	return []fact{
+		{"vault, RSA-4096 HSM: 250 operations / 10 s over all operations, GET included", func(t *testing.T) {
+			w := newWorld(t, limited)
+			big(w, premium)
+			gets := through(200, func() reply { return w.do("GET", premium, "/keys/big/", "") })
+			lists := through(60, func() reply { return w.do("GET", premium, "/keys/big/versions", "") })
+			if gets != 200 || lists != 50 {
+				t.Errorf("%d and %d went through", gets, lists)
+			}
+		}},
+		{"vault: create 10 / 10 s", func(t *testing.T) {
+			w := newWorld(t, limited)
+			if n := through(12, func() reply { return w.do("POST", premium, "/keys/k/create", ecHSM) }); n != 10 {
+				t.Errorf("%d went through", n)
+			}
+		}},
+		{"MHSM RSA-4096: ~160 unwrap/s", func(t *testing.T) {
+			w := newWorld(t, limited)
+			big(w, managedHSM)
+			body := `{"alg":"RSA-OAEP-256","value":"AA"}`
+			if n := through(165, func() reply { return w.do("POST", managedHSM, "/keys/big//unwrapkey", body) }); n != 160 {
+				t.Errorf("%d went through", n)
+			}
+		}},
+		{"MHSM RSA-4096: ~1900 wrap/s", func(t *testing.T) {
+			w := newWorld(t, limited)
+			big(w, managedHSM)
+			if n := through(1905, func() reply { return w.do("POST", managedHSM, "/keys/big//wrapkey", `{}`) }); n != 1900 {
+				t.Errorf("%d went through", n)
+			}
+		}},
+		{"MHSM: 1 create/s", func(t *testing.T) {
+			w := newWorld(t, limited)
+			if n := through(3, func() reply { return w.do("POST", managedHSM, "/keys/k/create", ecHSM) }); n != 1 {
+				t.Errorf("%d went through", n)
+			}
+		}},
+		{"MHSM: at most 100 versions per key", func(t *testing.T) {
+			w := newWorld(t)
+			for range 100 {
+				w.create(managedHSM, "k", ecHSM)
+			}
+			w.do("POST", managedHSM, "/keys/k/create", ecHSM).is(t, 400, "BadParameter", "")
+		}},
+		{"Multi-region MHSM writes take up to 6 minutes to replicate: read after write is not safe", func(t *testing.T) {
+			w := newWorld(t, func(o *emulator.Options) { o.ReplicationDelay = 6 * time.Minute })
+			w.create(managedHSM, "k", ecHSM)
+			w.do("GET", managedHSM, "/keys/k/", "").is(t, 404, "KeyNotFound", "")
+			w.clock.advance(6 * time.Minute)
+			if r := w.do("GET", managedHSM, "/keys/k/", ""); r.status != 200 {
+				t.Errorf("after six minutes: %s", r.text)
+			}
+		}},
+	}
+}
+
+func errorFacts() []fact {
+	return []fact{
+		{"401 Unauthorized (MHSM: empty body)", func(t *testing.T) {
+			w := newWorld(t)
+			for _, host := range []string{premium, managedHSM} {
+				w.tokens[host] = "none"
+				r := w.do("GET", host, "/keys", "")
+				if host == premium {
+					r.is(t, 401, "Unauthorized", "")
+				} else if r.status != 401 || r.text != "" {
+					t.Errorf("%d %q", r.status, r.text)
+				}
+			}
+		}},
+		{"404 KeyNotFound", func(t *testing.T) {
+			newWorld(t).do("GET", premium, "/keys/k/", "").is(t, 404, "KeyNotFound", "")
+		}},
+		{"403 Forbidden with inner KeyOperationForbidden", func(t *testing.T) {
+			w := newWorld(t)
+			w.create(premium, "k", `{"kty":"RSA-HSM","key_ops":`+wrapOps+`}`)
+			w.do("POST", premium, "/keys/k//sign", `{"alg":"RS256","value":"`+digest+`"}`).is(t, 403, "Forbidden", "KeyOperationForbidden")
+		}},
+		{"400 BadParameter", func(t *testing.T) {
+			newWorld(t).do("POST", premium, "/keys/k/create", `{"kty":"OKP"}`).is(t, 400, "BadParameter", "")
+		}},
+		{"429 Throttled, sometimes with NO Retry-After", func(t *testing.T) {
+			w := newWorld(t)
+			for _, rule := range []emulator.Rule{{Status: 429}, {Status: 429, NoRetryAfter: true}} {
+				active := w.Fail(rule)
+				r := w.do("GET", premium, "/keys", "")
+				r.is(t, 429, "Throttled", "")
+				if (r.header.Get("Retry-After") == "") != rule.NoRetryAfter {
+					t.Errorf("Retry-After %q", r.header.Get("Retry-After"))
+				}
+				active.Clear()
+			}
+		}},
+		{"403 right after a role assignment is normal for a minute or more", func(t *testing.T) {
+			clock, id := newClock(), rand.Text()
+			e := startVaults(t, emulator.Options{Now: clock.Now, RoleDelay: time.Minute}, emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
+			foreign(t, e, premium, "k")
+			c := clientAs(t, e, premium, id)
+			must(t, e.Vault(premium).Assign(emulator.RoleAssignment{Identity: id, Role: emulator.CryptoUser}))
+			_, err := c.GetKey(t.Context(), "k", "", nil)
+			wantError(t, err, 403, "Forbidden", "ForbiddenByRbac")
+			clock.advance(time.Minute)
+			_, err = c.GetKey(t.Context(), "k", "", nil)
+			must(t, err)
+		}},
+		{"MHSM uses its own local RBAC scopes (/, /keys, /keys/NAME)", func(t *testing.T) {
+			for scope, works := range map[string]bool{"/": true, "/keys": true, "/keys/n": true, "/subscriptions/s": false} {
+				e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{{
+					Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.RoleBased,
+					Roles: []emulator.RoleAssignment{{Identity: "i", Role: emulator.CryptoUser, Scope: scope}},
+				}}})
+				if (err == nil) != works {
+					t.Errorf("%s: %v", scope, err)
+				}
+				if err == nil {
+					must(t, e.Close())
+				}
+			}
+		}},
+	}
+}
+
+func hsmFacts() []fact {
+	return []fact{
+		{"MHSM differs: host and audience managedhsm.azure.net", func(t *testing.T) {
+			w := newWorld(t)
+			if r := w.do("POST", managedHSM, "/keys/k/create", ecHSM); !strings.HasPrefix(r.at("key", "kid").(string), "https://"+managedHSM+"/keys/k/") {
+				t.Error(r.text)
+			}
+			w.tokens[managedHSM] = w.tokens[premium]
+			r := w.do("GET", managedHSM, "/keys", "")
+			if r.status != 401 || !strings.Contains(r.header.Get("WWW-Authenticate"), `resource="https://managedhsm.azure.net"`) {
+				t.Errorf("with a vault's token: %d %v", r.status, r.header)
+			}
+		}},
+		{"MHSM differs: kty only *-HSM", func(t *testing.T) {
+			w := newWorld(t)
+			for kty, status := range map[string]int{"RSA": 400, "EC": 400, "oct": 400, "RSA-HSM": 200, "EC-HSM": 200, "oct-HSM": 200} {
+				if got := w.do("POST", managedHSM, "/keys/k/create", `{"kty":"`+kty+`"}`).status; got != status {
+					t.Errorf("%s: %d", kty, got)
+				}
+			}
+		}},
+		{"MHSM differs: key_ops order random", func(t *testing.T) {
+			w := newWorld(t)
+			orders := map[string]map[string]bool{}
+			for _, host := range []string{premium, managedHSM} {
+				w.create(host, "k", rsaHSM)
+				orders[host] = map[string]bool{}
+				for range 40 {
+					orders[host][fmt.Sprint(w.do("GET", host, "/keys/k/", "").at("key", "key_ops"))] = true
+				}
+			}
+			if len(orders[premium]) != 1 || len(orders[managedHSM]) < 2 {
+				t.Errorf("%d orders in a vault, %d in a Managed HSM", len(orders[premium]), len(orders[managedHSM]))
+			}
+		}},
+		{"MHSM differs: exportable always present", func(t *testing.T) {
+			w := newWorld(t)
+			if r := w.do("POST", managedHSM, "/keys/k/create", ecHSM); r.at("attributes", "exportable") != false {
+				t.Error(r.text)
+			}
+		}},
+		{"MHSM differs: its headers, and an activity id in the messages", func(t *testing.T) {
+			w := newWorld(t)
+			vault, hsm := w.do("GET", premium, "/keys/k/", ""), w.do("GET", managedHSM, "/keys/k/", "")
+			if vault.header.Get("X-Ms-Keyvault-Service-Version") == "" || hsm.header.Get("X-Ms-Server-Latency") == "" || hsm.header.Get("X-Ms-Keyvault-Service-Version") != "" {
+				t.Errorf("vault %v\nMHSM %v", vault.header, hsm.header)
+			}
+			for _, r := range []reply{vault, hsm} {
+				if r.header.Get("X-Ms-Keyvault-Region") == "" || r.header.Get("X-Ms-Request-Id") == "" {
+					t.Errorf("%v", r.header)
+				}
+			}
+			id := "(Activity ID: " + hsm.header.Get("X-Ms-Request-Id") + ")"
+			if !strings.Contains(hsm.text, id) || strings.Contains(vault.text, "Activity") {
+				t.Errorf("%s\n%s", vault.text, hsm.text)
+			}
+		}},
+		{"Standard-SKU vaults have no HSM keys", func(t *testing.T) {
+			w := newWorld(t)
+			w.do("POST", standard, "/keys/k/create", rsaHSM).is(t, 400, "BadParameter", "")
+			w.do("POST", standard, "/keys/k/create", ecHSM).is(t, 400, "BadParameter", "")
+			if got := w.Vault(standard).Keys(); len(got) != 0 {
+				t.Error(got)
+			}
+		}},
+	}
+}
