@@ -10,7 +10,7 @@ LINT     := $(CURDIR)/.tools/golangci-lint
 LINT_VERSION := v2.15.0
 
 # What the tests run for real, and the Debian package of each.
-PACKAGES := softhsm2 opensc prometheus systemd gdb groff-base
+PACKAGES := softhsm2 opensc prometheus systemd gdb strace groff-base
 # And what the packages and their test under systemd need besides.
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev
 
@@ -79,8 +79,9 @@ $(LINT):
 fuzz: ## run every fuzz target for FUZZTIME each (default 30s)
 	@FUZZTIME=$(FUZZTIME) .ci/fuzz
 
-faults: deps ## the real binary on an HSM library that misbehaves in every known way
-	@{ go test -count=1 -v -timeout 20m -run '^TestFault' ./softhsm-test/e2e -args -every-fault; } | awk '\
+faults: deps ## an HSM library, an Azure, a network and a disk that misbehave in every known way (as root)
+	@{ go test -count=1 -v -timeout 20m -run '^TestFault' ./softhsm-test/e2e -args -every-fault; \
+	  KEYD_HEAVY=1 go test -count=1 -v -timeout 40m -parallel 8 ./softhsm-test/azurefaults; } | awk '\
 	  /^=== / { next } \
 	  /^faults:/ { tried += $$2; lost += $$5; doubled += $$7; next } \
 	  { print } \
