@@ -165,6 +165,8 @@ func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 			"StartLimitIntervalSec":    "0",
 			"RestartPreventExitStatus": "2",
 			"LimitCORE":                "0",
+			// else a crash's exit code is a wrong configuration's
+			"Environment": "GOTRACEBACK=crash",
 		} {
 			if got := values(text, setting); !slices.Equal(got, []string{want}) {
 				t.Errorf("%s: %s=%v, want %s", unit, setting, got, want)
