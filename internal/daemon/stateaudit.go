@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/store"
@@ -60,7 +61,7 @@ func verifyAudit(ctx context.Context, s *store.Store) (control.AuditReport, erro
 	}
 	report := control.AuditReport{Entries: r.Entries, Head: r.Head.String(), Consistent: r.Consistent()}
 	if !r.Consistent() {
-		report.Problem = r.String()
+		report.Problem = strings.TrimPrefix(r.String(), "not consistent: ")
 	}
 	return report, nil
 }
