@@ -217,6 +217,11 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 		if g.Reserved.After(x.Created) {
 			g.Reserved = x.Created
 		}
+		if p := g.In(v.URL); p != nil && p.State == key.Intended {
+			p.State, p.Version, p.Created, p.ImportedAt = key.Imported, x.ID, x.Created, a.now
+			a.showVersion(g, v, x)
+			continue
+		}
 		placement := key.Placement{
 			Seq: nextSeq(a.rec), Attempt: attempt, Vault: v.URL, VaultName: v.Name, Cause: key.CauseAdopted,
 			State: key.Imported, At: a.now, ImportedAt: a.now, Version: x.ID, Created: x.Created,
@@ -227,12 +232,16 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 			a.unknown = append(a.unknown, fmt.Sprintf("version %s in vault %s is disabled: it counts as retired, and is not proven", x.ID, v.Name))
 		}
 		g.Placements = append(g.Placements, placement)
-		if a.rebuilt[g.Number] == nil {
-			a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
-		}
-		found := a.rebuilt[g.Number]
-		found.Versions[v.Name] = append(found.Versions[v.Name], x.ID)
+		a.showVersion(g, v, x)
 	}
+}
+
+func (a *adopter) showVersion(g *key.Generation, v key.Vault, x key.Version) {
+	if a.rebuilt[g.Number] == nil {
+		a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
+	}
+	found := a.rebuilt[g.Number]
+	found.Versions[v.Name] = append(found.Versions[v.Name], x.ID)
 }
 
 func (a *adopter) adoptForeign(v key.Vault, x key.Version, print key.Fingerprint) {
