@@ -1,0 +1,38 @@
+package rotate_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
+	w := newWorld(t, 1, mhsm)
+	p := policy(mhsm)
+	r := w.rotator()
+	for range 10 {
+		rec := w.record(p.Key)
+		if g := rec.Latest(); g != nil && g.Fingerprint != "" {
+			break
+		}
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rec := w.record(p.Key)
+	look := func(begun time.Time) rotate.Kind {
+		o := *r.LastLook(p.Key)
+		o.Vaults = map[string]rotate.VaultSeen{mhsm.URL: {Begun: w.now, KEK: rotate.KEKSeen{Absent: true, Begun: begun}}}
+		return rotate.Plan(w.now, p, rec, &o).Kind
+	}
+	for begun, want := range map[time.Time]rotate.Kind{
+		{}:                           rotate.CreateKEK,
+		w.now.Add(-10 * time.Minute): rotate.Wait, // a Managed HSM may still show it
+		w.now.Add(-12 * time.Minute): rotate.CreateKEK,
+	} {
+		if got := look(begun); got != want {
+			t.Errorf("begun at %v: %s, want %s", begun, got, want)
+		}
+	}
+}
