@@ -136,6 +136,7 @@ func (s session) makePermanent(id key.ID, p pair) error {
 		if string(shown[0]) == label.String() {
 			continue
 		}
+		killpoint.At("hsm-relabel-before")
 		if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label.String())}); err != nil {
 			return fmt.Errorf("relabel %s before its first wrap: C_SetAttributeValue: %w", id, err)
 		}
@@ -182,9 +183,11 @@ func (e *engine) destroy(s session, id key.ID) error {
 		}
 	}
 	for _, o := range objects {
+		killpoint.At("hsm-destroy-before")
 		if err := s.m.DestroyObject(s.h, o.handle); err != nil && !handleLost(err) {
 			return fmt.Errorf("C_DestroyObject: %w", err)
 		}
+		killpoint.At("hsm-destroy-after")
 	}
 	return nil
 }

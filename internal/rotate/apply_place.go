@@ -36,6 +36,7 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 	}
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
+	killpoint.At("kek-before")
 	kek, err := c.CreateKEK(ctx)
 	killpoint.At("kek-after")
 	ctx = context.WithoutCancel(ctx)
@@ -108,6 +109,7 @@ func (r *Rotator) put(ctx context.Context, c Vault, p key.Policy, g key.Generati
 	if err != nil {
 		return v, false, err
 	}
+	killpoint.At("put-before")
 	v, err = c.Import(ctx, key.ImportRequest{Key: p.Key, Blob: blob, Operations: p.Operations, Tags: map[string]string{
 		key.TagInstance:   r.Instance,
 		key.TagGeneration: strconv.Itoa(g.Number),
@@ -172,6 +174,7 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 		return rec, err
 	}
 	at := findPlacement(&rec, s.Attempt)
+	killpoint.At("prove-before")
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
 		Key: p.Key, Version: s.Version, ID: at.g.ID, Fingerprint: at.g.Fingerprint,
 		Operations: operationsOf(*at.p, p), LostInHSM: !at.g.LostInHSM.IsZero(),
@@ -298,9 +301,11 @@ func (r *Rotator) disable(ctx context.Context, p key.Policy, rec key.Record, s S
 			continue
 		}
 		for _, version := range append([]string{at.Version}, at.Aliases...) {
+			killpoint.At("disable-before")
 			if err := c.Disable(ctx, p.Key, version); err != nil {
 				return rec, err
 			}
+			killpoint.At("disable-after")
 		}
 		at.State, at.DisabledAt = key.Disabled, r.Clock()
 	}
