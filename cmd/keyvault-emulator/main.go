@@ -1,6 +1,6 @@
 // Command keyvault-emulator stands in for Azure Key Vault, Managed HSM and the
-// managed-identity endpoint on loopback. It is a development tool: what it
-// holds is in memory and gone when it ends.
+// identity endpoints on loopback. It is a development tool: what it holds is in
+// memory and gone when it ends, unless it is given a state file.
 package main
 
 import (
@@ -30,7 +30,9 @@ func main() {
 // settings are the flags as given.
 type settings struct {
 	proxy, admin, caOut   string
-	vaults, fail, protect []string
+	vaults, fail          []string
+	perHost               hostFlags
+	extras                serviceFlags
 	strictDER, verbose    bool
 	deletion, replication time.Duration
 	skew, tokenLifetime   time.Duration
@@ -55,7 +57,6 @@ func newCommand() *cobra.Command {
 	f.StringVar(&s.admin, "admin", "", "loopback `address` of the admin endpoint; none when empty")
 	f.StringVar(&s.caOut, "ca-out", "keyvault-emulator-ca.pem", "write the authority's certificate to this `file`")
 	f.StringArrayVar(&s.vaults, "vault", nil, "stand in for `HOST=premium|standard|managedhsm`; repeatable")
-	f.StringArrayVar(&s.protect, "purge-protection", nil, "switch purge protection on for vault `HOST`; repeatable")
 	f.StringArrayVar(&s.fail, "fail", nil, "misbehave by this `rule`, such as op=import,count=1,drop=after; repeatable")
 	f.BoolVar(&s.strictDER, "strict-der", false, "refuse PKCS#8 followed by zero padding, as SoftHSM 2.6.1 makes it")
 	f.DurationVar(&s.deletion, "deletion-delay", 2*time.Second, "how long a vault key is being deleted")
@@ -63,6 +64,8 @@ func newCommand() *cobra.Command {
 	f.DurationVar(&s.skew, "clock-skew", 0, "how far the service's clock is ahead of this machine's; negative: behind")
 	f.DurationVar(&s.tokenLifetime, "token-lifetime", 24*time.Hour, "how long an access token is good")
 	f.BoolVar(&s.verbose, "verbose", false, "log every request to standard error")
+	s.perHost.register(cmd)
+	s.extras.register(cmd)
 	return cmd
 }
 
@@ -102,26 +105,21 @@ func (s settings) options(logOut io.Writer) (emulator.Options, error) {
 	if s.verbose {
 		opts.Logger = slog.New(slog.NewTextHandler(logOut, nil))
 	}
-	protected := map[string]bool{}
-	for _, host := range s.protect {
-		protected[host] = true
-	}
 	for _, v := range s.vaults {
 		host, name, _ := strings.Cut(v, "=")
 		profile, err := emulator.ParseProfile(name)
 		if err != nil {
 			return opts, fmt.Errorf("--vault %s: %w", v, err)
 		}
-		opts.Vaults = append(opts.Vaults, emulator.VaultConfig{Host: host, Profile: profile, PurgeProtection: protected[host]})
-		delete(protected, host)
+		opts.Vaults = append(opts.Vaults, emulator.VaultConfig{Host: host, Profile: profile})
 	}
 	if len(opts.Vaults) == 0 {
 		return opts, fmt.Errorf("no vault: add --vault HOST=premium, such as contoso-weu.vault.azure.net=premium")
 	}
-	for host := range protected {
-		return opts, fmt.Errorf("--purge-protection %s: there is no --vault %s", host, host)
+	if err := s.perVault(&opts); err != nil {
+		return opts, err
 	}
-	return opts, nil
+	return opts, s.service(&opts)
 }
 
 func parseRules(texts []string) ([]emulator.Rule, error) {
@@ -146,6 +144,12 @@ func announce(out io.Writer, e *emulator.Emulator, caFile string, vaults []emula
 	fmt.Fprintln(out, "Vaults, at their real names; any managed identity gets a token:")
 	for _, v := range vaults {
 		fmt.Fprintf(out, "  https://%s (%s)\n", v.Host, v.Profile)
+	}
+	if e.AppServiceEnviron() != nil {
+		fmt.Fprintln(out, "As a workload in App Service, with this besides:")
+		for _, setting := range e.AppServiceEnviron() {
+			fmt.Fprintln(out, "  export", setting)
+		}
 	}
 	if e.AdminURL() != "" {
 		fmt.Fprintln(out, "Admin endpoint:", e.AdminURL())

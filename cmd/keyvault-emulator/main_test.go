@@ -42,6 +42,39 @@ func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
 	}
 }
 
+func TestItTakesEveryFlag(t *testing.T) {
+	const host = "contoso-weu.vault.azure.net"
+	given := map[string][]string{
+		"vault": {host + "=premium"}, "purge-protection": {host}, "retention": {host + "=7"}, "access": {host + "=roles"},
+		"role": {host + "=id:crypto-officer:/keys/k"}, "policy": {host + "=id:get"}, "firewall": {host + "=192.0.2.0/24,trusted-services"},
+		"identity": {"id=192.0.2.1"}, "role-delay": {"1m"}, "state": {"file"}, "service-limits": {"true"}, "attestation-firmware": {"3"},
+	}
+	cmd := newCommand()
+	for name, values := range given {
+		for _, value := range values {
+			if err := cmd.Flags().Set(name, value); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	var s settings
+	s.vaults = []string{host + "=premium"}
+	s.perHost = hostFlags{
+		protect: []string{host}, retention: []string{host + "=7"}, access: []string{host + "=roles"},
+		roles: []string{host + "=id:crypto-officer:/keys/k"}, policies: []string{host + "=id:get"}, firewalls: []string{host + "=192.0.2.0/24,trusted-services"},
+	}
+	s.extras = serviceFlags{identities: []string{"id=192.0.2.1"}, firmware: 3, limits: true, stateFile: "file"}
+	opts, err := s.options(io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := opts.Vaults[0]
+	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 || !c.Firewall.TrustedServices ||
+		len(opts.Identities) != 1 || !opts.ServiceLimits || opts.StateFile != "file" {
+		t.Errorf("%+v", opts)
+	}
+}
+
 func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
 	const vault = "--vault=contoso-weu.vault.azure.net=premium"
 	for _, args := range [][]string{
@@ -51,6 +84,16 @@ func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
 		{vault, "--admin=192.0.2.1:0"},
 		{vault, "--fail=nonsense"},
 		{vault, "--purge-protection=other.vault.azure.net"},
+		{vault, "--retention=contoso-weu.vault.azure.net=soon"},
+		{vault, "--access=contoso-weu.vault.azure.net=closed"},
+		{vault, "--role=contoso-weu.vault.azure.net=id:reader"},
+		{vault, "--policy=contoso-weu.vault.azure.net=id:everything", "--access=contoso-weu.vault.azure.net=policies"},
+		{vault, "--firewall=contoso-weu.vault.azure.net=here"},
+		{vault, "--firewall=other.vault.azure.net=192.0.2.1"},
+		{vault, "--identity=someone"},
+		{vault, "--attestation-firmware=4"},
+		{vault, "--identity-listen=0.0.0.0:0"},
+		{vault, "--state=/dev/null/state"},
 		{vault, "--proxy=127.0.0.1:0", "--ca-out=/dev/null/ca.pem"},
 	} {
 		cmd := newCommand()

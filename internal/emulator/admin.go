@@ -41,6 +41,7 @@ type meddleRequest struct {
 	Version string            `json:"version"` // "": the newest
 	Enabled bool              `json:"enabled"`
 	Tags    map[string]string `json:"tags"`
+	What    string            `json:"what"` // for access, as the command line has it
 }
 
 // adminHandler is for use from another process:
@@ -49,6 +50,7 @@ type meddleRequest struct {
 //	DELETE /rules  ends all rules
 //	GET /state     vaults, rules and their hits, requests, escapes
 //	POST /meddle   {"host","do","key","version",…}; do is a method of Vault
+//	GET /attestation-roots  {"vendor","service"}, each PEM
 func (e *Emulator) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /rules", func(w http.ResponseWriter, r *http.Request) {
@@ -70,6 +72,14 @@ func (e *Emulator) adminHandler() http.Handler {
 		w.WriteHeader(http.StatusNoContent)
 	})
 	mux.HandleFunc("GET /state", func(w http.ResponseWriter, _ *http.Request) { e.adminJSON(w, e.state()) })
+	mux.HandleFunc("GET /attestation-roots", func(w http.ResponseWriter, _ *http.Request) {
+		vendor, service, err := e.AttestationRoots()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		e.adminJSON(w, map[string]string{"vendor": string(vendor), "service": string(service)})
+	})
 	mux.HandleFunc("POST /meddle", func(w http.ResponseWriter, r *http.Request) {
 		var q meddleRequest
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody)).Decode(&q); err != nil {
@@ -142,6 +152,9 @@ func (b *ruleBook) list() []adminRule {
 }
 
 func (e *Emulator) meddle(q meddleRequest) (version string, err error) {
+	if handled, err := e.meddleAccess(q); handled {
+		return "", err
+	}
 	v := e.Vault(q.Host)
 	if v == nil {
 		return "", fmt.Errorf("there is no vault %q", q.Host)

@@ -113,3 +113,25 @@ func FuzzAddPeriod(f *testing.F) {
 		}
 	})
 }
+
+// What the command line says of access is taken whole or not at all.
+func FuzzParseAccess(f *testing.F) {
+	f.Add("c:crypto-user:/keys/k")
+	f.Add("c:get,wrapKey")
+	f.Add("192.0.2.0/24,trusted-services")
+	f.Add("c=192.0.2.1")
+	f.Fuzz(func(t *testing.T, s string) {
+		if a, err := ParseRoleAssignment(s); err == nil && (a.Identity == "" || a.Scope == "") {
+			t.Errorf("role %+v", a)
+		}
+		if p, err := ParseAccessPolicy(s); err == nil && p.Identity == "" {
+			t.Errorf("policy %+v", p)
+		}
+		if w, err := ParseFirewall(s); err == nil && s != "off" && !w.TrustedServices && len(w.IPRules) == 0 {
+			t.Errorf("firewall %+v", w)
+		}
+		if i, err := ParseIdentity(s); err == nil && !i.TrustedService && !i.Address.IsValid() {
+			t.Errorf("identity %+v", i)
+		}
+	})
+}

@@ -41,8 +41,11 @@ func (e *Emulator) AppServiceEnviron() []string {
 }
 
 // ArcEnviron gives the NAME=VALUE settings by which a workload on an Arc machine
-// finds its identity. It needs Options.IdentityListen and Options.ArcKeyDir.
+// finds its identity; nil without Options.IdentityListen and Options.ArcKeyDir.
 func (e *Emulator) ArcEnviron() []string {
+	if e.hosted.addr == "" || e.hosted.dir == "" {
+		return nil
+	}
 	return []string{
 		"IDENTITY_ENDPOINT=http://" + e.hosted.addr + arcPath,
 		"IMDS_ENDPOINT=http://" + e.hosted.addr,

@@ -386,3 +386,22 @@ func TestTheDateHeaderIsTheEmulatorsClock(t *testing.T) {
 		t.Errorf("Date: %s", got)
 	}
 }
+
+func TestADeletedKeyIsPurgedAtTheEndOfItsTime(t *testing.T) {
+	clock := newClock()
+	e := startVaults(t, emulator.Options{Now: clock.Now, TokenLifetime: 365 * 24 * time.Hour}, emulator.VaultConfig{Host: premium, RecoverableDays: 7, PurgeProtection: true})
+	c := newClient(t, e, premium)
+	foreign(t, e, premium, "k")
+	_, err := c.DeleteKey(t.Context(), "k", nil)
+	must(t, err)
+	clock.advance(7*24*time.Hour - time.Second)
+	_, err = c.GetDeletedKey(t.Context(), "k", nil)
+	must(t, err)
+	clock.advance(time.Second)
+	_, err = c.RecoverDeletedKey(t.Context(), "k", nil)
+	wantError(t, err, 404, "KeyNotFound", "")
+	foreign(t, e, premium, "k")
+	if n := len(e.Vault(premium).Versions("k")); n != 1 {
+		t.Errorf("the new key has %d versions", n)
+	}
+}

@@ -112,3 +112,44 @@ func TestTheAdminEndpointRulesMeddlesAndShows(t *testing.T) {
 		t.Errorf("state: %s", body)
 	}
 }
+
+func TestTheAdminEndpointChangesWhoMayDoWhat(t *testing.T) {
+	e := startVaults(t, emulator.Options{AdminListen: "127.0.0.1:0"}, emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
+	foreign(t, e, premium, "k")
+	meddle := func(do, what string) int {
+		t.Helper()
+		body := `{"host":"` + premium + `","do":"` + do + `","what":"` + what + `"}`
+		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Post(e.AdminURL()+"/meddle", "application/json", strings.NewReader(body))
+		must(t, err)
+		must(t, res.Body.Close())
+		return res.StatusCode
+	}
+	c := clientAs(t, e, premium, "admin-test-client")
+	get := func() error { _, err := c.GetKey(t.Context(), "k", "", nil); return err }
+	for _, step := range []struct {
+		do, what string
+		inner    string // "": allowed
+	}{
+		{"Assign", "admin-test-client:crypto-user:/keys/k", ""},
+		{"SetFirewall", "192.0.2.0/24", "ForbiddenByFirewall"},
+		{"SetIdentity", "admin-test-client=192.0.2.1", ""},
+		{"SetFirewall", "off", ""},
+		{"Unassign", "admin-test-client:crypto-user:/keys/k", "ForbiddenByRbac"},
+		{"SetAccessPolicy", "admin-test-client:get", "ForbiddenByRbac"}, // the vault goes by roles
+		{"RevokeTokens", "someone-else", "ForbiddenByRbac"},
+	} {
+		if status := meddle(step.do, step.what); status != 200 {
+			t.Fatalf("%s: %d", step.do, status)
+		}
+		if err := get(); step.inner == "" && err != nil {
+			t.Errorf("after %s %s: %v", step.do, step.what, err)
+		} else if step.inner != "" {
+			wantError(t, err, 403, "Forbidden", step.inner)
+		}
+	}
+	for do, what := range map[string]string{"Assign": "c:reader", "SetFirewall": "everywhere", "SetIdentity": "c", "SetAccessPolicy": ":get"} {
+		if status := meddle(do, what); status != 400 {
+			t.Errorf("%s %s: %d", do, what, status)
+		}
+	}
+}

@@ -124,8 +124,9 @@ func (v *Vault) keyItems(s *state) []listed {
 
 func (v *Vault) deletedItems(s *state) []listed {
 	var items []listed
-	for _, d := range s.deleted {
-		if v.opts.Now().Before(d.readyAt) {
+	for name := range s.deleted {
+		d, err := v.deletedKey(s, name)
+		if err != nil {
 			continue
 		}
 		items = append(items, listed{d.entry.name, deletedItem{

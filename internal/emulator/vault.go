@@ -112,15 +112,25 @@ func (v *Vault) add(s *state, name string, ver *version) error {
 	if v.config.Profile == ManagedHSM && len(k.versions) >= maxHSMKeyVersions {
 		return badParameter("key %s has %d versions, the most a Managed HSM holds", name, len(k.versions))
 	}
+	delete(s.deleted, fold(name)) // purged by now
 	next := *k
 	next.versions = append(slices.Clone(k.versions), ver)
 	s.put(&next)
 	return nil
 }
 
+// deletion finds a deleted key, unless its time is over and it is purged.
+func (v *Vault) deletion(s *state, name string) *deletedEntry {
+	d := s.deleted[fold(name)]
+	if d == nil || !v.opts.Now().Before(d.purgeAt) {
+		return nil
+	}
+	return d
+}
+
 // mayWrite refuses a name that a deleted key still occupies.
 func (v *Vault) mayWrite(s *state, name string) error {
-	d := s.deleted[fold(name)]
+	d := v.deletion(s, name)
 	switch {
 	case d == nil:
 		return nil
@@ -132,7 +142,7 @@ func (v *Vault) mayWrite(s *state, name string) error {
 }
 
 func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
-	if d := s.deleted[fold(name)]; d != nil && v.opts.Now().Before(d.readyAt) {
+	if d := v.deletion(s, name); d != nil && v.opts.Now().Before(d.readyAt) {
 		return nil, v.mayWrite(s, name)
 	}
 	k, err := s.key(name)
@@ -151,7 +161,7 @@ func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
 
 // deletedKey finds a key whose deletion is complete.
 func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
-	d := s.deleted[fold(name)]
+	d := v.deletion(s, name)
 	if d == nil || v.opts.Now().Before(d.readyAt) {
 		return nil, keyNotFound(name)
 	}
@@ -159,7 +169,7 @@ func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
 }
 
 func (v *Vault) recover(s *state, name string) (*entry, error) {
-	d := s.deleted[fold(name)]
+	d := v.deletion(s, name)
 	if d == nil {
 		return nil, keyNotFound(name)
 	}

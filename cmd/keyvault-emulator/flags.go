@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/spf13/cobra"
+)
+
+// hostFlags say something of one vault each, as HOST or HOST=VALUE.
+type hostFlags struct {
+	protect, retention, access, roles, policies, firewalls []string
+}
+
+func (h *hostFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&h.protect, "purge-protection", nil, "switch purge protection on for vault `HOST`; repeatable")
+	f.StringArrayVar(&h.retention, "retention", nil, "keep deleted keys so long, `HOST=DAYS`, 7 to 90; repeatable")
+	f.StringArrayVar(&h.access, "access", nil, "who may do what goes by `HOST=open|roles|policies`; repeatable")
+	f.StringArrayVar(&h.roles, "role", nil, "give a role: `HOST=CLIENT:ROLE[:SCOPE]`, such as …=ID:crypto-user:/keys/k; repeatable")
+	f.StringArrayVar(&h.policies, "policy", nil, "give an access policy: `HOST=CLIENT:get,wrapKey,…`; repeatable")
+	f.StringArrayVar(&h.firewalls, "firewall", nil, "let in only `HOST=ADDRESS,PREFIX,trusted-services`; repeatable")
+}
+
+// perVault sets what the flags say of each vault.
+func (s settings) perVault(opts *emulator.Options) error {
+	for _, flag := range []struct {
+		name   string
+		values []string
+		set    func(*emulator.VaultConfig, string) error
+	}{
+		{"purge-protection", s.perHost.protect, func(c *emulator.VaultConfig, _ string) error {
+			c.PurgeProtection = true
+			return nil
+		}},
+		{"retention", s.perHost.retention, func(c *emulator.VaultConfig, v string) (err error) {
+			c.RecoverableDays, err = strconv.Atoi(v)
+			return err
+		}},
+		{"access", s.perHost.access, func(c *emulator.VaultConfig, v string) (err error) {
+			c.Access, err = emulator.ParseAccessMode(v)
+			return err
+		}},
+		{"role", s.perHost.roles, func(c *emulator.VaultConfig, v string) error {
+			a, err := emulator.ParseRoleAssignment(v)
+			c.Roles = append(c.Roles, a)
+			return err
+		}},
+		{"policy", s.perHost.policies, func(c *emulator.VaultConfig, v string) error {
+			p, err := emulator.ParseAccessPolicy(v)
+			c.Policies = append(c.Policies, p)
+			return err
+		}},
+		{"firewall", s.perHost.firewalls, func(c *emulator.VaultConfig, v string) (err error) {
+			c.Firewall, err = emulator.ParseFirewall(v)
+			return err
+		}},
+	} {
+		for _, value := range flag.values {
+			host, rest, _ := strings.Cut(value, "=")
+			c := vaultOf(opts, host)
+			if c == nil {
+				return fmt.Errorf("--%s %s: there is no --vault %s", flag.name, value, host)
+			}
+			if err := flag.set(c, rest); err != nil {
+				return fmt.Errorf("--%s %s: %w", flag.name, value, err)
+			}
+		}
+	}
+	return nil
+}
+
+func vaultOf(opts *emulator.Options, host string) *emulator.VaultConfig {
+	for i := range opts.Vaults {
+		if strings.EqualFold(opts.Vaults[i].Host, host) {
+			return &opts.Vaults[i]
+		}
+	}
+	return nil
+}
+
+// serviceFlags say something of the whole service.
+type serviceFlags struct {
+	identities             []string
+	identityListen, arcDir string
+	stateFile              string
+	firmware               int
+	limits                 bool
+	roleDelay              time.Duration
+}
+
+func (x *serviceFlags) register(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&x.identities, "identity", nil, "believe of a caller `CLIENT=ADDRESS|trusted-service`; repeatable")
+	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role takes to come into effect, or to end")
+	f.StringVar(&x.identityListen, "identity-listen", "", "loopback `address` of the identity endpoints of App Service and Arc; none when empty")
+	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
+	f.StringVar(&x.stateFile, "state", "", "keep keys in this `file` from run to run, in plain; memory only when empty")
+	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
+	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
+}
+
+// service sets what the flags say of the whole service.
+func (s settings) service(opts *emulator.Options) error {
+	x := s.extras
+	opts.RoleDelay, opts.StateFile, opts.ServiceLimits = x.roleDelay, x.stateFile, x.limits
+	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
+	switch x.firmware {
+	case 2:
+		opts.AttestationFirmware = emulator.Firmware2
+	case 3:
+		opts.AttestationFirmware = emulator.Firmware3
+	default:
+		return fmt.Errorf("--attestation-firmware %d: write 2 or 3", x.firmware)
+	}
+	for _, text := range x.identities {
+		i, err := emulator.ParseIdentity(text)
+		if err != nil {
+			return fmt.Errorf("--identity: %w", err)
+		}
+		opts.Identities = append(opts.Identities, i)
+	}
+	return nil
+}
