@@ -14,9 +14,20 @@ import (
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
-// settle steps until nothing is due and nothing is under way. After the last fault
-// an import may be open for eleven minutes, and a failure's pause is five at most.
+// settle steps until a generation that was begun after the faults is finished, and
+// then, with the schedule taken away, until nothing is under way. An import may be
+// open for eleven minutes, and a failure's pause is five at most.
 func (w *world) settle() {
+	w.t.Helper()
+	over := w.clock.now()
+	w.stepUntil(func(_ rotate.Step, g *key.Generation) bool { return !g.Reserved.Before(over) && !g.Finished.IsZero() })
+	w.policy.Schedule = nil
+	w.stepUntil(func(s rotate.Step, g *key.Generation) bool { return s.Kind == rotate.Idle && !g.Finished.IsZero() })
+}
+
+// stepUntil steps for an hour at most, until the step and the latest generation
+// are as wanted.
+func (w *world) stepUntil(enough func(rotate.Step, *key.Generation) bool) {
 	w.t.Helper()
 	last := rotate.Step{}
 	for end := w.clock.now().Add(time.Hour); w.clock.now().Before(end); {
@@ -25,8 +36,7 @@ func (w *world) settle() {
 		if rec.Hold != nil {
 			w.fail("the key is held (%s): %s", rec.Hold.Code, rec.Hold.Reason)
 		}
-		g := rec.Latest()
-		if last.Kind == rotate.Idle && g != nil && !g.Finished.IsZero() {
+		if g := rec.Latest(); g != nil && enough(last, g) {
 			return
 		}
 	}
