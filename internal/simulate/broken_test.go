@@ -27,7 +27,7 @@ var broken = []struct {
 	{"the older version is disabled before the new one is proven", everyVault(func(v rotate.Vault) rotate.Vault { return &hastyVault{v} }), "is disabled"},
 	{"compare-and-swap is forgotten", everyStore(func(s *store) rotate.Store { return &forcefulStore{s} }), ""},
 	{"a save is answered and forgotten", everyStore(func(s *store) rotate.Store { return &forgetfulStore{s, map[string]bool{}} }), ""},
-	{"a refuted version is not rolled back", editedStore("proof refuted", func(rec *key.Record) {
+	{"a refuted version is not rolled back", damaged(editedStore("proof refuted", func(rec *key.Record) {
 		for _, g := range rec.Generations {
 			for _, p := range g.Placements {
 				if p.State == key.Refuted && !p.Lifted {
@@ -35,7 +35,7 @@ var broken = []struct {
 				}
 			}
 		}
-	}), "could have been put back"},
+	})), "could have been put back"},
 	{"an import is given up before its settle time", editedStore("import intended", func(rec *key.Record) {
 		for i := range rec.Generations {
 			for j := range rec.Generations[i].Placements {
@@ -59,15 +59,22 @@ var broken = []struct {
 	{"foreign versions are overlooked", everyVault(func(v rotate.Vault) rotate.Vault { return &narrowVault{Vault: v} }), "without consent"},
 	{"a changed KEK is trusted", everyHSM(func(w *World, h rotate.HSM) rotate.HSM { return &trustingHSM{h, w} }), "nobody approved"},
 	{"the sweeper goes by the pending mark alone", everyHSM(func(w *World, h rotate.HSM) rotate.HSM { return &sweepingHSM{h} }), "is destroyed"},
-	{"the retire rule goes by a clock that runs ahead", func(w *World, c rotate.Config) rotate.Config {
-		clock := c.Clock
-		c.Clock = func() time.Time {
-			if w.now.Before(w.begun.Add(36 * time.Hour)) {
-				return clock()
-			}
-			return clock().Add(40 * 24 * time.Hour)
+	{"the retire rule counts from too early", func(w *World, c rotate.Config) rotate.Config {
+		for _, k := range w.keys {
+			k.home.Retire.DisableAfter = 60 * time.Hour
+			k.policy = k.home
 		}
-		return everyVault(func(v rotate.Vault) rotate.Vault { return &unskewedVault{v} })(w, c)
+		return editedStore("", func(rec *key.Record) {
+			for i := range rec.Generations {
+				g := &rec.Generations[i]
+				if !g.Deactivated.IsZero() {
+					g.Deactivated = w.begun.Add(-30 * 24 * time.Hour)
+				}
+				for j := range g.Placements {
+					g.Placements[j].Created = time.Time{}
+				}
+			}
+		})(w, c)
 	}, "and the rule says"},
 	{"the newest version is disabled too", everyVault(func(v rotate.Vault) rotate.Vault { return &thoroughVault{v} }), "is disabled"},
 	{"the second vault's import is left out", everyVault(func(v rotate.Vault) rotate.Vault { return &deafVault{v} }), ""},
@@ -82,7 +89,7 @@ func TestABrokenLoopIsCaught(t *testing.T) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= enough; seed++ {
-				r := primes.Run(seed, Options{Break: b.breaks})
+				r := primes.Run(seed, Options{Break: b.breaks, Rate: 0.05})
 				if r.Failure == "" || !strings.Contains(r.Failure, b.caught) {
 					continue
 				}
@@ -91,6 +98,18 @@ func TestABrokenLoopIsCaught(t *testing.T) {
 			}
 			t.Errorf("not caught by %d seeds", enough)
 		})
+	}
+}
+
+// damaged has every vault damage what it imports after two days.
+func damaged(breaks func(*World, rotate.Config) rotate.Config) func(*World, rotate.Config) rotate.Config {
+	return func(w *World, c rotate.Config) rotate.Config {
+		w.later(48*time.Hour, func() {
+			for _, v := range w.vaults {
+				v.damage = "private"
+			}
+		})
+		return breaks(w, c)
 	}
 }
 
@@ -200,10 +219,6 @@ func (v *narrowVault) Newest(ctx context.Context, name string) (newest key.Versi
 	return newest, err
 }
 
-type unskewedVault struct{ rotate.Vault }
-
-func (v *unskewedVault) ClockSkew() (time.Duration, bool) { return 0, false }
-
 type eagerHSM struct{ rotate.HSM }
 
 func (h *eagerHSM) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {
@@ -225,20 +240,17 @@ func (h *trustingHSM) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]by
 	return h.HSM.WrapFor(ctx, id, kek)
 }
 
-// sweepingHSM destroys every pair that was not wrapped yet.
+// sweepingHSM destroys what was never wrapped whenever it looks.
 type sweepingHSM struct{ rotate.HSM }
 
-func (h *sweepingHSM) Destroy(ctx context.Context, id key.ID) error {
-	objects, err := h.Inventory(ctx)
+func (h *sweepingHSM) Inventory(ctx context.Context) ([]key.Object, error) {
+	objects, err := h.HSM.Inventory(ctx)
 	for _, o := range objects {
-		if o.Label.Pending && o.ID != id {
-			_ = h.HSM.Destroy(ctx, o.ID)
+		if o.Label.Pending {
+			_ = h.Destroy(ctx, o.ID)
 		}
 	}
-	if err != nil {
-		return err
-	}
-	return h.HSM.Destroy(ctx, id)
+	return objects, err
 }
 
 // forcefulStore saves over whatever is there.

@@ -13,7 +13,8 @@ import (
 func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	rec := w.store.records[name]
 	g := rec.Generation(number)
-	if g == nil || g.ID != id || g.GenerateBegun.IsZero() || !w.store.intents[intent{"generation intended", id}] {
+	abandoned := slices.ContainsFunc(rec.Abandoned, func(a key.AbandonedID) bool { return a.ID == id }) // meanwhile, by the other daemon
+	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) || !w.store.intents[intent{"generation intended", id}] {
 		w.violate("a pair is generated under %s for generation %d of %s without its intent in the record", id, number, name)
 	}
 }

@@ -48,6 +48,28 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 	if is.Hold != nil && was.Hold == nil && is.Hold.Code == key.HoldRefuted {
 		w.judgeRollback(&is)
 	}
+	if is.Hold != nil && was.Hold == nil && is.Hold.Code == key.HoldVersionsMissing {
+		w.judgeMissing(&is)
+	}
+}
+
+// judgeMissing: the key is held for missing versions only when one is missing.
+func (w *World) judgeMissing(rec *key.Record) {
+	v := w.vault(rec.Hold.Vault)
+	if c := v.content(rec.Key); c.deleted || !c.recovered.Before(w.acting.began) {
+		return
+	}
+	for _, g := range rec.Generations {
+		for _, p := range g.Placements {
+			if p.Vault != v.URL || p.Version == "" || p.State == key.Void {
+				continue
+			}
+			if x := v.byID(rec.Key, p.Version); x == nil || !v.visible(x, w.acting.began) {
+				return
+			}
+		}
+	}
+	w.violate("%s is held for versions that are missing in %s, and none is", rec.Key, v.Name)
 }
 
 // judgeGeneration compares one generation with what it was.
@@ -96,6 +118,8 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 	case key.Void:
 		if event != "adopted" {
 			w.judgeVoid(name, is, a)
+		} else if x := w.vault(is.Vault).byID(name, is.Version); x != nil && w.vault(is.Vault).visible(x, w.acting.began) {
+			w.violate("version %s of %s is given up as gone, and is in %s", is.Version, name, is.VaultName)
 		}
 	case key.Proven:
 		if was != nil && was.State == key.Superseded {

@@ -55,7 +55,7 @@ func (w *World) deleteKey(v *vault, k *managed) {
 	}
 	c.deleted = true
 	w.tell("somebody deletes %s in %s", k.policy.Key, v.Name)
-	w.later(w.between(time.Minute, 10*time.Hour), func() { c.deleted = false })
+	w.later(w.between(time.Minute, 10*time.Hour), func() { v.recover(k.policy.Key) })
 }
 
 func (w *World) disable(v *vault, k *managed) {

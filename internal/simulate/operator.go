@@ -58,7 +58,7 @@ func (w *World) lift(k *managed) {
 		w.adopt(d, k)
 		return
 	case key.HoldKeyDeleted:
-		w.vault(h.Vault).content(k.policy.Key).deleted = false
+		w.vault(h.Vault).recover(k.policy.Key)
 	case key.HoldObjectMissing:
 		if !w.calm && w.chance(4) {
 			w.adopt(d, k)
@@ -175,7 +175,7 @@ func (w *World) repair() {
 		}
 		for _, k := range w.keys {
 			c := v.content(k.policy.Key)
-			c.deleted = false
+			v.recover(k.policy.Key)
 			for _, x := range c.versions {
 				if x.meddled {
 					x.Enabled, x.meddled = true, false

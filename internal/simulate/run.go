@@ -66,6 +66,9 @@ func (w *World) settings() {
 		k.policy = k.home
 	}
 	w.rate = pick(w, []float64{0, 0.002, 0.01, 0.03, 0.1})
+	if w.opts.Rate > 0 {
+		w.rate = w.opts.Rate
+	}
 	for i := range 1 + w.rnd.IntN(2) {
 		w.employ(fmt.Sprintf("daemon-%d", i+1), pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 4 * time.Hour}))
 	}

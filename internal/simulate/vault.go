@@ -32,8 +32,16 @@ type version struct {
 
 // content is one name in a model vault.
 type content struct {
-	versions []*version // as they landed
-	deleted  bool
+	versions  []*version // as they landed
+	deleted   bool
+	recovered time.Time
+}
+
+// recover ends a soft-deletion.
+func (v *vault) recover(name string) {
+	if c := v.content(name); c.deleted {
+		c.deleted, c.recovered = false, v.w.now
+	}
 }
 
 // vault is a model vault of either kind.

@@ -15,6 +15,8 @@ type Options struct {
 	// Trace is how many of its last lines of the story a result keeps; telling
 	// it costs time.
 	Trace int
+	// Rate is the chance that a fault strikes a call; 0: as the seed draws it.
+	Rate float64
 	// Break, for tests of the simulator, replaces parts of a daemon by broken
 	// ones.
 	Break func(*World, rotate.Config) rotate.Config
