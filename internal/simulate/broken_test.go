@@ -167,10 +167,7 @@ func (v *deafVault) Versions(context.Context, string) ([]key.Version, error) { r
 type blankVault struct{ rotate.Vault }
 
 func (v *blankVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
-	versions, err := v.Vault.Versions(ctx, name)
-	if err != nil {
-		return nil, nil
-	}
+	versions, _ := v.Vault.Versions(ctx, name)
 	return versions, nil
 }
 
@@ -182,10 +179,10 @@ func (v *hastyVault) Import(ctx context.Context, r key.ImportRequest) (key.Versi
 	if err != nil {
 		return x, err
 	}
-	older, err := v.Vault.Versions(ctx, r.Key)
+	older, err := v.Versions(ctx, r.Key)
 	for _, y := range older {
 		if y.ID != x.ID {
-			_ = v.Vault.Disable(ctx, r.Key, y.ID)
+			_ = v.Disable(ctx, r.Key, y.ID)
 		}
 	}
 	return x, err

@@ -164,7 +164,8 @@ func (w *World) restore() {
 		k.highest = is.NextNumber() - 1
 		for _, g := range was.Generations {
 			// What was pinned and never wrapped is known to nobody any more.
-			if o := w.hsm.find(g.ID); o != nil && !o.wrapped && is.Generation(g.Number) == nil {
+			remembered := slices.ContainsFunc(is.Generations, func(h key.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" })
+			if o := w.hsm.find(g.ID); o != nil && !o.wrapped && !remembered {
 				delete(w.hsm.pinned, g.ID)
 			}
 		}
