@@ -205,14 +205,14 @@ func limitFacts() []fact {
 		}
 		return passed
 	}
-	big := func(w *world, host string) {
-		w.create(host, "big", `{"kty":"RSA-HSM","key_size":4096}`)
+	big := func(t *testing.T, w *world, host string) {
+		importBig(t, newClient(t, w.Emulator, host))
 		w.clock.advance(10 * time.Second)
 	}
 	return []fact{
 		{"vault, RSA-4096 HSM: 250 operations / 10 s over all operations, GET included", func(t *testing.T) {
 			w := newWorld(t, limited)
-			big(w, premium)
+			big(t, w, premium)
 			gets := through(200, func() reply { return w.do("GET", premium, "/keys/big/", "") })
 			lists := through(60, func() reply { return w.do("GET", premium, "/keys/big/versions", "") })
 			if gets != 200 || lists != 50 {
@@ -227,7 +227,7 @@ func limitFacts() []fact {
 		}},
 		{"MHSM RSA-4096: ~160 unwrap/s", func(t *testing.T) {
 			w := newWorld(t, limited)
-			big(w, managedHSM)
+			big(t, w, managedHSM)
 			body := `{"alg":"RSA-OAEP-256","value":"AA"}`
 			if n := through(165, func() reply { return w.do("POST", managedHSM, "/keys/big//unwrapkey", body) }); n != 160 {
 				t.Errorf("%d went through", n)
@@ -235,7 +235,7 @@ func limitFacts() []fact {
 		}},
 		{"MHSM RSA-4096: ~1900 wrap/s", func(t *testing.T) {
 			w := newWorld(t, limited)
-			big(w, managedHSM)
+			big(t, w, managedHSM)
 			if n := through(1905, func() reply { return w.do("POST", managedHSM, "/keys/big//wrapkey", `{}`) }); n != 1900 {
 				t.Errorf("%d went through", n)
 			}

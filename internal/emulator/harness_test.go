@@ -252,3 +252,28 @@ func wantError(t *testing.T, err error, status int, code, inner string) serviceE
 	}
 	return got
 }
+
+// bigKey is one RSA-4096 key for all tests that need one: making it takes seconds.
+var bigKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 4096) })
+
+// importBig puts the RSA-4096 key into a vault as an HSM key named "big".
+func importBig(t *testing.T, c *azkeys.Client) {
+	t.Helper()
+	key, err := bigKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	jwk := plainRSA(key)
+	jwk.Kty = ptr(azkeys.KeyTypeRSAHSM)
+	if _, err := c.ImportKey(t.Context(), "big", azkeys.ImportKeyParameters{Key: &jwk}, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func plainRSA(key *rsa.PrivateKey) azkeys.JSONWebKey {
+	return azkeys.JSONWebKey{
+		N: key.N.Bytes(), E: big.NewInt(int64(key.E)).Bytes(), D: key.D.Bytes(),
+		P: key.Primes[0].Bytes(), Q: key.Primes[1].Bytes(),
+		DP: key.Precomputed.Dp.Bytes(), DQ: key.Precomputed.Dq.Bytes(), QI: key.Precomputed.Qinv.Bytes(),
+	}
+}

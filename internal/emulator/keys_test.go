@@ -3,7 +3,6 @@ package emulator_test
 import (
 	"bytes"
 	"crypto/sha256"
-	"math/big"
 	"net/http"
 	"slices"
 	"strings"
@@ -85,11 +84,9 @@ func TestASoftwareKeyIsImportedInPlainToAKeyVault(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, standard)
 	key := generate(t)
-	res, err := c.ImportKey(t.Context(), "soft", azkeys.ImportKeyParameters{Key: &azkeys.JSONWebKey{
-		Kty: ptr(azkeys.KeyTypeRSA), N: key.N.Bytes(), E: big.NewInt(int64(key.E)).Bytes(), D: key.D.Bytes(),
-		P: key.Primes[0].Bytes(), Q: key.Primes[1].Bytes(),
-		DP: key.Precomputed.Dp.Bytes(), DQ: key.Precomputed.Dq.Bytes(), QI: key.Precomputed.Qinv.Bytes(),
-	}}, nil)
+	jwk := plainRSA(key)
+	jwk.Kty = ptr(azkeys.KeyTypeRSA)
+	res, err := c.ImportKey(t.Context(), "soft", azkeys.ImportKeyParameters{Key: &jwk}, nil)
 	must(t, err)
 	if res.Key.D != nil || publicKey(res.KeyBundle).N.Cmp(key.N) != 0 {
 		t.Errorf("answer: %+v", res.Key)

@@ -11,7 +11,6 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
-	"math/big"
 	"slices"
 	"testing"
 
@@ -34,11 +33,7 @@ func newRSASample(t *testing.T) sample {
 	key := generate(t)
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
-	return sample{family: "RSA", bits: 2048, public: &key.PublicKey, payload: der, jwk: azkeys.JSONWebKey{
-		N: key.N.Bytes(), E: big.NewInt(int64(key.E)).Bytes(), D: key.D.Bytes(),
-		P: key.Primes[0].Bytes(), Q: key.Primes[1].Bytes(),
-		DP: key.Precomputed.Dp.Bytes(), DQ: key.Precomputed.Dq.Bytes(), QI: key.Precomputed.Qinv.Bytes(),
-	}}
+	return sample{family: "RSA", bits: 2048, public: &key.PublicKey, payload: der, jwk: plainRSA(key)}
 }
 
 func newECSample(t *testing.T, curve elliptic.Curve) sample {

@@ -44,8 +44,7 @@ func TestServiceLimitsHoldWhereTheyArePublished(t *testing.T) {
 		}
 	}
 	vault := newClient(t, e, premium)
-	_, err := vault.CreateKey(t.Context(), "big", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeRSAHSM), KeySize: ptr(int32(4096))}, nil)
-	must(t, err)
+	importBig(t, vault)
 	for _, test := range []struct {
 		name  string
 		calls int
@@ -75,15 +74,14 @@ func TestCallsOnASlowKeyUseUpWhatFastOnesNeed(t *testing.T) {
 	clock := newClock()
 	e := start(t, emulator.Options{Now: clock.Now, ServiceLimits: true})
 	c := newClient(t, e, premium)
-	for name, bits := range map[string]int32{"slow": 4096, "fast": 3072} {
-		_, err := c.CreateKey(t.Context(), name, azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeRSAHSM), KeySize: &bits}, nil)
-		must(t, err)
-	}
+	importBig(t, c)
+	_, err := c.CreateKey(t.Context(), "fast", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeRSAHSM), KeySize: ptr(int32(3072))}, nil)
+	must(t, err)
 	clock.advance(10 * time.Second)
 	get := func(name string) func() error {
 		return func() error { _, err := c.GetKey(t.Context(), name, "", nil); return err }
 	}
-	if n, _ := callsUntilThrottled(t, 125, get("slow")); n != 125 {
+	if n, _ := callsUntilThrottled(t, 125, get("big")); n != 125 {
 		t.Fatalf("%d calls on the slow key", n)
 	}
 	if n, _ := callsUntilThrottled(t, 251, get("fast")); n != 250 {

@@ -56,13 +56,13 @@ func (v *Vault) allows(role Role, operation string) bool {
 	var allowed []string
 	switch {
 	case role == CryptoServiceEncryptionUser:
-		allowed = append(reads, opWrap, opUnwrap)
+		allowed = slices.Concat(reads, []string{opWrap, opUnwrap})
 	case role == CryptoUser && v.config.Profile == ManagedHSM:
 		allowed = slices.Concat(reads, uses, makes, deleted)
 	case role == CryptoUser:
 		allowed = slices.Concat(reads, uses, deleted, []string{opUpdate})
 	case role == CryptoOfficer && v.config.Profile == ManagedHSM:
-		allowed = append(deleted, opRecover, opPurge)
+		allowed = slices.Concat(deleted, []string{opRecover, opPurge})
 	default:
 		return v.config.Profile != ManagedHSM
 	}

@@ -281,7 +281,7 @@ func TestWrongJSONIsJSON(t *testing.T) {
 	header := http.Header{"Authorization": {"Bearer " + token(t, managedIdentity(t, e), "https://vault.azure.net")}}
 	e.Fail(emulator.Rule{WrongJSON: true})
 	res, body := do(t, e, "GET", "https://"+premium+"/keys?api-version=7.6", header, "")
-	if res.StatusCode != 200 || !strings.HasPrefix(string(body), "{") || strings.Contains(string(body), "nextLink") {
+	if res.StatusCode != 200 || !strings.HasPrefix(body, "{") || strings.Contains(body, "nextLink") {
 		t.Errorf("%d %s", res.StatusCode, body)
 	}
 }
