@@ -165,7 +165,7 @@ func (w *World) restore() {
 		for _, g := range was.Generations {
 			// What was pinned and never wrapped is known to nobody any more.
 			remembered := slices.ContainsFunc(is.Generations, func(h key.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" })
-			if o := w.hsm.find(g.ID); o != nil && !o.wrapped && !remembered {
+			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered {
 				delete(w.hsm.pinned, g.ID)
 			}
 		}
