@@ -64,6 +64,9 @@ type Placement struct {
 	State     PlacementState `json:"state"`
 	At        time.Time      `json:"at"`       // when it was recorded
 	Deadline  time.Time      `json:"deadline"` // the PUT is given up at this time
+	// VaultAt is At by the vault's clock, as far as it was known. The local clock
+	// may jump while the outcome is open.
+	VaultAt time.Time `json:"vault_at,omitzero"`
 
 	Version    string    `json:"version,omitempty"` // the vault's id, once known
 	Created    time.Time `json:"created,omitzero"`  // by the vault's clock

@@ -63,7 +63,7 @@ func (r *Rotator) createKEKFailed(ctx context.Context, rec key.Record, url strin
 
 // importKey is one placement's import: the attempt is in the record before its
 // PUT, and what is known of the answer after it.
-func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, kek KEKSeen, s Step) (key.Record, error) {
+func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, seen VaultSeen, s Step) (key.Record, error) {
 	c, err := r.vault(p, s.Vault)
 	if err != nil {
 		return rec, err
@@ -76,8 +76,8 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, k
 	g := rec.Generation(s.Generation)
 	g.Placements = append(g.Placements, key.Placement{
 		Seq: nextSeq(rec), Attempt: attempt, Vault: s.Vault, VaultName: r.vaultName(p, s.Vault), Cause: s.Cause,
-		State: key.Intended, At: now, Deadline: now.Add(importTimeout),
-		Operations: p.Operations, KEK: kek.KEK.Kid, KEKPrint: kek.Print,
+		State: key.Intended, At: now, Deadline: now.Add(importTimeout), VaultAt: seen.clock(now),
+		Operations: p.Operations, KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
 	})
 	rec.Vaults, rec.Operations = p.Vaults, p.Operations
 	rec, err = r.save(ctx, rec, "import intended", placementFields(rec, attempt, nil))
@@ -88,7 +88,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, k
 
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), attempt, kek.KEK)
+	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), attempt, seen.KEK.KEK)
 	killpoint.At("import-after")
 	// What happened is recorded even when the call used up its time.
 	ctx = context.WithoutCancel(ctx)

@@ -605,3 +605,30 @@ func TestWhatIsGoneIsGivenUpOnlyWithConsent(t *testing.T) {
 		t.Errorf("%d versions, want the generation imported again", n)
 	}
 }
+
+func TestALocalClockThatJumpsAheadSettlesNothing(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	r := w.rotator()
+	struck := false
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.Import" && !struck {
+			struck = true
+			return failBeforeAmbiguous
+		}
+		return none
+	}
+	for !struck {
+		_, _ = w.step(r, p)
+	}
+	w.now = w.now.Add(time.Hour) // the clock jumps; by the vault's nothing passed
+	w.vault[weu.URL].skew = -time.Hour
+	for range 5 {
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(w.record(p.Key).Generations[0].Placements); n != 1 {
+		t.Errorf("%d placements, want the first one still open\n%s", n, w.story())
+	}
+}

@@ -63,6 +63,14 @@ const (
 	downTime = 10 * time.Second
 )
 
+// clock is a moment by the vault's clock; zero when that is not known.
+func (v VaultSeen) clock(t time.Time) time.Time {
+	if !v.SkewSeen {
+		return time.Time{}
+	}
+	return t.Add(v.Skew)
+}
+
 func (v VaultSeen) version(id string) (key.Version, bool) {
 	for _, x := range v.Versions {
 		if x.ID == id {

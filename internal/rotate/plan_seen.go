@@ -107,13 +107,24 @@ func (pl *planner) giveUp(v key.Vault, seen VaultSeen) (Step, bool) {
 			if p.Vault != v.URL || p.State != key.Intended {
 				continue
 			}
-			if !seen.Begun.Before(p.Deadline.Add(v.Kind.SettleTime())) {
+			if settled(v, p, seen) {
 				return Step{Kind: GiveUp, Generation: g.Number, Vault: v.URL, Attempt: p.Attempt,
 					Why: "a complete listing after deadline and settle time does not show it"}, true
 			}
 		}
 	}
 	return Step{}, false
+}
+
+// settled reports whether a look began after the attempt's deadline and settle time,
+// by the local clock and, where it is known, by the vault's: either may jump.
+func settled(v key.Vault, p key.Placement, seen VaultSeen) bool {
+	open := p.Deadline.Add(v.Kind.SettleTime()).Sub(p.At)
+	if seen.Begun.Before(p.At.Add(open)) {
+		return false
+	}
+	there := seen.clock(seen.Begun)
+	return p.VaultAt.IsZero() || there.IsZero() || !there.Before(p.VaultAt.Add(open))
 }
 
 // distrust holds the key when what is seen contradicts the record.

@@ -150,7 +150,7 @@ func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, o *
 	case CreateKEK:
 		return r.createKEK(ctx, p, rec, s)
 	case Import:
-		return r.importKey(ctx, p, rec, o.Vaults[s.Vault].KEK, s)
+		return r.importKey(ctx, p, rec, o.Vaults[s.Vault], s)
 	case Found:
 		return r.found(ctx, rec, o.Vaults[s.Vault], s)
 	case Alias:
