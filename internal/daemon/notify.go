@@ -8,6 +8,11 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 )
 
+// moreTime lets the start take another half minute (in microseconds). A first look
+// at many keys in vaults that do not answer takes longer than any fixed limit, and to
+// be killed for it would be a restart loop.
+const moreTime = "EXTEND_TIMEOUT_USEC=30000000"
+
 // notify tells systemd (sd_notify(3)): READY once every key was looked at, a line
 // of status when it changes, and the watchdog's pings while the loop turns.
 func (d *Daemon) notify(ctx context.Context) {
@@ -30,6 +35,9 @@ func (d *Daemon) notify(ctx context.Context) {
 		}
 		if stuck := d.Stuck(); stuck == "" {
 			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+			if !ready {
+				_, _ = sd.SdNotify(false, moreTime)
+			}
 			if !ready {
 				// Vaults that do not answer make the first look long; it goes on.
 				_, _ = sd.SdNotify(false, "EXTEND_TIMEOUT_USEC=60000000")

@@ -293,6 +293,14 @@ func (w *world) journal(t *testing.T, match ...string) (entries []entry) {
 	return entries
 }
 
+// tells waits until the journal has an entry whose message matches, among those
+// that the other arguments name.
+func (w *world) tells(t *testing.T, message string, match ...string) {
+	t.Helper()
+	args := append([]string{"journalctl", "-q", "-o", "cat", "--grep", message}, match...)
+	eventually(t, "the journal tells of "+message, func() error { _, err := w.try(args...); return err })
+}
+
 func (w *world) tail() string {
 	out, _ := w.try("journalctl", "-q", "-n", "80", "--no-hostname", "-u", "keyd*", "-u", "emulator")
 	return out
