@@ -17,7 +17,7 @@ SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system build package test-package test-system demo test simulate decade lint faults fuzz bench clean
+.PHONY: help deps deps-system build package test-package test-system demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,10 @@ faults: deps ## an HSM library, an Azure, a network and a disk that misbehave in
 	  /^faults:/ { tried += $$2; lost += $$5; doubled += $$7; next } \
 	  { print } \
 	  END { printf "faults: %d tried, lost %d, doubled %d\n", tried, lost, doubled }'
+
+crashtest: deps ## the real processes killed at every kill point and at system calls, and what was lost or doubled
+	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
+	  | grep -Ev '^(=== |--- PASS| +--- PASS|PASS$$|ok )'
 
 bench: deps ## what the hop between the two processes costs, and how soon a killed HSM side answers again
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm

@@ -4,12 +4,14 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
+	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
 
 // mortal is a world whose two processes can be told where to die.
@@ -48,6 +50,9 @@ func (w *world) awaitDeath(point string) {
 	w.wantToken()
 }
 
+// tokenPatience: SoftHSM may hide a token while a process logs in.
+const tokenPatience = 10 * time.Second
+
 // wantToken tells SoftHSM 2.6.1's own fault apart: it rewrites token.object in
 // place at every login, and a kill in that moment destroys the token.
 func (w *world) wantToken() {
@@ -55,11 +60,26 @@ func (w *world) wantToken() {
 	if w.token.Conf == "" {
 		return
 	}
-	cmd := exec.Command("softhsm2-util", "--show-slots")
-	cmd.Env = w.env
-	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), w.token.Label) {
-		w.t.Fatalf("SoftHSM has lost its token in the kill, which is SoftHSM's fault and not keyd's: run the test again (%v): %s", err, out)
+	var shown string
+	err := poll(tokenPatience, func() (ok bool) {
+		shown, ok = shows(w.token, w.env)
+		return ok
+	}, nil)
+	switch {
+	case err == nil:
+	case w.onTokenLost != nil:
+		w.onTokenLost(shown)
+	default:
+		w.t.Fatalf("SoftHSM has lost its token in the kill, which is SoftHSM's fault and not keyd's: run the test again: %s", shown)
 	}
+}
+
+// shows reports whether SoftHSM shows the token, and what it shows.
+func shows(token *softhsmtest.Token, env []string) (string, bool) {
+	cmd := exec.Command("softhsm2-util", "--show-slots")
+	cmd.Env = append(slices.Clone(env), token.Environ()...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err == nil && strings.Contains(string(out), token.Label)
 }
 
 // ask asks for a rotation. The daemon may die before it answers.

@@ -58,6 +58,8 @@ type world struct {
 	daemon *daemon      // nil while none runs
 
 	sealed map[sealedAt]sealed
+
+	onTokenLost func(how string) // instead of failing the test
 }
 
 type sealedAt struct{ vault, version string }
@@ -150,7 +152,7 @@ func (w *world) configure() {
 	var b strings.Builder
 	fmt.Fprintf(&b, `instance: %s
 state_dir: %s/state
-hsm: {module: %s, token: %q, pin_file: %s%s}
+hsm: {module: %s, token: %q, pin_file: %q%s}
 azure: {credential: managed-identity, ca_file: %s/ca.pem}
 vaults:
 `, w.instance(), w.dir, w.set.module, w.token.Label, w.token.PINFile, w.set.timeouts, w.dir)
@@ -174,8 +176,13 @@ func (w *world) start(env ...string) { w.startAs(built.keyd, env...) }
 
 func (w *world) startAs(program string, env ...string) {
 	w.t.Helper()
-	d := &daemon{log: new(syncBuffer), ended: make(chan struct{})}
-	d.cmd = exec.Command(program, "run", "--config", w.path("keyd.yaml"))
+	w.startBy(exec.Command(program, "run", "--config", w.path("keyd.yaml")), env...)
+}
+
+// startBy starts a daemon by any command, such as a tracer of it.
+func (w *world) startBy(cmd *exec.Cmd, env ...string) {
+	w.t.Helper()
+	d := &daemon{cmd: cmd, log: new(syncBuffer), ended: make(chan struct{})}
 	d.cmd.Env = slices.Concat(w.env, env)
 	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
 	if err := d.cmd.Start(); err != nil {

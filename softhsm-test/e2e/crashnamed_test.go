@@ -1,0 +1,408 @@
+package e2e_test
+
+import (
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+var onlyWeu = []string{"weu"}
+
+// namedStories pass every kill point of the processes.
+func namedStories() []story {
+	stories := []story{
+		{"a rotation, making", nil, rotations(
+			"save-before rotation requested", "save-after rotation requested",
+			"save-before generation reserved", "save-after generation reserved",
+			"save-before generation intended", "save-after generation intended",
+			"generate-before", "generate-after",
+			"save-before generation made", "save-after generation made",
+			"save-before generation pinned", "save-after generation pinned", "pin-after",
+			"save-before import intended")},
+		{"a rotation, the first vault", nil, rotations(
+			"import-after", "save-before imported", "save-after imported",
+			"prove-before", "prove-after", "save-before proof passed", "save-after proof passed")},
+		{"a rotation, the second vault", nil, rotations(
+			"save-before import intended:2", "import-after:2", "save-before imported:2", "save-after imported:2",
+			"prove-before:2", "prove-after:2", "save-before proof passed:2", "save-after proof passed:2",
+			"save-before rotation finished", "save-after rotation finished")},
+		{"an import whose answer died with the daemon", onlyWeu, lostAnswer},
+		{"an id given up and swept", onlyWeu, sweeping},
+		{"key exchange keys, their making", nil, makingKEKs(
+			"save-before key exchange key intended", "kek-after",
+			"save-before key exchange key intended", "save-before key exchange key made")},
+		{"key exchange keys, their record", nil, makingKEKs(
+			"save-after key exchange key made", "kek-after")},
+		{"a key exchange key, intended and not recorded as refused", onlyWeu, refusedKEK("save-before key exchange key not made")},
+		{"a key exchange key, refused", onlyWeu, refusedKEK("save-after key exchange key not made")},
+		{"an import, refused and not recorded as refused", onlyWeu, refusedImport("save-before import did not happen")},
+		{"an import, refused", onlyWeu, refusedImport("save-after import did not happen")},
+		{"an import given up", onlyWeu, givingUp},
+		{"a duplicate", onlyWeu, duplicate},
+		{"a refuted proof", onlyWeu, refuted},
+		{"an operator", onlyWeu, operator},
+		{"a foreign version", onlyWeu, foreignVersion},
+		{"disabling", nil, disabling},
+		{"the HSM side, making", nil, hsmSide("hsm-generate-before", "hsm-generate-after")},
+		{"the HSM side, relabelling", nil, hsmSide("hsm-relabel-before", "hsm-relabel-after", "hsm-relabel-before:2", "hsm-relabel-after:2")},
+		{"the HSM side, wrapping", nil, hsmSide("hsm-wrap-before", "hsm-wrap-after", "hsm-wrap-before:2", "hsm-wrap-after:2")},
+		{"the HSM side, trusting", nil, hsmSideAtFirst("hsm-trust-before", "hsm-trust-after")},
+		{"the HSM side, trusting the second", nil, hsmSideAtFirst("hsm-trust-before:2")},
+		{"the HSM side, trusted the second", nil, hsmSideAtFirst("hsm-trust-after:2")},
+		{"the HSM side, before its login", nil, hsmSideAtFirst("hsm-login-before")},
+		{"the HSM side, after its login", nil, hsmSideAtFirst("hsm-login-after")},
+		{"the HSM side, sweeping", onlyWeu, hsmSideSweeping},
+	}
+	for _, at := range []struct{ point, vault, host string }{
+		{"save-after import intended", "weu", vaultHost},
+		{"import-before", "weu", vaultHost},
+		{"put-before", "weu", vaultHost},
+		{"save-after import intended:2", "mhsm", hsmHost},
+		{"import-before:2", "mhsm", hsmHost},
+		{"put-before:2", "mhsm", hsmHost},
+	} {
+		stories = append(stories, story{"not sent, " + at.point, nil, notSent(at.point, at.vault, at.host)})
+	}
+	for _, point := range []string{"save-after key exchange key intended", "kek-before"} {
+		stories = append(stories, story{"not sent, " + point, nil, func(c *crash) {
+			c.die(point, nil)
+			c.settleLater()
+			c.judge(1, 1)
+			c.wantOneKEK()
+		}})
+	}
+	return stories
+}
+
+// rotations kills one rotation after the other, each at another point.
+func rotations(points ...string) func(*crash) {
+	return func(c *crash) {
+		c.startMortal()
+		c.waitRotated(1, "nothing")
+		n := 1
+		for _, point := range points {
+			c.seal()
+			c.die(point, c.ask)
+			c.startMortal()
+			if point == "save-before rotation requested" {
+				c.ask() // nobody was told that it was taken
+			}
+			n++
+			c.waitRotated(n, point)
+		}
+		c.seal()
+		c.judge(n, n)
+	}
+}
+
+func lostAnswer(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	c.die("import-after", c.ask)
+	c.dieInTurn("save-before imported", "save-after imported")
+	c.startMortal()
+	c.waitRotated(2, "save-after imported")
+	c.judge(2, 2)
+}
+
+func sweeping(c *crash) {
+	id := c.giveUpAnID()
+	c.stop()
+	for _, point := range []string{
+		"save-before destruction intended", "save-after destruction intended", "sweep-before",
+		"sweep-after", "save-before abandoned pair destroyed", "save-after abandoned pair destroyed",
+	} {
+		c.plant(id)
+		c.die(point, nil)
+	}
+	c.startMortal()
+	c.well()
+	c.plant(id)
+	c.swept(2)
+	c.judge(2, 2)
+}
+
+// giveUpAnID makes two generations; an id is given up on the way to the second.
+func (c *crash) giveUpAnID() key.ID {
+	c.t.Helper()
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	c.die("generate-before", c.ask)
+	c.dieInTurn("save-before id abandoned", "save-after id abandoned")
+	c.startMortal()
+	c.waitRotated(2, "save-after id abandoned")
+	return c.abandoned()
+}
+
+func hsmSideSweeping(c *crash) {
+	id := c.giveUpAnID()
+	for n, point := range []string{"hsm-destroy-before", "hsm-destroy-after", "hsm-destroy-after:2"} {
+		c.must("pause", keyName, "--reason", "until all is planted")
+		c.plant(id)
+		c.copyToken()
+		c.arm(point)
+		c.must("resume", keyName, "--reason", "all is planted")
+		c.awaitStrike()
+		c.named++
+		if point != "hsm-destroy-after:2" { // then nothing is left to be swept
+			c.swept(n + 1)
+		}
+	}
+	c.well()
+	c.judge(2, 2)
+}
+
+func makingKEKs(points ...string) func(*crash) {
+	return func(c *crash) {
+		c.dieInTurn(points...)
+		c.startMortal()
+		c.waitRotated(1, points[len(points)-1])
+		c.seal()
+		c.judge(1, 1)
+		c.wantOneKEK()
+	}
+}
+
+func (c *crash) wantOneKEK() {
+	c.t.Helper()
+	for _, v := range c.set.vaults {
+		if n := len(c.vault[v].Versions("keyd-kek")); n != 1 {
+			c.sum.doubled.Add(1)
+			c.t.Errorf("vault %s has %d key exchange keys, not 1", v, n)
+		}
+	}
+}
+
+func refusedKEK(point string) func(*crash) {
+	return func(c *crash) {
+		c.emu.Fail(emulator.Rule{Operation: "create", Status: 403, Inner: "ForbiddenByRbac", Count: 1})
+		c.die(point, nil)
+		c.endRefused(point)
+		c.wantOneKEK()
+	}
+}
+
+func refusedImport(point string) func(*crash) {
+	return func(c *crash) {
+		c.emu.Fail(emulator.Rule{Operation: "import", Status: 403, Inner: "ForbiddenByRbac", Count: 1})
+		c.die(point, nil)
+		c.endRefused(point)
+	}
+}
+
+// endRefused: a refusal that was recorded is tried again at once; one that was not
+// could be anything, and is waited out.
+func (c *crash) endRefused(point string) {
+	c.t.Helper()
+	if strings.HasPrefix(point, "save-before") {
+		c.settleLater()
+	} else {
+		c.startMortal()
+		c.waitRotated(1, point)
+	}
+	c.judge(1, 1)
+}
+
+// givingUp: an import was lost on its way an hour ago.
+func givingUp(c *crash) {
+	c.emu.Fail(emulator.Rule{Operation: "import", Drop: emulator.DropBeforeCommit, Count: 1})
+	c.elsewhen(-time.Hour, func(in *inside) { in.settle() })
+	c.dieInTurn("save-before import did not happen", "save-after import did not happen")
+	c.startMortal()
+	c.waitRotated(1, "save-after import did not happen")
+	c.judge(1, 1)
+}
+
+// duplicate: an import was done, its answer was lost, and the listing did not show
+// it for longer than a vault ever needs; so it was repeated.
+func duplicate(c *crash) {
+	c.emu.Fail(emulator.Rule{Operation: "import", Drop: emulator.DropAfterCommit, Count: 1})
+	c.emu.Fail(emulator.Rule{Operation: "versions", Key: keyName, Stale: 30 * time.Minute})
+	c.elsewhen(-time.Hour, func(in *inside) {
+		in.settle()
+		in.w.later(5 * time.Minute)
+		for range 20 {
+			if _, err := in.step(); err == nil && len(in.w.versions("weu")) == 2 {
+				return
+			}
+		}
+		in.w.t.Fatal("the import was not repeated")
+	})
+	c.emu.ClearFailures()
+	c.seal()
+	c.dieInTurn("save-before duplicate version adopted", "save-after duplicate version adopted")
+	c.startMortal()
+	c.waitGeneration(1)
+	c.well()
+	if aliases := c.key().Generations[0].Placements; !hasAlias(aliases) {
+		c.t.Errorf("the duplicate is not recorded: %+v", aliases)
+	}
+	c.judge(1, 2) // the second is no doing of keyd's, and was adopted
+}
+
+func hasAlias(placements []key.Placement) bool {
+	for _, p := range placements {
+		if len(p.Aliases) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// refuted: the vault opens what is wrapped under the version to something else.
+func refuted(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	c.die("save-after imported", c.ask)
+	versions := c.versions("weu")
+	if err := c.vault["weu"].GarbleUnwrap(keyName, versions[len(versions)-1]); err != nil {
+		c.t.Fatal(err)
+	}
+	c.dieInTurn("save-before proof refuted", "save-after proof refuted", "import-after", "save-after imported",
+		"save-before key held", "save-after key held")
+	c.startMortal()
+	c.waitHold(key.HoldRefuted)
+	c.judge(2, 3) // generation 1, generation 2, and generation 1 again
+}
+
+func operator(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	pause := c.run("pause", keyName, "--reason", "drill")
+	resume := c.run("resume", keyName, "--reason", "drill")
+	for _, at := range []struct {
+		point string
+		do    func()
+		held  bool
+	}{
+		{"save-before key paused", pause, false},
+		{"save-after key paused", pause, true},
+		{"save-before key resumed", resume, true},
+		{"save-after key resumed", resume, false},
+	} {
+		c.die(at.point, at.do)
+		c.startMortal()
+		c.wait("the key shows whether it is held", func(_ status.Snapshot, k status.Key) bool { return (k.Hold != nil) == at.held })
+	}
+	c.judge(1, 1)
+}
+
+func foreignVersion(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	c.die("save-before key held", func() {
+		if _, err := c.vault["weu"].AddForeignVersion(keyName); err != nil {
+			c.t.Fatal(err)
+		}
+	})
+	c.seal() // what is wrapped under the foreign one must stay readable, too
+	c.die("save-after key held", nil)
+	adopt := c.run("adopt", keyName, "--yes", "--reason", "drill")
+	c.startMortal()
+	c.waitHold(key.HoldForeign)
+	c.die("save-before adopted", adopt)
+	c.startMortal()
+	c.waitHold(key.HoldForeign)
+	c.die("save-after adopted", adopt)
+	c.startMortal()
+	c.well()
+	c.must("rotate", "--now", keyName, "--reason", "over the foreign version", "--timeout", "80s")
+	c.waitGeneration(2)
+	c.seal()
+	c.judge(2, 3)
+}
+
+// disabling: two generations were made three days ago, and the rule says one day.
+func disabling(c *crash) {
+	c.retireAfter("1d")
+	c.elsewhen(-72*time.Hour, func(in *inside) {
+		in.settle()
+		if _, _, err := in.Request(in.w.t.Context(), in.policy, rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
+			in.w.t.Fatal(err)
+		}
+		if s := in.settle(); s.Kind != rotate.Idle {
+			in.w.t.Fatalf("the loop ends with %s: %s", s.Kind, s.Why)
+		}
+	})
+	c.dieInTurn("save-before disabling intended", "save-after disabling intended", "disable-before", "disable-after",
+		"save-before disabled", "save-after disabled")
+	c.startMortal()
+	c.wait("generation 1 is disabled everywhere", func(_ status.Snapshot, k status.Key) bool {
+		for _, p := range k.Generations[0].Placements {
+			if p.State != key.Disabled {
+				return false
+			}
+		}
+		return true
+	})
+	for _, v := range c.set.vaults {
+		if all := c.vault[v].Versions(keyName); all[0].Enabled || !all[1].Enabled {
+			c.sum.lost.Add(1)
+			c.t.Errorf("vault %s: generation 1 is enabled: %v, generation 2: %v", v, all[0].Enabled, all[1].Enabled)
+		}
+	}
+	c.judge(2, 2)
+}
+
+func hsmSide(points ...string) func(*crash) {
+	return func(c *crash) {
+		c.startMortal()
+		c.waitRotated(1, "nothing")
+		n := 1
+		for _, point := range points {
+			c.seal()
+			c.copyToken()
+			c.arm(point)
+			c.ask()
+			c.awaitStrike()
+			c.named++
+			n++
+			c.waitRotated(n, point)
+		}
+		c.judge(n, n)
+	}
+}
+
+func hsmSideAtFirst(points ...string) func(*crash) {
+	return func(c *crash) {
+		for _, point := range points {
+			c.copyToken()
+			c.arm(point)
+			if c.daemon == nil {
+				c.startMortal()
+			}
+			c.awaitStrike()
+			c.named++
+		}
+		c.waitRotated(1, points[len(points)-1])
+		c.seal()
+		c.judge(1, 1)
+	}
+}
+
+// notSent: a placement that is recorded and not sent cannot be told from one whose
+// answer was lost.
+func notSent(point, vault, host string) func(*crash) {
+	return func(c *crash) {
+		c.die(point, nil)
+		c.start()
+		c.wait("status explains what is waited for", func(_ status.Snapshot, k status.Key) bool {
+			return strings.Contains(k.Waiting, "whether vault "+vault+" took the import is not known; it is settled at")
+		})
+		if n := c.imports(host); n != 0 {
+			c.sum.doubled.Add(int64(n))
+			c.t.Errorf("%d imports were sent before it was settled", n)
+		}
+		c.settleLater()
+		c.judge(1, 1)
+	}
+}
