@@ -191,6 +191,9 @@ type AbandonedID struct {
 	Generation int       `json:"generation"`
 	At         time.Time `json:"at"`
 	Reason     string    `json:"reason"`
+	// DestroyBegun is set while it is not known what became of destroying what is
+	// under the id.
+	DestroyBegun time.Time `json:"destroy_begun,omitzero"`
 }
 
 // HoldCode is the closed set of reasons for which a key is held.

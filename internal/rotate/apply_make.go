@@ -3,8 +3,10 @@ package rotate
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
@@ -113,6 +115,11 @@ func (r *Rotator) sweep(ctx context.Context, rec key.Record, s Step) (key.Record
 			return rec, fmt.Errorf("CKA_ID %s is that of generation %d: keyd does not destroy it", s.ID, g.Number)
 		}
 	}
+	i := slices.IndexFunc(rec.Abandoned, func(a key.AbandonedID) bool { return a.ID == s.ID })
+	if i < 0 {
+		return rec, fmt.Errorf("CKA_ID %s was never given up: keyd does not destroy it", s.ID)
+	}
+	rec.Abandoned[i].DestroyBegun = r.Clock()
 	fields := map[string]string{"id": string(s.ID), "generation": strconv.Itoa(s.Generation)}
 	rec, err := r.save(ctx, rec, "destruction intended", fields)
 	if err != nil {
@@ -123,6 +130,7 @@ func (r *Rotator) sweep(ctx context.Context, rec key.Record, s Step) (key.Record
 		return rec, err
 	}
 	killpoint.At("sweep-after")
+	rec.Abandoned[i].DestroyBegun = time.Time{}
 	return r.save(ctx, rec, "abandoned pair destroyed", fields)
 }
 

@@ -582,6 +582,43 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 	}
 }
 
+func TestADestructionCutShortByACrashGetsItsResultIntoTheAudit(t *testing.T) {
+	for _, at := range []struct {
+		call  string
+		crash fault
+	}{
+		{"hsm.Destroy", crashBefore}, {"hsm.Destroy", crashAfter}, {"store.Save abandoned pair destroyed", crashBefore},
+	} {
+		t.Run(fmt.Sprint(at.call, ", ", at.crash), func(t *testing.T) {
+			w := newWorld(t, 1, weu)
+			p := policy(weu)
+			broken, crashed := false, false
+			w.strike = func(_ int, call string) fault {
+				for _, pairs := range w.hsm.pairs {
+					if !broken {
+						broken, pairs[0].broken = true, true
+					}
+				}
+				if call == at.call && !crashed {
+					crashed = true
+					return at.crash
+				}
+				return none
+			}
+			w.settle(p)
+			w.now = w.now.Add(time.Hour)
+			w.settle(p)
+			w.checkDone(p, 1, 0)
+			if last := w.store.entries[len(w.store.entries)-1].Event; !crashed || last != "abandoned pair destroyed" {
+				t.Errorf("crashed: %v; the last entry is %q\n%s", crashed, last, w.story())
+			}
+			if begun := w.record(p.Key).Abandoned[0].DestroyBegun; !begun.IsZero() {
+				t.Errorf("the destruction still counts as begun: %s", begun)
+			}
+		})
+	}
+}
+
 func TestWhatIsGoneIsGivenUpOnlyWithConsent(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)

@@ -157,13 +157,16 @@ func (pl *planner) finish() (Step, bool) {
 	return Step{Kind: Finish, Generation: g.Number, Why: "active in every vault"}, true
 }
 
-// sweep destroys what turned up under an abandoned id.
+// sweep destroys what turned up under an abandoned id, and brings a destruction that
+// a crash cut short to its end in the audit.
 func (pl *planner) sweep() (Step, bool) {
-	for _, o := range pl.o.HSM.Objects {
-		for _, a := range pl.r.Abandoned {
-			if o.ID == a.ID && o.Label.Pending {
-				return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
-			}
+	if pl.o.HSM.Err != nil {
+		return Step{}, false
+	}
+	for _, a := range pl.r.Abandoned {
+		left := slices.ContainsFunc(pl.o.HSM.Objects, func(o key.Object) bool { return o.ID == a.ID && o.Label.Pending })
+		if left || !a.DestroyBegun.IsZero() {
+			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
 		}
 	}
 	return Step{}, false
