@@ -133,8 +133,11 @@ func (m *machine) try(args ...string) (string, error) {
 		return "", err
 	}
 	theirs, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", m.leader))
-	if err != nil || m.leader <= 1 || own == theirs {
-		return "", fmt.Errorf("there is no container (leader %d, %v): %v is not run", m.leader, err, args)
+	if err != nil {
+		return "", fmt.Errorf("the container has ended: %w", err)
+	}
+	if m.leader <= 1 || own == theirs {
+		return "", fmt.Errorf("process %d is not a container's: %v is not run", m.leader, args)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()

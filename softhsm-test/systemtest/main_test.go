@@ -18,8 +18,8 @@ var (
 	binDir  = flag.String("bin", "", "where keyvault-emulator and faultmodule.so are")
 )
 
-// inNamespace is set in the process that has mounts of its own: they go away with
-// it, however it ends.
+// inNamespace is set in the process that has mounts and process ids of its own: what
+// it mounted and started goes away with it, however it ends.
 const inNamespace = "KEYD_SYSTEMTEST_NAMESPACE"
 
 func TestMain(m *testing.M) {
@@ -30,14 +30,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// again runs this program in a mount namespace of its own.
+// again runs this program in namespaces of its own.
 func again() int {
 	if os.Getuid() != 0 {
 		fmt.Fprintln(os.Stderr, "systemtest boots systemd in a container: run it as root")
 		return 1
 	}
 	runtime.LockOSThread() // the death signal is the thread's
-	cmd := exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "--"}, os.Args...)...)
+	cmd := exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"}, os.Args...)...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -19,6 +19,13 @@ func privileges(t *testing.T, w *world) {
 		if strings.Contains(status, "Uid:\t0") {
 			t.Errorf("%s runs as root", service)
 		}
+		// Even for root, were it there, what the process sees is read-only.
+		for _, dir := range []string{"/etc", "/usr/bin", "/srv", "/var/lib", "/var/log", "/opt"} {
+			out, err := w.try("nsenter", "-m", "-t", fmt.Sprint(w.pid(t, service)), "--", "touch", dir+"/x")
+			if err == nil || !strings.Contains(out, "Read-only file system") {
+				t.Errorf("root in %s's view of the system writes to %s: %s", service, dir, out)
+			}
+		}
 	}
 }
 
