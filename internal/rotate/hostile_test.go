@@ -237,8 +237,10 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 		kek := *v.kek
 		out = key.Version{ID: kek.Kid[strings.LastIndex(kek.Kid, "/")+1:], Enabled: true, Created: h.now, Public: kek.Public, Kty: "RSA-HSM", Operations: []key.Operation{"import"}}
 	case len(part) == 3 && part[2] == "versions":
-		var all []key.Version
-		all, err = v.Versions(ctx, name)
+		all, err := v.Versions(ctx, name)
+		if err != nil {
+			return "versions", http.StatusServiceUnavailable, object{}
+		}
 		items := []object{}
 		for _, x := range all {
 			items = append(items, wireItem(name, x))

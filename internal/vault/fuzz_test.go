@@ -173,7 +173,7 @@ func FuzzErrorAnswer(f *testing.F) {
 		if err == nil {
 			t.Fatalf("status %d is no error", status)
 		}
-		if IsNotFound(err) && !(status == http.StatusNotFound && json.Valid(body)) {
+		if IsNotFound(err) && (status != http.StatusNotFound || !json.Valid(body)) {
 			t.Errorf("HTTP %d with %q counts as not found", status, body)
 		}
 	})
