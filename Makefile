@@ -12,7 +12,7 @@ LINT_VERSION := v2.15.0
 # What the tests run for real, and the Debian package of each.
 PACKAGES := softhsm2 opensc prometheus systemd gdb strace groff-base
 # And what the packages and their test under systemd need besides.
-SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev
+SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps
 
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
