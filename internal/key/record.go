@@ -249,6 +249,8 @@ type Record struct {
 	// KEKBegun is, by vault URL, when keyd last began to make the vault's key
 	// exchange key for this key: it may come to light later.
 	KEKBegun map[string]time.Time `json:"kek_begun,omitempty"`
+	// KEKMade is, by vault URL, what came of that, once it is known.
+	KEKMade map[string]Fingerprint `json:"kek_made,omitempty"`
 	// Retained is kept for a key that left the configuration, so that it is
 	// still proved: the vaults and operations it had.
 	Vaults     []Vault     `json:"vaults,omitempty"`
@@ -335,6 +337,7 @@ func (r Record) Clone() Record {
 		}
 	}
 	c.KEKBegun = maps.Clone(r.KEKBegun)
+	c.KEKMade = maps.Clone(r.KEKMade)
 	c.Vaults = append([]Vault(nil), r.Vaults...)
 	c.Operations = append([]Operation(nil), r.Operations...)
 	return c

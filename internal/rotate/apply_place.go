@@ -29,6 +29,7 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 		rec.KEKBegun = map[string]time.Time{}
 	}
 	rec.KEKBegun[s.Vault] = now
+	delete(rec.KEKMade, s.Vault)
 	fields := map[string]string{"vault": s.Vault}
 	if rec, err = r.save(ctx, rec, "key exchange key intended", fields); err != nil {
 		r.views.endKEK(s.Vault)
@@ -47,7 +48,15 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 	if err != nil {
 		return rec, err
 	}
-	return r.save(ctx, rec, "key exchange key made", map[string]string{"vault": s.Vault, "kek": kek.Kid, "kek_fingerprint": string(print)})
+	return r.kekMade(ctx, rec, s.Vault, kek.Kid, print)
+}
+
+func (r *Rotator) kekMade(ctx context.Context, rec key.Record, url, kid string, print key.Fingerprint) (key.Record, error) {
+	if rec.KEKMade == nil {
+		rec.KEKMade = map[string]key.Fingerprint{}
+	}
+	rec.KEKMade[url] = print
+	return r.save(ctx, rec, "key exchange key made", map[string]string{"vault": url, "kek": kid, "kek_fingerprint": string(print)})
 }
 
 // createKEKFailed lets the next step try again when nothing can have happened.

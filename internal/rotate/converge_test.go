@@ -669,3 +669,25 @@ func TestALocalClockThatJumpsAheadSettlesNothing(t *testing.T) {
 		t.Errorf("%d placements, want the first one still open\n%s", n, w.story())
 	}
 }
+
+func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	struck := false
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.CreateKEK" && !struck {
+			struck = true
+			return crashAfter
+		}
+		return none
+	}
+	w.settle(p)
+	w.checkDone(p, 1, 0)
+	count := map[string]int{}
+	for _, e := range w.store.entries {
+		count[e.Event]++
+	}
+	if count["key exchange key intended"] != 1 || count["key exchange key made"] != 1 {
+		t.Errorf("%d intents and %d results, want one of each", count["key exchange key intended"], count["key exchange key made"])
+	}
+}

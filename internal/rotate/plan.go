@@ -87,6 +87,7 @@ func Plan(now time.Time, p key.Policy, rec key.Record, o *Observation) Step {
 	for _, rule := range []func() (Step, bool){
 		pl.resolve,    // what the vaults show of our own attempts
 		pl.distrust,   // what contradicts the record
+		pl.kekMade,    // a key exchange key whose making was cut short
 		pl.rollBack,   // what was refuted
 		pl.material,   // the current generation's pair
 		pl.placements, // every vault, one after the other

@@ -252,6 +252,18 @@ func (pl *planner) createKEK(v key.Vault, seen VaultSeen, g *key.Generation) Ste
 	return Step{Kind: CreateKEK, Generation: g.Number, Vault: v.URL, Why: "the vault has no key exchange key"}
 }
 
+// kekMade records the key exchange key that shows after its making was cut short.
+func (pl *planner) kekMade() (Step, bool) {
+	for _, v := range pl.p.Vaults {
+		seen := pl.o.Vaults[v.URL]
+		if pl.r.KEKBegun[v.URL].IsZero() || pl.r.KEKMade[v.URL] != "" || seen.Err != nil || seen.KEK.Print == "" {
+			continue
+		}
+		return Step{Kind: CreateKEK, Vault: v.URL, Why: "it was begun, and now shows"}, true
+	}
+	return Step{}, false
+}
+
 // kekTime is how long after its beginning a KEK may still come to light.
 func kekTime(v key.Vault) time.Duration { return importTimeout + v.Kind.SettleTime() }
 

@@ -148,6 +148,9 @@ func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, o *
 	case Sweep:
 		return r.sweep(ctx, rec, s)
 	case CreateKEK:
+		if seen := o.Vaults[s.Vault].KEK; seen.Print != "" {
+			return r.kekMade(ctx, rec, s.Vault, seen.KEK.Kid, seen.Print)
+		}
 		return r.createKEK(ctx, p, rec, s)
 	case Import:
 		return r.importKey(ctx, p, rec, o.Vaults[s.Vault], s)
