@@ -110,14 +110,7 @@ func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 func TestALostAnswerBeforeTheCommitIsRepeatedOnlyAfterTheSettleTime(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
-	struck := false
-	w.strike = func(_ int, call string) fault {
-		if call == "weu.Import" && !struck {
-			struck = true
-			return failBeforeAmbiguous
-		}
-		return none
-	}
+	w.strikeOnce("weu.Import", failBeforeAmbiguous)
 	begun := w.now
 	w.settle(p)
 	w.checkDone(p, 1, 0)
@@ -647,15 +640,8 @@ func TestALocalClockThatJumpsAheadSettlesNothing(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	r := w.rotator()
-	struck := false
-	w.strike = func(_ int, call string) fault {
-		if call == "weu.Import" && !struck {
-			struck = true
-			return failBeforeAmbiguous
-		}
-		return none
-	}
-	for !struck {
+	struck := w.strikeOnce("weu.Import", failBeforeAmbiguous)
+	for !*struck {
 		_, _ = w.step(r, p)
 	}
 	w.now = w.now.Add(time.Hour) // the clock jumps; by the vault's nothing passed
@@ -673,14 +659,7 @@ func TestALocalClockThatJumpsAheadSettlesNothing(t *testing.T) {
 func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
-	struck := false
-	w.strike = func(_ int, call string) fault {
-		if call == "weu.CreateKEK" && !struck {
-			struck = true
-			return crashAfter
-		}
-		return none
-	}
+	w.strikeOnce("weu.CreateKEK", crashAfter)
 	w.settle(p)
 	w.checkDone(p, 1, 0)
 	count := map[string]int{}

@@ -116,6 +116,19 @@ func (w *world) call(name string, effect func() error) error {
 	return err
 }
 
+// strikeOnce has a fault strike the first call of that name, and tells when it did.
+func (w *world) strikeOnce(name string, f fault) *bool {
+	struck := new(bool)
+	w.strike = func(_ int, call string) fault {
+		if call != name || *struck {
+			return none
+		}
+		*struck = true
+		return f
+	}
+	return struck
+}
+
 // rotator is the daemon, started anew: it keeps nothing of an earlier one.
 func (w *world) rotator() *rotate.Rotator {
 	return rotate.New(rotate.Config{
