@@ -59,7 +59,8 @@ type RequestLog struct {
 	Path      string // without the query
 	Operation string // as in Rule.Operation; "" if the path means nothing
 	Key       string
-	Status    int // 0: the connection was closed without an answer
+	Status    int           // 0: the connection was closed without an answer
+	Delay     time.Duration // for which a rule held it up
 }
 
 // Start listens on loopback and serves until Close.

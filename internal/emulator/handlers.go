@@ -96,6 +96,7 @@ func (v *Vault) receive(who caller, t target, apiVersions []string) error {
 // act runs one call under the rules and writes what comes of it.
 func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func(fault) answer) {
 	f := e.rules.match(c)
+	c.delay = f.delay
 	if !e.pause(f.delay) || f.drops() {
 		e.drop(r, c)
 	}
@@ -186,7 +187,7 @@ func (e *Emulator) dress(h http.Header, r *http.Request, c call, a answer) ([]by
 func (e *Emulator) recordCall(r *http.Request, c call, status int) {
 	e.record(RequestLog{
 		Time: e.opts.Now(), Method: r.Method, Host: c.host, Path: r.URL.Path,
-		Operation: c.operation, Key: c.key, Status: status,
+		Operation: c.operation, Key: c.key, Status: status, Delay: c.delay,
 	})
 }
 

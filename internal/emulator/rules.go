@@ -127,9 +127,11 @@ func (b *ruleBook) add(rule Rule) *ActiveRule {
 // call is what rules are matched against.
 type call struct {
 	host, method, operation, key string
-	// Not matched: the challenge that a 401 to it carries, and where it is from.
+	// Not matched: the challenge that a 401 to it carries, where it is from, and
+	// what the rules did.
 	challenge string
 	address   netip.Addr
+	delay     time.Duration // for which a rule held it up
 }
 
 // fault is what the rules have in store for one call.
