@@ -20,17 +20,21 @@ import (
 // class or with an answer that can be used.
 func FuzzAnswers(f *testing.F) {
 	const id = key.ID("00112233445566778899aabbccddeeff")
-	for _, seed := range []string{
-		`{"id":1,"result":{"public":{"N":5,"E":3}}}`,
-		`{"id":1,"result":{"public":{"N":null,"E":0}}}`,
-		`{"id":1,"result":{"objects":[{"id":"00112233445566778899aabbccddeeff","complete":true}],"more":true}}`,
-		`{"id":1,"result":{"ciphertext":"AA=="}}`,
-		`{"id":1,"error":{"code":"hung","class":"retry","message":"m"}}`,
-		`{"id":0,"error":{"code":"internal","class":"fatal","message":"the end"}}`,
-		`{"id":1,"result":{}}`,
+	for _, seed := range []response{
+		{ID: 1, Result: []byte(`{"public":{"N":5,"E":3}}`)},
+		{ID: 1, Result: []byte(`{"public":{"N":null,"E":0}}`)},
+		{ID: 1, Result: []byte(`{"objects":[{"id":"00112233445566778899aabbccddeeff","complete":true}],"more":true}`)},
+		{ID: 1, Result: []byte(`{"ciphertext":"AA=="}`)},
+		{ID: 1, Error: &wireError{Code: Hung, Class: "retry", Message: "m"}},
+		{ID: 0, Error: &wireError{Code: Internal, Class: "fatal", Message: "the end"}},
+		{ID: 1, Result: []byte(`{}`)},
 	} {
+		frame, err := seed.encode()
+		if err != nil {
+			f.Fatal(err)
+		}
 		for call := range uint8(7) {
-			f.Add(call, frame(seed))
+			f.Add(call, frame)
 		}
 	}
 	f.Fuzz(func(t *testing.T, call uint8, answer []byte) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -111,7 +112,7 @@ func (l *link) call(ctx context.Context, method string, params any, unsure key.C
 	deadline, _ := ctx.Deadline()
 	id, answer := l.register()
 	defer l.unregister(id)
-	req := request{ID: id, Method: method, TimeoutMS: max(1, time.Until(deadline).Milliseconds()), Params: body}
+	req := request{ID: id, Method: method, TimeoutMS: milliseconds(time.Until(deadline)), Params: body}
 	if err := ctx.Err(); err != nil {
 		return nil, newError(Connection, key.Retry, "HSM call %s was not sent: %w", method, err)
 	}
@@ -132,6 +133,11 @@ func (l *link) call(ctx context.Context, method string, params any, unsure key.C
 	case <-ctx.Done():
 		return nil, newError(Busy, unsure, "HSM call %s has no answer yet: %w", method, ctx.Err())
 	}
+}
+
+// milliseconds is d for the wire, and at least one.
+func milliseconds(d time.Duration) uint32 {
+	return uint32(min(max(1, d.Milliseconds()), math.MaxUint32))
 }
 
 func (r response) result() (json.RawMessage, error) {

@@ -155,14 +155,17 @@ func (s *server) answer(ctx context.Context, req request) response {
 	return response{ID: req.ID, Result: body}
 }
 
+// message is a request or a response.
+type message interface{ encode() ([]byte, error) }
+
 // frameWriter writes whole frames, one at a time.
 type frameWriter struct {
 	mu   sync.Mutex
 	conn net.Conn
 }
 
-func (w *frameWriter) write(v any) error {
-	frame, err := encodeFrame(v)
+func (w *frameWriter) write(v message) error {
+	frame, err := v.encode()
 	if err != nil {
 		return err
 	}

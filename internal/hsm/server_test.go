@@ -244,18 +244,19 @@ func TestAClientConnectsAgain(t *testing.T) {
 }
 
 func TestAMalformedFrameEndsTheConnection(t *testing.T) {
-	good, err := encodeFrame(request{ID: 1, Method: "Describe", TimeoutMS: 1000})
+	good, err := request{ID: 1, Method: "Describe", TimeoutMS: 1000}.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, sent := range map[string][]byte{
-		"no JSON":          frame("{"),
-		"two values":       frame(`{"id":1,"method":"Describe","timeout_ms":1}{}`),
-		"an unknown field": frame(`{"id":1,"method":"Describe","timeout_ms":1,"pin":"1234"}`),
-		"no id":            frame(`{"method":"Describe","timeout_ms":1}`),
-		"an empty frame":   {0, 0, 0, 0},
-		"too long":         {0, 16, 0, 1},
-		"cut short":        good[:len(good)-1],
+		"no request":     frame("{"),
+		"a method cut":   frame("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x09Describe"),
+		"no method":      frame("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00"),
+		"no id":          frame("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x08Describe"),
+		"no timeout":     frame("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x08Describe"),
+		"an empty frame": {0, 0, 0, 0},
+		"too long":       {0, 16, 0, 1},
+		"cut short":      good[:len(good)-1],
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, b := net.Pipe()
@@ -348,12 +349,16 @@ func TestASocketLeftByACrashIsReplaced(t *testing.T) {
 }
 
 func FuzzRequest(f *testing.F) {
-	for _, seed := range []string{
-		`{"id":1,"method":"Describe","timeout_ms":1}`,
-		`{"id":2,"method":"Opens","timeout_ms":20000,"params":{"id":"00112233445566778899aabbccddeeff","ciphertext":"AA==","sha256":"AA=="}}`,
-		`{"id":3,"method":"WrapFor","timeout_ms":1,"params":{"id":"00112233445566778899aabbccddeeff","kek":{"vault":"v","kid":"k","public":{"N":5,"E":3}}}}`,
+	for method, params := range map[string]string{
+		"Describe": ``,
+		"Opens":    `{"id":"00112233445566778899aabbccddeeff","ciphertext":"AA==","sha256":"AA=="}`,
+		"WrapFor":  `{"id":"00112233445566778899aabbccddeeff","kek":{"vault":"v","kid":"k","public":{"N":5,"E":3}}}`,
 	} {
-		f.Add(frame(seed))
+		seed, err := request{ID: 1, Method: method, TimeoutMS: 1, Params: []byte(params)}.encode()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r := bytes.NewReader(data)
@@ -380,12 +385,38 @@ func FuzzRequest(f *testing.F) {
 }
 
 func FuzzResponse(f *testing.F) {
-	f.Add([]byte(`{"id":1,"result":{}}`))
-	f.Add([]byte(`{"id":0,"error":{"code":"hung","class":"retry","message":"m"}}`))
+	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x01r{}"))
+	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x00e" + `{"code":"hung","class":"retry","message":"m"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		resp, err := decodeResponse(data)
 		if err == nil && (resp.Error == nil) == (resp.Result == nil) {
 			t.Fatal("neither or both")
 		}
 	})
+}
+
+func TestARequestAndAResponseArriveAsSent(t *testing.T) {
+	sent := request{ID: 1 << 40, Method: "Opens", TimeoutMS: 20000, Params: []byte(`{"id":"x"}`)}
+	frame, err := sent.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := decodeRequest(frame[4:]); err != nil || !cmp.Equal(got, sent) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, sent := range []response{
+		{ID: 7, Result: []byte(`{}`)},
+		{Error: &wireError{Code: Hung, Class: "retry", Message: "the end"}},
+	} {
+		frame, err := sent.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := decodeResponse(frame[4:]); err != nil || !cmp.Equal(got, sent) {
+			t.Errorf("%+v, %v", got, err)
+		}
+	}
+	if _, err := (response{ID: 1, Result: make([]byte, maxFrame)}).encode(); err == nil {
+		t.Error("a frame over the limit was made")
+	}
 }

@@ -8,30 +8,42 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
 
 // The protocol: frames of a 4-byte big-endian length, 1 to maxFrame, and that
-// many bytes of JSON. Requests and responses are matched by id, in any order.
-// A response with id 0 is the last word of a process that ends, and why.
+// many bytes: a short binary head, and JSON behind it, so that no byte of JSON is
+// read twice. Requests and responses are matched by id, in any order. A response
+// with id 0 is the last word of a process that ends, and why.
 
 const maxFrame = 1 << 20
 
+// request is 8 bytes id, 4 bytes timeout in milliseconds (both big-endian), 1 byte
+// length of the method, the method, and the parameters as JSON.
 type request struct {
-	ID     uint64 `json:"id"`
-	Method string `json:"method"`
-	// TimeoutMS is how long the caller still waits, in milliseconds. It is a
-	// duration, because clocks jump.
-	TimeoutMS int64           `json:"timeout_ms"`
-	Params    json.RawMessage `json:"params,omitempty"`
+	ID     uint64
+	Method string
+	// TimeoutMS is how long the caller still waits. It is a duration, because
+	// clocks jump.
+	TimeoutMS uint32
+	Params    json.RawMessage
 }
 
+// response is 8 bytes id (big-endian), 1 byte kind, and the result or the error as
+// JSON.
 type response struct {
-	ID     uint64          `json:"id"`
-	Result json.RawMessage `json:"result,omitempty"`
-	Error  *wireError      `json:"error,omitempty"`
+	ID     uint64
+	Result json.RawMessage
+	Error  *wireError
 }
+
+// The kinds of a response.
+const (
+	kindResult = 'r'
+	kindError  = 'e'
+)
 
 type wireError struct {
 	Code    Code   `json:"code"`
@@ -115,16 +127,40 @@ func readFrame(r io.Reader) ([]byte, error) {
 	return body.Bytes(), nil
 }
 
-// encodeFrame makes one frame of v.
-func encodeFrame(v any) ([]byte, error) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
+func (r request) encode() ([]byte, error) {
+	if len(r.Method) > math.MaxUint8 {
+		return nil, fmt.Errorf("a method of %d bytes", len(r.Method))
 	}
-	if len(body) > maxFrame {
-		return nil, fmt.Errorf("a frame of %d bytes: the limit is %d", len(body), maxFrame)
+	b := binary.BigEndian.AppendUint64(newFrame(len(r.Params)), r.ID)
+	b = binary.BigEndian.AppendUint32(b, r.TimeoutMS)
+	b = append(append(b, byte(len(r.Method))), r.Method...)
+	return closeFrame(append(b, r.Params...))
+}
+
+func (r response) encode() ([]byte, error) {
+	kind, body := byte(kindResult), []byte(r.Result)
+	if r.Error != nil {
+		var err error
+		if body, err = json.Marshal(r.Error); err != nil {
+			return nil, err
+		}
+		kind = kindError
 	}
-	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...), nil
+	b := binary.BigEndian.AppendUint64(newFrame(len(body)), r.ID)
+	return closeFrame(append(append(b, kind), body...))
+}
+
+// newFrame has room for its length, which closeFrame puts in, and for a head and
+// a body.
+func newFrame(body int) []byte { return make([]byte, 4, 64+body) }
+
+func closeFrame(b []byte) ([]byte, error) {
+	n := len(b) - 4
+	if n > maxFrame {
+		return nil, fmt.Errorf("a frame of %d bytes: the limit is %d", n, maxFrame)
+	}
+	binary.BigEndian.PutUint32(b, uint32(n))
+	return b, nil
 }
 
 // decodeStrict decodes exactly one JSON value without unknown fields.
@@ -141,25 +177,37 @@ func decodeStrict(data []byte, v any) error {
 }
 
 func decodeRequest(frame []byte) (request, error) {
-	var r request
-	if err := decodeStrict(frame, &r); err != nil {
-		return r, err
+	const head = 8 + 4 + 1
+	if len(frame) < head || len(frame) < head+int(frame[head-1]) {
+		return request{}, errors.New("a request that is cut short")
 	}
-	if r.ID == 0 || r.Method == "" || r.TimeoutMS <= 0 {
+	method, params := frame[head:head+int(frame[head-1])], frame[head+int(frame[head-1]):]
+	r := request{
+		ID: binary.BigEndian.Uint64(frame), TimeoutMS: binary.BigEndian.Uint32(frame[8:]),
+		Method: string(method), Params: params,
+	}
+	if r.ID == 0 || r.Method == "" || r.TimeoutMS == 0 {
 		return r, errors.New("a request needs an id, a method and a timeout")
 	}
 	return r, nil
 }
 
 func decodeResponse(frame []byte) (response, error) {
-	var r response
-	if err := decodeStrict(frame, &r); err != nil {
-		return r, err
+	const head = 8 + 1
+	if len(frame) < head {
+		return response{}, errors.New("a response that is cut short")
 	}
-	if (r.Error == nil) == (r.Result == nil) || (r.ID == 0 && r.Error == nil) {
-		return r, errors.New("a response needs a result or an error")
+	r := response{ID: binary.BigEndian.Uint64(frame)}
+	switch kind, body := frame[head-1], frame[head:]; {
+	case kind == kindError:
+		r.Error = new(wireError)
+		return r, decodeStrict(body, r.Error)
+	case kind == kindResult && r.ID != 0:
+		r.Result = body
+		return r, nil
+	default:
+		return r, fmt.Errorf("a response %d of kind %q", r.ID, kind)
 	}
-	return r, nil
 }
 
 func toWire(err error) *wireError {
