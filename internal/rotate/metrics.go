@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ type Metrics struct {
 	next         *prometheus.GaugeVec
 	last         *prometheus.GaugeVec
 	started      *prometheus.GaugeVec
+	requested    *prometheus.GaugeVec
 	rotations    *prometheus.CounterVec
 	steps        *prometheus.CounterVec
 	stepDuration *prometheus.HistogramVec
@@ -51,14 +53,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		generation:   gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.", "key"),
-		held:         gauge("key_held", "1 while the key is held, by the code of the hold.", "key", "code"),
-		partial:      gauge("key_partial", "1 while the latest generation is active in some of its vaults only.", "key"),
+		held:         gauge("key_held", "1 while the key is held, by the code of the hold and the vault that gave cause, empty for none.", "key", "vault", "code"),
+		partial:      gauge("key_partial", "1 while the latest generation is active in other vaults of the key and not in this one.", "key", "vault"),
 		next:         gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 for never.", "key"),
 		last:         gauge("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 for never.", "key"),
 		started:      gauge("rotation_started_timestamp_seconds", "When the rotation under way was reserved, 0 while there is none.", "key"),
+		requested:    gauge("rotation_requested_timestamp_seconds", "When the oldest request for a rotation that is not answered yet was made, 0 for none.", "key", "compromise"),
 		rotations:    counter("rotations_total", "Rotations that ended, by outcome.", "key", "outcome"),
 		steps:        counter("steps_total", "Steps of the loop, by kind and outcome.", "step", "outcome"),
-		stepFailures: gauge("step_failures", "Steps of the key that have failed in a row.", "key"),
+		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have failed in a row.", "key", "vault"),
 		placements:   gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
 		drift:        gauge("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key", "vault", "kind"),
 		vaultUp:      gauge("vault_up", "1 if the last look at the vault succeeded.", "vault"),
@@ -78,10 +81,8 @@ func (m *Metrics) stepped(p key.Policy, s Step, rec key.Record, elapsed time.Dur
 	outcome := "done"
 	if err != nil {
 		outcome = "failed"
-		m.stepFailures.WithLabelValues(p.Key).Inc()
-	} else {
-		m.stepFailures.WithLabelValues(p.Key).Set(0)
 	}
+	m.failedInARow(p.Key, vaultName(p, &rec, s.Vault), err != nil)
 	m.steps.WithLabelValues(string(s.Kind), outcome).Inc()
 	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
 	switch {
@@ -97,7 +98,7 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec key.Record) {
 	name := p.Key
 	m.rotations.WithLabelValues(name, "done")
 	m.rotations.WithLabelValues(name, "failed")
-	m.stepFailures.WithLabelValues(name)
+	m.stepFailures.WithLabelValues(name, "")
 	finished, started := 0, time.Time{}
 	for _, g := range rec.Generations {
 		if !g.Finished.IsZero() {
@@ -109,13 +110,19 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec key.Record) {
 	}
 	m.generation.WithLabelValues(name).Set(float64(finished))
 	m.started.WithLabelValues(name).Set(unix(started))
-	m.partial.WithLabelValues(name).Set(truth(Partial(p, &rec)))
+	lacking := lacking(p, &rec)
+	m.partial.DeletePartialMatch(prometheus.Labels{"key": name})
+	for _, v := range p.Vaults {
+		m.partial.WithLabelValues(name, v.Name).Set(truth(slices.Contains(lacking, v.URL)))
+	}
 	m.next.WithLabelValues(name).Set(unix(NextRotation(now, p, &rec)))
 	m.last.WithLabelValues(name).Set(unix(rec.LastRotation()))
 	m.held.DeletePartialMatch(prometheus.Labels{"key": name})
 	if rec.Hold != nil {
-		m.held.WithLabelValues(name, string(rec.Hold.Code)).Set(1)
+		m.held.WithLabelValues(name, vaultName(p, &rec, rec.Hold.Vault), string(rec.Hold.Code)).Set(1)
 	}
+	m.requested.WithLabelValues(name, "no").Set(unix(oldestRequest(&rec, false)))
+	m.requested.WithLabelValues(name, "yes").Set(unix(oldestRequest(&rec, true)))
 	m.placements.DeletePartialMatch(prometheus.Labels{"key": name})
 	for _, g := range rec.Generations {
 		for _, at := range g.Placements {
@@ -124,10 +131,49 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec key.Record) {
 	}
 }
 
+// failedInARow counts a step that failed in a vault, and forgets all of a key's when
+// one succeeds.
+func (m *Metrics) failedInARow(name, vault string, failed bool) {
+	if failed {
+		m.stepFailures.WithLabelValues(name, vault).Inc()
+		return
+	}
+	m.stepFailures.DeletePartialMatch(prometheus.Labels{"key": name})
+	m.stepFailures.WithLabelValues(name, "")
+}
+
+// vaultName is the nickname of a vault's URL, also of one that has left the policy.
+func vaultName(p key.Policy, r *key.Record, url string) string {
+	for _, v := range p.Vaults {
+		if v.URL == url {
+			return v.Name
+		}
+	}
+	for _, g := range r.Generations {
+		for _, at := range g.Placements {
+			if at.Vault == url {
+				return at.VaultName
+			}
+		}
+	}
+	return url
+}
+
+// oldestRequest is when the longest waiting request was made, among those because
+// of a compromise or among the others; zero for none.
+func oldestRequest(r *key.Record, compromise bool) (at time.Time) {
+	for _, q := range r.Requests {
+		if q.Compromise == compromise && (at.IsZero() || q.At.Before(at)) {
+			at = q.At
+		}
+	}
+	return at
+}
+
 // Forget drops every series of a key that is managed no more.
 func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"key": name}
-	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.stepFailures, m.placements, m.drift} {
+	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements, m.drift} {
 		v.DeletePartialMatch(labels)
 	}
 	m.rotations.DeletePartialMatch(labels)
@@ -181,20 +227,24 @@ func (pl *planner) driftIn(v key.Vault, seen VaultSeen) (kinds []string) {
 
 // Partial reports whether the latest generation is active in some, and not all, of
 // the policy's vaults.
-func Partial(p key.Policy, r *key.Record) bool {
+func Partial(p key.Policy, r *key.Record) bool { return len(lacking(p, r)) > 0 }
+
+// lacking lists the URLs of the vaults in which the latest generation is not active,
+// if it is in another one.
+func lacking(p key.Policy, r *key.Record) (urls []string) {
 	g := r.Latest()
 	if g == nil || g.Fingerprint == "" {
-		return false
+		return nil
 	}
-	good, lacking := 0, 0
 	for _, v := range p.Vaults {
-		if at := g.In(v.URL); at != nil && at.Good() {
-			good++
-		} else {
-			lacking++
+		if at := g.In(v.URL); at == nil || !at.Good() {
+			urls = append(urls, v.URL)
 		}
 	}
-	return good > 0 && lacking > 0
+	if len(urls) == len(p.Vaults) {
+		return nil
+	}
+	return urls
 }
 
 func unix(t time.Time) float64 {

@@ -87,6 +87,7 @@ func New(cfg Config, cred azcore.TokenCredential, transport policy.Transporter, 
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	m.throttled.WithLabelValues(cfg.Vault.Name) // from the start, so that the first answer 429 is an increase
 	c := &Client{
 		cfg:      cfg,
 		host:     host,

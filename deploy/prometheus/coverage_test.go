@@ -1,0 +1,163 @@
+package prometheus_test
+
+import (
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// unwatched are the metrics that no alert looks at, and why none has to.
+func unwatched() map[string]string {
+	return map[string]string{
+		"keyd_build_info": "tells versions",
+		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful tells of a refused one",
+		"keyd_key_last_rotation_timestamp_seconds":          "the next one is what can be late",
+		"keyd_rotations_total":                              "one that failed is a hold",
+		"keyd_steps_total":                                  "keyd_step_failures tells of those that fail in a row",
+		"keyd_step_duration_seconds":                        "a slow step that fails is told by its key",
+		"keyd_placements":                                   "a refuted one is a hold, a missing one is keyd_key_partial",
+		"keyd_proofs_total":                                 "keyd_proof_last_result has the hysteresis",
+		"keyd_proof_duration_seconds":                       "a proof that is too slow does not pass",
+		"keyd_vault_last_seen_timestamp_seconds":            "keyd_vault_up tells it",
+		"keyd_vault_request_duration_seconds":               "a request that is too slow fails",
+		"keyd_hsm_call_duration_seconds":                    "a call that is too slow ends the HSM side",
+		"keyd_store_writes_total":                           "keyd_store_healthy tells of failed ones; a conflict is tried again",
+		"keyd_store_write_duration_seconds":                 "a slow disk harms nothing",
+		"keyd_control_requests_total":                       "who asks is told what came of it",
+		"keyd_control_connections":                          "is bounded",
+		"keyd_control_connections_dropped_total":            "harms only the user who has too many",
+	}
+}
+
+func TestEveryMetricIsWatchedOrNeedNotBe(t *testing.T) {
+	watched := map[string]bool{}
+	for _, a := range alerts(t) {
+		for _, m := range metricsIn(a.Expr) {
+			watched[m] = true
+		}
+	}
+	for _, m := range slices.Sorted(maps.Keys(metrics(t))) {
+		why, excused := unwatched()[m]
+		switch {
+		case !watched[m] && !excused:
+			t.Errorf("no alert looks at %s: add a rule to keyd.rules.yml, or say in unwatched why none is needed", m)
+		case watched[m] && excused:
+			t.Errorf("an alert looks at %s, and unwatched says that none has to: %s", m, why)
+		}
+	}
+	for m := range unwatched() {
+		if _, ok := metrics(t)[m]; !ok {
+			t.Errorf("unwatched names %s, and keyd has no such metric", m)
+		}
+	}
+}
+
+func TestEveryHoldAndEveryDriftHasOneAlert(t *testing.T) {
+	for _, c := range []struct {
+		metric, label string
+		values        []string
+	}{
+		{"keyd_key_held", "code", holdCodes(t)},
+		{"keyd_drift", "kind", driftKinds(t)},
+	} {
+		for _, value := range c.values {
+			var by []string
+			for _, a := range alerts(t) {
+				if selects(t, a.Expr, c.metric, c.label, value) {
+					by = append(by, a.Alert)
+				}
+			}
+			if len(by) != 1 {
+				t.Errorf("%s{%s=%q} is the matter of the alerts %v, and should be that of one", c.metric, c.label, value, by)
+			}
+		}
+	}
+}
+
+// selects reports whether the metric that an expression begins with is this one, by
+// a matcher that the value meets. The language anchors patterns at both ends.
+func selects(t *testing.T, expr, metric, label, value string) bool {
+	t.Helper()
+	m := regexp.MustCompile(`^` + metric + `\{` + label + `(=|!=|=~|!~)"([^"]*)"\}`).FindStringSubmatch(expr)
+	if m == nil {
+		return false
+	}
+	met, err := regexp.MatchString("^(?:"+m[2]+")$", value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return met == (m[1] == "=" || m[1] == "=~")
+}
+
+func TestAlertsUseMetricsThatKeydHas(t *testing.T) {
+	for _, a := range alerts(t) {
+		for _, m := range metricsIn(a.Expr) {
+			if _, ok := metrics(t)[m]; !ok {
+				t.Errorf("%s: keyd has no metric %s", a.Alert, m)
+			}
+		}
+		for _, kind := range codesIn(a.Expr, "kind") {
+			if !slices.Contains(driftKinds(t), kind) {
+				t.Errorf("%s: there is no drift of kind %s", a.Alert, kind)
+			}
+		}
+		for _, code := range codesIn(a.Expr, "code") {
+			if !slices.Contains(holdCodes(t), code) {
+				t.Errorf("%s: there is no hold code %s", a.Alert, code)
+			}
+		}
+	}
+}
+
+func metricsIn(expr string) []string {
+	return regexp.MustCompile(`\bkeyd_[a-z_]+`).FindAllString(expr, -1)
+}
+
+func codesIn(expr, label string) []string {
+	var out []string
+	for _, m := range regexp.MustCompile(label+`[=!~]+"([^"]*)"`).FindAllStringSubmatch(expr, -1) {
+		out = append(out, strings.Split(m[1], "|")...)
+	}
+	return out
+}
+
+// metrics are keyd's, each with its labels, by the tables of docs/metrics.md, which
+// are compared with what the daemon registers.
+func metrics(t *testing.T) map[string][]string {
+	t.Helper()
+	found := map[string][]string{}
+	row := regexp.MustCompile("(?m)^\\| `(keyd_[a-z_]+)` \\|[^|]*\\|([^|]*)\\|")
+	for _, m := range row.FindAllStringSubmatch(read(t, "../../docs/metrics.md"), -1) {
+		found[m[1]] = regexp.MustCompile(`[a-z]+`).FindAllString(m[2], -1)
+	}
+	if len(found) < 30 {
+		t.Fatalf("docs/metrics.md lists only %d metrics", len(found))
+	}
+	return found
+}
+
+// holdCodes reads the closed set where it is defined.
+func holdCodes(t *testing.T) []string {
+	t.Helper()
+	return constants(t, "../../internal/key/record.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
+}
+
+// driftKinds reads the closed set where it is defined.
+func driftKinds(t *testing.T) []string {
+	t.Helper()
+	return constants(t, "../../internal/rotate/metrics.go", `(?m)^\tdrift\w+\s+=\s+"([a-z-]+)"`)
+}
+
+func constants(t *testing.T, path, form string) []string {
+	t.Helper()
+	var out []string
+	for _, m := range regexp.MustCompile(form).FindAllStringSubmatch(read(t, path), -1) {
+		out = append(out, m[1])
+	}
+	if len(out) < 7 {
+		t.Fatalf("%s defines only %v", path, out)
+	}
+	return out
+}

@@ -1,0 +1,110 @@
+package rotate
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const (
+	weuURL = "https://contoso-weu.vault.azure.net"
+	hsmURL = "https://contoso.managedhsm.azure.net"
+)
+
+// measured is a key in two vaults and metrics that show nothing yet.
+func measured() (*Metrics, *prometheus.Registry, key.Policy) {
+	reg := prometheus.NewRegistry()
+	return NewMetrics(reg), reg, key.Policy{Key: "k", Vaults: []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}}
+}
+
+// wantSeries requires the series of one metric, sorted.
+func wantSeries(t *testing.T, reg *prometheus.Registry, name string, want ...string) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		if _, err := expfmt.MetricFamilyToText(&b, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		if !strings.HasPrefix(line, "#") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
+	m, reg, p := measured()
+	m.Recorded(time.Now(), p, key.Record{})
+	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
+	for range 2 {
+		m.stepped(p, Step{Kind: Import, Vault: hsmURL}, key.Record{}, 0, errors.New("refused"))
+	}
+	m.stepped(p, Step{Kind: Reserve}, key.Record{}, 0, errors.New("no space"))
+	m.Recorded(time.Now(), p, key.Record{})
+	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 1`, `keyd_step_failures{key="k",vault="mhsm"} 2`)
+	m.stepped(p, Step{Kind: Import, Vault: weuURL}, key.Record{}, 0, nil)
+	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
+}
+
+func TestAHoldNamesTheVaultThatGaveCause(t *testing.T) {
+	m, reg, p := measured()
+	m.Recorded(time.Now(), p, key.Record{Hold: &key.Hold{Code: key.HoldForeign, Vault: weuURL}})
+	wantSeries(t, reg, "keyd_key_held", `keyd_key_held{code="foreign-version",key="k",vault="weu"} 1`)
+	m.Recorded(time.Now(), p, key.Record{Hold: &key.Hold{Code: key.HoldPaused}})
+	wantSeries(t, reg, "keyd_key_held", `keyd_key_held{code="paused",key="k",vault=""} 1`)
+	m.Recorded(time.Now(), p, key.Record{})
+	wantSeries(t, reg, "keyd_key_held")
+}
+
+func TestAPartialKeyNamesTheVaultsThatLackIt(t *testing.T) {
+	m, reg, p := measured()
+	in := func(urls ...string) key.Record {
+		g := key.Generation{Number: 1, Fingerprint: "sha256:aa"}
+		for _, url := range urls {
+			g.Placements = append(g.Placements, key.Placement{Vault: url, State: key.Proven})
+		}
+		return key.Record{Generations: []key.Generation{g}}
+	}
+	for _, c := range []struct {
+		rec       key.Record
+		mhsm, weu string
+	}{{in(), "0", "0"}, {in(weuURL), "1", "0"}, {in(weuURL, hsmURL), "0", "0"}} {
+		m.Recorded(time.Now(), p, c.rec)
+		wantSeries(t, reg, "keyd_key_partial", `keyd_key_partial{key="k",vault="mhsm"} `+c.mhsm, `keyd_key_partial{key="k",vault="weu"} `+c.weu)
+	}
+}
+
+func TestTheOldestRequestIsShown(t *testing.T) {
+	m, reg, p := measured()
+	at := func(s int64) time.Time { return time.Unix(s, 0) }
+	m.Recorded(time.Now(), p, key.Record{Requests: []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}})
+	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds",
+		`keyd_rotation_requested_timestamp_seconds{compromise="no",key="k"} 200`,
+		`keyd_rotation_requested_timestamp_seconds{compromise="yes",key="k"} 400`)
+	m.Recorded(time.Now(), p, key.Record{})
+	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds",
+		`keyd_rotation_requested_timestamp_seconds{compromise="no",key="k"} 0`,
+		`keyd_rotation_requested_timestamp_seconds{compromise="yes",key="k"} 0`)
+	m.Forget("k")
+	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
+}
