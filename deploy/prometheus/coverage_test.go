@@ -147,7 +147,7 @@ func holdCodes(t *testing.T) []string {
 // driftKinds reads the closed set where it is defined.
 func driftKinds(t *testing.T) []string {
 	t.Helper()
-	return constants(t, "../../internal/rotate/metrics.go", `(?m)^\tdrift\w+\s+=\s+"([a-z-]+)"`)
+	return constants(t, "../../internal/rotate/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
 }
 
 func constants(t *testing.T, path, form string) []string {

@@ -136,7 +136,7 @@ func TestEveryProblemAndDriftHasARunbook(t *testing.T) {
 	for _, c := range []struct{ file, form, prefix string }{
 		{"snapshot.go", `"(keyd[a-z]+)"`, ""},
 		{"../key/record.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
-		{"../rotate/metrics.go", `drift\w+\s+=\s+"([a-z-]+)"`, "drift-"},
+		{"../rotate/drift.go", `Drift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`, "drift-"},
 	} {
 		found := regexp.MustCompile(c.form).FindAllStringSubmatch(read(t, c.file), -1)
 		if len(found) < 5 {

@@ -155,6 +155,7 @@ func (d *Daemon) problems(s status.Snapshot) []status.Problem {
 	}
 	for _, k := range s.Keys {
 		out = append(out, d.proofProblems(k, names)...)
+		out = append(out, d.driftProblems(k)...)
 		switch {
 		case k.Hold != nil:
 			add(severityOf(k.Hold.Code), k.Name, names[k.Hold.Vault], "hold-"+string(k.Hold.Code), fmt.Sprintf("%s is held (%s) since %s: %s", k.Name, k.Hold.Code, k.Hold.Since.UTC().Format(time.RFC3339), k.Hold.Reason), "")
@@ -173,10 +174,48 @@ func (d *Daemon) proofProblems(k status.Key, names map[string]string) (out []sta
 		if !d.health.Failing(health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}) {
 			continue
 		}
-		text := fmt.Sprintf("%s: version %s (generation %d) in vault %s did not prove: %s at %s: %s", k.Name, p.Version, p.Generation, names[p.Vault], p.Outcome, p.Leg, p.Error)
+		text := fmt.Sprintf("%s: version %s (generation %d) in vault %s did not prove: %s at %s: %s", k.Name, p.Version, p.Generation, names[p.Vault], p.Outcome, leg(p), p.Error)
 		out = append(out, status.Problem{Severity: status.Critical, Key: k.Name, Vault: names[p.Vault], Text: text, Runbook: "keydunwrapfailing", Remedy: "see the runbook before anything is disabled or deleted"})
 	}
 	return out
+}
+
+// leg is the leg that did not pass, with the reason.
+func leg(p status.Proof) string {
+	if p.Reason == "" {
+		return p.Leg
+	}
+	return fmt.Sprintf("%s (%s)", p.Leg, p.Reason)
+}
+
+// driftProblems are the differences that the last look found, but for those for
+// which the key is held.
+func (d *Daemon) driftProblems(k status.Key) (out []status.Problem) {
+	p, ok := d.loop.Policy(k.Name)
+	o := d.rotator.LastLook(k.Name)
+	if !ok || o == nil {
+		return nil
+	}
+	rec, err := d.store.Load(context.Background(), k.Name)
+	if err != nil {
+		return nil
+	}
+	for _, drift := range rotate.Drifts(p, rec, o) {
+		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
+			continue
+		}
+		out = append(out, status.Problem{Severity: driftSeverity(drift.Kind), Key: k.Name, Vault: drift.Vault.Name, Text: drift.Text, Remedy: drift.Remedy, Runbook: "drift-" + string(drift.Kind)})
+	}
+	return out
+}
+
+// driftSeverity is critical for what keeps data from being read, or may soon.
+func driftSeverity(kind rotate.DriftKind) status.Severity {
+	switch kind {
+	case rotate.DriftDeleted, rotate.DriftNewestDisabled, rotate.DriftDisabled, rotate.DriftForeign:
+		return status.Critical
+	}
+	return status.Warning
 }
 
 func severityOf(code key.HoldCode) status.Severity {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -114,34 +115,51 @@ func TestOneLostAnswerIsNoAlarm(t *testing.T) {
 	})
 }
 
-func TestTwoInconclusiveProofsAreFailingAndSayWhichLeg(t *testing.T) {
-	legs := map[proof.Leg]string{proof.LegModulus: "", proof.LegUnwrap: "", proof.LegWrap: "", proof.LegHSM: ""}
-	for leg := range legs {
+func TestTwoInconclusiveProofsAreFailingAndSayWhichLegAndWhy(t *testing.T) {
+	for leg, c := range map[proof.Leg]struct {
+		err    error
+		reason key.Reason
+	}{
+		proof.LegModulus: {because(key.ForbiddenByFirewall), key.ForbiddenByFirewall},
+		proof.LegUnwrap:  {because(key.KeyDisabled), key.KeyDisabled},
+		proof.LegWrap:    {errors.New("403 Forbidden"), key.OtherReason},
+		proof.LegHSM:     {errors.New("403 Forbidden"), key.HSMFailed},
+	} {
 		t.Run(string(leg), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, managed("k", weu, 1, time.Now().Add(-time.Hour)))
 				w.fail = func(_, _ string, at proof.Leg) error {
 					if at == leg {
-						return errors.New("403 Forbidden")
+						return c.err
 					}
 					return nil
 				}
-				h, reg := w.health(t, nil)
+				var log bytes.Buffer
+				h, reg := w.health(t, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 				run(t, h, func() { wait(2 * time.Minute) })
 				if v, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); !ok || v != 0 {
 					t.Errorf("%s is %v", lastResult, v)
 				}
-				if v, _ := value(t, reg, proofsTotal, "k", string(leg), "inconclusive", "weu"); v < 2 {
+				if v, _ := value(t, reg, proofsTotal, "k", string(leg), "inconclusive", string(c.reason), "weu"); v < 2 {
 					t.Errorf("%s counts %v", proofsTotal, v)
 				}
 				r := h.Results("k")
-				if len(r) != 1 || r[0].Leg != string(leg) || r[0].Outcome != key.Inconclusive || !strings.Contains(r[0].Error, "403 Forbidden") {
+				if len(r) != 1 || r[0].Leg != string(leg) || r[0].Outcome != key.Inconclusive || r[0].Reason != c.reason || !strings.Contains(r[0].Error, "403 Forbidden") {
 					t.Errorf("results %+v", r)
+				}
+				if want := fmt.Sprintf("leg=%s reason=%s ", leg, c.reason); !strings.Contains(log.String(), want) {
+					t.Errorf("%q is not in the log: %s", want, log.String())
 				}
 			})
 		})
 	}
 }
+
+// because is a vault's error that knows its reason.
+type because key.Reason
+
+func (b because) Error() string      { return "403 Forbidden" }
+func (b because) Reason() key.Reason { return key.Reason(b) }
 
 func TestARefutedProofAlarmsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -392,7 +410,7 @@ func TestAProofCutShortIsNotAResult(t *testing.T) {
 		if r := h.Results("k"); !r[0].At.IsZero() {
 			t.Errorf("results %+v", r)
 		}
-		if v, _ := value(t, reg, proofsTotal, "k", "modulus", "inconclusive", "weu"); v != 0 {
+		if v, _ := value(t, reg, proofsTotal, "k", "modulus", "inconclusive", "Other", "weu"); v != 0 {
 			t.Errorf("%v counted", v)
 		}
 	})

@@ -35,8 +35,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		expected: gauge("expected_interval_seconds", "The longest time between two proofs of one version.", "age"),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "keyd", Name: "proofs_total",
-			Help: "Proofs that ended, by outcome and the leg that decided it, which is empty for those that passed.",
-		}, []string{"key", "vault", "outcome", "leg"}),
+			Help: "Proofs that ended, by outcome, the leg that decided it, which is empty for those that passed, and why an inconclusive one was.",
+		}, []string{"key", "vault", "outcome", "leg", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "proof_duration_seconds", Help: "How long a proof took.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 8),
@@ -52,7 +52,7 @@ func (m *Metrics) expect(p Pace) {
 }
 
 func (m *Metrics) proven(s Subject, r proof.Result, took time.Duration) {
-	m.total.WithLabelValues(s.Key, s.VaultName, string(r.Outcome), string(r.Leg)).Inc()
+	m.total.WithLabelValues(s.Key, s.VaultName, string(r.Outcome), string(r.Leg), string(reasonOf(r))).Inc()
 	m.duration.WithLabelValues(s.VaultName).Observe(took.Seconds())
 }
 
@@ -93,7 +93,7 @@ func (st *standing) add(now time.Time, interval time.Duration, s Subject, l Last
 }
 
 func (m *Metrics) set(at series, st standing) {
-	m.total.WithLabelValues(at.key, at.vault, string(key.Passed), "")
+	m.total.WithLabelValues(at.key, at.vault, string(key.Passed), "", "")
 	if !st.counted {
 		m.forget(at)
 		return

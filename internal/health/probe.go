@@ -107,7 +107,7 @@ func (h *Health) tell(s Subject, before, after Last) {
 	case after.Result.Outcome == key.WasRefuted && before.Result.Outcome != key.WasRefuted:
 		log.Error("proof refuted", "leg", string(after.Result.Leg), "error", after.Result.Err.Error())
 	case after.Failing() && !before.Failing():
-		log.Warn("proof failing", "leg", string(after.Result.Leg), "error", after.Result.Err.Error(), "failures", after.Failures)
+		log.Warn("proof failing", "leg", string(after.Result.Leg), "reason", string(reasonOf(after.Result)), "error", after.Result.Err.Error(), "failures", after.Failures)
 	case !after.Failing() && before.Failing():
 		log.Info("proof passes again")
 	}
@@ -139,7 +139,7 @@ func (h *Health) Results(name string) []status.Proof {
 func result(s Subject, l Last) status.Proof {
 	r := status.Proof{
 		Vault: s.Vault, Version: s.Version, Generation: s.Generation, Newest: s.Newest,
-		Outcome: l.Result.Outcome, At: l.At, PassedAt: s.ProvenAt, Leg: string(l.Result.Leg),
+		Outcome: l.Result.Outcome, At: l.At, PassedAt: s.ProvenAt, Leg: string(l.Result.Leg), Reason: reasonOf(l.Result),
 	}
 	if l.Passed.After(r.PassedAt) {
 		r.PassedAt = l.Passed
@@ -151,6 +151,23 @@ func result(s Subject, l Last) status.Proof {
 		r.Outcome, r.At = key.Passed, s.ProvenAt
 	}
 	return r
+}
+
+// reasonOf is why a proof was inconclusive; "" for the other outcomes.
+func reasonOf(r proof.Result) key.Reason {
+	if r.Outcome != key.Inconclusive {
+		return ""
+	}
+	reason := key.ReasonOf(r.Err)
+	switch {
+	case reason != key.OtherReason:
+		return reason
+	case r.Leg == proof.LegHSM:
+		return key.HSMFailed
+	case errors.Is(r.Err, context.DeadlineExceeded):
+		return key.NoAnswer
+	}
+	return reason
 }
 
 // Failing reports whether the version is to be alarmed about: refuted, or

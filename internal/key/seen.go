@@ -2,6 +2,7 @@ package key
 
 import (
 	"crypto/rsa"
+	"strings"
 	"time"
 )
 
@@ -32,11 +33,17 @@ type Version struct {
 	Enabled bool
 	Tags    map[string]string
 	Expires time.Time // zero: never
+	// Recovery is the attribute recoveryLevel; "" when the vault does not tell.
+	Recovery string
 	// The rest is shown by a GET, not by a listing.
 	Kty        string
 	Operations []Operation
 	Public     *rsa.PublicKey
 }
+
+// Purgeable reports whether the key can be purged while it is soft-deleted: its
+// recoveryLevel says so, and then the vault has no purge protection.
+func (v Version) Purgeable() bool { return strings.Contains(v.Recovery, "Purgeable") }
 
 // ImportRequest is one import of a transfer blob as a new version.
 type ImportRequest struct {

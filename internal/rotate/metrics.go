@@ -28,17 +28,6 @@ type Metrics struct {
 	vaultSeen    *prometheus.GaugeVec
 }
 
-// The kinds of drift, the closed set of the label "kind" of keyd_drift.
-const (
-	driftForeign        = "foreign-version"
-	driftDeleted        = "key-deleted"
-	driftNewestDisabled = "newest-disabled"
-	driftMissing        = "versions-missing"
-	driftHSMMissing     = "hsm-object-missing"
-	driftKEK            = "kek-refused"
-	driftNearLimit      = "versions-near-limit"
-)
-
 // NewMetrics registers the loop's metrics.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
@@ -182,47 +171,16 @@ func (m *Metrics) Forget(name string) {
 // observed shows what a look found that keyd did not do.
 func (m *Metrics) observed(p key.Policy, rec key.Record, o *Observation) {
 	m.drift.DeletePartialMatch(prometheus.Labels{"key": p.Key})
-	pl := &planner{p: p, r: &rec, o: o}
-	set := func(vault, kind string) { m.drift.WithLabelValues(p.Key, vault, kind).Set(1) }
-	if s, ok := pl.distrustHSM(); o.HSM.Err == nil && ok && s.Hold.Code == key.HoldObjectMissing {
-		set("", driftHSMMissing)
+	for _, d := range Drifts(p, rec, o) {
+		m.drift.WithLabelValues(p.Key, d.Vault.Name, string(d.Kind)).Set(1)
 	}
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
 		m.vaultUp.WithLabelValues(v.Name).Set(truth(seen.Err == nil))
-		if seen.Err != nil {
-			continue
-		}
-		m.vaultSeen.WithLabelValues(v.Name).Set(unix(seen.Begun))
-		for _, kind := range pl.driftIn(v, seen) {
-			set(v.Name, kind)
+		if seen.Err == nil {
+			m.vaultSeen.WithLabelValues(v.Name).Set(unix(seen.Begun))
 		}
 	}
-}
-
-// driftIn names what a vault shows that keyd did not do.
-func (pl *planner) driftIn(v key.Vault, seen VaultSeen) (kinds []string) {
-	if seen.Deleted {
-		kinds = append(kinds, driftDeleted)
-	} else if _, missing := pl.missingVersions(v, seen); missing {
-		kinds = append(kinds, driftMissing)
-	}
-	for _, x := range pl.foreign(v.URL, seen) {
-		if g, _ := pl.owner(seen, x); g == nil {
-			kinds = append(kinds, driftForeign)
-			break
-		}
-	}
-	if newest, ok := seen.version(seen.Newest); ok && !newest.Enabled {
-		kinds = append(kinds, driftNewestDisabled)
-	}
-	if seen.KEK.Err != nil && key.ClassOf(seen.KEK.Err) == key.Refused {
-		kinds = append(kinds, driftKEK)
-	}
-	if limit := v.Kind.MaxVersions(); limit > 0 && len(seen.Versions) >= limit-5 {
-		kinds = append(kinds, driftNearLimit)
-	}
-	return kinds
 }
 
 // Partial reports whether the latest generation is active in some, and not all, of

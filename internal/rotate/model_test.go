@@ -360,6 +360,7 @@ type modelVersion struct {
 type modelKey struct {
 	versions []*modelVersion // by creation
 	deleted  bool
+	native   bool // has a rotation policy of the vault's own
 }
 
 type modelVault struct {
@@ -513,6 +514,11 @@ func (v *modelVault) Get(_ context.Context, name, version string) (out key.Versi
 func (v *modelVault) Deleted(_ context.Context, name string) (deleted bool, err error) {
 	err = v.do("Deleted", func() error { deleted = v.key(name).deleted; return nil })
 	return deleted, err
+}
+
+func (v *modelVault) NativeRotation(_ context.Context, name string) (on bool, err error) {
+	err = v.do("NativeRotation", func() error { on = v.key(name).native; return nil })
+	return on, err
 }
 
 func (v *modelVault) Disable(_ context.Context, name, version string) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sort"
-	"sync"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -38,8 +37,13 @@ type VaultSeen struct {
 	// know; "" where the vault would not show it.
 	Material map[string]key.Fingerprint
 	KEK      KEKSeen
-	Skew     time.Duration // the vault's clock minus ours
-	SkewSeen bool
+	// Operations are those of the record's versions that were got so far: of the
+	// newest at each look, of the others in turn.
+	Operations map[string][]key.Operation
+	// NativeRotation: the vault itself is to rotate the key, as last asked.
+	NativeRotation bool
+	Skew           time.Duration // the vault's clock minus ours
+	SkewSeen       bool
 }
 
 // KEKSeen is the state of a vault's key exchange key.
@@ -116,7 +120,7 @@ func (r *Rotator) observeHSM(ctx context.Context, name string) HSMSeen {
 }
 
 func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, rec key.Record) VaultSeen {
-	seen := VaultSeen{Begun: r.Clock(), Material: map[string]key.Fingerprint{}}
+	seen := VaultSeen{Begun: r.Clock(), Material: map[string]key.Fingerprint{}, Operations: map[string][]key.Operation{}}
 	if err := r.views.downNow(url, seen.Begun); err != nil {
 		return VaultSeen{Begun: seen.Begun, Err: err}
 	}
@@ -146,6 +150,7 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 	seen.KEK = r.lookAtKEK(ctx, c, lastPlacement(&rec, url))
 	seen.KEK.Begun = later(rec.KEKBegun[url], r.views.kekBegun(url))
 	seen.Skew, seen.SkewSeen = c.ClockSkew()
+	r.lookAtMore(ctx, c, url, name, rec, &seen)
 	return seen
 }
 
@@ -168,6 +173,9 @@ func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, name string) erro
 		}
 	}
 	v.Newest = newest.ID
+	if len(newest.Operations) > 0 {
+		v.Operations[newest.ID] = newest.Operations
+	}
 	return nil
 }
 
@@ -270,114 +278,11 @@ func knownVersions(rec key.Record, url string) map[string]bool {
 	return known
 }
 
-// views keeps the last observation of each key and the material already seen. It
-// is a cache: losing it costs a look.
-type views struct {
-	mu     *sync.Mutex
-	last   map[string]*Observation
-	used   map[string]bool            // the last observation was acted on
-	prints map[string]key.Fingerprint // by url and version
-	down   map[string]downVault       // by url
-	keks   map[string]time.Time       // by url: when its KEK was begun, for whichever key
-}
-
-type downVault struct {
-	err   error
-	until time.Time
-}
-
-func newViews() views {
-	return views{mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, prints: map[string]key.Fingerprint{}, down: map[string]downVault{}, keks: map[string]time.Time{}}
-}
-
-func (v *views) put(name string, o *Observation) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.last[name] = o
-	delete(v.used, name)
-}
-
-func (v *views) use(name string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.used[name] = true
-}
-
-func (v *views) isUsed(name string) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.used[name]
-}
-
-func (v *views) drop(name string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.last, name)
-}
-
-func (v *views) get(name string) *Observation {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.last[name]
-}
-
-// downNow returns the error of a vault that did not answer a moment ago.
-func (v *views) downNow(url string, now time.Time) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if d, ok := v.down[url]; ok && now.Before(d.until) {
-		return d.err
-	}
-	return nil
-}
-
-func (v *views) putDown(url string, err error, until time.Time) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.down[url] = downVault{err, until}
-}
-
-// beginKEK claims the making of a vault's KEK, unless it was claimed after since.
-func (v *views) beginKEK(url string, now, since time.Time) bool {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.keks[url].After(since) {
-		return false
-	}
-	v.keks[url] = now
-	return true
-}
-
-func (v *views) endKEK(url string) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	delete(v.keks, url)
-}
-
-func (v *views) kekBegun(url string) time.Time {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	return v.keks[url]
-}
-
 func later(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
 	return b
-}
-
-func (v *views) material(url, version string) (key.Fingerprint, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	print, ok := v.prints[url+"/"+version]
-	return print, ok
-}
-
-func (v *views) putMaterial(url, version string, print key.Fingerprint) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.prints[url+"/"+version] = print
 }
 
 // LastLook returns the newest observation of a key, nil before the first. It is

@@ -50,6 +50,8 @@ type Vault interface {
 	Versions(ctx context.Context, name string) ([]key.Version, error)
 	// Newest is the version that a caller without a version gets.
 	Newest(ctx context.Context, name string) (key.Version, error)
+	// NativeRotation reports whether the vault itself is to rotate the key.
+	NativeRotation(ctx context.Context, name string) (bool, error)
 	// Deleted reports whether the key is soft-deleted.
 	Deleted(ctx context.Context, name string) (bool, error)
 	Disable(ctx context.Context, name, version string) error

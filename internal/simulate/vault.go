@@ -269,6 +269,10 @@ func (v *vault) Deleted(_ context.Context, name string) (deleted bool, err error
 	return deleted, err
 }
 
+func (v *vault) NativeRotation(context.Context, string) (on bool, err error) {
+	return false, v.call("NativeRotation", func() error { return nil })
+}
+
 func (v *vault) Disable(_ context.Context, name, id string) error {
 	return v.call("Disable", func() error {
 		x, err := v.find(name, id)

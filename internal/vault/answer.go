@@ -72,6 +72,9 @@ func (c *Client) fromAttributes(kid *azkeys.ID, a *azkeys.KeyAttributes, tags ma
 	if a.Expires != nil {
 		v.Expires = a.Expires.UTC()
 	}
+	if a.RecoveryLevel != nil {
+		v.Recovery = *a.RecoveryLevel
+	}
 	if len(tags) > 0 {
 		v.Tags = make(map[string]string, len(tags))
 	}

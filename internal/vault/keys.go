@@ -184,17 +184,28 @@ func (c *Client) Recover(ctx context.Context, name string) error {
 // PurgeProtected reports whether deleted keys of this vault cannot be purged
 // before their retention ends, by the key's recoveryLevel attribute.
 func (c *Client) PurgeProtected(ctx context.Context, name string) (bool, error) {
-	var protected bool
-	err := c.do(ctx, opNewest, name, "", func(ctx context.Context) error {
-		answer, err := c.keys.GetKey(ctx, name, "", nil)
+	v, err := c.Newest(ctx, name)
+	if err == nil && v.Recovery == "" {
+		err = c.do(ctx, opNewest, name, "", func(context.Context) error { return badAnswerf("it has no recovery level") })
+	}
+	return err == nil && !v.Purgeable(), err
+}
+
+// NativeRotation reports whether the vault itself is to rotate the key, by the
+// key's rotation policy. It cannot rotate what was imported, and would make other
+// material if it could.
+func (c *Client) NativeRotation(ctx context.Context, name string) (on bool, err error) {
+	err = c.do(ctx, opRotationPolicy, name, "", func(ctx context.Context) error {
+		answer, err := c.keys.GetKeyRotationPolicy(ctx, name, nil)
 		if err != nil {
 			return err
 		}
-		if answer.Attributes == nil || answer.Attributes.RecoveryLevel == nil {
-			return badAnswerf("it has no recovery level")
+		for _, a := range answer.LifetimeActions {
+			if a != nil && a.Action != nil && a.Action.Type != nil && strings.EqualFold(string(*a.Action.Type), string(azkeys.KeyRotationPolicyActionRotate)) {
+				on = true
+			}
 		}
-		protected = !strings.Contains(*answer.Attributes.RecoveryLevel, "Purgeable")
 		return nil
 	})
-	return protected, err
+	return on, err
 }

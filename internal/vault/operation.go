@@ -17,21 +17,22 @@ type operation struct {
 }
 
 var (
-	opGetKEK    = operation{name: "get_kek", words: "get key exchange key"}
-	opCreateKEK = operation{name: "create_kek", words: "create key exchange key", changes: true, creates: true}
-	opImport    = operation{name: "import", words: "import key", changes: true, creates: true}
-	opVersions  = operation{name: "list_versions", words: "list versions of key"}
-	opNewest    = operation{name: "get_newest", words: "get newest version of key"}
-	opGet       = operation{name: "get", words: "get key"}
-	opWrap      = operation{name: "wrap", words: "wrap with key"}
-	opUnwrap    = operation{name: "unwrap", words: "unwrap with key"}
-	opEncrypt   = operation{name: "encrypt", words: "encrypt with key"}
-	opDecrypt   = operation{name: "decrypt", words: "decrypt with key"}
-	opSign      = operation{name: "sign", words: "sign with key"}
-	opVerify    = operation{name: "verify", words: "verify with key"}
-	opDisable   = operation{name: "disable", words: "disable key", changes: true}
-	opDeleted   = operation{name: "get_deleted", words: "look for deleted key"}
-	opRecover   = operation{name: "recover", words: "recover key", changes: true}
+	opGetKEK         = operation{name: "get_kek", words: "get key exchange key"}
+	opCreateKEK      = operation{name: "create_kek", words: "create key exchange key", changes: true, creates: true}
+	opImport         = operation{name: "import", words: "import key", changes: true, creates: true}
+	opVersions       = operation{name: "list_versions", words: "list versions of key"}
+	opNewest         = operation{name: "get_newest", words: "get newest version of key"}
+	opGet            = operation{name: "get", words: "get key"}
+	opWrap           = operation{name: "wrap", words: "wrap with key"}
+	opUnwrap         = operation{name: "unwrap", words: "unwrap with key"}
+	opEncrypt        = operation{name: "encrypt", words: "encrypt with key"}
+	opDecrypt        = operation{name: "decrypt", words: "decrypt with key"}
+	opSign           = operation{name: "sign", words: "sign with key"}
+	opVerify         = operation{name: "verify", words: "verify with key"}
+	opDisable        = operation{name: "disable", words: "disable key", changes: true}
+	opDeleted        = operation{name: "get_deleted", words: "look for deleted key"}
+	opRotationPolicy = operation{name: "get_rotation_policy", words: "get rotation policy of key"}
+	opRecover        = operation{name: "recover", words: "recover key", changes: true}
 )
 
 // call is one operation on one key. It travels in the context, so that the

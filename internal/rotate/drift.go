@@ -1,0 +1,186 @@
+package rotate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// DriftKind is the closed set of the label "kind" of keyd_drift.
+// docs/runbooks.md has a section for each.
+type DriftKind string
+
+// The kinds of drift.
+const (
+	DriftForeign        DriftKind = "foreign-version"
+	DriftDeleted        DriftKind = "key-deleted"
+	DriftNewestDisabled DriftKind = "newest-disabled"
+	DriftDisabled       DriftKind = "version-disabled" // an older one, and not by keyd
+	DriftMissing        DriftKind = "versions-missing"
+	DriftOperations     DriftKind = "operations-changed"
+	DriftNativeRotation DriftKind = "native-rotation"
+	DriftUnprotected    DriftKind = "no-purge-protection"
+	DriftHSMMissing     DriftKind = "hsm-object-missing"
+	DriftKEKChanged     DriftKind = "kek-changed"
+	DriftKEKRefused     DriftKind = "kek-refused"
+	DriftKEKMissing     DriftKind = "kek-missing"
+	DriftNearLimit      DriftKind = "versions-near-limit"
+)
+
+// Drift is one difference between what was seen and what keyd recorded, which
+// keyd tells and does not repair.
+type Drift struct {
+	Kind   DriftKind
+	Vault  key.Vault // zero: the HSM
+	Text   string    // what is different, in words
+	Remedy string
+}
+
+// Drifts compares one observation with the record: no call is made for it.
+func Drifts(p key.Policy, rec key.Record, o *Observation) (out []Drift) {
+	pl := &planner{p: p, r: &rec, o: o}
+	if s, ok := pl.distrustHSM(); o.HSM.Err == nil && ok && s.Hold.Code == key.HoldObjectMissing {
+		out = append(out, Drift{Kind: DriftHSMMissing, Text: s.Why, Remedy: "put the pair back from the HSM's backup, then: keyd resume " + p.Key})
+	}
+	for _, v := range p.Vaults {
+		seen := o.Vaults[v.URL]
+		if seen.Err != nil {
+			continue
+		}
+		d := drifter{pl, v, seen, &out}
+		d.versions()
+		d.placed()
+		d.kek()
+	}
+	return out
+}
+
+// drifter collects what drifts in one vault.
+type drifter struct {
+	*planner
+	v    key.Vault
+	seen VaultSeen
+	out  *[]Drift
+}
+
+func (d drifter) add(kind DriftKind, remedy, format string, args ...any) {
+	*d.out = append(*d.out, Drift{kind, d.v, fmt.Sprintf(format, args...), remedy})
+}
+
+// versions is what concerns the key in the vault as a whole.
+func (d drifter) versions() {
+	name := d.p.Key
+	if d.seen.Deleted {
+		d.add(DriftDeleted, fmt.Sprintf("az keyvault key recover %s --name %s", azScope(d.v), name), "key %s is soft-deleted in vault %s, and every version with it", name, d.v.Name)
+	} else if s, missing := d.missingVersions(d.v, d.seen); missing {
+		d.add(DriftMissing, "find out whether it is the right vault, then: keyd adopt "+name, "%s", s.Why)
+	}
+	for _, x := range d.foreign(d.v.URL, d.seen) {
+		if g, _ := d.owner(d.seen, x); g == nil {
+			d.add(DriftForeign, "find out who made it; to import over it: keyd adopt "+name, "vault %s holds version %s of %s, whose material is not from the HSM", d.v.Name, x.ID, name)
+			break
+		}
+	}
+	newest, ok := d.seen.version(d.seen.Newest)
+	if ok && !newest.Enabled {
+		d.add(DriftNewestDisabled, enable(d.v, name, newest.ID), "the newest version of %s in vault %s, %s, is disabled: consumers that follow the key fail", name, d.v.Name, newest.ID)
+	}
+	if ok && newest.Purgeable() {
+		d.add(DriftUnprotected, protect(d.v),
+			"vault %s has no purge protection: whoever may purge can destroy every version of %s at once", d.v.Name, name)
+	}
+	if d.seen.NativeRotation {
+		d.add(DriftNativeRotation, fmt.Sprintf("az keyvault key rotation-policy update %s --name %s --value '{\"lifetimeActions\":[]}'", azScope(d.v), name),
+			"%s has a rotation policy of vault %s's own, which cannot rotate imported material and would make other: remove it", name, d.v.Name)
+	}
+	if limit := d.v.Kind.MaxVersions(); limit > 0 && len(d.seen.Versions) >= limit-5 {
+		d.add(DriftNearLimit, "give the key a new name in the configuration and repoint its consumers", "vault %s holds %d versions of %s, takes at most 100, and keyd begins no rotation from %d on", d.v.Name, len(d.seen.Versions), name, limit)
+	}
+}
+
+// placed is what was changed of the versions that keyd has imported.
+func (d drifter) placed() {
+	ours := placedVersions(d.r, d.v.URL)
+	var disabled, operations []string
+	for _, x := range d.seen.Versions {
+		at := ours[x.ID]
+		if at.p == nil {
+			continue
+		}
+		// A compromised version may be disabled by those who answer for it.
+		if !x.Enabled && at.p.State != key.Disabled && x.ID != d.seen.Newest && at.g.Compromised.IsZero() {
+			disabled = append(disabled, x.ID)
+		}
+		if has := d.seen.Operations[x.ID]; len(has) > 0 && len(at.p.Operations) > 0 && !sameOperations(has, at.p.Operations) {
+			operations = append(operations, fmt.Sprintf("%s has %s instead of %s", x.ID, list(has), list(at.p.Operations)))
+		}
+	}
+	if len(disabled) > 0 {
+		d.add(DriftDisabled, enable(d.v, d.p.Key, disabled[0]), "%s in vault %s: not keyd disabled %s; what is encrypted under it cannot be read", d.p.Key, d.v.Name, strings.Join(disabled, ", "))
+	}
+	if len(operations) > 0 {
+		d.add(DriftOperations, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --ops …", azScope(d.v), d.p.Key),
+			"%s in vault %s: the operations were changed: version %s", d.p.Key, d.v.Name, strings.Join(operations, "; "))
+	}
+}
+
+// kek is what became of the key exchange key since keyd last wrapped for it.
+func (d drifter) kek() {
+	var last key.Fingerprint
+	if at := lastPlacement(d.r, d.v.URL); at.p != nil {
+		last = at.p.KEKPrint
+	}
+	kek := d.seen.KEK
+	const approve = "compare the fingerprint with the vault's owner, write it into the configuration as kek.fingerprint, then: keyd reload"
+	switch {
+	case kek.Absent && last != "":
+		d.add(DriftKEKMissing, "find out who removed it; if it is soft-deleted, recover it", "vault %s no longer has the key exchange key that was used for %s: %s", d.v.Name, d.p.Key, last)
+	case kek.Err == nil || key.ClassOf(kek.Err) != key.Refused:
+	case kek.Print != "" && last != "" && kek.Print != last:
+		d.add(DriftKEKChanged, approve, "the key exchange key of vault %s is %s and was %s: nothing is wrapped for it", d.v.Name, kek.Print, last)
+	default:
+		d.add(DriftKEKRefused, approve, "the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.p.Key, kek.Err)
+	}
+}
+
+// placedVersions is every version of keyd's own in a vault, aliases included, with
+// its placement.
+func placedVersions(r *key.Record, url string) map[string]placed {
+	ours := map[string]placed{}
+	for i := range r.Generations {
+		g := &r.Generations[i]
+		for j := range g.Placements {
+			p := &g.Placements[j]
+			if p.Vault != url || p.Version == "" || p.State == key.Void {
+				continue
+			}
+			for _, id := range append([]string{p.Version}, p.Aliases...) {
+				ours[id] = placed{g, p}
+			}
+		}
+	}
+	return ours
+}
+
+func sameOperations(a, b []key.Operation) bool { return list(a) == list(b) }
+
+func list(ops []key.Operation) string {
+	var names []string
+	for _, op := range slices.Sorted(slices.Values(ops)) {
+		names = append(names, string(op))
+	}
+	return strings.Join(names, ", ")
+}
+
+func enable(v key.Vault, name, version string) string {
+	return fmt.Sprintf("find out who did it; to enable it: az keyvault key set-attributes %s --name %s --version %s --enabled true", azScope(v), name, version)
+}
+
+func protect(v key.Vault) string {
+	if v.Kind == key.ManagedHSM {
+		return fmt.Sprintf("az keyvault update-hsm %s --enable-purge-protection true", azScope(v))
+	}
+	return fmt.Sprintf("az keyvault update %s --enable-purge-protection true", strings.Replace(azScope(v), "--vault-name", "--name", 1))
+}

@@ -1,0 +1,168 @@
+package rotate_test
+
+import (
+	"fmt"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"crypto/rsa"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+// drifts looks again with the rotator and names what drifts.
+func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []rotate.DriftKind) {
+	w.tb.Helper()
+	w.now = w.now.Add(2 * time.Hour)
+	if _, err := w.step(r, p); err != nil {
+		w.tb.Fatal(err)
+	}
+	for _, d := range rotate.Drifts(p, w.record(p.Key), r.LastLook(p.Key)) {
+		if d.Text == "" || d.Remedy == "" || !strings.Contains(d.Text, d.Vault.Name) {
+			w.tb.Errorf("%s does not say what it is about, and what to do: %+v", d.Kind, d)
+		}
+		kinds = append(kinds, d.Kind)
+	}
+	return kinds
+}
+
+// rotatedOnly is a world with two generations and a key that nobody rotates again.
+func rotatedOnly(t *testing.T, v key.Vault) (*world, *rotate.Rotator, key.Policy) {
+	w := newWorld(t, 1, v)
+	p := policy(v)
+	rotateTwice(w, p)
+	p.Schedule = nil
+	return w, w.rotator(), p
+}
+
+func TestDriftIsTold(t *testing.T) {
+	for _, c := range []struct {
+		kind rotate.DriftKind
+		do   func(v *modelVault, k *modelKey)
+	}{
+		{rotate.DriftNewestDisabled, func(_ *modelVault, k *modelKey) { k.versions[1].Enabled = false }},
+		{rotate.DriftDisabled, func(_ *modelVault, k *modelKey) { k.versions[0].Enabled = false }},
+		{rotate.DriftOperations, func(_ *modelVault, k *modelKey) {
+			k.versions[1].Operations = []key.Operation{key.WrapKey, key.UnwrapKey, key.Sign}
+		}},
+		{rotate.DriftOperations, func(_ *modelVault, k *modelKey) { k.versions[0].Operations = []key.Operation{key.WrapKey} }},
+		{rotate.DriftNativeRotation, func(_ *modelVault, k *modelKey) { k.native = true }},
+		{rotate.DriftUnprotected, func(_ *modelVault, k *modelKey) { k.versions[1].Recovery = "Recoverable+Purgeable" }},
+		{rotate.DriftDeleted, func(_ *modelVault, k *modelKey) { k.deleted = true }},
+		{rotate.DriftMissing, func(_ *modelVault, k *modelKey) { k.versions = k.versions[1:] }},
+		{rotate.DriftForeign, func(v *modelVault, _ *modelKey) { v.addForeign("sa-cmk-key") }},
+		{rotate.DriftKEKChanged, func(v *modelVault, _ *modelKey) {
+			v.kek.Public = &rsa.PublicKey{N: new(big.Int).Mul(primes()[1], primes()[2]), E: 65537}
+		}},
+		{rotate.DriftKEKRefused, func(v *modelVault, _ *modelKey) { v.forbid = "KEK" }},
+		{rotate.DriftKEKMissing, func(v *modelVault, _ *modelKey) { v.kek = nil }},
+	} {
+		t.Run(string(c.kind), func(t *testing.T) {
+			w, r, p := rotatedOnly(t, weu)
+			if got := w.drifts(r, p); len(got) > 0 {
+				t.Fatalf("before anything drifts: %v", got)
+			}
+			c.do(w.vault[weu.URL], w.vault[weu.URL].key(p.Key))
+			w.now = w.now.Add(7 * time.Hour)
+			if got := w.drifts(r, p); !slices.Equal(got, []rotate.DriftKind{c.kind}) {
+				t.Errorf("%v, want %s", got, c.kind)
+			}
+		})
+	}
+}
+
+func TestAManagedHSMNearItsLimitDrifts(t *testing.T) {
+	w, r, p := rotatedOnly(t, mhsm)
+	for range 87 {
+		w.vault[mhsm.URL].add(p.Key, w.vault[mhsm.URL].key(p.Key).versions[1].private, nil)
+	}
+	w.settle(p)
+	if got := w.drifts(r, p); slices.Contains(got, rotate.DriftNearLimit) {
+		t.Errorf("with 89 versions: %v", got)
+	}
+	w.vault[mhsm.URL].add(p.Key, w.vault[mhsm.URL].key(p.Key).versions[1].private, nil)
+	w.settle(p)
+	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftNearLimit) {
+		t.Errorf("with 90 versions: %v", got)
+	}
+}
+
+func TestAPairGoneFromTheHSMDrifts(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	clear(w.hsm.pairs)
+	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftHSMMissing) {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	w.settle(p)
+	if w.vault[weu.URL].key(p.Key).versions[0].Enabled {
+		t.Fatal("nothing was retired")
+	}
+	if got := w.drifts(r, p); len(got) > 0 {
+		t.Errorf("after retiring: %v", got)
+	}
+
+	w, r, p = rotatedOnly(t, weu)
+	if _, _, err := r.Request(t.Context(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "leaked", Compromise: true}); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false
+	if got := w.drifts(r, p); len(got) > 0 {
+		t.Errorf("after a compromise: %v", got)
+	}
+}
+
+// A quiet look costs a list and two questions; for drift it asks at most one
+// version and, every six hours, for the rotation policy.
+func TestALookDoesNotAskForEveryVersion(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	for range 6 {
+		w.settle(p)
+		w.now = w.now.Add(25 * time.Hour)
+	}
+	p.Schedule = nil
+	r := w.rotator()
+	asked := map[string]int{}
+	const looks = 24
+	for range looks {
+		w.now = w.now.Add(15 * time.Minute)
+		w.calls = nil
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range w.calls {
+			asked[c]++
+		}
+		if n := strings.Count(fmt.Sprint(w.calls), "weu."); n > 5 {
+			t.Errorf("a look made %d calls to the vault: %v", n, w.calls)
+		}
+	}
+	if n := asked["weu.NativeRotation"]; n != 1 {
+		t.Errorf("the rotation policy was asked for %d times in six hours", n)
+	}
+	if n := asked["weu.Get"]; n < 5 || n > looks {
+		t.Errorf("%d older versions were asked for in %d looks", n, looks)
+	}
+}
+
+func TestAVaultThatDoesNotTellItsPolicyIsSeenAllTheSame(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	w.vault[weu.URL].forbid = "NativeRotation"
+	if got := w.drifts(r, p); len(got) > 0 {
+		t.Errorf("%v", got)
+	}
+	if seen := r.LastLook(p.Key).Vaults[weu.URL]; seen.Err != nil {
+		t.Errorf("the look failed: %v", seen.Err)
+	}
+}

@@ -1,0 +1,94 @@
+package rotate
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const (
+	// policyEvery is how often the vault's own rotation policy of a key is asked
+	// for: one call for each key and vault.
+	policyEvery = 6 * time.Hour
+	// operationsEvery is the least time between two questions for the operations of
+	// one older version. A look asks for one version at most.
+	operationsEvery = time.Hour
+)
+
+// more is what a look asks for in turn, because a listing does not show it.
+type more struct {
+	mu         sync.Mutex
+	policyAt   time.Time // when the rotation policy was last told or refused
+	native     bool
+	operations map[string][]key.Operation // by version
+	askedAt    map[string]time.Time       // by version
+}
+
+// lookAtMore asks for what only drift is found by: at most two calls. What the
+// vault will not tell stays as it was last known, and does not spoil the look.
+func (r *Rotator) lookAtMore(ctx context.Context, c Vault, url, name string, rec key.Record, seen *VaultSeen) {
+	if len(seen.Versions) == 0 {
+		return
+	}
+	m := r.views.moreOf(url, name)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := r.Clock(); !within(now, m.policyAt, policyEvery) {
+		on, err := c.NativeRotation(ctx, name)
+		if err == nil {
+			m.native = on
+		}
+		if err == nil || key.ClassOf(err) == key.Refused {
+			m.policyAt = now
+		}
+	}
+	seen.NativeRotation = m.native
+
+	ours := placedVersions(&rec, url)
+	if id := m.turn(r.Clock(), *seen, ours); id != "" {
+		m.askedAt[id] = r.Clock()
+		if v, err := c.Get(ctx, name, id); err == nil && len(v.Operations) > 0 {
+			m.operations[id] = v.Operations
+		}
+	}
+	for id, ops := range m.operations {
+		if _, listed := seen.version(id); !listed || ours[id].p == nil {
+			delete(m.operations, id)
+			delete(m.askedAt, id)
+		} else if id != seen.Newest {
+			seen.Operations[id] = ops
+		}
+	}
+}
+
+// turn is the older version of keyd's whose operations were asked for the longest
+// ago; "" when each was asked for a short while ago.
+func (m *more) turn(now time.Time, seen VaultSeen, ours map[string]placed) (id string) {
+	for _, v := range seen.Versions {
+		if v.ID == seen.Newest || ours[v.ID].p == nil || !v.Enabled || within(now, m.askedAt[v.ID], operationsEvery) {
+			continue
+		}
+		if id == "" || m.askedAt[v.ID].Before(m.askedAt[id]) {
+			id = v.ID
+		}
+	}
+	return id
+}
+
+// within reports whether t is less than d ago; a time in the future is not.
+func within(now, t time.Time, d time.Duration) bool {
+	return !t.After(now) && now.Sub(t) < d
+}
+
+// moreOf is what is remembered of one key in one vault.
+func (v *views) moreOf(url, name string) *more {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	at := url + "/" + name
+	if v.more[at] == nil {
+		v.more[at] = &more{operations: map[string][]key.Operation{}, askedAt: map[string]time.Time{}}
+	}
+	return v.more[at]
+}

@@ -1,0 +1,115 @@
+package rotate
+
+import (
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// views keeps the last observation of each key and the material already seen. It
+// is a cache: losing it costs a look.
+type views struct {
+	mu     *sync.Mutex
+	last   map[string]*Observation
+	used   map[string]bool            // the last observation was acted on
+	prints map[string]key.Fingerprint // by url and version
+	down   map[string]downVault       // by url
+	keks   map[string]time.Time       // by url: when its KEK was begun, for whichever key
+	more   map[string]*more           // by url and key
+}
+
+type downVault struct {
+	err   error
+	until time.Time
+}
+
+func newViews() views {
+	return views{
+		mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, prints: map[string]key.Fingerprint{},
+		down: map[string]downVault{}, keks: map[string]time.Time{}, more: map[string]*more{},
+	}
+}
+
+func (v *views) put(name string, o *Observation) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.last[name] = o
+	delete(v.used, name)
+}
+
+func (v *views) use(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.used[name] = true
+}
+
+func (v *views) isUsed(name string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.used[name]
+}
+
+func (v *views) drop(name string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.last, name)
+}
+
+func (v *views) get(name string) *Observation {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.last[name]
+}
+
+// downNow returns the error of a vault that did not answer a moment ago.
+func (v *views) downNow(url string, now time.Time) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if d, ok := v.down[url]; ok && now.Before(d.until) {
+		return d.err
+	}
+	return nil
+}
+
+func (v *views) putDown(url string, err error, until time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.down[url] = downVault{err, until}
+}
+
+// beginKEK claims the making of a vault's KEK, unless it was claimed after since.
+func (v *views) beginKEK(url string, now, since time.Time) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.keks[url].After(since) {
+		return false
+	}
+	v.keks[url] = now
+	return true
+}
+
+func (v *views) endKEK(url string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.keks, url)
+}
+
+func (v *views) kekBegun(url string) time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.keks[url]
+}
+
+func (v *views) material(url, version string) (key.Fingerprint, bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	print, ok := v.prints[url+"/"+version]
+	return print, ok
+}
+
+func (v *views) putMaterial(url, version string, print key.Fingerprint) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.prints[url+"/"+version] = print
+}

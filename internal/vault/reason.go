@@ -1,0 +1,41 @@
+package vault
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Reason says in one word of a closed set why the vault did not do it.
+func (e *Error) Reason() key.Reason {
+	var token *tokenError
+	var bad *badAnswer
+	switch {
+	case errors.As(e.err, &token):
+		return key.NoToken
+	case errors.As(e.err, &bad):
+		return key.BadAnswer
+	case e.Status == 0 && e.class == key.Refused:
+		return key.OtherReason
+	case e.Status == 0:
+		return key.NoAnswer
+	}
+	if inner := key.Reason(e.Inner); slices.Contains(key.Reasons(), inner) {
+		return inner
+	}
+	switch {
+	case e.Status == http.StatusNotFound && e.Code == codeKeyNotFound:
+		return key.KeyNotFound
+	case e.Status == http.StatusUnauthorized:
+		return key.Unauthorized
+	case e.Status == http.StatusForbidden:
+		return key.Forbidden
+	case e.Status == http.StatusTooManyRequests:
+		return key.Throttled
+	case e.Status >= 500:
+		return key.ServiceError
+	}
+	return key.OtherReason
+}

@@ -1,0 +1,64 @@
+package e2e_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// What somebody changed in a vault is in status, with the words and the remedy.
+func TestDriftIsInStatusAndNothingIsTouched(t *testing.T) {
+	t.Parallel()
+	w := rotated(t, nil)
+	w.must("rotate", "--now", keyName, "--reason", "a second generation")
+	w.seal()
+	w.stop() // a rotation policy is asked for every six hours, and after a start
+	ids := w.versions("weu")
+	for _, err := range []error{
+		w.vault["weu"].SetEnabled(keyName, ids[0], false),
+		w.vault["weu"].SetKeyOps(keyName, ids[1], "wrapKey", "unwrapKey", "sign"),
+		w.vault["weu"].SetNativeRotation(keyName, true),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := w.vault["weu"].ReplaceKEK("keyd-kek"); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	want := []string{"drift-version-disabled", "drift-operations-changed", "drift-native-rotation", "drift-kek-changed"}
+	w.wait("all of it is in status", func(s status.Snapshot, _ status.Key) bool {
+		found := 0
+		for _, p := range s.Problems {
+			if slices.Contains(want, p.Runbook) && p.Key == keyName && p.Vault == "weu" && p.Remedy != "" {
+				found++
+			}
+		}
+		return found == len(want)
+	})
+	w.wantContains(w.must("status"), ids[0], ids[1], "sign, unwrapKey, wrapKey instead of unwrapKey, wrapKey", string(w.kekPrint()))
+	w.wantVersions(2)
+	for _, v := range w.vault["weu"].Versions(keyName) {
+		if v.Enabled != (v.ID != ids[0]) {
+			t.Errorf("version %s is enabled=%t", v.ID, v.Enabled)
+		}
+	}
+}
+
+func TestAProofThatFailsSaysItsLegAndTheInnerCode(t *testing.T) {
+	t.Parallel()
+	w := rotated(t, func(s *settings) { s.newest = time.Second })
+	w.emu.Fail(emulator.Rule{Operation: "unwrap", Status: 403, Inner: "ForbiddenByRbac"})
+	w.wait("the proof has failed", func(s status.Snapshot, k status.Key) bool {
+		return len(k.Proofs) == 1 && k.Proofs[0].Leg == "vault-unwrap" && k.Proofs[0].Reason == key.ForbiddenByRBAC &&
+			slices.ContainsFunc(s.Problems, func(p status.Problem) bool {
+				return strings.Contains(p.Text, "vault-unwrap (ForbiddenByRbac)")
+			})
+	})
+}
