@@ -10,7 +10,7 @@ LINT     := $(CURDIR)/.tools/golangci-lint
 LINT_VERSION := v2.15.0
 
 # What the tests run for real, and the Debian package of each.
-PACKAGES := softhsm2 opensc prometheus systemd strace groff-base
+PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 # And what the packages and their test under systemd need besides.
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps
 

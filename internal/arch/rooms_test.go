@@ -40,6 +40,7 @@ var apart = map[string][]string{
 	"internal/emulator":       nil,
 	"cmd/keyvault-emulator":   {"internal/emulator"},
 	"softhsm-test":            nil,
+	"softhsm-test/fasttime":   nil,
 	"softhsm-test/systemtest": nil,
 	"softhsm-test/demo":       {"softhsm-test", "internal/emulator"},
 }

@@ -6,7 +6,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"fmt"
-	"sort"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/byok"
@@ -223,9 +222,7 @@ func (v *vault) Versions(_ context.Context, name string) (out []key.Version, err
 			seen.Public, seen.Operations, seen.Kty = nil, nil, ""
 			out = append(out, seen)
 		}
-		if v.Kind == key.KeyVault {
-			sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
-		}
+		v.w.rnd.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] }) // no order is promised
 		return nil
 	})
 	return out, err

@@ -1,57 +1,106 @@
 package azurefaults_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/store"
 )
 
-// settle steps until a generation that was begun after the faults is finished, and
+// settle waits until a generation that was begun after the faults is finished, and
 // then, with the schedule taken away, until nothing is under way. An import may be
 // open for eleven minutes, and a failure's pause is five at most.
 func (w *world) settle() {
 	w.t.Helper()
-	over := w.clock.now()
-	w.stepUntil(func(_ rotate.Step, g *key.Generation) bool { return !g.Reserved.Before(over) && !g.Finished.IsZero() })
-	w.policy.Schedule = nil
-	w.stepUntil(func(s rotate.Step, g *key.Generation) bool { return s.Kind == rotate.Idle && !g.Finished.IsZero() })
+	over := w.clock.Now()
+	w.await("a generation begun after the fault is finished", func(k status.Key) bool {
+		g := k.Generations[len(k.Generations)-1]
+		return !g.Reserved.Before(over) && !g.Finished.IsZero()
+	})
+	w.configure("")
+	w.must("reload")
+	w.await("nothing is under way", func(k status.Key) bool {
+		return k.State == status.StateOK && k.Doing == "" && !slices.ContainsFunc(k.Generations, func(g key.Generation) bool { return g.Finished.IsZero() })
+	})
 }
 
-// stepUntil steps for an hour at most, until the step and the latest generation
-// are as wanted.
-func (w *world) stepUntil(enough func(rotate.Step, *key.Generation) bool) {
+// await waits for an hour at most, until the key is as wanted.
+func (w *world) await(what string, enough func(status.Key) bool) {
 	w.t.Helper()
-	last := rotate.Step{}
-	for end := w.clock.now().Add(time.Hour); w.clock.now().Before(end); {
-		last = w.step()
-		rec := w.record()
-		if rec.Hold != nil {
-			w.fail("the key is held (%s): %s", rec.Hold.Code, rec.Hold.Reason)
+	var last status.Key
+	for end := w.clock.Now().Add(time.Hour); w.clock.Now().Before(end); w.tick() {
+		k, err := w.look()
+		if err != nil {
+			w.fail("keyd status: %v", err)
 		}
-		if g := rec.Latest(); g != nil && enough(last, g) {
+		if k.Hold != nil {
+			w.fail("the key is held (%s): %s", k.Hold.Code, k.Hold.Reason)
+		}
+		if last = k; len(k.Generations) > 0 && enough(k) {
 			return
 		}
 	}
-	w.fail("an hour after the fault the loop has not settled: %s (%s)", last.Kind, last.Why)
+	w.fail("after another hour still not: %s; the key is %s, waits for %q, failed with %q", what, last.State, last.Waiting, last.Error)
 }
 
-func (w *world) fail(format string, args ...any) {
+// metric is one sample without labels.
+var metric = regexp.MustCompile(`(?m)^(keyd_\w+) (\S+)$`)
+
+var listening = regexp.MustCompile(`"Listening on","address":"([^"]+)"`)
+
+// checkDaemon requires that it serves its metrics, that its HSM side is the one that
+// it began with, and that the audit chain is whole.
+func (w *world) checkDaemon() {
 	w.t.Helper()
-	w.t.Fatalf("%s; what happened:\n%s", fmt.Sprintf(format, args...), strings.Join(w.events, "\n"))
+	at := listening.FindStringSubmatch(w.log.String())
+	if at == nil {
+		w.fail("the log does not say where metrics are served")
+	}
+	resp, err := http.Get("http://" + at[1] + "/metrics")
+	if err != nil {
+		w.fail("the metrics: %v", err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.fail("the metrics: %v", err)
+	}
+	shown := map[string]string{}
+	for _, m := range metric.FindAllStringSubmatch(string(text), -1) {
+		shown[m[1]] = m[2]
+	}
+	for name, want := range map[string]string{"keyd_hsm_restarts_total": "0", "keyd_hsm_up": "1", "keyd_store_healthy": "1"} {
+		if shown[name] != want {
+			w.t.Errorf("%s is %q, want %s", name, shown[name], want)
+		}
+	}
+	if said := w.must("audit", "--verify"); !strings.Contains(said, "internally consistent") {
+		w.t.Errorf("keyd audit --verify: %s", said)
+	}
 }
 
-// check compares the vaults, the token and the record, and counts what is lost or
-// doubled.
+// check stops keyd, compares the vaults, the token and the record, and counts what is
+// lost or doubled.
 func (w *world) check() {
 	w.t.Helper()
+	w.checkDaemon()
+	w.stop()
 	rec := w.record()
 	lost, doubled := w.checkPairs(rec)
 	for _, url := range urls {
@@ -66,10 +115,6 @@ func (w *world) check() {
 			}
 		}
 	}
-	report, err := w.store.Verify(w.t.Context())
-	if err != nil || !report.Consistent() {
-		w.t.Errorf("the audit chain: %v %s", err, report)
-	}
 	figures.lost.Add(int64(lost))
 	figures.doubled.Add(int64(doubled))
 	if lost+doubled > 0 {
@@ -77,13 +122,42 @@ func (w *world) check() {
 	}
 }
 
-// checkPairs requires exactly one whole pair in the token for each generation.
-func (w *world) checkPairs(rec key.Record) (lost, doubled int) {
+// record is what the stopped daemon left.
+func (w *world) record() key.Record {
 	w.t.Helper()
-	objects, err := w.hsm.Inventory(w.t.Context())
+	s, err := store.Open(w.path("state"), w.clock.Now, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	rec, err := s.Load(w.t.Context(), keyName)
+	if err := errors.Join(err, s.Close()); err != nil {
+		w.t.Fatal(err)
+	}
+	return rec
+}
+
+// pairs asks a `keyd hsm` what the token holds.
+func (w *world) pairs() []key.Object {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	sup := hsm.NewSupervisor(hsm.ChildConfig{
+		Argv: []string{built.keyd, "hsm", "--config", w.path("keyd.yaml")},
+		Env:  w.env, Stderr: io.Discard, Log: slog.New(slog.DiscardHandler),
+	})
+	var running sync.WaitGroup
+	running.Go(func() { _ = sup.Run(ctx) })
+	defer func() { cancel(); running.Wait() }()
+	objects, err := sup.Client().Inventory(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return objects
+}
+
+// checkPairs requires exactly one whole pair in the token for each generation.
+func (w *world) checkPairs(rec key.Record) (lost, doubled int) {
+	w.t.Helper()
+	objects := w.pairs()
 	for _, g := range rec.Generations {
 		whole := slices.ContainsFunc(objects, func(o key.Object) bool { return o.ID == g.ID && o.Complete && isPair(o, g.Fingerprint) })
 		if !whole {

@@ -13,13 +13,12 @@ type kind struct {
 	name   string
 	sample bool // part of make test
 	set    settings
-	rules  []emulator.Rule
+	rules  []emulator.Rule // a Delay is one of the world's clock
 	// toxics spoil the network.
 	toxics []string
 	// on and off: for how long the rules are in force by turns; zero: always.
 	on, off time.Duration
 	azure   time.Duration // Azure's clock is so far ahead
-	late    bool          // effects may come after the client has gone: they are waited for
 	still   bool          // nothing can be rotated in this hour
 }
 
@@ -53,23 +52,22 @@ func kinds() []kind {
 		{name: "every import's answer lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit}}},
 		{name: "every import lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropBeforeCommit}}, on: 20 * minute, off: 10 * minute},
 		{name: "imports refused with 500 after nothing", rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
-		{name: "slow answers", rules: sometimes(emulator.Rule{Delay: 30 * time.Millisecond})},
-		{name: "imports that take effect when the client has gone", set: settings{timeout: 300 * time.Millisecond},
-			rules: []emulator.Rule{{Operation: "import", Delay: 600 * time.Millisecond, Probability: 0.5}}, late: true},
-		{name: "truncated answers", sample: true, rules: sometimes(emulator.Rule{Truncate: true})},
+		{name: "slow answers", rules: sometimes(emulator.Rule{Delay: 10 * time.Second})},
+		{name: "imports that take effect when the client has gone", rules: []emulator.Rule{{Operation: "import", Delay: 40 * time.Second, Probability: 0.5}}},
+		{name: "truncated answers", rules: sometimes(emulator.Rule{Truncate: true})},
 		{name: "answers that are not JSON", rules: sometimes(emulator.Rule{Garbage: true})},
 		{name: "JSON of another shape", rules: sometimes(emulator.Rule{WrongJSON: true})},
 		{name: "tokens rejected with a fresh challenge", rules: sometimes(emulator.Rule{Status: http.StatusUnauthorized})},
-		{name: "expired tokens", sample: true, set: settings{tokenLife: time.Hour},
+		{name: "expired tokens", sample: true, set: settings{tokenLife: 6 * minute},
 			rules: []emulator.Rule{{Operation: "token", Expired: true}}, on: 5 * minute, off: 5 * minute},
-		{name: "no tokens", set: settings{tokenLife: time.Hour},
+		{name: "no tokens", set: settings{tokenLife: 6 * minute},
 			rules: []emulator.Rule{{Operation: "token", Status: http.StatusBadRequest}}, on: 4 * minute, off: 4 * minute},
 		{name: "stale lists", rules: []emulator.Rule{{Operation: "versions", Stale: 90 * time.Second}}},
 		{name: "stale reads", rules: []emulator.Rule{{Stale: 90 * time.Second, Probability: 0.5}}},
-		{name: "stale lists and lost answers", sample: true, rules: []emulator.Rule{
+		{name: "stale lists and lost answers", rules: []emulator.Rule{
 			{Operation: "versions", Stale: 90 * time.Second}, {Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5}}},
 		{name: "replication takes six minutes", set: settings{replication: 6 * minute}},
-		{name: "replication takes six minutes and answers are lost", sample: true, set: settings{replication: 6 * minute},
+		{name: "replication takes six minutes and answers are lost", set: settings{replication: 6 * minute},
 			rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5}}},
 		{name: "Azure's clock is four minutes ahead", azure: 4 * minute},
 		{name: "Azure's clock is four minutes behind", azure: -4 * minute},
@@ -78,7 +76,7 @@ func kinds() []kind {
 		{name: "the sign-in to one vault is lost", rules: each(emulator.Rule{Host: hsmHost, Drop: emulator.DropBeforeCommit}, "connect"), on: 7 * minute, off: 8 * minute},
 	}
 	for _, inner := range []string{"", "ForbiddenByRbac", "ForbiddenByPolicy", "ForbiddenByFirewall"} {
-		all = append(all, kind{name: "403 " + inner, sample: inner == "ForbiddenByRbac", rules: []emulator.Rule{{Status: http.StatusForbidden, Inner: inner}}, on: 4 * minute, off: 4 * minute})
+		all = append(all, kind{name: "403 " + inner, rules: []emulator.Rule{{Status: http.StatusForbidden, Inner: inner}}, on: 4 * minute, off: 4 * minute})
 	}
 	for _, inner := range []string{"KeyOperationForbidden", "KeyDisabled"} {
 		all = append(all, kind{name: "403 " + inner, on: 4 * minute, off: 4 * minute,
@@ -102,73 +100,49 @@ func TestAnHourOfEachFaultLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-// hour runs the loop for an hour under the faults.
+// hour runs keyd for an hour under the faults, which are there before it is.
 func (w *world) hour(k kind) {
 	w.t.Helper()
-	w.clock.azure.Store(int64(k.azure))
-	begun := w.clock.now()
+	w.azure.Store(int64(k.azure))
 	var active []*emulator.ActiveRule
-	hits := func() (n int) {
+	end := func() {
 		for _, a := range active {
-			n += a.Hits()
+			figures.faults.Add(int64(a.Hits()))
 		}
-		return n
+		active = nil
+		w.emu.ClearFailures()
+		w.spoil(nil)
 	}
-	inForce := false
-	for since := time.Duration(0); since < time.Hour; since = w.clock.now().Sub(begun) {
-		want := k.off == 0 || since%(k.on+k.off) < k.on
-		if want != inForce {
-			figures.faults.Add(int64(hits()))
-			w.emu.ClearFailures()
-			w.spoil(nil)
-			if active = nil; want {
+	begun, inForce := w.clock.Now(), false
+	for since := time.Duration(0); since < time.Hour; since = w.clock.Now().Sub(begun) {
+		if want := k.off == 0 || since%(k.on+k.off) < k.on; want != inForce {
+			inForce = want
+			if end(); want {
 				w.spoil(k.toxics)
 				for _, r := range k.rules {
+					r.Delay = w.clock.Real(r.Delay)
 					active = append(active, w.emu.Fail(r))
 				}
 			}
-			inForce = want
 		}
-		w.step()
-		if k.late {
-			w.awaitEffects(active)
+		if w.daemon == nil {
+			w.start()
 		}
+		w.tick()
 	}
-	n := len(w.record().Generations)
-	if k.still && n > 0 {
+	seen, err := w.look()
+	if err != nil {
+		w.fail("keyd status: %v", err)
+	}
+	switch n := len(seen.Generations); {
+	case k.still && n > 0:
 		w.t.Errorf("%d generations were made", n)
-	}
-	if !k.still && n == 0 {
+	case !k.still && n == 0:
 		w.fail("no generation was made in the hour")
 	}
-	figures.faults.Add(int64(hits()))
 	if k.rules == nil && k.toxics == nil {
 		figures.faults.Add(1) // it was there all the time
 	}
-	w.emu.ClearFailures()
-	w.spoil(nil)
-	w.clock.azure.Store(0)
-}
-
-// awaitEffects waits until what was begun under the rules has come to its end. The
-// effect of a call that the client gave up comes in real time.
-func (w *world) awaitEffects(active []*emulator.ActiveRule) {
-	w.t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
-		begun, ended := 0, 0
-		for _, a := range active {
-			begun += a.Hits()
-		}
-		for _, r := range w.emu.Requests() {
-			if r.Delay > 0 {
-				ended++
-			}
-		}
-		if ended >= begun {
-			return
-		}
-		if time.Now().After(end) {
-			w.t.Fatalf("%d calls were held up and %d ended", begun, ended)
-		}
-	}
+	end()
+	w.azure.Store(0)
 }

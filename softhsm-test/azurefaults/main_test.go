@@ -1,24 +1,37 @@
-// Package azurefaults_test runs keyd's loop, its real vault client, and its real
-// HSM side on SoftHSM for an hour against an Azure that misbehaves. Its rule: after
-// every fault the vaults, the token and the record are compared one by one; nothing
-// may be lost and nothing doubled.
+// Package azurefaults_test runs the real keyd, both processes of it, on SoftHSM for
+// an hour against an Azure that misbehaves. Its rule: after every fault the vaults,
+// the token and the record are compared one by one; nothing may be lost and nothing
+// doubled.
 //
-// The hour is one of a clock that keyd and the emulator share, and that moves when
-// keyd would wait. `make test` rotates three times in it, `make faults`, which sets
-// KEYD_HEAVY=1, twelve times.
+// The hour is one of a fast clock (softhsm-test/fasttime), which keyd and the
+// emulator share: everything in it that waits, waits shorter. `make faults`, which
+// sets KEYD_HEAVY=1, rotates twelve times in each hour, `make test` six times in the
+// hours of its sample.
 package azurefaults_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
+
+	"github.com/keyd-project/keyd/softhsm-test/fasttime"
 )
 
-// built is where the program under test and every world's directory are.
-var built struct{ dir, keyd string }
+const program = "github.com/keyd-project/keyd/cmd/keyd"
+
+// built is where the programs under test and every world's directory are.
+var built struct {
+	dir  string
+	keyd string // the ordinary build: what is asked of keyd from outside
+	fast string // the same for the fast clock: the daemon and its HSM side
+}
+
+// pace is how an hour is passed.
+var pace struct{ factor, rotations int }
 
 // figures are what all tests together did; `make faults` prints them.
 var figures struct{ faults, lost, doubled atomic.Int64 }
@@ -26,22 +39,34 @@ var figures struct{ faults, lost, doubled atomic.Int64 }
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) (code int) {
-	var err error
-	// Not the test's own directory: the path of a control socket is short.
-	if built.dir, err = os.MkdirTemp("", "keyd-azure-"); err != nil {
+	flag.Parse()
+	pace.factor, pace.rotations = 75, 6
+	if heavy() {
+		pace.factor, pace.rotations = 60, 12
+	} else if err := flag.Set("test.parallel", "4"); err != nil { // the sample; an hour is mostly waiting
+		fmt.Fprintln(os.Stderr, "azurefaults:", err)
+		return 1
+	}
+	if err := build(); err != nil {
 		fmt.Fprintln(os.Stderr, "azurefaults:", err)
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(built.dir) }()
-	built.keyd = filepath.Join(built.dir, "keyd")
-	out, err := exec.Command("go", "build", "-o", built.keyd, "github.com/keyd-project/keyd/cmd/keyd").CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "azurefaults: go build: %v: %s\n", err, out)
-		return 1
-	}
 	code = m.Run()
 	fmt.Printf("faults: %d tried, lost %d, doubled %d\n", figures.faults.Load(), figures.lost.Load(), figures.doubled.Load())
 	return code
+}
+
+func build() (err error) {
+	// Not the test's own directory: the path of a control socket is short.
+	if built.dir, err = os.MkdirTemp("", "keyd-azure-"); err != nil {
+		return err
+	}
+	built.keyd, built.fast = filepath.Join(built.dir, "keyd"), filepath.Join(built.dir, "keyd-fast")
+	if said, err := exec.Command("go", "build", "-o", built.keyd, program).CombinedOutput(); err != nil {
+		return fmt.Errorf("go build: %w: %s", err, said)
+	}
+	return fasttime.Build(built.dir, built.fast, program)
 }
 
 // heavy asks for the long runs.

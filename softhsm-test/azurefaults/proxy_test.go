@@ -54,15 +54,14 @@ func toxic(kind, stream string, toxicity float64, attributes string) string {
 // networks are the ways in which the network between keyd and Azure misbehaves.
 func networks() []kind {
 	const minute = time.Minute
-	short := settings{proxy: true, timeout: 500 * time.Millisecond}
 	return []kind{
 		{name: "connections reset on the way there", set: settings{proxy: true}, on: 3 * minute, off: 2 * minute,
 			toxics: []string{toxic("reset_peer", "upstream", 0.4, `"timeout":0`)}},
 		{name: "connections reset on the way back", sample: true, set: settings{proxy: true}, on: 3 * minute, off: 2 * minute,
 			toxics: []string{toxic("reset_peer", "downstream", 0.4, `"timeout":0`)}},
-		{name: "half-open on the way there", set: short, on: minute, off: 14 * minute,
+		{name: "half-open on the way there", set: settings{proxy: true}, on: 3 * minute, off: 7 * minute,
 			toxics: []string{toxic("timeout", "upstream", 1, `"timeout":0`)}},
-		{name: "half-open on the way back", set: short, on: minute, off: 14 * minute,
+		{name: "half-open on the way back", set: settings{proxy: true}, on: 3 * minute, off: 7 * minute,
 			toxics: []string{toxic("timeout", "downstream", 1, `"timeout":0`)}},
 		{name: "latency", set: settings{proxy: true}, toxics: []string{toxic("latency", "downstream", 1, `"latency":15,"jitter":10`)}},
 		{name: "answers in slices", set: settings{proxy: true}, toxics: []string{toxic("slicer", "downstream", 1, `"average_size":256,"size_variation":128,"delay":50`)}},

@@ -31,7 +31,7 @@ type onDisk struct {
 	metricsURL string
 }
 
-func newOnDisk(t *testing.T) *onDisk {
+func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
 	t.Helper()
 	w := newWorld(t, func(s *settings) { s.schedule, s.newest = "@every 5s", time.Second })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,9 +50,7 @@ func newOnDisk(t *testing.T) *onDisk {
 	if err := os.Mkdir(w.path("state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", w.path("state"), "tmpfs", 0, "size=256k,mode=0700"); err != nil {
-		t.Fatalf("mount a tmpfs for the state: %v (this test needs to run as root, or in a user namespace that may mount)", err)
-	}
+	mount(w)
 	t.Cleanup(func() {
 		if w.daemon != nil {
 			if t.Failed() {
@@ -65,6 +63,14 @@ func newOnDisk(t *testing.T) *onDisk {
 		}
 	})
 	return &onDisk{w, "http://" + address + "/metrics"}
+}
+
+// onTmpfs mounts a small file system in memory for the state.
+func onTmpfs(w *world) {
+	w.t.Helper()
+	if err := syscall.Mount("tmpfs", w.path("state"), "tmpfs", 0, "size=256k,mode=0700"); err != nil {
+		w.t.Fatalf("mount a tmpfs for the state: %v (this test needs to run as root, or in a user namespace that may mount)", err)
+	}
 }
 
 // metric is one sample without labels, -1 when there is none.
@@ -146,7 +152,7 @@ func (w *onDisk) recovers() {
 
 func TestFaultFullDiskStopsNewWorkAndNothingElse(t *testing.T) {
 	t.Parallel()
-	w := newOnDisk(t)
+	w := newOnDisk(t, onTmpfs)
 	w.start()
 	w.waitGeneration(1)
 	w.seal()
@@ -182,7 +188,7 @@ func TestFaultDiskThatFailsToWriteOrToFlushStopsNewWorkAndNothingElse(t *testing
 	} {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
-			w := newOnDisk(t)
+			w := newOnDisk(t, onTmpfs)
 			w.start()
 			w.waitGeneration(1)
 			w.seal()
@@ -219,30 +225,6 @@ func (w *onDisk) inject(call, fault string) (mend func()) {
 		w.t.Fatalf("strace does not attach: %s", out.String())
 	}
 	return mend
-}
-
-func TestAReadOnlyStateIsRefusedAtTheStartAndGoesOnWhenItIsWritable(t *testing.T) {
-	t.Parallel()
-	w := newOnDisk(t)
-	w.start()
-	w.waitGeneration(1)
-	w.seal()
-	w.must("pause", keyName, "--reason", "the test counts")
-	w.stop()
-	w.remount(syscall.MS_RDONLY)
-	w.endsWith("read-only file system")
-	w.remount(0)
-	w.start()
-	w.wait("the key is held still", func(_ status.Snapshot, k status.Key) bool { return k.Hold != nil })
-	w.must("resume", keyName, "--reason", "the disk is back")
-	w.recovers()
-}
-
-func (w *onDisk) remount(flags uintptr) {
-	w.t.Helper()
-	if err := syscall.Mount("tmpfs", w.path("state"), "tmpfs", syscall.MS_REMOUNT|flags, ""); err != nil {
-		w.t.Fatalf("remount the state: %v", err)
-	}
 }
 
 // endsWith requires that `keyd run` ends by itself with code 1 and these words, and

@@ -1,0 +1,88 @@
+package fasttime
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A program that waits for an hour in each way ends within the test's patience, and
+// its times are those of the clock. On the machine's clock it would not end.
+func TestAProgramLivesByTheFastClock(t *testing.T) {
+	probe := filepath.Join(t.TempDir(), "probe")
+	if err := Build(t.TempDir(), probe, "./testdata/probe"); err != nil {
+		t.Fatal(err)
+	}
+	clock := Clock{Since: time.Now(), Factor: 36000}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, probe)
+	cmd.Env = append(os.Environ(), clock.Environ())
+	before := clock.Now()
+	out, err := cmd.Output()
+	after := clock.Now()
+	if err != nil {
+		t.Fatalf("the probe: %v", err)
+	}
+	ways := 0
+	for lines := bufio.NewScanner(bytes.NewReader(out)); lines.Scan(); ways++ {
+		var way string
+		var begun, ended, since, until int64
+		if _, err := fmt.Sscan(lines.Text(), &way, &begun, &ended, &since, &until); err != nil {
+			t.Fatalf("%q: %v", lines.Text(), err)
+		}
+		if begun < before.UnixNano() || ended > after.UnixNano() {
+			t.Errorf("%s: from %d to %d, which is not between %d and %d", way, begun, ended, before.UnixNano(), after.UnixNano())
+		}
+		for _, took := range []int64{ended - begun, since, until} {
+			// A timer is set by the machine's clock, whose wall part may be slewed.
+			if time.Duration(took) < 59*time.Minute {
+				t.Errorf("%s: an hour took %s", way, time.Duration(took))
+			}
+		}
+	}
+	if ways != 5 {
+		t.Errorf("the probe waited in %d ways, not 5:\n%s", ways, out)
+	}
+}
+
+func TestAGoThatIsOtherwiseIsNamed(t *testing.T) {
+	source := t.TempDir()
+	for _, name := range []string{"time.go", "sleep.go", "tick.go"} {
+		if err := os.WriteFile(filepath.Join(source, name), []byte("package time\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := writeOverlay(t.TempDir(), source); err == nil || !strings.Contains(err.Error(), "fit fasttime to it") {
+		t.Errorf("a time package with nothing to change: %v", err)
+	}
+}
+
+// The ordinary build has no trace of it.
+func TestTheOrdinaryKeydDoesNotKnowIt(t *testing.T) {
+	const keyd = "github.com/keyd-project/keyd/cmd/keyd"
+	dir := t.TempDir()
+	fast, ordinary := filepath.Join(dir, "fast"), filepath.Join(dir, "ordinary")
+	if err := Build(t.TempDir(), fast, keyd); err != nil {
+		t.Fatal(err)
+	}
+	if said, err := exec.Command("go", "build", "-o", ordinary, keyd).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v: %s", err, said)
+	}
+	for program, want := range map[string]bool{fast: true, ordinary: false} {
+		b, err := os.ReadFile(program)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := bytes.Contains(b, []byte("FASTTIME")); got != want {
+			t.Errorf("%s knows of FASTTIME: %t", filepath.Base(program), got)
+		}
+	}
+}
