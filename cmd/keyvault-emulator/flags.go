@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/emulator/arm"
 	"github.com/spf13/cobra"
 )
 
@@ -84,7 +85,8 @@ func vaultOf(opts *emulator.Options, host string) *emulator.VaultConfig {
 
 // serviceFlags say something of the whole service.
 type serviceFlags struct {
-	identities             []string
+	identities, consumers  []string
+	consumerSpeed          float64
 	identityListen, arcDir string
 	stateFile              string
 	firmware               int
@@ -95,6 +97,8 @@ type serviceFlags struct {
 func (x *serviceFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&x.identities, "identity", nil, "believe of a caller `CLIENT=ADDRESS|trusted-service`; repeatable")
+	f.StringArrayVar(&x.consumers, "consumer", nil, "make an Azure service that uses a key: `KIND=NAME,key=ID`, KIND storage, cosmos, disk or ai; repeatable")
+	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1, "have consumers look for new versions so many times faster than in life")
 	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role takes to come into effect, or to end")
 	f.StringVar(&x.identityListen, "identity-listen", "", "loopback `address` of the identity endpoints of App Service and Arc; none when empty")
 	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
@@ -122,6 +126,21 @@ func (s settings) service(opts *emulator.Options) error {
 			return fmt.Errorf("--identity: %w", err)
 		}
 		opts.Identities = append(opts.Identities, i)
+	}
+	return x.consume(opts)
+}
+
+func (x serviceFlags) consume(opts *emulator.Options) error {
+	if x.consumerSpeed <= 0 {
+		return fmt.Errorf("--consumer-speed %g: write a number above 0", x.consumerSpeed)
+	}
+	opts.ConsumerSpeed = x.consumerSpeed
+	for _, text := range x.consumers {
+		w, err := arm.ParseWish(text)
+		if err != nil {
+			return fmt.Errorf("--consumer: %w", err)
+		}
+		opts.Consumers = append(opts.Consumers, w)
 	}
 	return nil
 }

@@ -48,6 +48,7 @@ func TestItTakesEveryFlag(t *testing.T) {
 		"vault": {host + "=premium"}, "purge-protection": {host}, "retention": {host + "=7"}, "access": {host + "=roles"},
 		"role": {host + "=id:crypto-officer:/keys/k"}, "policy": {host + "=id:get"}, "firewall": {host + "=192.0.2.0/24,trusted-services"},
 		"identity": {"id=192.0.2.1"}, "role-delay": {"1m"}, "state": {"file"}, "service-limits": {"true"}, "attestation-firmware": {"3"},
+		"consumer": {"storage=sa,key=https://" + host + "/keys/k"}, "consumer-speed": {"1440"},
 	}
 	cmd := newCommand()
 	for name, values := range given {
@@ -63,14 +64,16 @@ func TestItTakesEveryFlag(t *testing.T) {
 		protect: []string{host}, retention: []string{host + "=7"}, access: []string{host + "=roles"},
 		roles: []string{host + "=id:crypto-officer:/keys/k"}, policies: []string{host + "=id:get"}, firewalls: []string{host + "=192.0.2.0/24,trusted-services"},
 	}
-	s.extras = serviceFlags{identities: []string{"id=192.0.2.1"}, firmware: 3, limits: true, stateFile: "file"}
+	s.extras = serviceFlags{identities: []string{"id=192.0.2.1"}, firmware: 3, limits: true, stateFile: "file",
+		consumers: given["consumer"], consumerSpeed: 1440}
 	opts, err := s.options(io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := opts.Vaults[0]
 	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 || !c.Firewall.TrustedServices ||
-		len(opts.Identities) != 1 || !opts.ServiceLimits || opts.StateFile != "file" {
+		len(opts.Identities) != 1 || !opts.ServiceLimits || opts.StateFile != "file" ||
+		len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 {
 		t.Errorf("%+v", opts)
 	}
 }
@@ -92,6 +95,9 @@ func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
 		{vault, "--firewall=other.vault.azure.net=192.0.2.1"},
 		{vault, "--identity=someone"},
 		{vault, "--attestation-firmware=4"},
+		{vault, "--consumer=storage=sa"},
+		{vault, "--consumer=queue=q,key=https://contoso-weu.vault.azure.net/keys/k"},
+		{vault, "--consumer-speed=0"},
 		{vault, "--identity-listen=0.0.0.0:0"},
 		{vault, "--state=/dev/null/state"},
 		{vault, "--proxy=127.0.0.1:0", "--ca-out=/dev/null/ca.pem"},

@@ -51,6 +51,7 @@ type meddleRequest struct {
 //	GET /state     vaults, rules and their hits, requests, escapes
 //	POST /meddle   {"host","do","key","version",…}; do is a method of Vault
 //	GET /attestation-roots  {"vendor","service"}, each PEM
+//	/consumers…    see arm.Service.AdminHandler
 func (e *Emulator) adminHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /rules", func(w http.ResponseWriter, r *http.Request) {
@@ -93,6 +94,8 @@ func (e *Emulator) adminHandler() http.Handler {
 		}
 		e.adminJSON(w, map[string]string{"version": id})
 	})
+	mux.Handle("/consumers", e.consumers.AdminHandler())
+	mux.Handle("/consumers/", e.consumers.AdminHandler())
 	return mux
 }
 

@@ -68,9 +68,13 @@ func (e *Emulator) authenticate(r *http.Request, v *Vault) (caller, *answer) {
 }
 
 func (v *Vault) claimsChallenge(tenant string, at time.Time) string {
-	claims := fmt.Sprintf(`{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, at.Unix())
 	return fmt.Sprintf("Bearer authorization=%q, resource=%q, error=%q, claims=%q",
-		"https://"+loginHost+"/"+tenant, v.audience(), "insufficient_claims", base64.StdEncoding.EncodeToString([]byte(claims)))
+		"https://"+loginHost+"/"+tenant, v.audience(), "insufficient_claims", claimsAfter(at))
+}
+
+// claimsAfter is what a claims challenge says to get a token not valid before at.
+func claimsAfter(at time.Time) string {
+	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, at.Unix()))
 }
 
 // askedNotBefore reads a token request's claims parameter; 0 when it asks for

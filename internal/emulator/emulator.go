@@ -23,6 +23,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator/arm"
 )
 
 // Emulator is a running stand-in. Close it.
@@ -37,6 +39,7 @@ type Emulator struct {
 	identities *identities
 	hosted     *hosted
 	attester   func() (*attester, error)
+	consumers  *arm.Service
 
 	proxyAddr, adminAddr string
 	tunnels              *tunnelListener
@@ -112,6 +115,7 @@ func Start(opts Options) (*Emulator, error) {
 	if err := e.listen(); err != nil {
 		return nil, errors.Join(err, e.Close())
 	}
+	e.startConsumers()
 	return e, nil
 }
 
@@ -147,6 +151,7 @@ func (e *Emulator) listen() error {
 	}
 	e.proxyAddr = proxy.Addr().String()
 	e.tunnels = newTunnelListener(proxy.Addr())
+	e.newConsumers()
 	for _, extra := range []struct {
 		name, listen string
 		addr         *string

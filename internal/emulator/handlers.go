@@ -16,6 +16,7 @@ import (
 const (
 	opConnect     = "connect"
 	opToken       = "token"
+	opResource    = "resource"
 	opCreate      = "create"
 	opImport      = "import"
 	opGet         = "get"
@@ -48,6 +49,7 @@ type answer struct {
 	failure    *apiError // instead of body
 	challenge  string
 	retryAfter time.Duration
+	header     map[string]string // more of them
 }
 
 // serveVault answers one data-plane request: challenge, api-version, rules,
@@ -139,6 +141,9 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if len(body) > 0 {
 		h.Set("Content-Type", "application/json; charset=utf-8")
+	}
+	for name, value := range a.header {
+		h.Set(name, value)
 	}
 	if a.challenge != "" {
 		h.Set("WWW-Authenticate", a.challenge)

@@ -212,13 +212,13 @@ func TestAnAssertionSignedByAnotherKeyIsRefused(t *testing.T) {
 
 func TestACallThatWouldEscapeIsRefusedAndRecorded(t *testing.T) {
 	e := start(t, emulator.Options{})
-	if _, err := (&http.Client{Transport: e.Transport()}).Get("https://management.azure.com/"); err == nil {
+	if _, err := (&http.Client{Transport: e.Transport()}).Get("https://graph.microsoft.com/"); err == nil {
 		t.Error("CONNECT to an unknown host was accepted")
 	}
 	if res, _ := do(t, e, "GET", "http://example.com/", nil, ""); res.StatusCode != 502 {
 		t.Errorf("plain http to an unknown host: %d", res.StatusCode)
 	}
-	if got := e.Escapes(); len(got) != 2 || got[0] != "management.azure.com:443" || got[1] != "example.com" {
+	if got := e.Escapes(); len(got) != 2 || got[0] != "graph.microsoft.com:443" || got[1] != "example.com" {
 		t.Errorf("escapes: %v", got)
 	}
 }

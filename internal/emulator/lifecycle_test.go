@@ -75,19 +75,24 @@ func TestRequestsAreLoggedWithTheirMeaning(t *testing.T) {
 	}
 }
 
+func adminCall(t *testing.T, e *emulator.Emulator, method, path, body string) (int, []byte) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, e.AdminURL()+path, strings.NewReader(body))
+	must(t, err)
+	res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	must(t, err)
+	defer res.Body.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(res.Body)
+	must(t, err)
+	return res.StatusCode, b.Bytes()
+}
+
 func TestTheAdminEndpointRulesMeddlesAndShows(t *testing.T) {
 	e := start(t, emulator.Options{AdminListen: "127.0.0.1:0"})
 	call := func(method, path, body string) (int, []byte) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, e.AdminURL()+path, strings.NewReader(body))
-		must(t, err)
-		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-		must(t, err)
-		defer res.Body.Close()
-		var b bytes.Buffer
-		_, err = b.ReadFrom(res.Body)
-		must(t, err)
-		return res.StatusCode, b.Bytes()
+		return adminCall(t, e, method, path, body)
 	}
 	for _, rule := range []string{"op=get,status=503", `{"Operation":"get","Status":503}`} {
 		if status, body := call("POST", "/rules", rule); status != 204 {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator/arm"
 )
 
 // Profile says which Azure service a vault is.
@@ -99,6 +101,13 @@ type Options struct {
 	// StateFile keeps what the vaults hold from run to run, private keys in plain.
 	// It is made when missing. "": memory only.
 	StateFile string
+	// Consumers are made at the start, when their keys may not be there yet.
+	Consumers []arm.Wish
+	// ConsumerSpeed is how many times faster than in life consumers look for new
+	// versions; 0 is 1. ConsumersByHand has them look only when Consumers().Poll says
+	// so.
+	ConsumerSpeed   float64
+	ConsumersByHand bool
 	// Seed seeds the rules' random numbers.
 	Seed uint64
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator/arm"
 )
 
 const imdsHost = "169.254.169.254"
@@ -83,11 +85,15 @@ func (e *Emulator) serveTunnelled(w http.ResponseWriter, r *http.Request) {
 		e.serveVault(w, r, v)
 		return
 	}
+	if host == arm.Host {
+		e.serveResources(w, r)
+		return
+	}
 	e.serveSTS(w, r, host)
 }
 
 func (e *Emulator) knows(host string) bool {
-	return e.vaults[host] != nil || isLoginHost(host)
+	return e.vaults[host] != nil || isLoginHost(host) || host == arm.Host
 }
 
 // pause waits d of real time, or until Close; it says whether to go on.

@@ -31,8 +31,8 @@ type Rule struct {
 	// Operation is one of import, get, versions, list, wrap, unwrap, encrypt,
 	// decrypt, sign, verify, create, update, delete, recover, getdeleted,
 	// listdeleted, purge, rotationpolicy, setrotationpolicy, rotate, attestation;
-	// "": any of these. Only when named: "token", all calls to identity endpoints, and "connect", the
-	// CONNECT to the proxy.
+	// "": any of these. Only when named: "token", all calls to identity endpoints, "resource", all
+	// calls to Resource Manager, and "connect", the CONNECT to the proxy.
 	Operation string
 	Key       string // key name; "": any
 	Count     int    // how many times; 0: until cleared
@@ -177,7 +177,7 @@ func (a *ActiveRule) spent(now time.Time) bool {
 
 func (r Rule) matches(c call) bool {
 	is := func(want, have string) bool { return want == "" || strings.EqualFold(want, have) }
-	if (c.operation == opConnect || c.operation == opToken) && r.Operation == "" {
+	if r.Operation == "" && slices.Contains([]string{opConnect, opToken, opResource}, c.operation) {
 		return false
 	}
 	return is(r.Host, c.host) && is(r.Method, c.method) && is(r.Operation, c.operation) && is(r.Key, c.key)

@@ -1,0 +1,69 @@
+package arm
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"time"
+)
+
+const maxBody = 1 << 20
+
+// AdminHandler is for tests in other processes:
+//
+//	GET /consumers                       a Report: what each can and cannot read, and why
+//	POST /consumers                      a wish, as ParseWish reads it; 202 says what it waits for
+//	POST /consumers/poll                 who is due looks for new versions; ?all=true: everyone
+//	POST /consumers/NAME/write           the body is encrypted and kept; 409 says why it cannot be
+//	POST /consumers/NAME/backup?keep=24h what is there is kept for so long as it is
+func (s *Service) AdminHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /consumers", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(s.ReadEverything(r.Context())); err != nil {
+			s.cfg.Logger.Debug("the admin client did not take the answer", "error", err)
+		}
+	})
+	mux.HandleFunc("POST /consumers", withBody(func(r *http.Request, body []byte) (int, error) {
+		wish, err := ParseWish(string(body))
+		if err != nil {
+			return http.StatusBadRequest, err
+		}
+		return http.StatusAccepted, s.Make(r.Context(), wish)
+	}))
+	mux.HandleFunc("POST /consumers/poll", withBody(func(r *http.Request, _ []byte) (int, error) {
+		if r.URL.Query().Get("all") == "true" {
+			s.PollNow(r.Context())
+		} else {
+			s.Poll(r.Context())
+		}
+		return 0, nil
+	}))
+	mux.HandleFunc("POST /consumers/{name}/write", withBody(func(r *http.Request, body []byte) (int, error) {
+		return http.StatusConflict, s.Write(r.Context(), r.PathValue("name"), body)
+	}))
+	mux.HandleFunc("POST /consumers/{name}/backup", withBody(func(r *http.Request, _ []byte) (int, error) {
+		keep, err := time.ParseDuration(r.URL.Query().Get("keep"))
+		if err != nil {
+			return http.StatusBadRequest, err
+		}
+		return http.StatusNotFound, s.Backup(r.PathValue("name"), keep)
+	}))
+	return mux
+}
+
+// withBody answers 204, or the error with its status.
+func withBody(do func(*http.Request, []byte) (int, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if status, err := do(r, body); err != nil {
+			http.Error(w, err.Error(), status)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	}
+}

@@ -1,0 +1,172 @@
+package arm
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// consumer is one resource: what Resource Manager was told of it, and its data.
+type consumer struct {
+	service *Service
+	kind    *kind
+	id      string // resource id
+	name    string
+	made    time.Time
+
+	mu       sync.Mutex // held while the vault is called
+	doc      document   // as it was put and patched
+	pending  *Wish      // tried until it succeeds; nil: none
+	settling bool       // to whoever asks next, the last change is not done yet
+	identity identity
+	key      keyRef // as configured; zero: the service's own key
+	follows  bool   // goes to new versions by itself
+
+	active   keyRef   // the version in use
+	previous []keyRef // of a rotation that is not finished
+	rotated  time.Time
+	expires  time.Time // of the version in use; zero: never
+	nextLook time.Time
+	trouble  error // of the last look
+
+	rotationError error // of the last attempt to follow the key
+
+	keys    []dataKey
+	items   []item
+	backups []backup
+}
+
+// item is one thing written.
+type item struct {
+	key    int // index in keys
+	sealed []byte
+}
+
+// backup is a copy of what was there at a time.
+type backup struct {
+	taken, until time.Time
+	keys         []dataKey
+	items        []item
+}
+
+// write encrypts data with the consumer's data key; a disk gets one of its own.
+func (c *consumer) write(ctx context.Context, data []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	plain, err := c.keyToWrite(ctx)
+	if err != nil {
+		return fmt.Errorf("%s cannot write: %w", c.name, err)
+	}
+	return c.put(plain, data)
+}
+
+// keyToWrite gives the last of the data keys, opened or made.
+func (c *consumer) keyToWrite(ctx context.Context) ([]byte, error) {
+	if len(c.keys) > 0 && !c.kind.keyPerItem {
+		return c.open(ctx, c.keys[len(c.keys)-1])
+	}
+	if c.active != (keyRef{}) {
+		if _, err := c.examine(ctx, c.active); err != nil {
+			return nil, err
+		}
+	}
+	k, plain, err := c.newDataKey(ctx, c.active)
+	if err != nil {
+		return nil, err
+	}
+	c.keys = append(c.keys, k)
+	return plain, nil
+}
+
+func (c *consumer) put(key, data []byte) error {
+	sealed, err := seal(key, data, c.where(len(c.items)))
+	if err != nil {
+		return err
+	}
+	c.items = append(c.items, item{len(c.keys) - 1, sealed})
+	return nil
+}
+
+// where binds an item to its place.
+func (c *consumer) where(i int) string { return fmt.Sprintf("%s item %d", strings.ToLower(c.id), i) }
+
+func (c *consumer) backUp(keep time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.service.cfg.Now()
+	c.backups = append(c.backups, backup{now, now.Add(keep), slices.Clone(c.keys), slices.Clone(c.items)})
+}
+
+// examine reads a key, and refuses one that the service does not take.
+func (c *consumer) examine(ctx context.Context, ref keyRef) (keyInfo, error) {
+	info, err := c.service.look(ctx, c.identity, ref)
+	if err != nil {
+		return info, err
+	}
+	return info, c.kind.accepts(ref, info)
+}
+
+// adopt makes a version of a key the one in use, the newest if ref names none, once it
+// is seen to wrap.
+func (c *consumer) adopt(ctx context.Context, ref keyRef) error {
+	info, err := c.examine(ctx, ref)
+	if err != nil {
+		return err
+	}
+	target := ref.at(info.version)
+	fresh, _, err := c.newDataKey(ctx, target)
+	if err != nil {
+		return err
+	}
+	if c.kind.inSteps {
+		c.begin(target, info.expires)
+		return nil
+	}
+	keys, err := c.rewrapped(ctx, target)
+	if err != nil {
+		return err
+	}
+	if len(keys) == 0 {
+		keys = []dataKey{fresh}
+	}
+	c.keys = keys
+	c.use(target, info.expires)
+	return nil
+}
+
+func (c *consumer) use(target keyRef, expires time.Time) {
+	if target != c.active {
+		c.active, c.rotated = target, c.service.cfg.Now()
+	}
+	c.expires = expires
+}
+
+// begin starts a rotation that goes on for a while: new disks use the new version,
+// the others are moved later.
+func (c *consumer) begin(target keyRef, expires time.Time) {
+	if target != c.active && c.active != (keyRef{}) {
+		c.previous = append(c.previous, c.active)
+	}
+	c.previous = slices.DeleteFunc(c.previous, func(k keyRef) bool { return k == target || !c.holds(k) })
+	if len(c.previous) > 0 {
+		c.schedule(moving)
+	}
+	c.use(target, expires)
+}
+
+// holds says whether a data key is wrapped under a version.
+func (c *consumer) holds(under keyRef) bool {
+	return slices.ContainsFunc(c.keys, func(k dataKey) bool { return k.under == under })
+}
+
+// finish ends a rotation that was begun.
+func (c *consumer) finish(ctx context.Context) error {
+	keys, err := c.rewrapped(ctx, c.active)
+	if err == nil {
+		c.keys, c.previous = keys, nil
+	}
+	return err
+}

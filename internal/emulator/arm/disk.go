@@ -1,0 +1,48 @@
+package arm
+
+import "time"
+
+// diskEncryption is Microsoft.Compute/diskEncryptionSets: its key identifier always has
+// a version, and it looks within the hour if it is told to rotate.
+var diskEncryption = &kind{
+	word: "disk", path: "Microsoft.Compute/diskEncryptionSets",
+	delay: time.Hour, bits: []int{2048, 3072, 4096},
+	keyPerItem: true, inSteps: true, needsVersion: true,
+	puts: byOperation, patches: byOperation,
+	wants: func(id string, d document) (want, error) {
+		key, err := parseKeyRef(d.text("properties", "activeKey", "keyUrl"))
+		if err != nil {
+			return want{}, err
+		}
+		who, err := systemAssigned(id, d)
+		if err != nil { // or else its only user-assigned one
+			for user := range d.sub("identity", "userAssignedIdentities") {
+				who, err = identity{resourceID: user}, nil
+			}
+		}
+		return want{key, d.flag("properties", "rotationToLatestKeyVersionEnabled"), who}, err
+	},
+	shows: func(c *consumer, d document) {
+		if d.text("properties", "encryptionType") == "" {
+			d.set("EncryptionAtRestWithCustomerKey", "properties", "encryptionType")
+		}
+		if c.key == (keyRef{}) {
+			return
+		}
+		d.set(c.active.String(), "properties", "activeKey", "keyUrl")
+		d.set(timestamp(c.rotated), "properties", "lastKeyRotationTimestamp")
+		previous := []any{}
+		for _, k := range c.previous {
+			previous = append(previous, document{"keyUrl": k.String()})
+		}
+		d.set(previous, "properties", "previousKeys")
+		if c.rotationError != nil {
+			d.set(keyRefused(c.rotationError).detail(), "properties", "autoKeyRotationError")
+		}
+	},
+	wishes: func(k keyRef, follow bool) document {
+		return document{"properties": document{
+			"activeKey": document{"keyUrl": k.String()}, "rotationToLatestKeyVersionEnabled": follow,
+		}}
+	},
+}

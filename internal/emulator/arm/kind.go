@@ -1,0 +1,101 @@
+package arm
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+)
+
+// kind is what sets one service apart from the others.
+type kind struct {
+	word string // for the command line
+	path string // resource provider and type
+	// delay is how often it looks for a new version of its key; 0: never.
+	delay time.Duration
+	bits  []int // sizes of RSA keys that it takes
+	// keyPerItem gives each item (a disk) a data key of its own.
+	keyPerItem bool
+	// inSteps moves the data to a new version some time after it was noticed.
+	inSteps bool
+	// needsVersion refuses a key identifier without a version.
+	needsVersion bool
+	// puts and patches say how a client learns that a PUT or a PATCH is done.
+	puts, patches completion
+
+	// wants reads what a document says of the key.
+	wants func(id string, d document) (want, error)
+	// shows writes what the service alone knows into a document.
+	shows func(c *consumer, d document)
+	// wishes makes the document that asks for a key.
+	wishes func(k keyRef, follow bool) document
+}
+
+// want is what a document asks of a consumer.
+type want struct {
+	key     keyRef // zero: the service's own key
+	follows bool
+	who     identity
+}
+
+// kinds are the services that are stood in for. Delays and sizes are Microsoft's.
+var kinds = []*kind{storage, cosmos, diskEncryption, aiServices}
+
+func kindOfPath(path string) *kind {
+	i := slices.IndexFunc(kinds, func(k *kind) bool { return strings.EqualFold(k.path, path) })
+	if i < 0 {
+		return nil
+	}
+	return kinds[i]
+}
+
+func kindOfWord(word string) *kind {
+	i := slices.IndexFunc(kinds, func(k *kind) bool { return k.word == word })
+	if i < 0 {
+		return nil
+	}
+	return kinds[i]
+}
+
+// accepts says why the service does not take a key, or nil.
+func (k *kind) accepts(ref keyRef, info keyInfo) error {
+	switch {
+	case strings.Contains(info.recoveryLevel, "Purgeable"):
+		return refuse(http.StatusBadRequest, "KeyVaultPolicyError",
+			"Keyvault policy recoverable is not set: the vault of %s needs soft delete and purge protection.", ref)
+	case info.kty != "RSA" && info.kty != "RSA-HSM":
+		return badKey("%s is an %s key; %s takes RSA keys only.", ref, info.kty, k.path)
+	case !slices.Contains(k.bits, info.bits):
+		return badKey("%s has %d bits; %s takes RSA keys of %v bits only.", ref, info.bits, k.path, k.bits)
+	case !info.enabled:
+		return badKey("Version %s of %s is disabled.", info.version, ref.at(""))
+	}
+	return nil
+}
+
+// systemAssigned is the identity of the resource itself.
+func systemAssigned(id string, d document) (identity, error) {
+	if !strings.Contains(strings.ToLower(d.text("identity", "type")), "systemassigned") {
+		return identity{}, badKey("The resource %s has no system-assigned identity: a customer-managed key needs one.", id)
+	}
+	return identity{resourceID: id}, nil
+}
+
+// userAssigned is one of the identities given to the resource.
+func userAssigned(id string, d document, chosen string) (identity, error) {
+	for have := range d.sub("identity", "userAssignedIdentities") {
+		if strings.EqualFold(have, chosen) {
+			return identity{resourceID: have}, nil
+		}
+	}
+	return identity{}, badKey("The resource %s was not given the identity %s.", id, chosen)
+}
+
+func chosenIdentity(id string, d document, user string) (identity, error) {
+	if user != "" {
+		return userAssigned(id, d, user)
+	}
+	return systemAssigned(id, d)
+}
+
+func timestamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.0000000Z") }

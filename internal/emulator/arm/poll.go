@@ -1,0 +1,84 @@
+package arm
+
+import (
+	"context"
+	"time"
+)
+
+// moving is how long a disk encryption set takes to move its disks to a new version.
+// Microsoft says that all is done within an hour.
+const moving = 10 * time.Minute
+
+// Poll has each consumer that is due by Config.Now look for a new version of its key,
+// and tries again what a wish asks for.
+func (s *Service) Poll(ctx context.Context) {
+	for _, c := range s.all() {
+		c.poll(ctx, false)
+	}
+}
+
+// PollNow has every consumer look, due or not.
+func (s *Service) PollNow(ctx context.Context) {
+	for _, c := range s.all() {
+		c.poll(ctx, true)
+	}
+}
+
+func (c *consumer) poll(ctx context.Context, now bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.pending != nil {
+		_ = c.fulfil(ctx) // in c.trouble
+	}
+	due := c.kind.delay > 0 && !c.service.cfg.Now().Before(c.nextLook)
+	if c.key == (keyRef{}) || c.kind.delay == 0 || (!now && !due) {
+		return
+	}
+	c.trouble = c.lookOnce(ctx)
+	if c.trouble != nil {
+		c.service.cfg.Logger.Info("a consumer has trouble with its key", "consumer", c.name, "error", c.trouble)
+	}
+}
+
+// lookOnce follows the key to its newest version, if it is to, and makes sure that
+// the version in use can be used.
+func (c *consumer) lookOnce(ctx context.Context) error {
+	c.schedule(c.kind.delay)
+	switch {
+	case len(c.previous) > 0:
+		c.rotationError = c.finish(ctx)
+	case c.follows && !c.stuck():
+		c.rotationError = c.follow(ctx)
+	}
+	if c.rotationError != nil {
+		return c.rotationError
+	}
+	return c.usable(ctx)
+}
+
+func (c *consumer) schedule(delay time.Duration) {
+	c.nextLook = c.service.cfg.Now().Add(c.service.scaled(delay))
+}
+
+// stuck is a disk encryption set with an autoKeyRotationError: it does not try to
+// rotate until the set is changed.
+func (c *consumer) stuck() bool { return c.kind.inSteps && c.rotationError != nil }
+
+func (c *consumer) follow(ctx context.Context) error {
+	newest, err := c.service.look(ctx, c.identity, c.key.at(""))
+	if err != nil || newest.version == c.active.version {
+		return err
+	}
+	return c.adopt(ctx, c.key.at(newest.version))
+}
+
+// usable opens a data key under the version in use.
+func (c *consumer) usable(ctx context.Context) error {
+	for _, k := range c.keys {
+		if k.under == c.active {
+			_, err := c.open(ctx, k)
+			return err
+		}
+	}
+	return nil
+}
