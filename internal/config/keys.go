@@ -37,7 +37,7 @@ func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
 }
 
 func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
-	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread")
+	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread", "expires_after")
 	name := strings.TrimPrefix(s.path, "keys.")
 	checkKeyName(c, s, name)
 	p := key.Policy{
@@ -52,6 +52,7 @@ func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
 	}
 	readKeyVaults(&p, s, vaults)
 	readSchedule(&p, s)
+	readExpiry(&p, s)
 	return p
 }
 

@@ -150,6 +150,7 @@ keys:
     budget: 2
     window: 4h
     spread: 30m
+    expires_after: 123d
   a: {vaults: [gov], retire: never, floor: 0s}
 control: {socket: /run/k.sock, operators: [1000, root], group: ops}
 web: {listen: "0.0.0.0:9889", web_config_file: /etc/keyd/web.yaml}
@@ -174,7 +175,7 @@ log: {level: debug, format: json}
 			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov}, Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
 				Operations: []key.Operation{key.Sign, key.Verify}, Retire: key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
-				Floor: 12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute},
+				Floor: 12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, ExpiresAfter: 123 * 24 * time.Hour},
 		},
 		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "ops"},
 		Web:     config.Web{Listen: "0.0.0.0:9889", ConfigFile: "/etc/keyd/web.yaml"},

@@ -116,6 +116,12 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.retire.disable_after is missing; write retire: never, or retire: {disable_after: 90d}"},
 		{"budget", schedule, schedule + "    budget: «0\n", `keys.cmk.budget: "0" is not such a number; write a number from 1 to 100000`},
 		{"spread", schedule, schedule + "    window: 1h\n    spread: «1h\n", "keys.cmk.spread: 1h is not shorter than the window of 1h; write a spread shorter than the window"},
+		{"expires too soon", schedule, "    schedule: \"CRON_TZ=UTC @monthly\"\n    expires_after: «60d\n",
+			"keys.cmk.expires_after: 60d is shorter than the schedule's longest gap of 31d, its spread and a margin of 30d; write 61d or more, or a schedule that fires more often"},
+		{"expires with a spread", schedule, "    schedule: \"CRON_TZ=UTC @monthly\"\n    spread: 1h\n    expires_after: «61d\n",
+			"keys.cmk.expires_after: 61d is shorter than the schedule's longest gap of 31d, its spread and a margin of 30d; write 62d or more, or a schedule that fires more often"},
+		{"expires and nothing replaces it", schedule, "    expires_after: «90d\n",
+			"keys.cmk.expires_after: the key has no schedule, so nothing would replace a version before it expires, and nobody could wrap with it; write a schedule, or remove it"},
 		// Schedules.
 		{"never fires", `"@monthly"`, `«"0 0 30 2 *"`,
 			`keys.cmk.schedule: "0 0 30 2 *" never fires; write a day that its months have; days of month go from 1 to 28 in every month`},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Problem is one mistake in the configuration.
@@ -62,6 +63,7 @@ func faultf(remedy, format string, args ...any) error {
 type report struct {
 	problems Problems
 	order    []string
+	gaps     map[string]time.Duration // longest gaps by schedule as written; 0: none
 }
 
 func (r *report) add(at position, remedy, format string, args ...any) {

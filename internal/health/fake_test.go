@@ -37,6 +37,7 @@ type world struct {
 	under   map[string]int // Gets under way, by vault
 	most    int
 	latency time.Duration
+	expires time.Time // of every version
 }
 
 func newWorld(t *testing.T, keys ...Key) *world {
@@ -139,7 +140,7 @@ func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, err
 			pub.E = 3
 		}
 	})
-	return key.Version{ID: version, Public: &pub}, v.w.failure(v.url, version, proof.LegModulus)
+	return key.Version{ID: version, Public: &pub, Expires: v.w.expires}, v.w.failure(v.url, version, proof.LegModulus)
 }
 
 func (v fakeVault) Wrap(_ context.Context, _, version string, plaintext []byte) ([]byte, error) {

@@ -460,3 +460,28 @@ func TestTheExpectedIntervalFollowsTheConfiguration(t *testing.T) {
 		t.Errorf("older %v", v)
 	}
 }
+
+// Expiry dates end wrapping. Of an older version nobody asks that; of the newest
+// everybody does.
+func TestAnExpiredVersionFailsOnlyWhereItIsNewest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 2, time.Now().Add(-time.Hour)))
+		w.expires = time.Now().Add(-time.Hour)
+		w.fail = func(_, _ string, at proof.Leg) error {
+			if at == proof.LegWrap {
+				return because(key.KeyExpired)
+			}
+			return nil
+		}
+		h, _ := w.health(t, nil)
+		run(t, h, func() { wait(25 * time.Hour) })
+		for _, r := range h.Results("k") {
+			if r.Newest && (r.Outcome != key.Inconclusive || r.Reason != key.KeyExpired || r.Leg != string(proof.LegWrap)) {
+				t.Errorf("the newest: %+v", r)
+			}
+			if !r.Newest && (r.Outcome != key.Passed || r.At.IsZero()) {
+				t.Errorf("the older one: %+v", r)
+			}
+		}
+	})
+}

@@ -90,6 +90,8 @@ func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	// That its newest version no longer wraps is what a consumer must not meet.
+	s.MayHaveExpired, s.Now = !s.Newest, h.now()
 	r := proof.Prove(ctx, v, h.HSM, s.Subject)
 	if r.Outcome == key.Inconclusive && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		r.Err = fmt.Errorf("no end after %s: %w", probeTimeout, r.Err)

@@ -65,6 +65,15 @@ type RetireRule struct {
 // Never reports whether nothing is ever disabled under the rule.
 func (r RetireRule) Never() bool { return r.DisableAfter <= 0 }
 
+const (
+	// ExpiryMargin is the least time by which ExpiresAfter is longer than the longest
+	// time between two rotations.
+	ExpiryMargin = 30 * 24 * time.Hour
+	// ExpiryNotice is how long before its expiry a newest version is told of. It is
+	// shorter than the margin: only a rotation that is late gives cause.
+	ExpiryNotice = 21 * 24 * time.Hour
+)
+
 // Policy is what the configuration asks of one key.
 type Policy struct {
 	Key          string
@@ -78,6 +87,9 @@ type Policy struct {
 	Budget       int           // rotations per 24 hours, requests included; a compromise is exempt
 	Window       time.Duration // a scheduled rotation starts only this long after its firing; 0: any time
 	Spread       time.Duration // a fixed delay in [0, Spread) per key after each firing
+	// ExpiresAfter is how long after its import a new generation's version may be
+	// wrapped with. 0: for ever. Opening what was wrapped never ends.
+	ExpiresAfter time.Duration
 	// Retained: the key is no longer in the configuration. It is not rotated
 	// and not disabled, but still proved and listed.
 	Retained bool

@@ -76,9 +76,11 @@ type Placement struct {
 	Aliases    []string  `json:"aliases,omitempty"` // other versions of the same material
 	// Operations are those it was imported with; empty when they are not known.
 	Operations []Operation `json:"operations,omitempty"`
-	KEK        string      `json:"kek,omitempty"` // kid with version
-	KEKPrint   Fingerprint `json:"kek_fingerprint,omitempty"`
-	Detail     string      `json:"detail,omitempty"` // why void or refuted, for people
+	// Expires is the expiry date that the import asked for; zero: none.
+	Expires  time.Time   `json:"expires,omitzero"`
+	KEK      string      `json:"kek,omitempty"` // kid with version
+	KEKPrint Fingerprint `json:"kek_fingerprint,omitempty"`
+	Detail   string      `json:"detail,omitempty"` // why void or refuted, for people
 	// Lifted: the operator resumed the key after this refutation, so the
 	// generation may be placed here again.
 	Lifted bool `json:"lifted,omitempty"`

@@ -51,6 +51,7 @@ type ImportRequest struct {
 	Blob       []byte // the whole transfer blob (JSON)
 	Operations []Operation
 	Tags       map[string]string // at most 15, each at most 256 characters
+	Expires    time.Time         // in whole seconds; zero: never
 }
 
 // HSMInfo describes the HSM side: what it runs on and how it wraps.

@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -55,6 +56,10 @@ type Subject struct {
 	Operations  []key.Operation
 	// LostInHSM: the HSM no longer has the pair, so its leg is left out.
 	LostInHSM bool
+	// MayHaveExpired: an expiry date that has passed is no fault. It ends wrapping,
+	// encrypting and signing, not their reverse, so the vault is not asked to close.
+	MayHaveExpired bool
+	Now            time.Time // to tell whether it has passed
 }
 
 // Result is how a proof ended. Leg and Err are set unless it passed.
@@ -75,7 +80,7 @@ const secretSize = 32
 // Prove runs every leg that the subject's operations allow, and stops at the
 // first that does not pass.
 func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
-	pub, result := modulus(ctx, v, s)
+	pub, expired, result := modulus(ctx, v, s)
 	if result.Outcome != key.Passed {
 		return result
 	}
@@ -85,39 +90,59 @@ func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
 	}
 	switch pair[0] {
 	case key.WrapKey:
-		return roundTrip(ctx, h, s, pub, v.Wrap, v.Unwrap)
+		return roundTrip(ctx, h, s, pub, closing(v.Wrap, expired), v.Unwrap)
 	case key.Encrypt:
-		return roundTrip(ctx, h, s, pub, v.Encrypt, v.Decrypt)
+		return roundTrip(ctx, h, s, pub, closing(v.Encrypt, expired), v.Decrypt)
 	default:
+		if expired {
+			return Result{Outcome: key.Passed}
+		}
 		return signature(ctx, v, s, pub)
 	}
 }
 
-func modulus(ctx context.Context, v Vault, s Subject) (*rsa.PublicKey, Result) {
+// expiryTolerance is how much earlier than by our own clock a version counts as
+// expired: the vault's may be ahead.
+const expiryTolerance = 10 * time.Minute
+
+func (s Subject) expired(at time.Time) bool {
+	return s.MayHaveExpired && !at.IsZero() && s.Now.Add(expiryTolerance).After(at)
+}
+
+// closing is how the vault closes a secret; nil when it may not any more.
+func closing(by operation, expired bool) operation {
+	if expired {
+		return nil
+	}
+	return by
+}
+
+func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expired bool, r Result) {
 	seen, err := v.Get(ctx, s.Key, s.Version)
 	if err != nil {
-		return nil, inconclusive(LegModulus, err)
+		return nil, false, inconclusive(LegModulus, err)
 	}
 	if seen.Public == nil {
-		return nil, inconclusive(LegModulus, errors.New("the vault showed no public key"))
+		return nil, false, inconclusive(LegModulus, errors.New("the vault showed no public key"))
 	}
 	print, err := key.FingerprintOf(seen.Public)
 	if err != nil {
-		return nil, inconclusive(LegModulus, err)
+		return nil, false, inconclusive(LegModulus, err)
 	}
 	if print != s.Fingerprint {
-		return nil, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s", s.Version, print, s.Fingerprint))
+		return nil, false, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s", s.Version, print, s.Fingerprint))
 	}
 	if seen.Kty != "" && seen.Kty != hsmKeyType {
-		return nil, refuted(LegType, fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty))
+		return nil, false, refuted(LegType, fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty))
 	}
-	return seen.Public, Result{Outcome: key.Passed}
+	return seen.Public, s.expired(seen.Expires), Result{Outcome: key.Passed}
 }
 
 type operation func(ctx context.Context, name, version string, in []byte) ([]byte, error)
 
 // roundTrip proves both directions: closed with the public key and opened by the
-// vault, closed by the vault and opened by the HSM.
+// vault, closed by the vault (without closeIn: with the public key) and opened by
+// the HSM.
 func roundTrip(ctx context.Context, h HSM, s Subject, pub *rsa.PublicKey, closeIn, openIn operation) Result {
 	secret := make([]byte, secretSize)
 	rand.Read(secret)
@@ -134,7 +159,11 @@ func roundTrip(ctx context.Context, h HSM, s Subject, pub *rsa.PublicKey, closeI
 	}
 
 	rand.Read(secret)
-	ciphertext, err = closeIn(ctx, s.Key, s.Version, secret)
+	if closeIn == nil {
+		ciphertext, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, pub, secret, nil)
+	} else {
+		ciphertext, err = closeIn(ctx, s.Key, s.Version, secret)
+	}
 	if err != nil {
 		return inconclusive(LegWrap, err)
 	}

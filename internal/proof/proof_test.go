@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
@@ -21,6 +22,7 @@ type side struct {
 	kty               string
 	fail              string // the call that does not answer
 	garble            bool   // the vault opens to something else
+	expires           time.Time
 }
 
 var errDown = errors.New("no answer")
@@ -33,7 +35,7 @@ func (s *side) trouble(call string) error {
 }
 
 func (s *side) Get(context.Context, string, string) (key.Version, error) {
-	return key.Version{Public: &s.shown.PublicKey, Kty: s.kty}, s.trouble("get")
+	return key.Version{Public: &s.shown.PublicKey, Kty: s.kty, Expires: s.expires}, s.trouble("get")
 }
 
 func (s *side) Wrap(_ context.Context, _, _ string, plain []byte) ([]byte, error) {
@@ -85,12 +87,14 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 		return k
 	}
 	ours, other := pair(), pair()
+	now := time.Now()
 	wrap, crypt, sign := []key.Operation{key.WrapKey, key.UnwrapKey}, []key.Operation{key.Encrypt, key.Decrypt}, []key.Operation{key.Sign, key.Verify}
 	for _, c := range []struct {
 		name string
 		side side
 		ops  []key.Operation
 		lost bool
+		may  bool // have expired
 		want key.Outcome
 		leg  proof.Leg
 	}{
@@ -110,6 +114,12 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 		{name: "sign does not answer", side: side{fail: "sign"}, ops: sign, want: key.Inconclusive, leg: proof.LegSign},
 		{name: "no operations to prove by", ops: wrap[:1], want: key.Inconclusive, leg: proof.LegModulus},
 		{name: "a pair that the HSM lost is proven by the vault alone", side: side{fail: "opens"}, ops: wrap, lost: true, want: key.Passed},
+		{name: "an expired newest must still wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)}, ops: wrap, want: key.Inconclusive, leg: proof.LegWrap},
+		{name: "an expired older one need not wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)}, ops: wrap, may: true, want: key.Passed},
+		{name: "one that expires later must", side: side{fail: "wrap", expires: now.Add(time.Hour)}, ops: wrap, may: true, want: key.Inconclusive, leg: proof.LegWrap},
+		{name: "an expired one is opened all the same", side: side{fail: "unwrap", expires: now.Add(-time.Hour)}, ops: crypt, may: true, want: key.Inconclusive, leg: proof.LegUnwrap},
+		{name: "an expired one is opened by the HSM", side: side{hsm: other, expires: now.Add(-time.Hour)}, ops: wrap, may: true, want: key.WasRefuted, leg: proof.LegHSM},
+		{name: "an expired signing key need not sign", side: side{fail: "sign", expires: now.Add(-time.Hour)}, ops: sign, may: true, want: key.Passed},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.side
@@ -125,7 +135,7 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := proof.Prove(t.Context(), &s, &s, proof.Subject{Key: "k", Version: "v", Fingerprint: print, Operations: c.ops, LostInHSM: c.lost})
+			got := proof.Prove(t.Context(), &s, &s, proof.Subject{Key: "k", Version: "v", Fingerprint: print, Operations: c.ops, LostInHSM: c.lost, MayHaveExpired: c.may, Now: now})
 			if got.Outcome != c.want || got.Leg != c.leg {
 				t.Errorf("%s at %q (%v), want %s at %q", got.Outcome, got.Leg, got.Err, c.want, c.leg)
 			}

@@ -224,7 +224,7 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 		}
 		placement := key.Placement{
 			Seq: nextSeq(a.rec), Attempt: attempt, Vault: v.URL, VaultName: v.Name, Cause: key.CauseAdopted,
-			State: key.Imported, At: a.now, ImportedAt: a.now, Version: x.ID, Created: x.Created,
+			State: key.Imported, At: a.now, ImportedAt: a.now, Version: x.ID, Created: x.Created, Expires: x.Expires,
 		}
 		if !x.Enabled && x.ID != seen.Newest {
 			// No proof of it can pass, and rotation must not wait for one.

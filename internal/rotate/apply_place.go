@@ -83,10 +83,15 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	}
 	now := r.Clock()
 	g := rec.Generation(s.Generation)
+	there := seen.clock(now)
+	if there.IsZero() {
+		there = now
+	}
+	expires := expiry(p, &rec, s, there)
 	g.Placements = append(g.Placements, key.Placement{
 		Seq: nextSeq(rec), Attempt: attempt, Vault: s.Vault, VaultName: r.vaultName(p, s.Vault), Cause: s.Cause,
 		State: key.Intended, At: now, Deadline: now.Add(importTimeout), VaultAt: seen.clock(now),
-		Operations: p.Operations, KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
+		Operations: p.Operations, Expires: expires, KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
 	})
 	rec.Vaults, rec.Operations = p.Vaults, p.Operations
 	rec, err = r.save(ctx, rec, "import intended", placementFields(rec, attempt, nil))
@@ -97,7 +102,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), attempt, seen.KEK.KEK)
+	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), *findPlacement(&rec, attempt).p, seen.KEK.KEK)
 	killpoint.At("import-after")
 	// What happened is recorded even when the call used up its time.
 	ctx = context.WithoutCancel(ctx)
@@ -109,7 +114,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 
 // put wraps the pair for the KEK, in memory only, and sends it. sent is false
 // when the PUT was certainly never begun.
-func (r *Rotator) put(ctx context.Context, c Vault, p key.Policy, g key.Generation, attempt key.ID, kek key.KEK) (v key.Version, sent bool, err error) {
+func (r *Rotator) put(ctx context.Context, c Vault, p key.Policy, g key.Generation, at key.Placement, kek key.KEK) (v key.Version, sent bool, err error) {
 	ciphertext, err := r.HSM.WrapFor(ctx, g.ID, kek)
 	if err != nil {
 		return v, false, fmt.Errorf("wrap for the key exchange key: %w", err)
@@ -119,12 +124,25 @@ func (r *Rotator) put(ctx context.Context, c Vault, p key.Policy, g key.Generati
 		return v, false, err
 	}
 	killpoint.At("put-before")
-	v, err = c.Import(ctx, key.ImportRequest{Key: p.Key, Blob: blob, Operations: p.Operations, Tags: map[string]string{
+	v, err = c.Import(ctx, key.ImportRequest{Key: p.Key, Blob: blob, Operations: p.Operations, Expires: at.Expires, Tags: map[string]string{
 		key.TagInstance:   r.Instance,
 		key.TagGeneration: strconv.Itoa(g.Number),
-		key.TagAttempt:    string(attempt),
+		key.TagAttempt:    string(at.Attempt),
 	}})
 	return v, true, err
+}
+
+// expiry is the expiry date of an import that is made now, by the vault's clock, in
+// whole seconds; zero for none. Only a key's latest generation gets one, as what a rotation has made. What is put back as
+// newest because something went wrong, or is brought in after the others, must not
+// end by itself while nobody rotates.
+func expiry(p key.Policy, rec *key.Record, s Step, now time.Time) time.Time {
+	latest := rec.Latest()
+	rotation := s.Cause == key.CauseRotation || s.Cause == key.CauseNewVault
+	if p.ExpiresAfter <= 0 || !rotation || latest == nil || latest.Number != s.Generation {
+		return time.Time{}
+	}
+	return now.Add(p.ExpiresAfter).UTC().Truncate(time.Second)
 }
 
 // importFailed voids the placement when nothing can have happened, and leaves it
@@ -187,6 +205,8 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
 		Key: p.Key, Version: s.Version, ID: at.g.ID, Fingerprint: at.g.Fingerprint,
 		Operations: operationsOf(*at.p, p), LostInHSM: !at.g.LostInHSM.IsZero(),
+		// One that expired before it was proven must not stop the next rotation.
+		MayHaveExpired: true, Now: r.Clock(),
 	})
 	killpoint.At("prove-after")
 	switch result.Outcome {
@@ -358,6 +378,9 @@ func placementFields(rec key.Record, attempt key.ID, more map[string]string) map
 		"attempt": string(attempt), "vault": at.p.Vault, "cause": string(at.p.Cause),
 		"version": at.p.Version, "kek": at.p.KEK, "kek_fingerprint": string(at.p.KEKPrint),
 	})
+	if !at.p.Expires.IsZero() {
+		f["expires"] = at.p.Expires.Format(time.RFC3339)
+	}
 	for k, v := range more {
 		if v != "" {
 			f[k] = v

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -20,6 +21,8 @@ const (
 	DriftDisabled       DriftKind = "version-disabled" // an older one, and not by keyd
 	DriftMissing        DriftKind = "versions-missing"
 	DriftOperations     DriftKind = "operations-changed"
+	DriftExpiring       DriftKind = "version-expiring" // the newest, soon or already
+	DriftExpiry         DriftKind = "expiry-changed"   // not the date that keyd gave
 	DriftNativeRotation DriftKind = "native-rotation"
 	DriftUnprotected    DriftKind = "no-purge-protection"
 	DriftHSMMissing     DriftKind = "hsm-object-missing"
@@ -91,6 +94,10 @@ func (d drifter) versions() {
 		d.add(DriftUnprotected, protect(d.v),
 			"vault %s has no purge protection: whoever may purge can destroy every version of %s at once", d.v.Name, name)
 	}
+	if ok && !newest.Expires.IsZero() && newest.Expires.Sub(d.o.At) < key.ExpiryNotice {
+		d.add(DriftExpiring, fmt.Sprintf("keyd rotate --now %s --reason …; or give it time: az keyvault key set-attributes %s --name %s --version %s --expires DATE", name, azScope(d.v), name, newest.ID),
+			"the newest version of %s in vault %s, %s, expires at %s: from then on nobody can wrap with it", name, d.v.Name, newest.ID, newest.Expires.Format(time.RFC3339))
+	}
 	if d.seen.NativeRotation {
 		d.add(DriftNativeRotation, fmt.Sprintf("az keyvault key rotation-policy update %s --name %s --value '{\"lifetimeActions\":[]}'", azScope(d.v), name),
 			"%s has a rotation policy of vault %s's own, which cannot rotate imported material and would make other: remove it", name, d.v.Name)
@@ -103,7 +110,7 @@ func (d drifter) versions() {
 // placed is what was changed of the versions that keyd has imported.
 func (d drifter) placed() {
 	ours := placedVersions(d.r, d.v.URL)
-	var disabled, operations []string
+	var disabled, operations, expiry []string
 	for _, x := range d.seen.Versions {
 		at := ours[x.ID]
 		if at.p == nil {
@@ -113,12 +120,19 @@ func (d drifter) placed() {
 		if !x.Enabled && at.p.State != key.Disabled && x.ID != d.seen.Newest && at.g.Compromised.IsZero() {
 			disabled = append(disabled, x.ID)
 		}
+		if !x.Expires.Equal(at.p.Expires) {
+			expiry = append(expiry, fmt.Sprintf("%s expires %s instead of %s", x.ID, date(x.Expires), date(at.p.Expires)))
+		}
 		if has := d.seen.Operations[x.ID]; len(has) > 0 && len(at.p.Operations) > 0 && !sameOperations(has, at.p.Operations) {
 			operations = append(operations, fmt.Sprintf("%s has %s instead of %s", x.ID, list(has), list(at.p.Operations)))
 		}
 	}
 	if len(disabled) > 0 {
 		d.add(DriftDisabled, enable(d.v, d.p.Key, disabled[0]), "%s in vault %s: not keyd disabled %s; what is encrypted under it cannot be read", d.p.Key, d.v.Name, strings.Join(disabled, ", "))
+	}
+	if len(expiry) > 0 {
+		d.add(DriftExpiry, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --expires DATE", azScope(d.v), d.p.Key),
+			"%s in vault %s: the expiry date was changed: version %s", d.p.Key, d.v.Name, strings.Join(expiry, "; "))
 	}
 	if len(operations) > 0 {
 		d.add(DriftOperations, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --ops …", azScope(d.v), d.p.Key),
@@ -140,6 +154,8 @@ func (d drifter) kek() {
 	case kek.Err == nil || key.ClassOf(kek.Err) != key.Refused:
 	case kek.Print != "" && last != "" && kek.Print != last:
 		d.add(DriftKEKChanged, approve, "the key exchange key of vault %s is %s and was %s: nothing is wrapped for it", d.v.Name, kek.Print, last)
+	case kek.Print == "":
+		d.add(DriftKEKRefused, "make a new version of it, name another one (kek.name), or give keyd its role, as the reason says", "the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.p.Key, kek.Err)
 	default:
 		d.add(DriftKEKRefused, approve, "the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.p.Key, kek.Err)
 	}
@@ -172,6 +188,13 @@ func list(ops []key.Operation) string {
 		names = append(names, string(op))
 	}
 	return strings.Join(names, ", ")
+}
+
+func date(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339)
 }
 
 func enable(v key.Vault, name, version string) string {

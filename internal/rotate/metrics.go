@@ -24,6 +24,7 @@ type Metrics struct {
 	stepFailures *prometheus.GaugeVec
 	placements   *prometheus.GaugeVec
 	drift        *prometheus.GaugeVec
+	expires      *prometheus.GaugeVec
 	vaultUp      *prometheus.GaugeVec
 	vaultSeen    *prometheus.GaugeVec
 }
@@ -53,6 +54,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have failed in a row.", "key", "vault"),
 		placements:   gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
 		drift:        gauge("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key", "vault", "kind"),
+		expires:      gauge("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires and can no longer be wrapped with, 0 for never.", "key", "vault"),
 		vaultUp:      gauge("vault_up", "1 if the last look at the vault succeeded.", "vault"),
 		vaultSeen:    gauge("vault_last_seen_timestamp_seconds", "When a look at the vault last succeeded.", "vault"),
 		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 8)}, []string{"step"}),
@@ -162,7 +164,7 @@ func oldestRequest(r *key.Record, compromise bool) (at time.Time) {
 // Forget drops every series of a key that is managed no more.
 func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"key": name}
-	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements, m.drift} {
+	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements, m.drift, m.expires} {
 		v.DeletePartialMatch(labels)
 	}
 	m.rotations.DeletePartialMatch(labels)
@@ -177,8 +179,12 @@ func (m *Metrics) observed(p key.Policy, rec key.Record, o *Observation) {
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
 		m.vaultUp.WithLabelValues(v.Name).Set(truth(seen.Err == nil))
-		if seen.Err == nil {
-			m.vaultSeen.WithLabelValues(v.Name).Set(unix(seen.Begun))
+		if seen.Err != nil {
+			continue
+		}
+		m.vaultSeen.WithLabelValues(v.Name).Set(unix(seen.Begun))
+		if newest, ok := seen.version(seen.Newest); ok {
+			m.expires.WithLabelValues(p.Key, v.Name).Set(unix(newest.Expires))
 		}
 	}
 }

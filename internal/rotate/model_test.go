@@ -327,7 +327,12 @@ func (h *modelHSM) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [3
 			return err
 		}
 		was, ok := h.w.wrapped[string(ciphertext)]
-		yes = ok && was.pub.Equal(&p.private.PublicKey) && sha256.Sum256(was.plain) == sum
+		if !ok { // closed with the public key
+			plain, err := rsa.DecryptOAEP(sha256.New(), nil, p.private, ciphertext, nil)
+			yes = err == nil && sha256.Sum256(plain) == sum
+			return nil
+		}
+		yes = was.pub.Equal(&p.private.PublicKey) && sha256.Sum256(was.plain) == sum
 		return nil
 	})
 	return yes, err
@@ -431,7 +436,7 @@ func (v *modelVault) Import(_ context.Context, r key.ImportRequest) (out key.Ver
 			return &classError{"model: bad blob", key.Refused}
 		}
 		x := v.add(r.Key, pairs[0].private, r.Tags)
-		x.Operations = r.Operations
+		x.Operations, x.Expires = r.Operations, r.Expires
 		if v.software {
 			x.Kty = "RSA"
 		}
@@ -540,6 +545,9 @@ func (v *modelVault) Wrap(_ context.Context, name, version string, plain []byte)
 		x, err := v.find(name, version)
 		if err != nil {
 			return err
+		}
+		if !x.Expires.IsZero() && !v.w.now.Add(v.skew).Before(x.Expires) {
+			return &classError{"model: expired", key.Refused}
 		}
 		if out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.Public, plain, nil); err == nil {
 			v.w.wrapped[string(out)] = secret{x.Public, bytes.Clone(plain)}

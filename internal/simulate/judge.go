@@ -55,6 +55,23 @@ func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 	w.managed(name).attempt(attempt).sent = w.now
 }
 
+// judgeExpiry: only the latest generation gets an expiry date, when a rotation or a
+// new vault is the cause, and none that is past.
+func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
+	rec := w.store.records[r.Key]
+	g, p := placementOf(&rec, attempt)
+	switch {
+	case p == nil || r.Expires.IsZero():
+	case g.Number != rec.Latest().Number || p.Cause != key.CauseRotation && p.Cause != key.CauseNewVault:
+		w.violate("generation %d of %s is given an expiry date in %s, cause %s", g.Number, r.Key, v.Name, p.Cause)
+	case !r.Expires.After(v.now()):
+		w.violate("generation %d of %s is imported into %s to expire at %s, which is past", g.Number, r.Key, v.Name, r.Expires)
+	}
+	if p != nil && !p.Expires.Equal(r.Expires) {
+		w.violate("the record of %s does not have the expiry date that %s is given", r.Key, v.Name)
+	}
+}
+
 // visible reports whether every answer at that time showed the version.
 func (v *vault) visible(x *version, at time.Time) bool {
 	landed := x.landed

@@ -63,6 +63,9 @@ func (w *World) settings() {
 		if w.chance(3) {
 			k.home.Retire.DisableAfter = w.between(12*time.Hour, 72*time.Hour)
 		}
+		if w.chance(3) {
+			k.home.ExpiresAfter = time.Duration(k.home.Schedule.(grid)) + w.between(24*time.Hour, 96*time.Hour)
+		}
 		k.policy = k.home
 	}
 	w.rate = pick(w, []float64{0, 0.002, 0.01, 0.03, 0.1})

@@ -113,6 +113,7 @@ func (v *vault) newKEK() {
 func (v *vault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
 	attempt := key.ID(r.Tags[key.TagAttempt])
 	v.w.judgeImport(v, r.Key, attempt)
+	v.w.judgeExpiry(v, r, attempt)
 	land := func() error {
 		x, err := v.land(r, attempt)
 		if err == nil {
@@ -152,7 +153,7 @@ func (v *vault) land(r key.ImportRequest, attempt key.ID) (*version, error) {
 		return nil, failed(key.Refused, "model: 409, %s is soft-deleted", r.Key)
 	}
 	x := v.add(r.Key, o.mat, r.Tags)
-	x.Operations, x.attempt = r.Operations, attempt
+	x.Operations, x.Expires, x.attempt = r.Operations, r.Expires, attempt
 	v.w.judgeLanding(v, r.Key, x)
 	switch v.damage {
 	case "modulus":
@@ -295,8 +296,19 @@ func (v *vault) use(op, name, id string, f func(*version) error) error {
 	})
 }
 
+// expired refuses what an expiry date ends.
+func (v *vault) expired(x *version) error {
+	if !x.Expires.IsZero() && !v.now().Before(x.Expires) {
+		return failed(key.Refused, "model: 403, version %s has expired", x.ID)
+	}
+	return nil
+}
+
 func (v *vault) Wrap(_ context.Context, name, id string, plain []byte) (out []byte, err error) {
 	err = v.use("Wrap", name, id, func(x *version) error {
+		if err := v.expired(x); err != nil {
+			return err
+		}
 		out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.modulus.pub, plain, nil)
 		return err
 	})
@@ -324,6 +336,9 @@ func (v *vault) Decrypt(ctx context.Context, name, id string, ciphertext []byte)
 
 func (v *vault) Sign(_ context.Context, name, id string, digest []byte) (out []byte, err error) {
 	err = v.use("Sign", name, id, func(x *version) error {
+		if err := v.expired(x); err != nil {
+			return err
+		}
 		out, x.unwrapped = x.mat.sign(digest), true
 		return nil
 	})

@@ -72,6 +72,38 @@ func TestWrapAndUnwrapAreRSAOAEP256(t *testing.T) {
 	})
 }
 
+func TestAnImportCarriesItsExpiryDateAndReadsItBack(t *testing.T) {
+	t.Parallel()
+	eachProfile(t, func(t *testing.T, b *bench) {
+		c, kek := b.ready(t)
+		r := request(t, kek, material())
+		r.Expires = time.Now().Add(90 * 24 * time.Hour).UTC().Truncate(time.Second)
+		v, err := c.Import(t.Context(), r)
+		if err != nil || !v.Expires.Equal(r.Expires) {
+			t.Fatalf("%v, %v, want %v", v.Expires, err, r.Expires)
+		}
+		listed, err := c.Versions(t.Context(), keyName)
+		if err != nil || len(listed) != 1 || !listed[0].Expires.Equal(r.Expires) {
+			t.Errorf("listed %+v, %v", listed, err)
+		}
+		// An expired version opens what was wrapped, and wraps nothing more.
+		if err := b.inside.SetValidity(keyName, v.ID, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Wrap(t.Context(), keyName, v.ID, []byte("secret"))
+		if key.ReasonOf(err) != key.KeyExpired {
+			t.Errorf("wrapping with an expired version: %v", err)
+		}
+		cipher, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &material().PublicKey, []byte("secret"), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Unwrap(t.Context(), keyName, v.ID, cipher); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestKeysWithOtherOperationsWorkByThose(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {

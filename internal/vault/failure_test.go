@@ -260,6 +260,7 @@ func TestAnImportReadBackAsSomethingElseIsAmbiguous(t *testing.T) {
 		"kty":        {`"RSA-HSM"`, `"RSA"`, "imported as RSA instead of RSA-HSM"},
 		"operations": {`"wrapKey"`, `"sign"`, "imported with operations"},
 		"enabled":    {`"enabled":true`, `"enabled":false`, "imported disabled"},
+		"expiry":     {`"enabled":true`, `"enabled":true,"exp":1900000000`, "imported to expire at 2030-03-17"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -68,6 +68,9 @@ func importParameters(r key.ImportRequest) azkeys.ImportKeyParameters {
 		KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)},
 		Tags:          make(map[string]*string, len(r.Tags)),
 	}
+	if !r.Expires.IsZero() {
+		p.KeyAttributes.Expires = to.Ptr(r.Expires)
+	}
 	for _, op := range r.Operations {
 		p.Key.KeyOps = append(p.Key.KeyOps, to.Ptr(azkeys.KeyOperation(op)))
 	}
@@ -87,6 +90,8 @@ func checkImported(v key.Version, r key.ImportRequest) error {
 		return badAnswerf("version %s was imported with operations %v instead of %v", v.ID, v.Operations, r.Operations)
 	case !v.Enabled:
 		return badAnswerf("version %s was imported disabled", v.ID)
+	case !v.Expires.Equal(r.Expires):
+		return badAnswerf("version %s was imported to expire at %v instead of %v", v.ID, v.Expires, r.Expires)
 	}
 	return nil
 }

@@ -1,0 +1,132 @@
+package rotate_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+const expiresAfter = 60 * 24 * time.Hour
+
+// expiring is the policy of a key that is rotated daily and whose versions expire.
+func expiring(vaults ...key.Vault) key.Policy {
+	p := policy(vaults...)
+	p.ExpiresAfter = expiresAfter
+	return p
+}
+
+// expiries are the dates in a vault, oldest version first, as days after the start.
+func (w *world) expiries(v key.Vault, start time.Time) (days []int) {
+	for _, x := range w.vault[v.URL].key("sa-cmk-key").versions {
+		if x.Expires.IsZero() {
+			days = append(days, 0)
+			continue
+		}
+		if x.Expires.Nanosecond() != 0 {
+			w.tb.Errorf("%v is not in whole seconds", x.Expires)
+		}
+		days = append(days, int(x.Expires.Sub(start)/(24*time.Hour)))
+	}
+	return days
+}
+
+func TestARotationGivesAnExpiryDateAndOlderVersionsKeepTheirs(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	start, p := w.now, expiring(weu, mhsm)
+	rotateTwice(w, p)
+	w.checkDone(p, 2, 0)
+	for _, v := range p.Vaults {
+		if got := w.expiries(v, start); !slices.Equal(got, []int{60, 61}) {
+			t.Errorf("%s: expiry dates %v", v.Name, got)
+		}
+	}
+	for _, g := range w.record(p.Key).Generations {
+		for _, at := range g.Placements {
+			if x, err := w.vault[at.Vault].find(p.Key, at.Version); err != nil || !x.Expires.Equal(at.Expires) {
+				t.Errorf("generation %d: the record has %v: %v", g.Number, at.Expires, err)
+			}
+		}
+	}
+}
+
+func TestAKeyWithoutTheSettingGetsNoExpiryDate(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	rotateTwice(w, policy(weu))
+	if got := w.expiries(weu, w.now); !slices.Equal(got, []int{0, 0}) {
+		t.Errorf("expiry dates %v", got)
+	}
+}
+
+func TestAnExpiryDateGoesByTheVaultsClock(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	w.vault[weu.URL].skew = -4 * time.Minute // more would stop the rotation
+	start, p := w.now, expiring(weu)
+	p.Schedule = nil
+	w.settle(p)
+	if got := w.expiries(weu, start); !slices.Equal(got, []int{59}) {
+		t.Errorf("expiry dates %v", got)
+	}
+}
+
+func TestANewVaultGetsOlderGenerationsWithoutAnExpiryDate(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	start := w.now
+	rotateTwice(w, expiring(weu))
+	p := expiring(weu, mhsm)
+	p.Schedule = nil
+	w.settle(p)
+	if got := w.expiries(mhsm, start); !slices.Equal(got, []int{0, 61}) {
+		t.Errorf("expiry dates %v", got)
+	}
+}
+
+func TestWhatIsPutBackAsNewestGetsNoExpiryDate(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	start, p := w.now, expiring(weu)
+	w.settle(p)
+	w.vault[weu.URL].swap = true
+	w.now = w.now.Add(25 * time.Hour)
+	w.settle(p)
+	if h := w.record(p.Key).Hold; h == nil || h.Code != key.HoldRefuted {
+		t.Fatalf("hold %+v", h)
+	}
+	// Generation 1, the refuted 2, and 1 again.
+	if got := w.expiries(weu, start); !slices.Equal(got, []int{60, 61, 0}) {
+		t.Errorf("expiry dates %v", got)
+	}
+}
+
+// A key that was held from its import until after the expiry date rotates again.
+func TestAVersionThatExpiredBeforeItsProofDoesNotStopTheRotation(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := expiring(weu)
+	w.vault[weu.URL].forbid = "Unwrap"
+	r := w.rotator()
+	w.stepUntil(p, func() bool { return len(w.vault[weu.URL].key(p.Key).versions) == 1 })
+	w.now = w.now.Add(2 * expiresAfter)
+	w.vault[weu.URL].forbid = ""
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+	if got := w.drifts(r, p); len(got) > 0 {
+		t.Errorf("drift %v", got)
+	}
+}
+
+func TestANewestVersionThatExpiresSoonDrifts(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := expiring(weu)
+	w.settle(p)
+	p.Schedule = nil
+	r := w.rotator()
+	w.now = w.now.Add(expiresAfter - key.ExpiryNotice - 24*time.Hour)
+	if got := w.drifts(r, p); len(got) > 0 {
+		t.Errorf("a day before the notice: %v", got)
+	}
+	w.now = w.now.Add(24 * time.Hour)
+	if got := w.drifts(r, p); !slices.Equal(got, []rotate.DriftKind{rotate.DriftExpiring}) {
+		t.Errorf("at the notice: %v", got)
+	}
+}
