@@ -226,7 +226,8 @@ func (e *Emulator) AdminURL() string {
 func (e *Emulator) CAPEM() []byte { return slices.Clone(e.ca.pem) }
 
 // Environ gives NAME=VALUE settings that send a process's Azure traffic here.
-// caFile, which must hold CAPEM, becomes SSL_CERT_FILE unless empty.
+// caFile, which must hold CAPEM, is named in the ways in which Go, Node.js, Python's
+// requests and curl are told of an authority, unless it is empty.
 func (e *Emulator) Environ(caFile string) []string {
 	p := e.ProxyURL()
 	env := []string{
@@ -235,7 +236,9 @@ func (e *Emulator) Environ(caFile string) []string {
 		"NO_PROXY=", "no_proxy=",
 	}
 	if caFile != "" {
-		env = append(env, "SSL_CERT_FILE="+caFile)
+		for _, name := range []string{"SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} {
+			env = append(env, name+"="+caFile)
+		}
 	}
 	return env
 }

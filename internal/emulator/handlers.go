@@ -204,9 +204,17 @@ func errorAnswer(err error) answer {
 	return answer{status: api.status, failure: api}
 }
 
-// audience is the token audience of the cloud the vault's host belongs to.
+// privateEndpointDomain is where vaults have a name of their own for private endpoints.
+const privateEndpointDomain = "privatelink.vaultcore.azure.net"
+
+// audience is the token audience of the cloud the vault's host belongs to. A vault
+// called by the name of its private endpoint goes on naming its service: clients then
+// refuse its challenge.
 func (v *Vault) audience() string {
 	_, domain, _ := strings.Cut(v.config.Host, ".")
+	if domain == privateEndpointDomain {
+		domain = "vault.azure.net"
+	}
 	return "https://" + domain
 }
 

@@ -295,3 +295,18 @@ func systemAssigned(t *testing.T, e *emulator.Emulator, host string) *azkeys.Cli
 	must(t, err)
 	return clientWith(t, e, host, cred)
 }
+
+// A vault called by its private endpoint's own name goes on naming its service, so that
+// clients with their challenge check on refuse it.
+func TestAPrivateEndpointNamesItsServiceAndIsRefused(t *testing.T) {
+	const private = "contoso-weu.privatelink.vaultcore.azure.net"
+	e := startVaults(t, emulator.Options{}, emulator.VaultConfig{Host: private})
+	res, _ := do(t, e, "GET", "https://"+private+"/keys?api-version=7.6", nil, "")
+	if got := res.Header.Get("WWW-Authenticate"); !strings.Contains(got, `resource="https://vault.azure.net"`) {
+		t.Errorf("challenge %q", got)
+	}
+	_, err := newClient(t, e, private).GetKey(t.Context(), "absent", "", nil)
+	if err == nil || !strings.Contains(err.Error(), "challenge resource") {
+		t.Errorf("got %v", err)
+	}
+}

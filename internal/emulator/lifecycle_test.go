@@ -54,7 +54,10 @@ func TestStartRefusesWhatCouldNotWork(t *testing.T) {
 func TestEnvironSendsEverythingThroughTheProxy(t *testing.T) {
 	e := start(t, emulator.Options{})
 	env := strings.Join(e.Environ("ca.pem"), "\n")
-	for _, want := range []string{"HTTPS_PROXY=" + e.ProxyURL(), "http_proxy=" + e.ProxyURL(), "NO_PROXY=\n", "SSL_CERT_FILE=ca.pem"} {
+	for _, want := range []string{
+		"HTTPS_PROXY=" + e.ProxyURL(), "http_proxy=" + e.ProxyURL(), "NO_PROXY=\n",
+		"SSL_CERT_FILE=ca.pem", "NODE_EXTRA_CA_CERTS=ca.pem", "REQUESTS_CA_BUNDLE=ca.pem", "CURL_CA_BUNDLE=ca.pem",
+	} {
 		if !strings.Contains(env, want) {
 			t.Errorf("%q is not in\n%s", want, env)
 		}
