@@ -14,10 +14,15 @@ PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 # And what the packages and their test under systemd need besides.
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps
 
+# What Microsoft's other clients need; an npm that is there, wherever it is from, will do.
+CLIENT_PACKAGES := curl python3-azure $(if $(shell command -v npm),,nodejs npm)
+CLIENTS := softhsm-test/clients
+NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
+
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system build package test-package test-system demo test simulate decade lint faults fuzz crashtest bench clean
+.PHONY: help deps deps-system deps-clients build package test-package test-system test-clients demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +30,9 @@ help: ## list the targets
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
 deps-system: PACKAGES += $(SYSTEM_PACKAGES)
-deps deps-system:
+deps-clients: ## install what test-clients runs
+deps-clients: PACKAGES := $(CLIENT_PACKAGES)
+deps deps-system deps-clients:
 	@missing=(); for p in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
@@ -54,6 +61,14 @@ test-system: deps-system package ## boot systemd, install the .deb, and show how
 	go test -c -tags system -o $(BIN)/systemtest ./softhsm-test/systemtest
 	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) -deb "$$(ls $(CURDIR)/dist/*.deb)"
 
+test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScript and Python against keyvault-emulator (UPDATE=1 writes docs/emulator.md)
+	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
+	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
+	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
+
+$(NODE_MODULES): $(CLIENTS)/js/package.json $(CLIENTS)/js/package-lock.json
+	cd $(CLIENTS)/js && npm ci --ignore-scripts --silent
+
 demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
 	@go build -o $(BIN)/demo ./softhsm-test/demo
 	@exec $(BIN)/demo
@@ -72,6 +87,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	go vet ./...
 	go vet -tags killpoints ./internal/... ./cmd/...
 	go vet -tags system ./softhsm-test/systemtest
+	go vet -tags clients ./$(CLIENTS)
 	$(LINT) run ./...
 
 $(LINT):
@@ -96,4 +112,4 @@ bench: deps ## what the hop between the two processes costs, and how soon a kill
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 
 clean: ## remove what the targets made
-	rm -rf $(BIN) .tools dist
+	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

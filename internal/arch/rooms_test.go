@@ -43,6 +43,7 @@ var apart = map[string][]string{
 	"softhsm-test":            nil,
 	"softhsm-test/fasttime":   nil,
 	"softhsm-test/systemtest": nil,
+	"softhsm-test/clients":    nil,
 	"softhsm-test/demo":       {"softhsm-test", "internal/emulator"},
 }
 

@@ -1,0 +1,11 @@
+// Package clients drives the real keyvault-emulator with Microsoft's own SDKs for Go,
+// JavaScript and Python: the same operations in every profile, one vault of its own for
+// each client, and what comes of them compared.
+//
+// Its one rule: the clients are used as anyone would, with their checks on, and are
+// pointed at the emulator by their environment alone. Where one of them fails because the
+// emulator is unlike the service, the emulator is wrong.
+//
+// It needs node, npm, Debian's python3-azure and the build tag "clients":
+// `make test-clients`.
+package clients

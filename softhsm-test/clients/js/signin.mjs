@@ -1,0 +1,43 @@
+// Every way in: each credential of @azure/identity that the emulator has an endpoint
+// for gets a token that the vault takes.
+import {
+  ClientCertificateCredential,
+  DefaultAzureCredential,
+  ManagedIdentityCredential,
+  WorkloadIdentityCredential,
+} from "@azure/identity";
+import { KeyClient } from "@azure/keyvault-keys";
+import { all, options } from "./vault.mjs";
+
+const list = (v, credential) => all(new KeyClient(v.vault, credential, options).listDeletedKeys());
+
+// within sets environment variables while f runs.
+async function within(environ, f) {
+  Object.assign(process.env, environ);
+  try {
+    await f();
+  } finally {
+    for (const name of Object.keys(environ)) delete process.env[name];
+  }
+}
+
+export const signIn = {
+  "sign in by a virtual machine's managed identity": (v) => list(v, new ManagedIdentityCredential()),
+  "sign in by App Service's managed identity": (v) =>
+    within(v.setup.appService, () => list(v, new ManagedIdentityCredential({ clientId: v.setup.clientId }))),
+  "sign in by workload identity": (v) =>
+    list(v, new WorkloadIdentityCredential({
+      tenantId: v.setup.tenantId,
+      clientId: v.setup.clientId,
+      tokenFilePath: v.setup.federatedToken,
+    })),
+  "sign in by a client certificate": (v) =>
+    list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.clientId, v.setup.certificate)),
+  "sign in by the default chain": (v) => list(v, new DefaultAzureCredential({ managedIdentityClientId: v.setup.clientId })),
+  "sign in with a token that is no JWT": (v) =>
+    list(v, new WorkloadIdentityCredential({
+      tenantId: v.setup.tenantId,
+      clientId: v.setup.clientId,
+      tokenFilePath: v.setup.brokenToken,
+    })),
+};

@@ -1,0 +1,117 @@
+//go:build clients
+
+package clients
+
+import (
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+//go:embed operations.txt
+var operationsText string
+
+// Besides the service's "STATUS CODE INNER", what is expected of an operation.
+const (
+	succeeds = "ok"
+	absent   = "absent" // the client cannot
+	says     = "says: " // and words in which not the vault refuses, but the client or the sign-in
+	notThere = "-"      // there is nothing to do in this profile
+)
+
+// operation is a line of operations.txt.
+type operation struct {
+	name   string
+	expect []string // for each of profiles()
+}
+
+func operations(t *testing.T) (table []operation) {
+	t.Helper()
+	for line := range strings.Lines(operationsText) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		fields := strings.Split(line, " | ")
+		if len(fields) != 1+len(profiles()) {
+			t.Fatalf("operations.txt: %q", line)
+		}
+		table = append(table, operation{fields[0], fields[1:]})
+	}
+	return table
+}
+
+// departure is what one client does otherwise than operations.txt says, by its own doing.
+type departure struct {
+	client, operation, profile string // profile "": any
+	expect                     string
+	why                        string // for the table in the document
+}
+
+func departures() []departure {
+	const deserialises = "it cannot read a 401 without a body, and fails with a TypeError of its own"
+	return []departure{
+		{"go", "page by more than 25", "", absent, "azkeys has no page size"},
+		{"js", "page by more than 25", "", "400 BadParameter", "its pager reports the code, with a message of its own"},
+		{"js", "call with a token that is none", "managedhsm", says + "Cannot read properties of undefined", deserialises},
+		{"js", "call with a token for another audience", "managedhsm", says + "Cannot read properties of undefined", deserialises},
+	}
+}
+
+// expected is what must come of an operation for one client; the departure if it is one.
+func (o operation) expected(client string, profile int) (string, *departure) {
+	for _, d := range departures() {
+		if d.client == client && d.operation == o.name && (d.profile == "" || d.profile == profiles()[profile].Name) {
+			return d.expect, &d
+		}
+	}
+	return o.expect[profile], nil
+}
+
+// is says whether what came of an operation is what operations.txt expects.
+func (r result) is(expect string) bool {
+	if words, ok := strings.CutPrefix(expect, says); ok {
+		return r.Outcome == "error" && strings.Contains(r.Error.Message, words)
+	}
+	return r.came() == expect
+}
+
+// came says, in the words of operations.txt, what came of an operation.
+func (r result) came() string {
+	if r.Outcome != "error" || r.Error.Status == 0 {
+		return r.Outcome
+	}
+	said := r.Error.service()
+	return strings.Join(strings.Fields(fmt.Sprint(r.Error.Status, " ", said.code, " ", said.inner)), " ")
+}
+
+// serviceError is what the service said, however much of it the SDK passes on.
+type serviceError struct{ code, inner, message string }
+
+// service takes from the body what the SDK does not give in its own terms.
+func (e sdkReport) service() serviceError {
+	said := serviceError{e.Code, e.Inner, e.Message}
+	switch {
+	case e.Body == "" && e.Code == "":
+		return serviceError{} // nothing but the status; the message is the SDK's
+	case e.Body != "":
+		var wire struct {
+			Error struct {
+				Code, Message string
+				InnerError    struct{ Code string }
+			}
+		}
+		if err := json.Unmarshal([]byte(e.Body), &wire); err != nil {
+			return serviceError{message: "not JSON: " + e.Body}
+		}
+		said = serviceError{wire.Error.Code, wire.Error.InnerError.Code, wire.Error.Message}
+	}
+	said.message = ids.ReplaceAllString(said.message, "ID")
+	return said
+}
+
+// ids are new each time: versions and activity ids.
+var ids = regexp.MustCompile(`[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)

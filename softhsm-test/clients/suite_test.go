@@ -1,0 +1,148 @@
+//go:build clients
+
+package clients
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+)
+
+// client is one SDK with the program that uses it. The program gets the setup file's
+// name as its last argument and prints one result a line.
+type client struct {
+	name    string
+	title   string
+	program []string
+}
+
+func allClients(t *testing.T) []client {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []client{
+		{name: "go", title: "Go", program: []string{self, "-suite"}},
+		{name: "js", title: "JavaScript", program: []string{"node", "js/suite.mjs"}},
+		{name: "py", title: "Python", program: []string{"/usr/bin/python3", "-B", "python/suite.py"}},
+	}
+}
+
+// setup is what a suite is told.
+type setup struct {
+	TenantID       string            `json:"tenantId"`
+	ClientID       string            `json:"clientId"`
+	Certificate    string            `json:"certificate"`    // PEM: private key and certificate
+	FederatedToken string            `json:"federatedToken"` // file
+	BrokenToken    string            `json:"brokenToken"`    // file
+	AppService     map[string]string `json:"appService"`     // environment
+	Profiles       []profile         `json:"profiles"`
+}
+
+// result is one operation as a client saw it.
+type result struct {
+	Profile   string    `json:"profile"`
+	Operation string    `json:"operation"`
+	Outcome   string    `json:"outcome"` // ok, error, absent (the client cannot) or missing (a mistake)
+	Error     sdkReport `json:"error"`
+}
+
+// sdkReport is an error as an SDK gives it to its user; Body is what the service
+// sent, if it sent anything.
+type sdkReport struct {
+	Class   string `json:"class"`
+	Status  int    `json:"status"` // 0: the client's own refusal
+	Code    string `json:"code"`
+	Inner   string `json:"inner"`
+	Message string `json:"message"`
+	Body    string `json:"body"`
+}
+
+// run has a client do the operations against an emulator of its own.
+func (c client) run(t *testing.T, table []operation) ([]result, int) {
+	t.Helper()
+	s := start(t)
+	cmd := exec.Command(c.program[0], append(c.program[1:], writeSetup(t, s, table))...)
+	cmd.Env = append(os.Environ(), s.environ...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var out, said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &said
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", c.title, err, said.String())
+	}
+	var results []result
+	for lines := bufio.NewScanner(&out); lines.Scan(); {
+		var r result
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			t.Fatalf("%s said %q: %v", c.title, lines.Text(), err)
+		}
+		results = append(results, r)
+	}
+	reached, requests := s.reached(t)
+	c.checkReached(t, reached)
+	return results, requests
+}
+
+// checkReached holds that nothing was done locally which the service should have done:
+// every operation it has was answered with success in every vault that has it.
+func (c client) checkReached(t *testing.T, reached map[string]map[string]bool) {
+	t.Helper()
+	everywhere := []string{
+		"create", "import", "get", "versions", "list", "update", "wrap", "unwrap", "encrypt", "decrypt", "sign", "verify",
+		"delete", "getdeleted", "listdeleted", "recover", "purge", "rotationpolicy", "setrotationpolicy", "rotate",
+	}
+	for _, p := range profiles() {
+		wanted := everywhere
+		if p.Name == "managedhsm" {
+			wanted = append(wanted[:len(wanted):len(wanted)], "attestation")
+		}
+		for _, op := range wanted {
+			if !reached[p.Vault[len("https://"):]][op] {
+				t.Errorf("%s never had a successful %s from the %s vault itself", c.title, op, p.Name)
+			}
+		}
+	}
+}
+
+func writeSetup(t *testing.T, s stand, table []operation) string {
+	t.Helper()
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	writeCertificate(t, in("client.pem"))
+	writeFile(t, in("federated"), []byte("eyJhbGciOiJub25lIn0.eyJpc3MiOiJrOHMifQ.")) // of issuer k8s, unsigned
+	writeFile(t, in("broken"), []byte("none"))
+	told := setup{
+		TenantID: tenantID, ClientID: clientID, AppService: s.platform,
+		Certificate: in("client.pem"), FederatedToken: in("federated"), BrokenToken: in("broken"),
+	}
+	for i, p := range profiles() {
+		for _, o := range table {
+			if o.expect[i] != notThere {
+				p.Operations = append(p.Operations, o.name)
+			}
+		}
+		told.Profiles = append(told.Profiles, p)
+	}
+	text, err := json.Marshal(told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, in("setup.json"), text)
+	return in("setup.json")
+}
+
+// String tells a result for a test's message.
+func (r result) String() string {
+	if r.Outcome != "error" {
+		return r.Outcome
+	}
+	e := r.Error
+	return fmt.Sprintf("%s, status %d, code %q, inner %q: %s %s", e.Class, e.Status, e.Code, e.Inner, e.Message, e.Body)
+}
