@@ -140,9 +140,13 @@ func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number
 // attributes read back as keyd sets them and whose private half is proven.
 // Errors: NotFound, Incomplete, Foreign.
 func (c *Client) PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error) {
-	r, err := do[publicKeyResult](ctx, c, "PublicKey", idParams{ID: id}, c.limits.Call, key.Retry)
+	return c.publicKey(ctx, "PublicKey", idParams{ID: id}, c.limits.Call, key.Retry)
+}
+
+func (c *Client) publicKey(ctx context.Context, method string, params any, limit time.Duration, unsure key.Class) (*rsa.PublicKey, error) {
+	r, err := do[publicKeyResult](ctx, c, method, params, limit, unsure)
 	if err == nil && (r.Public == nil || r.Public.N == nil) {
-		return nil, newError(Connection, key.Retry, "HSM call PublicKey: the answer holds no key")
+		return nil, newError(Connection, unsure, "HSM call %s: the answer holds no key", method)
 	}
 	return r.Public, err
 }
@@ -174,4 +178,28 @@ func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [3
 func (c *Client) Destroy(ctx context.Context, id key.ID) error {
 	_, err := do[empty](ctx, c, "Destroy", idParams{ID: id}, c.limits.Call, key.Ambiguous)
 	return err
+}
+
+// AuditKey returns the public half of the instance's audit key; present is false
+// when there is none yet. Incomplete: there is more than one.
+func (c *Client) AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error) {
+	pub, err = c.publicKey(ctx, "AuditKey", empty{}, c.limits.Call, key.Retry)
+	if IsCode(err, NotFound) {
+		return nil, false, nil
+	}
+	return pub, err == nil, err
+}
+
+// MakeAuditKey makes the audit key, RSA-3072, unless it is there, and returns its
+// public half. It may be repeated at will.
+func (c *Client) MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error) {
+	return c.publicKey(ctx, "MakeAuditKey", empty{}, c.limits.Generate, key.Ambiguous)
+}
+
+// SignCheckpoint signs a checkpoint of the audit chain with the audit key:
+// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2) of its Message. NotFound:
+// there is no audit key; Foreign: the checkpoint is of another instance.
+func (c *Client) SignCheckpoint(ctx context.Context, checkpoint key.Checkpoint) ([]byte, error) {
+	r, err := do[signatureResult](ctx, c, "SignCheckpoint", checkpointParams{Checkpoint: checkpoint}, c.limits.Call, key.Retry)
+	return r.Signature, err
 }

@@ -19,6 +19,9 @@ type calls interface {
 	WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error)
 	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error)
 	Destroy(ctx context.Context, id key.ID) error
+	AuditKey(ctx context.Context) (*rsa.PublicKey, error)
+	MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error)
+	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
 }
 
 // dispatch decodes a request's parameters, makes its call and returns its result.
@@ -58,6 +61,17 @@ func dispatch(ctx context.Context, c calls, method string, params json.RawMessag
 		return handle(params, func(p idParams) (empty, error) {
 			return empty{}, c.Destroy(ctx, p.ID)
 		})
+	case "AuditKey":
+		pub, err := c.AuditKey(ctx)
+		return publicKeyResult{Public: pub}, err
+	case "MakeAuditKey":
+		pub, err := c.MakeAuditKey(ctx)
+		return publicKeyResult{Public: pub}, err
+	case "SignCheckpoint":
+		return handle(params, func(p checkpointParams) (signatureResult, error) {
+			signature, err := c.SignCheckpoint(ctx, p.Checkpoint)
+			return signatureResult{Signature: signature}, err
+		})
 	default:
 		return nil, refused(BadRequest, "the HSM side has no call %q: are both sides of one version?", method)
 	}
@@ -93,6 +107,8 @@ func (p opensParams) valid() error {
 	}
 	return validID(p.ID)
 }
+
+func (p checkpointParams) valid() error { return p.Checkpoint.Valid() }
 
 func validID(id key.ID) error {
 	_, err := key.ParseID(string(id))

@@ -29,6 +29,8 @@ type engine struct {
 	// wrapping of the same pair: it is held shared to wrap, alone to destroy.
 	fate sync.RWMutex
 
+	auditing sync.Mutex // held while the audit key is looked for and made
+
 	mu sync.Mutex // guards what follows
 	// locked says why the engine is not logged in; "" when it is.
 	locked  string

@@ -33,7 +33,7 @@ func FuzzAnswers(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		for call := range uint8(7) {
+		for call := range uint8(10) {
 			f.Add(call, frame)
 		}
 	}
@@ -51,7 +51,7 @@ func FuzzAnswers(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var err error
-		switch call % 7 {
+		switch call % 10 {
 		case 0:
 			_, err = c.Describe(ctx)
 		case 1:
@@ -72,6 +72,12 @@ func FuzzAnswers(f *testing.F) {
 			_, err = c.Opens(ctx, id, nil, [32]byte{})
 		case 6:
 			err = c.Destroy(ctx, id)
+		case 7:
+			_, _, err = c.AuditKey(ctx)
+		case 8:
+			_, err = c.MakeAuditKey(ctx)
+		case 9:
+			_, err = c.SignCheckpoint(ctx, checkpoint())
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a call waited for an answer that cannot come: %v", err)

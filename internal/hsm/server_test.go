@@ -67,6 +67,15 @@ func (f *fakeCalls) Opens(_ context.Context, _ key.ID, ciphertext []byte, sum [3
 	return bytes.Equal(ciphertext, sum[:]), f.err
 }
 func (f *fakeCalls) Destroy(context.Context, key.ID) error { return f.err }
+func (f *fakeCalls) AuditKey(context.Context) (*rsa.PublicKey, error) {
+	return f.public, f.err
+}
+func (f *fakeCalls) MakeAuditKey(context.Context) (*rsa.PublicKey, error) {
+	return f.public, f.err
+}
+func (f *fakeCalls) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, error) {
+	return c.Message(), f.err
+}
 
 // transports are the two ways to reach a server. Each returns a client and a
 // function that breaks its connection.
@@ -149,6 +158,15 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 			}
 			if err := c.Destroy(ctx, id); err != nil {
 				t.Errorf("Destroy: %v", err)
+			}
+			if pub, present, err := c.AuditKey(ctx); err != nil || !present || !pub.Equal(kek.Public) {
+				t.Errorf("AuditKey: %v, %v", present, err)
+			}
+			if pub, err := c.MakeAuditKey(ctx); err != nil || !pub.Equal(kek.Public) {
+				t.Errorf("MakeAuditKey: %v", err)
+			}
+			if out, err := c.SignCheckpoint(ctx, checkpoint()); err != nil || !bytes.Equal(out, checkpoint().Message()) {
+				t.Errorf("SignCheckpoint: %q, %v", out, err)
 			}
 		})
 	}

@@ -41,6 +41,12 @@ func TestTheTokenSeesNoSensitiveReadAndNoUntrustedKEK(t *testing.T) {
 	if _, err := r.Inventory(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := r.MakeAuditKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.SignCheckpoint(t.Context(), checkpoint()); err != nil {
+		t.Fatal(err)
+	}
 	r.stop()
 
 	calls := log()
@@ -58,7 +64,7 @@ func TestTheTokenSeesNoSensitiveReadAndNoUntrustedKEK(t *testing.T) {
 		"C_GetFunctionList", "C_Initialize", "C_GetInfo", "C_GetSlotList", "C_GetTokenInfo", "C_OpenSession",
 		"C_CloseSession", "C_Login", "C_FindObjectsInit", "C_FindObjects", "C_FindObjectsFinal", "C_GetAttributeValue",
 		"C_SetAttributeValue", "C_CreateObject", "C_DestroyObject", "C_GenerateKey", "C_GenerateKeyPair", "C_WrapKey",
-		"C_DecryptInit", "C_Decrypt", "C_GetInterface",
+		"C_DecryptInit", "C_Decrypt", "C_SignInit", "C_Sign", "C_GetInterface",
 	}
 	for _, m := range regexp.MustCompile(`(?m)^\d+: (C_\w+)$`).FindAllStringSubmatch(calls, -1) {
 		if !slices.Contains(allowed, m[1]) {

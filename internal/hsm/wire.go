@@ -108,6 +108,14 @@ type opensResult struct {
 	Opens bool `json:"opens"`
 }
 
+type checkpointParams struct {
+	Checkpoint key.Checkpoint `json:"checkpoint"`
+}
+
+type signatureResult struct {
+	Signature []byte `json:"signature"`
+}
+
 type empty struct{}
 
 // readFrame reads one frame. io.EOF means that the peer closed between frames.

@@ -115,4 +115,5 @@ const (
 	TagInstance   = "keyd-instance"
 	TagGeneration = "keyd-generation"
 	TagAttempt    = "keyd-attempt"
+	TagCheckpoint = "keyd-checkpoint" // the Mark of the newest checkpoint before the import
 )

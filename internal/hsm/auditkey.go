@@ -1,0 +1,203 @@
+package hsm
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"fmt"
+	"math/big"
+
+	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+)
+
+// auditBits is the size of the audit key. Its signatures must hold as long as an
+// audit is kept: NIST SP 800-57 part 1 puts RSA-3072 at 128 bits of security.
+const auditBits = 3072
+
+// auditLabel names the audit key. It is no key.Label, so the key is no pair of
+// keyd's to any other call: not listed, not wrapped, not opened with, not destroyed.
+func auditLabel(instance string) string { return "keyd-audit/" + instance }
+
+// auditPrivateAttrs is a key that can sign, never leave the token, and never be
+// changed.
+func auditPrivateAttrs() []attr {
+	return []attr{
+		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PRIVATE_KEY)},
+		{pkcs11.CKA_KEY_TYPE, "KEY_TYPE", uint(pkcs11.CKK_RSA)},
+		{pkcs11.CKA_TOKEN, "TOKEN", true},
+		{pkcs11.CKA_PRIVATE, "PRIVATE", true},
+		{pkcs11.CKA_MODIFIABLE, "MODIFIABLE", false},
+		{pkcs11.CKA_SENSITIVE, "SENSITIVE", true},
+		{pkcs11.CKA_EXTRACTABLE, "EXTRACTABLE", false},
+		{pkcs11.CKA_SIGN, "SIGN", true},
+		{pkcs11.CKA_SIGN_RECOVER, "SIGN_RECOVER", false},
+		{pkcs11.CKA_DECRYPT, "DECRYPT", false},
+		{pkcs11.CKA_UNWRAP, "UNWRAP", false},
+		{pkcs11.CKA_DERIVE, "DERIVE", false},
+	}
+}
+
+// auditBirth is what the token itself says of how the audit key came to be.
+func auditBirth() []attr {
+	return []attr{
+		{pkcs11.CKA_LOCAL, "LOCAL", true},
+		{pkcs11.CKA_ALWAYS_SENSITIVE, "ALWAYS_SENSITIVE", true},
+		{pkcs11.CKA_NEVER_EXTRACTABLE, "NEVER_EXTRACTABLE", true},
+		{pkcs11.CKA_KEY_GEN_MECHANISM, "KEY_GEN_MECHANISM", uint(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN)},
+	}
+}
+
+func auditPublicAttrs() []attr {
+	return []attr{
+		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PUBLIC_KEY)},
+		{pkcs11.CKA_KEY_TYPE, "KEY_TYPE", uint(pkcs11.CKK_RSA)},
+		{pkcs11.CKA_TOKEN, "TOKEN", true},
+		{pkcs11.CKA_PRIVATE, "PRIVATE", false},
+		{pkcs11.CKA_VERIFY, "VERIFY", true},
+		{pkcs11.CKA_VERIFY_RECOVER, "VERIFY_RECOVER", false},
+		{pkcs11.CKA_ENCRYPT, "ENCRYPT", false},
+		{pkcs11.CKA_WRAP, "WRAP", false},
+		{pkcs11.CKA_DERIVE, "DERIVE", false},
+		{pkcs11.CKA_MODULUS_BITS, "MODULUS_BITS", uint(auditBits)},
+	}
+}
+
+// auditKey is the instance's audit key in the token.
+type auditKey struct {
+	private pkcs11.ObjectHandle
+	public  *rsa.PublicKey
+}
+
+// AuditKey returns the public half of the audit key. Errors: NotFound, Incomplete
+// when there are several.
+func (e *engine) AuditKey(ctx context.Context) (*rsa.PublicKey, error) {
+	if _, err := e.ready(ctx); err != nil {
+		return nil, err
+	}
+	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.cfg.Instance) })
+	return k.public, classify("look for the audit key", err, key.Retry)
+}
+
+// MakeAuditKey makes the audit key unless there is one. It looks first, so a crash
+// at any point, and a call repeated, leave one.
+func (e *engine) MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error) {
+	if _, err := e.ready(ctx); err != nil {
+		return nil, err
+	}
+	e.auditing.Lock()
+	defer e.auditing.Unlock()
+	k, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (auditKey, error) {
+		k, err := s.auditKey(e.cfg.Instance)
+		if !IsCode(err, NotFound) {
+			return k, err
+		}
+		return s.makeAuditKey(e.cfg.Instance)
+	})
+	return k.public, classify("make the audit key", err, key.Ambiguous)
+}
+
+// SignCheckpoint signs a checkpoint of this instance's, and nothing else: what is
+// signed is built here. The signature is verified in Go before it is given away, so
+// a token that signs wrongly is found at its first signature.
+func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error) {
+	if err := c.Valid(); err != nil {
+		return nil, refused(BadRequest, "not signed: %w", err)
+	}
+	if c.Instance != e.cfg.Instance {
+		return nil, refused(Foreign, "a checkpoint of instance %q is not signed: this is %q", c.Instance, e.cfg.Instance)
+	}
+	if _, err := e.ready(ctx); err != nil {
+		return nil, err
+	}
+	signature, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
+		k, err := s.auditKey(e.cfg.Instance)
+		if err != nil {
+			return nil, err
+		}
+		killpoint.At("hsm-sign-before")
+		signature, err := s.sign(k, c.Message())
+		killpoint.At("hsm-sign-after")
+		return signature, err
+	})
+	return signature, classify("sign a checkpoint", err, key.Retry)
+}
+
+// auditKey finds the one audit key. It is the private half that counts: a crash may
+// leave a public one alone. What does not read back as made here is none of ours,
+// and is left alone.
+func (s session) auditKey(instance string) (auditKey, error) {
+	label := auditLabel(instance)
+	handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	if err != nil {
+		return auditKey{}, err
+	}
+	var whole []auditKey
+	for _, h := range handles {
+		problem, err := s.wanting(h, append(auditPrivateAttrs(), auditBirth()...))
+		if err != nil {
+			return auditKey{}, err
+		}
+		if problem != "" {
+			continue
+		}
+		pub, err := s.rsaPublic(h)
+		if err != nil {
+			return auditKey{}, err
+		}
+		if pub.N.BitLen() == auditBits {
+			whole = append(whole, auditKey{private: h, public: pub})
+		}
+	}
+	switch len(whole) {
+	case 0:
+		return auditKey{}, refused(NotFound, "the HSM has no audit key %q (%d objects of that label are not whole)", label, len(handles))
+	case 1:
+		return whole[0], nil
+	default:
+		return auditKey{}, refused(Incomplete, "the HSM has %d audit keys %q: compare their fingerprints with `keyd audit`, "+
+			"and remove with the vendor's tool those that signed nothing", len(whole), label)
+	}
+}
+
+func (s session) makeAuditKey(instance string) (auditKey, error) {
+	id := make([]byte, 16)
+	_, _ = rand.Read(id) // never fails (crypto/rand)
+	named := []attr{{pkcs11.CKA_ID, "ID", id}, {pkcs11.CKA_LABEL, "LABEL", auditLabel(instance)}}
+	public := append(auditPublicAttrs(), named...)
+	public = append(public, attr{pkcs11.CKA_PUBLIC_EXPONENT, "PUBLIC_EXPONENT", big.NewInt(publicExponent).Bytes()})
+	private := append(auditPrivateAttrs(), named...)
+	killpoint.At("hsm-audit-key-before")
+	_, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(public), template(private))
+	if err != nil {
+		return auditKey{}, fmt.Errorf("C_GenerateKeyPair: %w", err)
+	}
+	killpoint.At("hsm-audit-key-after")
+	k, err := s.auditKey(instance)
+	if err != nil {
+		return k, newError(Incomplete, key.Ambiguous, "the audit key was generated, but does not read back: %w", err)
+	}
+	return k, nil
+}
+
+// sign is CKM_SHA256_RSA_PKCS (PKCS#11 v2.40 section 2.1.5): of the mechanisms for
+// RSA signatures every module has it, it takes no parameters that modules read
+// differently, and any tool can verify it.
+func (s session) sign(k auditKey, message []byte) ([]byte, error) {
+	if err := s.m.SignInit(s.h, mechanism(pkcs11.CKM_SHA256_RSA_PKCS, nil), k.private); err != nil {
+		return nil, fmt.Errorf("C_SignInit: %w", err)
+	}
+	signature, err := s.m.Sign(s.h, message)
+	if err != nil {
+		return nil, fmt.Errorf("C_Sign: %w", err)
+	}
+	digest := sha256.Sum256(message)
+	if err := rsa.VerifyPKCS1v15(k.public, crypto.SHA256, digest[:], signature); err != nil {
+		return nil, newError(Internal, key.Retry, "the token's signature does not verify under the audit key's own public key: %w", err)
+	}
+	return signature, nil
+}

@@ -1,0 +1,62 @@
+package key
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Checkpoint is the head of an instance's audit chain at one moment: what the
+// audit key signs, and nothing else.
+type Checkpoint struct {
+	Instance string      `json:"instance"`
+	Seq      uint64      `json:"seq"`  // of the chain's last entry, from 1
+	Head     Fingerprint `json:"head"` // that entry's hash: "sha256:" and 64 lower-case hex digits
+	Time     time.Time   `json:"time"` // of the signing; the message has whole seconds
+}
+
+// checkpointDomain keeps the message apart from anything else that could ever be
+// signed, and from those of a later form.
+const checkpointDomain = "keyd audit checkpoint v1"
+
+// Message is the bytes that are signed: five lines of text, so that
+// `openssl dgst -sha256 -verify` can check them, too.
+func (c Checkpoint) Message() []byte {
+	return fmt.Appendf(nil, "%s\ninstance %s\nseq %d\nhead %s\ntime %s\n",
+		checkpointDomain, c.Instance, c.Seq, c.Head, c.Time.UTC().Format(time.RFC3339))
+}
+
+// Valid says why the checkpoint cannot be one.
+func (c Checkpoint) Valid() error {
+	print, err := ParseFingerprint(string(c.Head))
+	switch {
+	case !ValidName(c.Instance):
+		return fmt.Errorf("the checkpoint's instance %q is not a name", c.Instance)
+	case c.Seq == 0:
+		return errors.New("a checkpoint of an empty chain")
+	case err != nil || print != c.Head:
+		return fmt.Errorf("the checkpoint's head %q is not sha256: and 64 lower-case hex digits", c.Head)
+	case c.Time.Year() < 2000 || c.Time.Year() > 9999:
+		return fmt.Errorf("the checkpoint's time %v is none", c.Time)
+	}
+	return nil
+}
+
+// Mark is the place of the chain that a checkpoint is of, in the short form that
+// tags and the journal carry: "SEQ:sha256:HEX", at most 92 characters.
+func (c Checkpoint) Mark() string { return fmt.Sprintf("%d:%s", c.Seq, c.Head) }
+
+// ParseMark reads what Mark writes.
+func ParseMark(s string) (seq uint64, head Fingerprint, err error) {
+	number, hash, _ := strings.Cut(s, ":")
+	seq, err = strconv.ParseUint(number, 10, 64)
+	if err == nil {
+		head, err = ParseFingerprint(hash)
+	}
+	if err != nil || seq == 0 {
+		return 0, "", fmt.Errorf("%q is not SEQ:HASH, such as 57:sha256: and 64 hex digits", s)
+	}
+	return seq, head, nil
+}
