@@ -13,10 +13,11 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// The domains that keep the two hashes apart from each other and from those of
-// a later form.
+// The domains that keep the hashes apart from each other and from those of a
+// later form.
 const (
-	chainDomain  = "keyd audit chain v1\n"
+	chainDomain  = "keyd audit chain v2\n"
+	oldDomain    = "keyd audit chain v1\n"
 	recordDomain = "keyd record v1\n"
 )
 
@@ -49,6 +50,17 @@ type Chained struct {
 	Record string `json:"record,omitempty"`
 	Prev   Hash   `json:"prev"`
 	Hash   Hash   `json:"hash"`
+	// Body is the entry's content as it was hashed: JSON.
+	Body []byte `json:"-"`
+}
+
+// ParseBody reads an entry's content.
+func ParseBody(body []byte) (e key.Entry, record string, err error) {
+	var l link
+	if err := json.Unmarshal(body, &l); err != nil {
+		return e, "", fmt.Errorf("the entry cannot be read: %w", err)
+	}
+	return l.Entry, l.Record, nil
 }
 
 // link is what an entry's hash covers besides its place. It is encoded by
@@ -59,11 +71,37 @@ type link struct {
 	Record string `json:"record,omitempty"`
 }
 
-// chainHash is SHA-256(domain ‖ prev ‖ seq ‖ len(body) ‖ body), the two numbers
-// as 8 bytes big endian.
-func chainHash(prev Hash, seq uint64, body []byte) Hash {
+// BodySum is what an entry's hash covers of its content: SHA-256 of it.
+func BodySum(body []byte) Hash { return sha256.Sum256(body) }
+
+// LinkHash is an entry's hash: SHA-256(domain ‖ prev ‖ seq ‖ len(name) ‖ name ‖
+// BodySum), the numbers as 8 bytes big endian; name is that of the entry's key. It
+// covers the content by its sum, so that an export may leave the content out, and
+// still be linked and show of which key it was.
+func LinkHash(prev Hash, seq uint64, name string, sum Hash) Hash {
 	h := sha256.New()
 	h.Write([]byte(chainDomain))
+	h.Write(prev[:])
+	h.Write(number(seq))
+	h.Write(number(uint64(len(name))))
+	h.Write([]byte(name))
+	h.Write(sum[:])
+	return Hash(h.Sum(nil))
+}
+
+// Links reports whether hash is that of an entry of this key with this content.
+// Entries of keyd's first form are hashed over the content itself.
+func Links(prev Hash, seq uint64, name string, body []byte, hash Hash) bool {
+	return hash == LinkHash(prev, seq, name, BodySum(body)) || hash == oldHash(prev, seq, body)
+}
+
+// BySum reports whether the entry's hash covers its content by BodySum alone.
+func (c Chained) BySum() bool { return c.Hash == LinkHash(c.Prev, c.Seq, c.Key, BodySum(c.Body)) }
+
+// oldHash is SHA-256(domain ‖ prev ‖ seq ‖ len(body) ‖ body).
+func oldHash(prev Hash, seq uint64, body []byte) Hash {
+	h := sha256.New()
+	h.Write([]byte(oldDomain))
 	h.Write(prev[:])
 	h.Write(number(seq))
 	h.Write(number(uint64(len(body))))
@@ -121,23 +159,18 @@ func encodeChained(prev, hash Hash, body []byte) []byte {
 	return bytes.Join([][]byte{prev[:], hash[:], body}, nil)
 }
 
-// parseChained splits an audit value; it does not check the hash. body is what
-// the hash covers.
-func parseChained(seqKey, value []byte) (c Chained, body []byte, err error) {
+// parseChained splits an audit value; it does not check the hash.
+func parseChained(seqKey, value []byte) (c Chained, err error) {
 	if len(seqKey) != 8 {
-		return c, nil, errors.New("an audit entry has no sequence number")
+		return c, errors.New("an audit entry has no sequence number")
 	}
 	c.Seq = binary.BigEndian.Uint64(seqKey)
 	if len(value) < 2*sha256.Size {
-		return c, nil, errors.New("the entry is cut short")
+		return c, errors.New("the entry is cut short")
 	}
 	c.Prev = Hash(value[:sha256.Size])
 	c.Hash = Hash(value[sha256.Size : 2*sha256.Size])
-	body = bytes.Clone(value[2*sha256.Size:])
-	var l link
-	if err := json.Unmarshal(body, &l); err != nil {
-		return c, body, fmt.Errorf("the entry cannot be read: %w", err)
-	}
-	c.Entry, c.Record = l.Entry, l.Record
-	return c, body, nil
+	c.Body = bytes.Clone(value[2*sha256.Size:])
+	c.Entry, c.Record, err = ParseBody(c.Body)
+	return c, err
 }

@@ -166,7 +166,7 @@ func (s *Store) chain(tx *bbolt.Tx, name, record string, entries []key.Entry) er
 			return fmt.Errorf("encode an audit entry: %w", err)
 		}
 		seq++
-		hash := chainHash(prev, seq, body)
+		hash := LinkHash(prev, seq, e.Key, BodySum(body))
 		if err := tx.Bucket(bucketAudit).Put(number(seq), encodeChained(prev, hash, body)); err != nil {
 			return err
 		}
@@ -182,6 +182,16 @@ func head(tx *bbolt.Tx) (uint64, Hash) {
 		return 0, Hash{}
 	}
 	return toNumber(k), Hash(v[len(Hash{}) : 2*len(Hash{})])
+}
+
+// Head returns the number and the hash of the last entry of the audit chain; zero
+// for an empty one.
+func (s *Store) Head(ctx context.Context) (seq uint64, hash Hash, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		seq, hash = head(tx)
+		return nil
+	})
+	return seq, hash, err
 }
 
 func toNumber(b []byte) uint64 { return binary.BigEndian.Uint64(b) }

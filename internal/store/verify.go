@@ -22,7 +22,7 @@ func (s *Store) Audit(ctx context.Context, from uint64, fn func(Chained) error) 
 		err := s.view(ctx, func(tx *bbolt.Tx) error {
 			c := tx.Bucket(bucketAudit).Cursor()
 			for k, v := c.Seek(number(from)); k != nil && len(page) < batch; k, v = c.Next() {
-				e, _, err := parseChained(k, v)
+				e, err := parseChained(k, v)
 				if err != nil {
 					return s.corrupt("audit entry %d: %v", e.Seq, err)
 				}
@@ -121,7 +121,7 @@ func (v *verifier) walkChain(ctx context.Context, tx *bbolt.Tx) error {
 	var seq uint64
 	var prev Hash
 	return tx.Bucket(bucketAudit).ForEach(func(k, value []byte) error {
-		c, body, err := parseChained(k, value)
+		c, err := parseChained(k, value)
 		switch {
 		case err != nil:
 			v.add(Finding{Seq: seq + 1, What: err.Error()})
@@ -130,7 +130,7 @@ func (v *verifier) walkChain(ctx context.Context, tx *bbolt.Tx) error {
 		case c.Prev != prev:
 			v.add(Finding{Seq: c.Seq, What: "does not follow the entry before it: one of them was changed, moved or removed"})
 		}
-		if err == nil && chainHash(c.Prev, c.Seq, body) != c.Hash {
+		if err == nil && !Links(c.Prev, c.Seq, c.Key, c.Body, c.Hash) {
 			v.add(Finding{Seq: c.Seq, What: "does not match its hash: it was changed"})
 		}
 		if c.Record != "" {
