@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/daemon"
 )
@@ -22,15 +23,18 @@ func (a *app) audit() *cobra.Command {
 	var verify bool
 	cmd := &cobra.Command{
 		Use:   "audit",
-		Short: "Show the audit chain, or verify it",
+		Short: "Show, export and verify the audit chain",
 		Long: `audit shows every change of state that keyd made or was asked for, oldest first.
 --verify walks the whole hash chain instead, and says whether it is internally consistent, or
 where it is not; then it exits 1. With --json there is one entry on each line. --state reads a
-state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.`,
+state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.
+
+The chain's head is signed by an audit key in the HSM before each import, after each rotation and
+daily. For an auditor: export writes a file, verify checks it anywhere, receipt tells of one rotation.`,
 		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd audit --verify\n  keyd audit --verify --state /var/lib/keyd",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			from, err := parseSince(since, time.Now())
+			from, err := parseTime("since", since, time.Now())
 			if err != nil {
 				return err
 			}
@@ -47,14 +51,20 @@ state directory or a file of keyd backup itself, while no daemon has it open; it
 	cmd.Flags().StringVar(&keyName, "key", "", "only this key's entries")
 	cmd.Flags().StringVar(&since, "since", "", "only entries since then: 24h, 2026-01-31 or an RFC 3339 time")
 	cmd.Flags().BoolVar(&verify, "verify", false, "walk the whole chain and say whether it is consistent")
-	cmd.Flags().StringVar(&state, "state", "", "read this state directory or file, without a daemon")
+	stateFlag(cmd, &state)
+	cmd.AddCommand(a.auditExport(), a.auditVerify(), a.auditReceipt(), a.auditKey(), a.auditCheckpoint())
 	return a.jsonFlag(cmd)
+}
+
+func stateFlag(cmd *cobra.Command, state *string) {
+	cmd.Flags().StringVar(state, "state", "", "read this state directory or file, without a daemon")
 }
 
 // chain is the audit chain as the daemon or a state file has it.
 type chain interface {
 	Audit(ctx context.Context, from uint64, key string, fn func(control.AuditEntry) error) error
 	VerifyAudit(ctx context.Context) (control.AuditReport, error)
+	ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error
 }
 
 // chain asks the daemon, or opens what --state names; done closes it.
@@ -69,19 +79,25 @@ func (a *app) chain(state string) (c chain, done func() error, err error) {
 	return file, file.Close, nil
 }
 
-func parseSince(s string, now time.Time) (time.Time, error) {
+// parseTime reads the flag's time: a day is its beginning, but its end for --until.
+func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	if d, err := time.ParseDuration(s); err == nil {
 		return now.Add(-d), nil
 	}
-	for _, form := range []string{time.DateOnly, time.RFC3339} {
-		if t, err := time.ParseInLocation(form, s, time.Local); err == nil {
-			return t, nil
-		}
+	if t, err := time.Parse(time.RFC3339, s); err == nil {
+		return t, nil
 	}
-	return time.Time{}, usagef("--since %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time", s)
+	t, err := time.ParseInLocation(time.DateOnly, s, time.Local)
+	if err != nil {
+		return t, usagef("--%s %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time", flag, s)
+	}
+	if flag == "until" {
+		t = t.AddDate(0, 0, 1).Add(-time.Nanosecond)
+	}
+	return t, nil
 }
 
 func (a *app) listAudit(ctx context.Context, c chain, keyName string, from time.Time) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
@@ -106,6 +108,7 @@ type world struct {
 	checks    []status.Check
 	adoption  status.Adoption
 	report    control.AuditReport
+	entries   []key.Entry    // of the audit; nil: two
 	steps     []status.Event // sent once a rotation was asked for
 	joined    bool
 	backupErr error
@@ -181,10 +184,14 @@ func (w *world) Check(context.Context) ([]status.Check, error) { return w.checks
 func (w *world) Reload(context.Context, string) error          { return nil }
 
 func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
-	for i, e := range []key.Entry{
+	entries := []key.Entry{
 		{Time: at(-48 * time.Hour), Key: "sa-cmk-key", Event: "generation reserved", Actor: "schedule", Fields: map[string]string{"generation": "3"}},
 		{Time: at(-47 * time.Hour), Key: "sql-tde", Event: "hold", Actor: "keyd", Fields: map[string]string{"reason": "a \x1b[2J version"}},
-	} {
+	}
+	if w.entries != nil {
+		entries = w.entries
+	}
+	for i, e := range entries {
 		entry := control.AuditEntry{Seq: uint64(i + 1), Entry: e, Prev: "aa", Hash: "bb"}
 		if entry.Seq < from || k != "" && k != e.Key {
 			continue
@@ -197,6 +204,25 @@ func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.
 }
 
 func (w *world) VerifyAudit(context.Context) (control.AuditReport, error) { return w.report, nil }
+
+func (w *world) ExportAudit(_ context.Context, r audit.Request, out io.Writer) error {
+	if r.Key != "" && w.has(r.Key) != nil {
+		return &control.UsageError{Text: "the audit has no entry of a key " + r.Key}
+	}
+	_, err := fmt.Fprintf(out, "%s, key %q, since %v, until %v\n", r.Format, r.Key, r.Since.UTC(), r.Until.UTC())
+	return err
+}
+
+func (w *world) AuditKey(context.Context) (control.AuditKey, error) {
+	if len(w.snap.Keys) == 0 {
+		return control.AuditKey{}, &control.RefusedError{Text: "the HSM has no audit key yet"}
+	}
+	return control.AuditKey{Fingerprint: "sha256:0123456789abcdef", PEM: "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n"}, nil
+}
+
+func (w *world) Checkpoint(context.Context) (key.Checkpoint, error) {
+	return key.Checkpoint{Instance: "hq-1", Seq: 2, Head: "sha256:bb", Time: at(0)}, nil
+}
 
 func (w *world) Backup(_ context.Context, _ string, out io.Writer) error {
 	if _, err := io.WriteString(out, "the whole state\n"); err != nil {

@@ -26,6 +26,7 @@ func worlds() map[string]*world {
 		"troubled":  {snap: troubled(), checks: badChecks(), adoption: foreignFound(), steps: heldSteps(), joined: true},
 		"readers":   {snap: healthy()},
 		"strangers": {snap: healthy()},
+		"audited":   {snap: healthy(), entries: rotationEntries()},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
@@ -140,4 +141,33 @@ func rotationSteps(name string) []status.Event {
 
 func heldSteps() []status.Event {
 	return []status.Event{{At: at(0), Key: "sql-tde", Generation: 3, Step: "hold", Phase: status.Done, Vault: "contoso-weu", Detail: "a foreign version is newest"}}
+}
+
+// rotationEntries is the audit of one rotation, as the loop writes it.
+func rotationEntries() []key.Entry {
+	const attempt, request, print = "ffeeddccbbaa99887766554433221100", "00112233445566778899aabbccddeeff", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	var all []key.Entry
+	add := func(event, actor string, fields ...string) {
+		e := key.Entry{Time: at(time.Duration(len(all)) * time.Minute), Key: "sa-cmk-key", Event: event, Actor: actor, Fields: map[string]string{"generation": "2"}}
+		for i := 0; i < len(fields); i += 2 {
+			e.Fields[fields[i]] = fields[i+1]
+		}
+		if event == "checkpoint signed" {
+			e.Key = ""
+		}
+		all = append(all, e)
+	}
+	add("rotation requested", "uid 1000 (alice)", "request", request, "reason", "yearly drill")
+	add("generation reserved", "uid 1000 (alice)", "id", attempt, "spec", "RSA-4096", "reason", "yearly drill", "requests", request)
+	add("id abandoned", "keyd", "id", attempt, "new_id", request)
+	add("generation made", "keyd", "id", request)
+	add("generation pinned", "keyd", "id", request, "fingerprint", print, "hsm_manufacturer", "SoftHSM project", "hsm_model", "SoftHSM v2",
+		"hsm_serial", "e5f6", "hsm_firmware", "2.6", "hsm_token", "keyd")
+	place := []string{"attempt", attempt, "vault", weu, "cause", "rotation", "kek", weu + "/keys/keyd-kek/00112233445566778899aabbccddeeff", "kek_fingerprint", print}
+	add("import intended", "keyd", append(place, "checkpoint", "4:"+print)...)
+	add("imported", "keyd", append(place, "version", version(2))...)
+	add("proof passed", "keyd", append(place, "version", version(2), "checked", "modulus key-type vault-unwrap vault-wrap hsm-open")...)
+	add("rotation finished", "keyd")
+	add("checkpoint signed", "keyd", "instance", "hq-1", "seq", "9", "head", print, "signed", "2026-03-01T12:09:00Z", "audit_key", print, "signature", "AAAA")
+	return all
 }

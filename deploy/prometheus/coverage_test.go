@@ -23,6 +23,8 @@ func unwatched() map[string]string {
 		"keyd_vault_last_seen_timestamp_seconds":            "keyd_vault_up tells it",
 		"keyd_vault_request_duration_seconds":               "a request that is too slow fails",
 		"keyd_hsm_call_duration_seconds":                    "a call that is too slow ends the HSM side",
+		"keyd_audit_signed_entries":                         "the checkpoint's time tells of one that is missing",
+		"keyd_audit_checkpoint_failures_total":              "a failure is tried again; the last checkpoint's time tells of those that go on",
 		"keyd_store_writes_total":                           "keyd_store_healthy tells of failed ones; a conflict is tried again",
 		"keyd_store_write_duration_seconds":                 "a slow disk harms nothing",
 		"keyd_control_requests_total":                       "who asks is told what came of it",

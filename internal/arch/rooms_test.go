@@ -21,6 +21,7 @@ var floors = map[string]int{
 	"internal/web":             4,
 	"internal/simulate":        4,
 	"internal/rotate":          3,
+	"internal/audit":           3,
 	"internal/health":          3,
 	"internal/hsm":             2,
 	"internal/vault":           2,

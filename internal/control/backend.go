@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -33,6 +34,12 @@ type Backend interface {
 	// those of keyName unless that is "". It stops at fn's first error.
 	Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error
 	VerifyAudit(ctx context.Context) (AuditReport, error)
+	// ExportAudit writes the part of the audit chain that is asked for.
+	ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error
+	// AuditKey is the public half of the key that signs checkpoints.
+	AuditKey(ctx context.Context) (AuditKey, error)
+	// Checkpoint has the audit chain's head signed now.
+	Checkpoint(ctx context.Context) (key.Checkpoint, error)
 	// Backup writes a consistent copy of the state.
 	Backup(ctx context.Context, actor string, w io.Writer) error
 }
@@ -67,6 +74,12 @@ type AuditReport struct {
 	Head       string `json:"head"` // the hash of the last entry
 	Consistent bool   `json:"consistent"`
 	Problem    string `json:"problem,omitempty"` // where it is not consistent
+}
+
+// AuditKey is the public half of an audit key.
+type AuditKey struct {
+	Fingerprint key.Fingerprint `json:"fingerprint"`
+	PEM         string          `json:"pem"` // a PUBLIC KEY (RFC 7468 section 13)
 }
 
 // Actor is the person or program behind a connection, for the audit.

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -155,16 +157,43 @@ func (c *Client) VerifyAudit(ctx context.Context) (AuditReport, error) {
 	return get[AuditReport](ctx, c, slowTimeout, "/v1/audit/verify")
 }
 
+// ExportAudit writes the part of the audit chain that is asked for to w. After an
+// error, what w got is not a whole export.
+func (c *Client) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error {
+	query := url.Values{"key": {r.Key}, "format": {string(r.Format)}}
+	for name, t := range map[string]time.Time{"since": r.Since, "until": r.Until} {
+		if !t.IsZero() {
+			query.Set(name, t.Format(time.RFC3339Nano))
+		}
+	}
+	return c.copyTo(ctx, w, http.MethodGet, "/v1/audit/export?"+query.Encode(), "the export")
+}
+
+// AuditKey returns the public half of the key that signs checkpoints.
+func (c *Client) AuditKey(ctx context.Context) (AuditKey, error) {
+	return get[AuditKey](ctx, c, slowTimeout, "/v1/audit/key")
+}
+
+// Checkpoint has the audit chain's head signed now.
+func (c *Client) Checkpoint(ctx context.Context) (key.Checkpoint, error) {
+	return post[key.Checkpoint](ctx, c, slowTimeout, "/v1/audit/checkpoint", nil)
+}
+
 // Backup writes a consistent copy of the state to w. After an error, what w got
 // is not a backup.
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
-	body, trailers, err := c.open(ctx, http.MethodPost, "/v1/backup", nil)
+	return c.copyTo(ctx, w, http.MethodPost, "/v1/backup", "the backup")
+}
+
+// copyTo writes an answer that is a stream to w.
+func (c *Client) copyTo(ctx context.Context, w io.Writer, method, path, what string) error {
+	body, trailers, err := c.open(ctx, method, path, nil)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	if _, err := io.Copy(w, body); err != nil {
-		return fmt.Errorf("the backup was cut short: %w", err)
+		return fmt.Errorf("%s was cut short: %w", what, err)
 	}
 	return trailerError(trailers)
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -128,6 +129,21 @@ func (f *fake) Audit(_ context.Context, from uint64, k string, fn func(AuditEntr
 
 func (f *fake) VerifyAudit(context.Context) (AuditReport, error) {
 	return AuditReport{Entries: 3, Head: "abc", Consistent: true}, nil
+}
+
+func (f *fake) ExportAudit(_ context.Context, r audit.Request, w io.Writer) error {
+	if _, err := fmt.Fprintf(w, "%s of %s from %v to %v", r.Format, r.Key, r.Since.UTC(), r.Until.UTC()); err != nil {
+		return err
+	}
+	return f.broken
+}
+
+func (f *fake) AuditKey(context.Context) (AuditKey, error) {
+	return AuditKey{Fingerprint: "sha256:ab", PEM: "-----BEGIN"}, nil
+}
+
+func (f *fake) Checkpoint(context.Context) (key.Checkpoint, error) {
+	return key.Checkpoint{Seq: 3, Head: "sha256:cd"}, f.note("checkpoint")
 }
 
 func (f *fake) Backup(_ context.Context, actor string, w io.Writer) error {

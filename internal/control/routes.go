@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -46,6 +48,9 @@ func routes() []route {
 		{name: "reload", pattern: "POST /v1/reload", what: "reload the configuration", acts: true, serve: (*call).reload},
 		{name: "audit", pattern: "GET /v1/audit", what: "read the audit", slow: true, serve: (*call).audit},
 		{name: "verify", pattern: "GET /v1/audit/verify", what: "verify the audit", slow: true, serve: (*call).verifyAudit},
+		{name: "export", pattern: "GET /v1/audit/export", what: "export the audit", slow: true, serve: (*call).exportAudit},
+		{name: "audit-key", pattern: "GET /v1/audit/key", what: "see the audit key", slow: true, serve: (*call).auditKey},
+		{name: "checkpoint", pattern: "POST /v1/audit/checkpoint", what: "have the audit signed", acts: true, slow: true, serve: (*call).checkpoint},
 		{name: "backup", pattern: "POST /v1/backup", what: "copy the state", acts: true, slow: true, serve: (*call).backup},
 	}
 }
@@ -202,6 +207,51 @@ func (c *call) verifyAudit(ctx context.Context) error {
 		return err
 	}
 	return c.answer(http.StatusOK, report)
+}
+
+func (c *call) exportAudit(ctx context.Context) error {
+	r, err := parseExport(c.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	c.begin(map[audit.Format]string{audit.JSON: "application/x-ndjson", audit.CSV: "text/csv"}[r.Format])
+	return c.backend.ExportAudit(ctx, r, stream{c: c})
+}
+
+func parseExport(query url.Values) (r audit.Request, err error) {
+	r.Key, r.Format = query.Get("key"), audit.Format(query.Get("format"))
+	if r.Key != "" {
+		if err := checkName(r.Key); err != nil {
+			return r, err
+		}
+	}
+	if r.Format != audit.JSON && r.Format != audit.CSV {
+		return r, &UsageError{fmt.Sprintf("there is no export format %q: json or csv", r.Format)}
+	}
+	for name, into := range map[string]*time.Time{"since": &r.Since, "until": &r.Until} {
+		if text := query.Get(name); text != "" {
+			if *into, err = time.Parse(time.RFC3339Nano, text); err != nil {
+				return r, &UsageError{name + " must be an RFC 3339 time"}
+			}
+		}
+	}
+	return r, nil
+}
+
+func (c *call) auditKey(ctx context.Context) error {
+	k, err := c.backend.AuditKey(ctx)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, k)
+}
+
+func (c *call) checkpoint(ctx context.Context) error {
+	signed, err := c.backend.Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, signed)
 }
 
 func (c *call) backup(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
@@ -173,7 +174,34 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 
 // Audit calls fn with the entries of the chain.
 func (d *Daemon) Audit(ctx context.Context, from uint64, name string, fn func(control.AuditEntry) error) error {
-	return audit(ctx, d.store, from, name, fn)
+	return auditEntries(ctx, d.store, from, name, fn)
+}
+
+// ExportAudit writes the part of the chain that is asked for.
+func (d *Daemon) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error {
+	return exportAudit(ctx, d.store, r, w)
+}
+
+// AuditKey asks the HSM side for the public half of the key that signs checkpoints.
+func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
+	pub, present, err := d.hsm.AuditKey(ctx)
+	if err != nil {
+		return control.AuditKey{}, err
+	}
+	if !present {
+		return control.AuditKey{}, &control.RefusedError{Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit checkpoint` has signed now"}
+	}
+	print, err := key.FingerprintOf(pub)
+	if err != nil {
+		return control.AuditKey{}, err
+	}
+	text, err := audit.EncodeKey(pub)
+	return control.AuditKey{Fingerprint: print, PEM: string(text)}, err
+}
+
+// Checkpoint has the chain's head signed now.
+func (d *Daemon) Checkpoint(ctx context.Context) (key.Checkpoint, error) {
+	return d.keeper.Checkpoint(ctx)
 }
 
 // VerifyAudit walks the whole chain.

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/health"
@@ -53,6 +54,7 @@ type Daemon struct {
 	sup     *hsm.Supervisor // nil when the HSM side is a service of its own
 	rotator *rotate.Rotator
 	loop    *rotate.Loop
+	keeper  *audit.Keeper
 	health  *health.Health
 	hub     *hub
 	control *control.Server
@@ -96,10 +98,14 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		return nil, err
 	}
 	d.makeHSM(cfg)
+	d.keeper = audit.NewKeeper(audit.Config{
+		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log, Metrics: audit.NewMetrics(d.reg),
+	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store,
 		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.hub.publish, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
+		Mark: d.keeper.Mark,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
 	d.health = health.New(d.healthConfig(cfg))
@@ -132,6 +138,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	if d.opts.Once {
 		g.Go(func() error { d.watchHSM(ctx); return nil })
 		err := d.loop.RunOnce(ctx)
+		_ = d.keeper.CatchUp(ctx) // it was logged, and the next run tries again
 		return err
 	}
 	if err := d.listen(ctx, g); err != nil {
@@ -139,6 +146,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	}
 	g.Go(func() error { d.loop.Run(ctx); return nil })
 	g.Go(func() error { d.watchHSM(ctx); return nil })
+	g.Go(func() error { d.keeper.Run(ctx); return nil })
 	g.Go(func() error { return d.probe(ctx) })
 	g.Go(func() error { d.notify(ctx); return nil })
 	g.Go(func() error { d.keepMetrics(ctx); return nil })

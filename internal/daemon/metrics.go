@@ -64,6 +64,9 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 			if e.Phase == status.Done && e.Step == string(rotate.Prove) {
 				d.health.Refresh()
 			}
+			if e.Phase == status.Done && (e.Step == string(rotate.Finish) || e.Step == string(rotate.Hold)) {
+				d.keeper.Poke()
+			}
 		case <-tick.C:
 			d.showRecords(ctx, "")
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
@@ -145,6 +146,9 @@ func (d *Daemon) problems(s status.Snapshot) []status.Problem {
 		add(status.Critical, "", "", "keydhsmdown", "the HSM side is down: "+s.HSM.Error, "systemctl status keyd-hsm; journalctl -u keyd-hsm")
 	case s.HSM.Info.Degraded != "":
 		add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+s.HSM.Info.Degraded, "")
+	}
+	if last := d.keeper.Last(); !last.IsZero() && s.At.Sub(last) > audit.Every+time.Hour {
+		add(status.Warning, "", "", "keydcheckpointstale", "the audit chain was last signed at "+last.UTC().Format(time.RFC3339)+", and should be daily", "keyd audit checkpoint tells why; keyd tries again by itself")
 	}
 	names := map[string]string{}
 	for _, v := range s.Vaults {

@@ -2,11 +2,15 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/store"
 )
@@ -34,7 +38,12 @@ func OpenStateAudit(path string) (*StateAudit, error) {
 
 // Audit calls fn with the entries of the chain.
 func (a *StateAudit) Audit(ctx context.Context, from uint64, name string, fn func(control.AuditEntry) error) error {
-	return audit(ctx, a.store, from, name, fn)
+	return auditEntries(ctx, a.store, from, name, fn)
+}
+
+// ExportAudit writes the part of the chain that is asked for.
+func (a *StateAudit) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error {
+	return exportAudit(ctx, a.store, r, w)
 }
 
 // VerifyAudit walks the whole chain.
@@ -45,7 +54,16 @@ func (a *StateAudit) VerifyAudit(ctx context.Context) (control.AuditReport, erro
 // Close frees the file.
 func (a *StateAudit) Close() error { return a.store.Close() }
 
-func audit(ctx context.Context, s *store.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
+func exportAudit(ctx context.Context, s *store.Store, r audit.Request, w io.Writer) error {
+	err := audit.Export(ctx, s, r, time.Now(), w)
+	var unknown *audit.UnknownKeyError
+	if errors.As(err, &unknown) {
+		return &control.UsageError{Text: err.Error()}
+	}
+	return err
+}
+
+func auditEntries(ctx context.Context, s *store.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
 	return s.Audit(ctx, from, func(c store.Chained) error {
 		if name != "" && c.Key != name {
 			return nil

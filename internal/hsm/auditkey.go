@@ -73,14 +73,17 @@ type auditKey struct {
 	public  *rsa.PublicKey
 }
 
-// AuditKey returns the public half of the audit key. Errors: NotFound, Incomplete
-// when there are several.
-func (e *engine) AuditKey(ctx context.Context) (*rsa.PublicKey, error) {
+// AuditKey returns the public half of the audit key; present is false when there is
+// none. Incomplete: there are several.
+func (e *engine) AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error) {
 	if _, err := e.ready(ctx); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.cfg.Instance) })
-	return k.public, classify("look for the audit key", err, key.Retry)
+	if IsCode(err, NotFound) {
+		return nil, false, nil
+	}
+	return k.public, err == nil, classify("look for the audit key", err, key.Retry)
 }
 
 // MakeAuditKey makes the audit key unless there is one. It looks first, so a crash

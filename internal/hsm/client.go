@@ -183,11 +183,11 @@ func (c *Client) Destroy(ctx context.Context, id key.ID) error {
 // AuditKey returns the public half of the instance's audit key; present is false
 // when there is none yet. Incomplete: there is more than one.
 func (c *Client) AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error) {
-	pub, err = c.publicKey(ctx, "AuditKey", empty{}, c.limits.Call, key.Retry)
-	if IsCode(err, NotFound) {
-		return nil, false, nil
+	r, err := do[publicKeyResult](ctx, c, "AuditKey", empty{}, c.limits.Call, key.Retry)
+	if err != nil || r.Public == nil || r.Public.N == nil {
+		return nil, false, err
 	}
-	return pub, err == nil, err
+	return r.Public, true, nil
 }
 
 // MakeAuditKey makes the audit key, RSA-3072, unless it is there, and returns its

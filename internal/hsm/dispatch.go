@@ -19,7 +19,7 @@ type calls interface {
 	WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error)
 	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error)
 	Destroy(ctx context.Context, id key.ID) error
-	AuditKey(ctx context.Context) (*rsa.PublicKey, error)
+	AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error)
 	MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error)
 	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
 }
@@ -62,7 +62,7 @@ func dispatch(ctx context.Context, c calls, method string, params json.RawMessag
 			return empty{}, c.Destroy(ctx, p.ID)
 		})
 	case "AuditKey":
-		pub, err := c.AuditKey(ctx)
+		pub, _, err := c.AuditKey(ctx) // none is null
 		return publicKeyResult{Public: pub}, err
 	case "MakeAuditKey":
 		pub, err := c.MakeAuditKey(ctx)

@@ -67,8 +67,8 @@ func (f *fakeCalls) Opens(_ context.Context, _ key.ID, ciphertext []byte, sum [3
 	return bytes.Equal(ciphertext, sum[:]), f.err
 }
 func (f *fakeCalls) Destroy(context.Context, key.ID) error { return f.err }
-func (f *fakeCalls) AuditKey(context.Context) (*rsa.PublicKey, error) {
-	return f.public, f.err
+func (f *fakeCalls) AuditKey(context.Context) (*rsa.PublicKey, bool, error) {
+	return f.public, f.public != nil, f.err
 }
 func (f *fakeCalls) MakeAuditKey(context.Context) (*rsa.PublicKey, error) {
 	return f.public, f.err

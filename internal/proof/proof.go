@@ -62,11 +62,13 @@ type Subject struct {
 	Now            time.Time // to tell whether it has passed
 }
 
-// Result is how a proof ended. Leg and Err are set unless it passed.
+// Result is how a proof ended. Leg and Err are set unless it passed, and then Passed
+// has the legs that were tried.
 type Result struct {
 	Outcome key.Outcome
 	Leg     Leg
 	Err     error
+	Passed  []Leg
 }
 
 // hsmKeyType is the only type that an import of keyd's may end as (RFC 7518
@@ -84,6 +86,15 @@ func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
 	if result.Outcome != key.Passed {
 		return result
 	}
+	looked := result.Passed
+	if result = rest(ctx, v, h, s, pub, expired); result.Outcome == key.Passed {
+		result.Passed = append(looked, result.Passed...)
+	}
+	return result
+}
+
+// rest is every leg but those that only look at the public key.
+func rest(ctx context.Context, v Vault, h HSM, s Subject, pub *rsa.PublicKey, expired bool) Result {
 	pair, ok := key.ProofPair(s.Operations)
 	if !ok {
 		return inconclusive(LegModulus, fmt.Errorf("key %s has no pair of operations to prove it by: give it wrapKey and unwrapKey", s.Key))
@@ -95,7 +106,7 @@ func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
 		return roundTrip(ctx, h, s, pub, closing(v.Encrypt, expired), v.Decrypt)
 	default:
 		if expired {
-			return Result{Outcome: key.Passed}
+			return passed()
 		}
 		return signature(ctx, v, s, pub)
 	}
@@ -132,10 +143,13 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 	if print != s.Fingerprint {
 		return nil, false, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s", s.Version, print, s.Fingerprint))
 	}
-	if seen.Kty != "" && seen.Kty != hsmKeyType {
+	if seen.Kty == "" {
+		return seen.Public, s.expired(seen.Expires), passed(LegModulus)
+	}
+	if seen.Kty != hsmKeyType {
 		return nil, false, refuted(LegType, fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty))
 	}
-	return seen.Public, s.expired(seen.Expires), Result{Outcome: key.Passed}
+	return seen.Public, s.expired(seen.Expires), passed(LegModulus, LegType)
 }
 
 type operation func(ctx context.Context, name, version string, in []byte) ([]byte, error)
@@ -158,17 +172,19 @@ func roundTrip(ctx context.Context, h HSM, s Subject, pub *rsa.PublicKey, closeI
 		return refuted(LegUnwrap, fmt.Errorf("the vault's version %s opened a secret to something else", s.Version))
 	}
 
+	legs := []Leg{LegUnwrap}
 	rand.Read(secret)
 	if closeIn == nil {
 		ciphertext, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, pub, secret, nil)
 	} else {
+		legs = append(legs, LegWrap)
 		ciphertext, err = closeIn(ctx, s.Key, s.Version, secret)
 	}
 	if err != nil {
 		return inconclusive(LegWrap, err)
 	}
 	if s.LostInHSM {
-		return Result{Outcome: key.Passed}
+		return passed(legs...)
 	}
 	yes, err := h.Opens(ctx, s.ID, ciphertext, sha256.Sum256(secret))
 	if err != nil {
@@ -177,7 +193,7 @@ func roundTrip(ctx context.Context, h HSM, s Subject, pub *rsa.PublicKey, closeI
 	if !yes {
 		return refuted(LegHSM, fmt.Errorf("the HSM's copy does not open what version %s closed", s.Version))
 	}
-	return Result{Outcome: key.Passed}
+	return passed(append(legs, LegHSM)...)
 }
 
 func signature(ctx context.Context, v Vault, s Subject, pub *rsa.PublicKey) Result {
@@ -191,8 +207,10 @@ func signature(ctx context.Context, v Vault, s Subject, pub *rsa.PublicKey) Resu
 	if err := rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], sig); err != nil {
 		return refuted(LegSign, fmt.Errorf("the signature of version %s does not verify: %w", s.Version, err))
 	}
-	return Result{Outcome: key.Passed}
+	return passed(LegSign)
 }
+
+func passed(legs ...Leg) Result { return Result{Outcome: key.Passed, Passed: legs} }
 
 func inconclusive(leg Leg, err error) Result {
 	return Result{Outcome: key.Inconclusive, Leg: leg, Err: err}

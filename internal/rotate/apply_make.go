@@ -33,7 +33,16 @@ func (r *Rotator) reserve(ctx context.Context, p key.Policy, rec key.Record, s S
 	rec.Generations = append(rec.Generations, g)
 	rec.Vaults, rec.Operations = p.Vaults, p.Operations
 	return r.saveAs(ctx, rec, actorOf(g), "generation reserved", generationFields(g, map[string]string{
-		"spec": string(g.Spec), "reason": g.Reason, "without": strings.Join(g.Without, " ")}))
+		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)}))
+}
+
+// spaced is a list as a field of an entry has it.
+func spaced[T ~string](list []T) string {
+	texts := make([]string, len(list))
+	for i, t := range list {
+		texts[i] = string(t)
+	}
+	return strings.Join(texts, " ")
 }
 
 func actorOf(g key.Generation) string {
@@ -102,8 +111,14 @@ func (r *Rotator) pin(ctx context.Context, rec key.Record, s Step) (key.Record, 
 			return rec, fmt.Errorf("the HSM made the same pair for generation %d and %d: its random generator cannot be trusted, stop using it", other.Number, g.Number)
 		}
 	}
+	made, err := r.HSM.Describe(ctx)
+	if err != nil {
+		return rec, err
+	}
 	g.Pinned = r.Clock()
-	rec, err = r.save(ctx, rec, "generation pinned", generationFields(*g, nil))
+	rec, err = r.save(ctx, rec, "generation pinned", generationFields(*g, map[string]string{
+		"hsm_manufacturer": made.Manufacturer, "hsm_model": made.Model, "hsm_serial": made.Serial,
+		"hsm_firmware": made.Firmware, "hsm_token": made.Token}))
 	killpoint.At("pin-after")
 	return rec, err
 }

@@ -81,6 +81,10 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	if err != nil {
 		return rec, err
 	}
+	mark := ""
+	if r.Mark != nil {
+		mark = r.Mark(ctx)
+	}
 	now := r.Clock()
 	g := rec.Generation(s.Generation)
 	there := seen.clock(now)
@@ -94,7 +98,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 		Operations: p.Operations, Expires: expires, KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
 	})
 	rec.Vaults, rec.Operations = p.Vaults, p.Operations
-	rec, err = r.save(ctx, rec, "import intended", placementFields(rec, attempt, nil))
+	rec, err = r.save(ctx, rec, "import intended", placementFields(rec, attempt, map[string]string{"checkpoint": mark}))
 	if err != nil {
 		return rec, err
 	}
@@ -102,7 +106,8 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	v, sent, err := r.put(ctx, c, p, *rec.Generation(s.Generation), *findPlacement(&rec, attempt).p, seen.KEK.KEK)
+	v, sent, err := r.put(ctx, c, *rec.Generation(s.Generation), seen.KEK.KEK, key.ImportRequest{
+		Key: p.Key, Operations: p.Operations, Expires: expires, Tags: r.tags(s.Generation, attempt, mark)})
 	killpoint.At("import-after")
 	// What happened is recorded even when the call used up its time.
 	ctx = context.WithoutCancel(ctx)
@@ -112,9 +117,9 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	return r.imported(ctx, rec, attempt, v)
 }
 
-// put wraps the pair for the KEK, in memory only, and sends it. sent is false
+// put wraps the pair for the KEK, in memory only, and sends it with the request. sent is false
 // when the PUT was certainly never begun.
-func (r *Rotator) put(ctx context.Context, c Vault, p key.Policy, g key.Generation, at key.Placement, kek key.KEK) (v key.Version, sent bool, err error) {
+func (r *Rotator) put(ctx context.Context, c Vault, g key.Generation, kek key.KEK, req key.ImportRequest) (v key.Version, sent bool, err error) {
 	ciphertext, err := r.HSM.WrapFor(ctx, g.ID, kek)
 	if err != nil {
 		return v, false, fmt.Errorf("wrap for the key exchange key: %w", err)
@@ -124,12 +129,22 @@ func (r *Rotator) put(ctx context.Context, c Vault, p key.Policy, g key.Generati
 		return v, false, err
 	}
 	killpoint.At("put-before")
-	v, err = c.Import(ctx, key.ImportRequest{Key: p.Key, Blob: blob, Operations: p.Operations, Expires: at.Expires, Tags: map[string]string{
-		key.TagInstance:   r.Instance,
-		key.TagGeneration: strconv.Itoa(g.Number),
-		key.TagAttempt:    string(at.Attempt),
-	}})
+	req.Blob = blob
+	v, err = c.Import(ctx, req)
 	return v, true, err
+}
+
+// tags are what an imported version carries.
+func (r *Rotator) tags(generation int, attempt key.ID, mark string) map[string]string {
+	tags := map[string]string{
+		key.TagInstance:   r.Instance,
+		key.TagGeneration: strconv.Itoa(generation),
+		key.TagAttempt:    string(attempt),
+	}
+	if mark != "" {
+		tags[key.TagCheckpoint] = mark
+	}
+	return tags
 }
 
 // expiry is the expiry date of an import that is made now, by the vault's clock, in
@@ -212,7 +227,7 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 	switch result.Outcome {
 	case key.Passed:
 		r.activate(&rec, at)
-		return r.save(ctx, rec, "proof passed", placementFields(rec, s.Attempt, nil))
+		return r.save(ctx, rec, "proof passed", placementFields(rec, s.Attempt, map[string]string{"checked": spaced(result.Passed)}))
 	case key.WasRefuted:
 		at.p.State, at.p.Detail = key.Refuted, fmt.Sprintf("%s: %v", result.Leg, result.Err)
 		return r.save(ctx, rec, "proof refuted", placementFields(rec, s.Attempt, map[string]string{"leg": string(result.Leg), "error": result.Err.Error()}))

@@ -225,6 +225,10 @@ func (h *modelHSM) unavailable() error {
 	return nil
 }
 
+func (h *modelHSM) Describe(context.Context) (key.HSMInfo, error) {
+	return key.HSMInfo{Manufacturer: "models", Model: "model", Serial: "1", Firmware: "2.0", Token: "test"}, nil
+}
+
 func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 	err = h.w.call("hsm.Inventory", func() error {
 		for id, pairs := range h.pairs {

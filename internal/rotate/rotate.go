@@ -19,6 +19,8 @@ import (
 // HSM is what the loop needs of the HSM side. Errors carry a key.Class.
 type HSM interface {
 	proof.HSM
+	// Describe tells which HSM it is, for the audit.
+	Describe(ctx context.Context) (key.HSMInfo, error)
 	// Inventory lists every pair of this instance, whole or not.
 	Inventory(ctx context.Context) ([]key.Object, error)
 	// Generate makes a pair under a CKA_ID that was never used.
@@ -87,6 +89,9 @@ type Config struct {
 	Logger *slog.Logger
 	// Metrics may be nil.
 	Metrics *Metrics
+	// Mark has the audit chain signed before an import and returns the mark of the
+	// newest checkpoint, "" when there is none. It never fails an import. It may be nil.
+	Mark func(ctx context.Context) string
 }
 
 // Rotator applies steps to keys. It keeps nothing that a restart would miss.

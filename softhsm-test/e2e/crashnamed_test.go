@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"os"
 	"strings"
 	"time"
 
@@ -56,6 +57,13 @@ func namedStories() []story {
 		{"the HSM side, before its login", nil, hsmSideAtFirst("hsm-login-before")},
 		{"the HSM side, after its login", nil, hsmSideAtFirst("hsm-login-after")},
 		{"the HSM side, sweeping", onlyWeu, hsmSideSweeping},
+		{"the audit key, its making", onlyWeu, auditing(
+			"save-before audit key intended", "save-after audit key intended", "audit-key-before", "audit-key-after",
+			"save-before audit key made", "save-after audit key made",
+			"sign-before", "sign-after", "save-before checkpoint signed", "save-after checkpoint signed")},
+		{"the audit key, found", onlyWeu, foundAuditKey},
+		{"the HSM side, making the audit key", onlyWeu, hsmSideAuditing("hsm-audit-key-before", "hsm-audit-key-after")},
+		{"the HSM side, signing", onlyWeu, hsmSideAuditing("hsm-sign-before", "hsm-sign-after")},
 	}
 	for _, at := range []struct{ point, vault, host string }{
 		{"save-after import intended", "weu", vaultHost},
@@ -402,5 +410,54 @@ func notSent(point, vault, host string) func(*crash) {
 		}
 		c.settleLater()
 		c.judge(1, 1)
+	}
+}
+
+func auditing(points ...string) func(*crash) {
+	return func(c *crash) {
+		c.dieInTurn(points...)
+		c.startMortal()
+		c.waitRotated(1, points[len(points)-1])
+		c.seal()
+		c.wantOneAuditKey()
+		c.judge(1, 1)
+	}
+}
+
+// foundAuditKey: a state that knows nothing of the token's keys holds its key, and
+// that is signed.
+func foundAuditKey(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	c.wantOneAuditKey()
+	c.stop()
+	if err := os.Rename(c.path("state/keyd.db"), c.path("keyd.db.lost")); err != nil {
+		c.t.Fatal(err)
+	}
+	c.dieInTurn("save-before audit key found", "save-after audit key found")
+	c.startMortal()
+	c.waitHold(key.HoldRecordBehind)
+	c.wantOneAuditKey()
+	c.judge(1, 1)
+}
+
+func hsmSideAuditing(points ...string) func(*crash) {
+	return func(c *crash) {
+		hsmSideAtFirst(points...)(c)
+		c.startMortal()
+		c.wantOneAuditKey()
+		c.judge(1, 1)
+	}
+}
+
+// wantOneAuditKey waits until a checkpoint is signed, which two audit keys would not
+// let happen.
+func (c *crash) wantOneAuditKey() {
+	c.t.Helper()
+	err := poll(patience, func() bool { return c.cli("audit", "checkpoint").code == 0 }, c.daemon.ended)
+	if err != nil {
+		a := c.cli("audit", "checkpoint")
+		c.t.Fatalf("no checkpoint is signed: %v: %s%s", err, a.stdout, a.stderr)
 	}
 }

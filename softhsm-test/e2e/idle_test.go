@@ -19,6 +19,9 @@ func TestAHealthyIdleDaemonLogsNothing(t *testing.T) {
 	w.wait("the key is well and proven", func(s status.Snapshot, k status.Key) bool {
 		return strings.Contains(w.daemon.log.String(), "ready: every key was looked at") && s.Ready && k.State == status.StateOK && len(k.Proofs) == 2 && !k.Proofs[0].PassedAt.IsZero()
 	})
+	w.wait("both imports and the rotation's end are signed", func(status.Snapshot, status.Key) bool {
+		return strings.Count(w.daemon.log.String(), "checkpoint of the audit chain") == 3
+	})
 	before := w.daemon.log.String()
 	looks, proofs := w.requests("versions"), w.requests("unwrap")
 	w.wait("it has looked and proven often", func(status.Snapshot, status.Key) bool {

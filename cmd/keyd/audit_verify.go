@@ -1,0 +1,141 @@
+package main
+
+import (
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+func (a *app) auditVerify() *cobra.Command {
+	var keyFiles, expect []string
+	cmd := &cobra.Command{
+		Use:   "verify FILE --key PUB",
+		Short: "Check an exported audit, with nothing but the file and the audit key",
+		Long: `verify checks a file of keyd audit export --format json: that each entry is linked to the one before it,
+and that the audit key signed it. It needs no daemon, no HSM and no state, and says what was checked and
+what was not; if anything is wrong, it exits 1.
+
+PUB is what keyd audit key printed; several keys may be given. That entries were cut off the end shows
+only by a mark from elsewhere: the tag keyd-checkpoint of a version in a vault, or CHECKPOINT in the
+journal. --expect takes such a mark, and requires that the file has it, signed.`,
+		Example: "  keyd audit verify audit.jsonl --key audit-key.pem\n  keyd audit verify audit.jsonl --key audit-key.pem --expect 57:sha256:…",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, names []string) error {
+			keys, err := readKeys(keyFiles)
+			if err != nil {
+				return err
+			}
+			var marks []audit.Mark
+			for _, text := range expect {
+				seq, head, err := key.ParseMark(text)
+				if err != nil {
+					return usagef("--expect: %v", err)
+				}
+				marks = append(marks, audit.Mark{Seq: seq, Head: head})
+			}
+			return a.verifyFile(names[0], keys, marks)
+		},
+	}
+	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "a file with the audit key's public half (PEM); may be repeated (required)")
+	cmd.Flags().StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the journal; may be repeated")
+	return a.jsonFlag(cmd)
+}
+
+func readKeys(files []string) (keys []*rsa.PublicKey, err error) {
+	if len(files) == 0 {
+		return nil, usagef("--key is needed: the public half of the audit key, as `keyd audit key` prints it")
+	}
+	for _, name := range files {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			return nil, usagef("--key: %v", err)
+		}
+		more, err := audit.ParseKeys(text)
+		if err != nil {
+			return nil, usagef("--key %s: %v", name, err)
+		}
+		keys = append(keys, more...)
+	}
+	return keys, nil
+}
+
+func (a *app) verifyFile(name string, keys []*rsa.PublicKey, marks []audit.Mark) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return usagef("%v", err)
+	}
+	defer f.Close()
+	v, err := audit.Verify(f, keys, marks)
+	if errors.Is(err, audit.ErrNotAnExport) {
+		return usagef("%s: %v", name, err)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if err := a.show(v, func(w io.Writer, s style) { writeVerdict(w, s, name, v) }); err != nil {
+		return err
+	}
+	if !v.OK() {
+		return fmt.Errorf("%s is not what keyd wrote and the audit key signed", name)
+	}
+	return nil
+}
+
+func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
+	word := s.good("verified")
+	if !v.OK() {
+		word = s.bad("NOT verified")
+	}
+	fmt.Fprintf(w, "%s: %s, the audit of instance %s, exported %s\n", oneLine(name), word, oneLine(v.Instance), v.Exported.UTC().Format(time.RFC3339))
+	for _, p := range v.Problems {
+		fmt.Fprintf(w, "  %s\n", s.bad(oneLine(p)))
+	}
+	var t table
+	line := func(what, format string, args ...any) { t.add(plain(what, fmt.Sprintf(format, args...))...) }
+	if v.OK() {
+		line("entries", "%d to %d, the last with hash %s", v.First, v.Last, v.Head)
+		line("shown", "%d; of the other %d there are only the sums", v.Shown, v.LeftOut)
+		line("complete", "%s", completeness(v))
+		line("signed", "to entry %d, at %s, by audit key %s", v.SignedTo, v.SignedAt.UTC().Format(time.RFC3339), v.SignedBy)
+		if v.SignedTo < v.Last {
+			line("not signed", "entries %d to %d: they came behind the last checkpoint", v.SignedTo+1, v.Last)
+		}
+	}
+	for _, k := range v.Keys {
+		if k.Given {
+			line("audit key", "%s, given: %s", k.Fingerprint, count(k.Checkpoints, "good checkpoint"))
+		} else {
+			line("audit key", "%s, NOT given: %s not checked", k.Fingerprint, count(k.Checkpoints, "checkpoint"))
+		}
+	}
+	for _, m := range v.Expected {
+		line("expected", "%s is here, and signed", m)
+	}
+	t.write(w, "  ")
+	if !v.OK() {
+		return
+	}
+	if v.First > 1 {
+		fmt.Fprintf(w, "The file says nothing of what was before entry %d.\n", v.First)
+	}
+	fmt.Fprintf(w, "Whether the chain goes on behind entry %d the file cannot tell: give a later mark with --expect.\n", v.Last)
+}
+
+func completeness(v audit.Verdict) string {
+	what := "no entry"
+	if v.Key != "" {
+		what = "no entry of " + oneLine(v.Key)
+	}
+	if v.CompleteTo == 0 {
+		return "no: the first entry is left out"
+	}
+	return fmt.Sprintf("up to entry %d, %s is left out", v.CompleteTo, what)
+}

@@ -1,0 +1,98 @@
+package audit
+
+import (
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// The events of the entries that this room adds to the chain.
+const (
+	eventCheckpoint  = "checkpoint signed"
+	eventKeyIntended = "audit key intended"
+	eventKeyMade     = "audit key made"
+	eventKeyFound    = "audit key found" // in the HSM, and the chain knew nothing of it
+)
+
+// ours reports whether an entry is of this room: every export shows these.
+func ours(e key.Entry) bool {
+	switch e.Event {
+	case eventCheckpoint, eventKeyIntended, eventKeyMade, eventKeyFound:
+		return e.Key == ""
+	}
+	return false
+}
+
+// signed is a checkpoint as the chain keeps it.
+type signed struct {
+	key.Checkpoint
+	By        key.Fingerprint // of the audit key
+	Signature []byte
+}
+
+func (s signed) fields() map[string]string {
+	return map[string]string{
+		"instance": s.Instance, "seq": strconv.FormatUint(s.Seq, 10), "head": string(s.Head),
+		"signed": s.Time.UTC().Format(time.RFC3339), "audit_key": string(s.By),
+		"signature": base64.StdEncoding.EncodeToString(s.Signature),
+	}
+}
+
+// parseSigned reads what fields wrote.
+func parseSigned(e key.Entry) (s signed, err error) {
+	var errs [4]error
+	s.Instance, s.Head = e.Fields["instance"], key.Fingerprint(e.Fields["head"])
+	s.Seq, errs[0] = strconv.ParseUint(e.Fields["seq"], 10, 64)
+	s.Time, errs[1] = time.Parse(time.RFC3339, e.Fields["signed"])
+	s.By, errs[2] = key.ParseFingerprint(e.Fields["audit_key"])
+	s.Signature, errs[3] = base64.StdEncoding.DecodeString(e.Fields["signature"])
+	if err = errors.Join(errs[:]...); err == nil {
+		err = s.Valid()
+	}
+	return s, err
+}
+
+const pemType = "PUBLIC KEY"
+
+// EncodeKey is a public key as PEM (RFC 7468 section 13).
+func EncodeKey(pub *rsa.PublicKey) ([]byte, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return nil, fmt.Errorf("encode the audit key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), nil
+}
+
+// ParseKeys reads every public key of a PEM file; what is not one is refused.
+func ParseKeys(text []byte) (keys []*rsa.PublicKey, err error) {
+	for {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			break
+		}
+		if block.Type != pemType {
+			return nil, fmt.Errorf("it holds a %s, and a PUBLIC KEY is wanted", block.Type)
+		}
+		any, err := x509.ParsePKIXPublicKey(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("its public key cannot be read: %w", err)
+		}
+		pub, ok := any.(*rsa.PublicKey)
+		if !ok {
+			return nil, errors.New("its public key is not RSA")
+		}
+		keys, text = append(keys, pub), rest
+	}
+	if len(keys) == 0 || strings.TrimSpace(string(text)) != "" {
+		return nil, errors.New("it is no PEM file of public keys, such as `keyd audit key` prints")
+	}
+	return keys, nil
+}

@@ -1,0 +1,217 @@
+package audit
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/store"
+)
+
+// Format is a form of an export.
+type Format string
+
+// The formats. Only JSON can be verified.
+const (
+	JSON Format = "json" // one JSON value on each line
+	CSV  Format = "csv"  // for spreadsheets (RFC 4180)
+)
+
+// Request is what an export is asked to show: the entries from the first to the last
+// within the times, of one key or of all.
+type Request struct {
+	Since  time.Time // zero: from the chain's beginning
+	Until  time.Time // zero: to its head
+	Key    string    // "": all
+	Format Format
+}
+
+// UnknownKeyError: no entry of the chain is of the key that was asked for.
+type UnknownKeyError struct{ Key string }
+
+func (e *UnknownKeyError) Error() string {
+	return fmt.Sprintf("the audit has no entry of a key %s", e.Key)
+}
+
+// formatVersion is that of the JSON lines.
+const formatVersion = 1
+
+// The lines of an export, in their order: one header, one line for each entry, one
+// end. Of an entry that was not asked for the line has the key and the content's sum:
+// the chain's hashes cover those, so the entries before and after it stay linked, and
+// an export of one key shows that it leaves out none of that key.
+type (
+	headerLine struct {
+		Export   int       `json:"keyd_audit_export"` // formatVersion
+		Instance string    `json:"instance"`
+		Exported time.Time `json:"exported"`
+		Since    time.Time `json:"since,omitzero"`
+		Until    time.Time `json:"until,omitzero"`
+		Key      string    `json:"key,omitempty"`
+		// First is the number of the first entry, 0 when there is none, and Prev the
+		// hash of the entry before it.
+		First uint64     `json:"first"`
+		Prev  store.Hash `json:"prev"`
+	}
+	entryLine struct {
+		Seq   uint64          `json:"seq"`
+		Hash  store.Hash      `json:"hash"`
+		Entry json.RawMessage `json:"entry,omitempty"` // the content, as it was hashed
+		Key   string          `json:"key,omitempty"`   // of an entry whose content is left out
+		Sum   *store.Hash     `json:"sum,omitempty"`   // SHA-256 of that content
+	}
+	endLine struct {
+		End   bool       `json:"end"`
+		Lines uint64     `json:"lines"` // of entries
+		Sum   store.Hash `json:"sum"`   // SHA-256 of every byte before this line
+	}
+)
+
+// Export writes what is asked for. As JSON it goes on behind the last entry asked
+// for until a checkpoint covers it, or to the head. now is noted in it. Errors:
+// *UnknownKeyError; what the chain and w say.
+func Export(ctx context.Context, chain Chain, r Request, now time.Time, w io.Writer) error {
+	span, err := findSpan(ctx, chain, r)
+	if err != nil {
+		return err
+	}
+	buffered := bufio.NewWriter(w)
+	switch r.Format {
+	case JSON:
+		err = exportJSON(ctx, chain, r, span, now, buffered)
+	case CSV:
+		err = exportCSV(ctx, chain, r, span, buffered)
+	default:
+		err = fmt.Errorf("there is no export format %q: json or csv", r.Format)
+	}
+	return errors.Join(err, buffered.Flush())
+}
+
+// span is the part of the chain that an export is about: the entries asked for, and
+// the last one that is needed to check them.
+type span struct {
+	first, last, end uint64
+	instance         string // as the chain names it
+	named            bool   // an entry is of the key asked for
+}
+
+func findSpan(ctx context.Context, chain Chain, r Request) (s span, err error) {
+	err = chain.Audit(ctx, 0, func(c store.Chained) error {
+		if !c.Time.Before(r.Since) && (r.Until.IsZero() || !c.Time.After(r.Until)) {
+			if s.first == 0 {
+				s.first = c.Seq
+			}
+			s.last, s.end = c.Seq, 0
+		}
+		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) && s.end == 0 && s.last != 0 && cp.Seq >= s.last {
+			s.end = c.Seq
+		}
+		if name := c.Fields["instance"]; name != "" && c.Key == "" {
+			s.instance = name // of a daemon's start, or of a checkpoint
+		}
+		s.named = s.named || c.Key == r.Key
+		return nil
+	})
+	if err == nil && r.Key != "" && !s.named {
+		return s, &UnknownKeyError{r.Key}
+	}
+	if err == nil && s.last != 0 && s.end == 0 {
+		s.end, _, err = chain.Head(ctx)
+	}
+	return s, err
+}
+
+// shows reports whether an export shows the entry's content.
+func (s span) shows(r Request, c store.Chained) bool {
+	asked := c.Seq >= s.first && c.Seq <= s.last && (r.Key == "" || c.Key == r.Key)
+	return asked || ours(c.Entry)
+}
+
+var errStop = errors.New("the end of the export")
+
+func (s span) each(ctx context.Context, chain Chain, fn func(store.Chained) error) error {
+	if s.first == 0 {
+		return nil
+	}
+	err := chain.Audit(ctx, s.first, func(c store.Chained) error {
+		if c.Seq > s.end {
+			return errStop
+		}
+		return fn(c)
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+func exportJSON(ctx context.Context, chain Chain, r Request, s span, now time.Time, w io.Writer) error {
+	out := &lineWriter{w: w, sum: sha256.New()}
+	head := headerLine{Export: formatVersion, Instance: s.instance, Exported: now.UTC(), Since: utc(r.Since), Until: utc(r.Until), Key: r.Key}
+	begun := false
+	begin := func(c store.Chained) error {
+		begun = true
+		head.First, head.Prev = c.Seq, c.Prev
+		return out.write(head)
+	}
+	err := s.each(ctx, chain, func(c store.Chained) error {
+		if !begun {
+			if err := begin(c); err != nil {
+				return err
+			}
+		}
+		out.lines++
+		line := entryLine{Seq: c.Seq, Hash: c.Hash}
+		if sum := store.BodySum(c.Body); s.shows(r, c) || !c.BySum() {
+			line.Entry = c.Body
+		} else {
+			line.Key, line.Sum = c.Key, &sum
+		}
+		return out.write(line)
+	})
+	if err == nil && !begun {
+		err = begin(store.Chained{})
+	}
+	if err != nil {
+		return err
+	}
+	return out.write(endLine{End: true, Lines: out.lines, Sum: store.Hash(out.sum.Sum(nil))})
+}
+
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return t.UTC()
+}
+
+// lineWriter writes JSON lines and sums them up.
+type lineWriter struct {
+	w     io.Writer
+	sum   hash.Hash
+	lines uint64
+}
+
+func (l *lineWriter) write(v any) error {
+	b, err := encodeLine(v)
+	if err != nil {
+		return err
+	}
+	l.sum.Write(b)
+	_, err = l.w.Write(b)
+	return err
+}
+
+func encodeLine(v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode a line of the export: %w", err)
+	}
+	return append(b, '\n'), nil
+}

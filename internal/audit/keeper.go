@@ -1,0 +1,292 @@
+package audit
+
+import (
+	"context"
+	"crypto/rsa"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/store"
+)
+
+// Chain is what this room needs of the store.
+type Chain interface {
+	Head(ctx context.Context) (seq uint64, hash store.Hash, err error)
+	Audit(ctx context.Context, from uint64, fn func(store.Chained) error) error
+	Append(ctx context.Context, entries ...key.Entry) error
+}
+
+// Signer is the HSM side.
+type Signer interface {
+	AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error)
+	MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error)
+	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
+}
+
+// Config is what a Keeper is made of.
+type Config struct {
+	Instance string
+	Chain    Chain
+	Signer   Signer
+	Clock    func() time.Time
+	Logger   *slog.Logger
+	Metrics  *Metrics
+}
+
+const (
+	// Every is the longest time between two checkpoints.
+	Every = 24 * time.Hour
+	// tick is how often the chain is read for what makes a checkpoint due.
+	tick = time.Minute
+	// markTimeout is how long an import waits for its checkpoint.
+	markTimeout = 15 * time.Second
+	// The pause after the n-th failure in a row doubles from the first to the last.
+	firstPause = 5 * time.Second
+	lastPause  = 5 * time.Minute
+)
+
+// Keeper has the chain's head signed: before each import, after each rotation, and
+// at least daily. What it knows it reads from the chain, so a restart misses nothing.
+type Keeper struct {
+	Config
+	wake chan struct{} // of capacity 1
+	last atomic.Pointer[time.Time]
+
+	mu       sync.Mutex // one checkpoint at a time; guards what follows
+	seen     seen
+	failures int
+	again    time.Time // not before, after a failure
+}
+
+// seen is what the chain was last read to say.
+type seen struct {
+	next   uint64    // the first entry that was not read
+	began  time.Time // the chain's first entry
+	last   signed    // the newest checkpoint; its Seq is 0 when there is none
+	key    key.Fingerprint
+	making bool // an audit key is intended, and what came of it is not recorded
+	ended  bool // a rotation ended, or a key was held, since the newest checkpoint
+}
+
+// NewKeeper returns a Keeper.
+func NewKeeper(c Config) *Keeper { return &Keeper{Config: c, wake: make(chan struct{}, 1)} }
+
+// Poke has the chain read now.
+func (k *Keeper) Poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run signs what is due until ctx ends.
+func (k *Keeper) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		_ = k.CatchUp(ctx) // it was logged, counted, and is tried again
+		pause := time.NewTimer(k.pause())
+		select {
+		case <-ctx.Done():
+		case <-k.wake:
+		case <-pause.C:
+		}
+		pause.Stop()
+	}
+}
+
+// pause is the time until the chain is read again.
+func (k *Keeper) pause() time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failures == 0 {
+		return tick
+	}
+	return max(k.again.Sub(k.Clock()), firstPause)
+}
+
+// CatchUp signs a checkpoint if one is due: a rotation ended or a key was held since
+// the newest one, or a day has passed.
+func (k *Keeper) CatchUp(ctx context.Context) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.read(ctx); err != nil {
+		return err
+	}
+	now := k.Clock()
+	if !k.seen.due(now) || now.Before(k.again) {
+		return nil
+	}
+	_, err := k.sign(ctx)
+	return err
+}
+
+func (s seen) due(now time.Time) bool {
+	since := s.signedAt()
+	return !since.IsZero() && (s.ended || now.Sub(since) >= Every)
+}
+
+// Checkpoint signs one now.
+func (k *Keeper) Checkpoint(ctx context.Context) (key.Checkpoint, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.read(ctx); err != nil {
+		return key.Checkpoint{}, err
+	}
+	return k.sign(ctx)
+}
+
+// Mark signs a checkpoint for an import and returns its mark. When that fails, the
+// import must not wait for it: the mark is that of the newest checkpoint there is, ""
+// without one.
+func (k *Keeper) Mark(ctx context.Context) string {
+	ctx, cancel := context.WithTimeout(ctx, markTimeout)
+	defer cancel()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.read(ctx); err == nil && !k.Clock().Before(k.again) {
+		_, _ = k.sign(ctx) // it was logged, counted, and is tried again
+	}
+	if k.seen.last.Seq == 0 {
+		return ""
+	}
+	return k.seen.last.Mark()
+}
+
+// Last is when the newest checkpoint was signed, by what the chain was last read to
+// say; of a chain without one, when it began. It does not wait for a signature.
+func (k *Keeper) Last() time.Time {
+	if at := k.last.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
+}
+
+// read takes up what the chain says since it was read last; the caller holds mu, as
+// for all that follows.
+func (k *Keeper) read(ctx context.Context) error {
+	err := k.Chain.Audit(ctx, k.seen.next, func(c store.Chained) error {
+		k.seen.take(c)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the audit chain: %w", err)
+	}
+	at := k.seen.signedAt()
+	k.last.Store(&at)
+	k.Metrics.read(at, k.seen.last.Seq)
+	return nil
+}
+
+// signedAt is when the newest checkpoint was signed; of a chain without one, when it
+// began.
+func (s seen) signedAt() time.Time {
+	if s.last.Seq == 0 {
+		return s.began
+	}
+	return s.last.Time
+}
+
+func (s *seen) take(c store.Chained) {
+	s.next = c.Seq + 1
+	if c.Seq == 1 {
+		s.began = c.Time
+	}
+	switch c.Event {
+	case "rotation finished", "key held":
+		s.ended = true
+	case eventCheckpoint:
+		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) {
+			s.last, s.ended = cp, false
+		}
+	case eventKeyIntended:
+		s.making = true
+	case eventKeyMade, eventKeyFound:
+		s.making, s.key = false, key.Fingerprint(c.Fields["audit_key"])
+	}
+}
+
+// sign has the head signed and puts the signature into the chain and the journal.
+func (k *Keeper) sign(ctx context.Context) (key.Checkpoint, error) {
+	c, err := k.trySign(ctx)
+	if key.IsCancelled(err) {
+		return c, err // keyd is stopping
+	}
+	if err != nil {
+		k.failures++
+		k.again = k.Clock().Add(min(lastPause, firstPause<<min(k.failures-1, 20)))
+		k.Metrics.failed()
+		k.Logger.WarnContext(ctx, "the audit chain's head was not signed: it is tried again", "error", err.Error(), "failures", k.failures)
+		return c, err
+	}
+	k.failures, k.again = 0, time.Time{}
+	k.Logger.InfoContext(ctx, "checkpoint of the audit chain", "CHECKPOINT", c.Mark(), "audit_key", string(k.seen.key))
+	return c, k.read(ctx)
+}
+
+func (k *Keeper) trySign(ctx context.Context) (key.Checkpoint, error) {
+	by, err := k.auditKey(ctx)
+	if err != nil {
+		return key.Checkpoint{}, err
+	}
+	seq, head, err := k.Chain.Head(ctx)
+	if err != nil {
+		return key.Checkpoint{}, fmt.Errorf("read the audit chain's head: %w", err)
+	}
+	c := key.Checkpoint{Instance: k.Instance, Seq: seq, Head: key.Fingerprint(head.String()), Time: k.Clock().UTC().Truncate(time.Second)}
+	killpoint.At("sign-before")
+	signature, err := k.Signer.SignCheckpoint(ctx, c)
+	if err != nil {
+		return c, fmt.Errorf("have a checkpoint signed: %w", err)
+	}
+	killpoint.At("sign-after")
+	return c, k.note(ctx, eventCheckpoint, signed{c, by, signature}.fields())
+}
+
+// auditKey makes the audit key when there is none, and puts every one that the chain
+// does not know yet into it, so that a key that was replaced shows.
+func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
+	pub, present, err := k.Signer.AuditKey(ctx)
+	if err == nil && !present {
+		if err = k.note(ctx, eventKeyIntended, nil); err != nil {
+			return "", err
+		}
+		killpoint.At("audit-key-before")
+		pub, err = k.Signer.MakeAuditKey(ctx)
+		killpoint.At("audit-key-after")
+	}
+	if err != nil {
+		return "", fmt.Errorf("the audit key: %w", err)
+	}
+	print, err := key.FingerprintOf(pub)
+	if err != nil || print == k.seen.key {
+		return print, err
+	}
+	text, err := EncodeKey(pub)
+	if err != nil {
+		return "", err
+	}
+	fields := map[string]string{"audit_key": string(print), "public": string(text)}
+	if k.seen.key != "" {
+		fields["before"] = string(k.seen.key)
+		k.Logger.WarnContext(ctx, "the audit key is another one than before", "audit_key", string(print), "before", string(k.seen.key))
+	}
+	if present && !k.seen.making {
+		return print, k.note(ctx, eventKeyFound, fields)
+	}
+	return print, k.note(ctx, eventKeyMade, fields)
+}
+
+// note appends one entry of this room's.
+func (k *Keeper) note(ctx context.Context, event string, fields map[string]string) error {
+	killpoint.At("save-before " + event)
+	err := k.Chain.Append(ctx, key.Entry{Time: k.Clock(), Event: event, Actor: "keyd", Fields: fields})
+	if err != nil {
+		return fmt.Errorf("record %q: %w", event, err)
+	}
+	killpoint.At("save-after " + event)
+	return k.read(ctx)
+}

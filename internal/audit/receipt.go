@@ -1,0 +1,217 @@
+package audit
+
+import (
+	"cmp"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Receipt is all that the chain says of one generation of a key: what an auditor
+// wants to file of a rotation.
+type Receipt struct {
+	Key        string    `json:"key"`
+	Generation int       `json:"generation"`
+	Spec       key.Spec  `json:"spec"`
+	AskedBy    string    `json:"asked_by"`
+	Reason     string    `json:"reason,omitempty"`
+	Reserved   time.Time `json:"reserved"`
+	// Requests are the operators' that this generation answers.
+	Requests []Asked `json:"requests,omitempty"`
+
+	ID          key.ID          `json:"cka_id"`
+	GivenUp     []key.ID        `json:"abandoned_cka_ids,omitempty"`
+	Made        time.Time       `json:"made,omitzero"`
+	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
+	Pinned      time.Time       `json:"pinned,omitzero"` // read back, and its private half proven
+	HSM         MadeIn          `json:"hsm"`
+
+	Imports  []Imported `json:"imports,omitempty"` // oldest first
+	Finished time.Time  `json:"finished,omitzero"` // active in every vault
+
+	// The entries of the chain that this is drawn up from.
+	First  uint64         `json:"first_entry"`
+	Last   uint64         `json:"last_entry"`
+	Signed *SignedReceipt `json:"signed,omitempty"` // nil: not all of it is signed yet
+}
+
+// Asked is one request for a rotation.
+type Asked struct {
+	By     string    `json:"by"`
+	Reason string    `json:"reason,omitempty"`
+	At     time.Time `json:"at"`
+	ID     key.ID    `json:"id"`
+}
+
+// MadeIn is the HSM as it described itself when the pair was pinned.
+type MadeIn struct {
+	Manufacturer string `json:"manufacturer,omitempty"`
+	Model        string `json:"model,omitempty"`
+	Serial       string `json:"serial,omitempty"`
+	Firmware     string `json:"firmware,omitempty"`
+	Token        string `json:"token,omitempty"`
+}
+
+// Imported is one placement in one vault.
+type Imported struct {
+	Vault      string          `json:"vault"` // URL
+	Cause      key.Cause       `json:"cause"`
+	Attempt    key.ID          `json:"attempt"`
+	KEK        string          `json:"kek"` // kid with version
+	KEKPrint   key.Fingerprint `json:"kek_fingerprint"`
+	Checkpoint string          `json:"checkpoint,omitempty"` // the mark in the version's tag
+	Intended   time.Time       `json:"intended"`
+	Version    string          `json:"version,omitempty"`
+	At         time.Time       `json:"imported,omitzero"`
+	Result     string          `json:"result"` // of the verification
+	Checked    string          `json:"checked,omitempty"`
+	Detail     string          `json:"detail,omitempty"`
+	Judged     time.Time       `json:"verified,omitzero"`
+	Disabled   time.Time       `json:"disabled,omitzero"`
+}
+
+// SignedReceipt is the first checkpoint that covers the whole receipt.
+type SignedReceipt struct {
+	Entry uint64          `json:"entry"` // that carries it
+	Mark  string          `json:"checkpoint"`
+	By    key.Fingerprint `json:"audit_key"`
+	At    time.Time       `json:"at"`
+}
+
+// Results of an import's verification.
+const (
+	resultOpen    = "not verified yet"
+	resultPassed  = "passed"
+	resultRefuted = "refuted"
+	resultVoid    = "the import did not happen"
+)
+
+// Receipts reads the whole chain, entry by entry, and draws up what is asked for.
+type Receipts struct {
+	name     string
+	receipts []*Receipt
+	asked    map[key.ID]Asked
+}
+
+// NewReceipts is for one key.
+func NewReceipts(name string) *Receipts { return &Receipts{name: name, asked: map[key.ID]Asked{}} }
+
+// Of returns the receipt of a generation; 0 is the newest that was imported, or the
+// newest at all.
+func (r *Receipts) Of(generation int) (Receipt, error) {
+	var found *Receipt
+	for _, x := range r.receipts {
+		if x.Generation == generation || generation == 0 && (found == nil || len(x.Imports) > 0 || len(found.Imports) == 0) {
+			found = x
+		}
+	}
+	switch {
+	case found != nil:
+		return *found, nil
+	case len(r.receipts) == 0:
+		return Receipt{}, fmt.Errorf("the audit has no rotation of a key %s", r.name)
+	default:
+		return Receipt{}, fmt.Errorf("the audit has no generation %d of %s: the newest is %d", generation, r.name, r.receipts[len(r.receipts)-1].Generation)
+	}
+}
+
+// Add takes the next entry of the chain.
+func (r *Receipts) Add(seq uint64, e key.Entry) {
+	switch {
+	case e.Event == eventCheckpoint && ours(e):
+		if s, err := parseSigned(e); err == nil {
+			r.sign(seq, s)
+		}
+	case e.Key != r.name:
+	case e.Event == "rotation requested":
+		id := key.ID(e.Fields["request"])
+		r.asked[id] = Asked{By: e.Actor, Reason: e.Fields["reason"], At: e.Time, ID: id}
+	case e.Event == "generation reserved":
+		r.reserve(seq, e)
+	default:
+		if x := r.generation(e.Fields["generation"]); x != nil {
+			x.add(e)
+			x.Last, x.Signed = seq, nil
+		}
+	}
+}
+
+func (r *Receipts) generation(number string) *Receipt {
+	for _, x := range r.receipts {
+		if strconv.Itoa(x.Generation) == number {
+			return x
+		}
+	}
+	return nil
+}
+
+func (r *Receipts) reserve(seq uint64, e key.Entry) {
+	n, err := strconv.Atoi(e.Fields["generation"])
+	if err != nil {
+		return
+	}
+	x := &Receipt{
+		Key: r.name, Generation: n, Spec: key.Spec(e.Fields["spec"]), AskedBy: e.Actor, Reason: e.Fields["reason"],
+		Reserved: e.Time, ID: key.ID(e.Fields["id"]), First: seq, Last: seq,
+	}
+	for _, id := range strings.Fields(e.Fields["requests"]) {
+		if a, ok := r.asked[key.ID(id)]; ok {
+			x.Requests = append(x.Requests, a)
+		}
+	}
+	r.receipts = append(r.receipts, x)
+}
+
+func (r *Receipts) sign(seq uint64, s signed) {
+	for _, x := range r.receipts {
+		if x.Signed == nil && s.Seq >= x.Last {
+			x.Signed = &SignedReceipt{Entry: seq, Mark: s.Mark(), By: s.By, At: s.Time}
+		}
+	}
+}
+
+func (x *Receipt) add(e key.Entry) {
+	f := e.Fields
+	switch e.Event {
+	case "generation made":
+		x.Made = e.Time
+	case "id abandoned":
+		x.GivenUp = append(x.GivenUp, key.ID(f["id"]))
+		x.ID, x.Made = key.ID(f["new_id"]), time.Time{}
+	case "generation pinned":
+		x.ID, x.Fingerprint, x.Pinned = key.ID(f["id"]), key.Fingerprint(f["fingerprint"]), e.Time
+		x.HSM = MadeIn{Manufacturer: f["hsm_manufacturer"], Model: f["hsm_model"], Serial: f["hsm_serial"], Firmware: f["hsm_firmware"], Token: f["hsm_token"]}
+	case "import intended":
+		x.Imports = append(x.Imports, Imported{
+			Vault: f["vault"], Cause: key.Cause(f["cause"]), Attempt: key.ID(f["attempt"]), KEK: f["kek"],
+			KEKPrint: key.Fingerprint(f["kek_fingerprint"]), Checkpoint: f["checkpoint"], Intended: e.Time, Result: resultOpen,
+		})
+	case "rotation finished":
+		x.Finished = e.Time
+	default:
+		for i := range x.Imports {
+			if string(x.Imports[i].Attempt) == f["attempt"] {
+				x.Imports[i].add(e)
+			}
+		}
+	}
+}
+
+func (i *Imported) add(e key.Entry) {
+	f := e.Fields
+	switch e.Event {
+	case "imported":
+		i.Version, i.At = f["version"], e.Time
+	case "import did not happen":
+		i.Result, i.Detail, i.Judged = resultVoid, cmp.Or(f["error"], f["why"]), e.Time
+	case "proof passed":
+		i.Result, i.Checked, i.Detail, i.Judged = resultPassed, f["checked"], "", e.Time
+	case "proof refuted":
+		i.Result, i.Detail, i.Judged = resultRefuted, f["leg"]+": "+f["error"], e.Time
+	case "disabled":
+		i.Disabled = e.Time
+	}
+}

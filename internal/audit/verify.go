@@ -1,0 +1,317 @@
+package audit
+
+import (
+	"bufio"
+	"bytes"
+	"crypto"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/store"
+)
+
+// Verdict is what Verify found out about an export, and no more than that.
+type Verdict struct {
+	Instance string    `json:"instance"`
+	Exported time.Time `json:"exported"`
+	Since    time.Time `json:"since,omitzero"`
+	Until    time.Time `json:"until,omitzero"`
+	Key      string    `json:"key,omitempty"`
+	// The entries of the file, each linked to the one before it.
+	First uint64     `json:"first"`
+	Last  uint64     `json:"last"`
+	Head  store.Hash `json:"head"` // of the last
+	Shown uint64     `json:"shown"`
+	// LeftOut are linked, too, but what they say is not in the file.
+	LeftOut uint64 `json:"left_out"`
+	// CompleteTo is the entry up to which none of Key is left out; with no Key, none
+	// at all. 0: the first one is.
+	CompleteTo uint64    `json:"complete_to"`
+	Keys       []KeySeen `json:"keys"`
+	// SignedTo is the last entry under a signature that was checked; 0: none is.
+	SignedTo uint64          `json:"signed_to"`
+	SignedAt time.Time       `json:"signed_at,omitzero"`
+	SignedBy key.Fingerprint `json:"signed_by,omitempty"`
+	// Expected are the marks that were given and are in the file, signed.
+	Expected []string `json:"expected,omitempty"`
+	Problems []string `json:"problems,omitempty"` // at most 20
+}
+
+// KeySeen is one audit key by which the file has checkpoints.
+type KeySeen struct {
+	Fingerprint key.Fingerprint `json:"fingerprint"`
+	Given       bool            `json:"given"`       // its signatures were checked
+	Checkpoints int             `json:"checkpoints"` // valid ones, if it was given
+}
+
+// OK reports whether nothing is wrong and something is signed.
+func (v Verdict) OK() bool { return len(v.Problems) == 0 }
+
+const maxProblems = 20
+
+func (v *Verdict) problem(format string, args ...any) {
+	if len(v.Problems) < maxProblems {
+		v.Problems = append(v.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// ErrNotAnExport: the file is none that can be verified; the text says what it is.
+var ErrNotAnExport = errors.New("this cannot be verified")
+
+// Mark is a place of the chain that is known from elsewhere: a version's tag or the
+// journal.
+type Mark struct {
+	Seq  uint64
+	Head key.Fingerprint
+}
+
+// maxLine is far more than the store lets an entry have.
+const maxLine = 4 << 20
+
+// Verify checks an export by the public keys alone. The error is for what cannot be
+// read as an export at all; what is wrong with one is in the Verdict.
+func Verify(r io.Reader, keys []*rsa.PublicKey, marks []Mark) (Verdict, error) {
+	c := checker{keys: map[key.Fingerprint]*rsa.PublicKey{}, read: sha256.New()}
+	for _, pub := range keys {
+		print, err := key.FingerprintOf(pub)
+		if err != nil {
+			return Verdict{}, err
+		}
+		if c.keys[print] == nil {
+			c.keys[print] = pub
+			c.v.Keys = append(c.v.Keys, KeySeen{Fingerprint: print, Given: true})
+		}
+	}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, maxLine)
+	lines.Split(wholeLines)
+	if err := c.header(lines); err != nil {
+		return Verdict{}, err
+	}
+	for lines.Scan() {
+		c.line(lines.Bytes())
+	}
+	if err := lines.Err(); err != nil {
+		return c.v, fmt.Errorf("%w: %w", ErrNotAnExport, err)
+	}
+	c.conclude(marks)
+	return c.v, nil
+}
+
+// wholeLines is bufio.ScanLines with the line's end, which the sum covers.
+func wholeLines(data []byte, atEOF bool) (int, []byte, error) {
+	if i := bytes.IndexByte(data, '\n'); i >= 0 {
+		return i + 1, data[:i+1], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}
+
+// checker walks through a file once.
+type checker struct {
+	v      Verdict
+	keys   map[key.Fingerprint]*rsa.PublicKey
+	read   hash.Hash // of the bytes so far
+	prev   store.Hash
+	hashes []store.Hash // of the entries, from First on
+	signed map[uint64]bool
+	number int  // of the line
+	gap    bool // an entry of the key was left out
+	ended  bool
+	lost   bool // the line before could not be used, so the next need not link
+}
+
+func (c *checker) header(lines *bufio.Scanner) error {
+	if !lines.Scan() {
+		return fmt.Errorf("%w: the file is empty, or its first line is too long", ErrNotAnExport)
+	}
+	var h headerLine
+	err := strict(lines.Bytes(), &h)
+	switch {
+	case bytes.HasPrefix(lines.Bytes(), []byte("seq,time,")):
+		return fmt.Errorf("%w: it is a CSV export, which is for reading; export the same with --format json", ErrNotAnExport)
+	case err != nil || h.Export == 0:
+		return fmt.Errorf("%w: its first line is not that of `keyd audit export --format json`", ErrNotAnExport)
+	case h.Export != formatVersion:
+		return fmt.Errorf("%w: it is an export of form %d, and this keyd knows form %d: verify it with a newer keyd", ErrNotAnExport, h.Export, formatVersion)
+	}
+	c.read.Write(lines.Bytes())
+	c.number = 1
+	c.prev, c.signed = h.Prev, map[uint64]bool{}
+	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until, h.Key, h.First
+	if h.First == 1 && h.Prev != (store.Hash{}) {
+		c.v.problem("line 1: the chain's first entry has one before it")
+	}
+	return nil
+}
+
+// line takes one line behind the header.
+func (c *checker) line(text []byte) {
+	c.number++
+	var entry entryLine
+	var end endLine
+	switch {
+	case c.ended:
+		c.v.problem("line %d: there is something behind the end", c.number)
+		return
+	case strict(text, &end) == nil && end.End:
+		c.end(end)
+		return
+	case strict(text, &entry) != nil || (entry.Entry == nil) == (entry.Sum == nil) || entry.Sum == nil && entry.Key != "":
+		c.v.problem("line %d: it is not a line of an export", c.number)
+		c.lost = true
+	default:
+		c.entry(entry)
+	}
+	c.read.Write(text)
+}
+
+func (c *checker) end(e endLine) {
+	c.ended = true
+	if e.Lines != uint64(len(c.hashes)) {
+		c.v.problem("line %d: the file was written with %d entries, and has %d", c.number, e.Lines, len(c.hashes))
+	}
+	if e.Sum != store.Hash(c.read.Sum(nil)) {
+		c.v.problem("line %d: the file is not as it was written: its sum is another one", c.number)
+	}
+}
+
+// entry links an entry to the one before it.
+func (c *checker) entry(e entryLine) {
+	want := c.v.First + uint64(len(c.hashes))
+	if e.Seq != want {
+		c.v.problem("line %d: entry %d stands where entry %d should: one was removed, added or moved", c.number, e.Seq, want)
+	}
+	var body key.Entry
+	var links bool
+	if e.Sum != nil {
+		links = e.Hash == store.LinkHash(c.prev, e.Seq, e.Key, *e.Sum)
+	} else {
+		var err error
+		body, _, err = store.ParseBody(e.Entry)
+		links = err == nil && store.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
+	}
+	if !links && !c.lost {
+		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed or moved", c.number, e.Seq)
+	}
+	c.prev, c.lost = e.Hash, false
+	c.hashes = append(c.hashes, e.Hash)
+	if e.Sum != nil {
+		c.v.LeftOut++
+		c.gap = c.gap || c.v.Key == "" || c.v.Key == e.Key
+	} else {
+		c.v.Shown++
+	}
+	if !c.gap {
+		c.v.CompleteTo = e.Seq
+	}
+	if body.Event == eventCheckpoint && ours(body) {
+		c.checkpoint(e.Seq, body)
+	}
+}
+
+// checkpoint checks one signature, and that the file's chain is the one signed.
+func (c *checker) checkpoint(at uint64, e key.Entry) {
+	s, err := parseSigned(e)
+	if err != nil {
+		c.v.problem("line %d: the checkpoint of entry %d cannot be read: %v", c.number, at, err)
+		return
+	}
+	seen := c.keySeen(s.By)
+	pub := c.keys[s.By]
+	if pub == nil {
+		seen.Checkpoints++
+		return
+	}
+	digest := sha256.Sum256(s.Message())
+	if err := rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], s.Signature); err != nil {
+		c.v.problem("line %d: the signature in entry %d is not by the audit key %s: it was forged or changed", c.number, at, s.By)
+		return
+	}
+	if s.Instance != c.v.Instance {
+		c.v.problem("line %d: the checkpoint in entry %d is of instance %s, and the file says %s", c.number, at, s.Instance, c.v.Instance)
+		return
+	}
+	seen.Checkpoints++
+	if s.Seq >= at {
+		c.v.problem("line %d: entry %d signs entry %d, which was not there yet: entries were removed", c.number, at, s.Seq)
+		return
+	}
+	c.cover(s, at)
+}
+
+// cover takes note of how far a good signature reaches, if it is of this file's part
+// of the chain.
+func (c *checker) cover(s signed, at uint64) {
+	if s.Seq < c.v.First {
+		return // it is of what was before the file's first entry
+	}
+	if got := c.hashes[min(s.Seq-c.v.First, uint64(len(c.hashes)-1))]; got.String() != string(s.Head) {
+		c.v.problem("line %d: the head that entry %d signs is not that of entry %d here: the chain was rewritten", c.number, at, s.Seq)
+		return
+	}
+	c.signed[s.Seq] = true
+	if s.Seq >= c.v.SignedTo {
+		c.v.SignedTo, c.v.SignedAt, c.v.SignedBy = s.Seq, s.Time, s.By
+	}
+}
+
+func (c *checker) keySeen(print key.Fingerprint) *KeySeen {
+	for i := range c.v.Keys {
+		if c.v.Keys[i].Fingerprint == print {
+			return &c.v.Keys[i]
+		}
+	}
+	c.v.Keys = append(c.v.Keys, KeySeen{Fingerprint: print})
+	return &c.v.Keys[len(c.v.Keys)-1]
+}
+
+// conclude judges the file as a whole.
+func (c *checker) conclude(marks []Mark) {
+	if !c.ended {
+		c.v.problem("the file was cut short: its last line is missing")
+	}
+	if n := len(c.hashes); n > 0 {
+		c.v.Last, c.v.Head = c.v.First+uint64(n)-1, c.prev
+	}
+	if c.v.SignedTo == 0 {
+		c.v.problem("no entry of the file is signed by a key that was given")
+	}
+	for _, m := range marks {
+		mark := fmt.Sprintf("%d:%s", m.Seq, m.Head)
+		switch {
+		case m.Seq < c.v.First:
+			c.v.problem("%s: the file begins with entry %d only: export it from earlier", mark, c.v.First)
+		case m.Seq > c.v.Last:
+			c.v.problem("%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it is older or exported with --until", mark, m.Seq, c.v.Last)
+		case c.hashes[m.Seq-c.v.First].String() != string(m.Head):
+			c.v.problem("%s: entry %d has another hash here: the chain was rewritten", mark, m.Seq)
+		case !c.signed[m.Seq]:
+			c.v.problem("%s: the file has no checkpoint of entry %d by a key that was given: its end was cut off", mark, m.Seq)
+		default:
+			c.v.Expected = append(c.v.Expected, mark)
+		}
+	}
+}
+
+// strict decodes a line that is written exactly as Export writes it, so that no two
+// readers can see different things in one line.
+func strict(text []byte, into any) error {
+	if err := json.Unmarshal(text, into); err != nil {
+		return err
+	}
+	again, err := encodeLine(into)
+	if err == nil && !bytes.Equal(again, text) {
+		err = errors.New("it is not as keyd writes it")
+	}
+	return err
+}
