@@ -284,13 +284,13 @@ func (c *crash) well() {
 }
 
 // retireAfter gives the key a retire rule.
-func (c *crash) retireAfter(age string) {
-	c.t.Helper()
-	text, err := os.ReadFile(c.path("keyd.yaml"))
+func (w *world) retireAfter(age string) {
+	w.t.Helper()
+	text, err := os.ReadFile(w.path("keyd.yaml"))
 	if err != nil {
-		c.t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	c.write("keyd.yaml", strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
+	w.write("keyd.yaml", strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
 }
 
 var (

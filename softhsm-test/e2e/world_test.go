@@ -42,6 +42,8 @@ type settings struct {
 	look        time.Duration
 	newest      time.Duration   // between proofs of the newest version
 	fingerprint key.Fingerprint // of the KEK in weu
+
+	consumerSpeed float64 // of the consumers, which look when a test says so
 }
 
 // world is one token, one Azure, one directory, and the keyd between them.
@@ -97,6 +99,7 @@ func newWorld(t *testing.T, change func(*settings)) *world {
 		},
 		Now:           w.now,
 		TokenLifetime: 30 * 24 * time.Hour,
+		ConsumerSpeed: w.set.consumerSpeed, ConsumersByHand: true,
 	})
 	if err != nil {
 		t.Fatal(err)
