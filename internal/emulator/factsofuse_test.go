@@ -287,6 +287,18 @@ func errorFacts() []fact {
 			w.create(premium, "k", `{"kty":"RSA-HSM","key_ops":`+wrapOps+`}`)
 			w.do("POST", premium, "/keys/k//sign", `{"alg":"RS256","value":"`+digest+`"}`).is(t, 403, "Forbidden", "KeyOperationForbidden")
 		}},
+		{"403 Forbidden with inner ForbiddenByRbac, ForbiddenByPolicy, ForbiddenByFirewall", func(t *testing.T) {
+			for inner, c := range map[string]emulator.VaultConfig{
+				"ForbiddenByRbac":     {Access: emulator.RoleBased},
+				"ForbiddenByPolicy":   {Access: emulator.PolicyBased},
+				"ForbiddenByFirewall": {Firewall: &emulator.Firewall{TrustedServices: true}},
+			} {
+				c.Host = premium
+				e := startVaults(t, emulator.Options{}, c)
+				_, err := newClient(t, e, premium).GetKey(t.Context(), "k", "", nil)
+				wantError(t, err, 403, "Forbidden", inner)
+			}
+		}},
 		{"400 BadParameter", func(t *testing.T) {
 			newWorld(t).do("POST", premium, "/keys/k/create", `{"kty":"OKP"}`).is(t, 400, "BadParameter", "")
 		}},

@@ -105,20 +105,20 @@ func origins(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample, kty
 
 func TestEachKindOfKeyIsCreatedImportedInPlainAndTransferred(t *testing.T) {
 	e := start(t, emulator.Options{})
-	for _, host := range []string{standard, premium, managedHSM} {
+	for _, where := range []struct{ host, suffix string }{
+		{standard, ""}, {premium, ""}, {premium, "-HSM"}, {managedHSM, "-HSM"},
+	} {
+		host := where.host
 		c := newClient(t, e, host)
 		var kek azkeys.KeyBundle
-		if host != standard {
+		if where.suffix != "" {
 			kek = createKEK(t, c)
 		}
 		for _, s := range samples(t) {
 			if s.family == "oct" && host != managedHSM {
 				continue
 			}
-			kty := azkeys.KeyType(s.family)
-			if host != standard {
-				kty += "-HSM"
-			}
+			kty := azkeys.KeyType(s.family + where.suffix)
 			for how, key := range origins(t, c, kek, s, kty) {
 				t.Run(host+" "+string(kty)+s.curve+" "+how, func(t *testing.T) {
 					if *key.Key.Kty != kty || key.Key.D != nil || key.Key.K != nil || key.Key.T != nil {
@@ -131,6 +131,20 @@ func TestEachKindOfKeyIsCreatedImportedInPlainAndTransferred(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+func TestATransferMakesHSMKeysOnly(t *testing.T) {
+	e := start(t, emulator.Options{})
+	c := newClient(t, e, premium)
+	kek := createKEK(t, c)
+	for _, s := range []sample{newRSASample(t), newECSample(t, elliptic.P256())} {
+		blob := newTransfer(t, kek, generate(t))
+		blob.plaintext = s.payload
+		_, err := c.ImportKey(t.Context(), "k", azkeys.ImportKeyParameters{Key: &azkeys.JSONWebKey{
+			Kty: ptr(azkeys.KeyType(s.family)), Crv: s.jwk.Crv, T: blob.blob(t),
+		}}, nil)
+		wantError(t, err, 400, "BadParameter", "")
 	}
 }
 

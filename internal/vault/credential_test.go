@@ -84,6 +84,32 @@ func TestWorkloadIdentitySignsIn(t *testing.T) {
 	}
 }
 
+// The default credential finds the managed identity of a virtual machine, as keyd's
+// own kind for it does.
+func TestTheDefaultAndTheManagedIdentitySignIn(t *testing.T) {
+	client := rand.Text()
+	t.Setenv("AZURE_CLIENT_ID", client)
+	t.Setenv("AZURE_TOKEN_CREDENTIALS", "prod")
+	for _, cfg := range []vault.CredentialConfig{
+		{Kind: vault.DefaultCredential}, {Kind: vault.ManagedIdentity, ClientID: rand.Text()},
+	} {
+		t.Run(string(cfg.Kind), func(t *testing.T) {
+			b := newBench(t, profiles()[0], emulator.Options{})
+			cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.cred = cred
+			if _, err := b.client(t).Versions(t.Context(), keyName); err != nil {
+				t.Error(err)
+			}
+			if escapes := b.Escapes(); len(escapes) > 0 {
+				t.Errorf("calls to %v", escapes)
+			}
+		})
+	}
+}
+
 // clientCertificate writes a fresh certificate with an RSA key.
 func clientCertificate(t *testing.T) string {
 	t.Helper()
