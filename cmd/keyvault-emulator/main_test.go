@@ -97,6 +97,7 @@ func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
 		{vault, "--attestation-firmware=4"},
 		{vault, "--consumer=storage=sa"},
 		{vault, "--consumer=queue=q,key=https://contoso-weu.vault.azure.net/keys/k"},
+		{vault, "--consumer=storage=sa,key=https://other.vault.azure.net/keys/k"},
 		{vault, "--consumer-speed=0"},
 		{vault, "--identity-listen=0.0.0.0:0"},
 		{vault, "--state=/dev/null/state"},

@@ -2,7 +2,6 @@ package emulator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +24,16 @@ func (e *Emulator) newConsumers() {
 		Now:    e.opts.Now, TimeScale: e.opts.ConsumerSpeed, TenantID: e.opts.TenantID,
 		Trust: e.identities.trust, Logger: e.log,
 	})
+}
+
+// checkConsumers refuses those whose key is in no vault of the emulator's.
+func (e *Emulator) checkConsumers() error {
+	for _, w := range e.opts.Consumers {
+		if e.Vault(w.VaultHost()) == nil {
+			return fmt.Errorf("consumer %s: there is no vault %s", w, w.VaultHost())
+		}
+	}
+	return nil
 }
 
 // startConsumers makes those that were asked for and, until Close, has those that are
@@ -76,11 +85,10 @@ func (e *Emulator) serveResources(w http.ResponseWriter, r *http.Request) {
 // authenticateForResources takes any identity: everyone is an owner of the
 // subscription.
 func (e *Emulator) authenticateForResources(r *http.Request) *answer {
-	var errs []error
+	var err error
 	for _, audience := range []string{"https://" + arm.Host, "https://management.core.windows.net"} {
-		t, err := e.signer.check(r.Header.Get("Authorization"), e.opts.TenantID, audience, e.opts.Now())
-		if err != nil {
-			errs = append(errs, err)
+		var t tokenClaims
+		if t, err = e.signer.check(r.Header.Get("Authorization"), e.opts.TenantID, audience, e.opts.Now()); err != nil {
 			continue
 		}
 		if at, void := e.identities.voided(t); void {
@@ -89,7 +97,7 @@ func (e *Emulator) authenticateForResources(r *http.Request) *answer {
 		}
 		return nil
 	}
-	return resourceRefusal(e.resourceChallenge("invalid_token"), errors.Join(errs...).Error())
+	return resourceRefusal(e.resourceChallenge("invalid_token"), err.Error())
 }
 
 // resourceChallenge is Resource Manager's; RFC 6750 has its errors.

@@ -263,7 +263,7 @@ func TestAConsumerIsAuthorisedLikeEverybody(t *testing.T) {
 	}
 	role := emulator.RoleAssignment{Identity: s.report("st").Identity, Role: emulator.CryptoServiceEncryptionUser, Scope: "/keys/cmk"}
 	must(t, s.vault.Assign(role))
-	s.later(0)
+	s.later(time.Second)
 	if r := s.report("st"); r.Trouble != "" || r.Key != cmkURL {
 		t.Fatalf("with its role: %+v", r)
 	}
@@ -390,6 +390,7 @@ func TestTheAdminEndpointHasTheConsumers(t *testing.T) {
 		t.Errorf("it waits because %q", why)
 	}
 	v1 := s.rotate()
+	s.clock.advance(time.Second)
 	call("POST", "/consumers/poll", "", 204)
 	call("POST", "/consumers/st/write", "data", 204)
 	call("POST", "/consumers/st/backup?keep=24h", "", 204)

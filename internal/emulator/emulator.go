@@ -107,6 +107,9 @@ func Start(opts Options) (*Emulator, error) {
 			return nil, err
 		}
 	}
+	if err := e.checkConsumers(); err != nil {
+		return nil, err
+	}
 	if opts.StateFile != "" {
 		if e.journal, err = openJournal(opts.StateFile, e.vaults); err != nil {
 			return nil, err

@@ -20,7 +20,7 @@ func FuzzParseWish(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := ParseWish(w.kind.word + "=" + w.name + ",key=" + w.key.String())
+		again, err := ParseWish(w.String())
 		if err != nil || again != w {
 			t.Errorf("%q is read as %+v, and that as %+v: %v", s, w, again, err)
 		}

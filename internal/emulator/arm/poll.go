@@ -27,10 +27,11 @@ func (s *Service) PollNow(ctx context.Context) {
 func (c *consumer) poll(ctx context.Context, now bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.pending != nil {
+	at := c.service.cfg.Now()
+	if c.pending != nil && (now || !at.Before(c.nextTry)) {
 		_ = c.fulfil(ctx) // in c.trouble
 	}
-	due := c.kind.delay > 0 && !c.service.cfg.Now().Before(c.nextLook)
+	due := c.kind.delay > 0 && !at.Before(c.nextLook)
 	if c.key == (keyRef{}) || c.kind.delay == 0 || (!now && !due) {
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Wish asks for a consumer without a call to Resource Manager. Its key need not be
@@ -31,6 +32,12 @@ func ParseWish(s string) (Wish, error) {
 	return w, nil
 }
 
+// String is what ParseWish read.
+func (w Wish) String() string { return w.kind.word + "=" + w.name + ",key=" + w.key.String() }
+
+// VaultHost is the DNS name of the key's vault.
+func (w Wish) VaultHost() string { return strings.TrimPrefix(w.key.vault, "https://") }
+
 const wishScope = "/subscriptions/00000000-0000-4000-8000-000000000000/resourceGroups/emulator/providers/"
 
 // Make makes the consumer, with a system-assigned identity. An error says why it does
@@ -47,8 +54,12 @@ func (s *Service) Make(ctx context.Context, w Wish) error {
 	return c.fulfil(ctx)
 }
 
+// tryAgain is how long a wish that could not be fulfilled is left alone.
+const tryAgain = time.Second
+
 // fulfil tries what was wished for.
 func (c *consumer) fulfil(ctx context.Context) error {
+	c.nextTry = c.service.cfg.Now().Add(tryAgain)
 	c.trouble = c.tryWish(ctx)
 	if c.trouble == nil {
 		c.pending = nil
