@@ -45,7 +45,7 @@ var apart = map[string][]string{
 	"softhsm-test/fasttime":   nil,
 	"softhsm-test/systemtest": nil,
 	"softhsm-test/clients":    nil,
-	"softhsm-test/demo":       {"softhsm-test", "internal/emulator"},
+	"softhsm-test/demo":       {"softhsm-test", "internal/emulator", "internal/emulator/arm"},
 }
 
 // sole are the libraries that one room alone may import.

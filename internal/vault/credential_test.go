@@ -50,17 +50,7 @@ func TestAClientCertificateSignsIn(t *testing.T) {
 			cfg.Kind = vault.ClientCertificate
 			cfg.TenantID, cfg.ClientID = emulator.DefaultTenantID, "5d3c1e7e-0000-4000-8000-000000000001"
 			cfg.CertificateFile = clientCertificate(t)
-			cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.cred = cred
-			if _, err := b.client(t).Versions(t.Context(), keyName); err != nil {
-				t.Error(err)
-			}
-			if escapes := b.Escapes(); len(escapes) > 0 {
-				t.Errorf("calls to %v", escapes)
-			}
+			b.signIn(t, cfg)
 		})
 	}
 }
@@ -72,15 +62,22 @@ func TestWorkloadIdentitySignsIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", token)
-	cred, err := vault.NewCredential(vault.CredentialConfig{
-		Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(),
-	}, vault.HTTPClient(b.Transport()))
+	b.signIn(t, vault.CredentialConfig{Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID, ClientID: rand.Text()})
+}
+
+// signIn requires that a credential opens the bench's vault, and calls nobody else.
+func (b *bench) signIn(t *testing.T, cfg vault.CredentialConfig) {
+	t.Helper()
+	cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.cred = cred
 	if _, err := b.client(t).Versions(t.Context(), keyName); err != nil {
 		t.Error(err)
+	}
+	if escapes := b.Escapes(); len(escapes) > 0 {
+		t.Errorf("calls to %v", escapes)
 	}
 }
 
@@ -93,19 +90,9 @@ func TestTheDefaultAndTheManagedIdentitySignIn(t *testing.T) {
 	for _, cfg := range []vault.CredentialConfig{
 		{Kind: vault.DefaultCredential}, {Kind: vault.ManagedIdentity, ClientID: rand.Text()},
 	} {
-		t.Run(string(cfg.Kind), func(t *testing.T) {
+		t.Run(cfg.Kind, func(t *testing.T) {
 			b := newBench(t, profiles()[0], emulator.Options{})
-			cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.cred = cred
-			if _, err := b.client(t).Versions(t.Context(), keyName); err != nil {
-				t.Error(err)
-			}
-			if escapes := b.Escapes(); len(escapes) > 0 {
-				t.Errorf("calls to %v", escapes)
-			}
+			b.signIn(t, cfg)
 		})
 	}
 }

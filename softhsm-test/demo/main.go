@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/emulator/arm"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
 
@@ -80,6 +81,7 @@ type demo struct {
 	// version: they must open for ever.
 	ciphertexts map[string]map[string]sealed
 	shown       int
+	consumers   *arm.Service
 }
 
 type sealed struct {
@@ -102,10 +104,13 @@ func run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	emu, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{
-		{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
-		{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true},
-	}})
+	emu, err := emulator.Start(emulator.Options{
+		Vaults: []emulator.VaultConfig{
+			{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
+			{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true},
+		},
+		ConsumerSpeed: 24 * 3600, // a day is a second
+	})
 	if err != nil {
 		return err
 	}
@@ -117,7 +122,7 @@ func run(ctx context.Context) (err error) {
 	if err := os.WriteFile(filepath.Join(dir, "keyd.yaml"), []byte(text), 0o600); err != nil {
 		return err
 	}
-	d := &demo{dir: dir, keyd: keyd, ciphertexts: map[string]map[string]sealed{},
+	d := &demo{dir: dir, keyd: keyd, ciphertexts: map[string]map[string]sealed{}, consumers: emu.Consumers(),
 		vault: map[string]*emulator.Vault{"contoso-weu": emu.Vault(vaultHost), "contoso-hsm": emu.Vault(hsmHost)}}
 	d.env = append(append(os.Environ(), token.Environ()...), emu.Environ(filepath.Join(dir, "ca.pem"))...)
 	return d.play(ctx)
@@ -256,11 +261,45 @@ func (d *demo) showGenerations(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			items, err := d.live(ctx)
+			if err != nil {
+				return err
+			}
 			d.shown = g.Number
-			say("generation %d: %s; %d older versions still unwrap what was wrapped under them", g.Number, strings.Join(parts, ", "), older)
+			say("generation %d: %s; %d older versions still unwrap what was wrapped under them; "+
+				"%d Azure services under the key read all %d items they ever wrote", g.Number, strings.Join(parts, ", "), older, len(consumers), items)
 		}
 	}
 	return nil
+}
+
+// consumers encrypt under the key, and follow it: a storage account and a Cosmos DB
+// account in the vault, a disk encryption set in the Managed HSM.
+var consumers = []struct{ kind, name, host string }{
+	{"storage", "sadata", vaultHost}, {"cosmos", "orders", vaultHost}, {"disk", "vmdisks", hsmHost},
+}
+
+// live has every consumer write something and read all that it ever wrote.
+func (d *demo) live(ctx context.Context) (items int, err error) {
+	for _, c := range consumers {
+		if d.shown == 0 {
+			w, err := arm.ParseWish(c.kind + "=" + c.name + ",key=https://" + c.host + "/keys/" + keyName)
+			if err != nil {
+				return 0, err
+			}
+			if err := d.consumers.Make(ctx, w); err != nil {
+				return 0, err
+			}
+		}
+		if err := d.consumers.Write(ctx, c.name, []byte(rand.Text())); err != nil {
+			return 0, err
+		}
+	}
+	report := d.consumers.ReadEverything(ctx)
+	for _, c := range report.Consumers {
+		items += c.Read
+	}
+	return items, report.Err()
 }
 
 // seal wraps a data key under a version's public key, as a consumer would.
