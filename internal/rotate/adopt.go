@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -111,7 +112,9 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*
 // only.
 func (a *adopter) adoptObjects() {
 	objects := slices.Clone(a.o.HSM.Objects)
-	sort.SliceStable(objects, func(i, j int) bool { return objects[i].Label.Number < objects[j].Label.Number })
+	slices.SortFunc(objects, func(x, y key.Object) int {
+		return cmp.Or(cmp.Compare(x.Label.Number, y.Label.Number), cmp.Compare(x.ID, y.ID))
+	})
 	pl := &planner{p: a.p, r: &a.rec, o: a.o}
 	for _, o := range objects {
 		g := a.generationWithID(o.ID)
@@ -194,11 +197,9 @@ func (a *adopter) lostObjects() {
 func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 	known := knownVersions(a.rec, v.URL)
 	versions := slices.Clone(seen.Versions)
-	sort.SliceStable(versions, func(i, j int) bool {
-		if versions[i].Created.Equal(versions[j].Created) {
-			return versions[j].ID == seen.Newest
-		}
-		return versions[i].Created.Before(versions[j].Created)
+	last := map[string]int{seen.Newest: 1} // of those made within one second
+	slices.SortFunc(versions, func(x, y key.Version) int {
+		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(last[x.ID], last[y.ID]), cmp.Compare(x.ID, y.ID))
 	})
 	for _, x := range versions {
 		if known[x.ID] {

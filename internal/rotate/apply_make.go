@@ -80,11 +80,16 @@ func (r *Rotator) abandon(ctx context.Context, rec key.Record, s Step) (key.Reco
 		return rec, err
 	}
 	g := rec.Generation(s.Generation)
-	rec.Abandoned = append(rec.Abandoned, key.AbandonedID{ID: g.ID, Generation: g.Number, At: r.Clock(), Reason: s.Why})
 	fields := generationFields(*g, map[string]string{"why": s.Why, "new_id": string(id)})
-	g.ID = id
-	g.GenerateBegun = key.Generation{}.GenerateBegun
+	giveUpID(r.Clock(), &rec, g, id, s.Why)
 	return r.save(ctx, rec, "id abandoned", fields)
+}
+
+// giveUpID leaves what is or comes under a generation's id to the sweeper, and gives
+// the generation a fresh one.
+func giveUpID(now time.Time, rec *key.Record, g *key.Generation, fresh key.ID, why string) {
+	rec.Abandoned = append(rec.Abandoned, key.AbandonedID{ID: g.ID, Generation: g.Number, At: now, Reason: why})
+	g.ID, g.GenerateBegun = fresh, time.Time{}
 }
 
 // pin records the fingerprint of a pair that reads back as asked and proves that

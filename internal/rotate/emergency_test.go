@@ -52,6 +52,24 @@ func TestASecondCompromiseIsNotAnsweredByTheFirstOnesMaterial(t *testing.T) {
 	}
 }
 
+// A pair that is made and not pinned when the compromise comes is nobody's.
+func TestAPairThatIsBeingMadeWhenTheKeyIsCompromisedIsDestroyed(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	request(t, w, p, rotate.Wanted{Reason: "one"})
+	w.stepUntil(p, func() bool { return len(w.hsm.pairs) == 2 })
+	request(t, w, p, rotate.Wanted{Reason: "leak", Compromise: true})
+	w.settle(p)
+	rec := w.record(p.Key)
+	if g := rec.Latest(); g.Number != 3 || g.Finished.IsZero() {
+		t.Errorf("the latest generation is %d, want a third that is finished\n%s", g.Number, w.story())
+	}
+	if len(w.hsm.pairs) != 2 {
+		t.Errorf("the HSM holds %d pairs, want those of the generations 1 and 3\n%s", len(w.hsm.pairs), w.story())
+	}
+}
+
 func TestARequestAfterTheImportGetsMaterialOfItsOwn(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
@@ -156,6 +174,51 @@ func TestAdoptingLeavesAnotherOperatorsPause(t *testing.T) {
 	if rec := w.record(p.Key); rec.Hold == nil || rec.Hold.Code != key.HoldPaused {
 		t.Errorf("hold %+v, want alice's pause", rec.Hold)
 	}
+}
+
+// A service promises no order of its listings.
+func TestWhatIsShownForAdoptionDoesNotDependOnTheOrderOfAListing(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.settle(p)
+	for range 3 {
+		w.vault[weu.URL].addForeign(p.Key) // all within one second
+	}
+	ctx := context.Background()
+	shown, err := w.rotator().Adoption(ctx, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.vault[weu.URL].backwards = true
+	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "known", shown.Token); err != nil {
+		t.Errorf("the same versions in another order: %v", err)
+	}
+}
+
+// A deleted key lists nothing, whatever it holds.
+func TestAnImportIsNotGivenUpWhileTheKeyIsDeleted(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.Import" {
+			return failAfter
+		}
+		return none
+	}
+	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 1 })
+	w.vault[weu.URL].key(p.Key).deleted = true
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	rec := w.record(p.Key)
+	if at := rec.Latest().Placements[0]; at.State != key.Intended || rec.Hold == nil || rec.Hold.Code != key.HoldKeyDeleted {
+		t.Fatalf("the placement is %s, the hold %+v\n%s", at.State, rec.Hold, w.story())
+	}
+	w.vault[weu.URL].key(p.Key).deleted = false
+	if err := w.rotator().Resume(context.Background(), p.Key, "uid 0 (root)", "recovered"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	w.checkDone(p, 1, 0)
 }
 
 func TestAnOldRecordNeverDisownsAPairThatIsInUse(t *testing.T) {

@@ -373,19 +373,20 @@ type modelKey struct {
 }
 
 type modelVault struct {
-	w        *world
-	v        key.Vault
-	keys     map[string]*modelKey
-	kek      *key.KEK
-	kekFixed bool
-	down     bool
-	forbid   string // an operation that answers 403
-	skew     time.Duration
-	swap     bool // imports keep the modulus and unwrap with other material
-	software bool // imports end as software keys
-	count    int
-	imports  int
-	disabled []string
+	w         *world
+	v         key.Vault
+	keys      map[string]*modelKey
+	kek       *key.KEK
+	kekFixed  bool
+	down      bool
+	forbid    string // an operation that answers 403
+	skew      time.Duration
+	swap      bool // imports keep the modulus and unwrap with other material
+	software  bool // imports end as software keys
+	backwards bool // listings come in the other order
+	count     int
+	imports   int
+	disabled  []string
 }
 
 func (v *modelVault) key(name string) *modelKey {
@@ -483,6 +484,9 @@ func (v *modelVault) Versions(_ context.Context, name string) (out []key.Version
 			out = append(out, shown)
 		}
 		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
+		if v.backwards {
+			slices.Reverse(out)
+		}
 		return nil
 	})
 	return out, err

@@ -101,6 +101,9 @@ func voidPlacement(g *key.Generation, url string, attempt key.ID) (found *key.Pl
 // giveUp declares an attempt void when a complete listing, begun after its
 // deadline and the vault's settle time, does not show it.
 func (pl *planner) giveUp(v key.Vault, seen VaultSeen) (Step, bool) {
+	if seen.Deleted {
+		return Step{}, false // a deleted key lists nothing, whatever it holds
+	}
 	for i := range pl.r.Generations {
 		g := &pl.r.Generations[i]
 		for _, p := range g.Placements {

@@ -87,8 +87,7 @@ func accept(now time.Time, p key.Policy, rec *key.Record, w Wanted, newID func()
 	q = key.Request{ID: id, At: now, By: w.Actor, Reason: w.Reason, Compromise: w.Compromise, Without: w.Without}
 	rec.Requests = append(rec.Requests, q)
 	if w.Compromise {
-		compromise(now, rec)
-		return q, false, nil
+		return q, false, compromise(now, rec, newID)
 	}
 	if g := rec.Latest(); g != nil && g.Finished.IsZero() && g.Compromised.IsZero() {
 		switch {
@@ -126,18 +125,28 @@ func notGood(g *key.Generation, urls []string) (out []string) {
 }
 
 // compromise marks every generation of which any vault may hold something, and
-// discards one that was placed nowhere. Nothing is disabled.
-func compromise(now time.Time, rec *key.Record) {
+// discards one that was placed nowhere. Nothing is disabled. What may yet come of a
+// generating under way belongs to no generation any more: its id is given up.
+func compromise(now time.Time, rec *key.Record, newID func() (key.ID, error)) error {
 	for i := range rec.Generations {
 		g := &rec.Generations[i]
 		switch {
 		case !g.Discarded.IsZero() || !g.Compromised.IsZero():
 		case len(g.Placements) == 0:
 			g.Discarded = now
+			if g.Fingerprint != "" || g.GenerateBegun.IsZero() {
+				continue
+			}
+			id, err := newID()
+			if err != nil {
+				return err
+			}
+			giveUpID(now, rec, g, id, "generated when the key's material was called compromised")
 		default:
 			g.Compromised = now
 		}
 	}
+	return nil
 }
 
 func sameSet(a, b []string) bool {

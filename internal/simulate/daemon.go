@@ -21,8 +21,9 @@ type daemon struct {
 	r      *rotate.Rotator
 	shell  *rotate.Loop // never run: it only hands changed policies on
 	down   bool
-	back   time.Time // when a daemon that crashed starts again
-	began  time.Time // of the step under way, true time
+	back   time.Time  // when a daemon that crashed starts again
+	began  time.Time  // of the step under way, true time
+	under  key.Policy // of the step under way
 	turns  map[string]*turn
 }
 
@@ -105,6 +106,7 @@ func (d *daemon) act(f func()) {
 func (d *daemon) step(k *managed) {
 	d.act(func() {
 		p := d.policy(k.policy.Key)
+		d.under = p
 		t := d.turns[p.Key]
 		d.w.result.Steps++
 		d.w.judgePace(t)

@@ -36,12 +36,13 @@ const (
 	slow        fault = "slow"
 	outage      fault = "out of order for a while"
 	overtaken   fault = "another daemon steps in between"
+	interrupted fault = "somebody acts in between"
 	partial     fault = "half of the effect, and the answer is lost"
 	late        fault = "the answer is lost, and the effect comes later"
 )
 
 var (
-	always  = []fault{refusal, lostBefore, lostAfter, crashBefore, crashAfter, slow, outage, overtaken}
+	always  = []fault{refusal, lostBefore, lostAfter, crashBefore, crashAfter, slow, outage, overtaken, interrupted}
 	atVault = append([]fault{forbidden}, always...)
 	atMake  = append([]fault{partial, late}, always...)
 	// A PUT that lands late is what the attempt ids are there for: often.
@@ -82,6 +83,8 @@ func (w *World) call(part string, t *trouble, op string, faults []fault, effect 
 		}
 	case overtaken:
 		w.overtake()
+	case interrupted:
+		w.interrupt()
 	case partial:
 		half()
 		return failed(key.Ambiguous, "model: %s lost the answer to %s", part, op)
@@ -105,6 +108,8 @@ func (w *World) call(part string, t *trouble, op string, faults []fault, effect 
 		}
 	case overtaken:
 		w.overtake()
+	case interrupted:
+		w.interrupt()
 	}
 	return err
 }
@@ -139,5 +144,20 @@ func (w *World) overtake() {
 		for range 1 + w.rnd.IntN(4) {
 			d.step(pick(w, w.keys))
 		}
+	}
+}
+
+// interrupt lets somebody meddle in the middle of a call. It may be the death of the
+// daemon that is calling.
+func (w *World) interrupt() {
+	if w.overtaking {
+		return
+	}
+	w.overtaking = true
+	was := w.acting
+	defer func() { w.overtaking, w.acting = false, was }()
+	w.meddle(w.rnd.IntN(amidCalls))
+	if was != nil && was.down {
+		panic(crash{})
 	}
 }

@@ -30,7 +30,8 @@ func (w *World) judgeDestroy(id key.ID) {
 }
 
 // judgeImport: the attempt is in the record first, it is the only open one in that
-// vault, and no foreign version that could be seen is imported over unasked.
+// vault but for those of compromised generations, which must not be in the way, and no
+// foreign version that could be seen is imported over unasked.
 func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 	rec := w.store.records[name]
 	g, p := placementOf(&rec, attempt)
@@ -41,6 +42,9 @@ func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 		w.violate("generation %d of %s is imported before it is pinned", g.Number, name)
 	}
 	for i := range rec.Generations {
+		if !rec.Generations[i].Compromised.IsZero() {
+			continue
+		}
 		for _, other := range rec.Generations[i].Placements {
 			if other.Vault == v.URL && other.State == key.Intended && other.Attempt != attempt {
 				w.violate("%s is imported into %s while the attempt %s there is not settled", name, v.Name, other.Attempt)
@@ -119,7 +123,8 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 	}
 }
 
-// judgeDisable: never the newest, and only by the retire rule, by true time.
+// judgeDisable: never the newest, and only by the retire rule with which the step was
+// begun, by true time.
 func (w *World) judgeDisable(v *vault, name string, x *version) {
 	rec := w.store.records[name]
 	g, p := holderOf(&rec, v.URL, x.ID)
@@ -133,7 +138,7 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {
 		w.violate("the newest material of %s in %s is disabled", name, v.Name)
 	}
-	rule := w.acting.policy(name).Retire
+	rule := w.acting.under.Retire
 	if rule.Never() {
 		w.violate("version %s of %s in %s is disabled, and no rule says so", x.ID, name, v.Name)
 	}

@@ -8,12 +8,16 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
+// meddlings is in how many ways meddle meddles; the first of them may come in the
+// middle of a call, too.
+const meddlings, amidCalls = 22, 19
+
 // meddle is what people, configurations and clocks do at any time.
-func (w *World) meddle() {
+func (w *World) meddle(way int) {
 	k := pick(w, w.keys)
 	v := pick(w, w.vaults)
 	w.result.Meddled++
-	switch w.rnd.IntN(22) {
+	switch way {
 	case 0, 1, 2:
 		w.wish(k, false)
 	case 3:

@@ -100,7 +100,7 @@ func (w *World) storm() {
 	for w.now.Before(end) {
 		w.turn(meddle)
 		if !w.now.Before(meddle) {
-			w.meddle()
+			w.meddle(w.rnd.IntN(meddlings))
 			meddle = w.now.Add(w.between(time.Second, 2*every))
 		}
 		w.attend()
