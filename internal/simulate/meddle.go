@@ -129,8 +129,7 @@ func (w *World) changeKEK(v *vault) {
 	}
 	v.newKEK()
 	w.tell("%s has another KEK", v.Name)
-	kek := *v.kek
-	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(kek) })
+	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(*v.kek) })
 }
 
 // turnClock sets one daemon's clock wrong, and mostly right again later.
