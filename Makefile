@@ -13,6 +13,8 @@ LINT_VERSION := v2.15.0
 PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 # And what the packages and their test under systemd need besides.
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps
+# And what shows that alerts reach a person.
+ALERTS_PACKAGES := prometheus-alertmanager
 
 # What Microsoft's other clients need; an npm that is there, wherever it is from, will do.
 CLIENT_PACKAGES := curl python3-azure $(if $(shell command -v npm),,nodejs npm)
@@ -22,17 +24,19 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system deps-clients build package test-package test-system test-clients demo test simulate decade lint faults fuzz crashtest bench clean
+.PHONY: help deps deps-system deps-clients deps-alerts build package test-package test-system test-clients test-alerts demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
+deps-alerts: ## install what test-alerts runs besides
 deps-system: PACKAGES += $(SYSTEM_PACKAGES)
 deps-clients: ## install what test-clients runs
 deps-clients: PACKAGES := $(CLIENT_PACKAGES)
-deps deps-system deps-clients:
+deps-alerts: PACKAGES += $(ALERTS_PACKAGES)
+deps deps-system deps-clients deps-alerts:
 	@missing=(); for p in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
@@ -69,6 +73,10 @@ test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScrip
 $(NODE_MODULES): $(CLIENTS)/js/package.json $(CLIENTS)/js/package-lock.json
 	cd $(CLIENTS)/js && npm ci --ignore-scripts --silent
 
+test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the real daemon: faults become alerts, and end
+	go test -c -tags alerts -o $(BIN)/alertstest ./softhsm-test/alertstest
+	cd softhsm-test/alertstest && $(CURDIR)/$(BIN)/alertstest -test.failfast -bin $(CURDIR)/$(BIN)
+
 demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
 	@go build -o $(BIN)/demo ./softhsm-test/demo
 	@exec $(BIN)/demo
@@ -88,6 +96,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	go vet -tags killpoints ./internal/... ./cmd/...
 	go vet -tags system ./softhsm-test/systemtest
 	go vet -tags clients ./$(CLIENTS)
+	go vet -tags alerts ./softhsm-test/alertstest
 	$(LINT) run ./...
 
 $(LINT):

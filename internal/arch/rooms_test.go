@@ -46,6 +46,8 @@ var apart = map[string][]string{
 	"softhsm-test/systemtest": nil,
 	"softhsm-test/clients":    nil,
 	"softhsm-test/demo":       {"softhsm-test", "internal/emulator", "internal/emulator/arm"},
+	"softhsm-test/alertstest": nil,
+	"deploy/grafana":          nil,
 }
 
 // sole are the libraries that one room alone may import.

@@ -1,0 +1,74 @@
+//go:build alerts
+
+package alertstest
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keyd-project/keyd/deploy/grafana"
+)
+
+// whole is a query without what leaves series out while nothing is wrong, or stands
+// in for them.
+func whole(expr string) string {
+	return strings.NewReplacer(" > 0", "", " == 0", "", " or vector(0)", "").Replace(expr)
+}
+
+// askDashboard asks every query of the dashboard, and notes which were answered with
+// data. What has no series while all is well has some in one trouble or the other.
+func (w *world) askDashboard(t *testing.T) {
+	t.Helper()
+	d, err := grafana.Load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries, err := d.Queries()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range queries {
+		expr := grafana.Substitute(q.Expr, "1m")
+		if _, err := w.query(expr); err != nil {
+			t.Errorf("%s: %v", q.Where, err)
+		}
+		found, err := w.query(whole(expr))
+		if err != nil {
+			t.Errorf("%s: %v", q.Where, err)
+		}
+		if lack := lacks(q, found); lack == "" {
+			w.answered[q.Where] = ""
+		} else if before, asked := w.answered[q.Where]; !asked || before != "" {
+			w.answered[q.Where] = lack + ": " + whole(expr)
+		}
+	}
+}
+
+// lacks says what is missing in a query's answer: "" when there is data, with the
+// labels by which its series are called.
+func lacks(q grafana.Query, found []sample) string {
+	if len(found) == 0 {
+		return "no data"
+	}
+	for _, m := range regexp.MustCompile(`\{\{([a-z]+)\}\}`).FindAllStringSubmatch(q.Legend, -1) {
+		if !slices.ContainsFunc(found, func(s sample) bool { return s.Metric[m[1]] != "" }) {
+			return "no series with the label " + m[1]
+		}
+	}
+	return ""
+}
+
+func dashboardQueries(t *testing.T, w *world) {
+	w.askDashboard(t)
+	for where, lack := range w.answered {
+		if lack != "" {
+			t.Errorf("%s: %s", where, lack)
+		}
+	}
+	if len(w.answered) < 45 {
+		t.Errorf("only %d queries were asked", len(w.answered))
+	}
+	t.Logf("%d queries of the dashboard have data", len(w.answered))
+}
