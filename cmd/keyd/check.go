@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -13,8 +15,10 @@ func (a *app) check() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:   "check",
 		Short: "Try everything the daemon needs, and say what to do",
-		Long: `check has the daemon try what it needs: the HSM, its identity, every vault and key
-exchange key, clocks and its store. It changes nothing. Any failed check makes it exit 1.`,
+		Long: `check has the daemon try what it needs: the HSM with its module, mechanisms and PIN, its
+identity, each right in every vault, firewalls, key exchange keys, clocks, its store, and
+every version of every key. It changes nothing: rights are tried on a key that does not
+exist. Any failed check makes it exit 1; a warning does not.`,
 		Example: "  keyd check",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -48,11 +52,18 @@ func writeChecks(w io.Writer, s style, checks []status.Check) {
 		status.CheckOK: s.good, status.CheckWarning: s.warn, status.CheckFailed: s.bad,
 	}
 	var t table
+	t.add(plain("RESULT", "AREA", "SUBJECT", "CHECK", "REASON")...)
 	for _, c := range checks {
 		t.add(cell{string(c.Result), paint[c.Result]}, cell{text: c.Area}, cell{text: c.Subject}, cell{text: c.Name}, cell{text: c.Detail})
+	}
+	var rows bytes.Buffer
+	t.write(&rows, "")
+	lines := strings.SplitAfter(rows.String(), "\n")
+	fmt.Fprint(w, lines[0])
+	for i, c := range checks {
+		fmt.Fprint(w, lines[i+1])
 		if c.Remedy != "" {
-			t.add(plain("", "", "→ "+c.Remedy)...)
+			fmt.Fprintf(w, "         → %s\n", oneLine(c.Remedy))
 		}
 	}
-	t.write(w, "")
 }

@@ -1,13 +1,16 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 )
@@ -28,6 +31,7 @@ func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
 	c.config()
 	c.store(ctx)
 	c.hsm(ctx)
+	c.identity(ctx)
 	for _, v := range d.config().Vaults {
 		c.vault(ctx, v)
 	}
@@ -37,16 +41,34 @@ func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
 	return c.lines, ctx.Err()
 }
 
+// noRemedy is for what nobody has thought of: a line that is not ok always says what
+// to do.
+const noRemedy = "see docs/runbooks.md, which the daemon serves at /runbooks, and the journal of keyd"
+
 func (c *checker) add(area, subject, name string, err error, detail, remedy string) {
-	line := status.Check{Area: area, Subject: subject, Name: name, Result: status.CheckOK, Detail: detail}
-	if err != nil {
-		line.Result, line.Detail, line.Remedy = status.CheckFailed, err.Error(), remedy
+	if err == nil {
+		c.line(status.CheckOK, area, subject, name, detail, "")
+		return
 	}
-	c.lines = append(c.lines, line)
+	reason, hint := explained(err)
+	c.line(status.CheckFailed, area, subject, name, reason, cmp.Or(remedy, hint, noRemedy))
 }
 
 func (c *checker) warn(area, subject, name, detail, remedy string) {
-	c.lines = append(c.lines, status.Check{Area: area, Subject: subject, Name: name, Result: status.CheckWarning, Detail: detail, Remedy: remedy})
+	c.line(status.CheckWarning, area, subject, name, detail, cmp.Or(remedy, noRemedy))
+}
+
+func (c *checker) line(r status.CheckResult, area, subject, name, detail, remedy string) {
+	c.lines = append(c.lines, status.Check{Area: area, Subject: subject, Name: name, Result: r, Detail: detail, Remedy: remedy})
+}
+
+// explained parts an error into what happened and what its room says to do.
+func explained(err error) (reason, hint string) {
+	reason = err.Error()
+	if e := new(vault.Error); errors.As(err, &e) && e.Hint != "" {
+		return strings.Replace(reason, "; "+e.Hint, "", 1), e.Hint
+	}
+	return reason, ""
 }
 
 func (c *checker) config() {
@@ -59,7 +81,7 @@ func (c *checker) store(ctx context.Context) {
 	if err == nil && !r.Consistent() {
 		err = fmt.Errorf("%s", r)
 	}
-	c.add("store", c.d.config().StateDir, "audit chain", err, r.String(), "keep the file, and see the runbook")
+	c.add("store", c.d.config().StateDir, "audit chain", err, r.String(), "keep the file, and see the runbook, #keydstoreunhealthy")
 	if err := c.d.store.Healthy(); err != nil {
 		c.add("store", c.d.config().StateDir, "last write", err, "", "free or repair the disk")
 	}
@@ -68,111 +90,78 @@ func (c *checker) store(ctx context.Context) {
 func (c *checker) hsm(ctx context.Context) {
 	seen := c.d.lookAtHSM(ctx)
 	if seen.err != nil {
-		c.add("hsm", c.d.config().HSM.Token, "reachable", seen.err, "", "systemctl status keyd-hsm")
+		c.add("hsm", c.d.config().HSM.Token, "answers", seen.err, "", "systemctl status keyd-hsm; journalctl -u keyd-hsm")
 		return
 	}
 	info := seen.info
-	c.add("hsm", info.Token, "reachable", nil, fmt.Sprintf("%s %s, firmware %s, serial %s", info.Manufacturer, info.Model, info.Firmware, info.Serial), "")
+	c.add("hsm", info.Token, "answers", nil, fmt.Sprintf("%s %s, firmware %s, serial %s", info.Manufacturer, info.Model, info.Firmware, info.Serial), "")
+	c.add("hsm", info.Token, "module", nil, info.Module+": "+info.Library, "")
+	c.pin(info)
 	if info.Degraded != "" {
-		c.add("hsm", info.Token, "able to work", fmt.Errorf("%s", info.Degraded), "", "")
+		c.line(status.CheckFailed, "hsm", info.Token, "able to work", info.Degraded, "see the runbook, #keydhsmdown")
 		return
 	}
-	c.add("hsm", info.Token, "wrap mechanism", nil, info.Wrap, "")
+	c.add("hsm", info.Token, "mechanism to wrap", nil, info.Wrap, "")
+	c.add("hsm", info.Token, "mechanism to open", nil, info.Open, "")
 	for _, w := range info.Warnings {
 		c.warn("hsm", info.Token, "module", w, "see the limits in README.md")
 	}
 }
 
-func (c *checker) vault(ctx context.Context, v config.Vault) {
-	client := c.d.client(v.URL)
-	if client == nil {
-		return
+func (c *checker) pin(info key.HSMInfo) {
+	const pin = "PIN"
+	switch info.PIN {
+	case key.PINAccepted:
+		c.add("hsm", info.Token, pin, nil, string(info.PIN), "")
+	case key.PINFinalTry, key.PINCountLow:
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once", "find out who, before the token locks; see the runbook, #keydpinrefused")
+	case key.PINToChange:
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN", "change it with the vendor's tool, then write it into hsm.pin_file")
+	default:
+		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"), "do not try PINs by hand; see the runbook, #keydpinrefused")
 	}
-	kek, present, err := client.KEK(ctx)
-	if err != nil {
-		c.add("vault", v.Name, "key exchange key", err, "", "")
-		return
-	}
-	if skew, known := client.ClockSkew(); known {
-		var err error
-		if skew.Abs() > maxSkew {
-			err = fmt.Errorf("the local clock differs by %s from the vault's", skew.Round(time.Second))
+}
+
+// identity tells as whom keyd signs in for each kind of vault, and of a proxy before
+// the endpoint that hands tokens out.
+func (c *checker) identity(ctx context.Context) {
+	kind := c.d.config().Azure.Credential
+	var signedIn error
+	tried := map[key.VaultKind]bool{}
+	for _, v := range c.d.config().Vaults {
+		client := c.d.client(v.URL)
+		if client == nil || tried[v.Kind] {
+			continue
 		}
-		c.add("clock", v.Name, "difference", err, skew.Round(time.Second).String(), "set the clock right (chronyc tracking)")
+		tried[v.Kind] = true
+		who, err := client.Identity(ctx)
+		c.add("identity", kind, "sign in for "+service(v.Kind), err, who.String(), "")
+		signedIn = errors.Join(signedIn, err)
 	}
-	if !present {
-		c.warn("vault", v.Name, "key exchange key", "there is none yet", "keyd makes it before the first import")
-		return
-	}
-	print, err := key.FingerprintOf(kek.Public)
-	if err != nil {
-		c.add("vault", v.Name, "key exchange key", err, "", "")
-		return
-	}
-	how, err := c.d.hsm.CheckKEK(ctx, kek)
-	c.add("vault", v.Name, "key exchange key", err, fmt.Sprintf("%s, trusted: %s", print, how), "compare the fingerprint with the vault's owner, then write it into the configuration as kek.fingerprint")
-}
-
-func (c *checker) key(ctx context.Context, name string) {
-	p, ok := c.d.loop.Policy(name)
-	rec, err := c.d.store.Load(ctx, name)
-	if !ok || err != nil {
-		c.add("key", name, "record", err, "", "keyd audit --verify")
-		return
-	}
-	if rec.Hold != nil {
-		c.add("key", name, "not held", fmt.Errorf("%s: %s", rec.Hold.Code, rec.Hold.Reason), "", "keyd resume "+name+" --reason …, once the cause is gone")
-	}
-	for _, v := range p.Vaults {
-		c.keyIn(ctx, p, rec, v)
-	}
-	if len(rec.Generations) > 0 {
-		c.proofs(ctx, p)
-	}
-	if pos := c.d.loop.Position(name); pos.Step.Kind == rotate.Wait {
-		c.warn("key", name, "waiting", pos.Step.Why, "")
+	if slices.Contains([]string{vault.ManagedIdentity, vault.DefaultCredential}, kind) {
+		c.proxy(kind, signedIn)
 	}
 }
 
-func (c *checker) keyIn(ctx context.Context, p key.Policy, rec key.Record, v key.Vault) {
-	subject := p.Key + " in " + v.Name
-	client := c.d.client(v.URL)
-	if client == nil {
-		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version", "")
-		return
+func service(k key.VaultKind) string {
+	if k == key.ManagedHSM {
+		return "Managed HSMs"
 	}
-	versions, err := client.Versions(ctx, p.Key)
-	c.add("key", subject, "list versions", err, fmt.Sprintf("%d versions", len(versions)), "")
-	if err != nil || len(versions) == 0 {
-		return
-	}
-	protected, err := client.PurgeProtected(ctx, p.Key)
+	return "Key Vaults"
+}
+
+func (c *checker) proxy(kind string, signedIn error) {
+	const name = "proxy before the endpoint"
+	endpoint, proxy, err := vault.ProxyBeforeIdentity()
+	remedy := "add " + endpoint + " to NO_PROXY in keyd's environment (systemctl edit keyd), then restart it"
 	switch {
-	case vault.IsNotFound(err):
 	case err != nil:
-		c.add("key", subject, "purge protection", err, "", "")
-	case !protected:
-		c.warn("key", subject, "purge protection", "it is off: whoever may purge can destroy every version at once", "az keyvault update --enable-purge-protection true")
-	}
-}
-
-// proofs proves every enabled version of a key.
-func (c *checker) proofs(ctx context.Context, p key.Policy) {
-	results, err := c.d.health.Prove(ctx, p.Key)
-	if err != nil {
-		c.add("key", p.Key, "proof", err, "", "")
-		return
-	}
-	for _, result := range results {
-		v, _ := p.Vault(result.Vault)
-		subject := p.Key + " in " + v.Name
-		switch result.Outcome {
-		case "":
-			c.warn("key", subject, "proof", result.Error, "")
-		case key.Passed:
-			c.add("key", subject, "proof", nil, "version "+result.Version+" wraps, unwraps, and opens in the HSM", "")
-		default:
-			c.add("key", subject, "proof", fmt.Errorf("version %s: %s at %s: %s", result.Version, result.Outcome, result.Leg, result.Error), "", "see the runbook before anything is disabled or deleted")
-		}
+		c.add("identity", kind, name, err, "", "correct them in keyd's environment (systemctl edit keyd)")
+	case proxy == "":
+		c.add("identity", kind, name, nil, "none: "+endpoint+" is asked directly", "")
+	case signedIn != nil:
+		c.line(status.CheckFailed, "identity", kind, name, fmt.Sprintf("requests for a token to %s go through the proxy %s, and the sign-in failed", endpoint, proxy), remedy)
+	default:
+		c.warn("identity", kind, name, fmt.Sprintf("requests for a token to %s go through the proxy %s, which sees the tokens", endpoint, proxy), remedy)
 	}
 }

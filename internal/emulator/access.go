@@ -39,6 +39,13 @@ const (
 	CryptoServiceEncryptionUser Role = "Crypto Service Encryption User"
 )
 
+// RoleDefinition is a custom role: what it allows, by the names of data actions
+// without Microsoft.KeyVault/vaults/ or Microsoft.KeyVault/managedHsm/ before them.
+type RoleDefinition struct {
+	Role        Role
+	DataActions []string
+}
+
 // RoleAssignment gives an identity a role. Scope is "/" (also when empty), "/keys"
 // or "/keys/NAME".
 type RoleAssignment struct {
@@ -57,7 +64,8 @@ type AccessPolicy struct {
 
 // guard is who may do what in one vault.
 type guard struct {
-	mode AccessMode
+	mode    AccessMode
+	defined map[Role][]string // custom roles
 
 	mu       sync.RWMutex
 	grants   []grant
@@ -75,7 +83,13 @@ func newGuard(c VaultConfig) (*guard, error) {
 	if c.Profile == ManagedHSM && c.Access == PolicyBased {
 		return nil, fmt.Errorf("%s is a Managed HSM, which has no access policies: use roles", c.Host)
 	}
-	g := &guard{mode: c.Access, policies: map[string][]string{}, firewall: c.Firewall}
+	g := &guard{mode: c.Access, defined: map[Role][]string{}, policies: map[string][]string{}, firewall: c.Firewall}
+	for _, d := range c.RoleDefinitions {
+		if err := d.check(c.Profile); err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Host, err)
+		}
+		g.defined[d.Role] = d.DataActions
+	}
 	for _, a := range c.Roles {
 		if err := g.assign(a, time.Time{}); err != nil {
 			return nil, fmt.Errorf("%s: %w", c.Host, err)
@@ -89,12 +103,26 @@ func newGuard(c VaultConfig) (*guard, error) {
 	return g, nil
 }
 
-func (a *RoleAssignment) check() error {
+// check refuses data actions that the service does not have.
+func (d RoleDefinition) check(p Profile) error {
+	for _, action := range d.DataActions {
+		known := false
+		for _, r := range rights {
+			known = known || r.dataAction(p) == action
+		}
+		if !known {
+			return fmt.Errorf("role %q: unknown data action %q", d.Role, action)
+		}
+	}
+	return nil
+}
+
+func (a *RoleAssignment) check(defined map[Role][]string) error {
 	if a.Scope == "" {
 		a.Scope = "/"
 	}
 	known := []Role{Administrator, CryptoOfficer, CryptoUser, CryptoServiceEncryptionUser}
-	if !slices.Contains(known, a.Role) {
+	if _, custom := defined[a.Role]; !custom && !slices.Contains(known, a.Role) {
 		return fmt.Errorf("unknown role %q: write one of %q", a.Role, known)
 	}
 	name, ofKey := strings.CutPrefix(a.Scope, "/keys/")
@@ -108,7 +136,7 @@ func (a *RoleAssignment) check() error {
 }
 
 func (g *guard) assign(a RoleAssignment, from time.Time) error {
-	if err := a.check(); err != nil {
+	if err := a.check(g.defined); err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -118,7 +146,7 @@ func (g *guard) assign(a RoleAssignment, from time.Time) error {
 }
 
 func (g *guard) unassign(a RoleAssignment, until time.Time) error {
-	if err := a.check(); err != nil {
+	if err := a.check(g.defined); err != nil {
 		return err
 	}
 	g.mu.Lock()

@@ -46,10 +46,12 @@ type VaultConfig struct {
 	RecoverableDays int
 	// Access is who may do what. Roles take effect at once; those given later, by
 	// Vault.Assign, after Options.RoleDelay.
-	Access   AccessMode
-	Roles    []RoleAssignment
-	Policies []AccessPolicy
-	Firewall *Firewall // nil: open to every address
+	Access AccessMode
+	Roles  []RoleAssignment
+	// RoleDefinitions are custom roles, which Roles and Assign may name.
+	RoleDefinitions []RoleDefinition
+	Policies        []AccessPolicy
+	Firewall        *Firewall // nil: open to every address
 }
 
 const minRecoverableDays, maxRecoverableDays = 7, 90

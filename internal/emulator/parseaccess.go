@@ -26,7 +26,7 @@ func ParseRoleAssignment(s string) (RoleAssignment, error) {
 			a.Role = known
 		}
 	}
-	if err := a.check(); err != nil {
+	if err := a.check(nil); err != nil {
 		return RoleAssignment{}, fmt.Errorf("role %q: %w", s, err)
 	}
 	return a, nil

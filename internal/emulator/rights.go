@@ -38,6 +38,13 @@ var rights = map[string]right{
 	opVerify:      {"keys/verify/action", "keys/verify/action", "verify"},
 }
 
+func (r right) dataAction(p Profile) string {
+	if p == ManagedHSM {
+		return r.hsm
+	}
+	return r.vault
+}
+
 func policyPermissions() []string {
 	var names []string
 	for _, r := range rights {
@@ -49,6 +56,9 @@ func policyPermissions() []string {
 
 // allows says whether a role has what an operation needs.
 func (v *Vault) allows(role Role, operation string) bool {
+	if actions, custom := v.guard.defined[role]; custom {
+		return slices.Contains(actions, rights[operation].dataAction(v.config.Profile))
+	}
 	reads := []string{opGet, opVersions, opList, opAttestation}
 	deleted := []string{opGetDeleted, opListDeleted}
 	uses := []string{opWrap, opUnwrap, opEncrypt, opDecrypt, opSign, opVerify}

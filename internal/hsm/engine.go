@@ -186,7 +186,27 @@ func (e *engine) Describe(ctx context.Context) (description, error) {
 		d.Degraded = lockErr.Error()
 		d.PINRefused = IsCode(lockErr, PINRefused)
 	}
+	d.PIN = pinState(info.Flags, lockErr)
 	return d, nil
+}
+
+// pinState is what the token's flags and the login tell of the PIN.
+func pinState(flags uint, login error) key.PINState {
+	switch {
+	case IsCode(login, PINRefused):
+		return key.PINRefused
+	case flags&pkcs11.CKF_USER_PIN_LOCKED != 0:
+		return key.PINLocked
+	case flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0:
+		return key.PINFinalTry
+	case flags&pkcs11.CKF_USER_PIN_COUNT_LOW != 0:
+		return key.PINCountLow
+	case flags&pkcs11.CKF_USER_PIN_TO_BE_CHANGED != 0:
+		return key.PINToChange
+	case login != nil:
+		return key.PINUnknown
+	}
+	return key.PINAccepted
 }
 
 // wrapper and opener are the ways that passed the self-test.

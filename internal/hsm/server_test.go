@@ -34,7 +34,7 @@ type fakeCalls struct {
 }
 
 func (f *fakeCalls) Describe(context.Context) (description, error) {
-	return description{HSMInfo: key.HSMInfo{Token: "fake", Degraded: "no PIN"}, PINRefused: true}, f.err
+	return description{HSMInfo: key.HSMInfo{Token: "fake", Degraded: "no PIN", PINRefused: true}}, f.err
 }
 
 func (f *fakeCalls) Inventory(_ context.Context, after key.ID) (inventoryResult, error) {

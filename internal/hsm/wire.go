@@ -54,7 +54,6 @@ type wireError struct {
 // description is the answer of Describe.
 type description struct {
 	key.HSMInfo
-	PINRefused bool `json:"pin_refused,omitempty"`
 }
 
 type inventoryParams struct {

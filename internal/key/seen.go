@@ -54,6 +54,21 @@ type ImportRequest struct {
 	Expires    time.Time         // in whole seconds; zero: never
 }
 
+// PINState is where a token stands with its user PIN, by its flags (PKCS#11 v3.0
+// section 3.2, CK_TOKEN_INFO).
+type PINState string
+
+// The states of a PIN.
+const (
+	PINAccepted PINState = "accepted"
+	PINRefused  PINState = "refused"
+	PINLocked   PINState = "locked"
+	PINFinalTry PINState = "final try" // one more wrong PIN locks it
+	PINCountLow PINState = "few tries left"
+	PINToChange PINState = "to be changed"
+	PINUnknown  PINState = "unknown" // no login was possible, for another reason
+)
+
 // HSMInfo describes the HSM side: what it runs on and how it wraps.
 type HSMInfo struct {
 	Module       string `json:"module"` // path of the PKCS#11 library
@@ -65,10 +80,13 @@ type HSMInfo struct {
 	Token        string `json:"token"`
 	// Wrap and Open name the mechanisms that passed the start-up self-test,
 	// such as "CKM_RSA_AES_KEY_WRAP (0x1054)".
-	Wrap     string   `json:"wrap"`
-	Open     string   `json:"open"`
-	Sessions int      `json:"sessions"`
-	Warnings []string `json:"warnings,omitempty"`
+	Wrap     string `json:"wrap"`
+	Open     string `json:"open"`
+	Sessions int    `json:"sessions"`
+	// PIN is where the token stands with the user PIN.
+	PIN        PINState `json:"pin,omitempty"`
+	PINRefused bool     `json:"pin_refused,omitempty"` // it is not tried again before it changes
+	Warnings   []string `json:"warnings,omitempty"`
 	// Degraded is empty when the HSM side can work; otherwise it says why it
 	// cannot and what to do, such as a refused PIN.
 	Degraded string `json:"degraded,omitempty"`

@@ -91,7 +91,7 @@ func (d drifter) versions() {
 		d.add(DriftNewestDisabled, enable(d.v, name, newest.ID), "the newest version of %s in vault %s, %s, is disabled: consumers that follow the key fail", name, d.v.Name, newest.ID)
 	}
 	if ok && newest.Purgeable() {
-		d.add(DriftUnprotected, protect(d.v),
+		d.add(DriftUnprotected, ProtectCommand(d.v),
 			"vault %s has no purge protection: whoever may purge can destroy every version of %s at once", d.v.Name, name)
 	}
 	if ok && !newest.Expires.IsZero() && newest.Expires.Sub(d.o.At) < key.ExpiryNotice {
@@ -201,7 +201,8 @@ func enable(v key.Vault, name, version string) string {
 	return fmt.Sprintf("find out who did it; to enable it: az keyvault key set-attributes %s --name %s --version %s --enabled true", azScope(v), name, version)
 }
 
-func protect(v key.Vault) string {
+// ProtectCommand is how purge protection of a vault is switched on.
+func ProtectCommand(v key.Vault) string {
 	if v.Kind == key.ManagedHSM {
 		return fmt.Sprintf("az keyvault update-hsm %s --enable-purge-protection true", azScope(v))
 	}

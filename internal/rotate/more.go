@@ -92,3 +92,11 @@ func (v *views) moreOf(url, name string) *more {
 	}
 	return v.more[at]
 }
+
+// forgetPolicy has the rotation policy asked for at the next look.
+func (v *views) forgetPolicy(url, name string) {
+	m := v.moreOf(url, name)
+	m.mu.Lock()
+	m.policyAt = time.Time{}
+	m.mu.Unlock()
+}

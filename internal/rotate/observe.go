@@ -84,9 +84,27 @@ func (v VaultSeen) version(id string) (key.Version, bool) {
 	return key.Version{}, false
 }
 
-// observe looks at the HSM and at each of the policy's vaults. Troubles are part
-// of what is seen, so it has no error of its own.
+// observe looks at the HSM and at each of the policy's vaults, and remembers what it
+// saw. Troubles are part of that, so it has no error of its own.
 func (r *Rotator) observe(ctx context.Context, p key.Policy, rec key.Record) *Observation {
+	o := r.seeAll(ctx, p, rec)
+	r.views.put(p.Key, o)
+	if r.Metrics != nil {
+		r.Metrics.observed(p, rec, o)
+	}
+	return o
+}
+
+// Survey looks as the loop does, for a person: nothing is decided by it, and what is
+// otherwise asked for in turn is asked for now.
+func (r *Rotator) Survey(ctx context.Context, p key.Policy, rec key.Record) *Observation {
+	for _, v := range p.Vaults {
+		r.views.forgetPolicy(v.URL, p.Key)
+	}
+	return r.seeAll(ctx, p, rec)
+}
+
+func (r *Rotator) seeAll(ctx context.Context, p key.Policy, rec key.Record) *Observation {
 	o := &Observation{At: r.Clock(), Revision: rec.Revision, Vaults: make(map[string]VaultSeen, len(p.Vaults))}
 	o.HSM = r.observeHSM(ctx, p.Key)
 	for _, v := range p.Vaults {
@@ -95,12 +113,7 @@ func (r *Rotator) observe(ctx context.Context, p key.Policy, rec key.Record) *Ob
 			o.Vaults[v.URL] = VaultSeen{Err: fmt.Errorf("vault %s is not in the configuration", v.Name)}
 			continue
 		}
-		seen := r.observeVault(ctx, client, v.URL, p.Key, rec)
-		o.Vaults[v.URL] = seen
-	}
-	r.views.put(p.Key, o)
-	if r.Metrics != nil {
-		r.Metrics.observed(p, rec, o)
+		o.Vaults[v.URL] = r.observeVault(ctx, client, v.URL, p.Key, rec)
 	}
 	return o
 }

@@ -53,6 +53,7 @@ type Client struct {
 	cfg      Config
 	host     string
 	keys     *azkeys.Client
+	cred     azcore.TokenCredential
 	observer *observer
 	retry    policy.RetryOptions
 }
@@ -91,10 +92,11 @@ func New(cfg Config, cred azcore.TokenCredential, transport policy.Transporter, 
 	c := &Client{
 		cfg:      cfg,
 		host:     host,
+		cred:     taggedCredential{cred},
 		observer: &observer{vault: cfg.Vault.Name, now: cfg.Clock, metrics: m, log: log},
 		retry:    policy.RetryOptions{TryTimeout: cfg.RequestTimeout, MaxRetryDelay: longestRetryDelay},
 	}
-	c.keys, err = azkeys.NewClient(cfg.Vault.URL, taggedCredential{cred}, &azkeys.ClientOptions{
+	c.keys, err = azkeys.NewClient(cfg.Vault.URL, c.cred, &azkeys.ClientOptions{
 		ClientOptions: azcore.ClientOptions{
 			APIVersion:      APIVersion,
 			Retry:           c.retry,

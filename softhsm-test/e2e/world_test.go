@@ -42,6 +42,7 @@ type settings struct {
 	look        time.Duration
 	newest      time.Duration   // between proofs of the newest version
 	fingerprint key.Fingerprint // of the KEK in weu
+	access      emulator.AccessMode
 
 	consumerSpeed float64 // of the consumers, which look when a test says so
 }
@@ -94,8 +95,8 @@ func newWorld(t *testing.T, change func(*settings)) *world {
 	}
 	w.emu, err = emulator.Start(emulator.Options{
 		Vaults: []emulator.VaultConfig{
-			{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
-			{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true},
+			{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true, Access: w.set.access},
+			{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true, Access: w.set.access},
 		},
 		Now:           w.now,
 		TokenLifetime: 30 * 24 * time.Hour,

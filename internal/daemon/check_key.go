@@ -1,0 +1,85 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// key looks at one key everywhere, tells what drifts, and proves every version.
+func (c *checker) key(ctx context.Context, name string) {
+	p, ok := c.d.loop.Policy(name)
+	rec, err := c.d.store.Load(ctx, name)
+	if !ok || err != nil {
+		c.add("key", name, "record", err, "", "keyd audit --verify")
+		return
+	}
+	if rec.Hold != nil {
+		c.line(status.CheckFailed, "key", name, "not held", fmt.Sprintf("%s: %s", rec.Hold.Code, rec.Hold.Reason), "keyd resume "+name+" --reason …, once the cause is gone")
+	}
+	o := c.d.rotator.Survey(ctx, p, rec)
+	if o.HSM.Err != nil {
+		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", "systemctl status keyd-hsm; journalctl -u keyd-hsm")
+	}
+	for _, v := range p.Vaults {
+		c.keyIn(p, v, o.Vaults[v.URL])
+	}
+	for _, drift := range rotate.Drifts(p, rec, o) {
+		result := status.CheckWarning
+		if driftSeverity(drift.Kind) == status.Critical {
+			result = status.CheckFailed
+		}
+		subject := name
+		if drift.Vault.Name != "" {
+			subject += " in " + drift.Vault.Name
+		}
+		c.line(result, "key", subject, string(drift.Kind), drift.Text, drift.Remedy)
+	}
+	if len(rec.Generations) > 0 {
+		c.proofs(ctx, p)
+	}
+	if pos := c.d.loop.Position(name); pos.Step.Kind == rotate.Wait {
+		c.warn("key", name, "waiting", pos.Step.Why, "remove the cause that it names; keyd then goes on by itself")
+	}
+}
+
+func (c *checker) keyIn(p key.Policy, v key.Vault, seen rotate.VaultSeen) {
+	subject := p.Key + " in " + v.Name
+	if c.d.client(v.URL) == nil {
+		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version", "put it back into vaults, or leave it so")
+		return
+	}
+	detail := fmt.Sprintf("%d versions", len(seen.Versions))
+	for _, x := range seen.Versions {
+		if x.ID == seen.Newest && !x.Expires.IsZero() {
+			detail += ", the newest expires " + x.Expires.Format(time.DateOnly)
+		}
+	}
+	c.add("key", subject, "list versions", seen.Err, detail, "")
+}
+
+// proofs proves every enabled version of a key.
+func (c *checker) proofs(ctx context.Context, p key.Policy) {
+	results, err := c.d.health.Prove(ctx, p.Key)
+	if err != nil {
+		c.add("key", p.Key, "proof", err, "", "")
+		return
+	}
+	for _, result := range results {
+		v, _ := p.Vault(result.Vault)
+		subject := p.Key + " in " + v.Name
+		switch result.Outcome {
+		case "":
+			c.warn("key", subject, "proof", result.Error, "put the vault back into the configuration, or leave it so")
+		case key.Passed:
+			c.add("key", subject, "proof", nil, "version "+result.Version+" wraps, unwraps, and opens in the HSM", "")
+		default:
+			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version, result.Outcome, leg(result), result.Error),
+				"see the runbook, #keydunwrapfailing, before anything is disabled or deleted")
+		}
+	}
+}

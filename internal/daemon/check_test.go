@@ -1,0 +1,76 @@
+package daemon
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// checked runs the checks whose area is area.
+func checked(t *testing.T, run func(*checker)) []status.Check {
+	t.Helper()
+	d, _ := newDaemon(t)
+	c := &checker{d: d}
+	run(c)
+	for _, l := range c.lines {
+		if l.Area == "" || l.Name == "" || l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
+			t.Errorf("a line lacks its reason or its remedy: %+v", l)
+		}
+	}
+	return c.lines
+}
+
+func TestEachStateOfThePINHasItsLine(t *testing.T) {
+	for state, want := range map[key.PINState]status.CheckResult{
+		key.PINAccepted: status.CheckOK, key.PINRefused: status.CheckFailed, key.PINLocked: status.CheckFailed,
+		key.PINFinalTry: status.CheckWarning, key.PINCountLow: status.CheckWarning, key.PINToChange: status.CheckWarning,
+		key.PINUnknown: status.CheckFailed, "": status.CheckFailed,
+	} {
+		lines := checked(t, func(c *checker) { c.pin(key.HSMInfo{Token: "keyd", PIN: state}) })
+		if len(lines) != 1 || lines[0].Result != want {
+			t.Errorf("%q: %+v, want %s", state, lines, want)
+		}
+	}
+}
+
+// Nothing answers here, and the proxy is at a port where nobody listens.
+func TestACheckWithoutAnythingSaysWhatToDoOnEveryLine(t *testing.T) {
+	d, _ := newDaemon(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	lines, _ := d.Check(ctx)
+	failed := map[string]bool{}
+	for _, l := range lines {
+		if l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
+			t.Errorf("a line lacks its reason or its remedy: %+v", l)
+		}
+		if l.Result == status.CheckFailed {
+			failed[l.Area] = true
+		}
+	}
+	for _, area := range []string{"hsm", "identity", "vault", "key"} {
+		if !failed[area] {
+			t.Errorf("nothing failed in area %s: %+v", area, lines)
+		}
+	}
+}
+
+func TestAProxyBeforeTheIdentityEndpointIsNamed(t *testing.T) {
+	for _, failed := range []error{nil, context.DeadlineExceeded} {
+		lines := checked(t, func(c *checker) { c.proxy("managed-identity", failed) })
+		if len(lines) != 1 || (lines[0].Result == status.CheckFailed) != (failed != nil) || lines[0].Result == status.CheckOK {
+			t.Fatalf("%+v", lines)
+		}
+		for _, want := range []string{"169.254.169.254", "127.0.0.1:9"} {
+			if !strings.Contains(lines[0].Detail, want) {
+				t.Errorf("%q is not in %q", want, lines[0].Detail)
+			}
+		}
+		if !strings.Contains(lines[0].Remedy, "169.254.169.254 to NO_PROXY") {
+			t.Errorf("remedy %q", lines[0].Remedy)
+		}
+	}
+}

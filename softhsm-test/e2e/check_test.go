@@ -1,0 +1,170 @@
+package e2e_test
+
+import (
+	"encoding/json"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// check is `keyd check --json`. Every line that is not ok must say why and what to do.
+func (w *world) check() (lines []status.Check, code int) {
+	w.t.Helper()
+	a := w.cli("check", "--json")
+	if err := json.Unmarshal([]byte(a.stdout), &lines); err != nil {
+		w.t.Fatalf("keyd check --json: %v: %s%s", err, a.stdout, a.stderr)
+	}
+	for _, l := range lines {
+		if l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
+			w.t.Errorf("a line lacks its reason or its remedy: %+v", l)
+		}
+	}
+	return lines, a.code
+}
+
+// find is the one line of a check.
+func (w *world) find(lines []status.Check, area, subject, name string) status.Check {
+	w.t.Helper()
+	i := slices.IndexFunc(lines, func(l status.Check) bool { return l.Area == area && l.Subject == subject && l.Name == name })
+	if i < 0 {
+		w.t.Fatalf("no line %s, %s, %s in %+v", area, subject, name, lines)
+	}
+	return lines[i]
+}
+
+func (w *world) wantLine(lines []status.Check, area, subject, name string, result status.CheckResult, parts ...string) {
+	w.t.Helper()
+	l := w.find(lines, area, subject, name)
+	if l.Result != result {
+		w.t.Errorf("%s, %s, %s is %s, want %s: %s", area, subject, name, l.Result, result, l.Detail)
+	}
+	w.wantContains(l.Detail+" → "+l.Remedy, parts...)
+}
+
+// wantUnchanged requires that a check touched nothing: the vault holds what it held,
+// and each call that could have changed something was about a key that is not there.
+func (w *world) wantUnchanged() {
+	w.t.Helper()
+	w.wantUntouched()
+	changes := []string{"create", "import", "update", "delete", "purge", "recover", "rotate"}
+	tried := 0
+	for _, r := range w.emu.Requests() {
+		if strings.HasPrefix(r.Key, "keyd-check-") && slices.Contains(changes, r.Operation) {
+			tried++
+			if r.Status < 400 {
+				w.t.Errorf("%s %s was answered with %d", r.Method, r.Path, r.Status)
+			}
+		}
+		if slices.Contains([]string{"delete", "purge", "recover", "rotate"}, r.Operation) && !strings.HasPrefix(r.Key, "keyd-check-") {
+			w.t.Errorf("%s %s is about a key that may be there", r.Method, r.Path)
+		}
+	}
+	if tried == 0 {
+		w.t.Error("no right to change anything was tried")
+	}
+	if keys := w.vault["weu"].Keys(); !slices.Equal(keys, []string{"keyd-kek", keyName}) {
+		w.t.Errorf("the vault holds %v", keys)
+	}
+}
+
+func TestACheckTriesEverythingAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := rotated(t, nil)
+	lines, code := w.check()
+	if code != 0 {
+		t.Errorf("exit code %d: %+v", code, lines)
+	}
+	token := w.token.Label
+	w.wantLine(lines, "hsm", token, "module", status.CheckOK, w.token.Module)
+	w.wantLine(lines, "hsm", token, "mechanism to wrap", status.CheckOK, "CKM_")
+	w.wantLine(lines, "hsm", token, "mechanism to open", status.CheckOK, "CKM_")
+	w.wantLine(lines, "hsm", token, "PIN", status.CheckOK, "accepted")
+	w.wantLine(lines, "clock", "weu", "difference", status.CheckOK, "s")
+	w.wantLine(lines, "identity", "managed-identity", "sign in for Key Vaults", status.CheckOK, "client ", "object ", "tenant ")
+	w.wantLine(lines, "identity", "managed-identity", "proxy before the endpoint", status.CheckWarning, "169.254.169.254", strings.TrimPrefix(w.emu.ProxyURL(), "http://"), "NO_PROXY")
+	w.wantLine(lines, "vault", "weu", "firewall", status.CheckOK)
+	w.wantLine(lines, "vault", "weu", "purge protection", status.CheckOK, "on")
+	w.wantLine(lines, "vault", "weu", "key exchange key", status.CheckWarning, string(w.kekPrint()), "first use", "kek.fingerprint")
+	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK, "get, list, import, get deleted, getrotationpolicy, create, wrapKey, unwrapKey")
+	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckWarning, "may delete keys", "key-vault-role.json")
+	w.wantLine(lines, "role", "weu", "no right to purge", status.CheckOK, "purge protection refuses it")
+	w.wantLine(lines, "key", keyName+" in weu", "proof", status.CheckOK, w.versions("weu")[0])
+	w.wantUnchanged()
+}
+
+// identity is the client id by which the emulator knows this world's keyd.
+func (w *world) identity() string {
+	w.t.Helper()
+	lines, _ := w.check()
+	for _, part := range strings.Split(w.find(lines, "identity", "managed-identity", "sign in for Key Vaults").Detail, ", ") {
+		if id, ok := strings.CutPrefix(part, "client "); ok {
+			return id
+		}
+	}
+	w.t.Fatal("the check names no client")
+	return ""
+}
+
+func TestACheckTellsTheFirewallFromARole(t *testing.T) {
+	t.Parallel()
+	w := rotated(t, nil)
+	w.vault["weu"].SetFirewall(&emulator.Firewall{IPRules: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	lines, code := w.check()
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	w.wantLine(lines, "vault", "weu", "firewall", status.CheckFailed, "ForbiddenByFirewall", "network rules")
+	if slices.ContainsFunc(lines, func(l status.Check) bool { return l.Area == "role" && l.Result == status.CheckFailed }) {
+		t.Errorf("a role is blamed: %+v", lines)
+	}
+}
+
+func TestACheckNamesEachRightThatIsMissing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(s *settings) { s.vaults, s.access = []string{"weu", "mhsm"}, emulator.RoleBased })
+	w.start()
+	w.wait("the daemon answers", func(status.Snapshot, status.Key) bool { return true })
+	id := w.identity()
+	for vault, role := range map[string]emulator.Role{"weu": emulator.CryptoServiceEncryptionUser, "mhsm": emulator.CryptoUser} {
+		if err := w.vault[vault].Assign(emulator.RoleAssignment{Identity: id, Role: role}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lines, code := w.check()
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, right := range []string{"create", "import", "get deleted"} {
+		w.wantLine(lines, "role", "weu", "right to "+right, status.CheckFailed, "does not have it", "key-vault-role.json", "key-vault-access-policy.json")
+	}
+	w.wantLine(lines, "role", "weu", "right to getrotationpolicy", status.CheckWarning, "goes unseen")
+	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckOK, "refused")
+	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK, "has get, list, wrapKey, unwrapKey")
+	w.wantLine(lines, "role", "mhsm", "no right to delete", status.CheckWarning, "managed-hsm-role.json")
+	w.wantLine(lines, "role", "mhsm", "no right to purge", status.CheckOK, "refused")
+}
+
+func TestACheckTellsDriftProofsClocksAndTheSignIn(t *testing.T) {
+	t.Parallel()
+	w := rotated(t, nil)
+	if err := w.vault["weu"].SetNativeRotation(keyName, true); err != nil {
+		t.Fatal(err)
+	}
+	w.emu.Fail(emulator.Rule{Operation: "unwrap", Key: keyName, Status: 403, Inner: "KeyOperationForbidden"})
+	w.ahead.Store(int64(10 * time.Minute))
+	lines, code := w.check()
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	subject := keyName + " in weu"
+	w.wantLine(lines, "key", subject, "native-rotation", status.CheckWarning, "az keyvault key rotation-policy update")
+	w.wantLine(lines, "key", subject, "proof", status.CheckFailed, "inconclusive at vault-unwrap (KeyOperationForbidden)")
+	w.wantLine(lines, "clock", "weu", "difference", status.CheckFailed, "10m", "chronyc")
+	w.emu.ClearFailures()
+	w.wantContains(w.cli("check").stdout, "RESULT   AREA", "         → set the clock right (chronyc tracking)\n")
+}
