@@ -27,7 +27,7 @@ func (c *consumer) configure(ctx context.Context, next, asked document) error {
 		}
 		w.who.clientID = t.ClientID
 	}
-	named, _ := c.kind.wants(c.id, asked) //nolint:errcheck // what is asked was found good as part of next
+	named, _ := c.kind.wants(c.id, asked) // what is asked was found good as part of next
 	before := c.identity
 	c.identity = w.who
 	if w.key != c.key || w.who != before || named.key != (keyRef{}) {
