@@ -57,8 +57,10 @@ type Daemon struct {
 	keeper  *audit.Keeper
 	health  *health.Health
 	hub     *hub
-	control *control.Server
-	web     *web.Server
+	// histories is what looks and proofs of the last day showed.
+	histories *histories
+	control   *control.Server
+	web       *web.Server
 
 	reloading sync.Mutex // one reload at a time
 	mu        sync.RWMutex
@@ -85,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 
 // build makes every room; nothing runs yet, and nothing was sent.
 func build(o Options, cfg *config.Config) (*Daemon, error) {
-	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub()}
+	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub(), histories: newHistories()}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)

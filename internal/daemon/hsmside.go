@@ -182,6 +182,7 @@ func (d *Daemon) lookAtHSM(ctx context.Context) hsmState {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	up := err == nil
+	d.histories.hsm.Note(time.Now(), up && info.Degraded == "")
 	if up != d.hsmSeen.up || d.hsmSeen.since.IsZero() {
 		d.hsmSeen.since = time.Now()
 		if up {

@@ -49,7 +49,8 @@ func (m *metrics) reloaded(ok bool) {
 const metricsPause = 5 * time.Second
 
 // keepMetrics shows every record in the loop's metrics: that of a key at once after
-// its event, and all of them now and then for what time alone changes.
+// its event, and all of them now and then for what time alone changes. Then it also
+// counts the looks for the vaults' histories.
 func (d *Daemon) keepMetrics(ctx context.Context) {
 	events := d.hub.subscribe(ctx)
 	tick := time.NewTicker(metricsPause)
@@ -69,6 +70,7 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 			}
 		case <-tick.C:
 			d.showRecords(ctx, "")
+			d.noteLooks()
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -88,14 +89,25 @@ func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Clock: time.Now,
 		Newest: cfg.Health.Newest, Older: cfg.Health.Older,
 		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
+		Ended: d.histories.proven,
 	}
 }
 
 func (d *Daemon) webConfig() web.Config {
 	return web.Config{
 		Listen: d.cfg.Web.Listen, WebConfigFile: d.cfg.Web.ConfigFile, Registry: d.reg,
-		Snapshot: d.Snapshot, Ready: d.Ready, Stuck: d.Stuck, Logger: d.log,
+		Snapshot: d.Snapshot, Events: d.Subscribe, Recent: d.recent, Ready: d.Ready, Stuck: d.Stuck, Logger: d.log,
 	}
+}
+
+// recent is the last n entries of the audit chain, oldest first.
+func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
+	found, err := d.store.Recent(ctx, n)
+	entries := make([]status.Entry, len(found))
+	for i, c := range found {
+		entries[i] = status.Entry{Seq: c.Seq, Entry: c.Entry}
+	}
+	return entries, err
 }
 
 // policies is every key's policy: those of the configuration, and one that retains

@@ -32,7 +32,7 @@ func (d *Daemon) Snapshot() status.Snapshot {
 func (d *Daemon) hsmStatus() status.HSM {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
-	h := status.HSM{Up: d.hsmSeen.up, Since: d.hsmSeen.since, Info: d.hsmSeen.info}
+	h := status.HSM{Up: d.hsmSeen.up, Since: d.hsmSeen.since, Info: d.hsmSeen.info, History: d.histories.ofHSM(time.Now())}
 	if d.hsmSeen.err != nil {
 		h.Error = d.hsmSeen.err.Error()
 	}
@@ -100,7 +100,7 @@ func (d *Daemon) vaultStatus() []status.Vault {
 }
 
 func (d *Daemon) oneVault(v key.Vault) status.Vault {
-	s := status.Vault{Vault: v}
+	s := status.Vault{Vault: v, History: d.histories.ofVault(v.URL, time.Now())}
 	var latest time.Time
 	for _, name := range d.loop.Names() {
 		o := d.rotator.LastLook(name)
@@ -145,7 +145,7 @@ func (d *Daemon) problems(s status.Snapshot) []status.Problem {
 	case !s.HSM.Up && !s.HSM.Since.IsZero():
 		add(status.Critical, "", "", "keydhsmdown", "the HSM side is down: "+s.HSM.Error, "systemctl status keyd-hsm; journalctl -u keyd-hsm")
 	case s.HSM.Info.Degraded != "":
-		add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+s.HSM.Info.Degraded, "")
+		add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+s.HSM.Info.Degraded, "systemctl status keyd-hsm; keyd check tries each part")
 	}
 	if last := d.keeper.Last(); !last.IsZero() && s.At.Sub(last) > audit.Every+time.Hour {
 		add(status.Warning, "", "", "keydcheckpointstale", "the audit chain was last signed at "+last.UTC().Format(time.RFC3339)+", and should be daily", "keyd audit checkpoint tells why; keyd tries again by itself")
@@ -154,7 +154,7 @@ func (d *Daemon) problems(s status.Snapshot) []status.Problem {
 	for _, v := range s.Vaults {
 		names[v.URL] = v.Name
 		if !v.Reachable && v.Error != "" {
-			add(status.Warning, "", v.Name, "keydvaultunreachable", "vault "+v.Name+" cannot be used: "+v.Error, "")
+			add(status.Warning, "", v.Name, "keydvaultunreachable", "vault "+v.Name+" cannot be used: "+v.Error, "keyd check tries each part of the way to it; keyd goes on by itself")
 		}
 	}
 	for _, k := range s.Keys {

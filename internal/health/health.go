@@ -37,8 +37,10 @@ type Config struct {
 	// Parallel is how many proofs may be under way in one vault; each vault has
 	// its own, so that one which hangs does not delay the others. 0: 4.
 	Parallel int
-	Metrics  *Metrics // may be nil
-	Logger   *slog.Logger
+	// Ended is told of every proof that ended, and must not block; may be nil.
+	Ended   func(s Subject, at time.Time, r proof.Result)
+	Metrics *Metrics // may be nil
+	Logger  *slog.Logger
 }
 
 // Health keeps the results of proofs, in memory only: the record's own proofs

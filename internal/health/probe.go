@@ -79,6 +79,9 @@ func (h *Health) probe(ctx context.Context, s Subject) {
 	after := before.ended(now, result)
 	h.last[s.ID()] = after
 	h.Metrics.proven(s, result, now.Sub(started))
+	if h.Ended != nil {
+		h.Ended(s, now, result)
+	}
 	h.showKey(now, s.Key)
 	h.tell(s, before, after)
 }

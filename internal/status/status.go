@@ -48,6 +48,8 @@ type HSM struct {
 	Since time.Time   `json:"since,omitzero"` // of the present state
 	Error string      `json:"error,omitempty"`
 	Info  key.HSMInfo `json:"info"`
+	// History is nil where it is not kept.
+	History *History `json:"history,omitempty"`
 }
 
 // Vault is one vault as last seen.
@@ -60,6 +62,7 @@ type Vault struct {
 	KEKPrint  key.Fingerprint `json:"kek_fingerprint,omitempty"`
 	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
 	ClockSkew time.Duration   `json:"clock_skew"`          // vault minus local, nanoseconds
+	History   *History        `json:"history,omitempty"`   // nil where it is not kept
 }
 
 // Key is one managed key.

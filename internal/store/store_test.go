@@ -173,6 +173,27 @@ func TestAuditContinuesFromANumber(t *testing.T) {
 	}
 }
 
+func TestTheLastEntriesAreReadWithoutTheOthers(t *testing.T) {
+	s := openIn(t, stateDir(t))
+	for range 30 {
+		if err := s.Append(t.Context(), key.Entry{Event: "e"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		n           int
+		first, last uint64
+	}{{20, 11, 30}, {100, 1, 30}, {1, 30, 30}} {
+		got, err := s.Recent(t.Context(), c.n)
+		if err != nil || len(got) == 0 || got[0].Seq != c.first || got[len(got)-1].Seq != c.last {
+			t.Errorf("the last %d: %d entries, %v; want %d to %d", c.n, len(got), err, c.first, c.last)
+		}
+	}
+	if got, err := s.Recent(t.Context(), 0); err != nil || len(got) != 0 {
+		t.Errorf("the last 0: %v, %v", got, err)
+	}
+}
+
 var errDisk = errors.New("input/output error")
 
 func TestAFailedCommitWithoutEffectChangesNothing(t *testing.T) {

@@ -1,0 +1,31 @@
+package status
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Slot is how a vault or the HSM was during one slot of its history.
+type Slot string
+
+// The values of a slot. The worst that was seen in it counts.
+const (
+	SlotUnknown Slot = "unknown" // nothing was asked, or keyd did not run
+	SlotGood    Slot = "good"
+	SlotBad     Slot = "bad"
+)
+
+// History is the health of a vault or of the HSM over the last day, as far as this
+// process has seen it.
+type History struct {
+	Start time.Time     `json:"start"` // of the first slot
+	Width time.Duration `json:"width"` // of each slot, nanoseconds
+	Slots []Slot        `json:"slots"` // oldest first; the last one has not ended
+}
+
+// Entry is one entry of the audit chain with its number.
+type Entry struct {
+	Seq uint64 `json:"seq"` // from 1
+	key.Entry
+}
