@@ -120,5 +120,17 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 bench: deps ## what the hop between the two processes costs, and how soon a killed HSM side answers again
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 
+.PHONY: deps-page test-page screenshots
+
+deps-page: ## install what test-page and screenshots run besides
+	@$(MAKE) -s deps PACKAGES="$(PACKAGES) chromium fonts-inter fonts-dejavu-core"
+
+test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
+	go vet -tags page ./internal/web
+	go test -count=1 -tags page -timeout 10m -run '^TestPage' ./internal/web
+
+screenshots: deps-page ## make docs/screenshots anew
+	go test -count=1 -tags page -timeout 5m -run '^TestPageForTheDocs$$' ./internal/web -args -shots $(CURDIR)/docs/screenshots
+
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

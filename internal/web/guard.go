@@ -7,6 +7,10 @@ import (
 	"strings"
 )
 
+// policy lets a page have nothing but keyd's own style, script, icon and events.
+const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
 // guard sets what every answer carries and, when only this machine can reach the
 // listener, refuses requests that were meant for another name: a web page can have
 // its own name resolve to 127.0.0.1 and read what is there (DNS rebinding).
@@ -17,10 +21,12 @@ func guard(next http.Handler, addr net.Addr, configured string) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", policy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
 		h.Set("Cache-Control", "no-store")
 		if local && !localName(r.Host, configured) {

@@ -29,6 +29,11 @@ type Config struct {
 	WebConfigFile string // exporter-toolkit's web configuration (TLS, basic auth), or ""
 	Registry      prometheus.Gatherer
 	Snapshot      func() status.Snapshot
+	// Events delivers what the loop does until ctx ends, and then closes the
+	// channel; nil: no events.
+	Events func(ctx context.Context) <-chan status.Event
+	// Recent returns the last n entries of the audit chain, oldest first; nil: none.
+	Recent func(ctx context.Context, n int) ([]status.Entry, error)
 	// Ready reports whether keyd has looked once and can work, and if not, why.
 	// Trouble with a key is for metrics, not for readiness.
 	Ready func() (ok bool, why string)
@@ -43,6 +48,8 @@ type Server struct {
 	http     *http.Server
 	config   string
 	log      *slog.Logger
+	feed     *feed
+	events   func(ctx context.Context) <-chan status.Event
 }
 
 // New opens the listener. The error says what to change: the web configuration, or
@@ -63,12 +70,15 @@ func New(c Config) (*Server, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("web.listen %q: %w", listen, err), l.Close())
 	}
+	f := newFeed()
 	return &Server{
+		feed:     f,
+		events:   c.Events,
 		listener: l,
 		config:   c.WebConfigFile,
 		log:      c.Logger,
 		http: &http.Server{
-			Handler:           guard(routes(c), l.Addr(), host),
+			Handler:           guard(routes(c, f), l.Addr(), host),
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      30 * time.Second,
@@ -88,6 +98,9 @@ func (s *Server) Close() error { return s.listener.Close() }
 // Serve answers until ctx ends, then lets answers under way end for at most 5
 // seconds. The error is nil after an ordinary end.
 func (s *Server) Serve(ctx context.Context) error {
+	following, stop := context.WithCancel(ctx)
+	fed := s.follow(following)
+	defer func() { stop(); <-fed }()
 	served := make(chan error, 1)
 	go func() {
 		served <- toolkit.Serve(s.listener, s.http, &toolkit.FlagConfig{WebConfigFile: &s.config}, s.log)
@@ -97,6 +110,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve metrics on %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
+	s.feed.close() // and with it the answers that would not end by themselves
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ending); err != nil {
@@ -106,4 +120,19 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve metrics on %s: %w", s.Addr(), err)
 	}
 	return nil
+}
+
+// follow feeds the page with events until ctx ends; fed is closed when it has ended.
+func (s *Server) follow(ctx context.Context) (fed <-chan struct{}) {
+	done := make(chan struct{})
+	if s.events == nil {
+		close(done)
+		return done
+	}
+	events := s.events(ctx)
+	go func() {
+		defer close(done)
+		s.feed.run(events)
+	}()
+	return done
 }

@@ -1,0 +1,216 @@
+package web
+
+import (
+	"math"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+func number(t *testing.T, s string) float64 {
+	t.Helper()
+	x, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+func TestATimelineIsDrawnToScale(t *testing.T) {
+	k := rotated("k", 2, days(100), at.Add(-days(50))) // from 150 days ago to 50 ahead
+	tl := drawTimeline(at, k, cardLanes)
+	if len(tl.Lanes) != 2 || tl.Lanes[0].Number != 2 || tl.Lanes[1].Number != 1 {
+		t.Fatalf("lanes %+v", tl.Lanes)
+	}
+	near := func(what, got string, part float64) {
+		t.Helper()
+		if want := edge + part*(100-2*edge); math.Abs(number(t, got)-want) > 0.1 {
+			t.Errorf("%s is at %s %%, want %.2f", what, got, want)
+		}
+	}
+	near("now", tl.Now.X, 0.75)
+	near("the next rotation", tl.Due.X, 1)
+	near("the second rotation", tl.Lanes[0].Rotation.X, 0.5)
+	older := tl.Lanes[1].Bars // for a minute it was being made
+	if last := older[len(older)-1]; last.State != key.Deactivated {
+		t.Errorf("bars %+v", older)
+	} else {
+		near("its deactivation", last.X, 0.5)
+	}
+}
+
+func TestATimelineNeverLeavesItsBox(t *testing.T) {
+	early := rotated("early", 3, days(1), at.Add(days(20))) // by a clock that ran ahead
+	far := rotated("far", 1, days(36500), at.Add(-time.Minute))
+	none := status.Key{Name: "none"}
+	for _, k := range append(everyTrouble().Keys, early, far, none) {
+		tl := drawTimeline(at, k, pageLanes)
+		marks := []string{tl.Now.X}
+		if tl.Due != nil {
+			marks = append(marks, tl.Due.X)
+		}
+		for _, l := range tl.Lanes {
+			for _, b := range l.Bars {
+				if x, w := number(t, b.X), number(t, b.W); x < 0 || w <= 0 || x+w > 100 {
+					t.Errorf("%s, generation %d: a bar from %v over %v", k.Name, l.Number, x, w)
+				}
+			}
+		}
+		for _, x := range marks {
+			if v := number(t, x); v < 0 || v > 100 {
+				t.Errorf("%s: a mark at %v", k.Name, v)
+			}
+		}
+	}
+	if tl := drawTimeline(at, far, cardLanes); !tl.Due.Beyond || !strings.Contains(tl.Due.Label, "2126") {
+		t.Errorf("a century ahead: %+v", tl.Due)
+	}
+}
+
+func TestATimelineSaysInWordsWhatItDraws(t *testing.T) {
+	k := rotated("k", 5, days(90), at.Add(-days(24)))
+	k.Generations[3].Compromised = at.Add(-days(2))
+	got := drawTimeline(at, k, cardLanes).Desc
+	want := "Generation 5: active since 1 Nov 2026. Generation 4: compromised since 23 Nov 2026. Generation 3: deactivated since 3 Aug 2026. " +
+		"2 older generations not shown. Next rotation 30 Jan 2027, in 2 months."
+	if got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+	k.NextRotation = at.Add(-2 * time.Hour)
+	if tl := drawTimeline(at, k, cardLanes); !tl.Due.Overdue || !strings.Contains(tl.Desc, "Rotation overdue since 25 Nov 07:41") {
+		t.Errorf("overdue: %+v, %s", tl.Due, tl.Desc)
+	}
+}
+
+func TestAGenerationsStatesFollowOneAnother(t *testing.T) {
+	g := generation(1, at.Add(-days(90)), key.Disabled)
+	g.Deactivated = at.Add(-days(60))
+	for i := range g.Placements {
+		g.Placements[i].DisabledAt = at.Add(-days(10))
+	}
+	states := func() string {
+		var got []string
+		for _, turn := range turnsOf(g) {
+			got = append(got, string(turn.state))
+		}
+		return strings.Join(got, " ")
+	}
+	if s := states(); s != "pre-activation active deactivated suspended" {
+		t.Errorf("states %s", s)
+	}
+	g.Compromised = at.Add(-days(70)) // and what came later does not mend it
+	if s := states(); s != "pre-activation active compromised" {
+		t.Errorf("states %s", s)
+	}
+}
+
+func TestAStripTellsGoodBadAndUnknownApart(t *testing.T) {
+	h := history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown, 40: status.SlotBad, 41: status.SlotBad, 42: status.SlotBad})
+	s := drawStrip(h)
+	if n := [3]int{strings.Count(s.Good, "M"), strings.Count(s.Bad, "M"), strings.Count(s.Unknown, "M")}; n != [3]int{91, 3, 2} {
+		t.Errorf("good, bad, unknown: %v", n)
+	}
+	if want := "Last 24 h: well for 22 h 45 min, in trouble for 45 min (last at 20:15), nothing known of 30 min"; s.Words != want {
+		t.Errorf("%s\nwant\n%s", s.Words, want)
+	}
+	if drawStrip(nil) != nil || drawStrip(new(status.History)) != nil {
+		t.Error("a strip of no history")
+	}
+	h = history(nil)
+	if got := stripWords(h); got != "Well throughout the last 24 h" {
+		t.Error(got)
+	}
+	for i := range h.Slots {
+		h.Slots[i] = status.SlotUnknown
+	}
+	if got := stripWords(h); got != "Nothing is known of the last 24 h" {
+		t.Error(got)
+	}
+}
+
+// colours reads the custom properties of the two colour schemes.
+func colours(t *testing.T) (light, dark map[string]string) {
+	t.Helper()
+	css, err := os.ReadFile("pages/style.css")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schemes []map[string]string
+	for _, root := range regexp.MustCompile(`(?s):root \{(.*?)\}`).FindAllStringSubmatch(string(css), -1) {
+		scheme := map[string]string{}
+		for _, m := range regexp.MustCompile(`--([a-z-]+): (#[0-9a-f]{6});`).FindAllStringSubmatch(root[1], -1) {
+			scheme[m[1]] = m[2]
+		}
+		schemes = append(schemes, scheme)
+	}
+	if len(schemes) != 2 || len(schemes[0]) != len(schemes[1]) || len(schemes[0]) < 10 {
+		t.Fatalf("schemes %v", schemes)
+	}
+	if n := len(regexp.MustCompile(`#[0-9a-f]{3,8}\b`).FindAll(css, -1)); n != 2*len(schemes[0]) {
+		t.Errorf("%d colours in the style, and %d with a name: give each a name, so that its contrast is known", n, 2*len(schemes[0]))
+	}
+	return schemes[0], schemes[1]
+}
+
+// luminance is the relative luminance of a colour (WCAG 2.2).
+func luminance(t *testing.T, colour string) float64 {
+	t.Helper()
+	rgb, err := strconv.ParseUint(colour[1:], 16, 32)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := 0.0
+	for i, weight := range []float64{0.2126, 0.7152, 0.0722} {
+		c := float64(rgb>>(16-8*i)&0xff) / 255
+		if c <= 0.04045 {
+			c /= 12.92
+		} else {
+			c = math.Pow((c+0.055)/1.055, 2.4)
+		}
+		sum += weight * c
+	}
+	return sum
+}
+
+// contrast is the contrast ratio of two colours (WCAG 2.2), from 1 to 21.
+func contrast(t *testing.T, a, b string) float64 {
+	t.Helper()
+	x, y := luminance(t, a), luminance(t, b)
+	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
+}
+
+func TestContrastIsEnoughInBothSchemes(t *testing.T) {
+	light, dark := colours(t)
+	grounds := []string{"page", "card", "bad-wash", "warn-wash"}
+	for name, scheme := range map[string]map[string]string{"light": light, "dark": dark} {
+		for _, ground := range grounds {
+			for _, text := range []string{"ink", "quiet", "link", "bad", "warn"} {
+				if c := contrast(t, scheme[text], scheme[ground]); c < 4.5 {
+					t.Errorf("%s: text %s on %s has contrast %.2f, less than 4.5", name, text, ground, c)
+				}
+			}
+		}
+		for _, ground := range []string{"page", "card"} {
+			for _, drawn := range []string{"well", "bad", "warn", "busy", "past", "ink"} {
+				if c := contrast(t, scheme[drawn], scheme[ground]); c < 3 {
+					t.Errorf("%s: the drawing's %s on %s has contrast %.2f, less than 3", name, drawn, ground, c)
+				}
+			}
+		}
+		// Ink in a mark, the diamond's rim, and the count.
+		for _, pair := range [][2]string{{"card", "well"}, {"card", "bad"}, {"card", "warn"}} {
+			if c := contrast(t, scheme[pair[0]], scheme[pair[1]]); c < 3 {
+				t.Errorf("%s: %s on %s has contrast %.2f, less than 3", name, pair[0], pair[1], c)
+			}
+		}
+		if c := contrast(t, scheme["page"], scheme["ink"]); c < 4.5 {
+			t.Errorf("%s: the count has contrast %.2f", name, c)
+		}
+	}
+}

@@ -1,0 +1,59 @@
+package web
+
+import (
+	"net/http"
+	"time"
+)
+
+const (
+	// heartbeat keeps proxies from ending a quiet connection, and shows one that
+	// is dead.
+	heartbeat = 15 * time.Second
+	// writeTime is how long one message may take to be written.
+	writeTime = 10 * time.Second
+)
+
+// events is the stream of server-sent events (HTML standard, section 9.2) for the
+// page's "Now". It ends when its reader goes or lags behind, and when the server ends.
+func (f *feed) events(w http.ResponseWriter, r *http.Request) {
+	// A foreign page cannot read the stream, but must not use up its places either.
+	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
+		text(w, http.StatusForbidden, "events are for keyd's own page")
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	if r.Method == http.MethodHead {
+		return
+	}
+	me, ok := f.join()
+	if !ok {
+		w.Header().Set("Retry-After", "30")
+		text(w, http.StatusServiceUnavailable, "too many follow the events already")
+		return
+	}
+	defer f.leave(me)
+	out := http.NewResponseController(w)
+	// The server's limits are for ordinary answers; here each message has its own.
+	if err := out.SetReadDeadline(time.Time{}); err != nil {
+		return
+	}
+	send := func(message []byte) bool {
+		if out.SetWriteDeadline(time.Now().Add(writeTime)) != nil {
+			return false
+		}
+		_, err := w.Write(message)
+		return err == nil && out.Flush() == nil
+	}
+	quiet := time.NewTicker(heartbeat)
+	defer quiet.Stop()
+	for alive := send([]byte("retry: 5000\n\n")); alive; {
+		select {
+		case <-r.Context().Done():
+			return
+		case <-quiet.C:
+			alive = send([]byte(":\n\n"))
+		case message, open := <-me.messages:
+			alive = open && send(message)
+		}
+	}
+}

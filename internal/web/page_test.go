@@ -1,0 +1,282 @@
+package web
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"flag"
+	"fmt"
+	"html/template"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+var (
+	statusPages = sync.OnceValue(func() *template.Template { return parse("status.html") })
+	keyPages    = sync.OnceValue(func() *template.Template { return parse("key.html") })
+)
+
+// golden compares with testdata/NAME.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got; go test ./internal/web -update writes it anew):\n%s", path, diff)
+	}
+}
+
+// statusHTML is the status page of a world.
+func statusHTML(t testing.TB, s status.Snapshot, events []status.Event, list []status.Entry) string {
+	t.Helper()
+	f := newFeed()
+	for _, e := range events {
+		f.apply(e)
+	}
+	var b bytes.Buffer
+	if err := statusPages().Execute(&b, viewStatus(s, f.current(s.At), list, nil)); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func keyHTML(t *testing.T, s status.Snapshot, name string) string {
+	t.Helper()
+	page, ok := viewOneKey(s, name)
+	if !ok {
+		t.Fatalf("no page of %s", name)
+	}
+	var b bytes.Buffer
+	if err := keyPages().Execute(&b, page); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestThePagesAreAsTheGoldenFilesSay(t *testing.T) {
+	rotating, events := rotatingNow()
+	golden(t, "no-keys.html", statusHTML(t, nothing(), nil, nil))
+	golden(t, "rotating.html", statusHTML(t, rotating, events, entries()))
+	golden(t, "problems.txt", problemsText(everyTrouble()))
+	golden(t, "hsm-down.html", statusHTML(t, hsmDown(), nil, entries()))
+	golden(t, "key.html", keyHTML(t, everyTrouble(), "compromised"))
+}
+
+// problemsText is what the page says of problems, without its markup.
+func problemsText(s status.Snapshot) string {
+	var b strings.Builder
+	for _, g := range groupProblems(s) {
+		for _, p := range g.Shown {
+			fmt.Fprintf(&b, "%s: %s\n  %s\n  What to do: %s\n  Runbook: %s\n", p.Severity, p.Text, p.Detail, p.Remedy, p.Runbook)
+		}
+	}
+	return b.String()
+}
+
+// Nothing that the policy would block may be in a page: no inline script, style or handler.
+func TestNoPageHasInlineScriptOrStyle(t *testing.T) {
+	handler := regexp.MustCompile(`\son[a-z]+=`)
+	for name, html := range everyPage(t) {
+		for _, bad := range []string{"<style", " style=", "<script>", "javascript:", "<form", "<button", "<input", "http-equiv"} {
+			if strings.Contains(html, bad) {
+				t.Errorf("%s has %q", name, bad)
+			}
+		}
+		if found := handler.FindString(html); found != "" {
+			t.Errorf("%s has %q", name, found)
+		}
+	}
+}
+
+// everyPage is each world's pages by name.
+func everyPage(t *testing.T) map[string]string {
+	t.Helper()
+	rotating, events := rotatingNow()
+	all := map[string]string{}
+	for name, s := range map[string]status.Snapshot{"none": nothing(), "three": threeKeys(), "many": manyKeys(50), "trouble": everyTrouble(), "down": hsmDown(), "rotating": rotating} {
+		all[name] = statusHTML(t, s, events, entries())
+		for _, k := range s.Keys {
+			all[name+" "+k.Name] = keyHTML(t, s, k.Name)
+		}
+	}
+	return all
+}
+
+func TestWhatOperatorsWriteIsOnNoPage(t *testing.T) {
+	for name, html := range everyPage(t) {
+		if strings.Contains(html, "SECRET-REASON") || strings.Contains(html, "hunter2") {
+			t.Errorf("%s shows an operator's reason", name)
+		}
+	}
+	_, events := rotatingNow()
+	f := newFeed()
+	for _, e := range events {
+		f.apply(e)
+	}
+	r, _ := f.join()
+	for range len(r.messages) {
+		if m := <-r.messages; bytes.Contains(m, []byte("SECRET-REASON")) {
+			t.Errorf("an event has an operator's reason: %s", m)
+		}
+	}
+}
+
+func TestTheKeysOwnPageIsServedAndAnUnknownOneIsNot(t *testing.T) {
+	addr := serve(t, (&world{snapshot: threeKeys()}).config(t))
+	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); a.code != http.StatusOK || !strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	for _, path := range []string{"/keys/other", "/keys/", "/keys/%2e%2e%2fstyle.css"} {
+		if a := ask(t, "GET", addr, path, nil); a.code != http.StatusNotFound {
+			t.Errorf("%s: %d", path, a.code)
+		}
+	}
+}
+
+func TestEveryStepAndEveryHoldHasWords(t *testing.T) {
+	for _, kind := range rotate.Kinds() {
+		if _, ok := steps[string(kind)]; !ok {
+			t.Errorf("the step %s has no words", kind)
+		}
+	}
+	for _, code := range holdCodes {
+		if _, ok := holdWords[code]; !ok {
+			t.Errorf("the hold %s has no words", code)
+		}
+	}
+}
+
+func TestEveryKeyHasATimeline(t *testing.T) {
+	for name, s := range map[string]status.Snapshot{"three": threeKeys(), "many": manyKeys(500), "trouble": everyTrouble()} {
+		html := statusHTML(t, s, nil, nil)
+		if n := strings.Count(html, `<svg class="timeline" role="img"`) + strings.Count(html, `<svg class="mini" role="img"`); n != len(s.Keys) {
+			t.Errorf("%s: %d timelines of %d keys", name, n, len(s.Keys))
+		}
+	}
+}
+
+func TestManyProblemsOfOneKindHideNoOther(t *testing.T) {
+	s := manyKeys(40)
+	s.Problems = nil
+	for i := range s.Keys {
+		s.Problems = append(s.Problems, status.Problem{Severity: status.Critical, Key: s.Keys[i].Name, Runbook: "keydunwrapfailing", Text: s.Keys[i].Name + " did not prove"})
+	}
+	s.Problems = append(s.Problems, status.Problem{Severity: status.Critical, Runbook: "keydhsmdown", Text: "the HSM side is down"})
+	groups := groupProblems(s)
+	if len(groups) != 2 || len(groups[0].Shown) != ofAKind || len(groups[0].More) != 40-ofAKind || groups[1].Shown[0].Text != "The HSM side is down" {
+		t.Errorf("groups %+v", groups)
+	}
+	if html := statusHTML(t, s, nil, nil); !strings.Contains(html, "37 more like this") || !strings.Contains(html, "41 problems need someone now") {
+		t.Error("the page does not count them")
+	}
+}
+
+func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
+	states := map[string]string{}
+	for _, k := range withAlarms(everyTrouble()) {
+		states[k.Name] = k.State
+	}
+	if states["refuted"] != stateUnproven || states["well"] != status.StateOK || states["held-paused"] != status.StateHeld {
+		t.Errorf("states %v", states)
+	}
+	s := everyTrouble()
+	s.Problems = nil // one inconclusive proof is no alarm yet
+	for _, k := range withAlarms(s) {
+		if k.State == stateUnproven {
+			t.Errorf("%s is %s without an alarm", k.Name, k.State)
+		}
+	}
+}
+
+func TestThePageSaysThatTheAuditChainCannotBeRead(t *testing.T) {
+	c := (&world{snapshot: threeKeys()}).config(t)
+	c.Recent = func(context.Context, int) ([]status.Entry, error) { return nil, os.ErrPermission }
+	if a := ask(t, "GET", serve(t, c), "/", nil); a.code != http.StatusOK || !strings.Contains(a.body, "audit chain cannot be read: permission denied") {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+}
+
+func TestTheVerdictIsTheWorst(t *testing.T) {
+	critical, warning := status.Problem{Severity: status.Critical}, status.Problem{Severity: status.Warning}
+	for _, c := range []struct {
+		problems []status.Problem
+		keys     int
+		ready    bool
+		want     string
+	}{
+		{nil, 1, true, "All is well"},
+		{nil, 0, true, "keyd runs; no key is configured yet"},
+		{nil, 1, false, "keyd is looking at every key for the first time"},
+		{[]status.Problem{warning}, 1, true, "One problem to look at; nothing is lost"},
+		{[]status.Problem{critical}, 1, true, "One problem needs someone now"},
+		{[]status.Problem{critical, warning, warning}, 1, true, "One problem needs someone now, and 2 more can wait"},
+		{[]status.Problem{critical, critical, warning}, 1, false, "2 problems need someone now, and 1 more can wait"},
+	} {
+		if _, got := verdict(status.Snapshot{Problems: c.problems, Keys: make([]status.Key, c.keys), Ready: c.ready}); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
+
+func TestAHoldByAnOperatorTellsWhoAndNotWhy(t *testing.T) {
+	s := threeKeys()
+	hold(&s, 1, key.HoldPaused, operatorsReason)
+	p := groupProblems(s)[0].Shown[0]
+	if !strings.Contains(p.Detail, "uid 1000 (alice)") || strings.Contains(p.Text+p.Detail+p.Remedy, "hunter2") || !strings.Contains(p.Remedy, "keyd resume sa-cmk-key") {
+		t.Errorf("%+v", p)
+	}
+}
+
+// BenchmarkFiveHundredKeys makes the page of 500 keys; the size is reported as page-KB.
+func BenchmarkFiveHundredKeys(b *testing.B) {
+	s, list, page := manyKeys(500), entries(), parse("status.html")
+	var size int
+	for b.Loop() {
+		var out bytes.Buffer
+		if err := page.Execute(&out, viewStatus(s, nil, list, nil)); err != nil {
+			b.Fatal(err)
+		}
+		size = out.Len()
+	}
+	b.ReportMetric(float64(size)/1024, "page-KB")
+}
+
+func TestAPageIsPackedForThoseWhoCanUnpack(t *testing.T) {
+	addr := serve(t, (&world{snapshot: manyKeys(500)}).config(t))
+	plain := ask(t, "GET", addr, "/", func(r *http.Request) { r.Header.Set("Accept-Encoding", "identity") })
+	packed := ask(t, "GET", addr, "/", func(r *http.Request) { r.Header.Set("Accept-Encoding", "br, gzip") })
+	if plain.header.Get("Content-Encoding") != "" || packed.header.Get("Content-Encoding") != "gzip" {
+		t.Fatalf("encodings %q, %q", plain.header.Get("Content-Encoding"), packed.header.Get("Content-Encoding"))
+	}
+	in, err := gzip.NewReader(strings.NewReader(packed.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unpacked, err := io.ReadAll(in)
+	if err != nil || string(unpacked) != plain.body {
+		t.Errorf("unpacked it is another page: %v", err)
+	}
+	t.Logf("500 keys: %d KB, %d KB packed", len(plain.body)/1024, len(packed.body)/1024)
+}

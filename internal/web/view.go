@@ -1,0 +1,347 @@
+package web
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+const (
+	// allCards is up to how many keys each gets a timeline of its own; of more, only
+	// the first maxCards that are in trouble or in work do, and the others a line in a
+	// table.
+	allCards = 12
+	maxCards = 12
+	// maxWorksShown and maxEntries bound the lists.
+	maxWorksShown = 8
+	maxEntries    = 20
+)
+
+// frame is what every page has.
+type frame struct {
+	Instance, Version string
+	At                time.Time
+}
+
+// statusPage is what status.html shows.
+type statusPage struct {
+	frame
+	Started      time.Time
+	Severity     status.Severity
+	Verdict      string
+	Sizes        string // such as "3 keys, 2 vaults"
+	ProblemCount int
+	Problems     []problemGroup
+	Works        []work
+	MoreWorks    int
+	Cards        []keyView
+	Rows         []keyView
+	HSM          hsmView
+	Vaults       []vaultView
+	Entries      []entryView
+	EntriesError string
+}
+
+// keyView is one key, as a card or a row.
+type keyView struct {
+	Name       string
+	State      string
+	StateWords string
+	Facts      []string
+	Note       string // what it does or waits for
+	Next       string // of a row: without saying what
+	Proof      string // of a row, likewise
+	Overdue    bool
+	Timeline   timeline
+	Mini       mini
+}
+
+type hsmView struct {
+	status.HSM
+	Mark  string // of its state
+	Words string
+	Strip *strip
+}
+
+type vaultView struct {
+	status.Vault
+	Mark  string
+	Words string
+	Facts []string
+	Strip *strip
+}
+
+type entryView struct {
+	Seq              uint64
+	Time             string
+	Key, Event, More string
+	Actor            string
+}
+
+// viewStatus makes the page of a snapshot.
+func viewStatus(s status.Snapshot, works []work, entries []status.Entry, entriesErr error) statusPage {
+	p := statusPage{
+		frame:        frame{s.Instance, s.Version, s.At},
+		Started:      s.Started,
+		Sizes:        count(len(s.Keys), "key") + ", " + count(len(s.Vaults), "vault"),
+		ProblemCount: len(s.Problems),
+		Problems:     groupProblems(s),
+		Works:        works,
+		HSM:          viewHSM(s.At, s.HSM),
+	}
+	p.Severity, p.Verdict = verdict(s)
+	if n := len(works) - maxWorksShown; n > 0 {
+		p.Works, p.MoreWorks = works[:maxWorksShown], n
+	}
+	names := map[string]string{}
+	for _, v := range s.Vaults {
+		names[v.URL] = v.Name
+		p.Vaults = append(p.Vaults, viewVault(s.At, v))
+	}
+	keys := withAlarms(s)
+	for _, k := range keys {
+		v := viewKey(s.At, k, names)
+		if len(keys) <= allCards || rank(k.State) < calm && len(p.Cards) < maxCards {
+			v.Timeline = drawTimeline(s.At, k, cardLanes)
+			p.Cards = append(p.Cards, v)
+			continue
+		}
+		v.Mini = drawMini(s.At, k)
+		p.Rows = append(p.Rows, v)
+	}
+	for _, e := range slices.Backward(entries) {
+		p.Entries = append(p.Entries, viewEntry(s.At, e, names))
+	}
+	if entriesErr != nil {
+		p.EntriesError = entriesErr.Error()
+	}
+	return p
+}
+
+// states is the order in which states are shown, and what each is called.
+var states = []struct{ state, words string }{
+	{status.StateHeld, "on hold"},
+	{status.StateFailing, "failing"},
+	{stateUnproven, "proof fails"},
+	{status.StatePartial, "in some vaults only"},
+	{status.StateRotating, "rotating"},
+	{status.StateNew, "new"},
+	{status.StateOK, "well"},
+	{status.StateRetained, "retained"},
+}
+
+// stateUnproven is the page's own state: the key would be well, but for an alarm about its
+// proofs.
+const stateUnproven = "unproven"
+
+// calm is the rank of the first state that asks for no attention.
+const calm = 6
+
+// rank is the place of a state in the order of states.
+func rank(state string) int {
+	for i, s := range states {
+		if s.state == state {
+			return i
+		}
+	}
+	return len(states)
+}
+
+// withAlarms is the keys as the page shows their states: the worst first, then those whose
+// rotation is overdue, then by name.
+func withAlarms(s status.Snapshot) []status.Key {
+	alarmed := map[string]bool{}
+	for _, p := range s.Problems {
+		alarmed[p.Key] = true
+	}
+	keys := slices.Clone(s.Keys)
+	for i, k := range keys {
+		if alarmed[k.Name] && rank(k.State) >= calm && unproven(k) != nil {
+			keys[i].State = stateUnproven
+		}
+	}
+	slices.SortStableFunc(keys, func(a, b status.Key) int {
+		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), first(overdue(s.At, a), overdue(s.At, b)), strings.Compare(a.Name, b.Name))
+	})
+	return keys
+}
+
+// first orders what is so before what is not.
+func first(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return -1
+	}
+	return 1
+}
+
+func stateWords(state string) string {
+	for _, s := range states {
+		if s.state == state {
+			return s.words
+		}
+	}
+	return state
+}
+
+// unproven is a newest version whose last proof did not pass; nil when there is none.
+func unproven(k status.Key) *status.Proof {
+	for i, p := range k.Proofs {
+		if p.Newest && p.Outcome != key.Passed && p.Outcome != "" {
+			return &k.Proofs[i]
+		}
+	}
+	return nil
+}
+
+func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
+	v := keyView{Name: k.Name, State: k.State, StateWords: stateWords(k.State), Next: nextShort(now, k), Proof: proofShort(now, k, vaults), Overdue: overdue(now, k)}
+	v.Facts = append(v.Facts, string(k.Spec), proofWords(now, k, vaults))
+	if k.Retained {
+		v.Facts = append(v.Facts, "no longer in the configuration")
+	}
+	if n := len(k.Requests); n > 0 {
+		v.Facts = append(v.Facts, count(n, "rotation")+" asked for")
+	}
+	v.Facts = slices.DeleteFunc(v.Facts, func(s string) bool { return s == "" })
+	switch {
+	case k.Doing != "":
+		v.Note = "Now: " + inside(stepWords(status.Event{Step: k.Doing}))
+	case k.Waiting != "":
+		v.Note = "Waits: " + k.Waiting
+	case k.Error != "" && k.Hold == nil:
+		v.Note = "Last step failed: " + k.Error
+	}
+	return v
+}
+
+// proofWords is proofShort where nothing says what it is about.
+func proofWords(now time.Time, k status.Key, vaults map[string]string) string {
+	words := proofShort(now, k, vaults)
+	if unproven(k) != nil || words == noProof {
+		return words
+	}
+	return "proven " + words
+}
+
+// legWords is the leg that did not pass, with the reason.
+func legWords(p status.Proof) string {
+	if p.Reason == "" {
+		return p.Leg
+	}
+	return p.Leg + " (" + string(p.Reason) + ")"
+}
+
+const noProof = "not proven yet"
+
+// proofShort says when the newest versions were last proven.
+func proofShort(now time.Time, k status.Key, vaults map[string]string) string {
+	if p := unproven(k); p != nil {
+		words := fmt.Sprintf("not proven in %s: %s", cmp.Or(vaults[p.Vault], p.Vault), p.Outcome)
+		if p.Leg != "" {
+			words += " at " + legWords(*p)
+		}
+		return words
+	}
+	var oldest time.Time
+	n := 0
+	for _, p := range k.Proofs {
+		if p.Newest && p.Outcome == key.Passed {
+			n++
+			if oldest.IsZero() || p.At.Before(oldest) {
+				oldest = p.At
+			}
+		}
+	}
+	if n == 0 {
+		return noProof
+	}
+	return relative(now, oldest)
+}
+
+func viewHSM(now time.Time, h status.HSM) hsmView {
+	v := hsmView{HSM: h, Mark: markDone, Words: "up", Strip: drawStrip(h.History)}
+	switch {
+	case h.Since.IsZero():
+		v.Mark, v.Words = markWaiting, "not asked yet"
+		return v
+	case !h.Up:
+		v.Mark, v.Words = markFailed, "down"
+	case h.Info.Degraded != "":
+		v.Mark, v.Words = markFailed, "up, but cannot work"
+	case len(h.Info.Warnings) > 0:
+		v.Mark, v.Words = markHeld, "up, with a warning"
+	}
+	v.Words += " " + sinceWords(now, h.Since)
+	return v
+}
+
+func viewVault(now time.Time, h status.Vault) vaultView {
+	v := vaultView{Vault: h, Mark: markDone, Words: "reachable", Strip: drawStrip(h.History)}
+	switch {
+	case h.SeenAt.IsZero() && h.Error == "":
+		v.Mark, v.Words = markWaiting, "not looked at yet"
+		return v
+	case !h.Reachable:
+		v.Mark, v.Words = markFailed, "cannot be used"
+	}
+	if !h.SeenAt.IsZero() {
+		v.Facts = append(v.Facts, "last complete look "+relative(now, h.SeenAt))
+	}
+	if h.KEKTrust != "" {
+		v.Facts = append(v.Facts, "key exchange key "+h.KEKPrint.Short()+" trusted by: "+h.KEKTrust)
+		if strings.HasPrefix(h.KEKTrust, "refused") {
+			v.Facts[len(v.Facts)-1] = "key exchange key " + h.KEKTrust
+			if v.Mark == markDone {
+				v.Mark, v.Words = markHeld, "reachable, key exchange key refused"
+			}
+		}
+	}
+	if h.ClockSkew.Abs() >= time.Second {
+		v.Facts = append(v.Facts, fmt.Sprintf("its clock differs by %s", h.ClockSkew.Round(time.Second)))
+	}
+	return v
+}
+
+// told are the fields of an audit entry that the page shows, in this order. It is a list of
+// what is, not of what is not: reasons are operators' own text and stay out.
+var told = []string{"generation", "vault", "version", "cause", "code", "leg", "alias", "keys", "vaults"}
+
+func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryView {
+	v := entryView{Seq: e.Seq, Time: clock(now, e.Time), Key: e.Key, Event: e.Event, Actor: e.Actor}
+	var more []string
+	for _, name := range told {
+		value := e.Fields[name]
+		switch {
+		case value == "":
+			continue
+		case name == "vault":
+			value = "in " + cmp.Or(vaults[value], value)
+		case name == "version" || name == "alias":
+			value = name + " " + short(value)
+		case name == "keys" || name == "vaults":
+			value += " " + name
+		default:
+			value = name + " " + value
+		}
+		more = append(more, value)
+	}
+	v.More = strings.Join(more, ", ")
+	return v
+}
+
+// entries asks for the last entries of the audit chain.
+func (c Config) entries(ctx context.Context) ([]status.Entry, error) {
+	if c.Recent == nil {
+		return nil, nil
+	}
+	return c.Recent(ctx, maxEntries)
+}

@@ -1,0 +1,135 @@
+package web
+
+import (
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// stepWords says what a step does, or did.
+func stepWords(e status.Event) string {
+	if e.Phase == status.Wait {
+		return "Waiting"
+	}
+	forms, ok := steps[e.Step]
+	if !ok {
+		return e.Step
+	}
+	words := forms[0]
+	if e.Phase == status.Done {
+		words = forms[1]
+	}
+	if e.Vault != "" {
+		words += " " + forms[2] + " " + e.Vault
+	}
+	return words
+}
+
+// steps is each step of the loop: while it is under way, done, and what stands before
+// the vault.
+var steps = map[string][3]string{
+	"hold":       {"Putting the key on hold", "The key is on hold", "because of"},
+	"reserve":    {"Reserving the next number", "Number reserved", ""},
+	"generate":   {"Generating the key pair in the HSM", "Key pair generated in the HSM", ""},
+	"abandon":    {"Giving up an incomplete pair", "Incomplete pair given up", ""},
+	"pin":        {"Checking the pair and recording its fingerprint", "Pair checked, fingerprint recorded", ""},
+	"create-kek": {"Making the key exchange key", "Key exchange key made", "in"},
+	"import":     {"Importing", "Imported", "into"},
+	"found":      {"Recording an import whose answer was lost", "An import whose answer was lost is there", "in"},
+	"alias":      {"Recording a duplicate version", "Duplicate version recorded", "in"},
+	"give-up":    {"Settling an import that did not happen", "An import did not happen", "in"},
+	"prove":      {"Proving", "Proven", "in"},
+	"finish":     {"Finishing the rotation", "Rotation finished: active everywhere", ""},
+	"disable":    {"Disabling by the retire rule", "Disabled by the retire rule", "in"},
+	"sweep":      {"Destroying a pair that was never used", "A pair that was never used is destroyed", ""},
+}
+
+// brief is how long a step took, such as "40 ms", "1.4 s" or "3 min 05 s".
+func brief(d time.Duration) string {
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	}
+	if d < time.Minute {
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	}
+	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+}
+
+// span is a duration in its largest unit, such as "3 minutes".
+func span(d time.Duration) string {
+	for _, u := range []struct {
+		size time.Duration
+		name string
+	}{
+		{365 * 24 * time.Hour, "year"}, {30 * 24 * time.Hour, "month"}, {24 * time.Hour, "day"},
+		{time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"},
+	} {
+		if n := int(d / u.size); n > 0 {
+			return count(n, u.name)
+		}
+	}
+	return "0 seconds"
+}
+
+// relative places t against now in words, such as "in 3 days" or "2 hours ago".
+func relative(now, t time.Time) string {
+	switch d := t.Sub(now); {
+	case d >= time.Second:
+		return "in " + span(d)
+	case d > -time.Second:
+		return "just now"
+	default:
+		return span(-d) + " ago"
+	}
+}
+
+// sentence is text with a capital letter.
+func sentence(text string) string {
+	r, n := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(r)) + text[n:]
+}
+
+// inside is text for the middle of a sentence.
+func inside(text string) string {
+	r, n := utf8.DecodeRuneInString(text)
+	return string(unicode.ToLower(r)) + text[n:]
+}
+
+// count is such as "1 key" or "3 keys".
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
+// clock is a time of a day that is clear from where it stands: today's without the date.
+func clock(now, t time.Time) string {
+	t = t.UTC()
+	if t.Format(time.DateOnly) == now.UTC().Format(time.DateOnly) {
+		return t.Format("15:04:05")
+	}
+	return t.Format("2 Jan 15:04:05")
+}
+
+// day is a date, with the time for what is near.
+func day(now, t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	if d := t.Sub(now); d < 48*time.Hour && d > -48*time.Hour {
+		return t.UTC().Format("2 Jan 15:04")
+	}
+	return t.UTC().Format("2 Jan 2006")
+}
+
+// short is the beginning of a version or fingerprint, for tables.
+func short(s string) string {
+	if len(s) > 8 {
+		return s[:8] + "…"
+	}
+	return s
+}
