@@ -19,11 +19,11 @@ type hostFlags struct {
 func (h *hostFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&h.protect, "purge-protection", nil, "switch purge protection on for vault `HOST`; repeatable")
-	f.StringArrayVar(&h.retention, "retention", nil, "keep deleted keys so long, `HOST=DAYS`, 7 to 90; repeatable")
-	f.StringArrayVar(&h.access, "access", nil, "who may do what goes by `HOST=open|roles|policies`; repeatable")
-	f.StringArrayVar(&h.roles, "role", nil, "give a role: `HOST=CLIENT:ROLE[:SCOPE]`, such as …=ID:crypto-user:/keys/k; repeatable")
-	f.StringArrayVar(&h.policies, "policy", nil, "give an access policy: `HOST=CLIENT:get,wrapKey,…`; repeatable")
-	f.StringArrayVar(&h.firewalls, "firewall", nil, "let in only `HOST=ADDRESS,PREFIX,trusted-services`; repeatable")
+	f.StringArrayVar(&h.retention, "retention", nil, "keep deleted keys so long, as `HOST=DAYS`, 7 to 90; repeatable")
+	f.StringArrayVar(&h.access, "access", nil, "how access goes in a vault, as `HOST=MODE`: open, roles or policies; repeatable")
+	f.StringArrayVar(&h.roles, "role", nil, "give a role, as `HOST=CLIENT:ROLE[:SCOPE]`: administrator, crypto-officer, crypto-user or crypto-service-encryption-user; at /, /keys or /keys/NAME; repeatable")
+	f.StringArrayVar(&h.policies, "policy", nil, "give an access policy, as `HOST=CLIENT:PERMISSIONS`, such as get,wrapKey,unwrapKey; repeatable")
+	f.StringArrayVar(&h.firewalls, "firewall", nil, "let in only some, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
 }
 
 // perVault sets what the flags say of each vault.
@@ -96,10 +96,10 @@ type serviceFlags struct {
 
 func (x *serviceFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&x.identities, "identity", nil, "believe of a caller `CLIENT=ADDRESS|trusted-service`; repeatable")
-	f.StringArrayVar(&x.consumers, "consumer", nil, "make an Azure service that uses a key: `KIND=NAME,key=ID`, KIND storage, cosmos, disk or ai; repeatable")
+	f.StringArrayVar(&x.identities, "identity", nil, "believe of a caller, as `CLIENT=WHAT`, its address or trusted-service; repeatable")
+	f.StringArrayVar(&x.consumers, "consumer", nil, "make one that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
 	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1, "have consumers look for new versions so many times faster than in life")
-	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role takes to come into effect, or to end")
+	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role that is given or taken while it runs needs to take effect")
 	f.StringVar(&x.identityListen, "identity-listen", "", "loopback `address` of the identity endpoints of App Service and Arc; none when empty")
 	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
 	f.StringVar(&x.stateFile, "state", "", "keep keys in this `file` from run to run, in plain; memory only when empty")

@@ -126,7 +126,7 @@ func (w *world) list(host, path string) (items []map[string]any, pages []reply) 
 // TestFact holds the emulator to every fact that is known of how the services
 // behave. The names are the facts.
 func TestFact(t *testing.T) {
-	facts := slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), hsmFacts())
+	facts := slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts())
 	for _, f := range facts {
 		t.Run(f.fact, f.holds)
 	}

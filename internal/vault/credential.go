@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
@@ -142,7 +143,12 @@ func (c taggedCredential) GetToken(ctx context.Context, o policy.TokenRequestOpt
 // tokenError is a failed sign-in; the request was not sent.
 type tokenError struct{ err error }
 
-func (e *tokenError) Error() string { return "no token: " + oneLine(e.err.Error()) }
+// Error leaves out the rulers that the SDK draws, so that what Entra said (AADSTS…) is
+// not what is cut off.
+func (e *tokenError) Error() string {
+	return "no token: " + oneLine(strings.ReplaceAll(e.err.Error(), strings.Repeat("-", 80), ""))
+}
+
 func (e *tokenError) Unwrap() error { return e.err }
 
 // NonRetriable keeps the SDK from trying again what the credential already has.

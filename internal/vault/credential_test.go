@@ -7,7 +7,6 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -55,45 +54,14 @@ func TestAClientCertificateSignsIn(t *testing.T) {
 	}
 }
 
-func TestWorkloadIdentitySignsIn(t *testing.T) {
-	b := newBench(t, profiles()[1], emulator.Options{})
-	token := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(token, []byte("eyJhbGciOiJub25lIn0.e30."), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	t.Setenv("AZURE_FEDERATED_TOKEN_FILE", token)
-	b.signIn(t, vault.CredentialConfig{Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID, ClientID: rand.Text()})
-}
-
 // signIn requires that a credential opens the bench's vault, and calls nobody else.
 func (b *bench) signIn(t *testing.T, cfg vault.CredentialConfig) {
 	t.Helper()
-	cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	b.cred = cred
-	if _, err := b.client(t).Versions(t.Context(), keyName); err != nil {
+	if err := b.trySignIn(t, cfg); err != nil {
 		t.Error(err)
 	}
 	if escapes := b.Escapes(); len(escapes) > 0 {
 		t.Errorf("calls to %v", escapes)
-	}
-}
-
-// The default credential finds the managed identity of a virtual machine, as keyd's
-// own kind for it does.
-func TestTheDefaultAndTheManagedIdentitySignIn(t *testing.T) {
-	client := rand.Text()
-	t.Setenv("AZURE_CLIENT_ID", client)
-	t.Setenv("AZURE_TOKEN_CREDENTIALS", "prod")
-	for _, cfg := range []vault.CredentialConfig{
-		{Kind: vault.DefaultCredential}, {Kind: vault.ManagedIdentity, ClientID: rand.Text()},
-	} {
-		t.Run(cfg.Kind, func(t *testing.T) {
-			b := newBench(t, profiles()[0], emulator.Options{})
-			b.signIn(t, cfg)
-		})
 	}
 }
 
