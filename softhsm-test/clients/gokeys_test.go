@@ -8,7 +8,6 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"slices"
 	"strings"
 	"time"
@@ -106,7 +105,7 @@ func orWant(err error, check func() bool) error {
 }
 
 func importRSA(ctx context.Context, v *goVault) error {
-	key, err := rsaKey()
+	key, _, err := rsaPair()
 	if err != nil {
 		return err
 	}
@@ -116,11 +115,7 @@ func importRSA(ctx context.Context, v *goVault) error {
 }
 
 func importECHSM(ctx context.Context, v *goVault) error {
-	key, err := ecKey()
-	if err != nil {
-		return err
-	}
-	jwk, err := ecJWK(key)
+	jwk, _, err := ecPair()
 	if err != nil {
 		return err
 	}
@@ -148,11 +143,7 @@ func transfer(ctx context.Context, v *goVault, name string, plaintext []byte, ke
 }
 
 func byokRSA(ctx context.Context, v *goVault) error {
-	key, err := rsaKey()
-	if err != nil {
-		return err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	key, pkcs8, err := rsaPair()
 	if err != nil {
 		return err
 	}
@@ -169,15 +160,7 @@ func byokRSA(ctx context.Context, v *goVault) error {
 }
 
 func byokEC(ctx context.Context, v *goVault) error {
-	key, err := ecKey()
-	if err != nil {
-		return err
-	}
-	jwk, err := ecJWK(key)
-	if err != nil {
-		return err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	jwk, pkcs8, err := ecPair()
 	if err != nil {
 		return err
 	}
@@ -193,11 +176,7 @@ func byokOct(ctx context.Context, v *goVault) error {
 }
 
 func byokBad(ctx context.Context, v *goVault) error {
-	key, err := rsaKey()
-	if err != nil {
-		return err
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	_, pkcs8, err := rsaPair()
 	if err != nil {
 		return err
 	}

@@ -96,11 +96,7 @@ func goLives() map[string]doing {
 			})
 		},
 		"rotate an imported key": func(ctx context.Context, v *goVault) error {
-			key, err := ecKey()
-			if err != nil {
-				return err
-			}
-			jwk, err := ecJWK(key)
+			jwk, _, err := ecPair()
 			if err != nil {
 				return err
 			}

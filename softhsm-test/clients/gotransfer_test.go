@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha1"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"math/big"
@@ -20,9 +21,9 @@ import (
 
 // Each pair is made once: an RSA pair takes its time.
 var (
-	rsaKey   = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
+	ourRSA   = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 	otherRSA = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-	ecKey    = sync.OnceValues(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+	ourEC    = sync.OnceValues(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
 )
 
 // transferBlob wraps plaintext to a key exchange key, by CKM_RSA_AES_KEY_WRAP.
@@ -51,27 +52,43 @@ func transferBlob(kid string, kek *rsa.PublicKey, plaintext []byte) ([]byte, err
 	})
 }
 
+// rsaPair gives a key pair and its PKCS#8 in DER.
+func rsaPair() (*rsa.PrivateKey, []byte, error) {
+	key, err := ourRSA()
+	if err != nil {
+		return nil, nil, err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	return key, pkcs8, err
+}
+
+// ecPair gives a key pair's JWK, private half included, and its PKCS#8 in DER.
+func ecPair() (azkeys.JSONWebKey, []byte, error) {
+	key, err := ourEC()
+	if err != nil {
+		return azkeys.JSONWebKey{}, nil, err
+	}
+	private, err := key.Bytes()
+	if err != nil {
+		return azkeys.JSONWebKey{}, nil, err
+	}
+	point, err := key.PublicKey.Bytes() // 4, x, y
+	if err != nil {
+		return azkeys.JSONWebKey{}, nil, err
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	return azkeys.JSONWebKey{
+		Kty: to.Ptr(azkeys.KeyTypeEC), Crv: to.Ptr(azkeys.CurveNameP256),
+		D: private, X: point[1:33], Y: point[33:],
+	}, pkcs8, err
+}
+
 func rsaJWK(key *rsa.PrivateKey) azkeys.JSONWebKey {
 	return azkeys.JSONWebKey{
 		Kty: to.Ptr(azkeys.KeyTypeRSA), N: key.N.Bytes(), E: big.NewInt(int64(key.E)).Bytes(), D: key.D.Bytes(),
 		P: key.Primes[0].Bytes(), Q: key.Primes[1].Bytes(),
 		DP: key.Precomputed.Dp.Bytes(), DQ: key.Precomputed.Dq.Bytes(), QI: key.Precomputed.Qinv.Bytes(),
 	}
-}
-
-func ecJWK(key *ecdsa.PrivateKey) (azkeys.JSONWebKey, error) {
-	private, err := key.Bytes()
-	if err != nil {
-		return azkeys.JSONWebKey{}, err
-	}
-	point, err := key.PublicKey.Bytes() // 4, x, y
-	if err != nil {
-		return azkeys.JSONWebKey{}, err
-	}
-	return azkeys.JSONWebKey{
-		Kty: to.Ptr(azkeys.KeyTypeEC), Crv: to.Ptr(azkeys.CurveNameP256),
-		D: private, X: point[1:33], Y: point[33:],
-	}, nil
 }
 
 func publicOf(k azkeys.KeyBundle) *rsa.PublicKey {
