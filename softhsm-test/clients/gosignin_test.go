@@ -3,8 +3,11 @@
 package clients
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"net/http"
 	"os"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -30,20 +33,51 @@ func goSignIn() map[string]doing {
 		"sign in by workload identity":        federated(func(s setup) string { return s.FederatedToken }),
 		"sign in with a token that is no JWT": federated(func(s setup) string { return s.BrokenToken }),
 		"sign in by a client certificate": entering(func(s setup) (azcore.TokenCredential, error) {
-			text, err := os.ReadFile(s.Certificate)
-			if err != nil {
-				return nil, err
-			}
-			certificates, key, err := azidentity.ParseCertificates(text, nil)
-			if err != nil {
-				return nil, err
-			}
-			return azidentity.NewClientCertificateCredential(s.TenantID, s.ClientID, certificates, key, nil)
+			return certified(s, s.ClientID)
 		}),
+		"call again after the tokens were revoked": revoked,
 		"sign in by the default chain": entering(func(setup) (azcore.TokenCredential, error) {
 			return azidentity.NewDefaultAzureCredential(nil)
 		}),
 	}
+}
+
+func certified(s setup, clientID string) (azcore.TokenCredential, error) {
+	text, err := os.ReadFile(s.Certificate)
+	if err != nil {
+		return nil, err
+	}
+	certificates, key, err := azidentity.ParseCertificates(text, nil)
+	if err != nil {
+		return nil, err
+	}
+	return azidentity.NewClientCertificateCredential(s.TenantID, clientID, certificates, key, nil)
+}
+
+func revoked(ctx context.Context, v *goVault) error {
+	clientID := "revoked-" + v.Name
+	cred, err := certified(v.setup, clientID)
+	if err != nil {
+		return err
+	}
+	keys := v.with(cred, "7.6")
+	if _, err := keys.NewListDeletedKeyPropertiesPager(nil).NextPage(ctx); err != nil {
+		return err
+	}
+	body, err := json.Marshal(map[string]string{"do": "RevokeTokens", "what": clientID})
+	if err != nil {
+		return err
+	}
+	res, err := http.Post(v.setup.Admin+"/meddle", "application/json", bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(res.Body.Close(), want(res.StatusCode == http.StatusOK, "meddle: %s", res.Status)); err != nil {
+		return err
+	}
+	// By a token that was asked for with the challenge's claims.
+	_, err = keys.NewListDeletedKeyPropertiesPager(nil).NextPage(ctx)
+	return err
 }
 
 func entering(credential func(setup) (azcore.TokenCredential, error)) doing {

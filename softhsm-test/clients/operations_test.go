@@ -52,10 +52,14 @@ type departure struct {
 }
 
 func departures() []departure {
+	const asksNoClaims = "that version does not know claims challenges"
 	const deserialises = "it cannot read a 401 without a body, and fails with a TypeError of its own"
 	return []departure{
 		{"go", "page by more than 25", "", absent, "azkeys has no page size"},
 		{"js", "page by more than 25", "", "400 BadParameter", "its pager reports the code, with a message of its own"},
+		{"py", "call again after the tokens were revoked", "premium", "401 Unauthorized", asksNoClaims},
+		{"py", "call again after the tokens were revoked", "standard", "401 Unauthorized", asksNoClaims},
+		{"py", "call again after the tokens were revoked", "managedhsm", "401", asksNoClaims},
 		{"js", "call with a token that is none", "managedhsm", says + "Cannot read properties of undefined", deserialises},
 		{"js", "call with a token for another audience", "managedhsm", says + "Cannot read properties of undefined", deserialises},
 	}

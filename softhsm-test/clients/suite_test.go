@@ -43,6 +43,7 @@ type setup struct {
 	FederatedToken string            `json:"federatedToken"` // file
 	BrokenToken    string            `json:"brokenToken"`    // file
 	AppService     map[string]string `json:"appService"`     // environment
+	Admin          string            `json:"admin"`          // the emulator's admin endpoint
 	Profiles       []profile         `json:"profiles"`
 }
 
@@ -119,7 +120,7 @@ func writeSetup(t *testing.T, s stand, table []operation) string {
 	writeFile(t, in("federated"), []byte("eyJhbGciOiJub25lIn0.eyJpc3MiOiJrOHMifQ.")) // of issuer k8s, unsigned
 	writeFile(t, in("broken"), []byte("none"))
 	told := setup{
-		TenantID: tenantID, ClientID: clientID, AppService: s.platform,
+		TenantID: tenantID, ClientID: clientID, AppService: s.platform, Admin: s.admin,
 		Certificate: in("client.pem"), FederatedToken: in("federated"), BrokenToken: in("broken"),
 	}
 	for i, p := range profiles() {

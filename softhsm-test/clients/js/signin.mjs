@@ -1,5 +1,6 @@
 // Every way in: each credential of @azure/identity that the emulator has an endpoint
 // for gets a token that the vault takes.
+import assert from "node:assert/strict";
 import {
   ClientCertificateCredential,
   DefaultAzureCredential,
@@ -34,6 +35,15 @@ export const signIn = {
   "sign in by a client certificate": (v) =>
     list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.clientId, v.setup.certificate)),
   "sign in by the default chain": (v) => list(v, new DefaultAzureCredential({ managedIdentityClientId: v.setup.clientId })),
+  "call again after the tokens were revoked": async (v) => {
+    const clientId = "revoked-" + v.name;
+    const credential = new ClientCertificateCredential(v.setup.tenantId, clientId, v.setup.certificate);
+    const keys = new KeyClient(v.vault, credential, options);
+    await all(keys.listDeletedKeys());
+    const body = JSON.stringify({ do: "RevokeTokens", what: clientId });
+    assert.ok((await fetch(`${v.setup.admin}/meddle`, { method: "POST", body })).ok);
+    await all(keys.listDeletedKeys()); // by a token that was asked for with the challenge's claims
+  },
   "sign in with a token that is no JWT": (v) =>
     list(v, new WorkloadIdentityCredential({
       tenantId: v.setup.tenantId,

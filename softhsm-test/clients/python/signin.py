@@ -1,7 +1,9 @@
 """Every way in: each credential of azure-identity that the emulator has an endpoint for
 gets a token that the vault takes."""
 
+import json
 import os
+import urllib.request
 from unittest import mock
 
 from azure.identity import CertificateCredential, DefaultAzureCredential, ManagedIdentityCredential
@@ -37,6 +39,17 @@ def certificate(v):
     enter(v, CertificateCredential(s["tenantId"], s["clientId"], s["certificate"]))
 
 
+def revoked(v):
+    client_id = f"revoked-{v.name}"
+    credential = CertificateCredential(v.setup["tenantId"], client_id, v.setup["certificate"])
+    keys = KeyClient(v.vault, credential, per_call_policies=[ServedVersion()], **OPTIONS)
+    list(keys.list_deleted_keys())
+    body = json.dumps({"do": "RevokeTokens", "what": client_id}).encode()
+    directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    directly.open(v.setup["admin"] + "/meddle", body).close()
+    list(keys.list_deleted_keys())  # by a token that was asked for with the challenge's claims
+
+
 SIGN_IN = {
     "sign in by a virtual machine's managed identity": lambda v: enter(v, ManagedIdentityCredential()),
     "sign in by App Service's managed identity": app_service,
@@ -45,5 +58,6 @@ SIGN_IN = {
     "sign in by the default chain": lambda v: enter(
         v, DefaultAzureCredential(managed_identity_client_id=v.setup["clientId"])
     ),
+    "call again after the tokens were revoked": revoked,
     "sign in with a token that is no JWT": lambda v: federated(v, v.setup["brokenToken"]),
 }
