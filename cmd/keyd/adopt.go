@@ -27,6 +27,7 @@ showed: it asks on a terminal, and needs --yes elsewhere. With neither, it only 
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return a.adoptKey(cmd.Context(), names[0], reason, yes)
 		},
+		ValidArgsFunction: a.complete(oneKey),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it goes into the audit (required to consent)")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "consent without being asked")
@@ -36,6 +37,9 @@ showed: it asks on a terminal, and needs --yes elsewhere. With neither, it only 
 func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error {
 	if yes && reason == "" {
 		return usagef("--reason is required: it goes into the audit")
+	}
+	if err := a.mustKnow(ctx, name); err != nil {
+		return err
 	}
 	found, err := a.client().Adoption(ctx, name)
 	if err != nil {
@@ -49,18 +53,18 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 	}
 	if !yes {
 		if !isTerminal(a.in) || a.json || reason == "" {
-			fmt.Fprintln(a.err, "Nothing was recorded. To consent, add --yes --reason TEXT.")
+			a.note("Nothing was recorded. To consent, add --yes --reason TEXT.")
 			return nil
 		}
-		if !a.ask("Record your consent?") {
-			fmt.Fprintln(a.err, "Nothing was recorded.")
-			return nil
+		if agreed, err := a.ask(ctx, "Record your consent?"); err != nil || !agreed {
+			a.note("Nothing was recorded.")
+			return err
 		}
 	}
 	if err := a.client().Adopt(ctx, name, reason, found.Token); err != nil {
 		return err
 	}
-	fmt.Fprintln(a.err, "Your consent is recorded.")
+	a.note("Your consent is recorded.")
 	return nil
 }
 
@@ -70,7 +74,7 @@ func writeAdoption(w io.Writer, s style, found status.Adoption) {
 	}
 	if len(found.Rebuild) > 0 {
 		fmt.Fprintln(w, s.bold("Generations that the record lacks"))
-		var t table
+		t := s.table()
 		for _, g := range found.Rebuild {
 			t.add(plain(fmt.Sprintf("generation %d", g.Number), "sha256 "+g.Fingerprint.Short(), byVault(g.Versions))...)
 		}
@@ -78,7 +82,7 @@ func writeAdoption(w io.Writer, s style, found status.Adoption) {
 	}
 	if len(found.Foreign) > 0 {
 		fmt.Fprintln(w, s.bold("Versions whose material is not in the HSM"))
-		var t table
+		t := s.table()
 		for _, vault := range slices.Sorted(maps.Keys(found.Foreign)) {
 			t.add(plain(vault, strings.Join(found.Foreign[vault], ", "))...)
 		}

@@ -58,7 +58,7 @@ the key exchange key, the version and the result of the verification, with the t
 
 func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 	fmt.Fprintln(w, s.bold(oneLine(fmt.Sprintf("Receipt: %s, generation %d (%s)", r.Key, r.Generation, r.Spec))))
-	t := &lines{}
+	t := &lines{s.table()}
 	t.add("asked by", r.AskedBy+said(r.Reason), r.Reserved)
 	for _, q := range r.Requests {
 		t.add("request", q.By+said(q.Reason), q.At)

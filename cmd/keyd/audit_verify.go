@@ -98,7 +98,7 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	for _, p := range v.Problems {
 		fmt.Fprintf(w, "  %s\n", s.bad(oneLine(p)))
 	}
-	var t table
+	t := s.table()
 	line := func(what, format string, args ...any) { t.add(plain(what, fmt.Sprintf(format, args...))...) }
 	if v.OK() {
 		line("entries", "%d to %d, the last with hash %s", v.First, v.Last, v.Head)

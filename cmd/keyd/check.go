@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,19 +49,13 @@ func writeChecks(w io.Writer, s style, checks []status.Check) {
 	paint := map[status.CheckResult]func(string) string{
 		status.CheckOK: s.good, status.CheckWarning: s.warn, status.CheckFailed: s.bad,
 	}
-	var t table
-	t.add(plain("RESULT", "AREA", "SUBJECT", "CHECK", "REASON")...)
+	t := s.table()
+	t.title(s, "RESULT", "AREA", "SUBJECT", "CHECK", "REASON")
 	for _, c := range checks {
 		t.add(cell{string(c.Result), paint[c.Result]}, cell{text: c.Area}, cell{text: c.Subject}, cell{text: c.Name}, cell{text: c.Detail})
-	}
-	var rows bytes.Buffer
-	t.write(&rows, "")
-	lines := strings.SplitAfter(rows.String(), "\n")
-	fmt.Fprint(w, lines[0])
-	for i, c := range checks {
-		fmt.Fprint(w, lines[i+1])
 		if c.Remedy != "" {
-			fmt.Fprintf(w, "         → %s\n", oneLine(c.Remedy))
+			t.add(plain("", "→ "+c.Remedy)...)
 		}
 	}
+	t.write(w, "")
 }

@@ -35,9 +35,13 @@ func (a *app) holding(cmd *cobra.Command, call holdCall, done, text string) *cob
 	var reason string
 	cmd.Flags().StringVar(&reason, "reason", "", "why; it goes into the audit (required)")
 	cmd.Args = args(cobra.ExactArgs(1))
+	cmd.ValidArgsFunction = a.complete(oneKey)
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		if reason == "" {
 			return usagef("--reason is required: it goes into the audit")
+		}
+		if err := a.mustKnow(cmd.Context(), names[0]); err != nil {
+			return err
 		}
 		if err := call(a.client(), cmd.Context(), names[0], reason); err != nil {
 			return err

@@ -3,9 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/term"
 
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/status"
@@ -24,121 +28,217 @@ func eventText(e status.Event) string {
 	if e.Generation > 0 {
 		parts = append(parts, fmt.Sprintf("generation %d", e.Generation))
 	}
-	parts = append(parts, e.Step)
-	if e.Vault != "" {
-		parts = append(parts, e.Vault)
-	}
-	switch e.Phase {
-	case status.Begin:
-		parts = append(parts, "…")
-	case status.Wait:
-		parts = append(parts, "waits")
+	switch {
+	case e.Step == "hold":
+		parts = append(parts, "on hold", e.Vault)
+	case e.Step == "finish" && e.Phase == status.Done:
+		parts = append(parts, "finished")
 	default:
-		parts = append(parts, string(e.Phase))
-	}
-	if e.Elapsed > 0 {
-		parts = append(parts, "in "+brief(e.Elapsed))
+		parts = append(parts, e.Step, e.Vault, stepOutcome(e))
 	}
 	if e.Version != "" {
 		parts = append(parts, "version "+e.Version)
 	}
-	for _, more := range []string{e.Detail, e.Error} {
-		if more != "" {
-			parts = append(parts, more)
-		}
-	}
-	return oneLine(strings.Join(parts, "  "))
+	parts = append(parts, detail(e), strings.TrimPrefix(e.Error, "key "+e.Key+": "))
+	return oneLine(strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "  "))
 }
 
-// live shows one line per key on a terminal, with the time since the request.
+// stepOutcome is how far a step is.
+func stepOutcome(e status.Event) string {
+	switch {
+	case e.Phase == status.Begin:
+		return "…"
+	case e.Phase == status.Wait:
+		return "waits"
+	case e.Elapsed > 0:
+		return string(e.Phase) + " in " + brief(e.Elapsed)
+	}
+	return string(e.Phase)
+}
+
+// detail is why a step is done, where that is not what it is done for anyway, and where
+// an error does not say more.
+func detail(e status.Event) string {
+	routine := []string{"reserve", "generate", "pin", "create-kek", "import", "prove"}
+	if e.Error != "" || e.Phase != status.Wait && slices.Contains(routine, e.Step) {
+		return ""
+	}
+	return e.Detail
+}
+
+// live shows one line per key on a terminal, with the time since the request. It is a
+// control.Viewer.
 type live struct {
-	out   io.Writer
-	style style
-	width int // columns
-	now   func() time.Time
-	begun time.Time
+	out    io.Writer
+	screen func() (s style, rows int) // asked for each drawing, because terminals are resized
+	now    func() time.Time
+	begun  time.Time
 
 	mu    sync.Mutex
-	order []string
-	last  map[string]status.Event
-	ended map[string]time.Time
-	drawn bool
+	keys  []*progress
+	away  bool
+	drawn []int // columns of each line on the screen
 }
 
-func newLive(out io.Writer, s style, width int, accepted []control.Accepted) *live {
-	l := &live{out: out, style: s, width: width, now: time.Now, begun: time.Now(),
-		last: map[string]status.Event{}, ended: map[string]time.Time{}}
+// progress is what is known of one key.
+type progress struct {
+	key    string
+	text   string
+	begun  bool // a step was seen
+	failed bool // the last step
+	ended  time.Time
+}
+
+// rank orders keys where there are not rows for all: those that need to be seen first.
+func (p *progress) rank() int {
+	switch {
+	case !p.ended.IsZero():
+		return 3
+	case p.failed:
+		return 0
+	case p.begun:
+		return 1
+	}
+	return 2
+}
+
+func newLive(out *os.File, accepted []control.Accepted) *live {
+	l := &live{out: out, now: time.Now, begun: time.Now()}
+	l.screen = func() (style, int) {
+		_, rows, err := term.GetSize(int(out.Fd()))
+		if err != nil {
+			rows = 24
+		}
+		return styleOf(out), rows
+	}
+	l.follow(accepted)
+	return l
+}
+
+func (l *live) follow(accepted []control.Accepted) {
 	for _, acc := range accepted {
 		text := "asked for"
 		if acc.Joined {
 			text = "joined a pending request"
 		}
-		l.order = append(l.order, acc.Key)
-		l.last[acc.Key] = status.Event{Key: acc.Key, Step: "request", Phase: status.Done, Detail: text}
+		l.keys = append(l.keys, &progress{key: acc.Key, text: text})
 	}
-	return l
 }
 
 // run draws until stop is called.
-func (l *live) run() (show func(status.Event), stop func()) {
+func (l *live) run() (stop func()) {
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		tick := time.NewTicker(redrawEvery)
 		defer tick.Stop()
 		for {
-			l.draw()
+			l.draw(false)
 			select {
 			case <-tick.C:
 			case <-quit:
-				l.draw()
+				l.draw(true)
 				return
 			}
 		}
 	}()
-	return l.saw, func() { close(quit); <-ended }
+	return func() { close(quit); <-ended }
 }
 
-func (l *live) saw(e status.Event) {
+// Saw takes over an event.
+func (l *live) Saw(e status.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.last[e.Key] = e
-	if e.Step == "hold" || e.Step == "finish" && e.Phase == status.Done {
-		l.ended[e.Key] = l.now()
+	for _, p := range l.keys {
+		if p.key == e.Key {
+			p.begun, p.text, p.failed = true, eventText(e), e.Step == "hold" || e.Phase == status.Failed
+			if e.Step == "hold" || e.Step == "finish" && e.Phase == status.Done {
+				p.ended = l.now()
+			}
+		}
 	}
 }
 
-// draw goes back up over what it drew before. Lines are cut to the terminal's
-// width: a wrapped one would break the count.
-func (l *live) draw() {
+// Away takes over whether the daemon is away.
+func (l *live) Away(away bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.away = away
+}
+
+// draw goes back up over what it drew before. The last drawing has all keys, the ones
+// before it what the terminal has rows for.
+func (l *live) draw(last bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, rows := l.screen()
+	width := max(2, s.width)
+	lines := l.lines(s, width-1)
+	if !last {
+		lines = l.fold(lines, rows-1)
+	}
+	if l.away && !last {
+		lines = append(lines[:min(len(lines), max(0, rows-2))], cell{awayText(true), s.warn})
+	}
 	var b strings.Builder
-	if l.drawn {
-		fmt.Fprintf(&b, "\x1b[%dA", len(l.order))
+	if up := rowsOf(l.drawn, width); up > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA", up)
 	}
-	l.drawn = true
-	for _, name := range l.order {
-		b.WriteString("\r\x1b[2K" + l.line(name) + "\n")
+	l.drawn = l.drawn[:0]
+	for _, line := range lines {
+		text := cut(line.text, width-1) // a wrapped line would be two rows
+		l.drawn = append(l.drawn, columns(text))
+		b.WriteString("\r" + line.painted(text) + "\x1b[K\n")
 	}
-	fmt.Fprint(l.out, b.String())
+	b.WriteString("\r\x1b[J") // what is left of a longer drawing, or of a ^C
+	_, _ = io.WriteString(l.out, b.String())
 }
 
-func (l *live) line(name string) string {
-	e := l.last[name]
-	until, over := l.ended[name]
-	if !over {
-		until = l.now()
+// rowsOf is how many rows lines take on a screen that may have become narrower since
+// they were drawn: terminals then break them.
+func rowsOf(lines []int, width int) (rows int) {
+	for _, n := range lines {
+		rows += max(1, (n+width-1)/width)
 	}
-	text := []rune(fmt.Sprintf("%s  %s  %s", clean(name), brief(until.Sub(l.begun)), eventText(e)))
-	if len(text) >= l.width {
-		text = append(text[:max(0, l.width-2)], '…')
+	return rows
+}
+
+// lines has one for each key, in aligned columns.
+func (l *live) lines(s style, width int) []cell {
+	name := 0
+	for _, p := range l.keys {
+		name = max(name, columns(p.key))
 	}
-	switch {
-	case e.Step == "hold" || e.Phase == status.Failed:
-		return l.style.bad(string(text))
-	case over:
-		return l.style.good(string(text))
+	name = min(name, max(12, width/3))
+	lines := make([]cell, len(l.keys))
+	for i, p := range l.keys {
+		mark, until, paint := " ", l.now(), func(text string) string { return text }
+		switch {
+		case p.failed:
+			mark, paint = "✗", s.bad
+		case !p.ended.IsZero():
+			mark, paint = "✓", s.good
+		}
+		if !p.ended.IsZero() {
+			until = p.ended
+		}
+		key := cut(clean(p.key), name)
+		lines[i] = cell{fmt.Sprintf("%s %s%*s  %10s  %s", mark, key, name-columns(key), "", elapsed(until.Sub(l.begun)), p.text), paint}
 	}
-	return string(text)
+	return lines
+}
+
+// fold leaves so many rows: of keys that failed, are under way, wait, or have ended, in
+// this order, and a last one that counts them.
+func (l *live) fold(lines []cell, rows int) []cell {
+	if len(lines) <= rows {
+		return lines
+	}
+	var ranked [4][]cell
+	for i, p := range l.keys {
+		ranked[p.rank()] = append(ranked[p.rank()], lines[i])
+	}
+	shown := slices.Concat(ranked[:]...)[:max(0, rows-1)]
+	return append(shown, cell{text: fmt.Sprintf("  and %d more; of all %d keys: %d failed, %d under way, %d waiting, %d ended",
+		len(lines)-len(shown), len(lines), len(ranked[0]), len(ranked[1]), len(ranked[2]), len(ranked[3]))})
 }

@@ -55,10 +55,10 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(a.err, "%s is good: %s in %s.\n", path, count(len(c.Policies), "key"), count(len(c.Vaults), "vault"))
+	a.note("%s is good: %s in %s.", path, count(len(c.Policies), "key"), count(len(c.Vaults), "vault"))
 	snap, err := a.client().Snapshot(ctx)
 	if errors.Is(err, control.ErrUnreachable) {
-		fmt.Fprintln(a.err, "The daemon cannot be reached, so there is nothing to compare it with.")
+		a.note("The daemon cannot be reached, so there is nothing to compare it with.")
 		return nil
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	}
 	changes := changesBetween(snap.Keys, c.Policies)
 	if len(changes) == 0 {
-		fmt.Fprintln(a.err, "Its keys are those that run now.")
+		a.note("Its keys are those that run now.")
 	}
 	return a.planNow(ctx, planned{Changes: changes}, snap.At)
 }
@@ -130,7 +130,7 @@ func orNone(s string) string {
 func writePlan(w io.Writer, s style, p planned, now time.Time) {
 	if len(p.Changes) > 0 {
 		fmt.Fprintln(w, s.bold("What the new configuration changes"))
-		var t table
+		t := s.table()
 		for _, c := range p.Changes {
 			t.add(plain(c.Key, c.What)...)
 		}
@@ -141,8 +141,8 @@ func writePlan(w io.Writer, s style, p planned, now time.Time) {
 		fmt.Fprintln(w, "There are no keys.")
 		return
 	}
-	var t table
-	t.add(header(s, "KEY", "NEXT STEP", "DUE", "WHY")...)
+	t := s.table()
+	t.title(s, "KEY", "NEXT STEP", "DUE", "WHY")
 	for _, step := range p.Plan {
 		what := step.Step
 		if step.Generation > 0 {
@@ -158,12 +158,4 @@ func writePlan(w io.Writer, s style, p planned, now time.Time) {
 		t.add(plain(step.Key, what, due, step.Why)...)
 	}
 	t.write(w, "")
-}
-
-func header(s style, names ...string) []cell {
-	row := plain(names...)
-	for i := range row {
-		row[i].paint = s.bold
-	}
-	return row
 }

@@ -61,9 +61,9 @@ func nextRotation(snap status.Snapshot, k status.Key) string {
 	case k.Hold != nil:
 		return "on hold"
 	case k.Retained:
-		return "none: not in the configuration"
+		return "none"
 	case k.NextRotation.IsZero():
-		return "on request only"
+		return "on request"
 	default:
 		return when(snap.At, k.NextRotation)
 	}
@@ -115,66 +115,85 @@ func proofPaint(s style, o key.Outcome) func(string) string {
 	}
 }
 
-// writeKey shows one key in full: a line for each generation, the newest first.
+// writeKey shows one key in full: what troubles it, then every generation with its
+// versions, the newest first.
 func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 	state := k.State
 	if paint := statePaint(s, k.State); paint != nil {
 		state = paint(state)
 	}
 	fmt.Fprintf(w, "%s: %s\n", s.bold(clean(k.Name)), state)
-	var t table
-	add := func(name, text string) {
-		if text != "" {
-			t.add(plain(name, text)...)
+	t := s.table()
+	for _, fact := range facts(snap, k) {
+		if fact[1] != "" {
+			t.add(plain(fact[:]...)...)
 		}
 	}
-	if k.Hold != nil {
-		add("on hold", fmt.Sprintf("%s (by %s, %s)", k.Hold.Reason, k.Hold.By, when(snap.At, k.Hold.Since)))
-	}
-	add("error", k.Error)
-	add("doing", k.Doing)
-	add("waiting", k.Waiting)
-	add("spec", string(k.Spec))
-	add("schedule", orNone(k.Schedule))
-	add("last rotation", when(snap.At, k.LastRotation))
-	add("next rotation", nextRotation(snap, k))
-	for _, q := range k.Requests {
-		add("request", fmt.Sprintf("%s by %s, %s: %s", q.ID, q.By, when(snap.At, q.At), orNone(q.Reason)))
-	}
 	t.write(w, "  ")
-	for _, g := range slices.Backward(k.Generations) {
-		fmt.Fprintln(w, oneLine(generationLine(snap, k, g)))
+	writeProblems(w, s, slices.DeleteFunc(slices.Clone(snap.Problems), func(p status.Problem) bool { return p.Key != k.Name }))
+	if len(k.Generations) == 0 {
+		return
 	}
+	fmt.Fprintln(w)
+	t = s.table()
+	for _, g := range slices.Backward(k.Generations) {
+		addGeneration(&t, s, snap, k, g)
+	}
+	t.write(w, "")
 }
 
-func generationLine(snap status.Snapshot, k status.Key, g key.Generation) string {
-	line := fmt.Sprintf("generation %d  %s  %s  sha256 %s", g.Number, g.State(), g.Spec, orNone(g.Fingerprint.Short()))
-	var parts []string
+// facts are names and values; those without a value are not shown.
+func facts(snap status.Snapshot, k status.Key) [][2]string {
+	var hold string
+	if k.Hold != nil {
+		hold = fmt.Sprintf("%s (by %s, %s)", k.Hold.Reason, k.Hold.By, when(snap.At, k.Hold.Since))
+	}
+	all := [][2]string{
+		{"on hold", hold},
+		{"error", k.Error},
+		{"doing", k.Doing},
+		{"waiting", k.Waiting},
+		{"spec", string(k.Spec)},
+		{"schedule", cmp.Or(k.Schedule, "none")},
+		{"last rotation", when(snap.At, k.LastRotation)},
+		{"next rotation", nextRotation(snap, k)},
+	}
+	for _, q := range k.Requests {
+		all = append(all, [2]string{"request", fmt.Sprintf("%s by %s, %s: %s", q.ID, q.By, when(snap.At, q.At), cmp.Or(q.Reason, "no reason"))})
+	}
+	return all
+}
+
+// addGeneration adds a generation, and a row for each version of it.
+func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g key.Generation) {
+	t.add(plain(fmt.Sprintf("generation %d  %s  %s  sha256 %s",
+		g.Number, g.State(), g.Spec, cmp.Or(g.Fingerprint.Short(), "not known yet")))...)
 	for _, p := range g.Placements {
 		if p.State == key.Void {
 			continue
 		}
-		parts = append(parts, placement(snap, k, p))
-	}
-	if len(parts) > 0 {
-		line += "  " + strings.Join(parts, "; ")
-	}
-	return line
-}
-
-func placement(snap status.Snapshot, k status.Key, p key.Placement) string {
-	version := p.Version
-	if version == "" {
-		version = "(version not known yet)"
-	}
-	text := fmt.Sprintf("%s %s %s", p.VaultName, version, p.State)
-	for _, proof := range k.Proofs {
-		if proof.Vault == p.Vault && proof.Version == p.Version && p.Version != "" {
-			return text + fmt.Sprintf(", proof %s %s", proof.Outcome, when(snap.At, proof.At))
+		proven, trouble := provenCell(s, snap, k, p)
+		t.add(cell{text: "  " + p.VaultName}, cell{text: cmp.Or(p.Version, "version not known yet")}, cell{text: string(p.State)}, proven)
+		if trouble != "" {
+			t.add(plain("", "→ "+trouble)...)
 		}
 	}
-	if !p.ProvenAt.IsZero() {
-		return text + ", proof passed " + when(snap.At, p.ProvenAt)
+}
+
+// provenCell is the last proof of a version, and what went wrong in it.
+func provenCell(s style, snap status.Snapshot, k status.Key, p key.Placement) (c cell, trouble string) {
+	for _, proof := range k.Proofs {
+		if p.Version == "" || proof.Vault != p.Vault || proof.Version != p.Version {
+			continue
+		}
+		if proof.Outcome == key.Passed {
+			return cell{"proven " + when(snap.At, proof.At), s.good}, ""
+		}
+		return cell{fmt.Sprintf("%s %s", proof.Outcome, when(snap.At, proof.At)), proofPaint(s, proof.Outcome)},
+			strings.Trim(proof.Leg+": "+proof.Error, ": ")
 	}
-	return text
+	if !p.ProvenAt.IsZero() {
+		return cell{"proven " + when(snap.At, p.ProvenAt), s.good}, ""
+	}
+	return cell{"not proven yet", s.warn}, ""
 }

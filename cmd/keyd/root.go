@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
@@ -46,10 +45,10 @@ func execute(ctx context.Context, args []string) int {
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err != nil {
-		fmt.Fprintln(a.err, "keyd: "+clean(text(err)))
+		a.complain(err)
 	}
 	if errors.Is(err, control.ErrUnreachable) {
-		fmt.Fprintln(a.err, "See whether it runs with `systemctl status keyd`, and start it with `systemctl start keyd`.")
+		a.note("See whether it runs with `systemctl status keyd`, and start it with `systemctl start keyd`.")
 	}
 	return exitCode(err)
 }
@@ -103,35 +102,20 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.Version = thisBuild().String() // for --version
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetOut(a.out)
 	root.SetErr(a.err)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usagef("%v; `%s --help` shows what there is", err, cmd.CommandPath())
-	})
+	root.SetFlagErrorFunc(wrongFlag)
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "the daemon's control socket (default $KEYD_SOCKET, or "+defaultSocket+")")
-	root.AddCommand(
-		a.status(), a.rotate(), a.plan(), a.check(), a.pause(), a.resume(), a.adopt(),
-		a.audit(), a.backup(), a.reload(), a.version(), a.run(), a.hsm(),
-	)
+	group(root, "Looking:", a.status(), a.plan(), a.check(), a.audit(), a.version())
+	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.backup(), a.reload())
+	group(root, "Services:", a.run(), a.hsm())
+	help := a.help()
+	root.SetHelpCommand(help)
+	group(root, "This program:", help, a.completion())
 	return root
-}
-
-func noCommand(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usagef("there is no command %q; `keyd --help` lists them", args[0])
-	}
-	return nil
-}
-
-// args makes a wrong number of arguments a usage error.
-func args(check cobra.PositionalArgs) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
-			return usagef("%v; usage: %s", err, cmd.UseLine())
-		}
-		return nil
-	}
 }
 
 func (a *app) client() *control.Client {
@@ -166,22 +150,4 @@ type outcome struct {
 
 func (a *app) say(o outcome, text string) error {
 	return a.show(o, func(w io.Writer, _ style) { fmt.Fprintln(w, text) })
-}
-
-func (a *app) style() style {
-	return style{colour: isTerminal(a.out) && os.Getenv("NO_COLOR") == ""}
-}
-
-func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
-
-// ask puts a question to the person at the terminal; only "yes" and "y" are
-// consent.
-func (a *app) ask(question string) bool {
-	fmt.Fprint(a.err, question+" [y/N] ")
-	var answer string
-	if _, err := fmt.Fscanln(a.in, &answer); err != nil && answer == "" {
-		return false // an empty line, or the end of the input
-	}
-	answer = strings.ToLower(answer)
-	return answer == "y" || answer == "yes"
 }

@@ -2,15 +2,13 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/status"
@@ -40,6 +38,7 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 			r.Keys = names
 			return a.rotateNow(cmd.Context(), r)
 		},
+		ValidArgsFunction: a.complete(otherKeys),
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&r.now, "now", false, "rotate now (required)")
@@ -49,24 +48,22 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 	flags.DurationVar(&r.timeout, "timeout", 0, "stop watching after this long, and exit 1 (0: never)")
 	flags.BoolVar(&r.noWait, "no-wait", false, "only ask for the rotation, do not watch it")
 	flags.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
+	_ = cmd.RegisterFlagCompletionFunc("without", a.complete(vaultNames)) // fails only for a flag that is not there
 	return a.jsonFlag(cmd)
 }
 
 func (a *app) rotateNow(ctx context.Context, r rotation) error {
-	if !r.now {
-		return usagef("the daemon rotates on its schedule; to rotate now, write `keyd rotate --now`")
+	if err := r.check(); err != nil {
+		return err
 	}
 	snap, err := a.client().Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	if len(r.Keys) == 0 {
-		r.Keys = configured(snap)
+	if r.Keys, err = toRotate(snap, r.Keys); err != nil {
+		return err
 	}
-	if len(r.Keys) == 0 {
-		return usagef("there is no key to rotate")
-	}
-	if agreed, err := a.agreed(r, snap); err != nil || !agreed {
+	if agreed, err := a.agreed(ctx, r, snap); err != nil || !agreed {
 		return err
 	}
 	if r.timeout > 0 {
@@ -80,27 +77,58 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 		return err
 	}
 	accepted, err := a.client().Rotate(ctx, r.RotateOptions)
-	if err != nil {
-		return detached(ctx, err)
-	}
-	if r.noWait {
-		return a.show(accepted, func(w io.Writer, _ style) { writeAccepted(w, accepted) })
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("ended before the daemon answered, so it may have been asked or not; see with %s", seeHow(r.Keys))
+	case err != nil:
+		return err
+	case r.noWait:
+		return a.show(accepted, func(w io.Writer, s style) { writeAccepted(w, s, accepted) })
 	}
 	return a.watch(ctx, events, accepted)
 }
 
-func configured(snap status.Snapshot) []string {
+// check refuses flags that make no sense.
+func (r rotation) check() error {
+	switch {
+	case !r.now:
+		return usagef("the daemon rotates on its schedule; to rotate now, write `keyd rotate --now`")
+	case r.timeout < 0:
+		return usagef("--timeout %s is less than nothing: write a duration such as 10m, or 0 for no limit", r.timeout)
+	case r.noWait && r.timeout > 0:
+		return usagef("--timeout is for watching, and --no-wait does not watch: leave one of them out")
+	}
+	return nil
+}
+
+// toRotate is the keys that were named, each once, or all of those in the
+// configuration.
+func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 	var names []string
+	for _, name := range named {
+		if _, err := find(snap, name); err != nil {
+			return nil, err
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(named) > 0 {
+		return names, nil
+	}
 	for _, k := range snap.Keys {
 		if !k.Retained {
 			names = append(names, k.Name)
 		}
 	}
-	return names
+	if len(names) == 0 {
+		return nil, usagef("there is no key to rotate: add one under `keys:` in the configuration, then run `keyd reload`")
+	}
+	return names, nil
 }
 
 // agreed asks about several keys; about one, naming it was consent.
-func (a *app) agreed(r rotation, snap status.Snapshot) (bool, error) {
+func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (bool, error) {
 	if r.yes || len(r.Keys) == 1 {
 		return true, nil
 	}
@@ -108,25 +136,27 @@ func (a *app) agreed(r rotation, snap status.Snapshot) (bool, error) {
 		return false, usagef("this would rotate %s (%s): add --yes to do it without being asked",
 			count(len(r.Keys), "key"), strings.Join(r.Keys, ", "))
 	}
-	fmt.Fprintf(a.err, "This makes a new generation of %s, in all their vaults:\n", count(len(r.Keys), "key"))
-	var t table
+	a.note("This makes a new generation of %s, in all their vaults:", count(len(r.Keys), "key"))
+	t := styleOf(a.err).table()
 	for _, name := range r.Keys {
-		for _, k := range snap.Keys {
-			if k.Name == name {
-				t.add(plain(k.Name, count(len(k.Vaults), "vault"), "last rotated "+when(snap.At, k.LastRotation))...)
+		if k, err := find(snap, name); err == nil {
+			last := "never rotated"
+			if !k.LastRotation.IsZero() {
+				last = "last rotated " + when(snap.At, k.LastRotation)
 			}
+			t.add(plain(k.Name, count(len(k.Vaults), "vault"), last)...)
 		}
 	}
 	t.write(a.err, "  ")
-	if !a.ask("Rotate them?") {
-		fmt.Fprintln(a.err, "Nothing was asked for.")
-		return false, nil
+	agreed, err := a.ask(ctx, "Rotate them?")
+	if err != nil || !agreed {
+		a.note("Nothing was asked for.")
 	}
-	return true, nil
+	return agreed, err
 }
 
-func writeAccepted(w io.Writer, accepted []control.Accepted) {
-	var t table
+func writeAccepted(w io.Writer, s style, accepted []control.Accepted) {
+	t := s.table()
 	for _, acc := range accepted {
 		how := "asked for"
 		if acc.Joined {
@@ -135,45 +165,4 @@ func writeAccepted(w io.Writer, accepted []control.Accepted) {
 		t.add(plain(acc.Key, "request "+string(acc.Request), how)...)
 	}
 	t.write(w, "")
-}
-
-func (a *app) watch(ctx context.Context, events <-chan status.Event, accepted []control.Accepted) error {
-	show, stop := a.viewer(accepted)
-	err := a.client().Follow(ctx, events, accepted, show)
-	stop()
-	return detached(ctx, err)
-}
-
-// detached says that the end of this command is not the end of a rotation.
-func detached(ctx context.Context, err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(ctx.Err(), context.Canceled):
-		return errors.New("watching no longer; the daemon goes on with what it was asked for, and `keyd status` shows how far it is")
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return errors.New("not finished in time; the daemon goes on with what it was asked for, and `keyd status` shows how far it is")
-	}
-	return err
-}
-
-// viewer chooses how events are shown: as JSON, live, or line by line.
-func (a *app) viewer(accepted []control.Accepted) (show func(status.Event), stop func()) {
-	if a.json {
-		enc := json.NewEncoder(a.out)
-		return func(e status.Event) { _ = enc.Encode(e) }, func() {}
-	}
-	if !isTerminal(a.out) {
-		return a.lines(accepted)
-	}
-	width, height, err := term.GetSize(int(a.out.Fd()))
-	if err != nil || len(accepted) >= height {
-		return a.lines(accepted)
-	}
-	return newLive(a.out, a.style(), width, accepted).run()
-}
-
-func (a *app) lines(accepted []control.Accepted) (show func(status.Event), stop func()) {
-	writeAccepted(a.out, accepted)
-	return func(e status.Event) { fmt.Fprintln(a.out, eventLine(e)) }, func() {}
 }

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,15 +42,17 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"daemon":    startDaemon,
-			"exitcode":  exitCodeIs,
-			"waitasked": waitAsked,
+			"daemon":      startDaemon,
+			"exitcode":    exitCodeIs,
+			"stalesocket": staleSocket,
+			"terminal":    onTerminal,
+			"waitasked":   waitAsked,
 		},
 		UpdateScripts: os.Getenv("UPDATE_GOLDEN") != "",
 	})
 }
 
-// startDaemon serves a world: daemon NAME.
+// startDaemon serves a world, in place of the one before: daemon NAME.
 func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: daemon WORLD")
@@ -57,7 +61,9 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	if !known {
 		ts.Fatalf("there is no world %q", args[0])
 	}
-	ts.Value(runningKey{}).(*running).world = b
+	now := ts.Value(runningKey{}).(*running)
+	now.end(ts)
+	now.world = b
 	l, err := control.Listen(ts.Getenv("KEYD_SOCKET"), "")
 	ts.Check(err)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -65,16 +71,35 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	server := control.NewServer(b, may, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(ctx, l) }()
-	ts.Defer(func() {
+	now.stop = func() error {
 		cancel()
-		ts.Check(<-ended)
-	})
+		return <-ended
+	}
+	ts.Defer(func() { now.end(ts) })
 }
 
 // runningKey is where a script finds its world again.
 type runningKey struct{}
 
-type running struct{ world *world }
+type running struct {
+	world *world
+	stop  func() error
+}
+
+func (r *running) end(ts *testscript.TestScript) {
+	if r.stop != nil {
+		ts.Check(r.stop())
+	}
+	r.stop = nil
+}
+
+// staleSocket leaves a socket that nobody serves: stalesocket FILE.
+func staleSocket(ts *testscript.TestScript, _ bool, args []string) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: ts.MkAbs(args[0]), Net: "unix"})
+	ts.Check(err)
+	l.SetUnlinkOnClose(false)
+	ts.Check(l.Close())
+}
 
 // waitAsked returns once a rotation was asked for.
 func waitAsked(ts *testscript.TestScript, _ bool, _ []string) {
@@ -112,6 +137,7 @@ type world struct {
 	steps     []status.Event // sent once a rotation was asked for
 	joined    bool
 	backupErr error
+	refusal   error // of what acts
 	asked     chan struct{}
 }
 
@@ -150,7 +176,7 @@ const request = key.ID("00112233445566778899aabbccddeeff")
 func (w *world) Rotate(_ context.Context, _ string, o control.RotateOptions) ([]control.Accepted, error) {
 	var out []control.Accepted
 	for _, k := range o.Keys {
-		if err := w.has(k); err != nil {
+		if err := cmp.Or(w.has(k), w.refusal); err != nil {
 			return nil, err
 		}
 		out = append(out, control.Accepted{Key: k, Request: request, Joined: w.joined})
@@ -167,7 +193,7 @@ func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
 }
 
 func (w *world) Adopt(_ context.Context, _, _, _, token string) error {
-	if token != w.adoption.Token {
+	if w.refusal != nil || token != w.adoption.Token {
 		return &control.RefusedError{Text: "what was shown has changed: look again"}
 	}
 	return nil
@@ -181,7 +207,7 @@ func (w *world) Plan(context.Context) ([]status.Planned, error) {
 }
 
 func (w *world) Check(context.Context) ([]status.Check, error) { return w.checks, nil }
-func (w *world) Reload(context.Context, string) error          { return nil }
+func (w *world) Reload(context.Context, string) error          { return w.refusal }
 
 func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
 	entries := []key.Entry{

@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -27,12 +29,13 @@ generations, the versions they have in each vault, and their proofs.`,
 			if len(names) == 0 {
 				return a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) })
 			}
-			i := slices.IndexFunc(snap.Keys, func(k status.Key) bool { return k.Name == names[0] })
-			if i < 0 {
-				return usagef("there is no key %q; `keyd status` lists them", names[0])
+			k, err := find(snap, names[0])
+			if err != nil {
+				return err
 			}
-			return a.show(snap.Keys[i], func(w io.Writer, s style) { writeKey(w, s, snap, snap.Keys[i]) })
+			return a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
 		},
+		ValidArgsFunction: a.complete(oneKey),
 	})
 }
 
@@ -45,12 +48,28 @@ func writeSnapshot(w io.Writer, s style, snap status.Snapshot) {
 		fmt.Fprintln(w, "There are no keys. Add one under `keys:` in the configuration, then run `keyd reload`.")
 		return
 	}
-	var t table
-	t.add(header(s, "KEY", "STATE", "GENERATION", "VAULTS", "LAST PROOF", "NEXT ROTATION")...)
+	t := s.table()
+	t.title(s, "KEY", "STATE", "GEN", "VAULTS", "LAST PROOF", "NEXT ROTATION")
 	for _, k := range troublesFirst(snap.Keys) {
 		t.add(keyRow(s, snap, k)...)
 	}
 	t.write(w, "")
+	if len(snap.Keys) > 1 {
+		fmt.Fprintf(w, "\n%s\n", tally(snap.Keys))
+	}
+}
+
+// tally counts the keys by state, the worst first.
+func tally(keys []status.Key) string {
+	counts := map[string]int{}
+	for _, k := range keys {
+		counts[k.State]++
+	}
+	var parts []string
+	for _, state := range slices.SortedFunc(maps.Keys(counts), func(x, y string) int { return rank(x) - rank(y) }) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
+	}
+	return clean(fmt.Sprintf("%s: %s", count(len(keys), "key"), strings.Join(parts, ", ")))
 }
 
 func writeHeadline(w io.Writer, s style, snap status.Snapshot) {
@@ -67,7 +86,7 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 		return
 	}
 	fmt.Fprintf(w, "\n%s\n", s.bold("PROBLEMS"))
-	var t table
+	t := s.table()
 	for _, p := range problems {
 		paint := s.warn
 		if p.Severity == status.Critical {
@@ -88,11 +107,14 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 // writeSides shows what keyd stands between: the HSM and the vaults.
 func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	fmt.Fprintln(w)
-	var t table
+	t := s.table()
 	up := cell{"up", s.good}
 	detail := snap.HSM.Info.Model + " " + snap.HSM.Info.Serial + ", wraps by " + snap.HSM.Info.Wrap
 	if !snap.HSM.Up {
 		up, detail = cell{"down", s.bad}, snap.HSM.Error
+		if !snap.HSM.Since.IsZero() {
+			detail = "since " + span(snap.At.Sub(snap.HSM.Since)) + ": " + detail
+		}
 	}
 	t.add(cell{text: "HSM"}, cell{text: snap.HSM.Info.Token}, up, cell{text: detail})
 	for _, v := range snap.Vaults {

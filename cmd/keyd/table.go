@@ -4,28 +4,19 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode/utf8"
 )
-
-// style colours text, or does not.
-type style struct{ colour bool }
-
-func (s style) paint(code, text string) string {
-	if !s.colour || text == "" {
-		return text
-	}
-	return "\x1b[" + code + "m" + text + "\x1b[0m"
-}
-
-func (s style) good(text string) string { return s.paint("32", text) }
-func (s style) warn(text string) string { return s.paint("33", text) }
-func (s style) bad(text string) string  { return s.paint("31", text) }
-func (s style) bold(text string) string { return s.paint("1", text) }
 
 // cell is text in a table, and how to colour it.
 type cell struct {
 	text  string
 	paint func(string) string
+}
+
+func (c cell) painted(text string) string {
+	if c.paint == nil {
+		return text
+	}
+	return c.paint(text)
 }
 
 // plain makes a row of uncoloured cells.
@@ -37,30 +28,142 @@ func plain(texts ...string) []cell {
 	return row
 }
 
-// table is rows in aligned columns.
-type table struct{ rows [][]cell }
+// table is rows in aligned columns. The last cell of a row that is shorter than others
+// reaches over the columns that it lacks.
+type table struct {
+	// width is how many columns a line may have, 0: any number. Nothing is cut for it:
+	// the last cells are broken into lines, and where that is not enough, the cells of
+	// a titled table are put below each other.
+	width  int
+	titled bool // the first row has the columns' names
+	rows   [][]cell
+}
 
-func (t *table) add(row ...cell) { t.rows = append(t.rows, row) }
+const (
+	gap      = 2  // columns between cells
+	leastEnd = 20 // columns that are enough for a last cell of several lines
+)
+
+func (t *table) add(row ...cell) {
+	for i := range row {
+		row[i].text = oneLine(row[i].text)
+	}
+	t.rows = append(t.rows, row)
+}
+
+// title adds the columns' names.
+func (t *table) title(s style, names ...string) {
+	row := plain(names...)
+	for i := range row {
+		row[i].paint = s.bold
+	}
+	t.titled = true
+	t.add(row...)
+}
 
 func (t *table) write(w io.Writer, indent string) {
-	widths := map[int]int{}
+	starts, end, least := t.layout(len(indent))
+	switch {
+	case t.width == 0 || end <= t.width:
+		t.aligned(w, indent, starts, 0)
+	case least <= t.width:
+		t.aligned(w, indent, starts, t.width)
+	case t.titled:
+		t.stacked(w, indent)
+	default:
+		t.hanging(w, indent, starts)
+	}
+}
+
+// layout finds the column in which each cell starts, the longest line's end, and the
+// end that is enough when last cells are broken into lines.
+func (t *table) layout(indent int) (starts []int, end, least int) {
+	n := 0
+	for _, row := range t.rows {
+		n = max(n, len(row))
+	}
+	widths := make([]int, n)
 	for _, row := range t.rows {
 		for i, c := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(oneLine(c.text)))
+			if i == n-1 || i < len(row)-1 {
+				widths[i] = max(widths[i], columns(c.text))
+			}
 		}
 	}
+	starts = make([]int, n)
+	at := indent
+	for i := range starts {
+		starts[i] = at
+		at += widths[i] + gap
+	}
 	for _, row := range t.rows {
-		var line strings.Builder
-		gap := ""
-		for i, c := range row {
-			text := oneLine(c.text)
-			painted := text
-			if c.paint != nil {
-				painted = c.paint(text)
-			}
-			line.WriteString(gap + painted)
-			gap = strings.Repeat(" ", widths[i]-utf8.RuneCountInString(text)+2)
+		start, width := starts[len(row)-1], columns(row[len(row)-1].text)
+		end = max(end, start+width)
+		least = max(least, start+min(width, leastEnd))
+	}
+	return starts, end, least
+}
+
+// aligned writes each row on a line; with most, what is longer goes on below the
+// beginning of its last cell.
+func (t *table) aligned(w io.Writer, indent string, starts []int, most int) {
+	for _, row := range t.rows {
+		last := len(row) - 1
+		lines := []string{row[last].text}
+		if most > 0 {
+			lines = wrap(row[last].text, most-starts[last])
 		}
-		fmt.Fprintln(w, strings.TrimRight(indent+line.String(), " "))
+		fmt.Fprintln(w, strings.TrimRight(indent+lead(row, starts)+row[last].painted(lines[0]), " "))
+		for _, line := range lines[1:] {
+			fmt.Fprintln(w, strings.Repeat(" ", starts[last])+row[last].painted(line))
+		}
+	}
+}
+
+// lead is all cells of a row but its last, padded to where that begins.
+func lead(row []cell, starts []int) string {
+	var b strings.Builder
+	for i, c := range row[:len(row)-1] {
+		b.WriteString(c.painted(c.text) + strings.Repeat(" ", starts[i+1]-starts[i]-columns(c.text)))
+	}
+	return b.String()
+}
+
+// hanging writes the last cell of each row on lines of its own.
+func (t *table) hanging(w io.Writer, indent string, starts []int) {
+	for _, row := range t.rows {
+		if len(row) == 1 {
+			fmt.Fprintln(w, indent+row[0].painted(strings.Join(wrap(row[0].text, t.width-len(indent)), "\n"+indent)))
+			continue
+		}
+		if first := strings.TrimRight(lead(row, starts), " "); first != "" {
+			fmt.Fprintln(w, indent+first)
+		}
+		last := row[len(row)-1]
+		if last.text == "" {
+			continue
+		}
+		for _, line := range wrap(last.text, t.width-len(indent)-2*gap) {
+			fmt.Fprintln(w, indent+strings.Repeat(" ", 2*gap)+last.painted(line))
+		}
+	}
+}
+
+// stacked writes each row as a paragraph: its first cell, and below it the others with
+// their names.
+func (t *table) stacked(w io.Writer, indent string) {
+	for _, row := range t.rows[1:] {
+		if last := row[len(row)-1]; len(row) < len(t.rows[0]) { // it belongs to the row before
+			for _, line := range wrap(last.text, t.width-len(indent)-gap) {
+				fmt.Fprintln(w, indent+strings.Repeat(" ", gap)+last.painted(line))
+			}
+			continue
+		}
+		fmt.Fprintln(w, indent+row[0].painted(row[0].text))
+		named := table{width: t.width}
+		for i, c := range row[1:] {
+			named.add(cell{text: strings.ToLower(t.rows[0][i+1].text)}, c)
+		}
+		named.write(w, indent+strings.Repeat(" ", gap))
 	}
 }

@@ -43,18 +43,26 @@ func (a *app) version() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:     "version",
 		Short:   "Show what this binary is",
+		Long:    "version shows the release, the Go toolchain, and the commit that this binary was built from.",
 		Example: "  keyd version",
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			b := thisBuild()
 			return a.show(b, func(w io.Writer, _ style) {
-				fmt.Fprintf(w, "keyd %s, %s\n", b.Version, b.Go)
-				if b.Commit != "" && b.Modified {
-					fmt.Fprintf(w, "commit %s, and changes since\n", b.Commit)
-				} else if b.Commit != "" {
-					fmt.Fprintf(w, "commit %s\n", b.Commit)
-				}
+				fmt.Fprintln(w, b)
 			})
 		},
 	})
+}
+
+// String is what a person reads: version, toolchain, and on a second line the commit.
+func (b build) String() string {
+	text := fmt.Sprintf("keyd %s, %s", b.Version, b.Go)
+	if b.Commit != "" {
+		text += "\ncommit " + b.Commit
+		if b.Modified {
+			text += ", and changes since"
+		}
+	}
+	return text
 }

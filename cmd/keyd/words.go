@@ -5,27 +5,29 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"golang.org/x/text/width"
 )
 
-// span says a duration in words, rounded down to its largest unit.
+// span says a duration in words, rounded down to the largest unit of which there are
+// at least two, so that it is never off by more than half.
 func span(d time.Duration) string {
 	units := []struct {
 		size time.Duration
 		name string
 	}{
-		{365 * 24 * time.Hour, "year"},
-		{30 * 24 * time.Hour, "month"},
-		{24 * time.Hour, "day"},
-		{time.Hour, "hour"},
-		{time.Minute, "minute"},
-		{time.Second, "second"},
+		{365 * 24 * time.Hour, "years"},
+		{30 * 24 * time.Hour, "months"},
+		{24 * time.Hour, "days"},
+		{time.Hour, "hours"},
+		{time.Minute, "min"},
 	}
 	for _, u := range units {
-		if n := int(d / u.size); n > 0 {
-			return count(n, u.name)
+		if n := int(d / u.size); n >= 2 {
+			return fmt.Sprintf("%d %s", n, u.name)
 		}
 	}
-	return "0 seconds"
+	return fmt.Sprintf("%d s", int(d/time.Second))
 }
 
 // count is such as "1 key" or "3 keys".
@@ -66,10 +68,77 @@ func oneLine(s string) string {
 	return clean(strings.ReplaceAll(s, "\n", " "))
 }
 
-// brief is an elapsed time such as "1.2 s" or "3 min 05 s".
+// brief is how long a step took: "300 ms", "1.2 s", or as elapsed has it.
 func brief(d time.Duration) string {
-	if d < time.Minute {
-		return fmt.Sprintf("%.1f s", d.Seconds())
+	if d < time.Second {
+		return fmt.Sprintf("%d ms", d.Milliseconds())
 	}
-	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+	return elapsed(d)
+}
+
+// elapsed is a time that goes on: "0.3 s", "1.2 s", "3 min 05 s", "2 h 03 min".
+func elapsed(d time.Duration) string {
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Truncate(100*time.Millisecond).Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
+	}
+	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+}
+
+// columns is how many columns of a terminal a text takes.
+func columns(s string) int {
+	n := 0
+	for _, r := range s {
+		n += runeColumns(r)
+	}
+	return n
+}
+
+// runeColumns is 2 for a wide rune (Unicode Standard Annex 11), 0 for one that stands
+// on the rune before it.
+func runeColumns(r rune) int {
+	if unicode.In(r, unicode.Mn, unicode.Me) {
+		return 0
+	}
+	if k := width.LookupRune(r).Kind(); k == width.EastAsianWide || k == width.EastAsianFullwidth {
+		return 2
+	}
+	return 1
+}
+
+// cut shortens a text to at most that many columns, with a mark at its end.
+func cut(s string, most int) string {
+	if columns(s) <= most {
+		return s
+	}
+	taken := 1 // by the mark
+	for i, r := range s {
+		if taken += runeColumns(r); taken > most {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}
+
+// wrap breaks a text into lines of at most that many columns, between words. A word
+// that is longer, such as a URL, stays whole.
+func wrap(s string, most int) []string {
+	if columns(s) <= most {
+		return []string{s}
+	}
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(s) {
+		switch {
+		case line == "":
+			line = word
+		case columns(line)+1+columns(word) > most:
+			lines, line = append(lines, line), word
+		default:
+			line += " " + word
+		}
+	}
+	return append(lines, line)
 }

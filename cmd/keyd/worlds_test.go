@@ -27,6 +27,8 @@ func worlds() map[string]*world {
 		"readers":   {snap: healthy()},
 		"strangers": {snap: healthy()},
 		"audited":   {snap: healthy(), entries: rotationEntries()},
+		"refusing":  {snap: healthy(), adoption: foreignFound(), refusal: &control.RefusedError{Text: "key sa-cmk-key is held (paused): storage migration"}},
+		"finished":  {snap: finished()},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
@@ -69,6 +71,15 @@ func healthy() status.Snapshot {
 		{Name: "cosmos", Spec: key.RSA3072, State: status.StateRetained, Retained: true, Vaults: []string{weu}},
 		{Name: "new-key", Spec: key.RSA2048, State: status.StateNew, Vaults: []string{weu}, Doing: "generate"},
 	}
+	return s
+}
+
+// finished is healthy once the rotation that a script asked for has ended.
+func finished() status.Snapshot {
+	s := healthy()
+	g := generation(1, placed(weu, "contoso-weu", key.Proven, 1))
+	g.Finished, g.Requests = at(time.Minute), []key.ID{request}
+	s.Keys[2].State, s.Keys[2].Generations = status.StateOK, []key.Generation{g}
 	return s
 }
 

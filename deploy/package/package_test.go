@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -46,28 +47,31 @@ func TestGroffIsSilent(t *testing.T) {
 	}
 }
 
-// commands are the program's own, with the flags of each, from its help.
+// commands are the program's own, such as "rotate" or "audit export", with the flags of
+// each, from its help.
 func commands(t *testing.T) map[string][]string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "keyd")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/keyd").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}
-	help := func(args ...string) string {
-		out, err := exec.CommandContext(t.Context(), program, append(args, "--help")...).Output()
+	found := map[string][]string{}
+	var ask func(words ...string)
+	ask = func(words ...string) {
+		out, err := exec.CommandContext(t.Context(), program, append(words, "--help")...).Output()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return string(out)
-	}
-	found := map[string][]string{}
-	_, list, _ := strings.Cut(help(), "Available Commands:")
-	list, _, _ = strings.Cut(list, "\nFlags:")
-	for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+) `).FindAllStringSubmatch(list, -1) {
-		for _, f := range regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`).FindAllStringSubmatch(help(m[1]), -1) {
-			found[m[1]] = append(found[m[1]], f[1])
+		list, flags, _ := strings.Cut(string(out), "\nFlags:")
+		for _, f := range regexp.MustCompile(`(?m)^ +(?:-\w, )?(--[a-z-]+)`).FindAllStringSubmatch(flags, -1) {
+			name := strings.Join(words, " ")
+			found[name] = append(found[name], f[1])
+		}
+		for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+) {2,}\S`).FindAllStringSubmatch(list, -1) {
+			ask(append(slices.Clone(words), m[1])...)
 		}
 	}
+	ask()
 	if len(found) < 10 {
 		t.Fatalf("the help lists only %v", found)
 	}
@@ -76,7 +80,11 @@ func commands(t *testing.T) map[string][]string {
 
 func TestTheManualHasEveryCommandAndItsFlags(t *testing.T) {
 	_, manual, _ := strings.Cut(page(t, "keyd.8"), "\nCOMMANDS")
+	all := map[string]bool{}
 	for command, flags := range commands(t) {
+		for _, flag := range flags {
+			all[flag] = true
+		}
 		at := regexp.MustCompile(`(?m)^     (?:[a-z]+ \| )?` + command + `\b`).FindStringIndex(manual)
 		if at == nil {
 			t.Errorf("keyd.8 does not tell of keyd %s", command)
@@ -86,6 +94,12 @@ func TestTheManualHasEveryCommandAndItsFlags(t *testing.T) {
 			if !strings.Contains(manual, flag) {
 				t.Errorf("keyd.8 does not tell of keyd %s %s", command, flag)
 			}
+		}
+	}
+	manual, _, _ = strings.Cut(manual, "\nWHO MAY")
+	for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(manual, -1) {
+		if !all[flag] {
+			t.Errorf("keyd.8 tells of %s, which no command takes", flag)
 		}
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -28,12 +30,30 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("%s is on hold: %s", e.Key, e.Reason)
 }
 
+// UnfinishedError: the following ended before the rotations of these keys did.
+type UnfinishedError struct {
+	Keys []string // sorted
+	Err  error
+}
+
+func (e *UnfinishedError) Error() string {
+	return fmt.Sprintf("not finished: %s: %v", strings.Join(e.Keys, ", "), e.Err)
+}
+
+func (e *UnfinishedError) Unwrap() error { return e.Err }
+
+// Viewer shows what Follow follows.
+type Viewer interface {
+	Saw(status.Event)
+	Away(bool) // whether the daemon is away: first true, then false when it is back
+}
+
 // Follow shows the events of the keys whose rotation was accepted, until every
 // request is answered or its key is on hold; of holds it returns the joined
-// *HeldErrors. events is a subscription that began before the requests. A
+// *HeldErrors, and when it ends before, an *UnfinishedError. events is a subscription that began before the requests. A
 // daemon that goes away is awaited for a minute.
-func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepted []Accepted, show func(status.Event)) error {
-	f := &follower{waiting: map[string]key.ID{}, show: show}
+func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepted []Accepted, v Viewer) error {
+	f := &follower{waiting: map[string]key.ID{}, show: v.Saw}
 	for _, a := range accepted {
 		f.waiting[a.Key] = a.Request
 	}
@@ -42,16 +62,18 @@ func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepte
 	for len(f.waiting) > 0 {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return f.unfinished(ctx.Err())
 		case e, open := <-events:
 			if open {
 				f.saw(e)
 				continue
 			}
+			v.Away(true)
 			var err error
 			if events, err = c.resubscribe(ctx); err != nil {
-				return err
+				return f.unfinished(err)
 			}
+			v.Away(false)
 			c.look(ctx, f)
 		case <-poll.C:
 			c.look(ctx, f)
@@ -88,6 +110,10 @@ type follower struct {
 	waiting map[string]key.ID // by key
 	held    []error
 	show    func(status.Event)
+}
+
+func (f *follower) unfinished(err error) error {
+	return &UnfinishedError{slices.Sorted(maps.Keys(f.waiting)), err}
 }
 
 func (f *follower) saw(e status.Event) {

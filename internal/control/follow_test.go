@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -18,6 +19,10 @@ type following struct {
 	err   chan error
 }
 
+func (f *following) Saw(e status.Event) { f.steps = append(f.steps, e.Key+" "+e.Step) }
+
+func (f *following) Away(away bool) { f.steps = append(f.steps, fmt.Sprintf("away: %v", away)) }
+
 func follow(t *testing.T, ctx context.Context, c *Client) *following {
 	t.Helper()
 	events, err := c.Subscribe(ctx)
@@ -27,7 +32,7 @@ func follow(t *testing.T, ctx context.Context, c *Client) *following {
 	f := &following{err: make(chan error, 1)}
 	accepted := []Accepted{{Key: "a", Request: requestID}, {Key: "b", Request: requestID}}
 	go func() {
-		f.err <- c.Follow(ctx, events, accepted, func(e status.Event) { f.steps = append(f.steps, e.Key+" "+e.Step) })
+		f.err <- c.Follow(ctx, events, accepted, f)
 	}()
 	return f
 }
@@ -80,7 +85,7 @@ func TestFollowCatchesUpAfterTheStreamBroke(t *testing.T) {
 	if err := <-f.err; !errors.As(err, &held) || held.Key != "b" {
 		t.Error(err)
 	}
-	if diff := cmp.Diff([]string{"a finish", "b hold"}, f.steps); diff != "" {
+	if diff := cmp.Diff([]string{"away: true", "away: false", "a finish", "b hold"}, f.steps); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -124,7 +129,8 @@ func TestFollowEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f := follow(t, ctx, Dial(serve(t, newFake(), everyone)))
 	cancel()
-	if err := <-f.err; !errors.Is(err, context.Canceled) {
+	var unfinished *UnfinishedError
+	if err := <-f.err; !errors.Is(err, context.Canceled) || !errors.As(err, &unfinished) || len(unfinished.Keys) != 2 {
 		t.Error(err)
 	}
 }

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// didYouMean is for an error about a name that does not exist: the names that do and are
+// near to it, if any, as "did you mean a or b? ".
+func didYouMean(name string, known []string) string {
+	var near []string
+	for _, k := range known {
+		if isNear(name, k) {
+			near = append(near, k)
+		}
+	}
+	if len(near) == 0 {
+		return ""
+	}
+	const most = 3
+	slices.Sort(near)
+	return "did you mean " + strings.Join(near[:min(most, len(near))], " or ") + "? "
+}
+
+// isNear reports whether a name was probably meant: up to a third of it mistyped, or
+// its beginning.
+func isNear(typed, meant string) bool {
+	typed, meant = strings.ToLower(typed), strings.ToLower(meant)
+	if len(typed) >= 3 && strings.HasPrefix(meant, typed) {
+		return true
+	}
+	return distance(typed, meant) <= max(1, min(len(typed), len(meant))/3)
+}
+
+// distance counts the bytes to insert, delete, change or swap with their neighbour to
+// make one name of another (optimal string alignment).
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			change := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
+				change++
+			}
+			rows[i][j] = min(change, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
+}
+
+// find is the key of that name, or an error that suggests others.
+func find(snap status.Snapshot, name string) (status.Key, error) {
+	i := slices.IndexFunc(snap.Keys, func(k status.Key) bool { return k.Name == name })
+	if i < 0 {
+		return status.Key{}, usagef("there is no key %q; %s`keyd status` lists the keys", name, didYouMean(name, keyNames(snap)))
+	}
+	return snap.Keys[i], nil
+}
+
+// mustKnow is find for commands that only act, so that a mistyped name is answered in
+// the same way everywhere.
+func (a *app) mustKnow(ctx context.Context, name string) error {
+	snap, err := a.client().Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = find(snap, name)
+	return err
+}
+
+func keyNames(snap status.Snapshot) []string {
+	names := make([]string, len(snap.Keys))
+	for i, k := range snap.Keys {
+		names[i] = k.Name
+	}
+	return names
+}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+)
+
+// How keyd speaks, in one place:
+//
+//   - What a command was asked for goes to standard output. What is said beside it
+//     (questions, notes, errors) goes to standard error, so that the answer can be piped.
+//   - An error reads "keyd: what happened; what to do", and the exit code tells its kind.
+//   - On a terminal there are colours, tables that fit its width, and a live view. Elsewhere
+//     there are none of them: each line is whole, however long, and each event has a line.
+//   - NO_COLOR, set and not empty (no-color.org), and TERM=dumb mean no colours.
+//     CLICOLOR_FORCE, set and neither empty nor 0 (bixense.com/clicolors), colours elsewhere,
+//     too; NO_COLOR is stronger. A dumb terminal has no live view either.
+//   - Times are in words for a person, and exact (RFC 3339) with --json.
+//   - What could move a cursor is replaced before it is shown: see clean.
+//   - A reader that goes away, as head does, ends a command without a word, by SIGPIPE.
+//     Whatever else keeps an answer from being written is an error.
+
+// style is how text is put on one stream.
+type style struct {
+	colour bool
+	width  int // columns, to which tables are fitted; 0: they are not
+}
+
+func (a *app) style() style { return styleOf(a.out) }
+
+func styleOf(f *os.File) style {
+	s := style{colour: coloured(isTerminal(f), os.Getenv)}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+		s.width = width
+	}
+	return s
+}
+
+func coloured(terminal bool, env func(string) string) bool {
+	switch force := env("CLICOLOR_FORCE"); {
+	case env("NO_COLOR") != "":
+		return false
+	case force != "" && force != "0":
+		return true
+	}
+	return terminal && env("TERM") != "dumb"
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+// canRedraw reports whether lines that were written can be written over.
+func canRedraw(f *os.File) bool { return isTerminal(f) && os.Getenv("TERM") != "dumb" }
+
+func (s style) paint(code, text string) string {
+	if !s.colour || text == "" {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func (s style) good(text string) string { return s.paint("32", text) }
+func (s style) warn(text string) string { return s.paint("33", text) }
+func (s style) bad(text string) string  { return s.paint("31", text) }
+func (s style) bold(text string) string { return s.paint("1", text) }
+
+// table is an empty one for this stream.
+func (s style) table() table { return table{width: s.width} }
+
+// note says something beside the answer.
+func (a *app) note(format string, args ...any) {
+	fmt.Fprintln(a.err, clean(fmt.Sprintf(format, args...)))
+}
+
+// complain says why a command failed. What to do is on the lines after the first.
+func (a *app) complain(err error) {
+	fmt.Fprintln(a.err, styleOf(a.err).bad("keyd:")+" "+clean(text(err)))
+}
+
+// ask puts a question to the person at the terminal; only "yes" and "y" are consent.
+// Ctrl-C is an answer, too: it returns the context's error.
+func (a *app) ask(ctx context.Context, question string) (bool, error) {
+	fmt.Fprint(a.err, question+" [y/N] ")
+	answered := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(a.in).ReadString('\n') // at its end: what there is, or no
+		answered <- line
+	}()
+	select {
+	case line := <-answered:
+		answer := strings.ToLower(strings.TrimSpace(line))
+		return answer == "y" || answer == "yes", nil
+	case <-ctx.Done():
+		fmt.Fprintln(a.err)
+		return false, cmp.Or(context.Cause(ctx), ctx.Err())
+	}
+}
