@@ -12,6 +12,9 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
+// cases are the files in which each alert is seen to fire and not to fire.
+var cases = []string{"keyd.rules_test.yml", "keyd.rules_days_test.yml"}
+
 type alert struct {
 	Alert       string            `yaml:"alert"`
 	Expr        string            `yaml:"expr"`
@@ -54,7 +57,7 @@ func read(t *testing.T, path string) string {
 }
 
 func TestPromtoolAcceptsTheRules(t *testing.T) {
-	for _, args := range [][]string{{"check", "rules", "keyd.rules.yml"}, {"test", "rules", "keyd.rules_test.yml"}} {
+	for _, args := range [][]string{{"check", "rules", "keyd.rules.yml"}, append([]string{"test", "rules"}, cases...)} {
 		out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput()
 		if err != nil {
 			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
@@ -65,22 +68,24 @@ func TestPromtoolAcceptsTheRules(t *testing.T) {
 // What to add for a new alert is in the words of each failure here and in the
 // other files.
 func TestEachAlertIsSeenToFireAndNotToFire(t *testing.T) {
-	var file struct {
-		Tests []struct {
-			Cases []struct {
-				Alert string `yaml:"alertname"`
-				Want  []any  `yaml:"exp_alerts"`
-			} `yaml:"alert_rule_test"`
-		} `yaml:"tests"`
-	}
-	load(t, "keyd.rules_test.yml", &file)
 	fires, silent := map[string]bool{}, map[string]bool{}
-	for _, test := range file.Tests {
-		for _, c := range test.Cases {
-			if len(c.Want) > 0 {
-				fires[c.Alert] = true
-			} else {
-				silent[c.Alert] = true
+	for _, path := range cases {
+		var file struct {
+			Tests []struct {
+				Cases []struct {
+					Alert string `yaml:"alertname"`
+					Want  []any  `yaml:"exp_alerts"`
+				} `yaml:"alert_rule_test"`
+			} `yaml:"tests"`
+		}
+		load(t, path, &file)
+		for _, test := range file.Tests {
+			for _, c := range test.Cases {
+				if len(c.Want) > 0 {
+					fires[c.Alert] = true
+				} else {
+					silent[c.Alert] = true
+				}
 			}
 		}
 	}
