@@ -35,6 +35,10 @@ func (a *app) backupTo(ctx context.Context, path string) error {
 	}
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".keyd-backup-*")
+	var at *fs.PathError
+	if errors.As(err, &at) { // the name made up for the file says nothing
+		return fmt.Errorf("write in %s: %w; name a directory that is there and that you may write to", dir, at.Err)
+	}
 	if err != nil {
 		return err
 	}

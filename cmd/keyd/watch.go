@@ -28,7 +28,7 @@ func detached(ctx context.Context, err error) error {
 	if !errors.As(err, &unfinished) {
 		return err
 	}
-	goesOn := fmt.Sprintf("the daemon goes on with %s; see how far it is with %s", list(unfinished.Keys), seeHow(unfinished.Keys))
+	goesOn := fmt.Sprintf("the daemon goes on with %s: see %s", list(unfinished.Keys), seeHow(unfinished.Keys))
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, context.DeadlineExceeded):
 		return fmt.Errorf("not finished in time; %s", goesOn)
@@ -37,7 +37,7 @@ func detached(ctx context.Context, err error) error {
 	case cause != nil: // the output cannot be written
 		return fmt.Errorf("%w; %s", cause, goesOn)
 	}
-	return fmt.Errorf("%w\nThe request is recorded: once the daemon can be asked again, it goes on with %s; see how far it is with %s",
+	return fmt.Errorf("%w\nThe request is recorded: once the daemon can be asked again, it goes on with %s: see %s",
 		unfinished.Err, list(unfinished.Keys), seeHow(unfinished.Keys))
 }
 

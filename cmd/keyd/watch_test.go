@@ -14,7 +14,7 @@ func TestADaemonThatStaysAwayIsToldWithWhatToDo(t *testing.T) {
 	gone := fmt.Errorf("%w: nobody serves /run/keyd/keyd.sock", control.ErrUnreachable)
 	err := detached(t.Context(), &control.UnfinishedError{Keys: []string{"sa-cmk-key"}, Err: gone})
 	want := "the keyd daemon cannot be reached: nobody serves /run/keyd/keyd.sock\n" +
-		"The request is recorded: once the daemon can be asked again, it goes on with sa-cmk-key; see how far it is with `keyd status sa-cmk-key`"
+		"The request is recorded: once the daemon can be asked again, it goes on with sa-cmk-key: see `keyd status sa-cmk-key`"
 	if err.Error() != want {
 		t.Errorf("%v", err)
 	}
@@ -27,7 +27,7 @@ func TestManyKeysAreCountedWhenDetached(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := detached(ctx, &control.UnfinishedError{Keys: []string{"a", "b", "c", "d"}, Err: ctx.Err()})
-	if want := "detached; the daemon goes on with 4 keys; see how far it is with `keyd status`"; err.Error() != want {
+	if want := "detached; the daemon goes on with 4 keys: see `keyd status`"; err.Error() != want {
 		t.Errorf("%v", err)
 	}
 	if code := exitCode(err); code != exitFailed {
