@@ -68,7 +68,7 @@ var listening = regexp.MustCompile(`"Listening on","address":"([^"]+)"`)
 // it began with, and that the audit chain is whole.
 func (w *world) checkDaemon() {
 	w.t.Helper()
-	at := listening.FindStringSubmatch(w.log.String())
+	at := listening.FindStringSubmatch(w.log())
 	if at == nil {
 		w.fail("the log does not say where metrics are served")
 	}

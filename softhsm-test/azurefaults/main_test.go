@@ -15,7 +15,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/keyd-project/keyd/softhsm-test/fasttime"
@@ -51,6 +53,7 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "azurefaults:", err)
 		return 1
 	}
+	comeFirst()
 	defer func() { _ = os.RemoveAll(built.dir) }()
 	code = m.Run()
 	fmt.Printf("faults: %d tried, lost %d, doubled %d\n", figures.faults.Load(), figures.lost.Load(), figures.doubled.Load())
@@ -67,6 +70,21 @@ func build() (err error) {
 		return fmt.Errorf("go build: %w: %s", err, said)
 	}
 	return fasttime.Build(built.dir, built.fast, program)
+}
+
+// comeFirst puts this process, and with it the programs that it starts, before
+// whatever else the machine does, if it may (as root): the fast clock does not wait for
+// anybody, and what takes a second too long has taken a minute.
+func comeFirst() {
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return
+	}
+	for _, thread := range threads {
+		if id, err := strconv.Atoi(thread.Name()); err == nil {
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, -15)
+		}
+	}
 }
 
 // heavy asks for the long runs.

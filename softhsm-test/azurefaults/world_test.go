@@ -1,14 +1,13 @@
 package azurefaults_test
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -68,8 +67,7 @@ type world struct {
 	azure atomic.Int64 // how far Azure's clock is ahead of it
 	env   []string
 
-	daemon *exec.Cmd // nil while none runs
-	log    syncBuffer
+	daemon *exec.Cmd     // nil while none runs
 	ended  chan struct{} // closed when the daemon has ended
 	err    error         // of its Wait, once it has
 }
@@ -122,9 +120,13 @@ func (w *world) configure(schedule string) {
 
 func (w *world) start() {
 	w.t.Helper()
+	log, err := os.Create(w.path("keyd.log"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	w.daemon = exec.Command(built.fast, "run", "--config", w.path("keyd.yaml"))
-	w.daemon.Env, w.daemon.Stdout, w.daemon.Stderr = w.env, &w.log, &w.log
-	if err := w.daemon.Start(); err != nil {
+	w.daemon.Env, w.daemon.Stdout, w.daemon.Stderr = w.env, log, log
+	if err := errors.Join(w.daemon.Start(), log.Close()); err != nil {
 		w.t.Fatal(err)
 	}
 	w.ended = make(chan struct{})
@@ -197,28 +199,20 @@ func (w *world) tick() {
 	}
 }
 
+// log is what keyd has said.
+func (w *world) log() string {
+	w.t.Helper()
+	text, err := os.ReadFile(w.path("keyd.log"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return string(text)
+}
+
 const lastLines = 80 // of keyd's log, in a failure's report
 
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
-	lines := strings.Split(strings.TrimSpace(w.log.String()), "\n")
+	lines := strings.Split(strings.TrimSpace(w.log()), "\n")
 	w.t.Fatalf("%s; the end of keyd's log:\n%s", fmt.Sprintf(format, args...), strings.Join(lines[max(0, len(lines)-lastLines):], "\n"))
-}
-
-// syncBuffer is a log that is read while it is written.
-type syncBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *syncBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
-func (s *syncBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }

@@ -28,7 +28,7 @@ import (
 // whose metrics can be read. It rotates every few seconds and proves every second.
 type onDisk struct {
 	*world
-	metricsURL string
+	listen string // of the metrics
 }
 
 func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
@@ -42,11 +42,6 @@ func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	text, err := os.ReadFile(w.path("keyd.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.write("keyd.yaml", strings.Replace(string(text), "127.0.0.1:0", address, 1))
 	if err := os.Mkdir(w.path("state"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +57,21 @@ func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
 			t.Errorf("unmount the state: %v", err)
 		}
 	})
-	return &onDisk{w, "http://" + address + "/metrics"}
+	d := &onDisk{w, address}
+	d.reconfigure()
+	return d
+}
+
+// reconfigure writes the configuration that the settings ask for, with metrics at an
+// address that is known.
+func (w *onDisk) reconfigure() {
+	w.t.Helper()
+	w.configure()
+	text, err := os.ReadFile(w.path("keyd.yaml"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write("keyd.yaml", strings.Replace(string(text), "127.0.0.1:0", w.listen, 1))
 }
 
 // onTmpfs mounts a small file system in memory for the state.
@@ -76,7 +85,7 @@ func onTmpfs(w *world) {
 // metric is one sample without labels, -1 when there is none.
 func (w *onDisk) metric(name string) float64 {
 	w.t.Helper()
-	res, err := http.Get(w.metricsURL)
+	res, err := http.Get("http://" + w.listen + "/metrics")
 	if err != nil {
 		return -1
 	}
@@ -133,8 +142,12 @@ func (w *onDisk) recovers() {
 	n := len(w.key().Generations)
 	w.waitGeneration(n + 1)
 	w.await("the metric tells that the disk is back", func() bool { return w.metric("keyd_store_healthy") == 1 })
-	w.must("pause", keyName, "--reason", "the test counts now")
-	w.wait("the key is held", func(_ status.Snapshot, k status.Key) bool { return k.Hold != nil && k.Hold.Code == key.HoldPaused })
+	w.set.schedule = "" // no rotation begins while the test counts
+	w.reconfigure()
+	w.must("reload")
+	w.wait("nothing is under way", func(_ status.Snapshot, k status.Key) bool {
+		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations, func(g key.Generation) bool { return g.Finished.IsZero() })
+	})
 	w.wantContains(w.must("audit", "--verify"), "internally consistent")
 	k := w.key()
 	placed := 0
