@@ -70,7 +70,7 @@ test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScrip
 	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
-$(NODE_MODULES): $(CLIENTS)/js/package.json $(CLIENTS)/js/package-lock.json
+$(NODE_MODULES): $(CLIENTS)/js/package.json $(CLIENTS)/js/package-lock.json | deps-clients
 	cd $(CLIENTS)/js && npm ci --ignore-scripts --silent
 
 test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the real daemon: faults become alerts, and end
