@@ -246,7 +246,7 @@ func (w *world) AuditKey(context.Context) (control.AuditKey, error) {
 	return control.AuditKey{Fingerprint: "sha256:0123456789abcdef", PEM: "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n"}, nil
 }
 
-func (w *world) Checkpoint(context.Context) (key.Checkpoint, error) {
+func (w *world) Checkpoint(context.Context, string) (key.Checkpoint, error) {
 	return key.Checkpoint{Instance: "hq-1", Seq: 2, Head: "sha256:bb", Time: at(0)}, nil
 }
 

@@ -119,7 +119,7 @@ func (r *rig) add(name, event string, fields ...string) {
 
 func (r *rig) sign() key.Checkpoint {
 	r.t.Helper()
-	c, err := r.keeper.Checkpoint(r.t.Context())
+	c, err := r.keeper.Checkpoint(r.t.Context(), keyd)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -554,5 +554,31 @@ func TestPublicKeysAreReadBack(t *testing.T) {
 		if _, err := ParseKeys([]byte(bad)); err == nil {
 			t.Errorf("%q is taken for a key", bad)
 		}
+	}
+}
+
+func TestACheckpointOfWhatIsNotThereYetTellsThatEntriesWereRemoved(t *testing.T) {
+	r := story(t)
+	forged := r.rewrite(func(n int, _ *key.Entry) bool { return n == 1 || n > 5 })
+	v := forged.verify(forged.export(Request{}))
+	if v.OK() || !strings.Contains(v.Problems[0], "entry 2 signs entry 5, which was not there yet") {
+		t.Errorf("%q", v.Problems)
+	}
+}
+
+// oldChain has one entry, of which the hash is not by the sum of its content.
+type oldChain struct{ Chain }
+
+func (oldChain) Audit(_ context.Context, _ uint64, fn func(store.Chained) error) error {
+	return fn(store.Chained{Seq: 1, Entry: key.Entry{Key: "sa"}, Body: []byte(`{"key":"sa"}`)})
+}
+func (oldChain) Head(context.Context) (uint64, store.Hash, error) { return 1, store.Hash{}, nil }
+
+// Otherwise it could not be linked.
+func TestAnEntryOfTheFirstFormIsShownEvenWhenItWasNotAskedFor(t *testing.T) {
+	var b strings.Builder
+	err := exportJSON(t.Context(), oldChain{}, Request{Key: "sql"}, span{first: 1, last: 1, end: 1}, time.Now(), &b)
+	if err != nil || !strings.Contains(b.String(), `"entry":{"key":"sa"}`) {
+		t.Errorf("%v:\n%s", err, b.String())
 	}
 }

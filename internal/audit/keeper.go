@@ -38,6 +38,9 @@ type Config struct {
 	Metrics  *Metrics
 }
 
+// keyd is the actor of what nobody asked for.
+const keyd = "keyd"
+
 const (
 	// Every is the longest time between two checkpoints.
 	Every = 24 * time.Hour
@@ -120,7 +123,7 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 	if !k.seen.due(now) || now.Before(k.again) {
 		return nil
 	}
-	_, err := k.sign(ctx)
+	_, err := k.sign(ctx, keyd)
 	return err
 }
 
@@ -129,14 +132,14 @@ func (s seen) due(now time.Time) bool {
 	return !since.IsZero() && (s.ended || now.Sub(since) >= Every)
 }
 
-// Checkpoint signs one now.
-func (k *Keeper) Checkpoint(ctx context.Context) (key.Checkpoint, error) {
+// Checkpoint signs one now, for the actor.
+func (k *Keeper) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.read(ctx); err != nil {
 		return key.Checkpoint{}, err
 	}
-	return k.sign(ctx)
+	return k.sign(ctx, actor)
 }
 
 // Mark signs a checkpoint for an import and returns its mark. When that fails, the
@@ -148,7 +151,7 @@ func (k *Keeper) Mark(ctx context.Context) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.read(ctx); err == nil && !k.Clock().Before(k.again) {
-		_, _ = k.sign(ctx) // it was logged, counted, and is tried again
+		_, _ = k.sign(ctx, keyd) // it was logged, counted, and is tried again
 	}
 	if k.seen.last.Seq == 0 {
 		return ""
@@ -210,8 +213,8 @@ func (s *seen) take(c store.Chained) {
 }
 
 // sign has the head signed and puts the signature into the chain and the journal.
-func (k *Keeper) sign(ctx context.Context) (key.Checkpoint, error) {
-	c, err := k.trySign(ctx)
+func (k *Keeper) sign(ctx context.Context, actor string) (key.Checkpoint, error) {
+	c, err := k.trySign(ctx, actor)
 	if key.IsCancelled(err) {
 		return c, err // keyd is stopping
 	}
@@ -227,7 +230,7 @@ func (k *Keeper) sign(ctx context.Context) (key.Checkpoint, error) {
 	return c, k.read(ctx)
 }
 
-func (k *Keeper) trySign(ctx context.Context) (key.Checkpoint, error) {
+func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, error) {
 	by, err := k.auditKey(ctx)
 	if err != nil {
 		return key.Checkpoint{}, err
@@ -243,7 +246,7 @@ func (k *Keeper) trySign(ctx context.Context) (key.Checkpoint, error) {
 		return c, fmt.Errorf("have a checkpoint signed: %w", err)
 	}
 	killpoint.At("sign-after")
-	return c, k.note(ctx, eventCheckpoint, signed{c, by, signature}.fields())
+	return c, k.note(ctx, actor, eventCheckpoint, signed{c, by, signature}.fields())
 }
 
 // auditKey makes the audit key when there is none, and puts every one that the chain
@@ -251,7 +254,7 @@ func (k *Keeper) trySign(ctx context.Context) (key.Checkpoint, error) {
 func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 	pub, present, err := k.Signer.AuditKey(ctx)
 	if err == nil && !present {
-		if err = k.note(ctx, eventKeyIntended, nil); err != nil {
+		if err = k.note(ctx, keyd, eventKeyIntended, nil); err != nil {
 			return "", err
 		}
 		killpoint.At("audit-key-before")
@@ -275,15 +278,15 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 		k.Logger.WarnContext(ctx, "the audit key is another one than before", "audit_key", string(print), "before", string(k.seen.key))
 	}
 	if present && !k.seen.making {
-		return print, k.note(ctx, eventKeyFound, fields)
+		return print, k.note(ctx, keyd, eventKeyFound, fields)
 	}
-	return print, k.note(ctx, eventKeyMade, fields)
+	return print, k.note(ctx, keyd, eventKeyMade, fields)
 }
 
 // note appends one entry of this room's.
-func (k *Keeper) note(ctx context.Context, event string, fields map[string]string) error {
+func (k *Keeper) note(ctx context.Context, actor, event string, fields map[string]string) error {
 	killpoint.At("save-before " + event)
-	err := k.Chain.Append(ctx, key.Entry{Time: k.Clock(), Event: event, Actor: "keyd", Fields: fields})
+	err := k.Chain.Append(ctx, key.Entry{Time: k.Clock(), Event: event, Actor: actor, Fields: fields})
 	if err != nil {
 		return fmt.Errorf("record %q: %w", event, err)
 	}

@@ -39,7 +39,7 @@ type Backend interface {
 	// AuditKey is the public half of the key that signs checkpoints.
 	AuditKey(ctx context.Context) (AuditKey, error)
 	// Checkpoint has the audit chain's head signed now.
-	Checkpoint(ctx context.Context) (key.Checkpoint, error)
+	Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error)
 	// Backup writes a consistent copy of the state.
 	Backup(ctx context.Context, actor string, w io.Writer) error
 }

@@ -142,8 +142,8 @@ func (f *fake) AuditKey(context.Context) (AuditKey, error) {
 	return AuditKey{Fingerprint: "sha256:ab", PEM: "-----BEGIN"}, nil
 }
 
-func (f *fake) Checkpoint(context.Context) (key.Checkpoint, error) {
-	return key.Checkpoint{Seq: 3, Head: "sha256:cd"}, f.note("checkpoint")
+func (f *fake) Checkpoint(_ context.Context, actor string) (key.Checkpoint, error) {
+	return key.Checkpoint{Seq: 3, Head: "sha256:cd"}, f.note("%s has the audit signed", actor)
 }
 
 func (f *fake) Backup(_ context.Context, actor string, w io.Writer) error {

@@ -247,7 +247,7 @@ func (c *call) auditKey(ctx context.Context) error {
 }
 
 func (c *call) checkpoint(ctx context.Context) error {
-	signed, err := c.backend.Checkpoint(ctx)
+	signed, err := c.backend.Checkpoint(ctx, c.actor.String())
 	if err != nil {
 		return err
 	}

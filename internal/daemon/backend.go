@@ -200,8 +200,8 @@ func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
 }
 
 // Checkpoint has the chain's head signed now.
-func (d *Daemon) Checkpoint(ctx context.Context) (key.Checkpoint, error) {
-	return d.keeper.Checkpoint(ctx)
+func (d *Daemon) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error) {
+	return d.keeper.Checkpoint(ctx, actor)
 }
 
 // VerifyAudit walks the whole chain.

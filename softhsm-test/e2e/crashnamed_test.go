@@ -380,19 +380,26 @@ func hsmSide(points ...string) func(*crash) {
 
 func hsmSideAtFirst(points ...string) func(*crash) {
 	return func(c *crash) {
-		for _, point := range points {
-			c.copyToken()
-			c.arm(point)
-			if c.daemon == nil {
-				c.startMortal()
-			}
-			c.awaitStrike()
-			c.named++
-		}
-		c.waitRotated(1, points[len(points)-1])
-		c.seal()
+		c.strikeInTurn(points...)
 		c.judge(1, 1)
 	}
+}
+
+// strikeInTurn has each new HSM side die at the next point of the way to the first
+// generation.
+func (c *crash) strikeInTurn(points ...string) {
+	c.t.Helper()
+	for _, point := range points {
+		c.copyToken()
+		c.arm(point)
+		if c.daemon == nil {
+			c.startMortal()
+		}
+		c.awaitStrike()
+		c.named++
+	}
+	c.waitRotated(1, points[len(points)-1])
+	c.seal()
 }
 
 // notSent: a placement that is recorded and not sent cannot be told from one whose
@@ -444,8 +451,7 @@ func foundAuditKey(c *crash) {
 
 func hsmSideAuditing(points ...string) func(*crash) {
 	return func(c *crash) {
-		hsmSideAtFirst(points...)(c)
-		c.startMortal()
+		c.strikeInTurn(points...)
 		c.wantOneAuditKey()
 		c.judge(1, 1)
 	}
