@@ -1,43 +1,31 @@
-// Package azure_test tries the shipped roles on keyd's own client: everything that
-// keyd does works with them, nothing else does, and nothing in them is more than
-// keyd needs.
-package azure_test
+package vault_test
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
-
-	"github.com/keyd-project/keyd/internal/byok"
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-const (
-	keyVault   = "contoso-weu.vault.azure.net"
-	managedHSM = "contoso.managedhsm.azure.net"
-	name       = "sa-cmk-key"
-)
+// The rights in deploy/azure, tried on keyd's own client: everything that keyd does
+// works with them, nothing else does, and nothing in them is more than keyd needs.
 
 // access is one shipped file: what it grants, and how a vault is set up with a part
 // of that.
 type access struct {
 	file   string
-	kind   key.VaultKind
+	vault  key.Vault
 	grants []string
-	setUp  func(identity string, grants []string) emulator.VaultConfig
+	setUp  func(grants []string) emulator.VaultConfig
 }
 
 func shipped(t *testing.T) []access {
@@ -59,8 +47,8 @@ func shipped(t *testing.T) []access {
 	if !slices.Equal(hsmRole.AssignableScopes, []string{"/"}) {
 		t.Errorf("a Managed HSM's role is defined at /, not at %v", hsmRole.AssignableScopes)
 	}
-	byRole := func(host string, profile emulator.Profile, prefix string) func(string, []string) emulator.VaultConfig {
-		return func(identity string, grants []string) emulator.VaultConfig {
+	byRole := func(prefix string) func([]string) emulator.VaultConfig {
+		return func(grants []string) emulator.VaultConfig {
 			var actions []string
 			for _, g := range grants {
 				action, ok := strings.CutPrefix(g, prefix)
@@ -69,57 +57,38 @@ func shipped(t *testing.T) []access {
 				}
 				actions = append(actions, action)
 			}
-			return emulator.VaultConfig{Host: host, Profile: profile, Access: emulator.RoleBased,
+			return emulator.VaultConfig{Access: emulator.RoleBased,
 				RoleDefinitions: []emulator.RoleDefinition{{Role: "keyd", DataActions: actions}},
-				Roles:           []emulator.RoleAssignment{{Identity: identity, Role: "keyd"}}}
+				Roles:           []emulator.RoleAssignment{{Role: "keyd"}}}
 		}
 	}
+	keyVault, managedHSM := profiles()[0], profiles()[1]
 	return []access{
-		{"key-vault-role.json", key.KeyVault, role.DataActions, byRole(keyVault, emulator.KeyVaultPremium, "Microsoft.KeyVault/vaults/")},
-		{"managed-hsm-role.json", key.ManagedHSM, hsmRole.DataActions, byRole(managedHSM, emulator.ManagedHSM, "Microsoft.KeyVault/managedHsm/")},
-		{"key-vault-access-policy.json", key.KeyVault, policy.Permissions.Keys, func(identity string, grants []string) emulator.VaultConfig {
-			return emulator.VaultConfig{Host: keyVault, Profile: emulator.KeyVaultPremium, Access: emulator.PolicyBased,
-				Policies: []emulator.AccessPolicy{{Identity: identity, Permissions: grants}}}
+		{"key-vault-role.json", keyVault, role.DataActions, byRole("Microsoft.KeyVault/vaults/")},
+		{"managed-hsm-role.json", managedHSM, hsmRole.DataActions, byRole("Microsoft.KeyVault/managedHsm/")},
+		{"key-vault-access-policy.json", keyVault, policy.Permissions.Keys, func(grants []string) emulator.VaultConfig {
+			return emulator.VaultConfig{Access: emulator.PolicyBased, Policies: []emulator.AccessPolicy{{Permissions: grants}}}
 		}},
 	}
+}
+
+// client is keyd's own, in a vault that grants only what is given.
+func (a access) client(t *testing.T, grants []string) *vault.Client {
+	t.Helper()
+	_, c := guarded(t, a.vault, a.setUp(grants))
+	return c
 }
 
 // load reads a JSON file; an unknown field is no error, one of the wrong form is.
 func load(t *testing.T, path string, into any) {
 	t.Helper()
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(filepath.Join("../../deploy/azure", path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := json.Unmarshal(b, into); err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
-}
-
-// client is keyd's own, in a vault that grants only what is given.
-func client(t *testing.T, a access, grants []string) *vault.Client {
-	t.Helper()
-	identity := rand.Text()
-	cfg := a.setUp(identity, grants)
-	e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{cfg}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	cred, err := vault.NewCredential(vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: identity}, vault.HTTPClient(e.Transport()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := vault.New(vault.Config{Vault: key.Vault{Name: "v", URL: "https://" + cfg.Host, Kind: a.kind}, KEKName: "keyd-kek", CreateKEK: true, KEKBits: 2048},
-		cred, vault.HTTPClient(e.Transport()), nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // everything is each call that keyd makes for a key that is wrapped with, rotated
@@ -138,25 +107,25 @@ func everything(t *testing.T, c *vault.Client) error {
 	if err != nil {
 		return errors.Join(failed...)
 	}
-	v, err := c.Import(ctx, request(t, kek))
+	v, err := c.Import(ctx, request(t, kek, material()))
 	try("import", err)
 	if err != nil {
 		return errors.Join(failed...)
 	}
-	_, err = c.Versions(ctx, name)
+	_, err = c.Versions(ctx, keyName)
 	try("list", err)
-	_, err = c.Newest(ctx, name)
+	_, err = c.Newest(ctx, keyName)
 	try("get the newest", err)
-	_, err = c.Get(ctx, name, v.ID)
+	_, err = c.Get(ctx, keyName, v.ID)
 	try("get a version", err)
 	_, err = c.Deleted(ctx, "another")
 	try("look for a deleted key", err)
-	_, err = c.NativeRotation(ctx, name)
+	_, err = c.NativeRotation(ctx, keyName)
 	try("get the rotation policy", err)
-	wrapped, err := c.Wrap(ctx, name, v.ID, []byte("secret"))
+	wrapped, err := c.Wrap(ctx, keyName, v.ID, []byte("secret"))
 	try("wrap", err)
 	if err == nil {
-		opened, err := c.Unwrap(ctx, name, v.ID, wrapped)
+		opened, err := c.Unwrap(ctx, keyName, v.ID, wrapped)
 		try("unwrap", err)
 		if err == nil && !bytes.Equal(opened, []byte("secret")) {
 			t.Errorf("unwrapped %q", opened)
@@ -165,43 +134,11 @@ func everything(t *testing.T, c *vault.Client) error {
 	return errors.Join(failed...)
 }
 
-// request wraps a key of its own as an HSM would.
-func request(t *testing.T, kek key.KEK) key.ImportRequest {
-	t.Helper()
-	private, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	aesKey := make([]byte, 32)
-	rand.Read(aesKey)
-	sealedKey, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, kek.Public, aesKey, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kwp, err := subtle.NewKWP(aesKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sealed, err := kwp.Wrap(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	blob, err := byok.Encode(kek.Kid, slices.Concat(sealedKey, sealed), "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key.ImportRequest{Key: name, Blob: blob, Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Tags: map[string]string{key.TagInstance: "test"}}
-}
-
 func TestWithTheShippedRightsEverythingThatKeydDoesWorks(t *testing.T) {
 	for _, a := range shipped(t) {
 		t.Run(a.file, func(t *testing.T) {
 			t.Parallel()
-			if err := everything(t, client(t, a, a.grants)); err != nil {
+			if err := everything(t, a.client(t, a.grants)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -213,7 +150,7 @@ func TestWithoutAnyOneOfTheShippedRightsSomethingFails(t *testing.T) {
 		for i, grant := range a.grants {
 			t.Run(a.file+" without "+grant, func(t *testing.T) {
 				t.Parallel()
-				if everything(t, client(t, a, slices.Delete(slices.Clone(a.grants), i, i+1))) == nil {
+				if everything(t, a.client(t, slices.Delete(slices.Clone(a.grants), i, i+1))) == nil {
 					t.Errorf("keyd does not need %s", grant)
 				}
 			})
@@ -227,7 +164,7 @@ func TestTheShippedRightsAllowNothingElse(t *testing.T) {
 	for _, a := range shipped(t) {
 		t.Run(a.file, func(t *testing.T) {
 			t.Parallel()
-			c := client(t, a, a.grants)
+			c := a.client(t, a.grants)
 			for _, r := range slices.Concat(needed, other) {
 				if may, err := c.May(t.Context(), r); err != nil || may != slices.Contains(needed, r) {
 					t.Errorf("%s: %v, %v", r, may, err)
