@@ -99,6 +99,25 @@ func TestWhatIsPutBackAsNewestGetsNoExpiryDate(t *testing.T) {
 	}
 }
 
+func TestARepairGetsNoExpiryDate(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	start, p := w.now, expiring(weu)
+	p.Schedule = nil
+	w.settle(p)
+	foreign := w.vault[weu.URL].addForeign(p.Key)
+	rec := w.store.records[p.Key]
+	rec.Known = map[string][]string{weu.URL: {foreign}} // an operator's consent
+	w.store.records[p.Key] = rec
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	if last := w.record(p.Key).Generations[0].Placements; len(last) != 2 || last[1].Cause != key.CauseRepair {
+		t.Fatalf("placements %+v", last)
+	}
+	if got := w.expiries(weu, start); !slices.Equal(got, []int{60, 0, 0}) {
+		t.Errorf("expiry dates %v", got)
+	}
+}
+
 // A key that was held from its import until after the expiry date rotates again.
 func TestAVersionThatExpiredBeforeItsProofDoesNotStopTheRotation(t *testing.T) {
 	w := newWorld(t, 1, weu)
