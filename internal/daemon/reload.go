@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/config"
@@ -48,9 +49,16 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 		return fmt.Errorf("record the reload: %w", err)
 	}
 	d.mu.Lock()
+	old := d.cfg
 	d.cfg, d.vaults = next, vaults
 	d.mu.Unlock()
 	d.loop.SetPolicies(policies)
+	for _, v := range old.Vaults {
+		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {
+			d.rotator.Metrics.ForgetVault(v.Name)
+			d.vaultSeen.Forget(v.Name)
+		}
+	}
 	d.health.SetPace(next.Health.Newest, next.Health.Older)
 	d.log.Info("configuration reloaded", "actor", actor, "keys", len(next.Policies))
 	return nil

@@ -161,6 +161,12 @@ func oldestRequest(r *key.Record, compromise bool) (at time.Time) {
 	return at
 }
 
+// ForgetVault drops the series of a vault that has left the configuration.
+func (m *Metrics) ForgetVault(name string) {
+	m.vaultUp.DeleteLabelValues(name)
+	m.vaultSeen.DeleteLabelValues(name)
+}
+
 // Forget drops every series of a key that is managed no more.
 func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"key": name}
@@ -178,6 +184,9 @@ func (m *Metrics) observed(p key.Policy, rec key.Record, o *Observation) {
 	}
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
+		if seen.Unconfigured {
+			continue // nobody is to mend it
+		}
 		m.vaultUp.WithLabelValues(v.Name).Set(truth(seen.Err == nil))
 		if seen.Err != nil {
 			continue

@@ -28,7 +28,10 @@ type HSMSeen struct {
 
 // VaultSeen is one vault's part of an observation. With Err set the rest is void.
 type VaultSeen struct {
-	Err      error
+	Err error
+	// Unconfigured: the configuration has no such vault, which Err says, too.
+	Unconfigured bool
+
 	Begun    time.Time
 	Deleted  bool          // the key is soft-deleted
 	Versions []key.Version // complete
@@ -110,7 +113,7 @@ func (r *Rotator) seeAll(ctx context.Context, p key.Policy, rec key.Record) *Obs
 	for _, v := range p.Vaults {
 		client := r.Vaults(v.URL)
 		if client == nil {
-			o.Vaults[v.URL] = VaultSeen{Err: fmt.Errorf("vault %s is not in the configuration", v.Name)}
+			o.Vaults[v.URL] = VaultSeen{Unconfigured: true, Err: fmt.Errorf("vault %s is not in the configuration", v.Name)}
 			continue
 		}
 		o.Vaults[v.URL] = r.observeVault(ctx, client, v.URL, p.Key, rec)

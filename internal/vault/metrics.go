@@ -43,6 +43,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
+// Forget drops the series of a vault that has left the configuration.
+func (m *Metrics) Forget(vault string) {
+	labels := prometheus.Labels{"vault": vault}
+	m.requests.DeletePartialMatch(labels)
+	m.duration.DeletePartialMatch(labels)
+	m.throttled.DeletePartialMatch(labels)
+	m.clockSkew.DeletePartialMatch(labels)
+}
+
 // observe counts one request; status 0 means that no answer arrived.
 func (m *Metrics) observe(vault, operation string, status int, elapsed time.Duration) {
 	code := "error"
