@@ -107,12 +107,17 @@ func (a *app) listAudit(ctx context.Context, c chain, keyName string, from time.
 		enc := json.NewEncoder(out)
 		show = func(e control.AuditEntry) error { return enc.Encode(e) }
 	}
+	none := true
 	err := c.Audit(ctx, 0, keyName, func(e control.AuditEntry) error {
 		if e.Time.Before(from) {
 			return nil
 		}
+		none = false
 		return show(e)
 	})
+	if err == nil && none {
+		a.note("The audit has no such entry.")
+	}
 	return errors.Join(err, out.Flush())
 }
 

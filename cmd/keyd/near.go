@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
@@ -9,7 +10,7 @@ import (
 )
 
 // didYouMean is for an error about a name that does not exist: the names that do and are
-// near to it, if any, as "did you mean a or b? ".
+// near to it, the nearest first, if any, as "did you mean a or b? ".
 func didYouMean(name string, known []string) string {
 	var near []string
 	for _, k := range known {
@@ -21,7 +22,9 @@ func didYouMean(name string, known []string) string {
 		return ""
 	}
 	const most = 3
-	slices.Sort(near)
+	slices.SortFunc(near, func(x, y string) int {
+		return cmp.Or(cmp.Compare(distance(name, x), distance(name, y)), cmp.Compare(x, y))
+	})
 	return "did you mean " + strings.Join(near[:min(most, len(near))], " or ") + "? "
 }
 

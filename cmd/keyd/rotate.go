@@ -63,6 +63,9 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if r.Keys, err = toRotate(snap, r.Keys); err != nil {
 		return err
 	}
+	if err := mayLeaveOut(snap, r.Without); err != nil {
+		return err
+	}
 	if agreed, err := a.agreed(ctx, r, snap); err != nil || !agreed {
 		return err
 	}
@@ -125,6 +128,17 @@ func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 		return nil, usagef("there is no key to rotate: add one under `keys:` in the configuration, then run `keyd reload`")
 	}
 	return names, nil
+}
+
+// mayLeaveOut refuses a vault that there is not; the daemon knows which key has which.
+func mayLeaveOut(snap status.Snapshot, without []string) error {
+	known := vaultNames(snap, nil)
+	for _, name := range without {
+		if !slices.Contains(known, name) {
+			return usagef("there is no vault %q; %s`keyd status` lists the vaults", name, didYouMean(name, known))
+		}
+	}
+	return nil
 }
 
 // agreed asks about several keys; about one, naming it was consent.

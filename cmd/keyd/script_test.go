@@ -9,8 +9,11 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,6 +45,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"brokenpipe":  brokenPipe,
 			"daemon":      startDaemon,
 			"exitcode":    exitCodeIs,
 			"stalesocket": staleSocket,
@@ -91,6 +95,23 @@ func (r *running) end(ts *testscript.TestScript) {
 		ts.Check(r.stop())
 	}
 	r.stop = nil
+}
+
+// brokenPipe runs a command whose reader has gone, and wants it to end by SIGPIPE without a
+// word: brokenpipe keyd ….
+func brokenPipe(ts *testscript.TestScript, _ bool, args []string) {
+	r, w, err := os.Pipe()
+	ts.Check(errors.Join(err, r.Close()))
+	defer w.Close()
+	self, err := os.Executable()
+	ts.Check(err)
+	var said strings.Builder
+	cmd := &exec.Cmd{Path: self, Args: args, Env: environment(ts), Stdout: w, Stderr: &said}
+	err = cmd.Run()
+	var ended *exec.ExitError
+	if !errors.As(err, &ended) || ended.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE || said.Len() > 0 {
+		ts.Fatalf("%v, saying %q", err, said.String())
+	}
 }
 
 // staleSocket leaves a socket that nobody serves: stalesocket FILE.
