@@ -16,7 +16,7 @@ func (ps Primes) Decade(seed uint64, keys int) Result {
 		quarter = year / 4
 	)
 	w := newWorld(ps, seed, Options{})
-	w.plain = true
+	w.plain, w.alone = true, true
 	w.guard(func() {
 		for _, v := range []key.Vault{
 			{Name: "vault", URL: "https://vault.vault.azure.net", Kind: key.KeyVault},

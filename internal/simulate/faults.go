@@ -150,7 +150,7 @@ func (w *World) overtake() {
 // interrupt lets somebody meddle in the middle of a call. It may be the death of the
 // daemon that is calling.
 func (w *World) interrupt() {
-	if w.overtaking {
+	if w.overtaking || w.alone {
 		return
 	}
 	w.overtaking = true

@@ -59,6 +59,7 @@ type World struct {
 	calm       bool                  // no faults any more
 	plain      bool                  // records are copied, not written as JSON and read back
 	overtaking bool                  // another daemon's step, within a call of this one's
+	alone      bool                  // nobody meddles
 	saved      map[string]key.Record // a copy of the state
 	soon       []func()              // what people do at the next turn
 	result     Result
