@@ -53,7 +53,7 @@ func (c *checker) keyIn(p key.Policy, v key.Vault, seen rotate.VaultSeen) {
 		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version", "put it back into vaults, or leave it so")
 		return
 	}
-	detail := fmt.Sprintf("%d versions", len(seen.Versions))
+	detail := fmt.Sprintf("versions: %d", len(seen.Versions))
 	for _, x := range seen.Versions {
 		if x.ID == seen.Newest && !x.Expires.IsZero() {
 			detail += ", the newest expires " + x.Expires.Format(time.DateOnly)
@@ -76,7 +76,7 @@ func (c *checker) proofs(ctx context.Context, p key.Policy) {
 		case "":
 			c.warn("key", subject, "proof", result.Error, "put the vault back into the configuration, or leave it so")
 		case key.Passed:
-			c.add("key", subject, "proof", nil, "version "+result.Version+" wraps, unwraps, and opens in the HSM", "")
+			c.add("key", subject, "proof", nil, "version "+result.Version+" works in the vault, and is the HSM's", "")
 		default:
 			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version, result.Outcome, leg(result), result.Error),
 				"see the runbook, #keydunwrapfailing, before anything is disabled or deleted")

@@ -113,6 +113,15 @@ func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
 	}
 
 	w, r, p = rotatedOnly(t, weu)
+	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false // by somebody, and then by rule
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	w.settle(p)
+	if got := w.drifts(r, p); len(got) > 0 {
+		t.Errorf("after the rule took over: %v", got)
+	}
+
+	w, r, p = rotatedOnly(t, weu)
 	if _, _, err := r.Request(t.Context(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "leaked", Compromise: true}); err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,25 @@ func TestDriftIsInStatusAndNothingIsTouched(t *testing.T) {
 	}
 }
 
+func TestANewVersionExpiresAsConfigured(t *testing.T) {
+	t.Parallel()
+	w := rotated(t, func(s *settings) { s.schedule, s.expires = "@every 90d", "150d" })
+	at := w.key().Generations[0].Placements[0]
+	if left := at.Expires.Sub(at.ImportedAt); (left - 150*24*time.Hour).Abs() > time.Minute {
+		t.Fatalf("the record has %v for a version imported at %v", at.Expires, at.ImportedAt)
+	}
+	lines, _ := w.check()
+	w.wantLine(lines, "key", keyName+" in weu", "list versions", status.CheckOK, "the newest expires "+at.Expires.Format(time.DateOnly))
+	w.wantOpen()
+
+	if err := w.vault["weu"].SetValidity(keyName, at.Version, time.Time{}, time.Now().Add(24*time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	lines, _ = w.check()
+	w.wantLine(lines, "key", keyName+" in weu", "version-expiring", status.CheckWarning, "keyd rotate --now "+keyName)
+	w.wantLine(lines, "key", keyName+" in weu", "expiry-changed", status.CheckWarning, "instead of "+at.Expires.Format(time.RFC3339))
+}
+
 func TestAProofThatFailsSaysItsLegAndTheInnerCode(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, func(s *settings) { s.newest = time.Second })

@@ -43,6 +43,7 @@ type settings struct {
 	newest      time.Duration   // between proofs of the newest version
 	fingerprint key.Fingerprint // of the KEK in weu
 	access      emulator.AccessMode
+	expires     string // expires_after
 
 	consumerSpeed float64 // of the consumers, which look when a test says so
 }
@@ -170,6 +171,9 @@ vaults:
 	fmt.Fprintf(&b, "keys:\n  %s:\n    spec: %s\n    vaults: [%s]\n    floor: 0s\n    budget: 17280\n", keyName, w.set.spec, strings.Join(w.set.vaults, ", "))
 	if w.set.schedule != "" {
 		fmt.Fprintf(&b, "    schedule: %q\n", w.set.schedule)
+	}
+	if w.set.expires != "" {
+		fmt.Fprintf(&b, "    expires_after: %s\n", w.set.expires)
 	}
 	fmt.Fprintf(&b, "control: {socket: %s/keyd.sock}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: %s, newest: %s}\n", w.dir, w.set.look, w.set.newest)
 	w.write("keyd.yaml", b.String())
