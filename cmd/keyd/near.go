@@ -32,7 +32,7 @@ func didYouMean(name string, known []string) string {
 // its beginning.
 func isNear(typed, meant string) bool {
 	typed, meant = strings.ToLower(typed), strings.ToLower(meant)
-	if len(typed) >= 3 && strings.HasPrefix(meant, typed) {
+	if len(typed) >= 2 && strings.HasPrefix(meant, typed) {
 		return true
 	}
 	return distance(typed, meant) <= max(1, min(len(typed), len(meant))/3)

@@ -9,6 +9,7 @@ func TestNearNamesAreSuggested(t *testing.T) {
 		"sa-cmk-key-3": "did you mean sa-cmk-key-2 or sa-cmk-key? ", // the nearest first
 		"cosmso":       "did you mean cosmos? ",
 		"SQL":          "did you mean sql-tde? ", // its beginning
+		"st":           "did you mean status? ",
 		"frobnicate":   "",
 		"":             "",
 		"x":            "",

@@ -59,7 +59,7 @@ func nextRotation(snap status.Snapshot, k status.Key) string {
 	case k.Doing != "":
 		return "under way: " + k.Doing
 	case k.Hold != nil:
-		return "on hold"
+		return "on hold for " + span(snap.At.Sub(k.Hold.Since))
 	case k.Retained:
 		return "none"
 	case k.NextRotation.IsZero():

@@ -162,7 +162,7 @@ func (d *Daemon) problems(s status.Snapshot) []status.Problem {
 		out = append(out, d.driftProblems(k)...)
 		switch {
 		case k.Hold != nil:
-			add(severityOf(k.Hold.Code), k.Name, names[k.Hold.Vault], "hold-"+string(k.Hold.Code), fmt.Sprintf("%s is held (%s) since %s: %s", k.Name, k.Hold.Code, k.Hold.Since.UTC().Format(time.RFC3339), k.Hold.Reason), "")
+			add(severityOf(k.Hold.Code), k.Name, names[k.Hold.Vault], "hold-"+string(k.Hold.Code), fmt.Sprintf("%s is held (%s): %s", k.Name, k.Hold.Code, k.Hold.Reason), "")
 		case k.Error != "" && k.State == status.StateFailing:
 			add(status.Warning, k.Name, "", "keydrotationfailing", k.Error, "keyd tries again by itself")
 		case k.State == status.StatePartial:
