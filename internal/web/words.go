@@ -58,20 +58,21 @@ func brief(d time.Duration) string {
 	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
 }
 
-// span is a duration in its largest unit, such as "3 minutes".
+// span is a duration in the largest unit of which there are at least two, as the
+// terminal has it: never off by more than half.
 func span(d time.Duration) string {
 	for _, u := range []struct {
 		size time.Duration
 		name string
 	}{
-		{365 * 24 * time.Hour, "year"}, {30 * 24 * time.Hour, "month"}, {24 * time.Hour, "day"},
-		{time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"},
+		{365 * 24 * time.Hour, "years"}, {30 * 24 * time.Hour, "months"}, {24 * time.Hour, "days"},
+		{time.Hour, "hours"}, {time.Minute, "minutes"},
 	} {
-		if n := int(d / u.size); n > 0 {
-			return count(n, u.name)
+		if n := int(d / u.size); n >= 2 {
+			return fmt.Sprintf("%d %s", n, u.name)
 		}
 	}
-	return "0 seconds"
+	return count(int(d/time.Second), "second")
 }
 
 // relative places t against now in words, such as "in 3 days" or "2 hours ago".
