@@ -33,10 +33,7 @@ func (f *feed) events(w http.ResponseWriter, r *http.Request) {
 	}
 	defer f.leave(me)
 	out := http.NewResponseController(w)
-	// The server's limits are for ordinary answers; here each message has its own.
-	if err := out.SetReadDeadline(time.Time{}); err != nil {
-		return
-	}
+	// The server's limit is for ordinary answers; here each message has its own.
 	send := func(message []byte) bool {
 		if out.SetWriteDeadline(time.Now().Add(writeTime)) != nil {
 			return false

@@ -219,9 +219,14 @@ func TestASlowReaderIsDroppedAndHoldsUpNobody(t *testing.T) {
 }
 
 func TestStreamsAndGoroutinesEndWithTheServer(t *testing.T) {
+	t.Run("with events", func(t *testing.T) { endsWithTheServer(t, func(c *Config) { newLoop(c) }) })
+	t.Run("without", func(t *testing.T) { endsWithTheServer(t, func(*Config) {}) })
+}
+
+func endsWithTheServer(t *testing.T, change func(*Config)) {
 	before := runtime.NumGoroutine()
 	c := (&world{}).config(t)
-	newLoop(&c)
+	change(&c)
 	s, err := New(c)
 	if err != nil {
 		t.Fatal(err)
