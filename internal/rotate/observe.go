@@ -144,7 +144,7 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 	defer cancel()
 	fail := func(err error) VaultSeen {
 		if key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded) {
-			took := r.Clock().Sub(seen.Begun)
+			took := min(r.Clock().Sub(seen.Begun), lookTimeout) // the clock may have been turned
 			r.views.putDown(url, err, r.Clock().Add(max(downTime, 2*took)))
 		}
 		return VaultSeen{Begun: seen.Begun, Err: err}

@@ -66,7 +66,8 @@ func (v *views) get(name string) *Observation {
 func (v *views) downNow(url string, now time.Time) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if d, ok := v.down[url]; ok && now.Before(d.until) {
+	// A moment that is further off was noted before the clock was put back.
+	if d, ok := v.down[url]; ok && now.Before(d.until) && d.until.Sub(now) <= 2*lookTimeout {
 		return d.err
 	}
 	return nil
