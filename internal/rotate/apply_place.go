@@ -216,12 +216,14 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 		return rec, err
 	}
 	at := findPlacement(&rec, s.Attempt)
+	pair, _ := key.ProofPair(operationsOf(*at.p, p))
 	killpoint.At("prove-before")
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
 		Key: p.Key, Version: s.Version, ID: at.g.ID, Fingerprint: at.g.Fingerprint,
 		Operations: operationsOf(*at.p, p), LostInHSM: !at.g.LostInHSM.IsZero(),
-		// One that expired before it was proven must not stop the next rotation.
-		MayHaveExpired: true, Now: r.Clock(),
+		// One that expired before it was proven must not stop the next rotation. A
+		// signing key has nothing else to prove it by than what the date has ended.
+		MayHaveExpired: pair[0] != key.Sign, Now: r.Clock(),
 	})
 	killpoint.At("prove-after")
 	switch result.Outcome {

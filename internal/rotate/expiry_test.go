@@ -149,3 +149,17 @@ func TestANewestVersionThatExpiresSoonDrifts(t *testing.T) {
 		t.Errorf("at the notice: %v", got)
 	}
 }
+
+func TestASigningKeyThatExpiredIsNotProvenByItsModulusAlone(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := expiring(weu)
+	p.Operations = []key.Operation{key.Sign, key.Verify} // of which the model does neither
+	w.stepUntil(p, func() bool { return len(w.vault[weu.URL].key(p.Key).versions) == 1 })
+	w.now = w.now.Add(2 * expiresAfter)
+	if _, err := w.step(w.rotator(), p); err == nil {
+		t.Error("the proof passed")
+	}
+	if at := w.record(p.Key).Generations[0].Placements[0]; at.State != key.Imported {
+		t.Errorf("the placement is %s", at.State)
+	}
+}
