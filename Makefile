@@ -15,6 +15,8 @@ PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps
 # And what shows that alerts reach a person.
 ALERTS_PACKAGES := prometheus-alertmanager
+# And what looks at the status page.
+PAGE_PACKAGES := chromium fonts-inter fonts-dejavu-core
 
 # What Microsoft's other clients need; an npm that is there, wherever it is from, will do.
 CLIENT_PACKAGES := curl python3-azure $(if $(shell command -v npm),,nodejs npm)
@@ -24,7 +26,8 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system deps-clients deps-alerts build package test-package test-system test-clients test-alerts demo test simulate decade lint faults fuzz crashtest bench clean
+.PHONY: help deps deps-system deps-clients deps-alerts deps-page build package test-package test-system test-clients test-alerts \
+	test-page screenshots demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +39,9 @@ deps-system: PACKAGES += $(SYSTEM_PACKAGES)
 deps-clients: ## install what test-clients runs
 deps-clients: PACKAGES := $(CLIENT_PACKAGES)
 deps-alerts: PACKAGES += $(ALERTS_PACKAGES)
-deps deps-system deps-clients deps-alerts:
+deps-page: ## install what test-page and screenshots run besides
+deps-page: PACKAGES += $(PAGE_PACKAGES)
+deps deps-system deps-clients deps-alerts deps-page:
 	@missing=(); for p in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
@@ -77,6 +82,12 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 	go test -c -tags alerts -o $(BIN)/alertstest ./softhsm-test/alertstest
 	cd softhsm-test/alertstest && $(CURDIR)/$(BIN)/alertstest -test.failfast -bin $(CURDIR)/$(BIN)
 
+test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
+	go test -count=1 -tags page -timeout 10m -run '^TestPage' ./internal/web
+
+screenshots: deps-page ## make docs/screenshots anew
+	go test -count=1 -tags page -timeout 5m -run '^TestPageForTheDocs$$' ./internal/web -args -shots $(CURDIR)/docs/screenshots
+
 demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
 	@go build -o $(BIN)/demo ./softhsm-test/demo
 	@exec $(BIN)/demo
@@ -97,6 +108,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	go vet -tags system ./softhsm-test/systemtest
 	go vet -tags clients ./$(CLIENTS)
 	go vet -tags alerts ./softhsm-test/alertstest
+	go vet -tags page ./internal/web
 	$(LINT) run ./...
 
 $(LINT):
@@ -119,18 +131,6 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 
 bench: deps ## what the hop between the two processes costs, and how soon a killed HSM side answers again
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
-
-.PHONY: deps-page test-page screenshots
-
-deps-page: ## install what test-page and screenshots run besides
-	@$(MAKE) -s deps PACKAGES="$(PACKAGES) chromium fonts-inter fonts-dejavu-core"
-
-test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
-	go vet -tags page ./internal/web
-	go test -count=1 -tags page -timeout 10m -run '^TestPage' ./internal/web
-
-screenshots: deps-page ## make docs/screenshots anew
-	go test -count=1 -tags page -timeout 5m -run '^TestPageForTheDocs$$' ./internal/web -args -shots $(CURDIR)/docs/screenshots
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules
