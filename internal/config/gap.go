@@ -81,6 +81,10 @@ func readExpiry(p *key.Policy, s *section) {
 	if p.ExpiresAfter == 0 {
 		return
 	}
+	if pair, _ := key.ProofPair(p.Operations); pair[0] == key.Sign {
+		s.rep.add(s.whereOf(field), "remove it", "%s: the key signs, and after the date nothing could prove a version of it", s.name(field))
+		return
+	}
 	if p.Schedule == nil {
 		if !s.has("schedule") {
 			s.rep.add(s.whereOf(field), "write a schedule, or remove it",

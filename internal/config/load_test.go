@@ -144,7 +144,7 @@ keys:
     spec: RSA-2048
     vaults: [gov]
     schedule: "CRON_TZ=Europe/Berlin 0 3 1 */3 *"
-    operations: [sign, verify]
+    operations: [encrypt, decrypt]
     retire: {disable_after: 90d}
     floor: 12h
     budget: 2
@@ -174,7 +174,7 @@ log: {level: debug, format: json}
 		Policies: []key.Policy{
 			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov}, Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
-				Operations: []key.Operation{key.Sign, key.Verify}, Retire: key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
+				Operations: []key.Operation{key.Encrypt, key.Decrypt}, Retire: key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
 				Floor: 12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, ExpiresAfter: 123 * 24 * time.Hour},
 		},
 		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "ops"},

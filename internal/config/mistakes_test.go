@@ -120,6 +120,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.expires_after: 60d is shorter than the schedule's longest gap of 31d, its spread and a margin of 30d; write 61d or more, or a schedule that fires more often"},
 		{"expires with a spread", schedule, "    schedule: \"CRON_TZ=UTC @monthly\"\n    spread: 1h\n    expires_after: «61d\n",
 			"keys.cmk.expires_after: 61d is shorter than the schedule's longest gap of 31d, its spread and a margin of 30d; write 62d or more, or a schedule that fires more often"},
+		{"expires and signs", schedule, schedule + "    operations: [sign, verify]\n    expires_after: «90d\n",
+			"keys.cmk.expires_after: the key signs, and after the date nothing could prove a version of it; remove it"},
 		{"expires and nothing replaces it", schedule, "    expires_after: «90d\n",
 			"keys.cmk.expires_after: the key has no schedule, so nothing would replace a version before it expires, and nobody could wrap with it; write a schedule, or remove it"},
 		// Schedules.

@@ -154,7 +154,9 @@ func (r *Rotator) tags(generation int, attempt key.ID, mark string) map[string]s
 func expiry(p key.Policy, rec *key.Record, s Step, now time.Time) time.Time {
 	latest := rec.Latest()
 	rotation := s.Cause == key.CauseRotation || s.Cause == key.CauseNewVault
-	if p.ExpiresAfter <= 0 || !rotation || latest == nil || latest.Number != s.Generation {
+	// A signing key has nothing else to be proven by than what the date ends.
+	pair, _ := key.ProofPair(p.Operations)
+	if p.ExpiresAfter <= 0 || pair[0] == key.Sign || !rotation || latest == nil || latest.Number != s.Generation {
 		return time.Time{}
 	}
 	return now.Add(p.ExpiresAfter).UTC().Truncate(time.Second)
@@ -221,8 +223,7 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
 		Key: p.Key, Version: s.Version, ID: at.g.ID, Fingerprint: at.g.Fingerprint,
 		Operations: operationsOf(*at.p, p), LostInHSM: !at.g.LostInHSM.IsZero(),
-		// One that expired before it was proven must not stop the next rotation. A
-		// signing key has nothing else to prove it by than what the date has ended.
+		// One that expired before it was proven must not stop the next rotation.
 		MayHaveExpired: pair[0] != key.Sign, Now: r.Clock(),
 	})
 	killpoint.At("prove-after")
