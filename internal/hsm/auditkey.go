@@ -19,6 +19,11 @@ import (
 // audit is kept: NIST SP 800-57 part 1 puts RSA-3072 at 128 bits of security.
 const auditBits = 3072
 
+// maxSpoilt is how many objects of the audit key's label may be none of ours before
+// no further one is made: a token on which no audit key ever reads back as made must
+// not be filled up, for then it has no room for pairs.
+const maxSpoilt = 4
+
 // auditLabel names the audit key. It is no key.Label, so the key is no pair of
 // keyd's to any other call: not listed, not wrapped, not opened with, not destroyed.
 func auditLabel(instance string) string { return "keyd-audit/" + instance }
@@ -99,7 +104,7 @@ func (e *engine) MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error) {
 		if !IsCode(err, NotFound) {
 			return k, err
 		}
-		return s.makeAuditKey(e.cfg.Instance)
+		return s.makeAuditKey(e.cfg.Instance, err)
 	})
 	return k.public, classify("make the audit key", err, key.Ambiguous)
 }
@@ -140,12 +145,14 @@ func (s session) auditKey(instance string) (auditKey, error) {
 		return auditKey{}, err
 	}
 	var whole []auditKey
+	var why string // of the last that is not whole
 	for _, h := range handles {
 		problem, err := s.wanting(h, append(auditPrivateAttrs(), auditBirth()...))
 		if err != nil {
 			return auditKey{}, err
 		}
 		if problem != "" {
+			why = ": " + problem
 			continue
 		}
 		pub, err := s.rsaPublic(h)
@@ -158,7 +165,7 @@ func (s session) auditKey(instance string) (auditKey, error) {
 	}
 	switch len(whole) {
 	case 0:
-		return auditKey{}, refused(NotFound, "the HSM has no audit key %q (%d objects of that label are not whole)", label, len(handles))
+		return auditKey{}, refused(NotFound, "the HSM has no audit key %q (%d objects of that label are not whole%s)", label, len(handles), why)
 	case 1:
 		return whole[0], nil
 	default:
@@ -167,7 +174,15 @@ func (s session) auditKey(instance string) (auditKey, error) {
 	}
 }
 
-func (s session) makeAuditKey(instance string) (auditKey, error) {
+// makeAuditKey makes the audit key; none says why the token has none.
+func (s session) makeAuditKey(instance string, none error) (auditKey, error) {
+	spoilt, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel(instance)))
+	if err != nil {
+		return auditKey{}, err
+	}
+	if len(spoilt) >= maxSpoilt {
+		return auditKey{}, refused(Incomplete, "no further one is made: %w; remove these with the vendor's tool once the cause is found", none)
+	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
 	named := []attr{{pkcs11.CKA_ID, "ID", id}, {pkcs11.CKA_LABEL, "LABEL", auditLabel(instance)}}
@@ -175,8 +190,7 @@ func (s session) makeAuditKey(instance string) (auditKey, error) {
 	public = append(public, attr{pkcs11.CKA_PUBLIC_EXPONENT, "PUBLIC_EXPONENT", big.NewInt(publicExponent).Bytes()})
 	private := append(auditPrivateAttrs(), named...)
 	killpoint.At("hsm-audit-key-before")
-	_, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(public), template(private))
-	if err != nil {
+	if _, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(public), template(private)); err != nil {
 		return auditKey{}, fmt.Errorf("C_GenerateKeyPair: %w", err)
 	}
 	killpoint.At("hsm-audit-key-after")

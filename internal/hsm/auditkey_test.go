@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math/big"
 	"strings"
 	"sync"
@@ -321,4 +322,21 @@ func TestWhatIsNotWholeIsNoAuditKeyAndTwoAreRefused(t *testing.T) {
 	wantCode(t, err, Incomplete, key.Refused)
 	_, err = r.SignCheckpoint(t.Context(), checkpoint())
 	wantCode(t, err, Incomplete, key.Refused)
+}
+
+// A token on which no audit key reads back as made must keep its room for pairs.
+func TestATokenIsNotFilledWithAuditKeysThatAreNotWhole(t *testing.T) {
+	r := newRig(t)
+	r.stop()
+	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
+		for range maxSpoilt {
+			plantAuditKey(t, m, s, auditBits, map[uint]any{pkcs11.CKA_EXTRACTABLE: true})
+		}
+	})
+	r = start(t, r.tok, r.child)
+	_, err := r.MakeAuditKey(t.Context())
+	wantCode(t, err, Incomplete, key.Refused)
+	if !strings.Contains(fmt.Sprint(err), "4 objects of that label are not whole: CKA_") {
+		t.Errorf("it does not say what is wrong: %v", err)
+	}
 }
