@@ -41,6 +41,8 @@ type signer struct {
 	err    error           // of every call
 	calls  []string
 	signed []key.Checkpoint
+
+	cannotMake bool
 }
 
 func (s *signer) AuditKey(context.Context) (*rsa.PublicKey, bool, error) {
@@ -55,6 +57,9 @@ func (s *signer) MakeAuditKey(context.Context) (*rsa.PublicKey, error) {
 	s.calls = append(s.calls, "MakeAuditKey")
 	if s.err != nil {
 		return nil, s.err
+	}
+	if s.cannotMake {
+		return nil, errors.New("the token has no such mechanism")
 	}
 	s.key = s.next
 	return &s.key.PublicKey, nil
@@ -210,6 +215,44 @@ func TestAKeyWhoseMakingWasCutShortIsRecordedAsMade(t *testing.T) {
 	r.wantEvents(eventKeyIntended, eventKeyMade, eventCheckpoint)
 	if strings.Contains(strings.Join(r.signer.calls, " "), "Make") {
 		t.Errorf("it was made again: %v", r.signer.calls)
+	}
+}
+
+func TestAKeyThatCannotBeMadeDoesNotFillTheChain(t *testing.T) {
+	r := newRig(t)
+	r.signer.cannotMake = true
+	for range 5 {
+		if _, err := r.keeper.Checkpoint(t.Context(), keyd); err == nil {
+			t.Fatal("no error")
+		}
+		r.restart()
+	}
+	r.wantEvents(eventKeyIntended)
+}
+
+func TestACheckpointOfTheFutureDoesNotEndTheDailyOnes(t *testing.T) {
+	r := newRig(t)
+	r.add("", "daemon started", "instance", "test")
+	r.now = r.now.AddDate(1, 0, 0) // by a clock that was wrong
+	r.catchUp(1)
+	r.now = r.now.AddDate(-1, 0, 0)
+	r.catchUp(2)
+	r.catchUp(2)
+}
+
+// The HSM side may take minutes for a call that somebody else has begun.
+func TestAnImportDoesNotWaitForAnothersCheckpoint(t *testing.T) {
+	r := newRig(t)
+	r.add("sa", "rotation finished")
+	before := r.keeper.Mark(t.Context())
+	if err := r.keeper.take(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer r.keeper.give()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if got := r.keeper.Mark(ctx); got != before {
+		t.Errorf("the mark is %q, and the newest checkpoint is %q", got, before)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,12 +57,18 @@ const (
 type Keeper struct {
 	Config
 	wake chan struct{} // of capacity 1
-	last atomic.Pointer[time.Time]
+	last atomic.Pointer[known]
 
-	mu       sync.Mutex // one checkpoint at a time; guards what follows
+	turn     chan struct{} // of capacity 1: one checkpoint at a time; guards what follows
 	seen     seen
 	failures int
 	again    time.Time // not before, after a failure
+}
+
+// known is what is told of the newest checkpoint without waiting for a turn.
+type known struct {
+	at   time.Time // of it; of a chain without one, when it began
+	mark string    // "": there is none
 }
 
 // seen is what the chain was last read to say.
@@ -77,7 +82,22 @@ type seen struct {
 }
 
 // NewKeeper returns a Keeper.
-func NewKeeper(c Config) *Keeper { return &Keeper{Config: c, wake: make(chan struct{}, 1)} }
+func NewKeeper(c Config) *Keeper {
+	return &Keeper{Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+}
+
+// take waits for the turn to read and sign, and give ends it. A turn may last as long
+// as a call to the HSM.
+func (k *Keeper) take(ctx context.Context) error {
+	select {
+	case k.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("another checkpoint is being signed: %w", ctx.Err())
+	}
+}
+
+func (k *Keeper) give() { <-k.turn }
 
 // Poke has the chain read now.
 func (k *Keeper) Poke() {
@@ -91,7 +111,7 @@ func (k *Keeper) Poke() {
 func (k *Keeper) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		_ = k.CatchUp(ctx) // it was logged, counted, and is tried again
-		pause := time.NewTimer(k.pause())
+		pause := time.NewTimer(k.pause(ctx))
 		select {
 		case <-ctx.Done():
 		case <-k.wake:
@@ -102,9 +122,11 @@ func (k *Keeper) Run(ctx context.Context) {
 }
 
 // pause is the time until the chain is read again.
-func (k *Keeper) pause() time.Duration {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+func (k *Keeper) pause(ctx context.Context) time.Duration {
+	if k.take(ctx) != nil {
+		return tick
+	}
+	defer k.give()
 	if k.failures == 0 {
 		return tick
 	}
@@ -114,8 +136,10 @@ func (k *Keeper) pause() time.Duration {
 // CatchUp signs a checkpoint if one is due: a rotation ended or a key was held since
 // the newest one, or a day has passed.
 func (k *Keeper) CatchUp(ctx context.Context) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	if err := k.take(ctx); err != nil {
+		return err
+	}
+	defer k.give()
 	if err := k.read(ctx); err != nil {
 		return err
 	}
@@ -129,13 +153,16 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 
 func (s seen) due(now time.Time) bool {
 	since := s.signedAt()
-	return !since.IsZero() && (s.ended || now.Sub(since) >= Every)
+	// One of the future was signed before the clock was put back.
+	return !since.IsZero() && (s.ended || now.Sub(since).Abs() >= Every)
 }
 
 // Checkpoint signs one now, for the actor.
 func (k *Keeper) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
+	if err := k.take(ctx); err != nil {
+		return key.Checkpoint{}, err
+	}
+	defer k.give()
 	if err := k.read(ctx); err != nil {
 		return key.Checkpoint{}, err
 	}
@@ -148,28 +175,29 @@ func (k *Keeper) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, 
 func (k *Keeper) Mark(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if err := k.read(ctx); err == nil && !k.Clock().Before(k.again) {
-		_, _ = k.sign(ctx, keyd) // it was logged, counted, and is tried again
+	if k.take(ctx) == nil {
+		if err := k.read(ctx); err == nil && !k.Clock().Before(k.again) {
+			_, _ = k.sign(ctx, keyd) // it was logged, counted, and is tried again
+		}
+		k.give()
 	}
-	if k.seen.last.Seq == 0 {
-		return ""
+	if last := k.last.Load(); last != nil {
+		return last.mark
 	}
-	return k.seen.last.Mark()
+	return ""
 }
 
 // Last is when the newest checkpoint was signed, by what the chain was last read to
 // say; of a chain without one, when it began. It does not wait for a signature.
 func (k *Keeper) Last() time.Time {
-	if at := k.last.Load(); at != nil {
-		return *at
+	if last := k.last.Load(); last != nil {
+		return last.at
 	}
 	return time.Time{}
 }
 
-// read takes up what the chain says since it was read last; the caller holds mu, as
-// for all that follows.
+// read takes up what the chain says since it was read last; the caller has the turn,
+// as for all that follows.
 func (k *Keeper) read(ctx context.Context) error {
 	err := k.Chain.Audit(ctx, k.seen.next, func(c store.Chained) error {
 		k.seen.take(c)
@@ -178,9 +206,12 @@ func (k *Keeper) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the audit chain: %w", err)
 	}
-	at := k.seen.signedAt()
-	k.last.Store(&at)
-	k.Metrics.read(at, k.seen.last.Seq)
+	last := known{at: k.seen.signedAt()}
+	if k.seen.last.Seq != 0 {
+		last.mark = k.seen.last.Mark()
+	}
+	k.last.Store(&last)
+	k.Metrics.read(last.at, k.seen.last.Seq)
 	return nil
 }
 
@@ -254,8 +285,10 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 	pub, present, err := k.Signer.AuditKey(ctx)
 	if err == nil && !present {
-		if err = k.note(ctx, keyd, eventKeyIntended, nil); err != nil {
-			return "", err
+		if !k.seen.making { // else an earlier try said so, and must not fill the chain
+			if err = k.note(ctx, keyd, eventKeyIntended, nil); err != nil {
+				return "", err
+			}
 		}
 		killpoint.At("audit-key-before")
 		pub, err = k.Signer.MakeAuditKey(ctx)
