@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"slices"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
@@ -55,8 +56,12 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	err := c.do(ctx, op, name, version, func(ctx context.Context) error { return c.try(ctx, r, name, version) })
 	var e *Error
 	switch {
-	case err == nil:
+	case err == nil && r.onlyReads():
 		return true, nil
+	case err == nil:
+		return false, c.do(ctx, op, name, "", func(context.Context) error {
+			return badAnswerf("it says that it did it, which cannot be: look whether it has a key %s now, and remove it", name)
+		})
 	case !errors.As(err, &e):
 		return false, err
 	case e.Inner == innerByRBAC || e.Inner == innerByPolicy:
@@ -65,6 +70,11 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// onlyReads reports whether the call of this right changes nothing, whatever it is made on.
+func (r Right) onlyReads() bool {
+	return !slices.Contains([]Right{MayCreate, MayImport, MayUpdate, MayDelete, MayPurge}, r)
 }
 
 // try makes one call on what is not there. Neither create nor import can succeed:

@@ -149,3 +149,25 @@ func TestTheIdentityIsNamedAndItsTokenIsNot(t *testing.T) {
 		}
 	})
 }
+
+// A vault that does what cannot be done has changed something, and nobody may take that
+// for a right.
+func TestAChangeThatAVaultSaysItMadeIsTold(t *testing.T) {
+	t.Parallel()
+	c := newClient(t, func(r *http.Request) (*http.Response, error) {
+		if r.Header.Get("Authorization") == "" {
+			resp := answer(r, http.StatusUnauthorized, "")
+			resp.Header.Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`)
+			return resp, nil
+		}
+		if r.Method == http.MethodDelete && strings.Contains(r.URL.Path, "deletedkeys") {
+			return answer(r, http.StatusNoContent, ""), nil
+		}
+		return answer(r, http.StatusOK, "{}"), nil
+	})
+	for _, r := range []vault.Right{vault.MayCreate, vault.MayImport, vault.MayUpdate, vault.MayDelete, vault.MayPurge} {
+		if yes, err := c.May(t.Context(), r); yes || err == nil || !strings.Contains(err.Error(), "keyd-check-") {
+			t.Errorf("%s: %v, %v; want the name of what the vault may have made", r, yes, err)
+		}
+	}
+}
