@@ -44,7 +44,9 @@ type Drift struct {
 // Drifts compares one observation with the record: no call is made for it.
 func Drifts(p key.Policy, rec key.Record, o *Observation) (out []Drift) {
 	pl := &planner{p: p, r: &rec, o: o}
-	if s, ok := pl.distrustHSM(); o.HSM.Err == nil && ok && s.Hold.Code == key.HoldObjectMissing {
+	then := rec // without the pairs that are younger than the look
+	then.Generations = slices.DeleteFunc(slices.Clone(rec.Generations), func(g key.Generation) bool { return g.Pinned.After(o.At) })
+	if s, ok := (&planner{p: p, r: &then, o: o}).distrustHSM(); o.HSM.Err == nil && ok && s.Hold.Code == key.HoldObjectMissing {
 		out = append(out, Drift{Kind: DriftHSMMissing, Text: s.Why, Remedy: "put the pair back from the HSM's backup, then: keyd resume " + p.Key})
 	}
 	for _, v := range p.Vaults {

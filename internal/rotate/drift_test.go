@@ -176,3 +176,47 @@ func TestAVaultThatDoesNotTellItsPolicyIsSeenAllTheSame(t *testing.T) {
 		t.Errorf("the look failed: %v", seen.Err)
 	}
 }
+
+// What is only informative must not slow the rotation down: every step waits for a look.
+func TestAVaultThatFailsToTellItsPolicyIsNotAskedAtEveryLook(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.NativeRotation" {
+			return failBefore
+		}
+		return none
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	request(t, w, p, rotate.Wanted{Reason: "one more"})
+	w.calls = nil
+	for range 20 {
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+		w.now = w.now.Add(time.Second)
+	}
+	asked := 0
+	for _, c := range w.calls {
+		if c == "weu.NativeRotation" {
+			asked++
+		}
+	}
+	if rec := w.record(p.Key); asked != 1 || rec.Latest().Number != 3 || rec.Latest().Finished.IsZero() {
+		t.Errorf("asked %d times during a rotation; the latest generation is %d, finished %s", asked, rec.Latest().Number, rec.Latest().Finished)
+	}
+	if d := w.vault[weu.URL].policyLimit; d <= 0 || d > 10*time.Second {
+		t.Errorf("a look waits for it for up to %s", d)
+	}
+}
+
+func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	w.drifts(r, p)
+	before := r.LastLook(p.Key)
+	w.now = w.now.Add(time.Hour)
+	request(t, w, p, rotate.Wanted{Reason: "one more"})
+	w.settle(p)
+	if got := rotate.Drifts(p, w.record(p.Key), before); len(got) > 0 {
+		t.Errorf("the look was before the rotation: %v", got)
+	}
+}

@@ -373,20 +373,21 @@ type modelKey struct {
 }
 
 type modelVault struct {
-	w         *world
-	v         key.Vault
-	keys      map[string]*modelKey
-	kek       *key.KEK
-	kekFixed  bool
-	down      bool
-	forbid    string // an operation that answers 403
-	skew      time.Duration
-	swap      bool // imports keep the modulus and unwrap with other material
-	software  bool // imports end as software keys
-	backwards bool // listings come in the other order
-	count     int
-	imports   int
-	disabled  []string
+	w           *world
+	v           key.Vault
+	keys        map[string]*modelKey
+	kek         *key.KEK
+	kekFixed    bool
+	down        bool
+	forbid      string        // an operation that answers 403
+	policyLimit time.Duration // how long the last question for the rotation policy could take
+	skew        time.Duration
+	swap        bool // imports keep the modulus and unwrap with other material
+	software    bool // imports end as software keys
+	backwards   bool // listings come in the other order
+	count       int
+	imports     int
+	disabled    []string
 }
 
 func (v *modelVault) key(name string) *modelKey {
@@ -529,7 +530,10 @@ func (v *modelVault) Deleted(_ context.Context, name string) (deleted bool, err 
 	return deleted, err
 }
 
-func (v *modelVault) NativeRotation(_ context.Context, name string) (on bool, err error) {
+func (v *modelVault) NativeRotation(ctx context.Context, name string) (on bool, err error) {
+	if until, ok := ctx.Deadline(); ok {
+		v.policyLimit = time.Until(until)
+	}
 	err = v.do("NativeRotation", func() error { on = v.key(name).native; return nil })
 	return on, err
 }

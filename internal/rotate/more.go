@@ -15,12 +15,18 @@ const (
 	// operationsEvery is the least time between two questions for the operations of
 	// one older version. A look asks for one version at most.
 	operationsEvery = time.Hour
+	// policyPause is the least time between two questions for the rotation policy
+	// while the vault fails to answer, and moreTimeout how long a look waits for what
+	// only drift is found by: every step of a rotation waits for a look.
+	policyPause = 5 * time.Minute
+	moreTimeout = 10 * time.Second
 )
 
 // more is what a look asks for in turn, because a listing does not show it.
 type more struct {
 	mu         sync.Mutex
-	policyAt   time.Time // when the rotation policy was last told or refused
+	policyAt   time.Time     // when the rotation policy was last asked for
+	policyFor  time.Duration // how long that holds
 	native     bool
 	operations map[string][]key.Operation // by version
 	askedAt    map[string]time.Time       // by version
@@ -35,13 +41,15 @@ func (r *Rotator) lookAtMore(ctx context.Context, c Vault, url, name string, rec
 	m := r.views.moreOf(url, name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if now := r.Clock(); !within(now, m.policyAt, policyEvery) {
+	ctx, cancel := context.WithTimeout(ctx, moreTimeout)
+	defer cancel()
+	if now := r.Clock(); !within(now, m.policyAt, m.policyFor) {
 		on, err := c.NativeRotation(ctx, name)
+		m.policyAt, m.policyFor = now, policyEvery
 		if err == nil {
 			m.native = on
-		}
-		if err == nil || key.ClassOf(err) == key.Refused {
-			m.policyAt = now
+		} else if key.ClassOf(err) != key.Refused {
+			m.policyFor = policyPause
 		}
 	}
 	seen.NativeRotation = m.native
