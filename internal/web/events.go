@@ -25,7 +25,7 @@ func (f *feed) events(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	me, ok := f.join()
+	me, ok := f.join(time.Now())
 	if !ok {
 		w.Header().Set("Retry-After", "30")
 		text(w, http.StatusServiceUnavailable, "too many follow the events already")

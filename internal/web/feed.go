@@ -88,9 +88,9 @@ func (f *feed) close() {
 	}
 }
 
-// join adds a reader, who first gets what is known; ok is false when there are too
+// join adds a reader, who first gets what the page shows; ok is false when there are too
 // many, or the feed has ended.
-func (f *feed) join() (r *reader, ok bool) {
+func (f *feed) join(now time.Time) (r *reader, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.closed || len(f.readers) >= maxReaders {
@@ -98,7 +98,9 @@ func (f *feed) join() (r *reader, ok bool) {
 	}
 	r = &reader{make(chan []byte, maxWorks+readerBuffer)}
 	for _, w := range f.works {
-		r.messages <- message(w)
+		if w.shown(now) {
+			r.messages <- message(w)
+		}
 	}
 	f.readers[r] = true
 	return r, true
@@ -125,7 +127,7 @@ func (f *feed) current(now time.Time) []work {
 	defer f.mu.Unlock()
 	var out []work
 	for _, w := range slices.Backward(f.works) {
-		if now.Sub(w.At) < restTime || w.Mark == markDoing {
+		if w.shown(now) {
 			c := *w
 			c.Steps = slices.Clone(w.Steps)
 			out = append(out, c)
@@ -134,6 +136,9 @@ func (f *feed) current(now time.Time) []work {
 	slices.SortStableFunc(out, func(a, b work) int { return cmp.Compare(rest(a), rest(b)) })
 	return out
 }
+
+// shown reports whether a work is under way, or ended lately.
+func (w *work) shown(now time.Time) bool { return now.Sub(w.At) < restTime || w.Mark == markDoing }
 
 func rest(w work) int {
 	if w.Mark == markDone {

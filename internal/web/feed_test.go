@@ -201,8 +201,8 @@ func knock(t *testing.T, addr string, change func(*http.Request)) *http.Response
 
 func TestASlowReaderIsDroppedAndHoldsUpNobody(t *testing.T) {
 	f := newFeed()
-	slow, _ := f.join()
-	quick, _ := f.join()
+	slow, _ := f.join(at)
+	quick, _ := f.join(at)
 	for i := range 2 * cap(slow.messages) {
 		f.apply(done(fmt.Sprintf("k%d", i%3), 1, "prove", "weu"))
 		<-quick.messages
@@ -220,6 +220,18 @@ func TestASlowReaderIsDroppedAndHoldsUpNobody(t *testing.T) {
 	f.leave(slow) // as its answer does at its end
 	if len(f.readers) != 1 {
 		t.Errorf("%d readers are left", len(f.readers))
+	}
+}
+
+func TestTheEventsBeginWithWhatThePageShows(t *testing.T) {
+	f := newFeed()
+	f.apply(done("ended", 1, "finish", ""))
+	f.apply(done("under-way", 1, "pin", ""))
+	for passed, want := range map[time.Duration]int{time.Minute: 2, time.Hour: 1} {
+		r, ok := f.join(at.Add(passed))
+		if !ok || len(r.messages) != want {
+			t.Errorf("after %s: %d works, want %d", passed, len(r.messages), want)
+		}
 	}
 }
 

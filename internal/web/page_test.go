@@ -140,7 +140,10 @@ func TestWhatOperatorsWriteIsOnNoPage(t *testing.T) {
 	for _, e := range events {
 		f.apply(e)
 	}
-	r, _ := f.join()
+	r, _ := f.join(at)
+	if len(r.messages) == 0 {
+		t.Error("no events to look at")
+	}
 	for range len(r.messages) {
 		if m := <-r.messages; bytes.Contains(m, []byte("SECRET-REASON")) {
 			t.Errorf("an event has an operator's reason: %s", m)

@@ -3,7 +3,9 @@ package web
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"embed"
+	"errors"
 	"html/template"
 	"log/slog"
 	"net/http"
@@ -60,21 +62,19 @@ func routes(c Config, f *feed) http.Handler {
 		text(w, http.StatusOK, "ok")
 	})
 	statusTemplate, keyTemplate, book := parse("status.html"), parse("key.html"), parse("runbooks.html")
-	mux.Handle("GET /{$}", few(renders, func(w http.ResponseWriter, r *http.Request) {
-		s := c.Snapshot()
-		entries, err := c.entries(r.Context())
-		render(w, r, c.Logger, statusTemplate, viewStatus(s, f.current(s.At), entries, err))
-	}))
-	mux.Handle("GET /keys/{name}", few(renders, func(w http.ResponseWriter, r *http.Request) {
-		page, ok := viewOneKey(c.Snapshot(), r.PathValue("name"))
-		if !ok {
-			text(w, http.StatusNotFound, "there is no such key")
-			return
-		}
-		render(w, r, c.Logger, keyTemplate, page)
-	}))
+	turns := make(turns, renders)
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		render(w, r, c.Logger, turns, statusTemplate, func() (any, bool) {
+			s := c.Snapshot()
+			entries, err := c.entries(r.Context())
+			return viewStatus(s, f.current(s.At), entries, err), true
+		})
+	})
+	mux.HandleFunc("GET /keys/{name}", func(w http.ResponseWriter, r *http.Request) {
+		render(w, r, c.Logger, turns, keyTemplate, func() (any, bool) { return viewOneKey(c.Snapshot(), r.PathValue("name")) })
+	})
 	mux.HandleFunc("GET /runbooks", func(w http.ResponseWriter, r *http.Request) {
-		render(w, r, c.Logger, book, sections(docs.Runbooks))
+		render(w, r, c.Logger, turns, book, func() (any, bool) { return sections(docs.Runbooks), true })
 	})
 	mux.HandleFunc("GET /events", f.events)
 	for name, kind := range files {
@@ -91,17 +91,17 @@ func routes(c Config, f *feed) http.Handler {
 	return mux
 }
 
-// few lets only n requests in at once.
-func few(n int, next http.HandlerFunc) http.Handler {
-	slots := make(chan struct{}, n)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case slots <- struct{}{}:
-			defer func() { <-slots }()
-			next(w, r)
-		case <-r.Context().Done():
-		}
-	})
+// turns lets only so many pages be made at once as it has room for.
+type turns chan struct{}
+
+// take does something in its turn, and nothing once ctx has ended.
+func (t turns) take(ctx context.Context, do func()) {
+	select {
+	case t <- struct{}{}:
+		defer func() { <-t }()
+		do()
+	case <-ctx.Done():
+	}
 }
 
 // parse reads one page and what all pages share.
@@ -138,23 +138,49 @@ func text(w http.ResponseWriter, code int, s string) {
 	_, _ = w.Write([]byte(s + "\n")) // the reader has gone
 }
 
-// render writes a page whole or not at all. Nothing in it is secret, so that its
-// compressed length may be seen.
-func render(w http.ResponseWriter, r *http.Request, log *slog.Logger, t *template.Template, data any) {
-	var b bytes.Buffer
-	if err := t.Execute(&b, data); err != nil {
+// render writes a page whole or not at all; view makes what is in it, or tells that it is of a
+// key that there is not. A page is made in its turn and sent after it, because a reader may
+// be slow. Nothing in it is secret, so that its compressed length may be seen.
+func render(w http.ResponseWriter, r *http.Request, log *slog.Logger, made turns, t *template.Template, view func() (any, bool)) {
+	pack := accepts(r, "gzip")
+	var page []byte
+	var known bool
+	var err error
+	made.take(r.Context(), func() {
+		var data any
+		if data, known = view(); known {
+			page, err = fill(t, data, pack)
+		}
+	})
+	switch {
+	case r.Context().Err() != nil: // the reader has gone
+	case !known:
+		text(w, http.StatusNotFound, "there is no such key")
+	case err != nil:
 		log.Error("a page could not be made", "page", t.Name(), "error", err.Error())
 		text(w, http.StatusInternalServerError, "the page could not be made: see the log of keyd")
-		return
+	default:
+		w.Header().Set("Content-Type", typeHTML)
+		w.Header().Set("Vary", "Accept-Encoding")
+		if pack {
+			w.Header().Set("Content-Encoding", "gzip")
+		}
+		_, _ = w.Write(page) // the reader has gone
 	}
-	w.Header().Set("Content-Type", typeHTML)
-	w.Header().Set("Vary", "Accept-Encoding")
-	if !strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") || strings.Contains(r.Header.Get("Accept-Encoding"), "gzip;q=0") {
-		_, _ = b.WriteTo(w) // the reader has gone
-		return
+}
+
+func accepts(r *http.Request, coding string) bool {
+	accepted := r.Header.Get("Accept-Encoding")
+	return strings.Contains(accepted, coding) && !strings.Contains(accepted, coding+";q=0")
+}
+
+func fill(t *template.Template, data any, pack bool) ([]byte, error) {
+	var b bytes.Buffer
+	if !pack {
+		err := t.Execute(&b, data)
+		return b.Bytes(), err
 	}
-	w.Header().Set("Content-Encoding", "gzip")
-	packed := gzip.NewWriter(w)
-	_, _ = b.WriteTo(packed) // the reader has gone
-	_ = packed.Close()
+	packed := gzip.NewWriter(&b)
+	err := errors.Join(t.Execute(packed, data), packed.Close())
+	return b.Bytes(), err
 }

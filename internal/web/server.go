@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
+	"golang.org/x/net/netutil"
 
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -21,6 +22,9 @@ const (
 	// shutdownTimeout is how long answers under way may take to end.
 	shutdownTimeout = 5 * time.Second
 	maxHeaderBytes  = 16 << 10
+	// maxConnections is how many connections are served at once; the others wait. So
+	// whoever reaches the listener takes neither the daemon's memory nor its descriptors.
+	maxConnections = 256
 )
 
 // Config is what a Server is made of.
@@ -74,7 +78,7 @@ func New(c Config) (*Server, error) {
 	return &Server{
 		feed:     f,
 		events:   c.Events,
-		listener: l,
+		listener: netutil.LimitListener(l, maxConnections),
 		config:   c.WebConfigFile,
 		log:      c.Logger,
 		http: &http.Server{
