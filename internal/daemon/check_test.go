@@ -2,11 +2,16 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // checked runs the checks whose area is area.
@@ -71,6 +76,29 @@ func TestAProxyBeforeTheIdentityEndpointIsNamed(t *testing.T) {
 		}
 		if !strings.Contains(lines[0].Remedy, "169.254.169.254 to NO_PROXY") {
 			t.Errorf("remedy %q", lines[0].Remedy)
+		}
+	}
+}
+
+func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
+	b, err := os.ReadFile("../../deploy/azure/key-vault-access-policy.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var shipped struct {
+		Permissions struct{ Keys []vault.Right }
+	}
+	if err := json.Unmarshal(b, &shipped); err != nil {
+		t.Fatal(err)
+	}
+	has := append(shipped.Permissions.Keys, vault.MaySeeDeleted) // by get
+	for _, r := range []vault.Right{vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap,
+		vault.MaySeeDeleted, vault.MayReadRotation, vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
+		for _, kind := range []key.VaultKind{key.KeyVault, key.ManagedHSM} {
+			got := remedy(config.Vault{Vault: key.Vault{Kind: kind}}, r)
+			if strings.HasPrefix(got, "give it the role") != slices.Contains(has, r) {
+				t.Errorf("%s on a %s: %s", r, kind, got)
+			}
 		}
 	}
 }

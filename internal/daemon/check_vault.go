@@ -104,9 +104,9 @@ func (c *checker) roles(ctx context.Context, client *vault.Client, v config.Vaul
 		case yes:
 			may = append(may, string(n.right))
 		case n.soft:
-			c.warn("role", v.Name, name, "keyd's identity does not have it: "+n.what, c.roleFor(v))
+			c.warn("role", v.Name, name, "keyd's identity does not have it: "+n.what, remedy(v, n.right))
 		default:
-			c.line(status.CheckFailed, "role", v.Name, name, "keyd's identity does not have it: "+n.what, c.roleFor(v))
+			c.line(status.CheckFailed, "role", v.Name, name, "keyd's identity does not have it: "+n.what, remedy(v, n.right))
 		}
 	}
 	if len(may) > 0 {
@@ -114,7 +114,16 @@ func (c *checker) roles(ctx context.Context, client *vault.Client, v config.Vaul
 	}
 }
 
-func (c *checker) roleFor(v config.Vault) string {
+// remedy is for a right that is missing.
+func remedy(v config.Vault, r vault.Right) string {
+	switch r {
+	case vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
+		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in /usr/share/keyd/azure does not have it: operations.md, Checking, has its names; a change takes a few minutes to work", r)
+	}
+	return roleFor(v)
+}
+
+func roleFor(v config.Vault) string {
 	if v.Kind == key.ManagedHSM {
 		return "give it the role of /usr/share/keyd/azure/managed-hsm-role.json at / or /keys; a new assignment takes a few minutes to work"
 	}
@@ -132,7 +141,7 @@ func (c *checker) destroyer(ctx context.Context, client *vault.Client, v config.
 			reason, hint := explained(err)
 			c.warn("role", v.Name, name, reason, hint)
 		case yes:
-			c.warn("role", v.Name, name, fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; keyd never does", r), "take the wider role from it, and "+c.roleFor(v))
+			c.warn("role", v.Name, name, fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; keyd never does", r), "take the wider role from it, and "+roleFor(v))
 		default:
 			c.add("role", v.Name, name, nil, "refused, as it should be", "")
 		}

@@ -53,8 +53,15 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "these tests need Chromium: make test-page installs it:", err)
 			return 1
 		}
+		temp, err := os.MkdirTemp("", "keyd-chromium-")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(temp)
 		options := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]),
 			chromedp.ExecPath("chromium"),
+			chromedp.Env("TMPDIR="+temp), // it leaves folders there
 			chromedp.Flag("disable-quic", true),
 			chromedp.Flag("disable-component-update", true),
 			chromedp.Flag("disable-domain-reliability", true),
