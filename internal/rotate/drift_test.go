@@ -1,6 +1,7 @@
 package rotate_test
 
 import (
+	"context"
 	"fmt"
 	"math/big"
 	"slices"
@@ -218,5 +219,33 @@ func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
 	w.settle(p)
 	if got := rotate.Drifts(p, w.record(p.Key), before); len(got) > 0 {
 		t.Errorf("the look was before the rotation: %v", got)
+	}
+}
+
+// Whoever interrupts `keyd check` or `keyd adopt` must not make the loop take a vault for
+// one that is down.
+func TestALookThatAPersonCutsShortIsForgotten(t *testing.T) {
+	for name, look := range map[string]func(context.Context, *rotate.Rotator, key.Policy, key.Record){
+		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec key.Record) { r.Survey(ctx, p, rec) },
+		"adopt": func(ctx context.Context, r *rotate.Rotator, p key.Policy, _ key.Record) { _, _ = r.Adoption(ctx, p) },
+	} {
+		w, r, p := rotatedOnly(t, weu)
+		w.drifts(r, p)
+		ctx, cancel := context.WithCancel(t.Context())
+		w.strike = func(_ int, call string) fault {
+			if call != "weu.Versions" {
+				return none
+			}
+			cancel()
+			return failBefore
+		}
+		look(ctx, r, p, w.record(p.Key))
+		w.strike = nil
+		if seen := r.LastLook(p.Key).Vaults[weu.URL]; seen.Err != nil {
+			t.Errorf("%s: the loop's last look is now %v", name, seen.Err)
+		}
+		if seen := r.Survey(t.Context(), p, w.record(p.Key)).Vaults[weu.URL]; seen.Err != nil {
+			t.Errorf("%s: the vault is taken for down: %v", name, seen.Err)
+		}
 	}
 }

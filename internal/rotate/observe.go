@@ -91,6 +91,9 @@ func (v VaultSeen) version(id string) (key.Version, bool) {
 // saw. Troubles are part of that, so it has no error of its own.
 func (r *Rotator) observe(ctx context.Context, p key.Policy, rec key.Record) *Observation {
 	o := r.seeAll(ctx, p, rec)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return o // cut short, by a person or because keyd stops: it says nothing of the vaults
+	}
 	r.views.put(p.Key, o)
 	if r.Metrics != nil {
 		r.Metrics.observed(p, rec, o)
@@ -140,9 +143,13 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 	if err := r.views.downNow(url, seen.Begun); err != nil {
 		return VaultSeen{Begun: seen.Begun, Err: err}
 	}
+	asked := ctx
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	fail := func(err error) VaultSeen {
+		if errors.Is(asked.Err(), context.Canceled) {
+			return VaultSeen{Begun: seen.Begun, Err: err} // whoever asked has gone; others may ask at once
+		}
 		if key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded) {
 			took := min(r.Clock().Sub(seen.Begun), lookTimeout) // the clock may have been turned
 			r.views.putDown(url, err, r.Clock().Add(max(downTime, 2*took)))
