@@ -59,6 +59,14 @@ func (l *link) read() {
 	}
 }
 
+// drain lets what a peer said last, before it ended, be read, for at most limit.
+func (l *link) drain(limit time.Duration) {
+	select {
+	case <-l.done:
+	case <-time.After(limit):
+	}
+}
+
 // end makes every call on the link fail. The first reason stays.
 func (l *link) end(reason error) {
 	l.mu.Lock()

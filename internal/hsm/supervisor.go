@@ -180,6 +180,7 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	close(gone)
 	stop()
 	watchErr := <-watched
+	l.drain(lastWords)
 	l.end(fmt.Errorf("the HSM process ended: %w", errors.Join(waitErr, io.EOF)))
 	reason := errors.Join(watchErr, waitErr)
 	s.set(func() {
