@@ -256,6 +256,24 @@ func TestAnImportDoesNotWaitForAnothersCheckpoint(t *testing.T) {
 	}
 }
 
+// unreadable is a chain with a damaged entry.
+type unreadable struct{ Chain }
+
+func (unreadable) Audit(context.Context, uint64, func(store.Chained) error) error {
+	return errors.New("audit entry 7: the entry cannot be read")
+}
+
+func TestAChainThatCannotBeReadIsTold(t *testing.T) {
+	r := newRig(t)
+	r.keeper.Chain = unreadable{r.store}
+	if err := r.keeper.CatchUp(t.Context()); err == nil {
+		t.Error("no error")
+	}
+	if n := testutil.ToFloat64(r.keeper.Metrics.failures); n != 1 || !strings.Contains(r.journal.String(), "audit entry 7") {
+		t.Errorf("%v failures are counted; the journal:\n%s", n, r.journal)
+	}
+}
+
 func TestAFailureIsTriedAgainAfterAPauseAndHoldsNoImportUp(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "rotation finished")

@@ -141,11 +141,14 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 	}
 	defer k.give()
 	if err := k.read(ctx); err != nil {
-		return err
+		return k.ended(ctx, err)
 	}
 	now := k.Clock()
-	if !k.seen.due(now) || now.Before(k.again) {
+	if now.Before(k.again) {
 		return nil
+	}
+	if !k.seen.due(now) {
+		return k.ended(ctx, nil)
 	}
 	_, err := k.sign(ctx, keyd)
 	return err
@@ -246,19 +249,25 @@ func (s *seen) take(c store.Chained) {
 // sign has the head signed and puts the signature into the chain and the journal.
 func (k *Keeper) sign(ctx context.Context, actor string) (key.Checkpoint, error) {
 	c, err := k.trySign(ctx, actor)
-	if key.IsCancelled(err) {
-		return c, err // keyd is stopping
+	if k.ended(ctx, err) != nil {
+		return c, err
 	}
-	if err != nil {
+	k.Logger.InfoContext(ctx, "checkpoint of the audit chain", "CHECKPOINT", c.Mark(), "audit_key", string(k.seen.key))
+	return c, k.read(ctx)
+}
+
+// ended counts and logs a failure, or ends a row of them, and returns err.
+func (k *Keeper) ended(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		k.failures, k.again = 0, time.Time{}
+	case !key.IsCancelled(err): // else keyd is stopping
 		k.failures++
 		k.again = k.Clock().Add(min(lastPause, firstPause<<min(k.failures-1, 20)))
 		k.Metrics.failed()
 		k.Logger.WarnContext(ctx, "the audit chain's head was not signed: it is tried again", "error", err.Error(), "failures", k.failures)
-		return c, err
 	}
-	k.failures, k.again = 0, time.Time{}
-	k.Logger.InfoContext(ctx, "checkpoint of the audit chain", "CHECKPOINT", c.Mark(), "audit_key", string(k.seen.key))
-	return c, k.read(ctx)
+	return err
 }
 
 func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, error) {
