@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -27,6 +28,9 @@ type Metrics struct {
 	expires      *prometheus.GaugeVec
 	vaultUp      *prometheus.GaugeVec
 	vaultSeen    *prometheus.GaugeVec
+
+	mu    sync.Mutex
+	looks map[string][]string // names of the vaults that a key was looked for in last
 }
 
 // NewMetrics registers the loop's metrics.
@@ -42,6 +46,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return v
 	}
 	m := &Metrics{
+		looks:        map[string][]string{},
 		generation:   gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.", "key"),
 		held:         gauge("key_held", "1 while the key is held, by the code of the hold and the vault that gave cause, empty for none.", "key", "vault", "code"),
 		partial:      gauge("key_partial", "1 while the latest generation is active in other vaults of the key and not in this one.", "key", "vault"),
@@ -165,10 +170,14 @@ func oldestRequest(r *key.Record, compromise bool) (at time.Time) {
 func (m *Metrics) ForgetVault(name string) {
 	m.vaultUp.DeleteLabelValues(name)
 	m.vaultSeen.DeleteLabelValues(name)
+	m.drift.DeletePartialMatch(prometheus.Labels{"vault": name})
 }
 
 // Forget drops every series of a key that is managed no more.
 func (m *Metrics) Forget(name string) {
+	m.mu.Lock()
+	delete(m.looks, name)
+	m.mu.Unlock()
 	labels := prometheus.Labels{"key": name}
 	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements, m.drift, m.expires} {
 		v.DeletePartialMatch(labels)
@@ -176,9 +185,32 @@ func (m *Metrics) Forget(name string) {
 	m.rotations.DeletePartialMatch(labels)
 }
 
+// forgetDrift drops what drifted of a key where the look saw, and where it is no longer
+// looked for. That a vault or the HSM does not answer mends nothing there.
+func (m *Metrics) forgetDrift(p key.Policy, o *Observation) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	stale := m.looks[p.Key]
+	m.looks[p.Key] = nil
+	if o.HSM.Err == nil {
+		stale = append(stale, "")
+	}
+	for _, v := range p.Vaults {
+		m.looks[p.Key] = append(m.looks[p.Key], v.Name)
+		if seen := o.Vaults[v.URL]; seen.Err != nil && !seen.Unconfigured {
+			stale = slices.DeleteFunc(stale, func(name string) bool { return name == v.Name })
+		} else {
+			stale = append(stale, v.Name)
+		}
+	}
+	for _, name := range stale {
+		m.drift.DeletePartialMatch(prometheus.Labels{"key": p.Key, "vault": name})
+	}
+}
+
 // observed shows what a look found that keyd did not do.
 func (m *Metrics) observed(p key.Policy, rec key.Record, o *Observation) {
-	m.drift.DeletePartialMatch(prometheus.Labels{"key": p.Key})
+	m.forgetDrift(p, o)
 	for _, d := range Drifts(p, rec, o) {
 		m.drift.WithLabelValues(p.Key, d.Vault.Name, string(d.Kind)).Set(1)
 	}

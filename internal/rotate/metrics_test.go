@@ -108,3 +108,22 @@ func TestTheOldestRequestIsShown(t *testing.T) {
 	m.Forget("k")
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
 }
+
+func TestDriftStaysWhileNobodyCanSeeWhetherItIsMended(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	deleted := map[string]VaultSeen{weuURL: {Deleted: true}}
+	down := map[string]VaultSeen{weuURL: {Err: errors.New("no answer")}}
+	drift := `keyd_drift{key="k",kind="key-deleted",vault="weu"} 1`
+	m.observed(p, key.Record{}, &Observation{Vaults: deleted})
+	wantSeries(t, reg, "keyd_drift", drift)
+	m.observed(p, key.Record{}, &Observation{Vaults: down})
+	wantSeries(t, reg, "keyd_drift", drift)
+	m.observed(p, key.Record{}, &Observation{Vaults: map[string]VaultSeen{weuURL: {}}})
+	wantSeries(t, reg, "keyd_drift")
+
+	m.observed(p, key.Record{}, &Observation{Vaults: deleted})
+	p.Vaults[0] = key.Vault{Name: "mhsm", URL: hsmURL}
+	m.observed(p, key.Record{}, &Observation{Vaults: map[string]VaultSeen{hsmURL: {}}})
+	wantSeries(t, reg, "keyd_drift")
+}
