@@ -91,7 +91,7 @@ func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
 	if err := json.Unmarshal(b, &shipped); err != nil {
 		t.Fatal(err)
 	}
-	has := append(shipped.Permissions.Keys, vault.MaySeeDeleted) // by get
+	has := slices.Concat(shipped.Permissions.Keys, []vault.Right{vault.MaySeeDeleted}) // by get
 	for _, r := range []vault.Right{vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap,
 		vault.MaySeeDeleted, vault.MayReadRotation, vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
 		for _, kind := range []key.VaultKind{key.KeyVault, key.ManagedHSM} {

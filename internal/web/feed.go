@@ -21,7 +21,7 @@ const (
 	maxWorks = 64
 	// maxSteps is how many steps of one are remembered; the oldest go.
 	maxSteps = 40
-	// restTime is how long a rotation is shown after its last step.
+	// restTime is how long a rotation is shown after the last that was heard of it.
 	restTime = 15 * time.Minute
 )
 
@@ -88,7 +88,7 @@ func (f *feed) close() {
 	}
 }
 
-// join adds a reader, who first gets what the page shows; ok is false when there are too
+// join adds a reader, who first gets what happened lately; ok is false when there are too
 // many, or the feed has ended.
 func (f *feed) join(now time.Time) (r *reader, ok bool) {
 	f.mu.Lock()
@@ -98,7 +98,7 @@ func (f *feed) join(now time.Time) (r *reader, ok bool) {
 	}
 	r = &reader{make(chan []byte, maxWorks+readerBuffer)}
 	for _, w := range f.works {
-		if w.shown(now) {
+		if w.recent(now) {
 			r.messages <- message(w)
 		}
 	}
@@ -120,14 +120,19 @@ func (f *feed) drop(r *reader) {
 	}
 }
 
-// current is every work that is under way or ended lately, the running first and
-// then the latest first.
-func (f *feed) current(now time.Time) []work {
+// current is every work that a step is under way for or that was heard of lately, those that
+// have not ended first and then the latest first. A rotation may stop without an event of its
+// own, as when its key is paused.
+func (f *feed) current(s status.Snapshot) []work {
+	busy := map[string]bool{}
+	for _, k := range s.Keys {
+		busy[k.Name] = k.Doing != ""
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []work
 	for _, w := range slices.Backward(f.works) {
-		if w.shown(now) {
+		if w.recent(s.At) || busy[w.Key] {
 			c := *w
 			c.Steps = slices.Clone(w.Steps)
 			out = append(out, c)
@@ -137,8 +142,8 @@ func (f *feed) current(now time.Time) []work {
 	return out
 }
 
-// shown reports whether a work is under way, or ended lately.
-func (w *work) shown(now time.Time) bool { return now.Sub(w.At) < restTime || w.Mark == markDoing }
+// recent reports whether a work was heard of lately.
+func (w *work) recent(now time.Time) bool { return now.Sub(w.At) < restTime }
 
 func rest(w work) int {
 	if w.Mark == markDone {

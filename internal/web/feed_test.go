@@ -45,8 +45,10 @@ func newLoop(c *Config) *loop {
 	return l
 }
 
+// happen tells what happens now.
 func (l *loop) happen(t *testing.T, e status.Event) {
 	t.Helper()
+	e.At = time.Now()
 	select {
 	case l.events <- e:
 	case <-time.After(10 * time.Second):
@@ -223,11 +225,11 @@ func TestASlowReaderIsDroppedAndHoldsUpNobody(t *testing.T) {
 	}
 }
 
-func TestTheEventsBeginWithWhatThePageShows(t *testing.T) {
+func TestTheEventsBeginWithWhatHappenedLately(t *testing.T) {
 	f := newFeed()
 	f.apply(done("ended", 1, "finish", ""))
 	f.apply(done("under-way", 1, "pin", ""))
-	for passed, want := range map[time.Duration]int{time.Minute: 2, time.Hour: 1} {
+	for passed, want := range map[time.Duration]int{time.Minute: 2, time.Hour: 0} {
 		r, ok := f.join(at.Add(passed))
 		if !ok || len(r.messages) != want {
 			t.Errorf("after %s: %d works, want %d", passed, len(r.messages), want)
@@ -340,12 +342,23 @@ func TestTheFeedRemembersABoundedNumber(t *testing.T) {
 	if len(f.works) != maxWorks || len(f.works[maxWorks-1].Steps) != maxSteps {
 		t.Errorf("%d works, %d steps", len(f.works), len(f.works[maxWorks-1].Steps))
 	}
-	if current := f.current(at.Add(time.Hour)); len(current) != maxWorks {
-		t.Errorf("%d are under way", len(current))
+	if current := f.current(status.Snapshot{At: at}); len(current) != maxWorks {
+		t.Errorf("%d are shown", len(current))
 	}
-	f.apply(done("k", 1, "finish", ""))
-	if current := f.current(at.Add(time.Hour)); len(current) != maxWorks-1 {
-		t.Errorf("%d are shown an hour after one has ended", len(current))
+}
+
+func TestNowIsWhatIsUnderWayAndWhatHappenedLately(t *testing.T) {
+	f := newFeed()
+	f.apply(done("ended", 1, "finish", ""))
+	f.apply(done("paused", 1, "pin", "")) // no event tells that
+	f.apply(done("slow", 1, "reserve", ""))
+	s := status.Snapshot{At: at.Add(time.Minute), Keys: []status.Key{{Name: "ended"}, {Name: "paused"}, {Name: "slow", Doing: "generate"}}}
+	if current := f.current(s); len(current) != 3 || current[2].Key != "ended" {
+		t.Errorf("after a minute: %+v", current)
+	}
+	s.At = at.Add(time.Hour)
+	if current := f.current(s); len(current) != 1 || current[0].Key != "slow" {
+		t.Errorf("after an hour: %+v", current)
 	}
 }
 

@@ -56,7 +56,7 @@ func statusHTML(t testing.TB, s status.Snapshot, events []status.Event, list []s
 		f.apply(e)
 	}
 	var b bytes.Buffer
-	if err := statusPages().Execute(&b, viewStatus(s, f.current(s.At), list, nil)); err != nil {
+	if err := statusPages().Execute(&b, viewStatus(s, f.current(s), list, nil)); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()

@@ -67,7 +67,7 @@ func routes(c Config, f *feed) http.Handler {
 		render(w, r, c.Logger, turns, statusTemplate, func() (any, bool) {
 			s := c.Snapshot()
 			entries, err := c.entries(r.Context())
-			return viewStatus(s, f.current(s.At), entries, err), true
+			return viewStatus(s, f.current(s), entries, err), true
 		})
 	})
 	mux.HandleFunc("GET /keys/{name}", func(w http.ResponseWriter, r *http.Request) {
