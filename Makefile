@@ -92,8 +92,11 @@ demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and 
 	@go build -o $(BIN)/demo ./softhsm-test/demo
 	@exec $(BIN)/demo
 
+# They begin first, so that the others do not wait for them at the end.
+SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
+
 test: deps ## every test, with the race detector
-	go test -race -timeout 10m ./...
+	go test -race -timeout 10m -p 3 $(SLOWEST) ./...
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'

@@ -43,7 +43,7 @@ func kinds() []kind {
 	const minute = time.Minute
 	all := []kind{
 		{name: "throttled with Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second})},
-		{name: "throttled without Retry-After", sample: true, rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, NoRetryAfter: true})},
+		{name: "throttled without Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, NoRetryAfter: true})},
 		{name: "throttled for minutes", rules: []emulator.Rule{{Status: http.StatusTooManyRequests}}, on: 4 * minute, off: 3 * minute},
 		{name: "500", rules: sometimes(emulator.Rule{Status: http.StatusInternalServerError})},
 		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute, off: 4 * minute},
@@ -58,7 +58,7 @@ func kinds() []kind {
 		{name: "answers that are not JSON", rules: sometimes(emulator.Rule{Garbage: true})},
 		{name: "JSON of another shape", rules: sometimes(emulator.Rule{WrongJSON: true})},
 		{name: "tokens rejected with a fresh challenge", rules: sometimes(emulator.Rule{Status: http.StatusUnauthorized})},
-		{name: "expired tokens", sample: true, set: settings{tokenLife: 6 * minute},
+		{name: "expired tokens", set: settings{tokenLife: 6 * minute},
 			rules: []emulator.Rule{{Operation: "token", Expired: true}}, on: 5 * minute, off: 5 * minute},
 		{name: "no tokens", set: settings{tokenLife: 6 * minute},
 			rules: []emulator.Rule{{Operation: "token", Status: http.StatusBadRequest}}, on: 4 * minute, off: 4 * minute},
