@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 var (
 	debFile = flag.String("deb", "", "the package to install")
 	binDir  = flag.String("bin", "", "where keyvault-emulator and faultmodule.so are")
+	sample  = flag.Bool("sample", false, "leave out the scenes that take half a minute or more")
 )
 
 // inNamespace is set in the process that has mounts and process ids of its own: what
@@ -51,43 +53,52 @@ func again() int {
 // before ended.
 func shown() []scene {
 	return []scene{
-		{"installing starts and enables nothing", installingStartsNothing},
-		{"as installed, the configuration is refused once, with exit code 2, and nothing restarts", inertAsInstalled},
-		{"keyd-hsm opens the token with a PIN that systemd-creds encrypted", hsmStartsWithEncryptedPIN},
-		{"keyd is active only after the first completed look", activeAfterTheFirstLook},
-		{"systemctl status shows in words how both sides are", statusText},
-		{"a first generation is made in the HSM, imported and proven", converges},
-		{"logs arrive in the journal as fields, with right priorities", journalFields},
-		{"keyd killed by SIGKILL in mid-rotation is restarted and finishes it, with one import", killedKeyd},
-		{"the HSM side killed by SIGKILL in mid-rotation is restarted alone, and the rotation finishes", killedHSM},
-		{"a stopped keyd (SIGSTOP) is killed and restarted by its watchdog", stoppedKeyd},
-		{"a stopped HSM side (SIGSTOP) is killed and restarted by its watchdog, alone", stoppedHSM},
-		{"a hung call into the HSM's library restarts the HSM side only", hungCall},
-		{"a library that segfaults ends the HSM side, which is restarted", segfault},
-		{"with Azure unreachable at boot keyd is active, degraded and not restarted, and recovers by itself", azureUnreachable},
-		{"a wrong PIN is tried once ever, keyd stays up degraded, and a changed credential cures it", wrongPIN},
-		{"systemctl reload with a good configuration takes effect, and every proof goes on", reloadGood},
-		{"systemctl reload with a bad one fails, the journal has the reasons, and the old one goes on", reloadBad},
-		{"a stop in mid-rotation ends within TimeoutStopSec, and the next start finishes the rotation", stopInMidRotation},
-		{"both sides run with no new privileges, no capabilities and a system call filter", privileges},
-		{"keyd's sandbox holds: it writes its state and nothing else, and reads neither home nor the PIN", sandboxOfKeyd},
-		{"the HSM side's sandbox holds, and it has no network", sandboxOfHSM},
-		{"an upgrade restarts what ran, and keeps the edited configuration", upgrade},
-		{"removing stops both and keeps state, PIN and configuration", removing},
-		{"purging asks nothing, says what it leaves, and leaves state, users and HSM objects", purging},
+		{"installing starts and enables nothing", installingStartsNothing, short},
+		{"as installed, the configuration is refused once, with exit code 2, and nothing restarts", inertAsInstalled, short},
+		{"keyd-hsm opens the token with a PIN that systemd-creds encrypted", hsmStartsWithEncryptedPIN, short},
+		{"keyd is active only after the first completed look", activeAfterTheFirstLook, short},
+		{"systemctl status shows in words how both sides are", statusText, short},
+		{"a first generation is made in the HSM, imported and proven", converges, short},
+		{"logs arrive in the journal as fields, with right priorities", journalFields, short},
+		{"keyd killed by SIGKILL in mid-rotation is restarted and finishes it, with one import", killedKeyd, short},
+		{"the HSM side killed by SIGKILL in mid-rotation is restarted alone, and the rotation finishes", killedHSM, long},
+		{"a stopped keyd (SIGSTOP) is killed and restarted by its watchdog", stoppedKeyd, short},
+		{"a stopped HSM side (SIGSTOP) is killed and restarted by its watchdog, alone", stoppedHSM, long},
+		{"a hung call into the HSM's library restarts the HSM side only", hungCall, short},
+		{"a library that segfaults ends the HSM side, which is restarted", segfault, short},
+		{"with Azure unreachable at boot keyd is active, degraded and not restarted, and recovers by itself", azureUnreachable, long},
+		{"a wrong PIN is tried once ever, keyd stays up degraded, and a changed credential cures it", wrongPIN, long},
+		{"systemctl reload with a good configuration takes effect, and every proof goes on", reloadGood, short},
+		{"systemctl reload with a bad one fails, the journal has the reasons, and the old one goes on", reloadBad, short},
+		{"a stop in mid-rotation ends within TimeoutStopSec, and the next start finishes the rotation", stopInMidRotation, short},
+		{"both sides run with no new privileges, no capabilities and a system call filter", privileges, short},
+		{"keyd's sandbox holds: it writes its state and nothing else, and reads neither home nor the PIN", sandboxOfKeyd, short},
+		{"the HSM side's sandbox holds, and it has no network", sandboxOfHSM, short},
+		{"an upgrade restarts what ran, and keeps the edited configuration", upgrade, short},
+		{"removing stops both and keeps state, PIN and configuration", removing, short},
+		{"purging asks nothing, says what it leaves, and leaves state, users and HSM objects", purging, short},
 	}
 }
 
 type scene struct {
 	shows string
 	play  func(*testing.T, *world)
+	takes length
 }
+
+// length is whether a scene takes half a minute or more.
+type length bool
+
+const (
+	short length = false
+	long  length = true
+)
 
 func TestKeydUnderSystemd(t *testing.T) {
 	began := time.Now()
 	w := newWorld(t)
 	passed := 0
-	scenes := shown()
+	scenes := slices.DeleteFunc(shown(), func(s scene) bool { return *sample && s.takes == long })
 	for _, s := range scenes {
 		start := time.Now()
 		if !t.Run(s.shows, func(t *testing.T) { s.play(t, w) }) {
