@@ -14,62 +14,6 @@ import (
 	"github.com/keyd-project/keyd/internal/proof"
 )
 
-// createKEK makes a vault's key exchange key, which every key of the vault shares.
-func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
-	c, err := r.vault(p, s.Vault)
-	if err != nil {
-		return rec, err
-	}
-	v, _ := p.Vault(s.Vault)
-	now := r.Clock()
-	if !r.views.beginKEK(s.Vault, now, now.Add(-kekTime(v))) {
-		return rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
-	}
-	if rec.KEKBegun == nil {
-		rec.KEKBegun = map[string]time.Time{}
-	}
-	rec.KEKBegun[s.Vault] = now
-	delete(rec.KEKMade, s.Vault)
-	fields := map[string]string{"vault": s.Vault}
-	if rec, err = r.save(ctx, rec, "key exchange key intended", fields); err != nil {
-		r.views.endKEK(s.Vault)
-		return rec, err
-	}
-	ctx, cancel := context.WithTimeout(ctx, importTimeout)
-	defer cancel()
-	killpoint.At("kek-before")
-	kek, err := c.CreateKEK(ctx)
-	killpoint.At("kek-after")
-	ctx = context.WithoutCancel(ctx)
-	if err != nil {
-		return r.createKEKFailed(ctx, rec, s.Vault, err)
-	}
-	print, err := key.FingerprintOf(kek.Public)
-	if err != nil {
-		return rec, err
-	}
-	return r.kekMade(ctx, rec, s.Vault, kek.Kid, print)
-}
-
-func (r *Rotator) kekMade(ctx context.Context, rec key.Record, url, kid string, print key.Fingerprint) (key.Record, error) {
-	if rec.KEKMade == nil {
-		rec.KEKMade = map[string]key.Fingerprint{}
-	}
-	rec.KEKMade[url] = print
-	return r.save(ctx, rec, "key exchange key made", map[string]string{"vault": url, "kek": kid, "kek_fingerprint": string(print)})
-}
-
-// createKEKFailed lets the next step try again when nothing can have happened.
-func (r *Rotator) createKEKFailed(ctx context.Context, rec key.Record, url string, cause error) (key.Record, error) {
-	if class := key.ClassOf(cause); class != key.Retry && class != key.Refused {
-		return rec, cause
-	}
-	r.views.endKEK(url)
-	delete(rec.KEKBegun, url)
-	saved, err := r.save(ctx, rec, "key exchange key not made", map[string]string{"vault": url, "error": cause.Error()})
-	return saved, errors.Join(cause, err)
-}
-
 // importKey is one placement's import: the attempt is in the record before its
 // PUT, and what is known of the answer after it.
 func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, seen VaultSeen, s Step) (key.Record, error) {
@@ -148,9 +92,9 @@ func (r *Rotator) tags(generation int, attempt key.ID, mark string) map[string]s
 }
 
 // expiry is the expiry date of an import that is made now, by the vault's clock, in
-// whole seconds; zero for none. Only a key's latest generation gets one, as what a rotation has made. What is put back as
-// newest because something went wrong, or is brought in after the others, must not
-// end by itself while nobody rotates.
+// whole seconds; zero for none. Only a key's latest generation gets one, as what a
+// rotation has made. What is put back as newest because something went wrong, or is
+// brought in after the others, must not end by itself while nobody rotates.
 func expiry(p key.Policy, rec *key.Record, s Step, now time.Time) time.Time {
 	latest := rec.Latest()
 	rotation := s.Cause == key.CauseRotation || s.Cause == key.CauseNewVault
