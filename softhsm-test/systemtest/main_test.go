@@ -17,7 +17,7 @@ import (
 var (
 	debFile = flag.String("deb", "", "the package to install")
 	binDir  = flag.String("bin", "", "where keyvault-emulator and faultmodule.so are")
-	sample  = flag.Bool("sample", false, "leave out the scenes that take half a minute or more")
+	sample  = flag.Bool("sample", false, "leave out the scenes that take a quarter of a minute or more")
 )
 
 // inNamespace is set in the process that has mounts and process ids of its own: what
@@ -62,7 +62,7 @@ func shown() []scene {
 		{"logs arrive in the journal as fields, with right priorities", journalFields, short},
 		{"keyd killed by SIGKILL in mid-rotation is restarted and finishes it, with one import", killedKeyd, short},
 		{"the HSM side killed by SIGKILL in mid-rotation is restarted alone, and the rotation finishes", killedHSM, long},
-		{"a stopped keyd (SIGSTOP) is killed and restarted by its watchdog", stoppedKeyd, short},
+		{"a stopped keyd (SIGSTOP) is killed and restarted by its watchdog", stoppedKeyd, long},
 		{"a stopped HSM side (SIGSTOP) is killed and restarted by its watchdog, alone", stoppedHSM, long},
 		{"a hung call into the HSM's library restarts the HSM side only", hungCall, short},
 		{"a library that segfaults ends the HSM side, which is restarted", segfault, short},
@@ -86,7 +86,7 @@ type scene struct {
 	takes length
 }
 
-// length is whether a scene takes half a minute or more.
+// length is whether a scene takes a quarter of a minute or more.
 type length bool
 
 const (
