@@ -117,8 +117,8 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 $(LINT):
 	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 
-fuzz: ## run every fuzz target for FUZZTIME each (default 30s)
-	@FUZZTIME=$(FUZZTIME) .ci/fuzz
+fuzz: ## run every fuzz target, of all packages or those in ROOMS, for FUZZTIME each (default 30s)
+	@FUZZTIME=$(FUZZTIME) ROOMS="$(ROOMS)" .ci/fuzz
 
 faults: deps ## an HSM library, an Azure, a network and a disk that misbehave in every known way (as root)
 	@{ go test -count=1 -v -timeout 20m -run '^TestFault' ./softhsm-test/e2e -args -every-fault; \
