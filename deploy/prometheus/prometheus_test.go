@@ -3,8 +3,11 @@
 package prometheus_test
 
 import (
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -57,12 +60,80 @@ func read(t *testing.T, path string) string {
 }
 
 func TestPromtoolAcceptsTheRules(t *testing.T) {
-	for _, args := range [][]string{{"check", "rules", "keyd.rules.yml"}, append([]string{"test", "rules"}, cases...)} {
-		out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput()
+	promtool(t, "check", "rules", "keyd.rules.yml")
+	promtool(t, append([]string{"test", "rules"}, perAlert(t)...)...)
+}
+
+func promtool(t *testing.T, args ...string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "promtool", args...).CombinedOutput()
+	if err != nil {
+		t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+}
+
+// perAlert writes the cases anew, each test once for every alert in it and with
+// that alert's rule alone, and returns the files: promtool evaluates all rules at
+// every minute of a test, and a test asks for one alert of thirty. No rule here
+// reads another's result.
+func perAlert(t *testing.T) (files []string) {
+	t.Helper()
+	dir := t.TempDir()
+	write := func(name string, content any) string {
+		b, err := yaml.Marshal(content)
 		if err != nil {
-			t.Errorf("promtool %s: %v\n%s", strings.Join(args, " "), err, out)
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	type object = map[string]any
+	var rules struct {
+		Groups []object `yaml:"groups"`
+	}
+	load(t, "keyd.rules.yml", &rules)
+	rule := map[string]string{} // an alert's file
+	for _, group := range rules.Groups {
+		for _, r := range group["rules"].([]any) {
+			name := r.(object)["alert"].(string)
+			if rule[name] != "" {
+				t.Errorf("two rules are named %s", name)
+			}
+			one := maps.Clone(group)
+			one["rules"] = []any{r}
+			rule[name] = write(name+".rules.yml", object{"groups": []any{one}})
 		}
 	}
+	for i, path := range cases {
+		var file object
+		load(t, path, &file)
+		tests := map[string][]any{}
+		for _, test := range file["tests"].([]any) {
+			asked := map[string][]any{}
+			for _, c := range test.(object)["alert_rule_test"].([]any) {
+				name := c.(object)["alertname"].(string)
+				asked[name] = append(asked[name], c)
+			}
+			for name, some := range asked {
+				one := maps.Clone(test.(object))
+				one["alert_rule_test"] = some
+				tests[name] = append(tests[name], one)
+			}
+		}
+		for name, some := range tests {
+			if rule[name] == "" {
+				t.Errorf("%s: there is no alert %s", path, name)
+				continue
+			}
+			one := maps.Clone(file)
+			one["rule_files"], one["tests"] = []string{rule[name]}, some
+			files = append(files, write(fmt.Sprintf("%s_%d_test.yml", name, i), one))
+		}
+	}
+	return files
 }
 
 // What to add for a new alert is in the words of each failure here and in the
