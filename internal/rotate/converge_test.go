@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -50,13 +51,17 @@ func TestARotationWithoutFaultsMakesOneVersionPerVault(t *testing.T) {
 }
 
 // Every call of two rotations fails once: with its effect, without it, and by the
-// death of the process on either side of it.
+// death of the process on either side of it. A call that only reads has no effect, so
+// there two of the five would be the same again.
 func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 	p := policy(weu, mhsm)
 	clean := newWorld(t, 1, weu, mhsm)
 	rotateTwice(clean, p)
 	for n, name := range clean.calls {
 		for _, f := range []fault{failBefore, failBeforeAmbiguous, failAfter, crashBefore, crashAfter} {
+			if (f == failAfter || f == crashAfter) && onlyReads(name) {
+				continue
+			}
 			t.Run(fmt.Sprintf("%03d %s, %s", n, name, f), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, 1, weu, mhsm)
@@ -71,6 +76,13 @@ func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 			})
 		}
 	}
+}
+
+// onlyReads tells whether a call of the model leaves everything as it was.
+func onlyReads(call string) bool {
+	_, op, _ := strings.Cut(call, ".")
+	return slices.Contains([]string{"Inventory", "PublicKey", "CheckKEK", "Opens", "KEK", "Versions", "Newest", "Get", "Deleted",
+		"NativeRotation", "Wrap", "Unwrap", "Load"}, op)
 }
 
 // From wherever many random faults have led, the loop settles once they cease.

@@ -344,6 +344,17 @@ func replace(tree any, member string, value any) any {
 	return tree
 }
 
+// pageful is 5000 entries of a listing that nobody made: one of a few pages of them,
+// each with others, made once.
+func pageful(i int) string { return pagefuls()[i%len(pagefuls())] }
+
+var pagefuls = sync.OnceValue(func() (pages [4]string) {
+	for i := range pages {
+		pages[i] = strangers(5000, 5000*i)
+	}
+	return pages
+})
+
 // strangers is that many entries of a listing that nobody made.
 func strangers(n, from int) string {
 	items := make([]string, n)
@@ -408,7 +419,7 @@ func nonsense() map[string]lie {
 		"a next page that is itself":  replaces("nextLink", weu.URL+"/keys/sa-cmk-key/versions?page=2", "versions"),
 		"pages without end": says(func(string) string {
 			pages++
-			return fmt.Sprintf(`{"value":[%s],"nextLink":"%s/keys/sa-cmk-key/versions?page=%d"}`, strangers(5000, 5000*pages), weu.URL, pages)
+			return fmt.Sprintf(`{"value":[%s],"nextLink":"%s/keys/sa-cmk-key/versions?page=%d"}`, pageful(pages), weu.URL, pages)
 		}, "versions"),
 		"a way elsewhere": func(w http.ResponseWriter, _ string, _ []byte) bool {
 			w.Header().Set("Location", elsewhere+"/keys")
@@ -512,7 +523,8 @@ func TestNothingIsWrappedForAKEKThatCannotBeOne(t *testing.T) {
 func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
-	h.lies(says(func(s string) string { return strings.Replace(s, `"value":[`, `"value":[`+strangers(9998, 1)+",", 1) }, "versions"))
+	unknown := `"value":[` + strangers(9998, 1) + ","
+	h.lies(says(func(s string) string { return strings.Replace(s, `"value":[`, unknown, 1) }, "versions"))
 	h.run(5 * time.Minute)
 	h.wantNothingDone()
 	if seen := h.rotator.LastLook(h.p.Key).Vaults[weu.URL]; len(seen.Versions) != 10_000 {

@@ -161,42 +161,59 @@ var primes = sync.OnceValue(func() []*big.Int {
 	const count = 16
 	out := make([]*big.Int, count)
 	var wg sync.WaitGroup
-	for i := range out {
+	for i := 0; i < count; i += 2 {
 		wg.Go(func() {
 			k, err := rsa.GenerateKey(rand.Reader, 2048)
 			if err != nil {
 				panic(err)
 			}
-			out[i] = k.Primes[0]
+			copy(out[i:], k.Primes)
 		})
 	}
 	wg.Wait()
 	return out
 })
 
+// made are the pairs of those primes, for all worlds: to precompute one takes as long
+// as to use it.
+var made = struct {
+	sync.Mutex
+	pairs map[[2]int]*rsa.PrivateKey
+}{pairs: map[[2]int]*rsa.PrivateKey{}}
+
+// pairOf is the pair of two primes, or nil when they make none.
+func pairOf(i, j int) *rsa.PrivateKey {
+	made.Lock()
+	defer made.Unlock()
+	if k, ok := made.pairs[[2]int{i, j}]; ok {
+		return k
+	}
+	p, q := primes()[i], primes()[j]
+	one := big.NewInt(1)
+	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, Primes: []*big.Int{p, q}}
+	k.D = new(big.Int).ModInverse(big.NewInt(65537), phi)
+	if k.N.BitLen() != 2048 || k.D == nil {
+		k = nil
+	} else {
+		k.Precompute()
+	}
+	made.pairs[[2]int{i, j}] = k
+	return k
+}
+
 // newPair is another pair than every earlier one of this world, 100 at most.
 func (w *world) newPair() *rsa.PrivateKey {
-	ps := primes()
+	count := len(primes())
 	for {
-		i, j := w.pairs%len(ps), w.pairs/len(ps)
+		i, j := w.pairs%count, w.pairs/count
 		w.pairs++
 		if i >= j {
 			continue
 		}
-		p, q := ps[i], ps[j]
-		n := new(big.Int).Mul(p, q)
-		if n.BitLen() != 2048 {
-			continue
+		if k := pairOf(i, j); k != nil {
+			return k
 		}
-		one := big.NewInt(1)
-		phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
-		d := new(big.Int).ModInverse(big.NewInt(65537), phi)
-		if d == nil {
-			continue
-		}
-		k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: n, E: 65537}, D: d, Primes: []*big.Int{p, q}}
-		k.Precompute()
-		return k
 	}
 }
 
@@ -702,7 +719,8 @@ func (w *world) story() string {
 	return strings.Join(w.trace[max(0, len(w.trace)-80):], "\n")
 }
 
-func (w *world) record(name string) key.Record { return roundTrip(w.tb, w.store.records[name]) }
+// record is what the store has, which went through JSON when it was saved.
+func (w *world) record(name string) key.Record { return w.store.records[name].Clone() }
 
 // check asserts the invariants that hold at every moment.
 func (w *world) check(p key.Policy) {
