@@ -2,9 +2,12 @@ package health
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
@@ -37,6 +40,25 @@ func simulate(subjects []Subject, from time.Time, length time.Duration) map[ID][
 	return proofs
 }
 
+// simulateEach is simulate of one subject at a time: no subject's proofs depend on
+// another's, and to look at hundreds together for each of them takes long.
+func simulateEach(subjects []Subject, from time.Time, length time.Duration) map[ID][]time.Time {
+	proofs := map[ID][]time.Time{}
+	for _, s := range subjects {
+		maps.Copy(proofs, simulate([]Subject{s}, from, length))
+	}
+	return proofs
+}
+
+func TestASubjectsProofsDoNotDependOnOthers(t *testing.T) {
+	for _, subjects := range [][]Subject{many(50, true), many(50, false)} {
+		length := 3 * pace.of(subjects[0])
+		if diff := cmp.Diff(simulateEach(subjects, start, length), simulate(subjects, start, length)); diff != "" {
+			t.Errorf("alone and together (-alone +together):\n%s", diff)
+		}
+	}
+}
+
 func many(n int, newest bool) []Subject {
 	subjects := make([]Subject, n)
 	for i := range subjects {
@@ -47,7 +69,7 @@ func many(n int, newest bool) []Subject {
 
 func TestNewestVersionsAreFirstProvenWithinAMinuteButNotAtOnce(t *testing.T) {
 	perSecond := map[int]int{}
-	for id, times := range simulate(many(500, true), start, 2*time.Minute) {
+	for id, times := range simulateEach(many(500, true), start, 2*time.Minute) {
 		wait := times[0].Sub(start)
 		if wait > time.Minute {
 			t.Errorf("%s was first proven after %s", id.Key, wait)
@@ -63,7 +85,7 @@ func TestNewestVersionsAreFirstProvenWithinAMinuteButNotAtOnce(t *testing.T) {
 
 func TestProofsAreSpreadEvenlyOverTheInterval(t *testing.T) {
 	perMinute := make([]int, 15)
-	for _, times := range simulate(many(250, true), start, 15*time.Minute) {
+	for _, times := range simulateEach(many(250, true), start, 15*time.Minute) {
 		for _, at := range times {
 			perMinute[int(at.Sub(start)/time.Minute)]++
 		}
@@ -90,7 +112,7 @@ func TestASubjectIsProvenOnceInEveryInterval(t *testing.T) {
 
 func TestOlderVersionsAreProvenDailyAndNotTogether(t *testing.T) {
 	perHour := map[int]int{}
-	for id, times := range simulate(many(240, false), start, 48*time.Hour) {
+	for id, times := range simulateEach(many(240, false), start, 48*time.Hour) {
 		if len(times) != 2 {
 			t.Errorf("%s was proven %d times in two days", id.Key, len(times))
 		}

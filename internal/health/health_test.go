@@ -194,7 +194,7 @@ func TestTheOlderSeriesShowsTheOldestOfTheSuccesses(t *testing.T) {
 		}
 		begun := time.Now()
 		h, reg := w.health(t, func(c *Config) { c.Newest = time.Hour })
-		run(t, h, func() { wait(72 * time.Hour) })
+		run(t, h, func() { wait(36 * time.Hour) })
 		if v, _ := value(t, reg, lastSuccess, ageOlder, "k", "weu"); v != unix(begun) {
 			t.Errorf("%s is %v, want that of the version that has failed since %v", lastSuccess, v, unix(begun))
 		}

@@ -82,13 +82,23 @@ var broken = []struct {
 	{"an aliased duplicate is not recorded", droppedStore("duplicate version adopted"), ""},
 }
 
+// caughtBy is the seed that catches what others take long to: it is tried first.
+var caughtBy = map[string]uint64{
+	"a destruction comes before its intent is saved": 2,
+	"a pair is generated twice under one id":         2,
+	"foreign versions are overlooked":                2,
+	"an aliased duplicate is not recorded":           8,
+}
+
 func TestABrokenLoopIsCaught(t *testing.T) {
 	const enough = 150 // seeds, after which it should have been
 	primes := NewPrimes()
 	for _, b := range broken {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
-			for seed := uint64(1); seed <= enough; seed++ {
+			first := max(caughtBy[b.name], 1)
+			for n := range uint64(enough) {
+				seed := 1 + (first-1+n)%enough
 				r := primes.Run(seed, Options{Break: b.breaks, Rate: 0.05})
 				if r.Failure == "" || !strings.Contains(r.Failure, b.caught) {
 					continue

@@ -30,7 +30,7 @@ const lines = 60
 
 // TestSimulation runs SEEDS seeds from FIRST on, or the one SEED with its story.
 func TestSimulation(t *testing.T) {
-	const few = 15 // seconds with the race detector, not minutes
+	const few = 5 // seconds with the race detector, not minutes; make simulate runs 500
 	primes := NewPrimes()
 	if os.Getenv("SEED") != "" {
 		r := primes.Run(number(t, "SEED", 0), Options{Trace: int(number(t, "LINES", lines))})
@@ -98,11 +98,10 @@ func TestADecadePasses(t *testing.T) {
 }
 
 func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
+	const seed = 1
 	primes := NewPrimes()
-	for seed := uint64(1); seed <= 2; seed++ {
-		a, b := primes.Run(seed, Options{Trace: lines}), primes.Run(seed, Options{Trace: lines})
-		if !reflect.DeepEqual(a, b) {
-			t.Errorf("seed %d: two runs differ:\n%+v\n%+v", seed, a, b)
-		}
+	a, b := primes.Run(seed, Options{Trace: lines}), primes.Run(seed, Options{Trace: lines})
+	if !reflect.DeepEqual(a, b) {
+		t.Errorf("seed %d: two runs differ:\n%+v\n%+v", seed, a, b)
 	}
 }
