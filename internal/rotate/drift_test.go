@@ -3,13 +3,10 @@ package rotate_test
 import (
 	"context"
 	"fmt"
-	"math/big"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"crypto/rsa"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
@@ -58,7 +55,7 @@ func TestDriftIsTold(t *testing.T) {
 		{rotate.DriftMissing, func(_ *modelVault, k *modelKey) { k.versions = k.versions[1:] }},
 		{rotate.DriftForeign, func(v *modelVault, _ *modelKey) { v.addForeign("sa-cmk-key") }},
 		{rotate.DriftKEKChanged, func(v *modelVault, _ *modelKey) {
-			v.kek.Public = &rsa.PublicKey{N: new(big.Int).Mul(primes()[1], primes()[2]), E: 65537}
+			v.kek.Public = &pairOf(foreignPair).PublicKey
 		}},
 		{rotate.DriftKEKRefused, func(v *modelVault, _ *modelKey) { v.forbid = "KEK" }},
 		{rotate.DriftKEKMissing, func(v *modelVault, _ *modelKey) { v.kek = nil }},

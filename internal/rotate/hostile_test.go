@@ -344,13 +344,13 @@ func replace(tree any, member string, value any) any {
 	return tree
 }
 
-// pageful is 5000 entries of a listing that nobody made: one of a few pages of them,
-// each with others, made once.
+// pageful is 5001 entries of a listing that nobody made, two of which are more than
+// keyd reads: one of a few pages of them, each with others, made once.
 func pageful(i int) string { return pagefuls()[i%len(pagefuls())] }
 
 var pagefuls = sync.OnceValue(func() (pages [4]string) {
 	for i := range pages {
-		pages[i] = strangers(5000, 5000*i)
+		pages[i] = strangers(5001, 5001*i)
 	}
 	return pages
 })
@@ -443,7 +443,7 @@ func nonsense() map[string]lie {
 func badKEKs() map[string]lie {
 	return map[string]lie{
 		"another type of key":       replaces("kty", "EC-HSM"),
-		"another KEK":               replaces("n", base64.RawURLEncoding.EncodeToString(new(big.Int).Mul(primes()[1], primes()[2]).Bytes()), "kek"),
+		"another KEK":               replaces("n", base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes()), "kek"),
 		"a KEK that may unwrap":     replaces("key_ops", []string{"import", "unwrapKey"}, "kek"),
 		"a KEK that sends in clear": replaces("e", "AQ", "kek"),
 		"a negative exponent":       replaces("e", -3),
@@ -536,7 +536,7 @@ func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
 // believe it to hold the key, but it neither imports nor disables.
 func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 	t.Parallel()
-	foreign := base64.RawURLEncoding.EncodeToString(new(big.Int).Mul(primes()[1], primes()[2]).Bytes())
+	foreign := base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes())
 	for name, l := range map[string]lie{
 		"another key's modulus": replaces("n", foreign, "newest", "get"),
 		"every version twice": says(func(s string) string {
@@ -573,7 +573,7 @@ func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 // where the listing tells what happened, the rotation goes on.
 func TestNonsenseInAnswerToAnImportMakesNoSecondOne(t *testing.T) {
 	t.Parallel()
-	foreign := base64.RawURLEncoding.EncodeToString(new(big.Int).Mul(primes()[1], primes()[2]).Bytes())
+	foreign := base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes())
 	held := map[string]bool{"another version": true}
 	all := nonsense()
 	maps.Copy(all, badKEKs())

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 	mathrand "math/rand/v2"
 	"slices"
 	"sort"
@@ -21,6 +20,7 @@ import (
 	"github.com/keyd-project/keyd/internal/byok"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/simulate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -155,73 +155,42 @@ func (r rndReader) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// --- key pairs: made of a few primes, because making RSA keys takes long
+// --- key pairs: those of the simulator, whose private operation is cheap
 
-var primes = sync.OnceValue(func() []*big.Int {
-	const count = 16
-	out := make([]*big.Int, count)
-	var wg sync.WaitGroup
-	for i := 0; i < count; i += 2 {
-		wg.Go(func() {
-			k, err := rsa.GenerateKey(rand.Reader, 2048)
-			if err != nil {
-				panic(err)
-			}
-			copy(out[i:], k.Primes)
-		})
-	}
-	wg.Wait()
-	return out
-})
-
-// made are the pairs of those primes, for all worlds: to precompute one takes as long
-// as to use it.
-var made = struct {
-	sync.Mutex
-	pairs map[[2]int]*rsa.PrivateKey
-}{pairs: map[[2]int]*rsa.PrivateKey{}}
-
-// pairOf is the pair of two primes, or nil when they make none.
-func pairOf(i, j int) *rsa.PrivateKey {
-	made.Lock()
-	defer made.Unlock()
-	if k, ok := made.pairs[[2]int{i, j}]; ok {
-		return k
-	}
-	p, q := primes()[i], primes()[j]
-	one := big.NewInt(1)
-	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
-	k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, Primes: []*big.Int{p, q}}
-	k.D = new(big.Int).ModInverse(big.NewInt(65537), phi)
-	if k.N.BitLen() != 2048 || k.D == nil {
-		k = nil
-	} else {
-		k.Precompute()
-	}
-	made.pairs[[2]int{i, j}] = k
-	return k
+type material struct {
+	PublicKey rsa.PublicKey
+	open      func(ciphertext []byte) ([]byte, error) // RSA-OAEP with SHA-256
 }
 
-// newPair is another pair than every earlier one of this world, 100 at most.
-func (w *world) newPair() *rsa.PrivateKey {
-	count := len(primes())
-	for {
-		i, j := w.pairs%count, w.pairs/count
-		w.pairs++
-		if i >= j {
-			continue
-		}
-		if k := pairOf(i, j); k != nil {
-			return k
-		}
+var (
+	primes = sync.OnceValue(simulate.NewPrimes)
+	made   sync.Map // the pairs so far by their number, for all worlds
+)
+
+// pairOf is the pair of that number, always the same.
+func pairOf(number int) *material {
+	if m, ok := made.Load(number); ok {
+		return m.(*material)
 	}
+	pub, open := primes().Pair(mathrand.New(mathrand.NewPCG(uint64(number), 2)), 2048)
+	m, _ := made.LoadOrStore(number, &material{*pub, open})
+	return m.(*material)
+}
+
+// Numbers that no pair of a world has.
+const kekPair, foreignPair = -1, -2
+
+// newPair is another pair than every earlier one of this world.
+func (w *world) newPair() *material {
+	w.pairs++
+	return pairOf(w.pairs)
 }
 
 // --- HSM
 
 type pair struct {
 	label   key.Label
-	private *rsa.PrivateKey
+	private *material
 	broken  bool // the private half is missing
 	wrapped bool
 }
@@ -349,7 +318,7 @@ func (h *modelHSM) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [3
 		}
 		was, ok := h.w.wrapped[string(ciphertext)]
 		if !ok { // closed with the public key
-			plain, err := rsa.DecryptOAEP(sha256.New(), nil, p.private, ciphertext, nil)
+			plain, err := p.private.open(ciphertext)
 			yes = err == nil && sha256.Sum256(plain) == sum
 			return nil
 		}
@@ -379,7 +348,7 @@ func (h *modelHSM) Destroy(_ context.Context, id key.ID) error {
 
 type modelVersion struct {
 	key.Version
-	private *rsa.PrivateKey // what it unwraps with
+	private *material // what it unwraps with
 	foreign bool
 }
 
@@ -439,7 +408,7 @@ func (v *modelVault) KEK(context.Context) (kek key.KEK, present bool, err error)
 func (v *modelVault) CreateKEK(context.Context) (kek key.KEK, err error) {
 	err = v.do("CreateKEK", func() error {
 		if v.kek == nil {
-			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32), Public: &rsa.PublicKey{N: new(big.Int).Mul(primes()[0], primes()[0]), E: 65537}}
+			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32), Public: &pairOf(kekPair).PublicKey}
 		}
 		kek = *v.kek
 		return nil
@@ -474,7 +443,7 @@ func (v *modelVault) Import(_ context.Context, r key.ImportRequest) (out key.Ver
 	return out, err
 }
 
-func (v *modelVault) add(name string, private *rsa.PrivateKey, tags map[string]string) *modelVersion {
+func (v *modelVault) add(name string, private *material, tags map[string]string) *modelVersion {
 	v.count++
 	x := &modelVersion{private: private, Version: key.Version{
 		ID: fmt.Sprintf("%032x", uint64(v.count)+v.w.rnd.Uint64()<<16), Created: v.w.now.Add(v.skew).Truncate(time.Second),
@@ -595,7 +564,7 @@ func (v *modelVault) Unwrap(_ context.Context, name, version string, c []byte) (
 		if !x.Enabled {
 			return &classError{"model: disabled", key.Refused}
 		}
-		out, err = rsa.DecryptOAEP(sha256.New(), nil, x.private, c, nil)
+		out, err = x.private.open(c)
 		return err
 	})
 	return out, err

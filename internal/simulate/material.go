@@ -57,6 +57,13 @@ func (ps Primes) draw(rnd *rand.Rand, size int) *material {
 	return m
 }
 
+// Pair is a key for another model: its public half, and what opens RSA-OAEP with
+// SHA-256.
+func (ps Primes) Pair(rnd *rand.Rand, size int) (pub *rsa.PublicKey, open func(ciphertext []byte) ([]byte, error)) {
+	m := ps.draw(rnd, size)
+	return m.pub, m.open
+}
+
 // private is the private operation (RFC 8017 section 5.1.2): a result for each
 // prime, put together by the Chinese remainder theorem.
 func (m *material) private(c *big.Int) *big.Int {
