@@ -20,7 +20,8 @@ type world struct {
 	*emulator.Emulator
 	t      *testing.T
 	clock  *clock
-	tokens map[string]string // by host
+	by     http.RoundTripper
+	tokens map[string]string // by host, of those that were called
 }
 
 // reply is an answer with its body as JSON.
@@ -44,11 +45,16 @@ func newWorld(t *testing.T, change ...func(*emulator.Options)) *world {
 	for _, f := range change {
 		f(&opts)
 	}
-	w := &world{Emulator: start(t, opts), t: t, clock: c, tokens: map[string]string{}}
-	for _, host := range []string{premium, standard, managedHSM, protected} {
-		w.tokens[host] = token(t, managedIdentity(t, w.Emulator), "https://"+host[strings.Index(host, ".")+1:])
+	e := start(t, opts)
+	return &world{Emulator: e, t: t, clock: c, by: e.Transport(), tokens: map[string]string{}}
+}
+
+func (w *world) token(host string) string {
+	w.t.Helper()
+	if w.tokens[host] == "" {
+		w.tokens[host] = token(w.t, managedIdentity(w.t, w.Emulator), "https://"+host[strings.Index(host, ".")+1:])
 	}
-	return w
+	return w.tokens[host]
 }
 
 func (w *world) do(method, host, path, body string) reply {
@@ -57,7 +63,7 @@ func (w *world) do(method, host, path, body string) reply {
 	if strings.Contains(path, "?") {
 		separator = "&"
 	}
-	res, text := do(w.t, w.Emulator, method, "https://"+host+path+separator+"api-version=7.6", bearer(w.tokens[host]), body)
+	res, text := doBy(w.t, w.by, method, "https://"+host+path+separator+"api-version=7.6", bearer(w.token(host)), body)
 	r := reply{status: res.StatusCode, header: res.Header, text: text, json: map[string]any{}}
 	if text != "" {
 		if err := json.Unmarshal([]byte(text), &r.json); err != nil {

@@ -74,7 +74,7 @@ func refusalFacts() []fact {
 				"7.4": 200, "7.5": 200, "7.6": 200, "2025-07-01": 200, "7.3": 400, "7.7": 400, "7.4-preview.1": 400, "": 400,
 			} {
 				for _, host := range []string{premium, managedHSM} {
-					res, body := do(t, w.Emulator, "GET", "https://"+host+"/keys?api-version="+version, bearer(w.tokens[host]), "")
+					res, body := do(t, w.Emulator, "GET", "https://"+host+"/keys?api-version="+version, bearer(w.token(host)), "")
 					if res.StatusCode != status || status == 400 && !strings.Contains(body, `"BadParameter"`) {
 						t.Errorf("%s %q: %d %s", host, version, res.StatusCode, body)
 					}

@@ -350,7 +350,7 @@ func hsmFacts() []fact {
 			if r := w.do("POST", managedHSM, "/keys/k/create", ecHSM); !strings.HasPrefix(r.at("key", "kid").(string), "https://"+managedHSM+"/keys/k/") {
 				t.Error(r.text)
 			}
-			w.tokens[managedHSM] = w.tokens[premium]
+			w.tokens[managedHSM] = w.token(premium)
 			r := w.do("GET", managedHSM, "/keys", "")
 			if r.status != 401 || !strings.Contains(r.header.Get("WWW-Authenticate"), `resource="https://managedhsm.azure.net"`) {
 				t.Errorf("with a vault's token: %d %v", r.status, r.header)

@@ -26,6 +26,12 @@ import (
 
 func do(t *testing.T, e *emulator.Emulator, method, url string, header http.Header, body string) (*http.Response, string) {
 	t.Helper()
+	return doBy(t, e.Transport(), method, url, header, body)
+}
+
+// doBy uses a transport that keeps its connections.
+func doBy(t *testing.T, by http.RoundTripper, method, url string, header http.Header, body string) (*http.Response, string) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader([]byte(body)))
 	if err != nil {
 		t.Fatal(err)
@@ -33,7 +39,7 @@ func do(t *testing.T, e *emulator.Emulator, method, url string, header http.Head
 	if header != nil {
 		req.Header = header
 	}
-	res, err := e.Transport().RoundTrip(req)
+	res, err := by.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)
 	}
