@@ -48,7 +48,7 @@ func kinds() []kind {
 		{name: "500", rules: sometimes(emulator.Rule{Status: http.StatusInternalServerError})},
 		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute, off: 4 * minute},
 		{name: "connections dropped before the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
-		{name: "connections dropped after the effect", sample: true, rules: sometimes(emulator.Rule{Drop: emulator.DropAfterCommit})},
+		{name: "connections dropped after the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropAfterCommit})},
 		{name: "every import's answer lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit}}},
 		{name: "every import lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropBeforeCommit}}, on: 20 * minute, off: 10 * minute},
 		{name: "imports refused with 500 after nothing", rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},

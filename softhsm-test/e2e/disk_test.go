@@ -195,6 +195,7 @@ func (w *onDisk) fill() {
 }
 
 func TestFaultDiskThatFailsToWriteOrToFlushStopsNewWorkAndNothingElse(t *testing.T) {
+	notInTheSample(t)
 	for _, fault := range []struct{ name, call, inject, words string }{
 		{"flush", "fdatasync", "error=EIO", "input/output error"},
 		{"write", "pwrite64", "error=EROFS", "read-only file system"},

@@ -94,39 +94,27 @@ func (w *world) ask() {
 // networkPoints are a sample of the boundaries of a rotation's steps on the
 // network's side; `make crashtest` kills at all of them. What is intended and not
 // yet sent when the process dies is in TestAKillJustBeforeAnImport.
-var networkPoints = [][]string{
-	{
-		"save-after generation reserved", "generate-before", "generate-after", "pin-after", "save-before import intended",
-	},
-	{
-		"import-after", "save-after imported", "prove-after",
-		"import-after:2", "save-after proof passed:2", "save-before rotation finished",
-	},
-}
+var networkPoints = []string{"generate-after", "save-before import intended", "import-after:2", "save-before rotation finished"}
 
 func TestAKilledDaemonCompletesItsRotationOnce(t *testing.T) {
-	for i, name := range []string{"making", "placing"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := mortal(t)
-			w.startMortal()
-			w.waitGeneration(1)
-			n := 1
-			for _, point := range networkPoints[i] {
-				w.seal()
-				w.arm(point)
-				w.ask()
-				w.awaitDeath(point)
-				w.startMortal()
-				n++
-				w.waitRotated(n, point)
-			}
-			w.wantOpen()
-			w.wantContains(w.must("audit", "--verify"), "internally consistent")
-			w.stop()
-			w.wantPairs(n)
-		})
+	t.Parallel()
+	w := mortal(t)
+	w.startMortal()
+	w.waitGeneration(1)
+	n := 1
+	for _, point := range networkPoints {
+		w.seal()
+		w.arm(point)
+		w.ask()
+		w.awaitDeath(point)
+		w.startMortal()
+		n++
+		w.waitRotated(n, point)
 	}
+	w.wantOpen()
+	w.wantContains(w.must("audit", "--verify"), "internally consistent")
+	w.stop()
+	w.wantPairs(n)
 }
 
 // waitRotated waits until generation n is finished and nothing is asked for any
@@ -230,61 +218,45 @@ func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 	}
 }
 
-// hsmPoints are the boundaries on the HSM side. The supervisor's pauses grow with
-// each death, so a world sees few of them.
-var hsmPoints = map[string][]string{
-	"making":   {"hsm-generate-before", "hsm-generate-after", "hsm-relabel-after", "hsm-relabel-after:2"},
-	"wrapping": {"hsm-wrap-before", "hsm-wrap-after", "hsm-wrap-after:2"},
-}
+// hsmPoints are a sample of the boundaries on the HSM side. The supervisor's pauses
+// grow with each death.
+var hsmPoints = []string{"hsm-generate-after", "hsm-relabel-after", "hsm-wrap-after:2"}
 
-// firstHSMPoints are passed on the way to the first generation only: in one row the
-// recording of the two vaults' KEKs, and one login each, because a second death
-// during a login with the same PIN is the last one that keyd risks.
-var firstHSMPoints = map[string][]string{
-	"trusting":         {"hsm-trust-before", "hsm-trust-after"},
-	"before its login": {"hsm-login-before"},
-	"after its login":  {"hsm-login-after"},
-}
+// firstHSMPoints are passed on the way to the first generation only, in this order.
+// One is in a login: a second death in one is the last that keyd risks.
+var firstHSMPoints = []string{"hsm-login-after", "hsm-trust-after"}
 
 func TestAKilledHSMSideIsStartedAgainAndTheRotationIsCompletedOnce(t *testing.T) {
-	for name, points := range hsmPoints {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := mortal(t)
-			w.startMortal()
-			w.waitRotated(1, "nothing")
-			n := 1
-			for _, point := range points {
-				w.arm(point)
-				w.ask()
-				n++
-				w.waitRotated(n, point)
-				w.awaitStrike()
-			}
-			w.wantContains(w.must("audit", "--verify"), "internally consistent")
-			w.stop()
-			w.wantPairs(n)
-		})
+	t.Parallel()
+	w := mortal(t)
+	w.startMortal()
+	w.waitRotated(1, "nothing")
+	n := 1
+	for _, point := range hsmPoints {
+		w.arm(point)
+		w.ask()
+		n++
+		w.waitRotated(n, point)
+		w.awaitStrike()
 	}
+	w.wantContains(w.must("audit", "--verify"), "internally consistent")
+	w.stop()
+	w.wantPairs(n)
 }
 
 func TestAnHSMSideKilledOnTheWayToTheFirstGenerationMakesOne(t *testing.T) {
-	for name, points := range firstHSMPoints {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			w := mortal(t)
-			w.arm(points[0])
-			w.startMortal()
-			w.awaitStrike()
-			for _, point := range points[1:] {
-				w.arm(point)
-				w.awaitStrike()
-			}
-			w.waitRotated(1, points[len(points)-1])
-			w.stop()
-			w.wantPairs(1)
-		})
+	t.Parallel()
+	w := mortal(t)
+	w.arm(firstHSMPoints[0])
+	w.startMortal()
+	w.awaitStrike()
+	for _, point := range firstHSMPoints[1:] {
+		w.arm(point)
+		w.awaitStrike()
 	}
+	w.waitRotated(1, firstHSMPoints[len(firstHSMPoints)-1])
+	w.stop()
+	w.wantPairs(1)
 }
 
 // awaitStrike waits until a process died at the point that was armed.

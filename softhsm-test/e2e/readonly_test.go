@@ -14,6 +14,7 @@ import (
 // unmounted, checked and mounted; a state that turns writable by itself is in
 // TestFaultDiskThatFails.
 func TestFaultReadOnlyFileSystemStopsNewWorkAndNothingElse(t *testing.T) {
+	notInTheSample(t)
 	t.Parallel()
 	w := newOnDisk(t, onExt4)
 	w.start()

@@ -43,6 +43,7 @@ func TestFaultTokenWipedBehindItsBackHoldsTheKeyAndImportsNothing(t *testing.T) 
 }
 
 func TestFaultPINThatTheLibraryRefusesIsTriedOnceUntilThePINFileChanges(t *testing.T) {
+	notInTheSample(t)
 	t.Parallel()
 	f := newFaulty(t, nil)
 	f.start()
@@ -91,6 +92,7 @@ func TestAStandardKWPIsPreferredToTheAmbiguousNumber(t *testing.T) {
 // The figure is for reliability.md; on a busy machine it says little, so it is
 // printed and not judged.
 func TestFaultAfterAKilledHSMSideTheNextProofsPass(t *testing.T) {
+	notInTheSample(t)
 	t.Parallel()
 	w := newWorld(t, func(s *settings) { s.spec, s.newest = "RSA-4096", time.Second })
 	w.start()
