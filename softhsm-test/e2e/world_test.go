@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
@@ -269,20 +270,15 @@ func (w *world) must(args ...string) string {
 	return a.stdout
 }
 
-// look is `keyd status --json`; ok is false while the daemon does not answer.
+// look is what `keyd status --json` prints, without a process for each look; ok is
+// false while the daemon does not answer.
 func (w *world) look() (s status.Snapshot, ok bool) {
 	w.t.Helper()
-	a := w.cli("status", "--json")
-	if a.code != 0 {
-		return s, false
-	}
-	if err := json.Unmarshal([]byte(a.stdout), &s); err != nil {
-		w.t.Fatalf("keyd status --json: %v: %s", err, a.stdout)
-	}
-	return s, true
+	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context())
+	return s, err == nil
 }
 
-// wait polls `keyd status --json` until cond holds for the key.
+// wait looks until cond holds for the key.
 func (w *world) wait(what string, cond func(status.Snapshot, status.Key) bool) {
 	w.t.Helper()
 	var last status.Snapshot
