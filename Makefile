@@ -96,7 +96,7 @@ demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and 
 SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
 
 test: deps ## every test, with the race detector
-	go test -race -timeout 10m -p 3 $(SLOWEST) ./...
+	go test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'

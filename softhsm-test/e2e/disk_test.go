@@ -265,15 +265,15 @@ func TestADamagedStateIsNamedAndNeverGuessedAt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	event := bytes.Index(whole, []byte("rotation finished"))
-	if event < 0 {
+	if !bytes.Contains(whole, []byte("rotation finished")) {
 		t.Fatal("the state has no entry of the rotation")
 	}
 	for name, damaged := range map[string][]byte{
 		"cut short":       whole[:5*os.Getpagesize()],
 		"empty":           {},
 		"a bit of a page": flipped(whole, 20),
-		"a bit of a text": flipped(whole, lastOf(whole, "rotation finished")),
+		// Pages that are free may have it too, and hold nothing that counts.
+		"a bit of a text": bytes.ReplaceAll(whole, []byte("rotation finished"), []byte("sotation finished")),
 	} {
 		w.write("state/keyd.db", string(damaged))
 		t.Logf("%s: %s", name, w.wantDamaged())
@@ -344,9 +344,6 @@ func flipped(b []byte, at int) []byte {
 	c[at] ^= 1
 	return c
 }
-
-// lastOf finds the text in the newest page that has it: older ones may be free.
-func lastOf(b []byte, text string) int { return bytes.LastIndex(b, []byte(text)) }
 
 func TestAnOldCopyOfTheStateLosesNoKeyAndAdoptBringsItUpToDate(t *testing.T) {
 	t.Parallel()

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -250,12 +251,14 @@ func (w *world) cli(args ...string) answer {
 
 func (w *world) command(args ...string) answer {
 	w.t.Helper()
-	cmd := exec.CommandContext(w.t.Context(), built.keyd, args...)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 2*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, built.keyd, args...)
 	var out, errs bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = w.env, &out, &errs
 	var exit *exec.ExitError
-	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
-		w.t.Fatal(err)
+	if err := cmd.Run(); err != nil && (ctx.Err() != nil || !errors.As(err, &exit)) {
+		w.t.Fatalf("keyd %s: %v, %v: %s%s", strings.Join(args, " "), err, ctx.Err(), out.String(), errs.String())
 	}
 	return answer{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
