@@ -81,7 +81,7 @@ func pingWatchdog(ctx context.Context, socket string) {
 
 func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {
 	if cfg.HSM.Socket == "" {
-		at.Conn, err = hsm.ChildConn()
+		at.Listener, err = hsm.ChildListener()
 		return at, err
 	}
 	uid, err := userID(cfg.HSM.User)

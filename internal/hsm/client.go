@@ -3,6 +3,8 @@ package hsm
 import (
 	"context"
 	"crypto/rsa"
+	"errors"
+	"math"
 	"net"
 	"sync"
 	"time"
@@ -20,86 +22,148 @@ type Timeouts struct {
 
 // Client is the network side's view of the HSM side. Its errors have a
 // key.Class: Retry when the request was never sent, or when repeating is
-// harmless; Ambiguous when Generate or Destroy lost its answer.
+// harmless; Ambiguous when Generate or Destroy lost its answer. Each call has a
+// connection for itself; those that lie idle are used again.
 type Client struct {
-	source  source
+	dialer  dialer
 	limits  Timeouts
 	metrics *metrics
+
+	mu   sync.Mutex
+	idle []*link
 }
 
-// source hands out a live link, waiting for one until ctx ends.
-type source interface {
-	link(ctx context.Context) (*link, error)
+// dialer makes a connection to the HSM side, waiting for one until ctx ends.
+type dialer interface {
+	dial(ctx context.Context) (net.Conn, error)
 }
 
 // Dial returns a client of the unix socket at path. It connects when a call
 // needs it, and again after a connection was lost.
 func Dial(path string, limits Timeouts, reg prometheus.Registerer) *Client {
-	return newClient(&dialer{path: path}, limits, newMetrics(reg))
+	return newClient(socketPath(path), limits, newMetrics(reg))
 }
 
-func newClient(s source, limits Timeouts, m *metrics) *Client {
+func newClient(d dialer, limits Timeouts, m *metrics) *Client {
 	if limits.Call == 0 {
 		limits.Call = defaultCallTimeout
 	}
 	if limits.Generate == 0 {
 		limits.Generate = defaultGenerateTimeout
 	}
-	return &Client{source: s, limits: limits, metrics: m}
+	return &Client{dialer: d, limits: limits, metrics: m}
 }
 
-// dialer keeps one connection to a unix socket.
-type dialer struct {
-	path string
-	mu   sync.Mutex
-	cur  *link
-}
+// socketPath is the HSM side's unix socket.
+type socketPath string
 
-func (d *dialer) link(ctx context.Context) (*link, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cur != nil && !d.cur.ended() {
-		return d.cur, nil
-	}
-	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", d.path)
+func (p socketPath) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", string(p))
 	if err != nil {
-		return nil, newError(Connection, key.Retry, "the HSM side does not answer on %s: %w; look at: systemctl status keyd-hsm", d.path, err)
+		return nil, newError(Connection, key.Retry, "the HSM side does not answer on %s: %w; look at: systemctl status keyd-hsm", p, err)
 	}
-	d.cur = newLink(conn)
-	return d.cur, nil
+	return conn, nil
 }
 
-// Close gives up the connection of a client made by Dial.
+// Close gives up the connections that lie idle.
 func (c *Client) Close() {
-	d, ok := c.source.(*dialer)
-	if !ok {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.cur != nil {
-		d.cur.end(net.ErrClosed)
+	for l := c.takeIdle(); l != nil; l = c.takeIdle() {
+		_ = l.conn.Close()
 	}
 }
 
-// do makes one call and decodes its result.
+// takeIdle is the connection that was used last, or nil.
+func (c *Client) takeIdle() *link {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.idle) == 0 {
+		return nil
+	}
+	l := c.idle[len(c.idle)-1]
+	c.idle = c.idle[:len(c.idle)-1]
+	return l
+}
+
+// connect returns a connection for one call, and whether it lay idle.
+func (c *Client) connect(ctx context.Context) (l *link, idle bool, err error) {
+	if l := c.takeIdle(); l != nil {
+		return l, true, nil
+	}
+	conn, err := c.dialer.dial(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	return newLink(conn), false, nil
+}
+
+func (c *Client) putIdle(l *link) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.idle = append(c.idle, l)
+}
+
+// do makes one call and decodes its result. unsure is the class of an error after
+// the request was sent; before that nothing can have happened.
 func do[R any](ctx context.Context, c *Client, method string, params any, limit time.Duration, unsure key.Class) (result R, err error) {
 	begun := time.Now()
 	defer func() { c.metrics.observe(method, begun, err) }()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	l, err := c.source.link(ctx)
+	body, err := encodeBody(params)
+	if err != nil {
+		return result, refused(BadRequest, "encode the parameters of %s: %w", method, err)
+	}
+	resp, err := c.exchange(ctx, request{Method: method, Params: body}, unsure)
 	if err != nil {
 		return result, err
 	}
-	body, err := l.call(ctx, method, params, unsure)
-	if err != nil {
-		return result, err
+	if resp.Error != nil {
+		return result, resp.Error.error()
 	}
-	if err := decodeStrict(body, &result); err != nil {
+	if err := decodeBody(resp.Result, &result); err != nil {
 		return result, newError(Connection, unsure, "HSM call %s: the answer makes no sense: %w", method, err)
 	}
 	return result, nil
+}
+
+// exchange has the request answered, on an idle connection if there is one. The HSM
+// side closes those that it knows when it ends; then the next is tried, and at last
+// a new one.
+func (c *Client) exchange(ctx context.Context, req request, unsure key.Class) (response, error) {
+	deadline, _ := ctx.Deadline()
+	req.TimeoutMS = milliseconds(time.Until(deadline))
+	frame, err := req.encode()
+	if err != nil {
+		return response{}, refused(BadRequest, "encode HSM call %s: %w", req.Method, err)
+	}
+	for {
+		if err := ctx.Err(); err != nil {
+			return response{}, newError(Connection, key.Retry, "HSM call %s was not sent: %w", req.Method, err)
+		}
+		l, idle, err := c.connect(ctx)
+		if err != nil {
+			return response{}, err
+		}
+		resp, err := l.exchange(ctx, frame)
+		switch {
+		case err == nil:
+			c.putIdle(l)
+			return resp, nil
+		case errors.Is(err, errNotSent) && idle:
+			continue
+		case errors.Is(err, errNotSent):
+			return resp, newError(Connection, key.Retry, "HSM call %s was %w", req.Method, err)
+		case ctx.Err() != nil:
+			return resp, newError(Busy, unsure, "HSM call %s has no answer yet: %w", req.Method, err)
+		default:
+			return resp, newError(Connection, unsure, "HSM call %s has no answer: %w", req.Method, err)
+		}
+	}
+}
+
+// milliseconds is d for the wire, and at least one.
+func milliseconds(d time.Duration) uint32 {
+	return uint32(min(max(1, d.Milliseconds()), math.MaxUint32))
 }
 
 // Describe tells what the HSM side runs on and whether it can work.
@@ -169,7 +233,7 @@ func (c *Client) WrapFor(ctx context.Context, id key.ID, kek key.KEK) (ciphertex
 // Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes
 // whose SHA-256 is sum. An error is never a no.
 func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error) {
-	r, err := do[opensResult](ctx, c, "Opens", opensParams{ID: id, Ciphertext: ciphertext, SHA256: sum[:]}, c.limits.Call, key.Retry)
+	r, err := do[opensResult](ctx, c, "Opens", opensParams{ID: id, Ciphertext: ciphertext, SHA256: sum}, c.limits.Call, key.Retry)
 	return r.Opens, err
 }
 

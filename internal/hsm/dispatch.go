@@ -3,8 +3,6 @@ package hsm
 import (
 	"context"
 	"crypto/rsa"
-	"encoding/json"
-	"errors"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -25,7 +23,7 @@ type calls interface {
 }
 
 // dispatch decodes a request's parameters, makes its call and returns its result.
-func dispatch(ctx context.Context, c calls, method string, params json.RawMessage) (any, error) {
+func dispatch(ctx context.Context, c calls, method string, params []byte) (any, error) {
 	switch method {
 	case "Describe":
 		return c.Describe(ctx)
@@ -54,7 +52,7 @@ func dispatch(ctx context.Context, c calls, method string, params json.RawMessag
 		})
 	case "Opens":
 		return handle(params, func(p opensParams) (opensResult, error) {
-			yes, err := c.Opens(ctx, p.ID, p.Ciphertext, [32]byte(p.SHA256))
+			yes, err := c.Opens(ctx, p.ID, p.Ciphertext, p.SHA256)
 			return opensResult{Opens: yes}, err
 		})
 	case "Destroy":
@@ -77,9 +75,9 @@ func dispatch(ctx context.Context, c calls, method string, params json.RawMessag
 	}
 }
 
-func handle[P parameters, R any](params json.RawMessage, call func(P) (R, error)) (any, error) {
+func handle[P parameters, R any](params []byte, call func(P) (R, error)) (any, error) {
 	var p P
-	if err := decodeStrict(params, &p); err != nil {
+	if err := decodeBody(params, &p); err != nil {
 		return nil, refused(BadRequest, "parameters: %w", err)
 	}
 	if err := p.valid(); err != nil {
@@ -101,12 +99,7 @@ func (p generateParams) valid() error { return validID(p.ID) }
 func (p idParams) valid() error       { return validID(p.ID) }
 func (p kekParams) valid() error      { return nil } // trust judges it
 func (p wrapParams) valid() error     { return validID(p.ID) }
-func (p opensParams) valid() error {
-	if len(p.SHA256) != 32 {
-		return errors.New("sha256 must have 32 bytes")
-	}
-	return validID(p.ID)
-}
+func (p opensParams) valid() error    { return validID(p.ID) }
 
 func (p checkpointParams) valid() error { return p.Checkpoint.Valid() }
 

@@ -21,13 +21,14 @@ import (
 func FuzzAnswers(f *testing.F) {
 	const id = key.ID("00112233445566778899aabbccddeeff")
 	for _, seed := range []response{
-		{ID: 1, Result: []byte(`{"public":{"N":5,"E":3}}`)},
-		{ID: 1, Result: []byte(`{"public":{"N":null,"E":0}}`)},
-		{ID: 1, Result: []byte(`{"objects":[{"id":"00112233445566778899aabbccddeeff","complete":true}],"more":true}`)},
-		{ID: 1, Result: []byte(`{"ciphertext":"AA=="}`)},
-		{ID: 1, Error: &wireError{Code: Hung, Class: "retry", Message: "m"}},
-		{ID: 0, Error: &wireError{Code: Internal, Class: "fatal", Message: "the end"}},
-		{ID: 1, Result: []byte(`{}`)},
+		{Result: []byte(`{"public":{"N":5,"E":3}}`)},
+		{Result: []byte(`{"public":{"N":null,"E":0}}`)},
+		{Result: []byte(`{"objects":[{"id":"00112233445566778899aabbccddeeff","complete":true}],"more":true}`)},
+		{Result: []byte(`{"ciphertext":"AA=="}`)},
+		{Error: &wireError{Code: Hung, Class: "retry", Message: "m"}},
+		{Error: &wireError{Code: Internal, Class: "fatal", Message: "the end"}},
+		{Result: []byte(`{}`)},
+		{Result: []byte{1}},
 	} {
 		frame, err := seed.encode()
 		if err != nil {
@@ -45,9 +46,8 @@ func FuzzAnswers(f *testing.F) {
 				_, _ = theirs.Write(answer)
 			}
 		}()
-		l := newLink(ours)
-		defer l.end(net.ErrClosed)
-		c := newClient(fixed{l}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
+		defer ours.Close()
+		c := newClient(fixed{ours}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var err error

@@ -3,154 +3,60 @@ package hsm
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
+	"io"
 	"net"
-	"sync"
+	"os"
 	"time"
-
-	"github.com/keyd-project/keyd/internal/key"
 )
 
-// link is the client's end of one connection; many calls share it.
+// link is the client's end of one connection. One call at a time uses it, and
+// reads its answer itself: handing an answer from a reading goroutine to a waiting
+// one takes as long as a third of the whole way to the other process.
 type link struct {
 	conn net.Conn
-	w    frameWriter
-	done chan struct{} // closed when the connection is of no more use
-
-	mu      sync.Mutex
-	next    uint64
-	waiting map[uint64]chan response
-	reason  error // why it ended
+	r    *bufio.Reader
 }
 
-func newLink(conn net.Conn) *link {
-	l := &link{conn: conn, w: frameWriter{conn: conn}, done: make(chan struct{}), waiting: map[uint64]chan response{}}
-	go l.read()
-	return l
-}
+func newLink(conn net.Conn) *link { return &link{conn: conn, r: bufio.NewReader(conn)} }
 
-func (l *link) read() {
-	r := bufio.NewReader(l.conn)
-	for {
-		frame, err := readFrame(r)
+// errNotSent: the other side cannot have got the whole request, so nothing happened.
+var errNotSent = errors.New("not sent")
+
+// exchange sends a request's frame and waits for its answer until ctx ends. After
+// any error the link is of no more use, and is closed.
+func (l *link) exchange(ctx context.Context, frame []byte) (answer response, err error) {
+	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() && err == nil {
+			err = ctx.Err() // the deadline is past, or will be at any moment
+		}
 		if err != nil {
-			l.end(fmt.Errorf("the HSM process closed the connection: %w", err))
-			return
+			_ = l.conn.Close()
 		}
-		resp, err := decodeResponse(frame)
-		if err != nil {
-			l.end(fmt.Errorf("the HSM process sent a malformed answer: %w", err))
-			return
-		}
-		if resp.ID == 0 {
-			l.end(fmt.Errorf("the HSM process ended: %w", resp.Error.error()))
-			return
-		}
-		l.mu.Lock()
-		ch := l.waiting[resp.ID]
-		delete(l.waiting, resp.ID)
-		l.mu.Unlock()
-		if ch != nil {
-			ch <- resp // buffered
-		}
+	}()
+	if _, err := l.conn.Write(frame); err != nil {
+		return response{}, fmt.Errorf("%w: %w", errNotSent, inTime(ctx, err))
 	}
-}
-
-// drain lets what a peer said last, before it ended, be read, for at most limit.
-func (l *link) drain(limit time.Duration) {
-	select {
-	case <-l.done:
-	case <-time.After(limit):
+	body, err := readFrame(l.r)
+	if errors.Is(err, io.EOF) {
+		return response{}, fmt.Errorf("the HSM process closed the connection: %w", err)
 	}
-}
-
-// end makes every call on the link fail. The first reason stays.
-func (l *link) end(reason error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.reason != nil {
-		return
-	}
-	l.reason = reason
-	_ = l.conn.Close()
-	close(l.done)
-}
-
-func (l *link) ended() bool {
-	select {
-	case <-l.done:
-		return true
-	default:
-		return false
-	}
-}
-
-func (l *link) why() error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.reason
-}
-
-func (l *link) register() (uint64, chan response) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.next++
-	ch := make(chan response, 1)
-	l.waiting[l.next] = ch
-	return l.next, ch
-}
-
-func (l *link) unregister(id uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.waiting, id)
-}
-
-// call sends one request and waits for its answer until ctx, which must have a
-// deadline, ends. unsure is the class of an error after the request was sent;
-// before that nothing can have happened.
-func (l *link) call(ctx context.Context, method string, params any, unsure key.Class) (json.RawMessage, error) {
-	body, err := json.Marshal(params)
 	if err != nil {
-		return nil, refused(BadRequest, "encode the parameters of %s: %w", method, err)
+		return response{}, inTime(ctx, err)
 	}
-	deadline, _ := ctx.Deadline()
-	id, answer := l.register()
-	defer l.unregister(id)
-	req := request{ID: id, Method: method, TimeoutMS: milliseconds(time.Until(deadline)), Params: body}
-	if err := ctx.Err(); err != nil {
-		return nil, newError(Connection, key.Retry, "HSM call %s was not sent: %w", method, err)
+	answer, err = decodeResponse(body)
+	if err != nil {
+		return response{}, fmt.Errorf("the HSM process sent a malformed answer: %w", err)
 	}
-	if err := l.w.write(req); err != nil {
-		l.end(fmt.Errorf("the connection to the HSM process broke: %w", err))
-		return nil, newError(Connection, key.Retry, "HSM call %s was not sent: %w", method, errors.Join(err, l.why()))
-	}
-	select {
-	case resp := <-answer:
-		return resp.result()
-	case <-l.done:
-		select {
-		case resp := <-answer:
-			return resp.result()
-		default:
-			return nil, newError(Connection, unsure, "HSM call %s has no answer: %w", method, l.why())
-		}
-	case <-ctx.Done():
-		return nil, newError(Busy, unsure, "HSM call %s has no answer yet: %w", method, ctx.Err())
-	}
+	return answer, nil
 }
 
-// milliseconds is d for the wire, and at least one.
-func milliseconds(d time.Duration) uint32 {
-	return uint32(min(max(1, d.Milliseconds()), math.MaxUint32))
-}
-
-func (r response) result() (json.RawMessage, error) {
-	if r.Error != nil {
-		return nil, r.Error.error()
+// inTime is why ctx ended, when that is what made err.
+func inTime(ctx context.Context, err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
+		return ctx.Err()
 	}
-	return r.Result, nil
+	return err
 }

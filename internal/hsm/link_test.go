@@ -1,36 +1,62 @@
 package hsm
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
-	"net"
+	"sync"
 	"testing"
-	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // A process may answer and end at once, and be seen to have ended first.
 func TestTheLastAnswerOfAProcessThatEndedIsNotLost(t *testing.T) {
-	for range 100 {
-		ours, file, err := socketPair()
-		if err != nil {
-			t.Fatal(err)
-		}
-		theirs, err := net.FileConn(file)
-		if err := errors.Join(err, file.Close()); err != nil {
-			t.Fatal(err)
-		}
-		l := newLink(ours)
-		id, answer := l.register()
-		err = (&frameWriter{conn: theirs}).write(response{ID: id, Result: json.RawMessage("{}")})
-		if err := errors.Join(err, theirs.Close()); err != nil {
-			t.Fatal(err)
-		}
-		l.drain(10 * time.Second)
-		l.end(errors.New("the process ended"))
-		select {
-		case <-answer:
-		default:
-			t.Fatalf("the answer is lost: %v", l.why())
-		}
+	ours, file, err := socketPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := unixConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(send(theirs, response{Result: []byte("{}")}), theirs.CloseWrite()); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := newLink(ours).exchange(t.Context(), []byte{0, 0, 0, 1, 0}); err != nil || string(answer.Result) != "{}" {
+		t.Errorf("%q, %v", answer.Result, err)
+	}
+}
+
+// A connection that lay idle while the other side was started anew costs no call.
+func TestAnIdleConnectionThatEndedIsReplaced(t *testing.T) {
+	for name, connect := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			c, cut := connect(&fakeCalls{})
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() { _, _ = c.Describe(t.Context()) })
+			}
+			all.Wait()
+			cut()
+			if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// An answer that comes after its caller left is nobody else's.
+func TestALateAnswerIsNotTheNextCalls(t *testing.T) {
+	f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
+	c, _ := transports(t)["unix socket"](f)
+	ctx, cancel := context.WithCancel(t.Context())
+	left := make(chan error)
+	go func() { left <- c.Generate(ctx, newID(t), "a", 1, key.RSA2048) }()
+	<-f.begun
+	cancel()
+	wantCode(t, <-left, Busy, key.Ambiguous)
+	close(f.release)
+	if info, err := c.Describe(t.Context()); err != nil || info.Token != "fake" {
+		t.Errorf("%+v, %v", info, err)
 	}
 }

@@ -74,14 +74,3 @@ func lockFile(path string) (*os.File, error) {
 	}
 	return f, nil
 }
-
-// ChildConn is the connection that Supervisor gave this process as descriptor 3.
-func ChildConn() (net.Conn, error) {
-	unix.CloseOnExec(childFD)
-	f := os.NewFile(childFD, "parent")
-	conn, err := net.FileConn(f)
-	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("descriptor %d is not the parent's socket: `keyd hsm --child` is for keyd itself to start: %w", childFD, err)
-	}
-	return conn, nil
-}

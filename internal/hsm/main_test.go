@@ -65,7 +65,7 @@ func beChild(spec string) error {
 	var at Endpoint
 	var err error
 	if c.Socket == "" {
-		at.Conn, err = ChildConn()
+		at.Listener, err = ChildListener()
 	} else {
 		at.Listener, err = Listen(c.Socket)
 	}

@@ -11,12 +11,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Endpoint is where the HSM side is reached: one connection (a child's), or a
-// listener and the users that may connect to it.
+// Endpoint is where the HSM side is reached.
 type Endpoint struct {
-	Conn     net.Conn
-	Listener net.Listener
-	UIDs     []int // beside root and the process's own
+	Listener net.Listener // of Listen or ChildListener
+	UIDs     []int        // who may connect, beside root and the process's own
 }
 
 // Run is the HSM side: it opens the token, logs in once, tests it, calls ready
@@ -29,18 +27,14 @@ func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logg
 }
 
 func runWith(ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger, ready func()) error {
-	if (at.Conn == nil) == (at.Listener == nil) {
-		return errors.New("the HSM side needs one endpoint: a connection or a listener")
-	}
 	err := run(ctx, cfg, pins, at, load, log, ready)
-	if at.Conn == nil {
-		return errors.Join(err, closed(at.Listener))
+	if h, ok := at.Listener.(*handed); ok {
+		if err != nil {
+			h.say(err)
+		}
+		return err
 	}
-	if err != nil {
-		_ = (&frameWriter{conn: at.Conn}).write(response{Error: toWire(err)}) // so that the parent can say why
-	}
-	_ = at.Conn.Close()
-	return err
+	return errors.Join(err, closed(at.Listener))
 }
 
 // closed closes l if it is still open.
@@ -80,11 +74,7 @@ func run(ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(stri
 		}
 	}()
 	s := &server{calls: e, log: log, uids: append([]int{0, os.Getuid()}, at.UIDs...)}
-	if at.Conn != nil {
-		err = s.serveConn(ctx, at.Conn)
-	} else {
-		err = s.serveListener(ctx, at.Listener)
-	}
+	err = s.serve(ctx, at.Listener)
 	if e.tok.isDead() {
 		return errors.Join(e.tok.reason, err)
 	}

@@ -3,7 +3,6 @@ package hsm
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +16,7 @@ import (
 )
 
 const (
-	maxInFlight  = 64 // requests of one connection
+	maxConns     = 64 // at once; more wait to be accepted
 	writeTimeout = 10 * time.Second
 	lastWords    = time.Second // for answers in flight when the process ends
 )
@@ -26,35 +25,43 @@ const (
 type server struct {
 	calls calls
 	log   *slog.Logger
-	uids  []int // who may connect to a listener
+	uids  []int // who may connect
 }
 
-// serveListener accepts connections of the allowed users until ctx ends.
-func (s *server) serveListener(ctx context.Context, l net.Listener) error {
+// serve accepts connections of the allowed users until ctx ends or the listener
+// does (io.EOF). Then it waits a moment for answers in flight.
+func (s *server) serve(ctx context.Context, l net.Listener) error {
 	var all sync.WaitGroup
-	defer all.Wait()
+	defer waitFor(&all, lastWords)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
+	places := make(chan struct{}, maxConns)
 	for {
+		select {
+		case places <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 		conn, err := l.Accept()
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || errors.Is(err, io.EOF) {
 			if err == nil {
 				_ = conn.Close()
 			}
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("accept on the HSM socket: %w", err)
+			return fmt.Errorf("accept a connection to the HSM side: %w", err)
 		}
 		if err := s.admit(conn); err != nil {
 			s.log.WarnContext(ctx, "connection to the HSM socket refused", "reason", err)
 			_ = conn.Close()
+			<-places
 			continue
 		}
 		all.Go(func() {
-			defer func() { _ = conn.Close() }()
+			defer func() { _ = conn.Close(); <-places }()
 			if err := s.serveConn(ctx, conn); err != nil {
 				s.log.WarnContext(ctx, "connection to the HSM socket ended", "reason", err)
 			}
@@ -94,30 +101,17 @@ func peerUID(conn net.Conn) (int, error) {
 	return int(cred.Uid), nil
 }
 
-// serveConn answers requests, several at a time, until the peer closes, sends
-// what is no frame, or ctx ends. Then it waits a moment for answers in flight.
-// Closing conn is the caller's.
+// serveConn answers one request after the other, until the peer closes, sends what
+// is no frame, or ctx ends. Closing conn is the caller's.
 func (s *server) serveConn(ctx context.Context, conn net.Conn) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	defer stop()
-
-	w := &frameWriter{conn: conn}
-	var inFlight sync.WaitGroup
-	err := s.readRequests(ctx, conn, w, &inFlight)
-	if ctx.Err() != nil || errors.Is(err, io.EOF) {
-		err = nil
-	}
-	waitFor(&inFlight, lastWords)
-	return err
-}
-
-func (s *server) readRequests(ctx context.Context, conn net.Conn, w *frameWriter, inFlight *sync.WaitGroup) error {
-	places := make(chan struct{}, maxInFlight)
 	r := bufio.NewReader(conn)
 	for {
 		frame, err := readFrame(r)
+		if ctx.Err() != nil || errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -125,17 +119,9 @@ func (s *server) readRequests(ctx context.Context, conn net.Conn, w *frameWriter
 		if err != nil {
 			return fmt.Errorf("a malformed request: %w", err)
 		}
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := send(conn, s.answer(ctx, req)); err != nil {
+			return fmt.Errorf("the answer to %s was not sent: %w", req.Method, err)
 		}
-		inFlight.Go(func() {
-			defer func() { <-places }()
-			if err := w.write(s.answer(ctx, req)); err != nil {
-				s.log.WarnContext(ctx, "answer not sent", "call", req.Method, "reason", err)
-			}
-		})
 	}
 }
 
@@ -146,35 +132,25 @@ func (s *server) answer(ctx context.Context, req request) response {
 	result, err := dispatch(ctx, s.calls, req.Method, req.Params)
 	if err != nil {
 		s.log.WarnContext(ctx, "call failed", "call", req.Method, "error", err)
-		return response{ID: req.ID, Error: toWire(err)}
+		return response{Error: toWire(err)}
 	}
-	body, err := json.Marshal(result)
+	body, err := encodeBody(result)
 	if err != nil {
-		return response{ID: req.ID, Error: toWire(err)}
+		return response{Error: toWire(err)}
 	}
-	return response{ID: req.ID, Result: body}
+	return response{Result: body}
 }
 
-// message is a request or a response.
-type message interface{ encode() ([]byte, error) }
-
-// frameWriter writes whole frames, one at a time.
-type frameWriter struct {
-	mu   sync.Mutex
-	conn net.Conn
-}
-
-func (w *frameWriter) write(v message) error {
-	frame, err := v.encode()
+// send writes a response, for which the peer has writeTimeout.
+func send(conn net.Conn, r response) error {
+	frame, err := r.encode()
 	if err != nil {
 		return err
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err := w.conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
-	_, err = w.conn.Write(frame)
+	_, err = conn.Write(frame)
 	return err
 }
 

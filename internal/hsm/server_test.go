@@ -5,8 +5,6 @@ import (
 	"context"
 	"crypto/rsa"
 	"encoding/binary"
-	"encoding/json"
-	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -78,21 +76,29 @@ func (f *fakeCalls) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte,
 }
 
 // transports are the two ways to reach a server. Each returns a client and a
-// function that breaks its connection.
+// function that breaks its connections.
 func transports(t *testing.T) map[string]func(calls) (*Client, func()) {
 	t.Helper()
+	connect := func(l net.Listener, d dialer, c calls) (*Client, func()) {
+		serve(t, l, c)
+		breakable := &breakable{dialer: d}
+		client := newClient(breakable, Timeouts{}, newMetrics(prometheus.NewRegistry()))
+		t.Cleanup(client.Close)
+		return client, breakable.cut
+	}
 	return map[string]func(calls) (*Client, func()){
-		"socket pair": func(c calls) (*Client, func()) {
+		"handed over": func(c calls) (*Client, func()) {
 			ours, theirs, err := socketPair()
 			if err != nil {
 				t.Fatal(err)
 			}
-			conn, err := net.FileConn(theirs)
-			if err := errors.Join(err, theirs.Close()); err != nil {
+			control, err := unixConn(theirs)
+			if err != nil {
 				t.Fatal(err)
 			}
-			serve(t, func(ctx context.Context, s *server) error { defer conn.Close(); return s.serveConn(ctx, conn) }, c)
-			return newClient(fixed{newLink(ours)}, Timeouts{}, newMetrics(prometheus.NewRegistry())), func() { _ = conn.Close() }
+			p := newProcess(ours)
+			t.Cleanup(func() { _ = ours.Close(); <-p.ended })
+			return connect(&handed{control}, p, c)
 		},
 		"unix socket": func(c calls) (*Client, func()) {
 			path := filepath.Join(t.TempDir(), "hsm.sock")
@@ -100,23 +106,50 @@ func transports(t *testing.T) map[string]func(calls) (*Client, func()) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			serve(t, func(ctx context.Context, s *server) error { return s.serveListener(ctx, l) }, c)
-			client := Dial(path, Timeouts{}, prometheus.NewRegistry())
-			t.Cleanup(client.Close)
-			return client, func() { client.Close() }
+			return connect(l, socketPath(path), c)
 		},
 	}
 }
 
-type fixed struct{ l *link }
+// breakable keeps the connections that it made.
+type breakable struct {
+	dialer
+	mu   sync.Mutex
+	made []net.Conn
+}
 
-func (f fixed) link(context.Context) (*link, error) { return f.l, nil }
+func (b *breakable) dial(ctx context.Context) (net.Conn, error) {
+	conn, err := b.dialer.dial(ctx)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err == nil {
+		b.made = append(b.made, conn)
+	}
+	return conn, err
+}
 
-func serve(t *testing.T, f func(context.Context, *server) error, c calls) {
+// cut is as the end of the other side.
+func (b *breakable) cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, conn := range b.made {
+		_ = conn.(*net.UnixConn).CloseRead()
+		_ = conn.(*net.UnixConn).CloseWrite()
+	}
+	b.made = nil
+}
+
+// fixed is one connection.
+type fixed struct{ net.Conn }
+
+func (f fixed) dial(context.Context) (net.Conn, error) { return f.Conn, nil }
+
+func serve(t *testing.T, l net.Listener, c calls) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
-	done.Go(func() { _ = f(ctx, &server{calls: c, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}) })
+	s := &server{calls: c, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
+	done.Go(func() { _ = s.serve(ctx, l) })
 	t.Cleanup(func() { cancel(); done.Wait() })
 }
 
@@ -240,9 +273,7 @@ func TestACallBeforeItsRequestIsWrittenIsRetry(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = theirs.Close()
-	l := newLink(ours)
-	c := newClient(fixed{l}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
-	<-l.done
+	c := newClient(fixed{ours}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
 	wantCode(t, c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048), Connection, key.Retry)
 	_, err = Dial(filepath.Join(t.TempDir(), "none"), Timeouts{}, prometheus.NewRegistry()).Describe(t.Context())
 	wantCode(t, err, Connection, key.Retry)
@@ -252,26 +283,29 @@ func TestACallBeforeItsRequestIsWrittenIsRetry(t *testing.T) {
 }
 
 func TestAClientConnectsAgain(t *testing.T) {
-	c, cut := transports(t)["unix socket"](&fakeCalls{})
-	for range 3 {
-		if _, err := c.Describe(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		cut()
+	for name, connect := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			c, cut := connect(&fakeCalls{})
+			for range 3 {
+				if _, err := c.Describe(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				cut()
+			}
+		})
 	}
 }
 
 func TestAMalformedFrameEndsTheConnection(t *testing.T) {
-	good, err := request{ID: 1, Method: "Describe", TimeoutMS: 1000}.encode()
+	good, err := request{Method: "Describe", TimeoutMS: 1000}.encode()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, sent := range map[string][]byte{
 		"no request":     frame("{"),
-		"a method cut":   frame("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x09Describe"),
-		"no method":      frame("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x01\x00"),
-		"no id":          frame("\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x08Describe"),
-		"no timeout":     frame("\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x08Describe"),
+		"a method cut":   frame("\x00\x00\x00\x01\x09Describe"),
+		"no method":      frame("\x00\x00\x00\x01\x00"),
+		"no timeout":     frame("\x00\x00\x00\x00\x08Describe"),
 		"an empty frame": {0, 0, 0, 0},
 		"too long":       {0, 16, 0, 1},
 		"cut short":      good[:len(good)-1],
@@ -309,7 +343,7 @@ func TestOnlyAllowedUsersMayConnect(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid() + 1}}
-	go func() { done <- s.serveListener(ctx, l) }()
+	go func() { done <- s.serve(ctx, l) }()
 	c := Dial(path, Timeouts{}, prometheus.NewRegistry())
 	_, err = c.Describe(t.Context())
 	if !IsCode(err, Connection) {
@@ -363,78 +397,5 @@ func TestASocketLeftByACrashIsReplaced(t *testing.T) {
 	}
 	if _, err := Listen(path); err == nil {
 		t.Error("a file was replaced by a socket")
-	}
-}
-
-func FuzzRequest(f *testing.F) {
-	for method, params := range map[string]string{
-		"Describe": ``,
-		"Opens":    `{"id":"00112233445566778899aabbccddeeff","ciphertext":"AA==","sha256":"AA=="}`,
-		"WrapFor":  `{"id":"00112233445566778899aabbccddeeff","kek":{"vault":"v","kid":"k","public":{"N":5,"E":3}}}`,
-	} {
-		seed, err := request{ID: 1, Method: method, TimeoutMS: 1, Params: []byte(params)}.encode()
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r := bytes.NewReader(data)
-		for {
-			body, err := readFrame(r)
-			if err != nil {
-				return
-			}
-			if len(body) > maxFrame {
-				t.Fatalf("a frame of %d bytes", len(body))
-			}
-			req, err := decodeRequest(body)
-			if err != nil {
-				return
-			}
-			result, err := dispatch(context.Background(), &fakeCalls{}, req.Method, req.Params)
-			if err == nil {
-				if _, err := json.Marshal(result); err != nil {
-					t.Fatal(err)
-				}
-			}
-		}
-	})
-}
-
-func FuzzResponse(f *testing.F) {
-	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x01r{}"))
-	f.Add([]byte("\x00\x00\x00\x00\x00\x00\x00\x00e" + `{"code":"hung","class":"retry","message":"m"}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		resp, err := decodeResponse(data)
-		if err == nil && (resp.Error == nil) == (resp.Result == nil) {
-			t.Fatal("neither or both")
-		}
-	})
-}
-
-func TestARequestAndAResponseArriveAsSent(t *testing.T) {
-	sent := request{ID: 1 << 40, Method: "Opens", TimeoutMS: 20000, Params: []byte(`{"id":"x"}`)}
-	frame, err := sent.encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := decodeRequest(frame[4:]); err != nil || !cmp.Equal(got, sent) {
-		t.Errorf("%+v, %v", got, err)
-	}
-	for _, sent := range []response{
-		{ID: 7, Result: []byte(`{}`)},
-		{Error: &wireError{Code: Hung, Class: "retry", Message: "the end"}},
-	} {
-		frame, err := sent.encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got, err := decodeResponse(frame[4:]); err != nil || !cmp.Equal(got, sent) {
-			t.Errorf("%+v, %v", got, err)
-		}
-	}
-	if _, err := (response{ID: 1, Result: make([]byte, maxFrame)}).encode(); err == nil {
-		t.Error("a frame over the limit was made")
 	}
 }

@@ -17,16 +17,13 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-const childFD = 3 // the first of exec.Cmd.ExtraFiles
-
 // ChildConfig says how the HSM process is started and watched.
 type ChildConfig struct {
-	Argv     []string  // program and arguments; it must call ChildConn and Run
+	Argv     []string  // program and arguments; it must call ChildListener and Run
 	Env      []string  // nil: this process's, without what only the network side needs
 	Stderr   io.Writer // nil: this process's
 	Limits   Timeouts
@@ -61,7 +58,7 @@ type Supervisor struct {
 	client  *Client
 
 	mu      sync.Mutex
-	current *link         // nil while no child runs
+	current *process      // nil while no child runs
 	changed chan struct{} // closed when the state changes
 	up      bool
 	since   time.Time
@@ -157,17 +154,17 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("start the HSM process: %w", err), ours.Close())
 	}
-	l := newLink(ours)
-	s.set(func() { s.current, s.pid = l, cmd.Process.Pid })
+	p := newProcess(ours)
+	s.set(func() { s.current, s.pid = p, cmd.Process.Pid })
 
 	watch, stop := context.WithCancel(ctx)
 	watched, gone := make(chan error, 1), make(chan struct{})
 	go func() {
-		err := s.watch(watch, l)
+		err := s.watch(watch, p)
 		if ctx.Err() != nil {
 			// It ends by itself when its connection does; SIGKILL in the
 			// middle of a login has destroyed SoftHSM tokens.
-			l.end(errors.New("keyd is stopping"))
+			_ = p.control.Close()
 			select {
 			case <-gone:
 			case <-time.After(stopLimit):
@@ -179,10 +176,8 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	waitErr := cmd.Wait()
 	close(gone)
 	stop()
-	watchErr := <-watched
-	l.drain(lastWords)
-	l.end(fmt.Errorf("the HSM process ended: %w", errors.Join(waitErr, io.EOF)))
-	reason := errors.Join(watchErr, waitErr)
+	reason := errors.Join(<-watched, p.lastWords(), waitErr)
+	_ = p.control.Close()
 	s.set(func() {
 		s.current, s.pid, s.up, s.since, s.reason = nil, 0, false, time.Now(), reason
 		s.metrics.setUp(false)
@@ -190,38 +185,35 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	return reason
 }
 
-// watch asks the child how it is until it does not answer, its connection ends,
-// or ctx ends. A stopped or hung child is found out by this.
-func (s *Supervisor) watch(ctx context.Context, l *link) error {
+// watch asks the child how it is until it does not answer, which is the error, or
+// it ends, or ctx does. A stopped or hung child is found out by this.
+func (s *Supervisor) watch(ctx context.Context, p *process) error {
+	pinger := newClient(p, s.cfg.Limits, newMetrics(nil)) // a ping is no call
+	defer pinger.Close()
 	limit := startLimit + s.client.limits.Call + s.client.limits.Generate
 	for {
-		if err := s.ping(ctx, l, limit); err != nil {
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // ended on purpose
-			}
+		err := s.ping(ctx, pinger, limit)
+		if ctx.Err() != nil {
+			return nil // ended on purpose
+		}
+		if err != nil {
 			return err
 		}
 		limit = 2 * s.client.limits.Call
 		select {
 		case <-time.After(s.cfg.Ping):
-		case <-l.done:
-			return l.why()
+		case <-p.ended:
+			return nil
 		case <-ctx.Done():
 			return nil
 		}
 	}
 }
 
-func (s *Supervisor) ping(ctx context.Context, l *link, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	body, err := l.call(ctx, "Describe", empty{}, key.Retry)
+func (s *Supervisor) ping(ctx context.Context, pinger *Client, limit time.Duration) error {
+	d, err := do[description](ctx, pinger, "Describe", empty{}, limit, key.Retry)
 	if err != nil {
 		return fmt.Errorf("the HSM process does not answer: %w", err)
-	}
-	var d description
-	if err := decodeStrict(body, &d); err != nil {
-		return fmt.Errorf("the HSM process answers nonsense: %w", err)
 	}
 	s.set(func() {
 		if !s.up {
@@ -233,17 +225,18 @@ func (s *Supervisor) ping(ctx context.Context, l *link, limit time.Duration) err
 	return nil
 }
 
-// link waits for a child's link.
-func (s *Supervisor) link(ctx context.Context) (*link, error) {
+// dial waits for a child that takes a connection.
+func (s *Supervisor) dial(ctx context.Context) (net.Conn, error) {
 	for {
 		s.mu.Lock()
 		current, changed, reason := s.current, s.changed, s.reason
 		s.mu.Unlock()
-		if current != nil && !current.ended() {
-			return current, nil
-		}
 		if current != nil {
-			reason = current.why()
+			conn, err := current.dial(ctx)
+			if err == nil {
+				return conn, nil
+			}
+			reason = err
 		}
 		select {
 		case <-changed:
@@ -259,22 +252,6 @@ func (s *Supervisor) set(change func()) {
 	change()
 	close(s.changed)
 	s.changed = make(chan struct{})
-}
-
-// socketPair makes a connected pair; both ends close on exec, and theirs is
-// passed on as an ExtraFile.
-func socketPair() (ours net.Conn, theirs *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	mine := os.NewFile(uintptr(fds[0]), "hsm")
-	theirs = os.NewFile(uintptr(fds[1]), "hsm-child")
-	ours, err = net.FileConn(mine)
-	if err := errors.Join(err, mine.Close()); err != nil {
-		return nil, nil, errors.Join(err, theirs.Close())
-	}
-	return ours, theirs, nil
 }
 
 // childEnv is env without what only the network side needs: proxies, identities

@@ -1,0 +1,148 @@
+package hsm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// A child has no socket in the file system. It is given its connections by its
+// parent, over descriptor 3: each as a descriptor in a message of one byte
+// (SCM_RIGHTS, unix(7)). The other way, descriptor 3 carries one frame at most: why
+// the child ends. It ends when descriptor 3 does.
+
+const childFD = 3 // the first of exec.Cmd.ExtraFiles
+
+// process is a child as its parent sees it.
+type process struct {
+	control *net.UnixConn
+	ended   chan struct{} // closed when the child has closed control, or said why it ends
+	reason  error         // of that, thereafter
+}
+
+func newProcess(control *net.UnixConn) *process {
+	p := &process{control: control, ended: make(chan struct{})}
+	go func() {
+		defer close(p.ended)
+		p.reason = p.listen()
+	}()
+	return p
+}
+
+// listen waits for what the child says last.
+func (p *process) listen() error {
+	frame, err := readFrame(p.control)
+	if err != nil {
+		return fmt.Errorf("the HSM process closed the connection: %w", err)
+	}
+	last, err := decodeResponse(frame)
+	if err != nil || last.Error == nil {
+		return errors.Join(errors.New("the last words of the HSM process make no sense"), err)
+	}
+	return fmt.Errorf("the HSM process ended: %w", last.Error.error())
+}
+
+// lastWords are what the child said, or that it closed the connection. They may
+// still be on their way when it is seen to have ended.
+func (p *process) lastWords() error {
+	select {
+	case <-p.ended:
+		return p.reason
+	case <-time.After(lastWords):
+		return nil
+	}
+}
+
+// dial makes a connected pair, gives one end to the child and returns the other.
+func (p *process) dial(context.Context) (net.Conn, error) {
+	ours, theirs, err := socketPair()
+	if err != nil {
+		return nil, newError(Connection, key.Retry, "make a connection to the HSM process: %w", err)
+	}
+	_, _, err = p.control.WriteMsgUnix([]byte{0}, unix.UnixRights(int(theirs.Fd())), nil)
+	if err := errors.Join(err, theirs.Close()); err != nil {
+		return nil, newError(Connection, key.Retry, "give the HSM process a connection: %w", errors.Join(err, ours.Close()))
+	}
+	return ours, nil
+}
+
+// socketPair makes a connected pair; both ends close on exec.
+func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	theirs = os.NewFile(uintptr(fds[1]), "hsm-child")
+	ours, err = unixConn(os.NewFile(uintptr(fds[0]), "hsm"))
+	if err != nil {
+		return nil, nil, errors.Join(err, theirs.Close())
+	}
+	return ours, theirs, nil
+}
+
+// unixConn is the connection that f is; f itself is closed.
+func unixConn(f *os.File) (*net.UnixConn, error) {
+	conn, err := net.FileConn(f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	u, ok := conn.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(errors.New("not a unix socket"), conn.Close())
+	}
+	return u, nil
+}
+
+// handed is the listener of the connections that the parent hands over.
+type handed struct{ control *net.UnixConn }
+
+// ChildListener is the listener of what Supervisor hands over to this process.
+func ChildListener() (net.Listener, error) {
+	unix.CloseOnExec(childFD)
+	control, err := unixConn(os.NewFile(childFD, "parent"))
+	if err != nil {
+		return nil, fmt.Errorf("descriptor %d is not the parent's socket: `keyd hsm --child` is for keyd itself to start: %w", childFD, err)
+	}
+	return &handed{control}, nil
+}
+
+// Accept waits for the next connection. io.EOF: the parent is gone, or Close was called.
+func (h *handed) Accept() (net.Conn, error) {
+	var b [1]byte
+	oob := make([]byte, unix.CmsgSpace(4))
+	n, oobn, _, _, err := h.control.ReadMsgUnix(b[:], oob) // close-on-exec is set
+	if err != nil {
+		return nil, err
+	}
+	if n == 0 {
+		return nil, io.EOF
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return nil, err
+	}
+	if len(messages) != 1 {
+		return nil, fmt.Errorf("the parent handed over %d messages", len(messages))
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil {
+		return nil, err
+	}
+	return unixConn(os.NewFile(uintptr(fds[0]), "hsm")) // as many as oob has room for: one
+}
+
+// Close ends Accept. The parent can still be told why, until the process ends.
+func (h *handed) Close() error { return h.control.CloseRead() }
+
+func (h *handed) Addr() net.Addr { return h.control.LocalAddr() }
+
+// say tells the parent why this process ends.
+func (h *handed) say(reason error) { _ = send(h.control, response{Error: toWire(reason)}) }
