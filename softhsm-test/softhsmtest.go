@@ -97,6 +97,15 @@ func (t *Token) Wipe(tb testing.TB) {
 	}
 }
 
+// Restore puts back the files of a copy, as an operator does with a backup. No
+// process must be using the token: a library keeps what it has read.
+func (t *Token) Restore(tb testing.TB, from *Token) {
+	tb.Helper()
+	if err := errors.Join(os.RemoveAll(t.tokens()), os.CopyFS(t.tokens(), os.DirFS(from.tokens()))); err != nil {
+		tb.Fatalf("restore the token: %v", err)
+	}
+}
+
 // initialise runs softhsm2-util on the slot that which names.
 func (t *Token) initialise(which ...string) error {
 	args := append([]string{"--init-token", "--label", t.Label, "--pin", t.PIN, "--so-pin", t.soPIN}, which...)

@@ -58,7 +58,7 @@ func (w *world) tool(name string, args ...string) {
 	}
 }
 
-func TestAReadOnlyStateIsRefusedAtTheStartAndGoesOnWhenItIsWritable(t *testing.T) {
+func TestFaultReadOnlyStateIsRefusedAtTheStartAndGoesOnWhenItIsWritable(t *testing.T) {
 	t.Parallel()
 	w := newOnDisk(t, onTmpfs)
 	w.start()
