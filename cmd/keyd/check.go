@@ -16,7 +16,8 @@ func (a *app) check() *cobra.Command {
 		Long: `check has the daemon try what it needs: the HSM with its module, mechanisms and PIN, its
 identity, each right in every vault, firewalls, key exchange keys, clocks, its store, and
 every version of every key. It changes nothing: rights are tried on a key that does not
-exist. Any failed check makes it exit 1; a warning does not.`,
+exist. The audit chain is compared with the marks that the vaults have of it, so that an end
+that was cut off shows. Any failed check makes it exit 1; a warning does not.`,
 		Example: "  keyd check",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -23,6 +23,7 @@ const maxSkew = 5 * time.Minute
 type checker struct {
 	d     *Daemon
 	lines []status.Check
+	marks marks // of the versions that were listed
 }
 
 // Check tries once everything that keyd needs. It changes nothing.
@@ -38,6 +39,7 @@ func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
 	for _, name := range d.loop.Names() {
 		c.key(ctx, name)
 	}
+	c.compareMarks(ctx)
 	return c.lines, ctx.Err()
 }
 

@@ -27,6 +27,7 @@ func (c *checker) key(ctx context.Context, name string) {
 	}
 	for _, v := range p.Vaults {
 		c.keyIn(p, v, o.Vaults[v.URL])
+		c.collect(rec, p, v, o.Vaults[v.URL])
 	}
 	for _, drift := range rotate.Drifts(p, rec, o) {
 		result := status.CheckWarning

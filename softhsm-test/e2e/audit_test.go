@@ -165,3 +165,35 @@ func (w *world) wantReceipt() {
 		}
 	}
 }
+
+// A state that was put back to an older copy is consistent: the marks in the vaults tell.
+func TestACheckTellsByTheMarksInTheVaultsThatTheStateIsAnOlderCopy(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	w.start()
+	w.waitGeneration(1)
+	lines, _ := w.check()
+	w.wantLine(lines, "store", w.path("state"), "marks in the vaults", status.CheckOK, "the chain has each of 1")
+	w.must("backup", w.path("older.db"))
+	w.must("rotate", "--now", keyName)
+	w.stop()
+	older, err := os.ReadFile(w.path("older.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.path("state/keyd.db"), older, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.start()
+	w.waitHold(key.HoldRecordBehind)
+	lines, code := w.check()
+	w.wantLine(lines, "store", w.path("state"), "audit chain", status.CheckOK)
+	w.wantLine(lines, "store", w.path("state"), "marks in the vaults", status.CheckFailed,
+		"version "+w.vault["weu"].Versions(keyName)[1].ID+" of "+keyName+" in weu has the mark ", "#keydauditfell")
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	w.must("adopt", keyName, "--yes", "--reason", "the state was put back")
+	lines, _ = w.check()
+	w.wantLine(lines, "store", w.path("state"), "marks in the vaults", status.CheckWarning, "the version was adopted")
+}

@@ -1,0 +1,59 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/store"
+)
+
+// String is the form that tags and the journal carry.
+func (m Mark) String() string { return key.Checkpoint{Seq: m.Seq, Head: m.Head}.Mark() }
+
+// Lacking says of each mark that is not of this chain what is wrong; a mark that is, is
+// not in the answer. A mark is of the chain when its entry has that hash and the chain
+// records that it was signed: keyd does so before it gives a mark away, so a chain that
+// was cut off just behind the entry is told, too.
+func Lacking(ctx context.Context, chain Chain, marks []Mark) (map[Mark]string, error) {
+	if len(marks) == 0 {
+		return nil, nil
+	}
+	wanted := map[uint64]bool{}
+	from := marks[0].Seq
+	for _, m := range marks {
+		wanted[m.Seq] = true
+		from = min(from, m.Seq)
+	}
+	last, _, err := chain.Head(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the audit chain's head: %w", err)
+	}
+	hashes, signed := map[uint64]string{}, map[Mark]bool{}
+	err = chain.Audit(ctx, from, func(c store.Chained) error {
+		if last = c.Seq; wanted[c.Seq] {
+			hashes[c.Seq] = c.Hash.String()
+		}
+		if c.Event == eventCheckpoint && ours(c.Entry) {
+			if s, err := parseSigned(c.Entry); err == nil {
+				signed[Mark{s.Seq, s.Head}] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the audit chain: %w", err)
+	}
+	lacking := map[Mark]string{}
+	for _, m := range marks {
+		switch hash := hashes[m.Seq]; {
+		case hash == "":
+			lacking[m] = fmt.Sprintf("the chain ends with entry %d: its end was cut off, or the state is an older copy", last)
+		case hash != string(m.Head):
+			lacking[m] = fmt.Sprintf("entry %d of the chain has another hash: the state was put back and went on from there, or the chain was rewritten", m.Seq)
+		case !signed[m]:
+			lacking[m] = fmt.Sprintf("the chain has entry %d, and not that it was signed: its end was cut off, or the state is an older copy", m.Seq)
+		}
+	}
+	return lacking, nil
+}
