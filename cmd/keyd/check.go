@@ -17,7 +17,10 @@ func (a *app) check() *cobra.Command {
 identity, each right in every vault, firewalls, key exchange keys, clocks, its store, and
 every version of every key. It changes nothing: rights are tried on a key that does not
 exist. The audit chain is compared with the marks that the vaults have of it, so that an end
-that was cut off shows. Any failed check makes it exit 1; a warning does not.`,
+that was cut off shows. Any failed check makes it exit 1; a warning does not.
+
+The daemon makes and imports every configured key as soon as it runs. So before going live run it
+with vaults and no key in the configuration: it then tries the rights that a plain key needs.`,
 		Example: "  keyd check",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

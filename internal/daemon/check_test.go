@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -99,6 +100,25 @@ func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
 			if strings.HasPrefix(got, "give it the role") != slices.Contains(has, r) {
 				t.Errorf("%s on a %s: %s", r, kind, got)
 			}
+		}
+	}
+}
+
+func TestAVaultWithoutAKeyIsCheckedForWhatAPlainKeyNeeds(t *testing.T) {
+	const here, there = "https://a.vault.azure.net", "https://b.vault.azure.net"
+	in := []key.Vault{{URL: here}}
+	for name, test := range map[string]struct {
+		policies []key.Policy
+		url      string
+		want     []vault.Right
+	}{
+		"no key":           {nil, here, []vault.Right{vault.MayUnwrap, vault.MayWrap}},
+		"none there":       {[]key.Policy{{Vaults: in, Operations: []key.Operation{key.Sign, key.Verify}}}, there, []vault.Right{vault.MayUnwrap, vault.MayWrap}},
+		"one that signs":   {[]key.Policy{{Vaults: in, Operations: []key.Operation{key.Sign, key.Verify}}}, here, []vault.Right{vault.MaySign}},
+		"one that retires": {[]key.Policy{{Vaults: in, Retire: key.RetireRule{DisableAfter: 1}}}, here, []vault.Right{vault.MayUnwrap, vault.MayUpdate, vault.MayWrap}},
+	} {
+		if got := slices.Sorted(maps.Keys(uses(test.policies, test.url))); !slices.Equal(got, slices.Sorted(slices.Values(test.want))) {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
 }

@@ -69,18 +69,7 @@ func (c *checker) needs(v config.Vault) []need {
 	if v.KEK.Create {
 		all = append(all, need{vault.MayCreate, "the key exchange key cannot be made (or: kek.create: false)", false})
 	}
-	uses := map[vault.Right]bool{}
-	for _, p := range c.d.config().Policies {
-		if _, in := p.Vault(v.URL); !in {
-			continue
-		}
-		for _, r := range vault.MayUse(p.Operations) {
-			uses[r] = true
-		}
-		if !p.Retire.Never() {
-			uses[vault.MayUpdate] = true
-		}
-	}
+	uses := uses(c.d.config().Policies, v.URL)
 	for _, r := range []vault.Right{vault.MayWrap, vault.MayUnwrap, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
 		if uses[r] {
 			all = append(all, need{r, "versions cannot be proven", false})
@@ -90,6 +79,30 @@ func (c *checker) needs(v config.Vault) []need {
 		all = append(all, need{vault.MayUpdate, "the retire rule cannot disable anything", false})
 	}
 	return all
+}
+
+// uses is what the keys of a vault need there besides. A vault without any is asked for
+// what a key needs that says no more than its name, so that the rights can be checked
+// before the first key is made.
+func uses(policies []key.Policy, url string) map[vault.Right]bool {
+	uses := map[vault.Right]bool{}
+	for _, p := range policies {
+		if _, in := p.Vault(url); !in {
+			continue
+		}
+		for _, r := range vault.MayUse(p.Operations) {
+			uses[r] = true
+		}
+		if !p.Retire.Never() {
+			uses[vault.MayUpdate] = true
+		}
+	}
+	if len(uses) == 0 {
+		for _, r := range vault.MayUse(nil) {
+			uses[r] = true
+		}
+	}
+	return uses
 }
 
 // roles tries each right that keyd needs.

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"encoding/json"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -167,4 +168,38 @@ func TestACheckTellsDriftProofsClocksAndTheSignIn(t *testing.T) {
 	w.wantLine(lines, "clock", "weu", "difference", status.CheckFailed, "10m", "chronyc")
 	w.emu.ClearFailures()
 	w.wantContains(w.cli("check").stdout, "RESULT   AREA", "         → set the clock right (chronyc tracking)\n")
+}
+
+// Before going live there is no key yet: nothing is made, and the rights are tried all the same.
+func TestACheckWithoutAKeyTriesTheRightsThatOneNeeds(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(s *settings) { s.access = emulator.RoleBased })
+	text, err := os.ReadFile(w.path("keyd.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, _ := strings.Cut(string(text), "keys:\n")
+	_, after, _ := strings.Cut(rest, "control:")
+	w.write("keyd.yaml", before+"keys: {}\ncontrol:"+after)
+	w.start()
+	if err := poll(patience, func() bool { s, ok := w.look(); return ok && s.Ready }, w.daemon.ended); err != nil {
+		t.Fatalf("the daemon is not ready: %v", err)
+	}
+	id := w.identity()
+	lines, code := w.check()
+	for _, right := range []string{"wrapKey", "unwrapKey", "import", "create"} {
+		w.wantLine(lines, "role", "weu", "right to "+right, status.CheckFailed, "does not have it", "key-vault-role.json")
+	}
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	if err := w.vault["weu"].Assign(emulator.RoleAssignment{Identity: id, Role: emulator.CryptoOfficer}); err != nil {
+		t.Fatal(err)
+	}
+	lines, code = w.check()
+	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK, "get, list, import, get deleted, getrotationpolicy, create, wrapKey, unwrapKey")
+	w.wantLine(lines, "vault", "weu", "key exchange key", status.CheckWarning, "none yet")
+	if keys := w.vault["weu"].Keys(); code != 0 || len(keys) > 0 {
+		t.Errorf("exit code %d, and the vault holds %v: %+v", code, keys, lines)
+	}
 }
