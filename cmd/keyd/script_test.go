@@ -42,12 +42,19 @@ func TestScripts(t *testing.T) {
 			env.Setenv("TZ", "UTC")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command lasts a second
 			env.Setenv("KEYD_SOCKET", filepath.Join(env.WorkDir, "keyd.sock"))
+			env.Setenv("ME", me())
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"answers":     serveAnswer,
 			"brokenpipe":  brokenPipe,
 			"daemon":      startDaemon,
 			"exitcode":    exitCodeIs,
+			"expand":      expandWork,
+			"fails":       wantFailure,
+			"listens":     serveNothing,
+			"obeymodes":   obeyModes,
+			"runs":        runDaemon,
 			"stalesocket": staleSocket,
 			"terminal":    onTerminal,
 			"waitasked":   waitAsked,
@@ -159,6 +166,8 @@ type world struct {
 	joined    bool
 	backupErr error
 	refusal   error // of what acts
+	mute      bool  // a subscription is not answered
+	slow      bool  // a request to rotate is not answered
 	asked     chan struct{}
 }
 
@@ -166,6 +175,9 @@ func (w *world) Snapshot() status.Snapshot { return w.snap }
 
 func (w *world) Subscribe(ctx context.Context) <-chan status.Event {
 	events := make(chan status.Event)
+	if w.mute {
+		<-ctx.Done()
+	}
 	go func() {
 		defer close(events)
 		select {
@@ -194,7 +206,12 @@ func (w *world) has(name string) error {
 
 const request = key.ID("00112233445566778899aabbccddeeff")
 
-func (w *world) Rotate(_ context.Context, _ string, o control.RotateOptions) ([]control.Accepted, error) {
+func (w *world) Rotate(ctx context.Context, _ string, o control.RotateOptions) ([]control.Accepted, error) {
+	if w.slow {
+		close(w.asked)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	var out []control.Accepted
 	for _, k := range o.Keys {
 		if err := cmp.Or(w.has(k), w.refusal); err != nil {

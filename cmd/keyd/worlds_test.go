@@ -29,6 +29,8 @@ func worlds() map[string]*world {
 		"audited":   {snap: healthy(), entries: rotationEntries()},
 		"refusing":  {snap: healthy(), adoption: foreignFound(), refusal: &control.RefusedError{Text: "key sa-cmk-key is held (paused): storage migration"}},
 		"finished":  {snap: finished()},
+		"mute":      {snap: healthy(), mute: true},
+		"slow":      {snap: healthy(), slow: true},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
