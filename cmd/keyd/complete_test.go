@@ -1,13 +1,9 @@
 package main
 
 import (
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -111,64 +107,4 @@ func TestTheReadmesTableHasEveryCommand(t *testing.T) {
 			t.Errorf("README.md has %s, which is no command", m[1])
 		}
 	}
-}
-
-// Each text of a usage error must be whole in a stderr line of a script, or in a file that
-// stderr is compared with.
-func TestEveryUsageErrorIsInAScript(t *testing.T) {
-	var all strings.Builder
-	for _, text := range scripts(t) {
-		all.WriteString(strings.NewReplacer(`\`, "", "''", "'").Replace(text))
-	}
-	formats := usageErrors(t)
-	if len(formats) < 10 {
-		t.Fatalf("only %d calls of usagef were found", len(formats))
-	}
-	verb := regexp.MustCompile(`%[a-z]`)
-	for format, where := range formats {
-		pattern := verb.ReplaceAllString(strings.ReplaceAll(regexp.QuoteMeta(format), "`", "[`.]"), `.*`)
-		if !regexp.MustCompile(`(?m)^(stderr '|keyd: ).*` + pattern).MatchString(all.String()) {
-			t.Errorf("%s: no script shows the error %q", where, format)
-		}
-	}
-}
-
-// usageErrors is the format of each call of usagef in this package, and its place.
-func usageErrors(t *testing.T) map[string]string {
-	t.Helper()
-	files, err := filepath.Glob("*.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	formats := map[string]string{}
-	set := token.NewFileSet()
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(set, file, nil, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ast.Inspect(parsed, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok {
-				return true
-			}
-			if name, ok := call.Fun.(*ast.Ident); ok && name.Name == "usagef" {
-				text, ok := call.Args[0].(*ast.BasicLit)
-				if !ok {
-					t.Errorf("%s: the text of a usage error should be a literal", set.Position(call.Pos()))
-					return true
-				}
-				format, err := strconv.Unquote(text.Value)
-				if err != nil {
-					t.Fatal(err)
-				}
-				formats[format] = set.Position(call.Pos()).String()
-			}
-			return true
-		})
-	}
-	return formats
 }

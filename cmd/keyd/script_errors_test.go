@@ -60,7 +60,7 @@ func obeyModes(ts *testscript.TestScript, _ bool, _ []string) {
 // serveAnswer answers everything on the control socket with a file of the script, and then
 // hangs up, as what is no keyd of this version does: answers FILE.
 func serveAnswer(ts *testscript.TestScript, _ bool, args []string) {
-	answer := ts.ReadFile(args[0])
+	answer := strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\r\n")
 	now := ts.Value(runningKey{}).(*running)
 	now.end(ts)
 	l, err := net.Listen("unix", ts.Getenv("KEYD_SOCKET"))

@@ -230,9 +230,9 @@ func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
 	return w.adoption, w.has(k)
 }
 
-func (w *world) Adopt(_ context.Context, _, _, _, token string) error {
+func (w *world) Adopt(_ context.Context, _, k, _, token string) error {
 	if w.refusal != nil || token != w.adoption.Token {
-		return &control.RefusedError{Text: "what was shown has changed: look again"}
+		return &control.RefusedError{Text: "what key " + k + " shows has changed since it was looked at: look again with keyd adopt " + k}
 	}
 	return nil
 }
@@ -279,7 +279,7 @@ func (w *world) ExportAudit(_ context.Context, r audit.Request, out io.Writer) e
 
 func (w *world) AuditKey(context.Context) (control.AuditKey, error) {
 	if len(w.snap.Keys) == 0 {
-		return control.AuditKey{}, &control.RefusedError{Text: "the HSM has no audit key yet"}
+		return control.AuditKey{}, &control.RefusedError{Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit checkpoint` has signed now"}
 	}
 	return control.AuditKey{Fingerprint: "sha256:0123456789abcdef", PEM: "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n"}, nil
 }

@@ -30,6 +30,7 @@ func worlds() map[string]*world {
 		"refusing":  {snap: healthy(), adoption: foreignFound(), refusal: &control.RefusedError{Text: "key sa-cmk-key is held (paused): storage migration"}},
 		"finished":  {snap: finished()},
 		"mute":      {snap: healthy(), mute: true},
+		"spent":     {snap: healthy(), refusal: &control.RefusedError{Text: "key new-key has had its 10 rotations of the last 24 hours: the next is possible at 2026-03-01T13:00:00Z; a higher budget in the configuration allows it now"}},
 		"slow":      {snap: healthy(), slow: true},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}

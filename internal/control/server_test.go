@@ -179,19 +179,31 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 	for name, test := range map[string]struct {
 		header, body string
 		want         int
+		says         string
 	}{
-		"web page":      {"Host: keyd\r\nOrigin: https://evil.example\r\n", `{"keys":["a"]}`, 403},
-		"null origin":   {"Host: keyd\r\nOrigin: null\r\n", `{"keys":["a"]}`, 403},
-		"other host":    {"Host: localhost\r\n", `{"keys":["a"]}`, 403},
-		"unknown field": {"Host: keyd\r\n", `{"keys":["a"],"force":true}`, 400},
-		"two values":    {"Host: keyd\r\n", `{"keys":["a"]}{"keys":["b"]}`, 400},
-		"not JSON":      {"Host: keyd\r\n", `keys=a`, 400},
+		"web page":      {"Host: keyd\r\nOrigin: https://evil.example\r\n", `{"keys":["a"]}`, 403, "does not answer web pages"},
+		"null origin":   {"Host: keyd\r\nOrigin: null\r\n", `{"keys":["a"]}`, 403, "does not answer web pages"},
+		"other host":    {"Host: localhost\r\n", `{"keys":["a"]}`, 403, "answers only to the host"},
+		"unknown field": {"Host: keyd\r\n", `{"keys":["a"],"force":true}`, 400, "the request cannot be read: "},
+		"two values":    {"Host: keyd\r\n", `{"keys":["a"]}{"keys":["b"]}`, 400, "something behind its JSON value"},
+		"not JSON":      {"Host: keyd\r\n", `keys=a`, 400, "the request cannot be read: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if code, text := raw(t, socket, "POST", "/v1/rotate", test.header, test.body); code != test.want {
-				t.Errorf("answered %d %s, want %d", code, text, test.want)
+			if code, text := raw(t, socket, "POST", "/v1/rotate", test.header, test.body); code != test.want || !strings.Contains(text, test.says) {
+				t.Errorf("answered %d %s, want %d and %q", code, text, test.want, test.says)
 			}
 		})
+	}
+	for _, test := range []struct{ method, path, body, says string }{
+		{"POST", "/v1/adopt", `{"key":"a","reason":"x"}`, "adopt needs the token of the adoption that was shown"},
+		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is needed: it goes into the audit"},
+		{"GET", "/v1/audit?from=first", "", "from must be the number of an audit entry"},
+		{"GET", "/v1/audit/export?format=pdf", "", "there is no export format "},
+		{"GET", "/v1/audit/export?format=csv&since=today", "", "since must be an RFC 3339 time"},
+	} {
+		if code, text := raw(t, socket, test.method, test.path, "Host: keyd\r\n", test.body); code != 400 || !strings.Contains(text, test.says) {
+			t.Errorf("%s: answered %d %s, want %q", test.path, code, text, test.says)
+		}
 	}
 	if got := f.notes(); len(got) > 0 {
 		t.Errorf("the backend saw %q", got)

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// enough is how many letters of its own a text must have, so that not everything is it.
+const enough = 10
+
+// passedOn are the texts that have too few, because they pass another error on, by file: a
+// message that a script must show for each, whole, but for advice on a line of its own.
+func passedOn() map[string]string {
+	const sent = "key one is not held" // by the loop's room, through the daemon, to the command
+	return map[string]string{
+		"audit_receipt.go …":               "the audit has no generation 9 of sa-cmk-key: the newest is 2",
+		"audit_verify.go …":                "open gone.jsonl: no such file or directory",
+		"audit_verify.go …: …":             "pub.pem: this cannot be verified: its first line is not that of `keyd audit export --format json`",
+		"audit_verify.go --key: …":         "--key: open gone.pem: no such file or directory",
+		"audit_verify.go --key …: …":       "--key ec.pem: its public key is not RSA",
+		"audit_verify.go --expect: …":      `--expect: "57" is not SEQ:HASH, such as 57:sha256: and 64 hex digits`,
+		"backup.go backup: …":              "backup: copy.db exists already, or cannot be seen: choose another name",
+		"check.go … of … failed":           "1 check of 3 failed",
+		"watch.go detached; …":             "detached; the daemon goes on with new-key: see `keyd status new-key`",
+		"watch.go …; …":                    "write /dev/stdout: no space left on device; the daemon goes on with new-key: see `keyd status new-key`",
+		"client.go …: …":                   "the keyd daemon cannot be reached: dial unix file/keyd.sock: connect: not a directory",
+		"client.go …":                      "the disk is full",
+		"errors.go …":                      sent,
+		"follow.go … is on hold: …":        "sql-tde is on hold: a foreign version is newest",
+		"backend.go …":                     sent,
+		"stateaudit.go …":                  "the audit has no entry of a key typo",
+		"requests.go key … is held (…): …": "key one is held (paused): storage migration",
+		"verify.go …: …":                   "long.jsonl: this cannot be verified: bufio.Scanner: token too long",
+	}
+}
+
+// notMet are the texts that no script can show, and why.
+func notMet() map[string]string {
+	const (
+		protocol = "the commands never send such a request; a test of internal/control does"
+		before   = "the command finds that out by itself, and says it in its own words, unless it changes in that moment"
+		machine  = "it takes a machine on which something else is wrong"
+		records  = "it is of a write of the daemon's, and told by its log, status and alerts"
+	)
+	return map[string]string{
+		"find this program, to start the HSM side: …": machine,
+		"encode the request: …":                       "what the commands send can always be encoded",
+		"not finished: …: …":                          "the command says it in its own words: detached, not finished in time",
+
+		"adopt needs the token of the adoption that was shown": protocol,
+		"a reason is needed: it goes into the audit":           before,
+		"from must be the number of an audit entry":            protocol,
+		"there is no export format …: json or csv":             before,
+		"… must be an RFC 3339 time":                           protocol,
+		"the request cannot be read: …":                        protocol,
+		"the request has something behind its JSON value":      protocol,
+		"the control socket answers only to the host …":        protocol,
+		"the control socket does not answer web pages":         protocol,
+		"the peer of this connection is not known":             machine,
+		"there is no key …: keyd status lists those there are": before,
+		"there is nothing to adopt for key …":                  before,
+
+		"control socket …: a socket's path has at most … bytes: configure a shorter one": "the configuration is refused before",
+		"control socket: …": "the lock beside the socket is refused before",
+		"bind: …":           machine,
+		"listen: …":         machine,
+		"give it to its group (the daemon's user must be a member): …": "root, who runs the tests in many places, may give a file to every group",
+		"make the HSM socket: …":                                       machine,
+
+		"record of …: changed meanwhile (loaded at revision …, stored is …)":                                                                                records,
+		"write …: …; nothing was changed: look at the disk's space and health":                                                                              records,
+		"write …: …; whether it is on the disk is not known and is looked up before the next use: look at the disk's health":                                records,
+		"the state in … has schema … and this keyd knows up to …: install the newer keyd again, or put the copy that it made before its migration in place": "it takes the state of a keyd that is not written yet; a test of internal/store makes one",
+	}
+}
+
+// shown is every complaint that the scripts compare as a whole.
+func shown(t *testing.T) (all []string) {
+	t.Helper()
+	direct := regexp.MustCompile(`(?m)^fails \d (?:'((?:[^'\n]|'')*)'|(\S+)) `)
+	compared := regexp.MustCompile(`(?m)^(?:cmp|cmpenv) (?:stderr|screen|output) (\S+)$`)
+	for _, text := range scripts(t) {
+		files := map[string]string{}
+		for _, section := range strings.Split(text, "\n-- ")[1:] {
+			name, body, _ := strings.Cut(section, " --\n")
+			files[name] = body
+		}
+		names := []string{}
+		for _, m := range direct.FindAllStringSubmatch(text, -1) {
+			if m[2] == "" {
+				all = append(all, strings.NewReplacer("''", "'", `\n`, "\n").Replace(m[1]))
+			}
+			names = append(names, m[2])
+		}
+		for _, m := range compared.FindAllStringSubmatch(text, -1) {
+			names = append(names, m[1])
+		}
+		for _, name := range names {
+			if _, complaint, ok := strings.Cut("\n"+files[name], "\nkeyd: "); ok {
+				all = append(all, strings.TrimSuffix(complaint, "\n"))
+			}
+		}
+	}
+	return all
+}
+
+// Every error that a user can meet is in a script, compared as a whole, or is excused.
+func TestEveryErrorThatAUserCanMeetIsInAScript(t *testing.T) {
+	messages := shown(t)
+	if len(messages) < 80 {
+		t.Fatalf("only %d complaints were found in the scripts", len(messages))
+	}
+	passed, excused := passedOn(), notMet()
+	used := map[string]bool{}
+	for _, f := range findErrors(t) {
+		place := f.file() + " " + f.text
+		example, passes := passed[place]
+		reason, excuse := excused[f.text]
+		used[place], used[f.text] = true, true
+		isShown := slices.ContainsFunc(messages, f.in)
+		switch {
+		case passes:
+			if !f.in(example) || !slices.ContainsFunc(messages, func(m string) bool { m, _, _ = strings.Cut(m, "\n"); return m == example }) {
+				t.Errorf("%s: no script shows the error %q", f.where, example)
+			}
+		case excuse && f.letters >= enough && isShown:
+			t.Errorf("%s: a script shows the error %q, and it is excused: %s", f.where, f.text, reason)
+		case excuse:
+		case f.letters < enough:
+			t.Errorf("%s: the error %q has hardly a text of its own: name a message in passedOn that a script shows", f.where, f.text)
+		case !isShown:
+			t.Errorf("%s: no script shows the error %q", f.where, f.text)
+		}
+	}
+	for _, names := range []map[string]string{passed, excused} {
+		for name := range names {
+			if !used[name] {
+				t.Errorf("the code has no error %q any more", name)
+			}
+		}
+	}
+}
