@@ -3,9 +3,12 @@ package vault
 import (
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/recent"
 )
 
 // Metrics counts requests to vaults. One Metrics serves all Clients.
@@ -14,11 +17,21 @@ type Metrics struct {
 	duration  *prometheus.HistogramVec
 	throttled *prometheus.CounterVec
 	clockSkew *prometheus.GaugeVec
+
+	mu   sync.Mutex
+	last map[string]lately // by vault
 }
+
+// lately is what one vault was asked in the last RecentSpan.
+type lately struct{ requests, throttled *recent.Counter }
+
+// RecentSpan is how far back Metrics.Recent counts.
+const RecentSpan = 15 * time.Minute
 
 // NewMetrics makes the metrics and registers them with reg, unless it is nil.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
+		last: map[string]lately{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyd_vault_requests_total",
 			Help: "HTTP requests to a vault, retries included, by operation and class of the answer (2xx, 3xx, 4xx, 5xx, error).",
@@ -50,17 +63,41 @@ func (m *Metrics) Forget(vault string) {
 	m.duration.DeletePartialMatch(labels)
 	m.throttled.DeletePartialMatch(labels)
 	m.clockSkew.DeletePartialMatch(labels)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.last, vault)
+}
+
+// Recent is how many requests were sent to a vault within the RecentSpan that ends
+// now, and how many of them were answered by 429.
+func (m *Metrics) Recent(vault string, now time.Time) (requests, throttled int) {
+	l := m.lately(vault)
+	return l.requests.Sum(now), l.throttled.Sum(now)
+}
+
+func (m *Metrics) lately(vault string) lately {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l, ok := m.last[vault]
+	if !ok {
+		l = lately{recent.New(RecentSpan), recent.New(RecentSpan)}
+		m.last[vault] = l
+	}
+	return l
 }
 
 // observe counts one request; status 0 means that no answer arrived.
-func (m *Metrics) observe(vault, operation string, status int, elapsed time.Duration) {
+func (m *Metrics) observe(vault, operation string, status int, begun, ended time.Time) {
 	code := "error"
 	if status >= 200 && status < 600 {
 		code = strconv.Itoa(status/100) + "xx"
 	}
 	m.requests.WithLabelValues(vault, operation, code).Inc()
-	m.duration.WithLabelValues(vault, operation).Observe(elapsed.Seconds())
+	m.duration.WithLabelValues(vault, operation).Observe(ended.Sub(begun).Seconds())
+	l := m.lately(vault)
+	l.requests.Add(ended)
 	if status == http.StatusTooManyRequests {
 		m.throttled.WithLabelValues(vault).Inc()
+		l.throttled.Add(ended)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -16,7 +17,8 @@ func TestEveryRequestIsCounted(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, profiles()[0], emulator.Options{})
 	reg := prometheus.NewPedanticRegistry()
-	c, err := vault.New(vault.Config{Vault: b.vault, KEKName: kekName}, b.cred, vault.HTTPClient(b.Transport()), vault.NewMetrics(reg), nil)
+	m := vault.NewMetrics(reg)
+	c, err := vault.New(vault.Config{Vault: b.vault, KEKName: kekName}, b.cred, vault.HTTPClient(b.Transport()), m, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +46,12 @@ keyd_vault_throttled_total{vault="contoso-weu"} 1
 		if n, err := testutil.GatherAndCount(reg, name); err != nil || n == 0 {
 			t.Errorf("%s: %d series, %v", name, n, err)
 		}
+	}
+	if requests, throttled := m.Recent(b.vault.Name, time.Now()); requests != 3 || throttled != 1 {
+		t.Errorf("of late %d requests, %d throttled, want 3 and 1", requests, throttled)
+	}
+	if requests, throttled := m.Recent(b.vault.Name, time.Now().Add(vault.RecentSpan)); requests != 0 || throttled != 0 {
+		t.Errorf("a span later %d requests, %d throttled", requests, throttled)
 	}
 	if problems, err := testutil.GatherAndLint(reg); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)

@@ -126,7 +126,7 @@ func (o *observer) Do(req *policy.Request) (*http.Response, error) {
 	if status == http.StatusUnauthorized && !signedIn {
 		return resp, err // the challenge that every client begins with
 	}
-	o.metrics.observe(o.vault, k.op.name, status, ended.Sub(begun))
+	o.metrics.observe(o.vault, k.op.name, status, begun, ended)
 	o.log.Debug("vault request", "vault", o.vault, "operation", k.op.name, "key", k.key,
 		"version", k.version, "status", status, "elapsed", ended.Sub(begun))
 	return resp, err
