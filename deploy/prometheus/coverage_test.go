@@ -78,6 +78,25 @@ func TestEveryHoldAndEveryDriftHasOneAlert(t *testing.T) {
 	}
 }
 
+func TestEveryStateOfThePINHasOneAlert(t *testing.T) {
+	excused := map[string]string{
+		"accepted": "it is well",
+		"refused":  "keyd_hsm_pin_refused tells it",
+		"unknown":  "keyd_hsm_degraded tells why there was no login",
+	}
+	for _, state := range pinStates(t) {
+		var by []string
+		for _, a := range alerts(t) {
+			if selects(t, a.Expr, "keyd_hsm_pin_state", "state", state) {
+				by = append(by, a.Alert)
+			}
+		}
+		if (excused[state] == "") != (len(by) == 1) || len(by) > 1 {
+			t.Errorf("keyd_hsm_pin_state{state=%q} is the matter of the alerts %v, and should be that of one (excused: %q)", state, by, excused[state])
+		}
+	}
+}
+
 // selects reports whether the metric that an expression begins with is this one, by
 // a matcher that the value meets. The language anchors patterns at both ends.
 func selects(t *testing.T, expr, metric, label, value string) bool {
@@ -103,6 +122,11 @@ func TestAlertsUseMetricsThatKeydHas(t *testing.T) {
 		for _, kind := range codesIn(a.Expr, "kind") {
 			if !slices.Contains(driftKinds(t), kind) {
 				t.Errorf("%s: there is no drift of kind %s", a.Alert, kind)
+			}
+		}
+		for _, state := range codesIn(a.Expr, "state") {
+			if !slices.Contains(pinStates(t), state) {
+				t.Errorf("%s: a PIN has no state %s", a.Alert, state)
 			}
 		}
 		for _, code := range codesIn(a.Expr, "code") {
@@ -150,6 +174,16 @@ func holdCodes(t *testing.T) []string {
 func driftKinds(t *testing.T) []string {
 	t.Helper()
 	return constants(t, "../../internal/rotate/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
+}
+
+// pinStates reads the closed set where it is defined, in the form that the label has.
+func pinStates(t *testing.T) []string {
+	t.Helper()
+	states := constants(t, "../../internal/key/seen.go", `(?m)^\tPIN\w+\s+PINState = "([a-z ]+)"`)
+	for i := range states {
+		states[i] = strings.ReplaceAll(states[i], " ", "-")
+	}
+	return states
 }
 
 func constants(t *testing.T, path, form string) []string {

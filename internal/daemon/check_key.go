@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -61,6 +62,10 @@ func (c *checker) keyIn(p key.Policy, v key.Vault, seen rotate.VaultSeen) {
 		}
 	}
 	c.add("key", subject, "list versions", seen.Err, detail, "")
+	if seen.PolicyErr != nil {
+		reason, hint := explained(seen.PolicyErr)
+		c.warn("key", subject, "rotation policy", "whether the vault itself rotates the key is unknown: "+reason, cmp.Or(hint, "see the runbook, #keydrotationpolicyunreadable"))
+	}
 }
 
 // proofs proves every enabled version of a key.

@@ -171,6 +171,7 @@ func (c *Client) Describe(ctx context.Context) (key.HSMInfo, error) {
 	d, err := do[description](ctx, c, "Describe", empty{}, c.limits.Call, key.Retry)
 	if err == nil {
 		c.metrics.described(d.Degraded != "", d.PINRefused)
+		c.metrics.pinIs(d.PIN)
 	}
 	return d.HSMInfo, err
 }

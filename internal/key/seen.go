@@ -69,6 +69,11 @@ const (
 	PINUnknown  PINState = "unknown" // no login was possible, for another reason
 )
 
+// PINStates are all of them.
+func PINStates() []PINState {
+	return []PINState{PINAccepted, PINRefused, PINLocked, PINFinalTry, PINCountLow, PINToChange, PINUnknown}
+}
+
 // HSMInfo describes the HSM side: what it runs on and how it wraps.
 type HSMInfo struct {
 	Module       string `json:"module"` // path of the PKCS#11 library

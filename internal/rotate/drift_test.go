@@ -175,6 +175,43 @@ func TestAVaultThatDoesNotTellItsPolicyIsSeenAllTheSame(t *testing.T) {
 	}
 }
 
+// Otherwise drift of that kind would not be found, and nobody would know.
+func TestThatAVaultDoesNotTellItsPolicyIsTold(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	unknown := func() bool { return r.LastLook(p.Key).Vaults[weu.URL].PolicyErr != nil }
+	w.drifts(r, p)
+	if unknown() {
+		t.Fatal("the policy was told, and counts as unknown")
+	}
+	w.now = w.now.Add(5 * time.Hour)
+	w.vault[weu.URL].forbid = "NativeRotation"
+	if w.drifts(r, p); !unknown() {
+		t.Error("a refusal is not told")
+	}
+	w.vault[weu.URL].forbid = ""
+	w.drifts(r, p) // two hours later: what was refused is asked for again sooner than what was told
+	if unknown() {
+		t.Error("the role was given, and the policy still counts as unknown")
+	}
+	w.now = w.now.Add(5 * time.Hour)
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.NativeRotation" {
+			return failBefore
+		}
+		return none
+	}
+	for i, want := range []bool{false, false, true} {
+		if w.drifts(r, p); unknown() != want {
+			t.Errorf("after failure %d the policy counts as unknown: %v, want %v", i+1, !want, want)
+		}
+	}
+	w.strike = nil
+	w.vault[weu.URL].key(p.Key).native = true
+	if got := w.drifts(r, p); unknown() || !slices.Contains(got, rotate.DriftNativeRotation) {
+		t.Errorf("when it is told again it counts as unknown: %v; drift %v", unknown(), got)
+	}
+}
+
 // What is only informative must not slow the rotation down: every step waits for a look.
 func TestAVaultThatFailsToTellItsPolicyIsNotAskedAtEveryLook(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)

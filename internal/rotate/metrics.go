@@ -26,6 +26,7 @@ type Metrics struct {
 	placements   *prometheus.GaugeVec
 	drift        *prometheus.GaugeVec
 	expires      *prometheus.GaugeVec
+	unreadable   *prometheus.GaugeVec
 	vaultUp      *prometheus.GaugeVec
 	vaultSeen    *prometheus.GaugeVec
 
@@ -60,6 +61,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		placements:   gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
 		drift:        gauge("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key", "vault", "kind"),
 		expires:      gauge("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires and can no longer be wrapped with, 0 for never.", "key", "vault"),
+		unreadable:   gauge("rotation_policy_unreadable", "1 while a vault does not tell whether it rotates the key itself.", "key", "vault"),
 		vaultUp:      gauge("vault_up", "1 if the last look at the vault succeeded.", "vault"),
 		vaultSeen:    gauge("vault_last_seen_timestamp_seconds", "When a look at the vault last succeeded.", "vault"),
 		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 8)}, []string{"step"}),
@@ -171,6 +173,7 @@ func (m *Metrics) ForgetVault(name string) {
 	m.vaultUp.DeleteLabelValues(name)
 	m.vaultSeen.DeleteLabelValues(name)
 	m.drift.DeletePartialMatch(prometheus.Labels{"vault": name})
+	m.unreadable.DeletePartialMatch(prometheus.Labels{"vault": name})
 }
 
 // Forget drops every series of a key that is managed no more.
@@ -179,7 +182,7 @@ func (m *Metrics) Forget(name string) {
 	delete(m.looks, name)
 	m.mu.Unlock()
 	labels := prometheus.Labels{"key": name}
-	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements, m.drift, m.expires} {
+	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements, m.drift, m.expires, m.unreadable} {
 		v.DeletePartialMatch(labels)
 	}
 	m.rotations.DeletePartialMatch(labels)
@@ -204,7 +207,9 @@ func (m *Metrics) forgetDrift(p key.Policy, o *Observation) {
 		}
 	}
 	for _, name := range stale {
-		m.drift.DeletePartialMatch(prometheus.Labels{"key": p.Key, "vault": name})
+		labels := prometheus.Labels{"key": p.Key, "vault": name}
+		m.drift.DeletePartialMatch(labels)
+		m.unreadable.DeletePartialMatch(labels)
 	}
 }
 
@@ -224,6 +229,7 @@ func (m *Metrics) observed(p key.Policy, rec key.Record, o *Observation) {
 			continue
 		}
 		m.vaultSeen.WithLabelValues(v.Name).Set(unix(seen.Begun))
+		m.unreadable.WithLabelValues(p.Key, v.Name).Set(truth(seen.PolicyErr != nil))
 		if newest, ok := seen.version(seen.Newest); ok {
 			m.expires.WithLabelValues(p.Key, v.Name).Set(unix(newest.Expires))
 		}

@@ -109,6 +109,30 @@ func TestTheOldestRequestIsShown(t *testing.T) {
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
 }
 
+func TestThatAPolicyIsUnknownStaysWhileTheVaultDoesNotAnswer(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	look := func(seen VaultSeen) {
+		m.observed(p, key.Record{}, &Observation{Vaults: map[string]VaultSeen{p.Vaults[0].URL: seen}})
+	}
+	const name, is = "keyd_rotation_policy_unreadable", `keyd_rotation_policy_unreadable{key="k",vault="weu"} `
+	look(VaultSeen{PolicyErr: errors.New("403")})
+	wantSeries(t, reg, name, is+"1")
+	look(VaultSeen{Err: errors.New("no answer")})
+	wantSeries(t, reg, name, is+"1")
+	look(VaultSeen{})
+	wantSeries(t, reg, name, is+"0")
+	m.ForgetVault("weu")
+	wantSeries(t, reg, name)
+	look(VaultSeen{})
+	m.Forget("k")
+	wantSeries(t, reg, name)
+	look(VaultSeen{PolicyErr: errors.New("403")})
+	p.Vaults = []key.Vault{{Name: "mhsm", URL: hsmURL}}
+	look(VaultSeen{})
+	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 0`)
+}
+
 func TestDriftStaysWhileNobodyCanSeeWhetherItIsMended(t *testing.T) {
 	m, reg, p := measured()
 	p.Vaults = p.Vaults[:1]

@@ -17,8 +17,13 @@ const (
 	operationsEvery = time.Hour
 	// policyPause is the least time between two questions for the rotation policy
 	// while the vault fails to answer, and moreTimeout how long a look waits for what
-	// only drift is found by: every step of a rotation waits for a look.
-	policyPause = 5 * time.Minute
+	// only drift is found by: every step of a rotation waits for a look. What was
+	// refused is asked for again after refusedPause: a role may have been given.
+	policyPause  = 5 * time.Minute
+	refusedPause = 30 * time.Minute
+	// policyTries is how many failures in a row make the policy unknown. A refusal
+	// does at once.
+	policyTries = 3
 	moreTimeout = 10 * time.Second
 )
 
@@ -27,6 +32,8 @@ type more struct {
 	mu         sync.Mutex
 	policyAt   time.Time     // when the rotation policy was last asked for
 	policyFor  time.Duration // how long that holds
+	policyErr  error         // why it is not known; nil when it is
+	fails      int           // to answer it, in a row
 	native     bool
 	operations map[string][]key.Operation // by version
 	askedAt    map[string]time.Time       // by version
@@ -45,14 +52,10 @@ func (r *Rotator) lookAtMore(ctx context.Context, c Vault, url, name string, rec
 	defer cancel()
 	if now := r.Clock(); !within(now, m.policyAt, m.policyFor) {
 		on, err := c.NativeRotation(ctx, name)
-		m.policyAt, m.policyFor = now, policyEvery
-		if err == nil {
-			m.native = on
-		} else if key.ClassOf(err) != key.Refused {
-			m.policyFor = policyPause
-		}
+		m.policyAt = now
+		m.toldPolicy(on, err)
 	}
-	seen.NativeRotation = m.native
+	seen.NativeRotation, seen.PolicyErr = m.native, m.policyErr
 
 	ours := placedVersions(&rec, url)
 	if id := m.turn(r.Clock(), *seen, ours); id != "" {
@@ -67,6 +70,23 @@ func (r *Rotator) lookAtMore(ctx context.Context, c Vault, url, name string, rec
 			delete(m.askedAt, id)
 		} else if id != seen.Newest {
 			seen.Operations[id] = ops
+		}
+	}
+}
+
+// toldPolicy takes what the vault answered. A vault that refuses, or does not come to
+// answer, makes keyd blind for drift of that kind, which must show.
+func (m *more) toldPolicy(on bool, err error) {
+	switch {
+	case err == nil:
+		m.native, m.policyErr, m.fails, m.policyFor = on, nil, 0, policyEvery
+	case key.ClassOf(err) == key.Refused:
+		m.policyErr, m.policyFor = err, refusedPause
+	default:
+		m.fails++
+		m.policyFor = policyPause
+		if m.fails >= policyTries {
+			m.policyErr = err
 		}
 	}
 }

@@ -45,6 +45,7 @@ type VaultSeen struct {
 	Operations map[string][]key.Operation
 	// NativeRotation: the vault itself is to rotate the key, as last asked.
 	NativeRotation bool
+	PolicyErr      error         // why that is not known; nil when it is
 	Skew           time.Duration // the vault's clock minus ours
 	SkewSeen       bool
 }

@@ -1,0 +1,120 @@
+package hsm
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// A service that systemd starts again leaves no trace but this: it is up again before
+// anyone scrapes.
+func TestEachLossOfTheHSMSideIsCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hsm.sock")
+	reg := prometheus.NewRegistry()
+	c := Dial(path, Timeouts{}, reg)
+	defer c.Close()
+	now := time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC)
+	c.metrics.clock = func() time.Time { return now }
+	describe := func(up bool) {
+		t.Helper()
+		if _, err := c.Describe(t.Context()); (err == nil) != up || (err != nil && !IsCode(err, Connection)) {
+			t.Fatalf("up %v: %v", up, err)
+		}
+	}
+	describe(false) // it was never up, so this is no loss
+	for range 3 {
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
+			ended <- s.serveListener(ctx, l)
+		}()
+		describe(true)
+		describe(true)
+		stop()
+		<-ended
+		describe(false)
+		describe(false) // still the same loss
+		now = now.Add(10 * time.Minute)
+	}
+	want := `
+# HELP keyd_hsm_losses_total Times that the HSM process no longer answered after it had answered.
+# TYPE keyd_hsm_losses_total counter
+keyd_hsm_losses_total 3
+`
+	if err := testutil.GatherAndCompare(reg, strings.NewReader(want), "keyd_hsm_losses_total"); err != nil {
+		t.Error(err)
+	}
+	if n := c.Lost(); n != 2 {
+		t.Errorf("%d losses within half an hour, want 2", n)
+	}
+}
+
+func TestTheStateOfThePINIsShown(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	m := newMetrics(reg)
+	shown := func(want string) {
+		t.Helper()
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var on []string
+		n := 0
+		for _, f := range families {
+			if f.GetName() != "keyd_hsm_pin_state" {
+				continue
+			}
+			for _, s := range f.GetMetric() {
+				n++
+				if s.GetGauge().GetValue() == 1 {
+					on = append(on, s.GetLabel()[0].GetValue())
+				}
+			}
+		}
+		if n != len(key.PINStates()) || strings.Join(on, " ") != want {
+			t.Errorf("of %d states %q, want %q", n, on, want)
+		}
+	}
+	shown("")
+	for state, want := range map[key.PINState]string{key.PINAccepted: "accepted", key.PINFinalTry: "final-try", key.PINCountLow: "few-tries-left", key.PINToChange: "to-be-changed"} {
+		c := described(t, m, state)
+		if _, err := c.Describe(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		shown(want)
+	}
+	m.observe("Generate", time.Now(), refused(PINRefused, "no"))
+	shown("refused")
+}
+
+// described is a client, counting in m, of an HSM side that tells this of its PIN.
+func described(t *testing.T, m *metrics, state key.PINState) *Client {
+	t.Helper()
+	c, _ := transports(t)["socket pair"](withPIN{&fakeCalls{}, state})
+	c.metrics = m
+	return c
+}
+
+type withPIN struct {
+	*fakeCalls
+	state key.PINState
+}
+
+func (f withPIN) Describe(context.Context) (description, error) {
+	return description{HSMInfo: key.HSMInfo{Token: "fake", PIN: f.state}}, nil
+}
