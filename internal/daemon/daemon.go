@@ -69,6 +69,7 @@ type Daemon struct {
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
 	readyAt   time.Time
+	refused   error // the last reload; nil when it was taken over
 }
 
 // Run is keyd's whole life: it returns when ctx ends and all is stopped, or with

@@ -116,6 +116,16 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 	if p, _ := d.loop.Policy("one"); p.ScheduleText != "0 3 1 * *" {
 		t.Errorf("the schedule became %q", p.ScheduleText)
 	}
+	refused := func() bool {
+		return slices.ContainsFunc(d.Snapshot().Problems, func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" })
+	}
+	if !refused() {
+		t.Error("that it was refused is no problem")
+	}
+	edit(t, path, "0 0 30 2 *", "0 3 1 * *")
+	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil || refused() {
+		t.Errorf("reloaded after it was mended: %v; still a problem: %v", err, refused())
+	}
 }
 
 func TestWhatNeedsARestartIsNotReloaded(t *testing.T) {

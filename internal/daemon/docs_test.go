@@ -134,7 +134,8 @@ func TestEveryProblemAndDriftHasARunbook(t *testing.T) {
 	page := read(t, "../../docs/runbooks.md")
 	anchors := anchorsOf(page)
 	for _, c := range []struct{ file, form, prefix string }{
-		{"snapshot.go", `"(keyd[a-z]+)"`, ""},
+		{"problems.go", `"(keyd[a-z]+)"`, ""},
+		{"problems_key.go", `"(keyd[a-z]+)"`, ""},
 		{"../key/record.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
 		{"../rotate/drift.go", `Drift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`, "drift-"},
 	} {

@@ -19,6 +19,9 @@ func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	defer d.reloading.Unlock()
 	err := d.reload(ctx, actor)
 	d.metrics.reloaded(err == nil)
+	d.mu.Lock()
+	d.refused = err
+	d.mu.Unlock()
 	if err != nil {
 		d.log.Error("the configuration was not reloaded, the old one goes on", "error", err.Error())
 	}

@@ -1,14 +1,9 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
-	"fmt"
-	"slices"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/audit"
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -25,7 +20,7 @@ func (d *Daemon) Snapshot() status.Snapshot {
 		}
 	}
 	s.Vaults = d.vaultStatus()
-	s.Problems = d.problems(s)
+	s.Problems = problems(s, d.evidence(at))
 	return s
 }
 
@@ -130,102 +125,4 @@ func (d *Daemon) oneVault(v key.Vault) status.Vault {
 		}
 	}
 	return s
-}
-
-// problems puts what is wrong into words, the worst first.
-func (d *Daemon) problems(s status.Snapshot) []status.Problem {
-	var out []status.Problem
-	add := func(sev status.Severity, key, vault, runbook, text, remedy string) {
-		out = append(out, status.Problem{Severity: sev, Key: key, Vault: vault, Text: text, Remedy: remedy, Runbook: runbook})
-	}
-	if err := d.store.Healthy(); err != nil {
-		add(status.Critical, "", "", "keydstoreunhealthy", "the state cannot be written: "+err.Error(), "free or repair the disk; keyd goes on by itself")
-	}
-	switch {
-	case !s.HSM.Up && !s.HSM.Since.IsZero():
-		add(status.Critical, "", "", "keydhsmdown", "the HSM side is down: "+s.HSM.Error, "systemctl status keyd-hsm; journalctl -u keyd-hsm")
-	case s.HSM.Info.Degraded != "":
-		add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+s.HSM.Info.Degraded, "systemctl status keyd-hsm; keyd check tries each part")
-	}
-	if last := d.keeper.Last(); !last.IsZero() && s.At.Sub(last) > audit.Every+time.Hour {
-		add(status.Warning, "", "", "keydcheckpointstale", "the audit chain was last signed at "+last.UTC().Format(time.RFC3339)+", and should be daily", "keyd audit checkpoint tells why; keyd tries again by itself")
-	}
-	names := map[string]string{}
-	for _, v := range s.Vaults {
-		names[v.URL] = v.Name
-		if !v.Reachable && v.Error != "" {
-			add(status.Warning, "", v.Name, "keydvaultunreachable", "vault "+v.Name+" cannot be used: "+v.Error, "keyd check tries each part of the way to it; keyd goes on by itself")
-		}
-	}
-	for _, k := range s.Keys {
-		out = append(out, d.proofProblems(k, names)...)
-		out = append(out, d.driftProblems(k)...)
-		switch {
-		case k.Hold != nil:
-			add(severityOf(k.Hold.Code), k.Name, names[k.Hold.Vault], "hold-"+string(k.Hold.Code), fmt.Sprintf("%s is held (%s): %s", k.Name, k.Hold.Code, k.Hold.Reason), "")
-		case k.Error != "" && k.State == status.StateFailing:
-			add(status.Warning, k.Name, "", "keydrotationfailing", k.Error, "keyd tries again by itself")
-		case k.State == status.StatePartial:
-			add(status.Warning, k.Name, "", "keydrotationfailing", fmt.Sprintf("%s is active in some of its vaults only: %s", k.Name, k.Waiting), "keyd catches the others up by itself")
-		}
-	}
-	slices.SortStableFunc(out, func(a, b status.Problem) int { return cmp.Compare(a.Severity, b.Severity) })
-	return out
-}
-
-func (d *Daemon) proofProblems(k status.Key, names map[string]string) (out []status.Problem) {
-	for _, p := range k.Proofs {
-		if !d.health.Failing(health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}) {
-			continue
-		}
-		text := fmt.Sprintf("%s: version %s (generation %d) in vault %s did not prove: %s at %s: %s", k.Name, p.Version, p.Generation, names[p.Vault], p.Outcome, leg(p), p.Error)
-		out = append(out, status.Problem{Severity: status.Critical, Key: k.Name, Vault: names[p.Vault], Text: text, Runbook: "keydunwrapfailing", Remedy: "see the runbook before anything is disabled or deleted"})
-	}
-	return out
-}
-
-// leg is the leg that did not pass, with the reason.
-func leg(p status.Proof) string {
-	if p.Reason == "" {
-		return p.Leg
-	}
-	return fmt.Sprintf("%s (%s)", p.Leg, p.Reason)
-}
-
-// driftProblems are the differences that the last look found, but for those for
-// which the key is held.
-func (d *Daemon) driftProblems(k status.Key) (out []status.Problem) {
-	p, ok := d.loop.Policy(k.Name)
-	o := d.rotator.LastLook(k.Name)
-	if !ok || o == nil {
-		return nil
-	}
-	rec, err := d.store.Load(context.Background(), k.Name)
-	if err != nil {
-		return nil
-	}
-	for _, drift := range rotate.Drifts(p, rec, o) {
-		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
-			continue
-		}
-		out = append(out, status.Problem{Severity: driftSeverity(drift.Kind), Key: k.Name, Vault: drift.Vault.Name, Text: drift.Text, Remedy: drift.Remedy, Runbook: "drift-" + string(drift.Kind)})
-	}
-	return out
-}
-
-// driftSeverity is critical for what keeps data from being read, or may soon.
-func driftSeverity(kind rotate.DriftKind) status.Severity {
-	switch kind {
-	case rotate.DriftDeleted, rotate.DriftNewestDisabled, rotate.DriftDisabled, rotate.DriftForeign:
-		return status.Critical
-	}
-	return status.Warning
-}
-
-func severityOf(code key.HoldCode) status.Severity {
-	switch code {
-	case key.HoldPaused, key.HoldAdopted, key.HoldNameTaken:
-		return status.Warning
-	}
-	return status.Critical
 }

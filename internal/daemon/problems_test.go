@@ -1,0 +1,335 @@
+package daemon
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/health"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+const (
+	weu  = "https://contoso-weu.vault.azure.net"
+	mhsm = "https://contoso.managedhsm.azure.net"
+)
+
+var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+
+// told is what problems are told from: a daemon with one key in two vaults, of which
+// all is well.
+type told struct {
+	status.Snapshot
+	evidence
+	look look
+	fail bool
+	busy [2]int // requests and throttled ones, of contoso-weu
+}
+
+func (w *told) key() *status.Key { return &w.Keys[0] }
+
+func (w *told) problems() []status.Problem {
+	w.evidence.asked = func(name string) (int, int) {
+		if name == "contoso-weu" {
+			return w.busy[0], w.busy[1]
+		}
+		return 100, 0
+	}
+	w.failing = func(health.ID) bool { return w.fail }
+	w.interval = func(newest bool) time.Duration {
+		if newest {
+			return 5 * time.Minute
+		}
+		return 24 * time.Hour
+	}
+	w.evidence.look = func(string) (look, bool) { return w.look, true }
+	return problems(w.Snapshot, w.evidence)
+}
+
+func allWell() *told {
+	vaults := []key.Vault{{Name: "contoso-weu", URL: weu, Kind: key.KeyVault}, {Name: "contoso-hsm", URL: mhsm, Kind: key.ManagedHSM}}
+	w := &told{}
+	w.At, w.Started, w.Ready = noon, noon.Add(-30*24*time.Hour), true
+	w.HSM = status.HSM{Up: true, Since: w.Started, Info: key.HSMInfo{PIN: key.PINAccepted}}
+	w.checkpoint = noon.Add(-time.Hour)
+	made := noon.Add(-20 * 24 * time.Hour)
+	g := key.Generation{Number: 1, Fingerprint: "sha256:1", Reserved: made, Pinned: made, Finished: made}
+	k := status.Key{Name: "sa-cmk-key", State: status.StateOK, LastRotation: made, NextRotation: noon.Add(70 * 24 * time.Hour)}
+	seen := &rotate.Observation{At: noon, HSM: rotate.HSMSeen{Err: errors.New("not looked at")}, Vaults: map[string]rotate.VaultSeen{}}
+	for i, v := range vaults {
+		w.Vaults = append(w.Vaults, status.Vault{Vault: v, Reachable: true, SeenAt: noon})
+		g.Placements = append(g.Placements, key.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven, Version: "5be10a77", ProvenAt: made})
+		k.Vaults = append(k.Vaults, v.URL)
+		k.Proofs = append(k.Proofs, status.Proof{Vault: v.URL, Version: "5be10a77", Generation: 1, Newest: true, Outcome: key.Passed, At: noon, PassedAt: noon})
+		seen.Vaults[v.URL] = rotate.VaultSeen{Begun: noon, Newest: "5be10a77", Versions: []key.Version{{ID: "5be10a77", Enabled: true, Created: made}}}
+	}
+	k.Generations = []key.Generation{g}
+	w.Keys = []status.Key{k}
+	w.look = look{key.Policy{Key: k.Name, Vaults: vaults}, key.Record{Key: k.Name, Vaults: vaults, Generations: k.Generations}, seen}
+	return w
+}
+
+// inWEU changes what the last look saw in contoso-weu.
+func (w *told) inWEU(change func(seen *rotate.VaultSeen, newest *key.Version)) {
+	seen := w.look.seen.Vaults[weu]
+	change(&seen, &seen.Versions[0])
+	w.look.seen.Vaults[weu] = seen
+}
+
+// underWay has a second generation begun.
+func (w *told) underWay(since time.Time) {
+	w.key().Generations = append(w.key().Generations, key.Generation{Number: 2, Reserved: since})
+	w.key().State, w.key().Waiting = status.StateRotating, "vault contoso-weu is not ready"
+}
+
+func (w *told) request(ago time.Duration, compromise bool) {
+	w.key().Requests = []key.Request{{At: noon.Add(-ago), Compromise: compromise}, {At: noon, Compromise: compromise}}
+}
+
+// trouble is one trouble, and the same a little less, which is none yet.
+type trouble struct {
+	runbook, name string
+	key, vault    string // that the problem is about
+	trouble       func(w *told)
+	none          func(w *told) // nil: there is no less of it
+}
+
+const aKey, aVault = "sa-cmk-key", "contoso-weu"
+
+func troubles() []trouble {
+	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
+	return []trouble{
+		{"keydstoreunhealthy", "", "", "", func(w *told) { w.store = errors.New("no space left on device") }, nil},
+		{"keydconfigreloadfailed", "", "", "", func(w *told) {
+			w.reload = errors.New("the configuration has mistakes, the old one goes on:\nkeyd.yaml:8:1: …")
+		}, nil},
+		{
+			"keydnotready", "", "", "", func(w *told) { w.Ready, w.Started = false, ago(16*time.Minute) },
+			func(w *told) { w.Ready, w.Started = false, ago(14*time.Minute) },
+		},
+		{"keydhsmdown", "down", "", "", func(w *told) { w.HSM.Up, w.HSM.Error = false, "connection refused" }, func(w *told) { w.HSM = status.HSM{} }},
+		{"keydhsmdown", "degraded", "", "", func(w *told) { w.HSM.Info.Degraded = "no mechanism to wrap by" }, nil},
+		{"keydhsmdown", "crash loop", "", "", func(w *told) { w.losses = 6 }, func(w *told) { w.losses = 5 }},
+		{"keydpinrefused", "", "", "", func(w *told) {
+			w.HSM.Info.PIN, w.HSM.Info.PINRefused, w.HSM.Info.Degraded = key.PINRefused, true, "the token refused the PIN"
+		}, nil},
+		{"keydpinnearlylocked", "final try", "", "", func(w *told) { w.HSM.Info.PIN = key.PINFinalTry }, nil},
+		{"keydpinnearlylocked", "locked", "", "", func(w *told) { w.HSM.Info.PIN = key.PINLocked }, nil},
+		{"keydpintrieslow", "", "", "", func(w *told) { w.HSM.Info.PIN = key.PINCountLow }, nil},
+		{"keydpintochange", "", "", "", func(w *told) { w.HSM.Info.PIN = key.PINToChange }, nil},
+		{
+			"keydcheckpointstale", "", "", "", func(w *told) { w.checkpoint = ago(26 * time.Hour) },
+			func(w *told) { w.checkpoint = ago(24 * time.Hour) },
+		},
+		{
+			"keydvaultunreachable", "", "", aVault, func(w *told) { w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout" },
+			func(w *told) { w.Vaults[0].Reachable = false }, // not looked at yet
+		},
+		{
+			"keydclockskew", "", "", aVault, func(w *told) { w.Vaults[0].ClockSkew = -121 * time.Second },
+			func(w *told) { w.Vaults[0].ClockSkew = 119 * time.Second },
+		},
+		{"keydvaultthrottled", "", "", aVault, func(w *told) { w.busy = [2]int{100, 11} }, func(w *told) { w.busy = [2]int{100, 10} }},
+		{"keydunwrapfailing", "", aKey, aVault, func(w *told) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] }, nil},
+		{
+			"keydproofstale", "newest", aKey, aVault, func(w *told) { w.key().Proofs[0].PassedAt = ago(21 * time.Minute) },
+			func(w *told) { w.key().Proofs[0].PassedAt = ago(19 * time.Minute) },
+		},
+		{
+			"keydproofstale", "older", aKey, aVault, func(w *told) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(49*time.Hour) },
+			func(w *told) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(47*time.Hour) },
+		},
+		{
+			"keydproofstale", "after a start", aKey, aVault, func(w *told) { w.Started, w.key().Proofs[0].PassedAt = ago(21*time.Minute), ago(time.Hour) },
+			func(w *told) { w.Started, w.key().Proofs[0].PassedAt = ago(time.Minute), ago(time.Hour) },
+		},
+		{
+			"keydrotationoverdue", "", aKey, "", func(w *told) { w.key().NextRotation = ago(61 * time.Minute) },
+			func(w *told) { w.key().NextRotation = ago(59 * time.Minute) },
+		},
+		{
+			"keydrotationfailing", "a step", aKey, "", func(w *told) { w.key().State, w.key().Error = status.StateFailing, "sa-cmk-key: import: 403" },
+			func(w *told) { w.key().Error = "sa-cmk-key: import: 403" }, // once
+		},
+		{
+			"keydrotationfailing", "takes hours", aKey, "", func(w *told) { w.underWay(ago(121 * time.Minute)) },
+			func(w *told) { w.underWay(ago(119 * time.Minute)) },
+		},
+		{
+			"keydrequestwaiting", "", aKey, "", func(w *told) { w.request(61*time.Minute, false) },
+			func(w *told) { w.request(59*time.Minute, false) },
+		},
+		{"keydrequestwaiting", "not while it is under way", aKey, "", func(w *told) { w.request(61*time.Minute, false) }, func(w *told) {
+			w.request(61*time.Minute, false)
+			w.underWay(ago(time.Minute))
+		}},
+		{
+			"keydcompromisewaiting", "", aKey, "", func(w *told) { w.request(31*time.Minute, true) },
+			func(w *told) { w.request(29*time.Minute, true) },
+		},
+		{"keydcompromisewaiting", "under way", aKey, "", func(w *told) {
+			w.request(31*time.Minute, true)
+			w.underWay(ago(30 * time.Minute))
+		}, nil},
+		{"keydkeypartial", "", aKey, aVault, func(w *told) {
+			w.key().Generations[0].Placements = w.key().Generations[0].Placements[1:]
+			w.key().State = status.StatePartial
+			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
+		}, nil},
+		{"keydkeynotmade", "", aKey, "", func(w *told) {
+			w.look.record, w.look.seen.Vaults = key.Record{}, nil
+			w.key().Generations, w.key().Proofs, w.key().State, w.key().Waiting = nil, nil, status.StateNew, "vault contoso-weu is not ready"
+		}, nil},
+		{"keydversionexpiressoon", "", aKey, aVault, func(w *told) { w.expiring(6 * 24 * time.Hour) }, func(w *told) { w.expiring(90 * 24 * time.Hour) }},
+		{"drift-version-expiring", "", aKey, aVault, func(w *told) { w.expiring(8 * 24 * time.Hour) }, nil},
+		{
+			"keydrotationpolicyunreadable", "", aKey, aVault, func(w *told) {
+				w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.PolicyErr = errors.New("403") })
+			}, nil,
+		},
+		{"drift-key-deleted", "", aKey, aVault, func(w *told) {
+			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.Deleted, seen.Versions = true, nil })
+		}, nil},
+		{"drift-versions-missing", "", aKey, aVault, func(w *told) {
+			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.Versions = nil })
+		}, nil},
+		{"drift-newest-disabled", "", aKey, aVault, func(w *told) {
+			w.inWEU(func(_ *rotate.VaultSeen, newest *key.Version) { newest.Enabled = false })
+		}, nil},
+		{"drift-version-disabled", "", aKey, aVault, func(w *told) {
+			w.inWEU(func(seen *rotate.VaultSeen, first *key.Version) {
+				first.Enabled, seen.Newest = false, "aliased"
+				seen.Versions = append(seen.Versions, key.Version{ID: "aliased", Enabled: true, Created: noon})
+			})
+			w.look.record.Generations[0].Placements[0].Aliases = []string{"aliased"}
+		}, nil},
+		{"drift-foreign-version", "", aKey, aVault, func(w *told) {
+			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) {
+				seen.Versions = append(seen.Versions, key.Version{ID: "foreign", Enabled: true, Created: noon})
+				seen.Newest, seen.Material = "foreign", map[string]key.Fingerprint{"foreign": "sha256:2"}
+			})
+		}, nil},
+		{"drift-native-rotation", "", aKey, aVault, func(w *told) {
+			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.NativeRotation = true })
+		}, nil},
+		{"hold-proof-refuted", "", aKey, aVault, func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldRefuted, Vault: weu, Reason: "another modulus"} }, nil},
+		{"hold-record-behind", "", aKey, "", func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldRecordBehind, Reason: "the state is old"} }, nil},
+		{"hold-paused", "", aKey, "", func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldPaused, Reason: "maintenance"} }, nil},
+	}
+}
+
+// expiring gives the newest version a date, as keyd did.
+func (w *told) expiring(in time.Duration) {
+	w.inWEU(func(_ *rotate.VaultSeen, newest *key.Version) { newest.Expires = noon.Add(in) })
+	w.look.record.Generations[0].Placements[0].Expires = noon.Add(in)
+}
+
+func TestEachTroubleIsAProblemInWords(t *testing.T) {
+	if got := allWell().problems(); len(got) > 0 {
+		t.Fatalf("all is well, and there are problems: %+v", got)
+	}
+	for _, c := range troubles() {
+		t.Run(c.runbook+" "+c.name, func(t *testing.T) {
+			w := allWell()
+			c.trouble(w)
+			got := w.problems()
+			if len(got) != 1 || got[0].Runbook != c.runbook {
+				t.Fatalf("%+v, want one problem, of %s", got, c.runbook)
+			}
+			p := got[0]
+			if p.Key != c.key || p.Vault != c.vault {
+				t.Errorf("about key %q and vault %q, want %q and %q", p.Key, p.Vault, c.key, c.vault)
+			}
+			if held := strings.HasPrefix(p.Runbook, "hold-"); !strings.Contains(p.Text, p.Key) || !held && !strings.Contains(p.Text, p.Vault) || strings.Contains(p.Text, "\n") {
+				t.Errorf("does not name its key and its vault in one line: %q", p.Text)
+			} else if p.Remedy == "" && !held { // each hold has its own, where it is shown
+				t.Errorf("no remedy for %q", p.Text)
+			}
+			if c.none == nil {
+				return
+			}
+			w = allWell()
+			c.none(w)
+			if got := w.problems(); len(got) > 0 {
+				t.Errorf("a little less of it is a problem, too: %+v", got)
+			}
+		})
+	}
+}
+
+// unshown are the alerts whose trouble is no problem under the same name, and why:
+// another section that shows it, or a reason.
+func unshown() map[string]string {
+	return map[string]string{
+		"KeydDown":            "a daemon that does not answer shows nothing",
+		"KeydRestarting":      "a process does not know how often it was started; the starts are in the audit chain, which the page shows",
+		"KeydAuditFell":       "keyd has only the chain that is there; that it was longer is known where it was scraped",
+		"KeydProofRefuted":    "#hold-proof-refuted",
+		"KeydKeyOnHold":       "#hold-record-behind",
+		"KeydKeyPaused":       "#hold-paused",
+		"KeydKeyDeleted":      "#drift-key-deleted",
+		"KeydVersionsMissing": "#drift-versions-missing",
+		"KeydNewestDisabled":  "#drift-newest-disabled",
+		"KeydVersionDisabled": "#drift-version-disabled",
+		"KeydForeignVersion":  "#drift-foreign-version",
+		"KeydDrift":           "#drift-native-rotation",
+	}
+}
+
+// moreSevere are the alerts whose problem is critical, as what to see first.
+var moreSevere = map[string]string{
+	"KeydHSMDown":   "while the HSM side is away, no proof is complete",
+	"KeydKeyOnHold": "most holds are for what may keep data from being read, which is what the section says",
+}
+
+// Otherwise the page could say that all is well while an alert fires.
+func TestEachAlertIsAProblemOrExcused(t *testing.T) {
+	worst := map[string]status.Severity{} // of the problems that the troubles make, by runbook
+	for _, c := range troubles() {
+		w := allWell()
+		c.trouble(w)
+		for _, p := range w.problems() {
+			if worst[p.Runbook] == "" || p.Severity < worst[p.Runbook] {
+				worst[p.Runbook] = p.Severity
+			}
+		}
+	}
+	rules := regexp.MustCompile(`(?s)- alert: (\w+)\n.*?labels: \{severity: (\w+)\}`).FindAllStringSubmatch(read(t, "../../deploy/prometheus/keyd.rules.yml"), -1)
+	if len(rules) < 30 {
+		t.Fatalf("only %d alerts", len(rules))
+	}
+	known := map[string]bool{}
+	for _, m := range rules {
+		alert, severity := m[1], status.Severity(m[2])
+		known[alert] = true
+		anchor := strings.ToLower(alert)
+		why, excused := unshown()[alert]
+		switch shown := worst[anchor] != ""; {
+		case shown && excused:
+			t.Errorf("%s is shown as a problem, and unshown says why it is not: %s", alert, why)
+		case !shown && !excused:
+			t.Errorf("no problem links to #%s: add it to problems.go and to troubles here, or say in unshown why none is needed", anchor)
+		case excused:
+			other, elsewhere := strings.CutPrefix(why, "#")
+			if !elsewhere {
+				continue
+			}
+			if anchor = other; worst[anchor] == "" {
+				t.Errorf("%s is to be shown as #%s, and no trouble makes that problem", alert, anchor)
+				continue
+			}
+		}
+		if got := worst[anchor]; got != severity && got != "" && moreSevere[alert] == "" {
+			t.Errorf("%s is %s, and its problem is %s", alert, severity, got)
+		}
+	}
+	for alert := range unshown() {
+		if !known[alert] {
+			t.Errorf("unshown names %s, and there is no such alert", alert)
+		}
+	}
+}
