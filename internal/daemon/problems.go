@@ -111,7 +111,7 @@ func (t *teller) state(s status.Snapshot) {
 			"correct it (keyd check shows each mistake with its line), then: keyd reload; until then keyd goes on with the configuration it had")
 	}
 	if !s.Ready && s.At.Sub(s.Started) > readyLate {
-		t.add(status.Warning, "", "", "keydnotready", "keyd has not looked at every key since its start at "+moment(s.Started),
+		t.add(status.Warning, "", "", "keydnotready", "not every key was looked at since keyd's start at "+moment(s.Started),
 			"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
 	}
 }

@@ -169,7 +169,7 @@ func TestEveryStepAndEveryHoldHasWords(t *testing.T) {
 			t.Errorf("the step %s has no words", kind)
 		}
 	}
-	for _, code := range holdCodes {
+	for _, code := range holdCodes() {
 		if _, ok := holdWords[code]; !ok {
 			t.Errorf("the hold %s has no words", code)
 		}

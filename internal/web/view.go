@@ -158,7 +158,9 @@ func rank(state string) int {
 func withAlarms(s status.Snapshot) []status.Key {
 	alarmed := map[string]bool{}
 	for _, p := range s.Problems {
-		alarmed[p.Key] = true
+		if p.Runbook == "keydunwrapfailing" {
+			alarmed[p.Key] = true
+		}
 	}
 	keys := slices.Clone(s.Keys)
 	for i, k := range keys {

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -155,12 +154,12 @@ func fail(s *status.Snapshot, i int, err string) {
 // operatorsReason is what an operator wrote, and must be on no page.
 const operatorsReason = "SECRET-REASON: password of the change window is hunter2"
 
-// everyTrouble has each state of a key, each code of a hold, and each thing that can be
-// wrong with a proof, a vault, the HSM and the state.
+// everyTrouble has each state of a key, each code of a hold, each kind of drift, and each
+// other problem that the daemon tells.
 func everyTrouble() status.Snapshot {
 	s := threeKeys()
 	s.Keys = nil
-	for _, code := range holdCodes {
+	for _, code := range holdCodes() {
 		s.Keys = append(s.Keys, rotated("held-"+string(code), 3, days(90), at.Add(-days(24))))
 		reason := "generation 2 in vault contoso-weu is not what the record says: compare, then keyd resume"
 		if code == key.HoldPaused {
@@ -200,18 +199,7 @@ func everyTrouble() status.Snapshot {
 	})
 	add("failing", status.StateFailing, nil)
 	fail(&s, len(s.Keys)-1, "key failing: import generation 4 in vault contoso-weu: 403 ForbiddenByFirewall")
-	proof := func(name, outcome, leg string) status.Problem {
-		return status.Problem{Severity: status.Critical, Key: name, Vault: "contoso-weu", Runbook: "keydunwrapfailing", Remedy: "see the runbook before anything is disabled or deleted",
-			Text: name + ": version 5be10a77 (generation 3) in vault contoso-weu did not prove: " + outcome + " at " + leg}
-	}
-	s.Problems = append(s.Problems, proof("refuted", "refuted", "modulus"), proof("inconclusive", "inconclusive", "vault-unwrap"),
-		status.Problem{Severity: status.Critical, Runbook: "keydstoreunhealthy", Text: "the state cannot be written: no space left on device", Remedy: "free or repair the disk; keyd goes on by itself"},
-		status.Problem{Severity: status.Critical, Runbook: "keydhsmdown", Text: "the HSM side cannot work: the PIN was refused", Remedy: "change the PIN in the credential, then restart keyd-hsm"},
-		status.Problem{Severity: status.Warning, Vault: "contoso-hsm", Runbook: "keydvaultunreachable", Text: "vault contoso-hsm cannot be used: dial tcp: i/o timeout"})
-	for _, kind := range driftKinds {
-		s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Key: "well", Vault: "contoso-weu", Runbook: "drift-" + string(kind),
-			Text: "well: " + string(kind) + " in vault contoso-weu", Remedy: "compare with the configuration"})
-	}
+	s.Problems = append(s.Problems, otherProblems()...)
 	slices.SortStableFunc(s.Problems, func(a, b status.Problem) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
 	s.HSM.Info.Degraded = "the token refused the PIN: it is not tried again until the credential changes"
 	s.HSM.Info.Warnings = []string{"SoftHSM is for trying keyd out"}
@@ -230,12 +218,6 @@ func hsmDown() status.Snapshot {
 	s.Problems = []status.Problem{{Severity: status.Critical, Runbook: "keydhsmdown", Text: "the HSM side is down: connection refused", Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"}}
 	return s
 }
-
-var holdCodes = []key.HoldCode{key.HoldPaused, key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing,
-	key.HoldKeyDeleted, key.HoldRefuted, key.HoldRecordBehind, key.HoldObjectMissing, key.HoldAdopted}
-
-var driftKinds = []rotate.DriftKind{rotate.DriftForeign, rotate.DriftDeleted, rotate.DriftNewestDisabled, rotate.DriftDisabled, rotate.DriftMissing, rotate.DriftOperations,
-	rotate.DriftNativeRotation, rotate.DriftUnprotected, rotate.DriftHSMMissing, rotate.DriftKEKChanged, rotate.DriftKEKRefused, rotate.DriftKEKMissing, rotate.DriftNearLimit}
 
 func entries() []status.Entry {
 	list := []status.Entry{}
