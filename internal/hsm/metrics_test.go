@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/keyd-project/keyd/internal/key"
+	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
 
 // A service that systemd starts again leaves no trace but this: it is up again before
@@ -117,4 +118,29 @@ type withPIN struct {
 
 func (f withPIN) Describe(context.Context) (description, error) {
 	return description{HSMInfo: key.HSMInfo{Token: "fake", PIN: f.state}}, nil
+}
+
+// By a real token: keyd is logged in, and another program tries a wrong PIN.
+func TestAWrongPINOfSomebodyElseShows(t *testing.T) {
+	t.Parallel()
+	tok := softhsmtest.New(t)
+	keyd := start(t, tok, newChild(t, tok))
+	if info, err := keyd.Describe(t.Context()); err != nil || info.PIN != key.PINAccepted {
+		t.Fatalf("before it: %+v, %v", info, err)
+	}
+	another := newChild(t, tok)
+	another.Config.PINFile = filepath.Join(t.TempDir(), "pin")
+	if err := os.WriteFile(another.Config.PINFile, []byte("wrong"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := start(t, tok, another).Describe(t.Context()); err != nil || !info.PINRefused {
+		t.Fatalf("the other program: %+v, %v", info, err)
+	}
+	info, err := keyd.Describe(t.Context())
+	if err != nil || info.PIN != key.PINCountLow || info.Degraded != "" {
+		t.Errorf("%q, degraded %q, %v; want %q and able to work", info.PIN, info.Degraded, err, key.PINCountLow)
+	}
+	if got := testutil.ToFloat64(keyd.metrics.pinState.WithLabelValues("few-tries-left")); got != 1 {
+		t.Errorf("the metric shows %v", got)
+	}
 }
