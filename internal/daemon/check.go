@@ -116,7 +116,13 @@ func (c *checker) pin(info key.HSMInfo) {
 	case key.PINAccepted:
 		c.add("hsm", info.Token, pin, nil, string(info.PIN), "")
 	case key.PINFinalTry, key.PINCountLow:
-		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once", "find out who, before the token locks; see the runbook, #keydpinrefused")
+		runbook := "#keydpintrieslow"
+		if info.PIN == key.PINFinalTry {
+			runbook = "#keydpinnearlylocked"
+		}
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once", "find out who, before the token locks; see the runbook, "+runbook)
+	case key.PINLocked:
+		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN), "do not restart keyd-hsm; see the runbook, #keydpinnearlylocked")
 	case key.PINToChange:
 		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN", "change it with the vendor's tool, then write it into hsm.pin_file")
 	default:

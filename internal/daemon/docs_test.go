@@ -136,6 +136,7 @@ func TestEveryProblemAndDriftHasARunbook(t *testing.T) {
 	for _, c := range []struct{ file, form, prefix string }{
 		{"problems.go", `"(keyd[a-z]+)"`, ""},
 		{"problems_key.go", `"(keyd[a-z]+)"`, ""},
+		{"check.go", `#(keyd[a-z]+)`, ""},
 		{"../key/record.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
 		{"../rotate/drift.go", `Drift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`, "drift-"},
 	} {
