@@ -150,7 +150,7 @@ func (c *Client) exchange(ctx context.Context, req request, unsure key.Class) (r
 			c.putIdle(l)
 			return resp, nil
 		case errors.Is(err, errNotSent) && idle:
-			continue
+			c.metrics.setUp(false) // it answered before
 		case errors.Is(err, errNotSent):
 			return resp, newError(Connection, key.Retry, "HSM call %s was %w", req.Method, err)
 		case ctx.Err() != nil:

@@ -42,7 +42,7 @@ func TestEachLossOfTheHSMSideIsCounted(t *testing.T) {
 		ended := make(chan error, 1)
 		go func() {
 			s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
-			ended <- s.serveListener(ctx, l)
+			ended <- s.serve(ctx, l)
 		}()
 		describe(true)
 		describe(true)
@@ -62,6 +62,23 @@ keyd_hsm_losses_total 3
 	}
 	if n := c.Lost(); n != 2 {
 		t.Errorf("%d losses within half an hour, want 2", n)
+	}
+}
+
+func TestALossBetweenTwoCallsIsCountedThoughBothAreAnswered(t *testing.T) {
+	for name, connect := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			c, cut := connect(&fakeCalls{})
+			for range 3 {
+				if _, err := c.Describe(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				cut()
+			}
+			if n := testutil.ToFloat64(c.metrics.losses); n != 2 || testutil.ToFloat64(c.metrics.up) != 1 {
+				t.Errorf("%v losses, want 2", n)
+			}
+		})
 	}
 }
 
@@ -106,7 +123,7 @@ func TestTheStateOfThePINIsShown(t *testing.T) {
 // described is a client, counting in m, of an HSM side that tells this of its PIN.
 func described(t *testing.T, m *metrics, state key.PINState) *Client {
 	t.Helper()
-	c, _ := transports(t)["socket pair"](withPIN{&fakeCalls{}, state})
+	c, _ := transports(t)["handed over"](withPIN{&fakeCalls{}, state})
 	c.metrics = m
 	return c
 }

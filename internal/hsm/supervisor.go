@@ -178,6 +178,7 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	stop()
 	reason := errors.Join(<-watched, p.lastWords(), waitErr)
 	_ = p.control.Close()
+	s.client.Close() // what lies idle led to this child
 	s.set(func() {
 		s.current, s.pid, s.up, s.since, s.reason = nil, 0, false, time.Now(), reason
 		s.metrics.setUp(false)
@@ -221,6 +222,7 @@ func (s *Supervisor) ping(ctx context.Context, pinger *Client, limit time.Durati
 		}
 		s.metrics.setUp(true)
 		s.metrics.described(d.Degraded != "", d.PINRefused)
+		s.metrics.pinIs(d.PIN)
 	})
 	return nil
 }
