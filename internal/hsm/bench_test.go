@@ -29,9 +29,9 @@ import (
 func BenchmarkHop(b *testing.B) {
 	direct := newOpening(b, inProcess(b, func(m module) module { return m }), key.RSA4096)
 	directNo := newOpening(b, direct.calls, key.RSA2048)
-	r := newRig(b)
-	through := newOpening(b, r.Client, key.RSA4096)
-	throughNo := newOpening(b, r.Client, key.RSA2048)
+	client := supervised(b).Client()
+	through := newOpening(b, client, key.RSA4096)
+	throughNo := newOpening(b, client, key.RSA2048)
 	// As long as an RSA-4096 ciphertext, so the answer is no at once.
 	directNo.ciphertext, throughNo.ciphertext = direct.ciphertext, through.ciphertext
 	var alone, both, crossing, staying []time.Duration
@@ -52,17 +52,7 @@ func BenchmarkHop(b *testing.B) {
 // BenchmarkRecovery is the time from a killed HSM process to the next answer of
 // Opens, with the pause before a first restart.
 func BenchmarkRecovery(b *testing.B) {
-	tok := softhsmtest.New(b)
-	sup := NewSupervisor(ChildConfig{
-		Argv: argv(b), Env: environ(b, tok, newChild(b, tok)),
-		Pause: func(int) time.Duration { return backoff(1) },
-		Log:   slog.New(slog.DiscardHandler), Register: prometheus.NewRegistry(),
-	})
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { _ = sup.Run(ctx) })
-	b.Cleanup(func() { cancel(); running.Wait() })
-
+	sup := supervised(b)
 	o := newOpening(b, sup.Client(), key.RSA4096)
 	var took []time.Duration
 	for b.Loop() {
@@ -76,6 +66,22 @@ func BenchmarkRecovery(b *testing.B) {
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(median(took).Milliseconds()), "recovery-ms")
+}
+
+// supervised is an HSM process with the pings and pauses that keyd has.
+func supervised(b *testing.B) *Supervisor {
+	b.Helper()
+	tok := softhsmtest.New(b)
+	sup := NewSupervisor(ChildConfig{
+		Argv: argv(b), Env: environ(b, tok, newChild(b, tok)),
+		Pause: func(int) time.Duration { return backoff(1) },
+		Log:   slog.New(slog.DiscardHandler), Register: prometheus.NewRegistry(),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = sup.Run(ctx) })
+	b.Cleanup(func() { cancel(); running.Wait() })
+	return sup
 }
 
 // opening is a private operation that can be repeated.
