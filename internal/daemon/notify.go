@@ -8,10 +8,10 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// moreTime lets the start take another half minute (in microseconds). A first look
+// moreTime lets the start take another minute (in microseconds). A first look
 // at many keys in vaults that do not answer takes longer than any fixed limit, and to
 // be killed for it would be a restart loop.
-const moreTime = "EXTEND_TIMEOUT_USEC=30000000"
+const moreTime = "EXTEND_TIMEOUT_USEC=60000000"
 
 // notify tells systemd (sd_notify(3)): READY once every key was looked at, a line
 // of status when it changes, and the watchdog's pings while the loop turns.
@@ -34,13 +34,8 @@ func (d *Daemon) notify(ctx context.Context) {
 			_, _ = sd.SdNotify(false, "STATUS="+line)
 		}
 		if stuck := d.Stuck(); stuck == "" {
-			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
-			if !ready {
-				_, _ = sd.SdNotify(false, moreTime)
-			}
-			if !ready {
-				// Vaults that do not answer make the first look long; it goes on.
-				_, _ = sd.SdNotify(false, "EXTEND_TIMEOUT_USEC=60000000")
+			for _, message := range alive(ready) {
+				_, _ = sd.SdNotify(false, message)
 			}
 		} else {
 			d.log.Error("no watchdog ping", "reason", stuck)
@@ -52,6 +47,14 @@ func (d *Daemon) notify(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// alive is what a loop that turns tells systemd.
+func alive(ready bool) []string {
+	if ready {
+		return []string{sd.SdNotifyWatchdog}
+	}
+	return []string{sd.SdNotifyWatchdog, moreTime}
 }
 
 func (d *Daemon) statusLine(ready bool) string {
