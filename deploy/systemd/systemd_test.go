@@ -96,6 +96,50 @@ func TestVerifyIsSilent(t *testing.T) {
 	}
 }
 
+// choices takes the comment signs off a drop-in's settings.
+func choices(text string) string {
+	return regexp.MustCompile(`(?m)^#([A-Z][A-Za-z]+=)`).ReplaceAllString(text, "$1")
+}
+
+func TestWhatDropInsOfferToTakeUpIsAccepted(t *testing.T) {
+	taken := 0
+	for _, example := range examples(t) {
+		text := read(t, example)
+		if choices(text) == text {
+			continue
+		}
+		taken++
+		dir := install(t, example)
+		name := strings.TrimPrefix(example, "examples/")
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(choices(text)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out := analyze(t, "verify", "--man=no", filepath.Join(dir, strings.TrimSuffix(filepath.Dir(name), ".d"))); out != "" {
+			t.Errorf("%s: %s", name, out)
+		}
+	}
+	if taken == 0 {
+		t.Error("no drop-in offers anything")
+	}
+}
+
+// USB and PCIe need different lines, and both a user who may open the device.
+func TestTheDropInForDevicesIsForBothKinds(t *testing.T) {
+	text := read(t, "examples/keyd-hsm.service.d/device-hsm.conf")
+	allowed := values(choices(text), "DeviceAllow")
+	if len(allowed) != 2 || allowed[0] != "char-usb_device rw" || !strings.HasPrefix(allowed[1], "/dev/") {
+		t.Errorf("it allows %v, want USB's devices and, as a comment, a node", allowed)
+	}
+	if got := values(choices(text), "SupplementaryGroups"); len(got) != 1 {
+		t.Errorf("it offers the groups %v", got)
+	}
+	for _, rule := range []string{`SUBSYSTEM=="usb"`, `KERNEL==`} {
+		if !regexp.MustCompile(`(?m)^#   ` + rule + `.*GROUP="keyd-hsm", MODE="0660"$`).MatchString(text) {
+			t.Errorf("it has no udev rule with %s", rule)
+		}
+	}
+}
+
 func TestVerifyWouldSpeak(t *testing.T) {
 	dir := install(t)
 	path := filepath.Join(dir, "keyd.service")
