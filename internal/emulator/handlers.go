@@ -98,8 +98,12 @@ func (v *Vault) receive(who caller, t target, apiVersions []string) error {
 // act runs one call under the rules and writes what comes of it.
 func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func(fault) answer) {
 	f := e.rules.match(c)
-	c.delay = f.delay
-	if !e.pause(f.delay) || f.drops() {
+	began := time.Now()
+	served := e.wait(f)
+	if f.delay > 0 || len(f.holds) > 0 {
+		c.delay = time.Since(began)
+	}
+	if !served || f.drops() {
 		e.drop(r, c)
 	}
 	if f.rule != nil && f.rule.Status > 0 {

@@ -11,7 +11,7 @@ import (
 // ParseRule reads a rule as the command line writes it: comma-separated
 // NAME=VALUE with the names host, method, op, key, count, probability, status,
 // code, inner, message, retry-after, drop (before or after), delay, for (how
-// long from now), stale, skew-date, skew-created, and the words no-retry-after,
+// long from now), stale, skew-date, skew-created, and the words hold, no-retry-after,
 // truncate, garbage, wrong-json, expired.
 // Durations are as in "1m30s". Example: "op=import,count=1,drop=after".
 func ParseRule(s string, now time.Time) (Rule, error) {
@@ -23,7 +23,7 @@ func ParseRule(s string, now time.Time) (Rule, error) {
 		}
 	}
 	if !r.effects() {
-		return Rule{}, fmt.Errorf("rule %q does nothing: add status, drop, delay, truncate, garbage, wrong-json, expired, stale, skew-date or skew-created", s)
+		return Rule{}, fmt.Errorf("rule %q does nothing: add status, drop, delay, hold, truncate, garbage, wrong-json, expired, stale, skew-date or skew-created", s)
 	}
 	if r.Expired && r.Operation != opToken {
 		return Rule{}, fmt.Errorf("rule %q: expired goes with op=token", s)
@@ -61,6 +61,8 @@ func (r *Rule) set(name, value string, now time.Time) (err error) {
 		r.Drop, err = parseDrop(value)
 	case "delay":
 		r.Delay, err = time.ParseDuration(value)
+	case "hold":
+		r.Hold = true
 	case "truncate":
 		r.Truncate = true
 	case "garbage":

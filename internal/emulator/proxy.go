@@ -40,7 +40,7 @@ func (e *Emulator) serveConnect(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := e.rules.match(call{host: host, method: r.Method, operation: opConnect})
-	if !e.pause(f.delay) || (f.rule != nil && f.rule.Status == 0) {
+	if !e.wait(f) || (f.rule != nil && f.rule.Status == 0) {
 		panic(http.ErrAbortHandler)
 	}
 	if f.rule != nil {
@@ -109,6 +109,22 @@ func (e *Emulator) pause(d time.Duration) bool {
 	case <-e.done:
 		return false
 	}
+}
+
+// wait is over after the delay and when no rule holds the call any more; it reports
+// false when the emulator closes.
+func (e *Emulator) wait(f fault) bool {
+	if !e.pause(f.delay) {
+		return false
+	}
+	for _, over := range f.holds {
+		select {
+		case <-over:
+		case <-e.done:
+			return false
+		}
+	}
+	return true
 }
 
 func hostOnly(hostport string) string {

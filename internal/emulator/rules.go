@@ -23,7 +23,7 @@ const (
 
 // Rule makes calls misbehave. It applies to calls whose token was accepted, so
 // a challenge never uses up a Count.
-// Of the matching rules every Delay, Skew and Stale takes effect, and of their
+// Of the matching rules every Delay, Hold, Skew and Stale takes effect, and of their
 // outcomes (Status, Drop, Truncate, Garbage, WrongJSON, Expired) that of the first
 // one added.
 type Rule struct {
@@ -48,6 +48,7 @@ type Rule struct {
 	NoRetryAfter bool
 	Drop         DropMode
 	Delay        time.Duration // real time, before anything is done
+	Hold         bool          // until the rule is cleared, before anything is done
 	Truncate     bool          // done, but the body breaks off half way
 	Garbage      bool          // done, but 200 with a body that is not JSON
 	WrongJSON    bool          // done, but 200 with JSON of another shape
@@ -68,7 +69,7 @@ func (r Rule) hasOutcome() bool {
 
 // effects reports whether the rule does anything at all.
 func (r Rule) effects() bool {
-	return r.hasOutcome() || r.Delay != 0 || r.SkewDate != 0 || r.SkewCreated != 0 || r.Stale != 0
+	return r.hasOutcome() || r.Delay != 0 || r.Hold || r.SkewDate != 0 || r.SkewCreated != 0 || r.Stale != 0
 }
 
 // ActiveRule is a Rule at work.
@@ -76,6 +77,7 @@ type ActiveRule struct {
 	book *ruleBook
 	rule Rule
 	hits int
+	over chan struct{} // closed when the rule is cleared
 }
 
 // Hits is how many calls the rule has met.
@@ -89,7 +91,10 @@ func (a *ActiveRule) Hits() int {
 func (a *ActiveRule) Clear() {
 	a.book.mu.Lock()
 	defer a.book.mu.Unlock()
-	a.book.rules = slices.DeleteFunc(a.book.rules, func(o *ActiveRule) bool { return o == a })
+	if i := slices.Index(a.book.rules, a); i >= 0 {
+		a.book.rules = slices.Delete(a.book.rules, i, i+1)
+		close(a.over)
+	}
 }
 
 // Fail adds a rule.
@@ -101,6 +106,9 @@ func (e *Emulator) Fail(rule Rule) *ActiveRule {
 func (e *Emulator) ClearFailures() {
 	e.rules.mu.Lock()
 	defer e.rules.mu.Unlock()
+	for _, a := range e.rules.rules {
+		close(a.over)
+	}
 	e.rules.rules = nil
 }
 
@@ -119,7 +127,7 @@ func newRuleBook(seed uint64, now func() time.Time) *ruleBook {
 func (b *ruleBook) add(rule Rule) *ActiveRule {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := &ActiveRule{book: b, rule: rule}
+	a := &ActiveRule{book: b, rule: rule, over: make(chan struct{})}
 	b.rules = append(b.rules, a)
 	return a
 }
@@ -138,6 +146,7 @@ type call struct {
 type fault struct {
 	rule    *Rule // the outcome; nil: the call takes its course
 	delay   time.Duration
+	holds   []<-chan struct{}
 	skew    time.Duration
 	created time.Duration // skew of created and updated
 	stale   time.Duration
@@ -160,6 +169,9 @@ func (b *ruleBook) match(c call) fault {
 		}
 		a.hits++
 		f.delay += a.rule.Delay
+		if a.rule.Hold {
+			f.holds = append(f.holds, a.over)
+		}
 		f.skew += a.rule.SkewDate
 		f.created += a.rule.SkewCreated
 		f.stale += a.rule.Stale

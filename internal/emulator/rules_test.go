@@ -194,6 +194,56 @@ func TestAnAbandonedCallStillTakesEffect(t *testing.T) {
 	}
 }
 
+func TestAHeldCallGoesOnWhenItsRuleEnds(t *testing.T) {
+	for name, end := range map[string]func(*emulator.Emulator, *emulator.ActiveRule){
+		"cleared by itself": func(_ *emulator.Emulator, rule *emulator.ActiveRule) { rule.Clear() },
+		"cleared with all":  func(e *emulator.Emulator, _ *emulator.ActiveRule) { e.ClearFailures() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := start(t, emulator.Options{})
+			c := newClient(t, e, premium)
+			foreign(t, e, premium, "k")
+			rule := e.Fail(emulator.Rule{Operation: "get", Count: 1, Hold: true})
+			got := make(chan error, 1)
+			go func() { _, err := c.GetKey(t.Context(), "k", "", nil); got <- err }()
+			poll(t, func() bool { return rule.Hits() == 1 })
+			// A call after it is answered before it.
+			if _, err := c.GetKey(t.Context(), "k", "", nil); err != nil {
+				t.Errorf("a count of one holds two: %v", err)
+			}
+			select {
+			case err := <-got:
+				t.Errorf("the held call is over before its rule: %v", err)
+			default:
+			}
+			end(e, rule)
+			if err := <-got; err != nil {
+				t.Errorf("the held call: %v", err)
+			}
+			log := e.Requests()
+			if first, last := log[len(log)-2], log[len(log)-1]; first.Delay != 0 || last.Delay == 0 {
+				t.Errorf("the log has delays of %v and %v, want none and some", first.Delay, last.Delay)
+			}
+			rule.Clear() // twice does no harm
+		})
+	}
+}
+
+func TestClosingEndsAHeldCall(t *testing.T) {
+	e := start(t, emulator.Options{})
+	c := newClient(t, e, premium)
+	rule := e.Fail(emulator.Rule{Operation: "get", Hold: true})
+	got := make(chan error, 1)
+	go func() { _, err := c.GetKey(t.Context(), "k", "", nil); got <- err }()
+	poll(t, func() bool { return rule.Hits() == 1 })
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-got; err == nil {
+		t.Error("a call was answered by an emulator that was closed")
+	}
+}
+
 // poll waits until f holds; after ten seconds it reports an error.
 func poll(t *testing.T, f func() bool) bool {
 	deadline := time.Now().Add(10 * time.Second)
@@ -209,10 +259,10 @@ func poll(t *testing.T, f func() bool) bool {
 
 func TestARuleIsReadFromText(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	got, err := emulator.ParseRule("host=h,op=import,key=k,count=2,status=429,no-retry-after,for=1m,delay=20ms,drop=after", now)
+	got, err := emulator.ParseRule("host=h,op=import,key=k,count=2,status=429,no-retry-after,for=1m,delay=20ms,hold,drop=after", now)
 	want := emulator.Rule{
 		Host: "h", Operation: "import", Key: "k", Count: 2, Status: 429, NoRetryAfter: true,
-		Until: now.Add(time.Minute), Delay: 20 * time.Millisecond, Drop: emulator.DropAfterCommit,
+		Until: now.Add(time.Minute), Delay: 20 * time.Millisecond, Hold: true, Drop: emulator.DropAfterCommit,
 	}
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
