@@ -26,6 +26,8 @@ const patience = 90 * time.Second
 type machine struct {
 	root   string // of the container, as seen from here
 	leader int    // its pid 1, as seen from here
+	nspawn *exec.Cmd
+	ended  chan struct{} // closed when nspawn has ended
 }
 
 // bootMachine boots it, and ends it with the test.
@@ -42,12 +44,26 @@ func bootMachine(t *testing.T) *machine {
 	})
 	m.prepare(t)
 
-	console, err := os.Create(filepath.Join(dir, "console"))
+	t.Cleanup(func() {
+		if m.nspawn != nil {
+			m.stop(t, "poweroff")
+		}
+	})
+	m.boot(t)
+	return m
+}
+
+// boot starts systemd in the container, and waits until everything was started that
+// starts by itself.
+func (m *machine) boot(t *testing.T) {
+	t.Helper()
+	console, err := os.Create(filepath.Join(filepath.Dir(m.root), "console"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer console.Close()
 	cmd := exec.Command("systemd-nspawn", "-q", "-b", "--register=no", "--keep-unit", "--private-network",
-		"--link-journal=no", "--console=pipe", "-D", m.root, "systemd.unit=basic.target")
+		"--link-journal=no", "--console=pipe", "-D", m.root)
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, ended := make(chan error, 1), make(chan struct{})
@@ -60,18 +76,7 @@ func bootMachine(t *testing.T) *machine {
 	if err := <-started; err != nil {
 		t.Fatalf("systemd-nspawn: %v (install: apt-get install systemd-container)", err)
 	}
-	t.Cleanup(func() {
-		if m.leader != 0 {
-			_, _ = m.try("systemctl", "poweroff")
-		}
-		select {
-		case <-ended:
-		case <-time.After(patience):
-			t.Error("the container does not power off")
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-	})
+	m.nspawn, m.ended = cmd, ended
 	eventually(t, "systemd runs in the container", func() error {
 		select {
 		case <-ended:
@@ -79,19 +84,40 @@ func bootMachine(t *testing.T) *machine {
 			t.Fatalf("systemd-nspawn ended: %s", text)
 		default:
 		}
-		return m.findLeader(cmd.Process.Pid)
+		return m.findLeader()
 	})
 	eventually(t, "the container has booted", func() error {
-		_, err := m.try("systemctl", "is-active", "basic.target")
+		_, err := m.try("systemctl", "is-active", "default.target")
 		return err
 	})
-	return m
+}
+
+// stop ends the container by poweroff or reboot; both end nspawn.
+func (m *machine) stop(t *testing.T, how string) {
+	t.Helper()
+	_, _ = m.try("systemctl", how) // its connection may end first
+	select {
+	case <-m.ended:
+	case <-time.After(patience):
+		t.Errorf("the container does not end by %s", how)
+		_ = m.nspawn.Process.Kill()
+		<-m.ended
+	}
+	m.leader = 0
+}
+
+// reboot boots the container anew, with all services that are enabled.
+func (m *machine) reboot(t *testing.T) {
+	t.Helper()
+	m.run(t, "systemctl", "set-default", "multi-user.target")
+	m.stop(t, "reboot")
+	m.boot(t)
 }
 
 // prepare takes out of the overlay what would start or hinder services.
 func (m *machine) prepare(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"etc/systemd/system/*.wants", "usr/sbin/policy-rc.d", "etc/keyd", "var/lib/keyd*", "etc/systemd/system/keyd*"} {
+	for _, pattern := range []string{"etc/systemd/system/*.wants", "etc/systemd/system/default.target", "usr/sbin/policy-rc.d", "etc/keyd", "var/lib/keyd*", "etc/systemd/system/keyd*"} {
 		found, err := filepath.Glob(filepath.Join(m.root, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -102,13 +128,17 @@ func (m *machine) prepare(t *testing.T) {
 			}
 		}
 	}
+	// Nothing but the basics starts at the first boot.
+	if err := os.Symlink("/usr/lib/systemd/system/basic.target", m.at("/etc/systemd/system/default.target")); err != nil {
+		t.Fatal(err)
+	}
 	// An empty one would count as a first boot, which enables every unit.
 	m.write(t, "/etc/machine-id", "0123456789abcdef0123456789abcdef\n", 0o444)
 }
 
 // findLeader finds the container's pid 1 among nspawn's children.
-func (m *machine) findLeader(nspawn int) error {
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", nspawn, nspawn))
+func (m *machine) findLeader() error {
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", m.nspawn.Process.Pid))
 	if err != nil {
 		return err
 	}

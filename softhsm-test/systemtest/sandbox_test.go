@@ -29,7 +29,8 @@ func privileges(t *testing.T, w *world) {
 	}
 }
 
-// attempt is something that a process in a unit's sandbox tries.
+// attempt is something that a process in a unit's sandbox tries. What does not work
+// there has to work outside, for root or the unit's user, or it would show nothing.
 type attempt struct {
 	name, command string
 	works         bool
@@ -38,25 +39,31 @@ type attempt struct {
 // everywhere is what neither side may do, beside its own state.
 func everywhere() []attempt {
 	return []attempt{
-		{"write to /etc", "touch /etc/keyd/x", false},
-		{"write to /usr", "touch /usr/bin/x", false},
-		{"write to /srv", "touch /srv/x", false},
+		{"write to /etc", "touch /etc/keyd/x && rm /etc/keyd/x", false},
+		{"write to /usr", "touch /usr/bin/x && rm /usr/bin/x", false},
+		{"write to /srv", "touch /srv/x && rm /srv/x", false},
 		{"leave a file in /tmp", "touch /tmp/from-the-sandbox && test -e /tmp/from-the-sandbox", true}, // in one of its own
 		{"read home", "ls /home/someone", false},
 		{"read root's home", "ls /root", false},
-		{"gain privileges", "su -c true", false},
-		{"mount", "mount -t tmpfs none /tmp", false},
+		{"become root by a set-user-ID program", "[ $(id -u) != 0 ] && [ $(" + asRoot + " -u) = 0 ]", false},
+		{"mount", "mount -t tmpfs none /mnt && umount /mnt", false},
 		{"make a namespace", "unshare -U true", false},
-		{"open a device", "head -c 1 /dev/fuse", false},
-		{"change the kernel's settings", "echo 1 >/proc/sys/kernel/panic", false},
+		{"open a device", ": <" + device, false},
+		{"change the kernel's settings", "f=/proc/sys/net/ipv4/ip_forward; v=$(cat $f) && echo $v >$f", false},
 		{"see other users' processes", "test -e /proc/1/status", false},
 	}
 }
 
+// asRoot is a copy of id with the set-user-ID bit: it says as whom it runs.
+const asRoot = "/srv/test/id-as-root"
+
+// device stands in for an HSM's: root and a group may open it.
+const device = "/dev/hsm0"
+
 func sandboxOfKeyd(t *testing.T, w *world) {
-	w.attempts(t, "keyd", append(everywhere(),
+	w.attempts(t, "keyd", "", append(everywhere(),
 		attempt{"write its state", "touch /var/lib/keyd/x && rm /var/lib/keyd/x", true},
-		attempt{"write the HSM side's state", "touch /var/lib/keyd-hsm/x", false},
+		attempt{"write the HSM side's state", "touch /var/lib/keyd-hsm/x && rm /var/lib/keyd-hsm/x", false},
 		attempt{"read the HSM side's state", "ls /var/lib/keyd-hsm", false},
 		attempt{"read the HSM side's credentials", "ls /run/credentials/keyd-hsm.service", false},
 		attempt{"read the token", "ls /var/lib/softhsm/tokens", false},
@@ -65,7 +72,7 @@ func sandboxOfKeyd(t *testing.T, w *world) {
 }
 
 func sandboxOfHSM(t *testing.T, w *world) {
-	w.attempts(t, "keyd-hsm", append(everywhere(),
+	w.attempts(t, "keyd-hsm", "", append(everywhere(),
 		attempt{"write its state", "touch /var/lib/keyd-hsm/x && rm /var/lib/keyd-hsm/x", true},
 		attempt{"read the daemon's state", "ls /var/lib/keyd", false},
 		attempt{"read its credential", "test -s $CREDENTIALS_DIRECTORY/hsm-pin", true},
@@ -73,28 +80,50 @@ func sandboxOfHSM(t *testing.T, w *world) {
 	))
 }
 
+// dropInForDevices tries the shipped one as an operator edits it: first without the
+// group that may open the device. (The container's kernel may not enforce DeviceAllow=
+// there, so that no other device opens is not shown.)
+func dropInForDevices(t *testing.T, w *world) {
+	const shipped = "/usr/share/doc/keyd-hsm/examples/systemd/keyd-hsm.service.d/device-hsm.conf"
+	named := w.run(t, "sed", "s|^#DeviceAllow=/dev/.* rw|DeviceAllow="+device+" rw|", shipped)
+	grouped := strings.Replace(named, "#SupplementaryGroups=", "SupplementaryGroups=", 1)
+	opens := attempt{"open its device", ": <>" + device, false}
+	w.attempts(t, "keyd-hsm", named, []attempt{opens})
+	opens.works = true
+	w.attempts(t, "keyd-hsm", grouped, []attempt{opens})
+}
+
 // attempts makes them all in a service with every setting of the unit and its
-// drop-ins, but with a shell in the place of keyd.
-func (w *world) attempts(t *testing.T, service string, list []attempt) {
+// drop-ins, and of one more, but with a shell in the place of keyd.
+func (w *world) attempts(t *testing.T, service, dropIn string, list []attempt) {
 	t.Helper()
-	w.run(t, "mkdir", "-p", "/home/someone")
+	w.shell(t, "mkdir -p /home/someone && install -m 4755 /usr/bin/id "+asRoot+" && groupadd -f hsmusers")
+	w.shell(t, fmt.Sprintf("rm -f %[1]s && mknod -m 0660 %[1]s c 1 3 && chgrp hsmusers %[1]s", device))
 	var script strings.Builder
 	for i, a := range list {
 		fmt.Fprintf(&script, "if ( %s ) >/dev/null 2>&1; then echo attempt %d works; else echo attempt %d fails; fi\n", a.command, i, i)
 	}
 	w.write(t, "/srv/test/attempts", script.String(), 0o755)
+	w.write(t, "/srv/test/drop-in", dropIn, 0o644)
+	w.sandboxes++
+	unit := fmt.Sprintf("sandbox-%d.service", w.sandboxes)
 	w.shell(t, fmt.Sprintf(`cd /etc/systemd/system
-		systemctl cat %[1]s.service | sed 's|^ExecStart=.*|ExecStart=/bin/bash /srv/test/attempts|; s|^Type=.*|Type=oneshot|; /^Restart/d; /^WatchdogSec/d; /^RuntimeDirectory/d; /^ExecReload/d' >sandbox-%[1]s.service
+		(systemctl cat %[1]s.service && cat /srv/test/drop-in) | sed 's|^ExecStart=.*|ExecStart=/bin/bash /srv/test/attempts|; s|^Type=.*|Type=oneshot|; /^Restart/d; /^WatchdogSec/d; /^RuntimeDirectory/d; /^ExecReload/d' >%[2]s
 		systemctl daemon-reload
-		systemctl start sandbox-%[1]s.service`, service))
-	said := w.run(t, "journalctl", "-q", "-o", "cat", "-u", "sandbox-"+service+".service")
-	for i, a := range list {
-		want := map[bool]string{true: "works", false: "fails"}[a.works]
-		if !strings.Contains(said, fmt.Sprintf("attempt %d %s", i, want)) {
-			t.Errorf("%s: %q (%s) should be one that %s", service, a.name, a.command, want)
-		}
-	}
+		systemctl start %[2]s`, service, unit))
+	inside := w.run(t, "journalctl", "-q", "-o", "cat", "-u", unit) + "\n"
 	if _, err := w.try("test", "-e", "/tmp/from-the-sandbox"); err == nil {
 		t.Errorf("%s: a file of its /tmp is in everybody's", service)
+	}
+	outside := w.run(t, "bash", "/srv/test/attempts") + "\n" + w.run(t, "runuser", "-u", service, "--", "bash", "/srv/test/attempts") + "\n"
+	w.run(t, "rm", "-f", "/tmp/from-the-sandbox")
+	for i, a := range list {
+		want := map[bool]string{true: "works", false: "fails"}[a.works]
+		if !strings.Contains(inside, fmt.Sprintf("attempt %d %s\n", i, want)) {
+			t.Errorf("%s: %q (%s) should be one that %s", service, a.name, a.command, want)
+		}
+		if !a.works && !strings.Contains(outside, fmt.Sprintf("attempt %d works\n", i)) {
+			t.Errorf("%s: %q (%s) fails outside of the sandbox too, so it shows nothing", service, a.name, a.command)
+		}
 	}
 }

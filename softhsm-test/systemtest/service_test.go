@@ -51,12 +51,14 @@ func hsmStartsWithEncryptedPIN(t *testing.T, w *world) {
 }
 
 func activeAfterTheFirstLook(t *testing.T, w *world) {
-	w.azure(t, "delay=2s")
+	w.azure(t, "hold")
 	w.run(t, "systemctl", "start", "--no-block", "keyd")
 	w.statusHas(t, "keyd", "looking at every key for the first time")
+	w.held(t, "the first look")
 	if state := w.unit(t, "keyd", "ActiveState"); state != "activating" {
-		t.Errorf("before the first look it is %s", state)
+		t.Errorf("during the first look it is %s", state)
 	}
+	w.azure(t, "")
 	eventually(t, "keyd is active", func() error {
 		if state := w.unit(t, "keyd", "ActiveState"); state != "active" {
 			return errors.New(state)
@@ -70,7 +72,6 @@ func activeAfterTheFirstLook(t *testing.T, w *world) {
 	if !looked {
 		t.Error("it is active, and the vault was not asked about the key")
 	}
-	w.azure(t, "")
 }
 
 func statusText(t *testing.T, w *world) {
@@ -114,9 +115,10 @@ func journalFields(t *testing.T, w *world) {
 
 func killedKeyd(t *testing.T, w *world) {
 	hsm, before := w.pid(t, "keyd-hsm"), w.pid(t, "keyd")
-	w.inMidRotation(t, 3*time.Second)
+	w.inMidRotation(t)
 	w.signal(t, "keyd", "KILL")
 	w.restarted(t, "keyd", before)
+	w.azure(t, "")
 	w.converged(t)
 	if now := w.pid(t, "keyd-hsm"); now != hsm {
 		t.Errorf("the HSM side was restarted too: %d, %d", hsm, now)
@@ -125,9 +127,10 @@ func killedKeyd(t *testing.T, w *world) {
 
 func killedHSM(t *testing.T, w *world) {
 	keyd, before := w.pid(t, "keyd"), w.pid(t, "keyd-hsm")
-	w.rotate(t)
+	w.inMidRotation(t)
 	w.signal(t, "keyd-hsm", "KILL")
 	w.restarted(t, "keyd-hsm", before)
+	w.azure(t, "")
 	w.converged(t)
 	w.keydKept(t, keyd)
 }
@@ -181,22 +184,29 @@ func (w *world) faultOf(t *testing.T, action, why string) {
 }
 
 func azureUnreachable(t *testing.T, w *world) {
-	w.run(t, "systemctl", "stop", "keyd")
-	w.azure(t, "op=connect,drop=before")
-	w.azure(t, "op=token,drop=before")
+	w.run(t, "systemctl", "enable", "keyd", "keyd-hsm")
+	w.faultsAtBoot(t, "op=connect,drop=before", "op=token,drop=before")
 	// A start that takes longer than this is not given up while the looking goes on.
-	w.run(t, "mkdir", "-p", "/run/systemd/system/keyd.service.d")
-	w.shell(t, "printf '[Service]\nTimeoutStartSec=5s\n' >/run/systemd/system/keyd.service.d/start.conf && systemctl daemon-reload")
-	w.run(t, "systemctl", "start", "keyd")
+	const start = "/etc/systemd/system/keyd.service.d/start.conf"
+	w.write(t, start, "[Service]\nTimeoutStartSec=5s\n", 0o644)
+	w.reboot(t)
+	w.faultsAtBoot(t)
+	w.shell(t, "rm "+start+" && systemctl daemon-reload")
+	if state := w.unit(t, "keyd", "ActiveState"); state != "active" {
+		t.Errorf("the machine has booted, and keyd is %s", state)
+	}
 	before := w.pid(t, "keyd")
 	w.statusHas(t, "keyd", "problem")
 	if _, err := w.try("keyd", "check"); err == nil {
 		t.Error("keyd check passes without Azure")
 	}
-	if n := w.number(t, "keyd", "NRestarts"); n != 0 {
-		t.Errorf("keyd was restarted %d times", n)
+	for _, service := range []string{"keyd", "keyd-hsm"} {
+		if n := w.number(t, service, "NRestarts"); n != 0 {
+			t.Errorf("%s was restarted %d times", service, n)
+		}
 	}
 	w.azure(t, "")
+	w.rotate(t)
 	w.converged(t)
 	w.keydKept(t, before)
 	w.statusHas(t, "keyd", "all well")
@@ -232,77 +242,21 @@ func wrongPIN(t *testing.T, w *world) {
 	w.keydKept(t, keyd)
 }
 
-func reloadGood(t *testing.T, w *world) {
-	keyd, before := w.pid(t, "keyd"), w.proofs(t)
-	w.setConfig(t, "  second-key: {spec: RSA-2048, vaults: ["+vaultName+"]}\n")
-	w.run(t, "systemctl", "reload", "keyd")
-	eventually(t, "the second key is made, imported and proven", func() error {
-		s, err := w.status()
-		if err == nil && (len(s.Keys) != 2 || s.Keys[1].State != "ok") {
-			err = fmt.Errorf("keyd shows %+v", s.Keys)
-		}
-		return err
-	})
-	eventually(t, "the first key is proven again", func() error {
-		if now := w.proofs(t); now["passed"] < before["passed"]+2 {
-			return fmt.Errorf("proofs: %v, before: %v", now, before)
-		}
-		return nil
-	})
-	now := w.proofs(t)
-	delete(now, "passed")
-	delete(before, "passed")
-	if fmt.Sprint(now) != fmt.Sprint(before) {
-		t.Errorf("proofs that did not pass: %v, before: %v", now, before)
-	}
-	w.keydKept(t, keyd)
-}
-
-// proofs counts the first key's, by outcome.
-func (w *world) proofs(t *testing.T) map[string]int {
-	t.Helper()
-	counts := map[string]int{}
-	for line := range strings.Lines(w.run(t, "curl", "-sSf", "http://127.0.0.1:9889/metrics")) {
-		if !strings.HasPrefix(line, "keyd_proofs_total{") || !strings.Contains(line, `key="`+keyName+`"`) {
-			continue
-		}
-		_, rest, _ := strings.Cut(line, `outcome="`)
-		outcome, _, _ := strings.Cut(rest, `"`)
-		var n float64
-		if _, err := fmt.Sscan(line[strings.LastIndex(line, " "):], &n); err != nil {
-			t.Fatalf("%v: %s", err, line)
-		}
-		counts[outcome] += int(n)
-	}
-	return counts
-}
-
-func reloadBad(t *testing.T, w *world) {
-	keyd := w.pid(t, "keyd")
-	w.setConfig(t, "  third-key: {spec: RSA-2048, vaults: [nowhere]}\n  fourth-key: {speck: RSA-2048, vaults: ["+vaultName+"]}\n")
-	if _, err := w.try("systemctl", "reload", "keyd"); err == nil {
-		t.Error("systemctl reload exits 0")
-	}
-	for _, reason := range []string{"keyd.yaml:16:40: .*nowhere", "keyd.yaml:17:16: .*speck"} {
-		w.tells(t, reason, "-u", "keyd")
-	}
-	if s, err := w.status(); err != nil || len(s.Keys) != 2 {
-		t.Errorf("the old configuration does not go on: %+v, %v", s.Keys, err)
-	}
-	if state := w.unit(t, "keyd", "ActiveState"); state != "active" {
-		t.Errorf("keyd is %s", state)
-	}
-	w.keydKept(t, keyd)
-	w.setConfig(t, "  second-key: {spec: RSA-2048, vaults: ["+vaultName+"]}\n")
-	w.run(t, "systemctl", "reload", "keyd")
-	w.rotate(t)
-	w.converged(t)
-}
-
 func stopInMidRotation(t *testing.T, w *world) {
-	w.inMidRotation(t, 4*time.Second)
+	w.inMidRotation(t)
 	began := time.Now()
-	w.run(t, "systemctl", "stop", "keyd")
+	w.run(t, "systemctl", "stop", "--no-block", "keyd")
+	isNot := func(state string) func() error {
+		return func() error {
+			if w.unit(t, "keyd", "ActiveState") == state {
+				return errors.New("keyd is " + state)
+			}
+			return nil
+		}
+	}
+	eventually(t, "the stop has begun", isNot("active"))
+	w.azure(t, "")
+	eventually(t, "the stop has ended", isNot("deactivating"))
 	if took := time.Since(began); took > 90*time.Second {
 		t.Errorf("it took %v", took)
 	}

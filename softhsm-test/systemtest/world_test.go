@@ -28,6 +28,7 @@ const (
 type world struct {
 	*machine
 	generation int // the newest that was asked for
+	sandboxes  int // how many were tried
 }
 
 func newWorld(t *testing.T) *world {
@@ -36,11 +37,36 @@ func newWorld(t *testing.T) *world {
 	w.copyIn(t, *debFile, "/srv/test/keyd-hsm.deb", 0o644)
 	w.copyIn(t, filepath.Join(*binDir, "keyvault-emulator"), "/srv/test/keyvault-emulator", 0o755)
 	w.copyIn(t, filepath.Join(*binDir, "faultmodule.so"), "/srv/test/faultmodule.so", 0o755)
-	w.run(t, "systemd-run", "-q", "--unit=emulator", "/srv/test/keyvault-emulator",
-		"--vault", vaultHost+"=premium", "--purge-protection", vaultHost,
-		"--proxy", "127.0.0.1:8889", "--admin", "127.0.0.1:8890", "--ca-out", "/srv/test/ca.pem", "--token-lifetime", "240h")
-	eventually(t, "the emulator answers", func() error { _, err := w.try("curl", "-sSf", "http://127.0.0.1:8890/state"); return err })
+	w.write(t, "/etc/systemd/system/emulator.service", emulatorUnit, 0o644)
+	w.faultsAtBoot(t)
+	w.run(t, "systemctl", "daemon-reload")
+	w.run(t, "systemctl", "enable", "emulator")
+	w.run(t, "systemctl", "start", "emulator")
 	return w
+}
+
+// emulatorUnit starts Azure before keyd, which reads the new authority's certificate at
+// its start, and with the keys that it held before.
+const emulatorUnit = `[Unit]
+Before=keyd.service
+[Service]
+Type=exec
+EnvironmentFile=/srv/test/emulator.env
+ExecStart=/srv/test/keyvault-emulator --vault ` + vaultHost + `=premium --purge-protection ` + vaultHost + ` \
+  --proxy 127.0.0.1:8889 --admin 127.0.0.1:8890 --ca-out /srv/test/ca.pem --state /srv/test/azure --token-lifetime 240h $FAULTS
+ExecStartPost=/bin/bash -c 'until curl -sf -o /dev/null http://127.0.0.1:8890/state; do sleep 0.1; done'
+[Install]
+WantedBy=multi-user.target
+`
+
+// faultsAtBoot are the rules with which the emulator starts.
+func (w *world) faultsAtBoot(t *testing.T, rules ...string) {
+	t.Helper()
+	var faults []string
+	for _, rule := range rules {
+		faults = append(faults, "--fail", rule)
+	}
+	w.write(t, "/srv/test/emulator.env", "FAULTS=\""+strings.Join(faults, " ")+"\"\n", 0o644)
 }
 
 // configure makes everything that an operator makes: token, PIN, configuration and
@@ -125,14 +151,30 @@ func (w *world) azure(t *testing.T, rule string) {
 	w.run(t, "curl", "-sSf", "--data-binary", rule, "http://127.0.0.1:8890/rules")
 }
 
+// held waits until a call is under way that the last rule, the only one, holds up.
+func (w *world) held(t *testing.T, what string) {
+	t.Helper()
+	eventually(t, what+" is under way", func() error {
+		if rules := w.vault(t).Rules; len(rules) != 1 || rules[0].Hits == 0 {
+			return fmt.Errorf("no call met the rule: %+v", rules)
+		}
+		return nil
+	})
+}
+
+// request is one that the emulator has answered.
+type request struct {
+	Operation, Key, Path string
+	Status               int
+	Delay                time.Duration
+}
+
 // vault is what the emulator holds and was asked.
 func (w *world) vault(t *testing.T) (state struct {
 	Vaults   map[string]map[string][]struct{ ID string }
-	Requests []struct {
-		Operation, Key string
-		Status         int
-	}
-	Escapes []string
+	Rules    []struct{ Hits int }
+	Requests []request
+	Escapes  []string
 }) {
 	t.Helper()
 	out := w.run(t, "curl", "-sSf", "http://127.0.0.1:8890/state")
@@ -257,24 +299,12 @@ func (w *world) statusHas(t *testing.T, service, part string) {
 }
 
 // inMidRotation asks for a rotation and returns when its import is under way. The
-// vault takes slow to do it.
-func (w *world) inMidRotation(t *testing.T, slow time.Duration) {
+// vault goes on with it when the faults are ended.
+func (w *world) inMidRotation(t *testing.T) {
 	t.Helper()
-	before := w.audit(t, "import intended")
-	w.azure(t, "op=import,count=1,delay="+slow.String())
+	w.azure(t, "op=import,key="+keyName+",count=1,hold")
 	w.rotate(t)
-	eventually(t, "the import is under way", func() error {
-		if w.audit(t, "import intended") == before {
-			return fmt.Errorf("no import is intended yet")
-		}
-		return nil
-	})
-}
-
-// audit counts the entries of an event.
-func (w *world) audit(t *testing.T, event string) int {
-	t.Helper()
-	return strings.Count(w.run(t, "keyd", "audit", "--json"), `"`+event+`"`)
+	w.held(t, "the import")
 }
 
 // entry is one of the journal's, as `journalctl -o json` prints it.
