@@ -64,11 +64,13 @@ $(NFPM):
 test-package: deps-system package ## the packages: the same bytes twice, lintian, what is in them
 	NFPM=$(NFPM) deploy/package/check
 
-test-system: deps-system package ## boot systemd, install the .deb, and show how keyd behaves under it (as root; SAMPLE=1 leaves out what takes long)
+test-system: deps-system package ## boot systemd, install the .deb and then the .rpm, and show how keyd behaves under it (as root; SAMPLE=1 leaves out what takes long)
+	$(if $(SAMPLE),,NFPM=$(NFPM) deploy/package/next)
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
 	$(MAKE) -s -C softhsm-test/faultmodule OUT=$(CURDIR)/$(BIN)/faultmodule.so
 	go test -c -tags system -o $(BIN)/systemtest ./softhsm-test/systemtest
-	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) $(if $(SAMPLE),-sample) -deb "$$(ls $(CURDIR)/dist/*.deb)"
+	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) $(if $(SAMPLE),-sample) -deb "$$(ls $(CURDIR)/dist/*.deb)" \
+	  -rpm "$$(ls $(CURDIR)/dist/*.rpm)" $(if $(SAMPLE),,-next-rpm "$$(ls $(CURDIR)/dist/next/*.rpm)")
 
 test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScript and Python against keyvault-emulator (UPDATE=1 writes docs/emulator.md)
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator

@@ -16,8 +16,10 @@ import (
 
 var (
 	debFile = flag.String("deb", "", "the package to install")
+	rpmFile = flag.String("rpm", "", "the same for others than Debian")
+	nextRPM = flag.String("next-rpm", "", "a later one, with another default configuration; not in the sample")
 	binDir  = flag.String("bin", "", "where keyvault-emulator and faultmodule.so are")
-	sample  = flag.Bool("sample", false, "leave out the scenes that take a quarter of a minute or more")
+	sample  = flag.Bool("sample", false, "leave out the scenes that take long")
 )
 
 // inNamespace is set in the process that has mounts and process ids of its own: what
@@ -78,6 +80,9 @@ func shown() []scene {
 		{"an upgrade restarts what ran, and keeps the edited configuration", upgrade, short},
 		{"removing stops both and keeps state, PIN and configuration", removing, short},
 		{"purging asks nothing, says what it leaves, and leaves state, users and HSM objects", purging, short},
+		{"the .rpm makes the users, starts and enables nothing, and runs on the state that is there", rpmInstalled, short},
+		{"an upgrade of the .rpm restarts what ran, and keeps the edited configuration", rpmUpgraded, long},
+		{"erasing the .rpm stops and disables both, and leaves state, PIN, configuration and HSM objects", rpmErased, short},
 	}
 }
 
@@ -87,7 +92,8 @@ type scene struct {
 	takes length
 }
 
-// length is whether a scene takes a quarter of a minute or more.
+// length is whether a scene, with what it needs made before, takes so long that the
+// sample goes without it.
 type length bool
 
 const (

@@ -40,8 +40,10 @@ func removing(t *testing.T, w *world) {
 	}
 }
 
+// objects shows what the token holds.
+const objects = "find /var/lib/softhsm/tokens -name '*.object' | xargs sha256sum | sort"
+
 func purging(t *testing.T, w *world) {
-	const objects = "find /var/lib/softhsm/tokens -name '*.object' | xargs sha256sum | sort"
 	before := w.shell(t, objects)
 	said := w.run(t, "dpkg", "-P", "keyd-hsm")
 	for _, word := range []string{"keys in the HSM", "versions in the vaults", "/var/lib/keyd ", "/var/lib/keyd-hsm", "users keyd"} {

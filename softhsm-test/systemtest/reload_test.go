@@ -10,12 +10,15 @@ import (
 	"testing"
 )
 
+// secondKey is what the configuration has besides from here on.
+const secondKey = "  second-key: {spec: RSA-2048, vaults: [" + vaultName + "]}\n"
+
 func reloadGood(t *testing.T, w *world) {
 	keyd := w.pid(t, "keyd")
 	w.azure(t, "op=unwrap,key="+keyName+",count=1,hold")
 	w.held(t, "a proof's unwrap")
 	before := w.proofs(t)
-	w.setConfig(t, "  second-key: {spec: RSA-2048, vaults: ["+vaultName+"]}\n")
+	w.setConfig(t, secondKey)
 	w.run(t, "systemctl", "reload", "keyd")
 	eventually(t, "the second key is made, imported and proven", func() error {
 		s, err := w.status()
@@ -101,7 +104,7 @@ func reloadBad(t *testing.T, w *world) {
 		t.Errorf("keyd is %s", state)
 	}
 	w.keydKept(t, keyd)
-	w.setConfig(t, "  second-key: {spec: RSA-2048, vaults: ["+vaultName+"]}\n")
+	w.setConfig(t, secondKey)
 	w.run(t, "systemctl", "reload", "keyd")
 	w.rotate(t)
 	w.converged(t)

@@ -12,6 +12,12 @@ import (
 
 func installingStartsNothing(t *testing.T, w *world) {
 	w.run(t, "dpkg", "-i", "/srv/test/keyd-hsm.deb")
+	w.installedInert(t)
+}
+
+// installedInert requires that neither side runs or is enabled.
+func (w *world) installedInert(t *testing.T) {
+	t.Helper()
 	for _, service := range []string{"keyd", "keyd-hsm"} {
 		if active := w.unit(t, service, "ActiveState"); active != "inactive" {
 			t.Errorf("%s is %s", service, active)
