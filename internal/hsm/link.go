@@ -12,8 +12,8 @@ import (
 )
 
 // link is the client's end of one connection. One call at a time uses it, and
-// reads its answer itself: handing an answer from a reading goroutine to a waiting
-// one takes as long as a third of the whole way to the other process.
+// reads its answer itself: a reading goroutine that hands answers on would have to
+// be woken first.
 type link struct {
 	conn net.Conn
 	r    *bufio.Reader

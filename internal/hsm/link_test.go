@@ -3,8 +3,13 @@ package hsm
 import (
 	"context"
 	"errors"
+	"io"
+	"net"
+	"os"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -59,4 +64,30 @@ func TestALateAnswerIsNotTheNextCalls(t *testing.T) {
 	if info, err := c.Describe(t.Context()); err != nil || info.Token != "fake" {
 		t.Errorf("%+v, %v", info, err)
 	}
+}
+
+// The time in which a long answer is to be read ends with that answer.
+func TestALongAnswerLeavesNoDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer a.Close()
+		go func() { _, _ = io.Copy(io.Discard, a) }()
+		for _, size := range []int{shortFrame + 1, 1} {
+			if err := send(b, response{Result: make([]byte, size)}); err != nil {
+				t.Errorf("%d bytes: %v", size, err)
+			}
+			time.Sleep(2 * writeTimeout)
+		}
+		_ = b.Close()
+	})
+}
+
+func TestAPeerThatDoesNotReadALongAnswerIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer a.Close()
+		if err := send(b, response{Result: make([]byte, maxFrame-1)}); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
 }

@@ -18,6 +18,7 @@ import (
 const (
 	maxConns     = 64 // at once; more wait to be accepted
 	writeTimeout = 10 * time.Second
+	shortFrame   = 16 << 10    // always fits: a unix socket's buffer is of 200 KiB
 	lastWords    = time.Second // for answers in flight when the process ends
 )
 
@@ -141,17 +142,24 @@ func (s *server) answer(ctx context.Context, req request) response {
 	return response{Result: body}
 }
 
-// send writes a response, for which the peer has writeTimeout.
+// send writes a response. For a long one the peer has writeTimeout; a short one has
+// room in the socket, since the peer asks again only when it has read the last.
 func send(conn net.Conn, r response) error {
 	frame, err := r.encode()
 	if err != nil {
 		return err
 	}
+	if len(frame) <= shortFrame {
+		_, err = conn.Write(frame)
+		return err
+	}
 	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}
-	_, err = conn.Write(frame)
-	return err
+	if _, err := conn.Write(frame); err != nil {
+		return err
+	}
+	return conn.SetWriteDeadline(time.Time{})
 }
 
 func waitFor(wg *sync.WaitGroup, limit time.Duration) {
