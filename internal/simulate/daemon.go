@@ -14,17 +14,18 @@ const instance = "simulated"
 
 // daemon is one keyd: the real Rotator, stepped as the real shell steps it.
 type daemon struct {
-	w      *World
-	name   string
-	offset time.Duration // its clock minus true time
-	look   time.Duration
-	r      *rotate.Rotator
-	shell  *rotate.Loop // never run: it only hands changed policies on
-	down   bool
-	back   time.Time  // when a daemon that crashed starts again
-	began  time.Time  // of the step under way, true time
-	under  key.Policy // of the step under way
-	turns  map[string]*turn
+	w        *World
+	name     string
+	offset   time.Duration // its clock minus true time
+	clockSet time.Time     // when somebody last turned its clock, true time
+	look     time.Duration
+	r        *rotate.Rotator
+	shell    *rotate.Loop // never run: it only hands changed policies on
+	down     bool
+	back     time.Time  // when a daemon that crashed starts again
+	began    time.Time  // of the step under way, true time
+	under    key.Policy // what the configuration says, for the step under way
+	turns    map[string]*turn
 }
 
 // turn is where a daemon stands with one key.
@@ -72,7 +73,11 @@ func (d *daemon) start() {
 func (d *daemon) reload() {
 	var ps []key.Policy
 	for _, k := range d.w.keys {
-		ps = append(ps, k.policy)
+		p := k.policy
+		if d.w.opts.Misread != nil {
+			p = d.w.opts.Misread(p)
+		}
+		ps = append(ps, p)
 		d.turns[k.policy.Key] = &turn{wake: d.w.now}
 	}
 	d.shell.SetPolicies(ps)
@@ -106,7 +111,7 @@ func (d *daemon) act(f func()) {
 func (d *daemon) step(k *managed) {
 	d.act(func() {
 		p := d.policy(k.policy.Key)
-		d.under = p
+		d.under = k.policy
 		t := d.turns[p.Key]
 		d.w.result.Steps++
 		d.w.judgePace(t)

@@ -23,6 +23,12 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 				w.violate("generation number %d of %s is used a second time", g.Number, is.Key)
 			}
 			k.highest = g.Number
+			if event == "generation reserved" {
+				w.result.Reserved++
+				w.judgeReserve(&was, g)
+			} else if event != "adopted" {
+				w.violate("generation %d of %s comes out of %q", g.Number, is.Key, event)
+			}
 			for j := range g.Placements {
 				w.judgePlacement(is.Key, g, nil, &g.Placements[j], event)
 			}
@@ -82,6 +88,8 @@ func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, event stri
 		w.violate("generation %d of %s has another pair than the one pinned after %q", was.Number, rec.Key, event)
 	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned, func(a key.AbandonedID) bool { return a.ID == was.ID }):
 		w.violate("the id %s of generation %d of %s is forgotten after %q", was.ID, was.Number, rec.Key, event)
+	case !is.Reserved.Equal(was.Reserved) && event != "adopted":
+		w.violate("generation %d of %s is reserved at another time than before after %q", was.Number, rec.Key, event)
 	case is.ID == was.ID && !was.GenerateBegun.IsZero() && is.GenerateBegun.IsZero():
 		w.violate("that generation %d of %s was begun is forgotten after %q", was.Number, rec.Key, event)
 	case !was.Compromised.IsZero() && is.Compromised.IsZero(), !was.Discarded.IsZero() && is.Discarded.IsZero():

@@ -146,7 +146,7 @@ func (w *World) turnClock() {
 }
 
 func (w *World) setClock(d *daemon, offset time.Duration) {
-	d.offset = offset
+	d.offset, d.clockSet = offset, w.now
 	w.tell("the clock of %s is off by %s", d.name, offset)
 }
 

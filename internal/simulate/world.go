@@ -20,23 +20,26 @@ type Options struct {
 	// Break, for tests of the simulator, replaces parts of a daemon by broken
 	// ones.
 	Break func(*World, rotate.Config) rotate.Config
+	// Misread, for the same, is what the daemons take a policy for.
+	Misread func(key.Policy) key.Policy
 }
 
 // Result is how a run ended.
 type Result struct {
-	Seed    uint64
-	Days    int // simulated
-	Steps   int // calls of StepKey
-	Calls   int // of the HSM, the vaults and the store
-	Faults  int // that struck
-	Meddled int // by people and their configurations
-	Crashes int
-	Late    int                  // versions of PUTs that landed after keyd had given them up; each was adopted
-	Pairs   int                  // made
-	Imports int                  // versions made by keyd
-	Holds   map[key.HoldCode]int // attended to by the operator
-	Failure string
-	Trace   []string
+	Seed     uint64
+	Days     int // simulated
+	Steps    int // calls of StepKey
+	Calls    int // of the HSM, the vaults and the store
+	Faults   int // that struck
+	Meddled  int // by people and their configurations
+	Crashes  int
+	Late     int                  // versions of PUTs that landed after keyd had given them up; each was adopted
+	Reserved int                  // generations
+	Pairs    int                  // made
+	Imports  int                  // versions made by keyd
+	Holds    map[key.HoldCode]int // attended to by the operator
+	Failure  string
+	Trace    []string
 }
 
 // World is everything around the loop.
