@@ -170,9 +170,9 @@ type managed struct {
 type attempt struct {
 	intended time.Time
 	sent     time.Time
-	looked   time.Time     // when the step began in which it was intended
-	offset   time.Duration // of the daemon's clock then
-	refused  bool          // its PUT certainly had no effect
+	looked   time.Time // when the step began in which it was intended
+	turned   bool      // the daemon's clock, in that step
+	refused  bool      // its PUT certainly had no effect
 }
 
 func (k *managed) attempt(id key.ID) *attempt {

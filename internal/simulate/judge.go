@@ -14,14 +14,14 @@ func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	rec := w.store.records[name]
 	g := rec.Generation(number)
 	abandoned := slices.ContainsFunc(rec.Abandoned, func(a key.AbandonedID) bool { return a.ID == id }) // meanwhile, by the other daemon
-	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) || !w.store.intents[intent{"generation intended", id}] {
+	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) || !w.store.intents[intent{"generation intended", id, ""}] {
 		w.violate("a pair is generated under %s for generation %d of %s without its intent in the record", id, number, name)
 	}
 }
 
 // judgeDestroy: only an abandoned, never pinned id.
 func (w *World) judgeDestroy(id key.ID) {
-	if !w.store.intents[intent{"destruction intended", id}] {
+	if !w.store.intents[intent{"destruction intended", id, ""}] {
 		w.violate("what is under %s is destroyed without its intent in the record", id)
 	}
 	if w.hsm.pinned[id] {
@@ -35,7 +35,7 @@ func (w *World) judgeDestroy(id key.ID) {
 func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 	rec := w.store.records[name]
 	g, p := placementOf(&rec, attempt)
-	if p == nil || p.Vault != v.URL || !w.store.intents[intent{"import intended", attempt}] {
+	if p == nil || p.Vault != v.URL || !w.store.intents[intent{"import intended", attempt, v.URL}] {
 		w.violate("%s is imported into %s without its intent in the record", name, v.Name)
 	}
 	if g.Fingerprint == "" {
@@ -131,12 +131,15 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if p == nil {
 		w.violate("version %s of %s in %s, which keyd does not know as its own, is disabled", x.ID, name, v.Name)
 	}
-	if !w.store.intents[intent{"disabling intended", g.ID}] {
+	if !w.store.intents[intent{"disabling intended", g.ID, v.URL}] {
 		w.violate("version %s of %s in %s is disabled without its intent in the record", x.ID, name, v.Name)
 	}
 	newest := v.newest(name)
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {
 		w.violate("the newest material of %s in %s is disabled", name, v.Name)
+	}
+	if !v.succeeded(&rec, name, g.Number) {
+		w.violate("version %s of %s in %s (generation %d) is disabled before a later generation is proven there", x.ID, name, v.Name, g.Number)
 	}
 	rule := w.acting.under.Retire
 	if rule.Never() {
@@ -146,6 +149,15 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if since := v.supersededAt(&rec, name, g.Number); since.IsZero() || w.now.Sub(since) < rule.DisableAfter-tolerance {
 		w.violate("version %s of %s in %s (generation %d) is disabled %s after it was superseded, and the rule says %s", x.ID, name, v.Name, g.Number, w.now.Sub(since), rule.DisableAfter)
 	}
+}
+
+// succeeded reports whether a later generation is active in the vault by the record,
+// and truly works there.
+func (v *vault) succeeded(rec *key.Record, name string, number int) bool {
+	return slices.ContainsFunc(v.content(name).versions, func(x *version) bool {
+		g, p := holderOf(rec, v.URL, x.ID)
+		return g != nil && g.Number > number && p.Good() && x.unwrapped && x.mat.print == g.Fingerprint
+	})
 }
 
 // supersededAt is when the first version of a later generation landed.

@@ -117,12 +117,15 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 		return
 	}
 	a := w.managed(name).attempt(is.Attempt)
+	if is.Version != "" && (was == nil || was.Version != is.Version) {
+		w.judgeVersion(name, is)
+	}
 	switch is.State {
 	case key.Intended:
 		if was != nil {
 			w.violate("the placement %s of %s is open again after %q", is.Attempt, name, event)
 		}
-		a.intended, a.offset, a.looked = w.now, w.acting.offset, w.acting.began
+		a.intended, a.looked, a.turned = w.now, w.acting.began, w.acting.turned()
 	case key.Void:
 		if event != "adopted" {
 			w.judgeVoid(name, is, a)
@@ -148,14 +151,22 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 	}
 }
 
-// judgeVoid: "it did not happen" only when it is certain. A clock of the daemon
-// that ran ahead meanwhile is the one excuse.
+// judgeVersion: when a version was made is what the vault says.
+func (w *World) judgeVersion(name string, p *key.Placement) {
+	if x := w.vault(p.Vault).byID(name, p.Version); x != nil && !x.Created.Equal(p.Created) {
+		w.violate("version %s of %s in %s was made at %s, and the record says %s", p.Version, name, p.VaultName, x.Created.Format(time.DateTime), p.Created.Format(time.DateTime))
+	}
+}
+
+// judgeVoid: "it did not happen" only when it is certain. A clock that jumped is no
+// excuse, for the vault has one, too; one that was turned in the middle of the very
+// step that reads both is.
 func (w *World) judgeVoid(name string, p *key.Placement, a *attempt) {
 	if a.refused {
 		return
 	}
 	v := w.vault(p.Vault)
-	excused := w.acting.offset > a.offset
+	excused := a.turned || w.acting.turned()
 	for _, x := range v.content(name).versions {
 		if x.attempt == p.Attempt && v.visible(x, w.now) && !excused {
 			w.violate("the import %s of %s into %s happened, and keyd says that it did not", p.Attempt, name, v.Name)

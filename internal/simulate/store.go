@@ -20,6 +20,7 @@ type store struct {
 type intent struct {
 	event string
 	id    key.ID // CKA_ID or attempt
+	vault string // URL; "" of what concerns the HSM alone
 }
 
 func newStore(w *World) *store {
@@ -60,8 +61,9 @@ func (s *store) Save(_ context.Context, rec key.Record, entries ...key.Entry) (o
 		s.w.judgeChange(was, saved, entries)
 		s.records[rec.Key] = saved
 		for _, e := range entries {
-			s.intents[intent{e.Event, key.ID(e.Fields["id"])}] = true
-			s.intents[intent{e.Event, key.ID(e.Fields["attempt"])}] = true
+			for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
+				s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
+			}
 		}
 		out = rec
 		return nil

@@ -1,0 +1,314 @@
+package simulate
+
+import (
+	"context"
+	"slices"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+// breaks replaces parts of a daemon by broken ones.
+type breaks func(*World, rotate.Config) rotate.Config
+
+func everyVault(wrap func(*World, rotate.Vault) rotate.Vault) breaks {
+	return func(w *World, c rotate.Config) rotate.Config {
+		find := c.Vaults
+		c.Vaults = func(url string) rotate.Vault {
+			if v := find(url); v != nil {
+				return wrap(w, v)
+			}
+			return nil
+		}
+		return c
+	}
+}
+
+func everyHSM(wrap func(*World, rotate.HSM) rotate.HSM) breaks {
+	return func(w *World, c rotate.Config) rotate.Config {
+		c.HSM = wrap(w, c.HSM)
+		return c
+	}
+}
+
+func everyStore(wrap func(*store) rotate.Store) breaks {
+	return func(w *World, c rotate.Config) rotate.Config {
+		c.Store = wrap(w.store)
+		return c
+	}
+}
+
+type blindVault struct{ rotate.Vault }
+
+func (v *blindVault) Import(ctx context.Context, r key.ImportRequest) (key.Version, error) {
+	x, err := v.Vault.Import(ctx, r)
+	if err != nil {
+		return v.Vault.Import(ctx, r)
+	}
+	return x, nil
+}
+
+type sureVault struct{ rotate.Vault }
+
+func (v *sureVault) Import(ctx context.Context, r key.ImportRequest) (key.Version, error) {
+	x, err := v.Vault.Import(ctx, r)
+	if err != nil {
+		return x, failed(key.Retry, "%v", err)
+	}
+	return x, nil
+}
+
+// deafVault shows no version of any key.
+type deafVault struct{ rotate.Vault }
+
+func (v *deafVault) Versions(context.Context, string) ([]key.Version, error) { return nil, nil }
+
+type blankVault struct{ rotate.Vault }
+
+func (v *blankVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	versions, _ := v.Vault.Versions(ctx, name)
+	return versions, nil
+}
+
+// hastyVault disables all older versions as soon as a new one is there.
+type hastyVault struct {
+	rotate.Vault
+	w *World
+}
+
+func (v *hastyVault) Import(ctx context.Context, r key.ImportRequest) (key.Version, error) {
+	x, err := v.Vault.Import(ctx, r)
+	if err != nil {
+		return x, err
+	}
+	older, err := v.Versions(ctx, r.Key)
+	for _, y := range older {
+		if y.ID != x.ID {
+			v.w.intendToDisable(v.Vault, r.Key, y.ID)
+			_ = v.Disable(ctx, r.Key, y.ID)
+		}
+	}
+	return x, err
+}
+
+// thoroughVault disables the newest version with an older one.
+type thoroughVault struct {
+	rotate.Vault
+	w *World
+}
+
+func (v *thoroughVault) Disable(ctx context.Context, name, id string) error {
+	if x, err := v.Newest(ctx, name); err == nil {
+		v.w.intendToDisable(v.Vault, name, x.ID)
+		_ = v.Vault.Disable(ctx, name, x.ID)
+	}
+	return v.Vault.Disable(ctx, name, id)
+}
+
+// intendToDisable has the intent in the audit, so that it is not what gives a broken
+// loop away.
+func (w *World) intendToDisable(in rotate.Vault, name, id string) {
+	rec, url := w.store.records[name], in.(*vault).URL
+	if g, _ := holderOf(&rec, url, id); g != nil {
+		w.store.intents[intent{"disabling intended", g.ID, url}] = true
+	}
+}
+
+// narrowVault shows only versions with keyd's tags.
+type narrowVault struct{ rotate.Vault }
+
+func (v *narrowVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	versions, err := v.Vault.Versions(ctx, name)
+	return slices.DeleteFunc(versions, func(x key.Version) bool { return x.Tags[key.TagInstance] == "" }), err
+}
+
+func (v *narrowVault) Newest(ctx context.Context, name string) (newest key.Version, err error) {
+	versions, err := v.Versions(ctx, name)
+	for _, x := range versions {
+		if !x.Created.Before(newest.Created) {
+			newest = x
+		}
+	}
+	return newest, err
+}
+
+// hidingVault never shows what landed late.
+type hidingVault struct {
+	rotate.Vault
+	truth *vault
+}
+
+func (v *hidingVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	versions, err := v.Vault.Versions(ctx, name)
+	return slices.DeleteFunc(versions, func(x key.Version) bool { return v.truth.byID(name, x.ID).late }), err
+}
+
+func (v *hidingVault) Newest(ctx context.Context, name string) (key.Version, error) {
+	x, err := v.Vault.Newest(ctx, name)
+	for _, y := range v.truth.content(name).versions {
+		if err == nil && !y.late && v.truth.byID(name, x.ID).late {
+			x = y.Version
+		}
+	}
+	return x, err
+}
+
+type eagerHSM struct{ rotate.HSM }
+
+func (h *eagerHSM) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {
+	if err := h.HSM.Generate(ctx, id, name, number, spec); err != nil {
+		return h.HSM.Generate(ctx, id, name, number, spec)
+	}
+	return nil
+}
+
+type trustingHSM struct {
+	rotate.HSM
+	w *World
+}
+
+func (h *trustingHSM) CheckKEK(context.Context, key.KEK) (string, error) { return "surely", nil }
+
+func (h *trustingHSM) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error) {
+	h.w.hsm.trust[kek.Vault], _ = key.FingerprintOf(kek.Public)
+	return h.HSM.WrapFor(ctx, id, kek)
+}
+
+// sweepingHSM destroys what was never wrapped whenever it looks.
+type sweepingHSM struct{ rotate.HSM }
+
+func (h *sweepingHSM) Inventory(ctx context.Context) ([]key.Object, error) {
+	objects, err := h.HSM.Inventory(ctx)
+	for _, o := range objects {
+		if o.Label.Pending {
+			_ = h.Destroy(ctx, o.ID)
+		}
+	}
+	return objects, err
+}
+
+// lenientStore reads a record without its hold.
+type lenientStore struct{ *store }
+
+func (s *lenientStore) Load(ctx context.Context, name string) (key.Record, error) {
+	rec, err := s.store.Load(ctx, name)
+	rec.Hold = nil
+	return rec, err
+}
+
+// forcefulStore saves over whatever is there.
+type forcefulStore struct{ *store }
+
+func (s *forcefulStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+	rec.Revision = s.records[rec.Key].Revision
+	return s.store.Save(ctx, rec, entries...)
+}
+
+// forgetfulStore answers one save of each kind and key without doing it.
+type forgetfulStore struct {
+	*store
+	forgot map[string]bool
+}
+
+func (s *forgetfulStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+	if id := rec.Key + entries[0].Event; s.w.chance(10) && !s.forgot[id] {
+		s.forgot[id] = true
+		return rec, nil
+	}
+	return s.store.Save(ctx, rec, entries...)
+}
+
+// lazyStore keeps one kind of save back until the next save of that key.
+func lazyStore(event string) breaks {
+	return everyStore(func(s *store) rotate.Store { return &backStore{s, event, map[string]key.Record{}} })
+}
+
+type backStore struct {
+	*store
+	event string
+	kept  map[string]key.Record
+}
+
+func (s *backStore) Load(ctx context.Context, name string) (key.Record, error) {
+	if rec, ok := s.kept[name]; ok {
+		return rec.Clone(), nil
+	}
+	return s.store.Load(ctx, name)
+}
+
+func (s *backStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+	if entries[0].Event == s.event {
+		s.kept[rec.Key] = rec.Clone()
+		return rec, nil
+	}
+	rec, err := s.store.Save(ctx, rec, entries...)
+	delete(s.kept, rec.Key)
+	return rec, err
+}
+
+// pinlessStore keeps a pin back until the generation is in a vault.
+type pinlessStore struct {
+	*store
+	whole map[string]key.Record
+}
+
+func (s *pinlessStore) Load(ctx context.Context, name string) (key.Record, error) {
+	rec, err := s.store.Load(ctx, name)
+	if whole, ok := s.whole[name]; ok && err == nil && whole.Revision == rec.Revision {
+		return whole.Clone(), nil
+	}
+	return rec, err
+}
+
+func (s *pinlessStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+	whole := rec.Clone()
+	rec = rec.Clone()
+	for i := range rec.Generations {
+		if g := &rec.Generations[i]; !slices.ContainsFunc(g.Placements, func(p key.Placement) bool { return p.Version != "" }) {
+			g.Fingerprint = ""
+		}
+	}
+	saved, err := s.store.Save(ctx, rec, entries...)
+	if err != nil {
+		return rec, err
+	}
+	whole.Revision = saved.Revision
+	s.whole[rec.Key] = whole.Clone()
+	return whole, nil
+}
+
+// editedStore changes what is saved with an event; "" is every event.
+func editedStore(event string, edit func(*key.Record)) breaks {
+	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, edit} })
+}
+
+type editStore struct {
+	*store
+	event string
+	edit  func(*key.Record)
+}
+
+func (s *editStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+	if s.event == "" || entries[0].Event == s.event {
+		rec = rec.Clone()
+		s.edit(&rec)
+	}
+	return s.store.Save(ctx, rec, entries...)
+}
+
+// droppedStore answers one kind of save without doing it.
+func droppedStore(event string) breaks {
+	return everyStore(func(s *store) rotate.Store { return &dropStore{s, event} })
+}
+
+type dropStore struct {
+	*store
+	event string
+}
+
+func (s *dropStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+	if entries[0].Event == s.event {
+		return rec, nil
+	}
+	return s.store.Save(ctx, rec, entries...)
+}
