@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
 )
 
 var (
@@ -151,8 +152,13 @@ func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.settle(p)
 	w.checkDone(p, 1, 1)
-	if aliases := w.record(p.Key).Generations[0].In(weu.URL).Aliases; len(aliases) != 1 {
-		t.Errorf("aliases %v, want one", aliases)
+	aliases := w.record(p.Key).Generations[0].In(weu.URL).Aliases
+	if len(aliases) != 1 {
+		t.Fatalf("aliases %v, want one", aliases)
+	}
+	// It is the duplicate that is told of, not the version that it repeats.
+	if told := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done); !strings.Contains(w.story(), told) {
+		t.Errorf("nobody was told %q:\n%s", told, w.story())
 	}
 }
 

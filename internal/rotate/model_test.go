@@ -141,7 +141,7 @@ func (w *world) rotator() *rotate.Rotator {
 		},
 		Clock: func() time.Time { return w.now }, Random: rndReader{w.rnd}, Look: 15 * time.Minute,
 		Emit: func(e status.Event) {
-			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s %s %s %s", e.At.Format(time.TimeOnly), e.Step, e.Generation, e.Vault, e.Phase, e.Detail, e.Error))
+			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s version %q %s %s %s", e.At.Format(time.TimeOnly), e.Step, e.Generation, e.Vault, e.Version, e.Phase, e.Detail, e.Error))
 		},
 	})
 }

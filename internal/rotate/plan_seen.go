@@ -50,7 +50,7 @@ func (pl *planner) claim(v key.Vault, seen VaultSeen, x key.Version) (Step, bool
 	case p.Version == "":
 		step.Kind, step.Why = Found, "the listing shows the import"
 	case byMaterial:
-		step.Kind, step.Why = Alias, "the listing shows the same material again"
+		step.Kind, step.Why = Alias, "the listing shows the same material again, as version "+x.ID
 	default:
 		return Step{}, false
 	}

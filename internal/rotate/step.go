@@ -209,7 +209,8 @@ func (r *Rotator) emit(p key.Policy, rec key.Record, s Step, phase status.Phase,
 	if g := rec.Generation(s.Generation); g != nil {
 		e.Requests = g.Requests
 		for _, at := range g.Placements {
-			if at.Attempt == s.Attempt && s.Attempt != "" && at.Version != "" {
+			// A step that names a version is about that one, such as a duplicate.
+			if at.Attempt == s.Attempt && s.Attempt != "" && e.Version == "" {
 				e.Version = at.Version
 			}
 		}
