@@ -2,6 +2,8 @@ package simulate
 
 import (
 	"context"
+	"crypto/sha256"
+	"maps"
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -196,6 +198,18 @@ func (s *lenientStore) Load(ctx context.Context, name string) (key.Record, error
 	return rec, err
 }
 
+// wearingHSM loses a pair once it was used.
+type wearingHSM struct {
+	rotate.HSM
+	w *World
+}
+
+func (h *wearingHSM) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [sha256.Size]byte) (bool, error) {
+	yes, err := h.HSM.Opens(ctx, id, ciphertext, sum)
+	h.w.hsm.take(id)
+	return yes, err
+}
+
 // forcefulStore saves over whatever is there.
 type forcefulStore struct{ *store }
 
@@ -277,21 +291,29 @@ func (s *pinlessStore) Save(ctx context.Context, rec key.Record, entries ...key.
 	return whole, nil
 }
 
-// editedStore changes what is saved with an event; "" is every event.
+// editedStore changes the record that is saved with an event; "" is every event.
 func editedStore(event string, edit func(*key.Record)) breaks {
-	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, edit} })
+	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, edit, func(*key.Entry) {}} })
+}
+
+// editedEntry changes the entry of an event.
+func editedEntry(event string, edit func(*key.Entry)) breaks {
+	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, func(*key.Record) {}, edit} })
 }
 
 type editStore struct {
 	*store
-	event string
-	edit  func(*key.Record)
+	event  string
+	record func(*key.Record)
+	entry  func(*key.Entry)
 }
 
 func (s *editStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
 	if s.event == "" || entries[0].Event == s.event {
-		rec = rec.Clone()
-		s.edit(&rec)
+		rec, entries = rec.Clone(), slices.Clone(entries)
+		s.record(&rec)
+		entries[0].Fields = maps.Clone(entries[0].Fields)
+		s.entry(&entries[0])
 	}
 	return s.store.Save(ctx, rec, entries...)
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
 )
 
 // breakage is a loop that is broken on purpose. It must be caught, or the simulator's
@@ -96,6 +97,24 @@ var broken = []breakage{
 		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &hidingVault{v, v.(*vault)} }), first: 22},
 	{name: "a duplicate is seen and not recorded", caught: `^keyd spins: 200 steps within a minute`,
 		breaks: droppedStore("duplicate version adopted"), first: 8},
+	{name: "a duplicate is recorded and not reported", caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and the report says`,
+		breaks: silently, first: 8},
+	{name: "a duplicate is recorded without an entry that names it", caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and no audit entry names it$`,
+		breaks: editedEntry("duplicate version adopted", func(e *key.Entry) { delete(e.Fields, "alias") }), first: 8},
+	{name: "an import has no result in the audit", caught: `^version \w+ of \S+ was imported into \S+, and no audit entry has the result$`,
+		breaks: unsaid("imported")},
+	{name: "a disabling has no result in the audit", caught: `^version \w+ of \S+ was disabled in \S+, and no audit entry has the result$`,
+		breaks: unsaid("disabled")},
+	{name: "a destruction has no result in the audit", caught: `^the pair under \w+ was destroyed, and no audit entry has the result$`,
+		breaks: unsaid("abandoned pair destroyed")},
+	{name: "a key exchange key has no result in the audit", caught: `^a key exchange key was made in \S+, and no audit entry has the result$`,
+		breaks: unsaid("key exchange key made")},
+	{name: "two versions are active in one vault", caught: `^\d placements of \S+ are active in \S+$`,
+		breaks: editedStore("proof passed", func(rec *key.Record) {
+			eachIn(rec, key.Superseded, func(p *key.Placement) { p.State = key.Proven })
+		})},
+	{name: "a proof uses the pair up", caught: `^lost: the pair of generation \d+ of \S+ is not in the HSM, and nobody took it away$`,
+		breaks: everyHSM(func(w *World, h rotate.HSM) rotate.HSM { return &wearingHSM{h, w} })},
 }
 
 func TestABrokenLoopIsCaught(t *testing.T) {
@@ -178,6 +197,22 @@ func holdAtOnce(rec *key.Record) {
 			rec.Hold = &key.Hold{Code: key.HoldRefuted, Vault: p.Vault, Reason: "refuted", By: "keyd"}
 		}
 	})
+}
+
+// unsaid keeps one event out of the audit, and what it tells in the record.
+func unsaid(event string) breaks {
+	return editedEntry(event, func(e *key.Entry) { e.Event = "noted" })
+}
+
+// silently tells nobody of duplicates.
+func silently(_ *World, c rotate.Config) rotate.Config {
+	tell := c.Emit
+	c.Emit = func(e status.Event) {
+		if e.Step != string(rotate.Alias) {
+			tell(e)
+		}
+	}
+	return c
 }
 
 // retiredEarly makes every deactivated generation one that has been it for long.

@@ -26,6 +26,7 @@ type daemon struct {
 	began    time.Time  // of the step under way, true time
 	under    key.Policy // what the configuration says, for the step under way
 	turns    map[string]*turn
+	told     status.Event // the last one
 }
 
 // turn is where a daemon stands with one key.
@@ -54,10 +55,7 @@ func (d *daemon) start() {
 			}
 			return nil
 		},
-		Clock: d.clock, Random: d.w, Look: d.look,
-	}
-	if d.w.opts.Trace > 0 {
-		c.Emit = d.emit
+		Clock: d.clock, Random: d.w, Look: d.look, Emit: d.emit,
 	}
 	if d.w.opts.Break != nil {
 		c = d.w.opts.Break(d.w, c)
@@ -84,7 +82,8 @@ func (d *daemon) reload() {
 }
 
 func (d *daemon) emit(e status.Event) {
-	if e.Phase != status.Begin {
+	d.told = e
+	if e.Phase != status.Begin || d.w.opts.Trace == 0 {
 		return
 	}
 	d.w.tell("%s: %s generation %d %s: %s", e.Key, e.Step, e.Generation, e.Vault, e.Detail)
@@ -116,6 +115,9 @@ func (d *daemon) step(k *managed) {
 		d.w.result.Steps++
 		d.w.judgePace(t)
 		s, err := d.r.StepKey(context.Background(), p)
+		if s.Kind == rotate.Alias && err == nil {
+			d.judgeReport(p.Key, s.Vault, s.Version)
+		}
 		var pause time.Duration
 		switch {
 		case err != nil:
@@ -141,6 +143,7 @@ func (d *daemon) step(k *managed) {
 			t.last = news
 		}
 	})
+	d.w.judgeNow(k)
 }
 
 func (d *daemon) quiet(name string, s rotate.Step) time.Duration {

@@ -125,6 +125,7 @@ func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, sp
 		h.made[o.mat.print] = o
 		h.w.result.Pairs++
 		h.put(o)
+		h.oweGeneration(o)
 	}
 	return h.w.call("hsm", &h.trouble, "Generate", atMake,
 		func() error { pair(false); return nil },
@@ -227,7 +228,9 @@ func (h *hsm) Destroy(_ context.Context, id key.ID) error {
 		if o := h.find(id); o != nil && o.wrapped {
 			return failed(key.Refused, "model: %s may have left the HSM", id)
 		}
-		h.take(id)
+		if o := h.take(id); o != nil {
+			h.oweDestruction(o.label.Key, id)
+		}
 		return nil
 	})
 }

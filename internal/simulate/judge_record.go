@@ -13,7 +13,7 @@ import (
 func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 	event := entries[0].Event
 	for i := range was.Generations {
-		w.judgeGeneration(&was.Generations[i], &is, event)
+		w.judgeGeneration(&was.Generations[i], &is, entries)
 	}
 	k := w.managed(is.Key)
 	for i := range is.Generations {
@@ -30,7 +30,7 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 				w.violate("generation %d of %s comes out of %q", g.Number, is.Key, event)
 			}
 			for j := range g.Placements {
-				w.judgePlacement(is.Key, g, nil, &g.Placements[j], event)
+				w.judgePlacement(is.Key, g, nil, &g.Placements[j], entries)
 			}
 		}
 		if g.Fingerprint != "" {
@@ -79,7 +79,8 @@ func (w *World) judgeMissing(rec *key.Record) {
 }
 
 // judgeGeneration compares one generation with what it was.
-func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, event string) {
+func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, entries []key.Entry) {
+	event := entries[0].Event
 	is := rec.Generation(was.Number)
 	switch {
 	case is == nil:
@@ -107,12 +108,14 @@ func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, event stri
 		if j := slices.IndexFunc(was.Placements, func(q key.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
 			before = &was.Placements[j]
 		}
-		w.judgePlacement(rec.Key, is, before, p, event)
+		w.judgePlacement(rec.Key, is, before, p, entries)
 	}
 }
 
 // judgePlacement compares what is written of a placement with the truth.
-func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Placement, event string) {
+func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Placement, entries []key.Entry) {
+	event := entries[0].Event
+	w.judgeAlias(name, was, is, entries)
 	if was != nil && was.State == is.State && was.Version == is.Version {
 		return
 	}

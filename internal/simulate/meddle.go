@@ -159,6 +159,7 @@ func (w *World) backup() {
 
 func (w *World) restore() {
 	w.tell("the state is lost; the copy put in its place has %d keys", len(w.saved))
+	w.store.owed = nil // and so is the audit
 	for _, k := range w.keys {
 		name := k.policy.Key
 		was, is := w.store.records[name], w.saved[name].Clone()

@@ -165,6 +165,7 @@ func (w *World) settle() {
 	for _, k := range w.keys {
 		w.judgeEnd(k)
 	}
+	w.judgeOwed()
 }
 
 func (w *World) quiet(end time.Time) {

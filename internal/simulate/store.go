@@ -14,6 +14,7 @@ type store struct {
 	records map[string]key.Record
 	// intents are the effects whose intent was ever saved.
 	intents map[intent]bool
+	owed    []owing // what was done and not told yet
 }
 
 // intent is an event of the audit chain with the id it is about.
@@ -64,6 +65,7 @@ func (s *store) Save(_ context.Context, rec key.Record, entries ...key.Entry) (o
 			for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
 				s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
 			}
+			s.told(e, &saved)
 		}
 		out = rec
 		return nil

@@ -98,10 +98,16 @@ func (v *vault) CreateKEK(context.Context) (kek key.KEK, err error) {
 	err = v.w.call(v.Name, &v.trouble, "CreateKEK", atImport, func() error {
 		if v.kek == nil {
 			v.newKEK()
+			v.oweKEK()
 		}
 		kek = *v.kek
 		return nil
-	}, nil, func() { v.w.later(v.w.between(time.Second, 150*time.Second), v.newKEK) })
+	}, nil, func() {
+		v.w.later(v.w.between(time.Second, 150*time.Second), func() {
+			v.newKEK()
+			v.oweKEK()
+		})
+	})
 	return kek, err
 }
 
@@ -163,6 +169,7 @@ func (v *vault) land(r key.ImportRequest, attempt key.ID) (*version, error) {
 		x.mat = v.w.primes.draw(v.w.rnd, o.mat.pub.N.BitLen())
 	}
 	v.w.result.Imports++
+	v.oweImport(r.Key, x)
 	return x, nil
 }
 
@@ -279,6 +286,7 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 		}
 		v.w.judgeDisable(v, name, x)
 		x.Enabled, x.retired = false, true
+		v.oweDisabling(name, x)
 		return nil
 	})
 }

@@ -1,0 +1,96 @@
+package simulate
+
+import (
+	"slices"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// owing is an effect of keyd's of which no audit entry has told the result yet. A
+// daemon that dies owes it to the next.
+type owing struct {
+	key    string // "" of what all keys share
+	effect string // in words
+	told   func(e key.Entry, is *key.Record) bool
+}
+
+// owe notes an effect as it happens.
+func (s *store) owe(o owing) { s.owed = append(s.owed, o) }
+
+// told crosses off what an entry tells. What is adopted is told as a whole.
+func (s *store) told(e key.Entry, is *key.Record) {
+	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool {
+		return (o.key == "" || o.key == is.Key) && (o.told(e, is) || o.key != "" && e.Event == "adopted")
+	})
+}
+
+// judgeOwed: in the end every effect has its result in the audit.
+func (w *World) judgeOwed() {
+	for _, o := range w.store.owed {
+		w.violate("%s, and no audit entry has the result", o.effect)
+	}
+}
+
+// oweGeneration: that a pair was made is told, or that it was given up with its id.
+func (h *hsm) oweGeneration(o *object) {
+	givenUp := func(is *key.Record) bool {
+		return slices.ContainsFunc(is.Abandoned, func(a key.AbandonedID) bool { return a.ID == o.id })
+	}
+	if rec := h.w.store.records[o.label.Key]; givenUp(&rec) {
+		return // already, and it came late
+	}
+	h.w.store.owe(owing{o.label.Key, "a pair of " + o.label.Key + " was made under " + string(o.id), func(e key.Entry, is *key.Record) bool {
+		made := e.Event == "generation made" || e.Event == "generation pinned"
+		return made && e.Fields["id"] == string(o.id) || givenUp(is)
+	}})
+}
+
+func (h *hsm) oweDestruction(name string, id key.ID) {
+	h.w.store.owe(owing{name, "the pair under " + string(id) + " was destroyed", func(e key.Entry, _ *key.Record) bool {
+		return e.Event == "abandoned pair destroyed" && e.Fields["id"] == string(id)
+	}})
+}
+
+func (v *vault) oweImport(name string, x *version) {
+	v.w.store.owe(owing{name, "version " + x.ID + " of " + name + " was imported into " + v.Name, func(e key.Entry, _ *key.Record) bool {
+		imported := e.Event == "imported" && e.Fields["version"] == x.ID
+		return imported || e.Event == "duplicate version adopted" && e.Fields["alias"] == x.ID
+	}})
+}
+
+func (v *vault) oweDisabling(name string, x *version) {
+	rec := v.w.store.records[name]
+	g, _ := holderOf(&rec, v.URL, x.ID)
+	v.w.store.owe(owing{name, "version " + x.ID + " of " + name + " was disabled in " + v.Name, func(e key.Entry, _ *key.Record) bool {
+		return e.Event == "disabled" && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
+	}})
+}
+
+func (v *vault) oweKEK() {
+	v.w.store.owe(owing{"", "a key exchange key was made in " + v.Name, func(e key.Entry, _ *key.Record) bool {
+		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL
+	}})
+}
+
+// judgeAlias: a duplicate is adopted with an entry that names it.
+func (w *World) judgeAlias(name string, was, is *key.Placement, entries []key.Entry) {
+	for _, id := range is.Aliases {
+		if was != nil && slices.Contains(was.Aliases, id) {
+			continue
+		}
+		if !slices.ContainsFunc(entries, func(e key.Entry) bool {
+			return e.Event == "duplicate version adopted" && e.Fields["alias"] == id && e.Fields["vault"] == is.Vault && e.Fields["attempt"] == string(is.Attempt)
+		}) {
+			w.violate("the duplicate version %s of %s in %s is adopted, and no audit entry names it", id, name, is.VaultName)
+		}
+	}
+}
+
+// judgeReport: who watches keyd is told of the duplicate that a step adopted, by its
+// own id.
+func (d *daemon) judgeReport(name, vault, version string) {
+	if e := d.told; e.Phase != status.Done || e.Step != "alias" || e.Key != name || e.Version != version || e.Vault == "" {
+		d.w.violate("the duplicate version %s of %s in %s is adopted, and the report says %q of version %s", version, name, vault, e.Step, e.Version)
+	}
+}
