@@ -216,6 +216,37 @@ func TestARefutedProofRollsBackInThatVaultAndHolds(t *testing.T) {
 	})
 }
 
+func TestARefutedGenerationThatLandsOnceMoreIsRolledBackAgain(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	weuVault := w.vault[weu.URL]
+	weuVault.swap = true
+	r := w.rotator()
+	for weuVault.imports < 3 { // the third one is the rollback
+		if _, err := w.step(r, p); err != nil {
+			t.Fatal(err)
+		}
+		weuVault.swap = weuVault.imports < 2
+	}
+	second := w.record(p.Key).Generations[1]
+	weuVault.add(p.Key, w.hsm.pairs[second.ID][0].private, nil)
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	rec := w.record(p.Key)
+	if rec.Hold == nil || rec.Hold.Code != key.HoldRefuted {
+		t.Fatalf("hold %+v, want proof-refuted\n%s", rec.Hold, w.story())
+	}
+	versions := weuVault.key(p.Key).versions
+	if print, _ := key.FingerprintOf(versions[len(versions)-1].Public); print != rec.Generations[0].Fingerprint {
+		t.Errorf("the key is held, and its newest version is not the previous generation\n%s", w.story())
+	}
+	if n := len(w.vault[mhsm.URL].key(p.Key).versions); n != 1 {
+		t.Errorf("the other vault has %d versions, want it untouched", n)
+	}
+}
+
 func TestARefutedFirstGenerationHoldsAtOnce(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)

@@ -28,6 +28,13 @@ func (pl *planner) rollBack() (Step, bool) {
 			}
 		case key.Proven:
 			if bad := refutedIn(pl.r, v.URL); bad.p != nil {
+				// A late duplicate of what was refuted may have become the newest.
+				if s, ok := pl.repair(v, seen); ok {
+					if s.Kind == Import {
+						s.Cause = key.CauseRollback
+					}
+					return s, true
+				}
 				return pl.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries generation %d there once more; or keyd rotate --now --compromise %s, which gives its material up and makes a new one", bad.g.Number, pl.p.Key, v.Name, bad.p.Detail, last.g.Number, bad.p.Version, pl.p.Key, bad.g.Number, pl.p.Key)
 			}
 		}
