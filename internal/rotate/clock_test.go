@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/rotate"
 )
 
 // A vault that does not answer is left alone for a while, not for as long as a clock
@@ -29,6 +31,35 @@ func TestAClockThatIsTurnedDuringALookDoesNotKeepAVaultFromBeingAsked(t *testing
 			}
 			if !slices.Contains(w.calls, "weu.Versions") {
 				t.Errorf("the vault was not asked again: %v", w.calls)
+			}
+		})
+	}
+}
+
+// A vault's clock that was ahead and is right again makes a version that looks older
+// than the one before it.
+func TestAVersionMadeAfterTheVaultsClockWasPutBackIsTheNewest(t *testing.T) {
+	for name, lost := range map[string]bool{"and its import is answered": false, "and the answer is lost": true} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, weu)
+			p := policy(weu)
+			w.vault[weu.URL].skew = 4 * time.Minute
+			w.settle(p)
+			w.vault[weu.URL].skew = 0
+			w.now = w.now.Add(time.Minute)
+			if _, _, err := w.rotator().Request(t.Context(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "soon after"}); err != nil {
+				t.Fatal(err)
+			}
+			if lost {
+				w.strikeOnce("weu.Import", failAfter)
+			}
+			w.settle(p)
+			rec := w.record(p.Key)
+			if n := len(rec.Generations); n != 2 || rec.Latest().Finished.IsZero() {
+				t.Fatalf("%d generations, the latest finished %v\n%s", n, rec.Latest().Finished, w.story())
+			}
+			if n := w.vault[weu.URL].imports; n != 2 {
+				t.Errorf("%d imports, want 2", n)
 			}
 		})
 	}

@@ -165,7 +165,7 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 		if seen.Deleted, err = c.Deleted(ctx, name); err != nil {
 			return fail(err)
 		}
-	} else if err := seen.lookAtNewest(ctx, c, name); err != nil {
+	} else if err := seen.lookAtNewest(ctx, c, url, &rec); err != nil {
 		return fail(err)
 	}
 	if err := r.lookAtUnknown(ctx, c, url, name, rec, &seen); err != nil {
@@ -180,7 +180,8 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 
 // lookAtNewest asks for the versionless key, and refuses a view in which listing
 // and newest contradict each other: one of them is stale.
-func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, name string) error {
+func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, url string, rec *key.Record) error {
+	name := rec.Key
 	newest, err := c.Newest(ctx, name)
 	if latest := v.latest(); key.ClassOf(err) == key.Refused && !latest.Enabled {
 		newest, err = latest, nil // a vault may refuse to show a disabled version
@@ -192,7 +193,7 @@ func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, name string) erro
 		return fmt.Errorf("the newest version %s of %s is not in the listing yet: the vault's answers are stale, keyd looks again", newest.ID, name)
 	}
 	for _, x := range v.Versions {
-		if x.Created.After(newest.Created) {
+		if x.Created.After(newest.Created) && !placedBefore(rec, url, x, newest) {
 			return fmt.Errorf("version %s of %s is listed as newer than the newest, %s: the vault's answers are stale, keyd looks again", x.ID, name, newest.ID)
 		}
 	}
@@ -201,6 +202,24 @@ func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, name string) erro
 		v.Operations[newest.ID] = newest.Operations
 	}
 	return nil
+}
+
+// placedBefore reports whether the newest version is what keyd placed last in the
+// vault, and x what it placed there earlier. Then the vault's clock was put back
+// between the two, and the newest is the newest all the same.
+func placedBefore(rec *key.Record, url string, x, newest key.Version) bool {
+	last := lastPlacement(rec, url)
+	if last.p == nil || newest.ID != last.p.Version && newest.Tags[key.TagAttempt] != string(last.p.Attempt) {
+		return false
+	}
+	for _, g := range rec.Generations {
+		for _, p := range g.Placements {
+			if p.Vault == url && p.Version == x.ID && p.Seq < last.p.Seq {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // latest is the version that the listing shows as created last.
