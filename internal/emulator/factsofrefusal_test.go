@@ -68,6 +68,24 @@ func refusalFacts() []fact {
 				}
 			}
 		}},
+		{"Attestation, HS256 to HS512 and CKM_AES_KEY_WRAP[_PAD] came with 7.6", func(t *testing.T) {
+			w := newWorld(t)
+			id := w.create(managedHSM, "k", `{"kty":"oct-HSM"}`)
+			for _, c := range []struct{ method, path, body string }{
+				{"GET", "/keys/k/" + id + "/attestation", ""},
+				{"POST", "/keys/k/" + id + "/sign", `{"alg":"HS256","value":"` + digest + `"}`},
+				{"POST", "/keys/k/" + id + "/sign", `{"alg":"HS512","value":"` + digest + `"}`},
+				{"POST", "/keys/k/" + id + "/wrapkey", `{"alg":"CKM_AES_KEY_WRAP","value":"` + digest + `"}`},
+				{"POST", "/keys/k/" + id + "/wrapkey", `{"alg":"CKM_AES_KEY_WRAP_PAD","value":"AA"}`},
+			} {
+				for version, status := range map[string]int{"7.4": 400, "7.5": 400, "7.6": 200, "2025-07-01": 200} {
+					res, text := doBy(t, w.by, c.method, "https://"+managedHSM+c.path+"?api-version="+version, bearer(w.token(managedHSM)), c.body)
+					if res.StatusCode != status || status == 400 && !strings.Contains(text, `"BadParameter"`) {
+						t.Errorf("%s %s by %s: %d %s", c.path, c.body, version, res.StatusCode, text)
+					}
+				}
+			}
+		}},
 		{"API versions 7.4, 7.5, 7.6 and 2025-07-01 are served, others refused", func(t *testing.T) {
 			w := newWorld(t)
 			for version, status := range map[string]int{

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -85,11 +84,11 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 }
 
 // receive says why the service turns a call away before doing anything, or nil.
-func (v *Vault) receive(who caller, t target, apiVersions []string) error {
+func (v *Vault) receive(who caller, t target, given []string) error {
 	if err := v.admit(who); err != nil {
 		return err
 	}
-	if err := checkAPIVersion(apiVersions); err != nil {
+	if err := checkAPIVersion(given, t.operation); err != nil {
 		return err
 	}
 	return v.authorize(who, t)
@@ -231,15 +230,4 @@ func (v *Vault) unauthorized(tenant string, reason error) answer {
 		a.failure = &apiError{code: "Unauthorized", message: "AKV10000: " + reason.Error()}
 	}
 	return a
-}
-
-func checkAPIVersion(given []string) error {
-	supported := []string{"7.4", "7.5", "7.6", "2025-07-01"}
-	if len(given) == 0 {
-		return badParameter("The request must have the query parameter api-version, one of %s.", strings.Join(supported, ", "))
-	}
-	if !slices.Contains(supported, given[0]) {
-		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.", given[0], strings.Join(supported, ", "))
-	}
-	return nil
 }

@@ -59,7 +59,12 @@ func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
 	case opAttestation:
 		return v.attest(t)
 	default:
-		return decodeThen(body, func(q operationRequest) (any, error) { return v.compute(t, q) })
+		return decodeThen(body, func(q operationRequest) (any, error) {
+			if err := checkAlgorithm(q.Algorithm, query.Get("api-version")); err != nil {
+				return nil, err
+			}
+			return v.compute(t, q)
+		})
 	}
 }
 

@@ -181,7 +181,10 @@ func exercise(t *testing.T, c *azkeys.Client, name string, s sample) {
 	case "oct":
 		prefix := azkeys.EncryptionAlgorithm(map[int]string{128: "A128", 192: "A192", 256: "A256"}[s.bits])
 		iv := bytes.Repeat([]byte{7}, aes.BlockSize)
-		wrapAndUnwrap(t, c, name, prefix+"KW")
+		for _, alg := range []azkeys.EncryptionAlgorithm{prefix + "KW", azkeys.EncryptionAlgorithmCKMAESKEYWRAP, azkeys.EncryptionAlgorithmCKMAESKEYWRAPPAD} {
+			wrapAndUnwrap(t, c, name, alg)
+		}
+		sign(azkeys.SignatureAlgorithmHS256, azkeys.SignatureAlgorithmHS384, azkeys.SignatureAlgorithmHS512)
 		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "GCM"), Value: []byte("secret"), AdditionalAuthenticatedData: []byte("aad")})
 		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "CBC"), Value: bytes.Repeat([]byte("0123456789abcdef"), 2), IV: iv})
 		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "CBCPAD"), Value: []byte("secret"), IV: iv})

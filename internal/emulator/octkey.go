@@ -2,11 +2,12 @@ package emulator
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/hmac"
 	"crypto/rand"
-	"crypto/subtle"
-	"encoding/binary"
+	_ "crypto/sha512" // HS384, HS512
 	"fmt"
 	"slices"
 	"strconv"
@@ -62,7 +63,7 @@ func randomBytes(n int) ([]byte, error) {
 func (k *octKey) family() string { return "oct" }
 
 func (k *octKey) operations() []string {
-	return []string{"encrypt", "decrypt", "wrapKey", "unwrapKey"}
+	return []string{"encrypt", "decrypt", "sign", "verify", "wrapKey", "unwrapKey"}
 }
 
 func (k *octKey) show(*jsonWebKey) {} // nothing of it is public
@@ -71,24 +72,57 @@ func (k *octKey) another() (material, error) { return generateOct(8 * len(k.raw)
 
 func (k *octKey) marshal() ([]byte, error) { return slices.Clone(k.raw), nil }
 
-func (k *octKey) verify(algorithm string, _, _ []byte) (bool, error) {
-	return false, badAlgorithm(algorithm, k)
+func (k *octKey) verify(algorithm string, value, code []byte) (bool, error) {
+	want, err := k.code(algorithm, value)
+	return hmac.Equal(want, code), err
 }
 
-// compute wraps with A*KW, and encrypts with A*GCM, A*CBC or A*CBCPAD, where *
-// is the size of the key.
+// code is the HMAC of a value as it comes: SDKs hash what they are given before.
+func (k *octKey) code(algorithm string, value []byte) ([]byte, error) {
+	hash := map[string]crypto.Hash{"HS256": crypto.SHA256, "HS384": crypto.SHA384, "HS512": crypto.SHA512}[algorithm]
+	if hash == 0 {
+		return nil, badAlgorithm(algorithm, k)
+	}
+	mac := hmac.New(hash.New, k.raw)
+	mac.Write(value)
+	return mac.Sum(nil), nil
+}
+
+// compute wraps with A*KW, which is also CKM_AES_KEY_WRAP, or CKM_AES_KEY_WRAP_PAD,
+// encrypts with A*GCM, A*CBC or A*CBCPAD, where * is the size of the key, and signs
+// with HS*.
 func (k *octKey) compute(operation string, q operationRequest) (operationResult, error) {
+	switch operation + " " + q.Algorithm {
+	case "wrap " + ckmKeyWrap:
+		return valueOf(keyWrap(k.block, q.Value))
+	case "unwrap " + ckmKeyWrap:
+		return valueOf(keyUnwrap(k.block, q.Value))
+	case "wrap " + ckmKeyWrapPad:
+		return valueOf(keyWrapPadded(k.block, q.Value))
+	case "unwrap " + ckmKeyWrapPad:
+		return valueOf(keyUnwrapPadded(k.block, q.Value))
+	}
+	if operation == opSign {
+		return valueOf(k.code(q.Algorithm, q.Value))
+	}
+	return k.computeSized(operation, q)
+}
+
+func valueOf(value []byte, err error) (operationResult, error) {
+	return operationResult{Value: value}, err
+}
+
+// computeSized has the algorithms whose names have the key's size.
+func (k *octKey) computeSized(operation string, q operationRequest) (operationResult, error) {
 	mode, sized := strings.CutPrefix(q.Algorithm, "A"+strconv.Itoa(8*len(k.raw)))
 	if !sized {
 		return operationResult{}, badAlgorithm(q.Algorithm, k)
 	}
 	switch operation + " " + mode {
 	case "wrap KW":
-		value, err := keyWrap(k.block, q.Value)
-		return operationResult{Value: value}, err
+		return valueOf(keyWrap(k.block, q.Value))
 	case "unwrap KW":
-		value, err := keyUnwrap(k.block, q.Value)
-		return operationResult{Value: value}, err
+		return valueOf(keyUnwrap(k.block, q.Value))
 	case "encrypt GCM":
 		return k.sealGCM(q)
 	case "decrypt GCM":
@@ -175,49 +209,4 @@ func checkCBC(q operationRequest, blocks []byte) error {
 
 func cannotOpen(algorithm string) *apiError {
 	return badParameter("The value cannot be opened by this key version with %s.", algorithm)
-}
-
-// keyWrapIV is the default initial value of RFC 3394, 2.2.3.1.
-var keyWrapIV = bytes.Repeat([]byte{0xa6}, 8)
-
-// keyWrap is RFC 3394, 2.2.1, the index-based form.
-func keyWrap(block cipher.Block, plaintext []byte) ([]byte, error) {
-	if len(plaintext) < 16 || len(plaintext)%8 != 0 {
-		return nil, badParameter("AES key wrap takes at least 16 bytes, a multiple of 8, not %d.", len(plaintext))
-	}
-	out := slices.Concat(keyWrapIV, plaintext)
-	n := len(plaintext) / 8
-	buf := make([]byte, aes.BlockSize)
-	copy(buf, keyWrapIV)
-	for t := 1; t <= 6*n; t++ {
-		r := out[8*(1+(t-1)%n):][:8]
-		copy(buf[8:], r)
-		block.Encrypt(buf, buf)
-		binary.BigEndian.PutUint64(buf, binary.BigEndian.Uint64(buf)^uint64(t))
-		copy(r, buf[8:])
-	}
-	copy(out, buf[:8])
-	return out, nil
-}
-
-// keyUnwrap is RFC 3394, 2.2.2.
-func keyUnwrap(block cipher.Block, ciphertext []byte) ([]byte, error) {
-	if len(ciphertext) < 24 || len(ciphertext)%8 != 0 {
-		return nil, badParameter("AES key unwrap takes at least 24 bytes, a multiple of 8, not %d.", len(ciphertext))
-	}
-	out := slices.Clone(ciphertext[8:])
-	n := len(out) / 8
-	buf := make([]byte, aes.BlockSize)
-	copy(buf, ciphertext[:8])
-	for t := 6 * n; t >= 1; t-- {
-		r := out[8*((t-1)%n):][:8]
-		binary.BigEndian.PutUint64(buf, binary.BigEndian.Uint64(buf)^uint64(t))
-		copy(buf[8:], r)
-		block.Decrypt(buf, buf)
-		copy(r, buf[8:])
-	}
-	if subtle.ConstantTimeCompare(buf[:8], keyWrapIV) != 1 {
-		return nil, cannotOpen("AES key wrap")
-	}
-	return out, nil
 }

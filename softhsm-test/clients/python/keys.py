@@ -13,6 +13,7 @@ from transfer import ec_key, jwk_of, oaep, pkcs8, public_of, rsa_key, transfer_b
 
 WRAPPING = ["unwrapKey", "wrapKey"]
 VERSIONS = 101
+SERVED = ["7.4", "7.5", "7.6", "2025-07-01"]
 
 
 def create_rsa(v):
@@ -96,6 +97,13 @@ def get_version(v):
     newer = v.create("seen", v.ec)
     assert v.keys.get_key("seen", old.properties.version).id == old.id
     assert v.keys.get_key("seen").id == newer.id
+
+
+def get_by_each_version(v):
+    """This SDK knows none after 7.4, and sends what it is asked to."""
+    for version in SERVED:
+        answer = v.keys.send_request(HttpRequest("GET", f"{v.vault}/keys/seen/?api-version={version}"))
+        answer.raise_for_status()
 
 
 def list_keys(v):
@@ -193,7 +201,8 @@ def rotate_imported(v):
 def attestation(v):
     """This SDK has no method for it, and sends what it is asked to."""
     version = v.create("attested", v.ec).properties.version
-    answer = v.keys.send_request(HttpRequest("GET", f"{v.vault}/keys/attested/{version}/attestation"))
+    url = f"{v.vault}/keys/attested/{version}/attestation?api-version=7.6"  # the first that has it
+    answer = v.keys.send_request(HttpRequest("GET", url))
     answer.raise_for_status()
     a = answer.json()["attributes"]["attestation"]
     decode = lambda text: base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
@@ -217,6 +226,7 @@ KEYS = {
     "BYOK import of a blob to another key": byok_bad,
     "get": get,
     "get a version": get_version,
+    "get by each api-version that is served": get_by_each_version,
     "list keys": list_keys,
     "list versions, page by page": list_versions,
     "create a 101st version": lambda v: v.keys.create_key("many", v.ec),

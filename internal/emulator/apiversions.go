@@ -1,0 +1,39 @@
+package emulator
+
+import (
+	"slices"
+	"strings"
+)
+
+// apiVersions are those that are served, the oldest first.
+var apiVersions = []string{"7.4", "7.5", "7.6", "2025-07-01"}
+
+// since76 are the algorithms that the API has since 7.6; so has it attestation.
+var since76 = []string{ckmKeyWrap, ckmKeyWrapPad, "HS256", "HS384", "HS512"}
+
+// checkAPIVersion refuses a version that is not served, and what a served one does
+// not have yet.
+func checkAPIVersion(given []string, operation string) error {
+	if len(given) == 0 {
+		return badParameter("The request must have the query parameter api-version, one of %s.", strings.Join(apiVersions, ", "))
+	}
+	if !slices.Contains(apiVersions, given[0]) {
+		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.", given[0], strings.Join(apiVersions, ", "))
+	}
+	if operation == opAttestation && before76(given[0]) {
+		return badParameter("Method GET does not allow operation 'attestation' in version %s.", given[0])
+	}
+	return nil
+}
+
+// checkAlgorithm refuses an algorithm that the version does not have yet.
+func checkAlgorithm(algorithm, apiVersion string) error {
+	if before76(apiVersion) && slices.Contains(since76, algorithm) {
+		return badParameter("The algorithm %q is not known in version %s.", algorithm, apiVersion)
+	}
+	return nil
+}
+
+func before76(apiVersion string) bool {
+	return slices.Index(apiVersions, apiVersion) < slices.Index(apiVersions, "7.6")
+}
