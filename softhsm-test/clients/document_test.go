@@ -22,6 +22,7 @@ func checkDocument(t *testing.T, table []operation, seen done) {
 		"go":         excerpt(t, "go", "connect_test.go", "func connect"),
 		"javascript": excerpt(t, "js", "js/connect.mjs", ""),
 		"python":     excerpt(t, "python", "python/connect.py", ""),
+		"versions":   versionsTable(t),
 		"operations": operationsTable(t, table, seen),
 		"errors":     errorsTable(t, table, seen),
 	}

@@ -143,9 +143,14 @@ func announced(t *testing.T, out io.Reader) stand {
 	return s
 }
 
-// reached gives, for each host, which operations were answered with success, and how
-// many requests there were in all.
-func (s stand) reached(t *testing.T) (map[string]map[string]bool, int) {
+// request is one that reached the emulator.
+type request struct {
+	Host, Operation, Key string
+	Status               int
+}
+
+// requests are all that reached the emulator.
+func (s stand) requests(t *testing.T) []request {
 	t.Helper()
 	res, err := http.Get(s.admin + "/state")
 	if err != nil {
@@ -153,11 +158,8 @@ func (s stand) reached(t *testing.T) (map[string]map[string]bool, int) {
 	}
 	defer res.Body.Close()
 	var state struct {
-		Requests []struct {
-			Host, Operation string
-			Status          int
-		} `json:"requests"`
-		Escapes []string `json:"escapes"`
+		Requests []request `json:"requests"`
+		Escapes  []string  `json:"escapes"`
 	}
 	if err := json.NewDecoder(res.Body).Decode(&state); err != nil {
 		t.Fatal(err)
@@ -165,16 +167,7 @@ func (s stand) reached(t *testing.T) (map[string]map[string]bool, int) {
 	if len(state.Escapes) > 0 {
 		t.Errorf("calls to hosts that the emulator does not stand in for: %v", state.Escapes)
 	}
-	done := map[string]map[string]bool{}
-	for _, r := range state.Requests {
-		if done[r.Host] == nil {
-			done[r.Host] = map[string]bool{}
-		}
-		if r.Status >= 200 && r.Status < 300 {
-			done[r.Host][r.Operation] = true
-		}
-	}
-	return done, len(state.Requests)
+	return state.Requests
 }
 
 // writeCertificate makes an application's certificate, as ClientCertificateCredential

@@ -66,6 +66,14 @@ func goKeys() map[string]doing {
 				return *k.Key.KID == *made.Key.KID && *k.Attributes.Enabled && strings.Contains(*k.Attributes.RecoveryLevel, "Purgeable")
 			})
 		},
+		"get by each api-version that is served": func(ctx context.Context, v *goVault) error {
+			for _, version := range []string{"7.4", "7.5", "7.6", "2025-07-01"} {
+				if err := get(ctx, v.with(v.cred, version), "seen"); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
 		"get a version": func(ctx context.Context, v *goVault) error {
 			old := v.version("seen")
 			newer, err := v.create(ctx, "seen", v.EC, azkeys.CreateKeyParameters{})

@@ -94,7 +94,7 @@ func goUses() map[string]doing {
 			return err
 		},
 	}
-	for algorithm, name := range map[azkeys.EncryptionAlgorithm]string{"RSA-OAEP-256": "use-rsa", "RSA-OAEP": "use-rsa", "A256KW": "use-oct"} {
+	for algorithm, name := range map[azkeys.EncryptionAlgorithm]string{"RSA-OAEP-256": "use-rsa", "RSA-OAEP": "use-rsa", "A256KW": "use-oct", "CKM_AES_KEY_WRAP_PAD": "use-oct"} {
 		all["wrapKey "+string(algorithm)] = func(ctx context.Context, v *goVault) error {
 			res, err := v.keys.WrapKey(ctx, name, v.version(name), cipher(algorithm, secret()), nil)
 			v.results[string(algorithm)] = res.Result
@@ -102,7 +102,7 @@ func goUses() map[string]doing {
 		}
 		all["unwrapKey "+string(algorithm)] = func(ctx context.Context, v *goVault) error { return unwrap(ctx, v, algorithm, name) }
 	}
-	for algorithm, name := range map[azkeys.SignatureAlgorithm]string{"RS256": "use-rsa", "PS256": "use-rsa", "ES256": "use-ec"} {
+	for algorithm, name := range map[azkeys.SignatureAlgorithm]string{"RS256": "use-rsa", "PS256": "use-rsa", "ES256": "use-ec", "HS256": "use-oct"} {
 		all["sign "+string(algorithm)] = func(ctx context.Context, v *goVault) error {
 			res, err := v.keys.Sign(ctx, name, v.version(name), signing(algorithm), nil)
 			v.results[string(algorithm)] = res.Result

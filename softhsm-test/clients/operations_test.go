@@ -54,7 +54,12 @@ type departure struct {
 func departures() []departure {
 	const asksNoClaims = "that version does not know claims challenges"
 	const deserialises = "it cannot read a 401 without a body, and fails with a TypeError of its own"
+	const hasNoName = "that version has no name for the algorithm"
 	return []departure{
+		{"py", "wrapKey CKM_AES_KEY_WRAP_PAD", "managedhsm", absent, hasNoName},
+		{"py", "unwrapKey CKM_AES_KEY_WRAP_PAD", "managedhsm", absent, hasNoName},
+		{"py", "sign HS256", "managedhsm", absent, hasNoName},
+		{"py", "verify HS256", "managedhsm", absent, hasNoName},
 		{"go", "page by more than 25", "", absent, "azkeys has no page size"},
 		{"js", "page by more than 25", "", "400 BadParameter", "its pager reports the code, with a message of its own"},
 		{"py", "call again after the tokens were revoked", "premium", "401 Unauthorized", asksNoClaims},

@@ -20,6 +20,9 @@ type client struct {
 	name    string
 	title   string
 	program []string
+	// The packages, and the command that tells the version of the one it is given.
+	packages []string
+	version  []string
 }
 
 func allClients(t *testing.T) []client {
@@ -29,9 +32,23 @@ func allClients(t *testing.T) []client {
 		t.Fatal(err)
 	}
 	return []client{
-		{name: "go", title: "Go", program: []string{self, "-suite"}},
-		{name: "js", title: "JavaScript", program: []string{"node", "js/suite.mjs"}},
-		{name: "py", title: "Python", program: []string{"/usr/bin/python3", "-B", "python/suite.py"}},
+		{
+			name: "go", title: "Go", program: []string{self, "-suite"},
+			packages: []string{goSDK + "security/keyvault/azkeys", goSDK + "azidentity"},
+			version:  []string{"go", "list", "-m", "-f", "{{.Version}}"},
+		},
+		{
+			name: "js", title: "JavaScript", program: []string{"node", "js/suite.mjs"},
+			packages: []string{"@azure/keyvault-keys", "@azure/identity"},
+			version: []string{"node", "-e", `
+				const file = "js/node_modules/" + process.argv[1] + "/package.json";
+				console.log(JSON.parse(require("fs").readFileSync(file)).version)`},
+		},
+		{
+			name: "py", title: "Python", program: []string{"/usr/bin/python3", "-B", "python/suite.py"},
+			packages: []string{"azure-keyvault-keys", "azure-identity"},
+			version:  []string{"/usr/bin/python3", "-c", "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"},
+		},
 	}
 }
 
@@ -86,30 +103,10 @@ func (c client) run(t *testing.T, table []operation) ([]result, int) {
 		}
 		results = append(results, r)
 	}
-	reached, requests := s.reached(t)
-	c.checkReached(t, reached)
-	return results, requests
-}
-
-// checkReached holds that nothing was done locally which the service should have done:
-// every operation it has was answered with success in every vault that has it.
-func (c client) checkReached(t *testing.T, reached map[string]map[string]bool) {
-	t.Helper()
-	everywhere := []string{
-		"create", "import", "get", "versions", "list", "update", "wrap", "unwrap", "encrypt", "decrypt", "sign", "verify",
-		"delete", "getdeleted", "listdeleted", "recover", "purge", "rotationpolicy", "setrotationpolicy", "rotate",
-	}
-	for _, p := range profiles() {
-		wanted := everywhere
-		if p.Name == "managedhsm" {
-			wanted = append(wanted[:len(wanted):len(wanted)], "attestation")
-		}
-		for _, op := range wanted {
-			if !reached[p.Vault[len("https://"):]][op] {
-				t.Errorf("%s never had a successful %s from the %s vault itself", c.title, op, p.Name)
-			}
-		}
-	}
+	requests := s.requests(t)
+	c.checkReached(t, requests)
+	c.checkUses(t, table, requests)
+	return results, len(requests)
 }
 
 func writeSetup(t *testing.T, s stand, table []operation) string {

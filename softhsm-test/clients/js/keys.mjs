@@ -1,8 +1,9 @@
 // Keys: made, brought in, seen, changed, deleted, rotated, attested.
 import assert from "node:assert/strict";
 import { constants, publicEncrypt, randomBytes } from "node:crypto";
+import { KeyClient } from "@azure/keyvault-keys";
 import { ecKey, otherRSA, rsaKey, transferBlob } from "./transfer.mjs";
-import { all, same } from "./vault.mjs";
+import { all, options, same } from "./vault.mjs";
 
 const wrapping = ["wrapKey", "unwrapKey"];
 const versions = 101;
@@ -95,6 +96,10 @@ export const keys = {
     const k = await v.keys.getKey("seen", { version: old.properties.version });
     assert.equal(k.id, old.id);
     assert.equal((await v.keys.getKey("seen")).id, newer.id);
+  },
+  "get by each api-version that is served": async (v) => {
+    for (const serviceVersion of ["7.4", "7.5", "7.6", "2025-07-01"])
+      await new KeyClient(v.vault, v.credential, { ...options, serviceVersion }).getKey("seen");
   },
   "list keys": async (v) => {
     const names = (await all(v.keys.listPropertiesOfKeys())).map((p) => p.name);

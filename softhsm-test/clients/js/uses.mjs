@@ -43,6 +43,8 @@ export const uses = {
   ...signing("PS256", "use-rsa"),
   ...signing("ES256", "use-ec"),
   ...round("wrapKey", "unwrapKey", "A256KW", "use-oct"),
+  ...round("wrapKey", "unwrapKey", "CKM_AES_KEY_WRAP_PAD", "use-oct"),
+  ...signing("HS256", "use-oct"),
   "encrypt A256GCM": async (v) => {
     const parameters = { algorithm: "A256GCM", plaintext: secret, additionalAuthenticatedData: Buffer.from("aad") };
     v.gcm = await v.using("use-oct").encrypt(parameters);

@@ -8,7 +8,7 @@ from errors import ERRORS
 from keys import KEYS
 from signin import SIGN_IN
 from uses import USES
-from vault import Vault
+from vault import NotInThisSDK, Vault
 
 OPERATIONS = {**KEYS, **USES, **ERRORS, **SIGN_IN}
 
@@ -19,6 +19,8 @@ def outcome(operation, vault):
     try:
         OPERATIONS[operation](vault)
         return {"outcome": "ok"}
+    except NotInThisSDK:
+        return {"outcome": "absent"}
     except Exception as error:
         return {"outcome": "error", "error": report(error)}
 

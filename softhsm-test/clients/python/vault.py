@@ -6,6 +6,10 @@ from connect import ServedVersion, connect
 OPTIONS = dict(retry_total=1, retry_backoff_factor=0.01)
 
 
+class NotInThisSDK(Exception):
+    """What the operation needs, the SDK has not."""
+
+
 class Vault:
     """One profile's vault, what was made in it so far, and its neighbours."""
 
