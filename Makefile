@@ -134,8 +134,9 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
 	  | grep -Ev '^(=== |--- PASS| +--- (PASS|SKIP)|PASS$$|ok )'
 
-bench: deps ## what the hop between the two processes costs, and how soon a killed HSM side answers again
+bench: deps ## what the hop between the two processes costs, how soon a killed HSM side answers again, and the emulator's speed
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
+	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

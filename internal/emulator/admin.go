@@ -147,8 +147,9 @@ func (e *Emulator) state() adminState {
 func (b *ruleBook) list() []adminRule {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	rules := make([]adminRule, 0, len(b.rules))
-	for _, a := range b.rules {
+	all := *b.rules.Load()
+	rules := make([]adminRule, 0, len(all))
+	for _, a := range all {
 		rules = append(rules, adminRule{a.rule, a.hits})
 	}
 	return rules

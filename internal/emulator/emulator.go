@@ -48,22 +48,11 @@ type Emulator struct {
 	done                 chan struct{}
 	closeOnce            sync.Once
 
+	requests *requestLog
+
 	mu         sync.Mutex
-	requests   []RequestLog
 	escapes    []string
 	transports []*http.Transport
-}
-
-// RequestLog is one request that reached the emulator, challenges included.
-type RequestLog struct {
-	Time      time.Time
-	Method    string
-	Host      string
-	Path      string // without the query
-	Operation string // as in Rule.Operation; "" if the path means nothing
-	Key       string
-	Status    int           // 0: the connection was closed without an answer
-	Delay     time.Duration // for which a rule held it up
 }
 
 // Start listens on loopback and serves until Close.
@@ -98,6 +87,7 @@ func Start(opts Options) (*Emulator, error) {
 		rules:  newRuleBook(opts.Seed, opts.Now),
 		done:   make(chan struct{}),
 
+		requests:   newRequestLog(requestsKept),
 		identities: newIdentities(opts.Identities),
 		hosted:     newHosted(opts.ArcKeyDir),
 		attester:   sync.OnceValues(newAttester),
@@ -264,12 +254,8 @@ func (e *Emulator) Transport() *http.Transport {
 // Vault gives a vault for inspection and meddling; nil if the host is unknown.
 func (e *Emulator) Vault(host string) *Vault { return e.vaults[strings.ToLower(host)] }
 
-// Requests are all requests so far, in the order in which they were answered.
-func (e *Emulator) Requests() []RequestLog {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return slices.Clone(e.requests)
-}
+// Requests are the last 65,536 requests, in the order in which they were answered.
+func (e *Emulator) Requests() []RequestLog { return e.requests.all() }
 
 // Escapes are the hosts a client tried to reach that the emulator does not
 // stand in for: calls that would have left the machine.
@@ -288,9 +274,7 @@ func (e *Emulator) escaped(host string) {
 
 func (e *Emulator) record(l RequestLog) {
 	e.log.Info("request", "method", l.Method, "host", l.Host, "path", l.Path, "operation", l.Operation, "status", l.Status)
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.requests = append(e.requests, l)
+	e.requests.add(l)
 }
 
 // Close stops everything and returns when no goroutine of the emulator is left.

@@ -274,20 +274,23 @@ func fillStateFile(b *testing.B, path string) {
 	check(b, e.Close())
 }
 
-// BenchmarkUnwrap shows by -cpu 1,2,… that callers do not wait for each other.
-func BenchmarkUnwrap(b *testing.B) {
-	v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
-	_, err := v.AddForeignVersion("k")
-	check(b, err)
-	private, err := v.PrivateKey("k", "")
-	check(b, err)
-	wrapped, err := (&rsaKey{private}).encrypt("RSA-OAEP-256", []byte("x"))
-	check(b, err)
-	b.RunParallel(func(p *testing.PB) {
-		for p.Next() {
-			if _, err := v.compute(target{operation: opUnwrap, key: "k"}, operationRequest{Algorithm: "RSA-OAEP-256", Value: wrapped}); err != nil {
-				b.Error(err)
-			}
-		}
-	})
+// Reading twenty thousand private keys would take longer than most runs last: that a key
+// is none shows only when it is used.
+func TestAStartReadsNoPrivateKey(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	e := startWithFile(t, path)
+	v := e.Vault(testVault)
+	broken := newDeferred("RSA", jsonWebKey{N: bytes.Repeat([]byte{0xff}, 256), E: []byte{1, 0, 1}}, []byte("not a private key"))
+	ver, err := v.newVersion("RSA-HSM", nil, broken)
+	check(t, err)
+	check(t, v.change(func(s *state) error { return v.add(s, "k", ver) }))
+	check(t, e.Close())
+
+	again := startWithFile(t, path).Vault(testVault)
+	if got := again.Versions("k"); len(got) != 1 || got[0].N.BitLen() != 2048 {
+		t.Errorf("%+v", got)
+	}
+	if _, err := again.PrivateKey("k", ""); err == nil {
+		t.Error("the key was read")
+	}
 }

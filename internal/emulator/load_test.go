@@ -1,43 +1,173 @@
 package emulator
 
 import (
+	"errors"
 	"io"
 	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
 	"testing"
 	"time"
 )
 
-// BenchmarkGetThroughTheProxy is a whole call: connection, token, answer. By
-// -cpu 1,2,… it shows that callers do not wait for each other.
+// BenchmarkGetThroughTheProxy is a whole call: proxy, token, answer.
 func BenchmarkGetThroughTheProxy(b *testing.B) {
 	e, err := Start(Options{Vaults: []VaultConfig{{Host: testVault}}})
 	check(b, err)
 	defer func() { check(b, e.Close()) }()
-	_, err = e.Vault(testVault).AddForeignVersion("k")
+	v := e.Vault(testVault)
+	_, err = v.AddForeignVersion("k")
 	check(b, err)
-	token, err := e.signer.mint(DefaultTenantID, "bench", e.Vault(testVault).audience(), time.Now(), time.Hour, 0)
+	token, err := e.signer.mint(DefaultTenantID, "bench", v.audience(), time.Now(), time.Hour, 0)
 	check(b, err)
-	b.ResetTimer()
-	b.RunParallel(func(p *testing.PB) {
+	againstSerial(b, func() func() error {
 		client := &http.Client{Transport: e.Transport()}
-		for p.Next() {
-			req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "https://"+testVault+"/keys/k?api-version=7.6", nil)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			req.Header.Set("Authorization", "Bearer "+token)
-			res, err := client.Do(req)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusOK {
-				b.Errorf("%d, %v", res.StatusCode, err)
-			}
-			if err := res.Body.Close(); err != nil {
-				b.Error(err)
-			}
+		return func() error { return get(b, client, token) }
+	})
+}
+
+func get(b *testing.B, client *http.Client, token string) error {
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "https://"+testVault+"/keys/k?api-version=7.6", nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return errors.New(res.Status)
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	return err
+}
+
+// BenchmarkUnwrap is the work of a key alone.
+func BenchmarkUnwrap(b *testing.B) {
+	v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
+	_, err := v.AddForeignVersion("k")
+	check(b, err)
+	private, err := v.PrivateKey("k", "")
+	check(b, err)
+	wrapped, err := (&rsaKey{private}).encrypt("RSA-OAEP-256", []byte("x"))
+	check(b, err)
+	againstSerial(b, func() func() error {
+		return func() error {
+			_, err := v.compute(target{operation: opUnwrap, key: "k"}, operationRequest{Algorithm: "RSA-OAEP-256", Value: wrapped})
+			return err
 		}
 	})
+}
+
+// againstSerial has callers call, each by what caller makes for it: one alone, and then
+// as many as there are processors. It reports how many times more calls go through.
+func againstSerial(b *testing.B, caller func() func() error) {
+	b.Helper()
+	callers := make([]func() error, runtime.GOMAXPROCS(0))
+	for i := range callers {
+		callers[i] = caller()
+		check(b, callers[i]()) // its connection, and all that is made once
+	}
+	const round = 50
+	var serial, parallel time.Duration
+	for b.Loop() {
+		serial += together(b, callers[:1], round*len(callers))
+		parallel += together(b, callers, round)
+	}
+	calls := float64(b.N * round * len(callers))
+	b.ReportMetric(float64(serial.Microseconds())/calls, "µs/call-alone")
+	b.ReportMetric(float64(parallel.Microseconds())/calls, "µs/call-together")
+	b.ReportMetric(serial.Seconds()/parallel.Seconds(), "times-serial")
+}
+
+// together takes the time in which each caller calls n times.
+func together(b *testing.B, callers []func() error, n int) time.Duration {
+	b.Helper()
+	begin := time.Now()
+	var all sync.WaitGroup
+	for _, call := range callers {
+		all.Go(func() {
+			for range n {
+				if err := call(); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(begin)
+}
+
+// What is of the whole process is held by the test, and a call goes through all the same.
+func TestACallTakesNoLockOfTheWholeProcess(t *testing.T) {
+	e, err := Start(Options{Vaults: []VaultConfig{{Host: testVault}}})
+	check(t, err)
+	defer func() { check(t, e.Close()) }()
+	v := e.Vault(testVault)
+	_, err = v.AddForeignVersion("k")
+	check(t, err)
+	e.Fail(Rule{Key: "another", Status: http.StatusTooManyRequests})
+	token, err := e.signer.mint(DefaultTenantID, "load", v.audience(), time.Now(), time.Hour, 0)
+	check(t, err)
+	client := &http.Client{Transport: e.Transport(), Timeout: 20 * time.Second}
+	e.mu.Lock()
+	e.rules.mu.Lock()
+	defer e.mu.Unlock()
+	defer e.rules.mu.Unlock()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+testVault+"/keys/k?api-version=7.6", nil)
+	check(t, err)
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := client.Do(req)
+	check(t, err)
+	if check(t, res.Body.Close()); res.StatusCode != http.StatusOK || len(e.Requests()) != 1 {
+		t.Errorf("%d; %v", res.StatusCode, e.Requests())
+	}
+}
+
+func TestTheRequestLogKeepsTheLast(t *testing.T) {
+	l := newRequestLog(4)
+	for i := range 10 {
+		var got []int
+		for _, r := range l.all() {
+			got = append(got, r.Status)
+		}
+		var want []int
+		for n := max(0, i-4); n < i; n++ {
+			want = append(want, n)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("after %d: %v", i, got)
+		}
+		l.add(RequestLog{Status: i})
+	}
+}
+
+// The log gives what was recorded, once and in order, whoever records meanwhile.
+func TestTheRequestLogIsRecordedByMany(t *testing.T) {
+	l := newRequestLog(64)
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 1000 {
+				l.add(RequestLog{Status: i, Key: strconv.Itoa(w)})
+			}
+		})
+	}
+	for range 1000 {
+		last := map[string]int{}
+		for _, r := range l.all() {
+			if at, seen := last[r.Key]; seen && r.Status <= at {
+				t.Fatalf("of %s, %d came after %d", r.Key, r.Status, at)
+			}
+			last[r.Key] = r.Status
+		}
+	}
+	writers.Wait()
+	if n := len(l.all()); n != 64 {
+		t.Errorf("%d are kept", n)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -89,12 +90,9 @@ func (a *ActiveRule) Hits() int {
 
 // Clear ends the rule.
 func (a *ActiveRule) Clear() {
-	a.book.mu.Lock()
-	defer a.book.mu.Unlock()
-	if i := slices.Index(a.book.rules, a); i >= 0 {
-		a.book.rules = slices.Delete(a.book.rules, i, i+1)
-		close(a.over)
-	}
+	a.book.change(func(all []*ActiveRule) []*ActiveRule {
+		return slices.DeleteFunc(all, func(o *ActiveRule) bool { return o == a })
+	})
 }
 
 // Fail adds a rule.
@@ -104,32 +102,53 @@ func (e *Emulator) Fail(rule Rule) *ActiveRule {
 
 // ClearFailures ends all rules.
 func (e *Emulator) ClearFailures() {
-	e.rules.mu.Lock()
-	defer e.rules.mu.Unlock()
-	for _, a := range e.rules.rules {
-		close(a.over)
-	}
-	e.rules.rules = nil
+	e.rules.change(func([]*ActiveRule) []*ActiveRule { return nil })
 }
 
+// ruleBook is read by every call, and locked only by those that a rule may meet.
 type ruleBook struct {
-	now func() time.Time
+	now   func() time.Time
+	rules atomic.Pointer[[]*ActiveRule] // never changed, only replaced
 
-	mu    sync.Mutex
-	rng   *rand.Rand
-	rules []*ActiveRule
+	mu  sync.Mutex // of rng, of all hits, and to replace the rules
+	rng *rand.Rand
 }
 
 func newRuleBook(seed uint64, now func() time.Time) *ruleBook {
-	return &ruleBook{now: now, rng: rand.New(rand.NewPCG(seed, seed))}
+	b := &ruleBook{now: now, rng: rand.New(rand.NewPCG(seed, seed))}
+	b.rules.Store(&[]*ActiveRule{})
+	return b
 }
 
 func (b *ruleBook) add(rule Rule) *ActiveRule {
+	a := &ActiveRule{book: b, rule: rule, over: make(chan struct{})}
+	b.change(func(all []*ActiveRule) []*ActiveRule { return append(all, a) })
+	return a
+}
+
+// change replaces the rules by what f makes of a copy of them, and ends those that
+// are gone.
+func (b *ruleBook) change(f func([]*ActiveRule) []*ActiveRule) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a := &ActiveRule{book: b, rule: rule, over: make(chan struct{})}
-	b.rules = append(b.rules, a)
-	return a
+	all := *b.rules.Load()
+	next := f(slices.Clone(all))
+	b.rules.Store(&next)
+	for _, a := range all {
+		if !slices.Contains(next, a) {
+			close(a.over)
+		}
+	}
+}
+
+// about gives the rules that are about such a call.
+func (b *ruleBook) about(c call) (some []*ActiveRule) {
+	for _, a := range *b.rules.Load() {
+		if a.rule.matches(c) {
+			some = append(some, a)
+		}
+	}
+	return some
 }
 
 // call is what rules are matched against.
@@ -155,13 +174,17 @@ type fault struct {
 func (f fault) drops() bool { return f.rule != nil && f.rule.Drop == DropBeforeCommit }
 
 func (b *ruleBook) match(c call) fault {
+	some := b.about(c)
+	if len(some) == 0 {
+		return fault{}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var f fault
 	now := b.now()
-	for _, a := range b.rules {
+	for _, a := range some {
 		outcome := a.rule.hasOutcome()
-		if !a.rule.matches(c) || a.spent(now) || (outcome && f.rule != nil) {
+		if a.spent(now) || (outcome && f.rule != nil) {
 			continue
 		}
 		if a.rule.Probability > 0 && b.rng.Float64() >= a.rule.Probability {

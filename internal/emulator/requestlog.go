@@ -1,0 +1,56 @@
+package emulator
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// requestsKept is more than a test looks at, and what a process that runs for weeks can
+// afford.
+const requestsKept = 1 << 16
+
+// RequestLog is one request that reached the emulator, challenges included.
+type RequestLog struct {
+	Time      time.Time
+	Method    string
+	Host      string
+	Path      string // without the query
+	Operation string // as in Rule.Operation; "" if the path means nothing
+	Key       string
+	Status    int           // 0: the connection was closed without an answer
+	Delay     time.Duration // for which a rule held it up
+}
+
+// requestLog keeps the last requests. Calls that are recorded at the same time do not
+// wait for each other.
+type requestLog struct {
+	count atomic.Uint64
+	slots []atomic.Pointer[numberedRequest]
+}
+
+type numberedRequest struct {
+	number uint64
+	RequestLog
+}
+
+func newRequestLog(size int) *requestLog {
+	return &requestLog{slots: make([]atomic.Pointer[numberedRequest], size)}
+}
+
+func (l *requestLog) add(r RequestLog) {
+	n := l.count.Add(1) - 1
+	l.slots[n%uint64(len(l.slots))].Store(&numberedRequest{n, r})
+}
+
+// all leaves out what is just being written: an older request may still be in its place.
+func (l *requestLog) all() []RequestLog {
+	end := l.count.Load()
+	begin := end - min(end, uint64(len(l.slots)))
+	kept := make([]RequestLog, 0, end-begin)
+	for n := begin; n < end; n++ {
+		if r := l.slots[n%uint64(len(l.slots))].Load(); r != nil && r.number == n {
+			kept = append(kept, r.RequestLog)
+		}
+	}
+	return kept
+}
