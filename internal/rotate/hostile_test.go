@@ -458,8 +458,7 @@ func TestNonsenseFromAVaultMakesTheLoopDisableNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHostile(t)
-			h.p.Schedule = nil
-			h.now = h.now.Add(24 * time.Hour)
+			h.disablingIsDue()
 			h.lies(l)
 			h.run(40 * time.Minute)
 			h.wantNothingDone()
@@ -519,10 +518,12 @@ func TestNothingIsWrappedForAKEKThatCannotBeOne(t *testing.T) {
 	}
 }
 
-// A listing of ten thousand versions that nobody knows costs time and does no harm.
+// A listing of ten thousand versions that nobody knows costs time and does no harm: a
+// disabling comes when it is due, and not before.
 func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
 	t.Parallel()
 	h := newHostile(t)
+	h.p.Schedule = nil
 	unknown := `"value":[` + strangers(9998, 1) + ","
 	h.lies(says(func(s string) string { return strings.Replace(s, `"value":[`, unknown, 1) }, "versions"))
 	h.run(5 * time.Minute)
@@ -530,13 +531,40 @@ func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
 	if seen := h.rotator.LastLook(h.p.Key).Vaults[weu.URL]; len(seen.Versions) != 10_000 {
 		t.Errorf("the loop saw %d versions: %v", len(seen.Versions), seen.Err)
 	}
+	h.disablingIsDue()
+	h.wantDisabledWhenTold()
 }
 
-// Nothing is due, and the vault tells a tale that could be true: keyd need not
-// believe it to hold the key, but it neither imports nor disables.
+// disablingIsDue lets time pass until the first generation may be disabled, and has
+// no rotation come before that.
+func (h *hostile) disablingIsDue() {
+	h.p.Schedule = nil
+	h.now = h.now.Add(24 * time.Hour)
+}
+
+// wantDisabledWhenTold requires that the disabling was due all the time: once the vault
+// tells the truth, and a person has lifted what it was held for, it happens, once.
+func (h *hostile) wantDisabledWhenTold() {
+	h.tb.Helper()
+	h.lies(nil)
+	if h.record(h.p.Key).Hold != nil {
+		if err := h.rotator.Resume(h.tb.Context(), h.p.Key, "uid 0 (root)", "the vault tells the truth"); err != nil {
+			h.tb.Fatal(err)
+		}
+	}
+	h.settled(20 * time.Minute)
+	if off := h.vault[weu.URL].disabled; h.puts != 2 || len(off) != 1 {
+		h.tb.Errorf("afterwards: %d imports, disabled %v\n%s", h.puts, off, h.story())
+	}
+}
+
+// A vault tells a tale that could be true: keyd need not believe it to hold the key,
+// but it imports nothing, and disables nothing before it is due. What is due it only
+// disables when the tale leaves no doubt of the newest version.
 func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 	t.Parallel()
 	foreign := base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes())
+	harmless := map[string]bool{"every version twice": true, "made before there was Unix": true, "made in a far future": true, "our tags on everything": true}
 	for name, l := range map[string]lie{
 		"another key's modulus": replaces("n", foreign, "newest", "get"),
 		"every version twice": says(func(s string) string {
@@ -562,9 +590,16 @@ func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHostile(t)
+			h.p.Schedule = nil
 			h.lies(l)
 			h.run(time.Hour)
 			h.wantNothingDone()
+			h.disablingIsDue()
+			h.run(time.Hour)
+			if !harmless[name] {
+				h.wantNothingDone()
+			}
+			h.wantDisabledWhenTold()
 		})
 	}
 }

@@ -36,8 +36,8 @@ type VaultSeen struct {
 	Deleted  bool          // the key is soft-deleted
 	Versions []key.Version // complete
 	Newest   string        // version id; "" when there is none
-	// Material is the fingerprint of every version that the record does not
-	// know; "" where the vault would not show it.
+	// Material is the fingerprint of the newest version and of every one that the
+	// record does not know; "" where the vault would not show it.
 	Material map[string]key.Fingerprint
 	KEK      KEKSeen
 	// Operations are those of the record's versions that were got so far: of the
@@ -198,6 +198,11 @@ func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, url string, rec *
 		}
 	}
 	v.Newest = newest.ID
+	if newest.Public != nil {
+		if v.Material[newest.ID], err = key.FingerprintOf(newest.Public); err != nil {
+			return err
+		}
+	}
 	if len(newest.Operations) > 0 {
 		v.Operations[newest.ID] = newest.Operations
 	}

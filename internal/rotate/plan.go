@@ -209,6 +209,9 @@ func (pl *planner) retire() (Step, bool) {
 		if seen.SkewSeen && seen.Skew.Abs() > maxSkew {
 			continue // a local clock that runs ahead must not disable anything early
 		}
+		if !newestStands(seen, last.g) {
+			continue // consumers may have to go back to what is older
+		}
 		for i := range pl.r.Generations {
 			g := &pl.r.Generations[i]
 			p := g.In(v.URL)
@@ -226,6 +229,14 @@ func (pl *planner) retire() (Step, bool) {
 		}
 	}
 	return Step{}, false
+}
+
+// newestStands reports whether the vault shows its newest version enabled and, where it
+// shows it, with the generation's material.
+func newestStands(seen VaultSeen, g *key.Generation) bool {
+	x, listed := seen.version(seen.Newest)
+	print := seen.Material[seen.Newest]
+	return listed && x.Enabled && (print == "" || print == g.Fingerprint)
 }
 
 // supersededAt is when the vault, by its own clock, first made a version of a
