@@ -33,7 +33,7 @@ type told struct {
 func (w *told) key() *status.Key { return &w.Keys[0] }
 
 func (w *told) problems() []status.Problem {
-	w.evidence.asked = func(name string) (int, int) {
+	w.asked = func(name string) (int, int) {
 		if name == "contoso-weu" {
 			return w.busy[0], w.busy[1]
 		}
