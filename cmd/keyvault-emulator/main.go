@@ -34,7 +34,6 @@ type settings struct {
 	perHost               hostFlags
 	extras                serviceFlags
 	strictDER, verbose    bool
-	unreadable            bool
 	deletion, replication time.Duration
 	skew, tokenLifetime   time.Duration
 }
@@ -58,7 +57,6 @@ func newCommand() *cobra.Command {
 	f.StringArrayVar(&s.vaults, "vault", nil, "stand in for a vault, as `HOST=PROFILE`: premium, standard or managedhsm; repeatable")
 	f.StringArrayVar(&s.fail, "fail", nil, "misbehave by this `rule`, such as op=import,count=1,drop=after; docs/emulator.md has all names; repeatable")
 	f.BoolVar(&s.strictDER, "strict-der", false, "refuse PKCS#8 followed by zero padding, as SoftHSM 2.6.1 makes it")
-	f.BoolVar(&s.unreadable, "disabled-key-unreadable", false, "refuse to show a disabled version, as some of the service's documents say")
 	f.DurationVar(&s.deletion, "deletion-delay", 2*time.Second, "how long a vault key is being deleted")
 	f.DurationVar(&s.replication, "replication-delay", 0, "how long a Managed HSM's reads lag behind its writes")
 	f.DurationVar(&s.skew, "clock-skew", 0, "how far the service's clock is ahead of this machine's; negative: behind")
@@ -100,8 +98,7 @@ func run(ctx context.Context, s settings, out, logOut io.Writer) error {
 func (s settings) options(logOut io.Writer) (emulator.Options, error) {
 	opts := emulator.Options{
 		ProxyListen: s.proxy, AdminListen: s.admin, StrictDER: s.strictDER,
-		DisabledKeyUnreadable: s.unreadable,
-		DeletionDelay:         s.deletion, ReplicationDelay: s.replication, TokenLifetime: s.tokenLifetime,
+		DeletionDelay: s.deletion, ReplicationDelay: s.replication, TokenLifetime: s.tokenLifetime,
 		Now: func() time.Time { return time.Now().Add(s.skew) },
 	}
 	if s.verbose {
@@ -150,12 +147,6 @@ func announce(out io.Writer, e *emulator.Emulator, caFile string, vaults []emula
 	if e.AppServiceEnviron() != nil {
 		fmt.Fprintln(out, "As a workload in App Service, with this besides:")
 		for _, setting := range e.AppServiceEnviron() {
-			fmt.Fprintln(out, "  export", setting)
-		}
-	}
-	if e.ArcEnviron() != nil {
-		fmt.Fprintln(out, "On a machine of Azure Arc, with this besides instead:")
-		for _, setting := range e.ArcEnviron() {
 			fmt.Fprintln(out, "  export", setting)
 		}
 	}
