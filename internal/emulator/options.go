@@ -85,6 +85,9 @@ type Options struct {
 	RoleDelay time.Duration
 	// Identities are callers of whom more is known than their client id.
 	Identities []Identity
+	// Certificates are those of applications. A client that has one must have signed
+	// its assertion with it; of others the emulator cannot know.
+	Certificates []ClientCertificate
 	// IdentityListen is a loopback address for the identity endpoints of App
 	// Service and Azure Arc, and ArcKeyDir the folder of Arc's key files, which for
 	// the SDKs is /var/opt/azcmagent/tokens. Without them there are none.

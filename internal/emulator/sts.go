@@ -109,8 +109,9 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 
 // checkAssertion checks a client assertion as far as the emulator can: one the
 // client signed for itself must name client and token endpoint, and fit the
-// certificate it carries, if any; a federated token has only to be a JWT.
-// Dates are left alone: assertions are dated by the client's clock.
+// certificate it carries, if any; a federated token has only to be a JWT. Their dates
+// are left alone: assertions are dated by the client's clock. But of a client whose
+// certificate is known everything is checked.
 func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	var claims jwt.RegisteredClaims
 	parser := jwt.NewParser(jwt.WithoutClaimsValidation())
@@ -118,11 +119,15 @@ func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	if err != nil {
 		return fmt.Errorf("the client assertion is no JWT: %w", err)
 	}
-	if claims.Issuer != clientID {
+	known := e.registered(clientID)
+	if claims.Issuer != clientID && len(known) == 0 {
 		return nil // a federated token, issued by someone else
 	}
-	if claims.Subject != clientID || !slices.Contains(claims.Audience, base+"/oauth2/v2.0/token") {
-		return fmt.Errorf("the client assertion must have subject %s and audience %s/oauth2/v2.0/token", clientID, base)
+	if claims.Issuer != clientID || claims.Subject != clientID || !slices.Contains(claims.Audience, base+"/oauth2/v2.0/token") {
+		return fmt.Errorf("the client assertion must have issuer and subject %s and audience %s/oauth2/v2.0/token", clientID, base)
+	}
+	if len(known) > 0 {
+		return e.checkSigned(assertion, known)
 	}
 	chain, ok := token.Header["x5c"].([]any)
 	if !ok || len(chain) == 0 {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
@@ -45,13 +46,34 @@ func TestAClientCertificateSignsIn(t *testing.T) {
 	} {
 		t.Run(cfg.Cloud, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, profiles()[0], emulator.Options{})
 			cfg.Kind = vault.ClientCertificate
-			cfg.TenantID, cfg.ClientID = emulator.DefaultTenantID, "5d3c1e7e-0000-4000-8000-000000000001"
+			cfg.TenantID, cfg.ClientID = emulator.DefaultTenantID, rand.Text()
 			cfg.CertificateFile = clientCertificate(t)
+			b := newBench(t, profiles()[0], emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, cfg)}})
 			b.signIn(t, cfg)
 		})
 	}
+}
+
+// registered is what Entra knows of an application's certificate.
+func registered(t *testing.T, cfg vault.CredentialConfig) emulator.ClientCertificate {
+	t.Helper()
+	c, err := emulator.ParseClientCertificate(cfg.ClientID + "=" + cfg.CertificateFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestACertificateThatIsNotRegisteredDoesNotSignIn(t *testing.T) {
+	t.Parallel()
+	cfg := vault.CredentialConfig{
+		Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(), CertificateFile: clientCertificate(t),
+	}
+	known := registered(t, cfg)
+	cfg.CertificateFile = clientCertificate(t) // a renewed one, of the same key
+	b := newBench(t, profiles()[0], emulator.Options{Certificates: []emulator.ClientCertificate{known}})
+	wantClass(t, b.trySignIn(t, cfg), key.Refused, "no token", "AADSTS700027")
 }
 
 // signIn requires that a credential opens the bench's vault, and calls nobody else.
@@ -68,8 +90,12 @@ func (b *bench) signIn(t *testing.T, cfg vault.CredentialConfig) {
 // clientCertificate writes a fresh certificate with an RSA key.
 func clientCertificate(t *testing.T) string {
 	t.Helper()
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "keyd"},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "keyd"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &material().PublicKey, material())
