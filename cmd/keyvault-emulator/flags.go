@@ -86,17 +86,19 @@ func vaultOf(opts *emulator.Options, host string) *emulator.VaultConfig {
 // serviceFlags say something of the whole service.
 type serviceFlags struct {
 	identities, consumers  []string
+	certificates           []string
 	consumerSpeed          float64
 	identityListen, arcDir string
 	stateFile              string
 	firmware               int
-	limits                 bool
+	limits, unreadable     bool
 	roleDelay              time.Duration
 }
 
 func (x *serviceFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&x.identities, "identity", nil, "believe of a caller, as `CLIENT=WHAT`, its address or trusted-service; repeatable")
+	f.StringArrayVar(&x.certificates, "certificate", nil, "have a client sign in by this certificate only, as `CLIENT=FILE`, PEM; without, any will do; repeatable")
 	f.StringArrayVar(&x.consumers, "consumer", nil, "make one that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
 	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1, "have consumers look for new versions so many times faster than in life")
 	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role that is given or taken while it runs needs to take effect")
@@ -104,6 +106,7 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
 	f.StringVar(&x.stateFile, "state", "", "keep keys in this `file` from run to run, in plain; memory only when empty")
 	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
+	f.BoolVar(&x.unreadable, "disabled-key-unreadable", false, "answer 403 KeyDisabled to GET of a disabled version; Microsoft's sources contradict each other about it")
 	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
 }
 
@@ -111,7 +114,11 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 func (s settings) service(opts *emulator.Options) error {
 	x := s.extras
 	opts.RoleDelay, opts.StateFile, opts.ServiceLimits = x.roleDelay, x.stateFile, x.limits
+	opts.DisabledKeyUnreadable = x.unreadable
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
+	if x.arcDir != "" && x.identityListen == "" {
+		return fmt.Errorf("--arc-key-dir needs --identity-listen: Arc's endpoint is there")
+	}
 	switch x.firmware {
 	case 2:
 		opts.AttestationFirmware = emulator.Firmware2
@@ -126,6 +133,13 @@ func (s settings) service(opts *emulator.Options) error {
 			return fmt.Errorf("--identity: %w", err)
 		}
 		opts.Identities = append(opts.Identities, i)
+	}
+	for _, text := range x.certificates {
+		c, err := emulator.ParseClientCertificate(text)
+		if err != nil {
+			return fmt.Errorf("--certificate: %w", err)
+		}
+		opts.Certificates = append(opts.Certificates, c)
 	}
 	return x.consume(opts)
 }

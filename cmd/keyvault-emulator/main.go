@@ -38,8 +38,10 @@ type settings struct {
 	skew, tokenLifetime   time.Duration
 }
 
-func newCommand() *cobra.Command {
-	var s settings
+func newCommand() *cobra.Command { return commandFor(&settings{}) }
+
+// commandFor gives the command that reads its flags into s.
+func commandFor(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keyvault-emulator",
 		Short: "Stand in for Azure Key Vault and Managed HSM on loopback",
@@ -47,7 +49,7 @@ func newCommand() *cobra.Command {
 		Args:         cobra.NoArgs,
 		SilenceUsage: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), s, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return run(cmd.Context(), *s, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
 	f := cmd.Flags()
@@ -133,6 +135,16 @@ func parseRules(texts []string) ([]emulator.Rule, error) {
 	return rules, nil
 }
 
+func announcePlatform(out io.Writer, title string, environ []string) {
+	if len(environ) == 0 {
+		return
+	}
+	fmt.Fprintln(out, title)
+	for _, setting := range environ {
+		fmt.Fprintln(out, "  export", setting)
+	}
+}
+
 // announce says how to point a client here. The first word of the last line is
 // "ready", for scripts that wait.
 func announce(out io.Writer, e *emulator.Emulator, caFile string, vaults []emulator.VaultConfig) {
@@ -144,12 +156,8 @@ func announce(out io.Writer, e *emulator.Emulator, caFile string, vaults []emula
 	for _, v := range vaults {
 		fmt.Fprintf(out, "  https://%s (%s)\n", v.Host, v.Profile)
 	}
-	if e.AppServiceEnviron() != nil {
-		fmt.Fprintln(out, "As a workload in App Service, with this besides:")
-		for _, setting := range e.AppServiceEnviron() {
-			fmt.Fprintln(out, "  export", setting)
-		}
-	}
+	announcePlatform(out, "As a workload in App Service, with this besides:", e.AppServiceEnviron())
+	announcePlatform(out, "Or as one on an Azure Arc machine:", e.ArcEnviron())
 	if e.AdminURL() != "" {
 		fmt.Fprintln(out, "Admin endpoint:", e.AdminURL())
 	}

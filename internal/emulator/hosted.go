@@ -32,8 +32,11 @@ func newHosted(arcDir string) *hosted {
 }
 
 // AppServiceEnviron gives the NAME=VALUE settings by which a workload in App
-// Service finds its identity. It needs Options.IdentityListen.
+// Service finds its identity; nil without Options.IdentityListen.
 func (e *Emulator) AppServiceEnviron() []string {
+	if e.hosted.addr == "" {
+		return nil
+	}
 	return []string{
 		"IDENTITY_ENDPOINT=http://" + e.hosted.addr + appServicePath,
 		"IDENTITY_HEADER=" + e.hosted.header,

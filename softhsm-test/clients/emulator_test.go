@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -96,10 +97,10 @@ type stand struct {
 }
 
 // start runs the real program and reads from it how to be pointed at it.
-func start(t *testing.T) stand {
+func start(t *testing.T, more ...string) stand {
 	t.Helper()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	cmd := exec.Command(*emulatorBinary, append(flags(), "--ca-out="+ca)...)
+	cmd := exec.Command(*emulatorBinary, slices.Concat(flags(), more, []string{"--ca-out=" + ca})...)
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()

@@ -33,7 +33,10 @@ func goSignIn() map[string]doing {
 		"sign in by workload identity":        federated(func(s setup) string { return s.FederatedToken }),
 		"sign in with a token that is no JWT": federated(func(s setup) string { return s.BrokenToken }),
 		"sign in by a client certificate": entering(func(s setup) (azcore.TokenCredential, error) {
-			return certified(s, s.ClientID)
+			return certified(s, s.Application)
+		}),
+		"sign in by a certificate that is not registered": entering(func(s setup) (azcore.TokenCredential, error) {
+			return certified(s, s.OtherApplication)
 		}),
 		"call again after the tokens were revoked": revoked,
 		"sign in by the default chain": entering(func(setup) (azcore.TokenCredential, error) {

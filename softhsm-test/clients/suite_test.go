@@ -54,9 +54,13 @@ func allClients(t *testing.T) []client {
 
 // setup is what a suite is told.
 type setup struct {
-	TenantID       string            `json:"tenantId"`
-	ClientID       string            `json:"clientId"`
-	Certificate    string            `json:"certificate"`    // PEM: private key and certificate
+	TenantID    string `json:"tenantId"`
+	ClientID    string `json:"clientId"`
+	Certificate string `json:"certificate"` // PEM: private key and certificate
+	// Applications: of one the certificate is registered, of the other another is.
+	Application      string `json:"application"`
+	OtherApplication string `json:"otherApplication"`
+
 	FederatedToken string            `json:"federatedToken"` // file
 	BrokenToken    string            `json:"brokenToken"`    // file
 	AppService     map[string]string `json:"appService"`     // environment
@@ -86,8 +90,12 @@ type sdkReport struct {
 // run has a client do the operations against an emulator of its own.
 func (c client) run(t *testing.T, table []operation) ([]result, int) {
 	t.Helper()
-	s := start(t)
-	cmd := exec.Command(c.program[0], append(c.program[1:], writeSetup(t, s, table))...)
+	dir := t.TempDir()
+	mine, other := filepath.Join(dir, "client.pem"), filepath.Join(dir, "other.pem")
+	writeCertificate(t, mine)
+	writeCertificate(t, other)
+	s := start(t, "--certificate=application="+mine, "--certificate=other-application="+other)
+	cmd := exec.Command(c.program[0], append(c.program[1:], writeSetup(t, s, table, mine))...)
 	cmd.Env = append(os.Environ(), s.environ...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	var out, said bytes.Buffer
@@ -109,16 +117,16 @@ func (c client) run(t *testing.T, table []operation) ([]result, int) {
 	return results, len(requests)
 }
 
-func writeSetup(t *testing.T, s stand, table []operation) string {
+func writeSetup(t *testing.T, s stand, table []operation, certificate string) string {
 	t.Helper()
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
-	writeCertificate(t, in("client.pem"))
 	writeFile(t, in("federated"), []byte("eyJhbGciOiJub25lIn0.eyJpc3MiOiJrOHMifQ.")) // of issuer k8s, unsigned
 	writeFile(t, in("broken"), []byte("none"))
 	told := setup{
 		TenantID: tenantID, ClientID: clientID, AppService: s.platform, Admin: s.admin,
-		Certificate: in("client.pem"), FederatedToken: in("federated"), BrokenToken: in("broken"),
+		Certificate: certificate, Application: "application", OtherApplication: "other-application",
+		FederatedToken: in("federated"), BrokenToken: in("broken"),
 	}
 	for i, p := range profiles() {
 		for _, o := range table {

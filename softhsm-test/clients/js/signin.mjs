@@ -33,7 +33,9 @@ export const signIn = {
       tokenFilePath: v.setup.federatedToken,
     })),
   "sign in by a client certificate": (v) =>
-    list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.clientId, v.setup.certificate)),
+    list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.application, v.setup.certificate)),
+  "sign in by a certificate that is not registered": (v) =>
+    list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.otherApplication, v.setup.certificate)),
   "sign in by the default chain": (v) => list(v, new DefaultAzureCredential({ managedIdentityClientId: v.setup.clientId })),
   "call again after the tokens were revoked": async (v) => {
     const clientId = "revoked-" + v.name;

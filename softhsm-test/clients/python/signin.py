@@ -34,9 +34,12 @@ def federated(v, token_file):
         enter(v, ManagedIdentityCredential())
 
 
-def certificate(v):
-    s = v.setup
-    enter(v, CertificateCredential(s["tenantId"], s["clientId"], s["certificate"]))
+def certificate(application):
+    def sign_in(v):
+        s = v.setup
+        enter(v, CertificateCredential(s["tenantId"], s[application], s["certificate"]))
+
+    return sign_in
 
 
 def revoked(v):
@@ -54,7 +57,8 @@ SIGN_IN = {
     "sign in by a virtual machine's managed identity": lambda v: enter(v, ManagedIdentityCredential()),
     "sign in by App Service's managed identity": app_service,
     "sign in by workload identity": lambda v: federated(v, v.setup["federatedToken"]),
-    "sign in by a client certificate": certificate,
+    "sign in by a client certificate": certificate("application"),
+    "sign in by a certificate that is not registered": certificate("otherApplication"),
     "sign in by the default chain": lambda v: enter(
         v, DefaultAzureCredential(managed_identity_client_id=v.setup["clientId"])
     ),
