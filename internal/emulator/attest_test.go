@@ -7,12 +7,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
@@ -110,28 +110,68 @@ func TestAnAttestationTellsWhereAKeyIsFrom(t *testing.T) {
 					if *a.Version != "MRVL-1" || (a.PublicKeyAttestation == nil) != (s.family == "oct") {
 						t.Errorf("attestation: %+v", a)
 					}
-					got, err := verifyAttestation(a.PrivateKeyAttestation, a.CertificatePEMFile, vendor, service, hash)
-					must(t, err)
-					local := byte(0)
-					if how == "created" {
-						local = 1
-					}
-					if id := strings.TrimRight(string(got[0x102]), "\x00"); id != "/keys/"+how+"/"+key.Key.KID.Version() || len(got[0x102]) != 128 {
-						t.Errorf("id %q", id)
-					}
-					if !bytes.Equal(got[0x120], key.Key.N) || !bytes.Equal(got[0x162], []byte{0}) ||
-						!bytes.Equal(got[0x163], []byte{local}) || !bytes.Equal(got[0x164], []byte{local}) {
-						t.Errorf("modulus %x, EXTRACTABLE %x, LOCAL %x, NEVER_EXTRACTABLE %x", got[0x120], got[0x162], got[0x163], got[0x164])
-					}
-					spoiled := bytes.Clone(a.PrivateKeyAttestation)
-					spoiled[40] ^= 1
-					if _, err := verifyAttestation(spoiled, a.CertificatePEMFile, vendor, service, hash); err == nil {
-						t.Error("a changed attestation verifies")
+					for class, blob := range statements(a, s.family) {
+						got, err := verifyAttestation(blob, a.CertificatePEMFile, vendor, service, hash)
+						must(t, err)
+						checkStatement(t, got, class, how, key)
+						spoiled := bytes.Clone(blob)
+						spoiled[40] ^= 1
+						if _, err := verifyAttestation(spoiled, a.CertificatePEMFile, vendor, service, hash); err == nil {
+							t.Errorf("a changed statement of class %d verifies", class)
+						}
 					}
 				})
 			}
 		}
 	}
+}
+
+// Classes of PKCS#11.
+const publicClass, privateClass, secretClass = 2, 3, 4
+
+// statements are those of an attestation, by the class of what they are about.
+func statements(a *azkeys.KeyAttestation, family string) map[byte][]byte {
+	if family == "oct" {
+		return map[byte][]byte{secretClass: a.PrivateKeyAttestation}
+	}
+	return map[byte][]byte{privateClass: a.PrivateKeyAttestation, publicClass: a.PublicKeyAttestation}
+}
+
+// checkStatement holds the attributes to the key that the service shows.
+func checkStatement(t *testing.T, got map[uint32][]byte, class byte, how string, key azkeys.KeyBundle) {
+	t.Helper()
+	flag := func(on bool) []byte { return []byte{map[bool]byte{true: 1}[on]} }
+	id := "/keys/" + how + "/" + key.Key.KID.Version()
+	want := map[uint32][]byte{
+		0x0:   {class},
+		0x102: append([]byte(id), make([]byte, 128-len(id))...),
+		0x162: flag(false),
+		0x163: flag(how == "created"),
+		0x164: flag(how == "created" && class != publicClass),
+		0x120: key.Key.N,
+	}
+	switch {
+	case class == secretClass:
+		want[0x161] = []byte{0, 0, 0, 32}
+	case key.Key.Crv != nil:
+		// X9.62's parameters are the curve's name, and the point is in an OCTET STRING.
+		want[0x180] = der(t, asn1.ObjectIdentifier{1, 3, 132, 0, 34}) // secp384r1
+		want[0x181] = der(t, slices.Concat([]byte{4}, key.Key.X, key.Key.Y))
+	default:
+		want[0x122] = []byte{1, 0, 1}
+	}
+	for attribute, value := range want {
+		if !bytes.Equal(got[attribute], value) {
+			t.Errorf("class %d has attribute %#x %x, want %x", class, attribute, got[attribute], value)
+		}
+	}
+}
+
+func der(t *testing.T, value any) []byte {
+	t.Helper()
+	b, err := asn1.Marshal(value)
+	must(t, err)
+	return b
 }
 
 func TestAnAttestationSaysWhatTheHSMHoldsNotWhatTheServiceShows(t *testing.T) {
