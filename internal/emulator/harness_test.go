@@ -7,10 +7,13 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"math/big"
 	"net/http"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -253,17 +256,25 @@ func wantError(t *testing.T, err error, status int, code, inner string) serviceE
 	return got
 }
 
-// bigKey is one RSA-4096 key for all tests that need one: making it takes seconds.
-var bigKey = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 4096) })
+// fixedKey is an RSA key of 3072 or 4096 bits that was made once: making it takes seconds.
+func fixedKey(t *testing.T, bits int) *rsa.PrivateKey {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("testdata/rsa%d.pem", bits))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key.(*rsa.PrivateKey)
+}
 
 // importBig puts the RSA-4096 key into a vault as an HSM key named "big".
 func importBig(t *testing.T, c *azkeys.Client) {
 	t.Helper()
-	key, err := bigKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	jwk := plainRSA(key)
+	jwk := plainRSA(fixedKey(t, 4096))
 	jwk.Kty = ptr(azkeys.KeyTypeRSAHSM)
 	if _, err := c.ImportKey(t.Context(), "big", azkeys.ImportKeyParameters{Key: &jwk}, nil); err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
+	"maps"
 	"slices"
 	"testing"
 
@@ -30,10 +31,14 @@ type sample struct {
 
 func newRSASample(t *testing.T) sample {
 	t.Helper()
-	key := generate(t)
+	return rsaSample(t, generate(t))
+}
+
+func rsaSample(t *testing.T, key *rsa.PrivateKey) sample {
+	t.Helper()
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	must(t, err)
-	return sample{family: "RSA", bits: 2048, public: &key.PublicKey, payload: der, jwk: plainRSA(key)}
+	return sample{family: "RSA", bits: key.N.BitLen(), public: &key.PublicKey, payload: der, jwk: plainRSA(key)}
 }
 
 func newECSample(t *testing.T, curve elliptic.Curve) sample {
@@ -84,7 +89,14 @@ func origins(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample, kty
 	created, err := c.CreateKey(t.Context(), "created", parameters, nil)
 	must(t, err)
 	made["created"] = created.KeyBundle
+	maps.Copy(made, imports(t, c, kek, s, kty))
+	return made
+}
 
+// imports are the ways in which material comes in, the second when there is a KEK.
+func imports(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample, kty azkeys.KeyType) map[string]azkeys.KeyBundle {
+	t.Helper()
+	made := map[string]azkeys.KeyBundle{}
 	plain := s.jwk
 	plain.Kty = &kty
 	imported, err := c.ImportKey(t.Context(), "plain", azkeys.ImportKeyParameters{Key: &plain}, nil)
@@ -129,6 +141,30 @@ func TestEachKindOfKeyIsCreatedImportedInPlainAndTransferred(t *testing.T) {
 					}
 					exercise(t, c, how, s)
 				})
+			}
+		}
+	}
+}
+
+// Creating keys of these sizes takes seconds each; they come from files.
+func TestLargeRSAKeysAreImportedInPlainAndTransferred(t *testing.T) {
+	e := start(t, emulator.Options{})
+	for _, where := range []struct {
+		host string
+		kty  azkeys.KeyType
+	}{{standard, "RSA"}, {premium, "RSA"}, {premium, "RSA-HSM"}, {managedHSM, "RSA-HSM"}} {
+		c := newClient(t, e, where.host)
+		var kek azkeys.KeyBundle
+		if where.kty == "RSA-HSM" {
+			kek = createKEK(t, c)
+		}
+		for _, bits := range []int{3072, 4096} {
+			s := rsaSample(t, fixedKey(t, bits))
+			for how, key := range imports(t, c, kek, s, where.kty) {
+				if s.bits != bits || *key.Key.Kty != where.kty || len(key.Key.N) != bits/8 || !samePublic(key, s) {
+					t.Errorf("%s %s of %d bits, %s: %+v", where.host, where.kty, bits, how, key.Key)
+				}
+				wrapAndUnwrap(t, c, how, "RSA-OAEP-256")
 			}
 		}
 	}
