@@ -171,7 +171,9 @@ func TestAnAccessPolicyAllowsWhatItNames(t *testing.T) {
 	wantError(t, err, 403, "Forbidden", "ForbiddenByPolicy")
 }
 
-func TestARoleReachesAsFarAsItsScope(t *testing.T) {
+// rolesReachAsFarAsTheirScopes is a fact's test.
+func rolesReachAsFarAsTheirScopes(t *testing.T) {
+	t.Helper()
 	for _, test := range []struct {
 		scope             string
 		one, other, fresh bool

@@ -1,16 +1,19 @@
 package emulator_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
@@ -132,9 +135,33 @@ func (w *world) list(host, path string) (items []map[string]any, pages []reply) 
 // TestFact holds the emulator to every fact that is known of how the services
 // behave. The names are the facts.
 func TestFact(t *testing.T) {
-	facts := slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts())
-	for _, f := range facts {
+	for _, f := range allFacts() {
 		t.Run(f.fact, f.holds)
+	}
+}
+
+func allFacts() []fact {
+	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts())
+}
+
+// testdata/facts.txt is the list of what is known; each has a test here, and no test here
+// is of anything else.
+func TestEveryFactIsTested(t *testing.T) {
+	text, err := os.ReadFile("testdata/facts.txt")
+	must(t, err)
+	var known, tested []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			known = append(known, line)
+		}
+	}
+	for _, f := range allFacts() {
+		tested = append(tested, f.fact)
+	}
+	slices.Sort(known)
+	slices.Sort(tested)
+	if d := gocmp.Diff(known, tested); d != "" {
+		t.Errorf("known, and tested:\n%s", d)
 	}
 }
 
@@ -240,13 +267,23 @@ func listingFacts() []fact {
 			}
 		}},
 		{"Sort by created; ties of one second occur", func(t *testing.T) {
-			w := newWorld(t)
-			w.create(premium, "k", ecHSM)
-			w.create(premium, "k", ecHSM)
-			items, _ := w.list(premium, "/keys/k/versions")
-			at := func(i int) any { return items[i]["attributes"].(map[string]any)["created"] }
-			if at(0) != at(1) {
-				t.Errorf("%v, %v", at(0), at(1))
+			for _, host := range []string{premium, managedHSM} {
+				w := newWorld(t)
+				begin, last := w.clock.Now().Unix(), ""
+				for range 4 { // at 0, 0.4, 0.8 and 1.2 seconds
+					last = w.create(host, "k", ecHSM)
+					w.clock.advance(400 * time.Millisecond)
+				}
+				items, _ := w.list(host, "/keys/k/versions")
+				created := func(i map[string]any) float64 { return i["attributes"].(map[string]any)["created"].(float64) }
+				slices.SortFunc(items, func(a, b map[string]any) int { return cmp.Compare(created(a), created(b)) })
+				var seconds []int64
+				for _, i := range items {
+					seconds = append(seconds, int64(created(i))-begin)
+				}
+				if !slices.Equal(seconds, []int64{0, 0, 0, 1}) || lastSegment(items[3]["kid"].(string)) != last {
+					t.Errorf("%s: made in the seconds %v, the newest %v", host, seconds, items[3]["kid"])
+				}
 			}
 		}},
 		{"Page at most 25. Vault: nextLink null at the end; MHSM: field absent, short pages, nextLink without api-version", func(t *testing.T) {
@@ -285,7 +322,10 @@ func listingFacts() []fact {
 			if r := w.do("GET", premium, "/keys/k/", ""); lastSegment(r.at("key", "kid").(string)) != newest {
 				t.Error(r.text)
 			}
-			w.do("POST", premium, "/keys/k//wrapkey", `{"alg":"RSA-OAEP-256","value":"AA"}`).is(t, 403, "Forbidden", "KeyDisabled")
+		}},
+		{"a disabled newest version breaks every versionless consumer", func(t *testing.T) {
+			versionlessClientsBreak(t)
+			followingServicesStop(t)
 		}},
 	}
 }

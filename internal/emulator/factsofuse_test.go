@@ -1,7 +1,6 @@
 package emulator_test
 
 import (
-	"crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
@@ -186,159 +185,10 @@ func deletionFacts() []fact {
 				}
 			}
 		}},
-		{"Backup fails past 500 versions: there is none here at all", func(t *testing.T) {
+		{"Backup fails past 500 versions (here it always fails: there is none)", func(t *testing.T) {
 			w := newWorld(t)
 			w.create(premium, "k", ecHSM)
 			w.do("POST", premium, "/keys/k/backup", "").is(t, 404, "NotFound", "")
-		}},
-	}
-}
-
-func limitFacts() []fact {
-	limited := func(o *emulator.Options) { o.ServiceLimits = true }
-	// through is how many of n calls are let through.
-	through := func(n int, call func() reply) (passed int) {
-		for range n {
-			if call().status != 429 {
-				passed++
-			}
-		}
-		return passed
-	}
-	big := func(t *testing.T, w *world, host string) {
-		importBig(t, newClient(t, w.Emulator, host))
-		w.clock.advance(10 * time.Second)
-	}
-	return []fact{
-		{"vault, RSA-4096 HSM: 250 operations / 10 s over all operations, GET included", func(t *testing.T) {
-			w := newWorld(t, limited)
-			big(t, w, premium)
-			gets := through(200, func() reply { return w.do("GET", premium, "/keys/big/", "") })
-			lists := through(60, func() reply { return w.do("GET", premium, "/keys/big/versions", "") })
-			if gets != 200 || lists != 50 {
-				t.Errorf("%d and %d went through", gets, lists)
-			}
-		}},
-		{"vault: create 10 / 10 s", func(t *testing.T) {
-			w := newWorld(t, limited)
-			if n := through(12, func() reply { return w.do("POST", premium, "/keys/k/create", ecHSM) }); n != 10 {
-				t.Errorf("%d went through", n)
-			}
-		}},
-		{"MHSM RSA-4096: ~160 unwrap/s", func(t *testing.T) {
-			w := newWorld(t, limited)
-			big(t, w, managedHSM)
-			body := `{"alg":"RSA-OAEP-256","value":"AA"}`
-			if n := through(165, func() reply { return w.do("POST", managedHSM, "/keys/big//unwrapkey", body) }); n != 160 {
-				t.Errorf("%d went through", n)
-			}
-		}},
-		{"MHSM RSA-4096: ~1900 wrap/s", func(t *testing.T) {
-			w := newWorld(t, limited)
-			big(t, w, managedHSM)
-			if n := through(1905, func() reply { return w.do("POST", managedHSM, "/keys/big//wrapkey", `{}`) }); n != 1900 {
-				t.Errorf("%d went through", n)
-			}
-		}},
-		{"MHSM: 1 create/s", func(t *testing.T) {
-			w := newWorld(t, limited)
-			if n := through(3, func() reply { return w.do("POST", managedHSM, "/keys/k/create", ecHSM) }); n != 1 {
-				t.Errorf("%d went through", n)
-			}
-		}},
-		{"MHSM: at most 100 versions per key", func(t *testing.T) {
-			w := newWorld(t)
-			for range 100 {
-				w.create(managedHSM, "k", ecHSM)
-			}
-			w.do("POST", managedHSM, "/keys/k/create", ecHSM).is(t, 400, "BadParameter", "")
-		}},
-		{"Multi-region MHSM writes take up to 6 minutes to replicate: read after write is not safe", func(t *testing.T) {
-			w := newWorld(t, func(o *emulator.Options) { o.ReplicationDelay = 6 * time.Minute })
-			w.create(managedHSM, "k", ecHSM)
-			w.do("GET", managedHSM, "/keys/k/", "").is(t, 404, "KeyNotFound", "")
-			w.clock.advance(6 * time.Minute)
-			if r := w.do("GET", managedHSM, "/keys/k/", ""); r.status != 200 {
-				t.Errorf("after six minutes: %s", r.text)
-			}
-		}},
-	}
-}
-
-func errorFacts() []fact {
-	return []fact{
-		{"401 Unauthorized (MHSM: empty body)", func(t *testing.T) {
-			w := newWorld(t)
-			for _, host := range []string{premium, managedHSM} {
-				w.tokens[host] = "none"
-				r := w.do("GET", host, "/keys", "")
-				if host == premium {
-					r.is(t, 401, "Unauthorized", "")
-				} else if r.status != 401 || r.text != "" {
-					t.Errorf("%d %q", r.status, r.text)
-				}
-			}
-		}},
-		{"404 KeyNotFound", func(t *testing.T) {
-			newWorld(t).do("GET", premium, "/keys/k/", "").is(t, 404, "KeyNotFound", "")
-		}},
-		{"403 Forbidden with inner KeyOperationForbidden", func(t *testing.T) {
-			w := newWorld(t)
-			w.create(premium, "k", `{"kty":"RSA-HSM","key_ops":`+wrapOps+`}`)
-			w.do("POST", premium, "/keys/k//sign", `{"alg":"RS256","value":"`+digest+`"}`).is(t, 403, "Forbidden", "KeyOperationForbidden")
-		}},
-		{"403 Forbidden with inner ForbiddenByRbac, ForbiddenByPolicy, ForbiddenByFirewall", func(t *testing.T) {
-			for inner, c := range map[string]emulator.VaultConfig{
-				"ForbiddenByRbac":     {Access: emulator.RoleBased},
-				"ForbiddenByPolicy":   {Access: emulator.PolicyBased},
-				"ForbiddenByFirewall": {Firewall: &emulator.Firewall{TrustedServices: true}},
-			} {
-				c.Host = premium
-				e := startVaults(t, emulator.Options{}, c)
-				_, err := newClient(t, e, premium).GetKey(t.Context(), "k", "", nil)
-				wantError(t, err, 403, "Forbidden", inner)
-			}
-		}},
-		{"400 BadParameter", func(t *testing.T) {
-			newWorld(t).do("POST", premium, "/keys/k/create", `{"kty":"OKP"}`).is(t, 400, "BadParameter", "")
-		}},
-		{"429 Throttled, sometimes with NO Retry-After", func(t *testing.T) {
-			w := newWorld(t)
-			for _, rule := range []emulator.Rule{{Status: 429}, {Status: 429, NoRetryAfter: true}} {
-				active := w.Fail(rule)
-				r := w.do("GET", premium, "/keys", "")
-				r.is(t, 429, "Throttled", "")
-				if (r.header.Get("Retry-After") == "") != rule.NoRetryAfter {
-					t.Errorf("Retry-After %q", r.header.Get("Retry-After"))
-				}
-				active.Clear()
-			}
-		}},
-		{"403 right after a role assignment is normal for a minute or more", func(t *testing.T) {
-			clock, id := newClock(), rand.Text()
-			e := startVaults(t, emulator.Options{Now: clock.Now, RoleDelay: time.Minute}, emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
-			foreign(t, e, premium, "k")
-			c := clientAs(t, e, premium, id)
-			must(t, e.Vault(premium).Assign(emulator.RoleAssignment{Identity: id, Role: emulator.CryptoUser}))
-			_, err := c.GetKey(t.Context(), "k", "", nil)
-			wantError(t, err, 403, "Forbidden", "ForbiddenByRbac")
-			clock.advance(time.Minute)
-			_, err = c.GetKey(t.Context(), "k", "", nil)
-			must(t, err)
-		}},
-		{"MHSM uses its own local RBAC scopes (/, /keys, /keys/NAME)", func(t *testing.T) {
-			for scope, works := range map[string]bool{"/": true, "/keys": true, "/keys/n": true, "/subscriptions/s": false} {
-				e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{{
-					Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.RoleBased,
-					Roles: []emulator.RoleAssignment{{Identity: "i", Role: emulator.CryptoUser, Scope: scope}},
-				}}})
-				if (err == nil) != works {
-					t.Errorf("%s: %v", scope, err)
-				}
-				if err == nil {
-					must(t, e.Close())
-				}
-			}
 		}},
 	}
 }
@@ -378,10 +228,21 @@ func hsmFacts() []fact {
 				t.Errorf("%d orders in a vault, %d in a Managed HSM", len(orders[premium]), len(orders[managedHSM]))
 			}
 		}},
-		{"MHSM differs: exportable always present", func(t *testing.T) {
+		{"MHSM differs: exportable always present (here in vaults too)", func(t *testing.T) {
 			w := newWorld(t)
-			if r := w.do("POST", managedHSM, "/keys/k/create", ecHSM); r.at("attributes", "exportable") != false {
-				t.Error(r.text)
+			for _, host := range []string{managedHSM, premium} {
+				made := w.do("POST", host, "/keys/k/create", ecHSM)
+				read := w.do("GET", host, "/keys/k/", "")
+				versions, _ := w.list(host, "/keys/k/versions")
+				keys, _ := w.list(host, "/keys")
+				for where, at := range map[string]any{
+					"made": made.at("attributes"), "read": read.at("attributes"), "in the list": keys[0]["attributes"],
+					"in the list of versions": versions[0]["attributes"], "deleted": w.do("DELETE", host, "/keys/k", "").at("attributes"),
+				} {
+					if at.(map[string]any)["exportable"] != false {
+						t.Errorf("%s, %s: %v", host, where, at)
+					}
+				}
 			}
 		}},
 		{"MHSM differs: its headers, and an activity id in the messages", func(t *testing.T) {
