@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -227,28 +226,6 @@ func TestADiskEncryptionSetThatCouldNotRotateTriesAgainOnlyWhenItIsChanged(t *te
 	must(t, g.patch(id, `{"tags":{"touched":"yes"}}`))
 	s.later(time.Hour)
 	s.wantInUse(map[string]string{"des": v2})
-	s.wantReadable()
-}
-
-func TestAIServicesMoveWhenTheirKeyIsSetAnew(t *testing.T) {
-	s := newEstate(t, emulator.Options{})
-	v1 := s.rotate()
-	g := newGeneric(t, s.Emulator)
-	encryption := func(version string) string {
-		return fmt.Sprintf(`"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"https://%s","keyName":"cmk","keyVersion":"%s"}}}}`, protected, version)
-	}
-	if err := g.put(aiID, `{`+withIdentity+`"kind":"AIServices",`+encryption("")); err == nil || !strings.Contains(err.Error(), "must have a version") {
-		t.Errorf("without a version: %v", err)
-	}
-	must(t, g.put(aiID, `{`+withIdentity+`"kind":"AIServices",`+encryption(v1)))
-	s.write("ai")
-	v2 := s.rotate()
-	s.later(100 * 24 * time.Hour)
-	s.wantInUse(map[string]string{"ai": v1})
-	must(t, g.patch(aiID, `{`+encryption(v2)))
-	s.wantInUse(map[string]string{"ai": v2})
-	g.wantShown(aiID, `"keyVersion":"`+v2, `"provisioningState":"Succeeded"`)
-	s.enable(v1, false)
 	s.wantReadable()
 }
 

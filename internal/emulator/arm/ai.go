@@ -1,13 +1,17 @@
 package arm
 
-import "strings"
+import (
+	"strings"
+	"time"
+)
 
 // aiServices is Microsoft.CognitiveServices/accounts: it never looks for a new version
-// and takes keys of one size.
+// and takes keys of one size. One that is set is in effect minutes later.
 var aiServices = &kind{
 	word: "ai", path: "Microsoft.CognitiveServices/accounts",
 	bits: []int{2048}, needsVersion: true,
-	puts: byState, patches: byState,
+	moving: 5 * time.Minute,
+	puts:   byState, patches: byState,
 	wants: func(id string, d document) (want, error) {
 		e := d.sub("properties", "encryption")
 		if !strings.EqualFold(e.text("keySource"), "Microsoft.KeyVault") {

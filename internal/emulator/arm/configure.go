@@ -47,7 +47,7 @@ func (c *consumer) change(ctx context.Context, key keyRef) error {
 	case key == (keyRef{}): // back to the service's own
 		keys, err := c.rewrapped(ctx, key)
 		if err == nil {
-			c.keys = keys
+			c.keys, c.previous = keys, nil
 			c.use(key, time.Time{})
 		}
 		return err

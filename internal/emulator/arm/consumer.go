@@ -122,7 +122,7 @@ func (c *consumer) adopt(ctx context.Context, ref keyRef) error {
 	if err != nil {
 		return err
 	}
-	if c.kind.inSteps {
+	if c.kind.inSteps || (c.kind.moving > 0 && c.active != (keyRef{})) {
 		c.begin(target, info.expires)
 		return nil
 	}
@@ -145,15 +145,15 @@ func (c *consumer) use(target keyRef, expires time.Time) {
 	c.expires = expires
 }
 
-// begin starts a rotation that goes on for a while: new disks use the new version,
-// the others are moved later.
+// begin starts a rotation that goes on for a while: new disks use the new version, all
+// other data are moved later.
 func (c *consumer) begin(target keyRef, expires time.Time) {
 	if target != c.active && c.active != (keyRef{}) {
 		c.previous = append(c.previous, c.active)
 	}
 	c.previous = slices.DeleteFunc(c.previous, func(k keyRef) bool { return k == target || !c.holds(k) })
 	if len(c.previous) > 0 {
-		c.schedule(moving)
+		c.schedule(c.kind.moving)
 	}
 	c.use(target, expires)
 }

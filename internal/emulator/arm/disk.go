@@ -7,6 +7,7 @@ import "time"
 var diskEncryption = &kind{
 	word: "disk", path: "Microsoft.Compute/diskEncryptionSets",
 	delay: time.Hour, bits: []int{2048, 3072, 4096},
+	moving:     10 * time.Minute, // Microsoft says that all is done within an hour
 	keyPerItem: true, inSteps: true, needsVersion: true,
 	puts: byOperation, patches: byOperation,
 	wants: func(id string, d document) (want, error) {

@@ -16,7 +16,10 @@ type kind struct {
 	bits  []int // sizes of RSA keys that it takes
 	// keyPerItem gives each item (a disk) a data key of its own.
 	keyPerItem bool
-	// inSteps moves the data to a new version some time after it was noticed.
+	// moving is how long after it took a new version the service has moved its data
+	// there, and needs the old one no more; 0: it has at once.
+	moving time.Duration
+	// inSteps takes a key without looking at it, and stops at the first that it cannot use.
 	inSteps bool
 	// needsVersion refuses a key identifier without a version.
 	needsVersion bool

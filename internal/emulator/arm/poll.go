@@ -5,10 +5,6 @@ import (
 	"time"
 )
 
-// moving is how long a disk encryption set takes to move its disks to a new version.
-// Microsoft says that all is done within an hour.
-const moving = 10 * time.Minute
-
 // Poll has each consumer that is due by Config.Now look for a new version of its key,
 // and tries again what a wish asks for.
 func (s *Service) Poll(ctx context.Context) {
@@ -31,8 +27,7 @@ func (c *consumer) poll(ctx context.Context, now bool) {
 	if c.pending != nil && (now || !at.Before(c.nextTry)) {
 		_ = c.fulfil(ctx) // in c.trouble
 	}
-	due := c.kind.delay > 0 && !at.Before(c.nextLook)
-	if c.key == (keyRef{}) || c.kind.delay == 0 || (!now && !due) {
+	if c.key == (keyRef{}) || !c.looks() || (!now && at.Before(c.nextLook)) {
 		return
 	}
 	c.trouble = c.lookOnce(ctx)
@@ -41,10 +36,13 @@ func (c *consumer) poll(ctx context.Context, now bool) {
 	}
 }
 
+// looks says whether there is anything that it would do by itself.
+func (c *consumer) looks() bool { return c.kind.delay > 0 || len(c.previous) > 0 }
+
 // lookOnce follows the key to its newest version, if it is to, and makes sure that
 // the version in use can be used.
 func (c *consumer) lookOnce(ctx context.Context) error {
-	c.schedule(c.kind.delay)
+	c.schedule(max(c.kind.delay, c.kind.moving))
 	switch {
 	case len(c.previous) > 0:
 		c.rotationError = c.finish(ctx)

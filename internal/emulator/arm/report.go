@@ -86,7 +86,7 @@ func (c *consumer) describe() Reading {
 	for _, k := range c.previous {
 		r.Previous = append(r.Previous, k.String())
 	}
-	if c.kind.delay > 0 {
+	if c.looks() {
 		next := c.nextLook
 		r.NextLook = &next
 	}
