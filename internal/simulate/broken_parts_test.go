@@ -3,6 +3,7 @@ package simulate
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"maps"
 	"slices"
 
@@ -132,6 +133,28 @@ func (v *narrowVault) Newest(ctx context.Context, name string) (newest key.Versi
 		}
 	}
 	return newest, err
+}
+
+// pressedVault forgets that it was put off.
+type pressedVault struct{ rotate.Vault }
+
+func (v *pressedVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	versions, err := v.Vault.Versions(ctx, name)
+	if err != nil {
+		err = errors.New(err.Error())
+	}
+	return versions, err
+}
+
+// rosyVault shows every version enabled.
+type rosyVault struct{ rotate.Vault }
+
+func (v *rosyVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	versions, err := v.Vault.Versions(ctx, name)
+	for i := range versions {
+		versions[i].Enabled = true
+	}
+	return versions, err
 }
 
 // hidingVault never shows what landed late.

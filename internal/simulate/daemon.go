@@ -64,6 +64,9 @@ func (d *daemon) start() {
 	d.shell = rotate.NewLoop(d.r, 1)
 	d.turns = map[string]*turn{}
 	d.down = false
+	for _, v := range d.w.vaults {
+		delete(v.refused, d) // a new process knows nothing of it
+	}
 	d.reload()
 }
 

@@ -37,13 +37,14 @@ const (
 	outage      fault = "out of order for a while"
 	overtaken   fault = "another daemon steps in between"
 	interrupted fault = "somebody acts in between"
+	throttled   fault = "throttled"
 	partial     fault = "half of the effect, and the answer is lost"
 	late        fault = "the answer is lost, and the effect comes later"
 )
 
 var (
 	always  = []fault{refusal, lostBefore, lostAfter, crashBefore, crashAfter, slow, outage, overtaken, interrupted}
-	atVault = append([]fault{forbidden}, always...)
+	atVault = append([]fault{forbidden, throttled}, always...)
 	atMake  = append([]fault{partial, late}, always...)
 	// A PUT that lands late is what the attempt ids are there for: often.
 	atImport = append([]fault{late, late, late, late}, atVault...)
@@ -53,7 +54,11 @@ var (
 type trouble struct {
 	until time.Time
 	class key.Class
+	// throttled: every call renews it for as long as throttleTime.
+	throttled bool
 }
+
+const throttleTime = 3 * time.Second
 
 // call runs one effect of a part of the world under the fault that strikes it.
 // later, if it is not nil, is the effect that comes after the answer was lost;
@@ -81,6 +86,8 @@ func (w *World) call(part string, t *trouble, op string, faults []fault, effect 
 		if len(faults) != len(always) && w.chance(2) {
 			t.class = key.Refused
 		}
+	case throttled:
+		*t = trouble{until: w.now.Add(w.between(throttleTime, time.Minute)), class: key.Retry, throttled: true}
 	case overtaken:
 		w.overtake()
 	case interrupted:
@@ -93,6 +100,9 @@ func (w *World) call(part string, t *trouble, op string, faults []fault, effect 
 		return failed(key.Ambiguous, "model: %s lost the answer to %s", part, op)
 	}
 	if w.now.Before(t.until) && !w.calm {
+		if again := w.now.Add(throttleTime); t.throttled && t.until.Before(again) {
+			t.until = again
+		}
 		return failed(t.class, "model: %s is out of order", part)
 	}
 	err := effect()

@@ -77,12 +77,14 @@ func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
 }
 
 // visible reports whether every answer at that time showed the version.
-func (v *vault) visible(x *version, at time.Time) bool {
-	landed := x.landed
+func (v *vault) visible(x *version, at time.Time) bool { return v.settled(x.landed, at) }
+
+// settled reports whether every answer at a time showed what was done before.
+func (v *vault) settled(done, at time.Time) bool {
 	if v.Kind == key.ManagedHSM {
-		landed = landed.Add(replication)
+		done = done.Add(replication)
 	}
-	return landed.Before(at)
+	return done.Before(at)
 }
 
 // judgeLanding: nothing that is there already is made a second time by keyd.
@@ -137,6 +139,9 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	newest := v.newest(name)
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {
 		w.violate("the newest material of %s in %s is disabled", name, v.Name)
+	}
+	if !newest.Enabled && v.settled(newest.past.last(), w.acting.began) {
+		w.violate("version %s of %s in %s is disabled while the newest is disabled, too", x.ID, name, v.Name)
 	}
 	if !v.succeeded(&rec, name, g.Number) {
 		w.violate("version %s of %s in %s (generation %d) is disabled before a later generation is proven there", x.ID, name, v.Name, g.Number)

@@ -62,7 +62,7 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 // judgeMissing: the key is held for missing versions only when one is missing.
 func (w *World) judgeMissing(rec *key.Record) {
 	v := w.vault(rec.Hold.Vault)
-	if c := v.content(rec.Key); c.deleted || !c.recovered.Before(w.acting.began) {
+	if c := v.content(rec.Key); c.deleted || !v.settled(c.recovered, w.acting.began) {
 		return
 	}
 	for _, g := range rec.Generations {
@@ -132,7 +132,7 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 	case key.Void:
 		if event != "adopted" {
 			w.judgeVoid(name, is, a)
-		} else if x := w.vault(is.Vault).byID(name, is.Version); x != nil && w.vault(is.Vault).visible(x, w.acting.began) {
+		} else if x := w.vault(is.Vault).byID(name, is.Version); x != nil && w.vault(is.Vault).visible(x, w.acting.began) && w.vault(is.Vault).settled(w.vault(is.Vault).content(name).recovered, w.acting.began) {
 			w.violate("version %s of %s is given up as gone, and is in %s", is.Version, name, is.VaultName)
 		}
 	case key.Proven:
@@ -171,7 +171,7 @@ func (w *World) judgeVoid(name string, p *key.Placement, a *attempt) {
 	v := w.vault(p.Vault)
 	excused := a.turned || w.acting.turned()
 	for _, x := range v.content(name).versions {
-		if x.attempt == p.Attempt && v.visible(x, w.now) && !excused {
+		if x.attempt == p.Attempt && v.visible(x, w.now) && !excused && w.recognised(v, name, x) {
 			w.violate("the import %s of %s into %s happened, and keyd says that it did not", p.Attempt, name, v.Name)
 		}
 		x.late = x.late || x.attempt == p.Attempt
@@ -180,6 +180,14 @@ func (w *World) judgeVoid(name string, p *key.Placement, a *attempt) {
 	if !a.sent.IsZero() && w.now.Sub(a.intended) < v.Kind.SettleTime()+timeout && !excused {
 		w.violate("the import %s of %s into %s is given up %s after it was intended: before its settle time", p.Attempt, name, v.Name, w.now.Sub(a.intended))
 	}
+}
+
+// recognised reports whether a version shows whose it is: by its modulus or its tag, and
+// nobody declared it foreign. One that was damaged on its way and whose tags were
+// changed does not.
+func (w *World) recognised(v *vault, name string, x *version) bool {
+	ours := w.hsm.made[x.modulus.print] != nil || x.Tags[key.TagAttempt] == string(x.attempt)
+	return ours && !slices.Contains(w.store.records[name].Known[v.URL], x.ID)
 }
 
 // judgePin: a pin is of a pair that the HSM made under that id, and for good.

@@ -1,6 +1,10 @@
 package simulate
 
-import "github.com/keyd-project/keyd/internal/key"
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
 
 // judgeNow is what can be judged of a key after every step, whatever is under way:
 // what must hold at any moment.
@@ -51,5 +55,26 @@ func (w *World) judgeStanding(v *vault, rec *key.Record) {
 	}
 	if open > 1 {
 		w.violate("%d imports of %s into %s are open", open, rec.Key, v.Name)
+	}
+}
+
+// putOff notes that a look was refused for now.
+func (v *vault) putOff(err error) {
+	if d := v.w.acting; err != nil && key.ClassOf(err) == key.Retry {
+		v.refused[d] = v.w.now
+	}
+}
+
+// judgePatience: a vault that put a daemon off at a look is not looked at again by it
+// for ten seconds, for any key.
+func (v *vault) judgePatience() {
+	const pause = 10 * time.Second
+	d := v.w.acting
+	at, refused := v.refused[d]
+	if !refused || !d.clockSet.Before(at) {
+		return
+	}
+	if since := v.w.now.Sub(at); since < pause {
+		v.w.violate("%s put %s off, and is looked at again after %s", v.Name, d.name, since)
 	}
 }

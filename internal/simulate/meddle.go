@@ -57,7 +57,7 @@ func (w *World) deleteKey(v *vault, k *managed) {
 	if len(c.versions) == 0 {
 		return
 	}
-	c.deleted = true
+	c.remove(w.now)
 	w.tell("somebody deletes %s in %s", k.policy.Key, v.Name)
 	w.later(w.between(time.Minute, 10*time.Hour), func() { v.recover(k.policy.Key) })
 }
@@ -66,7 +66,8 @@ func (w *World) disable(v *vault, k *managed) {
 	if c := v.content(k.policy.Key); len(c.versions) > 0 {
 		x := pick(w, c.versions)
 		if x.Enabled {
-			x.Enabled, x.meddled = false, true
+			v.alter(x, func(is *key.Version) { is.Enabled = false })
+			x.meddled = true
 			w.tell("somebody disables version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
 		}
 	}
@@ -95,11 +96,11 @@ func (w *World) changeTags(v *vault, k *managed) {
 	}
 	x, y := pick(w, c.versions), pick(w, c.versions)
 	w.tell("somebody changes the tags of version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
+	tags := maps.Clone(y.Tags)
 	if w.chance(2) {
-		x.Tags = nil
-		return
+		tags = nil
 	}
-	x.Tags = maps.Clone(y.Tags)
+	v.alter(x, func(is *key.Version) { is.Tags = tags })
 }
 
 func (w *World) removePair(k *managed) {

@@ -16,6 +16,9 @@ const operatorName = "uid 0 (root)"
 
 // attend has an operator look at every key that is held.
 func (w *World) attend() {
+	if w.calm {
+		w.enable()
+	}
 	for _, k := range w.keys {
 		if w.store.records[k.policy.Key].Hold == nil || k.attended {
 			continue
@@ -27,6 +30,26 @@ func (w *World) attend() {
 				w.lift(k)
 			})
 		})
+	}
+}
+
+// enable switches on what keyd retired and, with an old record, waits for the proof of:
+// keyd tells of a disabled version of which the record does not know.
+func (w *World) enable() {
+	for _, v := range w.vaults {
+		for _, k := range w.keys {
+			rec := w.store.records[k.policy.Key]
+			for _, x := range v.content(rec.Key).versions {
+				if !x.retired {
+					continue
+				}
+				if _, p := holderOf(&rec, v.URL, x.ID); p != nil && p.State == key.Imported {
+					v.alter(x, func(is *key.Version) { is.Enabled = true })
+					x.retired = false
+					w.tell("the operator enables version %s of %s in %s", x.ID[:6], rec.Key, v.Name)
+				}
+			}
+		}
 	}
 }
 
@@ -178,7 +201,8 @@ func (w *World) repair() {
 			v.recover(k.policy.Key)
 			for _, x := range c.versions {
 				if x.meddled {
-					x.Enabled, x.meddled = true, false
+					v.alter(x, func(is *key.Version) { is.Enabled = true })
+					x.meddled = false
 				}
 			}
 		}
@@ -189,7 +213,9 @@ func (w *World) repair() {
 		k.policy = k.home
 	}
 	for _, d := range w.daemons {
-		d.offset = 0
+		if d.offset != 0 {
+			w.setClock(d, 0)
+		}
 		if d.down {
 			d.start()
 		}

@@ -27,6 +27,7 @@ type version struct {
 	unwrapped bool // it opened, or signed, something for keyd
 	meddled   bool // disabled by a meddler
 	retired   bool // disabled by keyd: judged when it was done
+	past      history[attributes]
 }
 
 // content is one name in a model vault.
@@ -34,11 +35,18 @@ type content struct {
 	versions  []*version // as they landed
 	deleted   bool
 	recovered time.Time
+	past      history[bool] // of deleted
+}
+
+func (c *content) remove(now time.Time) {
+	c.past.changed(now, c.deleted)
+	c.deleted = true
 }
 
 // recover ends a soft-deletion.
 func (v *vault) recover(name string) {
 	if c := v.content(name); c.deleted {
+		c.past.changed(v.w.now, true)
 		c.deleted, c.recovered = false, v.w.now
 	}
 }
@@ -50,16 +58,19 @@ type vault struct {
 	trouble trouble
 	keys    map[string]*content
 	kek     *key.KEK
+	kekPast history[*key.KEK]
 	keks    int
 	skew    time.Duration // its clock minus true time
 	damage  string        // of what is imported now: "", "modulus" or "private"
 	answer  map[*daemon]time.Duration
 	count   int
 	landed  map[key.ID]bool // attempts
+	// refused is when it last put a daemon off at a look.
+	refused map[*daemon]time.Time
 }
 
 func (w *World) newVault(v key.Vault) *vault {
-	return &vault{Vault: v, w: w, keys: map[string]*content{}, answer: map[*daemon]time.Duration{}, landed: map[key.ID]bool{}}
+	return &vault{Vault: v, w: w, keys: map[string]*content{}, answer: map[*daemon]time.Duration{}, landed: map[key.ID]bool{}, refused: map[*daemon]time.Time{}}
 }
 
 func (v *vault) content(name string) *content {
@@ -86,8 +97,8 @@ func (v *vault) ClockSkew() (time.Duration, bool) {
 
 func (v *vault) KEK(context.Context) (kek key.KEK, present bool, err error) {
 	err = v.call("KEK", func() error {
-		if v.kek != nil {
-			kek, present = *v.kek, true
+		if shown := v.kekPast.at(v.view(), v.kek); shown != nil {
+			kek, present = *shown, true
 		}
 		return nil
 	})
@@ -104,8 +115,10 @@ func (v *vault) CreateKEK(context.Context) (kek key.KEK, err error) {
 		return nil
 	}, nil, func() {
 		v.w.later(v.w.between(time.Second, 150*time.Second), func() {
+			if v.kek == nil {
+				v.oweKEK() // one that replaces another is to keyd as if a stranger made it
+			}
 			v.newKEK()
-			v.oweKEK()
 		})
 	})
 	return kek, err
@@ -113,6 +126,7 @@ func (v *vault) CreateKEK(context.Context) (kek key.KEK, err error) {
 
 func (v *vault) newKEK() {
 	v.keks++
+	v.kekPast.changed(v.w.now, v.kek)
 	v.kek = &key.KEK{Vault: v.URL, Kid: fmt.Sprintf("%s/keys/keyd-kek/%032x", v.URL, v.keks), Public: v.w.primes.draw(v.w.rnd, 2048).pub}
 }
 
@@ -206,27 +220,26 @@ func (v *vault) newest(name string) *version {
 }
 
 // shown is what the region that answers knows: a Managed HSM's may be behind.
-func (v *vault) shown(name string) (out []*version) {
+func (v *vault) shown(name string) (out []*version, at time.Time) {
 	c := v.content(name)
-	if c.deleted {
-		return nil
-	}
-	var behind time.Duration
-	if v.Kind == key.ManagedHSM && !v.w.calm && v.w.chance(4) {
-		behind = v.w.between(0, replication)
+	if at = v.view(); c.past.at(at, c.deleted) {
+		return nil, at
 	}
 	for _, x := range c.versions {
-		if !x.landed.After(v.w.now.Add(-behind)) {
+		if !x.landed.After(at) {
 			out = append(out, x)
 		}
 	}
-	return out
+	return out, at
 }
 
 func (v *vault) Versions(_ context.Context, name string) (out []key.Version, err error) {
+	v.judgePatience()
+	defer func() { v.putOff(err) }()
 	err = v.call("Versions", func() error {
-		for _, x := range v.shown(name) {
-			seen := x.Version
+		shown, at := v.shown(name)
+		for _, x := range shown {
+			seen := x.as(at)
 			seen.Public, seen.Operations, seen.Kty = nil, nil, ""
 			out = append(out, seen)
 		}
@@ -238,30 +251,31 @@ func (v *vault) Versions(_ context.Context, name string) (out []key.Version, err
 
 func (v *vault) Newest(_ context.Context, name string) (out key.Version, err error) {
 	err = v.call("Newest", func() error {
-		shown := v.shown(name)
+		shown, at := v.shown(name)
 		if len(shown) == 0 {
 			return failed(key.Refused, "model: 404, no key %s", name)
 		}
-		out = shown[len(shown)-1].Version
+		out = shown[len(shown)-1].as(at)
 		return nil
 	})
 	return out, err
 }
 
-func (v *vault) find(name, id string) (*version, error) {
-	for _, x := range v.shown(name) {
+func (v *vault) find(name, id string) (found *version, at time.Time, err error) {
+	shown, at := v.shown(name)
+	for _, x := range shown {
 		if x.ID == id {
-			return x, nil
+			return x, at, nil
 		}
 	}
-	return nil, failed(key.Refused, "model: 404, no version %s", id)
+	return nil, at, failed(key.Refused, "model: 404, no version %s", id)
 }
 
 func (v *vault) Get(_ context.Context, name, id string) (out key.Version, err error) {
 	err = v.call("Get", func() error {
-		x, err := v.find(name, id)
+		x, at, err := v.find(name, id)
 		if err == nil {
-			out = x.Version
+			out = x.as(at)
 			out.Public = x.modulus.pub
 		}
 		return err
@@ -270,7 +284,11 @@ func (v *vault) Get(_ context.Context, name, id string) (out key.Version, err er
 }
 
 func (v *vault) Deleted(_ context.Context, name string) (deleted bool, err error) {
-	err = v.call("Deleted", func() error { deleted = v.content(name).deleted; return nil })
+	err = v.call("Deleted", func() error {
+		c := v.content(name)
+		deleted = c.past.at(v.view(), c.deleted)
+		return nil
+	})
 	return deleted, err
 }
 
@@ -280,12 +298,13 @@ func (v *vault) NativeRotation(context.Context, string) (on bool, err error) {
 
 func (v *vault) Disable(_ context.Context, name, id string) error {
 	return v.call("Disable", func() error {
-		x, err := v.find(name, id)
+		x, _, err := v.find(name, id)
 		if err != nil {
 			return err
 		}
 		v.w.judgeDisable(v, name, x)
-		x.Enabled, x.retired = false, true
+		v.alter(x, func(is *key.Version) { is.Enabled = false })
+		x.retired = true
 		v.oweDisabling(name, x)
 		return nil
 	})
@@ -293,7 +312,7 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 
 func (v *vault) use(op, name, id string, f func(*version) error) error {
 	return v.call(op, func() error {
-		x, err := v.find(name, id)
+		x, _, err := v.find(name, id)
 		if err != nil {
 			return err
 		}
