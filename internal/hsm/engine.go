@@ -52,6 +52,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 	if err != nil {
 		return nil, err
 	}
+	tok.mended = func(what string, lost error) { log.Info(what, "error", lost.Error()) }
 	e := &engine{
 		cfg: cfg, pin: pin, tok: tok, log: log,
 		trust:   newTrust(cfg.StateDir, pins),
@@ -280,6 +281,7 @@ func onPair[T any](e *engine, s session, id key.ID, f func(pair) (T, error)) (T,
 			return got, err
 		}
 		e.forget(id)
+		e.tok.tellMended("the handles of "+string(id)+" were lost, and the pair is looked up again", err)
 	}
 	p, err := s.lookUp(id, e.cfg.Instance)
 	if err != nil {

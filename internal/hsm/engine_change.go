@@ -19,7 +19,9 @@ func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, 
 		return inventoryResult{}, err
 	}
 	page, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (inventoryResult, error) {
-		return s.inventory(e.cfg.Instance, after, inventoryPage)
+		return s.inventory(e.cfg.Instance, after, inventoryPage, func(lost error) {
+			e.tok.tellMended("a handle was lost while the pairs were listed, and they are listed again", lost)
+		})
 	})
 	return page, classify("list the key pairs", err, key.Retry)
 }

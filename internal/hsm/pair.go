@@ -161,31 +161,33 @@ func ours(label, instance string) bool {
 
 // inventory lists up to limit of the instance's pairs with an id behind after,
 // ordered by id. A handle that is lost while it is read is an object that was
-// destroyed just then, or a slip of the library: a second look tells which.
-func (s session) inventory(instance string, after key.ID, limit int) (inventoryResult, error) {
+// destroyed just then, or a slip of the library: a second look tells which, and slipped
+// is told.
+func (s session) inventory(instance string, after key.ID, limit int, slipped func(error)) (inventoryResult, error) {
 	page, lost, err := s.inventoryOnce(instance, after, limit)
-	if err == nil && lost {
+	if err == nil && lost != nil {
+		slipped(lost)
 		page, _, err = s.inventoryOnce(instance, after, limit)
 	}
 	return page, err
 }
 
-func (s session) inventoryOnce(instance string, after key.ID, limit int) (page inventoryResult, lost bool, err error) {
+func (s session) inventoryOnce(instance string, after key.ID, limit int) (page inventoryResult, lost, err error) {
 	byID := map[key.ID][]object{}
 	isOurs := map[key.ID]bool{}
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
 		handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
 		if err != nil {
-			return page, false, err
+			return page, nil, err
 		}
 		for _, h := range handles {
 			values, err := s.attributes(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
 			if handleLost(err) {
-				lost = true
+				lost = err
 				continue
 			}
 			if err != nil {
-				return page, false, err
+				return page, nil, err
 			}
 			id, label := key.ID(hex.EncodeToString(values[0])), string(values[1])
 			if len(values[0]) != 16 || id <= after {
@@ -208,9 +210,9 @@ func (s session) inventoryOnce(instance string, after key.ID, limit int) (page i
 	for _, id := range ids {
 		o, err := s.inventoried(id, instance, byID[id])
 		if handleLost(err) {
-			lost = true
+			lost = err
 		} else if err != nil {
-			return page, false, err
+			return page, nil, err
 		}
 		page.Objects = append(page.Objects, o)
 	}

@@ -31,6 +31,8 @@ type token struct {
 	anchor pkcs11.SessionHandle // logs in and stays open, so that the login does
 	pool   chan *session        // nil: to be opened by its first user
 	limit  time.Duration        // of one call, unless it is a generation
+	// mended is told of what was lost and is found again at once; nil: nobody.
+	mended func(what string, lost error)
 
 	once   sync.Once
 	dead   chan struct{}
@@ -200,6 +202,7 @@ func with[T any](ctx context.Context, t *token, limit time.Duration, again bool,
 				*lease = session{}
 				return got, err
 			}
+			t.tellMended("a session was lost, and another one does its work", err)
 		}
 		h, err := t.mod.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 		if err != nil {
@@ -222,6 +225,12 @@ func with[T any](ctx context.Context, t *token, limit time.Duration, again bool,
 		t.pool <- lease
 	}
 	return got, err
+}
+
+func (t *token) tellMended(what string, lost error) {
+	if t.mended != nil {
+		t.mended(what, lost)
+	}
 }
 
 func (t *token) isDead() bool {

@@ -102,11 +102,15 @@ func libraryFaults() []libraryFault {
 			rules: once("C_WrapKey", "before rv 0x30"),
 			logs:  []string{"CKR_DEVICE_ERROR", restarted}},
 		{name: "a session is lost", at: "C_DecryptInit",
-			rules: once("C_DecryptInit", "before rv 0xB3")},
+			rules: once("C_DecryptInit", "before rv 0xB3"),
+			logs:  []string{"a session was lost, and another one does its work", "CKR_SESSION_HANDLE_INVALID"}},
 		{name: "an object's handle is lost", at: "C_GetAttributeValue",
-			rules: once("C_GetAttributeValue", "before rv 0x82")},
+			rules: once("C_GetAttributeValue", "before rv 0x82"),
+			logs:  []string{"CKR_OBJECT_HANDLE_INVALID"}},
 		{name: "a key's handle is lost", at: "C_DecryptInit",
-			rules: once("C_DecryptInit", "before rv 0x60")},
+			rules: once("C_DecryptInit", "before rv 0x60"),
+			logs:  []string{"CKR_KEY_HANDLE_INVALID"}},
+		// Of calls that are slow and in time there is nothing to tell but the time they took.
 		{name: "every call is slow", at: "C_GetAttributeValue",
 			rules: always("* * before sleep 20")},
 	}
