@@ -167,6 +167,12 @@ func (w *World) restore() {
 		is.Key, is.Schema, is.Revision = name, key.SchemaVersion, was.Revision+1
 		w.store.records[name] = is
 		k.highest = is.NextNumber() - 1
+		for _, g := range is.Generations {
+			// What was begun and came to nothing is not known to have been begun.
+			if g.GenerateBegun.IsZero() && w.hsm.pair(g.ID) == nil {
+				delete(w.hsm.generated, g.ID)
+			}
+		}
 		for _, g := range was.Generations {
 			// What was pinned and never wrapped is known to nobody any more.
 			remembered := slices.ContainsFunc(is.Generations, func(h key.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" })

@@ -77,6 +77,19 @@ func TestEveryKillPoint(t *testing.T) {
 		}
 	})
 	fmt.Println(&sum)
+	if run := flag.Lookup("test.run"); !strings.Contains(run.Value.String(), "/") { // not some stories only
+		sum.wantEnough(t)
+	}
+}
+
+// wantEnough requires that about as many kills struck as a run on a busy machine has;
+// stories in which fewer do could all pass and tell little.
+func (s *tally) wantEnough(t *testing.T) {
+	t.Helper()
+	const named, calls = 100, 25
+	if s.named.Load() < named || s.calls.Load() < calls {
+		t.Errorf("%s: want at least %d named ones and %d system calls", s, named, calls)
+	}
 }
 
 // lostToken tells the story, and reports whether SoftHSM lost the token in it; then

@@ -18,7 +18,8 @@ import (
 // callStories kill at system calls, by strace, where no kill point of keyd's own
 // is: inside the database, inside a file's replacement, between two packets. strace
 // counts calls for each thread, so which call of the daemon it is varies between
-// runs; a run in which nothing was killed does not count.
+// runs; a call at which nothing was killed does not count, and a story without a kill
+// has failed.
 func callStories() []story {
 	stories := []story{
 		{"calls, the database at the start", onlyWeu, killedAtStart},
@@ -182,8 +183,17 @@ func rotationAtCalls(call string, paths func(*crash) []string, counts []int) fun
 				break // the record has been in the future
 			}
 		}
+		c.wantKilled(call)
 		c.seal()
 		c.judge(n, n)
+	}
+}
+
+// wantKilled requires that the story had at least one kill at a system call.
+func (c *crash) wantKilled(call string) {
+	c.t.Helper()
+	if c.calls == 0 {
+		c.t.Errorf("nothing was killed at %s: the story tells nothing", call)
 	}
 }
 
@@ -230,6 +240,7 @@ func killedAtStart(c *crash) {
 		c.daemon = nil
 		c.wantToken()
 	}
+	c.wantKilled("the database's first writes")
 	c.start()
 	if _, settled := c.recovered(0, true); !settled {
 		c.settleLater()
