@@ -2,6 +2,7 @@ package azurefaults_test
 
 import (
 	"net/http"
+	"regexp"
 	"testing"
 	"time"
 
@@ -18,8 +19,9 @@ type kind struct {
 	toxics []string
 	// on and off: for how long the rules are in force by turns; zero: always.
 	on, off time.Duration
-	azure   time.Duration // Azure's clock is so far ahead
-	still   bool          // nothing can be rotated in this hour
+	azure   time.Duration  // Azure's clock is so far ahead
+	still   bool           // nothing can be rotated in this hour
+	says    *regexp.Regexp // what keyd says when it was struck; nil: nothing
 }
 
 const often = 0.25 // the probability of a fault at any call
@@ -49,7 +51,7 @@ func kinds() []kind {
 		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute, off: 4 * minute},
 		{name: "connections dropped before the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
 		{name: "connections dropped after the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropAfterCommit})},
-		{name: "every import's answer lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit}}},
+		{name: "every import's answer lost", sample: true, rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit}}},
 		{name: "every import lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropBeforeCommit}}, on: 20 * minute, off: 10 * minute},
 		{name: "imports refused with 500 after nothing", rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
 		{name: "slow answers", rules: sometimes(emulator.Rule{Delay: 10 * time.Second})},
@@ -80,7 +82,8 @@ func kinds() []kind {
 	}
 	for _, inner := range []string{"KeyOperationForbidden", "KeyDisabled"} {
 		all = append(all, kind{name: "403 " + inner, on: 4 * minute, off: 4 * minute,
-			rules: each(emulator.Rule{Status: http.StatusForbidden, Inner: inner}, "get", "wrap", "unwrap")})
+			// Not each time: of what is asked for first it would keep the others from being asked for.
+			rules: each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get", "wrap", "unwrap")})
 	}
 	return all
 }
@@ -105,9 +108,11 @@ func (w *world) hour(k kind) {
 	w.t.Helper()
 	w.azure.Store(int64(k.azure))
 	var active []*emulator.ActiveRule
+	hits := make([]int, len(k.rules))
 	end := func() {
-		for _, a := range active {
+		for i, a := range active {
 			figures.faults.Add(int64(a.Hits()))
+			hits[i] += a.Hits()
 		}
 		active = nil
 		w.emu.ClearFailures()
@@ -144,5 +149,19 @@ func (w *world) hour(k kind) {
 		figures.faults.Add(1) // it was there all the time
 	}
 	end()
+	w.wantStruck(k, hits)
 	w.azure.Store(0)
+}
+
+// wantStruck requires that every rule met a call in the hour.
+func (w *world) wantStruck(k kind, hits []int) {
+	w.t.Helper()
+	for i, n := range hits {
+		if n == 0 {
+			w.t.Errorf("no call met the fault %+v in the hour: it was not tried", k.rules[i])
+		}
+	}
+	if k.says != nil && !k.says.MatchString(w.log()) {
+		w.t.Errorf("keyd says nothing of %q in the hour: the network was not spoiled", k.says)
+	}
 }
