@@ -20,13 +20,14 @@ PAGE_PACKAGES := chromium fonts-inter fonts-dejavu-core
 
 # What Microsoft's other clients need; an npm that is there, wherever it is from, will do.
 CLIENT_PACKAGES := curl python3-azure $(if $(shell command -v npm),,nodejs npm)
+AZ_PACKAGES := azure-cli python3-azure
 CLIENTS := softhsm-test/clients
 NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system deps-clients deps-alerts deps-page build package test-package test-system test-clients test-alerts \
+.PHONY: help deps deps-system deps-clients deps-az deps-alerts deps-page build package test-package test-system test-clients test-az test-alerts \
 	test-page screenshots demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
@@ -38,10 +39,12 @@ deps-alerts: ## install what test-alerts runs besides
 deps-system: PACKAGES += $(SYSTEM_PACKAGES)
 deps-clients: ## install what test-clients runs
 deps-clients: PACKAGES := $(CLIENT_PACKAGES)
+deps-az: ## install what test-az runs
+deps-az: PACKAGES := $(AZ_PACKAGES)
 deps-alerts: PACKAGES += $(ALERTS_PACKAGES)
 deps-page: ## install what test-page and screenshots run besides
 deps-page: PACKAGES += $(PAGE_PACKAGES)
-deps deps-system deps-clients deps-alerts deps-page:
+deps deps-system deps-clients deps-az deps-alerts deps-page:
 	@missing=(); for p in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
@@ -77,6 +80,10 @@ test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScrip
 	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
+test-az: deps-az ## the az command line against keyvault-emulator
+	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
+	go test -count=1 -tags clients,az -run '^TestAz$$' ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator
+
 $(NODE_MODULES): $(CLIENTS)/js/package.json $(CLIENTS)/js/package-lock.json | deps-clients
 	cd $(CLIENTS)/js && npm ci --ignore-scripts --silent
 
@@ -111,7 +118,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	go vet ./...
 	go vet -tags killpoints ./internal/... ./cmd/...
 	go vet -tags system ./softhsm-test/systemtest
-	go vet -tags clients ./$(CLIENTS)
+	go vet -tags clients,az ./$(CLIENTS)
 	go vet -tags alerts ./softhsm-test/alertstest
 	go vet -tags page ./internal/web
 	$(LINT) run ./...

@@ -8,5 +8,5 @@
 // emulator is unlike the service, the emulator is wrong.
 //
 // It needs node, npm, Debian's python3-azure and the build tag "clients":
-// `make test-clients`.
+// `make test-clients`. The az command line has a tag of its own, "az": `make test-az`.
 package clients

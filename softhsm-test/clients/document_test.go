@@ -19,6 +19,7 @@ var made = regexp.MustCompile(`(?s)<!-- made: ([a-z-]+) -->\n.*?<!-- end -->`)
 func checkDocument(t *testing.T, table []operation, seen done) {
 	parts := map[string]string{
 		"curl":       excerpt(t, "sh", "hello.sh", "token="),
+		"az":         excerpt(t, "sh", "az.sh", "az login"),
 		"go":         excerpt(t, "go", "connect_test.go", "func connect"),
 		"javascript": excerpt(t, "js", "js/connect.mjs", ""),
 		"python":     excerpt(t, "python", "python/connect.py", ""),

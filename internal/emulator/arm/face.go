@@ -82,6 +82,9 @@ func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 		return Response{}, refuse(http.StatusBadRequest, "MissingApiVersionParameter",
 			"The api-version query parameter (?api-version=) is required for all requests, and is a date; this one is %q.", v)
 	}
+	if asksForSubscriptions(r.Path) {
+		return s.subscriptions(r.Method)
+	}
 	p, ok := parsePlace(r.Path)
 	if !ok {
 		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator knows no such path: %s.", r.Path)

@@ -38,7 +38,7 @@ func (w Wish) String() string { return w.kind.word + "=" + w.name + ",key=" + w.
 // VaultHost is the DNS name of the key's vault.
 func (w Wish) VaultHost() string { return strings.TrimPrefix(w.key.vault, "https://") }
 
-const wishScope = "/subscriptions/00000000-0000-4000-8000-000000000000/resourceGroups/emulator/providers/"
+const wishScope = "/subscriptions/" + subscription + "/resourceGroups/emulator/providers/"
 
 // Make makes the consumer, with a system-assigned identity. An error says why it does
 // not hold its key yet; Poll tries again.

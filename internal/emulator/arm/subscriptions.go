@@ -1,0 +1,25 @@
+package arm
+
+import (
+	"net/http"
+	"strings"
+)
+
+// subscription is the one that is listed: the az command line asks for it when it signs
+// in. Resources can be made in any.
+const subscription = "00000000-0000-4000-8000-000000000000"
+
+// asksForSubscriptions knows the path of their list.
+func asksForSubscriptions(path string) bool {
+	return strings.EqualFold(strings.TrimSuffix(path, "/"), "/subscriptions")
+}
+
+func (s *Service) subscriptions(method string) (Response, error) {
+	if method != http.MethodGet {
+		return Response{}, notAllowed(method)
+	}
+	return Response{Status: http.StatusOK, Body: document{"value": []any{document{
+		"id": "/subscriptions/" + subscription, "subscriptionId": subscription, "tenantId": s.cfg.TenantID,
+		"displayName": "keyvault-emulator", "state": "Enabled",
+	}}}}, nil
+}
