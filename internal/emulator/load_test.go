@@ -14,18 +14,21 @@ import (
 
 // BenchmarkGetThroughTheProxy is a whole call: proxy, token, answer.
 func BenchmarkGetThroughTheProxy(b *testing.B) {
-	e, err := Start(Options{Vaults: []VaultConfig{{Host: testVault}}})
-	check(b, err)
-	defer func() { check(b, e.Close()) }()
-	v := e.Vault(testVault)
-	_, err = v.AddForeignVersion("k")
-	check(b, err)
-	token, err := e.signer.mint(DefaultTenantID, "bench", v.audience(), time.Now(), time.Hour, 0)
-	check(b, err)
-	againstSerial(b, func() func() error {
-		client := &http.Client{Transport: e.Transport()}
-		return func() error { return get(b, client, token) }
-	})
+	place := func() func() func() error {
+		e, err := Start(Options{Vaults: []VaultConfig{{Host: testVault}}})
+		check(b, err)
+		b.Cleanup(func() { check(b, e.Close()) })
+		v := e.Vault(testVault)
+		_, err = v.AddForeignVersion("k")
+		check(b, err)
+		token, err := e.signer.mint(DefaultTenantID, "bench", v.audience(), time.Now(), time.Hour, 0)
+		check(b, err)
+		return func() func() error {
+			client := &http.Client{Transport: e.Transport()}
+			return func() error { return get(b, client, token) }
+		}
+	}
+	together(b, place)
 }
 
 func get(b *testing.B, client *http.Client, token string) error {
@@ -48,44 +51,52 @@ func get(b *testing.B, client *http.Client, token string) error {
 
 // BenchmarkUnwrap is the work of a key alone.
 func BenchmarkUnwrap(b *testing.B) {
-	v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
-	_, err := v.AddForeignVersion("k")
-	check(b, err)
-	private, err := v.PrivateKey("k", "")
-	check(b, err)
-	wrapped, err := (&rsaKey{private}).encrypt("RSA-OAEP-256", []byte("x"))
-	check(b, err)
-	againstSerial(b, func() func() error {
-		return func() error {
-			_, err := v.compute(target{operation: opUnwrap, key: "k"}, operationRequest{Algorithm: "RSA-OAEP-256", Value: wrapped})
-			return err
+	together(b, func() func() func() error {
+		v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
+		_, err := v.AddForeignVersion("k")
+		check(b, err)
+		private, err := v.PrivateKey("k", "")
+		check(b, err)
+		wrapped, err := (&rsaKey{private}).encrypt("RSA-OAEP-256", []byte("x"))
+		check(b, err)
+		return func() func() error {
+			return func() error {
+				_, err := v.compute(target{operation: opUnwrap, key: "k"}, operationRequest{Algorithm: "RSA-OAEP-256", Value: wrapped})
+				return err
+			}
 		}
 	})
 }
 
-// againstSerial has callers call, each by what caller makes for it: one alone, and then
-// as many as there are processors. It reports how many times more calls go through.
-func againstSerial(b *testing.B, caller func() func() error) {
+// together has one caller call alone, then as many as there are processors call one
+// place, then each a place of its own; place makes one, and what makes callers of it.
+// times-serial is how many times more calls go through by many than by one, which is
+// bounded by the processors that are free; times-own is how much longer they take in one
+// place than in places of their own, and above 1 by what they wait for each other.
+func together(b *testing.B, place func() func() func() error) {
 	b.Helper()
-	callers := make([]func() error, runtime.GOMAXPROCS(0))
-	for i := range callers {
-		callers[i] = caller()
-		check(b, callers[i]()) // its connection, and all that is made once
+	shared := place()
+	n := runtime.GOMAXPROCS(0)
+	one, own := make([]func() error, n), make([]func() error, n)
+	for i := range n {
+		one[i], own[i] = shared(), place()()
+		check(b, errors.Join(one[i](), own[i]())) // their connections, and all that is made once
 	}
 	const round = 50
-	var serial, parallel time.Duration
+	var serial, parallel, apart time.Duration
 	for b.Loop() {
-		serial += together(b, callers[:1], round*len(callers))
-		parallel += together(b, callers, round)
+		serial += timed(b, one[:1], round*n)
+		parallel += timed(b, one, round)
+		apart += timed(b, own, round)
 	}
-	calls := float64(b.N * round * len(callers))
+	calls := float64(b.N * round * n)
 	b.ReportMetric(float64(serial.Microseconds())/calls, "µs/call-alone")
-	b.ReportMetric(float64(parallel.Microseconds())/calls, "µs/call-together")
 	b.ReportMetric(serial.Seconds()/parallel.Seconds(), "times-serial")
+	b.ReportMetric(parallel.Seconds()/apart.Seconds(), "times-own")
 }
 
-// together takes the time in which each caller calls n times.
-func together(b *testing.B, callers []func() error, n int) time.Duration {
+// timed takes the time in which each caller calls n times.
+func timed(b *testing.B, callers []func() error, n int) time.Duration {
 	b.Helper()
 	begin := time.Now()
 	var all sync.WaitGroup
