@@ -247,6 +247,28 @@ func TestARefutedGenerationThatLandsOnceMoreIsRolledBackAgain(t *testing.T) {
 	}
 }
 
+// Such as adopt finds: its one version was disabled by hand, so it is placed nowhere
+// else, and must not be waited for.
+func TestAGenerationThatWasDisabledBeforeItWasEverywhereHoldsNothingUp(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	rec := w.record(p.Key)
+	g := rec.Latest()
+	g.Finished = time.Time{}
+	g.Placements = slices.DeleteFunc(g.Placements, func(at key.Placement) bool { return at.Vault == mhsm.URL })
+	g.Placements[0].State = key.Disabled
+	w.store.records[p.Key] = rec
+	hsm := w.vault[mhsm.URL].key(p.Key)
+	hsm.versions = nil
+	w.now = w.now.Add(25 * time.Hour)
+	w.settle(p)
+	rec = w.record(p.Key)
+	if last := rec.Latest(); rec.Hold != nil || last.Number != 2 || last.Finished.IsZero() {
+		t.Errorf("hold %+v, generation %d finished %v\n%s", rec.Hold, last.Number, last.Finished, w.story())
+	}
+}
+
 func TestARefutedFirstGenerationHoldsAtOnce(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)

@@ -105,10 +105,10 @@ func Plan(now time.Time, p key.Policy, rec key.Record, o *Observation) Step {
 }
 
 // current is the generation on its way: the latest one, unless it is finished or
-// may no longer be placed.
+// may no longer be placed, as one that somebody disabled before it was everywhere.
 func (pl *planner) current() *key.Generation {
 	g := pl.r.Latest()
-	if g == nil || !g.Finished.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() {
+	if g == nil || !g.Finished.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() || g.State() == key.Suspended {
 		return nil
 	}
 	return g

@@ -13,11 +13,13 @@ const clocksDiffer = 6 * time.Minute
 
 // judgeReserve: a new generation has one of the reasons that there are: a pending
 // wish, a key without any, or a firing of the schedule since the last rotation. And
-// none is begun while another is on its way.
+// none is begun while another is on its way; one that somebody disabled wherever it was
+// goes nowhere.
 func (w *World) judgeReserve(was *key.Record, g *key.Generation) {
 	w.judgeReserved(was.Key, g)
 	last := was.Latest()
-	if last != nil && last.Finished.IsZero() && last.Compromised.IsZero() && last.LostInHSM.IsZero() {
+	stuck := last != nil && last.State() == key.Suspended
+	if last != nil && !stuck && last.Finished.IsZero() && last.Compromised.IsZero() && last.LostInHSM.IsZero() {
 		w.violate("doubled: generation %d of %s is reserved while generation %d is on its way", g.Number, was.Key, last.Number)
 	}
 	for _, id := range g.Requests {
