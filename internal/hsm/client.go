@@ -149,7 +149,7 @@ func (c *Client) exchange(ctx context.Context, req request, unsure key.Class) (r
 		case err == nil:
 			c.putIdle(l)
 			return resp, nil
-		case errors.Is(err, errNotSent) && idle:
+		case errors.Is(err, errNotSent) && idle && ctx.Err() == nil:
 			c.metrics.setUp(false) // it answered before
 		case errors.Is(err, errNotSent):
 			return resp, newError(Connection, key.Retry, "HSM call %s was %w", req.Method, err)

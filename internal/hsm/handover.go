@@ -136,7 +136,10 @@ func (h *handed) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return unixConn(os.NewFile(uintptr(fds[0]), "hsm")) // as many as oob has room for: one
+	if len(fds) != 1 {
+		return nil, fmt.Errorf("the parent handed over %d descriptors at once", len(fds))
+	}
+	return unixConn(os.NewFile(uintptr(fds[0]), "hsm"))
 }
 
 // Close ends Accept. The parent can still be told why, until the process ends.

@@ -82,6 +82,24 @@ func TestALossBetweenTwoCallsIsCountedThoughBothAreAnswered(t *testing.T) {
 	}
 }
 
+// The caller left while its request was written: nothing is known of the HSM side.
+func TestACallerThatLeavesIsNoLoss(t *testing.T) {
+	ours, theirs := net.Pipe() // nobody reads
+	defer theirs.Close()
+	c := newClient(fixed{ours}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
+	c.metrics.setUp(true)
+	c.putIdle(newLink(ours))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	resp, err := c.exchange(ctx, request{Method: "Describe"}, key.Retry)
+	if err == nil || key.ClassOf(err) != key.Retry {
+		t.Errorf("%+v, %v", resp, err)
+	}
+	if n := testutil.ToFloat64(c.metrics.losses); n != 0 {
+		t.Errorf("%v losses", n)
+	}
+}
+
 func TestTheStateOfThePINIsShown(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	m := newMetrics(reg)
