@@ -96,9 +96,17 @@ func (c *Client) connect(ctx context.Context) (l *link, idle bool, err error) {
 	return newLink(conn), false, nil
 }
 
+// maxIdle connections are kept. The HSM side serves maxConns at once, so what a burst
+// of calls made must not stay in the way of others.
+const maxIdle = 8
+
 func (c *Client) putIdle(l *link) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(c.idle) == maxIdle {
+		_ = l.conn.Close()
+		return
+	}
 	c.idle = append(c.idle, l)
 }
 

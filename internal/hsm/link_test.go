@@ -50,6 +50,31 @@ func TestAnIdleConnectionThatEndedIsReplaced(t *testing.T) {
 	}
 }
 
+// More calls at once than the HSM side has places are all answered, and what they
+// leave open is no more than a few connections.
+func TestABurstOfCallsIsAnsweredAndLeavesRoom(t *testing.T) {
+	for name, connect := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			f := &fakeCalls{release: make(chan struct{})}
+			c, _ := connect(f)
+			var all sync.WaitGroup
+			for range maxConns + 20 {
+				all.Go(func() {
+					if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			eventually(t, "every place is taken", func() bool { return f.waiting.Load() == maxConns })
+			close(f.release)
+			all.Wait()
+			if n := len(c.idle); n == 0 || n > maxIdle {
+				t.Errorf("%d connections lie idle", n)
+			}
+		})
+	}
+}
+
 // An answer that comes after its caller left is nobody else's.
 func TestALateAnswerIsNotTheNextCalls(t *testing.T) {
 	f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}

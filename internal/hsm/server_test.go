@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 type fakeCalls struct {
 	release chan struct{}
 	begun   chan struct{}
+	waiting atomic.Int32 // in Generate
 	objects []key.Object
 	public  *rsa.PublicKey
 	err     error
@@ -48,6 +50,7 @@ func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec) err
 	if f.begun != nil {
 		close(f.begun)
 	}
+	f.waiting.Add(1)
 	if f.release != nil {
 		<-f.release
 	}
