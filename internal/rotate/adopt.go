@@ -227,6 +227,9 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 			Seq: nextSeq(a.rec), Attempt: attempt, Vault: v.URL, VaultName: v.Name, Cause: key.CauseAdopted,
 			State: key.Imported, At: a.now, ImportedAt: a.now, Version: x.ID, Created: x.Created, Expires: x.Expires,
 		}
+		if ops := seen.Operations[x.ID]; provable(ops) {
+			placement.Operations = ops // the configuration may have changed since it was imported
+		}
 		if !x.Enabled && x.ID != seen.Newest {
 			// No proof of it can pass, and rotation must not wait for one.
 			placement.State, placement.DisabledAt = key.Disabled, a.now
@@ -235,6 +238,11 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 		g.Placements = append(g.Placements, placement)
 		a.showVersion(g, v, x)
 	}
+}
+
+func provable(ops []key.Operation) bool {
+	_, ok := key.ProofPair(ops)
+	return ok
 }
 
 func (a *adopter) showVersion(g *key.Generation, v key.Vault, x key.Version) {

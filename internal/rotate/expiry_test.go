@@ -150,16 +150,78 @@ func TestANewestVersionThatExpiresSoonDrifts(t *testing.T) {
 	}
 }
 
-func TestASigningKeyThatExpiredIsNotProvenByItsModulusAlone(t *testing.T) {
+// signing is the policy of a key that signs alone. What expired could be proven by its
+// public key only.
+func signing(vaults ...key.Vault) key.Policy {
+	p := expiring(vaults...)
+	p.Operations = []key.Operation{key.Sign, key.Verify}
+	return p
+}
+
+func TestASigningVersionThatExpiredIsNotProvenByItsPublicKeyAlone(t *testing.T) {
 	w := newWorld(t, 1, weu)
-	p := expiring(weu)
-	p.Operations = []key.Operation{key.Sign, key.Verify} // of which the model does neither
+	p := signing(weu)
 	w.stepUntil(p, func() bool { return len(w.vault[weu.URL].key(p.Key).versions) == 1 })
-	w.now = w.now.Add(2 * expiresAfter)
+	w.vault[weu.URL].key(p.Key).versions[0].Expires = w.now // somebody's doing: keyd gives it none
+	w.now = w.now.Add(time.Hour)
 	if _, err := w.step(w.rotator(), p); err == nil {
 		t.Error("the proof passed")
 	}
 	if at := w.record(p.Key).Generations[0].Placements[0]; at.State != key.Imported {
 		t.Errorf("the placement is %s", at.State)
 	}
+}
+
+func TestNothingIsRetiredWhileTheNewestVersionHasExpired(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := expiring(weu)
+	rotateTwice(w, p)
+	p.Schedule = nil
+	p.Retire.DisableAfter = 48 * time.Hour
+	w.now = w.now.Add(2 * expiresAfter)
+	w.settle(p)
+	if d := w.vault[weu.URL].disabled; len(d) != 0 {
+		t.Errorf("disabled %v", d)
+	}
+	p.Schedule = expiring(weu).Schedule
+	w.settle(p)
+	if d := w.vault[weu.URL].disabled; len(d) == 0 {
+		t.Error("nothing was disabled under a new generation")
+	}
+}
+
+// A version can do what it was imported to do, whatever the configuration says now.
+func TestAnAdoptedVersionIsProvenByItsOwnOperations(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := expiring(weu)
+	w.settle(p)
+	clear(w.store.records)
+	w.now = w.now.Add(2 * expiresAfter)
+	p = signing(weu)
+	w.settle(p) // holds
+	shown, err := w.rotator().Adoption(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rotator().Adopt(t.Context(), p, "uid 0 (root)", "disk lost", shown.Token); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rotator().Resume(t.Context(), p.Key, "uid 0 (root)", "compared"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+	if got := w.checked(); !slices.Equal(got[1:], []string{"modulus key-type vault-unwrap hsm-open", "modulus key-type vault-sign"}) {
+		t.Errorf("proofs by %q", got)
+	}
+}
+
+// checked are the legs of each proof that passed, as audited.
+func (w *world) checked() (legs []string) {
+	for _, e := range w.store.entries {
+		if e.Event == "proof passed" {
+			legs = append(legs, e.Fields["checked"])
+		}
+	}
+	return legs
 }

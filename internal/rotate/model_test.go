@@ -157,10 +157,7 @@ func (r rndReader) Read(b []byte) (int, error) {
 
 // --- key pairs: those of the simulator, whose private operation is cheap
 
-type material struct {
-	PublicKey rsa.PublicKey
-	open      func(ciphertext []byte) ([]byte, error) // RSA-OAEP with SHA-256
-}
+type material = simulate.Pair
 
 var (
 	primes = sync.OnceValue(simulate.NewPrimes)
@@ -172,8 +169,7 @@ func pairOf(number int) *material {
 	if m, ok := made.Load(number); ok {
 		return m.(*material)
 	}
-	pub, open := primes().Pair(mathrand.New(mathrand.NewPCG(uint64(number), 2)), 2048)
-	m, _ := made.LoadOrStore(number, &material{*pub, open})
+	m, _ := made.LoadOrStore(number, primes().Pair(mathrand.New(mathrand.NewPCG(uint64(number), 2)), 2048))
 	return m.(*material)
 }
 
@@ -318,7 +314,7 @@ func (h *modelHSM) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [3
 		}
 		was, ok := h.w.wrapped[string(ciphertext)]
 		if !ok { // closed with the public key
-			plain, err := p.private.open(ciphertext)
+			plain, err := p.private.Open(ciphertext)
 			yes = err == nil && sha256.Sum256(plain) == sum
 			return nil
 		}
@@ -544,8 +540,8 @@ func (v *modelVault) Wrap(_ context.Context, name, version string, plain []byte)
 		if err != nil {
 			return err
 		}
-		if !x.Expires.IsZero() && !v.w.now.Add(v.skew).Before(x.Expires) {
-			return &classError{"model: expired", key.Refused}
+		if err := v.expired(x); err != nil {
+			return err
 		}
 		if out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.Public, plain, nil); err == nil {
 			v.w.wrapped[string(out)] = secret{x.Public, bytes.Clone(plain)}
@@ -564,7 +560,7 @@ func (v *modelVault) Unwrap(_ context.Context, name, version string, c []byte) (
 		if !x.Enabled {
 			return &classError{"model: disabled", key.Refused}
 		}
-		out, err = x.private.open(c)
+		out, err = x.private.Open(c)
 		return err
 	})
 	return out, err
@@ -578,8 +574,26 @@ func (v *modelVault) Decrypt(ctx context.Context, n, ver string, c []byte) ([]by
 	return v.Unwrap(ctx, n, ver, c)
 }
 
-func (v *modelVault) Sign(context.Context, string, string, []byte) ([]byte, error) {
-	return nil, errors.New("model: no signing")
+func (v *modelVault) Sign(_ context.Context, name, version string, digest []byte) (out []byte, err error) {
+	err = v.do("Sign", func() error {
+		x, err := v.find(name, version)
+		if err != nil {
+			return err
+		}
+		if err := v.expired(x); err != nil {
+			return err
+		}
+		out = x.private.Sign(digest)
+		return nil
+	})
+	return out, err
+}
+
+func (v *modelVault) expired(x *modelVersion) error {
+	if !x.Expires.IsZero() && !v.w.now.Add(v.skew).Before(x.Expires) {
+		return &classError{"model: expired", key.Refused}
+	}
+	return nil
 }
 
 // --- store

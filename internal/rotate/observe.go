@@ -40,8 +40,8 @@ type VaultSeen struct {
 	// record does not know; "" where the vault would not show it.
 	Material map[string]key.Fingerprint
 	KEK      KEKSeen
-	// Operations are those of the record's versions that were got so far: of the
-	// newest at each look, of the others in turn.
+	// Operations are those of the versions that were got so far: of the newest at
+	// each look, of others of the record in turn, of one that it does not know once.
 	Operations map[string][]key.Operation
 	// NativeRotation: the vault itself is to rotate the key, as last asked.
 	NativeRotation bool
@@ -237,8 +237,8 @@ func (v *VaultSeen) latest() (latest key.Version) {
 	return latest
 }
 
-// lookAtUnknown fetches the material of the versions that the record does not
-// know, newest first.
+// lookAtUnknown fetches the material and the operations of the versions that the
+// record does not know, newest first.
 func (r *Rotator) lookAtUnknown(ctx context.Context, c Vault, url, name string, rec key.Record, seen *VaultSeen) error {
 	known := knownVersions(rec, url)
 	var unknown []key.Version
@@ -252,37 +252,41 @@ func (r *Rotator) lookAtUnknown(ctx context.Context, c Vault, url, name string, 
 		if i == maxUnknown {
 			break
 		}
-		print, err := r.material(ctx, c, url, name, v)
+		s, err := r.show(ctx, c, url, name, v)
 		if err != nil {
 			return err
 		}
-		seen.Material[v.ID] = print
+		seen.Material[v.ID] = s.print
+		if len(s.operations) > 0 && v.ID != seen.Newest {
+			seen.Operations[v.ID] = s.operations
+		}
 	}
 	return nil
 }
 
-// material returns the fingerprint of a version, "" when the vault will not show
-// it. Material never changes, so it is asked for once.
-func (r *Rotator) material(ctx context.Context, c Vault, url, name string, v key.Version) (key.Fingerprint, error) {
-	if print, ok := r.views.material(url, v.ID); ok {
-		return print, nil
+// show has the vault show a version that the record does not know. Once it did, it
+// is not asked again.
+func (r *Rotator) show(ctx context.Context, c Vault, url, name string, v key.Version) (shown, error) {
+	if s, ok := r.views.shownOf(url, v.ID); ok {
+		return s, nil
 	}
 	full, err := c.Get(ctx, name, v.ID)
 	if err != nil {
 		if key.ClassOf(err) == key.Refused {
-			return "", nil
+			return shown{}, nil
 		}
-		return "", err
+		return shown{}, err
 	}
 	if full.Public == nil {
-		return "", nil
+		return shown{}, nil
 	}
 	print, err := key.FingerprintOf(full.Public)
 	if err != nil {
-		return "", err
+		return shown{}, err
 	}
-	r.views.putMaterial(url, v.ID, print)
-	return print, nil
+	s := shown{print, full.Operations}
+	r.views.putShown(url, v.ID, s)
+	return s, nil
 }
 
 // lookAtKEK asks the HSM side whether it trusts the vault's KEK. It may have lost

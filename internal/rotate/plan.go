@@ -209,7 +209,7 @@ func (pl *planner) retire() (Step, bool) {
 		if seen.SkewSeen && seen.Skew.Abs() > maxSkew {
 			continue // a local clock that runs ahead must not disable anything early
 		}
-		if !newestStands(seen, last.g) {
+		if !pl.newestStands(seen, last.g) {
 			continue // consumers may have to go back to what is older
 		}
 		for i := range pl.r.Generations {
@@ -231,12 +231,13 @@ func (pl *planner) retire() (Step, bool) {
 	return Step{}, false
 }
 
-// newestStands reports whether the vault shows its newest version enabled and, where it
-// shows it, with the generation's material.
-func newestStands(seen VaultSeen, g *key.Generation) bool {
+// newestStands reports whether the vault shows its newest version enabled, not expired
+// and, where it shows it, with the generation's material.
+func (pl *planner) newestStands(seen VaultSeen, g *key.Generation) bool {
 	x, listed := seen.version(seen.Newest)
+	expired := !x.Expires.IsZero() && !pl.now.Before(x.Expires)
 	print := seen.Material[seen.Newest]
-	return listed && x.Enabled && (print == "" || print == g.Fingerprint)
+	return listed && x.Enabled && !expired && (print == "" || print == g.Fingerprint)
 }
 
 // supersededAt is when the vault, by its own clock, first made a version of a

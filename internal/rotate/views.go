@@ -10,13 +10,13 @@ import (
 // views keeps the last observation of each key and the material already seen. It
 // is a cache: losing it costs a look.
 type views struct {
-	mu     *sync.Mutex
-	last   map[string]*Observation
-	used   map[string]bool            // the last observation was acted on
-	prints map[string]key.Fingerprint // by url and version
-	down   map[string]downVault       // by url
-	keks   map[string]time.Time       // by url: when its KEK was begun, for whichever key
-	more   map[string]*more           // by url and key
+	mu    *sync.Mutex
+	last  map[string]*Observation
+	used  map[string]bool      // the last observation was acted on
+	shown map[string]shown     // by url and version
+	down  map[string]downVault // by url
+	keks  map[string]time.Time // by url: when its KEK was begun, for whichever key
+	more  map[string]*more     // by url and key
 }
 
 type downVault struct {
@@ -26,7 +26,7 @@ type downVault struct {
 
 func newViews() views {
 	return views{
-		mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, prints: map[string]key.Fingerprint{},
+		mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, shown: map[string]shown{},
 		down: map[string]downVault{}, keks: map[string]time.Time{}, more: map[string]*more{},
 	}
 }
@@ -102,15 +102,21 @@ func (v *views) kekBegun(url string) time.Time {
 	return v.keks[url]
 }
 
-func (v *views) material(url, version string) (key.Fingerprint, bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	print, ok := v.prints[url+"/"+version]
-	return print, ok
+// shown is what a vault showed of a version that the record does not know.
+type shown struct {
+	print      key.Fingerprint // never changes; "" when the vault would not show it
+	operations []key.Operation // when it was shown
 }
 
-func (v *views) putMaterial(url, version string, print key.Fingerprint) {
+func (v *views) shownOf(url, version string) (shown, bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.prints[url+"/"+version] = print
+	s, ok := v.shown[url+"/"+version]
+	return s, ok
+}
+
+func (v *views) putShown(url, version string, s shown) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.shown[url+"/"+version] = s
 }

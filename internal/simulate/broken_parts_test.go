@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
@@ -153,6 +154,17 @@ func (v *rosyVault) Versions(ctx context.Context, name string) ([]key.Version, e
 	versions, err := v.Vault.Versions(ctx, name)
 	for i := range versions {
 		versions[i].Enabled = true
+	}
+	return versions, err
+}
+
+// timelessVault never shows when a version expires.
+type timelessVault struct{ rotate.Vault }
+
+func (v *timelessVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	versions, err := v.Vault.Versions(ctx, name)
+	for i := range versions {
+		versions[i].Expires = time.Time{}
 	}
 	return versions, err
 }

@@ -86,6 +86,15 @@ var broken = []breakage{
 				k.policy = k.home
 			}
 		}},
+	{name: "the older version is disabled while the newest has expired", caught: `is disabled while the newest has expired$`,
+		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &timelessVault{v} }), world: func(w *World) {
+			for _, k := range w.keys {
+				k.home.Operations = operations()[0]
+				k.home.Retire.DisableAfter = time.Duration(k.home.Schedule.(grid)) / 2
+				k.home.ExpiresAfter = k.home.Retire.DisableAfter / 2
+				k.policy = k.home
+			}
+		}},
 	{name: "the second vault's import is left out", caught: `^the newest version of \S+ in vault-2 is not generation \d+$`,
 		misread: func(p key.Policy) key.Policy {
 			if len(p.Vaults) > 1 {

@@ -125,8 +125,8 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 	}
 }
 
-// judgeDisable: never the newest, and only by the retire rule with which the step was
-// begun, by true time.
+// judgeDisable: never the newest, nor while that is of no use, and only by the retire
+// rule with which the step was begun, by true time.
 func (w *World) judgeDisable(v *vault, name string, x *version) {
 	rec := w.store.records[name]
 	g, p := holderOf(&rec, v.URL, x.ID)
@@ -143,6 +143,10 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if !newest.Enabled && v.settled(newest.past.last(), w.acting.began) {
 		w.violate("version %s of %s in %s is disabled while the newest is disabled, too", x.ID, name, v.Name)
 	}
+	const tolerance = 10 * time.Minute // of the daemon's clock
+	if e := newest.Expires; !e.IsZero() && e.Add(tolerance).Before(w.acting.began) && v.visible(newest, w.acting.began) {
+		w.violate("version %s of %s in %s is disabled while the newest has expired", x.ID, name, v.Name)
+	}
 	if !v.succeeded(&rec, name, g.Number) {
 		w.violate("version %s of %s in %s (generation %d) is disabled before a later generation is proven there", x.ID, name, v.Name, g.Number)
 	}
@@ -150,7 +154,6 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if rule.Never() {
 		w.violate("version %s of %s in %s is disabled, and no rule says so", x.ID, name, v.Name)
 	}
-	const tolerance = 10 * time.Minute
 	if since := v.supersededAt(&rec, name, g.Number); since.IsZero() || w.now.Sub(since) < rule.DisableAfter-tolerance {
 		w.violate("version %s of %s in %s (generation %d) is disabled %s after it was superseded, and the rule says %s", x.ID, name, v.Name, g.Number, w.now.Sub(since), rule.DisableAfter)
 	}

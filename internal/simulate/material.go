@@ -57,11 +57,17 @@ func (ps Primes) draw(rnd *rand.Rand, size int) *material {
 	return m
 }
 
-// Pair is a key for another model: its public half, and what opens RSA-OAEP with
-// SHA-256.
-func (ps Primes) Pair(rnd *rand.Rand, size int) (pub *rsa.PublicKey, open func(ciphertext []byte) ([]byte, error)) {
+// Pair is a key for another model.
+type Pair struct {
+	PublicKey rsa.PublicKey
+	Open      func(ciphertext []byte) ([]byte, error) // RSA-OAEP with SHA-256
+	Sign      func(digest []byte) []byte              // RS256
+}
+
+// Pair makes a key of the size in bits that rnd alone decides.
+func (ps Primes) Pair(rnd *rand.Rand, size int) *Pair {
 	m := ps.draw(rnd, size)
-	return m.pub, m.open
+	return &Pair{*m.pub, m.open, m.sign}
 }
 
 // private is the private operation (RFC 8017 section 5.1.2): a result for each
