@@ -135,6 +135,8 @@ type fakeVault struct {
 	url string
 }
 
+func (v fakeVault) ClockSkew() (time.Duration, bool) { return 0, false }
+
 func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, error) {
 	v.w.do(func() {
 		v.w.proofs[version] = append(v.w.proofs[version], time.Now())

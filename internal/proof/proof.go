@@ -23,6 +23,8 @@ type Vault interface {
 	Encrypt(ctx context.Context, name, version string, plaintext []byte) ([]byte, error)
 	Decrypt(ctx context.Context, name, version string, ciphertext []byte) ([]byte, error)
 	Sign(ctx context.Context, name, version string, digest []byte) ([]byte, error)
+	// ClockSkew is the vault's clock minus the local one, as the last answer told.
+	ClockSkew() (skew time.Duration, known bool)
 }
 
 // HSM is what a proof needs of the HSM: whether the private key of a generation
@@ -59,7 +61,7 @@ type Subject struct {
 	// MayHaveExpired: an expiry date that has passed is no fault. It ends wrapping,
 	// encrypting and signing, not their reverse, so the vault is not asked to close.
 	MayHaveExpired bool
-	Now            time.Time // to tell whether it has passed
+	Now            time.Time // by the local clock, to tell whether it has passed
 }
 
 // Result is how a proof ended. Leg and Err are set unless it passed, and then Passed
@@ -112,12 +114,13 @@ func rest(ctx context.Context, v Vault, h HSM, s Subject, pub *rsa.PublicKey, ex
 	}
 }
 
-// expiryTolerance is how much earlier than by our own clock a version counts as
-// expired: the vault's may be ahead.
+// expiryTolerance is how much earlier a version counts as expired than by the vault's
+// clock, as far as that is known: it may pass during the proof.
 const expiryTolerance = 10 * time.Minute
 
-func (s Subject) expired(at time.Time) bool {
-	return s.MayHaveExpired && !at.IsZero() && s.Now.Add(expiryTolerance).After(at)
+func (s Subject) expired(v Vault, at time.Time) bool {
+	skew, _ := v.ClockSkew()
+	return s.MayHaveExpired && !at.IsZero() && s.Now.Add(skew+expiryTolerance).After(at)
 }
 
 // closing is how the vault closes a secret; nil when it may not any more.
@@ -144,12 +147,12 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 		return nil, false, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s", s.Version, print, s.Fingerprint))
 	}
 	if seen.Kty == "" {
-		return seen.Public, s.expired(seen.Expires), passed(LegModulus)
+		return seen.Public, s.expired(v, seen.Expires), passed(LegModulus)
 	}
 	if seen.Kty != hsmKeyType {
 		return nil, false, refuted(LegType, fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty))
 	}
-	return seen.Public, s.expired(seen.Expires), passed(LegModulus, LegType)
+	return seen.Public, s.expired(v, seen.Expires), passed(LegModulus, LegType)
 }
 
 type operation func(ctx context.Context, name, version string, in []byte) ([]byte, error)

@@ -23,7 +23,10 @@ type side struct {
 	fail              string // the call that does not answer
 	garble            bool   // the vault opens to something else
 	expires           time.Time
+	skew              time.Duration
 }
+
+func (s *side) ClockSkew() (time.Duration, bool) { return s.skew, true }
 
 var errDown = errors.New("no answer")
 
@@ -117,6 +120,8 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 		{name: "an expired newest must still wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)}, ops: wrap, want: key.Inconclusive, leg: proof.LegWrap},
 		{name: "an expired older one need not wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)}, ops: wrap, may: true, want: key.Passed},
 		{name: "one that expires later must", side: side{fail: "wrap", expires: now.Add(time.Hour)}, ops: wrap, may: true, want: key.Inconclusive, leg: proof.LegWrap},
+		{name: "one that expires later, and by the vault's clock has, need not", side: side{fail: "wrap", expires: now.Add(time.Hour), skew: 2 * time.Hour}, ops: wrap, may: true, want: key.Passed},
+		{name: "one that expired, and by the vault's clock has not, must", side: side{fail: "wrap", expires: now.Add(-time.Hour), skew: -2 * time.Hour}, ops: wrap, may: true, want: key.Inconclusive, leg: proof.LegWrap},
 		{name: "an expired one is opened all the same", side: side{fail: "unwrap", expires: now.Add(-time.Hour)}, ops: crypt, may: true, want: key.Inconclusive, leg: proof.LegUnwrap},
 		{name: "an expired one is opened by the HSM", side: side{hsm: other, expires: now.Add(-time.Hour)}, ops: wrap, may: true, want: key.WasRefuted, leg: proof.LegHSM},
 		{name: "an expired signing key need not sign", side: side{fail: "sign", expires: now.Add(-time.Hour)}, ops: sign, may: true, want: key.Passed},

@@ -47,7 +47,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 		rec.Hold = nil
 	}
 	if len(shown.Rebuild) > 0 {
-		rec.Hold = &key.Hold{Code: key.HoldAdopted, Since: r.Clock(), By: actor,
+		rec.Hold = &key.Hold{Code: key.HoldAdopted, Since: r.now(), By: actor,
 			Reason: fmt.Sprintf("the record of %s was rebuilt from what was found; compare it with what you know (keyd status %s), then: keyd resume %s", p.Key, p.Key, p.Key)}
 	}
 	text, err := json.Marshal(shown)
@@ -88,7 +88,7 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*
 	if o.HSM.Err != nil {
 		return nil, status.Adoption{}, fmt.Errorf("nothing can be adopted for key %s while the HSM cannot be used: %w", p.Key, o.HSM.Err)
 	}
-	a := &adopter{now: r.Clock(), p: p, rec: rec.Clone(), o: o,
+	a := &adopter{now: r.now(), p: p, rec: rec.Clone(), o: o,
 		rebuilt: map[int]*status.AdoptedGeneration{}, foreign: map[string][]string{}}
 	a.rec.Vaults, a.rec.Operations = p.Vaults, p.Operations
 	a.adoptObjects()

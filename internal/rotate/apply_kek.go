@@ -17,7 +17,7 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 		return rec, err
 	}
 	v, _ := p.Vault(s.Vault)
-	now := r.Clock()
+	now := r.now()
 	if !r.views.beginKEK(s.Vault, now, now.Add(-kekTime(v))) {
 		return rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
 	}

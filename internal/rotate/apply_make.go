@@ -28,7 +28,7 @@ func (r *Rotator) reserve(ctx context.Context, p key.Policy, rec key.Record, s S
 	g := key.Generation{
 		Number: rec.NextNumber(), ID: id, Spec: p.Spec,
 		Reason: s.wish.reason, Requester: s.wish.requester,
-		Requests: s.wish.requests, Without: s.wish.without, Reserved: r.Clock(),
+		Requests: s.wish.requests, Without: s.wish.without, Reserved: r.now(),
 	}
 	rec.Generations = append(rec.Generations, g)
 	rec.Vaults, rec.Operations = p.Vaults, p.Operations
@@ -56,7 +56,7 @@ func actorOf(g key.Generation) string {
 // record before the call.
 func (r *Rotator) generate(ctx context.Context, rec key.Record, s Step) (key.Record, error) {
 	g := rec.Generation(s.Generation)
-	g.GenerateBegun = r.Clock()
+	g.GenerateBegun = r.now()
 	rec, err := r.save(ctx, rec, "generation intended", generationFields(*g, nil))
 	if err != nil {
 		return rec, err
@@ -81,7 +81,7 @@ func (r *Rotator) abandon(ctx context.Context, rec key.Record, s Step) (key.Reco
 	}
 	g := rec.Generation(s.Generation)
 	fields := generationFields(*g, map[string]string{"why": s.Why, "new_id": string(id)})
-	giveUpID(r.Clock(), &rec, g, id, s.Why)
+	giveUpID(r.now(), &rec, g, id, s.Why)
 	return r.save(ctx, rec, "id abandoned", fields)
 }
 
@@ -120,7 +120,7 @@ func (r *Rotator) pin(ctx context.Context, rec key.Record, s Step) (key.Record, 
 	if err != nil {
 		return rec, err
 	}
-	g.Pinned = r.Clock()
+	g.Pinned = r.now()
 	rec, err = r.save(ctx, rec, "generation pinned", generationFields(*g, map[string]string{
 		"hsm_manufacturer": made.Manufacturer, "hsm_model": made.Model, "hsm_serial": made.Serial,
 		"hsm_firmware": made.Firmware, "hsm_token": made.Token}))
@@ -139,7 +139,7 @@ func (r *Rotator) sweep(ctx context.Context, rec key.Record, s Step) (key.Record
 	if i < 0 {
 		return rec, fmt.Errorf("CKA_ID %s was never given up: keyd does not destroy it", s.ID)
 	}
-	rec.Abandoned[i].DestroyBegun = r.Clock()
+	rec.Abandoned[i].DestroyBegun = r.now()
 	fields := map[string]string{"id": string(s.ID), "generation": strconv.Itoa(s.Generation)}
 	rec, err := r.save(ctx, rec, "destruction intended", fields)
 	if err != nil {

@@ -29,7 +29,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	if r.Mark != nil {
 		mark = r.Mark(ctx)
 	}
-	now := r.Clock()
+	now := r.now()
 	g := rec.Generation(s.Generation)
 	there := seen.clock(now)
 	if there.IsZero() {
@@ -123,7 +123,7 @@ func (r *Rotator) importFailed(ctx context.Context, rec key.Record, attempt key.
 
 func (r *Rotator) imported(ctx context.Context, rec key.Record, attempt key.ID, v key.Version) (key.Record, error) {
 	at := findPlacement(&rec, attempt)
-	at.p.State, at.p.Version, at.p.Created, at.p.ImportedAt = key.Imported, v.ID, v.Created, r.Clock()
+	at.p.State, at.p.Version, at.p.Created, at.p.ImportedAt = key.Imported, v.ID, v.Created, r.now()
 	at.p.Detail = ""
 	return r.save(ctx, rec, "imported", placementFields(rec, attempt, nil))
 }
@@ -142,7 +142,7 @@ func (r *Rotator) alias(ctx context.Context, rec key.Record, s Step) (key.Record
 	at := findPlacement(&rec, s.Attempt)
 	at.p.Aliases = append(at.p.Aliases, s.Version)
 	if !at.g.Deactivated.IsZero() {
-		at.g.Deactivated = r.Clock() // it may have been newest until now
+		at.g.Deactivated = r.now() // it may have been newest until now
 	}
 	return r.save(ctx, rec, "duplicate version adopted", placementFields(rec, s.Attempt, map[string]string{"alias": s.Version}))
 }
@@ -168,7 +168,7 @@ func (r *Rotator) prove(ctx context.Context, p key.Policy, rec key.Record, s Ste
 		Key: p.Key, Version: s.Version, ID: at.g.ID, Fingerprint: at.g.Fingerprint,
 		Operations: operationsOf(*at.p, p), LostInHSM: !at.g.LostInHSM.IsZero(),
 		// One that expired before it was proven must not stop the next rotation.
-		MayHaveExpired: pair[0] != key.Sign, Now: r.Clock(),
+		MayHaveExpired: pair[0] != key.Sign, Now: r.now(),
 	})
 	killpoint.At("prove-after")
 	switch result.Outcome {
@@ -194,7 +194,7 @@ func operationsOf(at key.Placement, p key.Policy) []key.Operation {
 // activate makes a placement the active one of its vault, unless a later one
 // already is, and deactivates the generations that are now superseded.
 func (r *Rotator) activate(rec *key.Record, at placed) {
-	now := r.Clock()
+	now := r.now()
 	at.p.State, at.p.ProvenAt = key.Proven, now
 	newest := at.p
 	for i := range rec.Generations {
@@ -244,7 +244,7 @@ func activeSomewhere(g key.Generation) bool {
 // finish records that a generation is active everywhere, which answers its
 // requests.
 func (r *Rotator) finish(ctx context.Context, rec key.Record, s Step) (key.Record, error) {
-	now := r.Clock()
+	now := r.now()
 	g := rec.Generation(s.Generation)
 	g.Finished = now
 	pending := rec.Requests[:0:0]
@@ -298,7 +298,7 @@ func (r *Rotator) disable(ctx context.Context, p key.Policy, rec key.Record, s S
 			}
 			killpoint.At("disable-after")
 		}
-		at.State, at.DisabledAt = key.Disabled, r.Clock()
+		at.State, at.DisabledAt = key.Disabled, r.now()
 	}
 	return r.save(ctx, rec, "disabled", placementFields(rec, s.Attempt, nil))
 }

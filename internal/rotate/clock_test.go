@@ -64,3 +64,63 @@ func TestAVersionMadeAfterTheVaultsClockWasPutBackIsTheNewest(t *testing.T) {
 		})
 	}
 }
+
+// setDuringALook sets the local clock once, after the vault's was compared with it.
+func (w *world) setDuringALook(v *modelVault, by time.Duration) {
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.NativeRotation" {
+			w.now, v.skew, w.strike = w.now.Add(by), v.skew-by, nil
+		}
+		return none
+	}
+}
+
+func TestNothingIsRetiredByAClockThatWasSetDuringTheLook(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	p.Retire.DisableAfter = 30 * 24 * time.Hour
+	v := w.vault[weu.URL]
+	w.now = w.now.Add(25 * time.Hour)
+	w.setDuringALook(v, 40*24*time.Hour)
+	if _, err := w.step(r, p); err != nil || w.strike != nil {
+		t.Fatal(err, "the clock was set:", w.strike == nil)
+	}
+	w.settle(p)
+	if len(v.disabled) != 0 {
+		t.Errorf("disabled %v", v.disabled)
+	}
+}
+
+func TestAnExpiryDateIsNotOfAClockThatWasSetDuringTheLook(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := expiring(weu)
+	v := w.vault[weu.URL]
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	w.stepUntil(p, func() bool { rec := w.record(p.Key); g := rec.Latest(); return g.Number == 2 && g.Fingerprint != "" })
+	w.setDuringALook(v, -90*24*time.Hour)
+	if _, err := w.step(w.rotator(), p); err != nil {
+		t.Fatal(err)
+	}
+	if w.strike != nil {
+		t.Fatal("the clock was not set")
+	}
+	w.settle(p)
+	versions := v.key(p.Key).versions
+	if newest := versions[len(versions)-1]; len(versions) != 2 || !newest.Expires.After(w.now.Add(v.skew)) {
+		t.Errorf("%d versions, the newest expires %v, and it is %v", len(versions), newest.Expires, w.now.Add(v.skew))
+	}
+}
+
+// A monotonic reading would hide that the clock was set.
+func TestALookIsTakenByTheWallClock(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	r := w.rotator()
+	r.Clock = time.Now
+	if _, err := w.step(r, p); err != nil {
+		t.Fatal(err)
+	}
+	if at := r.LastLook(p.Key).At; at != at.Round(0) {
+		t.Errorf("the look was taken at %v", at)
+	}
+}

@@ -50,7 +50,7 @@ func (r *Rotator) lookAtMore(ctx context.Context, c Vault, url, name string, rec
 	defer m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, moreTimeout)
 	defer cancel()
-	if now := r.Clock(); !within(now, m.policyAt, m.policyFor) {
+	if now := r.now(); !within(now, m.policyAt, m.policyFor) {
 		on, err := c.NativeRotation(ctx, name)
 		m.policyAt = now
 		m.toldPolicy(on, err)
@@ -58,8 +58,8 @@ func (r *Rotator) lookAtMore(ctx context.Context, c Vault, url, name string, rec
 	seen.NativeRotation, seen.PolicyErr = m.native, m.policyErr
 
 	ours := placedVersions(&rec, url)
-	if id := m.turn(r.Clock(), *seen, ours); id != "" {
-		m.askedAt[id] = r.Clock()
+	if id := m.turn(r.now(), *seen, ours); id != "" {
+		m.askedAt[id] = r.now()
 		if v, err := c.Get(ctx, name, id); err == nil && len(v.Operations) > 0 {
 			m.operations[id] = v.Operations
 		}

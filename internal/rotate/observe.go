@@ -112,7 +112,7 @@ func (r *Rotator) Survey(ctx context.Context, p key.Policy, rec key.Record) *Obs
 }
 
 func (r *Rotator) seeAll(ctx context.Context, p key.Policy, rec key.Record) *Observation {
-	o := &Observation{At: r.Clock(), Revision: rec.Revision, Vaults: make(map[string]VaultSeen, len(p.Vaults))}
+	o := &Observation{At: r.now(), Revision: rec.Revision, Vaults: make(map[string]VaultSeen, len(p.Vaults))}
 	o.HSM = r.observeHSM(ctx, p.Key)
 	for _, v := range p.Vaults {
 		client := r.Vaults(v.URL)
@@ -140,7 +140,7 @@ func (r *Rotator) observeHSM(ctx context.Context, name string) HSMSeen {
 }
 
 func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, rec key.Record) VaultSeen {
-	seen := VaultSeen{Begun: r.Clock(), Material: map[string]key.Fingerprint{}, Operations: map[string][]key.Operation{}}
+	seen := VaultSeen{Begun: r.now(), Material: map[string]key.Fingerprint{}, Operations: map[string][]key.Operation{}}
 	if err := r.views.downNow(url, seen.Begun); err != nil {
 		return VaultSeen{Begun: seen.Begun, Err: err}
 	}
@@ -152,8 +152,8 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 			return VaultSeen{Begun: seen.Begun, Err: err} // whoever asked has gone; others may ask at once
 		}
 		if key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded) {
-			took := min(r.Clock().Sub(seen.Begun), lookTimeout) // the clock may have been turned
-			r.views.putDown(url, err, r.Clock().Add(max(downTime, 2*took)))
+			took := min(r.now().Sub(seen.Begun), lookTimeout) // the clock may have been turned
+			r.views.putDown(url, err, r.now().Add(max(downTime, 2*took)))
 		}
 		return VaultSeen{Begun: seen.Begun, Err: err}
 	}

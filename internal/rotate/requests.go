@@ -50,7 +50,7 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 			return key.Entry{}, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		}
 		rec.Hold = nil
-		q, joined, err = accept(r.Clock(), p, rec, w, r.newID)
+		q, joined, err = accept(r.now(), p, rec, w, r.newID)
 		if err != nil {
 			return key.Entry{}, err
 		}
@@ -167,7 +167,7 @@ func (r *Rotator) Pause(ctx context.Context, name, actor, reason string) error {
 		if rec.Hold != nil {
 			return key.Entry{}, refuse("key %s is held already (%s): %s", name, rec.Hold.Code, rec.Hold.Reason)
 		}
-		rec.Hold = &key.Hold{Code: key.HoldPaused, Reason: reason, Since: r.Clock(), By: actor}
+		rec.Hold = &key.Hold{Code: key.HoldPaused, Reason: reason, Since: r.now(), By: actor}
 		return key.Entry{Event: "key paused", Actor: actor, Fields: map[string]string{"reason": reason}}, nil
 	})
 }

@@ -105,6 +105,10 @@ func New(c Config) *Rotator {
 	return &Rotator{Config: c, views: newViews()}
 }
 
+// now has no monotonic reading: what is planned goes by the wall clock, also when that
+// was set.
+func (r *Rotator) now() time.Time { return r.Clock().Round(0) }
+
 // TrustConfigured is how the HSM side says that a KEK's fingerprint is in the
 // configuration.
 const TrustConfigured = "configured"

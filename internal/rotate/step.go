@@ -22,7 +22,11 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (Step, error) {
 	if r.wantsLook(p, rec, o) {
 		o = r.observe(ctx, p, rec)
 	}
-	step := Plan(r.Clock(), p, rec, o)
+	step := Plan(r.now(), p, rec, o)
+	if step.Acts() && !r.justLooked(p, o) {
+		o = r.observe(ctx, p, rec)
+		step = Plan(r.now(), p, rec, o)
+	}
 	if !step.Acts() {
 		if step.Kind == Wait {
 			r.emit(p, rec, step, status.Wait, 0, nil)
@@ -31,6 +35,9 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (Step, error) {
 	}
 	if err := ctx.Err(); err != nil {
 		return step, err
+	}
+	if !r.justLooked(p, o) {
+		return step, fmt.Errorf("key %s: %s: the clock was set, or the look took too long: keyd looks again", p.Key, describe(p, step))
 	}
 	// What was seen is acted on once: the step changes it. A step that was begun
 	// is brought to its end also when keyd is told to stop: an import cut short
@@ -58,7 +65,7 @@ func (r *Rotator) load(ctx context.Context, name string) (key.Record, error) {
 // wantsLook says whether a plan made now needs a new observation. A quiet key is
 // looked at on the slow interval only.
 func (r *Rotator) wantsLook(p key.Policy, rec key.Record, o *Observation) bool {
-	now := r.Clock()
+	now := r.now()
 	switch {
 	case o == nil, r.views.isUsed(p.Key), now.Sub(o.At) >= r.look(p), now.Before(o.At):
 		return true
@@ -71,6 +78,14 @@ func (r *Rotator) wantsLook(p key.Policy, rec key.Record, o *Observation) bool {
 	}
 	_, isDue, _ := due(now, p, &rec)
 	return isDue
+}
+
+// justLooked reports whether nothing but a look lies between the beginning of that and
+// now. A clock that was set in between makes up reasons to act, and what the look says
+// of the vaults' clocks does not tell.
+func (r *Rotator) justLooked(p key.Policy, o *Observation) bool {
+	age := r.now().Sub(o.At)
+	return age >= 0 && age <= maxSkew+lookTimeout*time.Duration(len(p.Vaults))
 }
 
 // look is the slow interval of a key: between three quarters of it and the whole,
@@ -190,7 +205,7 @@ func (r *Rotator) save(ctx context.Context, rec key.Record, event string, fields
 
 func (r *Rotator) saveAs(ctx context.Context, rec key.Record, actor, event string, fields map[string]string) (key.Record, error) {
 	killpoint.At("save-before " + event)
-	saved, err := r.Store.Save(ctx, rec, key.Entry{Time: r.Clock(), Key: rec.Key, Event: event, Actor: actor, Fields: fields})
+	saved, err := r.Store.Save(ctx, rec, key.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor, Fields: fields})
 	if err != nil {
 		return rec, fmt.Errorf("record %q: %w", event, err)
 	}
@@ -202,7 +217,7 @@ func (r *Rotator) emit(p key.Policy, rec key.Record, s Step, phase status.Phase,
 	if r.Emit == nil {
 		return
 	}
-	e := status.Event{At: r.Clock(), Key: p.Key, Generation: s.Generation, Version: s.Version, Step: string(s.Kind), Phase: phase, Detail: s.Why, Elapsed: elapsed}
+	e := status.Event{At: r.now(), Key: p.Key, Generation: s.Generation, Version: s.Version, Step: string(s.Kind), Phase: phase, Detail: s.Why, Elapsed: elapsed}
 	if s.Vault != "" {
 		e.Vault = r.vaultName(p, s.Vault)
 	}
