@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 func (a *app) auditVerify() *cobra.Command {
@@ -111,9 +112,9 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	}
 	for _, k := range v.Keys {
 		if k.Given {
-			line("audit key", "%s, given: %s", k.Fingerprint, count(k.Checkpoints, "good checkpoint"))
+			line("audit key", "%s, given: %s", k.Fingerprint, words.Count(k.Checkpoints, "good checkpoint"))
 		} else {
-			line("audit key", "%s, NOT given: %s not checked", k.Fingerprint, count(k.Checkpoints, "checkpoint"))
+			line("audit key", "%s, NOT given: %s not checked", k.Fingerprint, words.Count(k.Checkpoints, "checkpoint"))
 		}
 	}
 	for _, m := range v.Expected {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 func (a *app) check() *cobra.Command {
@@ -44,7 +45,7 @@ func failedChecks(checks []status.Check) error {
 		}
 	}
 	if failed > 0 {
-		return fmt.Errorf("%s of %d failed", count(failed, "check"), len(checks))
+		return fmt.Errorf("%s of %d failed", words.Count(failed, "check"), len(checks))
 	}
 	return nil
 }

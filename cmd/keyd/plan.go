@@ -15,6 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // planned is what plan shows.
@@ -55,7 +56,7 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	a.note("%s is good: %s in %s.", path, count(len(c.Policies), "key"), count(len(c.Vaults), "vault"))
+	a.note("%s is good: %s in %s.", path, words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
 	snap, err := a.client().Snapshot(ctx)
 	if errors.Is(err, control.ErrUnreachable) {
 		a.note("The daemon cannot be reached, so there is nothing to compare it with.")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 const (
@@ -61,7 +62,7 @@ func text(err error) string {
 	}
 	var problems config.Problems
 	if errors.As(err, &problems) {
-		return fmt.Sprintf("the configuration has %s:\n%v", count(len(problems), "mistake"), err)
+		return fmt.Sprintf("the configuration has %s:\n%v", words.Count(len(problems), "mistake"), err)
 	}
 	return err.Error()
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // rotation is what the flags of rotate ask for.
@@ -148,9 +149,9 @@ func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (boo
 	}
 	if !isTerminal(a.in) {
 		return false, usagef("this would rotate %s (%s): add --yes to do it without being asked",
-			count(len(r.Keys), "key"), strings.Join(r.Keys, ", "))
+			words.Count(len(r.Keys), "key"), strings.Join(r.Keys, ", "))
 	}
-	a.note("This makes a new generation of %s, in all their vaults:", count(len(r.Keys), "key"))
+	a.note("This makes a new generation of %s, in all their vaults:", words.Count(len(r.Keys), "key"))
 	t := styleOf(a.err).table()
 	for _, name := range r.Keys {
 		if k, err := find(snap, name); err == nil {
@@ -158,7 +159,7 @@ func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (boo
 			if !k.LastRotation.IsZero() {
 				last = "last rotated " + when(snap.At, k.LastRotation)
 			}
-			t.add(plain(k.Name, count(len(k.Vaults), "vault"), last)...)
+			t.add(plain(k.Name, words.Count(len(k.Vaults), "vault"), last)...)
 		}
 	}
 	t.write(a.err, "  ")

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 func (a *app) status() *cobra.Command {
@@ -69,7 +70,7 @@ func tally(keys []status.Key) string {
 	for _, state := range slices.SortedFunc(maps.Keys(counts), func(x, y string) int { return rank(x) - rank(y) }) {
 		parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
 	}
-	return clean(fmt.Sprintf("%s: %s", count(len(keys), "key"), strings.Join(parts, ", ")))
+	return clean(fmt.Sprintf("%s: %s", words.Count(len(keys), "key"), strings.Join(parts, ", ")))
 }
 
 func writeHeadline(w io.Writer, s style, snap status.Snapshot) {

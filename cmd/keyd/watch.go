@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // watch shows a rotation until it ends, or the person who watches it has seen enough.
@@ -45,7 +46,7 @@ func detached(ctx context.Context, err error) error {
 func list(names []string) string {
 	const few = 3
 	if len(names) > few {
-		return count(len(names), "key")
+		return words.Count(len(names), "key")
 	}
 	return strings.Join(names, ", ")
 }

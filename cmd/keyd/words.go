@@ -7,36 +7,14 @@ import (
 	"unicode"
 
 	"golang.org/x/text/width"
+
+	"github.com/keyd-project/keyd/internal/words"
 )
 
-// span says a duration in words, rounded down to the largest unit of which there are
-// at least two, so that it is never off by more than half.
-func span(d time.Duration) string {
-	units := []struct {
-		size time.Duration
-		name string
-	}{
-		{365 * 24 * time.Hour, "years"},
-		{30 * 24 * time.Hour, "months"},
-		{24 * time.Hour, "days"},
-		{time.Hour, "hours"},
-		{time.Minute, "min"},
-	}
-	for _, u := range units {
-		if n := int(d / u.size); n >= 2 {
-			return fmt.Sprintf("%d %s", n, u.name)
-		}
-	}
-	return fmt.Sprintf("%d s", int(d/time.Second))
-}
+// span is a duration in words that take little room: "3 days", "5 min", "12 s".
+func span(d time.Duration) string { return shorter.Replace(words.Span(d)) }
 
-// count is such as "1 key" or "3 keys".
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
-}
+var shorter = strings.NewReplacer(" minutes", " min", " seconds", " s", " second", " s")
 
 // when places t against now in words: "in 3 days", "2 hours ago", "never".
 func when(now, t time.Time) string {

@@ -34,6 +34,7 @@ var floors = map[string]int{
 	"internal/key":             0,
 	"internal/killpoint":       0,
 	"internal/recent":          0,
+	"internal/words":           0,
 	"docs":                     0,
 }
 

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // moreTime lets the start take another minute (in microseconds). A first look
@@ -63,15 +65,7 @@ func (d *Daemon) statusLine(ready bool) string {
 	}
 	s := d.Snapshot()
 	if len(s.Problems) > 0 {
-		return fmt.Sprintf("%s, %s; the worst: %s", count(len(s.Keys), "key"), count(len(s.Problems), "problem"), s.Problems[0].Text)
+		return fmt.Sprintf("%s, %s; the worst: %s", words.Count(len(s.Keys), "key"), words.Count(len(s.Problems), "problem"), s.Problems[0].Text)
 	}
-	return count(len(s.Keys), "key") + ", all well"
-}
-
-// count is a number of things in words.
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
+	return words.Count(len(s.Keys), "key") + ", all well"
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // From when on what is late is a problem. The alerts have the same times, so that the
@@ -126,7 +127,7 @@ func (t *teller) hsm(h status.HSM) {
 		t.add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+h.Info.Degraded, "systemctl status keyd-hsm; keyd check tries each part")
 	}
 	if t.losses > lossesMany {
-		t.add(status.Warning, "", "", "keydhsmdown", fmt.Sprintf("the HSM side ended %d times within %s, and was started again", t.losses, span(hsm.LossSpan)),
+		t.add(status.Warning, "", "", "keydhsmdown", fmt.Sprintf("the HSM side ended %d times within %s, and was started again", t.losses, words.Span(hsm.LossSpan)),
 			"journalctl -u keyd-hsm shows what ends it; where the daemon starts it, journalctl -u keyd")
 	}
 	const stop = "find out who tries wrong PINs, and stop them; then log in once with the vendor's tool, which resets the count"
@@ -159,13 +160,10 @@ func (t *teller) vault(v status.Vault) {
 	}
 	if requests, throttled := t.asked(v.Name); 10*throttled > requests {
 		t.add(status.Warning, "", v.Name, "keydvaultthrottled",
-			fmt.Sprintf("vault %s answered %d of the last %d requests, within %s, with 429, too many requests: proofs and rotations are slow", v.Name, throttled, requests, span(vault.RecentSpan)),
+			fmt.Sprintf("vault %s answered %d of the last %d requests, within %s, with 429, too many requests: proofs and rotations are slow", v.Name, throttled, requests, words.Span(vault.RecentSpan)),
 			"see in the vault's metrics in Azure who sends how much; keyd waits as it is told to")
 	}
 }
 
 // moment is a time as problems tell it.
 func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-
-// span is a number of whole minutes.
-func span(d time.Duration) string { return fmt.Sprintf("%d minutes", int(d.Minutes())) }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 const (
@@ -115,7 +116,7 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	if s.at(now) > 35 {
 		t.From = day(now, s.from)
 	}
-	var words []string
+	var told []string
 	for i, g := range slices.Backward(shown) {
 		y := axisRow + laneRow*(len(shown)-1-i)
 		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State(), Caption: captionOf(now, g), Bars: barsOf(now, s, g)}
@@ -124,19 +125,19 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 			l.Rotation = &m
 		}
 		t.Lanes = append(t.Lanes, l)
-		words = append(words, fmt.Sprintf("Generation %d: %s.", g.Number, l.Caption))
+		told = append(told, fmt.Sprintf("Generation %d: %s.", g.Number, l.Caption))
 	}
 	if len(shown) == 0 {
-		words = append(words, "No generation yet.")
+		told = append(told, "No generation yet.")
 	}
 	if t.Older > 0 {
-		words = append(words, count(t.Older, "older generation")+" not shown.")
+		told = append(told, words.Count(t.Older, "older generation")+" not shown.")
 	}
-	words = append(words, nextWords(now, k)+".")
+	told = append(told, nextWords(now, k)+".")
 	if !k.NextRotation.IsZero() {
 		t.Due = &due{s.mark(k.NextRotation, nextWords(now, k)), nextWords(now, k), overdue(now, k), beyond}
 	}
-	t.Desc = strings.Join(words, " ")
+	t.Desc = strings.Join(told, " ")
 	return t
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 const (
@@ -89,7 +90,7 @@ func viewStatus(s status.Snapshot, works []work, entries []status.Entry, entries
 	p := statusPage{
 		frame:        frame{s.Instance, s.Version, s.At},
 		Started:      s.Started,
-		Sizes:        count(len(s.Keys), "key") + ", " + count(len(s.Vaults), "vault"),
+		Sizes:        words.Count(len(s.Keys), "key") + ", " + words.Count(len(s.Vaults), "vault"),
 		ProblemCount: len(s.Problems),
 		Problems:     groupProblems(s),
 		Works:        works,
@@ -211,7 +212,7 @@ func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
 		v.Facts = append(v.Facts, "no longer in the configuration")
 	}
 	if n := len(k.Requests); n > 0 {
-		v.Facts = append(v.Facts, count(n, "rotation")+" asked for")
+		v.Facts = append(v.Facts, words.Count(n, "rotation")+" asked for")
 	}
 	v.Facts = slices.DeleteFunc(v.Facts, func(s string) bool { return s == "" })
 	switch {

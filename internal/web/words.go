@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // stepWords says what a step does, or did.
@@ -58,32 +59,15 @@ func brief(d time.Duration) string {
 	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
 }
 
-// span is a duration in the largest unit of which there are at least two, as the
-// terminal has it: never off by more than half.
-func span(d time.Duration) string {
-	for _, u := range []struct {
-		size time.Duration
-		name string
-	}{
-		{365 * 24 * time.Hour, "years"}, {30 * 24 * time.Hour, "months"}, {24 * time.Hour, "days"},
-		{time.Hour, "hours"}, {time.Minute, "minutes"},
-	} {
-		if n := int(d / u.size); n >= 2 {
-			return fmt.Sprintf("%d %s", n, u.name)
-		}
-	}
-	return count(int(d/time.Second), "second")
-}
-
 // relative places t against now in words, such as "in 3 days" or "2 hours ago".
 func relative(now, t time.Time) string {
 	switch d := t.Sub(now); {
 	case d >= time.Second:
-		return "in " + span(d)
+		return "in " + words.Span(d)
 	case d > -time.Second:
 		return "just now"
 	default:
-		return span(-d) + " ago"
+		return words.Span(-d) + " ago"
 	}
 }
 
@@ -97,14 +81,6 @@ func sentence(text string) string {
 func inside(text string) string {
 	r, n := utf8.DecodeRuneInString(text)
 	return string(unicode.ToLower(r)) + text[n:]
-}
-
-// count is such as "1 key" or "3 keys".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // clock is a time of a day that is clear from where it stands: today's without the date.
