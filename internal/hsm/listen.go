@@ -16,8 +16,11 @@ import (
 // removes the socket.
 func Listen(path string) (net.Listener, error) {
 	lock, err := lockFile(path + ".lock")
-	if err != nil {
+	if errors.Is(err, unix.EWOULDBLOCK) {
 		return nil, fmt.Errorf("the HSM socket %s is served by another process: %w", path, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make the HSM socket: %w", err)
 	}
 	l, err := listenLocked(path)
 	if err != nil {
