@@ -64,9 +64,8 @@ var metric = regexp.MustCompile(`(?m)^(keyd_\w+) (\S+)$`)
 
 var listening = regexp.MustCompile(`"Listening on","address":"([^"]+)"`)
 
-// checkDaemon requires that it serves its metrics, that its HSM side is the one that
-// it began with, and that the audit chain is whole.
-func (w *world) checkDaemon() {
+// metrics is what the daemon serves.
+func (w *world) metrics() string {
 	w.t.Helper()
 	at := listening.FindStringSubmatch(w.log())
 	if at == nil {
@@ -81,8 +80,18 @@ func (w *world) checkDaemon() {
 	if err != nil {
 		w.fail("the metrics: %v", err)
 	}
+	return string(text)
+}
+
+// unanswered is a count of requests to a vault that ended without a whole answer.
+var unanswered = regexp.MustCompile(`(?m)^keyd_vault_requests_total\{code="error",.*\} [1-9]`)
+
+// checkDaemon requires that its HSM side is the one that it began with, and that the
+// audit chain is whole.
+func (w *world) checkDaemon() {
+	w.t.Helper()
 	shown := map[string]string{}
-	for _, m := range metric.FindAllStringSubmatch(string(text), -1) {
+	for _, m := range metric.FindAllStringSubmatch(w.metrics(), -1) {
 		shown[m[1]] = m[2]
 	}
 	for name, want := range map[string]string{"keyd_hsm_restarts_total": "0", "keyd_hsm_up": "1", "keyd_store_healthy": "1"} {

@@ -22,6 +22,7 @@ type kind struct {
 	azure   time.Duration  // Azure's clock is so far ahead
 	still   bool           // nothing can be rotated in this hour
 	says    *regexp.Regexp // what keyd says when it was struck; nil: nothing
+	breaks  bool           // connections end in the middle, which keyd counts
 }
 
 const often = 0.25 // the probability of a fault at any call
@@ -153,7 +154,8 @@ func (w *world) hour(k kind) {
 	w.azure.Store(0)
 }
 
-// wantStruck requires that every rule met a call in the hour.
+// wantStruck requires that every rule met a call in the hour, and that the network was
+// spoiled.
 func (w *world) wantStruck(k kind, hits []int) {
 	w.t.Helper()
 	for i, n := range hits {
@@ -163,5 +165,8 @@ func (w *world) wantStruck(k kind, hits []int) {
 	}
 	if k.says != nil && !k.says.MatchString(w.log()) {
 		w.t.Errorf("keyd says nothing of %q in the hour: the network was not spoiled", k.says)
+	}
+	if k.breaks && !unanswered.MatchString(w.metrics()) {
+		w.t.Error("keyd counts no request without an answer in the hour: no connection was broken")
 	}
 }
