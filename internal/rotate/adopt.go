@@ -92,6 +92,9 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*
 		rebuilt: map[int]*status.AdoptedGeneration{}, foreign: map[string][]string{}}
 	a.rec.Vaults, a.rec.Operations = p.Vaults, p.Operations
 	a.adoptObjects()
+	if err := a.discardOvertaken(r.newID); err != nil {
+		return nil, status.Adoption{}, err
+	}
 	a.lostObjects()
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
@@ -133,6 +136,24 @@ func (a *adopter) adoptObjects() {
 	if len(a.rebuilt) > 0 {
 		a.unknown = append(a.unknown, "when each generation was superseded is not known: retire clocks start anew")
 	}
+}
+
+// discardOvertaken gives up what was reserved and not pinned before later generations
+// were found: nothing would come back to it.
+func (a *adopter) discardOvertaken(newID func() (key.ID, error)) error {
+	latest := a.rec.Latest()
+	for i := range a.rec.Generations {
+		g := &a.rec.Generations[i]
+		if g == latest || g.Fingerprint != "" || !g.Discarded.IsZero() || !g.LostInHSM.IsZero() || len(g.Placements) > 0 {
+			continue
+		}
+		if err := discard(a.now, &a.rec, g, newID, "overtaken by what adopt found"); err != nil {
+			return err
+		}
+		a.unknown = append(a.unknown, fmt.Sprintf("generation %d was begun while others were not known, and has no pair yet: it is given up", g.Number))
+		a.gone++
+	}
+	return nil
 }
 
 func (a *adopter) generationWithID(id key.ID) *key.Generation {

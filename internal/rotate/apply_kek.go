@@ -17,6 +17,9 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 		return rec, err
 	}
 	v, _ := p.Vault(s.Vault)
+	if err := r.rememberKEKs(ctx, s.Vault); err != nil {
+		return rec, err
+	}
 	now := r.now()
 	if !r.views.beginKEK(s.Vault, now, now.Add(-kekTime(v))) {
 		return rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
@@ -45,6 +48,23 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 		return rec, err
 	}
 	return r.kekMade(ctx, rec, s.Vault, kek.Kid, print)
+}
+
+// rememberKEKs looks up when the vault's KEK was last begun for whichever key: before a
+// restart, or by another daemon.
+func (r *Rotator) rememberKEKs(ctx context.Context, url string) error {
+	names, err := r.Store.Names(ctx)
+	if err != nil {
+		return fmt.Errorf("list the records: %w", err)
+	}
+	for _, name := range names {
+		rec, err := r.load(ctx, name)
+		if err != nil {
+			return err
+		}
+		r.views.noteKEK(url, rec.KEKBegun[url])
+	}
+	return nil
 }
 
 func (r *Rotator) kekMade(ctx context.Context, rec key.Record, url, kid string, print key.Fingerprint) (key.Record, error) {

@@ -741,3 +741,42 @@ func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 		t.Errorf("%d intents and %d results, want one of each", count["key exchange key intended"], count["key exchange key made"])
 	}
 }
+
+// A lost state may have let a generation begin before what was there showed.
+func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	rotateTwice(w, p)
+	begun, err := key.NewID(rndReader{w.rnd})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec); err != nil {
+		t.Fatal(err)
+	}
+	w.store.records[p.Key] = key.Record{Key: p.Key, Schema: key.SchemaVersion, Instance: instance, Generations: []key.Generation{
+		{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now, GenerateBegun: w.now}}}
+	w.now = w.now.Add(time.Hour)
+	w.settle(p) // holds
+	shown, err := w.rotator().Adoption(t.Context(), p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rotator().Adopt(t.Context(), p, "uid 0 (root)", "disk lost", shown.Token); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.rotator().Resume(t.Context(), p.Key, "uid 0 (root)", "compared"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	if n := len(w.hsm.pairs[begun]); n != 0 {
+		t.Errorf("%d pairs are left under the id that was begun\n%s", n, w.story())
+	}
+	rec := w.record(p.Key)
+	if g := rec.Generation(1); g.State() != key.Destroyed {
+		t.Errorf("the generation is %s", g.State())
+	}
+	if rec.Hold != nil || rec.Latest().Finished.IsZero() {
+		t.Errorf("held %+v, the latest finished %v", rec.Hold, rec.Latest().Finished)
+	}
+}

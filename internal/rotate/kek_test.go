@@ -36,3 +36,30 @@ func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 		}
 	}
 }
+
+// A restart, or another daemon, knows from the records what was begun for another key.
+func TestAKeyExchangeKeyThatWasBegunForAnotherKeyIsNotMadeAgain(t *testing.T) {
+	w := newWorld(t, 1, mhsm)
+	one, two := policy(mhsm), policy(mhsm)
+	two.Key = "other-cmk-key"
+	w.strikeOnce("mhsm.CreateKEK", failAfter)
+	for w.record(one.Key).KEKBegun[mhsm.URL].IsZero() {
+		_, _ = w.step(w.rotator(), one)
+	}
+	v := w.vault[mhsm.URL]
+	made := v.kek
+	v.kek = nil // it does not show yet
+	r := w.rotator()
+	for range 20 {
+		_, _ = w.step(r, two)
+		w.now = w.now.Add(time.Second)
+	}
+	if v.kek != nil {
+		t.Fatal("a second key exchange key was made")
+	}
+	v.kek = made
+	w.settle(two)
+	if rec := w.record(two.Key); rec.Latest().Finished.IsZero() {
+		t.Errorf("the other key was not made\n%s", w.story())
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"sort"
@@ -628,6 +629,14 @@ func (s *modelStore) Save(_ context.Context, rec key.Record, entries ...key.Entr
 		return nil
 	})
 	return out, err
+}
+
+func (s *modelStore) Names(context.Context) (names []string, err error) {
+	err = s.w.call("store.Names", func() error {
+		names = slices.Sorted(maps.Keys(s.records))
+		return nil
+	})
+	return names, err
 }
 
 // roundTrip goes through JSON, as the real store does.

@@ -133,19 +133,28 @@ func compromise(now time.Time, rec *key.Record, newID func() (key.ID, error)) er
 		switch {
 		case !g.Discarded.IsZero() || !g.Compromised.IsZero():
 		case len(g.Placements) == 0:
-			g.Discarded = now
-			if g.Fingerprint != "" || g.GenerateBegun.IsZero() {
-				continue
-			}
-			id, err := newID()
-			if err != nil {
+			if err := discard(now, rec, g, newID, "generated when the key's material was called compromised"); err != nil {
 				return err
 			}
-			giveUpID(now, rec, g, id, "generated when the key's material was called compromised")
 		default:
 			g.Compromised = now
 		}
 	}
+	return nil
+}
+
+// discard ends a generation that was placed nowhere. What was begun under its id and is
+// not pinned is left to the sweeper.
+func discard(now time.Time, rec *key.Record, g *key.Generation, newID func() (key.ID, error), why string) error {
+	g.Discarded = now
+	if g.Fingerprint != "" || g.GenerateBegun.IsZero() {
+		return nil
+	}
+	id, err := newID()
+	if err != nil {
+		return err
+	}
+	giveUpID(now, rec, g, id, why)
 	return nil
 }
 

@@ -69,6 +69,8 @@ type Store interface {
 	// Save fails with a key.Retry error when the record changed since it was
 	// loaded, and returns the record with its new revision otherwise.
 	Save(ctx context.Context, r key.Record, entries ...key.Entry) (key.Record, error)
+	// Names lists the keys that have a record.
+	Names(ctx context.Context) ([]string, error)
 }
 
 // Vaults finds the vault with this URL; nil when the configuration has none.

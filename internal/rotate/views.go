@@ -90,6 +90,13 @@ func (v *views) beginKEK(url string, now, since time.Time) bool {
 	return true
 }
 
+// noteKEK remembers that the KEK was begun at a time, if that is the latest.
+func (v *views) noteKEK(url string, at time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.keks[url] = later(v.keks[url], at)
+}
+
 func (v *views) endKEK(url string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

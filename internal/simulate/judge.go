@@ -111,6 +111,9 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 			continue
 		}
 		_, before := placementOf(&rec, y.attempt)
+		if before == nil { // an old record may know it as an alias
+			_, before = holderOf(&rec, v.URL, y.ID)
+		}
 		last := i == len(versions)-2
 		switch {
 		case y.late && !v.visible(y, began):

@@ -3,6 +3,8 @@ package simulate
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -38,6 +40,14 @@ func (s *store) Load(_ context.Context, name string) (rec key.Record, err error)
 		return nil
 	})
 	return rec, err
+}
+
+func (s *store) Names(context.Context) (names []string, err error) {
+	err = s.call("Names", func() error {
+		names = slices.Sorted(maps.Keys(s.records))
+		return nil
+	})
+	return names, err
 }
 
 func (s *store) load(name string) key.Record {
