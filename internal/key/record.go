@@ -249,7 +249,8 @@ type Record struct {
 	// operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
 	// KEKBegun is, by vault URL, when keyd last began to make the vault's key
-	// exchange key for this key: it may come to light later.
+	// exchange key for this key, by its clock as far as that was known. It may come
+	// to light later.
 	KEKBegun map[string]time.Time `json:"kek_begun,omitempty"`
 	// KEKMade is, by vault URL, what came of that, once it is known.
 	KEKMade map[string]Fingerprint `json:"kek_made,omitempty"`

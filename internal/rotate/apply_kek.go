@@ -20,7 +20,8 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 	if err := r.rememberKEKs(ctx, s.Vault); err != nil {
 		return rec, err
 	}
-	now := r.now()
+	skew, _ := c.ClockSkew()
+	now := r.now().Add(skew)
 	if !r.views.beginKEK(s.Vault, now, now.Add(-kekTime(v))) {
 		return rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
 	}

@@ -31,11 +31,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	}
 	now := r.now()
 	g := rec.Generation(s.Generation)
-	there := seen.clock(now)
-	if there.IsZero() {
-		there = now
-	}
-	expires := expiry(p, &rec, s, there)
+	expires := expiry(p, &rec, s, seen.there(now))
 	g.Placements = append(g.Placements, key.Placement{
 		Seq: nextSeq(rec), Attempt: attempt, Vault: s.Vault, VaultName: r.vaultName(p, s.Vault), Cause: s.Cause,
 		State: key.Intended, At: now, Deadline: now.Add(importTimeout), VaultAt: seen.clock(now),

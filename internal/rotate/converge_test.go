@@ -780,3 +780,26 @@ func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
 		t.Errorf("held %+v, the latest finished %v", rec.Hold, rec.Latest().Finished)
 	}
 }
+
+// A listing of when the key was deleted, and a look for deleted keys of before or after.
+func TestAnImportIsNotGivenUpByAListingThatLacksOtherVersions(t *testing.T) {
+	w := newWorld(t, 1, mhsm)
+	p := policy(mhsm)
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	struck := w.strikeOnce("mhsm.Import", failAfter)
+	w.stepUntil(p, func() bool { return *struck })
+	w.now = w.now.Add(time.Hour)
+	k := w.vault[mhsm.URL].key(p.Key)
+	there := k.versions
+	k.versions = nil
+	if s, err := w.step(w.rotator(), p); err != nil || s.Kind != rotate.Hold {
+		t.Fatalf("%+v, %v: want a hold", s, err)
+	}
+	k.versions = there
+	if err := w.rotator().Resume(t.Context(), p.Key, "uid 0 (root)", "they are there again"); err != nil {
+		t.Fatal(err)
+	}
+	w.settle(p)
+	w.checkDone(p, 2, 0)
+}

@@ -43,9 +43,7 @@ func TestAKeyExchangeKeyThatWasBegunForAnotherKeyIsNotMadeAgain(t *testing.T) {
 	one, two := policy(mhsm), policy(mhsm)
 	two.Key = "other-cmk-key"
 	w.strikeOnce("mhsm.CreateKEK", failAfter)
-	for w.record(one.Key).KEKBegun[mhsm.URL].IsZero() {
-		_, _ = w.step(w.rotator(), one)
-	}
+	w.stepUntil(one, func() bool { return !w.record(one.Key).KEKBegun[mhsm.URL].IsZero() })
 	v := w.vault[mhsm.URL]
 	made := v.kek
 	v.kek = nil // it does not show yet
@@ -62,4 +60,27 @@ func TestAKeyExchangeKeyThatWasBegunForAnotherKeyIsNotMadeAgain(t *testing.T) {
 	if rec := w.record(two.Key); rec.Latest().Finished.IsZero() {
 		t.Errorf("the other key was not made\n%s", w.story())
 	}
+}
+
+// The clocks of this daemon and of the one that began it may differ, or have been set.
+func TestWhenAKeyExchangeKeyWasBegunIsToldByTheVaultsClock(t *testing.T) {
+	w := newWorld(t, 1, mhsm)
+	p := policy(mhsm)
+	v := w.vault[mhsm.URL]
+	w.stepUntil(p, func() bool { rec := w.record(p.Key); g := rec.Latest(); return g != nil && g.Fingerprint != "" })
+	v.skew = 2 * time.Hour // the local clock is behind
+	w.strikeOnce("mhsm.CreateKEK", failBeforeAmbiguous)
+	w.stepUntil(p, func() bool { return !w.record(p.Key).KEKBegun[mhsm.URL].IsZero() })
+	w.now, v.skew = w.now.Add(2*time.Hour), 0
+	r := w.rotator()
+	for range 20 {
+		_, _ = w.step(r, p)
+		w.now = w.now.Add(time.Second)
+	}
+	if v.kek != nil {
+		t.Error("made again while the first may come to light")
+	}
+	w.now = w.now.Add(12 * time.Minute)
+	w.settle(p)
+	w.checkDone(p, 1, 0)
 }

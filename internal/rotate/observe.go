@@ -53,7 +53,7 @@ type VaultSeen struct {
 // KEKSeen is the state of a vault's key exchange key.
 type KEKSeen struct {
 	Absent bool
-	Begun  time.Time // when keyd last began to make it; zero: never
+	Begun  time.Time // when keyd last began to make it, as key.Record.KEKBegun; zero: never
 	KEK    key.KEK
 	Print  key.Fingerprint
 	Trust  string // why it is trusted
@@ -77,6 +77,15 @@ func (v VaultSeen) clock(t time.Time) time.Time {
 		return time.Time{}
 	}
 	return t.Add(v.Skew)
+}
+
+// there is a moment by the vault's clock, or by the local one when the vault's is not
+// known.
+func (v VaultSeen) there(t time.Time) time.Time {
+	if at := v.clock(t); !at.IsZero() {
+		return at
+	}
+	return t
 }
 
 func (v VaultSeen) version(id string) (key.Version, bool) {

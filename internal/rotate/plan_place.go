@@ -252,7 +252,7 @@ func (pl *planner) unready(g *key.Generation) (Step, bool) {
 // createKEK makes a vault's KEK once, and gives it the time to come to light: a
 // second one would replace the first, which the HSM side may have trusted by then.
 func (pl *planner) createKEK(v key.Vault, seen VaultSeen, g *key.Generation) Step {
-	if settled := seen.KEK.Begun.Add(kekTime(v)); !seen.KEK.Begun.IsZero() && seen.Begun.Before(settled) {
+	if settled := seen.KEK.Begun.Add(kekTime(v)); !seen.KEK.Begun.IsZero() && seen.there(seen.Begun).Before(settled) {
 		return Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: pl.now.Add(pollSoon),
 			Why: fmt.Sprintf("vault %s does not show the key exchange key that keyd makes; it is settled at %s", v.Name, settled.UTC().Format(time.TimeOnly))}
 	}

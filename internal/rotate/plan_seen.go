@@ -104,6 +104,9 @@ func (pl *planner) giveUp(v key.Vault, seen VaultSeen) (Step, bool) {
 	if seen.Deleted {
 		return Step{}, false // a deleted key lists nothing, whatever it holds
 	}
+	if _, ok := pl.lacking(v, seen); ok {
+		return Step{}, false // nor is this one complete: it may be of when the key was deleted
+	}
 	for i := range pl.r.Generations {
 		g := &pl.r.Generations[i]
 		for _, p := range g.Placements {
@@ -219,8 +222,20 @@ func azScope(v key.Vault) string {
 
 // missingVersions holds when a complete listing lacks what the record has there.
 func (pl *planner) missingVersions(v key.Vault, seen VaultSeen) (Step, bool) {
-	for _, g := range pl.r.Generations {
-		for _, p := range g.Placements {
+	at, ok := pl.lacking(v, seen)
+	if !ok {
+		return Step{}, false
+	}
+	return pl.hold(key.HoldVersionsMissing, v.URL, "vault %s no longer shows version %s of %s (generation %d): the key was purged, or the vault is another one. Find out which; then: keyd adopt %s", v.Name, at.p.Version, pl.p.Key, at.g.Number, pl.p.Key)
+}
+
+// lacking is a version that the record has in the vault, for long enough to be shown,
+// and the listing has not.
+func (pl *planner) lacking(v key.Vault, seen VaultSeen) (at placed, ok bool) {
+	for i := range pl.r.Generations {
+		g := &pl.r.Generations[i]
+		for j := range g.Placements {
+			p := &g.Placements[j]
 			if p.Vault != v.URL || p.Version == "" || p.State == key.Void {
 				continue
 			}
@@ -228,11 +243,11 @@ func (pl *planner) missingVersions(v key.Vault, seen VaultSeen) (Step, bool) {
 				continue
 			}
 			if _, listed := seen.version(p.Version); !listed {
-				return pl.hold(key.HoldVersionsMissing, v.URL, "vault %s no longer shows version %s of %s (generation %d): the key was purged, or the vault is another one. Find out which; then: keyd adopt %s", v.Name, p.Version, pl.p.Key, g.Number, pl.p.Key)
+				return placed{g, p}, true
 			}
 		}
 	}
-	return Step{}, false
+	return placed{}, false
 }
 
 // strangers holds for versions that nobody of ours made: a name that was taken

@@ -79,6 +79,13 @@ func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
 // visible reports whether every answer at that time showed the version.
 func (v *vault) visible(x *version, at time.Time) bool { return v.settled(x.landed, at) }
 
+// shows reports whether every answer at a time had to have the version, or that its key
+// is soft-deleted.
+func (v *vault) shows(name, id string, at time.Time) bool {
+	x := v.byID(name, id)
+	return x != nil && v.visible(x, at) && v.settled(v.content(name).past.last(), at)
+}
+
 // settled reports whether every answer at a time showed what was done before.
 func (v *vault) settled(done, at time.Time) bool {
 	if v.Kind == key.ManagedHSM {

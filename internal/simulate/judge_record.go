@@ -62,7 +62,7 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 // judgeMissing: the key is held for missing versions only when one is missing.
 func (w *World) judgeMissing(rec *key.Record) {
 	v := w.vault(rec.Hold.Vault)
-	if c := v.content(rec.Key); c.deleted || !v.settled(c.recovered, w.acting.began) {
+	if c := v.content(rec.Key); c.deleted || !v.settled(c.past.last(), w.acting.began) {
 		return
 	}
 	for _, g := range rec.Generations {
@@ -132,7 +132,7 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 	case key.Void:
 		if event != "adopted" {
 			w.judgeVoid(name, is, a)
-		} else if x := w.vault(is.Vault).byID(name, is.Version); x != nil && w.vault(is.Vault).visible(x, w.acting.began) && w.vault(is.Vault).settled(w.vault(is.Vault).content(name).recovered, w.acting.began) {
+		} else if v := w.vault(is.Vault); v.shows(name, is.Version, w.acting.began) {
 			w.violate("version %s of %s is given up as gone, and is in %s", is.Version, name, is.VaultName)
 		}
 	case key.Proven:

@@ -32,10 +32,9 @@ type version struct {
 
 // content is one name in a model vault.
 type content struct {
-	versions  []*version // as they landed
-	deleted   bool
-	recovered time.Time
-	past      history[bool] // of deleted
+	versions []*version // as they landed
+	deleted  bool
+	past     history[bool] // of deleted
 }
 
 func (c *content) remove(now time.Time) {
@@ -47,7 +46,7 @@ func (c *content) remove(now time.Time) {
 func (v *vault) recover(name string) {
 	if c := v.content(name); c.deleted {
 		c.past.changed(v.w.now, true)
-		c.deleted, c.recovered = false, v.w.now
+		c.deleted = false
 	}
 }
 
@@ -308,9 +307,11 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 			return err
 		}
 		v.w.judgeDisable(v, name, x)
+		if x.Enabled { // or another daemon did it a moment ago, and told
+			v.oweDisabling(name, x)
+		}
 		v.alter(x, func(is *key.Version) { is.Enabled = false })
 		x.retired = true
-		v.oweDisabling(name, x)
 		return nil
 	})
 }
