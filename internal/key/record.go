@@ -293,21 +293,26 @@ func (r *Record) NextNumber() int {
 // the vault's is believed.
 const clocksDiffer = 5 * time.Minute
 
-// LastRotation is when the latest generation was reserved. Where a vault created a
-// version of it clearly earlier, that time counts: a local clock that ran ahead
-// must not put off the next rotation. Zero when there is none.
+// LastRotation is when the latest generation was reserved; zero when there is none.
 func (r *Record) LastRotation() time.Time {
 	g := r.Latest()
 	if g == nil {
 		return time.Time{}
 	}
-	last := g.Reserved
+	return g.ReservedAt()
+}
+
+// ReservedAt is when the generation was reserved. Where a vault created a version of
+// it clearly earlier, that time counts: a local clock that ran ahead must not put off
+// the next rotation.
+func (g *Generation) ReservedAt() time.Time {
+	at := g.Reserved
 	for _, p := range g.Placements {
-		if !p.Created.IsZero() && p.Created.Before(g.Reserved.Add(-clocksDiffer)) && p.Created.Before(last) {
-			last = p.Created
+		if !p.Created.IsZero() && p.Created.Before(g.Reserved.Add(-clocksDiffer)) && p.Created.Before(at) {
+			at = p.Created
 		}
 	}
-	return last
+	return at
 }
 
 // Clone is a deep copy, so that a plan can be worked out on it without touching

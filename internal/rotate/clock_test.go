@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
@@ -122,5 +123,49 @@ func TestALookIsTakenByTheWallClock(t *testing.T) {
 	}
 	if at := r.LastLook(p.Key).At; at != at.Round(0) {
 		t.Errorf("the look was taken at %v", at)
+	}
+}
+
+// The schedule may be due by a clock that is ahead, and no vault tells that it is.
+func TestNothingScheduledIsBegunWhileNoVaultTellsTheTime(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	r := w.rotator()
+	w.now = w.now.Add(25 * time.Hour)
+	w.vault[weu.URL].forbid, w.vault[mhsm.URL].forbid = "Newest", "Newest"
+	w.minutes(r, p)
+	if n := len(w.record(p.Key).Generations); n != 1 {
+		t.Fatalf("%d generations while no vault could be seen", n)
+	}
+	w.vault[mhsm.URL].forbid = ""
+	w.minutes(r, p)
+	if n := len(w.record(p.Key).Generations); n != 2 {
+		t.Errorf("%d generations when one vault could be seen", n)
+	}
+}
+
+// A clock that was ahead must not spend the budget of days to come.
+func TestTheBudgetOfADayIsCountedByTheVaultsClock(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Budget = 1
+	w.settle(p)
+	w.now = w.now.Add(25 * time.Hour)
+	ahead := 72 * time.Hour
+	w.now, w.vault[weu.URL].skew = w.now.Add(ahead), -ahead
+	w.now = w.now.Add(24 * time.Hour)
+	request(t, w, p, rotate.Wanted{Reason: "by hand"})
+	w.minutes(w.rotator(), p)
+	w.now, w.vault[weu.URL].skew = w.now.Add(-ahead+25*time.Hour), 0
+	w.minutes(w.rotator(), p)
+	w.checkDone(p, 3, 0)
+}
+
+// minutes makes ten steps, a minute apart.
+func (w *world) minutes(r *rotate.Rotator, p key.Policy) {
+	for range 10 {
+		_, _ = w.step(r, p)
+		w.now = w.now.Add(time.Minute)
 	}
 }

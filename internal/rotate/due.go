@@ -127,9 +127,11 @@ func obstacle(now time.Time, p key.Policy, r *key.Record, o *Observation, w wish
 			return fmt.Sprintf("the budget of %d rotations a day is spent: wait, or raise budget in the configuration", p.Budget), at
 		}
 	}
+	var away []string
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
 		if seen.Err != nil {
+			away = append(away, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
 			continue
 		}
 		if limit := v.Kind.MaxVersions(); limit > 0 && len(seen.Versions) >= limit {
@@ -138,6 +140,9 @@ func obstacle(now time.Time, p key.Policy, r *key.Record, o *Observation, w wish
 		if w.scheduled && seen.SkewSeen && seen.Skew.Abs() > maxSkew {
 			return fmt.Sprintf("the local clock differs from vault %s's by %s: set it right (chronyc tracking); rotate --now does not wait for it", v.Name, seen.Skew.Round(time.Second)), now.Add(time.Minute)
 		}
+	}
+	if w.scheduled && len(away) == len(p.Vaults) {
+		return "no vault can be seen, by whose clock the schedule is checked: " + joined(away), now.Add(pollWait)
 	}
 	return "", time.Time{}
 }
@@ -155,11 +160,12 @@ func budgetSpent(now time.Time, p key.Policy, r *key.Record) (again time.Time, s
 	count := 0
 	for _, g := range r.Generations {
 		// A reservation in the future is a clock that ran ahead: it counts.
-		if now.Sub(g.Reserved) >= budgetSpan {
+		at := g.ReservedAt()
+		if now.Sub(at) >= budgetSpan {
 			continue
 		}
 		if count == 0 {
-			again = g.Reserved.Add(budgetSpan)
+			again = at.Add(budgetSpan)
 		}
 		count++
 	}

@@ -206,7 +206,7 @@ func (pl *planner) retire() (Step, bool) {
 		if seen.Err != nil || last.p == nil || last.p.State != key.Proven || !pl.newestIs(seen, last) {
 			continue
 		}
-		if seen.SkewSeen && seen.Skew.Abs() > maxSkew {
+		if !seen.SkewSeen || seen.Skew.Abs() > maxSkew {
 			continue // a local clock that runs ahead must not disable anything early
 		}
 		if !pl.newestStands(seen, last.g) {

@@ -38,7 +38,7 @@ func (w *World) judgeReserve(was *key.Record, g *key.Generation) {
 	if floor := was.LastRotation().Add(p.Floor); due.Before(floor) {
 		due = floor
 	}
-	if due.After(w.now.Add(clocksDiffer)) && !w.acting.blind(was.Key) {
+	if due.After(w.now.Add(clocksDiffer)) && !w.acting.turned() {
 		w.violate("doubled: generation %d of %s is reserved, and the next rotation after the one of %s is due at %s", g.Number, was.Key, was.LastRotation().Format(time.DateTime), due.Format(time.DateTime))
 	}
 }
@@ -58,16 +58,3 @@ func (w *World) judgeReserved(name string, g *key.Generation) {
 // turned reports whether somebody turned the daemon's clock within the step under
 // way. Then what it compares with a vault's clock is two different clocks.
 func (d *daemon) turned() bool { return !d.clockSet.Before(d.began) }
-
-// blind reports whether the daemon could not know in this step that its clock is
-// wrong: no vault told it the time.
-func (d *daemon) blind(name string) bool {
-	if o := d.r.LastLook(name); o != nil && !d.turned() {
-		for _, seen := range o.Vaults {
-			if seen.Err == nil && seen.SkewSeen {
-				return false
-			}
-		}
-	}
-	return true
-}
