@@ -21,7 +21,7 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 		return rec, err
 	}
 	skew, _ := c.ClockSkew()
-	now := r.now().Add(skew)
+	begun, now := r.Clock(), r.now().Add(skew)
 	if !r.views.beginKEK(s.Vault, now, now.Add(-kekTime(v))) {
 		return rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
 	}
@@ -35,7 +35,7 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 		r.views.endKEK(s.Vault)
 		return rec, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, importTimeout)
+	ctx, cancel := context.WithTimeout(ctx, importTimeout-r.Clock().Sub(begun))
 	defer cancel()
 	killpoint.At("kek-before")
 	kek, err := c.CreateKEK(ctx)

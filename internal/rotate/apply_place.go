@@ -29,7 +29,7 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	if r.Mark != nil {
 		mark = r.Mark(ctx)
 	}
-	now := r.now()
+	begun, now := r.Clock(), r.now()
 	g := rec.Generation(s.Generation)
 	expires := expiry(p, &rec, s, seen.there(now))
 	g.Placements = append(g.Placements, key.Placement{
@@ -44,7 +44,8 @@ func (r *Rotator) importKey(ctx context.Context, p key.Policy, rec key.Record, s
 	}
 	killpoint.At("import-before")
 
-	ctx, cancel := context.WithTimeout(ctx, importTimeout)
+	// The disk may have taken long, and the deadline is recorded.
+	ctx, cancel := context.WithTimeout(ctx, importTimeout-r.Clock().Sub(begun))
 	defer cancel()
 	v, sent, err := r.put(ctx, c, *rec.Generation(s.Generation), seen.KEK.KEK, key.ImportRequest{
 		Key: p.Key, Operations: p.Operations, Expires: expires, Tags: r.tags(s.Generation, attempt, mark)})

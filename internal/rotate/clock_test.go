@@ -162,6 +162,22 @@ func TestTheBudgetOfADayIsCountedByTheVaultsClock(t *testing.T) {
 	w.checkDone(p, 3, 0)
 }
 
+// The deadline is in the record before the import is sent.
+func TestAnImportEndsAtItsRecordedDeadlineHoweverSlowTheDiskIs(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	w.strike = func(_ int, call string) fault {
+		if call == "store.Save import intended" {
+			w.now = w.now.Add(40 * time.Second)
+		}
+		return none
+	}
+	w.settle(p)
+	if d := w.vault[weu.URL].importLimit; d <= 0 || d > 20*time.Second {
+		t.Errorf("the import could take %v, 40 s into its minute", d)
+	}
+}
+
 // minutes makes ten steps, a minute apart.
 func (w *world) minutes(r *rotate.Rotator, p key.Policy) {
 	for range 10 {

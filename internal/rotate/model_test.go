@@ -364,6 +364,7 @@ type modelVault struct {
 	down        bool
 	forbid      string        // an operation that answers 403
 	policyLimit time.Duration // how long the last question for the rotation policy could take
+	importLimit time.Duration // how long the last import could take
 	skew        time.Duration
 	swap        bool // imports keep the modulus and unwrap with other material
 	software    bool // imports end as software keys
@@ -413,7 +414,10 @@ func (v *modelVault) CreateKEK(context.Context) (kek key.KEK, err error) {
 	return kek, err
 }
 
-func (v *modelVault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
+func (v *modelVault) Import(ctx context.Context, r key.ImportRequest) (out key.Version, err error) {
+	if until, ok := ctx.Deadline(); ok {
+		v.importLimit = time.Until(until)
+	}
 	err = v.do("Import", func() error {
 		blob, err := byok.Parse(r.Blob)
 		if err != nil {

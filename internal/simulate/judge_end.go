@@ -63,6 +63,17 @@ func (w *World) judgeEnd(k *managed) {
 	}
 }
 
+// usurped reports whether another version was taken for the one of the attempt: a
+// stranger's with its tag. One that was damaged on its way has nothing else to be told by.
+func (v *vault) usurped(rec *key.Record, x *version) bool {
+	_, p := placementOf(rec, x.attempt)
+	if p == nil || p.Version == "" {
+		return false
+	}
+	y := v.byID(rec.Key, p.Version)
+	return y != nil && y.foreign
+}
+
 // judgeVault: the newest version is the latest generation, every version is
 // accounted for, and every one of ours works.
 func (w *World) judgeVault(v *vault, rec *key.Record, last *key.Generation) {
@@ -77,6 +88,9 @@ func (w *World) judgeVault(v *vault, rec *key.Record, last *key.Generation) {
 		g, p := holderOf(rec, v.URL, x.ID)
 		if p == nil && w.hsm.made[x.modulus.print] == nil && slices.Contains(rec.Known[v.URL], x.ID) {
 			continue // damaged on its way, and then the record was lost
+		}
+		if p == nil && w.hsm.made[x.modulus.print] == nil && v.usurped(rec, x) {
+			continue
 		}
 		if p == nil {
 			w.violate("orphaned: version %s of %s in %s is in no record", x.ID, rec.Key, v.Name)

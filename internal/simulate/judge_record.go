@@ -128,7 +128,7 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 		if was != nil {
 			w.violate("the placement %s of %s is open again after %q", is.Attempt, name, event)
 		}
-		a.intended, a.looked, a.turned = w.now, w.acting.began, w.acting.turned()
+		a.intended, a.looked, a.turned = w.now.Add(is.At.Sub(w.acting.clock())), w.acting.began, w.acting.turned()
 	case key.Void:
 		if event != "adopted" {
 			w.judgeVoid(name, is, a)
@@ -176,7 +176,7 @@ func (w *World) judgeVoid(name string, p *key.Placement, a *attempt) {
 		}
 		x.late = x.late || x.attempt == p.Attempt
 	}
-	const timeout = 55 * time.Second // a PUT's, less what the intent took
+	const timeout = 55 * time.Second // a PUT's, with a tolerance
 	if !a.sent.IsZero() && w.now.Sub(a.intended) < v.Kind.SettleTime()+timeout && !excused {
 		w.violate("the import %s of %s into %s is given up %s after it was intended: before its settle time", p.Attempt, name, v.Name, w.now.Sub(a.intended))
 	}

@@ -54,7 +54,10 @@ func (h *hsm) oweDestruction(name string, id key.ID) {
 
 func (v *vault) oweImport(name string, x *version) {
 	v.w.store.owe(owing{name, "version " + x.ID + " of " + name + " was imported into " + v.Name, func(e key.Entry, _ *key.Record) bool {
-		imported := e.Event == "imported" && e.Fields["version"] == x.ID
+		// What was damaged on its way is known by its attempt only, which a stranger's
+		// version may have taken.
+		damaged := v.w.hsm.made[x.modulus.print] == nil
+		imported := e.Event == "imported" && (e.Fields["version"] == x.ID || damaged && e.Fields["attempt"] == string(x.attempt))
 		return imported || e.Event == "duplicate version adopted" && e.Fields["alias"] == x.ID
 	}})
 }
