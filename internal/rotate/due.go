@@ -142,7 +142,7 @@ func obstacle(now time.Time, p key.Policy, r *key.Record, o *Observation, w wish
 		}
 	}
 	if w.scheduled && len(away) == len(p.Vaults) {
-		return "no vault can be seen, by whose clock the schedule is checked: " + joined(away), now.Add(pollWait)
+		return "nothing is begun by the schedule before a vault can be seen: " + joined(away), now.Add(pollWait)
 	}
 	return "", time.Time{}
 }
