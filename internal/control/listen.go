@@ -33,11 +33,11 @@ func Listen(path, group string) (net.Listener, error) {
 		return nil, err
 	}
 	if err := removeDead(path); err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, unlock(lock))
 	}
 	inner, err := bind(path, group != "", int(gid))
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("control socket %s: %w", path, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("control socket %s: %w", path, err), unlock(lock))
 	}
 	return &listener{Listener: inner, path: path, lock: lock}, nil
 }
@@ -54,7 +54,13 @@ func (l *listener) Close() error {
 	if errors.Is(err, net.ErrClosed) {
 		return err
 	}
-	return errors.Join(err, os.Remove(l.path), l.lock.Close())
+	return errors.Join(err, os.Remove(l.path), unlock(l.lock))
+}
+
+// unlock gives the lock back at once, also while a child that was just forked has a copy
+// of the descriptor until it executes (flock(2)).
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 func lockBeside(path string) (*os.File, error) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // leaveDead leaves a socket behind on which nobody listens.
@@ -106,5 +108,29 @@ func TestOfManyStartingAtOnceOneWins(t *testing.T) {
 	}
 	for l := range won {
 		l.Close()
+	}
+}
+
+// A process forks before it executes, and the child has its parent's descriptors till then.
+func TestALockIsGivenBackAlsoWhileAChildHasACopyOfIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "keyd.sock")
+	first, err := Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := unix.Dup(int(first.(*listener).lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(held) }()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Listen(path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }

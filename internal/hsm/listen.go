@@ -24,7 +24,7 @@ func Listen(path string) (net.Listener, error) {
 	}
 	l, err := listenLocked(path)
 	if err != nil {
-		return nil, errors.Join(err, lock.Close())
+		return nil, errors.Join(err, unlock(lock))
 	}
 	return &socket{UnixListener: l, path: path, lock: lock}, nil
 }
@@ -64,7 +64,13 @@ func (s *socket) Close() error {
 	if errors.Is(err, net.ErrClosed) {
 		return err
 	}
-	return errors.Join(err, os.Remove(s.path), s.lock.Close())
+	return errors.Join(err, os.Remove(s.path), unlock(s.lock))
+}
+
+// unlock gives the lock back at once, also while a child that was just forked has a copy
+// of the descriptor until it executes (flock(2)).
+func unlock(f *os.File) error {
+	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
 
 func lockFile(path string) (*os.File, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"golang.org/x/sys/unix"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -403,5 +404,29 @@ func TestASocketLeftByACrashIsReplaced(t *testing.T) {
 	}
 	if _, err := Listen(path); err == nil {
 		t.Error("a file was replaced by a socket")
+	}
+}
+
+// A process forks before it executes, and the child has its parent's descriptors till then.
+func TestALockIsGivenBackAlsoWhileAChildHasACopyOfIt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hsm.sock")
+	first, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	held, err := unix.Dup(int(first.(*socket).lock.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(held) }()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Error(err)
 	}
 }
