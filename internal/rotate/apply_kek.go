@@ -17,11 +17,11 @@ func (r *Rotator) createKEK(ctx context.Context, p key.Policy, rec key.Record, s
 		return rec, err
 	}
 	v, _ := p.Vault(s.Vault)
+	skew, _ := c.ClockSkew()
+	begun, now := r.Clock(), r.now().Add(skew)
 	if err := r.rememberKEKs(ctx, s.Vault); err != nil {
 		return rec, err
 	}
-	skew, _ := c.ClockSkew()
-	begun, now := r.Clock(), r.now().Add(skew)
 	if !r.views.beginKEK(s.Vault, now, now.Add(-kekTime(v))) {
 		return rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
 	}

@@ -171,7 +171,7 @@ func (w *World) judgeVoid(name string, p *key.Placement, a *attempt) {
 	v := w.vault(p.Vault)
 	excused := a.turned || w.acting.turned()
 	for _, x := range v.content(name).versions {
-		if x.attempt == p.Attempt && v.visible(x, w.now) && !excused && w.recognised(v, name, x) {
+		if x.attempt == p.Attempt && v.shows(name, x.ID, w.acting.began) && !excused && w.recognised(v, name, x) {
 			w.violate("the import %s of %s into %s happened, and keyd says that it did not", p.Attempt, name, v.Name)
 		}
 		x.late = x.late || x.attempt == p.Attempt
