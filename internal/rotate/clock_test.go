@@ -134,12 +134,12 @@ func TestNothingScheduledIsBegunWhileNoVaultTellsTheTime(t *testing.T) {
 	r := w.rotator()
 	w.now = w.now.Add(25 * time.Hour)
 	w.vault[weu.URL].forbid, w.vault[mhsm.URL].forbid = "Newest", "Newest"
-	w.minutes(r, p)
+	w.steps(r, p, 10, time.Minute)
 	if n := len(w.record(p.Key).Generations); n != 1 {
 		t.Fatalf("%d generations while no vault could be seen", n)
 	}
 	w.vault[mhsm.URL].forbid = ""
-	w.minutes(r, p)
+	w.steps(r, p, 10, time.Minute)
 	if n := len(w.record(p.Key).Generations); n != 2 {
 		t.Errorf("%d generations when one vault could be seen", n)
 	}
@@ -156,9 +156,9 @@ func TestTheBudgetOfADayIsCountedByTheVaultsClock(t *testing.T) {
 	w.now, w.vault[weu.URL].skew = w.now.Add(ahead), -ahead
 	w.now = w.now.Add(24 * time.Hour)
 	request(t, w, p, rotate.Wanted{Reason: "by hand"})
-	w.minutes(w.rotator(), p)
+	w.steps(w.rotator(), p, 10, time.Minute)
 	w.now, w.vault[weu.URL].skew = w.now.Add(-ahead+25*time.Hour), 0
-	w.minutes(w.rotator(), p)
+	w.steps(w.rotator(), p, 10, time.Minute)
 	w.checkDone(p, 3, 0)
 }
 
@@ -178,10 +178,10 @@ func TestAnImportEndsAtItsRecordedDeadlineHoweverSlowTheDiskIs(t *testing.T) {
 	}
 }
 
-// minutes makes ten steps, a minute apart.
-func (w *world) minutes(r *rotate.Rotator, p key.Policy) {
-	for range 10 {
+// steps makes n steps, so far apart.
+func (w *world) steps(r *rotate.Rotator, p key.Policy, n int, apart time.Duration) {
+	for range n {
 		_, _ = w.step(r, p)
-		w.now = w.now.Add(time.Minute)
+		w.now = w.now.Add(apart)
 	}
 }

@@ -758,16 +758,7 @@ func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
 		{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now, GenerateBegun: w.now}}}
 	w.now = w.now.Add(time.Hour)
 	w.settle(p) // holds
-	shown, err := w.rotator().Adoption(t.Context(), p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.rotator().Adopt(t.Context(), p, "uid 0 (root)", "disk lost", shown.Token); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.rotator().Resume(t.Context(), p.Key, "uid 0 (root)", "compared"); err != nil {
-		t.Fatal(err)
-	}
+	w.adopt(p)
 	w.settle(p)
 	if n := len(w.hsm.pairs[begun]); n != 0 {
 		t.Errorf("%d pairs are left under the id that was begun\n%s", n, w.story())
@@ -802,4 +793,20 @@ func TestAnImportIsNotGivenUpByAListingThatLacksOtherVersions(t *testing.T) {
 	}
 	w.settle(p)
 	w.checkDone(p, 2, 0)
+}
+
+// adopt consents to what is found, and resumes the key.
+func (w *world) adopt(p key.Policy) {
+	w.tb.Helper()
+	ctx, r := context.Background(), w.rotator()
+	shown, err := r.Adoption(ctx, p)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	if err := r.Adopt(ctx, p, "uid 0 (root)", "disk lost", shown.Token); err != nil {
+		w.tb.Fatal(err)
+	}
+	if err := r.Resume(ctx, p.Key, "uid 0 (root)", "compared"); err != nil {
+		w.tb.Fatal(err)
+	}
 }

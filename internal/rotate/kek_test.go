@@ -47,11 +47,7 @@ func TestAKeyExchangeKeyThatWasBegunForAnotherKeyIsNotMadeAgain(t *testing.T) {
 	v := w.vault[mhsm.URL]
 	made := v.kek
 	v.kek = nil // it does not show yet
-	r := w.rotator()
-	for range 20 {
-		_, _ = w.step(r, two)
-		w.now = w.now.Add(time.Second)
-	}
+	w.steps(w.rotator(), two, 20, time.Second)
 	if v.kek != nil {
 		t.Fatal("a second key exchange key was made")
 	}
@@ -72,11 +68,7 @@ func TestWhenAKeyExchangeKeyWasBegunIsToldByTheVaultsClock(t *testing.T) {
 	w.strikeOnce("mhsm.CreateKEK", failBeforeAmbiguous)
 	w.stepUntil(p, func() bool { return !w.record(p.Key).KEKBegun[mhsm.URL].IsZero() })
 	w.now, v.skew = w.now.Add(2*time.Hour), 0
-	r := w.rotator()
-	for range 20 {
-		_, _ = w.step(r, p)
-		w.now = w.now.Add(time.Second)
-	}
+	w.steps(w.rotator(), p, 20, time.Second)
 	if v.kek != nil {
 		t.Error("made again while the first may come to light")
 	}
