@@ -245,6 +245,8 @@ type Record struct {
 	Abandoned   []AbandonedID `json:"abandoned,omitempty"`
 	Requests    []Request     `json:"requests,omitempty"` // pending only
 	Hold        *Hold         `json:"hold,omitempty"`
+	// Lifted is when a hold was last lifted, by the local clock; zero: never.
+	Lifted time.Time `json:"lifted,omitzero"`
 	// Known lists, by vault URL, the foreign versions whose presence an
 	// operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
@@ -269,6 +271,9 @@ func (r *Record) Generation(n int) *Generation {
 	}
 	return nil
 }
+
+// Lift ends the hold.
+func (r *Record) Lift(now time.Time) { r.Hold, r.Lifted = nil, now }
 
 // Latest is the generation with the highest number that was not discarded; nil
 // for none.

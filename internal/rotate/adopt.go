@@ -44,7 +44,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	}
 	rec = adopted.rec
 	if rec.Hold != nil && consentLifts(rec.Hold.Code) {
-		rec.Hold = nil
+		rec.Lift(r.now())
 	}
 	if len(shown.Rebuild) > 0 {
 		rec.Hold = &key.Hold{Code: key.HoldAdopted, Since: r.now(), By: actor,

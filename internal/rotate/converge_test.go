@@ -742,34 +742,78 @@ func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 	}
 }
 
-// A lost state may have let a generation begin before what was there showed.
+// A lost state may have let a generation begin before what was there showed; an old copy
+// may have reserved it and not know that it was begun.
 func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
-	w := newWorld(t, 1, weu)
-	p := policy(weu)
-	rotateTwice(w, p)
-	begun, err := key.NewID(rndReader{w.rnd})
-	if err != nil {
-		t.Fatal(err)
+	for _, known := range []bool{true, false} {
+		w := newWorld(t, 1, weu)
+		p := policy(weu)
+		rotateTwice(w, p)
+		begun, err := key.NewID(rndReader{w.rnd})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec); err != nil {
+			t.Fatal(err)
+		}
+		g := key.Generation{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now}
+		if known {
+			g.GenerateBegun = w.now
+		}
+		w.store.records[p.Key] = key.Record{Key: p.Key, Schema: key.SchemaVersion, Instance: instance, Generations: []key.Generation{g}}
+		w.now = w.now.Add(time.Hour)
+		w.settle(p) // holds
+		w.adopt(p)
+		w.settle(p)
+		if n := len(w.hsm.pairs[begun]); n != 0 {
+			t.Errorf("known %v: %d pairs are left under the id that was begun\n%s", known, n, w.story())
+		}
+		rec := w.record(p.Key)
+		if g := rec.Generation(1); g.State() != key.Destroyed {
+			t.Errorf("known %v: the generation is %s", known, g.State())
+		}
+		if rec.Hold != nil || rec.Latest().Finished.IsZero() {
+			t.Errorf("known %v: held %+v, the latest finished %v", known, rec.Hold, rec.Latest().Finished)
+		}
 	}
-	if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec); err != nil {
-		t.Fatal(err)
-	}
-	w.store.records[p.Key] = key.Record{Key: p.Key, Schema: key.SchemaVersion, Instance: instance, Generations: []key.Generation{
-		{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now, GenerateBegun: w.now}}}
+}
+
+// The record is rebuilt while the key is deleted, so it has nothing in that vault; when
+// the key was recovered, some regions show neither it nor that it is deleted.
+func TestAKeyThatWasRecoveredIsNotImportedBeforeItShows(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	w.settle(p)
+	clear(w.store.records)
+	k := w.vault[mhsm.URL].key(p.Key)
+	there := k.versions
+	k.deleted, k.versions = true, nil
 	w.now = w.now.Add(time.Hour)
-	w.settle(p) // holds
+	w.settle(p)
 	w.adopt(p)
 	w.settle(p)
-	if n := len(w.hsm.pairs[begun]); n != 0 {
-		t.Errorf("%d pairs are left under the id that was begun\n%s", n, w.story())
+	if hold := w.record(p.Key).Hold; hold == nil || hold.Code != key.HoldKeyDeleted {
+		t.Fatalf("hold %+v, want key-deleted\n%s", hold, w.story())
 	}
-	rec := w.record(p.Key)
-	if g := rec.Generation(1); g.State() != key.Destroyed {
-		t.Errorf("the generation is %s", g.State())
+	w.now = w.now.Add(time.Hour)
+	k.deleted = false
+	if err := w.rotator().Resume(t.Context(), p.Key, "uid 0 (root)", "recovered"); err != nil {
+		t.Fatal(err)
 	}
-	if rec.Hold != nil || rec.Latest().Finished.IsZero() {
-		t.Errorf("held %+v, the latest finished %v", rec.Hold, rec.Latest().Finished)
+	for range 6 { // minutes
+		s, err := w.step(w.rotator(), p)
+		for ; err == nil && s.Acts(); s, err = w.step(w.rotator(), p) {
+		}
+		if err != nil || s.Kind != rotate.Wait {
+			t.Fatalf("%+v, %v: want to wait\n%s", s, err, w.story())
+		}
+		w.now = w.now.Add(time.Minute)
 	}
+	k.versions = there
+	w.settle(p) // holds: what it shows is in no record
+	w.adopt(p)
+	w.settle(p)
+	w.checkDone(p, 1, 0)
 }
 
 // A listing of when the key was deleted, and a look for deleted keys of before or after.

@@ -209,11 +209,26 @@ func (pl *planner) importMissing(v key.Vault, seen VaultSeen, g *key.Generation)
 	if limit := v.Kind.MaxVersions(); limit > 0 && len(seen.Versions) >= limit {
 		return Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: pl.now.Add(pollWait), Why: tooMany(v, seen)}, true
 	}
+	if s, ok := pl.maybeHidden(v, seen, g); ok {
+		return s, true
+	}
 	cause := key.CauseRotation
 	if !g.Finished.IsZero() && !pl.leftOut(g, v.URL) {
 		cause = key.CauseNewVault
 	}
 	return pl.importInto(v, seen, g, cause, "the vault does not have the generation"), true
+}
+
+// maybeHidden waits before a Managed HSM that shows nothing is believed, where a hold
+// was lifted a short while ago: the key may have been recovered since, and not all regions
+// show that at once. No record tells what a lost state had there.
+func (pl *planner) maybeHidden(v key.Vault, seen VaultSeen, g *key.Generation) (Step, bool) {
+	if v.Kind != key.ManagedHSM || len(seen.Versions) > 0 || !within(seen.Begun, pl.r.Lifted, v.Kind.SettleTime()) {
+		return Step{}, false
+	}
+	settled := pl.r.Lifted.Add(v.Kind.SettleTime())
+	return Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: earlier(settled, pl.now.Add(pollWait)),
+		Why: fmt.Sprintf("vault %s shows no version of %s, and may not show yet what was recovered in it; it is believed from %s on", v.Name, pl.p.Key, settled.UTC().Format(time.TimeOnly))}, true
 }
 
 func placedAnywhere(g *key.Generation) bool {

@@ -49,7 +49,7 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 		if !MayRequest(*rec, w.Compromise) {
 			return key.Entry{}, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		}
-		rec.Hold = nil
+		rec.Lift(r.now())
 		q, joined, err = accept(r.now(), p, rec, w, r.newID)
 		if err != nil {
 			return key.Entry{}, err
@@ -143,11 +143,12 @@ func compromise(now time.Time, rec *key.Record, newID func() (key.ID, error)) er
 	return nil
 }
 
-// discard ends a generation that was placed nowhere. What was begun under its id and is
-// not pinned is left to the sweeper.
+// discard ends a generation that was placed nowhere. What is under its id and is not
+// pinned is left to the sweeper; that nothing was begun there is not known of a record
+// that is an old copy.
 func discard(now time.Time, rec *key.Record, g *key.Generation, newID func() (key.ID, error), why string) error {
 	g.Discarded = now
-	if g.Fingerprint != "" || g.GenerateBegun.IsZero() {
+	if g.Fingerprint != "" {
 		return nil
 	}
 	id, err := newID()
@@ -192,7 +193,7 @@ func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error 
 		if rec.Hold.Code == key.HoldRefuted {
 			lift(rec)
 		}
-		rec.Hold = nil
+		rec.Lift(r.now())
 		return key.Entry{Event: "key resumed", Actor: actor, Fields: fields}, nil
 	})
 	if err == nil {
