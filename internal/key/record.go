@@ -72,8 +72,11 @@ type Placement struct {
 	Created    time.Time `json:"created,omitzero"`  // by the vault's clock
 	ImportedAt time.Time `json:"imported_at,omitzero"`
 	ProvenAt   time.Time `json:"proven_at,omitzero"`
-	DisabledAt time.Time `json:"disabled_at,omitzero"`
-	Aliases    []string  `json:"aliases,omitempty"` // other versions of the same material
+	// DisableBegun is when keyd last began to disable its versions, by the local clock,
+	// while it does not know what came of it; zero otherwise.
+	DisableBegun time.Time `json:"disable_begun,omitzero"`
+	DisabledAt   time.Time `json:"disabled_at,omitzero"`
+	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material
 	// Operations are those it was imported with; empty when they are not known.
 	Operations []Operation `json:"operations,omitempty"`
 	// Expires is the expiry date that the import asked for; zero: none.
@@ -90,6 +93,11 @@ type Placement struct {
 // void, and if it was refuted, nobody has lifted that.
 func (p Placement) Counts() bool {
 	return p.State != Void && (p.State != Refuted || !p.Lifted)
+}
+
+// Versions is the version and its aliases: all that the vault has of the placement.
+func (p Placement) Versions() []string {
+	return append([]string{p.Version}, p.Aliases...)
 }
 
 // Good reports whether the placement was proven and still stands.

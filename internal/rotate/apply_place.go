@@ -264,42 +264,6 @@ func answers(g key.Generation, q key.Request) bool {
 	return false
 }
 
-// disable switches one generation's versions in one vault off, by its retire
-// rule.
-func (r *Rotator) disable(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
-	c, err := r.vault(p, s.Vault)
-	if err != nil {
-		return rec, err
-	}
-	newest, err := c.Newest(ctx, p.Key)
-	if err != nil {
-		return rec, err
-	}
-	g := rec.Generation(s.Generation)
-	if sameMaterial(g, s.Vault, newest.ID) {
-		return rec, fmt.Errorf("version %s is the newest in the vault by now: it is not disabled", newest.ID)
-	}
-	if rec, err = r.save(ctx, rec, "disabling intended", placementFields(rec, s.Attempt, map[string]string{"why": s.Why})); err != nil {
-		return rec, err
-	}
-	g = rec.Generation(s.Generation)
-	for i := range g.Placements {
-		at := &g.Placements[i]
-		if at.Vault != s.Vault || at.State != key.Superseded {
-			continue
-		}
-		for _, version := range append([]string{at.Version}, at.Aliases...) {
-			killpoint.At("disable-before")
-			if err := c.Disable(ctx, p.Key, version); err != nil {
-				return rec, err
-			}
-			killpoint.At("disable-after")
-		}
-		at.State, at.DisabledAt = key.Disabled, r.now()
-	}
-	return r.save(ctx, rec, "disabled", placementFields(rec, s.Attempt, nil))
-}
-
 func (r *Rotator) vault(p key.Policy, url string) (Vault, error) {
 	if c := r.Vaults(url); c != nil {
 		return c, nil

@@ -540,30 +540,6 @@ func TestTheBudgetRefusesOneMoreRotationButNotACompromise(t *testing.T) {
 	}
 }
 
-func TestRetireDisablesOnlyWhatItsRuleAllows(t *testing.T) {
-	w := newWorld(t, 1, weu)
-	p := policy(weu)
-	p.Retire.DisableAfter = 48 * time.Hour
-	rotateTwice(w, p) // generation 2 supersedes 1
-	w.now = w.now.Add(20 * time.Hour)
-	w.settle(p)
-	if d := w.vault[weu.URL].disabled; len(d) != 0 {
-		t.Fatalf("disabled %v before the rule allows it", d)
-	}
-	for range 3 {
-		w.now = w.now.Add(25 * time.Hour)
-		w.settle(p)
-	}
-	versions := w.vault[weu.URL].key(p.Key).versions
-	if versions[0].Enabled || !versions[len(versions)-1].Enabled {
-		t.Errorf("first enabled %v, newest enabled %v; want the first disabled only", versions[0].Enabled, versions[len(versions)-1].Enabled)
-	}
-	rec := w.record(p.Key)
-	if rec.Generations[0].State() != key.Suspended {
-		t.Errorf("the first generation is %s, want suspended", rec.Generations[0].State())
-	}
-}
-
 func TestAHeldKeyAndARetainedKeyAreLeftAlone(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)

@@ -118,8 +118,9 @@ func (d drifter) placed() {
 		if at.p == nil {
 			continue
 		}
-		// A compromised version may be disabled by those who answer for it.
-		if !x.Enabled && at.p.State != key.Disabled && x.ID != d.seen.Newest && at.g.Compromised.IsZero() {
+		// A compromised version may be disabled by those who answer for it; of one that
+		// keyd began to disable, the loop finds out.
+		if !x.Enabled && at.p.State != key.Disabled && at.p.DisableBegun.IsZero() && x.ID != d.seen.Newest && at.g.Compromised.IsZero() {
 			disabled = append(disabled, x.ID)
 		}
 		if !x.Expires.Equal(at.p.Expires) {
@@ -174,7 +175,7 @@ func placedVersions(r *key.Record, url string) map[string]placed {
 			if p.Vault != url || p.Version == "" || p.State == key.Void {
 				continue
 			}
-			for _, id := range append([]string{p.Version}, p.Aliases...) {
+			for _, id := range p.Versions() {
 				ours[id] = placed{g, p}
 			}
 		}

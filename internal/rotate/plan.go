@@ -1,7 +1,6 @@
 package rotate
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -30,12 +29,14 @@ const (
 	Prove     Kind = "prove"      // one placement
 	Finish    Kind = "finish"     // a generation is active everywhere
 	Disable   Kind = "disable"    // one placement's versions, by the retire rule
+	Disabled  Kind = "disabled"   // the vault shows what was begun to be disabled so
+	Keep      Kind = "keep"       // a disabling that was begun did not happen
 	Sweep     Kind = "sweep"      // destroy what is under an abandoned id
 )
 
 // Kinds lists every kind that changes something, for metrics.
 func Kinds() []Kind {
-	return []Kind{Hold, Reserve, Generate, Abandon, Pin, CreateKEK, Import, Found, Alias, GiveUp, Prove, Finish, Disable, Sweep}
+	return []Kind{Hold, Reserve, Generate, Abandon, Pin, CreateKEK, Import, Found, Alias, GiveUp, Prove, Finish, Disable, Disabled, Keep, Sweep}
 }
 
 // Step is what Plan decides: one idempotent action. Only the fields that the kind
@@ -94,6 +95,7 @@ func Plan(now time.Time, p key.Policy, rec key.Record, o *Observation) Step {
 		pl.finish,     // the current generation
 		pl.reserve,    // a new generation when due
 		pl.retire,     // by rule
+		pl.retired,    // a disabling of which the result is not known
 		pl.sweep,      // abandoned ids
 	} {
 		if s, ok := rule(); ok {
@@ -191,67 +193,6 @@ func (pl *planner) reserve() (Step, bool) {
 func (pl *planner) leftOut(g *key.Generation, url string) bool {
 	rest := slices.ContainsFunc(pl.p.Vaults, func(v key.Vault) bool { return !slices.Contains(g.Without, v.URL) })
 	return rest && slices.Contains(g.Without, url)
-}
-
-// retire disables one version that its rule allows to disable. It never touches
-// the newest version, its material, or anything in a vault where some placement
-// is not settled.
-func (pl *planner) retire() (Step, bool) {
-	if pl.p.Retire.Never() {
-		return Step{}, false
-	}
-	for _, v := range pl.p.Vaults {
-		last := lastPlacement(pl.r, v.URL)
-		seen := pl.o.Vaults[v.URL]
-		if seen.Err != nil || last.p == nil || last.p.State != key.Proven || !pl.newestIs(seen, last) {
-			continue
-		}
-		if !seen.SkewSeen || seen.Skew.Abs() > maxSkew {
-			continue // a local clock that runs ahead must not disable anything early
-		}
-		if !pl.newestStands(seen, last.g) {
-			continue // consumers may have to go back to what is older
-		}
-		for i := range pl.r.Generations {
-			g := &pl.r.Generations[i]
-			p := g.In(v.URL)
-			if p == nil || g.Number >= last.g.Number || p.State != key.Superseded || g.Deactivated.IsZero() {
-				continue
-			}
-			since := g.Deactivated
-			if at := pl.supersededAt(g, v.URL); at.After(since) {
-				since = at
-			}
-			if pl.now.Sub(since) >= pl.p.Retire.DisableAfter {
-				return Step{Kind: Disable, Generation: g.Number, Vault: v.URL, Attempt: p.Attempt, Version: p.Version,
-					Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s", since.Format(time.DateOnly), pl.p.Retire.DisableAfter)}, true
-			}
-		}
-	}
-	return Step{}, false
-}
-
-// newestStands reports whether the vault shows its newest version enabled, not expired
-// and, where it shows it, with the generation's material.
-func (pl *planner) newestStands(seen VaultSeen, g *key.Generation) bool {
-	x, listed := seen.version(seen.Newest)
-	expired := !x.Expires.IsZero() && !pl.now.Before(x.Expires)
-	print := seen.Material[seen.Newest]
-	return listed && x.Enabled && !expired && (print == "" || print == g.Fingerprint)
-}
-
-// supersededAt is when the vault, by its own clock, first made a version of a
-// later generation: the local clock may have been wrong when it wrote down
-// Deactivated.
-func (pl *planner) supersededAt(g *key.Generation, url string) (first time.Time) {
-	for _, later := range pl.r.Generations {
-		for _, p := range later.Placements {
-			if later.Number > g.Number && p.Vault == url && p.Good() && (first.IsZero() || p.Created.Before(first)) {
-				first = p.Created
-			}
-		}
-	}
-	return first
 }
 
 // newestIs reports whether the vault's newest version is the placement's material.

@@ -181,6 +181,10 @@ func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, o *
 		return r.finish(ctx, rec, s)
 	case Disable:
 		return r.disable(ctx, p, rec, s)
+	case Disabled:
+		return r.disabled(ctx, rec, s)
+	case Keep:
+		return r.keep(ctx, rec, s)
 	}
 	return rec, fmt.Errorf("no such step %q", s.Kind)
 }

@@ -13,8 +13,6 @@ type owing struct {
 	key    string // "" of what all keys share
 	effect string // in words
 	told   func(e key.Entry, is *key.Record) bool
-	// waived says that nobody will tell; nil: never.
-	waived func() bool
 }
 
 // owe notes an effect as it happens.
@@ -30,9 +28,6 @@ func (s *store) told(e key.Entry, is *key.Record) {
 // judgeOwed: in the end every effect has its result in the audit.
 func (w *World) judgeOwed() {
 	for _, o := range w.store.owed {
-		if o.waived != nil && o.waived() {
-			continue
-		}
 		w.violate("%s, and no audit entry has the result", o.effect)
 	}
 }
@@ -72,8 +67,6 @@ func (v *vault) oweDisabling(name string, x *version) {
 	g, _ := holderOf(&rec, v.URL, x.ID)
 	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name, told: func(e key.Entry, _ *key.Record) bool {
 		return e.Event == "disabled" && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
-	}, waived: func() bool { // the rule was withdrawn before the step could be made again
-		return v.w.managed(name).policy.Retire.Never()
 	}})
 }
 

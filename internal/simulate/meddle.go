@@ -211,7 +211,7 @@ func (w *World) reconfigure(k *managed) {
 	case 4:
 		p.Operations = pick(w, operations())
 	case 5:
-		p.Retire.DisableAfter = w.between(time.Hour, 72*time.Hour)
+		p.Retire.DisableAfter = pick(w, []time.Duration{0, w.between(time.Hour, 72*time.Hour)})
 	}
 	k.policy = p
 	w.tell("the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v", p.Key, p.Retained, len(p.Vaults), time.Duration(p.Schedule.(grid)), p.Operations, p.Retire.DisableAfter)

@@ -306,6 +306,9 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 		if err != nil {
 			return err
 		}
+		if v.content(name).deleted { // of which the region that showed it does not know yet
+			return failed(key.Refused, "model: 409, key %s is deleted", name)
+		}
 		v.w.judgeDisable(v, name, x)
 		if x.Enabled { // or another daemon did it a moment ago, and told
 			v.oweDisabling(name, x)

@@ -45,6 +45,8 @@ var steps = map[string][3]string{
 	"prove":      {"Proving", "Proven", "in"},
 	"finish":     {"Finishing the rotation", "Rotation finished: active everywhere", ""},
 	"disable":    {"Disabling by the retire rule", "Disabled by the retire rule", "in"},
+	"disabled":   {"Recording a disabling that was cut short", "A disabling that was cut short has happened", "in"},
+	"keep":       {"Settling a disabling that was cut short", "A disabling that was cut short did not happen", "in"},
 	"sweep":      {"Destroying a pair that was never used", "A pair that was never used is destroyed", ""},
 }
 

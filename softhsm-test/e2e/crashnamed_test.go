@@ -48,6 +48,7 @@ func namedStories() []story {
 		{"an operator", onlyWeu, operator},
 		{"a foreign version", onlyWeu, foreignVersion},
 		{"disabling", nil, disabling},
+		{"a disabling that did not happen", onlyWeu, notDisabling},
 		{"the HSM side, making", nil, hsmSide("hsm-generate-before", "hsm-generate-after")},
 		{"the HSM side, relabelling", nil, hsmSide("hsm-relabel-before", "hsm-relabel-after", "hsm-relabel-before:2", "hsm-relabel-after:2")},
 		{"the HSM side, wrapping", nil, hsmSide("hsm-wrap-before", "hsm-wrap-after", "hsm-wrap-before:2", "hsm-wrap-after:2")},
@@ -328,7 +329,8 @@ func foreignVersion(c *crash) {
 }
 
 // disabling: two generations were made three days ago, and the rule says one day.
-func disabling(c *crash) {
+// retirable has two generations, the older of which the retire rule has disabled by now.
+func (c *crash) retirable() {
 	c.retireAfter("1d")
 	c.elsewhen(-72*time.Hour, func(in *inside) {
 		in.settle()
@@ -339,6 +341,40 @@ func disabling(c *crash) {
 			in.w.t.Fatalf("the loop ends with %s: %s", s.Kind, s.Why)
 		}
 	})
+}
+
+// notDisabling: the vault refuses, and then the rule is withdrawn.
+func notDisabling(c *crash) {
+	without, err := os.ReadFile(c.path("keyd.yaml"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.retirable()
+	c.emu.Fail(emulator.Rule{Operation: "update", Status: 403, Inner: "ForbiddenByRbac"})
+	c.elsewhen(-24*time.Hour, func(in *inside) {
+		for range 10 {
+			if s, err := in.step(); s.Kind == rotate.Disable && err != nil {
+				return
+			}
+		}
+		in.w.t.Fatalf("nothing was to be disabled: %v", in.events)
+	})
+	c.emu.ClearFailures()
+	c.write("keyd.yaml", string(without))
+	c.dieInTurn("save-before disabling did not happen", "save-after disabling did not happen")
+	c.startMortal()
+	c.well()
+	for _, x := range c.vault["weu"].Versions(keyName) {
+		if !x.Enabled {
+			c.sum.lost.Add(1)
+			c.t.Errorf("version %s is disabled", x.ID)
+		}
+	}
+	c.judge(2, 2)
+}
+
+func disabling(c *crash) {
+	c.retirable()
 	c.dieInTurn("save-before disabling intended", "save-after disabling intended", "disable-before", "disable-after",
 		"save-before disabled", "save-after disabled")
 	c.startMortal()

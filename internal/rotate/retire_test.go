@@ -1,0 +1,102 @@
+package rotate_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+func TestRetireDisablesOnlyWhatItsRuleAllows(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Retire.DisableAfter = 48 * time.Hour
+	rotateTwice(w, p) // generation 2 supersedes 1
+	w.now = w.now.Add(20 * time.Hour)
+	w.settle(p)
+	if d := w.vault[weu.URL].disabled; len(d) != 0 {
+		t.Fatalf("disabled %v before the rule allows it", d)
+	}
+	for range 3 {
+		w.now = w.now.Add(25 * time.Hour)
+		w.settle(p)
+	}
+	versions := w.vault[weu.URL].key(p.Key).versions
+	if versions[0].Enabled || !versions[len(versions)-1].Enabled {
+		t.Errorf("first enabled %v, newest enabled %v; want the first disabled only", versions[0].Enabled, versions[len(versions)-1].Enabled)
+	}
+	rec := w.record(p.Key)
+	if rec.Generations[0].State() != key.Suspended {
+		t.Errorf("the first generation is %s, want suspended", rec.Generations[0].State())
+	}
+}
+
+// The disk refuses the result, and when it is back the rule is gone.
+func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	struck := w.strikeOnce("store.Save disabled", failBefore)
+	for !*struck {
+		_, _ = w.step(r, p)
+	}
+	p.Retire = key.RetireRule{}
+	if got := rotate.Drifts(p, w.record(p.Key), r.Survey(t.Context(), p, w.record(p.Key))); len(got) > 0 {
+		t.Errorf("before it is settled, drift %v", got)
+	}
+	w.settle(p)
+	rec := w.record(p.Key)
+	if at := rec.Generations[0].Placements[0]; at.State != key.Disabled || !at.DisableBegun.IsZero() {
+		t.Errorf("the placement is %s, begun %s\n%s", at.State, at.DisableBegun, w.story())
+	}
+	if n := w.saved("disabled"); n != 1 {
+		t.Errorf("%d entries tell of it, want 1", n)
+	}
+	if got := w.drifts(r, p); len(got) > 0 {
+		t.Errorf("drift %v", got)
+	}
+	if d := w.vault[weu.URL].disabled; len(d) != 1 {
+		t.Errorf("disabled %v, want one version, once", d)
+	}
+}
+
+// Else what somebody disables later would be taken for keyd's doing.
+func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	w.vault[weu.URL].forbid = "Disable"
+	for w.saved("disabling intended") == 0 {
+		_, _ = w.step(r, p)
+	}
+	w.vault[weu.URL].forbid = ""
+	p.Retire = key.RetireRule{}
+	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Idle {
+		t.Errorf("%s, %v: want idle, for it may still happen", s.Kind, err)
+	}
+	w.now = w.now.Add(4 * time.Minute)
+	w.settle(p)
+	if n := w.saved("disabling did not happen"); n != 1 {
+		t.Fatalf("%d entries tell that it did not happen, want 1\n%s", n, w.story())
+	}
+	first := w.vault[weu.URL].key(p.Key).versions[0]
+	if !first.Enabled {
+		t.Error("it was disabled all the same")
+	}
+	first.Enabled = false // by somebody
+	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftDisabled) {
+		t.Errorf("drift %v, want %s", got, rotate.DriftDisabled)
+	}
+}
+
+// saved is how many entries of the audit have this event.
+func (w *world) saved(event string) (n int) {
+	for _, e := range w.store.entries {
+		if e.Event == event {
+			n++
+		}
+	}
+	return n
+}
