@@ -48,7 +48,7 @@ func (pl *planner) answerRefuted(v key.Vault, seen VaultSeen, bad placed) (Step,
 			return pl.importInto(v, seen, g, key.CauseRollback, "generation "+fmt.Sprint(bad.g.Number)+" was refuted"), true
 		}
 	}
-	return pl.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s), and there is nothing to go back to: its version %s is the newest there, and stays enabled. Find out why before anything else; see the runbook", bad.g.Number, pl.p.Key, v.Name, bad.p.Detail, bad.p.Version)
+	return pl.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s), and there is nothing to go back to: version %s is the newest there, and stays enabled. Find out why before anything else; see the runbook", bad.g.Number, pl.p.Key, v.Name, bad.p.Detail, seen.Newest)
 }
 
 // predecessor is the latest generation before n that was proven in the vault and

@@ -227,8 +227,11 @@ func (w *World) judgeRollback(rec *key.Record) {
 		return
 	}
 	g, p := holderOf(rec, v.URL, newest.ID)
-	if p == nil || p.State != key.Refuted || p.Cause == key.CauseRollback {
+	if p == nil || p.State != key.Refuted {
 		return
+	}
+	if last := lastIn(rec, v.URL); last.State == key.Refuted && last.Cause == key.CauseRollback {
+		return // what was put back was refuted, too, and what is newest may have landed since
 	}
 	for i := range rec.Generations {
 		before := &rec.Generations[i]
@@ -236,6 +239,18 @@ func (w *World) judgeRollback(rec *key.Record) {
 			w.violate("%s is held with the refuted generation %d as the newest in %s, and generation %d could have been put back", rec.Key, g.Number, v.Name, before.Number)
 		}
 	}
+}
+
+// lastIn is what was placed last in a vault.
+func lastIn(rec *key.Record, url string) (last key.Placement) {
+	for _, g := range rec.Generations {
+		for _, p := range g.Placements {
+			if p.Vault == url && p.State != key.Void && p.Seq > last.Seq {
+				last = p
+			}
+		}
+	}
+	return last
 }
 
 func (v *vault) byID(name, id string) *version {
