@@ -56,7 +56,7 @@ const (
 
 // Placement is one generation in one vault.
 type Placement struct {
-	Seq       int            `json:"seq"`     // order among all placements of the record, from 1
+	Seq       int            `json:"seq"`     // order among all placements of the record, from 1; 0: found by adopt, and older than those
 	Attempt   ID             `json:"attempt"` // random, travels as the tag TagAttempt
 	Vault     string         `json:"vault"`   // URL
 	VaultName string         `json:"vault_name"`
@@ -72,8 +72,8 @@ type Placement struct {
 	Created    time.Time `json:"created,omitzero"`  // by the vault's clock
 	ImportedAt time.Time `json:"imported_at,omitzero"`
 	ProvenAt   time.Time `json:"proven_at,omitzero"`
-	// DisableBegun is when keyd last began to disable its versions, by the local clock,
-	// while it does not know what came of it; zero otherwise.
+	// DisableBegun is when keyd last began to disable its versions, by the vault's clock
+	// as far as that was known, while it does not know what came of it; zero otherwise.
 	DisableBegun time.Time `json:"disable_begun,omitzero"`
 	DisabledAt   time.Time `json:"disabled_at,omitzero"`
 	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material
@@ -280,8 +280,12 @@ func (r *Record) Generation(n int) *Generation {
 	return nil
 }
 
-// Lift ends the hold.
-func (r *Record) Lift(now time.Time) { r.Hold, r.Lifted = nil, now }
+// Lift ends the hold, if there is one.
+func (r *Record) Lift(now time.Time) {
+	if r.Hold != nil {
+		r.Hold, r.Lifted = nil, now
+	}
+}
 
 // Latest is the generation with the highest number that was not discarded; nil
 // for none.

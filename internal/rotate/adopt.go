@@ -84,7 +84,9 @@ type adopter struct {
 }
 
 func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*adopter, status.Adoption, error) {
-	o := r.observe(ctx, p, rec)
+	anew := rec
+	anew.Known = nil // what was accepted as foreign may be keyd's, now that its pair is there
+	o := r.seeAll(ctx, p, anew)
 	if o.HSM.Err != nil {
 		return nil, status.Adoption{}, fmt.Errorf("nothing can be adopted for key %s while the HSM cannot be used: %w", p.Key, o.HSM.Err)
 	}
@@ -139,12 +141,23 @@ func (a *adopter) adoptObjects() {
 }
 
 // discardOvertaken gives up what was reserved and not pinned before later generations
-// were found: nothing would come back to it.
+// were found: nothing would come back to it. The latest one gets another id where the
+// record is behind, as a pair may have been made under the one it has.
 func (a *adopter) discardOvertaken(newID func() (key.ID, error)) error {
 	latest := a.rec.Latest()
 	for i := range a.rec.Generations {
 		g := &a.rec.Generations[i]
-		if g == latest || g.Fingerprint != "" || !g.Discarded.IsZero() || !g.LostInHSM.IsZero() || len(g.Placements) > 0 {
+		if g.Fingerprint != "" || !g.Discarded.IsZero() || !g.LostInHSM.IsZero() || len(g.Placements) > 0 {
+			continue
+		}
+		if g == latest {
+			if a.rec.Hold != nil && a.rec.Hold.Code == key.HoldRecordBehind {
+				id, err := newID()
+				if err != nil {
+					return err
+				}
+				giveUpID(a.now, &a.rec, g, id, "reserved in a record that was behind")
+			}
 			continue
 		}
 		if err := discard(a.now, &a.rec, g, newID, "overtaken by what adopt found"); err != nil {
@@ -166,18 +179,20 @@ func (a *adopter) generationWithID(id key.ID) *key.Generation {
 }
 
 // newGeneration makes a generation of a pair whose id the record does not have, or
-// has given up.
+// has given up. It gets the number of its label if no other has it, so that one that turns
+// up later than its successors is never placed over them.
 func (a *adopter) newGeneration(o key.Object) *key.Generation {
 	a.rec.Abandoned = slices.DeleteFunc(a.rec.Abandoned, func(x key.AbandonedID) bool { return x.ID == o.ID })
 	n := o.Label.Number
-	if n < a.rec.NextNumber() {
+	if n < 1 || a.rec.Generation(n) != nil {
 		n = a.rec.NextNumber()
 		a.unknown = append(a.unknown, fmt.Sprintf("CKA_ID %s is labelled generation %d, which is taken: it becomes %d", o.ID, o.Label.Number, n))
 	}
-	a.rec.Generations = append(a.rec.Generations, key.Generation{
+	at, _ := slices.BinarySearchFunc(a.rec.Generations, n, func(g key.Generation, n int) int { return cmp.Compare(g.Number, n) })
+	a.rec.Generations = slices.Insert(a.rec.Generations, at, key.Generation{
 		Number: n, ID: o.ID, Reserved: a.now, Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
 	})
-	return &a.rec.Generations[len(a.rec.Generations)-1]
+	return &a.rec.Generations[at]
 }
 
 // pin takes a found pair's material for the generation's. A pair that is not whole
@@ -210,103 +225,6 @@ func (a *adopter) lostObjects() {
 		g.LostInHSM = a.now
 		a.gone++
 		a.unknown = append(a.unknown, fmt.Sprintf("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never imported again", g.Number))
-	}
-}
-
-// adoptVersions makes placements of the versions that hold a generation's
-// material, in the order of their creation, and notes all others as foreign.
-func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
-	known := knownVersions(a.rec, v.URL)
-	versions := slices.Clone(seen.Versions)
-	last := map[string]int{seen.Newest: 1} // of those made within one second
-	slices.SortFunc(versions, func(x, y key.Version) int {
-		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(last[x.ID], last[y.ID]), cmp.Compare(x.ID, y.ID))
-	})
-	for _, x := range versions {
-		if known[x.ID] {
-			continue
-		}
-		print := seen.Material[x.ID]
-		g := a.generationOf(print)
-		if g == nil {
-			a.adoptForeign(v, x, print)
-			continue
-		}
-		attempt, err := key.ParseID(x.Tags[key.TagAttempt])
-		if err != nil || findPlacement(&a.rec, attempt).p != nil {
-			attempt = key.ID(x.ID) // a version id has the form of an attempt id
-		}
-		if g.Reserved.After(x.Created) {
-			g.Reserved = x.Created
-		}
-		if p := g.In(v.URL); p != nil && p.State == key.Intended {
-			p.State, p.Version, p.Created, p.ImportedAt = key.Imported, x.ID, x.Created, a.now
-			a.showVersion(g, v, x)
-			continue
-		}
-		placement := key.Placement{
-			Seq: nextSeq(a.rec), Attempt: attempt, Vault: v.URL, VaultName: v.Name, Cause: key.CauseAdopted,
-			State: key.Imported, At: a.now, ImportedAt: a.now, Version: x.ID, Created: x.Created, Expires: x.Expires,
-		}
-		if ops := seen.Operations[x.ID]; provable(ops) {
-			placement.Operations = ops // the configuration may have changed since it was imported
-		}
-		if !x.Enabled && x.ID != seen.Newest {
-			// No proof of it can pass, and rotation must not wait for one.
-			placement.State, placement.DisabledAt = key.Disabled, a.now
-			a.unknown = append(a.unknown, fmt.Sprintf("version %s in vault %s is disabled: it counts as retired, and is not proven", x.ID, v.Name))
-		}
-		g.Placements = append(g.Placements, placement)
-		a.showVersion(g, v, x)
-	}
-}
-
-func provable(ops []key.Operation) bool {
-	_, ok := key.ProofPair(ops)
-	return ok
-}
-
-func (a *adopter) showVersion(g *key.Generation, v key.Vault, x key.Version) {
-	if a.rebuilt[g.Number] == nil {
-		a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
-	}
-	found := a.rebuilt[g.Number]
-	found.Versions[v.Name] = append(found.Versions[v.Name], x.ID)
-}
-
-func (a *adopter) adoptForeign(v key.Vault, x key.Version, print key.Fingerprint) {
-	if a.rec.Known == nil {
-		a.rec.Known = map[string][]string{}
-	}
-	a.rec.Known[v.URL] = append(a.rec.Known[v.URL], x.ID)
-	a.foreign[v.Name] = append(a.foreign[v.Name], x.ID)
-	switch {
-	case print == "":
-		a.unknown = append(a.unknown, fmt.Sprintf("the vault %s does not show the material of version %s", v.Name, x.ID))
-	case x.Tags[key.TagInstance] == a.rec.Instance:
-		a.unknown = append(a.unknown, fmt.Sprintf("version %s in vault %s carries this instance's tags, and its pair is not in the HSM", x.ID, v.Name))
-	}
-}
-
-// lostVersions acknowledges that recorded versions are gone from the vault.
-func (a *adopter) lostVersions(v key.Vault, seen VaultSeen) {
-	if seen.Deleted {
-		a.unknown = append(a.unknown, fmt.Sprintf("the key is soft-deleted in vault %s: recover it first, its versions are not given up", v.Name))
-		return
-	}
-	for i := range a.rec.Generations {
-		for j := range a.rec.Generations[i].Placements {
-			p := &a.rec.Generations[i].Placements[j]
-			if p.Vault != v.URL || p.Version == "" || p.State == key.Void || seen.Begun.Before(p.ImportedAt.Add(v.Kind.SettleTime())) {
-				continue
-			}
-			if _, listed := seen.version(p.Version); listed {
-				continue
-			}
-			p.State, p.Detail = key.Void, "no longer in the vault; acknowledged by adopt"
-			a.gone++
-			a.unknown = append(a.unknown, fmt.Sprintf("version %s (generation %d) is no longer in vault %s: what was encrypted under it there can only be read after it is imported again", p.Version, a.rec.Generations[i].Number, v.Name))
-		}
 	}
 }
 

@@ -131,6 +131,11 @@ func (r *Rotator) found(ctx context.Context, rec key.Record, seen VaultSeen, s S
 	if !ok {
 		return rec, fmt.Errorf("version %s is not in the last listing", s.Version)
 	}
+	if at := findPlacement(&rec, s.Attempt); at.p.Version == v.ID && !v.Enabled && v.ID != seen.Newest {
+		// It had been given up as gone. No proof of it can pass, and nothing must wait for one.
+		at.p.State, at.p.DisabledAt, at.p.Detail = key.Disabled, r.now(), ""
+		return r.save(ctx, rec, "imported", placementFields(rec, s.Attempt, nil))
+	}
 	return r.imported(ctx, rec, s.Attempt, v)
 }
 

@@ -11,7 +11,7 @@ import (
 
 // disable switches one generation's versions in one vault off, by its retire
 // rule.
-func (r *Rotator) disable(ctx context.Context, p key.Policy, rec key.Record, s Step) (key.Record, error) {
+func (r *Rotator) disable(ctx context.Context, p key.Policy, rec key.Record, seen VaultSeen, s Step) (key.Record, error) {
 	c, err := r.vault(p, s.Vault)
 	if err != nil {
 		return rec, err
@@ -24,7 +24,7 @@ func (r *Rotator) disable(ctx context.Context, p key.Policy, rec key.Record, s S
 		return rec, fmt.Errorf("version %s is the newest in the vault by now: it is not disabled", newest.ID)
 	}
 	for _, at := range superseded(&rec, s) {
-		at.DisableBegun = r.now()
+		at.DisableBegun = seen.there(r.now())
 	}
 	if rec, err = r.save(ctx, rec, "disabling intended", placementFields(rec, s.Attempt, map[string]string{"why": s.Why})); err != nil {
 		return rec, err
@@ -51,7 +51,7 @@ func (r *Rotator) disabled(ctx context.Context, rec key.Record, s Step) (key.Rec
 	return r.save(ctx, rec, "disabled", placementFields(rec, s.Attempt, nil))
 }
 
-// keep records that what was begun did not happen, and is no longer wanted.
+// keep records that what was begun did not happen.
 func (r *Rotator) keep(ctx context.Context, rec key.Record, s Step) (key.Record, error) {
 	for _, at := range superseded(&rec, s) {
 		at.DisableBegun = time.Time{}

@@ -322,73 +322,6 @@ func TestWhatContradictsTheRecordHoldsTheKey(t *testing.T) {
 	}
 }
 
-func TestANameThatIsTakenIsImportedOverOnlyAfterConsent(t *testing.T) {
-	w := newWorld(t, 1, weu)
-	p := policy(weu)
-	foreign := w.vault[weu.URL].addForeign(p.Key)
-	w.settle(p)
-	if rec := w.record(p.Key); rec.Hold == nil || rec.Hold.Code != key.HoldNameTaken {
-		t.Fatalf("hold %+v, want name-taken", rec.Hold)
-	}
-	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := shown.Foreign["weu"]; len(got) != 1 || got[0] != foreign {
-		t.Fatalf("shown as foreign: %v", shown.Foreign)
-	}
-	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "ours by contract", "another token"); key.ClassOf(err) != key.Refused {
-		t.Fatalf("a consent to something else: %v", err)
-	}
-	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "ours by contract", shown.Token); err != nil {
-		t.Fatal(err)
-	}
-	w.settle(p)
-	rec := w.record(p.Key)
-	if rec.Hold != nil || rec.Latest() == nil || rec.Latest().Finished.IsZero() {
-		t.Fatalf("not rotated after consent: %+v\n%s", rec.Hold, w.story())
-	}
-	if !w.vault[weu.URL].key(p.Key).versions[0].Enabled {
-		t.Error("the foreign version was disabled")
-	}
-}
-
-func TestALostStateIsRebuiltByModulus(t *testing.T) {
-	w := newWorld(t, 1, weu, mhsm)
-	p := policy(weu, mhsm)
-	rotateTwice(w, p)
-	before := w.record(p.Key)
-	clear(w.store.records)
-	w.now = w.now.Add(time.Hour)
-	w.settle(p)
-	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(shown.Rebuild) != 2 || len(shown.Unknown) == 0 {
-		t.Fatalf("shown %+v, want two generations and what is not known", shown)
-	}
-	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "disk lost", shown.Token); err != nil {
-		t.Fatal(err)
-	}
-	rec := w.record(p.Key)
-	if rec.Hold == nil || rec.Hold.Code != key.HoldAdopted {
-		t.Fatalf("hold %+v, want adopted", rec.Hold)
-	}
-	if err := w.rotator().Resume(ctx, p.Key, "uid 0 (root)", "compared"); err != nil {
-		t.Fatal(err)
-	}
-	w.settle(p)
-	w.checkDone(p, 2, 0)
-	for i, g := range w.record(p.Key).Generations {
-		if g.Fingerprint != before.Generations[i].Fingerprint || g.ID != before.Generations[i].ID {
-			t.Errorf("generation %d is not the one it was", g.Number)
-		}
-	}
-}
-
 func TestAnAddedVaultGetsEveryGenerationOldestFirst(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	rotateTwice(w, policy(weu))
@@ -496,8 +429,8 @@ func TestACompromiseNeedsMaterialReservedAfterIt(t *testing.T) {
 	if g := rec.Latest(); g.Number != 3 || g.Finished.IsZero() {
 		t.Fatalf("latest generation is %d, want a third, reserved after the request\n%s", g.Number, w.story())
 	}
-	if rec.Generations[0].State() != key.Compromised || rec.Generations[1].State() != key.Destroyed {
-		t.Errorf("states %s, %s; want compromised, and the spare discarded", rec.Generations[0].State(), rec.Generations[1].State())
+	if rec.Generations[0].State() != key.Compromised || rec.Generations[1].State() != key.Compromised {
+		t.Errorf("states %s, %s; want both compromised: the record may be an old copy, and the second in use,", rec.Generations[0].State(), rec.Generations[1].State())
 	}
 	for _, x := range w.vault[weu.URL].key(p.Key).versions {
 		if !x.Enabled {
@@ -659,30 +592,6 @@ func TestADestructionCutShortByACrashGetsItsResultIntoTheAudit(t *testing.T) {
 	}
 }
 
-func TestWhatIsGoneIsGivenUpOnlyWithConsent(t *testing.T) {
-	w := newWorld(t, 1, weu, mhsm)
-	p := policy(weu, mhsm)
-	w.settle(p)
-	w.vault[weu.URL].key(p.Key).versions = nil // purged
-	w.now = w.now.Add(time.Hour)
-	w.settle(p)
-	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if shown.Empty() || shown.Gone != 1 {
-		t.Fatalf("shown %+v, want one version that is gone", shown)
-	}
-	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "purged by mistake", shown.Token); err != nil {
-		t.Fatal(err)
-	}
-	w.settle(p)
-	if n := len(w.vault[weu.URL].key(p.Key).versions); n != 1 {
-		t.Errorf("%d versions, want the generation imported again", n)
-	}
-}
-
 func TestALocalClockThatJumpsAheadSettlesNothing(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -718,80 +627,6 @@ func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 	}
 }
 
-// A lost state may have let a generation begin before what was there showed; an old copy
-// may have reserved it and not know that it was begun.
-func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
-	for _, known := range []bool{true, false} {
-		w := newWorld(t, 1, weu)
-		p := policy(weu)
-		rotateTwice(w, p)
-		begun, err := key.NewID(rndReader{w.rnd})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec); err != nil {
-			t.Fatal(err)
-		}
-		g := key.Generation{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now}
-		if known {
-			g.GenerateBegun = w.now
-		}
-		w.store.records[p.Key] = key.Record{Key: p.Key, Schema: key.SchemaVersion, Instance: instance, Generations: []key.Generation{g}}
-		w.now = w.now.Add(time.Hour)
-		w.settle(p) // holds
-		w.adopt(p)
-		w.settle(p)
-		if n := len(w.hsm.pairs[begun]); n != 0 {
-			t.Errorf("known %v: %d pairs are left under the id that was begun\n%s", known, n, w.story())
-		}
-		rec := w.record(p.Key)
-		if g := rec.Generation(1); g.State() != key.Destroyed {
-			t.Errorf("known %v: the generation is %s", known, g.State())
-		}
-		if rec.Hold != nil || rec.Latest().Finished.IsZero() {
-			t.Errorf("known %v: held %+v, the latest finished %v", known, rec.Hold, rec.Latest().Finished)
-		}
-	}
-}
-
-// The record is rebuilt while the key is deleted, so it has nothing in that vault; when
-// the key was recovered, some regions show neither it nor that it is deleted.
-func TestAKeyThatWasRecoveredIsNotImportedBeforeItShows(t *testing.T) {
-	w := newWorld(t, 1, weu, mhsm)
-	p := policy(weu, mhsm)
-	w.settle(p)
-	clear(w.store.records)
-	k := w.vault[mhsm.URL].key(p.Key)
-	there := k.versions
-	k.deleted, k.versions = true, nil
-	w.now = w.now.Add(time.Hour)
-	w.settle(p)
-	w.adopt(p)
-	w.settle(p)
-	if hold := w.record(p.Key).Hold; hold == nil || hold.Code != key.HoldKeyDeleted {
-		t.Fatalf("hold %+v, want key-deleted\n%s", hold, w.story())
-	}
-	w.now = w.now.Add(time.Hour)
-	k.deleted = false
-	if err := w.rotator().Resume(t.Context(), p.Key, "uid 0 (root)", "recovered"); err != nil {
-		t.Fatal(err)
-	}
-	for range 6 { // minutes
-		s, err := w.step(w.rotator(), p)
-		for ; err == nil && s.Acts(); s, err = w.step(w.rotator(), p) {
-		}
-		if err != nil || s.Kind != rotate.Wait {
-			t.Fatalf("%+v, %v: want to wait\n%s", s, err, w.story())
-		}
-		w.now = w.now.Add(time.Minute)
-	}
-	k.versions = there
-	w.settle(p) // holds: what it shows is in no record
-	w.adopt(p)
-	w.settle(p)
-	w.checkDone(p, 1, 0)
-}
-
 // A listing of when the key was deleted, and a look for deleted keys of before or after.
 func TestAnImportIsNotGivenUpByAListingThatLacksOtherVersions(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
@@ -813,20 +648,4 @@ func TestAnImportIsNotGivenUpByAListingThatLacksOtherVersions(t *testing.T) {
 	}
 	w.settle(p)
 	w.checkDone(p, 2, 0)
-}
-
-// adopt consents to what is found, and resumes the key.
-func (w *world) adopt(p key.Policy) {
-	w.tb.Helper()
-	ctx, r := context.Background(), w.rotator()
-	shown, err := r.Adoption(ctx, p)
-	if err != nil {
-		w.tb.Fatal(err)
-	}
-	if err := r.Adopt(ctx, p, "uid 0 (root)", "disk lost", shown.Token); err != nil {
-		w.tb.Fatal(err)
-	}
-	if err := r.Resume(ctx, p.Key, "uid 0 (root)", "compared"); err != nil {
-		w.tb.Fatal(err)
-	}
 }

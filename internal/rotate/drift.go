@@ -118,9 +118,10 @@ func (d drifter) placed() {
 		if at.p == nil {
 			continue
 		}
-		// A compromised version may be disabled by those who answer for it; of one that
-		// keyd began to disable, the loop finds out.
-		if !x.Enabled && at.p.State != key.Disabled && at.p.DisableBegun.IsZero() && x.ID != d.seen.Newest && at.g.Compromised.IsZero() {
+		// A compromised version may be disabled by those who answer for it, and keyd may
+		// just be disabling one.
+		begun := !at.p.DisableBegun.IsZero() && mayBeDisabling(d.v, d.seen, *at.p)
+		if !x.Enabled && at.p.State != key.Disabled && !begun && x.ID != d.seen.Newest && at.g.Compromised.IsZero() {
 			disabled = append(disabled, x.ID)
 		}
 		if !x.Expires.Equal(at.p.Expires) {

@@ -29,9 +29,9 @@ func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []rotate.DriftKin
 }
 
 // rotatedOnly is a world with two generations and a key that nobody rotates again.
-func rotatedOnly(t *testing.T, v key.Vault) (*world, *rotate.Rotator, key.Policy) {
-	w := newWorld(t, 1, v)
-	p := policy(v)
+func rotatedOnly(t *testing.T, vaults ...key.Vault) (*world, *rotate.Rotator, key.Policy) {
+	w := newWorld(t, 1, vaults...)
+	p := policy(vaults...)
 	rotateTwice(w, p)
 	p.Schedule = nil
 	return w, w.rotator(), p

@@ -338,3 +338,67 @@ func TestAnotherKEKThanAtTheLastImportIsNotTrustedByFirstUse(t *testing.T) {
 		t.Errorf("%d wraps, want none for the KEK that was swapped in", n)
 	}
 }
+
+// The record was rebuilt while the vault was away, or is an old copy: it has no placement
+// of what is in use all the same.
+func TestACompromiseMarksWhatTheRecordDoesNotKnowToBeInUse(t *testing.T) {
+	for _, lost := range []bool{true, false} {
+		w := newWorld(t, 1, weu)
+		p := policy(weu)
+		p.Schedule = nil
+		w.stepUntil(p, func() bool { rec := w.record(p.Key); return rec.Latest() != nil && rec.Latest().Fingerprint != "" })
+		old := w.record(p.Key)
+		w.settle(p)
+		if lost {
+			clear(w.store.records)
+			w.vault[weu.URL].down = true
+			w.now = w.now.Add(time.Hour)
+			w.settle(p)
+			w.adopt(p)
+		} else {
+			old.Revision = w.store.records[p.Key].Revision
+			w.store.records[p.Key] = old
+		}
+		request(t, w, p, rotate.Wanted{Reason: "leak", Compromise: true})
+		w.vault[weu.URL].down = false
+		w.now = w.now.Add(time.Hour)
+		w.settle(p) // holds: the version is in no record
+		w.vault[weu.URL].key(p.Key).versions[0].Enabled = false
+		w.adopt(p)
+		w.settle(p)
+		rec := w.record(p.Key)
+		if s := rec.Generations[0].State(); s != key.Compromised {
+			t.Errorf("lost %v: the generation is %s, want compromised", lost, s)
+		}
+		if rec.Latest().Number != 2 || rec.Latest().Finished.IsZero() {
+			t.Errorf("lost %v: there is no new material\n%s", lost, w.story())
+		}
+	}
+}
+
+// A pair of which one half is missing shows no public key, and may be in use.
+func TestACompromiseDoesNotGiveUpTheIDOfAHalfPair(t *testing.T) {
+	w, _, p := rotatedOnly(t, weu)
+	one := w.record(p.Key).Generations[0].ID
+	w.hsm.pairs[one][0].broken = true
+	clear(w.store.records)
+	w.now = w.now.Add(time.Hour)
+	w.settle(p)
+	w.adopt(p)
+	w.settle(p)
+	request(t, w, p, rotate.Wanted{Reason: "leak", Compromise: true})
+	w.settle(p)
+	rec := w.record(p.Key)
+	if len(rec.Abandoned) > 0 || rec.Hold != nil || rec.Latest().Finished.IsZero() {
+		t.Errorf("abandoned %v, held %+v\n%s", rec.Abandoned, rec.Hold, w.story())
+	}
+}
+
+// A wish lifts no hold where there is none, so nothing is waited for.
+func TestAWishForARotationHoldsNothingUp(t *testing.T) {
+	w := newWorld(t, 1, mhsm)
+	p := policy(mhsm)
+	request(t, w, p, rotate.Wanted{Reason: "at once"})
+	w.settle(p)
+	w.checkDone(p, 1, 0)
+}

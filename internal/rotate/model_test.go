@@ -219,7 +219,7 @@ func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Public: &p.private.PublicKey}
 				o.Label.Pending = !p.wrapped
 				if p.broken {
-					o.Problem = "no private half"
+					o.Problem, o.Public = "one half is missing", nil // as the real HSM side tells it
 				}
 				out = append(out, o)
 			}

@@ -319,12 +319,13 @@ func (r *Rotator) lookAtKEK(ctx context.Context, c Vault, last placed) KEKSeen {
 	return seen
 }
 
-// knownVersions is every version id that the record accounts for in a vault.
+// knownVersions is every version id that the record accounts for in a vault. One that was
+// given up as gone is not: it may come back.
 func knownVersions(rec key.Record, url string) map[string]bool {
 	known := map[string]bool{}
 	for _, g := range rec.Generations {
 		for _, p := range g.Placements {
-			if p.Vault != url || p.Version == "" {
+			if p.Vault != url || p.Version == "" || p.State == key.Void {
 				continue
 			}
 			known[p.Version] = true

@@ -71,6 +71,8 @@ type planner struct {
 	p   key.Policy
 	r   *key.Record
 	o   *Observation
+
+	hidden Step // the wait for a vault that may not show what it has
 }
 
 // Plan decides the next step of one key. It is pure: the same arguments give the
@@ -94,13 +96,16 @@ func Plan(now time.Time, p key.Policy, rec key.Record, o *Observation) Step {
 		pl.placements, // every vault, one after the other
 		pl.finish,     // the current generation
 		pl.reserve,    // a new generation when due
-		pl.retire,     // by rule
 		pl.retired,    // a disabling of which the result is not known
 		pl.sweep,      // abandoned ids
+		pl.retire,     // by rule; last, as a vault may refuse it for ever
 	} {
 		if s, ok := rule(); ok {
 			return s
 		}
+	}
+	if pl.hidden.Kind == Wait {
+		return pl.hidden
 	}
 	_, _, next := due(now, p, &rec)
 	return Step{Kind: Idle, Why: "nothing is due", Until: next}

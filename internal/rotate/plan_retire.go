@@ -2,19 +2,19 @@ package rotate
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// retire disables one version that its rule allows to disable. It never touches
-// the newest version, its material, or anything in a vault where some placement
-// is not settled.
-func (pl *planner) retire() (Step, bool) {
+// retire disables one version that its rule allows to disable: of several the one that was
+// not tried yet, or the longest ago. It never touches the newest version, its
+// material, or anything in a vault where some placement is not settled.
+func (pl *planner) retire() (s Step, ok bool) {
 	if pl.p.Retire.Never() {
 		return Step{}, false
 	}
+	var begun time.Time
 	for _, v := range pl.p.Vaults {
 		last := lastPlacement(pl.r, v.URL)
 		seen := pl.o.Vaults[v.URL]
@@ -37,13 +37,15 @@ func (pl *planner) retire() (Step, bool) {
 			if at := pl.supersededAt(g, v.URL); at.After(since) {
 				since = at
 			}
-			if pl.now.Sub(since) >= pl.p.Retire.DisableAfter {
-				return Step{Kind: Disable, Generation: g.Number, Vault: v.URL, Attempt: p.Attempt, Version: p.Version,
-					Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s", since.Format(time.DateOnly), pl.p.Retire.DisableAfter)}, true
+			if pl.now.Sub(since) < pl.p.Retire.DisableAfter || ok && !p.DisableBegun.Before(begun) {
+				continue
 			}
+			begun, ok = p.DisableBegun, true
+			s = Step{Kind: Disable, Generation: g.Number, Vault: v.URL, Attempt: p.Attempt, Version: p.Version,
+				Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s", since.Format(time.DateOnly), pl.p.Retire.DisableAfter)}
 		}
 	}
-	return Step{}, false
+	return s, ok
 }
 
 // newestStands reports whether the vault shows its newest version enabled, not expired
@@ -69,8 +71,9 @@ func (pl *planner) supersededAt(g *key.Generation, url string) (first time.Time)
 	return first
 }
 
-// retired settles a disabling that was begun, and for which no rule asks any more: it
-// happened, as the vault shows, or after its settle time it did not.
+// retired settles a disabling that was begun and may have been cut short: it happened, as
+// the vault shows, or once its time is over it did not. Versions of which only some
+// are disabled by then count as disabled.
 func (pl *planner) retired() (Step, bool) {
 	for _, v := range pl.p.Vaults {
 		seen := pl.o.Vaults[v.URL]
@@ -84,12 +87,14 @@ func (pl *planner) retired() (Step, bool) {
 				continue
 			}
 			step := Step{Generation: g.Number, Vault: v.URL, Attempt: last.Attempt, Version: last.Version}
+			on, off := seen.count(versions)
+			over := !mayBeDisabling(v, seen, last)
 			switch {
-			case seen.allAre(false, versions):
+			case off > 0 && (on == 0 || over):
 				step.Kind, step.Why = Disabled, "it was begun, and now shows"
 				return step, true
-			case seen.allAre(true, versions) && !within(seen.Begun, last.DisableBegun, importTimeout+v.Kind.SettleTime()):
-				step.Kind, step.Why = Keep, "it was begun and did not happen, and no rule asks for it any more"
+			case over:
+				step.Kind, step.Why = Keep, "it was begun, and its time is over"
 				return step, true
 			}
 		}
@@ -108,10 +113,25 @@ func disabling(g *key.Generation, url string) (versions []string, last key.Place
 	return versions, last
 }
 
-// allAre reports whether the vault shows all of the versions enabled, or all disabled.
-func (v VaultSeen) allAre(enabled bool, versions []string) bool {
-	return !slices.ContainsFunc(versions, func(id string) bool {
-		x, listed := v.version(id)
-		return !listed || x.Enabled != enabled
-	})
+// mayBeDisabling reports whether what was begun may still come to light, by the vault's
+// clock: the call may take as long as a step.
+func mayBeDisabling(v key.Vault, seen VaultSeen, p key.Placement) bool {
+	return near(seen.there(seen.Begun), p.DisableBegun, stepTimeout+v.Kind.SettleTime())
 }
+
+// count is how many of the versions the vault shows enabled, and how many disabled.
+func (v VaultSeen) count(versions []string) (on, off int) {
+	for _, id := range versions {
+		switch x, listed := v.version(id); {
+		case listed && x.Enabled:
+			on++
+		case listed:
+			off++
+		}
+	}
+	return on, off
+}
+
+// near reports whether two times are less than d apart, whichever is the later: a clock
+// may have been put back a little between them.
+func near(a, b time.Time, d time.Duration) bool { return a.Sub(b).Abs() < d }

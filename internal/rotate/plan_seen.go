@@ -41,13 +41,13 @@ func (pl *planner) claim(v key.Vault, seen VaultSeen, x key.Version) (Step, bool
 	step := Step{Generation: g.Number, Vault: v.URL, Version: x.ID}
 	p := g.In(v.URL)
 	if p == nil {
-		// Only attempts that were given up: it landed after all.
-		p = voidPlacement(g, v.URL, key.ID(x.Tags[key.TagAttempt]))
+		// Only what was given up: it landed after all, or is there again.
+		p = voidPlacement(g, v.URL, x)
 	}
 	switch {
 	case p == nil:
 		return Step{}, false
-	case p.Version == "":
+	case p.Version == "" || p.State == key.Void:
 		step.Kind, step.Why = Found, "the listing shows the import"
 	case byMaterial:
 		step.Kind, step.Why = Alias, "the listing shows the same material again, as version "+x.ID
@@ -82,15 +82,15 @@ func (pl *planner) owner(seen VaultSeen, x key.Version) (g *key.Generation, byMa
 	return nil, false
 }
 
-// voidPlacement is the generation's void placement in a vault with this attempt,
-// else its last one.
-func voidPlacement(g *key.Generation, url string, attempt key.ID) (found *key.Placement) {
+// voidPlacement is the generation's void placement in a vault that had this version, or
+// has its attempt, else its last one without a version.
+func voidPlacement(g *key.Generation, url string, x key.Version) (found *key.Placement) {
 	for i := range g.Placements {
 		p := &g.Placements[i]
-		if p.Vault != url || p.State != key.Void || p.Version != "" {
+		switch {
+		case p.Vault != url || p.State != key.Void || p.Version != "" && p.Version != x.ID:
 			continue
-		}
-		if p.Attempt == attempt {
+		case p.Version == x.ID || p.Attempt == key.ID(x.Tags[key.TagAttempt]):
 			return p
 		}
 		found = p

@@ -124,15 +124,16 @@ func notGood(g *key.Generation, urls []string) (out []string) {
 	return out
 }
 
-// compromise marks every generation of which any vault may hold something, and
-// discards one that was placed nowhere. Nothing is disabled. What may yet come of a
-// generating under way belongs to no generation any more: its id is given up.
+// compromise marks every generation that has a pair, since any vault may hold it: the
+// record may be an old copy, or rebuilt while a vault could not be seen. One that has none
+// yet is discarded. Nothing is disabled. What may yet come of a generating under way
+// belongs to no generation any more: its id is given up.
 func compromise(now time.Time, rec *key.Record, newID func() (key.ID, error)) error {
 	for i := range rec.Generations {
 		g := &rec.Generations[i]
 		switch {
 		case !g.Discarded.IsZero() || !g.Compromised.IsZero():
-		case len(g.Placements) == 0:
+		case g.Fingerprint == "" && g.LostInHSM.IsZero() && len(g.Placements) == 0:
 			if err := discard(now, rec, g, newID, "generated when the key's material was called compromised"); err != nil {
 				return err
 			}
@@ -143,18 +144,14 @@ func compromise(now time.Time, rec *key.Record, newID func() (key.ID, error)) er
 	return nil
 }
 
-// discard ends a generation that was placed nowhere. What is under its id and is not
-// pinned is left to the sweeper; that nothing was begun there is not known of a record
-// that is an old copy.
+// discard ends a generation that has no pair. What is or comes under its id is left to the
+// sweeper; that nothing was begun there is not known of a record that is an old copy.
 func discard(now time.Time, rec *key.Record, g *key.Generation, newID func() (key.ID, error), why string) error {
-	g.Discarded = now
-	if g.Fingerprint != "" {
-		return nil
-	}
 	id, err := newID()
 	if err != nil {
 		return err
 	}
+	g.Discarded = now
 	giveUpID(now, rec, g, id, why)
 	return nil
 }

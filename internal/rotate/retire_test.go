@@ -76,7 +76,7 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Idle {
 		t.Errorf("%s, %v: want idle, for it may still happen", s.Kind, err)
 	}
-	w.now = w.now.Add(4 * time.Minute)
+	w.now = w.now.Add(8 * time.Minute)
 	w.settle(p)
 	if n := w.saved("disabling did not happen"); n != 1 {
 		t.Fatalf("%d entries tell that it did not happen, want 1\n%s", n, w.story())
@@ -86,6 +86,99 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 		t.Error("it was disabled all the same")
 	}
 	first.Enabled = false // by somebody
+	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftDisabled) {
+		t.Errorf("drift %v, want %s", got, rotate.DriftDisabled)
+	}
+}
+
+// A crash between the version and its alias: keyd's doing is told as keyd's.
+func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	first := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
+	w.now = w.now.Add(time.Hour)
+	w.vault[weu.URL].add(p.Key, first[0].private, nil) // lands late: an alias
+	w.settle(p)
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	calls, struck := 0, false
+	w.strike = func(_ int, call string) fault {
+		if call == "weu.Disable" {
+			calls++
+		}
+		if calls < 2 || struck {
+			return none
+		}
+		struck = true
+		return crashBefore
+	}
+	for !struck {
+		_, _ = w.step(r, p)
+	}
+	p.Retire = key.RetireRule{}
+	w.now = w.now.Add(8 * time.Minute)
+	w.settle(p)
+	if w.saved("disabled") != 1 || len(w.vault[weu.URL].disabled) != 1 {
+		t.Errorf("%d entries tell of it, and %v is disabled; want one of each\n%s", w.saved("disabled"), w.vault[weu.URL].disabled, w.story())
+	}
+	if got := w.drifts(w.rotator(), p); len(got) > 0 {
+		t.Errorf("drift %v", got)
+	}
+}
+
+// The call may take as long as a step, and a clock may be put back a little.
+func TestADisablingUnderWayIsNotSaidNotToHaveHappened(t *testing.T) {
+	for name, shift := range map[string]time.Duration{"a long call": 5 * time.Minute, "a clock put back": -10 * time.Second} {
+		w, r, p := rotatedOnly(t, weu)
+		p.Retire = key.RetireRule{DisableAfter: time.Hour}
+		w.now = w.now.Add(3 * time.Hour)
+		struck := false
+		w.strike = func(_ int, call string) fault {
+			if call != "weu.Disable" || struck {
+				return none
+			}
+			struck, w.now = true, w.now.Add(shift)
+			return failBeforeAmbiguous
+		}
+		for !struck {
+			_, _ = w.step(r, p)
+		}
+		p.Retire = key.RetireRule{}
+		for range 4 {
+			_, _ = w.step(w.rotator(), p)
+		}
+		if w.saved("disabling did not happen") > 0 {
+			t.Errorf("%s: it is said not to have happened, and may still", name)
+		}
+	}
+}
+
+func TestAVaultThatRefusesToDisableDoesNotKeepOthersFromIt(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu, mhsm)
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.vault[weu.URL].forbid = "Disable"
+	for range 12 * 2 {
+		w.now = w.now.Add(5 * time.Minute)
+		_, _ = w.step(r, p)
+	}
+	if d := w.vault[mhsm.URL].disabled; len(d) != 1 {
+		t.Errorf("disabled %v in the other vault, want one version\n%s", d, w.story())
+	}
+}
+
+// What is begun and never settled hides what somebody does for minutes only.
+func TestWhatSomebodyDisablesWhileAKeyIsHeldIsDrift(t *testing.T) {
+	w, r, p := rotatedOnly(t, weu)
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	struck := w.strikeOnce("weu.Disable", failBefore)
+	for !*struck {
+		_, _ = w.step(r, p)
+	}
+	p.Retire = key.RetireRule{}
+	if err := r.Pause(t.Context(), p.Key, "uid 1 (alice)", "audit"); err != nil {
+		t.Fatal(err)
+	}
+	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false
 	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftDisabled) {
 		t.Errorf("drift %v, want %s", got, rotate.DriftDisabled)
 	}

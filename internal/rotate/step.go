@@ -180,7 +180,7 @@ func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, o *
 	case Finish:
 		return r.finish(ctx, rec, s)
 	case Disable:
-		return r.disable(ctx, p, rec, s)
+		return r.disable(ctx, p, rec, o.Vaults[s.Vault], s)
 	case Disabled:
 		return r.disabled(ctx, rec, s)
 	case Keep:

@@ -19,10 +19,10 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 	for i := range is.Generations {
 		g := &is.Generations[i]
 		if was.Generation(g.Number) == nil {
-			if g.Number <= k.highest {
+			if o := w.hsm.pair(g.ID); g.Number <= k.highest && (event != "adopted" || o == nil || o.label.Number != g.Number) {
 				w.violate("generation number %d of %s is used a second time", g.Number, is.Key)
 			}
-			k.highest = g.Number
+			k.highest = max(k.highest, g.Number)
 			if event == "generation reserved" {
 				w.result.Reserved++
 				w.judgeReserve(&was, g)

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
@@ -83,7 +84,8 @@ func (w *World) judgeAlias(name string, was, is *key.Placement, entries []key.En
 			continue
 		}
 		if !slices.ContainsFunc(entries, func(e key.Entry) bool {
-			return e.Event == "duplicate version adopted" && e.Fields["alias"] == id && e.Fields["vault"] == is.Vault && e.Fields["attempt"] == string(is.Attempt)
+			consented := e.Event == "adopted" && strings.Contains(e.Fields["adopted"], id)
+			return consented || e.Event == "duplicate version adopted" && e.Fields["alias"] == id && e.Fields["vault"] == is.Vault && e.Fields["attempt"] == string(is.Attempt)
 		}) {
 			w.violate("the duplicate version %s of %s in %s is adopted, and no audit entry names it", id, name, is.VaultName)
 		}
