@@ -147,7 +147,7 @@ func (a *adopter) lostVersions(v key.Vault, seen VaultSeen) {
 	for i := range a.rec.Generations {
 		for j := range a.rec.Generations[i].Placements {
 			p := &a.rec.Generations[i].Placements[j]
-			if p.Vault != v.URL || p.Version == "" || p.State == key.Void || seen.Begun.Before(p.ImportedAt.Add(v.Kind.SettleTime())) {
+			if p.Vault != v.URL || p.Version == "" || p.State == key.Void || seen.recent(v, *p) {
 				continue
 			}
 			if _, listed := seen.version(p.Version); listed {

@@ -185,3 +185,20 @@ func (w *world) steps(r *rotate.Rotator, p key.Policy, n int, apart time.Duratio
 		w.now = w.now.Add(apart)
 	}
 }
+
+// The import was recorded by a clock that was days ahead.
+func TestAClockThatWasAheadDoesNotPutOffARepair(t *testing.T) {
+	w, _, p := rotatedOnly(t, weu)
+	request(t, w, p, rotate.Wanted{Reason: "drill"})
+	w.now, w.vault[weu.URL].skew = w.now.Add(72*time.Hour), -72*time.Hour
+	w.settle(p)
+	w.now, w.vault[weu.URL].skew = w.now.Add(-71*time.Hour), 0
+	w.vault[weu.URL].addForeign(p.Key)
+	w.settle(p) // holds
+	w.consent(p)
+	w.settle(p)
+	versions := w.vault[weu.URL].key(p.Key).versions
+	if versions[len(versions)-1].foreign {
+		t.Errorf("the newest is still the foreign one\n%s", w.story())
+	}
+}

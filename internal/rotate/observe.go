@@ -88,6 +88,17 @@ func (v VaultSeen) there(t time.Time) time.Time {
 	return t
 }
 
+// recent reports whether a version was made so short a while before the look, or after it,
+// that the answers may lack it: by the vault's clock, where it is known, for the local
+// one may have been wrong when the import was recorded.
+func (v VaultSeen) recent(vault key.Vault, p key.Placement) bool {
+	settle := vault.Kind.SettleTime()
+	if at := v.clock(v.Begun); !at.IsZero() && !p.Created.IsZero() {
+		return at.Before(p.Created.Add(settle))
+	}
+	return v.Begun.Before(p.ImportedAt.Add(settle))
+}
+
 func (v VaultSeen) version(id string) (key.Version, bool) {
 	for _, x := range v.Versions {
 		if x.ID == id {

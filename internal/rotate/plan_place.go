@@ -319,7 +319,7 @@ func (pl *planner) repair(v key.Vault, seen VaultSeen) (Step, bool) {
 	}
 	for _, g := range pl.r.Generations {
 		for _, p := range g.Placements {
-			if p.Vault == v.URL && seen.Begun.Before(p.ImportedAt.Add(v.Kind.SettleTime())) {
+			if p.Vault == v.URL && seen.recent(v, p) {
 				return Step{}, false // the answer may be stale
 			}
 		}

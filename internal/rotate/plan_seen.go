@@ -239,7 +239,7 @@ func (pl *planner) lacking(v key.Vault, seen VaultSeen) (at placed, ok bool) {
 			if p.Vault != v.URL || p.Version == "" || p.State == key.Void {
 				continue
 			}
-			if seen.Begun.Before(p.ImportedAt.Add(v.Kind.SettleTime())) {
+			if seen.recent(v, *p) {
 				continue
 			}
 			if _, listed := seen.version(p.Version); !listed {

@@ -18,6 +18,8 @@ type object struct {
 	mat     *material
 	half    bool // one half of the pair is missing
 	wrapped bool // it may have left the HSM
+	made    time.Time
+	opened  time.Time // when it last opened something that was asked of it
 }
 
 // hsm is the model HSM with its HSM side: it keeps the rules that the real HSM
@@ -121,7 +123,7 @@ func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, sp
 	h.generated[id] = true
 	h.w.judgeGenerate(id, name, number)
 	pair := func(half bool) {
-		o := &object{id: id, label: key.Label{Instance: instance, Key: name, Number: number}, mat: h.w.primes.draw(h.w.rnd, spec.Bits()), half: half}
+		o := &object{id: id, label: key.Label{Instance: instance, Key: name, Number: number}, mat: h.w.primes.draw(h.w.rnd, spec.Bits()), half: half, made: h.w.now}
 		h.made[o.mat.print] = o
 		h.w.result.Pairs++
 		h.put(o)
@@ -216,7 +218,9 @@ func (h *hsm) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [sha256
 			return err
 		}
 		plain, err := o.mat.open(ciphertext)
-		yes = err == nil && sha256.Sum256(plain) == sum
+		if yes = err == nil && sha256.Sum256(plain) == sum; yes {
+			o.opened = h.w.now
+		}
 		return nil
 	})
 	return yes, err

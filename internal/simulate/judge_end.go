@@ -74,6 +74,41 @@ func (v *vault) usurped(rec *key.Record, x *version) bool {
 	return y != nil && y.foreign
 }
 
+// judgeRetired: what the retire rule has asked to be disabled for half a day is.
+func (w *World) judgeRetired(v *vault, rec *key.Record, g *key.Generation, p *key.Placement, x *version) {
+	rule := w.managed(rec.Key).policy.Retire
+	since := v.supersededAt(rec, rec.Key, g.Number)
+	if g.Deactivated.After(since) {
+		since = g.Deactivated
+	}
+	due := !rule.Never() && p.State == key.Superseded && !g.Deactivated.IsZero() && g.In(v.URL) == p
+	if due && w.now.Sub(since) > rule.DisableAfter+12*time.Hour {
+		w.violate("version %s of %s in %s (generation %d) is enabled %s after it was superseded, and the rule says %s", x.ID, rec.Key, v.Name, g.Number, w.now.Sub(since), rule.DisableAfter)
+	}
+}
+
+// judgeIntended: in a quiet time the newest version is what was placed last, unless it may
+// not be placed again; hours after another has come over it, keyd has repaired that.
+func (w *World) judgeIntended(k *managed) {
+	rec := w.store.records[k.policy.Key]
+	if rec.Hold != nil {
+		return // until a person has looked
+	}
+	for _, v := range w.vaults {
+		last, g := lastIn(&rec, v.URL), (*key.Generation)(nil)
+		if g, _ = placementOf(&rec, last.Attempt); g == nil || last.State != key.Proven || !g.Usable() {
+			continue
+		}
+		if _, configured := k.policy.Vault(v.URL); !configured {
+			continue
+		}
+		newest := v.newest(rec.Key)
+		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > 3*time.Hour {
+			w.violate("the newest version of %s in %s is not generation %d, which was placed last, and nobody repairs it", rec.Key, v.Name, g.Number)
+		}
+	}
+}
+
 // judgeVault: the newest version is the latest generation, every version is
 // accounted for, and every one of ours works.
 func (w *World) judgeVault(v *vault, rec *key.Record, last *key.Generation) {
@@ -101,6 +136,7 @@ func (w *World) judgeVault(v *vault, rec *key.Record, last *key.Generation) {
 		if x.retired {
 			continue
 		}
+		w.judgeRetired(v, rec, g, p, x)
 		if !x.Enabled {
 			w.violate("lost: version %s of %s in %s is disabled", x.ID, rec.Key, v.Name)
 		}

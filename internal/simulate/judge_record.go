@@ -37,6 +37,8 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 			w.judgePin(is.Key, g)
 		}
 	}
+	w.judgeAbandoned(&was, entries)
+	w.judgeOrder(&was, &is)
 	for _, q := range was.Requests {
 		w.judgeRequest(q, &is, event)
 	}
@@ -143,6 +145,7 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 		if x == nil || x.mat.print != g.Fingerprint || x.modulus.print != g.Fingerprint || !x.unwrapped {
 			w.violate("the placement of generation %d of %s in %s is active, and was not proven", g.Number, name, is.VaultName)
 		}
+		w.judgeOpened(name, g, is, x)
 	case key.Imported:
 		if w.vault(is.Vault).byID(name, is.Version) == nil {
 			w.violate("version %s of %s is recorded and not in %s", is.Version, name, is.VaultName)
@@ -151,6 +154,23 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 		if x := w.vault(is.Vault).byID(name, is.Version); x != nil && x.Enabled {
 			w.violate("version %s of %s in %s is recorded as disabled, and is not", is.Version, name, is.VaultName)
 		}
+	}
+}
+
+// judgeOpened: what the vault wrapped, the HSM has opened in this very step; for keys
+// that wrap, and as long as the vault does.
+func (w *World) judgeOpened(name string, g *key.Generation, p *key.Placement, x *version) {
+	ops := p.Operations
+	if len(ops) == 0 {
+		ops = w.acting.under.Operations
+	}
+	pair, _ := key.ProofPair(ops)
+	o := w.hsm.pair(g.ID)
+	if pair[0] == key.Sign || !g.LostInHSM.IsZero() || !x.Expires.IsZero() || o == nil {
+		return
+	}
+	if o.opened.Before(w.acting.began) {
+		w.violate("the placement of generation %d of %s in %s is active, and the HSM opened nothing", g.Number, name, p.VaultName)
 	}
 }
 

@@ -153,19 +153,36 @@ func (w *World) settle() {
 	w.calm = true
 	w.tell("the faults cease")
 	w.repair()
+	w.unscheduled(12 * time.Hour) // so that no rotation hides what it should repair
+	for _, k := range w.keys {
+		w.judgeIntended(k)
+		k.policy = k.home
+	}
+	w.reloadAll()
 	w.quiet(w.now.Add(calm))
 	for _, k := range w.keys {
 		w.judgeDue(k)
-		k.policy.Schedule = nil
 	}
-	for _, d := range w.daemons {
-		d.reload()
-	}
-	w.quiet(w.now.Add(24 * time.Hour))
+	w.unscheduled(24 * time.Hour)
 	for _, k := range w.keys {
 		w.judgeEnd(k)
 	}
 	w.judgeOwed()
+}
+
+// unscheduled is a quiet time in which no schedule fires.
+func (w *World) unscheduled(long time.Duration) {
+	for _, k := range w.keys {
+		k.policy.Schedule = nil
+	}
+	w.reloadAll()
+	w.quiet(w.now.Add(long))
+}
+
+func (w *World) reloadAll() {
+	for _, d := range w.daemons {
+		d.reload()
+	}
 }
 
 func (w *World) quiet(end time.Time) {

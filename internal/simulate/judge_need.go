@@ -1,0 +1,55 @@
+package simulate
+
+import (
+	"slices"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// The judgements on what keyd makes that nothing needs, and on what it leaves out.
+
+// judgeAbandoned: the one whole pair that this record asked for is not given up for
+// another.
+func (w *World) judgeAbandoned(was *key.Record, entries []key.Entry) {
+	e := entries[0]
+	if e.Event != "id abandoned" {
+		return
+	}
+	o := w.hsm.find(key.ID(e.Fields["id"]))
+	begun := slices.ContainsFunc(was.Generations, func(g key.Generation) bool {
+		return string(g.ID) == e.Fields["id"] && !g.GenerateBegun.IsZero()
+	})
+	if o != nil && begun && !o.half && o.made.Before(w.acting.began) {
+		w.violate("doubled: the whole pair of %s under %s is given up, and another is made", was.Key, o.id)
+	}
+}
+
+// judgeOrder: a vault gets every generation that it may get, the oldest first.
+func (w *World) judgeOrder(was, is *key.Record) {
+	for i := range is.Generations {
+		g := &is.Generations[i]
+		for _, p := range g.Placements {
+			rotation := p.Cause == key.CauseRotation || p.Cause == key.CauseNewVault
+			if _, known := placementOf(was, p.Attempt); known != nil || p.State != key.Intended || !rotation {
+				continue
+			}
+			w.judgeLeftOut(was, g.Number, &p)
+		}
+	}
+}
+
+// judgeLeftOut: none between what the vault has and what it gets is passed over.
+func (w *World) judgeLeftOut(was *key.Record, number int, p *key.Placement) {
+	highest := 0
+	for i := range was.Generations {
+		if g := &was.Generations[i]; g.In(p.Vault) != nil {
+			highest = g.Number
+		}
+	}
+	for i := range was.Generations {
+		g := &was.Generations[i]
+		if g.Number > highest && g.Number < number && g.Usable() && g.State() != key.Suspended && !g.Finished.IsZero() {
+			w.violate("generation %d of %s goes to %s, and generation %d is left out", number, was.Key, p.VaultName, g.Number)
+		}
+	}
+}
