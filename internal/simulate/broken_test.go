@@ -131,6 +131,15 @@ var broken = []breakage{
 		breaks: editedStore("proof passed", func(rec *key.Record) {
 			eachIn(rec, key.Superseded, func(p *key.Placement) { p.State = key.Proven })
 		})},
+	{name: "the retire rule is forgotten", caught: `is enabled \S+ after it was superseded, and the rule says`,
+		misread: func(p key.Policy) key.Policy {
+			p.Retire = key.RetireRule{}
+			return p
+		}},
+	{name: "a proof does without the HSM", caught: `^the placement of generation \d+ of \S+ in \S+ is active, and the HSM opened nothing$`,
+		breaks: everyHSM(func(_ *World, h rotate.HSM) rotate.HSM { return &credulousHSM{h} })},
+	{name: "a whole pair is given up for another", caught: `^doubled: the whole pair of \S+ under \w+ is given up, and another is made$`,
+		breaks: everyHSM(func(_ *World, h rotate.HSM) rotate.HSM { return &blurredHSM{h, map[key.ID]bool{}} })},
 	{name: "a proof uses the pair up", caught: `^lost: the pair of generation \d+ of \S+ is not in the HSM, and nobody took it away$`,
 		breaks: everyHSM(func(w *World, h rotate.HSM) rotate.HSM { return &wearingHSM{h, w} })},
 }
