@@ -91,8 +91,8 @@ func (w *World) judgeRetired(v *vault, rec *key.Record, g *key.Generation, p *ke
 // not be placed again; hours after another has come over it, keyd has repaired that.
 func (w *World) judgeIntended(k *managed) {
 	rec := w.store.records[k.policy.Key]
-	if rec.Hold != nil {
-		return // until a person has looked
+	if rec.Hold != nil || w.now.Sub(rec.Lifted) < 3*time.Hour {
+		return // a person looks, or has just looked
 	}
 	for _, v := range w.vaults {
 		last, g := lastIn(&rec, v.URL), (*key.Generation)(nil)
