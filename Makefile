@@ -110,7 +110,7 @@ test: deps ## every test, with the race detector
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
-decade: ## ten simulated years of KEYS=n keys (default 100)
+decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1)
 	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
 lint: $(LINT) ## gofmt, go vet and golangci-lint

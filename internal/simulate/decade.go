@@ -10,12 +10,12 @@ import (
 // Decade is ten years of many keys in a Key Vault and a Managed HSM, rotated every
 // quarter by one daemon, with a fault in one of two thousand calls. It looks at a
 // quiet key only once a month, for a look that finds nothing tells nothing.
-func (ps Primes) Decade(seed uint64, keys int) Result {
+func (ps Primes) Decade(seed uint64, keys int, opts Options) Result {
 	const (
 		year    = 365 * 24 * time.Hour
 		quarter = year / 4
 	)
-	w := newWorld(ps, seed, Options{})
+	w := newWorld(ps, seed, opts)
 	w.plain, w.alone = true, true
 	w.guard(func() {
 		for _, v := range []key.Vault{

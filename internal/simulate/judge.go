@@ -51,6 +51,7 @@ func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 			}
 		}
 	}
+	w.judgeNothingGone(v, &rec)
 	newest := v.newest(name)
 	if newest != nil && newest.foreign && v.visible(newest, w.acting.began) &&
 		!slices.Contains(rec.Known[v.URL], newest.ID) && !recorded(&rec, v.URL, newest.ID) {
@@ -73,6 +74,22 @@ func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
 	}
 	if p != nil && !p.Expires.Equal(r.Expires) {
 		w.violate("the record of %s does not have the expiry date that %s is given", r.Key, v.Name)
+	}
+}
+
+// judgeNothingGone: nothing is imported where versions of the record are gone, and no
+// person gave them up.
+func (w *World) judgeNothingGone(v *vault, rec *key.Record) {
+	if c := v.content(rec.Key); c.purged.IsZero() || !c.purged.Before(w.acting.began) {
+		return // nor by a look of before
+	}
+	for i := range rec.Generations {
+		for _, p := range rec.Generations[i].Placements {
+			recent := p.Created.Add(v.Kind.SettleTime() + time.Minute).After(w.acting.began)
+			if p.Vault == v.URL && p.Version != "" && p.State != key.Void && !recent && v.byID(rec.Key, p.Version) == nil {
+				w.violate("%s is imported into %s, where version %s of the record is gone, and nobody gave it up", rec.Key, v.Name, p.Version)
+			}
+		}
 	}
 }
 

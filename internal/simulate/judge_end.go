@@ -81,6 +81,9 @@ func (w *World) judgeRetired(v *vault, rec *key.Record, g *key.Generation, p *ke
 	if g.Deactivated.After(since) {
 		since = g.Deactivated
 	}
+	if newest := v.newest(rec.Key); !newest.Enabled || v.expired(newest) != nil {
+		return // consumers may have to go back to what is older
+	}
 	due := !rule.Never() && p.State == key.Superseded && !g.Deactivated.IsZero() && g.In(v.URL) == p
 	if due && w.now.Sub(since) > rule.DisableAfter+12*time.Hour {
 		w.violate("version %s of %s in %s (generation %d) is enabled %s after it was superseded, and the rule says %s", x.ID, rec.Key, v.Name, g.Number, w.now.Sub(since), rule.DisableAfter)

@@ -3,6 +3,7 @@ package simulate
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -10,7 +11,7 @@ import (
 
 // meddlings is in how many ways meddle meddles; the first of them may come in the
 // middle of a call, too.
-const meddlings, amidCalls = 22, 19
+const meddlings, amidCalls = 23, 19
 
 // meddle is what people, configurations and clocks do at any time.
 func (w *World) meddle(way int) {
@@ -49,6 +50,8 @@ func (w *World) meddle(way int) {
 		w.backup()
 	case 21:
 		w.restore()
+	case 22:
+		w.purge(v, k)
 	}
 }
 
@@ -60,6 +63,19 @@ func (w *World) deleteKey(v *vault, k *managed) {
 	c.remove(w.now)
 	w.tell("somebody deletes %s in %s", k.policy.Key, v.Name)
 	w.later(w.between(time.Minute, 10*time.Hour), func() { v.recover(k.policy.Key) })
+}
+
+// purge destroys all that a vault has of a key. Nothing tells of that but that it is gone.
+func (w *World) purge(v *vault, k *managed) {
+	c := v.content(k.policy.Key)
+	if len(c.versions) == 0 || c.deleted {
+		return
+	}
+	w.tell("somebody purges %s in %s", k.policy.Key, v.Name)
+	for _, x := range c.versions {
+		w.store.owed = slices.DeleteFunc(w.store.owed, func(o owing) bool { return strings.Contains(o.effect, x.ID) })
+	}
+	c.versions, c.purged = nil, w.now
 }
 
 func (w *World) disable(v *vault, k *managed) {

@@ -35,7 +35,7 @@ func TestSimulation(t *testing.T) {
 	if os.Getenv("SEED") != "" {
 		r := primes.Run(number(t, "SEED", 0), Options{Trace: int(number(t, "LINES", lines))})
 		fmt.Println(strings.Join(r.Trace, "\n"))
-		report(t, []Result{r}, 0)
+		report(t, []Result{r}, 0, replay)
 		return
 	}
 	first, seeds := number(t, "FIRST", 1), number(t, "SEEDS", few)
@@ -49,11 +49,15 @@ func TestSimulation(t *testing.T) {
 			fmt.Println(strings.Join(primes.Run(seed, Options{Trace: lines}).Trace, "\n"))
 		}
 	}
-	report(t, all, time.Since(begun))
+	report(t, all, time.Since(begun), replay)
 }
 
-// report tells the first runs that failed, and the figures of all in one line.
-func report(t *testing.T, all []Result, took time.Duration) {
+// replay is the command that tells a story once more.
+func replay(seed uint64) string { return fmt.Sprintf("make simulate SEED=%d", seed) }
+
+// report tells the first runs that failed, how each is replayed, and the figures of all
+// in one line.
+func report(t *testing.T, all []Result, took time.Duration, replay func(seed uint64) string) {
 	t.Helper()
 	const most = 10
 	var sum Result
@@ -79,7 +83,7 @@ func report(t *testing.T, all []Result, took time.Duration) {
 		lost += strings.Count(r.Failure, "lost:")
 		doubled += strings.Count(r.Failure, "doubled:")
 		if failed++; failed <= most {
-			t.Errorf("seed %d: %s\nreplay it with: make simulate SEED=%d", r.Seed, r.Failure, r.Seed)
+			t.Errorf("seed %d: %s\nreplay it with: %s", r.Seed, r.Failure, replay(r.Seed))
 		}
 	}
 	fmt.Printf("%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds lifted, %d generations, %d pairs, %d versions imported, %d late duplicates adopted; failed %d, lost %d, doubled %d\n",
@@ -91,8 +95,13 @@ func TestADecadePasses(t *testing.T) {
 	keys := int(number(t, "KEYS", 1))
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	begun := time.Now()
-	r := NewPrimes().Decade(number(t, "SEED", 1), keys)
-	report(t, []Result{r}, time.Since(begun))
+	r := NewPrimes().Decade(number(t, "SEED", 1), keys, Options{Trace: lines})
+	if r.Failure != "" {
+		fmt.Println(strings.Join(r.Trace, "\n"))
+	}
+	report(t, []Result{r}, time.Since(begun), func(seed uint64) string {
+		return fmt.Sprintf("make decade KEYS=%d SEED=%d", keys, seed)
+	})
 	// A key's first generation, and one for each quarter; the last firing may be put
 	// off beyond the end by the spread.
 	least, most := keys*40, keys*41

@@ -34,6 +34,7 @@ type version struct {
 type content struct {
 	versions []*version // as they landed
 	deleted  bool
+	purged   time.Time     // last; zero: never
 	past     history[bool] // of deleted
 }
 
