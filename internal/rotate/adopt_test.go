@@ -158,10 +158,14 @@ func TestAKeyThatWasRecoveredIsNotImportedBeforeItShows(t *testing.T) {
 	if err := w.rotator().Resume(t.Context(), p.Key, "uid 0 (root)", "recovered"); err != nil {
 		t.Fatal(err)
 	}
-	w.now = w.now.Add(-10 * time.Second) // the clock is put right
-	for range 6 {                        // minutes
-		s, err := w.step(w.rotator(), p)
-		for ; err == nil && s.Acts(); s, err = w.step(w.rotator(), p) {
+	r := w.rotator()
+	for minute := range 6 {
+		if minute == 1 {
+			w.now = w.now.Add(3 * time.Hour) // the clock jumps
+			w.vault[mhsm.URL].skew, w.vault[weu.URL].skew = -3*time.Hour, -3*time.Hour
+		}
+		s, err := w.step(r, p)
+		for ; err == nil && s.Acts(); s, err = w.step(r, p) {
 		}
 		if err != nil || s.Kind != rotate.Wait {
 			t.Fatalf("%+v, %v: want to wait\n%s", s, err, w.story())
@@ -208,8 +212,13 @@ func TestAManagedHSMThatMayNotShowWhatItHasIsWaitedFor(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.settle(p)
 	w.consent(p)
-	if s, err := w.step(w.rotator(), p); err != nil || s.Kind != rotate.Wait {
+	r := w.rotator()
+	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Wait {
 		t.Errorf("%s: %s (%v); want to wait", s.Kind, s.Why, err)
+	}
+	w.now = w.now.Add(mhsm.Kind.SettleTime())
+	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Import {
+		t.Errorf("%s: %s (%v); want the import once it is over", s.Kind, s.Why, err)
 	}
 }
 

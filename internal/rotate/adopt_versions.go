@@ -45,7 +45,8 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 		}
 		a.disown(v, x)
 		a.showVersion(g, v, x)
-		if a.again(g, v, x, seen, before) {
+		repeats := g.Number < intended || lastPlacement(&a.rec, v.URL).g == g
+		if a.again(g, v, x, seen, before, repeats) {
 			continue
 		}
 		attempt, err := key.ParseID(x.Tags[key.TagAttempt])
@@ -71,8 +72,9 @@ func (a *adopter) adoptVersions(v key.Vault, seen VaultSeen) {
 }
 
 // again reports whether a version belongs to a placement that the record had before: as
-// the one whose import was open, as one that was given up as gone, or as a duplicate.
-func (a *adopter) again(g *key.Generation, v key.Vault, x key.Version, seen VaultSeen, before map[key.ID]bool) bool {
+// the one whose import was open, as one that was given up as gone, or as a duplicate. What
+// was put back over a later generation is none.
+func (a *adopter) again(g *key.Generation, v key.Vault, x key.Version, seen VaultSeen, before map[key.ID]bool, repeats bool) bool {
 	p := g.In(v.URL)
 	if p == nil {
 		if p = voidPlacement(g, v.URL, x); p == nil || p.Version != x.ID {
@@ -83,7 +85,7 @@ func (a *adopter) again(g *key.Generation, v key.Vault, x key.Version, seen Vaul
 	case p.State == key.Intended || p.State == key.Void:
 		p.State, p.Version, p.Created, p.ImportedAt, p.Detail = key.Imported, x.ID, x.Created, a.now, ""
 		a.unprovable(p, v, x, seen)
-	case before[p.Attempt]:
+	case before[p.Attempt] && repeats:
 		p.Aliases = append(p.Aliases, x.ID)
 		if !g.Deactivated.IsZero() {
 			g.Deactivated = a.now // it may have been newest until now

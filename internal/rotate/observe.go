@@ -32,10 +32,14 @@ type VaultSeen struct {
 	// Unconfigured: the configuration has no such vault, which Err says, too.
 	Unconfigured bool
 
-	Begun    time.Time
-	Deleted  bool          // the key is soft-deleted
-	Versions []key.Version // complete
-	Newest   string        // version id; "" when there is none
+	Begun   time.Time
+	Deleted bool // the key is soft-deleted
+	// EmptySince is when this daemon first found nothing of the key, neither versions
+	// nor that it is deleted, and has not found anything since; by the vault's clock,
+	// as far as that is known.
+	EmptySince time.Time
+	Versions   []key.Version // complete
+	Newest     string        // version id; "" when there is none
 	// Material is the fingerprint of the newest version and of every one that the
 	// record does not know; "" where the vault would not show it.
 	Material map[string]key.Fingerprint
@@ -194,6 +198,7 @@ func (r *Rotator) observeVault(ctx context.Context, c Vault, url, name string, r
 	seen.KEK = r.lookAtKEK(ctx, c, lastPlacement(&rec, url))
 	seen.KEK.Begun = later(rec.KEKBegun[url], r.views.kekBegun(url))
 	seen.Skew, seen.SkewSeen = c.ClockSkew()
+	seen.EmptySince = r.views.emptySince(url, name, len(seen.Versions) == 0 && !seen.Deleted, seen.there(seen.Begun))
 	r.lookAtMore(ctx, c, url, name, rec, &seen)
 	return seen
 }

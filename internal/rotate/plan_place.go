@@ -219,17 +219,20 @@ func (pl *planner) importMissing(v key.Vault, seen VaultSeen, g *key.Generation)
 	return pl.importInto(v, seen, g, cause, "the vault does not have the generation"), true
 }
 
-// maybeHidden waits before a Managed HSM that shows nothing is believed, where a hold
-// was lifted a short while ago: the key may have been recovered since, and not all regions
-// show that at once. No record tells what a lost state had there. A vault that the
-// configuration just got has nothing to hide.
+// maybeHidden waits before a Managed HSM that shows nothing is believed, where ever a hold
+// was lifted: the key may have been recovered in it, and not all regions show that at
+// once. No record tells what a lost state had there. A vault that the configuration
+// just got has nothing to hide.
 func (pl *planner) maybeHidden(v key.Vault, seen VaultSeen, g *key.Generation) (Step, bool) {
-	added := !slices.ContainsFunc(pl.r.Vaults, func(had key.Vault) bool { return had.URL == v.URL })
-	if added || v.Kind != key.ManagedHSM || len(seen.Versions) > 0 || !near(seen.Begun, pl.r.Lifted, v.Kind.SettleTime()) {
+	had := slices.ContainsFunc(pl.r.Vaults, func(had key.Vault) bool { return had.URL == v.URL })
+	if v.Kind != key.ManagedHSM || !had || pl.r.Lifted.IsZero() || seen.EmptySince.IsZero() {
 		return Step{}, false
 	}
-	settled := pl.r.Lifted.Add(v.Kind.SettleTime())
-	pl.hidden = Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: earlier(settled, pl.now.Add(pollWait)),
+	settled := seen.EmptySince.Add(v.Kind.SettleTime())
+	if !seen.there(seen.Begun).Before(settled) {
+		return Step{}, false
+	}
+	pl.hidden = Step{Kind: Wait, Generation: g.Number, Vault: v.URL, Until: pl.now.Add(pollWait),
 		Why: fmt.Sprintf("vault %s shows no version of %s, and may not show yet what was recovered in it; it is believed from %s on", v.Name, pl.p.Key, settled.UTC().Format(time.TimeOnly))}
 	return pl.hidden, true
 }

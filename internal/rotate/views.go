@@ -17,6 +17,7 @@ type views struct {
 	down  map[string]downVault // by url
 	keks  map[string]time.Time // by url: when its KEK was begun, for whichever key
 	more  map[string]*more     // by url and key
+	empty map[string]time.Time // by url and key: since when the vault shows nothing of it
 }
 
 type downVault struct {
@@ -27,7 +28,7 @@ type downVault struct {
 func newViews() views {
 	return views{
 		mu: new(sync.Mutex), last: map[string]*Observation{}, used: map[string]bool{}, shown: map[string]shown{},
-		down: map[string]downVault{}, keks: map[string]time.Time{}, more: map[string]*more{},
+		down: map[string]downVault{}, keks: map[string]time.Time{}, more: map[string]*more{}, empty: map[string]time.Time{},
 	}
 }
 
@@ -77,6 +78,19 @@ func (v *views) putDown(url string, err error, until time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.down[url] = downVault{err, until}
+}
+
+// emptySince remembers since when a vault shows nothing of a key; zero when it does.
+func (v *views) emptySince(url, name string, empty bool, now time.Time) time.Time {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	at := url + "/" + name
+	if !empty {
+		delete(v.empty, at)
+	} else if v.empty[at].IsZero() {
+		v.empty[at] = now
+	}
+	return v.empty[at]
 }
 
 // beginKEK claims the making of a vault's KEK, unless it was claimed after since.

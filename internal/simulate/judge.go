@@ -141,7 +141,8 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 		last := i == len(versions)-2
 		switch {
 		case y.late && !v.visible(y, began):
-		case p.Cause == key.CauseRollback && y.late: // it was never proven, and what is put back will be
+		case p.Cause == key.CauseRollback && before != nil && before.Version != y.ID:
+			// An alias was never proven, and what is put back will be.
 		case p.Cause == key.CauseRepair || p.Cause == key.CauseRollback:
 			if last && v.visible(y, began) {
 				w.violate("doubled: %s in %s: %s of what is the newest there already", name, v.Name, p.Cause)
