@@ -98,8 +98,9 @@ func (w *World) judgeIntended(k *managed) {
 		return // a person looks, or has just looked
 	}
 	for _, v := range w.vaults {
-		last, g := lastIn(&rec, v.URL), (*key.Generation)(nil)
-		if g, _ = placementOf(&rec, last.Attempt); g == nil || last.State != key.Proven || !g.Usable() {
+		last := lastIn(&rec, v.URL)
+		g, _ := placementOf(&rec, last.Attempt)
+		if g == nil || last.State != key.Proven || !g.Usable() {
 			continue
 		}
 		if _, configured := k.policy.Vault(v.URL); !configured {
