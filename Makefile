@@ -130,12 +130,15 @@ fuzz: ## run every fuzz target, of all packages or those in ROOMS, for FUZZTIME 
 	@FUZZTIME=$(FUZZTIME) ROOMS="$(ROOMS)" .ci/fuzz
 
 faults: deps ## an HSM library, an Azure, a network and a disk that misbehave in every known way (as root)
-	@{ go test -count=1 -v -timeout 20m -run '^TestFault' ./softhsm-test/e2e -args -every-fault; \
-	  KEYD_HEAVY=1 go test -count=1 -v -timeout 40m -parallel 8 ./softhsm-test/azurefaults; } | awk '\
+	@{ go test -count=1 -v -timeout 20m -run '^TestFault' ./softhsm-test/e2e -args -every-fault || true; \
+	  KEYD_HEAVY=1 go test -count=1 -v -timeout 40m -parallel 8 ./softhsm-test/azurefaults || true; } | awk '\
 	  /^=== / { next } \
 	  /^faults:/ { tried += $$2; lost += $$5; doubled += $$7; next } \
+	  /^--- FAIL/ { failed++ } \
+	  /^FAIL/ { bad = 1 } \
 	  { print } \
-	  END { printf "faults: %d tried, lost %d, doubled %d\n", tried, lost, doubled }'
+	  END { printf "faults: %d tried, failed %d, lost %d, doubled %d\n", tried, failed, lost, doubled; \
+	    exit bad || failed || lost || doubled || !tried }'
 
 crashtest: deps ## the real processes killed at every kill point and at system calls, and what was lost or doubled
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
