@@ -24,30 +24,31 @@ import (
 )
 
 // settle waits until a generation that was begun after the faults is finished, and
-// then, with the schedule taken away, until nothing is under way. An import may be
-// open for eleven minutes, and a failure's pause is five at most.
+// then, with the schedule taken away, until nothing is under way and what is due is
+// disabled. An import may be open for eleven minutes, and a failure's pause is five at
+// most.
 func (w *world) settle() {
 	w.t.Helper()
 	over := w.clock.Now()
-	w.await("a generation begun after the fault is finished", func(k status.Key) bool {
+	w.await("a generation begun after the fault is finished", time.Hour, func(k status.Key) bool {
 		// Not the last one only: where each takes longer than the schedule, that is never for
 		// long the finished one.
 		return slices.ContainsFunc(k.Generations, func(g key.Generation) bool {
 			return !g.Reserved.Before(over) && !g.Finished.IsZero()
 		})
 	})
-	w.configure("")
-	w.must("reload")
-	w.await("nothing is under way", func(k status.Key) bool {
-		return k.State == status.StateOK && k.Doing == "" && !slices.ContainsFunc(k.Generations, func(g key.Generation) bool { return g.Finished.IsZero() })
+	w.rotateEvery(0)
+	w.await("nothing is under way, and what was due is disabled", time.Hour, func(k status.Key) bool {
+		unfinished := slices.ContainsFunc(k.Generations, func(g key.Generation) bool { return g.Finished.IsZero() })
+		return k.State == status.StateOK && k.Doing == "" && !unfinished && w.retired(k.Generations)
 	})
 }
 
-// await waits for an hour at most, until the key is as wanted.
-func (w *world) await(what string, enough func(status.Key) bool) {
+// await waits for so long at most, until the key is as wanted.
+func (w *world) await(what string, patience time.Duration, enough func(status.Key) bool) {
 	w.t.Helper()
 	var last status.Key
-	for end := w.clock.Now().Add(time.Hour); w.clock.Now().Before(end); w.tick() {
+	for end := w.clock.Now().Add(patience); w.clock.Now().Before(end); w.tick() {
 		k, err := w.look()
 		if err != nil {
 			w.fail("keyd status: %v", err)
@@ -59,7 +60,7 @@ func (w *world) await(what string, enough func(status.Key) bool) {
 			return
 		}
 	}
-	w.fail("after another hour still not: %s; the key is %s, waits for %q, failed with %q", what, last.State, last.Waiting, last.Error)
+	w.fail("after another %s still not: %s; the key is %s, waits for %q, failed with %q", patience, what, last.State, last.Waiting, last.Error)
 }
 
 // metric is one sample without labels.
@@ -109,7 +110,7 @@ func (w *world) checkDaemon() {
 
 // check stops keyd, compares the vaults, the token and the record, and counts what is
 // lost or doubled.
-func (w *world) check() {
+func (w *world) check(k kind) {
 	w.t.Helper()
 	w.checkDaemon()
 	w.stop()
@@ -127,6 +128,7 @@ func (w *world) check() {
 			}
 		}
 	}
+	w.checkDisablings(rec, k)
 	figures.lost.Add(int64(lost))
 	figures.doubled.Add(int64(doubled))
 	if lost+doubled > 0 {
@@ -190,7 +192,8 @@ func isPair(o key.Object, want key.Fingerprint) bool {
 }
 
 // checkVault requires that a vault's versions are the recorded placements, one for
-// each generation, and that each opens what was closed under it.
+// each generation, that each opens what was closed under it, and that none is disabled
+// but what was due.
 func (w *world) checkVault(rec key.Record, url string) (lost, doubled int) {
 	w.t.Helper()
 	recorded := map[string]key.Fingerprint{} // by version
@@ -217,7 +220,7 @@ func (w *world) checkVault(rec key.Record, url string) (lost, doubled int) {
 			w.t.Errorf("version %s in %s is a duplicate", x.ID, url)
 			doubled++
 		}
-		if recorded[x.ID] != print || !x.Enabled {
+		if _, due := w.due[url][x.ID]; recorded[x.ID] != print || !x.Enabled && !due {
 			w.t.Errorf("version %s in %s: recorded as %q, is %q, enabled %t", x.ID, url, recorded[x.ID], print, x.Enabled)
 			lost++
 		}

@@ -3,6 +3,7 @@ package azurefaults_test
 import (
 	"net/http"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +18,8 @@ type kind struct {
 	rules  []emulator.Rule // a Delay is one of the world's clock
 	// toxics spoil the network.
 	toxics []string
-	// on and off: for how long the rules are in force by turns; zero: always.
+	// on and off: for how long the rules are in force by turns; zero: always. Rules for
+	// disablings, which are few, are it always.
 	on, off time.Duration
 	azure   time.Duration  // Azure's clock is so far ahead
 	still   bool           // nothing can be rotated in this hour
@@ -25,7 +27,11 @@ type kind struct {
 	breaks  bool           // connections end in the middle, which keyd counts
 }
 
-const often = 0.25 // the probability of a fault at any call
+const (
+	often  = 0.25 // the probability of a fault at any call
+	update = "update"
+	struck = 3 // of the disablings, which are few, so many at least meet what any call may
+)
 
 // every call, and now and then.
 func sometimes(r emulator.Rule) []emulator.Rule {
@@ -42,6 +48,20 @@ func each(r emulator.Rule, operations ...string) (rules []emulator.Rule) {
 	return rules
 }
 
+// ofDisablings gives a kind whose rules are about any call a rule for each that the
+// first disablings meet for certain: their number is small, and their turn short.
+func ofDisablings(k kind) kind {
+	var rules []emulator.Rule
+	for _, r := range k.rules {
+		if r.Operation == "" && r.Stale == 0 && !k.still {
+			r.Operation, r.Probability, r.Count = update, 0, struck
+			rules = append(rules, r)
+		}
+	}
+	k.rules = slices.Concat(rules, k.rules) // the first outcome counts
+	return k
+}
+
 func kinds() []kind {
 	const minute = time.Minute
 	all := []kind{
@@ -52,11 +72,12 @@ func kinds() []kind {
 		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute, off: 4 * minute},
 		{name: "connections dropped before the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
 		{name: "connections dropped after the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropAfterCommit})},
-		{name: "every import's answer lost", sample: true, rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit}}},
-		{name: "every import lost", rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropBeforeCommit}}, on: 20 * minute, off: 10 * minute},
+		{name: "every import's and disabling's answer lost", sample: true, rules: each(emulator.Rule{Drop: emulator.DropAfterCommit}, "import", update)},
+		{name: "every import and disabling lost", rules: each(emulator.Rule{Drop: emulator.DropBeforeCommit}, "import", update), on: 20 * minute, off: 10 * minute},
 		{name: "imports refused with 500 after nothing", rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
 		{name: "slow answers", rules: sometimes(emulator.Rule{Delay: 10 * time.Second})},
-		{name: "imports that take effect when the client has gone", rules: []emulator.Rule{{Operation: "import", Delay: 40 * time.Second, Probability: 0.5}}},
+		{name: "imports and disablings that take effect when the client has gone", rules: []emulator.Rule{
+			{Operation: "import", Delay: 40 * time.Second, Probability: 0.5}, {Operation: update, Delay: 40 * time.Second, Count: struck}}},
 		{name: "truncated answers", rules: sometimes(emulator.Rule{Truncate: true})},
 		{name: "answers that are not JSON", rules: sometimes(emulator.Rule{Garbage: true})},
 		{name: "JSON of another shape", rules: sometimes(emulator.Rule{WrongJSON: true})},
@@ -68,10 +89,12 @@ func kinds() []kind {
 		{name: "stale lists", rules: []emulator.Rule{{Operation: "versions", Stale: 90 * time.Second}}},
 		{name: "stale reads", rules: []emulator.Rule{{Stale: 90 * time.Second, Probability: 0.5}}},
 		{name: "stale lists and lost answers", rules: []emulator.Rule{
-			{Operation: "versions", Stale: 90 * time.Second}, {Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5}}},
+			{Operation: "versions", Stale: 90 * time.Second}, {Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5},
+			{Operation: update, Drop: emulator.DropAfterCommit, Count: struck}}},
 		{name: "replication takes six minutes", set: settings{replication: 6 * minute}},
 		{name: "replication takes six minutes and answers are lost", set: settings{replication: 6 * minute},
-			rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5}}},
+			rules: []emulator.Rule{{Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5},
+				{Operation: update, Drop: emulator.DropAfterCommit, Count: struck}}},
 		{name: "Azure's clock is four minutes ahead", azure: 4 * minute},
 		{name: "Azure's clock is four minutes behind", azure: -4 * minute},
 		{name: "the Date header is an hour off", rules: []emulator.Rule{{SkewDate: time.Hour}}, still: true},
@@ -84,7 +107,11 @@ func kinds() []kind {
 	for _, inner := range []string{"KeyOperationForbidden", "KeyDisabled"} {
 		all = append(all, kind{name: "403 " + inner, on: 4 * minute, off: 4 * minute,
 			// Not each time: of what is asked for first it would keep the others from being asked for.
-			rules: each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get", "wrap", "unwrap")})
+			rules: append(each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get", "wrap", "unwrap"),
+				emulator.Rule{Operation: update, Status: http.StatusForbidden, Inner: inner, Count: struck})})
+	}
+	for i, k := range all {
+		all[i] = ofDisablings(k)
 	}
 	return all
 }
@@ -97,40 +124,26 @@ func TestAnHourOfEachFaultLosesAndDoublesNothing(t *testing.T) {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, k.set)
+			w.yesterday()
 			w.hour(k)
 			w.settle()
-			w.check()
+			w.check(k)
 		})
 	}
 }
 
+// hourly is the span between two rotations in the hour.
+func hourly() time.Duration { return time.Hour / time.Duration(pace.rotations) }
+
 // hour runs keyd for an hour under the faults, which are there before it is.
 func (w *world) hour(k kind) {
 	w.t.Helper()
-	w.azure.Store(int64(k.azure))
-	var active []*emulator.ActiveRule
-	hits := make([]int, len(k.rules))
-	end := func() {
-		for i, a := range active {
-			figures.faults.Add(int64(a.Hits()))
-			hits[i] += a.Hits()
-		}
-		active = nil
-		w.emu.ClearFailures()
-		w.spoil(nil)
-	}
-	begun, inForce := w.clock.Now(), false
+	w.configure(hourly())
+	w.skew(k.azure)
+	made, begun := len(w.record().Generations), w.clock.Now()
+	f := w.faults(k)
 	for since := time.Duration(0); since < time.Hour; since = w.clock.Now().Sub(begun) {
-		if want := k.off == 0 || since%(k.on+k.off) < k.on; want != inForce {
-			inForce = want
-			if end(); want {
-				w.spoil(k.toxics)
-				for _, r := range k.rules {
-					r.Delay = w.clock.Real(r.Delay)
-					active = append(active, w.emu.Fail(r))
-				}
-			}
-		}
+		f.turn(since)
 		if w.daemon == nil {
 			w.start()
 		}
@@ -140,7 +153,7 @@ func (w *world) hour(k kind) {
 	if err != nil {
 		w.fail("keyd status: %v", err)
 	}
-	switch n := len(seen.Generations); {
+	switch n := len(seen.Generations) - made; {
 	case k.still && n > 0:
 		w.t.Errorf("%d generations were made", n)
 	case !k.still && n == 0:
@@ -149,9 +162,13 @@ func (w *world) hour(k kind) {
 	if k.rules == nil && k.toxics == nil {
 		figures.faults.Add(1) // it was there all the time
 	}
-	end()
-	w.wantStruck(k, hits)
-	w.azure.Store(0)
+	w.prolong(f, begun)
+	if n := len(w.disablings(begun)); k.still && n > 0 {
+		w.t.Errorf("%d disablings, although the clocks differ", n)
+	}
+	f.end()
+	w.wantStruck(k, f.hits)
+	w.skew(0)
 }
 
 // wantStruck requires that every rule met a call in the hour, and that the network was
@@ -169,4 +186,66 @@ func (w *world) wantStruck(k kind, hits []int) {
 	if k.breaks && !unanswered.MatchString(w.metrics()) {
 		w.t.Error("keyd counts no request without an answer in the hour: no connection was broken")
 	}
+}
+
+// faults are a kind's rules and toxics in one world.
+type faults struct {
+	w      *world
+	k      kind
+	spoilt bool                   // it is the turn of those that come by turns
+	active []*emulator.ActiveRule // nil: not in force
+	hits   []int
+}
+
+func (w *world) faults(k kind) *faults {
+	return &faults{w: w, k: k, active: make([]*emulator.ActiveRule, len(k.rules)), hits: make([]int, len(k.rules))}
+}
+
+// turn puts in force what is it so long after the hour's beginning, and ends the rest.
+func (f *faults) turn(since time.Duration) {
+	f.w.t.Helper()
+	on := f.k.off == 0 || since%(f.k.on+f.k.off) < f.k.on
+	for i, r := range f.k.rules {
+		switch want := on || r.Operation == update; {
+		case want && f.active[i] == nil:
+			r.Delay = f.w.clock.Real(r.Delay)
+			f.active[i] = f.w.emu.Fail(r)
+		case !want && f.active[i] != nil:
+			f.clear(i)
+		}
+	}
+	switch {
+	case on && !f.spoilt:
+		f.w.spoil(f.k.toxics)
+	case !on && f.spoilt:
+		f.w.spoil(nil)
+	}
+	f.spoilt = on
+}
+
+// end ends all of them.
+func (f *faults) end() {
+	f.w.t.Helper()
+	for i, a := range f.active {
+		if a != nil {
+			f.clear(i)
+		}
+	}
+	f.w.spoil(nil)
+}
+
+// met is how many calls have met a rule.
+func (f *faults) met(i int) int {
+	if a := f.active[i]; a != nil {
+		return f.hits[i] + a.Hits()
+	}
+	return f.hits[i]
+}
+
+func (f *faults) clear(i int) {
+	f.active[i].Clear()
+	n := f.active[i].Hits()
+	figures.faults.Add(int64(n))
+	f.hits[i] += n
+	f.active[i] = nil
 }

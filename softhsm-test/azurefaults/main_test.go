@@ -1,7 +1,7 @@
 // Package azurefaults_test runs the real keyd, both processes of it, on SoftHSM for
 // an hour against an Azure that misbehaves. Its rule: after every fault the vaults,
-// the token and the record are compared one by one; nothing may be lost and nothing
-// doubled.
+// the token and the record are compared one by one; nothing may be lost, nothing
+// doubled, and nothing disabled but what is due.
 //
 // The hour is one of a fast clock (softhsm-test/fasttime), which keyd and the
 // emulator share: everything in it that waits, waits shorter. `make faults`, which

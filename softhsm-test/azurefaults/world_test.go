@@ -44,6 +44,7 @@ keys:
     vaults: [weu, mhsm]
     floor: 0s
     budget: 1000
+    retire: {disable_after: 1d}
 %[5]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "127.0.0.1:0"}
 health: {look: 1m}
@@ -64,8 +65,10 @@ type world struct {
 	emu   *emulator.Emulator
 	proxy *toxiproxy.Proxy // nil: none
 	clock fasttime.Clock
-	azure atomic.Int64 // how far Azure's clock is ahead of it
+	azure atomic.Int64  // how far Azure's clock is ahead of the one that the world began with
+	days  time.Duration // how far the world's clock is
 	env   []string
+	due   map[string]dueVersions // what the retire rule makes due in the hour, by vault
 
 	daemon *exec.Cmd     // nil while none runs
 	ended  chan struct{} // closed when the daemon has ended
@@ -76,6 +79,7 @@ type world struct {
 func newWorld(t *testing.T, s settings) *world {
 	t.Helper()
 	w := &world{t: t, token: softhsmtest.New(t), clock: fasttime.Clock{Since: time.Now(), Factor: pace.factor}}
+	began := w.clock
 	var err error
 	if w.dir, err = os.MkdirTemp(built.dir, "w"); err != nil {
 		t.Fatal(err)
@@ -85,7 +89,7 @@ func newWorld(t *testing.T, s settings) *world {
 			{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
 			{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true},
 		},
-		Now:           func() time.Time { return w.clock.Now().Add(time.Duration(w.azure.Load())) },
+		Now:           func() time.Time { return began.Now().Add(time.Duration(w.azure.Load())) },
 		TokenLifetime: s.tokenLife, ReplicationDelay: s.replication, Seed: 1,
 	})
 	if err != nil {
@@ -93,8 +97,7 @@ func newWorld(t *testing.T, s settings) *world {
 	}
 	t.Cleanup(w.end)
 	w.write("ca.pem", string(w.emu.CAPEM()))
-	w.configure(fmt.Sprintf("    schedule: \"@every %s\"\n", time.Hour/time.Duration(pace.rotations)))
-	w.env = slices.Concat(os.Environ(), w.token.Environ(), w.emu.Environ(w.path("ca.pem")), []string{w.clock.Environ()})
+	w.env = slices.Concat(os.Environ(), w.token.Environ(), w.emu.Environ(w.path("ca.pem")))
 	if s.proxy {
 		w.proxy = newProxy(t, w.emu.ProxyURL())
 		spoiled := "http://" + w.proxy.Listen
@@ -112,10 +115,21 @@ func (w *world) write(name, text string) {
 	}
 }
 
-// configure writes the configuration, with a line for the key's schedule or none.
-func (w *world) configure(schedule string) {
+// configure writes the configuration, with a rotation at each such span, or none.
+func (w *world) configure(every time.Duration) {
 	w.t.Helper()
+	schedule := ""
+	if every > 0 {
+		schedule = fmt.Sprintf("    schedule: \"@every %s\"\n", every)
+	}
 	w.write("keyd.yaml", fmt.Sprintf(configuration, w.dir, w.token.Module, w.token.Label, w.token.PINFile, schedule))
+}
+
+// rotateEvery changes the schedule under the running daemon.
+func (w *world) rotateEvery(span time.Duration) {
+	w.t.Helper()
+	w.configure(span)
+	w.must("reload")
 }
 
 func (w *world) start() {
@@ -125,7 +139,8 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.daemon = exec.Command(built.fast, "run", "--config", w.path("keyd.yaml"))
-	w.daemon.Env, w.daemon.Stdout, w.daemon.Stderr = w.env, log, log
+	w.daemon.Env = slices.Concat(w.env, []string{w.clock.Environ()})
+	w.daemon.Stdout, w.daemon.Stderr = log, log
 	if err := errors.Join(w.daemon.Start(), log.Close()); err != nil {
 		w.t.Fatal(err)
 	}
@@ -150,6 +165,16 @@ func (w *world) stop() {
 		w.fail("after SIGTERM keyd ended with %v", w.err)
 	}
 }
+
+// pass lets time pass at once, while no daemon runs.
+func (w *world) pass(d time.Duration) {
+	w.clock = w.clock.Later(d)
+	w.days += d
+	w.skew(0)
+}
+
+// skew has Azure's clock be so far ahead of the world's.
+func (w *world) skew(d time.Duration) { w.azure.Store(int64(w.days + d)) }
 
 func (w *world) end() {
 	if w.daemon != nil {

@@ -53,6 +53,18 @@ func TestAProgramLivesByTheFastClock(t *testing.T) {
 	}
 }
 
+// A day passes at once, and afterwards time at the pace that it had.
+func TestALaterClockIsAheadByAsMuch(t *testing.T) {
+	c := Clock{Since: time.Now(), Factor: 60}
+	later := c.Later(24 * time.Hour)
+	before := c.Now()
+	then := later.Now()
+	after := c.Now()
+	if early, late := then.Sub(after), then.Sub(before); early > 24*time.Hour || late < 24*time.Hour-time.Microsecond || later.Factor != c.Factor {
+		t.Errorf("it is ahead by %s to %s and runs %d times as fast", early, late, later.Factor)
+	}
+}
+
 func TestAGoThatIsOtherwiseIsNamed(t *testing.T) {
 	source := t.TempDir()
 	for _, name := range []string{"time.go", "sleep.go", "tick.go"} {
