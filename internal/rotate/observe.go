@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"time"
 
@@ -214,6 +215,10 @@ func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, url string, rec *
 	if err != nil {
 		return err
 	}
+	if newest.Kty != "" && newest.Public == nil && isPlaced(rec, url, newest.ID) {
+		// Else it would pass for one of which the vault does not show the material.
+		return fmt.Errorf("the newest version %s of %s is keyd's, and the vault shows it as a key of the type %.20q: keyd does not believe that, and looks again", newest.ID, name, newest.Kty)
+	}
 	if _, listed := v.version(newest.ID); !listed {
 		return fmt.Errorf("the newest version %s of %s is not in the listing yet: the vault's answers are stale, keyd looks again", newest.ID, name)
 	}
@@ -232,6 +237,11 @@ func (v *VaultSeen) lookAtNewest(ctx context.Context, c Vault, url string, rec *
 		v.Operations[newest.ID] = newest.Operations
 	}
 	return nil
+}
+
+// isPlaced reports whether a vault's version is that of a placement, whose key is of RSA.
+func isPlaced(rec *key.Record, url, version string) bool {
+	return slices.ContainsFunc(rec.Generations, func(g key.Generation) bool { return sameMaterial(&g, url, version) })
 }
 
 // placedBefore reports whether the newest version is what keyd placed last in the
