@@ -1,0 +1,93 @@
+package rotate_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// A listing of ten thousand versions that nobody knows costs time and does no harm: a
+// disabling comes when it is due, and not before.
+func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
+	t.Parallel()
+	h := newHostile(t)
+	h.p.Schedule = nil
+	h.lies(listsToo(strangers(9998, 1)))
+	h.run(5 * time.Minute)
+	h.wantNothingDone()
+	if seen := h.rotator.LastLook(h.p.Key).Vaults[weu.URL]; len(seen.Versions) != 10_000 {
+		t.Errorf("the loop saw %d versions: %v", len(seen.Versions), seen.Err)
+	}
+	h.disablingIsDue()
+	h.wantDisabledWhenTold()
+}
+
+// Where they are newer than the newest, what is due waits until the tale is over.
+func TestTenThousandNewerVersionsMakeTheLoopDoNothingThatIsDue(t *testing.T) {
+	t.Parallel()
+	newer := strings.ReplaceAll(strangers(9998, 1), "1700000000", "1900000000")
+	for _, due := range []string{"a disabling", "a rotation"} {
+		t.Run(due, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.isDue(due)
+			h.lies(listsToo(newer))
+			h.run(40 * time.Minute)
+			h.wantNothingDone()
+			if seen := h.rotator.LastLook(h.p.Key).Vaults[weu.URL]; seen.Err == nil {
+				t.Errorf("the loop believed %d versions", len(seen.Versions))
+			}
+			h.lies(nil)
+			h.settled(40 * time.Minute)
+			h.wantDone(due)
+		})
+	}
+}
+
+// Where they are older, there is no doubt of the newest: what is due is done once, to
+// keyd's own versions, and nothing beside it.
+func TestOlderStrangersAreLeftAlone(t *testing.T) {
+	t.Parallel()
+	for _, due := range []string{"a disabling", "a rotation"} {
+		t.Run(due, func(t *testing.T) {
+			t.Parallel()
+			h := newHostile(t)
+			h.isDue(due)
+			h.lies(listsToo(strangers(5, 1))) // keyd asks for each at each look, and not fast
+			h.settled(40 * time.Minute)
+			h.wantDone(due)
+		})
+	}
+}
+
+// listsToo adds entries to every listing.
+func listsToo(entries string) lie {
+	return says(func(s string) string { return strings.Replace(s, `"value":[`, `"value":[`+entries+",", 1) }, "versions")
+}
+
+// isDue lets time pass until a disabling is due or a rotation, and only that.
+func (h *hostile) isDue(what string) {
+	if what == "a disabling" {
+		h.disablingIsDue()
+		return
+	}
+	h.p.Retire = key.RetireRule{}
+	h.now = h.now.Add(24 * time.Hour)
+}
+
+// wantDone requires that what was due was done, once, and nothing else.
+func (h *hostile) wantDone(what string) {
+	h.tb.Helper()
+	imports, first := 3, h.record(h.p.Key).Generations[0].Placements[0].Version
+	var off []string
+	if what == "a disabling" {
+		imports, off = 2, []string{first}
+	}
+	if got := h.vault[weu.URL].disabled; h.puts != imports || !slices.Equal(got, off) {
+		h.tb.Errorf("%d imports, disabled %v; want %d and %v\n%s", h.puts, got, imports, off, h.story())
+	}
+	h.wantNothingStrayed()
+}
