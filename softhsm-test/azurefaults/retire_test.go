@@ -118,7 +118,7 @@ func (w *world) disablingUntried(f *faults, begun time.Time) string {
 		switch {
 		case r.Operation == update && f.met(i) == 0:
 			return fmt.Sprintf("no disabling met %+v", r)
-		case r.Stale > 0 && !(w.lookedAfter(asked, vaultHost, r.Stale) && w.lookedAfter(asked, hsmHost, r.Stale)):
+		case r.Stale > 0 && (!w.lookedAfter(asked, vaultHost, r.Stale) || !w.lookedAfter(asked, hsmHost, r.Stale)):
 			return "keyd never looked at a vault just after a disabling"
 		}
 	}
