@@ -45,6 +45,7 @@ var apart = map[string][]string{
 	"cmd/keyvault-emulator":   {"internal/emulator", "internal/emulator/arm"},
 	"softhsm-test":            nil,
 	"softhsm-test/fasttime":   nil,
+	"softhsm-test/effects":    {"internal/emulator"},
 	"softhsm-test/systemtest": nil,
 	"softhsm-test/clients":    nil,
 	"softhsm-test/demo":       {"softhsm-test", "internal/emulator", "internal/emulator/arm"},

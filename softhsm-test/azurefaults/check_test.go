@@ -21,6 +21,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/softhsm-test/effects"
 )
 
 // settle waits until a generation that was begun after the faults is finished, and
@@ -108,14 +109,16 @@ func (w *world) checkDaemon() {
 	}
 }
 
-// check stops keyd, compares the vaults, the token and the record, and counts what is
-// lost or doubled.
+// check stops keyd, compares the vaults, the token, the record and the audit chain, and
+// counts what is lost or doubled.
 func (w *world) check(k kind) {
 	w.t.Helper()
 	w.checkDaemon()
 	w.stop()
 	rec := w.record()
-	lost, doubled := w.checkPairs(rec)
+	objects := w.pairs()
+	w.checkTold(objects)
+	lost, doubled := w.checkPairs(rec, objects)
 	for _, url := range urls {
 		l, d := w.checkVault(rec, url)
 		lost, doubled = lost+l, doubled+d
@@ -168,10 +171,30 @@ func (w *world) pairs() []key.Object {
 	return objects
 }
 
-// checkPairs requires exactly one whole pair in the token for each generation.
-func (w *world) checkPairs(rec key.Record) (lost, doubled int) {
+// checkTold requires that the audit chain tells of all that is in the vaults and in the
+// token, with an intent before it and a result after it.
+func (w *world) checkTold(objects []key.Object) {
 	w.t.Helper()
-	objects := w.pairs()
+	chain, err := effects.Read(w.must("audit", "--json", "--state", w.path("state")))
+	if err != nil {
+		w.fail("%v", err)
+	}
+	var vaults []effects.Vault
+	for _, url := range urls {
+		vaults = append(vaults, effects.In(w.emu.Vault(strings.TrimPrefix(url, "https://")), keyName))
+	}
+	var pairs []effects.Pair
+	for _, o := range objects {
+		pairs = append(pairs, effects.Pair{ID: string(o.ID), Pending: o.Label.Pending})
+	}
+	for _, line := range effects.Untold(chain, vaults, pairs) {
+		w.t.Error(line)
+	}
+}
+
+// checkPairs requires exactly one whole pair in the token for each generation.
+func (w *world) checkPairs(rec key.Record, objects []key.Object) (lost, doubled int) {
+	w.t.Helper()
 	for _, g := range rec.Generations {
 		whole := slices.ContainsFunc(objects, func(o key.Object) bool { return o.ID == g.ID && o.Complete && isPair(o, g.Fingerprint) })
 		if !whole {

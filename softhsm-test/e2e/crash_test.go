@@ -189,9 +189,9 @@ func (c *crash) settleLater() {
 	})
 }
 
-// judge stops the daemon and counts what was lost and doubled, when every vault
-// should hold so many versions, and the token one pair for each of so many
-// generations.
+// judge stops the daemon, requires that its audit chain tells of every effect, and
+// counts what was lost and doubled, when every vault should hold so many versions, and
+// the token one pair for each of so many generations.
 func (c *crash) judge(pairs, versions int) {
 	c.t.Helper()
 	if c.daemon != nil {
@@ -213,6 +213,7 @@ func (c *crash) judge(pairs, versions int) {
 	}
 	whole := map[int]bool{}
 	found := c.pairs()
+	c.wantTold(found)
 	for _, o := range found {
 		if o.Complete && !o.Label.Pending {
 			whole[o.Label.Number] = true

@@ -475,6 +475,7 @@ func foundAuditKey(c *crash) {
 	c.seal()
 	c.wantOneAuditKey()
 	c.stop()
+	c.loseChain()
 	if err := os.Rename(c.path("state/keyd.db"), c.path("keyd.db.lost")); err != nil {
 		c.t.Fatal(err)
 	}

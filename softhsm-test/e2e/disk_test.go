@@ -346,6 +346,7 @@ func TestFaultOldCopyOfTheStateLosesNoKeyAndAdoptBringsItUpToDate(t *testing.T) 
 	w.must("rotate", "--now", keyName, "--reason", "after the copy", "--timeout", "80s")
 	w.seal()
 	w.stop()
+	w.loseChain()
 	if err := os.WriteFile(filepath.Join(w.path("state"), "keyd.db"), old, 0o600); err != nil {
 		t.Fatal(err)
 	}

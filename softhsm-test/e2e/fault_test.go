@@ -210,9 +210,9 @@ func (f *faulty) wantUp() {
 	}
 }
 
-// harm stops the daemon and counts what was lost and doubled, when n generations
-// were due: whatever no longer unwraps, pairs and versions that are missing, and
-// those that are too many.
+// harm stops the daemon, requires that its audit chain tells of every effect, and
+// counts what was lost and doubled, when n generations were due: whatever no longer
+// unwraps, pairs and versions that are missing, and those that are too many.
 func (f *faulty) harm(n int) (lost, doubled int) {
 	f.t.Helper()
 	if a := f.cli("audit", "--verify"); a.code != 0 {
@@ -231,6 +231,7 @@ func (f *faulty) harm(n int) (lost, doubled int) {
 
 	whole := map[key.ID]int{}
 	pairs := f.pairs()
+	f.wantTold(pairs)
 	for _, o := range pairs {
 		if o.Complete && !o.Label.Pending {
 			whole[o.ID]++

@@ -196,6 +196,7 @@ func TestFaultLostStateDirectoryImportsNothingAndIsRebuiltByAdopt(t *testing.T) 
 	w.seal()
 	before := w.key()
 	w.stop()
+	w.loseChain()
 	if err := os.RemoveAll(w.path("state")); err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
+	"github.com/keyd-project/keyd/softhsm-test/effects"
 )
 
 const (
@@ -64,6 +65,8 @@ type world struct {
 	daemon *daemon      // nil while none runs
 
 	sealed map[sealedAt]sealed
+
+	lostChain []effects.Entry // of states that a test took away
 
 	onTokenLost func(how string) // instead of failing the test
 }
