@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -305,52 +304,4 @@ func (w *world) retireAfter(age string) {
 		w.t.Fatal(err)
 	}
 	w.write("keyd.yaml", strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
-}
-
-var (
-	pointInSource = regexp.MustCompile(`killpoint\.At\("([^"]+)"\)`)
-	savedInSource = regexp.MustCompile(`(?:\.save\(ctx, rec, |\.saveAs\(ctx, rec, [\w().]+, |key\.Entry\{Event: )"([^"]+)"`)
-	notedInSource = regexp.MustCompile(`event\w+ += "([^"]+)"`)
-)
-
-// A boundary that is added to the loop or to the HSM side must be added here.
-func TestEveryBoundaryInTheSourceIsAmongTheKillPoints(t *testing.T) {
-	told, err := os.ReadFile("crashnamed_test.go")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var points []string
-	for _, room := range []string{"rotate", "hsm", "audit"} {
-		files, err := filepath.Glob("../../internal/" + room + "/*.go")
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no source of %s: %v", room, err)
-		}
-		for _, file := range files {
-			if strings.HasSuffix(file, "_test.go") {
-				continue
-			}
-			source, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, m := range pointInSource.FindAllStringSubmatch(string(source), -1) {
-				points = append(points, m[1])
-			}
-			saved := savedInSource.FindAllStringSubmatch(string(source), -1)
-			if room == "audit" {
-				saved = notedInSource.FindAllStringSubmatch(string(source), -1)
-			}
-			for _, m := range saved {
-				points = append(points, "save-before "+m[1], "save-after "+m[1])
-			}
-		}
-	}
-	if len(points) < 50 {
-		t.Fatalf("only %d points were found in the source: %v", len(points), points)
-	}
-	for _, p := range points {
-		if !strings.Contains(string(told), `"`+p+`"`) {
-			t.Errorf("no process is killed at %q", p)
-		}
-	}
 }

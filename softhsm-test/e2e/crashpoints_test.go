@@ -1,0 +1,114 @@
+package e2e_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var (
+	pointInSource = regexp.MustCompile(`killpoint\.At\("([^"]+)"\)`)
+	savedInSource = regexp.MustCompile(`(?:\.save\(ctx, rec, |\.saveAs\(ctx, rec, [\w().]+, |key\.Entry\{Event: )"([^"]+)"`)
+	notedInSource = regexp.MustCompile(`event\w+ += "([^"]+)"`)
+)
+
+// killedRooms are those whose kill points and saved events all have a kill.
+var killedRooms = []string{"rotate", "hsm", "audit"}
+
+// notKilledAt are the events that the other rooms save. None has an effect in the HSM or
+// in a vault, nor changes what keyd has to do.
+var notKilledAt = map[string]string{
+	"daemon started":         "tells of the process alone",
+	"daemon stopped":         "tells of the process alone",
+	"configuration reloaded": "what follows it is in memory; a restart reads the configuration anyway",
+	"backup taken":           "what follows it goes to the caller",
+	"record migrated":        "one transaction with the records; no earlier schema exists to migrate from",
+}
+
+// sources are the rooms' source files, without their tests.
+func sources(t *testing.T, rooms ...string) (found []string) {
+	t.Helper()
+	for _, room := range rooms {
+		files, err := filepath.Glob("../../internal/" + room + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("no source of %s: %v", room, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = append(found, string(source))
+		}
+	}
+	return found
+}
+
+// A boundary that is added to the loop, to the HSM side or to the audit key's keeping
+// must be added here.
+func TestEveryBoundaryInTheSourceIsAmongTheKillPoints(t *testing.T) {
+	told, err := os.ReadFile("crashnamed_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var points []string
+	for _, room := range killedRooms {
+		for _, source := range sources(t, room) {
+			for _, m := range pointInSource.FindAllStringSubmatch(source, -1) {
+				points = append(points, m[1])
+			}
+			saved := savedInSource.FindAllStringSubmatch(source, -1)
+			if room == "audit" {
+				saved = notedInSource.FindAllStringSubmatch(source, -1)
+			}
+			for _, m := range saved {
+				points = append(points, "save-before "+m[1], "save-after "+m[1])
+			}
+		}
+	}
+	if len(points) < 50 {
+		t.Fatalf("only %d points were found in the source: %v", len(points), points)
+	}
+	for _, p := range points {
+		if !strings.Contains(string(told), `"`+p+`"`) {
+			t.Errorf("no process is killed at %q", p)
+		}
+	}
+}
+
+// A room that begins to save events, or to have kill points, must be among those that are
+// killed, or say why it need not be.
+func TestEveryBoundaryOfTheOtherRoomsIsNamedAsNotKilledAt(t *testing.T) {
+	dirs, err := os.ReadDir("../../internal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, d := range dirs {
+		if !d.IsDir() || slices.Contains(killedRooms, d.Name()) {
+			continue
+		}
+		for _, source := range sources(t, d.Name()) {
+			if pointInSource.MatchString(source) {
+				t.Errorf("internal/%s has kill points, and is not among %v", d.Name(), killedRooms)
+			}
+			for _, m := range savedInSource.FindAllStringSubmatch(source, -1) {
+				seen[m[1]] = true
+				if notKilledAt[m[1]] == "" {
+					t.Errorf("internal/%s saves %q: kill at it, or say why not", d.Name(), m[1])
+				}
+			}
+		}
+	}
+	for event := range notKilledAt {
+		if !seen[event] {
+			t.Errorf("no room saves %q", event)
+		}
+	}
+}
