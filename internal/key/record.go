@@ -253,7 +253,8 @@ type Record struct {
 	Abandoned   []AbandonedID `json:"abandoned,omitempty"`
 	Requests    []Request     `json:"requests,omitempty"` // pending only
 	Hold        *Hold         `json:"hold,omitempty"`
-	// Lifted is when a hold was last lifted, by the local clock; zero: never.
+	// Lifted is when a hold was last lifted, by the local clock; zero: never. After one, a
+	// Managed HSM that shows nothing of the key is not believed at once.
 	Lifted time.Time `json:"lifted,omitzero"`
 	// Known lists, by vault URL, the foreign versions whose presence an
 	// operator has accepted.

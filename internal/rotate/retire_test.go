@@ -39,9 +39,7 @@ func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
 	struck := w.strikeOnce("store.Save disabled", failBefore)
-	for !*struck {
-		_, _ = w.step(r, p)
-	}
+	w.stepUntil(p, func() bool { return *struck })
 	p.Retire = key.RetireRule{}
 	if got := rotate.Drifts(p, w.record(p.Key), r.Survey(t.Context(), p, w.record(p.Key))); len(got) > 0 {
 		t.Errorf("before it is settled, drift %v", got)
@@ -68,9 +66,7 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
 	w.vault[weu.URL].forbid = "Disable"
-	for w.saved("disabling intended") == 0 {
-		_, _ = w.step(r, p)
-	}
+	w.stepUntil(p, func() bool { return w.saved("disabling intended") > 0 })
 	w.vault[weu.URL].forbid = ""
 	p.Retire = key.RetireRule{}
 	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Idle {
@@ -93,7 +89,7 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 
 // A crash between the version and its alias: keyd's doing is told as keyd's.
 func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
-	w, r, p := rotatedOnly(t, weu)
+	w, _, p := rotatedOnly(t, weu)
 	first := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
 	w.now = w.now.Add(time.Hour)
 	w.vault[weu.URL].add(p.Key, first[0].private, nil) // lands late: an alias
@@ -111,9 +107,7 @@ func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
 		struck = true
 		return crashBefore
 	}
-	for !struck {
-		_, _ = w.step(r, p)
-	}
+	w.stepUntil(p, func() bool { return struck })
 	p.Retire = key.RetireRule{}
 	w.now = w.now.Add(8 * time.Minute)
 	w.settle(p)
@@ -128,7 +122,7 @@ func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
 // The call may take as long as a step, and a clock may be put back a little.
 func TestADisablingUnderWayIsNotSaidNotToHaveHappened(t *testing.T) {
 	for name, shift := range map[string]time.Duration{"a long call": 5 * time.Minute, "a clock put back": -10 * time.Second} {
-		w, r, p := rotatedOnly(t, weu)
+		w, _, p := rotatedOnly(t, weu)
 		p.Retire = key.RetireRule{DisableAfter: time.Hour}
 		w.now = w.now.Add(3 * time.Hour)
 		struck := false
@@ -139,9 +133,7 @@ func TestADisablingUnderWayIsNotSaidNotToHaveHappened(t *testing.T) {
 			struck, w.now = true, w.now.Add(shift)
 			return failBeforeAmbiguous
 		}
-		for !struck {
-			_, _ = w.step(r, p)
-		}
+		w.stepUntil(p, func() bool { return struck })
 		p.Retire = key.RetireRule{}
 		for range 4 {
 			_, _ = w.step(w.rotator(), p)
@@ -171,9 +163,7 @@ func TestWhatSomebodyDisablesWhileAKeyIsHeldIsDrift(t *testing.T) {
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
 	struck := w.strikeOnce("weu.Disable", failBefore)
-	for !*struck {
-		_, _ = w.step(r, p)
-	}
+	w.stepUntil(p, func() bool { return *struck })
 	p.Retire = key.RetireRule{}
 	if err := r.Pause(t.Context(), p.Key, "uid 1 (alice)", "audit"); err != nil {
 		t.Fatal(err)
