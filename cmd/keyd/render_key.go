@@ -40,9 +40,9 @@ func statePaint(s style, state string) func(string) string {
 
 func keyRow(s style, snap status.Snapshot, k status.Key) []cell {
 	generation, vaults := "–", "–"
-	if g := newest(k); g != nil {
+	if g := k.Latest(); g != nil {
 		generation = fmt.Sprint(g.Number)
-		vaults = fmt.Sprintf("%d of %d", activeIn(k, g), len(k.Vaults))
+		vaults = fmt.Sprintf("%d of %d", k.ActiveIn(g), len(k.Vaults))
 	}
 	proof := lastProof(k)
 	proofCell := cell{text: "none yet"}
@@ -67,22 +67,6 @@ func nextRotation(snap status.Snapshot, k status.Key) string {
 	default:
 		return when(snap.At, k.NextRotation)
 	}
-}
-
-// newest is the generation with the highest number that was not discarded.
-func newest(k status.Key) *key.Generation {
-	r := key.Record{Generations: k.Generations}
-	return r.Latest()
-}
-
-func activeIn(k status.Key, g *key.Generation) int {
-	n := 0
-	for _, url := range k.Vaults {
-		if p := g.In(url); p != nil && p.State == key.Proven {
-			n++
-		}
-	}
-	return n
 }
 
 // lastProof is the worst of the newest versions' last proofs: of those that did
@@ -165,9 +149,9 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 }
 
 // addGeneration adds a generation, and a row for each version of it.
-func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g key.Generation) {
+func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g status.Generation) {
 	t.add(plain(fmt.Sprintf("generation %d  %s  %s  sha256 %s",
-		g.Number, g.State(), g.Spec, cmp.Or(g.Fingerprint.Short(), "not known yet")))...)
+		g.Number, g.State, g.Spec, cmp.Or(g.Fingerprint.Short(), "not known yet")))...)
 	for _, p := range g.Placements {
 		if p.State == key.Void {
 			continue
@@ -181,7 +165,7 @@ func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g key.
 }
 
 // provenCell is the last proof of a version, and what went wrong in it.
-func provenCell(s style, snap status.Snapshot, k status.Key, p key.Placement) (c cell, trouble string) {
+func provenCell(s style, snap status.Snapshot, k status.Key, p status.Placement) (c cell, trouble string) {
 	for _, proof := range k.Proofs {
 		if p.Version == "" || proof.Vault != p.Vault || proof.Version != p.Version {
 			continue

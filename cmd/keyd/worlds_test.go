@@ -61,7 +61,7 @@ func healthy() status.Snapshot {
 		{
 			Name: "sa-cmk-key", Spec: key.RSA4096, Schedule: "@every 720h", State: status.StateOK, Vaults: []string{weu, mhs},
 			LastRotation: at(-10 * 24 * time.Hour), NextRotation: at(20 * 24 * time.Hour),
-			Generations: []key.Generation{
+			Generations: []status.Generation{
 				generation(1, placed(weu, "contoso-weu", key.Superseded, 1), placed(mhs, "contoso-hsm", key.Superseded, 1)),
 				generation(2, placed(weu, "contoso-weu", key.Proven, 2), placed(mhs, "contoso-hsm", key.Proven, 2)),
 			},
@@ -82,7 +82,7 @@ func finished() status.Snapshot {
 	s := healthy()
 	g := generation(1, placed(weu, "contoso-weu", key.Proven, 1))
 	g.Finished, g.Requests = at(time.Minute), []key.ID{request}
-	s.Keys[2].State, s.Keys[2].Generations = status.StateOK, []key.Generation{g}
+	s.Keys[2].State, s.Keys[2].Generations = status.StateOK, []status.Generation{g}
 	return s
 }
 
@@ -109,12 +109,12 @@ func version(n byte) string {
 	return string(b)
 }
 
-func placed(url, name string, state key.PlacementState, n byte) key.Placement {
-	return key.Placement{Vault: url, VaultName: name, State: state, Version: version(n), ProvenAt: at(-6 * time.Hour)}
+func placed(url, name string, state key.PlacementState, n byte) status.Placement {
+	return status.Placement{Vault: url, VaultName: name, State: state, Version: version(n), ProvenAt: at(-6 * time.Hour)}
 }
 
-func generation(n int, placements ...key.Placement) key.Generation {
-	return key.Generation{Number: n, Spec: key.RSA4096, Fingerprint: "sha256:0123456789abcdef", Placements: placements}
+func generation(n int, placements ...status.Placement) status.Generation {
+	return status.Generation{Number: n, Spec: key.RSA4096, State: key.Active, Fingerprint: "sha256:0123456789abcdef", Placements: placements}
 }
 
 func goodChecks() []status.Check {

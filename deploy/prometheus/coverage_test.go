@@ -167,13 +167,13 @@ func metrics(t *testing.T) map[string][]string {
 // holdCodes reads the closed set where it is defined.
 func holdCodes(t *testing.T) []string {
 	t.Helper()
-	return constants(t, "../../internal/key/record.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
+	return constants(t, "../../internal/key/lifecycle.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
 }
 
 // driftKinds reads the closed set where it is defined.
 func driftKinds(t *testing.T) []string {
 	t.Helper()
-	return constants(t, "../../internal/rotate/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
+	return constants(t, "../../internal/plan/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
 }
 
 // pinStates reads the closed set where it is defined, in the form that the label has.

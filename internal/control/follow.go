@@ -159,11 +159,11 @@ func (f *follower) hold(name, reason string) {
 }
 
 // answering finds the finished generation that answers a request.
-func answering(k status.Key, id key.ID) (key.Generation, bool) {
+func answering(k status.Key, id key.ID) (status.Generation, bool) {
 	for _, g := range k.Generations {
 		if !g.Finished.IsZero() && slices.Contains(g.Requests, id) {
 			return g, true
 		}
 	}
-	return key.Generation{}, false
+	return status.Generation{}, false
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -159,7 +160,7 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 		if err != nil {
 			return nil, err
 		}
-		step := rotate.Plan(at, p, rec, d.rotator.LastLook(name))
+		step := plan.Next(plan.Input{Now: at, Policy: p, Record: &rec, Seen: d.observer.Last(name)})
 		planned := status.Planned{Key: name, Step: string(step.Kind), Why: step.Why, Generation: step.Generation, At: step.Until}
 		if rec.Hold != nil {
 			planned.Step = status.StateHeld

@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -22,7 +23,7 @@ func (c *checker) key(ctx context.Context, name string) {
 	if rec.Hold != nil {
 		c.line(status.CheckFailed, "key", name, "not held", fmt.Sprintf("%s: %s", rec.Hold.Code, rec.Hold.Reason), "keyd resume "+name+" --reason …, once the cause is gone")
 	}
-	o := c.d.rotator.Survey(ctx, p, rec)
+	o := c.d.observer.Survey(ctx, p, rec)
 	if o.HSM.Err != nil {
 		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", "systemctl status keyd-hsm; journalctl -u keyd-hsm")
 	}
@@ -30,7 +31,7 @@ func (c *checker) key(ctx context.Context, name string) {
 		c.keyIn(p, v, o.Vaults[v.URL])
 		c.collect(rec, p, v, o.Vaults[v.URL])
 	}
-	for _, drift := range rotate.Drifts(p, rec, o) {
+	for _, drift := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
 		result := status.CheckWarning
 		if driftSeverity(drift.Kind) == status.Critical {
 			result = status.CheckFailed
@@ -41,15 +42,15 @@ func (c *checker) key(ctx context.Context, name string) {
 		}
 		c.line(result, "key", subject, string(drift.Kind), drift.Text, drift.Remedy)
 	}
-	if len(rec.Generations) > 0 {
+	if !rec.Empty() {
 		c.proofs(ctx, p)
 	}
-	if pos := c.d.loop.Position(name); pos.Step.Kind == rotate.Wait {
+	if pos := c.d.loop.Position(name); pos.Step.Kind == plan.Wait {
 		c.warn("key", name, "waiting", pos.Step.Why, "remove the cause that it names; keyd then goes on by itself")
 	}
 }
 
-func (c *checker) keyIn(p key.Policy, v key.Vault, seen rotate.VaultSeen) {
+func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
 	subject := p.Key + " in " + v.Name
 	if c.d.client(v.URL) == nil {
 		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version", "put it back into vaults, or leave it so")

@@ -3,11 +3,10 @@ package daemon
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -30,7 +29,7 @@ type foundMark struct {
 }
 
 // collect takes the marks of one key's versions in one vault, of this instance only.
-func (c *checker) collect(rec key.Record, p key.Policy, v key.Vault, seen rotate.VaultSeen) {
+func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen record.VaultSeen) {
 	subject := p.Key + " in " + v.Name
 	if seen.Err != nil {
 		c.marks.unseen = append(c.marks.unseen, subject)
@@ -46,23 +45,8 @@ func (c *checker) collect(rec key.Record, p key.Policy, v key.Vault, seen rotate
 			c.warn("key", subject, "tag "+key.TagCheckpoint, fmt.Sprintf("of version %s: %v", x.ID, err), "the vault's own log tells who changed the tag; keyd never does")
 			continue
 		}
-		c.marks.found = append(c.marks.found, foundMark{audit.Mark{Seq: seq, Head: head}, fmt.Sprintf("version %s of %s", x.ID, subject), adopted(rec, v.URL, x.ID)})
+		c.marks.found = append(c.marks.found, foundMark{audit.Mark{Seq: seq, Head: head}, fmt.Sprintf("version %s of %s", x.ID, subject), rec.Adopted(v.URL, x.ID)})
 	}
-}
-
-// adopted reports whether the record has a version by a person's consent only.
-func adopted(rec key.Record, vault, version string) bool {
-	if slices.Contains(rec.Known[vault], version) {
-		return true
-	}
-	for _, g := range rec.Generations {
-		for _, at := range g.Placements {
-			if at.Vault == vault && at.Version == version && at.Cause == key.CauseAdopted {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // compareMarks compares what the vaults have with the chain, which is read after every

@@ -16,7 +16,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -54,7 +54,7 @@ func signedMark(t *testing.T, d *Daemon) string {
 
 func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
 	d, _ := newDaemon(t)
-	rec := record(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
+	rec := oneRecord(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
 	save(t, d, rec)
 	good := signedMark(t, d)
 	_, hash, _ := strings.Cut(good, ":")
@@ -70,26 +70,26 @@ func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
 	consented.Known = map[string][]string{rec.Vaults[0].URL: {"v2"}}
 	for _, test := range []struct {
 		name   string
-		rec    key.Record
-		seen   rotate.VaultSeen
+		rec    record.Record
+		seen   record.VaultSeen
 		result status.CheckResult
 		want   []string // parts of each line, in turn
 	}{
-		{"none yet", rec, rotate.VaultSeen{}, status.CheckOK, []string{"the chain has each of 0"}},
-		{"as it should be", rec, rotate.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test", good), version("v3", "test", "")}},
+		{"none yet", rec, record.VaultSeen{}, status.CheckOK, []string{"the chain has each of 0"}},
+		{"as it should be", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test", good), version("v3", "test", "")}},
 			status.CheckOK, []string{"the chain has each of 2"}},
-		{"of another instance", rec, rotate.VaultSeen{Versions: []key.Version{version("v1", "elsewhere", ahead)}}, status.CheckOK, []string{"the chain has each of 0"}},
-		{"ahead", rec, rotate.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test", ahead)}},
+		{"of another instance", rec, record.VaultSeen{Versions: []key.Version{version("v1", "elsewhere", ahead)}}, status.CheckOK, []string{"the chain has each of 0"}},
+		{"ahead", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test", ahead)}},
 			status.CheckFailed, []string{"version v2 of one in weu has the mark " + ahead + ", and the chain ends with entry 3: its end was cut off, or the state is an older copy"}},
-		{"another chain", rec, rotate.VaultSeen{Versions: []key.Version{version("v1", "test", other)}},
+		{"another chain", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", other)}},
 			status.CheckFailed, []string{"version v1 of one in weu has the mark " + other + ", and entry 1 of the chain has another hash"}},
-		{"several", rec, rotate.VaultSeen{Versions: []key.Version{version("v1", "test", ahead), version("v2", "test", other)}},
+		{"several", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", ahead), version("v2", "test", other)}},
 			status.CheckFailed, []string{"version v1 of one in weu has the mark " + ahead + ", and the chain ends with entry 3: its end was cut off, or the state is an older copy (1 more such marks)"}},
-		{"adopted", consented, rotate.VaultSeen{Versions: []key.Version{version("v2", "test", ahead)}},
+		{"adopted", consented, record.VaultSeen{Versions: []key.Version{version("v2", "test", ahead)}},
 			status.CheckWarning, []string{"its end was cut off, or the state is an older copy; the version was adopted"}},
-		{"no mark at all", rec, rotate.VaultSeen{Versions: []key.Version{version("v1", "test", "57")}},
+		{"no mark at all", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", "57")}},
 			status.CheckWarning, []string{`of version v1: "57" is not SEQ:HASH`, "the chain has each of 0"}},
-		{"not listed", rec, rotate.VaultSeen{Err: errors.New("503")}, status.CheckOK, []string{"the chain has each of 0", "one in weu was not listed: its marks are not compared"}},
+		{"not listed", rec, record.VaultSeen{Err: errors.New("503")}, status.CheckOK, []string{"the chain has each of 0", "one in weu was not listed: its marks are not compared"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := &checker{d: d}

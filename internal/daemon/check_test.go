@@ -12,7 +12,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 )
@@ -47,8 +47,8 @@ func TestEachStateOfThePINHasItsLine(t *testing.T) {
 func TestThatARotationPolicyCannotBeReadHasItsLine(t *testing.T) {
 	lines := checked(t, func(c *checker) {
 		p, _ := c.d.loop.Policy("one")
-		c.keyIn(p, p.Vaults[0], rotate.VaultSeen{})
-		c.keyIn(p, p.Vaults[0], rotate.VaultSeen{PolicyErr: errors.New("403 ForbiddenByRbac")})
+		c.keyIn(p, p.Vaults[0], record.VaultSeen{})
+		c.keyIn(p, p.Vaults[0], record.VaultSeen{PolicyErr: errors.New("403 ForbiddenByRbac")})
 	})
 	if len(lines) != 3 || lines[2].Result != status.CheckWarning || lines[2].Name != "rotation policy" || !strings.Contains(lines[2].Detail, "403 ForbiddenByRbac") {
 		t.Errorf("%+v, want a warning about the second look alone", lines)

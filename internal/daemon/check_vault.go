@@ -9,7 +9,8 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/observe"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 )
@@ -179,7 +180,7 @@ func (c *checker) purgeProtection(ctx context.Context, client *vault.Client, v c
 		case protected:
 			c.add("vault", v.Name, "purge protection", nil, "on", "")
 		default:
-			c.warn("vault", v.Name, "purge protection", "it is off: whoever may purge can destroy every version at once", rotate.ProtectCommand(v.Vault))
+			c.warn("vault", v.Name, "purge protection", "it is off: whoever may purge can destroy every version at once", plan.ProtectCommand(v.Vault))
 		}
 		return
 	}
@@ -208,7 +209,7 @@ func (c *checker) kek(ctx context.Context, client *vault.Client, v config.Vault)
 	}
 	const compare = "compare the fingerprint with the vault's owner, then write it into the configuration as kek.fingerprint"
 	how, err := c.d.hsm.CheckKEK(ctx, kek)
-	if err == nil && how != rotate.TrustConfigured {
+	if err == nil && how != observe.TrustConfigured {
 		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)
 		return
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/store"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -49,14 +50,15 @@ type Daemon struct {
 	reg     *prometheus.Registry
 	metrics *metrics
 
-	store   *store.Store
-	hsm     *hsm.Client
-	sup     *hsm.Supervisor // nil when the HSM side is a service of its own
-	rotator *rotate.Rotator
-	loop    *rotate.Loop
-	keeper  *audit.Keeper
-	health  *health.Health
-	hub     *hub
+	store    *store.Store
+	hsm      *hsm.Client
+	sup      *hsm.Supervisor // nil when the HSM side is a service of its own
+	observer *observe.Observer
+	rotator  *rotate.Rotator
+	loop     *rotate.Loop
+	keeper   *audit.Keeper
+	health   *health.Health
+	hub      *hub
 	// histories is what looks and proofs of the last day showed.
 	histories *histories
 	control   *control.Server
@@ -104,8 +106,11 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.keeper = audit.NewKeeper(audit.Config{
 		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log, Metrics: audit.NewMetrics(d.reg),
 	})
+	d.observer = observe.New(observe.Config{
+		Instance: cfg.Instance, HSM: d.hsm, Vaults: d.observeVault, Clock: time.Now, Metrics: observe.NewMetrics(d.reg),
+	})
 	d.rotator = rotate.New(rotate.Config{
-		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store,
+		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
 		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.hub.publish, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
 		Mark: d.keeper.Mark,

@@ -22,6 +22,7 @@ import (
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -149,7 +150,7 @@ func TestWhatNeedsARestartIsNotReloaded(t *testing.T) {
 
 func TestAKeyThatLeftTheConfigurationIsRetained(t *testing.T) {
 	d, path := newDaemon(t)
-	save(t, d, record(time.Now()))
+	save(t, d, oneRecord(time.Now()))
 	edit(t, path, "  one: {vaults: [weu], schedule: \"0 3 1 * *\"}", "  two: {vaults: [weu]}")
 	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil {
 		t.Fatal(err)
@@ -176,15 +177,15 @@ func TestARequestForOneBadKeyRecordsNone(t *testing.T) {
 	}
 }
 
-// record is a key with one finished generation and one on its way.
-func record(now time.Time) key.Record {
+// oneRecord is a key with one finished generation and one on its way.
+func oneRecord(now time.Time) record.Record {
 	const url = "https://weu-keyd-test.vault.azure.net"
-	at := func(state key.PlacementState, seq int) []key.Placement {
-		return []key.Placement{{Seq: seq, Attempt: key.ID(strings.Repeat("ab", 16)), Vault: url, VaultName: "weu", State: state, Version: strings.Repeat("cd", 16), At: now, ImportedAt: now, ProvenAt: now}}
+	at := func(state key.PlacementState, seq int) []record.Placement {
+		return []record.Placement{{Seq: seq, Attempt: key.ID(strings.Repeat("ab", 16)), Vault: url, VaultName: "weu", State: state, Version: strings.Repeat("cd", 16), At: now, ImportedAt: now, ProvenAt: now}}
 	}
-	return key.Record{Key: "one", Schema: key.SchemaVersion, Instance: "test", Vaults: []key.Vault{{Name: "weu", URL: url, Kind: key.KeyVault}},
+	return record.Record{Key: "one", Schema: record.SchemaVersion, Instance: "test", Vaults: []key.Vault{{Name: "weu", URL: url, Kind: key.KeyVault}},
 		Operations: []key.Operation{key.WrapKey, key.UnwrapKey},
-		Generations: []key.Generation{
+		Generations: []record.Generation{
 			{Number: 1, ID: key.ID(strings.Repeat("01", 16)), Spec: key.RSA4096, Reserved: now, Fingerprint: "sha256:1", Pinned: now, Finished: now, Placements: at(key.Proven, 1)},
 			{Number: 2, ID: key.ID(strings.Repeat("02", 16)), Spec: key.RSA4096, Reserved: now},
 		},
@@ -192,7 +193,7 @@ func record(now time.Time) key.Record {
 	}
 }
 
-func save(t *testing.T, d *Daemon, rec key.Record) {
+func save(t *testing.T, d *Daemon, rec record.Record) {
 	t.Helper()
 	if _, err := d.store.Save(t.Context(), rec, key.Entry{Event: "test", Actor: "test"}); err != nil {
 		t.Fatal(err)
@@ -202,7 +203,7 @@ func save(t *testing.T, d *Daemon, rec key.Record) {
 func TestTheSnapshotPutsTroubleFirstInWords(t *testing.T) {
 	d, _ := newDaemon(t)
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	rec := record(now)
+	rec := oneRecord(now)
 	rec.Hold.Code = key.HoldRefuted
 	save(t, d, rec)
 	d.hsmSeen = hsmState{since: now, err: errors.New("the HSM process ended")}
@@ -240,7 +241,7 @@ func TestSubscribersGetEventsAndASlowOneHoldsUpNobody(t *testing.T) {
 func metricsText(t *testing.T) (families []*dto.MetricFamily, text []byte) {
 	t.Helper()
 	d, _ := newDaemon(t)
-	save(t, d, record(time.Now()))
+	save(t, d, oneRecord(time.Now()))
 	control.NewServer(d, func(uint32, []uint32) (bool, bool) { return true, true }, d.log, d.reg)
 	d.showRecords(t.Context(), "")
 	// One request, one proof and one step, of vaults and an HSM that do not answer.
@@ -311,26 +312,26 @@ func TestPromtoolFindsNothingWrongWithTheMetrics(t *testing.T) {
 func TestAKeysStateIsTheFirstThingAPersonShouldKnow(t *testing.T) {
 	now := time.Now()
 	p := key.Policy{Key: "one", Vaults: []key.Vault{{Name: "weu", URL: "https://weu-keyd-test.vault.azure.net"}}}
-	rotating := record(now)
+	rotating := oneRecord(now)
 	rotating.Hold = nil
 	done := rotating.Clone()
 	done.Generations = done.Generations[:1]
 	for _, c := range []struct {
 		name string
 		p    key.Policy
-		rec  key.Record
+		rec  record.Record
 		pos  rotate.Position
 		want string
 	}{
-		{"held", p, record(now), rotate.Position{}, status.StateHeld},
+		{"held", p, oneRecord(now), rotate.Position{}, status.StateHeld},
 		{"retained", key.Policy{Retained: true}, done, rotate.Position{}, status.StateRetained},
-		{"new", p, key.Record{}, rotate.Position{}, status.StateNew},
+		{"new", p, record.Record{}, rotate.Position{}, status.StateNew},
 		{"rotating", p, rotating, rotate.Position{}, status.StateRotating},
 		{"failing", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 2}, status.StateFailing},
 		{"one failure is none yet", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 1}, status.StateRotating},
 		{"ok", p, done, rotate.Position{}, status.StateOK},
 	} {
-		if got := keyState(c.p, &c.rec, c.pos); got != c.want {
+		if got := keyState(c.p, &c.rec, c.rec.Stage(c.p), c.pos); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 )
 
 const smallConfig = `instance: docs
@@ -137,8 +137,8 @@ func TestEveryProblemAndDriftHasARunbook(t *testing.T) {
 		{"problems.go", `"(keyd[a-z]+)"`, ""},
 		{"problems_key.go", `"(keyd[a-z]+)"`, ""},
 		{"check.go", `#(keyd[a-z]+)`, ""},
-		{"../key/record.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
-		{"../rotate/drift.go", `Drift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`, "drift-"},
+		{"../key/lifecycle.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
+		{"../plan/drift.go", `Drift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`, "drift-"},
 	} {
 		found := regexp.MustCompile(c.form).FindAllStringSubmatch(read(t, c.file), -1)
 		if len(found) < 5 {
@@ -187,7 +187,7 @@ func TestTheConfigurationInTheREADMELoads(t *testing.T) {
 
 func TestEveryStepIsInTheArchitecture(t *testing.T) {
 	page := read(t, "../../ARCHITECTURE.md")
-	for _, kind := range rotate.Kinds() {
+	for _, kind := range plan.Kinds() {
 		if !strings.Contains(page, "\n| `"+string(kind)+"` |") {
 			t.Errorf("ARCHITECTURE.md has no row for the step %s", kind)
 		}

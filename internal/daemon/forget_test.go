@@ -34,7 +34,7 @@ func vaultsShown(t *testing.T, d *Daemon) map[string]bool {
 // Otherwise the alert for a vault that is away would never end.
 func TestAVaultThatLeavesTheConfigurationIsShownNoMore(t *testing.T) {
 	d, path := newDaemon(t)
-	save(t, d, record(time.Now()))
+	save(t, d, oneRecord(time.Now()))
 	look := func() {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()

@@ -7,7 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -51,7 +51,7 @@ func (h *histories) proven(s health.Subject, at time.Time, r proof.Result) {
 }
 
 // look counts every vault of one key's look, unless a newer look was counted.
-func (h *histories) look(o *rotate.Observation) {
+func (h *histories) look(o *record.Observation) {
 	if o == nil {
 		return
 	}
@@ -81,6 +81,6 @@ func (h *histories) ofHSM(now time.Time) *status.History {
 // noteLooks counts what the newest looks of the keys saw.
 func (d *Daemon) noteLooks() {
 	for _, name := range d.loop.Names() {
-		d.histories.look(d.rotator.LastLook(name))
+		d.histories.look(d.observer.Last(name))
 	}
 }

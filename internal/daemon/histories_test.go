@@ -8,7 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -37,7 +37,7 @@ func TestALookCountsOnceAndAtItsOwnTime(t *testing.T) {
 	const url = "https://contoso-weu.vault.azure.net"
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 	h := newHistories()
-	failed := &rotate.Observation{Vaults: map[string]rotate.VaultSeen{url: {Begun: now, Err: errors.New("403")}}}
+	failed := &record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: now, Err: errors.New("403")}}}
 	h.look(nil)
 	h.look(failed)
 	for range 3 { // the same look, seen again much later, says nothing of the time since

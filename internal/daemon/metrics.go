@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -62,10 +62,10 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 			return
 		case e := <-events:
 			d.showRecords(ctx, e.Key)
-			if e.Phase == status.Done && e.Step == string(rotate.Prove) {
+			if e.Phase == status.Done && e.Step == string(plan.Prove) {
 				d.health.Refresh()
 			}
-			if e.Phase == status.Done && (e.Step == string(rotate.Finish) || e.Step == string(rotate.Hold)) {
+			if e.Phase == status.Done && (e.Step == string(plan.Finish) || e.Step == string(plan.Hold)) {
 				d.keeper.Poke()
 			}
 		case <-tick.C:
@@ -86,6 +86,6 @@ func (d *Daemon) showRecords(ctx context.Context, name string) {
 		if !ok || err != nil {
 			continue // the store's own metrics tell of it
 		}
-		d.rotator.Metrics.Recorded(time.Now(), p, rec)
+		d.rotator.Metrics.Recorded(time.Now(), p, &rec)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -59,6 +60,13 @@ func (d *Daemon) client(url string) *vault.Client {
 }
 
 func (d *Daemon) rotateVault(url string) rotate.Vault {
+	if c := d.client(url); c != nil {
+		return c
+	}
+	return nil
+}
+
+func (d *Daemon) observeVault(url string) observe.Vault {
 	if c := d.client(url); c != nil {
 		return c
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/words"
@@ -42,8 +42,8 @@ type evidence struct {
 // look is the last look for a key, and what it is compared with.
 type look struct {
 	policy key.Policy
-	record key.Record
-	seen   *rotate.Observation
+	record record.Record
+	seen   *record.Observation
 }
 
 func (d *Daemon) evidence(at time.Time) evidence {
@@ -64,7 +64,7 @@ func (d *Daemon) evidence(at time.Time) evidence {
 
 func (d *Daemon) lastLook(name string) (look, bool) {
 	p, ok := d.loop.Policy(name)
-	seen := d.rotator.LastLook(name)
+	seen := d.observer.Last(name)
 	if !ok || seen == nil {
 		return look{}, false
 	}

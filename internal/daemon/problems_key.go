@@ -8,7 +8,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -69,12 +69,12 @@ func leg(p status.Proof) string {
 // drifts are the differences that the last look found, but for those for which the
 // key is held.
 func (t *teller) drifts(k status.Key, l look) {
-	for _, drift := range rotate.Drifts(l.policy, l.record, l.seen) {
+	for _, drift := range plan.Drifts(plan.Input{Policy: l.policy, Record: &l.record, Seen: l.seen}) {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
 			continue
 		}
 		severity, runbook := driftSeverity(drift.Kind), "drift-"+string(drift.Kind)
-		if drift.Kind == rotate.DriftExpiring && t.expires(l, drift.Vault.URL).Sub(t.at) < expirySoon {
+		if drift.Kind == plan.DriftExpiring && t.expires(l, drift.Vault.URL).Sub(t.at) < expirySoon {
 			severity, runbook = status.Critical, "keydversionexpiressoon"
 		}
 		t.add(severity, k.Name, drift.Vault.Name, runbook, drift.Text, drift.Remedy)
@@ -118,7 +118,7 @@ func (t *teller) requests(k status.Key) {
 		t.add(status.Critical, k.Name, "", "keydcompromisewaiting", because(fmt.Sprintf("%s is compromised, and the rotation that was asked for at %s is not finished", k.Name, moment(compromise)), k),
 			"keyd plan shows what it waits for; if one vault alone is in the way: keyd rotate --now "+k.Name+" --compromise --without VAULT --reason …")
 	}
-	if !other.IsZero() && t.at.Sub(other) > rotationLate && k.Hold == nil && begun(k).IsZero() {
+	if !other.IsZero() && t.at.Sub(other) > rotationLate && k.Hold == nil && k.RotationSince.IsZero() {
 		t.add(status.Warning, k.Name, "", "keydrequestwaiting", because(fmt.Sprintf("%s: the rotation that was asked for at %s has not begun", k.Name, moment(other)), k),
 			"keyd plan shows what it waits for; it begins by itself when that is removed")
 	}
@@ -126,7 +126,7 @@ func (t *teller) requests(k status.Key) {
 
 // rotation is what does not come through, or does not begin.
 func (t *teller) rotation(k status.Key) {
-	since, lacking := begun(k), t.lacking(k)
+	since, lacking := k.RotationSince, t.lacking(k)
 	one := ""
 	if len(lacking) == 1 {
 		one = lacking[0]
@@ -148,26 +148,10 @@ func (t *teller) rotation(k status.Key) {
 	}
 }
 
-// begun is when the rotation under way was reserved; zero when there is none.
-func begun(k status.Key) time.Time {
-	rec := key.Record{Generations: k.Generations}
-	if g := rec.Latest(); g != nil && g.Finished.IsZero() {
-		return g.Reserved
-	}
-	return time.Time{}
-}
-
 // lacking names the key's vaults in which its latest generation is not active.
 func (t *teller) lacking(k status.Key) (names []string) {
-	rec := key.Record{Generations: k.Generations}
-	g := rec.Latest()
-	if g == nil {
-		return nil
-	}
-	for _, url := range k.Vaults {
-		if at := g.In(url); at == nil || !at.Good() {
-			names = append(names, cmp.Or(t.names[url], url))
-		}
+	for _, url := range k.Lacking {
+		names = append(names, cmp.Or(t.names[url], url))
 	}
 	return names
 }
@@ -181,9 +165,9 @@ func because(text string, k status.Key) string {
 }
 
 // driftSeverity is critical for what keeps data from being read, or may soon.
-func driftSeverity(kind rotate.DriftKind) status.Severity {
+func driftSeverity(kind plan.DriftKind) status.Severity {
 	switch kind {
-	case rotate.DriftDeleted, rotate.DriftMissing, rotate.DriftNewestDisabled, rotate.DriftDisabled, rotate.DriftForeign:
+	case plan.DriftDeleted, plan.DriftMissing, plan.DriftNewestDisabled, plan.DriftDisabled, plan.DriftForeign:
 		return status.Critical
 	}
 	return status.Warning

@@ -9,7 +9,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -57,24 +57,23 @@ func allWell() *told {
 	w.HSM = status.HSM{Up: true, Since: w.Started, Info: key.HSMInfo{PIN: key.PINAccepted}}
 	w.checkpoint = noon.Add(-time.Hour)
 	made := noon.Add(-20 * 24 * time.Hour)
-	g := key.Generation{Number: 1, Fingerprint: "sha256:1", Reserved: made, Pinned: made, Finished: made}
+	g := record.Generation{Number: 1, Fingerprint: "sha256:1", Reserved: made, Pinned: made, Finished: made}
 	k := status.Key{Name: "sa-cmk-key", State: status.StateOK, LastRotation: made, NextRotation: noon.Add(70 * 24 * time.Hour)}
-	seen := &rotate.Observation{At: noon, HSM: rotate.HSMSeen{Err: errors.New("not looked at")}, Vaults: map[string]rotate.VaultSeen{}}
+	seen := &record.Observation{At: noon, HSM: record.HSMSeen{Err: errors.New("not looked at")}, Vaults: map[string]record.VaultSeen{}}
 	for i, v := range vaults {
 		w.Vaults = append(w.Vaults, status.Vault{Vault: v, Reachable: true, SeenAt: noon})
-		g.Placements = append(g.Placements, key.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven, Version: "5be10a77", ProvenAt: made})
+		g.Placements = append(g.Placements, record.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven, Version: "5be10a77", ProvenAt: made})
 		k.Vaults = append(k.Vaults, v.URL)
 		k.Proofs = append(k.Proofs, status.Proof{Vault: v.URL, Version: "5be10a77", Generation: 1, Newest: true, Outcome: key.Passed, At: noon, PassedAt: noon})
-		seen.Vaults[v.URL] = rotate.VaultSeen{Begun: noon, Newest: "5be10a77", Versions: []key.Version{{ID: "5be10a77", Enabled: true, Created: made}}}
+		seen.Vaults[v.URL] = record.VaultSeen{Begun: noon, Newest: "5be10a77", Versions: []key.Version{{ID: "5be10a77", Enabled: true, Created: made}}}
 	}
-	k.Generations = []key.Generation{g}
 	w.Keys = []status.Key{k}
-	w.look = look{key.Policy{Key: k.Name, Vaults: vaults}, key.Record{Key: k.Name, Vaults: vaults, Generations: k.Generations}, seen}
+	w.look = look{key.Policy{Key: k.Name, Vaults: vaults}, record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}, seen}
 	return w
 }
 
 // inWEU changes what the last look saw in contoso-weu.
-func (w *told) inWEU(change func(seen *rotate.VaultSeen, newest *key.Version)) {
+func (w *told) inWEU(change func(seen *record.VaultSeen, newest *key.Version)) {
 	seen := w.look.seen.Vaults[weu]
 	change(&seen, &seen.Versions[0])
 	w.look.seen.Vaults[weu] = seen
@@ -82,7 +81,7 @@ func (w *told) inWEU(change func(seen *rotate.VaultSeen, newest *key.Version)) {
 
 // underWay has a second generation begun.
 func (w *told) underWay(since time.Time) {
-	w.key().Generations = append(w.key().Generations, key.Generation{Number: 2, Reserved: since})
+	w.key().RotationSince = since
 	w.key().State, w.key().Waiting = status.StateRotating, "vault contoso-weu is not ready"
 }
 
@@ -176,45 +175,45 @@ func troubles() []trouble {
 			w.underWay(ago(30 * time.Minute))
 		}, nil},
 		{"keydkeypartial", "", aKey, aVault, func(w *told) {
-			w.key().Generations[0].Placements = w.key().Generations[0].Placements[1:]
-			w.key().State = status.StatePartial
-			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
+			w.look.record.Generations[0].Placements = w.look.record.Generations[0].Placements[1:]
+			w.key().State, w.key().Lacking = status.StatePartial, []string{weu}
+			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
 		}, nil},
 		{"keydkeynotmade", "", aKey, "", func(w *told) {
-			w.look.record, w.look.seen.Vaults = key.Record{}, nil
-			w.key().Generations, w.key().Proofs, w.key().State, w.key().Waiting = nil, nil, status.StateNew, "vault contoso-weu is not ready"
+			w.look.record, w.look.seen.Vaults = record.Record{}, nil
+			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
 		{"keydversionexpiressoon", "", aKey, aVault, func(w *told) { w.expiring(6 * 24 * time.Hour) }, func(w *told) { w.expiring(90 * 24 * time.Hour) }},
 		{"drift-version-expiring", "", aKey, aVault, func(w *told) { w.expiring(8 * 24 * time.Hour) }, nil},
 		{
 			"keydrotationpolicyunreadable", "", aKey, aVault, func(w *told) {
-				w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.PolicyErr = errors.New("403") })
+				w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.PolicyErr = errors.New("403") })
 			}, nil,
 		},
 		{"drift-key-deleted", "", aKey, aVault, func(w *told) {
-			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.Deleted, seen.Versions = true, nil })
+			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Deleted, seen.Versions = true, nil })
 		}, nil},
 		{"drift-versions-missing", "", aKey, aVault, func(w *told) {
-			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.Versions = nil })
+			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions = nil })
 		}, nil},
 		{"drift-newest-disabled", "", aKey, aVault, func(w *told) {
-			w.inWEU(func(_ *rotate.VaultSeen, newest *key.Version) { newest.Enabled = false })
+			w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.Enabled = false })
 		}, nil},
 		{"drift-version-disabled", "", aKey, aVault, func(w *told) {
-			w.inWEU(func(seen *rotate.VaultSeen, first *key.Version) {
+			w.inWEU(func(seen *record.VaultSeen, first *key.Version) {
 				first.Enabled, seen.Newest = false, "aliased"
 				seen.Versions = append(seen.Versions, key.Version{ID: "aliased", Enabled: true, Created: noon})
 			})
 			w.look.record.Generations[0].Placements[0].Aliases = []string{"aliased"}
 		}, nil},
 		{"drift-foreign-version", "", aKey, aVault, func(w *told) {
-			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) {
+			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) {
 				seen.Versions = append(seen.Versions, key.Version{ID: "foreign", Enabled: true, Created: noon})
 				seen.Newest, seen.Material = "foreign", map[string]key.Fingerprint{"foreign": "sha256:2"}
 			})
 		}, nil},
 		{"drift-native-rotation", "", aKey, aVault, func(w *told) {
-			w.inWEU(func(seen *rotate.VaultSeen, _ *key.Version) { seen.NativeRotation = true })
+			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.NativeRotation = true })
 		}, nil},
 		{"hold-proof-refuted", "", aKey, aVault, func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldRefuted, Vault: weu, Reason: "another modulus"} }, nil},
 		{"hold-record-behind", "", aKey, "", func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldRecordBehind, Reason: "the state is old"} }, nil},
@@ -224,7 +223,7 @@ func troubles() []trouble {
 
 // expiring gives the newest version a date, as keyd did.
 func (w *told) expiring(in time.Duration) {
-	w.inWEU(func(_ *rotate.VaultSeen, newest *key.Version) { newest.Expires = noon.Add(in) })
+	w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.Expires = noon.Add(in) })
 	w.look.record.Generations[0].Placements[0].Expires = noon.Add(in)
 }
 

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -50,7 +52,7 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 	switch {
 	case pos.Doing && pos.Step.Acts():
 		k.Doing = string(pos.Step.Kind)
-	case pos.Step.Kind == rotate.Wait:
+	case pos.Step.Kind == plan.Wait:
 		k.Waiting = pos.Step.Why
 	}
 	rec, err := d.store.Load(context.Background(), name)
@@ -58,14 +60,16 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 		k.Error, k.State = err.Error(), status.StateFailing
 		return k, true
 	}
-	k.LastRotation, k.NextRotation = rec.LastRotation(), rotate.NextRotation(at, p, &rec)
-	k.Hold, k.Requests, k.Generations, k.Abandoned = rec.Hold, rec.Requests, rec.Generations, len(rec.Abandoned)
-	k.State = keyState(p, &rec, pos)
+	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
+	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
+	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
+	stage := rec.Stage(p)
+	k.RotationSince, k.Lacking = stage.Since, stage.Lacking
+	k.State = keyState(p, &rec, stage, pos)
 	return k, true
 }
 
-func keyState(p key.Policy, rec *key.Record, pos rotate.Position) string {
-	latest := rec.Latest()
+func keyState(p key.Policy, rec *record.Record, stage record.Stage, pos rotate.Position) string {
 	switch {
 	case rec.Hold != nil:
 		return status.StateHeld
@@ -73,16 +77,31 @@ func keyState(p key.Policy, rec *key.Record, pos rotate.Position) string {
 		return status.StateRetained
 	case pos.Err != nil && pos.Failures > 1:
 		return status.StateFailing
-	case rotate.Partial(p, rec) && pos.Step.Kind == rotate.Wait:
+	case stage.Partial() && (pos.Step.Kind == plan.Wait || !stage.UnderWay()):
 		return status.StatePartial
-	case latest == nil || latest.Number == 1 && latest.Finished.IsZero():
+	case stage.Active == 0 && stage.Generation <= 1:
 		return status.StateNew
-	case latest.Finished.IsZero():
+	case stage.UnderWay(), stage.Phase == record.Ended && len(rec.Requests) > 0:
 		return status.StateRotating
-	case rotate.Partial(p, rec):
-		return status.StatePartial
 	}
 	return status.StateOK
+}
+
+func shownGeneration(g record.Generation, placements []status.Placement) status.Generation {
+	return status.Generation{
+		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
+		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved, Pinned: g.Pinned,
+		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
+		LostInHSM: g.LostInHSM, Placements: placements,
+	}
+}
+
+func shownPlacement(p record.Placement) status.Placement {
+	return status.Placement{
+		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
+		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,
+		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases, KEK: p.KEK, KEKPrint: p.KEKPrint, Detail: p.Detail,
+	}
 }
 
 // vaultStatus is each configured vault as the newest look of any key saw it.
@@ -98,7 +117,7 @@ func (d *Daemon) oneVault(v key.Vault) status.Vault {
 	s := status.Vault{Vault: v, History: d.histories.ofVault(v.URL, time.Now())}
 	var latest time.Time
 	for _, name := range d.loop.Names() {
-		o := d.rotator.LastLook(name)
+		o := d.observer.Last(name)
 		if o == nil {
 			continue
 		}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 var (
@@ -214,8 +215,8 @@ func TestTheNewestIsThePlacementMadeLastInEachVault(t *testing.T) {
 	k := managed("k", weu, 3, start)
 	// A rollback: generation 2 was placed again after 3.
 	k.Record.Generations[1].Placements = append(k.Record.Generations[1].Placements,
-		key.Placement{Seq: 9, Vault: weu, State: key.Proven, Version: "again"},
-		key.Placement{Seq: 4, Vault: hsm, State: key.Proven, Version: "elsewhere"})
+		record.Placement{Seq: 9, Vault: weu, State: key.Proven, Version: "again"},
+		record.Placement{Seq: 4, Vault: hsm, State: key.Proven, Version: "elsewhere"})
 	var newest []string
 	for _, s := range Subjects([]Key{k}) {
 		if s.Newest {

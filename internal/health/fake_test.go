@@ -16,6 +16,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 const (
@@ -201,16 +202,16 @@ func managed(name, vault string, generations int, provenAt time.Time) Key {
 	k := Key{
 		Policy: key.Policy{Key: name, Operations: []key.Operation{key.WrapKey, key.UnwrapKey},
 			Vaults: []key.Vault{{Name: nickname, URL: vault}}},
-		Record: key.Record{Key: name},
+		Record: record.Record{Key: name},
 	}
 	for n := 1; n <= generations; n++ {
 		state := key.Superseded
 		if n == generations {
 			state = key.Proven
 		}
-		k.Record.Generations = append(k.Record.Generations, key.Generation{
+		k.Record.Generations = append(k.Record.Generations, record.Generation{
 			Number: n, ID: key.ID(fmt.Sprintf("%032x", n)),
-			Placements: []key.Placement{{Seq: n, Vault: vault, VaultName: nickname, State: state,
+			Placements: []record.Placement{{Seq: n, Vault: vault, VaultName: nickname, State: state,
 				Version: version(name, n), ProvenAt: provenAt}},
 		})
 	}

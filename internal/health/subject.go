@@ -1,18 +1,17 @@
 package health
 
 import (
-	"cmp"
-	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // Key is one managed key, also a held or a retained one.
 type Key struct {
 	Policy key.Policy
-	Record key.Record
+	Record record.Record
 }
 
 // ID tells subjects apart: a version of a key in a vault.
@@ -45,55 +44,25 @@ func Subjects(keys []Key) []Subject {
 }
 
 func subjectsOf(k Key) []Subject {
-	type placed struct {
-		g key.Generation
-		p key.Placement
-	}
-	var found []placed
-	for _, g := range k.Record.Generations {
-		for _, p := range g.Placements {
-			if p.Version != "" && (p.State == key.Proven || p.State == key.Superseded) {
-				found = append(found, placed{g, p})
-			}
-		}
-	}
-	slices.SortFunc(found, func(a, b placed) int {
-		return cmp.Or(cmp.Compare(a.p.Vault, b.p.Vault), cmp.Compare(b.p.Seq, a.p.Seq))
-	})
 	operations := k.Policy.Operations // of versions imported before placements told
 	if len(operations) == 0 {
 		operations = k.Record.Operations
 	}
-	subjects := make([]Subject, len(found))
-	for i, f := range found {
-		subjects[i] = Subject{
+	var subjects []Subject
+	last := "" // vault
+	for _, at := range k.Record.Provable() {
+		subjects = append(subjects, Subject{
 			Subject: proof.Subject{
-				Key: k.Policy.Key, Version: f.p.Version, ID: f.g.ID, Fingerprint: f.g.Fingerprint,
-				Operations: provableBy(f.p, operations), LostInHSM: !f.g.LostInHSM.IsZero(),
+				Key: k.Policy.Key, Version: at.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
+				Operations: at.ProvableBy(operations), LostInHSM: !at.Generation.LostInHSM.IsZero(),
 			},
-			Vault:      f.p.Vault,
-			VaultName:  vaultName(k, f.p),
-			Generation: f.g.Number,
-			Newest:     i == 0 || found[i-1].p.Vault != f.p.Vault,
-			ProvenAt:   f.p.ProvenAt,
-		}
+			Vault:      at.Vault,
+			VaultName:  k.Record.VaultName(k.Policy, at.Vault),
+			Generation: at.Generation.Number,
+			Newest:     at.Vault != last,
+			ProvenAt:   at.ProvenAt,
+		})
+		last = at.Vault
 	}
 	return subjects
-}
-
-// vaultName is the vault's nickname of today, or the one it had.
-func vaultName(k Key, p key.Placement) string {
-	if v, ok := k.Policy.Vault(p.Vault); ok {
-		return v.Name
-	}
-	return cmp.Or(p.VaultName, p.Vault)
-}
-
-// provableBy is the operations a version was imported with, which the policy may
-// have changed since.
-func provableBy(p key.Placement, otherwise []key.Operation) []key.Operation {
-	if len(p.Operations) > 0 {
-		return p.Operations
-	}
-	return otherwise
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
@@ -114,11 +116,11 @@ func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
 		if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec); err != nil {
 			t.Fatal(err)
 		}
-		g := key.Generation{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now}
+		g := record.Generation{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now}
 		if known {
 			g.GenerateBegun = w.now
 		}
-		w.store.records[p.Key] = key.Record{Key: p.Key, Schema: key.SchemaVersion, Instance: instance, Generations: []key.Generation{g}}
+		w.store.records[p.Key] = record.Record{Key: p.Key, Schema: record.SchemaVersion, Instance: instance, Generations: []record.Generation{g}}
 		w.now = w.now.Add(time.Hour)
 		w.settle(p) // holds
 		w.adopt(p)
@@ -167,7 +169,7 @@ func TestAKeyThatWasRecoveredIsNotImportedBeforeItShows(t *testing.T) {
 		s, err := w.step(r, p)
 		for ; err == nil && s.Acts(); s, err = w.step(r, p) {
 		}
-		if err != nil || s.Kind != rotate.Wait {
+		if err != nil || s.Kind != plan.Wait {
 			t.Fatalf("%+v, %v: want to wait\n%s", s, err, w.story())
 		}
 		w.now = w.now.Add(time.Minute)
@@ -213,11 +215,11 @@ func TestAManagedHSMThatMayNotShowWhatItHasIsWaitedFor(t *testing.T) {
 	w.settle(p)
 	w.consent(p)
 	r := w.rotator()
-	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Wait {
+	if s, err := w.step(r, p); err != nil || s.Kind != plan.Wait {
 		t.Errorf("%s: %s (%v); want to wait", s.Kind, s.Why, err)
 	}
 	w.now = w.now.Add(mhsm.Kind.SettleTime())
-	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Import {
+	if s, err := w.step(r, p); err != nil || s.Kind != plan.Import {
 		t.Errorf("%s: %s (%v); want the import once it is over", s.Kind, s.Why, err)
 	}
 }

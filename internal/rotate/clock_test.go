@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
@@ -117,11 +118,11 @@ func TestALookIsTakenByTheWallClock(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	r := w.rotator()
-	r.Clock = time.Now
+	r.Clock, r.Observer.(*observe.Observer).Clock = time.Now, time.Now
 	if _, err := w.step(r, p); err != nil {
 		t.Fatal(err)
 	}
-	if at := r.LastLook(p.Key).At; at != at.Round(0) {
+	if at := r.Observer.Last(p.Key).At; at != at.Round(0) {
 		t.Errorf("the look was taken at %v", at)
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -107,7 +109,7 @@ func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 					r = w.rotator()
 				}
 				w.now = w.now.Add(time.Duration(1+w.rnd.IntN(40)) * time.Second)
-				if step.Kind == rotate.Idle && err == nil {
+				if step.Kind == plan.Idle && err == nil {
 					w.now = w.now.Add(25 * time.Hour)
 				}
 				w.check(p)
@@ -256,7 +258,7 @@ func TestAGenerationThatWasDisabledBeforeItWasEverywhereHoldsNothingUp(t *testin
 	rec := w.record(p.Key)
 	g := rec.Latest()
 	g.Finished = time.Time{}
-	g.Placements = slices.DeleteFunc(g.Placements, func(at key.Placement) bool { return at.Vault == mhsm.URL })
+	g.Placements = slices.DeleteFunc(g.Placements, func(at record.Placement) bool { return at.Vault == mhsm.URL })
 	g.Placements[0].State = key.Disabled
 	w.store.records[p.Key] = rec
 	hsm := w.vault[mhsm.URL].key(p.Key)
@@ -360,7 +362,7 @@ func TestAVaultThatFailsInMidRotationIsCaughtUp(t *testing.T) {
 	if at := rec.Generations[1].In(weu.URL); at == nil || at.State != key.Proven {
 		t.Fatal("the vault that works was not finished")
 	}
-	if !rotate.Partial(p, &rec) {
+	if !rec.Stage(p).Partial() {
 		t.Error("the key is not shown as partial")
 	}
 	w.vault[mhsm.URL].down = false
@@ -502,7 +504,7 @@ func TestAScheduledRotationWaitsForAClockThatIsWrong(t *testing.T) {
 	w.now = w.now.Add(25 * time.Hour)
 	w.vault[weu.URL].skew = -10 * time.Minute
 	step, err := w.rotator().StepKey(context.Background(), p)
-	if err != nil || step.Kind != rotate.Wait {
+	if err != nil || step.Kind != plan.Wait {
 		t.Fatalf("step %+v, %v; want a wait", step, err)
 	}
 }
@@ -523,7 +525,7 @@ func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
 	w.store.records[p.Key] = rec
 	w.now = w.now.Add(25 * time.Hour)
 	step, err := w.rotator().StepKey(context.Background(), p)
-	if err != nil || step.Kind != rotate.Wait {
+	if err != nil || step.Kind != plan.Wait {
 		t.Fatalf("step %+v, %v; want a wait\n%s", step, err, w.story())
 	}
 }
@@ -639,7 +641,7 @@ func TestAnImportIsNotGivenUpByAListingThatLacksOtherVersions(t *testing.T) {
 	k := w.vault[mhsm.URL].key(p.Key)
 	there := k.versions
 	k.versions = nil
-	if s, err := w.step(w.rotator(), p); err != nil || s.Kind != rotate.Hold {
+	if s, err := w.step(w.rotator(), p); err != nil || s.Kind != plan.Hold {
 		t.Fatalf("%+v, %v: want a hold", s, err)
 	}
 	k.versions = there

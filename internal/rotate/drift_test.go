@@ -9,17 +9,19 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
 // drifts looks again with the rotator and names what drifts.
-func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []rotate.DriftKind) {
+func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []plan.DriftKind) {
 	w.tb.Helper()
 	w.now = w.now.Add(2 * time.Hour)
 	if _, err := w.step(r, p); err != nil {
 		w.tb.Fatal(err)
 	}
-	for _, d := range rotate.Drifts(p, w.record(p.Key), r.LastLook(p.Key)) {
+	for _, d := range drifts(p, w.record(p.Key), r.Observer.Last(p.Key)) {
 		if d.Text == "" || d.Remedy == "" || !strings.Contains(d.Text, d.Vault.Name) {
 			w.tb.Errorf("%s does not say what it is about, and what to do: %+v", d.Kind, d)
 		}
@@ -39,26 +41,26 @@ func rotatedOnly(t *testing.T, vaults ...key.Vault) (*world, *rotate.Rotator, ke
 
 func TestDriftIsTold(t *testing.T) {
 	for _, c := range []struct {
-		kind rotate.DriftKind
+		kind plan.DriftKind
 		do   func(v *modelVault, k *modelKey)
 	}{
-		{rotate.DriftNewestDisabled, func(_ *modelVault, k *modelKey) { k.versions[1].Enabled = false }},
-		{rotate.DriftDisabled, func(_ *modelVault, k *modelKey) { k.versions[0].Enabled = false }},
-		{rotate.DriftOperations, func(_ *modelVault, k *modelKey) {
+		{plan.DriftNewestDisabled, func(_ *modelVault, k *modelKey) { k.versions[1].Enabled = false }},
+		{plan.DriftDisabled, func(_ *modelVault, k *modelKey) { k.versions[0].Enabled = false }},
+		{plan.DriftOperations, func(_ *modelVault, k *modelKey) {
 			k.versions[1].Operations = []key.Operation{key.WrapKey, key.UnwrapKey, key.Sign}
 		}},
-		{rotate.DriftOperations, func(_ *modelVault, k *modelKey) { k.versions[0].Operations = []key.Operation{key.WrapKey} }},
-		{rotate.DriftExpiry, func(_ *modelVault, k *modelKey) { k.versions[0].Expires = k.versions[0].Created.AddDate(3, 0, 0) }},
-		{rotate.DriftNativeRotation, func(_ *modelVault, k *modelKey) { k.native = true }},
-		{rotate.DriftUnprotected, func(_ *modelVault, k *modelKey) { k.versions[1].Recovery = "Recoverable+Purgeable" }},
-		{rotate.DriftDeleted, func(_ *modelVault, k *modelKey) { k.deleted = true }},
-		{rotate.DriftMissing, func(_ *modelVault, k *modelKey) { k.versions = k.versions[1:] }},
-		{rotate.DriftForeign, func(v *modelVault, _ *modelKey) { v.addForeign("sa-cmk-key") }},
-		{rotate.DriftKEKChanged, func(v *modelVault, _ *modelKey) {
+		{plan.DriftOperations, func(_ *modelVault, k *modelKey) { k.versions[0].Operations = []key.Operation{key.WrapKey} }},
+		{plan.DriftExpiry, func(_ *modelVault, k *modelKey) { k.versions[0].Expires = k.versions[0].Created.AddDate(3, 0, 0) }},
+		{plan.DriftNativeRotation, func(_ *modelVault, k *modelKey) { k.native = true }},
+		{plan.DriftUnprotected, func(_ *modelVault, k *modelKey) { k.versions[1].Recovery = "Recoverable+Purgeable" }},
+		{plan.DriftDeleted, func(_ *modelVault, k *modelKey) { k.deleted = true }},
+		{plan.DriftMissing, func(_ *modelVault, k *modelKey) { k.versions = k.versions[1:] }},
+		{plan.DriftForeign, func(v *modelVault, _ *modelKey) { v.addForeign("sa-cmk-key") }},
+		{plan.DriftKEKChanged, func(v *modelVault, _ *modelKey) {
 			v.kek.Public = &pairOf(foreignPair).PublicKey
 		}},
-		{rotate.DriftKEKRefused, func(v *modelVault, _ *modelKey) { v.forbid = "KEK" }},
-		{rotate.DriftKEKMissing, func(v *modelVault, _ *modelKey) { v.kek = nil }},
+		{plan.DriftKEKRefused, func(v *modelVault, _ *modelKey) { v.forbid = "KEK" }},
+		{plan.DriftKEKMissing, func(v *modelVault, _ *modelKey) { v.kek = nil }},
 	} {
 		t.Run(string(c.kind), func(t *testing.T) {
 			w, r, p := rotatedOnly(t, weu)
@@ -67,7 +69,7 @@ func TestDriftIsTold(t *testing.T) {
 			}
 			c.do(w.vault[weu.URL], w.vault[weu.URL].key(p.Key))
 			w.now = w.now.Add(7 * time.Hour)
-			if got := w.drifts(r, p); !slices.Equal(got, []rotate.DriftKind{c.kind}) {
+			if got := w.drifts(r, p); !slices.Equal(got, []plan.DriftKind{c.kind}) {
 				t.Errorf("%v, want %s", got, c.kind)
 			}
 		})
@@ -80,12 +82,12 @@ func TestAManagedHSMNearItsLimitDrifts(t *testing.T) {
 		w.vault[mhsm.URL].add(p.Key, w.vault[mhsm.URL].key(p.Key).versions[1].private, nil)
 	}
 	w.settle(p)
-	if got := w.drifts(r, p); slices.Contains(got, rotate.DriftNearLimit) {
+	if got := w.drifts(r, p); slices.Contains(got, plan.DriftNearLimit) {
 		t.Errorf("with 89 versions: %v", got)
 	}
 	w.vault[mhsm.URL].add(p.Key, w.vault[mhsm.URL].key(p.Key).versions[1].private, nil)
 	w.settle(p)
-	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftNearLimit) {
+	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftNearLimit) {
 		t.Errorf("with 90 versions: %v", got)
 	}
 }
@@ -93,7 +95,7 @@ func TestAManagedHSMNearItsLimitDrifts(t *testing.T) {
 func TestAPairGoneFromTheHSMDrifts(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	clear(w.hsm.pairs)
-	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftHSMMissing) {
+	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftHSMMissing) {
 		t.Errorf("%v", got)
 	}
 }
@@ -170,7 +172,7 @@ func TestAVaultThatDoesNotTellItsPolicyIsSeenAllTheSame(t *testing.T) {
 	if got := w.drifts(r, p); len(got) > 0 {
 		t.Errorf("%v", got)
 	}
-	if seen := r.LastLook(p.Key).Vaults[weu.URL]; seen.Err != nil {
+	if seen := r.Observer.Last(p.Key).Vaults[weu.URL]; seen.Err != nil {
 		t.Errorf("the look failed: %v", seen.Err)
 	}
 }
@@ -178,7 +180,7 @@ func TestAVaultThatDoesNotTellItsPolicyIsSeenAllTheSame(t *testing.T) {
 // Otherwise drift of that kind would not be found, and nobody would know.
 func TestThatAVaultDoesNotTellItsPolicyIsTold(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
-	unknown := func() bool { return r.LastLook(p.Key).Vaults[weu.URL].PolicyErr != nil }
+	unknown := func() bool { return r.Observer.Last(p.Key).Vaults[weu.URL].PolicyErr != nil }
 	w.drifts(r, p)
 	if unknown() {
 		t.Fatal("the policy was told, and counts as unknown")
@@ -207,7 +209,7 @@ func TestThatAVaultDoesNotTellItsPolicyIsTold(t *testing.T) {
 	}
 	w.strike = nil
 	w.vault[weu.URL].key(p.Key).native = true
-	if got := w.drifts(r, p); unknown() || !slices.Contains(got, rotate.DriftNativeRotation) {
+	if got := w.drifts(r, p); unknown() || !slices.Contains(got, plan.DriftNativeRotation) {
 		t.Errorf("when it is told again it counts as unknown: %v; drift %v", unknown(), got)
 	}
 }
@@ -247,11 +249,11 @@ func TestAVaultThatFailsToTellItsPolicyIsNotAskedAtEveryLook(t *testing.T) {
 func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	w.drifts(r, p)
-	before := r.LastLook(p.Key)
+	before := r.Observer.Last(p.Key)
 	w.now = w.now.Add(time.Hour)
 	request(t, w, p, rotate.Wanted{Reason: "one more"})
 	w.settle(p)
-	if got := rotate.Drifts(p, w.record(p.Key), before); len(got) > 0 {
+	if got := drifts(p, w.record(p.Key), before); len(got) > 0 {
 		t.Errorf("the look was before the rotation: %v", got)
 	}
 }
@@ -259,9 +261,9 @@ func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
 // Whoever interrupts `keyd check` or `keyd adopt` must not make the loop take a vault for
 // one that is down.
 func TestALookThatAPersonCutsShortIsForgotten(t *testing.T) {
-	for name, look := range map[string]func(context.Context, *rotate.Rotator, key.Policy, key.Record){
-		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec key.Record) { r.Survey(ctx, p, rec) },
-		"adopt": func(ctx context.Context, r *rotate.Rotator, p key.Policy, _ key.Record) { _, _ = r.Adoption(ctx, p) },
+	for name, look := range map[string]func(context.Context, *rotate.Rotator, key.Policy, record.Record){
+		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec record.Record) { survey(r, ctx, p, rec) },
+		"adopt": func(ctx context.Context, r *rotate.Rotator, p key.Policy, _ record.Record) { _, _ = r.Adoption(ctx, p) },
 	} {
 		w, r, p := rotatedOnly(t, weu)
 		w.drifts(r, p)
@@ -275,11 +277,15 @@ func TestALookThatAPersonCutsShortIsForgotten(t *testing.T) {
 		}
 		look(ctx, r, p, w.record(p.Key))
 		w.strike = nil
-		if seen := r.LastLook(p.Key).Vaults[weu.URL]; seen.Err != nil {
+		if seen := r.Observer.Last(p.Key).Vaults[weu.URL]; seen.Err != nil {
 			t.Errorf("%s: the loop's last look is now %v", name, seen.Err)
 		}
-		if seen := r.Survey(t.Context(), p, w.record(p.Key)).Vaults[weu.URL]; seen.Err != nil {
+		if seen := survey(r, t.Context(), p, w.record(p.Key)).Vaults[weu.URL]; seen.Err != nil {
 			t.Errorf("%s: the vault is taken for down: %v", name, seen.Err)
 		}
 	}
+}
+
+func drifts(p key.Policy, rec record.Record, o *record.Observation) []plan.Drift {
+	return plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o})
 }

@@ -315,7 +315,7 @@ func TestADisabledNewestVersionThatTheVaultDoesNotShowIsSeenAllTheSame(t *testin
 	if _, err := r.StepKey(context.Background(), p); err != nil {
 		t.Fatal(err)
 	}
-	if seen := r.LastLook(p.Key).Vaults[weu.URL]; seen.Err != nil || seen.Newest == "" {
+	if seen := r.Observer.Last(p.Key).Vaults[weu.URL]; seen.Err != nil || seen.Newest == "" {
 		t.Errorf("seen %+v, want the newest by the listing", seen)
 	}
 }

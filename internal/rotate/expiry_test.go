@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 )
 
 const expiresAfter = 60 * 24 * time.Hour
@@ -145,7 +145,7 @@ func TestANewestVersionThatExpiresSoonDrifts(t *testing.T) {
 		t.Errorf("a day before the notice: %v", got)
 	}
 	w.now = w.now.Add(24 * time.Hour)
-	if got := w.drifts(r, p); !slices.Equal(got, []rotate.DriftKind{rotate.DriftExpiring}) {
+	if got := w.drifts(r, p); !slices.Equal(got, []plan.DriftKind{plan.DriftExpiring}) {
 		t.Errorf("at the notice: %v", got)
 	}
 }

@@ -22,6 +22,8 @@ import (
 	azpolicy "github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/observe"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/vault"
 )
@@ -96,8 +98,11 @@ func newHostile(t *testing.T) *hostile {
 	if err != nil {
 		t.Fatal(err)
 	}
+	observer := observe.New(observe.Config{
+		Instance: instance, HSM: h.hsm, Clock: h.clock, Vaults: func(string) observe.Vault { return client },
+	})
 	h.rotator = rotate.New(rotate.Config{
-		Instance: instance, Generator: "keyd test", HSM: h.hsm, Store: h.store,
+		Instance: instance, Generator: "keyd test", HSM: h.hsm, Store: h.store, Observer: observer,
 		Vaults: func(string) rotate.Vault { return client },
 		Clock:  h.clock, Random: rndReader{h.rnd}, Look: 15 * time.Minute,
 		Emit: h.world.rotator().Emit,
@@ -135,7 +140,7 @@ func (h *hostile) run(d time.Duration) (acted, failed int) {
 			acted++
 			h.now = h.now.Add(time.Second)
 		default:
-			if step.Kind == rotate.Wait {
+			if step.Kind == plan.Wait {
 				failed++
 			}
 			h.now = h.now.Add(16 * time.Minute)

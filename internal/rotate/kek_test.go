@@ -4,7 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
@@ -21,15 +22,15 @@ func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 		}
 	}
 	rec := w.record(p.Key)
-	look := func(begun time.Time) rotate.Kind {
-		o := *r.LastLook(p.Key)
-		o.Vaults = map[string]rotate.VaultSeen{mhsm.URL: {Begun: w.now, KEK: rotate.KEKSeen{Absent: true, Begun: begun}}}
-		return rotate.Plan(w.now, p, rec, &o).Kind
+	look := func(begun time.Time) plan.Kind {
+		o := *r.Observer.Last(p.Key)
+		o.Vaults = map[string]record.VaultSeen{mhsm.URL: {Begun: w.now, KEK: record.KEKSeen{Absent: true, Begun: begun}}}
+		return plan.Next(plan.Input{Now: w.now, Policy: p, Record: &rec, Seen: &o}).Kind
 	}
-	for begun, want := range map[time.Time]rotate.Kind{
-		{}:                           rotate.CreateKEK,
-		w.now.Add(-10 * time.Minute): rotate.Wait, // a Managed HSM may still show it
-		w.now.Add(-12 * time.Minute): rotate.CreateKEK,
+	for begun, want := range map[time.Time]plan.Kind{
+		{}:                           plan.CreateKEK,
+		w.now.Add(-10 * time.Minute): plan.Wait, // a Managed HSM may still show it
+		w.now.Add(-12 * time.Minute): plan.CreateKEK,
 	} {
 		if got := look(begun); got != want {
 			t.Errorf("begun at %v: %s, want %s", begun, got, want)

@@ -10,11 +10,10 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 )
 
 const (
-	// stepTimeout bounds one StepKey: a generation, or a look and an import.
-	stepTimeout = 5 * time.Minute
 	// The pause after the n-th failure in a row doubles from the first to the
 	// last of these.
 	firstPause = time.Second
@@ -40,9 +39,9 @@ type Loop struct {
 
 // Position is where the loop stands with one key.
 type Position struct {
-	Looked   bool // a first look was completed
-	Step     Step // the last one decided
-	Doing    bool // it is under way
+	Looked   bool      // a first look was completed
+	Step     plan.Step // the last one decided
+	Doing    bool      // it is under way
 	Since    time.Time
 	Err      error // of the last step; nil when it succeeded
 	Failures int   // in a row
@@ -71,7 +70,7 @@ func (l *Loop) SetPolicies(policies []key.Policy) {
 		named[p.Key] = true
 		if w, ok := l.keys[p.Key]; ok {
 			w.policy = p
-			l.r.views.drop(p.Key)
+			l.r.Observer.Drop(p.Key)
 			w.poke()
 			continue
 		}
@@ -89,6 +88,7 @@ func (l *Loop) SetPolicies(policies []key.Policy) {
 			w.stop()
 		}
 		delete(l.keys, name)
+		l.r.Observer.Forget(name)
 		if l.r.Metrics != nil {
 			l.r.Metrics.Forget(name)
 		}
@@ -158,9 +158,9 @@ func (l *Loop) Stuck(now time.Time) string {
 	defer l.mu.Unlock()
 	for name, w := range l.keys {
 		switch {
-		case w.pos.Doing && now.Sub(w.pos.Since) > stepTimeout+time.Minute:
+		case w.pos.Doing && now.Sub(w.pos.Since) > plan.StepTimeout+time.Minute:
 			return name
-		case !w.pos.Doing && !w.pos.Wake.IsZero() && now.Sub(w.pos.Wake) > stepTimeout+time.Minute:
+		case !w.pos.Doing && !w.pos.Wake.IsZero() && now.Sub(w.pos.Wake) > plan.StepTimeout+time.Minute:
 			return name
 		}
 	}
@@ -214,7 +214,7 @@ func (l *Loop) stepOnce(ctx context.Context, w *worker) (pause time.Duration) {
 	w.pos.Doing, w.pos.Since = true, l.r.Clock()
 	l.mu.Unlock()
 
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, plan.StepTimeout)
 	defer cancel()
 	step, err := l.r.StepKey(ctx, p)
 
@@ -223,7 +223,7 @@ func (l *Loop) stepOnce(ctx context.Context, w *worker) (pause time.Duration) {
 	defer l.mu.Unlock()
 	pos := &w.pos
 	pos.Doing, pos.Step, pos.Err = false, step, err
-	pos.Looked = pos.Looked || l.r.LastLook(p.Key) != nil
+	pos.Looked = pos.Looked || l.r.Observer.Last(p.Key) != nil
 	pause = l.pause(now, p, pos)
 	pos.Wake = now.Add(pause)
 	l.log(p, *pos)
@@ -240,16 +240,16 @@ func (l *Loop) pause(now time.Time, p key.Policy, pos *Position) time.Duration {
 	}
 	if pos.Step.Acts() {
 		// An abandoned id is the answer to a failure, not the end of it.
-		if pos.Step.Kind != Abandon {
+		if pos.Step.Kind != plan.Abandon {
 			pos.Failures = 0
 		}
 		return 0
 	}
-	if pos.Step.Kind != Wait {
+	if pos.Step.Kind != plan.Wait {
 		pos.Failures = 0
 	}
 	until := now.Add(l.r.look(p))
-	if o := l.r.LastLook(p.Key); o != nil {
+	if o := l.r.Observer.Last(p.Key); o != nil {
 		until = o.At.Add(l.r.look(p))
 	}
 	if s := pos.Step.Until; !s.IsZero() && s.Before(until) {
@@ -258,13 +258,20 @@ func (l *Loop) pause(now time.Time, p key.Policy, pos *Position) time.Duration {
 	return max(until.Sub(now), 10*time.Millisecond)
 }
 
+func vaultName(p key.Policy, url string) string {
+	if v, ok := p.Vault(url); ok {
+		return v.Name
+	}
+	return url
+}
+
 func (l *Loop) log(p key.Policy, pos Position) {
 	if l.r.Logger == nil {
 		return
 	}
 	log := l.r.Logger.With("KEY", p.Key, "STEP", string(pos.Step.Kind))
 	if pos.Step.Vault != "" {
-		log = log.With("VAULT", l.r.vaultName(p, pos.Step.Vault))
+		log = log.With("VAULT", vaultName(p, pos.Step.Vault))
 	}
 	if pos.Step.Generation > 0 {
 		log = log.With("generation", pos.Step.Generation)
@@ -273,11 +280,11 @@ func (l *Loop) log(p key.Policy, pos Position) {
 	case pos.Err != nil && key.IsCancelled(pos.Err):
 	case pos.Err != nil:
 		log.Warn("step failed", "error", pos.Err.Error(), "failures", pos.Failures)
-	case pos.Step.Kind == Hold:
+	case pos.Step.Kind == plan.Hold:
 		log.Error("key held", "code", string(pos.Step.Hold.Code), "reason", pos.Step.Hold.Reason)
 	case pos.Step.Acts():
 		log.Info("step done", "why", pos.Step.Why)
-	case pos.Step.Kind == Wait:
+	case pos.Step.Kind == plan.Wait:
 		log.Debug("waiting", "why", pos.Step.Why)
 	}
 }
@@ -308,13 +315,13 @@ func (l *Loop) settle(ctx context.Context, w *worker) error {
 			return ctx.Err()
 		case pos.Err != nil && pos.Failures >= onceFailures:
 			return pos.Err
-		case pos.Step.Kind == Wait:
+		case pos.Step.Kind == plan.Wait:
 			if now := l.r.Clock(); waiting.IsZero() {
 				waiting = now
 			} else if now.Sub(waiting) > onceWait {
 				return fmt.Errorf("key %s waits: %s", w.policy.Key, pos.Step.Why)
 			}
-		case pos.Step.Kind == Hold:
+		case pos.Step.Kind == plan.Hold:
 			return fmt.Errorf("key %s is held: %s", w.policy.Key, pos.Step.Why)
 		case pos.Err == nil && !pos.Step.Acts():
 			return nil

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/common/expfmt"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 const (
@@ -54,39 +56,39 @@ func wantSeries(t *testing.T, reg *prometheus.Registry, name string, want ...str
 
 func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	m, reg, p := measured()
-	m.Recorded(time.Now(), p, key.Record{})
+	m.Recorded(time.Now(), p, &record.Record{})
 	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
 	for range 2 {
-		m.stepped(p, Step{Kind: Import, Vault: hsmURL}, key.Record{}, 0, errors.New("refused"))
+		m.stepped(p, plan.Step{Kind: plan.Import, Vault: hsmURL}, &record.Record{}, 0, errors.New("refused"))
 	}
-	m.stepped(p, Step{Kind: Reserve}, key.Record{}, 0, errors.New("no space"))
-	m.Recorded(time.Now(), p, key.Record{})
+	m.stepped(p, plan.Step{Kind: plan.Reserve}, &record.Record{}, 0, errors.New("no space"))
+	m.Recorded(time.Now(), p, &record.Record{})
 	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 1`, `keyd_step_failures{key="k",vault="mhsm"} 2`)
-	m.stepped(p, Step{Kind: Import, Vault: weuURL}, key.Record{}, 0, nil)
+	m.stepped(p, plan.Step{Kind: plan.Import, Vault: weuURL}, &record.Record{}, 0, nil)
 	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
 }
 
 func TestAHoldNamesTheVaultThatGaveCause(t *testing.T) {
 	m, reg, p := measured()
-	m.Recorded(time.Now(), p, key.Record{Hold: &key.Hold{Code: key.HoldForeign, Vault: weuURL}})
+	m.Recorded(time.Now(), p, &record.Record{Hold: &key.Hold{Code: key.HoldForeign, Vault: weuURL}})
 	wantSeries(t, reg, "keyd_key_held", `keyd_key_held{code="foreign-version",key="k",vault="weu"} 1`)
-	m.Recorded(time.Now(), p, key.Record{Hold: &key.Hold{Code: key.HoldPaused}})
+	m.Recorded(time.Now(), p, &record.Record{Hold: &key.Hold{Code: key.HoldPaused}})
 	wantSeries(t, reg, "keyd_key_held", `keyd_key_held{code="paused",key="k",vault=""} 1`)
-	m.Recorded(time.Now(), p, key.Record{})
+	m.Recorded(time.Now(), p, &record.Record{})
 	wantSeries(t, reg, "keyd_key_held")
 }
 
 func TestAPartialKeyNamesTheVaultsThatLackIt(t *testing.T) {
 	m, reg, p := measured()
-	in := func(urls ...string) key.Record {
-		g := key.Generation{Number: 1, Fingerprint: "sha256:aa"}
+	in := func(urls ...string) *record.Record {
+		g := record.Generation{Number: 1, Fingerprint: "sha256:aa"}
 		for _, url := range urls {
-			g.Placements = append(g.Placements, key.Placement{Vault: url, State: key.Proven})
+			g.Placements = append(g.Placements, record.Placement{Vault: url, State: key.Proven})
 		}
-		return key.Record{Generations: []key.Generation{g}}
+		return &record.Record{Generations: []record.Generation{g}}
 	}
 	for _, c := range []struct {
-		rec       key.Record
+		rec       *record.Record
 		mhsm, weu string
 	}{{in(), "0", "0"}, {in(weuURL), "1", "0"}, {in(weuURL, hsmURL), "0", "0"}} {
 		m.Recorded(time.Now(), p, c.rec)
@@ -97,57 +99,14 @@ func TestAPartialKeyNamesTheVaultsThatLackIt(t *testing.T) {
 func TestTheOldestRequestIsShown(t *testing.T) {
 	m, reg, p := measured()
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
-	m.Recorded(time.Now(), p, key.Record{Requests: []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}})
+	m.Recorded(time.Now(), p, &record.Record{Requests: []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}})
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds",
 		`keyd_rotation_requested_timestamp_seconds{compromise="no",key="k"} 200`,
 		`keyd_rotation_requested_timestamp_seconds{compromise="yes",key="k"} 400`)
-	m.Recorded(time.Now(), p, key.Record{})
+	m.Recorded(time.Now(), p, &record.Record{})
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds",
 		`keyd_rotation_requested_timestamp_seconds{compromise="no",key="k"} 0`,
 		`keyd_rotation_requested_timestamp_seconds{compromise="yes",key="k"} 0`)
 	m.Forget("k")
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
-}
-
-func TestThatAPolicyIsUnknownStaysWhileTheVaultDoesNotAnswer(t *testing.T) {
-	m, reg, p := measured()
-	p.Vaults = p.Vaults[:1]
-	look := func(seen VaultSeen) {
-		m.observed(p, key.Record{}, &Observation{Vaults: map[string]VaultSeen{p.Vaults[0].URL: seen}})
-	}
-	const name, is = "keyd_rotation_policy_unreadable", `keyd_rotation_policy_unreadable{key="k",vault="weu"} `
-	look(VaultSeen{PolicyErr: errors.New("403")})
-	wantSeries(t, reg, name, is+"1")
-	look(VaultSeen{Err: errors.New("no answer")})
-	wantSeries(t, reg, name, is+"1")
-	look(VaultSeen{})
-	wantSeries(t, reg, name, is+"0")
-	m.ForgetVault("weu")
-	wantSeries(t, reg, name)
-	look(VaultSeen{})
-	m.Forget("k")
-	wantSeries(t, reg, name)
-	look(VaultSeen{PolicyErr: errors.New("403")})
-	p.Vaults = []key.Vault{{Name: "mhsm", URL: hsmURL}}
-	look(VaultSeen{})
-	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 0`)
-}
-
-func TestDriftStaysWhileNobodyCanSeeWhetherItIsMended(t *testing.T) {
-	m, reg, p := measured()
-	p.Vaults = p.Vaults[:1]
-	deleted := map[string]VaultSeen{weuURL: {Deleted: true}}
-	down := map[string]VaultSeen{weuURL: {Err: errors.New("no answer")}}
-	drift := `keyd_drift{key="k",kind="key-deleted",vault="weu"} 1`
-	m.observed(p, key.Record{}, &Observation{Vaults: deleted})
-	wantSeries(t, reg, "keyd_drift", drift)
-	m.observed(p, key.Record{}, &Observation{Vaults: down})
-	wantSeries(t, reg, "keyd_drift", drift)
-	m.observed(p, key.Record{}, &Observation{Vaults: map[string]VaultSeen{weuURL: {}}})
-	wantSeries(t, reg, "keyd_drift")
-
-	m.observed(p, key.Record{}, &Observation{Vaults: deleted})
-	p.Vaults[0] = key.Vault{Name: "mhsm", URL: hsmURL}
-	m.observed(p, key.Record{}, &Observation{Vaults: map[string]VaultSeen{hsmURL: {}}})
-	wantSeries(t, reg, "keyd_drift")
 }

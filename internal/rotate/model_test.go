@@ -20,6 +20,9 @@ import (
 
 	"github.com/keyd-project/keyd/internal/byok"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/observe"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/simulate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -81,7 +84,7 @@ type secret struct {
 func newWorld(tb testing.TB, seed uint64, vaults ...key.Vault) *world {
 	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)), vault: map[string]*modelVault{}, wrapped: map[string]secret{}}
 	w.hsm = &modelHSM{w: w, pairs: map[key.ID][]*pair{}}
-	w.store = &modelStore{w: w, records: map[string]key.Record{}}
+	w.store = &modelStore{w: w, records: map[string]record.Record{}}
 	for _, v := range vaults {
 		w.vault[v.URL] = &modelVault{w: w, v: v, keys: map[string]*modelKey{}, kekFixed: true}
 	}
@@ -132,8 +135,16 @@ func (w *world) strikeOnce(name string, f fault) *bool {
 
 // rotator is the daemon, started anew: it keeps nothing of an earlier one.
 func (w *world) rotator() *rotate.Rotator {
+	observer := observe.New(observe.Config{
+		Instance: instance, HSM: w.hsm, Clock: func() time.Time { return w.now }, Vaults: func(url string) observe.Vault {
+			if v, ok := w.vault[url]; ok {
+				return v
+			}
+			return nil
+		},
+	})
 	return rotate.New(rotate.Config{
-		Instance: instance, Generator: "keyd test", HSM: w.hsm, Store: w.store,
+		Instance: instance, Generator: "keyd test", HSM: w.hsm, Store: w.store, Observer: observer,
 		Vaults: func(url string) rotate.Vault {
 			if v, ok := w.vault[url]; ok {
 				return v
@@ -605,15 +616,15 @@ func (v *modelVault) expired(x *modelVersion) error {
 
 type modelStore struct {
 	w       *world
-	records map[string]key.Record
+	records map[string]record.Record
 	entries []key.Entry
 }
 
-func (s *modelStore) Load(_ context.Context, name string) (rec key.Record, err error) {
+func (s *modelStore) Load(_ context.Context, name string) (rec record.Record, err error) {
 	err = s.w.call("store.Load", func() error {
 		var ok bool
 		if rec, ok = s.records[name]; !ok {
-			rec = key.Record{Key: name, Schema: key.SchemaVersion}
+			rec = record.Record{Key: name, Schema: record.SchemaVersion}
 		}
 		rec = rec.Clone()
 		return nil
@@ -621,7 +632,7 @@ func (s *modelStore) Load(_ context.Context, name string) (rec key.Record, err e
 	return rec, err
 }
 
-func (s *modelStore) Save(_ context.Context, rec key.Record, entries ...key.Entry) (out key.Record, err error) {
+func (s *modelStore) Save(_ context.Context, rec record.Record, entries ...key.Entry) (out record.Record, err error) {
 	err = s.w.call("store.Save "+entries[0].Event, func() error {
 		if s.records[rec.Key].Revision != rec.Revision {
 			return &classError{"model: conflict", key.Retry}
@@ -644,12 +655,12 @@ func (s *modelStore) Names(context.Context) (names []string, err error) {
 }
 
 // roundTrip goes through JSON, as the real store does.
-func roundTrip(tb testing.TB, rec key.Record) key.Record {
+func roundTrip(tb testing.TB, rec record.Record) record.Record {
 	b, err := json.Marshal(rec)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	var out key.Record
+	var out record.Record
 	if err := json.Unmarshal(b, &out); err != nil {
 		tb.Fatal(err)
 	}
@@ -661,7 +672,7 @@ func roundTrip(tb testing.TB, rec key.Record) key.Record {
 
 // settle steps a key until nothing is due, it is held, or it has taken more steps
 // than any recovery needs. A crash starts the daemon anew.
-func (w *world) settle(p key.Policy) rotate.Step {
+func (w *world) settle(p key.Policy) plan.Step {
 	const most = 400
 	r := w.rotator()
 	failures := 0
@@ -673,7 +684,7 @@ func (w *world) settle(p key.Policy) rotate.Step {
 		case err != nil:
 			failures++
 			w.now = w.now.Add(time.Second << min(failures, 6))
-		case step.Kind == rotate.Idle:
+		case step.Kind == plan.Idle:
 			return step
 		case step.Acts():
 			failures = 0
@@ -684,7 +695,7 @@ func (w *world) settle(p key.Policy) rotate.Step {
 		}
 	}
 	w.tb.Fatalf("not settled after %d steps:\n%s", most, w.story())
-	return rotate.Step{}
+	return plan.Step{}
 }
 
 func later(a, b time.Time) time.Time {
@@ -698,7 +709,7 @@ type crashed struct{ crash }
 
 func (c crashed) Error() string { return "crashed at " + c.call }
 
-func (w *world) step(r *rotate.Rotator, p key.Policy) (s rotate.Step, err error) {
+func (w *world) step(r *rotate.Rotator, p key.Policy) (s plan.Step, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			c, ok := v.(crash)
@@ -716,7 +727,7 @@ func (w *world) story() string {
 }
 
 // record is what the store has, which went through JSON when it was saved.
-func (w *world) record(name string) key.Record { return w.store.records[name].Clone() }
+func (w *world) record(name string) record.Record { return w.store.records[name].Clone() }
 
 // check asserts the invariants that hold at every moment.
 func (w *world) check(p key.Policy) {
@@ -776,8 +787,8 @@ func (w *world) checkDone(p key.Policy, generations, duplicates int) {
 			if !x.Enabled {
 				w.tb.Errorf("vault %s: version %s is disabled", v.Name, x.ID)
 			}
-			accounted := slices.ContainsFunc(rec.Generations, func(g key.Generation) bool {
-				return slices.ContainsFunc(g.Placements, func(at key.Placement) bool {
+			accounted := slices.ContainsFunc(rec.Generations, func(g record.Generation) bool {
+				return slices.ContainsFunc(g.Placements, func(at record.Placement) bool {
 					return at.Vault == v.URL && (at.Version == x.ID || slices.Contains(at.Aliases, x.ID))
 				})
 			})
@@ -794,4 +805,9 @@ func (w *world) checkDone(p key.Policy, generations, duplicates int) {
 			w.tb.Errorf("generation %d is not finished", g.Number)
 		}
 	}
+}
+
+// survey looks as keyd check does.
+func survey(r *rotate.Rotator, ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
+	return r.Observer.(*observe.Observer).Survey(ctx, p, rec)
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 )
 
 func TestRetireDisablesOnlyWhatItsRuleAllows(t *testing.T) {
@@ -41,7 +41,7 @@ func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.
 	struck := w.strikeOnce("store.Save disabled", failBefore)
 	w.stepUntil(p, func() bool { return *struck })
 	p.Retire = key.RetireRule{}
-	if got := rotate.Drifts(p, w.record(p.Key), r.Survey(t.Context(), p, w.record(p.Key))); len(got) > 0 {
+	if got := drifts(p, w.record(p.Key), survey(r, t.Context(), p, w.record(p.Key))); len(got) > 0 {
 		t.Errorf("before it is settled, drift %v", got)
 	}
 	w.settle(p)
@@ -69,7 +69,7 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	w.stepUntil(p, func() bool { return w.saved("disabling intended") > 0 })
 	w.vault[weu.URL].forbid = ""
 	p.Retire = key.RetireRule{}
-	if s, err := w.step(r, p); err != nil || s.Kind != rotate.Idle {
+	if s, err := w.step(r, p); err != nil || s.Kind != plan.Idle {
 		t.Errorf("%s, %v: want idle, for it may still happen", s.Kind, err)
 	}
 	w.now = w.now.Add(8 * time.Minute)
@@ -82,8 +82,8 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 		t.Error("it was disabled all the same")
 	}
 	first.Enabled = false // by somebody
-	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftDisabled) {
-		t.Errorf("drift %v, want %s", got, rotate.DriftDisabled)
+	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftDisabled) {
+		t.Errorf("drift %v, want %s", got, plan.DriftDisabled)
 	}
 }
 
@@ -169,8 +169,8 @@ func TestWhatSomebodyDisablesWhileAKeyIsHeldIsDrift(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false
-	if got := w.drifts(r, p); !slices.Contains(got, rotate.DriftDisabled) {
-		t.Errorf("drift %v, want %s", got, rotate.DriftDisabled)
+	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftDisabled) {
+		t.Errorf("drift %v, want %s", got, plan.DriftDisabled)
 	}
 }
 

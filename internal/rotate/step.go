@@ -7,48 +7,48 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// StepKey observes one key as far as needed, plans, and applies one step. It
-// returns the step; with an error, the step failed and may be tried again later.
-// It must not be called for the same key by two goroutines at once.
-func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (Step, error) {
+// StepKey observes one key as far as needed, plans, and applies one step. It returns the step; with an error, the step
+// failed and may be tried again later. It must not be called for the same key by two goroutines at once.
+func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) {
 	rec, err := r.load(ctx, p.Key)
 	if err != nil {
-		return Step{}, err
+		return plan.Step{}, err
 	}
-	o := r.LastLook(p.Key)
-	if r.wantsLook(p, rec, o) {
-		o = r.observe(ctx, p, rec)
+	o := r.Observer.Last(p.Key)
+	if r.wantsLook(p, &rec, o) {
+		o = r.Observer.Observe(ctx, p, rec)
 	}
-	step := Plan(r.now(), p, rec, o)
-	if step.Acts() && !r.justLooked(p, o) {
-		o = r.observe(ctx, p, rec)
-		step = Plan(r.now(), p, rec, o)
+	step := plan.Next(r.input(p, &rec, o))
+	if step.Acts() && !r.input(p, &rec, o).Fresh() {
+		o = r.Observer.Observe(ctx, p, rec)
+		step = plan.Next(r.input(p, &rec, o))
 	}
 	if !step.Acts() {
-		if step.Kind == Wait {
-			r.emit(p, rec, step, status.Wait, 0, nil)
+		if step.Kind == plan.Wait {
+			r.emit(p, &rec, step, status.Wait, 0, nil)
 		}
 		return step, ctx.Err()
 	}
 	if err := ctx.Err(); err != nil {
 		return step, err
 	}
-	if !r.justLooked(p, o) {
-		return step, fmt.Errorf("key %s: %s: the clock was set, or the look took too long: keyd looks again", p.Key, describe(p, step))
+	if !r.input(p, &rec, o).Fresh() {
+		return step, fmt.Errorf("key %s: %s: the clock was set, or the look took too long: keyd looks again", p.Key, step.Describe(p))
 	}
-	// What was seen is acted on once: the step changes it. A step that was begun
-	// is brought to its end also when keyd is told to stop: an import cut short
-	// would leave it unknown for minutes whether the vault has it.
-	r.views.use(p.Key)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stepTimeout)
+	// An observation serves one step: the step changes what was seen. keyd brings a step to its end that it has begun,
+	// also when it is told to stop: an import cut short would leave open for minutes whether the vault has it.
+	r.Observer.Use(p.Key)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
 	return step, r.apply(ctx, p, rec, o, step)
 }
 
-func (r *Rotator) load(ctx context.Context, name string) (key.Record, error) {
+func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) {
 	rec, err := r.Store.Load(ctx, name)
 	if err != nil {
 		return rec, fmt.Errorf("read the record of %s: %w", name, err)
@@ -57,82 +57,42 @@ func (r *Rotator) load(ctx context.Context, name string) (key.Record, error) {
 		rec.Instance = r.Instance
 	}
 	if rec.Instance != r.Instance {
-		return rec, fmt.Errorf("the record of %s belongs to instance %q, and this is %q: set instance back in the configuration", name, rec.Instance, r.Instance)
+		return rec, fmt.Errorf("the record of %s belongs to instance %q, and this is %q: set instance back in the configuration",
+			name, rec.Instance, r.Instance)
 	}
 	return rec, nil
 }
 
-// wantsLook says whether a plan made now needs a new observation. A quiet key is
-// looked at on the slow interval only.
-func (r *Rotator) wantsLook(p key.Policy, rec key.Record, o *Observation) bool {
+// wantsLook says whether a plan made now needs a new observation. A quiet key is looked at on the slow interval only.
+func (r *Rotator) wantsLook(p key.Policy, rec *record.Record, o *record.Observation) bool {
 	now := r.now()
 	switch {
-	case o == nil, r.views.isUsed(p.Key), now.Sub(o.At) >= r.look(p), now.Before(o.At):
+	case o == nil, r.Observer.Used(p.Key), now.Sub(o.At) >= r.look(p), now.Before(o.At):
 		return true
 	case rec.Hold != nil || p.Retained:
 		return false
 	case o.Revision != rec.Revision: // another daemon did something since
 		return true
-	case unfinished(p, rec):
+	case rec.Stage(p).Pending:
 		return true
 	}
-	_, isDue, _ := due(now, p, &rec)
-	return isDue
+	_, due, _ := plan.Due(r.input(p, rec, nil))
+	return due
 }
 
-// justLooked reports whether nothing but a look lies between the beginning of that and
-// now. A clock that was set in between makes up reasons to act, and what the look says
-// of the vaults' clocks does not tell.
-func (r *Rotator) justLooked(p key.Policy, o *Observation) bool {
-	age := r.now().Sub(o.At)
-	return age >= 0 && age <= maxSkew+lookTimeout*time.Duration(len(p.Vaults))
-}
-
-// look is the slow interval of a key: between three quarters of it and the whole,
-// so that keys which were first looked at together drift apart.
+// look is the slow interval of a key: between three quarters of it and the whole, so that keys which were first looked
+// at together drift apart.
 func (r *Rotator) look(p key.Policy) time.Duration {
-	return r.Look - time.Duration(share(p.Key, uint64(r.Look/4)))
-}
-
-// unfinished reports whether the record shows work that is begun or missing.
-func unfinished(p key.Policy, rec key.Record) bool {
-	if rec.Latest() == nil {
-		return true
-	}
-	for _, g := range rec.Generations {
-		if !g.Discarded.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() {
-			continue
-		}
-		if g.Finished.IsZero() {
-			return true
-		}
-		for _, at := range g.Placements {
-			switch at.State {
-			case key.Intended, key.Imported:
-				return true
-			case key.Refuted:
-				if !at.Lifted {
-					return true
-				}
-			}
-		}
-	}
-	for _, v := range p.Vaults {
-		pl := &planner{p: p, r: &rec}
-		if pl.missing(v.URL) != nil {
-			return true
-		}
-	}
-	return false
+	return r.Look - time.Duration(plan.Share(p.Key, uint64(r.Look/4)))
 }
 
 // apply carries out one step, tells of it, and counts it.
-func (r *Rotator) apply(ctx context.Context, p key.Policy, rec key.Record, o *Observation, s Step) error {
+func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o *record.Observation, s plan.Step) error {
 	begun := r.Clock()
-	r.emit(p, rec, s, status.Begin, 0, nil)
-	after, err := r.perform(ctx, p, rec.Clone(), o, s)
+	r.emit(p, &rec, s, status.Begin, 0, nil)
+	after, err := r.perform(ctx, act{p, rec.Clone(), o, s})
 	if err != nil {
-		err = fmt.Errorf("key %s: %s: %w", p.Key, describe(p, s), err)
+		err = fmt.Errorf("key %s: %s: %w", p.Key, s.Describe(p), err)
 	} else {
 		rec = after
 	}
@@ -142,72 +102,69 @@ func (r *Rotator) apply(ctx context.Context, p key.Policy, rec key.Record, o *Ob
 		phase = status.Failed
 	}
 	if r.Metrics != nil {
-		r.Metrics.stepped(p, s, rec, elapsed, err)
+		r.Metrics.stepped(p, s, &rec, elapsed, err)
 	}
-	r.emit(p, rec, s, phase, elapsed, err)
+	r.emit(p, &rec, s, phase, elapsed, err)
 	return err
 }
 
-func (r *Rotator) perform(ctx context.Context, p key.Policy, rec key.Record, o *Observation, s Step) (key.Record, error) {
-	switch s.Kind {
-	case Hold:
-		return r.hold(ctx, rec, s)
-	case Reserve:
-		return r.reserve(ctx, p, rec, s)
-	case Generate:
-		return r.generate(ctx, rec, s)
-	case Abandon:
-		return r.abandon(ctx, rec, s)
-	case Pin:
-		return r.pin(ctx, rec, s)
-	case Sweep:
-		return r.sweep(ctx, rec, s)
-	case CreateKEK:
-		if seen := o.Vaults[s.Vault].KEK; seen.Print != "" {
-			return r.kekMade(ctx, rec, s.Vault, seen.KEK.Kid, seen.Print)
-		}
-		return r.createKEK(ctx, p, rec, s)
-	case Import:
-		return r.importKey(ctx, p, rec, o.Vaults[s.Vault], s)
-	case Found:
-		return r.found(ctx, rec, o.Vaults[s.Vault], s)
-	case Alias:
-		return r.alias(ctx, rec, s)
-	case GiveUp:
-		return r.giveUp(ctx, rec, s)
-	case Prove:
-		return r.prove(ctx, p, rec, s)
-	case Finish:
-		return r.finish(ctx, rec, s)
-	case Disable:
-		return r.disable(ctx, p, rec, o.Vaults[s.Vault], s)
-	case Disabled:
-		return r.disabled(ctx, rec, s)
-	case Keep:
-		return r.keep(ctx, rec, s)
-	}
-	return rec, fmt.Errorf("no such step %q", s.Kind)
+// act is a step with all that it was planned on. The record is the act's own copy.
+type act struct {
+	policy key.Policy
+	rec    record.Record
+	seen   *record.Observation
+	step   plan.Step
 }
 
-// describe names a step for people.
-func describe(p key.Policy, s Step) string {
-	text := string(s.Kind)
-	if s.Generation > 0 {
-		text += fmt.Sprintf(" generation %d", s.Generation)
+// in is what was seen in the step's vault.
+func (a act) in() record.VaultSeen { return a.seen.Vaults[a.step.Vault] }
+
+// perform carries out one step and returns the record as it was saved last.
+func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
+	switch a.step.Kind {
+	case plan.Hold:
+		return r.hold(ctx, a)
+	case plan.Reserve:
+		return r.reserve(ctx, a)
+	case plan.Generate:
+		return r.generate(ctx, a)
+	case plan.Abandon:
+		return r.abandon(ctx, a, a.step.Why)
+	case plan.Pin:
+		return r.pin(ctx, a)
+	case plan.Sweep:
+		return r.sweep(ctx, a)
+	case plan.CreateKEK:
+		return r.createKEK(ctx, a)
+	case plan.Import:
+		return r.importKey(ctx, a)
+	case plan.Land:
+		return r.land(ctx, a)
+	case plan.Alias:
+		return r.alias(ctx, a)
+	case plan.Void:
+		return r.void(ctx, a)
+	case plan.Prove:
+		return r.prove(ctx, a)
+	case plan.Finish:
+		return r.finish(ctx, a)
+	case plan.Disable:
+		return r.disable(ctx, a)
+	case plan.DisableDone:
+		return r.disableDone(ctx, a)
+	case plan.DisableAborted:
+		return r.disableAborted(ctx, a)
 	}
-	if v, ok := p.Vault(s.Vault); ok {
-		text += " in vault " + v.Name
-	}
-	return text
+	return a.rec, fmt.Errorf("there is no step %q", a.step.Kind)
 }
 
-// save stores the record with one audit entry. The entry always carries what a
-// reader needs to follow the step without the record.
-func (r *Rotator) save(ctx context.Context, rec key.Record, event string, fields map[string]string) (key.Record, error) {
+// save stores the record with one audit entry. The entry always has what a reader needs to follow the step without the
+// record.
+func (r *Rotator) save(ctx context.Context, rec record.Record, event string, fields map[string]string) (record.Record, error) {
 	return r.saveAs(ctx, rec, "keyd", event, fields)
 }
 
-func (r *Rotator) saveAs(ctx context.Context, rec key.Record, actor, event string, fields map[string]string) (key.Record, error) {
+func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor, event string, fields map[string]string) (record.Record, error) {
 	killpoint.At("save-before " + event)
 	saved, err := r.Store.Save(ctx, rec, key.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor, Fields: fields})
 	if err != nil {
@@ -217,22 +174,20 @@ func (r *Rotator) saveAs(ctx context.Context, rec key.Record, actor, event strin
 	return saved, nil
 }
 
-func (r *Rotator) emit(p key.Policy, rec key.Record, s Step, phase status.Phase, elapsed time.Duration, err error) {
+func (r *Rotator) emit(p key.Policy, rec *record.Record, s plan.Step, phase status.Phase, elapsed time.Duration, err error) {
 	if r.Emit == nil {
 		return
 	}
 	e := status.Event{At: r.now(), Key: p.Key, Generation: s.Generation, Version: s.Version, Step: string(s.Kind), Phase: phase, Detail: s.Why, Elapsed: elapsed}
 	if s.Vault != "" {
-		e.Vault = r.vaultName(p, s.Vault)
+		e.Vault = rec.VaultName(p, s.Vault)
 	}
 	if g := rec.Generation(s.Generation); g != nil {
 		e.Requests = g.Requests
-		for _, at := range g.Placements {
-			// A step that names a version is about that one, such as a duplicate.
-			if at.Attempt == s.Attempt && s.Attempt != "" && e.Version == "" {
-				e.Version = at.Version
-			}
-		}
+	}
+	// A step that names a version is about that one, such as a duplicate.
+	if at := rec.Placement(s.Attempt); at.Found() && s.Attempt != "" && e.Version == "" {
+		e.Version = at.Version
 	}
 	if err != nil {
 		e.Error = err.Error()

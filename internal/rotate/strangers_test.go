@@ -18,7 +18,7 @@ func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
 	h.lies(listsToo(strangers(9998, 1)))
 	h.run(5 * time.Minute)
 	h.wantNothingDone()
-	if seen := h.rotator.LastLook(h.p.Key).Vaults[weu.URL]; len(seen.Versions) != 10_000 {
+	if seen := h.rotator.Observer.Last(h.p.Key).Vaults[weu.URL]; len(seen.Versions) != 10_000 {
 		t.Errorf("the loop saw %d versions: %v", len(seen.Versions), seen.Err)
 	}
 	h.disablingIsDue()
@@ -37,7 +37,7 @@ func TestTenThousandNewerVersionsMakeTheLoopDoNothingThatIsDue(t *testing.T) {
 			h.lies(listsToo(newer))
 			h.run(40 * time.Minute)
 			h.wantNothingDone()
-			if seen := h.rotator.LastLook(h.p.Key).Vaults[weu.URL]; seen.Err == nil {
+			if seen := h.rotator.Observer.Last(h.p.Key).Vaults[weu.URL]; seen.Err == nil {
 				t.Errorf("the loop believed %d versions", len(seen.Versions))
 			}
 			h.lies(nil)

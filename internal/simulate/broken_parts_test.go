@@ -9,16 +9,17 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
 // breaks replaces parts of a daemon by broken ones.
-type breaks func(*World, rotate.Config) rotate.Config
+type breaks func(*World, Parts) Parts
 
-func everyVault(wrap func(*World, rotate.Vault) rotate.Vault) breaks {
-	return func(w *World, c rotate.Config) rotate.Config {
+func everyVault(wrap func(*World, Vault) Vault) breaks {
+	return func(w *World, c Parts) Parts {
 		find := c.Vaults
-		c.Vaults = func(url string) rotate.Vault {
+		c.Vaults = func(url string) Vault {
 			if v := find(url); v != nil {
 				return wrap(w, v)
 			}
@@ -28,21 +29,21 @@ func everyVault(wrap func(*World, rotate.Vault) rotate.Vault) breaks {
 	}
 }
 
-func everyHSM(wrap func(*World, rotate.HSM) rotate.HSM) breaks {
-	return func(w *World, c rotate.Config) rotate.Config {
+func everyHSM(wrap func(*World, HSM) HSM) breaks {
+	return func(w *World, c Parts) Parts {
 		c.HSM = wrap(w, c.HSM)
 		return c
 	}
 }
 
 func everyStore(wrap func(*store) rotate.Store) breaks {
-	return func(w *World, c rotate.Config) rotate.Config {
+	return func(w *World, c Parts) Parts {
 		c.Store = wrap(w.store)
 		return c
 	}
 }
 
-type blindVault struct{ rotate.Vault }
+type blindVault struct{ Vault }
 
 func (v *blindVault) Import(ctx context.Context, r key.ImportRequest) (key.Version, error) {
 	x, err := v.Vault.Import(ctx, r)
@@ -52,7 +53,7 @@ func (v *blindVault) Import(ctx context.Context, r key.ImportRequest) (key.Versi
 	return x, nil
 }
 
-type sureVault struct{ rotate.Vault }
+type sureVault struct{ Vault }
 
 func (v *sureVault) Import(ctx context.Context, r key.ImportRequest) (key.Version, error) {
 	x, err := v.Vault.Import(ctx, r)
@@ -63,11 +64,11 @@ func (v *sureVault) Import(ctx context.Context, r key.ImportRequest) (key.Versio
 }
 
 // deafVault shows no version of any key.
-type deafVault struct{ rotate.Vault }
+type deafVault struct{ Vault }
 
 func (v *deafVault) Versions(context.Context, string) ([]key.Version, error) { return nil, nil }
 
-type blankVault struct{ rotate.Vault }
+type blankVault struct{ Vault }
 
 func (v *blankVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
 	versions, _ := v.Vault.Versions(ctx, name)
@@ -76,7 +77,7 @@ func (v *blankVault) Versions(ctx context.Context, name string) ([]key.Version, 
 
 // hastyVault disables all older versions as soon as a new one is there.
 type hastyVault struct {
-	rotate.Vault
+	Vault
 	w *World
 }
 
@@ -97,7 +98,7 @@ func (v *hastyVault) Import(ctx context.Context, r key.ImportRequest) (key.Versi
 
 // thoroughVault disables the newest version with an older one.
 type thoroughVault struct {
-	rotate.Vault
+	Vault
 	w *World
 }
 
@@ -111,7 +112,7 @@ func (v *thoroughVault) Disable(ctx context.Context, name, id string) error {
 
 // intendToDisable has the intent in the audit, so that it is not what gives a broken
 // loop away.
-func (w *World) intendToDisable(in rotate.Vault, name, id string) {
+func (w *World) intendToDisable(in Vault, name, id string) {
 	rec, url := w.store.records[name], in.(*vault).URL
 	if g, _ := holderOf(&rec, url, id); g != nil {
 		w.store.intents[intent{"disabling intended", g.ID, url}] = true
@@ -119,7 +120,7 @@ func (w *World) intendToDisable(in rotate.Vault, name, id string) {
 }
 
 // narrowVault shows only versions with keyd's tags.
-type narrowVault struct{ rotate.Vault }
+type narrowVault struct{ Vault }
 
 func (v *narrowVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
 	versions, err := v.Vault.Versions(ctx, name)
@@ -137,7 +138,7 @@ func (v *narrowVault) Newest(ctx context.Context, name string) (newest key.Versi
 }
 
 // pressedVault forgets that it was put off.
-type pressedVault struct{ rotate.Vault }
+type pressedVault struct{ Vault }
 
 func (v *pressedVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
 	versions, err := v.Vault.Versions(ctx, name)
@@ -148,7 +149,7 @@ func (v *pressedVault) Versions(ctx context.Context, name string) ([]key.Version
 }
 
 // rosyVault shows every version enabled.
-type rosyVault struct{ rotate.Vault }
+type rosyVault struct{ Vault }
 
 func (v *rosyVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
 	versions, err := v.Vault.Versions(ctx, name)
@@ -159,7 +160,7 @@ func (v *rosyVault) Versions(ctx context.Context, name string) ([]key.Version, e
 }
 
 // timelessVault never shows when a version expires.
-type timelessVault struct{ rotate.Vault }
+type timelessVault struct{ Vault }
 
 func (v *timelessVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
 	versions, err := v.Vault.Versions(ctx, name)
@@ -171,7 +172,7 @@ func (v *timelessVault) Versions(ctx context.Context, name string) ([]key.Versio
 
 // hidingVault never shows what landed late.
 type hidingVault struct {
-	rotate.Vault
+	Vault
 	truth *vault
 }
 
@@ -190,7 +191,7 @@ func (v *hidingVault) Newest(ctx context.Context, name string) (key.Version, err
 	return x, err
 }
 
-type eagerHSM struct{ rotate.HSM }
+type eagerHSM struct{ HSM }
 
 func (h *eagerHSM) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {
 	if err := h.HSM.Generate(ctx, id, name, number, spec); err != nil {
@@ -200,7 +201,7 @@ func (h *eagerHSM) Generate(ctx context.Context, id key.ID, name string, number 
 }
 
 type trustingHSM struct {
-	rotate.HSM
+	HSM
 	w *World
 }
 
@@ -212,7 +213,7 @@ func (h *trustingHSM) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]by
 }
 
 // sweepingHSM destroys what was never wrapped whenever it looks.
-type sweepingHSM struct{ rotate.HSM }
+type sweepingHSM struct{ HSM }
 
 func (h *sweepingHSM) Inventory(ctx context.Context) ([]key.Object, error) {
 	objects, err := h.HSM.Inventory(ctx)
@@ -225,7 +226,7 @@ func (h *sweepingHSM) Inventory(ctx context.Context) ([]key.Object, error) {
 }
 
 // credulousHSM takes whatever it is given for what was wrapped.
-type credulousHSM struct{ rotate.HSM }
+type credulousHSM struct{ HSM }
 
 func (h *credulousHSM) Opens(context.Context, key.ID, []byte, [sha256.Size]byte) (bool, error) {
 	return true, nil
@@ -233,7 +234,7 @@ func (h *credulousHSM) Opens(context.Context, key.ID, []byte, [sha256.Size]byte)
 
 // blurredHSM sees every new pair as half a one at first.
 type blurredHSM struct {
-	rotate.HSM
+	HSM
 	seen map[key.ID]bool
 }
 
@@ -251,7 +252,7 @@ func (h *blurredHSM) Inventory(ctx context.Context) ([]key.Object, error) {
 // lenientStore reads a record without its hold.
 type lenientStore struct{ *store }
 
-func (s *lenientStore) Load(ctx context.Context, name string) (key.Record, error) {
+func (s *lenientStore) Load(ctx context.Context, name string) (record.Record, error) {
 	rec, err := s.store.Load(ctx, name)
 	rec.Hold = nil
 	return rec, err
@@ -259,7 +260,7 @@ func (s *lenientStore) Load(ctx context.Context, name string) (key.Record, error
 
 // wearingHSM loses a pair once it was used.
 type wearingHSM struct {
-	rotate.HSM
+	HSM
 	w *World
 }
 
@@ -272,7 +273,7 @@ func (h *wearingHSM) Opens(ctx context.Context, id key.ID, ciphertext []byte, su
 // forcefulStore saves over whatever is there.
 type forcefulStore struct{ *store }
 
-func (s *forcefulStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+func (s *forcefulStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
 	rec.Revision = s.records[rec.Key].Revision
 	return s.store.Save(ctx, rec, entries...)
 }
@@ -283,7 +284,7 @@ type forgetfulStore struct {
 	forgot map[string]bool
 }
 
-func (s *forgetfulStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+func (s *forgetfulStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
 	if id := rec.Key + entries[0].Event; s.w.chance(10) && !s.forgot[id] {
 		s.forgot[id] = true
 		return rec, nil
@@ -293,23 +294,23 @@ func (s *forgetfulStore) Save(ctx context.Context, rec key.Record, entries ...ke
 
 // lazyStore keeps one kind of save back until the next save of that key.
 func lazyStore(event string) breaks {
-	return everyStore(func(s *store) rotate.Store { return &backStore{s, event, map[string]key.Record{}} })
+	return everyStore(func(s *store) rotate.Store { return &backStore{s, event, map[string]record.Record{}} })
 }
 
 type backStore struct {
 	*store
 	event string
-	kept  map[string]key.Record
+	kept  map[string]record.Record
 }
 
-func (s *backStore) Load(ctx context.Context, name string) (key.Record, error) {
+func (s *backStore) Load(ctx context.Context, name string) (record.Record, error) {
 	if rec, ok := s.kept[name]; ok {
 		return rec.Clone(), nil
 	}
 	return s.store.Load(ctx, name)
 }
 
-func (s *backStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+func (s *backStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
 	if entries[0].Event == s.event {
 		s.kept[rec.Key] = rec.Clone()
 		return rec, nil
@@ -322,10 +323,10 @@ func (s *backStore) Save(ctx context.Context, rec key.Record, entries ...key.Ent
 // pinlessStore keeps a pin back until the generation is in a vault.
 type pinlessStore struct {
 	*store
-	whole map[string]key.Record
+	whole map[string]record.Record
 }
 
-func (s *pinlessStore) Load(ctx context.Context, name string) (key.Record, error) {
+func (s *pinlessStore) Load(ctx context.Context, name string) (record.Record, error) {
 	rec, err := s.store.Load(ctx, name)
 	if whole, ok := s.whole[name]; ok && err == nil && whole.Revision == rec.Revision {
 		return whole.Clone(), nil
@@ -333,11 +334,11 @@ func (s *pinlessStore) Load(ctx context.Context, name string) (key.Record, error
 	return rec, err
 }
 
-func (s *pinlessStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+func (s *pinlessStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
 	whole := rec.Clone()
 	rec = rec.Clone()
 	for i := range rec.Generations {
-		if g := &rec.Generations[i]; !slices.ContainsFunc(g.Placements, func(p key.Placement) bool { return p.Version != "" }) {
+		if g := &rec.Generations[i]; !slices.ContainsFunc(g.Placements, func(p record.Placement) bool { return p.Version != "" }) {
 			g.Fingerprint = ""
 		}
 	}
@@ -351,23 +352,23 @@ func (s *pinlessStore) Save(ctx context.Context, rec key.Record, entries ...key.
 }
 
 // editedStore changes the record that is saved with an event; "" is every event.
-func editedStore(event string, edit func(*key.Record)) breaks {
+func editedStore(event string, edit func(*record.Record)) breaks {
 	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, edit, func(*key.Entry) {}} })
 }
 
 // editedEntry changes the entry of an event.
 func editedEntry(event string, edit func(*key.Entry)) breaks {
-	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, func(*key.Record) {}, edit} })
+	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, func(*record.Record) {}, edit} })
 }
 
 type editStore struct {
 	*store
 	event  string
-	record func(*key.Record)
+	record func(*record.Record)
 	entry  func(*key.Entry)
 }
 
-func (s *editStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+func (s *editStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
 	if s.event == "" || entries[0].Event == s.event {
 		rec, entries = rec.Clone(), slices.Clone(entries)
 		s.record(&rec)
@@ -387,7 +388,7 @@ type dropStore struct {
 	event string
 }
 
-func (s *dropStore) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+func (s *dropStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
 	if entries[0].Event == s.event {
 		return rec, nil
 	}

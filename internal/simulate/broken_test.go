@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -25,19 +27,19 @@ type breakage struct {
 
 var broken = []breakage{
 	{name: "an import is repeated blindly", caught: `^doubled: the PUT of attempt \w+ of \S+ into \S+ was sent a second time$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &blindVault{v} })},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &blindVault{v} })},
 	{name: "an import comes before its intent is saved", caught: `^\S+ is imported into \S+ without its intent in the record$`,
 		breaks: lazyStore("import intended")},
 	{name: "an import comes before the pin is saved", caught: `^the private key under \w+ is wrapped before its fingerprint is in a record$`,
-		breaks: everyStore(func(s *store) rotate.Store { return &pinlessStore{s, map[string]key.Record{}} })},
+		breaks: everyStore(func(s *store) rotate.Store { return &pinlessStore{s, map[string]record.Record{}} })},
 	{name: "a generation comes before its intent is saved", caught: `^a pair is generated under \w+ for generation \d+ of \S+ without its intent in the record$`,
 		breaks: lazyStore("generation intended")},
 	{name: "a destruction comes before its intent is saved", caught: `^what is under \w+ is destroyed without its intent in the record$`,
 		breaks: lazyStore("destruction intended"), first: 3},
 	{name: "a pair is generated twice under one id", caught: `^C_GenerateKeyPair is called a second time for CKA_ID`,
-		breaks: everyHSM(func(_ *World, h rotate.HSM) rotate.HSM { return &eagerHSM{h} }), first: 3},
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &eagerHSM{h} }), first: 3},
 	{name: "the older version is disabled before the new one is proven", caught: `is disabled before a later generation is proven there$`,
-		breaks: everyVault(func(w *World, v rotate.Vault) rotate.Vault { return &hastyVault{v, w} })},
+		breaks: everyVault(func(w *World, v Vault) Vault { return &hastyVault{v, w} })},
 	{name: "compare-and-swap is forgotten", first: 30, caught: `^(the attempt \w+ of generation \d+ of \S+ is forgotten|that generation \d+ of \S+ may not be used is forgotten|generation \d+ of \S+ is gone from the record) after "`,
 		breaks: everyStore(func(s *store) rotate.Store { return &forcefulStore{s} })},
 	{name: "a save is answered and forgotten", caught: `^a pair is generated under \w+ for generation \d+ of \S+ without its intent in the record$`,
@@ -45,31 +47,31 @@ var broken = []breakage{
 	{name: "a refuted version is not rolled back", caught: `^\S+ is held with the refuted generation \d+ as the newest in \S+, and generation \d+ could have been put back$`,
 		breaks: editedStore("proof refuted", holdAtOnce), world: damage},
 	{name: "an import is given up before its settle time", first: 3, caught: `is given up \S+ after it was intended: before its settle time$`,
-		breaks: editedStore("import intended", func(rec *key.Record) {
-			eachIn(rec, key.Intended, func(p *key.Placement) {
+		breaks: editedStore("import intended", func(rec *record.Record) {
+			eachIn(rec, key.Intended, func(p *record.Placement) {
 				p.Deadline, p.VaultAt = p.Deadline.Add(-15*time.Minute), time.Time{}
 			})
 		})},
 	{name: "the local clock alone settles an import", caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after it was intended: before its settle time)$`,
-		breaks: editedStore("import intended", func(rec *key.Record) {
-			eachIn(rec, key.Intended, func(p *key.Placement) { p.VaultAt = time.Time{} })
+		breaks: editedStore("import intended", func(rec *record.Record) {
+			eachIn(rec, key.Intended, func(p *record.Placement) { p.VaultAt = time.Time{} })
 		}), first: 10},
 	{name: "a lost answer to an import counts as no", first: 3, caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after it was intended: before its settle time)$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &sureVault{v} })},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &sureVault{v} })},
 	{name: "a proof is taken for granted", caught: `^the placement of generation \d+ of \S+ in \S+ is active, and was not proven$`,
-		breaks: editedStore("imported", func(rec *key.Record) {
-			eachIn(rec, key.Imported, func(p *key.Placement) { p.State = key.Proven })
+		breaks: editedStore("imported", func(rec *record.Record) {
+			eachIn(rec, key.Imported, func(p *record.Placement) { p.State = key.Proven })
 		})},
 	{name: "a listing that fails counts as empty", caught: `^\S+ is held for versions that are missing in \S+, and none is$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &blankVault{v} })},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &blankVault{v} })},
 	{name: "every listing is empty", caught: `^\S+ is held for versions that are missing in \S+, and none is$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &deafVault{v} })},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &deafVault{v} })},
 	{name: "foreign versions are overlooked", caught: `^\S+ is imported into \S+ over the foreign version \w+ without consent$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &narrowVault{Vault: v} }), first: 2},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &narrowVault{Vault: v} }), first: 2},
 	{name: "a changed KEK is trusted", caught: `^the private key under \w+ is wrapped for a KEK that nobody approved$`,
-		breaks: everyHSM(func(w *World, h rotate.HSM) rotate.HSM { return &trustingHSM{h, w} })},
+		breaks: everyHSM(func(w *World, h HSM) HSM { return &trustingHSM{h, w} })},
 	{name: "the sweeper goes by the pending mark alone", caught: `^what is under \w+ is destroyed without its intent in the record$`,
-		breaks: everyHSM(func(_ *World, h rotate.HSM) rotate.HSM { return &sweepingHSM{h} })},
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &sweepingHSM{h} })},
 	{name: "the retire rule counts from too early", caught: `is disabled \S+ after it was superseded, and the rule says 60h0m0s$`,
 		breaks: retiredEarly, world: func(w *World) {
 			for _, k := range w.keys {
@@ -78,16 +80,16 @@ var broken = []breakage{
 			}
 		}},
 	{name: "the newest version is disabled too", caught: `^the newest material of \S+ in \S+ is disabled$`,
-		breaks: everyVault(func(w *World, v rotate.Vault) rotate.Vault { return &thoroughVault{v, w} })},
+		breaks: everyVault(func(w *World, v Vault) Vault { return &thoroughVault{v, w} })},
 	{name: "the older version is disabled while the newest is, too", first: 69, caught: `is disabled while the newest is disabled, too$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &rosyVault{v} }), world: func(w *World) {
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &rosyVault{v} }), world: func(w *World) {
 			for _, k := range w.keys {
 				k.home.Retire.DisableAfter = time.Hour
 				k.policy = k.home
 			}
 		}},
 	{name: "the older version is disabled while the newest has expired", caught: `is disabled while the newest has expired$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &timelessVault{v} }), world: func(w *World) {
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &timelessVault{v} }), world: func(w *World) {
 			for _, k := range w.keys {
 				k.home.Operations = operations()[0]
 				k.home.Retire.DisableAfter = time.Duration(k.home.Schedule.(grid)) / 2
@@ -108,11 +110,11 @@ var broken = []breakage{
 			return p
 		}},
 	{name: "a vault that throttles is asked again at once", caught: `^\S+ put \S+ off, and is looked at again after \d+s$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &pressedVault{v} })},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &pressedVault{v} })},
 	{name: "a hold lifts itself", caught: `^the hold of \S+ is gone after "`,
 		breaks: everyStore(func(s *store) rotate.Store { return &lenientStore{s} })},
 	{name: "a duplicate is overlooked", caught: `^orphaned: version \w+ of \S+ in \S+ is in no record$`,
-		breaks: everyVault(func(_ *World, v rotate.Vault) rotate.Vault { return &hidingVault{v, v.(*vault)} }), first: 44},
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &hidingVault{v, v.(*vault)} }), first: 44},
 	{name: "a duplicate is seen and not recorded", caught: `^keyd spins: 200 steps within a minute`,
 		breaks: droppedStore("duplicate version adopted"), first: 57},
 	{name: "a duplicate is recorded and not reported", caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and the report says`,
@@ -128,8 +130,8 @@ var broken = []breakage{
 	{name: "a key exchange key has no result in the audit", first: 3, caught: `^a key exchange key was made in \S+, and no audit entry has the result$`,
 		breaks: unsaid("key exchange key made")},
 	{name: "two versions are active in one vault", caught: `^\d placements of \S+ are active in \S+$`,
-		breaks: editedStore("proof passed", func(rec *key.Record) {
-			eachIn(rec, key.Superseded, func(p *key.Placement) { p.State = key.Proven })
+		breaks: editedStore("proof passed", func(rec *record.Record) {
+			eachIn(rec, key.Superseded, func(p *record.Placement) { p.State = key.Proven })
 		})},
 	{name: "the retire rule is forgotten", caught: `is enabled \S+ after it was superseded, and the rule says`,
 		misread: func(p key.Policy) key.Policy {
@@ -137,11 +139,11 @@ var broken = []breakage{
 			return p
 		}},
 	{name: "a proof does without the HSM", caught: `^the placement of generation \d+ of \S+ in \S+ is active, and the HSM opened nothing$`,
-		breaks: everyHSM(func(_ *World, h rotate.HSM) rotate.HSM { return &credulousHSM{h} })},
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &credulousHSM{h} })},
 	{name: "a whole pair is given up for another", caught: `^doubled: the whole pair of \S+ under \w+ is given up, and another is made$`,
-		breaks: everyHSM(func(_ *World, h rotate.HSM) rotate.HSM { return &blurredHSM{h, map[key.ID]bool{}} })},
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &blurredHSM{h, map[key.ID]bool{}} })},
 	{name: "a proof uses the pair up", caught: `^lost: the pair of generation \d+ of \S+ is not in the HSM, and nobody took it away$`,
-		breaks: everyHSM(func(w *World, h rotate.HSM) rotate.HSM { return &wearingHSM{h, w} })},
+		breaks: everyHSM(func(w *World, h HSM) HSM { return &wearingHSM{h, w} })},
 }
 
 func TestABrokenLoopIsCaught(t *testing.T) {
@@ -174,7 +176,7 @@ func TestABrokenLoopIsCaught(t *testing.T) {
 // options are those of a run that differ from one with a sound loop in what is broken
 // alone.
 func (b breakage) options(isBroken bool) Options {
-	opts := Options{Rate: 0.05, Break: func(w *World, c rotate.Config) rotate.Config {
+	opts := Options{Rate: 0.05, Break: func(w *World, c Parts) Parts {
 		if b.world != nil {
 			b.world(w)
 		}
@@ -207,7 +209,7 @@ func damage(w *World) {
 }
 
 // eachIn edits the placements in a state.
-func eachIn(rec *key.Record, state key.PlacementState, edit func(*key.Placement)) {
+func eachIn(rec *record.Record, state key.PlacementState, edit func(*record.Placement)) {
 	for i := range rec.Generations {
 		for j := range rec.Generations[i].Placements {
 			if p := &rec.Generations[i].Placements[j]; p.State == state {
@@ -218,11 +220,9 @@ func eachIn(rec *key.Record, state key.PlacementState, edit func(*key.Placement)
 }
 
 // holdAtOnce holds a key for a refuted version, whatever could be put back.
-func holdAtOnce(rec *key.Record) {
-	eachIn(rec, key.Refuted, func(p *key.Placement) {
-		if !p.Lifted {
-			rec.Hold = &key.Hold{Code: key.HoldRefuted, Vault: p.Vault, Reason: "refuted", By: "keyd"}
-		}
+func holdAtOnce(rec *record.Record) {
+	eachIn(rec, key.Refuted, func(p *record.Placement) {
+		rec.Hold = &key.Hold{Code: key.HoldRefuted, Vault: p.Vault, Reason: "refuted", By: "keyd"}
 	})
 }
 
@@ -232,10 +232,10 @@ func unsaid(event string) breaks {
 }
 
 // silently tells nobody of duplicates.
-func silently(_ *World, c rotate.Config) rotate.Config {
+func silently(_ *World, c Parts) Parts {
 	tell := c.Emit
 	c.Emit = func(e status.Event) {
-		if e.Step != string(rotate.Alias) {
+		if e.Step != string(plan.Alias) {
 			tell(e)
 		}
 	}
@@ -243,8 +243,8 @@ func silently(_ *World, c rotate.Config) rotate.Config {
 }
 
 // retiredEarly makes every deactivated generation one that has been it for long.
-func retiredEarly(w *World, c rotate.Config) rotate.Config {
-	return editedStore("", func(rec *key.Record) {
+func retiredEarly(w *World, c Parts) Parts {
+	return editedStore("", func(rec *record.Record) {
 		for i := range rec.Generations {
 			g := &rec.Generations[i]
 			if !g.Deactivated.IsZero() {

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/observe"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -19,6 +21,7 @@ type daemon struct {
 	offset   time.Duration // its clock minus true time
 	clockSet time.Time     // when somebody last turned its clock, true time
 	look     time.Duration
+	observer *observe.Observer
 	r        *rotate.Rotator
 	shell    *rotate.Loop // never run: it only hands changed policies on
 	down     bool
@@ -47,20 +50,16 @@ func (d *daemon) policy(name string) key.Policy {
 
 // start is a fresh process: it keeps nothing of an earlier one.
 func (d *daemon) start() {
-	c := rotate.Config{
-		Instance: instance, Generator: "keyd simulated", HSM: d.w.hsm, Store: d.w.store,
-		Vaults: func(url string) rotate.Vault {
-			if v := d.w.vault(url); v != nil && d.w.configured(url) {
-				return v
-			}
-			return nil
-		},
-		Clock: d.clock, Random: d.w, Look: d.look, Emit: d.emit,
-	}
+	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Vaults: func(url string) Vault {
+		if v := d.w.vault(url); v != nil && d.w.configured(url) {
+			return v
+		}
+		return nil
+	}}
 	if d.w.opts.Break != nil {
-		c = d.w.opts.Break(d.w, c)
+		parts = d.w.opts.Break(d.w, parts)
 	}
-	d.r = rotate.New(c)
+	d.build(parts)
 	d.shell = rotate.NewLoop(d.r, 1)
 	d.turns = map[string]*turn{}
 	d.down = false
@@ -118,7 +117,7 @@ func (d *daemon) step(k *managed) {
 		d.w.result.Steps++
 		d.w.judgePace(t)
 		s, err := d.r.StepKey(context.Background(), p)
-		if s.Kind == rotate.Alias && err == nil {
+		if s.Kind == plan.Alias && err == nil {
 			d.judgeReport(p.Key, s.Vault, s.Version)
 		}
 		var pause time.Duration
@@ -128,11 +127,11 @@ func (d *daemon) step(k *managed) {
 			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
 			d.w.tell("%s failed: %v", s.Kind, err)
 		case s.Acts():
-			if s.Kind != rotate.Abandon {
+			if s.Kind != plan.Abandon {
 				t.failures = 0
 			}
 		default:
-			if s.Kind != rotate.Wait {
+			if s.Kind != plan.Wait {
 				t.failures = 0
 			}
 			pause = d.quiet(p.Key, s)
@@ -149,10 +148,10 @@ func (d *daemon) step(k *managed) {
 	d.w.judgeNow(k)
 }
 
-func (d *daemon) quiet(name string, s rotate.Step) time.Duration {
+func (d *daemon) quiet(name string, s plan.Step) time.Duration {
 	now := d.clock()
 	until := now.Add(d.look)
-	if o := d.r.LastLook(name); o != nil {
+	if o := d.observer.Last(name); o != nil {
 		until = o.At.Add(d.look)
 	}
 	if !s.Until.IsZero() && s.Until.Before(until) {

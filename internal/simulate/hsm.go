@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/observe"
 )
 
 // object is what the model HSM has under one CKA_ID.
@@ -161,7 +161,7 @@ func (h *hsm) trusts(kek key.KEK) (string, error) {
 	}
 	switch print {
 	case h.named[kek.Vault]:
-		return rotate.TrustConfigured, nil
+		return observe.TrustConfigured, nil
 	case h.trust[kek.Vault]:
 		return "first used", nil
 	}

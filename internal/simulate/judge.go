@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // The judgements on what keyd asks of the world, at the moment it asks.
@@ -13,7 +14,7 @@ import (
 func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	rec := w.store.records[name]
 	g := rec.Generation(number)
-	abandoned := slices.ContainsFunc(rec.Abandoned, func(a key.AbandonedID) bool { return a.ID == id }) // meanwhile, by the other daemon
+	abandoned := slices.ContainsFunc(rec.Abandoned, func(a record.AbandonedID) bool { return a.ID == id }) // meanwhile, by the other daemon
 	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) || !w.store.intents[intent{"generation intended", id, ""}] {
 		w.violate("a pair is generated under %s for generation %d of %s without its intent in the record", id, number, name)
 	}
@@ -79,7 +80,7 @@ func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
 
 // judgeNothingGone: nothing is imported where versions of the record are gone, and no
 // person gave them up.
-func (w *World) judgeNothingGone(v *vault, rec *key.Record) {
+func (w *World) judgeNothingGone(v *vault, rec *record.Record) {
 	if c := v.content(rec.Key); c.purged.IsZero() || !c.purged.Before(w.acting.began) {
 		return // nor by a look of before
 	}
@@ -190,7 +191,7 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 
 // succeeded reports whether a later generation is active in the vault by the record,
 // and truly works there.
-func (v *vault) succeeded(rec *key.Record, name string, number int) bool {
+func (v *vault) succeeded(rec *record.Record, name string, number int) bool {
 	return slices.ContainsFunc(v.content(name).versions, func(x *version) bool {
 		g, p := holderOf(rec, v.URL, x.ID)
 		return g != nil && g.Number > number && p.Good() && x.unwrapped && x.mat.print == g.Fingerprint
@@ -198,7 +199,7 @@ func (v *vault) succeeded(rec *key.Record, name string, number int) bool {
 }
 
 // supersededAt is when the first version of a later generation landed.
-func (v *vault) supersededAt(rec *key.Record, name string, number int) time.Time {
+func (v *vault) supersededAt(rec *record.Record, name string, number int) time.Time {
 	for _, x := range v.content(name).versions {
 		if g, _ := holderOf(rec, v.URL, x.ID); g != nil && g.Number > number {
 			return x.landed
@@ -207,7 +208,7 @@ func (v *vault) supersededAt(rec *key.Record, name string, number int) time.Time
 	return time.Time{}
 }
 
-func placementOf(rec *key.Record, attempt key.ID) (*key.Generation, *key.Placement) {
+func placementOf(rec *record.Record, attempt key.ID) (*record.Generation, *record.Placement) {
 	for i := range rec.Generations {
 		for j := range rec.Generations[i].Placements {
 			if p := &rec.Generations[i].Placements[j]; p.Attempt == attempt {
@@ -219,7 +220,7 @@ func placementOf(rec *key.Record, attempt key.ID) (*key.Generation, *key.Placeme
 }
 
 // holderOf is the placement that accounts for a version.
-func holderOf(rec *key.Record, url, id string) (*key.Generation, *key.Placement) {
+func holderOf(rec *record.Record, url, id string) (*record.Generation, *record.Placement) {
 	for i := range rec.Generations {
 		for j := range rec.Generations[i].Placements {
 			p := &rec.Generations[i].Placements[j]
@@ -231,7 +232,7 @@ func holderOf(rec *key.Record, url, id string) (*key.Generation, *key.Placement)
 	return nil, nil
 }
 
-func recorded(rec *key.Record, url, id string) bool {
+func recorded(rec *record.Record, url, id string) bool {
 	_, p := holderOf(rec, url, id)
 	return p != nil
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // clocksDiffer is how far a daemon's clock may be from the truth without its seeing
@@ -15,7 +16,7 @@ const clocksDiffer = 6 * time.Minute
 // wish, a key without any, or a firing of the schedule since the last rotation. And
 // none is begun while another is on its way; one that somebody disabled wherever it was
 // goes nowhere.
-func (w *World) judgeReserve(was *key.Record, g *key.Generation) {
+func (w *World) judgeReserve(was *record.Record, g *record.Generation) {
 	w.judgeReserved(was.Key, g)
 	last := was.Latest()
 	stuck := last != nil && last.State() == key.Suspended
@@ -45,7 +46,7 @@ func (w *World) judgeReserve(was *key.Record, g *key.Generation) {
 
 // judgeReserved: the moment that counts for the schedule is the one at which it was
 // written down, by the clock of who wrote it.
-func (w *World) judgeReserved(name string, g *key.Generation) {
+func (w *World) judgeReserved(name string, g *record.Generation) {
 	d := w.acting
 	if d.turned() {
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // judgeDue: some days after the last fault, nothing that is due is left undone.
@@ -65,7 +66,7 @@ func (w *World) judgeEnd(k *managed) {
 
 // usurped reports whether another version was taken for the one of the attempt: a
 // stranger's with its tag. One that was damaged on its way has nothing else to be told by.
-func (v *vault) usurped(rec *key.Record, x *version) bool {
+func (v *vault) usurped(rec *record.Record, x *version) bool {
 	_, p := placementOf(rec, x.attempt)
 	if p == nil || p.Version == "" {
 		return false
@@ -75,7 +76,7 @@ func (v *vault) usurped(rec *key.Record, x *version) bool {
 }
 
 // judgeRetired: what the retire rule has asked to be disabled for half a day is.
-func (w *World) judgeRetired(v *vault, rec *key.Record, g *key.Generation, p *key.Placement, x *version) {
+func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation, p *record.Placement, x *version) {
 	rule := w.managed(rec.Key).policy.Retire
 	since := v.supersededAt(rec, rec.Key, g.Number)
 	if g.Deactivated.After(since) {
@@ -94,7 +95,7 @@ func (w *World) judgeRetired(v *vault, rec *key.Record, g *key.Generation, p *ke
 // not be placed again; hours after another has come over it, keyd has repaired that.
 func (w *World) judgeIntended(k *managed) {
 	rec := w.store.records[k.policy.Key]
-	if rec.Hold != nil || w.now.Sub(rec.Lifted) < 3*time.Hour {
+	if rec.Hold != nil || w.now.Sub(rec.HoldLifted) < 3*time.Hour {
 		return // a person looks, or has just looked
 	}
 	for _, v := range w.vaults {
@@ -115,7 +116,7 @@ func (w *World) judgeIntended(k *managed) {
 
 // judgeVault: the newest version is the latest generation, every version is
 // accounted for, and every one of ours works.
-func (w *World) judgeVault(v *vault, rec *key.Record, last *key.Generation) {
+func (w *World) judgeVault(v *vault, rec *record.Record, last *record.Generation) {
 	newest := v.newest(rec.Key)
 	if newest == nil || newest.mat.print != last.Fingerprint {
 		w.violate("the newest version of %s in %s is not generation %d", rec.Key, v.Name, last.Number)

@@ -4,19 +4,20 @@ import (
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // The judgements on what keyd makes that nothing needs, and on what it leaves out.
 
 // judgeAbandoned: the one whole pair that this record asked for is not given up for
 // another.
-func (w *World) judgeAbandoned(was *key.Record, entries []key.Entry) {
+func (w *World) judgeAbandoned(was *record.Record, entries []key.Entry) {
 	e := entries[0]
 	if e.Event != "id abandoned" {
 		return
 	}
 	o := w.hsm.find(key.ID(e.Fields["id"]))
-	begun := slices.ContainsFunc(was.Generations, func(g key.Generation) bool {
+	begun := slices.ContainsFunc(was.Generations, func(g record.Generation) bool {
 		return string(g.ID) == e.Fields["id"] && !g.GenerateBegun.IsZero()
 	})
 	if o != nil && begun && !o.half && o.made.Before(w.acting.began) {
@@ -25,7 +26,7 @@ func (w *World) judgeAbandoned(was *key.Record, entries []key.Entry) {
 }
 
 // judgeOrder: a vault gets every generation that it may get, the oldest first.
-func (w *World) judgeOrder(was, is *key.Record) {
+func (w *World) judgeOrder(was, is *record.Record) {
 	for i := range is.Generations {
 		g := &is.Generations[i]
 		for _, p := range g.Placements {
@@ -39,7 +40,7 @@ func (w *World) judgeOrder(was, is *key.Record) {
 }
 
 // judgeLeftOut: none between what the vault has and what it gets is passed over.
-func (w *World) judgeLeftOut(was *key.Record, number int, p *key.Placement) {
+func (w *World) judgeLeftOut(was *record.Record, number int, p *record.Placement) {
 	highest := 0
 	for i := range was.Generations {
 		if g := &was.Generations[i]; g.In(p.Vault) != nil {

@@ -5,12 +5,13 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // The judgements on what keyd writes down: nothing known is forgotten, and nothing
 // is written that is not so.
 
-func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
+func (w *World) judgeChange(was, is record.Record, entries []key.Entry) {
 	event := entries[0].Event
 	for i := range was.Generations {
 		w.judgeGeneration(&was.Generations[i], &is, entries)
@@ -62,7 +63,7 @@ func (w *World) judgeChange(was, is key.Record, entries []key.Entry) {
 }
 
 // judgeMissing: the key is held for missing versions only when one is missing.
-func (w *World) judgeMissing(rec *key.Record) {
+func (w *World) judgeMissing(rec *record.Record) {
 	v := w.vault(rec.Hold.Vault)
 	if c := v.content(rec.Key); c.deleted || !v.settled(c.past.last(), w.acting.began) {
 		return
@@ -81,7 +82,7 @@ func (w *World) judgeMissing(rec *key.Record) {
 }
 
 // judgeGeneration compares one generation with what it was.
-func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, entries []key.Entry) {
+func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entries []key.Entry) {
 	event := entries[0].Event
 	is := rec.Generation(was.Number)
 	switch {
@@ -89,7 +90,7 @@ func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, entries []
 		w.violate("generation %d of %s is gone from the record after %q", was.Number, rec.Key, event)
 	case was.Fingerprint != "" && (is.Fingerprint != was.Fingerprint || is.ID != was.ID):
 		w.violate("generation %d of %s has another pair than the one pinned after %q", was.Number, rec.Key, event)
-	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned, func(a key.AbandonedID) bool { return a.ID == was.ID }):
+	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned, func(a record.AbandonedID) bool { return a.ID == was.ID }):
 		w.violate("the id %s of generation %d of %s is forgotten after %q", was.ID, was.Number, rec.Key, event)
 	case !is.Reserved.Equal(was.Reserved) && event != "adopted":
 		w.violate("generation %d of %s is reserved at another time than before after %q", was.Number, rec.Key, event)
@@ -99,15 +100,15 @@ func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, entries []
 		w.violate("that generation %d of %s may not be used is forgotten after %q", was.Number, rec.Key, event)
 	}
 	for i := range was.Placements {
-		j := slices.IndexFunc(is.Placements, func(p key.Placement) bool { return p.Attempt == was.Placements[i].Attempt })
+		j := slices.IndexFunc(is.Placements, func(p record.Placement) bool { return p.Attempt == was.Placements[i].Attempt })
 		if j < 0 {
 			w.violate("the attempt %s of generation %d of %s is forgotten after %q", was.Placements[i].Attempt, was.Number, rec.Key, event)
 		}
 	}
 	for i := range is.Placements {
 		p := &is.Placements[i]
-		var before *key.Placement
-		if j := slices.IndexFunc(was.Placements, func(q key.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
+		var before *record.Placement
+		if j := slices.IndexFunc(was.Placements, func(q record.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
 			before = &was.Placements[j]
 		}
 		w.judgePlacement(rec.Key, is, before, p, entries)
@@ -115,7 +116,7 @@ func (w *World) judgeGeneration(was *key.Generation, rec *key.Record, entries []
 }
 
 // judgePlacement compares what is written of a placement with the truth.
-func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Placement, entries []key.Entry) {
+func (w *World) judgePlacement(name string, g *record.Generation, was, is *record.Placement, entries []key.Entry) {
 	event := entries[0].Event
 	w.judgeAlias(name, was, is, entries)
 	if was != nil && was.State == is.State && was.Version == is.Version {
@@ -159,7 +160,7 @@ func (w *World) judgePlacement(name string, g *key.Generation, was, is *key.Plac
 
 // judgeOpened: what the vault wrapped, the HSM has opened in this very step; for keys
 // that wrap, and as long as the vault does.
-func (w *World) judgeOpened(name string, g *key.Generation, p *key.Placement, x *version) {
+func (w *World) judgeOpened(name string, g *record.Generation, p *record.Placement, x *version) {
 	ops := p.Operations
 	if len(ops) == 0 {
 		ops = w.acting.under.Operations
@@ -175,7 +176,7 @@ func (w *World) judgeOpened(name string, g *key.Generation, p *key.Placement, x 
 }
 
 // judgeVersion: when a version was made is what the vault says.
-func (w *World) judgeVersion(name string, p *key.Placement) {
+func (w *World) judgeVersion(name string, p *record.Placement) {
 	if x := w.vault(p.Vault).byID(name, p.Version); x != nil && !x.Created.Equal(p.Created) {
 		w.violate("version %s of %s in %s was made at %s, and the record says %s", p.Version, name, p.VaultName, x.Created.Format(time.DateTime), p.Created.Format(time.DateTime))
 	}
@@ -184,7 +185,7 @@ func (w *World) judgeVersion(name string, p *key.Placement) {
 // judgeVoid: "it did not happen" only when it is certain. A clock that jumped is no
 // excuse, for the vault has one, too; one that was turned in the middle of the very
 // step that reads both is.
-func (w *World) judgeVoid(name string, p *key.Placement, a *attempt) {
+func (w *World) judgeVoid(name string, p *record.Placement, a *attempt) {
 	if a.refused {
 		return
 	}
@@ -211,7 +212,7 @@ func (w *World) recognised(v *vault, name string, x *version) bool {
 }
 
 // judgePin: a pin is of a pair that the HSM made under that id, and for good.
-func (w *World) judgePin(name string, g *key.Generation) {
+func (w *World) judgePin(name string, g *record.Generation) {
 	if w.hsm.pinned[g.ID] {
 		return
 	}
@@ -223,7 +224,7 @@ func (w *World) judgePin(name string, g *key.Generation) {
 }
 
 // judgeRequest: a wish goes only when a rotation answered it.
-func (w *World) judgeRequest(q key.Request, is *key.Record, event string) {
+func (w *World) judgeRequest(q key.Request, is *record.Record, event string) {
 	if slices.ContainsFunc(is.Requests, func(r key.Request) bool { return r.ID == q.ID }) {
 		return
 	}
@@ -240,7 +241,7 @@ func (w *World) judgeRequest(q key.Request, is *key.Record, event string) {
 
 // judgeRollback: the key is held for a refuted version only once its predecessor,
 // if there is one, is the newest again.
-func (w *World) judgeRollback(rec *key.Record) {
+func (w *World) judgeRollback(rec *record.Record) {
 	v := w.vault(rec.Hold.Vault)
 	newest := v.newest(rec.Key)
 	if newest == nil {
@@ -255,14 +256,14 @@ func (w *World) judgeRollback(rec *key.Record) {
 	}
 	for i := range rec.Generations {
 		before := &rec.Generations[i]
-		if before.Number < g.Number && before.Usable() && slices.ContainsFunc(before.Placements, func(q key.Placement) bool { return q.Vault == v.URL && q.Good() }) {
+		if before.Number < g.Number && before.Usable() && slices.ContainsFunc(before.Placements, func(q record.Placement) bool { return q.Vault == v.URL && q.Good() }) {
 			w.violate("%s is held with the refuted generation %d as the newest in %s, and generation %d could have been put back", rec.Key, g.Number, v.Name, before.Number)
 		}
 	}
 }
 
 // lastIn is what was placed last in a vault.
-func lastIn(rec *key.Record, url string) (last key.Placement) {
+func lastIn(rec *record.Record, url string) (last record.Placement) {
 	for _, g := range rec.Generations {
 		for _, p := range g.Placements {
 			if p.Vault == url && p.State != key.Void && p.Seq > last.Seq {

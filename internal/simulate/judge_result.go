@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -13,14 +14,14 @@ import (
 type owing struct {
 	key    string // "" of what all keys share
 	effect string // in words
-	told   func(e key.Entry, is *key.Record) bool
+	told   func(e key.Entry, is *record.Record) bool
 }
 
 // owe notes an effect as it happens.
 func (s *store) owe(o owing) { s.owed = append(s.owed, o) }
 
 // told crosses off what an entry tells. What is adopted is told as a whole.
-func (s *store) told(e key.Entry, is *key.Record) {
+func (s *store) told(e key.Entry, is *record.Record) {
 	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool {
 		return (o.key == "" || o.key == is.Key) && (o.told(e, is) || o.key != "" && e.Event == "adopted")
 	})
@@ -35,26 +36,26 @@ func (w *World) judgeOwed() {
 
 // oweGeneration: that a pair was made is told, or that it was given up with its id.
 func (h *hsm) oweGeneration(o *object) {
-	givenUp := func(is *key.Record) bool {
-		return slices.ContainsFunc(is.Abandoned, func(a key.AbandonedID) bool { return a.ID == o.id })
+	givenUp := func(is *record.Record) bool {
+		return slices.ContainsFunc(is.Abandoned, func(a record.AbandonedID) bool { return a.ID == o.id })
 	}
 	if rec := h.w.store.records[o.label.Key]; givenUp(&rec) {
 		return // already, and it came late
 	}
-	h.w.store.owe(owing{key: o.label.Key, effect: "a pair of " + o.label.Key + " was made under " + string(o.id), told: func(e key.Entry, is *key.Record) bool {
+	h.w.store.owe(owing{key: o.label.Key, effect: "a pair of " + o.label.Key + " was made under " + string(o.id), told: func(e key.Entry, is *record.Record) bool {
 		made := e.Event == "generation made" || e.Event == "generation pinned"
 		return made && e.Fields["id"] == string(o.id) || givenUp(is)
 	}})
 }
 
 func (h *hsm) oweDestruction(name string, id key.ID) {
-	h.w.store.owe(owing{key: name, effect: "the pair under " + string(id) + " was destroyed", told: func(e key.Entry, _ *key.Record) bool {
+	h.w.store.owe(owing{key: name, effect: "the pair under " + string(id) + " was destroyed", told: func(e key.Entry, _ *record.Record) bool {
 		return e.Event == "abandoned pair destroyed" && e.Fields["id"] == string(id)
 	}})
 }
 
 func (v *vault) oweImport(name string, x *version) {
-	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was imported into " + v.Name, told: func(e key.Entry, _ *key.Record) bool {
+	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was imported into " + v.Name, told: func(e key.Entry, _ *record.Record) bool {
 		// What was damaged on its way is known by its attempt only, which a stranger's
 		// version may have taken.
 		damaged := v.w.hsm.made[x.modulus.print] == nil
@@ -66,19 +67,19 @@ func (v *vault) oweImport(name string, x *version) {
 func (v *vault) oweDisabling(name string, x *version) {
 	rec := v.w.store.records[name]
 	g, _ := holderOf(&rec, v.URL, x.ID)
-	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name, told: func(e key.Entry, _ *key.Record) bool {
+	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name, told: func(e key.Entry, _ *record.Record) bool {
 		return e.Event == "disabled" && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
 	}})
 }
 
 func (v *vault) oweKEK() {
-	v.w.store.owe(owing{key: "", effect: "a key exchange key was made in " + v.Name, told: func(e key.Entry, _ *key.Record) bool {
+	v.w.store.owe(owing{key: "", effect: "a key exchange key was made in " + v.Name, told: func(e key.Entry, _ *record.Record) bool {
 		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL
 	}})
 }
 
 // judgeAlias: a duplicate is adopted with an entry that names it.
-func (w *World) judgeAlias(name string, was, is *key.Placement, entries []key.Entry) {
+func (w *World) judgeAlias(name string, was, is *record.Placement, entries []key.Entry) {
 	for _, id := range is.Aliases {
 		if was != nil && slices.Contains(was.Aliases, id) {
 			continue

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // judgeNow is what can be judged of a key after every step, whatever is under way:
@@ -26,7 +27,7 @@ func (w *World) judgeNow(k *managed) {
 // judgeStanding: in one vault nothing of keyd's is disabled but by a meddler or the
 // retire rule, and never the newest by that; one placement is active at most, and one
 // import open at most.
-func (w *World) judgeStanding(v *vault, rec *key.Record) {
+func (w *World) judgeStanding(v *vault, rec *record.Record) {
 	versions := v.content(rec.Key).versions
 	for i, x := range versions {
 		switch {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // meddlings is in how many ways meddle meddles; the first of them may come in the
@@ -180,7 +181,7 @@ func (w *World) restore() {
 	for _, k := range w.keys {
 		name := k.policy.Key
 		was, is := w.store.records[name], w.saved[name].Clone()
-		is.Key, is.Schema, is.Revision = name, key.SchemaVersion, was.Revision+1
+		is.Key, is.Schema, is.Revision = name, record.SchemaVersion, was.Revision+1
 		w.store.records[name] = is
 		k.highest = is.NextNumber() - 1
 		for _, g := range is.Generations {
@@ -191,7 +192,7 @@ func (w *World) restore() {
 		}
 		for _, g := range was.Generations {
 			// What was pinned and never wrapped is known to nobody any more.
-			remembered := slices.ContainsFunc(is.Generations, func(h key.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" })
+			remembered := slices.ContainsFunc(is.Generations, func(h record.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" })
 			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered {
 				delete(w.hsm.pinned, g.ID)
 			}

@@ -7,13 +7,14 @@ import (
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // store is the model store. It judges every change that it is given.
 type store struct {
 	w       *World
 	trouble trouble
-	records map[string]key.Record
+	records map[string]record.Record
 	// intents are the effects whose intent was ever saved.
 	intents map[intent]bool
 	owed    []owing // what was done and not told yet
@@ -27,14 +28,14 @@ type intent struct {
 }
 
 func newStore(w *World) *store {
-	return &store{w: w, records: map[string]key.Record{}, intents: map[intent]bool{}}
+	return &store{w: w, records: map[string]record.Record{}, intents: map[intent]bool{}}
 }
 
 func (s *store) call(op string, effect func() error) error {
 	return s.w.call("store", &s.trouble, op, always, effect, nil, nil)
 }
 
-func (s *store) Load(_ context.Context, name string) (rec key.Record, err error) {
+func (s *store) Load(_ context.Context, name string) (rec record.Record, err error) {
 	err = s.call("Load", func() error {
 		rec = s.load(name)
 		return nil
@@ -50,15 +51,15 @@ func (s *store) Names(context.Context) (names []string, err error) {
 	return names, err
 }
 
-func (s *store) load(name string) key.Record {
+func (s *store) load(name string) record.Record {
 	rec, ok := s.records[name]
 	if !ok {
-		return key.Record{Key: name, Schema: key.SchemaVersion}
+		return record.Record{Key: name, Schema: record.SchemaVersion}
 	}
 	return rec.Clone()
 }
 
-func (s *store) Save(_ context.Context, rec key.Record, entries ...key.Entry) (out key.Record, err error) {
+func (s *store) Save(_ context.Context, rec record.Record, entries ...key.Entry) (out record.Record, err error) {
 	if len(entries) == 0 || entries[0].Event == "" || entries[0].Actor == "" || entries[0].Time.IsZero() {
 		s.w.violate("the record of %s is changed without an audit entry that says what, when and by whom", rec.Key)
 	}
@@ -85,7 +86,7 @@ func (s *store) Save(_ context.Context, rec key.Record, entries ...key.Entry) (o
 
 // copy goes through JSON, as the real store does; not always, because it takes
 // longer than all the rest.
-func (s *store) copy(rec key.Record) key.Record {
+func (s *store) copy(rec record.Record) record.Record {
 	if s.w.plain || !s.w.chance(8) {
 		return rec.Clone()
 	}
@@ -93,7 +94,7 @@ func (s *store) copy(rec key.Record) key.Record {
 	if err != nil {
 		panic(err)
 	}
-	var out key.Record
+	var out record.Record
 	if err := json.Unmarshal(b, &out); err != nil {
 		panic(err)
 	}

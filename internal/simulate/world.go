@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // Options are what a run may be told besides its seed.
@@ -19,7 +19,7 @@ type Options struct {
 	Rate float64
 	// Break, for tests of the simulator, replaces parts of a daemon by broken
 	// ones.
-	Break func(*World, rotate.Config) rotate.Config
+	Break func(*World, Parts) Parts
 	// Misread, for the same, is what the daemons take a policy for.
 	Misread func(key.Policy) key.Policy
 }
@@ -58,13 +58,13 @@ type World struct {
 	keys     []*managed
 	acting   *daemon // who makes the calls now; nil: the world
 
-	rate       float64               // the chance that a fault strikes one call
-	calm       bool                  // no faults any more
-	plain      bool                  // records are copied, not written as JSON and read back
-	overtaking bool                  // another daemon's step, within a call of this one's
-	alone      bool                  // nobody meddles
-	saved      map[string]key.Record // a copy of the state
-	soon       []func()              // what people do at the next turn
+	rate       float64                  // the chance that a fault strikes one call
+	calm       bool                     // no faults any more
+	plain      bool                     // records are copied, not written as JSON and read back
+	overtaking bool                     // another daemon's step, within a call of this one's
+	alone      bool                     // nobody meddles
+	saved      map[string]record.Record // a copy of the state
+	soon       []func()                 // what people do at the next turn
 	result     Result
 }
 

@@ -67,22 +67,26 @@ type Vault struct {
 
 // Key is one managed key.
 type Key struct {
-	Name         string           `json:"name"`
-	Spec         key.Spec         `json:"spec"`
-	Schedule     string           `json:"schedule,omitempty"`
-	Retained     bool             `json:"retained,omitempty"`
-	State        string           `json:"state"` // see KeyStates
-	LastRotation time.Time        `json:"last_rotation,omitzero"`
-	NextRotation time.Time        `json:"next_rotation,omitzero"`
-	Hold         *key.Hold        `json:"hold,omitempty"`
-	Waiting      string           `json:"waiting,omitempty"` // what the loop waits for, in words
-	Doing        string           `json:"doing,omitempty"`   // the step under way
-	Error        string           `json:"error,omitempty"`   // of the last failed step
-	Requests     []key.Request    `json:"requests,omitempty"`
-	Generations  []key.Generation `json:"generations,omitempty"`
-	Abandoned    int              `json:"abandoned,omitempty"`
-	Vaults       []string         `json:"vaults"` // URLs, in rotation order
-	Proofs       []Proof          `json:"proofs,omitempty"`
+	Name         string        `json:"name"`
+	Spec         key.Spec      `json:"spec"`
+	Schedule     string        `json:"schedule,omitempty"`
+	Retained     bool          `json:"retained,omitempty"`
+	State        string        `json:"state"` // see KeyStates
+	LastRotation time.Time     `json:"last_rotation,omitzero"`
+	NextRotation time.Time     `json:"next_rotation,omitzero"`
+	Hold         *key.Hold     `json:"hold,omitempty"`
+	Waiting      string        `json:"waiting,omitempty"` // what the loop waits for, in words
+	Doing        string        `json:"doing,omitempty"`   // the step under way
+	Error        string        `json:"error,omitempty"`   // of the last failed step
+	Requests     []key.Request `json:"requests,omitempty"`
+	Generations  []Generation  `json:"generations,omitempty"`
+	Abandoned    int           `json:"abandoned,omitempty"`
+	// RotationSince is when the rotation under way was reserved; zero when none is.
+	RotationSince time.Time `json:"rotation_since,omitzero"`
+	// Lacking are the URLs of the vaults in which the latest generation is not active, although it is in another one.
+	Lacking []string `json:"lacking,omitempty"`
+	Vaults  []string `json:"vaults"` // URLs, in rotation order
+	Proofs  []Proof  `json:"proofs,omitempty"`
 }
 
 // The values of Key.State.

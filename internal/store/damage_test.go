@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,6 +19,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // history makes a closed state with two records and ten entries, and returns
@@ -186,7 +188,7 @@ func TestTheReportOfAGoodState(t *testing.T) {
 func TestANewerSchemaIsRefused(t *testing.T) {
 	dir := history(t)
 	tamper(t, dir, func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketMeta).Put(keySchema, number(key.SchemaVersion+1))
+		return tx.Bucket(bucketMeta).Put(keySchema, number(record.SchemaVersion+1))
 	})
 	var newer *SchemaError
 	if _, err := Open(dir, clock, nil); !errors.As(err, &newer) {
@@ -331,9 +333,9 @@ func contents(t *testing.T, s *Store) map[string]any {
 
 func TestAnOlderSchemaIsMigratedAndACopyIsKept(t *testing.T) {
 	dir := history(t)
-	next := format{version: key.SchemaVersion + 1, from: map[int]migration{
-		key.SchemaVersion: func(old json.RawMessage) (json.RawMessage, error) {
-			var rec key.Record
+	next := format{version: record.SchemaVersion + 1, from: map[int]migration{
+		record.SchemaVersion: func(old json.RawMessage) (json.RawMessage, error) {
+			var rec record.Record
 			if err := json.Unmarshal(old, &rec); err != nil {
 				return nil, err
 			}
@@ -356,7 +358,7 @@ func TestAnOlderSchemaIsMigratedAndACopyIsKept(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := OpenReadOnly(filepath.Join(dir, "keyd.db.schema-1"))
+	kept, err := OpenReadOnly(filepath.Join(dir, "keyd.db.schema-"+strconv.Itoa(record.SchemaVersion)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,8 +371,8 @@ func TestAnOlderSchemaIsMigratedAndACopyIsKept(t *testing.T) {
 func TestAFailedMigrationChangesNothing(t *testing.T) {
 	dir := history(t)
 	broken := errors.New("unheard of")
-	next := format{version: key.SchemaVersion + 1, from: map[int]migration{
-		key.SchemaVersion: func(json.RawMessage) (json.RawMessage, error) { return nil, broken },
+	next := format{version: record.SchemaVersion + 1, from: map[int]migration{
+		record.SchemaVersion: func(json.RawMessage) (json.RawMessage, error) { return nil, broken },
 	}}
 	if _, err := openAs(next, dir, clock, nil); !errors.Is(err, broken) {
 		t.Fatalf("got %v, want the migration's error", err)

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // migration turns the JSON of a record of one schema into that of the next.
@@ -24,7 +25,9 @@ type format struct {
 }
 
 // current is this keyd's format. Schema 1 is the first, so nothing leads to it.
-func current() format { return format{version: key.SchemaVersion} }
+func current() format {
+	return format{version: record.SchemaVersion, from: map[int]migration{1: record.FromSchema1}}
+}
 
 // migrate brings an older file to the current schema in one transaction, after
 // keeping a copy of it beside it as keyd.db.schema-N.

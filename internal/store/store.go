@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // Store is the state of one host. Its methods may be called from many
@@ -40,8 +41,8 @@ type Store struct {
 // Load returns the record of a key, with the revision that Save compares. A key
 // without a record gets an empty one at revision 0. Errors: *CorruptError,
 // *SchemaError.
-func (s *Store) Load(ctx context.Context, name string) (key.Record, error) {
-	rec := key.Record{Schema: s.format.version, Key: name}
+func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
+	rec := record.Record{Schema: s.format.version, Key: name}
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketRecords).Get([]byte(name))
 		if value == nil {
@@ -57,8 +58,8 @@ func (s *Store) Load(ctx context.Context, name string) (key.Record, error) {
 	return rec, err
 }
 
-func (s *Store) decode(name string, r stored) (key.Record, error) {
-	var rec key.Record
+func (s *Store) decode(name string, r stored) (record.Record, error) {
+	var rec record.Record
 	if err := json.Unmarshal(r.body, &rec); err != nil {
 		return rec, s.corrupt("the record of %q cannot be read: %v", name, err)
 	}
@@ -80,7 +81,7 @@ func (s *Store) decode(name string, r stored) (key.Record, error) {
 //
 // Errors: *ConflictError and *WriteError; after the latter with class Ambiguous,
 // load again to see which it was.
-func (s *Store) Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error) {
+func (s *Store) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
 	if err := s.savable(rec, entries); err != nil {
 		return rec, err
 	}
@@ -112,7 +113,7 @@ func (s *Store) Save(ctx context.Context, rec key.Record, entries ...key.Entry) 
 	return saved, nil
 }
 
-func (s *Store) savable(rec key.Record, entries []key.Entry) error {
+func (s *Store) savable(rec record.Record, entries []key.Entry) error {
 	switch {
 	case !key.ValidName(rec.Key):
 		return fmt.Errorf("%q cannot be the name of a record", rec.Key)

@@ -18,6 +18,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/store/storetest"
 )
 
@@ -39,7 +40,7 @@ func openIn(t *testing.T, dir string) *Store {
 
 func stateDir(t *testing.T) string { return filepath.Join(t.TempDir(), "state") }
 
-func save(t *testing.T, s *Store, rec key.Record, events ...string) key.Record {
+func save(t *testing.T, s *Store, rec record.Record, events ...string) record.Record {
 	t.Helper()
 	var entries []key.Entry
 	for _, e := range events {
@@ -52,7 +53,7 @@ func save(t *testing.T, s *Store, rec key.Record, events ...string) key.Record {
 	return saved
 }
 
-func load(t *testing.T, s *Store, name string) key.Record {
+func load(t *testing.T, s *Store, name string) record.Record {
 	t.Helper()
 	rec, err := s.Load(t.Context(), name)
 	if err != nil {

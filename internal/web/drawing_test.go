@@ -75,7 +75,7 @@ func TestATimelineNeverLeavesItsBox(t *testing.T) {
 
 func TestATimelineSaysInWordsWhatItDraws(t *testing.T) {
 	k := rotated("k", 5, days(90), at.Add(-days(24)))
-	k.Generations[3].Compromised = at.Add(-days(2))
+	k.Generations[3].State, k.Generations[3].Compromised = key.Compromised, at.Add(-days(2))
 	got := drawTimeline(at, k, cardLanes).Desc
 	want := "Generation 5: active since 1 Nov 2026. Generation 4: compromised since 23 Nov 2026. Generation 3: deactivated since 3 Aug 2026. " +
 		"2 older generations not shown. Next rotation 30 Jan 2027, in 2 months."
@@ -90,7 +90,7 @@ func TestATimelineSaysInWordsWhatItDraws(t *testing.T) {
 
 func TestAGenerationsStatesFollowOneAnother(t *testing.T) {
 	g := generation(1, at.Add(-days(90)), key.Disabled)
-	g.Deactivated = at.Add(-days(60))
+	g.State, g.Deactivated = key.Suspended, at.Add(-days(60))
 	for i := range g.Placements {
 		g.Placements[i].DisabledAt = at.Add(-days(10))
 	}
@@ -104,7 +104,7 @@ func TestAGenerationsStatesFollowOneAnother(t *testing.T) {
 	if s := states(); s != "pre-activation active deactivated suspended" {
 		t.Errorf("states %s", s)
 	}
-	g.Compromised = at.Add(-days(70)) // and what came later does not mend it
+	g.State, g.Compromised = key.Compromised, at.Add(-days(70)) // and what came later does not mend it
 	if s := states(); s != "pre-activation active compromised" {
 		t.Errorf("states %s", s)
 	}

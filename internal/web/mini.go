@@ -42,7 +42,7 @@ func miniShape(s key.State, x, w int) string {
 }
 
 func drawMini(now time.Time, k status.Key) mini {
-	var shown []key.Generation
+	var shown []status.Generation
 	for _, g := range slices.Backward(k.Generations) {
 		if g.Discarded.IsZero() && len(shown) < miniLanes {
 			shown = append(shown, g)
@@ -61,7 +61,7 @@ func drawMini(now time.Time, k status.Key) mini {
 		if activeAt(g).IsZero() {
 			x = at(g.Reserved)
 		}
-		state := g.State()
+		state := g.State
 		if paths[state] == nil {
 			paths[state] = new(strings.Builder)
 		}

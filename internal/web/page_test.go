@@ -19,7 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -164,7 +164,7 @@ func TestTheKeysOwnPageIsServedAndAnUnknownOneIsNot(t *testing.T) {
 }
 
 func TestEveryStepAndEveryHoldHasWords(t *testing.T) {
-	for _, kind := range rotate.Kinds() {
+	for _, kind := range plan.Kinds() {
 		if _, ok := steps[string(kind)]; !ok {
 			t.Errorf("the step %s has no words", kind)
 		}

@@ -88,7 +88,7 @@ func (s scale) mark(t time.Time, title string) mark {
 func percent(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
 
 // scaleOf chooses the span for these generations and the next rotation.
-func scaleOf(now time.Time, generations []key.Generation, next time.Time) (s scale, beyond bool) {
+func scaleOf(now time.Time, generations []status.Generation, next time.Time) (s scale, beyond bool) {
 	s = scale{now.Add(-24 * time.Hour), now}
 	for i, g := range generations {
 		if i == 0 || g.Reserved.Before(s.from) {
@@ -119,7 +119,7 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	var told []string
 	for i, g := range slices.Backward(shown) {
 		y := axisRow + laneRow*(len(shown)-1-i)
-		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State(), Caption: captionOf(now, g), Bars: barsOf(now, s, g)}
+		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State, Caption: captionOf(now, g), Bars: barsOf(now, s, g)}
 		if at := activeAt(g); !at.IsZero() {
 			m := s.mark(at, fmt.Sprintf("rotated to generation %d on %s", g.Number, day(now, at)))
 			l.Rotation = &m
@@ -176,7 +176,7 @@ func nextShort(now time.Time, k status.Key) string {
 
 // activeAt is when a generation was first proven in a vault, which is when it became
 // the newest; zero before.
-func activeAt(g key.Generation) time.Time {
+func activeAt(g status.Generation) time.Time {
 	var first time.Time
 	for _, p := range g.Placements {
 		if !p.ProvenAt.IsZero() && (first.IsZero() || p.ProvenAt.Before(first)) {
@@ -200,9 +200,9 @@ type turn struct {
 
 // turnsOf is a generation's states in the order in which it came into them. One that
 // State ranks higher is not left for a lower one.
-func turnsOf(g key.Generation) []turn {
+func turnsOf(g status.Generation) []turn {
 	turns := []turn{{g.Reserved, key.PreActivation}, {activeAt(g), key.Active}, {g.Deactivated, key.Deactivated}}
-	if g.State() == key.Suspended {
+	if g.State == key.Suspended {
 		var at time.Time
 		for _, p := range g.Placements {
 			if p.DisabledAt.After(at) {
@@ -223,7 +223,7 @@ func turnsOf(g key.Generation) []turn {
 	})
 }
 
-func barsOf(now time.Time, s scale, g key.Generation) []bar {
+func barsOf(now time.Time, s scale, g status.Generation) []bar {
 	var bars []bar
 	turns := turnsOf(g)
 	for i, t := range turns {
@@ -249,9 +249,9 @@ func untilWords(now, t time.Time) string {
 }
 
 // captionOf says a generation's state, and since when.
-func captionOf(now time.Time, g key.Generation) string {
+func captionOf(now time.Time, g status.Generation) string {
 	since := func(at time.Time) string { return " since " + day(now, cmp.Or(at, g.Reserved)) }
-	switch g.State() {
+	switch g.State {
 	case key.Active:
 		return "active" + since(activeAt(g))
 	case key.Deactivated:

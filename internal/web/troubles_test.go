@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -50,11 +50,11 @@ func otherProblems() (all []status.Problem) {
 // holdCodes and driftKinds read the closed sets where they are defined, so that none is
 // forgotten here.
 func holdCodes() []key.HoldCode {
-	return constants[key.HoldCode]("../key/record.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
+	return constants[key.HoldCode]("../key/lifecycle.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
 }
 
-func driftKinds() []rotate.DriftKind {
-	return constants[rotate.DriftKind]("../rotate/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
+func driftKinds() []plan.DriftKind {
+	return constants[plan.DriftKind]("../plan/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
 }
 
 // constants are what the form finds in a file; fewer than seven are a mistake in it.

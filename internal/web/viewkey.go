@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -48,7 +47,7 @@ func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 	return p, true
 }
 
-func viewGeneration(now time.Time, g key.Generation, proofs []status.Proof) generationView {
+func viewGeneration(now time.Time, g status.Generation, proofs []status.Proof) generationView {
 	v := generationView{Number: g.Number, Caption: captionOf(now, g), Fingerprint: g.Fingerprint.Short(), Requester: g.Requester}
 	for _, at := range g.Placements {
 		pv := placementView{Vault: at.VaultName, Version: short(at.Version), State: string(at.State), Proof: "none yet"}

@@ -208,7 +208,7 @@ func hostile() status.Snapshot {
 		Vaults:   []status.Vault{{Vault: key.Vault{Name: evil, URL: "javascript:alert(1)"}, Error: evil, KEK: evil, KEKTrust: evil}},
 		Keys: []status.Key{{Name: evil, State: evil, Schedule: evil, Error: evil, Waiting: evil, Doing: evil,
 			Hold:        &key.Hold{Code: key.HoldForeign, Reason: evil, By: evil},
-			Generations: []key.Generation{{Number: 1, Requester: evil, Fingerprint: evil, Placements: []key.Placement{{VaultName: evil, Version: evil, State: evil}}}},
+			Generations: []status.Generation{{Number: 1, Requester: evil, Fingerprint: evil, Placements: []status.Placement{{VaultName: evil, Version: evil, State: evil}}}},
 			Proofs:      []status.Proof{{Newest: true, Vault: evil, Version: evil, Leg: evil, Outcome: key.Inconclusive}}}},
 	}
 }

@@ -32,22 +32,22 @@ func stepWords(e status.Event) string {
 // steps is each step of the loop: while it is under way, done, and what stands before
 // the vault.
 var steps = map[string][3]string{
-	"hold":       {"Putting the key on hold", "The key is on hold", "because of"},
-	"reserve":    {"Reserving the next number", "Number reserved", ""},
-	"generate":   {"Generating the key pair in the HSM", "Key pair generated in the HSM", ""},
-	"abandon":    {"Giving up an incomplete pair", "Incomplete pair given up", ""},
-	"pin":        {"Checking the pair and recording its fingerprint", "Pair checked, fingerprint recorded", ""},
-	"create-kek": {"Making the key exchange key", "Key exchange key made", "in"},
-	"import":     {"Importing", "Imported", "into"},
-	"found":      {"Recording an import whose answer was lost", "An import whose answer was lost is there", "in"},
-	"alias":      {"Recording a duplicate version", "Duplicate version recorded", "in"},
-	"give-up":    {"Settling an import that did not happen", "An import did not happen", "in"},
-	"prove":      {"Proving", "Proven", "in"},
-	"finish":     {"Finishing the rotation", "Rotation finished: active everywhere", ""},
-	"disable":    {"Disabling by the retire rule", "Disabled by the retire rule", "in"},
-	"disabled":   {"Recording a disabling that was cut short", "A disabling that was cut short has happened", "in"},
-	"keep":       {"Settling a disabling that was cut short", "A disabling that was cut short did not happen", "in"},
-	"sweep":      {"Destroying a pair that was never used", "A pair that was never used is destroyed", ""},
+	"hold":            {"Putting the key on hold", "The key is on hold", "because of"},
+	"reserve":         {"Reserving the next number", "Number reserved", ""},
+	"generate":        {"Generating the key pair in the HSM", "Key pair generated in the HSM", ""},
+	"abandon":         {"Giving up an incomplete pair", "Incomplete pair given up", ""},
+	"pin":             {"Checking the pair and recording its fingerprint", "Pair checked, fingerprint recorded", ""},
+	"create-kek":      {"Making the key exchange key", "Key exchange key made", "in"},
+	"import":          {"Importing", "Imported", "into"},
+	"land":            {"Recording an import whose answer was lost", "An import whose answer was lost is there", "in"},
+	"alias":           {"Recording a duplicate version", "Duplicate version recorded", "in"},
+	"void":            {"Settling an import that did not happen", "An import did not happen", "in"},
+	"prove":           {"Proving", "Proven", "in"},
+	"finish":          {"Finishing the rotation", "Rotation finished: active everywhere", ""},
+	"disable":         {"Disabling by the retire rule", "Disabled by the retire rule", "in"},
+	"disable-done":    {"Recording a disabling that was cut short", "A disabling that was cut short has happened", "in"},
+	"disable-aborted": {"Settling a disabling that was cut short", "A disabling that was cut short did not happen", "in"},
+	"sweep":           {"Destroying a pair that was never used", "A pair that was never used is destroyed", ""},
 }
 
 // brief is how long a step took, such as "40 ms", "1.4 s" or "3 min 05 s".

@@ -46,11 +46,11 @@ func goodVault(name, url string, kind key.VaultKind) status.Vault {
 }
 
 // generation is one that became active everywhere at a time.
-func generation(n int, active time.Time, state key.PlacementState) key.Generation {
-	g := key.Generation{Number: n, Spec: "RSA-4096", Requester: "schedule", Reserved: active.Add(-time.Minute), Pinned: active.Add(-50 * time.Second),
+func generation(n int, active time.Time, state key.PlacementState) status.Generation {
+	g := status.Generation{Number: n, Spec: "RSA-4096", State: key.Active, Requester: "schedule", Reserved: active.Add(-time.Minute), Pinned: active.Add(-50 * time.Second),
 		Finished: active, Fingerprint: key.Fingerprint(fmt.Sprintf("sha256:%x", sha256.Sum256([]byte{byte(n)})))}
 	for i, v := range []key.Vault{{Name: "contoso-weu", URL: weu}, {Name: "contoso-hsm", URL: mhsm}} {
-		g.Placements = append(g.Placements, key.Placement{Seq: 2*n + i, Vault: v.URL, VaultName: v.Name, State: state, Cause: key.CauseRotation,
+		g.Placements = append(g.Placements, status.Placement{Vault: v.URL, VaultName: v.Name, State: state, Cause: key.CauseRotation,
 			Version: fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n), byte(i), 1}))[:32], ProvenAt: active, ImportedAt: active})
 	}
 	return g
@@ -69,7 +69,7 @@ func rotated(name string, n int, every time.Duration, last time.Time) status.Key
 					Outcome: key.Passed, At: at.Add(-3 * time.Minute), PassedAt: at.Add(-3 * time.Minute)})
 			}
 		} else {
-			g.Deactivated = active.Add(every)
+			g.State, g.Deactivated = key.Deactivated, active.Add(every)
 		}
 		k.Generations = append(k.Generations, g)
 	}
@@ -182,14 +182,17 @@ func everyTrouble() status.Snapshot {
 	add("retained", status.StateRetained, func(k *status.Key) { k.Retained, k.NextRotation = true, time.Time{} })
 	add("overdue", status.StateOK, func(k *status.Key) { k.NextRotation = at.Add(-days(3)) })
 	add("on-request", status.StateOK, func(k *status.Key) { k.Schedule, k.NextRotation = "", time.Time{} })
-	add("compromised", status.StateOK, func(k *status.Key) { k.Generations[1].Compromised = at.Add(-days(50)) })
+	add("compromised", status.StateOK, func(k *status.Key) {
+		k.Generations[1].State, k.Generations[1].Compromised = key.Compromised, at.Add(-days(50))
+	})
 	add("suspended", status.StateOK, func(k *status.Key) {
+		k.Generations[0].State = key.Suspended
 		for i := range k.Generations[0].Placements {
 			k.Generations[0].Placements[i].State, k.Generations[0].Placements[i].DisabledAt = key.Disabled, at.Add(-days(40))
 		}
 	})
 	add("discarded", status.StateOK, func(k *status.Key) {
-		k.Generations = append(k.Generations, key.Generation{Number: 4, Reserved: at.Add(-days(6)), Discarded: at.Add(-days(5))})
+		k.Generations = append(k.Generations, status.Generation{Number: 4, State: key.Destroyed, Reserved: at.Add(-days(6)), Discarded: at.Add(-days(5))})
 	})
 	add("refuted", status.StateOK, func(k *status.Key) {
 		k.Proofs[0].Outcome, k.Proofs[0].Leg, k.Proofs[0].Error = key.WasRefuted, "modulus", "the vault holds another modulus"

@@ -19,6 +19,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/store"
 	"github.com/keyd-project/keyd/softhsm-test/effects"
@@ -34,13 +35,13 @@ func (w *world) settle() {
 	w.await("a generation begun after the fault is finished", time.Hour, func(k status.Key) bool {
 		// Not the last one only: where each takes longer than the schedule, that is never for
 		// long the finished one.
-		return slices.ContainsFunc(k.Generations, func(g key.Generation) bool {
+		return slices.ContainsFunc(k.Generations, func(g status.Generation) bool {
 			return !g.Reserved.Before(over) && !g.Finished.IsZero()
 		})
 	})
 	w.rotateEvery(0)
 	w.await("nothing is under way, and what was due is disabled", time.Hour, func(k status.Key) bool {
-		unfinished := slices.ContainsFunc(k.Generations, func(g key.Generation) bool { return g.Finished.IsZero() })
+		unfinished := slices.ContainsFunc(k.Generations, func(g status.Generation) bool { return g.Finished.IsZero() })
 		return k.State == status.StateOK && k.Doing == "" && !unfinished && w.retired(k.Generations)
 	})
 }
@@ -140,7 +141,7 @@ func (w *world) check(k kind) {
 }
 
 // record is what the stopped daemon left.
-func (w *world) record() key.Record {
+func (w *world) record() record.Record {
 	w.t.Helper()
 	s, err := store.Open(w.path("state"), w.clock.Now, nil)
 	if err != nil {
@@ -193,7 +194,7 @@ func (w *world) checkTold(objects []key.Object) {
 }
 
 // checkPairs requires exactly one whole pair in the token for each generation.
-func (w *world) checkPairs(rec key.Record, objects []key.Object) (lost, doubled int) {
+func (w *world) checkPairs(rec record.Record, objects []key.Object) (lost, doubled int) {
 	w.t.Helper()
 	for _, g := range rec.Generations {
 		whole := slices.ContainsFunc(objects, func(o key.Object) bool { return o.ID == g.ID && o.Complete && isPair(o, g.Fingerprint) })
@@ -217,7 +218,7 @@ func isPair(o key.Object, want key.Fingerprint) bool {
 // checkVault requires that a vault's versions are the recorded placements, one for
 // each generation, that each opens what was closed under it, and that none is disabled
 // but what was due.
-func (w *world) checkVault(rec key.Record, url string) (lost, doubled int) {
+func (w *world) checkVault(rec record.Record, url string) (lost, doubled int) {
 	w.t.Helper()
 	recorded := map[string]key.Fingerprint{} // by version
 	for _, g := range rec.Generations {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -42,7 +43,7 @@ func (w *world) yesterday() {
 		return len(k.Generations) >= yesterdays && !k.Generations[yesterdays-1].Finished.IsZero()
 	})
 	w.stop()
-	old := slices.DeleteFunc(w.record().Generations, func(g key.Generation) bool { return g.Deactivated.IsZero() })
+	old := slices.DeleteFunc(w.record().Generations, func(g record.Generation) bool { return g.Deactivated.IsZero() })
 	w.due = map[string]dueVersions{}
 	for _, url := range urls {
 		w.due[url] = w.dueIn(url, old)
@@ -63,7 +64,7 @@ func (w *world) awaitSocket() {
 
 // dueIn is what comes due of a vault's versions, of which there is one for each
 // generation: those of the old generations.
-func (w *world) dueIn(url string, old []key.Generation) dueVersions {
+func (w *world) dueIn(url string, old []record.Generation) dueVersions {
 	w.t.Helper()
 	all := w.versions(url)
 	if len(old) < yesterdays-1 || len(all) <= len(old) {
@@ -87,7 +88,7 @@ func (w *world) versions(url string) []emulator.VersionInfo {
 }
 
 // retired reports whether keyd knows all that is due to be disabled.
-func (w *world) retired(made []key.Generation) bool {
+func (w *world) retired(made []status.Generation) bool {
 	known := 0
 	for _, g := range made {
 		for _, p := range g.Placements {
@@ -161,7 +162,7 @@ func (w *world) prolong(f *faults, begun time.Time) {
 // checkDisablings requires that what was due is disabled in every vault and in the record,
 // and is otherwise as it was, that nothing else is recorded so, and that nobody asked for
 // anything else to be disabled, or too early.
-func (w *world) checkDisablings(rec key.Record, k kind) {
+func (w *world) checkDisablings(rec record.Record, k kind) {
 	w.t.Helper()
 	for _, url := range urls {
 		left := len(w.due[url])

@@ -13,6 +13,9 @@ import (
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/observe"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/store"
@@ -55,8 +58,11 @@ func (w *world) inside() *inside {
 			w.t.Fatal(err)
 		}
 	}
+	observer := observe.New(observe.Config{
+		Instance: cfg.Instance, HSM: in.hsm, Vaults: func(url string) observe.Vault { return clients[url] }, Clock: w.now,
+	})
 	in.Rotator = rotate.New(rotate.Config{
-		Instance: cfg.Instance, Generator: "keyd test", HSM: in.hsm, Store: in.store,
+		Instance: cfg.Instance, Generator: "keyd test", HSM: in.hsm, Store: in.store, Observer: observer,
 		Vaults: func(url string) rotate.Vault { return clients[url] },
 		Clock:  w.now, Random: rand.Reader, Look: time.Second,
 		Emit: func(e status.Event) { in.events = append(in.events, e) }, Logger: slog.New(slog.DiscardHandler),
@@ -83,12 +89,12 @@ func (w *world) hsmSide() *hsm.Client {
 }
 
 // step is one step; a failed one is not an error of the test.
-func (in *inside) step() (rotate.Step, error) {
+func (in *inside) step() (plan.Step, error) {
 	return in.StepKey(in.w.t.Context(), in.policy)
 }
 
 // settle steps until nothing is to be done now, and returns the last step.
-func (in *inside) settle() rotate.Step {
+func (in *inside) settle() plan.Step {
 	in.w.t.Helper()
 	for range 60 {
 		s, err := in.step()
@@ -100,10 +106,10 @@ func (in *inside) settle() rotate.Step {
 		}
 	}
 	in.w.t.Fatalf("the loop does not settle: %v", in.events)
-	return rotate.Step{}
+	return plan.Step{}
 }
 
-func (in *inside) record() key.Record {
+func (in *inside) record() record.Record {
 	in.w.t.Helper()
 	rec, err := in.store.Load(in.w.t.Context(), keyName)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/resources/armresources"
 	"github.com/keyd-project/keyd/internal/emulator/arm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -224,7 +225,7 @@ func (e *estate) threeDaysAgo() {
 		if _, _, err := in.Request(in.w.t.Context(), in.policy, rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
 			in.w.t.Fatal(err)
 		}
-		if s := in.settle(); s.Kind != rotate.Idle {
+		if s := in.settle(); s.Kind != plan.Idle {
 			in.w.t.Fatalf("the loop ends with %s: %s", s.Kind, s.Why)
 		}
 		e.later(time.Hour)

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
@@ -182,7 +182,7 @@ func (c *crash) settleLater() {
 		c.stop()
 	}
 	c.elsewhen(12*time.Minute, func(in *inside) {
-		if s := in.settle(); s.Kind != rotate.Idle {
+		if s := in.settle(); s.Kind != plan.Idle {
 			in.w.t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
 		}
 	})

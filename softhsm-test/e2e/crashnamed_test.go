@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -253,7 +254,7 @@ func duplicate(c *crash) {
 	c.judge(1, 2) // the second is no doing of keyd's, and was adopted
 }
 
-func hasAlias(placements []key.Placement) bool {
+func hasAlias(placements []status.Placement) bool {
 	for _, p := range placements {
 		if len(p.Aliases) > 0 {
 			return true
@@ -337,7 +338,7 @@ func (c *crash) retirable() {
 		if _, _, err := in.Request(in.w.t.Context(), in.policy, rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
 			in.w.t.Fatal(err)
 		}
-		if s := in.settle(); s.Kind != rotate.Idle {
+		if s := in.settle(); s.Kind != plan.Idle {
 			in.w.t.Fatalf("the loop ends with %s: %s", s.Kind, s.Why)
 		}
 	})
@@ -353,7 +354,7 @@ func notDisabling(c *crash) {
 	c.emu.Fail(emulator.Rule{Operation: "update", Status: 403, Inner: "ForbiddenByRbac"})
 	c.elsewhen(-24*time.Hour, func(in *inside) {
 		for range 10 {
-			if s, err := in.step(); s.Kind == rotate.Disable && err != nil {
+			if s, err := in.step(); s.Kind == plan.Disable && err != nil {
 				return
 			}
 		}

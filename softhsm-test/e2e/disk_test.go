@@ -146,7 +146,7 @@ func (w *onDisk) recovers() {
 	w.reconfigure()
 	w.must("reload")
 	w.wait("nothing is under way", func(_ status.Snapshot, k status.Key) bool {
-		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations, func(g key.Generation) bool { return g.Finished.IsZero() })
+		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations, func(g status.Generation) bool { return g.Finished.IsZero() })
 	})
 	report((&faulty{w.world}).harm(len(w.key().Generations)))
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
@@ -175,7 +175,7 @@ func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	w.startMortal()
 	w.awaitDeath(point)
 	w.later(12 * time.Minute)
-	if s := w.inside().settle(); s.Kind != rotate.Idle {
+	if s := w.inside().settle(); s.Kind != plan.Idle {
 		t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
 	}
 	for _, v := range w.set.vaults {
@@ -209,7 +209,7 @@ func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 			w.stop()
 
 			w.later(12 * time.Minute)
-			if s := w.inside().settle(); s.Kind != rotate.Idle {
+			if s := w.inside().settle(); s.Kind != plan.Idle {
 				t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
 			}
 			w.wantVersions(1)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/plan"
 )
 
 func TestAnImportLostBeforeItWasCommittedIsRepeatedOnlyWhenThatIsCertain(t *testing.T) {
@@ -16,16 +16,16 @@ func TestAnImportLostBeforeItWasCommittedIsRepeatedOnlyWhenThatIsCertain(t *test
 	lost := w.emu.Fail(emulator.Rule{Operation: "import", Drop: emulator.DropBeforeCommit, Count: 1})
 	in := w.inside()
 	s := in.settle()
-	if lost.Hits() != 1 || s.Kind != rotate.Wait || !strings.Contains(s.Why, "whether vault weu took the import is not known; it is settled at") {
+	if lost.Hits() != 1 || s.Kind != plan.Wait || !strings.Contains(s.Why, "whether vault weu took the import is not known; it is settled at") {
 		t.Fatalf("after the lost import the loop does %s: %s", s.Kind, s.Why)
 	}
 	w.later(2*time.Minute + 30*time.Second) // deadline and settle time are 3 minutes
-	if s := in.settle(); s.Kind != rotate.Wait {
+	if s := in.settle(); s.Kind != plan.Wait {
 		t.Errorf("half a minute too early the loop does %s: %s", s.Kind, s.Why)
 	}
 	w.wantVersions(0)
 	w.later(time.Minute)
-	if s := in.settle(); s.Kind != rotate.Idle {
+	if s := in.settle(); s.Kind != plan.Idle {
 		t.Errorf("when it is certain the loop ends with %s: %s", s.Kind, s.Why)
 	}
 	w.wantVersions(1)
@@ -49,7 +49,7 @@ func TestAnEmptyListingOfAKeyThatHadVersionsIsAHoldAndNoImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.later(30 * time.Second) // not yet past the settle time: the listing may be stale
-	if s := in.settle(); s.Kind != rotate.Idle {
+	if s := in.settle(); s.Kind != plan.Idle {
 		t.Errorf("on a listing that may be stale the loop does %s: %s", s.Kind, s.Why)
 	}
 	w.later(3 * time.Minute)

@@ -42,7 +42,7 @@ func TestAnImportWhoseAnswerIsLostIsFoundAndNotRepeated(t *testing.T) {
 		t.Errorf("there were %d imports, not 1", n)
 	}
 	w.wantVersions(1)
-	w.wantContains(w.daemon.log.String(), "keyd does not repeat it and looks in the listing", `"STEP":"found"`)
+	w.wantContains(w.daemon.log.String(), "it does not repeat it, and looks in the listing", `"STEP":"land"`)
 	w.stop()
 	w.wantPairs(1)
 }

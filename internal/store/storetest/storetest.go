@@ -13,12 +13,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // Backend is what rotate needs of a store.
 type Backend interface {
-	Load(ctx context.Context, name string) (key.Record, error)
-	Save(ctx context.Context, rec key.Record, entries ...key.Entry) (key.Record, error)
+	Load(ctx context.Context, name string) (record.Record, error)
+	Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error)
 	Append(ctx context.Context, entries ...key.Entry) error
 	Names(ctx context.Context) ([]string, error)
 }
@@ -52,7 +53,7 @@ func entry(event string) key.Entry {
 	return key.Entry{Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Event: event, Actor: "keyd"}
 }
 
-func mustLoad(t *testing.T, b Opened, name string) key.Record {
+func mustLoad(t *testing.T, b Opened, name string) record.Record {
 	t.Helper()
 	rec, err := b.Load(t.Context(), name)
 	if err != nil {
@@ -61,7 +62,7 @@ func mustLoad(t *testing.T, b Opened, name string) key.Record {
 	return rec
 }
 
-func mustSave(t *testing.T, b Opened, rec key.Record, entries ...key.Entry) key.Record {
+func mustSave(t *testing.T, b Opened, rec record.Record, entries ...key.Entry) record.Record {
 	t.Helper()
 	saved, err := b.Save(t.Context(), rec, entries...)
 	if err != nil {
@@ -86,7 +87,7 @@ func wantEvents(t *testing.T, b Opened, want ...string) {
 }
 
 func absent(t *testing.T, b Opened) {
-	want := key.Record{Schema: key.SchemaVersion, Key: "k"}
+	want := record.Record{Schema: record.SchemaVersion, Key: "k"}
 	if diff := cmp.Diff(want, mustLoad(t, b, "k")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -96,8 +97,8 @@ func roundTrip(t *testing.T, b Opened) {
 	at := time.Date(2026, 3, 1, 2, 0, 0, 123456789, time.UTC)
 	rec := mustLoad(t, b, "k")
 	rec.Instance = "hq-1"
-	rec.Generations = []key.Generation{{Number: 1, ID: "00112233445566778899aabbccddeeff", Spec: key.RSA4096, Reserved: at,
-		Placements: []key.Placement{{Vault: "https://v.vault.azure.net", State: key.Proven, At: at, Aliases: []string{"a"}}}}}
+	rec.Generations = []record.Generation{{Number: 1, ID: "00112233445566778899aabbccddeeff", Spec: key.RSA4096, Reserved: at,
+		Placements: []record.Placement{{Vault: "https://v.vault.azure.net", State: key.Proven, At: at, Aliases: []string{"a"}}}}}
 	rec.Hold = &key.Hold{Code: key.HoldPaused, Since: at, By: "uid 0 (root)"}
 	rec.Known = map[string][]string{"https://v.vault.azure.net": {"x"}}
 	saved := mustSave(t, b, rec, entry("generation reserved"))
@@ -141,7 +142,7 @@ func createdOnce(t *testing.T, b Opened) {
 	_, err := b.Save(t.Context(), second, entry("second"))
 	wantRetry(t, err)
 
-	never := key.Record{Schema: key.SchemaVersion, Key: "other", Revision: 7}
+	never := record.Record{Schema: record.SchemaVersion, Key: "other", Revision: 7}
 	_, err = b.Save(t.Context(), never, entry("third"))
 	wantRetry(t, err)
 	wantEvents(t, b, "first")
@@ -252,7 +253,7 @@ func addRequest(ctx context.Context, b Opened, reason string) error {
 func cancelled(t *testing.T, b Opened) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := b.Save(ctx, key.Record{Schema: key.SchemaVersion, Key: "k"}, entry("first"))
+	_, err := b.Save(ctx, record.Record{Schema: record.SchemaVersion, Key: "k"}, entry("first"))
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Save: %v, want the context's error", err)
 	}

@@ -1,0 +1,145 @@
+package observe
+
+import (
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// cache keeps the last observation of each key and the material already seen. It
+// is a cache: losing it costs a look.
+type cache struct {
+	mu    *sync.Mutex
+	last  map[string]*record.Observation
+	used  map[string]bool      // the last observation was acted on
+	shown map[string]shown     // by url and version
+	down  map[string]downVault // by url
+	keks  map[string]time.Time // by url: when its KEK was begun, for whichever key
+	facts map[string]*facts    // by url and key
+	empty map[string]time.Time // by url and key: since when the vault shows nothing of it
+}
+
+type downVault struct {
+	err   error
+	until time.Time
+}
+
+func newCache() cache {
+	return cache{
+		mu: new(sync.Mutex), last: map[string]*record.Observation{}, used: map[string]bool{}, shown: map[string]shown{},
+		down: map[string]downVault{}, keks: map[string]time.Time{}, facts: map[string]*facts{}, empty: map[string]time.Time{},
+	}
+}
+
+func (c *cache) put(name string, o *record.Observation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last[name] = o
+	delete(c.used, name)
+}
+
+func (c *cache) use(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.used[name] = true
+}
+
+func (c *cache) isUsed(name string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.used[name]
+}
+
+func (c *cache) drop(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.last, name)
+}
+
+func (c *cache) get(name string) *record.Observation {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.last[name]
+}
+
+// downNow returns the error of a vault that did not answer a moment ago.
+func (c *cache) downNow(url string, now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// A moment that is further off was noted before the clock was put back.
+	if d, ok := c.down[url]; ok && now.Before(d.until) && d.until.Sub(now) <= 2*plan.LookTimeout {
+		return d.err
+	}
+	return nil
+}
+
+func (c *cache) putDown(url string, err error, until time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down[url] = downVault{err, until}
+}
+
+// emptySince remembers since when a vault shows nothing of a key; zero when it does.
+func (c *cache) emptySince(url, name string, empty bool, now time.Time) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := url + "/" + name
+	if !empty {
+		delete(c.empty, at)
+	} else if c.empty[at].IsZero() {
+		c.empty[at] = now
+	}
+	return c.empty[at]
+}
+
+// beginKEK claims the making of a vault's KEK, unless it was claimed after since.
+func (c *cache) beginKEK(url string, now, since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.keks[url].After(since) {
+		return false
+	}
+	c.keks[url] = now
+	return true
+}
+
+// noteKEK remembers that the KEK was begun at a time, if that is the latest.
+func (c *cache) noteKEK(url string, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.keks[url] = later(c.keks[url], at)
+}
+
+func (c *cache) endKEK(url string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.keks, url)
+}
+
+func (c *cache) kekBegun(url string) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keks[url]
+}
+
+// shown is what a vault showed of a version that the record does not know.
+type shown struct {
+	print      key.Fingerprint // never changes; "" when the vault would not show it
+	operations []key.Operation // when it was shown
+}
+
+func (c *cache) shownOf(url, version string) (shown, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, ok := c.shown[url+"/"+version]
+	return s, ok
+}
+
+func (c *cache) putShown(url, version string, s shown) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.shown[url+"/"+version] = s
+}

@@ -1,0 +1,132 @@
+package observe
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+const (
+	// policyEvery is how often the vault's own rotation policy of a key is asked
+	// for: one call for each key and vault.
+	policyEvery = 6 * time.Hour
+	// operationsEvery is the least time between two questions for the operations of
+	// one older version. A look asks for one version at most.
+	operationsEvery = time.Hour
+	// policyPause is the least time between two questions for the rotation policy
+	// while the vault fails to answer, and factsTimeout how long a look waits for what
+	// only drift is found by: every step of a rotation waits for a look. What was
+	// refused is asked for again after refusedPause: a role may have been given.
+	policyPause  = 5 * time.Minute
+	refusedPause = 30 * time.Minute
+	// policyTries is how many failures in a row make the policy unknown. A refusal
+	// does at once.
+	policyTries  = 3
+	factsTimeout = 10 * time.Second
+)
+
+// facts is what a look asks for in turn, because a listing does not show it.
+type facts struct {
+	mu         sync.Mutex
+	policyAt   time.Time     // when the rotation policy was last asked for
+	policyFor  time.Duration // how long that holds
+	policyErr  error         // why it is not known; nil when it is
+	fails      int           // to answer it, in a row
+	native     bool
+	operations map[string][]key.Operation // by version
+	askedAt    map[string]time.Time       // by version
+}
+
+// slowFacts asks for what only drift is found by: at most two calls. What the vault will not tell stays as it was last
+// known, and does not spoil the look.
+func (l look) slowFacts(ctx context.Context) {
+	seen := l.seen
+	if len(seen.Versions) == 0 {
+		return
+	}
+	f := l.cache.factsOf(l.url, l.name)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, factsTimeout)
+	defer cancel()
+	if now := l.now(); !within(now, f.policyAt, f.policyFor) {
+		on, err := l.c.NativeRotation(ctx, l.name)
+		f.policyAt = now
+		f.answered(on, err)
+	}
+	seen.NativeRotation, seen.PolicyErr = f.native, f.policyErr
+
+	ours := l.rec.Versions(l.url)
+	if id := f.turn(l.now(), *seen, ours); id != "" {
+		f.askedAt[id] = l.now()
+		if v, err := l.c.Get(ctx, l.name, id); err == nil && len(v.Operations) > 0 {
+			f.operations[id] = v.Operations
+		}
+	}
+	for id, ops := range f.operations {
+		if _, listed := seen.Version(id); !listed || !ours[id].Found() {
+			delete(f.operations, id)
+			delete(f.askedAt, id)
+		} else if id != seen.Newest {
+			seen.Operations[id] = ops
+		}
+	}
+}
+
+// answered takes what the vault answered. A vault that refuses, or does not come to
+// answer, makes keyd blind for drift of that kind, which must show.
+func (f *facts) answered(on bool, err error) {
+	switch {
+	case err == nil:
+		f.native, f.policyErr, f.fails, f.policyFor = on, nil, 0, policyEvery
+	case key.ClassOf(err) == key.Refused:
+		f.policyErr, f.policyFor = err, refusedPause
+	default:
+		f.fails++
+		f.policyFor = policyPause
+		if f.fails >= policyTries {
+			f.policyErr = err
+		}
+	}
+}
+
+// turn is the older version of keyd's whose operations were asked for the longest
+// ago; "" when each was asked for a short while ago.
+func (f *facts) turn(now time.Time, seen record.VaultSeen, ours map[string]record.Placed) (id string) {
+	for _, v := range seen.Versions {
+		if v.ID == seen.Newest || !ours[v.ID].Found() || !v.Enabled || within(now, f.askedAt[v.ID], operationsEvery) {
+			continue
+		}
+		if id == "" || f.askedAt[v.ID].Before(f.askedAt[id]) {
+			id = v.ID
+		}
+	}
+	return id
+}
+
+// within reports whether t is less than d ago; a time in the future is not.
+func within(now, t time.Time, d time.Duration) bool {
+	return !t.After(now) && now.Sub(t) < d
+}
+
+// factsOf is what is remembered of one key in one vault.
+func (c *cache) factsOf(url, name string) *facts {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := url + "/" + name
+	if c.facts[at] == nil {
+		c.facts[at] = &facts{operations: map[string][]key.Operation{}, askedAt: map[string]time.Time{}}
+	}
+	return c.facts[at]
+}
+
+// forgetPolicy has the rotation policy asked for at the next look.
+func (c *cache) forgetPolicy(url, name string) {
+	f := c.factsOf(url, name)
+	f.mu.Lock()
+	f.policyAt = time.Time{}
+	f.mu.Unlock()
+}

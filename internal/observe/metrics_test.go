@@ -1,0 +1,96 @@
+package observe
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/expfmt"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+const (
+	weuURL = "https://contoso-weu.vault.azure.net"
+	hsmURL = "https://contoso.managedhsm.azure.net"
+)
+
+// measured is a key in two vaults and metrics that show nothing yet.
+func measured() (*Metrics, *prometheus.Registry, key.Policy) {
+	reg := prometheus.NewRegistry()
+	return NewMetrics(reg), reg, key.Policy{Key: "k", Vaults: []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}}
+}
+
+// wantSeries requires the series of one metric, sorted.
+func wantSeries(t *testing.T, reg *prometheus.Registry, name string, want ...string) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	for _, f := range families {
+		if f.GetName() != name {
+			continue
+		}
+		if _, err := expfmt.MetricFamilyToText(&b, f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		if !strings.HasPrefix(line, "#") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestThatAPolicyIsUnknownStaysWhileTheVaultDoesNotAnswer(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	look := func(seen record.VaultSeen) {
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{p.Vaults[0].URL: seen}})
+	}
+	const name, is = "keyd_rotation_policy_unreadable", `keyd_rotation_policy_unreadable{key="k",vault="weu"} `
+	look(record.VaultSeen{PolicyErr: errors.New("403")})
+	wantSeries(t, reg, name, is+"1")
+	look(record.VaultSeen{Err: errors.New("no answer")})
+	wantSeries(t, reg, name, is+"1")
+	look(record.VaultSeen{})
+	wantSeries(t, reg, name, is+"0")
+	m.ForgetVault("weu")
+	wantSeries(t, reg, name)
+	look(record.VaultSeen{})
+	m.Forget("k")
+	wantSeries(t, reg, name)
+	look(record.VaultSeen{PolicyErr: errors.New("403")})
+	p.Vaults = []key.Vault{{Name: "mhsm", URL: hsmURL}}
+	look(record.VaultSeen{})
+	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 0`)
+}
+
+func TestDriftStaysWhileNobodyCanSeeWhetherItIsMended(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	deleted := map[string]record.VaultSeen{weuURL: {Deleted: true}}
+	down := map[string]record.VaultSeen{weuURL: {Err: errors.New("no answer")}}
+	drift := `keyd_drift{key="k",kind="key-deleted",vault="weu"} 1`
+	m.observed(p, record.Record{}, &record.Observation{Vaults: deleted})
+	wantSeries(t, reg, "keyd_drift", drift)
+	m.observed(p, record.Record{}, &record.Observation{Vaults: down})
+	wantSeries(t, reg, "keyd_drift", drift)
+	m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: {}}})
+	wantSeries(t, reg, "keyd_drift")
+
+	m.observed(p, record.Record{}, &record.Observation{Vaults: deleted})
+	p.Vaults[0] = key.Vault{Name: "mhsm", URL: hsmURL}
+	m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{hsmURL: {}}})
+	wantSeries(t, reg, "keyd_drift")
+}

@@ -1,0 +1,116 @@
+package plan
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// contradiction holds the key when what is seen contradicts the record.
+func contradiction(in Input) (Step, bool) {
+	if in.Seen.HSM.Err == nil {
+		if s, ok := in.unknownPair(); ok {
+			return s, true
+		}
+		if s, ok := in.missingPair(in.Record.Pairs()); ok {
+			return s, true
+		}
+	}
+	for _, v := range in.vaults() {
+		for _, rule := range []func(visible) (Step, bool){in.deleted, in.missingVersion, in.stranger} {
+			if s, ok := rule(v); ok {
+				return s, true
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// unknownPair holds when the HSM has a pair of the key that the record does not know, or has given up unwrapped.
+func (in Input) unknownPair() (Step, bool) {
+	for _, o := range in.Seen.HSM.Objects {
+		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
+			return in.hold(key.HoldRecordBehind, "", "the HSM has %s under CKA_ID %s, which the record of %s does not know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
+				o.Label, o.ID, in.Policy.Key, in.Policy.Key)
+		}
+	}
+	return Step{}, false
+}
+
+// missingPair holds when the HSM lacks a pair, or shows it altered: a token that was wiped or exchanged works like a
+// healthy one.
+func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
+	name := in.Policy.Key
+	byID := map[key.ID]key.Object{}
+	for _, o := range in.Seen.HSM.Objects {
+		byID[o.ID] = o
+	}
+	for _, pair := range pairs {
+		o, there := byID[pair.ID]
+		switch {
+		case !there:
+			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is not in the HSM: the token was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is gone for good: keyd adopt %s",
+				pair.Generation, name, pair.ID, name, name)
+		case !o.Complete || !printIs(o, pair.Fingerprint):
+			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is in the HSM, but is not the pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
+				pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
+		}
+	}
+	return Step{}, false
+}
+
+func (in Input) deleted(v visible) (Step, bool) {
+	if !v.seen.Deleted {
+		return Step{}, false
+	}
+	name := in.Policy.Key
+	return in.hold(key.HoldKeyDeleted, v.URL, "key %s is soft-deleted in vault %s, and every version with it: consumers lose their data at their next look. Recover it: az keyvault key recover %s --name %s, then: keyd resume %s --reason …",
+		name, v.Name, AzScope(v.Vault), name, name)
+}
+
+// AzScope is how the az CLI is told which vault is meant.
+func AzScope(v key.Vault) string {
+	host := strings.TrimPrefix(v.URL, "https://")
+	name, _, _ := strings.Cut(host, ".")
+	if v.Kind == key.ManagedHSM {
+		return "--hsm-name " + name
+	}
+	return "--vault-name " + name
+}
+
+// missingVersion holds when a complete listing lacks what the record has there.
+func (in Input) missingVersion(v visible) (Step, bool) {
+	at := v.seen.Missing(in.Record, v.Vault)
+	if !at.Found() {
+		return Step{}, false
+	}
+	return in.hold(key.HoldVersionsMissing, v.URL, "vault %s no longer shows version %s of %s (generation %d): the key was purged, or the vault is another one. Find out which; then: keyd adopt %s",
+		v.Name, at.Version, in.Policy.Key, at.Generation.Number, in.Policy.Key)
+}
+
+// stranger holds for versions that nobody of ours made: a name that was taken before the first import, a newest version
+// that is foreign, or one that carries our tags and is in no record.
+func (in Input) stranger(v visible) (Step, bool) {
+	name := in.Policy.Key
+	foreign := in.Record.Foreign(v.URL, v.seen.Versions)
+	for _, x := range foreign {
+		if in.madeByUs(v.seen, x) {
+			return in.hold(key.HoldRecordBehind, v.URL, "vault %s holds version %s of %s, made by this instance and unknown to the record: the state directory was lost or is an old copy. Look with: keyd adopt %s",
+				v.Name, x.ID, name, name)
+		}
+	}
+	if len(foreign) == 0 {
+		return Step{}, false
+	}
+	if !in.Record.NewestIn(v.URL).Found() {
+		return in.hold(key.HoldNameTaken, v.URL, "the name %s in vault %s already holds %d versions that keyd did not make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
+			name, v.Name, len(foreign), foreign[0].ID, name)
+	}
+	if slices.ContainsFunc(foreign, func(x key.Version) bool { return x.ID == v.seen.Newest }) {
+		return in.hold(key.HoldForeign, v.URL, "the newest version of %s in vault %s, %s, is not keyd's: versionless consumers follow it. Find out who made it; to import over it: keyd adopt %s",
+			name, v.Name, v.seen.Newest, name)
+	}
+	return Step{}, false
+}

@@ -1,0 +1,65 @@
+package plan
+
+import (
+	"slices"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// pair gets the current generation its pair: generate, look, pin or abandon.
+func pair(in Input) (Step, bool) {
+	g := in.Record.Current()
+	if g == nil || g.Fingerprint != "" {
+		return Step{}, false
+	}
+	if err := in.Seen.HSM.Err; err != nil {
+		return in.wait(g.Number, "", "the HSM cannot be used: %v", err), true
+	}
+	var under []key.Object
+	for _, o := range in.Seen.HSM.Objects {
+		if o.ID == g.ID {
+			under = append(under, o)
+		}
+	}
+	step := Step{Generation: g.Number, ID: g.ID}
+	switch {
+	case slices.ContainsFunc(under, func(o key.Object) bool { return !o.Label.Pending }):
+		return in.hold(key.HoldRecordBehind, "", "generation %d of %s (CKA_ID %s) was wrapped for a vault, and the record does not know that it was made: the state directory was lost or is an old copy. Look with: keyd adopt %s",
+			g.Number, in.Policy.Key, g.ID, in.Policy.Key)
+	case len(under) == 0 && g.GenerateBegun.IsZero():
+		step.Kind, step.Why = Generate, "reserved"
+	case len(under) == 0:
+		step.Kind, step.Why = Abandon, "keyd began to make a pair under the id, and the HSM has none"
+	case len(under) > 1 || !under[0].Complete:
+		step.Kind, step.Why = Abandon, "the HSM has no single whole pair under the id: "+under[0].Problem
+	case g.GenerateBegun.IsZero():
+		step.Kind, step.Why = Abandon, "the HSM has a pair under the id that this record did not ask for"
+	default:
+		step.Kind, step.Why = Pin, "the pair is whole"
+	}
+	return step, true
+}
+
+// finished ends the current generation when it is active everywhere it should be.
+func finished(in Input) (Step, bool) {
+	g := in.Record.Current()
+	if g == nil || g.Fingerprint == "" || !g.Everywhere(in.Policy) {
+		return Step{}, false
+	}
+	return Step{Kind: Finish, Generation: g.Number, Why: "active in every vault"}, true
+}
+
+// abandonedID destroys what turned up under an abandoned id, and brings to its end in the audit a destruction that a
+// crash cut short.
+func abandonedID(in Input) (Step, bool) {
+	if in.Seen.HSM.Err != nil {
+		return Step{}, false
+	}
+	for _, a := range in.Record.Abandoned {
+		left := slices.ContainsFunc(in.Seen.HSM.Objects, func(o key.Object) bool { return o.ID == a.ID && o.Label.Pending })
+		if left || !a.DestroyBegun.IsZero() {
+			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
+		}
+	}
+	return Step{}, false
+}

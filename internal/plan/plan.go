@@ -1,0 +1,156 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// Input is all that a rule knows. No rule changes it.
+type Input struct {
+	Now    time.Time // by the local clock
+	Policy key.Policy
+	Record *record.Record
+	Seen   *record.Observation // nil: the key was not looked at yet
+}
+
+// Rule is one of the rules. Ask returns the step that it asks for; ok is false when it has nothing to say.
+type Rule struct {
+	Name string
+	Says string // what it is for, in one sentence
+	Ask  func(Input) (s Step, ok bool)
+}
+
+// Rules lists every rule, in the order in which Next asks them.
+func Rules() []Rule {
+	return []Rule{
+		{"held", "A held key stays as it is until an operator resumes it.", held},
+		{"retained", "A key that left the configuration is kept and proven, and nothing else.", retained},
+		{"unseen", "keyd looks before it decides.", unseen},
+		{"own-versions", "A version that belongs to one of keyd's own attempts is recorded. An attempt is void only after " +
+			"a complete listing that began after its deadline and the vault's settle time.", ownVersions},
+		{"contradiction", "What contradicts the record holds the key.", contradiction},
+		{"kek-shown", "A key exchange key that keyd began to make, and that now shows, is recorded.", kekShown},
+		{"refutation", "After a refuted proof the previous good generation becomes the newest again, in that vault only. " +
+			"Then the key is held.", refutation},
+		{"pair", "The generation under way gets its pair: generate once, read back, pin, or give the id up.", pair},
+		{"placement", "Vaults get what they lack, one after the other. The next one follows after the proof in the one before.",
+			placement},
+		{"finished", "A generation that is active in every vault is finished.", finished},
+		{"due", "A rotation that is asked for or due by the schedule begins with a new generation.", rotationDue},
+		{"open-disabling", "A disabling that was cut short gets its result.", openDisabling},
+		{"abandoned-id", "What is under an abandoned id is destroyed.", abandonedID},
+		{"retirement", "One version that the retire rule allows to disable is disabled. It comes last, as a vault may refuse it for ever.",
+			retirement},
+		{"recovering", "keyd waits before it trusts a Managed HSM that shows nothing of a key that may have been recovered in it.",
+			recovering},
+	}
+}
+
+// Next decides the next step of one key. It is pure: the same input gives the same step.
+func Next(in Input) Step {
+	for _, r := range Rules() {
+		if s, ok := r.Ask(in); ok {
+			return s
+		}
+	}
+	return nothingDue(in)
+}
+
+func nothingDue(in Input) Step {
+	_, _, next := Due(in)
+	why := "nothing is due"
+	if s := in.Record.Stage(in.Policy); s.Phase == record.Ended && s.Partial() {
+		why = fmt.Sprintf("generation %d can go into no other vault any more: nothing is due before the next rotation", s.Generation)
+	}
+	return Step{Kind: Idle, Why: why, Until: next}
+}
+
+// Said is what one rule said when it was asked.
+type Said struct {
+	Rule
+	Asked bool // false: a rule before it had decided
+	Step  *Step
+}
+
+// Explain asks the rules as Next does, and tells what each said.
+func Explain(in Input) (said []Said, decided Step) {
+	found := false
+	for _, r := range Rules() {
+		s := Said{Rule: r, Asked: !found}
+		if !found {
+			if step, ok := r.Ask(in); ok {
+				s.Step, decided, found = &step, step, true
+			}
+		}
+		said = append(said, s)
+	}
+	if !found {
+		decided = nothingDue(in)
+	}
+	return said, decided
+}
+
+func held(in Input) (Step, bool) {
+	if in.Record.Hold == nil {
+		return Step{}, false
+	}
+	return Step{Kind: Idle, Why: "held: " + in.Record.Hold.Reason}, true
+}
+
+func retained(in Input) (Step, bool) {
+	return Step{Kind: Idle, Why: "not in the configuration: keyd keeps the key, and does not rotate it"}, in.Policy.Retained
+}
+
+func unseen(in Input) (Step, bool) {
+	return Step{Kind: Look, Why: "keyd has not looked at the key yet"}, in.Seen == nil
+}
+
+// LookTimeout bounds one look at one vault.
+const LookTimeout = 45 * time.Second
+
+// Fresh reports whether nothing but a look lies between the beginning of that and now. Every step that acts is planned
+// from a fresh observation. A clock that was set in between makes up reasons to act, and what the look says of the
+// vaults' clocks does not tell.
+func (in Input) Fresh() bool {
+	age := in.Now.Sub(in.Seen.At)
+	return age >= 0 && age <= MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
+}
+
+const (
+	pollSoon = 15 * time.Second // while an import is ambiguous
+	pollWait = 30 * time.Second // while something outside keyd is in the way
+)
+
+// visible is a vault that could be seen.
+type visible struct {
+	key.Vault
+	seen record.VaultSeen
+}
+
+// vaults lists the policy's vaults that could be seen.
+func (in Input) vaults() (list []visible) {
+	for _, v := range in.Policy.Vaults {
+		if seen := in.Seen.Vaults[v.URL]; seen.Err == nil {
+			list = append(list, visible{v, seen})
+		}
+	}
+	return list
+}
+
+// hold is the step that stops the key.
+func (in Input) hold(code key.HoldCode, url, format string, args ...any) (Step, bool) {
+	reason := fmt.Sprintf(format, args...)
+	return Step{Kind: Hold, Vault: url, Why: reason,
+		Hold: &key.Hold{Code: code, Vault: url, Reason: reason, Since: in.Now, By: "keyd"}}, true
+}
+
+// wait is a step that waits for something outside keyd.
+func (in Input) wait(n int, url, format string, args ...any) Step {
+	return Step{Kind: Wait, Generation: n, Vault: url, Until: in.Now.Add(pollWait), Why: fmt.Sprintf(format, args...)}
+}
+
+func joined(whys []string) string { return strings.Join(whys, "; ") }

@@ -1,0 +1,62 @@
+package plan
+
+import (
+	"fmt"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// refutation answers a refuted proof: the predecessor as newest again, in that vault only, and then the hold.
+func refutation(in Input) (Step, bool) {
+	for _, v := range in.vaults() {
+		last := in.Record.NewestIn(v.URL)
+		if !last.Found() {
+			continue
+		}
+		switch last.State {
+		case key.Refuted:
+			if last.Generation.Compromised.IsZero() {
+				return in.rollBack(v, last)
+			}
+		case key.Imported:
+			if last.Cause == key.CauseRollback {
+				return prove(last), true
+			}
+		case key.Proven:
+			if bad := in.Record.RefutedIn(v.URL); bad.Found() {
+				return in.rolledBack(v, last, bad)
+			}
+		}
+	}
+	return Step{}, false
+}
+
+// rollBack imports the latest good generation before the refuted one, and holds the key where there is none.
+func (in Input) rollBack(v visible, bad record.Placed) (Step, bool) {
+	if bad.Cause != key.CauseRollback {
+		if g := in.Record.Predecessor(v.URL, bad.Generation.Number); g != nil {
+			return in.importInto(v, g, key.CauseRollback, fmt.Sprintf("generation %d was refuted", bad.Generation.Number)), true
+		}
+	}
+	return in.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s), and there is nothing to go back to: version %s is the newest there, and stays enabled. Find out why before anything else; see the runbook",
+		bad.Generation.Number, in.Policy.Key, v.Name, bad.Detail, v.seen.Newest)
+}
+
+// rolledBack holds the key once the good generation is the newest again. A late duplicate of what was refuted may have
+// become the newest meanwhile: that is rolled back once more.
+func (in Input) rolledBack(v visible, last, bad record.Placed) (Step, bool) {
+	if s, ok := in.repair(v); ok {
+		if s.Kind == Import {
+			s.Cause = key.CauseRollback
+		}
+		return s, true
+	}
+	name := in.Policy.Key
+	return in.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries generation %d there once more; or keyd rotate --now --compromise %s --reason …, which gives its material up and makes a new one",
+		bad.Generation.Number, name, v.Name, bad.Detail, last.Generation.Number, bad.Version, name, bad.Generation.Number, name)
+}
+
+func prove(at record.Placed) Step {
+	return Step{Kind: Prove, Generation: at.Generation.Number, Vault: at.Vault, Attempt: at.Attempt, Version: at.Version, Cause: at.Cause, Why: "imported"}
+}

@@ -1,0 +1,72 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Kind names a step.
+type Kind string
+
+// The steps. Idle, Wait and Look change nothing.
+const (
+	Idle           Kind = "idle"            // nothing to do before Until
+	Wait           Kind = "wait"            // something is to be done that cannot be done before Until
+	Look           Kind = "look"            // observe first
+	Hold           Kind = "hold"            // stop the key
+	Reserve        Kind = "reserve"         // a new generation, with its id
+	Generate       Kind = "generate"        // its pair in the HSM
+	Abandon        Kind = "abandon"         // give its id up, take another
+	Pin            Kind = "pin"             // record its fingerprint
+	CreateKEK      Kind = "create-kek"      // in one vault
+	Import         Kind = "import"          // place one generation in one vault
+	Land           Kind = "land"            // a version in the listing is that of a placement
+	Alias          Kind = "alias"           // a version in the listing repeats a placement's material
+	Void           Kind = "void"            // the import certainly did not happen
+	Prove          Kind = "prove"           // one placement
+	Finish         Kind = "finish"          // a generation is active everywhere
+	Disable        Kind = "disable"         // one placement's versions, by the retire rule
+	DisableDone    Kind = "disable-done"    // a disabling that was begun has happened
+	DisableAborted Kind = "disable-aborted" // a disabling that was begun did not happen
+	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
+)
+
+// Kinds lists every kind that changes something, for metrics.
+func Kinds() []Kind {
+	return []Kind{
+		Hold, Reserve, Generate, Abandon, Pin, CreateKEK, Import, Land, Alias, Void, Prove, Finish, Disable,
+		DisableDone, DisableAborted, Sweep,
+	}
+}
+
+// Step is what Next decides: one idempotent action. Only the fields that the kind needs are set.
+type Step struct {
+	Kind       Kind
+	Why        string // in words
+	Generation int
+	Vault      string // URL
+	Cause      key.Cause
+	Attempt    key.ID
+	Version    string
+	ID         key.ID // CKA_ID, of Abandon and Sweep
+	Hold       *key.Hold
+	Until      time.Time // of Idle and Wait; zero: until something happens
+	Trigger    Trigger   // of Reserve
+}
+
+// Acts reports whether the step changes anything.
+func (s Step) Acts() bool { return s.Kind != Idle && s.Kind != Wait && s.Kind != Look }
+
+// Describe names the step for people, such as "import generation 3 in vault contoso-weu".
+func (s Step) Describe(p key.Policy) string {
+	text := string(s.Kind)
+	if s.Generation > 0 {
+		text += fmt.Sprintf(" generation %d", s.Generation)
+	}
+	if v, ok := p.Vault(s.Vault); ok {
+		text += " in vault " + v.Name
+	}
+	return text
+}

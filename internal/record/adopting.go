@@ -1,0 +1,197 @@
+package record
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// FoundPair is a pair in the HSM for which the record has no account, or only that it was being made.
+type FoundPair struct {
+	ID          key.ID
+	Number      int // by its label, which is a hint
+	Fingerprint key.Fingerprint
+	Spec        key.Spec
+	// Whole: it reads back as keyd makes pairs, and its public key is known. One that is not may be in use all the
+	// same: its generation is known from then on, and never imported again.
+	Whole bool
+}
+
+// AdoptPair takes a found pair for the generation that has its id, or for a new one. renumbered says that the number
+// of its label is taken by another.
+func (r *Record) AdoptPair(now time.Time, f FoundPair) (g *Generation, renumbered bool) {
+	if g = r.WithID(f.ID); g == nil {
+		g, renumbered = r.addFound(now, f)
+	}
+	g.GenerateBegun, g.Pinned = now, now
+	if f.Fingerprint != "" {
+		g.Fingerprint, g.Spec = f.Fingerprint, f.Spec
+	}
+	if !f.Whole {
+		g.LostInHSM = now
+	}
+	return g, renumbered
+}
+
+// addFound makes a generation of a pair whose id the record does not have, or has given up. It gets the number of its
+// label if no other has it, so that a pair that turns up later than its successors is never placed over them.
+func (r *Record) addFound(now time.Time, f FoundPair) (g *Generation, renumbered bool) {
+	r.Abandoned = slices.DeleteFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == f.ID })
+	n := f.Number
+	if n < 1 || r.Generation(n) != nil {
+		n, renumbered = r.NextNumber(), true
+	}
+	at, _ := slices.BinarySearchFunc(r.Generations, n, func(g Generation, n int) int { return cmp.Compare(g.Number, n) })
+	r.Generations = slices.Insert(r.Generations, at, Generation{
+		Number: n, ID: f.ID, Reserved: now, Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
+	})
+	return &r.Generations[at], renumbered
+}
+
+// AbandonFound leaves a found pair that was never wrapped for a vault to the sweeper.
+func (r *Record) AbandonFound(now time.Time, id key.ID, number int) {
+	r.Abandoned = append(r.Abandoned, AbandonedID{ID: id, Generation: number, At: now, Reason: "found by adopt, and never wrapped for any vault"})
+}
+
+// DiscardOvertaken gives up what was reserved and not pinned before later generations were found: nothing would come
+// back to it. It lists their numbers. The latest generation gets another id where the record is behind, as a pair may
+// have been made under the one that it has.
+func (r *Record) DiscardOvertaken(now time.Time, newID NewID) (discarded []int, err error) {
+	latest := r.Latest()
+	for i := range r.Generations {
+		g := &r.Generations[i]
+		switch {
+		case !g.unmade() || !g.Discarded.IsZero():
+			continue
+		case g != latest:
+			discarded = append(discarded, g.Number)
+			err = r.discard(now, g, newID, "overtaken by what adopt found")
+		case r.Hold != nil && r.Hold.Code == key.HoldRecordBehind:
+			var id key.ID
+			if id, err = newID(); err == nil {
+				r.abandon(now, g, id, "reserved in a record that was behind")
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return discarded, nil
+}
+
+// LosePair acknowledges that the pair of a usable generation is gone from the HSM, or altered there.
+func (r *Record) LosePair(now time.Time, n int) {
+	if g := r.Generation(n); g != nil {
+		g.LostInHSM = now
+	}
+}
+
+// FoundVersion is a version in a vault that holds the material of one of the key's generations, and for which the
+// record has no account.
+type FoundVersion struct {
+	Vault      key.Vault
+	Version    key.Version
+	Newest     bool            // in that vault
+	Operations []key.Operation // as the vault shows them; empty when they are not known
+}
+
+// AdoptVersion gives a found version to the placement that the record had for it, or makes a placement of it. before is
+// the record as it was before the adoption. Where it has later generations in the vault, what is found of an older one
+// stays behind them. disabled says that the version counts as retired: it is disabled and not the newest, so no proof of
+// it can pass, and a rotation must not wait for one.
+func (r *Record) AdoptVersion(now time.Time, before *Record, n int, f FoundVersion) (disabled bool) {
+	g, url, intended := r.Generation(n), f.Vault.URL, 0
+	if last := before.NewestIn(url); last.Found() {
+		intended = last.Generation.Number
+	}
+	p := r.again(now, before, g, f, g.Number < intended || r.NewestIn(url).Generation == g)
+	if p == nil {
+		p = r.placeFound(now, g, f)
+		if g.Number < intended {
+			p.Seq = 0
+		}
+	}
+	if p.State != key.Imported || p.Version != f.Version.ID || f.Version.Enabled || f.Newest {
+		return false
+	}
+	p.State, p.DisabledAt = key.Disabled, now
+	return true
+}
+
+// again is the placement that the record had before and to which a version belongs: as the one whose import was open,
+// as one that was given up as gone, or as a duplicate. What was put back over a later generation is none; nil then.
+func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVersion, repeats bool) *Placement {
+	url := f.Vault.URL
+	p := g.In(url)
+	if p == nil {
+		if p = g.VoidIn(url, f.Version.ID, key.ID(f.Version.Tags[key.TagAttempt])); p == nil || p.Version != f.Version.ID {
+			return nil
+		}
+	}
+	switch {
+	case p.State == key.Intended || p.State == key.Void:
+		p.land(now, f.Version)
+	case before.Placement(p.Attempt).Found() && repeats:
+		Placed{g, p}.alias(now, f.Version.ID)
+	default:
+		return nil
+	}
+	return p
+}
+
+func (r *Record) placeFound(now time.Time, g *Generation, f FoundVersion) *Placement {
+	x := f.Version
+	attempt, err := key.ParseID(x.Tags[key.TagAttempt])
+	if err != nil || r.Placement(attempt).Found() {
+		attempt = key.ID(x.ID) // a version id has the form of an attempt id
+	}
+	if g.Reserved.After(x.Created) {
+		g.Reserved = x.Created
+	}
+	p := Placement{
+		Seq: r.nextSeq(), Attempt: attempt, Vault: f.Vault.URL, VaultName: f.Vault.Name, Cause: key.CauseAdopted,
+		State: key.Imported, At: now, ImportedAt: now, Version: x.ID, Created: x.Created, Expires: x.Expires,
+	}
+	if _, provable := key.ProofPair(f.Operations); provable {
+		p.Operations = f.Operations // the configuration may have changed since it was imported
+	}
+	g.Placements = append(g.Placements, p)
+	return &g.Placements[len(g.Placements)-1]
+}
+
+// FinishFound marks a generation that was found again as finished, except the last one where some vault lacks it: that
+// is a rotation under way.
+func (r *Record) FinishFound(now time.Time, p key.Policy, n int) {
+	g := r.Generation(n)
+	lacks := slices.ContainsFunc(p.Vaults, func(v key.Vault) bool { return g.In(v.URL) == nil })
+	if g.Finished.IsZero() && (g != r.Latest() || !lacks) {
+		g.Finished = now
+	}
+}
+
+// LoseVersion acknowledges that the version of a placement is gone from its vault.
+func (r *Record) LoseVersion(attempt key.ID) {
+	if at := r.Placement(attempt); at.Found() {
+		at.State, at.Detail, at.DisableBegun = key.Void, "no longer in the vault; acknowledged by adopt", time.Time{}
+	}
+}
+
+// Accept notes that an operator accepts a foreign version: keyd may import over it.
+func (r *Record) Accept(url, version string) {
+	if r.Known == nil {
+		r.Known = map[string][]string{}
+	}
+	r.Known[url] = append(r.Known[url], version)
+}
+
+// Accepted reports whether an operator accepted a foreign version.
+func (r *Record) Accepted(url, version string) bool { return slices.Contains(r.Known[url], version) }
+
+// Disown takes a version from those that were accepted as foreign: its pair is there.
+func (r *Record) Disown(url, version string) {
+	if r.Accepted(url, version) {
+		r.Known[url] = slices.DeleteFunc(r.Known[url], func(id string) bool { return id == version })
+	}
+}

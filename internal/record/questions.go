@@ -1,0 +1,300 @@
+package record
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Latest is the generation with the highest number that was not discarded; nil for none.
+func (r *Record) Latest() *Generation {
+	return r.findLast(func(g *Generation) bool { return g.Discarded.IsZero() })
+}
+
+// Current is the generation on its way: the latest one, unless it is finished or may no longer be placed; nil for none.
+func (r *Record) Current() *Generation {
+	g := r.Latest()
+	if g == nil || !g.Finished.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() || g.State() == key.Suspended {
+		return nil
+	}
+	return g
+}
+
+// Empty reports whether the key never had a generation.
+func (r *Record) Empty() bool { return len(r.Generations) == 0 }
+
+// NextNumber is one more than the highest number ever used.
+func (r *Record) NextNumber() int {
+	if n := len(r.Generations); n > 0 {
+		return r.Generations[n-1].Number + 1
+	}
+	return 1
+}
+
+// LastRotation is when the latest generation was reserved; zero when there is none.
+func (r *Record) LastRotation() time.Time {
+	if g := r.Latest(); g != nil {
+		return g.ReservedAt()
+	}
+	return time.Time{}
+}
+
+// ReservedWithin counts the generations that were reserved less than span before now, and says when the first of them
+// was. One reserved in the future, by a clock that ran ahead, counts.
+func (r *Record) ReservedWithin(now time.Time, span time.Duration) (count int, first time.Time) {
+	for i := range r.Generations {
+		at := r.Generations[i].ReservedAt()
+		if now.Sub(at) >= span {
+			continue
+		}
+		if count == 0 {
+			first = at
+		}
+		count++
+	}
+	return count, first
+}
+
+// WithFingerprint returns the first generation with this material; nil for none, and for "".
+func (r *Record) WithFingerprint(print key.Fingerprint) *Generation {
+	return r.find(func(g *Generation) bool { return print != "" && g.Fingerprint == print })
+}
+
+// WithID returns the generation that has a CKA_ID now; nil for none.
+func (r *Record) WithID(id key.ID) *Generation {
+	return r.find(func(g *Generation) bool { return g.ID == id })
+}
+
+// GaveUp reports whether a CKA_ID was given up.
+func (r *Record) GaveUp(id key.ID) bool {
+	return slices.ContainsFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == id })
+}
+
+// KnowsID reports whether the record has a CKA_ID, also one that was given up.
+func (r *Record) KnowsID(id key.ID) bool { return r.WithID(id) != nil || r.GaveUp(id) }
+
+// Pair is a pair of which the record says what the HSM has.
+type Pair struct {
+	Generation  int
+	ID          key.ID
+	Fingerprint key.Fingerprint
+	Pinned      time.Time
+}
+
+// Pairs lists the pairs that must be whole in the HSM: those of usable generations.
+func (r *Record) Pairs() (pairs []Pair) {
+	for _, g := range r.Generations {
+		if g.Usable() {
+			pairs = append(pairs, Pair{g.Number, g.ID, g.Fingerprint, g.Pinned})
+		}
+	}
+	return pairs
+}
+
+// Owner is the generation to which a version belongs: by its material, else by its attempt tag; nil for none.
+func (r *Record) Owner(print key.Fingerprint, v key.Version) (g *Generation, byMaterial bool) {
+	if g := r.WithFingerprint(print); g != nil {
+		return g, true
+	}
+	if attempt := key.ID(v.Tags[key.TagAttempt]); attempt != "" {
+		return r.Placement(attempt).Generation, false
+	}
+	return nil, false
+}
+
+// Versions is every version in a vault for which the record has an account, with its placement. A foreign version that
+// an operator accepted has none. A version that was given up as gone is not here: it may come back.
+func (r *Record) Versions(url string) map[string]Placed {
+	versions := map[string]Placed{}
+	for at := range r.in(url) {
+		if !at.InVault() {
+			continue
+		}
+		for _, id := range at.Placement.Versions() {
+			versions[id] = at
+		}
+	}
+	for _, id := range r.Known[url] {
+		if _, ours := versions[id]; !ours {
+			versions[id] = Placed{}
+		}
+	}
+	return versions
+}
+
+// Foreign lists the versions that a vault showed and for which the record has no account.
+func (r *Record) Foreign(url string, shown []key.Version) (foreign []key.Version) {
+	known := r.Versions(url)
+	for _, v := range shown {
+		if _, ok := known[v.ID]; !ok {
+			foreign = append(foreign, v)
+		}
+	}
+	return foreign
+}
+
+// Holds reports whether a vault's version is one of keyd's own.
+func (r *Record) Holds(url, version string) bool {
+	return r.find(func(g *Generation) bool { return g.Holds(url, version) }) != nil
+}
+
+// Imported lists the placements of which the vault is known to have a version, aliases aside.
+func (r *Record) Imported(url string) (list []Placed) {
+	for at := range r.in(url) {
+		if at.InVault() {
+			list = append(list, at)
+		}
+	}
+	return list
+}
+
+// NewestIn is the placement made last in a vault that still counts.
+func (r *Record) NewestIn(url string) (last Placed) {
+	for at := range r.in(url) {
+		if at.Counts() && (!last.Found() || at.Seq > last.Seq) {
+			last = at
+		}
+	}
+	return last
+}
+
+// Open lists the placements of a vault of which keyd does not know yet whether the import happened.
+func (r *Record) Open(url string) (open []Placed) {
+	for at := range r.in(url) {
+		if at.State == key.Intended {
+			open = append(open, at)
+		}
+	}
+	return open
+}
+
+// Unsettled is the first placement in a vault that is open or not proven. Those of a compromised generation are
+// passed over: whether they work no longer matters, and must not be in the way.
+func (r *Record) Unsettled(url string) Placed {
+	for at := range r.in(url) {
+		if at.Generation.Compromised.IsZero() && (at.State == key.Intended || at.State == key.Imported) {
+			return at
+		}
+	}
+	return Placed{}
+}
+
+// RefutedIn is the last refuted placement in a vault, of a generation that is not compromised.
+func (r *Record) RefutedIn(url string) (last Placed) {
+	for at := range r.in(url) {
+		if at.Generation.Compromised.IsZero() && at.State == key.Refuted && (!last.Found() || at.Seq > last.Seq) {
+			last = at
+		}
+	}
+	return last
+}
+
+// Predecessor is the latest usable generation before number n that was proven in the vault; nil for none.
+func (r *Record) Predecessor(url string, n int) *Generation {
+	return r.findLast(func(g *Generation) bool {
+		return g.Number < n && g.Usable() && g.has(func(p Placement) bool { return p.Vault == url && p.Good() })
+	})
+}
+
+// Missing is the oldest generation that a vault should get next: usable, not suspended, not left out while it is under
+// way, and later than whatever the vault already has of ours, because an older one would become its newest. nil: none.
+func (r *Record) Missing(p key.Policy, url string) *Generation {
+	highest := 0
+	if has := r.findLast(func(g *Generation) bool { return g.In(url) != nil }); has != nil {
+		highest = has.Number
+	}
+	return r.find(func(g *Generation) bool {
+		return g.Number > highest && g.Usable() && g.State() != key.Suspended && (!g.Finished.IsZero() || !g.LeavesOut(p, url))
+	})
+}
+
+// Earlier reports whether a version of a vault belongs to a placement that was made before another one there.
+func (r *Record) Earlier(url, version string, than Placed) bool {
+	for at := range r.in(url) {
+		if at.Version == version && at.Seq < than.Seq {
+			return true
+		}
+	}
+	return false
+}
+
+// Adopted reports whether the record has a version by a person's consent only.
+func (r *Record) Adopted(url, version string) bool {
+	if slices.Contains(r.Known[url], version) {
+		return true
+	}
+	for at := range r.in(url) {
+		if at.Version == version && at.Cause == key.CauseAdopted {
+			return true
+		}
+	}
+	return false
+}
+
+// Provable lists the placements that are proven regularly: proven once, and enabled as far as the record knows. They
+// are in order of vault, the newest of each vault first.
+func (r *Record) Provable() (list []Placed) {
+	for at := range r.all {
+		if at.Version != "" && (at.State == key.Proven || at.Older()) {
+			list = append(list, at)
+		}
+	}
+	slices.SortStableFunc(list, func(a, b Placed) int {
+		return cmp.Or(cmp.Compare(a.Vault, b.Vault), cmp.Compare(b.Seq, a.Seq))
+	})
+	return list
+}
+
+// VaultName is the nickname of a vault's URL: today's, or the one that a placement had; else the URL.
+func (r *Record) VaultName(p key.Policy, url string) string {
+	if v, ok := p.Vault(url); ok {
+		return v.Name
+	}
+	for at := range r.in(url) {
+		if at.VaultName != "" {
+			return at.VaultName
+		}
+	}
+	return url
+}
+
+// InState is how many placements a vault has in a state.
+type InState struct {
+	VaultName string
+	State     key.PlacementState
+}
+
+// Counts counts the placements by vault and state.
+func (r *Record) Counts() map[InState]int {
+	counts := map[InState]int{}
+	for at := range r.all {
+		counts[InState{at.VaultName, at.State}]++
+	}
+	return counts
+}
+
+// OldestRequest is when the longest waiting request was made, among those because of a compromise or among the others;
+// zero for none.
+func (r *Record) OldestRequest(compromise bool) (at time.Time) {
+	for _, q := range r.Requests {
+		if q.Compromise == compromise && (at.IsZero() || q.At.Before(at)) {
+			at = q.At
+		}
+	}
+	return at
+}
+
+// Map describes every generation, oldest first, in types of the caller's own, which it shows to people or programs.
+func Map[G, P any](r Record, generation func(Generation, []P) G, placement func(Placement) P) []G {
+	var out []G
+	for _, g := range r.Generations {
+		var placements []P
+		for _, p := range g.Placements {
+			placements = append(placements, placement(p))
+		}
+		out = append(out, generation(g, placements))
+	}
+	return out
+}

@@ -1,0 +1,171 @@
+package record
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Record is keyd's stored intent and knowledge of one key. It is changed only by compare-and-swap on Revision.
+type Record struct {
+	Schema   int    `json:"schema"`
+	Key      string `json:"key"`
+	Instance string `json:"instance"`
+	// Revision is the store's: 0 for a record that was never saved.
+	Revision    uint64        `json:"-"`
+	Generations []Generation  `json:"generations,omitempty"` // ascending by number
+	Abandoned   []AbandonedID `json:"abandoned,omitempty"`
+	Requests    []key.Request `json:"requests,omitempty"` // pending only
+	Hold        *key.Hold     `json:"hold,omitempty"`
+	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After one, keyd does not
+	// trust at once a Managed HSM that shows nothing of the key.
+	HoldLifted time.Time `json:"lifted,omitzero"`
+	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
+	Known map[string][]string `json:"known,omitempty"`
+	// KEKBegun is, by vault URL, when keyd last began to make the vault's key exchange key for this key, by its
+	// clock as far as that was known. It may come to light later.
+	KEKBegun map[string]time.Time `json:"kek_begun,omitempty"`
+	// KEKMade is, by vault URL, what came of that, once it is known.
+	KEKMade map[string]key.Fingerprint `json:"kek_made,omitempty"`
+	// Vaults and Operations are those of the key's last policy. keyd still proves a key that left the
+	// configuration, and needs them for that.
+	Vaults     []key.Vault     `json:"vaults,omitempty"`
+	Operations []key.Operation `json:"operations,omitempty"`
+}
+
+// AbandonedID is a CKA_ID that was given up before it was pinned. keyd may destroy what is under it, and nothing else.
+type AbandonedID struct {
+	ID         key.ID    `json:"id"`
+	Generation int       `json:"generation"`
+	At         time.Time `json:"at"`
+	Reason     string    `json:"reason"`
+	// DestroyBegun is set while keyd does not know what became of destroying what is under the id.
+	DestroyBegun time.Time `json:"destroy_begun,omitzero"`
+}
+
+// Placed is a placement with its generation. Both are nil when a question has no answer.
+type Placed struct {
+	Generation *Generation
+	*Placement
+}
+
+// Found reports whether the question that returned it had an answer.
+func (p Placed) Found() bool { return p.Placement != nil }
+
+// Generation returns the generation with this number; nil when there is none.
+func (r *Record) Generation(n int) *Generation {
+	return r.find(func(g *Generation) bool { return g.Number == n })
+}
+
+// find returns the first generation for which ok holds; nil when there is none.
+func (r *Record) find(ok func(*Generation) bool) *Generation {
+	for i := range r.Generations {
+		if ok(&r.Generations[i]) {
+			return &r.Generations[i]
+		}
+	}
+	return nil
+}
+
+// findLast is find from the latest generation on.
+func (r *Record) findLast(ok func(*Generation) bool) *Generation {
+	for i := range slices.Backward(r.Generations) {
+		if ok(&r.Generations[i]) {
+			return &r.Generations[i]
+		}
+	}
+	return nil
+}
+
+// all yields every placement with its generation, oldest generation first. The placements may be changed.
+func (r *Record) all(yield func(Placed) bool) {
+	for i := range r.Generations {
+		g := &r.Generations[i]
+		for j := range g.Placements {
+			if !yield(Placed{g, &g.Placements[j]}) {
+				return
+			}
+		}
+	}
+}
+
+// in yields every placement in one vault.
+func (r *Record) in(url string) func(yield func(Placed) bool) {
+	return func(yield func(Placed) bool) {
+		for at := range r.all {
+			if at.Vault == url && !yield(at) {
+				return
+			}
+		}
+	}
+}
+
+// Placement returns the placement of an attempt.
+func (r *Record) Placement(attempt key.ID) Placed {
+	for at := range r.all {
+		if at.Attempt == attempt {
+			return at
+		}
+	}
+	return Placed{}
+}
+
+// generation is Generation for a transition, which cannot go on without it.
+func (r *Record) generation(n int) (*Generation, error) {
+	if g := r.Generation(n); g != nil {
+		return g, nil
+	}
+	return nil, fmt.Errorf("the record of %s has no generation %d", r.Key, n)
+}
+
+// placement is Placement for a transition, which is possible from some states only.
+func (r *Record) placement(attempt key.ID, from ...key.PlacementState) (Placed, error) {
+	at := r.Placement(attempt)
+	if !at.Found() {
+		return at, fmt.Errorf("the record of %s has no import attempt %s", r.Key, attempt)
+	}
+	if !slices.Contains(from, at.State) {
+		return at, fmt.Errorf("import attempt %s of %s is %s: this change is only possible from %v", attempt, r.Key, at.State, from)
+	}
+	return at, nil
+}
+
+// Clone is a deep copy, so that a change can be worked out on it without touching what was loaded.
+func (r Record) Clone() Record {
+	c := r
+	c.Generations = cloneEach(r.Generations, Generation.clone)
+	c.Abandoned = slices.Clone(r.Abandoned)
+	c.Requests = cloneEach(r.Requests, func(q key.Request) key.Request {
+		q.Without = slices.Clone(q.Without)
+		return q
+	})
+	if r.Hold != nil {
+		h := *r.Hold
+		c.Hold = &h
+	}
+	if r.Known != nil {
+		c.Known = make(map[string][]string, len(r.Known))
+		for url, versions := range r.Known {
+			c.Known[url] = slices.Clone(versions)
+		}
+	}
+	c.KEKBegun = maps.Clone(r.KEKBegun)
+	c.KEKMade = maps.Clone(r.KEKMade)
+	c.Vaults = slices.Clone(r.Vaults)
+	c.Operations = slices.Clone(r.Operations)
+	return c
+}
+
+func cloneEach[T any](in []T, clone func(T) T) []T {
+	if in == nil {
+		return nil
+	}
+	out := make([]T, len(in))
+	for i, v := range in {
+		out[i] = clone(v)
+	}
+	return out
+}

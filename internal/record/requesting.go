@@ -1,0 +1,78 @@
+package record
+
+import (
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Joinable returns the pending request that a new one may join, because what answers that answers this too: no
+// generation was reserved for it yet, or, unless keys were compromised, that generation was not imported yet.
+func (r *Record) Joinable(compromise bool, without []string) (q key.Request, ok bool) {
+	for _, pending := range r.Requests {
+		late := func(g *Generation) bool { return g.Answers(pending.ID) && (compromise || g.Placed()) }
+		if (pending.Compromise || !compromise) && SameVaults(pending.Without, without) && r.find(late) == nil {
+			return pending, true
+		}
+	}
+	return q, false
+}
+
+// Ask adds a request for a rotation. A rotation whose material was not imported yet answers it. Only material reserved
+// from now on answers a compromise, which makes all that was reserved before unfit.
+func (r *Record) Ask(q key.Request, newID NewID) error {
+	r.Requests = append(r.Requests, q)
+	if q.Compromise {
+		return r.compromise(q.At, newID)
+	}
+	if g := r.Latest(); g != nil && g.Finished.IsZero() && g.Compromised.IsZero() {
+		switch {
+		case g.Placed():
+			// The rotation under way may finish without them, too.
+			g.Without = append(g.Without, g.notActive(q.Without)...)
+		case SameVaults(g.Without, q.Without):
+			g.Requests = append(g.Requests, q.ID)
+		}
+	}
+	return nil
+}
+
+// notActive is those of the vaults in which the generation is not active, nor left out already.
+func (g *Generation) notActive(urls []string) (out []string) {
+	for _, url := range urls {
+		if !g.ActiveIn(url) && !slices.Contains(g.Without, url) {
+			out = append(out, url)
+		}
+	}
+	return out
+}
+
+// compromise marks every generation that has a pair, since any vault may hold it: the record may be an old copy, or
+// rebuilt while a vault could not be seen. One that has no pair yet is discarded. Nothing is disabled. What may yet
+// come of a pair under way belongs to no generation any more: its id is given up.
+func (r *Record) compromise(now time.Time, newID NewID) error {
+	for i := range r.Generations {
+		g := &r.Generations[i]
+		switch {
+		case !g.Discarded.IsZero() || !g.Compromised.IsZero():
+		case g.unmade():
+			if err := r.discard(now, g, newID, "generated when the key's material was called compromised"); err != nil {
+				return err
+			}
+		default:
+			g.Compromised = now
+		}
+	}
+	return nil
+}
+
+// unmade reports whether the generation has no pair that anybody knows of.
+func (g *Generation) unmade() bool {
+	return g.Fingerprint == "" && g.LostInHSM.IsZero() && len(g.Placements) == 0
+}
+
+// SameVaults reports whether two lists name the same vaults.
+func SameVaults(a, b []string) bool {
+	return len(a) == len(b) && !slices.ContainsFunc(a, func(url string) bool { return !slices.Contains(b, url) })
+}

@@ -1,0 +1,109 @@
+package record
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Retirable is a placement that a later one superseded everywhere, and since when.
+type Retirable struct {
+	Placed
+	Since time.Time
+}
+
+// Retirable lists the placements in a vault that a retire rule may be about: still enabled as far as the record knows,
+// older than the vault's newest, and of a generation that is active nowhere. Since is the later of two times: when the
+// generation was deactivated, by the local clock, and when the vault, by its own, first made a later version.
+func (r *Record) Retirable(url string) (list []Retirable) {
+	newest := r.NewestIn(url)
+	if !newest.Found() {
+		return nil
+	}
+	for i := range r.Generations {
+		g := &r.Generations[i]
+		p := g.In(url)
+		if p == nil || g.Number >= newest.Generation.Number || !p.Older() || g.Deactivated.IsZero() {
+			continue
+		}
+		since := g.Deactivated
+		if at := r.supersededAt(g, url); at.After(since) {
+			since = at
+		}
+		list = append(list, Retirable{Placed{g, p}, since})
+	}
+	return list
+}
+
+// supersededAt is when the vault, by its own clock, first made a version of a later generation: the local clock may
+// have been wrong when it wrote down Deactivated.
+func (r *Record) supersededAt(g *Generation, url string) (first time.Time) {
+	for at := range r.in(url) {
+		if at.Generation.Number > g.Number && at.Good() && (first.IsZero() || at.Created.Before(first)) {
+			first = at.Created
+		}
+	}
+	return first
+}
+
+// Disabling is what keyd began to disable of one generation in one vault, while it does not know what came of it.
+type Disabling struct {
+	Placed            // the last of its placements
+	Versions []string // all of them
+}
+
+// Disablings lists what keyd began to disable in a vault, one for each generation.
+func (r *Record) Disablings(url string) (list []Disabling) {
+	for at := range r.in(url) {
+		if at.State != key.Disabling {
+			continue
+		}
+		versions := at.Placement.Versions()
+		if n := len(list); n > 0 && list[n-1].Generation == at.Generation {
+			list[n-1].Placed, list[n-1].Versions = at, append(list[n-1].Versions, versions...)
+			continue
+		}
+		list = append(list, Disabling{at, versions})
+	}
+	return list
+}
+
+// BeginDisable marks a generation's superseded placements in a vault as being disabled, and lists their versions. at
+// is by the vault's clock as far as that is known.
+func (r *Record) BeginDisable(attempt key.ID, at time.Time) (versions []string, err error) {
+	err = r.older(attempt, func(p *Placement) {
+		p.State, p.DisableBegun = key.Disabling, at
+		versions = append(versions, p.Versions()...)
+	})
+	return versions, err
+}
+
+// Disable records that what was begun happened.
+func (r *Record) Disable(attempt key.ID, now time.Time) error {
+	return r.older(attempt, func(p *Placement) {
+		if p.State == key.Disabling {
+			p.State, p.DisabledAt, p.DisableBegun = key.Disabled, now, time.Time{}
+		}
+	})
+}
+
+// AbortDisable records that what was begun did not happen.
+func (r *Record) AbortDisable(attempt key.ID) error {
+	return r.older(attempt, func(p *Placement) {
+		p.State, p.DisableBegun = key.Superseded, time.Time{}
+	})
+}
+
+// older changes each superseded placement of the attempt's generation in the attempt's vault.
+func (r *Record) older(attempt key.ID, change func(*Placement)) error {
+	of, err := r.placement(attempt, key.Superseded, key.Disabling)
+	if err != nil {
+		return err
+	}
+	for at := range r.in(of.Vault) {
+		if at.Generation == of.Generation && at.Older() {
+			change(at.Placement)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,199 @@
+package rotate
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// adopter works out one adoption on a copy of the record.
+type adopter struct {
+	now     time.Time
+	p       key.Policy
+	rec     record.Record
+	seen    *record.Observation
+	rebuilt map[int]*status.AdoptedGeneration
+	foreign map[string][]string
+	unknown []string
+	gone    int
+}
+
+func (a *adopter) note(format string, args ...any) {
+	a.unknown = append(a.unknown, fmt.Sprintf(format, args...))
+}
+
+// adoption looks at a key and works out what consent would record.
+func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec record.Record) (*adopter, error) {
+	anew := rec
+	anew.Known = nil // what was accepted as foreign may be keyd's, now that its pair is there
+	o := r.Observer.Look(ctx, p, anew)
+	if o.HSM.Err != nil {
+		return nil, fmt.Errorf("nothing can be adopted for key %s while the HSM cannot be used: %w", p.Key, o.HSM.Err)
+	}
+	a := &adopter{now: r.now(), p: p, rec: rec.Clone(), seen: o,
+		rebuilt: map[int]*status.AdoptedGeneration{}, foreign: map[string][]string{}}
+	a.rec.KeepPolicy(p)
+	a.pairs()
+	if err := a.discardOvertaken(r.newID); err != nil {
+		return nil, err
+	}
+	a.lostPairs()
+	for _, v := range p.Vaults {
+		seen := o.Vaults[v.URL]
+		if seen.Err != nil {
+			a.note("vault %s could not be seen: what it holds is not known, and counts as everything", v.Name)
+			continue
+		}
+		a.versions(v, seen)
+		a.lostVersions(v, seen)
+	}
+	for n := range a.rebuilt {
+		a.rec.FinishFound(a.now, p, n)
+	}
+	return a, nil
+}
+
+// pairs takes every pair that the record does not know, or knows only as one that was never wrapped. Labels give the
+// number where it is free; they are hints only.
+func (a *adopter) pairs() {
+	objects := slices.Clone(a.seen.HSM.Objects)
+	slices.SortFunc(objects, func(x, y key.Object) int {
+		return cmp.Or(cmp.Compare(x.Label.Number, y.Label.Number), cmp.Compare(x.ID, y.ID))
+	})
+	for _, o := range objects {
+		g := a.rec.WithID(o.ID)
+		switch {
+		case o.Label.Pending && !a.rec.KnowsID(o.ID):
+			a.rec.AbandonFound(a.now, o.ID, o.Label.Number)
+			a.note("CKA_ID %s (%s) was never wrapped for a vault: it is given up as abandoned", o.ID, o.Label)
+			a.gone++
+		case o.Label.Pending, g != nil && g.Fingerprint != "":
+		default:
+			a.pair(o)
+		}
+	}
+	if len(a.rebuilt) > 0 {
+		a.note("when each generation was superseded is not known: retire clocks start anew")
+	}
+}
+
+func (a *adopter) pair(o key.Object) {
+	found := record.FoundPair{ID: o.ID, Number: o.Label.Number}
+	if o.Public != nil {
+		if print, err := key.FingerprintOf(o.Public); err == nil {
+			found.Fingerprint, found.Spec = print, key.Spec(fmt.Sprintf("RSA-%d", o.Public.N.BitLen()))
+		}
+	}
+	found.Whole = o.Complete && found.Fingerprint != ""
+	g, renumbered := a.rec.AdoptPair(a.now, found)
+	if renumbered {
+		a.note("CKA_ID %s is labelled generation %d, which is taken: it becomes %d", o.ID, o.Label.Number, g.Number)
+	}
+	if !found.Whole {
+		a.note("CKA_ID %s (%s) is not a whole pair (%s): keyd leaves it alone, and never imports it again", o.ID, o.Label, o.Problem)
+	}
+	a.shown(g)
+}
+
+// shown is what the person is shown of a generation that was found again.
+func (a *adopter) shown(g *record.Generation) *status.AdoptedGeneration {
+	if a.rebuilt[g.Number] == nil {
+		a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
+	}
+	return a.rebuilt[g.Number]
+}
+
+func (a *adopter) discardOvertaken(newID record.NewID) error {
+	discarded, err := a.rec.DiscardOvertaken(a.now, newID)
+	for _, n := range discarded {
+		a.note("generation %d was begun while others were not known, and has no pair yet: it is given up", n)
+		a.gone++
+	}
+	return err
+}
+
+// lostPairs acknowledges that pinned pairs are gone from the HSM, or altered there.
+func (a *adopter) lostPairs() {
+	for _, pair := range a.rec.Pairs() {
+		if slices.ContainsFunc(a.seen.HSM.Objects, func(o key.Object) bool {
+			return o.ID == pair.ID && o.Complete && o.Public != nil && printOf(o) == pair.Fingerprint
+		}) {
+			continue
+		}
+		a.rec.LosePair(a.now, pair.Generation)
+		a.gone++
+		a.note("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never imported again", pair.Generation)
+	}
+}
+
+func printOf(o key.Object) key.Fingerprint {
+	print, err := key.FingerprintOf(o.Public)
+	if err != nil {
+		return ""
+	}
+	return print
+}
+
+// versions makes placements of the versions that hold a generation's material, in the order of their creation, and
+// notes all others as foreign.
+func (a *adopter) versions(v key.Vault, seen record.VaultSeen) {
+	bare, before := a.rec, a.rec.Clone()
+	bare.Known = nil
+	unknown := bare.Foreign(v.URL, seen.Versions)
+	last := map[string]int{seen.Newest: 1} // of those made within one second
+	slices.SortFunc(unknown, func(x, y key.Version) int {
+		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(last[x.ID], last[y.ID]), cmp.Compare(x.ID, y.ID))
+	})
+	for _, x := range unknown {
+		print := seen.Material[x.ID]
+		g := a.rec.WithFingerprint(print)
+		switch {
+		case g != nil:
+			a.version(v, seen, x, g, &before)
+		case !a.rec.Accepted(v.URL, x.ID):
+			a.stranger(v, x, print)
+		}
+	}
+}
+
+func (a *adopter) version(v key.Vault, seen record.VaultSeen, x key.Version, g *record.Generation, before *record.Record) {
+	a.rec.Disown(v.URL, x.ID)
+	found := a.shown(g)
+	found.Versions[v.Name] = append(found.Versions[v.Name], x.ID)
+	if a.rec.AdoptVersion(a.now, before, g.Number, record.FoundVersion{
+		Vault: v, Version: x, Newest: x.ID == seen.Newest, Operations: seen.Operations[x.ID],
+	}) {
+		a.note("version %s in vault %s is disabled: it counts as retired, and is not proven", x.ID, v.Name)
+	}
+}
+
+func (a *adopter) stranger(v key.Vault, x key.Version, print key.Fingerprint) {
+	a.rec.Accept(v.URL, x.ID)
+	a.foreign[v.Name] = append(a.foreign[v.Name], x.ID)
+	switch {
+	case print == "":
+		a.note("the vault %s does not show the material of version %s", v.Name, x.ID)
+	case x.Tags[key.TagInstance] == a.rec.Instance:
+		a.note("version %s in vault %s carries this instance's tags, and its pair is not in the HSM", x.ID, v.Name)
+	}
+}
+
+// lostVersions acknowledges that recorded versions are gone from the vault.
+func (a *adopter) lostVersions(v key.Vault, seen record.VaultSeen) {
+	if seen.Deleted {
+		a.note("the key is soft-deleted in vault %s: recover it first, its versions are not given up", v.Name)
+		return
+	}
+	for _, at := range seen.MissingAll(&a.rec, v) {
+		a.gone++
+		a.note("version %s (generation %d) is no longer in vault %s: what was encrypted under it there can only be read after it is imported again",
+			at.Version, at.Generation.Number, v.Name)
+		a.rec.LoseVersion(at.Attempt)
+	}
+}

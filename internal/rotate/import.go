@@ -1,0 +1,184 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/byok"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// The protocol of an import, in order:
+//
+//  1. intend: the attempt, its random id and its deadline are in the record before the PUT;
+//  2. wrap:   the HSM side wraps the pair for the vault's KEK, in memory only;
+//  3. send:   one PUT, never repeated, that ends at the recorded deadline;
+//  4. what is known of the answer is recorded: the version ("imported"), or that it certainly did not happen;
+//  5. anything else stays open. Later listings settle it: land, when one shows the version; void, when a complete one
+//     that began after deadline and settle time does not; alias, when the same material shows once more.
+
+// importKey is steps 1 to 4 of one placement's import.
+func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
+	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
+	if err != nil {
+		return a.rec, err
+	}
+	begun := r.Clock()
+	rec, req, attempt, err := r.intend(ctx, a)
+	if err != nil {
+		return rec, err
+	}
+	killpoint.At("import-before")
+	// The disk may have taken long, and the deadline is recorded.
+	within, cancel := context.WithTimeout(ctx, plan.ImportTimeout-r.Clock().Sub(begun))
+	defer cancel()
+	kek := a.in().KEK.KEK
+	blob, err := r.wrap(within, rec.Generation(a.step.Generation).ID, kek)
+	sent := err == nil
+	var v key.Version
+	if sent {
+		killpoint.At("put-before")
+		req.Blob = blob
+		v, err = c.Import(within, req)
+	}
+	killpoint.At("import-after")
+	// What happened is recorded even when the call used up its time.
+	ctx = context.WithoutCancel(ctx)
+	if err != nil {
+		return r.importFailed(ctx, rec, attempt, sent, err)
+	}
+	return r.landed(ctx, rec, attempt, v)
+}
+
+// intend records the attempt, and makes the request but for its blob.
+func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key.ImportRequest, attempt key.ID, err error) {
+	if attempt, err = r.newID(); err != nil {
+		return a.rec, req, attempt, err
+	}
+	mark := ""
+	if r.Mark != nil {
+		mark = r.Mark(ctx)
+	}
+	p, seen, now := a.policy, a.in(), r.now()
+	expires := expiry(p, &a.rec, a.step, seen.There(now))
+	err = a.rec.Intend(a.step.Generation, record.Placement{
+		Attempt: attempt, Vault: a.step.Vault, VaultName: a.rec.VaultName(p, a.step.Vault), Cause: a.step.Cause,
+		At: now, Deadline: now.Add(plan.ImportTimeout), VaultAt: seen.Clock(now),
+		Operations: p.Operations, Expires: expires, KEK: seen.KEK.KEK.Kid, KEKPrint: seen.KEK.Print,
+	})
+	if err != nil {
+		return a.rec, req, attempt, err
+	}
+	a.rec.KeepPolicy(p)
+	rec, err = r.save(ctx, a.rec, "import intended", placementFields(&a.rec, attempt, map[string]string{"checkpoint": mark}))
+	return rec, key.ImportRequest{
+		Key: p.Key, Operations: p.Operations, Expires: expires, Tags: r.tags(a.step.Generation, attempt, mark),
+	}, attempt, err
+}
+
+// wrap makes the transfer blob of a pair for a KEK, in memory only.
+func (r *Rotator) wrap(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error) {
+	ciphertext, err := r.HSM.WrapFor(ctx, id, kek)
+	if err != nil {
+		return nil, fmt.Errorf("wrap for the key exchange key: %w", err)
+	}
+	return byok.Encode(kek.Kid, ciphertext, r.Generator)
+}
+
+// tags are what an imported version carries.
+func (r *Rotator) tags(generation int, attempt key.ID, mark string) map[string]string {
+	return withFields(map[string]string{
+		key.TagInstance:   r.Instance,
+		key.TagGeneration: strconv.Itoa(generation),
+		key.TagAttempt:    string(attempt),
+	}, map[string]string{key.TagCheckpoint: mark})
+}
+
+// expiry is the expiry date of an import that is made now, by the vault's clock, in whole seconds; zero for none. Only
+// a key's latest generation gets one, as what a rotation has made. What is put back as newest because something went
+// wrong, or is brought in after the others, must not end by itself while nobody rotates.
+func expiry(p key.Policy, rec *record.Record, s plan.Step, now time.Time) time.Time {
+	latest := rec.Latest()
+	rotation := s.Cause == key.CauseRotation || s.Cause == key.CauseNewVault
+	// A signing key has nothing else to be proven by than what the date ends.
+	pair, _ := key.ProofPair(p.Operations)
+	if p.ExpiresAfter <= 0 || pair[0] == key.Sign || !rotation || latest == nil || latest.Number != s.Generation {
+		return time.Time{}
+	}
+	return now.Add(p.ExpiresAfter).UTC().Truncate(time.Second)
+}
+
+// importFailed voids the placement when nothing can have happened, and leaves it open when something may have.
+func (r *Rotator) importFailed(ctx context.Context, rec record.Record, attempt key.ID, sent bool, cause error) (record.Record, error) {
+	class := key.ClassOf(cause)
+	if sent && class != key.Retry && class != key.Refused {
+		deadline := rec.Placement(attempt).Deadline
+		return rec, fmt.Errorf("keyd does not know whether the vault took the import; it does not repeat it, and looks in the listing until %s: %w",
+			deadline.UTC().Format(time.TimeOnly), cause)
+	}
+	if err := rec.Void(attempt, cause.Error()); err != nil {
+		return rec, errors.Join(cause, err)
+	}
+	if _, err := r.save(ctx, rec, "import did not happen", placementFields(&rec, attempt, map[string]string{"error": cause.Error()})); err != nil {
+		return rec, errors.Join(cause, err)
+	}
+	return rec, cause
+}
+
+func (r *Rotator) landed(ctx context.Context, rec record.Record, attempt key.ID, v key.Version) (record.Record, error) {
+	if err := rec.Land(r.now(), attempt, v); err != nil {
+		return rec, err
+	}
+	return r.save(ctx, rec, "imported", placementFields(&rec, attempt, nil))
+}
+
+// land records the version of an attempt whose answer was lost.
+func (r *Rotator) land(ctx context.Context, a act) (record.Record, error) {
+	seen, attempt := a.in(), a.step.Attempt
+	v, ok := seen.Version(a.step.Version)
+	if !ok {
+		return a.rec, fmt.Errorf("version %s is not in the last listing", a.step.Version)
+	}
+	if a.rec.Placement(attempt).Version != v.ID || v.Enabled || v.ID == seen.Newest {
+		return r.landed(ctx, a.rec, attempt, v)
+	}
+	if err := a.rec.LandDisabled(r.now(), attempt); err != nil { // it had been given up as gone
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, "imported", placementFields(&a.rec, attempt, nil))
+}
+
+// alias records a version that repeats a placement's material.
+func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
+	if err := a.rec.Alias(r.now(), a.step.Attempt, a.step.Version); err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, "duplicate version adopted", placementFields(&a.rec, a.step.Attempt, map[string]string{"alias": a.step.Version}))
+}
+
+// void gives up an attempt that certainly did not happen.
+func (r *Rotator) void(ctx context.Context, a act) (record.Record, error) {
+	if err := a.rec.Void(a.step.Attempt, a.step.Why); err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, "import did not happen", placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
+}
+
+// placementFields are the fields of an entry about a placement. Those without a value are left out.
+func placementFields(rec *record.Record, attempt key.ID, more map[string]string) map[string]string {
+	at := rec.Placement(attempt)
+	f := generationFields(at.Generation, map[string]string{
+		"attempt": string(attempt), "vault": at.Vault, "cause": string(at.Cause),
+		"version": at.Version, "kek": at.KEK, "kek_fingerprint": string(at.KEKPrint),
+	})
+	if !at.Expires.IsZero() {
+		f["expires"] = at.Expires.Format(time.RFC3339)
+	}
+	return withFields(f, more)
+}

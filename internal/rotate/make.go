@@ -1,0 +1,143 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// hold records the stop of a key.
+func (r *Rotator) hold(ctx context.Context, a act) (record.Record, error) {
+	h := a.step.Hold
+	a.rec.Hold = h
+	return r.save(ctx, a.rec, "key held", map[string]string{"code": string(h.Code), "reason": h.Reason})
+}
+
+// reserve records a new generation with a fresh id.
+func (r *Rotator) reserve(ctx context.Context, a act) (record.Record, error) {
+	id, err := r.newID()
+	if err != nil {
+		return a.rec, err
+	}
+	t := a.step.Trigger
+	g, err := a.rec.Reserve(r.now(), a.policy, record.Reservation{
+		ID: id, Reason: t.Reason, Requester: t.Requester, Requests: t.Requests, Without: t.Without,
+	})
+	if err != nil {
+		return a.rec, err
+	}
+	return r.saveAs(ctx, a.rec, t.Requester, "generation reserved", generationFields(g, map[string]string{
+		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)}))
+}
+
+// generate calls C_GenerateKeyPair, at most once for an id: the mark is in the record before the call. Whatever an
+// error says, the next look decides: a whole pair is pinned, anything else is abandoned with its id.
+func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
+	g, err := a.rec.BeginGenerate(r.now(), a.step.Generation)
+	if err != nil {
+		return a.rec, err
+	}
+	fields := generationFields(g, nil)
+	rec, err := r.save(ctx, a.rec, "generation intended", fields)
+	if err != nil {
+		return rec, err
+	}
+	killpoint.At("generate-before")
+	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec)
+	killpoint.At("generate-after")
+	if err != nil {
+		return rec, err
+	}
+	return r.save(ctx, rec, "generation made", fields)
+}
+
+// abandon gives an id up and takes another for the same generation.
+func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record, error) {
+	id, err := r.newID()
+	if err != nil {
+		return a.rec, err
+	}
+	n := a.step.Generation
+	fields := generationFields(a.rec.Generation(n), map[string]string{"why": why, "new_id": string(id)})
+	if err := a.rec.AbandonID(r.now(), n, id, why); err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, "id abandoned", fields)
+}
+
+// pin records the fingerprint of a pair that reads back as asked and proves that it has its private key.
+func (r *Rotator) pin(ctx context.Context, a act) (record.Record, error) {
+	g := a.rec.Generation(a.step.Generation)
+	pub, err := r.HSM.PublicKey(ctx, g.ID)
+	switch {
+	case err != nil && key.ClassOf(err) == key.Fatal:
+		return r.abandon(ctx, a, "the pair is not what was asked for: "+err.Error())
+	case err != nil:
+		return a.rec, err
+	case pub.N.BitLen() != g.Spec.Bits():
+		return r.abandon(ctx, a, fmt.Sprintf("the pair has %d bits, and %s was asked for", pub.N.BitLen(), g.Spec))
+	}
+	print, err := key.FingerprintOf(pub)
+	if err != nil {
+		return a.rec, err
+	}
+	made, err := r.HSM.Describe(ctx)
+	if err != nil {
+		return a.rec, err
+	}
+	if g, err = a.rec.Pin(r.now(), g.Number, print); err != nil {
+		return a.rec, err
+	}
+	rec, err := r.save(ctx, a.rec, "generation pinned", generationFields(g, map[string]string{
+		"hsm_manufacturer": made.Manufacturer, "hsm_model": made.Model, "hsm_serial": made.Serial,
+		"hsm_firmware": made.Firmware, "hsm_token": made.Token}))
+	killpoint.At("pin-after")
+	return rec, err
+}
+
+// sweep destroys what is under an abandoned id.
+func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
+	id := a.step.ID
+	if err := a.rec.BeginDestroy(r.now(), id); err != nil {
+		return a.rec, err
+	}
+	fields := map[string]string{"id": string(id), "generation": strconv.Itoa(a.step.Generation)}
+	rec, err := r.save(ctx, a.rec, "destruction intended", fields)
+	if err != nil {
+		return rec, err
+	}
+	killpoint.At("sweep-before")
+	if err := r.HSM.Destroy(ctx, id); err != nil {
+		return rec, err
+	}
+	killpoint.At("sweep-after")
+	rec.Destroyed(id)
+	return r.save(ctx, rec, "abandoned pair destroyed", fields)
+}
+
+// generationFields are the fields of an entry about a generation. Those without a value are left out.
+func generationFields(g *record.Generation, more map[string]string) map[string]string {
+	f := map[string]string{"generation": strconv.Itoa(g.Number), "id": string(g.ID), "fingerprint": string(g.Fingerprint)}
+	return withFields(f, more)
+}
+
+func withFields(f, more map[string]string) map[string]string {
+	maps.Copy(f, more)
+	maps.DeleteFunc(f, func(_, v string) bool { return v == "" })
+	return f
+}
+
+// spaced is a list as a field of an entry has it.
+func spaced[T ~string](list []T) string {
+	texts := make([]string, len(list))
+	for i, t := range list {
+		texts[i] = string(t)
+	}
+	return strings.Join(texts, " ")
+}

@@ -1,0 +1,53 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// prove decides a placement. An inconclusive proof changes nothing and is an error, so that it is tried again.
+func (r *Rotator) prove(ctx context.Context, a act) (record.Record, error) {
+	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
+	if err != nil {
+		return a.rec, err
+	}
+	attempt := a.step.Attempt
+	at := a.rec.Placement(attempt)
+	operations := at.ProvableBy(a.policy.Operations)
+	pair, _ := key.ProofPair(operations)
+	killpoint.At("prove-before")
+	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
+		Key: a.policy.Key, Version: a.step.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
+		Operations: operations, LostInHSM: !at.Generation.LostInHSM.IsZero(),
+		// One that expired before it was proven must not stop the next rotation.
+		MayHaveExpired: pair[0] != key.Sign, Now: r.now(),
+	})
+	killpoint.At("prove-after")
+	switch result.Outcome {
+	case key.Passed:
+		if err := a.rec.Prove(r.now(), attempt); err != nil {
+			return a.rec, err
+		}
+		return r.save(ctx, a.rec, "proof passed", placementFields(&a.rec, attempt, map[string]string{"checked": spaced(result.Passed)}))
+	case key.WasRefuted:
+		if err := a.rec.Refute(attempt, fmt.Sprintf("%s: %v", result.Leg, result.Err)); err != nil {
+			return a.rec, err
+		}
+		return r.save(ctx, a.rec, "proof refuted", placementFields(&a.rec, attempt, map[string]string{"leg": string(result.Leg), "error": result.Err.Error()}))
+	}
+	return a.rec, fmt.Errorf("the proof was inconclusive at %s, version %s: %w", result.Leg, a.step.Version, result.Err)
+}
+
+// finish records that a generation is active everywhere, which answers its requests.
+func (r *Rotator) finish(ctx context.Context, a act) (record.Record, error) {
+	g, err := a.rec.Finish(r.now(), a.policy, a.step.Generation)
+	if err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, "rotation finished", generationFields(g, nil))
+}

@@ -1,0 +1,55 @@
+package rotate
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// disable switches one generation's versions in one vault off, by its retire rule.
+func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
+	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
+	if err != nil {
+		return a.rec, err
+	}
+	newest, err := c.Newest(ctx, a.policy.Key)
+	if err != nil {
+		return a.rec, err
+	}
+	if a.rec.Generation(a.step.Generation).Holds(a.step.Vault, newest.ID) {
+		return a.rec, fmt.Errorf("version %s is the newest in the vault by now: it is not disabled", newest.ID)
+	}
+	versions, err := a.rec.BeginDisable(a.step.Attempt, a.in().There(r.now()))
+	if err != nil {
+		return a.rec, err
+	}
+	if a.rec, err = r.save(ctx, a.rec, "disabling intended", placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why})); err != nil {
+		return a.rec, err
+	}
+	for _, version := range versions {
+		killpoint.At("disable-before")
+		if err := c.Disable(ctx, a.policy.Key, version); err != nil {
+			return a.rec, err
+		}
+		killpoint.At("disable-after")
+	}
+	return r.disableDone(ctx, a)
+}
+
+// disableDone records that what was begun has happened.
+func (r *Rotator) disableDone(ctx context.Context, a act) (record.Record, error) {
+	if err := a.rec.Disable(a.step.Attempt, r.now()); err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, "disabled", placementFields(&a.rec, a.step.Attempt, nil))
+}
+
+// disableAborted records that what was begun did not happen.
+func (r *Rotator) disableAborted(ctx context.Context, a act) (record.Record, error) {
+	if err := a.rec.AbortDisable(a.step.Attempt); err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, "disabling did not happen", placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
+}

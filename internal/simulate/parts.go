@@ -1,0 +1,47 @@
+package simulate
+
+import (
+	"github.com/keyd-project/keyd/internal/observe"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// HSM is all that a daemon needs of its HSM side.
+type HSM interface {
+	rotate.HSM
+	observe.HSM
+}
+
+// Vault is all that a daemon needs of a vault.
+type Vault interface {
+	rotate.Vault
+	observe.Vault
+}
+
+// Parts are the parts of the world of which a daemon is made. Tests of the simulator break them.
+type Parts struct {
+	HSM    HSM
+	Vaults func(url string) Vault
+	Store  rotate.Store
+	Emit   func(status.Event)
+}
+
+// build makes the daemon of its parts.
+func (d *daemon) build(p Parts) {
+	d.observer = observe.New(observe.Config{Instance: instance, HSM: p.HSM, Clock: d.clock, Vaults: func(url string) observe.Vault {
+		if v := p.Vaults(url); v != nil {
+			return v
+		}
+		return nil
+	}})
+	d.r = rotate.New(rotate.Config{
+		Instance: instance, Generator: "keyd simulated", HSM: p.HSM, Store: p.Store, Observer: d.observer,
+		Vaults: func(url string) rotate.Vault {
+			if v := p.Vaults(url); v != nil {
+				return v
+			}
+			return nil
+		},
+		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit,
+	})
+}
