@@ -204,7 +204,7 @@ func (c *crash) recovered(n int, taken bool) (due int, settled bool) {
 	c.t.Helper()
 	c.wait("all is done that can be done", func(_ status.Snapshot, k status.Key) bool {
 		due = len(k.Generations)
-		if strings.Contains(k.Waiting, "took the import is not known") {
+		if strings.Contains(k.Waiting, "keyd does not know yet whether vault") {
 			return true
 		}
 		settled = len(k.Requests) == 0 && due > 0 && finished(k, due) && k.State == status.StateOK
