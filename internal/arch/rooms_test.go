@@ -70,7 +70,7 @@ type listed struct {
 	GoFiles    []string
 }
 
-func packages(t *testing.T) (out []listed) {
+func rooms(t *testing.T) (out []listed) {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,GoFiles", module+"...")
 	stdout, err := cmd.Output()
@@ -90,7 +90,7 @@ func packages(t *testing.T) (out []listed) {
 }
 
 func TestARoomImportsOnlyLowerFloors(t *testing.T) {
-	for _, p := range packages(t) {
+	for _, p := range rooms(t) {
 		room := strings.TrimPrefix(p.ImportPath, module)
 		if len(p.GoFiles) == 0 {
 			continue // tests only
@@ -117,7 +117,7 @@ func TestARoomImportsOnlyLowerFloors(t *testing.T) {
 }
 
 func TestALibraryThatIsOneRoomsIsImportedByNoOther(t *testing.T) {
-	for _, p := range packages(t) {
+	for _, p := range rooms(t) {
 		room := strings.TrimPrefix(p.ImportPath, module)
 		for _, path := range p.Imports {
 			if owner, ok := sole[path]; ok && owner != room {
