@@ -97,8 +97,7 @@ func roundTrip(t *testing.T, b Opened) {
 	at := time.Date(2026, 3, 1, 2, 0, 0, 123456789, time.UTC)
 	rec := mustLoad(t, b, "k")
 	rec.Instance = "hq-1"
-	rec.Generations = []record.Generation{{Number: 1, ID: "00112233445566778899aabbccddeeff", Spec: key.RSA4096, Reserved: at,
-		Placements: []record.Placement{{Vault: "https://v.vault.azure.net", State: key.Proven, At: at, Aliases: []string{"a"}}}}}
+	place(t, &rec, at)
 	rec.Hold = &key.Hold{Code: key.HoldPaused, Since: at, By: "uid 0 (root)"}
 	rec.Known = map[string][]string{"https://v.vault.azure.net": {"x"}}
 	saved := mustSave(t, b, rec, entry("generation reserved"))
@@ -118,6 +117,28 @@ func roundTrip(t *testing.T, b Opened) {
 	}
 	if diff := cmp.Diff([]string{"k"}, names); diff != "" {
 		t.Errorf("names (-want +got):\n%s", diff)
+	}
+}
+
+// place gives the record one generation with one placement and its alias.
+func place(t *testing.T, rec *record.Record, at time.Time) {
+	t.Helper()
+	const id, attempt = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
+	g, err := rec.Reserve(at, key.Policy{Spec: key.RSA4096}, record.Reservation{ID: id, Reason: "a test", Requester: "keyd"})
+	if err == nil {
+		_, err = rec.Pin(at, g.Number, "sha256:aa")
+	}
+	if err == nil {
+		err = rec.Intend(1, record.Placement{Attempt: attempt, Vault: "https://v.vault.azure.net", At: at})
+	}
+	if err == nil {
+		err = rec.Land(at, attempt, key.Version{ID: "v1", Created: at})
+	}
+	if err == nil {
+		err = rec.Alias(at, attempt, "a")
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
