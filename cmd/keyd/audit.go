@@ -60,15 +60,15 @@ func stateFlag(cmd *cobra.Command, state *string) {
 	cmd.Flags().StringVar(state, "state", "", "read this state directory or file, without a daemon")
 }
 
-// chain is the audit chain as the daemon or a state file has it.
-type chain interface {
+// auditSource is the audit chain as the daemon or a state file has it.
+type auditSource interface {
 	Audit(ctx context.Context, from uint64, key string, fn func(control.AuditEntry) error) error
 	VerifyAudit(ctx context.Context) (control.AuditReport, error)
 	ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error
 }
 
 // chain asks the daemon, or opens what --state names; done closes it.
-func (a *app) chain(state string) (c chain, done func() error, err error) {
+func (a *app) chain(state string) (c auditSource, done func() error, err error) {
 	if state == "" {
 		return a.client(), func() error { return nil }, nil
 	}
@@ -100,7 +100,7 @@ func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-func (a *app) listAudit(ctx context.Context, c chain, keyName string, from time.Time) error {
+func (a *app) listAudit(ctx context.Context, c auditSource, keyName string, from time.Time) error {
 	out := bufio.NewWriter(a.out)
 	show := func(e control.AuditEntry) error { return writeEntry(out, e) }
 	if a.json {
@@ -130,7 +130,7 @@ func writeEntry(w io.Writer, e control.AuditEntry) error {
 	return err
 }
 
-func (a *app) verifyAudit(ctx context.Context, c chain) error {
+func (a *app) verifyAudit(ctx context.Context, c auditSource) error {
 	r, err := c.VerifyAudit(ctx)
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
@@ -161,7 +162,7 @@ type world struct {
 	checks    []status.Check
 	adoption  status.Adoption
 	report    control.AuditReport
-	entries   []key.Entry    // of the audit; nil: two
+	entries   []chain.Entry  // of the audit; nil: two
 	steps     []status.Event // sent once a rotation was asked for
 	joined    bool
 	backupErr error
@@ -248,7 +249,7 @@ func (w *world) Check(context.Context) ([]status.Check, error) { return w.checks
 func (w *world) Reload(context.Context, string) error          { return w.refusal }
 
 func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
-	entries := []key.Entry{
+	entries := []chain.Entry{
 		{Time: at(-48 * time.Hour), Key: "sa-cmk-key", Event: "generation reserved", Actor: "schedule", Fields: map[string]string{"generation": "3"}},
 		{Time: at(-47 * time.Hour), Key: "sql-tde", Event: "hold", Actor: "keyd", Fields: map[string]string{"reason": "a \x1b[2J version"}},
 	}

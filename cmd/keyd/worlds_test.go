@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
@@ -158,11 +159,11 @@ func heldSteps() []status.Event {
 }
 
 // rotationEntries is the audit of one rotation, as the loop writes it.
-func rotationEntries() []key.Entry {
+func rotationEntries() []chain.Entry {
 	const attempt, request, print = "ffeeddccbbaa99887766554433221100", "00112233445566778899aabbccddeeff", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-	var all []key.Entry
-	add := func(event, actor string, fields ...string) {
-		e := key.Entry{Time: at(time.Duration(len(all)) * time.Minute), Key: "sa-cmk-key", Event: event, Actor: actor, Fields: map[string]string{"generation": "2"}}
+	var all []chain.Entry
+	add := func(event chain.Event, actor string, fields ...string) {
+		e := chain.Entry{Time: at(time.Duration(len(all)) * time.Minute), Key: "sa-cmk-key", Event: event, Actor: actor, Fields: map[string]string{"generation": "2"}}
 		for i := 0; i < len(fields); i += 2 {
 			e.Fields[fields[i]] = fields[i+1]
 		}

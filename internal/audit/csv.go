@@ -10,24 +10,24 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/chain"
 )
 
 // csvFields are the fields of entries that have a column of their own; the others
 // are in the last one, as JSON.
 var csvFields = []string{"generation", "id", "fingerprint", "vault", "version", "kek", "kek_fingerprint", "reason"}
 
-func exportCSV(ctx context.Context, chain Chain, r Request, s span, w io.Writer) error {
+func exportCSV(ctx context.Context, src Chain, r Request, s span, w io.Writer) error {
 	out := csv.NewWriter(w)
 	head := append([]string{"seq", "time", "key", "event", "actor"}, csvFields...)
 	if err := out.Write(append(head, "other", "hash")); err != nil {
 		return err
 	}
-	err := s.each(ctx, chain, func(c store.Chained) error {
+	err := s.each(ctx, src, func(c chain.Linked) error {
 		if !s.shows(r, c) || c.Seq > s.last {
 			return nil
 		}
-		row := []string{strconv.FormatUint(c.Seq, 10), c.Time.UTC().Format(time.RFC3339Nano), c.Key, c.Event, c.Actor}
+		row := []string{strconv.FormatUint(c.Seq, 10), c.Time.UTC().Format(time.RFC3339Nano), c.Key, string(c.Event), c.Actor}
 		rest := maps.Clone(c.Fields)
 		for _, name := range csvFields {
 			row = append(row, rest[name])

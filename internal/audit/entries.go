@@ -11,21 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// The events of the entries that this room adds to the chain.
-const (
-	eventCheckpoint  = "checkpoint signed"
-	eventKeyIntended = "audit key intended"
-	eventKeyMade     = "audit key made"
-	eventKeyFound    = "audit key found" // in the HSM, and the chain knew nothing of it
-)
-
 // ours reports whether an entry is of this room: every export shows these.
-func ours(e key.Entry) bool {
+func ours(e chain.Entry) bool {
 	switch e.Event {
-	case eventCheckpoint, eventKeyIntended, eventKeyMade, eventKeyFound:
+	case chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.AuditKeyFound:
 		return e.Key == ""
 	}
 	return false
@@ -47,7 +40,7 @@ func (s signed) fields() map[string]string {
 }
 
 // parseSigned reads what fields wrote.
-func parseSigned(e key.Entry) (s signed, err error) {
+func parseSigned(e chain.Entry) (s signed, err error) {
 	var errs [4]error
 	s.Instance, s.Head = e.Fields["instance"], key.Fingerprint(e.Fields["head"])
 	s.Seq, errs[0] = strconv.ParseUint(e.Fields["seq"], 10, 64)

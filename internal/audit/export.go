@@ -11,7 +11,7 @@ import (
 	"io"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/chain"
 )
 
 // Format is a form of an export.
@@ -57,36 +57,36 @@ type (
 		// First is the number of the first entry, 0 when there is none, and Prev the
 		// hash of the entry before it.
 		First uint64     `json:"first"`
-		Prev  store.Hash `json:"prev"`
+		Prev  chain.Hash `json:"prev"`
 	}
 	entryLine struct {
 		Seq   uint64          `json:"seq"`
-		Hash  store.Hash      `json:"hash"`
+		Hash  chain.Hash      `json:"hash"`
 		Entry json.RawMessage `json:"entry,omitempty"` // the content, as it was hashed
 		Key   string          `json:"key,omitempty"`   // of an entry whose content is left out
-		Sum   *store.Hash     `json:"sum,omitempty"`   // SHA-256 of that content
+		Sum   *chain.Hash     `json:"sum,omitempty"`   // SHA-256 of that content
 	}
 	endLine struct {
 		End   bool       `json:"end"`
 		Lines uint64     `json:"lines"` // of entries
-		Sum   store.Hash `json:"sum"`   // SHA-256 of every byte before this line
+		Sum   chain.Hash `json:"sum"`   // SHA-256 of every byte before this line
 	}
 )
 
 // Export writes what is asked for. As JSON it goes on behind the last entry asked
 // for until a checkpoint covers it, or to the head. now is noted in it. Errors:
 // *UnknownKeyError; what the chain and w say.
-func Export(ctx context.Context, chain Chain, r Request, now time.Time, w io.Writer) error {
-	span, err := findSpan(ctx, chain, r)
+func Export(ctx context.Context, src Chain, r Request, now time.Time, w io.Writer) error {
+	span, err := findSpan(ctx, src, r)
 	if err != nil {
 		return err
 	}
 	buffered := bufio.NewWriter(w)
 	switch r.Format {
 	case JSON:
-		err = exportJSON(ctx, chain, r, span, now, buffered)
+		err = exportJSON(ctx, src, r, span, now, buffered)
 	case CSV:
-		err = exportCSV(ctx, chain, r, span, buffered)
+		err = exportCSV(ctx, src, r, span, buffered)
 	default:
 		err = fmt.Errorf("there is no export format %q: json or csv", r.Format)
 	}
@@ -101,8 +101,8 @@ type span struct {
 	named            bool   // an entry is of the key asked for
 }
 
-func findSpan(ctx context.Context, chain Chain, r Request) (s span, err error) {
-	err = chain.Audit(ctx, 0, func(c store.Chained) error {
+func findSpan(ctx context.Context, src Chain, r Request) (s span, err error) {
+	err = src.Audit(ctx, 0, func(c chain.Linked) error {
 		if !c.Time.Before(r.Since) && (r.Until.IsZero() || !c.Time.After(r.Until)) {
 			if s.first == 0 {
 				s.first = c.Seq
@@ -122,24 +122,24 @@ func findSpan(ctx context.Context, chain Chain, r Request) (s span, err error) {
 		return s, &UnknownKeyError{r.Key}
 	}
 	if err == nil && s.last != 0 && s.end == 0 {
-		s.end, _, err = chain.Head(ctx)
+		s.end, _, err = src.Head(ctx)
 	}
 	return s, err
 }
 
 // shows reports whether an export shows the entry's content.
-func (s span) shows(r Request, c store.Chained) bool {
+func (s span) shows(r Request, c chain.Linked) bool {
 	asked := c.Seq >= s.first && c.Seq <= s.last && (r.Key == "" || c.Key == r.Key)
 	return asked || ours(c.Entry)
 }
 
 var errStop = errors.New("the end of the export")
 
-func (s span) each(ctx context.Context, chain Chain, fn func(store.Chained) error) error {
+func (s span) each(ctx context.Context, src Chain, fn func(chain.Linked) error) error {
 	if s.first == 0 {
 		return nil
 	}
-	err := chain.Audit(ctx, s.first, func(c store.Chained) error {
+	err := src.Audit(ctx, s.first, func(c chain.Linked) error {
 		if c.Seq > s.end {
 			return errStop
 		}
@@ -151,16 +151,16 @@ func (s span) each(ctx context.Context, chain Chain, fn func(store.Chained) erro
 	return err
 }
 
-func exportJSON(ctx context.Context, chain Chain, r Request, s span, now time.Time, w io.Writer) error {
+func exportJSON(ctx context.Context, src Chain, r Request, s span, now time.Time, w io.Writer) error {
 	out := &lineWriter{w: w, sum: sha256.New()}
 	head := headerLine{Export: formatVersion, Instance: s.instance, Exported: now.UTC(), Since: utc(r.Since), Until: utc(r.Until), Key: r.Key}
 	begun := false
-	begin := func(c store.Chained) error {
+	begin := func(c chain.Linked) error {
 		begun = true
 		head.First, head.Prev = c.Seq, c.Prev
 		return out.write(head)
 	}
-	err := s.each(ctx, chain, func(c store.Chained) error {
+	err := s.each(ctx, src, func(c chain.Linked) error {
 		if !begun {
 			if err := begin(c); err != nil {
 				return err
@@ -168,7 +168,7 @@ func exportJSON(ctx context.Context, chain Chain, r Request, s span, now time.Ti
 		}
 		out.lines++
 		line := entryLine{Seq: c.Seq, Hash: c.Hash}
-		if sum := store.BodySum(c.Body); s.shows(r, c) || !c.BySum() {
+		if sum := chain.BodySum(c.Body); s.shows(r, c) {
 			line.Entry = c.Body
 		} else {
 			line.Key, line.Sum = c.Key, &sum
@@ -176,12 +176,12 @@ func exportJSON(ctx context.Context, chain Chain, r Request, s span, now time.Ti
 		return out.write(line)
 	})
 	if err == nil && !begun {
-		err = begin(store.Chained{})
+		err = begin(chain.Linked{})
 	}
 	if err != nil {
 		return err
 	}
-	return out.write(endLine{End: true, Lines: out.lines, Sum: store.Hash(out.sum.Sum(nil))})
+	return out.write(endLine{End: true, Lines: out.lines, Sum: chain.Hash(out.sum.Sum(nil))})
 }
 
 func utc(t time.Time) time.Time {

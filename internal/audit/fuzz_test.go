@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/chain"
 )
 
 // Whatever the file holds, what verifies as signed is what the chain says: an entry
@@ -21,7 +21,7 @@ func FuzzVerify(f *testing.F) {
 		}
 		files = append(files, b.String())
 	}
-	err := r.store.Audit(f.Context(), 0, func(c store.Chained) error {
+	err := r.store.Audit(f.Context(), 0, func(c chain.Linked) error {
 		bodies = append(bodies, string(c.Body))
 		return nil
 	})

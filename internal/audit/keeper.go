@@ -8,16 +8,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
-	"github.com/keyd-project/keyd/internal/store"
 )
 
 // Chain is what this room needs of the store.
 type Chain interface {
-	Head(ctx context.Context) (seq uint64, hash store.Hash, err error)
-	Audit(ctx context.Context, from uint64, fn func(store.Chained) error) error
-	Append(ctx context.Context, entries ...key.Entry) error
+	Head(ctx context.Context) (seq uint64, hash chain.Hash, err error)
+	Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error
+	Append(ctx context.Context, entries ...chain.Entry) error
 }
 
 // Signer is the HSM side.
@@ -202,7 +202,7 @@ func (k *Keeper) Last() time.Time {
 // read takes up what the chain says since it was read last; the caller has the turn,
 // as for all that follows.
 func (k *Keeper) read(ctx context.Context) error {
-	err := k.Chain.Audit(ctx, k.seen.next, func(c store.Chained) error {
+	err := k.Chain.Audit(ctx, k.seen.next, func(c chain.Linked) error {
 		k.seen.take(c)
 		return nil
 	})
@@ -227,21 +227,21 @@ func (s seen) signedAt() time.Time {
 	return s.last.Time
 }
 
-func (s *seen) take(c store.Chained) {
+func (s *seen) take(c chain.Linked) {
 	s.next = c.Seq + 1
 	if c.Seq == 1 {
 		s.began = c.Time
 	}
 	switch c.Event {
-	case "rotation finished", "key held":
+	case chain.RotationFinished, "key held":
 		s.ended = true
-	case eventCheckpoint:
+	case chain.CheckpointSigned:
 		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) {
 			s.last, s.ended = cp, false
 		}
-	case eventKeyIntended:
+	case chain.AuditKeyIntended:
 		s.making = true
-	case eventKeyMade, eventKeyFound:
+	case chain.AuditKeyMade, chain.AuditKeyFound:
 		s.making, s.key = false, key.Fingerprint(c.Fields["audit_key"])
 	}
 }
@@ -286,7 +286,7 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 		return c, fmt.Errorf("have a checkpoint signed: %w", err)
 	}
 	killpoint.At("sign-after")
-	return c, k.note(ctx, actor, eventCheckpoint, signed{c, by, signature}.fields())
+	return c, k.note(ctx, actor, chain.CheckpointSigned, signed{c, by, signature}.fields())
 }
 
 // auditKey makes the audit key when there is none, and puts every one that the chain
@@ -295,7 +295,7 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 	pub, present, err := k.Signer.AuditKey(ctx)
 	if err == nil && !present {
 		if !k.seen.making { // else an earlier try said so, and must not fill the chain
-			if err = k.note(ctx, keyd, eventKeyIntended, nil); err != nil {
+			if err = k.note(ctx, keyd, chain.AuditKeyIntended, nil); err != nil {
 				return "", err
 			}
 		}
@@ -320,18 +320,18 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 		k.Logger.WarnContext(ctx, "the audit key is another one than before", "audit_key", string(print), "before", string(k.seen.key))
 	}
 	if present && !k.seen.making {
-		return print, k.note(ctx, keyd, eventKeyFound, fields)
+		return print, k.note(ctx, keyd, chain.AuditKeyFound, fields)
 	}
-	return print, k.note(ctx, keyd, eventKeyMade, fields)
+	return print, k.note(ctx, keyd, chain.AuditKeyMade, fields)
 }
 
 // note appends one entry of this room's.
-func (k *Keeper) note(ctx context.Context, actor, event string, fields map[string]string) error {
-	killpoint.At("save-before " + event)
-	err := k.Chain.Append(ctx, key.Entry{Time: k.Clock(), Event: event, Actor: actor, Fields: fields})
+func (k *Keeper) note(ctx context.Context, actor string, event chain.Event, fields map[string]string) error {
+	killpoint.At("save-before " + string(event))
+	err := k.Chain.Append(ctx, chain.Entry{Time: k.Clock(), Event: event, Actor: actor, Fields: fields})
 	if err != nil {
 		return fmt.Errorf("record %q: %w", event, err)
 	}
-	killpoint.At("save-after " + event)
+	killpoint.At("save-after " + string(event))
 	return k.read(ctx)
 }

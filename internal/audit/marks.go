@@ -4,8 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/store"
 )
 
 // String is the form that tags and the journal carry.
@@ -15,7 +15,7 @@ func (m Mark) String() string { return key.Checkpoint{Seq: m.Seq, Head: m.Head}.
 // not in the answer. A mark is of the chain when its entry has that hash and the chain
 // records that it was signed: keyd does so before it gives a mark away, so a chain that
 // was cut off just behind the entry is told, too.
-func Lacking(ctx context.Context, chain Chain, marks []Mark) (map[Mark]string, error) {
+func Lacking(ctx context.Context, src Chain, marks []Mark) (map[Mark]string, error) {
 	if len(marks) == 0 {
 		return nil, nil
 	}
@@ -25,16 +25,16 @@ func Lacking(ctx context.Context, chain Chain, marks []Mark) (map[Mark]string, e
 		wanted[m.Seq] = true
 		from = min(from, m.Seq)
 	}
-	last, _, err := chain.Head(ctx)
+	last, _, err := src.Head(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit chain's head: %w", err)
 	}
 	hashes, signed := map[uint64]string{}, map[Mark]bool{}
-	err = chain.Audit(ctx, from, func(c store.Chained) error {
+	err = src.Audit(ctx, from, func(c chain.Linked) error {
 		if last = c.Seq; wanted[c.Seq] {
 			hashes[c.Seq] = c.Hash.String()
 		}
-		if c.Event == eventCheckpoint && ours(c.Entry) {
+		if c.Event == chain.CheckpointSigned && ours(c.Entry) {
 			if s, err := parseSigned(c.Entry); err == nil {
 				signed[Mark{s.Seq, s.Head}] = true
 			}

@@ -4,8 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/store"
 )
 
 // copyTo writes the first entries of the chain into a new rig's, as a state that was cut
@@ -13,7 +13,7 @@ import (
 func (r *rig) copyTo(entries int) *rig {
 	r.t.Helper()
 	older := newRig(r.t)
-	err := r.store.Audit(r.t.Context(), 0, func(c store.Chained) error {
+	err := r.store.Audit(r.t.Context(), 0, func(c chain.Linked) error {
 		if c.Seq > uint64(entries) {
 			return nil
 		}
@@ -72,7 +72,7 @@ func TestWithoutAMarkNothingIsReadAndNothingIsWrong(t *testing.T) {
 // hashOf is the hash of one entry.
 func hashOf(r *rig, seq uint64) (hash string) {
 	r.t.Helper()
-	err := r.store.Audit(r.t.Context(), seq, func(c store.Chained) error {
+	err := r.store.Audit(r.t.Context(), seq, func(c chain.Linked) error {
 		if c.Seq == seq {
 			hash = c.Hash.String()
 		}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -119,17 +120,17 @@ func (r *Receipts) Of(generation int) (Receipt, error) {
 }
 
 // Add takes the next entry of the chain.
-func (r *Receipts) Add(seq uint64, e key.Entry) {
+func (r *Receipts) Add(seq uint64, e chain.Entry) {
 	switch {
-	case e.Event == eventCheckpoint && ours(e):
+	case e.Event == chain.CheckpointSigned && ours(e):
 		if s, err := parseSigned(e); err == nil {
 			r.sign(seq, s)
 		}
 	case e.Key != r.name:
-	case e.Event == "rotation requested":
+	case e.Event == chain.RotationRequested:
 		id := key.ID(e.Fields["request"])
 		r.asked[id] = Asked{By: e.Actor, Reason: e.Fields["reason"], At: e.Time, ID: id}
-	case e.Event == "generation reserved":
+	case e.Event == chain.GenerationReserved:
 		r.reserve(seq, e)
 	default:
 		if x := r.generation(e.Fields["generation"]); x != nil {
@@ -148,7 +149,7 @@ func (r *Receipts) generation(number string) *Receipt {
 	return nil
 }
 
-func (r *Receipts) reserve(seq uint64, e key.Entry) {
+func (r *Receipts) reserve(seq uint64, e chain.Entry) {
 	n, err := strconv.Atoi(e.Fields["generation"])
 	if err != nil {
 		return
@@ -173,23 +174,23 @@ func (r *Receipts) sign(seq uint64, s signed) {
 	}
 }
 
-func (x *Receipt) add(e key.Entry) {
+func (x *Receipt) add(e chain.Entry) {
 	f := e.Fields
 	switch e.Event {
-	case "generation made":
+	case chain.GenerationMade:
 		x.Made = e.Time
-	case "id abandoned":
+	case chain.IDAbandoned:
 		x.GivenUp = append(x.GivenUp, key.ID(f["id"]))
 		x.ID, x.Made = key.ID(f["new_id"]), time.Time{}
-	case "generation pinned":
+	case chain.GenerationPinned:
 		x.ID, x.Fingerprint, x.Pinned = key.ID(f["id"]), key.Fingerprint(f["fingerprint"]), e.Time
 		x.HSM = MadeIn{Manufacturer: f["hsm_manufacturer"], Model: f["hsm_model"], Serial: f["hsm_serial"], Firmware: f["hsm_firmware"], Token: f["hsm_token"]}
-	case "import intended":
+	case chain.ImportIntended:
 		x.Imports = append(x.Imports, Imported{
 			Vault: f["vault"], Cause: key.Cause(f["cause"]), Attempt: key.ID(f["attempt"]), KEK: f["kek"],
 			KEKPrint: key.Fingerprint(f["kek_fingerprint"]), Checkpoint: f["checkpoint"], Intended: e.Time, Result: resultOpen,
 		})
-	case "rotation finished":
+	case chain.RotationFinished:
 		x.Finished = e.Time
 	default:
 		for i := range x.Imports {
@@ -200,18 +201,18 @@ func (x *Receipt) add(e key.Entry) {
 	}
 }
 
-func (i *Imported) add(e key.Entry) {
+func (i *Imported) add(e chain.Entry) {
 	f := e.Fields
 	switch e.Event {
-	case "imported":
+	case chain.Imported:
 		i.Version, i.At = f["version"], e.Time
-	case "import did not happen":
+	case chain.ImportVoid:
 		i.Result, i.Detail, i.Judged = resultVoid, cmp.Or(f["error"], f["why"]), e.Time
-	case "proof passed":
+	case chain.ProofPassed:
 		i.Result, i.Checked, i.Detail, i.Judged = resultPassed, f["checked"], "", e.Time
-	case "proof refuted":
+	case chain.ProofRefuted:
 		i.Result, i.Detail, i.Judged = resultRefuted, f["leg"]+": "+f["error"], e.Time
-	case "disabled":
+	case chain.Disabled:
 		i.Disabled = e.Time
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/chain"
 )
 
 const attempt = "00112233445566778899aabbccddeeff"
@@ -34,7 +34,7 @@ func rotation(r *rig) {
 func receipts(r *rig, name string) *Receipts {
 	r.t.Helper()
 	out := NewReceipts(name)
-	err := r.store.Audit(r.t.Context(), 0, func(c store.Chained) error {
+	err := r.store.Audit(r.t.Context(), 0, func(c chain.Linked) error {
 		out.Add(c.Seq, c.Entry)
 		return nil
 	})

@@ -13,8 +13,8 @@ import (
 	"io"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/store"
 )
 
 // Verdict is what Verify found out about an export, and no more than that.
@@ -27,7 +27,7 @@ type Verdict struct {
 	// The entries of the file, each linked to the one before it.
 	First uint64     `json:"first"`
 	Last  uint64     `json:"last"`
-	Head  store.Hash `json:"head"` // of the last
+	Head  chain.Hash `json:"head"` // of the last
 	Shown uint64     `json:"shown"`
 	// LeftOut are linked, too, but what they say is not in the file.
 	LeftOut uint64 `json:"left_out"`
@@ -121,8 +121,8 @@ type checker struct {
 	v      Verdict
 	keys   map[key.Fingerprint]*rsa.PublicKey
 	read   hash.Hash // of the bytes so far
-	prev   store.Hash
-	hashes []store.Hash // of the entries, from First on
+	prev   chain.Hash
+	hashes []chain.Hash // of the entries, from First on
 	signed map[uint64]bool
 	number int  // of the line
 	gap    bool // an entry of the key was left out
@@ -148,7 +148,7 @@ func (c *checker) header(lines *bufio.Scanner) error {
 	c.number = 1
 	c.prev, c.signed = h.Prev, map[uint64]bool{}
 	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until, h.Key, h.First
-	if h.First == 1 && h.Prev != (store.Hash{}) {
+	if h.First == 1 && h.Prev != (chain.Hash{}) {
 		c.v.problem("line 1: the chain's first entry has one before it")
 	}
 	return nil
@@ -180,7 +180,7 @@ func (c *checker) end(e endLine) {
 	if e.Lines != uint64(len(c.hashes)) {
 		c.v.problem("line %d: the file was written with %d entries, and has %d", c.number, e.Lines, len(c.hashes))
 	}
-	if e.Sum != store.Hash(c.read.Sum(nil)) {
+	if e.Sum != chain.Hash(c.read.Sum(nil)) {
 		c.v.problem("line %d: the file is not as it was written: its sum is another one", c.number)
 	}
 }
@@ -191,14 +191,14 @@ func (c *checker) entry(e entryLine) {
 	if e.Seq != want {
 		c.v.problem("line %d: entry %d stands where entry %d should: one was removed, added or moved", c.number, e.Seq, want)
 	}
-	var body key.Entry
+	var body chain.Entry
 	var links bool
 	if e.Sum != nil {
-		links = e.Hash == store.LinkHash(c.prev, e.Seq, e.Key, *e.Sum)
+		links = e.Hash == chain.LinkHash(c.prev, e.Seq, e.Key, *e.Sum)
 	} else {
 		var err error
-		body, _, err = store.ParseBody(e.Entry)
-		links = err == nil && store.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
+		body, _, err = chain.ParseBody(e.Entry)
+		links = err == nil && chain.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
 	}
 	if !links && !c.lost {
 		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed or moved", c.number, e.Seq)
@@ -214,13 +214,13 @@ func (c *checker) entry(e entryLine) {
 	if !c.gap {
 		c.v.CompleteTo = e.Seq
 	}
-	if body.Event == eventCheckpoint && ours(body) {
+	if body.Event == chain.CheckpointSigned && ours(body) {
 		c.checkpoint(e.Seq, body)
 	}
 }
 
 // checkpoint checks one signature, and that the file's chain is the one signed.
-func (c *checker) checkpoint(at uint64, e key.Entry) {
+func (c *checker) checkpoint(at uint64, e chain.Entry) {
 	s, err := parseSigned(e)
 	if err != nil {
 		c.v.problem("line %d: the checkpoint of entry %d cannot be read: %v", c.number, at, err)

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -63,7 +64,7 @@ type Accepted struct {
 // AuditEntry is one entry of the audit chain, with its place in it.
 type AuditEntry struct {
 	Seq uint64 `json:"seq"` // from 1
-	key.Entry
+	chain.Entry
 	Prev string `json:"prev"` // the hash of the entry before it
 	Hash string `json:"hash"` // hex SHA-256
 }

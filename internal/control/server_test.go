@@ -18,7 +18,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -62,7 +62,7 @@ func TestReadingAnswersTravelWhole(t *testing.T) {
 	f := newFake()
 	f.snap = status.Snapshot{Version: "1", Keys: []status.Key{{Name: "a", State: status.StateOK}}}
 	for i := range 3 {
-		f.audit = append(f.audit, AuditEntry{Seq: uint64(i + 1), Entry: key.Entry{Key: "a", Event: "e"}, Hash: fmt.Sprint(i)})
+		f.audit = append(f.audit, AuditEntry{Seq: uint64(i + 1), Entry: chain.Entry{Key: "a", Event: "e"}, Hash: fmt.Sprint(i)})
 	}
 	c := Dial(serve(t, f, everyone))
 	ctx := t.Context()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -212,7 +213,7 @@ func (d *Daemon) VerifyAudit(ctx context.Context) (control.AuditReport, error) {
 
 // Backup writes a consistent copy of the state, and records who took it.
 func (d *Daemon) Backup(ctx context.Context, actor string, w io.Writer) error {
-	if err := d.store.Append(ctx, key.Entry{Event: "backup taken", Actor: actor}); err != nil {
+	if err := d.store.Append(ctx, chain.Entry{Event: chain.BackupTaken, Actor: actor}); err != nil {
 		return err
 	}
 	return d.store.Backup(ctx, w)

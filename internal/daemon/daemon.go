@@ -18,11 +18,11 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
-	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/store"
@@ -128,7 +128,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 // run starts what build made, in the order in which each needs the other, and
 // ends everything when ctx ends or one of them fails.
 func (d *Daemon) run(ctx context.Context) error {
-	if err := d.store.Append(ctx, key.Entry{Event: "daemon started", Actor: "keyd", Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
+	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd", Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
 		d.log.Error("the start could not be recorded", "error", err.Error())
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -172,7 +172,7 @@ func (d *Daemon) recordStop(err error) {
 	if err != nil {
 		fields["error"] = err.Error()
 	}
-	if e := d.store.Append(context.Background(), key.Entry{Event: "daemon stopped", Actor: "keyd", Fields: fields}); e != nil {
+	if e := d.store.Append(context.Background(), chain.Entry{Event: chain.DaemonStopped, Actor: "keyd", Fields: fields}); e != nil {
 		d.log.Error("the stop could not be recorded", "error", e.Error())
 	}
 }

@@ -19,6 +19,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
@@ -195,7 +196,7 @@ func oneRecord(now time.Time) record.Record {
 
 func save(t *testing.T, d *Daemon, rec record.Record) {
 	t.Helper()
-	if _, err := d.store.Save(t.Context(), rec, key.Entry{Event: "test", Actor: "test"}); err != nil {
+	if _, err := d.store.Save(t.Context(), rec, chain.Entry{Event: "test", Actor: "test"}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -113,7 +113,7 @@ func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
 	found, err := d.store.Recent(ctx, n)
 	entries := make([]status.Entry, len(found))
 	for i, c := range found {
-		entries[i] = status.Entry{Seq: c.Seq, Entry: c.Entry}
+		entries[i] = status.Entry{Seq: c.Seq, Time: c.Time, Key: c.Key, Event: string(c.Event), Actor: c.Actor, Fields: c.Fields}
 	}
 	return entries, err
 }

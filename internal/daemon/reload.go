@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
-	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Reload reads the configuration again. All that can fail is done before anything
@@ -48,7 +48,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.store.Append(ctx, key.Entry{Event: "configuration reloaded", Actor: actor, Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
+	if err := d.store.Append(ctx, chain.Entry{Event: chain.ConfigReloaded, Actor: actor, Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
 		return fmt.Errorf("record the reload: %w", err)
 	}
 	d.mu.Lock()

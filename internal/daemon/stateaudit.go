@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/store"
 )
@@ -64,7 +65,7 @@ func exportAudit(ctx context.Context, s *store.Store, r audit.Request, w io.Writ
 }
 
 func auditEntries(ctx context.Context, s *store.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
-	return s.Audit(ctx, from, func(c store.Chained) error {
+	return s.Audit(ctx, from, func(c chain.Linked) error {
 		if name != "" && c.Key != name {
 			return nil
 		}

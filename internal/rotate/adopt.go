@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sort"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -59,7 +60,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if err != nil {
 		return err
 	}
-	if _, err := r.saveAs(ctx, rec, actor, "adopted", map[string]string{"reason": reason, "adopted": string(text)}); err != nil {
+	if _, err := r.saveAs(ctx, rec, actor, chain.Adopted, map[string]string{"reason": reason, "adopted": string(text)}); err != nil {
 		return err
 	}
 	r.Observer.Drop(p.Key)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
@@ -548,7 +549,7 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 	w.checkDone(p, 1, 0)
 	swept := 0
 	for _, e := range w.store.entries {
-		if e.Event == "abandoned pair destroyed" {
+		if e.Event == chain.Destroyed {
 			swept++
 		}
 	}
@@ -620,7 +621,7 @@ func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 	w.strikeOnce("weu.CreateKEK", crashAfter)
 	w.settle(p)
 	w.checkDone(p, 1, 0)
-	count := map[string]int{}
+	count := map[chain.Event]int{}
 	for _, e := range w.store.entries {
 		count[e.Event]++
 	}

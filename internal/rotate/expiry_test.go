@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 )
@@ -210,7 +211,7 @@ func TestAnAdoptedVersionIsProvenByItsOwnOperations(t *testing.T) {
 // checked are the legs of each proof that passed, as audited.
 func (w *world) checked() (legs []string) {
 	for _, e := range w.store.entries {
-		if e.Event == "proof passed" {
+		if e.Event == chain.ProofPassed {
 			legs = append(legs, e.Fields["checked"])
 		}
 	}

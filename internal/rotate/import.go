@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/byok"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -76,7 +77,7 @@ func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key
 		return a.rec, req, attempt, err
 	}
 	a.rec.KeepPolicy(p)
-	rec, err = r.save(ctx, a.rec, "import intended", placementFields(&a.rec, attempt, map[string]string{"checkpoint": mark}))
+	rec, err = r.save(ctx, a.rec, chain.ImportIntended, placementFields(&a.rec, attempt, map[string]string{"checkpoint": mark}))
 	return rec, key.ImportRequest{
 		Key: p.Key, Operations: p.Operations, Expires: expires, Tags: r.tags(a.step.Generation, attempt, mark),
 	}, attempt, err
@@ -125,7 +126,7 @@ func (r *Rotator) importFailed(ctx context.Context, rec record.Record, attempt k
 	if err := rec.Void(attempt, cause.Error()); err != nil {
 		return rec, errors.Join(cause, err)
 	}
-	if _, err := r.save(ctx, rec, "import did not happen", placementFields(&rec, attempt, map[string]string{"error": cause.Error()})); err != nil {
+	if _, err := r.save(ctx, rec, chain.ImportVoid, placementFields(&rec, attempt, map[string]string{"error": cause.Error()})); err != nil {
 		return rec, errors.Join(cause, err)
 	}
 	return rec, cause
@@ -135,7 +136,7 @@ func (r *Rotator) landed(ctx context.Context, rec record.Record, attempt key.ID,
 	if err := rec.Land(r.now(), attempt, v); err != nil {
 		return rec, err
 	}
-	return r.save(ctx, rec, "imported", placementFields(&rec, attempt, nil))
+	return r.save(ctx, rec, chain.Imported, placementFields(&rec, attempt, nil))
 }
 
 // land records the version of an attempt whose answer was lost.
@@ -151,7 +152,7 @@ func (r *Rotator) land(ctx context.Context, a act) (record.Record, error) {
 	if err := a.rec.LandDisabled(r.now(), attempt); err != nil { // it had been given up as gone
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, "imported", placementFields(&a.rec, attempt, nil))
+	return r.save(ctx, a.rec, chain.Imported, placementFields(&a.rec, attempt, nil))
 }
 
 // alias records a version that repeats a placement's material.
@@ -159,7 +160,7 @@ func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
 	if err := a.rec.Alias(r.now(), a.step.Attempt, a.step.Version); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, "duplicate version adopted", placementFields(&a.rec, a.step.Attempt, map[string]string{"alias": a.step.Version}))
+	return r.save(ctx, a.rec, chain.AliasAdopted, placementFields(&a.rec, a.step.Attempt, map[string]string{"alias": a.step.Version}))
 }
 
 // void gives up an attempt that certainly did not happen.
@@ -167,7 +168,7 @@ func (r *Rotator) void(ctx context.Context, a act) (record.Record, error) {
 	if err := a.rec.Void(a.step.Attempt, a.step.Why); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, "import did not happen", placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
+	return r.save(ctx, a.rec, chain.ImportVoid, placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
 }
 
 // placementFields are the fields of an entry about a placement. Those without a value are left out.

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -33,7 +34,7 @@ func (r *Rotator) createKEK(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
 	}
 	a.rec.BeginKEK(url, now)
-	rec, err := r.save(ctx, a.rec, "key exchange key intended", map[string]string{"vault": url})
+	rec, err := r.save(ctx, a.rec, chain.KEKIntended, map[string]string{"vault": url})
 	if err != nil {
 		r.keks.end(url)
 		return rec, err
@@ -72,7 +73,7 @@ func (r *Rotator) rememberKEKs(ctx context.Context, url string) error {
 
 func (r *Rotator) kekMade(ctx context.Context, rec record.Record, url, kid string, print key.Fingerprint) (record.Record, error) {
 	rec.MadeKEK(url, print)
-	return r.save(ctx, rec, "key exchange key made", map[string]string{"vault": url, "kek": kid, "kek_fingerprint": string(print)})
+	return r.save(ctx, rec, chain.KEKMade, map[string]string{"vault": url, "kek": kid, "kek_fingerprint": string(print)})
 }
 
 // createKEKFailed lets the next step try again when nothing can have happened.
@@ -82,7 +83,7 @@ func (r *Rotator) createKEKFailed(ctx context.Context, rec record.Record, url st
 	}
 	r.keks.end(url)
 	delete(rec.KEKBegun, url)
-	saved, err := r.save(ctx, rec, "key exchange key not made", map[string]string{"vault": url, "error": cause.Error()})
+	saved, err := r.save(ctx, rec, chain.KEKNotMade, map[string]string{"vault": url, "error": cause.Error()})
 	return saved, errors.Join(cause, err)
 }
 

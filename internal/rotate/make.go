@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/record"
@@ -16,7 +17,7 @@ import (
 func (r *Rotator) hold(ctx context.Context, a act) (record.Record, error) {
 	h := a.step.Hold
 	a.rec.Hold = h
-	return r.save(ctx, a.rec, "key held", map[string]string{"code": string(h.Code), "reason": h.Reason})
+	return r.save(ctx, a.rec, chain.KeyHeld, map[string]string{"code": string(h.Code), "reason": h.Reason})
 }
 
 // reserve records a new generation with a fresh id.
@@ -32,7 +33,7 @@ func (r *Rotator) reserve(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	return r.saveAs(ctx, a.rec, t.Requester, "generation reserved", generationFields(g, map[string]string{
+	return r.saveAs(ctx, a.rec, t.Requester, chain.GenerationReserved, generationFields(g, map[string]string{
 		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)}))
 }
 
@@ -44,7 +45,7 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, err
 	}
 	fields := generationFields(g, nil)
-	rec, err := r.save(ctx, a.rec, "generation intended", fields)
+	rec, err := r.save(ctx, a.rec, chain.GenerationIntended, fields)
 	if err != nil {
 		return rec, err
 	}
@@ -54,7 +55,7 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return rec, err
 	}
-	return r.save(ctx, rec, "generation made", fields)
+	return r.save(ctx, rec, chain.GenerationMade, fields)
 }
 
 // abandon gives an id up and takes another for the same generation.
@@ -68,7 +69,7 @@ func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record
 	if err := a.rec.AbandonID(r.now(), n, id, why); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, "id abandoned", fields)
+	return r.save(ctx, a.rec, chain.IDAbandoned, fields)
 }
 
 // pin records the fingerprint of a pair that reads back as asked and proves that it has its private key.
@@ -94,7 +95,7 @@ func (r *Rotator) pin(ctx context.Context, a act) (record.Record, error) {
 	if g, err = a.rec.Pin(r.now(), g.Number, print); err != nil {
 		return a.rec, err
 	}
-	rec, err := r.save(ctx, a.rec, "generation pinned", generationFields(g, map[string]string{
+	rec, err := r.save(ctx, a.rec, chain.GenerationPinned, generationFields(g, map[string]string{
 		"hsm_manufacturer": made.Manufacturer, "hsm_model": made.Model, "hsm_serial": made.Serial,
 		"hsm_firmware": made.Firmware, "hsm_token": made.Token}))
 	killpoint.At("pin-after")
@@ -108,7 +109,7 @@ func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, err
 	}
 	fields := map[string]string{"id": string(id), "generation": strconv.Itoa(a.step.Generation)}
-	rec, err := r.save(ctx, a.rec, "destruction intended", fields)
+	rec, err := r.save(ctx, a.rec, chain.DestroyIntended, fields)
 	if err != nil {
 		return rec, err
 	}
@@ -118,7 +119,7 @@ func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
 	}
 	killpoint.At("sweep-after")
 	rec.Destroyed(id)
-	return r.save(ctx, rec, "abandoned pair destroyed", fields)
+	return r.save(ctx, rec, chain.Destroyed, fields)
 }
 
 // generationFields are the fields of an entry about a generation. Those without a value are left out.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/byok"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -617,7 +618,7 @@ func (v *modelVault) expired(x *modelVersion) error {
 type modelStore struct {
 	w       *world
 	records map[string]record.Record
-	entries []key.Entry
+	entries []chain.Entry
 }
 
 func (s *modelStore) Load(_ context.Context, name string) (rec record.Record, err error) {
@@ -632,8 +633,8 @@ func (s *modelStore) Load(_ context.Context, name string) (rec record.Record, er
 	return rec, err
 }
 
-func (s *modelStore) Save(_ context.Context, rec record.Record, entries ...key.Entry) (out record.Record, err error) {
-	err = s.w.call("store.Save "+entries[0].Event, func() error {
+func (s *modelStore) Save(_ context.Context, rec record.Record, entries ...chain.Entry) (out record.Record, err error) {
+	err = s.w.call("store.Save "+string(entries[0].Event), func() error {
 		if s.records[rec.Key].Revision != rec.Revision {
 			return &classError{"model: conflict", key.Retry}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -25,7 +26,7 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	if a.rec, err = r.save(ctx, a.rec, "disabling intended", placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why})); err != nil {
+	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended, placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why})); err != nil {
 		return a.rec, err
 	}
 	for _, version := range versions {
@@ -43,7 +44,7 @@ func (r *Rotator) disableDone(ctx context.Context, a act) (record.Record, error)
 	if err := a.rec.Disable(a.step.Attempt, r.now()); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, "disabled", placementFields(&a.rec, a.step.Attempt, nil))
+	return r.save(ctx, a.rec, chain.Disabled, placementFields(&a.rec, a.step.Attempt, nil))
 }
 
 // disableAborted records that what was begun did not happen.
@@ -51,5 +52,5 @@ func (r *Rotator) disableAborted(ctx context.Context, a act) (record.Record, err
 	if err := a.rec.AbortDisable(a.step.Attempt); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, "disabling did not happen", placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
+	return r.save(ctx, a.rec, chain.DisableAborted, placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 )
@@ -175,7 +176,7 @@ func TestWhatSomebodyDisablesWhileAKeyIsHeldIsDrift(t *testing.T) {
 }
 
 // saved is how many entries of the audit have this event.
-func (w *world) saved(event string) (n int) {
+func (w *world) saved(event chain.Event) (n int) {
 	for _, e := range w.store.entries {
 		if e.Event == event {
 			n++

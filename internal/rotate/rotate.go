@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/proof"
@@ -54,7 +55,7 @@ type Store interface {
 	Load(ctx context.Context, name string) (record.Record, error)
 	// Save fails with a key.Retry error when the record changed since it was loaded, and returns the record with its
 	// new revision otherwise.
-	Save(ctx context.Context, r record.Record, entries ...key.Entry) (record.Record, error)
+	Save(ctx context.Context, r record.Record, entries ...chain.Entry) (record.Record, error)
 	// Names lists the keys that have a record.
 	Names(ctx context.Context) ([]string, error)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -160,17 +161,17 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 
 // save stores the record with one audit entry. The entry always has what a reader needs to follow the step without the
 // record.
-func (r *Rotator) save(ctx context.Context, rec record.Record, event string, fields map[string]string) (record.Record, error) {
+func (r *Rotator) save(ctx context.Context, rec record.Record, event chain.Event, fields map[string]string) (record.Record, error) {
 	return r.saveAs(ctx, rec, "keyd", event, fields)
 }
 
-func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor, event string, fields map[string]string) (record.Record, error) {
-	killpoint.At("save-before " + event)
-	saved, err := r.Store.Save(ctx, rec, key.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor, Fields: fields})
+func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor string, event chain.Event, fields map[string]string) (record.Record, error) {
+	killpoint.At("save-before " + string(event))
+	saved, err := r.Store.Save(ctx, rec, chain.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor, Fields: fields})
 	if err != nil {
 		return rec, fmt.Errorf("record %q: %w", event, err)
 	}
-	killpoint.At("save-after " + event)
+	killpoint.At("save-after " + string(event))
 	return saved, nil
 }
 

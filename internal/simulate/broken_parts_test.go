@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
@@ -115,7 +116,7 @@ func (v *thoroughVault) Disable(ctx context.Context, name, id string) error {
 func (w *World) intendToDisable(in Vault, name, id string) {
 	rec, url := w.store.records[name], in.(*vault).URL
 	if g, _ := holderOf(&rec, url, id); g != nil {
-		w.store.intents[intent{"disabling intended", g.ID, url}] = true
+		w.store.intents[intent{chain.DisableIntended, g.ID, url}] = true
 	}
 }
 
@@ -273,7 +274,7 @@ func (h *wearingHSM) Opens(ctx context.Context, id key.ID, ciphertext []byte, su
 // forcefulStore saves over whatever is there.
 type forcefulStore struct{ *store }
 
-func (s *forcefulStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
+func (s *forcefulStore) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	rec.Revision = s.records[rec.Key].Revision
 	return s.store.Save(ctx, rec, entries...)
 }
@@ -284,8 +285,8 @@ type forgetfulStore struct {
 	forgot map[string]bool
 }
 
-func (s *forgetfulStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
-	if id := rec.Key + entries[0].Event; s.w.chance(10) && !s.forgot[id] {
+func (s *forgetfulStore) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
+	if id := rec.Key + string(entries[0].Event); s.w.chance(10) && !s.forgot[id] {
 		s.forgot[id] = true
 		return rec, nil
 	}
@@ -293,13 +294,13 @@ func (s *forgetfulStore) Save(ctx context.Context, rec record.Record, entries ..
 }
 
 // lazyStore keeps one kind of save back until the next save of that key.
-func lazyStore(event string) breaks {
+func lazyStore(event chain.Event) breaks {
 	return everyStore(func(s *store) rotate.Store { return &backStore{s, event, map[string]record.Record{}} })
 }
 
 type backStore struct {
 	*store
-	event string
+	event chain.Event
 	kept  map[string]record.Record
 }
 
@@ -310,7 +311,7 @@ func (s *backStore) Load(ctx context.Context, name string) (record.Record, error
 	return s.store.Load(ctx, name)
 }
 
-func (s *backStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
+func (s *backStore) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if entries[0].Event == s.event {
 		s.kept[rec.Key] = rec.Clone()
 		return rec, nil
@@ -334,7 +335,7 @@ func (s *pinlessStore) Load(ctx context.Context, name string) (record.Record, er
 	return rec, err
 }
 
-func (s *pinlessStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
+func (s *pinlessStore) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	whole := rec.Clone()
 	rec = rec.Clone()
 	for i := range rec.Generations {
@@ -352,23 +353,23 @@ func (s *pinlessStore) Save(ctx context.Context, rec record.Record, entries ...k
 }
 
 // editedStore changes the record that is saved with an event; "" is every event.
-func editedStore(event string, edit func(*record.Record)) breaks {
-	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, edit, func(*key.Entry) {}} })
+func editedStore(event chain.Event, edit func(*record.Record)) breaks {
+	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, edit, func(*chain.Entry) {}} })
 }
 
 // editedEntry changes the entry of an event.
-func editedEntry(event string, edit func(*key.Entry)) breaks {
+func editedEntry(event chain.Event, edit func(*chain.Entry)) breaks {
 	return everyStore(func(s *store) rotate.Store { return &editStore{s, event, func(*record.Record) {}, edit} })
 }
 
 type editStore struct {
 	*store
-	event  string
+	event  chain.Event
 	record func(*record.Record)
-	entry  func(*key.Entry)
+	entry  func(*chain.Entry)
 }
 
-func (s *editStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
+func (s *editStore) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if s.event == "" || entries[0].Event == s.event {
 		rec, entries = rec.Clone(), slices.Clone(entries)
 		s.record(&rec)
@@ -379,16 +380,16 @@ func (s *editStore) Save(ctx context.Context, rec record.Record, entries ...key.
 }
 
 // droppedStore answers one kind of save without doing it.
-func droppedStore(event string) breaks {
+func droppedStore(event chain.Event) breaks {
 	return everyStore(func(s *store) rotate.Store { return &dropStore{s, event} })
 }
 
 type dropStore struct {
 	*store
-	event string
+	event chain.Event
 }
 
-func (s *dropStore) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
+func (s *dropStore) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if entries[0].Event == s.event {
 		return rec, nil
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
@@ -120,15 +121,15 @@ var broken = []breakage{
 	{name: "a duplicate is recorded and not reported", caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and the report says`,
 		breaks: silently, first: 24},
 	{name: "a duplicate is recorded without an entry that names it", caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and no audit entry names it$`,
-		breaks: editedEntry("duplicate version adopted", func(e *key.Entry) { delete(e.Fields, "alias") }), first: 24},
+		breaks: editedEntry("duplicate version adopted", func(e *chain.Entry) { delete(e.Fields, "alias") }), first: 24},
 	{name: "an import has no result in the audit", caught: `^version \w+ of \S+ was imported into \S+, and no audit entry has the result$`,
-		breaks: unsaid("imported")},
+		breaks: unsaid(chain.Imported)},
 	{name: "a disabling has no result in the audit", caught: `^version \w+ of \S+ was disabled in \S+, and no audit entry has the result$`,
-		breaks: unsaid("disabled")},
+		breaks: unsaid(chain.Disabled)},
 	{name: "a destruction has no result in the audit", caught: `^the pair under \w+ was destroyed, and no audit entry has the result$`,
-		breaks: unsaid("abandoned pair destroyed"), first: 10},
+		breaks: unsaid(chain.Destroyed), first: 10},
 	{name: "a key exchange key has no result in the audit", first: 3, caught: `^a key exchange key was made in \S+, and no audit entry has the result$`,
-		breaks: unsaid("key exchange key made")},
+		breaks: unsaid(chain.KEKMade)},
 	{name: "two versions are active in one vault", caught: `^\d placements of \S+ are active in \S+$`,
 		breaks: editedStore("proof passed", func(rec *record.Record) {
 			eachIn(rec, key.Superseded, func(p *record.Placement) { p.State = key.Proven })
@@ -227,8 +228,8 @@ func holdAtOnce(rec *record.Record) {
 }
 
 // unsaid keeps one event out of the audit, and what it tells in the record.
-func unsaid(event string) breaks {
-	return editedEntry(event, func(e *key.Entry) { e.Event = "noted" })
+func unsaid(event chain.Event) breaks {
+	return editedEntry(event, func(e *chain.Entry) { e.Event = "noted" })
 }
 
 // silently tells nobody of duplicates.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -15,14 +16,14 @@ func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	rec := w.store.records[name]
 	g := rec.Generation(number)
 	abandoned := slices.ContainsFunc(rec.Abandoned, func(a record.AbandonedID) bool { return a.ID == id }) // meanwhile, by the other daemon
-	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) || !w.store.intents[intent{"generation intended", id, ""}] {
+	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) || !w.store.intents[intent{chain.GenerationIntended, id, ""}] {
 		w.violate("a pair is generated under %s for generation %d of %s without its intent in the record", id, number, name)
 	}
 }
 
 // judgeDestroy: only an abandoned, never pinned id.
 func (w *World) judgeDestroy(id key.ID) {
-	if !w.store.intents[intent{"destruction intended", id, ""}] {
+	if !w.store.intents[intent{chain.DestroyIntended, id, ""}] {
 		w.violate("what is under %s is destroyed without its intent in the record", id)
 	}
 	if w.hsm.pinned[id] {
@@ -36,7 +37,7 @@ func (w *World) judgeDestroy(id key.ID) {
 func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 	rec := w.store.records[name]
 	g, p := placementOf(&rec, attempt)
-	if p == nil || p.Vault != v.URL || !w.store.intents[intent{"import intended", attempt, v.URL}] {
+	if p == nil || p.Vault != v.URL || !w.store.intents[intent{chain.ImportIntended, attempt, v.URL}] {
 		w.violate("%s is imported into %s without its intent in the record", name, v.Name)
 	}
 	if g.Fingerprint == "" {
@@ -163,7 +164,7 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if p == nil {
 		w.violate("version %s of %s in %s, which keyd does not know as its own, is disabled", x.ID, name, v.Name)
 	}
-	if !w.store.intents[intent{"disabling intended", g.ID, v.URL}] {
+	if !w.store.intents[intent{chain.DisableIntended, g.ID, v.URL}] {
 		w.violate("version %s of %s in %s is disabled without its intent in the record", x.ID, name, v.Name)
 	}
 	newest := v.newest(name)

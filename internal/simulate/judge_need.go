@@ -3,6 +3,7 @@ package simulate
 import (
 	"slices"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -11,9 +12,9 @@ import (
 
 // judgeAbandoned: the one whole pair that this record asked for is not given up for
 // another.
-func (w *World) judgeAbandoned(was *record.Record, entries []key.Entry) {
+func (w *World) judgeAbandoned(was *record.Record, entries []chain.Entry) {
 	e := entries[0]
-	if e.Event != "id abandoned" {
+	if e.Event != chain.IDAbandoned {
 		return
 	}
 	o := w.hsm.find(key.ID(e.Fields["id"]))

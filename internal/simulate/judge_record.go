@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -11,7 +12,7 @@ import (
 // The judgements on what keyd writes down: nothing known is forgotten, and nothing
 // is written that is not so.
 
-func (w *World) judgeChange(was, is record.Record, entries []key.Entry) {
+func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	event := entries[0].Event
 	for i := range was.Generations {
 		w.judgeGeneration(&was.Generations[i], &is, entries)
@@ -20,14 +21,14 @@ func (w *World) judgeChange(was, is record.Record, entries []key.Entry) {
 	for i := range is.Generations {
 		g := &is.Generations[i]
 		if was.Generation(g.Number) == nil {
-			if o := w.hsm.pair(g.ID); g.Number <= k.highest && (event != "adopted" || o == nil || o.label.Number != g.Number) {
+			if o := w.hsm.pair(g.ID); g.Number <= k.highest && (event != chain.Adopted || o == nil || o.label.Number != g.Number) {
 				w.violate("generation number %d of %s is used a second time", g.Number, is.Key)
 			}
 			k.highest = max(k.highest, g.Number)
-			if event == "generation reserved" {
+			if event == chain.GenerationReserved {
 				w.result.Reserved++
 				w.judgeReserve(&was, g)
-			} else if event != "adopted" {
+			} else if event != chain.Adopted {
 				w.violate("generation %d of %s comes out of %q", g.Number, is.Key, event)
 			}
 			for j := range g.Placements {
@@ -43,8 +44,8 @@ func (w *World) judgeChange(was, is record.Record, entries []key.Entry) {
 	for _, q := range was.Requests {
 		w.judgeRequest(q, &is, event)
 	}
-	answered := event == "rotation requested" && was.Hold != nil && was.Hold.Code == key.HoldRefuted // by a compromise
-	if was.Hold != nil && is.Hold == nil && event != "key resumed" && event != "adopted" && !answered {
+	answered := event == chain.RotationRequested && was.Hold != nil && was.Hold.Code == key.HoldRefuted // by a compromise
+	if was.Hold != nil && is.Hold == nil && event != chain.KeyResumed && event != chain.Adopted && !answered {
 		w.violate("the hold of %s is gone after %q", is.Key, event)
 	}
 	for url, known := range was.Known {
@@ -82,7 +83,7 @@ func (w *World) judgeMissing(rec *record.Record) {
 }
 
 // judgeGeneration compares one generation with what it was.
-func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entries []key.Entry) {
+func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entries []chain.Entry) {
 	event := entries[0].Event
 	is := rec.Generation(was.Number)
 	switch {
@@ -92,7 +93,7 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 		w.violate("generation %d of %s has another pair than the one pinned after %q", was.Number, rec.Key, event)
 	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned, func(a record.AbandonedID) bool { return a.ID == was.ID }):
 		w.violate("the id %s of generation %d of %s is forgotten after %q", was.ID, was.Number, rec.Key, event)
-	case !is.Reserved.Equal(was.Reserved) && event != "adopted":
+	case !is.Reserved.Equal(was.Reserved) && event != chain.Adopted:
 		w.violate("generation %d of %s is reserved at another time than before after %q", was.Number, rec.Key, event)
 	case is.ID == was.ID && !was.GenerateBegun.IsZero() && is.GenerateBegun.IsZero():
 		w.violate("that generation %d of %s was begun is forgotten after %q", was.Number, rec.Key, event)
@@ -116,7 +117,7 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 }
 
 // judgePlacement compares what is written of a placement with the truth.
-func (w *World) judgePlacement(name string, g *record.Generation, was, is *record.Placement, entries []key.Entry) {
+func (w *World) judgePlacement(name string, g *record.Generation, was, is *record.Placement, entries []chain.Entry) {
 	event := entries[0].Event
 	w.judgeAlias(name, was, is, entries)
 	if was != nil && was.State == is.State && was.Version == is.Version {
@@ -133,7 +134,7 @@ func (w *World) judgePlacement(name string, g *record.Generation, was, is *recor
 		}
 		a.intended, a.looked, a.turned = w.now.Add(is.At.Sub(w.acting.clock())), w.acting.began, w.acting.turned()
 	case key.Void:
-		if event != "adopted" {
+		if event != chain.Adopted {
 			w.judgeVoid(name, is, a)
 		} else if v := w.vault(is.Vault); v.shows(name, is.Version, w.acting.began) {
 			w.violate("version %s of %s is given up as gone, and is in %s", is.Version, name, is.VaultName)
@@ -224,7 +225,7 @@ func (w *World) judgePin(name string, g *record.Generation) {
 }
 
 // judgeRequest: a wish goes only when a rotation answered it.
-func (w *World) judgeRequest(q key.Request, is *record.Record, event string) {
+func (w *World) judgeRequest(q key.Request, is *record.Record, event chain.Event) {
 	if slices.ContainsFunc(is.Requests, func(r key.Request) bool { return r.ID == q.ID }) {
 		return
 	}

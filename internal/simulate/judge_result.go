@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
@@ -14,16 +15,16 @@ import (
 type owing struct {
 	key    string // "" of what all keys share
 	effect string // in words
-	told   func(e key.Entry, is *record.Record) bool
+	told   func(e chain.Entry, is *record.Record) bool
 }
 
 // owe notes an effect as it happens.
 func (s *store) owe(o owing) { s.owed = append(s.owed, o) }
 
 // told crosses off what an entry tells. What is adopted is told as a whole.
-func (s *store) told(e key.Entry, is *record.Record) {
+func (s *store) told(e chain.Entry, is *record.Record) {
 	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool {
-		return (o.key == "" || o.key == is.Key) && (o.told(e, is) || o.key != "" && e.Event == "adopted")
+		return (o.key == "" || o.key == is.Key) && (o.told(e, is) || o.key != "" && e.Event == chain.Adopted)
 	})
 }
 
@@ -42,51 +43,51 @@ func (h *hsm) oweGeneration(o *object) {
 	if rec := h.w.store.records[o.label.Key]; givenUp(&rec) {
 		return // already, and it came late
 	}
-	h.w.store.owe(owing{key: o.label.Key, effect: "a pair of " + o.label.Key + " was made under " + string(o.id), told: func(e key.Entry, is *record.Record) bool {
-		made := e.Event == "generation made" || e.Event == "generation pinned"
+	h.w.store.owe(owing{key: o.label.Key, effect: "a pair of " + o.label.Key + " was made under " + string(o.id), told: func(e chain.Entry, is *record.Record) bool {
+		made := e.Event == chain.GenerationMade || e.Event == chain.GenerationPinned
 		return made && e.Fields["id"] == string(o.id) || givenUp(is)
 	}})
 }
 
 func (h *hsm) oweDestruction(name string, id key.ID) {
-	h.w.store.owe(owing{key: name, effect: "the pair under " + string(id) + " was destroyed", told: func(e key.Entry, _ *record.Record) bool {
-		return e.Event == "abandoned pair destroyed" && e.Fields["id"] == string(id)
+	h.w.store.owe(owing{key: name, effect: "the pair under " + string(id) + " was destroyed", told: func(e chain.Entry, _ *record.Record) bool {
+		return e.Event == chain.Destroyed && e.Fields["id"] == string(id)
 	}})
 }
 
 func (v *vault) oweImport(name string, x *version) {
-	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was imported into " + v.Name, told: func(e key.Entry, _ *record.Record) bool {
+	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was imported into " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
 		// What was damaged on its way is known by its attempt only, which a stranger's
 		// version may have taken.
 		damaged := v.w.hsm.made[x.modulus.print] == nil
-		imported := e.Event == "imported" && (e.Fields["version"] == x.ID || damaged && e.Fields["attempt"] == string(x.attempt))
-		return imported || e.Event == "duplicate version adopted" && e.Fields["alias"] == x.ID
+		imported := e.Event == chain.Imported && (e.Fields["version"] == x.ID || damaged && e.Fields["attempt"] == string(x.attempt))
+		return imported || e.Event == chain.AliasAdopted && e.Fields["alias"] == x.ID
 	}})
 }
 
 func (v *vault) oweDisabling(name string, x *version) {
 	rec := v.w.store.records[name]
 	g, _ := holderOf(&rec, v.URL, x.ID)
-	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name, told: func(e key.Entry, _ *record.Record) bool {
-		return e.Event == "disabled" && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
+	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
+		return e.Event == chain.Disabled && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
 	}})
 }
 
 func (v *vault) oweKEK() {
-	v.w.store.owe(owing{key: "", effect: "a key exchange key was made in " + v.Name, told: func(e key.Entry, _ *record.Record) bool {
-		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL
+	v.w.store.owe(owing{key: "", effect: "a key exchange key was made in " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
+		return e.Event == chain.KEKMade && e.Fields["vault"] == v.URL
 	}})
 }
 
 // judgeAlias: a duplicate is adopted with an entry that names it.
-func (w *World) judgeAlias(name string, was, is *record.Placement, entries []key.Entry) {
+func (w *World) judgeAlias(name string, was, is *record.Placement, entries []chain.Entry) {
 	for _, id := range is.Aliases {
 		if was != nil && slices.Contains(was.Aliases, id) {
 			continue
 		}
-		if !slices.ContainsFunc(entries, func(e key.Entry) bool {
-			consented := e.Event == "adopted" && strings.Contains(e.Fields["adopted"], id)
-			return consented || e.Event == "duplicate version adopted" && e.Fields["alias"] == id && e.Fields["vault"] == is.Vault && e.Fields["attempt"] == string(is.Attempt)
+		if !slices.ContainsFunc(entries, func(e chain.Entry) bool {
+			consented := e.Event == chain.Adopted && strings.Contains(e.Fields["adopted"], id)
+			return consented || e.Event == chain.AliasAdopted && e.Fields["alias"] == id && e.Fields["vault"] == is.Vault && e.Fields["attempt"] == string(is.Attempt)
 		}) {
 			w.violate("the duplicate version %s of %s in %s is adopted, and no audit entry names it", id, name, is.VaultName)
 		}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -22,7 +23,7 @@ type store struct {
 
 // intent is an event of the audit chain with the id it is about.
 type intent struct {
-	event string
+	event chain.Event
 	id    key.ID // CKA_ID or attempt
 	vault string // URL; "" of what concerns the HSM alone
 }
@@ -59,11 +60,11 @@ func (s *store) load(name string) record.Record {
 	return rec.Clone()
 }
 
-func (s *store) Save(_ context.Context, rec record.Record, entries ...key.Entry) (out record.Record, err error) {
+func (s *store) Save(_ context.Context, rec record.Record, entries ...chain.Entry) (out record.Record, err error) {
 	if len(entries) == 0 || entries[0].Event == "" || entries[0].Actor == "" || entries[0].Time.IsZero() {
 		s.w.violate("the record of %s is changed without an audit entry that says what, when and by whom", rec.Key)
 	}
-	err = s.call("Save "+entries[0].Event, func() error {
+	err = s.call("Save "+string(entries[0].Event), func() error {
 		was := s.records[rec.Key]
 		if was.Revision != rec.Revision {
 			return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.Key)

@@ -2,8 +2,6 @@ package status
 
 import (
 	"time"
-
-	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Slot is how a vault or the HSM was during one slot of its history.
@@ -26,6 +24,10 @@ type History struct {
 
 // Entry is one entry of the audit chain with its number.
 type Entry struct {
-	Seq uint64 `json:"seq"` // from 1
-	key.Entry
+	Seq    uint64            `json:"seq"` // from 1
+	Time   time.Time         `json:"time"`
+	Key    string            `json:"key"`
+	Event  string            `json:"event"`
+	Actor  string            `json:"actor"`
+	Fields map[string]string `json:"fields,omitempty"`
 }

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -39,7 +40,7 @@ func onFullDisk(t *testing.T, dir string) {
 	}
 	signal.Ignore(syscall.SIGXFSZ)
 	limit(t, uint64(info.Size()))
-	big := key.Entry{Event: strings.Repeat("x", int(info.Size()))}
+	big := chain.Entry{Event: chain.Event(strings.Repeat("x", int(info.Size())))}
 	for range 3 {
 		if _, err := s.Save(t.Context(), rec, big); err == nil || key.ClassOf(err) != key.Retry {
 			t.Fatalf("got %v (%v), want an error of class retry", err, key.ClassOf(err))

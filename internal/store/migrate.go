@@ -11,7 +11,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -83,9 +83,9 @@ func (s *Store) migrateRecords(tx *bbolt.Tx, from int) error {
 		if err := records.Put([]byte(name), moved.encode()); err != nil {
 			return err
 		}
-		entry := key.Entry{Event: "record migrated", Actor: "keyd", Fields: map[string]string{
+		entry := chain.Entry{Event: chain.RecordMigrated, Actor: "keyd", Fields: map[string]string{
 			"from": strconv.Itoa(from), "to": strconv.Itoa(s.format.version)}}
-		if err := s.chain(tx, name, moved.sum.String(), []key.Entry{entry}); err != nil {
+		if err := s.link(tx, name, moved.sum.String(), []chain.Entry{entry}); err != nil {
 			return err
 		}
 	}

@@ -4,17 +4,18 @@ import (
 	"context"
 	"slices"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"go.etcd.io/bbolt"
 )
 
 // Recent returns the last n entries of the chain, oldest first, without reading
 // the others. It shows what is there; Verify judges it.
-func (s *Store) Recent(ctx context.Context, n int) ([]Chained, error) {
-	var found []Chained
+func (s *Store) Recent(ctx context.Context, n int) ([]chain.Linked, error) {
+	var found []chain.Linked
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketAudit).Cursor()
 		for k, v := c.Last(); k != nil && len(found) < n; k, v = c.Prev() {
-			e, err := parseChained(k, v)
+			e, err := parseLinked(k, v)
 			if err != nil {
 				return s.corrupt("audit entry %d: %v", e.Seq, err)
 			}

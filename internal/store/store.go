@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -81,7 +82,7 @@ func (s *Store) decode(name string, r stored) (record.Record, error) {
 //
 // Errors: *ConflictError and *WriteError; after the latter with class Ambiguous,
 // load again to see which it was.
-func (s *Store) Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error) {
+func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if err := s.savable(rec, entries); err != nil {
 		return rec, err
 	}
@@ -105,7 +106,7 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...key.Entr
 			return err
 		}
 		saved.Revision = r.revision
-		return s.chain(tx, rec.Key, r.sum.String(), entries)
+		return s.link(tx, rec.Key, r.sum.String(), entries)
 	})
 	if err != nil {
 		return rec, err
@@ -113,7 +114,7 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...key.Entr
 	return saved, nil
 }
 
-func (s *Store) savable(rec record.Record, entries []key.Entry) error {
+func (s *Store) savable(rec record.Record, entries []chain.Entry) error {
 	switch {
 	case !key.ValidName(rec.Key):
 		return fmt.Errorf("%q cannot be the name of a record", rec.Key)
@@ -140,15 +141,15 @@ func revisionOf(name string, value []byte) (uint64, error) {
 
 // Append adds entries that change no record, such as the daemon's start, a
 // reload, or a refused request. Errors: *WriteError.
-func (s *Store) Append(ctx context.Context, entries ...key.Entry) error {
+func (s *Store) Append(ctx context.Context, entries ...chain.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
-	return s.write(ctx, func(tx *bbolt.Tx) error { return s.chain(tx, "", "", entries) })
+	return s.write(ctx, func(tx *bbolt.Tx) error { return s.link(tx, "", "", entries) })
 }
 
-// chain appends entries; the last one carries the sum of the record, if any.
-func (s *Store) chain(tx *bbolt.Tx, name, record string, entries []key.Entry) error {
+// link appends entries; the last one carries the sum of the record, if any.
+func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) error {
 	seq, prev := head(tx)
 	for i, e := range entries {
 		if e.Key == "" {
@@ -157,37 +158,34 @@ func (s *Store) chain(tx *bbolt.Tx, name, record string, entries []key.Entry) er
 		if e.Time.IsZero() {
 			e.Time = s.now()
 		}
-		e.Time = e.Time.UTC()
-		l := link{Entry: e}
+		sum := ""
 		if i == len(entries)-1 {
-			l.Record = record
+			sum = record
 		}
-		body, err := json.Marshal(l)
+		l, err := chain.Append(seq, prev, e, sum)
 		if err != nil {
-			return fmt.Errorf("encode an audit entry: %w", err)
-		}
-		seq++
-		hash := LinkHash(prev, seq, e.Key, BodySum(body))
-		if err := tx.Bucket(bucketAudit).Put(number(seq), encodeChained(prev, hash, body)); err != nil {
 			return err
 		}
-		prev = hash
+		if err := tx.Bucket(bucketAudit).Put(number(l.Seq), encodeLinked(l)); err != nil {
+			return err
+		}
+		seq, prev = l.Seq, l.Hash
 	}
 	return nil
 }
 
 // head is the number and the hash of the last entry; zero for an empty chain.
-func head(tx *bbolt.Tx) (uint64, Hash) {
+func head(tx *bbolt.Tx) (uint64, chain.Hash) {
 	k, v := tx.Bucket(bucketAudit).Cursor().Last()
-	if len(k) != 8 || len(v) < 2*len(Hash{}) {
-		return 0, Hash{}
+	if len(k) != 8 || len(v) < 2*len(chain.Hash{}) {
+		return 0, chain.Hash{}
 	}
-	return toNumber(k), Hash(v[len(Hash{}) : 2*len(Hash{})])
+	return toNumber(k), chain.Hash(v[len(chain.Hash{}) : 2*len(chain.Hash{})])
 }
 
 // Head returns the number and the hash of the last entry of the audit chain; zero
 // for an empty one.
-func (s *Store) Head(ctx context.Context) (seq uint64, hash Hash, err error) {
+func (s *Store) Head(ctx context.Context) (seq uint64, hash chain.Hash, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		seq, hash = head(tx)
 		return nil

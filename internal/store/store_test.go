@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.etcd.io/bbolt"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/store/storetest"
@@ -42,9 +43,9 @@ func stateDir(t *testing.T) string { return filepath.Join(t.TempDir(), "state") 
 
 func save(t *testing.T, s *Store, rec record.Record, events ...string) record.Record {
 	t.Helper()
-	var entries []key.Entry
+	var entries []chain.Entry
 	for _, e := range events {
-		entries = append(entries, key.Entry{Event: e, Actor: "keyd"})
+		entries = append(entries, chain.Entry{Event: chain.Event(e), Actor: "keyd"})
 	}
 	saved, err := s.Save(t.Context(), rec, entries...)
 	if err != nil {
@@ -62,10 +63,10 @@ func load(t *testing.T, s *Store, name string) record.Record {
 	return rec
 }
 
-func events(t *testing.T, s *Store) []key.Entry {
+func events(t *testing.T, s *Store) []chain.Entry {
 	t.Helper()
-	var out []key.Entry
-	err := s.Audit(t.Context(), 0, func(c Chained) error {
+	var out []chain.Entry
+	err := s.Audit(t.Context(), 0, func(c chain.Linked) error {
 		out = append(out, c.Entry)
 		return nil
 	})
@@ -78,7 +79,7 @@ func events(t *testing.T, s *Store) []key.Entry {
 func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Opened {
 		s := openIn(t, stateDir(t))
-		return storetest.Opened{Backend: s, Entries: func() ([]key.Entry, error) { return events(t, s), nil }}
+		return storetest.Opened{Backend: s, Entries: func() ([]chain.Entry, error) { return events(t, s), nil }}
 	})
 }
 
@@ -155,13 +156,13 @@ func TestEntriesGetTheStoresTimeAndTheRecordsKey(t *testing.T) {
 func TestAuditContinuesFromANumber(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	for range batch + 10 {
-		if err := s.Append(t.Context(), key.Entry{Event: "e"}); err != nil {
+		if err := s.Append(t.Context(), chain.Entry{Event: "e"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, c := range []struct{ from, first, count uint64 }{{0, 1, batch + 10}, {1, 1, batch + 10}, {batch, batch, 11}, {batch + 11, 0, 0}} {
 		var first, count uint64
-		err := s.Audit(t.Context(), c.from, func(e Chained) error {
+		err := s.Audit(t.Context(), c.from, func(e chain.Linked) error {
 			if count == 0 {
 				first = e.Seq
 			}
@@ -177,7 +178,7 @@ func TestAuditContinuesFromANumber(t *testing.T) {
 func TestTheLastEntriesAreReadWithoutTheOthers(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	for range 30 {
-		if err := s.Append(t.Context(), key.Entry{Event: "e"}); err != nil {
+		if err := s.Append(t.Context(), chain.Entry{Event: "e"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -201,7 +202,7 @@ func TestAFailedCommitWithoutEffectChangesNothing(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	rec := save(t, s, load(t, s, "k"), "first")
 	s.commit = func(tx *bbolt.Tx) error { return errors.Join(errDisk, tx.Rollback()) }
-	_, err := s.Save(t.Context(), rec, key.Entry{Event: "second"})
+	_, err := s.Save(t.Context(), rec, chain.Entry{Event: "second"})
 	if !errors.Is(err, errDisk) || key.ClassOf(err) != key.Retry {
 		t.Fatalf("got %v (%v), want the disk's error with class retry", err, key.ClassOf(err))
 	}
@@ -222,7 +223,7 @@ func TestAFailedCommitWithEffectIsAmbiguousAndLookedUp(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	rec := save(t, s, load(t, s, "k"), "first")
 	s.commit = func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), errDisk) }
-	_, err := s.Save(t.Context(), rec, key.Entry{Event: "second"})
+	_, err := s.Save(t.Context(), rec, chain.Entry{Event: "second"})
 	if !errors.Is(err, errDisk) || key.ClassOf(err) != key.Ambiguous {
 		t.Fatalf("got %v (%v), want the disk's error with class ambiguous", err, key.ClassOf(err))
 	}
@@ -245,7 +246,7 @@ func TestDamageFoundWhileReopeningIsNamed(t *testing.T) {
 		v := tx.Bucket(bucketRecords).Get([]byte("k"))
 		return errors.Join(tx.Bucket(bucketRecords).Put([]byte("k"), append(bytes.Clone(v), ' ')), tx.Commit(), errDisk)
 	}
-	if _, err := s.Save(t.Context(), rec, key.Entry{Event: "second"}); err == nil {
+	if _, err := s.Save(t.Context(), rec, chain.Entry{Event: "second"}); err == nil {
 		t.Fatal("the failing commit succeeded")
 	}
 	wantCorrupt := func(err error) {
@@ -256,7 +257,7 @@ func TestDamageFoundWhileReopeningIsNamed(t *testing.T) {
 	}
 	_, err := s.Load(t.Context(), "k")
 	wantCorrupt(err)
-	_, err = s.Save(t.Context(), rec, key.Entry{Event: "third"})
+	_, err = s.Save(t.Context(), rec, chain.Entry{Event: "third"})
 	wantCorrupt(err)
 	wantCorrupt(s.Healthy())
 }
@@ -265,7 +266,7 @@ func TestAPanicInAWriteIsNamedAndEndsTheStore(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	rec := load(t, s, "k")
 	s.commit = func(*bbolt.Tx) error { panic("assertion failed") }
-	_, err := s.Save(t.Context(), rec, key.Entry{Event: "first"})
+	_, err := s.Save(t.Context(), rec, chain.Entry{Event: "first"})
 	if !isCorrupt(err) || !strings.Contains(err.Error(), "assertion failed") || !strings.Contains(err.Error(), s.path) {
 		t.Errorf("got %v, want a CorruptError that names the file", err)
 	}
@@ -293,11 +294,11 @@ func TestMetricsCountOutcomes(t *testing.T) {
 	t.Cleanup(func() { _ = s.Close() })
 	rec := load(t, s, "k")
 	save(t, s, rec, "first", "second")
-	if _, err := s.Save(t.Context(), rec, key.Entry{}); err == nil {
+	if _, err := s.Save(t.Context(), rec, chain.Entry{}); err == nil {
 		t.Fatal("a stale record was saved")
 	}
 	s.commit = func(*bbolt.Tx) error { return errDisk }
-	if err := s.Append(t.Context(), key.Entry{}); err == nil {
+	if err := s.Append(t.Context(), chain.Entry{}); err == nil {
 		t.Fatal("the failing disk took an entry")
 	}
 	want := `# HELP keyd_audit_entries Entries in the audit chain.
@@ -325,7 +326,7 @@ func TestAHotBackupOpensAndVerifies(t *testing.T) {
 	var writer sync.WaitGroup
 	writer.Go(func() {
 		for ctx.Err() == nil {
-			saved, err := s.Save(ctx, rec, key.Entry{Event: "busy"})
+			saved, err := s.Save(ctx, rec, chain.Entry{Event: "busy"})
 			if err != nil && !errors.Is(err, context.Canceled) {
 				t.Error(err)
 				return
@@ -350,7 +351,7 @@ func TestAHotBackupOpensAndVerifies(t *testing.T) {
 	if load(t, copied, "k").Revision == 0 {
 		t.Error("the backup has no record")
 	}
-	if _, err := copied.Save(t.Context(), rec, key.Entry{}); err == nil {
+	if _, err := copied.Save(t.Context(), rec, chain.Entry{}); err == nil {
 		t.Error("a file opened read only was changed")
 	}
 	info, err := os.Stat(filepath.Join(dir, "c"))

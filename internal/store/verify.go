@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"go.etcd.io/bbolt"
 )
 
@@ -16,13 +17,13 @@ const batch = 256
 
 // Audit calls fn for each entry from number `from` on (0 and 1: from the
 // first), in order, until fn fails. It shows what is there; Verify judges it.
-func (s *Store) Audit(ctx context.Context, from uint64, fn func(Chained) error) error {
+func (s *Store) Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error {
 	for {
-		var page []Chained
+		var page []chain.Linked
 		err := s.view(ctx, func(tx *bbolt.Tx) error {
 			c := tx.Bucket(bucketAudit).Cursor()
 			for k, v := c.Seek(number(from)); k != nil && len(page) < batch; k, v = c.Next() {
-				e, err := parseChained(k, v)
+				e, err := parseLinked(k, v)
 				if err != nil {
 					return s.corrupt("audit entry %d: %v", e.Seq, err)
 				}
@@ -47,10 +48,10 @@ func (s *Store) Audit(ctx context.Context, from uint64, fn func(Chained) error) 
 
 // Report is what Verify found.
 type Report struct {
-	Entries uint64    `json:"entries"`
-	Head    Hash      `json:"head"` // the last entry's; zero when there is none
-	Records int       `json:"records"`
-	Faults  []Finding `json:"faults,omitempty"` // at most 20
+	Entries uint64     `json:"entries"`
+	Head    chain.Hash `json:"head"` // the last entry's; zero when there is none
+	Records int        `json:"records"`
+	Faults  []Finding  `json:"faults,omitempty"` // at most 20
 }
 
 // Finding is one place where the chain or a record is not as it was written.
@@ -119,9 +120,9 @@ func (v *verifier) add(f Finding) {
 
 func (v *verifier) walkChain(ctx context.Context, tx *bbolt.Tx) error {
 	var seq uint64
-	var prev Hash
+	var prev chain.Hash
 	return tx.Bucket(bucketAudit).ForEach(func(k, value []byte) error {
-		c, err := parseChained(k, value)
+		c, err := parseLinked(k, value)
 		switch {
 		case err != nil:
 			v.add(Finding{Seq: seq + 1, What: err.Error()})
@@ -130,7 +131,7 @@ func (v *verifier) walkChain(ctx context.Context, tx *bbolt.Tx) error {
 		case c.Prev != prev:
 			v.add(Finding{Seq: c.Seq, What: "does not follow the entry before it: one of them was changed, moved or removed"})
 		}
-		if err == nil && !Links(c.Prev, c.Seq, c.Key, c.Body, c.Hash) {
+		if err == nil && !chain.Links(c.Prev, c.Seq, c.Key, c.Body, c.Hash) {
 			v.add(Finding{Seq: c.Seq, What: "does not match its hash: it was changed"})
 		}
 		if c.Record != "" {

@@ -229,7 +229,7 @@ func entries() []status.Entry {
 			fields = map[string]string{}
 		}
 		fields["reason"], fields["id"] = operatorsReason, "00112233445566778899aabbccddeeff"
-		list = append(list, status.Entry{Seq: uint64(4180 + len(list)), Entry: key.Entry{Time: at.Add(-time.Duration(minutes) * time.Minute), Key: name, Event: what, Actor: who, Fields: fields}})
+		list = append(list, status.Entry{Seq: uint64(4180 + len(list)), Time: at.Add(-time.Duration(minutes) * time.Minute), Key: name, Event: what, Actor: who, Fields: fields})
 	}
 	add(3000, "", "daemon started", "keyd", map[string]string{"version": "1.4.0"})
 	add(2900, "", "configuration reloaded", "uid 0 (root)", map[string]string{"keys": "3", "vaults": "2"})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -19,15 +20,15 @@ import (
 // Backend is what rotate needs of a store.
 type Backend interface {
 	Load(ctx context.Context, name string) (record.Record, error)
-	Save(ctx context.Context, rec record.Record, entries ...key.Entry) (record.Record, error)
-	Append(ctx context.Context, entries ...key.Entry) error
+	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
+	Append(ctx context.Context, entries ...chain.Entry) error
 	Names(ctx context.Context) ([]string, error)
 }
 
 // Opened is an empty backend and a view of its audit chain, oldest entry first.
 type Opened struct {
 	Backend
-	Entries func() ([]key.Entry, error)
+	Entries func() ([]chain.Entry, error)
 }
 
 // Run runs the contract; open gives a fresh, empty backend each time.
@@ -49,8 +50,8 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 	}
 }
 
-func entry(event string) key.Entry {
-	return key.Entry{Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Event: event, Actor: "keyd"}
+func entry(event chain.Event) chain.Entry {
+	return chain.Entry{Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Event: event, Actor: "keyd"}
 }
 
 func mustLoad(t *testing.T, b Opened, name string) record.Record {
@@ -62,7 +63,7 @@ func mustLoad(t *testing.T, b Opened, name string) record.Record {
 	return rec
 }
 
-func mustSave(t *testing.T, b Opened, rec record.Record, entries ...key.Entry) record.Record {
+func mustSave(t *testing.T, b Opened, rec record.Record, entries ...chain.Entry) record.Record {
 	t.Helper()
 	saved, err := b.Save(t.Context(), rec, entries...)
 	if err != nil {
@@ -79,7 +80,7 @@ func wantEvents(t *testing.T, b Opened, want ...string) {
 	}
 	var got []string
 	for _, e := range entries {
-		got = append(got, e.Event)
+		got = append(got, string(e.Event))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("audit entries (-want +got):\n%s", diff)
@@ -261,7 +262,7 @@ func addRequest(ctx context.Context, b Opened, reason string) error {
 			return err
 		}
 		rec.Requests = append(rec.Requests, key.Request{Reason: reason})
-		_, err = b.Save(ctx, rec, entry("request "+reason))
+		_, err = b.Save(ctx, rec, entry(chain.Event("request "+reason)))
 		if err == nil {
 			return nil
 		}

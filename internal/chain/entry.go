@@ -1,0 +1,56 @@
+package chain
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Entry is one event. A store numbers and links it.
+type Entry struct {
+	Time   time.Time         `json:"time"` // UTC
+	Key    string            `json:"key"`  // "" of what concerns no single key
+	Event  Event             `json:"event"`
+	Actor  string            `json:"actor"` // "keyd", "schedule", or "uid N (name)"
+	Fields map[string]string `json:"fields,omitempty"`
+}
+
+// Linked is an entry with its place in the chain.
+type Linked struct {
+	Seq uint64 `json:"seq"` // from 1, without gaps
+	Entry
+	// Record is the sum of the record that was saved with this entry; "" for an entry that saved none. Of the entries
+	// of one change, the last has it.
+	Record string `json:"record,omitempty"`
+	Prev   Hash   `json:"prev"` // the hash of the entry before it; zero for the first
+	Hash   Hash   `json:"hash"`
+	// Body is the entry's content as it was hashed: JSON.
+	Body []byte `json:"-"`
+}
+
+// body is what an entry's hash covers besides its place. encoding/json encodes it in the order of the fields, with
+// sorted map keys and times in UTC. It is stored as it was hashed, so checking the chain encodes nothing anew.
+type body struct {
+	Entry
+	Record string `json:"record,omitempty"`
+}
+
+// Append links an entry behind the one with number seq and hash prev (0 and zero: the chain is empty).
+func Append(seq uint64, prev Hash, e Entry, record string) (Linked, error) {
+	e.Time = e.Time.UTC()
+	text, err := json.Marshal(body{e, record})
+	if err != nil {
+		return Linked{}, fmt.Errorf("encode an audit entry: %w", err)
+	}
+	hash := LinkHash(prev, seq+1, e.Key, BodySum(text))
+	return Linked{Seq: seq + 1, Entry: e, Record: record, Prev: prev, Hash: hash, Body: text}, nil
+}
+
+// ParseBody reads an entry's content.
+func ParseBody(text []byte) (e Entry, record string, err error) {
+	var b body
+	if err := json.Unmarshal(text, &b); err != nil {
+		return e, "", fmt.Errorf("the entry cannot be read: %w", err)
+	}
+	return b.Entry, b.Record, nil
+}

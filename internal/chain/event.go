@@ -1,0 +1,54 @@
+package chain
+
+// Event says what an entry is about. The text is what people and the chain's readers see.
+type Event string
+
+// The events of a key's life.
+const (
+	KeyHeld            Event = "key held"
+	KeyPaused          Event = "key paused"
+	KeyResumed         Event = "key resumed"
+	Adopted            Event = "adopted"
+	RecordMigrated     Event = "record migrated"
+	RotationRequested  Event = "rotation requested"
+	RotationFinished   Event = "rotation finished"
+	GenerationReserved Event = "generation reserved"
+	GenerationIntended Event = "generation intended" // C_GenerateKeyPair is about to be called
+	GenerationMade     Event = "generation made"
+	GenerationPinned   Event = "generation pinned"
+	IDAbandoned        Event = "id abandoned"
+	DestroyIntended    Event = "destruction intended"
+	Destroyed          Event = "abandoned pair destroyed"
+)
+
+// The events of a placement.
+const (
+	ImportIntended  Event = "import intended"
+	Imported        Event = "imported"
+	ImportVoid      Event = "import did not happen"
+	AliasAdopted    Event = "duplicate version adopted"
+	ProofPassed     Event = "proof passed"
+	ProofRefuted    Event = "proof refuted"
+	DisableIntended Event = "disabling intended"
+	Disabled        Event = "disabled"
+	DisableAborted  Event = "disabling did not happen"
+)
+
+// The events of a vault's key exchange key.
+const (
+	KEKIntended Event = "key exchange key intended"
+	KEKMade     Event = "key exchange key made"
+	KEKNotMade  Event = "key exchange key not made"
+)
+
+// The events of the daemon, and of the chain itself.
+const (
+	DaemonStarted    Event = "daemon started"
+	DaemonStopped    Event = "daemon stopped"
+	ConfigReloaded   Event = "configuration reloaded"
+	BackupTaken      Event = "backup taken"
+	CheckpointSigned Event = "checkpoint signed"
+	AuditKeyIntended Event = "audit key intended"
+	AuditKeyMade     Event = "audit key made"
+	AuditKeyFound    Event = "audit key found" // in the HSM, and the chain knew nothing of it
+)
