@@ -13,34 +13,45 @@ import (
 
 const (
 	lastWords = 5   // lines of keyd's log that are shown after a failure
-	oneLine   = 160 // columns of each
+	wordy     = 160 // columns of each at most
 )
 
-// complain says why the demo failed, and what keyd said last.
-func complain(w io.Writer, err error, log string) {
+// complain says why the demo failed, and what keyd said last, in lines of so many columns
+// (0: any number).
+func complain(w io.Writer, width int, err error, log string) {
+	say := func(text string) { fmt.Fprintln(w, fitted(width, text)) }
 	if errors.Is(err, syscall.EPIPE) { // nobody reads any more
 		_ = os.Remove(log)
 		return
 	}
-	fmt.Fprintf(w, "\n✗ The demo failed: %s\n", strings.ReplaceAll(cleanLines(err.Error()), "\n", "\n  "))
+	say("")
+	for i, line := range strings.Split("The demo failed: "+err.Error(), "\n") {
+		mark := "✗ "
+		if i > 0 {
+			mark = "  "
+		}
+		say(mark + clean(line))
+	}
 	b, readErr := os.ReadFile(log)
 	if readErr != nil {
 		return // keyd had not started
 	}
-	fmt.Fprintln(w, "\nkeyd's log ends:")
+	say("  keyd's log ends:")
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
 	for _, l := range lines[max(0, len(lines)-lastWords):] {
-		fmt.Fprintln(w, "  "+cut(logLine(l), oneLine))
+		say("    " + cut(logLine(l), wordy))
 	}
-	fmt.Fprintln(w, "The whole log is in "+log)
+	say("  The whole log is in " + log)
 }
 
-func cleanLines(s string) string {
-	lines := strings.Split(s, "\n")
-	for i := range lines {
-		lines[i] = clean(lines[i])
+// fitted breaks a text; what is broken off is indented.
+func fitted(width int, text string) string {
+	if width == 0 {
+		return text
 	}
-	return strings.Join(lines, "\n")
+	lead := strings.Repeat(" ", 4)
+	lines := wrap(text, max(len(lead)+1, width-1-len(lead)))
+	return strings.Join(lines, "\n"+lead)
 }
 
 // logLine is a line of keyd's log for people: JSON becomes time, level, message, and what is

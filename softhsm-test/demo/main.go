@@ -50,7 +50,7 @@ func run() int {
 	err = d.run(ctx)
 	d.screen.stop()
 	if err != nil {
-		complain(os.Stderr, err, d.log)
+		complain(os.Stderr, widthOf(os.Stderr), err, d.log)
 		return exitFailed
 	}
 	return exitOK
@@ -72,7 +72,7 @@ func seconds(text string) (time.Duration, error) {
 // endBySignal cuts the demo short with the first signal, and closes hurry with the
 // second.
 func endBySignal(cancel context.CancelCauseFunc, hurry chan<- struct{}) (stop func()) {
-	signals := make(chan os.Signal, 1)
+	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	// A reader that goes away, as head does, must not end this process before it has
 	// cleaned up: the write fails instead.

@@ -53,7 +53,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	d.screen.verdict(d.tally.verdict())
 	if missing := d.tally.missing(); len(missing) > 0 {
-		d.screen.note(fmt.Sprintf("Not reached: %s. `make demo DEMO_SECONDS=150` shows all.", listed(missing)))
+		d.screen.note(fmt.Sprintf("Not reached: %s. `make demo DEMO_SECONDS=90` shows all.", listed(missing)))
 	}
 	return nil
 }
@@ -139,12 +139,16 @@ func (d *demo) look(ctx context.Context) error {
 			return err
 		}
 	}
-	text, detail := doing(k, time.Now())
-	if d.seconds == 0 && d.tally.scheduled > 0 && strings.HasPrefix(text, "the next") {
-		detail += "; Ctrl-C ends the demo"
-	}
-	d.screen.now(text, detail)
+	d.screen.now(doing(k, time.Now(), d.end()))
 	return nil
+}
+
+// end says when the demo ends.
+func (d *demo) end() string {
+	if d.seconds == 0 {
+		return "Ctrl-C ends the demo"
+	}
+	return "the demo ends at " + strings.TrimSpace(clock(d.seconds))
 }
 
 // tell says what has happened, and looks for itself whether it has.
@@ -196,7 +200,7 @@ func (d *demo) finished(h happening) error {
 		return err
 	}
 	if older > 0 {
-		d.screen.step(count(older, "older version")+" still unwrap what was wrapped under them")
+		d.screen.step(count(older, "older version") + " still unwrap what was wrapped under them")
 	}
 	items, err := d.evidence.live()
 	if err != nil {

@@ -37,6 +37,7 @@ type screen struct {
 	began          time.Time
 	doing, detail  string    // what happens now
 	since          time.Time // of doing
+	told           bool      // doing has a line
 	said           time.Time // when a line was last written
 	drawn          int       // columns of the line that is written over; 0: there is none
 	lent           bool      // somebody else writes
@@ -44,21 +45,27 @@ type screen struct {
 }
 
 func newScreen(out *os.File, failed context.CancelCauseFunc) *screen {
-	terminal, dumb := term.IsTerminal(int(out.Fd())), os.Getenv("TERM") == "dumb"
-	s := &screen{out: out, live: terminal && !dumb, clock: time.Now, failed: failed}
-	s.colour = s.live && os.Getenv("NO_COLOR") == ""
-	s.width = func() int {
-		if !terminal {
-			return 0
-		}
-		width, _, err := term.GetSize(int(out.Fd()))
-		if err != nil || width <= 0 {
-			return 80
-		}
+	s := &screen{out: out, width: func() int { return widthOf(out) }, clock: time.Now, failed: failed}
+	s.began = s.clock()
+	s.said = s.began
+	s.live, s.colour = manners(term.IsTerminal(int(out.Fd())), os.Getenv)
+	return s
+}
+
+func manners(terminal bool, env func(string) string) (live, colour bool) {
+	live = terminal && env("TERM") != "dumb"
+	return live, live && env("NO_COLOR") == ""
+}
+
+// widthOf is how many columns a terminal has; 0: it is none.
+func widthOf(f *os.File) int {
+	if !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 		return width
 	}
-	s.began = s.clock()
-	return s
+	return 80 // it does not say
 }
 
 // run keeps what happens now up to date, until stop is called.
@@ -88,10 +95,10 @@ func (s *screen) stop() {
 }
 
 // title is a line before everything.
-func (s *screen) title(text string) { s.put("", text, s.bold) }
+func (s *screen) title(text string) { s.put(text, s.bold) }
 
 // blank is an empty line.
-func (s *screen) blank() { s.put("", "", same) }
+func (s *screen) blank() { s.put("", same) }
 
 // step is what was done.
 func (s *screen) step(text string) { s.line("✓", text, s.good) }
@@ -116,7 +123,7 @@ func (s *screen) now(text, detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.doing != text {
-		s.doing, s.since = text, s.clock()
+		s.doing, s.since, s.told = text, s.clock(), false
 	}
 	s.detail = detail
 }
@@ -145,16 +152,16 @@ func (s *screen) line(mark, text string, paint func(string) string) {
 }
 
 // put writes text that stays, without a time.
-func (s *screen) put(indent, text string, paint func(string) string) {
+func (s *screen) put(text string, paint func(string) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lines := []string{text}
 	if width := s.width(); width > 0 {
-		lines = wrap(text, max(1, width-1-len(indent)))
+		lines = wrap(text, max(1, width-1))
 	}
 	out := s.erased()
 	for _, l := range lines {
-		out += indent + paint(l) + "\n"
+		out += paint(l) + "\n"
 	}
 	s.write(out)
 }
@@ -172,8 +179,8 @@ func (s *screen) tick() {
 		text += " (" + s.detail + ")"
 	}
 	if !s.live {
-		if s.said.Before(s.since) && now.Sub(s.since) >= settles || now.Sub(s.said) >= silence {
-			s.said = now
+		if !s.told && now.Sub(s.since) >= settles || now.Sub(s.said) >= silence {
+			s.told, s.said = true, now
 			s.write(newRow(s.width(), now.Sub(s.began), "…", text).write(same, same) + "\n")
 		}
 		return
@@ -187,14 +194,14 @@ func (s *screen) tick() {
 	s.write(out)
 }
 
-// erased goes back over what is written over. The terminal may have become narrower since,
-// and broken it.
+// erased goes back over what is written over, and the ^C that was typed. The terminal may
+// have become narrower since, and broken the line.
 func (s *screen) erased() string {
-	if s.drawn == 0 {
+	if !s.live {
 		return ""
 	}
 	out := "\r\x1b[J"
-	if up := (s.drawn - 1) / max(1, s.width()); up > 0 {
+	if up := max(0, s.drawn-1) / max(1, s.width()); up > 0 {
 		out = fmt.Sprintf("\x1b[%dA%s", up, out)
 	}
 	s.drawn = 0

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -92,9 +93,9 @@ func (g generation) happenings() []happening {
 	return all
 }
 
-// doing is what keyd does now, in words, and how long that may take or until when it
-// waits.
-func doing(k keyStatus, now time.Time) (text, detail string) {
+// doing is what keyd does now, in words, and how long that may take. end says when the
+// demo ends.
+func doing(k keyStatus, now time.Time, end string) (text, detail string) {
 	if k.Error != "" {
 		return "a step failed and is tried again", k.Error
 	}
@@ -113,21 +114,21 @@ func doing(k keyStatus, now time.Time) (text, detail string) {
 		return g.placing(), ""
 	}
 	if k.Next.IsZero() || now.After(k.Next) {
-		return "the next rotation is due", ""
+		return "the next rotation is due", "now"
 	}
-	return "the next rotation is due in", fmt.Sprintf("%d s", int(k.Next.Sub(now).Seconds())+1)
+	return "the next rotation is due", fmt.Sprintf("in %d s; %s", int(math.Ceil(k.Next.Sub(now).Seconds())), end)
 }
 
 // placing is where a generation that was made is on its way.
 func (g generation) placing() string {
 	if len(g.Placements) == 0 {
-		return fmt.Sprintf("keyd wraps it for %s", vaultNames[0])
+		return "keyd brings it to " + vaultNames[0]
 	}
 	switch p := g.Placements[len(g.Placements)-1]; {
 	case p.Version == "":
-		return fmt.Sprintf("%s imports it", p.Vault)
+		return p.Vault + " imports it"
 	case p.Proven.IsZero():
-		return fmt.Sprintf("keyd proves it in %s", p.Vault)
+		return "keyd proves it in " + p.Vault
 	}
 	return "keyd goes on to the next vault"
 }

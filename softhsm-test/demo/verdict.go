@@ -58,7 +58,8 @@ func (t *tally) verdict() string {
 		}
 	}
 	if proofs > 0 {
-		parts = append(parts, count(proofs, "version")+" imported ("+strings.Join(vaults, ", ")+")", count(proofs, "proof")+" passed")
+		parts = append(parts, count(proofs, "version")+" imported ("+strings.Join(vaults, ", ")+")",
+			count(proofs, "proof")+" passed")
 	}
 	if t.older > 0 {
 		parts = append(parts, count(t.older, "older version")+" still unwrapped")

@@ -76,14 +76,7 @@ func newWorld(s *screen) (w *world, err error) {
 	}
 	s.step("a throw-away token in SoftHSM, as the HSM")
 	s.now("starts an emulated Azure", "")
-	w.azure, err = emulator.Start(emulator.Options{
-		Vaults: []emulator.VaultConfig{
-			{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
-			{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true},
-		},
-		ConsumerSpeed: 24 * 3600, // a day is a second
-	})
-	if err != nil {
+	if w.azure, err = startAzure(); err != nil {
 		return w, fmt.Errorf("start the emulated Azure: %w", err)
 	}
 	s.step("an emulated Azure: Key Vault contoso-weu and Managed HSM contoso-hsm")
@@ -91,10 +84,21 @@ func newWorld(s *screen) (w *world, err error) {
 		return w, err
 	}
 	ca := w.file("ca.pem")
-	text := fmt.Sprintf(configuration, w.file("state"), token.Module, token.Label, token.PINFile, ca, w.file("keyd.sock"), w.address)
-	w.env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CLICOLOR_FORCE=") }), token.Environ()...)
-	w.env = append(w.env, w.azure.Environ(ca)...)
+	text := fmt.Sprintf(configuration, w.file("state"), token.Module, token.Label, token.PINFile, ca,
+		w.file("keyd.sock"), w.address)
+	colours := func(v string) bool { return strings.HasPrefix(v, "CLICOLOR_FORCE=") } // they are for terminals only
+	w.env = slices.Concat(slices.DeleteFunc(os.Environ(), colours), token.Environ(), w.azure.Environ(ca))
 	return w, errors.Join(os.WriteFile(ca, w.azure.CAPEM(), 0o600), os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600))
+}
+
+func startAzure() (*emulator.Emulator, error) {
+	return emulator.Start(emulator.Options{
+		Vaults: []emulator.VaultConfig{
+			{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
+			{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true},
+		},
+		ConsumerSpeed: 24 * 3600, // a day is a second
+	})
 }
 
 func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
