@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"time"
 
@@ -66,7 +67,7 @@ func (e *evidence) openAll(newest int) (older int, err error) {
 	for _, s := range e.sealed {
 		plain, err := e.vaults[s.vault].Unwrap(keyName, s.version, "RSA-OAEP-256", s.ciphertext)
 		if err == nil && sha256.Sum256(plain) != s.sum {
-			err = fmt.Errorf("it gives another plaintext")
+			err = errors.New("it gives another plaintext")
 		}
 		if err != nil {
 			return 0, fmt.Errorf("version %s of %s in %s (generation %d) no longer unwraps what was wrapped under it: %w",

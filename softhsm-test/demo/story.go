@@ -8,6 +8,7 @@ import (
 
 // keyStatus is what the demo reads of `keyd status KEY --json`.
 type keyStatus struct {
+	State string    `json:"state"`
 	Error string    `json:"error"` // of the last step, if it failed
 	Next  time.Time `json:"next_rotation"`
 	Doing string    `json:"doing"`
@@ -31,6 +32,9 @@ type placement struct {
 	Version string    `json:"version"`
 	Proven  time.Time `json:"proven_at"`
 }
+
+// failing is the state of a key whose steps fail again and again.
+const failing = "failing"
 
 // making reports whether the HSM may be making a key.
 func (k keyStatus) making() bool {
@@ -96,7 +100,7 @@ func (g generation) happenings() []happening {
 // doing is what keyd does now, in words, and how long that may take. end says when the
 // demo ends.
 func doing(k keyStatus, now time.Time, end string) (text, detail string) {
-	if k.Error != "" {
+	if k.State == failing {
 		return "a step failed and is tried again", k.Error
 	}
 	if len(k.Generations) == 0 {

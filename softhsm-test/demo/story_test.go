@@ -68,7 +68,7 @@ func TestWhatKeydDoesNowIsInWords(t *testing.T) {
 		{`{"next_rotation": "2026-11-29T12:01:00Z", ` + generations(everywhere) + `}`,
 			"the next rotation is due", "in 30 s; Ctrl-C ends the demo"},
 		{`{"next_rotation": "2026-11-29T12:00:00Z", ` + generations(everywhere) + `}`, "the next rotation is due", "now"},
-		{`{"error": "import: 403", ` + generations(pinned) + `}`, "a step failed and is tried again", "import: 403"},
+		{`{"state": "failing", "error": "import: 403", ` + generations(pinned) + `}`, "a step failed and is tried again", "import: 403"},
 	} {
 		text, detail := doing(statusOf(t, c.status), now, "Ctrl-C ends the demo")
 		if text != c.text || detail != c.detail {
