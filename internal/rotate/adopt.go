@@ -81,6 +81,7 @@ type adopter struct {
 	foreign map[string][]string
 	unknown []string
 	gone    int
+	open    int // what is neither agreement nor to be adopted yet
 }
 
 func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*adopter, status.Adoption, error) {
@@ -102,6 +103,9 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec key.Record) (*
 		seen := o.Vaults[v.URL]
 		if seen.Err != nil {
 			a.unknown = append(a.unknown, fmt.Sprintf("vault %s could not be seen: what it holds is not known, and counts as everything", v.Name))
+			if !seen.Unconfigured {
+				a.open++
+			}
 			continue
 		}
 		a.adoptVersions(v, seen)
@@ -257,7 +261,7 @@ func (a *adopter) generationOf(print key.Fingerprint) *key.Generation {
 }
 
 func (a *adopter) show() (status.Adoption, error) {
-	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown, Gone: a.gone}
+	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown, Gone: a.gone, Open: a.open}
 	if len(a.foreign) > 0 {
 		shown.Foreign = a.foreign
 	}
@@ -266,6 +270,9 @@ func (a *adopter) show() (status.Adoption, error) {
 	}
 	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
 	switch {
+	case shown.Empty() && a.open > 0:
+		shown.Consequence = fmt.Sprintf("nothing yet: what is told above is open, and can be neither taken for agreement nor "+
+			"adopted. Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
 	case shown.Empty():
 		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
 	case len(a.rebuilt) > 0:

@@ -144,15 +144,23 @@ func (a *adopter) adoptForeign(v key.Vault, x key.Version, print key.Fingerprint
 func (a *adopter) lostVersions(v key.Vault, seen VaultSeen) {
 	if seen.Deleted {
 		a.unknown = append(a.unknown, fmt.Sprintf("the key is soft-deleted in vault %s: recover it first, its versions are not given up", v.Name))
+		a.open++
 		return
 	}
 	for i := range a.rec.Generations {
 		for j := range a.rec.Generations[i].Placements {
 			p := &a.rec.Generations[i].Placements[j]
-			if p.Vault != v.URL || p.Version == "" || p.State == key.Void || seen.recent(v, *p) {
+			if p.Vault != v.URL || p.Version == "" || p.State == key.Void {
 				continue
 			}
 			if _, listed := seen.version(p.Version); listed {
+				continue
+			}
+			if seen.recent(v, *p) {
+				a.unknown = append(a.unknown, fmt.Sprintf("vault %s does not show version %s (generation %d), which was imported "+
+					"less than %s before: its answer may be late, or the vault is another one",
+					v.Name, p.Version, a.rec.Generations[i].Number, v.Kind.SettleTime()))
+				a.open++
 				continue
 			}
 			p.State, p.Detail, p.DisableBegun = key.Void, "no longer in the vault; acknowledged by adopt", time.Time{}

@@ -23,6 +23,7 @@ const (
 	DriftOperations     DriftKind = "operations-changed"
 	DriftExpiring       DriftKind = "version-expiring" // the newest, soon or already
 	DriftExpiry         DriftKind = "expiry-changed"   // not the date that keyd gave
+	DriftNotYetValid    DriftKind = "not-yet-valid"    // keyd gives no such date
 	DriftNativeRotation DriftKind = "native-rotation"
 	DriftUnprotected    DriftKind = "no-purge-protection"
 	DriftHSMMissing     DriftKind = "hsm-object-missing"
@@ -113,6 +114,7 @@ func (d drifter) versions() {
 func (d drifter) placed() {
 	ours := placedVersions(d.r, d.v.URL)
 	var disabled, operations, expiry []string
+	var early []key.Version
 	for _, x := range d.seen.Versions {
 		at := ours[x.ID]
 		if at.p == nil {
@@ -127,6 +129,9 @@ func (d drifter) placed() {
 		if !x.Expires.Equal(at.p.Expires) {
 			expiry = append(expiry, fmt.Sprintf("%s expires %s instead of %s", x.ID, date(x.Expires), date(at.p.Expires)))
 		}
+		if x.NotBefore.After(d.seen.there(d.o.At)) {
+			early = append(early, x)
+		}
 		if has := d.seen.Operations[x.ID]; len(has) > 0 && len(at.p.Operations) > 0 && !sameOperations(has, at.p.Operations) {
 			operations = append(operations, fmt.Sprintf("%s has %s instead of %s", x.ID, list(has), list(at.p.Operations)))
 		}
@@ -137,6 +142,13 @@ func (d drifter) placed() {
 	if len(expiry) > 0 {
 		d.add(DriftExpiry, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --expires DATE", azScope(d.v), d.p.Key),
 			"%s in vault %s: the expiry date was changed: version %s", d.p.Key, d.v.Name, strings.Join(expiry, "; "))
+	}
+	if len(early) > 0 {
+		x := early[0]
+		d.add(DriftNotYetValid, fmt.Sprintf("find out who set it, then: az keyvault key set-attributes %s --name %s --version %s "+
+			"--not-before 2020-01-01T00:00:00Z", azScope(d.v), d.p.Key, x.ID),
+			"%s in vault %s: version %s has a date from which on it is valid (nbf), which keyd never sets: nobody can wrap with it before %s",
+			d.p.Key, d.v.Name, x.ID, date(x.NotBefore))
 	}
 	if len(operations) > 0 {
 		d.add(DriftOperations, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --ops …", azScope(d.v), d.p.Key),

@@ -48,6 +48,7 @@ func TestDriftIsTold(t *testing.T) {
 			k.versions[1].Operations = []key.Operation{key.WrapKey, key.UnwrapKey, key.Sign}
 		}},
 		{rotate.DriftOperations, func(_ *modelVault, k *modelKey) { k.versions[0].Operations = []key.Operation{key.WrapKey} }},
+		{rotate.DriftNotYetValid, func(_ *modelVault, k *modelKey) { k.versions[0].NotBefore = k.versions[0].Created.AddDate(3, 0, 0) }},
 		{rotate.DriftExpiry, func(_ *modelVault, k *modelKey) { k.versions[0].Expires = k.versions[0].Created.AddDate(3, 0, 0) }},
 		{rotate.DriftNativeRotation, func(_ *modelVault, k *modelKey) { k.native = true }},
 		{rotate.DriftUnprotected, func(_ *modelVault, k *modelKey) { k.versions[1].Recovery = "Recoverable+Purgeable" }},

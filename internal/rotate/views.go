@@ -80,6 +80,14 @@ func (v *views) putDown(url string, err error, until time.Time) {
 	v.down[url] = downVault{err, until}
 }
 
+// AskAgain has every vault asked that did not answer a moment ago, as after what kept keyd
+// out of it was mended.
+func (r *Rotator) AskAgain() {
+	r.views.mu.Lock()
+	defer r.views.mu.Unlock()
+	clear(r.views.down)
+}
+
 // emptySince remembers since when a vault shows nothing of a key; zero when it does.
 func (v *views) emptySince(url, name string, empty bool, now time.Time) time.Time {
 	v.mu.Lock()
