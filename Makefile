@@ -97,8 +97,8 @@ test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 key
 screenshots: deps-page ## make docs/screenshots anew
 	go test -count=1 -tags page -timeout 5m -run '^TestPageForTheDocs$$' ./internal/web -args -shots $(CURDIR)/docs/screenshots
 
-demo: deps build ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
-	@go build -o $(BIN)/demo ./softhsm-test/demo
+demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
+	@softhsm-test/demo/build -trimpath -o $(BIN)/ ./cmd/... ./softhsm-test/demo
 	@exec $(BIN)/demo
 
 # They begin first, so that the others do not wait for them at the end.

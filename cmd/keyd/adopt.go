@@ -69,7 +69,10 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 }
 
 func writeAdoption(w io.Writer, s style, found status.Adoption) {
-	if found.Empty() {
+	switch {
+	case found.Empty() && found.Open > 0:
+		fmt.Fprintf(w, "%s: there is nothing to adopt yet.\n", found.Key)
+	case found.Empty():
 		fmt.Fprintf(w, "%s: there is nothing to adopt.\n", found.Key)
 	}
 	if len(found.Rebuild) > 0 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -54,6 +55,9 @@ and then what differs from the one that runs; without a running daemon it only c
 func (a *app) planConfig(ctx context.Context, path string) error {
 	c, err := config.Load(path)
 	if err != nil {
+		return err
+	}
+	if err := config.CheckProxies(os.Getenv); err != nil {
 		return err
 	}
 	a.note("%s is good: %s in %s.", path, words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))

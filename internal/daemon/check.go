@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -76,6 +77,8 @@ func explained(err error) (reason, hint string) {
 func (c *checker) config() {
 	_, err := config.Load(c.d.opts.ConfigPath)
 	c.add("config", c.d.opts.ConfigPath, "the file as it is now", err, "no mistake", "mend it, then: keyd reload")
+	err = config.CheckProxies(os.Getenv)
+	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed", "correct it (systemctl edit keyd), then: systemctl restart keyd")
 }
 
 func (c *checker) store(ctx context.Context) {
@@ -133,6 +136,7 @@ func (c *checker) pin(info key.HSMInfo) {
 // identity tells as whom keyd signs in for each kind of vault, and of a proxy before
 // the endpoint that hands tokens out.
 func (c *checker) identity(ctx context.Context) {
+	c.certificate()
 	kind := c.d.config().Azure.Credential
 	var signedIn error
 	tried := map[key.VaultKind]bool{}

@@ -85,8 +85,12 @@ func (c *checker) proofs(ctx context.Context, p key.Policy) {
 		case key.Passed:
 			c.add("key", subject, "proof", nil, "version "+result.Version+" works in the vault, and is the HSM's", "")
 		default:
+			runbook := "#keydunwrapfailing"
+			if onlyCloses(result) {
+				runbook = "#keydwrapfailing"
+			}
 			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version, result.Outcome, leg(result), result.Error),
-				"see the runbook, #keydunwrapfailing, before anything is disabled or deleted")
+				"see the runbook, "+runbook+", before anything is disabled or deleted")
 		}
 	}
 }

@@ -68,6 +68,7 @@ type Daemon struct {
 	mu        sync.RWMutex
 	cfg       *config.Config
 	vaults    map[string]*vault.Client // by URL
+	cred      *vault.Credential
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
 	readyAt   time.Time
@@ -79,6 +80,9 @@ type Daemon struct {
 func Run(ctx context.Context, o Options) error {
 	cfg, err := config.Load(o.ConfigPath)
 	if err != nil {
+		return err
+	}
+	if err := config.CheckProxies(os.Getenv); err != nil {
 		return err
 	}
 	d, err := build(o, cfg)
@@ -96,12 +100,13 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.metrics = newMetrics(d.reg, o.Version)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	var err error
-	if d.vaults, err = d.makeVaults(cfg); err != nil {
+	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
 		return nil, err
 	}
 	if d.store, err = store.Open(cfg.StateDir, time.Now, d.reg); err != nil {
 		return nil, err
 	}
+	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
 		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log, Metrics: audit.NewMetrics(d.reg),
@@ -159,6 +164,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	g.Go(func() error { d.notify(ctx); return nil })
 	g.Go(func() error { d.keepMetrics(ctx); return nil })
 	g.Go(func() error { d.reloadOnSignal(ctx); return nil })
+	g.Go(func() error { d.watchCredential(ctx); return nil })
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
 		err = nil

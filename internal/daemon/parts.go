@@ -19,17 +19,17 @@ import (
 	"github.com/keyd-project/keyd/internal/web"
 )
 
-// makeVaults makes a client for every vault of a configuration.
-func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, error) {
+// makeVaults makes the credential, and a client for every vault of a configuration.
+func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vault.Credential, error) {
 	transport, err := vault.NewTransport(cfg.Azure.CAFile)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	client := vault.HTTPClient(transport)
 	certificate := ""
 	if cfg.Azure.CertificateFile != "" {
 		if certificate, err = cfg.Azure.CertificatePath(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 	cred, err := vault.NewCredential(vault.CredentialConfig{
@@ -37,7 +37,7 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, error
 		CertificateFile: certificate, Cloud: cfg.Azure.Cloud,
 	}, client)
 	if err != nil {
-		return nil, fmt.Errorf("azure.credential: %w", err)
+		return nil, nil, err
 	}
 	vaults := make(map[string]*vault.Client, len(cfg.Vaults))
 	for _, v := range cfg.Vaults {
@@ -45,10 +45,10 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, error
 			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits,
 		}, cred, client, d.vaultSeen, d.log)
 		if err != nil {
-			return nil, fmt.Errorf("vault %s: %w", v.Name, err)
+			return nil, nil, fmt.Errorf("vault %s: %w", v.Name, err)
 		}
 	}
-	return vaults, nil
+	return vaults, cred, nil
 }
 
 // client returns the client of the vault with this URL, nil when the

@@ -33,6 +33,7 @@ type evidence struct {
 	reload     error     // of the last reload; nil when it was taken over
 	checkpoint time.Time // when the audit chain was last signed
 	losses     int       // of the HSM side, within hsm.LossSpan
+	signIn     vault.CredentialState
 	asked      func(vault string) (requests, throttled int)
 	failing    func(health.ID) bool
 	interval   func(newest bool) time.Duration // between two proofs
@@ -51,7 +52,7 @@ func (d *Daemon) evidence(at time.Time) evidence {
 	refused, pace := d.refused, d.cfg.Health
 	d.mu.RUnlock()
 	return evidence{
-		store: d.store.Healthy(), reload: refused, checkpoint: d.keeper.Last(), losses: d.hsm.Lost(), failing: d.health.Failing, look: d.lastLook,
+		store: d.store.Healthy(), reload: refused, checkpoint: d.keeper.Last(), losses: d.hsm.Lost(), signIn: d.credential().Reread(), failing: d.health.Failing, look: d.lastLook,
 		asked: func(name string) (int, int) { return d.vaultSeen.Recent(name, at) },
 		interval: func(newest bool) time.Duration {
 			if newest {
@@ -78,6 +79,7 @@ func problems(s status.Snapshot, e evidence) []status.Problem {
 	t.state(s)
 	t.hsm(s.HSM)
 	t.audit()
+	t.credential()
 	for _, v := range s.Vaults {
 		t.names[v.URL] = v.Name
 		t.vault(v)
@@ -146,6 +148,26 @@ func (t *teller) hsm(h status.HSM) {
 func (t *teller) audit() {
 	if last := t.checkpoint; !last.IsZero() && t.at.Sub(last) > checkpointLate {
 		t.add(status.Warning, "", "", "keydcheckpointstale", "the audit chain was last signed at "+moment(last)+", and should be daily", "keyd audit checkpoint tells why; keyd tries again by itself")
+	}
+}
+
+// credential is a certificate that ends soon, and a file that cannot be used.
+func (t *teller) credential() {
+	c := t.signIn
+	warn := func(text, remedy string) { t.add(status.Warning, "", "", "keydcertificateends", text, remedy) }
+	left := c.Ends.Sub(t.at)
+	switch {
+	case c.Err != nil && c.Ends.IsZero():
+		warn("the credential's file cannot be used: "+c.Err.Error(), "mend the file"+afterRenewal(c.File))
+	case c.Err != nil:
+		warn(fmt.Sprintf("the credential's file cannot be used: %v; keyd goes on with the certificate before, which ends at %s",
+			c.Err, moment(c.Ends)), "mend the file"+afterRenewal(c.File))
+	case c.Ends.IsZero():
+	case left <= 0:
+		warn(fmt.Sprintf("the client certificate in %s ended at %s: keyd cannot sign in", c.File, moment(c.Ends)), renew(c.File))
+	case left < certificateSoon:
+		warn(fmt.Sprintf("the client certificate in %s ends at %s: keyd cannot sign in after that", c.File, moment(c.Ends)),
+			renew(c.File))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -41,6 +42,13 @@ func (t *teller) key(k status.Key) {
 func (t *teller) proof(k status.Key, p status.Proof) {
 	which := fmt.Sprintf("%s: version %s (generation %d) in vault %s", k.Name, p.Version, p.Generation, t.names[p.Vault])
 	if t.failing(health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}) {
+		if onlyCloses(p) {
+			t.add(status.Critical, k.Name, t.names[p.Vault], "keydwrapfailing",
+				fmt.Sprintf("%s does not wrap or sign: %s at %s: %s; what is encrypted under it can be read",
+					which, p.Outcome, leg(p), p.Error),
+				"see the runbook: nothing new can be encrypted under this version")
+			return
+		}
 		t.add(status.Critical, k.Name, t.names[p.Vault], "keydunwrapfailing", fmt.Sprintf("%s did not prove: %s at %s: %s", which, p.Outcome, leg(p), p.Error),
 			"see the runbook before anything is disabled or deleted")
 		return
@@ -56,6 +64,12 @@ func (t *teller) proof(k status.Key, p status.Proof) {
 		t.add(status.Warning, k.Name, t.names[p.Vault], "keydproofstale", fmt.Sprintf("%s was last proven at %s, and should be every %s", which, moment(p.PassedAt), every),
 			"keyd check tries each part; keyd tries again by itself")
 	}
+}
+
+// onlyCloses reports whether a proof did not pass for no other reason than that the
+// vault neither wraps nor signs.
+func onlyCloses(p status.Proof) bool {
+	return p.Outcome == key.Inconclusive && proof.Leg(p.Leg).Closes()
 }
 
 // leg is the leg that did not pass, with the reason.

@@ -9,8 +9,10 @@ import (
 
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 const (
@@ -134,6 +136,23 @@ func troubles() []trouble {
 		},
 		{"keydvaultthrottled", "", "", aVault, func(w *told) { w.busy = [2]int{100, 11} }, func(w *told) { w.busy = [2]int{100, 10} }},
 		{"keydunwrapfailing", "", aKey, aVault, func(w *told) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] }, nil},
+		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *told) { w.failAt(proof.LegHSM, key.WasRefuted, "") }, nil},
+		{"keydunwrapfailing", "at the vault's unwrap", aKey, aVault, func(w *told) { w.failAt(proof.LegUnwrap, key.Inconclusive, key.ForbiddenByRBAC) }, nil},
+		{"keydwrapfailing", "", aKey, aVault, func(w *told) { w.failAt(proof.LegWrap, key.Inconclusive, key.KeyNotYetValid) }, nil},
+		{"keydwrapfailing", "a signing key", aKey, aVault, func(w *told) { w.failAt(proof.LegSign, key.Inconclusive, key.KeyExpired) }, nil},
+		{"drift-not-yet-valid", "", aKey, aVault, func(w *told) {
+			w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.NotBefore = noon.Add(time.Minute) })
+		}, func(w *told) {
+			w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.NotBefore = noon.Add(-time.Minute) })
+		}},
+		{
+			"keydcertificateends", "soon", "", "", func(w *told) { w.signIn.Ends = noon.Add(13 * 24 * time.Hour) },
+			func(w *told) { w.signIn.Ends = noon.Add(15 * 24 * time.Hour) },
+		},
+		{"keydcertificateends", "ended", "", "", func(w *told) { w.signIn.Ends = ago(time.Second) }, nil},
+		{"keydcertificateends", "not usable", "", "", func(w *told) {
+			w.signIn.Ends, w.signIn.Err = noon.Add(90*24*time.Hour), errors.New("certificate_file /etc/keyd/client.pem: it is empty")
+		}, nil},
 		{
 			"keydproofstale", "newest", aKey, aVault, func(w *told) { w.key().Proofs[0].PassedAt = ago(21 * time.Minute) },
 			func(w *told) { w.key().Proofs[0].PassedAt = ago(19 * time.Minute) },
@@ -219,6 +238,13 @@ func troubles() []trouble {
 		{"hold-record-behind", "", aKey, "", func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldRecordBehind, Reason: "the state is old"} }, nil},
 		{"hold-paused", "", aKey, "", func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldPaused, Reason: "maintenance"} }, nil},
 	}
+}
+
+// failAt has the proof in contoso-weu fail at a leg.
+func (w *told) failAt(leg proof.Leg, outcome key.Outcome, why key.Reason) {
+	w.fail, w.key().Proofs = true, w.key().Proofs[:1]
+	p := &w.key().Proofs[0]
+	p.Outcome, p.Leg, p.Reason, p.Error = outcome, string(leg), why, "HTTP 403"
 }
 
 // expiring gives the newest version a date, as keyd did.
@@ -329,6 +355,21 @@ func TestEachAlertIsAProblemOrExcused(t *testing.T) {
 	for alert := range unshown() {
 		if !known[alert] {
 			t.Errorf("unshown names %s, and there is no such alert", alert)
+		}
+	}
+}
+
+// systemd copies a credential when the service starts: what changes behind it later,
+// keyd cannot see.
+func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("CREDENTIALS_DIRECTORY", dir)
+	for file, restart := range map[string]bool{dir + "/azure-certificate": true, "/etc/keyd/client.pem": false} {
+		w := allWell()
+		w.signIn = vault.CredentialState{Kind: vault.ClientCertificate, File: file, Ends: noon.Add(time.Hour)}
+		got := w.problems()
+		if len(got) != 1 || strings.Contains(got[0].Remedy, "systemctl restart keyd") != restart || !strings.Contains(got[0].Text, file) {
+			t.Errorf("%s: %+v", file, got)
 		}
 	}
 }

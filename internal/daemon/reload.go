@@ -40,7 +40,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if fixed := needRestart(d.config(), next); len(fixed) > 0 {
 		return &control.RefusedError{Text: "these settings change only with a restart (systemctl restart keyd keyd-hsm): " + strings.Join(fixed, ", ")}
 	}
-	vaults, err := d.makeVaults(next)
+	vaults, cred, err := d.makeVaults(next)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	}
 	d.mu.Lock()
 	old := d.cfg
-	d.cfg, d.vaults = next, vaults
+	d.cfg, d.vaults, d.cred = next, vaults, cred
 	d.mu.Unlock()
 	d.loop.SetPolicies(policies)
 	for _, v := range old.Vaults {

@@ -50,6 +50,12 @@ func (l Last) Failing() bool {
 	return l.Result.Outcome == key.WasRefuted || l.Failures >= failingAfter
 }
 
+// WrapFailing reports whether it is failing for no other reason than that the vault
+// neither wraps nor signs.
+func (l Last) WrapFailing() bool {
+	return l.Failing() && l.Result.Outcome == key.Inconclusive && l.Result.Leg.Closes()
+}
+
 // ended is l after one more proof.
 func (l Last) ended(at time.Time, r proof.Result) Last {
 	l.At, l.Result = at, r

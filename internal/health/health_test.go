@@ -485,3 +485,38 @@ func TestAnExpiredVersionFailsOnlyWhereItIsNewest(t *testing.T) {
 		}
 	})
 }
+
+// Who is woken must know whether data can be read.
+func TestAVersionThatOnlyDoesNotWrapIsToldApart(t *testing.T) {
+	for leg, wrap := range map[proof.Leg]float64{proof.LegWrap: 1, proof.LegUnwrap: 0, proof.LegModulus: 0} {
+		t.Run(string(leg), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, managed("k", weu, 1, time.Now().Add(-time.Hour)))
+				broken := true
+				w.fail = func(_, _ string, at proof.Leg) error {
+					if at == leg && broken {
+						return because(key.KeyNotYetValid)
+					}
+					return nil
+				}
+				h, reg := w.health(t, nil)
+				shown := func(result, wrap float64) {
+					t.Helper()
+					if v, _ := value(t, reg, lastResult, ageNewest, "k", "weu"); v != result {
+						t.Errorf("last_result %v, want %v", v, result)
+					}
+					if v, _ := value(t, reg, "keyd_proof_wrap_failing", ageNewest, "k", "weu"); v != wrap {
+						t.Errorf("wrap_failing %v, want %v", v, wrap)
+					}
+				}
+				run(t, h, func() {
+					wait(10 * time.Minute)
+					shown(0, wrap)
+					w.do(func() { broken = false })
+					wait(10 * time.Minute)
+					shown(1, 0)
+				})
+			})
+		})
+	}
+}

@@ -19,6 +19,7 @@ const (
 type Metrics struct {
 	success  *prometheus.GaugeVec
 	result   *prometheus.GaugeVec
+	wrap     *prometheus.GaugeVec
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	expected *prometheus.GaugeVec
@@ -32,6 +33,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		success:  gauge("last_success_timestamp_seconds", "When a proof last passed; for the older versions, of the one for which that is longest ago.", "key", "vault", "age"),
 		result:   gauge("last_result", "1 if the last proofs passed; 0 after a refuted one, or after two inconclusive ones in a row.", "key", "vault", "age"),
+		wrap:     gauge("wrap_failing", "1 while last_result is 0 for no other reason than that the vault does not wrap or sign: what is encrypted can be read.", "key", "vault", "age"),
 		expected: gauge("expected_interval_seconds", "The longest time between two proofs of one version.", "age"),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "keyd", Name: "proofs_total",
@@ -42,7 +44,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 8),
 		}, []string{"vault"}),
 	}
-	reg.MustRegister(m.success, m.result, m.expected, m.total, m.duration)
+	reg.MustRegister(m.success, m.result, m.wrap, m.expected, m.total, m.duration)
 	return m
 }
 
@@ -71,6 +73,7 @@ type standing struct {
 	counted bool      // at least one version has something to show
 	success time.Time // the longest ago of the last successes; zero: never
 	failing bool
+	worse   bool // failing, and not only at wrapping or signing
 }
 
 // add joins one more version to a series. One that was not tried yet counts by the
@@ -90,6 +93,7 @@ func (st *standing) add(now time.Time, interval time.Duration, s Subject, l Last
 	}
 	st.counted = true
 	st.failing = st.failing || l.Failing()
+	st.worse = st.worse || l.Failing() && !l.WrapFailing()
 }
 
 func (m *Metrics) set(at series, st standing) {
@@ -100,11 +104,13 @@ func (m *Metrics) set(at series, st standing) {
 	}
 	m.success.WithLabelValues(at.key, at.vault, at.age).Set(unix(st.success))
 	m.result.WithLabelValues(at.key, at.vault, at.age).Set(truth(!st.failing))
+	m.wrap.WithLabelValues(at.key, at.vault, at.age).Set(truth(st.failing && !st.worse))
 }
 
 func (m *Metrics) forget(at series) {
 	m.success.DeleteLabelValues(at.key, at.vault, at.age)
 	m.result.DeleteLabelValues(at.key, at.vault, at.age)
+	m.wrap.DeleteLabelValues(at.key, at.vault, at.age)
 }
 
 func (m *Metrics) forgetCounts(name, vault string) {

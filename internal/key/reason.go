@@ -25,6 +25,7 @@ const (
 	ServiceError        Reason = "ServiceError" // 5xx
 	NoToken             Reason = "NoToken"      // the sign-in failed
 	NoAnswer            Reason = "NoAnswer"     // network, DNS, TLS, proxy, time-out
+	ProxyRefused        Reason = "ProxyRefused" // to open a connection: nothing was sent
 	BadAnswer           Reason = "BadAnswer"    // it makes no sense
 	HSMFailed           Reason = "HSM"          // the HSM side did not answer
 	OtherReason         Reason = "Other"
@@ -33,7 +34,7 @@ const (
 // Reasons lists every reason.
 func Reasons() []Reason {
 	return []Reason{ForbiddenByRBAC, ForbiddenByPolicy, ForbiddenByFirewall, Forbidden, KeyDisabled, KeyExpired, KeyNotYetValid,
-		OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted, Unauthorized, Throttled, ServiceError, NoToken, NoAnswer,
+		OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted, Unauthorized, Throttled, ServiceError, NoToken, NoAnswer, ProxyRefused,
 		BadAnswer, HSMFailed, OtherReason}
 }
 

@@ -33,6 +33,8 @@ type Version struct {
 	Enabled bool
 	Tags    map[string]string
 	Expires time.Time // zero: never
+	// NotBefore is when it becomes valid (nbf); zero: it always was.
+	NotBefore time.Time
 	// Recovery is the attribute recoveryLevel; "" when the vault does not tell.
 	Recovery string
 	// The rest is shown by a GET, not by a listing.

@@ -82,6 +82,13 @@ func (c *cache) putDown(url string, err error, until time.Time) {
 	c.down[url] = downVault{err, until}
 }
 
+// AskAgain has every vault asked that did not answer a moment ago, as after what kept keyd out of it was mended.
+func (o *Observer) AskAgain() {
+	o.cache.mu.Lock()
+	defer o.cache.mu.Unlock()
+	clear(o.cache.down)
+}
+
 // emptySince remembers since when a vault shows nothing of a key; zero when it does.
 func (c *cache) emptySince(url, name string, empty bool, now time.Time) time.Time {
 	c.mu.Lock()

@@ -24,6 +24,7 @@ const (
 	DriftOperations     DriftKind = "operations-changed"
 	DriftExpiring       DriftKind = "version-expiring" // the newest, soon or already
 	DriftExpiry         DriftKind = "expiry-changed"   // not the date that keyd gave
+	DriftNotYetValid    DriftKind = "not-yet-valid"    // keyd gives no such date
 	DriftNativeRotation DriftKind = "native-rotation"
 	DriftUnprotected    DriftKind = "no-purge-protection"
 	DriftHSMMissing     DriftKind = "hsm-object-missing"
@@ -112,6 +113,7 @@ func (d drifter) versions() {
 func (d drifter) placed() {
 	ours := d.Record.Versions(d.v.URL)
 	var disabled, operations, expiry []string
+	var early []key.Version
 	for _, x := range d.v.seen.Versions {
 		at := ours[x.ID]
 		if !at.Found() {
@@ -126,6 +128,9 @@ func (d drifter) placed() {
 		if !x.Expires.Equal(at.Expires) {
 			expiry = append(expiry, fmt.Sprintf("%s expires %s instead of %s", x.ID, date(x.Expires), date(at.Expires)))
 		}
+		if x.NotBefore.After(d.v.seen.There(d.Seen.At)) {
+			early = append(early, x)
+		}
 		if has := d.v.seen.Operations[x.ID]; len(has) > 0 && len(at.Operations) > 0 && !sameOperations(has, at.Operations) {
 			operations = append(operations, fmt.Sprintf("%s has %s instead of %s", x.ID, list(has), list(at.Operations)))
 		}
@@ -136,6 +141,13 @@ func (d drifter) placed() {
 	if len(expiry) > 0 {
 		d.add(DriftExpiry, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --expires DATE", AzScope(d.v.Vault), d.Policy.Key),
 			"%s in vault %s: the expiry date was changed: version %s", d.Policy.Key, d.v.Name, strings.Join(expiry, "; "))
+	}
+	if len(early) > 0 {
+		x := early[0]
+		d.add(DriftNotYetValid, fmt.Sprintf("find out who set it, then: az keyvault key set-attributes %s --name %s --version %s "+
+			"--not-before 2020-01-01T00:00:00Z", AzScope(d.v.Vault), d.Policy.Key, x.ID),
+			"%s in vault %s: version %s has a date from which on it is valid (nbf), which keyd never sets: nobody can wrap with it before %s",
+			d.Policy.Key, d.v.Name, x.ID, date(x.NotBefore))
 	}
 	if len(operations) > 0 {
 		d.add(DriftOperations, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --ops …", AzScope(d.v.Vault), d.Policy.Key),

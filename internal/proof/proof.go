@@ -46,6 +46,10 @@ const (
 	LegSign    Leg = "vault-sign"   // the vault signs, the public key verifies
 )
 
+// Closes reports whether the leg makes something new: it wraps or signs. When a vault
+// does not do it, what is encrypted already can be read all the same.
+func (l Leg) Closes() bool { return l == LegWrap || l == LegSign }
+
 // Legs lists every leg, for metrics.
 func Legs() []Leg { return []Leg{LegModulus, LegType, LegUnwrap, LegWrap, LegHSM, LegSign} }
 

@@ -146,6 +146,16 @@ func (v VaultSeen) MissingAll(r *Record, vault key.Vault) (list []Placed) {
 	return list
 }
 
+// Late is every placement that the record has in the vault and that the listing lacks, perhaps because it is so young.
+func (v VaultSeen) Late(r *Record, vault key.Vault) (list []Placed) {
+	for _, at := range r.Imported(vault.URL) {
+		if _, listed := v.Version(at.Version); !listed && v.Recent(vault, *at.Placement) {
+			list = append(list, at)
+		}
+	}
+	return list
+}
+
 // AnyRecent reports whether a placement in the vault is so young that the answers may be stale.
 func (v VaultSeen) AnyRecent(r *Record, vault key.Vault) bool {
 	for at := range r.in(vault.URL) {

@@ -78,7 +78,7 @@ func consentLifts(code key.HoldCode) bool {
 }
 
 func (a *adopter) show() (status.Adoption, error) {
-	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown, Gone: a.gone}
+	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown, Gone: a.gone, Open: a.open}
 	if len(a.foreign) > 0 {
 		shown.Foreign = a.foreign
 	}
@@ -87,6 +87,9 @@ func (a *adopter) show() (status.Adoption, error) {
 	}
 	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
 	switch {
+	case shown.Empty() && a.open > 0:
+		shown.Consequence = fmt.Sprintf("nothing yet: what is told above is open, and can be neither taken for agreement nor "+
+			"adopted. Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
 	case shown.Empty():
 		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
 	case len(a.rebuilt) > 0:

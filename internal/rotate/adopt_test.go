@@ -2,6 +2,7 @@ package rotate_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -323,5 +324,43 @@ func (w *world) adopt(p key.Policy) {
 	w.consent(p)
 	if err := w.rotator().Resume(context.Background(), p.Key, "uid 0 (root)", "compared"); err != nil {
 		w.tb.Fatal(err)
+	}
+}
+
+// A vault that was made anew under the same name is empty at once; its answer counts
+// only after the settle time. Until then nobody may read that all agrees.
+func TestAdoptDoesNotCallItAgreementThatAVaultShowsNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		do   func(k *modelKey)
+		gone int // once the settle time is over
+	}{
+		"made anew":                              {func(k *modelKey) { k.versions = nil }, 1},
+		"deleted":                                {func(k *modelKey) { k.deleted = true }, 0},
+		"made anew, and without a role for keyd": {func(*modelKey) {}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 1, weu, mhsm)
+			p := policy(weu, mhsm)
+			w.settle(p)
+			w.now = w.record(p.Key).Generations[0].In(weu.URL).ImportedAt.Add(time.Second)
+			c.do(w.vault[weu.URL].key(p.Key))
+			if strings.Contains(name, "role") {
+				w.vault[weu.URL].forbid = "Versions"
+			}
+			shown, err := w.rotator().Adoption(t.Context(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !shown.Empty() || shown.Open != 1 || strings.Contains(shown.Consequence, "agrees") || len(shown.Unknown) != 1 {
+				t.Errorf("at first %+v, want one open difference, and no agreement", shown)
+			}
+			w.now = w.now.Add(time.Hour)
+			if shown, err = w.rotator().Adoption(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			if shown.Gone != c.gone || strings.Contains(shown.Consequence, "agrees") {
+				t.Errorf("later %+v, want %d gone", shown, c.gone)
+			}
+		})
 	}
 }

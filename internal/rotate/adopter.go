@@ -22,6 +22,7 @@ type adopter struct {
 	foreign map[string][]string
 	unknown []string
 	gone    int
+	open    int // what is neither agreement nor to be adopted yet
 }
 
 func (a *adopter) note(format string, args ...any) {
@@ -48,6 +49,9 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec record.Record)
 		seen := o.Vaults[v.URL]
 		if seen.Err != nil {
 			a.note("vault %s could not be seen: what it holds is not known, and counts as everything", v.Name)
+			if !seen.Unconfigured {
+				a.open++
+			}
 			continue
 		}
 		a.versions(v, seen)
@@ -188,7 +192,13 @@ func (a *adopter) stranger(v key.Vault, x key.Version, print key.Fingerprint) {
 func (a *adopter) lostVersions(v key.Vault, seen record.VaultSeen) {
 	if seen.Deleted {
 		a.note("the key is soft-deleted in vault %s: recover it first, its versions are not given up", v.Name)
+		a.open++
 		return
+	}
+	for _, at := range seen.Late(&a.rec, v) {
+		a.note("vault %s does not show version %s (generation %d), which was imported less than %s before: "+
+			"its answer may be late, or the vault is another one", v.Name, at.Version, at.Generation.Number, v.Kind.SettleTime())
+		a.open++
 	}
 	for _, at := range seen.MissingAll(&a.rec, v) {
 		a.gone++

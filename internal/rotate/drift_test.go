@@ -50,6 +50,7 @@ func TestDriftIsTold(t *testing.T) {
 			k.versions[1].Operations = []key.Operation{key.WrapKey, key.UnwrapKey, key.Sign}
 		}},
 		{plan.DriftOperations, func(_ *modelVault, k *modelKey) { k.versions[0].Operations = []key.Operation{key.WrapKey} }},
+		{plan.DriftNotYetValid, func(_ *modelVault, k *modelKey) { k.versions[0].NotBefore = k.versions[0].Created.AddDate(3, 0, 0) }},
 		{plan.DriftExpiry, func(_ *modelVault, k *modelKey) { k.versions[0].Expires = k.versions[0].Created.AddDate(3, 0, 0) }},
 		{plan.DriftNativeRotation, func(_ *modelVault, k *modelKey) { k.native = true }},
 		{plan.DriftUnprotected, func(_ *modelVault, k *modelKey) { k.versions[1].Recovery = "Recoverable+Purgeable" }},

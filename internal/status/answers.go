@@ -48,7 +48,10 @@ type Adoption struct {
 	Unknown []string `json:"unknown,omitempty"`
 	// Gone counts what the record has and neither the HSM nor a vault shows any
 	// more, which consent gives up; Unknown names each.
-	Gone        int    `json:"gone,omitempty"`
+	Gone int `json:"gone,omitempty"`
+	// Open counts what can neither be adopted nor taken for agreement yet: a version that
+	// a vault may only be late to show, a vault that cannot be seen; Unknown names each.
+	Open        int    `json:"open,omitempty"`
 	Consequence string `json:"consequence"` // what follows once consent is recorded
 	// Token must be sent back with the consent, so that what is recorded is
 	// what was shown.

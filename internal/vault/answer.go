@@ -72,6 +72,9 @@ func (c *Client) fromAttributes(kid *azkeys.ID, a *azkeys.KeyAttributes, tags ma
 	if a.Expires != nil {
 		v.Expires = a.Expires.UTC()
 	}
+	if a.NotBefore != nil {
+		v.NotBefore = a.NotBefore.UTC()
+	}
 	if a.RecoveryLevel != nil {
 		v.Recovery = *a.RecoveryLevel
 	}

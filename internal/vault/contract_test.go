@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -103,6 +104,30 @@ func TestAnImportCarriesItsExpiryDateAndReadsItBack(t *testing.T) {
 		}
 		if _, err := c.Unwrap(t.Context(), keyName, v.ID, cipher); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+func TestAVersionThatIsNotValidYetIsSeenAndSaysWhatHelps(t *testing.T) {
+	t.Parallel()
+	eachProfile(t, func(t *testing.T, b *bench) {
+		c, kek := b.ready(t)
+		v := mustImport(t, c, kek)
+		if !v.NotBefore.IsZero() {
+			t.Errorf("an import of keyd's is valid from %v on", v.NotBefore)
+		}
+		from := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+		if err := b.inside.SetValidity(keyName, v.ID, from, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		listed, err := c.Versions(t.Context(), keyName)
+		if err != nil || len(listed) != 1 || !listed[0].NotBefore.Equal(from) {
+			t.Errorf("listed %+v, %v, want it valid from %v on", listed, err, from)
+		}
+		_, err = c.Wrap(t.Context(), keyName, v.ID, []byte("secret"))
+		wantClass(t, err, key.Refused, "KeyNotYetValid", "still unwraps", "--version "+v.ID+" --not-before 2020-01-01T00:00:00Z")
+		if strings.Contains(err.Error(), "role") {
+			t.Errorf("a role is no remedy: %v", err)
 		}
 	})
 }

@@ -1,19 +1,15 @@
 package vault
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
-	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
-
-	"github.com/keyd-project/keyd/internal/key"
 )
 
 // The kinds of credential.
@@ -33,8 +29,8 @@ type CredentialConfig struct {
 	// TenantID is needed by client-certificate; workload identity defaults to
 	// AZURE_TENANT_ID.
 	TenantID string
-	// CertificateFile holds certificate and private key, PEM or PKCS#12
-	// without a password.
+	// CertificateFile holds certificate and private key (RSA), as PEM or as
+	// PKCS#12 in its old form without a password.
 	CertificateFile string
 	// Cloud is "public", "china" or "usgovernment". "": AZURE_AUTHORITY_HOST
 	// decides, and without it, public.
@@ -42,25 +38,33 @@ type CredentialConfig struct {
 	// AuthorityHost replaces the cloud's sign-in URL, for private clouds. Entra
 	// is then not asked whether it is genuine.
 	AuthorityHost string
+	// Clock tells whether a certificate has ended. nil: time.Now.
+	Clock func() time.Time
+
+	options azcore.ClientOptions
 }
 
 // NewCredential makes the credential; nothing is sent yet. transport should
-// follow no redirects (see HTTPClient).
-func NewCredential(cfg CredentialConfig, transport policy.Transporter) (azcore.TokenCredential, error) {
+// follow no redirects (see HTTPClient). A certificate file that cannot be used, or
+// whose certificate has ended, is refused.
+func NewCredential(cfg CredentialConfig, transport policy.Transporter) (*Credential, error) {
 	authority, err := cfg.authority()
 	if err != nil {
 		return nil, err
 	}
-	options := azcore.ClientOptions{
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	cfg.options = azcore.ClientOptions{
 		Cloud:     authority,
-		Transport: transport,
+		Transport: signInTransport{transport},
 		Telemetry: policy.TelemetryOptions{ApplicationID: "keyd"},
 	}
-	cred, err := cfg.build(options)
-	if err != nil {
+	c := &Credential{cfg: cfg, file: cfg.file()}
+	if err := c.begin(); err != nil {
 		return nil, fmt.Errorf("azure.credential %s: %w", cfg.Kind, err)
 	}
-	return cred, nil
+	return c, nil
 }
 
 func (cfg CredentialConfig) authority() (cloud.Configuration, error) {
@@ -82,87 +86,41 @@ func (cfg CredentialConfig) authority() (cloud.Configuration, error) {
 	return c, nil
 }
 
-func (cfg CredentialConfig) build(options azcore.ClientOptions) (azcore.TokenCredential, error) {
+// file is what the credential is read from, "" for kinds that need none.
+func (cfg CredentialConfig) file() string {
+	switch cfg.Kind {
+	case ClientCertificate:
+		return cfg.CertificateFile
+	case WorkloadIdentity:
+		return os.Getenv("AZURE_FEDERATED_TOKEN_FILE")
+	}
+	return ""
+}
+
+// build makes the SDK's credential of every kind but ClientCertificate.
+func (cfg CredentialConfig) build() (azcore.TokenCredential, error) {
 	ownAuthority := cfg.AuthorityHost != ""
 	switch cfg.Kind {
 	case ManagedIdentity:
-		o := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: options}
+		o := &azidentity.ManagedIdentityCredentialOptions{ClientOptions: cfg.options}
 		if cfg.ClientID != "" {
 			o.ID = azidentity.ClientID(cfg.ClientID)
 		}
 		return azidentity.NewManagedIdentityCredential(o)
 	case WorkloadIdentity:
 		return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-			ClientOptions: options, ClientID: cfg.ClientID, TenantID: cfg.TenantID,
+			ClientOptions: cfg.options, ClientID: cfg.ClientID, TenantID: cfg.TenantID,
 			DisableInstanceDiscovery: ownAuthority,
-		})
-	case ClientCertificate:
-		return cfg.fromCertificate(&azidentity.ClientCertificateCredentialOptions{
-			ClientOptions: options, DisableInstanceDiscovery: ownAuthority,
 		})
 	case DefaultCredential:
 		if cfg.ClientID != "" {
 			return nil, errors.New("client_id has no effect here: set AZURE_CLIENT_ID instead")
 		}
 		return azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
-			ClientOptions: options, TenantID: cfg.TenantID, DisableInstanceDiscovery: ownAuthority,
+			ClientOptions: cfg.options, TenantID: cfg.TenantID, DisableInstanceDiscovery: ownAuthority,
 		})
 	default:
 		return nil, fmt.Errorf("unknown kind: write %s, %s, %s or %s",
 			ManagedIdentity, WorkloadIdentity, ClientCertificate, DefaultCredential)
 	}
-}
-
-func (cfg CredentialConfig) fromCertificate(o *azidentity.ClientCertificateCredentialOptions) (azcore.TokenCredential, error) {
-	if cfg.TenantID == "" || cfg.ClientID == "" || cfg.CertificateFile == "" {
-		return nil, errors.New("tenant_id, client_id and certificate_file are all needed")
-	}
-	data, err := os.ReadFile(cfg.CertificateFile)
-	if err != nil {
-		return nil, fmt.Errorf("read certificate_file: %w", err)
-	}
-	certs, private, err := azidentity.ParseCertificates(data, nil)
-	if err != nil {
-		return nil, fmt.Errorf("certificate_file %s: %w; it must hold the certificate and its unencrypted private key", cfg.CertificateFile, err)
-	}
-	return azidentity.NewClientCertificateCredential(cfg.TenantID, cfg.ClientID, certs, private, o)
-}
-
-// taggedCredential marks errors of the sign-in, so that they are not taken for
-// errors of the vault.
-type taggedCredential struct{ next azcore.TokenCredential }
-
-func (c taggedCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	token, err := c.next.GetToken(ctx, o)
-	if err != nil {
-		return azcore.AccessToken{}, &tokenError{err}
-	}
-	return token, nil
-}
-
-// tokenError is a failed sign-in; the request was not sent.
-type tokenError struct{ err error }
-
-// Error leaves out the rulers that the SDK draws, so that what Entra said (AADSTS…) is
-// not what is cut off.
-func (e *tokenError) Error() string {
-	return "no token: " + oneLine(strings.ReplaceAll(e.err.Error(), strings.Repeat("-", 80), ""))
-}
-
-func (e *tokenError) Unwrap() error { return e.err }
-
-// NonRetriable keeps the SDK from trying again what the credential already has.
-func (e *tokenError) NonRetriable() {}
-
-func (e *tokenError) class() key.Class {
-	var failed *azidentity.AuthenticationFailedError
-	if errors.As(e.err, &failed) && failed.RawResponse != nil && failed.RawResponse.StatusCode < 500 &&
-		failed.RawResponse.StatusCode != http.StatusTooManyRequests {
-		return key.Refused
-	}
-	return key.Retry
-}
-
-func (e *tokenError) hint() string {
-	return "check azure.credential, client_id and tenant_id, that the identity is assigned to this machine, and that NO_PROXY holds 169.254.169.254 where a proxy is set"
 }

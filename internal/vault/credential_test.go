@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -109,4 +110,12 @@ func clientCertificate(t *testing.T) string {
 	file := filepath.Join(t.TempDir(), "client.pem")
 	writePEM(t, file, &pem.Block{Type: "CERTIFICATE", Bytes: der}, &pem.Block{Type: "PRIVATE KEY", Bytes: private})
 	return file
+}
+
+// replace puts one file in the place of another, as renewing tools do.
+func replace(t *testing.T, file, by string) {
+	t.Helper()
+	if err := os.Rename(by, file); err != nil {
+		t.Fatal(err)
+	}
 }

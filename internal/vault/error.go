@@ -96,6 +96,8 @@ const (
 	innerByPolicy              = "ForbiddenByPolicy"
 	innerByFirewall            = "ForbiddenByFirewall"
 	innerKeyDisabled           = "KeyDisabled"
+	innerKeyExpired            = "KeyExpired"
+	innerKeyNotYetValid        = "KeyNotYetValid"
 	innerOperationForbidden    = "KeyOperationForbidden"
 	innerDeletedButRecoverable = "ObjectIsDeletedButRecoverable"
 	innerBeingDeleted          = "ObjectIsBeingDeleted"

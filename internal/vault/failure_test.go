@@ -330,7 +330,7 @@ func TestASignInThatFailsIsToldApartFromTheVault(t *testing.T) {
 	b := newBench(t, profiles()[0], emulator.Options{})
 	b.Fail(emulator.Rule{Operation: "token", Status: http.StatusBadRequest})
 	_, err := b.client(t).Import(t.Context(), request(t, foreignKEK(), material()))
-	wantClass(t, err, key.Refused, "no token", "check azure.credential", "NO_PROXY holds 169.254.169.254")
+	wantClass(t, err, key.Refused, "no token", "is assigned to this machine", "NO_PROXY holds 169.254.169.254")
 	if n := b.puts(); n != 0 {
 		t.Errorf("%d imports were sent", n)
 	}

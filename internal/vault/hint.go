@@ -1,7 +1,6 @@
 package vault
 
 import (
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -38,7 +37,13 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case innerByFirewall:
 		return "the vault's firewall does not admit this machine: add its address or network to the vault's network rules, or reach the vault by a private endpoint"
 	case innerKeyDisabled:
-		return fmt.Sprintf("the version is disabled; to enable it: az keyvault key set-attributes %s --name %s%s --enabled true", c.azTarget(), k.key, azVersion(k.version))
+		return "the version is disabled; to enable it: " + c.setAttributes(k) + " --enabled true"
+	case innerKeyExpired:
+		return fmt.Sprintf("the version has expired (exp): nobody can wrap, encrypt or sign with it, and it still unwraps; "+
+			"to make a new one: keyd rotate --now %s --reason …; or to give it time: %s --expires DATE", k.key, c.setAttributes(k))
+	case innerKeyNotYetValid:
+		return "the version is not valid yet (nbf): nobody can wrap, encrypt or sign with it before that date, and it still unwraps; " +
+			"keyd gives no such date: find out who did, then: " + c.setAttributes(k) + " --not-before 2020-01-01T00:00:00Z"
 	case innerOperationForbidden:
 		return "the key's operations (key_ops) in the vault do not include this one"
 	case innerDeletedButRecoverable:
@@ -82,6 +87,11 @@ func (c *Client) azTarget() string {
 	return "--vault-name " + name
 }
 
+// setAttributes is the command that changes a version, but for what it changes.
+func (c *Client) setAttributes(k call) string {
+	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s", c.azTarget(), k.key, azVersion(k.version))
+}
+
 func azVersion(version string) string {
 	if version == "" {
 		return ""
@@ -96,8 +106,12 @@ func transportHint(err error) string {
 		hostname  x509.HostnameError
 		invalid   x509.CertificateInvalidError
 		op        *net.OpError
+		proxy     *proxyRefusal
+		early     *neverLeft
 	)
 	switch {
+	case errors.As(err, &proxy):
+		return proxy.hint()
 	case errors.As(err, &authority):
 		return "the certificate comes from an authority this machine does not trust; if a proxy inspects TLS here, put its CA certificate into azure.ca_file"
 	case errors.As(err, &hostname), errors.As(err, &invalid):
@@ -108,6 +122,8 @@ func transportHint(err error) string {
 		return "the name does not resolve: check the vault's url and the private endpoint's DNS zone; behind a proxy, set HTTPS_PROXY"
 	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
 		return "the vault cannot be reached: check routes and firewalls to port 443; behind a proxy, set HTTPS_PROXY"
+	case errors.As(err, &early):
+		return "nothing was sent, because no connection came about: check the proxy, if there is one, and firewalls that inspect TLS"
 	}
 	return ""
 }
@@ -115,22 +131,4 @@ func transportHint(err error) string {
 func isTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.As(err, &timeout) && timeout.Timeout()
-}
-
-// neverSent reports whether err arose before the first byte of a request could
-// leave: while resolving, connecting or shaking hands. net/http repeats a
-// request on a fresh connection only when nothing of it was written before.
-func neverSent(err error) bool {
-	var (
-		dns  *net.DNSError
-		op   *net.OpError
-		cert *tls.CertificateVerificationError
-	)
-	switch {
-	case errors.As(err, &dns), errors.As(err, &cert):
-		return true
-	case errors.As(err, &op):
-		return op.Op == "dial" || op.Op == "proxyconnect"
-	}
-	return false
 }

@@ -17,6 +17,8 @@ type Metrics struct {
 	duration  *prometheus.HistogramVec
 	throttled *prometheus.CounterVec
 	clockSkew *prometheus.GaugeVec
+	ends      prometheus.Gauge
+	unusable  prometheus.Gauge
 
 	mu   sync.Mutex
 	last map[string]lately // by vault
@@ -49,11 +51,31 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "keyd_vault_clock_skew_seconds",
 			Help: "The vault's clock minus the local clock, by the last answer's Date header.",
 		}, []string{"vault"}),
+		ends: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "keyd_client_certificate_expiry_timestamp_seconds",
+			Help: "When the client certificate by which keyd signs in ends; 0 with another kind of credential.",
+		}),
+		unusable: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "keyd_credential_file_unusable",
+			Help: "1 while the file of the credential cannot be used as it is now; keyd then goes on with what it read before.",
+		}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.duration, m.throttled, m.clockSkew)
+		reg.MustRegister(m.requests, m.duration, m.throttled, m.clockSkew, m.ends, m.unusable)
 	}
 	return m
+}
+
+// Credential shows what is known of the credential's file.
+func (m *Metrics) Credential(c CredentialState) {
+	m.ends.Set(0)
+	if !c.Ends.IsZero() {
+		m.ends.Set(float64(c.Ends.Unix()))
+	}
+	m.unusable.Set(0)
+	if c.Err != nil {
+		m.unusable.Set(1)
+	}
 }
 
 // Forget drops the series of a vault that has left the configuration.

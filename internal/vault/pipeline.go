@@ -63,7 +63,7 @@ func (effectPolicy) Do(req *policy.Request) (*http.Response, error) {
 	case err == nil && resp.StatusCode < 300:
 		effect.maybe.Store(true)
 	}
-	return resp, err
+	return resp, lasting(err)
 }
 
 // challengePolicy takes away a challenge that the SDK cannot parse: it would

@@ -12,7 +12,10 @@ import (
 func (e *Error) Reason() key.Reason {
 	var token *tokenError
 	var bad *badAnswer
+	var proxy *proxyRefusal
 	switch {
+	case errors.As(e.err, &proxy):
+		return key.ProxyRefused
 	case errors.As(e.err, &token):
 		return key.NoToken
 	case errors.As(e.err, &bad):

@@ -3,11 +3,14 @@ package vault_test
 import (
 	"errors"
 	"net/http"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 func TestAnErrorSaysWhyInOneWord(t *testing.T) {
@@ -20,6 +23,8 @@ func TestAnErrorSaysWhyInOneWord(t *testing.T) {
 		key.ForbiddenByFirewall: {Status: http.StatusForbidden, Inner: "ForbiddenByFirewall"},
 		key.KeyDisabled:         {Status: http.StatusForbidden, Inner: "KeyDisabled"},
 		key.OperationForbidden:  {Status: http.StatusForbidden, Inner: "KeyOperationForbidden"},
+		key.KeyExpired:          {Status: http.StatusForbidden, Inner: "KeyExpired"},
+		key.KeyNotYetValid:      {Status: http.StatusForbidden, Inner: "KeyNotYetValid"},
 		key.Forbidden:           {Status: http.StatusForbidden, Inner: "SomethingNew"},
 		key.KeyNotFound:         {Status: http.StatusNotFound},
 		key.Throttled:           {Status: http.StatusTooManyRequests, NoRetryAfter: true},
@@ -41,6 +46,32 @@ func TestAnErrorSaysWhyInOneWord(t *testing.T) {
 	}
 	if got := key.ReasonOf(errors.New("anything")); got != key.OtherReason {
 		t.Errorf("an error without a reason has %s", got)
+	}
+}
+
+// Each inner code that keyd knows has a remedy of its own, and a line in the runbooks.
+func TestEachInnerCodeHasAHintAndARunbookLine(t *testing.T) {
+	t.Parallel()
+	runbooks := string(must(os.ReadFile("../../docs/runbooks.md")))
+	b := newBench(t, profiles()[0], emulator.Options{})
+	c, _ := b.ready(t)
+	hints := map[string]key.Reason{}
+	for _, inner := range []key.Reason{key.ForbiddenByRBAC, key.ForbiddenByPolicy, key.ForbiddenByFirewall, key.KeyDisabled, key.KeyExpired,
+		key.KeyNotYetValid, key.OperationForbidden, key.KeyDeleted, key.KeyBeingDeleted} {
+		b.Fail(emulator.Rule{Operation: "get", Status: http.StatusForbidden, Inner: string(inner)})
+		_, err := c.Newest(noRetries(t.Context()), keyName)
+		b.ClearFailures()
+		var e *vault.Error
+		if !errors.As(err, &e) || e.Hint == "" {
+			t.Fatalf("%s: no hint: %v", inner, err)
+		}
+		if other, twice := hints[e.Hint]; twice {
+			t.Errorf("%s has the hint of %s: %s", inner, other, e.Hint)
+		}
+		hints[e.Hint] = inner
+		if !strings.Contains(runbooks, "| `"+string(inner)+"` |") {
+			t.Errorf("docs/runbooks.md has no line for %s", inner)
+		}
 	}
 }
 

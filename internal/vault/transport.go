@@ -22,6 +22,7 @@ func NewTransport(caFile string) (*http.Transport, error) {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
+		OnProxyConnectResponse: refusedByProxy,
 		DialContext:            dialer.DialContext,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots},
 		TLSHandshakeTimeout:    10 * time.Second,
@@ -57,10 +58,14 @@ func loadRoots(caFile string) (*x509.CertPool, error) {
 }
 
 // HTTPClient makes a client that follows no redirect: neither a vault nor a
-// sign-in endpoint sends one, and a token must not be sent after one.
-func HTTPClient(transport http.RoundTripper) *http.Client {
+// sign-in endpoint sends one, and a token must not be sent after one. Its errors
+// tell a request that never left from one that may have.
+func HTTPClient(transport *http.Transport) *http.Client {
+	if transport.OnProxyConnectResponse == nil {
+		transport.OnProxyConnectResponse = refusedByProxy
+	}
 	return &http.Client{
-		Transport:     transport,
+		Transport:     watched{transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

@@ -21,6 +21,8 @@ func otherProblems() (all []status.Problem) {
 	for _, p := range []struct{ key, how string }{{"refuted", "refuted at modulus"}, {"inconclusive", "inconclusive at vault-unwrap"}} {
 		add(status.Critical, p.key, weu, "keydunwrapfailing", p.key+": version 5be10a77 (generation 3) in vault contoso-weu did not prove: "+p.how, "see the runbook before anything is disabled or deleted")
 	}
+	add(status.Critical, "inconclusive", weu, "keydwrapfailing", "inconclusive: version 5be10a77 (generation 3) in vault contoso-weu does not wrap or sign: inconclusive at vault-wrap (KeyNotYetValid): HTTP 403; what is encrypted under it can be read", "see the runbook: nothing new can be encrypted under this version")
+	add(status.Warning, "", "", "keydcertificateends", "the client certificate in /etc/keyd/client.pem ends at 2026-12-01T00:00:00Z: keyd cannot sign in after that", "renew it, register the new one with the application, and write it into the file; keyd reads it again by itself")
 	add(status.Critical, "", "", "keydstoreunhealthy", "the state cannot be written: no space left on device", "free or repair the disk; keyd goes on by itself")
 	add(status.Critical, "", "", "keydpinrefused", "the HSM side cannot work: the token refused the PIN", "do not try PINs by hand; find the right one, as the runbook says")
 	add(status.Warning, "", "", "keydhsmdown", "the HSM side ended 9 times within 30 minutes, and was started again", "journalctl -u keyd-hsm shows what ends it; where the daemon starts it, journalctl -u keyd")

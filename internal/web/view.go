@@ -159,7 +159,7 @@ func rank(state string) int {
 func withAlarms(s status.Snapshot) []status.Key {
 	alarmed := map[string]bool{}
 	for _, p := range s.Problems {
-		if p.Runbook == "keydunwrapfailing" {
+		if p.Runbook == "keydunwrapfailing" || p.Runbook == "keydwrapfailing" {
 			alarmed[p.Key] = true
 		}
 	}

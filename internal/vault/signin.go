@@ -1,0 +1,132 @@
+package vault
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// taggedCredential marks errors of the sign-in, so that they are not taken for
+// errors of the vault.
+type taggedCredential struct{ next azcore.TokenCredential }
+
+func (c taggedCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	lost := &lostCause{}
+	token, err := c.next.GetToken(context.WithValue(ctx, lostCauseKey{}, lost), o)
+	if err == nil {
+		return token, nil
+	}
+	failed := &tokenError{err: err, cause: lost.get(), advice: "check azure.credential, client_id and tenant_id"}
+	if kind, ok := c.next.(interface{ hint() string }); ok {
+		failed.advice = kind.hint()
+	}
+	return azcore.AccessToken{}, failed
+}
+
+// lostCause keeps the last error of the network during one sign-in, of which
+// azidentity's own errors keep nothing but the text.
+type lostCause struct {
+	mu  sync.Mutex
+	err error
+}
+
+type lostCauseKey struct{}
+
+func (c *lostCause) set(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+}
+
+func (c *lostCause) get() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// signInTransport is the transport of the sign-in.
+type signInTransport struct{ next policy.Transporter }
+
+func (t signInTransport) Do(r *http.Request) (*http.Response, error) {
+	resp, err := t.next.Do(r)
+	err = lasting(err)
+	if lost, ok := r.Context().Value(lostCauseKey{}).(*lostCause); ok {
+		lost.set(err)
+	}
+	return resp, err
+}
+
+// lasting keeps the SDK from repeating what a proxy refused for good.
+func lasting(err error) error {
+	if refusal := new(proxyRefusal); errors.As(err, &refusal) && refusal.fixed() {
+		return final{err}
+	}
+	return err
+}
+
+// tokenError is a failed sign-in; the request was not sent.
+type tokenError struct {
+	err    error
+	cause  error // of the network, as far as known; nil after an answer
+	advice string
+}
+
+// Error leaves out the rulers that the SDK draws, so that what Entra said (AADSTS…) is
+// not what is cut off.
+func (e *tokenError) Error() string {
+	return "no token: " + oneLine(strings.ReplaceAll(e.err.Error(), strings.Repeat("-", 80), ""))
+}
+
+func (e *tokenError) Unwrap() []error {
+	if e.cause == nil {
+		return []error{e.err}
+	}
+	return []error{e.err, e.cause}
+}
+
+// NonRetriable keeps the SDK from trying again what the credential already has.
+func (e *tokenError) NonRetriable() {}
+
+func (e *tokenError) class() key.Class {
+	var ended *hasEnded
+	if errors.As(e.err, &ended) {
+		return key.Refused
+	}
+	switch status := e.status(); {
+	case status == 0, status >= 500, status == http.StatusTooManyRequests, status == http.StatusProxyAuthRequired:
+		return key.Retry
+	}
+	return key.Refused
+}
+
+// status is that of the answer, 0 when there was none.
+func (e *tokenError) status() int {
+	var failed *azidentity.AuthenticationFailedError
+	if errors.As(e.err, &failed) && failed.RawResponse != nil {
+		return failed.RawResponse.StatusCode
+	}
+	return 0
+}
+
+func (e *tokenError) hint() string {
+	var ended *hasEnded
+	if errors.As(e.err, &ended) {
+		return "write a renewed certificate, registered with the application, into the file: keyd reads it again by itself; " +
+			"a systemd credential is a copy of when keyd started (systemctl restart keyd)"
+	}
+	if e.status() == http.StatusProxyAuthRequired {
+		return "a proxy stands before the endpoint that hands out tokens: add the endpoint's host to NO_PROXY in keyd's environment"
+	}
+	if refusal := new(proxyRefusal); errors.As(e.cause, &refusal) {
+		return refusal.hint()
+	}
+	return e.advice
+}

@@ -1,0 +1,230 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// How the demo speaks: as cmd/keyd does. On a terminal lines fit its width, and the last one
+// says what happens now and is written over; elsewhere each line is whole, and what takes long
+// has a line of its own. Colours are for terminals that are not dumb, unless NO_COLOR is set.
+
+const (
+	redrawEvery = 100 * time.Millisecond
+	// settles is how long something must go on to get a line where none is written over.
+	settles = time.Second
+	// silence is how long nothing may be said there.
+	silence = 10 * time.Second
+)
+
+var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"}
+
+type screen struct {
+	out    io.Writer
+	live   bool // what was written can be written over
+	colour bool
+	width  func() int // columns; 0: lines are not broken
+	clock  func() time.Time
+	failed context.CancelCauseFunc // called when nothing can be written any more
+
+	mu             sync.Mutex
+	began          time.Time
+	doing, detail  string    // what happens now
+	since          time.Time // of doing
+	told           bool      // doing has a line
+	said           time.Time // when a line was last written
+	drawn          int       // columns of the line that is written over; 0: there is none
+	lent           bool      // somebody else writes
+	quit, finished chan struct{}
+}
+
+func newScreen(out *os.File, failed context.CancelCauseFunc) *screen {
+	s := &screen{out: out, width: func() int { return widthOf(out) }, clock: time.Now, failed: failed}
+	s.began = s.clock()
+	s.said = s.began
+	s.live, s.colour = manners(term.IsTerminal(int(out.Fd())), os.Getenv)
+	return s
+}
+
+func manners(terminal bool, env func(string) string) (live, colour bool) {
+	live = terminal && env("TERM") != "dumb"
+	return live, live && env("NO_COLOR") == ""
+}
+
+// widthOf is how many columns a terminal has; 0: it is none.
+func widthOf(f *os.File) int {
+	if !term.IsTerminal(int(f.Fd())) {
+		return 0
+	}
+	if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+		return width
+	}
+	return 80 // it does not say
+}
+
+// run keeps what happens now up to date, until stop is called.
+func (s *screen) run() {
+	s.quit, s.finished = make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(s.finished)
+		tick := time.NewTicker(redrawEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				s.tick()
+			case <-s.quit:
+				return
+			}
+		}
+	}()
+}
+
+func (s *screen) stop() {
+	close(s.quit)
+	<-s.finished
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.write(s.erased())
+}
+
+// title is a line before everything.
+func (s *screen) title(text string) { s.put(text, s.bold) }
+
+// blank is an empty line.
+func (s *screen) blank() { s.put("", same) }
+
+// step is what was done.
+func (s *screen) step(text string) { s.line("✓", text, s.good) }
+
+// note is what belongs to the line before it.
+func (s *screen) note(text string) { s.line(" ", text, same) }
+
+// heading begins what belongs together.
+func (s *screen) heading(text string) {
+	s.blank()
+	s.line("▸", text, s.bold)
+}
+
+// verdict is what it all comes to.
+func (s *screen) verdict(text string) {
+	s.blank()
+	s.line("✓", text, s.good)
+}
+
+// now is what happens until the next call, and more about it that may change meanwhile.
+func (s *screen) now(text, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.doing != text {
+		s.doing, s.since, s.told = text, s.clock(), false
+	}
+	s.detail = detail
+}
+
+// lend lets f write below what was said.
+func (s *screen) lend(f func() error) error {
+	s.mu.Lock()
+	s.write(s.erased())
+	s.lent = true
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.lent, s.said = false, s.clock()
+	}()
+	return f()
+}
+
+// line writes a row that stays.
+func (s *screen) line(mark, text string, paint func(string) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := newRow(s.width(), s.clock().Sub(s.began), mark, text)
+	s.write(s.erased() + r.write(s.faint, paint) + "\n")
+	s.said = s.clock()
+}
+
+// put writes text that stays, without a time.
+func (s *screen) put(text string, paint func(string) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := []string{text}
+	if width := s.width(); width > 0 {
+		lines = wrap(text, max(1, width-1))
+	}
+	out := s.erased()
+	for _, l := range lines {
+		out += paint(l) + "\n"
+	}
+	s.write(out)
+}
+
+// tick shows what happens now: always where it can be written over, elsewhere when it
+// takes long.
+func (s *screen) tick() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.lent || s.doing == "" {
+		return
+	}
+	now, text := s.clock(), s.doing
+	if s.detail != "" {
+		text += " (" + s.detail + ")"
+	}
+	if !s.live {
+		if !s.told && now.Sub(s.since) >= settles || now.Sub(s.said) >= silence {
+			s.told, s.said = true, now
+			s.write(newRow(s.width(), now.Sub(s.began), "…", text).write(same, same) + "\n")
+		}
+		return
+	}
+	width := s.width()
+	frame := spinner[int(now.Sub(s.began)/redrawEvery)%len(spinner)]
+	r := newRow(width, now.Sub(s.began), frame, clean(text))
+	r.text = []string{cut(clean(text), max(1, width-1-r.indent()))}
+	out := s.erased() + r.write(s.faint, s.bold)
+	s.drawn = r.indent() + columns(r.text[0])
+	s.write(out)
+}
+
+// erased goes back over what is written over, and the ^C that was typed. The terminal may
+// have become narrower since, and broken the line.
+func (s *screen) erased() string {
+	if !s.live {
+		return ""
+	}
+	out := "\r\x1b[J"
+	if up := max(0, s.drawn-1) / max(1, s.width()); up > 0 {
+		out = fmt.Sprintf("\x1b[%dA%s", up, out)
+	}
+	s.drawn = 0
+	return out
+}
+
+func (s *screen) write(text string) {
+	if text == "" {
+		return
+	}
+	if _, err := io.WriteString(s.out, text); err != nil {
+		s.failed(fmt.Errorf("show the demo: %w", err))
+	}
+}
+
+func (s *screen) paint(code, text string) string {
+	if !s.colour || text == "" {
+		return text
+	}
+	return "\x1b[" + code + "m" + text + "\x1b[0m"
+}
+
+func same(text string) string              { return text }
+func (s *screen) good(text string) string  { return s.paint("32", text) }
+func (s *screen) bold(text string) string  { return s.paint("1", text) }
+func (s *screen) faint(text string) string { return s.paint("2", text) }

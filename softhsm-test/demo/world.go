@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/emulator"
+	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
+)
+
+const (
+	keyName   = "demo-key"
+	keySpec   = "RSA-3072"
+	vaultHost = "contoso-weu.vault.azure.net"
+	hsmHost   = "contoso.managedhsm.azure.net"
+)
+
+// vaultNames are the vaults' nicknames, in the order in which keyd visits them.
+var vaultNames = []string{"contoso-weu", "contoso-hsm"}
+
+const configuration = `instance: demo
+state_dir: %[1]q
+hsm:
+  module: %[2]q
+  token: %[3]q
+  pin_file: %[4]q
+azure:
+  credential: managed-identity
+  ca_file: %[5]q
+vaults:
+  contoso-weu:
+    url: https://` + vaultHost + `
+  contoso-hsm:
+    url: https://` + hsmHost + `
+keys:
+  ` + keyName + `:
+    spec: ` + keySpec + `
+    vaults: [contoso-weu, contoso-hsm]
+    schedule: "* * * * *"
+    floor: 0s
+    budget: 1440
+control:
+  socket: %[6]q
+web:
+  listen: %[7]q
+health:
+  newest: 20s
+`
+
+// world is what keyd lives in: a token, Azure, and a directory for everything.
+type world struct {
+	dir     string
+	address string // of the status page
+	env     []string
+	azure   *emulator.Emulator
+}
+
+// newWorld makes the token, the vaults and the configuration in a new directory.
+// close must be called even after an error.
+func newWorld(s *screen) (w *world, err error) {
+	w = &world{}
+	if w.dir, err = os.MkdirTemp("", "keyd-demo-"); err != nil {
+		return w, fmt.Errorf("make a directory for the demo: %w", err)
+	}
+	s.now("makes a throw-away SoftHSM token", "")
+	token, err := softhsmtest.Create(w.dir, "keyd-demo", rand.Text())
+	if err != nil {
+		return w, err
+	}
+	s.step("a throw-away token in SoftHSM, as the HSM")
+	s.now("starts an emulated Azure", "")
+	if w.azure, err = startAzure(); err != nil {
+		return w, fmt.Errorf("start the emulated Azure: %w", err)
+	}
+	s.step("an emulated Azure: Key Vault contoso-weu and Managed HSM contoso-hsm")
+	if w.address, err = freeAddress(); err != nil {
+		return w, err
+	}
+	ca := w.file("ca.pem")
+	text := fmt.Sprintf(configuration, w.file("state"), token.Module, token.Label, token.PINFile, ca,
+		w.file("keyd.sock"), w.address)
+	colours := func(v string) bool { return strings.HasPrefix(v, "CLICOLOR_FORCE=") } // they are for terminals only
+	w.env = slices.Concat(slices.DeleteFunc(os.Environ(), colours), token.Environ(), w.azure.Environ(ca))
+	return w, errors.Join(os.WriteFile(ca, w.azure.CAPEM(), 0o600), os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600))
+}
+
+func startAzure() (*emulator.Emulator, error) {
+	return emulator.Start(emulator.Options{
+		Vaults: []emulator.VaultConfig{
+			{Host: vaultHost, Profile: emulator.KeyVaultPremium, PurgeProtection: true},
+			{Host: hsmHost, Profile: emulator.ManagedHSM, PurgeProtection: true},
+		},
+		ConsumerSpeed: 24 * 3600, // a day is a second
+	})
+}
+
+func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
+
+// close leaves nothing of it.
+func (w *world) close() (err error) {
+	if w.azure != nil {
+		err = w.azure.Close()
+	}
+	return errors.Join(err, os.RemoveAll(w.dir))
+}
+
+// freeAddress is one that nobody has, so that several demos run at once.
+func freeAddress() (string, error) {
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port for the status page: %w", err)
+	}
+	return l.Addr().String(), l.Close()
+}
