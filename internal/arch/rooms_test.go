@@ -33,6 +33,7 @@ var floors = map[string]int{
 	"internal/status":          1,
 	"internal/key":             0,
 	"internal/killpoint":       0,
+	"internal/pin":             0,
 	"internal/recent":          0,
 	"internal/words":           0,
 	"docs":                     0,
