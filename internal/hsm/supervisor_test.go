@@ -132,6 +132,25 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 	}
 }
 
+func TestWhoeverAwaitsTheEndOfAChildIsToldWhyItEnded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if _, err := r.Describe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.AwaitEnd(t.Context()) }()
+	eventually(t, "the end is seen", func() bool {
+		if pid := r.sup.PID(); pid != 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return len(ended) == 1
+	})
+	if err := <-ended; !IsCode(err, Connection) || err.Error() != "the HSM process ended: signal: killed" {
+		t.Error(err)
+	}
+}
+
 func TestStopEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -87,6 +88,24 @@ func TestThePagesAreAsTheGoldenFilesSay(t *testing.T) {
 // mainOf is a page without what every page has.
 func mainOf(html string) string {
 	return html[strings.Index(html, "<main"):strings.Index(html, "<footer>")]
+}
+
+func TestTheHSMsPlaceSaysWhatItIsAndHowOldThatIs(t *testing.T) {
+	s := everyTrouble()
+	s.HSM.SeenAt = at.Add(-40 * time.Second)
+	shown := statusHTML(t, s, nil, nil)
+	for _, want := range []string{"degraded: it cannot work, since 13 Nov 2026", "last answer 40 seconds ago", "the token refused the PIN: it is not tried again"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%q is not shown", want)
+		}
+	}
+	s.HSM.Up, s.HSM.Error = false, "the HSM process ended: signal: killed"
+	shown = statusHTML(t, s, nil, nil)
+	for part, want := range map[string]bool{"the HSM process ended: signal: killed": true, "last answer 40 seconds ago": true, ">the token refused the PIN: it is not tried again": false} {
+		if strings.Contains(shown, part) != want {
+			t.Errorf("%q is shown: %v", part, !want)
+		}
+	}
 }
 
 // problemsText is what the page says of problems, without its markup.
