@@ -3,8 +3,10 @@ package daemon
 import (
 	"cmp"
 	"context"
+	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -98,6 +100,14 @@ const (
 	unitOfDaemon = "keyd"
 	unitOfHSM    = "keyd-hsm"
 )
+
+// units are the systemd units of both sides, by any of these configurations.
+func units(cfgs ...*config.Config) string {
+	if slices.ContainsFunc(cfgs, func(c *config.Config) bool { return c.HSM.Socket != "" }) {
+		return unitOfDaemon + " " + unitOfHSM
+	}
+	return unitOfDaemon
+}
 
 // hsmRemedy is what to look at when the HSM side is in trouble. A child of the daemon has no
 // unit of its own.

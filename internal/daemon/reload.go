@@ -38,7 +38,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 		return err
 	}
 	if fixed := needRestart(d.config(), next); len(fixed) > 0 {
-		return &control.RefusedError{Text: "these settings change only with a restart (systemctl restart keyd keyd-hsm): " + strings.Join(fixed, ", ")}
+		return &control.RefusedError{Text: "these settings change only with a restart (systemctl restart " + units(d.config(), next) + "): " + strings.Join(fixed, ", ")}
 	}
 	vaults, cred, err := d.makeVaults(next)
 	if err != nil {
