@@ -82,7 +82,7 @@ func (f File) Read() ([]byte, error) {
 		return nil, err
 	}
 	pin := bytes.TrimSuffix(buf, []byte("\n"))
-	reason := ""
+	var reason string
 	switch {
 	case len(pin) == 0:
 		reason = "is empty"

@@ -34,10 +34,10 @@ func untypable(text []byte) string {
 
 func typable(r rune) bool {
 	const nonJoiner, joiner = '\u200c', '\u200d' // keyboards have them, for Persian
-	switch {
-	case r == nonJoiner || r == joiner:
+	switch r {
+	case nonJoiner, joiner:
 		return true
-	case r == utf8.RuneError: // somebody's converter put it in the place of another
+	case utf8.RuneError: // somebody's converter put it in the place of another
 		return false
 	}
 	return !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
