@@ -66,7 +66,8 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	if err := config.CheckProxies(os.Getenv); err != nil {
 		return err
 	}
-	good := fmt.Sprintf("%s is good: %s in %s.", path, words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
+	good := fmt.Sprintf("%s is good: %s in %s.", path,
+		words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
 	snap, err := a.client().Snapshot(ctx)
 	if errors.Is(err, control.ErrUnreachable) {
 		return a.planStopped(ctx, c, good)

@@ -15,7 +15,8 @@ func SameName(a, b string) bool { return strings.EqualFold(a, b) }
 type CaseError struct{ Name, Record string }
 
 func (e *CaseError) Error() string {
-	return fmt.Sprintf("key %s differs only in case from the record %s, and vaults do not tell case apart: write %s under keys: in the configuration", e.Name, e.Record, e.Record)
+	return fmt.Sprintf("key %s differs only in case from the record %[2]s, and vaults do not tell case apart: "+
+		"write %[2]s under keys: in the configuration", e.Name, e.Record)
 }
 
 // Class is Refused: the answer stays until the configuration is changed.

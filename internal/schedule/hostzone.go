@@ -3,6 +3,7 @@ package schedule
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -25,8 +26,8 @@ const fallback = "UTC"
 
 func checkTZ(tz, loaded string) error {
 	name := strings.TrimPrefix(tz, ":")
-	if name == "" || name == "UTC" || loaded != fallback {
-		return nil
+	if name == "" || name == "UTC" || name == "UTC0" || loaded != fallback {
+		return nil // UTC0 is POSIX for UTC
 	}
 	return fmt.Errorf("the environment variable TZ names no time zone that exists: %q; "+
 		"set it to a name such as TZ=Europe/Berlin (timedatectl list-timezones), or unset it to take %s", tz, localtime)
@@ -36,7 +37,7 @@ func checkLocaltime(path, loaded string) error {
 	if _, err := os.Lstat(path); err != nil || loaded != fallback {
 		return nil // without the file the host's zone is UTC
 	}
-	if target, err := os.Readlink(path); err == nil && (strings.HasSuffix(target, "/UTC") || strings.HasSuffix(target, "/UCT")) {
+	if target, err := os.Readlink(path); err == nil && filepath.Base(target) == "UTC" {
 		return nil
 	}
 	return fmt.Errorf("the host's time zone cannot be loaded: %s is no time zone; "+

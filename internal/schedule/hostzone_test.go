@@ -13,6 +13,7 @@ func TestATZThatCannotBeLoadedIsNotTakenForUTC(t *testing.T) {
 		{":", "UTC", ""},
 		{"UTC", "UTC", ""},
 		{":UTC", "UTC", ""},
+		{"UTC0", "UTC", ""},
 		{"Etc/UTC", "Etc/UTC", ""},
 		{"Europe/Berlin", "Europe/Berlin", ""},
 		{":/etc/localtime", "Local", ""},

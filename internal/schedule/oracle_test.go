@@ -27,15 +27,16 @@ func oracle(c Calendar, after, until time.Time) time.Time {
 }
 
 func (c Calendar) matches(civil time.Time) bool {
-	return has(c.fields.Minute, civil.Minute()) && has(c.fields.Hour, civil.Hour()) && has(c.fields.Month, int(civil.Month())) && c.onDay(civil)
+	return has(c.fields.Minute, civil.Minute()) && has(c.fields.Hour, civil.Hour()) &&
+		has(c.fields.Month, int(civil.Month())) && c.onDay(civil)
 }
 
 // zones change their clocks at midnight, in the evening, by half an hour, by two hours or by a
 // day, twice a year for Ramadan, or not at all.
 var zones = []string{
-	"Africa/Cairo", "Asia/Beirut", "Europe/London", "America/New_York", "Atlantic/Azores", "America/Havana", "America/Santiago",
-	"Asia/Gaza", "America/Nuuk", "Pacific/Apia", "Australia/Lord_Howe", "Antarctica/Troll", "Africa/Casablanca", "America/Sao_Paulo",
-	"Europe/Dublin", "Asia/Kathmandu", "Asia/Tehran", "Pacific/Kwajalein", "America/Caracas", "Asia/Pyongyang", "UTC",
+	"Africa/Cairo", "Asia/Beirut", "Europe/London", "America/New_York", "Atlantic/Azores", "America/Havana",
+	"America/Santiago", "Asia/Gaza", "America/Nuuk", "Pacific/Apia", "Australia/Lord_Howe", "Antarctica/Troll",
+	"Africa/Casablanca", "America/Sao_Paulo", "Europe/Dublin", "Asia/Kathmandu", "Asia/Tehran", "Pacific/Kwajalein", "America/Caracas", "Asia/Pyongyang", "UTC",
 }
 
 // nearChange is a time within three days of a change of the zone's clocks, if it has any

@@ -285,8 +285,7 @@ func (s *Store) write(ctx context.Context, fn func(*bbolt.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stuck = s.stuck || !finished
-	var conflict *ConflictError
-	if !errors.As(err, &conflict) {
+	if !isConflict(err) {
 		s.lastFail = err
 	}
 	s.metrics.entries.Set(float64(s.entries))
