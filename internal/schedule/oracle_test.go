@@ -78,7 +78,7 @@ func randomFields(r *rand.Rand) string {
 
 func TestEveryFiringIsTheOneThatWalkingThroughTheMinutesFinds(t *testing.T) {
 	r := rand.New(rand.NewPCG(20261129, 7))
-	for range 3000 {
+	for range 600 {
 		name, fields := zones[r.IntN(len(zones))], randomFields(r)
 		c := parse(t, name+" "+fields)
 		at := nearChange(r, c.zone)
@@ -86,11 +86,11 @@ func TestEveryFiringIsTheOneThatWalkingThroughTheMinutesFinds(t *testing.T) {
 	}
 }
 
-// compare looks ten days ahead with the oracle: beyond them it must agree that nothing fires
+// compare looks five days ahead with the oracle: beyond them it must agree that nothing fires
 // within.
 func compare(t *testing.T, text string, c Calendar, at time.Time) {
 	t.Helper()
-	until := at.Add(10 * 24 * time.Hour)
+	until := at.Add(5 * 24 * time.Hour)
 	got, want := c.Next(at), oracle(c, at, until)
 	if want.IsZero() && (got.IsZero() || got.After(until)) {
 		return
