@@ -48,6 +48,14 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
+	err = checkNames(ctx, d.store, next.Policies)
+	var otherCase *key.CaseError
+	if errors.As(err, &otherCase) {
+		return &control.UsageError{Text: "the old configuration goes on:\n" + err.Error()}
+	}
+	if err != nil {
+		return err
+	}
 	if err := d.store.Append(ctx, key.Entry{Event: "configuration reloaded", Actor: actor, Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
 		return fmt.Errorf("record the reload: %w", err)
 	}

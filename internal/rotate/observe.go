@@ -157,7 +157,7 @@ func (r *Rotator) observeHSM(ctx context.Context, name string) HSMSeen {
 	}
 	var seen HSMSeen
 	for _, o := range all {
-		if o.Label.Instance == r.Instance && o.Label.Key == name {
+		if o.Label.Instance == r.Instance && key.SameName(o.Label.Key, name) {
 			seen.Objects = append(seen.Objects, o)
 		}
 	}

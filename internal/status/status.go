@@ -4,6 +4,7 @@
 package status
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -21,6 +22,18 @@ type Snapshot struct {
 	HSM      HSM       `json:"hsm"`
 	Vaults   []Vault   `json:"vaults"`
 	Keys     []Key     `json:"keys"`
+}
+
+// Key finds a key by its name, which may be written in another case.
+func (s Snapshot) Key(name string) (Key, bool) {
+	i := slices.IndexFunc(s.Keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		i = slices.IndexFunc(s.Keys, func(k Key) bool { return key.SameName(k.Name, name) })
+	}
+	if i < 0 {
+		return Key{}, false
+	}
+	return s.Keys[i], true
 }
 
 // Severity orders problems.

@@ -175,6 +175,9 @@ func TestTheKeysOwnPageIsServedAndAnUnknownOneIsNot(t *testing.T) {
 	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); a.code != http.StatusOK || !strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
 		t.Errorf("%d %s", a.code, a.body)
 	}
+	if a := ask(t, "GET", addr, "/keys/SA-CMK-Key", nil); a.code != http.StatusOK || !strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
+		t.Errorf("in another case: %d", a.code)
+	}
 	for _, path := range []string{"/keys/other", "/keys/", "/keys/%2e%2e%2fstyle.css"} {
 		if a := ask(t, "GET", addr, path, nil); a.code != http.StatusNotFound {
 			t.Errorf("%s: %d", path, a.code)
