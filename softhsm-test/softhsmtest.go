@@ -117,6 +117,16 @@ func (t *Token) initialise(which ...string) error {
 	return nil
 }
 
+// SOPIN is the security officer's PIN, "" for a token named by KEYD_TEST_MODULE.
+func (t *Token) SOPIN() string { return t.soPIN }
+
+// Tool runs OpenSC's pkcs11-tool on the token's module, as an operator does.
+func (t *Token) Tool(args ...string) (output []byte, err error) {
+	cmd := exec.Command("pkcs11-tool", append([]string{"--module", t.Module}, args...)...)
+	cmd.Env = append(os.Environ(), t.Environ()...)
+	return cmd.CombinedOutput()
+}
+
 // Copy copies the token's files, so that one copy can be killed at will. It
 // must not run while a process logs in to the token. A token named by
 // KEYD_TEST_MODULE cannot be copied: that fails the test.

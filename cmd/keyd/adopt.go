@@ -38,7 +38,8 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 	if yes && reason == "" {
 		return usagef("--reason is required: it goes into the audit")
 	}
-	if err := a.mustKnow(ctx, name); err != nil {
+	name, err := a.mustKnow(ctx, name)
+	if err != nil {
 		return err
 	}
 	found, err := a.client().Adoption(ctx, name)

@@ -25,6 +25,9 @@ with vaults and no key in the configuration: it then tries the rights that a pla
 		Example: "  keyd check",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkHostZone(); err != nil {
+				return err
+			}
 			checks, err := a.client().Check(cmd.Context())
 			if err != nil {
 				return err

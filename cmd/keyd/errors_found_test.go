@@ -39,6 +39,8 @@ func places() []place {
 		{"../../internal/audit/verify.go", []string{"Verify", "header", ""}, texts},
 		{"../../internal/audit/receipt.go", []string{"Of"}, texts},
 		{"../../internal/audit/export.go", []string{"Error"}, []string{"fmt.Sprintf"}},
+		{"../../internal/key/name.go", []string{"Error"}, []string{"fmt.Sprintf"}},
+		{"../../internal/schedule/hostzone.go", nil, texts},
 		{"../../internal/key/checkpoint.go", []string{"ParseMark"}, texts},
 		{"../../internal/store/errors.go", []string{"Error"}, []string{"fmt.Sprintf"}},
 		{"../../internal/hsm/listen.go", []string{"Listen", "listenLocked"}, texts},

@@ -14,6 +14,8 @@ const enough = 10
 // message that a script must show for each, whole, but for advice on a line of its own.
 func passedOn() map[string]string {
 	const sent = "key one is not held" // by the loop's room, through the daemon, to the command
+	const mars = `the environment variable TZ names no time zone that exists: "Mars/Olympus"; ` +
+		"set it to a name such as TZ=Europe/Berlin (timedatectl list-timezones), or unset it to take /etc/localtime"
 	return map[string]string{
 		"audit_receipt.go …":               "the audit has no generation 9 of sa-cmk-key: the newest is 2",
 		"audit_verify.go …":                "open gone.jsonl: no such file or directory",
@@ -23,6 +25,7 @@ func passedOn() map[string]string {
 		"audit_verify.go --expect: …":      `--expect: "57" is not SEQ:HASH, such as 57:sha256: and 64 hex digits`,
 		"backup.go backup: …":              "backup: copy.db exists already, or cannot be seen: choose another name",
 		"check.go … of … failed":           "1 check of 3 failed",
+		"run.go …":                         mars,
 		"watch.go detached; …":             "detached; the daemon goes on with new-key: see `keyd status new-key`",
 		"watch.go …; …":                    "write /dev/stdout: no space left on device; the daemon goes on with new-key: see `keyd status new-key`",
 		"client.go …: …":                   "the keyd daemon cannot be reached: dial unix file/keyd.sock: connect: not a directory",
@@ -67,7 +70,8 @@ func notMet() map[string]string {
 		"bind: …":           machine,
 		"listen: …":         machine,
 		"give it to its group (the daemon's user must be a member): …": "root, who runs the tests in many places, may give a file to every group",
-		"make the HSM socket: …":                                       machine,
+		"the host's time zone cannot be loaded: … is no time zone; install the package tzdata, run timedatectl set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin": machine,
+		"make the HSM socket: …": machine,
 
 		"record of …: changed meanwhile (loaded at revision …, stored is …)":                                                                                records,
 		"write …: …; nothing was changed: look at the disk's space and health":                                                                              records,

@@ -40,13 +40,14 @@ func (a *app) holding(cmd *cobra.Command, call holdCall, done, text string) *cob
 		if reason == "" {
 			return usagef("--reason is required: it goes into the audit")
 		}
-		if err := a.mustKnow(cmd.Context(), names[0]); err != nil {
+		name, err := a.mustKnow(cmd.Context(), names[0])
+		if err != nil {
 			return err
 		}
-		if err := call(a.client(), cmd.Context(), names[0], reason); err != nil {
+		if err := call(a.client(), cmd.Context(), name, reason); err != nil {
 			return err
 		}
-		return a.say(outcome{Done: done, Key: names[0]}, fmt.Sprintf(text, names[0]))
+		return a.say(outcome{Done: done, Key: name}, fmt.Sprintf(text, name))
 	}
 	return a.jsonFlag(cmd)
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // for a host that has none: schedules name time zones
 )
 
 func main() {

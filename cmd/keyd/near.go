@@ -64,24 +64,24 @@ func distance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// find is the key of that name, or an error that suggests others.
+// find is the key of that name, in any case, or an error that suggests others.
 func find(snap status.Snapshot, name string) (status.Key, error) {
-	i := slices.IndexFunc(snap.Keys, func(k status.Key) bool { return k.Name == name })
-	if i < 0 {
-		return status.Key{}, usagef("there is no key %q; %s`keyd status` lists the keys", name, didYouMean(name, keyNames(snap)))
+	k, ok := snap.Key(name)
+	if !ok {
+		return k, usagef("there is no key %q; %s`keyd status` lists the keys", name, didYouMean(name, keyNames(snap)))
 	}
-	return snap.Keys[i], nil
+	return k, nil
 }
 
 // mustKnow is find for commands that only act, so that a mistyped name is answered in
-// the same way everywhere.
-func (a *app) mustKnow(ctx context.Context, name string) error {
+// the same way everywhere. It returns the name as the daemon has it.
+func (a *app) mustKnow(ctx context.Context, name string) (string, error) {
 	snap, err := a.client().Snapshot(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
-	_, err = find(snap, name)
-	return err
+	k, err := find(snap, name)
+	return k.Name, err
 }
 
 func keyNames(snap status.Snapshot) []string {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/daemon"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/words"
@@ -23,6 +24,7 @@ import (
 type planned struct {
 	Plan    []status.Planned `json:"plan,omitempty"`
 	Changes []change         `json:"changes,omitempty"` // with --config
+	Firings []firings        `json:"firings,omitempty"` // with --config
 }
 
 // change is one difference between the running configuration and a new one.
@@ -37,11 +39,15 @@ func (a *app) plan() *cobra.Command {
 		Use:   "plan",
 		Short: "Show the next step of every key, and what a new configuration would change",
 		Long: `plan shows what the daemon would do next with every key, and why. It changes nothing.
-With --config, it first checks that configuration as the daemon would, shows every mistake (exit 2),
-and then what differs from the one that runs; without a running daemon it only checks.`,
+With --config, it first checks that configuration as the daemon would, and shows every mistake (exit 2).
+Then it shows the next three firings of each key's schedule, in the schedule's time zone and in UTC, and
+what differs from the configuration that runs; the latter needs the daemon.`,
 		Example: "  keyd plan\n  keyd plan --config /etc/keyd/keyd.yaml.new",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkHostZone(); err != nil {
+				return err
+			}
 			if newConfig != "" {
 				return a.planConfig(cmd.Context(), newConfig)
 			}
@@ -60,20 +66,53 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	if err := config.CheckProxies(os.Getenv); err != nil {
 		return err
 	}
-	a.note("%s is good: %s in %s.", path, words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
+	good := fmt.Sprintf("%s is good: %s in %s.", path,
+		words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
 	snap, err := a.client().Snapshot(ctx)
 	if errors.Is(err, control.ErrUnreachable) {
-		a.note("The daemon cannot be reached, so there is nothing to compare it with.")
-		return nil
+		return a.planStopped(ctx, c, good)
 	}
 	if err != nil {
 		return err
 	}
+	if err := checkNames(snap.Keys, c.Policies); err != nil {
+		return err
+	}
+	a.note("%s", good)
 	changes := changesBetween(snap.Keys, c.Policies)
 	if len(changes) == 0 {
 		a.note("Its keys are those that run now.")
 	}
-	return a.planNow(ctx, planned{Changes: changes}, snap.At)
+	return a.planNow(ctx, planned{Changes: changes, Firings: firingsOf(c.Policies, snap, snap.At)}, snap.At)
+}
+
+// planStopped is what can be said without a daemon.
+func (a *app) planStopped(ctx context.Context, c *config.Config, good string) error {
+	err := daemon.CheckStoppedNames(ctx, c)
+	var otherCase *key.CaseError
+	if errors.As(err, &otherCase) {
+		return err
+	}
+	a.note("%s", good)
+	a.note("The daemon cannot be reached, so there is nothing to compare it with.")
+	if err != nil {
+		a.note("Its names were not compared with the records: %v.", err)
+	}
+	p := planned{Firings: firingsOf(c.Policies, status.Snapshot{}, time.Now())}
+	return a.show(p, func(w io.Writer, s style) { writeFirings(w, s, p.Firings) })
+}
+
+// checkNames refuses what a reload would because of the records.
+func checkNames(records []status.Key, wanted []key.Policy) error {
+	placed := map[string]bool{}
+	for _, k := range records {
+		placed[k.Name] = k.AnyPlaced()
+	}
+	var refused []error
+	for _, p := range wanted {
+		refused = append(refused, key.CheckCase(p.Key, placed))
+	}
+	return errors.Join(refused...)
 }
 
 func (a *app) planNow(ctx context.Context, p planned, now time.Time) error {
@@ -133,6 +172,9 @@ func orNone(s string) string {
 }
 
 func writePlan(w io.Writer, s style, p planned, now time.Time) {
+	if len(p.Firings) > 0 {
+		writeFirings(w, s, p.Firings)
+	}
 	if len(p.Changes) > 0 {
 		fmt.Fprintln(w, s.bold("What the new configuration changes"))
 		t := s.table()
@@ -140,6 +182,8 @@ func writePlan(w io.Writer, s style, p planned, now time.Time) {
 			t.add(plain(c.Key, c.What)...)
 		}
 		t.write(w, "  ")
+	}
+	if len(p.Changes) > 0 || len(p.Firings) > 0 {
 		fmt.Fprintln(w, s.bold("What the daemon does next, by the one it has"))
 	}
 	if len(p.Plan) == 0 {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/words"
 )
 
@@ -71,10 +72,11 @@ func exitCode(err error) int {
 	var usage *control.UsageError
 	var refused *control.RefusedError
 	var problems config.Problems
+	var otherCase *key.CaseError
 	switch {
 	case err == nil:
 		return exitDone
-	case errors.As(err, &usage), errors.As(err, &problems):
+	case errors.As(err, &usage), errors.As(err, &problems), errors.As(err, &otherCase):
 		return exitUsage
 	case errors.Is(err, control.ErrUnreachable):
 		return exitUnreachable

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/words"
 )
@@ -110,11 +111,12 @@ func (r rotation) check() error {
 func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 	var names []string
 	for _, name := range named {
-		if _, err := find(snap, name); err != nil {
+		k, err := find(snap, name)
+		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
+		if !slices.Contains(names, k.Name) {
+			names = append(names, k.Name)
 		}
 	}
 	if len(named) > 0 {
@@ -135,7 +137,7 @@ func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 func mayLeaveOut(snap status.Snapshot, without []string) error {
 	known := vaultNames(snap, nil)
 	for _, name := range without {
-		if !slices.Contains(known, name) {
+		if !slices.ContainsFunc(known, func(v string) bool { return key.SameName(v, name) }) {
 			return usagef("there is no vault %q; %s`keyd status` lists the vaults", name, didYouMean(name, known))
 		}
 	}

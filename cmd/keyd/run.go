@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/daemon"
+	"github.com/keyd-project/keyd/internal/schedule"
 )
 
 func (a *app) run() *cobra.Command {
@@ -28,6 +29,9 @@ With --once it ends as soon as nothing is due.`,
 		Example: "  keyd run --config /etc/keyd/keyd.yaml\n  keyd run --once",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkHostZone(); err != nil {
+				return err
+			}
 			log, err := a.logger(path)
 			if err != nil {
 				return err
@@ -46,6 +50,15 @@ With --once it ends as soon as nothing is due.`,
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "the configuration")
 	cmd.Flags().BoolVar(&once, "once", false, "end as soon as nothing is due")
 	return cmd
+}
+
+// checkHostZone is for the commands that reckon with schedules. What an emergency needs
+// does not wait for a time zone.
+func checkHostZone() error {
+	if err := schedule.CheckHostZone(); err != nil {
+		return usagef("%v", err)
+	}
+	return nil
 }
 
 func (a *app) hsm() *cobra.Command {

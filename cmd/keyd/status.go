@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -109,15 +110,7 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	fmt.Fprintln(w)
 	t := s.table()
-	up := cell{"up", s.good}
-	detail := snap.HSM.Info.Model + " " + snap.HSM.Info.Serial + ", wraps by " + snap.HSM.Info.Wrap
-	if !snap.HSM.Up {
-		up, detail = cell{"down", s.bad}, snap.HSM.Error
-		if !snap.HSM.Since.IsZero() {
-			detail = "since " + span(snap.At.Sub(snap.HSM.Since)) + ": " + detail
-		}
-	}
-	t.add(cell{text: "HSM"}, cell{text: snap.HSM.Info.Token}, up, cell{text: detail})
+	t.add(hsmRow(s, snap.At, snap.HSM)...)
 	for _, v := range snap.Vaults {
 		state, detail := cell{"reachable", s.good}, "seen "+when(snap.At, v.SeenAt)
 		if !v.Reachable {
@@ -126,4 +119,29 @@ func writeSides(w io.Writer, s style, snap status.Snapshot) {
 		t.add(cell{text: "vault"}, cell{text: v.Name}, state, cell{text: detail})
 	}
 	t.write(w, "")
+}
+
+// hsmRow says how the HSM side is, and how old that is.
+func hsmRow(s style, now time.Time, h status.HSM) []cell {
+	state, seen := cell{h.State(), s.warn}, ""
+	if !h.SeenAt.IsZero() {
+		seen = "seen " + when(now, h.SeenAt)
+	}
+	var parts []string
+	switch h.State() {
+	case status.HSMUp:
+		state.paint = s.good
+		parts = []string{h.Info.Model + " " + h.Info.Serial, "wraps by " + h.Info.Wrap, seen}
+	case status.HSMDegraded, status.HSMDown:
+		state.paint = s.bad
+		if !h.Since.IsZero() {
+			parts = append(parts, "since "+span(now.Sub(h.Since)))
+		}
+		parts = append(parts, seen)
+	}
+	detail := strings.Join(slices.DeleteFunc(parts, func(p string) bool { return p == "" }), ", ")
+	if why := h.Trouble(); why != "" {
+		detail = strings.TrimPrefix(detail+": "+why, ": ")
+	}
+	return []cell{{text: "HSM"}, {text: h.Info.Token}, state, {text: detail}}
 }

@@ -25,6 +25,8 @@ func worlds() map[string]*world {
 		"empty":     {snap: empty()},
 		"healthy":   {snap: healthy(), checks: goodChecks(), steps: rotationSteps("sa-cmk-key")},
 		"troubled":  {snap: troubled(), checks: badChecks(), adoption: foreignFound(), steps: heldSteps(), joined: true},
+		"degraded":  {snap: degraded()},
+		"away":      {snap: away()},
 		"readers":   {snap: healthy()},
 		"strangers": {snap: healthy()},
 		"audited":   {snap: healthy(), entries: rotationEntries()},
@@ -101,6 +103,22 @@ func troubled() status.Snapshot {
 	held.Hold = &key.Hold{Code: key.HoldForeign, Reason: "contoso-weu holds a foreign version", Since: at(-time.Hour), By: "keyd"}
 	held.Proofs = []status.Proof{{Vault: weu, Version: version(2), Newest: true, Outcome: key.Inconclusive, At: at(-time.Minute)}}
 	s.Keys = append(s.Keys, held)
+	return s
+}
+
+// degraded is healthy with an HSM side that answers and cannot work.
+func degraded() status.Snapshot {
+	s := healthy()
+	s.HSM.Since, s.HSM.SeenAt = at(-9*time.Minute), at(-4*time.Second)
+	s.HSM.Info.Degraded = `not logged in to token "keyd": the token refused the PIN`
+	return s
+}
+
+// away is healthy with an HSM side that has ended.
+func away() status.Snapshot {
+	s := healthy()
+	s.HSM.Up, s.HSM.Since, s.HSM.SeenAt = false, at(-30*time.Second), at(-40*time.Second)
+	s.HSM.Error = `the HSM process ended: the module shows no token with label "keyd"`
 	return s
 }
 

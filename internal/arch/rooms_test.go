@@ -37,7 +37,9 @@ var floors = map[string]int{
 	"internal/status":          1,
 	"internal/key":             0,
 	"internal/killpoint":       0,
+	"internal/pin":             0,
 	"internal/recent":          0,
+	"internal/schedule":        0,
 	"internal/words":           0,
 	"docs":                     0,
 }
@@ -62,7 +64,8 @@ var sole = map[string]string{
 	"github.com/miekg/pkcs11": "internal/hsm",
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys": "internal/vault",
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":               "internal/vault",
-	"go.etcd.io/bbolt": "internal/store",
+	"go.etcd.io/bbolt":          "internal/store",
+	"github.com/robfig/cron/v3": "internal/schedule",
 }
 
 type listed struct {

@@ -382,6 +382,10 @@ func TestAnExportOfOneKeyShowsThatNoneOfItsEntriesIsLeftOut(t *testing.T) {
 	if !v.OK() || v.LeftOut != 5 || v.CompleteTo != 13 || v.Key != "sql" {
 		t.Errorf("%+v", v)
 	}
+	// A name in another case is the same key, and the file has it as the entries do.
+	if v := r.verify(r.export(Request{Key: "SQL"})); !v.OK() || v.LeftOut != 5 || v.Key != "sql" {
+		t.Errorf("%+v", v)
+	}
 	// The file says that it is of sa, and so leaves out what it should show.
 	v = r.verify(strings.Replace(file, `"key":"sql"`, `"key":"sa"`, 1))
 	if v.OK() || v.CompleteTo != 1 {

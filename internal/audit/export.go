@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Format is a form of an export.
@@ -28,7 +29,7 @@ const (
 type Request struct {
 	Since  time.Time // zero: from the chain's beginning
 	Until  time.Time // zero: to its head
-	Key    string    // "": all
+	Key    string    // in any case; "": all
 	Format Format
 }
 
@@ -81,6 +82,9 @@ func Export(ctx context.Context, src Chain, r Request, now time.Time, w io.Write
 	if err != nil {
 		return err
 	}
+	if r.Key != "" {
+		r.Key = span.key
+	}
 	buffered := bufio.NewWriter(w)
 	switch r.Format {
 	case JSON:
@@ -98,7 +102,7 @@ func Export(ctx context.Context, src Chain, r Request, now time.Time, w io.Write
 type span struct {
 	first, last, end uint64
 	instance         string // as the chain names it
-	named            bool   // an entry is of the key asked for
+	key              string // as entries have it; "": none is of the key asked for
 }
 
 func findSpan(ctx context.Context, src Chain, r Request) (s span, err error) {
@@ -115,10 +119,12 @@ func findSpan(ctx context.Context, src Chain, r Request) (s span, err error) {
 		if name := c.Fields["instance"]; name != "" && c.Key == "" {
 			s.instance = name // of a daemon's start, or of a checkpoint
 		}
-		s.named = s.named || c.Key == r.Key
+		if c.Key == r.Key || s.key == "" && key.SameName(c.Key, r.Key) {
+			s.key = c.Key
+		}
 		return nil
 	})
-	if err == nil && r.Key != "" && !s.named {
+	if err == nil && r.Key != "" && s.key == "" {
 		return s, &UnknownKeyError{r.Key}
 	}
 	if err == nil && s.last != 0 && s.end == 0 {

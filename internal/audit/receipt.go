@@ -126,7 +126,7 @@ func (r *Receipts) Add(seq uint64, e chain.Entry) {
 		if s, err := parseSigned(e); err == nil {
 			r.sign(seq, s)
 		}
-	case e.Key != r.name:
+	case !key.SameName(e.Key, r.name):
 	case e.Event == chain.RotationRequested:
 		id := key.ID(e.Fields["request"])
 		r.asked[id] = Asked{By: e.Actor, Reason: e.Fields["reason"], At: e.Time, ID: id}
@@ -155,7 +155,7 @@ func (r *Receipts) reserve(seq uint64, e chain.Entry) {
 		return
 	}
 	x := &Receipt{
-		Key: r.name, Generation: n, Spec: key.Spec(e.Fields["spec"]), AskedBy: e.Actor, Reason: e.Fields["reason"],
+		Key: e.Key, Generation: n, Spec: key.Spec(e.Fields["spec"]), AskedBy: e.Actor, Reason: e.Fields["reason"],
 		Reserved: e.Time, ID: key.ID(e.Fields["id"]), First: seq, Last: seq,
 	}
 	for _, id := range strings.Fields(e.Fields["requests"]) {

@@ -95,6 +95,9 @@ func TestWhatHasNoReceiptIsNamed(t *testing.T) {
 	if got, err := receipts(r, "sa").Of(0); err != nil || got.Generation != 2 {
 		t.Errorf("the newest that was imported: %d, %v", got.Generation, err)
 	}
+	if got, err := receipts(r, "SA").Of(2); err != nil || got.Key != "sa" {
+		t.Errorf("a name in another case: %q, %v", got.Key, err)
+	}
 	if _, err := receipts(r, "sa").Of(7); err == nil || !strings.Contains(err.Error(), "no generation 7 of sa: the newest is 3") {
 		t.Errorf("%v", err)
 	}

@@ -32,7 +32,7 @@ type HSM struct {
 	// The token is the one that matches every one of these that is not empty
 	// (CK_TOKEN_INFO, PKCS#11 v3.0 section 3.3).
 	Token, Serial, Model, Manufacturer string
-	PINFile                            string // as written; see PINPath
+	PINFile                            string // as written; see package pin
 	Socket                             string // of keyd-hsm; "": a child process of keyd run
 	User                               string // name or uid that may connect to Socket
 	StateDir                           string // where the HSM side keeps what it trusts
@@ -43,10 +43,6 @@ type HSM struct {
 
 	pinAt position
 }
-
-// PINPath is the path of the PIN file: PINFile when absolute, otherwise the
-// systemd credential of that name.
-func (h HSM) PINPath() (string, error) { return credentialPath(h.PINFile) }
 
 // Azure says how keyd signs in.
 type Azure struct {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/keyd-project/keyd/internal/pin"
 )
 
 const maxFileSize = 1 << 20
@@ -120,32 +122,18 @@ func (r *report) addErr(at position, err error) {
 	}
 }
 
-// CheckPINFile says whether the HSM side could read the PIN. Only the process
-// that reads the PIN may ask: the others must not be able to.
+// CheckPINFile says whether the HSM side could read the PIN, as it reads it itself. Only
+// the process that reads the PIN may ask: the others must not be able to.
 func (c *Config) CheckPINFile() []Problem {
 	rep := &report{}
-	path, err := c.HSM.PINPath()
-	if err != nil {
-		rep.add(c.HSM.pinAt, "start keyd by its unit, or write an absolute path", "hsm.pin_file: %v", err)
-		return rep.problems
+	file, err := pin.Find(c.HSM.PINFile, os.Getenv(credentialsDirectory))
+	if err == nil {
+		var typed []byte
+		typed, err = file.Read()
+		clear(typed)
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		rep.add(c.HSM.pinAt, "put the PIN there, readable by the HSM side's user only",
-			"hsm.pin_file: %v", err)
-		return rep.problems
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	switch {
-	case err != nil:
-		rep.add(c.HSM.pinAt, "make it readable", "hsm.pin_file: %v", err)
-	case !info.Mode().IsRegular():
-		rep.add(c.HSM.pinAt, "name the file that holds the PIN", "hsm.pin_file: %s is not a regular file", path)
-	case info.Size() == 0:
-		rep.add(c.HSM.pinAt, "write the token's user PIN into it", "hsm.pin_file: %s is empty", path)
-	default:
-		rep.checkSecretMode(c.HSM.pinAt, "hsm.pin_file", c.HSM.PINFile)
+	if e := new(pin.Error); errors.As(err, &e) {
+		rep.add(c.HSM.pinAt, e.Remedy, "hsm.pin_file: %s", e.Reason)
 	}
 	return rep.problems
 }

@@ -4,9 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/schedule"
 )
 
 const (
@@ -20,11 +19,11 @@ const (
 )
 
 // longestGap is the longest time between two firings of a schedule, in its own time
-// zone with the hours that daylight saving skips and repeats; at least gapStep.
+// zone with its clock changes; at least gapStep.
 // bounded is false when the schedule stops firing.
 func longestGap(s key.Schedule) (longest time.Duration, bounded bool) {
-	if every, ok := s.(cron.ConstantDelaySchedule); ok {
-		return max(every.Delay, gapStep), true
+	if every, ok := s.(schedule.Every); ok {
+		return max(time.Duration(every), gapStep), true
 	}
 	longest = gapStep
 	at := s.Next(time.Date(2024, time.January, 1, 0, 0, 0, 0, time.Local))
@@ -94,7 +93,7 @@ func readExpiry(p *key.Policy, s *section) {
 	}
 	gap, bounded := s.rep.longestGap(p)
 	if !bounded {
-		s.rep.add(s.whereOf(field), "write a schedule that fires at least every five years, or remove it", "%s: the schedule stops firing", s.name(field))
+		s.rep.add(s.whereOf(field), "write a schedule that goes on firing, or remove it", "%s: the schedule stops firing", s.name(field))
 		return
 	}
 	least := gap + p.Spread + key.ExpiryMargin

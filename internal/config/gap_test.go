@@ -21,10 +21,11 @@ func TestTheLongestGapOfASchedule(t *testing.T) {
 		"CRON_TZ=UTC 0 0,12 * * 1": gapStep,
 		// Summer time ends within it: an hour more.
 		"CRON_TZ=Europe/Berlin @monthly": 31*day + time.Hour,
-		// The only firing of the week is in the hour that is skipped once a year.
-		"CRON_TZ=Europe/Berlin 30 2 * * 0": 14 * day,
-		// On 31 March the clocks are put forward in some years; then there is none.
-		"CRON_TZ=Europe/Berlin 30 2 31 3 *": 2*year + day,
+		// A firing in the hour that is skipped is late by less than an hour, and not lost.
+		"CRON_TZ=Europe/Berlin 30 2 * * 0":  7*day + time.Hour,
+		"CRON_TZ=Europe/Berlin 30 2 31 3 *": 366*day + time.Hour/2,
+		// The clocks skip midnight, and no day is lost.
+		"CRON_TZ=Africa/Cairo 0 12 30 4 *": 366*day + time.Hour,
 	} {
 		s, err := parseSchedule(text)
 		if err != nil {

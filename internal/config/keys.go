@@ -101,24 +101,25 @@ func readKeyVaults(p *key.Policy, s *section, vaults knownVaults) {
 	}
 	seen := map[string]bool{}
 	for _, n := range names {
-		known, ok := vaults.byName[n.value]
+		known, ok := vaults.find(n.value)
+		folded := strings.ToLower(n.value)
 		switch {
 		case !ok && !vaults.complete:
 		case !ok:
 			s.rep.add(n.at, suggestVault(n.value, vaults.byName), "%s: unknown vault %s", s.name("vaults"), n.value)
-		case seen[n.value]:
+		case seen[folded]:
 			s.rep.add(n.at, "remove one", "%s: vault %s comes twice", s.name("vaults"), n.value)
 		case known.broken:
 		default:
 			checkVaultHolds(p, s, n.at, known.vault)
 			p.Vaults = append(p.Vaults, known.vault.Vault)
 		}
-		seen[n.value] = true
+		seen[folded] = true
 	}
 }
 
 func checkVaultHolds(p *key.Policy, s *section, where position, v Vault) {
-	if strings.EqualFold(v.KEK.Name, p.Key) {
+	if key.SameName(v.KEK.Name, p.Key) {
 		s.rep.add(s.at, "rename the key, or set another kek.name for that vault",
 			"key %s has the name of the key exchange key of vault %s", p.Key, v.Name)
 	}

@@ -289,6 +289,7 @@ func TestDuplicatesAcrossFilesNameBothPlaces(t *testing.T) {
 		"keys.d/a.yaml": `vaults:
   weu: {url: https://other.vault.azure.net}
   again: {url: https://CONTOSO-weu.vault.azure.net}
+  MHSM: {url: https://third.vault.azure.net}
 keys:
   CMK: {vaults: [weu]}
 instance: hq-2
@@ -298,9 +299,10 @@ zones: 3
 	})
 	want := `keys.d/a.yaml:2:3: vault weu is already at keyd.yaml:7:3; keep one of them
 keys.d/a.yaml:3:3: vault again has the same url as weu at keyd.yaml:7:3; keep one of them
-keys.d/a.yaml:5:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults do not tell case apart
-keys.d/a.yaml:6:1: instance does not belong in keys.d, where only vaults and keys are read; move it to keyd.yaml
-keys.d/a.yaml:7:1: unknown field zones; write one of vaults, keys`
+keys.d/a.yaml:4:3: vault MHSM is already at keyd.yaml:9:3; rename one of them: nicknames that differ only in case are the same
+keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults do not tell case apart
+keys.d/a.yaml:7:1: instance does not belong in keys.d, where only vaults and keys are read; move it to keyd.yaml
+keys.d/a.yaml:8:1: unknown field zones; write one of vaults, keys`
 	var got []string
 	for _, p := range ps {
 		if p.File != "keys.d/b.yml" {

@@ -101,6 +101,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"spec", schedule, schedule + "    spec: «RSA-1024\n", `keys.cmk.spec: unknown spec "RSA-1024"; write one of RSA-2048, RSA-3072, RSA-4096`},
 		{"unknown vault", "[weu, mhsm]", "[weu, «mhms]", "keys.cmk.vaults: unknown vault mhms; did you mean mhsm?"},
 		{"vault twice", "[weu, mhsm]", "[weu, «weu]", "keys.cmk.vaults: vault weu comes twice; remove one"},
+		{"vault twice but for case", "[weu, mhsm]", "[weu, «WEU]", "keys.cmk.vaults: vault WEU comes twice; remove one"},
 		{"no vaults", "[weu, mhsm]", "«[]", "keys.cmk.vaults is empty; name at least one vault, or remove the key"},
 		{"vaults is no list", "[weu, mhsm]", "«weu", "keys.cmk.vaults is not a list; write a list, such as [a, b]"},
 		{"vaults missing", "  cmk:\n    vaults: [weu, mhsm]\n", "  «cmk:\n", "keys.cmk.vaults is missing; write vaults: and a list of names from the vaults section"},

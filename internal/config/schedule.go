@@ -5,9 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/robfig/cron/v3"
-
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/schedule"
 )
 
 const scheduleRemedy = `write five fields (minute hour day month weekday), such as "0 3 1 */3 *", or @monthly or @every 90d`
@@ -36,26 +35,24 @@ func parseSchedule(text string) (key.Schedule, error) {
 		}
 		return parseEvery(words[1:])
 	}
-	spec, err := parseFields(words)
+	calendar, err := parseFields(words, zone)
 	if err != nil {
 		return nil, err
 	}
-	if hasZone {
-		spec.Location = zone
-	}
-	if len(firings(spec, 1)) == 0 {
+	if len(firings(calendar, 1)) == 0 {
 		return nil, faultf("write a day that its months have; days of month go from 1 to 28 in every month", "%q never fires", text)
 	}
-	return spec, nil
+	return calendar, nil
 }
 
+// zoneOf is the zone that a schedule's first word names; the host's when it names none.
 func zoneOf(word string) (zone *time.Location, found bool, err error) {
 	name, found := strings.CutPrefix(word, "CRON_TZ=")
 	if !found {
 		name, found = strings.CutPrefix(word, "TZ=")
 	}
 	if !found {
-		return nil, false, nil
+		return time.Local, false, nil
 	}
 	const remedy = "write a zone such as CRON_TZ=Europe/Berlin or CRON_TZ=UTC before the schedule"
 	if name == "" {
@@ -68,8 +65,7 @@ func zoneOf(word string) (zone *time.Location, found bool, err error) {
 	return zone, true, nil
 }
 
-// parseEvery reads the duration of @every. robfig/cron would make one second of
-// a shorter or negative one.
+// parseEvery reads the duration of @every.
 func parseEvery(words []string) (key.Schedule, error) {
 	if len(words) != 1 {
 		return nil, faultf("write a duration after it, such as @every 90d", "@every takes one duration")
@@ -78,43 +74,38 @@ func parseEvery(words []string) (key.Schedule, error) {
 	if err != nil || d < time.Second || d%time.Second != 0 {
 		return nil, faultf("write whole seconds or more, such as @every 12h or @every 90d", "@every %s is not a usable interval", words[0])
 	}
-	return cron.Every(d), nil
+	return schedule.Every(d), nil
 }
 
-func parseFields(words []string) (*cron.SpecSchedule, error) {
+func parseFields(words []string, zone *time.Location) (schedule.Calendar, error) {
+	var none schedule.Calendar
 	isDescriptor := strings.HasPrefix(words[0], "@")
 	switch {
 	case isDescriptor && len(words) > 1:
-		return nil, faultf("write the descriptor alone", "text after %s", words[0])
+		return none, faultf("write the descriptor alone", "text after %s", words[0])
 	case !isDescriptor && (len(words) == 6 || len(words) == 7):
-		return nil, faultf("remove the field for seconds: "+scheduleRemedy, "%d fields; seconds and years are not supported", len(words))
+		return none, faultf("remove the field for seconds: "+scheduleRemedy, "%d fields; seconds and years are not supported", len(words))
 	case !isDescriptor && len(words) != 5:
-		return nil, faultf(scheduleRemedy, "%d fields instead of 5", len(words))
+		return none, faultf(scheduleRemedy, "%d fields instead of 5", len(words))
 	}
 	for _, w := range words {
 		if strings.Contains(","+w+",", ",,") {
-			return nil, faultf("write a number between commas", "an empty entry in %q", w)
+			return none, faultf("write a number between commas", "an empty entry in %q", w)
 		}
 	}
-	parsed, err := cron.ParseStandard(strings.Join(words, " "))
+	calendar, err := schedule.Parse(strings.Join(words, " "), zone)
 	if err != nil {
-		return nil, faultf(scheduleRemedy, "%v", err)
+		return none, faultf(scheduleRemedy, "%v", err)
 	}
-	spec, ok := parsed.(*cron.SpecSchedule)
-	if !ok {
-		return nil, faultf(scheduleRemedy, "%q is not a schedule of fields", strings.Join(words, " "))
-	}
-	return spec, nil
+	return calendar, nil
 }
 
 // firings lists the first n firings from 2024 on, over at most eight years, which
 // hold two leap days. It is reckoned in UTC, so that the answer does not depend
-// on the host, and an hour that daylight saving repeats does not count as two.
+// on the host, and a time that is late by a clock change counts as on time.
 func firings(s key.Schedule, n int) []time.Time {
-	if spec, ok := s.(*cron.SpecSchedule); ok {
-		inUTC := *spec
-		inUTC.Location = time.UTC
-		s = &inUTC
+	if calendar, ok := s.(schedule.Calendar); ok {
+		s = calendar.In(time.UTC)
 	}
 	var times []time.Time
 	t := time.Date(2024, time.January, 1, 0, 0, 0, 0, time.UTC)

@@ -18,6 +18,18 @@ func TestScheduleFiresInItsZone(t *testing.T) {
 	}
 }
 
+func TestAScheduleWithoutAZoneFiresInTheHostsWhateverZoneTheLastRotationIsToldIn(t *testing.T) {
+	s, err := parseSchedule("0 3 * * *")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := time.Date(2027, 1, 15, 12, 0, 0, 0, time.FixedZone("far away", 13*60*60))
+	got := s.Next(last)
+	if got.Location() != time.Local || got.Hour() != 3 || !got.Equal(s.Next(last.UTC())) {
+		t.Errorf("%s, and %s after the same time told in UTC", got, s.Next(last.UTC()))
+	}
+}
+
 func TestSchedulesThatAreRight(t *testing.T) {
 	for _, text := range []string{
 		"0 3 1 */3 *", "  0\t3 1 * *  ", "TZ=UTC @daily", "CRON_TZ=Asia/Tokyo 0 0 * * MON-FRI", "@yearly", "@every 5s",

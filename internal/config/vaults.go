@@ -74,23 +74,38 @@ type place struct {
 
 // knownVaults is every vault by nickname.
 type knownVaults struct {
-	byName map[string]place
+	byName map[string]place // as written
 	// complete: every file could be read, so that a vault which is not here is
 	// nowhere.
 	complete bool
 }
 
+// find is the vault of a nickname, in any case.
+func (k knownVaults) find(nickname string) (p place, ok bool) {
+	for name, p := range k.byName {
+		if key.SameName(name, nickname) {
+			return p, true
+		}
+	}
+	return place{}, false
+}
+
 // readVaults reads every file's vaults and returns them by nickname.
 func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 	byName, byURL := map[string]place{}, map[string]place{}
+	folded := map[string]place{} // by nickname in lower case, as people and commands tell them apart
 	for _, s := range sections {
 		for _, f := range s.fields {
-			if first, twice := byName[f.name]; twice {
-				rep.add(f.at, "keep one of them", "vault %s is already at %s", f.name, first.at)
+			if first, twice := folded[strings.ToLower(f.name)]; twice {
+				remedy := "keep one of them"
+				if first.vault.Name != f.name {
+					remedy = "rename one of them: nicknames that differ only in case are the same"
+				}
+				rep.add(f.at, remedy, "vault %s is already at %s", f.name, first.at)
 				continue
 			}
 			p := readVault(c, s.sub(f.name))
-			byName[f.name] = p
+			byName[f.name], folded[strings.ToLower(f.name)] = p, p
 			if p.broken {
 				continue
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 // Subscribe delivers the loop's events until ctx ends.
 func (d *Daemon) Subscribe(ctx context.Context) <-chan status.Event { return d.hub.subscribe(ctx) }
 
-// policy finds a key that is managed.
+// policy finds a key that is managed; its name may be written in another case.
 func (d *Daemon) policy(name string) (key.Policy, error) {
 	p, ok := d.loop.Policy(name)
 	if !ok {
@@ -76,12 +77,15 @@ func (d *Daemon) toRotate(ctx context.Context, o control.RotateOptions) (policie
 		if err != nil {
 			return nil, err
 		}
-		rec, err := d.store.Load(ctx, name)
+		if slices.ContainsFunc(policies, func(q key.Policy) bool { return q.Key == p.Key }) {
+			continue
+		}
+		rec, err := d.store.Load(ctx, p.Key)
 		if err != nil {
 			return nil, err
 		}
 		if rec.Hold != nil && !rotate.MayRequest(rec, o.Compromise) {
-			held = append(held, fmt.Sprintf("key %s is held (%s): %s", name, rec.Hold.Code, rec.Hold.Reason))
+			held = append(held, fmt.Sprintf("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason))
 			continue
 		}
 		policies = append(policies, p)
@@ -97,7 +101,7 @@ func urls(p key.Policy, nicknames []string) (out []string, err error) {
 	for _, name := range nicknames {
 		found := false
 		for _, v := range p.Vaults {
-			if v.Name == name {
+			if key.SameName(v.Name, name) {
 				out, found = append(out, v.URL), true
 			}
 		}
@@ -110,18 +114,20 @@ func urls(p key.Policy, nicknames []string) (out []string, err error) {
 
 // Pause holds a key.
 func (d *Daemon) Pause(ctx context.Context, actor, name, reason string) error {
-	if _, err := d.policy(name); err != nil {
+	p, err := d.policy(name)
+	if err != nil {
 		return err
 	}
-	return d.poked(name, d.rotator.Pause(ctx, name, actor, reason))
+	return d.poked(p.Key, d.rotator.Pause(ctx, p.Key, actor, reason))
 }
 
 // Resume lifts a key's hold.
 func (d *Daemon) Resume(ctx context.Context, actor, name, reason string) error {
-	if _, err := d.policy(name); err != nil {
+	p, err := d.policy(name)
+	if err != nil {
 		return err
 	}
-	return d.poked(name, d.rotator.Resume(ctx, name, actor, reason))
+	return d.poked(p.Key, d.rotator.Resume(ctx, p.Key, actor, reason))
 }
 
 // Adoption shows what could be adopted for a key.
@@ -140,7 +146,7 @@ func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) e
 	if err != nil {
 		return err
 	}
-	return d.poked(name, d.rotator.Adopt(ctx, p, actor, reason, token))
+	return d.poked(p.Key, d.rotator.Adopt(ctx, p, actor, reason, token))
 }
 
 func (d *Daemon) poked(name string, err error) error {

@@ -95,7 +95,7 @@ func (c *checker) store(ctx context.Context) {
 func (c *checker) hsm(ctx context.Context) {
 	seen := c.d.lookAtHSM(ctx)
 	if seen.err != nil {
-		c.add("hsm", c.d.config().HSM.Token, "answers", seen.err, "", "systemctl status keyd-hsm; journalctl -u keyd-hsm")
+		c.add("hsm", c.d.config().HSM.Token, "answers", seen.err, "", hsmRemedy(c.d.hsmUnit()))
 		return
 	}
 	info := seen.info
@@ -103,7 +103,11 @@ func (c *checker) hsm(ctx context.Context) {
 	c.add("hsm", info.Token, "module", nil, info.Module+": "+info.Library, "")
 	c.pin(info)
 	if info.Degraded != "" {
-		c.line(status.CheckFailed, "hsm", info.Token, "able to work", info.Degraded, "see the runbook, #keydhsmdown")
+		runbook := "#keydhsmdown"
+		if info.PINRefused {
+			runbook = "#keydpinrefused"
+		}
+		c.line(status.CheckFailed, "hsm", info.Token, "able to work", info.Degraded, "see the runbook, "+runbook)
 		return
 	}
 	c.add("hsm", info.Token, "mechanism to wrap", nil, info.Wrap, "")
@@ -125,9 +129,11 @@ func (c *checker) pin(info key.HSMInfo) {
 		}
 		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once", "find out who, before the token locks; see the runbook, "+runbook)
 	case key.PINLocked:
-		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN), "do not restart keyd-hsm; see the runbook, #keydpinnearlylocked")
+		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN), "do not restart "+c.d.hsmUnit()+"; see the runbook, #keydpinnearlylocked")
 	case key.PINToChange:
 		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN", "change it with the vendor's tool, then write it into hsm.pin_file")
+	case key.PINUnknown:
+		c.line(status.CheckFailed, "hsm", info.Token, pin, "not known to be right: the token was not asked, or did not judge it", "see the line: able to work")
 	default:
 		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"), "do not try PINs by hand; see the runbook, #keydpinrefused")
 	}

@@ -25,7 +25,7 @@ func (c *checker) key(ctx context.Context, name string) {
 	}
 	o := c.d.observer.Survey(ctx, p, rec)
 	if o.HSM.Err != nil {
-		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", "systemctl status keyd-hsm; journalctl -u keyd-hsm")
+		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", hsmRemedy(c.d.hsmUnit()))
 	}
 	for _, v := range p.Vaults {
 		c.keyIn(p, v, o.Vaults[v.URL])

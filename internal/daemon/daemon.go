@@ -106,6 +106,9 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	if d.store, err = store.Open(cfg.StateDir, time.Now, d.reg); err != nil {
 		return nil, err
 	}
+	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {
+		return nil, errors.Join(err, d.store.Close())
+	}
 	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{

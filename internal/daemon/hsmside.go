@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -43,33 +44,46 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	return hsm.Run(ctx, hsm.Config{
+	token := cmp.Or(cfg.HSM.Token, cfg.HSM.Serial, cfg.HSM.Model, cfg.HSM.Manufacturer)
+	err = hsm.Run(ctx, hsm.Config{
 		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial, Model: cfg.HSM.Model, Manufacturer: cfg.HSM.Manufacturer,
 		PINFile: cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
 		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
 	}, pins(o.ConfigPath), at, o.Logger, func() {
-		_, _ = sd.SdNotify(false, sd.SdNotifyReady+"\nSTATUS=serving token "+cfg.HSM.Token)
+		_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 		if cfg.HSM.Socket != "" {
-			go pingWatchdog(ctx, cfg.HSM.Socket)
+			go tellSystemd(ctx, cfg.HSM.Socket, token)
 		}
 	})
+	if err != nil {
+		notifyStatus("ended: " + err.Error())
+		return err
+	}
+	notifyStatus("stopped")
+	return nil
 }
 
-// pingWatchdog tells systemd that the HSM side turns, as often as it answers a call
-// on its own socket.
-func pingWatchdog(ctx context.Context, socket string) {
-	interval, err := sd.SdWatchdogEnabled(false)
-	if err != nil || interval <= 0 {
-		return
+// tellSystemd tells systemd that the HSM side turns, as often as it answers a call on its own
+// socket, and what it answers of itself.
+func tellSystemd(ctx context.Context, socket, token string) {
+	pause := hsmPoll
+	watchdog, err := sd.SdWatchdogEnabled(false)
+	if err == nil && watchdog > 0 {
+		pause = min(pause, watchdog/3)
 	}
-	client := hsm.Dial(socket, hsm.Timeouts{Call: interval / 3}, nil)
+	client := hsm.Dial(socket, hsm.Timeouts{Call: max(pause, watchdog/3)}, nil)
 	defer client.Close()
-	tick := time.NewTicker(interval / 3)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
+	last := ""
 	for {
-		if _, err := client.Describe(ctx); err == nil {
+		if info, err := client.Describe(ctx); err == nil {
 			_, _ = sd.SdNotify(false, sd.SdNotifyWatchdog)
+			if line := hsmLine(info, token); line != last {
+				last = line
+				notifyStatus(line)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -78,6 +92,20 @@ func pingWatchdog(ctx context.Context, socket string) {
 		}
 	}
 }
+
+func hsmLine(info key.HSMInfo, token string) string {
+	if info.Degraded != "" {
+		return "degraded: " + info.Degraded
+	}
+	return "serving token " + cmp.Or(info.Token, token)
+}
+
+// notifyStatus shows a text in `systemctl status` (sd_notify(3)), which takes one line.
+func notifyStatus(text string) {
+	_, _ = sd.SdNotify(false, "STATUS="+oneLine(text))
+}
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {
 	if cfg.HSM.Socket == "" {
@@ -147,56 +175,4 @@ func filesIdentity(path string) string {
 		fmt.Fprintf(&b, "%s %d %d %d\n", name, inode, info.Size(), info.ModTime().UnixNano())
 	}
 	return b.String()
-}
-
-// hsmState is the HSM side as last seen.
-type hsmState struct {
-	up    bool
-	since time.Time
-	err   error
-	info  key.HSMInfo
-}
-
-// hsmPoll is how often the HSM side is asked how it is.
-const hsmPoll = 15 * time.Second
-
-// watchHSM asks the HSM side how it is until ctx ends.
-func (d *Daemon) watchHSM(ctx context.Context) {
-	tick := time.NewTicker(hsmPoll)
-	defer tick.Stop()
-	for {
-		d.lookAtHSM(ctx)
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-func (d *Daemon) lookAtHSM(ctx context.Context) hsmState {
-	info, err := d.hsm.Describe(ctx)
-	if ctx.Err() != nil {
-		return hsmState{}
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	up := err == nil
-	d.histories.hsm.Note(time.Now(), up && info.Degraded == "")
-	if up != d.hsmSeen.up || d.hsmSeen.since.IsZero() {
-		d.hsmSeen.since = time.Now()
-		if up {
-			d.log.Info("the HSM side is up", "token", info.Token, "model", info.Model, "wrap", info.Wrap)
-		} else {
-			d.log.Error("the HSM side is down", "error", err.Error())
-		}
-	}
-	if up && info.Degraded != "" && info.Degraded != d.hsmSeen.info.Degraded {
-		d.log.Error("the HSM side cannot work", "reason", info.Degraded)
-	}
-	d.hsmSeen.up, d.hsmSeen.err = up, err
-	if up {
-		d.hsmSeen.info = info
-	}
-	return d.hsmSeen
 }

@@ -120,28 +120,32 @@ func (t *teller) state(s status.Snapshot) {
 }
 
 func (t *teller) hsm(h status.HSM) {
+	unit := cmp.Or(h.Unit, unitOfHSM)
 	switch {
-	case !h.Up && !h.Since.IsZero():
-		t.add(status.Critical, "", "", "keydhsmdown", "the HSM side is down: "+h.Error, "systemctl status keyd-hsm; journalctl -u keyd-hsm")
-	case h.Info.PINRefused:
-		t.add(status.Critical, "", "", "keydpinrefused", "the HSM side cannot work: "+h.Info.Degraded, "do not try PINs by hand; find the right one, as the runbook says")
-	case h.Info.Degraded != "":
-		t.add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+h.Info.Degraded, "systemctl status keyd-hsm; keyd check tries each part")
+	case h.State() == status.HSMDown && !h.Since.IsZero():
+		t.add(status.Critical, "", "", "keydhsmdown", "the HSM side is down: "+oneLine(h.Error), hsmRemedy(unit))
+	case h.State() == status.HSMDegraded && h.Info.PINRefused:
+		t.add(status.Critical, "", "", "keydpinrefused", "the HSM side cannot work: "+oneLine(h.Info.Degraded), "do not try PINs by hand; find the right one, as the runbook says")
+	case h.State() == status.HSMDegraded:
+		t.add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+oneLine(h.Info.Degraded), "mend what it says; keyd check tries each part")
 	}
 	if t.losses > lossesMany {
 		t.add(status.Warning, "", "", "keydhsmdown", fmt.Sprintf("the HSM side ended %d times within %s, and was started again", t.losses, words.Span(hsm.LossSpan)),
-			"journalctl -u keyd-hsm shows what ends it; where the daemon starts it, journalctl -u keyd")
+			"journalctl -u "+unit+" shows what ends it")
 	}
 	const stop = "find out who tries wrong PINs, and stop them; then log in once with the vendor's tool, which resets the count"
 	switch h.Info.PIN {
 	case key.PINLocked:
-		t.add(status.Critical, "", "", "keydpinnearlylocked", "the token's user PIN is locked: keyd cannot log in again after a restart", "do not restart keyd-hsm; have the token's security officer unlock the PIN")
+		t.add(status.Critical, "", "", "keydpinnearlylocked", "the token's user PIN is locked: keyd cannot log in again after a restart",
+			"do not restart "+unit+"; have the token's security officer unlock the PIN")
 	case key.PINFinalTry:
-		t.add(status.Critical, "", "", "keydpinnearlylocked", "one more wrong PIN locks the token, and keyd cannot log in again after a restart", "do not restart keyd-hsm; "+stop)
+		t.add(status.Critical, "", "", "keydpinnearlylocked", "one more wrong PIN locks the token, and keyd cannot log in again after a restart",
+			"do not restart "+unit+"; "+stop)
 	case key.PINCountLow:
 		t.add(status.Warning, "", "", "keydpintrieslow", "somebody else tried a wrong PIN on the token, which has few tries left", stop)
 	case key.PINToChange:
-		t.add(status.Warning, "", "", "keydpintochange", "the token wants another user PIN", "change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart keyd-hsm")
+		t.add(status.Warning, "", "", "keydpintochange", "the token wants another user PIN",
+			"change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart "+unit)
 	}
 }
 

@@ -112,7 +112,7 @@ func troubles() []trouble {
 			"keydnotready", "", "", "", func(w *told) { w.Ready, w.Started = false, ago(16*time.Minute) },
 			func(w *told) { w.Ready, w.Started = false, ago(14*time.Minute) },
 		},
-		{"keydhsmdown", "down", "", "", func(w *told) { w.HSM.Up, w.HSM.Error = false, "connection refused" }, func(w *told) { w.HSM = status.HSM{} }},
+		{"keydhsmdown", "down", "", "", func(w *told) { w.HSM.Up, w.HSM.Error = false, "connection\nrefused" }, func(w *told) { w.HSM = status.HSM{} }},
 		{"keydhsmdown", "degraded", "", "", func(w *told) { w.HSM.Info.Degraded = "no mechanism to wrap by" }, nil},
 		{"keydhsmdown", "crash loop", "", "", func(w *told) { w.losses = 6 }, func(w *told) { w.losses = 5 }},
 		{"keydpinrefused", "", "", "", func(w *told) {
@@ -283,6 +283,31 @@ func TestEachTroubleIsAProblemInWords(t *testing.T) {
 				t.Errorf("a little less of it is a problem, too: %+v", got)
 			}
 		})
+	}
+}
+
+// A child of the daemon is no service: nothing may send people to a unit that is not there.
+func TestWhatToDoAboutTheHSMNamesTheUnitThatThereIs(t *testing.T) {
+	named := regexp.MustCompile(`keyd-hsm\b`)
+	found := 0
+	for _, c := range troubles() {
+		for unit, other := range map[string]bool{"keyd-hsm": false, "keyd": true} {
+			w := allWell()
+			c.trouble(w)
+			w.HSM.Unit = unit
+			for _, p := range w.problems() {
+				is := named.MatchString(p.Text + p.Remedy)
+				if is && other {
+					t.Errorf("where the HSM side is a child: %+v", p)
+				}
+				if is {
+					found++
+				}
+			}
+		}
+	}
+	if found < 4 {
+		t.Errorf("%d problems name keyd-hsm, where it is a service", found)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Reload reads the configuration again. All that can fail is done before anything
@@ -38,13 +39,21 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 		return err
 	}
 	if fixed := needRestart(d.config(), next); len(fixed) > 0 {
-		return &control.RefusedError{Text: "these settings change only with a restart (systemctl restart keyd keyd-hsm): " + strings.Join(fixed, ", ")}
+		return &control.RefusedError{Text: "these settings change only with a restart (systemctl restart " + units(d.config(), next) + "): " + strings.Join(fixed, ", ")}
 	}
 	vaults, cred, err := d.makeVaults(next)
 	if err != nil {
 		return err
 	}
 	policies, err := d.policies(ctx, next)
+	if err != nil {
+		return err
+	}
+	err = checkNames(ctx, d.store, next.Policies)
+	var otherCase *key.CaseError
+	if errors.As(err, &otherCase) {
+		return &control.UsageError{Text: "the old configuration goes on:\n" + err.Error()}
+	}
 	if err != nil {
 		return err
 	}

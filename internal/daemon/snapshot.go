@@ -26,16 +26,6 @@ func (d *Daemon) Snapshot() status.Snapshot {
 	return s
 }
 
-func (d *Daemon) hsmStatus() status.HSM {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	h := status.HSM{Up: d.hsmSeen.up, Since: d.hsmSeen.since, Info: d.hsmSeen.info, History: d.histories.ofHSM(time.Now())}
-	if d.hsmSeen.err != nil {
-		h.Error = d.hsmSeen.err.Error()
-	}
-	return h
-}
-
 func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 	p, ok := d.loop.Policy(name)
 	if !ok {

@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/store"
 )
 
@@ -66,7 +67,7 @@ func exportAudit(ctx context.Context, s *store.Store, r audit.Request, w io.Writ
 
 func auditEntries(ctx context.Context, s *store.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
 	return s.Audit(ctx, from, func(c chain.Linked) error {
-		if name != "" && c.Key != name {
+		if name != "" && !key.SameName(c.Key, name) {
 			return nil
 		}
 		return fn(control.AuditEntry{Seq: c.Seq, Entry: c.Entry, Prev: c.Prev.String(), Hash: c.Hash.String()})

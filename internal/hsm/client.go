@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rsa"
 	"errors"
+	"io"
 	"math"
 	"net"
 	"sync"
@@ -182,6 +183,31 @@ func (c *Client) Describe(ctx context.Context) (key.HSMInfo, error) {
 		c.metrics.pinIs(d.PIN)
 	}
 	return d.HSMInfo, err
+}
+
+// AwaitEnd holds a connection open, on which it asks nothing, until the HSM side closes it, and
+// says why it did as far as that is known. It is nil when ctx ends first.
+func (c *Client) AwaitEnd(ctx context.Context) error {
+	conn, err := c.dialer.dial(ctx)
+	if err != nil && ctx.Err() == nil {
+		return err
+	}
+	if err != nil {
+		return nil
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	_, err = conn.Read(make([]byte, 1))
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case err == nil:
+		return newError(Connection, key.Retry, "the HSM side speaks unasked: are both sides of one version?")
+	case err == io.EOF: //nolint:errorlint // one that is wrapped says more already
+		return newError(Connection, key.Retry, "the HSM side closed the connection")
+	}
+	return newError(Connection, key.Retry, "%w", err)
 }
 
 // Inventory lists every pair in the HSM that is labelled as this instance's.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/pin"
 )
 
 // engine is the HSM side's work: the calls of the protocol, done on the token.
@@ -21,7 +22,7 @@ type engine struct {
 	cfg    Config
 	trust  *trust
 	memory *pinMemory
-	pin    pinFile
+	pin    pin.File
 	tok    *token
 	log    *slog.Logger
 
@@ -35,7 +36,7 @@ type engine struct {
 	// locked says why the engine is not logged in; "" when it is.
 	locked  string
 	refused bool         // by the token, as against an unreadable file
-	tried   fileIdentity // of the PIN file that led to locked
+	tried   pin.Identity // of the PIN file that led to locked
 	again   time.Time    // when what was no refusal is tried again
 	profile profile
 	handles map[key.ID]pair
@@ -44,7 +45,7 @@ type engine struct {
 // newEngine finds the token, logs in once and runs the self-test. A refused PIN
 // is not an error: the engine is then degraded.
 func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog.Logger) (*engine, error) {
-	pin, err := findPIN(cfg.PINFile, cfg.CredentialsDir)
+	file, err := pin.Find(cfg.PINFile, cfg.CredentialsDir)
 	if err != nil {
 		return nil, err
 	}
@@ -54,7 +55,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 	}
 	tok.mended = func(what string, lost error) { log.Info(what, "error", lost.Error()) }
 	e := &engine{
-		cfg: cfg, pin: pin, tok: tok, log: log,
+		cfg: cfg, pin: file, tok: tok, log: log,
 		trust:   newTrust(cfg.StateDir, pins),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		handles: map[key.ID]pair{},
@@ -66,20 +67,20 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 
 // unlock logs in unless this PIN was refused before; the caller holds mu.
 func (e *engine) unlock(ctx context.Context) error {
-	e.tried = e.pin.identity()
+	e.tried = e.pin.Identity()
 	e.locked, e.refused = "", false
 	if err := e.login(); err != nil {
 		if e.tok.isDead() {
 			return err
 		}
-		e.locked = fmt.Sprintf("not logged in to token %q: %v", e.cfg.Token, err)
+		e.locked = fmt.Sprintf("not logged in to token %q: %v", e.tok.label, err)
 		e.again = time.Now().Add(loginPause)
 		e.log.ErrorContext(ctx, "the HSM side is degraded", "reason", e.locked)
 		return nil
 	}
 	p, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (profile, error) { return s.selfTest(e.cfg.Mechanism) })
 	if err != nil {
-		e.locked, e.tried = fmt.Sprintf("the self-test on token %q failed: %v", e.cfg.Token, err), fileIdentity{} // again at the next call
+		e.locked, e.tried = fmt.Sprintf("the self-test on token %q failed: %v", e.tok.label, err), pin.Identity{} // again at the next call
 		return err
 	}
 	p.warnOfPadding(e.tok.lib)
@@ -107,28 +108,42 @@ func (e *engine) login() error {
 		e.refused = true
 		return errors.New("one more wrong PIN locks it, so keyd does not try: log in once with the vendor's tool, which resets the count, then restart the HSM side")
 	}
-	pin, err := e.pin.read()
+	typed, err := e.pin.Read()
 	if err != nil {
 		return err
 	}
-	defer clear(pin)
-	if err := e.memory.begin(pin); err != nil {
+	defer clear(typed)
+	if err := e.memory.begin(typed); err != nil {
 		e.refused = !errors.Is(err, errNotNoted)
-		return fmt.Errorf("the PIN in %s: %w", e.pin.path, err)
+		return fmt.Errorf("the PIN in %s: %w%s", e.pin.Path(), err, also(pin.Hint(typed)))
 	}
 	killpoint.At("hsm-login-before")
-	loginErr := e.tok.login(pin)
+	loginErr := e.tok.login(typed)
 	killpoint.At("hsm-login-after")
 	if IsCode(loginErr, Hung) {
 		return loginErr // no answer: the note stays, and counts
 	}
 	noteErr := e.memory.end(loginErr)
 	e.refused = pinRefused(loginErr)
-	if e.refused {
-		return errors.Join(fmt.Errorf("the token refused the PIN in %s (%w); it is not tried again: put the right PIN in place, "+
-			"and keyd tries it once, without a restart (a systemd credential: systemctl restart keyd-hsm)", e.pin.path, loginErr), noteErr)
+	switch {
+	case e.refused:
+		loginErr = fmt.Errorf("the token refused the PIN in %s (%w); it is not tried again: "+
+			"put the right PIN in place, and %s%s", e.pin.Path(), loginErr, e.pin.Renewed(), also(pin.Hint(typed)))
+	case isCKR(loginErr, pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
+		loginErr = newError(Device, key.Retry, "token %q: its user PIN was never set (%w), so it judged none: "+
+			"set it with the vendor's tool, such as: pkcs11-tool --module %s --token-label %q "+
+			"--login --login-type so --init-pin; keyd then logs in by itself", e.tok.label, loginErr, e.cfg.Module, e.tok.label)
+		e.tok.fail(loginErr) // modules show only to a new process that another one has set it
 	}
 	return errors.Join(loginErr, noteErr)
+}
+
+// also is what is said behind something else.
+func also(hint string) string {
+	if hint == "" {
+		return ""
+	}
+	return "; " + hint
 }
 
 // loginPause is the time after a login that failed, but not by the PIN's fault,
@@ -142,7 +157,7 @@ func (e *engine) ready(ctx context.Context) (profile, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	passing := !e.refused && time.Now().After(e.again)
-	if e.locked != "" && (passing || e.pin.identity() != e.tried) {
+	if e.locked != "" && (passing || e.pin.Identity() != e.tried) {
 		if err := e.unlock(ctx); err != nil {
 			return profile{}, classify("log in", err, key.Retry)
 		}

@@ -102,7 +102,7 @@ func moduleLost(err error) bool {
 // pinRefused: the token judged the PIN. Another try brings the lock nearer.
 func pinRefused(err error) bool {
 	return isCKR(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE,
-		pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED, pkcs11.CKR_USER_PIN_NOT_INITIALIZED)
+		pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED)
 }
 
 // forbidden: the token's policy, profile or memory says no, and will again.

@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,14 +26,16 @@ const childFD = 3 // the first of exec.Cmd.ExtraFiles
 type process struct {
 	control *net.UnixConn
 	ended   chan struct{} // closed when the child has closed control, or said why it ends
-	reason  error         // of that, thereafter
+	said    error         // what it said, thereafter; nil: nothing
+	over    chan struct{} // closed when the child is gone
+	reason  error         // why, thereafter
 }
 
 func newProcess(control *net.UnixConn) *process {
-	p := &process{control: control, ended: make(chan struct{})}
+	p := &process{control: control, ended: make(chan struct{}), over: make(chan struct{})}
 	go func() {
 		defer close(p.ended)
-		p.reason = p.listen()
+		p.said = p.listen()
 	}()
 	return p
 }
@@ -41,23 +44,60 @@ func newProcess(control *net.UnixConn) *process {
 func (p *process) listen() error {
 	frame, err := readFrame(p.control)
 	if err != nil {
-		return fmt.Errorf("the HSM process closed the connection: %w", err)
+		return nil //nolint:nilerr // it ended without a word
 	}
 	last, err := decodeResponse(frame)
 	if err != nil || last.Error == nil {
-		return errors.Join(errors.New("the last words of the HSM process make no sense"), err)
+		return errors.Join(errors.New("its last words make no sense"), err)
 	}
-	return fmt.Errorf("the HSM process ended: %w", last.Error.error())
+	return last.Error.error()
 }
 
-// lastWords are what the child said, or that it closed the connection. They may
-// still be on their way when it is seen to have ended.
-func (p *process) lastWords() error {
+// finish notes why the child is gone: what it said itself, or else how it was seen to end.
+// What it said may still be on its way.
+func (p *process) finish(watched, waited error) error {
 	select {
 	case <-p.ended:
-		return p.reason
+		p.reason = p.said
 	case <-time.After(lastWords):
-		return nil
+	}
+	if p.reason == nil {
+		p.reason = cmp.Or(waited, errors.New("without a word"))
+		if errors.Is(watched, context.DeadlineExceeded) { // so it was killed
+			p.reason = fmt.Errorf("%w (%w)", p.reason, watched)
+		}
+	}
+	close(p.over)
+	return p.reason
+}
+
+// lent is a connection to a child. When it breaks, it tells why the child ended rather than
+// that it did.
+type lent struct {
+	net.Conn
+	p *process
+}
+
+func (l lent) Read(b []byte) (int, error) {
+	n, err := l.Conn.Read(b)
+	return n, l.why(err)
+}
+
+func (l lent) Write(b []byte) (int, error) {
+	n, err := l.Conn.Write(b)
+	return n, l.why(err)
+}
+
+// why is err, unless the child is gone, or is found to be in a moment.
+func (l lent) why(err error) error {
+	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+		return err
+	}
+	select {
+	case <-l.p.over:
+		return fmt.Errorf("the HSM process ended: %w", l.p.reason)
+	case <-time.After(lastWords):
+		return err
 	}
 }
 

@@ -40,7 +40,7 @@ func (l *link) exchange(ctx context.Context, frame []byte) (answer response, err
 		return response{}, fmt.Errorf("%w: %w", errNotSent, inTime(ctx, err))
 	}
 	body, err := readFrame(l.r)
-	if errors.Is(err, io.EOF) {
+	if err == io.EOF { //nolint:errorlint // one that is wrapped says more already
 		return response{}, fmt.Errorf("the HSM process closed the connection: %w", err)
 	}
 	if err != nil {

@@ -147,8 +147,14 @@ func argv(t testing.TB) []string {
 
 func start(t testing.TB, tok *softhsmtest.Token, c child, env ...string) *rig {
 	t.Helper()
+	return startBy(t, argv(t), tok, c, env...)
+}
+
+// startBy starts the HSM process by another command than the test's own.
+func startBy(t testing.TB, argv []string, tok *softhsmtest.Token, c child, env ...string) *rig {
+	t.Helper()
 	sup := NewSupervisor(ChildConfig{
-		Argv: argv(t), Env: environ(t, tok, c, env...),
+		Argv: argv, Env: environ(t, tok, c, env...),
 		Limits:   c.Limits,
 		Ping:     100 * time.Millisecond,
 		Pause:    func(int) time.Duration { return 50 * time.Millisecond },

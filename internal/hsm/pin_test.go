@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,61 @@ func TestANewPINIsTriedWithoutARestart(t *testing.T) {
 	r.generate(t)
 }
 
+// What cannot be typed is the file's fault, not the PIN's: the token is not asked, so that no
+// try is lost, and the file is read again once it is mended.
+func TestAPINThatCannotBeTypedNeverReachesTheToken(t *testing.T) {
+	t.Parallel()
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	env, log := spied(t, tok, &c)
+	for content, want := range map[string]string{
+		tok.PIN + "\r\n":   fmt.Sprintf("byte %d is a carriage return (0x0d)", len(tok.PIN)+1),
+		tok.PIN + "\n\n":   fmt.Sprintf("byte %d is a newline (0x0a)", len(tok.PIN)+1),
+		"\n" + tok.PIN:     "byte 1 is a newline (0x0a)",
+		"\ufeff" + tok.PIN: "byte order mark",
+		tok.PIN + "\x00":   "a NUL",
+	} {
+		if err := writeDurable(tok.PINFile, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+		r := start(t, tok, c, env...)
+		info, err := r.Describe(t.Context())
+		if err != nil || !strings.Contains(info.Degraded, want) || info.PINRefused || info.PIN != key.PINUnknown {
+			t.Errorf("%+v, %v; want degraded to say %q", info, err, want)
+		}
+		if !strings.Contains(info.Degraded, "read -rsp") || strings.Contains(info.Degraded, tok.PIN) {
+			t.Errorf("degraded lacks the command that writes the file, or holds the PIN: %s", info.Degraded)
+		}
+		r.stop()
+	}
+	if n := strings.Count(log(), ": C_Login\n"); n != 0 {
+		t.Fatalf("the token was asked %d times", n)
+	}
+	r := start(t, tok, c, env...)
+	if _, err := r.Describe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	writePIN(t, tok, tok.PIN)
+	if info, err := r.Describe(t.Context()); err != nil || info.Degraded != "" {
+		t.Errorf("after the file was mended: %+v, %v", info, err)
+	}
+}
+
+func TestASpaceBehindARefusedPINIsHintedAt(t *testing.T) {
+	t.Parallel()
+	tok := softhsmtest.New(t)
+	writePIN(t, tok, tok.PIN+" ")
+	c := newChild(t, tok)
+	want := fmt.Sprintf("byte %d of it, the last, is a space", len(tok.PIN)+1)
+	for range 2 { // the second time keyd only remembers what the token said
+		r := start(t, tok, c)
+		if info, err := r.Describe(t.Context()); err != nil || !info.PINRefused || !strings.Contains(info.Degraded, want) {
+			t.Errorf("%+v, %v; want the PIN refused, and %q", info, err, want)
+		}
+		r.stop()
+	}
+}
+
 func TestPINMemory(t *testing.T) {
 	right, wrong := []byte("1234"), []byte("4321")
 	fresh := func(t *testing.T) *pinMemory {
@@ -150,61 +206,4 @@ func TestPINMemory(t *testing.T) {
 			t.Error("it does")
 		}
 	})
-}
-
-func TestPINFile(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, content string, mode os.FileMode) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	for _, c := range []struct {
-		name, content string
-		mode          os.FileMode
-		credential    bool
-		want          string // "" for an error
-	}{
-		{"plain", "1234", 0o600, false, "1234"},
-		{"one newline goes", "1234\n", 0o400, false, "1234"},
-		{"only one newline goes", "1234\n\n", 0o600, false, "1234\n"},
-		{"others can read", "1234", 0o640, false, ""},
-		{"a credential may be 0440", "1234", 0o440, true, "1234"},
-		{"empty", "\n", 0o600, false, ""},
-		{"too long", strings.Repeat("1", maxPIN+1), 0o600, false, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			got, err := pinFile{path: write("pin", c.content, c.mode), credential: c.credential}.read()
-			if string(got) != c.want || (err == nil) != (c.want != "") {
-				t.Errorf("got %q, %v", got, err)
-			}
-			if err != nil && strings.Contains(err.Error(), "1234") {
-				t.Errorf("the error holds the PIN: %v", err)
-			}
-		})
-	}
-}
-
-func TestFindPIN(t *testing.T) {
-	for _, c := range []struct {
-		name, dir, want string
-		credential      bool
-	}{
-		{"/etc/keyd/pin", "", "/etc/keyd/pin", false},
-		{"hsm-pin", "/run/credentials/keyd-hsm.service", "/run/credentials/keyd-hsm.service/hsm-pin", true},
-		{"/run/credentials/x/pin", "/run/credentials/x/", "/run/credentials/x/pin", true},
-		{"hsm-pin", "", "", false},
-		{"../pin", "/run/credentials/x", "", false},
-		{"", "/run/credentials/x", "", false},
-	} {
-		got, err := findPIN(c.name, c.dir)
-		if got.path != c.want || got.credential != c.credential || (err == nil) != (c.want != "") {
-			t.Errorf("findPIN(%q, %q) = %+v, %v", c.name, c.dir, got, err)
-		}
-	}
 }

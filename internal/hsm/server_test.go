@@ -300,6 +300,29 @@ func TestAClientConnectsAgain(t *testing.T) {
 	}
 }
 
+func TestTheEndOfTheHSMSideIsSeenWithoutACall(t *testing.T) {
+	for name, connect := range transports(t) {
+		t.Run(name, func(t *testing.T) {
+			c, cut := connect(&fakeCalls{})
+			if _, err := c.Describe(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			ended := make(chan error, 1)
+			go func() { ended <- c.AwaitEnd(t.Context()) }()
+			eventually(t, "the end is seen", func() bool {
+				cut()
+				return len(ended) == 1
+			})
+			wantCode(t, <-ended, Connection, key.Retry)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			if err := c.AwaitEnd(ctx); err != nil {
+				t.Errorf("when nobody waits any more: %v", err)
+			}
+		})
+	}
+}
+
 func TestAMalformedFrameEndsTheConnection(t *testing.T) {
 	good, err := request{Method: "Describe", TimeoutMS: 1000}.encode()
 	if err != nil {

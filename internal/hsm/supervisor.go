@@ -142,7 +142,7 @@ func (s *Supervisor) runChild(ctx context.Context) error {
 func (s *Supervisor) superviseChild(ctx context.Context) error {
 	ours, theirs, err := socketPair()
 	if err != nil {
-		return fmt.Errorf("make the connection to the HSM process: %w", err)
+		return s.notStarted(fmt.Errorf("make the connection to the HSM process: %w", err))
 	}
 	cmd := exec.Command(s.cfg.Argv[0], s.cfg.Argv[1:]...)
 	cmd.Env = s.cfg.Env
@@ -152,7 +152,7 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	err = cmd.Start()
 	_ = theirs.Close()
 	if err != nil {
-		return errors.Join(fmt.Errorf("start the HSM process: %w", err), ours.Close())
+		return s.notStarted(errors.Join(fmt.Errorf("start the HSM process: %w", err), ours.Close()))
 	}
 	p := newProcess(ours)
 	s.set(func() { s.current, s.pid = p, cmd.Process.Pid })
@@ -176,13 +176,18 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	waitErr := cmd.Wait()
 	close(gone)
 	stop()
-	reason := errors.Join(<-watched, p.lastWords(), waitErr)
+	reason := p.finish(<-watched, waitErr)
 	_ = p.control.Close()
 	s.client.Close() // what lies idle led to this child
 	s.set(func() {
 		s.current, s.pid, s.up, s.since, s.reason = nil, 0, false, time.Now(), reason
 		s.metrics.setUp(false)
 	})
+	return reason
+}
+
+func (s *Supervisor) notStarted(reason error) error {
+	s.set(func() { s.reason = reason })
 	return reason
 }
 
@@ -236,14 +241,14 @@ func (s *Supervisor) dial(ctx context.Context) (net.Conn, error) {
 		if current != nil {
 			conn, err := current.dial(ctx)
 			if err == nil {
-				return conn, nil
+				return lent{conn, current}, nil
 			}
 			reason = err
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, newError(Connection, key.Retry, "no HSM process runs (%w): %w", ctx.Err(), reason)
+			return nil, newError(Connection, key.Retry, "no HSM process runs (%w): %w; keyd starts it again", ctx.Err(), reason)
 		}
 	}
 }

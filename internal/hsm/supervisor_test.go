@@ -95,19 +95,59 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)
-	c := newChild(t, tok)
-	c.Config.Token = "no-such-token"
-	c.Config.Module = "/nonexistent/module.so"
-	r := start(t, tok, c)
-	eventually(t, "the reason is known", func() bool {
-		_, _, reason := r.sup.Up()
-		return reason != nil && strings.Contains(reason.Error(), "/nonexistent/module.so")
+	absent := newChild(t, tok)
+	absent.Config.Module = "/nonexistent/module.so"
+	label := newChild(t, tok)
+	label.Config.Token = "no-such-token"
+	for name, c := range map[string]struct {
+		argv  []string
+		child child
+		want  string
+	}{
+		"no such program": {[]string{"/nonexistent/keyd"}, newChild(t, tok), "start the HSM process: fork/exec /nonexistent/keyd"},
+		"no such module":  {argv(t), absent, "/nonexistent/module.so cannot be loaded"},
+		"no such token":   {argv(t), label, `no token with label "no-such-token"`},
+		"killed":          {[]string{"sh", "-c", "kill -9 $$"}, newChild(t, tok), "signal: killed"},
+		"no word":         {[]string{"true"}, newChild(t, tok), "without a word"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startBy(t, c.argv, tok, c.child)
+			eventually(t, "the reason is known", func() bool {
+				_, _, reason := r.sup.Up()
+				return reason != nil && strings.Contains(reason.Error(), c.want)
+			})
+			for range 3 { // one call is cut off by a process that ends, another waits for the next
+				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+				defer cancel()
+				_, err := r.Describe(ctx)
+				if !IsCode(err, Connection) && !IsCode(err, Busy) || key.ClassOf(err) != key.Retry || up(r)() {
+					t.Errorf("%v, up %v", err, up(r)())
+				}
+				if err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "reset by peer")) {
+					t.Errorf("%v does not say: %s", err, c.want)
+				}
+			}
+		})
+	}
+}
+
+func TestWhoeverAwaitsTheEndOfAChildIsToldWhyItEnded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	if _, err := r.Describe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.AwaitEnd(t.Context()) }()
+	eventually(t, "the end is seen", func() bool {
+		if pid := r.sup.PID(); pid != 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		return len(ended) == 1
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	_, err := r.Describe(ctx)
-	if key.ClassOf(err) != key.Retry || up(r)() {
-		t.Errorf("got %v, up %v", err, up(r)())
+	if err := <-ended; !IsCode(err, Connection) || err.Error() != "the HSM process ended: signal: killed" {
+		t.Error(err)
 	}
 }
 

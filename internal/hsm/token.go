@@ -53,7 +53,7 @@ func openToken(ctx context.Context, mod module, cfg Config) (*token, error) {
 	}
 	_, err := guard(t, cfg.CallTimeout+discoveryTime, func() (struct{}, error) {
 		if err := mod.Initialize(); err != nil {
-			return struct{}{}, fmt.Errorf("C_Initialize of %s: %w", cfg.Module, err)
+			return struct{}{}, fmt.Errorf("C_Initialize of %s: %w%s", cfg.Module, err, also(initialiseHint(cfg.Module)))
 		}
 		lib, err := mod.GetInfo()
 		if err != nil {
@@ -89,18 +89,13 @@ func (t *token) look(cfg Config) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("C_GetSlotList of %s: %w", cfg.Module, err)
 	}
-	var labels []string
+	var seen []slotSeen
 	hits := 0
 	for _, slot := range slots {
 		info, err := t.mod.GetTokenInfo(slot)
-		if err != nil {
-			labels = append(labels, fmt.Sprintf("slot %d: %v", slot, err))
-			continue
-		}
-		label, serial := trim(info.Label), trim(info.SerialNumber)
-		labels = append(labels, fmt.Sprintf("%q (serial %s)", label, serial))
-		if cfg.matches(info) {
-			t.slot, t.info = slot, info
+		seen = append(seen, slotSeen{slot, info, err})
+		if err == nil && cfg.matches(info) {
+			t.slot, t.info, t.label = slot, info, trim(info.Label)
 			hits++
 		}
 	}
@@ -108,10 +103,10 @@ func (t *token) look(cfg Config) (bool, error) {
 	case 1:
 		return true, nil
 	case 0:
-		return false, fmt.Errorf("%s shows no %s: it shows %s", cfg.Module, cfg.wanted(), listText(labels))
+		return false, notShown(cfg, seen)
 	default:
 		return false, fmt.Errorf("%s shows %d times a %s: name one by its serial number (hsm.serial): it shows %s",
-			cfg.Module, hits, cfg.wanted(), listText(labels))
+			cfg.Module, hits, cfg.wanted(), listText(seen))
 	}
 }
 
@@ -244,10 +239,3 @@ func (t *token) isDead() bool {
 
 // trim removes the padding of Cryptoki's fixed-length texts.
 func trim(s string) string { return strings.TrimRight(s, " \x00") }
-
-func listText(items []string) string {
-	if len(items) == 0 {
-		return "no token at all"
-	}
-	return strings.Join(items, ", ")
-}

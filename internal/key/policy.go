@@ -48,8 +48,8 @@ type Vault struct {
 	Kind VaultKind `json:"kind"`
 }
 
-// Schedule is a cron schedule as a pure function: the first firing strictly
-// after t, in t's or the schedule's own zone. robfig/cron's Schedule is one.
+// Schedule is a cron schedule as a pure function: the first firing strictly after t,
+// in the schedule's own zone. Package schedule has those that can be configured.
 type Schedule interface {
 	Next(t time.Time) time.Time
 }

@@ -110,7 +110,7 @@ func (o *Observer) hsm(ctx context.Context, name string) (seen record.HSMSeen) {
 		return record.HSMSeen{Err: err}
 	}
 	for _, x := range all {
-		if x.Label.Instance == o.Instance && x.Label.Key == name {
+		if x.Label.Instance == o.Instance && key.SameName(x.Label.Key, name) {
 			seen.Objects = append(seen.Objects, x)
 		}
 	}

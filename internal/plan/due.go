@@ -97,7 +97,7 @@ func NextRotation(now time.Time, p key.Policy, r *record.Record) time.Time {
 	if at.IsZero() {
 		return at
 	}
-	at = at.Add(spread(p))
+	at = at.UTC().Add(spread(p))
 	if floor := last.Add(p.Floor); at.Before(floor) {
 		return floor
 	}

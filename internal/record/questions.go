@@ -25,6 +25,14 @@ func (r *Record) Current() *Generation {
 // Empty reports whether the key never had a generation.
 func (r *Record) Empty() bool { return len(r.Generations) == 0 }
 
+// AnyPlaced reports whether one of the generations was ever to go to a vault.
+func (r *Record) AnyPlaced() bool {
+	for range r.all {
+		return true
+	}
+	return false
+}
+
 // NextNumber is one more than the highest number ever used.
 func (r *Record) NextNumber() int {
 	if n := len(r.Generations); n > 0 {

@@ -47,6 +47,20 @@ func TestALostStateIsRebuiltByModulus(t *testing.T) {
 	}
 }
 
+// The labels in the HSM have the name as it was written then.
+func TestALostStateIsRebuiltWhenTheKeyIsNowWrittenInAnotherCase(t *testing.T) {
+	w := newWorld(t, 1, weu, mhsm)
+	p := policy(weu, mhsm)
+	rotateTwice(w, p)
+	clear(w.store.records)
+	w.now = w.now.Add(time.Hour)
+	p.Key = strings.ToUpper(p.Key)
+	w.settle(p)
+	if hold := w.record(p.Key).Hold; hold == nil || hold.Code != key.HoldRecordBehind {
+		t.Fatalf("hold %+v, want %s", hold, key.HoldRecordBehind)
+	}
+}
+
 func TestWhatIsGoneIsGivenUpOnlyWithConsent(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)

@@ -121,15 +121,20 @@ func (l *Loop) Position(name string) Position {
 	return Position{}
 }
 
-// Policy returns the policy under which a key is stepped.
+// Policy returns the policy under which a key is stepped. Its name may be written in
+// another case.
 func (l *Loop) Policy(name string) (key.Policy, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w, ok := l.keys[name]
-	if !ok {
-		return key.Policy{}, false
+	if w, ok := l.keys[name]; ok {
+		return w.policy, true
 	}
-	return w.policy, true
+	for other, w := range l.keys {
+		if key.SameName(other, name) {
+			return w.policy, true
+		}
+	}
+	return key.Policy{}, false
 }
 
 // Names lists the keys of the loop, in order.

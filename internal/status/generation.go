@@ -67,3 +67,8 @@ func (k Key) ActiveIn(g *Generation) (n int) {
 	}
 	return n
 }
+
+// AnyPlaced reports whether one of the key's generations was ever to go to a vault.
+func (k Key) AnyPlaced() bool {
+	return slices.ContainsFunc(k.Generations, func(g Generation) bool { return len(g.Placements) > 0 })
+}

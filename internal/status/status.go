@@ -4,6 +4,7 @@
 package status
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -21,6 +22,18 @@ type Snapshot struct {
 	HSM      HSM       `json:"hsm"`
 	Vaults   []Vault   `json:"vaults"`
 	Keys     []Key     `json:"keys"`
+}
+
+// Key finds a key by its name, which may be written in another case.
+func (s Snapshot) Key(name string) (Key, bool) {
+	i := slices.IndexFunc(s.Keys, func(k Key) bool { return k.Name == name })
+	if i < 0 {
+		i = slices.IndexFunc(s.Keys, func(k Key) bool { return key.SameName(k.Name, name) })
+	}
+	if i < 0 {
+		return Key{}, false
+	}
+	return s.Keys[i], true
 }
 
 // Severity orders problems.
@@ -47,9 +60,46 @@ type HSM struct {
 	Up    bool        `json:"up"`
 	Since time.Time   `json:"since,omitzero"` // of the present state
 	Error string      `json:"error,omitempty"`
-	Info  key.HSMInfo `json:"info"`
+	Info  key.HSMInfo `json:"info"` // as it was told at SeenAt
+	// SeenAt is when the HSM side last answered.
+	SeenAt time.Time `json:"seen_at,omitzero"`
+	// Unit is the systemd unit whose journal tells more: keyd-hsm, or keyd, which starts the
+	// HSM side where that is no service of its own.
+	Unit string `json:"unit,omitempty"`
 	// History is nil where it is not kept.
 	History *History `json:"history,omitempty"`
+}
+
+// The states of the HSM side.
+const (
+	HSMUp       = "up"
+	HSMDegraded = "degraded" // it answers and cannot work: Info.Degraded says why
+	HSMDown     = "down"     // it does not answer: Error says why
+	HSMUnasked  = "not asked yet"
+)
+
+// State is one of the states above.
+func (h HSM) State() string {
+	switch {
+	case !h.Up && h.Since.IsZero() && h.Error == "":
+		return HSMUnasked
+	case !h.Up:
+		return HSMDown
+	case h.Info.Degraded != "":
+		return HSMDegraded
+	}
+	return HSMUp
+}
+
+// Trouble is why the HSM side cannot be used now; "" when it can be, or was not asked yet.
+func (h HSM) Trouble() string {
+	switch h.State() {
+	case HSMDown:
+		return h.Error
+	case HSMDegraded:
+		return h.Info.Degraded
+	}
+	return ""
 }
 
 // Vault is one vault as last seen.

@@ -25,6 +25,14 @@ func (e *ConflictError) Error() string {
 // Class is Retry.
 func (e *ConflictError) Class() key.Class { return key.Retry }
 
+// isConflict reports whether a write was refused because of the records that there are. The
+// disk is not to blame.
+func isConflict(err error) bool {
+	var changed *ConflictError
+	var otherCase *key.CaseError
+	return errors.As(err, &changed) || errors.As(err, &otherCase)
+}
+
 // LockedError says that another process has the file open.
 type LockedError struct{ Path string }
 

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,12 +44,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 
 func (m *metrics) wrote(err error, took time.Duration) {
 	m.duration.Observe(took.Seconds())
-	var conflict *ConflictError
 	switch {
 	case err == nil:
 		m.writes.WithLabelValues("done").Inc()
 		m.healthy.Set(1)
-	case errors.As(err, &conflict):
+	case isConflict(err):
 		m.writes.WithLabelValues("conflict").Inc()
 	default:
 		m.writes.WithLabelValues("failed").Inc()

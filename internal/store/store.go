@@ -80,7 +80,8 @@ func (s *Store) decode(name string, r stored) (record.Record, error) {
 // number of the last entry. An entry without a key or time gets the record's
 // and the present one.
 //
-// Errors: *ConflictError and *WriteError; after the latter with class Ambiguous,
+// Errors: *ConflictError; *key.CaseError for a new record when another has its name in
+// another case; *WriteError: after the latter with class Ambiguous,
 // load again to see which it was.
 func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if err := s.savable(rec, entries); err != nil {
@@ -95,6 +96,11 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.En
 		}
 		if had != rec.Revision {
 			return &ConflictError{Key: rec.Key, Had: rec.Revision, Stored: had}
+		}
+		if had == 0 {
+			if err := refuseOtherCase(records, rec.Key); err != nil {
+				return err
+			}
 		}
 		body, err := json.Marshal(rec)
 		if err != nil {
@@ -112,6 +118,16 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.En
 		return rec, err
 	}
 	return saved, nil
+}
+
+// refuseOtherCase keeps one key from getting two records.
+func refuseOtherCase(records *bbolt.Bucket, name string) error {
+	return records.ForEach(func(k, _ []byte) error {
+		if key.SameName(string(k), name) {
+			return &key.CaseError{Name: name, Record: string(k)}
+		}
+		return nil
+	})
 }
 
 func (s *Store) savable(rec record.Record, entries []chain.Entry) error {
@@ -268,8 +284,7 @@ func (s *Store) write(ctx context.Context, fn func(*bbolt.Tx) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stuck = s.stuck || !finished
-	var conflict *ConflictError
-	if !errors.As(err, &conflict) {
+	if !isConflict(err) {
 		s.lastFail = err
 	}
 	s.metrics.entries.Set(float64(s.entries))

@@ -219,6 +219,15 @@ func TestAFailedCommitWithoutEffectChangesNothing(t *testing.T) {
 	}
 }
 
+func TestARecordInAnotherCaseIsRefusedAndTheStoreStaysHealthy(t *testing.T) {
+	s := openIn(t, stateDir(t))
+	save(t, s, load(t, s, "Foo-Key"), "first")
+	_, err := s.Save(t.Context(), load(t, s, "foo-key"), chain.Entry{Event: "second"})
+	if key.ClassOf(err) != key.Refused || s.Healthy() != nil {
+		t.Errorf("%v, and the store says %v", err, s.Healthy())
+	}
+}
+
 func TestAFailedCommitWithEffectIsAmbiguousAndLookedUp(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	rec := save(t, s, load(t, s, "k"), "first")

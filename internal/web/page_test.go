@@ -15,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -89,6 +90,24 @@ func mainOf(html string) string {
 	return html[strings.Index(html, "<main"):strings.Index(html, "<footer>")]
 }
 
+func TestTheHSMsPlaceSaysWhatItIsAndHowOldThatIs(t *testing.T) {
+	s := everyTrouble()
+	s.HSM.SeenAt = at.Add(-40 * time.Second)
+	shown := statusHTML(t, s, nil, nil)
+	for _, want := range []string{"degraded: it cannot work, since 13 Nov 2026", "last answer 40 seconds ago", "the token refused the PIN: it is not tried again"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("%q is not shown", want)
+		}
+	}
+	s.HSM.Up, s.HSM.Error = false, "the HSM process ended: signal: killed"
+	shown = statusHTML(t, s, nil, nil)
+	for part, want := range map[string]bool{"the HSM process ended: signal: killed": true, "last answer 40 seconds ago": true, ">the token refused the PIN: it is not tried again": false} {
+		if strings.Contains(shown, part) != want {
+			t.Errorf("%q is shown: %v", part, !want)
+		}
+	}
+}
+
 // problemsText is what the page says of problems, without its markup.
 func problemsText(s status.Snapshot) string {
 	var b strings.Builder
@@ -155,6 +174,9 @@ func TestTheKeysOwnPageIsServedAndAnUnknownOneIsNot(t *testing.T) {
 	addr := serve(t, (&world{snapshot: threeKeys()}).config(t))
 	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); a.code != http.StatusOK || !strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
 		t.Errorf("%d %s", a.code, a.body)
+	}
+	if a := ask(t, "GET", addr, "/keys/SA-CMK-Key", nil); a.code != http.StatusOK || !strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
+		t.Errorf("in another case: %d", a.code)
 	}
 	for _, path := range []string{"/keys/other", "/keys/", "/keys/%2e%2e%2fstyle.css"} {
 		if a := ask(t, "GET", addr, path, nil); a.code != http.StatusNotFound {

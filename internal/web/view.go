@@ -68,6 +68,7 @@ type hsmView struct {
 	Mark  string // of its state
 	Words string
 	Strip *strip
+	Facts []string
 }
 
 type vaultView struct {
@@ -271,19 +272,24 @@ func proofShort(now time.Time, k status.Key, vaults map[string]string) string {
 }
 
 func viewHSM(now time.Time, h status.HSM) hsmView {
-	v := hsmView{HSM: h, Mark: markDone, Words: "up", Strip: drawStrip(h.History)}
-	switch {
-	case h.Since.IsZero():
-		v.Mark, v.Words = markWaiting, "not asked yet"
+	v := hsmView{HSM: h, Mark: markDone, Words: h.State(), Strip: drawStrip(h.History)}
+	switch h.State() {
+	case status.HSMUnasked:
+		v.Mark = markWaiting
 		return v
-	case !h.Up:
-		v.Mark, v.Words = markFailed, "down"
-	case h.Info.Degraded != "":
-		v.Mark, v.Words = markFailed, "up, but cannot work"
-	case len(h.Info.Warnings) > 0:
-		v.Mark, v.Words = markHeld, "up, with a warning"
+	case status.HSMDown:
+		v.Mark = markFailed
+	case status.HSMDegraded:
+		v.Mark, v.Words = markFailed, "degraded: it cannot work,"
+	case status.HSMUp:
+		if len(h.Info.Warnings) > 0 {
+			v.Mark, v.Words = markHeld, "up, with a warning"
+		}
 	}
 	v.Words += " " + sinceWords(now, h.Since)
+	if !h.SeenAt.IsZero() {
+		v.Facts = append(v.Facts, "last answer "+relative(now, h.SeenAt))
+	}
 	return v
 }
 

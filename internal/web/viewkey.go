@@ -28,18 +28,17 @@ type placementView struct{ Vault, Version, State, Proof string }
 // viewOneKey makes the page of one key; ok is false when there is no such key.
 func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 	keys := withAlarms(s)
-	i := slices.IndexFunc(keys, func(k status.Key) bool { return k.Name == name })
-	if i < 0 {
+	k, ok := status.Snapshot{Keys: keys}.Key(name)
+	if !ok {
 		return p, false
 	}
-	k := keys[i]
 	vaults := map[string]string{}
 	for _, v := range s.Vaults {
 		vaults[v.URL] = v.Name
 	}
 	p = keyPage{frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Schedule: k.Schedule, Abandoned: k.Abandoned}
 	p.Key.Timeline = drawTimeline(s.At, k, pageLanes)
-	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return p.Key != name })
+	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return p.Key != k.Name })
 	p.Problems = groupProblems(s)
 	for _, g := range slices.Backward(k.Generations) {
 		p.Generations = append(p.Generations, viewGeneration(s.At, g, k.Proofs))

@@ -38,6 +38,7 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"what was saved is loaded":                       roundTrip,
 		"a stale revision conflicts and changes nothing": conflict,
 		"a record is created once":                       createdOnce,
+		"one key gets no second record in another case":  otherCase,
 		"a change needs an audit entry":                  needsEntry,
 		"an entry of another key is refused":             otherKey,
 		"revisions grow and are never used again":        revisions,
@@ -52,6 +53,17 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 
 func entry(event chain.Event) chain.Entry {
 	return chain.Entry{Time: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), Event: event, Actor: "keyd"}
+}
+
+func otherCase(t *testing.T, b Opened) {
+	saved := mustSave(t, b, mustLoad(t, b, "Foo-Key"), entry("made"))
+	_, err := b.Save(t.Context(), mustLoad(t, b, "foo-key"), entry("made"))
+	var refused *key.CaseError
+	if !errors.As(err, &refused) || refused.Record != "Foo-Key" || key.ClassOf(err) != key.Refused {
+		t.Errorf("%v, want it refused because of Foo-Key", err)
+	}
+	mustSave(t, b, saved, entry("changed"))
+	wantEvents(t, b, "made", "changed")
 }
 
 func mustLoad(t *testing.T, b Opened, name string) record.Record {

@@ -1,0 +1,133 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// hsmState is the HSM side as last seen.
+type hsmState struct {
+	up    bool
+	since time.Time // of this up, and of info.Degraded being empty or not
+	err   error
+	info  key.HSMInfo
+	seen  time.Time // when it last answered
+}
+
+const (
+	hsmPoll  = 15 * time.Second       // between two looks at an HSM side that can work
+	hsmRetry = 2 * time.Second        // at one that cannot, or does not answer
+	hsmGone  = 100 * time.Millisecond // until the look after one that answered has ended
+)
+
+// watchHSM asks the HSM side how it is, and sees at once when it ends, until ctx ends.
+func (d *Daemon) watchHSM(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause := hsmRetry
+		switch seen := d.lookAtHSM(ctx); {
+		case seen.up && seen.info.Degraded == "":
+			d.awaitHSMEnd(ctx, hsmPoll)
+			pause = hsmGone
+		case seen.up:
+			d.awaitHSMEnd(ctx, hsmRetry)
+			pause = hsmGone
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+}
+
+// awaitHSMEnd returns after limit, or when the HSM side is gone, which it notes.
+func (d *Daemon) awaitHSMEnd(ctx context.Context, limit time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := d.hsm.AwaitEnd(ctx); err != nil && ctx.Err() == nil {
+		d.noteHSM(key.HSMInfo{}, err)
+	}
+}
+
+func (d *Daemon) lookAtHSM(ctx context.Context) hsmState {
+	info, err := d.hsm.Describe(ctx)
+	if ctx.Err() != nil {
+		return hsmState{}
+	}
+	return d.noteHSM(info, err)
+}
+
+// noteHSM notes what the HSM side told of itself, or why it told nothing.
+func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was, now := d.hsmSeen, time.Now()
+	next := hsmState{up: err == nil, since: was.since, err: err, info: was.info, seen: was.seen}
+	if next.up {
+		next.info, next.seen = info, now
+	}
+	d.histories.hsm.Note(now, next.up && next.info.Degraded == "")
+	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") {
+		next.since = now
+	}
+	switch first := was.since.IsZero(); {
+	case next.up && (first || !was.up):
+		d.log.Info("the HSM side is up", "token", info.Token, "model", info.Model, "wrap", info.Wrap)
+	case !next.up && (first || was.up):
+		d.log.Error("the HSM side is down", "error", err.Error())
+	}
+	if next.up && info.Degraded != "" && info.Degraded != was.info.Degraded {
+		d.log.Error("the HSM side cannot work", "reason", info.Degraded)
+	}
+	d.hsmSeen = next
+	return next
+}
+
+// hsmUnit is the systemd unit whose journal tells of the HSM side.
+func (d *Daemon) hsmUnit() string {
+	if d.sup != nil {
+		return unitOfDaemon
+	}
+	return unitOfHSM
+}
+
+const (
+	unitOfDaemon = "keyd"
+	unitOfHSM    = "keyd-hsm"
+)
+
+// units are the systemd units of both sides, by any of these configurations.
+func units(cfgs ...*config.Config) string {
+	if slices.ContainsFunc(cfgs, func(c *config.Config) bool { return c.HSM.Socket != "" }) {
+		return unitOfDaemon + " " + unitOfHSM
+	}
+	return unitOfDaemon
+}
+
+// hsmRemedy is what to look at when the HSM side is in trouble. A child of the daemon has no
+// unit of its own.
+func hsmRemedy(unit string) string {
+	if cmp.Or(unit, unitOfHSM) == unitOfHSM {
+		return "systemctl status keyd-hsm; journalctl -u keyd-hsm"
+	}
+	return "mend what it says, and the daemon starts the HSM side again by itself; its log (journalctl -u keyd) tells of each end"
+}
+
+func (d *Daemon) hsmStatus() status.HSM {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	seen := d.hsmSeen
+	h := status.HSM{
+		Up: seen.up, Since: seen.since, Info: seen.info, SeenAt: seen.seen, Unit: d.hsmUnit(),
+		History: d.histories.ofHSM(time.Now()),
+	}
+	if seen.err != nil {
+		h.Error = seen.err.Error()
+	}
+	return h
+}

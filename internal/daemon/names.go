@@ -1,0 +1,50 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/store"
+)
+
+// checkNames refuses keys that differ only in case from a record: each would be taken for
+// a new key, and then held, because its versions in the vaults are another record's.
+// Errors: the joined *key.CaseErrors; those of the store.
+func checkNames(ctx context.Context, s *store.Store, policies []key.Policy) error {
+	names, err := s.Names(ctx)
+	if err != nil {
+		return fmt.Errorf("list the records: %w", err)
+	}
+	placed := make(map[string]bool, len(names))
+	for _, name := range names {
+		rec, err := s.Load(ctx, name)
+		if err != nil {
+			return fmt.Errorf("read the record of %s: %w", name, err)
+		}
+		placed[name] = rec.AnyPlaced()
+	}
+	var refused []error
+	for _, p := range policies {
+		refused = append(refused, key.CheckCase(p.Key, placed))
+	}
+	return errors.Join(refused...)
+}
+
+// CheckStoppedNames is what the start refuses of a configuration because of the records,
+// for one whose daemon does not run. Without a state there is nothing to refuse.
+// Errors: the joined *key.CaseErrors; why the state cannot be read.
+func CheckStoppedNames(ctx context.Context, c *config.Config) error {
+	s, err := store.OpenReadOnly(filepath.Join(c.StateDir, "keyd.db"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(checkNames(ctx, s, c.Policies), s.Close())
+}

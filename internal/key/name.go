@@ -1,0 +1,36 @@
+package key
+
+import (
+	"fmt"
+	"strings"
+)
+
+// SameName reports whether two names mean the same key, or the same vault. Key Vault
+// tells no case apart (learn.microsoft.com, "Azure Key Vault keys, secrets and
+// certificates overview": object names are case-insensitive).
+func SameName(a, b string) bool { return strings.EqualFold(a, b) }
+
+// CaseError is a name for a key that differs only in case from that of a record: to a
+// vault both are the same key.
+type CaseError struct{ Name, Record string }
+
+func (e *CaseError) Error() string {
+	return fmt.Sprintf("key %s differs only in case from the record %[2]s, and vaults do not tell case apart: "+
+		"write %[2]s under keys: in the configuration", e.Name, e.Record)
+}
+
+// Class is Refused: the answer stays until the configuration is changed.
+func (e *CaseError) Class() Class { return Refused }
+
+// CheckCase refuses a key whose name differs only in case from that of a record. records
+// tells of each whether it has a placement. Of two such records, which only an
+// earlier keyd could make, the one with placements is the key's.
+func CheckCase(name string, records map[string]bool) error {
+	placed, known := records[name]
+	for other, otherPlaced := range records {
+		if other != name && SameName(other, name) && (!known || otherPlaced && !placed) {
+			return &CaseError{Name: name, Record: other}
+		}
+	}
+	return nil
+}
