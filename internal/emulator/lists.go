@@ -82,6 +82,9 @@ func (v *Vault) nextLink(path, token string, query url.Values) string {
 	if v.config.Profile != ManagedHSM {
 		q.Set("api-version", query.Get("api-version"))
 	}
+	if v.config.Profile != ManagedHSM {
+		return "https://" + v.config.Host + ":443/" + path + "?" + q.Encode()
+	}
 	return v.id(path) + "?" + q.Encode()
 }
 
