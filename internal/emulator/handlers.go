@@ -37,6 +37,10 @@ const (
 	opDecrypt     = "decrypt"
 	opSign        = "sign"
 	opVerify      = "verify"
+	opBackup      = "backup"
+	opRestore     = "restore"
+	opRandom      = "rng"
+	opRelease     = "release"
 )
 
 const maxBody = 1 << 20
@@ -69,27 +73,32 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 	}
 	c.challenge = v.unauthorized(e.opts.TenantID, errors.New("the token was rejected")).challenge
 	e.act(w, r, c, func(f fault) answer {
-		if err := v.receive(who, t, r.URL.Query()["api-version"]); err != nil {
+		assignment, err := v.receive(who, t, r.URL.Query()["api-version"])
+		if err != nil {
 			return errorAnswer(err)
 		}
 		if a := v.throttle(t, body); a != nil {
 			return *a
 		}
-		status, result, err := v.as(f).do(t, r.URL.Query(), body)
+		header := v.byRole(assignment)
+		status, result, err := v.as(f, r.URL.Query().Get("api-version")).do(t, r.URL.Query(), body)
 		if err != nil {
-			return errorAnswer(err)
+			a := errorAnswer(err)
+			a.header = header
+			return a
 		}
-		return answer{status: status, body: result}
+		return answer{status: status, body: result, header: header}
 	})
 }
 
-// receive says why the service turns a call away before doing anything, or nil.
-func (v *Vault) receive(who caller, t target, given []string) error {
+// receive says why the service turns a call away before doing anything, or nil and
+// the role assignment that lets it in.
+func (v *Vault) receive(who caller, t target, given []string) (assignment string, err error) {
 	if err := v.admit(who); err != nil {
-		return err
+		return "", err
 	}
 	if err := checkAPIVersion(given, t.operation); err != nil {
-		return err
+		return "", err
 	}
 	return v.authorize(who, t)
 }

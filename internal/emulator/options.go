@@ -75,9 +75,6 @@ type Options struct {
 	// DeletionDelay is how long a vault answers 409 ObjectIsBeingDeleted after a
 	// key was deleted; a Managed HSM deletes at once.
 	DeletionDelay time.Duration
-	// DisabledKeyUnreadable makes GET of a disabled version answer 403
-	// KeyDisabled; Microsoft's sources contradict each other about it.
-	DisabledKeyUnreadable bool
 	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
 	// cache by the wall clock: a test that moves Now further needs more.
 	TokenLifetime time.Duration

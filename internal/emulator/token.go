@@ -62,7 +62,7 @@ func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, lif
 func (s *tokenSigner) check(header, tenant, audience string, now time.Time) (tokenClaims, error) {
 	raw, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {
-		return tokenClaims{}, fmt.Errorf("the request has no Bearer token")
+		return tokenClaims{}, fmt.Errorf("Request is missing a Bearer or PoP token.")
 	}
 	var claims tokenClaims
 	_, err := jwt.ParseWithClaims(raw, &claims,
