@@ -27,7 +27,7 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system deps-clients deps-az deps-alerts deps-page build package test-package test-system test-clients test-az test-alerts \
+.PHONY: help deps deps-system deps-clients deps-az deps-alerts deps-page build package test-package test-system test-clients test-recordings test-az test-alerts \
 	test-page screenshots demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
@@ -80,6 +80,9 @@ test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScrip
 	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
+test-recordings: ## recordings of the real Key Vault and Managed HSM (testdata of Microsoft's azkeys) replayed against the emulator
+	@go test -count=1 -v -timeout 10m -tags recordings ./softhsm-test/recordings | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
+
 test-az: deps-az ## the az command line against keyvault-emulator
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
 	go test -count=1 -tags clients,az -run '^TestAz$$' ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator
@@ -119,6 +122,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	go vet -tags killpoints ./internal/... ./cmd/...
 	go vet -tags system ./softhsm-test/systemtest
 	go vet -tags clients,az ./$(CLIENTS)
+	go vet -tags recordings ./softhsm-test/recordings
 	go vet -tags alerts ./softhsm-test/alertstest
 	go vet -tags page ./internal/web
 	$(LINT) run ./...

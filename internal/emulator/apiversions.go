@@ -6,7 +6,9 @@ import (
 )
 
 // apiVersions are those that are served, the oldest first.
-var apiVersions = []string{"7.3", "7.4", "7.5", "7.6", "2025-07-01"}
+var apiVersions = []string{"7.3", "7.4", "7.5", "7.6", newestVersion}
+
+const newestVersion = "2025-07-01"
 
 // since76 are the algorithms that the API has since 7.6; so has it attestation.
 var since76 = []string{ckmKeyWrap, ckmKeyWrapPad, "HS256", "HS384", "HS512"}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -73,7 +74,7 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 	}
 	c.challenge = v.unauthorized(e.opts.TenantID, errors.New("the token was rejected")).challenge
 	e.act(w, r, c, func(f fault) answer {
-		assignment, err := v.receive(who, t, r.URL.Query()["api-version"])
+		assignment, err := v.receive(who, t, v.apiVersions(r.URL.Query()))
 		if err != nil {
 			return errorAnswer(err)
 		}
@@ -89,6 +90,16 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 		}
 		return answer{status: status, body: result, header: header}
 	})
+}
+
+// apiVersions are those that a request gives. A Managed HSM's links to next pages have
+// none, and are answered all the same.
+func (v *Vault) apiVersions(query url.Values) []string {
+	given := query["api-version"]
+	if len(given) == 0 && v.config.Profile == ManagedHSM && query.Has("$skiptoken") {
+		return []string{newestVersion}
+	}
+	return given
 }
 
 // receive says why the service turns a call away before doing anything, or nil and
@@ -149,7 +160,11 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 		a.status, body = http.StatusOK, []byte(`{"key":["of another shape"],"attributes":7,"value":{}}`)
 	}
 	h := w.Header()
-	h.Set("Date", e.opts.Now().Add(f.skew).UTC().Format(http.TimeFormat))
+	if v := e.vaults[c.host]; v != nil && v.config.Profile == ManagedHSM && f.skew == 0 {
+		h["Date"] = nil // it sends none, but a rule may want one
+	} else {
+		h.Set("Date", e.opts.Now().Add(f.skew).UTC().Format(http.TimeFormat))
+	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if len(body) > 0 {
 		h.Set("Content-Type", "application/json; charset=utf-8")

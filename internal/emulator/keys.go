@@ -356,11 +356,15 @@ func (v *Vault) attributes(ver *version) attributes {
 }
 
 func (v *Vault) deletedBundle(d *deletedEntry) deletedBundle {
+	bundle := v.bundle(d.entry.name, d.entry.newest())
+	if v.config.Profile != ManagedHSM {
+		bundle.ReleasePolicy = nil
+	}
 	return deletedBundle{
 		RecoveryID:         v.id("deletedkeys", d.entry.name),
 		DeletedDate:        d.at.Unix(),
 		ScheduledPurgeDate: d.purgeAt.Unix(),
-		keyBundle:          v.bundle(d.entry.name, d.entry.newest()),
+		keyBundle:          bundle,
 	}
 }
 

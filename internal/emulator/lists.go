@@ -128,20 +128,22 @@ func goOn(rows []row, token string) (int, []row, error) {
 	return page, rows[i+1:], nil
 }
 
-// nextLink of a vault names the port, and that of a Managed HSM omits api-version:
-// clients must add it.
+// nextLink of a vault names the port, and that of a Managed HSM omits api-version.
 func (v *Vault) nextLink(path, token string, query url.Values) string {
-	link := "https://" + v.config.Host
-	var parts []string
-	if v.config.Profile != ManagedHSM {
-		link += ":443"
-		parts = append(parts, "api-version="+url.QueryEscape(query.Get("api-version")))
+	size := query.Get("maxresults")
+	if size != "" {
+		size = "maxresults=" + url.QueryEscape(size)
 	}
-	parts = append(parts, "$skiptoken="+token)
-	if m := query.Get("maxresults"); m != "" {
-		parts = append(parts, "maxresults="+url.QueryEscape(m))
+	token = "$skiptoken=" + token
+	version := "api-version=" + url.QueryEscape(query.Get("api-version"))
+	if v.config.Profile == ManagedHSM {
+		return v.id(path) + "?" + joined(size, token)
 	}
-	return link + "/" + path + "?" + strings.Join(parts, "&")
+	return "https://" + v.config.Host + ":443/" + path + "?" + joined(version, token, size)
+}
+
+func joined(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "&")
 }
 
 // rows are in the service's order. An unknown key has an empty list of versions.

@@ -154,6 +154,12 @@ type verifyResult struct {
 	Value bool `json:"value"`
 }
 
+type hsmVerifyResult struct {
+	Alg   string `json:"alg"`
+	KID   string `json:"kid"`
+	Value bool   `json:"value"`
+}
+
 // rotationPolicy is what a client sets and the service keeps. What it shows depends
 // on the service: vaultPolicy, hsmPolicy.
 type rotationPolicy struct {
