@@ -91,7 +91,7 @@ type serviceFlags struct {
 	identityListen, arcDir string
 	stateFile              string
 	firmware               int
-	limits                 bool
+	limits, withoutDate    bool
 	roleDelay              time.Duration
 }
 
@@ -106,13 +106,14 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
 	f.StringVar(&x.stateFile, "state", "", "keep keys in this `file` from run to run, in plain; memory only when empty")
 	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
+	f.BoolVar(&x.withoutDate, "hsm-without-date", false, "leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
 	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
 }
 
 // service sets what the flags say of the whole service.
 func (s settings) service(opts *emulator.Options) error {
 	x := s.extras
-	opts.RoleDelay, opts.StateFile, opts.ServiceLimits = x.roleDelay, x.stateFile, x.limits
+	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits, x.withoutDate
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {
 		return fmt.Errorf("--arc-key-dir needs --identity-listen: Arc's endpoint is there")

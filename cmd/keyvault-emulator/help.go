@@ -45,7 +45,7 @@ func groups() []group {
 		{"Where it listens", []string{"proxy", "ca-out", "admin", "identity-listen", "arc-key-dir"}},
 		{"Who may do what (without these, everyone everything)", []string{"access", "role", "role-delay", "policy", "firewall", "identity", "certificate", "token-lifetime"}},
 		{"Services that encrypt under a key", []string{"consumer", "consumer-speed"}},
-		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits", "attestation-firmware", "clock-skew", "strict-der"}},
+		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits", "hsm-without-date", "attestation-firmware", "clock-skew", "strict-der"}},
 		{"Faults", []string{"fail"}},
 		{"Other", []string{"verbose", "help"}},
 	}

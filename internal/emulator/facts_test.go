@@ -141,7 +141,8 @@ func TestFact(t *testing.T) {
 }
 
 func allFacts() []fact {
-	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts())
+	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts(),
+		wordFacts(), answerFacts())
 }
 
 // testdata/facts.txt is the list of what is known; each has a test here, and no test here

@@ -160,8 +160,8 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 		a.status, body = http.StatusOK, []byte(`{"key":["of another shape"],"attributes":7,"value":{}}`)
 	}
 	h := w.Header()
-	if v := e.vaults[c.host]; v != nil && v.config.Profile == ManagedHSM && f.skew == 0 {
-		h["Date"] = nil // it sends none, but a rule may want one
+	if v := e.vaults[c.host]; v != nil && v.config.Profile == ManagedHSM && e.opts.HSMWithoutDate {
+		h["Date"] = nil
 	} else {
 		h.Set("Date", e.opts.Now().Add(f.skew).UTC().Format(http.TimeFormat))
 	}

@@ -75,6 +75,9 @@ type Options struct {
 	// DeletionDelay is how long a vault answers 409 ObjectIsBeingDeleted after a
 	// key was deleted; a Managed HSM deletes at once.
 	DeletionDelay time.Duration
+	// HSMWithoutDate leaves the Date header out of a Managed HSM's answers: recordings
+	// of 2022 have none, RFC 9110 section 6.6.1 wants one.
+	HSMWithoutDate bool
 	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
 	// cache by the wall clock: a test that moves Now further needs more.
 	TokenLifetime time.Duration

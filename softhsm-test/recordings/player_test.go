@@ -63,7 +63,7 @@ func newPlayer(t *testing.T, r recording) *player {
 		Vaults: []emulator.VaultConfig{vault, {Host: hsmHost, Profile: emulator.ManagedHSM, RecoverableDays: 7}},
 		Now:    func() time.Time { return time.Now().Add(time.Duration(p.ahead.Load())) },
 
-		DeletionDelay: settling, TokenLifetime: 365 * 24 * time.Hour,
+		DeletionDelay: settling, TokenLifetime: 365 * 24 * time.Hour, HSMWithoutDate: true,
 	})
 	if err != nil {
 		t.Fatal(err)
