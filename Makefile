@@ -12,7 +12,7 @@ LINT_VERSION := v2.15.0
 # What the tests run for real, and the Debian package of each.
 PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 # And what the packages and their test under systemd need besides.
-SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps
+SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.
 ALERTS_PACKAGES := prometheus-alertmanager
 # And what looks at the status page.
@@ -58,7 +58,7 @@ deps deps-system deps-clients deps-az deps-alerts deps-page:
 build: ## build keyd and keyvault-emulator into bin/
 	go build -trimpath -o $(BIN)/ ./cmd/...
 
-package: $(NFPM) ## build the .deb and the .rpm into dist/
+package: $(NFPM) ## build the .deb and the .rpm of keyd-hsm and of keyvault-emulator into dist/
 	NFPM=$(NFPM) deploy/package/build
 
 $(NFPM):
@@ -72,8 +72,11 @@ test-system: deps-system package ## boot systemd, install the .deb and then the 
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
 	$(MAKE) -s -C softhsm-test/faultmodule OUT=$(CURDIR)/$(BIN)/faultmodule.so
 	go test -c -tags system -o $(BIN)/systemtest ./softhsm-test/systemtest
-	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) $(if $(SAMPLE),-sample) -deb "$$(ls $(CURDIR)/dist/*.deb)" \
-	  -rpm "$$(ls $(CURDIR)/dist/*.rpm)" $(if $(SAMPLE),,-next-rpm "$$(ls $(CURDIR)/dist/next/*.rpm)")
+	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) $(if $(SAMPLE),-sample) \
+	  -deb "$$(ls $(CURDIR)/dist/keyd-hsm_*.deb)" -rpm "$$(ls $(CURDIR)/dist/keyd-hsm-*.rpm)" \
+	  -emulator-deb "$$(ls $(CURDIR)/dist/keyvault-emulator_*.deb)" \
+	  -emulator-rpm "$$(ls $(CURDIR)/dist/keyvault-emulator-*.rpm)" \
+	  $(if $(SAMPLE),,-next-rpm "$$(ls $(CURDIR)/dist/next/*.rpm)")
 
 test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScript and Python against keyvault-emulator (UPDATE=1 writes docs/emulator.md)
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator

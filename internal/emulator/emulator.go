@@ -75,7 +75,7 @@ func Start(opts Options) (*Emulator, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	ca, err := newAuthority()
+	ca, err := authorityFor(opts)
 	if err != nil {
 		return nil, err
 	}

@@ -106,6 +106,10 @@ type Options struct {
 	// StateFile keeps what the vaults hold from run to run, private keys in plain.
 	// It is made when missing. "": memory only.
 	StateFile string
+	// AuthorityFile keeps the certificate authority from run to run, its private key in
+	// plain. It is made when missing, and anew a month before it ends. "": another
+	// authority at each start.
+	AuthorityFile string
 	// Consumers are made at the start, when their keys may not be there yet.
 	Consumers []arm.Wish
 	// ConsumerSpeed is how many times faster than in life consumers look for new
