@@ -12,7 +12,7 @@ LINT_VERSION := v2.15.0
 # What the tests run for real, and the Debian package of each.
 PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 # And what the packages and their test under systemd need besides.
-SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps
+SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.
 ALERTS_PACKAGES := prometheus-alertmanager
 # And what looks at the status page.
@@ -27,7 +27,7 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system deps-clients deps-az deps-alerts deps-page build package test-package test-system test-clients test-az test-alerts \
+.PHONY: help deps deps-system deps-clients deps-az deps-alerts deps-page build package test-package test-system test-clients test-recordings test-az test-alerts \
 	test-page screenshots demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
@@ -58,7 +58,7 @@ deps deps-system deps-clients deps-az deps-alerts deps-page:
 build: ## build keyd and keyvault-emulator into bin/
 	go build -trimpath -o $(BIN)/ ./cmd/...
 
-package: $(NFPM) ## build the .deb and the .rpm into dist/
+package: $(NFPM) ## build the .deb and the .rpm of keyd-hsm and of keyvault-emulator into dist/
 	NFPM=$(NFPM) deploy/package/build
 
 $(NFPM):
@@ -72,13 +72,19 @@ test-system: deps-system package ## boot systemd, install the .deb and then the 
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
 	$(MAKE) -s -C softhsm-test/faultmodule OUT=$(CURDIR)/$(BIN)/faultmodule.so
 	go test -c -tags system -o $(BIN)/systemtest ./softhsm-test/systemtest
-	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) $(if $(SAMPLE),-sample) -deb "$$(ls $(CURDIR)/dist/*.deb)" \
-	  -rpm "$$(ls $(CURDIR)/dist/*.rpm)" $(if $(SAMPLE),,-next-rpm "$$(ls $(CURDIR)/dist/next/*.rpm)")
+	$(BIN)/systemtest -test.failfast -bin $(CURDIR)/$(BIN) $(if $(SAMPLE),-sample) \
+	  -deb "$$(ls $(CURDIR)/dist/keyd-hsm_*.deb)" -rpm "$$(ls $(CURDIR)/dist/keyd-hsm-*.rpm)" \
+	  -emulator-deb "$$(ls $(CURDIR)/dist/keyvault-emulator_*.deb)" \
+	  -emulator-rpm "$$(ls $(CURDIR)/dist/keyvault-emulator-*.rpm)" \
+	  $(if $(SAMPLE),,-next-rpm "$$(ls $(CURDIR)/dist/next/*.rpm)")
 
 test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScript and Python against keyvault-emulator (UPDATE=1 writes docs/emulator.md)
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
 	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
+
+test-recordings: ## recordings of the real Key Vault and Managed HSM (testdata of Microsoft's azkeys) replayed against the emulator
+	@go test -count=1 -v -timeout 10m -tags recordings ./softhsm-test/recordings | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
 test-az: deps-az ## the az command line against keyvault-emulator
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
@@ -119,6 +125,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	go vet -tags killpoints ./internal/... ./cmd/...
 	go vet -tags system ./softhsm-test/systemtest
 	go vet -tags clients,az ./$(CLIENTS)
+	go vet -tags recordings ./softhsm-test/recordings
 	go vet -tags alerts ./softhsm-test/alertstest
 	go vet -tags page ./internal/web
 	$(LINT) run ./...

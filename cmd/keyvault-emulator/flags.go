@@ -89,9 +89,9 @@ type serviceFlags struct {
 	certificates           []string
 	consumerSpeed          float64
 	identityListen, arcDir string
-	stateFile              string
+	stateFile, caKey       string
 	firmware               int
-	limits, unreadable     bool
+	limits, withoutDate    bool
 	roleDelay              time.Duration
 }
 
@@ -104,17 +104,19 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role that is given or taken while it runs needs to take effect")
 	f.StringVar(&x.identityListen, "identity-listen", "", "loopback `address` of the identity endpoints of App Service and Arc; none when empty")
 	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
+	f.StringVar(&x.caKey, "ca-key", "",
+		"keep the authority in this `file` from run to run, its private key in plain; another at each start when empty")
 	f.StringVar(&x.stateFile, "state", "", "keep keys in this `file` from run to run, in plain; memory only when empty")
 	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
-	f.BoolVar(&x.unreadable, "disabled-key-unreadable", false, "answer 403 KeyDisabled to GET of a disabled version; Microsoft's sources contradict each other about it")
+	f.BoolVar(&x.withoutDate, "hsm-without-date", false, "leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
 	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
 }
 
 // service sets what the flags say of the whole service.
 func (s settings) service(opts *emulator.Options) error {
 	x := s.extras
-	opts.RoleDelay, opts.StateFile, opts.ServiceLimits = x.roleDelay, x.stateFile, x.limits
-	opts.DisabledKeyUnreadable = x.unreadable
+	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits, x.withoutDate
+	opts.AuthorityFile = x.caKey
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {
 		return fmt.Errorf("--arc-key-dir needs --identity-listen: Arc's endpoint is there")

@@ -11,7 +11,9 @@ import (
 const long = `keyvault-emulator stands in for Azure Key Vault, Managed HSM and the endpoints that
 hand out tokens, on loopback: a proxy with a certificate authority of its own. It prints
 the environment that sends an SDK through it, and "ready" when it is. The crypto is real.
-What it holds is in memory and gone when it ends, unless it is given a state file.`
+What it holds is in memory and gone when it ends, unless it is given a state file.
+
+It is for trying out and for tests. It is not an HSM: never bring it a key that matters.`
 
 const examples = `  # two vaults; give the environment it prints to the program under test
   keyvault-emulator --vault contoso-weu.vault.azure.net=premium \
@@ -42,10 +44,10 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"Vaults", []string{"vault", "purge-protection", "retention", "state"}},
-		{"Where it listens", []string{"proxy", "ca-out", "admin", "identity-listen", "arc-key-dir"}},
+		{"Where it listens", []string{"proxy", "ca-out", "ca-key", "admin", "identity-listen", "arc-key-dir"}},
 		{"Who may do what (without these, everyone everything)", []string{"access", "role", "role-delay", "policy", "firewall", "identity", "certificate", "token-lifetime"}},
 		{"Services that encrypt under a key", []string{"consumer", "consumer-speed"}},
-		{"How the service behaves", []string{"deletion-delay", "replication-delay", "disabled-key-unreadable", "service-limits", "attestation-firmware", "clock-skew", "strict-der"}},
+		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits", "hsm-without-date", "attestation-firmware", "clock-skew", "strict-der"}},
 		{"Faults", []string{"fail"}},
 		{"Other", []string{"verbose", "help"}},
 	}

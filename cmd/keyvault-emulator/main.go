@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/spf13/cobra"
 )
@@ -89,6 +90,7 @@ func run(ctx context.Context, s settings, out, logOut io.Writer) error {
 	err = os.WriteFile(s.caOut, e.CAPEM(), 0o644)
 	if err == nil {
 		announce(out, e, s.caOut, opts.Vaults)
+		_, _ = sd.SdNotify(false, sd.SdNotifyReady) // without systemd it does nothing
 		<-ctx.Done()
 	}
 	if closed := e.Close(); err == nil {

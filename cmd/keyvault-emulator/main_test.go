@@ -83,7 +83,7 @@ func TestItTakesEveryFlag(t *testing.T) {
 		"role": host + "=id:crypto-officer:/keys/k", "policy": host + "=id:get", "firewall": host + "=192.0.2.0/24,trusted-services",
 		"identity": "id=192.0.2.1", "role-delay": "1m", "state": "file", "service-limits": "true", "attestation-firmware": "3",
 		"consumer": "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440", "certificate": "id=" + certificate,
-		"disabled-key-unreadable": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
+		"ca-key": "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
 	} {
 		if err := cmd.Flags().Set(name, value); err != nil {
 			t.Error(err)
@@ -95,9 +95,10 @@ func TestItTakesEveryFlag(t *testing.T) {
 	}
 	c := opts.Vaults[0]
 	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 || !c.Firewall.TrustedServices ||
-		len(opts.Identities) != 1 || opts.RoleDelay != time.Minute || !opts.ServiceLimits || opts.StateFile != "file" ||
+		len(opts.Identities) != 1 || opts.RoleDelay != time.Minute || !opts.ServiceLimits ||
+		opts.StateFile != "file" || opts.AuthorityFile != "authority" ||
 		opts.AttestationFirmware != emulator.Firmware3 || len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 ||
-		len(opts.Certificates) != 1 || !opts.DisabledKeyUnreadable || opts.IdentityListen != "127.0.0.1:0" || opts.ArcKeyDir != "keys" {
+		len(opts.Certificates) != 1 || !opts.HSMWithoutDate || opts.IdentityListen != "127.0.0.1:0" || opts.ArcKeyDir != "keys" {
 		t.Errorf("%+v", opts)
 	}
 }
@@ -128,6 +129,7 @@ func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
 		{vault, "--consumer-speed=0"},
 		{vault, "--identity-listen=0.0.0.0:0"},
 		{vault, "--state=/dev/null/state"},
+		{vault, "--ca-key=/dev/null/authority"},
 		{vault, "--proxy=127.0.0.1:0", "--ca-out=/dev/null/ca.pem"},
 	} {
 		cmd := newCommand()

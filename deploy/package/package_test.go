@@ -37,7 +37,7 @@ func page(t *testing.T, name string) string {
 	return strings.NewReplacer("‐", "-", "−", "-", "’", "'").Replace(out.String())
 }
 
-func pages() []string { return []string{"keyd.8", "keyd.yaml.5"} }
+func pages() []string { return []string{"keyd.8", "keyd.yaml.5", "keyvault-emulator.8"} }
 
 func TestGroffIsSilent(t *testing.T) {
 	for _, name := range pages() {
@@ -104,6 +104,20 @@ func TestTheManualHasEveryCommandAndItsFlags(t *testing.T) {
 	}
 }
 
+func TestTheEmulatorsManualTellsOfFlagsThatItTakes(t *testing.T) {
+	help := read(t, "../../cmd/keyvault-emulator/testdata/help.golden")
+	manual, _, _ := strings.Cut(page(t, "keyvault-emulator.8"), "The service\n")
+	flags := regexp.MustCompile(`--[a-z-]+`).FindAllString(manual, -1)
+	if len(flags) < 8 {
+		t.Errorf("it tells only of %v", flags)
+	}
+	for _, flag := range flags {
+		if !regexp.MustCompile(`(?m)^ .*` + flag + `\b`).MatchString(help) {
+			t.Errorf("keyvault-emulator.8 tells of %s, which the program does not take", flag)
+		}
+	}
+}
+
 // The field tables of docs/configuration.md are checked against the code; so what is
 // in them is all there is.
 func TestTheManualHasEveryFieldWithItsDefault(t *testing.T) {
@@ -153,7 +167,7 @@ func TestTheChangelogBeginsWithThisRelease(t *testing.T) {
 }
 
 func TestMaintainerScriptsAreShell(t *testing.T) {
-	for _, dir := range []string{"deb", "rpm"} {
+	for _, dir := range []string{"deb", "rpm", "emulator/deb", "emulator/rpm"} {
 		scripts, err := filepath.Glob(dir + "/*")
 		if err != nil || len(scripts) != 3 {
 			t.Fatalf("%s: %v %v", dir, scripts, err)

@@ -15,7 +15,10 @@ import (
 // exposureLimit is in tenths, as systemd-analyze takes it: 1.5.
 const exposureLimit = "15"
 
+// units are keyd's own; emulator stands in for Azure beside them.
 func units() []string { return []string{"keyd.service", "keyd-hsm.service"} }
+
+const emulator = "keyvault-emulator.service"
 
 func read(t *testing.T, path string) string {
 	t.Helper()
@@ -35,8 +38,8 @@ func values(unit, setting string) []string {
 	return out
 }
 
-// install copies the units, with the drop-ins that are named, to a directory of
-// their own. verify wants the programs to exist, so keyd's becomes the test
+// install copies all units, with the drop-ins that are named, to a directory of
+// their own. verify wants the programs to exist, so each becomes the test
 // binary.
 func install(t *testing.T, dropIns ...string) string {
 	t.Helper()
@@ -45,13 +48,13 @@ func install(t *testing.T, dropIns ...string) string {
 		t.Fatal(err)
 	}
 	dir := t.TempDir()
-	for _, name := range append(units(), dropIns...) {
+	for _, name := range append(append(units(), emulator), dropIns...) {
 		text := read(t, name)
 		target := filepath.Join(dir, strings.TrimPrefix(name, "examples/"))
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		text = strings.ReplaceAll(text, "/usr/bin/keyd", self)
+		text = strings.NewReplacer("/usr/bin/keyd ", self+" ", "/usr/bin/keyvault-emulator ", self+" ").Replace(text)
 		if err := os.WriteFile(target, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -87,7 +90,7 @@ func TestVerifyIsSilent(t *testing.T) {
 	for name, dropIns := range cases {
 		t.Run(name, func(t *testing.T) {
 			dir := install(t, dropIns...)
-			for _, unit := range units() {
+			for _, unit := range append(units(), emulator) {
 				if out := analyze(t, "verify", "--man=no", filepath.Join(dir, unit)); out != "" {
 					t.Errorf("%s: %s", unit, out)
 				}
@@ -160,7 +163,7 @@ func TestExposureIsLow(t *testing.T) {
 	for name, dropIns := range cases {
 		t.Run(name, func(t *testing.T) {
 			dir := install(t, dropIns...)
-			for _, unit := range units() {
+			for _, unit := range append(units(), emulator) {
 				analyze(t, "security", "--no-pager", "--offline=true", "--threshold="+exposureLimit, filepath.Join(dir, unit))
 			}
 		})
@@ -225,8 +228,34 @@ func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 	}
 }
 
+// What the stand-in may not do, whatever its exposure figure.
+func TestTheEmulatorReachesLoopbackAlone(t *testing.T) {
+	text := read(t, emulator)
+	for setting, want := range map[string]string{
+		"IPAddressDeny": "any", "IPAddressAllow": "localhost",
+		"User": "keyvault-emulator", "StateDirectory": "keyvault-emulator",
+	} {
+		if got := values(text, setting); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s=%v, want %s", setting, got, want)
+		}
+	}
+}
+
+// The example for a password keeps it out of Environment=, which everybody can read.
+func TestTheDropInForAProxyOffersAFileForItsPassword(t *testing.T) {
+	text := read(t, "examples/keyd.service.d/proxy.conf")
+	if got := values(choices(text), "EnvironmentFile"); !slices.Equal(got, []string{"/etc/keyd/proxy.env"}) {
+		t.Errorf("it offers the files %v", got)
+	}
+	for _, environment := range values(choices(text), "Environment") {
+		if strings.Contains(environment, "@") {
+			t.Errorf("it has a password in Environment=%s", environment)
+		}
+	}
+}
+
 func TestSysusersIsAccepted(t *testing.T) {
-	path, err := filepath.Abs("sysusers.d/keyd.conf")
+	path, err := filepath.Abs("sysusers.d")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,11 +265,12 @@ func TestSysusersIsAccepted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	out, err := exec.CommandContext(t.Context(), "systemd-sysusers", "--dry-run", "--root="+root, path).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "systemd-sysusers", "--dry-run", "--root="+root,
+		filepath.Join(path, "keyd.conf"), filepath.Join(path, "keyvault-emulator.conf")).CombinedOutput()
 	if err != nil {
 		t.Fatalf("systemd-sysusers: %v\n%s", err, out)
 	}
-	for _, user := range []string{"keyd", "keyd-hsm"} {
+	for _, user := range []string{"keyd", "keyd-hsm", "keyvault-emulator"} {
 		if !strings.Contains(string(out), "'"+user+"'") {
 			t.Errorf("it would not make the user %s:\n%s", user, out)
 		}

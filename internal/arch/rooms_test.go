@@ -54,6 +54,7 @@ var apart = map[string][]string{
 	"softhsm-test/effects":    {"internal/emulator"},
 	"softhsm-test/systemtest": nil,
 	"softhsm-test/clients":    nil,
+	"softhsm-test/recordings": {"internal/emulator"},
 	"softhsm-test/demo":       {"softhsm-test", "internal/emulator", "internal/emulator/arm"},
 	"softhsm-test/alertstest": nil,
 	"deploy/grafana":          nil,

@@ -30,7 +30,7 @@ const (
 // Blob is a parsed transfer blob.
 type Blob struct {
 	// Kid is the KEK's id with its version:
-	// https://HOST/keys/NAME/VERSION, VERSION being 32 lower-case hex digits.
+	// https://HOST[:443]/keys/NAME/VERSION, VERSION being 32 lower-case hex digits.
 	Kid string
 	// Ciphertext is the output of CKM_RSA_AES_KEY_WRAP (PKCS#11 v3.0 section
 	// 2.1.21): the RSA-OAEP block, then the AES-KWP (RFC 5649) block.
@@ -178,6 +178,13 @@ func checkGenerator(s string) error {
 	return nil
 }
 
+// hasOrigin reports whether a KEK's id may name a vault: at no other port than
+// 443, which a Managed HSM's ids have been seen to name.
+func hasOrigin(u *url.URL) bool {
+	origin, err := key.Origin(u)
+	return err == nil && strings.Count(origin, ":") == 1
+}
+
 func checkKid(kid string) error {
 	const form = "a KEK's id looks like https://HOST/keys/NAME/VERSION"
 	u, err := url.Parse(kid)
@@ -186,7 +193,7 @@ func checkKid(kid string) error {
 	}
 	parts := strings.Split(u.Path, "/")
 	switch {
-	case u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "":
+	case !hasOrigin(u) || u.RawQuery != "" || u.Fragment != "":
 		return fmt.Errorf("kid %q is not a key id: %s", kid, form)
 	case len(parts) == 3 && parts[1] == "keys", len(parts) == 4 && parts[3] == "":
 		return fmt.Errorf("kid %q has no version: the vault must know which version of the KEK it opens with", kid)

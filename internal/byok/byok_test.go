@@ -16,6 +16,19 @@ const (
 	testVersion = "0123456789abcdef0123456789abcdef"
 )
 
+// A Managed HSM's key ids have been seen with the port, and the blob names the KEK
+// as the service does.
+func TestAKidMayNameThePort443(t *testing.T) {
+	kid := strings.Replace(testKid, "/keys/", ":443/keys/", 1)
+	blob, err := Encode(kid, []byte{1}, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(blob); err != nil || got.Kid != kid {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
 func TestEncodeWritesTheSpecificationsForm(t *testing.T) {
 	got, err := Encode(testKid, []byte{0xfb, 0xff, 0xfe, 0x00}, "keyd 1.0.0;SoftHSM v2")
 	if err != nil {
@@ -88,6 +101,9 @@ func TestParseRefusesAndSaysWhy(t *testing.T) {
 		"kid with empty version":   {testVersion, "", "no version"},
 		"kid with short version":   {testVersion, "0123", "32 lower-case hex digits"},
 		"kid in plain http":        {"https://", "http://", "not a key id"},
+		"kid at another port":      {"/keys/", ":8443/keys/", "not a key id"},
+		"kid at a rooted name":     {"/keys/", "./keys/", "not a key id"},
+		"kid with a user":          {"https://", "https://user@", "not a key id"},
 		"kid with a query":         {testVersion, testVersion + "?x=1", "not a key id"},
 		"kid of a secret":          {"/keys/", "/secrets/", "not a key id"},
 		"kid is a number":          {`"` + testKid + `"`, `7`, `"kid" is not a string`},

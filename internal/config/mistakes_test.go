@@ -76,7 +76,9 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			`azure.client_id: "x" is not a UUID; write an id such as 00000000-0000-0000-0000-000000000000`},
 		// Vaults.
 		{"http", weuURL, "    url: «http://contoso-weu.vault.azure.net\n", `vaults.weu.url: "http://contoso-weu.vault.azure.net" is not an https URL; ` + urlRemedy},
-		{"port", weuURL, "    url: «https://contoso-weu.vault.azure.net:443\n", `vaults.weu.url: "https://contoso-weu.vault.azure.net:443" has a port; ` + urlRemedy},
+		{"port", weuURL, "    url: «https://contoso-weu.vault.azure.net:8443\n", `vaults.weu.url: "https://contoso-weu.vault.azure.net:8443" has another port than 443; ` + urlRemedy},
+		{"trailing dot", weuURL, "    url: «https://contoso-weu.vault.azure.net.\n", `vaults.weu.url: "contoso-weu.vault.azure.net." is not the host of an Azure vault; ` + urlRemedy},
+		{"same url with port", "  mhsm:\n    url: https://contoso.managedhsm.azure.net\n", "  «mhsm:\n    url: https://contoso-weu.vault.azure.net:443\n", "vault mhsm has the same url as weu at keyd.yaml:7:3; keep one of them"},
 		{"path", weuURL, "    url: «https://contoso-weu.vault.azure.net/keys/x\n",
 			`vaults.weu.url: "https://contoso-weu.vault.azure.net/keys/x" has something behind the host; ` + urlRemedy},
 		{"query", weuURL, "    url: «https://contoso-weu.vault.azure.net/?a=b\n",

@@ -32,25 +32,27 @@ var hostForm = regexp.MustCompile(`^[a-z][0-9a-z-]{1,22}[0-9a-z]$`)
 
 const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign cloud's), and nothing behind"
 
-// ParseVaultURL brings a vault's URL into its canonical form, https and the host
-// in lower case, and tells the kind and the cloud by the host. The error says
+// ParseVaultURL brings a vault's URL into its canonical form (see key.Origin), and tells the kind and the cloud by the host. The error says
 // what to write instead.
 func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string, err error) {
 	u, err := url.Parse(s)
 	if err != nil {
 		return "", "", "", faultf(urlRemedy, "%q is not a URL", s)
 	}
+	origin, err := key.Origin(u)
+	host := strings.TrimPrefix(origin, "https://")
 	switch {
 	case u.Scheme != "https":
 		return "", "", "", faultf(urlRemedy, "%q is not an https URL", s)
 	case u.User != nil:
 		return "", "", "", faultf(urlRemedy+"; credentials belong in azure", "the URL has a user")
-	case u.Port() != "" || strings.HasSuffix(u.Host, ":"):
-		return "", "", "", faultf(urlRemedy, "%q has a port", s)
+	case strings.Contains(host, ":"):
+		return "", "", "", faultf(urlRemedy, "%q has another port than 443", s)
+	case err != nil:
+		return "", "", "", faultf(urlRemedy, "%q is not the host of an Azure vault", u.Host)
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
 		return "", "", "", faultf(urlRemedy, "%q has something behind the host", s)
 	}
-	host := strings.ToLower(u.Host)
 	for _, x := range suffixes() {
 		name, ok := strings.CutSuffix(host, "."+x.domain)
 		if !ok {
@@ -59,7 +61,7 @@ func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string
 		if !hostForm.MatchString(name) {
 			return "", "", "", faultf("write the vault's name before ."+x.domain, "%q is not the name of a vault", name)
 		}
-		return "https://" + host, x.kind, x.cloud, nil
+		return origin, x.kind, x.cloud, nil
 	}
 	return "", "", "", faultf(urlRemedy, "%q is not the host of an Azure vault", host)
 }

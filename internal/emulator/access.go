@@ -1,6 +1,7 @@
 package emulator
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"slices"
 	"strings"
@@ -56,7 +57,8 @@ type RoleAssignment struct {
 
 // AccessPolicy gives an identity permissions for all keys of a vault: get, list,
 // create, import, update, delete, recover, purge, wrapKey, unwrapKey, encrypt,
-// decrypt, sign, verify, rotate, getrotationpolicy, setrotationpolicy.
+// decrypt, sign, verify, rotate, getrotationpolicy, setrotationpolicy, backup,
+// restore, release.
 type AccessPolicy struct {
 	Identity    string // client id
 	Permissions []string
@@ -176,28 +178,29 @@ func (g *guard) setPolicy(p AccessPolicy) error {
 	return nil
 }
 
-// authorize says why the caller may not do what t says, or nil.
-func (v *Vault) authorize(c caller, t target) error {
+// authorize says why the caller may not do what t says, or nil and the id of the
+// role assignment that allows it, if one does.
+func (v *Vault) authorize(c caller, t target) (assignment string, err error) {
 	g, r := v.guard, rights[t.operation]
 	if g.mode == OpenAccess || r == (right{}) {
-		return nil
+		return "", nil
 	}
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	if g.mode == PolicyBased {
 		if slices.Contains(g.policies[c.clientID], r.policy) {
-			return nil
+			return "", nil
 		}
-		return v.deniedByPolicy(c, r)
+		return "", v.deniedByPolicy(c, r)
 	}
 	scope, now := v.scopeOf(t), v.opts.Now()
 	for _, a := range g.grants {
 		working := !now.Before(a.from) && (a.until.IsZero() || now.Before(a.until))
 		if working && strings.EqualFold(a.Identity, c.clientID) && a.covers(scope) && v.allows(a.Role, t.operation) {
-			return nil
+			return a.id(), nil
 		}
 	}
-	return v.deniedByRole(c, r, scope)
+	return "", v.deniedByRole(c, r, scope)
 }
 
 // scopeOf is the resource a call is about. A key that is not there yet is made in
@@ -211,6 +214,12 @@ func (v *Vault) scopeOf(t target) string {
 		return "/keys"
 	}
 	return "/keys/" + t.key
+}
+
+// id is the assignment's, as a GUID; the same assignment has the same.
+func (a RoleAssignment) id() string {
+	sum := sha256.Sum256([]byte(a.Identity + " " + string(a.Role) + " " + a.Scope))
+	return guid(sum[:16])
 }
 
 func (a RoleAssignment) covers(scope string) bool {

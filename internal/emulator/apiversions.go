@@ -6,7 +6,9 @@ import (
 )
 
 // apiVersions are those that are served, the oldest first.
-var apiVersions = []string{"7.4", "7.5", "7.6", "2025-07-01"}
+var apiVersions = []string{"7.3", "7.4", "7.5", "7.6", newestVersion}
+
+const newestVersion = "2025-07-01"
 
 // since76 are the algorithms that the API has since 7.6; so has it attestation.
 var since76 = []string{ckmKeyWrap, ckmKeyWrapPad, "HS256", "HS384", "HS512"}
@@ -34,6 +36,13 @@ func checkAlgorithm(algorithm, apiVersion string) error {
 	return nil
 }
 
-func before76(apiVersion string) bool {
-	return slices.Index(apiVersions, apiVersion) < slices.Index(apiVersions, "7.6")
+func before76(apiVersion string) bool { return before(apiVersion, "7.6") }
+
+// before75: the attributes exportable (of a vault's key that is not) and hsmPlatform
+// came with 7.5.
+func before75(apiVersion string) bool { return before(apiVersion, "7.5") }
+
+// before: no version is the newest.
+func before(apiVersion, other string) bool {
+	return apiVersion != "" && slices.Index(apiVersions, apiVersion) < slices.Index(apiVersions, other)
 }

@@ -160,6 +160,7 @@ func certifyV1(name pkix.Name, public *rsa.PublicKey, issuer *x509.Certificate, 
 func curveParams(crv string) ([]byte, error) {
 	oid := map[string]asn1.ObjectIdentifier{
 		"P-256": {1, 2, 840, 10045, 3, 1, 7}, "P-384": {1, 3, 132, 0, 34}, "P-521": {1, 3, 132, 0, 35},
+		curveK1: {1, 3, 132, 0, 10},
 	}[crv]
 	der, err := asn1.Marshal(oid)
 	if err != nil {

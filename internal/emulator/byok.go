@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/emulator/arm"
 	"github.com/tink-crypto/tink-go/v2/kwp/subtle"
 )
 
@@ -59,14 +60,14 @@ func (v *Vault) openBlob(raw []byte, family string) (material, error) {
 // id with version, and with the single operation import.
 func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 	u, err := url.Parse(kid)
-	if err != nil || u.Scheme != "https" {
+	if err != nil {
 		return nil, badParameter("transfer blob: header.kid %q is no key id", kid)
 	}
 	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(segments) != 3 || segments[0] != "keys" {
 		return nil, badParameter("transfer blob: header.kid %q must be https://VAULT/keys/NAME/VERSION", kid)
 	}
-	if hostOnly(u.Host) != v.config.Host {
+	if arm.VaultHost(u) != v.config.Host {
 		return nil, badParameter("transfer blob: header.kid %q is not of the vault %s", kid, v.config.Host)
 	}
 	_, kek, err := v.current().version(segments[1], segments[2])

@@ -67,6 +67,17 @@ func TestAnImportedKeyUnwrapsWhatWasWrappedToItBefore(t *testing.T) {
 	}
 }
 
+func TestATransferMayNameTheKEKWithThePort(t *testing.T) {
+	e := start(t, emulator.Options{})
+	for _, host := range []string{premium, managedHSM} {
+		c := newClient(t, e, host)
+		b := newTransfer(t, createKEK(t, c), generate(t))
+		b.kid = strings.Replace(b.kid, "/keys/", ":443/keys/", 1)
+		_, err := c.ImportKey(t.Context(), "k", importParameters(b.blob(t)), nil)
+		must(t, err)
+	}
+}
+
 func TestABrokenTransferIsABadParameterThatSaysWhy(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
@@ -100,6 +111,7 @@ func TestABrokenTransferIsABadParameterThatSaysWhy(t *testing.T) {
 		"enc":               {with(func(b *transfer) { b.enc = "A256KW" }).blob(t), "header.enc"},
 		"no version":        {with(func(b *transfer) { b.kid = "https://" + premium + "/keys/keyd-kek" }).blob(t), "header.kid"},
 		"other vault":       {with(func(b *transfer) { b.kid = "https://x.vault.azure.net/keys/keyd-kek/1" }).blob(t), "not of the vault"},
+		"other port":        {with(func(b *transfer) { b.kid = strings.Replace(b.kid, "/keys/", ":8443/keys/", 1) }).blob(t), "not of the vault"},
 		"unknown KEK":       {with(func(b *transfer) { b.kid += "0" }).blob(t), "no key exchange key"},
 		"no KEK":            {with(func(b *transfer) { b.kid = string(*foreign.Key.KID) }).blob(t), "import alone"},
 		"base64":            {with(func(b *transfer) { b.encode = func([]byte) string { return "*" } }).blob(t), "base64url"},

@@ -8,13 +8,17 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
+	"os"
+	"slices"
 	"sync"
 	"time"
 )
 
-// authority is a throw-away certificate authority. Its certificates are dated
+// authority is a certificate authority, thrown away at the end unless it is kept in a file. Its certificates are dated
 // by the wall clock, since that is the clock TLS clients check them with.
 type authority struct {
 	cert *x509.Certificate
@@ -23,6 +27,13 @@ type authority struct {
 
 	mu     sync.Mutex
 	leaves map[string]*tls.Certificate
+}
+
+func authorityFor(opts Options) (*authority, error) {
+	if opts.AuthorityFile == "" {
+		return newAuthority()
+	}
+	return keptAuthority(opts.AuthorityFile)
 }
 
 func newAuthority() (*authority, error) {
@@ -45,11 +56,82 @@ func newAuthority() (*authority, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading back the emulator's authority: %w", err)
 	}
+	return authorityOf(cert, key), nil
+}
+
+func authorityOf(cert *x509.Certificate, key *ecdsa.PrivateKey) *authority {
 	return &authority{
 		cert: cert, key: key,
-		pem:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem:    pem.EncodeToMemory(&pem.Block{Type: certificateBlock, Bytes: cert.Raw}),
 		leaves: map[string]*tls.Certificate{},
-	}, nil
+	}
+}
+
+const (
+	certificateBlock = "CERTIFICATE"
+	keyBlock         = "EC PRIVATE KEY" // RFC 5915
+)
+
+// renewBefore is how long before its end a kept authority is replaced.
+const renewBefore = 30 * 24 * time.Hour
+
+// keptAuthority gives the authority that is in a file. When there is none, or when it
+// ends soon, it makes one and puts it there: certificate and private key, in PEM.
+func keptAuthority(path string) (*authority, error) {
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the emulator's authority: %w", err)
+	}
+	if err == nil {
+		a, err := parseAuthority(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s holds no authority of the emulator's (%w): remove it, and a new one is made", path, err)
+		}
+		if time.Until(a.cert.NotAfter) > renewBefore {
+			return a, nil
+		}
+	}
+	a, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	return a, a.keep(path)
+}
+
+func parseAuthority(data []byte) (*authority, error) {
+	certificate, rest := pem.Decode(data)
+	secret, _ := pem.Decode(rest)
+	if certificate == nil || certificate.Type != certificateBlock || secret == nil || secret.Type != keyBlock {
+		return nil, errors.New("it does not hold a certificate and then a private key")
+	}
+	cert, err := x509.ParseCertificate(certificate.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.ParseECPrivateKey(secret.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	if !key.PublicKey.Equal(cert.PublicKey) {
+		return nil, errors.New("its private key is not the certificate's")
+	}
+	return authorityOf(cert, key), nil
+}
+
+// keep writes the authority to a file, whole or not at all.
+func (a *authority) keep(path string) error {
+	der, err := x509.MarshalECPrivateKey(a.key)
+	if err != nil {
+		return fmt.Errorf("encoding the emulator's authority: %w", err)
+	}
+	text := slices.Concat(a.pem, pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}))
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return fmt.Errorf("keeping the emulator's authority: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("keeping the emulator's authority: %w", err)
+	}
+	return nil
 }
 
 // leaf gives the server certificate for host, made once.

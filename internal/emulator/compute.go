@@ -29,6 +29,9 @@ func (v *Vault) compute(t target, q operationRequest) (any, error) {
 	}
 	if t.operation == opVerify {
 		ok, err := ver.held.verify(q.Algorithm, q.Digest, q.Value)
+		if v.config.Profile == ManagedHSM {
+			return hsmVerifyResult{q.Algorithm, v.id("keys", k.name, ver.id), ok}, err
+		}
 		return verifyResult{ok}, err
 	}
 	result, err := ver.compute(t.operation, q)

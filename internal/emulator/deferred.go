@@ -13,7 +13,12 @@ type deferred struct {
 }
 
 func newDeferred(kind string, public jsonWebKey, raw []byte) *deferred {
-	return &deferred{kind, public, raw, sync.OnceValues(func() (material, error) { return parseMaterial(kind, raw) })}
+	return &deferred{kind, public, raw, sync.OnceValues(func() (material, error) {
+		if public.Crv == curveK1 {
+			return newK1Key(raw)
+		}
+		return parseMaterial(kind, raw)
+	})}
 }
 
 func (d *deferred) load() (material, error) { return d.parse() }

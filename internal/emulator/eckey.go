@@ -29,7 +29,7 @@ var curves = map[string]struct {
 func checkCurve(name string) (elliptic.Curve, error) {
 	c, ok := curves[name]
 	if !ok {
-		return nil, badParameter("The emulator has the curves P-256, P-384 and P-521, not %q.", name)
+		return nil, badParameter("The emulator has the curves P-256, P-384, P-521 and P-256K, not %q.", name)
 	}
 	return c.curve, nil
 }
@@ -43,6 +43,9 @@ func generateEC(name string) (material, error) {
 	if name == "" {
 		name = "P-256"
 	}
+	if name == curveK1 {
+		return generateK1()
+	}
 	curve, err := checkCurve(name)
 	if err != nil {
 		return nil, err
@@ -55,6 +58,9 @@ func generateEC(name string) (material, error) {
 }
 
 func ecFromJWK(k jsonWebKey) (material, error) {
+	if k.Crv == curveK1 {
+		return k1FromJWK(k)
+	}
 	curve, err := checkCurve(k.Crv)
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@
 package emulator
 
 import (
+	"crypto/cipher"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -33,6 +34,7 @@ type Emulator struct {
 	log        *slog.Logger
 	ca         *authority
 	signer     *tokenSigner
+	sealer     cipher.AEAD
 	vaults     map[string]*Vault
 	rules      *ruleBook
 	journal    *journal // nil: memory only
@@ -73,7 +75,7 @@ func Start(opts Options) (*Emulator, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	ca, err := newAuthority()
+	ca, err := authorityFor(opts)
 	if err != nil {
 		return nil, err
 	}
@@ -81,8 +83,12 @@ func Start(opts Options) (*Emulator, error) {
 	if err != nil {
 		return nil, err
 	}
+	sealer, err := newSealer()
+	if err != nil {
+		return nil, err
+	}
 	e := &Emulator{
-		opts: opts, log: log, ca: ca, signer: signer,
+		opts: opts, log: log, ca: ca, signer: signer, sealer: sealer,
 		vaults: map[string]*Vault{},
 		rules:  newRuleBook(opts.Seed, opts.Now),
 		done:   make(chan struct{}),
@@ -129,7 +135,7 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	if err != nil {
 		return err
 	}
-	v.guard, v.attester = g, e.attester
+	v.guard, v.attester, v.sealer, v.signer = g, e.attester, e.sealer, e.signer.key
 	if e.opts.ServiceLimits {
 		v.limiter = newLimiter()
 	}

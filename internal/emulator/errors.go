@@ -12,7 +12,12 @@ type apiError struct {
 	code    string
 	inner   string
 	message string
+
+	missing *missing // of a 404: the services call it differently
 }
+
+// missing is a key, or a version of it, that is not there.
+type missing struct{ name, version string }
 
 func (e *apiError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
 
@@ -32,11 +37,42 @@ func badParameter(format string, args ...any) *apiError {
 	return &apiError{status: http.StatusBadRequest, code: "BadParameter", message: fmt.Sprintf(format, args...)}
 }
 
-func keyNotFound(name string) *apiError {
+func keyNotFound(name, version string) *apiError {
 	return &apiError{
 		status: http.StatusNotFound, code: "KeyNotFound",
-		message: fmt.Sprintf("A key with (name/id) %s was not found in this key vault. If you recently deleted this key you may be able to recover it using the correct recovery command.", name),
+		message: "There is no key " + name, missing: &missing{name, version},
 	}
+}
+
+// notFound says in the service's words that what a call is about is not there.
+func (v *Vault) notFound(t target, m missing) string {
+	ofDeleted := t.operation == opGetDeleted || t.operation == opPurge || t.operation == opRecover
+	id := m.name
+	if m.version != "" {
+		id += "/" + m.version
+	} else if t.operation == opGet && t.version != "" {
+		id += "/" + t.version
+	}
+	switch {
+	case v.config.Profile == ManagedHSM && ofDeleted:
+		return "Key not found: " + v.id("deletedkeys", m.name)
+	case v.config.Profile == ManagedHSM && t.operation == opRotate:
+		return "Key not found: Key not found: " + v.id("keys", id)
+	case v.config.Profile == ManagedHSM:
+		return "Key not found: " + v.id("keys", id)
+	case ofDeleted && t.operation != opRecover:
+		return "Deleted Key not found: " + m.name
+	}
+	return fmt.Sprintf("A key with (name/id) %s was not found in this key vault. If you recently deleted this key you may be able to "+
+		"recover it using the correct recovery command. For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182", id)
+}
+
+// badName says in the service's words that a name cannot be a key's.
+func (v *Vault) badName(name string) *apiError {
+	if v.config.Profile == ManagedHSM {
+		return badParameter("Invalid key identifier or name")
+	}
+	return badParameter("The request URI contains an invalid name: %s", name)
 }
 
 func forbidden(inner, format string, args ...any) *apiError {

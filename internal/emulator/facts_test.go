@@ -128,7 +128,7 @@ func (w *world) list(host, path string) (items []map[string]any, pages []reply) 
 		if !ok {
 			return items, pages
 		}
-		path = strings.Replace(strings.TrimPrefix(next, "https://"+host), "api-version=7.6", "", 1)
+		path = strings.Replace(strings.TrimPrefix(strings.TrimPrefix(next, "https://"+host), ":443"), "api-version=7.6", "", 1)
 	}
 }
 
@@ -141,7 +141,8 @@ func TestFact(t *testing.T) {
 }
 
 func allFacts() []fact {
-	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts())
+	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts(),
+		wordFacts(), answerFacts())
 }
 
 // testdata/facts.txt is the list of what is known; each has a test here, and no test here
@@ -286,10 +287,10 @@ func listingFacts() []fact {
 				}
 			}
 		}},
-		{"Page at most 25. Vault: nextLink null at the end; MHSM: field absent, short pages, nextLink without api-version", func(t *testing.T) {
+		{"Page at most 25. Vault: nextLink names port 443, null at the end, pages short or empty; MHSM: field absent, short pages, nextLink without port and api-version", func(t *testing.T) {
 			w := newWorld(t)
 			for _, host := range []string{premium, managedHSM} {
-				for range 27 {
+				for range 62 {
 					w.create(host, "k", ecHSM)
 				}
 				if r := w.do("GET", host, "/keys/k/versions?maxresults=26", ""); r.status != 400 {
@@ -298,14 +299,19 @@ func listingFacts() []fact {
 				items, pages := w.list(host, "/keys/k/versions")
 				last, more := pages[len(pages)-1].json["nextLink"]
 				first, hsm := pages[0], host == managedHSM
-				if len(items) != 27 || last != nil || more == hsm {
+				if len(items) != 62 || last != nil || more == hsm {
 					t.Errorf("%s: %d items, the last page has nextLink %v (%v)", host, len(items), last, more)
 				}
-				if n := len(first.json["value"].([]any)); hsm && n >= 25 || !hsm && n != 25 {
-					t.Errorf("%s: the first page has %d", host, n)
+				var sizes []int
+				for _, p := range pages {
+					sizes = append(sizes, len(p.json["value"].([]any)))
 				}
-				if strings.Contains(first.json["nextLink"].(string), "api-version") == hsm {
-					t.Errorf("%s: %s", host, first.json["nextLink"])
+				if want := map[bool][]int{true: {10, 10, 10, 10, 10, 10, 2}, false: {25, 0, 25, 10, 2}}[hsm]; !slices.Equal(sizes, want) {
+					t.Errorf("%s: pages of %v, not %v", host, sizes, want)
+				}
+				link := first.json["nextLink"].(string)
+				if strings.Contains(link, "api-version") == hsm || strings.HasPrefix(link, "https://"+host+":443/keys/k/versions?") == hsm {
+					t.Errorf("%s: %s", host, link)
 				}
 			}
 		}},

@@ -86,10 +86,10 @@ func refusalFacts() []fact {
 				}
 			}
 		}},
-		{"API versions 7.4, 7.5, 7.6 and 2025-07-01 are served, others refused", func(t *testing.T) {
+		{"API versions 7.3, 7.4, 7.5, 7.6 and 2025-07-01 are served, others refused", func(t *testing.T) {
 			w := newWorld(t)
 			for version, status := range map[string]int{
-				"7.4": 200, "7.5": 200, "7.6": 200, "2025-07-01": 200, "7.3": 400, "7.7": 400, "7.4-preview.1": 400, "": 400,
+				"7.4": 200, "7.5": 200, "7.6": 200, "2025-07-01": 200, "7.3": 200, "7.2": 400, "7.7": 400, "7.4-preview.1": 400, "": 400,
 			} {
 				for _, host := range []string{premium, managedHSM} {
 					res, body := do(t, w.Emulator, "GET", "https://"+host+"/keys?api-version="+version, bearer(w.token(host)), "")

@@ -23,7 +23,7 @@ func fuzzKey(f *testing.F) *rsa.PrivateKey {
 // Whatever a client sends as a blob is a key or a bad parameter.
 func FuzzOpenBlob(f *testing.F) {
 	v := newVault(VaultConfig{Host: "v.vault.azure.net"}, Options{Now: time.Now})
-	ver, err := v.newVersion("RSA-HSM", []string{"import"}, &rsaKey{fuzzKey(f)})
+	ver, err := v.newVersion("RSA-HSM", []string{"import"}, &rsaKey{private: fuzzKey(f)})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -77,7 +77,7 @@ func FuzzParseTarget(f *testing.F) {
 func FuzzReadJournal(f *testing.F) {
 	var b bytes.Buffer
 	v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
-	ver, err := v.newVersion("RSA-HSM", nil, &rsaKey{fuzzKey(f)})
+	ver, err := v.newVersion("RSA-HSM", nil, &rsaKey{private: fuzzKey(f)})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -37,6 +38,10 @@ const (
 	opDecrypt     = "decrypt"
 	opSign        = "sign"
 	opVerify      = "verify"
+	opBackup      = "backup"
+	opRestore     = "restore"
+	opRandom      = "rng"
+	opRelease     = "release"
 )
 
 const maxBody = 1 << 20
@@ -69,27 +74,42 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 	}
 	c.challenge = v.unauthorized(e.opts.TenantID, errors.New("the token was rejected")).challenge
 	e.act(w, r, c, func(f fault) answer {
-		if err := v.receive(who, t, r.URL.Query()["api-version"]); err != nil {
+		assignment, err := v.receive(who, t, v.apiVersions(r.URL.Query()))
+		if err != nil {
 			return errorAnswer(err)
 		}
 		if a := v.throttle(t, body); a != nil {
 			return *a
 		}
-		status, result, err := v.as(f).do(t, r.URL.Query(), body)
+		header := v.byRole(assignment)
+		status, result, err := v.as(f, r.URL.Query().Get("api-version")).do(t, r.URL.Query(), body)
 		if err != nil {
-			return errorAnswer(err)
+			a := errorAnswer(err)
+			a.header = header
+			return a
 		}
-		return answer{status: status, body: result}
+		return answer{status: status, body: result, header: header}
 	})
 }
 
-// receive says why the service turns a call away before doing anything, or nil.
-func (v *Vault) receive(who caller, t target, given []string) error {
+// apiVersions are those that a request gives. A Managed HSM's links to next pages have
+// none, and are answered all the same.
+func (v *Vault) apiVersions(query url.Values) []string {
+	given := query["api-version"]
+	if len(given) == 0 && v.config.Profile == ManagedHSM && query.Has("$skiptoken") {
+		return []string{newestVersion}
+	}
+	return given
+}
+
+// receive says why the service turns a call away before doing anything, or nil and
+// the role assignment that lets it in.
+func (v *Vault) receive(who caller, t target, given []string) (assignment string, err error) {
 	if err := v.admit(who); err != nil {
-		return err
+		return "", err
 	}
 	if err := checkAPIVersion(given, t.operation); err != nil {
-		return err
+		return "", err
 	}
 	return v.authorize(who, t)
 }
@@ -140,7 +160,11 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 		a.status, body = http.StatusOK, []byte(`{"key":["of another shape"],"attributes":7,"value":{}}`)
 	}
 	h := w.Header()
-	h.Set("Date", e.opts.Now().Add(f.skew).UTC().Format(http.TimeFormat))
+	if v := e.vaults[c.host]; v != nil && v.config.Profile == ManagedHSM && e.opts.HSMWithoutDate {
+		h["Date"] = nil
+	} else {
+		h.Set("Date", e.opts.Now().Add(f.skew).UTC().Format(http.TimeFormat))
+	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	if len(body) > 0 {
 		h.Set("Content-Type", "application/json; charset=utf-8")

@@ -39,6 +39,21 @@ func newRequestID() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return guid(b), nil
+}
+
+func guid(b []byte) string {
 	s := hex.EncodeToString(b)
-	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:], nil
+	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
+}
+
+// byRole are the headers by which a vault says which role assignment let a call in.
+func (v *Vault) byRole(assignment string) map[string]string {
+	if assignment == "" || v.config.Profile == ManagedHSM {
+		return nil
+	}
+	return map[string]string{
+		"X-Ms-Keyvault-Rbac-Assignment-Id": assignment,
+		"X-Ms-Keyvault-Rbac-Cache":         "ra_age=1;da_age=1;rd_age=1;brd_age=1;ra_notif_age=1;dec_lev=1;",
+	}
 }

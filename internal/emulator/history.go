@@ -39,20 +39,21 @@ type slot struct {
 type state struct {
 	keys    map[string]*entry
 	deleted map[string]*deletedEntry
+	now     func() time.Time
 }
 
-func newState() *state {
-	return &state{keys: map[string]*entry{}, deleted: map[string]*deletedEntry{}}
+func newState(now func() time.Time) *state {
+	return &state{map[string]*entry{}, map[string]*deletedEntry{}, now}
 }
 
-func newHistory() *history {
+func newHistory(now func() time.Time) *history {
 	h := &history{}
-	h.present.Store(newState())
+	h.present.Store(newState(now))
 	return h
 }
 
 func (s *state) clone() *state {
-	return &state{keys: maps.Clone(s.keys), deleted: maps.Clone(s.deleted)}
+	return &state{maps.Clone(s.keys), maps.Clone(s.deleted), s.now}
 }
 
 func (s *state) slot(name string) slot { return slot{name, s.keys[name], s.deleted[name]} }

@@ -129,7 +129,10 @@ func (v *Vault) DeleteKey(name string) error {
 // RecoverKey undoes DeleteKey.
 func (v *Vault) RecoverKey(name string) error {
 	return v.change(func(s *state) error {
-		_, err := v.recover(s, name)
+		k, err := v.recover(s, name)
+		if err == nil {
+			k.readyAt = time.Time{} // at once
+		}
 		return err
 	})
 }

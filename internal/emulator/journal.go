@@ -55,10 +55,14 @@ type journalVersion struct {
 	Exp      *int64            `json:"exp,omitempty"`
 	Created  int64             `json:"created"`
 	Updated  int64             `json:"updated"`
-	Tags     map[string]string `json:"tags,omitempty"`
+	Tags     map[string]string `json:"tags,omitzero"`
 	Imported bool              `json:"imported,omitempty"`
 	Garbled  bool              `json:"garbled,omitempty"`
-	Public   jsonWebKey        `json:"public"` // with kty
+
+	Exportable bool           `json:"exportable,omitempty"`
+	Release    *releasePolicy `json:"release,omitempty"`
+
+	Public jsonWebKey `json:"public"` // with kty
 }
 
 // openJournal opens or makes a state file and loads it into vaults.
@@ -131,7 +135,7 @@ func (j *journal) rewrite(path string, vaults map[string]*Vault) error {
 	for host, v := range vaults {
 		s := v.current()
 		names := slices.AppendSeq(slices.Collect(maps.Keys(s.keys)), maps.Keys(s.deleted))
-		if err := fresh.append(host, names, newState(), s); err != nil {
+		if err := fresh.append(host, names, newState(s.now), s); err != nil {
 			file.Close()
 			return err
 		}
@@ -215,13 +219,7 @@ func encodeSlot(b *bytes.Buffer, host string, old, next slot) error {
 
 // encodeVersion leaves the material out when the file has it already.
 func encodeVersion(b *bytes.Buffer, host, name string, old, ver *version) error {
-	public := jsonWebKey{Kty: ver.kty}
-	ver.shown.show(&public)
-	r := journalRecord{Vault: host, Key: name, Version: &journalVersion{
-		ID: ver.id, Ops: ver.ops, Enabled: ver.enabled, NBF: ver.nbf, Exp: ver.exp,
-		Created: ver.created, Updated: ver.updated, Tags: ver.tags,
-		Imported: ver.imported, Garbled: ver.garbled, Public: public,
-	}}
+	r := journalRecord{Vault: host, Key: name, Version: ver.record()}
 	if old != nil && old.held == ver.held {
 		return encodeRecord(b, r, nil)
 	}
@@ -230,6 +228,18 @@ func encodeVersion(b *bytes.Buffer, host, name string, old, ver *version) error 
 		return fmt.Errorf("encoding %s/%s for the state file: %w", name, ver.id, err)
 	}
 	return encodeRecord(b, r, raw)
+}
+
+// record is all of a version but its material.
+func (ver *version) record() *journalVersion {
+	public := jsonWebKey{Kty: ver.kty}
+	ver.shown.show(&public)
+	return &journalVersion{
+		ID: ver.id, Ops: ver.ops, Enabled: ver.enabled, NBF: ver.nbf, Exp: ver.exp,
+		Created: ver.created, Updated: ver.updated, Tags: ver.tags,
+		Imported: ver.imported, Garbled: ver.garbled, Public: public,
+		Exportable: ver.exportable, Release: ver.release,
+	}
 }
 
 func encodeRecord(b *bytes.Buffer, r journalRecord, raw []byte) error {

@@ -92,9 +92,9 @@ func describe(e *Emulator) string {
 	for _, host := range []string{testVault, testHSM} {
 		v := e.Vault(host)
 		for _, op := range []string{opList, opListDeleted} {
-			items, _ := v.items(target{operation: op})
-			for _, item := range items {
-				b.Write(mustJSON(item.item))
+			rows, _ := v.rows(target{operation: op})
+			for _, row := range rows {
+				b.Write(mustJSON(row.item))
 				b.WriteByte('\n')
 			}
 		}

@@ -29,8 +29,8 @@ type rawRecord struct {
 
 func newJournalReader(data []byte, vaults map[string]*Vault) *journalReader {
 	r := &journalReader{data: data, vaults: vaults, states: map[string]*state{}}
-	for host := range vaults {
-		r.states[host] = newState()
+	for host, v := range vaults {
+		r.states[host] = newState(v.opts.Now)
 	}
 	return r
 }
@@ -127,18 +127,24 @@ func (k *entry) restore(j *journalVersion, raw []byte) error {
 	if err := checkKty(j.Public.Kty); err != nil {
 		return fmt.Errorf("the version %s/%s: %w", k.name, j.ID, err)
 	}
-	m := newDeferred(family(j.Public.Kty), j.Public, raw)
-	ver := &version{
-		id: j.ID, kty: j.Public.Kty, ops: j.Ops, enabled: j.Enabled, nbf: j.NBF, exp: j.Exp,
-		created: j.Created, updated: j.Updated, tags: j.Tags, imported: j.Imported, garbled: j.Garbled,
-		shown: m, held: m,
-	}
+	ver := j.version(raw)
 	if i < 0 {
 		k.versions = append(k.versions, ver)
 	} else {
 		k.versions[i] = ver
 	}
 	return nil
+}
+
+// version is the one that was recorded, with its material.
+func (j *journalVersion) version(raw []byte) *version {
+	m := newDeferred(family(j.Public.Kty), j.Public, raw)
+	return &version{
+		id: j.ID, kty: j.Public.Kty, ops: j.Ops, enabled: j.Enabled, nbf: j.NBF, exp: j.Exp,
+		created: j.Created, updated: j.Updated, tags: j.Tags, imported: j.Imported, garbled: j.Garbled,
+		exportable: j.Exportable, release: j.Release,
+		shown: m, held: m,
+	}
 }
 
 // settle hands the states over to the vaults.

@@ -2,6 +2,7 @@ package emulator
 
 import (
 	"encoding/json"
+	"errors"
 	"maps"
 	mathrand "math/rand/v2"
 	"net/http"
@@ -15,21 +16,37 @@ var keyName = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 
 // do performs one operation and gives status and body.
 func (v *Vault) do(t target, query url.Values, body []byte) (int, any, error) {
-	if t.operation == "" {
-		return 0, nil, &apiError{status: http.StatusNotFound, code: "NotFound", message: "The emulator knows no such path and method."}
-	}
-	if t.key != "" && !keyName.MatchString(t.key) {
-		return 0, nil, badParameter("The key name %q must match %s.", t.key, keyName)
-	}
-	if t.operation == opPurge {
-		return http.StatusNoContent, nil, v.change(func(s *state) error { return v.purge(s, t.key) })
-	}
+	status := http.StatusOK
 	result, err := v.result(t, query, body)
-	return http.StatusOK, result, err
+	if t.operation == opPurge {
+		status = http.StatusNoContent
+	}
+	var api *apiError
+	if errors.As(err, &api) && api.missing != nil {
+		worded := *api
+		worded.message = v.notFound(t, *api.missing)
+		err = &worded
+	}
+	return status, result, err
 }
 
 func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
+	if t.key != "" && !keyName.MatchString(t.key) {
+		return nil, v.badName(t.key)
+	}
 	switch t.operation {
+	case "":
+		return nil, &apiError{status: http.StatusNotFound, code: "NotFound", message: "The emulator knows no such path and method."}
+	case opPurge:
+		return nil, v.change(func(s *state) error { return v.purge(s, t.key) })
+	case opBackup:
+		return v.backup(t.key)
+	case opRestore:
+		return decodeThen(body, func(q backupBody) (any, error) { return v.restoreBackup(q) })
+	case opRandom:
+		return decodeThen(body, func(q randomRequest) (any, error) { return v.random(q.Count) })
+	case opRelease:
+		return decodeThen(body, func(q releaseRequest) (any, error) { return v.release(t, q) })
 	case opCreate:
 		return decodeThen(body, func(q createRequest) (any, error) { return v.create(t.key, q) })
 	case opImport:
@@ -77,6 +94,7 @@ func decodeThen[T any](body []byte, f func(T) (any, error)) (any, error) {
 }
 
 func (v *Vault) create(name string, q createRequest) (any, error) {
+	q.Kty = v.settledKty(q.Kty)
 	if err := v.checkType(q.Kty); err != nil {
 		return nil, err
 	}
@@ -91,12 +109,25 @@ func (v *Vault) create(name string, q createRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	ver.release = q.ReleasePolicy.settled()
 	return v.store(name, ver, q.Attributes, q.Tags)
+}
+
+// settledKty is the kty that a service makes of what a request says: a Managed HSM
+// has HSM keys only, and takes the names of the others for them.
+func (v *Vault) settledKty(kty string) string {
+	if v.config.Profile == ManagedHSM && slices.Contains([]string{"RSA", "EC", "oct"}, kty) {
+		return kty + hsmSuffix
+	}
+	return kty
 }
 
 // importKey takes a transfer blob (key_hsm) for an HSM key, or a plain JWK.
 func (v *Vault) importKey(name string, q importRequest) (any, error) {
-	if q.HSM && !isHSM(q.Key.Kty) {
+	if q.Key.Kty == "" {
+		return nil, v.noKey()
+	}
+	if q.Key.Kty = v.settledKty(q.Key.Kty); q.HSM && !isHSM(q.Key.Kty) {
 		q.Key.Kty += hsmSuffix
 	}
 	if err := v.checkType(q.Key.Kty); err != nil {
@@ -116,8 +147,15 @@ func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ver.imported = true
+	ver.imported, ver.release = true, q.ReleasePolicy.settled()
 	return v.store(name, ver, q.Attributes, q.Tags)
+}
+
+func (v *Vault) noKey() *apiError {
+	if v.config.Profile == ManagedHSM {
+		return badParameter("JSON Web Key: kty is missing")
+	}
+	return badParameter(`The property "key" must be a valid JsonWebKey object.`)
 }
 
 func (v *Vault) importedMaterial(k jsonWebKey) (material, error) {
@@ -168,7 +206,7 @@ func (v *Vault) checkType(kty string) error {
 	case hsm && !isHSM(kty):
 		return badParameter("A Managed HSM holds HSM keys only: kty must be %s%s.", kty, hsmSuffix)
 	case !hsm && family(kty) == "oct":
-		return badParameter("Symmetric keys need a Managed HSM.")
+		return badParameter("Property  has invalid value\r\n")
 	case v.config.Profile == KeyVaultStandard && isHSM(kty):
 		return badParameter("HSM-protected keys are not supported in the standard SKU: use a Premium vault or a Managed HSM.")
 	}
@@ -179,9 +217,6 @@ func (v *Vault) get(t target) (any, error) {
 	k, ver, err := v.replica().version(t.key, t.version)
 	if err != nil {
 		return nil, err
-	}
-	if !ver.enabled && v.opts.DisabledKeyUnreadable {
-		return nil, forbidden("KeyDisabled", "Operation get is not allowed on a disabled key.")
 	}
 	return v.bundle(k.name, ver), nil
 }
@@ -196,6 +231,9 @@ func (v *Vault) update(t target, q updateRequest) (any, error) {
 		ver := *old
 		if q.KeyOps != nil {
 			ver.ops = slices.Clone(q.KeyOps)
+		}
+		if err := ver.repolicy(q.ReleasePolicy); err != nil {
+			return err
 		}
 		if q.Tags != nil {
 			ver.tags = maps.Clone(q.Tags)
@@ -246,11 +284,17 @@ func (ver *version) apply(a attributes) {
 	if a.Expires != nil {
 		ver.exp = a.Expires
 	}
+	if a.Exportable != nil {
+		ver.exportable = *a.Exportable
+	}
 }
 
 // check refuses operations and tags the service would refuse.
 func (ver *version) check() error {
 	allowed := append(ver.held.operations(), "import", "export")
+	if ver.held.family() == "oct" {
+		allowed = append(allowed, "deriveKey")
+	}
 	for _, op := range ver.ops {
 		if !slices.Contains(allowed, op) {
 			return badParameter("The key operation %q is not one of a %s key; its operations are %s.", op, ver.kty, strings.Join(allowed, ", "))
@@ -281,17 +325,26 @@ func (v *Vault) bundle(name string, ver *version) keyBundle {
 	}
 	key := jsonWebKey{KID: v.id("keys", name, ver.id), Kty: ver.kty, KeyOps: ops}
 	ver.shown.show(&key)
-	return keyBundle{Key: key, Attributes: v.attributes(ver), Tags: ver.tags}
+	if v.config.Profile != ManagedHSM && ver.kty == "RSA-HSM" && !ver.imported {
+		key.E = leftPad(key.E, 4) // "AAEAAQ": a vault shows what its HSM says
+	}
+	return keyBundle{Key: key, Attributes: v.attributes(ver), Tags: ver.tags, ReleasePolicy: ver.release}
 }
 
 func (v *Vault) attributes(ver *version) attributes {
-	enabled, exportable := ver.enabled, false
+	enabled, exportable := ver.enabled, ver.exportable
 	skew := int64(v.created.Seconds())
 	a := attributes{
 		Enabled: &enabled, NotBefore: ver.nbf, Expires: ver.exp,
 		Created: ver.created + skew, Updated: ver.updated + skew,
 		RecoveryLevel: v.recoveryLevel(), RecoverableDays: v.recoverableDays(),
 		Exportable: &exportable,
+	}
+	if v.config.Profile != ManagedHSM && before75(v.apiVersion) {
+		if !exportable {
+			a.Exportable = nil
+		}
+		return a
 	}
 	if v.config.Profile != ManagedHSM {
 		a.HSMPlatform = "0"
@@ -303,11 +356,15 @@ func (v *Vault) attributes(ver *version) attributes {
 }
 
 func (v *Vault) deletedBundle(d *deletedEntry) deletedBundle {
+	bundle := v.bundle(d.entry.name, d.entry.newest())
+	if v.config.Profile != ManagedHSM {
+		bundle.ReleasePolicy = nil
+	}
 	return deletedBundle{
 		RecoveryID:         v.id("deletedkeys", d.entry.name),
 		DeletedDate:        d.at.Unix(),
 		ScheduledPurgeDate: d.purgeAt.Unix(),
-		keyBundle:          v.bundle(d.entry.name, d.entry.newest()),
+		keyBundle:          bundle,
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	maxPage      = 25
-	shortHSMPage = 10 // a Managed HSM's pages may be short though more follow
+	maxPage   = 25
+	shortPage = 10 // pages may be short though more follow
 )
 
 // vaultPage always has nextLink, null at the end; hsmPage leaves it out.
@@ -25,46 +25,42 @@ type hsmPage struct {
 	NextLink *string `json:"nextLink,omitempty"`
 }
 
-// listed is one item with the token by which the next page starts after it.
-type listed struct {
+// row is one line of what the service goes through for a listing, with the token by
+// which it goes on behind it. A row without item is of something that the listing
+// does not show: so pages become short, or empty.
+type row struct {
 	token string
 	item  any
 }
 
 // page answers one page of versions, keys or deleted keys.
 func (v *Vault) page(t target, query url.Values) (any, error) {
-	size := maxPage
-	if s := query.Get("maxresults"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxPage {
-			return nil, badParameter("maxresults is from 1 to %d, not %q.", maxPage, s)
-		}
-		size = n
+	rows, path := v.rows(t)
+	number, rows, err := goOn(rows, query.Get("$skiptoken"))
+	if err != nil {
+		return nil, err
 	}
-	items, path := v.items(t)
-	if after := query.Get("$skiptoken"); after != "" {
-		token, err := base64.RawURLEncoding.DecodeString(after)
-		if err != nil {
-			return nil, badParameter("The skip token is not valid.")
-		}
-		i := slices.IndexFunc(items, func(l listed) bool { return l.token == string(token) })
-		if i < 0 {
-			return nil, badParameter("The skip token is not valid any more.")
-		}
-		items = items[i+1:]
+	size, err := v.pageSize(query.Get("maxresults"), number)
+	if err != nil {
+		return nil, err
 	}
-	if v.config.Profile == ManagedHSM {
-		size = min(size, shortHSMPage)
-	}
-	more := len(items) > size
-	items = items[:min(len(items), size)]
-	values := make([]any, 0, len(items))
-	for _, l := range items {
-		values = append(values, l.item)
+	more := len(rows) > size
+	scanned := rows[:min(len(rows), size)]
+	values := make([]any, 0, len(scanned))
+	for _, r := range scanned {
+		if r.item != nil {
+			values = append(values, r.item)
+		}
 	}
 	var next *string
 	if more {
-		link := v.nextLink(path, items[len(items)-1].token, query)
+		behind := query.Get("$skiptoken")
+		if len(scanned) > 0 {
+			behind = scanned[len(scanned)-1].token
+		} else {
+			_, behind, _ = readToken(behind)
+		}
+		link := v.nextLink(path, writeToken(number+1, behind), query)
 		next = &link
 	}
 	if v.config.Profile == ManagedHSM {
@@ -73,32 +69,97 @@ func (v *Vault) page(t target, query url.Values) (any, error) {
 	return vaultPage{values, next}, nil
 }
 
-// nextLink of a Managed HSM omits api-version; clients must add it.
-func (v *Vault) nextLink(path, token string, query url.Values) string {
-	q := url.Values{"$skiptoken": {base64.RawURLEncoding.EncodeToString([]byte(token))}}
-	if m := query.Get("maxresults"); m != "" {
-		q.Set("maxresults", m)
+// pageSize is how many rows a page goes through. A client that leaves it to a vault
+// gets a whole page, an empty one, and then whole and short ones in turn; a Managed
+// HSM's are short.
+func (v *Vault) pageSize(asked string, number int) (int, error) {
+	size := maxPage
+	if asked != "" {
+		n, err := strconv.Atoi(asked)
+		if err != nil || n < 1 || n > maxPage {
+			return 0, badParameter("maxresults is from 1 to %d, not %q.", maxPage, asked)
+		}
+		size = n
 	}
-	if v.config.Profile != ManagedHSM {
-		q.Set("api-version", query.Get("api-version"))
+	switch {
+	case v.config.Profile == ManagedHSM:
+		return min(size, shortPage), nil
+	case asked != "":
+		return size, nil
+	case number == 1:
+		return 0, nil
+	case number%2 == 1:
+		return shortPage, nil
 	}
-	return v.id(path) + "?" + q.Encode()
+	return size, nil
 }
 
-// items are in the service's order. An unknown key has an empty list of versions.
-func (v *Vault) items(t target) ([]listed, string) {
+// writeToken names the page that begins behind a row.
+func writeToken(page int, behind string) string {
+	return base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(page) + "!" + behind))
+}
+
+func readToken(token string) (page int, behind string, err error) {
+	text, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil {
+		return 0, "", badParameter("The skip token is not valid.")
+	}
+	number, behind, found := strings.Cut(string(text), "!")
+	page, err = strconv.Atoi(number)
+	if err != nil || !found || page < 1 {
+		return 0, "", badParameter("The skip token is not valid.")
+	}
+	return page, behind, nil
+}
+
+// goOn gives the number of the page that a token names, and the rows from there on.
+func goOn(rows []row, token string) (int, []row, error) {
+	if token == "" {
+		return 0, rows, nil
+	}
+	page, behind, err := readToken(token)
+	if err != nil {
+		return 0, nil, err
+	}
+	i := slices.IndexFunc(rows, func(r row) bool { return r.token == behind })
+	if i < 0 {
+		return 0, nil, badParameter("The skip token is not valid any more.")
+	}
+	return page, rows[i+1:], nil
+}
+
+// nextLink of a vault names the port, and that of a Managed HSM omits api-version.
+func (v *Vault) nextLink(path, token string, query url.Values) string {
+	size := query.Get("maxresults")
+	if size != "" {
+		size = "maxresults=" + url.QueryEscape(size)
+	}
+	token = "$skiptoken=" + token
+	version := "api-version=" + url.QueryEscape(query.Get("api-version"))
+	if v.config.Profile == ManagedHSM {
+		return v.id(path) + "?" + joined(size, token)
+	}
+	return "https://" + v.config.Host + ":443/" + path + "?" + joined(version, token, size)
+}
+
+func joined(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), "&")
+}
+
+// rows are in the service's order. An unknown key has an empty list of versions.
+func (v *Vault) rows(t target) ([]row, string) {
 	s := v.replica()
 	switch t.operation {
 	case opVersions:
-		return v.versionItems(s, t.key), "keys/" + t.key + "/versions"
+		return v.versionRows(s, t.key), "keys/" + t.key + "/versions"
 	case opList:
-		return v.keyItems(s), "keys"
+		return v.keyRows(s), "keys"
 	default:
-		return v.deletedItems(s), "deletedkeys"
+		return v.deletedRows(s), "deletedkeys"
 	}
 }
 
-func (v *Vault) versionItems(s *state, name string) []listed {
+func (v *Vault) versionRows(s *state, name string) []row {
 	k, err := s.key(name)
 	if err != nil {
 		return nil
@@ -107,43 +168,73 @@ func (v *Vault) versionItems(s *state, name string) []listed {
 	if v.config.Profile != ManagedHSM {
 		slices.SortFunc(versions, func(a, b *version) int { return cmp.Compare(a.id, b.id) })
 	}
-	var items []listed
+	var rows []row
 	for _, ver := range versions {
-		items = append(items, listed{ver.id, v.item(ver, "keys", k.name, ver.id)})
+		rows = append(rows, row{ver.id, v.item(ver, "keys", k.name, ver.id)})
 	}
-	return items
+	return rows
 }
 
-func (v *Vault) keyItems(s *state) []listed {
-	var items []listed
-	for _, k := range s.keys {
-		items = append(items, listed{k.name, v.item(k.newest(), "keys", k.name)})
+// keyRows of a vault go through its deleted keys, too.
+func (v *Vault) keyRows(s *state) []row {
+	var rows []row
+	for name := range s.keys {
+		if k, err := s.key(name); err == nil {
+			rows = append(rows, row{k.name, v.item(k.newest(), "keys", k.name)})
+		}
 	}
-	return sorted(items)
+	if v.config.Profile != ManagedHSM {
+		for _, d := range s.deleted {
+			rows = append(rows, row{d.entry.name, nil})
+		}
+	}
+	return sorted(rows)
 }
 
-func (v *Vault) deletedItems(s *state) []listed {
-	var items []listed
-	for name := range s.deleted {
-		d, err := v.deletedKey(s, name)
-		if err != nil {
+// deletedRows of a vault go through the keys that are not deleted, and through all
+// versions.
+func (v *Vault) deletedRows(s *state) []row {
+	var rows []row
+	hidden := func(k *entry) {
+		for _, ver := range k.versions {
+			rows = append(rows, row{k.name + "/" + ver.id, nil})
+		}
+	}
+	for name, d := range s.deleted {
+		r := row{token: d.entry.name}
+		if _, err := v.deletedKey(s, name); err == nil {
+			r.item = v.deletedItem(d)
+		}
+		if v.config.Profile != ManagedHSM {
+			hidden(d.entry)
+		} else if r.item == nil {
 			continue
 		}
-		items = append(items, listed{d.entry.name, deletedItem{
-			RecoveryID:         v.id("deletedkeys", d.entry.name),
-			DeletedDate:        d.at.Unix(),
-			ScheduledPurgeDate: d.purgeAt.Unix(),
-			keyItem:            v.item(d.entry.newest(), "keys", d.entry.name),
-		}})
+		rows = append(rows, r)
 	}
-	return sorted(items)
+	if v.config.Profile != ManagedHSM {
+		for _, k := range s.keys {
+			rows = append(rows, row{k.name, nil})
+			hidden(k)
+		}
+	}
+	return sorted(rows)
 }
 
-func sorted(items []listed) []listed {
-	slices.SortFunc(items, func(a, b listed) int {
-		return cmp.Compare(strings.ToLower(a.token), strings.ToLower(b.token))
+func (v *Vault) deletedItem(d *deletedEntry) deletedItem {
+	return deletedItem{
+		RecoveryID:         v.id("deletedkeys", d.entry.name),
+		DeletedDate:        d.at.Unix(),
+		ScheduledPurgeDate: d.purgeAt.Unix(),
+		keyItem:            v.item(d.entry.newest(), "keys", d.entry.name),
+	}
+}
+
+func sorted(rows []row) []row {
+	slices.SortFunc(rows, func(a, b row) int {
+		return cmp.Compare(strings.ToUpper(a.token), strings.ToUpper(b.token))
 	})
-	return items
+	return rows
 }
 
 func (v *Vault) item(ver *version, id ...string) keyItem {

@@ -57,7 +57,7 @@ func BenchmarkUnwrap(b *testing.B) {
 		check(b, err)
 		private, err := v.PrivateKey("k", "")
 		check(b, err)
-		wrapped, err := (&rsaKey{private}).encrypt("RSA-OAEP-256", []byte("x"))
+		wrapped, err := (&rsaKey{private: private}).encrypt("RSA-OAEP-256", []byte("x"))
 		check(b, err)
 		return func() func() error {
 			return func() error {

@@ -75,9 +75,9 @@ type Options struct {
 	// DeletionDelay is how long a vault answers 409 ObjectIsBeingDeleted after a
 	// key was deleted; a Managed HSM deletes at once.
 	DeletionDelay time.Duration
-	// DisabledKeyUnreadable makes GET of a disabled version answer 403
-	// KeyDisabled; Microsoft's sources contradict each other about it.
-	DisabledKeyUnreadable bool
+	// HSMWithoutDate leaves the Date header out of a Managed HSM's answers: recordings
+	// of 2022 have none, RFC 9110 section 6.6.1 wants one.
+	HSMWithoutDate bool
 	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
 	// cache by the wall clock: a test that moves Now further needs more.
 	TokenLifetime time.Duration
@@ -106,6 +106,10 @@ type Options struct {
 	// StateFile keeps what the vaults hold from run to run, private keys in plain.
 	// It is made when missing. "": memory only.
 	StateFile string
+	// AuthorityFile keeps the certificate authority from run to run, its private key in
+	// plain. It is made when missing, and anew a month before it ends. "": another
+	// authority at each start.
+	AuthorityFile string
 	// Consumers are made at the start, when their keys may not be there yet.
 	Consumers []arm.Wish
 	// ConsumerSpeed is how many times faster than in life consumers look for new

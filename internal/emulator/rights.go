@@ -36,6 +36,10 @@ var rights = map[string]right{
 	opDecrypt:     {"keys/decrypt/action", "keys/decrypt/action", "decrypt"},
 	opSign:        {"keys/sign/action", "keys/sign/action", "sign"},
 	opVerify:      {"keys/verify/action", "keys/verify/action", "verify"},
+	opBackup:      {"keys/backup/action", "keys/backup/action", "backup"},
+	opRestore:     {"keys/restore/action", "keys/restore/action", "restore"},
+	opRelease:     {"keys/release/action", "keys/release/action", "release"},
+	opRandom:      {"keys/read", "rng/action", "get"}, // a vault has none, and says so
 }
 
 func (r right) dataAction(p Profile) string {
@@ -68,9 +72,9 @@ func (v *Vault) allows(role Role, operation string) bool {
 	case role == CryptoServiceEncryptionUser:
 		allowed = slices.Concat(reads, []string{opWrap, opUnwrap})
 	case role == CryptoUser && v.config.Profile == ManagedHSM:
-		allowed = slices.Concat(reads, uses, makes, deleted)
+		allowed = slices.Concat(reads, uses, makes, deleted, []string{opBackup, opRestore, opRandom})
 	case role == CryptoUser:
-		allowed = slices.Concat(reads, uses, deleted, []string{opUpdate})
+		allowed = slices.Concat(reads, uses, deleted, []string{opUpdate, opBackup})
 	case role == CryptoOfficer && v.config.Profile == ManagedHSM:
 		allowed = slices.Concat(deleted, []string{opRecover, opPurge})
 	default:

@@ -20,14 +20,20 @@ func (v *Vault) rotationPolicy(name string) (any, error) {
 	return v.shownPolicy(k), nil
 }
 
-// shownPolicy is the policy a key has; one without has a notice before expiry.
-func (v *Vault) shownPolicy(k *entry) rotationPolicy {
-	p := rotationPolicy{LifetimeActions: []lifetimeAction{notifyBeforeExpiry()}}
-	if k.policy != nil {
-		p = *k.policy
+// shownPolicy is the policy a key has; one without has, in a vault, a notice before
+// expiry.
+func (v *Vault) shownPolicy(k *entry) any {
+	p := k.policy
+	switch {
+	case v.config.Profile == ManagedHSM && p == nil:
+		never := ""
+		return hsmPolicy{Attributes: rotationAttributes{ExpiryTime: &never}}
+	case v.config.Profile == ManagedHSM:
+		return hsmPolicy{p.Attributes, "keys/" + k.name + "/rotationpolicy", p.LifetimeActions}
+	case p == nil:
+		return vaultPolicy{LifetimeActions: []lifetimeAction{notifyBeforeExpiry()}}
 	}
-	p.ID = v.id("keys", k.name, "rotationpolicy")
-	return p
+	return vaultPolicy{v.id("keys", k.name, "rotationpolicy"), p.LifetimeActions, &p.Attributes}
 }
 
 func notifyBeforeExpiry() lifetimeAction {
@@ -42,7 +48,10 @@ func (v *Vault) setRotationPolicy(name string, q rotationPolicy) (any, error) {
 	if err := q.check(v.opts.Now()); err != nil {
 		return nil, err
 	}
-	var shown rotationPolicy
+	if v.config.Profile != ManagedHSM {
+		q.settle()
+	}
+	var shown any
 	err := v.change(func(s *state) error {
 		k, err := s.key(name)
 		if err != nil {
@@ -62,25 +71,35 @@ func (v *Vault) setRotationPolicy(name string, q rotationPolicy) (any, error) {
 	return shown, err
 }
 
-// check puts the actions' names in the service's case.
-func (p *rotationPolicy) check(now time.Time) error {
-	seen := map[string]bool{}
+// settle writes a policy as a vault keeps it: the actions' names in its case, and a
+// notice before expiry beside a rotation alone.
+func (p *rotationPolicy) settle() {
 	p.LifetimeActions = slices.Clone(p.LifetimeActions)
 	for i := range p.LifetimeActions {
-		a := &p.LifetimeActions[i]
-		name := map[string]string{"rotate": "Rotate", "notify": "Notify"}[strings.ToLower(a.Action.Type)]
+		p.LifetimeActions[i].Action.Type = actionNames[strings.ToLower(p.LifetimeActions[i].Action.Type)]
+	}
+	if len(p.LifetimeActions) == 1 && p.LifetimeActions[0].Action.Type == "Rotate" {
+		p.LifetimeActions = append(p.LifetimeActions, notifyBeforeExpiry())
+	}
+}
+
+var actionNames = map[string]string{"rotate": "Rotate", "notify": "Notify"}
+
+func (p *rotationPolicy) check(now time.Time) error {
+	seen := map[string]bool{}
+	for _, a := range p.LifetimeActions {
+		name := actionNames[strings.ToLower(a.Action.Type)]
 		if name == "" || seen[name] {
 			return badParameter("A rotation policy has at most one action Rotate and one Notify, not %q.", a.Action.Type)
 		}
 		seen[name] = true
-		a.Action.Type = name
 		when := a.Trigger.TimeAfterCreate + a.Trigger.TimeBeforeExpiry
 		if _, ok := addPeriod(now, when); !ok || (name == "Notify" && a.Trigger.TimeAfterCreate != "") {
 			return badParameter("The trigger of %s is not a period before expiry, or for Rotate after creation, such as P30D.", name)
 		}
 	}
 	expiry := p.Attributes.ExpiryTime
-	if expiry == nil {
+	if expiry == nil || *expiry == "" {
 		return nil
 	}
 	if at, ok := addPeriod(now, *expiry); !ok || at.Sub(now) < minimumExpiry {
@@ -110,8 +129,8 @@ func (v *Vault) rotate(name string) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ver.tags = maps.Clone(newest.tags)
-	if k.policy != nil && k.policy.Attributes.ExpiryTime != nil {
+	ver.tags, ver.exportable, ver.release = maps.Clone(newest.tags), newest.exportable, newest.release
+	if k.policy != nil && k.policy.Attributes.ExpiryTime != nil && *k.policy.Attributes.ExpiryTime != "" {
 		at, _ := addPeriod(v.opts.Now(), *k.policy.Attributes.ExpiryTime)
 		ver.exp = unixOrNil(at)
 	}

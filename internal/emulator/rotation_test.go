@@ -27,15 +27,20 @@ func TestARotationPolicyIsKeptAndShown(t *testing.T) {
 		foreign(t, e, host, "k")
 		before, err := c.GetKeyRotationPolicy(t.Context(), "k", nil)
 		must(t, err)
-		if a := before.LifetimeActions[0]; *a.Action.Type != azkeys.KeyRotationPolicyActionNotify || *a.Trigger.TimeBeforeExpiry != "P30D" {
+		if a := before.LifetimeActions; host == managedHSM && len(a) != 0 ||
+			host == premium && (*a[0].Action.Type != azkeys.KeyRotationPolicyActionNotify || *a[0].Trigger.TimeBeforeExpiry != "P30D") {
 			t.Errorf("%s: without a policy: %+v", host, a)
 		}
 		set, err := c.UpdateKeyRotationPolicy(t.Context(), "k", policyOf(ptr("P90D"), action("rotate", ptr("P60D"), nil), action("Notify", nil, ptr("P7D"))), nil)
 		must(t, err)
 		got, err := c.GetKeyRotationPolicy(t.Context(), "k", nil)
 		must(t, err)
-		if *got.ID != "https://"+host+"/keys/k/rotationpolicy" || *got.Attributes.ExpiryTime != "P90D" || len(got.LifetimeActions) != 2 ||
-			*got.LifetimeActions[0].Action.Type != azkeys.KeyRotationPolicyActionRotate || *got.LifetimeActions[0].Trigger.TimeAfterCreate != "P60D" ||
+		id, rotate := "https://"+host+"/keys/k/rotationpolicy", azkeys.KeyRotationPolicyActionRotate
+		if host == managedHSM {
+			id, rotate = "keys/k/rotationpolicy", "rotate" // as it was given
+		}
+		if *got.ID != id || *got.Attributes.ExpiryTime != "P90D" || len(got.LifetimeActions) != 2 ||
+			*got.LifetimeActions[0].Action.Type != rotate || *got.LifetimeActions[0].Trigger.TimeAfterCreate != "P60D" ||
 			!got.Attributes.Created.Equal(*set.Attributes.Created) {
 			t.Errorf("%s: %+v", host, got)
 		}

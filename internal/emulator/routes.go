@@ -17,6 +17,9 @@ func parseTarget(method, path string) target {
 	if segments[0] == "deletedkeys" {
 		return deletedTarget(method, segments)
 	}
+	if segments[0] == "rng" && len(segments) == 1 {
+		return withMethod(method, target{}, map[string]string{http.MethodPost: opRandom})
+	}
 	if segments[0] != "keys" {
 		return target{}
 	}
@@ -24,6 +27,9 @@ func parseTarget(method, path string) target {
 	case 1:
 		return withMethod(method, target{}, map[string]string{http.MethodGet: opList})
 	case 2:
+		if method == http.MethodPost && segments[1] == "restore" {
+			return target{operation: opRestore}
+		}
 		return withMethod(method, target{key: segments[1]}, map[string]string{
 			http.MethodGet: opGet, http.MethodPut: opImport, http.MethodPatch: opUpdate, http.MethodDelete: opDelete,
 		})
@@ -41,12 +47,12 @@ func pathWord(method, key, version, word string) target {
 	t := target{key: key, version: version}
 	posts := map[string]string{
 		"wrapkey": opWrap, "unwrapkey": opUnwrap, "encrypt": opEncrypt,
-		"decrypt": opDecrypt, "sign": opSign, "verify": opVerify,
+		"decrypt": opDecrypt, "sign": opSign, "verify": opVerify, "release": opRelease,
 	}
 	gets := map[string]string{"attestation": opAttestation}
 	puts := map[string]string{}
 	if version == "" {
-		posts["create"], posts["rotate"] = opCreate, opRotate
+		posts["create"], posts["rotate"], posts["backup"] = opCreate, opRotate, opBackup
 		gets["versions"], gets["rotationpolicy"] = opVersions, opRotation
 		puts["rotationpolicy"] = opSetRotation
 	}

@@ -13,13 +13,14 @@ import (
 
 type rsaKey struct {
 	private *rsa.PrivateKey
+	n       octets // as it was given, of a software key; nil: without zeros before it
 }
 
 func newRSAKey(key *rsa.PrivateKey) (material, error) {
 	if err := checkSize(key.N.BitLen()); err != nil {
 		return nil, err
 	}
-	return &rsaKey{key}, nil
+	return &rsaKey{private: key}, nil
 }
 
 func checkSize(bits int) error {
@@ -43,7 +44,7 @@ func generateRSA(bits, exponent int) (material, error) {
 	if err != nil {
 		return nil, fmt.Errorf("generating an RSA key: %w", err)
 	}
-	return &rsaKey{key}, nil
+	return &rsaKey{private: key}, nil
 }
 
 func rsaFromJWK(k jsonWebKey) (material, error) {
@@ -64,7 +65,10 @@ func rsaFromJWK(k jsonWebKey) (material, error) {
 	if err := key.Validate(); err != nil {
 		return nil, badParameter("The JSON web key is not a valid RSA private key.")
 	}
-	return &rsaKey{key}, nil
+	if isHSM(k.Kty) {
+		return &rsaKey{private: key}, nil
+	}
+	return &rsaKey{private: key, n: k.N}, nil
 }
 
 func (k *rsaKey) family() string { return "RSA" }
@@ -74,7 +78,10 @@ func (k *rsaKey) operations() []string {
 }
 
 func (k *rsaKey) show(j *jsonWebKey) {
-	j.N, j.E = k.private.N.Bytes(), big.NewInt(int64(k.private.E)).Bytes()
+	j.N, j.E = k.n, big.NewInt(int64(k.private.E)).Bytes()
+	if j.N == nil {
+		j.N = k.private.N.Bytes()
+	}
 }
 
 func (k *rsaKey) another() (material, error) { return generateRSA(k.private.N.BitLen(), 0) }

@@ -58,11 +58,14 @@ func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, lif
 	return token, nil
 }
 
+// noToken is what a vault says when there is none.
+const noToken = "Request is missing a Bearer or PoP token."
+
 // check reads an Authorization header, or says why it is no good for audience.
 func (s *tokenSigner) check(header, tenant, audience string, now time.Time) (tokenClaims, error) {
 	raw, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {
-		return tokenClaims{}, fmt.Errorf("the request has no Bearer token")
+		return tokenClaims{}, fmt.Errorf("%s", noToken)
 	}
 	var claims tokenClaims
 	_, err := jwt.ParseWithClaims(raw, &claims,

@@ -1,6 +1,8 @@
 package emulator
 
 import (
+	"crypto/cipher"
+	"crypto/ecdsa"
 	"encoding/hex"
 	"slices"
 	"strings"
@@ -18,14 +20,19 @@ type Vault struct {
 	limiter  *limiter                  // nil: no limits
 	attester func() (*attester, error) // made when first asked
 
-	// Of a view that a fault asks for (see as).
-	stale   time.Duration
-	created time.Duration
+	sealer cipher.AEAD       // of backups
+	signer *ecdsa.PrivateKey // of releases
+
+	// Of the view that a call has (see as).
+	stale      time.Duration
+	created    time.Duration
+	apiVersion string // "": the newest
 }
 
 // entry is one key; immutable.
 type entry struct {
 	name     string
+	readyAt  time.Time       // until then it is being recovered
 	versions []*version      // in order of creation
 	policy   *rotationPolicy // nil: none was set
 }
@@ -35,6 +42,7 @@ type deletedEntry struct {
 	at      time.Time
 	readyAt time.Time // until then it is being deleted
 	purgeAt time.Time
+	goneAt  time.Time // of one that was purged: until then its name is taken
 }
 
 // version is one key version; immutable.
@@ -46,8 +54,11 @@ type version struct {
 	nbf, exp *int64
 	created  int64
 	updated  int64
-	tags     map[string]string
+	tags     map[string]string // nil: none were ever given
 	imported bool
+
+	exportable bool
+	release    *releasePolicy // nil: none
 
 	shown   material // what the vault shows
 	held    material // what it computes with
@@ -55,21 +66,21 @@ type version struct {
 }
 
 func newVault(c VaultConfig, opts Options) *Vault {
-	return &Vault{config: c, opts: opts, history: newHistory(), guard: &guard{}}
+	return &Vault{config: c, opts: opts, history: newHistory(opts.Now), guard: &guard{}}
 }
 
-// as is the vault as a call under this fault sees it.
-func (v *Vault) as(f fault) *Vault {
+// as is the vault as a call by this api-version and under this fault sees it.
+func (v *Vault) as(f fault, apiVersion string) *Vault {
 	view := *v
-	view.stale, view.created = f.stale, f.created
+	view.stale, view.created, view.apiVersion = f.stale, f.created, apiVersion
 	return &view
 }
 
 func (s *state) key(name string) (*entry, error) {
-	if k := s.keys[fold(name)]; k != nil {
+	if k := s.keys[fold(name)]; k != nil && !s.now().Before(k.readyAt) {
 		return k, nil
 	}
-	return nil, keyNotFound(name)
+	return nil, keyNotFound(name, "")
 }
 
 // version finds one version; "" is the newest by creation, enabled or not.
@@ -86,7 +97,7 @@ func (s *state) version(name, id string) (*entry, *version, error) {
 			return k, ver, nil
 		}
 	}
-	return nil, nil, keyNotFound(name + "/" + id)
+	return nil, nil, keyNotFound(name, id)
 }
 
 // replace puts ver in the place of the version with the same id.
@@ -133,6 +144,9 @@ func (v *Vault) mayWrite(s *state, name string) error {
 	d := v.deletion(s, name)
 	switch {
 	case d == nil:
+		if k := s.keys[fold(name)]; k != nil && v.opts.Now().Before(k.readyAt) {
+			return conflict("ObjectIsBeingRecovered", "Key %s is currently being recovered; retry later.", name)
+		}
 		return nil
 	case v.opts.Now().Before(d.readyAt):
 		return conflict("ObjectIsBeingDeleted", "Key %s is currently being deleted and cannot be re-created; retry later.", name)
@@ -150,10 +164,7 @@ func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
 		return nil, err
 	}
 	now := v.opts.Now()
-	d := &deletedEntry{entry: k, at: now, readyAt: now, purgeAt: now.AddDate(0, 0, v.recoverableDays())}
-	if v.config.Profile != ManagedHSM {
-		d.readyAt = now.Add(v.opts.DeletionDelay)
-	}
+	d := &deletedEntry{entry: k, at: now, readyAt: v.settled(), purgeAt: now.AddDate(0, 0, v.recoverableDays())}
 	delete(s.keys, fold(name))
 	s.deleted[fold(name)] = d
 	return d, nil
@@ -163,7 +174,7 @@ func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
 func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
 	d := v.deletion(s, name)
 	if d == nil || v.opts.Now().Before(d.readyAt) {
-		return nil, keyNotFound(name)
+		return nil, keyNotFound(name, "")
 	}
 	return d, nil
 }
@@ -171,24 +182,38 @@ func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
 func (v *Vault) recover(s *state, name string) (*entry, error) {
 	d := v.deletion(s, name)
 	if d == nil {
-		return nil, keyNotFound(name)
+		return nil, keyNotFound(name, "")
 	}
 	if v.opts.Now().Before(d.readyAt) {
 		return nil, v.mayWrite(s, name)
 	}
 	delete(s.deleted, fold(name))
-	s.put(d.entry)
-	return d.entry, nil
+	k := *d.entry
+	k.readyAt = v.settled()
+	s.put(&k)
+	return &k, nil
+}
+
+// settled is when a deletion, a recovery or a purge that begins now is over.
+func (v *Vault) settled() time.Time {
+	if v.config.Profile == ManagedHSM {
+		return v.opts.Now()
+	}
+	return v.opts.Now().Add(v.opts.DeletionDelay)
 }
 
 func (v *Vault) purge(s *state, name string) error {
 	if v.config.PurgeProtection {
 		return forbidden("", "Operation \"purge\" is not allowed on this vault: purge protection is on.")
 	}
-	if _, err := v.deletedKey(s, name); err != nil {
+	d, err := v.deletedKey(s, name)
+	if err != nil {
 		return err
 	}
 	delete(s.deleted, fold(name))
+	if now, over := v.opts.Now(), v.settled(); over.After(now) {
+		s.deleted[fold(name)] = &deletedEntry{entry: d.entry, at: d.at, readyAt: d.readyAt, purgeAt: now, goneAt: over}
+	}
 	return nil
 }
 
@@ -203,6 +228,9 @@ func (v *Vault) newVersion(kty string, ops []string, m material) (*version, erro
 	}
 	if len(ops) == 0 {
 		ops = m.operations()
+		if m.family() == "oct" {
+			ops = append([]string{"deriveKey"}, ops...)
+		}
 	}
 	now := v.opts.Now().Unix()
 	return &version{

@@ -72,9 +72,17 @@ type attributes struct {
 }
 
 type keyBundle struct {
-	Key        jsonWebKey        `json:"key"`
-	Attributes attributes        `json:"attributes"`
-	Tags       map[string]string `json:"tags,omitempty"`
+	Key           jsonWebKey        `json:"key"`
+	Attributes    attributes        `json:"attributes"`
+	Tags          map[string]string `json:"tags,omitzero"`
+	ReleasePolicy *releasePolicy    `json:"release_policy,omitempty"`
+}
+
+// releasePolicy says to whom an exportable key may be released.
+type releasePolicy struct {
+	ContentType string `json:"contentType"`
+	Data        octets `json:"data"`
+	Immutable   bool   `json:"immutable"`
 }
 
 type deletedBundle struct {
@@ -87,7 +95,7 @@ type deletedBundle struct {
 type keyItem struct {
 	KID        string            `json:"kid"`
 	Attributes attributes        `json:"attributes"`
-	Tags       map[string]string `json:"tags,omitempty"`
+	Tags       map[string]string `json:"tags,omitzero"`
 }
 
 type deletedItem struct {
@@ -105,20 +113,23 @@ type createRequest struct {
 	KeyOps         []string          `json:"key_ops"`
 	Attributes     attributes        `json:"attributes"`
 	Tags           map[string]string `json:"tags"`
+	ReleasePolicy  *releasePolicy    `json:"release_policy"`
 }
 
 type importRequest struct {
-	HSM        bool              `json:"Hsm"`
-	Key        jsonWebKey        `json:"key"`
-	Attributes attributes        `json:"attributes"`
-	Tags       map[string]string `json:"tags"`
+	HSM           bool              `json:"Hsm"`
+	Key           jsonWebKey        `json:"key"`
+	Attributes    attributes        `json:"attributes"`
+	Tags          map[string]string `json:"tags"`
+	ReleasePolicy *releasePolicy    `json:"release_policy"`
 }
 
 // updateRequest: a nil field leaves things as they are.
 type updateRequest struct {
-	KeyOps     []string          `json:"key_ops"`
-	Attributes attributes        `json:"attributes"`
-	Tags       map[string]string `json:"tags"`
+	KeyOps        []string          `json:"key_ops"`
+	Attributes    attributes        `json:"attributes"`
+	Tags          map[string]string `json:"tags"`
+	ReleasePolicy *releasePolicy    `json:"release_policy"`
 }
 
 type operationRequest struct {
@@ -143,8 +154,15 @@ type verifyResult struct {
 	Value bool `json:"value"`
 }
 
+type hsmVerifyResult struct {
+	Alg   string `json:"alg"`
+	KID   string `json:"kid"`
+	Value bool   `json:"value"`
+}
+
+// rotationPolicy is what a client sets and the service keeps. What it shows depends
+// on the service: vaultPolicy, hsmPolicy.
 type rotationPolicy struct {
-	ID              string             `json:"id"`
 	LifetimeActions []lifetimeAction   `json:"lifetimeActions"`
 	Attributes      rotationAttributes `json:"attributes"`
 }
@@ -152,8 +170,20 @@ type rotationPolicy struct {
 // rotationAttributes: expiryTime is an ISO 8601 duration.
 type rotationAttributes struct {
 	ExpiryTime *string `json:"expiryTime"`
-	Created    int64   `json:"created,omitempty"`
-	Updated    int64   `json:"updated,omitempty"`
+	Created    int64   `json:"created"`
+	Updated    int64   `json:"updated"`
+}
+
+type vaultPolicy struct {
+	ID              string              `json:"id,omitempty"`
+	LifetimeActions []lifetimeAction    `json:"lifetimeActions"`
+	Attributes      *rotationAttributes `json:"attributes"` // null when none was set
+}
+
+type hsmPolicy struct {
+	Attributes      rotationAttributes `json:"attributes"`
+	ID              string             `json:"id"`
+	LifetimeActions []lifetimeAction   `json:"lifetimeActions,omitempty"`
 }
 
 type lifetimeAction struct {
@@ -169,6 +199,23 @@ type lifetimeTrigger struct {
 
 type lifetimeType struct {
 	Type string `json:"type"`
+}
+
+type backupBody struct {
+	Value octets `json:"value"`
+}
+
+type randomRequest struct {
+	Count int `json:"count"` // bytes
+}
+
+type releaseRequest struct {
+	Target string `json:"target"` // an attestation of the environment that asks
+}
+
+// releaseResult: value is a JWS (RFC 7515).
+type releaseResult struct {
+	Value string `json:"value"`
 }
 
 type errorBody struct {

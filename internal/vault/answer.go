@@ -23,7 +23,7 @@ func (c *Client) versionID(kid *azkeys.ID, name string) (string, error) {
 		return "", badAnswerf("the key id is not a URL")
 	}
 	parts := strings.Split(u.Path, "/")
-	if u.Scheme != "https" || !strings.EqualFold(u.Host, c.host) || len(parts) != 4 ||
+	if !key.SameOrigin(u, c.cfg.Vault.URL) || len(parts) != 4 ||
 		parts[1] != "keys" || !strings.EqualFold(parts[2], name) {
 		return "", badAnswerf("the key id %s is not a version of %s in this vault", oneLine(string(*kid)), name)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -102,7 +101,7 @@ func New(cfg Config, cred azcore.TokenCredential, transport policy.Transporter, 
 			Retry:           c.retry,
 			Transport:       cappedTransport{transport},
 			Telemetry:       policy.TelemetryOptions{ApplicationID: "keyd"},
-			PerCallPolicies: []policy.Policy{hostGuard{host}},
+			PerCallPolicies: []policy.Policy{originGuard{cfg.Vault.URL, host}},
 			PerRetryPolicies: []policy.Policy{
 				limiterPolicy{newLimits(cfg.Vault.Kind)}, challengePolicy{}, effectPolicy{}, c.observer,
 			},
@@ -123,7 +122,7 @@ func (c *Client) ClockSkew() (skew time.Duration, known bool) { return c.observe
 
 func hostOf(text string) (string, error) {
 	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || text != "https://"+strings.ToLower(u.Host) {
+	if err != nil || !key.SameOrigin(u, text) {
 		return "", fmt.Errorf("%q is not a vault's URL: write https://HOST in lower case, without a path", text)
 	}
 	return u.Host, nil

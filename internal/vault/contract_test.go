@@ -337,4 +337,18 @@ func TestClockSkewFollowsTheDateHeader(t *testing.T) {
 	}
 }
 
+// Recordings of a Managed HSM have no Date: keyd then does not know its clock, and says so.
+func TestTheClockOfAManagedHSMWithoutDateIsUnknown(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, profiles()[1], emulator.Options{HSMWithoutDate: true})
+	c, kek := b.ready(t)
+	mustImport(t, c, kek)
+	if v, err := c.Versions(t.Context(), keyName); err != nil || len(v) != 1 {
+		t.Errorf("%v, %v", v, err)
+	}
+	if skew, known := c.ClockSkew(); known {
+		t.Errorf("its clock is known to be off by %s", skew)
+	}
+}
+
 func second[T any](_ T, err error) error { return err }

@@ -113,7 +113,9 @@ func TestATokenNeverFollowsANextLinkElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, link := range []string{
 		"https://evil.example/keys", "http://" + premiumHost + "/keys", "https://" + premiumHost + ":8443/keys",
-		"https://evil." + premiumHost + "/keys",
+		"https://evil." + premiumHost + "/keys", "https://" + premiumHost + "./keys", "https://" + premiumHost + ".:443/keys",
+		"https://user@" + premiumHost + ":443/keys", "https://" + premiumHost + ":443@evil.example/keys",
+		"http://" + premiumHost + ":443/keys", "https://" + premiumHost + ":80/keys", "https://contoso-neu.vault.azure.net:443/keys",
 	} {
 		t.Run(link, func(t *testing.T) {
 			t.Parallel()

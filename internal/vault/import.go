@@ -2,7 +2,7 @@ package vault
 
 import (
 	"context"
-	"strings"
+	"net/url"
 	"unicode/utf8"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
@@ -45,7 +45,7 @@ func (c *Client) checkImport(r key.ImportRequest) error {
 	if err != nil {
 		return refusef("", "%v", err)
 	}
-	if !strings.HasPrefix(strings.ToLower(blob.Kid), c.cfg.Vault.URL+"/") {
+	if kid, err := url.Parse(blob.Kid); err != nil || !key.SameOrigin(kid, c.cfg.Vault.URL) {
 		return refusef("", "the transfer blob is wrapped to %s, a KEK of another vault", blob.Kid)
 	}
 	if len(r.Operations) == 0 {

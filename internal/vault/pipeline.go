@@ -11,17 +11,25 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/keyd-project/keyd/internal/key"
 )
 
-// hostGuard refuses every request that is not for this vault. The SDK follows a
-// listing's nextLink wherever it points, and would send the token along.
-type hostGuard struct{ host string }
+// originGuard refuses every request that is not for this vault. The SDK follows a
+// listing's nextLink wherever it points, and would send the token along. Key Vault
+// names the port there (https://HOST:443/…); the request goes out under the vault's
+// own name all the same, because the SDK compares the challenge with that as text.
+type originGuard struct {
+	vault string // URL
+	host  string
+}
 
-func (p hostGuard) Do(req *policy.Request) (*http.Response, error) {
-	u := req.Raw().URL
-	if u.Scheme != "https" || !strings.EqualFold(u.Host, p.host) {
-		return nil, final{badAnswerf("it sends keyd on to %s://%s, and a token for %s goes nowhere else", u.Scheme, u.Host, p.host)}
+func (p originGuard) Do(req *policy.Request) (*http.Response, error) {
+	r := req.Raw()
+	if !key.SameOrigin(r.URL, p.vault) {
+		return nil, final{badAnswerf("it sends keyd on to %s://%s, and a token for %s goes nowhere else", r.URL.Scheme, r.URL.Host, p.host)}
 	}
+	r.URL.Host, r.Host = p.host, p.host
 	return req.Next()
 }
 

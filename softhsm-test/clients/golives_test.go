@@ -45,7 +45,11 @@ func goLives() map[string]doing {
 			if _, err := v.keys.RecoverDeletedKey(ctx, "gone", nil); err != nil {
 				return err
 			}
-			k, err := v.keys.GetKey(ctx, "gone", "", nil)
+			var k azkeys.GetKeyResponse
+			err := shown(func() (err error) {
+				k, err = v.keys.GetKey(ctx, "gone", "", nil)
+				return err
+			})
 			return orWant(err, func() bool { return k.Key.KID.Version() == v.version("gone") })
 		},
 		"purge": func(ctx context.Context, v *goVault) error {
@@ -128,11 +132,19 @@ func gone(ctx context.Context, keys *azkeys.Client, name string) (azkeys.Deleted
 	if err != nil {
 		return azkeys.DeletedKey{}, err
 	}
-	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+	return deleted.DeletedKey, shown(func() error {
 		_, err := keys.GetDeletedKey(ctx, name, nil)
+		return err
+	})
+}
+
+// shown asks until a vault, which deletes and recovers in its own time, shows it.
+func shown(ask func() error) error {
+	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
+		err := ask()
 		var response *azcore.ResponseError
 		if err == nil || time.Now().After(limit) || !errors.As(err, &response) || response.StatusCode != 404 {
-			return deleted.DeletedKey, err
+			return err
 		}
 	}
 }

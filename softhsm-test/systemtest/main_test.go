@@ -15,11 +15,13 @@ import (
 )
 
 var (
-	debFile = flag.String("deb", "", "the package to install")
-	rpmFile = flag.String("rpm", "", "the same for others than Debian")
-	nextRPM = flag.String("next-rpm", "", "a later one, with another default configuration; not in the sample")
-	binDir  = flag.String("bin", "", "where keyvault-emulator and faultmodule.so are")
-	sample  = flag.Bool("sample", false, "leave out the scenes that take long")
+	debFile     = flag.String("deb", "", "the package to install")
+	rpmFile     = flag.String("rpm", "", "the same for others than Debian")
+	emulatorDeb = flag.String("emulator-deb", "", "the emulator's package")
+	emulatorRPM = flag.String("emulator-rpm", "", "the same for others than Debian")
+	nextRPM     = flag.String("next-rpm", "", "a later one, with another default configuration; not in the sample")
+	binDir      = flag.String("bin", "", "where keyvault-emulator and faultmodule.so are")
+	sample      = flag.Bool("sample", false, "leave out the scenes that take long")
 )
 
 // inNamespace is set in the process that has mounts and process ids of its own: what
@@ -55,7 +57,7 @@ func again() int {
 // before ended.
 func shown() []scene {
 	return []scene{
-		{"installing starts and enables nothing", installingStartsNothing, short},
+		{"installing starts and enables nothing, and names who was in its groups", installingStartsNothing, short},
 		{"as installed, the configuration is refused once, with exit code 2, and nothing restarts", inertAsInstalled, short},
 		{"keyd-hsm opens the token with a PIN that systemd-creds encrypted", hsmStartsWithEncryptedPIN, short},
 		{"keyd is active only after the first completed look", activeAfterTheFirstLook, short},
@@ -72,6 +74,7 @@ func shown() []scene {
 		{"a wrong PIN is tried once ever, keyd stays up degraded, and a changed credential cures it", wrongPIN, long},
 		{"systemctl reload with a good configuration takes effect, and a proof that is under way goes on", reloadGood, short},
 		{"systemctl reload with a bad one fails, the journal has the reasons, and the old one goes on", reloadBad, short},
+		{"a proxy's password comes as it is from a file, and no other user can read it", proxyPassword, short},
 		{"a stop in mid-rotation ends within TimeoutStopSec, and the next start finishes the rotation", stopInMidRotation, short},
 		{"both sides run with no new privileges, no capabilities and a system call filter", privileges, short},
 		{"keyd's sandbox holds: it writes its state and nothing else, and reads neither home nor the PIN", sandboxOfKeyd, short},
@@ -80,9 +83,10 @@ func shown() []scene {
 		{"an upgrade restarts what ran, and keeps the edited configuration", upgrade, short},
 		{"removing stops both and keeps state, PIN and configuration", removing, short},
 		{"purging asks nothing, says what it leaves, and leaves state, users and HSM objects", purging, short},
-		{"the .rpm makes the users, starts and enables nothing, and runs on the state that is there", rpmInstalled, short},
+		{"the .rpm does the same, makes the users, and runs on the state that is there", rpmInstalled, short},
 		{"an upgrade of the .rpm restarts what ran, and keeps the edited configuration", rpmUpgraded, long},
 		{"erasing the .rpm stops and disables both, and leaves state, PIN, configuration and HSM objects", rpmErased, short},
+		{"the emulator's .rpm starts nothing, its service starts, and erasing it keeps its keys", rpmOfTheEmulator, short},
 	}
 }
 

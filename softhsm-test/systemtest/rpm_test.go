@@ -17,7 +17,7 @@ func rpmInstalled(t *testing.T, w *world) {
 	w.copyIn(t, *rpmFile, "/srv/test/keyd-hsm.rpm", 0o644)
 	w.run(t, "rpm", "--initdb")
 	w.shell(t, "userdel keyd && userdel keyd-hsm") // which a purge of the .deb leaves
-	w.rpm(t, "-i", "/srv/test/keyd-hsm.rpm")
+	w.warnsOfMembers(t, func() string { return w.rpm(t, "-i", "/srv/test/keyd-hsm.rpm") })
 	w.run(t, "getent", "passwd", "keyd", "keyd-hsm")
 	w.installedInert(t)
 	if said, err := w.try("keyd", "run", "--config", "/etc/keyd/keyd.yaml"); err == nil || !strings.Contains(said, "/etc/keyd/keyd.yaml") {
@@ -69,4 +69,35 @@ func rpmErased(t *testing.T, w *world) {
 	if n := w.versions(t); n != w.generation {
 		t.Errorf("the vault holds %d versions, not %d", n, w.generation)
 	}
+}
+
+func rpmOfTheEmulator(t *testing.T, w *world) {
+	const unit, authority = "keyvault-emulator", "/var/lib/keyvault-emulator/ca.pem"
+	w.copyIn(t, *emulatorRPM, "/srv/test/keyvault-emulator.rpm", 0o644)
+	if said := w.rpm(t, "-i", "/srv/test/keyvault-emulator.rpm"); !strings.Contains(said, "for trying out only") {
+		t.Errorf("installing it says only: %s", said)
+	}
+	if state := w.unit(t, unit, "ActiveState"); state != "inactive" {
+		t.Errorf("it is %s", state)
+	}
+	const elsewhere = "s/^MORE=.*/MORE='--proxy 127.0.0.1:8899'/" // the other emulator has 8889
+	w.run(t, "sed", "-i", elsewhere, "/etc/default/keyvault-emulator")
+	w.run(t, "systemctl", "enable", "--now", unit)
+	status := w.run(t, "runuser", "-u", "nobody", "--", "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}",
+		"--proxy", "http://127.0.0.1:8899", "--cacert", authority, "https://"+vaultHost+"/keys?api-version=7.4")
+	if status != "401" {
+		t.Errorf("a call without a token is answered with %s", status)
+	}
+	before := w.shell(t, "cat "+authority)
+	w.run(t, "systemctl", "restart", unit)
+	if after := w.shell(t, "cat "+authority); after != before {
+		t.Error("a restart changes its authority")
+	}
+	for _, private := range []string{"keys", "authority"} {
+		if _, err := w.try("runuser", "-u", "nobody", "--", "cat", "/var/lib/keyvault-emulator/"+private); err == nil {
+			t.Errorf("everybody can read its file %s", private)
+		}
+	}
+	w.rpm(t, "-e", unit)
+	w.shell(t, "test -s "+authority+" && ! test -e /usr/bin/keyvault-emulator && ! pgrep -f ^/usr/bin/keyvault-emulator")
 }

@@ -331,7 +331,7 @@ func (w *world) tells(t *testing.T, message string, match ...string) {
 	eventually(t, "the journal tells of "+message, func() error { _, err := w.try(args...); return err })
 }
 
-func (w *world) tail() string {
-	out, _ := w.try("journalctl", "-q", "-n", "80", "--no-hostname", "-u", "keyd*", "-u", "emulator")
+func (m *machine) tail() string {
+	out, _ := m.try("journalctl", "-q", "-n", "80", "--no-hostname", "-u", "keyd*", "-u", "*emulator")
 	return out
 }

@@ -19,17 +19,26 @@ var (
 	keyVersion = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
 )
 
+// VaultHost is the host that a key's URL leads to, in lower case, or "" for a URL that
+// is none of a vault's. A vault writes its port, 443, into some of its URLs.
+func VaultHost(u *url.URL) string {
+	if u.Scheme != "https" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
 // parseKeyRef reads https://HOST/keys/NAME or https://HOST/keys/NAME/VERSION.
 func parseKeyRef(s string) (keyRef, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
+	if err != nil || VaultHost(u) == "" {
 		return keyRef{}, badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
 	}
 	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(segments) < 2 || len(segments) > 3 || segments[0] != "keys" {
 		return keyRef{}, badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
 	}
-	k := keyRef{vault: "https://" + strings.ToLower(u.Hostname()), name: segments[1]}
+	k := keyRef{vault: "https://" + VaultHost(u), name: segments[1]}
 	if len(segments) == 3 {
 		k.version = segments[2]
 	}

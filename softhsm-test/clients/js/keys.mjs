@@ -23,7 +23,7 @@ async function madeUp(v) {
 export const keys = {
   "create RSA": async (v) => {
     const k = await v.create("rsa", "RSA", { keySize: 2048, tags: { made: "here" } });
-    assert.equal(k.keyType, "RSA");
+    assert.match(k.keyType, /^RSA(-HSM)?$/); // a Managed HSM makes an HSM key of it
     assert.equal(k.key.n.length, 256);
     assert.equal(k.properties.tags.made, "here");
   },
@@ -98,7 +98,7 @@ export const keys = {
     assert.equal((await v.keys.getKey("seen")).id, newer.id);
   },
   "get by each api-version that is served": async (v) => {
-    for (const serviceVersion of ["7.4", "7.5", "7.6", "2025-07-01"])
+    for (const serviceVersion of ["7.3", "7.4", "7.5", "7.6", "2025-07-01"])
       await new KeyClient(v.vault, v.credential, { ...options, serviceVersion }).getKey("seen");
   },
   "list keys": async (v) => {
