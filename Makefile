@@ -10,7 +10,7 @@ LINT     := $(CURDIR)/.tools/golangci-lint
 LINT_VERSION := v2.15.0
 
 # What the tests run for real, and the Debian package of each.
-PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
+PACKAGES := gcc libc6-dev softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 # And what the packages and their test under systemd need besides.
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.
@@ -110,8 +110,8 @@ demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotate
 # They begin first, so that the others do not wait for them at the end.
 SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
 
-test: deps ## every test, with the race detector
-	go test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
+test: deps ## every test, with the race detector; it names what it skipped
+	.ci/test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
