@@ -15,6 +15,8 @@ PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.
 ALERTS_PACKAGES := prometheus-alertmanager
+# And what stands between keyd and SoftHSM in test-p11-kit.
+P11_KIT_PACKAGES := p11-kit-modules
 # And what looks at the status page.
 PAGE_PACKAGES := chromium fonts-inter fonts-dejavu-core
 
@@ -28,10 +30,10 @@ NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
 .PHONY: help deps deps-system deps-clients deps-az deps-alerts deps-page build package test-package test-system test-clients test-recordings test-az test-alerts \
-	test-page screenshots demo test simulate decade lint faults fuzz crashtest bench clean
+	deps-p11-kit test-p11-kit test-page screenshots demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -42,9 +44,11 @@ deps-clients: PACKAGES := $(CLIENT_PACKAGES)
 deps-az: ## install what test-az runs
 deps-az: PACKAGES := $(AZ_PACKAGES)
 deps-alerts: PACKAGES += $(ALERTS_PACKAGES)
+deps-p11-kit: ## install what test-p11-kit runs besides
+deps-p11-kit: PACKAGES += $(P11_KIT_PACKAGES)
 deps-page: ## install what test-page and screenshots run besides
 deps-page: PACKAGES += $(PAGE_PACKAGES)
-deps deps-system deps-clients deps-az deps-alerts deps-page:
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page:
 	@missing=(); for p in $(PACKAGES); do \
 	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
 	if (( $${#missing[@]} )); then \
@@ -112,6 +116,14 @@ SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./int
 
 test: deps ## every test, with the race detector
 	go test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
+
+test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a SoftHSM token behind p11-kit-proxy
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	mkdir "$$dir/tokens"; \
+	echo "directories.tokendir = $$dir/tokens" >"$$dir/softhsm2.conf"; \
+	export SOFTHSM2_CONF=$$dir/softhsm2.conf KEYD_TEST_MODULE=$$(ls /usr/lib/*/p11-kit-proxy.so) KEYD_TEST_TOKEN=keyd-test KEYD_TEST_PIN=1234; \
+	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
+	go test -count=1 -timeout 20m -parallel 1 -skip PIN ./softhsm-test/e2e
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
