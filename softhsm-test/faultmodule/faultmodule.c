@@ -59,6 +59,10 @@
 #error "the trampolines are right for Linux on x86-64 and aarch64 only"
 #endif
 
+#ifndef PREFIX
+#define PREFIX "FAULTMODULE" /* of the variables; another one lets two of these stand in a row */
+#endif
+
 typedef unsigned long word; /* CK_ULONG, CK_RV, and every argument */
 
 enum { CKR_OK = 0x0, CKR_GENERAL_ERROR = 0x5, CKR_ATTRIBUTE_TYPE_INVALID = 0x12, CKR_MECHANISM_INVALID = 0x70 };
@@ -203,7 +207,7 @@ static int apply(const struct rule *r, const word *arg, word *rv)
 /* Applies the rules for this call; true when *rv is to be the answer. */
 static int strike(int f, uint64_t nth, const char *when, const word *arg, word *rv)
 {
-	const char *path = getenv("FAULTMODULE_RULES");
+	const char *path = getenv(PREFIX "_RULES");
 	FILE *file = path ? fopen(path, "re") : NULL;
 	if (!file)
 		return 0;
@@ -229,7 +233,7 @@ static int strike(int f, uint64_t nth, const char *when, const word *arg, word *
 static int translate_mechanism(int f, word *arg, word copy[3])
 {
 	word *type = &arg[1]; /* of C_GetMechanismInfo */
-	if (!getenv("FAULTMODULE_KWP") || (f != F_WrapKey && f != F_UnwrapKey && f != F_GetMechanismInfo))
+	if (!getenv(PREFIX "_KWP") || (f != F_WrapKey && f != F_UnwrapKey && f != F_GetMechanismInfo))
 		return 0;
 	if (f != F_GetMechanismInfo) { /* a CK_MECHANISM: type, parameter, its length */
 		if (!arg[1])
@@ -249,7 +253,7 @@ static int translate_mechanism(int f, word *arg, word copy[3])
  * NULL where softokn has its own pReserved) in place of those of the caller. */
 static void translate_arguments(int f, word *arg, word copy[7])
 {
-	const char *reserved = getenv("FAULTMODULE_RESERVED");
+	const char *reserved = getenv(PREFIX "_RESERVED");
 	if (!reserved || f != F_Initialize)
 		return;
 	memset(copy, 0, 7 * sizeof(word));
@@ -261,7 +265,7 @@ static void translate_arguments(int f, word *arg, word copy[7])
 /* FAULTMODULE_KWP: what C_GetMechanismList(slot, list, count) gave. */
 static void translate_list(int f, const word *arg)
 {
-	if (!getenv("FAULTMODULE_KWP") || f != F_GetMechanismList || !arg[1] || !arg[2])
+	if (!getenv(PREFIX "_KWP") || f != F_GetMechanismList || !arg[1] || !arg[2])
 		return;
 	word *list = (word *)arg[1], n = *(word *)arg[2];
 	for (word i = 0; i < n; i++)
@@ -283,7 +287,7 @@ static word call(int f, word *arg)
 	rv = real->call[f](arg[0], arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]);
 	if (rv == CKR_OK)
 		translate_list(f, arg);
-	if (rv == CKR_OK && f == F_WrapKey && !arg[4] && getenv("FAULTMODULE_ROOM"))
+	if (rv == CKR_OK && f == F_WrapKey && !arg[4] && getenv(PREFIX "_ROOM"))
 		*(word *)arg[5] += KWP_OVERHEAD;
 	strike(f, nth, "after", arg, &rv);
 	return rv;
@@ -302,7 +306,7 @@ static struct function_list ours = { .version = { 2, 40 }, .call = { FUNCTIONS(E
 
 static void open_counters(void)
 {
-	const char *path = getenv("FAULTMODULE_COUNTS");
+	const char *path = getenv(PREFIX "_COUNTS");
 	int fd = -1, flags = MAP_SHARED | MAP_ANONYMOUS;
 	if (path) {
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -318,7 +322,7 @@ static void open_counters(void)
 
 static void load(void)
 {
-	const char *path = getenv("FAULTMODULE_REAL");
+	const char *path = getenv(PREFIX "_REAL");
 	void *lib = dlopen(path ? path : "/usr/lib/softhsm/libsofthsm2.so", RTLD_NOW | RTLD_LOCAL);
 	if (!lib) {
 		fprintf(stderr, "faultmodule: %s\n", dlerror());
