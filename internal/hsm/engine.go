@@ -162,14 +162,15 @@ const loginPause = 10 * time.Second
 // the PIN was refused, it tries the new one, once. After any other failure it tries
 // again in a while.
 func (e *engine) ready(ctx context.Context) (profile, error) {
+	late, err := e.unlockLate(ctx)
+	if err == nil && late {
+		err = e.tryAtStart(ctx)
+	}
+	if err != nil {
+		return profile{}, classify("log in", err, key.Retry)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	passing := !e.refused && time.Now().After(e.again)
-	if e.locked != "" && (passing || e.pin.Identity() != e.tried) {
-		if err := e.unlock(ctx); err != nil {
-			return profile{}, classify("log in", err, key.Retry)
-		}
-	}
 	if e.locked == "" {
 		return e.profile, nil
 	}
@@ -178,6 +179,19 @@ func (e *engine) ready(ctx context.Context) (profile, error) {
 		code = PINRefused
 	}
 	return profile{}, refused(code, "%s", e.locked)
+}
+
+// unlockLate logs in when that was not possible before and may be now; done reports
+// whether it is logged in since this moment.
+func (e *engine) unlockLate(ctx context.Context) (done bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	passing := !e.refused && time.Now().After(e.again)
+	if e.locked == "" || !passing && e.pin.Identity() == e.tried {
+		return false, nil
+	}
+	err = e.unlock(ctx)
+	return err == nil && e.locked == "", err
 }
 
 // Describe tells what the HSM side runs on. It asks the token for its

@@ -446,3 +446,19 @@ func TestHowTheModulePadsIsSeenWhateverItIsCalled(t *testing.T) {
 		t.Errorf("inside are %+v, and the warnings are %q", can.inside, can.warnings)
 	}
 }
+
+func TestATokenThatIsUnlockedLateIsTriedOutAsAtTheStart(t *testing.T) {
+	ways := &vendors{untold: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}}
+	e := onVendors(t, ways)
+	made := ways.thrownAway()
+	e.mu.Lock()
+	e.locked = "the token does not answer" // and again is past
+	e.mu.Unlock()
+	e.trial.mu.Lock()
+	e.trial.problem = ""
+	e.trial.mu.Unlock()
+	wantDegraded(t, e, "CKA_ALWAYS_SENSITIVE")
+	if n := ways.thrownAway() - made; n != 1 {
+		t.Errorf("%d tries, not one", n)
+	}
+}
