@@ -46,7 +46,8 @@ func (e *engine) tryAtStart(ctx context.Context) error {
 			return struct{}{}, s.sweepTrial(e.cfg.Instance)
 		})
 		if err != nil && !e.tok.isDead() {
-			e.log.WarnContext(ctx, "what is left of a throw-away key pair stays", "label", trialLabel(e.cfg.Instance), "error", err.Error())
+			e.log.WarnContext(ctx, "what is left of a throw-away key pair stays",
+				"label", trialLabel(e.cfg.Instance), "error", err.Error())
 			return nil
 		}
 		return err

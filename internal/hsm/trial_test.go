@@ -47,7 +47,9 @@ func (v *vendors) GetTokenInfo(slot uint) (pkcs11.TokenInfo, error) {
 	return info, err
 }
 
-func (v *vendors) GetAttributeValue(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, a []*pkcs11.Attribute) ([]*pkcs11.Attribute, error) {
+func (v *vendors) GetAttributeValue(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, a []*pkcs11.Attribute) (
+	[]*pkcs11.Attribute, error,
+) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, x := range a {
@@ -64,7 +66,9 @@ func (v *vendors) GetAttributeValue(s pkcs11.SessionHandle, o pkcs11.ObjectHandl
 	return got, err
 }
 
-func (v *vendors) GenerateKeyPair(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, pub, priv []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
+func (v *vendors) GenerateKeyPair(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, pub, priv []*pkcs11.Attribute) (
+	pkcs11.ObjectHandle, pkcs11.ObjectHandle, error,
+) {
 	var label string
 	onToken := false
 	for _, a := range priv {
@@ -151,6 +155,11 @@ func holds(t *testing.T, e *engine) (labels []string) {
 	return labels
 }
 
+// answers is a generation that fails.
+func answers(code uint) func(string) error {
+	return func(string) error { return pkcs11.Error(code) }
+}
+
 func wantDegraded(t *testing.T, e *engine, parts ...string) {
 	t.Helper()
 	d, err := e.Describe(t.Context())
@@ -173,7 +182,7 @@ func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
 		"CKA_ALWAYS_SENSITIVE":          {untold: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}},
 		"CKA_MODIFIABLE, CKA_DECRYPT":   {untold: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_DECRYPT}},
 		"CKA_EXTRACTABLE is not true":   {lies: map[uint][]byte{pkcs11.CKA_EXTRACTABLE: {0}}},
-		"CKR_ATTRIBUTE_VALUE_INVALID":   {make: func(string) error { return pkcs11.Error(pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) }},
+		"CKR_ATTRIBUTE_VALUE_INVALID":   {make: answers(pkcs11.CKR_ATTRIBUTE_VALUE_INVALID)},
 		"a pair that is labelled wrong": {lies: map[uint][]byte{pkcs11.CKA_LABEL: []byte("a pair that is labelled wrong")}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -262,7 +271,7 @@ func TestAFailedGenerationIsFollowedByATry(t *testing.T) {
 func TestAGenerationThatEndsTheProcessIsFollowedByATryAtTheNextStart(t *testing.T) {
 	ways := &vendors{}
 	e := onVendors(t, ways)
-	ways.change(func() { ways.make = func(string) error { return pkcs11.Error(pkcs11.CKR_DEVICE_ERROR) } })
+	ways.change(func() { ways.make = answers(pkcs11.CKR_DEVICE_ERROR) })
 	err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
 	wantCode(t, err, Device, key.Ambiguous)
 	ways.change(func() { ways.make = nil })
@@ -279,7 +288,7 @@ func TestATokenThatDiesOfEachTryServesItsKeys(t *testing.T) {
 	id := mustGenerate(t, e)
 	ways.change(func() {
 		ways.firmware++
-		ways.make = func(string) error { return pkcs11.Error(pkcs11.CKR_DEVICE_ERROR) }
+		ways.make = answers(pkcs11.CKR_DEVICE_ERROR)
 	})
 	for range maxDied {
 		_, err := newEngine(t.Context(), e.tok.mod, e.cfg, e.trust.pins, slog.New(slog.DiscardHandler))
@@ -309,7 +318,8 @@ func TestAFailedTryIsMadeAgainByItself(t *testing.T) {
 	})
 }
 
-// throwAwayPair plants what a crash leaves, with the label.
+// plant leaves a pair under the throw-away pair's id, with the label, but for the objects of
+// one class.
 func plant(t *testing.T, e *engine, label string, destroy uint) {
 	t.Helper()
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {

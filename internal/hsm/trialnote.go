@@ -85,8 +85,8 @@ func (t *trial) deadly() bool {
 	if t.note.Died < maxDied {
 		return false
 	}
-	t.problem = fmt.Sprintf("no key can be made: the HSM process ended during each of the last %d tries to make a throw-away key pair; "+
-		"see its log for why. keyd tries again in %v, and when a key is to be made", t.note.Died, deadlyPause)
+	t.problem = fmt.Sprintf("no key can be made: the HSM process ended during each of the last %d tries to make a throw-away "+
+		"key pair; see its log for why. keyd tries again in %v, and when a key is to be made", t.note.Died, deadlyPause)
 	t.last = t.now()
 	return true
 }
@@ -139,7 +139,8 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 		return nil
 	}
 	t.problem = fmt.Sprintf("no key can be made on this token: a throw-away key pair, made as a real one is, failed: %v. "+
-		"Look at the token's policy, its free room and its firmware; keyd tries again every minute, and keyd check shows what came of it", err)
+		"Look at the token's policy, its free room and its firmware; keyd tries again every minute, "+
+		"and keyd check shows what came of it", err)
 	t.log.Error("the HSM side is degraded", "reason", t.problem)
 	return refused(Unable, "%s", t.problem)
 }

@@ -43,5 +43,5 @@ func TestATokenThatCannotTellHowItsKeysCameToBeIsUsed(t *testing.T) {
 	f.waitGeneration(2)
 	f.wantContains(f.cli("check").stdout, "CKA_LOCAL, CKA_KEY_GEN_MECHANISM")
 	f.seal()
-	report(f.harm(2))
+	f.harm(2)
 }
