@@ -17,6 +17,8 @@ SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev cur
 ALERTS_PACKAGES := prometheus-alertmanager
 # What makes a bare Debian.
 BARE_PACKAGES := mmdebstrap git
+# And what stands between keyd and SoftHSM in test-p11-kit.
+P11_KIT_PACKAGES := p11-kit-modules
 # And what looks at the status page.
 PAGE_PACKAGES := chromium fonts-inter fonts-dejavu-core
 
@@ -29,17 +31,17 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-page deps-bare build package test-package test-system \
-	test-clients test-recordings test-az test-alerts test-page test-bare screenshots demo test simulate decade lint faults fuzz \
-	crashtest bench clean
+.PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
+	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare screenshots \
+	demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What runs Go comes after this.
 check-go:
 	@.ci/check-go
-deps deps-system deps-clients deps-az deps-alerts deps-page deps-bare build simulate decade fuzz $(LINT) $(NFPM): | check-go
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz $(LINT) $(NFPM): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -50,11 +52,13 @@ deps-clients: PACKAGES := $(CLIENT_PACKAGES)
 deps-az: ## install what test-az runs
 deps-az: PACKAGES := $(AZ_PACKAGES)
 deps-alerts: PACKAGES += $(ALERTS_PACKAGES)
+deps-p11-kit: ## install what test-p11-kit runs besides
+deps-p11-kit: PACKAGES += $(P11_KIT_PACKAGES)
 deps-page: ## install what test-page and screenshots run besides
 deps-page: PACKAGES += $(PAGE_PACKAGES)
 deps-bare: ## install what test-bare runs
 deps-bare: PACKAGES := $(BARE_PACKAGES)
-deps deps-system deps-clients deps-az deps-alerts deps-page deps-bare:
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare:
 	@.ci/install $(PACKAGES)
 
 build: ## build keyd and keyvault-emulator into bin/
@@ -117,6 +121,14 @@ SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./int
 
 test: deps ## every test, with the race detector; the last line names what lacked a right and was skipped
 	.ci/test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
+
+test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a SoftHSM token behind p11-kit-proxy
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	mkdir "$$dir/tokens"; \
+	echo "directories.tokendir = $$dir/tokens" >"$$dir/softhsm2.conf"; \
+	export SOFTHSM2_CONF=$$dir/softhsm2.conf KEYD_TEST_MODULE=$$(ls /usr/lib/*/p11-kit-proxy.so) KEYD_TEST_TOKEN=keyd-test KEYD_TEST_PIN=1234; \
+	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
+	go test -count=1 -timeout 20m -parallel 1 -skip PIN ./softhsm-test/e2e
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'

@@ -143,6 +143,9 @@ func (pl *planner) material() (Step, bool) {
 	case slices.ContainsFunc(under, func(o key.Object) bool { return !o.Label.Pending }):
 		return pl.hold(key.HoldRecordBehind, "", "generation %d of %s (CKA_ID %s) was wrapped for a vault, and the record does not know that it was made: the state directory was lost or is an old copy. Look with: keyd adopt %s", g.Number, pl.p.Key, g.ID, pl.p.Key)
 	case len(under) == 0 && g.GenerateBegun.IsZero():
+		if sweep, ok := pl.sweepFirst(); ok {
+			return sweep, true
+		}
 		step.Kind, step.Why = Generate, "reserved"
 	case len(under) == 0:
 		step.Kind, step.Why = Abandon, "a generation was begun under the id and no pair came of it"
@@ -165,6 +168,23 @@ func (pl *planner) finish() (Step, bool) {
 	return Step{Kind: Finish, Generation: g.Number, Why: "active in every vault"}, true
 }
 
+// sweepFirst destroys what an earlier try left, so that tries that fail do not fill the
+// HSM. An HSM that does not let go of it is asked once: the pair is needed all the same.
+func (pl *planner) sweepFirst() (Step, bool) {
+	for _, a := range pl.r.Abandoned {
+		if a.DestroyBegun.IsZero() && pl.leftUnder(a.ID) {
+			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
+		}
+	}
+	return Step{}, false
+}
+
+// leftUnder reports whether the HSM shows something under an abandoned id that may be
+// destroyed.
+func (pl *planner) leftUnder(id key.ID) bool {
+	return slices.ContainsFunc(pl.o.HSM.Objects, func(o key.Object) bool { return o.ID == id && o.Label.Pending })
+}
+
 // sweep destroys what turned up under an abandoned id, and brings a destruction that
 // a crash cut short to its end in the audit.
 func (pl *planner) sweep() (Step, bool) {
@@ -172,8 +192,7 @@ func (pl *planner) sweep() (Step, bool) {
 		return Step{}, false
 	}
 	for _, a := range pl.r.Abandoned {
-		left := slices.ContainsFunc(pl.o.HSM.Objects, func(o key.Object) bool { return o.ID == a.ID && o.Label.Pending })
-		if left || !a.DestroyBegun.IsZero() {
+		if pl.leftUnder(a.ID) || !a.DestroyBegun.IsZero() {
 			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
 		}
 	}
