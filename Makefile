@@ -6,15 +6,19 @@ SHELL       := /bin/bash
 
 BIN      := bin
 FUZZTIME ?= 30s
-LINT     := $(CURDIR)/.tools/golangci-lint
+LINT     := .tools/golangci-lint
 LINT_VERSION := v2.15.0
 
-# What the tests run for real, and the Debian package of each.
-PACKAGES := softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
+# What cgo needs, what the tests run for real, and the Debian package of each.
+PACKAGES := gcc libc6-dev softhsm2 opensc prometheus systemd strace groff-base e2fsprogs mount
 # And what the packages and their test under systemd need besides.
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.
 ALERTS_PACKAGES := prometheus-alertmanager
+# What makes a bare Debian.
+BARE_PACKAGES := mmdebstrap git
+# And what stands between keyd and SoftHSM in test-p11-kit.
+P11_KIT_PACKAGES := p11-kit-modules
 # And what looks at the status page.
 PAGE_PACKAGES := chromium fonts-inter fonts-dejavu-core
 
@@ -27,11 +31,17 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help deps deps-system deps-clients deps-az deps-alerts deps-page build package test-package test-system test-clients test-recordings test-az test-alerts \
-	test-page screenshots demo test simulate decade lint faults fuzz crashtest bench clean
+.PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
+	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare screenshots \
+	demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# What runs Go comes after this.
+check-go:
+	@.ci/check-go
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz $(LINT) $(NFPM): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -42,18 +52,14 @@ deps-clients: PACKAGES := $(CLIENT_PACKAGES)
 deps-az: ## install what test-az runs
 deps-az: PACKAGES := $(AZ_PACKAGES)
 deps-alerts: PACKAGES += $(ALERTS_PACKAGES)
+deps-p11-kit: ## install what test-p11-kit runs besides
+deps-p11-kit: PACKAGES += $(P11_KIT_PACKAGES)
 deps-page: ## install what test-page and screenshots run besides
 deps-page: PACKAGES += $(PAGE_PACKAGES)
-deps deps-system deps-clients deps-az deps-alerts deps-page:
-	@missing=(); for p in $(PACKAGES); do \
-	  dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing+=($$p); done; \
-	if (( $${#missing[@]} )); then \
-	  sudo=; (( $$(id -u) == 0 )) || sudo=sudo; \
-	  echo "installing $${missing[*]}"; \
-	  export DEBIAN_FRONTEND=noninteractive; \
-	  $$sudo apt-get update -qq -o DPkg::Lock::Timeout=300; \
-	  $$sudo apt-get install -y -qq -o DPkg::Lock::Timeout=300 --no-install-recommends "$${missing[@]}" >/dev/null; \
-	fi
+deps-bare: ## install what test-bare runs
+deps-bare: PACKAGES := $(BARE_PACKAGES)
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare:
+	@.ci/install $(PACKAGES)
 
 build: ## build keyd and keyvault-emulator into bin/
 	go build -trimpath -o $(BIN)/ ./cmd/...
@@ -62,7 +68,7 @@ package: $(NFPM) ## build the .deb and the .rpm of keyd-hsm and of keyvault-emul
 	NFPM=$(NFPM) deploy/package/build
 
 $(NFPM):
-	GOBIN=$(CURDIR)/.tools go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	GOBIN="$(CURDIR)/.tools" go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
 test-package: deps-system package ## the packages: the same bytes twice, lintian, what is in them
 	NFPM=$(NFPM) deploy/package/check
@@ -100,6 +106,9 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
 	go test -count=1 -tags page -timeout 10m -run '^TestPage' ./internal/web
 
+test-bare: deps-bare ## the demo, and then make test, on a bare Debian 12 (as root; SAMPLE=1 leaves out the tests; DEMO_SECONDS=n, 60)
+	@SAMPLE=$(SAMPLE) DEMO_SECONDS=$(or $(DEMO_SECONDS),60) exec softhsm-test/bare/run
+
 screenshots: deps-page ## make docs/screenshots anew
 	go test -count=1 -tags page -timeout 5m -run '^TestPageForTheDocs$$' ./internal/web -args -shots $(CURDIR)/docs/screenshots
 
@@ -110,8 +119,16 @@ demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotate
 # They begin first, so that the others do not wait for them at the end.
 SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
 
-test: deps ## every test, with the race detector
-	go test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
+test: deps ## every test, with the race detector; the last line names what lacked a right and was skipped
+	.ci/test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
+
+test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a SoftHSM token behind p11-kit-proxy
+	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	mkdir "$$dir/tokens"; \
+	echo "directories.tokendir = $$dir/tokens" >"$$dir/softhsm2.conf"; \
+	export SOFTHSM2_CONF=$$dir/softhsm2.conf KEYD_TEST_MODULE=$$(ls /usr/lib/*/p11-kit-proxy.so) KEYD_TEST_TOKEN=keyd-test KEYD_TEST_PIN=1234; \
+	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
+	go test -count=1 -timeout 20m -parallel 1 -skip PIN ./softhsm-test/e2e
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
@@ -131,7 +148,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	$(LINT) run ./...
 
 $(LINT):
-	GOBIN=$(dir $(LINT)) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	GOBIN="$(CURDIR)/.tools" go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
 
 fuzz: ## run every fuzz target, of all packages or those in ROOMS, for FUZZTIME each (default 30s)
 	@FUZZTIME=$(FUZZTIME) ROOMS="$(ROOMS)" .ci/fuzz

@@ -85,12 +85,12 @@ func Create(dir, label, pin string) (*Token, error) {
 }
 
 // Wipe initialises the token anew, as an operator does by mistake: its label and
-// PIN stay, every object is gone, and no process that uses it is told. It fails
-// the test for a token named by KEYD_TEST_MODULE.
+// PIN stay, every object is gone, and no process that uses it is told. A test that
+// wipes does not apply to a token named by KEYD_TEST_MODULE, and is skipped.
 func (t *Token) Wipe(tb testing.TB) {
 	tb.Helper()
 	if t.Conf == "" {
-		tb.Fatal("the token of KEYD_TEST_MODULE is not wiped")
+		tb.Skip("does not apply: the token of KEYD_TEST_MODULE is not wiped")
 	}
 	if err := t.initialise("--token", t.Label); err != nil {
 		tb.Fatal(err)
@@ -128,12 +128,12 @@ func (t *Token) Tool(args ...string) (output []byte, err error) {
 }
 
 // Copy copies the token's files, so that one copy can be killed at will. It
-// must not run while a process logs in to the token. A token named by
-// KEYD_TEST_MODULE cannot be copied: that fails the test.
+// must not run while a process logs in to the token. A test that copies does not
+// apply to a token named by KEYD_TEST_MODULE, and is skipped.
 func (t *Token) Copy(tb testing.TB) *Token {
 	tb.Helper()
 	if t.Conf == "" {
-		tb.Fatal("the token of KEYD_TEST_MODULE cannot be copied")
+		tb.Skip("does not apply: the token of KEYD_TEST_MODULE cannot be copied")
 	}
 	c := *t
 	c.dir = tb.TempDir()

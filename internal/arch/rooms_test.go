@@ -50,6 +50,7 @@ var apart = map[string][]string{
 	"internal/emulator/arm":   nil,
 	"cmd/keyvault-emulator":   {"internal/emulator", "internal/emulator/arm"},
 	"softhsm-test":            nil,
+	"softhsm-test/rights":     nil,
 	"softhsm-test/fasttime":   nil,
 	"softhsm-test/effects":    {"internal/emulator"},
 	"softhsm-test/systemtest": nil,

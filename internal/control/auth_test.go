@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
 func TestRules(t *testing.T) {
@@ -82,9 +84,7 @@ func outcome(err error) string {
 
 func TestAnotherUser(t *testing.T) {
 	const nobody = 65534
-	if os.Getuid() != 0 {
-		t.Fatal("this test becomes another user, so it must be run as root")
-	}
+	rights.ToBecomeAnotherUser(t)
 	for _, test := range []struct {
 		name  string
 		rules Rules

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/keyd-project/keyd/internal/emulator"
+	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
 // arcKeyDir is where azidentity insists that the agent's key files are.
@@ -17,19 +18,15 @@ const arcKeyDir = "/var/opt/azcmagent/tokens"
 const inNamespace = "EMULATOR_TEST_IN_NAMESPACE"
 
 // The test runs itself again with a /var/opt of its own, since azidentity reads
-// the agent's keys from nowhere else. That needs root or user namespaces.
+// the agent's keys from nowhere else.
 func TestAWorkloadOnAnArcMachineFindsItsIdentity(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
+		rights.ToMount(t)
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 		cmd.Env = append(os.Environ(), inNamespace+"=yes")
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-		if os.Geteuid() != 0 {
-			cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-			cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{HostID: os.Getuid(), Size: 1}}
-			cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{HostID: os.Getgid(), Size: 1}}
-		}
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("in a mount namespace, which needs root or unprivileged user namespaces: %v\n%s", err, out)
+			t.Fatalf("in a mount namespace: %v\n%s", err, out)
 		}
 		return
 	}

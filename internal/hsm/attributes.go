@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	"slices"
+	"strings"
 
 	"github.com/miekg/pkcs11"
 
@@ -96,26 +98,49 @@ func pairTemplates(id []byte, label string, bits int, onToken, extras bool) (pub
 	return template(pub), template(priv)
 }
 
-// wanting reads attrs back and names the first that is not as it should be, ""
-// when all are.
-func (s session) wanting(o pkcs11.ObjectHandle, attrs []attr) (string, error) {
+// sight are the attributes to which keyd itself knows the answer when it saw the key being
+// made, so that a token that cannot tell them may be used all the same.
+var sight = []string{"LOCAL", "KEY_GEN_MECHANISM"}
+
+// compare reads attrs back. problem names the first that is not as it should be, and
+// those that the token does not tell; it is "" when all are right. An attribute named in
+// excused is no problem: untold has those of them that are not as they should be.
+func (s session) compare(o pkcs11.ObjectHandle, attrs []attr, excused []string) (problem string, untold []attr, err error) {
 	types := make([]uint, len(attrs))
 	for i, a := range attrs {
 		types[i] = a.typ
 	}
-	values, err := s.attributes(o, types...)
-	if isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID) {
-		return "an attribute is unknown to the token", nil
-	}
+	values, err := s.told(o, types...)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
+	var unknown []attr
 	for i, a := range attrs {
-		if !hasValue(values[i], a.value) {
-			return fmt.Sprintf("CKA_%s is not %v", a.name, a.value), nil
+		switch {
+		case hasValue(values[i], a.value):
+		case slices.Contains(excused, a.name):
+			untold = append(untold, a)
+		case len(values[i]) == 0:
+			unknown = append(unknown, a)
+		default:
+			return fmt.Sprintf("CKA_%s is not %v", a.name, a.value), nil, nil
 		}
 	}
-	return "", nil
+	if len(unknown) > 0 {
+		return unknownTo(unknown), nil, nil
+	}
+	return "", untold, nil
+}
+
+func unknownTo(untold []attr) string { return "the token does not tell " + names(untold) }
+
+// names lists attributes as the standard spells them.
+func names(attrs []attr) string {
+	all := make([]string, len(attrs))
+	for i, a := range attrs {
+		all[i] = "CKA_" + a.name
+	}
+	return strings.Join(all, ", ")
 }
 
 // hasValue compares what the token gave with a bool or an unsigned long.
@@ -132,9 +157,14 @@ func hasValue(got []byte, want any) bool {
 
 // rsaPublic reads modulus and exponent, which both halves of a pair have.
 func (s session) rsaPublic(o pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
-	values, err := s.attributes(o, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+	values, err := s.told(o, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
 		return nil, err
+	}
+	for i, name := range []string{"MODULUS", "PUBLIC_EXPONENT"} {
+		if len(values[i]) == 0 {
+			return nil, refused(Incomplete, "the token does not tell CKA_%s", name)
+		}
 	}
 	e := new(big.Int).SetBytes(values[1])
 	if !e.IsInt64() || e.Int64() != publicExponent {

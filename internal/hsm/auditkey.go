@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/big"
 
@@ -84,7 +86,7 @@ func (e *engine) AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool
 	if _, err := e.ready(ctx); err != nil {
 		return nil, false, err
 	}
-	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.cfg.Instance) })
+	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.own) })
 	if IsCode(err, NotFound) {
 		return nil, false, nil
 	}
@@ -100,11 +102,11 @@ func (e *engine) MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error) {
 	e.auditing.Lock()
 	defer e.auditing.Unlock()
 	k, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (auditKey, error) {
-		k, err := s.auditKey(e.cfg.Instance)
+		k, err := s.auditKey(e.own)
 		if !IsCode(err, NotFound) {
 			return k, err
 		}
-		return s.makeAuditKey(e.cfg.Instance, err)
+		return s.makeAuditKey(e.own, err)
 	})
 	return k.public, classify("make the audit key", err, key.Ambiguous)
 }
@@ -123,7 +125,7 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 		return nil, err
 	}
 	signature, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
-		k, err := s.auditKey(e.cfg.Instance)
+		k, err := s.auditKey(e.own)
 		if err != nil {
 			return nil, err
 		}
@@ -138,8 +140,8 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 // auditKey finds the one audit key. It is the private half that counts: a crash may
 // leave a public one alone. What does not read back as made here is none of ours,
 // and is left alone.
-func (s session) auditKey(instance string) (auditKey, error) {
-	label := auditLabel(instance)
+func (s session) auditKey(mine own) (auditKey, error) {
+	label := auditLabel(mine.instance)
 	handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
 	if err != nil {
 		return auditKey{}, err
@@ -147,7 +149,11 @@ func (s session) auditKey(instance string) (auditKey, error) {
 	var whole []auditKey
 	var why string // of the last that is not whole
 	for _, h := range handles {
-		problem, err := s.wanting(h, append(auditPrivateAttrs(), auditBirth()...))
+		pub, err := s.rsaPublic(h)
+		if err != nil {
+			return auditKey{}, err
+		}
+		problem, err := s.auditProblem(h, pub, mine)
 		if err != nil {
 			return auditKey{}, err
 		}
@@ -155,13 +161,7 @@ func (s session) auditKey(instance string) (auditKey, error) {
 			why = ": " + problem
 			continue
 		}
-		pub, err := s.rsaPublic(h)
-		if err != nil {
-			return auditKey{}, err
-		}
-		if pub.N.BitLen() == auditBits {
-			whole = append(whole, auditKey{private: h, public: pub})
-		}
+		whole = append(whole, auditKey{private: h, public: pub})
 	}
 	switch len(whole) {
 	case 0:
@@ -174,9 +174,22 @@ func (s session) auditKey(instance string) (auditKey, error) {
 	}
 }
 
+// auditProblem says why a key of the audit key's label is none, "" when it is one.
+func (s session) auditProblem(h pkcs11.ObjectHandle, pub *rsa.PublicKey, mine own) (string, error) {
+	if bits := pub.N.BitLen(); bits != auditBits {
+		return fmt.Sprintf("it has %d bits, not %d", bits, auditBits), nil
+	}
+	problem, untold, err := s.compare(h, append(auditPrivateAttrs(), auditBirth()...), mine.trial.untold())
+	if problem != "" || err != nil || len(untold) == 0 {
+		return problem, err
+	}
+	id, err := s.optional(h, pkcs11.CKA_ID)
+	return mine.witness.missing(key.ID(hex.EncodeToString(id)), pub, untold), err
+}
+
 // makeAuditKey makes the audit key; none says why the token has none.
-func (s session) makeAuditKey(instance string, none error) (auditKey, error) {
-	spoilt, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel(instance)))
+func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
+	spoilt, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel(mine.instance)))
 	if err != nil {
 		return auditKey{}, err
 	}
@@ -185,20 +198,38 @@ func (s session) makeAuditKey(instance string, none error) (auditKey, error) {
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
-	named := []attr{{pkcs11.CKA_ID, "ID", id}, {pkcs11.CKA_LABEL, "LABEL", auditLabel(instance)}}
+	named := []attr{{pkcs11.CKA_ID, "ID", id}, {pkcs11.CKA_LABEL, "LABEL", auditLabel(mine.instance)}}
 	public := append(auditPublicAttrs(), named...)
 	public = append(public, attr{pkcs11.CKA_PUBLIC_EXPONENT, "PUBLIC_EXPONENT", big.NewInt(publicExponent).Bytes()})
 	private := append(auditPrivateAttrs(), named...)
 	killpoint.At("hsm-audit-key-before")
-	if _, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(public), template(private)); err != nil {
+	_, made, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(public), template(private))
+	if err != nil {
 		return auditKey{}, fmt.Errorf("C_GenerateKeyPair: %w", err)
 	}
 	killpoint.At("hsm-audit-key-after")
-	k, err := s.auditKey(instance)
+	if err := s.witnessAuditKey(made, key.ID(hex.EncodeToString(id)), mine); err != nil {
+		return auditKey{}, newError(Incomplete, key.Ambiguous, "the audit key was generated, but not noted: %w", err)
+	}
+	k, err := s.auditKey(mine)
 	if err != nil {
 		return k, newError(Incomplete, key.Ambiguous, "the audit key was generated, but does not read back: %w", err)
 	}
 	return k, nil
+}
+
+// witnessAuditKey notes the key just made, when the token cannot tell how it came to be.
+// It needs no proof of possession here: each of its signatures is verified.
+func (s session) witnessAuditKey(made pkcs11.ObjectHandle, id key.ID, mine own) error {
+	_, untold, err := s.compare(made, auditBirth(), mine.trial.untold())
+	if err != nil || len(untold) == 0 {
+		return err
+	}
+	pub, err := s.rsaPublic(made)
+	if err != nil {
+		return err
+	}
+	return errors.Join(mine.witness.saw(id, pub), mine.witness.keep(id))
 }
 
 // sign is CKM_SHA256_RSA_PKCS (PKCS#11 v2.40 section 2.1.5): of the mechanisms for

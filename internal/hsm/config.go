@@ -28,7 +28,7 @@ type Config struct {
 	// standard ones; 0: none.
 	Mechanism uint
 	Instance  string // whose labels are ours
-	StateDir  string // for kek-trust.json and pin-tried.json; made with mode 0700
+	StateDir  string // for what outlives the process; made with mode 0700
 }
 
 const (

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,8 @@ type engine struct {
 	cfg    Config
 	trust  *trust
 	memory *pinMemory
+	own    own
+	trial  *trial
 	pin    pin.File
 	tok    *token
 	log    *slog.Logger
@@ -58,11 +61,17 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 		cfg: cfg, pin: file, tok: tok, log: log,
 		trust:   newTrust(cfg.StateDir, pins),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
+		trial:   newTrial(cfg, tok, log),
 		handles: map[key.ID]pair{},
 	}
+	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}
 	e.mu.Lock()
-	defer e.mu.Unlock()
-	return e, e.unlock(ctx)
+	err = e.unlock(ctx)
+	e.mu.Unlock()
+	if err == nil {
+		err = e.tryAtStart(ctx)
+	}
+	return e, err
 }
 
 // unlock logs in unless this PIN was refused before; the caller holds mu.
@@ -83,7 +92,6 @@ func (e *engine) unlock(ctx context.Context) error {
 		e.locked, e.tried = fmt.Sprintf("the self-test on token %q failed: %v", e.tok.label, err), pin.Identity{} // again at the next call
 		return err
 	}
-	p.warnOfPadding(e.tok.lib)
 	e.profile = p
 	for _, w := range p.warnings {
 		e.log.WarnContext(ctx, "HSM self-test", "warning", w)
@@ -154,14 +162,15 @@ const loginPause = 10 * time.Second
 // the PIN was refused, it tries the new one, once. After any other failure it tries
 // again in a while.
 func (e *engine) ready(ctx context.Context) (profile, error) {
+	late, err := e.unlockLate(ctx)
+	if err == nil && late {
+		err = e.tryAtStart(ctx)
+	}
+	if err != nil {
+		return profile{}, classify("log in", err, key.Retry)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	passing := !e.refused && time.Now().After(e.again)
-	if e.locked != "" && (passing || e.pin.Identity() != e.tried) {
-		if err := e.unlock(ctx); err != nil {
-			return profile{}, classify("log in", err, key.Retry)
-		}
-	}
 	if e.locked == "" {
 		return e.profile, nil
 	}
@@ -170,6 +179,19 @@ func (e *engine) ready(ctx context.Context) (profile, error) {
 		code = PINRefused
 	}
 	return profile{}, refused(code, "%s", e.locked)
+}
+
+// unlockLate logs in when that was not possible before and may be now; done reports
+// whether it is logged in since this moment.
+func (e *engine) unlockLate(ctx context.Context) (done bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	passing := !e.refused && time.Now().After(e.again)
+	if e.locked == "" || !passing && e.pin.Identity() == e.tried {
+		return false, nil
+	}
+	err = e.unlock(ctx)
+	return err == nil && e.locked == "", err
 }
 
 // Describe tells what the HSM side runs on. It asks the token for its
@@ -189,9 +211,10 @@ func (e *engine) Describe(ctx context.Context) (description, error) {
 		Firmware:     fmt.Sprintf("%d.%d", info.FirmwareVersion.Major, info.FirmwareVersion.Minor),
 		Token:        trim(info.Label),
 		Sessions:     e.cfg.Sessions,
-		Warnings:     p.warnings,
-		Degraded:     strings.Join(p.problems, "; "),
+		Warnings:     slices.Concat(p.warnings, e.trial.warnings()),
+		Degraded:     strings.Join(slices.Concat(p.problems, e.trial.problems()), "; "),
 	}}
+	e.tryAgain(p, lockErr)
 	if p.wrap != nil {
 		d.Wrap = p.wrap.name
 	}
@@ -261,11 +284,14 @@ func (e *engine) PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, erro
 		return nil, err
 	}
 	p, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (pair, error) {
-		p, err := s.lookUp(id, e.cfg.Instance)
-		if err != nil {
-			return pair{}, err
+		p, err := s.lookUp(id, e.own)
+		if err == nil {
+			err = open.possesses(s, p)
 		}
-		return p, open.possesses(s, p)
+		if err == nil && len(p.untold) > 0 {
+			err = e.own.witness.keep(id)
+		}
+		return p, err
 	})
 	if err != nil {
 		return nil, classify("read the public key "+string(id), err, key.Retry)
@@ -298,7 +324,7 @@ func onPair[T any](e *engine, s session, id key.ID, f func(pair) (T, error)) (T,
 		e.forget(id)
 		e.tok.tellMended("the handles of "+string(id)+" were lost, and the pair is looked up again", err)
 	}
-	p, err := s.lookUp(id, e.cfg.Instance)
+	p, err := s.lookUp(id, e.own)
 	if err != nil {
 		var zero T
 		return zero, err

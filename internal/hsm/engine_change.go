@@ -19,7 +19,7 @@ func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, 
 		return inventoryResult{}, err
 	}
 	page, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (inventoryResult, error) {
-		return s.inventory(e.cfg.Instance, after, inventoryPage, func(lost error) {
+		return s.inventory(e.own, after, inventoryPage, func(lost error) {
 			e.tok.tellMended("a handle was lost while the pairs were listed, and they are listed again", lost)
 		})
 	})
@@ -42,13 +42,16 @@ func (e *engine) Generate(ctx context.Context, id key.ID, name string, number in
 		_, err2 := e.opener(ctx)
 		return errors.Join(err, err2)
 	}
+	if err := e.tryOut(ctx, profile); err != nil {
+		return err
+	}
 	_, err = with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (struct{}, error) {
-		return struct{}{}, e.generate(s, id, label, spec, profile.extras)
+		return struct{}{}, e.generate(s, id, label, spec, profile)
 	})
 	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
 }
 
-func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, extras bool) error {
+func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, can profile) (err error) {
 	objects, err := s.objectsWith(id)
 	if err != nil {
 		return err
@@ -56,20 +59,64 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 	if len(objects) > 0 {
 		return refused(Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(objects), id)
 	}
-	public, private := pairTemplates(id.Bytes(), label.String(), spec.Bits(), true, extras)
+	e.trial.doubt()
+	defer func() { e.trial.settle(err == nil) }()
 	killpoint.At("hsm-generate-before")
+	if err := s.generatePair(id, label.String(), spec.Bits(), can.extras); err != nil {
+		return err
+	}
+	killpoint.At("hsm-generate-after")
+	p, err := s.madePair(id, label.String(), spec.Bits(), e.trial.untold())
+	if err != nil || len(p.untold) == 0 {
+		return err
+	}
+	if err := can.open.possesses(s, p); err != nil {
+		return err
+	}
+	return e.own.witness.saw(id, p.key)
+}
+
+// generatePair makes a pair on the token.
+func (s session) generatePair(id key.ID, label string, bits int, extras bool) error {
+	public, private := pairTemplates(id.Bytes(), label, bits, true, extras)
 	if _, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), public, private); err != nil {
 		return fmt.Errorf("C_GenerateKeyPair: %w", err)
 	}
-	killpoint.At("hsm-generate-after")
-	p, err := s.lookUp(id, e.cfg.Instance)
-	if err != nil {
-		return newError(Incomplete, key.Ambiguous, "the pair was generated, but does not read back: %w", err)
-	}
-	if p.label != label || p.key.N.BitLen() != spec.Bits() {
-		return newError(Incomplete, key.Ambiguous, "the pair was generated, but reads back as %s of %d bits", p.label, p.key.N.BitLen())
-	}
 	return nil
+}
+
+// madePair reads back the pair that was just made. Whatever is not as asked for leaves
+// open what the token holds.
+func (s session) madePair(id key.ID, label string, bits int, excused []string) (pair, error) {
+	p, problem, err := s.readMade(id, label, bits, excused)
+	if err == nil && problem == "" {
+		return p, nil
+	}
+	if err == nil {
+		err = errors.New(problem)
+	}
+	return p, newError(Incomplete, key.Ambiguous, "the pair was generated, but does not read back as asked for: %w", err)
+}
+
+func (s session) readMade(id key.ID, label string, bits int, excused []string) (p pair, problem string, err error) {
+	objects, err := s.objectsWith(id)
+	if err != nil {
+		return p, "", err
+	}
+	private, public, err := halves(id, objects)
+	if err != nil {
+		return p, "", err
+	}
+	p = pair{private: private.handle, public: public.handle}
+	problem, err = s.readBack(&p, excused)
+	switch {
+	case err != nil || problem != "":
+	case private.label != label || public.label != label:
+		problem = fmt.Sprintf("it is labelled %q and %q, not %q", private.label, public.label, label)
+	case p.key.N.BitLen() != bits:
+		problem = fmt.Sprintf("it has %d bits, not %d", p.key.N.BitLen(), bits)
+	}
+	return p, problem, err
 }
 
 // unsure makes the errors of a call that may have had its effect Ambiguous.
@@ -102,7 +149,7 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 	ciphertext, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
 		e.fate.RLock()
 		defer e.fate.RUnlock()
-		p, err := s.lookUp(id, e.cfg.Instance)
+		p, err := s.lookUp(id, e.own)
 		if err != nil {
 			return nil, err
 		}
@@ -113,6 +160,7 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		if err := s.makePermanent(id, p); err != nil {
 			return nil, err
 		}
+		e.forgetSeen(ctx, id)
 		e.log.InfoContext(ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid, "trust", how)
 		killpoint.At("hsm-wrap-before")
 		out, err := way.wrapTo(s, kek.Public, p.private)
@@ -139,18 +187,24 @@ func (s session) makePermanent(id key.ID, p pair) error {
 			continue
 		}
 		killpoint.At("hsm-relabel-before")
-		if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label.String())}); err != nil {
-			return fmt.Errorf("relabel %s before its first wrap: C_SetAttributeValue: %w", id, err)
+		if err := s.relabel(h, label.String()); err != nil {
+			return fmt.Errorf("relabel %s before its first wrap: %w", id, err)
 		}
 		killpoint.At("hsm-relabel-after")
-		if shown, err = s.attributes(h, pkcs11.CKA_LABEL); err != nil {
-			return err
-		}
-		if string(shown[0]) != label.String() {
-			return refused(Policy, "the token took the label of %s but did not keep it: it is not wrapped", id)
-		}
 	}
 	return nil
+}
+
+// relabel gives an object another label, and reads it back.
+func (s session) relabel(h pkcs11.ObjectHandle, label string) error {
+	if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}); err != nil {
+		return fmt.Errorf("C_SetAttributeValue: %w", err)
+	}
+	shown, err := s.attributes(h, pkcs11.CKA_LABEL)
+	if err == nil && string(shown[0]) != label {
+		return refused(Policy, "the token took the label %q but did not keep it: the pair is not wrapped", label)
+	}
+	return err
 }
 
 // Destroy removes what is left of a generation that was never wrapped for
@@ -164,7 +218,18 @@ func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 		return struct{}{}, e.destroy(s, id)
 	})
 	e.forget(id)
+	if err == nil {
+		e.forgetSeen(ctx, id)
+	}
 	return unsure(classify("destroy "+string(id), err, key.Ambiguous))
+}
+
+// forgetSeen takes a pair that is no longer pending from the witness's notes. One that
+// stays there says nothing wrong, so an error is told and no more.
+func (e *engine) forgetSeen(ctx context.Context, id key.ID) {
+	if err := e.own.witness.forget(id); err != nil {
+		e.log.WarnContext(ctx, "a note of a pair that keyd saw being made stays", "id", id, "error", err.Error())
+	}
 }
 
 func (e *engine) destroy(s session, id key.ID) error {

@@ -133,7 +133,12 @@ func newChild(t testing.TB, tok *softhsmtest.Token) child {
 func newRig(t testing.TB) *rig {
 	t.Helper()
 	tok := softhsmtest.New(t)
-	return start(t, tok, newChild(t, tok))
+	r := start(t, tok, newChild(t, tok))
+	// SoftHSM may not show what two processes make at the same time.
+	if _, err := r.Describe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func argv(t testing.TB) []string {

@@ -92,6 +92,22 @@ func (s session) attributes(o pkcs11.ObjectHandle, types ...uint) ([][]byte, err
 	return values, nil
 }
 
+// told reads the values of types, in their order; nil where the module cannot tell.
+// When it knows all but one it still answers no read of all, so each is then read singly.
+func (s session) told(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
+	values, err := s.attributes(o, types...)
+	if !isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) {
+		return values, err
+	}
+	values = make([][]byte, len(types))
+	for i, t := range types {
+		if values[i], err = s.optional(o, t); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
 // optional reads one attribute that the module may not know; nil then.
 func (s session) optional(o pkcs11.ObjectHandle, typ uint) ([]byte, error) {
 	values, err := s.attributes(o, typ)

@@ -138,10 +138,10 @@ func (o opener) possesses(s session, p pair) error {
 	}
 	plain, err := o.open(s, p.private, p.key.Size(), ciphertext)
 	if err != nil && !doesNotOpen(err) {
-		return fmt.Errorf("open what the public key of %s encrypted: %w", p.label, err)
+		return fmt.Errorf("open what the public key encrypted: %w", err)
 	}
 	if err != nil || subtle.ConstantTimeCompare(plain, secret) != 1 {
-		return refused(Incomplete, "the private key of %s does not belong to its public key", p.label)
+		return refused(Incomplete, "the private key does not belong to the public key")
 	}
 	return nil
 }

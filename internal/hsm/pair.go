@@ -17,6 +17,15 @@ type pair struct {
 	private, public pkcs11.ObjectHandle
 	label           key.Label
 	key             *rsa.PublicKey
+	untold          []attr // what the token does not tell of the private key's birth
+}
+
+// own are the pairs that may be used: those of an instance, on a token of which the
+// trial found out what it cannot tell.
+type own struct {
+	instance string
+	trial    *trial
+	witness  *witness
 }
 
 // object is what every object under a CKA_ID shows.
@@ -46,66 +55,56 @@ func (s session) objectsWith(id key.ID) ([]object, error) {
 
 func (s session) describe(h pkcs11.ObjectHandle) (object, error) {
 	o := object{handle: h, class: noClass}
-	class, err := s.optional(h, pkcs11.CKA_CLASS)
+	values, err := s.told(h, pkcs11.CKA_CLASS, pkcs11.CKA_LABEL)
 	if err != nil {
 		return o, err
 	}
-	if len(class) == 8 {
-		o.class = uint(binary.NativeEndian.Uint64(class))
+	if len(values[0]) == 8 {
+		o.class = uint(binary.NativeEndian.Uint64(values[0]))
 	}
-	label, err := s.optional(h, pkcs11.CKA_LABEL)
-	o.label = string(label)
-	return o, err
+	o.label = string(values[1])
+	return o, nil
 }
 
 // lookUp finds the one complete pair with this id. Errors: NotFound, Incomplete,
 // Foreign, or what the module said.
-func (s session) lookUp(id key.ID, instance string) (pair, error) {
+func (s session) lookUp(id key.ID, mine own) (pair, error) {
 	objects, err := s.objectsWith(id)
 	if err != nil {
 		return pair{}, err
 	}
-	return s.examine(id, instance, objects)
+	return s.examine(id, mine, objects)
 }
 
 // examine requires that objects are exactly one pair of ours, and that all its
 // attributes read back as keyd sets them.
-func (s session) examine(id key.ID, instance string, objects []object) (pair, error) {
+func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	if len(objects) == 0 {
 		return pair{}, refused(NotFound, "the HSM has no object with CKA_ID %s", id)
 	}
-	var p pair
-	var private, public, other int
-	var publicLabel string
 	for _, o := range objects {
-		switch o.class {
-		case pkcs11.CKO_PRIVATE_KEY:
-			private++
-			p.private = o.handle
-			if l, ok := key.ParseLabel(o.label); ok {
-				p.label = l
-			}
-		case pkcs11.CKO_PUBLIC_KEY:
-			public++
-			p.public, publicLabel = o.handle, o.label
-		default:
-			other++
-		}
-		if o.label != "" && !ours(o.label, instance) {
-			return pair{}, refused(Foreign, "an object with CKA_ID %s is labelled %q, which is not of instance %s: it is not touched", id, o.label, instance)
+		if o.label != "" && !ours(o.label, mine.instance) {
+			return pair{}, refused(Foreign, "an object with CKA_ID %s is labelled %q, which is not of instance %s: it is not touched", id, o.label, mine.instance)
 		}
 	}
-	if private != 1 || public != 1 || other != 0 {
-		return pair{}, refused(Incomplete, "CKA_ID %s has %d private keys, %d public keys and %d other objects, not one pair", id, private, public, other)
+	private, public, err := halves(id, objects)
+	if err != nil {
+		return pair{}, err
 	}
-	pub, ok := key.ParseLabel(publicLabel)
+	p := pair{private: private.handle, public: public.handle}
+	p.label, _ = key.ParseLabel(private.label)
+	pub, ok := key.ParseLabel(public.label)
 	pub.Pending = p.label.Pending // they differ when a crash fell between relabelling the two
 	if !ok || p.label == (key.Label{}) || pub != p.label {
 		return pair{}, refused(Incomplete, "the two halves of CKA_ID %s are not labelled alike", id)
 	}
-	problem, err := s.readBack(&p)
+	problem, err := s.readBack(&p, mine.trial.untold())
 	if err != nil {
 		return pair{}, err
+	}
+	if problem == "" && len(p.untold) > 0 && p.label.Pending {
+		// Without the mark it was accepted before: only WrapFor takes the mark off.
+		problem = mine.witness.missing(id, p.key, p.untold)
 	}
 	if problem != "" {
 		return pair{}, refused(Incomplete, "CKA_ID %s (%s): %s", id, p.label, problem)
@@ -113,8 +112,30 @@ func (s session) examine(id key.ID, instance string, objects []object) (pair, er
 	return p, nil
 }
 
-// readBack checks every attribute of p and fills in its public key.
-func (s session) readBack(p *pair) (problem string, err error) {
+// halves are the one private and the one public key that objects must be.
+func halves(id key.ID, objects []object) (private, public object, err error) {
+	var privates, publics, others int
+	for _, o := range objects {
+		switch o.class {
+		case pkcs11.CKO_PRIVATE_KEY:
+			privates++
+			private = o
+		case pkcs11.CKO_PUBLIC_KEY:
+			publics++
+			public = o
+		default:
+			others++
+		}
+	}
+	if privates != 1 || publics != 1 || others != 0 {
+		return private, public, refused(Incomplete, "CKA_ID %s has %d private keys, %d public keys and %d other objects, not one pair", id, privates, publics, others)
+	}
+	return private, public, nil
+}
+
+// readBack checks every attribute of p and fills in its public key, and which of the
+// excused attributes the token does not tell.
+func (s session) readBack(p *pair, excused []string) (problem string, err error) {
 	checks := []struct {
 		half   string
 		object pkcs11.ObjectHandle
@@ -125,9 +146,11 @@ func (s session) readBack(p *pair) (problem string, err error) {
 		{"public", p.public, publicAttrs(true)},
 	}
 	for _, c := range checks {
-		if problem, err := s.wanting(c.object, c.attrs); problem != "" || err != nil {
+		problem, untold, err := s.compare(c.object, c.attrs, excused)
+		if problem != "" || err != nil {
 			return c.half + " key: " + problem, err
 		}
+		p.untold = append(p.untold, untold...)
 	}
 	for _, extra := range privateExtras() {
 		value, err := s.optional(p.private, extra.typ)
@@ -163,16 +186,16 @@ func ours(label, instance string) bool {
 // ordered by id. A handle that is lost while it is read is an object that was
 // destroyed just then, or a slip of the library: a second look tells which, and slipped
 // is told.
-func (s session) inventory(instance string, after key.ID, limit int, slipped func(error)) (inventoryResult, error) {
-	page, lost, err := s.inventoryOnce(instance, after, limit)
+func (s session) inventory(mine own, after key.ID, limit int, slipped func(error)) (inventoryResult, error) {
+	page, lost, err := s.inventoryOnce(mine, after, limit)
 	if err == nil && lost != nil {
 		slipped(lost)
-		page, _, err = s.inventoryOnce(instance, after, limit)
+		page, _, err = s.inventoryOnce(mine, after, limit)
 	}
 	return page, err
 }
 
-func (s session) inventoryOnce(instance string, after key.ID, limit int) (page inventoryResult, lost, err error) {
+func (s session) inventoryOnce(mine own, after key.ID, limit int) (page inventoryResult, lost, err error) {
 	byID := map[key.ID][]object{}
 	isOurs := map[key.ID]bool{}
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
@@ -181,7 +204,7 @@ func (s session) inventoryOnce(instance string, after key.ID, limit int) (page i
 			return page, nil, err
 		}
 		for _, h := range handles {
-			values, err := s.attributes(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
+			values, err := s.told(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
 			if handleLost(err) {
 				lost = err
 				continue
@@ -194,7 +217,7 @@ func (s session) inventoryOnce(instance string, after key.ID, limit int) (page i
 				continue
 			}
 			byID[id] = append(byID[id], object{handle: h, class: class, label: label})
-			isOurs[id] = isOurs[id] || ours(label, instance)
+			isOurs[id] = isOurs[id] || ours(label, mine.instance)
 		}
 	}
 	ids := make([]key.ID, 0, len(isOurs))
@@ -208,7 +231,7 @@ func (s session) inventoryOnce(instance string, after key.ID, limit int) (page i
 		ids = ids[:limit]
 	}
 	for _, id := range ids {
-		o, err := s.inventoried(id, instance, byID[id])
+		o, err := s.inventoried(id, mine, byID[id])
 		if handleLost(err) {
 			lost = err
 		} else if err != nil {
@@ -221,9 +244,9 @@ func (s session) inventoryOnce(instance string, after key.ID, limit int) (page i
 
 // inventoried is one pair as the inventory shows it. With the error of a lost
 // handle it is shown all the same.
-func (s session) inventoried(id key.ID, instance string, objects []object) (key.Object, error) {
+func (s session) inventoried(id key.ID, mine own, objects []object) (key.Object, error) {
 	out := key.Object{ID: id}
-	p, err := s.examine(id, instance, objects)
+	p, err := s.examine(id, mine, objects)
 	var problem *Error
 	switch {
 	case err == nil:
@@ -237,7 +260,7 @@ func (s session) inventoried(id key.ID, instance string, objects []object) (key.
 		return out, err
 	}
 	for _, o := range objects {
-		if l, ok := key.ParseLabel(o.label); ok && l.Instance == instance {
+		if l, ok := key.ParseLabel(o.label); ok && l.Instance == mine.instance {
 			out.Label = l
 			break // the private key's, when there is one
 		}

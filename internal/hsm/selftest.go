@@ -15,7 +15,7 @@ type profile struct {
 	wrap     *wrapper // nil: none passed
 	open     *opener  // nil: none passed
 	extras   bool     // privateExtras can be set
-	padding  int      // zero bytes that the module put behind the DER
+	inside   shape    // of what wrap made of a throw-away key
 	warnings []string
 	problems []string // why wrap or open is nil, and what was tried
 }
@@ -45,6 +45,7 @@ func (s session) selfTest(vendor uint) (profile, error) {
 	}
 	p.chooseWrap(s, wrappers(vendor), kek, private, pub)
 	p.chooseOpen(s, private, pub)
+	p.warnOfPadding(s, kek)
 	return p, nil
 }
 
@@ -60,7 +61,7 @@ func (p *profile) chooseWrap(s session, ways []wrapper, kek *rsa.PrivateKey, pri
 	for _, way := range ways {
 		ciphertext, err := way.wrapTo(s, &kek.PublicKey, private)
 		if err == nil {
-			if p.padding, err = verify(ciphertext, kek, pub); err == nil {
+			if p.inside, err = verify(ciphertext, kek, pub); err == nil {
 				p.wrap = &way
 				return
 			}
@@ -84,13 +85,43 @@ func (p *profile) chooseOpen(s session, private pkcs11.ObjectHandle, pub *rsa.Pu
 	p.problems = append(p.problems, fmt.Sprintf("the HSM cannot open RSA-OAEP-256, so nothing could be proven. Tried: %v", errors.Join(tried...)))
 }
 
-// warnOfPadding: SoftHSM before 2.7 pads most keys with zero bytes before it
-// wraps them; whether the self-test's key was among them is chance.
-func (p *profile) warnOfPadding(lib pkcs11.Info) {
-	old := strings.HasPrefix(trim(lib.ManufacturerID), "SoftHSM") &&
-		(lib.LibraryVersion.Major < 2 || lib.LibraryVersion.Major == 2 && lib.LibraryVersion.Minor < 7)
-	if p.wrap != nil && (p.padding > 0 || old) {
+// maxPaddingTries bounds how many keys are made to see how the module pads.
+const maxPaddingTries = 8
+
+// warnOfPadding goes by what the module did, and not by its name: SoftHSM before 2.7 puts
+// zero bytes behind most keys, and shows another name through p11-kit-proxy. Where the
+// first key tells nothing, others are made.
+func (p *profile) warnOfPadding(s session, kek *rsa.PrivateKey) {
+	for range maxPaddingTries {
+		if p.wrap == nil || p.inside.telling() {
+			break
+		}
+		inside, err := s.shapeOfAnother(*p, kek)
+		if err != nil {
+			break // a warning is not worth more
+		}
+		p.inside = inside
+	}
+	if p.wrap != nil && p.inside.zeros > 0 {
 		p.warnings = append(p.warnings, p.wrap.name+" puts zero bytes behind most private keys before it wraps them "+
 			"(as SoftHSM 2.6.1 does): a strict parser may refuse the blob")
 	}
+}
+
+// shapeOfAnother wraps another throw-away key.
+func (s session) shapeOfAnother(p profile, kek *rsa.PrivateKey) (shape, error) {
+	public, private, err := s.sessionPair(p.extras)
+	if err != nil {
+		return shape{}, err
+	}
+	defer s.drop(public, private)
+	pub, err := s.rsaPublic(public)
+	if err != nil {
+		return shape{}, err
+	}
+	ciphertext, err := p.wrap.wrapTo(s, &kek.PublicKey, private)
+	if err != nil {
+		return shape{}, err
+	}
+	return verify(ciphertext, kek, pub)
 }

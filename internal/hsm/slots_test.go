@@ -12,6 +12,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
+	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
 // stranger is a user who owns nothing.
@@ -32,9 +33,7 @@ func ended(t *testing.T, r *rig) string {
 // wherever the test's files are.
 func asStranger(t *testing.T, tok *softhsmtest.Token, c *child) []string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Fatal("this test starts the HSM process as another user, so it must be run as root")
-	}
+	rights.ToBecomeAnotherUser(t)
 	self, err := os.ReadFile(argv(t)[0])
 	if err != nil {
 		t.Fatal(err)

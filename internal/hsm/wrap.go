@@ -90,44 +90,53 @@ func plausible(ciphertext []byte, kek, wrapped *rsa.PublicKey) bool {
 	return tail%8 == 0 && tail > 3*wrapped.Size()
 }
 
+// shape is what a wrapped private key looks like inside.
+type shape struct {
+	der   int // bytes of the PKCS#8
+	zeros int // bytes that the module put behind it
+}
+
+// telling reports whether the shape shows how the module pads: a PKCS#8 of whole 8-byte
+// blocks, which one key in eight has, looks alike with and without.
+func (s shape) telling() bool { return s.zeros > 0 || s.der%8 != 0 }
+
 // verify unwraps ciphertext in Go and requires that it is the private key of
 // want. Only the self-test can do this: it holds the KEK's private key, and the
-// wrapped key is a throw-away. padding is the number of zero bytes that the
-// module put behind the DER.
-func verify(ciphertext []byte, kek *rsa.PrivateKey, want *rsa.PublicKey) (padding int, err error) {
+// wrapped key is a throw-away.
+func verify(ciphertext []byte, kek *rsa.PrivateKey, want *rsa.PublicKey) (shape, error) {
 	if len(ciphertext) <= kek.Size() {
-		return 0, errors.New("the ciphertext is too short")
+		return shape{}, errors.New("the ciphertext is too short")
 	}
 	aes, err := rsa.DecryptOAEP(sha1.New(), rand.Reader, kek, ciphertext[:kek.Size()], nil)
 	if err != nil || len(aes) != 32 {
-		return 0, errors.New("its first part is not RSA-OAEP-SHA-1 of an AES-256 key")
+		return shape{}, errors.New("its first part is not RSA-OAEP-SHA-1 of an AES-256 key")
 	}
 	unwrapper, err := subtle.NewKWP(aes)
 	if err != nil {
-		return 0, err
+		return shape{}, err
 	}
 	plain, err := unwrapper.Unwrap(ciphertext[kek.Size():])
 	if err != nil {
-		return 0, errors.New("its second part is not RFC 5649 (initial value A65959A6)")
+		return shape{}, errors.New("its second part is not RFC 5649 (initial value A65959A6)")
 	}
 	defer clear(plain)
 	var der asn1.RawValue
 	rest, err := asn1.Unmarshal(plain, &der)
 	if err != nil {
-		return 0, errors.New("it holds no DER")
+		return shape{}, errors.New("it holds no DER")
 	}
 	for _, b := range rest {
 		if b != 0 {
-			return 0, errors.New("it holds more than one DER value")
+			return shape{}, errors.New("it holds more than one DER value")
 		}
 	}
 	private, err := x509.ParsePKCS8PrivateKey(der.FullBytes)
 	if err != nil {
-		return 0, errors.New("it holds no PKCS#8 private key")
+		return shape{}, errors.New("it holds no PKCS#8 private key")
 	}
 	got, ok := private.(*rsa.PrivateKey)
 	if !ok || !got.PublicKey.Equal(want) {
-		return 0, errors.New("it holds another key than the one wrapped")
+		return shape{}, errors.New("it holds another key than the one wrapped")
 	}
-	return len(rest), nil
+	return shape{der: len(der.FullBytes), zeros: len(rest)}, nil
 }

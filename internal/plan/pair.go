@@ -15,12 +15,7 @@ func pair(in Input) (Step, bool) {
 	if err := in.Seen.HSM.Err; err != nil {
 		return in.wait(g.Number, "", "the HSM cannot be used: %v", err), true
 	}
-	var under []key.Object
-	for _, o := range in.Seen.HSM.Objects {
-		if o.ID == g.ID {
-			under = append(under, o)
-		}
-	}
+	under := in.under(g.ID)
 	step := Step{Generation: g.Number, ID: g.ID}
 	switch {
 	case slices.ContainsFunc(under, func(o key.Object) bool { return !o.Label.Pending }):
@@ -40,6 +35,36 @@ func pair(in Input) (Step, bool) {
 	return step, true
 }
 
+// under lists what the HSM shows under a CKA_ID.
+func (in Input) under(id key.ID) (objects []key.Object) {
+	for _, o := range in.Seen.HSM.Objects {
+		if o.ID == id {
+			objects = append(objects, o)
+		}
+	}
+	return objects
+}
+
+// leftUnder reports whether the HSM shows something under an abandoned id that may be destroyed.
+func (in Input) leftUnder(id key.ID) bool {
+	return slices.ContainsFunc(in.under(id), func(o key.Object) bool { return o.Label.Pending })
+}
+
+// leftover destroys what an earlier try left, so that tries that fail do not fill the HSM. keyd asks once an HSM that
+// does not let go of it: the pair is needed all the same.
+func leftover(in Input) (Step, bool) {
+	g := in.Record.Current()
+	if in.Seen.HSM.Err != nil || g == nil || g.Fingerprint != "" || !g.GenerateBegun.IsZero() || len(in.under(g.ID)) > 0 {
+		return Step{}, false // nothing is about to be made
+	}
+	for _, a := range in.Record.Abandoned {
+		if a.DestroyBegun.IsZero() && in.leftUnder(a.ID) {
+			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
+		}
+	}
+	return Step{}, false
+}
+
 // finished ends the current generation when it is active everywhere it should be.
 func finished(in Input) (Step, bool) {
 	g := in.Record.Current()
@@ -56,8 +81,7 @@ func abandonedID(in Input) (Step, bool) {
 		return Step{}, false
 	}
 	for _, a := range in.Record.Abandoned {
-		left := slices.ContainsFunc(in.Seen.HSM.Objects, func(o key.Object) bool { return o.ID == a.ID && o.Label.Pending })
-		if left || !a.DestroyBegun.IsZero() {
+		if in.leftUnder(a.ID) || !a.DestroyBegun.IsZero() {
 			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
 		}
 	}

@@ -36,6 +36,7 @@ func Rules() []Rule {
 		{"kek-shown", "A key exchange key that keyd began to make, and that now shows, is recorded.", kekShown},
 		{"refutation", "After a refuted proof the previous good generation becomes the newest again, in that vault only. " +
 			"Then the key is held.", refutation},
+		{"leftover", "What an earlier try left in the HSM is destroyed before the next pair is made.", leftover},
 		{"pair", "The generation under way gets its pair: generate once, read back, pin, or give the id up.", pair},
 		{"placement", "Vaults get what they lack, one after the other. The next one follows after the proof in the one before.",
 			placement},

@@ -558,6 +558,43 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 	}
 }
 
+// Otherwise tries that fail, one after the other, fill the HSM up.
+func TestWhatAFailedTryLeftIsSweptBeforeTheNext(t *testing.T) {
+	for name, c := range map[string]struct{ stuck, most int }{
+		"":                                       {0, 1},
+		", unless the HSM does not let go of it": {1, 2},
+	} {
+		t.Run("swept"+name, func(t *testing.T) {
+			w := newWorld(t, 1, weu)
+			p := policy(weu)
+			const tries = 4
+			spoilt, most := map[key.ID]bool{}, 0
+			w.strike = func(_ int, call string) fault {
+				for id, pairs := range w.hsm.pairs {
+					if len(spoilt) < tries && len(pairs) > 0 && !spoilt[id] {
+						spoilt[id], pairs[0].broken = true, true
+					}
+				}
+				if held := len(w.hsm.pairs); held > most {
+					most = held
+				}
+				if call == "hsm.Destroy" && c.stuck > 0 {
+					c.stuck--
+					return failBefore
+				}
+				return none
+			}
+			w.settle(p)
+			w.now = w.now.Add(time.Hour)
+			w.settle(p)
+			w.checkDone(p, 1, 0)
+			if len(spoilt) != tries || most > c.most {
+				t.Errorf("after %d failed tries the HSM held up to %d pairs at once, want %d\n%s", len(spoilt), most, c.most, w.story())
+			}
+		})
+	}
+}
+
 func TestADestructionCutShortByACrashGetsItsResultIntoTheAudit(t *testing.T) {
 	for _, at := range []struct {
 		call  string

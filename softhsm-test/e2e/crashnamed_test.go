@@ -58,6 +58,7 @@ func namedStories() []story {
 		{"the HSM side, trusted the second", nil, hsmSideAtFirst("hsm-trust-after:2")},
 		{"the HSM side, before its login", nil, hsmSideAtFirst("hsm-login-before")},
 		{"the HSM side, after its login", nil, hsmSideAtFirst("hsm-login-after")},
+		{"the HSM side, trying out the token", onlyWeu, hsmSideAtFirst("hsm-trial-before", "hsm-trial-after")},
 		{"the HSM side, sweeping", onlyWeu, hsmSideSweeping},
 		{"the audit key, its making", onlyWeu, auditing(
 			"save-before audit key intended", "save-after audit key intended", "audit-key-before", "audit-key-after",

@@ -22,6 +22,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
 // onDisk is a world whose state directory is a small file system of its own, and
@@ -33,6 +34,7 @@ type onDisk struct {
 
 func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
 	t.Helper()
+	rights.ToMount(t)
 	w := newWorld(t, func(s *settings) { s.schedule, s.newest = "@every 5s", time.Second })
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -78,7 +80,7 @@ func (w *onDisk) reconfigure() {
 func onTmpfs(w *world) {
 	w.t.Helper()
 	if err := syscall.Mount("tmpfs", w.path("state"), "tmpfs", 0, "size=256k,mode=0700"); err != nil {
-		w.t.Fatalf("mount a tmpfs for the state: %v (this test needs to run as root, or in a user namespace that may mount)", err)
+		w.t.Fatalf("mount a tmpfs for the state: %v", err)
 	}
 }
 

@@ -54,7 +54,7 @@ func mountExt4(w *world) {
 func (w *world) tool(name string, args ...string) {
 	w.t.Helper()
 	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
-		w.t.Fatalf("%s %v: %v: %s (this test needs to run as root, with e2fsprogs and a loop device)", name, args, err, out)
+		w.t.Fatalf("%s %v: %v: %s (this test needs e2fsprogs and a loop device)", name, args, err, out)
 	}
 }
 

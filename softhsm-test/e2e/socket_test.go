@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
 // Two users that are not the daemon's: a member of the socket's group, and one
@@ -25,9 +27,7 @@ const (
 
 func TestAnotherUserReadsAtMostAndStarvesNobody(t *testing.T) {
 	t.Parallel()
-	if os.Getuid() != 0 {
-		t.Fatal("this test becomes other users, so it must be run as root")
-	}
+	rights.ToBecomeAnotherUser(t)
 	w := newWorld(t, nil)
 	w.openTo(member)
 	w.start()

@@ -89,6 +89,13 @@ func TestAStandardKWPIsPreferredToTheAmbiguousNumber(t *testing.T) {
 	f := newFaulty(t, nil)
 	f.env = append(f.env, "FAULTMODULE_KWP=1")
 	f.start()
+	f.wait("status shows the token", func(s status.Snapshot, _ status.Key) bool {
+		if info := s.HSM.Info; f.token.Conf == "" && info.Model != "" && info.Model+info.Firmware != "SoftHSM v22.6" {
+			t.Skipf("does not apply to %s %s: the fault module shows 0x210A as 0x210B, and only SoftHSM 2.6 is known to have "+
+				"RFC 5649 as 0x210A alone", info.Model, info.Firmware)
+		}
+		return s.HSM.Info.Model != ""
+	})
 	f.waitGeneration(1)
 	f.wait("status shows the mechanism", func(s status.Snapshot, _ status.Key) bool {
 		return s.HSM.Info.Wrap == "CKM_AES_KEY_WRAP_KWP (0x210B)"

@@ -9,6 +9,11 @@
  *                       name it; absent: this process counts for itself
  *   FAULTMODULE_KWP     when set, the real module's CKM_AES_KEY_WRAP_PAD (0x210A)
  *                       is shown as CKM_AES_KEY_WRAP_KWP (0x210B)
+ *   FAULTMODULE_RESERVED  what C_Initialize passes on as pReserved, such as the
+ *                       configdir='sql:DIR' … that NSS softokn wants there
+ *   FAULTMODULE_ROOM    when set, C_WrapKey asks for 16 bytes more when only its length is
+ *                       asked for. This mends NSS softokn, whose CKM_AES_KEY_WRAP_KWP
+ *                       answers with the length of the key instead of the wrapped key's
  *
  * A rule is a line: FUNCTION WHICH WHEN ACTION
  *   FUNCTION  such as C_Decrypt, or * for every one
@@ -21,6 +26,8 @@
  *             abort       call abort()
  *             segv        write to address 0
  *             count       nothing but to be counted
+ *             unknown 0xNN  (of C_GetAttributeValue, after) the module does not know this
+ *                         attribute: no value, and CKR_ATTRIBUTE_TYPE_INVALID
  * Every rule that matches is applied, in the order of the file, until one of them
  * answers. Lines that begin with # are comments; a line that is no rule aborts the
  * process, so that a test cannot pass by a slip of the pen. Replace the file by
@@ -52,10 +59,16 @@
 #error "the trampolines are right for Linux on x86-64 and aarch64 only"
 #endif
 
+#ifndef PREFIX
+#define PREFIX "FAULTMODULE" /* of the variables; another one lets two of these stand in a row */
+#endif
+
 typedef unsigned long word; /* CK_ULONG, CK_RV, and every argument */
 
-enum { CKR_OK = 0x0, CKR_GENERAL_ERROR = 0x5, CKR_MECHANISM_INVALID = 0x70 };
+enum { CKR_OK = 0x0, CKR_GENERAL_ERROR = 0x5, CKR_ATTRIBUTE_TYPE_INVALID = 0x12, CKR_MECHANISM_INVALID = 0x70 };
 enum { CKM_AES_KEY_WRAP_PAD = 0x210A, CKM_AES_KEY_WRAP_KWP = 0x210B };
+enum { CKF_OS_LOCKING_OK = 0x2 };
+enum { KWP_OVERHEAD = 16 }; /* bytes: its initial value, and padding */
 
 /* The functions of CK_FUNCTION_LIST, in its order (PKCS#11 v2.40 section 3.6). */
 #define FUNCTIONS(X) \
@@ -86,6 +99,12 @@ typedef word (*function)(word, word, word, word, word, word, word, word);
 struct function_list { /* CK_FUNCTION_LIST */
 	unsigned char version[2];
 	function call[FUNCTION_COUNT];
+};
+
+struct attribute { /* CK_ATTRIBUTE */
+	word type;
+	void *value;
+	word length;
 };
 
 struct counters {
@@ -140,12 +159,28 @@ static int is_rule(const struct rule *r)
 		sound |= strcmp(r->action, plain[i]) == 0 && r->value[0] == 0;
 	sound |= (strcmp(r->action, "rv") == 0 || strcmp(r->action, "stick") == 0) && is_number(r->value, 16);
 	sound |= strcmp(r->action, "sleep") == 0 && is_number(r->value, 10);
+	sound |= strcmp(r->action, "unknown") == 0 && is_number(r->value, 16) &&
+		 strcmp(r->function, "C_GetAttributeValue") == 0 && strcmp(r->when, "after") == 0;
 	return known && which && when && sound;
 }
 
-/* Does what the rule says; true when *rv is to be the answer. */
-static int apply(const struct rule *r, word *rv)
+/* Takes the values of one type out of an answer; true when it had one. */
+static int forget(word type, struct attribute *list, word n)
 {
+	int had = 0;
+	for (word i = 0; i < n; i++)
+		if (list[i].type == type) {
+			list[i].length = ~(word)0; /* CK_UNAVAILABLE_INFORMATION */
+			had = 1;
+		}
+	return had;
+}
+
+/* Does what the rule says to a call with these arguments; true when *rv is to be the answer. */
+static int apply(const struct rule *r, const word *arg, word *rv)
+{
+	if (strcmp(r->action, "unknown") == 0 && forget(strtoul(r->value, NULL, 16), (struct attribute *)arg[2], arg[3]))
+		*rv = CKR_ATTRIBUTE_TYPE_INVALID; /* and more of them may be unknown */
 	if (strcmp(r->action, "hang") == 0)
 		for (;;)
 			pause();
@@ -170,9 +205,9 @@ static int apply(const struct rule *r, word *rv)
 }
 
 /* Applies the rules for this call; true when *rv is to be the answer. */
-static int strike(int f, uint64_t nth, const char *when, word *rv)
+static int strike(int f, uint64_t nth, const char *when, const word *arg, word *rv)
 {
-	const char *path = getenv("FAULTMODULE_RULES");
+	const char *path = getenv(PREFIX "_RULES");
 	FILE *file = path ? fopen(path, "re") : NULL;
 	if (!file)
 		return 0;
@@ -188,7 +223,7 @@ static int strike(int f, uint64_t nth, const char *when, word *rv)
 		if (!matches(&r, f, nth, when))
 			continue;
 		atomic_fetch_add(&counters->struck[f], 1);
-		answered = apply(&r, rv);
+		answered = apply(&r, arg, rv);
 	}
 	fclose(file);
 	return answered;
@@ -198,7 +233,7 @@ static int strike(int f, uint64_t nth, const char *when, word *rv)
 static int translate_mechanism(int f, word *arg, word copy[3])
 {
 	word *type = &arg[1]; /* of C_GetMechanismInfo */
-	if (!getenv("FAULTMODULE_KWP") || (f != F_WrapKey && f != F_UnwrapKey && f != F_GetMechanismInfo))
+	if (!getenv(PREFIX "_KWP") || (f != F_WrapKey && f != F_UnwrapKey && f != F_GetMechanismInfo))
 		return 0;
 	if (f != F_GetMechanismInfo) { /* a CK_MECHANISM: type, parameter, its length */
 		if (!arg[1])
@@ -214,10 +249,23 @@ static int translate_mechanism(int f, word *arg, word copy[3])
 	return 0;
 }
 
+/* FAULTMODULE_RESERVED: the CK_C_INITIALIZE_ARGS (four functions, flags, pReserved, and
+ * NULL where softokn has its own pReserved) in place of those of the caller. */
+static void translate_arguments(int f, word *arg, word copy[7])
+{
+	const char *reserved = getenv(PREFIX "_RESERVED");
+	if (!reserved || f != F_Initialize)
+		return;
+	memset(copy, 0, 7 * sizeof(word));
+	copy[4] = CKF_OS_LOCKING_OK;
+	copy[5] = (word)reserved;
+	arg[0] = (word)copy;
+}
+
 /* FAULTMODULE_KWP: what C_GetMechanismList(slot, list, count) gave. */
 static void translate_list(int f, const word *arg)
 {
-	if (!getenv("FAULTMODULE_KWP") || f != F_GetMechanismList || !arg[1] || !arg[2])
+	if (!getenv(PREFIX "_KWP") || f != F_GetMechanismList || !arg[1] || !arg[2])
 		return;
 	word *list = (word *)arg[1], n = *(word *)arg[2];
 	for (word i = 0; i < n; i++)
@@ -228,17 +276,20 @@ static void translate_list(int f, const word *arg)
 static word call(int f, word *arg)
 {
 	uint64_t nth = atomic_fetch_add(&counters->called[f], 1) + 1;
-	word rv = CKR_OK, mechanism[3];
+	word rv = CKR_OK, mechanism[3], initialise[7];
 	if ((rv = atomic_load(&stuck)) != CKR_OK)
 		return rv;
-	if (strike(f, nth, "before", &rv))
+	if (strike(f, nth, "before", arg, &rv))
 		return rv;
 	if (translate_mechanism(f, arg, mechanism))
 		return CKR_MECHANISM_INVALID;
+	translate_arguments(f, arg, initialise);
 	rv = real->call[f](arg[0], arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]);
 	if (rv == CKR_OK)
 		translate_list(f, arg);
-	strike(f, nth, "after", &rv);
+	if (rv == CKR_OK && f == F_WrapKey && !arg[4] && getenv(PREFIX "_ROOM"))
+		*(word *)arg[5] += KWP_OVERHEAD;
+	strike(f, nth, "after", arg, &rv);
 	return rv;
 }
 
@@ -255,7 +306,7 @@ static struct function_list ours = { .version = { 2, 40 }, .call = { FUNCTIONS(E
 
 static void open_counters(void)
 {
-	const char *path = getenv("FAULTMODULE_COUNTS");
+	const char *path = getenv(PREFIX "_COUNTS");
 	int fd = -1, flags = MAP_SHARED | MAP_ANONYMOUS;
 	if (path) {
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -271,7 +322,7 @@ static void open_counters(void)
 
 static void load(void)
 {
-	const char *path = getenv("FAULTMODULE_REAL");
+	const char *path = getenv(PREFIX "_REAL");
 	void *lib = dlopen(path ? path : "/usr/lib/softhsm/libsofthsm2.so", RTLD_NOW | RTLD_LOCAL);
 	if (!lib) {
 		fprintf(stderr, "faultmodule: %s\n", dlerror());

@@ -1,0 +1,169 @@
+package hsm
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+)
+
+const (
+	trialBits = 2048
+	// trialPause is the time after a trial that failed until the next one, and
+	// deadlyPause after tries that ended the process.
+	trialPause  = time.Minute
+	deadlyPause = 15 * time.Minute
+)
+
+// trialLabel names the throw-away pair. It is no key.Label, so the pair is none of keyd's
+// to any other call: not listed, not wrapped, not opened with, not destroyed.
+func trialLabel(instance string) string { return "keyd-selftest/" + instance }
+
+// trialID is the throw-away pair's CKA_ID. It is always the same, so that whatever a crash
+// left is found, an object without a label among it.
+func trialID(instance string) key.ID {
+	sum := sha256.Sum256([]byte(trialLabel(instance)))
+	return key.ID(hex.EncodeToString(sum[:16]))
+}
+
+// tryAtStart makes the throw-away pair unless it is known that this token passes, and
+// sweeps what a crash left of one. Its error ends the process; a token on which no
+// key can be made still serves the keys that it has.
+func (e *engine) tryAtStart(ctx context.Context) error {
+	can, err := e.ready(ctx)
+	if err != nil || can.wrap == nil || can.open == nil {
+		return nil
+	}
+	if e.trial.passed() || e.trial.deadly() {
+		_, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (struct{}, error) {
+			return struct{}{}, s.sweepTrial(e.cfg.Instance)
+		})
+		if err != nil && !e.tok.isDead() {
+			e.log.WarnContext(ctx, "what is left of a throw-away key pair stays",
+				"label", trialLabel(e.cfg.Instance), "error", err.Error())
+			return nil
+		}
+		return err
+	}
+	if err := e.tryOut(ctx, can); err != nil && e.tok.isDead() {
+		return err
+	}
+	return nil
+}
+
+// tryAgain makes another try in the background when one failed a while ago.
+func (e *engine) tryAgain(can profile, lockErr error) {
+	if lockErr != nil || can.wrap == nil || can.open == nil || !e.trial.due() {
+		return
+	}
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.GenerateTimeout)
+		defer cancel()
+		_ = e.tryOut(ctx, can) // what comes of it is told by Describe
+	}()
+}
+
+// tryOut makes sure that a key can be made: it makes, uses and destroys a throw-away pair
+// on the token, just as a real one is made, unless the token passed before.
+func (e *engine) tryOut(ctx context.Context, can profile) error {
+	e.trial.running.Lock()
+	defer e.trial.running.Unlock()
+	if e.trial.passed() {
+		return nil
+	}
+	e.trial.begin()
+	// A lost session may be replaced: each try begins by sweeping.
+	found, err := with(ctx, e.tok, e.cfg.GenerateTimeout, true, func(s session) (trialNote, error) {
+		return e.throwAway(s, can)
+	})
+	return e.trial.end(found, err, e.tok.isDead())
+}
+
+// throwAway makes the throw-away pair and destroys it, whatever came of it.
+func (e *engine) throwAway(s session, can profile) (found trialNote, err error) {
+	if err := s.sweepTrial(e.cfg.Instance); err != nil {
+		return found, fmt.Errorf("destroy what is left of an earlier one: %w", err)
+	}
+	killpoint.At("hsm-trial-before")
+	untold, err := s.makeThrowAway(e.cfg.Instance, can)
+	killpoint.At("hsm-trial-after")
+	left := s.sweepTrial(e.cfg.Instance)
+	if err != nil {
+		return found, errors.Join(err, left)
+	}
+	if left != nil {
+		found.Warnings = append(found.Warnings, fmt.Sprintf("the token did not let keyd destroy the throw-away key pair %q, "+
+			"so it will not let keyd destroy what a failed generation leaves: %v; remove it with the vendor's tool",
+			trialLabel(e.cfg.Instance), left))
+	}
+	for _, a := range untold {
+		found.Untold = append(found.Untold, a.name)
+	}
+	if len(untold) > 0 {
+		found.Warnings = append(found.Warnings, unknownTo(untold)+" of a key that it made: keyd goes by what it saw itself "+
+			"while it made the key (docs/testing-with-your-hsm.md says what is then weaker)")
+	}
+	return found, nil
+}
+
+// makeThrowAway takes a pair through all that a real one goes through before its import:
+// made and read back, opened with, relabelled, wrapped.
+func (s session) makeThrowAway(instance string, can profile) (untold []attr, err error) {
+	id, label := trialID(instance), trialLabel(instance)
+	if err := s.generatePair(id, label+pendingMark, trialBits, can.extras); err != nil {
+		return nil, err
+	}
+	p, err := s.madePair(id, label+pendingMark, trialBits, sight)
+	if err != nil {
+		return nil, err
+	}
+	if err := can.open.possesses(s, p); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.relabel(p.private, label), s.relabel(p.public, label)); err != nil {
+		return nil, err
+	}
+	kek, err := rsa.GenerateKey(rand.Reader, trialBits)
+	if err != nil {
+		return nil, err
+	}
+	ciphertext, err := can.wrap.wrapTo(s, &kek.PublicKey, p.private)
+	if err != nil {
+		return nil, fmt.Errorf("wrap it by %s: %w", can.wrap.name, err)
+	}
+	if _, err := verify(ciphertext, kek, p.key); err != nil {
+		return nil, fmt.Errorf("wrapped by %s: %w", can.wrap.name, err)
+	}
+	return p.untold, nil
+}
+
+// pendingMark is behind the throw-away pair's label at first, as behind a real one's.
+const pendingMark = "/pending"
+
+// sweepTrial destroys what is there of the instance's throw-away pair.
+func (s session) sweepTrial(instance string) error {
+	id, label := trialID(instance), trialLabel(instance)
+	objects, err := s.objectsWith(id)
+	if err != nil {
+		return err
+	}
+	for _, o := range objects {
+		if o.label != "" && o.label != label && o.label != label+pendingMark {
+			return refused(Foreign, "an object with CKA_ID %s is labelled %q, which is not the throw-away pair's %q: "+
+				"nothing is destroyed", id, o.label, label)
+		}
+	}
+	for _, o := range objects {
+		if err := s.m.DestroyObject(s.h, o.handle); err != nil && !handleLost(err) {
+			return fmt.Errorf("C_DestroyObject: %w", err)
+		}
+	}
+	return nil
+}

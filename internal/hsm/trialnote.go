@@ -1,0 +1,221 @@
+package hsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// maxDied is how often a try may end the process before it is no longer made at each
+// start: the keys that are there must be served meanwhile.
+const maxDied = 2
+
+// trial is what is known of making keys on this token: whether a throw-away pair came
+// out well. A note of it outlives the process.
+type trial struct {
+	path, token string
+	log         *slog.Logger
+	now         func() time.Time
+
+	running sync.Mutex // held during a try
+
+	mu      sync.Mutex // guards what follows
+	note    trialNote
+	problem string
+	last    time.Time // when a try began; zero: none did
+	doubts  int       // generations under way
+}
+
+// trialNote is the file. It is written before what may end the process.
+type trialNote struct {
+	Token    string    `json:"token"` // module, token and firmware that it is about
+	Passed   bool      `json:"passed"`
+	Warnings []string  `json:"warnings,omitempty"`
+	Untold   []string  `json:"untold,omitempty"` // of sight, what the token cannot tell
+	Died     int       `json:"died,omitempty"`   // tries in a row that ended with the process
+	At       time.Time `json:"at"`
+}
+
+func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
+	t := &trial{path: filepath.Join(cfg.StateDir, "selftest.json"), token: tokenTried(cfg, tok), log: log, now: time.Now}
+	note, err := t.load()
+	if err != nil {
+		log.Warn("the note of the self-test is not used, and the test is made again", "error", err.Error())
+	}
+	// What the old token or firmware could not tell holds until a try says otherwise: without
+	// it the keys that are there could not be used meanwhile.
+	t.note = trialNote{Token: t.token, Untold: note.Untold}
+	if note.Token == t.token {
+		t.note = note
+	}
+	return t
+}
+
+// tokenTried names what a passed test holds for: another module, token, firmware or
+// template of keyd's is another one.
+func tokenTried(cfg Config, tok *token) string {
+	lib, info := tok.lib, tok.info
+	asked := fmt.Sprint(privateAttrs(true), privateExtras(), privateBirth(), publicAttrs(true))
+	return fmt.Sprintf("%s (%s %d.%d); token %q, serial %s, %s %s, firmware %d.%d; instance %s; templates %.4x",
+		cfg.Module, trim(lib.LibraryDescription), lib.LibraryVersion.Major, lib.LibraryVersion.Minor,
+		trim(info.Label), trim(info.SerialNumber), trim(info.ManufacturerID), trim(info.Model),
+		info.FirmwareVersion.Major, info.FirmwareVersion.Minor, cfg.Instance, sha256.Sum256([]byte(asked)))
+}
+
+func (t *trial) passed() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.note.Passed
+}
+
+// deadly reports whether the last tries ended the process, and then says so.
+func (t *trial) deadly() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.note.Died < maxDied {
+		return false
+	}
+	t.problem = fmt.Sprintf("no key can be made: the HSM process ended during each of the last %d tries to make a throw-away "+
+		"key pair; see its log for why. keyd tries again in %v, and when a key is to be made", t.note.Died, deadlyPause)
+	t.last = t.now()
+	return true
+}
+
+// due reports whether a try is to be made by itself.
+func (t *trial) due() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	pause := trialPause
+	if t.note.Died >= maxDied {
+		pause = deadlyPause
+	}
+	if t.note.Passed || t.doubts > 0 || t.now().Sub(t.last) < pause {
+		return false
+	}
+	t.last = t.now()
+	return true
+}
+
+func (t *trial) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = t.now()
+	t.note.Died++
+	t.save()
+}
+
+// end notes what came of a try and returns why no key can be made, nil when one can.
+func (t *trial) end(found trialNote, err error, died bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case died:
+		return classify("make a throw-away key pair", err, key.Retry)
+	case IsCode(err, Busy): // no try was made
+		t.note.Died--
+		t.save()
+		return err
+	}
+	if err != nil {
+		found.Untold = t.note.Untold
+	}
+	found.Token, found.Passed = t.token, err == nil
+	t.note, t.problem = found, ""
+	t.save()
+	if err == nil {
+		for _, w := range found.Warnings {
+			t.log.Warn("HSM self-test", "warning", w)
+		}
+		return nil
+	}
+	t.problem = fmt.Sprintf("no key can be made on this token: a throw-away key pair, made as a real one is, failed: %v. "+
+		"Look at the token's policy, its free room and its firmware; keyd tries again every minute, "+
+		"and keyd check shows what came of it", err)
+	t.log.Error("the HSM side is degraded", "reason", t.problem)
+	return refused(Unable, "%s", t.problem)
+}
+
+// doubt notes that a generation begins, so that one that fails, or ends the process, is
+// followed by another try.
+func (t *trial) doubt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubts++
+	passed := t.note.Passed
+	t.note.Passed = false
+	t.save()
+	t.note.Passed = passed
+}
+
+// settle ends a doubt.
+func (t *trial) settle(made bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.doubts--
+	t.note.Passed = t.note.Passed && made
+	if t.doubts == 0 && t.note.Passed {
+		t.save()
+	}
+}
+
+func (t *trial) warnings() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.note.Warnings
+}
+
+// untold are the attributes of sight that the token cannot tell.
+func (t *trial) untold() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.note.Untold
+}
+
+func (t *trial) problems() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.problem == "" {
+		return nil
+	}
+	return []string{t.problem}
+}
+
+// save writes the note. A disk that does not take it costs a try at the next start, and
+// no more.
+func (t *trial) save() {
+	t.note.At = t.now().UTC()
+	data, err := json.MarshalIndent(t.note, "", "  ")
+	if err == nil {
+		err = writeDurable(t.path, append(data, '\n'))
+	}
+	if err != nil {
+		t.log.Warn("the outcome of the self-test is not noted", "error", err.Error())
+	}
+}
+
+func (t *trial) load() (trialNote, error) {
+	var note trialNote
+	data, err := os.ReadFile(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return note, nil
+	}
+	if err != nil {
+		return note, err
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&note); err != nil {
+		return trialNote{}, fmt.Errorf("%s is damaged: %w", t.path, err)
+	}
+	return note, nil
+}

@@ -1,0 +1,126 @@
+package hsm
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// witness knows which pairs this HSM side saw itself: C_GenerateKeyPair made the pair in
+// a call of its own, and the pair proved that it has its private key. It stands in for
+// CKA_LOCAL and CKA_KEY_GEN_MECHANISM on tokens that do not tell them.
+//
+// What was seen is in memory only until the pair is pinned, so a pair that a restart
+// came between is not known. From then on it is in a file, for as long as the pair is
+// pending.
+type witness struct {
+	path string
+	mu   sync.Mutex
+	seen map[key.ID]key.Fingerprint // by this process
+}
+
+type witnessFile struct {
+	Schema int                        `json:"schema"`
+	Pairs  map[key.ID]key.Fingerprint `json:"pairs"` // by CKA_ID
+}
+
+func newWitness(stateDir string) *witness {
+	return &witness{path: filepath.Join(stateDir, "seen-pairs.json"), seen: map[key.ID]key.Fingerprint{}}
+}
+
+// saw notes a pair that was just made and proven.
+func (w *witness) saw(id key.ID, pub *rsa.PublicKey) error {
+	print, err := key.FingerprintOf(pub)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.seen[id] = print
+	return nil
+}
+
+// missing says why a key, of which the token leaves something untold, is not taken: ""
+// when keyd saw it being made.
+func (w *witness) missing(id key.ID, pub *rsa.PublicKey, untold []attr) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	print, err := key.FingerprintOf(pub)
+	if err == nil && w.seen[id] == print {
+		return ""
+	}
+	var file witnessFile
+	if err == nil {
+		file, err = w.load()
+	}
+	if err != nil {
+		return unknownTo(untold) + ", and " + err.Error()
+	}
+	if file.Pairs[id] == print {
+		return ""
+	}
+	return unknownTo(untold) + ", and this HSM process did not see the pair being made"
+}
+
+// keep makes what was seen of a pair outlive the process.
+func (w *witness) keep(id key.ID) error {
+	return w.change(func(file *witnessFile) bool {
+		print, ok := w.seen[id]
+		if !ok || file.Pairs[id] == print {
+			return false
+		}
+		file.Pairs[id] = print
+		return true
+	})
+}
+
+// forget drops pairs that are destroyed, or no longer pending.
+func (w *witness) forget(id key.ID) error {
+	return w.change(func(file *witnessFile) bool {
+		delete(w.seen, id)
+		_, ok := file.Pairs[id]
+		delete(file.Pairs, id)
+		return ok
+	})
+}
+
+// change rewrites the file when f says that it changed it.
+func (w *witness) change(f func(*witnessFile) bool) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	file, err := w.load()
+	if err != nil || !f(&file) {
+		return err
+	}
+	data, err := json.MarshalIndent(file, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeDurable(w.path, append(data, '\n'))
+}
+
+func (w *witness) load() (witnessFile, error) {
+	file := witnessFile{Schema: 1, Pairs: map[key.ID]key.Fingerprint{}}
+	data, err := os.ReadFile(w.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return file, nil
+	}
+	if err != nil {
+		return file, fmt.Errorf("the note of the pairs that keyd saw being made cannot be read: %w", err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&file); err != nil || file.Schema != 1 || file.Pairs == nil || dec.More() {
+		return file, fmt.Errorf("%s, the note of the pairs that keyd saw being made, is damaged: "+
+			"restore it from a backup, or remove it: pairs that were not wrapped yet are then not used", w.path)
+	}
+	return file, nil
+}
