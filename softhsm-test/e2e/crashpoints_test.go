@@ -11,9 +11,36 @@ import (
 
 var (
 	pointInSource = regexp.MustCompile(`killpoint\.At\("([^"]+)"\)`)
-	savedInSource = regexp.MustCompile(`(?:\.save\(ctx, rec, |\.saveAs\(ctx, rec, [\w().]+, |key\.Entry\{Event: )"([^"]+)"`)
-	notedInSource = regexp.MustCompile(`event\w+ += "([^"]+)"`)
+	savedInSource = regexp.MustCompile(
+		`(?:\.save\(ctx, (?:a\.)?rec, |\.saveAs\(ctx, (?:a\.)?rec, [\w().]+, |\.note\(ctx, [\w".]+, |chain\.Entry\{Event: )chain\.(\w+)`)
+	eventInSource = regexp.MustCompile(`(?m)^\t(\w+) +Event = "([^"]+)"`)
 )
+
+// events is what each event of the chain is called, by its name in the source.
+func events(t *testing.T) map[string]string {
+	t.Helper()
+	named := map[string]string{}
+	for _, source := range sources(t, "chain") {
+		for _, m := range eventInSource.FindAllStringSubmatch(source, -1) {
+			named[m[1]] = m[2]
+		}
+	}
+	return named
+}
+
+// saved lists the events that a source file saves, by the texts of the chain.
+func saved(t *testing.T, source string) (texts []string) {
+	t.Helper()
+	named := events(t)
+	for _, m := range savedInSource.FindAllStringSubmatch(source, -1) {
+		text, ok := named[m[1]]
+		if !ok {
+			t.Fatalf("internal/chain has no event %s", m[1])
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
 
 // killedRooms are those whose kill points and saved events all have a kill.
 var killedRooms = []string{"rotate", "hsm", "audit"}
@@ -63,12 +90,8 @@ func TestEveryBoundaryInTheSourceIsAmongTheKillPoints(t *testing.T) {
 			for _, m := range pointInSource.FindAllStringSubmatch(source, -1) {
 				points = append(points, m[1])
 			}
-			saved := savedInSource.FindAllStringSubmatch(source, -1)
-			if room == "audit" {
-				saved = notedInSource.FindAllStringSubmatch(source, -1)
-			}
-			for _, m := range saved {
-				points = append(points, "save-before "+m[1], "save-after "+m[1])
+			for _, event := range saved(t, source) {
+				points = append(points, "save-before "+event, "save-after "+event)
 			}
 		}
 	}
@@ -98,10 +121,10 @@ func TestEveryBoundaryOfTheOtherRoomsIsNamedAsNotKilledAt(t *testing.T) {
 			if pointInSource.MatchString(source) {
 				t.Errorf("internal/%s has kill points, and is not among %v", d.Name(), killedRooms)
 			}
-			for _, m := range savedInSource.FindAllStringSubmatch(source, -1) {
-				seen[m[1]] = true
-				if notKilledAt[m[1]] == "" {
-					t.Errorf("internal/%s saves %q: kill at it, or say why not", d.Name(), m[1])
+			for _, event := range saved(t, source) {
+				seen[event] = true
+				if notKilledAt[event] == "" {
+					t.Errorf("internal/%s saves %q: kill at it, or say why not", d.Name(), event)
 				}
 			}
 		}
