@@ -632,11 +632,3 @@ func TestACheckpointOfWhatIsNotThereYetTellsThatEntriesWereRemoved(t *testing.T)
 		t.Errorf("%q", v.Problems)
 	}
 }
-
-// oldChain has one entry, of which the hash is not by the sum of its content.
-type oldChain struct{ Chain }
-
-func (oldChain) Audit(_ context.Context, _ uint64, fn func(chain.Linked) error) error {
-	return fn(chain.Linked{Seq: 1, Entry: chain.Entry{Key: "sa"}, Body: []byte(`{"key":"sa"}`)})
-}
-func (oldChain) Head(context.Context) (uint64, chain.Hash, error) { return 1, chain.Hash{}, nil }

@@ -17,7 +17,6 @@ type cache struct {
 	used  map[string]bool      // the last observation was acted on
 	shown map[string]shown     // by url and version
 	down  map[string]downVault // by url
-	keks  map[string]time.Time // by url: when its KEK was begun, for whichever key
 	facts map[string]*facts    // by url and key
 	empty map[string]time.Time // by url and key: since when the vault shows nothing of it
 }
@@ -30,7 +29,7 @@ type downVault struct {
 func newCache() cache {
 	return cache{
 		mu: new(sync.Mutex), last: map[string]*record.Observation{}, used: map[string]bool{}, shown: map[string]shown{},
-		down: map[string]downVault{}, keks: map[string]time.Time{}, facts: map[string]*facts{}, empty: map[string]time.Time{},
+		down: map[string]downVault{}, facts: map[string]*facts{}, empty: map[string]time.Time{},
 	}
 }
 
@@ -100,36 +99,6 @@ func (c *cache) emptySince(url, name string, empty bool, now time.Time) time.Tim
 		c.empty[at] = now
 	}
 	return c.empty[at]
-}
-
-// beginKEK claims the making of a vault's KEK, unless it was claimed after since.
-func (c *cache) beginKEK(url string, now, since time.Time) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.keks[url].After(since) {
-		return false
-	}
-	c.keks[url] = now
-	return true
-}
-
-// noteKEK remembers that the KEK was begun at a time, if that is the latest.
-func (c *cache) noteKEK(url string, at time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.keks[url] = later(c.keks[url], at)
-}
-
-func (c *cache) endKEK(url string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.keks, url)
-}
-
-func (c *cache) kekBegun(url string) time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.keks[url]
 }
 
 // shown is what a vault showed of a version that the record does not know.

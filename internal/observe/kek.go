@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
@@ -46,10 +45,3 @@ func (e *changedKEK) Error() string {
 func (e *changedKEK) Class() key.Class { return key.Refused }
 
 var _ key.Classed = (*changedKEK)(nil)
-
-func later(a, b time.Time) time.Time {
-	if a.After(b) {
-		return a
-	}
-	return b
-}

@@ -66,7 +66,7 @@ func (l look) all(ctx context.Context) (err error) {
 		return err
 	}
 	seen.KEK = l.kek(ctx)
-	seen.KEK.Begun = later(l.rec.KEKBegun[l.url], l.cache.kekBegun(l.url))
+	seen.KEK.Begun = l.rec.KEKBegun[l.url]
 	seen.Skew, seen.SkewSeen = l.c.ClockSkew()
 	empty := len(seen.Versions) == 0 && !seen.Deleted
 	seen.EmptySince = l.cache.emptySince(l.url, l.name, empty, seen.There(seen.Begun))

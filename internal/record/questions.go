@@ -120,7 +120,7 @@ func (r *Record) Versions(url string) map[string]Placed {
 		if !at.InVault() {
 			continue
 		}
-		for _, id := range at.Placement.Versions() {
+		for _, id := range at.Versions() {
 			versions[id] = at
 		}
 	}

@@ -58,7 +58,7 @@ func (r *Record) Disablings(url string) (list []Disabling) {
 		if at.State != key.Disabling {
 			continue
 		}
-		versions := at.Placement.Versions()
+		versions := at.Versions()
 		if n := len(list); n > 0 && list[n-1].Generation == at.Generation {
 			list[n-1].Placed, list[n-1].Versions = at, append(list[n-1].Versions, versions...)
 			continue

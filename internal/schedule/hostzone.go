@@ -35,7 +35,7 @@ func checkTZ(tz, loaded string) error {
 
 func checkLocaltime(path, loaded string) error {
 	if _, err := os.Lstat(path); err != nil || loaded != fallback {
-		return nil // without the file the host's zone is UTC
+		return nil //nolint:nilerr // without the file the host's zone is UTC
 	}
 	if target, err := os.Readlink(path); err == nil && filepath.Base(target) == "UTC" {
 		return nil
