@@ -34,17 +34,25 @@ type change struct {
 }
 
 func (a *app) plan() *cobra.Command {
-	var newConfig string
+	var newConfig, explain string
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Show the next step of every key, and what a new configuration would change",
 		Long: `plan shows what the daemon would do next with every key, and why. It changes nothing.
 With --config, it first checks that configuration as the daemon would, and shows every mistake (exit 2).
 Then it shows the next three firings of each key's schedule, in the schedule's time zone and in UTC, and
-what differs from the configuration that runs; the latter needs the daemon.`,
-		Example: "  keyd plan\n  keyd plan --config /etc/keyd/keyd.yaml.new",
+what differs from the configuration that runs; the latter needs the daemon.
+With --explain, it shows each rule by which the daemon decides, in their order, and what it says of
+that key: nothing, a step, or that it is not asked because a rule before it has answered.`,
+		Example: "  keyd plan\n  keyd plan --explain sa-cmk-key\n  keyd plan --config /etc/keyd/keyd.yaml.new",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if explain != "" && newConfig != "" {
+				return usagef("--explain asks the daemon, and --config a file: use one of them")
+			}
+			if explain != "" {
+				return a.explain(cmd.Context(), explain, time.Now())
+			}
 			if err := checkHostZone(); err != nil {
 				return err
 			}
@@ -55,6 +63,7 @@ what differs from the configuration that runs; the latter needs the daemon.`,
 		},
 	}
 	cmd.Flags().StringVar(&newConfig, "config", "", "a new configuration to check and to compare")
+	cmd.Flags().StringVar(&explain, "explain", "", "a key, for which to show what each rule says")
 	return a.jsonFlag(cmd)
 }
 
@@ -193,18 +202,11 @@ func writePlan(w io.Writer, s style, p planned, now time.Time) {
 	t := s.table()
 	t.title(s, "KEY", "NEXT STEP", "DUE", "WHY")
 	for _, step := range p.Plan {
-		what := step.Step
-		if step.Generation > 0 {
-			what += fmt.Sprintf(" generation %d", step.Generation)
-		}
-		if step.Vault != "" {
-			what += " in " + step.Vault
-		}
 		due := "–"
 		if !step.At.IsZero() {
 			due = when(now, step.At)
 		}
-		t.add(plain(step.Key, what, due, step.Why)...)
+		t.add(plain(step.Key, stepText(step), due, step.Why)...)
 	}
 	t.write(w, "")
 }

@@ -245,6 +245,17 @@ func (w *world) Plan(context.Context) ([]status.Planned, error) {
 	}, nil
 }
 
+func (w *world) Explain(_ context.Context, k string) (status.Explanation, error) {
+	step := &status.Planned{
+		Key: k, Step: "import", Generation: 3, Vault: "contoso-hsm", Why: "the vault does not have the generation",
+	}
+	return status.Explanation{Next: *step, Rules: []status.RuleAnswer{
+		{Rule: "held", Says: "A held key stays as it is until an operator resumes it.", Asked: true},
+		{Rule: "placement", Says: "Vaults get what they lack, one after the other.", Asked: true, Step: step},
+		{Rule: "finished", Says: "A generation that is active in every vault is finished."},
+	}}, w.has(k)
+}
+
 func (w *world) Check(context.Context) ([]status.Check, error) { return w.checks, nil }
 func (w *world) Reload(context.Context, string) error          { return w.refusal }
 

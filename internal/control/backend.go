@@ -29,6 +29,8 @@ type Backend interface {
 	// Adopt records consent to what the Adoption with this token showed.
 	Adopt(ctx context.Context, actor, keyName, reason, token string) error
 	Plan(ctx context.Context) ([]status.Planned, error)
+	// Explain is what each rule of the plan says of one key.
+	Explain(ctx context.Context, keyName string) (status.Explanation, error)
 	Check(ctx context.Context) ([]status.Check, error)
 	Reload(ctx context.Context, actor string) error
 	// Audit calls fn with each entry from number from on, oldest first, only

@@ -116,6 +116,11 @@ func (c *Client) Plan(ctx context.Context) ([]status.Planned, error) {
 	return get[[]status.Planned](ctx, c, slowTimeout, "/v1/plan")
 }
 
+// Explain shows what each rule of the plan says of one key.
+func (c *Client) Explain(ctx context.Context, keyName string) (status.Explanation, error) {
+	return get[status.Explanation](ctx, c, slowTimeout, "/v1/plan/explain?"+url.Values{"key": {keyName}}.Encode())
+}
+
 // Check tries everything that the daemon needs.
 func (c *Client) Check(ctx context.Context) ([]status.Check, error) {
 	return get[[]status.Check](ctx, c, slowTimeout, "/v1/check")

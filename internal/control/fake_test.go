@@ -106,6 +106,14 @@ func (f *fake) Adopt(_ context.Context, actor, k, reason, token string) error {
 	return f.note("%s adopts %s by %s: %s", actor, k, token, reason)
 }
 
+func (f *fake) Explain(_ context.Context, k string) (status.Explanation, error) {
+	if k != "a" {
+		return status.Explanation{}, &UsageError{Text: "there is no key " + k}
+	}
+	next := status.Planned{Key: k, Step: "idle"}
+	return status.Explanation{Rules: []status.RuleAnswer{{Rule: "held", Asked: true}}, Next: next}, nil
+}
+
 func (f *fake) Plan(context.Context) ([]status.Planned, error) {
 	return []status.Planned{{Key: "a", Step: "idle"}}, nil
 }

@@ -44,6 +44,7 @@ func routes() []route {
 		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true, serve: (*call).adoption},
 		{name: "adopt", pattern: "POST /v1/adopt", what: "adopt a key", acts: true, slow: true, serve: (*call).adopt},
 		{name: "plan", pattern: "GET /v1/plan", what: "see the plan", slow: true, serve: (*call).plan},
+		{name: "explain", pattern: "GET /v1/plan/explain", what: "see the plan", slow: true, serve: (*call).explain},
 		{name: "check", pattern: "GET /v1/check", what: "run the checks", slow: true, serve: (*call).check},
 		{name: "reload", pattern: "POST /v1/reload", what: "reload the configuration", acts: true, serve: (*call).reload},
 		{name: "audit", pattern: "GET /v1/audit", what: "read the audit", slow: true, serve: (*call).audit},
@@ -167,6 +168,18 @@ func (c *call) plan(ctx context.Context) error {
 		return err
 	}
 	return c.answer(http.StatusOK, planned)
+}
+
+func (c *call) explain(ctx context.Context) error {
+	name := c.r.URL.Query().Get("key")
+	if err := checkName(name); err != nil {
+		return err
+	}
+	explained, err := c.backend.Explain(ctx, name)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, explained)
 }
 
 func (c *call) check(ctx context.Context) error {

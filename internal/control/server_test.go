@@ -76,6 +76,13 @@ func TestReadingAnswersTravelWhole(t *testing.T) {
 	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {
 		t.Errorf("plan %+v, %v", p, err)
 	}
+	if e, err := c.Explain(ctx, "a"); err != nil || len(e.Rules) != 1 || e.Next.Step != "idle" {
+		t.Errorf("explanation %+v, %v", e, err)
+	}
+	var usage *UsageError
+	if _, err := c.Explain(ctx, "b"); !errors.As(err, &usage) {
+		t.Errorf("explanation of a key that is not there: %v", err)
+	}
 	if p, err := c.Check(ctx); err != nil || len(p) != 1 {
 		t.Errorf("check %+v, %v", p, err)
 	}

@@ -167,17 +167,51 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 		if err != nil {
 			return nil, err
 		}
-		step := plan.Next(plan.Input{Now: at, Policy: p, Record: &rec, Seen: d.observer.Last(name)})
-		planned := status.Planned{Key: name, Step: string(step.Kind), Why: step.Why, Generation: step.Generation, At: step.Until}
-		if rec.Hold != nil {
-			planned.Step = status.StateHeld
-		}
-		if v, ok := p.Vault(step.Vault); ok {
-			planned.Vault = v.Name
-		}
-		out = append(out, planned)
+		in := plan.Input{Now: at, Policy: p, Record: &rec, Seen: d.observer.Last(name)}
+		out = append(out, planned(in, plan.Next(in)))
 	}
 	return out, nil
+}
+
+// Explain is what each rule says of one key, by what was last seen.
+func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, error) {
+	p, err := d.policy(name)
+	if err != nil {
+		return status.Explanation{}, err
+	}
+	rec, err := d.store.Load(ctx, name)
+	if err != nil {
+		return status.Explanation{}, err
+	}
+	return explanation(plan.Input{Now: time.Now(), Policy: p, Record: &rec, Seen: d.observer.Last(name)}), nil
+}
+
+func explanation(in plan.Input) status.Explanation {
+	said, next := plan.Explain(in)
+	e := status.Explanation{Next: planned(in, next)}
+	for _, s := range said {
+		answer := status.RuleAnswer{Rule: s.Name, Says: s.Says, Asked: s.Asked}
+		if s.Step != nil {
+			step := planned(in, *s.Step)
+			answer.Step = &step
+		}
+		e.Rules = append(e.Rules, answer)
+	}
+	return e
+}
+
+// planned shows a step to people and programs.
+func planned(in plan.Input, step plan.Step) status.Planned {
+	out := status.Planned{
+		Key: in.Policy.Key, Step: string(step.Kind), Why: step.Why, Generation: step.Generation, At: step.Until,
+	}
+	if in.Record.Hold != nil {
+		out.Step = status.StateHeld
+	}
+	if v, ok := in.Policy.Vault(step.Vault); ok {
+		out.Vault = v.Name
+	}
+	return out
 }
 
 // Audit calls fn with the entries of the chain.

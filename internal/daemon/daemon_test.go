@@ -23,6 +23,7 @@ import (
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -146,6 +147,35 @@ func TestWhatNeedsARestartIsNotReloaded(t *testing.T) {
 				t.Fatalf("%v, want it refused", err)
 			}
 		})
+	}
+}
+
+func TestTheExplanationShowsEachRuleAndTheStepThatFollows(t *testing.T) {
+	d, _ := newDaemon(t)
+	save(t, d, oneRecord(time.Now()))
+	e, err := d.Explain(t.Context(), "one")
+	if err != nil || len(e.Rules) != len(plan.Rules()) {
+		t.Fatalf("%+v, %v: want each rule", e, err)
+	}
+	all, err := d.Plan(t.Context())
+	if err != nil || len(all) != 1 || all[0].Step != e.Next.Step || all[0].Why != e.Next.Why {
+		t.Errorf("the plan says %+v, and the explanation %+v (%v)", all, e.Next, err)
+	}
+	answered := 0
+	for i, r := range e.Rules {
+		if r.Rule != plan.Rules()[i].Name || r.Says == "" || r.Asked == (answered > 0) {
+			t.Errorf("rule %d: %+v", i+1, r)
+		}
+		if r.Step != nil {
+			answered++
+		}
+	}
+	if answered > 1 {
+		t.Errorf("%d rules have answered", answered)
+	}
+	var usage *control.UsageError
+	if _, err := d.Explain(t.Context(), "other"); !errors.As(err, &usage) {
+		t.Errorf("a key that is not there: %v", err)
 	}
 }
 

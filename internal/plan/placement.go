@@ -60,7 +60,10 @@ func (in Input) unsettled(v visible) (Step, bool) {
 	}
 	settled := at.Deadline.Add(v.Kind.SettleTime())
 	s := in.wait(at.Generation.Number, v.URL, "keyd does not know yet whether vault %s took the import; it knows at %s", v.Name, clock(settled))
-	s.Attempt, s.Until = at.Attempt, earlier(settled, in.Now.Add(pollSoon))
+	s.Attempt, s.Until = at.Attempt, in.Now.Add(pollSoon)
+	if v.seen.Begun.Before(settled) { // else the vault's clock is behind, and looking again at once does not help
+		s.Until = earlier(settled, s.Until)
+	}
 	return s, true
 }
 

@@ -116,7 +116,7 @@ func ownVersions() []example {
 			by("own-versions", plan.Void, "does not show it").of(1).in(mhsm).ofAttempt(1)},
 		{"The vault's clock must agree: a local clock that jumps ahead voids nothing.",
 			given(weu).pinned().sent(1, weu).wait(time.Hour).skewed(weu, -time.Hour),
-			by("placement", plan.Wait, "does not know yet").of(1).in(weu).ofAttempt(1).at(6 * time.Minute)},
+			by("placement", plan.Wait, "does not know yet").of(1).in(weu).ofAttempt(1).again(15 * time.Second)},
 		{"The local clock must agree: a vault's clock that jumps ahead voids nothing.",
 			given(weu).pinned().sent(1, weu).skewed(weu, time.Hour),
 			by("placement", plan.Wait, "does not know yet").of(1).in(weu).ofAttempt(1).again(15 * time.Second)},

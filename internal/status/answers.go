@@ -36,6 +36,21 @@ type Planned struct {
 	At         time.Time `json:"at,omitzero"` // when the key is due next
 }
 
+// Explanation is what each of the plan's rules says of one key now, in the order in which they are asked.
+type Explanation struct {
+	Rules []RuleAnswer `json:"rules"`
+	// Next is what follows: the step of the rule that answered, or what keyd does when none does.
+	Next Planned `json:"next"`
+}
+
+// RuleAnswer is what one rule says.
+type RuleAnswer struct {
+	Rule  string   `json:"rule"`
+	Says  string   `json:"says"`           // what the rule is for, in words
+	Asked bool     `json:"asked"`          // false: a rule before it answered
+	Step  *Planned `json:"step,omitempty"` // absent: it says nothing
+}
+
 // Adoption is what `keyd adopt` found for one key, and what it would record.
 type Adoption struct {
 	Key string `json:"key"`
