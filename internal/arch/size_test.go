@@ -1,0 +1,191 @@
+package arch_test
+
+import (
+	"flag"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+const (
+	root       = "../.."
+	maxLines   = 400 // of a Go file that is not a test
+	maxColumns = 120 // a tab counts as four
+	wideList   = "testdata/wide.txt"
+)
+
+var update = flag.Bool("update", false, "take from "+wideList+" what is not wide any more")
+
+// long lists Go files that may have more than maxLines lines, each with the reason. It is empty: keep it so.
+var long = map[string]string{}
+
+// notOurs are folders that hold no text of keyd's own, or such as a program has written.
+var notOurs = []string{".git", ".tools", "bin", "dist", "node_modules", "testdata"}
+
+// read are the names and the ends of names of text files that people read.
+var read = []string{
+	".go", ".md", ".8", ".5", ".yaml", ".yml", ".sh", ".py", ".mjs", ".js", ".css", ".html", ".conf", ".service", ".c",
+	"Makefile", ".ci/run", ".ci/fuzz", "deploy/package/build", "deploy/package/check", "deploy/package/next",
+	"/postinst", "/postrm", "/prerm", "/post", "/postun", "/preun", "softhsm-test/demo/build",
+}
+
+// sources calls fn with every text file that people read, by its path from the root.
+func sources(t *testing.T, fn func(path, text string)) {
+	t.Helper()
+	count := 0
+	err := filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			if slices.Contains(notOurs, d.Name()) {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		path := filepath.ToSlash(strings.TrimPrefix(file, root+string(filepath.Separator)))
+		if !slices.ContainsFunc(read, func(end string) bool { return strings.HasSuffix(path, end) }) {
+			return nil
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		count++
+		fn(path, string(b))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if count < 500 {
+		t.Fatalf("only %d files were read", count)
+	}
+}
+
+func TestNoGoFileIsTooLong(t *testing.T) {
+	sources(t, func(path, text string) {
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return
+		}
+		n := strings.Count(text, "\n")
+		switch reason, excepted := long[path]; {
+		case n > maxLines && !excepted:
+			t.Errorf("%s has %d lines, more than %d: split it by what it does", path, n, maxLines)
+		case n <= maxLines && excepted, excepted && reason == "":
+			t.Errorf("%s has %d lines: it needs no exception, or its exception needs a reason", path, n)
+		}
+	})
+}
+
+// No line is wider than the house allows. What is wide today is counted in a list that only ever gets shorter.
+func TestNoLineIsTooWide(t *testing.T) {
+	allowed := readWide(t)
+	found := map[string][]int{}
+	sources(t, func(path, text string) {
+		if lines := wide(path, text); len(lines) > 0 {
+			found[path] = lines
+		}
+	})
+	if *update {
+		writeWide(t, allowed, found)
+		return
+	}
+	for _, path := range slices.Sorted(maps.Keys(found)) {
+		if len(found[path]) <= allowed[path] {
+			continue
+		}
+		for _, n := range found[path] {
+			t.Errorf("%s:%d is wider than %d columns", path, n, maxColumns)
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(allowed)) {
+		if n := len(found[path]); n < allowed[path] {
+			t.Errorf("%s has %d wide lines, and %s still allows %d: take the difference out with "+
+				"go test ./internal/arch -update", path, n, wideList, allowed[path])
+		}
+	}
+}
+
+// wide lists the lines that are too wide. A table in Markdown may be, and what cannot be broken.
+func wide(path, text string) (lines []int) {
+	n := 0
+	for line := range strings.Lines(text) {
+		n++
+		line = strings.TrimRight(line, "\r\n")
+		columns := utf8.RuneCountInString(strings.ReplaceAll(line, "\t", "    "))
+		table := strings.HasSuffix(path, ".md") && strings.HasPrefix(strings.TrimSpace(line), "|")
+		if columns > maxColumns && !table && !unbreakable(line) {
+			lines = append(lines, n)
+		}
+	}
+	return lines
+}
+
+// unbreakable reports whether a line is a URL, with no more than a mark and a name before it.
+func unbreakable(line string) bool {
+	words := strings.Fields(line)
+	return len(words) <= 3 && strings.Contains(words[len(words)-1], "://")
+}
+
+func readWide(t *testing.T) map[string]int {
+	t.Helper()
+	b, err := os.ReadFile(wideList)
+	if err != nil {
+		t.Fatal(err)
+	}
+	allowed := map[string]int{}
+	for line := range strings.Lines(string(b)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		n, err := strconv.Atoi(fields[len(fields)-1])
+		if err != nil || len(fields) != 2 || n < 1 {
+			t.Fatalf("%s: %q is not a path and a number", wideList, line)
+		}
+		allowed[fields[0]] = n
+	}
+	return allowed
+}
+
+// writeWide takes out what is not wide any more, and adds nothing.
+func writeWide(t *testing.T, allowed map[string]int, found map[string][]int) {
+	t.Helper()
+	text := "# Lines wider than 120 columns, by file. This list only gets shorter: go test ./internal/arch -update\n"
+	for _, path := range slices.Sorted(maps.Keys(allowed)) {
+		if n := min(len(found[path]), allowed[path]); n > 0 {
+			text += fmt.Sprintf("%s %d\n", path, n)
+		}
+	}
+	if err := os.WriteFile(wideList, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWideLinesAreFoundAndWhatCannotBeBrokenIsAllowed(t *testing.T) {
+	long := strings.Repeat("x", 110)
+	for _, c := range []struct {
+		name, path, line string
+		want             int
+	}{
+		{"at the limit", "a.go", strings.Repeat("ä", 120), 0},
+		{"one more", "a.go", strings.Repeat("ä", 121), 1},
+		{"a tab counts as four", "a.go", "\t" + strings.Repeat("x", 117), 1},
+		{"a table in Markdown", "a.md", "| " + long + " | " + long + " |", 0},
+		{"the same elsewhere", "a.go", "| " + long + " | " + long + " |", 1},
+		{"a URL alone", "a.md", "  [1]: https://example.com/" + long, 0},
+		{"a URL at the end of a sentence", "a.md", "see the page at https://example.com/" + long, 1},
+	} {
+		if got := wide(c.path, c.line+"\n"); len(got) != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
