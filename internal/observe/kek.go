@@ -27,7 +27,8 @@ func (l look) kek(ctx context.Context) record.KEKSeen {
 	}
 	seen.Trust, seen.Err = l.HSM.CheckKEK(ctx, kek)
 	last := l.rec.NewestIn(l.url)
-	if seen.Err == nil && seen.Trust != TrustConfigured && last.Found() && last.KEKPrint != "" && last.KEKPrint != seen.Print {
+	if seen.Err == nil && seen.Trust != TrustConfigured && last.Found() && last.KEKPrint != "" &&
+		last.KEKPrint != seen.Print {
 		seen.Err = &changedKEK{seen.Print, last.KEKPrint}
 	}
 	return seen

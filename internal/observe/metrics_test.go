@@ -22,7 +22,8 @@ const (
 // measured is a key in two vaults and metrics that show nothing yet.
 func measured() (*Metrics, *prometheus.Registry, key.Policy) {
 	reg := prometheus.NewRegistry()
-	return NewMetrics(reg), reg, key.Policy{Key: "k", Vaults: []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}}
+	vaults := []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}
+	return NewMetrics(reg), reg, key.Policy{Key: "k", Vaults: vaults}
 }
 
 // wantSeries requires the series of one metric, sorted.

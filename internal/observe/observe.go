@@ -90,12 +90,15 @@ func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) 
 
 // Look looks as Observe does, and keeps nothing.
 func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
-	seen := &record.Observation{At: o.now(), Revision: rec.Revision, Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
+	seen := &record.Observation{
+		At: o.now(), Revision: rec.Revision, Vaults: make(map[string]record.VaultSeen, len(p.Vaults)),
+	}
 	seen.HSM = o.hsm(ctx, p.Key)
 	for _, v := range p.Vaults {
 		c := o.Vaults(v.URL)
 		if c == nil {
-			seen.Vaults[v.URL] = record.VaultSeen{Unconfigured: true, Err: fmt.Errorf("vault %s is not in the configuration", v.Name)}
+			err := fmt.Errorf("vault %s is not in the configuration", v.Name)
+			seen.Vaults[v.URL] = record.VaultSeen{Unconfigured: true, Err: err}
 			continue
 		}
 		seen.Vaults[v.URL] = o.vault(ctx, c, v.URL, p.Key, &rec)

@@ -90,11 +90,13 @@ func (l look) newest(ctx context.Context) error {
 			"keyd does not trust that answer, and looks again", newest.ID, l.name, newest.Kty)
 	}
 	if _, listed := l.seen.Version(newest.ID); !listed {
-		return fmt.Errorf("the newest version %s of %s is not in the listing yet: the vault's answers are stale, keyd looks again", newest.ID, l.name)
+		return fmt.Errorf("the newest version %s of %s is not in the listing yet: the vault's answers are stale, "+
+			"keyd looks again", newest.ID, l.name)
 	}
 	for _, x := range l.seen.Versions {
 		if x.Created.After(newest.Created) && !l.placedBefore(x, newest) {
-			return fmt.Errorf("version %s of %s is listed as newer than the newest, %s: the vault's answers are stale, keyd looks again", x.ID, l.name, newest.ID)
+			return fmt.Errorf("version %s of %s is listed as newer than the newest, %s: the vault's answers are "+
+				"stale, keyd looks again", x.ID, l.name, newest.ID)
 		}
 	}
 	l.seen.Newest = newest.ID

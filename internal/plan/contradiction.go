@@ -32,7 +32,8 @@ func contradiction(in Input) (Step, bool) {
 func (in Input) unknownPair() (Step, bool) {
 	for _, o := range in.Seen.HSM.Objects {
 		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
-			return in.hold(key.HoldRecordBehind, "", "the HSM has %s under CKA_ID %s, which the record of %s does not know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
+			return in.hold(key.HoldRecordBehind, "", "the HSM has %s under CKA_ID %s, which the record of %s does not "+
+				"know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
 				o.Label, o.ID, in.Policy.Key, in.Policy.Key)
 		}
 	}
@@ -51,10 +52,13 @@ func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 		o, there := byID[pair.ID]
 		switch {
 		case !there:
-			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is not in the HSM: the token was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is gone for good: keyd adopt %s",
+			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is not in the HSM: the token "+
+				"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is "+
+				"gone for good: keyd adopt %s",
 				pair.Generation, name, pair.ID, name, name)
 		case !o.Complete || !printIs(o, pair.Fingerprint):
-			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is in the HSM, but is not the pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
+			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
+				"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
 				pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
 		}
 	}
@@ -66,7 +70,9 @@ func (in Input) deleted(v visible) (Step, bool) {
 		return Step{}, false
 	}
 	name := in.Policy.Key
-	return in.hold(key.HoldKeyDeleted, v.URL, "key %s is soft-deleted in vault %s, and every version with it: consumers lose their data at their next look. Recover it: az keyvault key recover %s --name %s, then: keyd resume %s --reason …",
+	return in.hold(key.HoldKeyDeleted, v.URL, "key %s is soft-deleted in vault %s, and every version with it: "+
+		"consumers lose their data at their next look. Recover it: az keyvault key recover %s --name %s, then: keyd "+
+		"resume %s --reason …",
 		name, v.Name, AzScope(v.Vault), name, name)
 }
 
@@ -86,7 +92,8 @@ func (in Input) missingVersion(v visible) (Step, bool) {
 	if !at.Found() {
 		return Step{}, false
 	}
-	return in.hold(key.HoldVersionsMissing, v.URL, "vault %s no longer shows version %s of %s (generation %d): the key was purged, or the vault is another one. Find out which; then: keyd adopt %s",
+	return in.hold(key.HoldVersionsMissing, v.URL, "vault %s no longer shows version %s of %s (generation %d): the "+
+		"key was purged, or the vault is another one. Find out which; then: keyd adopt %s",
 		v.Name, at.Version, in.Policy.Key, at.Generation.Number, in.Policy.Key)
 }
 
@@ -97,7 +104,8 @@ func (in Input) stranger(v visible) (Step, bool) {
 	foreign := in.Record.Foreign(v.URL, v.seen.Versions)
 	for _, x := range foreign {
 		if in.madeByUs(v.seen, x) {
-			return in.hold(key.HoldRecordBehind, v.URL, "vault %s holds version %s of %s, made by this instance and unknown to the record: the state directory was lost or is an old copy. Look with: keyd adopt %s",
+			return in.hold(key.HoldRecordBehind, v.URL, "vault %s holds version %s of %s, made by this instance and "+
+				"unknown to the record: the state directory was lost or is an old copy. Look with: keyd adopt %s",
 				v.Name, x.ID, name, name)
 		}
 	}
@@ -105,11 +113,13 @@ func (in Input) stranger(v visible) (Step, bool) {
 		return Step{}, false
 	}
 	if !in.Record.NewestIn(v.URL).Found() {
-		return in.hold(key.HoldNameTaken, v.URL, "the name %s in vault %s already holds %d versions that keyd did not make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
+		return in.hold(key.HoldNameTaken, v.URL, "the name %s in vault %s already holds %d versions that keyd did not "+
+			"make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
 			name, v.Name, len(foreign), foreign[0].ID, name)
 	}
 	if slices.ContainsFunc(foreign, func(x key.Version) bool { return x.ID == v.seen.Newest }) {
-		return in.hold(key.HoldForeign, v.URL, "the newest version of %s in vault %s, %s, is not keyd's: versionless consumers follow it. Find out who made it; to import over it: keyd adopt %s",
+		return in.hold(key.HoldForeign, v.URL, "the newest version of %s in vault %s, %s, is not keyd's: versionless "+
+			"consumers follow it. Find out who made it; to import over it: keyd adopt %s",
 			name, v.Name, v.seen.Newest, name)
 	}
 	return Step{}, false

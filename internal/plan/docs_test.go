@@ -33,15 +33,14 @@ func TestThePageOfTheRulesIsWrittenFromTheRulesAndTheirExamples(t *testing.T) {
 	}
 }
 
-const preface = `keyd decides what to do next with a key by one list of rules. It asks them in the order of this page, and the first ` +
-	`rule that answers decides. Each answer is one step. Then keyd looks and asks again. ` +
-	`The rules know four things: the time, the key's policy, its record, and what the HSM and the vaults show.
-
-` + "`keyd plan --explain KEY`" + ` shows for one key what each rule says now.
-
-This page is written by the tests of ` + "`internal/plan`" + ` from the rules and their examples, each of which is a test. Write it again ` +
-	"with `go test ./internal/plan -update`." + ` The examples show where a rule answers, where it does not, and which ` +
-	`rule comes before it. Unless an example says otherwise, the key has two Key Vaults, weu and neu; mhsm is a Managed HSM.`
+const preface = "keyd decides what to do next with a key by one list of rules. It asks them in the order of this " +
+	"page, and the first rule that answers decides. Each answer is one step. Then keyd looks and asks again. The " +
+	"rules know four things: the time, the key's policy, its record, and what the HSM and the vaults show.\n\n" +
+	"`keyd plan --explain KEY` shows for one key what each rule says now.\n\n" +
+	"The tests of `internal/plan` write this page from the rules and their examples, each of which is a test. Write " +
+	"it again with `go test ./internal/plan -update`. The examples show where a rule answers, where it does not, and " +
+	"which rule comes before it. Unless an example says otherwise, the key has two Key Vaults, weu and neu; mhsm is " +
+	"a Managed HSM."
 
 func page(t *testing.T) string {
 	var b strings.Builder
@@ -54,8 +53,8 @@ func page(t *testing.T) string {
 		fmt.Fprintf(&b, "## %d. %s\n\n%s\n", i+1, r.Name, wrapped(r.Says, "", ""))
 		writeExamples(&b, chapters[i])
 	}
-	b.WriteString("## When no rule answers\n\n" + wrapped("Nothing is to be done before the schedule, or an operator, asks for "+
-		"a rotation. keyd goes on looking and proving.", "", "") + "\n")
+	b.WriteString("## When no rule answers\n\n" + wrapped("keyd changes nothing before the schedule, or an operator, "+
+		"asks for a rotation. It goes on looking and proving.", "", "") + "\n")
 	writeExamples(&b, chapters[len(chapters)-1])
 	return strings.TrimSuffix(b.String(), "\n")
 }

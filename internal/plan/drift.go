@@ -47,7 +47,8 @@ type Drift struct {
 func Drifts(in Input) (out []Drift) {
 	if s, ok := in.missingPair(in.pairsThen()); ok && in.Seen.HSM.Err == nil {
 		out = append(out, Drift{Kind: DriftHSMMissing, Text: s.Why,
-			Remedy: fmt.Sprintf("put the pair back from the HSM's backup, then: keyd resume %s --reason …", in.Policy.Key)})
+			Remedy: fmt.Sprintf("put the pair back from the HSM's backup, then: keyd resume %s --reason …",
+				in.Policy.Key)})
 	}
 	for _, v := range in.vaults() {
 		d := drifter{in, v, &out}
@@ -78,34 +79,45 @@ func (d drifter) add(kind DriftKind, remedy, format string, args ...any) {
 func (d drifter) versions() {
 	name := d.Policy.Key
 	if d.v.seen.Deleted {
-		d.add(DriftDeleted, fmt.Sprintf("az keyvault key recover %s --name %s", AzScope(d.v.Vault), name), "key %s is soft-deleted in vault %s, and every version with it", name, d.v.Name)
+		d.add(DriftDeleted, fmt.Sprintf("az keyvault key recover %s --name %s", AzScope(d.v.Vault), name),
+			"key %s is soft-deleted in vault %s, and every version with it", name, d.v.Name)
 	} else if s, missing := d.missingVersion(d.v); missing {
 		d.add(DriftMissing, "find out whether it is the right vault, then: keyd adopt "+name, "%s", s.Why)
 	}
 	for _, x := range d.Record.Foreign(d.v.URL, d.v.seen.Versions) {
 		if g, _ := d.Record.Owner(d.v.seen.Material[x.ID], x); g == nil {
-			d.add(DriftForeign, "find out who made it; to import over it: keyd adopt "+name, "vault %s holds version %s of %s, whose material is not from the HSM", d.v.Name, x.ID, name)
+			d.add(DriftForeign, "find out who made it; to import over it: keyd adopt "+name,
+				"vault %s holds version %s of %s, whose material is not from the HSM", d.v.Name, x.ID, name)
 			break
 		}
 	}
 	newest, ok := d.v.seen.Version(d.v.seen.Newest)
 	if ok && !newest.Enabled {
-		d.add(DriftNewestDisabled, enable(d.v.Vault, name, newest.ID), "the newest version of %s in vault %s, %s, is disabled: consumers that follow the key fail", name, d.v.Name, newest.ID)
+		d.add(DriftNewestDisabled, enable(d.v.Vault, name, newest.ID),
+			"the newest version of %s in vault %s, %s, is disabled: consumers that follow the key fail",
+			name, d.v.Name, newest.ID)
 	}
 	if ok && newest.Purgeable() {
 		d.add(DriftUnprotected, ProtectCommand(d.v.Vault),
-			"vault %s has no purge protection: whoever may purge can destroy every version of %s at once", d.v.Name, name)
+			"vault %s has no purge protection: whoever may purge can destroy every version of %s at once",
+			d.v.Name, name)
 	}
 	if ok && !newest.Expires.IsZero() && newest.Expires.Sub(d.Seen.At) < key.ExpiryNotice {
-		d.add(DriftExpiring, fmt.Sprintf("keyd rotate --now %s --reason …; or give it time: az keyvault key set-attributes %s --name %s --version %s --expires DATE", name, AzScope(d.v.Vault), name, newest.ID),
-			"the newest version of %s in vault %s, %s, expires at %s: from then on nobody can wrap with it", name, d.v.Name, newest.ID, newest.Expires.Format(time.RFC3339))
+		d.add(DriftExpiring, fmt.Sprintf("keyd rotate --now %s --reason …; or give it time: az keyvault key "+
+			"set-attributes %s --name %s --version %s --expires DATE", name, AzScope(d.v.Vault), name, newest.ID),
+			"the newest version of %s in vault %s, %s, expires at %s: from then on nobody can wrap with it", name,
+			d.v.Name, newest.ID, newest.Expires.Format(time.RFC3339))
 	}
 	if d.v.seen.NativeRotation {
-		d.add(DriftNativeRotation, fmt.Sprintf("az keyvault key rotation-policy update %s --name %s --value '{\"lifetimeActions\":[]}'", AzScope(d.v.Vault), name),
-			"%s has a rotation policy of vault %s's own, which cannot rotate imported material and would make other: remove it", name, d.v.Name)
+		d.add(DriftNativeRotation, fmt.Sprintf("az keyvault key rotation-policy update %s --name %s --value "+
+			"'{\"lifetimeActions\":[]}'", AzScope(d.v.Vault), name),
+			"%s has a rotation policy of vault %s's own, which cannot rotate imported material and would make other: "+
+				"remove it", name, d.v.Name)
 	}
 	if limit := d.v.Kind.MaxVersions(); limit > 0 && len(d.v.seen.Versions) >= limit-5 {
-		d.add(DriftNearLimit, "give the key a new name in the configuration and repoint its consumers", "vault %s holds %d versions of %s, takes at most 100, and keyd begins no rotation from %d on", d.v.Name, len(d.v.seen.Versions), name, limit)
+		d.add(DriftNearLimit, "give the key a new name in the configuration and repoint its consumers",
+			"vault %s holds %d versions of %s, takes at most 100, and keyd begins no rotation from %d on",
+			d.v.Name, len(d.v.seen.Versions), name, limit)
 	}
 }
 
@@ -122,7 +134,8 @@ func (d drifter) placed() {
 		// A compromised version may be disabled by those who answer for it, and keyd may
 		// just be disabling one.
 		begun := at.State == key.Disabling && mayBeDisabling(d.v, *at.Placement)
-		if !x.Enabled && at.State != key.Disabled && !begun && x.ID != d.v.seen.Newest && at.Generation.Compromised.IsZero() {
+		if !x.Enabled && at.State != key.Disabled && !begun && x.ID != d.v.seen.Newest &&
+			at.Generation.Compromised.IsZero() {
 			disabled = append(disabled, x.ID)
 		}
 		if !x.Expires.Equal(at.Expires) {
@@ -131,27 +144,37 @@ func (d drifter) placed() {
 		if x.NotBefore.After(d.v.seen.There(d.Seen.At)) {
 			early = append(early, x)
 		}
-		if has := d.v.seen.Operations[x.ID]; len(has) > 0 && len(at.Operations) > 0 && !sameOperations(has, at.Operations) {
-			operations = append(operations, fmt.Sprintf("%s has %s instead of %s", x.ID, list(has), list(at.Operations)))
+		if has := d.v.seen.Operations[x.ID]; len(has) > 0 && len(at.Operations) > 0 &&
+			!sameOperations(has, at.Operations) {
+			change := fmt.Sprintf("%s has %s instead of %s", x.ID, list(has), list(at.Operations))
+			operations = append(operations, change)
 		}
 	}
 	if len(disabled) > 0 {
-		d.add(DriftDisabled, enable(d.v.Vault, d.Policy.Key, disabled[0]), "%s in vault %s: not keyd disabled %s; what is encrypted under it cannot be read", d.Policy.Key, d.v.Name, strings.Join(disabled, ", "))
+		d.add(DriftDisabled, enable(d.v.Vault, d.Policy.Key, disabled[0]),
+			"%s in vault %s: somebody else than keyd disabled %s; what is encrypted under it cannot be read",
+			d.Policy.Key, d.v.Name, strings.Join(disabled, ", "))
 	}
 	if len(expiry) > 0 {
-		d.add(DriftExpiry, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --expires DATE", AzScope(d.v.Vault), d.Policy.Key),
-			"%s in vault %s: the expiry date was changed: version %s", d.Policy.Key, d.v.Name, strings.Join(expiry, "; "))
+		d.add(DriftExpiry, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s "+
+			"--version VERSION --expires DATE", AzScope(d.v.Vault), d.Policy.Key),
+			"%s in vault %s: the expiry date was changed: version %s", d.Policy.Key, d.v.Name,
+			strings.Join(expiry, "; "))
 	}
 	if len(early) > 0 {
 		x := early[0]
-		d.add(DriftNotYetValid, fmt.Sprintf("find out who set it, then: az keyvault key set-attributes %s --name %s --version %s "+
+		d.add(DriftNotYetValid, fmt.Sprintf("find out who set it, then: az keyvault key set-attributes %s --name %s "+
+			"--version %s "+
 			"--not-before 2020-01-01T00:00:00Z", AzScope(d.v.Vault), d.Policy.Key, x.ID),
-			"%s in vault %s: version %s has a date from which on it is valid (nbf), which keyd never sets: nobody can wrap with it before %s",
+			"%s in vault %s: version %s has a date from which on it is valid (nbf), which keyd never sets: nobody can "+
+				"wrap with it before %s",
 			d.Policy.Key, d.v.Name, x.ID, date(x.NotBefore))
 	}
 	if len(operations) > 0 {
-		d.add(DriftOperations, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s --version VERSION --ops …", AzScope(d.v.Vault), d.Policy.Key),
-			"%s in vault %s: the operations were changed: version %s", d.Policy.Key, d.v.Name, strings.Join(operations, "; "))
+		d.add(DriftOperations, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name "+
+			"%s --version VERSION --ops …", AzScope(d.v.Vault), d.Policy.Key),
+			"%s in vault %s: the operations were changed: version %s", d.Policy.Key, d.v.Name,
+			strings.Join(operations, "; "))
 	}
 }
 
@@ -162,17 +185,23 @@ func (d drifter) kek() {
 		last = at.KEKPrint
 	}
 	kek := d.v.seen.KEK
-	const approve = "compare the fingerprint with the vault's owner, write it into the configuration as kek.fingerprint, then: keyd reload"
+	const approve = "compare the fingerprint with the vault's owner, write it into the configuration as " +
+		"kek.fingerprint, then: keyd reload"
 	switch {
 	case kek.Absent && last != "":
-		d.add(DriftKEKMissing, "find out who removed it; if it is soft-deleted, recover it", "vault %s no longer has the key exchange key that was used for %s: %s", d.v.Name, d.Policy.Key, last)
+		d.add(DriftKEKMissing, "find out who removed it; if it is soft-deleted, recover it",
+			"vault %s no longer has the key exchange key that was used for %s: %s", d.v.Name, d.Policy.Key, last)
 	case kek.Err == nil || key.ClassOf(kek.Err) != key.Refused:
 	case kek.Print != "" && last != "" && kek.Print != last:
-		d.add(DriftKEKChanged, approve, "the key exchange key of vault %s is %s and was %s: nothing is wrapped for it", d.v.Name, kek.Print, last)
+		d.add(DriftKEKChanged, approve, "the key exchange key of vault %s is %s and was %s: nothing is wrapped for it",
+			d.v.Name, kek.Print, last)
 	case kek.Print == "":
-		d.add(DriftKEKRefused, "make a new version of it, name another one (kek.name), or give keyd its role, as the reason says", "the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
+		d.add(DriftKEKRefused,
+			"make a new version of it, name another one (kek.name), or give keyd its role, as the reason says",
+			"the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
 	default:
-		d.add(DriftKEKRefused, approve, "the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
+		d.add(DriftKEKRefused, approve, "the key exchange key of vault %s is not used for %s: %v", d.v.Name,
+			d.Policy.Key, kek.Err)
 	}
 }
 
@@ -194,7 +223,8 @@ func date(t time.Time) string {
 }
 
 func enable(v key.Vault, name, version string) string {
-	return fmt.Sprintf("find out who did it; to enable it: az keyvault key set-attributes %s --name %s --version %s --enabled true", AzScope(v), name, version)
+	return fmt.Sprintf("find out who did it; to enable it: az keyvault key set-attributes %s --name %s --version %s "+
+		"--enabled true", AzScope(v), name, version)
 }
 
 // ProtectCommand is how purge protection of a vault is switched on.
@@ -202,5 +232,6 @@ func ProtectCommand(v key.Vault) string {
 	if v.Kind == key.ManagedHSM {
 		return fmt.Sprintf("az keyvault update-hsm %s --enable-purge-protection true", AzScope(v))
 	}
-	return fmt.Sprintf("az keyvault update %s --enable-purge-protection true", strings.Replace(AzScope(v), "--vault-name", "--name", 1))
+	scope := strings.Replace(AzScope(v), "--vault-name", "--name", 1)
+	return fmt.Sprintf("az keyvault update %s --enable-purge-protection true", scope)
 }

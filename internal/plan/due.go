@@ -135,7 +135,8 @@ func Share(name string, n uint64) uint64 {
 func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 	if !t.Compromise {
 		if at, spent := BudgetSpent(in.Now, in.Policy, in.Record); spent {
-			return fmt.Sprintf("the budget of %d rotations a day is spent: wait, or raise budget in the configuration", in.Policy.Budget), at
+			return fmt.Sprintf("the budget of %d rotations a day is spent: wait, or raise budget in the configuration",
+				in.Policy.Budget), at
 		}
 	}
 	var away []string
@@ -149,7 +150,8 @@ func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 			return tooMany(v, seen), in.Now.Add(time.Hour)
 		}
 		if t.Scheduled && seen.SkewSeen && seen.Skew.Abs() > MaxSkew {
-			return fmt.Sprintf("the local clock differs from vault %s's by %s: set it right (chronyc tracking); rotate --now does not wait for it",
+			return fmt.Sprintf("the local clock differs from vault %s's by %s: set it right (chronyc tracking); "+
+				"rotate --now does not wait for it",
 				v.Name, seen.Skew.Round(time.Second)), in.Now.Add(time.Minute)
 		}
 	}

@@ -19,7 +19,8 @@ func KEKTime(v key.Vault) time.Duration { return ImportTimeout + v.Kind.SettleTi
 func (in Input) createKEK(v visible, g *record.Generation) Step {
 	kek := v.seen.KEK
 	if settled := kek.Begun.Add(KEKTime(v.Vault)); !kek.Begun.IsZero() && v.seen.There(v.seen.Begun).Before(settled) {
-		s := in.wait(g.Number, v.URL, "vault %s does not show the key exchange key that keyd makes yet; keyd makes another after %s", v.Name, clock(settled))
+		s := in.wait(g.Number, v.URL, "vault %s does not show the key exchange key that keyd makes yet; keyd makes "+
+			"another after %s", v.Name, clock(settled))
 		s.Until = in.Now.Add(pollSoon)
 		return s
 	}

@@ -59,7 +59,8 @@ func (in Input) unsettled(v visible) (Step, bool) {
 		return prove(at), true
 	}
 	settled := at.Deadline.Add(v.Kind.SettleTime())
-	s := in.wait(at.Generation.Number, v.URL, "keyd does not know yet whether vault %s took the import; it knows at %s", v.Name, clock(settled))
+	s := in.wait(at.Generation.Number, v.URL, "keyd does not know yet whether vault %s took the import; it knows at %s",
+		v.Name, clock(settled))
 	s.Attempt, s.Until = at.Attempt, in.Now.Add(pollSoon)
 	if v.seen.Begun.Before(settled) { // else the vault's clock is behind, and looking again at once does not help
 		s.Until = earlier(settled, s.Until)
@@ -116,7 +117,8 @@ func (in Input) unready(g *record.Generation) (Step, bool) {
 	if len(whys) == 0 {
 		return Step{}, false
 	}
-	return in.wait(g.Number, "", "keyd touches no vault before all are ready (rotate --now --without VAULT leaves one out): %s", joined(whys)), true
+	return in.wait(g.Number, "", "keyd touches no vault before all are ready (rotate --now --without VAULT leaves "+
+		"one out): %s", joined(whys)), true
 }
 
 // importInto is the import of a generation into a vault, or what must come before it.
@@ -148,7 +150,8 @@ func (in Input) repair(v visible) (Step, bool) {
 	if v.seen.AnyRecent(in.Record, v.Vault) {
 		return Step{}, false // the answer may be stale
 	}
-	return in.importInto(v, last.Generation, key.CauseRepair, "the vault's newest version "+v.seen.Newest+" is not the intended generation"), true
+	return in.importInto(v, last.Generation, key.CauseRepair,
+		"the vault's newest version "+v.seen.Newest+" is not the intended generation"), true
 }
 
 // recovering waits for a Managed HSM that may not show yet what was recovered in it. It is the last rule: what else is
@@ -180,10 +183,12 @@ func (in Input) mayBeHidden(v visible, g *record.Generation) (Step, bool) {
 	if !v.seen.There(v.seen.Begun).Before(settled) {
 		return Step{}, false
 	}
-	return in.wait(g.Number, v.URL, "vault %s shows no version of %s, and may not show yet what was recovered in it; keyd trusts it from %s on",
+	return in.wait(g.Number, v.URL, "vault %s shows no version of %s, and may not show yet what was recovered in it; "+
+		"keyd trusts it from %s on",
 		v.Name, in.Policy.Key, clock(settled)), true
 }
 
 func tooMany(v key.Vault, seen record.VaultSeen) string {
-	return fmt.Sprintf("vault %s holds %d versions of the key and takes at most 100: give the key a new name in the configuration and repoint its consumers", v.Name, len(seen.Versions))
+	return fmt.Sprintf("vault %s holds %d versions of the key and takes at most 100: give the key a new name in the "+
+		"configuration and repoint its consumers", v.Name, len(seen.Versions))
 }

@@ -28,26 +28,27 @@ type Rule struct {
 func Rules() []Rule {
 	return []Rule{
 		{"held", "A held key stays as it is until an operator resumes it.", held},
-		{"retained", "A key that left the configuration is kept and proven, and nothing else.", retained},
+		{"retained", "keyd keeps and proves a key that left the configuration, and does nothing else with it.",
+			retained},
 		{"unseen", "keyd looks before it decides.", unseen},
-		{"own-versions", "A version that belongs to one of keyd's own attempts is recorded. An attempt is void only after " +
-			"a complete listing that began after its deadline and the vault's settle time.", ownVersions},
-		{"contradiction", "What contradicts the record holds the key.", contradiction},
-		{"kek-shown", "A key exchange key that keyd began to make, and that now shows, is recorded.", kekShown},
-		{"refutation", "After a refuted proof the previous good generation becomes the newest again, in that vault only. " +
-			"Then the key is held.", refutation},
-		{"leftover", "What an earlier try left in the HSM is destroyed before the next pair is made.", leftover},
+		{"own-versions", "keyd records a version that belongs to one of its own attempts. An attempt is void only " +
+			"after a complete listing that began after its deadline and the vault's settle time.", ownVersions},
+		{"contradiction", "keyd holds the key when what it sees contradicts the record.", contradiction},
+		{"kek-shown", "keyd records a key exchange key that it began to make, and that now shows.", kekShown},
+		{"refutation", "After a refuted proof keyd makes the previous good generation the newest again, in that " +
+			"vault only. Then it holds the key.", refutation},
+		{"leftover", "keyd destroys what an earlier try left in the HSM before it makes the next pair.", leftover},
 		{"pair", "The generation under way gets its pair: generate once, read back, pin, or give the id up.", pair},
-		{"placement", "Vaults get what they lack, one after the other. The next one follows after the proof in the one before.",
-			placement},
+		{"placement", "Each vault gets what it lacks, one vault after the other. The next one follows after the " +
+			"proof in the one before.", placement},
 		{"finished", "A generation that is active in every vault is finished.", finished},
-		{"due", "A rotation that is asked for or due by the schedule begins with a new generation.", rotationDue},
-		{"open-disabling", "A disabling that was cut short gets its result.", openDisabling},
-		{"abandoned-id", "What is under an abandoned id is destroyed.", abandonedID},
-		{"retirement", "One version that the retire rule allows to disable is disabled. It comes last, as a vault may refuse it for ever.",
-			retirement},
-		{"recovering", "keyd waits before it trusts a Managed HSM that shows nothing of a key that may have been recovered in it.",
-			recovering},
+		{"due", "A rotation that is requested, or due by the schedule, begins with a new generation.", rotationDue},
+		{"open-disabling", "keyd finds out what came of a disabling that was cut short.", openDisabling},
+		{"abandoned-id", "keyd destroys what turns up under an id that it gave up before any use.", abandonedID},
+		{"retirement", "keyd disables one version that the retire rule allows to disable. This comes after all " +
+			"else that changes something, because a vault may refuse it for ever.", retirement},
+		{"recovering", "keyd waits before it trusts a Managed HSM that shows nothing of a key that may have been " +
+			"recovered in it.", recovering},
 	}
 }
 
@@ -65,7 +66,8 @@ func nothingDue(in Input) Step {
 	_, _, next := Due(in)
 	why := "nothing is due"
 	if s := in.Record.Stage(in.Policy); s.Phase == record.Ended && s.Partial() {
-		why = fmt.Sprintf("generation %d can go into no other vault any more: nothing is due before the next rotation", s.Generation)
+		why = fmt.Sprintf("generation %d can go into no other vault any more: nothing is due before the next rotation",
+			s.Generation)
 	}
 	return Step{Kind: Idle, Why: why, Until: next}
 }
@@ -103,7 +105,8 @@ func held(in Input) (Step, bool) {
 }
 
 func retained(in Input) (Step, bool) {
-	return Step{Kind: Idle, Why: "not in the configuration: keyd keeps the key, and does not rotate it"}, in.Policy.Retained
+	why := "not in the configuration: keyd keeps the key, and does not rotate it"
+	return Step{Kind: Idle, Why: why}, in.Policy.Retained
 }
 
 func unseen(in Input) (Step, bool) {

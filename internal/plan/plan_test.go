@@ -135,8 +135,8 @@ func TestEachRuleHasExamplesInTheOrderOfTheRules(t *testing.T) {
 	}
 }
 
-// After the pair of a generation was lost, and that was adopted while only some vaults had it, nothing is under way: the
-// plan, the stage and with it metrics and status must not contradict each other.
+// After an operator acknowledged that the pair of a generation is lost, while only some vaults had it, nothing is under
+// way. The plan and the stage, from which metrics and status come, must not contradict each other.
 func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	in := given().rotated().pinned().proven(2, weu).adoptedLost(2).input()
 	stage := in.Record.Stage(in.Policy)

@@ -36,10 +36,13 @@ func refutation(in Input) (Step, bool) {
 func (in Input) rollBack(v visible, bad record.Placed) (Step, bool) {
 	if bad.Cause != key.CauseRollback {
 		if g := in.Record.Predecessor(v.URL, bad.Generation.Number); g != nil {
-			return in.importInto(v, g, key.CauseRollback, fmt.Sprintf("generation %d was refuted", bad.Generation.Number)), true
+			why := fmt.Sprintf("generation %d was refuted", bad.Generation.Number)
+			return in.importInto(v, g, key.CauseRollback, why), true
 		}
 	}
-	return in.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s), and there is nothing to go back to: version %s is the newest there, and stays enabled. Find out why before anything else; see the runbook",
+	return in.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s), and there is nothing to "+
+		"go back to: version %s is the newest there, and stays enabled. Find out why before anything else; see "+
+		"the runbook",
 		bad.Generation.Number, in.Policy.Key, v.Name, bad.Detail, v.seen.Newest)
 }
 
@@ -53,10 +56,15 @@ func (in Input) rolledBack(v visible, last, bad record.Placed) (Step, bool) {
 		return s, true
 	}
 	name := in.Policy.Key
-	return in.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries generation %d there once more; or keyd rotate --now --compromise %s --reason …, which gives its material up and makes a new one",
-		bad.Generation.Number, name, v.Name, bad.Detail, last.Generation.Number, bad.Version, name, bad.Generation.Number, name)
+	return in.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the "+
+		"newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries "+
+		"generation %d there once more; or keyd rotate --now --compromise %s --reason …, which gives its material "+
+		"up and makes a new one",
+		bad.Generation.Number, name, v.Name, bad.Detail, last.Generation.Number, bad.Version, name,
+		bad.Generation.Number, name)
 }
 
 func prove(at record.Placed) Step {
-	return Step{Kind: Prove, Generation: at.Generation.Number, Vault: at.Vault, Attempt: at.Attempt, Version: at.Version, Cause: at.Cause, Why: "imported"}
+	return Step{Kind: Prove, Generation: at.Generation.Number, Vault: at.Vault, Attempt: at.Attempt,
+		Version: at.Version, Cause: at.Cause, Why: "imported"}
 }

@@ -28,8 +28,9 @@ func retirement(in Input) (s Step, ok bool) {
 				continue
 			}
 			begun, ok = old.DisableBegun, true
-			s = Step{Kind: Disable, Generation: old.Generation.Number, Vault: v.URL, Attempt: old.Attempt, Version: old.Version,
-				Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s", old.Since.Format(time.DateOnly), in.Policy.Retire.DisableAfter)}
+			s = Step{Kind: Disable, Generation: old.Generation.Number, Vault: v.URL, Attempt: old.Attempt,
+				Version: old.Version, Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s",
+					old.Since.Format(time.DateOnly), in.Policy.Retire.DisableAfter)}
 		}
 	}
 	return s, ok

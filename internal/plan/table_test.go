@@ -102,7 +102,8 @@ func ownVersions() []example {
 		{"A copied tag does not make other material keyd's own.",
 			given().rotated().lists(weu, attempt(1), "sha256:another"),
 			holds("contradiction", key.HoldForeign, "is not keyd's").in(weu)},
-		{"An import of unknown outcome stays open until its deadline and the vault's settle time of 2 minutes are over.",
+		{"An import of unknown outcome stays open until its deadline and the vault's settle time of 2 minutes " +
+			"are over.",
 			given().pinned().sent(1, weu).wait(time.Minute),
 			by("placement", plan.Wait, "does not know yet").of(1).in(weu).ofAttempt(1).again(15 * time.Second)},
 		{"A complete listing that begins after that and lacks the version makes the attempt void.",
@@ -238,7 +239,8 @@ func refutation() []example {
 				held(key.HoldRefuted).resumed(),
 			by("placement", plan.Import, "does not have").of(2).in(weu).because(key.CauseRotation)},
 		{"A late duplicate of what was refuted is rolled back again before the key is held.",
-			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).wait(time.Hour).newest(weu, 3),
+			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).wait(time.Hour).
+				newest(weu, 3),
 			by("refutation", plan.Import, "is not the intended generation").of(1).in(weu).because(key.CauseRollback)},
 	}
 }

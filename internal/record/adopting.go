@@ -43,16 +43,21 @@ func (r *Record) addFound(now time.Time, f FoundPair) (g *Generation, renumbered
 	if n < 1 || r.Generation(n) != nil {
 		n, renumbered = r.NextNumber(), true
 	}
-	at, _ := slices.BinarySearchFunc(r.Generations, n, func(g Generation, n int) int { return cmp.Compare(g.Number, n) })
+	at, _ := slices.BinarySearchFunc(r.Generations, n, func(g Generation, n int) int {
+		return cmp.Compare(g.Number, n)
+	})
 	r.Generations = slices.Insert(r.Generations, at, Generation{
-		Number: n, ID: f.ID, Reserved: now, Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
+		Number: n, ID: f.ID, Reserved: now,
+		Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
 	})
 	return &r.Generations[at], renumbered
 }
 
 // AbandonFound leaves a found pair that was never wrapped for a vault to the sweeper.
 func (r *Record) AbandonFound(now time.Time, id key.ID, number int) {
-	r.Abandoned = append(r.Abandoned, AbandonedID{ID: id, Generation: number, At: now, Reason: "found by adopt, and never wrapped for any vault"})
+	r.Abandoned = append(r.Abandoned, AbandonedID{
+		ID: id, Generation: number, At: now, Reason: "found by adopt, and never wrapped for any vault",
+	})
 }
 
 // DiscardOvertaken gives up what was reserved and not pinned before later generations were found: nothing would come
@@ -99,8 +104,8 @@ type FoundVersion struct {
 
 // AdoptVersion gives a found version to the placement that the record had for it, or makes a placement of it. before is
 // the record as it was before the adoption. Where it has later generations in the vault, what is found of an older one
-// stays behind them. disabled says that the version counts as retired: it is disabled and not the newest, so no proof of
-// it can pass, and a rotation must not wait for one.
+// stays behind them. disabled says that the version counts as retired: it is disabled and not the newest, so no proof
+// of it can pass, and a rotation must not wait for one.
 func (r *Record) AdoptVersion(now time.Time, before *Record, n int, f FoundVersion) (disabled bool) {
 	g, url, intended := r.Generation(n), f.Vault.URL, 0
 	if last := before.NewestIn(url); last.Found() {
@@ -126,7 +131,8 @@ func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVers
 	url := f.Vault.URL
 	p := g.In(url)
 	if p == nil {
-		if p = g.VoidIn(url, f.Version.ID, key.ID(f.Version.Tags[key.TagAttempt])); p == nil || p.Version != f.Version.ID {
+		if p = g.VoidIn(url, f.Version.ID, key.ID(f.Version.Tags[key.TagAttempt])); p == nil ||
+			p.Version != f.Version.ID {
 			return nil
 		}
 	}

@@ -117,7 +117,9 @@ func (g *Generation) LeavesOut(p key.Policy, url string) bool {
 
 // Everywhere reports whether the generation is active in each of the policy's vaults from which it was not left out.
 func (g *Generation) Everywhere(p key.Policy) bool {
-	return !slices.ContainsFunc(p.Vaults, func(v key.Vault) bool { return !g.LeavesOut(p, v.URL) && !g.ActiveIn(v.URL) })
+	return !slices.ContainsFunc(p.Vaults, func(v key.Vault) bool {
+		return !g.LeavesOut(p, v.URL) && !g.ActiveIn(v.URL)
+	})
 }
 
 // Answers reports whether the generation was made for a request.

@@ -22,10 +22,12 @@ type Reservation struct {
 // configuration.
 func (r *Record) Reserve(now time.Time, p key.Policy, why Reservation) (*Generation, error) {
 	if g := r.Current(); g != nil {
-		return nil, fmt.Errorf("generation %d of %s is still under way: no other is reserved beside it", g.Number, r.Key)
+		return nil, fmt.Errorf("generation %d of %s is still under way: no other is reserved beside it",
+			g.Number, r.Key)
 	}
 	if r.KnowsID(why.ID) {
-		return nil, fmt.Errorf("the fresh id %s of %s was used before: the random source cannot be trusted", why.ID, r.Key)
+		return nil, fmt.Errorf("the fresh id %s of %s was used before: the random source cannot be trusted",
+			why.ID, r.Key)
 	}
 	r.Generations = append(r.Generations, Generation{
 		Number: r.NextNumber(), ID: why.ID, Spec: p.Spec, Reason: why.Reason, Requester: why.Requester,
@@ -45,7 +47,8 @@ func (r *Record) BeginGenerate(now time.Time, n int) (*Generation, error) {
 		return nil, err
 	}
 	if g.Fingerprint != "" || !g.GenerateBegun.IsZero() {
-		return nil, fmt.Errorf("a pair was already begun for generation %d of %s under CKA_ID %s: keyd begins none twice", n, r.Key, g.ID)
+		return nil, fmt.Errorf("a pair was already begun for generation %d of %s under CKA_ID %s: keyd begins "+
+			"none twice", n, r.Key, g.ID)
 	}
 	g.GenerateBegun = now
 	return g, nil
@@ -96,7 +99,8 @@ func (r *Record) Pin(now time.Time, n int, print key.Fingerprint) (*Generation, 
 		return nil, fmt.Errorf("generation %d of %s is pinned already, to %s", n, r.Key, g.Fingerprint)
 	}
 	if other := r.WithFingerprint(print); other != nil {
-		return nil, fmt.Errorf("the HSM made the same pair for generation %d and %d of %s: its random generator cannot be trusted, stop using it", other.Number, n, r.Key)
+		return nil, fmt.Errorf("the HSM made the same pair for generation %d and %d of %s: its random generator "+
+			"cannot be trusted, stop using it", other.Number, n, r.Key)
 	}
 	g.Fingerprint, g.Pinned = print, now
 	return g, nil

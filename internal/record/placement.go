@@ -8,7 +8,8 @@ import (
 
 // Placement is one generation in one vault.
 type Placement struct {
-	Seq       int                `json:"seq"`     // order among all placements of the record, from 1; 0: adopt found it, older than those
+	// Seq is the order among all placements of the record, from 1. 0: adopt found it, and it is older than those.
+	Seq       int                `json:"seq"`
 	Attempt   key.ID             `json:"attempt"` // random, travels as the tag TagAttempt
 	Vault     string             `json:"vault"`   // URL
 	VaultName string             `json:"vault_name"`

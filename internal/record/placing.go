@@ -14,10 +14,12 @@ func (r *Record) Intend(n int, p Placement) error {
 		return err
 	}
 	if !g.Usable() {
-		return fmt.Errorf("generation %d of %s may not be imported: it is compromised, discarded, lost in the HSM, or not pinned", n, r.Key)
+		return fmt.Errorf("generation %d of %s may not be imported: it is compromised, discarded, lost in the HSM, or "+
+			"not pinned", n, r.Key)
 	}
 	if r.Placement(p.Attempt).Found() {
-		return fmt.Errorf("the fresh import attempt %s of %s was used before: the random source cannot be trusted", p.Attempt, r.Key)
+		return fmt.Errorf("the fresh import attempt %s of %s was used before: the random source cannot be trusted",
+			p.Attempt, r.Key)
 	}
 	p.Seq, p.State = r.nextSeq(), key.Intended
 	g.Placements = append(g.Placements, p)

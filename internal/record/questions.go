@@ -16,7 +16,8 @@ func (r *Record) Latest() *Generation {
 // Current is the generation on its way: the latest one, unless it is finished or may no longer be placed; nil for none.
 func (r *Record) Current() *Generation {
 	g := r.Latest()
-	if g == nil || !g.Finished.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() || g.State() == key.Suspended {
+	if g == nil || !g.Finished.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() ||
+		g.State() == key.Suspended {
 		return nil
 	}
 	return g
@@ -214,7 +215,8 @@ func (r *Record) Missing(p key.Policy, url string) *Generation {
 		highest = has.Number
 	}
 	return r.find(func(g *Generation) bool {
-		return g.Number > highest && g.Usable() && g.State() != key.Suspended && (!g.Finished.IsZero() || !g.LeavesOut(p, url))
+		return g.Number > highest && g.Usable() && g.State() != key.Suspended &&
+			(!g.Finished.IsZero() || !g.LeavesOut(p, url))
 	})
 }
 

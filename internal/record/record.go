@@ -128,7 +128,8 @@ func (r *Record) placement(attempt key.ID, from ...key.PlacementState) (Placed, 
 		return at, fmt.Errorf("the record of %s has no import attempt %s", r.Key, attempt)
 	}
 	if !slices.Contains(from, at.State) {
-		return at, fmt.Errorf("import attempt %s of %s is %s: this change is only possible from %v", attempt, r.Key, at.State, from)
+		return at, fmt.Errorf("import attempt %s of %s is %s: this change is only possible from %v",
+			attempt, r.Key, at.State, from)
 	}
 	return at, nil
 }

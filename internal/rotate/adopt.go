@@ -43,7 +43,8 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 		return err
 	}
 	if shown.Token != token {
-		return refuse("what key %s shows has changed since it was looked at: look again with keyd adopt %s", p.Key, p.Key)
+		return refuse("what key %s shows has changed since it was looked at: look again with keyd adopt %s",
+			p.Key, p.Key)
 	}
 	if shown.Empty() {
 		return refuse("there is nothing to adopt for key %s", p.Key)
@@ -54,13 +55,15 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	}
 	if len(shown.Rebuild) > 0 {
 		rec.Hold = &key.Hold{Code: key.HoldAdopted, Since: r.now(), By: actor,
-			Reason: fmt.Sprintf("the record of %s was rebuilt from what was found; compare it with what you know (keyd status %s), then: keyd resume %s", p.Key, p.Key, p.Key)}
+			Reason: fmt.Sprintf("the record of %s was rebuilt from what was found; compare it with what you know "+
+				"(keyd status %s), then: keyd resume %s", p.Key, p.Key, p.Key)}
 	}
 	text, err := json.Marshal(shown)
 	if err != nil {
 		return err
 	}
-	if _, err := r.saveAs(ctx, rec, actor, chain.Adopted, map[string]string{"reason": reason, "adopted": string(text)}); err != nil {
+	fields := map[string]string{"reason": reason, "adopted": string(text)}
+	if _, err := r.saveAs(ctx, rec, actor, chain.Adopted, fields); err != nil {
 		return err
 	}
 	r.Observer.Drop(p.Key)
@@ -88,14 +91,17 @@ func (a *adopter) show() (status.Adoption, error) {
 	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
 	switch {
 	case shown.Empty() && a.open > 0:
-		shown.Consequence = fmt.Sprintf("nothing yet: what is told above is open, and can be neither taken for agreement nor "+
+		shown.Consequence = fmt.Sprintf("nothing yet: what is told above is open, and can be neither taken for "+
+			"agreement nor "+
 			"adopted. Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
 	case shown.Empty():
 		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
 	case len(a.rebuilt) > 0:
-		shown.Consequence = "the record is rebuilt as shown and the key is held; after keyd resume each version is proven, and then rotation goes on"
+		shown.Consequence = "the record is rebuilt as shown and the key is held; after keyd resume each version is " +
+			"proven, and then rotation goes on"
 	case len(a.foreign) > 0:
-		shown.Consequence = "keyd may import over the versions shown as foreign: its own become the newest, and versionless consumers follow. The foreign ones stay enabled and untouched"
+		shown.Consequence = "keyd may import over the versions shown as foreign: its own become the newest, and " +
+			"versionless consumers follow. The foreign ones stay enabled and untouched"
 	default:
 		shown.Consequence = "what is gone is given up as shown, and what can be imported again is"
 	}

@@ -101,7 +101,8 @@ func TestANameThatIsTakenIsImportedOverOnlyAfterConsent(t *testing.T) {
 	if got := shown.Foreign["weu"]; len(got) != 1 || got[0] != foreign {
 		t.Fatalf("shown as foreign: %v", shown.Foreign)
 	}
-	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "ours by contract", "another token"); key.ClassOf(err) != key.Refused {
+	err = w.rotator().Adopt(ctx, p, "uid 0 (root)", "ours by contract", "another token")
+	if key.ClassOf(err) != key.Refused {
 		t.Fatalf("a consent to something else: %v", err)
 	}
 	if err := w.rotator().Adopt(ctx, p, "uid 0 (root)", "ours by contract", shown.Token); err != nil {
@@ -135,7 +136,8 @@ func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
 		if known {
 			g.GenerateBegun = w.now
 		}
-		w.store.records[p.Key] = record.Record{Key: p.Key, Schema: record.SchemaVersion, Instance: instance, Generations: []record.Generation{g}}
+		w.store.records[p.Key] = record.Record{Key: p.Key, Schema: record.SchemaVersion, Instance: instance,
+			Generations: []record.Generation{g}}
 		w.now = w.now.Add(time.Hour)
 		w.settle(p) // holds
 		w.adopt(p)
@@ -215,7 +217,8 @@ func TestVersionsGivenUpAsGoneThatComeBackAreTakenBack(t *testing.T) {
 			t.Errorf("%s: %d versions were imported once more\n%s", v.Name, n, w.story())
 		}
 		rec := w.record(p.Key)
-		if one, two := rec.Generations[0].In(v.URL), rec.Generations[1].In(v.URL); one == nil || two == nil || one.State != key.Disabled || two.State != key.Proven {
+		if one, two := rec.Generations[0].In(v.URL), rec.Generations[1].In(v.URL); one == nil || two == nil ||
+			one.State != key.Disabled || two.State != key.Proven {
 			t.Errorf("%s: the placements are %+v and %+v\n%s", v.Name, one, two, w.story())
 		}
 	}
@@ -257,7 +260,8 @@ func TestAnOlderPairThatTurnsUpIsNotImportedOverTheLatest(t *testing.T) {
 	w.adopt(p)
 	w.settle(p)
 	now := w.record(p.Key)
-	if len(now.Generations) != 2 || now.Generations[0].ID != one || now.Latest().Fingerprint != rec.Latest().Fingerprint {
+	if len(now.Generations) != 2 || now.Generations[0].ID != one ||
+		now.Latest().Fingerprint != rec.Latest().Fingerprint {
 		t.Errorf("the generations are %+v\n%s", now.Generations, w.story())
 	}
 	w.checkDone(p, 2, 0)
@@ -312,8 +316,10 @@ func TestAnOlderVersionThatIsAdoptedDoesNotStayTheNewest(t *testing.T) {
 			w.now = w.now.Add(time.Hour)
 			w.settle(p)
 			versions := vault.key(p.Key).versions
-			if print, _ := key.FingerprintOf(versions[len(versions)-1].Public); print != rec.Generations[1].Fingerprint {
-				t.Errorf("foreign %v, compromised %v: the newest is not generation 2\n%s", foreign, compromised, w.story())
+			print, _ := key.FingerprintOf(versions[len(versions)-1].Public)
+			if print != rec.Generations[1].Fingerprint {
+				t.Errorf("foreign %v, compromised %v: the newest is not generation 2\n%s", foreign, compromised,
+					w.story())
 			}
 		}
 	}
@@ -365,7 +371,8 @@ func TestAdoptDoesNotCallItAgreementThatAVaultShowsNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !shown.Empty() || shown.Open != 1 || strings.Contains(shown.Consequence, "agrees") || len(shown.Unknown) != 1 {
+			if !shown.Empty() || shown.Open != 1 || strings.Contains(shown.Consequence, "agrees") ||
+				len(shown.Unknown) != 1 {
 				t.Errorf("at first %+v, want one open difference, and no agreement", shown)
 			}
 			w.now = w.now.Add(time.Hour)

@@ -100,7 +100,8 @@ func (a *adopter) pair(o key.Object) {
 		a.note("CKA_ID %s is labelled generation %d, which is taken: it becomes %d", o.ID, o.Label.Number, g.Number)
 	}
 	if !found.Whole {
-		a.note("CKA_ID %s (%s) is not a whole pair (%s): keyd leaves it alone, and never imports it again", o.ID, o.Label, o.Problem)
+		a.note("CKA_ID %s (%s) is not a whole pair (%s): keyd leaves it alone, and never imports it again",
+			o.ID, o.Label, o.Problem)
 	}
 	a.shown(g)
 }
@@ -108,7 +109,8 @@ func (a *adopter) pair(o key.Object) {
 // shown is what the person is shown of a generation that was found again.
 func (a *adopter) shown(g *record.Generation) *status.AdoptedGeneration {
 	if a.rebuilt[g.Number] == nil {
-		a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint, Versions: map[string][]string{}}
+		a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint,
+			Versions: map[string][]string{}}
 	}
 	return a.rebuilt[g.Number]
 }
@@ -132,7 +134,8 @@ func (a *adopter) lostPairs() {
 		}
 		a.rec.LosePair(a.now, pair.Generation)
 		a.gone++
-		a.note("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never imported again", pair.Generation)
+		a.note("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never "+
+			"imported again", pair.Generation)
 	}
 }
 
@@ -166,7 +169,8 @@ func (a *adopter) versions(v key.Vault, seen record.VaultSeen) {
 	}
 }
 
-func (a *adopter) version(v key.Vault, seen record.VaultSeen, x key.Version, g *record.Generation, before *record.Record) {
+func (a *adopter) version(v key.Vault, seen record.VaultSeen, x key.Version, g *record.Generation,
+	before *record.Record) {
 	a.rec.Disown(v.URL, x.ID)
 	found := a.shown(g)
 	found.Versions[v.Name] = append(found.Versions[v.Name], x.ID)
@@ -197,12 +201,14 @@ func (a *adopter) lostVersions(v key.Vault, seen record.VaultSeen) {
 	}
 	for _, at := range seen.Late(&a.rec, v) {
 		a.note("vault %s does not show version %s (generation %d), which was imported less than %s before: "+
-			"its answer may be late, or the vault is another one", v.Name, at.Version, at.Generation.Number, v.Kind.SettleTime())
+			"its answer may be late, or the vault is "+
+			"another one", v.Name, at.Version, at.Generation.Number, v.Kind.SettleTime())
 		a.open++
 	}
 	for _, at := range seen.MissingAll(&a.rec, v) {
 		a.gone++
-		a.note("version %s (generation %d) is no longer in vault %s: what was encrypted under it there can only be read after it is imported again",
+		a.note("version %s (generation %d) is no longer in vault %s: what was encrypted under it there can only be "+
+			"read after it is imported again",
 			at.Version, at.Generation.Number, v.Name)
 		a.rec.LoseVersion(at.Attempt)
 	}

@@ -49,7 +49,8 @@ func TestAVersionMadeAfterTheVaultsClockWasPutBackIsTheNewest(t *testing.T) {
 			w.settle(p)
 			w.vault[weu.URL].skew = 0
 			w.now = w.now.Add(time.Minute)
-			if _, _, err := w.rotator().Request(t.Context(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "soon after"}); err != nil {
+			wanted := rotate.Wanted{Actor: "uid 0 (root)", Reason: "soon after"}
+			if _, _, err := w.rotator().Request(t.Context(), p, wanted); err != nil {
 				t.Fatal(err)
 			}
 			if lost {
@@ -98,7 +99,11 @@ func TestAnExpiryDateIsNotOfAClockThatWasSetDuringTheLook(t *testing.T) {
 	v := w.vault[weu.URL]
 	w.settle(p)
 	w.now = w.now.Add(25 * time.Hour)
-	w.stepUntil(p, func() bool { rec := w.record(p.Key); g := rec.Latest(); return g.Number == 2 && g.Fingerprint != "" })
+	w.stepUntil(p, func() bool {
+		rec := w.record(p.Key)
+		g := rec.Latest()
+		return g.Number == 2 && g.Fingerprint != ""
+	})
 	w.setDuringALook(v, -90*24*time.Hour)
 	if _, err := w.step(w.rotator(), p); err != nil {
 		t.Fatal(err)

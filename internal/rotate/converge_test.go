@@ -28,7 +28,8 @@ type every time.Duration
 func (e every) Next(t time.Time) time.Time { return t.Add(time.Duration(e)) }
 
 func policy(vaults ...key.Vault) key.Policy {
-	return key.Policy{Key: "sa-cmk-key", Spec: key.RSA2048, Vaults: vaults, Schedule: every(24 * time.Hour), ScheduleText: "@daily",
+	return key.Policy{Key: "sa-cmk-key", Spec: key.RSA2048, Vaults: vaults,
+		Schedule: every(24 * time.Hour), ScheduleText: "@daily",
 		Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10}
 }
 
@@ -85,7 +86,8 @@ func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 // onlyReads tells whether a call of the model leaves everything as it was.
 func onlyReads(call string) bool {
 	_, op, _ := strings.Cut(call, ".")
-	return slices.Contains([]string{"Inventory", "PublicKey", "CheckKEK", "Opens", "KEK", "Versions", "Newest", "Get", "Deleted",
+	return slices.Contains([]string{"Inventory", "PublicKey", "CheckKEK", "Opens", "KEK", "Versions", "Newest", "Get",
+		"Deleted",
 		"NativeRotation", "Wrap", "Unwrap", "Load"}, op)
 }
 
@@ -160,7 +162,8 @@ func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
 		t.Fatalf("aliases %v, want one", aliases)
 	}
 	// It is the duplicate that is told of, not the version that it repeats.
-	if told := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done); !strings.Contains(w.story(), told) {
+	told := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
+	if !strings.Contains(w.story(), told) {
 		t.Errorf("nobody was told %q:\n%s", told, w.story())
 	}
 }
@@ -393,7 +396,8 @@ func TestWithoutLeavesAVaultOutAndCatchesItUpLater(t *testing.T) {
 	w.settle(p)
 	w.now = w.now.Add(time.Hour)
 	w.vault[mhsm.URL].down = true
-	_, _, err := w.rotator().Request(context.Background(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "emergency", Without: []string{mhsm.URL}})
+	wanted := rotate.Wanted{Actor: "uid 0 (root)", Reason: "emergency", Without: []string{mhsm.URL}}
+	_, _, err := w.rotator().Request(context.Background(), p, wanted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,7 +428,8 @@ func TestACompromiseNeedsMaterialReservedAfterIt(t *testing.T) {
 		}
 	}
 	w.now = w.now.Add(time.Second)
-	if _, _, err := r.Request(context.Background(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "leak", Compromise: true}); err != nil {
+	wanted := rotate.Wanted{Actor: "uid 0 (root)", Reason: "leak", Compromise: true}
+	if _, _, err := r.Request(context.Background(), p, wanted); err != nil {
 		t.Fatal(err)
 	}
 	w.settle(p)
@@ -433,7 +438,8 @@ func TestACompromiseNeedsMaterialReservedAfterIt(t *testing.T) {
 		t.Fatalf("latest generation is %d, want a third, reserved after the request\n%s", g.Number, w.story())
 	}
 	if rec.Generations[0].State() != key.Compromised || rec.Generations[1].State() != key.Compromised {
-		t.Errorf("states %s, %s; want both compromised: the record may be an old copy, and the second in use,", rec.Generations[0].State(), rec.Generations[1].State())
+		t.Errorf("states %s, %s; want both compromised: the record may be an old copy, and the second in use,",
+			rec.Generations[0].State(), rec.Generations[1].State())
 	}
 	for _, x := range w.vault[weu.URL].key(p.Key).versions {
 		if !x.Enabled {
@@ -663,7 +669,8 @@ func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 		count[e.Event]++
 	}
 	if count["key exchange key intended"] != 1 || count["key exchange key made"] != 1 {
-		t.Errorf("%d intents and %d results, want one of each", count["key exchange key intended"], count["key exchange key made"])
+		t.Errorf("%d intents and %d results, want one of each", count["key exchange key intended"],
+			count["key exchange key made"])
 	}
 }
 

@@ -49,9 +49,15 @@ func TestDriftIsTold(t *testing.T) {
 		{plan.DriftOperations, func(_ *modelVault, k *modelKey) {
 			k.versions[1].Operations = []key.Operation{key.WrapKey, key.UnwrapKey, key.Sign}
 		}},
-		{plan.DriftOperations, func(_ *modelVault, k *modelKey) { k.versions[0].Operations = []key.Operation{key.WrapKey} }},
-		{plan.DriftNotYetValid, func(_ *modelVault, k *modelKey) { k.versions[0].NotBefore = k.versions[0].Created.AddDate(3, 0, 0) }},
-		{plan.DriftExpiry, func(_ *modelVault, k *modelKey) { k.versions[0].Expires = k.versions[0].Created.AddDate(3, 0, 0) }},
+		{plan.DriftOperations, func(_ *modelVault, k *modelKey) {
+			k.versions[0].Operations = []key.Operation{key.WrapKey}
+		}},
+		{plan.DriftNotYetValid, func(_ *modelVault, k *modelKey) {
+			k.versions[0].NotBefore = k.versions[0].Created.AddDate(3, 0, 0)
+		}},
+		{plan.DriftExpiry, func(_ *modelVault, k *modelKey) {
+			k.versions[0].Expires = k.versions[0].Created.AddDate(3, 0, 0)
+		}},
 		{plan.DriftNativeRotation, func(_ *modelVault, k *modelKey) { k.native = true }},
 		{plan.DriftUnprotected, func(_ *modelVault, k *modelKey) { k.versions[1].Recovery = "Recoverable+Purgeable" }},
 		{plan.DriftDeleted, func(_ *modelVault, k *modelKey) { k.deleted = true }},
@@ -123,7 +129,8 @@ func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
 	}
 
 	w, r, p = rotatedOnly(t, weu)
-	if _, _, err := r.Request(t.Context(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "leaked", Compromise: true}); err != nil {
+	wanted := rotate.Wanted{Actor: "uid 0 (root)", Reason: "leaked", Compromise: true}
+	if _, _, err := r.Request(t.Context(), p, wanted); err != nil {
 		t.Fatal(err)
 	}
 	w.settle(p)
@@ -240,7 +247,8 @@ func TestAVaultThatFailsToTellItsPolicyIsNotAskedAtEveryLook(t *testing.T) {
 		}
 	}
 	if rec := w.record(p.Key); asked != 1 || rec.Latest().Number != 3 || rec.Latest().Finished.IsZero() {
-		t.Errorf("asked %d times during a rotation; the latest generation is %d, finished %s", asked, rec.Latest().Number, rec.Latest().Finished)
+		t.Errorf("asked %d times during a rotation; the latest generation is %d, finished %s", asked,
+			rec.Latest().Number, rec.Latest().Finished)
 	}
 	if d := w.vault[weu.URL].policyLimit; d <= 0 || d > 10*time.Second {
 		t.Errorf("a look waits for it for up to %s", d)
@@ -263,8 +271,12 @@ func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
 // one that is down.
 func TestALookThatAPersonCutsShortIsForgotten(t *testing.T) {
 	for name, look := range map[string]func(context.Context, *rotate.Rotator, key.Policy, record.Record){
-		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec record.Record) { survey(r, ctx, p, rec) },
-		"adopt": func(ctx context.Context, r *rotate.Rotator, p key.Policy, _ record.Record) { _, _ = r.Adoption(ctx, p) },
+		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec record.Record) {
+			survey(r, ctx, p, rec)
+		},
+		"adopt": func(ctx context.Context, r *rotate.Rotator, p key.Policy, _ record.Record) {
+			_, _ = r.Adoption(ctx, p)
+		},
 	} {
 		w, r, p := rotatedOnly(t, weu)
 		w.drifts(r, p)

@@ -117,7 +117,8 @@ func TestAPartialKeyCanBeRotatedWithoutTheVaultThatIsDown(t *testing.T) {
 	w.settle(p)
 	rec := w.record(p.Key)
 	if g := rec.Latest(); g.Number != 3 || g.Finished.IsZero() {
-		t.Fatalf("latest generation %d, finished %s; want a third without the vault\n%s", g.Number, g.Finished, w.story())
+		t.Fatalf("latest generation %d, finished %s; want a third without the vault\n%s", g.Number, g.Finished,
+			w.story())
 	}
 	w.vault[mhsm.URL].down = false
 	w.now = w.now.Add(time.Hour)
@@ -144,7 +145,8 @@ func TestACompromiseIsTheWayOutOfARefutedHold(t *testing.T) {
 	w.stepUntil(p, func() bool { return w.vault[weu.URL].imports == 2 })
 	w.vault[weu.URL].swap = false
 	w.settle(p)
-	if _, _, err := w.rotator().Request(context.Background(), p, rotate.Wanted{Actor: "uid 0", Reason: "again"}); key.ClassOf(err) != key.Refused {
+	again := rotate.Wanted{Actor: "uid 0", Reason: "again"}
+	if _, _, err := w.rotator().Request(context.Background(), p, again); key.ClassOf(err) != key.Refused {
 		t.Fatalf("an ordinary rotation of a held key: %v, want it refused", err)
 	}
 	request(t, w, p, rotate.Wanted{Reason: "give it up", Compromise: true})
@@ -210,7 +212,8 @@ func TestAnImportIsNotGivenUpWhileTheKeyIsDeleted(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.settle(p)
 	rec := w.record(p.Key)
-	if at := rec.Latest().Placements[0]; at.State != key.Intended || rec.Hold == nil || rec.Hold.Code != key.HoldKeyDeleted {
+	if at := rec.Latest().Placements[0]; at.State != key.Intended || rec.Hold == nil ||
+		rec.Hold.Code != key.HoldKeyDeleted {
 		t.Fatalf("the placement is %s, the hold %+v\n%s", at.State, rec.Hold, w.story())
 	}
 	w.vault[weu.URL].key(p.Key).deleted = false
@@ -234,7 +237,8 @@ func TestAnOldRecordNeverDisownsAPairThatIsInUse(t *testing.T) {
 	w.settle(p)
 	rec := w.record(p.Key)
 	if rec.Hold == nil || rec.Hold.Code != key.HoldRecordBehind || len(rec.Abandoned) != 0 {
-		t.Fatalf("hold %+v, abandoned %v; want record-behind and nothing given up\n%s", rec.Hold, rec.Abandoned, w.story())
+		t.Fatalf("hold %+v, abandoned %v; want record-behind and nothing given up\n%s", rec.Hold, rec.Abandoned,
+			w.story())
 	}
 	w.vault[weu.URL].down = false
 	w.now = w.now.Add(time.Hour)
@@ -346,7 +350,10 @@ func TestACompromiseMarksWhatTheRecordDoesNotKnowToBeInUse(t *testing.T) {
 		w := newWorld(t, 1, weu)
 		p := policy(weu)
 		p.Schedule = nil
-		w.stepUntil(p, func() bool { rec := w.record(p.Key); return rec.Latest() != nil && rec.Latest().Fingerprint != "" })
+		w.stepUntil(p, func() bool {
+			rec := w.record(p.Key)
+			return rec.Latest() != nil && rec.Latest().Fingerprint != ""
+		})
 		old := w.record(p.Key)
 		w.settle(p)
 		if lost {

@@ -203,7 +203,8 @@ func TestAnAdoptedVersionIsProvenByItsOwnOperations(t *testing.T) {
 	w.adopt(p)
 	w.settle(p)
 	w.checkDone(p, 2, 0)
-	if got := w.checked(); !slices.Equal(got[1:], []string{"modulus key-type vault-unwrap hsm-open", "modulus key-type vault-sign"}) {
+	want := []string{"modulus key-type vault-unwrap hsm-open", "modulus key-type vault-sign"}
+	if got := w.checked(); !slices.Equal(got[1:], want) {
 		t.Errorf("proofs by %q", got)
 	}
 }

@@ -196,7 +196,8 @@ func (h *hostile) serve(w http.ResponseWriter, r *http.Request) {
 	defer h.mu.Unlock()
 	w.Header().Set("Date", h.now.Format(http.TimeFormat))
 	if r.Header.Get("Authorization") == "" {
-		w.Header().Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/tenant", resource="https://vault.azure.net"`)
+		w.Header().Set("WWW-Authenticate", `Bearer `+
+			`authorization="https://login.microsoftonline.com/tenant", resource="https://vault.azure.net"`)
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
@@ -240,7 +241,8 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 	case name == hostileKEK:
 		op = "kek"
 		kek := *v.kek
-		out = key.Version{ID: kek.Kid[strings.LastIndex(kek.Kid, "/")+1:], Enabled: true, Created: h.now, Public: kek.Public, Kty: "RSA-HSM", Operations: []key.Operation{"import"}}
+		out = key.Version{ID: kek.Kid[strings.LastIndex(kek.Kid, "/")+1:], Enabled: true, Created: h.now,
+			Public: kek.Public, Kty: "RSA-HSM", Operations: []key.Operation{"import"}}
 	case len(part) == 3 && part[2] == "versions":
 		all, err := v.Versions(ctx, name)
 		if err != nil {
@@ -274,7 +276,8 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 			result, err = v.Unwrap(ctx, name, part[2], value)
 		}
 		if err == nil {
-			return op, http.StatusOK, object{"kid": kid(name, part[2]), "value": base64.RawURLEncoding.EncodeToString(result)}
+			return op, http.StatusOK, object{"kid": kid(name, part[2]),
+				"value": base64.RawURLEncoding.EncodeToString(result)}
 		}
 	case len(part) == 3 && part[2] != "":
 		op = "get"
@@ -292,13 +295,15 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 func kid(name, version string) string { return weu.URL + "/keys/" + name + "/" + version }
 
 func wireItem(name string, v key.Version) object {
-	return object{"kid": kid(name, v.ID), "tags": v.Tags, "attributes": object{"enabled": v.Enabled, "created": v.Created.Unix()}}
+	attributes := object{"enabled": v.Enabled, "created": v.Created.Unix()}
+	return object{"kid": kid(name, v.ID), "tags": v.Tags, "attributes": attributes}
 }
 
 func wireBundle(name string, v key.Version) object {
 	item := wireItem(name, v)
 	item["key"] = object{"kid": item["kid"], "kty": v.Kty, "key_ops": v.Operations,
-		"n": base64.RawURLEncoding.EncodeToString(v.Public.N.Bytes()), "e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(v.Public.E)).Bytes())}
+		"n": base64.RawURLEncoding.EncodeToString(v.Public.N.Bytes()),
+		"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(v.Public.E)).Bytes())}
 	delete(item, "kid")
 	return item
 }
@@ -364,7 +369,8 @@ var pagefuls = sync.OnceValue(func() (pages [4]string) {
 func strangers(n, from int) string {
 	items := make([]string, n)
 	for i := range items {
-		items[i] = fmt.Sprintf(`{"kid":"%s","attributes":{"enabled":true,"created":1700000000}}`, kid("sa-cmk-key", fmt.Sprintf("%032x", from+i)))
+		items[i] = fmt.Sprintf(`{"kid":"%s","attributes":{"enabled":true,"created":1700000000}}`,
+			kid("sa-cmk-key", fmt.Sprintf("%032x", from+i)))
 	}
 	return strings.Join(items, ",")
 }
@@ -416,17 +422,20 @@ func nonsense() map[string]lie {
 		"newer than the newest":    replaces("created", 1<<40, "versions"),
 		"the newest not listed":    replaces("kid", kid("sa-cmk-key", strings.Repeat("a", 32)), "newest"),
 		"one version of two times": says(func(s string) string {
-			return strings.Replace(s, `"value":[`, `"value":[`+strings.Replace(strangers(1, 5)+","+strangers(1, 5)+",", "1700000000", "1600000000", 1), 1)
+			twice := strings.Replace(strangers(1, 5)+","+strangers(1, 5)+",", "1700000000", "1600000000", 1)
+			return strings.Replace(s, `"value":[`, `"value":[`+twice, 1)
 		}, "versions"),
 		"a next page elsewhere":       replaces("nextLink", elsewhere+"/keys/sa-cmk-key/versions?page=2", "versions"),
 		"a next page by another port": replaces("nextLink", weu.URL+":8443/keys/sa-cmk-key/versions", "versions"),
 		"a next page of a namesake":   replaces("nextLink", weu.URL+".elsewhere.example/keys", "versions"),
 		"a next page by a user":       replaces("nextLink", weu.URL+"@elsewhere.example/keys", "versions"),
-		"a next page in the clear":    replaces("nextLink", strings.Replace(weu.URL, "https", "http", 1)+"/keys/sa-cmk-key/versions", "versions"),
-		"a next page that is itself":  replaces("nextLink", weu.URL+"/keys/sa-cmk-key/versions?page=2", "versions"),
+		"a next page in the clear": replaces("nextLink",
+			strings.Replace(weu.URL, "https", "http", 1)+"/keys/sa-cmk-key/versions", "versions"),
+		"a next page that is itself": replaces("nextLink", weu.URL+"/keys/sa-cmk-key/versions?page=2", "versions"),
 		"pages without end": says(func(string) string {
 			pages++
-			return fmt.Sprintf(`{"value":[%s],"nextLink":"%s/keys/sa-cmk-key/versions?page=%d"}`, pageful(pages), weu.URL, pages)
+			return fmt.Sprintf(`{"value":[%s],"nextLink":"%s/keys/sa-cmk-key/versions?page=%d"}`, pageful(pages),
+				weu.URL, pages)
 		}, "versions"),
 		"a way elsewhere": func(w http.ResponseWriter, _ string, _ []byte) bool {
 			w.Header().Set("Location", elsewhere+"/keys")
@@ -439,7 +448,8 @@ func nonsense() map[string]lie {
 			return true
 		},
 		"a challenge without tenant": func(w http.ResponseWriter, _ string, _ []byte) bool {
-			w.Header().Set("WWW-Authenticate", `Bearer authorization="`+elsewhere+`", resource="https://vault.azure.net"`)
+			w.Header().Set("WWW-Authenticate",
+				`Bearer authorization="`+elsewhere+`", resource="https://vault.azure.net"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return true
 		},
@@ -449,8 +459,9 @@ func nonsense() map[string]lie {
 // badKEKs are truths about the key beside a key exchange key that cannot be one.
 func badKEKs() map[string]lie {
 	return map[string]lie{
-		"another type of key":       replaces("kty", "EC-HSM"),
-		"another KEK":               replaces("n", base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes()), "kek"),
+		"another type of key": replaces("kty", "EC-HSM"),
+		"another KEK": replaces("n",
+			base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes()), "kek"),
 		"a KEK that may unwrap":     replaces("key_ops", []string{"import", "unwrapKey"}, "kek"),
 		"a KEK that sends in clear": replaces("e", "AQ", "kek"),
 		"a negative exponent":       replaces("e", -3),
@@ -495,8 +506,10 @@ func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
 			h.lies(nil)
 			h.settled(40 * time.Minute)
 			rec := h.record(h.p.Key)
-			if off := h.vault[weu.URL].disabled; len(rec.Generations) != 3 || rec.Generations[2].Finished.IsZero() || h.puts != 3 || len(off) != 1 {
-				t.Errorf("afterwards: %d generations, %d imports, disabled %v\n%s", len(rec.Generations), h.puts, off, h.story())
+			if off := h.vault[weu.URL].disabled; len(rec.Generations) != 3 || rec.Generations[2].Finished.IsZero() ||
+				h.puts != 3 || len(off) != 1 {
+				t.Errorf("afterwards: %d generations, %d imports, disabled %v\n%s", len(rec.Generations), h.puts, off,
+					h.story())
 			}
 			h.wantNothingStrayed()
 		})
@@ -554,7 +567,8 @@ func (h *hostile) wantDisabledWhenTold() {
 func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 	t.Parallel()
 	foreign := base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes())
-	harmless := map[string]bool{"every version twice": true, "made before there was Unix": true, "made in a far future": true, "our tags on everything": true}
+	harmless := map[string]bool{"every version twice": true, "made before there was Unix": true,
+		"made in a far future": true, "our tags on everything": true}
 	for name, l := range map[string]lie{
 		"another key's modulus": replaces("n", foreign, "newest", "get"),
 		"every version twice": says(func(s string) string {
@@ -564,7 +578,8 @@ func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 		"all disabled":               replaces("enabled", false, "newest", "get", "versions"),
 		"made before there was Unix": replaces("created", -1<<40, "newest", "get", "versions"),
 		"made in a far future":       replaces("created", 1<<36, "newest", "get", "versions"),
-		"our tags on everything":     replaces("tags", map[string]string{key.TagInstance: instance, key.TagGeneration: "9", key.TagAttempt: strings.Repeat("a", 32)}, "versions"),
+		"our tags on everything": replaces("tags", map[string]string{key.TagInstance: instance,
+			key.TagGeneration: "9", key.TagAttempt: strings.Repeat("a", 32)}, "versions"),
 		"a key that was deleted": func(w http.ResponseWriter, op string, _ []byte) bool {
 			switch op {
 			case "versions":
@@ -606,8 +621,10 @@ func TestNonsenseInAnswerToAnImportMakesNoSecondOne(t *testing.T) {
 		"another key's modulus": replaces("n", foreign, "import"),
 		"another version":       replaces("kid", kid("sa-cmk-key", strings.Repeat("a", 32)), "import"),
 	}
-	for _, name := range []string{"a huge body", "no JSON", "half an answer", "a broken promise", "nothing", "an empty object",
-		"another type of key", "a modulus of one bit", "an exponent of zero", "ids of another vault", "ids that are not hex", "no times", "a way elsewhere"} {
+	for _, name := range []string{"a huge body", "no JSON", "half an answer", "a broken promise", "nothing",
+		"an empty object",
+		"another type of key", "a modulus of one bit", "an exponent of zero", "ids of another vault",
+		"ids that are not hex", "no times", "a way elsewhere"} {
 		l := all[name]
 		if l == nil {
 			t.Fatalf("there is no lie %q", name)

@@ -58,7 +58,8 @@ func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 }
 
 // intend records the attempt, and makes the request but for its blob.
-func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key.ImportRequest, attempt key.ID, err error) {
+func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key.ImportRequest, attempt key.ID,
+	err error) {
 	if attempt, err = r.newID(); err != nil {
 		return a.rec, req, attempt, err
 	}
@@ -77,7 +78,8 @@ func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key
 		return a.rec, req, attempt, err
 	}
 	a.rec.KeepPolicy(p)
-	rec, err = r.save(ctx, a.rec, chain.ImportIntended, placementFields(&a.rec, attempt, map[string]string{"checkpoint": mark}))
+	rec, err = r.save(ctx, a.rec, chain.ImportIntended,
+		placementFields(&a.rec, attempt, map[string]string{"checkpoint": mark}))
 	return rec, key.ImportRequest{
 		Key: p.Key, Operations: p.Operations, Expires: expires, Tags: r.tags(a.step.Generation, attempt, mark),
 	}, attempt, err
@@ -116,17 +118,20 @@ func expiry(p key.Policy, rec *record.Record, s plan.Step, now time.Time) time.T
 }
 
 // importFailed voids the placement when nothing can have happened, and leaves it open when something may have.
-func (r *Rotator) importFailed(ctx context.Context, rec record.Record, attempt key.ID, sent bool, cause error) (record.Record, error) {
+func (r *Rotator) importFailed(ctx context.Context, rec record.Record, attempt key.ID, sent bool,
+	cause error) (record.Record, error) {
 	class := key.ClassOf(cause)
 	if sent && class != key.Retry && class != key.Refused {
 		deadline := rec.Placement(attempt).Deadline
-		return rec, fmt.Errorf("keyd does not know whether the vault took the import; it does not repeat it, and looks in the listing until %s: %w",
+		return rec, fmt.Errorf("keyd does not know whether the vault took the import; it does not repeat it, and "+
+			"looks in the listing until %s: %w",
 			deadline.UTC().Format(time.TimeOnly), cause)
 	}
 	if err := rec.Void(attempt, cause.Error()); err != nil {
 		return rec, errors.Join(cause, err)
 	}
-	if _, err := r.save(ctx, rec, chain.ImportVoid, placementFields(&rec, attempt, map[string]string{"error": cause.Error()})); err != nil {
+	if _, err := r.save(ctx, rec, chain.ImportVoid,
+		placementFields(&rec, attempt, map[string]string{"error": cause.Error()})); err != nil {
 		return rec, errors.Join(cause, err)
 	}
 	return rec, cause
@@ -160,7 +165,8 @@ func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
 	if err := a.rec.Alias(r.now(), a.step.Attempt, a.step.Version); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, chain.AliasAdopted, placementFields(&a.rec, a.step.Attempt, map[string]string{"alias": a.step.Version}))
+	return r.save(ctx, a.rec, chain.AliasAdopted,
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"alias": a.step.Version}))
 }
 
 // void gives up an attempt that certainly did not happen.
@@ -168,7 +174,8 @@ func (r *Rotator) void(ctx context.Context, a act) (record.Record, error) {
 	if err := a.rec.Void(a.step.Attempt, a.step.Why); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, chain.ImportVoid, placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
+	return r.save(ctx, a.rec, chain.ImportVoid,
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
 }
 
 // placementFields are the fields of an entry about a placement. Those without a value are left out.

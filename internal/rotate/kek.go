@@ -71,13 +71,16 @@ func (r *Rotator) rememberKEKs(ctx context.Context, url string) error {
 	return nil
 }
 
-func (r *Rotator) kekMade(ctx context.Context, rec record.Record, url, kid string, print key.Fingerprint) (record.Record, error) {
+func (r *Rotator) kekMade(ctx context.Context, rec record.Record, url, kid string,
+	print key.Fingerprint) (record.Record, error) {
 	rec.MadeKEK(url, print)
-	return r.save(ctx, rec, chain.KEKMade, map[string]string{"vault": url, "kek": kid, "kek_fingerprint": string(print)})
+	return r.save(ctx, rec, chain.KEKMade, map[string]string{"vault": url, "kek": kid,
+		"kek_fingerprint": string(print)})
 }
 
 // createKEKFailed lets the next step try again when nothing can have happened.
-func (r *Rotator) createKEKFailed(ctx context.Context, rec record.Record, url string, cause error) (record.Record, error) {
+func (r *Rotator) createKEKFailed(ctx context.Context, rec record.Record, url string, cause error,
+) (record.Record, error) {
 	if class := key.ClassOf(cause); class != key.Retry && class != key.Refused {
 		return rec, cause
 	}

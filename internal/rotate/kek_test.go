@@ -24,7 +24,8 @@ func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 	rec := w.record(p.Key)
 	look := func(begun time.Time) plan.Kind {
 		o := *r.Observer.Last(p.Key)
-		o.Vaults = map[string]record.VaultSeen{mhsm.URL: {Begun: w.now, KEK: record.KEKSeen{Absent: true, Begun: begun}}}
+		kek := record.KEKSeen{Absent: true, Begun: begun}
+		o.Vaults = map[string]record.VaultSeen{mhsm.URL: {Begun: w.now, KEK: kek}}
 		return plan.Next(plan.Input{Now: w.now, Policy: p, Record: &rec, Seen: &o}).Kind
 	}
 	for begun, want := range map[time.Time]plan.Kind{

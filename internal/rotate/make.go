@@ -124,7 +124,8 @@ func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
 
 // generationFields are the fields of an entry about a generation. Those without a value are left out.
 func generationFields(g *record.Generation, more map[string]string) map[string]string {
-	f := map[string]string{"generation": strconv.Itoa(g.Number), "id": string(g.ID), "fingerprint": string(g.Fingerprint)}
+	f := map[string]string{"generation": strconv.Itoa(g.Number), "id": string(g.ID),
+		"fingerprint": string(g.Fingerprint)}
 	return withFields(f, more)
 }
 

@@ -40,18 +40,29 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return v
 	}
 	m := &Metrics{
-		generation:   gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.", "key"),
-		held:         gauge("key_held", "1 while the key is held, by the code of the hold and the vault that gave cause, empty for none.", "key", "vault", "code"),
-		partial:      gauge("key_partial", "1 while the latest generation is active in other vaults of the key and not in this one.", "key", "vault"),
-		next:         gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 for never.", "key"),
-		last:         gauge("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 for never.", "key"),
-		started:      gauge("rotation_started_timestamp_seconds", "When the rotation under way was reserved, 0 while there is none.", "key"),
-		requested:    gauge("rotation_requested_timestamp_seconds", "When the oldest request for a rotation that is not answered yet was made, 0 for none.", "key", "compromise"),
-		rotations:    counter("rotations_total", "Rotations that ended, by outcome.", "key", "outcome"),
-		steps:        counter("steps_total", "Steps of the loop, by kind and outcome.", "step", "outcome"),
-		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have failed in a row.", "key", "vault"),
-		placements:   gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
-		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.", Buckets: prometheus.ExponentialBuckets(0.005, 4, 8)}, []string{"step"}),
+		generation: gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.",
+			"key"),
+		held: gauge("key_held", "1 while the key is held, by the code of the hold and the vault that gave "+
+			"cause, empty for none.", "key", "vault", "code"),
+		partial: gauge("key_partial", "1 while the latest generation is active in other vaults of the key and "+
+			"not in this one.", "key", "vault"),
+		next: gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
+			"for never.", "key"),
+		last: gauge("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 "+
+			"for never.", "key"),
+		started: gauge("rotation_started_timestamp_seconds", "When the rotation under way was reserved, 0 while "+
+			"there is none.", "key"),
+		requested: gauge("rotation_requested_timestamp_seconds", "When the oldest request for a rotation that is "+
+			"not answered yet was made, 0 for none.", "key", "compromise"),
+		rotations: counter("rotations_total", "Rotations that ended, by outcome.", "key", "outcome"),
+		steps:     counter("steps_total", "Steps of the loop, by kind and outcome.", "step", "outcome"),
+		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have "+
+			"failed in a row.", "key", "vault"),
+		placements: gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
+		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.",
+			Buckets: prometheus.ExponentialBuckets(0.005, 4, 8),
+		}, []string{"step"}),
 	}
 	reg.MustRegister(m.stepDuration)
 	for _, kind := range plan.Kinds() {
@@ -119,7 +130,9 @@ func (m *Metrics) failedInARow(name, vault string, failed bool) {
 // Forget drops every series of a key that is managed no more.
 func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"key": name}
-	for _, v := range []*prometheus.GaugeVec{m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements} {
+	for _, v := range []*prometheus.GaugeVec{
+		m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements,
+	} {
 		v.DeletePartialMatch(labels)
 	}
 	m.rotations.DeletePartialMatch(labels)

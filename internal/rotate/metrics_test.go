@@ -24,7 +24,8 @@ const (
 // measured is a key in two vaults and metrics that show nothing yet.
 func measured() (*Metrics, *prometheus.Registry, key.Policy) {
 	reg := prometheus.NewRegistry()
-	return NewMetrics(reg), reg, key.Policy{Key: "k", Vaults: []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}}
+	vaults := []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}
+	return NewMetrics(reg), reg, key.Policy{Key: "k", Vaults: vaults}
 }
 
 // wantSeries requires the series of one metric, sorted.
@@ -63,7 +64,8 @@ func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	}
 	m.stepped(p, plan.Step{Kind: plan.Reserve}, &record.Record{}, 0, errors.New("no space"))
 	m.Recorded(time.Now(), p, &record.Record{})
-	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 1`, `keyd_step_failures{key="k",vault="mhsm"} 2`)
+	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 1`,
+		`keyd_step_failures{key="k",vault="mhsm"} 2`)
 	m.stepped(p, plan.Step{Kind: plan.Import, Vault: weuURL}, &record.Record{}, 0, nil)
 	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
 }
@@ -92,14 +94,16 @@ func TestAPartialKeyNamesTheVaultsThatLackIt(t *testing.T) {
 		mhsm, weu string
 	}{{in(), "0", "0"}, {in(weuURL), "1", "0"}, {in(weuURL, hsmURL), "0", "0"}} {
 		m.Recorded(time.Now(), p, c.rec)
-		wantSeries(t, reg, "keyd_key_partial", `keyd_key_partial{key="k",vault="mhsm"} `+c.mhsm, `keyd_key_partial{key="k",vault="weu"} `+c.weu)
+		wantSeries(t, reg, "keyd_key_partial", `keyd_key_partial{key="k",vault="mhsm"} `+c.mhsm,
+			`keyd_key_partial{key="k",vault="weu"} `+c.weu)
 	}
 }
 
 func TestTheOldestRequestIsShown(t *testing.T) {
 	m, reg, p := measured()
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
-	m.Recorded(time.Now(), p, &record.Record{Requests: []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}})
+	requests := []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}
+	m.Recorded(time.Now(), p, &record.Record{Requests: requests})
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds",
 		`keyd_rotation_requested_timestamp_seconds{compromise="no",key="k"} 200`,
 		`keyd_rotation_requested_timestamp_seconds{compromise="yes",key="k"} 400`)

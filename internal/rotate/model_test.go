@@ -83,7 +83,8 @@ type secret struct {
 }
 
 func newWorld(tb testing.TB, seed uint64, vaults ...key.Vault) *world {
-	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)), vault: map[string]*modelVault{}, wrapped: map[string]secret{}}
+	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)),
+		vault: map[string]*modelVault{}, wrapped: map[string]secret{}}
 	w.hsm = &modelHSM{w: w, pairs: map[key.ID][]*pair{}}
 	w.store = &modelStore{w: w, records: map[string]record.Record{}}
 	for _, v := range vaults {
@@ -137,7 +138,8 @@ func (w *world) strikeOnce(name string, f fault) *bool {
 // rotator is the daemon, started anew: it keeps nothing of an earlier one.
 func (w *world) rotator() *rotate.Rotator {
 	observer := observe.New(observe.Config{
-		Instance: instance, HSM: w.hsm, Clock: func() time.Time { return w.now }, Vaults: func(url string) observe.Vault {
+		Instance: instance, HSM: w.hsm, Clock: func() time.Time { return w.now },
+		Vaults: func(url string) observe.Vault {
 			if v, ok := w.vault[url]; ok {
 				return v
 			}
@@ -154,7 +156,8 @@ func (w *world) rotator() *rotate.Rotator {
 		},
 		Clock: func() time.Time { return w.now }, Random: rndReader{w.rnd}, Look: 15 * time.Minute,
 		Emit: func(e status.Event) {
-			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s version %q %s %s %s", e.At.Format(time.TimeOnly), e.Step, e.Generation, e.Vault, e.Version, e.Phase, e.Detail, e.Error))
+			w.trace = append(w.trace, fmt.Sprintf("%s %s gen %d %s version %q %s %s %s", e.At.Format(time.TimeOnly),
+				e.Step, e.Generation, e.Vault, e.Version, e.Phase, e.Detail, e.Error))
 		},
 	})
 }
@@ -251,7 +254,8 @@ func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number in
 			h.generated = map[key.ID]int{}
 		}
 		h.generated[id]++
-		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number}, private: h.w.newPair()})
+		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number},
+			private: h.w.newPair()})
 		return nil
 	})
 }
@@ -418,7 +422,8 @@ func (v *modelVault) KEK(context.Context) (kek key.KEK, present bool, err error)
 func (v *modelVault) CreateKEK(context.Context) (kek key.KEK, err error) {
 	err = v.do("CreateKEK", func() error {
 		if v.kek == nil {
-			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32), Public: &pairOf(kekPair).PublicKey}
+			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32),
+				Public: &pairOf(kekPair).PublicKey}
 		}
 		kek = *v.kek
 		return nil
@@ -459,7 +464,8 @@ func (v *modelVault) Import(ctx context.Context, r key.ImportRequest) (out key.V
 func (v *modelVault) add(name string, private *material, tags map[string]string) *modelVersion {
 	v.count++
 	x := &modelVersion{private: private, Version: key.Version{
-		ID: fmt.Sprintf("%032x", uint64(v.count)+v.w.rnd.Uint64()<<16), Created: v.w.now.Add(v.skew).Truncate(time.Second),
+		ID:      fmt.Sprintf("%032x", uint64(v.count)+v.w.rnd.Uint64()<<16),
+		Created: v.w.now.Add(v.skew).Truncate(time.Second),
 		Enabled: true, Tags: tags, Kty: "RSA-HSM", Public: &private.PublicKey}}
 	k := v.key(name)
 	k.versions = append(k.versions, x)

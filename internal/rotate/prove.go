@@ -34,12 +34,14 @@ func (r *Rotator) prove(ctx context.Context, a act) (record.Record, error) {
 		if err := a.rec.Prove(r.now(), attempt); err != nil {
 			return a.rec, err
 		}
-		return r.save(ctx, a.rec, chain.ProofPassed, placementFields(&a.rec, attempt, map[string]string{"checked": spaced(result.Passed)}))
+		return r.save(ctx, a.rec, chain.ProofPassed,
+			placementFields(&a.rec, attempt, map[string]string{"checked": spaced(result.Passed)}))
 	case key.WasRefuted:
 		if err := a.rec.Refute(attempt, fmt.Sprintf("%s: %v", result.Leg, result.Err)); err != nil {
 			return a.rec, err
 		}
-		return r.save(ctx, a.rec, chain.ProofRefuted, placementFields(&a.rec, attempt, map[string]string{"leg": string(result.Leg), "error": result.Err.Error()}))
+		return r.save(ctx, a.rec, chain.ProofRefuted,
+			placementFields(&a.rec, attempt, map[string]string{"leg": string(result.Leg), "error": result.Err.Error()}))
 	}
 	return a.rec, fmt.Errorf("the proof was inconclusive at %s, version %s: %w", result.Leg, a.step.Version, result.Err)
 }

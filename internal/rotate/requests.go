@@ -57,7 +57,8 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 			return chain.Entry{}, err
 		}
 		return chain.Entry{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
-			"request": string(q.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise), "joined": fmt.Sprint(joined)}}, nil
+			"request": string(q.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise),
+			"joined": fmt.Sprint(joined)}}, nil
 	})
 	return q, joined, err
 }
@@ -69,12 +70,15 @@ func MayRequest(rec record.Record, compromise bool) bool {
 }
 
 // accept adds what is wanted to a record, or joins a request that is pending.
-func accept(now time.Time, p key.Policy, rec *record.Record, w Wanted, newID record.NewID) (q key.Request, joined bool, err error) {
+func accept(now time.Time, p key.Policy, rec *record.Record, w Wanted, newID record.NewID) (
+	q key.Request, joined bool, err error,
+) {
 	if q, ok := rec.Joinable(w.Compromise, w.Without); ok {
 		return q, true, nil
 	}
 	if at, spent := plan.BudgetSpent(now, p, rec); spent && !w.Compromise {
-		return q, false, refuse("key %s has had its %d rotations of the last 24 hours: the next is possible at %s; a higher budget in the configuration allows it now",
+		return q, false, refuse("key %s has had its %d rotations of the last 24 hours: the next is possible at %s; a "+
+			"higher budget in the configuration allows it now",
 			p.Key, p.Budget, at.UTC().Format(time.RFC3339))
 	}
 	id, err := newID()
@@ -133,7 +137,8 @@ func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record
 		if ferr != nil {
 			return ferr
 		}
-		if _, err = r.saveAs(ctx, rec, entry.Actor, entry.Event, entry.Fields); err == nil || key.ClassOf(err) != key.Retry {
+		if _, err = r.saveAs(ctx, rec, entry.Actor, entry.Event, entry.Fields); err == nil ||
+			key.ClassOf(err) != key.Retry {
 			return err
 		}
 	}

@@ -26,7 +26,8 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended, placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why})); err != nil {
+	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended,
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why})); err != nil {
 		return a.rec, err
 	}
 	for _, version := range versions {
@@ -52,5 +53,6 @@ func (r *Rotator) disableAborted(ctx context.Context, a act) (record.Record, err
 	if err := a.rec.AbortDisable(a.step.Attempt); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, chain.DisableAborted, placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
+	return r.save(ctx, a.rec, chain.DisableAborted,
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
 }

@@ -26,7 +26,8 @@ func TestRetireDisablesOnlyWhatItsRuleAllows(t *testing.T) {
 	}
 	versions := w.vault[weu.URL].key(p.Key).versions
 	if versions[0].Enabled || !versions[len(versions)-1].Enabled {
-		t.Errorf("first enabled %v, newest enabled %v; want the first disabled only", versions[0].Enabled, versions[len(versions)-1].Enabled)
+		t.Errorf("first enabled %v, newest enabled %v; want the first disabled only", versions[0].Enabled,
+			versions[len(versions)-1].Enabled)
 	}
 	rec := w.record(p.Key)
 	if rec.Generations[0].State() != key.Suspended {
@@ -113,7 +114,8 @@ func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
 	w.now = w.now.Add(8 * time.Minute)
 	w.settle(p)
 	if w.saved("disabled") != 1 || len(w.vault[weu.URL].disabled) != 1 {
-		t.Errorf("%d entries tell of it, and %v is disabled; want one of each\n%s", w.saved("disabled"), w.vault[weu.URL].disabled, w.story())
+		t.Errorf("%d entries tell of it, and %v is disabled; want one of each\n%s", w.saved("disabled"),
+			w.vault[weu.URL].disabled, w.story())
 	}
 	if got := w.drifts(w.rotator(), p); len(got) > 0 {
 		t.Errorf("drift %v", got)
@@ -122,7 +124,8 @@ func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
 
 // The call may take as long as a step, and a clock may be put back a little.
 func TestADisablingUnderWayIsNotSaidNotToHaveHappened(t *testing.T) {
-	for name, shift := range map[string]time.Duration{"a long call": 5 * time.Minute, "a clock put back": -10 * time.Second} {
+	for name, shift := range map[string]time.Duration{"a long call": 5 * time.Minute,
+		"a clock put back": -10 * time.Second} {
 		w, _, p := rotatedOnly(t, weu)
 		p.Retire = key.RetireRule{DisableAfter: time.Hour}
 		w.now = w.now.Add(3 * time.Hour)

@@ -39,7 +39,8 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 		return step, err
 	}
 	if !r.input(p, &rec, o).Fresh() {
-		return step, fmt.Errorf("key %s: %s: the clock was set, or the look took too long: keyd looks again", p.Key, step.Describe(p))
+		return step, fmt.Errorf("key %s: %s: the clock was set, or the look took too long: keyd looks again", p.Key,
+			step.Describe(p))
 	}
 	// An observation serves one step: the step changes what was seen. keyd brings a step to its end that it has begun,
 	// also when it is told to stop: an import cut short would leave open for minutes whether the vault has it.
@@ -58,7 +59,8 @@ func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) 
 		rec.Instance = r.Instance
 	}
 	if rec.Instance != r.Instance {
-		return rec, fmt.Errorf("the record of %s belongs to instance %q, and this is %q: set instance back in the configuration",
+		return rec, fmt.Errorf("the record of %s belongs to instance %q, and this is %q: set instance back in the "+
+			"configuration",
 			name, rec.Instance, r.Instance)
 	}
 	return rec, nil
@@ -88,7 +90,8 @@ func (r *Rotator) look(p key.Policy) time.Duration {
 }
 
 // apply carries out one step, tells of it, and counts it.
-func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o *record.Observation, s plan.Step) error {
+func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o *record.Observation,
+	s plan.Step) error {
 	begun := r.Clock()
 	r.emit(p, &rec, s, status.Begin, 0, nil)
 	after, err := r.perform(ctx, act{p, rec.Clone(), o, s})
@@ -161,13 +164,16 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 
 // save stores the record with one audit entry. The entry always has what a reader needs to follow the step without the
 // record.
-func (r *Rotator) save(ctx context.Context, rec record.Record, event chain.Event, fields map[string]string) (record.Record, error) {
+func (r *Rotator) save(ctx context.Context, rec record.Record, event chain.Event,
+	fields map[string]string) (record.Record, error) {
 	return r.saveAs(ctx, rec, "keyd", event, fields)
 }
 
-func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor string, event chain.Event, fields map[string]string) (record.Record, error) {
+func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor string, event chain.Event,
+	fields map[string]string) (record.Record, error) {
 	killpoint.At("save-before " + string(event))
-	saved, err := r.Store.Save(ctx, rec, chain.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor, Fields: fields})
+	saved, err := r.Store.Save(ctx, rec, chain.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor,
+		Fields: fields})
 	if err != nil {
 		return rec, fmt.Errorf("record %q: %w", event, err)
 	}
@@ -175,11 +181,13 @@ func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor string, e
 	return saved, nil
 }
 
-func (r *Rotator) emit(p key.Policy, rec *record.Record, s plan.Step, phase status.Phase, elapsed time.Duration, err error) {
+func (r *Rotator) emit(p key.Policy, rec *record.Record, s plan.Step, phase status.Phase, elapsed time.Duration,
+	err error) {
 	if r.Emit == nil {
 		return
 	}
-	e := status.Event{At: r.now(), Key: p.Key, Generation: s.Generation, Version: s.Version, Step: string(s.Kind), Phase: phase, Detail: s.Why, Elapsed: elapsed}
+	e := status.Event{At: r.now(), Key: p.Key, Generation: s.Generation, Version: s.Version, Step: string(s.Kind),
+		Phase: phase, Detail: s.Why, Elapsed: elapsed}
 	if s.Vault != "" {
 		e.Vault = rec.VaultName(p, s.Vault)
 	}

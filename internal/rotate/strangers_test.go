@@ -65,7 +65,8 @@ func TestOlderStrangersAreLeftAlone(t *testing.T) {
 
 // listsToo adds entries to every listing.
 func listsToo(entries string) lie {
-	return says(func(s string) string { return strings.Replace(s, `"value":[`, `"value":[`+entries+",", 1) }, "versions")
+	return says(func(s string) string { return strings.Replace(s, `"value":[`, `"value":[`+entries+",", 1) },
+		"versions")
 }
 
 // isDue lets time pass until a disabling is due or a rotation, and only that.
