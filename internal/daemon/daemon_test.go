@@ -347,6 +347,11 @@ func TestAKeysStateIsTheFirstThingAPersonShouldKnow(t *testing.T) {
 	rotating.Hold = nil
 	done := rotating.Clone()
 	done.Generations = done.Generations[:1]
+	two := p
+	two.Vaults = append(two.Vaults, key.Vault{Name: "neu", URL: "https://neu-keyd-test.vault.azure.net"})
+	lost := record.Record{Key: "one", Generations: []record.Generation{{Number: 1, Fingerprint: "sha256:aa",
+		Placements: []record.Placement{{Seq: 1, Vault: p.Vaults[0].URL, State: key.Proven}}}}}
+	lost.LosePair(now, 1)
 	for _, c := range []struct {
 		name string
 		p    key.Policy
@@ -361,6 +366,7 @@ func TestAKeysStateIsTheFirstThingAPersonShouldKnow(t *testing.T) {
 		{"failing", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 2}, status.StateFailing},
 		{"one failure is none yet", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 1}, status.StateRotating},
 		{"ok", p, done, rotate.Position{}, status.StateOK},
+		{"lost and adopted with one vault done", two, lost, rotate.Position{}, status.StatePartial},
 	} {
 		if got := keyState(c.p, &c.rec, c.rec.Stage(c.p), c.pos); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)

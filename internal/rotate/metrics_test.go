@@ -114,3 +114,24 @@ func TestTheOldestRequestIsShown(t *testing.T) {
 	m.Forget("k")
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
 }
+
+// KeydRotationFailing asks how long a rotation has been under way, and KeydKeyPartial which vault lacks it. After the
+// pair was lost, and that was adopted with one vault done, nothing is under way, and the other vault still lacks it.
+func TestAfterALostPairWasAdoptedNoRotationIsUnderWayAndTheKeyIsPartial(t *testing.T) {
+	m, reg, p := measured()
+	rec := &record.Record{Key: "k", Generations: []record.Generation{{
+		Number: 1, Fingerprint: "sha256:aa", Pinned: time.Unix(50, 0), Reserved: time.Unix(40, 0),
+		Placements: []record.Placement{{Seq: 1, Vault: weuURL, State: key.Proven}},
+	}}}
+	m.Recorded(time.Now(), p, rec)
+	wantSeries(t, reg, "keyd_rotation_started_timestamp_seconds", `keyd_rotation_started_timestamp_seconds{key="k"} 40`)
+	rec.LosePair(time.Unix(100, 0), 1)
+	m.Recorded(time.Now(), p, rec)
+	wantSeries(t, reg, "keyd_rotation_started_timestamp_seconds", `keyd_rotation_started_timestamp_seconds{key="k"} 0`)
+	wantSeries(t, reg, "keyd_key_partial",
+		`keyd_key_partial{key="k",vault="mhsm"} 1`, `keyd_key_partial{key="k",vault="weu"} 0`)
+	seen := &record.Observation{At: time.Now(), Vaults: map[string]record.VaultSeen{}}
+	if s := plan.Next(plan.Input{Now: time.Now(), Policy: p, Record: rec, Seen: seen}); s.Kind != plan.Idle {
+		t.Errorf("the plan says %s (%s)", s.Kind, s.Why)
+	}
+}
