@@ -1,6 +1,8 @@
 package plan_test
 
 import (
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -165,6 +167,40 @@ func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
 		w.lookAge = c.age
 		if got := w.input().Fresh(); got != c.want {
 			t.Errorf("%s: fresh is %v", c.name, got)
+		}
+	}
+}
+
+// decide is Next by a list of rules.
+func decide(rules []plan.Rule, in plan.Input) plan.Step {
+	for _, r := range rules {
+		if s, ok := r.Ask(in); ok {
+			return s
+		}
+	}
+	return plan.Step{}
+}
+
+// The order of the rules is part of the specification: for each two neighbours an example shows which one comes first.
+func TestAnExampleShowsWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
+	for i := 1; i < len(plan.Rules()); i++ {
+		rules := plan.Rules()
+		first, second := rules[i-1], rules[i]
+		if first.Name == "unseen" {
+			continue // no later rule can be asked without a look
+		}
+		swapped := slices.Clone(rules)
+		swapped[i-1], swapped[i] = second, first
+		shown := false
+		for _, c := range table() {
+			for _, e := range c.examples {
+				if in := e.when.input(); in.Seen != nil || second.Name == "retained" || second.Name == "unseen" {
+					shown = shown || !reflect.DeepEqual(decide(rules, in), decide(swapped, in))
+				}
+			}
+		}
+		if !shown {
+			t.Errorf("no example shows that %s comes before %s", first.Name, second.Name)
 		}
 	}
 }

@@ -99,6 +99,12 @@ func finished() []example {
 		{"An unproven import keeps it open.",
 			given().pinned().proven(1, weu).imported(1, neu),
 			by("placement", plan.Prove, "imported").of(1).in(neu).because(key.CauseRotation)},
+		{"A vault that needs a repair gets it first.",
+			given().rotated().pinned().proven(2, weu).proven(2, neu).wait(time.Hour).newest(weu, 1),
+			by("placement", plan.Import, "not the intended generation").of(2).in(weu).because(key.CauseRepair)},
+		{"A generation is finished before the next one begins.",
+			given().pinned().proven(1, weu).proven(1, neu).asked(),
+			by("finished", plan.Finish, "active in every vault").of(1)},
 		{"It needs no HSM.",
 			given().pinned().proven(1, weu).proven(1, neu).noHSM(),
 			by("finished", plan.Finish, "active in every vault").of(1)},
@@ -295,27 +301,38 @@ func retirement() []example {
 
 func noClock(s *record.VaultSeen) { s.SkewSeen = false }
 
-// recovered is a key that a Managed HSM lacks, and of which a hold was lifted: what was recovered may not show yet.
+// behind is a generation that is not in the Managed HSM.
+func behind() *world { return given(weu, mhsm).pinned(mhsm).proven(1, weu).finished(1) }
+
+// recovered: the Managed HSM shows nothing, and a hold was lifted. What was recovered may not show yet.
 func recovered(w *world) *world {
-	return w.pinned(mhsm).proven(1, weu).finished(1).held(key.HoldKeyDeleted).emptied(mhsm).resumed()
+	return w.held(key.HoldKeyDeleted).emptied(mhsm).resumed()
+}
+
+// leftOut has two generations that are not in the Managed HSM, the first of which has been superseded for 31 days.
+func leftOut(w *world) *world {
+	return w.pinned(mhsm).proven(1, weu).finished(1).pinned(mhsm).proven(2, weu).finished(2).wait(31 * day)
 }
 
 func recovering() []example {
 	return []example{
 		{"After a hold, keyd does not trust at once a Managed HSM that shows nothing.",
-			recovered(given(weu, mhsm)),
+			recovered(behind()),
 			by("recovering", plan.Wait, "may not show yet what was recovered").of(1).in(mhsm).again(30 * time.Second)},
 		{"It trusts it after the settle time of 10 minutes.",
-			recovered(given(weu, mhsm)).wait(9 * time.Minute),
+			recovered(behind()).wait(9 * time.Minute),
 			by("placement", plan.Import, "does not have").of(1).in(mhsm).because(key.CauseRotation)},
 		{"A rotation under way waits for that, too.",
-			given(mhsm).pinned().held(key.HoldRecordBehind).emptied(mhsm).resumed(),
+			recovered(given(mhsm).pinned()),
 			by("placement", plan.Wait, "may not show yet what was recovered").of(1).again(30 * time.Second)},
 		{"What else is to be done goes on meanwhile.",
-			recovered(given(weu, mhsm)).asked(),
+			recovered(behind()).asked(),
 			by("due", plan.Reserve, "a drill").of(2)},
+		{"Retiring goes on meanwhile.",
+			recovered(leftOut(given(weu, mhsm).disableAfter(30 * day))).wait(5 * time.Minute),
+			by("retirement", plan.Disable, "disable_after").of(1).in(weu).ofAttempt(1)},
 		{"Without a hold there is nothing to wait for.",
-			given(weu, mhsm).pinned(mhsm).proven(1, weu).finished(1).emptied(mhsm),
+			behind().emptied(mhsm),
 			by("placement", plan.Import, "does not have").of(1).in(mhsm).because(key.CauseRotation)},
 		{"A vault that the configuration just got has nothing to hide.",
 			given(weu).rotated().held(key.HoldPaused).resumed().nowIn(weu, mhsm).emptied(mhsm),

@@ -251,6 +251,14 @@ func (w *world) abandoned() *world {
 // voided: the last attempt certainly did not happen, as far as anybody can tell.
 func (w *world) voided() *world { return w.must(w.record.Void(attempt(w.attempts), "a test")) }
 
+// refutedLate: the last attempt comes to light after it was given up, and is refuted.
+func (w *world) refutedLate(n int, v key.Vault) *world {
+	w.shows(n, v)
+	seen := w.vaults[v.URL]
+	w.must(w.record.Land(w.clock, attempt(w.attempts), seen.Versions[len(seen.Versions)-1]))
+	return w.must(w.record.Refute(attempt(w.attempts), "a wrong modulus"))
+}
+
 // refutedRollback: the last generation to go back to is refuted as well.
 func (w *world) refutedRollback(n int, v key.Vault) *world {
 	w.importedFor(key.CauseRollback, n, v)
