@@ -141,7 +141,7 @@ func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 	}
 	var away []string
 	for _, v := range in.Policy.Vaults {
-		seen := in.Seen.Vaults[v.URL]
+		seen := in.shown(v)
 		if seen.Err != nil {
 			away = append(away, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
 			continue

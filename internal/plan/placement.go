@@ -18,7 +18,7 @@ func placement(in Input) (Step, bool) {
 		if g != nil && g.LeavesOut(in.Policy, v.URL) {
 			continue // caught up once the generation is finished
 		}
-		seen := in.Seen.Vaults[v.URL]
+		seen := in.shown(v)
 		if seen.Err != nil {
 			away = append(away, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
 			continue
@@ -105,7 +105,7 @@ func (in Input) unready(g *record.Generation) (Step, bool) {
 		if g.LeavesOut(in.Policy, v.URL) {
 			continue
 		}
-		switch seen := in.Seen.Vaults[v.URL]; {
+		switch seen := in.shown(v); {
 		case seen.Err != nil:
 			whys = append(whys, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
 		case seen.KEK.Absent:

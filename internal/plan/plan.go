@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -135,10 +136,20 @@ type visible struct {
 	seen record.VaultSeen
 }
 
+// shown is what a vault showed. One that the look did not include, since the configuration got it later, counts as one
+// that cannot be seen: it is not empty.
+func (in Input) shown(v key.Vault) record.VaultSeen {
+	seen, included := in.Seen.Vaults[v.URL]
+	if !included {
+		seen.Err = errors.New("keyd has not looked at it yet")
+	}
+	return seen
+}
+
 // vaults lists the policy's vaults that could be seen.
 func (in Input) vaults() (list []visible) {
 	for _, v := range in.Policy.Vaults {
-		if seen := in.Seen.Vaults[v.URL]; seen.Err == nil {
+		if seen := in.shown(v); seen.Err == nil {
 			list = append(list, visible{v, seen})
 		}
 	}

@@ -25,6 +25,9 @@ func placement() []example {
 		{"A key exchange key whose making was cut short is made again only after it had time to show.",
 			given().pinned().kekBegun(neu).wait(3 * time.Minute),
 			by("placement", plan.CreateKEK, "no key exchange key").of(1).in(neu)},
+		{"Nothing is imported into a vault that the last look did not include.",
+			given(weu).rotated().nowIn(weu, neu).notIncluded(neu),
+			idle("nothing is due")},
 		{"A vault that the operator left out is not waited for.",
 			given().pinned(neu).away(neu),
 			by("placement", plan.Import, "does not have").of(1).in(weu).because(key.CauseRotation)},
@@ -207,6 +210,9 @@ func openDisabling() []example {
 		{"A disabling in a vault that is away stays open.",
 			given().rotated().rotated().disabling(1).wait(time.Hour).away(weu),
 			idle("nothing is due")},
+		{"A disabling in a vault that the last look did not include stays open.",
+			given().rotated().rotated().disabling(1).wait(time.Hour).notIncluded(weu),
+			idle("nothing is due")},
 		{"Of two versions of one material one is disabled: while the time lasts it stays open.",
 			given().rotated().aliased(1, weu).rotated().disabling(1).disabled(weu, 1),
 			idle("nothing is due")},
@@ -265,6 +271,9 @@ func retirement() []example {
 		{"One version at a time: what was not tried yet goes first.",
 			month().disabling(1),
 			by("retirement", plan.Disable, "disable_after").of(1).in(neu).ofAttempt(2).ofVersion(2)},
+		{"What a vault calls its newest version is not disabled, although it is old and cannot be replaced.",
+			month().adoptedLost(2).newest(weu, 1).sees(weu, noMaterial),
+			by("retirement", plan.Disable, "disable_after").of(1).in(neu).ofAttempt(2)},
 		{"A generation that is active in one vault still is disabled in none.",
 			given().disableAfter(30*day).rotated().pinned(neu).proven(2, weu).finished(2).wait(31 * day).away(neu),
 			idle("nothing is due")},
@@ -298,6 +307,8 @@ func retirement() []example {
 			idle("nothing is due")},
 	}
 }
+
+func noMaterial(s *record.VaultSeen) { s.Material = nil }
 
 func noClock(s *record.VaultSeen) { s.SkewSeen = false }
 

@@ -81,9 +81,11 @@ func given(vaults ...key.Vault) *world {
 func (w *world) input() plan.Input {
 	seen := &record.Observation{At: w.clock, HSM: w.hsm, Vaults: map[string]record.VaultSeen{}}
 	for _, v := range w.policy.Vaults {
-		s := *w.vaults[v.URL]
-		s.Begun = w.clock
-		seen.Vaults[v.URL] = s
+		if s, included := w.vaults[v.URL]; included {
+			shown := *s
+			shown.Begun = w.clock
+			seen.Vaults[v.URL] = shown
+		}
 	}
 	if w.unseen {
 		seen = nil
@@ -293,6 +295,20 @@ func (w *world) noKEK(v key.Vault) *world {
 
 func (w *world) refusedKEK(v key.Vault) *world {
 	w.vaults[v.URL].KEK = record.KEKSeen{Print: "sha256:other", Err: errKEK}
+	return w
+}
+
+func (w *world) kekRecorded(v key.Vault) *world {
+	w.record.MadeKEK(v.URL, kekSeen)
+	return w.wait(time.Minute)
+}
+
+// notIncluded: the look was made before the configuration named the vault.
+func (w *world) notIncluded(v key.Vault) *world { delete(w.vaults, v.URL); return w }
+
+// exchanged: the latest pair in the HSM is a whole one, of other material.
+func (w *world) exchanged() *world {
+	w.hsm.Objects[len(w.hsm.Objects)-1].Public = public(99)
 	return w
 }
 
