@@ -16,7 +16,8 @@ var insiders = []string{"internal/record", "internal/simulate"}
 // two rooms cannot answer it in two ways.
 func TestOnlyTheRecordLooksThroughItsGenerationsAndPlacements(t *testing.T) {
 	loaded, err := packages.Load(&packages.Config{
-		Mode: packages.NeedName | packages.NeedImports | packages.NeedTypes | packages.NeedTypesInfo | packages.NeedSyntax,
+		Mode: packages.NeedName | packages.NeedImports | packages.NeedTypes | packages.NeedTypesInfo |
+			packages.NeedSyntax,
 	}, module+"...")
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +43,8 @@ func TestOnlyTheRecordLooksThroughItsGenerationsAndPlacements(t *testing.T) {
 // pryings lists where a package names the slices, or ranges over what has generations or placements as elements.
 func pryings(p *packages.Package) (found []string) {
 	report := func(n ast.Node, what string) {
-		found = append(found, p.Fset.Position(n.Pos()).String()+": "+what+": ask the record, with a question that has a name")
+		at := p.Fset.Position(n.Pos()).String()
+		found = append(found, at+": "+what+": ask the record, with a question that has a name")
 	}
 	for _, file := range p.Syntax {
 		ast.Inspect(file, func(n ast.Node) bool {

@@ -21,7 +21,10 @@ const (
 	wideList   = "testdata/wide.txt"
 )
 
-var update = flag.Bool("update", false, "take from "+wideList+" what is not wide any more")
+var (
+	update = flag.Bool("update", false, "take from "+wideList+" what is not wide any more")
+	grow   = flag.Bool("grow", false, "with -update, add what is wide, too: only after the merge of an older branch")
+)
 
 // long lists Go files that may have more than maxLines lines, each with the reason. It is empty: keep it so.
 var long = map[string]string{}
@@ -156,10 +159,16 @@ func readWide(t *testing.T) map[string]int {
 	return allowed
 }
 
-// writeWide takes out what is not wide any more, and adds nothing.
+// writeWide takes out what is not wide any more, and adds nothing unless it is told to.
 func writeWide(t *testing.T, allowed map[string]int, found map[string][]int) {
 	t.Helper()
 	text := "# Lines wider than 120 columns, by file. This list only gets shorter: go test ./internal/arch -update\n"
+	if *grow {
+		allowed = map[string]int{}
+		for path, lines := range found {
+			allowed[path] = len(lines)
+		}
+	}
 	for _, path := range slices.Sorted(maps.Keys(allowed)) {
 		if n := min(len(found[path]), allowed[path]); n > 0 {
 			text += fmt.Sprintf("%s %d\n", path, n)

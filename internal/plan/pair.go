@@ -56,7 +56,8 @@ func (in Input) leftUnder(id key.ID) bool {
 // does not let go of it: the pair is needed all the same.
 func leftover(in Input) (Step, bool) {
 	g := in.Record.Current()
-	if in.Seen.HSM.Err != nil || g == nil || g.Fingerprint != "" || !g.GenerateBegun.IsZero() || len(in.under(g.ID)) > 0 {
+	if in.Seen.HSM.Err != nil || g == nil || g.Fingerprint != "" || !g.GenerateBegun.IsZero() ||
+		len(in.under(g.ID)) > 0 {
 		return Step{}, false // nothing is about to be made
 	}
 	for _, a := range in.Record.Abandoned {

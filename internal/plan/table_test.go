@@ -25,6 +25,7 @@ func table() []chapter {
 		{"contradiction", contradiction()},
 		{"kek-shown", kekShown()},
 		{"refutation", refutation()},
+		{"leftover", leftover()},
 		{"pair", pair()},
 		{"placement", placement()},
 		{"finished", finished()},
@@ -149,7 +150,7 @@ func contradiction() []example {
 			holds("contradiction", key.HoldRecordBehind, "does not know")},
 		{"A pair under a given-up id holds nothing if it was never wrapped.",
 			given().reserved().begun().made().abandoned(),
-			by("pair", plan.Generate, "reserved").of(1)},
+			by("leftover", plan.Sweep, "a test").of(1)},
 		{"A pair that is gone from the HSM holds the key.",
 			given().rotated().lost(1),
 			holds("contradiction", key.HoldObjectMissing, "is not in the HSM")},
@@ -250,6 +251,10 @@ func refutation() []example {
 		{"A key exchange key that now shows is recorded first.",
 			given().rotated().pinned().refuted(2, weu).kekBegun(neu).kekShows(neu),
 			by("kek-shown", plan.CreateKEK, "now shows").in(neu)},
+		{"It comes before what an earlier try left in the HSM.",
+			given().rotated().pinned().sent(2, weu).voided().adoptedLost(2).reserved().begun().made().abandoned().
+				refutedLate(2, weu),
+			by("refutation", plan.Import, "generation 2 was refuted").of(1).in(weu).because(key.CauseRollback)},
 		{"It comes before the pair of the next generation.",
 			given().rotated().pinned().sent(2, weu).voided().adoptedLost(2).reserved().refutedLate(2, weu),
 			by("refutation", plan.Import, "generation 2 was refuted").of(1).in(weu).because(key.CauseRollback)},
@@ -257,6 +262,27 @@ func refutation() []example {
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).wait(time.Hour).
 				newest(weu, 3),
 			by("refutation", plan.Import, "is not the intended generation").of(1).in(weu).because(key.CauseRollback)},
+	}
+}
+
+func leftover() []example {
+	gaveUp := func() *world { return given().reserved().begun().made().abandoned() }
+	return []example{
+		{"What an earlier try left in the HSM is destroyed before the next pair is made.",
+			gaveUp(),
+			by("leftover", plan.Sweep, "a test").of(1)},
+		{"Then the next pair is made.",
+			gaveUp().destroyed(1),
+			by("pair", plan.Generate, "reserved").of(1)},
+		{"An HSM that does not let go of it is asked once: the pair is needed all the same.",
+			gaveUp().destroyBegun(1),
+			by("pair", plan.Generate, "reserved").of(1)},
+		{"Once the next pair is begun, keyd looks for that first.",
+			gaveUp().begun(),
+			by("pair", plan.Abandon, "the HSM has none").of(1)},
+		{"It waits for the HSM.",
+			gaveUp().noHSM(),
+			by("pair", plan.Wait, "the HSM cannot be used").of(1).again(30 * time.Second)},
 	}
 }
 

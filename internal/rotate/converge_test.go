@@ -595,7 +595,8 @@ func TestWhatAFailedTryLeftIsSweptBeforeTheNext(t *testing.T) {
 			w.settle(p)
 			w.checkDone(p, 1, 0)
 			if len(spoilt) != tries || most > c.most {
-				t.Errorf("after %d failed tries the HSM held up to %d pairs at once, want %d\n%s", len(spoilt), most, c.most, w.story())
+				t.Errorf("after %d failed tries the HSM held up to %d pairs at once, want %d\n%s",
+					len(spoilt), most, c.most, w.story())
 			}
 		})
 	}
