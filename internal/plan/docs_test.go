@@ -81,9 +81,9 @@ func outcome(c chapter, w *want) string {
 	if w.code != "" {
 		text += fmt.Sprintf(" (`%s`)", w.code)
 	}
-	switch {
-	case w.rule == c.rule:
-	case w.rule == "":
+	switch w.rule {
+	case c.rule:
+	case "":
 		text += ": no rule answers"
 	default:
 		text += ", by the rule *" + w.rule + "*"

@@ -108,7 +108,7 @@ func finished() []example {
 		{"A generation is finished before the next one begins.",
 			given().pinned().proven(1, weu).proven(1, neu).asked(),
 			by("finished", plan.Finish, "active in every vault").of(1)},
-		{"It needs no HSM.",
+		{"Finishing needs no HSM.",
 			given().pinned().proven(1, weu).proven(1, neu).noHSM(),
 			by("finished", plan.Finish, "active in every vault").of(1)},
 	}
@@ -179,7 +179,7 @@ func due() []example {
 			given(mhsm).rotated().asked().full(mhsm),
 			by("due", plan.Wait, "takes at most 100").again(time.Hour)},
 		// To be reconsidered: the vaults that a request leaves out need not have room.
-		{"That stops also a request that leaves this vault out.",
+		{"That also stops a request that leaves this vault out.",
 			given(weu, mhsm).rotated().asked(mhsm).full(mhsm),
 			by("due", plan.Wait, "takes at most 100").again(time.Hour)},
 		{"No other rotation begins while one is under way.",
@@ -223,7 +223,7 @@ func openDisabling() []example {
 		{"Of two versions of one material one is disabled once the time is over: both count as disabled.",
 			given().rotated().aliased(1, weu).rotated().disabling(1).disabled(weu, 1).wait(time.Hour),
 			by("open-disabling", plan.DisableDone, "now shows").of(1).in(weu).ofAttempt(1)},
-		{"It comes before the destruction of a given-up pair.",
+		{"Finding out comes before the destruction of a given-up pair.",
 			givenUp().rotated().disabling(1).disabled(weu, 1),
 			by("open-disabling", plan.DisableDone, "now shows").of(1).in(weu).ofAttempt(1)},
 	}
@@ -248,10 +248,10 @@ func abandonedID() []example {
 		{"Where nothing is left, nothing is destroyed.",
 			givenUp().destroyed(1),
 			idle("nothing is due")},
-		{"It waits for the HSM without a word.",
+		{"Nothing is destroyed while the HSM cannot be used, and keyd does not wait for that.",
 			givenUp().noHSM(),
 			idle("nothing is due")},
-		{"It comes before retiring, which a vault may refuse for ever.",
+		{"The destruction comes before retiring, which a vault may refuse for ever.",
 			givenUp().disableAfter(30 * day).rotated().wait(31 * day),
 			by("abandoned-id", plan.Sweep, "a test").of(1)},
 	}
