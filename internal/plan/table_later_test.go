@@ -178,10 +178,9 @@ func due() []example {
 		{"A Managed HSM with 95 versions of the key begins no rotation.",
 			given(mhsm).rotated().asked().full(mhsm),
 			by("due", plan.Wait, "takes at most 100").again(time.Hour)},
-		// To be reconsidered: the vaults that a request leaves out need not have room.
-		{"That also stops a request that leaves this vault out.",
+		{"A request that leaves this vault out begins.",
 			given(weu, mhsm).rotated().asked(mhsm).full(mhsm),
-			by("due", plan.Wait, "takes at most 100").again(time.Hour)},
+			by("due", plan.Reserve, "a drill").of(2)},
 		{"No other rotation begins while one is under way.",
 			given().rotated().pinned().proven(2, weu).asked(),
 			by("placement", plan.Import, "does not have").of(2).in(neu).because(key.CauseRotation)},
