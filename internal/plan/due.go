@@ -147,7 +147,8 @@ func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 			away = append(away, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
 			continue
 		}
-		if limit := v.Kind.MaxVersions(); limit > 0 && len(seen.Versions) >= limit && !slices.Contains(t.Without, v.URL) {
+		limit := v.Kind.MaxVersions()
+		if limit > 0 && len(seen.Versions) >= limit && !slices.Contains(t.Without, v.URL) {
 			return tooMany(v, seen), in.Now.Add(time.Hour)
 		}
 		if t.Scheduled && seen.SkewSeen && seen.Skew.Abs() > MaxSkew {
