@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"io"
@@ -50,7 +49,7 @@ journal. --expect takes such a mark, and requires that the file has it, signed.`
 	return a.jsonFlag(cmd)
 }
 
-func readKeys(files []string) (keys []*rsa.PublicKey, err error) {
+func readKeys(files []string) (keys []key.Material, err error) {
 	if len(files) == 0 {
 		return nil, usagef("--key is needed: the public half of the audit key, as `keyd audit key` prints it")
 	}
@@ -68,7 +67,7 @@ func readKeys(files []string) (keys []*rsa.PublicKey, err error) {
 	return keys, nil
 }
 
-func (a *app) verifyFile(name string, keys []*rsa.PublicKey, marks []audit.Mark) error {
+func (a *app) verifyFile(name string, keys []key.Material, marks []audit.Mark) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return usagef("%v", err)

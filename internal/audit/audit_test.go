@@ -47,24 +47,33 @@ type signer struct {
 	cannotMake bool
 }
 
-func (s *signer) AuditKey(context.Context) (*rsa.PublicKey, bool, error) {
-	s.calls = append(s.calls, "AuditKey")
-	if s.err != nil || s.key == nil {
-		return nil, false, s.err
+// public is the public half of a key.
+func public(k *rsa.PrivateKey) key.Material {
+	m, err := key.FromRSA(&k.PublicKey)
+	if err != nil {
+		panic(err)
 	}
-	return &s.key.PublicKey, true, nil
+	return m
 }
 
-func (s *signer) MakeAuditKey(context.Context) (*rsa.PublicKey, error) {
+func (s *signer) AuditKey(context.Context) (key.Material, bool, error) {
+	s.calls = append(s.calls, "AuditKey")
+	if s.err != nil || s.key == nil {
+		return key.Material{}, false, s.err
+	}
+	return public(s.key), true, nil
+}
+
+func (s *signer) MakeAuditKey(context.Context) (key.Material, error) {
 	s.calls = append(s.calls, "MakeAuditKey")
 	if s.err != nil {
-		return nil, s.err
+		return key.Material{}, s.err
 	}
 	if s.cannotMake {
-		return nil, errors.New("the token has no such mechanism")
+		return key.Material{}, errors.New("the token has no such mechanism")
 	}
 	s.key = s.next
-	return &s.key.PublicKey, nil
+	return public(s.key), nil
 }
 
 func (s *signer) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, error) {
@@ -345,7 +354,7 @@ func (r *rig) export(q Request) string {
 	return b.String()
 }
 
-func (r *rig) public() []*rsa.PublicKey { return []*rsa.PublicKey{&r.signer.key.PublicKey} }
+func (r *rig) public() []key.Material { return []key.Material{public(r.signer.key)} }
 
 func (r *rig) verify(file string, marks ...key.Checkpoint) Verdict {
 	r.t.Helper()
@@ -564,11 +573,11 @@ func TestEachKeysSignaturesAreTold(t *testing.T) {
 	r.signer.key, r.signer.next = nil, testKeys()[1]
 	r.sign()
 	file := r.export(Request{})
-	v, err := Verify(strings.NewReader(file), []*rsa.PublicKey{&testKeys()[0].PublicKey}, nil)
+	v, err := Verify(strings.NewReader(file), []key.Material{public(testKeys()[0])}, nil)
 	if err != nil || !v.OK() || v.SignedTo != 11 || len(v.Keys) != 2 || v.Keys[1].Given {
 		t.Errorf("by the old key: %+v, %v", v, err)
 	}
-	v, err = Verify(strings.NewReader(file), []*rsa.PublicKey{&testKeys()[0].PublicKey, &testKeys()[1].PublicKey}, nil)
+	v, err = Verify(strings.NewReader(file), []key.Material{public(testKeys()[0]), public(testKeys()[1])}, nil)
 	if err != nil || !v.OK() || v.SignedTo != 15 || v.Keys[0].Checkpoints != 3 || v.Keys[1].Checkpoints != 1 {
 		t.Errorf("by both: %+v, %v", v, err)
 	}
@@ -610,11 +619,8 @@ func TestCSVHasAColumnForWhatMattersAndNoFormula(t *testing.T) {
 }
 
 func TestPublicKeysAreReadBack(t *testing.T) {
-	text, err := EncodeKey(&testKeys()[0].PublicKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if keys, err := ParseKeys(append(text, text...)); err != nil || len(keys) != 2 || !keys[1].Equal(&testKeys()[0].PublicKey) {
+	text := EncodeKey(public(testKeys()[0]))
+	if keys, err := ParseKeys(append(text, text...)); err != nil || len(keys) != 2 || keys[1] != public(testKeys()[0]) {
 		t.Errorf("%v, %v", keys, err)
 	}
 	for _, bad := range []string{"", "no PEM", string(text) + "rest", "-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n", "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n"} {

@@ -1,8 +1,6 @@
 package audit
 
 import (
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
 	"errors"
@@ -56,16 +54,12 @@ func parseSigned(e chain.Entry) (s signed, err error) {
 const pemType = "PUBLIC KEY"
 
 // EncodeKey is a public key as PEM (RFC 7468 section 13).
-func EncodeKey(pub *rsa.PublicKey) ([]byte, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return nil, fmt.Errorf("encode the audit key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), nil
+func EncodeKey(m key.Material) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: m.SPKI()})
 }
 
 // ParseKeys reads every public key of a PEM file; what is not one is refused.
-func ParseKeys(text []byte) (keys []*rsa.PublicKey, err error) {
+func ParseKeys(text []byte) (keys []key.Material, err error) {
 	for {
 		block, rest := pem.Decode(text)
 		if block == nil {
@@ -74,15 +68,11 @@ func ParseKeys(text []byte) (keys []*rsa.PublicKey, err error) {
 		if block.Type != pemType {
 			return nil, fmt.Errorf("it holds a %s, and a PUBLIC KEY is wanted", block.Type)
 		}
-		any, err := x509.ParsePKIXPublicKey(block.Bytes)
+		m, err := key.ParseSPKI(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("its public key cannot be read: %w", err)
+			return nil, fmt.Errorf("its public key: %w", err)
 		}
-		pub, ok := any.(*rsa.PublicKey)
-		if !ok {
-			return nil, errors.New("its public key is not RSA")
-		}
-		keys, text = append(keys, pub), rest
+		keys, text = append(keys, m), rest
 	}
 	if len(keys) == 0 || strings.TrimSpace(string(text)) != "" {
 		return nil, errors.New("it is no PEM file of public keys, such as `keyd audit key` prints")

@@ -53,19 +53,15 @@ func FuzzVerify(f *testing.F) {
 }
 
 func FuzzParseKeys(f *testing.F) {
-	text, err := EncodeKey(&testKeys()[0].PublicKey)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(text)
+	f.Add(EncodeKey(public(testKeys()[0])))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		keys, err := ParseKeys(text)
 		if err != nil {
 			return
 		}
 		for _, k := range keys {
-			if _, err := EncodeKey(k); err != nil {
-				t.Errorf("a key that cannot be written again: %v", err)
+			if again, err := ParseKeys(EncodeKey(k)); err != nil || len(again) != 1 || again[0] != k {
+				t.Errorf("a key that cannot be written again: %v, %v", again, err)
 			}
 		}
 	})

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"crypto/rsa"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -22,8 +21,8 @@ type Chain interface {
 
 // Signer is the HSM side.
 type Signer interface {
-	AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error)
-	MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error)
+	AuditKey(ctx context.Context) (m key.Material, present bool, err error)
+	MakeAuditKey(ctx context.Context) (key.Material, error)
 	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
 }
 
@@ -292,7 +291,7 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 // auditKey makes the audit key when there is none, and puts every one that the chain
 // does not know yet into it, so that a key that was replaced shows.
 func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
-	pub, present, err := k.Signer.AuditKey(ctx)
+	m, present, err := k.Signer.AuditKey(ctx)
 	if err == nil && !present {
 		if !k.seen.making { // else an earlier try said so, and must not fill the chain
 			if err = k.note(ctx, keyd, chain.AuditKeyIntended, nil); err != nil {
@@ -300,21 +299,17 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 			}
 		}
 		killpoint.At("audit-key-before")
-		pub, err = k.Signer.MakeAuditKey(ctx)
+		m, err = k.Signer.MakeAuditKey(ctx)
 		killpoint.At("audit-key-after")
 	}
 	if err != nil {
 		return "", fmt.Errorf("the audit key: %w", err)
 	}
-	print, err := key.FingerprintOf(pub)
-	if err != nil || print == k.seen.key {
-		return print, err
+	print := m.Fingerprint()
+	if print == k.seen.key {
+		return print, nil
 	}
-	text, err := EncodeKey(pub)
-	if err != nil {
-		return "", err
-	}
-	fields := map[string]string{"audit_key": string(print), "public": string(text)}
+	fields := map[string]string{"audit_key": string(print), "public": string(EncodeKey(m))}
 	if k.seen.key != "" {
 		fields["before"] = string(k.seen.key)
 		k.Logger.WarnContext(ctx, "the audit key is another one than before", "audit_key", string(print), "before", string(k.seen.key))

@@ -77,13 +77,14 @@ const maxLine = 4 << 20
 
 // Verify checks an export by the public keys alone. The error is for what cannot be
 // read as an export at all; what is wrong with one is in the Verdict.
-func Verify(r io.Reader, keys []*rsa.PublicKey, marks []Mark) (Verdict, error) {
+func Verify(r io.Reader, keys []key.Material, marks []Mark) (Verdict, error) {
 	c := checker{keys: map[key.Fingerprint]*rsa.PublicKey{}, read: sha256.New()}
-	for _, pub := range keys {
-		print, err := key.FingerprintOf(pub)
-		if err != nil {
-			return Verdict{}, err
+	for _, m := range keys {
+		pub, ok := m.RSA()
+		if !ok {
+			return Verdict{}, errors.New("an audit key is RSA, and another key was given")
 		}
+		print := m.Fingerprint()
 		if c.keys[print] == nil {
 			c.keys[print] = pub
 			c.v.Keys = append(c.v.Keys, KeySeen{Fingerprint: print, Given: true})

@@ -226,19 +226,14 @@ func (d *Daemon) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) 
 
 // AuditKey asks the HSM side for the public half of the key that signs checkpoints.
 func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
-	pub, present, err := d.hsm.AuditKey(ctx)
+	m, present, err := d.hsm.AuditKey(ctx)
 	if err != nil {
 		return control.AuditKey{}, err
 	}
 	if !present {
 		return control.AuditKey{}, &control.RefusedError{Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit checkpoint` has signed now"}
 	}
-	print, err := key.FingerprintOf(pub)
-	if err != nil {
-		return control.AuditKey{}, err
-	}
-	text, err := audit.EncodeKey(pub)
-	return control.AuditKey{Fingerprint: print, PEM: string(text)}, err
+	return control.AuditKey{Fingerprint: m.Fingerprint(), PEM: string(audit.EncodeKey(m))}, nil
 }
 
 // Checkpoint has the chain's head signed now.

@@ -23,12 +23,13 @@ import (
 // goSigner is an HSM side whose audit key is in Go.
 type goSigner struct{ key *rsa.PrivateKey }
 
-func (s goSigner) AuditKey(context.Context) (*rsa.PublicKey, bool, error) {
-	return &s.key.PublicKey, true, nil
+func (s goSigner) AuditKey(context.Context) (key.Material, bool, error) {
+	m, err := key.FromRSA(&s.key.PublicKey)
+	return m, err == nil, err
 }
 
-func (s goSigner) MakeAuditKey(context.Context) (*rsa.PublicKey, error) {
-	return nil, errors.New("there is one")
+func (s goSigner) MakeAuditKey(context.Context) (key.Material, error) {
+	return key.Material{}, errors.New("there is one")
 }
 
 func (s goSigner) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, error) {

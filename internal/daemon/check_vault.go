@@ -202,11 +202,7 @@ func (c *checker) kek(ctx context.Context, client *vault.Client, v config.Vault)
 		c.warn("vault", v.Name, name, "there is none yet", remedy)
 		return
 	}
-	print, err := key.FingerprintOf(kek.Public)
-	if err != nil {
-		c.add("vault", v.Name, name, err, "", "")
-		return
-	}
+	print := kek.Material.Fingerprint()
 	const compare = "compare the fingerprint with the vault's owner, then write it into the configuration as kek.fingerprint"
 	how, err := c.d.hsm.CheckKEK(ctx, kek)
 	if err == nil && how != observe.TrustConfigured {

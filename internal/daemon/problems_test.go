@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"errors"
 	"regexp"
 	"strings"
@@ -228,7 +229,7 @@ func troubles() []trouble {
 		{"drift-foreign-version", "", aKey, aVault, func(w *told) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) {
 				seen.Versions = append(seen.Versions, key.Version{ID: "foreign", Enabled: true, Created: noon})
-				seen.Newest, seen.Material = "foreign", map[string]key.Fingerprint{"foreign": "sha256:2"}
+				seen.Newest, seen.Material = "foreign", map[string]key.Material{"foreign": stranger()}
 			})
 		}, nil},
 		{"drift-native-rotation", "", aKey, aVault, func(w *told) {
@@ -397,4 +398,13 @@ func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) 
 			t.Errorf("%s: %+v", file, got)
 		}
 	}
+}
+
+// stranger is a material that no record knows.
+func stranger() key.Material {
+	m, err := key.FromJWK(bytes.Repeat([]byte{0xff}, 256), []byte{1, 0, 1})
+	if err != nil {
+		panic(err)
+	}
+	return m
 }

@@ -53,10 +53,11 @@ func newWorld(t *testing.T, keys ...Key) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	print, err := key.FingerprintOf(&pair.PublicKey)
+	m, err := key.FromRSA(&pair.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
+	print := m.Fingerprint()
 	w := &world{pair: pair, print: print, keys: keys, gone: map[string]bool{}, wrong: map[string]bool{},
 		proofs: map[string][]time.Time{}, under: map[string]int{}, closed: map[string][sha256.Size]byte{}}
 	for i := range keys {
@@ -158,7 +159,11 @@ func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, err
 			pub.E = 3
 		}
 	})
-	return key.Version{ID: version, Public: &pub, Expires: v.w.expires}, v.w.failure(v.url, version, proof.LegModulus)
+	m, err := key.FromRSA(&pub)
+	if err != nil {
+		return key.Version{}, err
+	}
+	return key.Version{ID: version, Material: m, Expires: v.w.expires}, v.w.failure(v.url, version, proof.LegModulus)
 }
 
 func (v fakeVault) Wrap(_ context.Context, _, version string, plaintext []byte) ([]byte, error) {

@@ -9,8 +9,6 @@ import (
 	"strings"
 
 	"github.com/miekg/pkcs11"
-
-	"github.com/keyd-project/keyd/internal/key"
 )
 
 const publicExponent = 65537
@@ -207,14 +205,4 @@ func ephemeralAttrs() []*pkcs11.Attribute {
 		{pkcs11.CKA_LABEL, "LABEL", "keyd-ephemeral"},
 		{pkcs11.CKA_VALUE_LEN, "VALUE_LEN", uint(32)},
 	})
-}
-
-// validSize reports whether the modulus has one of the sizes that keyd makes.
-func validSize(pub *rsa.PublicKey) bool {
-	for _, s := range key.Specs() {
-		if pub.N.BitLen() == s.Bits() {
-			return true
-		}
-	}
-	return false
 }

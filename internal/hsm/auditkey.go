@@ -7,7 +7,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"math/big"
 
@@ -17,9 +16,9 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-// auditBits is the size of the audit key. Its signatures must hold as long as an
+// auditSpec is the kind of the audit key. Its signatures must hold as long as an
 // audit is kept: NIST SP 800-57 part 1 puts RSA-3072 at 128 bits of security.
-const auditBits = 3072
+const auditSpec = key.RSA3072
 
 // maxSpoilt is how many objects of the audit key's label may be none of ours before
 // no further one is made: a token on which no audit key ever reads back as made must
@@ -70,34 +69,35 @@ func auditPublicAttrs() []attr {
 		{pkcs11.CKA_ENCRYPT, "ENCRYPT", false},
 		{pkcs11.CKA_WRAP, "WRAP", false},
 		{pkcs11.CKA_DERIVE, "DERIVE", false},
-		{pkcs11.CKA_MODULUS_BITS, "MODULUS_BITS", uint(auditBits)},
+		{pkcs11.CKA_MODULUS_BITS, "MODULUS_BITS", uint(auditSpec.Bits())},
 	}
 }
 
 // auditKey is the instance's audit key in the token.
 type auditKey struct {
-	private pkcs11.ObjectHandle
-	public  *rsa.PublicKey
+	private  pkcs11.ObjectHandle
+	public   *rsa.PublicKey
+	material key.Material // of public
 }
 
 // AuditKey returns the public half of the audit key; present is false when there is
 // none. Incomplete: there are several.
-func (e *engine) AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error) {
+func (e *engine) AuditKey(ctx context.Context) (m key.Material, present bool, err error) {
 	if _, err := e.ready(ctx); err != nil {
-		return nil, false, err
+		return key.Material{}, false, err
 	}
 	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.own) })
 	if IsCode(err, NotFound) {
-		return nil, false, nil
+		return key.Material{}, false, nil
 	}
-	return k.public, err == nil, classify("look for the audit key", err, key.Retry)
+	return k.material, err == nil, classify("look for the audit key", err, key.Retry)
 }
 
 // MakeAuditKey makes the audit key unless there is one. It looks first, so a crash
 // at any point, and a call repeated, leave one.
-func (e *engine) MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error) {
+func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	if _, err := e.ready(ctx); err != nil {
-		return nil, err
+		return key.Material{}, err
 	}
 	e.auditing.Lock()
 	defer e.auditing.Unlock()
@@ -108,7 +108,7 @@ func (e *engine) MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error) {
 		}
 		return s.makeAuditKey(e.own, err)
 	})
-	return k.public, classify("make the audit key", err, key.Ambiguous)
+	return k.material, classify("make the audit key", err, key.Ambiguous)
 }
 
 // SignCheckpoint signs a checkpoint of this instance's, and nothing else: what is
@@ -153,7 +153,9 @@ func (s session) auditKey(mine own) (auditKey, error) {
 		if err != nil {
 			return auditKey{}, err
 		}
-		problem, err := s.auditProblem(h, pub, mine)
+		k := auditKey{private: h, public: pub}
+		k.material, _ = key.FromRSA(pub) // what is no key has no spec, either
+		problem, err := s.auditProblem(k, mine)
 		if err != nil {
 			return auditKey{}, err
 		}
@@ -161,7 +163,7 @@ func (s session) auditKey(mine own) (auditKey, error) {
 			why = ": " + problem
 			continue
 		}
-		whole = append(whole, auditKey{private: h, public: pub})
+		whole = append(whole, k)
 	}
 	switch len(whole) {
 	case 0:
@@ -175,16 +177,16 @@ func (s session) auditKey(mine own) (auditKey, error) {
 }
 
 // auditProblem says why a key of the audit key's label is none, "" when it is one.
-func (s session) auditProblem(h pkcs11.ObjectHandle, pub *rsa.PublicKey, mine own) (string, error) {
-	if bits := pub.N.BitLen(); bits != auditBits {
-		return fmt.Sprintf("it has %d bits, not %d", bits, auditBits), nil
+func (s session) auditProblem(k auditKey, mine own) (string, error) {
+	if k.material.Spec() != auditSpec {
+		return fmt.Sprintf("it has %d bits, not %d", k.public.N.BitLen(), auditSpec.Bits()), nil
 	}
-	problem, untold, err := s.compare(h, append(auditPrivateAttrs(), auditBirth()...), mine.trial.untold())
+	problem, untold, err := s.compare(k.private, append(auditPrivateAttrs(), auditBirth()...), mine.trial.untold())
 	if problem != "" || err != nil || len(untold) == 0 {
 		return problem, err
 	}
-	id, err := s.optional(h, pkcs11.CKA_ID)
-	return mine.witness.missing(key.ID(hex.EncodeToString(id)), pub, untold), err
+	id, err := s.optional(k.private, pkcs11.CKA_ID)
+	return mine.witness.missing(key.ID(hex.EncodeToString(id)), k.material, untold), err
 }
 
 // makeAuditKey makes the audit key; none says why the token has none.
@@ -229,7 +231,12 @@ func (s session) witnessAuditKey(made pkcs11.ObjectHandle, id key.ID, mine own) 
 	if err != nil {
 		return err
 	}
-	return errors.Join(mine.witness.saw(id, pub), mine.witness.keep(id))
+	m, err := key.FromRSA(pub)
+	if err != nil {
+		return err
+	}
+	mine.witness.saw(id, m)
+	return mine.witness.keep(id)
 }
 
 // sign is CKM_SHA256_RSA_PKCS (PKCS#11 v2.40 section 2.1.5): of the mechanisms for

@@ -26,10 +26,10 @@ func checkpoint() key.Checkpoint {
 	}
 }
 
-func wantSigned(t *testing.T, pub *rsa.PublicKey, message, signature []byte) {
+func wantSigned(t *testing.T, m key.Material, message, signature []byte) {
 	t.Helper()
 	digest := sha256.Sum256(message)
-	if err := rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], signature); err != nil {
+	if err := rsa.VerifyPKCS1v15(rsaOf(m), crypto.SHA256, digest[:], signature); err != nil {
 		t.Errorf("the signature does not verify: %v", err)
 	}
 }
@@ -53,7 +53,7 @@ func TestTheAuditKeyIsMadeOnceAndSignsCheckpoints(t *testing.T) {
 	}
 	all.Wait()
 	pub, present, err := r.AuditKey(t.Context())
-	if err != nil || !present || pub.N.BitLen() != auditBits {
+	if err != nil || !present || pub.Spec() != auditSpec {
 		t.Fatalf("the audit key: %v, %v", present, err)
 	}
 	signature, err := r.SignCheckpoint(t.Context(), checkpoint())
@@ -225,12 +225,12 @@ func TestTheAuditKeyCanDoNothingButSign(t *testing.T) {
 		if err != nil || !hasValue(values[0], false) {
 			t.Errorf("the public half may wrap: %v, %v", values, err)
 		}
-		if _, err := (session{m: m, h: s}).decrypt(mechanism(pkcs11.CKM_RSA_X_509, nil), private[0], make([]byte, pub.Size())); err == nil {
+		if _, err := (session{m: m, h: s}).decrypt(mechanism(pkcs11.CKM_RSA_X_509, nil), private[0], make([]byte, rsaOf(pub).Size())); err == nil {
 			t.Error("the token decrypts with the audit key")
 		}
 		kek, _ := newKEK(t, vaultURL)
 		for _, way := range wrappers(0) {
-			if _, err := way.wrapTo(session{m: m, h: s}, kek.Public, private[0]); err == nil {
+			if _, err := way.wrapTo(session{m: m, h: s}, rsaOf(kek.Material), private[0]); err == nil {
 				t.Errorf("the audit key leaves the token by %s", way.name)
 			}
 		}
@@ -264,7 +264,7 @@ func TestTheAuditKeyIsNoPairToAnyOtherCall(t *testing.T) {
 	wantCode(t, err, Foreign, key.Refused)
 	wantCode(t, r.Destroy(ctx, id), NotPending, key.Refused)
 	wantCode(t, r.Generate(ctx, id, "sa-cmk-key", 1, key.RSA2048), Exists, key.Refused)
-	if got, present, err := r.AuditKey(ctx); err != nil || !present || !got.Equal(pub) {
+	if got, present, err := r.AuditKey(ctx); err != nil || !present || got != pub {
 		t.Errorf("afterwards the audit key is there: %v, %v", present, err)
 	}
 }
@@ -297,12 +297,12 @@ func TestWhatIsNotWholeIsNoAuditKeyAndTwoAreRefused(t *testing.T) {
 	r := newRig(t)
 	r.stop()
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
-		_, private := plantAuditKey(t, m, s, auditBits, nil) // a public half that a crash left alone
+		_, private := plantAuditKey(t, m, s, auditSpec.Bits(), nil) // a public half that a crash left alone
 		if err := m.DestroyObject(s, private); err != nil {
 			t.Fatal(err)
 		}
-		plantAuditKey(t, m, s, auditBits, map[uint]any{pkcs11.CKA_DECRYPT: true})
-		plantAuditKey(t, m, s, auditBits, map[uint]any{pkcs11.CKA_EXTRACTABLE: true})
+		plantAuditKey(t, m, s, auditSpec.Bits(), map[uint]any{pkcs11.CKA_DECRYPT: true})
+		plantAuditKey(t, m, s, auditSpec.Bits(), map[uint]any{pkcs11.CKA_EXTRACTABLE: true})
 		plantAuditKey(t, m, s, 2048, nil)
 	})
 	r = start(t, r.tok, r.child)
@@ -316,7 +316,7 @@ func TestWhatIsNotWholeIsNoAuditKeyAndTwoAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.stop()
-	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { plantAuditKey(t, m, s, auditBits, nil) })
+	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { plantAuditKey(t, m, s, auditSpec.Bits(), nil) })
 	r = start(t, r.tok, r.child)
 	_, err := r.MakeAuditKey(t.Context())
 	wantCode(t, err, Incomplete, key.Refused)
@@ -330,7 +330,7 @@ func TestATokenIsNotFilledWithAuditKeysThatAreNotWhole(t *testing.T) {
 	r.stop()
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
 		for range maxSpoilt {
-			plantAuditKey(t, m, s, auditBits, map[uint]any{pkcs11.CKA_EXTRACTABLE: true})
+			plantAuditKey(t, m, s, auditSpec.Bits(), map[uint]any{pkcs11.CKA_EXTRACTABLE: true})
 		}
 	})
 	r = start(t, r.tok, r.child)

@@ -94,7 +94,7 @@ type opening struct {
 
 type openCalls interface {
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
-	PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error)
+	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error)
 }
 
@@ -111,7 +111,7 @@ func newOpening(b *testing.B, calls openCalls, spec key.Spec) opening {
 	}
 	secret := []byte("secret")
 	o.sum = sha256.Sum256(secret)
-	if o.ciphertext, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, public, secret, nil); err != nil {
+	if o.ciphertext, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, rsaOf(public), secret, nil); err != nil {
 		b.Fatal(err)
 	}
 	return o

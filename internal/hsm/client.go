@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"context"
-	"crypto/rsa"
 	"errors"
 	"io"
 	"math"
@@ -238,16 +237,16 @@ func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number
 // PublicKey returns the public key of the one complete pair with this id, whose
 // attributes read back as keyd sets them and whose private half is proven.
 // Errors: NotFound, Incomplete, Foreign.
-func (c *Client) PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error) {
+func (c *Client) PublicKey(ctx context.Context, id key.ID) (key.Material, error) {
 	return c.publicKey(ctx, "PublicKey", idParams{ID: id}, c.limits.Call, key.Retry)
 }
 
-func (c *Client) publicKey(ctx context.Context, method string, params any, limit time.Duration, unsure key.Class) (*rsa.PublicKey, error) {
+func (c *Client) publicKey(ctx context.Context, method string, params any, limit time.Duration, unsure key.Class) (key.Material, error) {
 	r, err := do[publicKeyResult](ctx, c, method, params, limit, unsure)
-	if err == nil && (r.Public == nil || r.Public.N == nil) {
-		return nil, newError(Connection, unsure, "HSM call %s: the answer holds no key", method)
+	if err == nil && !r.Material.Known() {
+		return key.Material{}, newError(Connection, unsure, "HSM call %s: the answer holds no key", method)
 	}
-	return r.Public, err
+	return r.Material, err
 }
 
 // CheckKEK says how the HSM side trusts a KEK: Configured, FirstUse or
@@ -281,17 +280,17 @@ func (c *Client) Destroy(ctx context.Context, id key.ID) error {
 
 // AuditKey returns the public half of the instance's audit key; present is false
 // when there is none yet. Incomplete: there is more than one.
-func (c *Client) AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error) {
+func (c *Client) AuditKey(ctx context.Context) (m key.Material, present bool, err error) {
 	r, err := do[publicKeyResult](ctx, c, "AuditKey", empty{}, c.limits.Call, key.Retry)
-	if err != nil || r.Public == nil || r.Public.N == nil {
-		return nil, false, err
+	if err != nil {
+		return key.Material{}, false, err
 	}
-	return r.Public, true, nil
+	return r.Material, r.Material.Known(), nil
 }
 
 // MakeAuditKey makes the audit key, RSA-3072, unless it is there, and returns its
 // public half. It may be repeated at will.
-func (c *Client) MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error) {
+func (c *Client) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	return c.publicKey(ctx, "MakeAuditKey", empty{}, c.limits.Generate, key.Ambiguous)
 }
 

@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"context"
-	"crypto/rsa"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -12,13 +11,13 @@ type calls interface {
 	Describe(ctx context.Context) (description, error)
 	Inventory(ctx context.Context, after key.ID) (inventoryResult, error)
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
-	PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error)
+	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	CheckKEK(ctx context.Context, kek key.KEK) (string, error)
 	WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error)
 	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error)
 	Destroy(ctx context.Context, id key.ID) error
-	AuditKey(ctx context.Context) (pub *rsa.PublicKey, present bool, err error)
-	MakeAuditKey(ctx context.Context) (*rsa.PublicKey, error)
+	AuditKey(ctx context.Context) (m key.Material, present bool, err error)
+	MakeAuditKey(ctx context.Context) (key.Material, error)
 	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
 }
 
@@ -37,8 +36,8 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 		})
 	case "PublicKey":
 		return handle(params, func(p idParams) (publicKeyResult, error) {
-			pub, err := c.PublicKey(ctx, p.ID)
-			return publicKeyResult{Public: pub}, err
+			m, err := c.PublicKey(ctx, p.ID)
+			return publicKeyResult{Material: m}, err
 		})
 	case "CheckKEK":
 		return handle(params, func(p kekParams) (checkKEKResult, error) {
@@ -60,11 +59,11 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 			return empty{}, c.Destroy(ctx, p.ID)
 		})
 	case "AuditKey":
-		pub, _, err := c.AuditKey(ctx) // none is null
-		return publicKeyResult{Public: pub}, err
+		m, _, err := c.AuditKey(ctx) // not shown: there is none
+		return publicKeyResult{Material: m}, err
 	case "MakeAuditKey":
-		pub, err := c.MakeAuditKey(ctx)
-		return publicKeyResult{Public: pub}, err
+		m, err := c.MakeAuditKey(ctx)
+		return publicKeyResult{Material: m}, err
 	case "SignCheckpoint":
 		return handle(params, func(p checkpointParams) (signatureResult, error) {
 			signature, err := c.SignCheckpoint(ctx, p.Checkpoint)

@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"context"
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -278,10 +277,10 @@ func (e *engine) CheckKEK(_ context.Context, kek key.KEK) (string, error) {
 
 // PublicKey returns the public key of the one complete pair with this id, after
 // the HSM has proven that it holds the private half.
-func (e *engine) PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error) {
+func (e *engine) PublicKey(ctx context.Context, id key.ID) (key.Material, error) {
 	open, err := e.opener(ctx)
 	if err != nil {
-		return nil, err
+		return key.Material{}, err
 	}
 	p, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (pair, error) {
 		p, err := s.lookUp(id, e.own)
@@ -294,10 +293,10 @@ func (e *engine) PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, erro
 		return p, err
 	})
 	if err != nil {
-		return nil, classify("read the public key "+string(id), err, key.Retry)
+		return key.Material{}, classify("read the public key "+string(id), err, key.Retry)
 	}
 	e.remember(id, p)
-	return p.key, nil
+	return p.material, nil
 }
 
 // Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes

@@ -73,7 +73,8 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 	if err := can.open.possesses(s, p); err != nil {
 		return err
 	}
-	return e.own.witness.saw(id, p.key)
+	e.own.witness.saw(id, p.material)
+	return nil
 }
 
 // generatePair makes a pair on the token.
@@ -163,9 +164,10 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		e.forgetSeen(ctx, id)
 		e.log.InfoContext(ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid, "trust", how)
 		killpoint.At("hsm-wrap-before")
-		out, err := way.wrapTo(s, kek.Public, p.private)
+		to, _ := kek.Material.RSA() // accept refuses a KEK that has none
+		out, err := way.wrapTo(s, to, p.private)
 		killpoint.At("hsm-wrap-after")
-		if err == nil && !plausible(out, kek.Public, p.key) {
+		if err == nil && !plausible(out, to, p.key) {
 			return nil, newError(Internal, key.Refused, "%s made a ciphertext of %d bytes, which cannot hold the key", way.name, len(out))
 		}
 		return out, err

@@ -2,7 +2,9 @@ package hsm
 
 import (
 	"context"
-	"crypto/rsa"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"math/big"
@@ -21,8 +23,10 @@ import (
 func FuzzAnswers(f *testing.F) {
 	const id = key.ID("00112233445566778899aabbccddeeff")
 	for _, seed := range []response{
+		{Result: []byte(`{"material":"` + wireKey(f, big.NewInt(5), 3) + `"}`)},
+		{Result: []byte(`{"material":"unreadable"}`)},
+		{Result: []byte(`{"material":""}`)},
 		{Result: []byte(`{"public":{"N":5,"E":3}}`)},
-		{Result: []byte(`{"public":{"N":null,"E":0}}`)},
 		{Result: []byte(`{"objects":[{"id":"00112233445566778899aabbccddeeff","complete":true}],"more":true}`)},
 		{Result: []byte(`{"ciphertext":"AA=="}`)},
 		{Error: &wireError{Code: Hung, Class: "retry", Message: "m"}},
@@ -59,11 +63,10 @@ func FuzzAnswers(f *testing.F) {
 		case 2:
 			err = c.Generate(ctx, id, "a", 1, key.RSA2048)
 		case 3:
-			var pub *rsa.PublicKey
-			if pub, err = c.PublicKey(ctx, id); err == nil {
-				_, err = key.FingerprintOf(pub)
-				if err != nil {
-					t.Errorf("a public key that cannot be used: %v", err)
+			var m key.Material
+			if m, err = c.PublicKey(ctx, id); err == nil {
+				if _, ok := m.RSA(); !ok || m.Matches(m.Fingerprint()) != key.MatchYes {
+					t.Errorf("a public key that cannot be used: %+v", m)
 				}
 			}
 		case 4:
@@ -88,16 +91,14 @@ func FuzzAnswers(f *testing.F) {
 // Whatever the network side calls a KEK, only a public key that protects is
 // trusted, and nothing is trusted twice under two fingerprints.
 func FuzzKEK(f *testing.F) {
-	f.Add([]byte(`{"vault":"` + vaultURL + `","kid":"k","public":{"N":5,"E":3}}`))
-	f.Add([]byte(`{"vault":"` + vaultURL + `","kid":"k","public":{"N":-5,"E":65537}}`))
-	f.Add([]byte(`{"vault":"` + vaultURL + `","kid":"k","public":null}`))
 	odd := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 2048), big.NewInt(1))
-	for _, pub := range []rsa.PublicKey{{N: odd, E: 65537}, {N: odd, E: 1}, {N: new(big.Int).Neg(odd), E: 65537}} {
-		text, err := json.Marshal(key.KEK{Vault: vaultURL, Kid: "k", Public: &pub})
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(text)
+	for _, material := range []string{
+		`null`, `""`, `"unreadable"`, `"unsupported"`, `"known"`, `{"N":5,"E":3}`,
+		`"` + wireKey(f, big.NewInt(5), 3) + `"`, `"` + wireKey(f, big.NewInt(-5), 65537) + `"`,
+		`"` + wireKey(f, odd, 65537) + `"`, `"` + wireKey(f, odd, 1) + `"`,
+		`"` + wireKey(f, new(big.Int).Neg(odd), 65537) + `"`,
+	} {
+		f.Add([]byte(`{"vault":"` + vaultURL + `","kid":"k","material":` + material + `}`))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var kek key.KEK
@@ -112,8 +113,34 @@ func FuzzKEK(f *testing.F) {
 			}
 			return
 		}
-		if bits := kek.Public.N.BitLen(); kek.Public.N.Sign() <= 0 || kek.Public.E != 65537 || bits < 2048 || bits > 4096 {
-			t.Errorf("trusted %d bits with exponent %d", bits, kek.Public.E)
+		pub := rsaOf(kek.Material)
+		if bits := pub.N.BitLen(); pub.N.Sign() <= 0 || pub.E != 65537 || bits < 2048 || bits > 4096 {
+			t.Errorf("trusted %d bits with exponent %d", bits, pub.E)
+		}
+		again, err := json.Marshal(kek)
+		var same key.KEK
+		if err != nil || decodeStrict(again, &same) != nil || same != kek {
+			t.Errorf("what was trusted is sent on as %s (%v)", again, err)
 		}
 	})
+}
+
+// wireKey is an RSA key as the protocol has it, also one that no key.Material can be.
+func wireKey(tb testing.TB, n *big.Int, e int) string {
+	tb.Helper()
+	key, err1 := asn1.Marshal(struct {
+		N *big.Int
+		E int
+	}{n, e})
+	spki, err2 := asn1.Marshal(struct {
+		Algorithm pkix.AlgorithmIdentifier
+		Key       asn1.BitString
+	}{
+		pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue},
+		asn1.BitString{Bytes: key, BitLength: 8 * len(key)},
+	})
+	if err := errors.Join(err1, err2); err != nil {
+		tb.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(spki)
 }

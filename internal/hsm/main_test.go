@@ -217,7 +217,23 @@ func newKEK(t testing.TB, url string) (key.KEK, *rsa.PrivateKey) {
 }
 
 func kekOf(url string, private *rsa.PrivateKey) key.KEK {
-	return key.KEK{Vault: url, Kid: url + "/keys/keyd-kek/00112233445566778899aabbccddeeff", Public: &private.PublicKey}
+	return key.KEK{Vault: url, Kid: url + "/keys/keyd-kek/00112233445566778899aabbccddeeff", Material: materialOf(&private.PublicKey)}
+}
+
+func materialOf(pub *rsa.PublicKey) key.Material {
+	m, err := key.FromRSA(pub)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
+func rsaOf(m key.Material) *rsa.PublicKey {
+	pub, ok := m.RSA()
+	if !ok {
+		panic("the material is not RSA, or not known: " + m.State())
+	}
+	return pub
 }
 
 // raw is direct access to the token from the test's own process, for what keyd

@@ -25,7 +25,7 @@ func TestUnpadAgreesWithGo(t *testing.T) {
 	for _, n := range []int{0, 1, 32, private.Size() - 2*sha256.Size - 2} {
 		secret := make([]byte, n)
 		_, _ = rand.Read(secret)
-		got, err := unpadOAEP(rawRSA(private, seal(t, &private.PublicKey, secret)))
+		got, err := unpadOAEP(rawRSA(private, seal(t, materialOf(&private.PublicKey), secret)))
 		if err != nil || !bytes.Equal(got, secret) {
 			t.Errorf("%d bytes: %x, %v", n, got, err)
 		}
@@ -34,7 +34,7 @@ func TestUnpadAgreesWithGo(t *testing.T) {
 
 func TestUnpadRefusesEverythingElse(t *testing.T) {
 	_, private := newKEK(t, vaultURL)
-	em := rawRSA(private, seal(t, &private.PublicKey, []byte("secret")))
+	em := rawRSA(private, seal(t, materialOf(&private.PublicKey), []byte("secret")))
 	for i := range em {
 		changed := append([]byte(nil), em...)
 		changed[i] ^= 0x80

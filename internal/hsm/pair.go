@@ -17,7 +17,8 @@ type pair struct {
 	private, public pkcs11.ObjectHandle
 	label           key.Label
 	key             *rsa.PublicKey
-	untold          []attr // what the token does not tell of the private key's birth
+	material        key.Material // of key
+	untold          []attr       // what the token does not tell of the private key's birth
 }
 
 // own are the pairs that may be used: those of an instance, on a token of which the
@@ -104,7 +105,7 @@ func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	}
 	if problem == "" && len(p.untold) > 0 && p.label.Pending {
 		// Without the mark it was accepted before: only WrapFor takes the mark off.
-		problem = mine.witness.missing(id, p.key, p.untold)
+		problem = mine.witness.missing(id, p.material, p.untold)
 	}
 	if problem != "" {
 		return pair{}, refused(Incomplete, "CKA_ID %s (%s): %s", id, p.label, problem)
@@ -171,7 +172,8 @@ func (s session) readBack(p *pair, excused []string) (problem string, err error)
 	if !private.Equal(p.key) {
 		return "the two halves have different moduli", nil
 	}
-	if !validSize(p.key) {
+	p.material, err = key.FromRSA(p.key)
+	if err != nil || !slices.Contains(key.Specs(), p.material.Spec()) {
 		return "the modulus has a size that keyd does not make", nil
 	}
 	return "", nil
@@ -245,12 +247,12 @@ func (s session) inventoryOnce(mine own, after key.ID, limit int) (page inventor
 // inventoried is one pair as the inventory shows it. With the error of a lost
 // handle it is shown all the same.
 func (s session) inventoried(id key.ID, mine own, objects []object) (key.Object, error) {
-	out := key.Object{ID: id}
+	out := key.Object{ID: id, Material: key.UnreadableMaterial()}
 	p, err := s.examine(id, mine, objects)
 	var problem *Error
 	switch {
 	case err == nil:
-		out.Label, out.Complete, out.Public = p.label, true, p.key
+		out.Label, out.Complete, out.Material = p.label, true, p.material
 		return out, nil
 	case errors.As(err, &problem):
 		out.Problem, err = problem.Message, nil

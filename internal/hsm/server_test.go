@@ -3,7 +3,6 @@ package hsm
 import (
 	"bytes"
 	"context"
-	"crypto/rsa"
 	"encoding/binary"
 	"log/slog"
 	"net"
@@ -30,7 +29,7 @@ type fakeCalls struct {
 	begun   chan struct{}
 	waiting atomic.Int32 // in Generate
 	objects []key.Object
-	public  *rsa.PublicKey
+	public  key.Material
 	err     error
 }
 
@@ -58,7 +57,7 @@ func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec) err
 	return f.err
 }
 
-func (f *fakeCalls) PublicKey(context.Context, key.ID) (*rsa.PublicKey, error) {
+func (f *fakeCalls) PublicKey(context.Context, key.ID) (key.Material, error) {
 	return f.public, f.err
 }
 func (f *fakeCalls) CheckKEK(context.Context, key.KEK) (string, error) { return FirstUse, f.err }
@@ -69,10 +68,10 @@ func (f *fakeCalls) Opens(_ context.Context, _ key.ID, ciphertext []byte, sum [3
 	return bytes.Equal(ciphertext, sum[:]), f.err
 }
 func (f *fakeCalls) Destroy(context.Context, key.ID) error { return f.err }
-func (f *fakeCalls) AuditKey(context.Context) (*rsa.PublicKey, bool, error) {
-	return f.public, f.public != nil, f.err
+func (f *fakeCalls) AuditKey(context.Context) (key.Material, bool, error) {
+	return f.public, f.public.Known(), f.err
 }
-func (f *fakeCalls) MakeAuditKey(context.Context) (*rsa.PublicKey, error) {
+func (f *fakeCalls) MakeAuditKey(context.Context) (key.Material, error) {
 	return f.public, f.err
 }
 func (f *fakeCalls) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, error) {
@@ -162,10 +161,10 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kek, _ := newKEK(t, vaultURL)
 			objects := []key.Object{
-				{ID: "00000000000000000000000000000001", Label: key.Label{Instance: "test", Key: "a", Number: 1}, Complete: true, Public: kek.Public},
-				{ID: "00000000000000000000000000000002", Problem: "half"},
+				{ID: "00000000000000000000000000000001", Label: key.Label{Instance: "test", Key: "a", Number: 1}, Complete: true, Material: kek.Material},
+				{ID: "00000000000000000000000000000002", Problem: "half", Material: key.UnreadableMaterial()},
 			}
-			c, _ := connect(&fakeCalls{objects: objects, public: kek.Public})
+			c, _ := connect(&fakeCalls{objects: objects, public: kek.Material})
 			ctx, id := t.Context(), objects[0].ID
 			if info, err := c.Describe(ctx); err != nil || info.Token != "fake" {
 				t.Errorf("Describe: %+v, %v", info, err)
@@ -174,13 +173,13 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 				t.Error("the refused PIN does not show in the metrics")
 			}
 			got, err := c.Inventory(ctx)
-			if diff := cmp.Diff(objects, got, cmp.Comparer(func(a, b *rsa.PublicKey) bool { return a == b || a != nil && b != nil && a.Equal(b) })); diff != "" || err != nil {
+			if diff := cmp.Diff(objects, got, cmp.Comparer(func(a, b key.Material) bool { return a == b })); diff != "" || err != nil {
 				t.Errorf("Inventory: %v %s", err, diff)
 			}
 			if err := c.Generate(ctx, id, "a", 1, key.RSA2048); err != nil {
 				t.Errorf("Generate: %v", err)
 			}
-			if pub, err := c.PublicKey(ctx, id); err != nil || !pub.Equal(kek.Public) {
+			if pub, err := c.PublicKey(ctx, id); err != nil || pub != kek.Material {
 				t.Errorf("PublicKey: %v", err)
 			}
 			if how, err := c.CheckKEK(ctx, kek); err != nil || how != FirstUse {
@@ -196,10 +195,10 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 			if err := c.Destroy(ctx, id); err != nil {
 				t.Errorf("Destroy: %v", err)
 			}
-			if pub, present, err := c.AuditKey(ctx); err != nil || !present || !pub.Equal(kek.Public) {
+			if pub, present, err := c.AuditKey(ctx); err != nil || !present || pub != kek.Material {
 				t.Errorf("AuditKey: %v, %v", present, err)
 			}
-			if pub, err := c.MakeAuditKey(ctx); err != nil || !pub.Equal(kek.Public) {
+			if pub, err := c.MakeAuditKey(ctx); err != nil || pub != kek.Material {
 				t.Errorf("MakeAuditKey: %v", err)
 			}
 			if out, err := c.SignCheckpoint(ctx, checkpoint()); err != nil || !bytes.Equal(out, checkpoint().Message()) {

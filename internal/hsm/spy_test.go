@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"crypto/rsa"
 	"crypto/sha256"
 	"fmt"
 	"regexp"
@@ -54,10 +53,10 @@ func TestTheTokenSeesNoSensitiveReadAndNoUntrustedKEK(t *testing.T) {
 	if found := sensitive.FindString(calls); found != "" {
 		t.Errorf("keyd asked for the sensitive attribute %s", found)
 	}
-	if !strings.Contains(calls, modulusLine(trusted.Public)) {
+	if !strings.Contains(calls, modulusLine(trusted.Material)) {
 		t.Error("the log does not show the trusted KEK, so it cannot show an untrusted one either")
 	}
-	if strings.Contains(calls, modulusLine(swapped.Public)) {
+	if strings.Contains(calls, modulusLine(swapped.Material)) {
 		t.Error("the swapped KEK reached the token")
 	}
 	allowed := []string{
@@ -74,6 +73,6 @@ func TestTheTokenSeesNoSensitiveReadAndNoUntrustedKEK(t *testing.T) {
 }
 
 // modulusLine is how pkcs11-spy prints the first 16 bytes of the modulus.
-func modulusLine(pub *rsa.PublicKey) string {
-	return "00000000  " + fmt.Sprintf("% X", pub.N.Bytes()[:16])
+func modulusLine(m key.Material) string {
+	return "00000000  " + fmt.Sprintf("% X", rsaOf(m).N.Bytes()[:16])
 }

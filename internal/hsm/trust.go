@@ -90,9 +90,7 @@ func (t *trust) decide(kek key.KEK) (how string, print key.Fingerprint, file tru
 	if err := fit(kek); err != nil {
 		return "", "", file, err
 	}
-	if print, err = key.FingerprintOf(kek.Public); err != nil {
-		return "", "", file, refused(KEKRefused, "the KEK of %s: %w", kek.Vault, err)
-	}
+	print = kek.Material.Fingerprint()
 	pin, err := t.pins(kek.Vault)
 	if err != nil {
 		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
@@ -125,12 +123,12 @@ func changed(kek key.KEK, shown, expected key.Fingerprint, who string) error {
 // 2048, 3072 or 4096 with exponent 65537; an exponent of 1 would send the key
 // in the clear.
 func fit(kek key.KEK) error {
-	pub := kek.Public
-	if kek.Vault == "" || pub == nil || pub.N == nil {
+	pub, ok := kek.Material.RSA()
+	if kek.Vault == "" || !ok {
 		return refused(KEKRefused, "the KEK of vault %q has no public key", kek.Vault)
 	}
 	bits := pub.N.BitLen()
-	if pub.N.Sign() <= 0 || (bits != 2048 && bits != 3072 && bits != 4096) || pub.N.Bit(0) == 0 || pub.E != 65537 {
+	if (bits != 2048 && bits != 3072 && bits != 4096) || pub.N.Bit(0) == 0 || pub.E != 65537 {
 		return refused(KEKRefused, "the KEK %s of %s is not RSA of 2048, 3072 or 4096 bits with exponent 65537 "+
 			"(%d bits, exponent %d): nothing is wrapped for it", kek.Kid, kek.Vault, bits, pub.E)
 	}

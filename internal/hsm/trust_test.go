@@ -18,11 +18,10 @@ func pinned(print key.Fingerprint) Pins {
 
 func fingerprint(t *testing.T, kek key.KEK) key.Fingerprint {
 	t.Helper()
-	print, err := key.FingerprintOf(kek.Public)
-	if err != nil {
-		t.Fatal(err)
+	if !kek.Material.Known() {
+		t.Fatal("the KEK has no fingerprint")
 	}
-	return print
+	return kek.Material.Fingerprint()
 }
 
 // anotherKEK has a modulus that nobody can factor either, and differs.
@@ -126,19 +125,20 @@ func TestADamagedTrustFileIsNeverGuessedAt(t *testing.T) {
 func TestUnfitKEKsAreRefused(t *testing.T) {
 	good, _ := newKEK(t, vaultURL)
 	n := func(bits int) *big.Int { return new(big.Int).SetBit(big.NewInt(1), bits-1, 1) } // odd
-	for name, pub := range map[string]*rsa.PublicKey{
-		"none":           nil,
-		"no modulus":     {E: 65537},
-		"1024 bits":      {N: n(1024), E: 65537},
-		"8192 bits":      {N: n(8192), E: 65537},
-		"exponent 1":     {N: good.Public.N, E: 1},
-		"exponent 3":     {N: good.Public.N, E: 3},
-		"an even number": {N: new(big.Int).Sub(n(2048), big.NewInt(1)), E: 65537},
-		"negative":       {N: new(big.Int).Neg(good.Public.N), E: 65537},
+	modulus := rsaOf(good.Material).N
+	for name, m := range map[string]key.Material{
+		"none":           {},
+		"unreadable":     key.UnreadableMaterial(),
+		"another family": key.UnsupportedMaterial(),
+		"1024 bits":      materialOf(&rsa.PublicKey{N: n(1024), E: 65537}),
+		"8192 bits":      materialOf(&rsa.PublicKey{N: n(8192), E: 65537}),
+		"exponent 1":     materialOf(&rsa.PublicKey{N: modulus, E: 1}),
+		"exponent 3":     materialOf(&rsa.PublicKey{N: modulus, E: 3}),
+		"an even number": materialOf(&rsa.PublicKey{N: new(big.Int).SetBit(modulus, 0, 0), E: 65537}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			kek := good
-			kek.Public = pub
+			kek.Material = m
 			_, err := newTrust(t.TempDir(), pinned("")).check(kek)
 			wantCode(t, err, KEKRefused, key.Refused)
 		})

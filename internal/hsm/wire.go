@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"bytes"
-	"crypto/rsa"
 	"encoding"
 	"encoding/binary"
 	"encoding/json"
@@ -76,7 +75,7 @@ type idParams struct {
 }
 
 type publicKeyResult struct {
-	Public *rsa.PublicKey `json:"public"`
+	Material key.Material `json:"material"`
 }
 
 type kekParams struct {

@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"bytes"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,34 +36,25 @@ func newWitness(stateDir string) *witness {
 }
 
 // saw notes a pair that was just made and proven.
-func (w *witness) saw(id key.ID, pub *rsa.PublicKey) error {
-	print, err := key.FingerprintOf(pub)
-	if err != nil {
-		return err
-	}
+func (w *witness) saw(id key.ID, m key.Material) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.seen[id] = print
-	return nil
+	w.seen[id] = m.Fingerprint()
 }
 
 // missing says why a key, of which the token leaves something untold, is not taken: ""
 // when keyd saw it being made.
-func (w *witness) missing(id key.ID, pub *rsa.PublicKey, untold []attr) string {
+func (w *witness) missing(id key.ID, m key.Material, untold []attr) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	print, err := key.FingerprintOf(pub)
-	if err == nil && w.seen[id] == print {
+	if m.Matches(w.seen[id]) == key.MatchYes {
 		return ""
 	}
-	var file witnessFile
-	if err == nil {
-		file, err = w.load()
-	}
+	file, err := w.load()
 	if err != nil {
 		return unknownTo(untold) + ", and " + err.Error()
 	}
-	if file.Pairs[id] == print {
+	if m.Matches(file.Pairs[id]) == key.MatchYes {
 		return ""
 	}
 	return unknownTo(untold) + ", and this HSM process did not see the pair being made"

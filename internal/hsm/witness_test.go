@@ -166,7 +166,7 @@ func TestTheAuditKeyOfASilentTokenIsFoundAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	e = restarted(t, e)
-	if found, present, err := e.AuditKey(t.Context()); err != nil || !present || !found.Equal(made) {
+	if found, present, err := e.AuditKey(t.Context()); err != nil || !present || found != made {
 		t.Errorf("after a restart: %v, %v", present, err)
 	}
 	if _, err := e.SignCheckpoint(t.Context(), checkpoint()); err != nil {

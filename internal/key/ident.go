@@ -1,9 +1,7 @@
 package key
 
 import (
-	"crypto/rsa"
 	"crypto/sha256"
-	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -45,16 +43,6 @@ func (id ID) Bytes() []byte {
 // Fingerprint pins public key material: "sha256:" and the hex SHA-256 of the
 // SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7).
 type Fingerprint string
-
-// FingerprintOf computes the fingerprint of an RSA public key.
-func FingerprintOf(pub *rsa.PublicKey) (Fingerprint, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return "", fmt.Errorf("encode public key: %w", err)
-	}
-	sum := sha256.Sum256(der)
-	return Fingerprint("sha256:" + hex.EncodeToString(sum[:])), nil
-}
 
 // ParseFingerprint accepts "sha256:" and 64 hex digits of either case.
 func ParseFingerprint(s string) (Fingerprint, error) {

@@ -1,7 +1,6 @@
 package key
 
 import (
-	"crypto/rsa"
 	"strings"
 	"time"
 )
@@ -15,15 +14,15 @@ type Object struct {
 	// local, always-sensitive, mechanism and size).
 	Complete bool   `json:"complete"`
 	Problem  string `json:"problem,omitempty"` // why it is not complete, for people
-	// Public is nil when the pair has no readable public key.
-	Public *rsa.PublicKey `json:"public,omitempty"`
+	// Material is Unreadable unless the pair is complete.
+	Material Material `json:"material,omitzero"`
 }
 
 // KEK is a vault's key exchange key as the vault shows it.
 type KEK struct {
-	Vault  string         `json:"vault"` // URL
-	Kid    string         `json:"kid"`   // with version: goes into the transfer blob
-	Public *rsa.PublicKey `json:"public"`
+	Vault    string   `json:"vault"` // URL
+	Kid      string   `json:"kid"`   // with version: goes into the transfer blob
+	Material Material `json:"material"`
 }
 
 // Version is imported material as a vault shows it.
@@ -40,7 +39,7 @@ type Version struct {
 	// The rest is shown by a GET, not by a listing.
 	Kty        string
 	Operations []Operation
-	Public     *rsa.PublicKey
+	Material   Material // Unsupported when Kty is none of RSA
 }
 
 // Purgeable reports whether the key can be purged while it is soft-deleted: its

@@ -103,7 +103,7 @@ func (c *cache) emptySince(url, name string, empty bool, now time.Time) time.Tim
 
 // shown is what a vault showed of a version that the record does not know.
 type shown struct {
-	print      key.Fingerprint // never changes; "" when the vault would not show it
+	material   key.Material    // never changes once it is known
 	operations []key.Operation // when it was shown
 }
 

@@ -21,10 +21,7 @@ func (l look) kek(ctx context.Context) record.KEKSeen {
 	if !present {
 		return record.KEKSeen{Absent: true}
 	}
-	seen := record.KEKSeen{KEK: kek}
-	if seen.Print, err = key.FingerprintOf(kek.Public); err != nil {
-		return record.KEKSeen{KEK: kek, Err: err}
-	}
+	seen := record.KEKSeen{KEK: kek, Print: kek.Material.Fingerprint()}
 	seen.Trust, seen.Err = l.HSM.CheckKEK(ctx, kek)
 	last := l.rec.NewestIn(l.url)
 	if seen.Err == nil && seen.Trust != TrustConfigured && last.Found() && last.KEKPrint != "" &&

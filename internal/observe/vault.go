@@ -18,7 +18,7 @@ func (o *Observer) vault(ctx context.Context, c Vault, url, name string, rec *re
 		return record.VaultSeen{Begun: begun, Err: err}
 	}
 	look := look{o, c, url, name, rec, &record.VaultSeen{
-		Begun: begun, Material: map[string]key.Fingerprint{}, Operations: map[string][]key.Operation{},
+		Begun: begun, Material: map[string]key.Material{}, Operations: map[string][]key.Operation{},
 	}}
 	within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
 	defer cancel()
@@ -84,7 +84,7 @@ func (l look) newest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if newest.Kty != "" && newest.Public == nil && l.rec.Holds(l.url, newest.ID) {
+	if newest.Material.State() == key.Unsupported && l.rec.Holds(l.url, newest.ID) {
 		// Else it would pass for one of which the vault does not show the material.
 		return fmt.Errorf("the newest version %s of %s is keyd's, and the vault shows it as a key of the type %.20q: "+
 			"keyd does not trust that answer, and looks again", newest.ID, l.name, newest.Kty)
@@ -100,11 +100,7 @@ func (l look) newest(ctx context.Context) error {
 		}
 	}
 	l.seen.Newest = newest.ID
-	if newest.Public != nil {
-		if l.seen.Material[newest.ID], err = key.FingerprintOf(newest.Public); err != nil {
-			return err
-		}
-	}
+	l.seen.Material[newest.ID] = newest.Material
 	if len(newest.Operations) > 0 {
 		l.seen.Operations[newest.ID] = newest.Operations
 	}
@@ -130,7 +126,7 @@ func (l look) unknown(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		l.seen.Material[v.ID] = s.print
+		l.seen.Material[v.ID] = s.material
 		if len(s.operations) > 0 && v.ID != l.seen.Newest {
 			l.seen.Operations[v.ID] = s.operations
 		}
@@ -150,14 +146,10 @@ func (l look) show(ctx context.Context, v key.Version) (shown, error) {
 		}
 		return shown{}, err
 	}
-	if full.Public == nil {
-		return shown{}, nil
+	if !full.Material.Known() {
+		return shown{material: full.Material}, nil // asked again at the next look
 	}
-	print, err := key.FingerprintOf(full.Public)
-	if err != nil {
-		return shown{}, err
-	}
-	s := shown{print, full.Operations}
+	s := shown{full.Material, full.Operations}
 	l.cache.putShown(l.url, v.ID, s)
 	return s, nil
 }

@@ -56,7 +56,7 @@ func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 				"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is "+
 				"gone for good: keyd adopt %s",
 				pair.Generation, name, pair.ID, name, name)
-		case !o.Complete || !printIs(o, pair.Fingerprint):
+		case !o.Complete || o.Material.Matches(pair.Fingerprint) != key.MatchYes:
 			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
 				"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
 				pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)

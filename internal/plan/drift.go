@@ -85,7 +85,7 @@ func (d drifter) versions() {
 		d.add(DriftMissing, "find out whether it is the right vault, then: keyd adopt "+name, "%s", s.Why)
 	}
 	for _, x := range d.Record.Foreign(d.v.URL, d.v.seen.Versions) {
-		if g, _ := d.Record.Owner(d.v.seen.Material[x.ID], x); g == nil {
+		if g, _ := d.Record.Owner(d.v.seen.Material[x.ID].Fingerprint(), x); g == nil {
 			d.add(DriftForeign, "find out who made it; to import over it: keyd adopt "+name,
 				"vault %s holds version %s of %s, whose material is not from the HSM", d.v.Name, x.ID, name)
 			break

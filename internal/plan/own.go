@@ -23,7 +23,7 @@ func ownVersions(in Input) (Step, bool) {
 
 // claim finds the placement to which a version belongs that the record does not know.
 func (in Input) claim(v visible, x key.Version) (Step, bool) {
-	g, byMaterial := in.Record.Owner(v.seen.Material[x.ID], x)
+	g, byMaterial := in.Record.Owner(v.seen.Material[x.ID].Fingerprint(), x)
 	if g == nil {
 		return Step{}, false
 	}
@@ -68,23 +68,15 @@ func (in Input) void(v visible) (Step, bool) {
 // madeByUs reports whether this instance made a version that the record does not know: by material that the record or
 // the HSM has, or by its tags.
 func (in Input) madeByUs(seen record.VaultSeen, x key.Version) bool {
-	print := seen.Material[x.ID]
-	if g, _ := in.Record.Owner(print, x); g != nil {
+	material := seen.Material[x.ID]
+	if g, _ := in.Record.Owner(material.Fingerprint(), x); g != nil {
 		// It has no placement here, or one that another material under the same tag has settled.
-		return g.Fingerprint == print
+		return material.Matches(g.Fingerprint) == key.MatchYes
 	}
 	for _, o := range in.Seen.HSM.Objects {
-		if print != "" && printIs(o, print) {
+		if o.Material.Matches(material.Fingerprint()) == key.MatchYes {
 			return true
 		}
 	}
 	return in.Record.Instance != "" && x.Tags[key.TagInstance] == in.Record.Instance
-}
-
-func printIs(o key.Object, want key.Fingerprint) bool {
-	if o.Public == nil {
-		return false
-	}
-	print, err := key.FingerprintOf(o.Public)
-	return err == nil && print == want
 }

@@ -53,8 +53,8 @@ func (in Input) mayRetire(v visible) bool {
 func (in Input) newestStands(v visible, g *record.Generation) bool {
 	x, listed := v.seen.Version(v.seen.Newest)
 	expired := !x.Expires.IsZero() && !in.Now.Before(x.Expires)
-	print := v.seen.Material[v.seen.Newest]
-	return listed && x.Enabled && !expired && (print == "" || print == g.Fingerprint)
+	match := v.seen.Material[v.seen.Newest].Matches(g.Fingerprint)
+	return listed && x.Enabled && !expired && match != key.MatchNo
 }
 
 // openDisabling settles a disabling that was begun and may have been cut short: it happened, as the vault shows, or

@@ -140,23 +140,24 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 	if err != nil {
 		return nil, false, inconclusive(LegModulus, err)
 	}
-	if seen.Public == nil {
-		return nil, false, inconclusive(LegModulus, errors.New("the vault showed no public key"))
+	switch m := seen.Material; m.Matches(s.Fingerprint) {
+	case key.MatchUnknown:
+		return nil, false, inconclusive(LegModulus, errors.New("the vault showed no public key that keyd can read"))
+	case key.MatchNo:
+		return nil, false, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s",
+			s.Version, m.Fingerprint(), s.Fingerprint))
 	}
-	print, err := key.FingerprintOf(seen.Public)
-	if err != nil {
-		return nil, false, inconclusive(LegModulus, err)
-	}
-	if print != s.Fingerprint {
-		return nil, false, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s", s.Version, print, s.Fingerprint))
+	pub, ok := seen.Material.RSA()
+	if !ok {
+		return nil, false, inconclusive(LegModulus, fmt.Errorf("keyd has no proof for keys of the family %s", seen.Material.Family()))
 	}
 	if seen.Kty == "" {
-		return seen.Public, s.expired(v, seen.Expires), passed(LegModulus)
+		return pub, s.expired(v, seen.Expires), passed(LegModulus)
 	}
 	if seen.Kty != hsmKeyType {
 		return nil, false, refuted(LegType, fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty))
 	}
-	return seen.Public, s.expired(v, seen.Expires), passed(LegModulus, LegType)
+	return pub, s.expired(v, seen.Expires), passed(LegModulus, LegType)
 }
 
 type operation func(ctx context.Context, name, version string, in []byte) ([]byte, error)

@@ -19,6 +19,7 @@ import (
 // trouble.
 type side struct {
 	shown, vault, hsm *rsa.PrivateKey
+	instead           *key.Material // of shown
 	kty               string
 	fail              string // the call that does not answer
 	garble            bool   // the vault opens to something else
@@ -38,7 +39,14 @@ func (s *side) trouble(call string) error {
 }
 
 func (s *side) Get(context.Context, string, string) (key.Version, error) {
-	return key.Version{Public: &s.shown.PublicKey, Kty: s.kty, Expires: s.expires}, s.trouble("get")
+	m, err := key.FromRSA(&s.shown.PublicKey)
+	if err != nil {
+		return key.Version{}, err
+	}
+	if s.instead != nil {
+		m = *s.instead
+	}
+	return key.Version{Material: m, Kty: s.kty, Expires: s.expires}, s.trouble("get")
 }
 
 func (s *side) Wrap(_ context.Context, _, _ string, plain []byte) ([]byte, error) {
@@ -90,6 +98,7 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 		return k
 	}
 	ours, other := pair(), pair()
+	unsupported := key.UnsupportedMaterial()
 	now := time.Now()
 	wrap, crypt, sign := []key.Operation{key.WrapKey, key.UnwrapKey}, []key.Operation{key.Encrypt, key.Decrypt}, []key.Operation{key.Sign, key.Verify}
 	for _, c := range []struct {
@@ -105,6 +114,8 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 		{name: "encrypting is proven like wrapping", ops: crypt, want: key.Passed},
 		{name: "a signing key signs", ops: sign, want: key.Passed},
 		{name: "another modulus", side: side{shown: other}, ops: wrap, want: key.WasRefuted, leg: proof.LegModulus},
+		{name: "the vault shows no public key", side: side{instead: &key.Material{}}, ops: wrap, want: key.Inconclusive, leg: proof.LegModulus},
+		{name: "the vault shows a key of another family", side: side{instead: &unsupported, kty: "EC-HSM"}, ops: wrap, want: key.Inconclusive, leg: proof.LegModulus},
 		{name: "a software key", side: side{kty: "RSA"}, ops: wrap, want: key.WasRefuted, leg: proof.LegType},
 		{name: "the vault opens to something else", side: side{garble: true}, ops: wrap, want: key.WasRefuted, leg: proof.LegUnwrap},
 		{name: "the HSM has another pair", side: side{hsm: other}, ops: wrap, want: key.WasRefuted, leg: proof.LegHSM},
@@ -136,11 +147,11 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 			if s.kty == "" {
 				s.kty = "RSA-HSM"
 			}
-			print, err := key.FingerprintOf(&ours.PublicKey)
+			pinned, err := key.FromRSA(&ours.PublicKey)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := proof.Prove(t.Context(), &s, &s, proof.Subject{Key: "k", Version: "v", Fingerprint: print, Operations: c.ops, LostInHSM: c.lost, MayHaveExpired: c.may, Now: now})
+			got := proof.Prove(t.Context(), &s, &s, proof.Subject{Key: "k", Version: "v", Fingerprint: pinned.Fingerprint(), Operations: c.ops, LostInHSM: c.lost, MayHaveExpired: c.may, Now: now})
 			if got.Outcome != c.want || got.Leg != c.leg {
 				t.Errorf("%s at %q (%v), want %s at %q", got.Outcome, got.Leg, got.Err, c.want, c.leg)
 			}

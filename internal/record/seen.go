@@ -34,9 +34,8 @@ type VaultSeen struct {
 	EmptySince time.Time
 	Versions   []key.Version // complete
 	Newest     string        // version id; "" when there is none
-	// Material is the fingerprint of the newest version and of every one that the record does not know; "" where the
-	// vault would not show it.
-	Material map[string]key.Fingerprint
+	// Material is that of the newest version and of every one that the record does not know.
+	Material map[string]key.Material
 	KEK      KEKSeen
 	// Operations are those of the versions that were got so far: of the newest at each look, of others of the record
 	// in turn, of one that it does not know once.

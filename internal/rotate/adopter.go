@@ -88,13 +88,10 @@ func (a *adopter) pairs() {
 }
 
 func (a *adopter) pair(o key.Object) {
-	found := record.FoundPair{ID: o.ID, Number: o.Label.Number}
-	if o.Public != nil {
-		if print, err := key.FingerprintOf(o.Public); err == nil {
-			found.Fingerprint, found.Spec = print, key.Spec(fmt.Sprintf("RSA-%d", o.Public.N.BitLen()))
-		}
+	m := o.Material
+	found := record.FoundPair{
+		ID: o.ID, Number: o.Label.Number, Fingerprint: m.Fingerprint(), Spec: m.Spec(), Whole: o.Complete && m.Known(),
 	}
-	found.Whole = o.Complete && found.Fingerprint != ""
 	g, renumbered := a.rec.AdoptPair(a.now, found)
 	if renumbered {
 		a.note("CKA_ID %s is labelled generation %d, which is taken: it becomes %d", o.ID, o.Label.Number, g.Number)
@@ -128,7 +125,7 @@ func (a *adopter) discardOvertaken(newID record.NewID) error {
 func (a *adopter) lostPairs() {
 	for _, pair := range a.rec.Pairs() {
 		if slices.ContainsFunc(a.seen.HSM.Objects, func(o key.Object) bool {
-			return o.ID == pair.ID && o.Complete && o.Public != nil && printOf(o) == pair.Fingerprint
+			return o.ID == pair.ID && o.Complete && o.Material.Matches(pair.Fingerprint) == key.MatchYes
 		}) {
 			continue
 		}
@@ -137,14 +134,6 @@ func (a *adopter) lostPairs() {
 		a.note("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never "+
 			"imported again", pair.Generation)
 	}
-}
-
-func printOf(o key.Object) key.Fingerprint {
-	print, err := key.FingerprintOf(o.Public)
-	if err != nil {
-		return ""
-	}
-	return print
 }
 
 // versions makes placements of the versions that hold a generation's material, in the order of their creation, and
@@ -158,13 +147,13 @@ func (a *adopter) versions(v key.Vault, seen record.VaultSeen) {
 		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(last[x.ID], last[y.ID]), cmp.Compare(x.ID, y.ID))
 	})
 	for _, x := range unknown {
-		print := seen.Material[x.ID]
-		g := a.rec.WithFingerprint(print)
+		m := seen.Material[x.ID]
+		g := a.rec.WithFingerprint(m.Fingerprint())
 		switch {
 		case g != nil:
 			a.version(v, seen, x, g, &before)
 		case !a.rec.Accepted(v.URL, x.ID):
-			a.stranger(v, x, print)
+			a.stranger(v, x, m)
 		}
 	}
 }
@@ -181,11 +170,13 @@ func (a *adopter) version(v key.Vault, seen record.VaultSeen, x key.Version, g *
 	}
 }
 
-func (a *adopter) stranger(v key.Vault, x key.Version, print key.Fingerprint) {
+func (a *adopter) stranger(v key.Vault, x key.Version, m key.Material) {
 	a.rec.Accept(v.URL, x.ID)
 	a.foreign[v.Name] = append(a.foreign[v.Name], x.ID)
 	switch {
-	case print == "":
+	case m.State() == key.Unsupported:
+		a.note("version %s in vault %s is a key of another family than keyd makes", x.ID, v.Name)
+	case !m.Known():
 		a.note("the vault %s does not show the material of version %s", v.Name, x.ID)
 	case x.Tags[key.TagInstance] == a.rec.Instance:
 		a.note("version %s in vault %s carries this instance's tags, and its pair is not in the HSM", x.ID, v.Name)

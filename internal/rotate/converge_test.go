@@ -203,7 +203,7 @@ func TestARefutedProofRollsBackInThatVaultAndHolds(t *testing.T) {
 	}
 	versions := w.vault[weu.URL].key(p.Key).versions
 	newest := versions[len(versions)-1]
-	if print, _ := key.FingerprintOf(newest.Public); print != rec.Generations[0].Fingerprint {
+	if newest.Material.Matches(rec.Generations[0].Fingerprint) != key.MatchYes {
 		t.Error("the newest version is not the previous generation again")
 	}
 	if !versions[1].Enabled {
@@ -245,7 +245,7 @@ func TestARefutedGenerationThatLandsOnceMoreIsRolledBackAgain(t *testing.T) {
 		t.Fatalf("hold %+v, want proof-refuted\n%s", rec.Hold, w.story())
 	}
 	versions := weuVault.key(p.Key).versions
-	if print, _ := key.FingerprintOf(versions[len(versions)-1].Public); print != rec.Generations[0].Fingerprint {
+	if versions[len(versions)-1].Material.Matches(rec.Generations[0].Fingerprint) != key.MatchYes {
 		t.Errorf("the key is held, and its newest version is not the previous generation\n%s", w.story())
 	}
 	if n := len(w.vault[mhsm.URL].key(p.Key).versions); n != 1 {
@@ -337,7 +337,7 @@ func TestAnAddedVaultGetsEveryGenerationOldestFirst(t *testing.T) {
 	w.checkDone(p, 2, 0)
 	rec := w.record(p.Key)
 	for i, x := range w.vault[mhsm.URL].key(p.Key).versions {
-		if print, _ := key.FingerprintOf(x.Public); print != rec.Generations[i].Fingerprint {
+		if x.Material.Matches(rec.Generations[i].Fingerprint) != key.MatchYes {
 			t.Errorf("version %d in the new vault is not generation %d", i, i+1)
 		}
 	}

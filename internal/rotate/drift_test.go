@@ -64,7 +64,7 @@ func TestDriftIsTold(t *testing.T) {
 		{plan.DriftMissing, func(_ *modelVault, k *modelKey) { k.versions = k.versions[1:] }},
 		{plan.DriftForeign, func(v *modelVault, _ *modelKey) { v.addForeign("sa-cmk-key") }},
 		{plan.DriftKEKChanged, func(v *modelVault, _ *modelKey) {
-			v.kek.Public = &pairOf(foreignPair).PublicKey
+			v.kek.Material = materialOf(pairOf(foreignPair))
 		}},
 		{plan.DriftKEKRefused, func(v *modelVault, _ *modelKey) { v.forbid = "KEK" }},
 		{plan.DriftKEKMissing, func(v *modelVault, _ *modelKey) { v.kek = nil }},

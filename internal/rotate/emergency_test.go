@@ -329,7 +329,7 @@ func TestAnotherKEKThanAtTheLastImportIsNotTrustedByFirstUse(t *testing.T) {
 	p := policy(weu)
 	w.settle(p)
 	w.hsm.trust = nil // the HSM side lost its memory
-	w.vault[weu.URL].kek.Public = &w.newPair().PublicKey
+	w.vault[weu.URL].kek.Material = materialOf(w.newPair())
 	w.now = w.now.Add(25 * time.Hour)
 	r := w.rotator()
 	for range 10 {

@@ -242,7 +242,7 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 		op = "kek"
 		kek := *v.kek
 		out = key.Version{ID: kek.Kid[strings.LastIndex(kek.Kid, "/")+1:], Enabled: true, Created: h.now,
-			Public: kek.Public, Kty: "RSA-HSM", Operations: []key.Operation{"import"}}
+			Material: kek.Material, Kty: "RSA-HSM", Operations: []key.Operation{"import"}}
 	case len(part) == 3 && part[2] == "versions":
 		all, err := v.Versions(ctx, name)
 		if err != nil {
@@ -301,9 +301,10 @@ func wireItem(name string, v key.Version) object {
 
 func wireBundle(name string, v key.Version) object {
 	item := wireItem(name, v)
+	pub, _ := v.Material.RSA()
 	item["key"] = object{"kid": item["kid"], "kty": v.Kty, "key_ops": v.Operations,
-		"n": base64.RawURLEncoding.EncodeToString(v.Public.N.Bytes()),
-		"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(v.Public.E)).Bytes())}
+		"n": base64.RawURLEncoding.EncodeToString(pub.N.Bytes()),
+		"e": base64.RawURLEncoding.EncodeToString(big.NewInt(int64(pub.E)).Bytes())}
 	delete(item, "kid")
 	return item
 }

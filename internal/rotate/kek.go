@@ -48,11 +48,7 @@ func (r *Rotator) createKEK(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return r.createKEKFailed(ctx, rec, url, err)
 	}
-	print, err := key.FingerprintOf(kek.Public)
-	if err != nil {
-		return rec, err
-	}
-	return r.kekMade(ctx, rec, url, kek.Kid, print)
+	return r.kekMade(ctx, rec, url, kek.Kid, kek.Material.Fingerprint())
 }
 
 // rememberKEKs looks up when the vault's KEK was last begun for whichever key: before a restart, or by another daemon.

@@ -75,24 +75,20 @@ func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record
 // pin records the fingerprint of a pair that reads back as asked and proves that it has its private key.
 func (r *Rotator) pin(ctx context.Context, a act) (record.Record, error) {
 	g := a.rec.Generation(a.step.Generation)
-	pub, err := r.HSM.PublicKey(ctx, g.ID)
+	m, err := r.HSM.PublicKey(ctx, g.ID)
 	switch {
 	case err != nil && key.ClassOf(err) == key.Fatal:
 		return r.abandon(ctx, a, "the pair is not what was asked for: "+err.Error())
 	case err != nil:
 		return a.rec, err
-	case pub.N.BitLen() != g.Spec.Bits():
-		return r.abandon(ctx, a, fmt.Sprintf("the pair has %d bits, and %s was asked for", pub.N.BitLen(), g.Spec))
-	}
-	print, err := key.FingerprintOf(pub)
-	if err != nil {
-		return a.rec, err
+	case m.Spec() != g.Spec:
+		return r.abandon(ctx, a, fmt.Sprintf("the pair is %s, and %s was asked for", m.Spec(), g.Spec))
 	}
 	made, err := r.HSM.Describe(ctx)
 	if err != nil {
 		return a.rec, err
 	}
-	if g, err = a.rec.Pin(r.now(), g.Number, print); err != nil {
+	if g, err = a.rec.Pin(r.now(), g.Number, m.Fingerprint()); err != nil {
 		return a.rec, err
 	}
 	rec, err := r.save(ctx, a.rec, chain.GenerationPinned, generationFields(g, map[string]string{

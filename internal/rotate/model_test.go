@@ -78,7 +78,7 @@ type world struct {
 }
 
 type secret struct {
-	pub   *rsa.PublicKey
+	m     key.Material
 	plain []byte
 }
 
@@ -189,6 +189,15 @@ func pairOf(number int) *material {
 	return m.(*material)
 }
 
+// materialOf is the pair's public half as the HSM and vaults show it.
+func materialOf(m *material) key.Material {
+	out, err := key.FromRSA(&m.PublicKey)
+	if err != nil {
+		panic(err)
+	}
+	return out
+}
+
 // Numbers that no pair of a world has.
 const kekPair, foreignPair = -1, -2
 
@@ -231,10 +240,10 @@ func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 	err = h.w.call("hsm.Inventory", func() error {
 		for id, pairs := range h.pairs {
 			for _, p := range pairs {
-				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Public: &p.private.PublicKey}
+				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
 				o.Label.Pending = !p.wrapped
 				if p.broken {
-					o.Problem, o.Public = "one half is missing", nil // as the real HSM side tells it
+					o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real HSM side tells it
 				}
 				out = append(out, o)
 			}
@@ -270,15 +279,15 @@ func (h *modelHSM) one(id key.ID) (*pair, error) {
 	return h.pairs[id][0], nil
 }
 
-func (h *modelHSM) PublicKey(_ context.Context, id key.ID) (pub *rsa.PublicKey, err error) {
+func (h *modelHSM) PublicKey(_ context.Context, id key.ID) (m key.Material, err error) {
 	err = h.w.call("hsm.PublicKey", func() error {
 		p, err := h.one(id)
 		if err == nil {
-			pub = &p.private.PublicKey
+			m = materialOf(p.private)
 		}
 		return err
 	})
-	return pub, err
+	return m, err
 }
 
 func (h *modelHSM) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
@@ -290,7 +299,7 @@ func (h *modelHSM) CheckKEK(_ context.Context, kek key.KEK) (how string, err err
 }
 
 func (h *modelHSM) trusts(kek key.KEK) (string, error) {
-	print, _ := key.FingerprintOf(kek.Public)
+	print := kek.Material.Fingerprint()
 	switch h.trust[kek.Vault] {
 	case "":
 		return "would be first use", nil
@@ -314,7 +323,7 @@ func (h *modelHSM) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []by
 		if h.trust == nil {
 			h.trust = map[string]key.Fingerprint{}
 		}
-		h.trust[kek.Vault], _ = key.FingerprintOf(kek.Public)
+		h.trust[kek.Vault] = kek.Material.Fingerprint()
 		p.wrapped = true
 		h.wraps++
 		blob = append(bytes.Repeat([]byte{0xEE}, 600), []byte(id)...)
@@ -335,7 +344,7 @@ func (h *modelHSM) Opens(_ context.Context, id key.ID, ciphertext []byte, sum [3
 			yes = err == nil && sha256.Sum256(plain) == sum
 			return nil
 		}
-		yes = was.pub.Equal(&p.private.PublicKey) && sha256.Sum256(was.plain) == sum
+		yes = was.m == materialOf(p.private) && sha256.Sum256(was.plain) == sum
 		return nil
 	})
 	return yes, err
@@ -423,7 +432,7 @@ func (v *modelVault) CreateKEK(context.Context) (kek key.KEK, err error) {
 	err = v.do("CreateKEK", func() error {
 		if v.kek == nil {
 			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32),
-				Public: &pairOf(kekPair).PublicKey}
+				Material: materialOf(pairOf(kekPair))}
 		}
 		kek = *v.kek
 		return nil
@@ -452,7 +461,7 @@ func (v *modelVault) Import(ctx context.Context, r key.ImportRequest) (out key.V
 		}
 		if v.swap {
 			x.private = v.w.newPair()
-			x.Public = &x.private.PublicKey
+			x.Material = materialOf(x.private)
 		}
 		v.imports++
 		out = x.Version
@@ -466,7 +475,7 @@ func (v *modelVault) add(name string, private *material, tags map[string]string)
 	x := &modelVersion{private: private, Version: key.Version{
 		ID:      fmt.Sprintf("%032x", uint64(v.count)+v.w.rnd.Uint64()<<16),
 		Created: v.w.now.Add(v.skew).Truncate(time.Second),
-		Enabled: true, Tags: tags, Kty: "RSA-HSM", Public: &private.PublicKey}}
+		Enabled: true, Tags: tags, Kty: "RSA-HSM", Material: materialOf(private)}}
 	k := v.key(name)
 	k.versions = append(k.versions, x)
 	return x
@@ -486,7 +495,7 @@ func (v *modelVault) Versions(_ context.Context, name string) (out []key.Version
 		}
 		for _, x := range k.versions {
 			shown := x.Version
-			shown.Public, shown.Operations, shown.Kty = nil, nil, ""
+			shown.Material, shown.Operations, shown.Kty = key.Material{}, nil, ""
 			out = append(out, shown)
 		}
 		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
@@ -566,8 +575,9 @@ func (v *modelVault) Wrap(_ context.Context, name, version string, plain []byte)
 		if err := v.expired(x); err != nil {
 			return err
 		}
-		if out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, x.Public, plain, nil); err == nil {
-			v.w.wrapped[string(out)] = secret{x.Public, bytes.Clone(plain)}
+		pub, _ := x.Material.RSA()
+		if out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, pub, plain, nil); err == nil {
+			v.w.wrapped[string(out)] = secret{x.Material, bytes.Clone(plain)}
 		}
 		return err
 	})
@@ -787,7 +797,7 @@ func (w *world) checkDone(p key.Policy, generations, duplicates int) {
 		extra += len(versions) - generations
 		last := rec.Generations[generations-1]
 		newest := versions[len(versions)-1]
-		if print, _ := key.FingerprintOf(newest.Public); print != last.Fingerprint {
+		if newest.Material.Matches(last.Fingerprint) != key.MatchYes {
 			w.tb.Errorf("vault %s: the newest version is not generation %d\n%s", v.Name, last.Number, w.story())
 		}
 		for _, x := range versions {

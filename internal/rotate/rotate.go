@@ -5,7 +5,6 @@ package rotate
 
 import (
 	"context"
-	"crypto/rsa"
 	"fmt"
 	"io"
 	"log/slog"
@@ -27,7 +26,7 @@ type HSM interface {
 	// Generate makes a pair under a CKA_ID that was never used.
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
 	// PublicKey reads the attributes of the one pair under id back and has it prove possession of the private key.
-	PublicKey(ctx context.Context, id key.ID) (*rsa.PublicKey, error)
+	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	// WrapFor returns the private key as CKM_RSA_AES_KEY_WRAP ciphertext (PKCS#11 v3.0 section 2.1.21) for a KEK that
 	// it trusts.
 	WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error)

@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"context"
-	"crypto/rsa"
 	"crypto/sha256"
 	"slices"
 	"time"
@@ -102,10 +101,10 @@ func (h *hsm) Inventory(context.Context) (out []key.Object, err error) {
 	err = h.call("Inventory", func() error {
 		if h.listed == nil {
 			for _, o := range h.objects {
-				shown := key.Object{ID: o.id, Label: o.label, Complete: !o.half, Public: o.mat.pub}
+				shown := key.Object{ID: o.id, Label: o.label, Complete: !o.half, Material: o.mat.shown}
 				shown.Label.Pending = !o.wrapped
 				if o.half {
-					shown.Problem, shown.Public = "one half of the pair is missing", nil
+					shown.Problem, shown.Material = "one half of the pair is missing", key.UnreadableMaterial()
 				}
 				h.listed = append(h.listed, shown)
 			}
@@ -135,15 +134,15 @@ func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, sp
 		func() { h.w.later(h.w.between(time.Second, 2*time.Minute), func() { pair(h.w.chance(4)) }) })
 }
 
-func (h *hsm) PublicKey(_ context.Context, id key.ID) (pub *rsa.PublicKey, err error) {
+func (h *hsm) PublicKey(_ context.Context, id key.ID) (m key.Material, err error) {
 	err = h.call("PublicKey", func() error {
 		o, err := h.whole(id)
 		if err == nil {
-			pub = o.mat.pub
+			m = o.mat.shown
 		}
 		return err
 	})
-	return pub, err
+	return m, err
 }
 
 func (h *hsm) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
@@ -155,11 +154,7 @@ func (h *hsm) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
 }
 
 func (h *hsm) trusts(kek key.KEK) (string, error) {
-	print, err := key.FingerprintOf(kek.Public)
-	if err != nil {
-		return "", err
-	}
-	switch print {
+	switch kek.Material.Fingerprint() {
 	case h.named[kek.Vault]:
 		return observe.TrustConfigured, nil
 	case h.trust[kek.Vault]:
@@ -173,10 +168,7 @@ func (h *hsm) trusts(kek key.KEK) (string, error) {
 
 // approve is the operator's word for a KEK.
 func (h *hsm) approve(kek key.KEK) {
-	print, err := key.FingerprintOf(kek.Public)
-	if err != nil {
-		panic(err)
-	}
+	print := kek.Material.Fingerprint()
 	h.named[kek.Vault], h.trust[kek.Vault] = print, print
 	h.approved[print] = true
 }
@@ -195,7 +187,7 @@ func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, e
 		if !h.pinned[id] {
 			h.w.violate("the private key under %s is wrapped before its fingerprint is in a record", id)
 		}
-		print, _ := key.FingerprintOf(kek.Public)
+		print := kek.Material.Fingerprint()
 		if h.trust[kek.Vault] == "" {
 			h.trust[kek.Vault], h.approved[print] = print, true
 		}

@@ -40,6 +40,7 @@ func NewPrimes() Primes {
 type material struct {
 	primes []uint64
 	pub    *rsa.PublicKey
+	shown  key.Material // pub, as the HSM and vaults show it
 	print  key.Fingerprint
 }
 
@@ -51,9 +52,10 @@ func (ps Primes) draw(rnd *rand.Rand, size int) *material {
 		m.pub.N.Mul(m.pub.N, new(big.Int).SetUint64(ps[i]))
 	}
 	var err error
-	if m.print, err = key.FingerprintOf(m.pub); err != nil {
+	if m.shown, err = key.FromRSA(m.pub); err != nil {
 		panic(err)
 	}
+	m.print = m.shown.Fingerprint()
 	return m
 }
 

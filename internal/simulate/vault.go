@@ -132,7 +132,7 @@ func (v *vault) CreateKEK(context.Context) (kek key.KEK, err error) {
 func (v *vault) newKEK() {
 	v.keks++
 	v.kekPast.changed(v.w.now, v.kek)
-	v.kek = &key.KEK{Vault: v.URL, Kid: fmt.Sprintf("%s/keys/keyd-kek/%032x", v.URL, v.keks), Public: v.w.primes.draw(v.w.rnd, 2048).pub}
+	v.kek = &key.KEK{Vault: v.URL, Kid: fmt.Sprintf("%s/keys/keyd-kek/%032x", v.URL, v.keks), Material: v.w.primes.draw(v.w.rnd, 2048).shown}
 }
 
 func (v *vault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
@@ -183,7 +183,7 @@ func (v *vault) land(r key.ImportRequest, attempt key.ID) (*version, error) {
 	switch v.damage {
 	case "modulus":
 		x.mat = v.w.primes.draw(v.w.rnd, o.mat.pub.N.BitLen())
-		x.modulus, x.Public = x.mat, x.mat.pub
+		x.modulus, x.Material = x.mat, x.mat.shown
 	case "private":
 		x.mat = v.w.primes.draw(v.w.rnd, o.mat.pub.N.BitLen())
 	}
@@ -209,7 +209,7 @@ func (v *vault) add(name string, m *material, tags map[string]string) *version {
 	v.count++
 	x := &version{mat: m, modulus: m, landed: v.w.now, Version: key.Version{
 		ID:      fmt.Sprintf("%016x%016x", v.w.rnd.Uint64(), v.count),
-		Created: v.now().Truncate(time.Second), Enabled: true, Tags: tags, Kty: "RSA-HSM", Public: m.pub}}
+		Created: v.now().Truncate(time.Second), Enabled: true, Tags: tags, Kty: "RSA-HSM", Material: m.shown}}
 	c := v.content(name)
 	c.versions = append(c.versions, x)
 	v.w.tell("%s has version %s of %s, material %s", v.Name, x.ID[:6], name, m.print.Short())
@@ -245,7 +245,7 @@ func (v *vault) Versions(_ context.Context, name string) (out []key.Version, err
 		shown, at := v.shown(name)
 		for _, x := range shown {
 			seen := x.as(at)
-			seen.Public, seen.Operations, seen.Kty = nil, nil, ""
+			seen.Material, seen.Operations, seen.Kty = key.Material{}, nil, ""
 			out = append(out, seen)
 		}
 		v.w.rnd.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] }) // no order is promised
@@ -281,7 +281,7 @@ func (v *vault) Get(_ context.Context, name, id string) (out key.Version, err er
 		x, at, err := v.find(name, id)
 		if err == nil {
 			out = x.as(at)
-			out.Public = x.modulus.pub
+			out.Material = x.modulus.shown
 		}
 		return err
 	})

@@ -1,8 +1,6 @@
 package vault
 
 import (
-	"crypto/rsa"
-	"math/big"
 	"net/url"
 	"slices"
 	"strings"
@@ -34,7 +32,7 @@ func (c *Client) versionID(kid *azkeys.ID, name string) (string, error) {
 }
 
 // fromBundle converts a single key's answer. Keys of a kind that keyd does not
-// make pass, without public key, because foreign versions must be seen.
+// make pass, as unsupported material, because foreign versions must be seen.
 func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error) {
 	if b.Key == nil {
 		return key.Version{}, badAnswerf("it has no key")
@@ -52,12 +50,8 @@ func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error
 			v.Operations = append(v.Operations, key.Operation(*op))
 		}
 	}
-	if *b.Key.Kty == azkeys.KeyTypeRSA || *b.Key.Kty == azkeys.KeyTypeRSAHSM {
-		if v.Public, err = publicKey(b.Key); err != nil {
-			return key.Version{}, err
-		}
-	}
-	return v, nil
+	v.Material, err = material(b.Key)
+	return v, err
 }
 
 func (c *Client) fromAttributes(kid *azkeys.ID, a *azkeys.KeyAttributes, tags map[string]*string, name string) (key.Version, error) {
@@ -89,16 +83,16 @@ func (c *Client) fromAttributes(kid *azkeys.ID, a *azkeys.KeyAttributes, tags ma
 	return v, nil
 }
 
-func publicKey(k *azkeys.JSONWebKey) (*rsa.PublicKey, error) {
-	n := new(big.Int).SetBytes(k.N)
-	e := new(big.Int).SetBytes(k.E)
-	if bits := n.BitLen(); bits < 2048 || bits > 4096 {
-		return nil, badAnswerf("the RSA modulus has %d bits", bits)
+// material is the material of a JSON Web Key, whose kty is not nil.
+func material(k *azkeys.JSONWebKey) (key.Material, error) {
+	if *k.Kty != azkeys.KeyTypeRSA && *k.Kty != azkeys.KeyTypeRSAHSM {
+		return key.UnsupportedMaterial(), nil
 	}
-	if e.BitLen() > 31 || e.Bit(0) == 0 || e.Int64() < 3 {
-		return nil, badAnswerf("the RSA exponent is not usable")
+	m, err := key.FromJWK(k.N, k.E)
+	if err != nil {
+		return key.Material{}, badAnswerf("%v", err)
 	}
-	return &rsa.PublicKey{N: n, E: int(e.Int64())}, nil
+	return m, nil
 }
 
 // sameOperations compares as sets: a Managed HSM answers in any order.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -103,13 +104,15 @@ func FuzzKeyBundle(f *testing.F) {
 		if _, err := key.ParseID(v.ID); err != nil || v.Kty == "" {
 			t.Errorf("believed %+v", v)
 		}
-		if v.Public != nil {
-			if bits := v.Public.N.BitLen(); bits < 2048 || bits > 4096 || v.Public.E < 3 || v.Public.E%2 == 0 {
-				t.Errorf("took a modulus of %d bits and exponent %d", bits, v.Public.E)
+		switch v.Material.State() {
+		case key.Known:
+			wantUsable(t, v.Material)
+		case key.Unsupported:
+			if v.Kty == "RSA" || v.Kty == "RSA-HSM" {
+				t.Errorf("the material of a key of type %s is not read", v.Kty)
 			}
-			if _, err := key.FingerprintOf(v.Public); err != nil {
-				t.Errorf("a public key without fingerprint: %v", err)
-			}
+		default:
+			t.Errorf("a key was shown, and its material is %q", v.Material.State())
 		}
 	})
 }
@@ -205,15 +208,24 @@ func FuzzPublicKey(f *testing.F) {
 	f.Add([]byte(strings.Repeat("\xff", 256)), []byte(strings.Repeat("\xff", 256)))
 	f.Add([]byte("\x00"+strings.Repeat("\xff", 512)), []byte{0, 0, 0, 0, 0, 0, 0, 3})
 	f.Fuzz(func(t *testing.T, n, e []byte) {
-		pub, err := publicKey(&azkeys.JSONWebKey{N: n, E: e})
-		if err != nil {
-			return
-		}
-		if bits := pub.N.BitLen(); bits < 2048 || bits > 4096 || pub.E < 3 || pub.E%2 == 0 {
-			t.Errorf("took %d bits with exponent %d", bits, pub.E)
-		}
-		if _, err := key.FingerprintOf(pub); err != nil {
-			t.Errorf("a public key without fingerprint: %v", err)
+		m, err := material(&azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), N: n, E: e})
+		if err == nil {
+			wantUsable(t, m)
 		}
 	})
+}
+
+// wantUsable requires an RSA key that protects, and that its fingerprint can pin.
+func wantUsable(t *testing.T, m key.Material) {
+	t.Helper()
+	pub, ok := m.RSA()
+	if !ok {
+		t.Fatalf("the material is %q, family %q", m.State(), m.Family())
+	}
+	if bits := pub.N.BitLen(); bits < 2048 || bits > 4096 || pub.E < 3 || pub.E%2 == 0 {
+		t.Errorf("took a modulus of %d bits and exponent %d", bits, pub.E)
+	}
+	if print, err := key.ParseFingerprint(string(m.Fingerprint())); err != nil || m.Matches(print) != key.MatchYes {
+		t.Errorf("a public key without fingerprint: %v", err)
+	}
 }

@@ -129,6 +129,15 @@ var material = sync.OnceValue(func() *rsa.PrivateKey {
 	return private
 })
 
+// shown is its public half as a vault shows it.
+func shown() key.Material {
+	m, err := key.FromRSA(&material().PublicKey)
+	if err != nil {
+		panic(err)
+	}
+	return m
+}
+
 // request wraps private to kek as an HSM would.
 func request(t *testing.T, kek key.KEK, private *rsa.PrivateKey) key.ImportRequest {
 	t.Helper()
@@ -140,7 +149,11 @@ func request(t *testing.T, kek key.KEK, private *rsa.PrivateKey) key.ImportReque
 	if _, err := rand.Read(aesKey); err != nil {
 		t.Fatal(err)
 	}
-	oaep, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, kek.Public, aesKey, nil)
+	pub, ok := kek.Material.RSA()
+	if !ok {
+		t.Fatal("the KEK shows no public key")
+	}
+	oaep, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, pub, aesKey, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +265,7 @@ func (b *bench) interposed(t *testing.T, do func(r *http.Request, next func(*htt
 // foreignKEK is a KEK that no vault knows.
 func foreignKEK() key.KEK {
 	return key.KEK{
-		Kid:    "https://" + premiumHost + "/keys/" + kekName + "/" + versionID,
-		Public: &material().PublicKey,
+		Kid:      "https://" + premiumHost + "/keys/" + kekName + "/" + versionID,
+		Material: shown(),
 	}
 }

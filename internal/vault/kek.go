@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
@@ -76,15 +77,13 @@ func (c *Client) checkKEK(b azkeys.KeyBundle) (key.KEK, error) {
 	case !v.Expires.IsZero() && !c.cfg.Clock().Before(v.Expires):
 		return key.KEK{}, refusef("make a new version of it, without an expiry date", "it expired at %s", v.Expires.Format(time.RFC3339))
 	}
-	switch bits := v.Public.N.BitLen(); bits {
-	case 2048, 3072, 4096:
-		if bits < c.cfg.KEKBits {
-			return key.KEK{}, refusef(remedy, "it has %d bits, the configuration asks for %d", bits, c.cfg.KEKBits)
-		}
-	default:
-		return key.KEK{}, refusef(remedy, "it has %d bits, a KEK must have 2048, 3072 or 4096", bits)
+	switch spec := v.Material.Spec(); {
+	case !slices.Contains(key.Specs(), spec):
+		return key.KEK{}, refusef(remedy, "it is %s, a KEK must be one of %v", spec, key.Specs())
+	case spec.Bits() < c.cfg.KEKBits:
+		return key.KEK{}, refusef(remedy, "it has %d bits, the configuration asks for %d", spec.Bits(), c.cfg.KEKBits)
 	}
-	return key.KEK{Vault: c.cfg.Vault.URL, Kid: string(*b.Key.KID), Public: v.Public}, nil
+	return key.KEK{Vault: c.cfg.Vault.URL, Kid: string(*b.Key.KID), Material: v.Material}, nil
 }
 
 func (c *Client) kekBits() int {

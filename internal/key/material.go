@@ -1,0 +1,188 @@
+package key
+
+import (
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/big"
+)
+
+// Family is a family of keys.
+type Family string
+
+// FamilyRSA is the one family that keyd makes and reads.
+const FamilyRSA Family = "RSA"
+
+// MaterialState is what keyd knows of material.
+type MaterialState string
+
+// The states of material. Only Known says anything about the material itself.
+const (
+	NotShown    MaterialState = ""            // nobody showed it: a listing does not, and a vault may refuse to
+	Unreadable  MaterialState = "unreadable"  // the HSM has objects there, and no whole pair whose public key keyd trusts
+	Unsupported MaterialState = "unsupported" // it was shown, and is of a family that keyd does not read
+	Known       MaterialState = "known"
+)
+
+// Match is the answer to the question whether two materials are the same.
+type Match int
+
+// The answers. MatchUnknown is neither: whoever acts on it must take it for the worse of the two.
+const (
+	MatchUnknown Match = iota
+	MatchYes
+	MatchNo
+)
+
+func (m Match) String() string {
+	switch m {
+	case MatchYes:
+		return "yes"
+	case MatchNo:
+		return "no"
+	default:
+		return "unknown"
+	}
+}
+
+// Material is a key's public half as the HSM or a vault shows it. The zero value is NotShown. Two values are equal (==)
+// if state and material are.
+type Material struct {
+	state  MaterialState
+	family Family
+	spec   Spec
+	print  Fingerprint
+	spki   string // SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7)
+}
+
+// UnreadableMaterial is the material of objects whose public key cannot be read or trusted.
+func UnreadableMaterial() Material { return Material{state: Unreadable} }
+
+// UnsupportedMaterial is the material of a key that was shown, and is of another family.
+func UnsupportedMaterial() Material { return Material{state: Unsupported} }
+
+// FromRSA is the material of an RSA public key, of whatever size: its user decides what it takes. It refuses what is no
+// key at all: no modulus, one that is not positive, or an exponent below 1.
+func FromRSA(pub *rsa.PublicKey) (Material, error) {
+	if pub == nil || pub.N == nil || pub.N.Sign() <= 0 || pub.E < 1 {
+		return Material{}, errors.New("it is no RSA public key: modulus and exponent must be positive")
+	}
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return Material{}, fmt.Errorf("encode the public key: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return Material{
+		state: Known, family: FamilyRSA, spec: Spec(fmt.Sprintf("%s-%d", FamilyRSA, pub.N.BitLen())),
+		print: Fingerprint("sha256:" + hex.EncodeToString(sum[:])), spki: string(der),
+	}, nil
+}
+
+// FromJWK is the material of an RSA key as a JSON Web Key has it (RFC 7518 section 6.3.1): modulus n and exponent e,
+// big-endian. It takes 2048 to 4096 bits, and an odd exponent from 3 to 2^31-1.
+func FromJWK(n, e []byte) (Material, error) {
+	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
+	if bits := modulus.BitLen(); bits < 2048 || bits > 4096 {
+		return Material{}, fmt.Errorf("the RSA modulus has %d bits", bits)
+	}
+	if exponent.BitLen() > 31 || exponent.Bit(0) == 0 || exponent.Int64() < 3 {
+		return Material{}, errors.New("the RSA exponent is not usable")
+	}
+	return FromRSA(&rsa.PublicKey{N: modulus, E: int(exponent.Int64())})
+}
+
+// ParseSPKI reads a SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7). A key of another family than RSA is an
+// error.
+func ParseSPKI(der []byte) (Material, error) {
+	public, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return Material{}, fmt.Errorf("it cannot be read as a public key: %w", err)
+	}
+	pub, ok := public.(*rsa.PublicKey)
+	if !ok {
+		return Material{}, errors.New("it is not RSA")
+	}
+	return FromRSA(pub)
+}
+
+// State says what keyd knows of the material.
+func (m Material) State() MaterialState { return m.state }
+
+// Known reports whether the material was shown and read.
+func (m Material) Known() bool { return m.state == Known }
+
+// Family is the key's family; "" unless the material is known.
+func (m Material) Family() Family { return m.family }
+
+// Spec is the key's family and size, such as RSA-2048; "" unless the material is known. It may be one that keyd does
+// not make.
+func (m Material) Spec() Spec { return m.spec }
+
+// Fingerprint pins the material; "" unless it is known.
+func (m Material) Fingerprint() Fingerprint { return m.print }
+
+// SPKI is the SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7); nil unless the material is known.
+func (m Material) SPKI() []byte {
+	if !m.Known() {
+		return nil
+	}
+	return []byte(m.spki)
+}
+
+// Matches says whether the material is the one that a fingerprint pins; "" pins none. It is unknown while the material
+// is.
+func (m Material) Matches(pinned Fingerprint) Match {
+	switch {
+	case !m.Known():
+		return MatchUnknown
+	case m.print == pinned:
+		return MatchYes
+	default:
+		return MatchNo
+	}
+}
+
+// RSA is the public key for who calculates with it: the rooms hsm, proof and audit, and the models. ok is false for
+// material that is not known, or of another family.
+func (m Material) RSA() (pub *rsa.PublicKey, ok bool) {
+	if m.family != FamilyRSA {
+		return nil, false
+	}
+	public, err := x509.ParsePKIXPublicKey([]byte(m.spki))
+	if err != nil {
+		return nil, false // never: FromRSA wrote it
+	}
+	pub, ok = public.(*rsa.PublicKey)
+	return pub, ok
+}
+
+// MarshalText is the state, or the SPKI of known material in base64.
+func (m Material) MarshalText() ([]byte, error) {
+	if m.Known() {
+		return base64.StdEncoding.AppendEncode(nil, []byte(m.spki)), nil
+	}
+	return []byte(m.state), nil
+}
+
+// UnmarshalText reads what MarshalText writes.
+func (m *Material) UnmarshalText(text []byte) error {
+	switch state := MaterialState(text); state {
+	case NotShown, Unreadable, Unsupported:
+		*m = Material{state: state}
+		return nil
+	}
+	der, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil {
+		return fmt.Errorf("the material is no SubjectPublicKeyInfo in base64: %w", err)
+	}
+	read, err := ParseSPKI(der)
+	if err != nil {
+		return fmt.Errorf("the material: %w", err)
+	}
+	*m = read
+	return nil
+}
