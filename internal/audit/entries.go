@@ -70,7 +70,7 @@ func ParseKeys(text []byte) (keys []key.Material, err error) {
 		}
 		m, err := key.ParseSPKI(block.Bytes)
 		if err != nil {
-			return nil, fmt.Errorf("its public key: %w", err)
+			return nil, err
 		}
 		keys, text = append(keys, m), rest
 	}

@@ -78,15 +78,11 @@ const maxLine = 4 << 20
 // Verify checks an export by the public keys alone. The error is for what cannot be
 // read as an export at all; what is wrong with one is in the Verdict.
 func Verify(r io.Reader, keys []key.Material, marks []Mark) (Verdict, error) {
-	c := checker{keys: map[key.Fingerprint]*rsa.PublicKey{}, read: sha256.New()}
+	c := checker{keys: map[key.Fingerprint]key.Material{}, read: sha256.New()}
 	for _, m := range keys {
-		pub, ok := m.RSA()
-		if !ok {
-			return Verdict{}, errors.New("an audit key is RSA, and another key was given")
-		}
 		print := m.Fingerprint()
-		if c.keys[print] == nil {
-			c.keys[print] = pub
+		if _, given := c.keys[print]; !given {
+			c.keys[print] = m
 			c.v.Keys = append(c.v.Keys, KeySeen{Fingerprint: print, Given: true})
 		}
 	}
@@ -120,7 +116,7 @@ func wholeLines(data []byte, atEOF bool) (int, []byte, error) {
 // checker walks through a file once.
 type checker struct {
 	v      Verdict
-	keys   map[key.Fingerprint]*rsa.PublicKey
+	keys   map[key.Fingerprint]key.Material
 	read   hash.Hash // of the bytes so far
 	prev   chain.Hash
 	hashes []chain.Hash // of the entries, from First on
@@ -220,6 +216,14 @@ func (c *checker) entry(e entryLine) {
 	}
 }
 
+// signedBy reports whether a checkpoint's signature is by the audit key. That key is keyd's own and never leaves the
+// HSM: it is RSA whatever the keys for vaults are.
+func signedBy(by key.Material, s signed) bool {
+	pub, isRSA := by.RSA()
+	digest := sha256.Sum256(s.Message())
+	return isRSA && rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], s.Signature) == nil
+}
+
 // checkpoint checks one signature, and that the file's chain is the one signed.
 func (c *checker) checkpoint(at uint64, e chain.Entry) {
 	s, err := parseSigned(e)
@@ -228,13 +232,12 @@ func (c *checker) checkpoint(at uint64, e chain.Entry) {
 		return
 	}
 	seen := c.keySeen(s.By)
-	pub := c.keys[s.By]
-	if pub == nil {
+	by, given := c.keys[s.By]
+	if !given {
 		seen.Checkpoints++
 		return
 	}
-	digest := sha256.Sum256(s.Message())
-	if err := rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], s.Signature); err != nil {
+	if !signedBy(by, s) {
 		c.v.problem("line %d: the signature in entry %d is not by the audit key %s: it was forged or changed", c.number, at, s.By)
 		return
 	}

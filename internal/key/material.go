@@ -100,11 +100,11 @@ func FromJWK(n, e []byte) (Material, error) {
 func ParseSPKI(der []byte) (Material, error) {
 	public, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
-		return Material{}, fmt.Errorf("it cannot be read as a public key: %w", err)
+		return Material{}, fmt.Errorf("its public key cannot be read: %w", err)
 	}
 	pub, ok := public.(*rsa.PublicKey)
 	if !ok {
-		return Material{}, errors.New("it is not RSA")
+		return Material{}, errors.New("its public key is not RSA")
 	}
 	return FromRSA(pub)
 }
