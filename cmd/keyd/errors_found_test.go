@@ -39,6 +39,7 @@ func places() []place {
 		{"../../internal/audit/verify.go", []string{"Verify", "header", ""}, texts},
 		{"../../internal/audit/receipt.go", []string{"Of"}, texts},
 		{"../../internal/audit/export.go", []string{"Error"}, []string{"fmt.Sprintf"}},
+		{"../../internal/key/material.go", []string{"ParseSPKI"}, texts},
 		{"../../internal/key/name.go", []string{"Error"}, []string{"fmt.Sprintf"}},
 		{"../../internal/schedule/hostzone.go", nil, texts},
 		{"../../internal/key/checkpoint.go", []string{"ParseMark"}, texts},

@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/types"
 	"strings"
+	"sync"
 	"testing"
 
 	"golang.org/x/tools/go/packages"
@@ -15,18 +16,8 @@ var insiders = []string{"internal/record", "internal/simulate"}
 // Only the record looks through its generations and placements. Everybody else asks a question that has a name, so that
 // two rooms cannot answer it in two ways.
 func TestOnlyTheRecordLooksThroughItsGenerationsAndPlacements(t *testing.T) {
-	loaded, err := packages.Load(&packages.Config{
-		Mode: packages.NeedName | packages.NeedImports | packages.NeedTypes | packages.NeedTypesInfo |
-			packages.NeedSyntax,
-	}, module+"...")
-	if err != nil {
-		t.Fatal(err)
-	}
 	checked := 0
-	for _, p := range loaded {
-		for _, e := range p.Errors {
-			t.Fatal(e)
-		}
+	for _, p := range loaded(t) {
 		if contains(insiders, strings.TrimPrefix(p.PkgPath, module)) {
 			continue
 		}
@@ -38,6 +29,28 @@ func TestOnlyTheRecordLooksThroughItsGenerationsAndPlacements(t *testing.T) {
 	if checked < 20 {
 		t.Fatalf("only %d packages were read", checked)
 	}
+}
+
+var load = sync.OnceValues(func() ([]*packages.Package, error) {
+	return packages.Load(&packages.Config{
+		Mode: packages.NeedName | packages.NeedImports | packages.NeedTypes | packages.NeedTypesInfo |
+			packages.NeedSyntax,
+	}, module+"...")
+})
+
+// loaded is all of keyd with its types, without its tests.
+func loaded(t *testing.T) []*packages.Package {
+	t.Helper()
+	all, err := load()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		for _, e := range p.Errors {
+			t.Fatal(e)
+		}
+	}
+	return all
 }
 
 // pryings lists where a package names the slices, or ranges over what has generations or placements as elements.
