@@ -118,6 +118,31 @@ func TestANameThatIsTakenIsImportedOverOnlyAfterConsent(t *testing.T) {
 	}
 }
 
+func TestAdoptTellsAVersionThatKeydCannotReadFromOneThatIsNotShown(t *testing.T) {
+	for want, change := range map[string]func(*modelVersion){
+		"":                           func(*modelVersion) {},
+		"does not show the material": func(x *modelVersion) { x.Material = key.Material{} },
+		"a key of another family":    func(x *modelVersion) { x.Material, x.Kty = key.UnsupportedMaterial(), "EC-HSM" },
+	} {
+		w := newWorld(t, 1, weu)
+		p := policy(weu)
+		foreign := w.vault[weu.URL].addForeign(p.Key)
+		change(w.vault[weu.URL].key(p.Key).versions[0])
+		w.settle(p)
+		shown, err := w.rotator().Adoption(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := shown.Foreign["weu"]; len(got) != 1 || got[0] != foreign {
+			t.Errorf("%q: shown as foreign: %v", want, shown.Foreign)
+		}
+		told := strings.Join(shown.Unknown, "\n")
+		if want == "" && told != "" || !strings.Contains(told, want) || want != "" && !strings.Contains(told, foreign) {
+			t.Errorf("%q is not what is told: %q", want, told)
+		}
+	}
+}
+
 // A lost state may have let a generation begin before what was there showed; an old copy
 // may have reserved it and not know that it was begun.
 func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
