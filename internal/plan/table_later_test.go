@@ -287,7 +287,7 @@ func retirement() []example {
 			month().sees(weu, func(s *record.VaultSeen) { s.Versions[1].Expires = began.Add(day) }),
 			by("retirement", plan.Disable, "disable_after").of(1).in(neu).ofAttempt(2)},
 		{"A vault whose newest version shows other material keeps its older ones.",
-			month().sees(weu, func(s *record.VaultSeen) { s.Material[s.Newest] = "sha256:another" }),
+			month().sees(weu, func(s *record.VaultSeen) { s.Material[s.Newest] = material(99) }),
 			by("retirement", plan.Disable, "disable_after").of(1).in(neu).ofAttempt(2)},
 		{"Nothing is disabled in a vault that cannot be seen.",
 			month().away(weu),

@@ -1,7 +1,6 @@
 package plan_test
 
 import (
-	"crypto/rsa"
 	"errors"
 	"fmt"
 	"math/big"
@@ -70,7 +69,7 @@ func given(vaults ...key.Vault) *world {
 	}
 	for _, v := range []key.Vault{weu, neu, mhsm} {
 		w.vaults[v.URL] = &record.VaultSeen{
-			Material: map[string]key.Fingerprint{}, SkewSeen: true,
+			Material: map[string]key.Material{}, SkewSeen: true,
 			KEK: record.KEKSeen{Print: kekSeen, KEK: key.KEK{Vault: v.URL, Kid: v.URL + "/keys/kek/1"}},
 		}
 	}
@@ -147,7 +146,7 @@ func (w *world) made() *world { return w.object(w.latest().ID, w.latest().Number
 func (w *world) object(id key.ID, n int, pending bool) *world {
 	w.hsm.Objects = append(w.hsm.Objects, key.Object{
 		ID: id, Label: key.Label{Instance: us, Key: keyName, Number: n, Pending: pending},
-		Complete: true, Public: public(n),
+		Complete: true, Material: material(n),
 	})
 	return w
 }
@@ -182,17 +181,17 @@ func (w *world) sentFor(cause key.Cause, n int, v key.Vault) *world {
 }
 
 // shows: the vault lists a new version, the newest, with the last attempt's tag and a generation's material.
-func (w *world) shows(n int, v key.Vault) *world { return w.lists(v, attempt(w.attempts), print(n)) }
+func (w *world) shows(n int, v key.Vault) *world { return w.lists(v, attempt(w.attempts), material(n)) }
 
 // lists: the vault lists a new version, the newest.
-func (w *world) lists(v key.Vault, tag key.ID, material key.Fingerprint) *world {
+func (w *world) lists(v key.Vault, tag key.ID, m key.Material) *world {
 	w.versions++
 	seen := w.vaults[v.URL]
 	x := key.Version{ID: version(w.versions), Created: seen.There(w.clock), Enabled: true, Tags: map[string]string{}}
 	if tag != "" {
 		x.Tags[key.TagAttempt] = string(tag)
 	}
-	seen.Versions, seen.Newest, seen.Material[x.ID] = append(seen.Versions, x), x.ID, material
+	seen.Versions, seen.Newest, seen.Material[x.ID] = append(seen.Versions, x), x.ID, m
 	return w
 }
 
@@ -268,7 +267,7 @@ func (w *world) refutedRollback(n int, v key.Vault) *world {
 }
 
 // foreign: somebody made a version in the vault, the newest.
-func (w *world) foreign(v key.Vault) *world { return w.lists(v, "", "sha256:another") }
+func (w *world) foreign(v key.Vault) *world { return w.lists(v, "", material(99)) }
 
 // accepted: an operator lets keyd import over the newest version.
 func (w *world) accepted(v key.Vault) *world {
@@ -308,7 +307,7 @@ func (w *world) notIncluded(v key.Vault) *world { delete(w.vaults, v.URL); retur
 
 // exchanged: the latest pair in the HSM is a whole one, of other material.
 func (w *world) exchanged() *world {
-	w.hsm.Objects[len(w.hsm.Objects)-1].Public = public(99)
+	w.hsm.Objects[len(w.hsm.Objects)-1].Material = material(99)
 	return w
 }
 
@@ -324,7 +323,7 @@ func (w *world) retained() *world { return w.with(func(p *key.Policy) { p.Retain
 
 // aliased: the vault made a second version of the same material, which the record knows.
 func (w *world) aliased(n int, v key.Vault) *world {
-	w.lists(v, "", print(n))
+	w.lists(v, "", material(n))
 	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt, w.vaults[v.URL].Newest))
 }
 
@@ -435,18 +434,17 @@ func (w *world) notLooked() *world { w.unseen = true; return w }
 func attempt(n int) key.ID { return key.ID(fmt.Sprintf("a%031x", n)) }
 func version(n int) string { return fmt.Sprintf("b%031x", n) }
 
-// public is a generation's public key: any number serves, nothing is computed with it.
-func public(n int) *rsa.PublicKey {
-	return &rsa.PublicKey{N: new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 2047), big.NewInt(int64(n))), E: 65537}
-}
-
-func print(n int) key.Fingerprint {
-	p, err := key.FingerprintOf(public(n))
+// material is a generation's: any number serves as modulus, nothing is computed with it.
+func material(n int) key.Material {
+	modulus := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 2047), big.NewInt(int64(n)))
+	m, err := key.FromJWK(modulus.Bytes(), []byte{1, 0, 1})
 	if err != nil {
 		panic(err)
 	}
-	return p
+	return m
 }
+
+func print(n int) key.Fingerprint { return material(n).Fingerprint() }
 
 func urls(vaults []key.Vault) (out []string) {
 	for _, v := range vaults {
