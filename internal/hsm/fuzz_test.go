@@ -136,7 +136,9 @@ func wireKey(tb testing.TB, n *big.Int, e int) string {
 		Algorithm pkix.AlgorithmIdentifier
 		Key       asn1.BitString
 	}{
-		pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue},
+		pkix.AlgorithmIdentifier{
+			Algorithm: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}, Parameters: asn1.NullRawValue,
+		},
 		asn1.BitString{Bytes: key, BitLength: 8 * len(key)},
 	})
 	if err := errors.Join(err1, err2); err != nil {

@@ -217,7 +217,10 @@ func newKEK(t testing.TB, url string) (key.KEK, *rsa.PrivateKey) {
 }
 
 func kekOf(url string, private *rsa.PrivateKey) key.KEK {
-	return key.KEK{Vault: url, Kid: url + "/keys/keyd-kek/00112233445566778899aabbccddeeff", Material: materialOf(&private.PublicKey)}
+	return key.KEK{
+		Vault: url, Kid: url + "/keys/keyd-kek/00112233445566778899aabbccddeeff",
+		Material: materialOf(&private.PublicKey),
+	}
 }
 
 func materialOf(pub *rsa.PublicKey) key.Material {

@@ -14,7 +14,8 @@ func FuzzRequest(f *testing.F) {
 	for method, params := range map[string]string{
 		"Describe": ``,
 		"Opens":    "00112233445566778899aabbccddeeff" + strings.Repeat("s", 32) + "ciphertext",
-		"WrapFor":  `{"id":"00112233445566778899aabbccddeeff","kek":{"vault":"v","kid":"k","material":"` + wireKey(f, big.NewInt(5), 3) + `"}}`,
+		"WrapFor": `{"id":"00112233445566778899aabbccddeeff","kek":{"vault":"v","kid":"k","material":"` +
+			wireKey(f, big.NewInt(5), 3) + `"}}`,
 	} {
 		seed, err := request{Method: method, TimeoutMS: 1, Params: []byte(params)}.encode()
 		if err != nil {

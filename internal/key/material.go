@@ -23,7 +23,7 @@ type MaterialState string
 // The states of material. Only Known says anything about the material itself.
 const (
 	NotShown    MaterialState = ""            // nobody showed it: a listing does not, and a vault may refuse to
-	Unreadable  MaterialState = "unreadable"  // the HSM has objects there, and no whole pair whose public key keyd trusts
+	Unreadable  MaterialState = "unreadable"  // the HSM has objects there, and no whole pair
 	Unsupported MaterialState = "unsupported" // it was shown, and is of a family that keyd does not read
 	Known       MaterialState = "known"
 )

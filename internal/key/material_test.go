@@ -128,7 +128,8 @@ func TestAJSONWebKeyIsTakenWithinLimits(t *testing.T) {
 		"an exponent of 2^31+1": {modulus(2048).Bytes(), e(1<<31 + 1), "exponent"},
 	} {
 		m, err := key.FromJWK(c.n, c.e)
-		if c.want == "" && (err != nil || !m.Known()) || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+		refused := err != nil && strings.Contains(err.Error(), c.want)
+		if c.want == "" && (err != nil || !m.Known()) || c.want != "" && !refused {
 			t.Errorf("%s: %+v, %v", about, m, err)
 		}
 	}
@@ -139,11 +140,12 @@ func TestMaterialPassesJSON(t *testing.T) {
 	type carrier struct {
 		M key.Material `json:"m,omitzero"`
 	}
+	known := rsaMaterial(t, modulus(2048), 65537)
 	for want, m := range map[string]key.Material{
 		`{}`:                  {},
 		`{"m":"unreadable"}`:  key.UnreadableMaterial(),
 		`{"m":"unsupported"}`: key.UnsupportedMaterial(),
-		`{"m":"` + base64.StdEncoding.EncodeToString(rsaMaterial(t, modulus(2048), 65537).SPKI()) + `"}`: rsaMaterial(t, modulus(2048), 65537),
+		`{"m":"` + base64.StdEncoding.EncodeToString(known.SPKI()) + `"}`: known,
 	} {
 		text, err := json.Marshal(carrier{m})
 		if err != nil || string(text) != want {

@@ -149,7 +149,8 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 	}
 	pub, ok := seen.Material.RSA()
 	if !ok {
-		return nil, false, inconclusive(LegModulus, fmt.Errorf("keyd has no proof for keys of the family %s", seen.Material.Family()))
+		return nil, false, inconclusive(LegModulus,
+			fmt.Errorf("keyd has no proof for keys of the family %s", seen.Material.Family()))
 	}
 	if seen.Kty == "" {
 		return pub, s.expired(v, seen.Expires), passed(LegModulus)

@@ -243,7 +243,7 @@ func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
 				o.Label.Pending = !p.wrapped
 				if p.broken {
-					o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real HSM side tells it
+					o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real one
 				}
 				out = append(out, o)
 			}
