@@ -20,10 +20,14 @@ func (h *hostFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&h.protect, "purge-protection", nil, "switch purge protection on for vault `HOST`; repeatable")
 	f.StringArrayVar(&h.retention, "retention", nil, "keep deleted keys so long, as `HOST=DAYS`, 7 to 90; repeatable")
-	f.StringArrayVar(&h.access, "access", nil, "how access goes in a vault, as `HOST=MODE`: open, roles or policies; repeatable")
-	f.StringArrayVar(&h.roles, "role", nil, "give a role, as `HOST=CLIENT:ROLE[:SCOPE]`: administrator, crypto-officer, crypto-user or crypto-service-encryption-user; at /, /keys or /keys/NAME; repeatable")
-	f.StringArrayVar(&h.policies, "policy", nil, "give an access policy, as `HOST=CLIENT:PERMISSIONS`, such as get,wrapKey,unwrapKey; repeatable")
-	f.StringArrayVar(&h.firewalls, "firewall", nil, "let in only some, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
+	f.StringArrayVar(&h.access, "access", nil,
+		"how access goes in a vault, as `HOST=MODE`: open, roles or policies; repeatable")
+	f.StringArrayVar(&h.roles, "role", nil, "give a role, as `HOST=CLIENT:ROLE[:SCOPE]`: administrator, "+
+		"crypto-officer, crypto-user or crypto-service-encryption-user; at /, /keys or /keys/NAME; repeatable")
+	f.StringArrayVar(&h.policies, "policy", nil,
+		"give an access policy, as `HOST=CLIENT:PERMISSIONS`, such as get,wrapKey,unwrapKey; repeatable")
+	f.StringArrayVar(&h.firewalls, "firewall", nil,
+		"let in only some, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
 }
 
 // perVault sets what the flags say of each vault.
@@ -97,25 +101,34 @@ type serviceFlags struct {
 
 func (x *serviceFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&x.identities, "identity", nil, "believe of a caller, as `CLIENT=WHAT`, its address or trusted-service; repeatable")
-	f.StringArrayVar(&x.certificates, "certificate", nil, "have a client sign in by this certificate only, as `CLIENT=FILE`, PEM; without, any will do; repeatable")
-	f.StringArrayVar(&x.consumers, "consumer", nil, "make one that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
-	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1, "have consumers look for new versions so many times faster than in life")
-	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role that is given or taken while it runs needs to take effect")
-	f.StringVar(&x.identityListen, "identity-listen", "", "loopback `address` of the identity endpoints of App Service and Arc; none when empty")
-	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
+	f.StringArrayVar(&x.identities, "identity", nil,
+		"believe of a caller, as `CLIENT=WHAT`, its address or trusted-service; repeatable")
+	f.StringArrayVar(&x.certificates, "certificate", nil,
+		"have a client sign in by this certificate only, as `CLIENT=FILE`, PEM; without, any will do; repeatable")
+	f.StringArrayVar(&x.consumers, "consumer", nil,
+		"make one that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
+	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1,
+		"have consumers look for new versions so many times faster than in life")
+	f.DurationVar(&x.roleDelay, "role-delay", 0,
+		"how long a role that is given or taken while it runs needs to take effect")
+	f.StringVar(&x.identityListen, "identity-listen", "",
+		"loopback `address` of the identity endpoints of App Service and Arc; none when empty")
+	f.StringVar(&x.arcDir, "arc-key-dir", "",
+		"`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
 	f.StringVar(&x.caKey, "ca-key", "",
 		"keep the authority in this `file` from run to run, its private key in plain; another at each start when empty")
 	f.StringVar(&x.stateFile, "state", "", "keep keys in this `file` from run to run, in plain; memory only when empty")
 	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
-	f.BoolVar(&x.withoutDate, "hsm-without-date", false, "leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
+	f.BoolVar(&x.withoutDate, "hsm-without-date", false,
+		"leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
 	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
 }
 
 // service sets what the flags say of the whole service.
 func (s settings) service(opts *emulator.Options) error {
 	x := s.extras
-	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits, x.withoutDate
+	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits,
+		x.withoutDate
 	opts.AuthorityFile = x.caKey
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {

@@ -57,8 +57,10 @@ func commandFor(s *settings) *cobra.Command {
 	f.StringVar(&s.proxy, "proxy", "127.0.0.1:8889", "loopback `address` of the proxy; port 0 chooses one")
 	f.StringVar(&s.admin, "admin", "", "loopback `address` of the admin endpoint; none when empty")
 	f.StringVar(&s.caOut, "ca-out", "keyvault-emulator-ca.pem", "write the authority's certificate to this `file`")
-	f.StringArrayVar(&s.vaults, "vault", nil, "stand in for a vault, as `HOST=PROFILE`: premium, standard or managedhsm; repeatable")
-	f.StringArrayVar(&s.fail, "fail", nil, "misbehave by this `rule`, such as op=import,count=1,drop=after; docs/emulator.md has all names; repeatable")
+	f.StringArrayVar(&s.vaults, "vault", nil,
+		"stand in for a vault, as `HOST=PROFILE`: premium, standard or managedhsm; repeatable")
+	f.StringArrayVar(&s.fail, "fail", nil,
+		"misbehave by this `rule`, such as op=import,count=1,drop=after; docs/emulator.md has all names; repeatable")
 	f.BoolVar(&s.strictDER, "strict-der", false, "refuse PKCS#8 followed by zero padding, as SoftHSM 2.6.1 makes it")
 	f.DurationVar(&s.deletion, "deletion-delay", 2*time.Second, "how long a vault key is being deleted")
 	f.DurationVar(&s.replication, "replication-delay", 0, "how long a Managed HSM's reads lag behind its writes")

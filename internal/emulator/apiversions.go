@@ -17,10 +17,12 @@ var since76 = []string{ckmKeyWrap, ckmKeyWrapPad, "HS256", "HS384", "HS512"}
 // not have yet.
 func checkAPIVersion(given []string, operation string) error {
 	if len(given) == 0 {
-		return badParameter("The request must have the query parameter api-version, one of %s.", strings.Join(apiVersions, ", "))
+		return badParameter("The request must have the query parameter api-version, one of %s.",
+			strings.Join(apiVersions, ", "))
 	}
 	if !slices.Contains(apiVersions, given[0]) {
-		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.", given[0], strings.Join(apiVersions, ", "))
+		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.",
+			given[0], strings.Join(apiVersions, ", "))
 	}
 	if operation == opAttestation && before76(given[0]) {
 		return badParameter("Method GET does not allow operation 'attestation' in version %s.", given[0])

@@ -85,8 +85,11 @@ func (v *Vault) attest(t target) (any, error) {
 	private := byte(classPrivate)
 	if ver.held.family() == "oct" {
 		private = classSecret
-	} else if a.PublicKeyAttestation, err = hsm.statement(k.name, ver, classPublic, v.opts.AttestationFirmware); err != nil {
-		return nil, err
+	} else {
+		a.PublicKeyAttestation, err = hsm.statement(k.name, ver, classPublic, v.opts.AttestationFirmware)
+		if err != nil {
+			return nil, err
+		}
 	}
 	if a.PrivateKeyAttestation, err = hsm.statement(k.name, ver, private, v.opts.AttestationFirmware); err != nil {
 		return nil, err

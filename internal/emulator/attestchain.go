@@ -38,8 +38,9 @@ func newAttester() (*attester, error) {
 	vendor, board, service := keys[0], keys[1], keys[2]
 	h := &attester{partition: keys[3]}
 	boardName := pkix.Name{
-		Country: []string{"US"}, Province: []string{"CA"}, Organization: []string{"Emulator"}, OrganizationalUnit: []string{"N3FIPS"},
-		CommonName: "HSM:EMULATOR, for non-FIPS mode",
+		Country: []string{"US"}, Province: []string{"CA"}, Organization: []string{"Emulator"},
+		OrganizationalUnit: []string{"N3FIPS"},
+		CommonName:         "HSM:EMULATOR, for non-FIPS mode",
 	}
 	partitionName := boardName
 	partitionName.CommonName = "HSM:EMULATOR:PARTN:1, for non-FIPS mode"
@@ -116,7 +117,8 @@ type tbsCertificateV1 struct {
 	PublicKey asn1.RawValue
 }
 
-func certifyV1(name pkix.Name, public *rsa.PublicKey, issuer *x509.Certificate, key *rsa.PrivateKey) ([]byte, *x509.Certificate, error) {
+func certifyV1(name pkix.Name, public *rsa.PublicKey, issuer *x509.Certificate,
+	key *rsa.PrivateKey) ([]byte, *x509.Certificate, error) {
 	subject, err := asn1.Marshal(name.ToRDNSequence())
 	if err != nil {
 		return nil, nil, fmt.Errorf("encoding the name %s: %w", name.CommonName, err)

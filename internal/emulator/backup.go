@@ -51,7 +51,8 @@ func (v *Vault) backup(name string) (any, error) {
 		return nil, err
 	}
 	if len(k.versions) > mostBackedUp {
-		return nil, badParameter("Key %s has %d versions; a backup holds at most %d.", k.name, len(k.versions), mostBackedUp)
+		return nil, badParameter("Key %s has %d versions; a backup holds at most %d.",
+			k.name, len(k.versions), mostBackedUp)
 	}
 	b := backedUp{Service: v.domain(), Name: k.name, Policy: k.policy}
 	for _, ver := range k.versions {
@@ -87,10 +88,12 @@ func (v *Vault) restoreBackup(q backupBody) (any, error) {
 	}
 	err = v.change(func(s *state) error {
 		if s.keys[fold(k.name)] != nil || v.taken(s, k.name) {
-			return conflict("", "There was a conflict restoring the key '%s'. This can happen if either: a second key with the same name was "+
-				"created after the first key was deleted; thus trying to restore a key whose name is already in use. To fix this, rename the "+
-				"second key to something else so that the restore works. The second probable cause of this exception is when multiple operations "+
-				"are performed in parallel against the key. To avoid this error, perform operations against a key in a sequential manner.",
+			return conflict("", "There was a conflict restoring the key '%s'. This can happen if either: a second "+
+				"key with the same name was created after the first key was deleted; thus trying to restore a key "+
+				"whose name is already in use. To fix this, rename the second key to something else so that the "+
+				"restore works. The second probable cause of this exception is when multiple operations are "+
+				"performed in parallel against the key. To avoid this error, perform operations against a key in a "+
+				"sequential manner.",
 				v.id("keys", k.name, k.newest().id))
 		}
 		delete(s.deleted, fold(k.name))

@@ -75,7 +75,9 @@ func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 		return nil, badParameter("transfer blob: there is no key exchange key %s", kid)
 	}
 	if kek.kty != "RSA-HSM" || !slices.Equal(kek.ops, []string{"import"}) {
-		return nil, badParameter("transfer blob: %s is %s with operations %v; a key exchange key is RSA-HSM with import alone", kid, kek.kty, kek.ops)
+		return nil,
+			badParameter("transfer blob: %s is %s with operations %v; a key exchange key is RSA-HSM with import alone",
+				kid, kek.kty, kek.ops)
 	}
 	if !kek.enabled {
 		return nil, badParameter("transfer blob: the key exchange key %s is disabled", kid)
@@ -87,11 +89,14 @@ func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 // key, then RFC 5649 around the target.
 func unwrapTransfer(kek *rsa.PrivateKey, ciphertext []byte) ([]byte, error) {
 	if len(ciphertext) < kek.Size()+24 {
-		return nil, badParameter("transfer blob: ciphertext has %d bytes; the key exchange key alone takes %d", len(ciphertext), kek.Size())
+		return nil, badParameter("transfer blob: ciphertext has %d bytes; the key exchange key alone takes %d",
+			len(ciphertext), kek.Size())
 	}
 	aesKey, err := rsa.DecryptOAEP(sha1.New(), nil, kek, ciphertext[:kek.Size()], nil)
 	if err != nil {
-		return nil, badParameter("transfer blob: the first %d bytes are not RSA-OAEP (SHA-1) under this key exchange key", kek.Size())
+		return nil,
+			badParameter("transfer blob: the first %d bytes are not RSA-OAEP (SHA-1) under this key exchange key",
+				kek.Size())
 	}
 	defer clear(aesKey)
 	if len(aesKey) != 32 {

@@ -85,7 +85,8 @@ func keptAuthority(path string) (*authority, error) {
 	if err == nil {
 		a, err := parseAuthority(data)
 		if err != nil {
-			return nil, fmt.Errorf("%s holds no authority of the emulator's (%w): remove it, and a new one is made", path, err)
+			return nil, fmt.Errorf("%s holds no authority of the emulator's (%w): remove it, and a new one is made",
+				path, err)
 		}
 		if time.Until(a.cert.NotAfter) > renewBefore {
 			return a, nil

@@ -60,7 +60,8 @@ func (e *Emulator) authenticate(r *http.Request, v *Vault) (caller, *answer) {
 	}
 	who := caller{Identity: e.identities.get(t.AppID), clientID: t.AppID, objectID: t.ObjectID, issuer: t.Issuer}
 	if at, void := e.identities.voided(t); void {
-		a := v.unauthorized(e.opts.TenantID, fmt.Errorf("the token was issued before the identity's sessions were revoked"))
+		a := v.unauthorized(e.opts.TenantID,
+			fmt.Errorf("the token was issued before the identity's sessions were revoked"))
 		a.challenge = v.claimsChallenge(e.opts.TenantID, at)
 		return who, &a
 	}
@@ -74,7 +75,8 @@ func (v *Vault) claimsChallenge(tenant string, at time.Time) string {
 
 // claimsAfter is what a claims challenge says to get a token not valid before at.
 func claimsAfter(at time.Time) string {
-	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, at.Unix()))
+	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil,
+		`{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, at.Unix()))
 }
 
 // askedNotBefore reads a token request's claims parameter; 0 when it asks for

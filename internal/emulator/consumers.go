@@ -77,7 +77,8 @@ func (e *Emulator) serveResources(w http.ResponseWriter, r *http.Request) {
 	}
 	c.challenge = e.resourceChallenge("invalid_token")
 	e.act(w, r, c, func(fault) answer {
-		got := e.consumers.Handle(r.Context(), arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body})
+		got := e.consumers.Handle(r.Context(),
+			arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body})
 		return answer{status: got.Status, body: got.Body, header: got.Header}
 	})
 }

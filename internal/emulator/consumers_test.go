@@ -47,7 +47,8 @@ func (s *estate) make(wishes ...string) {
 	s.t.Helper()
 	for _, text := range wishes {
 		versions := s.vault.Versions("cmk")
-		w, err := arm.ParseWish(strings.NewReplacer("KEY", cmkURL, "VERSION", versions[len(versions)-1].ID).Replace(text))
+		w, err := arm.ParseWish(strings.NewReplacer("KEY", cmkURL, "VERSION",
+			versions[len(versions)-1].ID).Replace(text))
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -229,7 +230,8 @@ func TestABackupNeedsTheVersionUnderWhichItWasTaken(t *testing.T) {
 	}
 	s.enable(v1, false)
 	s.wantLost("KeyDisabled", "db")
-	if r := s.report("db"); r.Read != 2 || len(r.Lost) != 1 || !strings.Contains(r.Lost[0].What, "item 0, 1 of the backup of ") {
+	if r := s.report("db"); r.Read != 2 || len(r.Lost) != 1 ||
+		!strings.Contains(r.Lost[0].What, "item 0, 1 of the backup of ") {
 		t.Errorf("%+v", r)
 	}
 	s.later(30 * 24 * time.Hour)
@@ -261,7 +263,8 @@ func TestAConsumerIsAuthorisedLikeEverybody(t *testing.T) {
 	if err := s.wish("storage=st,key=KEY"); err == nil || !strings.Contains(err.Error(), "ForbiddenByRbac") {
 		t.Fatalf("without a role: %v", err)
 	}
-	role := emulator.RoleAssignment{Identity: s.report("st").Identity, Role: emulator.CryptoServiceEncryptionUser, Scope: "/keys/cmk"}
+	role := emulator.RoleAssignment{Identity: s.report("st").Identity, Role: emulator.CryptoServiceEncryptionUser,
+		Scope: "/keys/cmk"}
 	must(t, s.vault.Assign(role))
 	s.later(time.Second)
 	if r := s.report("st"); r.Trouble != "" || r.Key != cmkURL {
@@ -305,7 +308,8 @@ func TestAKeyThatTheServiceDoesNotTakeIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []struct{ wish, why string }{
-		{"ai=a,key=https://" + protected + "/keys/large", "has 3072 bits; Microsoft.CognitiveServices/accounts takes RSA keys of [2048] bits only"},
+		{"ai=a,key=https://" + protected + "/keys/large",
+			"has 3072 bits; Microsoft.CognitiveServices/accounts takes RSA keys of [2048] bits only"},
 		{"storage=b,key=https://" + protected + "/keys/large", ""},
 		{"cosmos=c,key=https://" + protected + "/keys/curve", "is an EC-HSM key"},
 		{"storage=d,key=https://" + premium + "/keys/cmk", "KeyVaultPolicyError"},
@@ -399,7 +403,8 @@ func TestTheAdminEndpointHasTheConsumers(t *testing.T) {
 	s.enable(v1, false)
 	var r arm.Report
 	must(t, json.Unmarshal([]byte(call("GET", "/consumers", "", 200)), &r))
-	if r.EverythingReadable || len(r.Consumers) != 1 || r.Consumers[0].InUse != cmkURL+"/"+v2 || r.Consumers[0].Read != 1 ||
+	if r.EverythingReadable || len(r.Consumers) != 1 || r.Consumers[0].InUse != cmkURL+"/"+v2 ||
+		r.Consumers[0].Read != 1 ||
 		len(r.Consumers[0].Lost) != 1 || !strings.Contains(r.Consumers[0].Lost[0].Why, "KeyDisabled") {
 		t.Errorf("%+v", r)
 	}

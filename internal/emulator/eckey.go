@@ -67,7 +67,8 @@ func ecFromJWK(k jsonWebKey) (material, error) {
 	}
 	size := scalarSize(curve)
 	if len(k.D) > size || len(k.X) > size || len(k.Y) > size {
-		return nil, badParameter("The JSON web key is not a valid EC private key: d, x and y have at most %d bytes.", size)
+		return nil, badParameter("The JSON web key is not a valid EC private key: d, x and y have at most %d bytes.",
+			size)
 	}
 	key, err := ecdsa.ParseRawPrivateKey(curve, leftPad(k.D, size))
 	if err != nil {

@@ -122,13 +122,15 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	c.Host = strings.ToLower(c.Host)
 	_, suffix, found := strings.Cut(c.Host, ".")
 	if !found || suffix == "" || strings.Contains(c.Host, ":") {
-		return fmt.Errorf("vault host %q: write a full DNS name without a port, such as contoso-weu.vault.azure.net", c.Host)
+		return fmt.Errorf("vault host %q: write a full DNS name without a port, such as contoso-weu.vault.azure.net",
+			c.Host)
 	}
 	if _, ok := e.vaults[c.Host]; ok {
 		return fmt.Errorf("vault host %q is given twice", c.Host)
 	}
 	if d := c.RecoverableDays; d != 0 && (d < minRecoverableDays || d > maxRecoverableDays) {
-		return fmt.Errorf("vault %s keeps deleted keys for %d days: write from %d to %d", c.Host, d, minRecoverableDays, maxRecoverableDays)
+		return fmt.Errorf("vault %s keeps deleted keys for %d days: write from %d to %d",
+			c.Host, d, minRecoverableDays, maxRecoverableDays)
 	}
 	v := newVault(c, e.opts)
 	g, err := newGuard(c)
@@ -279,7 +281,8 @@ func (e *Emulator) escaped(host string) {
 }
 
 func (e *Emulator) record(l RequestLog) {
-	e.log.Info("request", "method", l.Method, "host", l.Host, "path", l.Path, "operation", l.Operation, "status", l.Status)
+	e.log.Info("request", "method", l.Method, "host", l.Host, "path", l.Path, "operation", l.Operation, "status",
+		l.Status)
 	e.requests.add(l)
 }
 

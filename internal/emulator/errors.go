@@ -63,8 +63,9 @@ func (v *Vault) notFound(t target, m missing) string {
 	case ofDeleted && t.operation != opRecover:
 		return "Deleted Key not found: " + m.name
 	}
-	return fmt.Sprintf("A key with (name/id) %s was not found in this key vault. If you recently deleted this key you may be able to "+
-		"recover it using the correct recovery command. For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182", id)
+	return fmt.Sprintf("A key with (name/id) %s was not found in this key vault. If you recently deleted this key "+
+		"you may be able to recover it using the correct recovery command. For help resolving this issue, please see "+
+		"https://go.microsoft.com/fwlink/?linkid=2125182", id)
 }
 
 // badName says in the service's words that a name cannot be a key's.
@@ -76,7 +77,8 @@ func (v *Vault) badName(name string) *apiError {
 }
 
 func forbidden(inner, format string, args ...any) *apiError {
-	return &apiError{status: http.StatusForbidden, code: "Forbidden", inner: inner, message: fmt.Sprintf(format, args...)}
+	return &apiError{status: http.StatusForbidden, code: "Forbidden", inner: inner,
+		message: fmt.Sprintf(format, args...)}
 }
 
 func conflict(inner, format string, args ...any) *apiError {

@@ -35,7 +35,8 @@ func followingServicesStop(t *testing.T) {
 	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
-	s.make("storage=st,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY", "storage=stpin,key=KEY/VERSION", "ai=ai,key=KEY")
+	s.make("storage=st,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY", "storage=stpin,key=KEY/VERSION",
+		"ai=ai,key=KEY")
 	s.write("st", "db", "des", "stpin", "ai")
 	v2 := s.rotate()
 	s.enable(v2, false)

@@ -76,7 +76,8 @@ func (e *Emulator) serveHosted(w http.ResponseWriter, r *http.Request) {
 func (e *Emulator) appServiceToken(r *http.Request, q url.Values, f fault) answer {
 	switch {
 	case r.Header.Get("X-Identity-Header") != e.hosted.header:
-		return oauthAnswer(http.StatusUnauthorized, "unauthorized", "X-IDENTITY-HEADER is not what the platform gave the workload.")
+		return oauthAnswer(http.StatusUnauthorized, "unauthorized",
+			"X-IDENTITY-HEADER is not what the platform gave the workload.")
 	case q.Get("api-version") != "2019-08-01":
 		return oauthAnswer(http.StatusBadRequest, "invalid_request", "The api-version must be 2019-08-01.")
 	}
@@ -91,13 +92,15 @@ func (e *Emulator) arcToken(r *http.Request, q url.Values, f fault) answer {
 	case r.Header.Get("Metadata") != "true":
 		return oauthAnswer(http.StatusBadRequest, "invalid_request", "Required metadata header not specified")
 	case q.Get("api-version") != "2019-11-01" && q.Get("api-version") != "2020-06-01":
-		return oauthAnswer(http.StatusBadRequest, "invalid_request", "The api-version must be 2019-11-01 or 2020-06-01.")
+		return oauthAnswer(http.StatusBadRequest, "invalid_request",
+			"The api-version must be 2019-11-01 or 2020-06-01.")
 	case !proven:
 		path, err := e.hosted.newKey()
 		if err != nil {
 			return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 		}
-		a := oauthAnswer(http.StatusUnauthorized, "unauthorized_client", "Read the key file and send it as Basic authorization.")
+		a := oauthAnswer(http.StatusUnauthorized, "unauthorized_client",
+			"Read the key file and send it as Basic authorization.")
 		a.challenge = "Basic realm=" + path
 		return a
 	}

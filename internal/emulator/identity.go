@@ -40,7 +40,8 @@ func (e *Emulator) serveIMDS(w http.ResponseWriter, r *http.Request) {
 		case q.Get("api-version") != "2018-02-01":
 			return oauthAnswer(http.StatusBadRequest, "invalid_request", "The api-version must be 2018-02-01.")
 		case q.Get("resource") == "":
-			return oauthAnswer(http.StatusBadRequest, "invalid_request", "Required query variable 'resource' is missing")
+			return oauthAnswer(http.StatusBadRequest, "invalid_request",
+				"Required query variable 'resource' is missing")
 		}
 		return e.managedToken(q, f)
 	})

@@ -52,7 +52,8 @@ func (v *Vault) Versions(name string) []VersionInfo {
 		infos = append(infos, VersionInfo{
 			ID: ver.id, Created: time.Unix(ver.created, 0), Enabled: ver.enabled,
 			Tags: maps.Clone(ver.tags), KeyOps: slices.Clone(ver.ops), Kty: ver.kty,
-			N: new(big.Int).SetBytes(shown.N), E: int(new(big.Int).SetBytes(shown.E).Int64()), Crv: shown.Crv, Imported: ver.imported,
+			N: new(big.Int).SetBytes(shown.N), E: int(new(big.Int).SetBytes(shown.E).Int64()), Crv: shown.Crv,
+			Imported: ver.imported,
 		})
 	}
 	return infos

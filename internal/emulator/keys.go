@@ -36,7 +36,8 @@ func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
 	}
 	switch t.operation {
 	case "":
-		return nil, &apiError{status: http.StatusNotFound, code: "NotFound", message: "The emulator knows no such path and method."}
+		return nil, &apiError{status: http.StatusNotFound, code: "NotFound",
+			message: "The emulator knows no such path and method."}
 	case opPurge:
 		return nil, v.change(func(s *state) error { return v.purge(s, t.key) })
 	case opBackup:
@@ -208,7 +209,8 @@ func (v *Vault) checkType(kty string) error {
 	case !hsm && family(kty) == "oct":
 		return badParameter("Property  has invalid value\r\n")
 	case v.config.Profile == KeyVaultStandard && isHSM(kty):
-		return badParameter("HSM-protected keys are not supported in the standard SKU: use a Premium vault or a Managed HSM.")
+		return badParameter("HSM-protected keys are not supported in the standard SKU: use a Premium vault or a " +
+			"Managed HSM.")
 	}
 	return nil
 }
@@ -297,7 +299,8 @@ func (ver *version) check() error {
 	}
 	for _, op := range ver.ops {
 		if !slices.Contains(allowed, op) {
-			return badParameter("The key operation %q is not one of a %s key; its operations are %s.", op, ver.kty, strings.Join(allowed, ", "))
+			return badParameter("The key operation %q is not one of a %s key; its operations are %s.",
+				op, ver.kty, strings.Join(allowed, ", "))
 		}
 	}
 	if slices.Contains(ver.ops, "import") && (len(ver.ops) > 1 || ver.kty != "RSA-HSM") {

@@ -52,7 +52,8 @@ func (v *Vault) release(t target, q releaseRequest) (any, error) {
 	}
 	switch {
 	case q.Target == "":
-		return nil, badParameter("The request has no target: an attestation of the environment to which the key is released.")
+		return nil,
+			badParameter("The request has no target: an attestation of the environment to which the key is released.")
 	case !ver.exportable || ver.release == nil:
 		return nil, forbidden("KeyOperationForbidden", "Operation release is not permitted on this key.")
 	case !ver.enabled:

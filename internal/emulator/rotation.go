@@ -90,12 +90,14 @@ func (p *rotationPolicy) check(now time.Time) error {
 	for _, a := range p.LifetimeActions {
 		name := actionNames[strings.ToLower(a.Action.Type)]
 		if name == "" || seen[name] {
-			return badParameter("A rotation policy has at most one action Rotate and one Notify, not %q.", a.Action.Type)
+			return badParameter("A rotation policy has at most one action Rotate and one Notify, not %q.",
+				a.Action.Type)
 		}
 		seen[name] = true
 		when := a.Trigger.TimeAfterCreate + a.Trigger.TimeBeforeExpiry
 		if _, ok := addPeriod(now, when); !ok || (name == "Notify" && a.Trigger.TimeAfterCreate != "") {
-			return badParameter("The trigger of %s is not a period before expiry, or for Rotate after creation, such as P30D.", name)
+			return badParameter("The trigger of %s is not a period before expiry, or for Rotate after creation, such "+
+				"as P30D.", name)
 		}
 	}
 	expiry := p.Attributes.ExpiryTime

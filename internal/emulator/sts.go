@@ -20,7 +20,8 @@ const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 // isLoginHost knows the security token services of the public, US government
 // and China clouds.
 func isLoginHost(host string) bool {
-	return slices.Contains([]string{loginHost, "login.microsoft.com", "login.microsoftonline.us", "login.chinacloudapi.cn"}, host)
+	return slices.Contains([]string{loginHost, "login.microsoft.com", "login.microsoftonline.us",
+		"login.chinacloudapi.cn"}, host)
 }
 
 type discoveryDocument struct {
@@ -72,7 +73,8 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, r *http.Request, host string)
 			return e.grant(r, base, e.tokenLife(f))
 		}
 		return oauthAnswer(http.StatusBadRequest, "invalid_request",
-			fmt.Sprintf("AADSTS90002: the emulator has tenant %s only, and no such path: %s", e.opts.TenantID, r.URL.Path))
+			fmt.Sprintf("AADSTS90002: the emulator has tenant %s only, and no such path: %s",
+				e.opts.TenantID, r.URL.Path))
 	})
 }
 
@@ -82,7 +84,8 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 	}
 	clientID := r.PostForm.Get("client_id")
 	if g := r.PostForm.Get("grant_type"); g != "client_credentials" {
-		return oauthAnswer(http.StatusBadRequest, "unsupported_grant_type", fmt.Sprintf("AADSTS70003: the grant type %q is not emulated", g))
+		return oauthAnswer(http.StatusBadRequest, "unsupported_grant_type",
+			fmt.Sprintf("AADSTS70003: the grant type %q is not emulated", g))
 	}
 	if r.PostForm.Get("client_assertion_type") != jwtBearer {
 		return oauthAnswer(http.StatusUnauthorized, "invalid_client", "AADSTS7000216: a client assertion is required")
@@ -99,7 +102,8 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 	if audience == "" {
 		return oauthAnswer(http.StatusBadRequest, "invalid_scope", "AADSTS70011: the scope must end in /.default")
 	}
-	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), valid, askedNotBefore(r.PostForm.Get("claims")))
+	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), valid,
+		askedNotBefore(r.PostForm.Get("claims")))
 	if err != nil {
 		return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 	}
@@ -123,8 +127,10 @@ func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	if claims.Issuer != clientID && len(known) == 0 {
 		return nil // a federated token, issued by someone else
 	}
-	if claims.Issuer != clientID || claims.Subject != clientID || !slices.Contains(claims.Audience, base+"/oauth2/v2.0/token") {
-		return fmt.Errorf("the client assertion must have issuer and subject %s and audience %s/oauth2/v2.0/token", clientID, base)
+	if claims.Issuer != clientID || claims.Subject != clientID ||
+		!slices.Contains(claims.Audience, base+"/oauth2/v2.0/token") {
+		return fmt.Errorf("the client assertion must have issuer and subject %s and audience %s/oauth2/v2.0/token",
+			clientID, base)
 	}
 	if len(known) > 0 {
 		return e.checkSigned(assertion, known)
@@ -133,7 +139,8 @@ func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	if !ok || len(chain) == 0 {
 		return nil
 	}
-	_, err = parser.ParseWithClaims(assertion, &claims, func(*jwt.Token) (any, error) { return certificateKey(chain[0]) })
+	_, err = parser.ParseWithClaims(assertion, &claims,
+		func(*jwt.Token) (any, error) { return certificateKey(chain[0]) })
 	return err
 }
 

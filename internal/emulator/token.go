@@ -37,7 +37,8 @@ func newTokenSigner() (*tokenSigner, error) {
 	return &tokenSigner{key: key}, nil
 }
 
-func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, life time.Duration, askedNotBefore int64) (string, error) {
+func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, life time.Duration,
+	askedNotBefore int64) (string, error) {
 	token, err := jwt.NewWithClaims(jwt.SigningMethodES256, tokenClaims{
 		TenantID: tenant,
 		ObjectID: clientID,

@@ -149,9 +149,12 @@ func (v *Vault) mayWrite(s *state, name string) error {
 		}
 		return nil
 	case v.opts.Now().Before(d.readyAt):
-		return conflict("ObjectIsBeingDeleted", "Key %s is currently being deleted and cannot be re-created; retry later.", name)
+		return conflict("ObjectIsBeingDeleted",
+			"Key %s is currently being deleted and cannot be re-created; retry later.", name)
 	default:
-		return conflict("ObjectIsDeletedButRecoverable", "Key %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the key can only be recovered or purged.", name)
+		return conflict("ObjectIsDeletedButRecoverable",
+			"Key %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, "+
+				"the key can only be recovered or purged.", name)
 	}
 }
 

@@ -34,7 +34,8 @@ var cosmos = &kind{
 		case "userassignedidentity":
 			w.who, err = userAssigned(id, d, user)
 		default:
-			err = badKey("The default identity %q is none of FirstPartyIdentity, SystemAssignedIdentity, UserAssignedIdentity=ID.", kind)
+			err = badKey("The default identity %q is none of FirstPartyIdentity, SystemAssignedIdentity, "+
+				"UserAssignedIdentity=ID.", kind)
 		}
 		return w, err
 	},
@@ -43,13 +44,15 @@ var cosmos = &kind{
 		switch {
 		case c.key == (keyRef{}):
 		case c.trouble != nil:
-			d.set("Access to your account is currently revoked because the service cannot use the customer-managed key: "+c.trouble.Error(),
+			d.set("Access to your account is currently revoked because the service cannot use the "+
+				"customer-managed key: "+c.trouble.Error(),
 				"properties", "customerManagedKeyStatus")
 		default:
 			d.set("Access to the configured customer managed key confirmed.", "properties", "customerManagedKeyStatus")
 		}
 	},
 	wishes: func(k keyRef, _ bool) document {
-		return document{"properties": document{"keyVaultKeyUri": k.String(), "defaultIdentity": "SystemAssignedIdentity"}}
+		return document{"properties": document{"keyVaultKeyUri": k.String(),
+			"defaultIdentity": "SystemAssignedIdentity"}}
 	},
 }

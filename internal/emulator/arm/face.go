@@ -80,7 +80,8 @@ func failed(err error) Response {
 func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 	if v := r.Query.Get("api-version"); !apiVersion.MatchString(v) {
 		return Response{}, refuse(http.StatusBadRequest, "MissingApiVersionParameter",
-			"The api-version query parameter (?api-version=) is required for all requests, and is a date; this one is %q.", v)
+			"The api-version query parameter (?api-version=) is required for all requests, and is a date; this "+
+				"one is %q.", v)
 	}
 	if asksForSubscriptions(r.Path) {
 		return s.subscriptions(r.Method)
@@ -134,7 +135,8 @@ func (s *Service) one(ctx context.Context, k *kind, p place, r Request) (Respons
 		return Response{Status: http.StatusNoContent}, nil
 	case c == nil:
 		return Response{}, refuse(http.StatusNotFound, "ResourceNotFound",
-			"The Resource '%s/%s' under '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", k.path, p.name, p.scope)
+			"The Resource '%s/%s' under '%s' was not found. For more details please go to "+
+				"https://aka.ms/ARMResourceNotFoundFix", k.path, p.name, p.scope)
 	case r.Method == http.MethodGet:
 		return Response{Status: http.StatusOK, Body: c.shown()}, nil
 	case r.Method == http.MethodHead:
@@ -165,10 +167,12 @@ func (c *consumer) shown() document {
 func (s *Service) put(ctx context.Context, k *kind, id, name string, r Request) (Response, error) {
 	body, err := parseDocument(r.Body)
 	if err != nil {
-		return Response{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: %v", err)
+		return Response{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: %v",
+			err)
 	}
 	if r.Method == http.MethodPut && body.text("location") == "" {
-		return Response{}, refuse(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.")
+		return Response{},
+			refuse(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.")
 	}
 	c, made := s.ensure(k, id, name)
 	c.mu.Lock()

@@ -32,11 +32,13 @@ func VaultHost(u *url.URL) string {
 func parseKeyRef(s string) (keyRef, error) {
 	u, err := url.Parse(s)
 	if err != nil || VaultHost(u) == "" {
-		return keyRef{}, badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
+		return keyRef{},
+			badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
 	}
 	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(segments) < 2 || len(segments) > 3 || segments[0] != "keys" {
-		return keyRef{}, badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
+		return keyRef{},
+			badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
 	}
 	k := keyRef{vault: "https://" + VaultHost(u), name: segments[1]}
 	if len(segments) == 3 {

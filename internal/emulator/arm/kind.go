@@ -79,7 +79,8 @@ func (k *kind) accepts(ref keyRef, info keyInfo) error {
 // systemAssigned is the identity of the resource itself.
 func systemAssigned(id string, d document) (identity, error) {
 	if !strings.Contains(strings.ToLower(d.text("identity", "type")), "systemassigned") {
-		return identity{}, badKey("The resource %s has no system-assigned identity: a customer-managed key needs one.", id)
+		return identity{}, badKey("The resource %s has no system-assigned identity: a customer-managed key needs one.",
+			id)
 	}
 	return identity{resourceID: id}, nil
 }

@@ -40,7 +40,8 @@ func (s *Service) signIn(ctx context.Context, who identity, audience string) (to
 	} else {
 		q.Set("msi_res_id", strings.ToLower(who.resourceID))
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token?"+q.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"http://169.254.169.254/metadata/identity/oauth2/token?"+q.Encode(), nil)
 	if err != nil {
 		return token{}, err
 	}
@@ -116,7 +117,8 @@ func (s *Service) look(ctx context.Context, who identity, k keyRef) (keyInfo, er
 }
 
 // transform wraps or unwraps a value with one version.
-func (s *Service) transform(ctx context.Context, who identity, operation string, k keyRef, value []byte) ([]byte, error) {
+func (s *Service) transform(ctx context.Context, who identity, operation string, k keyRef,
+	value []byte) ([]byte, error) {
 	in := struct {
 		Alg   string `json:"alg"`
 		Value string `json:"value"`
@@ -131,7 +133,8 @@ func (s *Service) transform(ctx context.Context, who identity, operation string,
 }
 
 // call does one operation on a key; "" reads it.
-func (s *Service) call(ctx context.Context, who identity, method string, k keyRef, operation string, in, out any) error {
+func (s *Service) call(ctx context.Context, who identity, method string, k keyRef, operation string,
+	in, out any) error {
 	t, err := s.signIn(ctx, who, k.audience())
 	if err != nil {
 		return err

@@ -23,7 +23,8 @@ func ParseWish(s string) (Wish, error) {
 	word, name, named := strings.Cut(head, "=")
 	w := Wish{kind: kindOfWord(word), name: name}
 	if !ok || !named || w.kind == nil || !keyName.MatchString(name) {
-		return Wish{}, fmt.Errorf("consumer %q: write storage|cosmos|disk|ai=NAME,key=https://VAULT/keys/NAME[/VERSION]", s)
+		return Wish{},
+			fmt.Errorf("consumer %q: write storage|cosmos|disk|ai=NAME,key=https://VAULT/keys/NAME[/VERSION]", s)
 	}
 	var err error
 	if w.key, err = parseKeyRef(id); err != nil {
