@@ -71,7 +71,8 @@ func routes(c Config, f *feed) http.Handler {
 		})
 	})
 	mux.HandleFunc("GET /keys/{name}", func(w http.ResponseWriter, r *http.Request) {
-		render(w, r, c.Logger, turns, keyTemplate, func() (any, bool) { return viewOneKey(c.Snapshot(), r.PathValue("name")) })
+		render(w, r, c.Logger, turns, keyTemplate,
+			func() (any, bool) { return viewOneKey(c.Snapshot(), r.PathValue("name")) })
 	})
 	mux.HandleFunc("GET /runbooks", func(w http.ResponseWriter, r *http.Request) {
 		render(w, r, c.Logger, turns, book, func() (any, bool) { return sections(docs.Runbooks), true })
@@ -141,7 +142,8 @@ func text(w http.ResponseWriter, code int, s string) {
 // render writes a page whole or not at all; view makes what is in it, or tells that it is of a
 // key that there is not. A page is made in its turn and sent after it, because a reader may
 // be slow. Nothing in it is secret, so that its compressed length may be seen.
-func render(w http.ResponseWriter, r *http.Request, log *slog.Logger, made turns, t *template.Template, view func() (any, bool)) {
+func render(w http.ResponseWriter, r *http.Request, log *slog.Logger, made turns, t *template.Template,
+	view func() (any, bool)) {
 	pack := accepts(r, "gzip")
 	var page []byte
 	var known bool

@@ -68,7 +68,9 @@ func New(c Config) (*Server, error) {
 	listen := cmp.Or(c.Listen, defaultListen)
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen for metrics: %w: choose another web.listen, or end what has this address (ss -ltnp)", err)
+		return nil,
+			fmt.Errorf("listen for metrics: %w: choose another web.listen, or end what has this address (ss -ltnp)",
+				err)
 	}
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -33,7 +33,8 @@ func drawStrip(h *status.History) *strip {
 			fmt.Fprintf(&unknown, "M%d 10.8h.8v1.2h-.8z", i)
 		}
 	}
-	return &strip{good.String(), bad.String(), unknown.String(), len(h.Slots), stripWords(h), h.Start.UTC().Format("15:04")}
+	return &strip{good.String(), bad.String(), unknown.String(), len(h.Slots), stripWords(h),
+		h.Start.UTC().Format("15:04")}
 }
 
 // stripWords says what a strip shows.

@@ -112,14 +112,16 @@ func scaleOf(now time.Time, generations []status.Generation, next time.Time) (s 
 func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	shown := k.Generations[max(0, len(k.Generations)-lanes):]
 	s, beyond := scaleOf(now, shown, k.NextRotation)
-	t := timeline{Older: len(k.Generations) - len(shown), Now: s.mark(now, "now"), Height: axisRow + dueRow + laneRow*max(1, len(shown))}
+	t := timeline{Older: len(k.Generations) - len(shown), Now: s.mark(now, "now"),
+		Height: axisRow + dueRow + laneRow*max(1, len(shown))}
 	if s.at(now) > 35 {
 		t.From = day(now, s.from)
 	}
 	var told []string
 	for i, g := range slices.Backward(shown) {
 		y := axisRow + laneRow*(len(shown)-1-i)
-		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State, Caption: captionOf(now, g), Bars: barsOf(now, s, g)}
+		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State,
+			Caption: captionOf(now, g), Bars: barsOf(now, s, g)}
 		if at := activeAt(g); !at.IsZero() {
 			m := s.mark(at, fmt.Sprintf("rotated to generation %d on %s", g.Number, day(now, at)))
 			l.Rotation = &m
@@ -190,7 +192,8 @@ func activeAt(g status.Generation) time.Time {
 }
 
 // stateOrder is the states as a generation passes them.
-var stateOrder = []key.State{key.PreActivation, key.Active, key.Deactivated, key.Suspended, key.Compromised, key.Destroyed}
+var stateOrder = []key.State{key.PreActivation, key.Active, key.Deactivated, key.Suspended, key.Compromised,
+	key.Destroyed}
 
 // turn is the beginning of a state.
 type turn struct {

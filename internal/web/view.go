@@ -171,7 +171,8 @@ func withAlarms(s status.Snapshot) []status.Key {
 		}
 	}
 	slices.SortStableFunc(keys, func(a, b status.Key) int {
-		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), first(overdue(s.At, a), overdue(s.At, b)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), first(overdue(s.At, a), overdue(s.At, b)),
+			strings.Compare(a.Name, b.Name))
 	})
 	return keys
 }
@@ -207,7 +208,8 @@ func unproven(k status.Key) *status.Proof {
 }
 
 func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
-	v := keyView{Name: k.Name, State: k.State, StateWords: stateWords(k.State), Next: nextShort(now, k), Proof: proofShort(now, k, vaults), Overdue: overdue(now, k)}
+	v := keyView{Name: k.Name, State: k.State, StateWords: stateWords(k.State), Next: nextShort(now, k),
+		Proof: proofShort(now, k, vaults), Overdue: overdue(now, k)}
 	v.Facts = append(v.Facts, string(k.Spec), proofWords(now, k, vaults))
 	if k.Retained {
 		v.Facts = append(v.Facts, "no longer in the configuration")
