@@ -44,7 +44,8 @@ func onlyVaultsAndKeys(s *section) {
 		switch {
 		case f.name == "vaults" || f.name == "keys":
 		case slices.Contains(mainFields, f.name):
-			s.rep.add(f.at, "move it to "+s.rep.order[0], "%s does not belong in keys.d, where only vaults and keys are read", f.name)
+			s.rep.add(f.at, "move it to "+s.rep.order[0],
+				"%s does not belong in keys.d, where only vaults and keys are read", f.name)
 		default:
 			s.rep.add(f.at, suggest(f.name, []string{"vaults", "keys"}), "unknown field %s", f.name)
 		}
@@ -107,7 +108,8 @@ func refusePIN(s *section) {
 		if f.name != "pin" {
 			return false
 		}
-		s.rep.add(f.at, "write it into a file that only the HSM side can read, name that by hsm.pin_file, and change the PIN if others could read this file",
+		s.rep.add(f.at, "write it into a file that only the HSM side can read, name that by hsm.pin_file, and change "+
+			"the PIN if others could read this file",
 			"hsm.pin puts the PIN into the configuration")
 		return true
 	})
@@ -133,7 +135,8 @@ func mergeURI(h *HSM, s *section) {
 		switch {
 		case v.value == "":
 		case s.has(v.field):
-			s.rep.add(s.whereOf(v.field), "keep one of them", "%s is already in hsm.uri as %s", s.name(v.field), v.attribute)
+			s.rep.add(s.whereOf(v.field), "keep one of them", "%s is already in hsm.uri as %s",
+				s.name(v.field), v.attribute)
 		default:
 			*v.to = v.value
 		}
@@ -223,7 +226,8 @@ func readWeb(s *section) Web {
 		ConfigFile: read(s, "web_config_file", "", parsePath),
 	}
 	if !isLoopback(w.Listen) && !s.has("web_config_file") {
-		s.rep.add(s.whereOf("listen"), "listen on 127.0.0.1, or write web.web_config_file with TLS and authentication (exporter-toolkit)",
+		s.rep.add(s.whereOf("listen"),
+			"listen on 127.0.0.1, or write web.web_config_file with TLS and authentication (exporter-toolkit)",
 			"web.listen: %q can be reached from other hosts", w.Listen)
 	}
 	return w
@@ -238,7 +242,8 @@ func readHealth(s *section) Health {
 		Look:   read(s, "look", 15*time.Minute, interval),
 	}
 	if h.Older < h.Newest {
-		s.rep.add(s.whereOf("older"), fmt.Sprintf("write %s or more, or a shorter health.newest", showDuration(h.Newest)),
+		s.rep.add(s.whereOf("older"), fmt.Sprintf("write %s or more, or a shorter health.newest",
+			showDuration(h.Newest)),
 			"health.older: %s is shorter than health.newest", showDuration(h.Older))
 	}
 	return h

@@ -154,8 +154,10 @@ func credentialPath(name string) (string, error) {
 	}
 	dir := os.Getenv(credentialsDirectory)
 	if dir == "" {
-		return "", fmt.Errorf("%q names a systemd credential, but $%s is not set: add LoadCredential=%s:/path to the unit, or write an absolute path",
-			name, credentialsDirectory, name)
+		return "",
+			fmt.Errorf("%q names a systemd credential, but $%s is not set: add LoadCredential=%s:/path to the unit, "+
+				"or write an absolute path",
+				name, credentialsDirectory, name)
 	}
 	return filepath.Join(dir, name), nil
 }

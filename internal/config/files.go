@@ -156,7 +156,8 @@ func (r *report) checkSecretMode(at position, field, path string) {
 		return
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		r.add(at, "run chmod 0600 "+path+" and make the user that reads it its owner; if others could have read it, change the secret",
+		r.add(at, "run chmod 0600 "+path+" and make the user that reads it its owner; if others could have read it, "+
+			"change the secret",
 			"%s: %s is open to group or others (mode %04o)", field, path, mode)
 	}
 }

@@ -81,25 +81,29 @@ func readExpiry(p *key.Policy, s *section) {
 		return
 	}
 	if pair, _ := key.ProofPair(p.Operations); pair[0] == key.Sign {
-		s.rep.add(s.whereOf(field), "remove it", "%s: the key signs, and after the date nothing could prove a version of it", s.name(field))
+		s.rep.add(s.whereOf(field), "remove it",
+			"%s: the key signs, and after the date nothing could prove a version of it", s.name(field))
 		return
 	}
 	if p.Schedule == nil {
 		if !s.has("schedule") {
 			s.rep.add(s.whereOf(field), "write a schedule, or remove it",
-				"%s: the key has no schedule, so nothing would replace a version before it expires, and nobody could wrap with it", s.name(field))
+				"%s: the key has no schedule, so nothing would replace a version before it expires, and nobody could "+
+					"wrap with it", s.name(field))
 		}
 		return
 	}
 	gap, bounded := s.rep.longestGap(p)
 	if !bounded {
-		s.rep.add(s.whereOf(field), "write a schedule that goes on firing, or remove it", "%s: the schedule stops firing", s.name(field))
+		s.rep.add(s.whereOf(field), "write a schedule that goes on firing, or remove it",
+			"%s: the schedule stops firing", s.name(field))
 		return
 	}
 	least := gap + p.Spread + key.ExpiryMargin
 	least = (least + day - 1) / day * day
 	if p.ExpiresAfter < least {
-		s.rep.add(s.whereOf(field), fmt.Sprintf("write %s or more, or a schedule that fires more often", showDuration(least)),
+		s.rep.add(s.whereOf(field), fmt.Sprintf("write %s or more, or a schedule that fires more often",
+			showDuration(least)),
 			"%s: %s is shorter than the schedule's longest gap of %s, its spread and a margin of %s",
 			s.name(field), showDuration(p.ExpiresAfter), showDuration(gap), showDuration(key.ExpiryMargin))
 	}

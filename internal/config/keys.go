@@ -58,7 +58,8 @@ func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
 
 func checkKeyName(c *Config, s *section, name string) {
 	if !key.ValidName(name) {
-		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a key", name)
+		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a key",
+			name)
 		return
 	}
 	longest := key.Label{Instance: c.Instance, Key: name, Number: 999_999, Pending: true}.String()
@@ -150,7 +151,8 @@ func readOperations(s *section) []key.Operation {
 		ops = append(ops, op.value)
 	}
 	if _, ok := key.ProofPair(ops); !ok && len(s.rep.problems) == before {
-		s.rep.add(s.whereOf("operations"), "add the missing half of wrapKey and unwrapKey, encrypt and decrypt, or sign and verify",
+		s.rep.add(s.whereOf("operations"),
+			"add the missing half of wrapKey and unwrapKey, encrypt and decrypt, or sign and verify",
 			"%s has no complete pair, so the key could never be proven", s.name("operations"))
 	}
 	return ops
@@ -190,7 +192,8 @@ func readRetire(s *section) key.RetireRule {
 func readSchedule(p *key.Policy, s *section) {
 	if p.Window > 0 && p.Spread >= p.Window {
 		s.rep.add(s.whereOf("spread"), "write a spread shorter than the window",
-			"%s: %s is not shorter than the window of %s", s.name("spread"), showDuration(p.Spread), showDuration(p.Window))
+			"%s: %s is not shorter than the window of %s", s.name("spread"), showDuration(p.Spread),
+			showDuration(p.Window))
 	}
 	p.Schedule = read(s, "schedule", nil, parseSchedule)
 	if p.Schedule == nil {

@@ -32,7 +32,8 @@ func CheckProxies(getenv func(string) string) error {
 		if what := check(value); what != "" {
 			found = append(found, Problem{
 				File: environment, Message: name + " cannot be used: " + what,
-				Remedy: fmt.Sprintf("correct it where it is set (systemctl cat keyd shows where the service's is), or unset %s", name),
+				Remedy: fmt.Sprintf("correct it where it is set (systemctl cat keyd shows where the service's is), "+
+					"or unset %s", name),
 			})
 		}
 	}
@@ -43,7 +44,8 @@ func CheckProxies(getenv func(string) string) error {
 }
 
 const (
-	encodeIt = "in a user or a password write it percent-encoded, such as %40 for @, %23 for #, %2F for / and %25 for a percent sign"
+	encodeIt = "in a user or a password write it percent-encoded, such as %40 for @, %23 for #, %2F for / and %25 " +
+		"for a percent sign"
 	formOfIt = "it must be http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT"
 )
 

@@ -9,7 +9,8 @@ import (
 	"github.com/keyd-project/keyd/internal/schedule"
 )
 
-const scheduleRemedy = `write five fields (minute hour day month weekday), such as "0 3 1 */3 *", or @monthly or @every 90d`
+const scheduleRemedy = `write five fields (minute hour day month weekday), such as "0 3 1 */3 *", or @monthly or ` +
+	`@every 90d`
 
 // parseSchedule reads a standard cron expression of five fields, or a
 // descriptor, with an optional CRON_TZ=ZONE or TZ=ZONE before it. The zone is
@@ -40,7 +41,8 @@ func parseSchedule(text string) (key.Schedule, error) {
 		return nil, err
 	}
 	if len(firings(calendar, 1)) == 0 {
-		return nil, faultf("write a day that its months have; days of month go from 1 to 28 in every month", "%q never fires", text)
+		return nil, faultf("write a day that its months have; days of month go from 1 to 28 in every month",
+			"%q never fires", text)
 	}
 	return calendar, nil
 }
@@ -72,7 +74,8 @@ func parseEvery(words []string) (key.Schedule, error) {
 	}
 	d, err := parseDuration(words[0])
 	if err != nil || d < time.Second || d%time.Second != 0 {
-		return nil, faultf("write whole seconds or more, such as @every 12h or @every 90d", "@every %s is not a usable interval", words[0])
+		return nil, faultf("write whole seconds or more, such as @every 12h or @every 90d",
+			"@every %s is not a usable interval", words[0])
 	}
 	return schedule.Every(d), nil
 }
@@ -84,7 +87,8 @@ func parseFields(words []string, zone *time.Location) (schedule.Calendar, error)
 	case isDescriptor && len(words) > 1:
 		return none, faultf("write the descriptor alone", "text after %s", words[0])
 	case !isDescriptor && (len(words) == 6 || len(words) == 7):
-		return none, faultf("remove the field for seconds: "+scheduleRemedy, "%d fields; seconds and years are not supported", len(words))
+		return none, faultf("remove the field for seconds: "+scheduleRemedy,
+			"%d fields; seconds and years are not supported", len(words))
 	case !isDescriptor && len(words) != 5:
 		return none, faultf(scheduleRemedy, "%d fields instead of 5", len(words))
 	}

@@ -122,7 +122,8 @@ func read[T any](s *section, name string, fallback T, parse func(string) (T, err
 	return v
 }
 
-func readScalar[T any](rep *report, name string, where position, n ast.Node, parse func(string) (T, error)) (v T, ok bool) {
+func readScalar[T any](rep *report, name string, where position, n ast.Node,
+	parse func(string) (T, error)) (v T, ok bool) {
 	text, isScalar := scalarText(n)
 	if !isScalar {
 		message := "%s is not a single value"

@@ -68,7 +68,8 @@ func parsePath(s string) (string, error) {
 		return "", err
 	}
 	if !filepath.IsAbs(s) {
-		return "", faultf("write the path from the root, such as /etc/keyd/"+filepath.Base(s), "%q is not an absolute path", s)
+		return "",
+			faultf("write the path from the root, such as /etc/keyd/"+filepath.Base(s), "%q is not an absolute path", s)
 	}
 	return filepath.Clean(s), nil
 }
@@ -88,7 +89,8 @@ func parseSecretFile(s string) (string, error) {
 		return parsePath(s)
 	}
 	if !isCredentialName(s) {
-		return "", faultf("write an absolute path, or a systemd credential's name without slashes", "%q is neither a path nor a name", s)
+		return "", faultf("write an absolute path, or a systemd credential's name without slashes",
+			"%q is neither a path nor a name", s)
 	}
 	return s, nil
 }
@@ -98,8 +100,10 @@ func parseSecretFile(s string) (string, error) {
 func parseMechanism(s string) (uint, error) {
 	n, err := strconv.ParseUint(s, 0, 32)
 	if err != nil || n < 0x80000000 {
-		return 0, faultf("write the vendor's number for AES key wrap with padding (RFC 5649), such as 0x80000171; keyd tries the standard ones by itself",
-			"%q is not a vendor-defined mechanism", s)
+		return 0,
+			faultf("write the vendor's number for AES key wrap with padding (RFC 5649), such as 0x80000171; keyd "+
+				"tries the standard ones by itself",
+				"%q is not a vendor-defined mechanism", s)
 	}
 	return uint(n), nil
 }
@@ -111,7 +115,8 @@ func maxChars(n int) func(string) (string, error) {
 			return "", err
 		}
 		if len(s) > n {
-			return "", faultf("write what the token shows (pkcs11-tool -L)", "longer than the %d bytes a token can show", n)
+			return "",
+				faultf("write what the token shows (pkcs11-tool -L)", "longer than the %d bytes a token can show", n)
 		}
 		return s, nil
 	}

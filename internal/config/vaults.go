@@ -30,10 +30,11 @@ func suffixes() []suffix {
 // hyphens, a letter first. Managed HSMs have the same.
 var hostForm = regexp.MustCompile(`^[a-z][0-9a-z-]{1,22}[0-9a-z]$`)
 
-const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign cloud's), and nothing behind"
+const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign " +
+	"cloud's), and nothing behind"
 
-// ParseVaultURL brings a vault's URL into its canonical form (see key.Origin), and tells the kind and the cloud by the host. The error says
-// what to write instead.
+// ParseVaultURL brings a vault's URL into its canonical form (see key.Origin), and tells the kind and the cloud by the
+// host. The error says what to write instead.
 func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string, err error) {
 	u, err := url.Parse(s)
 	if err != nil {
@@ -112,7 +113,8 @@ func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 				continue
 			}
 			if first, twice := byURL[p.vault.URL]; twice {
-				rep.add(p.at, "keep one of them", "vault %s has the same url as %s at %s", f.name, first.vault.Name, first.at)
+				rep.add(p.at, "keep one of them", "vault %s has the same url as %s at %s",
+					f.name, first.vault.Name, first.at)
 				continue
 			}
 			byURL[p.vault.URL] = p
@@ -127,7 +129,8 @@ func readVault(c *Config, s *section) place {
 	name := strings.TrimPrefix(s.path, "vaults.")
 	p := place{at: s.at, broken: true}
 	if !key.ValidName(name) {
-		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a vault", name)
+		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)",
+			"%q is not a valid name for a vault", name)
 	}
 	s.require("url", urlRemedy)
 	p.vault.Name = name
@@ -138,7 +141,8 @@ func readVault(c *Config, s *section) place {
 			return "", err
 		}
 		if want := c.Azure.Cloud; want != "" && cloud != want {
-			return "", faultf("write azure.cloud: "+cloud+", or a vault of cloud "+want, "the host is in cloud %s, and azure.cloud is %s", cloud, want)
+			return "", faultf("write azure.cloud: "+cloud+", or a vault of cloud "+want,
+				"the host is in cloud %s, and azure.cloud is %s", cloud, want)
 		}
 		p.vault.Kind = kind
 		return canonical, nil

@@ -137,7 +137,8 @@ func (r *report) addSyntax(where position, err error) {
 	if tk := ye.GetToken(); tk != nil && tk.Position != nil {
 		where.Line, where.Column = tk.Position.Line, tk.Position.Column
 	}
-	r.add(where, "correct the YAML: check indentation, quotes and brackets near there", "YAML syntax: %s", ye.GetMessage())
+	r.add(where, "correct the YAML: check indentation, quotes and brackets near there", "YAML syntax: %s",
+		ye.GetMessage())
 }
 
 // at is where a node stands; fallback when the node does not know, or when its
