@@ -41,7 +41,9 @@ func groupID(name string) (uint32, error) {
 	}
 	g, err := user.LookupGroup(name)
 	if err != nil {
-		return 0, fmt.Errorf("the control socket's group: %w; make it with `addgroup --system %s`, or configure another", err, name)
+		return 0,
+			fmt.Errorf("the control socket's group: %w; make it with `addgroup --system %s`, or configure another",
+				err, name)
 	}
 	return parseID(g.Gid)
 }

@@ -264,13 +264,15 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%w: it did not answer on %s in time: %w", ErrUnreachable, c.path, context.DeadlineExceeded)
 	case errors.Is(err, fs.ErrPermission):
-		return &RefusedError{fmt.Sprintf("the control socket %s may not be opened by this user: become a member of its group, or root", c.path)}
+		return &RefusedError{fmt.Sprintf("the control socket %s may not be opened by this user: become a member of "+
+			"its group, or root", c.path)}
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no socket %s", ErrUnreachable, c.path)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nobody serves %s", ErrUnreachable, c.path)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("%w: it closed the connection without an answer (stopped, or this user has %d requests open)", ErrUnreachable, maxPerUID)
+		return fmt.Errorf("%w: it closed the connection without an answer (stopped, or this user has %d requests open)",
+			ErrUnreachable, maxPerUID)
 	default:
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}

@@ -148,7 +148,8 @@ func (f *follower) settle(snap status.Snapshot) {
 			continue
 		}
 		if k.Hold != nil {
-			f.saw(status.Event{At: k.Hold.Since, Key: k.Name, Vault: k.Hold.Vault, Step: "hold", Phase: status.Wait, Detail: k.Hold.Reason})
+			f.saw(status.Event{At: k.Hold.Since, Key: k.Name, Vault: k.Hold.Vault, Step: "hold", Phase: status.Wait,
+				Detail: k.Hold.Reason})
 		}
 	}
 }

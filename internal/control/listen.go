@@ -22,7 +22,8 @@ const maxPath = 107
 // a dead socket for theirs. Close removes the socket.
 func Listen(path, group string) (net.Listener, error) {
 	if len(path) > maxPath {
-		return nil, fmt.Errorf("control socket %s: a socket's path has at most %d bytes: configure a shorter one", path, maxPath)
+		return nil, fmt.Errorf("control socket %s: a socket's path has at most %d bytes: configure a shorter one",
+			path, maxPath)
 	}
 	gid, err := groupID(group)
 	if err != nil {
@@ -67,7 +68,8 @@ func lockBeside(path string) (*os.File, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("control socket %s: %w; make the directory %s, or set RuntimeDirectory=keyd in the unit", path, err, filepath.Dir(path))
+		return nil, fmt.Errorf("control socket %s: %w; make the directory %s, or set RuntimeDirectory=keyd in the unit",
+			path, err, filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
@@ -79,7 +81,8 @@ func lockBeside(path string) (*os.File, error) {
 }
 
 func inUse(path string) error {
-	return fmt.Errorf("control socket %s: another keyd daemon serves it; stop that one first (`systemctl stop keyd`)", path)
+	return fmt.Errorf("control socket %s: another keyd daemon serves it; stop that one first (`systemctl stop keyd`)",
+		path)
 }
 
 // removeDead unlinks a socket that nobody listens on, and nothing else.
@@ -92,7 +95,8 @@ func removeDead(path string) error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("control socket %s: there is something else than a socket at this path: move it away, or configure another path", path)
+		return fmt.Errorf("control socket %s: there is something else than a socket at this path: move it away, or "+
+			"configure another path", path)
 	}
 	conn, err := net.Dial("unix", path)
 	switch {

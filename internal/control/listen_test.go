@@ -90,7 +90,8 @@ func TestListenExplainsWhatItCannot(t *testing.T) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
-	if _, err := Listen(filepath.Join(t.TempDir(), "k"), "no-such-group"); err == nil || !strings.Contains(err.Error(), "addgroup") {
+	if _, err := Listen(filepath.Join(t.TempDir(), "k"), "no-such-group"); err == nil ||
+		!strings.Contains(err.Error(), "addgroup") {
 		t.Errorf("unknown group: %v", err)
 	}
 }

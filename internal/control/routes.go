@@ -41,18 +41,25 @@ func routes() []route {
 		{name: "rotate", pattern: "POST /v1/rotate", what: "rotate a key", acts: true, serve: (*call).rotate},
 		{name: "pause", pattern: "POST /v1/pause", what: "pause a key", acts: true, serve: (*call).pause},
 		{name: "resume", pattern: "POST /v1/resume", what: "resume a key", acts: true, serve: (*call).resume},
-		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true, serve: (*call).adoption},
+		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true,
+			serve: (*call).adoption},
 		{name: "adopt", pattern: "POST /v1/adopt", what: "adopt a key", acts: true, slow: true, serve: (*call).adopt},
 		{name: "plan", pattern: "GET /v1/plan", what: "see the plan", slow: true, serve: (*call).plan},
 		{name: "explain", pattern: "GET /v1/plan/explain", what: "see the plan", slow: true, serve: (*call).explain},
 		{name: "check", pattern: "GET /v1/check", what: "run the checks", slow: true, serve: (*call).check},
-		{name: "reload", pattern: "POST /v1/reload", what: "reload the configuration", acts: true, serve: (*call).reload},
+		{name: "reload", pattern: "POST /v1/reload", what: "reload the configuration", acts: true,
+			serve: (*call).reload},
 		{name: "audit", pattern: "GET /v1/audit", what: "read the audit", slow: true, serve: (*call).audit},
-		{name: "verify", pattern: "GET /v1/audit/verify", what: "verify the audit", slow: true, serve: (*call).verifyAudit},
-		{name: "export", pattern: "GET /v1/audit/export", what: "export the audit", slow: true, serve: (*call).exportAudit},
-		{name: "audit-key", pattern: "GET /v1/audit/key", what: "see the audit key", slow: true, serve: (*call).auditKey},
-		{name: "checkpoint", pattern: "POST /v1/audit/checkpoint", what: "have the audit signed", acts: true, slow: true, serve: (*call).checkpoint},
-		{name: "backup", pattern: "POST /v1/backup", what: "copy the state", acts: true, slow: true, serve: (*call).backup},
+		{name: "verify", pattern: "GET /v1/audit/verify", what: "verify the audit", slow: true,
+			serve: (*call).verifyAudit},
+		{name: "export", pattern: "GET /v1/audit/export", what: "export the audit", slow: true,
+			serve: (*call).exportAudit},
+		{name: "audit-key", pattern: "GET /v1/audit/key", what: "see the audit key", slow: true,
+			serve: (*call).auditKey},
+		{name: "checkpoint", pattern: "POST /v1/audit/checkpoint", what: "have the audit signed", acts: true,
+			slow: true, serve: (*call).checkpoint},
+		{name: "backup", pattern: "POST /v1/backup", what: "copy the state", acts: true, slow: true,
+			serve: (*call).backup},
 	}
 }
 
@@ -316,7 +323,8 @@ func (f failure) encode() string {
 
 func checkName(name string) error {
 	if !key.ValidName(name) {
-		return &UsageError{fmt.Sprintf("%q cannot be the name of a key: names have 1 to 127 letters, digits and dashes", name)}
+		return &UsageError{fmt.Sprintf("%q cannot be the name of a key: names have 1 to 127 letters, digits and dashes",
+			name)}
 	}
 	return nil
 }

@@ -168,7 +168,8 @@ func (c *call) authorised(rt route) error {
 	c.act = act
 	switch {
 	case rt.acts && !act:
-		return &RefusedError{fmt.Sprintf("%s may not %s: only root, the daemon's own user and the configured operators may", actor, rt.what)}
+		return &RefusedError{fmt.Sprintf("%s may not %s: only root, the daemon's own user and the configured "+
+			"operators may", actor, rt.what)}
 	case !read:
 		return &RefusedError{fmt.Sprintf("%s may not %s: that takes membership of the daemon's group", actor, rt.what)}
 	}
@@ -183,7 +184,8 @@ func (c *call) fail(rt route, err error) string {
 	if f.Kind == kindRefused {
 		level = slog.LevelWarn
 	}
-	c.log.Log(c.r.Context(), level, "control request not done", "request", rt.name, "actor", c.actor.String(), "kind", f.Kind, "error", err)
+	c.log.Log(c.r.Context(), level, "control request not done", "request", rt.name, "actor", c.actor.String(), "kind",
+		f.Kind, "error", err)
 	if c.w.begun {
 		c.w.Header().Set(trailer, f.encode())
 		return f.Kind
