@@ -27,7 +27,8 @@ func exportCSV(ctx context.Context, src Chain, r Request, s span, w io.Writer) e
 		if !s.shows(r, c) || c.Seq > s.last {
 			return nil
 		}
-		row := []string{strconv.FormatUint(c.Seq, 10), c.Time.UTC().Format(time.RFC3339Nano), c.Key, string(c.Event), c.Actor}
+		row := []string{strconv.FormatUint(c.Seq, 10), c.Time.UTC().Format(time.RFC3339Nano), c.Key, string(c.Event),
+			c.Actor}
 		rest := maps.Clone(c.Fields)
 		for _, name := range csvFields {
 			row = append(row, rest[name])
@@ -57,7 +58,8 @@ func exportCSV(ctx context.Context, src Chain, r Request, s span, w io.Writer) e
 // harmless keeps a spreadsheet from taking text for a formula, by an apostrophe in
 // front (OWASP, "CSV Injection"): reasons and errors come from outside.
 func harmless(cell string) string {
-	if trimmed := strings.TrimLeft(cell, " "); trimmed != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(trimmed)[0]) {
+	if trimmed := strings.TrimLeft(cell, " "); trimmed != "" &&
+		strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(trimmed)[0]) {
 		return "'" + cell
 	}
 	return cell

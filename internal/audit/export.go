@@ -113,7 +113,8 @@ func findSpan(ctx context.Context, src Chain, r Request) (s span, err error) {
 			}
 			s.last, s.end = c.Seq, 0
 		}
-		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) && s.end == 0 && s.last != 0 && cp.Seq >= s.last {
+		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) && s.end == 0 && s.last != 0 &&
+			cp.Seq >= s.last {
 			s.end = c.Seq
 		}
 		if name := c.Fields["instance"]; name != "" && c.Key == "" {
@@ -159,7 +160,8 @@ func (s span) each(ctx context.Context, src Chain, fn func(chain.Linked) error) 
 
 func exportJSON(ctx context.Context, src Chain, r Request, s span, now time.Time, w io.Writer) error {
 	out := &lineWriter{w: w, sum: sha256.New()}
-	head := headerLine{Export: formatVersion, Instance: s.instance, Exported: now.UTC(), Since: utc(r.Since), Until: utc(r.Until), Key: r.Key}
+	head := headerLine{Export: formatVersion, Instance: s.instance, Exported: now.UTC(), Since: utc(r.Since),
+		Until: utc(r.Until), Key: r.Key}
 	begun := false
 	begin := func(c chain.Linked) error {
 		begun = true

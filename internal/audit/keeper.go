@@ -265,7 +265,8 @@ func (k *Keeper) ended(ctx context.Context, err error) error {
 		k.failures++
 		k.again = k.Clock().Add(min(lastPause, firstPause<<min(k.failures-1, 20)))
 		k.Metrics.failed()
-		k.Logger.WarnContext(ctx, "the audit chain's head was not signed: it is tried again", "error", err.Error(), "failures", k.failures)
+		k.Logger.WarnContext(ctx, "the audit chain's head was not signed: it is tried again", "error", err.Error(),
+			"failures", k.failures)
 	}
 	return err
 }
@@ -279,7 +280,8 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 	if err != nil {
 		return key.Checkpoint{}, fmt.Errorf("read the audit chain's head: %w", err)
 	}
-	c := key.Checkpoint{Instance: k.Instance, Seq: seq, Head: key.Fingerprint(head.String()), Time: k.Clock().UTC().Truncate(time.Second)}
+	c := key.Checkpoint{Instance: k.Instance, Seq: seq, Head: key.Fingerprint(head.String()),
+		Time: k.Clock().UTC().Truncate(time.Second)}
 	killpoint.At("sign-before")
 	signature, err := k.Signer.SignCheckpoint(ctx, c)
 	if err != nil {
@@ -317,7 +319,8 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 	fields := map[string]string{"audit_key": string(print), "public": string(text)}
 	if k.seen.key != "" {
 		fields["before"] = string(k.seen.key)
-		k.Logger.WarnContext(ctx, "the audit key is another one than before", "audit_key", string(print), "before", string(k.seen.key))
+		k.Logger.WarnContext(ctx, "the audit key is another one than before", "audit_key", string(print), "before",
+			string(k.seen.key))
 	}
 	if present && !k.seen.making {
 		return print, k.note(ctx, keyd, chain.AuditKeyFound, fields)

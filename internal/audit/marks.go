@@ -48,11 +48,14 @@ func Lacking(ctx context.Context, src Chain, marks []Mark) (map[Mark]string, err
 	for _, m := range marks {
 		switch hash := hashes[m.Seq]; {
 		case hash == "":
-			lacking[m] = fmt.Sprintf("the chain ends with entry %d: its end was cut off, or the state is an older copy", last)
+			lacking[m] = fmt.Sprintf("the chain ends with entry %d: its end was cut off, or the state is an older copy",
+				last)
 		case hash != string(m.Head):
-			lacking[m] = fmt.Sprintf("entry %d of the chain has another hash: the state was put back and went on from there, or the chain was rewritten", m.Seq)
+			lacking[m] = fmt.Sprintf("entry %d of the chain has another hash: the state was put back and went on "+
+				"from there, or the chain was rewritten", m.Seq)
 		case !signed[m]:
-			lacking[m] = fmt.Sprintf("the chain has entry %d, and not that it was signed: its end was cut off, or the state is an older copy", m.Seq)
+			lacking[m] = fmt.Sprintf("the chain has entry %d, and not that it was signed: its end was cut off, or "+
+				"the state is an older copy", m.Seq)
 		}
 	}
 	return lacking, nil

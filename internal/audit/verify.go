@@ -138,16 +138,19 @@ func (c *checker) header(lines *bufio.Scanner) error {
 	err := strict(lines.Bytes(), &h)
 	switch {
 	case bytes.HasPrefix(lines.Bytes(), []byte("seq,time,")):
-		return fmt.Errorf("%w: it is a CSV export, which is for reading; export the same with --format json", ErrNotAnExport)
+		return fmt.Errorf("%w: it is a CSV export, which is for reading; export the same with --format json",
+			ErrNotAnExport)
 	case err != nil || h.Export == 0:
 		return fmt.Errorf("%w: its first line is not that of `keyd audit export --format json`", ErrNotAnExport)
 	case h.Export != formatVersion:
-		return fmt.Errorf("%w: it is an export of form %d, and this keyd knows form %d: verify it with a newer keyd", ErrNotAnExport, h.Export, formatVersion)
+		return fmt.Errorf("%w: it is an export of form %d, and this keyd knows form %d: verify it with a newer keyd",
+			ErrNotAnExport, h.Export, formatVersion)
 	}
 	c.read.Write(lines.Bytes())
 	c.number = 1
 	c.prev, c.signed = h.Prev, map[uint64]bool{}
-	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until, h.Key, h.First
+	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until,
+		h.Key, h.First
 	if h.First == 1 && h.Prev != (chain.Hash{}) {
 		c.v.problem("line 1: the chain's first entry has one before it")
 	}
@@ -166,7 +169,8 @@ func (c *checker) line(text []byte) {
 	case strict(text, &end) == nil && end.End:
 		c.end(end)
 		return
-	case strict(text, &entry) != nil || (entry.Entry == nil) == (entry.Sum == nil) || entry.Sum == nil && entry.Key != "":
+	case strict(text, &entry) != nil || (entry.Entry == nil) == (entry.Sum == nil) ||
+		entry.Sum == nil && entry.Key != "":
 		c.v.problem("line %d: it is not a line of an export", c.number)
 		c.lost = true
 	default:
@@ -189,7 +193,8 @@ func (c *checker) end(e endLine) {
 func (c *checker) entry(e entryLine) {
 	want := c.v.First + uint64(len(c.hashes))
 	if e.Seq != want {
-		c.v.problem("line %d: entry %d stands where entry %d should: one was removed, added or moved", c.number, e.Seq, want)
+		c.v.problem("line %d: entry %d stands where entry %d should: one was removed, added or moved",
+			c.number, e.Seq, want)
 	}
 	var body chain.Entry
 	var links bool
@@ -201,7 +206,8 @@ func (c *checker) entry(e entryLine) {
 		links = err == nil && chain.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
 	}
 	if !links && !c.lost {
-		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed or moved", c.number, e.Seq)
+		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed "+
+			"or moved", c.number, e.Seq)
 	}
 	c.prev, c.lost = e.Hash, false
 	c.hashes = append(c.hashes, e.Hash)
@@ -234,16 +240,19 @@ func (c *checker) checkpoint(at uint64, e chain.Entry) {
 	}
 	digest := sha256.Sum256(s.Message())
 	if err := rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], s.Signature); err != nil {
-		c.v.problem("line %d: the signature in entry %d is not by the audit key %s: it was forged or changed", c.number, at, s.By)
+		c.v.problem("line %d: the signature in entry %d is not by the audit key %s: it was forged or changed",
+			c.number, at, s.By)
 		return
 	}
 	if s.Instance != c.v.Instance {
-		c.v.problem("line %d: the checkpoint in entry %d is of instance %s, and the file says %s", c.number, at, s.Instance, c.v.Instance)
+		c.v.problem("line %d: the checkpoint in entry %d is of instance %s, and the file says %s",
+			c.number, at, s.Instance, c.v.Instance)
 		return
 	}
 	seen.Checkpoints++
 	if s.Seq >= at {
-		c.v.problem("line %d: entry %d signs entry %d, which was not there yet: entries were removed", c.number, at, s.Seq)
+		c.v.problem("line %d: entry %d signs entry %d, which was not there yet: entries were removed",
+			c.number, at, s.Seq)
 		return
 	}
 	c.cover(s, at)
@@ -256,7 +265,8 @@ func (c *checker) cover(s signed, at uint64) {
 		return // it is of what was before the file's first entry
 	}
 	if got := c.hashes[min(s.Seq-c.v.First, uint64(len(c.hashes)-1))]; got.String() != string(s.Head) {
-		c.v.problem("line %d: the head that entry %d signs is not that of entry %d here: the chain was rewritten", c.number, at, s.Seq)
+		c.v.problem("line %d: the head that entry %d signs is not that of entry %d here: the chain was rewritten",
+			c.number, at, s.Seq)
 		return
 	}
 	c.signed[s.Seq] = true
@@ -292,11 +302,13 @@ func (c *checker) conclude(marks []Mark) {
 		case m.Seq < c.v.First:
 			c.v.problem("%s: the file begins with entry %d only: export it from earlier", mark, c.v.First)
 		case m.Seq > c.v.Last:
-			c.v.problem("%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it is older or exported with --until", mark, m.Seq, c.v.Last)
+			c.v.problem("%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it "+
+				"is older or exported with --until", mark, m.Seq, c.v.Last)
 		case c.hashes[m.Seq-c.v.First].String() != string(m.Head):
 			c.v.problem("%s: entry %d has another hash here: the chain was rewritten", mark, m.Seq)
 		case !c.signed[m.Seq]:
-			c.v.problem("%s: the file has no checkpoint of entry %d by a key that was given: its end was cut off", mark, m.Seq)
+			c.v.problem("%s: the file has no checkpoint of entry %d by a key that was given: its end was cut off",
+				mark, m.Seq)
 		default:
 			c.v.Expected = append(c.v.Expected, mark)
 		}
