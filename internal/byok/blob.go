@@ -145,7 +145,9 @@ func decodeCiphertext(text string) ([]byte, error) {
 	case strings.Contains(text, "="):
 		return nil, errors.New("ciphertext is padded base64: the specification wants it without =")
 	case strings.ContainsAny(text, "+/"):
-		return nil, errors.New("ciphertext is in the standard base64 alphabet: the specification wants the URL alphabet, with - and _")
+		return nil,
+			errors.New("ciphertext is in the standard base64 alphabet: the specification wants the URL alphabet, " +
+				"with - and _")
 	case strings.ContainsAny(text, "\r\n"): // which Go's decoder would skip
 		return nil, errors.New("ciphertext is broken into lines: it must be one unbroken base64url string")
 	}
