@@ -41,5 +41,6 @@ func checkLocaltime(path, loaded string) error {
 		return nil
 	}
 	return fmt.Errorf("the host's time zone cannot be loaded: %s is no time zone; "+
-		"install the package tzdata, run timedatectl set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin", path)
+		"install the package tzdata, run timedatectl set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin",
+		path)
 }

@@ -36,7 +36,8 @@ func (c Calendar) matches(civil time.Time) bool {
 var zones = []string{
 	"Africa/Cairo", "Asia/Beirut", "Europe/London", "America/New_York", "Atlantic/Azores", "America/Havana",
 	"America/Santiago", "Asia/Gaza", "America/Nuuk", "Pacific/Apia", "Australia/Lord_Howe", "Antarctica/Troll",
-	"Africa/Casablanca", "America/Sao_Paulo", "Europe/Dublin", "Asia/Kathmandu", "Asia/Tehran", "Pacific/Kwajalein", "America/Caracas", "Asia/Pyongyang", "UTC",
+	"Africa/Casablanca", "America/Sao_Paulo", "Europe/Dublin", "Asia/Kathmandu", "Asia/Tehran", "Pacific/Kwajalein",
+	"America/Caracas", "Asia/Pyongyang", "UTC",
 }
 
 // nearChange is a time within three days of a change of the zone's clocks, if it has any
