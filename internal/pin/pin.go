@@ -50,12 +50,14 @@ func Find(name, credentialsDir string) (File, error) {
 		return f, nil
 	}
 	if name == "" || strings.ContainsRune(name, '/') || name == "." || name == ".." {
-		return File{}, &Error{Reason: fmt.Sprintf("pin_file %q names no file", name), Remedy: "write an absolute path or a credential's name"}
+		return File{}, &Error{Reason: fmt.Sprintf("pin_file %q names no file", name),
+			Remedy: "write an absolute path or a credential's name"}
 	}
 	if credentialsDir == "" {
 		return File{}, &Error{
 			Reason: fmt.Sprintf("pin_file %q is a credential's name, but $CREDENTIALS_DIRECTORY is not set", name),
-			Remedy: fmt.Sprintf("start keyd by its systemd unit (LoadCredential=%s:…), or write an absolute path", name),
+			Remedy: fmt.Sprintf("start keyd by its systemd unit (LoadCredential=%s:…), or write an absolute path",
+				name),
 		}
 	}
 	return File{path: filepath.Join(dir, name), unit: filepath.Base(dir)}, nil
@@ -140,10 +142,12 @@ func (f File) writeAgain() string {
 	path, owner, then := f.path, " -o "+self(), ""
 	if f.unit != "" {
 		path, owner = "/etc/keyd/"+filepath.Base(f.path), ""
-		then = fmt.Sprintf(", or the file that LoadCredential= of %s names; %s (an encrypted credential: man 8 keyd, The PIN)", f.unit, f.Renewed())
+		then = fmt.Sprintf(", or the file that LoadCredential= of %s names; %s (an encrypted credential: man 8 keyd, "+
+			"The PIN)", f.unit, f.Renewed())
 	}
 	return "write the PIN as UTF-8 in one line, by this command, which asks for it: " +
-		`bash -c 'IFS= read -rsp "PIN: " p && printf %s "$p" | sudo install -m 0600` + owner + ` /dev/stdin "$0"' ` + quoted(path) + then
+		`bash -c 'IFS= read -rsp "PIN: " p && printf %s "$p" | sudo install -m 0600` + owner + ` /dev/stdin "$0"' ` +
+		quoted(path) + then
 }
 
 // self is the user of this process, who has to read the file.
