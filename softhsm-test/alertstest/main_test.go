@@ -65,7 +65,8 @@ func shown() []scene {
 		{"promtool and amtool take the configuration that docs/metrics.md shows", documentedConfiguration},
 		{"Prometheus scrapes the daemon and has every shipped rule", scraped},
 		{"while all is well no alert fires", quiet},
-		{"an unwrap that fails reaches the on-call receiver, with key, vault and a runbook that keyd serves", unwrapFails},
+		{"an unwrap that fails reaches the on-call receiver, with key, vault and a runbook that keyd serves",
+			unwrapFails},
 		{"when the fault ends, so does the alert", unwrapWorksAgain},
 		{"a rotation that cannot finish reaches the receiver for today, and names the vault", rotationFails},
 		{"a key that is deleted reaches on-call, and its hold the receiver for today", keyDeleted},
@@ -100,5 +101,6 @@ func TestAlerts(t *testing.T) {
 	if t.Failed() {
 		failed = 1
 	}
-	fmt.Printf("alerts: %d passed, %d failed, %d not reached, in %.0f s\n", passed, failed, len(scenes)-passed-failed, time.Since(began).Seconds())
+	fmt.Printf("alerts: %d passed, %d failed, %d not reached, in %.0f s\n",
+		passed, failed, len(scenes)-passed-failed, time.Since(began).Seconds())
 }

@@ -25,20 +25,24 @@ const (
 // [15m], and changes nothing else.
 func shorten(t *testing.T, rules string) string {
 	t.Helper()
-	return regexp.MustCompile(`(?m)(^ +for: |\[)([0-9]+[smhd])(\]|$)`).ReplaceAllStringFunc(rules, func(found string) string {
-		m := regexp.MustCompile(`^(.*?)([0-9]+)([smhd])(\]?)$`).FindStringSubmatch(found)
-		unit := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}[m[3]]
-		var n int
-		if _, err := fmt.Sscan(m[2], &n); err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprintf("%s%dms%s", m[1], (time.Duration(n) * unit / faster).Milliseconds(), m[4])
-	})
+	return regexp.MustCompile(`(?m)(^ +for: |\[)([0-9]+[smhd])(\]|$)`).ReplaceAllStringFunc(rules,
+		func(found string) string {
+			m := regexp.MustCompile(`^(.*?)([0-9]+)([smhd])(\]?)$`).FindStringSubmatch(found)
+			unit := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour,
+				"d": 24 * time.Hour}[m[3]]
+			var n int
+			if _, err := fmt.Sscan(m[2], &n); err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprintf("%s%dms%s", m[1], (time.Duration(n) * unit / faster).Milliseconds(), m[4])
+		})
 }
 
 func TestShorteningARuleFileChangesItsWaitingTimesAlone(t *testing.T) {
-	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        summary: for 5m\n"
-	want := "        expr: increase(x[9000ms]) > 5 or time() - y > 3600\n        for: 1500ms\n        for: 432000ms\n        summary: for 5m\n"
+	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        " +
+		"summary: for 5m\n"
+	want := "        expr: increase(x[9000ms]) > 5 or time() - y > 3600\n        for: 1500ms\n        for: " +
+		"432000ms\n        summary: for 5m\n"
 	if got := shorten(t, shipped); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
@@ -83,8 +87,10 @@ func replaced(t *testing.T, block string, oldnew ...string) string {
 func (w *world) writeConfigurations(t *testing.T) {
 	t.Helper()
 	w.write(t, "keyd.rules.yml", shorten(t, read(t, rulesFile)))
-	w.write(t, "prometheus.yml", "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"+replaced(t, documented(t, "scrape_configs"),
-		"127.0.0.1:9889", w.web, "127.0.0.1:9093", w.alertmanager, "/usr/share/keyd/prometheus/keyd.rules.yml", filepath.Join(w.dir, "keyd.rules.yml")))
+	w.write(t, "prometheus.yml", "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"+
+		replaced(t, documented(t, "scrape_configs"),
+			"127.0.0.1:9889", w.web, "127.0.0.1:9093", w.alertmanager, "/usr/share/keyd/prometheus/keyd.rules.yml",
+			filepath.Join(w.dir, "keyd.rules.yml")))
 	w.write(t, "alertmanager.yml", replaced(t, documented(t, "receivers:"),
 		"https://pager.example/keyd", w.hook.url("/on-call"), "https://chat.example/keyd", w.hook.url("/today"),
 		"group_wait: 30s", "group_wait: 1s", "group_interval: 5m", "group_interval: 1s"))

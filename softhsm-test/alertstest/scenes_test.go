@@ -82,8 +82,9 @@ func quiet(t *testing.T, w *world) {
 func unwrapFails(t *testing.T, w *world) {
 	w.azure(t, "op=unwrap,host="+vaultHost+",status=403,code=Forbidden,inner=ForbiddenByRbac")
 	a := w.hook.wait(t, "/on-call", "firing", map[string]string{"alertname": "KeydUnwrapFailing", "age": "newest"})
-	wantAlert(t, a, map[string]string{"alertname": "KeydUnwrapFailing", "severity": "critical", "job": "keyd", "instance": w.web,
-		"key": keyName, "vault": vaultName, "age": "newest"}, keyName, vaultName)
+	wantAlert(t, a,
+		map[string]string{"alertname": "KeydUnwrapFailing", "severity": "critical", "job": "keyd", "instance": w.web,
+			"key": keyName, "vault": vaultName, "age": "newest"}, keyName, vaultName)
 	w.wantRunbook(t, a, "keydunwrapfailing")
 }
 
@@ -113,13 +114,15 @@ func (w *world) wantRunbook(t *testing.T, a alert, anchor string) {
 
 func unwrapWorksAgain(t *testing.T, w *world) {
 	w.azure(t, "")
-	w.hook.wait(t, "/on-call", "resolved", map[string]string{"alertname": "KeydUnwrapFailing", "vault": vaultName, "age": "newest"})
+	w.hook.wait(t, "/on-call", "resolved",
+		map[string]string{"alertname": "KeydUnwrapFailing", "vault": vaultName, "age": "newest"})
 }
 
 func rotationFails(t *testing.T, w *world) {
 	w.azure(t, "op=import,host="+hsmHost+",status=403,code=Forbidden,inner=ForbiddenByRbac")
 	w.cli(t, "rotate", "--now", keyName, "--no-wait", "--reason", "alerts test")
-	labels := map[string]string{"alertname": "KeydRotationFailing", "severity": "warning", "job": "keyd", "instance": w.web, "key": keyName, "vault": hsmName}
+	labels := map[string]string{"alertname": "KeydRotationFailing", "severity": "warning", "job": "keyd",
+		"instance": w.web, "key": keyName, "vault": hsmName}
 	a := w.hook.wait(t, "/today", "firing", labels)
 	wantAlert(t, a, labels, keyName, hsmName)
 	w.wantRunbook(t, a, "keydrotationfailing")

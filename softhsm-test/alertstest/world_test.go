@@ -53,8 +53,10 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.token = token
-	w.run(t, filepath.Join(*binDir, "keyvault-emulator"), "--proxy", w.proxy, "--admin", w.admin, "--ca-out", w.path("ca.pem"),
-		"--vault", vaultHost+"=premium", "--vault", hsmHost+"=managedhsm", "--purge-protection", vaultHost, "--purge-protection", hsmHost)
+	w.run(t, filepath.Join(*binDir, "keyvault-emulator"), "--proxy", w.proxy, "--admin", w.admin, "--ca-out",
+		w.path("ca.pem"),
+		"--vault", vaultHost+"=premium", "--vault", hsmHost+"=managedhsm", "--purge-protection", vaultHost,
+		"--purge-protection", hsmHost)
 	eventually(t, "the emulator answers", func() error { _, err := get("http://" + w.admin + "/state"); return err })
 	w.write(t, "keyd.yaml", fmt.Sprintf(`instance: alerts-test
 state_dir: %[1]s/state
@@ -85,12 +87,15 @@ func (w *world) startKeyd(t *testing.T) {
 // watch starts Prometheus and Alertmanager.
 func (w *world) watch(t *testing.T) {
 	t.Helper()
-	w.run(t, "prometheus-alertmanager", "--config.file", w.path("alertmanager.yml"), "--storage.path", w.path("alertmanager"),
+	w.run(t, "prometheus-alertmanager", "--config.file", w.path("alertmanager.yml"), "--storage.path",
+		w.path("alertmanager"),
 		"--web.listen-address", w.alertmanager, "--cluster.listen-address", "")
-	eventually(t, "Alertmanager is ready", func() error { _, err := get("http://" + w.alertmanager + "/-/ready"); return err })
+	eventually(t, "Alertmanager is ready",
+		func() error { _, err := get("http://" + w.alertmanager + "/-/ready"); return err })
 	w.run(t, "prometheus", "--config.file", w.path("prometheus.yml"), "--storage.tsdb.path", w.path("prometheus"),
 		"--web.listen-address", w.prometheus)
-	eventually(t, "Prometheus is ready", func() error { _, err := get("http://" + w.prometheus + "/-/ready"); return err })
+	eventually(t, "Prometheus is ready",
+		func() error { _, err := get("http://" + w.prometheus + "/-/ready"); return err })
 }
 
 // run starts a program; an argument that is a list of strings is of its environment.
@@ -131,7 +136,8 @@ func (w *world) write(t *testing.T, name, text string) {
 // cli runs one of keyd's commands to its end, which must be a good one.
 func (w *world) cli(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(*binDir, "keyd"), append(args, "--socket", w.path("keyd.sock"))...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(*binDir, "keyd"),
+		append(args, "--socket", w.path("keyd.sock"))...)
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError

@@ -62,7 +62,8 @@ func (w *world) await(what string, patience time.Duration, enough func(status.Ke
 			return
 		}
 	}
-	w.fail("after another %s still not: %s; the key is %s, waits for %q, failed with %q", patience, what, last.State, last.Waiting, last.Error)
+	w.fail("after another %s still not: %s; the key is %s, waits for %q, failed with %q",
+		patience, what, last.State, last.Waiting, last.Error)
 }
 
 // metric is one sample without labels.
@@ -100,7 +101,8 @@ func (w *world) checkDaemon() {
 	for _, m := range metric.FindAllStringSubmatch(w.metrics(), -1) {
 		shown[m[1]] = m[2]
 	}
-	for name, want := range map[string]string{"keyd_hsm_restarts_total": "0", "keyd_hsm_up": "1", "keyd_store_healthy": "1"} {
+	for name, want := range map[string]string{"keyd_hsm_restarts_total": "0", "keyd_hsm_up": "1",
+		"keyd_store_healthy": "1"} {
 		if shown[name] != want {
 			w.t.Errorf("%s is %q, want %s", name, shown[name], want)
 		}
@@ -197,7 +199,8 @@ func (w *world) checkTold(objects []key.Object) {
 func (w *world) checkPairs(rec record.Record, objects []key.Object) (lost, doubled int) {
 	w.t.Helper()
 	for _, g := range rec.Generations {
-		whole := slices.ContainsFunc(objects, func(o key.Object) bool { return o.ID == g.ID && o.Complete && isPair(o, g.Fingerprint) })
+		whole := slices.ContainsFunc(objects,
+			func(o key.Object) bool { return o.ID == g.ID && o.Complete && isPair(o, g.Fingerprint) })
 		if !whole {
 			w.t.Errorf("generation %d has no whole pair in the token", g.Number)
 			lost++
@@ -245,7 +248,8 @@ func (w *world) checkVault(rec record.Record, url string) (lost, doubled int) {
 			doubled++
 		}
 		if _, due := w.due[url][x.ID]; recorded[x.ID] != print || !x.Enabled && !due {
-			w.t.Errorf("version %s in %s: recorded as %q, is %q, enabled %t", x.ID, url, recorded[x.ID], print, x.Enabled)
+			w.t.Errorf("version %s in %s: recorded as %q, is %q, enabled %t",
+				x.ID, url, recorded[x.ID], print, x.Enabled)
 			lost++
 		}
 		if err := opens(v, x); err != nil {

@@ -65,31 +65,43 @@ func ofDisablings(k kind) kind {
 func kinds() []kind {
 	const minute = time.Minute
 	all := []kind{
-		{name: "throttled with Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second})},
-		{name: "throttled without Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, NoRetryAfter: true})},
-		{name: "throttled for minutes", rules: []emulator.Rule{{Status: http.StatusTooManyRequests}}, on: 4 * minute, off: 3 * minute},
+		{name: "throttled with Retry-After",
+			rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second})},
+		{name: "throttled without Retry-After",
+			rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, NoRetryAfter: true})},
+		{name: "throttled for minutes", rules: []emulator.Rule{{Status: http.StatusTooManyRequests}}, on: 4 * minute,
+			off: 3 * minute},
 		{name: "500", rules: sometimes(emulator.Rule{Status: http.StatusInternalServerError})},
-		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute, off: 4 * minute},
-		{name: "connections dropped before the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
+		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute,
+			off: 4 * minute},
+		{name: "connections dropped before the effect",
+			rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
 		{name: "connections dropped after the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropAfterCommit})},
-		{name: "every import's and disabling's answer lost", sample: true, rules: each(emulator.Rule{Drop: emulator.DropAfterCommit}, "import", update)},
-		{name: "every import and disabling lost", rules: each(emulator.Rule{Drop: emulator.DropBeforeCommit}, "import", update), on: 20 * minute, off: 10 * minute},
-		{name: "imports refused with 500 after nothing", rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
+		{name: "every import's and disabling's answer lost", sample: true,
+			rules: each(emulator.Rule{Drop: emulator.DropAfterCommit}, "import", update)},
+		{name: "every import and disabling lost", rules: each(emulator.Rule{Drop: emulator.DropBeforeCommit}, "import",
+			update), on: 20 * minute, off: 10 * minute},
+		{name: "imports refused with 500 after nothing",
+			rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
 		{name: "slow answers", rules: sometimes(emulator.Rule{Delay: 10 * time.Second})},
 		{name: "imports and disablings that take effect when the client has gone", rules: []emulator.Rule{
-			{Operation: "import", Delay: 40 * time.Second, Probability: 0.5}, {Operation: update, Delay: 40 * time.Second, Count: struck}}},
+			{Operation: "import", Delay: 40 * time.Second, Probability: 0.5},
+			{Operation: update, Delay: 40 * time.Second, Count: struck}}},
 		{name: "truncated answers", rules: sometimes(emulator.Rule{Truncate: true})},
 		{name: "answers that are not JSON", rules: sometimes(emulator.Rule{Garbage: true})},
 		{name: "JSON of another shape", rules: sometimes(emulator.Rule{WrongJSON: true})},
-		{name: "tokens rejected with a fresh challenge", rules: sometimes(emulator.Rule{Status: http.StatusUnauthorized})},
+		{name: "tokens rejected with a fresh challenge",
+			rules: sometimes(emulator.Rule{Status: http.StatusUnauthorized})},
 		{name: "expired tokens", set: settings{tokenLife: 6 * minute},
 			rules: []emulator.Rule{{Operation: "token", Expired: true}}, on: 5 * minute, off: 5 * minute},
 		{name: "no tokens", set: settings{tokenLife: 6 * minute},
-			rules: []emulator.Rule{{Operation: "token", Status: http.StatusBadRequest}}, on: 4 * minute, off: 4 * minute},
+			rules: []emulator.Rule{{Operation: "token", Status: http.StatusBadRequest}}, on: 4 * minute,
+			off: 4 * minute},
 		{name: "stale lists", rules: []emulator.Rule{{Operation: "versions", Stale: 90 * time.Second}}},
 		{name: "stale reads", rules: []emulator.Rule{{Stale: 90 * time.Second, Probability: 0.5}}},
 		{name: "stale lists and lost answers", rules: []emulator.Rule{
-			{Operation: "versions", Stale: 90 * time.Second}, {Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5},
+			{Operation: "versions", Stale: 90 * time.Second},
+			{Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5},
 			{Operation: update, Drop: emulator.DropAfterCommit, Count: struck}}},
 		{name: "replication takes six minutes", set: settings{replication: 6 * minute}},
 		{name: "replication takes six minutes and answers are lost", set: settings{replication: 6 * minute},
@@ -99,15 +111,20 @@ func kinds() []kind {
 		{name: "Azure's clock is four minutes behind", azure: -4 * minute},
 		{name: "the Date header is an hour off", rules: []emulator.Rule{{SkewDate: time.Hour}}, still: true},
 		{name: "created is an hour off", rules: []emulator.Rule{{SkewCreated: -time.Hour, Probability: 0.5}}},
-		{name: "the sign-in to one vault is lost", rules: each(emulator.Rule{Host: hsmHost, Drop: emulator.DropBeforeCommit}, "connect"), on: 7 * minute, off: 8 * minute},
+		{name: "the sign-in to one vault is lost",
+			rules: each(emulator.Rule{Host: hsmHost, Drop: emulator.DropBeforeCommit}, "connect"), on: 7 * minute,
+			off: 8 * minute},
 	}
 	for _, inner := range []string{"", "ForbiddenByRbac", "ForbiddenByPolicy", "ForbiddenByFirewall"} {
-		all = append(all, kind{name: "403 " + inner, rules: []emulator.Rule{{Status: http.StatusForbidden, Inner: inner}}, on: 4 * minute, off: 4 * minute})
+		all = append(all,
+			kind{name: "403 " + inner, rules: []emulator.Rule{{Status: http.StatusForbidden, Inner: inner}},
+				on: 4 * minute, off: 4 * minute})
 	}
 	for _, inner := range []string{"KeyOperationForbidden", "KeyDisabled"} {
 		all = append(all, kind{name: "403 " + inner, on: 4 * minute, off: 4 * minute,
 			// Not each time: of what is asked for first it would keep the others from being asked for.
-			rules: append(each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get", "wrap", "unwrap"),
+			rules: append(each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get",
+				"wrap", "unwrap"),
 				emulator.Rule{Operation: update, Status: http.StatusForbidden, Inner: inner, Count: struck})})
 	}
 	for i, k := range all {

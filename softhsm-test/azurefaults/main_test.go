@@ -56,7 +56,8 @@ func run(m *testing.M) (code int) {
 	comeFirst()
 	defer func() { _ = os.RemoveAll(built.dir) }()
 	code = m.Run()
-	fmt.Printf("faults: %d tried, lost %d, doubled %d\n", figures.faults.Load(), figures.lost.Load(), figures.doubled.Load())
+	fmt.Printf("faults: %d tried, lost %d, doubled %d\n",
+		figures.faults.Load(), figures.lost.Load(), figures.doubled.Load())
 	return code
 }
 

@@ -102,7 +102,8 @@ func (w *world) retired(made []status.Generation) bool {
 
 // disablings are the requests to disable that arrived at Azure since a moment.
 func (w *world) disablings(since time.Time) []emulator.RequestLog {
-	return slices.DeleteFunc(w.emu.Requests(), func(r emulator.RequestLog) bool { return r.Operation != update || r.Time.Before(since) })
+	return slices.DeleteFunc(w.emu.Requests(),
+		func(r emulator.RequestLog) bool { return r.Operation != update || r.Time.Before(since) })
 }
 
 // disablingUntried says what of a fault no disabling of the hour has met, or "": where the
@@ -134,10 +135,12 @@ func (w *world) disablingUntried(f *faults, begun time.Time) string {
 func (w *world) lookedAfter(asked []emulator.RequestLog, host string, span time.Duration) bool {
 	all := w.emu.Requests()
 	return slices.ContainsFunc(asked, func(d emulator.RequestLog) bool {
-		return d.Host == host && d.Status == http.StatusOK && slices.ContainsFunc(all, func(r emulator.RequestLog) bool {
-			after := r.Time.Sub(d.Time)
-			return r.Host == host && r.Operation == "versions" && r.Status == http.StatusOK && after > 0 && after < span
-		})
+		return d.Host == host && d.Status == http.StatusOK &&
+			slices.ContainsFunc(all, func(r emulator.RequestLog) bool {
+				after := r.Time.Sub(d.Time)
+				return r.Host == host && r.Operation == "versions" && r.Status == http.StatusOK && after > 0 &&
+					after < span
+			})
 	})
 }
 
@@ -149,7 +152,8 @@ func (w *world) prolong(f *faults, begun time.Time) {
 		return
 	}
 	w.rotateEvery(0)
-	for since := time.Hour; since < 2*time.Hour && w.disablingUntried(f, begun) != ""; since = w.clock.Now().Sub(begun) {
+	for since := time.Hour; since < 2*time.Hour &&
+		w.disablingUntried(f, begun) != ""; since = w.clock.Now().Sub(begun) {
 		f.turn(since)
 		w.tick()
 	}
@@ -185,7 +189,8 @@ func (w *world) checkDisablings(rec record.Record, k kind) {
 	for _, g := range rec.Generations {
 		for _, p := range g.Placements {
 			if _, due := w.due[p.Vault][p.Version]; due != (p.State == key.Disabled) || !p.DisableBegun.IsZero() {
-				w.t.Errorf("generation %d is recorded as %s in %s, its disabling begun at %q; due %t", g.Number, p.State, p.Vault, p.DisableBegun, due)
+				w.t.Errorf("generation %d is recorded as %s in %s, its disabling begun at %q; due %t",
+					g.Number, p.State, p.Vault, p.DisableBegun, due)
 			}
 		}
 	}

@@ -101,7 +101,8 @@ func newWorld(t *testing.T, s settings) *world {
 	if s.proxy {
 		w.proxy = newProxy(t, w.emu.ProxyURL())
 		spoiled := "http://" + w.proxy.Listen
-		w.env = append(w.env, "HTTPS_PROXY="+spoiled, "https_proxy="+spoiled, "HTTP_PROXY="+spoiled, "http_proxy="+spoiled)
+		w.env = append(w.env, "HTTPS_PROXY="+spoiled, "https_proxy="+spoiled, "HTTP_PROXY="+spoiled,
+			"http_proxy="+spoiled)
 	}
 	return w
 }
@@ -239,5 +240,6 @@ const lastLines = 80 // of keyd's log, in a failure's report
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
 	lines := strings.Split(strings.TrimSpace(w.log()), "\n")
-	w.t.Fatalf("%s; the end of keyd's log:\n%s", fmt.Sprintf(format, args...), strings.Join(lines[max(0, len(lines)-lastLines):], "\n"))
+	w.t.Fatalf("%s; the end of keyd's log:\n%s", fmt.Sprintf(format, args...),
+		strings.Join(lines[max(0, len(lines)-lastLines):], "\n"))
 }

@@ -64,7 +64,8 @@ func goLives() map[string]doing {
 		},
 		"purge where purge protection is on": func(ctx context.Context, v *goVault) error {
 			keys := v.at(v.Protected)
-			if _, err := keys.CreateKey(ctx, "kept", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(v.EC))}, nil); err != nil {
+			if _, err := keys.CreateKey(ctx, "kept", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(v.EC))},
+				nil); err != nil {
 				return err
 			}
 			if _, err := gone(ctx, keys, "kept"); err != nil {
@@ -90,13 +91,15 @@ func goLives() map[string]doing {
 			p, err := v.keys.GetKeyRotationPolicy(ctx, "turned", nil)
 			return orWant(err, func() bool {
 				a := p.LifetimeActions[0]
-				return *p.Attributes.ExpiryTime == "P90D" && *a.Action.Type == azkeys.KeyRotationPolicyActionRotate && *a.Trigger.TimeBeforeExpiry == "P30D"
+				return *p.Attributes.ExpiryTime == "P90D" && *a.Action.Type == azkeys.KeyRotationPolicyActionRotate &&
+					*a.Trigger.TimeBeforeExpiry == "P30D"
 			})
 		},
 		"rotate": func(ctx context.Context, v *goVault) error {
 			k, err := v.keys.RotateKey(ctx, "turned", nil)
 			return orWant(err, func() bool {
-				return k.Key.KID.Version() != v.version("turned") && k.Attributes.Expires.Equal(k.Attributes.Created.AddDate(0, 0, 90))
+				return k.Key.KID.Version() != v.version("turned") &&
+					k.Attributes.Expires.Equal(k.Attributes.Created.AddDate(0, 0, 90))
 			})
 		},
 		"rotate an imported key": func(ctx context.Context, v *goVault) error {
@@ -119,7 +122,8 @@ func goLives() map[string]doing {
 			k, err := v.keys.GetKeyAttestation(ctx, "attested", made.Key.KID.Version(), nil)
 			return orWant(err, func() bool {
 				a := k.Attributes.Attestation
-				return *a.Version == "MRVL-1" && bytes.HasPrefix(a.CertificatePEMFile, []byte("-----BEGIN CERTIFICATE")) &&
+				return *a.Version == "MRVL-1" && bytes.HasPrefix(a.CertificatePEMFile,
+					[]byte("-----BEGIN CERTIFICATE")) &&
 					len(a.PrivateKeyAttestation) > 256 && len(a.PublicKeyAttestation) > 256
 			})
 		},

@@ -75,7 +75,8 @@ func revoked(ctx context.Context, v *goVault) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(res.Body.Close(), want(res.StatusCode == http.StatusOK, "meddle: %s", res.Status)); err != nil {
+	if err := errors.Join(res.Body.Close(), want(res.StatusCode == http.StatusOK, "meddle: %s",
+		res.Status)); err != nil {
 		return err
 	}
 	// By a token that was asked for with the challenge's claims.

@@ -126,7 +126,8 @@ func (v *goVault) with(cred azcore.TokenCredential, version string) *azkeys.Clie
 }
 
 // create makes a key and keeps it under its name.
-func (v *goVault) create(ctx context.Context, name, kty string, more azkeys.CreateKeyParameters) (azkeys.KeyBundle, error) {
+func (v *goVault) create(ctx context.Context, name, kty string,
+	more azkeys.CreateKeyParameters) (azkeys.KeyBundle, error) {
 	more.Kty = to.Ptr(azkeys.KeyType(kty))
 	res, err := v.keys.CreateKey(ctx, name, more, nil)
 	if err == nil {

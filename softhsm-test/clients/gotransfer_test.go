@@ -23,7 +23,10 @@ import (
 var (
 	ourRSA   = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 	otherRSA = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-	ourEC    = sync.OnceValues(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+	ourEC    = sync.OnceValues(func() (*ecdsa.PrivateKey,
+		error) {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	})
 )
 
 // transferBlob wraps plaintext to a key exchange key, by CKM_RSA_AES_KEY_WRAP.

@@ -104,7 +104,8 @@ func compare(t *testing.T, table []operation, seen done) {
 			var first *result
 			for _, c := range allClients(t) {
 				r := seen[c.name][p.Name][o.name]
-				if want, departs := o.expected(c.name, i); departs != nil || strings.HasPrefix(want, says) || r.Outcome != "error" {
+				if want, departs := o.expected(c.name, i); departs != nil || strings.HasPrefix(want, says) ||
+					r.Outcome != "error" {
 					continue
 				}
 				if first == nil {
@@ -128,6 +129,7 @@ func summary(c client, results []result, requests int) string {
 			refused++
 		}
 	}
-	return fmt.Sprintf("clients: %-10s %d operations in %d profiles, of which %d were refused as they must be, by %d requests",
+	return fmt.Sprintf("clients: %-10s %d operations in %d profiles, of which %d were refused as they must be, by "+
+		"%d requests",
 		c.title, did, len(profiles()), refused, requests)
 }

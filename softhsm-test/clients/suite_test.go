@@ -47,7 +47,8 @@ func allClients(t *testing.T) []client {
 		{
 			name: "py", title: "Python", program: []string{"/usr/bin/python3", "-B", "python/suite.py"},
 			packages: []string{"azure-keyvault-keys", "azure-identity"},
-			version:  []string{"/usr/bin/python3", "-c", "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"},
+			version: []string{"/usr/bin/python3", "-c",
+				"import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"},
 		},
 	}
 }

@@ -70,8 +70,9 @@ func (e *evidence) openAll(newest int) (older int, err error) {
 			err = errors.New("it gives another plaintext")
 		}
 		if err != nil {
-			return 0, fmt.Errorf("version %s of %s in %s (generation %d) no longer unwraps what was wrapped under it: %w",
-				s.version, keyName, s.vault, s.generation, err)
+			return 0,
+				fmt.Errorf("version %s of %s in %s (generation %d) no longer unwraps what was wrapped under it: %w",
+					s.version, keyName, s.vault, s.generation, err)
 		}
 		if s.generation < newest {
 			older++

@@ -63,8 +63,9 @@ func seconds(text string) (time.Duration, error) {
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("DEMO_SECONDS is %q: give a number of seconds from 1 on, as in `make demo DEMO_SECONDS=90`, "+
-			"or leave it out and end the demo with Ctrl-C", text)
+		return 0,
+			fmt.Errorf("DEMO_SECONDS is %q: give a number of seconds from 1 on, as in `make demo DEMO_SECONDS=90`, "+
+				"or leave it out and end the demo with Ctrl-C", text)
 	}
 	return time.Duration(n) * time.Second, nil
 }

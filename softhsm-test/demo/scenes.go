@@ -190,7 +190,8 @@ func (d *demo) finished(h happening) error {
 		}
 		for _, p := range g.Placements {
 			if p.Proven.IsZero() {
-				return fmt.Errorf("keyd finished generation %d of %s, and it is not proven in %s", g.Number, keyName, p.Vault)
+				return fmt.Errorf("keyd finished generation %d of %s, and it is not proven in %s",
+					g.Number, keyName, p.Vault)
 			}
 		}
 		d.tally.finished(g)
@@ -206,7 +207,8 @@ func (d *demo) finished(h happening) error {
 	if err != nil {
 		return err
 	}
-	d.screen.step(fmt.Sprintf("%d Azure services under the key read all %d items they ever wrote", len(services), items))
+	d.screen.step(fmt.Sprintf("%d Azure services under the key read all %d items they ever wrote",
+		len(services), items))
 	return nil
 }
 

@@ -87,7 +87,8 @@ func TestEveryLineFitsTheTerminal(t *testing.T) {
 				}
 			}
 			// Not even for a moment was there a longer one.
-			for _, line := range regexp.MustCompile("\n|\x1b\\[J").Split(colours.ReplaceAllString(s.written.String(), ""), -1) {
+			for _, line := range regexp.MustCompile("\n|\x1b\\[J").Split(colours.ReplaceAllString(s.written.String(),
+				""), -1) {
 				if columns(strings.TrimRight(line, "\r")) >= width {
 					t.Errorf("%d columns: %q", columns(line), line)
 				}

@@ -143,7 +143,8 @@ func (e *estate) waitFollowed() {
 		for _, c := range e.emu.Consumers().ReadEverything(e.t.Context()).Consumers {
 			for _, v := range e.vault {
 				versions := v.Versions(keyName)
-				if c.Follows && strings.HasPrefix(c.InUse, v.URL()) && (!strings.HasSuffix(c.InUse, versions[len(versions)-1].ID) || len(c.Previous) > 0) {
+				if c.Follows && strings.HasPrefix(c.InUse, v.URL()) &&
+					(!strings.HasSuffix(c.InUse, versions[len(versions)-1].ID) || len(c.Previous) > 0) {
 					names = append(names, c.Name)
 				}
 			}
@@ -176,8 +177,10 @@ func (e *estate) patch(c arm.Reading, vaultURL, version string) {
 	e.t.Helper()
 	id := vaultURL + "/keys/" + keyName + "/" + version
 	text := map[string]string{
-		"Microsoft.Storage/storageAccounts":     `{"encryption":{"keyvaultproperties":{"keyversion":"` + version + `"}}}`,
-		"Microsoft.CognitiveServices/accounts":  `{"encryption":{"keyVaultProperties":{"keyVersion":"` + version + `"}}}`,
+		"Microsoft.Storage/storageAccounts": `{"encryption":{"keyvaultproperties":{"keyversion":"` + version +
+			`"}}}`,
+		"Microsoft.CognitiveServices/accounts": `{"encryption":{"keyVaultProperties":{"keyVersion":"` + version +
+			`"}}}`,
 		"Microsoft.DocumentDB/databaseAccounts": `{"keyVaultKeyUri":"` + id + `"}`,
 		"Microsoft.Compute/diskEncryptionSets":  `{"activeKey":{"keyUrl":"` + id + `"}}`,
 	}[c.Type]
@@ -185,7 +188,8 @@ func (e *estate) patch(c arm.Reading, vaultURL, version string) {
 	if err := json.Unmarshal([]byte(text), &properties); err != nil {
 		e.t.Fatal(err)
 	}
-	p, err := e.resources.BeginUpdateByID(e.t.Context(), c.ID, "2025-01-01", armresources.GenericResource{Properties: properties}, nil)
+	p, err := e.resources.BeginUpdateByID(e.t.Context(), c.ID, "2025-01-01",
+		armresources.GenericResource{Properties: properties}, nil)
 	for err == nil && !p.Done() {
 		_, err = p.Poll(e.t.Context())
 	}
@@ -213,7 +217,8 @@ func (e *estate) wantEnabled(vault string, want ...bool) {
 func (e *estate) threeDaysAgo() {
 	e.elsewhen(-72*time.Hour, func(in *inside) {
 		in.settle()
-		e.add("weu", "storage=st", "storage=st-pinned@", "cosmos=db", "cosmos=db-pinned@", "disk=des", "disk=des-pinned@", "ai=ai")
+		e.add("weu", "storage=st", "storage=st-pinned@", "cosmos=db", "cosmos=db-pinned@", "disk=des",
+			"disk=des-pinned@", "ai=ai")
 		if err := e.live(); err != nil {
 			in.w.t.Error(err)
 		}
@@ -222,7 +227,8 @@ func (e *estate) threeDaysAgo() {
 				in.w.t.Error(err)
 			}
 		}
-		if _, _, err := in.Request(in.w.t.Context(), in.policy, rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
+		if _, _, err := in.Request(in.w.t.Context(), in.policy,
+			rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
 			in.w.t.Fatal(err)
 		}
 		if s := in.settle(); s.Kind != plan.Idle {

@@ -33,7 +33,8 @@ type tally struct{ named, calls, lost, doubled, tokens atomic.Int64 }
 
 func (s *tally) String() string {
 	named, calls := s.named.Load(), s.calls.Load()
-	return fmt.Sprintf("crashtest: %d kill points tried (%d named, %d system calls), lost %d, doubled %d (tokens lost by SoftHSM itself: %d)",
+	return fmt.Sprintf("crashtest: %d kill points tried (%d named, %d system calls), lost %d, doubled %d (tokens "+
+		"lost by SoftHSM itself: %d)",
 		named+calls, named, calls, s.lost.Load(), s.doubled.Load(), s.tokens.Load())
 }
 
@@ -109,7 +110,8 @@ func (s story) lostToken(t *testing.T, sum *tally) (lost bool) {
 			}
 			lost = true
 			sum.tokens.Add(1)
-			t.Skipf("SoftHSM lost its token in a kill, which is SoftHSM's fault and not keyd's; the story is told anew: %s", how)
+			t.Skipf("SoftHSM lost its token in a kill, which is SoftHSM's fault and not keyd's; the story is told "+
+				"anew: %s", how)
 		}
 		s.tell(c)
 		sum.named.Add(c.named)
@@ -196,7 +198,8 @@ func (c *crash) judge(pairs, versions int) {
 	if c.daemon != nil {
 		c.stop()
 	}
-	if a := c.command("audit", "--verify", "--state", c.path("state")); a.code != 0 || !strings.Contains(a.stdout, "internally consistent") {
+	if a := c.command("audit", "--verify", "--state", c.path("state")); a.code != 0 ||
+		!strings.Contains(a.stdout, "internally consistent") {
 		c.t.Errorf("keyd audit --verify: %s%s", a.stdout, a.stderr)
 	}
 	lost, doubled := 0, 0
@@ -228,7 +231,8 @@ func (c *crash) judge(pairs, versions int) {
 	c.sum.doubled.Add(int64(doubled))
 	if lost+doubled > 0 {
 		text, _ := json.Marshal(found)
-		c.t.Errorf("lost %d, doubled %d: %d pairs and %d versions in each vault were due; pairs: %s; versions: %v and %v",
+		c.t.Errorf("lost %d, doubled %d: %d pairs and %d versions in each vault were due; pairs: %s; versions: "+
+			"%v and %v",
 			lost, doubled, pairs, versions, text, c.versions("weu"), c.versions("mhsm"))
 	}
 }
@@ -263,7 +267,8 @@ func (c *crash) plant(id key.ID) {
 	c.write("private.der", string(pkcs8))
 	label := key.Label{Instance: c.instance(), Key: keyName, Number: 2, Pending: true}
 	for file, kind := range map[string]string{"public.der": "pubkey", "private.der": "privkey"} {
-		cmd := exec.Command("pkcs11-tool", "--module", c.token.Module, "--token-label", c.token.Label, "--login", "--pin", "env:TOKEN_PIN",
+		cmd := exec.Command("pkcs11-tool", "--module", c.token.Module, "--token-label", c.token.Label, "--login",
+			"--pin", "env:TOKEN_PIN",
 			"--write-object", c.path(file), "--type", kind, "--id", string(id), "--label", label.String())
 		cmd.Env = append(slices.Clone(c.env), "TOKEN_PIN="+c.token.PIN)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -303,5 +308,6 @@ func (w *world) retireAfter(age string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.write("keyd.yaml", strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
+	w.write("keyd.yaml",
+		strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
 }

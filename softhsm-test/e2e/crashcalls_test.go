@@ -119,7 +119,8 @@ func (c *crash) trace(pid int, call string, n int, paths []string) *tracer {
 		close(tr.ended)
 	}()
 	c.t.Cleanup(tr.detach)
-	if err := poll(patience, func() bool { return strings.Contains(tr.out.String(), "attached") }, tr.ended); err != nil {
+	err := poll(patience, func() bool { return strings.Contains(tr.out.String(), "attached") }, tr.ended)
+	if err != nil {
 		c.t.Fatalf("strace does not attach: %s", tr.out)
 	}
 	return tr
@@ -211,7 +212,8 @@ func (c *crash) recovered(n int, taken bool) (due int, settled bool) {
 		return settled
 	})
 	if due > n+1 || due < n || taken && due != n+1 {
-		c.t.Errorf("there are %d generations, and there were %d when one was asked for (and that was taken: %v)", due, n, taken)
+		c.t.Errorf("there are %d generations, and there were %d when one was asked for (and that was taken: %v)",
+			due, n, taken)
 	}
 	return due, settled
 }
@@ -222,9 +224,11 @@ func killedAtStart(c *crash) {
 	for _, at := range []struct {
 		call  string
 		count int
-	}{{"fdatasync", 1}, {"pwrite64", 1}, {"pwrite64", 2}, {"fdatasync", 2}, {"pwrite64", 4}, {"fdatasync", 3}, {"pwrite64", 7}} {
+	}{{"fdatasync", 1}, {"pwrite64", 1}, {"pwrite64", 2}, {"fdatasync", 2}, {"pwrite64", 4}, {"fdatasync", 3},
+		{"pwrite64", 7}} {
 		c.copyToken()
-		args := append(injection(at.call, at.count, c.database()), "-o", c.path("calls"), built.keyd, "run", "--config", c.path("keyd.yaml"))
+		args := append(injection(at.call, at.count, c.database()), "-o", c.path("calls"), built.keyd, "run", "--config",
+			c.path("keyd.yaml"))
 		c.startBy(exec.Command("strace", args...))
 		_ = poll(4*callPatience, func() bool { return false }, c.daemon.ended)
 		calls, err := os.ReadFile(c.path("calls"))

@@ -39,7 +39,8 @@ func namedStories() []story {
 			"save-before key exchange key intended", "save-before key exchange key made")},
 		{"key exchange keys, their record", nil, makingKEKs(
 			"save-after key exchange key made", "kek-after")},
-		{"a key exchange key, intended and not recorded as refused", onlyWeu, refusedKEK("save-before key exchange key not made")},
+		{"a key exchange key, intended and not recorded as refused", onlyWeu,
+			refusedKEK("save-before key exchange key not made")},
 		{"a key exchange key, refused", onlyWeu, refusedKEK("save-after key exchange key not made")},
 		{"an import, refused and not recorded as refused", onlyWeu, refusedImport("save-before import did not happen")},
 		{"an import, refused", onlyWeu, refusedImport("save-after import did not happen")},
@@ -51,8 +52,10 @@ func namedStories() []story {
 		{"disabling", nil, disabling},
 		{"a disabling that did not happen", onlyWeu, notDisabling},
 		{"the HSM side, making", nil, hsmSide("hsm-generate-before", "hsm-generate-after")},
-		{"the HSM side, relabelling", nil, hsmSide("hsm-relabel-before", "hsm-relabel-after", "hsm-relabel-before:2", "hsm-relabel-after:2")},
-		{"the HSM side, wrapping", nil, hsmSide("hsm-wrap-before", "hsm-wrap-after", "hsm-wrap-before:2", "hsm-wrap-after:2")},
+		{"the HSM side, relabelling", nil,
+			hsmSide("hsm-relabel-before", "hsm-relabel-after", "hsm-relabel-before:2", "hsm-relabel-after:2")},
+		{"the HSM side, wrapping", nil,
+			hsmSide("hsm-wrap-before", "hsm-wrap-after", "hsm-wrap-before:2", "hsm-wrap-after:2")},
 		{"the HSM side, trusting", nil, hsmSideAtFirst("hsm-trust-before", "hsm-trust-after")},
 		{"the HSM side, trusting the second", nil, hsmSideAtFirst("hsm-trust-before:2")},
 		{"the HSM side, trusted the second", nil, hsmSideAtFirst("hsm-trust-after:2")},
@@ -299,7 +302,8 @@ func operator(c *crash) {
 	} {
 		c.die(at.point, at.do)
 		c.startMortal()
-		c.wait("the key shows whether it is held", func(_ status.Snapshot, k status.Key) bool { return (k.Hold != nil) == at.held })
+		c.wait("the key shows whether it is held",
+			func(_ status.Snapshot, k status.Key) bool { return (k.Hold != nil) == at.held })
 	}
 	c.judge(1, 1)
 }
@@ -336,7 +340,8 @@ func (c *crash) retirable() {
 	c.retireAfter("1d")
 	c.elsewhen(-72*time.Hour, func(in *inside) {
 		in.settle()
-		if _, _, err := in.Request(in.w.t.Context(), in.policy, rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
+		if _, _, err := in.Request(in.w.t.Context(), in.policy,
+			rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
 			in.w.t.Fatal(err)
 		}
 		if s := in.settle(); s.Kind != plan.Idle {

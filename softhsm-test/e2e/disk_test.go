@@ -148,7 +148,8 @@ func (w *onDisk) recovers() {
 	w.reconfigure()
 	w.must("reload")
 	w.wait("nothing is under way", func(_ status.Snapshot, k status.Key) bool {
-		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations, func(g status.Generation) bool { return g.Finished.IsZero() })
+		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations,
+			func(g status.Generation) bool { return g.Finished.IsZero() })
 	})
 	report((&faulty{w.world}).harm(len(w.key().Generations)))
 }
@@ -356,7 +357,8 @@ func TestFaultOldCopyOfTheStateLosesNoKeyAndAdoptBringsItUpToDate(t *testing.T) 
 	w.start()
 	w.waitHold(key.HoldRecordBehind)
 	w.wantVersions(2)
-	w.wantContains(w.must("adopt", keyName), "generation 2", w.versions("weu")[1], w.versions("mhsm")[1], "is not known")
+	w.wantContains(w.must("adopt", keyName), "generation 2", w.versions("weu")[1], w.versions("mhsm")[1],
+		"is not known")
 	w.must("adopt", keyName, "--yes", "--reason", "an old copy was restored")
 	w.waitHold(key.HoldAdopted)
 	w.must("resume", keyName, "--reason", "compared with the vaults")

@@ -91,7 +91,8 @@ func libraryFaults() []libraryFault {
 			logs:  []string{"CKR_USER_NOT_LOGGED_IN", restarted}},
 		{name: "the token is taken out", at: "C_GetTokenInfo",
 			rules: always("C_GetTokenInfo * before rv 0xE0", "C_OpenSession * before rv 0xE0",
-				"C_FindObjectsInit * before rv 0x32", "C_DecryptInit * before rv 0x32", "C_GenerateKeyPair * before rv 0x32"),
+				"C_FindObjectsInit * before rv 0x32", "C_DecryptInit * before rv 0x32",
+				"C_GenerateKeyPair * before rv 0x32"),
 			shows: "CKR_TOKEN_NOT_PRESENT",
 			logs:  []string{"CKR_DEVICE_REMOVED", restarted, "the HSM side is down"}},
 		{name: "a private key cannot be wrapped", at: "C_WrapKey",
@@ -244,7 +245,8 @@ func (f *faulty) harm(n int) (lost, doubled int) {
 	}
 	doubled += max(0, len(pairs)-n)
 	if lost+doubled > 0 || len(k.Generations) != n {
-		f.t.Errorf("lost %d, doubled %d; %d generations, want %d; versions %v; pairs %+v", lost, doubled, len(k.Generations), n, f.versions("weu"), pairs)
+		f.t.Errorf("lost %d, doubled %d; %d generations, want %d; versions %v; pairs %+v",
+			lost, doubled, len(k.Generations), n, f.versions("weu"), pairs)
 	}
 	return lost, doubled
 }

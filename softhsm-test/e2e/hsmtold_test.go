@@ -54,7 +54,8 @@ func TestWhyAChildCannotWorkIsShown(t *testing.T) {
 			c.do(w)
 			w.configure()
 			w.start()
-			w.wait("the HSM side is seen to be "+c.state, func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == c.state })
+			w.wait("the HSM side is seen to be "+c.state,
+				func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == c.state })
 			shown := w.must("status")
 			row := regexp.MustCompile(`(?m)^HSM .*` + c.state + ` .*since .*$`).FindString(shown)
 			w.wantContains(row, c.want...)
@@ -87,14 +88,16 @@ func TestWhyAChildCannotWorkIsShown(t *testing.T) {
 func TestTheServiceTellsWhatItIsToSystemdAndToStatus(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.set.timeouts = fmt.Sprintf(", socket: %q, user: %q, state_dir: %q", w.path("hsm.sock"), fmt.Sprint(os.Getuid()), w.path("hsm"))
+	w.set.timeouts = fmt.Sprintf(", socket: %q, user: %q, state_dir: %q",
+		w.path("hsm.sock"), fmt.Sprint(os.Getuid()), w.path("hsm"))
 	w.configure()
 	w.pin("wrong\n")
 	service, told := w.startService()
 	w.start()
 
 	const refused = "the token refused the PIN"
-	w.wait("the HSM side is degraded", func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMDegraded })
+	w.wait("the HSM side is degraded",
+		func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMDegraded })
 	w.wantContains(w.must("status"), "degraded", refused, "seen ")
 	w.await("systemd is told so", func() bool { return strings.HasPrefix(told(), "degraded: ") })
 	w.wantContains(told(), refused)
@@ -109,7 +112,8 @@ func TestTheServiceTellsWhatItIsToSystemdAndToStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	var down status.HSM
-	w.wait("the HSM side is down", func(s status.Snapshot, _ status.Key) bool { down = s.HSM; return down.State() == status.HSMDown })
+	w.wait("the HSM side is down",
+		func(s status.Snapshot, _ status.Key) bool { down = s.HSM; return down.State() == status.HSMDown })
 	if late := down.Since.Sub(stopped); late > 5*time.Second {
 		t.Errorf("it was said to be up for %v after its end", late)
 	}
@@ -131,7 +135,8 @@ func (w *world) pin(content string) {
 // initialise makes one more token.
 func (w *world) initialise(label string) {
 	w.t.Helper()
-	cmd := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", w.token.PIN, "--so-pin", w.token.PIN)
+	cmd := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", w.token.PIN, "--so-pin",
+		w.token.PIN)
 	cmd.Env = append(os.Environ(), w.token.Environ()...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		w.t.Fatalf("%v: %s", err, out)

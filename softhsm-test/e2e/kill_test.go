@@ -70,7 +70,8 @@ func (w *world) wantToken() {
 	case w.onTokenLost != nil:
 		w.onTokenLost(shown)
 	default:
-		w.t.Fatalf("SoftHSM has lost its token in the kill, which is SoftHSM's fault and not keyd's: run the test again: %s", shown)
+		w.t.Fatalf("SoftHSM has lost its token in the kill, which is SoftHSM's fault and not keyd's: run the test "+
+			"again: %s", shown)
 	}
 }
 
@@ -94,7 +95,8 @@ func (w *world) ask() {
 // networkPoints are a sample of the boundaries of a rotation's steps on the
 // network's side; `make crashtest` kills at all of them. What is intended and not
 // yet sent when the process dies is in TestAKillJustBeforeAnImport.
-var networkPoints = []string{"generate-after", "save-before import intended", "import-after:2", "save-before rotation finished"}
+var networkPoints = []string{"generate-after", "save-before import intended", "import-after:2",
+	"save-before rotation finished"}
 
 func TestAKilledDaemonCompletesItsRotationOnce(t *testing.T) {
 	t.Parallel()

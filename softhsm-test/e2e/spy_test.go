@@ -30,7 +30,8 @@ func spied(t *testing.T, change func(*settings)) *world {
 
 func spyModule(t *testing.T) string {
 	t.Helper()
-	for _, place := range []string{"/usr/lib/*/pkcs11-spy.so", "/usr/lib/*/pkcs11/pkcs11-spy.so", "/usr/lib64/pkcs11-spy.so"} {
+	for _, place := range []string{"/usr/lib/*/pkcs11-spy.so", "/usr/lib/*/pkcs11/pkcs11-spy.so",
+		"/usr/lib64/pkcs11-spy.so"} {
 		if found, _ := filepath.Glob(place); len(found) > 0 {
 			return found[0]
 		}

@@ -141,7 +141,8 @@ func untold(chain []Entry, intent, result func(Entry) bool) string {
 func (v Vault) early(chain []Entry, intent func(Entry) bool, operation, path string) string {
 	i := slices.IndexFunc(chain, intent)
 	if slices.ContainsFunc(v.Requests, func(r emulator.RequestLog) bool {
-		return "https://"+r.Host == v.URL && r.Operation == operation && strings.Contains(r.Path, path) && r.Time.Before(chain[i].Time)
+		return "https://"+r.Host == v.URL && r.Operation == operation && strings.Contains(r.Path, path) &&
+			r.Time.Before(chain[i].Time)
 	}) {
 		return "it was asked for before the audit chain has its intent"
 	}
@@ -168,7 +169,8 @@ func (v Vault) kekIntended(e Entry) bool {
 
 func (v Vault) kekMade(x emulator.VersionInfo) func(Entry) bool {
 	return func(e Entry) bool {
-		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL && strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
+		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL &&
+			strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
 	}
 }
 

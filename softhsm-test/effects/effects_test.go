@@ -32,8 +32,9 @@ var (
 	late    = version("v2", "a2", 1003)
 	newest  = version("v3", "a3", 1003)
 	foreign = emulator.VersionInfo{ID: "f1", Enabled: true, N: big.NewInt(1005), E: 65537}
-	vault   = Vault{URL: url, Versions: []emulator.VersionInfo{retired, late, newest, foreign}, KEKs: []emulator.VersionInfo{{ID: "k1"}}}
-	pairs   = []Pair{{ID: "i1"}, {ID: "i2"}, {ID: "i3", Pending: true}}
+	vault   = Vault{URL: url, Versions: []emulator.VersionInfo{retired, late, newest, foreign},
+		KEKs: []emulator.VersionInfo{{ID: "k1"}}}
+	pairs = []Pair{{ID: "i1"}, {ID: "i2"}, {ID: "i3", Pending: true}}
 )
 
 func entry(event string, fields ...string) Entry {
@@ -105,8 +106,10 @@ func wantUntold(t *testing.T, chain []Entry, line string) {
 
 func TestAnEffectWithoutItsIntentOrItsResultOrInTheWrongOrderIsUntold(t *testing.T) {
 	for _, e := range effects {
-		wantUntold(t, slices.Delete(whole(), e.intent, e.intent+1), e.names+"the audit chain has no entry of its intent")
-		wantUntold(t, slices.Delete(whole(), e.result, e.result+1), e.names+"the audit chain has its intent and no result after it")
+		wantUntold(t, slices.Delete(whole(), e.intent, e.intent+1),
+			e.names+"the audit chain has no entry of its intent")
+		wantUntold(t, slices.Delete(whole(), e.result, e.result+1),
+			e.names+"the audit chain has its intent and no result after it")
 		swapped := whole()
 		swapped[e.intent], swapped[e.result] = swapped[e.result], swapped[e.intent]
 		wantUntold(t, swapped, e.names+"the audit chain has its result before its intent")
@@ -166,8 +169,10 @@ func TestWhatWasAskedForBeforeItsIntentIsUntold(t *testing.T) {
 		intent  int
 		request emulator.RequestLog
 	}{
-		"key exchange key k1 in " + url:         {3, emulator.RequestLog{Host: host, Operation: "create", Path: "/keys/keyd-kek/create"}},
-		"version v1 in " + url + " is disabled": {16, emulator.RequestLog{Host: host, Operation: "update", Path: "/keys/sa-cmk-key/v1"}},
+		"key exchange key k1 in " +
+			url: {3, emulator.RequestLog{Host: host, Operation: "create", Path: "/keys/keyd-kek/create"}},
+		"version v1 in " + url + " is disabled": {16,
+			emulator.RequestLog{Host: host, Operation: "update", Path: "/keys/sa-cmk-key/v1"}},
 	} {
 		for _, early := range []bool{false, true} {
 			v, r := vault, at.request
@@ -196,13 +201,16 @@ func TestAWrappedPairThatWasGivenUpIsUntold(t *testing.T) {
 }
 
 func TestChainsAreReadAsKeydPrintsThemAndWhatBothHaveCountsOnce(t *testing.T) {
-	lost, err1 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" + `{"seq":2,"event":"b","hash":"h2"}` + "\n")
-	now, err2 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" + `{"seq":2,"event":"c","hash":"h3"}` + "\n")
+	lost, err1 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" +
+		`{"seq":2,"event":"b","hash":"h2"}` + "\n")
+	now, err2 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" +
+		`{"seq":2,"event":"c","hash":"h3"}` + "\n")
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
 	want := []Entry{
-		{Event: "a", Fields: map[string]string{"id": "i1"}, Hash: "h1"}, {Event: "b", Hash: "h2"}, {Event: "c", Hash: "h3"},
+		{Event: "a", Fields: map[string]string{"id": "i1"}, Hash: "h1"}, {Event: "b", Hash: "h2"},
+		{Event: "c", Hash: "h3"},
 	}
 	if got := Join(lost, now); !slices.EqualFunc(got, want, func(x, y Entry) bool {
 		return x.Event == y.Event && x.Hash == y.Hash && maps.Equal(x.Fields, y.Fields)

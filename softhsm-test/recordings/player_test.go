@@ -117,7 +117,8 @@ func (p *player) must(host, method, target, body string) {
 
 func (c call) lists() bool {
 	path := c.path()
-	return c.RequestMethod == http.MethodGet && (path == "/keys" || path == "/deletedkeys" || strings.HasSuffix(path, "/versions"))
+	return c.RequestMethod == http.MethodGet && (path == "/keys" || path == "/deletedkeys" ||
+		strings.HasSuffix(path, "/versions"))
 }
 
 // play sends one recorded request, with what the emulator's values are.
@@ -254,7 +255,8 @@ func (p *player) token(host string) string {
 	}
 	resource := "https://" + host[strings.Index(host, ".")+1:]
 	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet,
-		"http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource="+resource+"&client_id="+clientID, nil)
+		"http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource="+resource+"&client_id="+
+			clientID, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -36,7 +36,8 @@ export const signIn = {
     list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.application, v.setup.certificate)),
   "sign in by a certificate that is not registered": (v) =>
     list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.otherApplication, v.setup.certificate)),
-  "sign in by the default chain": (v) => list(v, new DefaultAzureCredential({ managedIdentityClientId: v.setup.clientId })),
+  "sign in by the default chain": (v) =>
+    list(v, new DefaultAzureCredential({ managedIdentityClientId: v.setup.clientId })),
   "call again after the tokens were revoked": async (v) => {
     const clientId = "revoked-" + v.name;
     const credential = new ClientCertificateCredential(v.setup.tenantId, clientId, v.setup.certificate);
