@@ -76,7 +76,8 @@ func (d Dashboard) Queries() (all []Query, err error) {
 		if m == nil {
 			return nil, fmt.Errorf("variable %s: %q is not label_values(METRIC, LABEL)", v.Name, v.Definition)
 		}
-		all = append(all, Query{"variable " + v.Name, fmt.Sprintf("count by (%s) (%s)", m[2], m[1]), "{{" + m[2] + "}}"})
+		all = append(all,
+			Query{"variable " + v.Name, fmt.Sprintf("count by (%s) (%s)", m[2], m[1]), "{{" + m[2] + "}}"})
 	}
 	return all, nil
 }
@@ -84,5 +85,6 @@ func (d Dashboard) Queries() (all []Query, err error) {
 // Substitute puts values in the place of Grafana's variables: all that can be chosen,
 // and interval, such as "1m", for the rate interval.
 func Substitute(expr, interval string) string {
-	return strings.NewReplacer("$instance", ".*", "$key", ".*", "$vault", ".*", "$__rate_interval", interval).Replace(expr)
+	return strings.NewReplacer("$instance", ".*", "$key", ".*", "$vault", ".*", "$__rate_interval",
+		interval).Replace(expr)
 }

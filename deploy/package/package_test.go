@@ -25,7 +25,8 @@ func read(t *testing.T, path string) string {
 // page is a manual page as a terminal shows it, on endless lines and without bold.
 func page(t *testing.T, name string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "groff", "-mdoc", "-ww", "-Tutf8", "-P-cbou", "-rLL=1000n", filepath.Join("man", name))
+	cmd := exec.CommandContext(t.Context(), "groff", "-mdoc", "-ww", "-Tutf8", "-P-cbou", "-rLL=1000n",
+		filepath.Join("man", name))
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {
@@ -52,7 +53,8 @@ func TestGroffIsSilent(t *testing.T) {
 func commands(t *testing.T) map[string][]string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "keyd")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/keyd").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program,
+		"../../cmd/keyd").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}
 	found := map[string][]string{}
@@ -152,12 +154,14 @@ func entry(manual, section, field string) string {
 		return ""
 	}
 	text = strings.Split(regexp.MustCompile(`(?m)^\S.*$`).ReplaceAllString(text, "\x00"), "\x00")[0]
-	parts := regexp.MustCompile(`(?m)^     ` + regexp.QuoteMeta(field) + `(?: .*)?\n?(?:^(?:             .*)?\n)*`).FindString(text)
+	parts := regexp.MustCompile(`(?m)^     ` + regexp.QuoteMeta(field) +
+		`(?: .*)?\n?(?:^(?:             .*)?\n)*`).FindString(text)
 	return parts
 }
 
 func TestTheChangelogBeginsWithThisRelease(t *testing.T) {
-	release := regexp.MustCompile(`const release = "([0-9.]+)"`).FindStringSubmatch(read(t, "../../cmd/keyd/version.go"))
+	release := regexp.MustCompile(`const release = ` +
+		`"([0-9.]+)"`).FindStringSubmatch(read(t, "../../cmd/keyd/version.go"))
 	if release == nil {
 		t.Fatal("cmd/keyd/version.go has no release")
 	}

@@ -12,24 +12,28 @@ import (
 func unwatched() map[string]string {
 	return map[string]string{
 		"keyd_build_info": "tells versions",
-		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful tells of a refused one",
-		"keyd_key_last_rotation_timestamp_seconds":          "the next one is what can be late",
-		"keyd_rotations_total":                              "one that failed is a hold",
-		"keyd_steps_total":                                  "keyd_step_failures tells of those that fail in a row",
-		"keyd_step_duration_seconds":                        "a slow step that fails is told by its key",
-		"keyd_placements":                                   "a refuted one is a hold, a missing one is keyd_key_partial",
-		"keyd_proofs_total":                                 "keyd_proof_last_result has the hysteresis",
-		"keyd_proof_duration_seconds":                       "a proof that is too slow does not pass",
-		"keyd_vault_last_seen_timestamp_seconds":            "keyd_vault_up tells it",
-		"keyd_vault_request_duration_seconds":               "a request that is too slow fails",
-		"keyd_hsm_call_duration_seconds":                    "a call that is too slow ends the HSM side",
-		"keyd_audit_signed_entries":                         "the checkpoint's time tells of one that is missing",
-		"keyd_audit_checkpoint_failures_total":              "a failure is tried again; the last checkpoint's time tells of those that go on",
-		"keyd_store_writes_total":                           "keyd_store_healthy tells of failed ones; a conflict is tried again",
-		"keyd_store_write_duration_seconds":                 "a slow disk harms nothing",
-		"keyd_control_requests_total":                       "who asks is told what came of it",
-		"keyd_control_connections":                          "is bounded",
-		"keyd_control_connections_dropped_total":            "harms only the user who has too many",
+		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful tells of a " +
+			"refused one",
+		"keyd_key_last_rotation_timestamp_seconds": "the next one is what can be late",
+		"keyd_rotations_total":                     "one that failed is a hold",
+		"keyd_steps_total":                         "keyd_step_failures tells of those that fail in a row",
+		"keyd_step_duration_seconds":               "a slow step that fails is told by its key",
+		"keyd_placements": "a refuted one is a hold, a missing one is " +
+			"keyd_key_partial",
+		"keyd_proofs_total":                      "keyd_proof_last_result has the hysteresis",
+		"keyd_proof_duration_seconds":            "a proof that is too slow does not pass",
+		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up tells it",
+		"keyd_vault_request_duration_seconds":    "a request that is too slow fails",
+		"keyd_hsm_call_duration_seconds":         "a call that is too slow ends the HSM side",
+		"keyd_audit_signed_entries":              "the checkpoint's time tells of one that is missing",
+		"keyd_audit_checkpoint_failures_total": "a failure is tried again; the last checkpoint's time " +
+			"tells of those that go on",
+		"keyd_store_writes_total": "keyd_store_healthy tells of failed ones; a conflict is " +
+			"tried again",
+		"keyd_store_write_duration_seconds":      "a slow disk harms nothing",
+		"keyd_control_requests_total":            "who asks is told what came of it",
+		"keyd_control_connections":               "is bounded",
+		"keyd_control_connections_dropped_total": "harms only the user who has too many",
 	}
 }
 
@@ -72,7 +76,8 @@ func TestEveryHoldAndEveryDriftHasOneAlert(t *testing.T) {
 				}
 			}
 			if len(by) != 1 {
-				t.Errorf("%s{%s=%q} is the matter of the alerts %v, and should be that of one", c.metric, c.label, value, by)
+				t.Errorf("%s{%s=%q} is the matter of the alerts %v, and should be that of one",
+					c.metric, c.label, value, by)
 			}
 		}
 	}
@@ -92,7 +97,8 @@ func TestEveryStateOfThePINHasOneAlert(t *testing.T) {
 			}
 		}
 		if (excused[state] == "") != (len(by) == 1) || len(by) > 1 {
-			t.Errorf("keyd_hsm_pin_state{state=%q} is the matter of the alerts %v, and should be that of one (excused: %q)", state, by, excused[state])
+			t.Errorf("keyd_hsm_pin_state{state=%q} is the matter of the alerts %v, and should be that of one "+
+				"(excused: %q)", state, by, excused[state])
 		}
 	}
 }

@@ -162,7 +162,8 @@ func TestEachAlertIsSeenToFireAndNotToFire(t *testing.T) {
 	}
 	for _, a := range alerts(t) {
 		if !fires[a.Alert] {
-			t.Errorf("keyd.rules_test.yml has no case in which %s fires: add one with its exp_labels and exp_annotations", a.Alert)
+			t.Errorf("keyd.rules_test.yml has no case in which %s fires: add one with its exp_labels and "+
+				"exp_annotations", a.Alert)
 		}
 		if !silent[a.Alert] {
 			t.Errorf("keyd.rules_test.yml has no case in which %s does not fire: add one with exp_alerts: []", a.Alert)

@@ -67,7 +67,8 @@ func TestEveryRunbookSaysWhatItMeansWhatToLookAtWhatToDoAndWhenToWakeSomeone(t *
 		for _, part := range parts {
 			_, after, ok := strings.Cut(rest, "\n\n"+part)
 			if !ok {
-				t.Errorf("docs/runbooks.md#%s: no paragraph begins with %s, or not in this order: %s", anchor, part, strings.Join(parts, ", "))
+				t.Errorf("docs/runbooks.md#%s: no paragraph begins with %s, or not in this order: %s",
+					anchor, part, strings.Join(parts, ", "))
 				break
 			}
 			if next, _, _ := strings.Cut(after, "\n\n"); len(strings.Fields(next)) < 1 {
@@ -96,7 +97,8 @@ func books(t *testing.T) map[string]*book {
 	found := map[string]*book{}
 	for _, part := range regexp.MustCompile(`(?m)^#{1,2} `).Split(read(t, runbooks), -1) {
 		heading, body, _ := strings.Cut(part, "\n")
-		anchor := strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
+		anchor := strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(heading), ""),
+			" ", "-")
 		if anchor != "" && !slices.Contains([]string{"runbooks", "alerts", "holds", "drift"}, anchor) {
 			found[anchor] = &book{strings.TrimSpace(body)}
 		}

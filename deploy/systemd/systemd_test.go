@@ -117,7 +117,8 @@ func TestWhatDropInsOfferToTakeUpIsAccepted(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(choices(text)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if out := analyze(t, "verify", "--man=no", filepath.Join(dir, strings.TrimSuffix(filepath.Dir(name), ".d"))); out != "" {
+		out := analyze(t, "verify", "--man=no", filepath.Join(dir, strings.TrimSuffix(filepath.Dir(name), ".d")))
+		if out != "" {
 			t.Errorf("%s: %s", name, out)
 		}
 	}
@@ -164,14 +165,16 @@ func TestExposureIsLow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := install(t, dropIns...)
 			for _, unit := range append(units(), emulator) {
-				analyze(t, "security", "--no-pager", "--offline=true", "--threshold="+exposureLimit, filepath.Join(dir, unit))
+				analyze(t, "security", "--no-pager", "--offline=true", "--threshold="+exposureLimit,
+					filepath.Join(dir, unit))
 			}
 		})
 	}
 }
 
 func TestOnlyTheHSMSideGetsThePIN(t *testing.T) {
-	if got := values(read(t, "keyd-hsm.service"), "LoadCredential"); !slices.Equal(got, []string{"hsm-pin:/etc/keyd/hsm-pin"}) {
+	if got := values(read(t, "keyd-hsm.service"), "LoadCredential"); !slices.Equal(got,
+		[]string{"hsm-pin:/etc/keyd/hsm-pin"}) {
 		t.Errorf("keyd-hsm.service loads the credentials %v", got)
 	}
 	if got := values(read(t, "keyd.service"), `(?:Load|Set)Credential\w*`); got != nil {
