@@ -165,7 +165,7 @@ func (x serviceFlags) consume(opts *emulator.Options) error {
 	}
 	opts.ConsumerSpeed = x.consumerSpeed
 	for _, text := range x.consumers {
-		w, err := arm.ParseWish(text)
+		w, err := arm.ParseSpec(text)
 		if err != nil {
 			return fmt.Errorf("--consumer: %w", err)
 		}

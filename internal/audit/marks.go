@@ -44,19 +44,19 @@ func Lacking(ctx context.Context, src Chain, marks []Mark) (map[Mark]string, err
 	if err != nil {
 		return nil, fmt.Errorf("read the audit chain: %w", err)
 	}
-	lacking := map[Mark]string{}
+	wrong := map[Mark]string{}
 	for _, m := range marks {
 		switch hash := hashes[m.Seq]; {
 		case hash == "":
-			lacking[m] = fmt.Sprintf("the chain ends with entry %d: its end was cut off, or the state is an older copy",
+			wrong[m] = fmt.Sprintf("the chain ends with entry %d: its end was cut off, or the state is an older copy",
 				last)
 		case hash != string(m.Head):
-			lacking[m] = fmt.Sprintf("entry %d of the chain has another hash: the state was put back and went on "+
+			wrong[m] = fmt.Sprintf("entry %d of the chain has another hash: the state was put back and went on "+
 				"from there, or the chain was rewritten", m.Seq)
 		case !signed[m]:
-			lacking[m] = fmt.Sprintf("the chain has entry %d, and not that it was signed: its end was cut off, or "+
+			wrong[m] = fmt.Sprintf("the chain has entry %d, and not that it was signed: its end was cut off, or "+
 				"the state is an older copy", m.Seq)
 		}
 	}
-	return lacking, nil
+	return wrong, nil
 }

@@ -96,7 +96,7 @@ func keptAuthority(path string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a, a.keep(path)
+	return a, a.save(path)
 }
 
 func parseAuthority(data []byte) (*authority, error) {
@@ -119,8 +119,8 @@ func parseAuthority(data []byte) (*authority, error) {
 	return authorityOf(cert, key), nil
 }
 
-// keep writes the authority to a file, whole or not at all.
-func (a *authority) keep(path string) error {
+// save writes the authority to a file, whole or not at all.
+func (a *authority) save(path string) error {
 	der, err := x509.MarshalECPrivateKey(a.key)
 	if err != nil {
 		return fmt.Errorf("encoding the emulator's authority: %w", err)

@@ -48,9 +48,9 @@ func followingServicesStop(t *testing.T) {
 		}
 	}
 	s.wantReadable()
-	for _, wish := range []string{"storage=new,key=KEY", "cosmos=newdb,key=KEY", "disk=newdes,key=KEY"} {
-		if err := s.wish(wish); err == nil || !strings.Contains(err.Error(), "disabled") {
-			t.Errorf("%s: %v", wish, err)
+	for _, spec := range []string{"storage=new,key=KEY", "cosmos=newdb,key=KEY", "disk=newdes,key=KEY"} {
+		if err := s.makeEarly(spec); err == nil || !strings.Contains(err.Error(), "disabled") {
+			t.Errorf("%s: %v", spec, err)
 		}
 	}
 	s.enable(v2, true)

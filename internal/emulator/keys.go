@@ -95,7 +95,7 @@ func decodeThen[T any](body []byte, f func(T) (any, error)) (any, error) {
 }
 
 func (v *Vault) create(name string, q createRequest) (any, error) {
-	q.Kty = v.settledKty(q.Kty)
+	q.Kty = v.normalizedKty(q.Kty)
 	if err := v.checkType(q.Kty); err != nil {
 		return nil, err
 	}
@@ -110,13 +110,13 @@ func (v *Vault) create(name string, q createRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ver.release = q.ReleasePolicy.settled()
+	ver.release = q.ReleasePolicy.normalized()
 	return v.store(name, ver, q.Attributes, q.Tags)
 }
 
-// settledKty is the kty that a service makes of what a request says: a Managed HSM
+// normalizedKty is the kty that a service makes of what a request says: a Managed HSM
 // has HSM keys only, and takes the names of the others for them.
-func (v *Vault) settledKty(kty string) string {
+func (v *Vault) normalizedKty(kty string) string {
 	if v.config.Profile == ManagedHSM && slices.Contains([]string{"RSA", "EC", "oct"}, kty) {
 		return kty + hsmSuffix
 	}
@@ -128,7 +128,7 @@ func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	if q.Key.Kty == "" {
 		return nil, v.noKey()
 	}
-	if q.Key.Kty = v.settledKty(q.Key.Kty); q.HSM && !isHSM(q.Key.Kty) {
+	if q.Key.Kty = v.normalizedKty(q.Key.Kty); q.HSM && !isHSM(q.Key.Kty) {
 		q.Key.Kty += hsmSuffix
 	}
 	if err := v.checkType(q.Key.Kty); err != nil {
@@ -148,7 +148,7 @@ func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ver.imported, ver.release = true, q.ReleasePolicy.settled()
+	ver.imported, ver.release = true, q.ReleasePolicy.normalized()
 	return v.store(name, ver, q.Attributes, q.Tags)
 }
 

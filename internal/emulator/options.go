@@ -111,7 +111,7 @@ type Options struct {
 	// authority at each start.
 	AuthorityFile string
 	// Consumers are made at the start, when their keys may not be there yet.
-	Consumers []arm.Wish
+	Consumers []arm.Spec
 	// ConsumerSpeed is how many times faster than in life consumers look for new
 	// versions; 0 is 1. ConsumersByHand has them look only when Consumers().Poll says
 	// so.

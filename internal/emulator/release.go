@@ -9,8 +9,8 @@ import (
 
 const releaseContentType = "application/json; charset=utf-8"
 
-// settled is a request's release policy as the service keeps it; nil stays nil.
-func (p *releasePolicy) settled() *releasePolicy {
+// normalized is a request's release policy as the service keeps it; nil stays nil.
+func (p *releasePolicy) normalized() *releasePolicy {
 	if p == nil {
 		return nil
 	}
@@ -29,7 +29,7 @@ func (ver *version) repolicy(p *releasePolicy) error {
 	if old := ver.release; old != nil && old.Immutable && (!bytes.Equal(old.Data, p.Data) || !p.Immutable) {
 		return badParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
 	}
-	ver.release = p.settled()
+	ver.release = p.normalized()
 	return nil
 }
 

@@ -167,7 +167,7 @@ func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
 		return nil, err
 	}
 	now := v.opts.Now()
-	d := &deletedEntry{entry: k, at: now, readyAt: v.settled(), purgeAt: now.AddDate(0, 0, v.recoverableDays())}
+	d := &deletedEntry{entry: k, at: now, readyAt: v.doneAt(), purgeAt: now.AddDate(0, 0, v.recoverableDays())}
 	delete(s.keys, fold(name))
 	s.deleted[fold(name)] = d
 	return d, nil
@@ -192,13 +192,13 @@ func (v *Vault) recover(s *state, name string) (*entry, error) {
 	}
 	delete(s.deleted, fold(name))
 	k := *d.entry
-	k.readyAt = v.settled()
+	k.readyAt = v.doneAt()
 	s.put(&k)
 	return &k, nil
 }
 
-// settled is when a deletion, a recovery or a purge that begins now is over.
-func (v *Vault) settled() time.Time {
+// doneAt is when a deletion, a recovery or a purge that begins now is over.
+func (v *Vault) doneAt() time.Time {
 	if v.config.Profile == ManagedHSM {
 		return v.opts.Now()
 	}
@@ -214,7 +214,7 @@ func (v *Vault) purge(s *state, name string) error {
 		return err
 	}
 	delete(s.deleted, fold(name))
-	if now, over := v.opts.Now(), v.settled(); over.After(now) {
+	if now, over := v.opts.Now(), v.doneAt(); over.After(now) {
 		s.deleted[fold(name)] = &deletedEntry{entry: d.entry, at: d.at, readyAt: d.readyAt, purgeAt: now, goneAt: over}
 	}
 	return nil

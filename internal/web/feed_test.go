@@ -298,8 +298,8 @@ func TestAForeignPageMayNotFollow(t *testing.T) {
 	}
 }
 
-// told applies events to one key's work.
-func toldWork(events ...status.Event) work {
+// workOf applies events to one key's work.
+func workOf(events ...status.Event) work {
 	f := newFeed()
 	for _, e := range events {
 		f.apply(e)
@@ -336,7 +336,7 @@ func TestAWorkIsTheStepsOfOneGeneration(t *testing.T) {
 		{"held", []status.Event{done("k", 0, "hold", "weu")}, markHeld,
 			[]string{"held The key is on hold because of weu"}},
 	} {
-		w := toldWork(c.events...)
+		w := workOf(c.events...)
 		var got []string
 		for _, s := range w.Steps {
 			got = append(got, s.Mark+" "+s.Words)

@@ -117,7 +117,7 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	if s.at(now) > 35 {
 		t.From = day(now, s.from)
 	}
-	var told []string
+	var sentences []string
 	for i, g := range slices.Backward(shown) {
 		y := axisRow + laneRow*(len(shown)-1-i)
 		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State,
@@ -127,19 +127,19 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 			l.Rotation = &m
 		}
 		t.Lanes = append(t.Lanes, l)
-		told = append(told, fmt.Sprintf("Generation %d: %s.", g.Number, l.Caption))
+		sentences = append(sentences, fmt.Sprintf("Generation %d: %s.", g.Number, l.Caption))
 	}
 	if len(shown) == 0 {
-		told = append(told, "No generation yet.")
+		sentences = append(sentences, "No generation yet.")
 	}
 	if t.Older > 0 {
-		told = append(told, words.Count(t.Older, "older generation")+" not shown.")
+		sentences = append(sentences, words.Count(t.Older, "older generation")+" not shown.")
 	}
-	told = append(told, nextWords(now, k)+".")
+	sentences = append(sentences, nextWords(now, k)+".")
 	if !k.NextRotation.IsZero() {
 		t.Due = &due{s.mark(k.NextRotation, nextWords(now, k)), nextWords(now, k), overdue(now, k), beyond}
 	}
-	t.Desc = strings.Join(told, " ")
+	t.Desc = strings.Join(sentences, " ")
 	return t
 }
 

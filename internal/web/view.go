@@ -322,14 +322,14 @@ func viewVault(now time.Time, h status.Vault) vaultView {
 	return v
 }
 
-// told are the fields of an audit entry that the page shows, in this order. It is a list of
+// shownFields are the fields of an audit entry that the page shows, in this order. It is a list of
 // what is, not of what is not: reasons are operators' own text and stay out.
-var told = []string{"generation", "vault", "version", "cause", "code", "leg", "alias", "keys", "vaults"}
+var shownFields = []string{"generation", "vault", "version", "cause", "code", "leg", "alias", "keys", "vaults"}
 
 func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryView {
 	v := entryView{Seq: e.Seq, Time: clock(now, e.Time), Key: e.Key, Event: e.Event, Actor: e.Actor}
 	var more []string
-	for _, name := range told {
+	for _, name := range shownFields {
 		value := e.Fields[name]
 		switch {
 		case value == "":

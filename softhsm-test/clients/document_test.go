@@ -136,17 +136,17 @@ func errorsTable(t *testing.T, table []operation, seen done) string {
 		fmt.Fprintf(&b, " %s |", c.title)
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(allClients(t))) + "\n")
-	told := map[string]bool{}
+	seen := map[string]bool{}
 	for _, o := range table {
 		for i, p := range profiles() {
 			what := o.expect[i]
 			if strings.HasPrefix(what, says) {
 				what = o.name
 			}
-			if what == succeeds || what == notThere || told[what] {
+			if what == succeeds || what == notThere || seen[what] {
 				continue
 			}
-			told[what] = true
+			seen[what] = true
 			fmt.Fprintf(&b, "| %s |", what)
 			for _, c := range allClients(t) {
 				fmt.Fprintf(&b, " %s |", seen[c.name][p.Name][o.name].Error.cell())

@@ -38,17 +38,17 @@ func goSuite(file string) error {
 	if err != nil {
 		return err
 	}
-	var told setup
-	if err := json.Unmarshal(text, &told); err != nil {
+	var in setup
+	if err := json.Unmarshal(text, &in); err != nil {
 		return err
 	}
 	known := map[string]doing{}
 	for _, some := range []map[string]doing{goKeys(), goUses(), goErrors(), goSignIn()} {
 		maps.Copy(known, some)
 	}
-	for _, p := range told.Profiles {
-		v := &goVault{profile: p, setup: told, made: map[string]azkeys.KeyBundle{}, results: map[string][]byte{}}
-		if v.cred, v.keys, err = connect(p.Vault, told.ClientID, goOptions()); err != nil {
+	for _, p := range in.Profiles {
+		v := &goVault{profile: p, setup: in, made: map[string]azkeys.KeyBundle{}, results: map[string][]byte{}}
+		if v.cred, v.keys, err = connect(p.Vault, in.ClientID, goOptions()); err != nil {
 			return err
 		}
 		for _, name := range p.Operations {

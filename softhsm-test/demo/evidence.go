@@ -87,7 +87,7 @@ func (e *evidence) live() (items int, err error) {
 	defer cancel()
 	for _, s := range services {
 		if !e.living {
-			w, err := arm.ParseWish(s.kind + "=" + s.name + ",key=https://" + s.host + "/keys/" + keyName)
+			w, err := arm.ParseSpec(s.kind + "=" + s.name + ",key=https://" + s.host + "/keys/" + keyName)
 			if err != nil {
 				return 0, err
 			}

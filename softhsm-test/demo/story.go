@@ -62,18 +62,18 @@ type happening struct {
 	version    string
 }
 
-// story remembers what was told.
-type story struct{ told map[happening]bool }
+// story remembers what it has printed.
+type story struct{ seen map[happening]bool }
 
 // news is what has happened since it was last asked, in the order in which it happened.
 func (s *story) news(k keyStatus) (news []happening) {
-	if s.told == nil {
-		s.told = map[happening]bool{}
+	if s.seen == nil {
+		s.seen = map[happening]bool{}
 	}
 	for _, g := range k.Generations {
 		for _, h := range g.happenings() {
-			if !s.told[h] {
-				s.told[h] = true
+			if !s.seen[h] {
+				s.seen[h] = true
 				news = append(news, h)
 			}
 		}

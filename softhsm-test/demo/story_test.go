@@ -40,15 +40,15 @@ func TestEachHappeningIsToldOnceAndInOrder(t *testing.T) {
 		{`{` + generations(everywhere, `"number": 2`) + `}`, `proven 1 contoso-hsm bb, finished 1, reserved 2`},
 		{`{` + generations(everywhere, `"number": 2`) + `}`, ``},
 	} {
-		var told []string
+		var printed []string
 		for _, h := range s.news(statusOf(t, c.status)) {
 			text := fmt.Sprintf("%s %d %s %s", h.what, h.generation, h.vault, h.version)
 			if h.took > 0 {
 				text = fmt.Sprintf("%s %d in %v", h.what, h.generation, h.took)
 			}
-			told = append(told, strings.TrimSpace(text))
+			printed = append(printed, strings.TrimSpace(text))
 		}
-		if got := strings.Join(told, ", "); got != c.want {
+		if got := strings.Join(printed, ", "); got != c.want {
 			t.Errorf("%s:\n%q, want %q", c.status, got, c.want)
 		}
 	}

@@ -65,7 +65,7 @@ func (e *estate) add(vault string, consumers ...string) {
 		if pinned {
 			text += "/" + versions[len(versions)-1]
 		}
-		w, err := arm.ParseWish(text)
+		w, err := arm.ParseSpec(text)
 		if err == nil {
 			err = e.emu.Consumers().Make(e.t.Context(), w)
 		}

@@ -177,8 +177,8 @@ func (w *world) elsewhen(shift time.Duration, f func(*inside)) {
 	}
 }
 
-// settleLater ends a world in which something can only be settled by time.
-func (c *crash) settleLater() {
+// finishLater ends a world in which something can only be settled by time.
+func (c *crash) finishLater() {
 	c.t.Helper()
 	if c.daemon != nil {
 		c.stop()
@@ -215,7 +215,7 @@ func (c *crash) judge(pairs, versions int) {
 	}
 	whole := map[int]bool{}
 	found := c.pairs()
-	c.wantTold(found)
+	c.wantAudited(found)
 	for _, o := range found {
 		if o.Complete && !o.Label.Pending {
 			whole[o.Label.Number] = true

@@ -178,9 +178,9 @@ func rotationAtCalls(call string, paths func(*crash) []string, counts []int) fun
 				c.calls++
 				c.start()
 			}
-			var settled bool
-			if n, settled = c.recovered(n, taken); !settled {
-				c.settleLater()
+			var done bool
+			if n, done = c.recovered(n, taken); !done {
+				c.finishLater()
 				break // the record has been in the future
 			}
 		}
@@ -199,23 +199,23 @@ func (c *crash) wantKilled(call string) {
 }
 
 // recovered waits until nothing is due any more, or until all that is due has to
-// wait until an import is settled. It returns how many generations are due in the
+// wait until an import is done. It returns how many generations are due in the
 // end: what the daemon took as asked for must be done, what it did not may be.
-func (c *crash) recovered(n int, taken bool) (due int, settled bool) {
+func (c *crash) recovered(n int, taken bool) (due int, done bool) {
 	c.t.Helper()
 	c.wait("all is done that can be done", func(_ status.Snapshot, k status.Key) bool {
 		due = len(k.Generations)
 		if strings.Contains(k.Waiting, "keyd does not know yet whether vault") {
 			return true
 		}
-		settled = len(k.Requests) == 0 && due > 0 && finished(k, due) && k.State == status.StateOK
-		return settled
+		done = len(k.Requests) == 0 && due > 0 && finished(k, due) && k.State == status.StateOK
+		return done
 	})
 	if due > n+1 || due < n || taken && due != n+1 {
 		c.t.Errorf("there are %d generations, and there were %d when one was asked for (and that was taken: %v)",
 			due, n, taken)
 	}
-	return due, settled
+	return due, done
 }
 
 // killedAtStart kills new daemons on an empty directory while they make their
@@ -246,8 +246,8 @@ func killedAtStart(c *crash) {
 	}
 	c.wantKilled("the database's first writes")
 	c.start()
-	if _, settled := c.recovered(0, true); !settled {
-		c.settleLater()
+	if _, done := c.recovered(0, true); !done {
+		c.finishLater()
 	}
 	c.seal()
 	c.judge(1, 1)

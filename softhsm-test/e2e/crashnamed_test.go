@@ -84,7 +84,7 @@ func namedStories() []story {
 	for _, point := range []string{"save-after key exchange key intended", "kek-before"} {
 		stories = append(stories, story{"not sent, " + point, nil, func(c *crash) {
 			c.die(point, nil)
-			c.settleLater()
+			c.finishLater()
 			c.judge(1, 1)
 			c.wantOneKEK()
 		}})
@@ -213,7 +213,7 @@ func refusedImport(point string) func(*crash) {
 func (c *crash) endRefused(point string) {
 	c.t.Helper()
 	if strings.HasPrefix(point, "save-before") {
-		c.settleLater()
+		c.finishLater()
 	} else {
 		c.startMortal()
 		c.waitRotated(1, point)
@@ -458,7 +458,7 @@ func notSent(point, vault, host string) func(*crash) {
 			c.sum.doubled.Add(int64(n))
 			c.t.Errorf("%d imports were sent before it was settled", n)
 		}
-		c.settleLater()
+		c.finishLater()
 		c.judge(1, 1)
 	}
 }

@@ -232,7 +232,7 @@ func (f *faulty) harm(n int) (lost, doubled int) {
 
 	whole := map[key.ID]int{}
 	pairs := f.pairs()
-	f.wantTold(pairs)
+	f.wantAudited(pairs)
 	for _, o := range pairs {
 		if o.Complete && !o.Label.Pending {
 			whole[o.ID]++

@@ -130,7 +130,7 @@ func (p *player) play(c call) reply {
 	if c.signedIn() {
 		token = p.token(host)
 	}
-	if c.settled() {
+	if c.wasReady() {
 		p.ahead.Add(int64(settling))
 	}
 	target := c.target()
@@ -156,9 +156,9 @@ func (p *player) play(c call) reply {
 	return r
 }
 
-// settled reports whether the answer shows that the vault was done with something it
+// wasReady reports whether the answer shows that the vault was done with something it
 // does in its own time.
-func (c call) settled() bool {
+func (c call) wasReady() bool {
 	path := c.path()
 	return c.StatusCode < 300 && (strings.HasPrefix(path, "/deletedkeys") || path == "/keys/restore" ||
 		c.RequestMethod == http.MethodGet && strings.HasPrefix(path, "/keys/") && !c.lists())

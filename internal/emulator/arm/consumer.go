@@ -19,7 +19,7 @@ type consumer struct {
 
 	mu       sync.Mutex // held while the vault is called
 	doc      document   // as it was put and patched
-	pending  *Wish      // tried until it succeeds; nil: none
+	pending  *Spec      // tried until it succeeds; nil: none
 	nextTry  time.Time  // of pending
 	settling bool       // to whoever asks next, the last change is not done yet
 	identity identity

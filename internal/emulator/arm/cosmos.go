@@ -51,7 +51,7 @@ var cosmos = &kind{
 			d.set("Access to the configured customer managed key confirmed.", "properties", "customerManagedKeyStatus")
 		}
 	},
-	wishes: func(k keyRef, _ bool) document {
+	keyPatch: func(k keyRef, _ bool) document {
 		return document{"properties": document{"keyVaultKeyUri": k.String(),
 			"defaultIdentity": "SystemAssignedIdentity"}}
 	},

@@ -41,7 +41,7 @@ var diskEncryption = &kind{
 			d.set(keyRefused(c.rotationError).detail(), "properties", "autoKeyRotationError")
 		}
 	},
-	wishes: func(k keyRef, follow bool) document {
+	keyPatch: func(k keyRef, follow bool) document {
 		return document{"properties": document{
 			"activeKey": document{"keyUrl": k.String()}, "rotationToLatestKeyVersionEnabled": follow,
 		}}

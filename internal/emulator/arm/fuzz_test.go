@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-func FuzzParseWish(f *testing.F) {
+func FuzzParseSpec(f *testing.F) {
 	f.Add("storage=sa,key=https://contoso-weu.vault.azure.net/keys/cmk")
 	f.Add("ai=x,key=https://v.vault.azure.net/keys/k/0123456789abcdef0123456789abcdef")
 	f.Add("disk=,key=https:///keys//")
 	f.Fuzz(func(t *testing.T, s string) {
-		w, err := ParseWish(s)
+		w, err := ParseSpec(s)
 		if err != nil {
 			return
 		}
-		again, err := ParseWish(w.String())
+		again, err := ParseSpec(w.String())
 		if err != nil || again != w {
 			t.Errorf("%q is read as %+v, and that as %+v: %v", s, w, again, err)
 		}

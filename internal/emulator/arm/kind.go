@@ -30,8 +30,8 @@ type kind struct {
 	wants func(id string, d document) (want, error)
 	// shows writes what the service alone knows into a document.
 	shows func(c *consumer, d document)
-	// wishes makes the document that asks for a key.
-	wishes func(k keyRef, follow bool) document
+	// keyPatch makes the document that sets a key.
+	keyPatch func(k keyRef, follow bool) document
 }
 
 // want is what a document asks of a consumer.

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Poll has each consumer that is due by Config.Now look for a new version of its key,
-// and tries again what a wish asks for.
+// Poll makes each consumer that is due by Config.Now look for a new version of its key,
+// and applies pending specs again.
 func (s *Service) Poll(ctx context.Context) {
 	for _, c := range s.all() {
 		c.poll(ctx, false)
 	}
 }
 
-// PollNow has every consumer look, due or not.
+// PollNow makes every consumer look, due or not.
 func (s *Service) PollNow(ctx context.Context) {
 	for _, c := range s.all() {
 		c.poll(ctx, true)
@@ -25,7 +25,7 @@ func (c *consumer) poll(ctx context.Context, now bool) {
 	defer c.mu.Unlock()
 	at := c.service.cfg.Now()
 	if c.pending != nil && (now || !at.Before(c.nextTry)) {
-		_ = c.fulfil(ctx) // in c.trouble
+		_ = c.apply(ctx) // in c.trouble
 	}
 	if c.key == (keyRef{}) || !c.looks() || (!now && at.Before(c.nextLook)) {
 		return

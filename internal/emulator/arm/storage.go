@@ -38,7 +38,7 @@ var storage = &kind{
 			at(timestamp(c.expires), "currentVersionedKeyExpirationTimestamp")
 		}
 	},
-	wishes: func(k keyRef, _ bool) document {
+	keyPatch: func(k keyRef, _ bool) document {
 		return document{"properties": document{"encryption": document{
 			"keySource":          "Microsoft.Keyvault",
 			"keyvaultproperties": document{"keyvaulturi": k.vault, "keyname": k.name, "keyversion": k.version},

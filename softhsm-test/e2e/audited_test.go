@@ -5,9 +5,9 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/effects"
 )
 
-// wantTold requires that the audit chain tells of all that is in the vaults and in the
+// wantAudited requires that the audit chain tells of all that is in the vaults and in the
 // token, with an intent before it and a result after it. The daemon must not run.
-func (w *world) wantTold(objects []key.Object) {
+func (w *world) wantAudited(objects []key.Object) {
 	w.t.Helper()
 	var vaults []effects.Vault
 	for _, name := range []string{"weu", "mhsm"} {
@@ -39,7 +39,7 @@ func (w *world) chain() []effects.Entry {
 	return effects.Join(w.lostChain, chain)
 }
 
-// loseChain keeps for wantTold what the state's chain tells, before a test takes the
+// loseChain keeps for wantAudited what the state's chain tells, before a test takes the
 // state away: its effects stay.
 func (w *world) loseChain() {
 	w.t.Helper()

@@ -92,19 +92,19 @@ func TestTheServiceTellsWhatItIsToSystemdAndToStatus(t *testing.T) {
 		w.path("hsm.sock"), fmt.Sprint(os.Getuid()), w.path("hsm"))
 	w.configure()
 	w.pin("wrong\n")
-	service, told := w.startService()
+	service, notified := w.startService()
 	w.start()
 
 	const refused = "the token refused the PIN"
 	w.wait("the HSM side is degraded",
 		func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMDegraded })
 	w.wantContains(w.must("status"), "degraded", refused, "seen ")
-	w.await("systemd is told so", func() bool { return strings.HasPrefix(told(), "degraded: ") })
-	w.wantContains(told(), refused)
+	w.await("systemd knows it", func() bool { return strings.HasPrefix(notified(), "degraded: ") })
+	w.wantContains(notified(), refused)
 
 	w.pin(w.token.PIN + "\n")
 	w.wait("the HSM side is up", func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMUp })
-	w.await("systemd is told so", func() bool { return told() == "serving token "+w.token.Label })
+	w.await("systemd knows it", func() bool { return notified() == "serving token "+w.token.Label })
 	w.waitGeneration(1)
 
 	stopped := time.Now()
@@ -120,7 +120,7 @@ func TestTheServiceTellsWhatItIsToSystemdAndToStatus(t *testing.T) {
 	w.wait("the reason names the service", func(s status.Snapshot, _ status.Key) bool {
 		return strings.Contains(s.HSM.Error, "systemctl status keyd-hsm")
 	})
-	w.await("systemd is told of the end", func() bool { return told() == "stopped" })
+	w.await("systemd knows of the end", func() bool { return notified() == "stopped" })
 	lines, _ := w.check()
 	w.wantLine(lines, "hsm", w.token.Label, "answers", status.CheckFailed, "hsm.sock", "journalctl -u keyd-hsm")
 }
@@ -150,8 +150,8 @@ func (w *world) await(what string, cond func() bool) {
 	}
 }
 
-// startService starts the HSM side as systemd does; told is the status that it last gave.
-func (w *world) startService() (service *exec.Cmd, told func() string) {
+// startService starts the HSM side as systemd does; notified returns the last status that it gave systemd.
+func (w *world) startService() (service *exec.Cmd, notified func() string) {
 	w.t.Helper()
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: w.path("notify"), Net: "unixgram"})
 	if err != nil {
