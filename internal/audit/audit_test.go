@@ -201,7 +201,7 @@ func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItIsAnother(t *testin
 	r.sign()
 	r.wantEvents("daemon started", chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned,
 		chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned)
-	if !strings.Contains(r.journal.String(), "another one than before") {
+	if !strings.Contains(r.journal.String(), "the audit key has changed") {
 		t.Errorf("the journal does not tell of it:\n%s", r.journal)
 	}
 	r.signer.key = testKeys()[0] // another HSM was put in place
@@ -457,7 +457,7 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 			"is of instance test, and the file says other"},
 		"where the file begins": {Request{}, edit(0, `"first":1`, `"first":2`), "stands where entry 2 should"},
 		"what came before": {Request{}, edit(0, `"prev":"sha256:0`, `"prev":"sha256:1`),
-			"has one before it"},
+			"claims to follow another one"},
 		"what an entry says": {Request{}, edit(2, `"actor":"keyd"`, `"actor":"uid 0"`),
 			"entry 2 does not follow"},
 		"an entry's hash":   {Request{}, flip(2, "hash"), "entry 2 does not follow"},
@@ -481,7 +481,7 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 		"an entry twice": {Request{}, func(l []string) []string { l[3] = l[2] + l[3]; return l },
 			"stands where entry 3 should"},
 		"something behind the end": {Request{}, func(l []string) []string { return append(l, "{}\n") },
-			"behind the end"},
+			"after the end"},
 		"a blank before a value": {Request{}, edit(2, `"seq":2`, `"seq": 2`), "is not a line of an export"},
 		"a name written twice": {Request{}, edit(2, `"seq":2`, `"seq":7,"seq":2`),
 			"is not a line of an export"},
@@ -574,7 +574,7 @@ func TestATailCutOffTheChainShowsByAMarkFromElsewhere(t *testing.T) {
 		t.Errorf("%q", v.Problems)
 	}
 	if v := r.verify(r.export(Request{Since: r.now}), r.signer.signed[0]); v.OK() ||
-		!strings.Contains(v.Problems[0], "export it from earlier") {
+		!strings.Contains(v.Problems[0], "export from an earlier time") {
 		t.Errorf("%q", v.Problems)
 	}
 }
@@ -655,7 +655,7 @@ func TestACheckpointOfWhatIsNotThereYetTellsThatEntriesWereRemoved(t *testing.T)
 	r := story(t)
 	forged := r.rewrite(func(n int, _ *chain.Entry) bool { return n == 1 || n > 5 })
 	v := forged.verify(forged.export(Request{}))
-	if v.OK() || !strings.Contains(v.Problems[0], "entry 2 signs entry 5, which was not there yet") {
+	if v.OK() || !strings.Contains(v.Problems[0], "entry 2 signs entry 5, which did not exist yet") {
 		t.Errorf("%q", v.Problems)
 	}
 }

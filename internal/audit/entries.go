@@ -15,7 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// ours reports whether an entry is of this room: every export shows these.
+// ours reports whether this package wrote the entry. Every export shows these entries.
 func ours(e chain.Entry) bool {
 	switch e.Event {
 	case chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.AuditKeyFound:
@@ -55,7 +55,7 @@ func parseSigned(e chain.Entry) (s signed, err error) {
 
 const pemType = "PUBLIC KEY"
 
-// EncodeKey is a public key as PEM (RFC 7468 section 13).
+// EncodeKey encodes a public key as PEM (RFC 7468 section 13).
 func EncodeKey(pub *rsa.PublicKey) ([]byte, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -64,7 +64,8 @@ func EncodeKey(pub *rsa.PublicKey) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), nil
 }
 
-// ParseKeys reads every public key of a PEM file; what is not one is refused.
+// ParseKeys reads every public key of a PEM file. It refuses a file with anything else
+// in it.
 func ParseKeys(text []byte) (keys []*rsa.PublicKey, err error) {
 	for {
 		block, rest := pem.Decode(text)

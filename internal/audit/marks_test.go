@@ -48,7 +48,7 @@ func TestAMarkThatTheChainLacksSaysWhatBecameOfTheChain(t *testing.T) {
 		{"goes on", func() *rig { g := r.copyTo(6); g.add("sa", "key held"); return g }(), "", ""},
 		{"cut off", r.copyTo(4), "", "the chain ends with entry 4: its end was cut off"},
 		{"cut off behind the entry that was signed", r.copyTo(5), "",
-			"the chain has entry 5, and not that it was signed"},
+			"the chain has entry 5, but no record of its signature"},
 		{"put back and gone on", other, "", "entry 5 of the chain has another hash"},
 		{"empty", newRig(t), "the chain ends with entry 0", "the chain ends with entry 0"},
 	} {

@@ -11,8 +11,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Receipt is all that the chain says of one generation of a key: what an auditor
-// wants to file of a rotation.
+// Receipt is everything that the chain says about one generation of a key: what an
+// auditor files for a rotation.
 type Receipt struct {
 	Key        string    `json:"key"`
 	Generation int       `json:"generation"`
@@ -20,7 +20,7 @@ type Receipt struct {
 	AskedBy    string    `json:"asked_by"`
 	Reason     string    `json:"reason,omitempty"`
 	Reserved   time.Time `json:"reserved"`
-	// Requests are the operators' that this generation answers.
+	// Requests are the operators' requests that this generation answers.
 	Requests []Asked `json:"requests,omitempty"`
 
 	ID          key.ID          `json:"cka_id"`
@@ -33,7 +33,7 @@ type Receipt struct {
 	Imports  []Imported `json:"imports,omitempty"` // oldest first
 	Finished time.Time  `json:"finished,omitzero"` // active in every vault
 
-	// The entries of the chain that this is drawn up from.
+	// The entries of the chain that the receipt is compiled from.
 	First  uint64         `json:"first_entry"`
 	Last   uint64         `json:"last_entry"`
 	Signed *SignedReceipt `json:"signed,omitempty"` // nil: not all of it is signed yet
@@ -90,7 +90,7 @@ const (
 	resultVoid    = "the import did not happen"
 )
 
-// Receipts reads the whole chain, entry by entry, and draws up what is asked for.
+// Receipts reads the whole chain, entry by entry, and compiles receipts.
 type Receipts struct {
 	name     string
 	receipts []*Receipt

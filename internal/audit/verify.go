@@ -17,7 +17,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Verdict is what Verify found out about an export, and no more than that.
+// Verdict is exactly what Verify established about an export.
 type Verdict struct {
 	Instance string    `json:"instance"`
 	Exported time.Time `json:"exported"`
@@ -29,22 +29,22 @@ type Verdict struct {
 	Last  uint64     `json:"last"`
 	Head  chain.Hash `json:"head"` // of the last
 	Shown uint64     `json:"shown"`
-	// LeftOut are linked, too, but what they say is not in the file.
+	// LeftOut entries are linked, too, but their content is not in the file.
 	LeftOut uint64 `json:"left_out"`
-	// CompleteTo is the entry up to which none of Key is left out; with no Key, none
-	// at all. 0: the first one is.
+	// CompleteTo is the last entry up to which no entry of Key is left out; without a
+	// Key, no entry at all. 0: the first one is left out.
 	CompleteTo uint64    `json:"complete_to"`
 	Keys       []KeySeen `json:"keys"`
-	// SignedTo is the last entry under a signature that was checked; 0: none is.
+	// SignedTo is the last entry covered by a verified signature; 0: none is.
 	SignedTo uint64          `json:"signed_to"`
 	SignedAt time.Time       `json:"signed_at,omitzero"`
 	SignedBy key.Fingerprint `json:"signed_by,omitempty"`
-	// Expected are the marks that were given and are in the file, signed.
+	// Expected are the given marks that the file contains and a signature covers.
 	Expected []string `json:"expected,omitempty"`
 	Problems []string `json:"problems,omitempty"` // at most 20
 }
 
-// KeySeen is one audit key by which the file has checkpoints.
+// KeySeen is one audit key that signed checkpoints of the file.
 type KeySeen struct {
 	Fingerprint key.Fingerprint `json:"fingerprint"`
 	Given       bool            `json:"given"`       // its signatures were checked
@@ -62,11 +62,12 @@ func (v *Verdict) problem(format string, args ...any) {
 	}
 }
 
-// ErrNotAnExport: the file is none that can be verified; the text says what it is.
+// ErrNotAnExport says that the file is not an export that can be verified. The text
+// says what it is.
 var ErrNotAnExport = errors.New("this cannot be verified")
 
-// Mark is a place of the chain that is known from elsewhere: a version's tag or the
-// journal.
+// Mark is a point of the chain that is known from elsewhere: from a version's tag or
+// the journal.
 type Mark struct {
 	Seq  uint64
 	Head key.Fingerprint
@@ -75,8 +76,8 @@ type Mark struct {
 // maxLine is far more than the store lets an entry have.
 const maxLine = 4 << 20
 
-// Verify checks an export by the public keys alone. The error is for what cannot be
-// read as an export at all; what is wrong with one is in the Verdict.
+// Verify checks an export with the public keys alone. It returns an error only if the
+// file cannot be read as an export; everything wrong with an export is in the Verdict.
 func Verify(r io.Reader, keys []*rsa.PublicKey, marks []Mark) (Verdict, error) {
 	c := checker{keys: map[key.Fingerprint]*rsa.PublicKey{}, read: sha256.New()}
 	for _, pub := range keys {
@@ -127,7 +128,7 @@ type checker struct {
 	number int  // of the line
 	gap    bool // an entry of the key was left out
 	ended  bool
-	lost   bool // the line before could not be used, so the next need not link
+	lost   bool // the line before was unusable, so the next need not link to it
 }
 
 func (c *checker) header(lines *bufio.Scanner) error {
@@ -152,19 +153,19 @@ func (c *checker) header(lines *bufio.Scanner) error {
 	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until,
 		h.Key, h.First
 	if h.First == 1 && h.Prev != (chain.Hash{}) {
-		c.v.problem("line 1: the chain's first entry has one before it")
+		c.v.problem("line 1: the first entry of the chain claims to follow another one")
 	}
 	return nil
 }
 
-// line takes one line behind the header.
+// line handles one line after the header.
 func (c *checker) line(text []byte) {
 	c.number++
 	var entry entryLine
 	var end endLine
 	switch {
 	case c.ended:
-		c.v.problem("line %d: there is something behind the end", c.number)
+		c.v.problem("line %d: there is text after the end", c.number)
 		return
 	case strict(text, &end) == nil && end.End:
 		c.end(end)
@@ -182,7 +183,7 @@ func (c *checker) line(text []byte) {
 func (c *checker) end(e endLine) {
 	c.ended = true
 	if e.Lines != uint64(len(c.hashes)) {
-		c.v.problem("line %d: the file was written with %d entries, and has %d", c.number, e.Lines, len(c.hashes))
+		c.v.problem("line %d: the file was written with %d entries and now has %d", c.number, e.Lines, len(c.hashes))
 	}
 	if e.Sum != chain.Hash(c.read.Sum(nil)) {
 		c.v.problem("line %d: the file is not as it was written: its sum is another one", c.number)
@@ -240,7 +241,7 @@ func (c *checker) checkpoint(at uint64, e chain.Entry) {
 	}
 	digest := sha256.Sum256(s.Message())
 	if err := rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], s.Signature); err != nil {
-		c.v.problem("line %d: the signature in entry %d is not by the audit key %s: it was forged or changed",
+		c.v.problem("line %d: audit key %[3]s did not make the signature in entry %[2]d: it was forged or changed",
 			c.number, at, s.By)
 		return
 	}
@@ -251,21 +252,21 @@ func (c *checker) checkpoint(at uint64, e chain.Entry) {
 	}
 	seen.Checkpoints++
 	if s.Seq >= at {
-		c.v.problem("line %d: entry %d signs entry %d, which was not there yet: entries were removed",
+		c.v.problem("line %d: entry %d signs entry %d, which did not exist yet: entries were removed",
 			c.number, at, s.Seq)
 		return
 	}
 	c.cover(s, at)
 }
 
-// cover takes note of how far a good signature reaches, if it is of this file's part
-// of the chain.
+// cover records how far a valid signature reaches, if it belongs to this file's part of
+// the chain.
 func (c *checker) cover(s signed, at uint64) {
 	if s.Seq < c.v.First {
-		return // it is of what was before the file's first entry
+		return // it covers only entries before the file's first one
 	}
 	if got := c.hashes[min(s.Seq-c.v.First, uint64(len(c.hashes)-1))]; got.String() != string(s.Head) {
-		c.v.problem("line %d: the head that entry %d signs is not that of entry %d here: the chain was rewritten",
+		c.v.problem("line %d: the head that entry %d signs differs from entry %d of this file: the chain was rewritten",
 			c.number, at, s.Seq)
 		return
 	}
@@ -300,7 +301,7 @@ func (c *checker) conclude(marks []Mark) {
 		mark := fmt.Sprintf("%d:%s", m.Seq, m.Head)
 		switch {
 		case m.Seq < c.v.First:
-			c.v.problem("%s: the file begins with entry %d only: export it from earlier", mark, c.v.First)
+			c.v.problem("%s: the file begins only with entry %d: export from an earlier time", mark, c.v.First)
 		case m.Seq > c.v.Last:
 			c.v.problem("%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it "+
 				"is older or exported with --until", mark, m.Seq, c.v.Last)
@@ -315,8 +316,8 @@ func (c *checker) conclude(marks []Mark) {
 	}
 }
 
-// strict decodes a line that is written exactly as Export writes it, so that no two
-// readers can see different things in one line.
+// strict decodes a line only if it is written exactly as Export writes it, so that no
+// two readers can read one line differently.
 func strict(text []byte, into any) error {
 	if err := json.Unmarshal(text, into); err != nil {
 		return err
