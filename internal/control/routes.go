@@ -17,20 +17,20 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// trailer names the HTTP trailer of a stream that ended with an error: its
+// trailer is the name of the HTTP trailer with which a stream ends after an error. Its
 // value is the JSON of a failure.
 const trailer = "Keyd-Error"
 
 // maxText is the longest reason, in characters.
 const maxText = 500
 
-// route is one thing that can be asked.
+// route is one kind of request.
 type route struct {
 	name    string // the metrics' label
 	pattern string // of http.ServeMux
 	what    string // completes "uid 1000 may not …"
-	acts    bool   // it changes something, or shows everything there is
-	slow    bool   // it asks the HSM, the vaults or the whole store
+	acts    bool   // it changes something, or shows everything
+	slow    bool   // it queries the HSM, the vaults or the whole store
 	serve   func(*call, context.Context) error
 }
 
@@ -67,7 +67,7 @@ func routes() []route {
 type keyRequest struct {
 	Key    string `json:"key"`
 	Reason string `json:"reason"`
-	Token  string `json:"token,omitempty"` // adopt: of the adoption that was shown
+	Token  string `json:"token,omitempty"` // adopt: the token of the adoption that was shown
 }
 
 func (c *call) snapshot(context.Context) error {
@@ -292,7 +292,7 @@ func (c *call) decode(v any) error {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return &UsageError{"the request has something behind its JSON value"}
 	}
-	// Without this, the deadline would end the request's context later on.
+	// Otherwise the deadline would end the request's context later.
 	return c.rc.SetReadDeadline(time.Time{})
 }
 
@@ -329,7 +329,7 @@ func checkName(name string) error {
 	return nil
 }
 
-// checkText keeps what could deceive a reader out of the audit and the logs.
+// checkText keeps text that could deceive a reader out of the audit and the logs.
 func checkText(what, s string) error {
 	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxText {
 		return &UsageError{fmt.Sprintf("the %s must be text of at most %d characters", what, maxText)}
