@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// build turns the files into a Config. What is wrong goes into the report, and
-// then the Config serves only to find what else is wrong.
+// build turns the files into a Config. It reports every mistake; after one, the Config
+// serves only to find more mistakes.
 func build(sources []source, rep *report) *Config {
 	c := &Config{}
 	var vaults, keys []*section
@@ -38,7 +38,7 @@ func build(sources []source, rep *report) *Config {
 
 var mainFields = []string{"instance", "state_dir", "hsm", "azure", "vaults", "keys", "control", "web", "health", "log"}
 
-// onlyVaultsAndKeys holds the files of keys.d to what may be spread over files.
+// onlyVaultsAndKeys refuses everything but vaults and keys in the files of keys.d.
 func onlyVaultsAndKeys(s *section) {
 	for _, f := range s.fields {
 		switch {
@@ -102,7 +102,7 @@ func readHSM(s *section, stateDir string) HSM {
 	return h
 }
 
-// refusePIN tells who wrote the PIN itself where it belongs.
+// refusePIN refuses a PIN in the configuration and says where it belongs.
 func refusePIN(s *section) {
 	s.fields = slices.DeleteFunc(s.fields, func(f field) bool {
 		if f.name != "pin" {
@@ -115,8 +115,8 @@ func refusePIN(s *section) {
 	})
 }
 
-// mergeURI takes from hsm.uri what the other fields do not say; nothing may be
-// said twice.
+// mergeURI takes from hsm.uri what the other fields do not set. Nothing may be set
+// twice.
 func mergeURI(h *HSM, s *section) {
 	where := s.whereOf("uri")
 	u, ok := readScalar(s.rep, s.name("uri"), where, s.byName["uri"].node, ParseURI)
@@ -202,7 +202,7 @@ func readControl(s *section) Control {
 	return c
 }
 
-// parseUser turns a uid or a user's name on this host into a uid.
+// parseUser resolves a uid or the name of a user on this host to a uid.
 func parseUser(s string) (uint32, error) {
 	if uid, err := strconv.ParseUint(s, 10, 32); err == nil {
 		return uint32(uid), nil

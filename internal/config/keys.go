@@ -11,13 +11,12 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// maxLabel bounds CKA_LABEL, for which PKCS#11 sets no limit and many modules
-// one of 255 bytes.
+// maxLabel bounds CKA_LABEL. PKCS#11 sets no limit; many modules have one of 255 bytes.
 const maxLabel = 255
 
 // readKeys reads every file's keys into c.Policies.
 func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
-	first := map[string]field{} // by name in lower case, as vaults compare
+	first := map[string]field{} // by name in lower case, as vaults compare names
 	for _, s := range sections {
 		for _, f := range s.fields {
 			folded := strings.ToLower(f.name)
@@ -187,8 +186,7 @@ func readRetire(s *section) key.RetireRule {
 	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day))}
 }
 
-// readSchedule reads the schedule and checks that the pace of the key's other
-// fields agrees with it.
+// readSchedule reads the schedule and checks that the key's other fields fit its pace.
 func readSchedule(p *key.Policy, s *section) {
 	if p.Window > 0 && p.Spread >= p.Window {
 		s.rep.add(s.whereOf("spread"), "write a spread shorter than the window",

@@ -35,7 +35,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"control character", "instance: hq-1\n", "instance: hq-1 «\x01\n", "a control character; remove it"},
 		{"not UTF-8", "instance: hq-1\n", "«instance: \xff\n", "this line is not UTF-8; save the file as UTF-8"},
 		{"unseen characters", "instance: hq-1\n", "instance: «\"\\e[31mhq\"\n",
-			"instance has characters that cannot be seen; remove them"},
+			"instance has invisible characters; remove them"},
 		{"field name of lines", "instance: hq-1\n", "instance: hq-1\n«\"a\\nb\": x\n",
 			"the file: a field's name must be text; write a plain name"},
 		{"too many lines", "instance: hq-1\n", strings.Repeat("\n", 20_000) + "«instance: hq-1\n",
@@ -107,9 +107,9 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"  «mhsm:\n    url: https://contoso-weu.vault.azure.net:443\n",
 			"vault mhsm has the same url as weu at keyd.yaml:7:3; keep one of them"},
 		{"path", weuURL, "    url: «https://contoso-weu.vault.azure.net/keys/x\n",
-			`vaults.weu.url: "https://contoso-weu.vault.azure.net/keys/x" has something behind the host; ` + urlRemedy},
+			`vaults.weu.url: "https://contoso-weu.vault.azure.net/keys/x" has text after the host; ` + urlRemedy},
 		{"query", weuURL, "    url: «https://contoso-weu.vault.azure.net/?a=b\n",
-			`vaults.weu.url: "https://contoso-weu.vault.azure.net/?a=b" has something behind the host; ` + urlRemedy},
+			`vaults.weu.url: "https://contoso-weu.vault.azure.net/?a=b" has text after the host; ` + urlRemedy},
 		{"user", weuURL, "    url: «https://me:secret@contoso-weu.vault.azure.net\n",
 			"vaults.weu.url: the URL has a user; " + urlRemedy + "; credentials belong in azure"},
 		{"other host", weuURL, "    url: «https://contoso-weu.vault.azure.net.evil.example\n",
@@ -172,10 +172,10 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.expires_after: 61d is shorter than the schedule's longest gap of 31d, its spread and a margin " +
 				"of 30d; write 62d or more, or a schedule that fires more often"},
 		{"expires and signs", schedule, schedule + "    operations: [sign, verify]\n    expires_after: «90d\n",
-			"keys.cmk.expires_after: the key signs, and after the date nothing could prove a version of it; remove it"},
+			"keys.cmk.expires_after: the key signs, and keyd cannot prove an expired version; remove it"},
 		{"expires and nothing replaces it", schedule, "    expires_after: «90d\n",
-			"keys.cmk.expires_after: the key has no schedule, so nothing would replace a version before it expires, " +
-				"and nobody could wrap with it; write a schedule, or remove it"},
+			"keys.cmk.expires_after: the key has no schedule, so nothing would replace a version before it expires; " +
+				"then nobody could wrap with it; write a schedule, or remove it"},
 		// Schedules.
 		{"never fires", `"@monthly"`, `«"0 0 30 2 *"`,
 			`keys.cmk.schedule: "0 0 30 2 *" never fires; write a day that its months have; days of month go from 1 ` +
@@ -193,11 +193,11 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 				cronRemedy},
 		{"four fields", `"@monthly"`, `«"0 3 1 *"`, "keys.cmk.schedule: 4 fields instead of 5; " + cronRemedy},
 		{"below the floor", `"@monthly"`, `«"@every 5s"`,
-			"keys.cmk.schedule: it fires 5s apart, and the floor is 1h; write a rarer schedule, or a floor of " +
-				"5s or less"},
+			"keys.cmk.schedule: it fires 5s apart, and the floor is 1h; write a schedule that fires less often, or a " +
+				"floor of 5s or less"},
 		{"above the budget", schedule, "    schedule: «\"@hourly\"\n",
-			"keys.cmk.schedule: it fires more than 10 times in 24 hours, and the budget is 10; write a rarer " +
-				"schedule, or a larger budget"},
+			"keys.cmk.schedule: it fires more than 10 times in 24 hours, and the budget is 10; write a schedule that " +
+				"fires less often, or a larger budget"},
 		// The rest.
 		{"unknown operator", "keys:\n", "control: {operators: [0, «no-such-user-here]}\nkeys:\n",
 			`control.operators: unknown user "no-such-user-here"; write a uid, or the name of a user on this host`},

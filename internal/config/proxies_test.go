@@ -31,7 +31,7 @@ func TestAProxyVariableThatCannotBeParsedIsRefused(t *testing.T) {
 		"http://keyd:hunter 2@proxy:3128":     "a space",
 		"http://keyd:hunter2/x@proxy:3128":    "in the password",
 		"http://keyd:1/hunter2@proxy:3128":    "in the password",
-		"http://keyd:hunter2@proxy:3128/path": "behind the host",
+		"http://keyd:hunter2@proxy:3128/path": "after the host",
 		"http://keyd:hunter2@":                "names no host",
 		"http://keyd:hunter2@:3128":           "names no host",
 		"http://keyd:hunter2@proxy:":          "port",

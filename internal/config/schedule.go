@@ -12,9 +12,9 @@ import (
 const scheduleRemedy = `write five fields (minute hour day month weekday), such as "0 3 1 */3 *", or @monthly or ` +
 	`@every 90d`
 
-// parseSchedule reads a standard cron expression of five fields, or a
-// descriptor, with an optional CRON_TZ=ZONE or TZ=ZONE before it. The zone is
-// taken off here, since robfig/cron panics on a prefix with nothing after it.
+// parseSchedule reads a standard cron expression of five fields, or a descriptor, with
+// an optional CRON_TZ=ZONE or TZ=ZONE before it. parseSchedule removes the zone itself,
+// because robfig/cron panics on a prefix with nothing after it.
 func parseSchedule(text string) (key.Schedule, error) {
 	words := strings.Fields(text)
 	if len(words) == 0 {
@@ -47,7 +47,7 @@ func parseSchedule(text string) (key.Schedule, error) {
 	return calendar, nil
 }
 
-// zoneOf is the zone that a schedule's first word names; the host's when it names none.
+// zoneOf returns the zone that a schedule's first word names, or the host's zone.
 func zoneOf(word string) (zone *time.Location, found bool, err error) {
 	name, found := strings.CutPrefix(word, "CRON_TZ=")
 	if !found {
@@ -104,9 +104,9 @@ func parseFields(words []string, zone *time.Location) (schedule.Calendar, error)
 	return calendar, nil
 }
 
-// firings lists the first n firings from 2024 on, over at most eight years, which
-// hold two leap days. It is reckoned in UTC, so that the answer does not depend
-// on the host, and a time that is late by a clock change counts as on time.
+// firings lists the first n firings from 2024 on, over at most eight years, which have
+// two leap days. It computes in UTC, so that the answer does not depend on the host or
+// on clock changes.
 func firings(s key.Schedule, n int) []time.Time {
 	if calendar, ok := s.(schedule.Calendar); ok {
 		s = calendar.In(time.UTC)
@@ -124,19 +124,19 @@ func firings(s key.Schedule, n int) []time.Time {
 	return times
 }
 
-// checkPace refuses a schedule that the key's own floor or budget would hold
-// back for ever.
+// checkPace refuses a schedule that the key's own floor or budget would always delay.
 func checkPace(s key.Schedule, floor time.Duration, budget int) error {
 	times := firings(s, max(50, budget+1))
 	for i := 1; i < len(times); i++ {
 		if gap := times[i].Sub(times[i-1]); gap < floor {
-			return faultf(fmt.Sprintf("write a rarer schedule, or a floor of %s or less", showDuration(gap)),
+			return faultf(fmt.Sprintf("write a schedule that fires less often, or a floor of %s or less",
+				showDuration(gap)),
 				"it fires %s apart, and the floor is %s", showDuration(gap), showDuration(floor))
 		}
 	}
 	for i := budget; i < len(times); i++ {
 		if times[i].Sub(times[i-budget]) < day {
-			return faultf("write a rarer schedule, or a larger budget",
+			return faultf("write a schedule that fires less often, or a larger budget",
 				"it fires more than %d times in 24 hours, and the budget is %d", budget, budget)
 		}
 	}

@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// URI is what keyd takes from a PKCS#11 URI (RFC 7512): which token, by which
-// library, and where its PIN is. Empty: not said.
+// URI is what keyd reads from a PKCS#11 URI (RFC 7512): the token, the library, and
+// where its PIN is. Empty fields are absent.
 type URI struct {
 	Token, Serial, Model, Manufacturer string
 	ModulePath                         string // absolute
@@ -18,10 +18,9 @@ type URI struct {
 const uriRemedy = "write a URI such as " +
 	"pkcs11:token=keyd?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/keyd/pin"
 
-// ParseURI reads a PKCS#11 URI strictly: an attribute that keyd does not act on,
-// or that comes twice, is an error. Percent-encoding is decoded; a plus stays a
-// plus (RFC 7512 section 2.3). The error never shows an attribute's value, which
-// may be a PIN.
+// ParseURI reads a PKCS#11 URI strictly: it refuses an attribute that keyd does not
+// use, and a repeated one. It decodes percent-encoding; a plus stays a plus (RFC 7512
+// section 2.3). The error never shows an attribute's value, which may be a PIN.
 func ParseURI(s string) (URI, error) {
 	var u URI
 	const scheme = "pkcs11:"
@@ -65,7 +64,7 @@ func (u *URI) pathAttribute(name string) (attribute, error) {
 		return attribute{&u.Manufacturer, maxChars(32)}, nil
 	case "module-path", "pin-source", "pin-value":
 		return attribute{},
-			faultf("put "+name+" behind a question mark; the first query attribute begins with ?, the next with &",
+			faultf("put "+name+" after a question mark; the first query attribute begins with ?, the next with &",
 				"%s is not a path attribute", name)
 	case "object", "type", "id":
 		return attribute{},
@@ -98,8 +97,8 @@ func unknownAttribute(name string, known ...string) error {
 	return fault{"attribute " + quoteShort(name) + " is not read", suggest(name, known)}
 }
 
-// set takes one "name=value". extra are the characters that the component allows
-// unencoded beyond those of every value.
+// set parses one "name=value". extra are the further characters that the component
+// allows unencoded.
 func (u *URI) set(attr, extra string, find func(string) (attribute, error), seen map[string]bool) error {
 	name, raw, ok := strings.Cut(attr, "=")
 	if !ok || name == "" {

@@ -74,7 +74,7 @@ func parsePath(s string) (string, error) {
 	return filepath.Clean(s), nil
 }
 
-// parseSocket bounds a path to what sun_path holds (unix(7)).
+// parseSocket limits a path to the bytes that sun_path holds (unix(7)).
 func parseSocket(s string) (string, error) {
 	p, err := parsePath(s)
 	if err == nil && len(p) > 107 {
@@ -108,7 +108,7 @@ func parseMechanism(s string) (uint, error) {
 	return uint(n), nil
 }
 
-// maxChars bounds a text to what a CK_TOKEN_INFO field holds, in bytes.
+// maxChars limits a text to the bytes that a CK_TOKEN_INFO field holds.
 func maxChars(n int) func(string) (string, error) {
 	return func(s string) (string, error) {
 		if _, err := parseText(s); err != nil {
@@ -164,7 +164,7 @@ func parseListen(s string) (string, error) {
 	return s, nil
 }
 
-// isLoopback says whether only this host can reach the listener.
+// isLoopback reports whether only this host can reach the listener.
 func isLoopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
