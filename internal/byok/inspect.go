@@ -6,7 +6,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Inspection is what a blob's lengths show without any key.
+// Inspection is what a blob's lengths reveal without any key.
 type Inspection struct {
 	// KEKBytes is the length of the RSA-OAEP block, the KEK's modulus size.
 	KEKBytes int
