@@ -34,7 +34,7 @@ const examples = `  # two vaults; give the environment it prints to the program 
   curl -d op=unwrap,status=429 http://127.0.0.1:8890/rules
   curl -X DELETE http://127.0.0.1:8890/rules`
 
-// group is the flags that are about one thing.
+// group is a group of flags in the help.
 type group struct {
 	title string
 	flags []string
@@ -45,7 +45,7 @@ func groups() []group {
 	return []group{
 		{"Vaults", []string{"vault", "purge-protection", "retention", "state"}},
 		{"Where it listens", []string{"proxy", "ca-out", "ca-key", "admin", "identity-listen", "arc-key-dir"}},
-		{"Who may do what (without these, everyone everything)",
+		{"Access control (by default everyone may do everything)",
 			[]string{"access", "role", "role-delay", "policy", "firewall", "identity", "certificate",
 				"token-lifetime"}},
 		{"Services that encrypt under a key", []string{"consumer", "consumer-speed"}},

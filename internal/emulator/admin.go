@@ -119,7 +119,7 @@ func readRule(body []byte, now time.Time) (Rule, error) {
 func (e *Emulator) adminJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		e.log.Debug("the admin client did not take the answer", "error", err)
+		e.log.Debug("the admin client did not read the answer", "error", err)
 	}
 }
 

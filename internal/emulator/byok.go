@@ -61,7 +61,7 @@ func (v *Vault) openBlob(raw []byte, family string) (material, error) {
 func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 	u, err := url.Parse(kid)
 	if err != nil {
-		return nil, badParameter("transfer blob: header.kid %q is no key id", kid)
+		return nil, badParameter("transfer blob: header.kid %q is not a key id", kid)
 	}
 	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(segments) != 3 || segments[0] != "keys" {
@@ -89,7 +89,7 @@ func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 // key, then RFC 5649 around the target.
 func unwrapTransfer(kek *rsa.PrivateKey, ciphertext []byte) ([]byte, error) {
 	if len(ciphertext) < kek.Size()+24 {
-		return nil, badParameter("transfer blob: ciphertext has %d bytes; the key exchange key alone takes %d",
+		return nil, badParameter("transfer blob: ciphertext has %d bytes; the key exchange key's part alone has %d",
 			len(ciphertext), kek.Size())
 	}
 	aesKey, err := rsa.DecryptOAEP(sha1.New(), nil, kek, ciphertext[:kek.Size()], nil)

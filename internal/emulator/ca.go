@@ -85,8 +85,10 @@ func keptAuthority(path string) (*authority, error) {
 	if err == nil {
 		a, err := parseAuthority(data)
 		if err != nil {
-			return nil, fmt.Errorf("%s holds no authority of the emulator's (%w): remove it, and a new one is made",
-				path, err)
+			return nil,
+				fmt.Errorf("%s does not hold the emulator's authority (%w): remove it, and the emulator makes "+
+					"a new one",
+					path, err)
 		}
 		if time.Until(a.cert.NotAfter) > renewBefore {
 			return a, nil

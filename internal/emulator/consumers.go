@@ -44,7 +44,7 @@ func (e *Emulator) startConsumers() {
 		defer cancel()
 		for _, w := range e.opts.Consumers {
 			if err := e.consumers.Make(ctx, w); err != nil {
-				e.log.Info("a consumer waits for its key", "error", err)
+				e.log.Info("a consumer cannot use its key yet", "error", err)
 			}
 		}
 		if e.opts.ConsumersByHand {

@@ -274,7 +274,7 @@ func (e *Emulator) Escapes() []string {
 }
 
 func (e *Emulator) escaped(host string) {
-	e.log.Warn("a call to an unknown host was refused", "host", host)
+	e.log.Warn("refused a call to an unknown host", "host", host)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.escapes = append(e.escapes, host)

@@ -184,7 +184,7 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 		body = body[:len(body)/2]
 	}
 	if _, err := w.Write(body); err != nil {
-		e.log.Debug("the client did not take the answer", "operation", c.operation, "error", err)
+		e.log.Debug("the client did not read the answer", "operation", c.operation, "error", err)
 	}
 	if truncate {
 		if err := http.NewResponseController(w).Flush(); err != nil {

@@ -127,7 +127,7 @@ func (h *hosted) useKey(secret string) error {
 	defer h.mu.Unlock()
 	path, ok := h.keys[secret]
 	if !ok {
-		return fmt.Errorf("the key is none that was given out, or was used before")
+		return fmt.Errorf("the key was never given out, or was used before")
 	}
 	delete(h.keys, secret)
 	if err := os.Remove(path); err != nil {

@@ -116,7 +116,7 @@ func (k *entry) restore(j *journalVersion, raw []byte) error {
 	i := slices.IndexFunc(k.versions, func(o *version) bool { return o.id == j.ID })
 	if len(raw) == 0 {
 		if i < 0 {
-			return fmt.Errorf("the version %s/%s has no material", k.name, j.ID)
+			return fmt.Errorf("version %s/%s has no key material", k.name, j.ID)
 		}
 		old, ok := k.versions[i].held.(*deferred)
 		if !ok {

@@ -37,7 +37,7 @@ func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
 	switch t.operation {
 	case "":
 		return nil, &apiError{status: http.StatusNotFound, code: "NotFound",
-			message: "The emulator knows no such path and method."}
+			message: "The emulator does not know this path and method."}
 	case opPurge:
 		return nil, v.change(func(s *state) error { return v.purge(s, t.key) })
 	case opBackup:

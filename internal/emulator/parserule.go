@@ -24,8 +24,8 @@ func ParseRule(s string, now time.Time) (Rule, error) {
 	}
 	if !r.effects() {
 		return Rule{},
-			fmt.Errorf("rule %q does nothing: add status, drop, delay, hold, truncate, garbage, wrong-json, expired, "+
-				"stale, skew-date or skew-created", s)
+			fmt.Errorf("rule %q has no effect: add status, drop, delay, hold, truncate, garbage, wrong-json, "+
+				"expired, stale, skew-date or skew-created", s)
 	}
 	if r.Expired && r.Operation != opToken {
 		return Rule{}, fmt.Errorf("rule %q: expired goes with op=token", s)

@@ -225,7 +225,7 @@ func (r Rule) refusal() answer {
 		err.code = codeFor(r.Status)
 	}
 	if err.message == "" {
-		err.message = "the emulator was told to refuse this call"
+		err.message = "a rule of the emulator refuses this call"
 	}
 	a := answer{status: r.Status, failure: err}
 	after := r.RetryAfter

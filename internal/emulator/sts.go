@@ -73,7 +73,7 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, r *http.Request, host string)
 			return e.grant(r, base, e.tokenLife(f))
 		}
 		return oauthAnswer(http.StatusBadRequest, "invalid_request",
-			fmt.Sprintf("AADSTS90002: the emulator has tenant %s only, and no such path: %s",
+			fmt.Sprintf("AADSTS90002: the emulator has only tenant %s and does not know the path %s",
 				e.opts.TenantID, r.URL.Path))
 	})
 }
@@ -121,7 +121,7 @@ func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	parser := jwt.NewParser(jwt.WithoutClaimsValidation())
 	token, _, err := parser.ParseUnverified(assertion, &claims)
 	if err != nil {
-		return fmt.Errorf("the client assertion is no JWT: %w", err)
+		return fmt.Errorf("the client assertion is not a JWT: %w", err)
 	}
 	known := e.registered(clientID)
 	if claims.Issuer != clientID && len(known) == 0 {

@@ -28,8 +28,8 @@ const (
 	edge = 1.5
 )
 
-// timeline is a key's generations along time. Positions across are percentages, so that
-// the text keeps its size however narrow the page is.
+// timeline is a key's generations along time. Horizontal positions are percentages, so
+// that the text keeps its size on a narrow page.
 type timeline struct {
 	Desc   string // all of it, in words
 	Height int
@@ -87,7 +87,7 @@ func (s scale) mark(t time.Time, title string) mark {
 
 func percent(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
 
-// scaleOf chooses the span for these generations and the next rotation.
+// scaleOf chooses the time span for these generations and the next rotation.
 func scaleOf(now time.Time, generations []status.Generation, next time.Time) (s scale, beyond bool) {
 	s = scale{now.Add(-24 * time.Hour), now}
 	for i, g := range generations {
@@ -143,7 +143,7 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	return t
 }
 
-// overdueAfter is how late a rotation may begin before it is called overdue.
+// overdueAfter is how late a rotation may begin before it counts as overdue.
 const overdueAfter = time.Hour
 
 func overdue(now time.Time, k status.Key) bool {
@@ -163,7 +163,7 @@ func nextWords(now time.Time, k status.Key) string {
 	return fmt.Sprintf("Next rotation %s, %s", day(now, k.NextRotation), relative(now, k.NextRotation))
 }
 
-// nextShort is nextWords for a column that says what it is about.
+// nextShort is nextWords for a table column whose heading names the subject.
 func nextShort(now time.Time, k status.Key) string {
 	switch {
 	case k.NextRotation.IsZero():
@@ -176,8 +176,8 @@ func nextShort(now time.Time, k status.Key) string {
 	return day(now, k.NextRotation) + ", " + relative(now, k.NextRotation)
 }
 
-// activeAt is when a generation was first proven in a vault, which is when it became
-// the newest; zero before.
+// activeAt returns when a generation was first proven in a vault, which made it the
+// newest; zero if it has not been.
 func activeAt(g status.Generation) time.Time {
 	var first time.Time
 	for _, p := range g.Placements {
@@ -201,8 +201,8 @@ type turn struct {
 	state key.State
 }
 
-// turnsOf is a generation's states in the order in which it came into them. One that
-// State ranks higher is not left for a lower one.
+// turnsOf returns a generation's states in the order in which it entered them. A
+// generation never returns to a state that ranks lower.
 func turnsOf(g status.Generation) []turn {
 	turns := []turn{{g.Reserved, key.PreActivation}, {activeAt(g), key.Active}, {g.Deactivated, key.Deactivated}}
 	if g.State == key.Suspended {
@@ -251,7 +251,7 @@ func untilWords(now, t time.Time) string {
 	return day(now, t)
 }
 
-// captionOf says a generation's state, and since when.
+// captionOf returns a generation's state, and since when.
 func captionOf(now time.Time, g status.Generation) string {
 	since := func(at time.Time) string { return " since " + day(now, cmp.Or(at, g.Reserved)) }
 	switch g.State {

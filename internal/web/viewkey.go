@@ -25,7 +25,7 @@ type generationView struct {
 
 type placementView struct{ Vault, Version, State, Proof string }
 
-// viewOneKey makes the page of one key; ok is false when there is no such key.
+// viewOneKey builds the page of one key. ok is false if there is no such key.
 func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 	keys := withAlarms(s)
 	k, ok := status.Snapshot{Keys: keys}.Key(name)

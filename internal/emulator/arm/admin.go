@@ -21,7 +21,7 @@ func (s *Service) AdminHandler() http.Handler {
 	mux.HandleFunc("GET /consumers", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(s.ReadEverything(r.Context())); err != nil {
-			s.cfg.Logger.Debug("the admin client did not take the answer", "error", err)
+			s.cfg.Logger.Debug("the admin client did not read the answer", "error", err)
 		}
 	})
 	mux.HandleFunc("POST /consumers", withBody(func(r *http.Request, body []byte) (int, error) {

@@ -88,7 +88,7 @@ func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 	}
 	p, ok := parsePlace(r.Path)
 	if !ok {
-		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator knows no such path: %s.", r.Path)
+		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator does not know the path %s.", r.Path)
 	}
 	if p.operation != "" {
 		return s.follow(p)
