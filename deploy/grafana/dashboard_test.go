@@ -92,7 +92,7 @@ func TestPrometheusParsesEveryQuery(t *testing.T) {
 	}
 }
 
-func TestEveryQueryAsksForMetricsAndLabelsThatThereAre(t *testing.T) {
+func TestEveryQueryUsesExistingMetricsAndLabels(t *testing.T) {
 	known := metrics(t)
 	_, queries := dashboard(t)
 	for _, q := range queries {

@@ -190,7 +190,7 @@ func TestACheckpointIsDueAfterARotationAndEveryDay(t *testing.T) {
 	}
 }
 
-func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItIsAnother(t *testing.T) {
+func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItChanges(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
 	r.sign()
@@ -211,7 +211,7 @@ func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItIsAnother(t *testin
 	}
 }
 
-func TestAKeyWhoseMakingWasCutShortIsRecordedAsMade(t *testing.T) {
+func TestAnInterruptedCreationOfTheAuditKeyIsRecorded(t *testing.T) {
 	r := newRig(t)
 	r.add("", chain.AuditKeyIntended)
 	r.signer.key = testKeys()[0]
@@ -234,7 +234,7 @@ func TestAKeyThatCannotBeMadeDoesNotFillTheChain(t *testing.T) {
 	r.wantEvents(chain.AuditKeyIntended)
 }
 
-func TestACheckpointOfTheFutureDoesNotEndTheDailyOnes(t *testing.T) {
+func TestACheckpointFromTheFutureDoesNotStopDailyCheckpoints(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
 	r.now = r.now.AddDate(1, 0, 0) // by a clock that was wrong
@@ -279,7 +279,7 @@ func TestAChainThatCannotBeReadIsTold(t *testing.T) {
 	}
 }
 
-func TestAFailureIsTriedAgainAfterAPauseAndHoldsNoImportUp(t *testing.T) {
+func TestAFailureIsRetriedAfterAPauseAndDelaysNoImport(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "rotation finished")
 	before := r.keeper.Mark(t.Context())
@@ -379,7 +379,7 @@ func TestAnExportVerifiesAndTheVerdictSaysHowFar(t *testing.T) {
 	}
 }
 
-func TestAnExportOfOneKeyShowsThatNoneOfItsEntriesIsLeftOut(t *testing.T) {
+func TestAnExportOfOneKeyProvesThatNoEntryIsMissing(t *testing.T) {
 	r := story(t)
 	file := r.export(Request{Key: "sql"})
 	if strings.Contains(file, "rotation finished") || strings.Contains(file, "calc") {
@@ -405,7 +405,7 @@ func TestAnExportOfOneKeyShowsThatNoneOfItsEntriesIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestAnExportOfATimeGoesOnToTheCheckpointThatCoversIt(t *testing.T) {
+func TestAnExportOfATimeContinuesToTheCheckpointThatCoversIt(t *testing.T) {
 	r := story(t)
 	begin := time.Date(2026, 3, 1, 14, 0, 0, 0, time.UTC) // the second hour
 	v := r.verify(r.export(Request{Since: begin, Until: begin.Add(time.Minute)}))
@@ -521,7 +521,7 @@ func (r *rig) rewrite(change func(n int, e *chain.Entry) (keep bool)) *rig {
 	return forged
 }
 
-func TestAChainRewrittenAsAWholeIsCaughtByItsSignatures(t *testing.T) {
+func TestSignaturesExposeAFullyRewrittenChain(t *testing.T) {
 	r := story(t)
 	forged := r.rewrite(func(n int, e *chain.Entry) bool {
 		if n == 2 {
@@ -552,7 +552,7 @@ func TestAChainRewrittenAsAWholeIsCaughtByItsSignatures(t *testing.T) {
 	}
 }
 
-func TestATailCutOffTheChainShowsByAMarkFromElsewhere(t *testing.T) {
+func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	r := story(t)
 	last := r.signer.signed[2]
 	for to, want := range map[int]string{
@@ -594,7 +594,7 @@ func TestEachKeysSignaturesAreTold(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoExportIsRefusedByName(t *testing.T) {
+func TestAFileThatIsNotAnExportIsRefusedByName(t *testing.T) {
 	r := story(t)
 	for file, want := range map[string]string{
 		"":                             "the file is empty",
@@ -651,7 +651,7 @@ func TestPublicKeysAreReadBack(t *testing.T) {
 	}
 }
 
-func TestACheckpointOfWhatIsNotThereYetTellsThatEntriesWereRemoved(t *testing.T) {
+func TestACheckpointOfALaterEntryShowsThatEntriesWereRemoved(t *testing.T) {
 	r := story(t)
 	forged := r.rewrite(func(n int, _ *chain.Entry) bool { return n == 1 || n > 5 })
 	v := forged.verify(forged.export(Request{}))

@@ -25,7 +25,7 @@ func (r *rig) copyTo(entries int) *rig {
 	return older
 }
 
-func TestAMarkThatTheChainLacksSaysWhatBecameOfTheChain(t *testing.T) {
+func TestAMarkMissingFromTheChainIsExplained(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
 	r.sign() // of entry 3, in entry 4
@@ -64,7 +64,7 @@ func TestAMarkThatTheChainLacksSaysWhatBecameOfTheChain(t *testing.T) {
 	}
 }
 
-func TestWithoutAMarkNothingIsReadAndNothingIsWrong(t *testing.T) {
+func TestWithoutMarksTheChainIsNotRead(t *testing.T) {
 	if got, err := Lacking(t.Context(), nil, nil); len(got) > 0 || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}

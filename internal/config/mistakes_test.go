@@ -233,7 +233,7 @@ func unmark(text string) (string, string) {
 	return before + after, fmt.Sprintf("keyd.yaml:%d:%d", line, column)
 }
 
-func TestKeyNamedLikeAKEKIsRefusedInEachOfItsVaults(t *testing.T) {
+func TestAKeyNamedLikeAKEKIsRefusedForEachVault(t *testing.T) {
 	_, ps := load(t, map[string]string{"keyd.yaml": strings.Replace(base, "  cmk:\n", "  KEYD-kek:\n", 1)})
 	const remedy = "rename the key, or set another kek.name for that vault"
 	want := `keyd.yaml:12:3: key KEYD-kek has the name of the key exchange key of vault weu; ` + remedy + `

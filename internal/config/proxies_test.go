@@ -71,7 +71,7 @@ func TestOnlyTheVariableThatCountsIsChecked(t *testing.T) {
 	}
 }
 
-func TestAnEntryOfNoProxyThatWouldBeIgnoredIsRefused(t *testing.T) {
+func TestAnEntryOfNO_PROXYThatGoIgnoresIsRefused(t *testing.T) {
 	t.Parallel()
 	for value, bad := range map[string]bool{
 		"": false, "*": false, "169.254.169.254,.vault.azure.net, localhost": false, "10.0.0.0/8,fd00::/8": false,

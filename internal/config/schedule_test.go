@@ -18,7 +18,7 @@ func TestScheduleFiresInItsZone(t *testing.T) {
 	}
 }
 
-func TestAScheduleWithoutAZoneFiresInTheHostsWhateverZoneTheLastRotationIsToldIn(t *testing.T) {
+func TestAScheduleWithoutAZoneUsesTheHostsZone(t *testing.T) {
 	s, err := parseSchedule("0 3 * * *")
 	if err != nil {
 		t.Fatal(err)

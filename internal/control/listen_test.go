@@ -119,7 +119,7 @@ func TestOfManyStartingAtOnceOneWins(t *testing.T) {
 }
 
 // A process forks before it executes, and the child has its parent's descriptors till then.
-func TestALockIsGivenBackAlsoWhileAChildHasACopyOfIt(t *testing.T) {
+func TestALockIsReleasedEvenWhileAChildHasACopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.sock")
 	first, err := Listen(path, "")
 	if err != nil {

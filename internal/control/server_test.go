@@ -286,7 +286,7 @@ func (s stuck) Check(ctx context.Context) ([]status.Check, error) {
 	return nil, ctx.Err()
 }
 
-func TestReadersThatKeepTheDaemonBusyDoNotHoldUpAnOperator(t *testing.T) {
+func TestBusyReadersDoNotDelayAnOperator(t *testing.T) {
 	var operator atomic.Bool
 	b := stuck{newFake(), make(chan struct{}, maxSlow)}
 	c := Dial(serve(t, b, func(uint32, []uint32) (read, act bool) { return true, operator.Load() }))

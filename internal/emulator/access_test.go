@@ -250,7 +250,7 @@ func TestARoleComesAndGoesWithADelay(t *testing.T) {
 	}
 }
 
-func TestTheFirewallKnowsAddressesAndTrustedServices(t *testing.T) {
+func TestTheFirewallAdmitsAddressesAndTrustedServices(t *testing.T) {
 	inside, outside, service := rand.Text(), rand.Text(), rand.Text()
 	rules := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	e := startVaults(t, emulator.Options{Identities: []emulator.Identity{
@@ -321,7 +321,7 @@ func TestRevokedTokensMeetAClaimsChallengeThatTheClientFollows(t *testing.T) {
 	}
 }
 
-func TestATokenFetchedAgainWithoutTheClaimsIsStillVoid(t *testing.T) {
+func TestATokenFetchedAgainWithoutTheClaimsIsStillRevoked(t *testing.T) {
 	clock := newClock()
 	e := start(t, emulator.Options{Now: clock.Now})
 	id := rand.Text()

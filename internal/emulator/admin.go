@@ -33,7 +33,7 @@ type adminRule struct {
 	Hits int  `json:"hits"`
 }
 
-// meddleRequest asks for one of Vault's methods by its name.
+// meddleRequest calls one of Vault's methods by its name.
 type meddleRequest struct {
 	Host    string            `json:"host"`
 	Do      string            `json:"do"`
@@ -41,7 +41,7 @@ type meddleRequest struct {
 	Version string            `json:"version"` // "": the newest
 	Enabled bool              `json:"enabled"`
 	Tags    map[string]string `json:"tags"`
-	What    string            `json:"what"` // for access, as the command line has it
+	What    string            `json:"what"` // for access, as on the command line
 }
 
 // adminHandler is for use from another process:

@@ -2,7 +2,7 @@ package emulator
 
 import (
 	"crypto/rsa"
-	"crypto/sha1" // the transfer's OAEP is defined with SHA-1
+	"crypto/sha1" // the transfer's OAEP uses SHA-1 by definition
 	"encoding/asn1"
 	"encoding/json"
 	"net/url"
@@ -25,8 +25,8 @@ type transferBlob struct {
 	Generator  string `json:"generator"`
 }
 
-// openBlob unwraps a transfer blob with the KEK it names, as an HSM would, and
-// reads a key of the family from it.
+// openBlob unwraps a transfer blob with the KEK that it names, as an HSM would, and
+// parses a key of the family from it.
 func (v *Vault) openBlob(raw []byte, family string) (material, error) {
 	var blob transferBlob
 	if err := json.Unmarshal(raw, &blob); err != nil {
@@ -113,9 +113,9 @@ func unwrapTransfer(kek *rsa.PrivateKey, ciphertext []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// parseTransferredKey reads PKCS#8, or the raw bytes of an oct key. Up to seven
-// zero bytes after the DER are forgiven unless strict: SoftHSM 2.6.1 pads inside
-// the KWP message.
+// parseTransferredKey reads PKCS#8, or the raw bytes of an oct key. It tolerates up to
+// seven zero bytes after the DER unless strict, because SoftHSM 2.6.1 pads inside the
+// KWP message.
 func parseTransferredKey(plaintext []byte, family string, strict bool) (material, error) {
 	if family == "oct" {
 		return parseMaterial(family, plaintext)

@@ -166,7 +166,7 @@ func TestBase64OfEitherAlphabetPaddedOrNotIsAccepted(t *testing.T) {
 	}
 }
 
-func TestZeroPaddingBehindTheDERIsForgivenUnlessStrict(t *testing.T) {
+func TestZeroPaddingAfterTheDERIsAcceptedUnlessStrict(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		e := start(t, emulator.Options{StrictDER: strict})
 		c := newClient(t, e, premium)

@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// authority is a certificate authority, thrown away at the end unless it is kept in a file. Its certificates are dated
-// by the wall clock, since that is the clock TLS clients check them with.
+// authority is a certificate authority, discarded at the end unless it is stored in a file. Its certificates have
+// dates of the wall clock, because TLS clients check them with that clock.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -72,11 +72,12 @@ const (
 	keyBlock         = "EC PRIVATE KEY" // RFC 5915
 )
 
-// renewBefore is how long before its end a kept authority is replaced.
+// renewBefore is how long before its expiry a stored authority is replaced.
 const renewBefore = 30 * 24 * time.Hour
 
-// keptAuthority gives the authority that is in a file. When there is none, or when it
-// ends soon, it makes one and puts it there: certificate and private key, in PEM.
+// keptAuthority returns the authority stored in a file. If there is none, or if it
+// expires soon, it creates one and stores it there: certificate and private key, in
+// PEM.
 func keptAuthority(path string) (*authority, error) {
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -137,7 +138,7 @@ func (a *authority) save(path string) error {
 	return nil
 }
 
-// leaf gives the server certificate for host, made once.
+// leaf returns the server certificate for host, created once.
 func (a *authority) leaf(host string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -23,7 +23,7 @@ const application = "5d3c1e7e-0000-4000-8000-00000000000c"
 
 // A client whose certificate is known is held to it, with or without a chain in the
 // assertion; any other signs in with whatever it has.
-func TestAClientIsHeldToTheCertificateThatIsRegistered(t *testing.T) {
+func TestAClientMustUseItsRegisteredCertificate(t *testing.T) {
 	mine, key := clientCertificate(t)
 	other, otherKey := clientCertificate(t)
 	clock := newClock()

@@ -15,7 +15,7 @@ type ecKey struct {
 	private *ecdsa.PrivateKey
 }
 
-// curves are those of the service with the one algorithm each signs with.
+// curves are the service's curves, each with its one signature algorithm.
 var curves = map[string]struct {
 	curve     elliptic.Curve
 	algorithm string
@@ -93,12 +93,12 @@ func (k *ecKey) curve() string { return k.private.Curve.Params().Name }
 
 func (k *ecKey) show(j *jsonWebKey) {
 	x, y, err := k.point()
-	if err == nil { // a key that was made or parsed has a point
+	if err == nil { // a generated or parsed key has a point
 		j.Crv, j.X, j.Y = k.curve(), x, y
 	}
 }
 
-// point gives the coordinates at full length (RFC 7518, 6.2.1).
+// point returns the coordinates at full length (RFC 7518, 6.2.1).
 func (k *ecKey) point() (x, y []byte, err error) {
 	encoded, err := k.private.PublicKey.Bytes()
 	if err != nil {

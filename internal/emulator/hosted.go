@@ -20,8 +20,8 @@ const (
 // http on an address that the environment names.
 type hosted struct {
 	addr   string
-	header string // what App Service gives its workloads in IDENTITY_HEADER
-	dir    string // where Arc's agent puts its keys; "": no Arc
+	header string // what App Service passes to its workloads in IDENTITY_HEADER
+	dir    string // where Arc's agent writes its keys; "": no Arc
 
 	mu   sync.Mutex
 	keys map[string]string // file by the secret in it, each good once
@@ -31,8 +31,8 @@ func newHosted(arcDir string) *hosted {
 	return &hosted{header: rand.Text(), dir: arcDir, keys: map[string]string{}}
 }
 
-// AppServiceEnviron gives the NAME=VALUE settings by which a workload in App
-// Service finds its identity; nil without Options.IdentityListen.
+// AppServiceEnviron returns the NAME=VALUE settings by which a workload in App Service
+// finds its identity; nil without Options.IdentityListen.
 func (e *Emulator) AppServiceEnviron() []string {
 	if e.hosted.addr == "" {
 		return nil
@@ -43,7 +43,7 @@ func (e *Emulator) AppServiceEnviron() []string {
 	}
 }
 
-// ArcEnviron gives the NAME=VALUE settings by which a workload on an Arc machine
+// ArcEnviron returns the NAME=VALUE settings by which a workload on an Arc machine
 // finds its identity; nil without Options.IdentityListen and Options.ArcKeyDir.
 func (e *Emulator) ArcEnviron() []string {
 	if e.hosted.addr == "" || e.hosted.dir == "" {
@@ -84,8 +84,8 @@ func (e *Emulator) appServiceToken(r *http.Request, q url.Values, f fault) answe
 	return e.managedToken(q, f)
 }
 
-// arcToken answers only a caller that can read the key file named in a challenge:
-// so the agent knows it for a privileged process of the machine.
+// arcToken answers only a caller that can read the key file named in a challenge, which
+// proves that it is a privileged process of the machine.
 func (e *Emulator) arcToken(r *http.Request, q url.Values, f fault) answer {
 	secret, proven := strings.CutPrefix(r.Header.Get("Authorization"), "Basic ")
 	switch {

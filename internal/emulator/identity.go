@@ -47,7 +47,7 @@ func (e *Emulator) serveIMDS(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// tokenLife is how long a token handed out now is good.
+// tokenLife returns how long a token issued now is valid.
 func (e *Emulator) tokenLife(f fault) time.Duration {
 	if f.rule != nil && f.rule.Expired {
 		return -time.Minute
@@ -75,8 +75,8 @@ func (e *Emulator) managedToken(q url.Values, f fault) answer {
 	}}
 }
 
-// identityOf is the client id of an identity, made up when it is named by
-// another id, or by none.
+// identityOf returns the client id of an identity, invented if the request names it by
+// another id or not at all.
 func identityOf(clientID, objectID, resourceID string) string {
 	if clientID != "" {
 		return clientID

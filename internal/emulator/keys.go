@@ -14,7 +14,7 @@ import (
 
 var keyName = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 
-// do performs one operation and gives status and body.
+// do performs one operation and returns status and body.
 func (v *Vault) do(t target, query url.Values, body []byte) (int, any, error) {
 	status := http.StatusOK
 	result, err := v.result(t, query, body)
@@ -114,8 +114,8 @@ func (v *Vault) create(name string, q createRequest) (any, error) {
 	return v.store(name, ver, q.Attributes, q.Tags)
 }
 
-// normalizedKty is the kty that a service makes of what a request says: a Managed HSM
-// has HSM keys only, and takes the names of the others for them.
+// normalizedKty returns the kty that a service creates for a request: a Managed HSM has
+// only HSM keys, and creates them for the other names, too.
 func (v *Vault) normalizedKty(kty string) string {
 	if v.config.Profile == ManagedHSM && slices.Contains([]string{"RSA", "EC", "oct"}, kty) {
 		return kty + hsmSuffix
@@ -123,7 +123,7 @@ func (v *Vault) normalizedKty(kty string) string {
 	return kty
 }
 
-// importKey takes a transfer blob (key_hsm) for an HSM key, or a plain JWK.
+// importKey imports a transfer blob (key_hsm) as an HSM key, or a plain JWK.
 func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	if q.Key.Kty == "" {
 		return nil, v.noKey()
@@ -329,7 +329,7 @@ func (v *Vault) bundle(name string, ver *version) keyBundle {
 	key := jsonWebKey{KID: v.id("keys", name, ver.id), Kty: ver.kty, KeyOps: ops}
 	ver.shown.show(&key)
 	if v.config.Profile != ManagedHSM && ver.kty == "RSA-HSM" && !ver.imported {
-		key.E = leftPad(key.E, 4) // "AAEAAQ": a vault shows what its HSM says
+		key.E = leftPad(key.E, 4) // "AAEAAQ": a vault shows its HSM's form
 	}
 	return keyBundle{Key: key, Attributes: v.attributes(ver), Tags: ver.tags, ReleasePolicy: ver.release}
 }
@@ -378,8 +378,8 @@ func (v *Vault) recoverableDays() int {
 	return v.config.RecoverableDays
 }
 
-// recoveryLevel says Purgeable unless purge protection is on, and Customized
-// when deleted keys stay for less than the default.
+// recoveryLevel contains Purgeable unless purge protection is on, and Customized if
+// deleted keys stay for less than the default.
 func (v *Vault) recoveryLevel() string {
 	level := "Recoverable"
 	if v.recoverableDays() != maxRecoverableDays {

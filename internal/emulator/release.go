@@ -9,7 +9,8 @@ import (
 
 const releaseContentType = "application/json; charset=utf-8"
 
-// normalized is a request's release policy as the service keeps it; nil stays nil.
+// normalized returns a request's release policy as the service stores it; nil stays
+// nil.
 func (p *releasePolicy) normalized() *releasePolicy {
 	if p == nil {
 		return nil

@@ -219,7 +219,7 @@ func TestADiskEncryptionSetByTheGenericClient(t *testing.T) {
 	s.wantReadable()
 }
 
-func TestADiskEncryptionSetThatCouldNotRotateTriesAgainOnlyWhenItIsChanged(t *testing.T) {
+func TestADiskEncryptionSetThatCouldNotRotateRetriesOnlyAfterAChange(t *testing.T) {
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
 	s.make("disk=des,key=KEY")

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// right is what an operation needs, as each way of access calls it.
+// right is the permission that an operation needs, in each access mode.
 type right struct {
 	vault  string // data action after Microsoft.KeyVault/vaults/
 	hsm    string // data action after Microsoft.KeyVault/managedHsm/
@@ -58,7 +58,7 @@ func policyPermissions() []string {
 	return slices.Compact(names)
 }
 
-// allows says whether a role has what an operation needs.
+// allows reports whether a role has the right that an operation needs.
 func (v *Vault) allows(role Role, operation string) bool {
 	if actions, custom := v.guard.defined[role]; custom {
 		return slices.Contains(actions, rights[operation].dataAction(v.config.Profile))

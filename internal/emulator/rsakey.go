@@ -13,7 +13,7 @@ import (
 
 type rsaKey struct {
 	private *rsa.PrivateKey
-	n       octets // as it was given, of a software key; nil: without zeros before it
+	n       octets // as given, for a software key; nil: without leading zeros
 }
 
 func newRSAKey(key *rsa.PrivateKey) (material, error) {

@@ -17,8 +17,8 @@ const loginHost = "login.microsoftonline.com"
 
 const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// isLoginHost knows the security token services of the public, US government
-// and China clouds.
+// isLoginHost reports whether host is a security token service of the public, US
+// government or China cloud.
 func isLoginHost(host string) bool {
 	return slices.Contains([]string{loginHost, "login.microsoft.com", "login.microsoftonline.us",
 		"login.chinacloudapi.cn"}, host)
@@ -111,11 +111,10 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 	return answer{status: http.StatusOK, body: stsToken{"Bearer", life, life, token}}
 }
 
-// checkAssertion checks a client assertion as far as the emulator can: one the
-// client signed for itself must name client and token endpoint, and fit the
-// certificate it carries, if any; a federated token has only to be a JWT. Their dates
-// are left alone: assertions are dated by the client's clock. But of a client whose
-// certificate is known everything is checked.
+// checkAssertion checks a client assertion as far as the emulator can. One that the
+// client signed itself must name client and token endpoint, and match its certificate,
+// if it has one. A federated token only has to be a JWT. Dates are not checked, because
+// they come from the client's clock, unless the client's certificate is registered.
 func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	var claims jwt.RegisteredClaims
 	parser := jwt.NewParser(jwt.WithoutClaimsValidation())

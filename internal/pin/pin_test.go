@@ -131,7 +131,7 @@ func TestAFileThatIsNotTheHSMSidesAloneIsRefused(t *testing.T) {
 
 // The remedy is run as it is told, with a sudo that changes nobody. The PIN is typed, so it
 // is in no argument.
-func TestTheCommandThatIsToldWritesTheFile(t *testing.T) {
+func TestTheSuggestedCommandWritesTheFile(t *testing.T) {
 	const typed = ` a "b' $HOME \n*`
 	dir := t.TempDir()
 	sudo := filepath.Join(dir, "sudo")

@@ -68,7 +68,7 @@ func TestADayWithoutMidnightIsNotLost(t *testing.T) {
 	})
 }
 
-func TestATimeThatClocksSkipFiresAtTheFirstMomentAfter(t *testing.T) {
+func TestASkippedTimeFiresRightAfterTheGap(t *testing.T) {
 	checkFirings(t, []firingsCase{
 		// From 00:00 to 01:00: midnight itself does not exist.
 		{"CRON_TZ=Africa/Cairo 30 0 30 4 *", "2026-11-29T00:00Z", "2027-04-29T22:00Z"},
@@ -124,7 +124,7 @@ func TestAFiringIsToldInTheSchedulesZone(t *testing.T) {
 	}
 }
 
-func TestAFiringDoesNotDependOnTheZoneOfTheTimeAskedAt(t *testing.T) {
+func TestAFiringDoesNotDependOnTheZoneOfTheGivenTime(t *testing.T) {
 	asked := time.Date(2027, 10, 31, 0, 45, 0, 0, time.UTC)
 	c := parse(t, "CRON_TZ=Europe/London 30 1 * * *")
 	want := c.Next(asked)

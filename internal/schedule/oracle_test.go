@@ -77,7 +77,7 @@ func randomFields(r *rand.Rand) string {
 	return field(59, 0, "*") + " " + hours + " " + field(31, 1, "*") + " " + field(12, 1, "*") + " " + field(6, 0, "*")
 }
 
-func TestEveryFiringIsTheOneThatWalkingThroughTheMinutesFinds(t *testing.T) {
+func TestEveryFiringMatchesAMinuteByMinuteSearch(t *testing.T) {
 	r := rand.New(rand.NewPCG(20261129, 7))
 	for range 600 {
 		name, fields := zones[r.IntN(len(zones))], randomFields(r)

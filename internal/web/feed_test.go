@@ -162,7 +162,7 @@ func run(t *testing.T, s *Server) {
 	})
 }
 
-func TestThereAreOnlySoManyReadersAndAPlaceThatIsLeftIsFree(t *testing.T) {
+func TestReadersAreLimitedAndALeavingReaderFreesItsPlace(t *testing.T) {
 	c := (&world{}).config(t)
 	newLoop(&c)
 	addr := serve(t, c)

@@ -175,7 +175,7 @@ func TestWhatOperatorsWriteIsOnNoPage(t *testing.T) {
 	}
 }
 
-func TestTheKeysOwnPageIsServedAndAnUnknownOneIsNot(t *testing.T) {
+func TestTheKeyPageIsServedOnlyForKnownKeys(t *testing.T) {
 	addr := serve(t, (&world{snapshot: threeKeys()}).config(t))
 	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); a.code != http.StatusOK ||
 		!strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {

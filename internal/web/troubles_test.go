@@ -124,7 +124,7 @@ func constants[T ~string](path, form string) (all []T) {
 }
 
 // The browser is shown everyTrouble, so what is not in it is looked at by no test.
-func TestEveryTroubleHasEveryProblemThatTheDaemonTells(t *testing.T) {
+func TestEveryTroubleHasEveryProblemOfTheDaemon(t *testing.T) {
 	shown := map[string]bool{}
 	for _, p := range everyTrouble().Problems {
 		shown[p.Runbook] = true

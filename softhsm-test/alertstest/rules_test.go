@@ -38,7 +38,7 @@ func shorten(t *testing.T, rules string) string {
 		})
 }
 
-func TestShorteningARuleFileChangesItsWaitingTimesAlone(t *testing.T) {
+func TestShorteningARuleFileChangesOnlyItsWaitingTimes(t *testing.T) {
 	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        " +
 		"summary: for 5m\n"
 	want := "        expr: increase(x[9000ms]) > 5 or time() - y > 3600\n        for: 1500ms\n        for: " +

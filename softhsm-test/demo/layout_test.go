@@ -25,7 +25,7 @@ func TestARowFitsItsTerminal(t *testing.T) {
 	}
 }
 
-func TestAWordThatIsLongerThanALineIsBrokenInsideOfIt(t *testing.T) {
+func TestAWordLongerThanALineIsBroken(t *testing.T) {
 	const width = 20
 	got := newRow(width, 0, "✓", sentence).write(same, same)
 	for line := range strings.SplitSeq(got, "\n") {

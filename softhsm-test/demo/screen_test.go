@@ -110,7 +110,7 @@ func TestWhatHappensNowIsWrittenOver(t *testing.T) {
 	}
 }
 
-func TestATerminalThatBecameNarrowerIsClearedAllTheSame(t *testing.T) {
+func TestATerminalThatBecameNarrowerIsStillCleared(t *testing.T) {
 	s := newSeen(80, true)
 	s.now("the next rotation is due", "in 34 s; Ctrl-C ends the demo")
 	s.tick()
@@ -121,7 +121,7 @@ func TestATerminalThatBecameNarrowerIsClearedAllTheSame(t *testing.T) {
 	}
 }
 
-func TestElsewhereNothingIsWrittenOverOrColouredOrBroken(t *testing.T) {
+func TestWithoutATerminalNothingIsOverwrittenColouredOrBroken(t *testing.T) {
 	s := newSeen(0, false)
 	aDemo(s)
 	got := s.written.String()

@@ -175,7 +175,7 @@ func (w *world) wantReceipt() {
 }
 
 // A state that was put back to an older copy is consistent: the marks in the vaults tell.
-func TestACheckTellsByTheMarksInTheVaultsThatTheStateIsAnOlderCopy(t *testing.T) {
+func TestTheMarksInTheVaultsRevealAnOlderCopyOfTheState(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.start()

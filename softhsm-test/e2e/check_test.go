@@ -183,7 +183,7 @@ func TestACheckTellsDriftProofsClocksAndTheSignIn(t *testing.T) {
 }
 
 // Before going live there is no key yet: nothing is made, and the rights are tried all the same.
-func TestACheckWithoutAKeyTriesTheRightsThatOneNeeds(t *testing.T) {
+func TestACheckWithoutAKeyTriesTheRightsThatAKeyNeeds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(s *settings) { s.access = emulator.RoleBased })
 	text, err := os.ReadFile(w.path("keyd.yaml"))

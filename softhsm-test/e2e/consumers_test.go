@@ -322,7 +322,7 @@ func (e *estate) refuteGeneration5() {
 }
 
 // The question of the test above can be answered with no.
-func TestAVersionDisabledByHandIsMissedByExactlyThoseThatUseIt(t *testing.T) {
+func TestAVersionDisabledByHandBreaksExactlyItsUsers(t *testing.T) {
 	t.Parallel()
 	e := newEstate(t)
 	e.start()

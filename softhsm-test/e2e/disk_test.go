@@ -185,7 +185,7 @@ func (w *onDisk) fill() {
 	}
 }
 
-func TestFaultDiskThatFailsToWriteOrToFlushStopsNewWorkAndNothingElse(t *testing.T) {
+func TestFaultDiskThatFailsToWriteOrFlushStopsOnlyNewWork(t *testing.T) {
 	notInTheSample(t)
 	for _, fault := range []struct{ name, call, inject, words string }{
 		{"flush", "fdatasync", "error=EIO", "input/output error"},

@@ -85,7 +85,7 @@ func TestWhyAChildCannotWorkIsShown(t *testing.T) {
 	}
 }
 
-func TestTheServiceTellsWhatItIsToSystemdAndToStatus(t *testing.T) {
+func TestTheHSMServiceReportsItsStateToSystemdAndStatus(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.set.timeouts = fmt.Sprintf(", socket: %q, user: %q, state_dir: %q",

@@ -228,7 +228,7 @@ var hsmPoints = []string{"hsm-generate-after", "hsm-relabel-after", "hsm-wrap-af
 // One is in a login: a second death in one is the last that keyd risks.
 var firstHSMPoints = []string{"hsm-login-after", "hsm-trust-after"}
 
-func TestAKilledHSMSideIsStartedAgainAndTheRotationIsCompletedOnce(t *testing.T) {
+func TestAKilledHSMSideIsRestartedAndTheRotationCompletesOnce(t *testing.T) {
 	t.Parallel()
 	w := mortal(t)
 	w.startMortal()
@@ -246,7 +246,7 @@ func TestAKilledHSMSideIsStartedAgainAndTheRotationIsCompletedOnce(t *testing.T)
 	w.wantPairs(n)
 }
 
-func TestAnHSMSideKilledOnTheWayToTheFirstGenerationMakesOne(t *testing.T) {
+func TestAnHSMSideKilledBeforeTheFirstGenerationMakesOne(t *testing.T) {
 	t.Parallel()
 	w := mortal(t)
 	w.arm(firstHSMPoints[0])

@@ -36,7 +36,7 @@ func TestAnImportLostBeforeItWasCommittedIsRepeatedOnlyWhenThatIsCertain(t *test
 	}
 }
 
-func TestAnEmptyListingOfAKeyThatHadVersionsIsAHoldAndNoImport(t *testing.T) {
+func TestAnEmptyListingOfAKeyThatHadVersionsHoldsTheKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	in := w.inside()

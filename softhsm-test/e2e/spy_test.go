@@ -137,7 +137,7 @@ func lineAfter(call, attribute string) string {
 // modulusLine is how the spy prints the first 16 bytes of a modulus.
 func modulusLine(n *big.Int) string { return "00000000  " + fmt.Sprintf("% X", n.Bytes()[:16]) }
 
-func TestAWrongPINIsTriedOnceAcrossRestartsAndItsCorrectionIsNoticed(t *testing.T) {
+func TestAWrongPINIsTriedOnceAcrossRestartsUntilItIsCorrected(t *testing.T) {
 	t.Parallel()
 	w := spied(t, nil)
 	w.writePIN("000000")

@@ -15,7 +15,7 @@ import (
 // A wiped token works like a healthy one: its sessions live, and it generates. So
 // the key must be held before a new generation is made in it. When the token was
 // put back, the operator says so, and what was due is done.
-func TestFaultTokenWipedBehindItsBackHoldsTheKeyUntilItIsPutBack(t *testing.T) {
+func TestFaultWipedTokenHoldsTheKeyUntilItIsRestored(t *testing.T) {
 	t.Parallel()
 	f := &faulty{newWorld(t, nil)}
 	f.start()

@@ -75,7 +75,7 @@ func whole() []Entry {
 	}
 }
 
-func TestAChainThatTellsOfEveryEffectHasNothingUntold(t *testing.T) {
+func TestAChainThatRecordsEveryEffectHasNoGaps(t *testing.T) {
 	if lines := Untold(whole(), []Vault{vault}, pairs); len(lines) > 0 {
 		t.Errorf("untold: %q", lines)
 	}
@@ -104,7 +104,7 @@ func wantUntold(t *testing.T, chain []Entry, line string) {
 	}
 }
 
-func TestAnEffectWithoutItsIntentOrItsResultOrInTheWrongOrderIsUntold(t *testing.T) {
+func TestAnEffectWithoutIntentOrResultOrInTheWrongOrderIsUnrecorded(t *testing.T) {
 	for _, e := range effects {
 		wantUntold(t, slices.Delete(whole(), e.intent, e.intent+1),
 			e.names+"the audit chain has no entry of its intent")
@@ -116,7 +116,7 @@ func TestAnEffectWithoutItsIntentOrItsResultOrInTheWrongOrderIsUntold(t *testing
 	}
 }
 
-func TestAnEntryAboutAnotherVaultAttemptVersionOrMaterialTellsOfNothing(t *testing.T) {
+func TestAnEntryAboutAnotherEffectDoesNotCount(t *testing.T) {
 	for field, at := range map[string][]int{
 		"id": {1, 2, 7, 8, 9, 10}, "vault": {3, 4, 5, 6, 11, 13, 14, 15, 16, 17}, "kek": {4},
 		"attempt": {5, 11, 13}, "version": {6, 14}, "alias": {15}, "fingerprint": {5, 6, 11, 13, 14, 15, 16, 17},
@@ -131,7 +131,7 @@ func TestAnEntryAboutAnotherVaultAttemptVersionOrMaterialTellsOfNothing(t *testi
 	}
 }
 
-func TestAnAdoptionIsTheResultOfWhatItNamesAsKeydsAndOfNothingElse(t *testing.T) {
+func TestAnAdoptionIsTheResultOfExactlyWhatItNames(t *testing.T) {
 	for named, untold := range map[string]bool{
 		`{"rebuild":[{"id":"i2","versions":{"weu":["v3"]}}]}`:                    false,
 		`{"rebuild":[{"id":"i9","versions":{"weu":["v9"]}}]}`:                    true,
@@ -200,7 +200,7 @@ func TestAWrappedPairThatWasGivenUpIsUntold(t *testing.T) {
 	}
 }
 
-func TestChainsAreReadAsKeydPrintsThemAndWhatBothHaveCountsOnce(t *testing.T) {
+func TestChainsAreReadAsKeydPrintsThemAndSharedEntriesCountOnce(t *testing.T) {
 	lost, err1 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" +
 		`{"seq":2,"event":"b","hash":"h2"}` + "\n")
 	now, err2 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" +

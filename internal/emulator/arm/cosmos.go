@@ -9,8 +9,8 @@ import (
 // names no other.
 const firstParty = "a232010e-820c-4083-83bb-3ace5fc29d0b"
 
-// cosmos is Microsoft.DocumentDB/databaseAccounts: it looks within the hour, and shows
-// a status instead of the version in use.
+// cosmos is Microsoft.DocumentDB/databaseAccounts: it looks for new versions within the
+// hour, and shows a status instead of the version in use.
 var cosmos = &kind{
 	word: "cosmos", path: "Microsoft.DocumentDB/databaseAccounts",
 	delay: time.Hour, bits: []int{2048, 3072, 4096},

@@ -3,7 +3,7 @@ package arm
 import "time"
 
 // diskEncryption is Microsoft.Compute/diskEncryptionSets: its key identifier always has
-// a version, and it looks within the hour if it is told to rotate.
+// a version, and it looks for new ones within the hour if rotation is enabled.
 var diskEncryption = &kind{
 	word: "disk", path: "Microsoft.Compute/diskEncryptionSets",
 	delay: time.Hour, bits: []int{2048, 3072, 4096},

@@ -29,13 +29,13 @@ type Response struct {
 
 var apiVersion = regexp.MustCompile(`^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$`)
 
-// place is what a path names.
+// place is the resource that a path names.
 type place struct {
 	scope     string // what is before /providers/
 	path      string // provider and type
 	name      string // "": all of the type
 	operation string // id of an operation, instead of a name
-	result    bool   // the operation's result is asked for, not its status
+	result    bool   // a request for the operation's result, not its status
 }
 
 // parsePlace reads …/providers/NAMESPACE/TYPE[/NAME] and
@@ -162,8 +162,8 @@ func (c *consumer) shown() document {
 	return c.resource(state)
 }
 
-// put makes or changes a resource. What the key is in the way of is told at once or,
-// by services that complete later, as the operation's end.
+// put creates or changes a resource. It reports a problem with the key at once or, for
+// services that complete later, as the operation's result.
 func (s *Service) put(ctx context.Context, k *kind, id, name string, r Request) (Response, error) {
 	body, err := parseDocument(r.Body)
 	if err != nil {

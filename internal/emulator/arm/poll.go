@@ -36,11 +36,11 @@ func (c *consumer) poll(ctx context.Context, now bool) {
 	}
 }
 
-// looks says whether there is anything that it would do by itself.
+// looks reports whether the consumer has anything to do by itself.
 func (c *consumer) looks() bool { return c.kind.delay > 0 || len(c.previous) > 0 }
 
-// lookOnce follows the key to its newest version, if it is to, and makes sure that
-// the version in use can be used.
+// lookOnce follows the key to its newest version, if configured, and checks that the
+// version in use works.
 func (c *consumer) lookOnce(ctx context.Context) error {
 	c.schedule(max(c.kind.delay, c.kind.moving))
 	switch {
@@ -59,8 +59,8 @@ func (c *consumer) schedule(delay time.Duration) {
 	c.nextLook = c.service.cfg.Now().Add(c.service.scaled(delay))
 }
 
-// stuck is a disk encryption set with an autoKeyRotationError: it does not try to
-// rotate until the set is changed.
+// stuck reports a disk encryption set with an autoKeyRotationError: it does not rotate
+// again until somebody changes the set.
 func (c *consumer) stuck() bool { return c.kind.inSteps && c.rotationError != nil }
 
 func (c *consumer) follow(ctx context.Context) error {
@@ -71,7 +71,7 @@ func (c *consumer) follow(ctx context.Context) error {
 	return c.adopt(ctx, c.key.at(newest.version))
 }
 
-// usable opens a data key under the version in use.
+// usable unwraps a data key under the version in use.
 func (c *consumer) usable(ctx context.Context) error {
 	for _, k := range c.keys {
 		if k.under == c.active {

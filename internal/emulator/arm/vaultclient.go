@@ -26,7 +26,7 @@ type identity struct {
 	resourceID, clientID string
 }
 
-// token is what the managed-identity endpoint answers.
+// token is the answer of the managed-identity endpoint.
 type token struct {
 	AccessToken string `json:"access_token"`
 	ClientID    string `json:"client_id"`
@@ -71,7 +71,7 @@ func (s *Service) send(r *http.Request) (status int, body []byte, err error) {
 	return resp.StatusCode, body, err
 }
 
-// keyInfo is what a service learns of a key before it uses it.
+// keyInfo is what a service reads of a key before it uses the key.
 type keyInfo struct {
 	version       string
 	kty           string
@@ -81,7 +81,7 @@ type keyInfo struct {
 	recoveryLevel string
 }
 
-// look reads a key, the newest version if k names none.
+// look reads a key version, the newest if k names none.
 func (s *Service) look(ctx context.Context, who identity, k keyRef) (keyInfo, error) {
 	var b struct {
 		Key struct {
