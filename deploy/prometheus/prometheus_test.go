@@ -15,7 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// cases are the files in which each alert is seen to fire and not to fire.
+// cases are the files with cases in which each alert fires and does not fire.
 var cases = []string{"keyd.rules_test.yml", "keyd.rules_days_test.yml"}
 
 type alert struct {

@@ -72,7 +72,7 @@ func TestEveryRunbookHasItsFourParts(t *testing.T) {
 				break
 			}
 			if next, _, _ := strings.Cut(after, "\n\n"); len(strings.Fields(next)) < 1 {
-				t.Errorf("docs/runbooks.md#%s: %s says nothing", anchor, part)
+				t.Errorf("docs/runbooks.md#%s: %s is empty", anchor, part)
 			}
 			rest = after
 		}

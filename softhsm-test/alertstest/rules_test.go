@@ -17,7 +17,7 @@ import (
 const (
 	rulesFile = "../../deploy/prometheus/keyd.rules.yml"
 	docsFile  = "../../docs/metrics.md"
-	// faster is by how much the shipped rules' waiting times are shortened.
+	// faster is the factor by which the test shortens the shipped rules' waiting times.
 	faster = 200
 )
 
@@ -57,7 +57,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// documented is the block of docs/metrics.md that holds a word.
+// documented returns the block of docs/metrics.md that contains a word.
 func documented(t *testing.T, word string) string {
 	t.Helper()
 	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, docsFile), -1) {
@@ -69,8 +69,8 @@ func documented(t *testing.T, word string) string {
 	return ""
 }
 
-// replaced is a documented block with each of the old texts, which must be there,
-// in another form.
+// replaced returns a documented block with each of the old texts replaced. Each must be
+// there.
 func replaced(t *testing.T, block string, oldnew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldnew); i += 2 {
@@ -82,8 +82,8 @@ func replaced(t *testing.T, block string, oldnew ...string) string {
 	return block
 }
 
-// writeConfigurations writes what docs/metrics.md shows, with the addresses and the
-// paths of here, and with seconds in place of minutes.
+// writeConfigurations writes the configuration of docs/metrics.md, with this test's
+// addresses and paths, and with seconds instead of minutes.
 func (w *world) writeConfigurations(t *testing.T) {
 	t.Helper()
 	w.write(t, "keyd.rules.yml", shorten(t, read(t, rulesFile)))
@@ -96,7 +96,7 @@ func (w *world) writeConfigurations(t *testing.T) {
 		"group_wait: 30s", "group_wait: 1s", "group_interval: 5m", "group_interval: 1s"))
 }
 
-// alertNames are those of the shipped rules.
+// alertNames returns the names of the shipped alerts.
 func alertNames(t *testing.T) (names []string) {
 	t.Helper()
 	var file struct {

@@ -54,7 +54,7 @@ func scraped(t *testing.T, w *world) {
 			}
 		}
 		if want := alertNames(t); !slices.Equal(names, want) {
-			return fmt.Errorf("the rules are %v, not %v", names, want)
+			return fmt.Errorf("the rules are %v, want %v", names, want)
 		}
 		return nil
 	})
@@ -75,7 +75,7 @@ func (w *world) has(t *testing.T, expr string, n int) {
 func quiet(t *testing.T, w *world) {
 	w.has(t, `keyd_key_generation == 1`, 1)
 	w.has(t, `keyd_proof_last_result{age="newest"} == 1`, 2)
-	// Not even one that waits for its time, for three evaluations.
+	// Not even a pending alert, for three evaluations.
 	w.has(t, `max_over_time((count(ALERTS) or vector(0))[3s:1s]) == 0`, 1)
 }
 

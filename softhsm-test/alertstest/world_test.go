@@ -28,7 +28,7 @@ const (
 	hsmHost   = "contoso.managedhsm.azure.net"
 )
 
-// world is a token, an Azure, the keyd between them, and what watches it.
+// world is a token, an Azure, the keyd between them, and its monitoring.
 type world struct {
 	t     *testing.T // the whole story's, at whose end every process ends
 	dir   string
@@ -149,7 +149,7 @@ func (w *world) cli(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// azure makes the emulator misbehave by a rule; "" ends all.
+// azure injects a fault into the emulator by a rule; "" ends all faults.
 func (w *world) azure(t *testing.T, rule string) {
 	t.Helper()
 	method := http.MethodPost
@@ -159,7 +159,7 @@ func (w *world) azure(t *testing.T, rule string) {
 	w.emulator(t, method, "/rules", rule)
 }
 
-// meddle does to the key in a vault what somebody else does.
+// meddle changes the key in a vault as somebody else would.
 func (w *world) meddle(t *testing.T, host, what string) {
 	t.Helper()
 	w.emulator(t, http.MethodPost, "/meddle", fmt.Sprintf(`{"host": %q, "do": %q, "key": %q}`, host, what, keyName))
@@ -176,13 +176,13 @@ func (w *world) emulator(t *testing.T, method, path, body string) {
 	}
 }
 
-// sample is one element of an answer of Prometheus, an instant vector.
+// sample is one element of an instant vector from Prometheus.
 type sample struct {
 	Metric map[string]string
 	Value  [2]any // seconds, and the value as text
 }
 
-// query asks Prometheus for what a PromQL expression is now.
+// query evaluates a PromQL expression in Prometheus now.
 func (w *world) query(expr string) ([]sample, error) {
 	var answer struct {
 		Data struct {

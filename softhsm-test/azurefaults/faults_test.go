@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// kind is one way in which Azure misbehaves for an hour.
+// kind is one fault of Azure for an hour.
 type kind struct {
 	name   string
 	sample bool // part of make test
@@ -18,12 +18,12 @@ type kind struct {
 	rules  []emulator.Rule // a Delay is one of the world's clock
 	// toxics spoil the network.
 	toxics []string
-	// on and off: for how long the rules are in force by turns; zero: always. Rules for
-	// disablings, which are few, are it always.
+	// how long the rules are alternately in force and not; zero: always in force. Rules
+	// for the few disablings are always in force.
 	on, off time.Duration
 	azure   time.Duration  // Azure's clock is so far ahead
 	still   bool           // nothing can be rotated in this hour
-	says    *regexp.Regexp // what keyd says when it was struck; nil: nothing
+	says    *regexp.Regexp // keyd's log line for the fault; nil: none
 	breaks  bool           // connections end in the middle, which keyd counts
 }
 
@@ -48,8 +48,8 @@ func each(r emulator.Rule, operations ...string) (rules []emulator.Rule) {
 	return rules
 }
 
-// ofDisablings gives a kind whose rules are about any call a rule for each that the
-// first disablings meet for certain: their number is small, and their turn short.
+// ofDisablings adds to a kind with rules for any call a rule each that certainly
+// affects the first disablings: they are few, and their time is short.
 func ofDisablings(k kind) kind {
 	var rules []emulator.Rule
 	for _, r := range k.rules {
@@ -149,10 +149,10 @@ func TestAnHourOfEachFaultLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-// hourly is the span between two rotations in the hour.
+// hourly is the time between two rotations in the hour.
 func hourly() time.Duration { return time.Hour / time.Duration(pace.rotations) }
 
-// hour runs keyd for an hour under the faults, which are there before it is.
+// hour runs keyd for an hour under the faults, which begin before keyd starts.
 func (w *world) hour(k kind) {
 	w.t.Helper()
 	w.configure(hourly())
@@ -188,13 +188,13 @@ func (w *world) hour(k kind) {
 	w.skew(0)
 }
 
-// wantStruck requires that every rule met a call in the hour, and that the network was
-// spoiled.
+// wantStruck requires that every rule affected a call in the hour, and that the network
+// had faults.
 func (w *world) wantStruck(k kind, hits []int) {
 	w.t.Helper()
 	for i, n := range hits {
 		if n == 0 {
-			w.t.Errorf("no call met the fault %+v in the hour: it was not tried", k.rules[i])
+			w.t.Errorf("the fault %+v affected no call in the hour: it was not tried", k.rules[i])
 		}
 	}
 	if k.says != nil && !k.says.MatchString(w.log()) {
@@ -218,7 +218,8 @@ func (w *world) faults(k kind) *faults {
 	return &faults{w: w, k: k, active: make([]*emulator.ActiveRule, len(k.rules)), hits: make([]int, len(k.rules))}
 }
 
-// turn puts in force what is it so long after the hour's beginning, and ends the rest.
+// turn activates the rules that are in force this long after the hour's beginning, and
+// ends the others.
 func (f *faults) turn(since time.Duration) {
 	f.w.t.Helper()
 	on := f.k.off == 0 || since%(f.k.on+f.k.off) < f.k.on
@@ -251,7 +252,7 @@ func (f *faults) end() {
 	f.w.spoil(nil)
 }
 
-// met is how many calls have met a rule.
+// met returns how many calls a rule has affected.
 func (f *faults) met(i int) int {
 	if a := f.active[i]; a != nil {
 		return f.hits[i] + a.Hits()

@@ -14,8 +14,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// newProxy is a proxy between keyd and the emulator's, on which connections can be
-// spoiled.
+// newProxy starts a proxy between keyd and the emulator's proxy, which can inject
+// faults into connections.
 func newProxy(t *testing.T, upstream string) *toxiproxy.Proxy {
 	t.Helper()
 	u, err := url.Parse(upstream)
@@ -31,7 +31,7 @@ func newProxy(t *testing.T, upstream string) *toxiproxy.Proxy {
 	return p
 }
 
-// spoil makes these toxics the ones in force, as toxiproxy's API writes them.
+// spoil puts exactly these toxics in force, as toxiproxy's API writes them.
 func (w *world) spoil(toxics []string) {
 	w.t.Helper()
 	if w.proxy == nil {
@@ -52,10 +52,10 @@ func toxic(kind, stream string, toxicity float64, attributes string) string {
 	return fmt.Sprintf(`{"type":%q,"stream":%q,"toxicity":%g,"attributes":{%s}}`, kind, stream, toxicity, attributes)
 }
 
-// saysLate is what keyd's log has of a connection that does not answer.
+// saysLate is keyd's log line for a connection that does not answer.
 var saysLate = regexp.MustCompile(`deadline exceeded|[Tt]imeout`)
 
-// networks are the ways in which the network between keyd and Azure misbehaves.
+// networks are the faults of the network between keyd and Azure.
 func networks() []kind {
 	const minute = time.Minute
 	return []kind{

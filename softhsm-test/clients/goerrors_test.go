@@ -13,7 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// bearer is a credential that always gives the same token, good or not.
+// bearer is a credential that always returns the same token, valid or not.
 type bearer string
 
 func (b bearer) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -29,7 +29,7 @@ func get(ctx context.Context, keys *azkeys.Client, name string) error {
 	return err
 }
 
-// creating asks for a key that cannot be made.
+// creating requests a key that cannot be created.
 func creating(name string, kty func(*goVault) string, q azkeys.CreateKeyParameters) doing {
 	return func(ctx context.Context, v *goVault) error {
 		_, err := v.create(ctx, name, kty(v), q)
@@ -37,7 +37,7 @@ func creating(name string, kty func(*goVault) string, q azkeys.CreateKeyParamete
 	}
 }
 
-// goErrors is what a vault refuses.
+// goErrors are requests that a vault refuses.
 func goErrors() map[string]doing {
 	ec := func(v *goVault) string { return v.EC }
 	rsa := func(v *goVault) string { return v.RSA }

@@ -18,7 +18,8 @@ import (
 
 const versions = 101
 
-// goKeys are keys made, brought in, seen and changed; goLives has the rest.
+// goKeys are operations that create, import, read and change keys; goLives has the
+// rest.
 func goKeys() map[string]doing {
 	all := goLives()
 	for name, do := range map[string]doing{
@@ -108,7 +109,7 @@ func goKeys() map[string]doing {
 	return all
 }
 
-// orWant is err, or else a failed check.
+// orWant returns err, or the error of a failed check.
 func orWant(err error, check func() bool) error {
 	if err != nil {
 		return err
@@ -135,7 +136,7 @@ func importECHSM(ctx context.Context, v *goVault) error {
 	return orWant(err, func() bool { return *k.Key.Kty == "EC-HSM" && bytes.Equal(k.Key.X, jwk.X) })
 }
 
-// transfer brings plaintext in by a transfer blob; key has the rest of its JWK.
+// transfer imports plaintext in a transfer blob; key has the rest of its JWK.
 func transfer(ctx context.Context, v *goVault, name string, plaintext []byte, key azkeys.JSONWebKey,
 	wrong bool) (azkeys.KeyBundle, error) {
 	other, err := otherRSA()

@@ -13,7 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// goLives are keys deleted, recovered, rotated and attested.
+// goLives are operations that delete, recover, rotate and attest keys.
 func goLives() map[string]doing {
 	return map[string]doing{
 		"delete": func(ctx context.Context, v *goVault) error {
@@ -130,7 +130,7 @@ func goLives() map[string]doing {
 	}
 }
 
-// gone deletes a key and waits until it is.
+// gone deletes a key and waits until the deletion is complete.
 func gone(ctx context.Context, keys *azkeys.Client, name string) (azkeys.DeletedKey, error) {
 	deleted, err := keys.DeleteKey(ctx, name, nil)
 	if err != nil {
@@ -142,7 +142,7 @@ func gone(ctx context.Context, keys *azkeys.Client, name string) (azkeys.Deleted
 	})
 }
 
-// shown asks until a vault, which deletes and recovers in its own time, shows it.
+// shown polls until a vault shows the key: it deletes and recovers asynchronously.
 func shown(ask func() error) error {
 	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		err := ask()

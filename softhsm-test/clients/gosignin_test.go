@@ -14,8 +14,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// goSignIn is every way in: each credential of azidentity that the emulator has an
-// endpoint for gets a token that the vault takes.
+// goSignIn are the ways to sign in: each azidentity credential with an endpoint in the
+// emulator gets a token that the vault accepts.
 func goSignIn() map[string]doing {
 	return map[string]doing{
 		"sign in by a virtual machine's managed identity": entering(func(setup) (azcore.TokenCredential, error) {

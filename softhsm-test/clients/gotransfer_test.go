@@ -55,7 +55,7 @@ func transferBlob(kid string, kek *rsa.PublicKey, plaintext []byte) ([]byte, err
 	})
 }
 
-// rsaPair gives a key pair and its PKCS#8 in DER.
+// rsaPair returns a key pair and its PKCS#8 in DER.
 func rsaPair() (*rsa.PrivateKey, []byte, error) {
 	key, err := ourRSA()
 	if err != nil {
@@ -65,7 +65,7 @@ func rsaPair() (*rsa.PrivateKey, []byte, error) {
 	return key, pkcs8, err
 }
 
-// ecPair gives a key pair's JWK, private half included, and its PKCS#8 in DER.
+// ecPair returns a key pair's JWK, private half included, and its PKCS#8 in DER.
 func ecPair() (azkeys.JSONWebKey, []byte, error) {
 	key, err := ourEC()
 	if err != nil {

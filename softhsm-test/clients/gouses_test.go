@@ -26,7 +26,7 @@ func cipher(algorithm azkeys.EncryptionAlgorithm, value []byte) azkeys.KeyOperat
 	return azkeys.KeyOperationParameters{Algorithm: to.Ptr(algorithm), Value: value}
 }
 
-// goUses are keys in use. azkeys does nothing locally.
+// goUses are operations that use keys. azkeys does nothing locally.
 func goUses() map[string]doing {
 	all := map[string]doing{
 		"create the keys to use": func(ctx context.Context, v *goVault) error {

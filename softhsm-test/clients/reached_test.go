@@ -20,8 +20,8 @@ func successes(requests []request, p profile, keyPrefix string) map[string]int {
 	return n
 }
 
-// checkReached holds that a client had from every vault, with success, every operation
-// that it has.
+// checkReached requires that every operation of a client succeeded at every vault that
+// has it.
 func (c client) checkReached(t *testing.T, requests []request) {
 	t.Helper()
 	everywhere := []string{

@@ -17,9 +17,10 @@ import (
 
 const (
 	redrawEvery = 100 * time.Millisecond
-	// settles is how long something must go on to get a line where none is written over.
+	// settles is how long something must last to get a line where lines are not
+	// overwritten.
 	settles = time.Second
-	// silence is how long nothing may be said there.
+	// silence is the longest time without a line there.
 	silence = 10 * time.Second
 )
 
@@ -37,7 +38,7 @@ type screen struct {
 	began          time.Time
 	doing, detail  string    // what happens now
 	since          time.Time // of doing
-	printed           bool      // doing has a line
+	printed        bool      // doing has a line
 	said           time.Time // when a line was last written
 	drawn          int       // columns of the line that is written over; 0: there is none
 	lent           bool      // somebody else writes

@@ -174,7 +174,8 @@ func (w *world) wantReceipt() {
 	}
 }
 
-// A state that was put back to an older copy is consistent: the marks in the vaults tell.
+// A restored older copy of the state is consistent; only the marks in the vaults reveal
+// it.
 func TestTheMarksInTheVaultsRevealAnOlderCopyOfTheState(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)

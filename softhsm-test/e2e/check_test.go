@@ -13,7 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// check is `keyd check --json`. Every line that is not ok must say why and what to do.
+// check runs `keyd check --json`. Every line that is not ok must say why and what to
+// do.
 func (w *world) check() (lines []status.Check, code int) {
 	w.t.Helper()
 	a := w.cli("check", "--json")
@@ -28,7 +29,7 @@ func (w *world) check() (lines []status.Check, code int) {
 	return lines, a.code
 }
 
-// find is the one line of a check.
+// find returns the one line of a check.
 func (w *world) find(lines []status.Check, area, subject, name string) status.Check {
 	w.t.Helper()
 	i := slices.IndexFunc(lines,
@@ -48,8 +49,8 @@ func (w *world) wantLine(lines []status.Check, area, subject, name string, resul
 	w.wantContains(l.Detail+" → "+l.Remedy, parts...)
 }
 
-// wantUnchanged requires that a check touched nothing: the vault holds what it held,
-// and each call that could have changed something was about a key that is not there.
+// wantUnchanged requires that a check changed nothing: the vault's content is the same,
+// and each call that could have changed something named a key that does not exist.
 func (w *world) wantUnchanged() {
 	w.t.Helper()
 	w.wantUntouched()

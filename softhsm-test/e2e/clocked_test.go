@@ -91,12 +91,12 @@ func (w *world) hsmSide() *hsm.Client {
 	return sup.Client()
 }
 
-// step is one step; a failed one is not an error of the test.
+// step runs one step; a failed one does not fail the test.
 func (in *inside) step() (plan.Step, error) {
 	return in.StepKey(in.w.t.Context(), in.policy)
 }
 
-// settle steps until nothing is to be done now, and returns the last step.
+// settle steps until nothing is due now, and returns the last step.
 func (in *inside) settle() plan.Step {
 	in.w.t.Helper()
 	for range 60 {
@@ -108,7 +108,7 @@ func (in *inside) settle() plan.Step {
 			return s
 		}
 	}
-	in.w.t.Fatalf("the loop does not settle: %v", in.events)
+	in.w.t.Fatalf("the loop does not come to rest: %v", in.events)
 	return plan.Step{}
 }
 

@@ -79,7 +79,7 @@ func (e *estate) add(vault string, consumers ...string) {
 	}
 }
 
-// live is one round of every consumer's life.
+// live runs one round of every consumer's work.
 func (e *estate) live() error {
 	ctx := e.t.Context()
 	e.mu.Lock()
@@ -156,8 +156,8 @@ func (e *estate) waitFollowed() {
 	}
 }
 
-// repoint is what an operator does for those that do not follow their key: sets the
-// newest version by Resource Manager.
+// repoint does what an operator does for consumers that do not follow their key: it
+// sets the newest version by Resource Manager.
 func (e *estate) repoint() {
 	e.t.Helper()
 	for _, c := range e.emu.Consumers().ReadEverything(e.t.Context()).Consumers {
@@ -321,7 +321,7 @@ func (e *estate) refuteGeneration5() {
 	e.waitFollowed() // and go back with keyd
 }
 
-// The question of the test above can be answered with no.
+// The test above can fail.
 func TestAVersionDisabledByHandBreaksExactlyItsUsers(t *testing.T) {
 	t.Parallel()
 	e := newEstate(t)
@@ -345,8 +345,8 @@ func TestAVersionDisabledByHandBreaksExactlyItsUsers(t *testing.T) {
 	e.wantLost(versions[1], "st", "db", "des")
 }
 
-// wantLost requires that disabling a version is felt by these consumers alone, that
-// they say why, and that enabling it gives everything back.
+// wantLost requires that disabling a version affects exactly these consumers, that they
+// say why, and that enabling it restores everything.
 func (e *estate) wantLost(version string, names ...string) {
 	e.t.Helper()
 	e.setEnabled(version, false)

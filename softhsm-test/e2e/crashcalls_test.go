@@ -156,7 +156,7 @@ func (c *crash) hasEnded() bool {
 	}
 }
 
-// callPatience is how long a kill is waited for.
+// callPatience is how long the test waits for a kill.
 const callPatience = 5 * time.Second
 
 // rotationAtCalls asks for one rotation after the other, and has the daemon killed
@@ -194,16 +194,16 @@ func rotationAtCalls(call string, paths func(*crash) []string, counts []int) fun
 func (c *crash) wantKilled(call string) {
 	c.t.Helper()
 	if c.calls == 0 {
-		c.t.Errorf("nothing was killed at %s: the story tells nothing", call)
+		c.t.Errorf("nothing was killed at %s: the story proves nothing", call)
 	}
 }
 
-// recovered waits until nothing is due any more, or until all that is due has to
-// wait until an import is done. It returns how many generations are due in the
-// end: what the daemon took as asked for must be done, what it did not may be.
+// recovered waits until nothing is due any more, or until everything due waits for an
+// import. It returns how many generations are due in the end: every accepted request
+// must be done; an unaccepted one may be.
 func (c *crash) recovered(n int, taken bool) (due int, done bool) {
 	c.t.Helper()
-	c.wait("all is done that can be done", func(_ status.Snapshot, k status.Key) bool {
+	c.wait("everything that can be done is done", func(_ status.Snapshot, k status.Key) bool {
 		due = len(k.Generations)
 		if strings.Contains(k.Waiting, "keyd does not know yet whether vault") {
 			return true
@@ -212,7 +212,7 @@ func (c *crash) recovered(n int, taken bool) (due int, done bool) {
 		return done
 	})
 	if due > n+1 || due < n || taken && due != n+1 {
-		c.t.Errorf("there are %d generations, and there were %d when one was asked for (and that was taken: %v)",
+		c.t.Errorf("there are %d generations; there were %d when one was requested (accepted: %v)",
 			due, n, taken)
 	}
 	return due, done

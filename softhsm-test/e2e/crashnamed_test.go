@@ -103,7 +103,7 @@ func rotations(points ...string) func(*crash) {
 			c.die(point, c.ask)
 			c.startMortal()
 			if point == "save-before rotation requested" {
-				c.ask() // nobody was told that it was taken
+				c.ask() // nobody knows that it was accepted
 			}
 			n++
 			c.waitRotated(n, point)
@@ -255,7 +255,7 @@ func duplicate(c *crash) {
 	if aliases := c.key().Generations[0].Placements; !hasAlias(aliases) {
 		c.t.Errorf("the duplicate is not recorded: %+v", aliases)
 	}
-	c.judge(1, 2) // the second is no doing of keyd's, and was adopted
+	c.judge(1, 2) // the second is not keyd's, and was adopted
 }
 
 func hasAlias(placements []status.Placement) bool {
@@ -445,8 +445,7 @@ func (c *crash) strikeInTurn(points ...string) {
 	c.seal()
 }
 
-// notSent: a placement that is recorded and not sent cannot be told from one whose
-// answer was lost.
+// notSent: a recorded placement that was not sent looks like one whose answer was lost.
 func notSent(point, vault, host string) func(*crash) {
 	return func(c *crash) {
 		c.die(point, nil)
@@ -456,7 +455,7 @@ func notSent(point, vault, host string) func(*crash) {
 		})
 		if n := c.imports(host); n != 0 {
 			c.sum.doubled.Add(int64(n))
-			c.t.Errorf("%d imports were sent before it was settled", n)
+			c.t.Errorf("%d imports were sent before the wait was over", n)
 		}
 		c.finishLater()
 		c.judge(1, 1)

@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// What somebody changed in a vault is in status, with the words and the remedy.
+// status shows every change that somebody made in a vault, with words and remedy.
 func TestDriftIsInStatusAndNothingIsTouched(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, nil)

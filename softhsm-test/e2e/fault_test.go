@@ -27,8 +27,7 @@ func notInTheSample(t *testing.T) {
 	}
 }
 
-// libraryFault is one way in which a vendor's library misbehaves while a rotation
-// is asked for.
+// libraryFault is one fault of a vendor's library during a requested rotation.
 type libraryFault struct {
 	name   string
 	sample bool // one that `make test` runs too
@@ -38,8 +37,8 @@ type libraryFault struct {
 	// shows is in `keyd status --json` for as long as the fault lasts; "" for a
 	// fault that strikes once.
 	shows string
-	// logs is what the log tells, by then or soon. Without restarted in it, the
-	// HSM side must get over the fault without a new process.
+	// logs is text that the log contains by then or soon. Without restarted in it, the
+	// HSM side must survive the fault without a new process.
 	logs []string
 }
 

@@ -14,7 +14,7 @@ import (
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
 
-// mortal is a world whose two processes can be told where to die.
+// mortal is a world whose two processes die at a chosen kill point.
 func mortal(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, func(s *settings) { s.vaults = []string{"weu", "mhsm"} })
@@ -178,7 +178,7 @@ func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	w.awaitDeath(point)
 	w.later(12 * time.Minute)
 	if s := w.inside().settle(); s.Kind != plan.Idle {
-		t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
+		t.Errorf("after the wait, the loop ends with %s: %s", s.Kind, s.Why)
 	}
 	for _, v := range w.set.vaults {
 		if n := len(w.vault[v].Versions("keyd-kek")); n != 1 {
@@ -188,9 +188,9 @@ func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	w.wantVersions(1)
 }
 
-// A placement that is recorded and not sent cannot be told from one whose answer
-// was lost: nothing is imported before that is settled, which takes 3 minutes for a
-// vault and 11 for a Managed HSM. They pass on a clock that is moved.
+// A recorded placement that was not sent looks like one whose answer was lost: nothing
+// is imported until that is certain, which takes 3 minutes for a vault and 11 for a
+// Managed HSM. They pass on a clock that is moved.
 func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 	for _, at := range []struct{ point, vault, host string }{
 		{"import-before", "weu", vaultHost}, {"import-before:2", "mhsm", hsmHost},
@@ -206,13 +206,13 @@ func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 				return strings.Contains(k.Waiting, "whether vault "+at.vault+" took the import; it knows at")
 			})
 			if n := w.imports(at.host); n != 0 {
-				t.Errorf("%d imports were sent before it was settled", n)
+				t.Errorf("%d imports were sent before the wait was over", n)
 			}
 			w.stop()
 
 			w.later(12 * time.Minute)
 			if s := w.inside().settle(); s.Kind != plan.Idle {
-				t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
+				t.Errorf("after the wait, the loop ends with %s: %s", s.Kind, s.Why)
 			}
 			w.wantVersions(1)
 			w.wantPairs(1)

@@ -12,9 +12,9 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// A wiped token works like a healthy one: its sessions live, and it generates. So
-// the key must be held before a new generation is made in it. When the token was
-// put back, the operator says so, and what was due is done.
+// A wiped token works like a healthy one: its sessions live, and it generates. So the
+// key must be held before a new generation is made in it. When the token is back, the
+// operator resumes the key, and the due work is done.
 func TestFaultWipedTokenHoldsTheKeyUntilItIsRestored(t *testing.T) {
 	t.Parallel()
 	f := &faulty{newWorld(t, nil)}
@@ -30,7 +30,7 @@ func TestFaultWipedTokenHoldsTheKeyUntilItIsRestored(t *testing.T) {
 	f.wantContains(f.key().Hold.Reason, "generation 1", "the token was wiped", "keyd adopt")
 	f.wantUp()
 	if childOf(f.daemon.cmd.Process.Pid) != child {
-		t.Error("the HSM side was started anew: the test did not show a token that looks healthy")
+		t.Error("the HSM side was restarted: the test did not show a token that looks healthy")
 	}
 	f.wantVersions(1)
 	if n := f.imports(vaultHost); n != 1 {

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// rotated is a world whose daemon has brought generation 1 to its vaults, with
-// data wrapped under it.
+// rotated is a world whose daemon has imported generation 1 into its vaults, with data
+// wrapped under it.
 func rotated(t *testing.T, change func(*settings)) *world {
 	t.Helper()
 	w := newWorld(t, change)

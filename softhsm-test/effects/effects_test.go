@@ -76,13 +76,13 @@ func whole() []Entry {
 }
 
 func TestAChainThatRecordsEveryEffectHasNoGaps(t *testing.T) {
-	if lines := Untold(whole(), []Vault{vault}, pairs); len(lines) > 0 {
-		t.Errorf("untold: %q", lines)
+	if lines := Unrecorded(whole(), []Vault{vault}, pairs); len(lines) > 0 {
+		t.Errorf("unrecorded: %q", lines)
 	}
 }
 
 // effects are the places of each one's intent and result in the whole chain, and what is
-// said to be untold without them.
+// reported as unrecorded without them.
 var effects = []struct {
 	intent, result int
 	names          string
@@ -97,22 +97,22 @@ var effects = []struct {
 	{16, 17, "version v1 in " + url + " is disabled: "},
 }
 
-func wantUntold(t *testing.T, chain []Entry, line string) {
+func wantUnrecorded(t *testing.T, chain []Entry, line string) {
 	t.Helper()
-	if got := Untold(chain, []Vault{vault}, pairs); !slices.Equal(got, []string{line}) {
-		t.Errorf("untold: %q, want %q", got, line)
+	if got := Unrecorded(chain, []Vault{vault}, pairs); !slices.Equal(got, []string{line}) {
+		t.Errorf("unrecorded: %q, want %q", got, line)
 	}
 }
 
 func TestAnEffectWithoutIntentOrResultOrInTheWrongOrderIsUnrecorded(t *testing.T) {
 	for _, e := range effects {
-		wantUntold(t, slices.Delete(whole(), e.intent, e.intent+1),
+		wantUnrecorded(t, slices.Delete(whole(), e.intent, e.intent+1),
 			e.names+"the audit chain has no entry of its intent")
-		wantUntold(t, slices.Delete(whole(), e.result, e.result+1),
+		wantUnrecorded(t, slices.Delete(whole(), e.result, e.result+1),
 			e.names+"the audit chain has its intent and no result after it")
 		swapped := whole()
 		swapped[e.intent], swapped[e.result] = swapped[e.result], swapped[e.intent]
-		wantUntold(t, swapped, e.names+"the audit chain has its result before its intent")
+		wantUnrecorded(t, swapped, e.names+"the audit chain has its result before its intent")
 	}
 }
 
@@ -124,15 +124,15 @@ func TestAnEntryAboutAnotherEffectDoesNotCount(t *testing.T) {
 		for _, i := range at {
 			chain := whole()
 			chain[i].Fields[field] = "another"
-			if got := Untold(chain, []Vault{vault}, pairs); len(got) != 1 {
-				t.Errorf("with another %s in %q, untold: %q", field, chain[i].Event, got)
+			if got := Unrecorded(chain, []Vault{vault}, pairs); len(got) != 1 {
+				t.Errorf("with another %s in %q, unrecorded: %q", field, chain[i].Event, got)
 			}
 		}
 	}
 }
 
 func TestAnAdoptionIsTheResultOfExactlyWhatItNames(t *testing.T) {
-	for named, untold := range map[string]bool{
+	for named, unrecorded := range map[string]bool{
 		`{"rebuild":[{"id":"i2","versions":{"weu":["v3"]}}]}`:                    false,
 		`{"rebuild":[{"id":"i9","versions":{"weu":["v9"]}}]}`:                    true,
 		`{"foreign":{"weu":["v3"]},"unknown":["v3","i2"],"consequence":"i2 v3"}`: true,
@@ -140,25 +140,25 @@ func TestAnAdoptionIsTheResultOfExactlyWhatItNames(t *testing.T) {
 		chain := whole()
 		chain[10] = entry("key held") // i2 was not pinned
 		chain[14] = entry("adopted", "adopted", named)
-		if got := Untold(chain, []Vault{vault}, pairs); len(got) > 0 != untold {
-			t.Errorf("with an adoption of %s, untold: %q", named, got)
+		if got := Unrecorded(chain, []Vault{vault}, pairs); len(got) > 0 != unrecorded {
+			t.Errorf("with an adoption of %s, unrecorded: %q", named, got)
 		}
 	}
 }
 
 // Whoever imports what has no attempt in its tags is not keyd, and nobody else imports.
-func TestAnImportedVersionWithoutAnAttemptIsUntold(t *testing.T) {
+func TestAnImportedVersionWithoutAnAttemptIsUnrecorded(t *testing.T) {
 	stray := version("s1", "", 1007)
 	chain := append(whole(), placed("import intended", stray), placed("imported", stray, "version", "s1"))
-	lines := Untold(chain, []Vault{{URL: url, Versions: []emulator.VersionInfo{stray}}}, nil)
+	lines := Unrecorded(chain, []Vault{{URL: url, Versions: []emulator.VersionInfo{stray}}}, nil)
 	if len(lines) != 1 || !strings.Contains(lines[0], "version s1") {
-		t.Errorf("untold: %q", lines)
+		t.Errorf("unrecorded: %q", lines)
 	}
 }
 
 // A process that dies between an effect and its intent intends it once more: the order of
 // the entries is right then.
-func TestWhatWasAskedForBeforeItsIntentIsUntold(t *testing.T) {
+func TestWhatWasAskedForBeforeItsIntentIsUnrecorded(t *testing.T) {
 	const host = "contoso-weu.vault.azure.net"
 	begun := time.Now()
 	chain := whole()
@@ -186,17 +186,17 @@ func TestWhatWasAskedForBeforeItsIntentIsUntold(t *testing.T) {
 			if early {
 				want = []string{name + ": it was asked for before the audit chain has its intent"}
 			}
-			if got := Untold(chain, []Vault{v}, pairs); !slices.Equal(got, want) {
-				t.Errorf("untold: %q, want %q", got, want)
+			if got := Unrecorded(chain, []Vault{v}, pairs); !slices.Equal(got, want) {
+				t.Errorf("unrecorded: %q, want %q", got, want)
 			}
 		}
 	}
 }
 
 // Only a pair that no vault ever got may be given up.
-func TestAWrappedPairThatWasGivenUpIsUntold(t *testing.T) {
-	if lines := Untold(whole(), nil, []Pair{{ID: "i3"}}); len(lines) != 1 {
-		t.Errorf("untold: %q", lines)
+func TestAWrappedPairThatWasGivenUpIsUnrecorded(t *testing.T) {
+	if lines := Unrecorded(whole(), nil, []Pair{{ID: "i3"}}); len(lines) != 1 {
+		t.Errorf("unrecorded: %q", lines)
 	}
 }
 

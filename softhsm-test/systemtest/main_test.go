@@ -55,8 +55,7 @@ func again() int {
 	return 0
 }
 
-// shown are the sentences of the story, in its order: each begins where the one
-// before ended.
+// shown are the scenes of the story in order: each begins where the one before ended.
 func shown() []scene {
 	return []scene{
 		{"installing starts and enables nothing, and names who was in its groups", installingStartsNothing, short},

@@ -143,7 +143,7 @@ func (w *world) called(t *testing.T, function string) int {
 	return int(binary.NativeEndian.Uint64(counts[8*slices.Index(names, function):]))
 }
 
-// azure makes the emulator misbehave by a rule; "" ends all.
+// azure injects a fault into the emulator by a rule; "" ends all faults.
 func (w *world) azure(t *testing.T, rule string) {
 	t.Helper()
 	if rule == "" {
