@@ -32,8 +32,8 @@ NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
-	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare screenshots \
-	demo test simulate decade lint faults fuzz crashtest bench clean
+	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
+	screenshots demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,8 @@ help: ## list the targets
 # What runs Go comes after this.
 check-go:
 	@.ci/check-go
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz $(LINT) $(NFPM): | check-go
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz \
+  $(LINT) $(NFPM): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -108,7 +109,7 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
 	go test -count=1 -tags page -timeout 10m -run '^TestPage' ./internal/web
 
-test-bare: deps-bare ## the demo, and then make test, on a bare Debian 12 (as root; SAMPLE=1 leaves out the tests; DEMO_SECONDS=n, 60)
+test-bare: deps-bare ## make demo and make test on a bare Debian 12 (as root; SAMPLE=1: demo only; DEMO_SECONDS=n, 60)
 	@SAMPLE=$(SAMPLE) DEMO_SECONDS=$(or $(DEMO_SECONDS),60) exec softhsm-test/bare/run
 
 screenshots: deps-page ## make docs/screenshots anew
@@ -122,15 +123,17 @@ demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotate
 # They begin first, so that the others do not wait for them at the end.
 SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
 
-test: deps ## every test, with the race detector; the last line names what lacked a right and was skipped
+test: deps ## every test, with the race detector; the last line names tests skipped for lack of a right
 	.ci/test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
 
 test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a SoftHSM token behind p11-kit-proxy
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	mkdir "$$dir/tokens"; \
 	echo "directories.tokendir = $$dir/tokens" >"$$dir/softhsm2.conf"; \
-	export SOFTHSM2_CONF=$$dir/softhsm2.conf KEYD_TEST_MODULE=$$(ls /usr/lib/*/p11-kit-proxy.so) KEYD_TEST_TOKEN=keyd-test KEYD_TEST_PIN=1234; \
-	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
+	export SOFTHSM2_CONF=$$dir/softhsm2.conf KEYD_TEST_MODULE=$$(ls /usr/lib/*/p11-kit-proxy.so) \
+	  KEYD_TEST_TOKEN=keyd-test KEYD_TEST_PIN=1234; \
+	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" \
+	  >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
 	go test -count=1 -timeout 20m -parallel 1 -skip PIN ./softhsm-test/e2e
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace

@@ -97,7 +97,8 @@ func wrapsOfGenerations(t *testing.T, log string) (moduli []string) {
 		switch name {
 		case "GenerateKeyPair":
 			labels := strings.ReplaceAll(call, " ", "")
-			if strings.Contains(call, "CKA_TOKEN             True") && !strings.Contains(labels, "keyd-audit/") && !strings.Contains(labels, "keyd-selftest/") {
+			if strings.Contains(call, "CKA_TOKEN             True") && !strings.Contains(labels, "keyd-audit/") &&
+				!strings.Contains(labels, "keyd-selftest/") {
 				generations++
 			}
 		case "CreateObject":

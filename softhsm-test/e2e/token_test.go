@@ -91,8 +91,8 @@ func TestAStandardKWPIsPreferredToTheAmbiguousNumber(t *testing.T) {
 	f.start()
 	f.wait("status shows the token", func(s status.Snapshot, _ status.Key) bool {
 		if info := s.HSM.Info; f.token.Conf == "" && info.Model != "" && info.Model+info.Firmware != "SoftHSM v22.6" {
-			t.Skipf("does not apply to %s %s: the fault module shows 0x210A as 0x210B, and only SoftHSM 2.6 is known to have "+
-				"RFC 5649 as 0x210A alone", info.Model, info.Firmware)
+			t.Skipf("does not apply to %s %s: the fault module shows 0x210A as 0x210B, and only SoftHSM 2.6 is "+
+				"known to have RFC 5649 as 0x210A alone", info.Model, info.Firmware)
 		}
 		return s.HSM.Info.Model != ""
 	})
