@@ -1,4 +1,4 @@
-// Every way in: each credential of @azure/identity that the emulator has an endpoint
+// Every way to sign in: each @azure/identity credential that the emulator has an endpoint
 // for gets a token that the vault takes.
 import assert from "node:assert/strict";
 import {
@@ -45,7 +45,7 @@ export const signIn = {
     await all(keys.listDeletedKeys());
     const body = JSON.stringify({ do: "RevokeTokens", what: clientId });
     assert.ok((await fetch(`${v.setup.admin}/meddle`, { method: "POST", body })).ok);
-    await all(keys.listDeletedKeys()); // by a token that was asked for with the challenge's claims
+    await all(keys.listDeletedKeys()); // by a token requested with the challenge's claims
   },
   "sign in with a token that is no JWT": (v) =>
     list(v, new WorkloadIdentityCredential({

@@ -1,4 +1,4 @@
-"""Keys: made, brought in, seen, changed, deleted, rotated, attested."""
+"""Operations that create, import, read, change, delete, rotate and attest keys."""
 
 import base64
 import datetime
