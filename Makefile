@@ -32,8 +32,8 @@ NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
-	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare screenshots \
-	demo test simulate decade lint faults fuzz crashtest bench clean
+	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
+	screenshots demo test simulate decade lint faults fuzz crashtest bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,7 +41,8 @@ help: ## list the targets
 # What runs Go comes after this.
 check-go:
 	@.ci/check-go
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz $(LINT) $(NFPM): | check-go
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz \
+  $(LINT) $(NFPM): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -73,7 +74,7 @@ $(NFPM):
 test-package: deps-system package ## the packages: the same bytes twice, lintian, what is in them
 	NFPM=$(NFPM) deploy/package/check
 
-test-system: deps-system package ## boot systemd, install the .deb and then the .rpm, and show how keyd behaves under it (as root; SAMPLE=1 leaves out what takes long)
+test-system: deps-system package ## .deb and .rpm under a real systemd (as root; SAMPLE=1 skips the slow parts)
 	$(if $(SAMPLE),,NFPM=$(NFPM) deploy/package/next)
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
 	$(MAKE) -s -C softhsm-test/faultmodule OUT=$(CURDIR)/$(BIN)/faultmodule.so
@@ -84,13 +85,15 @@ test-system: deps-system package ## boot systemd, install the .deb and then the 
 	  -emulator-rpm "$$(ls $(CURDIR)/dist/keyvault-emulator-*.rpm)" \
 	  $(if $(SAMPLE),,-next-rpm "$$(ls $(CURDIR)/dist/next/*.rpm)")
 
-test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs for Go, JavaScript and Python against keyvault-emulator (UPDATE=1 writes docs/emulator.md)
+test-clients: deps-clients $(NODE_MODULES) ## Microsoft's SDKs against the emulator (UPDATE=1 writes docs/emulator.md)
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
-	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
+	@go test -count=1 -v -timeout 10m -tags clients ./$(CLIENTS) -args \
+	  -emulator $(CURDIR)/$(BIN)/keyvault-emulator $(if $(UPDATE),-update) \
 	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
-test-recordings: ## recordings of the real Key Vault and Managed HSM (testdata of Microsoft's azkeys) replayed against the emulator
-	@go test -count=1 -v -timeout 10m -tags recordings ./softhsm-test/recordings | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
+test-recordings: ## replay recordings of the real service (testdata of Microsoft's azkeys) against the emulator
+	@go test -count=1 -v -timeout 10m -tags recordings ./softhsm-test/recordings \
+	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
 test-az: deps-az ## the az command line against keyvault-emulator
 	go build -trimpath -o $(BIN)/ ./cmd/keyvault-emulator
@@ -106,11 +109,12 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
 	go test -count=1 -tags page -timeout 10m -run '^TestPage' ./internal/web
 
-test-bare: deps-bare ## the demo, and then make test, on a bare Debian 12 (as root; SAMPLE=1 leaves out the tests; DEMO_SECONDS=n, 60)
+test-bare: deps-bare ## make demo and make test on a bare Debian 12 (as root; SAMPLE=1: demo only; DEMO_SECONDS=n, 60)
 	@SAMPLE=$(SAMPLE) DEMO_SECONDS=$(or $(DEMO_SECONDS),60) exec softhsm-test/bare/run
 
 screenshots: deps-page ## make docs/screenshots anew
-	go test -count=1 -tags page -timeout 5m -run '^TestPageForTheDocs$$' ./internal/web -args -shots $(CURDIR)/docs/screenshots
+	go test -count=1 -tags page -timeout 5m -run '^TestPageForTheDocs$$' ./internal/web \
+	  -args -shots $(CURDIR)/docs/screenshots
 
 demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotated (DEMO_SECONDS=n ends it)
 	@softhsm-test/demo/build -trimpath -o $(BIN)/ ./cmd/... ./softhsm-test/demo
@@ -119,22 +123,26 @@ demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotate
 # They begin first, so that the others do not wait for them at the end.
 SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
 
-test: deps ## every test, with the race detector; the last line names what lacked a right and was skipped
+test: deps ## every test, with the race detector; the last line names tests skipped for lack of a right
 	.ci/test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
 
 test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a SoftHSM token behind p11-kit-proxy
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
 	mkdir "$$dir/tokens"; \
 	echo "directories.tokendir = $$dir/tokens" >"$$dir/softhsm2.conf"; \
-	export SOFTHSM2_CONF=$$dir/softhsm2.conf KEYD_TEST_MODULE=$$(ls /usr/lib/*/p11-kit-proxy.so) KEYD_TEST_TOKEN=keyd-test KEYD_TEST_PIN=1234; \
-	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
+	export SOFTHSM2_CONF=$$dir/softhsm2.conf KEYD_TEST_MODULE=$$(ls /usr/lib/*/p11-kit-proxy.so) \
+	  KEYD_TEST_TOKEN=keyd-test KEYD_TEST_PIN=1234; \
+	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" \
+	  >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
 	go test -count=1 -timeout 20m -parallel 1 -skip PIN ./softhsm-test/e2e
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
-	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
+	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate \
+	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
 decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1)
-	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
+	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate \
+	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
 lint: $(LINT) ## gofmt, go vet and golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -168,7 +176,7 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
 	  | grep -Ev '^(=== |--- PASS| +--- (PASS|SKIP)|PASS$$|ok )'
 
-bench: deps ## what the hop between the two processes costs, how soon a killed HSM side answers again, and the emulator's speed
+bench: deps ## measure the hop between the processes, the HSM side's recovery and the emulator
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
 

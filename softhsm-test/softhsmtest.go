@@ -158,7 +158,8 @@ func (t *Token) Environ() []string {
 func (t *Token) tokens() string { return filepath.Join(t.dir, "tokens") }
 
 func (t *Token) writeConf() error {
-	conf := "directories.tokendir = " + t.tokens() + "\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
+	conf := "directories.tokendir = " + t.tokens() +
+		"\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n"
 	return os.WriteFile(t.Conf, []byte(conf), 0o600)
 }
 

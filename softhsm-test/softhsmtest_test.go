@@ -76,7 +76,9 @@ func TestAWipedTokenKeepsItsLabelAndPIN(t *testing.T) {
 		t.Fatal(err)
 	}
 	tool := func(args ...string) string {
-		cmd := exec.Command("pkcs11-tool", append([]string{"--module", tok.Module, "--token-label", tok.Label, "--login", "--pin", tok.PIN}, args...)...)
+		cmd := exec.Command("pkcs11-tool",
+			append([]string{"--module", tok.Module, "--token-label", tok.Label, "--login", "--pin", tok.PIN},
+				args...)...)
 		cmd.Env = append(os.Environ(), tok.Environ()...)
 		out, err := cmd.CombinedOutput()
 		if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// hostFlags say something of one vault each, as HOST or HOST=VALUE.
+// hostFlags each set something for one vault, as HOST or HOST=VALUE.
 type hostFlags struct {
 	protect, retention, access, roles, policies, firewalls []string
 }
@@ -19,14 +19,19 @@ type hostFlags struct {
 func (h *hostFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&h.protect, "purge-protection", nil, "switch purge protection on for vault `HOST`; repeatable")
-	f.StringArrayVar(&h.retention, "retention", nil, "keep deleted keys so long, as `HOST=DAYS`, 7 to 90; repeatable")
-	f.StringArrayVar(&h.access, "access", nil, "how access goes in a vault, as `HOST=MODE`: open, roles or policies; repeatable")
-	f.StringArrayVar(&h.roles, "role", nil, "give a role, as `HOST=CLIENT:ROLE[:SCOPE]`: administrator, crypto-officer, crypto-user or crypto-service-encryption-user; at /, /keys or /keys/NAME; repeatable")
-	f.StringArrayVar(&h.policies, "policy", nil, "give an access policy, as `HOST=CLIENT:PERMISSIONS`, such as get,wrapKey,unwrapKey; repeatable")
-	f.StringArrayVar(&h.firewalls, "firewall", nil, "let in only some, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
+	f.StringArrayVar(&h.retention, "retention", nil,
+		"keep deleted keys for this long, as `HOST=DAYS`, 7 to 90; repeatable")
+	f.StringArrayVar(&h.access, "access", nil,
+		"how a vault authorises callers, as `HOST=MODE`: open, roles or policies; repeatable")
+	f.StringArrayVar(&h.roles, "role", nil, "assign a role, as `HOST=CLIENT:ROLE[:SCOPE]`: administrator, "+
+		"crypto-officer, crypto-user or crypto-service-encryption-user; at /, /keys or /keys/NAME; repeatable")
+	f.StringArrayVar(&h.policies, "policy", nil,
+		"set an access policy, as `HOST=CLIENT:PERMISSIONS`, such as get,wrapKey,unwrapKey; repeatable")
+	f.StringArrayVar(&h.firewalls, "firewall", nil,
+		"admit only these callers, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
 }
 
-// perVault sets what the flags say of each vault.
+// perVault applies the flags to each vault.
 func (s settings) perVault(opts *emulator.Options) error {
 	for _, flag := range []struct {
 		name   string
@@ -64,7 +69,7 @@ func (s settings) perVault(opts *emulator.Options) error {
 			host, rest, _ := strings.Cut(value, "=")
 			c := vaultOf(opts, host)
 			if c == nil {
-				return fmt.Errorf("--%s %s: there is no --vault %s", flag.name, value, host)
+				return fmt.Errorf("--%s %s: no --vault is named %s", flag.name, value, host)
 			}
 			if err := flag.set(c, rest); err != nil {
 				return fmt.Errorf("--%s %s: %w", flag.name, value, err)
@@ -83,7 +88,7 @@ func vaultOf(opts *emulator.Options, host string) *emulator.VaultConfig {
 	return nil
 }
 
-// serviceFlags say something of the whole service.
+// serviceFlags set something for the whole service.
 type serviceFlags struct {
 	identities, consumers  []string
 	certificates           []string
@@ -97,25 +102,35 @@ type serviceFlags struct {
 
 func (x *serviceFlags) register(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&x.identities, "identity", nil, "believe of a caller, as `CLIENT=WHAT`, its address or trusted-service; repeatable")
-	f.StringArrayVar(&x.certificates, "certificate", nil, "have a client sign in by this certificate only, as `CLIENT=FILE`, PEM; without, any will do; repeatable")
-	f.StringArrayVar(&x.consumers, "consumer", nil, "make one that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
-	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1, "have consumers look for new versions so many times faster than in life")
-	f.DurationVar(&x.roleDelay, "role-delay", 0, "how long a role that is given or taken while it runs needs to take effect")
-	f.StringVar(&x.identityListen, "identity-listen", "", "loopback `address` of the identity endpoints of App Service and Arc; none when empty")
-	f.StringVar(&x.arcDir, "arc-key-dir", "", "`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
+	f.StringArrayVar(&x.identities, "identity", nil,
+		"what the emulator assumes of a caller, as `CLIENT=WHAT`: an address or trusted-service; repeatable")
+	f.StringArrayVar(&x.certificates, "certificate", nil,
+		"accept only this certificate from a client, as `CLIENT=FILE` in PEM; by default any; repeatable")
+	f.StringArrayVar(&x.consumers, "consumer", nil,
+		"create a service that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
+	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1,
+		"how many times faster than in Azure consumers look for new versions")
+	f.DurationVar(&x.roleDelay, "role-delay", 0,
+		"how long a role change at run time takes to have effect")
+	f.StringVar(&x.identityListen, "identity-listen", "",
+		"loopback `address` of the identity endpoints of App Service and Arc; none when empty")
+	f.StringVar(&x.arcDir, "arc-key-dir", "",
+		"`folder` of Arc's key files, for SDKs /var/opt/azcmagent/tokens; no Arc when empty")
 	f.StringVar(&x.caKey, "ca-key", "",
-		"keep the authority in this `file` from run to run, its private key in plain; another at each start when empty")
-	f.StringVar(&x.stateFile, "state", "", "keep keys in this `file` from run to run, in plain; memory only when empty")
+		"keep the authority and its unencrypted private key in this `file` between runs; a new one at each start "+
+			"when empty")
+	f.StringVar(&x.stateFile, "state", "", "keep keys unencrypted in this `file` between runs; memory only when empty")
 	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
-	f.BoolVar(&x.withoutDate, "hsm-without-date", false, "leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
+	f.BoolVar(&x.withoutDate, "hsm-without-date", false,
+		"leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
 	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
 }
 
-// service sets what the flags say of the whole service.
+// service applies the flags to the whole service.
 func (s settings) service(opts *emulator.Options) error {
 	x := s.extras
-	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits, x.withoutDate
+	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits,
+		x.withoutDate
 	opts.AuthorityFile = x.caKey
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {
@@ -152,7 +167,7 @@ func (x serviceFlags) consume(opts *emulator.Options) error {
 	}
 	opts.ConsumerSpeed = x.consumerSpeed
 	for _, text := range x.consumers {
-		w, err := arm.ParseWish(text)
+		w, err := arm.ParseSpec(text)
 		if err != nil {
 			return fmt.Errorf("--consumer: %w", err)
 		}

@@ -34,7 +34,7 @@ const examples = `  # two vaults; give the environment it prints to the program 
   curl -d op=unwrap,status=429 http://127.0.0.1:8890/rules
   curl -X DELETE http://127.0.0.1:8890/rules`
 
-// group is the flags that are about one thing.
+// group is a group of flags in the help.
 type group struct {
 	title string
 	flags []string
@@ -45,9 +45,12 @@ func groups() []group {
 	return []group{
 		{"Vaults", []string{"vault", "purge-protection", "retention", "state"}},
 		{"Where it listens", []string{"proxy", "ca-out", "ca-key", "admin", "identity-listen", "arc-key-dir"}},
-		{"Who may do what (without these, everyone everything)", []string{"access", "role", "role-delay", "policy", "firewall", "identity", "certificate", "token-lifetime"}},
+		{"Access control (by default everyone may do everything)",
+			[]string{"access", "role", "role-delay", "policy", "firewall", "identity", "certificate",
+				"token-lifetime"}},
 		{"Services that encrypt under a key", []string{"consumer", "consumer-speed"}},
-		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits", "hsm-without-date", "attestation-firmware", "clock-skew", "strict-der"}},
+		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits",
+			"hsm-without-date", "attestation-firmware", "clock-skew", "strict-der"}},
 		{"Faults", []string{"fail"}},
 		{"Other", []string{"verbose", "help"}},
 	}
@@ -58,7 +61,8 @@ const helpWidth = 110 // columns
 // printUsage is cobra's usage with the flags by group.
 func printUsage(cmd *cobra.Command) error {
 	out := cmd.OutOrStderr()
-	_, err := fmt.Fprintf(out, "Usage:\n  %s --vault HOST=PROFILE [flags]\n\nExamples:\n%s\n", cmd.CommandPath(), cmd.Example)
+	_, err := fmt.Fprintf(out, "Usage:\n  %s --vault HOST=PROFILE [flags]\n\nExamples:\n%s\n",
+		cmd.CommandPath(), cmd.Example)
 	if err != nil {
 		return err
 	}

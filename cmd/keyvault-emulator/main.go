@@ -1,6 +1,6 @@
-// Command keyvault-emulator stands in for Azure Key Vault, Managed HSM and the
-// identity endpoints on loopback. It is a development tool: what it holds is in
-// memory and gone when it ends, unless it is given a state file.
+// Command keyvault-emulator emulates Azure Key Vault, Managed HSM and the identity
+// endpoints on loopback. It is a development tool: without a state file, it keeps
+// everything in memory.
 package main
 
 import (
@@ -41,7 +41,7 @@ type settings struct {
 
 func newCommand() *cobra.Command { return commandFor(&settings{}) }
 
-// commandFor gives the command that reads its flags into s.
+// commandFor returns the command that parses its flags into s.
 func commandFor(s *settings) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keyvault-emulator",
@@ -57,13 +57,16 @@ func commandFor(s *settings) *cobra.Command {
 	f.StringVar(&s.proxy, "proxy", "127.0.0.1:8889", "loopback `address` of the proxy; port 0 chooses one")
 	f.StringVar(&s.admin, "admin", "", "loopback `address` of the admin endpoint; none when empty")
 	f.StringVar(&s.caOut, "ca-out", "keyvault-emulator-ca.pem", "write the authority's certificate to this `file`")
-	f.StringArrayVar(&s.vaults, "vault", nil, "stand in for a vault, as `HOST=PROFILE`: premium, standard or managedhsm; repeatable")
-	f.StringArrayVar(&s.fail, "fail", nil, "misbehave by this `rule`, such as op=import,count=1,drop=after; docs/emulator.md has all names; repeatable")
+	f.StringArrayVar(&s.vaults, "vault", nil,
+		"stand in for a vault, as `HOST=PROFILE`: premium, standard or managedhsm; repeatable")
+	f.StringArrayVar(&s.fail, "fail", nil,
+		"inject faults by this `rule`, such as op=import,count=1,drop=after; docs/emulator.md has all names; "+
+			"repeatable")
 	f.BoolVar(&s.strictDER, "strict-der", false, "refuse PKCS#8 followed by zero padding, as SoftHSM 2.6.1 makes it")
-	f.DurationVar(&s.deletion, "deletion-delay", 2*time.Second, "how long a vault key is being deleted")
+	f.DurationVar(&s.deletion, "deletion-delay", 2*time.Second, "how long a vault takes to delete a key")
 	f.DurationVar(&s.replication, "replication-delay", 0, "how long a Managed HSM's reads lag behind its writes")
 	f.DurationVar(&s.skew, "clock-skew", 0, "how far the service's clock is ahead of this machine's; negative: behind")
-	f.DurationVar(&s.tokenLifetime, "token-lifetime", 24*time.Hour, "how long an access token is good")
+	f.DurationVar(&s.tokenLifetime, "token-lifetime", 24*time.Hour, "how long an access token is valid")
 	f.BoolVar(&s.verbose, "verbose", false, "log every request to standard error")
 	s.perHost.register(cmd)
 	s.extras.register(cmd)
@@ -147,7 +150,7 @@ func announcePlatform(out io.Writer, title string, environ []string) {
 	}
 }
 
-// announce says how to point a client here. The first word of the last line is
+// announce prints how to point a client here. The first word of the last line is
 // "ready", for scripts that wait.
 func announce(out io.Writer, e *emulator.Emulator, caFile string, vaults []emulator.VaultConfig) {
 	fmt.Fprintln(out, "Point an Azure SDK here with this environment:")

@@ -43,7 +43,8 @@ func said(t *testing.T, args ...string) string {
 func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	text := said(t, "--ca-out", ca, "--fail", "op=import,count=1,drop=after")
-	for _, want := range []string{"export HTTPS_PROXY=http://127.0.0.1:", "export SSL_CERT_FILE=" + ca, "https://contoso-weu.vault.azure.net (premium)"} {
+	for _, want := range []string{"export HTTPS_PROXY=http://127.0.0.1:", "export SSL_CERT_FILE=" + ca,
+		"https://contoso-weu.vault.azure.net (premium)"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is missing in\n%s", want, text)
 		}
@@ -58,8 +59,11 @@ func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
 
 // The words before the variables tell which platform has them: two share a name.
 func TestItSaysHowAWorkloadFindsItsIdentity(t *testing.T) {
-	const appService = `(?s)in App Service, with this besides:\n  export IDENTITY_ENDPOINT=http://127\.0\.0\.1:\d+/msi/token\n  export IDENTITY_HEADER=\w+\n`
-	const arc = `Or as one on an Azure Arc machine:\n  export IDENTITY_ENDPOINT=http://127\.0\.0\.1:\d+/metadata/identity/oauth2/token\n  export IMDS_ENDPOINT=http://127\.0\.0\.1:\d+\n`
+	const appService = `(?s)in App Service, with this besides:\n  export ` +
+		`IDENTITY_ENDPOINT=http://127\.0\.0\.1:\d+/msi/token\n  export IDENTITY_HEADER=\w+\n`
+	const arc = `Or as one on an Azure Arc machine:\n  export ` +
+		`IDENTITY_ENDPOINT=http://127\.0\.0\.1:\d+/metadata/identity/oauth2/token\n  export ` +
+		`IMDS_ENDPOINT=http://127\.0\.0\.1:\d+\n`
 	ca, keys := "--ca-out="+filepath.Join(t.TempDir(), "ca.pem"), "--arc-key-dir="+t.TempDir()
 	alone, both := said(t, ca, "--identity-listen=127.0.0.1:0"), said(t, ca, "--identity-listen=127.0.0.1:0", keys)
 	for _, test := range []struct {
@@ -80,10 +84,13 @@ func TestItTakesEveryFlag(t *testing.T) {
 	cmd := commandFor(&s)
 	for name, value := range map[string]string{
 		"vault": host + "=premium", "purge-protection": host, "retention": host + "=7", "access": host + "=roles",
-		"role": host + "=id:crypto-officer:/keys/k", "policy": host + "=id:get", "firewall": host + "=192.0.2.0/24,trusted-services",
-		"identity": "id=192.0.2.1", "role-delay": "1m", "state": "file", "service-limits": "true", "attestation-firmware": "3",
-		"consumer": "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440", "certificate": "id=" + certificate,
-		"ca-key": "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
+		"role": host + "=id:crypto-officer:/keys/k", "policy": host + "=id:get",
+		"firewall": host + "=192.0.2.0/24,trusted-services",
+		"identity": "id=192.0.2.1", "role-delay": "1m", "state": "file", "service-limits": "true",
+		"attestation-firmware": "3",
+		"consumer":             "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
+		"certificate": "id=" + certificate,
+		"ca-key":      "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
 	} {
 		if err := cmd.Flags().Set(name, value); err != nil {
 			t.Error(err)
@@ -94,11 +101,13 @@ func TestItTakesEveryFlag(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := opts.Vaults[0]
-	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 || !c.Firewall.TrustedServices ||
+	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 ||
+		!c.Firewall.TrustedServices ||
 		len(opts.Identities) != 1 || opts.RoleDelay != time.Minute || !opts.ServiceLimits ||
 		opts.StateFile != "file" || opts.AuthorityFile != "authority" ||
 		opts.AttestationFirmware != emulator.Firmware3 || len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 ||
-		len(opts.Certificates) != 1 || !opts.HSMWithoutDate || opts.IdentityListen != "127.0.0.1:0" || opts.ArcKeyDir != "keys" {
+		len(opts.Certificates) != 1 || !opts.HSMWithoutDate || opts.IdentityListen != "127.0.0.1:0" ||
+		opts.ArcKeyDir != "keys" {
 		t.Errorf("%+v", opts)
 	}
 }

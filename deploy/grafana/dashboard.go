@@ -1,5 +1,5 @@
-// Package grafana holds the dashboard that operators import, and what it asks
-// Prometheus for. Its rule: tests alone read it; Grafana gets the file.
+// Package grafana holds the dashboard that operators import, and lists its Prometheus
+// queries. Its rule: only tests use this package; Grafana gets the file.
 package grafana
 
 import (
@@ -13,7 +13,7 @@ import (
 //go:embed keyd.json
 var file []byte
 
-// Dashboard is as much of Grafana's model as is looked at.
+// Dashboard is the part of Grafana's model that the tests check.
 type Dashboard struct {
 	Title         string
 	UID           string
@@ -26,13 +26,13 @@ type Dashboard struct {
 	Links  []Link
 }
 
-// Variable is one of those at the top of the dashboard.
+// Variable is a variable at the top of the dashboard.
 type Variable struct{ Name, Type, Definition string }
 
 // Link leads out of the dashboard or of a panel.
 type Link struct{ Title, URL string }
 
-// Panel is a row's heading or what draws its targets.
+// Panel is a row's heading or a panel that draws its targets.
 type Panel struct {
 	ID                 int
 	Type               string
@@ -50,15 +50,15 @@ func Load() (d Dashboard, err error) {
 	return d, err
 }
 
-// Query is one that the dashboard asks.
+// Query is a query of the dashboard.
 type Query struct {
 	Where  string // the panel and target, annotation or variable
 	Expr   string // PromQL, with Grafana's variables in it
-	Legend string // what the series are called; {{label}} stands for a label
+	Legend string // the legend of the series; {{label}} stands for a label
 }
 
-// Queries lists all of them. That of a variable, label_values(METRIC, LABEL), becomes
-// the PromQL for the same.
+// Queries lists all queries. It translates a variable's label_values(METRIC, LABEL) to
+// PromQL.
 func (d Dashboard) Queries() (all []Query, err error) {
 	for _, p := range d.Panels {
 		for _, t := range p.Targets {
@@ -76,13 +76,15 @@ func (d Dashboard) Queries() (all []Query, err error) {
 		if m == nil {
 			return nil, fmt.Errorf("variable %s: %q is not label_values(METRIC, LABEL)", v.Name, v.Definition)
 		}
-		all = append(all, Query{"variable " + v.Name, fmt.Sprintf("count by (%s) (%s)", m[2], m[1]), "{{" + m[2] + "}}"})
+		all = append(all,
+			Query{"variable " + v.Name, fmt.Sprintf("count by (%s) (%s)", m[2], m[1]), "{{" + m[2] + "}}"})
 	}
 	return all, nil
 }
 
-// Substitute puts values in the place of Grafana's variables: all that can be chosen,
-// and interval, such as "1m", for the rate interval.
+// Substitute replaces Grafana's variables: by a pattern for every value, and the rate
+// interval by interval, such as "1m".
 func Substitute(expr, interval string) string {
-	return strings.NewReplacer("$instance", ".*", "$key", ".*", "$vault", ".*", "$__rate_interval", interval).Replace(expr)
+	return strings.NewReplacer("$instance", ".*", "$key", ".*", "$vault", ".*", "$__rate_interval",
+		interval).Replace(expr)
 }

@@ -92,7 +92,7 @@ func TestPrometheusParsesEveryQuery(t *testing.T) {
 	}
 }
 
-func TestEveryQueryAsksForMetricsAndLabelsThatThereAre(t *testing.T) {
+func TestEveryQueryUsesExistingMetricsAndLabels(t *testing.T) {
 	known := metrics(t)
 	_, queries := dashboard(t)
 	for _, q := range queries {
@@ -116,8 +116,7 @@ func TestEveryQueryAsksForMetricsAndLabelsThatThereAre(t *testing.T) {
 	}
 }
 
-// metricsIn lists the words that stand before a brace or range, and keyd's wherever
-// they stand.
+// metricsIn lists the words before a brace or range, and keyd's metrics anywhere.
 func metricsIn(expr string) (names []string) {
 	for _, m := range regexp.MustCompile(`\b([A-Za-z_]+)[{\[]|\b(keyd_[a-z_]+)`).FindAllStringSubmatch(expr, -1) {
 		names = append(names, m[1]+m[2])
@@ -125,7 +124,7 @@ func metricsIn(expr string) (names []string) {
 	return names
 }
 
-// labelsIn lists the labels that a query selects, groups by or is called by.
+// labelsIn lists the labels that a query selects, groups by or uses in its legend.
 func labelsIn(q grafana.Query) (labels []string) {
 	for _, m := range regexp.MustCompile(`\{([^}]*)\}`).FindAllStringSubmatch(q.Expr, -1) {
 		for _, s := range regexp.MustCompile(`([a-z]+)(?:=|!=|=~|!~)"`).FindAllStringSubmatch(m[1], -1) {

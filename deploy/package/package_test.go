@@ -1,5 +1,5 @@
-// Package package_test checks what the packages are made of. Its rule: manuals and
-// changelog say what the program says, and the tools that read them do not complain.
+// Package package_test checks the content of the packages. Its rule: manuals and
+// changelog agree with the program, and the tools that read them do not complain.
 package package_test
 
 import (
@@ -25,7 +25,8 @@ func read(t *testing.T, path string) string {
 // page is a manual page as a terminal shows it, on endless lines and without bold.
 func page(t *testing.T, name string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "groff", "-mdoc", "-ww", "-Tutf8", "-P-cbou", "-rLL=1000n", filepath.Join("man", name))
+	cmd := exec.CommandContext(t.Context(), "groff", "-mdoc", "-ww", "-Tutf8", "-P-cbou", "-rLL=1000n",
+		filepath.Join("man", name))
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
 	if err := cmd.Run(); err != nil {
@@ -52,7 +53,8 @@ func TestGroffIsSilent(t *testing.T) {
 func commands(t *testing.T) map[string][]string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "keyd")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program, "../../cmd/keyd").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", program,
+		"../../cmd/keyd").CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}
 	found := map[string][]string{}
@@ -87,19 +89,19 @@ func TestTheManualHasEveryCommandAndItsFlags(t *testing.T) {
 		}
 		at := regexp.MustCompile(`(?m)^     (?:[a-z]+ \| )?` + command + `\b`).FindStringIndex(manual)
 		if at == nil {
-			t.Errorf("keyd.8 does not tell of keyd %s", command)
+			t.Errorf("keyd.8 does not describe keyd %s", command)
 			continue
 		}
 		for _, flag := range flags {
 			if !strings.Contains(manual, flag) {
-				t.Errorf("keyd.8 does not tell of keyd %s %s", command, flag)
+				t.Errorf("keyd.8 does not describe keyd %s %s", command, flag)
 			}
 		}
 	}
 	manual, _, _ = strings.Cut(manual, "\nWHO MAY")
 	for _, flag := range regexp.MustCompile(`--[a-z-]+`).FindAllString(manual, -1) {
 		if !all[flag] {
-			t.Errorf("keyd.8 tells of %s, which no command takes", flag)
+			t.Errorf("keyd.8 describes %s, which no command accepts", flag)
 		}
 	}
 }
@@ -109,11 +111,11 @@ func TestTheEmulatorsManualTellsOfFlagsThatItTakes(t *testing.T) {
 	manual, _, _ := strings.Cut(page(t, "keyvault-emulator.8"), "The service\n")
 	flags := regexp.MustCompile(`--[a-z-]+`).FindAllString(manual, -1)
 	if len(flags) < 8 {
-		t.Errorf("it tells only of %v", flags)
+		t.Errorf("it describes only %v", flags)
 	}
 	for _, flag := range flags {
 		if !regexp.MustCompile(`(?m)^ .*` + flag + `\b`).MatchString(help) {
-			t.Errorf("keyvault-emulator.8 tells of %s, which the program does not take", flag)
+			t.Errorf("keyvault-emulator.8 describes %s, which the program does not accept", flag)
 		}
 	}
 }
@@ -131,11 +133,11 @@ func TestTheManualHasEveryFieldWithItsDefault(t *testing.T) {
 			fields++
 			text := entry(manual, strings.ToUpper(name), m[1])
 			if text == "" {
-				t.Errorf("keyd.yaml.5, %s, does not tell of %s", strings.ToUpper(name), m[1])
+				t.Errorf("keyd.yaml.5, %s, does not describe %s", strings.ToUpper(name), m[1])
 			}
 			for _, value := range regexp.MustCompile("`([^`]+)`").FindAllStringSubmatch(m[2], -1) {
 				if !strings.Contains(text, value[1]) {
-					t.Errorf("keyd.yaml.5, %s: %s does not tell of %s", strings.ToUpper(name), m[1], value[1])
+					t.Errorf("keyd.yaml.5, %s: %s does not mention %s", strings.ToUpper(name), m[1], value[1])
 				}
 			}
 		}
@@ -145,19 +147,21 @@ func TestTheManualHasEveryFieldWithItsDefault(t *testing.T) {
 	}
 }
 
-// entry is what a section of a page says of a field, "" when it has none.
+// entry returns a field's entry in a section of a page, "" if there is none.
 func entry(manual, section, field string) string {
 	_, text, ok := strings.Cut(manual, "\n"+section+"\n")
 	if !ok {
 		return ""
 	}
 	text = strings.Split(regexp.MustCompile(`(?m)^\S.*$`).ReplaceAllString(text, "\x00"), "\x00")[0]
-	parts := regexp.MustCompile(`(?m)^     ` + regexp.QuoteMeta(field) + `(?: .*)?\n?(?:^(?:             .*)?\n)*`).FindString(text)
+	parts := regexp.MustCompile(`(?m)^     ` + regexp.QuoteMeta(field) +
+		`(?: .*)?\n?(?:^(?:             .*)?\n)*`).FindString(text)
 	return parts
 }
 
 func TestTheChangelogBeginsWithThisRelease(t *testing.T) {
-	release := regexp.MustCompile(`const release = "([0-9.]+)"`).FindStringSubmatch(read(t, "../../cmd/keyd/version.go"))
+	release := regexp.MustCompile(`const release = ` +
+		`"([0-9.]+)"`).FindStringSubmatch(read(t, "../../cmd/keyd/version.go"))
 	if release == nil {
 		t.Fatal("cmd/keyd/version.go has no release")
 	}

@@ -8,28 +8,30 @@ import (
 	"testing"
 )
 
-// unwatched are the metrics that no alert looks at, and why none has to.
+// unwatched are the metrics that no alert watches, with the reason.
 func unwatched() map[string]string {
 	return map[string]string{
 		"keyd_build_info": "tells versions",
-		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful tells of a refused one",
+		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful shows a refused one",
 		"keyd_key_last_rotation_timestamp_seconds":          "the next one is what can be late",
 		"keyd_rotations_total":                              "one that failed is a hold",
-		"keyd_steps_total":                                  "keyd_step_failures tells of those that fail in a row",
-		"keyd_step_duration_seconds":                        "a slow step that fails is told by its key",
-		"keyd_placements":                                   "a refuted one is a hold, a missing one is keyd_key_partial",
-		"keyd_proofs_total":                                 "keyd_proof_last_result has the hysteresis",
-		"keyd_proof_duration_seconds":                       "a proof that is too slow does not pass",
-		"keyd_vault_last_seen_timestamp_seconds":            "keyd_vault_up tells it",
-		"keyd_vault_request_duration_seconds":               "a request that is too slow fails",
-		"keyd_hsm_call_duration_seconds":                    "a call that is too slow ends the HSM side",
-		"keyd_audit_signed_entries":                         "the checkpoint's time tells of one that is missing",
-		"keyd_audit_checkpoint_failures_total":              "a failure is tried again; the last checkpoint's time tells of those that go on",
-		"keyd_store_writes_total":                           "keyd_store_healthy tells of failed ones; a conflict is tried again",
-		"keyd_store_write_duration_seconds":                 "a slow disk harms nothing",
-		"keyd_control_requests_total":                       "who asks is told what came of it",
-		"keyd_control_connections":                          "is bounded",
-		"keyd_control_connections_dropped_total":            "harms only the user who has too many",
+		"keyd_steps_total":                                  "keyd_step_failures shows failures in a row",
+		"keyd_step_duration_seconds":                        "a slow step that fails shows at its key",
+		"keyd_placements": "a refuted one is a hold, a missing one is " +
+			"keyd_key_partial",
+		"keyd_proofs_total":                      "keyd_proof_last_result has the hysteresis",
+		"keyd_proof_duration_seconds":            "a proof that is too slow does not pass",
+		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up tells it",
+		"keyd_vault_request_duration_seconds":    "a request that is too slow fails",
+		"keyd_hsm_call_duration_seconds":         "a call that is too slow stops the HSM side",
+		"keyd_audit_signed_entries":              "the checkpoint's time shows a missing one",
+		"keyd_audit_checkpoint_failures_total": "keyd retries after a failure; the last checkpoint's time shows " +
+			"lasting failures",
+		"keyd_store_writes_total":                "keyd_store_healthy shows failed ones; keyd retries after a conflict",
+		"keyd_store_write_duration_seconds":      "a slow disk harms nothing",
+		"keyd_control_requests_total":            "the caller gets the result",
+		"keyd_control_connections":               "is bounded",
+		"keyd_control_connections_dropped_total": "affects only the user with too many",
 	}
 }
 
@@ -44,9 +46,9 @@ func TestEveryMetricIsWatchedOrNeedNotBe(t *testing.T) {
 		why, excused := unwatched()[m]
 		switch {
 		case !watched[m] && !excused:
-			t.Errorf("no alert looks at %s: add a rule to keyd.rules.yml, or say in unwatched why none is needed", m)
+			t.Errorf("no alert watches %s: add a rule to keyd.rules.yml, or say in unwatched why it needs none", m)
 		case watched[m] && excused:
-			t.Errorf("an alert looks at %s, and unwatched says that none has to: %s", m, why)
+			t.Errorf("an alert watches %s, but unwatched says that it needs none: %s", m, why)
 		}
 	}
 	for m := range unwatched() {
@@ -72,7 +74,8 @@ func TestEveryHoldAndEveryDriftHasOneAlert(t *testing.T) {
 				}
 			}
 			if len(by) != 1 {
-				t.Errorf("%s{%s=%q} is the matter of the alerts %v, and should be that of one", c.metric, c.label, value, by)
+				t.Errorf("alerts %[4]v watch %[1]s{%[2]s=%[3]q}; exactly one should",
+					c.metric, c.label, value, by)
 			}
 		}
 	}
@@ -82,7 +85,7 @@ func TestEveryStateOfThePINHasOneAlert(t *testing.T) {
 	excused := map[string]string{
 		"accepted": "it is well",
 		"refused":  "keyd_hsm_pin_refused tells it",
-		"unknown":  "keyd_hsm_degraded tells why there was no login",
+		"unknown":  "keyd_hsm_degraded shows why there was no login",
 	}
 	for _, state := range pinStates(t) {
 		var by []string
@@ -92,13 +95,14 @@ func TestEveryStateOfThePINHasOneAlert(t *testing.T) {
 			}
 		}
 		if (excused[state] == "") != (len(by) == 1) || len(by) > 1 {
-			t.Errorf("keyd_hsm_pin_state{state=%q} is the matter of the alerts %v, and should be that of one (excused: %q)", state, by, excused[state])
+			t.Errorf("keyd_hsm_pin_state{state=%q} is the matter of the alerts %v, and should be that of one "+
+				"(excused: %q)", state, by, excused[state])
 		}
 	}
 }
 
-// selects reports whether the metric that an expression begins with is this one, by
-// a matcher that the value meets. The language anchors patterns at both ends.
+// selects reports whether an expression begins with this metric and a matcher that the
+// value meets. The language anchors patterns at both ends.
 func selects(t *testing.T, expr, metric, label, value string) bool {
 	t.Helper()
 	m := regexp.MustCompile(`^` + metric + `\{` + label + `(=|!=|=~|!~)"([^"]*)"\}`).FindStringSubmatch(expr)

@@ -15,7 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// cases are the files in which each alert is seen to fire and not to fire.
+// cases are the files with cases in which each alert fires and does not fire.
 var cases = []string{"keyd.rules_test.yml", "keyd.rules_days_test.yml"}
 
 type alert struct {
@@ -162,7 +162,8 @@ func TestEachAlertIsSeenToFireAndNotToFire(t *testing.T) {
 	}
 	for _, a := range alerts(t) {
 		if !fires[a.Alert] {
-			t.Errorf("keyd.rules_test.yml has no case in which %s fires: add one with its exp_labels and exp_annotations", a.Alert)
+			t.Errorf("keyd.rules_test.yml has no case in which %s fires: add one with its exp_labels and "+
+				"exp_annotations", a.Alert)
 		}
 		if !silent[a.Alert] {
 			t.Errorf("keyd.rules_test.yml has no case in which %s does not fire: add one with exp_alerts: []", a.Alert)

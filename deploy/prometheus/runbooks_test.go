@@ -61,17 +61,18 @@ func expand(t *testing.T, a alert, anchor string) (all []string) {
 // The parts of a runbook, in this order, each at the beginning of a paragraph.
 var parts = []string{"**Means", "**Look at**", "**Do**", "**Wake someone**"}
 
-func TestEveryRunbookSaysWhatItMeansWhatToLookAtWhatToDoAndWhenToWakeSomeone(t *testing.T) {
+func TestEveryRunbookHasItsFourParts(t *testing.T) {
 	for anchor, b := range books(t) {
 		rest := "\n\n" + b.body
 		for _, part := range parts {
 			_, after, ok := strings.Cut(rest, "\n\n"+part)
 			if !ok {
-				t.Errorf("docs/runbooks.md#%s: no paragraph begins with %s, or not in this order: %s", anchor, part, strings.Join(parts, ", "))
+				t.Errorf("docs/runbooks.md#%s: no paragraph begins with %s, or not in this order: %s",
+					anchor, part, strings.Join(parts, ", "))
 				break
 			}
 			if next, _, _ := strings.Cut(after, "\n\n"); len(strings.Fields(next)) < 1 {
-				t.Errorf("docs/runbooks.md#%s: %s says nothing", anchor, part)
+				t.Errorf("docs/runbooks.md#%s: %s is empty", anchor, part)
 			}
 			rest = after
 		}
@@ -96,7 +97,8 @@ func books(t *testing.T) map[string]*book {
 	found := map[string]*book{}
 	for _, part := range regexp.MustCompile(`(?m)^#{1,2} `).Split(read(t, runbooks), -1) {
 		heading, body, _ := strings.Cut(part, "\n")
-		anchor := strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(heading), ""), " ", "-")
+		anchor := strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(heading), ""),
+			" ", "-")
 		if anchor != "" && !slices.Contains([]string{"runbooks", "alerts", "holds", "drift"}, anchor) {
 			found[anchor] = &book{strings.TrimSpace(body)}
 		}

@@ -1,5 +1,5 @@
-// Package systemd_test checks the shipped units with systemd's own tools. Its
-// rule: the tools decide, and a tool that is missing is a failure.
+// Package systemd_test checks the shipped units with systemd's own tools. Its rule: the
+// tools decide, and a missing tool is a failure.
 package systemd_test
 
 import (
@@ -15,7 +15,7 @@ import (
 // exposureLimit is in tenths, as systemd-analyze takes it: 1.5.
 const exposureLimit = "15"
 
-// units are keyd's own; emulator stands in for Azure beside them.
+// units are keyd's own; the emulator emulates Azure beside them.
 func units() []string { return []string{"keyd.service", "keyd-hsm.service"} }
 
 const emulator = "keyvault-emulator.service"
@@ -29,7 +29,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// values returns what a unit gives to a setting, in order.
+// values returns a unit's values of a setting, in order.
 func values(unit, setting string) []string {
 	var out []string
 	for _, m := range regexp.MustCompile(`(?m)^`+setting+`=(.*)$`).FindAllStringSubmatch(unit, -1) {
@@ -99,7 +99,7 @@ func TestVerifyIsSilent(t *testing.T) {
 	}
 }
 
-// choices takes the comment signs off a drop-in's settings.
+// choices uncomments a drop-in's settings.
 func choices(text string) string {
 	return regexp.MustCompile(`(?m)^#([A-Z][A-Za-z]+=)`).ReplaceAllString(text, "$1")
 }
@@ -117,7 +117,8 @@ func TestWhatDropInsOfferToTakeUpIsAccepted(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(choices(text)), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if out := analyze(t, "verify", "--man=no", filepath.Join(dir, strings.TrimSuffix(filepath.Dir(name), ".d"))); out != "" {
+		out := analyze(t, "verify", "--man=no", filepath.Join(dir, strings.TrimSuffix(filepath.Dir(name), ".d")))
+		if out != "" {
 			t.Errorf("%s: %s", name, out)
 		}
 	}
@@ -164,14 +165,16 @@ func TestExposureIsLow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := install(t, dropIns...)
 			for _, unit := range append(units(), emulator) {
-				analyze(t, "security", "--no-pager", "--offline=true", "--threshold="+exposureLimit, filepath.Join(dir, unit))
+				analyze(t, "security", "--no-pager", "--offline=true", "--threshold="+exposureLimit,
+					filepath.Join(dir, unit))
 			}
 		})
 	}
 }
 
 func TestOnlyTheHSMSideGetsThePIN(t *testing.T) {
-	if got := values(read(t, "keyd-hsm.service"), "LoadCredential"); !slices.Equal(got, []string{"hsm-pin:/etc/keyd/hsm-pin"}) {
+	if got := values(read(t, "keyd-hsm.service"), "LoadCredential"); !slices.Equal(got,
+		[]string{"hsm-pin:/etc/keyd/hsm-pin"}) {
 		t.Errorf("keyd-hsm.service loads the credentials %v", got)
 	}
 	if got := values(read(t, "keyd.service"), `(?:Load|Set)Credential\w*`); got != nil {
@@ -212,7 +215,7 @@ func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 			"StartLimitIntervalSec":    "0",
 			"RestartPreventExitStatus": "2",
 			"LimitCORE":                "0",
-			// else a crash's exit code is a wrong configuration's
+			// otherwise a crash would have the exit code of a wrong configuration
 			"Environment": "GOTRACEBACK=crash",
 		} {
 			if got := values(text, setting); !slices.Equal(got, []string{want}) {
@@ -228,7 +231,7 @@ func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 	}
 }
 
-// What the stand-in may not do, whatever its exposure figure.
+// What the emulator may not do, whatever its exposure figure.
 func TestTheEmulatorReachesLoopbackAlone(t *testing.T) {
 	text := read(t, emulator)
 	for setting, want := range map[string]string{

@@ -98,7 +98,8 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, signer: &signer{next: testKeys()[0]}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), journal: &bytes.Buffer{}}
+	r := &rig{t: t, signer: &signer{next: testKeys()[0]}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+		journal: &bytes.Buffer{}}
 	var err error
 	if r.store, err = store.Open(filepath.Join(t.TempDir(), "state"), r.clock, nil); err != nil {
 		t.Fatal(err)
@@ -198,7 +199,7 @@ func TestACheckpointIsDueAfterARotationAndEveryDay(t *testing.T) {
 	}
 }
 
-func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItIsAnother(t *testing.T) {
+func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItChanges(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
 	r.sign()
@@ -207,8 +208,9 @@ func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItIsAnother(t *testin
 	r.sign()
 	r.signer.key, r.signer.next = nil, testKeys()[1] // the token was wiped
 	r.sign()
-	r.wantEvents("daemon started", chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned, chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned)
-	if !strings.Contains(r.journal.String(), "another one than before") {
+	r.wantEvents("daemon started", chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned,
+		chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned)
+	if !strings.Contains(r.journal.String(), "the audit key has changed") {
 		t.Errorf("the journal does not tell of it:\n%s", r.journal)
 	}
 	r.signer.key = testKeys()[0] // another HSM was put in place
@@ -218,7 +220,7 @@ func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItIsAnother(t *testin
 	}
 }
 
-func TestAKeyWhoseMakingWasCutShortIsRecordedAsMade(t *testing.T) {
+func TestAnInterruptedCreationOfTheAuditKeyIsRecorded(t *testing.T) {
 	r := newRig(t)
 	r.add("", chain.AuditKeyIntended)
 	r.signer.key = testKeys()[0]
@@ -241,7 +243,7 @@ func TestAKeyThatCannotBeMadeDoesNotFillTheChain(t *testing.T) {
 	r.wantEvents(chain.AuditKeyIntended)
 }
 
-func TestACheckpointOfTheFutureDoesNotEndTheDailyOnes(t *testing.T) {
+func TestACheckpointFromTheFutureDoesNotStopDailyCheckpoints(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
 	r.now = r.now.AddDate(1, 0, 0) // by a clock that was wrong
@@ -280,12 +282,13 @@ func TestAChainThatCannotBeReadIsTold(t *testing.T) {
 	if err := r.keeper.CatchUp(t.Context()); err == nil {
 		t.Error("no error")
 	}
-	if n := testutil.ToFloat64(r.keeper.Metrics.failures); n != 1 || !strings.Contains(r.journal.String(), "audit entry 7") {
+	if n := testutil.ToFloat64(r.keeper.Metrics.failures); n != 1 ||
+		!strings.Contains(r.journal.String(), "audit entry 7") {
 		t.Errorf("%v failures are counted; the journal:\n%s", n, r.journal)
 	}
 }
 
-func TestAFailureIsTriedAgainAfterAPauseAndHoldsNoImportUp(t *testing.T) {
+func TestAFailureIsRetriedAfterAPauseAndDelaysNoImport(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "rotation finished")
 	before := r.keeper.Mark(t.Context())
@@ -302,7 +305,8 @@ func TestAFailureIsTriedAgainAfterAPauseAndHoldsNoImportUp(t *testing.T) {
 	if len(r.signer.calls) != calls {
 		t.Error("it was tried again at once")
 	}
-	if n := testutil.ToFloat64(r.keeper.Metrics.failures); n != 1 || !strings.Contains(r.journal.String(), "the token is asleep") {
+	if n := testutil.ToFloat64(r.keeper.Metrics.failures); n != 1 ||
+		!strings.Contains(r.journal.String(), "the token is asleep") {
 		t.Errorf("%v failures are counted; the journal:\n%s", n, r.journal)
 	}
 	r.signer.err = nil
@@ -320,7 +324,8 @@ func TestAMarkIsOfACheckpointSignedNow(t *testing.T) {
 	if mark := r.signer.signed[0].Mark(); len(mark) > 256 || !strings.Contains(r.journal.String(), "CHECKPOINT="+mark) {
 		t.Errorf("the journal has not the mark %s:\n%s", mark, r.journal)
 	}
-	none := NewKeeper(Config{Instance: "test", Chain: newRig(t).store, Signer: &signer{err: errors.New("none")}, Clock: r.clock,
+	none := NewKeeper(Config{Instance: "test", Chain: newRig(t).store, Signer: &signer{err: errors.New("none")},
+		Clock:  r.clock,
 		Logger: slog.New(slog.DiscardHandler), Metrics: NewMetrics(nil)})
 	if mark := none.Mark(t.Context()); mark != "" {
 		t.Errorf("without any checkpoint the mark is %q", mark)
@@ -373,15 +378,17 @@ func TestAnExportVerifiesAndTheVerdictSaysHowFar(t *testing.T) {
 	r := story(t)
 	last := r.signer.signed[2]
 	v := r.verify(r.export(Request{}), last, r.signer.signed[0])
-	if !v.OK() || v.First != 1 || v.Last != 13 || v.Shown != 13 || v.LeftOut != 0 || v.CompleteTo != 13 || v.Instance != "test" {
+	if !v.OK() || v.First != 1 || v.Last != 13 || v.Shown != 13 || v.LeftOut != 0 || v.CompleteTo != 13 ||
+		v.Instance != "test" {
 		t.Errorf("%+v", v)
 	}
-	if v.SignedTo != last.Seq || v.SignedTo != 11 || !v.SignedAt.Equal(last.Time) || len(v.Keys) != 1 || v.Keys[0].Checkpoints != 3 || len(v.Expected) != 2 {
+	if v.SignedTo != last.Seq || v.SignedTo != 11 || !v.SignedAt.Equal(last.Time) || len(v.Keys) != 1 ||
+		v.Keys[0].Checkpoints != 3 || len(v.Expected) != 2 {
 		t.Errorf("%+v", v)
 	}
 }
 
-func TestAnExportOfOneKeyShowsThatNoneOfItsEntriesIsLeftOut(t *testing.T) {
+func TestAnExportOfOneKeyProvesThatNoEntryIsMissing(t *testing.T) {
 	r := story(t)
 	file := r.export(Request{Key: "sql"})
 	if strings.Contains(file, "rotation finished") || strings.Contains(file, "calc") {
@@ -401,12 +408,13 @@ func TestAnExportOfOneKeyShowsThatNoneOfItsEntriesIsLeftOut(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 	var unknown *UnknownKeyError
-	if err := Export(t.Context(), r.store, Request{Key: "typo", Format: JSON}, r.now, &strings.Builder{}); !errors.As(err, &unknown) {
+	err := Export(t.Context(), r.store, Request{Key: "typo", Format: JSON}, r.now, &strings.Builder{})
+	if !errors.As(err, &unknown) {
 		t.Errorf("a key that is not there: %v", err)
 	}
 }
 
-func TestAnExportOfATimeGoesOnToTheCheckpointThatCoversIt(t *testing.T) {
+func TestAnExportOfATimeContinuesToTheCheckpointThatCoversIt(t *testing.T) {
 	r := story(t)
 	begin := time.Date(2026, 3, 1, 14, 0, 0, 0, time.UTC) // the second hour
 	v := r.verify(r.export(Request{Since: begin, Until: begin.Add(time.Minute)}))
@@ -454,28 +462,39 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 		tamper func([]string) []string
 		want   string
 	}{
-		"the instance":                 {Request{}, edit(0, `"instance":"test"`, `"instance":"other"`), "is of instance test, and the file says other"},
-		"where the file begins":        {Request{}, edit(0, `"first":1`, `"first":2`), "stands where entry 2 should"},
-		"what came before":             {Request{}, edit(0, `"prev":"sha256:0`, `"prev":"sha256:1`), "has one before it"},
-		"what an entry says":           {Request{}, edit(2, `"actor":"keyd"`, `"actor":"uid 0"`), "entry 2 does not follow"},
-		"an entry's hash":              {Request{}, flip(2, "hash"), "entry 2 does not follow"},
-		"an entry's number":            {Request{}, edit(2, `"seq":2`, `"seq":3`), "stands where entry 2 should"},
-		"a sum":                        {Request{Key: "sql"}, flip(1, "sum"), "entry 1 does not follow"},
-		"the key of an entry left out": {Request{Key: "sql"}, edit(2, `"key":"sa"`, `"key":"cosmos"`), "entry 2 does not follow"},
-		"a signature":                  {Request{}, edit(6, `"signature":"`, `"signature":"AAAA`), "entry 6 does not follow"},
-		"the end's count":              {Request{}, edit(14, `"lines":13`, `"lines":12`), "was written with 12 entries"},
-		"the end's sum":                {Request{}, flip(14, "sum"), "its sum is another one"},
-		"an entry taken out":           {Request{}, cut(3, 4), "stands where entry 3 should"},
-		"the first entries taken out":  {Request{}, cut(1, 3), "stands where entry 1 should"},
-		"a checkpoint taken out":       {Request{}, cut(6, 7), "stands where entry 6 should"},
-		"the end cut off":              {Request{}, cut(13, 15), "cut short"},
-		"half a line":                  {Request{}, func(l []string) []string { l[14] = l[14][:20]; return l }, "is not a line of an export"},
-		"two entries exchanged":        {Request{}, func(l []string) []string { l[2], l[3] = l[3], l[2]; return l }, "stands where entry 2 should"},
-		"an entry twice":               {Request{}, func(l []string) []string { l[3] = l[2] + l[3]; return l }, "stands where entry 3 should"},
-		"something behind the end":     {Request{}, func(l []string) []string { return append(l, "{}\n") }, "behind the end"},
-		"a blank before a value":       {Request{}, edit(2, `"seq":2`, `"seq": 2`), "is not a line of an export"},
-		"a name written twice":         {Request{}, edit(2, `"seq":2`, `"seq":7,"seq":2`), "is not a line of an export"},
-		"a name that is unknown":       {Request{}, edit(2, `"seq":2`, `"x":1,"seq":2`), "is not a line of an export"},
+		"the instance": {Request{}, edit(0, `"instance":"test"`, `"instance":"other"`),
+			"is of instance test, and the file says other"},
+		"where the file begins": {Request{}, edit(0, `"first":1`, `"first":2`), "stands where entry 2 should"},
+		"what came before": {Request{}, edit(0, `"prev":"sha256:0`, `"prev":"sha256:1`),
+			"claims to follow another one"},
+		"what an entry says": {Request{}, edit(2, `"actor":"keyd"`, `"actor":"uid 0"`),
+			"entry 2 does not follow"},
+		"an entry's hash":   {Request{}, flip(2, "hash"), "entry 2 does not follow"},
+		"an entry's number": {Request{}, edit(2, `"seq":2`, `"seq":3`), "stands where entry 2 should"},
+		"a sum":             {Request{Key: "sql"}, flip(1, "sum"), "entry 1 does not follow"},
+		"the key of an entry left out": {Request{Key: "sql"}, edit(2, `"key":"sa"`, `"key":"cosmos"`),
+			"entry 2 does not follow"},
+		"a signature": {Request{}, edit(6, `"signature":"`, `"signature":"AAAA`),
+			"entry 6 does not follow"},
+		"the end's count": {Request{}, edit(14, `"lines":13`, `"lines":12`),
+			"was written with 12 entries"},
+		"the end's sum":               {Request{}, flip(14, "sum"), "its sum is another one"},
+		"an entry taken out":          {Request{}, cut(3, 4), "stands where entry 3 should"},
+		"the first entries taken out": {Request{}, cut(1, 3), "stands where entry 1 should"},
+		"a checkpoint taken out":      {Request{}, cut(6, 7), "stands where entry 6 should"},
+		"the end cut off":             {Request{}, cut(13, 15), "cut short"},
+		"half a line": {Request{}, func(l []string) []string { l[14] = l[14][:20]; return l },
+			"is not a line of an export"},
+		"two entries exchanged": {Request{}, func(l []string) []string { l[2], l[3] = l[3], l[2]; return l },
+			"stands where entry 2 should"},
+		"an entry twice": {Request{}, func(l []string) []string { l[3] = l[2] + l[3]; return l },
+			"stands where entry 3 should"},
+		"something behind the end": {Request{}, func(l []string) []string { return append(l, "{}\n") },
+			"after the end"},
+		"a blank before a value": {Request{}, edit(2, `"seq":2`, `"seq": 2`), "is not a line of an export"},
+		"a name written twice": {Request{}, edit(2, `"seq":2`, `"seq":7,"seq":2`),
+			"is not a line of an export"},
+		"a name that is unknown": {Request{}, edit(2, `"seq":2`, `"x":1,"seq":2`), "is not a line of an export"},
 		"all signatures taken out": {Request{}, func(l []string) []string {
 			return cut(4, 14)(l)
 		}, "no entry of the file is signed"},
@@ -511,7 +530,7 @@ func (r *rig) rewrite(change func(n int, e *chain.Entry) (keep bool)) *rig {
 	return forged
 }
 
-func TestAChainRewrittenAsAWholeIsCaughtByItsSignatures(t *testing.T) {
+func TestSignaturesExposeAFullyRewrittenChain(t *testing.T) {
 	r := story(t)
 	forged := r.rewrite(func(n int, e *chain.Entry) bool {
 		if n == 2 {
@@ -542,7 +561,7 @@ func TestAChainRewrittenAsAWholeIsCaughtByItsSignatures(t *testing.T) {
 	}
 }
 
-func TestATailCutOffTheChainShowsByAMarkFromElsewhere(t *testing.T) {
+func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	r := story(t)
 	last := r.signer.signed[2]
 	for to, want := range map[int]string{
@@ -563,7 +582,8 @@ func TestATailCutOffTheChainShowsByAMarkFromElsewhere(t *testing.T) {
 	if v := r.verify(r.export(Request{}), wrong); v.OK() || !strings.Contains(v.Problems[0], "has another hash here") {
 		t.Errorf("%q", v.Problems)
 	}
-	if v := r.verify(r.export(Request{Since: r.now}), r.signer.signed[0]); v.OK() || !strings.Contains(v.Problems[0], "export it from earlier") {
+	if v := r.verify(r.export(Request{Since: r.now}), r.signer.signed[0]); v.OK() ||
+		!strings.Contains(v.Problems[0], "export from an earlier time") {
 		t.Errorf("%q", v.Problems)
 	}
 }
@@ -583,15 +603,17 @@ func TestEachKeysSignaturesAreTold(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoExportIsRefusedByName(t *testing.T) {
+func TestAFileThatIsNotAnExportIsRefusedByName(t *testing.T) {
 	r := story(t)
 	for file, want := range map[string]string{
 		"":                             "the file is empty",
 		"{}\n":                         "its first line is not that of",
 		r.export(Request{Format: CSV}): "it is a CSV export, which is for reading; export the same with --format json",
-		strings.Replace(r.export(Request{}), `"keyd_audit_export":1`, `"keyd_audit_export":2`, 1): "verify it with a newer keyd",
+		strings.Replace(r.export(Request{}), `"keyd_audit_export":1`, `"keyd_audit_export":2`, 1): "verify it with a " +
+			"newer keyd",
 	} {
-		if _, err := Verify(strings.NewReader(file), r.public(), nil); !errors.Is(err, ErrNotAnExport) || !strings.Contains(err.Error(), want) {
+		if _, err := Verify(strings.NewReader(file), r.public(), nil); !errors.Is(err, ErrNotAnExport) ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: %v", file, err)
 		}
 	}
@@ -600,10 +622,12 @@ func TestWhatIsNoExportIsRefusedByName(t *testing.T) {
 func TestCSVHasAColumnForWhatMattersAndNoFormula(t *testing.T) {
 	r := story(t)
 	got := strings.Split(r.export(Request{Format: CSV, Key: "sa"}), "\n")
-	if got[0] != "seq,time,key,event,actor,generation,id,fingerprint,vault,version,kek,kek_fingerprint,reason,other,hash" {
+	if got[0] != "seq,time,key,event,actor,generation,id,fingerprint,vault,version,kek,kek_fingerprint,reason,"+
+		"other,hash" {
 		t.Errorf("the head is %s", got[0])
 	}
-	if want := `2,2026-03-01T13:00:00Z,sa,generation reserved,keyd,1,,,,,,,'=cmd|' /C calc'!A1 <b>,,sha256:`; !strings.HasPrefix(got[1], want) {
+	want := `2,2026-03-01T13:00:00Z,sa,generation reserved,keyd,1,,,,,,,'=cmd|' /C calc'!A1 <b>,,sha256:`
+	if !strings.HasPrefix(got[1], want) {
 		t.Errorf("the first line is %s", got[1])
 	}
 	for _, cell := range []string{"=1", "+1", "-1", "@x", " =1", "\tx", "\r=1", "\n=1", "＝1"} {
@@ -623,18 +647,20 @@ func TestPublicKeysAreReadBack(t *testing.T) {
 	if keys, err := ParseKeys(append(text, text...)); err != nil || len(keys) != 2 || keys[1] != public(testKeys()[0]) {
 		t.Errorf("%v, %v", keys, err)
 	}
-	for _, bad := range []string{"", "no PEM", string(text) + "rest", "-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n", "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n"} {
+	for _, bad := range []string{"", "no PEM", string(text) + "rest",
+		"-----BEGIN PRIVATE KEY-----\nMA==\n-----END PRIVATE KEY-----\n",
+		"-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n"} {
 		if _, err := ParseKeys([]byte(bad)); err == nil {
 			t.Errorf("%q is taken for a key", bad)
 		}
 	}
 }
 
-func TestACheckpointOfWhatIsNotThereYetTellsThatEntriesWereRemoved(t *testing.T) {
+func TestACheckpointOfALaterEntryShowsThatEntriesWereRemoved(t *testing.T) {
 	r := story(t)
 	forged := r.rewrite(func(n int, _ *chain.Entry) bool { return n == 1 || n > 5 })
 	v := forged.verify(forged.export(Request{}))
-	if v.OK() || !strings.Contains(v.Problems[0], "entry 2 signs entry 5, which was not there yet") {
+	if v.OK() || !strings.Contains(v.Problems[0], "entry 2 signs entry 5, which did not exist yet") {
 		t.Errorf("%q", v.Problems)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// csvFields are the fields of entries that have a column of their own; the others
-// are in the last one, as JSON.
+// csvFields are the fields of entries with a column of their own. The last column has
+// the others, as JSON.
 var csvFields = []string{"generation", "id", "fingerprint", "vault", "version", "kek", "kek_fingerprint", "reason"}
 
 func exportCSV(ctx context.Context, src Chain, r Request, s span, w io.Writer) error {
@@ -27,7 +27,8 @@ func exportCSV(ctx context.Context, src Chain, r Request, s span, w io.Writer) e
 		if !s.shows(r, c) || c.Seq > s.last {
 			return nil
 		}
-		row := []string{strconv.FormatUint(c.Seq, 10), c.Time.UTC().Format(time.RFC3339Nano), c.Key, string(c.Event), c.Actor}
+		row := []string{strconv.FormatUint(c.Seq, 10), c.Time.UTC().Format(time.RFC3339Nano), c.Key, string(c.Event),
+			c.Actor}
 		rest := maps.Clone(c.Fields)
 		for _, name := range csvFields {
 			row = append(row, rest[name])
@@ -54,10 +55,11 @@ func exportCSV(ctx context.Context, src Chain, r Request, s span, w io.Writer) e
 	return out.Error()
 }
 
-// harmless keeps a spreadsheet from taking text for a formula, by an apostrophe in
-// front (OWASP, "CSV Injection"): reasons and errors come from outside.
+// harmless puts an apostrophe before text that a spreadsheet would read as a formula
+// (OWASP, "CSV Injection"). Reasons and errors come from outside.
 func harmless(cell string) string {
-	if trimmed := strings.TrimLeft(cell, " "); trimmed != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(trimmed)[0]) {
+	if trimmed := strings.TrimLeft(cell, " "); trimmed != "" &&
+		strings.ContainsRune("=+-@\t\r\n＝＋－＠", []rune(trimmed)[0]) {
 		return "'" + cell
 	}
 	return cell

@@ -13,7 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// ours reports whether an entry is of this room: every export shows these.
+// ours reports whether this package wrote the entry. Every export shows these entries.
 func ours(e chain.Entry) bool {
 	switch e.Event {
 	case chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.AuditKeyFound:

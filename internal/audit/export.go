@@ -15,7 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Format is a form of an export.
+// Format is the file format of an export.
 type Format string
 
 // The formats. Only JSON can be verified.
@@ -24,8 +24,8 @@ const (
 	CSV  Format = "csv"  // for spreadsheets (RFC 4180)
 )
 
-// Request is what an export is asked to show: the entries from the first to the last
-// within the times, of one key or of all.
+// Request selects the entries of an export: the first to the last within the times, of
+// one key or of all.
 type Request struct {
 	Since  time.Time // zero: from the chain's beginning
 	Until  time.Time // zero: to its head
@@ -33,20 +33,20 @@ type Request struct {
 	Format Format
 }
 
-// UnknownKeyError: no entry of the chain is of the key that was asked for.
+// UnknownKeyError says that the chain has no entry of the requested key.
 type UnknownKeyError struct{ Key string }
 
 func (e *UnknownKeyError) Error() string {
 	return fmt.Sprintf("the audit has no entry of a key %s", e.Key)
 }
 
-// formatVersion is that of the JSON lines.
+// formatVersion is the version of the JSON lines.
 const formatVersion = 1
 
-// The lines of an export, in their order: one header, one line for each entry, one
-// end. Of an entry that was not asked for the line has the key and the content's sum:
-// the chain's hashes cover those, so the entries before and after it stay linked, and
-// an export of one key shows that it leaves out none of that key.
+// The lines of an export, in their order: one header, one line for each entry, one end.
+// For an entry that was not requested, the line has only the key and the content's sum.
+// The chain's hashes cover both, so the entries around it stay linked, and an export of
+// one key proves that no entry of that key is missing.
 type (
 	headerLine struct {
 		Export   int       `json:"keyd_audit_export"` // formatVersion
@@ -74,9 +74,9 @@ type (
 	}
 )
 
-// Export writes what is asked for. As JSON it goes on behind the last entry asked
-// for until a checkpoint covers it, or to the head. now is noted in it. Errors:
-// *UnknownKeyError; what the chain and w say.
+// Export writes the requested entries. JSON continues after the last of them until a
+// checkpoint covers it, or to the head. The header notes now. Errors: *UnknownKeyError,
+// and those of the chain and of w.
 func Export(ctx context.Context, src Chain, r Request, now time.Time, w io.Writer) error {
 	span, err := findSpan(ctx, src, r)
 	if err != nil {
@@ -97,12 +97,12 @@ func Export(ctx context.Context, src Chain, r Request, now time.Time, w io.Write
 	return errors.Join(err, buffered.Flush())
 }
 
-// span is the part of the chain that an export is about: the entries asked for, and
-// the last one that is needed to check them.
+// span is the part of the chain that an export covers: the requested entries, and the
+// last entry needed to verify them.
 type span struct {
 	first, last, end uint64
 	instance         string // as the chain names it
-	key              string // as entries have it; "": none is of the key asked for
+	key              string // as entries spell it; "": no entry is of the requested key
 }
 
 func findSpan(ctx context.Context, src Chain, r Request) (s span, err error) {
@@ -113,7 +113,8 @@ func findSpan(ctx context.Context, src Chain, r Request) (s span, err error) {
 			}
 			s.last, s.end = c.Seq, 0
 		}
-		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) && s.end == 0 && s.last != 0 && cp.Seq >= s.last {
+		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) && s.end == 0 && s.last != 0 &&
+			cp.Seq >= s.last {
 			s.end = c.Seq
 		}
 		if name := c.Fields["instance"]; name != "" && c.Key == "" {
@@ -159,7 +160,8 @@ func (s span) each(ctx context.Context, src Chain, fn func(chain.Linked) error) 
 
 func exportJSON(ctx context.Context, src Chain, r Request, s span, now time.Time, w io.Writer) error {
 	out := &lineWriter{w: w, sum: sha256.New()}
-	head := headerLine{Export: formatVersion, Instance: s.instance, Exported: now.UTC(), Since: utc(r.Since), Until: utc(r.Until), Key: r.Key}
+	head := headerLine{Export: formatVersion, Instance: s.instance, Exported: now.UTC(), Since: utc(r.Since),
+		Until: utc(r.Until), Key: r.Key}
 	begun := false
 	begin := func(c chain.Linked) error {
 		begun = true
@@ -197,7 +199,7 @@ func utc(t time.Time) time.Time {
 	return t.UTC()
 }
 
-// lineWriter writes JSON lines and sums them up.
+// lineWriter writes JSON lines and computes their checksum.
 type lineWriter struct {
 	w     io.Writer
 	sum   hash.Hash

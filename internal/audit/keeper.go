@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-// Chain is what this room needs of the store.
+// Chain is what this package needs from the store.
 type Chain interface {
 	Head(ctx context.Context) (seq uint64, hash chain.Hash, err error)
 	Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error
@@ -26,7 +26,7 @@ type Signer interface {
 	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
 }
 
-// Config is what a Keeper is made of.
+// Config configures a Keeper.
 type Config struct {
 	Instance string
 	Chain    Chain
@@ -36,23 +36,24 @@ type Config struct {
 	Metrics  *Metrics
 }
 
-// keyd is the actor of what nobody asked for.
+// keyd is the actor of entries that nobody requested.
 const keyd = "keyd"
 
 const (
 	// Every is the longest time between two checkpoints.
 	Every = 24 * time.Hour
-	// tick is how often the chain is read for what makes a checkpoint due.
+	// tick is how often the keeper reads the chain to see whether a checkpoint is due.
 	tick = time.Minute
 	// markTimeout is how long an import waits for its checkpoint.
 	markTimeout = 15 * time.Second
-	// The pause after the n-th failure in a row doubles from the first to the last.
+	// The pause after a failure starts at firstPause and doubles with each further
+	// failure up to lastPause.
 	firstPause = 5 * time.Second
 	lastPause  = 5 * time.Minute
 )
 
-// Keeper has the chain's head signed: before each import, after each rotation, and
-// at least daily. What it knows it reads from the chain, so a restart misses nothing.
+// Keeper gets the chain's head signed: before each import, after each rotation, and at
+// least daily. It derives its state from the chain, so a restart misses nothing.
 type Keeper struct {
 	Config
 	wake chan struct{} // of capacity 1
@@ -64,19 +65,19 @@ type Keeper struct {
 	again    time.Time // not before, after a failure
 }
 
-// known is what is told of the newest checkpoint without waiting for a turn.
+// known is the newest checkpoint as readers see it without waiting for a turn.
 type known struct {
-	at   time.Time // of it; of a chain without one, when it began
+	at   time.Time // when it was signed; without a checkpoint, when the chain began
 	mark string    // "": there is none
 }
 
-// seen is what the chain was last read to say.
+// seen is what the keeper last read from the chain.
 type seen struct {
 	next   uint64    // the first entry that was not read
 	began  time.Time // the chain's first entry
 	last   signed    // the newest checkpoint; its Seq is 0 when there is none
 	key    key.Fingerprint
-	making bool // an audit key is intended, and what came of it is not recorded
+	making bool // an audit key is intended, and its result is not recorded yet
 	ended  bool // a rotation ended, or a key was held, since the newest checkpoint
 }
 
@@ -85,7 +86,7 @@ func NewKeeper(c Config) *Keeper {
 	return &Keeper{Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
-// take waits for the turn to read and sign, and give ends it. A turn may last as long
+// take waits for the turn to read and sign; give ends the turn. A turn may last as long
 // as a call to the HSM.
 func (k *Keeper) take(ctx context.Context) error {
 	select {
@@ -98,7 +99,7 @@ func (k *Keeper) take(ctx context.Context) error {
 
 func (k *Keeper) give() { <-k.turn }
 
-// Poke has the chain read now.
+// Poke makes Run read the chain now.
 func (k *Keeper) Poke() {
 	select {
 	case k.wake <- struct{}{}:
@@ -109,7 +110,7 @@ func (k *Keeper) Poke() {
 // Run signs what is due until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
 	for ctx.Err() == nil {
-		_ = k.CatchUp(ctx) // it was logged, counted, and is tried again
+		_ = k.CatchUp(ctx) // CatchUp logged and counted the error; Run tries again
 		pause := time.NewTimer(k.pause(ctx))
 		select {
 		case <-ctx.Done():
@@ -155,7 +156,7 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 
 func (s seen) due(now time.Time) bool {
 	since := s.signedAt()
-	// One of the future was signed before the clock was put back.
+	// A checkpoint from the future was signed before the clock was set back.
 	return !since.IsZero() && (s.ended || now.Sub(since).Abs() >= Every)
 }
 
@@ -171,15 +172,15 @@ func (k *Keeper) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, 
 	return k.sign(ctx, actor)
 }
 
-// Mark signs a checkpoint for an import and returns its mark. When that fails, the
-// import must not wait for it: the mark is that of the newest checkpoint there is, ""
-// without one.
+// Mark signs a checkpoint for an import and returns its mark. The import must not wait
+// for a failed signature: Mark then returns the mark of the newest checkpoint, or "" if
+// there is none.
 func (k *Keeper) Mark(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, markTimeout)
 	defer cancel()
 	if k.take(ctx) == nil {
 		if err := k.read(ctx); err == nil && !k.Clock().Before(k.again) {
-			_, _ = k.sign(ctx, keyd) // it was logged, counted, and is tried again
+			_, _ = k.sign(ctx, keyd) // CatchUp logged and counted the error; Run tries again
 		}
 		k.give()
 	}
@@ -189,8 +190,9 @@ func (k *Keeper) Mark(ctx context.Context) string {
 	return ""
 }
 
-// Last is when the newest checkpoint was signed, by what the chain was last read to
-// say; of a chain without one, when it began. It does not wait for a signature.
+// Last returns when the newest checkpoint was signed, as last read from the chain.
+// Without a checkpoint it returns when the chain began. It does not wait for a
+// signature.
 func (k *Keeper) Last() time.Time {
 	if last := k.last.Load(); last != nil {
 		return last.at
@@ -198,8 +200,8 @@ func (k *Keeper) Last() time.Time {
 	return time.Time{}
 }
 
-// read takes up what the chain says since it was read last; the caller has the turn,
-// as for all that follows.
+// read reads the entries that are new in the chain. The caller has the turn, as for all
+// methods below.
 func (k *Keeper) read(ctx context.Context) error {
 	err := k.Chain.Audit(ctx, k.seen.next, func(c chain.Linked) error {
 		k.seen.take(c)
@@ -217,7 +219,7 @@ func (k *Keeper) read(ctx context.Context) error {
 	return nil
 }
 
-// signedAt is when the newest checkpoint was signed; of a chain without one, when it
+// signedAt returns when the newest checkpoint was signed; without one, when the chain
 // began.
 func (s seen) signedAt() time.Time {
 	if s.last.Seq == 0 {
@@ -245,7 +247,7 @@ func (s *seen) take(c chain.Linked) {
 	}
 }
 
-// sign has the head signed and puts the signature into the chain and the journal.
+// sign gets the head signed and writes the signature into the chain and the journal.
 func (k *Keeper) sign(ctx context.Context, actor string) (key.Checkpoint, error) {
 	c, err := k.trySign(ctx, actor)
 	if k.ended(ctx, err) != nil {
@@ -255,7 +257,8 @@ func (k *Keeper) sign(ctx context.Context, actor string) (key.Checkpoint, error)
 	return c, k.read(ctx)
 }
 
-// ended counts and logs a failure, or ends a row of them, and returns err.
+// ended counts and logs a failure, or resets the count after a success, and returns
+// err.
 func (k *Keeper) ended(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -264,7 +267,8 @@ func (k *Keeper) ended(ctx context.Context, err error) error {
 		k.failures++
 		k.again = k.Clock().Add(min(lastPause, firstPause<<min(k.failures-1, 20)))
 		k.Metrics.failed()
-		k.Logger.WarnContext(ctx, "the audit chain's head was not signed: it is tried again", "error", err.Error(), "failures", k.failures)
+		k.Logger.WarnContext(ctx, "cannot sign the audit chain's head; keyd tries again", "error", err.Error(),
+			"failures", k.failures)
 	}
 	return err
 }
@@ -278,22 +282,23 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 	if err != nil {
 		return key.Checkpoint{}, fmt.Errorf("read the audit chain's head: %w", err)
 	}
-	c := key.Checkpoint{Instance: k.Instance, Seq: seq, Head: key.Fingerprint(head.String()), Time: k.Clock().UTC().Truncate(time.Second)}
+	c := key.Checkpoint{Instance: k.Instance, Seq: seq, Head: key.Fingerprint(head.String()),
+		Time: k.Clock().UTC().Truncate(time.Second)}
 	killpoint.At("sign-before")
 	signature, err := k.Signer.SignCheckpoint(ctx, c)
 	if err != nil {
-		return c, fmt.Errorf("have a checkpoint signed: %w", err)
+		return c, fmt.Errorf("sign a checkpoint: %w", err)
 	}
 	killpoint.At("sign-after")
 	return c, k.note(ctx, actor, chain.CheckpointSigned, signed{c, by, signature}.fields())
 }
 
-// auditKey makes the audit key when there is none, and puts every one that the chain
-// does not know yet into it, so that a key that was replaced shows.
+// auditKey makes the audit key if there is none. It records every audit key that is new
+// to the chain, so that a replaced key is visible.
 func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 	m, present, err := k.Signer.AuditKey(ctx)
 	if err == nil && !present {
-		if !k.seen.making { // else an earlier try said so, and must not fill the chain
+		if !k.seen.making { // else an earlier try recorded it; retries must not fill the chain
 			if err = k.note(ctx, keyd, chain.AuditKeyIntended, nil); err != nil {
 				return "", err
 			}
@@ -312,7 +317,8 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 	fields := map[string]string{"audit_key": string(print), "public": string(EncodeKey(m))}
 	if k.seen.key != "" {
 		fields["before"] = string(k.seen.key)
-		k.Logger.WarnContext(ctx, "the audit key is another one than before", "audit_key", string(print), "before", string(k.seen.key))
+		k.Logger.WarnContext(ctx, "the audit key has changed", "audit_key", string(print), "before",
+			string(k.seen.key))
 	}
 	if present && !k.seen.making {
 		return print, k.note(ctx, keyd, chain.AuditKeyFound, fields)
@@ -320,7 +326,7 @@ func (k *Keeper) auditKey(ctx context.Context) (key.Fingerprint, error) {
 	return print, k.note(ctx, keyd, chain.AuditKeyMade, fields)
 }
 
-// note appends one entry of this room's.
+// note appends one entry of this package.
 func (k *Keeper) note(ctx context.Context, actor string, event chain.Event, fields map[string]string) error {
 	killpoint.At("save-before " + string(event))
 	err := k.Chain.Append(ctx, chain.Entry{Time: k.Clock(), Event: event, Actor: actor, Fields: fields})

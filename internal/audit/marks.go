@@ -8,13 +8,13 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// String is the form that tags and the journal carry.
+// String returns the form that tags and the journal carry.
 func (m Mark) String() string { return key.Checkpoint{Seq: m.Seq, Head: m.Head}.Mark() }
 
-// Lacking says of each mark that is not of this chain what is wrong; a mark that is, is
-// not in the answer. A mark is of the chain when its entry has that hash and the chain
-// records that it was signed: keyd does so before it gives a mark away, so a chain that
-// was cut off just behind the entry is told, too.
+// Lacking returns, for each mark that does not belong to this chain, what is wrong. A
+// mark belongs to the chain if its entry has the mark's hash and the chain records the
+// signature. keyd records the signature before it publishes a mark, so a chain that was
+// cut off right after the entry is detected, too.
 func Lacking(ctx context.Context, src Chain, marks []Mark) (map[Mark]string, error) {
 	if len(marks) == 0 {
 		return nil, nil
@@ -44,16 +44,19 @@ func Lacking(ctx context.Context, src Chain, marks []Mark) (map[Mark]string, err
 	if err != nil {
 		return nil, fmt.Errorf("read the audit chain: %w", err)
 	}
-	lacking := map[Mark]string{}
+	wrong := map[Mark]string{}
 	for _, m := range marks {
 		switch hash := hashes[m.Seq]; {
 		case hash == "":
-			lacking[m] = fmt.Sprintf("the chain ends with entry %d: its end was cut off, or the state is an older copy", last)
+			wrong[m] = fmt.Sprintf("the chain ends with entry %d: its end was cut off, or the state is an older copy",
+				last)
 		case hash != string(m.Head):
-			lacking[m] = fmt.Sprintf("entry %d of the chain has another hash: the state was put back and went on from there, or the chain was rewritten", m.Seq)
+			wrong[m] = fmt.Sprintf("entry %d of the chain has another hash: an older state was restored and "+
+				"continued, or the chain was rewritten", m.Seq)
 		case !signed[m]:
-			lacking[m] = fmt.Sprintf("the chain has entry %d, and not that it was signed: its end was cut off, or the state is an older copy", m.Seq)
+			wrong[m] = fmt.Sprintf("the chain has entry %d, but no record of its signature: its end was cut off, or "+
+				"the state is an older copy", m.Seq)
 		}
 	}
-	return lacking, nil
+	return wrong, nil
 }

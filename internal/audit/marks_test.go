@@ -25,7 +25,7 @@ func (r *rig) copyTo(entries int) *rig {
 	return older
 }
 
-func TestAMarkThatTheChainLacksSaysWhatBecameOfTheChain(t *testing.T) {
+func TestAMarkMissingFromTheChainIsExplained(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
 	r.sign() // of entry 3, in entry 4
@@ -47,7 +47,8 @@ func TestAMarkThatTheChainLacksSaysWhatBecameOfTheChain(t *testing.T) {
 		{"whole", r, "", ""},
 		{"goes on", func() *rig { g := r.copyTo(6); g.add("sa", "key held"); return g }(), "", ""},
 		{"cut off", r.copyTo(4), "", "the chain ends with entry 4: its end was cut off"},
-		{"cut off behind the entry that was signed", r.copyTo(5), "", "the chain has entry 5, and not that it was signed"},
+		{"cut off behind the entry that was signed", r.copyTo(5), "",
+			"the chain has entry 5, but no record of its signature"},
 		{"put back and gone on", other, "", "entry 5 of the chain has another hash"},
 		{"empty", newRig(t), "the chain ends with entry 0", "the chain ends with entry 0"},
 	} {
@@ -63,7 +64,7 @@ func TestAMarkThatTheChainLacksSaysWhatBecameOfTheChain(t *testing.T) {
 	}
 }
 
-func TestWithoutAMarkNothingIsReadAndNothingIsWrong(t *testing.T) {
+func TestWithoutMarksTheChainIsNotRead(t *testing.T) {
 	if got, err := Lacking(t.Context(), nil, nil); len(got) > 0 || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}

@@ -16,11 +16,14 @@ type Metrics struct {
 // NewMetrics registers the metrics with reg; nil registers none.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
-		last: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "keyd", Name: "audit_last_checkpoint_timestamp_seconds",
-			Help: "When a checkpoint of the audit chain was last signed; of a chain that has none yet, when it began."}),
+		last: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "keyd",
+			Name: "audit_last_checkpoint_timestamp_seconds",
+			Help: "When a checkpoint of the audit chain was last signed; of a chain that has none yet, when " +
+				"it began."}),
 		entries: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "keyd", Name: "audit_signed_entries",
 			Help: "Entries of the audit chain that the last checkpoint covers."}),
-		failures: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "keyd", Name: "audit_checkpoint_failures_total",
+		failures: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "keyd",
+			Name: "audit_checkpoint_failures_total",
 			Help: "Checkpoints of the audit chain that could not be signed or recorded."}),
 	}
 	if reg != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Receipt is all that the chain says of one generation of a key: what an auditor
-// wants to file of a rotation.
+// Receipt is everything that the chain says about one generation of a key: what an
+// auditor files for a rotation.
 type Receipt struct {
 	Key        string    `json:"key"`
 	Generation int       `json:"generation"`
@@ -20,7 +20,7 @@ type Receipt struct {
 	AskedBy    string    `json:"asked_by"`
 	Reason     string    `json:"reason,omitempty"`
 	Reserved   time.Time `json:"reserved"`
-	// Requests are the operators' that this generation answers.
+	// Requests are the operators' requests that this generation answers.
 	Requests []Asked `json:"requests,omitempty"`
 
 	ID          key.ID          `json:"cka_id"`
@@ -33,7 +33,7 @@ type Receipt struct {
 	Imports  []Imported `json:"imports,omitempty"` // oldest first
 	Finished time.Time  `json:"finished,omitzero"` // active in every vault
 
-	// The entries of the chain that this is drawn up from.
+	// The entries of the chain that the receipt is compiled from.
 	First  uint64         `json:"first_entry"`
 	Last   uint64         `json:"last_entry"`
 	Signed *SignedReceipt `json:"signed,omitempty"` // nil: not all of it is signed yet
@@ -90,7 +90,7 @@ const (
 	resultVoid    = "the import did not happen"
 )
 
-// Receipts reads the whole chain, entry by entry, and draws up what is asked for.
+// Receipts reads the whole chain, entry by entry, and compiles receipts.
 type Receipts struct {
 	name     string
 	receipts []*Receipt
@@ -105,7 +105,8 @@ func NewReceipts(name string) *Receipts { return &Receipts{name: name, asked: ma
 func (r *Receipts) Of(generation int) (Receipt, error) {
 	var found *Receipt
 	for _, x := range r.receipts {
-		if x.Generation == generation || generation == 0 && (found == nil || len(x.Imports) > 0 || len(found.Imports) == 0) {
+		if x.Generation == generation || generation == 0 &&
+			(found == nil || len(x.Imports) > 0 || len(found.Imports) == 0) {
 			found = x
 		}
 	}
@@ -115,7 +116,8 @@ func (r *Receipts) Of(generation int) (Receipt, error) {
 	case len(r.receipts) == 0:
 		return Receipt{}, fmt.Errorf("the audit has no rotation of a key %s", r.name)
 	default:
-		return Receipt{}, fmt.Errorf("the audit has no generation %d of %s: the newest is %d", generation, r.name, r.receipts[len(r.receipts)-1].Generation)
+		return Receipt{}, fmt.Errorf("the audit has no generation %d of %s: the newest is %d",
+			generation, r.name, r.receipts[len(r.receipts)-1].Generation)
 	}
 }
 
@@ -184,11 +186,13 @@ func (x *Receipt) add(e chain.Entry) {
 		x.ID, x.Made = key.ID(f["new_id"]), time.Time{}
 	case chain.GenerationPinned:
 		x.ID, x.Fingerprint, x.Pinned = key.ID(f["id"]), key.Fingerprint(f["fingerprint"]), e.Time
-		x.HSM = MadeIn{Manufacturer: f["hsm_manufacturer"], Model: f["hsm_model"], Serial: f["hsm_serial"], Firmware: f["hsm_firmware"], Token: f["hsm_token"]}
+		x.HSM = MadeIn{Manufacturer: f["hsm_manufacturer"], Model: f["hsm_model"], Serial: f["hsm_serial"],
+			Firmware: f["hsm_firmware"], Token: f["hsm_token"]}
 	case chain.ImportIntended:
 		x.Imports = append(x.Imports, Imported{
 			Vault: f["vault"], Cause: key.Cause(f["cause"]), Attempt: key.ID(f["attempt"]), KEK: f["kek"],
-			KEKPrint: key.Fingerprint(f["kek_fingerprint"]), Checkpoint: f["checkpoint"], Intended: e.Time, Result: resultOpen,
+			KEKPrint: key.Fingerprint(f["kek_fingerprint"]), Checkpoint: f["checkpoint"], Intended: e.Time,
+			Result: resultOpen,
 		})
 	case chain.RotationFinished:
 		x.Finished = e.Time

@@ -13,15 +13,19 @@ const attempt = "00112233445566778899aabbccddeeff"
 // rotation is what the loop writes of one rotation, with an id given up and a first
 // import that did not happen.
 func rotation(r *rig) {
-	const id, id2, other = "000102030405060708090a0b0c0d0e0f", "101112131415161718191a1b1c1d1e1f", "ffeeddccbbaa99887766554433221100"
+	const id, id2, other = "000102030405060708090a0b0c0d0e0f", "101112131415161718191a1b1c1d1e1f",
+		"ffeeddccbbaa99887766554433221100"
 	r.add("sa", "rotation requested", "request", other, "reason", "yearly drill")
-	r.add("sa", "generation reserved", "generation", "2", "id", id, "spec", "RSA-4096", "reason", "yearly drill", "requests", other)
+	r.add("sa", "generation reserved", "generation", "2", "id", id, "spec", "RSA-4096", "reason", "yearly drill",
+		"requests", other)
 	r.add("sa", "id abandoned", "generation", "2", "id", id, "new_id", id2)
 	r.add("sa", "generation made", "generation", "2", "id", id2)
-	r.add("sa", "generation pinned", "generation", "2", "id", id2, "fingerprint", "sha256:ab", "hsm_manufacturer", "SoftHSM project",
+	r.add("sa", "generation pinned", "generation", "2", "id", id2, "fingerprint", "sha256:ab", "hsm_manufacturer",
+		"SoftHSM project",
 		"hsm_model", "SoftHSM v2", "hsm_serial", "e5f6", "hsm_firmware", "2.6", "hsm_token", "keyd")
 	r.add("sql", "generation reserved", "generation", "2", "id", other)
-	place := []string{"generation", "2", "vault", "https://weu", "cause", "rotation", "kek", "https://weu/keys/kek/1", "kek_fingerprint", "sha256:cd"}
+	place := []string{"generation", "2", "vault", "https://weu", "cause", "rotation", "kek", "https://weu/keys/kek/1",
+		"kek_fingerprint", "sha256:cd"}
 	with := func(more ...string) []string { return append(append([]string(nil), place...), more...) }
 	r.add("sa", "import intended", with("attempt", other, "checkpoint", "5:sha256:ee")...)
 	r.add("sa", "import did not happen", with("attempt", other, "error", "403")...)
@@ -98,7 +102,8 @@ func TestWhatHasNoReceiptIsNamed(t *testing.T) {
 	if got, err := receipts(r, "SA").Of(2); err != nil || got.Key != "sa" {
 		t.Errorf("a name in another case: %q, %v", got.Key, err)
 	}
-	if _, err := receipts(r, "sa").Of(7); err == nil || !strings.Contains(err.Error(), "no generation 7 of sa: the newest is 3") {
+	if _, err := receipts(r, "sa").Of(7); err == nil ||
+		!strings.Contains(err.Error(), "no generation 7 of sa: the newest is 3") {
 		t.Errorf("%v", err)
 	}
 	if _, err := receipts(r, "typo").Of(0); err == nil || !strings.Contains(err.Error(), "no rotation of a key typo") {

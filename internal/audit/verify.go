@@ -17,7 +17,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Verdict is what Verify found out about an export, and no more than that.
+// Verdict is exactly what Verify established about an export.
 type Verdict struct {
 	Instance string    `json:"instance"`
 	Exported time.Time `json:"exported"`
@@ -29,22 +29,22 @@ type Verdict struct {
 	Last  uint64     `json:"last"`
 	Head  chain.Hash `json:"head"` // of the last
 	Shown uint64     `json:"shown"`
-	// LeftOut are linked, too, but what they say is not in the file.
+	// LeftOut entries are linked, too, but their content is not in the file.
 	LeftOut uint64 `json:"left_out"`
-	// CompleteTo is the entry up to which none of Key is left out; with no Key, none
-	// at all. 0: the first one is.
+	// CompleteTo is the last entry up to which no entry of Key is left out; without a
+	// Key, no entry at all. 0: the first one is left out.
 	CompleteTo uint64    `json:"complete_to"`
 	Keys       []KeySeen `json:"keys"`
-	// SignedTo is the last entry under a signature that was checked; 0: none is.
+	// SignedTo is the last entry covered by a verified signature; 0: none is.
 	SignedTo uint64          `json:"signed_to"`
 	SignedAt time.Time       `json:"signed_at,omitzero"`
 	SignedBy key.Fingerprint `json:"signed_by,omitempty"`
-	// Expected are the marks that were given and are in the file, signed.
+	// Expected are the given marks that the file contains and a signature covers.
 	Expected []string `json:"expected,omitempty"`
 	Problems []string `json:"problems,omitempty"` // at most 20
 }
 
-// KeySeen is one audit key by which the file has checkpoints.
+// KeySeen is one audit key that signed checkpoints of the file.
 type KeySeen struct {
 	Fingerprint key.Fingerprint `json:"fingerprint"`
 	Given       bool            `json:"given"`       // its signatures were checked
@@ -62,11 +62,12 @@ func (v *Verdict) problem(format string, args ...any) {
 	}
 }
 
-// ErrNotAnExport: the file is none that can be verified; the text says what it is.
+// ErrNotAnExport says that the file is not an export that can be verified. The text
+// says what it is.
 var ErrNotAnExport = errors.New("this cannot be verified")
 
-// Mark is a place of the chain that is known from elsewhere: a version's tag or the
-// journal.
+// Mark is a point of the chain that is known from elsewhere: from a version's tag or
+// the journal.
 type Mark struct {
 	Seq  uint64
 	Head key.Fingerprint
@@ -124,7 +125,7 @@ type checker struct {
 	number int  // of the line
 	gap    bool // an entry of the key was left out
 	ended  bool
-	lost   bool // the line before could not be used, so the next need not link
+	lost   bool // the line before was unusable, so the next need not link to it
 }
 
 func (c *checker) header(lines *bufio.Scanner) error {
@@ -135,35 +136,39 @@ func (c *checker) header(lines *bufio.Scanner) error {
 	err := strict(lines.Bytes(), &h)
 	switch {
 	case bytes.HasPrefix(lines.Bytes(), []byte("seq,time,")):
-		return fmt.Errorf("%w: it is a CSV export, which is for reading; export the same with --format json", ErrNotAnExport)
+		return fmt.Errorf("%w: it is a CSV export, which is for reading; export the same with --format json",
+			ErrNotAnExport)
 	case err != nil || h.Export == 0:
 		return fmt.Errorf("%w: its first line is not that of `keyd audit export --format json`", ErrNotAnExport)
 	case h.Export != formatVersion:
-		return fmt.Errorf("%w: it is an export of form %d, and this keyd knows form %d: verify it with a newer keyd", ErrNotAnExport, h.Export, formatVersion)
+		return fmt.Errorf("%w: it is an export of form %d, and this keyd knows form %d: verify it with a newer keyd",
+			ErrNotAnExport, h.Export, formatVersion)
 	}
 	c.read.Write(lines.Bytes())
 	c.number = 1
 	c.prev, c.signed = h.Prev, map[uint64]bool{}
-	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until, h.Key, h.First
+	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until,
+		h.Key, h.First
 	if h.First == 1 && h.Prev != (chain.Hash{}) {
-		c.v.problem("line 1: the chain's first entry has one before it")
+		c.v.problem("line 1: the first entry of the chain claims to follow another one")
 	}
 	return nil
 }
 
-// line takes one line behind the header.
+// line handles one line after the header.
 func (c *checker) line(text []byte) {
 	c.number++
 	var entry entryLine
 	var end endLine
 	switch {
 	case c.ended:
-		c.v.problem("line %d: there is something behind the end", c.number)
+		c.v.problem("line %d: there is text after the end", c.number)
 		return
 	case strict(text, &end) == nil && end.End:
 		c.end(end)
 		return
-	case strict(text, &entry) != nil || (entry.Entry == nil) == (entry.Sum == nil) || entry.Sum == nil && entry.Key != "":
+	case strict(text, &entry) != nil || (entry.Entry == nil) == (entry.Sum == nil) ||
+		entry.Sum == nil && entry.Key != "":
 		c.v.problem("line %d: it is not a line of an export", c.number)
 		c.lost = true
 	default:
@@ -175,7 +180,7 @@ func (c *checker) line(text []byte) {
 func (c *checker) end(e endLine) {
 	c.ended = true
 	if e.Lines != uint64(len(c.hashes)) {
-		c.v.problem("line %d: the file was written with %d entries, and has %d", c.number, e.Lines, len(c.hashes))
+		c.v.problem("line %d: the file was written with %d entries and now has %d", c.number, e.Lines, len(c.hashes))
 	}
 	if e.Sum != chain.Hash(c.read.Sum(nil)) {
 		c.v.problem("line %d: the file is not as it was written: its sum is another one", c.number)
@@ -186,7 +191,8 @@ func (c *checker) end(e endLine) {
 func (c *checker) entry(e entryLine) {
 	want := c.v.First + uint64(len(c.hashes))
 	if e.Seq != want {
-		c.v.problem("line %d: entry %d stands where entry %d should: one was removed, added or moved", c.number, e.Seq, want)
+		c.v.problem("line %d: entry %d stands where entry %d should: one was removed, added or moved",
+			c.number, e.Seq, want)
 	}
 	var body chain.Entry
 	var links bool
@@ -198,7 +204,8 @@ func (c *checker) entry(e entryLine) {
 		links = err == nil && chain.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
 	}
 	if !links && !c.lost {
-		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed or moved", c.number, e.Seq)
+		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed "+
+			"or moved", c.number, e.Seq)
 	}
 	c.prev, c.lost = e.Hash, false
 	c.hashes = append(c.hashes, e.Hash)
@@ -242,25 +249,28 @@ func (c *checker) checkpoint(at uint64, e chain.Entry) {
 		return
 	}
 	if s.Instance != c.v.Instance {
-		c.v.problem("line %d: the checkpoint in entry %d is of instance %s, and the file says %s", c.number, at, s.Instance, c.v.Instance)
+		c.v.problem("line %d: the checkpoint in entry %d is of instance %s, and the file says %s",
+			c.number, at, s.Instance, c.v.Instance)
 		return
 	}
 	seen.Checkpoints++
 	if s.Seq >= at {
-		c.v.problem("line %d: entry %d signs entry %d, which was not there yet: entries were removed", c.number, at, s.Seq)
+		c.v.problem("line %d: entry %d signs entry %d, which did not exist yet: entries were removed",
+			c.number, at, s.Seq)
 		return
 	}
 	c.cover(s, at)
 }
 
-// cover takes note of how far a good signature reaches, if it is of this file's part
-// of the chain.
+// cover records how far a valid signature reaches, if it belongs to this file's part of
+// the chain.
 func (c *checker) cover(s signed, at uint64) {
 	if s.Seq < c.v.First {
-		return // it is of what was before the file's first entry
+		return // it covers only entries before the file's first one
 	}
 	if got := c.hashes[min(s.Seq-c.v.First, uint64(len(c.hashes)-1))]; got.String() != string(s.Head) {
-		c.v.problem("line %d: the head that entry %d signs is not that of entry %d here: the chain was rewritten", c.number, at, s.Seq)
+		c.v.problem("line %d: the head that entry %d signs differs from entry %d of this file: the chain was rewritten",
+			c.number, at, s.Seq)
 		return
 	}
 	c.signed[s.Seq] = true
@@ -294,21 +304,23 @@ func (c *checker) conclude(marks []Mark) {
 		mark := fmt.Sprintf("%d:%s", m.Seq, m.Head)
 		switch {
 		case m.Seq < c.v.First:
-			c.v.problem("%s: the file begins with entry %d only: export it from earlier", mark, c.v.First)
+			c.v.problem("%s: the file begins only with entry %d: export from an earlier time", mark, c.v.First)
 		case m.Seq > c.v.Last:
-			c.v.problem("%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it is older or exported with --until", mark, m.Seq, c.v.Last)
+			c.v.problem("%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it "+
+				"is older or exported with --until", mark, m.Seq, c.v.Last)
 		case c.hashes[m.Seq-c.v.First].String() != string(m.Head):
 			c.v.problem("%s: entry %d has another hash here: the chain was rewritten", mark, m.Seq)
 		case !c.signed[m.Seq]:
-			c.v.problem("%s: the file has no checkpoint of entry %d by a key that was given: its end was cut off", mark, m.Seq)
+			c.v.problem("%s: the file has no checkpoint of entry %d by a key that was given: its end was cut off",
+				mark, m.Seq)
 		default:
 			c.v.Expected = append(c.v.Expected, mark)
 		}
 	}
 }
 
-// strict decodes a line that is written exactly as Export writes it, so that no two
-// readers can see different things in one line.
+// strict decodes a line only if it is written exactly as Export writes it, so that no
+// two readers can read one line differently.
 func strict(text []byte, into any) error {
 	if err := json.Unmarshal(text, into); err != nil {
 		return err

@@ -77,10 +77,10 @@ func Encode(kid string, ciphertext []byte, generator string) ([]byte, error) {
 	return blob, nil
 }
 
-// Parse reads a transfer blob of at most MaxBlob bytes, and nothing that departs
-// from the specification: no unknown or repeated field, no other schema version,
-// algorithm or encryption, only unpadded base64url (RFC 4648 section 5), and
-// nothing behind the document. generator may be absent.
+// Parse reads a transfer blob of at most MaxBlob bytes and refuses every departure from
+// the specification: an unknown or repeated field, another schema version, algorithm or
+// encryption, base64 other than unpadded base64url (RFC 4648 section 5), and anything
+// after the document. generator may be absent.
 func Parse(data []byte) (Blob, error) {
 	b, err := parse(data)
 	if err != nil {
@@ -145,7 +145,9 @@ func decodeCiphertext(text string) ([]byte, error) {
 	case strings.Contains(text, "="):
 		return nil, errors.New("ciphertext is padded base64: the specification wants it without =")
 	case strings.ContainsAny(text, "+/"):
-		return nil, errors.New("ciphertext is in the standard base64 alphabet: the specification wants the URL alphabet, with - and _")
+		return nil,
+			errors.New("ciphertext is in the standard base64 alphabet: the specification wants the URL alphabet, " +
+				"with - and _")
 	case strings.ContainsAny(text, "\r\n"): // which Go's decoder would skip
 		return nil, errors.New("ciphertext is broken into lines: it must be one unbroken base64url string")
 	}
@@ -178,8 +180,8 @@ func checkGenerator(s string) error {
 	return nil
 }
 
-// hasOrigin reports whether a KEK's id may name a vault: at no other port than
-// 443, which a Managed HSM's ids have been seen to name.
+// hasOrigin reports whether a KEK's id names a vault. Its port can only be 443, which
+// ids of a Managed HSM sometimes include.
 func hasOrigin(u *url.URL) bool {
 	origin, err := key.Origin(u)
 	return err == nil && strings.Count(origin, ":") == 1

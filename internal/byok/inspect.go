@@ -6,7 +6,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Inspection is what a blob's lengths show without any key.
+// Inspection is what a blob's lengths reveal without any key.
 type Inspection struct {
 	// KEKBytes is the length of the RSA-OAEP block, the KEK's modulus size.
 	KEKBytes int
@@ -34,7 +34,8 @@ func Inspect(b Blob, kekBits int) (Inspection, error) {
 	// RFC 5649: eight bytes of prefix, then the plaintext padded to eight bytes.
 	if i.WrappedBytes < 24 || i.WrappedBytes%8 != 0 {
 		return Inspection{}, fmt.Errorf(
-			"transfer blob: a ciphertext of %d bytes does not fit a KEK of %d bits: %d bytes, then a multiple of 8, were expected; was it wrapped to another KEK?",
+			"transfer blob: a ciphertext of %d bytes does not fit a KEK of %d bits: %d bytes, then a multiple of 8, "+
+				"were expected; was it wrapped to another KEK?",
 			len(b.Ciphertext), kekBits, i.KEKBytes)
 	}
 	i.MaxPlain = i.WrappedBytes - 8

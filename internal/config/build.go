@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// build turns the files into a Config. What is wrong goes into the report, and
-// then the Config serves only to find what else is wrong.
+// build turns the files into a Config. It reports every mistake; after one, the Config
+// serves only to find more mistakes.
 func build(sources []source, rep *report) *Config {
 	c := &Config{}
 	var vaults, keys []*section
@@ -38,13 +38,14 @@ func build(sources []source, rep *report) *Config {
 
 var mainFields = []string{"instance", "state_dir", "hsm", "azure", "vaults", "keys", "control", "web", "health", "log"}
 
-// onlyVaultsAndKeys holds the files of keys.d to what may be spread over files.
+// onlyVaultsAndKeys refuses everything but vaults and keys in the files of keys.d.
 func onlyVaultsAndKeys(s *section) {
 	for _, f := range s.fields {
 		switch {
 		case f.name == "vaults" || f.name == "keys":
 		case slices.Contains(mainFields, f.name):
-			s.rep.add(f.at, "move it to "+s.rep.order[0], "%s does not belong in keys.d, where only vaults and keys are read", f.name)
+			s.rep.add(f.at, "move it to "+s.rep.order[0],
+				"%s does not belong in keys.d, where only vaults and keys are read", f.name)
 		default:
 			s.rep.add(f.at, suggest(f.name, []string{"vaults", "keys"}), "unknown field %s", f.name)
 		}
@@ -101,20 +102,21 @@ func readHSM(s *section, stateDir string) HSM {
 	return h
 }
 
-// refusePIN tells who wrote the PIN itself where it belongs.
+// refusePIN refuses a PIN in the configuration and says where it belongs.
 func refusePIN(s *section) {
 	s.fields = slices.DeleteFunc(s.fields, func(f field) bool {
 		if f.name != "pin" {
 			return false
 		}
-		s.rep.add(f.at, "write it into a file that only the HSM side can read, name that by hsm.pin_file, and change the PIN if others could read this file",
+		s.rep.add(f.at, "write it into a file that only the HSM side can read, name that by hsm.pin_file, and change "+
+			"the PIN if others could read this file",
 			"hsm.pin puts the PIN into the configuration")
 		return true
 	})
 }
 
-// mergeURI takes from hsm.uri what the other fields do not say; nothing may be
-// said twice.
+// mergeURI takes from hsm.uri what the other fields do not set. Nothing may be set
+// twice.
 func mergeURI(h *HSM, s *section) {
 	where := s.whereOf("uri")
 	u, ok := readScalar(s.rep, s.name("uri"), where, s.byName["uri"].node, ParseURI)
@@ -133,7 +135,8 @@ func mergeURI(h *HSM, s *section) {
 		switch {
 		case v.value == "":
 		case s.has(v.field):
-			s.rep.add(s.whereOf(v.field), "keep one of them", "%s is already in hsm.uri as %s", s.name(v.field), v.attribute)
+			s.rep.add(s.whereOf(v.field), "keep one of them", "%s is already in hsm.uri as %s",
+				s.name(v.field), v.attribute)
 		default:
 			*v.to = v.value
 		}
@@ -199,7 +202,7 @@ func readControl(s *section) Control {
 	return c
 }
 
-// parseUser turns a uid or a user's name on this host into a uid.
+// parseUser resolves a uid or the name of a user on this host to a uid.
 func parseUser(s string) (uint32, error) {
 	if uid, err := strconv.ParseUint(s, 10, 32); err == nil {
 		return uint32(uid), nil
@@ -223,7 +226,8 @@ func readWeb(s *section) Web {
 		ConfigFile: read(s, "web_config_file", "", parsePath),
 	}
 	if !isLoopback(w.Listen) && !s.has("web_config_file") {
-		s.rep.add(s.whereOf("listen"), "listen on 127.0.0.1, or write web.web_config_file with TLS and authentication (exporter-toolkit)",
+		s.rep.add(s.whereOf("listen"),
+			"listen on 127.0.0.1, or write web.web_config_file with TLS and authentication (exporter-toolkit)",
 			"web.listen: %q can be reached from other hosts", w.Listen)
 	}
 	return w
@@ -238,7 +242,8 @@ func readHealth(s *section) Health {
 		Look:   read(s, "look", 15*time.Minute, interval),
 	}
 	if h.Older < h.Newest {
-		s.rep.add(s.whereOf("older"), fmt.Sprintf("write %s or more, or a shorter health.newest", showDuration(h.Newest)),
+		s.rep.add(s.whereOf("older"), fmt.Sprintf("write %s or more, or a shorter health.newest",
+			showDuration(h.Newest)),
 			"health.older: %s is shorter than health.newest", showDuration(h.Older))
 	}
 	return h

@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Config is what keyd.yaml and keys.d/*.yaml ask for, with defaults filled in.
+// Config is the content of keyd.yaml and keys.d/*.yaml, with defaults filled in.
 type Config struct {
 	Files    []string // every file read, the main one first
 	Instance string   // 1 to 127 of 0-9, a-z, A-Z and -
@@ -26,7 +26,7 @@ type Config struct {
 	Log      Log
 }
 
-// HSM says which token the HSM side opens, and how it is reached.
+// HSM says which token the HSM side opens, and how to reach it.
 type HSM struct {
 	Module string // absolute path of the PKCS#11 library
 	// The token is the one that matches every one of these that is not empty
@@ -35,7 +35,7 @@ type HSM struct {
 	PINFile                            string // as written; see package pin
 	Socket                             string // of keyd-hsm; "": a child process of keyd run
 	User                               string // name or uid that may connect to Socket
-	StateDir                           string // where the HSM side keeps what it trusts
+	StateDir                           string // where the HSM side stores what it trusts
 	Sessions                           int
 	CallTimeout                        time.Duration // for every call but a generation
 	GenerateTimeout                    time.Duration
@@ -82,10 +82,10 @@ type Vault struct {
 	KEK KEK
 }
 
-// KEK is what the configuration asks of a vault's key exchange key.
+// KEK is the configuration of a vault's key exchange key.
 type KEK struct {
 	Name        string
-	Fingerprint key.Fingerprint // "": the one first used is trusted
+	Fingerprint key.Fingerprint // "": trust on first use
 	Create      bool            // make it when absent
 	Bits        int             // size when made: 2048, 3072 or 4096
 }
@@ -103,7 +103,7 @@ type Web struct {
 	ConfigFile string // exporter-toolkit's web configuration, or ""
 }
 
-// Health says how often keyd looks and proves.
+// Health says how often keyd observes and proves.
 type Health struct {
 	Newest time.Duration // between proofs of a key's newest version
 	Older  time.Duration // between proofs of an older one
@@ -133,8 +133,8 @@ func (c *Config) KEKPin(url string) key.Fingerprint {
 	return v.KEK.Fingerprint
 }
 
-// Load reads the main file at path and keys.d/*.yaml beside it. The error is
-// Problems: everything that is wrong, ordered by file and line.
+// Load reads the main file at path and keys.d/*.yaml beside it. The error is Problems:
+// every mistake, ordered by file and line.
 func Load(path string) (*Config, error) {
 	rep := &report{}
 	sources := readAll(path, rep)
@@ -146,16 +146,18 @@ func Load(path string) (*Config, error) {
 	return c, nil
 }
 
-// credentialPath resolves a file that is named by an absolute path or as a
-// systemd credential (systemd.exec(5), LoadCredential=).
+// credentialPath resolves the absolute path of a file, or the name of a systemd
+// credential (systemd.exec(5), LoadCredential=).
 func credentialPath(name string) (string, error) {
 	if filepath.IsAbs(name) {
 		return name, nil
 	}
 	dir := os.Getenv(credentialsDirectory)
 	if dir == "" {
-		return "", fmt.Errorf("%q names a systemd credential, but $%s is not set: add LoadCredential=%s:/path to the unit, or write an absolute path",
-			name, credentialsDirectory, name)
+		return "",
+			fmt.Errorf("%q names a systemd credential, but $%s is not set: add LoadCredential=%s:/path to the unit, "+
+				"or write an absolute path",
+				name, credentialsDirectory, name)
 	}
 	return filepath.Join(dir, name), nil
 }

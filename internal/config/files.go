@@ -97,7 +97,7 @@ func readFile(name string) ([]byte, error) {
 	return data, nil
 }
 
-// checkWritable refuses what others than the owner could change: whoever writes
+// checkWritable refuses a file that others than its owner can change: whoever writes
 // the configuration decides where keys go.
 func checkWritable(info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
@@ -107,7 +107,7 @@ func checkWritable(info fs.FileInfo) error {
 	return nil
 }
 
-// addErr reports err at a place, with what helps when it is a known kind.
+// addErr reports err at a place, with a remedy if its kind is known.
 func (r *report) addErr(at position, err error) {
 	var f fault
 	switch {
@@ -122,8 +122,8 @@ func (r *report) addErr(at position, err error) {
 	}
 }
 
-// CheckPINFile says whether the HSM side could read the PIN, as it reads it itself. Only
-// the process that reads the PIN may ask: the others must not be able to.
+// CheckPINFile checks whether the HSM side can read the PIN, exactly as it does. Only
+// the process that reads the PIN may call it: no other may be able to.
 func (c *Config) CheckPINFile() []Problem {
 	rep := &report{}
 	file, err := pin.Find(c.HSM.PINFile, os.Getenv(credentialsDirectory))
@@ -138,15 +138,15 @@ func (c *Config) CheckPINFile() []Problem {
 	return rep.problems
 }
 
-// checkSecretFiles refuses secrets that others could read, as far as this
-// process can see.
+// checkSecretFiles refuses secrets that others can read, as far as this process can
+// see.
 func checkSecretFiles(c *Config, rep *report) {
 	rep.checkSecretMode(c.HSM.pinAt, "hsm.pin_file", c.HSM.PINFile)
 	rep.checkSecretMode(c.Azure.certificateAt, "azure.certificate_file", c.Azure.CertificateFile)
 }
 
-// checkSecretMode looks at absolute paths only: the modes of systemd's
-// credentials (0440 at times) are systemd's own.
+// checkSecretMode checks absolute paths only: systemd chooses the modes of its
+// credentials (sometimes 0440).
 func (r *report) checkSecretMode(at position, field, path string) {
 	if !filepath.IsAbs(path) || underCredentials(path) {
 		return
@@ -156,7 +156,8 @@ func (r *report) checkSecretMode(at position, field, path string) {
 		return
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		r.add(at, "run chmod 0600 "+path+" and make the user that reads it its owner; if others could have read it, change the secret",
+		r.add(at, "run chmod 0600 "+path+" and make the user that reads it its owner; if others could have read it, "+
+			"change the secret",
 			"%s: %s is open to group or others (mode %04o)", field, path, mode)
 	}
 }

@@ -31,7 +31,8 @@ func TestFolderIsNotAConfiguration(t *testing.T) {
 
 func TestEmptyFileLacksWhatIsRequired(t *testing.T) {
 	_, ps := load(t, map[string]string{"keyd.yaml": "# nothing\n"})
-	if len(ps) != 2 || !strings.Contains(ps.Error(), "instance is missing") || !strings.Contains(ps.Error(), "hsm is missing") {
+	if len(ps) != 2 || !strings.Contains(ps.Error(), "instance is missing") ||
+		!strings.Contains(ps.Error(), "hsm is missing") {
 		t.Errorf("got\n%v", ps)
 	}
 }
@@ -81,8 +82,9 @@ func TestPINFileThatOthersCanReadIsRefused(t *testing.T) {
 
 func TestCertificateThatOthersCanReadIsRefused(t *testing.T) {
 	_, cert := withPIN(t, 0o644, "key")
-	path := write(t, map[string]string{"keyd.yaml": base + "azure:\n  credential: client-certificate\n  tenant_id: contoso.example\n" +
-		"  client_id: 00000000-0000-0000-0000-000000000000\n  certificate_file: " + cert + "\n"})
+	path := write(t,
+		map[string]string{"keyd.yaml": base + "azure:\n  credential: client-certificate\n  tenant_id: " +
+			"contoso.example\n  client_id: 00000000-0000-0000-0000-000000000000\n  certificate_file: " + cert + "\n"})
 	_, err := config.Load(path)
 	only(t, err, "keyd.yaml:19:21: azure.certificate_file: ")
 }
@@ -99,7 +101,8 @@ func TestPINFileIsCheckedByWhoReadsIt(t *testing.T) {
 	if err := os.Truncate(pin, 0); err != nil {
 		t.Fatal(err)
 	}
-	only(t, config.Problems(c.CheckPINFile()), "keyd.yaml:5:13: hsm.pin_file: the PIN file "+pin+" is empty; write the PIN")
+	only(t, config.Problems(c.CheckPINFile()), "keyd.yaml:5:13: hsm.pin_file: the PIN file "+pin+
+		" is empty; write the PIN")
 	if err := os.WriteFile(pin, []byte("1234\r\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +136,8 @@ func TestURIStandsForModuleTokenAndPINFile(t *testing.T) {
 	fields := "  module: /usr/lib/softhsm/libsofthsm2.so\n  token: keyd\n  pin_file: hsm-pin\n"
 	c := mustLoad(t, strings.Replace(base, fields,
 		"  uri: pkcs11:token=keyd;serial=12?module-path=/opt/lib.so&pin-source=file:/etc/keyd/pin\n", 1))
-	if c.HSM.Module != "/opt/lib.so" || c.HSM.Token != "keyd" || c.HSM.Serial != "12" || c.HSM.PINFile != "/etc/keyd/pin" {
+	if c.HSM.Module != "/opt/lib.so" || c.HSM.Token != "keyd" || c.HSM.Serial != "12" ||
+		c.HSM.PINFile != "/etc/keyd/pin" {
 		t.Errorf("HSM = %+v", c.HSM)
 	}
 	c = mustLoad(t, strings.Replace(base, fields,
@@ -146,7 +150,8 @@ func TestURIStandsForModuleTokenAndPINFile(t *testing.T) {
 func TestURIWithoutPINSourceNeedsPINFile(t *testing.T) {
 	fields := "  module: /usr/lib/softhsm/libsofthsm2.so\n  token: keyd\n  pin_file: hsm-pin\n"
 	_, ps := load(t, map[string]string{"keyd.yaml": strings.Replace(base, fields, "  uri: pkcs11:token=keyd\n", 1)})
-	if len(ps) != 2 || !strings.Contains(ps.Error(), "no module-path") || !strings.Contains(ps.Error(), "no pin-source") {
+	if len(ps) != 2 || !strings.Contains(ps.Error(), "no module-path") ||
+		!strings.Contains(ps.Error(), "no pin-source") {
 		t.Errorf("got\n%v", ps)
 	}
 }

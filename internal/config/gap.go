@@ -9,18 +9,18 @@ import (
 )
 
 const (
-	// gapStep is the grid on which gaps are looked for: every longer gap holds a point
-	// of it. Shorter ones are taken for this long.
+	// gapStep is the grid of the search for gaps: every longer gap contains a grid
+	// point. Shorter gaps count as this long.
 	gapStep = 7 * day
-	// gapYears is how far gaps are looked for. After 28 years the calendar has had
-	// every month begin on every day of the week, with and without a leap day, and
-	// so have the days on which clocks change.
+	// gapYears is how many years are searched for gaps. Within 28 years every month has
+	// begun on every day of the week, with and without a leap day, and so have the days
+	// on which clocks change.
 	gapYears = 32
 )
 
-// longestGap is the longest time between two firings of a schedule, in its own time
-// zone with its clock changes; at least gapStep.
-// bounded is false when the schedule stops firing.
+// longestGap returns the longest time between two firings of a schedule, in its own
+// time zone with its clock changes; at least gapStep. bounded is false if the schedule
+// stops firing.
 func longestGap(s key.Schedule) (longest time.Duration, bounded bool) {
 	if every, ok := s.(schedule.Every); ok {
 		return max(time.Duration(every), gapStep), true
@@ -42,8 +42,8 @@ func longestGap(s key.Schedule) (longest time.Duration, bounded bool) {
 	return longest, true
 }
 
-// lastBefore is the last firing up to point, where at is a firing and after the
-// first one behind point, found by halving: the next firing from there on is after.
+// lastBefore returns the last firing up to point by bisection. at is a firing, and
+// after is the first one past point.
 func lastBefore(s key.Schedule, at, point, after time.Time) time.Time {
 	if s.Next(at).Equal(after) {
 		return at
@@ -58,8 +58,8 @@ func lastBefore(s key.Schedule, at, point, after time.Time) time.Time {
 	return point
 }
 
-// longestGap is that of the key's schedule. Many keys have the same one, and it takes
-// a while.
+// longestGap returns the longest gap of the key's schedule, from a cache: many keys
+// share a schedule, and the search takes a while.
 func (r *report) longestGap(p *key.Policy) (longest time.Duration, bounded bool) {
 	if known, ok := r.gaps[p.ScheduleText]; ok {
 		return known, known > 0
@@ -72,8 +72,8 @@ func (r *report) longestGap(p *key.Policy) (longest time.Duration, bounded bool)
 	return longest, bounded
 }
 
-// readExpiry reads expires_after and refuses what would let a newest version expire
-// before the next one is there.
+// readExpiry reads expires_after. It refuses a value that would let the newest version
+// expire before the next one exists.
 func readExpiry(p *key.Policy, s *section) {
 	const field = "expires_after"
 	p.ExpiresAfter = read(s, field, 0, durationIn(day, 36500*day))
@@ -81,25 +81,29 @@ func readExpiry(p *key.Policy, s *section) {
 		return
 	}
 	if pair, _ := key.ProofPair(p.Operations); pair[0] == key.Sign {
-		s.rep.add(s.whereOf(field), "remove it", "%s: the key signs, and after the date nothing could prove a version of it", s.name(field))
+		s.rep.add(s.whereOf(field), "remove it",
+			"%s: the key signs, and keyd cannot prove an expired version", s.name(field))
 		return
 	}
 	if p.Schedule == nil {
 		if !s.has("schedule") {
 			s.rep.add(s.whereOf(field), "write a schedule, or remove it",
-				"%s: the key has no schedule, so nothing would replace a version before it expires, and nobody could wrap with it", s.name(field))
+				"%s: the key has no schedule, so nothing would replace a version before it expires; then nobody "+
+					"could wrap with it", s.name(field))
 		}
 		return
 	}
 	gap, bounded := s.rep.longestGap(p)
 	if !bounded {
-		s.rep.add(s.whereOf(field), "write a schedule that goes on firing, or remove it", "%s: the schedule stops firing", s.name(field))
+		s.rep.add(s.whereOf(field), "write a schedule that goes on firing, or remove it",
+			"%s: the schedule stops firing", s.name(field))
 		return
 	}
 	least := gap + p.Spread + key.ExpiryMargin
 	least = (least + day - 1) / day * day
 	if p.ExpiresAfter < least {
-		s.rep.add(s.whereOf(field), fmt.Sprintf("write %s or more, or a schedule that fires more often", showDuration(least)),
+		s.rep.add(s.whereOf(field), fmt.Sprintf("write %s or more, or a schedule that fires more often",
+			showDuration(least)),
 			"%s: %s is shorter than the schedule's longest gap of %s, its spread and a margin of %s",
 			s.name(field), showDuration(p.ExpiresAfter), showDuration(gap), showDuration(key.ExpiryMargin))
 	}

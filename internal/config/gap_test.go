@@ -43,7 +43,8 @@ func TestTheLongestGapOfASchedule(t *testing.T) {
 
 // Against walking from firing to firing.
 func TestTheLongestGapIsThatOfAllFirings(t *testing.T) {
-	for _, text := range []string{"CRON_TZ=Europe/Berlin 30 2 1,15 * *", "CRON_TZ=America/New_York 0 4 * 1,2,6 1-3", "CRON_TZ=Australia/Lord_Howe 15 2 13 * 5", "CRON_TZ=UTC 5 4 29 2,11 *"} {
+	for _, text := range []string{"CRON_TZ=Europe/Berlin 30 2 1,15 * *", "CRON_TZ=America/New_York 0 4 * 1,2,6 1-3",
+		"CRON_TZ=Australia/Lord_Howe 15 2 13 * 5", "CRON_TZ=UTC 5 4 29 2,11 *"} {
 		s, err := parseSchedule(text)
 		if err != nil {
 			t.Fatal(err)

@@ -11,13 +11,12 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// maxLabel bounds CKA_LABEL, for which PKCS#11 sets no limit and many modules
-// one of 255 bytes.
+// maxLabel bounds CKA_LABEL. PKCS#11 sets no limit; many modules have one of 255 bytes.
 const maxLabel = 255
 
 // readKeys reads every file's keys into c.Policies.
 func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
-	first := map[string]field{} // by name in lower case, as vaults compare
+	first := map[string]field{} // by name in lower case, as vaults compare names
 	for _, s := range sections {
 		for _, f := range s.fields {
 			folded := strings.ToLower(f.name)
@@ -58,7 +57,8 @@ func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
 
 func checkKeyName(c *Config, s *section, name string) {
 	if !key.ValidName(name) {
-		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a key", name)
+		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a key",
+			name)
 		return
 	}
 	longest := key.Label{Instance: c.Instance, Key: name, Number: 999_999, Pending: true}.String()
@@ -150,7 +150,8 @@ func readOperations(s *section) []key.Operation {
 		ops = append(ops, op.value)
 	}
 	if _, ok := key.ProofPair(ops); !ok && len(s.rep.problems) == before {
-		s.rep.add(s.whereOf("operations"), "add the missing half of wrapKey and unwrapKey, encrypt and decrypt, or sign and verify",
+		s.rep.add(s.whereOf("operations"),
+			"add the missing half of wrapKey and unwrapKey, encrypt and decrypt, or sign and verify",
 			"%s has no complete pair, so the key could never be proven", s.name("operations"))
 	}
 	return ops
@@ -185,12 +186,12 @@ func readRetire(s *section) key.RetireRule {
 	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day))}
 }
 
-// readSchedule reads the schedule and checks that the pace of the key's other
-// fields agrees with it.
+// readSchedule reads the schedule and checks that the key's other fields fit its pace.
 func readSchedule(p *key.Policy, s *section) {
 	if p.Window > 0 && p.Spread >= p.Window {
 		s.rep.add(s.whereOf("spread"), "write a spread shorter than the window",
-			"%s: %s is not shorter than the window of %s", s.name("spread"), showDuration(p.Spread), showDuration(p.Window))
+			"%s: %s is not shorter than the window of %s", s.name("spread"), showDuration(p.Spread),
+			showDuration(p.Window))
 	}
 	p.Schedule = read(s, "schedule", nil, parseSchedule)
 	if p.Schedule == nil {

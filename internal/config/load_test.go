@@ -166,16 +166,20 @@ log: {level: debug, format: json}
 			CallTimeout: time.Minute, GenerateTimeout: 10 * time.Minute, WrapMechanism: 0x80000171,
 		},
 		Azure: config.Azure{
-			Credential: "client-certificate", ClientID: "00000000-0000-0000-0000-00000000000a", TenantID: "contoso.example",
+			Credential: "client-certificate", ClientID: "00000000-0000-0000-0000-00000000000a",
+			TenantID:        "contoso.example",
 			CertificateFile: "client-certificate", Cloud: "usgovernment", CAFile: "/etc/ssl/proxy.pem",
 		},
 		Vaults: []config.Vault{{Vault: gov, KEK: config.KEK{
 			Name: "transfer", Fingerprint: key.Fingerprint(strings.ToLower(print)), Bits: 3072}}},
 		Policies: []key.Policy{
-			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov}, Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
+			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov},
+				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
-				Operations: []key.Operation{key.Encrypt, key.Decrypt}, Retire: key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
-				Floor: 12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, ExpiresAfter: 123 * 24 * time.Hour},
+				Operations: []key.Operation{key.Encrypt, key.Decrypt},
+				Retire:     key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
+				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute,
+				ExpiresAfter: 123 * 24 * time.Hour},
 		},
 		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "ops"},
 		Web:     config.Web{Listen: "0.0.0.0:9889", ConfigFile: "/etc/keyd/web.yaml"},
@@ -248,7 +252,8 @@ func TestExampleLoadsWithItsCommentsTakenAway(t *testing.T) {
 	var lines []string
 	for line := range strings.Lines(string(text)) {
 		rest := strings.TrimLeft(line, " ")
-		if after, ok := strings.CutPrefix(rest, "#"); ok && !strings.HasPrefix(after, " ") && strings.TrimSpace(after) != "" {
+		if after, ok := strings.CutPrefix(rest, "#"); ok && !strings.HasPrefix(after, " ") &&
+			strings.TrimSpace(after) != "" {
 			line = line[:len(line)-len(rest)] + after
 		}
 		lines = append(lines, line)
@@ -258,9 +263,10 @@ func TestExampleLoadsWithItsCommentsTakenAway(t *testing.T) {
 
 func TestFragmentsAreMerged(t *testing.T) {
 	c, ps := load(t, map[string]string{
-		"keyd.yaml":           base,
-		"keys.d/20-b.yaml":    "keys:\n  b: {vaults: [north]}\n",
-		"keys.d/10-a.yaml":    "vaults:\n  north: {url: https://contoso-neu.vault.azure.net}\nkeys:\n  a: {vaults: [weu, north]}\n",
+		"keyd.yaml":        base,
+		"keys.d/20-b.yaml": "keys:\n  b: {vaults: [north]}\n",
+		"keys.d/10-a.yaml": "vaults:\n  north: {url: https://contoso-neu.vault.azure.net}\nkeys:\n  a: {vaults: " +
+			"[weu, north]}\n",
 		"keys.d/.hidden.yaml": "nonsense: true\n",
 		"keys.d/README":       "not read",
 	})
@@ -299,7 +305,8 @@ zones: 3
 	})
 	want := `keys.d/a.yaml:2:3: vault weu is already at keyd.yaml:7:3; keep one of them
 keys.d/a.yaml:3:3: vault again has the same url as weu at keyd.yaml:7:3; keep one of them
-keys.d/a.yaml:4:3: vault MHSM is already at keyd.yaml:9:3; rename one of them: nicknames that differ only in case are the same
+keys.d/a.yaml:4:3: vault MHSM is already at keyd.yaml:9:3; rename one of them: ` +
+		`nicknames that differ only in case are the same
 keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults do not tell case apart
 keys.d/a.yaml:7:1: instance does not belong in keys.d, where only vaults and keys are read; move it to keyd.yaml
 keys.d/a.yaml:8:1: unknown field zones; write one of vaults, keys`

@@ -37,7 +37,7 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// position is a place in a file; Line and Column count from 1.
+// position is a place in a file. Line and Column count from 1.
 type position struct {
 	File         string
 	Line, Column int
@@ -50,7 +50,7 @@ func (p position) String() string {
 	return fmt.Sprintf("%s:%d:%d", p.File, p.Line, p.Column)
 }
 
-// fault is what a parser of one value finds wrong; the caller knows where.
+// fault is a mistake that a parser of one value found. The caller knows where.
 type fault struct{ message, remedy string }
 
 func (f fault) Error() string { return f.message + "; " + f.remedy }

@@ -13,9 +13,9 @@ import (
 // environment is where a Problem of a variable lies.
 const environment = "environment"
 
-// CheckProxies finds what is wrong with HTTPS_PROXY, HTTP_PROXY and NO_PROXY, upper
-// case before lower case, as Go's HTTP client reads them: it ignores without a word what
-// it cannot parse, and goes direct. The error is of type Problems, and never has a
+// CheckProxies finds mistakes in HTTPS_PROXY, HTTP_PROXY and NO_PROXY, upper case before
+// lower case, as Go's HTTP client reads them. That client silently ignores what it
+// cannot parse and connects directly. The error is of type Problems and never contains a
 // variable's value, which may hold a password. getenv is os.Getenv.
 func CheckProxies(getenv func(string) string) error {
 	var found Problems
@@ -32,7 +32,8 @@ func CheckProxies(getenv func(string) string) error {
 		if what := check(value); what != "" {
 			found = append(found, Problem{
 				File: environment, Message: name + " cannot be used: " + what,
-				Remedy: fmt.Sprintf("correct it where it is set (systemctl cat keyd shows where the service's is), or unset %s", name),
+				Remedy: fmt.Sprintf("correct it where it is set (systemctl cat keyd shows where the service's is), "+
+					"or unset %s", name),
 			})
 		}
 	}
@@ -43,11 +44,12 @@ func CheckProxies(getenv func(string) string) error {
 }
 
 const (
-	encodeIt = "in a user or a password write it percent-encoded, such as %40 for @, %23 for #, %2F for / and %25 for a percent sign"
+	encodeIt = "in a user or a password write it percent-encoded, such as %40 for @, %23 for #, %2F for / and %25 " +
+		"for a percent sign"
 	formOfIt = "it must be http://HOST:PORT, or http://USER:PASSWORD@HOST:PORT"
 )
 
-// proxyFault says what is wrong with a proxy's address; "" for nothing.
+// proxyFault says what is wrong with a proxy's address; "" if nothing is.
 func proxyFault(value string) string {
 	if value == "" {
 		return ""
@@ -69,7 +71,7 @@ func proxyFault(value string) string {
 	u, err := url.Parse(value)
 	switch {
 	case err != nil && strings.Count(value, "/") > 2:
-		return "it holds a / behind the host, or in the password: " + encodeIt
+		return "it holds a / after the host, or in the password: " + encodeIt
 	case err != nil:
 		return "it is no URL: " + formOfIt
 	case !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
@@ -77,7 +79,7 @@ func proxyFault(value string) string {
 	case u.Hostname() == "":
 		return "it names no host: " + formOfIt
 	case u.Path != "" && u.Path != "/":
-		return "it holds a / behind the host, or in the password: " + encodeIt
+		return "it holds a / after the host, or in the password: " + encodeIt
 	case !portOK(u):
 		return "its port is not a number from 1 to 65535"
 	}
@@ -98,16 +100,16 @@ func badEscape(s string) bool {
 	return err != nil
 }
 
-// noProxyFault says which kind of entry would be ignored; "" for none.
+// noProxyFault says which kind of entry Go would ignore; "" if none.
 func noProxyFault(value string) string {
 	for _, entry := range strings.Split(value, ",") {
 		entry = strings.TrimSpace(entry)
 		_, _, err := net.ParseCIDR(entry)
 		switch {
 		case strings.ContainsFunc(entry, unicode.IsSpace):
-			return "it holds a space within an entry: commas part the entries"
+			return "it holds a space within an entry: separate entries by commas"
 		case strings.Contains(entry, "://"):
-			return "it holds a URL: write hosts, domains, addresses or networks, parted by commas"
+			return "it holds a URL: write hosts, domains, addresses or networks, separated by commas"
 		case strings.Contains(entry, "/") && err != nil:
 			return "it holds an entry with a / that is no network: write ADDRESS/BITS"
 		}

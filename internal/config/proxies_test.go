@@ -31,7 +31,7 @@ func TestAProxyVariableThatCannotBeParsedIsRefused(t *testing.T) {
 		"http://keyd:hunter 2@proxy:3128":     "a space",
 		"http://keyd:hunter2/x@proxy:3128":    "in the password",
 		"http://keyd:1/hunter2@proxy:3128":    "in the password",
-		"http://keyd:hunter2@proxy:3128/path": "behind the host",
+		"http://keyd:hunter2@proxy:3128/path": "after the host",
 		"http://keyd:hunter2@":                "names no host",
 		"http://keyd:hunter2@:3128":           "names no host",
 		"http://keyd:hunter2@proxy:":          "port",
@@ -53,8 +53,10 @@ func TestAProxyVariableThatCannotBeParsedIsRefused(t *testing.T) {
 
 func TestAProxyVariableThatCanBeParsedIsTaken(t *testing.T) {
 	t.Parallel()
-	for _, value := range []string{"", "proxy", "proxy:3128", "http://proxy:3128", "http://proxy:3128/", "https://proxy", "socks5://127.0.0.1:1080",
-		"http://keyd:p%40ss%23word%25@proxy:3128", "keyd:secret@proxy:3128", "http://[::1]:3128", "http://keyd:a@b@proxy:3128"} {
+	for _, value := range []string{"", "proxy", "proxy:3128", "http://proxy:3128", "http://proxy:3128/",
+		"https://proxy", "socks5://127.0.0.1:1080",
+		"http://keyd:p%40ss%23word%25@proxy:3128", "keyd:secret@proxy:3128", "http://[::1]:3128",
+		"http://keyd:a@b@proxy:3128"} {
 		if err := config.CheckProxies(environ("HTTPS_PROXY", value)); err != nil {
 			t.Errorf("%q: %v", value, err)
 		}
@@ -69,10 +71,11 @@ func TestOnlyTheVariableThatCountsIsChecked(t *testing.T) {
 	}
 }
 
-func TestAnEntryOfNoProxyThatWouldBeIgnoredIsRefused(t *testing.T) {
+func TestAnEntryOfNO_PROXYThatGoIgnoresIsRefused(t *testing.T) {
 	t.Parallel()
 	for value, bad := range map[string]bool{
-		"": false, "*": false, "169.254.169.254,.vault.azure.net, localhost": false, "10.0.0.0/8,fd00::/8": false, "host:443,": false,
+		"": false, "*": false, "169.254.169.254,.vault.azure.net, localhost": false, "10.0.0.0/8,fd00::/8": false,
+		"host:443,":                 false,
 		"169.254.169.254 localhost": true, "http://169.254.169.254": true, "10.0.0.0/33": true, "host/path": true,
 	} {
 		if err := config.CheckProxies(environ("NO_PROXY", value)); (err != nil) != bad {

@@ -9,11 +9,12 @@ import (
 	"github.com/keyd-project/keyd/internal/schedule"
 )
 
-const scheduleRemedy = `write five fields (minute hour day month weekday), such as "0 3 1 */3 *", or @monthly or @every 90d`
+const scheduleRemedy = `write five fields (minute hour day month weekday), such as "0 3 1 */3 *", or @monthly or ` +
+	`@every 90d`
 
-// parseSchedule reads a standard cron expression of five fields, or a
-// descriptor, with an optional CRON_TZ=ZONE or TZ=ZONE before it. The zone is
-// taken off here, since robfig/cron panics on a prefix with nothing after it.
+// parseSchedule reads a standard cron expression of five fields, or a descriptor, with
+// an optional CRON_TZ=ZONE or TZ=ZONE before it. parseSchedule removes the zone itself,
+// because robfig/cron panics on a prefix with nothing after it.
 func parseSchedule(text string) (key.Schedule, error) {
 	words := strings.Fields(text)
 	if len(words) == 0 {
@@ -40,12 +41,13 @@ func parseSchedule(text string) (key.Schedule, error) {
 		return nil, err
 	}
 	if len(firings(calendar, 1)) == 0 {
-		return nil, faultf("write a day that its months have; days of month go from 1 to 28 in every month", "%q never fires", text)
+		return nil, faultf("write a day that its months have; days of month go from 1 to 28 in every month",
+			"%q never fires", text)
 	}
 	return calendar, nil
 }
 
-// zoneOf is the zone that a schedule's first word names; the host's when it names none.
+// zoneOf returns the zone that a schedule's first word names, or the host's zone.
 func zoneOf(word string) (zone *time.Location, found bool, err error) {
 	name, found := strings.CutPrefix(word, "CRON_TZ=")
 	if !found {
@@ -72,7 +74,8 @@ func parseEvery(words []string) (key.Schedule, error) {
 	}
 	d, err := parseDuration(words[0])
 	if err != nil || d < time.Second || d%time.Second != 0 {
-		return nil, faultf("write whole seconds or more, such as @every 12h or @every 90d", "@every %s is not a usable interval", words[0])
+		return nil, faultf("write whole seconds or more, such as @every 12h or @every 90d",
+			"@every %s is not a usable interval", words[0])
 	}
 	return schedule.Every(d), nil
 }
@@ -84,7 +87,8 @@ func parseFields(words []string, zone *time.Location) (schedule.Calendar, error)
 	case isDescriptor && len(words) > 1:
 		return none, faultf("write the descriptor alone", "text after %s", words[0])
 	case !isDescriptor && (len(words) == 6 || len(words) == 7):
-		return none, faultf("remove the field for seconds: "+scheduleRemedy, "%d fields; seconds and years are not supported", len(words))
+		return none, faultf("remove the field for seconds: "+scheduleRemedy,
+			"%d fields; seconds and years are not supported", len(words))
 	case !isDescriptor && len(words) != 5:
 		return none, faultf(scheduleRemedy, "%d fields instead of 5", len(words))
 	}
@@ -100,9 +104,9 @@ func parseFields(words []string, zone *time.Location) (schedule.Calendar, error)
 	return calendar, nil
 }
 
-// firings lists the first n firings from 2024 on, over at most eight years, which
-// hold two leap days. It is reckoned in UTC, so that the answer does not depend
-// on the host, and a time that is late by a clock change counts as on time.
+// firings lists the first n firings from 2024 on, over at most eight years, which have
+// two leap days. It computes in UTC, so that the answer does not depend on the host or
+// on clock changes.
 func firings(s key.Schedule, n int) []time.Time {
 	if calendar, ok := s.(schedule.Calendar); ok {
 		s = calendar.In(time.UTC)
@@ -120,19 +124,19 @@ func firings(s key.Schedule, n int) []time.Time {
 	return times
 }
 
-// checkPace refuses a schedule that the key's own floor or budget would hold
-// back for ever.
+// checkPace refuses a schedule that the key's own floor or budget would always delay.
 func checkPace(s key.Schedule, floor time.Duration, budget int) error {
 	times := firings(s, max(50, budget+1))
 	for i := 1; i < len(times); i++ {
 		if gap := times[i].Sub(times[i-1]); gap < floor {
-			return faultf(fmt.Sprintf("write a rarer schedule, or a floor of %s or less", showDuration(gap)),
+			return faultf(fmt.Sprintf("write a schedule that fires less often, or a floor of %s or less",
+				showDuration(gap)),
 				"it fires %s apart, and the floor is %s", showDuration(gap), showDuration(floor))
 		}
 	}
 	for i := budget; i < len(times); i++ {
 		if times[i].Sub(times[i-budget]) < day {
-			return faultf("write a rarer schedule, or a larger budget",
+			return faultf("write a schedule that fires less often, or a larger budget",
 				"it fires more than %d times in 24 hours, and the budget is %d", budget, budget)
 		}
 	}

@@ -18,7 +18,7 @@ func TestScheduleFiresInItsZone(t *testing.T) {
 	}
 }
 
-func TestAScheduleWithoutAZoneFiresInTheHostsWhateverZoneTheLastRotationIsToldIn(t *testing.T) {
+func TestAScheduleWithoutAZoneUsesTheHostsZone(t *testing.T) {
 	s, err := parseSchedule("0 3 * * *")
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +145,8 @@ func TestSuggestionsAreNear(t *testing.T) {
 }
 
 func FuzzSchedule(f *testing.F) {
-	for _, s := range []string{"TZ=", "CRON_TZ=UTC 0 3 1 */3 *", "@every 5s", "0 0 30 2 *", "1-5/2 * * * MON", ",", "@every "} {
+	for _, s := range []string{"TZ=", "CRON_TZ=UTC 0 3 1 */3 *", "@every 5s", "0 0 30 2 *", "1-5/2 * * * MON", ",",
+		"@every "} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

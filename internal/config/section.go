@@ -12,7 +12,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 )
 
-// section is a mapping being read: its fields, each taken at most once.
+// section is a mapping that is being read. Each of its fields is read at most once.
 type section struct {
 	rep    *report
 	path   string   // such as "keys.sa-cmk-key"; "" at the top
@@ -29,8 +29,8 @@ func (s *section) name(field string) string {
 	return s.path + "." + field
 }
 
-// readPairs takes the pairs of a mapping node, reporting names that come twice;
-// false when the node is none.
+// readPairs reads the pairs of a mapping node and reports repeated names. It returns
+// false if the node is not a mapping.
 func (s *section) readPairs(file string, n ast.Node) bool {
 	m, ok := n.(ast.MapNode)
 	if !ok {
@@ -62,7 +62,7 @@ func (s *section) label() string {
 	return s.path
 }
 
-// only reports every field that is not known.
+// only reports every unknown field.
 func (s *section) only(known ...string) {
 	for _, f := range s.fields {
 		if !slices.Contains(known, f.name) {
@@ -71,8 +71,8 @@ func (s *section) only(known ...string) {
 	}
 }
 
-// sub reads a field's value as a mapping. It is empty, not nil, when the field is
-// absent or wrong.
+// sub reads a field's value as a mapping. It returns an empty section, not nil, if the
+// field is absent or wrong.
 func (s *section) sub(name string) *section {
 	sub := &section{rep: s.rep, path: s.name(name), at: s.at, byName: map[string]field{}}
 	f, ok := s.byName[name]
@@ -94,7 +94,8 @@ func (s *section) has(name string) bool {
 	return ok
 }
 
-// whereOf is the place of a field's value, or of the section without it.
+// whereOf returns the place of a field's value, or of the section if the field is
+// absent.
 func (s *section) whereOf(name string) position {
 	if f, ok := s.byName[name]; ok {
 		return f.where()
@@ -109,7 +110,7 @@ func (s *section) require(name, remedy string) {
 	}
 }
 
-// read parses a scalar field; the default stands in when it is absent or wrong.
+// read parses a scalar field. It returns the default if the field is absent or wrong.
 func read[T any](s *section, name string, fallback T, parse func(string) (T, error)) T {
 	f, ok := s.byName[name]
 	if !ok {
@@ -122,7 +123,8 @@ func read[T any](s *section, name string, fallback T, parse func(string) (T, err
 	return v
 }
 
-func readScalar[T any](rep *report, name string, where position, n ast.Node, parse func(string) (T, error)) (v T, ok bool) {
+func readScalar[T any](rep *report, name string, where position, n ast.Node,
+	parse func(string) (T, error)) (v T, ok bool) {
 	text, isScalar := scalarText(n)
 	if !isScalar {
 		message := "%s is not a single value"
@@ -133,7 +135,7 @@ func readScalar[T any](rep *report, name string, where position, n ast.Node, par
 		return v, false
 	}
 	if strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }) {
-		rep.add(where, "remove them", "%s has characters that cannot be seen", name)
+		rep.add(where, "remove them", "%s has invisible characters", name)
 		return v, false
 	}
 	v, err := parse(text)
@@ -144,7 +146,7 @@ func readScalar[T any](rep *report, name string, where position, n ast.Node, par
 	return v, true
 }
 
-// addFault reports what a value's parser found.
+// addFault reports a mistake that a value's parser found.
 func (r *report) addFault(where position, name string, err error) {
 	var f fault
 	if !errors.As(err, &f) {
@@ -159,7 +161,7 @@ type item[T any] struct {
 	at    position
 }
 
-// list parses a field that is a list of scalars, leaving out wrong entries.
+// list parses a field that is a list of scalars. It omits wrong entries.
 func list[T any](s *section, name string, parse func(string) (T, error)) []item[T] {
 	f, ok := s.byName[name]
 	if !ok {
@@ -190,7 +192,7 @@ func parseText(s string) (string, error) {
 	return s, nil
 }
 
-// isPrintable says whether s can stand in one line of a message.
+// isPrintable reports whether s fits in one line of a message.
 func isPrintable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }

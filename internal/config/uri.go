@@ -7,20 +7,20 @@ import (
 	"unicode/utf8"
 )
 
-// URI is what keyd takes from a PKCS#11 URI (RFC 7512): which token, by which
-// library, and where its PIN is. Empty: not said.
+// URI is what keyd reads from a PKCS#11 URI (RFC 7512): the token, the library, and
+// where its PIN is. Empty fields are absent.
 type URI struct {
 	Token, Serial, Model, Manufacturer string
 	ModulePath                         string // absolute
 	PINSource                          string // absolute path
 }
 
-const uriRemedy = "write a URI such as pkcs11:token=keyd?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/keyd/pin"
+const uriRemedy = "write a URI such as " +
+	"pkcs11:token=keyd?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/keyd/pin"
 
-// ParseURI reads a PKCS#11 URI strictly: an attribute that keyd does not act on,
-// or that comes twice, is an error. Percent-encoding is decoded; a plus stays a
-// plus (RFC 7512 section 2.3). The error never shows an attribute's value, which
-// may be a PIN.
+// ParseURI reads a PKCS#11 URI strictly: it refuses an attribute that keyd does not
+// use, and a repeated one. It decodes percent-encoding; a plus stays a plus (RFC 7512
+// section 2.3). The error never shows an attribute's value, which may be a PIN.
 func ParseURI(s string) (URI, error) {
 	var u URI
 	const scheme = "pkcs11:"
@@ -63,10 +63,12 @@ func (u *URI) pathAttribute(name string) (attribute, error) {
 	case "manufacturer":
 		return attribute{&u.Manufacturer, maxChars(32)}, nil
 	case "module-path", "pin-source", "pin-value":
-		return attribute{}, faultf("put "+name+" behind a question mark; the first query attribute begins with ?, the next with &",
-			"%s is not a path attribute", name)
+		return attribute{},
+			faultf("put "+name+" after a question mark; the first query attribute begins with ?, the next with &",
+				"%s is not a path attribute", name)
 	case "object", "type", "id":
-		return attribute{}, faultf("remove it: keyd finds its keys by itself", "%s names an object, and keyd wants a token", name)
+		return attribute{},
+			faultf("remove it: keyd finds its keys by itself", "%s names an object, and keyd wants a token", name)
 	}
 	return attribute{}, unknownAttribute(name, "token", "serial", "model", "manufacturer")
 }
@@ -78,8 +80,10 @@ func (u *URI) queryAttribute(name string) (attribute, error) {
 	case "pin-source":
 		return attribute{&u.PINSource, parsePINSource}, nil
 	case "pin-value":
-		return attribute{}, faultf("write the PIN into a file that only the HSM side can read, name it by pin-source=file:/…, and change the PIN if others could read this file",
-			"pin-value puts the PIN into the configuration")
+		return attribute{},
+			faultf("write the PIN into a file that only the HSM side can read, name it by pin-source=file:/…, and "+
+				"change the PIN if others could read this file",
+				"pin-value puts the PIN into the configuration")
 	case "module-name":
 		return attribute{}, faultf("write module-path=/usr/lib/…", "module-name is not read")
 	}
@@ -93,8 +97,8 @@ func unknownAttribute(name string, known ...string) error {
 	return fault{"attribute " + quoteShort(name) + " is not read", suggest(name, known)}
 }
 
-// set takes one "name=value". extra are the characters that the component allows
-// unencoded beyond those of every value.
+// set parses one "name=value". extra are the further characters that the component
+// allows unencoded.
 func (u *URI) set(attr, extra string, find func(string) (attribute, error), seen map[string]bool) error {
 	name, raw, ok := strings.Cut(attr, "=")
 	if !ok || name == "" {
@@ -138,7 +142,8 @@ func decodeAttribute(name, raw, extra string) (string, error) {
 		case c == '%':
 			return "", faultf("write %25 for a percent sign", "%s: a %% without two hex digits", name)
 		default:
-			return "", faultf("percent-encode it, such as %20 for a space", "%s: character %q must be encoded", name, rune(c))
+			return "", faultf("percent-encode it, such as %20 for a space", "%s: character %q must be encoded",
+				name, rune(c))
 		}
 	}
 	value := b.String()

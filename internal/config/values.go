@@ -68,12 +68,13 @@ func parsePath(s string) (string, error) {
 		return "", err
 	}
 	if !filepath.IsAbs(s) {
-		return "", faultf("write the path from the root, such as /etc/keyd/"+filepath.Base(s), "%q is not an absolute path", s)
+		return "",
+			faultf("write the path from the root, such as /etc/keyd/"+filepath.Base(s), "%q is not an absolute path", s)
 	}
 	return filepath.Clean(s), nil
 }
 
-// parseSocket bounds a path to what sun_path holds (unix(7)).
+// parseSocket limits a path to the bytes that sun_path holds (unix(7)).
 func parseSocket(s string) (string, error) {
 	p, err := parsePath(s)
 	if err == nil && len(p) > 107 {
@@ -88,7 +89,8 @@ func parseSecretFile(s string) (string, error) {
 		return parsePath(s)
 	}
 	if !isCredentialName(s) {
-		return "", faultf("write an absolute path, or a systemd credential's name without slashes", "%q is neither a path nor a name", s)
+		return "", faultf("write an absolute path, or a systemd credential's name without slashes",
+			"%q is neither a path nor a name", s)
 	}
 	return s, nil
 }
@@ -98,20 +100,23 @@ func parseSecretFile(s string) (string, error) {
 func parseMechanism(s string) (uint, error) {
 	n, err := strconv.ParseUint(s, 0, 32)
 	if err != nil || n < 0x80000000 {
-		return 0, faultf("write the vendor's number for AES key wrap with padding (RFC 5649), such as 0x80000171; keyd tries the standard ones by itself",
-			"%q is not a vendor-defined mechanism", s)
+		return 0,
+			faultf("write the vendor's number for AES key wrap with padding (RFC 5649), such as 0x80000171; keyd "+
+				"tries the standard ones by itself",
+				"%q is not a vendor-defined mechanism", s)
 	}
 	return uint(n), nil
 }
 
-// maxChars bounds a text to what a CK_TOKEN_INFO field holds, in bytes.
+// maxChars limits a text to the bytes that a CK_TOKEN_INFO field holds.
 func maxChars(n int) func(string) (string, error) {
 	return func(s string) (string, error) {
 		if _, err := parseText(s); err != nil {
 			return "", err
 		}
 		if len(s) > n {
-			return "", faultf("write what the token shows (pkcs11-tool -L)", "longer than the %d bytes a token can show", n)
+			return "",
+				faultf("write what the token shows (pkcs11-tool -L)", "longer than the %d bytes a token can show", n)
 		}
 		return s, nil
 	}
@@ -159,7 +164,7 @@ func parseListen(s string) (string, error) {
 	return s, nil
 }
 
-// isLoopback says whether only this host can reach the listener.
+// isLoopback reports whether only this host can reach the listener.
 func isLoopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// suffix is what the hosts of one service in one cloud end in.
+// suffix is the end of the host names of one service in one cloud.
 type suffix struct {
 	domain string
 	kind   key.VaultKind
@@ -26,14 +26,15 @@ func suffixes() []suffix {
 	}
 }
 
-// hostForm is Azure's rule for a vault's name: 3 to 24 letters, digits and single
-// hyphens, a letter first. Managed HSMs have the same.
+// hostForm is Azure's rule for the name of a vault or Managed HSM: 3 to 24 letters,
+// digits and single hyphens, a letter first.
 var hostForm = regexp.MustCompile(`^[a-z][0-9a-z-]{1,22}[0-9a-z]$`)
 
-const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign cloud's), and nothing behind"
+const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign " +
+	"cloud's), and nothing behind"
 
-// ParseVaultURL brings a vault's URL into its canonical form (see key.Origin), and tells the kind and the cloud by the host. The error says
-// what to write instead.
+// ParseVaultURL returns the canonical form of a vault's URL (see key.Origin) and derives kind and cloud from the host.
+// The error says what to write instead.
 func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string, err error) {
 	u, err := url.Parse(s)
 	if err != nil {
@@ -51,7 +52,7 @@ func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string
 	case err != nil:
 		return "", "", "", faultf(urlRemedy, "%q is not the host of an Azure vault", u.Host)
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
-		return "", "", "", faultf(urlRemedy, "%q has something behind the host", s)
+		return "", "", "", faultf(urlRemedy, "%q has text after the host", s)
 	}
 	for _, x := range suffixes() {
 		name, ok := strings.CutSuffix(host, "."+x.domain)
@@ -70,7 +71,7 @@ func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string
 type place struct {
 	vault Vault
 	at    position
-	// broken: reported already; its name counts as known all the same.
+	// broken means already reported. Its name still counts as known.
 	broken bool
 }
 
@@ -82,7 +83,7 @@ type knownVaults struct {
 	complete bool
 }
 
-// find is the vault of a nickname, in any case.
+// find returns the vault with a nickname, in any case.
 func (k knownVaults) find(nickname string) (p place, ok bool) {
 	for name, p := range k.byName {
 		if key.SameName(name, nickname) {
@@ -95,7 +96,7 @@ func (k knownVaults) find(nickname string) (p place, ok bool) {
 // readVaults reads every file's vaults and returns them by nickname.
 func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 	byName, byURL := map[string]place{}, map[string]place{}
-	folded := map[string]place{} // by nickname in lower case, as people and commands tell them apart
+	folded := map[string]place{} // by nickname in lower case, as people and commands compare them
 	for _, s := range sections {
 		for _, f := range s.fields {
 			if first, twice := folded[strings.ToLower(f.name)]; twice {
@@ -112,7 +113,8 @@ func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 				continue
 			}
 			if first, twice := byURL[p.vault.URL]; twice {
-				rep.add(p.at, "keep one of them", "vault %s has the same url as %s at %s", f.name, first.vault.Name, first.at)
+				rep.add(p.at, "keep one of them", "vault %s has the same url as %s at %s",
+					f.name, first.vault.Name, first.at)
 				continue
 			}
 			byURL[p.vault.URL] = p
@@ -127,7 +129,8 @@ func readVault(c *Config, s *section) place {
 	name := strings.TrimPrefix(s.path, "vaults.")
 	p := place{at: s.at, broken: true}
 	if !key.ValidName(name) {
-		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)", "%q is not a valid name for a vault", name)
+		s.rep.add(s.at, "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)",
+			"%q is not a valid name for a vault", name)
 	}
 	s.require("url", urlRemedy)
 	p.vault.Name = name
@@ -138,7 +141,8 @@ func readVault(c *Config, s *section) place {
 			return "", err
 		}
 		if want := c.Azure.Cloud; want != "" && cloud != want {
-			return "", faultf("write azure.cloud: "+cloud+", or a vault of cloud "+want, "the host is in cloud %s, and azure.cloud is %s", cloud, want)
+			return "", faultf("write azure.cloud: "+cloud+", or a vault of cloud "+want,
+				"the host is in cloud %s, and azure.cloud is %s", cloud, want)
 		}
 		p.vault.Kind = kind
 		return canonical, nil

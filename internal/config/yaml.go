@@ -14,8 +14,8 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds that keep a hostile file from exhausting the parser, which recurses and
-// takes time quadratic in the number of fields.
+// Bounds against a hostile file that would exhaust the parser, which recurses and takes
+// time quadratic in the number of fields.
 const (
 	maxLines      = 20_000
 	maxLineLength = 2048
@@ -59,7 +59,7 @@ func parse(src source, rep *report) *section {
 	return s
 }
 
-// plainText refuses what no configuration needs and parsers trip over.
+// plainText refuses text that no configuration needs and that parsers handle badly.
 func plainText(name string, data []byte, rep *report) bool {
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		if i == maxLines {
@@ -84,8 +84,8 @@ func plainText(name string, data []byte, rep *report) bool {
 	return true
 }
 
-// parseTokens parses after looking at the tokens. The parser's panics on broken
-// text become errors. A nil file means that a problem was reported.
+// parseTokens checks the tokens, then parses. It turns the parser's panics on broken
+// text into errors. It returns nil after reporting a problem.
 func parseTokens(data []byte, name string, rep *report) (file *ast.File, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -99,8 +99,8 @@ func parseTokens(data []byte, name string, rep *report) (file *ast.File, err err
 	return parser.Parse(tokens, 0, parser.AllowDuplicateMapKey())
 }
 
-// plainTokens refuses anchors, aliases, merge keys, tags and directives: what a
-// file says must be readable where it stands, and cannot blow up.
+// plainTokens refuses anchors, aliases, merge keys, tags and directives: a value must
+// be readable where it stands, and cannot expand without limit.
 func plainTokens(name string, tokens token.Tokens, rep *report) bool {
 	depth, ok := 0, true
 	refuse := func(tk *token.Token, what, remedy string) {
@@ -137,11 +137,12 @@ func (r *report) addSyntax(where position, err error) {
 	if tk := ye.GetToken(); tk != nil && tk.Position != nil {
 		where.Line, where.Column = tk.Position.Line, tk.Position.Column
 	}
-	r.add(where, "correct the YAML: check indentation, quotes and brackets near there", "YAML syntax: %s", ye.GetMessage())
+	r.add(where, "correct the YAML: check indentation, quotes and brackets near there", "YAML syntax: %s",
+		ye.GetMessage())
 }
 
-// at is where a node stands; fallback when the node does not know, or when its
-// token is only punctuation inside it.
+// at returns a node's place. It returns fallback if the node does not know its place,
+// or if its token is only punctuation inside it.
 func at(file string, n ast.Node, fallback position) position {
 	if _, isMap := n.(ast.MapNode); isMap || n == nil || n.Type() == ast.NullType {
 		return fallback
@@ -160,10 +161,10 @@ type field struct {
 	node ast.Node
 }
 
-// where is the place of the value.
+// where returns the place of the value.
 func (f field) where() position { return at(f.at.File, f.node, f.at) }
 
-// text is a scalar as written, so that 0123 keeps its zero; ok is false for
+// text returns a scalar as written, so that 0123 keeps its zero. ok is false for
 // anything else.
 func (f field) text() (string, bool) { return scalarText(f.node) }
 

@@ -17,8 +17,7 @@ type Rules struct {
 	Operators []uint32 // uids that may act, too
 }
 
-// Authoriser resolves the readers' group once. It fails when there is no such
-// group.
+// Authoriser resolves the readers' group once. It fails if the group does not exist.
 func (r Rules) Authoriser() (Authoriser, error) {
 	readers, err := groupID(r.Readers)
 	if err != nil {
@@ -41,7 +40,10 @@ func groupID(name string) (uint32, error) {
 	}
 	g, err := user.LookupGroup(name)
 	if err != nil {
-		return 0, fmt.Errorf("the control socket's group: %w; make it with `addgroup --system %s`, or configure another", err, name)
+		return 0,
+			fmt.Errorf("the control socket's group: %w; create it with `addgroup --system %s`, or configure "+
+				"another group",
+				err, name)
 	}
 	return parseID(g.Gid)
 }
@@ -54,8 +56,8 @@ func parseID(s string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// peer is what the kernel said of the process at the other end, at the moment
-// when it connected (SO_PEERCRED, unix(7)).
+// peer is the identity that the kernel reported for the process at the other end when
+// it connected (SO_PEERCRED, unix(7)).
 type peer struct {
 	uid, gid uint32
 }

@@ -11,16 +11,15 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Backend is what the server needs of the daemon. An error that is a
-// *UsageError or a *RefusedError reaches the client as such; any other one
-// reaches it as a failure with its text.
+// Backend is what the server needs from the daemon. A *UsageError or *RefusedError
+// reaches the client as such; any other error reaches it as a failure with its text.
 type Backend interface {
 	Snapshot() status.Snapshot
 	// Subscribe delivers events until ctx ends, and then closes the channel.
 	// A slow reader loses events; it never holds up the loop.
 	Subscribe(ctx context.Context) <-chan status.Event
-	// Rotate records one request per key, or none at all. No keys: all of
-	// those in the configuration.
+	// Rotate records one request per key, or none at all. No keys means every
+	// configured key.
 	Rotate(ctx context.Context, actor string, o RotateOptions) ([]Accepted, error)
 	Pause(ctx context.Context, actor, keyName, reason string) error
 	Resume(ctx context.Context, actor, keyName, reason string) error
@@ -37,17 +36,17 @@ type Backend interface {
 	// those of keyName unless that is "". It stops at fn's first error.
 	Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error
 	VerifyAudit(ctx context.Context) (AuditReport, error)
-	// ExportAudit writes the part of the audit chain that is asked for.
+	// ExportAudit writes the requested part of the audit chain.
 	ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error
-	// AuditKey is the public half of the key that signs checkpoints.
+	// AuditKey returns the public half of the key that signs checkpoints.
 	AuditKey(ctx context.Context) (AuditKey, error)
-	// Checkpoint has the audit chain's head signed now.
+	// Checkpoint gets the audit chain's head signed now.
 	Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error)
 	// Backup writes a consistent copy of the state.
 	Backup(ctx context.Context, actor string, w io.Writer) error
 }
 
-// RotateOptions is what a person asks of `keyd rotate --now`.
+// RotateOptions are the options of `keyd rotate --now`.
 type RotateOptions struct {
 	Keys       []string `json:"keys,omitempty"` // none: every key in the configuration
 	Reason     string   `json:"reason,omitempty"`
@@ -55,11 +54,11 @@ type RotateOptions struct {
 	Without    []string `json:"without,omitempty"` // nicknames of vaults to leave out
 }
 
-// Accepted is one recorded request to rotate.
+// Accepted is one recorded rotation request.
 type Accepted struct {
 	Key     string `json:"key"`
 	Request key.ID `json:"request"`
-	// Joined: a request was pending already, and this is its id.
+	// Joined means that a request was already pending; ID is that request's.
 	Joined bool `json:"joined,omitempty"`
 }
 
@@ -71,7 +70,7 @@ type AuditEntry struct {
 	Hash string `json:"hash"` // hex SHA-256
 }
 
-// AuditReport is what a walk over the whole audit chain found.
+// AuditReport is the result of verifying the whole audit chain.
 type AuditReport struct {
 	Entries    uint64 `json:"entries"`
 	Head       string `json:"head"` // the hash of the last entry
@@ -91,7 +90,7 @@ type Actor struct {
 	Name string // "" when the system does not know the uid
 }
 
-// String is such as "uid 1000 (alice)".
+// String returns text such as "uid 1000 (alice)".
 func (a Actor) String() string {
 	if a.Name == "" {
 		return fmt.Sprintf("uid %d", a.UID)

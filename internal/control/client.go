@@ -82,8 +82,7 @@ func (c *Client) Subscribe(ctx context.Context) (<-chan status.Event, error) {
 	return events, nil
 }
 
-// Rotate asks for a rotation now of each key, or of none when one cannot be
-// asked.
+// Rotate requests a rotation of each key now, or of none if one of them is refused.
 func (c *Client) Rotate(ctx context.Context, o RotateOptions) ([]Accepted, error) {
 	return post[[]Accepted](ctx, c, quickTimeout, "/v1/rotate", o)
 }
@@ -157,13 +156,13 @@ func (c *Client) Audit(ctx context.Context, from uint64, keyName string, fn func
 	}
 }
 
-// VerifyAudit has the whole audit chain walked.
+// VerifyAudit makes the daemon verify the whole audit chain.
 func (c *Client) VerifyAudit(ctx context.Context) (AuditReport, error) {
 	return get[AuditReport](ctx, c, slowTimeout, "/v1/audit/verify")
 }
 
-// ExportAudit writes the part of the audit chain that is asked for to w. After an
-// error, what w got is not a whole export.
+// ExportAudit writes the requested part of the audit chain to w. After an error, w has
+// an incomplete export.
 func (c *Client) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error {
 	query := url.Values{"key": {r.Key}, "format": {string(r.Format)}}
 	for name, t := range map[string]time.Time{"since": r.Since, "until": r.Until} {
@@ -179,18 +178,18 @@ func (c *Client) AuditKey(ctx context.Context) (AuditKey, error) {
 	return get[AuditKey](ctx, c, slowTimeout, "/v1/audit/key")
 }
 
-// Checkpoint has the audit chain's head signed now.
+// Checkpoint gets the audit chain's head signed now.
 func (c *Client) Checkpoint(ctx context.Context) (key.Checkpoint, error) {
 	return post[key.Checkpoint](ctx, c, slowTimeout, "/v1/audit/checkpoint", nil)
 }
 
-// Backup writes a consistent copy of the state to w. After an error, what w got
-// is not a backup.
+// Backup writes a consistent copy of the state to w. After an error, w does not have a
+// usable backup.
 func (c *Client) Backup(ctx context.Context, w io.Writer) error {
 	return c.copyTo(ctx, w, http.MethodPost, "/v1/backup", "the backup")
 }
 
-// copyTo writes an answer that is a stream to w.
+// copyTo copies a streamed answer to w.
 func (c *Client) copyTo(ctx context.Context, w io.Writer, method, path, what string) error {
 	body, trailers, err := c.open(ctx, method, path, nil)
 	if err != nil {
@@ -226,8 +225,8 @@ func exchange[T any](ctx context.Context, c *Client, limit time.Duration, method
 	return answer, nil
 }
 
-// open sends a request and returns the body of a good answer, and the trailers
-// that are filled in once it was read to its end.
+// open sends a request and returns the body of a successful answer and its trailers,
+// which are complete once the body was read to its end.
 func (c *Client) open(ctx context.Context, method, path string, body any) (io.ReadCloser, http.Header, error) {
 	var sent io.Reader
 	if body != nil {
@@ -252,9 +251,9 @@ func (c *Client) open(ctx context.Context, method, path string, body any) (io.Re
 	return resp.Body, resp.Trailer, nil
 }
 
-// explain turns a transport's error into what it means.
+// explain turns a transport error into one that says what it means.
 func (c *Client) explain(ctx context.Context, err error) error {
-	var plain *url.Error // "Get http://keyd/…" says nothing to a person
+	var plain *url.Error // "Get http://keyd/…" does not help a person
 	if errors.As(err, &plain) {
 		err = plain.Err
 	}
@@ -264,13 +263,15 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return fmt.Errorf("%w: it did not answer on %s in time: %w", ErrUnreachable, c.path, context.DeadlineExceeded)
 	case errors.Is(err, fs.ErrPermission):
-		return &RefusedError{fmt.Sprintf("the control socket %s may not be opened by this user: become a member of its group, or root", c.path)}
+		return &RefusedError{fmt.Sprintf("the control socket %s may not be opened by this user: become a member of "+
+			"its group, or root", c.path)}
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("%w: there is no socket %s", ErrUnreachable, c.path)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nobody serves %s", ErrUnreachable, c.path)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return fmt.Errorf("%w: it closed the connection without an answer (stopped, or this user has %d requests open)", ErrUnreachable, maxPerUID)
+		return fmt.Errorf("%w: it closed the connection without an answer (stopped, or this user has %d requests open)",
+			ErrUnreachable, maxPerUID)
 	default:
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}

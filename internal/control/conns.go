@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPerUID is how many connections one uid may have open. Beyond it, its
-// oldest connection on which nothing is being asked makes room; when there is
-// none, the new one is dropped.
+// maxPerUID is how many connections one uid may have open. A further one replaces the
+// uid's oldest idle connection; if none is idle, the server drops the new one.
 const maxPerUID = 64
 
 // conns counts connections by uid, so that one user's idle ones starve nobody,
@@ -35,7 +34,7 @@ type conn struct {
 	peer  peer
 	owner *conns
 
-	place *list.Element // guarded by owner.mu, like busy; nil once let go
+	place *list.Element // guarded by owner.mu, like busy; nil once released
 	busy  bool
 }
 
@@ -92,7 +91,7 @@ func peerOf(c net.Conn) (peer, error) {
 	return peer{uid: cred.Uid, gid: cred.Gid}, nil
 }
 
-// admit counts the connection; nil when its uid has too many busy ones.
+// admit counts the connection. It returns nil if the uid has too many busy ones.
 func (s *conns) admit(c net.Conn, p peer) *conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()

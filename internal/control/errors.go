@@ -5,15 +5,15 @@ import (
 	"net/http"
 )
 
-// ErrUnreachable: no daemon answers on the socket.
+// ErrUnreachable says that no daemon answers on the socket.
 var ErrUnreachable = errors.New("the keyd daemon cannot be reached")
 
-// RefusedError: the daemon may not or will not do this for that peer.
+// RefusedError says that the daemon may not or will not do this for the peer.
 type RefusedError struct{ Text string }
 
 func (e *RefusedError) Error() string { return e.Text }
 
-// UsageError: the request makes no sense as it stands, such as an unknown key.
+// UsageError says that the request is wrong, for example names an unknown key.
 type UsageError struct{ Text string }
 
 func (e *UsageError) Error() string { return e.Text }
@@ -56,7 +56,7 @@ func (f failure) status() int {
 	}
 }
 
-// err is the failure as the client's error.
+// err converts the failure into the client's error.
 func (f failure) err() error {
 	switch f.Kind {
 	case kindRefused:

@@ -13,24 +13,24 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// How a follower goes on when events are lost, or the daemon is away.
+// How a follower continues when events are lost or the daemon is away.
 const (
-	// pollInterval: the state is looked at so often beside the events, since
-	// the daemon drops events for a slow reader.
+	// pollInterval is how often the follower reads the state besides the events,
+	// because the daemon drops events for a slow reader.
 	pollInterval = 2 * time.Second
-	// patience is how long a daemon may be away, as for a restart.
+	// patience is how long the daemon may be away, for example for a restart.
 	patience  = time.Minute
 	redialGap = 250 * time.Millisecond
 )
 
-// HeldError: a key that was waited for is on hold.
+// HeldError says that an awaited key is on hold.
 type HeldError struct{ Key, Reason string }
 
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("%s is on hold: %s", e.Key, e.Reason)
 }
 
-// UnfinishedError: the following ended before the rotations of these keys did.
+// UnfinishedError says that Follow ended before the rotations of these keys.
 type UnfinishedError struct {
 	Keys []string // sorted
 	Err  error
@@ -48,10 +48,9 @@ type Viewer interface {
 	Away(bool) // whether the daemon is away: first true, then false when it is back
 }
 
-// Follow shows the events of the keys whose rotation was accepted, until every
-// request is answered or its key is on hold; of holds it returns the joined
-// *HeldErrors, and when it ends before, an *UnfinishedError. events is a subscription that began before the requests. A
-// daemon that goes away is awaited for a minute.
+// Follow shows the events of the keys whose rotation was accepted, until every request is answered or its key is on
+// hold. It returns the joined *HeldErrors of keys on hold, and an *UnfinishedError if it ends earlier. events is a
+// subscription that began before the requests. If the daemon goes away, Follow waits a minute for it.
 func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepted []Accepted, v Viewer) error {
 	f := &follower{waiting: map[string]key.ID{}, show: v.Saw}
 	for _, a := range accepted {
@@ -82,8 +81,8 @@ func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepte
 	return errors.Join(f.held...)
 }
 
-// look catches up with what events may not have told. An unreachable daemon is
-// noticed by the end of the events.
+// look reads the state, because events may have been lost. The end of the events shows
+// that the daemon is unreachable.
 func (c *Client) look(ctx context.Context, f *follower) {
 	if snap, err := c.Snapshot(ctx); err == nil {
 		f.settle(snap)
@@ -105,7 +104,7 @@ func (c *Client) resubscribe(ctx context.Context) (<-chan status.Event, error) {
 	}
 }
 
-// follower knows which requests are still open.
+// follower tracks which requests are still open.
 type follower struct {
 	waiting map[string]key.ID // by key
 	held    []error
@@ -148,7 +147,8 @@ func (f *follower) settle(snap status.Snapshot) {
 			continue
 		}
 		if k.Hold != nil {
-			f.saw(status.Event{At: k.Hold.Since, Key: k.Name, Vault: k.Hold.Vault, Step: "hold", Phase: status.Wait, Detail: k.Hold.Reason})
+			f.saw(status.Event{At: k.Hold.Since, Key: k.Name, Vault: k.Hold.Vault, Step: "hold", Phase: status.Wait,
+				Detail: k.Hold.Reason})
 		}
 	}
 }
@@ -158,7 +158,7 @@ func (f *follower) hold(name, reason string) {
 	f.held = append(f.held, &HeldError{Key: name, Reason: reason})
 }
 
-// answering finds the finished generation that answers a request.
+// answering returns the finished generation that answers a request.
 func answering(k status.Key, id key.ID) (status.Generation, bool) {
 	for _, g := range k.Generations {
 		if !g.Finished.IsZero() && slices.Contains(g.Requests, id) {

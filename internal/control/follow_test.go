@@ -77,7 +77,8 @@ func TestFollowCatchesUpAfterTheStreamBroke(t *testing.T) {
 	b := newFake()
 	f := follow(t, t.Context(), Dial(serve(t, b, everyone)))
 	b.setSnapshot(status.Snapshot{Keys: []status.Key{
-		{Name: "a", Generations: []status.Generation{{Number: 2, Requests: []key.ID{requestID}, Finished: time.Unix(1, 0)}}},
+		{Name: "a",
+			Generations: []status.Generation{{Number: 2, Requests: []key.ID{requestID}, Finished: time.Unix(1, 0)}}},
 		{Name: "b", Hold: &key.Hold{Reason: "paused"}},
 	}})
 	close(<-b.subscribed)

@@ -52,7 +52,8 @@ func FuzzServer(f *testing.F) {
 			stopped := make(chan struct{})
 			close(stopped) // a stream of events ends at once
 			w := answerWriter{httptest.NewRecorder()}
-			server.handler(stopped).ServeHTTP(w, r.WithContext(context.WithValue(t.Context(), peerKey{}, peer{uid: 1, gid: 1})))
+			server.handler(stopped).ServeHTTP(w,
+				r.WithContext(context.WithValue(t.Context(), peerKey{}, peer{uid: 1, gid: 1})))
 
 			did := backend.notes()
 			if name != "everyone" && len(did) > 0 {

@@ -15,14 +15,15 @@ import (
 // 108 with its closing zero).
 const maxPath = 107
 
-// Listen makes the control socket: mode 0660 and owned by the group (a name or
-// gid), or mode 0600 when group is "". A socket that a daemon still answers on is never
-// touched, a dead one is replaced. A lock file stays beside the socket (path
-// with ".lock" behind), so that two daemons that start at once cannot both take
-// a dead socket for theirs. Close removes the socket.
+// Listen creates the control socket: mode 0660 and owned by the group (a name or gid),
+// or mode 0600 if group is "". It never touches a socket on which a daemon still
+// answers, and replaces a dead one. A lock file stays beside the socket (path plus
+// ".lock"), so that two daemons that start at once cannot both take over a dead socket.
+// Close removes the socket.
 func Listen(path, group string) (net.Listener, error) {
 	if len(path) > maxPath {
-		return nil, fmt.Errorf("control socket %s: a socket's path has at most %d bytes: configure a shorter one", path, maxPath)
+		return nil, fmt.Errorf("control socket %s: a socket's path has at most %d bytes: configure a shorter one",
+			path, maxPath)
 	}
 	gid, err := groupID(group)
 	if err != nil {
@@ -57,8 +58,8 @@ func (l *listener) Close() error {
 	return errors.Join(err, os.Remove(l.path), unlock(l.lock))
 }
 
-// unlock gives the lock back at once, also while a child that was just forked has a copy
-// of the descriptor until it executes (flock(2)).
+// unlock releases the lock at once, even while a just forked child still has a copy of
+// the descriptor until it executes (flock(2)).
 func unlock(f *os.File) error {
 	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }
@@ -67,7 +68,8 @@ func lockBeside(path string) (*os.File, error) {
 	name := path + ".lock"
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("control socket %s: %w; make the directory %s, or set RuntimeDirectory=keyd in the unit", path, err, filepath.Dir(path))
+		return nil, fmt.Errorf("control socket %s: %w; make the directory %s, or set RuntimeDirectory=keyd in the unit",
+			path, err, filepath.Dir(path))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
@@ -79,7 +81,8 @@ func lockBeside(path string) (*os.File, error) {
 }
 
 func inUse(path string) error {
-	return fmt.Errorf("control socket %s: another keyd daemon serves it; stop that one first (`systemctl stop keyd`)", path)
+	return fmt.Errorf("control socket %s: another keyd daemon serves it; stop that one first (`systemctl stop keyd`)",
+		path)
 }
 
 // removeDead unlinks a socket that nobody listens on, and nothing else.
@@ -92,7 +95,8 @@ func removeDead(path string) error {
 		return fmt.Errorf("control socket: %w", err)
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("control socket %s: there is something else than a socket at this path: move it away, or configure another path", path)
+		return fmt.Errorf("control socket %s: there is something else than a socket at this path: move it away, or "+
+			"configure another path", path)
 	}
 	conn, err := net.Dial("unix", path)
 	switch {
@@ -105,8 +109,7 @@ func removeDead(path string) error {
 	}
 }
 
-// bind sets owner and mode between bind and listen: until then nobody can
-// connect.
+// bind sets owner and mode between bind and listen, while nobody can connect yet.
 func bind(path string, grouped bool, gid int) (net.Listener, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

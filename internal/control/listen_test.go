@@ -90,7 +90,8 @@ func TestListenExplainsWhatItCannot(t *testing.T) {
 			t.Errorf("%s: %v, want %q", path, err, want)
 		}
 	}
-	if _, err := Listen(filepath.Join(t.TempDir(), "k"), "no-such-group"); err == nil || !strings.Contains(err.Error(), "addgroup") {
+	if _, err := Listen(filepath.Join(t.TempDir(), "k"), "no-such-group"); err == nil ||
+		!strings.Contains(err.Error(), "addgroup") {
 		t.Errorf("unknown group: %v", err)
 	}
 }
@@ -118,7 +119,7 @@ func TestOfManyStartingAtOnceOneWins(t *testing.T) {
 }
 
 // A process forks before it executes, and the child has its parent's descriptors till then.
-func TestALockIsGivenBackAlsoWhileAChildHasACopyOfIt(t *testing.T) {
+func TestALockIsReleasedEvenWhileAChildHasACopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.sock")
 	first, err := Listen(path, "")
 	if err != nil {

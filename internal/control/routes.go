@@ -17,20 +17,20 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// trailer names the HTTP trailer of a stream that ended with an error: its
+// trailer is the name of the HTTP trailer with which a stream ends after an error. Its
 // value is the JSON of a failure.
 const trailer = "Keyd-Error"
 
 // maxText is the longest reason, in characters.
 const maxText = 500
 
-// route is one thing that can be asked.
+// route is one kind of request.
 type route struct {
 	name    string // the metrics' label
 	pattern string // of http.ServeMux
 	what    string // completes "uid 1000 may not …"
-	acts    bool   // it changes something, or shows everything there is
-	slow    bool   // it asks the HSM, the vaults or the whole store
+	acts    bool   // it changes something, or shows everything
+	slow    bool   // it queries the HSM, the vaults or the whole store
 	serve   func(*call, context.Context) error
 }
 
@@ -41,18 +41,25 @@ func routes() []route {
 		{name: "rotate", pattern: "POST /v1/rotate", what: "rotate a key", acts: true, serve: (*call).rotate},
 		{name: "pause", pattern: "POST /v1/pause", what: "pause a key", acts: true, serve: (*call).pause},
 		{name: "resume", pattern: "POST /v1/resume", what: "resume a key", acts: true, serve: (*call).resume},
-		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true, serve: (*call).adoption},
+		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true,
+			serve: (*call).adoption},
 		{name: "adopt", pattern: "POST /v1/adopt", what: "adopt a key", acts: true, slow: true, serve: (*call).adopt},
 		{name: "plan", pattern: "GET /v1/plan", what: "see the plan", slow: true, serve: (*call).plan},
 		{name: "explain", pattern: "GET /v1/plan/explain", what: "see the plan", slow: true, serve: (*call).explain},
 		{name: "check", pattern: "GET /v1/check", what: "run the checks", slow: true, serve: (*call).check},
-		{name: "reload", pattern: "POST /v1/reload", what: "reload the configuration", acts: true, serve: (*call).reload},
+		{name: "reload", pattern: "POST /v1/reload", what: "reload the configuration", acts: true,
+			serve: (*call).reload},
 		{name: "audit", pattern: "GET /v1/audit", what: "read the audit", slow: true, serve: (*call).audit},
-		{name: "verify", pattern: "GET /v1/audit/verify", what: "verify the audit", slow: true, serve: (*call).verifyAudit},
-		{name: "export", pattern: "GET /v1/audit/export", what: "export the audit", slow: true, serve: (*call).exportAudit},
-		{name: "audit-key", pattern: "GET /v1/audit/key", what: "see the audit key", slow: true, serve: (*call).auditKey},
-		{name: "checkpoint", pattern: "POST /v1/audit/checkpoint", what: "have the audit signed", acts: true, slow: true, serve: (*call).checkpoint},
-		{name: "backup", pattern: "POST /v1/backup", what: "copy the state", acts: true, slow: true, serve: (*call).backup},
+		{name: "verify", pattern: "GET /v1/audit/verify", what: "verify the audit", slow: true,
+			serve: (*call).verifyAudit},
+		{name: "export", pattern: "GET /v1/audit/export", what: "export the audit", slow: true,
+			serve: (*call).exportAudit},
+		{name: "audit-key", pattern: "GET /v1/audit/key", what: "see the audit key", slow: true,
+			serve: (*call).auditKey},
+		{name: "checkpoint", pattern: "POST /v1/audit/checkpoint", what: "have the audit signed", acts: true,
+			slow: true, serve: (*call).checkpoint},
+		{name: "backup", pattern: "POST /v1/backup", what: "copy the state", acts: true, slow: true,
+			serve: (*call).backup},
 	}
 }
 
@@ -60,7 +67,7 @@ func routes() []route {
 type keyRequest struct {
 	Key    string `json:"key"`
 	Reason string `json:"reason"`
-	Token  string `json:"token,omitempty"` // adopt: of the adoption that was shown
+	Token  string `json:"token,omitempty"` // adopt: the token of the adoption that was shown
 }
 
 func (c *call) snapshot(context.Context) error {
@@ -285,7 +292,7 @@ func (c *call) decode(v any) error {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return &UsageError{"the request has something behind its JSON value"}
 	}
-	// Without this, the deadline would end the request's context later on.
+	// Otherwise the deadline would end the request's context later.
 	return c.rc.SetReadDeadline(time.Time{})
 }
 
@@ -316,12 +323,13 @@ func (f failure) encode() string {
 
 func checkName(name string) error {
 	if !key.ValidName(name) {
-		return &UsageError{fmt.Sprintf("%q cannot be the name of a key: names have 1 to 127 letters, digits and dashes", name)}
+		return &UsageError{fmt.Sprintf("%q cannot be the name of a key: names have 1 to 127 letters, digits and dashes",
+			name)}
 	}
 	return nil
 }
 
-// checkText keeps what could deceive a reader out of the audit and the logs.
+// checkText keeps text that could deceive a reader out of the audit and the logs.
 func checkText(what, s string) error {
 	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxText {
 		return &UsageError{fmt.Sprintf("the %s must be text of at most %d characters", what, maxText)}

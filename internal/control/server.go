@@ -18,19 +18,19 @@ const (
 	maxBody     = 64 << 10 // bytes
 	readTimeout = 5 * time.Second
 	idleTimeout = 30 * time.Second
-	// writeTimeout is for one answer, or one piece of a stream: a reader that
-	// takes nothing for so long is cut off.
+	// writeTimeout applies to one answer, or one piece of a stream: the server cuts off
+	// a reader that takes nothing for so long.
 	writeTimeout = 30 * time.Second
 	// stopTimeout is how long Serve waits for requests under way.
 	stopTimeout = 5 * time.Second
-	// maxSlow is how many of the requests that ask the HSM, the vaults or the
-	// whole store run at once for those who may only read, and how many for
-	// those who may act, so that no reader makes an operator wait.
+	// maxSlow is how many slow requests (to the HSM, the vaults or the whole store) run
+	// at once for readers, and how many for operators, so that no reader makes an
+	// operator wait.
 	maxSlow = 2
 )
 
-// host is the only Host a request may name, so that a browser that was lured
-// to some proxy of the socket gets nowhere.
+// host is the only Host that a request may name, so that a browser lured to a proxy of
+// the socket gets nowhere.
 const host = "keyd"
 
 // Server answers on the control socket.
@@ -39,8 +39,7 @@ type Server struct {
 	authorise Authoriser
 	log       *slog.Logger
 	metrics   *metrics
-	// Each holds one token per slow request that runs, of readers and of
-	// operators.
+	// Each holds one token per running slow request, of readers and of operators.
 	slowRead, slowAct chan struct{}
 }
 
@@ -91,7 +90,7 @@ func (s *Server) handler(ending <-chan struct{}) http.Handler {
 	return mux
 }
 
-// guard lets through who may do what the route does, and counts how it ended.
+// guard admits only authorised callers, and counts results.
 func (s *Server) guard(rt route, ending <-chan struct{}) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &call{Server: s, w: &written{ResponseWriter: w}, r: r, rc: http.NewResponseController(w), ending: ending}
@@ -168,7 +167,8 @@ func (c *call) authorised(rt route) error {
 	c.act = act
 	switch {
 	case rt.acts && !act:
-		return &RefusedError{fmt.Sprintf("%s may not %s: only root, the daemon's own user and the configured operators may", actor, rt.what)}
+		return &RefusedError{fmt.Sprintf("%s may not %s: only root, the daemon's own user and the configured "+
+			"operators may", actor, rt.what)}
 	case !read:
 		return &RefusedError{fmt.Sprintf("%s may not %s: that takes membership of the daemon's group", actor, rt.what)}
 	}
@@ -183,7 +183,8 @@ func (c *call) fail(rt route, err error) string {
 	if f.Kind == kindRefused {
 		level = slog.LevelWarn
 	}
-	c.log.Log(c.r.Context(), level, "control request not done", "request", rt.name, "actor", c.actor.String(), "kind", f.Kind, "error", err)
+	c.log.Log(c.r.Context(), level, "control request failed", "request", rt.name, "actor", c.actor.String(), "kind",
+		f.Kind, "error", err)
 	if c.w.begun {
 		c.w.Header().Set(trailer, f.encode())
 		return f.Kind
@@ -195,7 +196,7 @@ func (c *call) fail(rt route, err error) string {
 	return f.Kind
 }
 
-// stream is a writer whose every piece has its own time limit.
+// stream is a writer with a time limit for each piece.
 type stream struct {
 	c     *call
 	flush bool
@@ -212,7 +213,7 @@ func (s stream) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// begin declares the trailer in which an error after the first piece travels.
+// begin declares the trailer that carries an error after the first piece.
 func (c *call) begin(contentType string) {
 	c.w.Header().Set("Content-Type", contentType)
 	c.w.Header().Set("Trailer", trailer)

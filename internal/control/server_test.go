@@ -62,7 +62,8 @@ func TestReadingAnswersTravelWhole(t *testing.T) {
 	f := newFake()
 	f.snap = status.Snapshot{Version: "1", Keys: []status.Key{{Name: "a", State: status.StateOK}}}
 	for i := range 3 {
-		f.audit = append(f.audit, AuditEntry{Seq: uint64(i + 1), Entry: chain.Entry{Key: "a", Event: "e"}, Hash: fmt.Sprint(i)})
+		f.audit = append(f.audit,
+			AuditEntry{Seq: uint64(i + 1), Entry: chain.Entry{Key: "a", Event: "e"}, Hash: fmt.Sprint(i)})
 	}
 	c := Dial(serve(t, f, everyone))
 	ctx := t.Context()
@@ -188,7 +189,8 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 		want         int
 		says         string
 	}{
-		"web page":      {"Host: keyd\r\nOrigin: https://evil.example\r\n", `{"keys":["a"]}`, 403, "does not answer web pages"},
+		"web page": {"Host: keyd\r\nOrigin: https://evil.example\r\n", `{"keys":["a"]}`, 403,
+			"does not answer web pages"},
 		"null origin":   {"Host: keyd\r\nOrigin: null\r\n", `{"keys":["a"]}`, 403, "does not answer web pages"},
 		"other host":    {"Host: localhost\r\n", `{"keys":["a"]}`, 403, "answers only to the host"},
 		"unknown field": {"Host: keyd\r\n", `{"keys":["a"],"force":true}`, 400, "the request cannot be read: "},
@@ -196,7 +198,8 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 		"not JSON":      {"Host: keyd\r\n", `keys=a`, 400, "the request cannot be read: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if code, text := raw(t, socket, "POST", "/v1/rotate", test.header, test.body); code != test.want || !strings.Contains(text, test.says) {
+			if code, text := raw(t, socket, "POST", "/v1/rotate", test.header, test.body); code != test.want ||
+				!strings.Contains(text, test.says) {
 				t.Errorf("answered %d %s, want %d and %q", code, text, test.want, test.says)
 			}
 		})
@@ -208,7 +211,8 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 		{"GET", "/v1/audit/export?format=pdf", "", "there is no export format "},
 		{"GET", "/v1/audit/export?format=csv&since=today", "", "since must be an RFC 3339 time"},
 	} {
-		if code, text := raw(t, socket, test.method, test.path, "Host: keyd\r\n", test.body); code != 400 || !strings.Contains(text, test.says) {
+		if code, text := raw(t, socket, test.method, test.path, "Host: keyd\r\n", test.body); code != 400 ||
+			!strings.Contains(text, test.says) {
 			t.Errorf("%s: answered %d %s, want %q", test.path, code, text, test.says)
 		}
 	}
@@ -221,7 +225,8 @@ func TestHugeHeaderIsCutOff(t *testing.T) {
 	f := newFake()
 	header := "Host: keyd\r\nX: " + strings.Repeat("x", 4*maxHeader) + "\r\n"
 	// 431 is lost when the connection closes with much of the header unread.
-	if code, text := raw(t, serve(t, f, everyone), "POST", "/v1/rotate", header, `{"keys":["a"]}`); code != 431 && code != 0 {
+	if code, text := raw(t, serve(t, f, everyone), "POST", "/v1/rotate", header, `{"keys":["a"]}`); code != 431 &&
+		code != 0 {
 		t.Errorf("answered %d %s", code, text)
 	}
 	if got := f.notes(); len(got) > 0 {
@@ -281,7 +286,7 @@ func (s stuck) Check(ctx context.Context) ([]status.Check, error) {
 	return nil, ctx.Err()
 }
 
-func TestReadersThatKeepTheDaemonBusyDoNotHoldUpAnOperator(t *testing.T) {
+func TestBusyReadersDoNotDelayAnOperator(t *testing.T) {
 	var operator atomic.Bool
 	b := stuck{newFake(), make(chan struct{}, maxSlow)}
 	c := Dial(serve(t, b, func(uint32, []uint32) (read, act bool) { return true, operator.Load() }))

@@ -80,7 +80,7 @@ func keyState(p key.Policy, rec *record.Record, stage record.Stage, pos rotate.P
 func shownGeneration(g record.Generation, placements []status.Placement) status.Generation {
 	return status.Generation{
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
-		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved, Pinned: g.Pinned,
+		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
 		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
 		LostInHSM: g.LostInHSM, Placements: placements,
 	}

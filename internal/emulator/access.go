@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// AccessMode says how a vault decides who may do what.
+// AccessMode is how a vault authorises callers.
 type AccessMode int
 
 const (
-	// OpenAccess lets every valid token do everything.
+	// OpenAccess allows every valid token everything.
 	OpenAccess AccessMode = iota
-	// RoleBased goes by role assignments: Azure RBAC of a vault, local RBAC of a
-	// Managed HSM.
+	// RoleBased uses role assignments: Azure RBAC of a vault, local RBAC of a Managed
+	// HSM.
 	RoleBased
-	// PolicyBased goes by a vault's access policies; a Managed HSM has none.
+	// PolicyBased uses a vault's access policies; a Managed HSM has none.
 	PolicyBased
 )
 
@@ -64,7 +64,7 @@ type AccessPolicy struct {
 	Permissions []string
 }
 
-// guard is who may do what in one vault.
+// guard holds one vault's access rules.
 type guard struct {
 	mode    AccessMode
 	defined map[Role][]string // custom roles
@@ -75,7 +75,7 @@ type guard struct {
 	firewall *Firewall
 }
 
-// grant is a role assignment with the time in which it works.
+// grant is a role assignment with the time in which it is in effect.
 type grant struct {
 	RoleAssignment
 	from, until time.Time // a zero until: no end
@@ -178,8 +178,8 @@ func (g *guard) setPolicy(p AccessPolicy) error {
 	return nil
 }
 
-// authorize says why the caller may not do what t says, or nil and the id of the
-// role assignment that allows it, if one does.
+// authorize returns why the caller may not do what t says, or nil and the id of the
+// role assignment that allows it, if any.
 func (v *Vault) authorize(c caller, t target) (assignment string, err error) {
 	g, r := v.guard, rights[t.operation]
 	if g.mode == OpenAccess || r == (right{}) {
@@ -203,7 +203,7 @@ func (v *Vault) authorize(c caller, t target) (assignment string, err error) {
 	return "", v.deniedByRole(c, r, scope)
 }
 
-// scopeOf is the resource a call is about. A key that is not there yet is made in
+// scopeOf returns the resource of a call. A key that does not exist yet is created in
 // /keys.
 func (v *Vault) scopeOf(t target) string {
 	if t.key == "" {
@@ -216,7 +216,7 @@ func (v *Vault) scopeOf(t target) string {
 	return "/keys/" + t.key
 }
 
-// id is the assignment's, as a GUID; the same assignment has the same.
+// id returns the assignment's GUID. Equal assignments have equal ids.
 func (a RoleAssignment) id() string {
 	sum := sha256.Sum256([]byte(a.Identity + " " + string(a.Role) + " " + a.Scope))
 	return guid(sum[:16])

@@ -39,7 +39,8 @@ func operations(c *azkeys.Client, t *testing.T) []operation {
 	return []operation{
 		{"get", func() error { _, err := c.GetKey(ctx, "k", "", nil); return err }},
 		{"list", func() error { _, err := c.NewListKeyPropertiesPager(nil).NextPage(ctx); return err }},
-		{"versions", func() error { _, err := c.NewListKeyPropertiesVersionsPager("k", nil).NextPage(ctx); return err }},
+		{"versions",
+			func() error { _, err := c.NewListKeyPropertiesVersionsPager("k", nil).NextPage(ctx); return err }},
 		{"wrap", func() error { _, err := c.WrapKey(ctx, "k", "", value, nil); return err }},
 		{"unwrap", func() error { _, err := c.UnwrapKey(ctx, "k", "", value, nil); return err }},
 		{"encrypt", func() error { _, err := c.Encrypt(ctx, "k", "", value, nil); return err }},
@@ -49,7 +50,8 @@ func operations(c *azkeys.Client, t *testing.T) []operation {
 			return err
 		}},
 		{"verify", func() error {
-			_, err := c.Verify(ctx, "k", "", azkeys.VerifyParameters{Algorithm: &rs256, Digest: digest[:], Signature: digest[:]}, nil)
+			_, err := c.Verify(ctx, "k", "",
+				azkeys.VerifyParameters{Algorithm: &rs256, Digest: digest[:], Signature: digest[:]}, nil)
 			return err
 		}},
 		{"update", func() error { _, err := c.UpdateKey(ctx, "k", "", azkeys.UpdateKeyParameters{}, nil); return err }},
@@ -58,7 +60,8 @@ func operations(c *azkeys.Client, t *testing.T) []operation {
 			return err
 		}},
 		{"import", func() error {
-			_, err := c.ImportKey(ctx, "k", azkeys.ImportKeyParameters{Key: &azkeys.JSONWebKey{Kty: ptr(azkeys.KeyTypeRSAHSM)}}, nil)
+			_, err := c.ImportKey(ctx, "k",
+				azkeys.ImportKeyParameters{Key: &azkeys.JSONWebKey{Kty: ptr(azkeys.KeyTypeRSAHSM)}}, nil)
 			return err
 		}},
 		{"rotationpolicy", func() error { _, err := c.GetKeyRotationPolicy(ctx, "k", nil); return err }},
@@ -134,17 +137,27 @@ func TestADenialIsToldInItsServicesWords(t *testing.T) {
 		config            emulator.VaultConfig
 		code, inner, says string
 	}{
-		"roles of a vault": {emulator.VaultConfig{Host: premium, Access: emulator.RoleBased}, "Forbidden", "ForbiddenByRbac",
-			"Action: 'Microsoft.KeyVault/vaults/keys/read'\r\nResource: '/subscriptions/00000000-0000-4000-8000-000000000000/resourcegroups/emulator/providers/microsoft.keyvault/vaults/contoso-weu/keys/k'"},
-		"roles of a Managed HSM": {emulator.VaultConfig{Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.RoleBased}, "AccessDenied", "ForbiddenByRbac",
+		"roles of a vault": {emulator.VaultConfig{Host: premium, Access: emulator.RoleBased}, "Forbidden",
+			"ForbiddenByRbac",
+			"Action: 'Microsoft.KeyVault/vaults/keys/read'\r\nResource: " +
+				"'/subscriptions/00000000-0000-4000-8000-000000000000/resourcegroups/emulator/" +
+				"providers/microsoft.keyvault/vaults/contoso-weu/keys/k'"},
+		"roles of a Managed HSM": {emulator.VaultConfig{Host: managedHSM, Profile: emulator.ManagedHSM,
+			Access: emulator.RoleBased}, "AccessDenied", "ForbiddenByRbac",
 			"Not authorized to access Microsoft.KeyVault/managedHsm/keys/read/action on /keys/k (Activity ID: "},
-		"access policies": {emulator.VaultConfig{Host: premium, Access: emulator.PolicyBased}, "Forbidden", "ForbiddenByPolicy",
-			"The user, group or application 'appid=" + id + ";oid=" + id + ";iss=https://sts.windows.net/" + emulator.DefaultTenantID + "/' does not have keys get permission on key vault 'contoso-weu;location=westeurope'."},
+		"access policies": {emulator.VaultConfig{Host: premium, Access: emulator.PolicyBased}, "Forbidden",
+			"ForbiddenByPolicy",
+			"The user, group or application 'appid=" + id + ";oid=" + id + ";iss=https://sts.windows.net/" +
+				emulator.DefaultTenantID + "/' does not have keys get permission on key vault " +
+				"'contoso-weu;location=westeurope'."},
 		"firewall": {emulator.VaultConfig{Host: premium, Firewall: outside}, "Forbidden", "ForbiddenByFirewall",
-			"Client address is not authorized and caller is not a trusted service.\r\nClient address: 192.0.2.7\r\nCaller: appid=" + id},
+			"Client address is not authorized and caller is not a trusted service.\r\nClient address: " +
+				"192.0.2.7\r\nCaller: appid=" + id},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := startVaults(t, emulator.Options{Identities: []emulator.Identity{{ClientID: id, Address: netip.MustParseAddr("192.0.2.7")}}}, test.config)
+			e := startVaults(t,
+				emulator.Options{Identities: []emulator.Identity{{ClientID: id,
+					Address: netip.MustParseAddr("192.0.2.7")}}}, test.config)
 			_, err := clientAs(t, e, test.config.Host, id).GetKey(t.Context(), "k", "", nil)
 			if got := wantError(t, err, 403, test.code, test.inner); !strings.Contains(got.Message, test.says) {
 				t.Errorf("%q does not say %q", got.Message, test.says)
@@ -212,7 +225,8 @@ func rolesReachAsFarAsTheirScopes(t *testing.T) {
 func TestARoleComesAndGoesWithADelay(t *testing.T) {
 	clock := newClock()
 	id := rand.Text()
-	e := startVaults(t, emulator.Options{Now: clock.Now, RoleDelay: 2 * time.Minute}, emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
+	e := startVaults(t, emulator.Options{Now: clock.Now, RoleDelay: 2 * time.Minute},
+		emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
 	foreign(t, e, premium, "k")
 	c := clientAs(t, e, premium, id)
 	role := emulator.RoleAssignment{Identity: id, Role: emulator.CryptoUser}
@@ -236,7 +250,7 @@ func TestARoleComesAndGoesWithADelay(t *testing.T) {
 	}
 }
 
-func TestTheFirewallKnowsAddressesAndTrustedServices(t *testing.T) {
+func TestTheFirewallAdmitsAddressesAndTrustedServices(t *testing.T) {
 	inside, outside, service := rand.Text(), rand.Text(), rand.Text()
 	rules := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 	e := startVaults(t, emulator.Options{Identities: []emulator.Identity{
@@ -269,10 +283,12 @@ func TestAccessThatCouldNotWorkIsRefused(t *testing.T) {
 	for name, c := range map[string]emulator.VaultConfig{
 		"policies of a Managed HSM": {Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.PolicyBased},
 		"an unknown role":           {Host: premium, Roles: []emulator.RoleAssignment{{Identity: "i", Role: "Reader"}}},
-		"an unknown scope":          {Host: premium, Roles: []emulator.RoleAssignment{{Identity: "i", Role: emulator.CryptoUser, Scope: "/secrets"}}},
-		"a role for no one":         {Host: premium, Roles: []emulator.RoleAssignment{{Role: emulator.CryptoUser}}},
-		"an unknown permission":     {Host: premium, Policies: []emulator.AccessPolicy{{Identity: "i", Permissions: []string{"everything"}}}},
-		"a retention of a day":      {Host: premium, RecoverableDays: 1},
+		"an unknown scope": {Host: premium,
+			Roles: []emulator.RoleAssignment{{Identity: "i", Role: emulator.CryptoUser, Scope: "/secrets"}}},
+		"a role for no one": {Host: premium, Roles: []emulator.RoleAssignment{{Role: emulator.CryptoUser}}},
+		"an unknown permission": {Host: premium,
+			Policies: []emulator.AccessPolicy{{Identity: "i", Permissions: []string{"everything"}}}},
+		"a retention of a day": {Host: premium, RecoverableDays: 1},
 	} {
 		if e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{c}}); err == nil {
 			t.Errorf("%s was accepted", name)
@@ -305,7 +321,7 @@ func TestRevokedTokensMeetAClaimsChallengeThatTheClientFollows(t *testing.T) {
 	}
 }
 
-func TestATokenFetchedAgainWithoutTheClaimsIsStillVoid(t *testing.T) {
+func TestATokenFetchedAgainWithoutTheClaimsIsStillRevoked(t *testing.T) {
 	clock := newClock()
 	e := start(t, emulator.Options{Now: clock.Now})
 	id := rand.Text()

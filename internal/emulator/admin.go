@@ -33,7 +33,7 @@ type adminRule struct {
 	Hits int  `json:"hits"`
 }
 
-// meddleRequest asks for one of Vault's methods by its name.
+// meddleRequest calls one of Vault's methods by its name.
 type meddleRequest struct {
 	Host    string            `json:"host"`
 	Do      string            `json:"do"`
@@ -41,7 +41,7 @@ type meddleRequest struct {
 	Version string            `json:"version"` // "": the newest
 	Enabled bool              `json:"enabled"`
 	Tags    map[string]string `json:"tags"`
-	What    string            `json:"what"` // for access, as the command line has it
+	What    string            `json:"what"` // for access, as on the command line
 }
 
 // adminHandler is for use from another process:
@@ -119,7 +119,7 @@ func readRule(body []byte, now time.Time) (Rule, error) {
 func (e *Emulator) adminJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	if err := json.NewEncoder(w).Encode(v); err != nil {
-		e.log.Debug("the admin client did not take the answer", "error", err)
+		e.log.Debug("the admin client did not read the answer", "error", err)
 	}
 }
 

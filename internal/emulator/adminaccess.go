@@ -2,8 +2,8 @@ package emulator
 
 import "fmt"
 
-// meddleAccess changes who may do what; handled says whether that was asked for.
-// What is as the Parse functions read it.
+// meddleAccess changes access rules. handled reports whether the request was one of
+// these. What has the form that the Parse functions parse.
 func (e *Emulator) meddleAccess(q meddleRequest) (handled bool, err error) {
 	switch q.Do {
 	case "RevokeTokens":

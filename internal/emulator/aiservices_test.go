@@ -14,9 +14,12 @@ func TestAIServicesMoveWhenTheirKeyIsSetAnew(t *testing.T) {
 	v1 := s.rotate()
 	g := newGeneric(t, s.Emulator)
 	encryption := func(version string) string {
-		return fmt.Sprintf(`"properties":{"encryption":{"keySource":"Microsoft.KeyVault","keyVaultProperties":{"keyVaultUri":"https://%s","keyName":"cmk","keyVersion":"%s"}}}}`, protected, version)
+		return fmt.Sprintf(`"properties":{"encryption":{"keySource":"Microsoft.KeyVault",`+
+			`"keyVaultProperties":{"keyVaultUri":"https://%s","keyName":"cmk","keyVersion":"%s"}}}}`, protected,
+			version)
 	}
-	if err := g.put(aiID, `{`+withIdentity+`"kind":"AIServices",`+encryption("")); err == nil || !strings.Contains(err.Error(), "must have a version") {
+	if err := g.put(aiID, `{`+withIdentity+`"kind":"AIServices",`+encryption("")); err == nil ||
+		!strings.Contains(err.Error(), "must have a version") {
 		t.Errorf("without a version: %v", err)
 	}
 	must(t, g.put(aiID, `{`+withIdentity+`"kind":"AIServices",`+encryption(v1)))
@@ -47,7 +50,9 @@ func TestAIServicesThatCannotMoveTryAgain(t *testing.T) {
 	v2 := s.rotate()
 	g := newGeneric(t, s.Emulator)
 	set := func(version string) {
-		must(t, g.patch(s.report("ai").ID, fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVersion":"%s"}}}}`, version)))
+		must(t,
+			g.patch(s.report("ai").ID,
+				fmt.Sprintf(`{"properties":{"encryption":{"keyVaultProperties":{"keyVersion":"%s"}}}}`, version)))
 	}
 	set(v2)
 	s.enable(v1, false)

@@ -5,22 +5,24 @@ import (
 	"strings"
 )
 
-// apiVersions are those that are served, the oldest first.
+// apiVersions are the served versions, the oldest first.
 var apiVersions = []string{"7.3", "7.4", "7.5", "7.6", newestVersion}
 
 const newestVersion = "2025-07-01"
 
-// since76 are the algorithms that the API has since 7.6; so has it attestation.
+// since76 are the algorithms that came with API 7.6, as did attestation.
 var since76 = []string{ckmKeyWrap, ckmKeyWrapPad, "HS256", "HS384", "HS512"}
 
-// checkAPIVersion refuses a version that is not served, and what a served one does
-// not have yet.
+// checkAPIVersion refuses a version that is not served, and operations that a served
+// version does not have yet.
 func checkAPIVersion(given []string, operation string) error {
 	if len(given) == 0 {
-		return badParameter("The request must have the query parameter api-version, one of %s.", strings.Join(apiVersions, ", "))
+		return badParameter("The request must have the query parameter api-version, one of %s.",
+			strings.Join(apiVersions, ", "))
 	}
 	if !slices.Contains(apiVersions, given[0]) {
-		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.", given[0], strings.Join(apiVersions, ", "))
+		return badParameter("The specified version (%s) is not recognized. Consider using one of %s.",
+			given[0], strings.Join(apiVersions, ", "))
 	}
 	if operation == opAttestation && before76(given[0]) {
 		return badParameter("Method GET does not allow operation 'attestation' in version %s.", given[0])
@@ -42,7 +44,7 @@ func before76(apiVersion string) bool { return before(apiVersion, "7.6") }
 // came with 7.5.
 func before75(apiVersion string) bool { return before(apiVersion, "7.5") }
 
-// before: no version is the newest.
+// before: no version means the newest.
 func before(apiVersion, other string) bool {
 	return apiVersion != "" && slices.Index(apiVersions, apiVersion) < slices.Index(apiVersions, other)
 }

@@ -12,13 +12,13 @@ import (
 	"math/big"
 )
 
-// Firmware is the HSM firmware whose style attestations are signed in.
+// Firmware is the HSM firmware whose signature style attestations have.
 type Firmware int
 
 const (
 	// Firmware2 signs PKCS#1 v1.5 over the bare SHA-256, without DigestInfo.
 	Firmware2 Firmware = iota
-	// Firmware3 signs as PKCS#1 v1.5 says.
+	// Firmware3 signs PKCS#1 v1.5 as specified.
 	Firmware3
 )
 
@@ -68,7 +68,7 @@ type attestation struct {
 	Version               string `json:"version"`
 }
 
-// attest answers with the version and what the HSM says of its keys.
+// attest answers with the version and the HSM's attestation of its keys.
 func (v *Vault) attest(t target) (any, error) {
 	if v.config.Profile != ManagedHSM {
 		return nil, badParameter("Key attestation needs a Managed HSM.")
@@ -85,8 +85,11 @@ func (v *Vault) attest(t target) (any, error) {
 	private := byte(classPrivate)
 	if ver.held.family() == "oct" {
 		private = classSecret
-	} else if a.PublicKeyAttestation, err = hsm.statement(k.name, ver, classPublic, v.opts.AttestationFirmware); err != nil {
-		return nil, err
+	} else {
+		a.PublicKeyAttestation, err = hsm.statement(k.name, ver, classPublic, v.opts.AttestationFirmware)
+		if err != nil {
+			return nil, err
+		}
 	}
 	if a.PrivateKeyAttestation, err = hsm.statement(k.name, ver, private, v.opts.AttestationFirmware); err != nil {
 		return nil, err
@@ -152,8 +155,8 @@ func (l *attributeList) addNumber(kind uint32, n int) {
 	l.add(kind, binary.BigEndian.AppendUint32(nil, uint32(n)))
 }
 
-// keyAttributes are in the order in which the HSM gives them. An imported key was
-// not made in it (LOCAL), and was outside once (NEVER_EXTRACTABLE,
+// keyAttributes returns the attributes in the HSM's order. An imported key was not
+// generated in the HSM (LOCAL), and was outside once (NEVER_EXTRACTABLE,
 // ALWAYS_SENSITIVE).
 func keyAttributes(name string, ver *version, class byte) ([]byte, int, error) {
 	var l attributeList
@@ -181,7 +184,7 @@ func keyAttributes(name string, ver *version, class byte) ([]byte, int, error) {
 	return l.Bytes(), l.count, nil
 }
 
-// addPublic writes what tells one key's material from another's.
+// addPublic writes the attributes that identify a key's material.
 func (l *attributeList) addPublic(m material) error {
 	var k jsonWebKey
 	m.show(&k)
@@ -211,9 +214,9 @@ func (l *attributeList) addPublic(m material) error {
 	return nil
 }
 
-// AttestationRoots gives, in PEM, the certificates that end the two chains of
-// every attestation here: the HSM vendor's and the service's. A verifier pins them
-// in the place of the real ones.
+// AttestationRoots returns, in PEM, the root certificates of the two chains of every
+// attestation here: the HSM vendor's and the service's. A verifier pins them in place
+// of the real ones.
 func (e *Emulator) AttestationRoots() (vendor, service []byte, err error) {
 	h, err := e.attester()
 	if err != nil {

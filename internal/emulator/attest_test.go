@@ -95,7 +95,8 @@ func readAttributes(data []byte) (map[uint32][]byte, error) {
 }
 
 func TestAnAttestationTellsWhereAKeyIsFrom(t *testing.T) {
-	for firmware, hash := range map[emulator.Firmware]crypto.Hash{emulator.Firmware2: 0, emulator.Firmware3: crypto.SHA256} {
+	for firmware, hash := range map[emulator.Firmware]crypto.Hash{emulator.Firmware2: 0,
+		emulator.Firmware3: crypto.SHA256} {
 		e := start(t, emulator.Options{AttestationFirmware: firmware})
 		c := newClient(t, e, managedHSM)
 		kek := createKEK(t, c)
@@ -116,7 +117,8 @@ func TestAnAttestationTellsWhereAKeyIsFrom(t *testing.T) {
 						checkStatement(t, got, class, how, key)
 						spoiled := bytes.Clone(blob)
 						spoiled[40] ^= 1
-						if _, err := verifyAttestation(spoiled, a.CertificatePEMFile, vendor, service, hash); err == nil {
+						if _, err := verifyAttestation(spoiled, a.CertificatePEMFile, vendor, service,
+							hash); err == nil {
 							t.Errorf("a changed statement of class %d verifies", class)
 						}
 					}

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// attester is an HSM of the emulator's: a partition key with two chains to it,
-// from the vendor over the HSM, and from the service.
+// attester is the emulator's HSM: a partition key with two certificate chains, one from
+// the vendor through the HSM, one from the service.
 type attester struct {
 	partition *rsa.PrivateKey
 
@@ -24,8 +24,8 @@ type attester struct {
 	serviceRoot, servicePartition    []byte
 }
 
-// newAttester makes the chains as the real ones are: the HSM's certificate is
-// X.509 v1, which says nothing of what its key may sign.
+// newAttester builds the chains like the real ones: the HSM's certificate is X.509 v1,
+// which does not say what its key may sign.
 func newAttester() (*attester, error) {
 	keys := make([]*rsa.PrivateKey, 4)
 	for i := range keys {
@@ -38,8 +38,9 @@ func newAttester() (*attester, error) {
 	vendor, board, service := keys[0], keys[1], keys[2]
 	h := &attester{partition: keys[3]}
 	boardName := pkix.Name{
-		Country: []string{"US"}, Province: []string{"CA"}, Organization: []string{"Emulator"}, OrganizationalUnit: []string{"N3FIPS"},
-		CommonName: "HSM:EMULATOR, for non-FIPS mode",
+		Country: []string{"US"}, Province: []string{"CA"}, Organization: []string{"Emulator"},
+		OrganizationalUnit: []string{"N3FIPS"},
+		CommonName:         "HSM:EMULATOR, for non-FIPS mode",
 	}
 	partitionName := boardName
 	partitionName.CommonName = "HSM:EMULATOR:PARTN:1, for non-FIPS mode"
@@ -61,8 +62,7 @@ func newAttester() (*attester, error) {
 	return h, err
 }
 
-// pem is the file of all certificates, the vendor's chain first, each from the
-// partition up.
+// pem returns all certificates, the vendor's chain first, each from the partition up.
 func (h *attester) pem() []byte {
 	var b bytes.Buffer
 	for _, der := range [][]byte{h.vendorPartition, h.hsm, h.vendorRoot, h.servicePartition, h.serviceRoot} {
@@ -116,7 +116,8 @@ type tbsCertificateV1 struct {
 	PublicKey asn1.RawValue
 }
 
-func certifyV1(name pkix.Name, public *rsa.PublicKey, issuer *x509.Certificate, key *rsa.PrivateKey) ([]byte, *x509.Certificate, error) {
+func certifyV1(name pkix.Name, public *rsa.PublicKey, issuer *x509.Certificate,
+	key *rsa.PrivateKey) ([]byte, *x509.Certificate, error) {
 	subject, err := asn1.Marshal(name.ToRDNSequence())
 	if err != nil {
 		return nil, nil, fmt.Errorf("encoding the name %s: %w", name.CommonName, err)

@@ -11,8 +11,8 @@ import (
 // mostBackedUp is how many versions a backup can hold.
 const mostBackedUp = 500
 
-// backedUp is what a backup holds, sealed by a key that the emulator makes at its
-// start: who has the blob cannot read it, and no other emulator takes it.
+// backedUp is the content of a backup, sealed with a key that the emulator makes at its
+// start: nobody else can read it, and no other emulator accepts it.
 type backedUp struct {
 	Service  string            `json:"service"`
 	Name     string            `json:"name"`
@@ -37,7 +37,7 @@ func newSealer() (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// domain tells a vault's backups from a Managed HSM's.
+// domain distinguishes a vault's backups from a Managed HSM's.
 func (v *Vault) domain() string {
 	if v.config.Profile == ManagedHSM {
 		return ManagedHSM.String()
@@ -51,7 +51,8 @@ func (v *Vault) backup(name string) (any, error) {
 		return nil, err
 	}
 	if len(k.versions) > mostBackedUp {
-		return nil, badParameter("Key %s has %d versions; a backup holds at most %d.", k.name, len(k.versions), mostBackedUp)
+		return nil, badParameter("Key %s has %d versions; a backup holds at most %d.",
+			k.name, len(k.versions), mostBackedUp)
 	}
 	b := backedUp{Service: v.domain(), Name: k.name, Policy: k.policy}
 	for _, ver := range k.versions {
@@ -68,7 +69,7 @@ func (v *Vault) backup(name string) (any, error) {
 	return backupBody{v.sealer.Seal(nil, nil, text, nil)}, nil
 }
 
-// restoreBackup brings a key back under its name, with all its versions.
+// restoreBackup restores a key under its name, with all its versions.
 func (v *Vault) restoreBackup(q backupBody) (any, error) {
 	text, err := v.sealer.Open(nil, nil, q.Value, nil)
 	if err != nil {
@@ -81,16 +82,18 @@ func (v *Vault) restoreBackup(q backupBody) (any, error) {
 	k := &entry{name: b.Name, policy: b.Policy}
 	for _, each := range b.Versions {
 		ver := each.Version.version(each.Material)
-		// Recordings of a Managed HSM show this of a key that was not exportable.
+		// Recordings of a Managed HSM show this for a key that was not exportable.
 		ver.exportable = ver.exportable || v.config.Profile == ManagedHSM
 		k.versions = append(k.versions, ver)
 	}
 	err = v.change(func(s *state) error {
 		if s.keys[fold(k.name)] != nil || v.taken(s, k.name) {
-			return conflict("", "There was a conflict restoring the key '%s'. This can happen if either: a second key with the same name was "+
-				"created after the first key was deleted; thus trying to restore a key whose name is already in use. To fix this, rename the "+
-				"second key to something else so that the restore works. The second probable cause of this exception is when multiple operations "+
-				"are performed in parallel against the key. To avoid this error, perform operations against a key in a sequential manner.",
+			return conflict("", "There was a conflict restoring the key '%s'. This can happen if either: a second "+
+				"key with the same name was created after the first key was deleted; thus trying to restore a key "+
+				"whose name is already in use. To fix this, rename the second key to something else so that the "+
+				"restore works. The second probable cause of this exception is when multiple operations are "+
+				"performed in parallel against the key. To avoid this error, perform operations against a key in a "+
+				"sequential manner.",
 				v.id("keys", k.name, k.newest().id))
 		}
 		delete(s.deleted, fold(k.name))
@@ -103,7 +106,8 @@ func (v *Vault) restoreBackup(q backupBody) (any, error) {
 	return v.bundle(k.name, k.newest()), nil
 }
 
-// taken reports whether a deleted key, or one whose purge is not over, has the name.
+// taken reports whether the name belongs to a deleted key, or to one whose purge has
+// not completed.
 func (v *Vault) taken(s *state, name string) bool {
 	d := s.deleted[fold(name)]
 	return d != nil && (v.deletion(s, name) != nil || v.opts.Now().Before(d.goneAt))

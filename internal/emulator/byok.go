@@ -2,7 +2,7 @@ package emulator
 
 import (
 	"crypto/rsa"
-	"crypto/sha1" // the transfer's OAEP is defined with SHA-1
+	"crypto/sha1" // the transfer's OAEP uses SHA-1 by definition
 	"encoding/asn1"
 	"encoding/json"
 	"net/url"
@@ -25,8 +25,8 @@ type transferBlob struct {
 	Generator  string `json:"generator"`
 }
 
-// openBlob unwraps a transfer blob with the KEK it names, as an HSM would, and
-// reads a key of the family from it.
+// openBlob unwraps a transfer blob with the KEK that it names, as an HSM would, and
+// parses a key of the family from it.
 func (v *Vault) openBlob(raw []byte, family string) (material, error) {
 	var blob transferBlob
 	if err := json.Unmarshal(raw, &blob); err != nil {
@@ -61,7 +61,7 @@ func (v *Vault) openBlob(raw []byte, family string) (material, error) {
 func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 	u, err := url.Parse(kid)
 	if err != nil {
-		return nil, badParameter("transfer blob: header.kid %q is no key id", kid)
+		return nil, badParameter("transfer blob: header.kid %q is not a key id", kid)
 	}
 	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(segments) != 3 || segments[0] != "keys" {
@@ -75,7 +75,9 @@ func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 		return nil, badParameter("transfer blob: there is no key exchange key %s", kid)
 	}
 	if kek.kty != "RSA-HSM" || !slices.Equal(kek.ops, []string{"import"}) {
-		return nil, badParameter("transfer blob: %s is %s with operations %v; a key exchange key is RSA-HSM with import alone", kid, kek.kty, kek.ops)
+		return nil,
+			badParameter("transfer blob: %s is %s with operations %v; a key exchange key is RSA-HSM with import alone",
+				kid, kek.kty, kek.ops)
 	}
 	if !kek.enabled {
 		return nil, badParameter("transfer blob: the key exchange key %s is disabled", kid)
@@ -87,11 +89,14 @@ func (v *Vault) exchangeKey(kid string) (*rsa.PrivateKey, error) {
 // key, then RFC 5649 around the target.
 func unwrapTransfer(kek *rsa.PrivateKey, ciphertext []byte) ([]byte, error) {
 	if len(ciphertext) < kek.Size()+24 {
-		return nil, badParameter("transfer blob: ciphertext has %d bytes; the key exchange key alone takes %d", len(ciphertext), kek.Size())
+		return nil, badParameter("transfer blob: ciphertext has %d bytes; the key exchange key's part alone has %d",
+			len(ciphertext), kek.Size())
 	}
 	aesKey, err := rsa.DecryptOAEP(sha1.New(), nil, kek, ciphertext[:kek.Size()], nil)
 	if err != nil {
-		return nil, badParameter("transfer blob: the first %d bytes are not RSA-OAEP (SHA-1) under this key exchange key", kek.Size())
+		return nil,
+			badParameter("transfer blob: the first %d bytes are not RSA-OAEP (SHA-1) under this key exchange key",
+				kek.Size())
 	}
 	defer clear(aesKey)
 	if len(aesKey) != 32 {
@@ -108,9 +113,9 @@ func unwrapTransfer(kek *rsa.PrivateKey, ciphertext []byte) ([]byte, error) {
 	return plaintext, nil
 }
 
-// parseTransferredKey reads PKCS#8, or the raw bytes of an oct key. Up to seven
-// zero bytes after the DER are forgiven unless strict: SoftHSM 2.6.1 pads inside
-// the KWP message.
+// parseTransferredKey reads PKCS#8, or the raw bytes of an oct key. It tolerates up to
+// seven zero bytes after the DER unless strict, because SoftHSM 2.6.1 pads inside the
+// KWP message.
 func parseTransferredKey(plaintext []byte, family string, strict bool) (material, error) {
 	if family == "oct" {
 		return parseMaterial(family, plaintext)

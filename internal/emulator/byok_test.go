@@ -29,14 +29,16 @@ func TestAnImportedKeyUnwrapsWhatWasWrappedToItBefore(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			res, err := c.ImportKey(t.Context(), "sa-cmk-key", importParameters(newTransfer(t, kek, target).blob(t)), nil)
+			res, err := c.ImportKey(t.Context(), "sa-cmk-key", importParameters(newTransfer(t, kek, target).blob(t)),
+				nil)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if publicKey(res.KeyBundle).N.Cmp(target.N) != 0 {
 				t.Error("the vault shows another modulus")
 			}
-			if *res.Key.Kty != azkeys.KeyTypeRSAHSM || res.Key.T != nil || res.Key.D != nil || *res.Attributes.Exportable {
+			if *res.Key.Kty != azkeys.KeyTypeRSAHSM || res.Key.T != nil || res.Key.D != nil ||
+				*res.Attributes.Exportable {
 				t.Errorf("the answer gives more than a public HSM key: %+v", res.Key)
 			}
 			opened, err := c.UnwrapKey(t.Context(), "sa-cmk-key", res.Key.KID.Version(), azkeys.KeyOperationParameters{
@@ -57,7 +59,8 @@ func TestAnImportedKeyUnwrapsWhatWasWrappedToItBefore(t *testing.T) {
 			if _, err := e.Vault(host).Unwrap("sa-cmk-key", "", "RSA-OAEP", wrapped.Result); err != nil {
 				t.Error(err)
 			}
-			if info := e.Vault(host).Versions("sa-cmk-key"); len(info) != 1 || !info[0].Imported || info[0].Tags["attempt"] != "1" {
+			if info := e.Vault(host).Versions("sa-cmk-key"); len(info) != 1 || !info[0].Imported ||
+				info[0].Tags["attempt"] != "1" {
 				t.Errorf("versions: %+v", info)
 			}
 		})
@@ -105,25 +108,36 @@ func TestABrokenTransferIsABadParameterThatSaysWhy(t *testing.T) {
 		blob []byte
 		says string
 	}{
-		"not JSON":          {[]byte("what"), "not a transfer blob"},
-		"schema":            {with(func(b *transfer) { b.schema = "2" }).blob(t), "schema_version"},
-		"alg":               {with(func(b *transfer) { b.alg = "RSA" }).blob(t), "header.alg"},
-		"enc":               {with(func(b *transfer) { b.enc = "A256KW" }).blob(t), "header.enc"},
-		"no version":        {with(func(b *transfer) { b.kid = "https://" + premium + "/keys/keyd-kek" }).blob(t), "header.kid"},
-		"other vault":       {with(func(b *transfer) { b.kid = "https://x.vault.azure.net/keys/keyd-kek/1" }).blob(t), "not of the vault"},
-		"other port":        {with(func(b *transfer) { b.kid = strings.Replace(b.kid, "/keys/", ":8443/keys/", 1) }).blob(t), "not of the vault"},
-		"unknown KEK":       {with(func(b *transfer) { b.kid += "0" }).blob(t), "no key exchange key"},
-		"no KEK":            {with(func(b *transfer) { b.kid = string(*foreign.Key.KID) }).blob(t), "import alone"},
-		"base64":            {with(func(b *transfer) { b.encode = func([]byte) string { return "*" } }).blob(t), "base64url"},
-		"too short":         {good.blobOf(t, ciphertext[:256]), "256 bytes"},
-		"OAEP broken":       {good.blobOf(t, spoiled(3)), "RSA-OAEP"},
-		"KWP broken":        {good.blobOf(t, spoiled(len(ciphertext)-1)), "RFC 5649"},
-		"AES-128":           {with(func(b *transfer) { b.aesKey = b.aesKey[:16] }).blob(t), "not 32"},
-		"no DER":            {with(func(b *transfer) { b.plaintext = bytes.Repeat([]byte{0xff}, 64) }).blob(t), "not DER"},
-		"PKCS#1":            {with(func(b *transfer) { b.plaintext = x509.MarshalPKCS1PrivateKey(target) }).blob(t), "PKCS#8"},
-		"EC":                {with(func(b *transfer) { b.plaintext = ecDER }).blob(t), "not the private key of an RSA key"},
-		"trailing bytes":    {with(func(b *transfer) { b.plaintext = append(bytes.Clone(b.plaintext), 1) }).blob(t), "follow"},
-		"a page of padding": {with(func(b *transfer) { b.plaintext = append(bytes.Clone(b.plaintext), make([]byte, 8)...) }).blob(t), "follow"},
+		"not JSON": {[]byte("what"), "not a transfer blob"},
+		"schema":   {with(func(b *transfer) { b.schema = "2" }).blob(t), "schema_version"},
+		"alg":      {with(func(b *transfer) { b.alg = "RSA" }).blob(t), "header.alg"},
+		"enc":      {with(func(b *transfer) { b.enc = "A256KW" }).blob(t), "header.enc"},
+		"no version": {with(func(b *transfer) { b.kid = "https://" + premium + "/keys/keyd-kek" }).blob(t),
+			"header.kid"},
+		"other vault": {with(func(b *transfer) { b.kid = "https://x.vault.azure.net/keys/keyd-kek/1" }).blob(t),
+			"not of the vault"},
+		"other port": {with(func(b *transfer) {
+			b.kid = strings.Replace(b.kid, "/keys/", ":8443/keys/", 1)
+		}).blob(t), "not of the vault"},
+		"unknown KEK": {with(func(b *transfer) { b.kid += "0" }).blob(t), "no key exchange key"},
+		"no KEK":      {with(func(b *transfer) { b.kid = string(*foreign.Key.KID) }).blob(t), "import alone"},
+		"base64": {with(func(b *transfer) { b.encode = func([]byte) string { return "*" } }).blob(t),
+			"base64url"},
+		"too short":   {good.blobOf(t, ciphertext[:256]), "256 bytes"},
+		"OAEP broken": {good.blobOf(t, spoiled(3)), "RSA-OAEP"},
+		"KWP broken":  {good.blobOf(t, spoiled(len(ciphertext)-1)), "RFC 5649"},
+		"AES-128":     {with(func(b *transfer) { b.aesKey = b.aesKey[:16] }).blob(t), "not 32"},
+		"no DER": {with(func(b *transfer) { b.plaintext = bytes.Repeat([]byte{0xff}, 64) }).blob(t),
+			"not DER"},
+		"PKCS#1": {with(func(b *transfer) { b.plaintext = x509.MarshalPKCS1PrivateKey(target) }).blob(t),
+			"PKCS#8"},
+		"EC": {with(func(b *transfer) { b.plaintext = ecDER }).blob(t),
+			"not the private key of an RSA key"},
+		"trailing bytes": {with(func(b *transfer) { b.plaintext = append(bytes.Clone(b.plaintext), 1) }).blob(t),
+			"follow"},
+		"a page of padding": {with(func(b *transfer) {
+			b.plaintext = append(bytes.Clone(b.plaintext), make([]byte, 8)...)
+		}).blob(t), "follow"},
 	}
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -142,7 +156,8 @@ func TestBase64OfEitherAlphabetPaddedOrNotIsAccepted(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	kek := createKEK(t, c)
-	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding,
+		base64.RawURLEncoding} {
 		b := newTransfer(t, kek, generate(t))
 		b.encode = encoding.EncodeToString
 		if _, err := c.ImportKey(t.Context(), "k", importParameters(b.blob(t)), nil); err != nil {
@@ -151,7 +166,7 @@ func TestBase64OfEitherAlphabetPaddedOrNotIsAccepted(t *testing.T) {
 	}
 }
 
-func TestZeroPaddingBehindTheDERIsForgivenUnlessStrict(t *testing.T) {
+func TestZeroPaddingAfterTheDERIsAcceptedUnlessStrict(t *testing.T) {
 	for _, strict := range []bool{false, true} {
 		e := start(t, emulator.Options{StrictDER: strict})
 		c := newClient(t, e, premium)

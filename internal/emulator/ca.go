@@ -18,8 +18,8 @@ import (
 	"time"
 )
 
-// authority is a certificate authority, thrown away at the end unless it is kept in a file. Its certificates are dated
-// by the wall clock, since that is the clock TLS clients check them with.
+// authority is a certificate authority, discarded at the end unless it is stored in a file. Its certificates have
+// dates of the wall clock, because TLS clients check them with that clock.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -72,11 +72,12 @@ const (
 	keyBlock         = "EC PRIVATE KEY" // RFC 5915
 )
 
-// renewBefore is how long before its end a kept authority is replaced.
+// renewBefore is how long before its expiry a stored authority is replaced.
 const renewBefore = 30 * 24 * time.Hour
 
-// keptAuthority gives the authority that is in a file. When there is none, or when it
-// ends soon, it makes one and puts it there: certificate and private key, in PEM.
+// keptAuthority returns the authority stored in a file. If there is none, or if it
+// expires soon, it creates one and stores it there: certificate and private key, in
+// PEM.
 func keptAuthority(path string) (*authority, error) {
 	data, err := os.ReadFile(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +86,10 @@ func keptAuthority(path string) (*authority, error) {
 	if err == nil {
 		a, err := parseAuthority(data)
 		if err != nil {
-			return nil, fmt.Errorf("%s holds no authority of the emulator's (%w): remove it, and a new one is made", path, err)
+			return nil,
+				fmt.Errorf("%s does not hold the emulator's authority (%w): remove it, and the emulator makes "+
+					"a new one",
+					path, err)
 		}
 		if time.Until(a.cert.NotAfter) > renewBefore {
 			return a, nil
@@ -95,7 +99,7 @@ func keptAuthority(path string) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	return a, a.keep(path)
+	return a, a.save(path)
 }
 
 func parseAuthority(data []byte) (*authority, error) {
@@ -118,8 +122,8 @@ func parseAuthority(data []byte) (*authority, error) {
 	return authorityOf(cert, key), nil
 }
 
-// keep writes the authority to a file, whole or not at all.
-func (a *authority) keep(path string) error {
+// save writes the authority to a file, whole or not at all.
+func (a *authority) save(path string) error {
 	der, err := x509.MarshalECPrivateKey(a.key)
 	if err != nil {
 		return fmt.Errorf("encoding the emulator's authority: %w", err)
@@ -134,7 +138,7 @@ func (a *authority) keep(path string) error {
 	return nil
 }
 
-// leaf gives the server certificate for host, made once.
+// leaf returns the server certificate for host, created once.
 func (a *authority) leaf(host string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

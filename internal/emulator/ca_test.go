@@ -52,7 +52,7 @@ func TestAKeptAuthorityThatEndsSoonIsReplaced(t *testing.T) {
 	check(t, err)
 	ending, err := x509.ParseCertificate(der)
 	check(t, err)
-	check(t, authorityOf(ending, old.key).keep(path))
+	check(t, authorityOf(ending, old.key).save(path))
 	if e := startWithAuthority(t, path); !e.ca.cert.NotAfter.After(template.NotAfter) {
 		t.Errorf("it still ends at %v", e.ca.cert.NotAfter)
 	}
@@ -64,7 +64,7 @@ func TestAFileThatIsNoAuthorityIsRefusedByName(t *testing.T) {
 	other, err := newAuthority()
 	check(t, err)
 	path := filepath.Join(t.TempDir(), "authority")
-	check(t, authorityOf(own.cert, other.key).keep(path))
+	check(t, authorityOf(own.cert, other.key).save(path))
 	mixed, err := os.ReadFile(path)
 	check(t, err)
 	for name, text := range map[string][]byte{

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// caller is who a token speaks for.
+// caller is the identity of a token.
 type caller struct {
 	Identity
 	clientID, objectID, issuer string
@@ -20,8 +20,8 @@ func (c caller) String() string {
 	return fmt.Sprintf("appid=%s;oid=%s;iss=%s", c.clientID, c.objectID, c.issuer)
 }
 
-// claimsRequest is what a claims challenge asks a client to ask the token service
-// for (continuous access evaluation): a token not valid before a time.
+// claimsRequest is what a claims challenge makes a client request from the token
+// service (continuous access evaluation): a token not valid before a time.
 type claimsRequest struct {
 	AccessToken struct {
 		NotBefore struct {
@@ -31,16 +31,16 @@ type claimsRequest struct {
 	} `json:"access_token"`
 }
 
-// RevokeTokens voids all tokens of an identity that were handed out so far. A
-// vault answers them with a claims challenge, until a token comes that was asked
-// for with its claims, or was issued in a later second.
+// RevokeTokens revokes all tokens of an identity issued so far. A vault answers them
+// with a claims challenge, until a token arrives that was requested with the
+// challenge's claims or issued in a later second.
 func (e *Emulator) RevokeTokens(clientID string) {
 	e.identities.mu.Lock()
 	defer e.identities.mu.Unlock()
 	e.identities.revoked[fold(clientID)] = e.opts.Now()
 }
 
-// voided gives the time until which a caller's tokens are void, if its token is.
+// voided returns the time until which a caller's tokens are revoked, if its token is.
 func (d *identities) voided(t tokenClaims) (time.Time, bool) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -51,7 +51,7 @@ func (d *identities) voided(t tokenClaims) (time.Time, bool) {
 	return at, true
 }
 
-// authenticate finds the caller of a request, or the answer that refuses it.
+// authenticate returns the caller of a request, or the answer that refuses it.
 func (e *Emulator) authenticate(r *http.Request, v *Vault) (caller, *answer) {
 	t, err := e.signer.check(r.Header.Get("Authorization"), e.opts.TenantID, v.audience(), e.opts.Now())
 	if err != nil {
@@ -60,7 +60,8 @@ func (e *Emulator) authenticate(r *http.Request, v *Vault) (caller, *answer) {
 	}
 	who := caller{Identity: e.identities.get(t.AppID), clientID: t.AppID, objectID: t.ObjectID, issuer: t.Issuer}
 	if at, void := e.identities.voided(t); void {
-		a := v.unauthorized(e.opts.TenantID, fmt.Errorf("the token was issued before the identity's sessions were revoked"))
+		a := v.unauthorized(e.opts.TenantID,
+			fmt.Errorf("the token was issued before the identity's sessions were revoked"))
 		a.challenge = v.claimsChallenge(e.opts.TenantID, at)
 		return who, &a
 	}
@@ -72,13 +73,13 @@ func (v *Vault) claimsChallenge(tenant string, at time.Time) string {
 		"https://"+loginHost+"/"+tenant, v.audience(), "insufficient_claims", claimsAfter(at))
 }
 
-// claimsAfter is what a claims challenge says to get a token not valid before at.
+// claimsAfter returns the claims that request a token not valid before at.
 func claimsAfter(at time.Time) string {
-	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil, `{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, at.Unix()))
+	return base64.StdEncoding.EncodeToString(fmt.Appendf(nil,
+		`{"access_token":{"nbf":{"essential":true,"value":"%d"}}}`, at.Unix()))
 }
 
-// askedNotBefore reads a token request's claims parameter; 0 when it asks for
-// nothing of the kind.
+// askedNotBefore parses a token request's claims parameter; 0 if it sets no such time.
 func askedNotBefore(claims string) int64 {
 	var q claimsRequest
 	if err := json.Unmarshal([]byte(claims), &q); err != nil {

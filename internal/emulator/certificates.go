@@ -14,14 +14,15 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// ClientCertificate is registered for an application, which then signs in by its
-// certificates only.
+// ClientCertificate is registered for an application, which can then sign in only with
+// its certificates.
 type ClientCertificate struct {
 	ClientID    string
 	Certificate *x509.Certificate
 }
 
-// ParseClientCertificate reads CLIENT=FILE; the file's first certificate, in PEM, counts.
+// ParseClientCertificate parses CLIENT=FILE and reads the file's first certificate, in
+// PEM.
 func ParseClientCertificate(s string) (ClientCertificate, error) {
 	client, file, _ := strings.Cut(s, "=")
 	if client == "" || file == "" {
@@ -47,7 +48,8 @@ func ParseClientCertificate(s string) (ClientCertificate, error) {
 	}
 }
 
-// registered are the certificates of a client; none: whatever it signs with is taken.
+// registered returns a client's certificates. Without any, every certificate is
+// accepted.
 func (e *Emulator) registered(clientID string) (of []*x509.Certificate) {
 	for _, c := range e.opts.Certificates {
 		if strings.EqualFold(c.ClientID, clientID) {
@@ -57,8 +59,9 @@ func (e *Emulator) registered(clientID string) (of []*x509.Certificate) {
 	return of
 }
 
-// checkSigned holds an assertion to the client's certificates: one of them is named by
-// its thumbprint, is in force and signed it, and the assertion's own time is not over.
+// checkSigned requires that one of the client's certificates is named by the
+// assertion's thumbprint, is valid now and signed the assertion, and that the assertion
+// has not expired.
 func (e *Emulator) checkSigned(assertion string, certificates []*x509.Certificate) error {
 	now := e.opts.Now()
 	_, err := jwt.Parse(assertion, func(t *jwt.Token) (any, error) { return signedBy(t, certificates, now) },

@@ -23,16 +23,20 @@ const application = "5d3c1e7e-0000-4000-8000-00000000000c"
 
 // A client whose certificate is known is held to it, with or without a chain in the
 // assertion; any other signs in with whatever it has.
-func TestAClientIsHeldToTheCertificateThatIsRegistered(t *testing.T) {
+func TestAClientMustUseItsRegisteredCertificate(t *testing.T) {
 	mine, key := clientCertificate(t)
 	other, otherKey := clientCertificate(t)
 	clock := newClock()
-	e := start(t, emulator.Options{Now: clock.Now, Certificates: []emulator.ClientCertificate{{ClientID: application, Certificate: mine[0]}}})
+	e := start(t, emulator.Options{Now: clock.Now,
+		Certificates: []emulator.ClientCertificate{{ClientID: application, Certificate: mine[0]}}})
 	signIn := func(client string, certificates []*x509.Certificate, key any, chain bool) error {
-		options := &azidentity.ClientCertificateCredentialOptions{ClientOptions: clientOptions(e), SendCertificateChain: chain}
-		cred, err := azidentity.NewClientCertificateCredential(emulator.DefaultTenantID, client, certificates, key, options)
+		options := &azidentity.ClientCertificateCredentialOptions{ClientOptions: clientOptions(e),
+			SendCertificateChain: chain}
+		cred, err := azidentity.NewClientCertificateCredential(emulator.DefaultTenantID, client, certificates, key,
+			options)
 		must(t, err)
-		_, err = cred.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
+		_, err = cred.GetToken(t.Context(),
+			policy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
 		return err
 	}
 	forged := *mine[0]
@@ -57,7 +61,8 @@ func TestAClientIsHeldToTheCertificateThatIsRegistered(t *testing.T) {
 
 func TestAKnownClientsAssertionIsCheckedWhole(t *testing.T) {
 	mine, key := clientCertificate(t)
-	e := start(t, emulator.Options{Certificates: []emulator.ClientCertificate{{ClientID: application, Certificate: mine[0]}}})
+	e := start(t,
+		emulator.Options{Certificates: []emulator.ClientCertificate{{ClientID: application, Certificate: mine[0]}}})
 	endpoint := "https://login.microsoftonline.com/" + emulator.DefaultTenantID + "/oauth2/v2.0/token"
 	for name, test := range map[string]struct {
 		change func(*jwt.Token, jwt.MapClaims)
@@ -66,13 +71,15 @@ func TestAKnownClientsAssertionIsCheckedWhole(t *testing.T) {
 		"good":              {func(*jwt.Token, jwt.MapClaims) {}, 200},
 		"issued by another": {func(_ *jwt.Token, c jwt.MapClaims) { c["iss"] = "k8s" }, 401},
 		"for another":       {func(_ *jwt.Token, c jwt.MapClaims) { c["sub"] = "k8s" }, 401},
-		"over":              {func(_ *jwt.Token, c jwt.MapClaims) { c["exp"] = time.Now().Add(-time.Hour).Unix() }, 401},
-		"without end":       {func(_ *jwt.Token, c jwt.MapClaims) { delete(c, "exp") }, 401},
-		"not yet":           {func(_ *jwt.Token, c jwt.MapClaims) { c["nbf"] = time.Now().Add(time.Hour).Unix() }, 401},
-		"no thumbprint":     {func(j *jwt.Token, _ jwt.MapClaims) { delete(j.Header, "x5t#S256") }, 401},
+		"over": {func(_ *jwt.Token, c jwt.MapClaims) { c["exp"] = time.Now().Add(-time.Hour).Unix() },
+			401},
+		"without end":   {func(_ *jwt.Token, c jwt.MapClaims) { delete(c, "exp") }, 401},
+		"not yet":       {func(_ *jwt.Token, c jwt.MapClaims) { c["nbf"] = time.Now().Add(time.Hour).Unix() }, 401},
+		"no thumbprint": {func(j *jwt.Token, _ jwt.MapClaims) { delete(j.Header, "x5t#S256") }, 401},
 	} {
 		t.Run(name, func(t *testing.T) {
-			claims := jwt.MapClaims{"iss": application, "sub": application, "aud": endpoint, "exp": time.Now().Add(time.Minute).Unix()}
+			claims := jwt.MapClaims{"iss": application, "sub": application, "aud": endpoint,
+				"exp": time.Now().Add(time.Minute).Unix()}
 			assertion := jwt.NewWithClaims(jwt.SigningMethodPS256, claims)
 			assertion.Header["x5t#S256"] = thumbprint(mine[0])
 			test.change(assertion, claims)
@@ -123,8 +130,10 @@ func grant(t *testing.T, e *emulator.Emulator, endpoint, client, assertion strin
 	t.Helper()
 	form := url.Values{
 		"grant_type": {"client_credentials"}, "client_id": {client}, "scope": {"https://vault.azure.net/.default"},
-		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}, "client_assertion": {assertion},
+		"client_assertion_type": {"urn:ietf:params:oauth:client-assertion-type:jwt-bearer"},
+		"client_assertion":      {assertion},
 	}
-	res, body := do(t, e, "POST", endpoint, http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}, form.Encode())
+	res, body := do(t, e, "POST", endpoint, http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
+		form.Encode())
 	return res.StatusCode, body
 }

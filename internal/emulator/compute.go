@@ -2,8 +2,8 @@ package emulator
 
 import "slices"
 
-// permission is what a key must allow for an operation. Dates block only what
-// makes new ciphertexts and signatures; old ones can always be opened.
+// permission is what a key must allow for an operation. Dates block only new
+// ciphertexts and signatures; old ones can always be used.
 type permission struct {
 	keyOp string
 	dated bool
@@ -18,7 +18,7 @@ var permissions = map[string]permission{
 	opVerify:  {"verify", false},
 }
 
-// compute runs one cryptographic operation with the material really held.
+// compute runs one cryptographic operation with the actual material.
 func (v *Vault) compute(t target, q operationRequest) (any, error) {
 	k, ver, err := v.replica().version(t.key, t.version)
 	if err != nil {
@@ -57,7 +57,7 @@ func (ver *version) permits(operation string, now int64) error {
 	return nil
 }
 
-// may says whether key_ops name an operation.
+// may reports whether key_ops contain an operation.
 func (ver *version) may(keyOp string) bool { return slices.Contains(ver.ops, keyOp) }
 
 func (ver *version) compute(operation string, q operationRequest) (operationResult, error) {

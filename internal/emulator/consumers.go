@@ -10,14 +10,14 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator/arm"
 )
 
-// consumerTick is how often consumers are asked, in real time, whether one is due.
+// consumerTick is how often, in real time, the emulator checks for due consumers.
 const consumerTick = 100 * time.Millisecond
 
 // Consumers are the Azure resources that encrypt under keys of the vaults.
 func (e *Emulator) Consumers() *arm.Service { return e.consumers }
 
-// newConsumers needs the proxy's address: consumers call vaults through it, as every
-// other client does.
+// newConsumers needs the proxy's address: consumers call vaults through it, like every
+// other client.
 func (e *Emulator) newConsumers() {
 	e.consumers = arm.New(arm.Config{
 		Client: &http.Client{Transport: e.Transport(), Timeout: 30 * time.Second},
@@ -26,7 +26,7 @@ func (e *Emulator) newConsumers() {
 	})
 }
 
-// checkConsumers refuses those whose key is in no vault of the emulator's.
+// checkConsumers refuses consumers whose key is in none of the emulator's vaults.
 func (e *Emulator) checkConsumers() error {
 	for _, w := range e.opts.Consumers {
 		if e.Vault(w.VaultHost()) == nil {
@@ -36,15 +36,15 @@ func (e *Emulator) checkConsumers() error {
 	return nil
 }
 
-// startConsumers makes those that were asked for and, until Close, has those that are
-// due look for new versions.
+// startConsumers creates the configured consumers and, until Close, makes due ones look
+// for new versions.
 func (e *Emulator) startConsumers() {
 	e.running.Go(func() {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
 		for _, w := range e.opts.Consumers {
 			if err := e.consumers.Make(ctx, w); err != nil {
-				e.log.Info("a consumer waits for its key", "error", err)
+				e.log.Info("a consumer cannot use its key yet", "error", err)
 			}
 		}
 		if e.opts.ConsumersByHand {
@@ -77,13 +77,13 @@ func (e *Emulator) serveResources(w http.ResponseWriter, r *http.Request) {
 	}
 	c.challenge = e.resourceChallenge("invalid_token")
 	e.act(w, r, c, func(fault) answer {
-		got := e.consumers.Handle(r.Context(), arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body})
+		got := e.consumers.Handle(r.Context(),
+			arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body})
 		return answer{status: got.Status, body: got.Body, header: got.Header}
 	})
 }
 
-// authenticateForResources takes any identity: everyone is an owner of the
-// subscription.
+// authenticateForResources accepts any identity: everyone owns the subscription.
 func (e *Emulator) authenticateForResources(r *http.Request) *answer {
 	var err error
 	for _, audience := range []string{"https://" + arm.Host, "https://management.core.windows.net"} {

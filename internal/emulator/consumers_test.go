@@ -42,12 +42,13 @@ func (s *estate) rotate() string {
 	return id
 }
 
-// make makes consumers by wishes, in which KEY is the key and VERSION its newest version.
-func (s *estate) make(wishes ...string) {
+// make makes consumers by specs, in which KEY is the key and VERSION its newest version.
+func (s *estate) make(specs ...string) {
 	s.t.Helper()
-	for _, text := range wishes {
+	for _, text := range specs {
 		versions := s.vault.Versions("cmk")
-		w, err := arm.ParseWish(strings.NewReplacer("KEY", cmkURL, "VERSION", versions[len(versions)-1].ID).Replace(text))
+		w, err := arm.ParseSpec(strings.NewReplacer("KEY", cmkURL, "VERSION",
+			versions[len(versions)-1].ID).Replace(text))
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -229,7 +230,8 @@ func TestABackupNeedsTheVersionUnderWhichItWasTaken(t *testing.T) {
 	}
 	s.enable(v1, false)
 	s.wantLost("KeyDisabled", "db")
-	if r := s.report("db"); r.Read != 2 || len(r.Lost) != 1 || !strings.Contains(r.Lost[0].What, "item 0, 1 of the backup of ") {
+	if r := s.report("db"); r.Read != 2 || len(r.Lost) != 1 ||
+		!strings.Contains(r.Lost[0].What, "item 0, 1 of the backup of ") {
 		t.Errorf("%+v", r)
 	}
 	s.later(30 * 24 * time.Hour)
@@ -245,10 +247,10 @@ func guarded(t *testing.T) *estate {
 	return &estate{e, t, c, e.Vault(protected)}
 }
 
-// wish makes a consumer that may not hold its key yet.
-func (s *estate) wish(text string) error {
+// makeEarly makes a consumer that may not hold its key yet.
+func (s *estate) makeEarly(text string) error {
 	s.t.Helper()
-	w, err := arm.ParseWish(strings.ReplaceAll(text, "KEY", cmkURL))
+	w, err := arm.ParseSpec(strings.ReplaceAll(text, "KEY", cmkURL))
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -258,10 +260,11 @@ func (s *estate) wish(text string) error {
 func TestAConsumerIsAuthorisedLikeEverybody(t *testing.T) {
 	s := guarded(t)
 	s.rotate()
-	if err := s.wish("storage=st,key=KEY"); err == nil || !strings.Contains(err.Error(), "ForbiddenByRbac") {
+	if err := s.makeEarly("storage=st,key=KEY"); err == nil || !strings.Contains(err.Error(), "ForbiddenByRbac") {
 		t.Fatalf("without a role: %v", err)
 	}
-	role := emulator.RoleAssignment{Identity: s.report("st").Identity, Role: emulator.CryptoServiceEncryptionUser, Scope: "/keys/cmk"}
+	role := emulator.RoleAssignment{Identity: s.report("st").Identity, Role: emulator.CryptoServiceEncryptionUser,
+		Scope: "/keys/cmk"}
 	must(t, s.vault.Assign(role))
 	s.later(time.Second)
 	if r := s.report("st"); r.Trouble != "" || r.Key != cmkURL {
@@ -304,16 +307,17 @@ func TestAKeyThatTheServiceDoesNotTakeIsRefused(t *testing.T) {
 	if _, err := s.Vault(premium).AddForeignVersion("cmk"); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []struct{ wish, why string }{
-		{"ai=a,key=https://" + protected + "/keys/large", "has 3072 bits; Microsoft.CognitiveServices/accounts takes RSA keys of [2048] bits only"},
+	for _, want := range []struct{ spec, why string }{
+		{"ai=a,key=https://" + protected + "/keys/large",
+			"has 3072 bits; Microsoft.CognitiveServices/accounts takes RSA keys of [2048] bits only"},
 		{"storage=b,key=https://" + protected + "/keys/large", ""},
 		{"cosmos=c,key=https://" + protected + "/keys/curve", "is an EC-HSM key"},
 		{"storage=d,key=https://" + premium + "/keys/cmk", "KeyVaultPolicyError"},
 		{"disk=e,key=https://" + protected + "/keys/none", "KeyNotFound"},
 	} {
-		err := s.wish(want.wish)
+		err := s.makeEarly(want.spec)
 		if want.why == "" && err != nil || want.why != "" && (err == nil || !strings.Contains(err.Error(), want.why)) {
-			t.Errorf("%s: %v, want %q", want.wish, err, want.why)
+			t.Errorf("%s: %v, want %q", want.spec, err, want.why)
 		}
 	}
 }
@@ -322,7 +326,7 @@ func TestAConsumerOfAManagedHSM(t *testing.T) {
 	e := startVaults(t, emulator.Options{ConsumersByHand: true},
 		emulator.VaultConfig{Host: managedHSM, Profile: emulator.ManagedHSM, PurgeProtection: true})
 	foreign(t, e, managedHSM, "cmk")
-	w, err := arm.ParseWish("storage=st,key=https://" + managedHSM + "/keys/cmk")
+	w, err := arm.ParseSpec("storage=st,key=https://" + managedHSM + "/keys/cmk")
 	must(t, err)
 	must(t, e.Consumers().Make(t.Context(), w))
 	must(t, e.Consumers().Write(t.Context(), "st", []byte("data")))
@@ -338,7 +342,7 @@ func TestConsumersLookByThemselves(t *testing.T) {
 	if _, err := v.AddForeignVersion("cmk"); err != nil {
 		t.Fatal(err)
 	}
-	w, err := arm.ParseWish("storage=st,key=" + cmkURL)
+	w, err := arm.ParseSpec("storage=st,key=" + cmkURL)
 	must(t, err)
 	must(t, e.Consumers().Make(t.Context(), w))
 	v2, err := v.AddForeignVersion("cmk")
@@ -399,7 +403,8 @@ func TestTheAdminEndpointHasTheConsumers(t *testing.T) {
 	s.enable(v1, false)
 	var r arm.Report
 	must(t, json.Unmarshal([]byte(call("GET", "/consumers", "", 200)), &r))
-	if r.EverythingReadable || len(r.Consumers) != 1 || r.Consumers[0].InUse != cmkURL+"/"+v2 || r.Consumers[0].Read != 1 ||
+	if r.EverythingReadable || len(r.Consumers) != 1 || r.Consumers[0].InUse != cmkURL+"/"+v2 ||
+		r.Consumers[0].Read != 1 ||
 		len(r.Consumers[0].Lost) != 1 || !strings.Contains(r.Consumers[0].Lost[0].Why, "KeyDisabled") {
 		t.Errorf("%+v", r)
 	}

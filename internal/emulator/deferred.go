@@ -2,9 +2,8 @@ package emulator
 
 import "sync"
 
-// deferred is material that a state file holds: it is read when first computed
-// with, because reading twenty thousand RSA keys at the start would take longer
-// than most runs last.
+// deferred is material from a state file. It is parsed on first use, because parsing
+// twenty thousand RSA keys at the start would take longer than most runs last.
 type deferred struct {
 	kind   string
 	public jsonWebKey

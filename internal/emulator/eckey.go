@@ -15,7 +15,7 @@ type ecKey struct {
 	private *ecdsa.PrivateKey
 }
 
-// curves are those of the service with the one algorithm each signs with.
+// curves are the service's curves, each with its one signature algorithm.
 var curves = map[string]struct {
 	curve     elliptic.Curve
 	algorithm string
@@ -67,7 +67,8 @@ func ecFromJWK(k jsonWebKey) (material, error) {
 	}
 	size := scalarSize(curve)
 	if len(k.D) > size || len(k.X) > size || len(k.Y) > size {
-		return nil, badParameter("The JSON web key is not a valid EC private key: d, x and y have at most %d bytes.", size)
+		return nil, badParameter("The JSON web key is not a valid EC private key: d, x and y have at most %d bytes.",
+			size)
 	}
 	key, err := ecdsa.ParseRawPrivateKey(curve, leftPad(k.D, size))
 	if err != nil {
@@ -92,12 +93,12 @@ func (k *ecKey) curve() string { return k.private.Curve.Params().Name }
 
 func (k *ecKey) show(j *jsonWebKey) {
 	x, y, err := k.point()
-	if err == nil { // a key that was made or parsed has a point
+	if err == nil { // a generated or parsed key has a point
 		j.Crv, j.X, j.Y = k.curve(), x, y
 	}
 }
 
-// point gives the coordinates at full length (RFC 7518, 6.2.1).
+// point returns the coordinates at full length (RFC 7518, 6.2.1).
 func (k *ecKey) point() (x, y []byte, err error) {
 	encoded, err := k.private.PublicKey.Bytes()
 	if err != nil {

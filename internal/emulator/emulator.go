@@ -1,13 +1,13 @@
-// Package emulator stands in for Azure on loopback: Key Vault, Managed HSM and
-// the endpoints that hand out tokens.
+// Package emulator emulates Azure on loopback: Key Vault, Managed HSM and the endpoints
+// that issue tokens.
 //
-// Its one rule: the crypto is real and nothing of keyd is imported, so that a
-// transfer blob accepted here was really opened, and a mistake in keyd's own
-// code cannot hide in the emulator's.
+// Its one rule: the crypto is real, and it imports nothing from keyd, so that an
+// accepted transfer blob was really unwrapped, and a mistake in keyd's code cannot hide
+// in the emulator's.
 //
-// It is an HTTP(S) proxy with a certificate authority of its own. A client that
-// honours HTTPS_PROXY and trusts that authority speaks to
-// https://contoso-weu.vault.azure.net by its real name.
+// It is an HTTP(S) proxy with its own certificate authority. A client that honours
+// HTTPS_PROXY and trusts that authority speaks to https://contoso-weu.vault.azure.net
+// by its real name.
 package emulator
 
 import (
@@ -28,7 +28,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator/arm"
 )
 
-// Emulator is a running stand-in. Close it.
+// Emulator is a running emulator. Close it after use.
 type Emulator struct {
 	opts       Options
 	log        *slog.Logger
@@ -122,13 +122,15 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	c.Host = strings.ToLower(c.Host)
 	_, suffix, found := strings.Cut(c.Host, ".")
 	if !found || suffix == "" || strings.Contains(c.Host, ":") {
-		return fmt.Errorf("vault host %q: write a full DNS name without a port, such as contoso-weu.vault.azure.net", c.Host)
+		return fmt.Errorf("vault host %q: write a full DNS name without a port, such as contoso-weu.vault.azure.net",
+			c.Host)
 	}
 	if _, ok := e.vaults[c.Host]; ok {
 		return fmt.Errorf("vault host %q is given twice", c.Host)
 	}
 	if d := c.RecoverableDays; d != 0 && (d < minRecoverableDays || d > maxRecoverableDays) {
-		return fmt.Errorf("vault %s keeps deleted keys for %d days: write from %d to %d", c.Host, d, minRecoverableDays, maxRecoverableDays)
+		return fmt.Errorf("vault %s keeps deleted keys for %d days: write from %d to %d",
+			c.Host, d, minRecoverableDays, maxRecoverableDays)
 	}
 	v := newVault(c, e.opts)
 	g, err := newGuard(c)
@@ -174,8 +176,8 @@ func (e *Emulator) listen() error {
 	return nil
 }
 
-// listenLoopback refuses an address others could reach: the emulator's tokens
-// and authority are worth nothing, but it must not be taken for a service.
+// listenLoopback refuses an address that others could reach: the emulator's tokens and
+// authority are worthless, but nobody must mistake it for a service.
 func listenLoopback(addr string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -187,7 +189,7 @@ func listenLoopback(addr string) (net.Listener, error) {
 	return net.Listen("tcp", addr)
 }
 
-// serve runs one server whose every connection goroutine is waited for by Close.
+// serve runs one server. Close waits for each of its connection goroutines.
 func (e *Emulator) serve(l net.Listener, h http.Handler) {
 	s := &http.Server{
 		Handler:           h,
@@ -221,12 +223,12 @@ func (e *Emulator) AdminURL() string {
 	return "http://" + e.adminAddr
 }
 
-// CAPEM is the authority's certificate in PEM, for a client's trust store.
+// CAPEM returns the authority's certificate in PEM, for a client's trust store.
 func (e *Emulator) CAPEM() []byte { return slices.Clone(e.ca.pem) }
 
-// Environ gives NAME=VALUE settings that send a process's Azure traffic here.
-// caFile, which must hold CAPEM, is named in the ways in which Go, Node.js, Python's
-// requests and curl are told of an authority, unless it is empty.
+// Environ returns NAME=VALUE settings that direct a process's Azure traffic here.
+// caFile must hold CAPEM; if it is not empty, Environ sets the variables by which Go,
+// Node.js, Python's requests and curl trust an authority.
 func (e *Emulator) Environ(caFile string) []string {
 	p := e.ProxyURL()
 	env := []string{
@@ -257,14 +259,14 @@ func (e *Emulator) Transport() *http.Transport {
 	return t
 }
 
-// Vault gives a vault for inspection and meddling; nil if the host is unknown.
+// Vault returns a vault for inspection and manipulation; nil if the host is unknown.
 func (e *Emulator) Vault(host string) *Vault { return e.vaults[strings.ToLower(host)] }
 
-// Requests are the last 65,536 requests, in the order in which they were answered.
+// Requests returns the last 65,536 requests, in the order of their answers.
 func (e *Emulator) Requests() []RequestLog { return e.requests.all() }
 
-// Escapes are the hosts a client tried to reach that the emulator does not
-// stand in for: calls that would have left the machine.
+// Escapes returns the hosts that a client tried to reach and the emulator does not
+// emulate: calls that would have left the machine.
 func (e *Emulator) Escapes() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -272,14 +274,15 @@ func (e *Emulator) Escapes() []string {
 }
 
 func (e *Emulator) escaped(host string) {
-	e.log.Warn("a call to an unknown host was refused", "host", host)
+	e.log.Warn("refused a call to an unknown host", "host", host)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.escapes = append(e.escapes, host)
 }
 
 func (e *Emulator) record(l RequestLog) {
-	e.log.Info("request", "method", l.Method, "host", l.Host, "path", l.Path, "operation", l.Operation, "status", l.Status)
+	e.log.Info("request", "method", l.Method, "host", l.Host, "path", l.Path, "operation", l.Operation, "status",
+		l.Status)
 	e.requests.add(l)
 }
 

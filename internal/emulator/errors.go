@@ -13,10 +13,10 @@ type apiError struct {
 	inner   string
 	message string
 
-	missing *missing // of a 404: the services call it differently
+	missing *missing // of a 404: the services name it differently
 }
 
-// missing is a key, or a version of it, that is not there.
+// missing is a key or key version that does not exist.
 type missing struct{ name, version string }
 
 func (e *apiError) Error() string { return fmt.Sprintf("%d %s: %s", e.status, e.code, e.message) }
@@ -44,7 +44,7 @@ func keyNotFound(name, version string) *apiError {
 	}
 }
 
-// notFound says in the service's words that what a call is about is not there.
+// notFound is the service's own error for a missing key or version.
 func (v *Vault) notFound(t target, m missing) string {
 	ofDeleted := t.operation == opGetDeleted || t.operation == opPurge || t.operation == opRecover
 	id := m.name
@@ -63,11 +63,12 @@ func (v *Vault) notFound(t target, m missing) string {
 	case ofDeleted && t.operation != opRecover:
 		return "Deleted Key not found: " + m.name
 	}
-	return fmt.Sprintf("A key with (name/id) %s was not found in this key vault. If you recently deleted this key you may be able to "+
-		"recover it using the correct recovery command. For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182", id)
+	return fmt.Sprintf("A key with (name/id) %s was not found in this key vault. If you recently deleted this key "+
+		"you may be able to recover it using the correct recovery command. For help resolving this issue, please see "+
+		"https://go.microsoft.com/fwlink/?linkid=2125182", id)
 }
 
-// badName says in the service's words that a name cannot be a key's.
+// badName is the service's own error for an invalid key name.
 func (v *Vault) badName(name string) *apiError {
 	if v.config.Profile == ManagedHSM {
 		return badParameter("Invalid key identifier or name")
@@ -76,15 +77,15 @@ func (v *Vault) badName(name string) *apiError {
 }
 
 func forbidden(inner, format string, args ...any) *apiError {
-	return &apiError{status: http.StatusForbidden, code: "Forbidden", inner: inner, message: fmt.Sprintf(format, args...)}
+	return &apiError{status: http.StatusForbidden, code: "Forbidden", inner: inner,
+		message: fmt.Sprintf(format, args...)}
 }
 
 func conflict(inner, format string, args ...any) *apiError {
 	return &apiError{status: http.StatusConflict, code: "Conflict", inner: inner, message: fmt.Sprintf(format, args...)}
 }
 
-// codeFor is the outer code the service gives with a status, for rules that
-// name none.
+// codeFor returns the service's outer code for a status, for rules without a code.
 func codeFor(status int) string {
 	switch status {
 	case http.StatusBadRequest:

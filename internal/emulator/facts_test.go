@@ -101,7 +101,8 @@ func (r reply) at(path ...string) any {
 // is compares status, code and inner code.
 func (r reply) is(t *testing.T, status int, code, inner string) {
 	t.Helper()
-	if got := fmt.Sprint(r.status, " ", r.at("error", "code"), " ", r.at("error", "innererror", "code")); got != fmt.Sprint(status, " ", orNil(code), " ", orNil(inner)) {
+	got := fmt.Sprint(r.status, " ", r.at("error", "code"), " ", r.at("error", "innererror", "code"))
+	if got != fmt.Sprint(status, " ", orNil(code), " ", orNil(inner)) {
 		t.Errorf("got %s: %s", got, r.text)
 	}
 }
@@ -128,7 +129,8 @@ func (w *world) list(host, path string) (items []map[string]any, pages []reply) 
 		if !ok {
 			return items, pages
 		}
-		path = strings.Replace(strings.TrimPrefix(strings.TrimPrefix(next, "https://"+host), ":443"), "api-version=7.6", "", 1)
+		path = strings.Replace(strings.TrimPrefix(strings.TrimPrefix(next, "https://"+host), ":443"), "api-version=7.6",
+			"", 1)
 	}
 }
 
@@ -141,7 +143,8 @@ func TestFact(t *testing.T) {
 }
 
 func allFacts() []fact {
-	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(), refusalFacts(), hsmFacts(),
+	return slices.Concat(namingFacts(), listingFacts(), useFacts(), deletionFacts(), limitFacts(), errorFacts(),
+		refusalFacts(), hsmFacts(),
 		wordFacts(), answerFacts())
 }
 
@@ -183,7 +186,8 @@ func namingFacts() []fact {
 		{"Name ^[0-9a-zA-Z-]{1,127}$", func(t *testing.T) {
 			w := newWorld(t)
 			for name, status := range map[string]int{
-				"a": 200, "A-9": 200, strings.Repeat("x", 127): 200, strings.Repeat("x", 128): 400, "a_b": 400, "a.b": 400, "%C3%A4": 400,
+				"a": 200, "A-9": 200, strings.Repeat("x", 127): 200, strings.Repeat("x", 128): 400, "a_b": 400,
+				"a.b": 400, "%C3%A4": 400,
 			} {
 				if got := w.do("POST", premium, "/keys/"+name+"/create", ecHSM).status; got != status {
 					t.Errorf("%s: %d", name, got)
@@ -193,7 +197,8 @@ func namingFacts() []fact {
 		{"ids case-insensitive", func(t *testing.T) {
 			w := newWorld(t)
 			id := w.create(premium, "MyKey", ecHSM)
-			if r := w.do("GET", premium, "/keys/mYkEY/"+strings.ToUpper(id), ""); lastSegment(r.at("key", "kid").(string)) != id {
+			r := w.do("GET", premium, "/keys/mYkEY/"+strings.ToUpper(id), "")
+			if lastSegment(r.at("key", "kid").(string)) != id {
 				t.Error(r.text)
 			}
 		}},
@@ -243,7 +248,8 @@ func listingFacts() []fact {
 			for _, host := range []string{premium, managedHSM} {
 				w.create(host, "k", `{"kty":"RSA-HSM","tags":{"a":"b"}}`)
 				items, _ := w.list(host, "/keys/k/versions")
-				if got := slices.Sorted(maps.Keys(items[0])); !slices.Equal(got, []string{"attributes", "kid", "tags"}) {
+				got := slices.Sorted(maps.Keys(items[0]))
+				if !slices.Equal(got, []string{"attributes", "kid", "tags"}) {
 					t.Errorf("%s: %v", host, got)
 				}
 			}
@@ -276,7 +282,9 @@ func listingFacts() []fact {
 					w.clock.advance(400 * time.Millisecond)
 				}
 				items, _ := w.list(host, "/keys/k/versions")
-				created := func(i map[string]any) float64 { return i["attributes"].(map[string]any)["created"].(float64) }
+				created := func(i map[string]any) float64 {
+					return i["attributes"].(map[string]any)["created"].(float64)
+				}
 				slices.SortFunc(items, func(a, b map[string]any) int { return cmp.Compare(created(a), created(b)) })
 				var seconds []int64
 				for _, i := range items {
@@ -287,7 +295,8 @@ func listingFacts() []fact {
 				}
 			}
 		}},
-		{"Page at most 25. Vault: nextLink names port 443, null at the end, pages short or empty; MHSM: field absent, short pages, nextLink without port and api-version", func(t *testing.T) {
+		{"Page at most 25. Vault: nextLink names port 443, null at the end, pages short or empty; MHSM: field " +
+			"absent, short pages, nextLink without port and api-version", func(t *testing.T) {
 			w := newWorld(t)
 			for _, host := range []string{premium, managedHSM} {
 				for range 62 {
@@ -306,17 +315,20 @@ func listingFacts() []fact {
 				for _, p := range pages {
 					sizes = append(sizes, len(p.json["value"].([]any)))
 				}
-				if want := map[bool][]int{true: {10, 10, 10, 10, 10, 10, 2}, false: {25, 0, 25, 10, 2}}[hsm]; !slices.Equal(sizes, want) {
+				want := map[bool][]int{true: {10, 10, 10, 10, 10, 10, 2}, false: {25, 0, 25, 10, 2}}[hsm]
+				if !slices.Equal(sizes, want) {
 					t.Errorf("%s: pages of %v, not %v", host, sizes, want)
 				}
 				link := first.json["nextLink"].(string)
-				if strings.Contains(link, "api-version") == hsm || strings.HasPrefix(link, "https://"+host+":443/keys/k/versions?") == hsm {
+				if strings.Contains(link, "api-version") == hsm ||
+					strings.HasPrefix(link, "https://"+host+":443/keys/k/versions?") == hsm {
 					t.Errorf("%s: %s", host, link)
 				}
 			}
 		}},
 		{"Unknown key: vault answers 200 with an empty list", func(t *testing.T) {
-			if r := newWorld(t).do("GET", premium, "/keys/absent/versions", ""); r.status != 200 || len(r.json["value"].([]any)) != 0 {
+			if r := newWorld(t).do("GET", premium, "/keys/absent/versions", ""); r.status != 200 ||
+				len(r.json["value"].([]any)) != 0 {
 				t.Error(r.text)
 			}
 		}},

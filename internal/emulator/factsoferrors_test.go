@@ -78,7 +78,8 @@ func errorFacts() []fact {
 		}},
 		{"403 right after a role assignment is normal for a minute or more", func(t *testing.T) {
 			clock, id := newClock(), rand.Text()
-			e := startVaults(t, emulator.Options{Now: clock.Now, RoleDelay: time.Minute}, emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
+			e := startVaults(t, emulator.Options{Now: clock.Now, RoleDelay: time.Minute},
+				emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
 			foreign(t, e, premium, "k")
 			c := clientAs(t, e, premium, id)
 			must(t, e.Vault(premium).Assign(emulator.RoleAssignment{Identity: id, Role: emulator.CryptoUser}))

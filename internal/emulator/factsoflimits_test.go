@@ -50,14 +50,16 @@ func limitFacts() []fact {
 			big(t, w, managedHSM)
 			wrapped := w.do("POST", managedHSM, "/keys/big//wrapkey", wrapping).at("value")
 			body := fmt.Sprintf(`{"alg":"RSA-OAEP-256","value":%q}`, wrapped)
-			if n := through(t, 165, func() reply { return w.do("POST", managedHSM, "/keys/big//unwrapkey", body) }); n != 160 {
+			n := through(t, 165, func() reply { return w.do("POST", managedHSM, "/keys/big//unwrapkey", body) })
+			if n != 160 {
 				t.Errorf("%d went through", n)
 			}
 		}},
 		{"MHSM RSA-4096: ~1900 wrap/s", func(t *testing.T) {
 			w := newWorld(t, limited)
 			big(t, w, managedHSM)
-			if n := through(t, 1905, func() reply { return w.do("POST", managedHSM, "/keys/big//wrapkey", wrapping) }); n != 1900 {
+			n := through(t, 1905, func() reply { return w.do("POST", managedHSM, "/keys/big//wrapkey", wrapping) })
+			if n != 1900 {
 				t.Errorf("%d went through", n)
 			}
 		}},
@@ -74,14 +76,15 @@ func limitFacts() []fact {
 			}
 			w.do("POST", managedHSM, "/keys/k/create", ecHSM).is(t, 400, "BadParameter", "")
 		}},
-		{"Multi-region MHSM writes take up to 6 minutes to replicate: read after write is not safe", func(t *testing.T) {
-			w := newWorld(t, func(o *emulator.Options) { o.ReplicationDelay = 6 * time.Minute })
-			w.create(managedHSM, "k", ecHSM)
-			w.do("GET", managedHSM, "/keys/k/", "").is(t, 404, "KeyNotFound", "")
-			w.clock.advance(6 * time.Minute)
-			if r := w.do("GET", managedHSM, "/keys/k/", ""); r.status != 200 {
-				t.Errorf("after six minutes: %s", r.text)
-			}
-		}},
+		{"Multi-region MHSM writes take up to 6 minutes to replicate: read after write is not safe",
+			func(t *testing.T) {
+				w := newWorld(t, func(o *emulator.Options) { o.ReplicationDelay = 6 * time.Minute })
+				w.create(managedHSM, "k", ecHSM)
+				w.do("GET", managedHSM, "/keys/k/", "").is(t, 404, "KeyNotFound", "")
+				w.clock.advance(6 * time.Minute)
+				if r := w.do("GET", managedHSM, "/keys/k/", ""); r.status != 200 {
+					t.Errorf("after six minutes: %s", r.text)
+				}
+			}},
 	}
 }

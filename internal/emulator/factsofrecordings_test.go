@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	notFoundInVault = "A key with (name/id) %s was not found in this key vault. If you recently deleted this key you may be able to recover it " +
-		"using the correct recovery command. For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125182"
+	notFoundInVault = "A key with (name/id) %s was not found in this key vault. If you recently deleted this key you " +
+		"may be able to recover it using the correct recovery command. For help resolving this issue, please see " +
+		"https://go.microsoft.com/fwlink/?linkid=2125182"
 	someVersion = "0123456789abcdef0123456789abcdef"
 )
 
@@ -36,7 +37,8 @@ func wordFacts() []fact {
 		{"the words of 401, without a token", func(t *testing.T) {
 			w := newWorld(t)
 			_, body := doBy(t, w.by, "GET", "https://"+premium+"/keys?api-version=7.6", nil, "")
-			if want := `{"error":{"code":"Unauthorized","message":"AKV10000: Request is missing a Bearer or PoP token."}}`; body != want {
+			want := `{"error":{"code":"Unauthorized","message":"AKV10000: Request is missing a Bearer or PoP token."}}`
+			if body != want {
 				t.Error(body)
 			}
 		}},
@@ -45,7 +47,8 @@ func wordFacts() []fact {
 			hsm := "Key not found: https://" + managedHSM
 			for _, c := range []struct{ method, path, vault, hsm string }{
 				{"GET", "/keys/k/", fmt.Sprintf(notFoundInVault, "k"), hsm + "/keys/k"},
-				{"GET", "/keys/k/" + someVersion, fmt.Sprintf(notFoundInVault, "k/"+someVersion), hsm + "/keys/k/" + someVersion},
+				{"GET", "/keys/k/" + someVersion, fmt.Sprintf(notFoundInVault, "k/"+someVersion),
+					hsm + "/keys/k/" + someVersion},
 				{"PATCH", "/keys/k/" + someVersion, fmt.Sprintf(notFoundInVault, "k"), hsm + "/keys/k"},
 				{"DELETE", "/keys/k", fmt.Sprintf(notFoundInVault, "k"), hsm + "/keys/k"},
 				{"POST", "/keys/k/rotate", fmt.Sprintf(notFoundInVault, "k"), "Key not found: " + hsm + "/keys/k"},
@@ -58,11 +61,14 @@ func wordFacts() []fact {
 		}},
 		{"the words for a name that is none, and for a key that is none", func(t *testing.T) {
 			w := newWorld(t)
-			said(t, w.do("POST", premium, "/keys/key%21@/create", ecHSM), 400, "The request URI contains an invalid name: key!@")
+			said(t, w.do("POST", premium, "/keys/key%21@/create", ecHSM), 400,
+				"The request URI contains an invalid name: key!@")
 			said(t, w.do("POST", managedHSM, "/keys/key%21@/create", ecHSM), 400, "Invalid key identifier or name")
-			said(t, w.do("PUT", premium, "/keys/k", `{"key":{}}`), 400, `The property "key" must be a valid JsonWebKey object.`)
+			said(t, w.do("PUT", premium, "/keys/k", `{"key":{}}`), 400,
+				`The property "key" must be a valid JsonWebKey object.`)
 			said(t, w.do("PUT", managedHSM, "/keys/k", `{"key":{}}`), 400, "JSON Web Key: kty is missing")
-			said(t, w.do("POST", premium, "/keys/k/create", `{"kty":"oct-HSM"}`), 400, "Property  has invalid value\r\n")
+			said(t, w.do("POST", premium, "/keys/k/create", `{"kty":"oct-HSM"}`), 400,
+				"Property  has invalid value\r\n")
 		}},
 	}
 }
@@ -72,11 +78,13 @@ func answerFacts() []fact {
 	return []fact{
 		{"A vault's own RSA-HSM keys have e AAEAAQ; imported and software keys AQAB", func(t *testing.T) {
 			w := newWorld(t)
-			_, imported := importNew(t, newClient(t, w.Emulator, premium), createKEK(t, newClient(t, w.Emulator, premium)), "byok")
+			_, imported := importNew(t, newClient(t, w.Emulator, premium),
+				createKEK(t, newClient(t, w.Emulator, premium)), "byok")
 			if !bytes.Equal(imported.Key.E, []byte{1, 0, 1}) {
 				t.Errorf("imported: %x", imported.Key.E)
 			}
-			for where, want := range map[string]string{premium + " RSA-HSM": "AAEAAQ", premium + " RSA": "AQAB", managedHSM + " RSA-HSM": "AQAB"} {
+			for where, want := range map[string]string{premium + " RSA-HSM": "AAEAAQ", premium + " RSA": "AQAB",
+				managedHSM + " RSA-HSM": "AQAB"} {
 				host, kty, _ := strings.Cut(where, " ")
 				if r := w.do("POST", host, "/keys/"+kty+"/create", `{"kty":"`+kty+`"}`); r.at("key", "e") != want {
 					t.Errorf("%s: %v", where, r.at("key", "e"))
@@ -110,8 +118,10 @@ func answerFacts() []fact {
 		}},
 		{"An oct-HSM key's operations include deriveKey, unless some are named", func(t *testing.T) {
 			w := newWorld(t)
-			for body, want := range map[string]bool{`{"kty":"oct-HSM"}`: true, `{"kty":"oct-HSM","key_ops":["encrypt"]}`: false} {
-				if r := w.do("POST", managedHSM, "/keys/k/create", body); strings.Contains(r.text, "deriveKey") != want {
+			for body, want := range map[string]bool{`{"kty":"oct-HSM"}`: true,
+				`{"kty":"oct-HSM","key_ops":["encrypt"]}`: false} {
+				r := w.do("POST", managedHSM, "/keys/k/create", body)
+				if strings.Contains(r.text, "deriveKey") != want {
 					t.Errorf("%s: %s", body, r.text)
 				}
 			}
@@ -120,12 +130,14 @@ func answerFacts() []fact {
 			w := newWorld(t)
 			digest := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{7}, 32))
 			for _, host := range []string{premium, managedHSM} {
-				if r := w.do("POST", host, "/keys/k/create", `{"kty":"EC-HSM","crv":"P-256K"}`); r.at("key", "crv") != "P-256K" {
+				r := w.do("POST", host, "/keys/k/create", `{"kty":"EC-HSM","crv":"P-256K"}`)
+				if r.at("key", "crv") != "P-256K" {
 					t.Fatal(r.text)
 				}
 				s := w.do("POST", host, "/keys/k//sign", `{"alg":"ES256K","value":"`+digest+`"}`)
 				ask := func(digest string) any {
-					return w.do("POST", host, "/keys/k//verify", fmt.Sprintf(`{"alg":"ES256K","digest":%q,"value":%q}`, digest, s.at("value"))).at("value")
+					return w.do("POST", host, "/keys/k//verify", fmt.Sprintf(`{"alg":"ES256K","digest":%q,"value":%q}`,
+						digest, s.at("value"))).at("value")
 				}
 				if other := strings.Repeat("B", len(digest)-1) + "A"; ask(digest) != true || ask(other) != false {
 					t.Errorf("%s: %s", host, s.text)
@@ -135,7 +147,8 @@ func answerFacts() []fact {
 		{"Rotation policy: a vault has a notice, no id and null attributes, MHSM an empty id", func(t *testing.T) {
 			w := newWorld(t)
 			for host, want := range map[string]string{
-				premium:    `{"lifetimeActions":[{"trigger":{"timeBeforeExpiry":"P30D"},"action":{"type":"Notify"}}],"attributes":null}`,
+				premium: `{"lifetimeActions":[{"trigger":{"timeBeforeExpiry":"P30D"},"action":{"type":"Notify"}}],` +
+					`"attributes":null}`,
 				managedHSM: `{"attributes":{"expiryTime":"","created":0,"updated":0},"id":""}`,
 			} {
 				w.create(host, "k", ecHSM)
@@ -144,37 +157,44 @@ func answerFacts() []fact {
 				}
 			}
 		}},
-		{"Rotation policy: to a rotation alone a vault adds a notice; MHSM keeps what it was given", func(t *testing.T) {
-			w := newWorld(t)
-			for host, want := range map[string]string{premium: "[Rotate Notify]", managedHSM: "[rotate]"} {
-				w.create(host, "k", ecHSM)
-				r := w.do("PUT", host, "/keys/k/rotationpolicy",
-					`{"attributes":{"expiryTime":"P90D"},"lifetimeActions":[{"action":{"type":"rotate"},"trigger":{"timeBeforeExpiry":"P30D"}}]}`)
-				var types []any
-				for _, a := range r.at("lifetimeActions").([]any) {
-					types = append(types, reply{json: a.(map[string]any)}.at("action", "type"))
+		{"Rotation policy: to a rotation alone a vault adds a notice; MHSM keeps what it was given",
+			func(t *testing.T) {
+				w := newWorld(t)
+				for host, want := range map[string]string{premium: "[Rotate Notify]", managedHSM: "[rotate]"} {
+					w.create(host, "k", ecHSM)
+					r := w.do("PUT", host, "/keys/k/rotationpolicy",
+						`{"attributes":{"expiryTime":"P90D"},"lifetimeActions":[{"action":{"type":"rotate"},`+
+							`"trigger":{"timeBeforeExpiry":"P30D"}}]}`)
+					var types []any
+					for _, a := range r.at("lifetimeActions").([]any) {
+						types = append(types, reply{json: a.(map[string]any)}.at("action", "type"))
+					}
+					if fmt.Sprint(types) != want {
+						t.Errorf("%s: %s", host, r.text)
+					}
 				}
-				if fmt.Sprint(types) != want {
-					t.Errorf("%s: %s", host, r.text)
-				}
-			}
-		}},
+			}},
 		{"release_policy and exportable are kept; an immutable policy stays: AKV.SKR.1020", func(t *testing.T) {
 			w := newWorld(t)
 			for _, host := range []string{premium, managedHSM} {
-				made := w.do("POST", host, "/keys/k/create", `{"kty":"EC-HSM","attributes":{"exportable":true},"release_policy":{"data":"e30","immutable":true}}`)
-				if made.at("attributes", "exportable") != true || made.at("release_policy", "data") != "e30" || made.at("release_policy", "immutable") != true {
+				made := w.do("POST", host, "/keys/k/create", `{"kty":"EC-HSM","attributes":{"exportable":true},`+
+					`"release_policy":{"data":"e30","immutable":true}}`)
+				if made.at("attributes", "exportable") != true || made.at("release_policy", "data") != "e30" ||
+					made.at("release_policy", "immutable") != true {
 					t.Errorf("%s: %s", host, made.text)
 				}
 				r := w.do("PATCH", host, "/keys/k/", `{"release_policy":{"data":"e301","immutable":true}}`)
-				if want := "AKV.SKR.1020: Immutable Key Release Policy cannot be modified."; r.status != 400 || r.message() != want {
+				if want := "AKV.SKR.1020: Immutable Key Release Policy cannot be modified."; r.status != 400 ||
+					r.message() != want {
 					t.Errorf("%s: %s", host, r.text)
 				}
-				if r := w.do("POST", host, "/keys/k//release", `{"target":"an attestation"}`); r.status != 200 || strings.Count(r.at("value").(string), ".") != 2 {
+				if r := w.do("POST", host, "/keys/k//release", `{"target":"an attestation"}`); r.status != 200 ||
+					strings.Count(r.at("value").(string), ".") != 2 {
 					t.Errorf("%s: %s", host, r.text)
 				}
 				w.create(host, "bound", ecHSM)
-				w.do("POST", host, "/keys/bound//release", `{"target":"an attestation"}`).is(t, 403, "Forbidden", "KeyOperationForbidden")
+				w.do("POST", host, "/keys/bound//release", `{"target":"an attestation"}`).is(t, 403, "Forbidden",
+					"KeyOperationForbidden")
 			}
 		}},
 		{"A backup is restored under its name with all versions, where the name is free", func(t *testing.T) {
@@ -185,7 +205,8 @@ func answerFacts() []fact {
 			for count, status := range map[int]int{1: 200, 128: 200, 129: 400, 0: 400, -1: 400} {
 				r := w.do("POST", managedHSM, "/rng", fmt.Sprintf(`{"count":%d}`, count))
 				text, _ := r.at("value").(string)
-				if b, _ := base64.RawURLEncoding.DecodeString(text); r.status != status || status == 200 && len(b) != count {
+				if b, _ := base64.RawURLEncoding.DecodeString(text); r.status != status ||
+					status == 200 && len(b) != count {
 					t.Errorf("%d: %s", count, r.text)
 				}
 			}
@@ -198,7 +219,8 @@ func answerFacts() []fact {
 				t.Errorf("without roles: %v", r.header)
 			}
 			e := startVaults(t, emulator.Options{}, emulator.VaultConfig{
-				Host: premium, Access: emulator.RoleBased, Roles: []emulator.RoleAssignment{{Identity: "someone-with-a-role", Role: emulator.CryptoUser}},
+				Host: premium, Access: emulator.RoleBased,
+				Roles: []emulator.RoleAssignment{{Identity: "someone-with-a-role", Role: emulator.CryptoUser}},
 			})
 			tok := token(t, managedIdentityOf(t, e, "someone-with-a-role"), "https://vault.azure.net")
 			res, _ := do(t, e, "GET", "https://"+premium+"/keys?api-version=7.6", bearer(tok), "")

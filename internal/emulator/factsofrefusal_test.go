@@ -23,7 +23,8 @@ func refusalFacts() []fact {
 			}
 		}},
 		{"MHSM: the outer code of ForbiddenByRbac is AccessDenied", func(t *testing.T) {
-			e := startVaults(t, emulator.Options{}, emulator.VaultConfig{Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.RoleBased})
+			e := startVaults(t, emulator.Options{},
+				emulator.VaultConfig{Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.RoleBased})
 			_, err := newClient(t, e, managedHSM).GetKey(t.Context(), "k", "", nil)
 			wantError(t, err, 403, "AccessDenied", "ForbiddenByRbac")
 		}},
@@ -61,8 +62,10 @@ func refusalFacts() []fact {
 			value := base64.RawURLEncoding.EncodeToString([]byte("a data key"))
 			for host, kty := range map[string]string{premium: "RSA-HSM", standard: "RSA", managedHSM: "RSA-HSM"} {
 				version := w.create(host, "k", `{"kty":"`+kty+`"}`)
-				wrapped := w.do("POST", host, "/keys/k/"+version+"/wrapkey", `{"alg":"RSA-OAEP-256","value":"`+value+`"}`)
-				opened := w.do("POST", host, "/keys/k/"+version+"/unwrapkey", `{"alg":"RSA-OAEP-256","value":"`+wrapped.at("value").(string)+`"}`)
+				wrapped := w.do("POST", host, "/keys/k/"+version+"/wrapkey",
+					`{"alg":"RSA-OAEP-256","value":"`+value+`"}`)
+				opened := w.do("POST", host, "/keys/k/"+version+"/unwrapkey",
+					`{"alg":"RSA-OAEP-256","value":"`+wrapped.at("value").(string)+`"}`)
 				if opened.at("value") != value {
 					t.Errorf("%s: %s", host, opened.text)
 				}
@@ -79,7 +82,8 @@ func refusalFacts() []fact {
 				{"POST", "/keys/k/" + id + "/wrapkey", `{"alg":"CKM_AES_KEY_WRAP_PAD","value":"AA"}`},
 			} {
 				for version, status := range map[string]int{"7.4": 400, "7.5": 400, "7.6": 200, "2025-07-01": 200} {
-					res, text := doBy(t, w.by, c.method, "https://"+managedHSM+c.path+"?api-version="+version, bearer(w.token(managedHSM)), c.body)
+					res, text := doBy(t, w.by, c.method, "https://"+managedHSM+c.path+"?api-version="+version,
+						bearer(w.token(managedHSM)), c.body)
 					if res.StatusCode != status || status == 400 && !strings.Contains(text, `"BadParameter"`) {
 						t.Errorf("%s %s by %s: %d %s", c.path, c.body, version, res.StatusCode, text)
 					}
@@ -89,10 +93,12 @@ func refusalFacts() []fact {
 		{"API versions 7.3, 7.4, 7.5, 7.6 and 2025-07-01 are served, others refused", func(t *testing.T) {
 			w := newWorld(t)
 			for version, status := range map[string]int{
-				"7.4": 200, "7.5": 200, "7.6": 200, "2025-07-01": 200, "7.3": 200, "7.2": 400, "7.7": 400, "7.4-preview.1": 400, "": 400,
+				"7.4": 200, "7.5": 200, "7.6": 200, "2025-07-01": 200, "7.3": 200, "7.2": 400, "7.7": 400,
+				"7.4-preview.1": 400, "": 400,
 			} {
 				for _, host := range []string{premium, managedHSM} {
-					res, body := do(t, w.Emulator, "GET", "https://"+host+"/keys?api-version="+version, bearer(w.token(host)), "")
+					res, body := do(t, w.Emulator, "GET", "https://"+host+"/keys?api-version="+version,
+						bearer(w.token(host)), "")
 					if res.StatusCode != status || status == 400 && !strings.Contains(body, `"BadParameter"`) {
 						t.Errorf("%s %q: %d %s", host, version, res.StatusCode, body)
 					}

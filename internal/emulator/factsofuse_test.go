@@ -29,7 +29,8 @@ func (w *world) opening(host, name string, made map[string]reply) map[string]rep
 	return map[string]reply{
 		"decrypt":   post("decrypt", fmt.Sprintf(`{"alg":"RSA-OAEP-256","value":%q}`, made["encrypt"].at("value"))),
 		"unwrapKey": post("unwrapkey", fmt.Sprintf(`{"alg":"RSA-OAEP-256","value":%q}`, made["wrapKey"].at("value"))),
-		"verify":    post("verify", fmt.Sprintf(`{"alg":"RS256","digest":%q,"value":%q}`, digest, made["sign"].at("value"))),
+		"verify": post("verify", fmt.Sprintf(`{"alg":"RS256","digest":%q,"value":%q}`,
+			digest, made["sign"].at("value"))),
 	}
 }
 
@@ -86,7 +87,8 @@ func useFacts() []fact {
 			value := fmt.Sprintf(`{"alg":"RSA-OAEP-256","value":%q}`, w.using(premium, "k")["wrapKey"].at("value"))
 			w.create(premium, "k", rsaHSM)
 			w.do("POST", premium, "/keys/k//unwrapkey", value).is(t, 400, "BadParameter", "")
-			if r := w.do("POST", premium, "/keys/k/"+old+"/unwrapkey", value); r.status != 200 || r.at("value") != "AA" {
+			if r := w.do("POST", premium, "/keys/k/"+old+"/unwrapkey", value); r.status != 200 ||
+				r.at("value") != "AA" {
 				t.Error(r.text)
 			}
 		}},
@@ -103,10 +105,11 @@ func useFacts() []fact {
 			e := start(t, emulator.Options{})
 			c := newClient(t, e, premium)
 			importNew(t, c, createKEK(t, c), "byok")
-			_, err := c.UpdateKeyRotationPolicy(t.Context(), "byok", azkeys.KeyRotationPolicy{LifetimeActions: []*azkeys.LifetimeAction{{
-				Action:  &azkeys.LifetimeActionType{Type: ptr(azkeys.KeyRotationPolicyActionRotate)},
-				Trigger: &azkeys.LifetimeActionTrigger{TimeBeforeExpiry: ptr("P30D")},
-			}}}, nil)
+			_, err := c.UpdateKeyRotationPolicy(t.Context(), "byok",
+				azkeys.KeyRotationPolicy{LifetimeActions: []*azkeys.LifetimeAction{{
+					Action:  &azkeys.LifetimeActionType{Type: ptr(azkeys.KeyRotationPolicyActionRotate)},
+					Trigger: &azkeys.LifetimeActionTrigger{TimeBeforeExpiry: ptr("P30D")},
+				}}}, nil)
 			must(t, err)
 			shown, err := c.GetKeyRotationPolicy(t.Context(), "byok", nil)
 			must(t, err)
@@ -152,7 +155,8 @@ func deletionFacts() []fact {
 		}},
 		{"Soft delete is always on; retention 7–90 days", func(t *testing.T) {
 			for days, works := range map[int]bool{0: true, 7: true, 90: true, 6: false, 91: false} {
-				e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{{Host: premium, RecoverableDays: days}}})
+				e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{{Host: premium,
+					RecoverableDays: days}}})
 				if (err == nil) != works {
 					t.Errorf("%d days: %v", days, err)
 				}
@@ -202,12 +206,14 @@ func hsmFacts() []fact {
 	return []fact{
 		{"MHSM differs: host and audience managedhsm.azure.net", func(t *testing.T) {
 			w := newWorld(t)
-			if r := w.do("POST", managedHSM, "/keys/k/create", ecHSM); !strings.HasPrefix(r.at("key", "kid").(string), "https://"+managedHSM+"/keys/k/") {
+			if r := w.do("POST", managedHSM, "/keys/k/create", ecHSM); !strings.HasPrefix(r.at("key", "kid").(string),
+				"https://"+managedHSM+"/keys/k/") {
 				t.Error(r.text)
 			}
 			w.tokens[managedHSM] = w.token(premium)
 			r := w.do("GET", managedHSM, "/keys", "")
-			if r.status != 401 || !strings.Contains(r.header.Get("WWW-Authenticate"), `resource="https://managedhsm.azure.net"`) {
+			if r.status != 401 ||
+				!strings.Contains(r.header.Get("WWW-Authenticate"), `resource="https://managedhsm.azure.net"`) {
 				t.Errorf("with a vault's token: %d %v", r.status, r.header)
 			}
 		}},
@@ -215,7 +221,8 @@ func hsmFacts() []fact {
 			w := newWorld(t)
 			for _, kty := range []string{"RSA", "EC", "oct"} {
 				for _, asked := range []string{kty, kty + "-HSM"} {
-					if r := w.do("POST", managedHSM, "/keys/k/create", `{"kty":"`+asked+`"}`); r.status != 200 || r.at("key", "kty") != kty+"-HSM" {
+					if r := w.do("POST", managedHSM, "/keys/k/create", `{"kty":"`+asked+`"}`); r.status != 200 ||
+						r.at("key", "kty") != kty+"-HSM" {
 						t.Errorf("%s: %s", asked, r.text)
 					}
 				}
@@ -244,7 +251,8 @@ func hsmFacts() []fact {
 				keys, _ := w.list(host, "/keys")
 				for where, at := range map[string]any{
 					"made": made.at("attributes"), "read": read.at("attributes"), "in the list": keys[0]["attributes"],
-					"in the list of versions": versions[0]["attributes"], "deleted": w.do("DELETE", host, "/keys/k", "").at("attributes"),
+					"in the list of versions": versions[0]["attributes"],
+					"deleted":                 w.do("DELETE", host, "/keys/k", "").at("attributes"),
 				} {
 					if at.(map[string]any)["exportable"] != false {
 						t.Errorf("%s, %s: %v", host, where, at)
@@ -255,7 +263,8 @@ func hsmFacts() []fact {
 		{"MHSM differs: its headers, and an activity id in the messages", func(t *testing.T) {
 			w := newWorld(t)
 			vault, hsm := w.do("GET", premium, "/keys/k/", ""), w.do("GET", managedHSM, "/keys/k/", "")
-			if vault.header.Get("X-Ms-Keyvault-Service-Version") == "" || hsm.header.Get("X-Ms-Server-Latency") == "" || hsm.header.Get("X-Ms-Keyvault-Service-Version") != "" {
+			if vault.header.Get("X-Ms-Keyvault-Service-Version") == "" || hsm.header.Get("X-Ms-Server-Latency") == "" ||
+				hsm.header.Get("X-Ms-Keyvault-Service-Version") != "" {
 				t.Errorf("vault %v\nMHSM %v", vault.header, hsm.header)
 			}
 			for _, r := range []reply{vault, hsm} {

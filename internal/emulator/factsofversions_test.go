@@ -35,7 +35,8 @@ func followingServicesStop(t *testing.T) {
 	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
-	s.make("storage=st,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY", "storage=stpin,key=KEY/VERSION", "ai=ai,key=KEY")
+	s.make("storage=st,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY", "storage=stpin,key=KEY/VERSION",
+		"ai=ai,key=KEY")
 	s.write("st", "db", "des", "stpin", "ai")
 	v2 := s.rotate()
 	s.enable(v2, false)
@@ -47,9 +48,9 @@ func followingServicesStop(t *testing.T) {
 		}
 	}
 	s.wantReadable()
-	for _, wish := range []string{"storage=new,key=KEY", "cosmos=newdb,key=KEY", "disk=newdes,key=KEY"} {
-		if err := s.wish(wish); err == nil || !strings.Contains(err.Error(), "disabled") {
-			t.Errorf("%s: %v", wish, err)
+	for _, spec := range []string{"storage=new,key=KEY", "cosmos=newdb,key=KEY", "disk=newdes,key=KEY"} {
+		if err := s.makeEarly(spec); err == nil || !strings.Contains(err.Error(), "disabled") {
+			t.Errorf("%s: %v", spec, err)
 		}
 	}
 	s.enable(v2, true)

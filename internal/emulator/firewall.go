@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// Firewall lets callers in by their address, or as a trusted Azure service.
+// Firewall admits callers by address, or as a trusted Azure service.
 type Firewall struct {
 	IPRules []netip.Prefix
-	// TrustedServices lets identities in that are one, whatever their address.
+	// TrustedServices admits trusted Azure services from any address.
 	TrustedServices bool
 }
 
-// Identity is what the emulator is to believe of a caller. Calls come from
-// loopback, so its address cannot be seen.
+// Identity is what the emulator assumes about a caller. Calls come from loopback, so
+// the emulator cannot see the caller's address.
 type Identity struct {
 	ClientID string
-	// Address is where calls seem to come from. Default 203.0.113.1 (RFC 5737).
+	// Address is the apparent source address of calls. Default 203.0.113.1 (RFC 5737).
 	Address        netip.Addr
 	TrustedService bool
 }
 
-// identities are the callers the emulator knows something of.
+// identities are the known callers.
 type identities struct {
 	mu      sync.RWMutex
 	known   map[string]Identity  // by lower-case client id
-	revoked map[string]time.Time // tokens issued until then are void
+	revoked map[string]time.Time // tokens issued until then are revoked
 }
 
 func newIdentities(list []Identity) *identities {
@@ -48,7 +48,7 @@ func (d *identities) set(i Identity) {
 	d.known[fold(i.ClientID)] = i
 }
 
-// trust takes a caller for a trusted service, unless something is known of it.
+// trust treats a caller as a trusted service, unless it is already known.
 func (d *identities) trust(clientID string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -59,7 +59,7 @@ func (d *identities) trust(clientID string) {
 
 func unknownAddress() netip.Addr { return netip.AddrFrom4([4]byte{203, 0, 113, 1}) }
 
-// get makes up an identity that is not known.
+// get returns an identity, inventing an unknown one.
 func (d *identities) get(clientID string) Identity {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -69,17 +69,17 @@ func (d *identities) get(clientID string) Identity {
 	return Identity{ClientID: clientID, Address: unknownAddress()}
 }
 
-// SetIdentity says what to believe of a caller from now on.
+// SetIdentity sets what the emulator assumes about a caller from now on.
 func (e *Emulator) SetIdentity(i Identity) { e.identities.set(i) }
 
-// SetFirewall replaces the vault's firewall; nil lets everyone in.
+// SetFirewall replaces the vault's firewall; nil admits everyone.
 func (v *Vault) SetFirewall(f *Firewall) {
 	v.guard.mu.Lock()
 	defer v.guard.mu.Unlock()
 	v.guard.firewall = f
 }
 
-// admit says why the firewall keeps a caller out, or nil.
+// admit returns why the firewall refuses a caller, or nil.
 func (v *Vault) admit(c caller) error {
 	v.guard.mu.RLock()
 	f := v.guard.firewall

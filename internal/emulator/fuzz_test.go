@@ -31,7 +31,8 @@ func FuzzOpenBlob(f *testing.F) {
 	if err := v.change(func(s *state) error { return v.add(s, "kek", ver) }); err != nil {
 		f.Fatal(err)
 	}
-	f.Add([]byte(`{"schema_version":"1.0.0","header":{"kid":"https://v.vault.azure.net/keys/kek/0","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"AAAA"}`))
+	f.Add([]byte(`{"schema_version":"1.0.0","header":{"kid":"https://v.vault.azure.net/keys/kek/0","alg":"dir",` +
+		`"enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"AAAA"}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		key, err := v.openBlob(raw, "RSA")
 		wantKeyOrBadParameter(t, key, err)
@@ -81,7 +82,8 @@ func FuzzReadJournal(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	if err := encodeSlot(&b, testVault, slot{name: "k"}, slot{name: "k", key: &entry{name: "k", versions: []*version{ver}}}); err != nil {
+	if err := encodeSlot(&b, testVault, slot{name: "k"},
+		slot{name: "k", key: &entry{name: "k", versions: []*version{ver}}}); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b.Bytes())

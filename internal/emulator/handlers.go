@@ -92,8 +92,8 @@ func (e *Emulator) serveVault(w http.ResponseWriter, r *http.Request, v *Vault) 
 	})
 }
 
-// apiVersions are those that a request gives. A Managed HSM's links to next pages have
-// none, and are answered all the same.
+// apiVersions returns the versions in a request. A Managed HSM's links to next pages
+// have none and still work.
 func (v *Vault) apiVersions(query url.Values) []string {
 	given := query["api-version"]
 	if len(given) == 0 && v.config.Profile == ManagedHSM && query.Has("$skiptoken") {
@@ -102,8 +102,8 @@ func (v *Vault) apiVersions(query url.Values) []string {
 	return given
 }
 
-// receive says why the service turns a call away before doing anything, or nil and
-// the role assignment that lets it in.
+// receive returns why the service refuses a call before doing anything, or nil and the
+// role assignment that admits it.
 func (v *Vault) receive(who caller, t target, given []string) (assignment string, err error) {
 	if err := v.admit(who); err != nil {
 		return "", err
@@ -114,7 +114,7 @@ func (v *Vault) receive(who caller, t target, given []string) (assignment string
 	return v.authorize(who, t)
 }
 
-// act runs one call under the rules and writes what comes of it.
+// act runs one call under the rules and writes the result.
 func (e *Emulator) act(w http.ResponseWriter, r *http.Request, c call, do func(fault) answer) {
 	f := e.rules.match(c)
 	began := time.Now()
@@ -184,7 +184,7 @@ func (e *Emulator) write(w http.ResponseWriter, r *http.Request, c call, a answe
 		body = body[:len(body)/2]
 	}
 	if _, err := w.Write(body); err != nil {
-		e.log.Debug("the client did not take the answer", "operation", c.operation, "error", err)
+		e.log.Debug("the client did not read the answer", "operation", c.operation, "error", err)
 	}
 	if truncate {
 		if err := http.NewResponseController(w).Flush(); err != nil {
@@ -231,12 +231,12 @@ func errorAnswer(err error) answer {
 	return answer{status: api.status, failure: api}
 }
 
-// privateEndpointDomain is where vaults have a name of their own for private endpoints.
+// privateEndpointDomain is the domain of vaults' names for private endpoints.
 const privateEndpointDomain = "privatelink.vaultcore.azure.net"
 
 // audience is the token audience of the cloud the vault's host belongs to. A vault
-// called by the name of its private endpoint goes on naming its service: clients then
-// refuse its challenge.
+// called by its private endpoint's name still names its service, so clients refuse its
+// challenge.
 func (v *Vault) audience() string {
 	_, domain, _ := strings.Cut(v.config.Host, ".")
 	if domain == privateEndpointDomain {

@@ -7,10 +7,10 @@ import (
 	"net/netip"
 )
 
-// region is where every emulated vault claims to be.
+// region is the region of every emulated vault.
 const region = "westeurope"
 
-// dress gives an answer the headers its service sends with every one.
+// dress adds the headers that the service sends with every answer.
 func (v *Vault) dress(h http.Header, r *http.Request, requestID string, address netip.Addr) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -47,7 +47,7 @@ func guid(b []byte) string {
 	return s[:8] + "-" + s[8:12] + "-" + s[12:16] + "-" + s[16:20] + "-" + s[20:]
 }
 
-// byRole are the headers by which a vault says which role assignment let a call in.
+// byRole returns the headers that name the role assignment that admitted a call.
 func (v *Vault) byRole(assignment string) map[string]string {
 	if assignment == "" || v.config.Profile == ManagedHSM {
 		return nil

@@ -11,9 +11,9 @@ import (
 // remembered is how far back a rule's Stale can reach.
 const remembered = time.Hour
 
-// history is what a vault holds and what it held before. The present state is
-// immutable and read without a lock, so that callers do not wait for each other;
-// a change makes a new one. The past is kept as what each change replaced.
+// history holds a vault's present and past states. The present state is immutable and
+// read without a lock, so that callers do not wait for each other; a change creates a
+// new one. The past is stored as what each change replaced.
 type history struct {
 	present atomic.Pointer[state]
 
@@ -22,13 +22,13 @@ type history struct {
 	journal *journal   // nil: memory only
 }
 
-// moment is one change, by what was there before it.
+// moment is one change, as the slots that it replaced.
 type moment struct {
 	at     time.Time
 	before []slot
 }
 
-// slot is what one lower-case name stands for: a key, a deleted key or neither.
+// slot is what one lower-case name refers to: a key, a deleted key or neither.
 type slot struct {
 	name    string
 	key     *entry
@@ -58,7 +58,7 @@ func (s *state) clone() *state {
 
 func (s *state) slot(name string) slot { return slot{name, s.keys[name], s.deleted[name]} }
 
-// fill makes a slot's name stand for what the slot says.
+// fill sets a slot in the state.
 func (s *state) fill(c slot) {
 	delete(s.keys, c.name)
 	delete(s.deleted, c.name)
@@ -70,7 +70,7 @@ func (s *state) fill(c slot) {
 	}
 }
 
-// differing are the names that stand for something else in other.
+// differing returns the names that refer to something else in other.
 func (s *state) differing(other *state) []string {
 	names := map[string]bool{}
 	for _, side := range []*state{s, other} {
@@ -88,11 +88,11 @@ func (s *state) differing(other *state) []string {
 	return slices.Collect(maps.Keys(names))
 }
 
-// current is the state that writes see.
+// current returns the state that writes see.
 func (v *Vault) current() *state { return v.present.Load() }
 
-// replica is the state that reads see: on a Managed HSM that of
-// Options.ReplicationDelay ago, and under a rule with Stale that of so long ago.
+// replica returns the state that reads see: on a Managed HSM the one
+// Options.ReplicationDelay ago, and under a rule with Stale the one that long ago.
 func (v *Vault) replica() *state {
 	lag := v.lag()
 	if lag == 0 {
@@ -150,7 +150,7 @@ func (v *Vault) change(f func(*state) error) error {
 	return nil
 }
 
-// forget gives the past without what was before horizon.
+// forget returns the past without the changes before horizon.
 func (h *history) forget(horizon time.Time) []moment {
 	n := 0
 	for n < len(h.past) && h.past[n].at.Before(horizon) {

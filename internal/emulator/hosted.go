@@ -20,8 +20,8 @@ const (
 // http on an address that the environment names.
 type hosted struct {
 	addr   string
-	header string // what App Service gives its workloads in IDENTITY_HEADER
-	dir    string // where Arc's agent puts its keys; "": no Arc
+	header string // what App Service passes to its workloads in IDENTITY_HEADER
+	dir    string // where Arc's agent writes its keys; "": no Arc
 
 	mu   sync.Mutex
 	keys map[string]string // file by the secret in it, each good once
@@ -31,8 +31,8 @@ func newHosted(arcDir string) *hosted {
 	return &hosted{header: rand.Text(), dir: arcDir, keys: map[string]string{}}
 }
 
-// AppServiceEnviron gives the NAME=VALUE settings by which a workload in App
-// Service finds its identity; nil without Options.IdentityListen.
+// AppServiceEnviron returns the NAME=VALUE settings by which a workload in App Service
+// finds its identity; nil without Options.IdentityListen.
 func (e *Emulator) AppServiceEnviron() []string {
 	if e.hosted.addr == "" {
 		return nil
@@ -43,7 +43,7 @@ func (e *Emulator) AppServiceEnviron() []string {
 	}
 }
 
-// ArcEnviron gives the NAME=VALUE settings by which a workload on an Arc machine
+// ArcEnviron returns the NAME=VALUE settings by which a workload on an Arc machine
 // finds its identity; nil without Options.IdentityListen and Options.ArcKeyDir.
 func (e *Emulator) ArcEnviron() []string {
 	if e.hosted.addr == "" || e.hosted.dir == "" {
@@ -76,28 +76,31 @@ func (e *Emulator) serveHosted(w http.ResponseWriter, r *http.Request) {
 func (e *Emulator) appServiceToken(r *http.Request, q url.Values, f fault) answer {
 	switch {
 	case r.Header.Get("X-Identity-Header") != e.hosted.header:
-		return oauthAnswer(http.StatusUnauthorized, "unauthorized", "X-IDENTITY-HEADER is not what the platform gave the workload.")
+		return oauthAnswer(http.StatusUnauthorized, "unauthorized",
+			"X-IDENTITY-HEADER is not what the platform gave the workload.")
 	case q.Get("api-version") != "2019-08-01":
 		return oauthAnswer(http.StatusBadRequest, "invalid_request", "The api-version must be 2019-08-01.")
 	}
 	return e.managedToken(q, f)
 }
 
-// arcToken answers only a caller that can read the key file named in a challenge:
-// so the agent knows it for a privileged process of the machine.
+// arcToken answers only a caller that can read the key file named in a challenge, which
+// proves that it is a privileged process of the machine.
 func (e *Emulator) arcToken(r *http.Request, q url.Values, f fault) answer {
 	secret, proven := strings.CutPrefix(r.Header.Get("Authorization"), "Basic ")
 	switch {
 	case r.Header.Get("Metadata") != "true":
 		return oauthAnswer(http.StatusBadRequest, "invalid_request", "Required metadata header not specified")
 	case q.Get("api-version") != "2019-11-01" && q.Get("api-version") != "2020-06-01":
-		return oauthAnswer(http.StatusBadRequest, "invalid_request", "The api-version must be 2019-11-01 or 2020-06-01.")
+		return oauthAnswer(http.StatusBadRequest, "invalid_request",
+			"The api-version must be 2019-11-01 or 2020-06-01.")
 	case !proven:
 		path, err := e.hosted.newKey()
 		if err != nil {
 			return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 		}
-		a := oauthAnswer(http.StatusUnauthorized, "unauthorized_client", "Read the key file and send it as Basic authorization.")
+		a := oauthAnswer(http.StatusUnauthorized, "unauthorized_client",
+			"Read the key file and send it as Basic authorization.")
 		a.challenge = "Basic realm=" + path
 		return a
 	}
@@ -124,7 +127,7 @@ func (h *hosted) useKey(secret string) error {
 	defer h.mu.Unlock()
 	path, ok := h.keys[secret]
 	if !ok {
-		return fmt.Errorf("the key is none that was given out, or was used before")
+		return fmt.Errorf("the key was never given out, or was used before")
 	}
 	delete(h.keys, secret)
 	if err := os.Remove(path); err != nil {

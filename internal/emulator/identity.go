@@ -40,13 +40,14 @@ func (e *Emulator) serveIMDS(w http.ResponseWriter, r *http.Request) {
 		case q.Get("api-version") != "2018-02-01":
 			return oauthAnswer(http.StatusBadRequest, "invalid_request", "The api-version must be 2018-02-01.")
 		case q.Get("resource") == "":
-			return oauthAnswer(http.StatusBadRequest, "invalid_request", "Required query variable 'resource' is missing")
+			return oauthAnswer(http.StatusBadRequest, "invalid_request",
+				"Required query variable 'resource' is missing")
 		}
 		return e.managedToken(q, f)
 	})
 }
 
-// tokenLife is how long a token handed out now is good.
+// tokenLife returns how long a token issued now is valid.
 func (e *Emulator) tokenLife(f fault) time.Duration {
 	if f.rule != nil && f.rule.Expired {
 		return -time.Minute
@@ -74,8 +75,8 @@ func (e *Emulator) managedToken(q url.Values, f fault) answer {
 	}}
 }
 
-// identityOf is the client id of an identity, made up when it is named by
-// another id, or by none.
+// identityOf returns the client id of an identity, invented if the request names it by
+// another id or not at all.
 func identityOf(clientID, objectID, resourceID string) string {
 	if clientID != "" {
 		return clientID

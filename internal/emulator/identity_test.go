@@ -24,13 +24,15 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-func do(t *testing.T, e *emulator.Emulator, method, url string, header http.Header, body string) (*http.Response, string) {
+func do(t *testing.T, e *emulator.Emulator, method, url string, header http.Header,
+	body string) (*http.Response, string) {
 	t.Helper()
 	return doBy(t, e.Transport(), method, url, header, body)
 }
 
 // doBy uses a transport that keeps its connections.
-func doBy(t *testing.T, by http.RoundTripper, method, url string, header http.Header, body string) (*http.Response, string) {
+func doBy(t *testing.T, by http.RoundTripper, method, url string, header http.Header,
+	body string) (*http.Response, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, url, bytes.NewReader([]byte(body)))
 	if err != nil {
@@ -71,11 +73,13 @@ func TestEveryKindOfCredentialGetsATokenTheVaultAccepts(t *testing.T) {
 	credentials := map[string]func() (azcore.TokenCredential, error){
 		"managed identity, user assigned": func() (azcore.TokenCredential, error) { return managedIdentity(t, e), nil },
 		"managed identity, system assigned": func() (azcore.TokenCredential, error) {
-			return azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options})
+			return azidentity.NewManagedIdentityCredential(
+				&azidentity.ManagedIdentityCredentialOptions{ClientOptions: options})
 		},
 		"workload identity": func() (azcore.TokenCredential, error) {
 			return azidentity.NewWorkloadIdentityCredential(&azidentity.WorkloadIdentityCredentialOptions{
-				ClientOptions: options, ClientID: rand.Text(), TenantID: emulator.DefaultTenantID, TokenFilePath: federated,
+				ClientOptions: options, ClientID: rand.Text(), TenantID: emulator.DefaultTenantID,
+				TokenFilePath: federated,
 			})
 		},
 		"client certificate": func() (azcore.TokenCredential, error) {
@@ -106,7 +110,8 @@ func TestTheDefaultCredentialFindsTheManagedIdentity(t *testing.T) {
 	e := start(t, emulator.Options{})
 	t.Setenv("AZURE_TOKEN_CREDENTIALS", "prod")
 	t.Setenv("AZURE_CLIENT_ID", rand.Text())
-	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: clientOptions(e)})
+	cred, err := azidentity.NewDefaultAzureCredential(
+		&azidentity.DefaultAzureCredentialOptions{ClientOptions: clientOptions(e)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,9 +139,11 @@ func clientCertificate(t *testing.T) ([]*x509.Certificate, any) {
 
 func TestWithoutATokenTheAnswerIsTheServicesChallenge(t *testing.T) {
 	e := start(t, emulator.Options{})
-	for host, audience := range map[string]string{premium: "https://vault.azure.net", managedHSM: "https://managedhsm.azure.net"} {
+	for host, audience := range map[string]string{premium: "https://vault.azure.net",
+		managedHSM: "https://managedhsm.azure.net"} {
 		res, body := do(t, e, "GET", "https://"+host+"/keys?api-version=7.6", nil, "")
-		want := `Bearer authorization="https://login.microsoftonline.com/` + emulator.DefaultTenantID + `", resource="` + audience + `"`
+		want := `Bearer authorization="https://login.microsoftonline.com/` + emulator.DefaultTenantID +
+			`", resource="` + audience + `"`
 		if res.StatusCode != 401 || res.Header.Get("WWW-Authenticate") != want {
 			t.Errorf("%s: %d %q", host, res.StatusCode, res.Header.Get("WWW-Authenticate"))
 		}
@@ -151,7 +158,8 @@ func TestATokenIsCheckedForSignatureAudienceAndExpiry(t *testing.T) {
 	e := start(t, emulator.Options{Now: c.Now, TokenLifetime: 20 * time.Minute})
 	good := token(t, managedIdentity(t, e), "https://vault.azure.net")
 	status := func(token string) int {
-		res, _ := do(t, e, "GET", "https://"+premium+"/keys?api-version=7.6", http.Header{"Authorization": {"Bearer " + token}}, "")
+		res, _ := do(t, e, "GET", "https://"+premium+"/keys?api-version=7.6",
+			http.Header{"Authorization": {"Bearer " + token}}, "")
 		return res.StatusCode
 	}
 	if got := status(good); got != 200 {
@@ -173,7 +181,8 @@ func TestATokenOfAnotherTenantIsRefused(t *testing.T) {
 	one := start(t, emulator.Options{})
 	other := start(t, emulator.Options{TenantID: "00000000-0000-4000-8000-000000000001"})
 	tk := token(t, managedIdentity(t, one), "https://vault.azure.net")
-	res, _ := do(t, other, "GET", "https://"+premium+"/keys?api-version=7.6", http.Header{"Authorization": {"Bearer " + tk}}, "")
+	res, _ := do(t, other, "GET", "https://"+premium+"/keys?api-version=7.6",
+		http.Header{"Authorization": {"Bearer " + tk}}, "")
 	if res.StatusCode != 401 {
 		t.Errorf("got %d", res.StatusCode)
 	}
@@ -182,7 +191,8 @@ func TestATokenOfAnotherTenantIsRefused(t *testing.T) {
 func TestATokenOutlivesTheEmulatorThatGaveIt(t *testing.T) {
 	one, two := start(t, emulator.Options{}), start(t, emulator.Options{})
 	tk := token(t, managedIdentity(t, one), "https://vault.azure.net")
-	res, _ := do(t, two, "GET", "https://"+premium+"/keys?api-version=7.6", http.Header{"Authorization": {"Bearer " + tk}}, "")
+	res, _ := do(t, two, "GET", "https://"+premium+"/keys?api-version=7.6",
+		http.Header{"Authorization": {"Bearer " + tk}}, "")
 	if res.StatusCode != 200 {
 		t.Errorf("got %d", res.StatusCode)
 	}
@@ -190,7 +200,8 @@ func TestATokenOutlivesTheEmulatorThatGaveIt(t *testing.T) {
 
 func TestTheIdentityEndpointWantsItsHeader(t *testing.T) {
 	e := start(t, emulator.Options{})
-	const url = "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net"
+	const url = "http://169.254.169.254/metadata/identity/oauth2/token" +
+		"?api-version=2018-02-01&resource=https://vault.azure.net"
 	if res, _ := do(t, e, "GET", url, nil, ""); res.StatusCode != 400 {
 		t.Errorf("without Metadata: %d", res.StatusCode)
 	}
@@ -205,12 +216,14 @@ func TestAnAssertionSignedByAnotherKeyIsRefused(t *testing.T) {
 	other := generate(t)
 	forged := *certificate[0]
 	forged.PublicKey = &other.PublicKey // so that azidentity takes the pair
-	cred, err := azidentity.NewClientCertificateCredential(emulator.DefaultTenantID, rand.Text(), []*x509.Certificate{&forged}, other,
+	cred, err := azidentity.NewClientCertificateCredential(emulator.DefaultTenantID, rand.Text(),
+		[]*x509.Certificate{&forged}, other,
 		&azidentity.ClientCertificateCredentialOptions{ClientOptions: clientOptions(e), SendCertificateChain: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = cred.GetToken(t.Context(), policy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
+	_, err = cred.GetToken(t.Context(),
+		policy.TokenRequestOptions{Scopes: []string{"https://vault.azure.net/.default"}})
 	if err == nil || !strings.Contains(err.Error(), "AADSTS700027") {
 		t.Errorf("got %v", err)
 	}
@@ -255,7 +268,9 @@ func managedIdentityOf(t *testing.T, e *emulator.Emulator, clientID string) azco
 // fresh asks the identity endpoint itself, past the cache of the SDK.
 func fresh(t *testing.T, e *emulator.Emulator, clientID string) string {
 	t.Helper()
-	res, body := do(t, e, "GET", "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https://vault.azure.net&client_id="+clientID,
+	res, body := do(t, e, "GET",
+		"http://169.254.169.254/metadata/identity/oauth2/token"+
+			"?api-version=2018-02-01&resource=https://vault.azure.net&client_id="+clientID,
 		http.Header{"Metadata": {"true"}}, "")
 	var answer struct {
 		Token string `json:"access_token"`
@@ -280,7 +295,9 @@ func TestAWorkloadInAppServiceFindsItsIdentity(t *testing.T) {
 	_, err := newClient(t, e, premium).GetKey(t.Context(), "absent", "", nil)
 	wantError(t, err, 404, "KeyNotFound", "")
 	endpoint := os.Getenv("IDENTITY_ENDPOINT")
-	if res, _ := do(t, e, "GET", endpoint+"?api-version=2019-08-01&resource=r", http.Header{"X-Identity-Header": {"guess"}}, ""); res.StatusCode != 401 {
+	res, _ := do(t, e, "GET", endpoint+"?api-version=2019-08-01&resource=r",
+		http.Header{"X-Identity-Header": {"guess"}}, "")
+	if res.StatusCode != 401 {
 		t.Errorf("with another header: %d", res.StatusCode)
 	}
 }
@@ -288,7 +305,8 @@ func TestAWorkloadInAppServiceFindsItsIdentity(t *testing.T) {
 func TestTheDefaultCredentialFindsAppService(t *testing.T) {
 	e := start(t, emulator.Options{IdentityListen: "127.0.0.1:0"})
 	setEnviron(t, append(e.AppServiceEnviron(), "AZURE_TOKEN_CREDENTIALS=prod", "AZURE_CLIENT_ID="+rand.Text()))
-	cred, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{ClientOptions: clientOptions(e)})
+	cred, err := azidentity.NewDefaultAzureCredential(
+		&azidentity.DefaultAzureCredentialOptions{ClientOptions: clientOptions(e)})
 	must(t, err)
 	_, err = clientWith(t, e, premium, cred).GetKey(t.Context(), "absent", "", nil)
 	wantError(t, err, 404, "KeyNotFound", "")
@@ -297,7 +315,8 @@ func TestTheDefaultCredentialFindsAppService(t *testing.T) {
 // systemAssigned speaks as the machine's own identity.
 func systemAssigned(t *testing.T, e *emulator.Emulator, host string) *azkeys.Client {
 	t.Helper()
-	cred, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{ClientOptions: clientOptions(e)})
+	cred, err := azidentity.NewManagedIdentityCredential(
+		&azidentity.ManagedIdentityCredentialOptions{ClientOptions: clientOptions(e)})
 	must(t, err)
 	return clientWith(t, e, host, cred)
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// VersionInfo is one key version as it really is, replication aside.
+// VersionInfo is one key version as it really is, without replication delay.
 type VersionInfo struct {
 	ID       string    // 32 lower-case hex digits
 	Created  time.Time // whole seconds
@@ -29,7 +29,7 @@ func (v *Vault) Host() string { return v.config.Host }
 // URL is the vault's URL, without a slash at the end.
 func (v *Vault) URL() string { return "https://" + v.config.Host }
 
-// Keys are the names of the keys that are not deleted, sorted.
+// Keys returns the names of the keys that are not deleted, sorted.
 func (v *Vault) Keys() []string {
 	var names []string
 	for _, k := range v.current().keys {
@@ -39,7 +39,7 @@ func (v *Vault) Keys() []string {
 	return names
 }
 
-// Versions are a key's versions in order of creation; none for an unknown key.
+// Versions returns a key's versions in order of creation; none for an unknown key.
 func (v *Vault) Versions(name string) []VersionInfo {
 	k, err := v.current().key(name)
 	if err != nil {
@@ -52,14 +52,15 @@ func (v *Vault) Versions(name string) []VersionInfo {
 		infos = append(infos, VersionInfo{
 			ID: ver.id, Created: time.Unix(ver.created, 0), Enabled: ver.enabled,
 			Tags: maps.Clone(ver.tags), KeyOps: slices.Clone(ver.ops), Kty: ver.kty,
-			N: new(big.Int).SetBytes(shown.N), E: int(new(big.Int).SetBytes(shown.E).Int64()), Crv: shown.Crv, Imported: ver.imported,
+			N: new(big.Int).SetBytes(shown.N), E: int(new(big.Int).SetBytes(shown.E).Int64()), Crv: shown.Crv,
+			Imported: ver.imported,
 		})
 	}
 	return infos
 }
 
-// Unwrap opens a ciphertext with one version ("" the newest), whatever its
-// attributes allow: for checking that data is not lost.
+// Unwrap decrypts a ciphertext with one version ("" the newest), regardless of its
+// attributes: to check that no data is lost.
 func (v *Vault) Unwrap(name, id, algorithm string, ciphertext []byte) ([]byte, error) {
 	_, ver, err := v.current().version(name, id)
 	if err != nil {
@@ -69,8 +70,8 @@ func (v *Vault) Unwrap(name, id, algorithm string, ciphertext []byte) ([]byte, e
 	return result.Value, err
 }
 
-// PrivateKey is the material that an RSA version ("" the newest) computes with,
-// which no real vault would show: a test that knows it can look for it elsewhere.
+// PrivateKey returns the private key of an RSA version ("" the newest), which no real
+// vault would show: a test can search for it elsewhere.
 func (v *Vault) PrivateKey(name, id string) (*rsa.PrivateKey, error) {
 	_, ver, err := v.current().version(name, id)
 	if err != nil {
@@ -79,13 +80,13 @@ func (v *Vault) PrivateKey(name, id string) (*rsa.PrivateKey, error) {
 	return asRSA(ver.held)
 }
 
-// AddForeignVersion generates an HSM version as another operator would, of the
-// newest version's kind and size (RSA, 2048 bits for a new key), and gives its id.
+// AddForeignVersion generates an HSM version as another operator would, of the newest
+// version's kind and size (RSA, 2048 bits for a new key), and returns its id.
 func (v *Vault) AddForeignVersion(name string) (id string, err error) {
 	return v.generate(name)
 }
 
-// ReplaceKEK generates a new version of a key exchange key and gives its id.
+// ReplaceKEK generates a new version of a key exchange key and returns its id.
 func (v *Vault) ReplaceKEK(name string) (id string, err error) {
 	return v.generate(name, "import")
 }
@@ -106,7 +107,7 @@ func (v *Vault) generate(name string, ops ...string) (string, error) {
 	return ver.id, v.change(func(s *state) error { return v.add(s, name, ver) })
 }
 
-// similar generates material like that of a key's newest version.
+// similar generates material of the same kind as a key's newest version.
 func (v *Vault) similar(name string) (material, error) {
 	_, newest, err := v.current().version(name, "")
 	if err != nil {
@@ -168,8 +169,8 @@ func (v *Vault) SetValidity(name, id string, notBefore, expires time.Time) error
 	return v.meddle(name, id, func(ver *version) { ver.nbf, ver.exp = unixOrNil(notBefore), unixOrNil(expires) })
 }
 
-// SwapMaterial makes a version compute with other material of the same kind and
-// size: id and shown public key stay, but nothing wrapped to that key opens.
+// SwapMaterial makes a version compute with other material of the same kind and size:
+// id and shown public key stay, but nothing wrapped to that key can be unwrapped.
 func (v *Vault) SwapMaterial(name, id string) error {
 	return v.swap(name, id, func(ver *version, other material) { ver.held = other })
 }
@@ -186,7 +187,7 @@ func (v *Vault) GarbleUnwrap(name, id string) error {
 	return v.meddle(name, id, func(ver *version) { ver.garbled = true })
 }
 
-// SetNativeRotation gives a key a native Rotate policy, or takes it away.
+// SetNativeRotation sets or removes a native Rotate policy of a key.
 func (v *Vault) SetNativeRotation(name string, on bool) error {
 	return v.change(func(s *state) error {
 		k, err := s.key(name)

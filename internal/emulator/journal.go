@@ -22,16 +22,16 @@ import (
 // CRC-32 of both), the text (JSON) and the material (PKCS#8 DER, or raw bytes).
 const journalHeader = "keyvault-emulator state 1\n"
 
-// journal is a state file: every change is appended, and the file is written anew
-// at a start that finds more past than present in it. It holds private keys in
-// plain and is readable by its owner only.
+// journal is a state file. Every change is appended; a start that finds more past than
+// present in it rewrites the file. It holds unencrypted private keys and is readable by
+// its owner only.
 type journal struct {
 	mu   sync.Mutex
 	file *os.File
 }
 
-// journalRecord sets a key's version, or, without one, what else is known of the
-// key; Gone says that nothing is left of it.
+// journalRecord sets a key's version, or, without one, the key's other state. Gone
+// means that nothing is left of the key.
 type journalRecord struct {
 	Vault   string           `json:"vault"`
 	Key     string           `json:"key"`
@@ -112,7 +112,7 @@ func (j *journal) load(path string, vaults map[string]*Vault) error {
 	if r.count > 2*r.live {
 		return j.rewrite(path, vaults)
 	}
-	end := int64(len(journalHeader) + whole) // a record cut short by a crash goes
+	end := int64(len(journalHeader) + whole) // drops a record that a crash cut short
 	if err := j.file.Truncate(end); err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ func (j *journal) load(path string, vaults map[string]*Vault) error {
 	return err
 }
 
-// rewrite puts the present alone into a new file in the place of the old one.
+// rewrite replaces the file by one with only the present state.
 func (j *journal) rewrite(path string, vaults map[string]*Vault) error {
 	temporary := path + ".new"
 	file, err := os.OpenFile(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -153,7 +153,7 @@ func (j *journal) rewrite(path string, vaults map[string]*Vault) error {
 	return nil
 }
 
-// append writes what names stand for in next, where that differs from old.
+// append writes the slots of next that differ from old.
 func (j *journal) append(host string, names []string, old, next *state) error {
 	var b bytes.Buffer
 	for _, name := range names {
@@ -217,7 +217,7 @@ func encodeSlot(b *bytes.Buffer, host string, old, next slot) error {
 	return encodeRecord(b, r, nil)
 }
 
-// encodeVersion leaves the material out when the file has it already.
+// encodeVersion omits the material if the file already has it.
 func encodeVersion(b *bytes.Buffer, host, name string, old, ver *version) error {
 	r := journalRecord{Vault: host, Key: name, Version: ver.record()}
 	if old != nil && old.held == ver.held {
@@ -230,7 +230,7 @@ func encodeVersion(b *bytes.Buffer, host, name string, old, ver *version) error 
 	return encodeRecord(b, r, raw)
 }
 
-// record is all of a version but its material.
+// record returns all of a version except its material.
 func (ver *version) record() *journalVersion {
 	public := jsonWebKey{Kty: ver.kty}
 	ver.shown.show(&public)
@@ -257,5 +257,5 @@ func encodeRecord(b *bytes.Buffer, r journalRecord, raw []byte) error {
 	return nil
 }
 
-// fold is the form under which a name is kept.
+// fold returns the form of a name that is the map key.
 func fold(name string) string { return strings.ToLower(name) }

@@ -12,7 +12,8 @@ import (
 
 func startWithFile(t testing.TB, path string) *Emulator {
 	t.Helper()
-	e, err := Start(Options{StateFile: path, Vaults: []VaultConfig{{Host: testVault}, {Host: testHSM, Profile: ManagedHSM}}})
+	e, err := Start(Options{StateFile: path,
+		Vaults: []VaultConfig{{Host: testVault}, {Host: testHSM, Profile: ManagedHSM}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,8 @@ func TestAStateFileKeepsEverythingFromRunToRun(t *testing.T) {
 		t.Errorf("before\n%s\nafter\n%s", before, after)
 	}
 	for name, ciphertext := range secrets {
-		if opened, err := again.Vault(testVault).Unwrap(name, "", "RSA-OAEP-256", ciphertext); err != nil || string(opened) != "x" {
+		if opened, err := again.Vault(testVault).Unwrap(name, "", "RSA-OAEP-256", ciphertext); err != nil ||
+			string(opened) != "x" {
 			t.Errorf("%s: %q, %v", name, opened, err)
 		}
 	}
@@ -205,7 +207,8 @@ func TestAStateFileOfMostlyPastIsWrittenAnew(t *testing.T) {
 	check(t, again.Vault(testVault).SetTags("k", "", map[string]string{"still": "writable"}))
 	check(t, again.Close())
 	third := startWithFile(t, path)
-	if got := describe(third); !strings.Contains(got, "writable") || strings.Count(got, "\n") != strings.Count(before, "\n") {
+	if got := describe(third); !strings.Contains(got, "writable") ||
+		strings.Count(got, "\n") != strings.Count(before, "\n") {
 		t.Errorf("after:\n%s", got)
 	}
 }
@@ -280,7 +283,8 @@ func TestAStartReadsNoPrivateKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	e := startWithFile(t, path)
 	v := e.Vault(testVault)
-	broken := newDeferred("RSA", jsonWebKey{N: bytes.Repeat([]byte{0xff}, 256), E: []byte{1, 0, 1}}, []byte("not a private key"))
+	broken := newDeferred("RSA", jsonWebKey{N: bytes.Repeat([]byte{0xff}, 256), E: []byte{1, 0, 1}},
+		[]byte("not a private key"))
 	ver, err := v.newVersion("RSA-HSM", nil, broken)
 	check(t, err)
 	check(t, v.change(func(s *state) error { return v.add(s, "k", ver) }))

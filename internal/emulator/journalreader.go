@@ -15,12 +15,12 @@ import (
 type journalReader struct {
 	data   []byte
 	vaults map[string]*Vault
-	states map[string]*state // not yet anyone's, so open to change
+	states map[string]*state // not shared yet, so it may change
 	count  int               // records
 	live   int               // records that a new file would need
 }
 
-// rawRecord is a record whose sum was right.
+// rawRecord is a record with a correct checksum.
 type rawRecord struct {
 	text, material []byte
 	record         journalRecord
@@ -35,7 +35,7 @@ func newJournalReader(data []byte, vaults map[string]*Vault) *journalReader {
 	return r
 }
 
-// readAll gives the length of the data up to the last whole record.
+// readAll returns the length of the data up to the last whole record.
 func (r *journalReader) readAll() (int, error) {
 	records, whole, err := r.split()
 	if err != nil {
@@ -70,7 +70,7 @@ func (r *journalReader) split() (records []rawRecord, whole int, err error) {
 	return records, whole, nil
 }
 
-// decodeAll reads the texts on all processors: they are most of the work.
+// decodeAll decodes the texts on all processors: they are most of the work.
 func decodeAll(records []rawRecord) {
 	var workers sync.WaitGroup
 	size := len(records)/runtime.GOMAXPROCS(0) + 1
@@ -111,12 +111,12 @@ func (r *journalReader) apply(record journalRecord, raw []byte) error {
 	return nil
 }
 
-// restore sets one version, with the material it has already unless raw is more.
+// restore sets one version. It keeps the version's material if raw has none.
 func (k *entry) restore(j *journalVersion, raw []byte) error {
 	i := slices.IndexFunc(k.versions, func(o *version) bool { return o.id == j.ID })
 	if len(raw) == 0 {
 		if i < 0 {
-			return fmt.Errorf("the version %s/%s has no material", k.name, j.ID)
+			return fmt.Errorf("version %s/%s has no key material", k.name, j.ID)
 		}
 		old, ok := k.versions[i].held.(*deferred)
 		if !ok {
@@ -136,7 +136,7 @@ func (k *entry) restore(j *journalVersion, raw []byte) error {
 	return nil
 }
 
-// version is the one that was recorded, with its material.
+// version returns the recorded version, with its material.
 func (j *journalVersion) version(raw []byte) *version {
 	m := newDeferred(family(j.Public.Kty), j.Public, raw)
 	return &version{
@@ -147,7 +147,7 @@ func (j *journalVersion) version(raw []byte) *version {
 	}
 }
 
-// settle hands the states over to the vaults.
+// settle passes the states to the vaults.
 func (r *journalReader) settle() error {
 	for host, s := range r.states {
 		keys := slices.Collect(maps.Values(s.keys))

@@ -58,7 +58,7 @@ func (k *k1Key) show(j *jsonWebKey) {
 
 func (k *k1Key) another() (material, error) { return generateK1() }
 
-// marshal gives the scalar: x509 knows no PKCS#8 of this curve.
+// marshal returns the scalar: x509 has no PKCS#8 for this curve.
 func (k *k1Key) marshal() ([]byte, error) { return k.private.Serialize(), nil }
 
 // compute signs; the signature is r ‖ s (RFC 8812 section 3.2).

@@ -14,7 +14,7 @@ import (
 
 var keyName = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 
-// do performs one operation and gives status and body.
+// do performs one operation and returns status and body.
 func (v *Vault) do(t target, query url.Values, body []byte) (int, any, error) {
 	status := http.StatusOK
 	result, err := v.result(t, query, body)
@@ -36,7 +36,8 @@ func (v *Vault) result(t target, query url.Values, body []byte) (any, error) {
 	}
 	switch t.operation {
 	case "":
-		return nil, &apiError{status: http.StatusNotFound, code: "NotFound", message: "The emulator knows no such path and method."}
+		return nil, &apiError{status: http.StatusNotFound, code: "NotFound",
+			message: "The emulator does not know this path and method."}
 	case opPurge:
 		return nil, v.change(func(s *state) error { return v.purge(s, t.key) })
 	case opBackup:
@@ -94,7 +95,7 @@ func decodeThen[T any](body []byte, f func(T) (any, error)) (any, error) {
 }
 
 func (v *Vault) create(name string, q createRequest) (any, error) {
-	q.Kty = v.settledKty(q.Kty)
+	q.Kty = v.normalizedKty(q.Kty)
 	if err := v.checkType(q.Kty); err != nil {
 		return nil, err
 	}
@@ -109,25 +110,25 @@ func (v *Vault) create(name string, q createRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ver.release = q.ReleasePolicy.settled()
+	ver.release = q.ReleasePolicy.normalized()
 	return v.store(name, ver, q.Attributes, q.Tags)
 }
 
-// settledKty is the kty that a service makes of what a request says: a Managed HSM
-// has HSM keys only, and takes the names of the others for them.
-func (v *Vault) settledKty(kty string) string {
+// normalizedKty returns the kty that a service creates for a request: a Managed HSM has
+// only HSM keys, and creates them for the other names, too.
+func (v *Vault) normalizedKty(kty string) string {
 	if v.config.Profile == ManagedHSM && slices.Contains([]string{"RSA", "EC", "oct"}, kty) {
 		return kty + hsmSuffix
 	}
 	return kty
 }
 
-// importKey takes a transfer blob (key_hsm) for an HSM key, or a plain JWK.
+// importKey imports a transfer blob (key_hsm) as an HSM key, or a plain JWK.
 func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	if q.Key.Kty == "" {
 		return nil, v.noKey()
 	}
-	if q.Key.Kty = v.settledKty(q.Key.Kty); q.HSM && !isHSM(q.Key.Kty) {
+	if q.Key.Kty = v.normalizedKty(q.Key.Kty); q.HSM && !isHSM(q.Key.Kty) {
 		q.Key.Kty += hsmSuffix
 	}
 	if err := v.checkType(q.Key.Kty); err != nil {
@@ -147,7 +148,7 @@ func (v *Vault) importKey(name string, q importRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	ver.imported, ver.release = true, q.ReleasePolicy.settled()
+	ver.imported, ver.release = true, q.ReleasePolicy.normalized()
 	return v.store(name, ver, q.Attributes, q.Tags)
 }
 
@@ -208,7 +209,8 @@ func (v *Vault) checkType(kty string) error {
 	case !hsm && family(kty) == "oct":
 		return badParameter("Property  has invalid value\r\n")
 	case v.config.Profile == KeyVaultStandard && isHSM(kty):
-		return badParameter("HSM-protected keys are not supported in the standard SKU: use a Premium vault or a Managed HSM.")
+		return badParameter("HSM-protected keys are not supported in the standard SKU: use a Premium vault or a " +
+			"Managed HSM.")
 	}
 	return nil
 }
@@ -297,7 +299,8 @@ func (ver *version) check() error {
 	}
 	for _, op := range ver.ops {
 		if !slices.Contains(allowed, op) {
-			return badParameter("The key operation %q is not one of a %s key; its operations are %s.", op, ver.kty, strings.Join(allowed, ", "))
+			return badParameter("The key operation %q is not one of a %s key; its operations are %s.",
+				op, ver.kty, strings.Join(allowed, ", "))
 		}
 	}
 	if slices.Contains(ver.ops, "import") && (len(ver.ops) > 1 || ver.kty != "RSA-HSM") {
@@ -326,7 +329,7 @@ func (v *Vault) bundle(name string, ver *version) keyBundle {
 	key := jsonWebKey{KID: v.id("keys", name, ver.id), Kty: ver.kty, KeyOps: ops}
 	ver.shown.show(&key)
 	if v.config.Profile != ManagedHSM && ver.kty == "RSA-HSM" && !ver.imported {
-		key.E = leftPad(key.E, 4) // "AAEAAQ": a vault shows what its HSM says
+		key.E = leftPad(key.E, 4) // "AAEAAQ": a vault shows its HSM's form
 	}
 	return keyBundle{Key: key, Attributes: v.attributes(ver), Tags: ver.tags, ReleasePolicy: ver.release}
 }
@@ -375,8 +378,8 @@ func (v *Vault) recoverableDays() int {
 	return v.config.RecoverableDays
 }
 
-// recoveryLevel says Purgeable unless purge protection is on, and Customized
-// when deleted keys stay for less than the default.
+// recoveryLevel contains Purgeable unless purge protection is on, and Customized if
+// deleted keys stay for less than the default.
 func (v *Vault) recoveryLevel() string {
 	level := "Recoverable"
 	if v.recoverableDays() != maxRecoverableDays {

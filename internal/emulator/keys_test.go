@@ -66,11 +66,14 @@ func TestEachProfileHoldsItsOwnKeyTypes(t *testing.T) {
 		{standard, azkeys.KeyTypeRSA, true}, {standard, azkeys.KeyTypeRSAHSM, false},
 		{managedHSM, azkeys.KeyTypeRSA, true}, {managedHSM, azkeys.KeyTypeRSAHSM, true},
 		{premium, azkeys.KeyTypeEC, true}, {premium, azkeys.KeyTypeECHSM, true}, {premium, azkeys.KeyTypeOctHSM, false},
-		{standard, azkeys.KeyTypeEC, true}, {standard, azkeys.KeyTypeECHSM, false}, {standard, azkeys.KeyTypeOctHSM, false},
-		{managedHSM, azkeys.KeyTypeEC, true}, {managedHSM, azkeys.KeyTypeECHSM, true}, {managedHSM, azkeys.KeyTypeOctHSM, true},
+		{standard, azkeys.KeyTypeEC, true}, {standard, azkeys.KeyTypeECHSM, false},
+		{standard, azkeys.KeyTypeOctHSM, false},
+		{managedHSM, azkeys.KeyTypeEC, true}, {managedHSM, azkeys.KeyTypeECHSM, true},
+		{managedHSM, azkeys.KeyTypeOctHSM, true},
 		{premium, azkeys.KeyTypeOct, false}, {managedHSM, azkeys.KeyTypeOct, true},
 	} {
-		_, err := newClient(t, e, test.host).CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: &test.kty}, nil)
+		_, err := newClient(t, e, test.host).CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: &test.kty},
+			nil)
 		if test.fits && err != nil {
 			t.Errorf("%s %s: %v", test.host, test.kty, err)
 		}
@@ -131,7 +134,8 @@ func TestListsArePagedAsEachProfileDoesIt(t *testing.T) {
 			want, wantPages = slices.Sorted(slices.Values(created)), 3
 		}
 		if !slices.Equal(ids, want) || pages != wantPages {
-			t.Errorf("%s: %d ids in %d pages, want %d in %d, in the profile's order", host, len(ids), pages, len(want), wantPages)
+			t.Errorf("%s: %d ids in %d pages, want %d in %d, in the profile's order",
+				host, len(ids), pages, len(want), wantPages)
 		}
 	}
 }
@@ -141,7 +145,8 @@ func TestTheLastPageSaysSoAsEachProfileDoes(t *testing.T) {
 	for host, ending := range map[string]string{premium: `{"value":[],"nextLink":null}`, managedHSM: `{"value":[]}`} {
 		audience := "https://" + host[strings.Index(host, ".")+1:]
 		header := http.Header{"Authorization": {"Bearer " + token(t, managedIdentity(t, e), audience)}}
-		if res, body := do(t, e, "GET", "https://"+host+"/keys/absent/versions?api%2Dversion=7.6", header, ""); res.StatusCode != 200 || body != ending {
+		if res, body := do(t, e, "GET", "https://"+host+"/keys/absent/versions?api%2Dversion=7.6", header,
+			""); res.StatusCode != 200 || body != ending {
 			t.Errorf("%s: %d %s", host, res.StatusCode, body)
 		}
 	}
@@ -151,7 +156,8 @@ func TestOnlyKnownAPIVersionsAreServed(t *testing.T) {
 	e := start(t, emulator.Options{})
 	header := http.Header{"Authorization": {"Bearer " + token(t, managedIdentity(t, e), "https://vault.azure.net")}}
 	for query, want := range map[string]int{
-		"": 400, "?api-version=7.2": 400, "?api-version=7.3": 200, "?api-version=7.4": 200, "?api-version=7.5": 200, "?api-version=7.6": 200, "?api-version=2025-07-01": 200,
+		"": 400, "?api-version=7.2": 400, "?api-version=7.3": 200, "?api-version=7.4": 200, "?api-version=7.5": 200,
+		"?api-version=7.6": 200, "?api-version=2025-07-01": 200,
 	} {
 		if res, _ := do(t, e, "GET", "https://"+premium+"/keys"+query, header, ""); res.StatusCode != want {
 			t.Errorf("%q: %d, want %d", query, res.StatusCode, want)
@@ -164,11 +170,13 @@ func TestADisabledNewestVersionBreaksVersionlessUse(t *testing.T) {
 	c := newClient(t, e, premium)
 	old := foreign(t, e, premium, "k")
 	newest := foreign(t, e, premium, "k")
-	_, err := c.UpdateKey(t.Context(), "k", newest, azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: ptr(false)}}, nil)
+	_, err := c.UpdateKey(t.Context(), "k", newest,
+		azkeys.UpdateKeyParameters{KeyAttributes: &azkeys.KeyAttributes{Enabled: ptr(false)}}, nil)
 	must(t, err)
 	_, err = c.WrapKey(t.Context(), "k", "", parameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("x")), nil)
 	wantError(t, err, 403, "Forbidden", "KeyDisabled")
-	if _, err = c.WrapKey(t.Context(), "k", old, parameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("x")), nil); err != nil {
+	if _, err = c.WrapKey(t.Context(), "k", old, parameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("x")),
+		nil); err != nil {
 		t.Errorf("the older version: %v", err)
 	}
 }
@@ -187,7 +195,9 @@ func TestDatesBlockWrappingButNeverUnwrapping(t *testing.T) {
 		must(t, e.Vault(premium).SetValidity("k", "", bounds[0], bounds[1]))
 		_, err = c.WrapKey(t.Context(), "k", "", parameters(azkeys.EncryptionAlgorithmRSAOAEP256, []byte("x")), nil)
 		wantError(t, err, 403, "Forbidden", inner)
-		if _, err := c.UnwrapKey(t.Context(), "k", "", parameters(azkeys.EncryptionAlgorithmRSAOAEP256, wrapped.Result), nil); err != nil {
+		_, err := c.UnwrapKey(t.Context(), "k", "", parameters(azkeys.EncryptionAlgorithmRSAOAEP256, wrapped.Result),
+			nil)
+		if err != nil {
 			t.Errorf("%s: %v", inner, err)
 		}
 	}
@@ -197,7 +207,8 @@ func TestEachAlgorithmUndoesItself(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	createSoftware(t, c, "k")
-	for _, alg := range []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP, azkeys.EncryptionAlgorithmRSAOAEP256, azkeys.EncryptionAlgorithmRSA15} {
+	for _, alg := range []azkeys.EncryptionAlgorithm{azkeys.EncryptionAlgorithmRSAOAEP,
+		azkeys.EncryptionAlgorithmRSAOAEP256, azkeys.EncryptionAlgorithmRSA15} {
 		enc, err := c.Encrypt(t.Context(), "k", "", parameters(alg, []byte("secret")), nil)
 		must(t, err)
 		dec, err := c.Decrypt(t.Context(), "k", "", parameters(alg, enc.Result), nil)
@@ -214,7 +225,8 @@ func TestEachAlgorithmUndoesItself(t *testing.T) {
 			if !good {
 				sig.Result[9] ^= 1
 			}
-			res, err := c.Verify(t.Context(), "k", "", azkeys.VerifyParameters{Algorithm: &alg, Digest: digest[:], Signature: sig.Result}, nil)
+			res, err := c.Verify(t.Context(), "k", "",
+				azkeys.VerifyParameters{Algorithm: &alg, Digest: digest[:], Signature: sig.Result}, nil)
 			must(t, err)
 			if *res.Value != good {
 				t.Errorf("%s: verify says %v", alg, *res.Value)
@@ -227,7 +239,8 @@ func TestAnUpdateReplacesWhatItNamesAndNothingElse(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	_, key := importNew(t, c, createKEK(t, c), "k")
-	_, err := c.UpdateKey(t.Context(), "k", key.Key.KID.Version(), azkeys.UpdateKeyParameters{Tags: map[string]*string{"a": ptr("b")}}, nil)
+	_, err := c.UpdateKey(t.Context(), "k", key.Key.KID.Version(),
+		azkeys.UpdateKeyParameters{Tags: map[string]*string{"a": ptr("b")}}, nil)
 	must(t, err)
 	info := e.Vault(premium).Versions("k")[0]
 	if len(info.Tags) != 1 || info.Tags["a"] != "b" || !info.Enabled || len(info.KeyOps) != 2 {
@@ -248,7 +261,8 @@ func TestADeletedNameIsTakenUntilRecoveredOrPurged(t *testing.T) {
 		client := newClient(t, e, host)
 		id := foreign(t, e, host, "k")
 		create := func() error {
-			_, err := client.CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeRSAHSM)}, nil)
+			_, err := client.CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeRSAHSM)},
+				nil)
 			return err
 		}
 		_, err := client.DeleteKey(t.Context(), "k", nil)
@@ -378,7 +392,8 @@ func TestTheDateHeaderIsTheEmulatorsClock(t *testing.T) {
 
 func TestADeletedKeyIsPurgedAtTheEndOfItsTime(t *testing.T) {
 	clock := newClock()
-	e := startVaults(t, emulator.Options{Now: clock.Now, TokenLifetime: 365 * 24 * time.Hour}, emulator.VaultConfig{Host: premium, RecoverableDays: 7, PurgeProtection: true})
+	e := startVaults(t, emulator.Options{Now: clock.Now, TokenLifetime: 365 * 24 * time.Hour},
+		emulator.VaultConfig{Host: premium, RecoverableDays: 7, PurgeProtection: true})
 	c := newClient(t, e, premium)
 	foreign(t, e, premium, "k")
 	_, err := c.DeleteKey(t.Context(), "k", nil)

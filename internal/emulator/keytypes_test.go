@@ -77,7 +77,8 @@ func samples(t *testing.T) []sample {
 
 // origins make a version of a sample's kind, in three ways; created material is
 // the vault's own.
-func origins(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample, kty azkeys.KeyType) map[string]azkeys.KeyBundle {
+func origins(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample,
+	kty azkeys.KeyType) map[string]azkeys.KeyBundle {
 	t.Helper()
 	made := map[string]azkeys.KeyBundle{}
 	parameters := azkeys.CreateKeyParameters{Kty: &kty}
@@ -94,7 +95,8 @@ func origins(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample, kty
 }
 
 // imports are the ways in which material comes in, the second when there is a KEK.
-func imports(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample, kty azkeys.KeyType) map[string]azkeys.KeyBundle {
+func imports(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample,
+	kty azkeys.KeyType) map[string]azkeys.KeyBundle {
 	t.Helper()
 	made := map[string]azkeys.KeyBundle{}
 	plain := s.jwk
@@ -198,7 +200,8 @@ func samePublic(key azkeys.KeyBundle, s sample) bool {
 // exercise does and undoes every algorithm of the sample's kind.
 func exercise(t *testing.T, c *azkeys.Client, name string, s sample) {
 	t.Helper()
-	sha256Sum, sha384Sum, sha512Sum := sha256.Sum256([]byte("m")), sha512.Sum384([]byte("m")), sha512.Sum512([]byte("m"))
+	sha256Sum, sha384Sum, sha512Sum := sha256.Sum256([]byte("m")), sha512.Sum384([]byte("m")),
+		sha512.Sum512([]byte("m"))
 	digests := map[string][]byte{"256": sha256Sum[:], "384": sha384Sum[:], "512": sha512Sum[:]}
 	sign := func(algorithms ...azkeys.SignatureAlgorithm) {
 		for _, alg := range algorithms {
@@ -217,13 +220,17 @@ func exercise(t *testing.T, c *azkeys.Client, name string, s sample) {
 	case "oct":
 		prefix := azkeys.EncryptionAlgorithm(map[int]string{128: "A128", 192: "A192", 256: "A256"}[s.bits])
 		iv := bytes.Repeat([]byte{7}, aes.BlockSize)
-		for _, alg := range []azkeys.EncryptionAlgorithm{prefix + "KW", azkeys.EncryptionAlgorithmCKMAESKEYWRAP, azkeys.EncryptionAlgorithmCKMAESKEYWRAPPAD} {
+		for _, alg := range []azkeys.EncryptionAlgorithm{prefix + "KW", azkeys.EncryptionAlgorithmCKMAESKEYWRAP,
+			azkeys.EncryptionAlgorithmCKMAESKEYWRAPPAD} {
 			wrapAndUnwrap(t, c, name, alg)
 		}
 		sign(azkeys.SignatureAlgorithmHS256, azkeys.SignatureAlgorithmHS384, azkeys.SignatureAlgorithmHS512)
-		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "GCM"), Value: []byte("secret"), AdditionalAuthenticatedData: []byte("aad")})
-		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "CBC"), Value: bytes.Repeat([]byte("0123456789abcdef"), 2), IV: iv})
-		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "CBCPAD"), Value: []byte("secret"), IV: iv})
+		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "GCM"),
+			Value: []byte("secret"), AdditionalAuthenticatedData: []byte("aad")})
+		encryptAndDecrypt(t, c, name, azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "CBC"),
+			Value: bytes.Repeat([]byte("0123456789abcdef"), 2), IV: iv})
+		encryptAndDecrypt(t, c, name,
+			azkeys.KeyOperationParameters{Algorithm: ptr(prefix + "CBCPAD"), Value: []byte("secret"), IV: iv})
 	}
 }
 
@@ -236,7 +243,8 @@ func signAndVerify(t *testing.T, c *azkeys.Client, name string, alg azkeys.Signa
 		if !good {
 			signature[9] ^= 1
 		}
-		res, err := c.Verify(t.Context(), name, "", azkeys.VerifyParameters{Algorithm: &alg, Digest: digest, Signature: signature}, nil)
+		res, err := c.Verify(t.Context(), name, "",
+			azkeys.VerifyParameters{Algorithm: &alg, Digest: digest, Signature: signature}, nil)
 		must(t, err)
 		if *res.Value != good {
 			t.Errorf("%s: verify says %v", alg, *res.Value)
@@ -291,12 +299,17 @@ func TestAKeyRefusesWhatItsKindCannotDo(t *testing.T) {
 	importEC := func(crv *azkeys.CurveName, payload []byte) error {
 		blob := newTransfer(t, kek, generate(t))
 		blob.plaintext = payload
-		_, err := c.ImportKey(t.Context(), "x", azkeys.ImportKeyParameters{Key: &azkeys.JSONWebKey{Kty: ptr(azkeys.KeyTypeECHSM), Crv: crv, T: blob.blob(t)}}, nil)
+		_, err := c.ImportKey(t.Context(), "x",
+			azkeys.ImportKeyParameters{Key: &azkeys.JSONWebKey{Kty: ptr(azkeys.KeyTypeECHSM), Crv: crv,
+				T: blob.blob(t)}}, nil)
 		return err
 	}
-	_, wrongOp := c.CreateKey(t.Context(), "x", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeECHSM), KeyOps: []*azkeys.KeyOperation{ptr(azkeys.KeyOperationWrapKey)}}, nil)
-	_, wrongCurve := c.CreateKey(t.Context(), "x", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeECHSM), Curve: ptr(azkeys.CurveName("P-224"))}, nil)
-	_, wrongSize := c.CreateKey(t.Context(), "x", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeOctHSM), KeySize: ptr(int32(512))}, nil)
+	_, wrongOp := c.CreateKey(t.Context(), "x", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeECHSM),
+		KeyOps: []*azkeys.KeyOperation{ptr(azkeys.KeyOperationWrapKey)}}, nil)
+	_, wrongCurve := c.CreateKey(t.Context(), "x",
+		azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeECHSM), Curve: ptr(azkeys.CurveName("P-224"))}, nil)
+	_, wrongSize := c.CreateKey(t.Context(), "x",
+		azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeOctHSM), KeySize: ptr(int32(512))}, nil)
 	for name, err := range map[string]error{
 		"an algorithm of another curve":  sign("byok", "ES384", digest[:]),
 		"an algorithm of another family": sign("byok", "RS256", digest[:]),
@@ -305,11 +318,13 @@ func TestAKeyRefusesWhatItsKindCannotDo(t *testing.T) {
 		"an unknown curve":               wrongCurve,
 		"an unknown size":                wrongSize,
 		"an AES size not the key's":      encrypt(parameters("A128GCM", []byte("x"))),
-		"CBC of half a block":            encrypt(azkeys.KeyOperationParameters{Algorithm: ptr(azkeys.EncryptionAlgorithm("A256CBC")), Value: []byte("x"), IV: make([]byte, 16)}),
-		"CBC without an iv":              encrypt(parameters("A256CBCPAD", []byte("x"))),
-		"a transfer without crv":         importEC(nil, p256.payload),
-		"a transfer with another crv":    importEC(ptr(azkeys.CurveNameP384), p256.payload),
-		"a transfer of another kind":     importEC(ptr(azkeys.CurveNameP256), oct.payload),
+		"CBC of half " +
+			"a block": encrypt(azkeys.KeyOperationParameters{Algorithm: ptr(azkeys.EncryptionAlgorithm("A256CBC")),
+			Value: []byte("x"), IV: make([]byte, 16)}),
+		"CBC without an iv":           encrypt(parameters("A256CBCPAD", []byte("x"))),
+		"a transfer without crv":      importEC(nil, p256.payload),
+		"a transfer with another crv": importEC(ptr(azkeys.CurveNameP384), p256.payload),
+		"a transfer of another kind":  importEC(ptr(azkeys.CurveNameP256), oct.payload),
 	} {
 		t.Run(name, func(t *testing.T) { wantError(t, err, 400, "BadParameter", "") })
 	}

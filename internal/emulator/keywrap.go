@@ -58,7 +58,8 @@ func keyWrapPadded(block cipher.Block, plaintext []byte) ([]byte, error) {
 // keyUnwrapPadded is RFC 5649, 4.2.
 func keyUnwrapPadded(block cipher.Block, ciphertext []byte) ([]byte, error) {
 	if len(ciphertext) < 16 || len(ciphertext)%8 != 0 {
-		return nil, badParameter("AES key unwrap with padding takes at least 16 bytes, a multiple of 8, not %d.", len(ciphertext))
+		return nil, badParameter("AES key unwrap with padding takes at least 16 bytes, a multiple of 8, not %d.",
+			len(ciphertext))
 	}
 	var iv, out []byte
 	if len(ciphertext) == aes.BlockSize {

@@ -15,7 +15,8 @@ import (
 
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
-	e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{{Host: premium}}, AdminListen: "127.0.0.1:0"})
+	e, err := emulator.Start(emulator.Options{Vaults: []emulator.VaultConfig{{Host: premium}},
+		AdminListen: "127.0.0.1:0"})
 	must(t, err)
 	c := newClient(t, e, premium)
 	_, err = c.GetKey(t.Context(), "k", "", nil)
@@ -38,11 +39,12 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 
 func TestStartRefusesWhatCouldNotWork(t *testing.T) {
 	for name, opts := range map[string]emulator.Options{
-		"an address others reach":     {ProxyListen: "0.0.0.0:0"},
-		"an admin others reach":       {AdminListen: ":0"},
-		"a vault that is no name":     {Vaults: []emulator.VaultConfig{{Host: "contoso"}}},
-		"a vault with a port":         {Vaults: []emulator.VaultConfig{{Host: premium + ":443"}}},
-		"a vault that is there twice": {Vaults: []emulator.VaultConfig{{Host: premium}, {Host: strings.ToUpper(premium)}}},
+		"an address others reach": {ProxyListen: "0.0.0.0:0"},
+		"an admin others reach":   {AdminListen: ":0"},
+		"a vault that is no name": {Vaults: []emulator.VaultConfig{{Host: "contoso"}}},
+		"a vault with a port":     {Vaults: []emulator.VaultConfig{{Host: premium + ":443"}}},
+		"a vault that is " +
+			"there twice": {Vaults: []emulator.VaultConfig{{Host: premium}, {Host: strings.ToUpper(premium)}}},
 	} {
 		if e, err := emulator.Start(opts); err == nil {
 			t.Errorf("%s was accepted", name)
@@ -108,7 +110,8 @@ func TestTheAdminEndpointRulesMeddlesAndShows(t *testing.T) {
 	if status, _ := call("POST", "/rules", "nonsense"); status != 400 {
 		t.Errorf("a bad rule got %d", status)
 	}
-	if status, body := call("POST", "/meddle", `{"host":"`+premium+`","do":"AddForeignVersion","key":"k"}`); status != 200 {
+	if status, body := call("POST", "/meddle", `{"host":"`+premium+
+		`","do":"AddForeignVersion","key":"k"}`); status != 200 {
 		t.Errorf("%d %s", status, body)
 	}
 	var state struct {
@@ -122,12 +125,14 @@ func TestTheAdminEndpointRulesMeddlesAndShows(t *testing.T) {
 }
 
 func TestTheAdminEndpointChangesWhoMayDoWhat(t *testing.T) {
-	e := startVaults(t, emulator.Options{AdminListen: "127.0.0.1:0"}, emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
+	e := startVaults(t, emulator.Options{AdminListen: "127.0.0.1:0"},
+		emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
 	foreign(t, e, premium, "k")
 	meddle := func(do, what string) int {
 		t.Helper()
 		body := `{"host":"` + premium + `","do":"` + do + `","what":"` + what + `"}`
-		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Post(e.AdminURL()+"/meddle", "application/json", strings.NewReader(body))
+		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Post(e.AdminURL()+"/meddle",
+			"application/json", strings.NewReader(body))
 		must(t, err)
 		must(t, res.Body.Close())
 		return res.StatusCode
@@ -155,7 +160,8 @@ func TestTheAdminEndpointChangesWhoMayDoWhat(t *testing.T) {
 			wantError(t, err, 403, "Forbidden", step.inner)
 		}
 	}
-	for do, what := range map[string]string{"Assign": "c:reader", "SetFirewall": "everywhere", "SetIdentity": "c", "SetAccessPolicy": ":get"} {
+	for do, what := range map[string]string{"Assign": "c:reader", "SetFirewall": "everywhere", "SetIdentity": "c",
+		"SetAccessPolicy": ":get"} {
 		if status := meddle(do, what); status != 400 {
 			t.Errorf("%s %s: %d", do, what, status)
 		}

@@ -56,8 +56,9 @@ func (v *Vault) throttle(t target, body []byte) *answer {
 		return nil
 	}
 	return &answer{status: http.StatusTooManyRequests, retryAfter: wait, failure: &apiError{
-		code:    "Throttled",
-		message: "Request was not processed because too many requests were received. Reason: VaultRequestTypeLimitReached",
+		code: "Throttled",
+		message: "Request was not processed because too many requests were received. Reason: " +
+			"VaultRequestTypeLimitReached",
 	}}
 }
 

@@ -75,7 +75,8 @@ func TestCallsOnASlowKeyUseUpWhatFastOnesNeed(t *testing.T) {
 	e := start(t, emulator.Options{Now: clock.Now, ServiceLimits: true})
 	c := newClient(t, e, premium)
 	importBig(t, c)
-	_, err := c.CreateKey(t.Context(), "fast", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeRSAHSM), KeySize: ptr(int32(3072))}, nil)
+	_, err := c.CreateKey(t.Context(), "fast",
+		azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeRSAHSM), KeySize: ptr(int32(3072))}, nil)
 	must(t, err)
 	clock.advance(10 * time.Second)
 	get := func(name string) func() error {

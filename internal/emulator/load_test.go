@@ -32,7 +32,8 @@ func BenchmarkGetThroughTheProxy(b *testing.B) {
 }
 
 func get(b *testing.B, client *http.Client, token string) error {
-	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "https://"+testVault+"/keys/k?api-version=7.6", nil)
+	req, err := http.NewRequestWithContext(b.Context(), http.MethodGet, "https://"+testVault+"/keys/k?api-version=7.6",
+		nil)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,8 @@ func BenchmarkUnwrap(b *testing.B) {
 		check(b, err)
 		return func() func() error {
 			return func() error {
-				_, err := v.compute(target{operation: opUnwrap, key: "k"}, operationRequest{Algorithm: "RSA-OAEP-256", Value: wrapped})
+				_, err := v.compute(target{operation: opUnwrap, key: "k"},
+					operationRequest{Algorithm: "RSA-OAEP-256", Value: wrapped})
 				return err
 			}
 		}
@@ -129,7 +131,8 @@ func TestACallTakesNoLockOfTheWholeProcess(t *testing.T) {
 	e.rules.mu.Lock()
 	defer e.mu.Unlock()
 	defer e.rules.mu.Unlock()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+testVault+"/keys/k?api-version=7.6", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+testVault+"/keys/k?api-version=7.6",
+		nil)
 	check(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
 	res, err := client.Do(req)

@@ -159,7 +159,8 @@ func (k *octKey) openGCM(q operationRequest) (operationResult, error) {
 		return operationResult{}, fmt.Errorf("making %s: %w", q.Algorithm, err)
 	}
 	if len(q.IV) != gcm.NonceSize() || len(q.Tag) != gcm.Overhead() {
-		return operationResult{}, badParameter("%s needs an iv of %d bytes and a tag of %d.", q.Algorithm, gcm.NonceSize(), gcm.Overhead())
+		return operationResult{}, badParameter("%s needs an iv of %d bytes and a tag of %d.",
+			q.Algorithm, gcm.NonceSize(), gcm.Overhead())
 	}
 	value, err := gcm.Open(nil, q.IV, slices.Concat(q.Value, q.Tag), q.AAD)
 	if err != nil {
@@ -202,7 +203,8 @@ func checkCBC(q operationRequest, blocks []byte) error {
 		return badParameter("%s needs an iv of %d bytes, not %d.", q.Algorithm, aes.BlockSize, len(q.IV))
 	}
 	if len(blocks) == 0 || len(blocks)%aes.BlockSize != 0 {
-		return badParameter("%s takes whole blocks of %d bytes, not %d bytes.", q.Algorithm, aes.BlockSize, len(q.Value))
+		return badParameter("%s takes whole blocks of %d bytes, not %d bytes.",
+			q.Algorithm, aes.BlockSize, len(q.Value))
 	}
 	return nil
 }

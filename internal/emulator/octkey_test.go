@@ -19,7 +19,8 @@ func TestKeyWrapFollowsItsRFC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := decode("28C9F404C4B810F4CBCCB35CFB87F8263F5786E2D80ED326CBC7F0E71A99F43BFB988B9B7A02DD21"); !bytes.Equal(wrapped, want) {
+	want := decode("28C9F404C4B810F4CBCCB35CFB87F8263F5786E2D80ED326CBC7F0E71A99F43BFB988B9B7A02DD21")
+	if !bytes.Equal(wrapped, want) {
 		t.Errorf("got %X", wrapped)
 	}
 	if opened, err := keyUnwrap(block, wrapped); err != nil || !bytes.Equal(opened, data) {
@@ -36,7 +37,8 @@ func TestPaddedKeyWrapFollowsItsRFC(t *testing.T) {
 	block, err := aes.NewCipher(unhex(t, "5840df6e29b02af1ab493b705bf16ea1ae8338f4dcc176a8"))
 	check(t, err)
 	for _, vector := range []struct{ data, wrapped string }{
-		{"c37b7e6492584340bed12207808941155068f738", "138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a"},
+		{"c37b7e6492584340bed12207808941155068f738",
+			"138bdeaa9b8fa7fc61f97742e72248ee5ae6ae5360d1ae6a5f54f373fa543b6a"},
 		{"466f7250617369", "afbeb0f07dfbf5419200f2ccb50bb24f"},
 	} {
 		wrapped, err := keyWrapPadded(block, unhex(t, vector.data))
@@ -67,7 +69,8 @@ func TestPaddedKeyUnwrapChecksThePadding(t *testing.T) {
 		}
 	}
 	data[20] = 1
-	if _, err := keyUnwrapPadded(block, wrapRounds(block, []byte{0xa6, 0x59, 0x59, 0xa6, 0, 0, 0, 17}, data)); err == nil {
+	if _, err := keyUnwrapPadded(block,
+		wrapRounds(block, []byte{0xa6, 0x59, 0x59, 0xa6, 0, 0, 0, 17}, data)); err == nil {
 		t.Error("padding that is not zero was taken")
 	}
 }
@@ -78,7 +81,10 @@ func TestSymmetricKeysSign(t *testing.T) {
 	m, err := newOctKey(unhex(t, "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b"))
 	check(t, err)
 	for algorithm, want := range map[string]string{
-		"HS256": "492ce020fe2534a5789dc3848806c78f4f6711397f08e7e7a12ca5a4483c8aa6", "HS384": "7afaa633e20d379b02395915fbc385ff8dc27dcd3885e1068ab942eeab52ec1f20ad382a92370d8b2e0ac8b83c4d53bf", "HS512": "7641c48a3b4aa8f887c07b3e83f96affb89c978fed8c96fcbbf4ad596eebfe496f9f16da6cd080ba393c6f365ad72b50d15c71bfb1d6b81f66a911786c6ce932",
+		"HS256": "492ce020fe2534a5789dc3848806c78f4f6711397f08e7e7a12ca5a4483c8aa6",
+		"HS384": "7afaa633e20d379b02395915fbc385ff8dc27dcd3885e1068ab942eeab52ec1f20ad382a92370d8b2e0ac8b83c4d53bf",
+		"HS512": "7641c48a3b4aa8f887c07b3e83f96affb89c978fed8c96fcbbf4ad596eebfe49" +
+			"6f9f16da6cd080ba393c6f365ad72b50d15c71bfb1d6b81f66a911786c6ce932",
 	} {
 		signed, err := m.compute(opSign, operationRequest{Algorithm: algorithm, Value: []byte("Hi There")})
 		if check(t, err); hex.EncodeToString(signed.Value) != want {

@@ -103,15 +103,15 @@ type Options struct {
 	// ServiceLimits refuses, with 429, more calls than the services' published
 	// limits allow.
 	ServiceLimits bool
-	// StateFile keeps what the vaults hold from run to run, private keys in plain.
-	// It is made when missing. "": memory only.
+	// StateFile stores the vaults between runs, with unencrypted private keys. It is
+	// made when missing. "": memory only.
 	StateFile string
 	// AuthorityFile keeps the certificate authority from run to run, its private key in
 	// plain. It is made when missing, and anew a month before it ends. "": another
 	// authority at each start.
 	AuthorityFile string
 	// Consumers are made at the start, when their keys may not be there yet.
-	Consumers []arm.Wish
+	Consumers []arm.Spec
 	// ConsumerSpeed is how many times faster than in life consumers look for new
 	// versions; 0 is 1. ConsumersByHand has them look only when Consumers().Poll says
 	// so.

@@ -23,7 +23,9 @@ func ParseRule(s string, now time.Time) (Rule, error) {
 		}
 	}
 	if !r.effects() {
-		return Rule{}, fmt.Errorf("rule %q does nothing: add status, drop, delay, hold, truncate, garbage, wrong-json, expired, stale, skew-date or skew-created", s)
+		return Rule{},
+			fmt.Errorf("rule %q has no effect: add status, drop, delay, hold, truncate, garbage, wrong-json, "+
+				"expired, stale, skew-date or skew-created", s)
 	}
 	if r.Expired && r.Operation != opToken {
 		return Rule{}, fmt.Errorf("rule %q: expired goes with op=token", s)
@@ -90,7 +92,8 @@ func (r *Rule) set(name, value string, now time.Time) (err error) {
 func parseOperation(s string) (string, error) {
 	known := []string{
 		opConnect, opToken, opCreate, opImport, opGet, opVersions, opList, opUpdate, opDelete, opGetDeleted,
-		opListDeleted, opRecover, opPurge, opRotation, opSetRotation, opRotate, opAttestation, opWrap, opUnwrap, opEncrypt, opDecrypt, opSign, opVerify,
+		opListDeleted, opRecover, opPurge, opRotation, opSetRotation, opRotate, opAttestation, opWrap, opUnwrap,
+		opEncrypt, opDecrypt, opSign, opVerify,
 	}
 	if !slices.Contains(known, s) {
 		return "", fmt.Errorf("%q is none of %s", s, strings.Join(known, ", "))

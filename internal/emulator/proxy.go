@@ -21,7 +21,8 @@ func (e *Emulator) serveProxy(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodConnect:
 		e.serveConnect(w, r)
 	case r.URL.Host == "":
-		http.Error(w, "this is a proxy: set HTTPS_PROXY and HTTP_PROXY to its address and call https://<vault host>", http.StatusBadRequest)
+		http.Error(w, "this is a proxy: set HTTPS_PROXY and HTTP_PROXY to its address and call https://<vault host>",
+			http.StatusBadRequest)
 	case hostOnly(r.URL.Host) == imdsHost:
 		e.serveIMDS(w, r)
 	case e.hosted.addr != "" && r.URL.Host == e.hosted.addr:

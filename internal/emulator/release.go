@@ -9,8 +9,9 @@ import (
 
 const releaseContentType = "application/json; charset=utf-8"
 
-// settled is a request's release policy as the service keeps it; nil stays nil.
-func (p *releasePolicy) settled() *releasePolicy {
+// normalized returns a request's release policy as the service stores it; nil stays
+// nil.
+func (p *releasePolicy) normalized() *releasePolicy {
 	if p == nil {
 		return nil
 	}
@@ -29,7 +30,7 @@ func (ver *version) repolicy(p *releasePolicy) error {
 	if old := ver.release; old != nil && old.Immutable && (!bytes.Equal(old.Data, p.Data) || !p.Immutable) {
 		return badParameter("AKV.SKR.1020: Immutable Key Release Policy cannot be modified.")
 	}
-	ver.release = p.settled()
+	ver.release = p.normalized()
 	return nil
 }
 
@@ -52,7 +53,8 @@ func (v *Vault) release(t target, q releaseRequest) (any, error) {
 	}
 	switch {
 	case q.Target == "":
-		return nil, badParameter("The request has no target: an attestation of the environment to which the key is released.")
+		return nil,
+			badParameter("The request has no target: an attestation of the environment to which the key is released.")
 	case !ver.exportable || ver.release == nil:
 		return nil, forbidden("KeyOperationForbidden", "Operation release is not permitted on this key.")
 	case !ver.enabled:

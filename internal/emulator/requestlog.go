@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// requestsKept is more than a test looks at, and what a process that runs for weeks can
-// afford.
+// requestsKept is more than a test reads, and little enough for a process that runs for
+// weeks.
 const requestsKept = 1 << 16
 
 // RequestLog is one request that reached the emulator, challenges included.
@@ -18,7 +18,7 @@ type RequestLog struct {
 	Operation string // as in Rule.Operation; "" if the path means nothing
 	Key       string
 	Status    int           // 0: the connection was closed without an answer
-	Delay     time.Duration // for which a rule held it up
+	Delay     time.Duration // how long a rule delayed it
 }
 
 // requestLog keeps the last requests. Calls that are recorded at the same time do not
@@ -42,7 +42,8 @@ func (l *requestLog) add(r RequestLog) {
 	l.slots[n%uint64(len(l.slots))].Store(&numberedRequest{n, r})
 }
 
-// all leaves out what is just being written: an older request may still be in its place.
+// all omits entries that are being written: an older request may still be in their
+// place.
 func (l *requestLog) all() []RequestLog {
 	end := l.count.Load()
 	begin := end - min(end, uint64(len(l.slots)))

@@ -109,19 +109,22 @@ func TestAStorageAccountByItsOwnClient(t *testing.T) {
 	c, err := armstorage.NewAccountsClient(subscription, managedIdentity(t, s.Emulator), armOptions(s.Emulator))
 	must(t, err)
 	p, err := c.BeginCreate(t.Context(), "rg", "contosodata", armstorage.AccountCreateParameters{
-		Location: ptr("westeurope"), Kind: ptr(armstorage.KindStorageV2), SKU: &armstorage.SKU{Name: ptr(armstorage.SKUNameStandardLRS)},
+		Location: ptr("westeurope"), Kind: ptr(armstorage.KindStorageV2),
+		SKU:      &armstorage.SKU{Name: ptr(armstorage.SKUNameStandardLRS)},
 		Identity: &armstorage.Identity{Type: ptr(armstorage.IdentityTypeSystemAssigned)},
 	}, nil)
 	made, err := done(t, p, err)
 	must(t, err)
-	if *made.Properties.ProvisioningState != armstorage.ProvisioningStateSucceeded || *made.Identity.PrincipalID == "" || *made.SKU.Name != armstorage.SKUNameStandardLRS {
+	if *made.Properties.ProvisioningState != armstorage.ProvisioningStateSucceeded ||
+		*made.Identity.PrincipalID == "" || *made.SKU.Name != armstorage.SKUNameStandardLRS {
 		t.Errorf("made: %+v", made.Account)
 	}
 	s.write("contosodata") // under the service's own key
 	_, err = c.Update(t.Context(), "rg", "contosodata", armstorage.AccountUpdateParameters{
 		Properties: &armstorage.AccountPropertiesUpdateParameters{Encryption: &armstorage.Encryption{
-			KeySource:          ptr(armstorage.KeySourceMicrosoftKeyvault),
-			KeyVaultProperties: &armstorage.KeyVaultProperties{KeyVaultURI: ptr("https://" + protected), KeyName: ptr("cmk")},
+			KeySource: ptr(armstorage.KeySourceMicrosoftKeyvault),
+			KeyVaultProperties: &armstorage.KeyVaultProperties{KeyVaultURI: ptr("https://" + protected),
+				KeyName: ptr("cmk")},
 		}},
 	}, nil)
 	must(t, err)
@@ -132,12 +135,14 @@ func TestAStorageAccountByItsOwnClient(t *testing.T) {
 		}
 		return got.Properties.Encryption.KeyVaultProperties
 	}
-	if got := inUse(); *got.CurrentVersionedKeyIdentifier != cmkURL+"/"+v1 || !got.LastKeyRotationTimestamp.Equal(s.clock.Now()) {
+	if got := inUse(); *got.CurrentVersionedKeyIdentifier != cmkURL+"/"+v1 ||
+		!got.LastKeyRotationTimestamp.Equal(s.clock.Now()) {
 		t.Errorf("in use: %s since %s", *got.CurrentVersionedKeyIdentifier, got.LastKeyRotationTimestamp)
 	}
 	v2 := s.rotate()
 	s.later(24 * time.Hour)
-	if got := inUse(); *got.CurrentVersionedKeyIdentifier != cmkURL+"/"+v2 || !got.LastKeyRotationTimestamp.Equal(s.clock.Now()) {
+	if got := inUse(); *got.CurrentVersionedKeyIdentifier != cmkURL+"/"+v2 ||
+		!got.LastKeyRotationTimestamp.Equal(s.clock.Now()) {
 		t.Errorf("in use: %s since %s", *got.CurrentVersionedKeyIdentifier, got.LastKeyRotationTimestamp)
 	}
 	s.wantReadable()
@@ -170,12 +175,15 @@ func TestACosmosAccountByTheGenericClient(t *testing.T) {
 	g := newGeneric(t, s.Emulator)
 	must(t, g.put(cosmosID, `{"location":"westeurope","properties":{"keyVaultKeyUri":"`+cmkURL+`"}}`))
 	s.write("db")
-	g.wantShown(cosmosID, `"keyVaultKeyUri":"`+cmkURL+`"`, `"customerManagedKeyStatus":"Access to the configured customer managed key confirmed."`,
+	g.wantShown(cosmosID, `"keyVaultKeyUri":"`+cmkURL+`"`,
+		`"customerManagedKeyStatus":"Access to the configured customer managed key confirmed."`,
 		`"provisioningState":"Succeeded"`)
 	if id := s.report("db").Identity; id != "a232010e-820c-4083-83bb-3ace5fc29d0b" {
 		t.Errorf("its default identity is %s, not Cosmos DB's own", id)
 	}
-	must(t, g.patch(cosmosID, `{"identity":{"type":"SystemAssigned"},"properties":{"defaultIdentity":"SystemAssignedIdentity"}}`))
+	must(t,
+		g.patch(cosmosID,
+			`{"identity":{"type":"SystemAssigned"},"properties":{"defaultIdentity":"SystemAssignedIdentity"}}`))
 	s.enable("", false)
 	s.later(time.Hour)
 	g.wantShown(cosmosID, `"principalId":"`+s.report("db").Identity, "currently revoked", "KeyDisabled")
@@ -194,7 +202,8 @@ func TestADiskEncryptionSetByTheGenericClient(t *testing.T) {
 	v1 := s.rotate()
 	g := newGeneric(t, s.Emulator)
 	set := func(key string) string {
-		return `{` + withIdentity + `"properties":{"rotationToLatestKeyVersionEnabled":true,"activeKey":{"keyUrl":"` + key + `"}}}`
+		return `{` + withIdentity + `"properties":{"rotationToLatestKeyVersionEnabled":true,"activeKey":{"keyUrl":"` +
+			key + `"}}}`
 	}
 	if err := g.put(diskID, set(cmkURL)); err == nil || !strings.Contains(err.Error(), "must have a version") {
 		t.Errorf("without a version: %v", err)
@@ -203,13 +212,14 @@ func TestADiskEncryptionSetByTheGenericClient(t *testing.T) {
 	s.write("des")
 	v2 := s.rotate()
 	s.later(time.Hour)
-	g.wantShown(diskID, `"activeKey":{"keyUrl":"`+cmkURL+"/"+v2, `"previousKeys":[{"keyUrl":"`+cmkURL+"/"+v1, `"encryptionType":"EncryptionAtRestWithCustomerKey"`)
+	g.wantShown(diskID, `"activeKey":{"keyUrl":"`+cmkURL+"/"+v2, `"previousKeys":[{"keyUrl":"`+cmkURL+"/"+v1,
+		`"encryptionType":"EncryptionAtRestWithCustomerKey"`)
 	s.later(10 * time.Minute)
 	g.wantShown(diskID, `"previousKeys":[]`)
 	s.wantReadable()
 }
 
-func TestADiskEncryptionSetThatCouldNotRotateTriesAgainOnlyWhenItIsChanged(t *testing.T) {
+func TestADiskEncryptionSetThatCouldNotRotateRetriesOnlyAfterAChange(t *testing.T) {
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
 	s.make("disk=des,key=KEY")
@@ -234,7 +244,8 @@ func TestAKeyRefusedByTheVaultEndsALongOperation(t *testing.T) {
 	s.rotate()
 	g := newGeneric(t, s.Emulator)
 	err := g.put(cosmosID, `{"location":"westeurope","properties":{"keyVaultKeyUri":"`+cmkURL+`"}}`)
-	if err == nil || !strings.Contains(err.Error(), "KeyVaultAccessForbidden") || !strings.Contains(err.Error(), "ForbiddenByRbac") {
+	if err == nil || !strings.Contains(err.Error(), "KeyVaultAccessForbidden") ||
+		!strings.Contains(err.Error(), "ForbiddenByRbac") {
 		t.Errorf("got %v", err)
 	}
 	if there, err := g.CheckExistenceByID(t.Context(), cosmosID, anyVersion, nil); err != nil || there.Success {
@@ -248,7 +259,8 @@ func TestAUserAssignedIdentityUsesTheKey(t *testing.T) {
 	g := newGeneric(t, s.Emulator)
 	const user = group + "Microsoft.ManagedIdentity/userAssignedIdentities/cmk-user"
 	id := group + "Microsoft.Storage/storageAccounts/st"
-	account := `{"location":"westeurope","identity":{"type":"UserAssigned","userAssignedIdentities":{"` + user + `":{}}}`
+	account := `{"location":"westeurope","identity":{"type":"UserAssigned","userAssignedIdentities":{"` + user +
+		`":{}}}`
 	must(t, g.put(id, account+`}`))
 	var shown struct {
 		Identity struct {
@@ -259,10 +271,12 @@ func TestAUserAssignedIdentityUsesTheKey(t *testing.T) {
 	client := shown.Identity.UserAssignedIdentities[user].ClientID
 	must(t, s.vault.Assign(emulator.RoleAssignment{Identity: client, Role: emulator.CryptoServiceEncryptionUser}))
 	encryption := func(user string) string {
-		return `{"properties":{"encryption":{"keySource":"Microsoft.Keyvault","identity":{"userAssignedIdentity":"` + user + `"},
+		return `{"properties":{"encryption":{"keySource":"Microsoft.Keyvault","identity":{"userAssignedIdentity":"` +
+			user + `"},
 			"keyvaultproperties":{"keyvaulturi":"https://` + protected + `","keyname":"cmk"}}}}`
 	}
-	if err := g.patch(id, encryption(user+"-of-another")); err == nil || !strings.Contains(err.Error(), "was not given the identity") {
+	if err := g.patch(id, encryption(user+"-of-another")); err == nil ||
+		!strings.Contains(err.Error(), "was not given the identity") {
 		t.Errorf("with another's identity: %v", err)
 	}
 	must(t, g.patch(id, encryption(user)))
@@ -281,11 +295,13 @@ func TestResourceManagerWantsATokenForItself(t *testing.T) {
 	resp, body := get(nil)
 	challenge := resp.Header.Get("WWW-Authenticate")
 	if resp.StatusCode != 401 || !strings.Contains(body, `"code":"AuthenticationFailed"`) ||
-		!strings.HasPrefix(challenge, `Bearer authorization_uri="https://login.microsoftonline.com/`+emulator.DefaultTenantID+`", error="invalid_token"`) {
+		!strings.HasPrefix(challenge, `Bearer authorization_uri="https://login.microsoftonline.com/`+
+			emulator.DefaultTenantID+`", error="invalid_token"`) {
 		t.Errorf("without a token: %d, %s, %s", resp.StatusCode, challenge, body)
 	}
 	for audience, status := range map[string]int{
-		"https://vault.azure.net": 401, "https://management.azure.com": 404, "https://management.core.windows.net/": 404,
+		"https://vault.azure.net": 401, "https://management.azure.com": 404,
+		"https://management.core.windows.net/": 404,
 	} {
 		if resp, _ := get(bearer(token(t, managedIdentity(t, s.Emulator), audience))); resp.StatusCode != status {
 			t.Errorf("with a token for %s: %d", audience, resp.StatusCode)

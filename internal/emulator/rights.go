@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// right is what an operation needs, as each way of access calls it.
+// right is the permission that an operation needs, in each access mode.
 type right struct {
 	vault  string // data action after Microsoft.KeyVault/vaults/
 	hsm    string // data action after Microsoft.KeyVault/managedHsm/
@@ -58,7 +58,7 @@ func policyPermissions() []string {
 	return slices.Compact(names)
 }
 
-// allows says whether a role has what an operation needs.
+// allows reports whether a role has the right that an operation needs.
 func (v *Vault) allows(role Role, operation string) bool {
 	if actions, custom := v.guard.defined[role]; custom {
 		return slices.Contains(actions, rights[operation].dataAction(v.config.Profile))
@@ -91,14 +91,17 @@ func (v *Vault) deniedByRole(c caller, r right, scope string) *apiError {
 		}
 	}
 	return forbidden("ForbiddenByRbac", "Caller is not authorized to perform action on resource.\r\n"+
-		"If role assignments, deny assignments or role definitions were changed recently, please observe propagation time.\r\n"+
-		"Caller: %s\r\nAction: 'Microsoft.KeyVault/vaults/%s'\r\n"+
-		"Resource: '/subscriptions/00000000-0000-4000-8000-000000000000/resourcegroups/emulator/providers/microsoft.keyvault/vaults/%s%s'\r\n"+
+		"If role assignments, deny assignments or role definitions were changed recently, please observe propagation "+
+		"time.\r\nCaller: %s\r\nAction: 'Microsoft.KeyVault/vaults/%s'\r\n"+
+		"Resource: '/subscriptions/00000000-0000-4000-8000-000000000000/resourcegroups/emulator/"+
+		"providers/microsoft.keyvault/vaults/%s%s'\r\n"+
 		"Assignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: null \r\nVault: %s;location=%s\r\n",
 		c, r.vault, v.name(), fold(scope), v.name(), region)
 }
 
 func (v *Vault) deniedByPolicy(c caller, r right) *apiError {
-	return forbidden("ForbiddenByPolicy", "The user, group or application '%s' does not have keys %s permission on key vault '%s;location=%s'. "+
-		"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125287", c, r.policy, v.name(), region)
+	return forbidden("ForbiddenByPolicy",
+		"The user, group or application '%s' does not have keys %s permission on key vault '%s;location=%s'. "+
+			"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125287", c, r.policy,
+		v.name(), region)
 }

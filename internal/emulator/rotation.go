@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// minimumExpiry is the least expiryTime a rotation policy may ask for.
+// minimumExpiry is the shortest expiryTime of a rotation policy.
 const minimumExpiry = 28 * 24 * time.Hour
 
 func (v *Vault) rotationPolicy(name string) (any, error) {
@@ -20,8 +20,8 @@ func (v *Vault) rotationPolicy(name string) (any, error) {
 	return v.shownPolicy(k), nil
 }
 
-// shownPolicy is the policy a key has; one without has, in a vault, a notice before
-// expiry.
+// shownPolicy returns a key's policy. In a vault, a key without one shows a notice
+// before expiry.
 func (v *Vault) shownPolicy(k *entry) any {
 	p := k.policy
 	switch {
@@ -71,8 +71,8 @@ func (v *Vault) setRotationPolicy(name string, q rotationPolicy) (any, error) {
 	return shown, err
 }
 
-// settle writes a policy as a vault keeps it: the actions' names in its case, and a
-// notice before expiry beside a rotation alone.
+// settle returns a policy as a vault stores it: with the vault's spelling of actions,
+// and with a notice before expiry if there is only a rotation.
 func (p *rotationPolicy) settle() {
 	p.LifetimeActions = slices.Clone(p.LifetimeActions)
 	for i := range p.LifetimeActions {
@@ -90,12 +90,14 @@ func (p *rotationPolicy) check(now time.Time) error {
 	for _, a := range p.LifetimeActions {
 		name := actionNames[strings.ToLower(a.Action.Type)]
 		if name == "" || seen[name] {
-			return badParameter("A rotation policy has at most one action Rotate and one Notify, not %q.", a.Action.Type)
+			return badParameter("A rotation policy has at most one action Rotate and one Notify, not %q.",
+				a.Action.Type)
 		}
 		seen[name] = true
 		when := a.Trigger.TimeAfterCreate + a.Trigger.TimeBeforeExpiry
 		if _, ok := addPeriod(now, when); !ok || (name == "Notify" && a.Trigger.TimeAfterCreate != "") {
-			return badParameter("The trigger of %s is not a period before expiry, or for Rotate after creation, such as P30D.", name)
+			return badParameter("The trigger of %s is not a period before expiry, or for Rotate after creation, such "+
+				"as P30D.", name)
 		}
 	}
 	expiry := p.Attributes.ExpiryTime
@@ -108,8 +110,8 @@ func (p *rotationPolicy) check(now time.Time) error {
 	return nil
 }
 
-// rotate makes a new version of the newest one's kind, size, operations and
-// tags, valid for the policy's expiryTime.
+// rotate creates a new version with the newest one's kind, size, operations and tags,
+// valid for the policy's expiryTime.
 func (v *Vault) rotate(name string) (any, error) {
 	k, newest, err := v.current().version(name, "")
 	if err != nil {

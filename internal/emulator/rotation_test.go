@@ -9,7 +9,8 @@ import (
 )
 
 func policyOf(expiry *string, actions ...*azkeys.LifetimeAction) azkeys.KeyRotationPolicy {
-	return azkeys.KeyRotationPolicy{LifetimeActions: actions, Attributes: &azkeys.KeyRotationPolicyAttributes{ExpiryTime: expiry}}
+	return azkeys.KeyRotationPolicy{LifetimeActions: actions,
+		Attributes: &azkeys.KeyRotationPolicyAttributes{ExpiryTime: expiry}}
 }
 
 func action(kind azkeys.KeyRotationPolicyAction, after, before *string) *azkeys.LifetimeAction {
@@ -28,10 +29,12 @@ func TestARotationPolicyIsKeptAndShown(t *testing.T) {
 		before, err := c.GetKeyRotationPolicy(t.Context(), "k", nil)
 		must(t, err)
 		if a := before.LifetimeActions; host == managedHSM && len(a) != 0 ||
-			host == premium && (*a[0].Action.Type != azkeys.KeyRotationPolicyActionNotify || *a[0].Trigger.TimeBeforeExpiry != "P30D") {
+			host == premium && (*a[0].Action.Type != azkeys.KeyRotationPolicyActionNotify ||
+				*a[0].Trigger.TimeBeforeExpiry != "P30D") {
 			t.Errorf("%s: without a policy: %+v", host, a)
 		}
-		set, err := c.UpdateKeyRotationPolicy(t.Context(), "k", policyOf(ptr("P90D"), action("rotate", ptr("P60D"), nil), action("Notify", nil, ptr("P7D"))), nil)
+		set, err := c.UpdateKeyRotationPolicy(t.Context(), "k",
+			policyOf(ptr("P90D"), action("rotate", ptr("P60D"), nil), action("Notify", nil, ptr("P7D"))), nil)
 		must(t, err)
 		got, err := c.GetKeyRotationPolicy(t.Context(), "k", nil)
 		must(t, err)
@@ -40,7 +43,8 @@ func TestARotationPolicyIsKeptAndShown(t *testing.T) {
 			id, rotate = "keys/k/rotationpolicy", "rotate" // as it was given
 		}
 		if *got.ID != id || *got.Attributes.ExpiryTime != "P90D" || len(got.LifetimeActions) != 2 ||
-			*got.LifetimeActions[0].Action.Type != rotate || *got.LifetimeActions[0].Trigger.TimeAfterCreate != "P60D" ||
+			*got.LifetimeActions[0].Action.Type != rotate ||
+			*got.LifetimeActions[0].Trigger.TimeAfterCreate != "P60D" ||
 			!got.Attributes.Created.Equal(*set.Attributes.Created) {
 			t.Errorf("%s: %+v", host, got)
 		}
@@ -82,7 +86,8 @@ func TestRotateMakesAVersionLikeTheNewest(t *testing.T) {
 		must(t, err)
 		res, err := c.RotateKey(t.Context(), "k", nil)
 		must(t, err)
-		if res.Key.KID.Version() == old.Key.KID.Version() || *res.Key.Crv != azkeys.CurveNameP384 || len(res.Key.KeyOps) != 1 || *res.Tags["a"] != "b" {
+		if res.Key.KID.Version() == old.Key.KID.Version() || *res.Key.Crv != azkeys.CurveNameP384 ||
+			len(res.Key.KeyOps) != 1 || *res.Tags["a"] != "b" {
 			t.Errorf("%s: %+v", host, res.Key)
 		}
 		if want := clock.Now().AddDate(1, 2, 0).Truncate(time.Second); !res.Attributes.Expires.Equal(want) {

@@ -74,7 +74,8 @@ func deletedTarget(method string, segments []string) target {
 	case len(segments) == 1:
 		return withMethod(method, target{}, map[string]string{http.MethodGet: opListDeleted})
 	case len(segments) == 2:
-		return withMethod(method, target{key: segments[1]}, map[string]string{http.MethodGet: opGetDeleted, http.MethodDelete: opPurge})
+		return withMethod(method, target{key: segments[1]},
+			map[string]string{http.MethodGet: opGetDeleted, http.MethodDelete: opPurge})
 	case len(segments) == 3 && segments[2] == "recover":
 		return withMethod(method, target{key: segments[1]}, map[string]string{http.MethodPost: opRecover})
 	}

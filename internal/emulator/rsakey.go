@@ -13,7 +13,7 @@ import (
 
 type rsaKey struct {
 	private *rsa.PrivateKey
-	n       octets // as it was given, of a software key; nil: without zeros before it
+	n       octets // as given, for a software key; nil: without leading zeros
 }
 
 func newRSAKey(key *rsa.PrivateKey) (material, error) {
@@ -109,12 +109,14 @@ func (k *rsaKey) encrypt(algorithm string, plaintext []byte) ([]byte, error) {
 	case "RSA-OAEP-256":
 		out, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, &k.private.PublicKey, plaintext, nil)
 	case "RSA1_5":
-		out, err = rsa.EncryptPKCS1v15(rand.Reader, &k.private.PublicKey, plaintext) //nolint:staticcheck // the service has it
+		public := &k.private.PublicKey
+		out, err = rsa.EncryptPKCS1v15(rand.Reader, public, plaintext) //nolint:staticcheck // the service has it
 	default:
 		return nil, badAlgorithm(algorithm, k)
 	}
 	if err != nil {
-		return nil, badParameter("The value has a length that %s with this key cannot take: %d bytes.", algorithm, len(plaintext))
+		return nil, badParameter("The value has a length that %s with this key cannot take: %d bytes.",
+			algorithm, len(plaintext))
 	}
 	return out, nil
 }
@@ -145,7 +147,8 @@ func (k *rsaKey) sign(algorithm string, digest []byte) ([]byte, error) {
 	}
 	var out []byte
 	if pss {
-		out, err = rsa.SignPSS(rand.Reader, k.private, hash, digest, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+		out, err = rsa.SignPSS(rand.Reader, k.private, hash, digest,
+			&rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
 	} else {
 		out, err = rsa.SignPKCS1v15(nil, k.private, hash, digest)
 	}

@@ -11,22 +11,21 @@ import (
 	"time"
 )
 
-// DropMode says whether a connection is closed without an answer, and when.
+// DropMode is whether and when a connection is closed without an answer.
 type DropMode int
 
 const (
 	NoDrop DropMode = iota
-	// DropBeforeCommit closes the connection with nothing done.
+	// DropBeforeCommit closes the connection before doing anything.
 	DropBeforeCommit
-	// DropAfterCommit does what was asked and then closes the connection.
+	// DropAfterCommit carries out the request and then closes the connection.
 	DropAfterCommit
 )
 
-// Rule makes calls misbehave. It applies to calls whose token was accepted, so
-// a challenge never uses up a Count.
-// Of the matching rules every Delay, Hold, Skew and Stale takes effect, and of their
-// outcomes (Status, Drop, Truncate, Garbage, WrongJSON, Expired) that of the first
-// one added.
+// Rule injects a fault into calls. It applies to calls with an accepted token, so a
+// challenge never uses up a Count. Every Delay, Hold, Skew and Stale of the matching
+// rules takes effect; of their outcomes (Status, Drop, Truncate, Garbage, WrongJSON,
+// Expired), only that of the rule added first.
 type Rule struct {
 	Host, Method string // "": any
 	// Operation is one of import, get, versions, list, wrap, unwrap, encrypt,
@@ -39,8 +38,8 @@ type Rule struct {
 	Count     int    // how many times; 0: until cleared
 	// Probability that a matching call is hit; 0 means always.
 	Probability float64
-	// Status (400 to 599) answers so with nothing done. Code has a default for each
-	// status; Inner and Message may stay empty. A vault's 401 carries a fresh
+	// Status (400 to 599) is answered without doing anything. Code has a default for
+	// each status; Inner and Message may stay empty. A vault's 401 carries a fresh
 	// challenge.
 	Status               int
 	Code, Inner, Message string
@@ -56,8 +55,8 @@ type Rule struct {
 	// Expired has identity endpoints hand out a token whose life is over, and
 	// say so in its expires_on. Only with Operation "token".
 	Expired bool
-	// Stale answers reads (get, lists, operations) from what the vault held so
-	// long ago, of at most an hour.
+	// Stale answers reads (get, lists, operations) from the vault's state this long
+	// ago, at most an hour.
 	Stale       time.Duration
 	Until       time.Time     // by Options.Now; zero: no end
 	SkewDate    time.Duration // added to the Date header
@@ -68,12 +67,12 @@ func (r Rule) hasOutcome() bool {
 	return r.Status > 0 || r.Drop != NoDrop || r.Truncate || r.Garbage || r.WrongJSON || r.Expired
 }
 
-// effects reports whether the rule does anything at all.
+// effects reports whether the rule has any effect.
 func (r Rule) effects() bool {
 	return r.hasOutcome() || r.Delay != 0 || r.Hold || r.SkewDate != 0 || r.SkewCreated != 0 || r.Stale != 0
 }
 
-// ActiveRule is a Rule at work.
+// ActiveRule is a Rule in force.
 type ActiveRule struct {
 	book *ruleBook
 	rule Rule
@@ -81,7 +80,7 @@ type ActiveRule struct {
 	over chan struct{} // closed when the rule is cleared
 }
 
-// Hits is how many calls the rule has met.
+// Hits returns how many calls the rule has affected.
 func (a *ActiveRule) Hits() int {
 	a.book.mu.Lock()
 	defer a.book.mu.Unlock()
@@ -105,7 +104,7 @@ func (e *Emulator) ClearFailures() {
 	e.rules.change(func([]*ActiveRule) []*ActiveRule { return nil })
 }
 
-// ruleBook is read by every call, and locked only by those that a rule may meet.
+// ruleBook is read by every call, and locked only by calls that a rule may affect.
 type ruleBook struct {
 	now   func() time.Time
 	rules atomic.Pointer[[]*ActiveRule] // never changed, only replaced
@@ -126,8 +125,7 @@ func (b *ruleBook) add(rule Rule) *ActiveRule {
 	return a
 }
 
-// change replaces the rules by what f makes of a copy of them, and ends those that
-// are gone.
+// change applies f to a copy of the rules, replaces them, and ends the removed ones.
 func (b *ruleBook) change(f func([]*ActiveRule) []*ActiveRule) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -141,7 +139,7 @@ func (b *ruleBook) change(f func([]*ActiveRule) []*ActiveRule) {
 	}
 }
 
-// about gives the rules that are about such a call.
+// about returns the rules for such a call.
 func (b *ruleBook) about(c call) (some []*ActiveRule) {
 	for _, a := range *b.rules.Load() {
 		if a.rule.matches(c) {
@@ -154,16 +152,15 @@ func (b *ruleBook) about(c call) (some []*ActiveRule) {
 // call is what rules are matched against.
 type call struct {
 	host, method, operation, key string
-	// Not matched: the challenge that a 401 to it carries, where it is from, and
-	// what the rules did.
+	// Not matched: the challenge for a 401, the caller, and what the rules did.
 	challenge string
 	address   netip.Addr
-	delay     time.Duration // for which a rule held it up
+	delay     time.Duration // how long a rule delayed it
 }
 
-// fault is what the rules have in store for one call.
+// fault is the combined effect of the rules on one call.
 type fault struct {
-	rule    *Rule // the outcome; nil: the call takes its course
+	rule    *Rule // the outcome; nil: the call proceeds
 	delay   time.Duration
 	holds   []<-chan struct{}
 	skew    time.Duration
@@ -218,14 +215,14 @@ func (r Rule) matches(c call) bool {
 	return is(r.Host, c.host) && is(r.Method, c.method) && is(r.Operation, c.operation) && is(r.Key, c.key)
 }
 
-// refusal is the answer of a rule with a Status.
+// refusal returns the answer of a rule with a Status.
 func (r Rule) refusal() answer {
 	err := &apiError{status: r.Status, code: r.Code, inner: r.Inner, message: r.Message}
 	if err.code == "" {
 		err.code = codeFor(r.Status)
 	}
 	if err.message == "" {
-		err.message = "the emulator was told to refuse this call"
+		err.message = "a rule of the emulator refuses this call"
 	}
 	a := answer{status: r.Status, failure: err}
 	after := r.RetryAfter

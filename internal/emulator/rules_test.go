@@ -259,7 +259,8 @@ func poll(t *testing.T, f func() bool) bool {
 
 func TestARuleIsReadFromText(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	got, err := emulator.ParseRule("host=h,op=import,key=k,count=2,status=429,no-retry-after,for=1m,delay=20ms,hold,drop=after", now)
+	got, err := emulator.ParseRule("host=h,op=import,key=k,count=2,status=429,no-retry-after,for=1m,delay=20ms,hold,"+
+		"drop=after", now)
 	want := emulator.Rule{
 		Host: "h", Operation: "import", Key: "k", Count: 2, Status: 429, NoRetryAfter: true,
 		Until: now.Add(time.Minute), Delay: 20 * time.Millisecond, Hold: true, Drop: emulator.DropAfterCommit,
@@ -267,7 +268,8 @@ func TestARuleIsReadFromText(t *testing.T) {
 	if err != nil || got != want {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "op=import", "status=200", "what=1,status=500", "drop=never", "count=x,status=500", "op=imprt,status=500"} {
+	for _, bad := range []string{"", "op=import", "status=200", "what=1,status=500", "drop=never", "count=x,status=500",
+		"op=imprt,status=500"} {
 		if _, err := emulator.ParseRule(bad, now); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
@@ -316,7 +318,8 @@ func TestAStaleListShowsWhatWas(t *testing.T) {
 	if ids, _ := listVersions(t, client, "k"); len(ids) != 1 {
 		t.Errorf("the stale list has %d versions", len(ids))
 	}
-	if newest, err := client.GetKey(t.Context(), "k", "", nil); err != nil || newest.Key.KID.Version() != e.Vault(premium).Versions("k")[1].ID {
+	if newest, err := client.GetKey(t.Context(), "k", "", nil); err != nil ||
+		newest.Key.KID.Version() != e.Vault(premium).Versions("k")[1].ID {
 		t.Errorf("another operation is stale too: %v", err)
 	}
 	c.advance(30 * time.Second)
@@ -342,7 +345,8 @@ func TestSkewCreatedShiftsTheTimesOfVersions(t *testing.T) {
 	foreign(t, e, premium, "k")
 	e.Fail(emulator.Rule{SkewCreated: -time.Hour})
 	got, err := client.GetKey(t.Context(), "k", "", nil)
-	if want := e.Vault(premium).Versions("k")[0].Created.Add(-time.Hour); err != nil || !got.Attributes.Created.Equal(want) {
+	if want := e.Vault(premium).Versions("k")[0].Created.Add(-time.Hour); err != nil ||
+		!got.Attributes.Created.Equal(want) {
 		t.Errorf("created %v, want %v: %v", got.Attributes.Created, want, err)
 	}
 }

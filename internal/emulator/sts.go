@@ -17,10 +17,11 @@ const loginHost = "login.microsoftonline.com"
 
 const jwtBearer = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 
-// isLoginHost knows the security token services of the public, US government
-// and China clouds.
+// isLoginHost reports whether host is a security token service of the public, US
+// government or China cloud.
 func isLoginHost(host string) bool {
-	return slices.Contains([]string{loginHost, "login.microsoft.com", "login.microsoftonline.us", "login.chinacloudapi.cn"}, host)
+	return slices.Contains([]string{loginHost, "login.microsoft.com", "login.microsoftonline.us",
+		"login.chinacloudapi.cn"}, host)
 }
 
 type discoveryDocument struct {
@@ -72,7 +73,8 @@ func (e *Emulator) serveSTS(w http.ResponseWriter, r *http.Request, host string)
 			return e.grant(r, base, e.tokenLife(f))
 		}
 		return oauthAnswer(http.StatusBadRequest, "invalid_request",
-			fmt.Sprintf("AADSTS90002: the emulator has tenant %s only, and no such path: %s", e.opts.TenantID, r.URL.Path))
+			fmt.Sprintf("AADSTS90002: the emulator has only tenant %s and does not know the path %s",
+				e.opts.TenantID, r.URL.Path))
 	})
 }
 
@@ -82,7 +84,8 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 	}
 	clientID := r.PostForm.Get("client_id")
 	if g := r.PostForm.Get("grant_type"); g != "client_credentials" {
-		return oauthAnswer(http.StatusBadRequest, "unsupported_grant_type", fmt.Sprintf("AADSTS70003: the grant type %q is not emulated", g))
+		return oauthAnswer(http.StatusBadRequest, "unsupported_grant_type",
+			fmt.Sprintf("AADSTS70003: the grant type %q is not emulated", g))
 	}
 	if r.PostForm.Get("client_assertion_type") != jwtBearer {
 		return oauthAnswer(http.StatusUnauthorized, "invalid_client", "AADSTS7000216: a client assertion is required")
@@ -99,7 +102,8 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 	if audience == "" {
 		return oauthAnswer(http.StatusBadRequest, "invalid_scope", "AADSTS70011: the scope must end in /.default")
 	}
-	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), valid, askedNotBefore(r.PostForm.Get("claims")))
+	token, err := e.signer.mint(e.opts.TenantID, clientID, audience, e.opts.Now(), valid,
+		askedNotBefore(r.PostForm.Get("claims")))
 	if err != nil {
 		return oauthAnswer(http.StatusInternalServerError, "server_error", err.Error())
 	}
@@ -107,24 +111,25 @@ func (e *Emulator) grant(r *http.Request, base string, valid time.Duration) answ
 	return answer{status: http.StatusOK, body: stsToken{"Bearer", life, life, token}}
 }
 
-// checkAssertion checks a client assertion as far as the emulator can: one the
-// client signed for itself must name client and token endpoint, and fit the
-// certificate it carries, if any; a federated token has only to be a JWT. Their dates
-// are left alone: assertions are dated by the client's clock. But of a client whose
-// certificate is known everything is checked.
+// checkAssertion checks a client assertion as far as the emulator can. One that the
+// client signed itself must name client and token endpoint, and match its certificate,
+// if it has one. A federated token only has to be a JWT. Dates are not checked, because
+// they come from the client's clock, unless the client's certificate is registered.
 func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	var claims jwt.RegisteredClaims
 	parser := jwt.NewParser(jwt.WithoutClaimsValidation())
 	token, _, err := parser.ParseUnverified(assertion, &claims)
 	if err != nil {
-		return fmt.Errorf("the client assertion is no JWT: %w", err)
+		return fmt.Errorf("the client assertion is not a JWT: %w", err)
 	}
 	known := e.registered(clientID)
 	if claims.Issuer != clientID && len(known) == 0 {
 		return nil // a federated token, issued by someone else
 	}
-	if claims.Issuer != clientID || claims.Subject != clientID || !slices.Contains(claims.Audience, base+"/oauth2/v2.0/token") {
-		return fmt.Errorf("the client assertion must have issuer and subject %s and audience %s/oauth2/v2.0/token", clientID, base)
+	if claims.Issuer != clientID || claims.Subject != clientID ||
+		!slices.Contains(claims.Audience, base+"/oauth2/v2.0/token") {
+		return fmt.Errorf("the client assertion must have issuer and subject %s and audience %s/oauth2/v2.0/token",
+			clientID, base)
 	}
 	if len(known) > 0 {
 		return e.checkSigned(assertion, known)
@@ -133,7 +138,8 @@ func (e *Emulator) checkAssertion(assertion, clientID, base string) error {
 	if !ok || len(chain) == 0 {
 		return nil
 	}
-	_, err = parser.ParseWithClaims(assertion, &claims, func(*jwt.Token) (any, error) { return certificateKey(chain[0]) })
+	_, err = parser.ParseWithClaims(assertion, &claims,
+		func(*jwt.Token) (any, error) { return certificateKey(chain[0]) })
 	return err
 }
 

@@ -11,9 +11,9 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// tokenSigner mints and checks access tokens. Its key is fixed, because SDKs
-// cache tokens for a whole process: one got from one emulator must be good at
-// the next. A token is therefore no secret, and only this emulator honours it.
+// tokenSigner issues and verifies access tokens. Its key is fixed, because SDKs cache
+// tokens for a whole process: a token from one emulator must be valid at the next. A
+// token is therefore not a secret, and only this emulator accepts it.
 type tokenSigner struct {
 	key *ecdsa.PrivateKey
 }
@@ -22,8 +22,8 @@ type tokenClaims struct {
 	TenantID string `json:"tid"`
 	ObjectID string `json:"oid"`
 	AppID    string `json:"appid"`
-	// AskedNotBefore is what a claims challenge had the client ask for; Unix
-	// seconds.
+	// AskedNotBefore is the time that the client requested after a claims challenge;
+	// Unix seconds.
 	AskedNotBefore int64 `json:"asked_nbf,omitempty"`
 	jwt.RegisteredClaims
 }
@@ -37,7 +37,8 @@ func newTokenSigner() (*tokenSigner, error) {
 	return &tokenSigner{key: key}, nil
 }
 
-func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, life time.Duration, askedNotBefore int64) (string, error) {
+func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, life time.Duration,
+	askedNotBefore int64) (string, error) {
 	token, err := jwt.NewWithClaims(jwt.SigningMethodES256, tokenClaims{
 		TenantID: tenant,
 		ObjectID: clientID,
@@ -58,10 +59,10 @@ func (s *tokenSigner) mint(tenant, clientID, audience string, now time.Time, lif
 	return token, nil
 }
 
-// noToken is what a vault says when there is none.
+// noToken is a vault's error for a missing token.
 const noToken = "Request is missing a Bearer or PoP token."
 
-// check reads an Authorization header, or says why it is no good for audience.
+// check verifies an Authorization header, or returns why it is not valid for audience.
 func (s *tokenSigner) check(header, tenant, audience string, now time.Time) (tokenClaims, error) {
 	raw, ok := strings.CutPrefix(header, "Bearer ")
 	if !ok {

@@ -42,7 +42,7 @@ type deletedEntry struct {
 	at      time.Time
 	readyAt time.Time // until then it is being deleted
 	purgeAt time.Time
-	goneAt  time.Time // of one that was purged: until then its name is taken
+	goneAt  time.Time // of a purged key: until then its name is taken
 }
 
 // version is one key version; immutable.
@@ -69,7 +69,7 @@ func newVault(c VaultConfig, opts Options) *Vault {
 	return &Vault{config: c, opts: opts, history: newHistory(opts.Now), guard: &guard{}}
 }
 
-// as is the vault as a call by this api-version and under this fault sees it.
+// as returns the vault as a call with this api-version and under this fault sees it.
 func (v *Vault) as(f fault, apiVersion string) *Vault {
 	view := *v
 	view.stale, view.created, view.apiVersion = f.stale, f.created, apiVersion
@@ -83,7 +83,7 @@ func (s *state) key(name string) (*entry, error) {
 	return nil, keyNotFound(name, "")
 }
 
-// version finds one version; "" is the newest by creation, enabled or not.
+// version returns one version; "" is the newest by creation, enabled or not.
 func (s *state) version(name, id string) (*entry, *version, error) {
 	k, err := s.key(name)
 	if err != nil {
@@ -100,7 +100,7 @@ func (s *state) version(name, id string) (*entry, *version, error) {
 	return nil, nil, keyNotFound(name, id)
 }
 
-// replace puts ver in the place of the version with the same id.
+// replace replaces the version that has ver's id.
 func (s *state) replace(k *entry, ver *version) {
 	next := *k
 	next.versions = slices.Clone(k.versions)
@@ -111,7 +111,7 @@ func (s *state) replace(k *entry, ver *version) {
 
 func (s *state) put(k *entry) { s.keys[fold(k.name)] = k }
 
-// add makes ver the newest version of name, making the key when it is new.
+// add makes ver the newest version of name, creating a new key if needed.
 func (v *Vault) add(s *state, name string, ver *version) error {
 	if err := v.mayWrite(s, name); err != nil {
 		return err
@@ -130,7 +130,7 @@ func (v *Vault) add(s *state, name string, ver *version) error {
 	return nil
 }
 
-// deletion finds a deleted key, unless its time is over and it is purged.
+// deletion returns a deleted key, unless its retention is over and it is purged.
 func (v *Vault) deletion(s *state, name string) *deletedEntry {
 	d := s.deleted[fold(name)]
 	if d == nil || !v.opts.Now().Before(d.purgeAt) {
@@ -149,9 +149,12 @@ func (v *Vault) mayWrite(s *state, name string) error {
 		}
 		return nil
 	case v.opts.Now().Before(d.readyAt):
-		return conflict("ObjectIsBeingDeleted", "Key %s is currently being deleted and cannot be re-created; retry later.", name)
+		return conflict("ObjectIsBeingDeleted",
+			"Key %s is currently being deleted and cannot be re-created; retry later.", name)
 	default:
-		return conflict("ObjectIsDeletedButRecoverable", "Key %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, the key can only be recovered or purged.", name)
+		return conflict("ObjectIsDeletedButRecoverable",
+			"Key %s is currently in a deleted but recoverable state, and its name cannot be reused; in this state, "+
+				"the key can only be recovered or purged.", name)
 	}
 }
 
@@ -164,13 +167,13 @@ func (v *Vault) delete(s *state, name string) (*deletedEntry, error) {
 		return nil, err
 	}
 	now := v.opts.Now()
-	d := &deletedEntry{entry: k, at: now, readyAt: v.settled(), purgeAt: now.AddDate(0, 0, v.recoverableDays())}
+	d := &deletedEntry{entry: k, at: now, readyAt: v.doneAt(), purgeAt: now.AddDate(0, 0, v.recoverableDays())}
 	delete(s.keys, fold(name))
 	s.deleted[fold(name)] = d
 	return d, nil
 }
 
-// deletedKey finds a key whose deletion is complete.
+// deletedKey returns a key whose deletion is complete.
 func (v *Vault) deletedKey(s *state, name string) (*deletedEntry, error) {
 	d := v.deletion(s, name)
 	if d == nil || v.opts.Now().Before(d.readyAt) {
@@ -189,13 +192,13 @@ func (v *Vault) recover(s *state, name string) (*entry, error) {
 	}
 	delete(s.deleted, fold(name))
 	k := *d.entry
-	k.readyAt = v.settled()
+	k.readyAt = v.doneAt()
 	s.put(&k)
 	return &k, nil
 }
 
-// settled is when a deletion, a recovery or a purge that begins now is over.
-func (v *Vault) settled() time.Time {
+// doneAt returns when a deletion, recovery or purge that begins now will be complete.
+func (v *Vault) doneAt() time.Time {
 	if v.config.Profile == ManagedHSM {
 		return v.opts.Now()
 	}
@@ -211,7 +214,7 @@ func (v *Vault) purge(s *state, name string) error {
 		return err
 	}
 	delete(s.deleted, fold(name))
-	if now, over := v.opts.Now(), v.settled(); over.After(now) {
+	if now, over := v.opts.Now(), v.doneAt(); over.After(now) {
 		s.deleted[fold(name)] = &deletedEntry{entry: d.entry, at: d.at, readyAt: d.readyAt, purgeAt: now, goneAt: over}
 	}
 	return nil
@@ -219,8 +222,8 @@ func (v *Vault) purge(s *state, name string) error {
 
 func (k *entry) newest() *version { return k.versions[len(k.versions)-1] }
 
-// newVersion makes an enabled version of m, for all operations unless ops names
-// some.
+// newVersion creates an enabled version with material m, for all operations unless ops
+// names some.
 func (v *Vault) newVersion(kty string, ops []string, m material) (*version, error) {
 	id, err := randomBytes(16)
 	if err != nil {

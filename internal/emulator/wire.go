@@ -78,7 +78,7 @@ type keyBundle struct {
 	ReleasePolicy *releasePolicy    `json:"release_policy,omitempty"`
 }
 
-// releasePolicy says to whom an exportable key may be released.
+// releasePolicy is the policy for releasing an exportable key.
 type releasePolicy struct {
 	ContentType string `json:"contentType"`
 	Data        octets `json:"data"`
@@ -124,7 +124,7 @@ type importRequest struct {
 	ReleasePolicy *releasePolicy    `json:"release_policy"`
 }
 
-// updateRequest: a nil field leaves things as they are.
+// updateRequest changes only fields that are not nil.
 type updateRequest struct {
 	KeyOps        []string          `json:"key_ops"`
 	Attributes    attributes        `json:"attributes"`
@@ -160,8 +160,8 @@ type hsmVerifyResult struct {
 	Value bool   `json:"value"`
 }
 
-// rotationPolicy is what a client sets and the service keeps. What it shows depends
-// on the service: vaultPolicy, hsmPolicy.
+// rotationPolicy is the policy that a client sets and the service stores. Its shown
+// form depends on the service: vaultPolicy, hsmPolicy.
 type rotationPolicy struct {
 	LifetimeActions []lifetimeAction   `json:"lifetimeActions"`
 	Attributes      rotationAttributes `json:"attributes"`

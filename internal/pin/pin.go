@@ -1,6 +1,6 @@
-// Package pin reads the file that holds a token's user PIN. Its rule: it is the
-// only reader, it refuses what nobody can type as a PIN before a token counts it as
-// a wrong one, and what it says holds nothing of the PIN.
+// Package pin reads the file that holds a token's user PIN. Its rule: only this package
+// reads the file. It refuses what nobody can type as a PIN before a token counts it as
+// a wrong one, and its messages never contain a part of the PIN.
 package pin
 
 import (
@@ -23,11 +23,11 @@ const Max = 1024
 // File is the file that holds the PIN.
 type File struct {
 	path string
-	// unit is the service whose credential it is; "" for a file of its own.
+	// unit is the service whose credential it is; "" for an ordinary file.
 	unit string
 }
 
-// Error is why the PIN cannot be had from its file.
+// Error says why the PIN cannot be read from its file.
 type Error struct {
 	Reason string // names the file; never holds a part of the PIN
 	Remedy string // with a command to paste
@@ -50,21 +50,23 @@ func Find(name, credentialsDir string) (File, error) {
 		return f, nil
 	}
 	if name == "" || strings.ContainsRune(name, '/') || name == "." || name == ".." {
-		return File{}, &Error{Reason: fmt.Sprintf("pin_file %q names no file", name), Remedy: "write an absolute path or a credential's name"}
+		return File{}, &Error{Reason: fmt.Sprintf("pin_file %q names no file", name),
+			Remedy: "write an absolute path or a credential's name"}
 	}
 	if credentialsDir == "" {
 		return File{}, &Error{
 			Reason: fmt.Sprintf("pin_file %q is a credential's name, but $CREDENTIALS_DIRECTORY is not set", name),
-			Remedy: fmt.Sprintf("start keyd by its systemd unit (LoadCredential=%s:…), or write an absolute path", name),
+			Remedy: fmt.Sprintf("start keyd by its systemd unit (LoadCredential=%s:…), or write an absolute path",
+				name),
 		}
 	}
 	return File{path: filepath.Join(dir, name), unit: filepath.Base(dir)}, nil
 }
 
-// Path is where the file is.
+// Path returns the file's path.
 func (f File) Path() string { return f.path }
 
-// Renewed says what follows once another PIN was put in place.
+// Renewed says what to do after the PIN was replaced.
 func (f File) Renewed() string {
 	if f.unit == "" {
 		return "keyd then tries it once, without a restart"
@@ -72,10 +74,9 @@ func (f File) Renewed() string {
 	return "then: sudo systemctl restart " + f.unit
 }
 
-// Read returns the PIN, which is the file without one newline at its end. The
-// caller clears it. The error is an *Error. A file that others can read is refused,
-// unless it is a credential: systemd makes those 0440 inside a directory of the
-// unit's own.
+// Read returns the PIN, which is the file without one newline at its end. The caller
+// clears it. The error is an *Error. Read refuses a file that others can read, unless
+// it is a credential: systemd makes those 0440 inside the unit's own directory.
 func (f File) Read() ([]byte, error) {
 	buf, err := f.readAll()
 	if err != nil {
@@ -134,19 +135,22 @@ func (f File) unreadable(err error) error {
 	return &Error{Reason: fmt.Sprintf("the PIN file cannot be read: %v", err), Remedy: remedy, err: err}
 }
 
-// writeAgain is a command that writes the file and shows the PIN to nobody: the
-// shell's own read and printf have no arguments that others can see, and no history.
+// writeAgain returns a command that writes the file without exposing the PIN: the
+// shell's built-in read and printf have no arguments that others can see, and no
+// history.
 func (f File) writeAgain() string {
 	path, owner, then := f.path, " -o "+self(), ""
 	if f.unit != "" {
 		path, owner = "/etc/keyd/"+filepath.Base(f.path), ""
-		then = fmt.Sprintf(", or the file that LoadCredential= of %s names; %s (an encrypted credential: man 8 keyd, The PIN)", f.unit, f.Renewed())
+		then = fmt.Sprintf(", or the file that LoadCredential= of %s names; %s (an encrypted credential: man 8 keyd, "+
+			"The PIN)", f.unit, f.Renewed())
 	}
 	return "write the PIN as UTF-8 in one line, by this command, which asks for it: " +
-		`bash -c 'IFS= read -rsp "PIN: " p && printf %s "$p" | sudo install -m 0600` + owner + ` /dev/stdin "$0"' ` + quoted(path) + then
+		`bash -c 'IFS= read -rsp "PIN: " p && printf %s "$p" | sudo install -m 0600` + owner + ` /dev/stdin "$0"' ` +
+		quoted(path) + then
 }
 
-// self is the user of this process, who has to read the file.
+// self returns the user of this process, who must be able to read the file.
 func self() string {
 	uid := strconv.Itoa(os.Getuid())
 	if u, err := user.LookupId(uid); err == nil {
@@ -155,11 +159,11 @@ func self() string {
 	return uid
 }
 
-// quoted is s as one word of a POSIX shell.
+// quoted returns s as one word of a POSIX shell.
 func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// Identity changes when the file is replaced or written; it is zero when it cannot be
-// seen.
+// Identity returns a value that changes when the file is replaced or written. It is
+// zero if the file cannot be seen.
 func (f File) Identity() Identity {
 	info, err := os.Stat(f.path)
 	if err != nil {
@@ -172,7 +176,7 @@ func (f File) Identity() Identity {
 	return Identity{dev: st.Dev, ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
 }
 
-// Identity tells two contents of a file apart without a look into it.
+// Identity distinguishes two contents of a file without reading them.
 type Identity struct {
 	dev, ino     uint64
 	size         int64

@@ -38,16 +38,17 @@ func TestWhatCanBeTypedIsReadAsItIs(t *testing.T) {
 		credential bool
 		want       string
 	}{
-		"digits":                       {"123456", 0o600, false, "123456"},
-		"one newline goes":             {"123456\n", 0o400, false, "123456"},
-		"an inner space":               {"correct horse\n", 0o600, false, "correct horse"},
-		"a trailing space":             {"123456 \n", 0o600, false, "123456 "},
-		"a leading space":              {" 123456\n", 0o600, false, " 123456"},
-		"other scripts":                {"пароль-密码-é\n", 0o600, false, "пароль-密码-é"},
-		"a non-joiner, as in Persian":  {"می\u200cخواهم", 0o600, false, "می\u200cخواهم"},
-		"a space that does not break":  {"12\u00a034", 0o600, false, "12\u00a034"},
-		"a credential, which is 0440":  {"123456", 0o440, true, "123456"},
-		"the longest":                  {strings.Repeat("1", pin.Max) + "\n", 0o600, false, strings.Repeat("1", pin.Max)},
+		"digits":                      {"123456", 0o600, false, "123456"},
+		"one newline goes":            {"123456\n", 0o400, false, "123456"},
+		"an inner space":              {"correct horse\n", 0o600, false, "correct horse"},
+		"a trailing space":            {"123456 \n", 0o600, false, "123456 "},
+		"a leading space":             {" 123456\n", 0o600, false, " 123456"},
+		"other scripts":               {"пароль-密码-é\n", 0o600, false, "пароль-密码-é"},
+		"a non-joiner, as in Persian": {"می\u200cخواهم", 0o600, false, "می\u200cخواهم"},
+		"a space that does not break": {"12\u00a034", 0o600, false, "12\u00a034"},
+		"a credential, which is 0440": {"123456", 0o440, true, "123456"},
+		"the longest": {strings.Repeat("1", pin.Max) + "\n", 0o600, false,
+			strings.Repeat("1", pin.Max)},
 		"signs that mean much to a sh": {"$(reboot)'\"\\", 0o600, false, "$(reboot)'\"\\"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +100,8 @@ func TestWhatCannotBeTypedIsRefusedWithItsByte(t *testing.T) {
 			if !strings.Contains(e.Remedy, "read -rsp") {
 				t.Errorf("%q is no command that writes the file", e.Remedy)
 			}
-			if text := err.Error(); strings.Contains(text, secret) || strings.Contains(text, "\xe9") || strings.Contains(text, "0xe9") {
+			if text := err.Error(); strings.Contains(text, secret) || strings.Contains(text, "\xe9") ||
+				strings.Contains(text, "0xe9") {
 				t.Errorf("the error holds a part of the PIN: %q", text)
 			}
 		})
@@ -107,7 +109,8 @@ func TestWhatCannotBeTypedIsRefusedWithItsByte(t *testing.T) {
 }
 
 func TestAFileThatIsNotTheHSMSidesAloneIsRefused(t *testing.T) {
-	if _, err := in(t, "123456", 0o640, false).Read(); err == nil || !strings.Contains(err.Error(), "sudo chmod 0600 '") {
+	if _, err := in(t, "123456", 0o640, false).Read(); err == nil ||
+		!strings.Contains(err.Error(), "sudo chmod 0600 '") {
 		t.Errorf("one that the group can read: %v", err)
 	}
 	dir, err := pin.Find(t.TempDir(), "")
@@ -128,10 +131,11 @@ func TestAFileThatIsNotTheHSMSidesAloneIsRefused(t *testing.T) {
 
 // The remedy is run as it is told, with a sudo that changes nobody. The PIN is typed, so it
 // is in no argument.
-func TestTheCommandThatIsToldWritesTheFile(t *testing.T) {
+func TestTheSuggestedCommandWritesTheFile(t *testing.T) {
 	const typed = ` a "b' $HOME \n*`
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is run
+	sudo := filepath.Join(dir, "sudo")
+	if err := os.WriteFile(sudo, []byte("#!/bin/sh\nexec \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is run
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "it's a pin")
@@ -161,7 +165,8 @@ func TestTheCommandThatIsToldWritesTheFile(t *testing.T) {
 
 func TestACredentialIsWrittenWhereItComesFrom(t *testing.T) {
 	_, err := pin.Find("hsm-pin", "")
-	if err == nil || !strings.Contains(err.Error(), "CREDENTIALS_DIRECTORY") || !strings.Contains(err.Error(), "LoadCredential=hsm-pin:") {
+	if err == nil || !strings.Contains(err.Error(), "CREDENTIALS_DIRECTORY") ||
+		!strings.Contains(err.Error(), "LoadCredential=hsm-pin:") {
 		t.Errorf("without a directory: %v", err)
 	}
 	f, err := pin.Find("hsm-pin", filepath.Join(t.TempDir(), "keyd-hsm.service"))
@@ -169,7 +174,8 @@ func TestACredentialIsWrittenWhereItComesFrom(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = f.Read()
-	for _, want := range []string{"'/etc/keyd/hsm-pin'", "LoadCredential= of keyd-hsm.service", "sudo systemctl restart keyd-hsm.service"} {
+	for _, want := range []string{"'/etc/keyd/hsm-pin'", "LoadCredential= of keyd-hsm.service",
+		"sudo systemctl restart keyd-hsm.service"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
 		}
@@ -183,7 +189,8 @@ func TestFind(t *testing.T) {
 	}{
 		{"/etc/keyd/pin", "", "/etc/keyd/pin", "keyd then tries it once, without a restart"},
 		{"hsm-pin", "/run/credentials/keyd-hsm.service", "/run/credentials/keyd-hsm.service/hsm-pin", restart},
-		{"/run/credentials/keyd-hsm.service/pin", "/run/credentials/keyd-hsm.service/", "/run/credentials/keyd-hsm.service/pin", restart},
+		{"/run/credentials/keyd-hsm.service/pin", "/run/credentials/keyd-hsm.service/",
+			"/run/credentials/keyd-hsm.service/pin", restart},
 		{"hsm-pin", "", "", ""},
 		{"../pin", "/run/credentials/x", "", ""},
 		{"", "/run/credentials/x", "", ""},
@@ -209,7 +216,8 @@ func TestASpaceAtAnEndIsHintedAt(t *testing.T) {
 // no byte below a space; and an error tells nothing of a PIN that is in the file.
 func FuzzFile(f *testing.F) {
 	const secret = "Zq9-s3cr3t"
-	for _, around := range [][2]string{{"", ""}, {"", "\n"}, {"", "\r\n"}, {"\ufeff", "\n"}, {"\n", ""}, {"", "\x00"}, {"\xff\xfe", ""}, {" ", " "}, {"é", "\xe9"}} {
+	for _, around := range [][2]string{{"", ""}, {"", "\n"}, {"", "\r\n"}, {"\ufeff", "\n"}, {"\n", ""}, {"", "\x00"},
+		{"\xff\xfe", ""}, {" ", " "}, {"é", "\xe9"}} {
 		f.Add([]byte(around[0]), []byte(around[1]))
 	}
 	f.Fuzz(func(t *testing.T, before, behind []byte) {
@@ -222,7 +230,8 @@ func FuzzFile(f *testing.F) {
 			return
 		}
 		below := bytes.ContainsFunc(got, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\ufeff' })
-		if strings.TrimSuffix(content, "\n") != string(got) || !utf8.Valid(got) || below || len(got) == 0 || len(got) > pin.Max {
+		if strings.TrimSuffix(content, "\n") != string(got) || !utf8.Valid(got) || below || len(got) == 0 ||
+			len(got) > pin.Max {
 			t.Errorf("%q was read as %q", content, got)
 		}
 		_ = pin.Hint(got)

@@ -8,8 +8,8 @@ import (
 )
 
 // untypable says which byte of text nobody can type as part of a PIN, which is UTF-8
-// (PKCS#11 v3.0, C_Login: CK_UTF8CHAR); "" when all of it can be. Bytes count from 1. A
-// byte that may be part of a PIN in another encoding is not shown.
+// (PKCS#11 v3.0, C_Login: CK_UTF8CHAR). It returns "" if all of it can be typed. Bytes
+// count from 1. It does not show a byte that may be part of a PIN in another encoding.
 func untypable(text []byte) string {
 	switch {
 	case bytes.HasPrefix(text, []byte{0xff, 0xfe}), bytes.HasPrefix(text, []byte{0xfe, 0xff}):
@@ -37,7 +37,7 @@ func typable(r rune) bool {
 	switch r {
 	case nonJoiner, joiner:
 		return true
-	case utf8.RuneError: // somebody's converter put it in the place of another
+	case utf8.RuneError: // a converter wrote it in place of another character
 		return false
 	}
 	return !unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
@@ -57,8 +57,8 @@ func control(b byte) string {
 	return "a control character"
 }
 
-// Hint says what may be wrong with a PIN that a token refused: a space at an end, which
-// nobody sees. It is "" when there is none.
+// Hint says what may be wrong with a PIN that a token refused: a space at one end,
+// which nobody sees. It returns "" if there is none.
 func Hint(pin []byte) string {
 	first, _ := utf8.DecodeRune(pin)
 	last, n := utf8.DecodeLastRune(pin)

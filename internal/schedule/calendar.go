@@ -1,5 +1,5 @@
 // Package schedule says when a cron schedule fires. Its rule: pure functions of the
-// time asked at. robfig/cron reads the fields; its own Next loses a whole day where
+// time asked at. robfig/cron parses the fields. Its own Next loses a whole day where
 // clocks skip midnight, so keyd computes the firings itself.
 package schedule
 
@@ -13,15 +13,15 @@ import (
 // Calendar fires at the civil times that five cron fields name, in a time zone.
 //
 // It fires at the first moment at which the zone's clocks show such a time or a later
-// one. So a time that the clocks skip fires at the first moment after what they
-// skip, and a time that comes twice fires the first time only.
+// one. So a skipped time fires right after the gap, and a time that comes twice fires
+// only once.
 type Calendar struct {
 	fields cron.SpecSchedule
 	zone   *time.Location
 }
 
-// horizonYears is how far a firing is looked for. A day of the year that exists at
-// all comes again within eight years: 29 February of 2096 and of 2104.
+// horizonYears is how far ahead Next searches. Every day of the year that exists comes
+// again within eight years: 29 February of 2096 and of 2104.
 const horizonYears = 9
 
 // Parse reads five cron fields (minute, hour, day of month, month, day of week) or a
@@ -38,14 +38,14 @@ func Parse(text string, zone *time.Location) (Calendar, error) {
 	return Calendar{*fields, zone}, nil
 }
 
-// In is the same schedule in another time zone.
+// In returns the same schedule in another time zone.
 func (c Calendar) In(zone *time.Location) Calendar {
 	c.zone = zone
 	return c
 }
 
-// Next is the first firing strictly after t, in the schedule's zone; the zero time
-// when no civil time matches, as for 30 February.
+// Next returns the first firing strictly after t, in the schedule's zone; the zero time
+// if no civil time matches, as for 30 February.
 func (c Calendar) Next(t time.Time) time.Time {
 	civil, ok := c.nextCivil(latestShown(t, c.zone))
 	if !ok {
@@ -54,8 +54,8 @@ func (c Calendar) Next(t time.Time) time.Time {
 	return firstShown(civil, c.zone)
 }
 
-// nextCivil is the first civil time after the given one that matches the fields. A civil
-// time is a reading of a clock, here and below in this package held as if it were UTC.
+// nextCivil returns the first civil time after the given one that matches the fields. A
+// civil time is a clock reading; this package holds it as if it were UTC.
 func (c Calendar) nextCivil(after time.Time) (civil time.Time, ok bool) {
 	from := after.Truncate(time.Minute).Add(time.Minute)
 	date := time.Date(from.Year(), from.Month(), from.Day(), 0, 0, 0, 0, time.UTC)
@@ -75,10 +75,10 @@ func (c Calendar) nextCivil(after time.Time) (civil time.Time, ok bool) {
 	return time.Time{}, false
 }
 
-// onDay reports whether the day fields match. When both are restricted, either is
-// enough, as crontab(5) has it.
+// onDay reports whether the day fields match. If both are restricted, either is enough,
+// as crontab(5) says.
 func (c Calendar) onDay(date time.Time) bool {
-	const star = 1 << 63 // robfig/cron's mark of a field that was written as * or ?
+	const star = 1 << 63 // robfig/cron's mark for a field written as * or ?
 	dom, dow := has(c.fields.Dom, date.Day()), has(c.fields.Dow, int(date.Weekday()))
 	if (c.fields.Dom|c.fields.Dow)&star != 0 {
 		return dom && dow
@@ -86,7 +86,7 @@ func (c Calendar) onDay(date time.Time) bool {
 	return dom || dow
 }
 
-// minuteFrom is the first minute of a day, at or after from, that matches.
+// minuteFrom returns the first minute of a day, at or after from, that matches.
 func (c Calendar) minuteFrom(from int) (minute int, ok bool) {
 	for m := from; m < 24*60; m++ {
 		if !has(c.fields.Hour, m/60) {

@@ -57,16 +57,18 @@ func TestADayWithoutMidnightIsNotLost(t *testing.T) {
 	checkFirings(t, []firingsCase{
 		{"CRON_TZ=Africa/Cairo 0 12 30 4 *", "2026-11-29T00:00Z", "2027-04-30T09:00Z"},
 		{"CRON_TZ=Asia/Beirut 0 12 28 3 *", "2026-11-29T00:00Z", "2027-03-28T09:00Z"},
-		{"CRON_TZ=Africa/Cairo 0 12 * * 5", "2027-04-20T00:00Z", "2027-04-23T10:00Z 2027-04-30T09:00Z 2027-05-07T09:00Z"},
+		{"CRON_TZ=Africa/Cairo 0 12 * * 5", "2027-04-20T00:00Z",
+			"2027-04-23T10:00Z 2027-04-30T09:00Z 2027-05-07T09:00Z"},
 		{"CRON_TZ=America/Havana 0 12 14 3 *", "2026-11-29T00:00Z", "2027-03-14T16:00Z"},
 		{"CRON_TZ=America/Santiago 0 12 5 9 *", "2026-11-29T00:00Z", "2027-09-05T15:00Z"},
 		{"CRON_TZ=Atlantic/Azores 0 12 28 3 *", "2026-11-29T00:00Z", "2027-03-28T12:00Z"},
 		{"CRON_TZ=Asia/Gaza 0 12 28 3 *", "2014-11-29T00:00Z", "2015-03-28T09:00Z"},
-		{"CRON_TZ=Pacific/Apia 0 12 * * 6", "2011-12-20T00:00Z", "2011-12-24T22:00Z 2011-12-30T22:00Z 2012-01-06T22:00Z"},
+		{"CRON_TZ=Pacific/Apia 0 12 * * 6", "2011-12-20T00:00Z",
+			"2011-12-24T22:00Z 2011-12-30T22:00Z 2012-01-06T22:00Z"},
 	})
 }
 
-func TestATimeThatClocksSkipFiresAtTheFirstMomentAfter(t *testing.T) {
+func TestASkippedTimeFiresRightAfterTheGap(t *testing.T) {
 	checkFirings(t, []firingsCase{
 		// From 00:00 to 01:00: midnight itself does not exist.
 		{"CRON_TZ=Africa/Cairo 30 0 30 4 *", "2026-11-29T00:00Z", "2027-04-29T22:00Z"},
@@ -75,7 +77,8 @@ func TestATimeThatClocksSkipFiresAtTheFirstMomentAfter(t *testing.T) {
 		{"CRON_TZ=America/Santiago 15 0 5 9 *", "2026-11-29T00:00Z", "2027-09-05T04:00Z"},
 		{"CRON_TZ=Atlantic/Azores 0 0 28 3 *", "2026-11-29T00:00Z", "2027-03-28T01:00Z"},
 		// From 01:00 to 02:00, and from 02:00 to 03:00.
-		{"CRON_TZ=Europe/London 30 1 * * *", "2027-03-27T00:00Z", "2027-03-27T01:30Z 2027-03-28T01:00Z 2027-03-29T00:30Z"},
+		{"CRON_TZ=Europe/London 30 1 * * *", "2027-03-27T00:00Z",
+			"2027-03-27T01:30Z 2027-03-28T01:00Z 2027-03-29T00:30Z"},
 		{"CRON_TZ=America/New_York 30 2 14 3 *", "2026-11-29T00:00Z", "2027-03-14T07:00Z"},
 		{"CRON_TZ=Asia/Gaza 30 2 29 4 *", "2022-11-29T00:00Z", "2023-04-29T00:00Z"},
 		// In the evening: from 22:00 to 23:00, later from 23:00 to midnight.
@@ -121,7 +124,7 @@ func TestAFiringIsToldInTheSchedulesZone(t *testing.T) {
 	}
 }
 
-func TestAFiringDoesNotDependOnTheZoneOfTheTimeAskedAt(t *testing.T) {
+func TestAFiringDoesNotDependOnTheZoneOfTheGivenTime(t *testing.T) {
 	asked := time.Date(2027, 10, 31, 0, 45, 0, 0, time.UTC)
 	c := parse(t, "CRON_TZ=Europe/London 30 1 * * *")
 	want := c.Next(asked)
@@ -141,7 +144,8 @@ func TestTheLastDayOfALeapYearFarAheadEnds(t *testing.T) {
 	checkFirings(t, []firingsCase{
 		{"CRON_TZ=Europe/Berlin 0 12 31 12 *", "2040-12-30T00:00Z", "2040-12-31T11:00Z 2041-12-31T11:00Z"},
 		{"CRON_TZ=Europe/Berlin @daily", "2044-12-29T23:30Z", "2044-12-30T23:00Z 2044-12-31T23:00Z 2045-01-01T23:00Z"},
-		{"CRON_TZ=America/Santiago @daily", "2040-12-30T12:00Z", "2040-12-31T03:00Z 2041-01-01T03:00Z 2041-01-02T03:00Z"},
+		{"CRON_TZ=America/Santiago @daily", "2040-12-30T12:00Z",
+			"2040-12-31T03:00Z 2041-01-01T03:00Z 2041-01-02T03:00Z"},
 	})
 }
 

@@ -2,19 +2,18 @@ package schedule
 
 import "time"
 
-// mostShift is longer than clocks have ever been put forward or back at once: a day,
-// by a place that changed its side of the date line, and zones are within 15 hours
-// of UTC.
+// mostShift exceeds every change of clocks so far: the largest was a day, when a place
+// changed sides of the date line. Zones are within 15 hours of UTC.
 const mostShift = 48 * time.Hour
 
-// shown is the civil time that the zone's clocks show at t.
+// shown returns the civil time that the zone's clocks show at t.
 func shown(t time.Time, zone *time.Location) time.Time {
 	_, offset := t.In(zone).Zone()
 	return t.UTC().Add(time.Duration(offset) * time.Second)
 }
 
-// latestShown is the latest civil time that the zone's clocks have shown up to t. That is
-// not always what they show at t, because they may have been put back.
+// latestShown returns the latest civil time that the zone's clocks have shown up to t.
+// They may show an earlier one at t, because they may have been set back.
 func latestShown(t time.Time, zone *time.Location) time.Time {
 	latest := shown(t, zone)
 	for at := t; ; {
@@ -29,8 +28,8 @@ func latestShown(t time.Time, zone *time.Location) time.Time {
 	}
 }
 
-// firstShown is the first moment at which the zone's clocks show the civil time or a
-// later one.
+// firstShown returns the first moment at which the zone's clocks show the civil time or
+// a later one.
 func firstShown(civil time.Time, zone *time.Location) time.Time {
 	for at := civil.Add(-mostShift).In(zone); ; {
 		_, offset := at.Zone()
@@ -46,9 +45,9 @@ func firstShown(civil time.Time, zone *time.Location) time.Time {
 	}
 }
 
-// offsetEnd is a time up to which the zone's offset at t stays in force. On the last day
-// of a leap year behind its table of changes (from 2037 on), package time gives an
-// end that has passed: then it is a minute.
+// offsetEnd returns a time up to which the zone's offset at t stays in force. On the
+// last day of a leap year after the zone's table of changes (from 2037 on), package time
+// returns an end in the past; offsetEnd then returns a minute.
 func offsetEnd(t time.Time) (end time.Time, ends bool) {
 	_, end = t.ZoneBounds()
 	if !end.IsZero() && !end.After(t) {

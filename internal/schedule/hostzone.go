@@ -11,8 +11,8 @@ import (
 // localtime is the host's time zone where TZ is not set (localtime(5)).
 const localtime = "/etc/localtime"
 
-// CheckHostZone says why the host's time zone could not be loaded. Go then takes UTC
-// without a word, and schedules without a zone of their own fire at other times.
+// CheckHostZone returns why the host's time zone could not be loaded. Go then silently
+// uses UTC, and schedules without a zone of their own fire at other times.
 func CheckHostZone() error {
 	tz, set := os.LookupEnv("TZ")
 	if set {
@@ -21,7 +21,7 @@ func CheckHostZone() error {
 	return checkLocaltime(localtime, time.Local.String())
 }
 
-// fallback is the name of the zone that Go takes when it cannot load the one asked for.
+// fallback is the name of the zone that Go uses when it cannot load the configured one.
 const fallback = "UTC"
 
 func checkTZ(tz, loaded string) error {
@@ -40,6 +40,7 @@ func checkLocaltime(path, loaded string) error {
 	if target, err := os.Readlink(path); err == nil && filepath.Base(target) == "UTC" {
 		return nil
 	}
-	return fmt.Errorf("the host's time zone cannot be loaded: %s is no time zone; "+
-		"install the package tzdata, run timedatectl set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin", path)
+	return fmt.Errorf("the host's time zone cannot be loaded: %s is no time zone; install the package tzdata, run "+
+		"timedatectl set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin",
+		path)
 }

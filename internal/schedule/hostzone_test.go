@@ -28,7 +28,7 @@ func TestATZThatCannotBeLoadedIsNotTakenForUTC(t *testing.T) {
 	}
 }
 
-func TestALocaltimeThatCannotBeLoadedIsNotTakenForUTC(t *testing.T) {
+func TestALocaltimeThatCannotBeLoadedIsNotUTC(t *testing.T) {
 	dir := t.TempDir()
 	link := func(target string) string {
 		path := filepath.Join(dir, strings.ReplaceAll(target, "/", "-"))

@@ -19,13 +19,15 @@ type Generation struct {
 	Without     []string        `json:"without,omitempty"` // vault URLs that the operator left out
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
 	Reserved    time.Time       `json:"reserved"`
-	Pinned      time.Time       `json:"pinned,omitzero"`
-	Finished    time.Time       `json:"finished,omitzero"`
-	Deactivated time.Time       `json:"deactivated,omitzero"`
-	Compromised time.Time       `json:"compromised,omitzero"`
-	Discarded   time.Time       `json:"discarded,omitzero"`
-	LostInHSM   time.Time       `json:"lost_in_hsm,omitzero"`
-	Placements  []Placement     `json:"placements,omitempty"` // oldest first
+	// GenerateBegun is when keyd last called the HSM for a pair of it.
+	GenerateBegun time.Time   `json:"generate_begun,omitzero"`
+	Pinned        time.Time   `json:"pinned,omitzero"`
+	Finished      time.Time   `json:"finished,omitzero"`
+	Deactivated   time.Time   `json:"deactivated,omitzero"`
+	Compromised   time.Time   `json:"compromised,omitzero"`
+	Discarded     time.Time   `json:"discarded,omitzero"`
+	LostInHSM     time.Time   `json:"lost_in_hsm,omitzero"`
+	Placements    []Placement `json:"placements,omitempty"` // oldest first
 }
 
 // Placement is one generation in one vault.

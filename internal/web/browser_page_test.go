@@ -129,10 +129,13 @@ func newTab(t *testing.T, v view) *tab {
 				_, err = chromedp.Call(ctx, network.Enable, network.EnableParams{})
 			}
 			if err == nil {
-				_, err = chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+				_, err = chromedp.Call(ctx, emulation.SetEmulatedMedia,
+					emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme",
+						Value: scheme}}})
 			}
 			if err == nil {
-				_, err = chromedp.Call(ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: v.noScript})
+				_, err = chromedp.Call(ctx, emulation.SetScriptExecutionDisabled,
+					emulation.SetScriptExecutionDisabledParams{Value: v.noScript})
 			}
 			return err
 		}),

@@ -1,4 +1,4 @@
-// Package web is the listener for Prometheus and for a person's eyes: metrics,
-// health, readiness, runbooks and a status page with its events. Its rule: read
-// only; nothing that it serves acts, and nothing in it is secret.
+// Package web is the listener for Prometheus and people: metrics, health, readiness,
+// runbooks and a status page with its events. Its rule: read only. Nothing that it
+// serves changes anything, and nothing that it shows is secret.
 package web

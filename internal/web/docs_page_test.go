@@ -20,15 +20,19 @@ import (
 // inTrouble is threeKeys with a hold, a vault that is away, and a proof that fails.
 func inTrouble() status.Snapshot {
 	s := threeKeys()
-	hold(&s, 1, key.HoldForeign, "the newest version of sa-cmk-key in vault contoso-weu, 77ab0e2c, is not keyd's: versionless consumers follow it. Find out who made it; to import over it: keyd adopt sa-cmk-key")
+	hold(&s, 1, key.HoldForeign, "the newest version of sa-cmk-key in vault contoso-weu, 77ab0e2c, is not keyd's: "+
+		"versionless consumers follow it. Find out who made it; to import over it: keyd adopt sa-cmk-key")
 	s.Problems[0].Vault = "contoso-weu"
 	s.Keys[2].State, s.Keys[2].Waiting = status.StatePartial, "vault contoso-hsm cannot be used"
 	g := &s.Keys[2].Generations[2]
 	g.Placements, g.Finished = g.Placements[:1], g.Finished.AddDate(1, 0, 0)
-	s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Vault: "contoso-hsm", Runbook: "keydvaultunreachable",
-		Text: "vault contoso-hsm cannot be used: no answer within 30 s", Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"})
+	s.Problems = append(s.Problems,
+		status.Problem{Severity: status.Warning, Vault: "contoso-hsm", Runbook: "keydvaultunreachable",
+			Text:   "vault contoso-hsm cannot be used: no answer within 30 s",
+			Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"})
 	s.Vaults[1].Reachable, s.Vaults[1].Error = false, "no answer within 30 s"
-	s.Vaults[1].History = history(map[int]status.Slot{92: status.SlotBad, 93: status.SlotBad, 94: status.SlotBad, 95: status.SlotBad})
+	s.Vaults[1].History = history(map[int]status.Slot{92: status.SlotBad, 93: status.SlotBad, 94: status.SlotBad,
+		95: status.SlotBad})
 	return s
 }
 

@@ -77,13 +77,14 @@ func TestATimelineSaysInWordsWhatItDraws(t *testing.T) {
 	k := rotated("k", 5, days(90), at.Add(-days(24)))
 	k.Generations[3].State, k.Generations[3].Compromised = key.Compromised, at.Add(-days(2))
 	got := drawTimeline(at, k, cardLanes).Desc
-	want := "Generation 5: active since 1 Nov 2026. Generation 4: compromised since 23 Nov 2026. Generation 3: deactivated since 3 Aug 2026. " +
-		"2 older generations not shown. Next rotation 30 Jan 2027, in 2 months."
+	want := "Generation 5: active since 1 Nov 2026. Generation 4: compromised since 23 Nov 2026. Generation 3: " +
+		"deactivated since 3 Aug 2026. 2 older generations not shown. Next rotation 30 Jan 2027, in 2 months."
 	if got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 	k.NextRotation = at.Add(-2 * time.Hour)
-	if tl := drawTimeline(at, k, cardLanes); !tl.Due.Overdue || !strings.Contains(tl.Desc, "Rotation overdue since 25 Nov 07:41") {
+	if tl := drawTimeline(at, k, cardLanes); !tl.Due.Overdue ||
+		!strings.Contains(tl.Desc, "Rotation overdue since 25 Nov 07:41") {
 		t.Errorf("overdue: %+v, %s", tl.Due, tl.Desc)
 	}
 }
@@ -111,12 +112,15 @@ func TestAGenerationsStatesFollowOneAnother(t *testing.T) {
 }
 
 func TestAStripTellsGoodBadAndUnknownApart(t *testing.T) {
-	h := history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown, 40: status.SlotBad, 41: status.SlotBad, 42: status.SlotBad})
+	h := history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown, 40: status.SlotBad,
+		41: status.SlotBad, 42: status.SlotBad})
 	s := drawStrip(h)
-	if n := [3]int{strings.Count(s.Good, "M"), strings.Count(s.Bad, "M"), strings.Count(s.Unknown, "M")}; n != [3]int{91, 3, 2} {
+	if n := [3]int{strings.Count(s.Good, "M"), strings.Count(s.Bad, "M"),
+		strings.Count(s.Unknown, "M")}; n != [3]int{91, 3, 2} {
 		t.Errorf("good, bad, unknown: %v", n)
 	}
-	if want := "Last 24 h: well for 22 h 45 min, in trouble for 45 min (last at 20:15), nothing known of 30 min"; s.Words != want {
+	want := "Last 24 h: well for 22 h 45 min, in trouble for 45 min (last at 20:15), nothing known of 30 min"
+	if s.Words != want {
 		t.Errorf("%s\nwant\n%s", s.Words, want)
 	}
 	if drawStrip(nil) != nil || drawStrip(new(status.History)) != nil {
@@ -153,7 +157,8 @@ func colours(t *testing.T) (light, dark map[string]string) {
 		t.Fatalf("schemes %v", schemes)
 	}
 	if n := len(regexp.MustCompile(`#[0-9a-f]{3,8}\b`).FindAll(css, -1)); n != 2*len(schemes[0]) {
-		t.Errorf("%d colours in the style, and %d with a name: give each a name, so that its contrast is known", n, 2*len(schemes[0]))
+		t.Errorf("%d colours in the style, and %d with a name: give each a name, so that its contrast is known",
+			n, 2*len(schemes[0]))
 	}
 	return schemes[0], schemes[1]
 }

@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	// heartbeat keeps proxies from ending a quiet connection, and shows one that
-	// is dead.
+	// heartbeat keeps proxies from closing a quiet connection, and detects a dead one.
 	heartbeat = 15 * time.Second
-	// writeTime is how long one message may take to be written.
+	// writeTime is the time limit for writing one message.
 	writeTime = 10 * time.Second
 )
 
 // events is the stream of server-sent events (HTML standard, section 9.2) for the
-// page's "Now". It ends when its reader goes or lags behind, and when the server ends.
+// page's "Now". It ends when its reader leaves or lags behind, and when the server
+// stops.
 func (f *feed) events(w http.ResponseWriter, r *http.Request) {
-	// A foreign page cannot read the stream, but must not use up its places either.
+	// A foreign page cannot read the stream, and must not use up its places either.
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" && site != "none" {
 		text(w, http.StatusForbidden, "events are for keyd's own page")
 		return
@@ -28,7 +28,7 @@ func (f *feed) events(w http.ResponseWriter, r *http.Request) {
 	me, ok := f.join(time.Now())
 	if !ok {
 		w.Header().Set("Retry-After", "30")
-		text(w, http.StatusServiceUnavailable, "too many follow the events already")
+		text(w, http.StatusServiceUnavailable, "too many readers follow the events already")
 		return
 	}
 	defer f.leave(me)

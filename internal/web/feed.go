@@ -13,19 +13,21 @@ import (
 )
 
 const (
-	// maxReaders is how many may follow the events at once.
+	// maxReaders is how many readers may follow the events at once.
 	maxReaders = 32
 	// readerBuffer is how many messages a reader may lag behind before it is dropped.
 	readerBuffer = 64
-	// maxWorks is how many rotations are remembered; the ones that rested longest go.
+	// maxWorks is how many rotations the feed remembers; it drops the ones idle
+	// longest.
 	maxWorks = 64
-	// maxSteps is how many steps of one are remembered; the oldest go.
+	// maxSteps is how many steps of one rotation the feed remembers; it drops the
+	// oldest.
 	maxSteps = 40
-	// restTime is how long a rotation is shown after the last that was heard of it.
+	// restTime is how long a rotation stays visible after its last event.
 	restTime = 15 * time.Minute
 )
 
-// The marks of a step and of a work.
+// The marks of a step and of a work item.
 const (
 	markDoing   = "doing"
 	markDone    = "done"
@@ -34,13 +36,13 @@ const (
 	markHeld    = "held"
 )
 
-// work is what the loop did last for one key, as the page tells it: as a rule the steps of
+// work is what the loop did last for one key, as the page shows it: usually the steps of
 // one generation.
 type work struct {
 	Key   string `json:"key"`
 	Title string `json:"title"`
 	Mark  string `json:"mark"`
-	// Steps, the oldest first. A step that is tried again is there once.
+	// Steps, the oldest first. A retried step is there once.
 	Steps []workStep `json:"steps"`
 	At    time.Time  `json:"at"` // of its last event
 
@@ -56,8 +58,8 @@ type workStep struct {
 	At    time.Time `json:"at"`
 }
 
-// feed turns the loop's events into works, keeps the latest, and hands each change
-// to its readers. It never waits for one.
+// feed turns the loop's events into works, keeps the latest, and passes each change to
+// its readers. It never waits for a reader.
 type feed struct {
 	mu      sync.Mutex
 	works   []*work // the one that changed last is the last
@@ -71,7 +73,7 @@ type reader struct{ messages chan []byte }
 
 func newFeed() *feed { return &feed{readers: map[*reader]bool{}} }
 
-// run follows the events until they end, and then lets every reader go.
+// run follows the events until they end, and then disconnects every reader.
 func (f *feed) run(events <-chan status.Event) {
 	for e := range events {
 		f.apply(e)
@@ -88,8 +90,8 @@ func (f *feed) close() {
 	}
 }
 
-// join adds a reader, who first gets what happened lately; ok is false when there are too
-// many, or the feed has ended.
+// join adds a reader, who first gets the recent works. ok is false if there are too many
+// readers or the feed has ended.
 func (f *feed) join(now time.Time) (r *reader, ok bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,9 +122,9 @@ func (f *feed) drop(r *reader) {
 	}
 }
 
-// current is every work that a step is under way for or that was heard of lately, those that
-// have not ended first and then the latest first. A rotation may stop without an event of its
-// own, as when its key is paused.
+// current returns the works with a step under way or a recent event: the unfinished first,
+// then the latest first. A rotation may stop without an event, for example when its key is
+// paused.
 func (f *feed) current(s status.Snapshot) []work {
 	busy := map[string]bool{}
 	for _, k := range s.Keys {
@@ -142,7 +144,7 @@ func (f *feed) current(s status.Snapshot) []work {
 	return out
 }
 
-// recent reports whether a work was heard of lately.
+// recent reports whether a work had an event recently.
 func (w *work) recent(now time.Time) bool { return now.Sub(w.At) < restTime }
 
 func rest(w work) int {
@@ -167,7 +169,7 @@ func (f *feed) apply(e status.Event) {
 	}
 }
 
-// workOf finds the work of an event and makes it the last.
+// workOf finds the work of an event and moves it to the end.
 func (f *feed) workOf(e status.Event) *work {
 	if i := slices.IndexFunc(f.works, func(w *work) bool { return w.Key == e.Key }); i >= 0 {
 		w := f.works[i]
@@ -182,7 +184,7 @@ func (f *feed) workOf(e status.Event) *work {
 	return w
 }
 
-// add brings a work up to an event.
+// add updates a work with an event.
 func (w *work) add(e status.Event) {
 	s := stepOf(e)
 	if e.Generation != w.generation && (e.Generation > 0 || w.Mark == markDone) {
@@ -212,8 +214,8 @@ func (w *work) add(e status.Event) {
 	}
 }
 
-// stepOf tells an event in words. A begun or finished step's own reason is left out:
-// it may be what an operator wrote.
+// stepOf describes an event in words. It omits the reason of a begun or finished step,
+// which may be an operator's text.
 func stepOf(e status.Event) workStep {
 	s := workStep{ID: e.Step + "@" + e.Vault, Words: stepWords(e), At: e.At, Note: e.Error}
 	switch e.Phase {

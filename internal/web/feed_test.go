@@ -101,7 +101,8 @@ func (s *stream) next() (w work, ok bool) {
 }
 
 func done(name string, generation int, step, vault string) status.Event {
-	return status.Event{At: at, Key: name, Generation: generation, Step: step, Vault: vault, Phase: status.Done, Elapsed: time.Second}
+	return status.Event{At: at, Key: name, Generation: generation, Step: step, Vault: vault, Phase: status.Done,
+		Elapsed: time.Second}
 }
 
 func TestAReaderGetsWhatIsKnownAndThenWhatHappens(t *testing.T) {
@@ -161,7 +162,7 @@ func run(t *testing.T, s *Server) {
 	})
 }
 
-func TestThereAreOnlySoManyReadersAndAPlaceThatIsLeftIsFree(t *testing.T) {
+func TestReadersAreLimitedAndALeavingReaderFreesItsPlace(t *testing.T) {
 	c := (&world{}).config(t)
 	newLoop(&c)
 	addr := serve(t, c)
@@ -169,14 +170,16 @@ func TestThereAreOnlySoManyReadersAndAPlaceThatIsLeftIsFree(t *testing.T) {
 	for i := range streams {
 		streams[i] = follow(t, addr)
 	}
-	if resp := knock(t, addr, nil); resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+	if resp := knock(t, addr, nil); resp.StatusCode != http.StatusServiceUnavailable ||
+		resp.Header.Get("Retry-After") == "" {
 		t.Errorf("one too many: %s", resp.Status)
 	}
 	if a := ask(t, "GET", addr, "/", nil); a.code != http.StatusOK {
 		t.Errorf("the page itself: %d", a.code)
 	}
 	streams[0].body.Close()
-	for deadline := time.Now().Add(10 * time.Second); knock(t, addr, nil).StatusCode != http.StatusOK; time.Sleep(5 * time.Millisecond) {
+	deadline := time.Now().Add(10 * time.Second)
+	for ; knock(t, addr, nil).StatusCode != http.StatusOK; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("the place is not free")
 		}
@@ -271,10 +274,12 @@ func endsWithTheServer(t *testing.T, change func(*Config)) {
 	if took := time.Since(begun); took >= shutdownTimeout {
 		t.Errorf("the end took %s: the streams were cut off rather than ended", took)
 	}
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before; time.Sleep(5 * time.Millisecond) {
+	deadline := time.Now().Add(10 * time.Second)
+	for ; runtime.NumGoroutine() > before; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			stacks := make([]byte, 1<<16)
-			t.Fatalf("%d goroutines, and %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+			t.Fatalf("%d goroutines, and %d before:\n%s",
+				runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
 		}
 	}
 }
@@ -282,17 +287,19 @@ func endsWithTheServer(t *testing.T, change func(*Config)) {
 func TestAForeignPageMayNotFollow(t *testing.T) {
 	addr := serve(t, (&world{}).config(t))
 	for _, site := range []string{"cross-site", "same-site"} {
-		if resp := knock(t, addr, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", site) }); resp.StatusCode != http.StatusForbidden {
+		resp := knock(t, addr, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", site) })
+		if resp.StatusCode != http.StatusForbidden {
 			t.Errorf("%s: %s", site, resp.Status)
 		}
 	}
-	if resp := knock(t, addr, func(r *http.Request) { r.Host = "attacker.example" }); resp.StatusCode != http.StatusMisdirectedRequest {
+	resp := knock(t, addr, func(r *http.Request) { r.Host = "attacker.example" })
+	if resp.StatusCode != http.StatusMisdirectedRequest {
 		t.Errorf("another name: %s", resp.Status)
 	}
 }
 
-// told applies events to one key's work.
-func toldWork(events ...status.Event) work {
+// workOf applies events to one key's work.
+func workOf(events ...status.Event) work {
 	f := newFeed()
 	for _, e := range events {
 		f.apply(e)
@@ -303,24 +310,33 @@ func toldWork(events ...status.Event) work {
 func TestAWorkIsTheStepsOfOneGeneration(t *testing.T) {
 	begin := func(e status.Event) status.Event { e.Phase, e.Elapsed = status.Begin, 0; return e }
 	failed := func(e status.Event) status.Event { e.Phase, e.Error = status.Failed, "403"; return e }
-	wait := status.Event{At: at, Key: "k", Generation: 2, Step: "wait", Phase: status.Wait, Detail: "vault weu is not ready"}
+	wait := status.Event{At: at, Key: "k", Generation: 2, Step: "wait", Phase: status.Wait,
+		Detail: "vault weu is not ready"}
 	for _, c := range []struct {
 		name   string
 		events []status.Event
 		mark   string
 		steps  []string // mark and words
 	}{
-		{"begun", []status.Event{begin(done("k", 2, "generate", ""))}, markDoing, []string{"doing Generating the key pair in the HSM"}},
-		{"done, and another follows", []status.Event{begin(done("k", 2, "pin", "")), done("k", 2, "pin", "")}, markDoing, []string{"done Pair checked, fingerprint recorded"}},
-		{"tried again", []status.Event{failed(done("k", 2, "import", "weu")), done("k", 2, "import", "weu")}, markDoing, []string{"done Imported into weu"}},
-		{"failed", []status.Event{failed(done("k", 2, "import", "weu"))}, markFailed, []string{"failed Importing into weu"}},
+		{"begun", []status.Event{begin(done("k", 2, "generate", ""))}, markDoing,
+			[]string{"doing Generating the key pair in the HSM"}},
+		{"done, and another follows", []status.Event{begin(done("k", 2, "pin", "")), done("k", 2, "pin", "")},
+			markDoing, []string{"done Pair checked, fingerprint recorded"}},
+		{"tried again", []status.Event{failed(done("k", 2, "import", "weu")), done("k", 2, "import", "weu")}, markDoing,
+			[]string{"done Imported into weu"}},
+		{"failed", []status.Event{failed(done("k", 2, "import", "weu"))}, markFailed,
+			[]string{"failed Importing into weu"}},
 		{"waits once", []status.Event{wait, wait}, markWaiting, []string{"waiting Waiting"}},
-		{"waits no longer", []status.Event{wait, done("k", 2, "reserve", "")}, markDoing, []string{"done Number reserved"}},
-		{"the next generation begins anew", []status.Event{done("k", 2, "finish", ""), done("k", 3, "reserve", "")}, markDoing, []string{"done Number reserved"}},
-		{"finished", []status.Event{done("k", 2, "finish", "")}, markDone, []string{"done Rotation finished: active everywhere"}},
-		{"held", []status.Event{done("k", 0, "hold", "weu")}, markHeld, []string{"held The key is on hold because of weu"}},
+		{"waits no longer", []status.Event{wait, done("k", 2, "reserve", "")}, markDoing,
+			[]string{"done Number reserved"}},
+		{"the next generation begins anew", []status.Event{done("k", 2, "finish", ""), done("k", 3, "reserve", "")},
+			markDoing, []string{"done Number reserved"}},
+		{"finished", []status.Event{done("k", 2, "finish", "")}, markDone,
+			[]string{"done Rotation finished: active everywhere"}},
+		{"held", []status.Event{done("k", 0, "hold", "weu")}, markHeld,
+			[]string{"held The key is on hold because of weu"}},
 	} {
-		w := toldWork(c.events...)
+		w := workOf(c.events...)
 		var got []string
 		for _, s := range w.Steps {
 			got = append(got, s.Mark+" "+s.Words)
@@ -352,7 +368,8 @@ func TestNowIsWhatIsUnderWayAndWhatHappenedLately(t *testing.T) {
 	f.apply(done("ended", 1, "finish", ""))
 	f.apply(done("paused", 1, "pin", "")) // no event tells that
 	f.apply(done("slow", 1, "reserve", ""))
-	s := status.Snapshot{At: at.Add(time.Minute), Keys: []status.Key{{Name: "ended"}, {Name: "paused"}, {Name: "slow", Doing: "generate"}}}
+	s := status.Snapshot{At: at.Add(time.Minute),
+		Keys: []status.Key{{Name: "ended"}, {Name: "paused"}, {Name: "slow", Doing: "generate"}}}
 	if current := f.current(s); len(current) != 3 || current[2].Key != "ended" {
 		t.Errorf("after a minute: %+v", current)
 	}
@@ -372,7 +389,8 @@ func TestAStreamPassesTheToolkitWithTLSAndPasswords(t *testing.T) {
 		"basic_auth_users: {prometheus: \""+scrapeHash+"\"}\n")
 	addr := serve(t, c)
 	for name, versions := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
-		client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: versions, TLSClientConfig: &tls.Config{RootCAs: pool}}}
+		client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: versions,
+			TLSClientConfig: &tls.Config{RootCAs: pool}}}
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+addr+"/events", nil)
 		if err != nil {
 			t.Fatal(err)

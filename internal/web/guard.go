@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// policy lets a page have nothing but keyd's own style, script, icon and events.
+// policy allows a page only keyd's own style, script, icon and events.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// guard sets what every answer carries and, when only this machine can reach the
-// listener, refuses requests that were meant for another name: a web page can have
-// its own name resolve to 127.0.0.1 and read what is there (DNS rebinding).
+// guard sets the headers of every answer. If only this machine can reach the listener,
+// it refuses requests for another host name: a web page can make its own name resolve
+// to 127.0.0.1 and read the answers (DNS rebinding).
 func guard(next http.Handler, addr net.Addr, configured string) http.Handler {
 	local := false
 	if a, ok := addr.(*net.TCPAddr); ok {

@@ -23,7 +23,7 @@ func (s stuck) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-func TestReadersWhoTakeNothingKeepNobodyFromThePages(t *testing.T) {
+func TestSlowReadersDoNotBlockThePages(t *testing.T) {
 	for _, path := range []string{"/", "/keys/sa-cmk-key", "/runbooks"} {
 		c := (&world{snapshot: threeKeys()}).config(t)
 		c.Logger = slog.New(slog.DiscardHandler)

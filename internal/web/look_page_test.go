@@ -28,10 +28,12 @@ func TestPageOfEveryWorldOnEveryScreen(t *testing.T) {
 				b.open(origin + "/")
 				b.wait("the page is live", isLive)
 				b.wantNoSideScroll()
-				if n := eval[int](b, `document.querySelectorAll("svg.timeline, svg.mini").length`); n != len(w.snapshot.Keys) {
+				if n := eval[int](b,
+					`document.querySelectorAll("svg.timeline, svg.mini").length`); n != len(w.snapshot.Keys) {
 					t.Errorf("%d timelines of %d keys", n, len(w.snapshot.Keys))
 				}
-				if n := eval[int](b, `document.querySelectorAll("article.problem, .more > li").length`); n != len(w.snapshot.Problems) {
+				n := eval[int](b, `document.querySelectorAll("article.problem, .more > li").length`)
+				if n != len(w.snapshot.Problems) {
 					t.Errorf("%d problems are shown of %d", n, len(w.snapshot.Problems))
 				}
 				ground := eval[string](b, `getComputedStyle(document.body).backgroundColor`)
@@ -52,7 +54,8 @@ func (b *tab) wantNoSideScroll() {
 		b.t.Errorf("the page is %d px wider than the screen", over)
 	}
 	out := eval[[]string](b, `[...document.querySelectorAll("main *")].filter((e) => !e.closest(".hidden, .sprite"))
-		.filter((e) => { const r = e.getBoundingClientRect(); return r.width && (r.right > innerWidth + 1 || r.left < -1); })
+		.filter((e) => { const r = e.getBoundingClientRect();
+			return r.width && (r.right > innerWidth + 1 || r.left < -1); })
 		.slice(0, 5).map((e) => e.outerHTML.slice(0, 120))`)
 	for _, e := range out {
 		b.t.Errorf("out of the screen: %s", e)
@@ -66,12 +69,14 @@ func TestPageReadsWellWithoutJavaScript(t *testing.T) {
 		b.open(origin + "/")
 		b.wantNoSideScroll()
 		text := eval[string](b, `document.body.innerText`)
-		for _, part := range []string{"As of 25 Nov 2026 09:41:00", "Problems", "Now", "Keys", "Vaults and HSM", "Last audit entries"} {
+		for _, part := range []string{"As of 25 Nov 2026 09:41:00", "Problems", "Now", "Keys", "Vaults and HSM",
+			"Last audit entries"} {
 			if !strings.Contains(text, part) {
 				t.Errorf("%s: %q is not shown", w.name, part)
 			}
 		}
-		if w.name == "rotating" && (!strings.Contains(text, "sql-tde-key, generation 4") || !strings.Contains(text, "Proven in contoso-weu")) {
+		if w.name == "rotating" && (!strings.Contains(text, "sql-tde-key, generation 4") ||
+			!strings.Contains(text, "Proven in contoso-weu")) {
 			t.Errorf("%s: the steps so far are not shown:\n%s", w.name, text)
 		}
 		if eval[string](b, `document.getElementById("live").textContent`) != "" {
@@ -83,7 +88,8 @@ func TestPageReadsWellWithoutJavaScript(t *testing.T) {
 
 func TestPageOfAKeyAndRunbooksLookWell(t *testing.T) {
 	origin := serveShown(t, shown{snapshot: everyTrouble()})
-	for _, path := range []string{"/keys/compromised", "/keys/discarded", "/keys/new", "/keys/held-foreign-version", "/runbooks"} {
+	for _, path := range []string{"/keys/compromised", "/keys/discarded", "/keys/new", "/keys/held-foreign-version",
+		"/runbooks"} {
 		for name, v := range map[string]view{"": desktop, "-phone": phone} {
 			b := newTab(t, v)
 			b.open(origin + path)
@@ -111,13 +117,22 @@ func (b *tab) wantAccessible() {
 	b.t.Helper()
 	for _, c := range []struct{ what, script string }{
 		{"html has a language", `document.documentElement.lang === "en"`},
-		{"there is one main, one h1", `document.querySelectorAll("main").length === 1 && document.querySelectorAll("h1").length === 1`},
-		{"no heading skips a level", `[...document.querySelectorAll("h1,h2,h3,h4")].every((h, i, all) => i === 0 || h.tagName[1] - all[i-1].tagName[1] <= 1)`},
-		{"every id is there once", `new Set([...document.querySelectorAll("[id]")].map((e) => e.id)).size === document.querySelectorAll("[id]").length`},
-		{"every reference leads somewhere", `[...document.querySelectorAll("[aria-labelledby]")].every((e) => document.getElementById(e.getAttribute("aria-labelledby")))`},
-		{"every link on the page leads somewhere", `[...document.querySelectorAll('a[href^="#"]')].every((a) => document.getElementById(a.hash.slice(1)))`},
-		{"every svg is named or hidden", `[...document.querySelectorAll("svg")].every((s) => s.closest('[aria-hidden="true"], [role="img"] svg, template') || s.getAttribute("role") === "img" && s.querySelector(":scope > title").textContent)`},
-		{"every table has a caption and headers with a scope", `[...document.querySelectorAll("table")].every((t) => t.caption && t.querySelectorAll("th").length && [...t.querySelectorAll("th")].every((h) => h.scope))`},
+		{"there is one main, one h1",
+			`document.querySelectorAll("main").length === 1 && document.querySelectorAll("h1").length === 1`},
+		{"no heading skips a level", `[...document.querySelectorAll("h1,h2,h3,h4")].every((h, i, all) => i === 0 || ` +
+			`h.tagName[1] - all[i-1].tagName[1] <= 1)`},
+		{"every id is there once", `new Set([...document.querySelectorAll("[id]")].map((e) => e.id)).size === ` +
+			`document.querySelectorAll("[id]").length`},
+		{"every reference leads somewhere", `[...document.querySelectorAll("[aria-labelledby]")].every((e) => ` +
+			`document.getElementById(e.getAttribute("aria-labelledby")))`},
+		{"every link on the page leads somewhere",
+			`[...document.querySelectorAll('a[href^="#"]')].every((a) => document.getElementById(a.hash.slice(1)))`},
+		{"every svg is named or hidden",
+			`[...document.querySelectorAll("svg")].every((s) => s.closest('[aria-hidden="true"], [role="img"] svg, ` +
+				`template') || s.getAttribute("role") === "img" && s.querySelector(":scope > title").textContent)`},
+		{"every table has a caption and headers with a scope",
+			`[...document.querySelectorAll("table")].every((t) => t.caption && t.querySelectorAll("th").length && ` +
+				`[...t.querySelectorAll("th")].every((h) => h.scope))`},
 		{"nothing takes the focus out of turn", `!document.querySelector('[tabindex]:not([tabindex="-1"])')`},
 		{"nothing can be sent", `!document.querySelector("form, input, button, select, textarea")`},
 	} {
@@ -137,7 +152,8 @@ func (b *tab) wantAccessible() {
 		role := strings.Trim(string(n.Role.Value), `"`)
 		roles[role]++
 		named := n.Name != nil && strings.Trim(string(n.Name.Value), `" `) != ""
-		if slices.Contains([]string{"image", "img", "link", "heading", "table", "region", "article"}, role) && !named && role != "article" {
+		if slices.Contains([]string{"image", "img", "link", "heading", "table", "region", "article"}, role) && !named &&
+			role != "article" {
 			b.t.Errorf("a %s has no name", role)
 		}
 	}
@@ -155,7 +171,8 @@ func TestPageIsReachedByTheKeyboard(t *testing.T) {
 	b := newTab(t, desktop)
 	b.open(origin + "/")
 	b.wait("the page is live", isLive)
-	want := eval[[]string](b, `[...document.querySelectorAll("a, summary")].filter((e) => e.getClientRects().length).map((e) => e.textContent)`)
+	want := eval[[]string](b, `[...document.querySelectorAll("a, summary")].filter((e) => `+
+		`e.getClientRects().length).map((e) => e.textContent)`)
 	for i, name := range want {
 		b.do(chromedp.KeyEvent("\t"))
 		got := eval[struct {
@@ -163,7 +180,8 @@ func TestPageIsReachedByTheKeyboard(t *testing.T) {
 			Outline string `json:"outline"`
 			Shown   bool   `json:"shown"`
 		}](b, `(() => { const e = document.activeElement, r = e.getBoundingClientRect();
-			return {name: e.textContent, outline: getComputedStyle(e).outlineStyle, shown: r.width > 1 && r.top >= -1 && r.bottom <= innerHeight + 1}; })()`)
+			return {name: e.textContent, outline: getComputedStyle(e).outlineStyle,
+				shown: r.width > 1 && r.top >= -1 && r.bottom <= innerHeight + 1}; })()`)
 		if got.Name != name || got.Outline != "solid" || !got.Shown {
 			t.Fatalf("after %d tabs the focus is on %+v, want %q", i+1, got, name)
 		}
@@ -193,7 +211,8 @@ func TestPagePolicyIsInForce(t *testing.T) {
 	b.wantClean(origin)
 	for _, script := range []string{
 		`document.body.setAttribute("style", "color: red")`,
-		`document.body.append(Object.assign(document.createElement("script"), {textContent: "document.title = 'foreign'"}))`,
+		`document.body.append(Object.assign(document.createElement("script"), {textContent: "document.title = ` +
+			`'foreign'"}))`,
 		`document.body.append(Object.assign(document.createElement("img"), {src: "http://127.0.0.1:1/x.png"}))`,
 	} {
 		b.mu.Lock()

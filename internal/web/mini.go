@@ -16,8 +16,8 @@ const (
 	miniWidth = 400 // of its box; its height is 12
 )
 
-// mini is a timeline on one line, for tables: each generation while it was the newest. A
-// state has a shape of its own as well as a colour.
+// mini is a timeline on one line, for tables: each generation while it was the newest.
+// Each state has its own shape as well as a colour.
 type mini struct {
 	Title string
 	Paths []miniPath
@@ -27,8 +27,8 @@ type mini struct {
 
 type miniPath struct{ State, D string }
 
-// miniShape draws a time from x over w. Superseded ones are a thin line; what is not active has
-// no full body.
+// miniShape draws a time from x over w. Superseded times are a thin line; only active ones have
+// a full body.
 func miniShape(s key.State, x, w int) string {
 	switch s {
 	case key.Active:

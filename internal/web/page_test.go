@@ -94,14 +94,16 @@ func TestTheHSMsPlaceSaysWhatItIsAndHowOldThatIs(t *testing.T) {
 	s := everyTrouble()
 	s.HSM.SeenAt = at.Add(-40 * time.Second)
 	shown := statusHTML(t, s, nil, nil)
-	for _, want := range []string{"degraded: it cannot work, since 13 Nov 2026", "last answer 40 seconds ago", "the token refused the PIN: it is not tried again"} {
+	for _, want := range []string{"degraded: it cannot work, since 13 Nov 2026", "last answer 40 seconds ago",
+		"the token refused the PIN: it is not tried again"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("%q is not shown", want)
 		}
 	}
 	s.HSM.Up, s.HSM.Error = false, "the HSM process ended: signal: killed"
 	shown = statusHTML(t, s, nil, nil)
-	for part, want := range map[string]bool{"the HSM process ended: signal: killed": true, "last answer 40 seconds ago": true, ">the token refused the PIN: it is not tried again": false} {
+	for part, want := range map[string]bool{"the HSM process ended: signal: killed": true,
+		"last answer 40 seconds ago": true, ">the token refused the PIN: it is not tried again": false} {
 		if strings.Contains(shown, part) != want {
 			t.Errorf("%q is shown: %v", part, !want)
 		}
@@ -113,7 +115,8 @@ func problemsText(s status.Snapshot) string {
 	var b strings.Builder
 	for _, g := range groupProblems(s) {
 		for _, p := range g.Shown {
-			fmt.Fprintf(&b, "%s: %s\n  %s\n  What to do: %s\n  Runbook: %s\n", p.Severity, p.Text, p.Detail, p.Remedy, p.Runbook)
+			fmt.Fprintf(&b, "%s: %s\n  %s\n  What to do: %s\n  Runbook: %s\n",
+				p.Severity, p.Text, p.Detail, p.Remedy, p.Runbook)
 		}
 	}
 	return b.String()
@@ -123,7 +126,8 @@ func problemsText(s status.Snapshot) string {
 func TestNoPageHasInlineScriptOrStyle(t *testing.T) {
 	handler := regexp.MustCompile(`\son[a-z]+=`)
 	for name, html := range everyPage(t) {
-		for _, bad := range []string{"<style", " style=", "<script>", "javascript:", "<form", "<button", "<input", "http-equiv"} {
+		for _, bad := range []string{"<style", " style=", "<script>", "javascript:", "<form", "<button", "<input",
+			"http-equiv"} {
 			if strings.Contains(html, bad) {
 				t.Errorf("%s has %q", name, bad)
 			}
@@ -139,7 +143,8 @@ func everyPage(t *testing.T) map[string]string {
 	t.Helper()
 	rotating, events := rotatingNow()
 	all := map[string]string{}
-	for name, s := range map[string]status.Snapshot{"none": nothing(), "three": threeKeys(), "many": manyKeys(50), "trouble": everyTrouble(), "down": hsmDown(), "rotating": rotating} {
+	for name, s := range map[string]status.Snapshot{"none": nothing(), "three": threeKeys(), "many": manyKeys(50),
+		"trouble": everyTrouble(), "down": hsmDown(), "rotating": rotating} {
 		all[name] = statusHTML(t, s, events, entries())
 		for _, k := range s.Keys {
 			all[name+" "+k.Name] = keyHTML(t, s, k.Name)
@@ -170,12 +175,14 @@ func TestWhatOperatorsWriteIsOnNoPage(t *testing.T) {
 	}
 }
 
-func TestTheKeysOwnPageIsServedAndAnUnknownOneIsNot(t *testing.T) {
+func TestTheKeyPageIsServedOnlyForKnownKeys(t *testing.T) {
 	addr := serve(t, (&world{snapshot: threeKeys()}).config(t))
-	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); a.code != http.StatusOK || !strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
+	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); a.code != http.StatusOK ||
+		!strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
 		t.Errorf("%d %s", a.code, a.body)
 	}
-	if a := ask(t, "GET", addr, "/keys/SA-CMK-Key", nil); a.code != http.StatusOK || !strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
+	if a := ask(t, "GET", addr, "/keys/SA-CMK-Key", nil); a.code != http.StatusOK ||
+		!strings.Contains(a.body, "<h1>sa-cmk-key</h1>") {
 		t.Errorf("in another case: %d", a.code)
 	}
 	for _, path := range []string{"/keys/other", "/keys/", "/keys/%2e%2e%2fstyle.css"} {
@@ -199,9 +206,12 @@ func TestEveryStepAndEveryHoldHasWords(t *testing.T) {
 }
 
 func TestEveryKeyHasATimeline(t *testing.T) {
-	for name, s := range map[string]status.Snapshot{"three": threeKeys(), "many": manyKeys(500), "trouble": everyTrouble()} {
+	for name, s := range map[string]status.Snapshot{"three": threeKeys(), "many": manyKeys(500),
+		"trouble": everyTrouble()} {
 		html := statusHTML(t, s, nil, nil)
-		if n := strings.Count(html, `<svg class="timeline" role="img"`) + strings.Count(html, `<svg class="mini" role="img"`); n != len(s.Keys) {
+		n := strings.Count(html, `<svg class="timeline" role="img"`) + strings.Count(html,
+			`<svg class="mini" role="img"`)
+		if n != len(s.Keys) {
 			t.Errorf("%s: %d timelines of %d keys", name, n, len(s.Keys))
 		}
 	}
@@ -211,14 +221,18 @@ func TestManyProblemsOfOneKindHideNoOther(t *testing.T) {
 	s := manyKeys(40)
 	s.Problems = nil
 	for i := range s.Keys {
-		s.Problems = append(s.Problems, status.Problem{Severity: status.Critical, Key: s.Keys[i].Name, Runbook: "keydunwrapfailing", Text: s.Keys[i].Name + " did not prove"})
+		s.Problems = append(s.Problems, status.Problem{Severity: status.Critical, Key: s.Keys[i].Name,
+			Runbook: "keydunwrapfailing", Text: s.Keys[i].Name + " did not prove"})
 	}
-	s.Problems = append(s.Problems, status.Problem{Severity: status.Critical, Runbook: "keydhsmdown", Text: "the HSM side is down"})
+	s.Problems = append(s.Problems,
+		status.Problem{Severity: status.Critical, Runbook: "keydhsmdown", Text: "the HSM side is down"})
 	groups := groupProblems(s)
-	if len(groups) != 2 || len(groups[0].Shown) != ofAKind || len(groups[0].More) != 40-ofAKind || groups[1].Shown[0].Text != "The HSM side is down" {
+	if len(groups) != 2 || len(groups[0].Shown) != ofAKind || len(groups[0].More) != 40-ofAKind ||
+		groups[1].Shown[0].Text != "The HSM side is down" {
 		t.Errorf("groups %+v", groups)
 	}
-	if html := statusHTML(t, s, nil, nil); !strings.Contains(html, "37 more like this") || !strings.Contains(html, "41 problems need someone now") {
+	if html := statusHTML(t, s, nil, nil); !strings.Contains(html, "37 more like this") ||
+		!strings.Contains(html, "41 problems need someone now") {
 		t.Error("the page does not count them")
 	}
 }
@@ -228,7 +242,8 @@ func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
 	for _, k := range withAlarms(everyTrouble()) {
 		states[k.Name] = k.State
 	}
-	if states["refuted"] != stateUnproven || states["well"] != status.StateOK || states["held-paused"] != status.StateHeld {
+	if states["refuted"] != stateUnproven || states["well"] != status.StateOK ||
+		states["held-paused"] != status.StateHeld {
 		t.Errorf("states %v", states)
 	}
 	s := everyTrouble()
@@ -243,7 +258,8 @@ func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
 func TestThePageSaysThatTheAuditChainCannotBeRead(t *testing.T) {
 	c := (&world{snapshot: threeKeys()}).config(t)
 	c.Recent = func(context.Context, int) ([]status.Entry, error) { return nil, os.ErrPermission }
-	if a := ask(t, "GET", serve(t, c), "/", nil); a.code != http.StatusOK || !strings.Contains(a.body, "audit chain cannot be read: permission denied") {
+	if a := ask(t, "GET", serve(t, c), "/", nil); a.code != http.StatusOK ||
+		!strings.Contains(a.body, "audit chain cannot be read: permission denied") {
 		t.Errorf("%d %s", a.code, a.body)
 	}
 }
@@ -264,7 +280,8 @@ func TestTheVerdictIsTheWorst(t *testing.T) {
 		{[]status.Problem{critical, warning, warning}, 1, true, "One problem needs someone now, and 2 more can wait"},
 		{[]status.Problem{critical, critical, warning}, 1, false, "2 problems need someone now, and 1 more can wait"},
 	} {
-		if _, got := verdict(status.Snapshot{Problems: c.problems, Keys: make([]status.Key, c.keys), Ready: c.ready}); got != c.want {
+		_, got := verdict(status.Snapshot{Problems: c.problems, Keys: make([]status.Key, c.keys), Ready: c.ready})
+		if got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
 	}
@@ -274,7 +291,8 @@ func TestAHoldByAnOperatorTellsWhoAndNotWhy(t *testing.T) {
 	s := threeKeys()
 	hold(&s, 1, key.HoldPaused, operatorsReason)
 	p := groupProblems(s)[0].Shown[0]
-	if !strings.Contains(p.Detail, "uid 1000 (alice)") || strings.Contains(p.Text+p.Detail+p.Remedy, "hunter2") || !strings.Contains(p.Remedy, "keyd resume sa-cmk-key") {
+	if !strings.Contains(p.Detail, "uid 1000 (alice)") || strings.Contains(p.Text+p.Detail+p.Remedy, "hunter2") ||
+		!strings.Contains(p.Remedy, "keyd resume sa-cmk-key") {
 		t.Errorf("%+v", p)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// ofAKind is how many problems of one kind are told in full, when there are more.
+// ofAKind is how many problems of one kind the page shows in full.
 const ofAKind = 3
 
 // problemGroup is the problems of one severity and runbook.
@@ -37,11 +37,11 @@ var holdWords = map[key.HoldCode]string{
 	key.HoldRefuted:         "is on hold: a vault holds other material than the HSM",
 	key.HoldRecordBehind:    "is on hold: the HSM or a vault shows more than keyd's record knows",
 	key.HoldObjectMissing:   "is on hold: the HSM does not show one of its key pairs",
-	key.HoldAdopted:         "is on hold: its record was rebuilt, and a person has to compare it",
+	key.HoldAdopted:         "is on hold: its record was rebuilt, and a person must review it",
 }
 
-// groupProblems joins what is alike, so that a vault which is down does not hide
-// what else is wrong behind a problem for each of its keys.
+// groupProblems groups similar problems, so that a vault that is down does not hide
+// other problems behind one for each of its keys.
 func groupProblems(s status.Snapshot) []problemGroup {
 	type kind struct {
 		severity status.Severity
@@ -74,7 +74,7 @@ func groupProblems(s status.Snapshot) []problemGroup {
 
 func viewProblem(p status.Problem, hold *key.Hold) problemView {
 	text := p.Text
-	if p.Key == "" { // else it begins with the key's name
+	if p.Key == "" { // otherwise it begins with the key's name
 		text = sentence(text)
 	}
 	v := problemView{Severity: p.Severity, Text: text, Remedy: p.Remedy, Runbook: p.Runbook, Key: p.Key}
@@ -95,8 +95,8 @@ func holdText(code key.HoldCode) string {
 	return "is on hold (" + string(code) + ")"
 }
 
-// holdReason is keyd's own account of a hold. What an operator wrote is theirs and
-// may hold anything, so the page tells only who it was.
+// holdReason is keyd's own description of a hold. An operator's text may contain
+// anything, so the page shows only who wrote it.
 func holdReason(hold *key.Hold) string {
 	if hold.Code == key.HoldPaused {
 		return "By " + hold.By + "."
@@ -110,12 +110,12 @@ func holdReason(hold *key.Hold) string {
 
 func holdRemedy(name string, code key.HoldCode) string {
 	if code == key.HoldPaused {
-		return fmt.Sprintf("keyd status %s shows the reason; keyd resume %s --reason … lets it go on", name, name)
+		return fmt.Sprintf("keyd status %s shows the reason; keyd resume %s --reason … resumes it", name, name)
 	}
-	return "follow the runbook before anything is changed in the vault or the HSM"
+	return "follow the runbook before you change anything in the vault or the HSM"
 }
 
-// verdict is the state of all in one sentence.
+// verdict returns the overall state in one sentence.
 func verdict(s status.Snapshot) (severity status.Severity, words string) {
 	critical := 0
 	for _, p := range s.Problems {
@@ -145,7 +145,7 @@ func verdict(s status.Snapshot) (severity status.Severity, words string) {
 	return "", "All is well"
 }
 
-// sinceWords is such as "since 1 Nov 2026, 24 days ago".
+// sinceWords returns text such as "since 1 Nov 2026, 24 days ago".
 func sinceWords(now, t time.Time) string {
 	if t.IsZero() {
 		return ""

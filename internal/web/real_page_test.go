@@ -72,7 +72,8 @@ func startReal(t *testing.T) *real {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	k := &real{t: t, dir: dir, program: filepath.Join(dir, "keyd"), ended: make(chan error, 1)}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", k.program, "../../cmd/keyd").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", k.program,
+		"../../cmd/keyd").CombinedOutput(); err != nil {
 		t.Fatalf("build keyd: %v: %s", err, out)
 	}
 	token, err := softhsmtest.Create(dir, "keyd-page", rand.Text())
@@ -87,7 +88,8 @@ func startReal(t *testing.T) *real {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = emu.Close() })
-	for name, text := range map[string]string{"ca.pem": string(emu.CAPEM()), "keyd.yaml": fmt.Sprintf(realConfig, dir, token.Module, token.Label, token.PINFile)} {
+	for name, text := range map[string]string{"ca.pem": string(emu.CAPEM()),
+		"keyd.yaml": fmt.Sprintf(realConfig, dir, token.Module, token.Label, token.PINFile)} {
 		write(t, filepath.Join(dir, name), text)
 	}
 	k.env = slices.Concat(os.Environ(), token.Environ(), emu.Environ(filepath.Join(dir, "ca.pem")))
@@ -129,7 +131,8 @@ func (k *real) origin() string {
 
 func (k *real) rotate(reason string) {
 	k.t.Helper()
-	cmd := exec.CommandContext(k.t.Context(), k.program, "rotate", "--now", "sa-cmk-key", "--reason", reason, "--socket", filepath.Join(k.dir, "keyd.sock"))
+	cmd := exec.CommandContext(k.t.Context(), k.program, "rotate", "--now", "sa-cmk-key", "--reason", reason,
+		"--socket", filepath.Join(k.dir, "keyd.sock"))
 	cmd.Env = k.env
 	var exit *exec.ExitError
 	if out, err := cmd.CombinedOutput(); errors.As(err, &exit) || err != nil {
@@ -139,7 +142,8 @@ func (k *real) rotate(reason string) {
 
 // steps is what "Now" shows: each step's mark and words.
 func (b *tab) steps() string {
-	return strings.Join(eval[[]string](b, `[...document.querySelectorAll("#works .work li")].map((li) => li.className + " " + li.querySelector(".words").textContent)`), "\n")
+	return strings.Join(eval[[]string](b, `[...document.querySelectorAll("#works .work li")].map((li) => `+
+		`li.className + " " + li.querySelector(".words").textContent)`), "\n")
 }
 
 // A real rotation by the real daemon: its steps appear on the page that is open, without a
@@ -150,7 +154,8 @@ func TestPageShowsARealRotationAsItHappens(t *testing.T) {
 	b := newTab(t, desktop)
 	b.open(origin + "/")
 	finished := func(n int) string {
-		return fmt.Sprintf(`[...document.querySelectorAll("#works .work.done h3")].some((h) => h.textContent === "sa-cmk-key, generation %d")`, n)
+		return fmt.Sprintf(`[...document.querySelectorAll("#works .work.done h3")].some((h) => h.textContent === `+
+			`"sa-cmk-key, generation %d")`, n)
 	}
 	b.wait("the first generation is finished", finished(1))
 	b.open(origin + "/")
@@ -160,8 +165,10 @@ func TestPageShowsARealRotationAsItHappens(t *testing.T) {
 	k.rotate(operatorsReason)
 	b.wait("the rotation is finished", finished(2))
 	steps := b.steps()
-	for _, want := range []string{"done Number reserved", "done Key pair generated in the HSM", "done Pair checked, fingerprint recorded", "done Imported into contoso-weu",
-		"done Proven in contoso-weu", "done Imported into contoso-hsm", "done Proven in contoso-hsm", "done Rotation finished: active everywhere"} {
+	for _, want := range []string{"done Number reserved", "done Key pair generated in the HSM",
+		"done Pair checked, fingerprint recorded", "done Imported into contoso-weu",
+		"done Proven in contoso-weu", "done Imported into contoso-hsm", "done Proven in contoso-hsm",
+		"done Rotation finished: active everywhere"} {
 		if !strings.Contains(steps, want) {
 			t.Errorf("%q is not among the steps:\n%s", want, steps)
 		}

@@ -25,9 +25,9 @@ const (
 	typeHTML = "text/html; charset=utf-8"
 	typeText = "text/plain; charset=utf-8"
 
-	// scrapes is how many gatherings of metrics may be under way at once.
+	// scrapes is how many scrapes of the metrics may run at once.
 	scrapes = 4
-	// renders is how many pages may be made at once; the others wait.
+	// renders is how many pages may be rendered at once; the others wait.
 	renders = 2
 )
 
@@ -71,7 +71,8 @@ func routes(c Config, f *feed) http.Handler {
 		})
 	})
 	mux.HandleFunc("GET /keys/{name}", func(w http.ResponseWriter, r *http.Request) {
-		render(w, r, c.Logger, turns, keyTemplate, func() (any, bool) { return viewOneKey(c.Snapshot(), r.PathValue("name")) })
+		render(w, r, c.Logger, turns, keyTemplate,
+			func() (any, bool) { return viewOneKey(c.Snapshot(), r.PathValue("name")) })
 	})
 	mux.HandleFunc("GET /runbooks", func(w http.ResponseWriter, r *http.Request) {
 		render(w, r, c.Logger, turns, book, func() (any, bool) { return sections(docs.Runbooks), true })
@@ -91,10 +92,10 @@ func routes(c Config, f *feed) http.Handler {
 	return mux
 }
 
-// turns lets only so many pages be made at once as it has room for.
+// turns limits how many pages are rendered at once to its capacity.
 type turns chan struct{}
 
-// take does something in its turn, and nothing once ctx has ended.
+// take runs a function in its turn; it does nothing once ctx has ended.
 func (t turns) take(ctx context.Context, do func()) {
 	select {
 	case t <- struct{}{}:
@@ -138,10 +139,11 @@ func text(w http.ResponseWriter, code int, s string) {
 	_, _ = w.Write([]byte(s + "\n")) // the reader has gone
 }
 
-// render writes a page whole or not at all; view makes what is in it, or tells that it is of a
-// key that there is not. A page is made in its turn and sent after it, because a reader may
-// be slow. Nothing in it is secret, so that its compressed length may be seen.
-func render(w http.ResponseWriter, r *http.Request, log *slog.Logger, made turns, t *template.Template, view func() (any, bool)) {
+// render writes a page whole or not at all. view returns its content, or false if the key does
+// not exist. A page is rendered in its turn and sent afterwards, because a reader may be slow.
+// Nothing in it is secret, so its compressed length reveals nothing.
+func render(w http.ResponseWriter, r *http.Request, log *slog.Logger, made turns, t *template.Template,
+	view func() (any, bool)) {
 	pack := accepts(r, "gzip")
 	var page []byte
 	var known bool
@@ -158,7 +160,7 @@ func render(w http.ResponseWriter, r *http.Request, log *slog.Logger, made turns
 		text(w, http.StatusNotFound, "there is no such key")
 	case err != nil:
 		log.Error("a page could not be made", "page", t.Name(), "error", err.Error())
-		text(w, http.StatusInternalServerError, "the page could not be made: see the log of keyd")
+		text(w, http.StatusInternalServerError, "the page could not be made: see keyd's log")
 	default:
 		w.Header().Set("Content-Type", typeHTML)
 		w.Header().Set("Vary", "Accept-Encoding")

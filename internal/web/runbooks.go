@@ -6,7 +6,7 @@ import (
 	"unicode"
 )
 
-// section is a heading of a Markdown text with what stands below it.
+// section is a heading of a Markdown text with the text below it.
 type section struct {
 	Anchor  string // as GitHub makes it, so that links work in both places
 	Heading string
@@ -14,8 +14,8 @@ type section struct {
 	Body    string
 }
 
-// sections cuts a Markdown text at its headings: lines that begin with '#', outside
-// fenced blocks. What stands before the first is left out.
+// sections splits a Markdown text at its headings: lines that begin with '#', outside
+// fenced blocks. It omits the text before the first one.
 func sections(markdown string) []section {
 	var all []section
 	var body strings.Builder
@@ -49,8 +49,8 @@ func sections(markdown string) []section {
 	return all
 }
 
-// slug is a heading's anchor: lower case, letters, digits, hyphens and underscores
-// stay, spaces become hyphens, the rest goes.
+// slug returns a heading's anchor: lower case; letters, digits, hyphens and underscores
+// stay, spaces become hyphens, other characters are dropped.
 func slug(heading string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

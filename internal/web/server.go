@@ -19,15 +19,15 @@ import (
 
 const (
 	defaultListen = "127.0.0.1:9889"
-	// shutdownTimeout is how long answers under way may take to end.
+	// shutdownTimeout is how long answers under way may take to finish.
 	shutdownTimeout = 5 * time.Second
 	maxHeaderBytes  = 16 << 10
-	// maxConnections is how many connections are served at once; the others wait. So
-	// whoever reaches the listener takes neither the daemon's memory nor its descriptors.
+	// maxConnections is how many connections are served at once; the others wait. So a
+	// client cannot exhaust the daemon's memory or descriptors.
 	maxConnections = 256
 )
 
-// Config is what a Server is made of.
+// Config configures a Server.
 type Config struct {
 	Listen        string // host:port; "": 127.0.0.1:9889
 	WebConfigFile string // exporter-toolkit's web configuration (TLS, basic auth), or ""
@@ -38,10 +38,10 @@ type Config struct {
 	Events func(ctx context.Context) <-chan status.Event
 	// Recent returns the last n entries of the audit chain, oldest first; nil: none.
 	Recent func(ctx context.Context, n int) ([]status.Entry, error)
-	// Ready reports whether keyd has looked once and can work, and if not, why.
-	// Trouble with a key is for metrics, not for readiness.
+	// Ready reports whether keyd has observed once and can work, and if not, why. A
+	// problem of one key shows in metrics, not in readiness.
 	Ready func() (ok bool, why string)
-	// Stuck names what does not turn any more; "" when all does.
+	// Stuck names the loop that has stopped turning; "" if none has.
 	Stuck  func() string
 	Logger *slog.Logger
 }
@@ -68,7 +68,10 @@ func New(c Config) (*Server, error) {
 	listen := cmp.Or(c.Listen, defaultListen)
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil, fmt.Errorf("listen for metrics: %w: choose another web.listen, or end what has this address (ss -ltnp)", err)
+		return nil,
+			fmt.Errorf("listen for metrics: %w: choose another web.listen, or stop the process that has this address "+
+				"(ss -ltnp)",
+				err)
 	}
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -96,11 +99,11 @@ func New(c Config) (*Server, error) {
 // Addr is the address of the listener.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Close gives up the listener of a Server that is not served after all.
+// Close closes the listener of a Server that was never served.
 func (s *Server) Close() error { return s.listener.Close() }
 
-// Serve answers until ctx ends, then lets answers under way end for at most 5
-// seconds. The error is nil after an ordinary end.
+// Serve answers until ctx ends, then waits at most 5 seconds for answers under way. It
+// returns nil after an ordinary end.
 func (s *Server) Serve(ctx context.Context) error {
 	following, stop := context.WithCancel(ctx)
 	fed := s.follow(following)
@@ -114,7 +117,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		return fmt.Errorf("serve metrics on %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
-	s.feed.close() // and with it the answers that would not end by themselves
+	s.feed.close() // and with it the answers that did not finish
 	ending, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	if err := s.http.Shutdown(ending); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// strip is the health of a vault or of the HSM over a day. A state has a height of its
-// own as well as a colour.
+// strip is the health of a vault or of the HSM over a day. Each state has its own
+// height as well as a colour.
 type strip struct {
 	Good, Bad, Unknown string // paths in a box of Width by 12
 	Width              int
@@ -17,7 +17,7 @@ type strip struct {
 	From               string
 }
 
-// drawStrip draws a history; nil where there is none.
+// drawStrip draws a history; nil if there is none.
 func drawStrip(h *status.History) *strip {
 	if h == nil || len(h.Slots) == 0 {
 		return nil
@@ -33,7 +33,8 @@ func drawStrip(h *status.History) *strip {
 			fmt.Fprintf(&unknown, "M%d 10.8h.8v1.2h-.8z", i)
 		}
 	}
-	return &strip{good.String(), bad.String(), unknown.String(), len(h.Slots), stripWords(h), h.Start.UTC().Format("15:04")}
+	return &strip{good.String(), bad.String(), unknown.String(), len(h.Slots), stripWords(h),
+		h.Start.UTC().Format("15:04")}
 }
 
 // stripWords says what a strip shows.
@@ -70,7 +71,7 @@ func stripWords(h *status.History) string {
 	return words
 }
 
-// hours is such as "45 min" or "22 h 15 min".
+// hours returns text such as "45 min" or "22 h 15 min".
 func hours(d time.Duration) string {
 	h, m := int(d.Hours()), int(d.Minutes())%60
 	switch {

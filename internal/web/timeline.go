@@ -28,8 +28,8 @@ const (
 	edge = 1.5
 )
 
-// timeline is a key's generations along time. Positions across are percentages, so that
-// the text keeps its size however narrow the page is.
+// timeline is a key's generations along time. Horizontal positions are percentages, so
+// that the text keeps its size on a narrow page.
 type timeline struct {
 	Desc   string // all of it, in words
 	Height int
@@ -87,7 +87,7 @@ func (s scale) mark(t time.Time, title string) mark {
 
 func percent(x float64) string { return strconv.FormatFloat(x, 'f', 2, 64) }
 
-// scaleOf chooses the span for these generations and the next rotation.
+// scaleOf chooses the time span for these generations and the next rotation.
 func scaleOf(now time.Time, generations []status.Generation, next time.Time) (s scale, beyond bool) {
 	s = scale{now.Add(-24 * time.Hour), now}
 	for i, g := range generations {
@@ -112,36 +112,38 @@ func scaleOf(now time.Time, generations []status.Generation, next time.Time) (s 
 func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	shown := k.Generations[max(0, len(k.Generations)-lanes):]
 	s, beyond := scaleOf(now, shown, k.NextRotation)
-	t := timeline{Older: len(k.Generations) - len(shown), Now: s.mark(now, "now"), Height: axisRow + dueRow + laneRow*max(1, len(shown))}
+	t := timeline{Older: len(k.Generations) - len(shown), Now: s.mark(now, "now"),
+		Height: axisRow + dueRow + laneRow*max(1, len(shown))}
 	if s.at(now) > 35 {
 		t.From = day(now, s.from)
 	}
-	var told []string
+	var sentences []string
 	for i, g := range slices.Backward(shown) {
 		y := axisRow + laneRow*(len(shown)-1-i)
-		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State, Caption: captionOf(now, g), Bars: barsOf(now, s, g)}
+		l := lane{Y: y, TextY: y + barInset - 5, BarY: y + barInset, Number: g.Number, State: g.State,
+			Caption: captionOf(now, g), Bars: barsOf(now, s, g)}
 		if at := activeAt(g); !at.IsZero() {
 			m := s.mark(at, fmt.Sprintf("rotated to generation %d on %s", g.Number, day(now, at)))
 			l.Rotation = &m
 		}
 		t.Lanes = append(t.Lanes, l)
-		told = append(told, fmt.Sprintf("Generation %d: %s.", g.Number, l.Caption))
+		sentences = append(sentences, fmt.Sprintf("Generation %d: %s.", g.Number, l.Caption))
 	}
 	if len(shown) == 0 {
-		told = append(told, "No generation yet.")
+		sentences = append(sentences, "No generation yet.")
 	}
 	if t.Older > 0 {
-		told = append(told, words.Count(t.Older, "older generation")+" not shown.")
+		sentences = append(sentences, words.Count(t.Older, "older generation")+" not shown.")
 	}
-	told = append(told, nextWords(now, k)+".")
+	sentences = append(sentences, nextWords(now, k)+".")
 	if !k.NextRotation.IsZero() {
 		t.Due = &due{s.mark(k.NextRotation, nextWords(now, k)), nextWords(now, k), overdue(now, k), beyond}
 	}
-	t.Desc = strings.Join(told, " ")
+	t.Desc = strings.Join(sentences, " ")
 	return t
 }
 
-// overdueAfter is how late a rotation may begin before it is called overdue.
+// overdueAfter is how late a rotation may begin before it counts as overdue.
 const overdueAfter = time.Hour
 
 func overdue(now time.Time, k status.Key) bool {
@@ -161,7 +163,7 @@ func nextWords(now time.Time, k status.Key) string {
 	return fmt.Sprintf("Next rotation %s, %s", day(now, k.NextRotation), relative(now, k.NextRotation))
 }
 
-// nextShort is nextWords for a column that says what it is about.
+// nextShort is nextWords for a table column whose heading names the subject.
 func nextShort(now time.Time, k status.Key) string {
 	switch {
 	case k.NextRotation.IsZero():
@@ -174,8 +176,8 @@ func nextShort(now time.Time, k status.Key) string {
 	return day(now, k.NextRotation) + ", " + relative(now, k.NextRotation)
 }
 
-// activeAt is when a generation was first proven in a vault, which is when it became
-// the newest; zero before.
+// activeAt returns when a generation was first proven in a vault, which made it the
+// newest; zero if it has not been.
 func activeAt(g status.Generation) time.Time {
 	var first time.Time
 	for _, p := range g.Placements {
@@ -190,7 +192,8 @@ func activeAt(g status.Generation) time.Time {
 }
 
 // stateOrder is the states as a generation passes them.
-var stateOrder = []key.State{key.PreActivation, key.Active, key.Deactivated, key.Suspended, key.Compromised, key.Destroyed}
+var stateOrder = []key.State{key.PreActivation, key.Active, key.Deactivated, key.Suspended, key.Compromised,
+	key.Destroyed}
 
 // turn is the beginning of a state.
 type turn struct {
@@ -198,8 +201,8 @@ type turn struct {
 	state key.State
 }
 
-// turnsOf is a generation's states in the order in which it came into them. One that
-// State ranks higher is not left for a lower one.
+// turnsOf returns a generation's states in the order in which it entered them. A
+// generation never returns to a state that ranks lower.
 func turnsOf(g status.Generation) []turn {
 	turns := []turn{{g.Reserved, key.PreActivation}, {activeAt(g), key.Active}, {g.Deactivated, key.Deactivated}}
 	if g.State == key.Suspended {
@@ -248,7 +251,7 @@ func untilWords(now, t time.Time) string {
 	return day(now, t)
 }
 
-// captionOf says a generation's state, and since when.
+// captionOf returns a generation's state, and since when.
 func captionOf(now time.Time, g status.Generation) string {
 	since := func(at time.Time) string { return " since " + day(now, cmp.Or(at, g.Reserved)) }
 	switch g.State {

@@ -15,36 +15,85 @@ import (
 // them.
 func otherProblems() (all []status.Problem) {
 	add := func(severity status.Severity, key, vault, runbook, text, remedy string) {
-		all = append(all, status.Problem{Severity: severity, Key: key, Vault: vault, Runbook: runbook, Text: text, Remedy: remedy})
+		all = append(all,
+			status.Problem{Severity: severity, Key: key, Vault: vault, Runbook: runbook, Text: text, Remedy: remedy})
 	}
-	const weu, mhsm, plan = "contoso-weu", "contoso-hsm", "keyd plan shows what it waits for; it begins by itself when that is removed"
-	for _, p := range []struct{ key, how string }{{"refuted", "refuted at modulus"}, {"inconclusive", "inconclusive at vault-unwrap"}} {
-		add(status.Critical, p.key, weu, "keydunwrapfailing", p.key+": version 5be10a77 (generation 3) in vault contoso-weu did not prove: "+p.how, "see the runbook before anything is disabled or deleted")
+	const weu, mhsm, plan = "contoso-weu", "contoso-hsm",
+		"keyd plan shows what it waits for; it begins by itself when that is removed"
+	for _, p := range []struct{ key, how string }{{"refuted", "refuted at modulus"},
+		{"inconclusive", "inconclusive at vault-unwrap"}} {
+		add(status.Critical, p.key, weu, "keydunwrapfailing",
+			p.key+": version 5be10a77 (generation 3) in vault contoso-weu did not prove: "+p.how,
+			"see the runbook before anything is disabled or deleted")
 	}
-	add(status.Critical, "inconclusive", weu, "keydwrapfailing", "inconclusive: version 5be10a77 (generation 3) in vault contoso-weu does not wrap or sign: inconclusive at vault-wrap (KeyNotYetValid): HTTP 403; what is encrypted under it can be read", "see the runbook: nothing new can be encrypted under this version")
-	add(status.Warning, "", "", "keydcertificateends", "the client certificate in /etc/keyd/client.pem ends at 2026-12-01T00:00:00Z: keyd cannot sign in after that", "renew it, register the new one with the application, and write it into the file; keyd reads it again by itself")
-	add(status.Critical, "", "", "keydstoreunhealthy", "the state cannot be written: no space left on device", "free or repair the disk; keyd goes on by itself")
-	add(status.Critical, "", "", "keydpinrefused", "the HSM side cannot work: the token refused the PIN", "do not try PINs by hand; find the right one, as the runbook says")
-	add(status.Warning, "", "", "keydhsmdown", "the HSM side ended 9 times within 30 minutes, and was started again", "journalctl -u keyd-hsm shows what ends it; where the daemon starts it, journalctl -u keyd")
-	add(status.Critical, "", "", "keydpinnearlylocked", "one more wrong PIN locks the token, and keyd cannot log in again after a restart", "do not restart keyd-hsm; find out who tries wrong PINs, and stop them")
-	add(status.Warning, "", "", "keydpintrieslow", "somebody else tried a wrong PIN on the token, which has few tries left", "find out who tries wrong PINs, and stop them")
-	add(status.Warning, "", "", "keydpintochange", "the token wants another user PIN", "change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart keyd-hsm")
-	add(status.Warning, "", "", "keydcheckpointstale", "the audit chain was last signed at 2026-11-23T03:00:00Z, and should be daily", "keyd audit checkpoint tells why; keyd tries again by itself")
-	add(status.Warning, "", "", "keydconfigreloadfailed", "the last reload was refused: the configuration has mistakes, the old one goes on", "correct it (keyd check shows each mistake with its line), then: keyd reload")
-	add(status.Warning, "", "", "keydnotready", "not every key was looked at since keyd's start at 2026-11-25T09:20:00Z", "keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
-	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout", "keyd check tries each part of the way to it; keyd goes on by itself")
-	add(status.Warning, "", weu, "keydclockskew", "the clocks of this machine and of vault contoso-weu differ by 7m0s: from 5 minutes on scheduled rotations wait", "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is wrong; correct the time source")
-	add(status.Warning, "", weu, "keydvaultthrottled", "vault contoso-weu answered 40 of the last 200 requests, within 15 minutes, with 429, too many requests: proofs and rotations are slow", "see in the vault's metrics in Azure who sends how much; keyd waits as it is told to")
-	add(status.Warning, "well", weu, "keydproofstale", "well: version 5be10a77 (generation 3) in vault contoso-weu was last proven at 2026-11-25T08:00:00Z, and should be every 5m0s", "keyd check tries each part; keyd tries again by itself")
-	add(status.Critical, "rotating", "", "keydcompromisewaiting", "rotating is compromised, and the rotation that was asked for at 2026-11-25T08:55:00Z is not finished: vault contoso-hsm cannot be reached", "keyd plan shows what it waits for; if one vault alone is in the way: keyd rotate --now rotating --compromise --without VAULT --reason …")
-	add(status.Warning, "on-request", "", "keydrequestwaiting", "on-request: the rotation that was asked for at 2026-11-25T08:30:00Z has not begun: vault contoso-hsm cannot be reached", plan)
-	add(status.Warning, "overdue", "", "keydrotationoverdue", "overdue was due for rotation at 2026-11-22T09:41:00Z, and it has not begun: vault contoso-hsm cannot be reached", plan)
-	add(status.Warning, "partial", mhsm, "keydkeypartial", "partial lacks its latest generation in contoso-hsm: vault contoso-hsm cannot be reached", "mend what it waits for; keyd catches the vault up by itself")
-	add(status.Warning, "new", "", "keydkeynotmade", "new has no generation yet: vault contoso-weu is not ready", "mend what it waits for, as keyd check advises; keyd then makes the key by itself")
-	add(status.Critical, "well", mhsm, "keydversionexpiressoon", "the newest version of well in vault contoso-hsm, 5be10a77, expires at 2026-11-29T00:00:00Z: from then on nobody can wrap with it", "keyd rotate --now well --reason …")
-	add(status.Warning, "well", weu, "keydrotationpolicyunreadable", "well: vault contoso-weu does not tell whether it rotates the key itself: 403 ForbiddenByRbac", "let keyd's identity read rotation policies, as the runbook says; keyd asks again within half an hour")
+	add(status.Critical, "inconclusive", weu, "keydwrapfailing",
+		"inconclusive: version 5be10a77 (generation 3) in vault contoso-weu does not wrap or sign: inconclusive at "+
+			"vault-wrap (KeyNotYetValid): HTTP 403; what is encrypted under it can be read",
+		"see the runbook: nothing new can be encrypted under this version")
+	add(status.Warning, "", "", "keydcertificateends",
+		"the client certificate in /etc/keyd/client.pem ends at 2026-12-01T00:00:00Z: keyd cannot sign in after that",
+		"renew it, register the new one with the application, and write it into the file; keyd reads it again "+
+			"by itself")
+	add(status.Critical, "", "", "keydstoreunhealthy", "the state cannot be written: no space left on device",
+		"free or repair the disk; keyd goes on by itself")
+	add(status.Critical, "", "", "keydpinrefused", "the HSM side cannot work: the token refused the PIN",
+		"do not try PINs by hand; find the right one, as the runbook says")
+	add(status.Warning, "", "", "keydhsmdown", "the HSM side ended 9 times within 30 minutes, and was started again",
+		"journalctl -u keyd-hsm shows what ends it; where the daemon starts it, journalctl -u keyd")
+	add(status.Critical, "", "", "keydpinnearlylocked",
+		"one more wrong PIN locks the token, and keyd cannot log in again after a restart",
+		"do not restart keyd-hsm; find out who tries wrong PINs, and stop them")
+	add(status.Warning, "", "", "keydpintrieslow",
+		"somebody else tried a wrong PIN on the token, which has few tries left",
+		"find out who tries wrong PINs, and stop them")
+	add(status.Warning, "", "", "keydpintochange", "the token wants another user PIN",
+		"change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart keyd-hsm")
+	add(status.Warning, "", "", "keydcheckpointstale",
+		"the audit chain was last signed at 2026-11-23T03:00:00Z, and should be daily",
+		"keyd audit checkpoint tells why; keyd tries again by itself")
+	add(status.Warning, "", "", "keydconfigreloadfailed",
+		"the last reload was refused: the configuration has mistakes, the old one goes on",
+		"correct it (keyd check shows each mistake with its line), then: keyd reload")
+	add(status.Warning, "", "", "keydnotready",
+		"not every key was looked at since keyd's start at 2026-11-25T09:20:00Z",
+		"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
+	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout",
+		"keyd check tries each part of the way to it; keyd goes on by itself")
+	add(status.Warning, "", weu, "keydclockskew",
+		"the clocks of this machine and of vault contoso-weu differ by 7m0s: from 5 minutes on scheduled "+
+			"rotations wait", "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is "+
+			"wrong; correct the time source")
+	add(status.Warning, "", weu, "keydvaultthrottled",
+		"vault contoso-weu answered 40 of the last 200 requests, within 15 minutes, with 429, too many requests: "+
+			"proofs and rotations are slow",
+		"see in the vault's metrics in Azure who sends how much; keyd waits as it is told to")
+	add(status.Warning, "well", weu, "keydproofstale",
+		"well: version 5be10a77 (generation 3) in vault contoso-weu was last proven at 2026-11-25T08:00:00Z, and "+
+			"should be every 5m0s", "keyd check tries each part; keyd tries again by itself")
+	add(status.Critical, "rotating", "", "keydcompromisewaiting",
+		"rotating is compromised, and the rotation that was asked for at 2026-11-25T08:55:00Z is not finished: vault "+
+			"contoso-hsm cannot be reached", "keyd plan shows what it waits for; if one vault alone is in the way: "+
+			"keyd rotate --now rotating --compromise --without VAULT --reason …")
+	add(status.Warning, "on-request", "", "keydrequestwaiting",
+		"on-request: the rotation that was asked for at 2026-11-25T08:30:00Z has not begun: vault contoso-hsm cannot "+
+			"be reached", plan)
+	add(status.Warning, "overdue", "", "keydrotationoverdue",
+		"overdue was due for rotation at 2026-11-22T09:41:00Z, and it has not begun: vault contoso-hsm cannot be "+
+			"reached", plan)
+	add(status.Warning, "partial", mhsm, "keydkeypartial",
+		"partial lacks its latest generation in contoso-hsm: vault contoso-hsm cannot be reached",
+		"mend what it waits for; keyd catches the vault up by itself")
+	add(status.Warning, "new", "", "keydkeynotmade", "new has no generation yet: vault contoso-weu is not ready",
+		"mend what it waits for, as keyd check advises; keyd then makes the key by itself")
+	add(status.Critical, "well", mhsm, "keydversionexpiressoon",
+		"the newest version of well in vault contoso-hsm, 5be10a77, expires at 2026-11-29T00:00:00Z: from then on "+
+			"nobody can wrap with it", "keyd rotate --now well --reason …")
+	add(status.Warning, "well", weu, "keydrotationpolicyunreadable",
+		"well: vault contoso-weu does not tell whether it rotates the key itself: 403 ForbiddenByRbac",
+		"let keyd's identity read rotation policies, as the runbook says; keyd asks again within half an hour")
 	for _, kind := range driftKinds() {
-		add(status.Warning, "well", weu, "drift-"+string(kind), "well: "+string(kind)+" in vault contoso-weu", "compare with the configuration")
+		add(status.Warning, "well", weu, "drift-"+string(kind), "well: "+string(kind)+" in vault contoso-weu",
+			"compare with the configuration")
 	}
 	return all
 }
@@ -75,7 +124,7 @@ func constants[T ~string](path, form string) (all []T) {
 }
 
 // The browser is shown everyTrouble, so what is not in it is looked at by no test.
-func TestEveryTroubleHasEveryProblemThatTheDaemonTells(t *testing.T) {
+func TestEveryTroubleHasEveryProblemOfTheDaemon(t *testing.T) {
 	shown := map[string]bool{}
 	for _, p := range everyTrouble().Problems {
 		shown[p.Runbook] = true

@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// allCards is up to how many keys each gets a timeline of its own; of more, only
-	// the first maxCards that are in trouble or in work do, and the others a line in a
-	// table.
+	// allCards is the number of keys up to which each gets a card with a timeline. With
+	// more keys, only the first maxCards with trouble or work get one; the others get a
+	// table row.
 	allCards = 12
 	maxCards = 12
 	// maxWorksShown and maxEntries bound the lists.
@@ -49,7 +49,7 @@ type statusPage struct {
 	EntriesError string
 }
 
-// keyView is one key, as a card or a row.
+// keyView is one key, shown as a card or a row.
 type keyView struct {
 	Name       string
 	State      string
@@ -86,7 +86,7 @@ type entryView struct {
 	Actor            string
 }
 
-// viewStatus makes the page of a snapshot.
+// viewStatus builds the page of a snapshot.
 func viewStatus(s status.Snapshot, works []work, entries []status.Entry, entriesErr error) statusPage {
 	p := statusPage{
 		frame:        frame{s.Instance, s.Version, s.At},
@@ -126,7 +126,7 @@ func viewStatus(s status.Snapshot, works []work, entries []status.Entry, entries
 	return p
 }
 
-// states is the order in which states are shown, and what each is called.
+// states lists the states in display order, with their labels.
 var states = []struct{ state, words string }{
 	{status.StateHeld, "on hold"},
 	{status.StateFailing, "failing"},
@@ -138,11 +138,11 @@ var states = []struct{ state, words string }{
 	{status.StateRetained, "retained"},
 }
 
-// stateUnproven is the page's own state: the key would be well, but for an alarm about its
-// proofs.
+// stateUnproven is a state of this page only: the key is well except for an alarm about
+// its proofs.
 const stateUnproven = "unproven"
 
-// calm is the rank of the first state that asks for no attention.
+// calm is the rank of the first state that needs no attention.
 const calm = 6
 
 // rank is the place of a state in the order of states.
@@ -155,8 +155,8 @@ func rank(state string) int {
 	return len(states)
 }
 
-// withAlarms is the keys as the page shows their states: the worst first, then those whose
-// rotation is overdue, then by name.
+// withAlarms returns the keys in display order: the worst state first, then overdue
+// rotations, then by name.
 func withAlarms(s status.Snapshot) []status.Key {
 	alarmed := map[string]bool{}
 	for _, p := range s.Problems {
@@ -171,12 +171,13 @@ func withAlarms(s status.Snapshot) []status.Key {
 		}
 	}
 	slices.SortStableFunc(keys, func(a, b status.Key) int {
-		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), first(overdue(s.At, a), overdue(s.At, b)), strings.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), first(overdue(s.At, a), overdue(s.At, b)),
+			strings.Compare(a.Name, b.Name))
 	})
 	return keys
 }
 
-// first orders what is so before what is not.
+// first orders true before false.
 func first(a, b bool) int {
 	switch {
 	case a == b:
@@ -196,7 +197,8 @@ func stateWords(state string) string {
 	return state
 }
 
-// unproven is a newest version whose last proof did not pass; nil when there is none.
+// unproven returns a newest version whose last proof did not pass; nil if there is
+// none.
 func unproven(k status.Key) *status.Proof {
 	for i, p := range k.Proofs {
 		if p.Newest && p.Outcome != key.Passed && p.Outcome != "" {
@@ -207,7 +209,8 @@ func unproven(k status.Key) *status.Proof {
 }
 
 func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
-	v := keyView{Name: k.Name, State: k.State, StateWords: stateWords(k.State), Next: nextShort(now, k), Proof: proofShort(now, k, vaults), Overdue: overdue(now, k)}
+	v := keyView{Name: k.Name, State: k.State, StateWords: stateWords(k.State), Next: nextShort(now, k),
+		Proof: proofShort(now, k, vaults), Overdue: overdue(now, k)}
 	v.Facts = append(v.Facts, string(k.Spec), proofWords(now, k, vaults))
 	if k.Retained {
 		v.Facts = append(v.Facts, "no longer in the configuration")
@@ -227,7 +230,7 @@ func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
 	return v
 }
 
-// proofWords is proofShort where nothing says what it is about.
+// proofWords is proofShort for a place without a heading.
 func proofWords(now time.Time, k status.Key, vaults map[string]string) string {
 	words := proofShort(now, k, vaults)
 	if unproven(k) != nil || words == noProof {
@@ -236,7 +239,7 @@ func proofWords(now time.Time, k status.Key, vaults map[string]string) string {
 	return "proven " + words
 }
 
-// legWords is the leg that did not pass, with the reason.
+// legWords returns the leg that did not pass, with the reason.
 func legWords(p status.Proof) string {
 	if p.Reason == "" {
 		return p.Leg
@@ -320,14 +323,14 @@ func viewVault(now time.Time, h status.Vault) vaultView {
 	return v
 }
 
-// told are the fields of an audit entry that the page shows, in this order. It is a list of
-// what is, not of what is not: reasons are operators' own text and stay out.
-var told = []string{"generation", "vault", "version", "cause", "code", "leg", "alias", "keys", "vaults"}
+// shownFields are the fields of an audit entry that the page shows, in this order. It is an allow
+// list: reasons are operators' own text and stay out.
+var shownFields = []string{"generation", "vault", "version", "cause", "code", "leg", "alias", "keys", "vaults"}
 
 func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryView {
 	v := entryView{Seq: e.Seq, Time: clock(now, e.Time), Key: e.Key, Event: e.Event, Actor: e.Actor}
 	var more []string
-	for _, name := range told {
+	for _, name := range shownFields {
 		value := e.Fields[name]
 		switch {
 		case value == "":
@@ -347,7 +350,7 @@ func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryVie
 	return v
 }
 
-// entries asks for the last entries of the audit chain.
+// entries returns the last entries of the audit chain.
 func (c Config) entries(ctx context.Context) ([]status.Entry, error) {
 	if c.Recent == nil {
 		return nil, nil

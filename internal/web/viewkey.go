@@ -25,7 +25,7 @@ type generationView struct {
 
 type placementView struct{ Vault, Version, State, Proof string }
 
-// viewOneKey makes the page of one key; ok is false when there is no such key.
+// viewOneKey builds the page of one key. ok is false if there is no such key.
 func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 	keys := withAlarms(s)
 	k, ok := status.Snapshot{Keys: keys}.Key(name)
@@ -36,7 +36,8 @@ func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 	for _, v := range s.Vaults {
 		vaults[v.URL] = v.Name
 	}
-	p = keyPage{frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Schedule: k.Schedule, Abandoned: k.Abandoned}
+	p = keyPage{frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Schedule: k.Schedule,
+		Abandoned: k.Abandoned}
 	p.Key.Timeline = drawTimeline(s.At, k, pageLanes)
 	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return p.Key != k.Name })
 	p.Problems = groupProblems(s)
@@ -47,7 +48,8 @@ func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 }
 
 func viewGeneration(now time.Time, g status.Generation, proofs []status.Proof) generationView {
-	v := generationView{Number: g.Number, Caption: captionOf(now, g), Fingerprint: g.Fingerprint.Short(), Requester: g.Requester}
+	v := generationView{Number: g.Number, Caption: captionOf(now, g), Fingerprint: g.Fingerprint.Short(),
+		Requester: g.Requester}
 	for _, at := range g.Placements {
 		pv := placementView{Vault: at.VaultName, Version: short(at.Version), State: string(at.State), Proof: "none yet"}
 		if !at.ProvenAt.IsZero() {

@@ -124,13 +124,15 @@ func TestHealthzNamesWhatIsStuck(t *testing.T) {
 func TestReadyzSaysWhyNot(t *testing.T) {
 	w := &world{unready: "no look has been completed"}
 	addr := serve(t, w.config(t))
-	if a := ask(t, "GET", addr, "/readyz", nil); a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, w.unready) {
+	if a := ask(t, "GET", addr, "/readyz", nil); a.code != http.StatusServiceUnavailable ||
+		!strings.Contains(a.body, w.unready) {
 		t.Errorf("%d %q", a.code, a.body)
 	}
 }
 
 func TestTroubleWithAKeyIsNotReadiness(t *testing.T) {
-	w := &world{snapshot: status.Snapshot{Problems: []status.Problem{{Severity: status.Critical, Text: "a key does not unwrap"}}}}
+	w := &world{snapshot: status.Snapshot{Problems: []status.Problem{{Severity: status.Critical,
+		Text: "a key does not unwrap"}}}}
 	if a := ask(t, "GET", serve(t, w.config(t)), "/readyz", nil); a.code != http.StatusOK {
 		t.Errorf("%d %q", a.code, a.body)
 	}
@@ -138,7 +140,8 @@ func TestTroubleWithAKeyIsNotReadiness(t *testing.T) {
 
 func TestOnlyGetAndHeadAreAnswered(t *testing.T) {
 	addr := serve(t, (&world{}).config(t))
-	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/runbooks", "/style.css", "/live.js", "/icon.svg", "/events"} {
+	for _, path := range []string{"/", "/metrics", "/healthz", "/readyz", "/runbooks", "/style.css", "/live.js",
+		"/icon.svg", "/events"} {
 		for _, method := range []string{"POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
 			if a := ask(t, method, addr, path, nil); a.code != http.StatusMethodNotAllowed {
 				t.Errorf("%s %s: %d", method, path, a.code)
@@ -155,7 +158,8 @@ func TestOnlyGetAndHeadAreAnswered(t *testing.T) {
 
 func TestEveryAnswerForbidsForeignAndInlineScriptsAndFrames(t *testing.T) {
 	addr := serve(t, (&world{}).config(t))
-	for _, path := range []string{"/", "/metrics", "/healthz", "/runbooks", "/live.js", "/nothing-here", "/keys/nothing-here"} {
+	for _, path := range []string{"/", "/metrics", "/healthz", "/runbooks", "/live.js", "/nothing-here",
+		"/keys/nothing-here"} {
 		h := ask(t, "GET", addr, path, nil).header
 		if csp := h.Get("Content-Security-Policy"); csp != policy || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: Content-Security-Policy %q", path, csp)
@@ -163,7 +167,8 @@ func TestEveryAnswerForbidsForeignAndInlineScriptsAndFrames(t *testing.T) {
 		if h.Get("Referrer-Policy") != "no-referrer" || h.Get("Cross-Origin-Opener-Policy") != "same-origin" {
 			t.Errorf("%s: %v", path, h)
 		}
-		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" || h.Get("Content-Type") == "" {
+		if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("Cache-Control") != "no-store" ||
+			h.Get("Content-Type") == "" {
 			t.Errorf("%s: %v", path, h)
 		}
 	}
@@ -203,13 +208,17 @@ func hostile() status.Snapshot {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	return status.Snapshot{
 		Version: evil, Instance: evil, At: now, Started: now,
-		Problems: []status.Problem{{Severity: status.Critical, Key: evil, Vault: evil, Text: evil, Remedy: evil, Runbook: `" onclick="alert(1)`}},
-		HSM:      status.HSM{Error: evil, Info: key.HSMInfo{Model: evil, Degraded: evil, Warnings: []string{evil}}},
-		Vaults:   []status.Vault{{Vault: key.Vault{Name: evil, URL: "javascript:alert(1)"}, Error: evil, KEK: evil, KEKTrust: evil}},
+		Problems: []status.Problem{{Severity: status.Critical, Key: evil, Vault: evil, Text: evil, Remedy: evil,
+			Runbook: `" onclick="alert(1)`}},
+		HSM: status.HSM{Error: evil, Info: key.HSMInfo{Model: evil, Degraded: evil, Warnings: []string{evil}}},
+		Vaults: []status.Vault{{Vault: key.Vault{Name: evil, URL: "javascript:alert(1)"}, Error: evil, KEK: evil,
+			KEKTrust: evil}},
 		Keys: []status.Key{{Name: evil, State: evil, Schedule: evil, Error: evil, Waiting: evil, Doing: evil,
-			Hold:        &key.Hold{Code: key.HoldForeign, Reason: evil, By: evil},
-			Generations: []status.Generation{{Number: 1, Requester: evil, Fingerprint: evil, Placements: []status.Placement{{VaultName: evil, Version: evil, State: evil}}}},
-			Proofs:      []status.Proof{{Newest: true, Vault: evil, Version: evil, Leg: evil, Outcome: key.Inconclusive}}}},
+			Hold: &key.Hold{Code: key.HoldForeign, Reason: evil, By: evil},
+			Generations: []status.Generation{{Number: 1, Requester: evil, Fingerprint: evil,
+				Placements: []status.Placement{{VaultName: evil, Version: evil, State: evil}}}},
+			Proofs: []status.Proof{{Newest: true, Vault: evil, Version: evil, Leg: evil,
+				Outcome: key.Inconclusive}}}},
 	}
 }
 
@@ -230,13 +239,15 @@ func TestHostileNamesAndErrorsAreEscaped(t *testing.T) {
 func TestTheStatusPageShowsProblemsFirst(t *testing.T) {
 	w := &world{snapshot: status.Snapshot{
 		Instance: "hq-1", Ready: true,
-		Problems: []status.Problem{{Severity: status.Critical, Key: "sa-cmk-key", Text: "deleted", Runbook: "keydkeydeleted"}},
-		Vaults:   []status.Vault{{Vault: key.Vault{Name: "contoso-weu"}, Reachable: true}},
-		Keys:     []status.Key{{Name: "sa-cmk-key", State: status.StateHeld}},
+		Problems: []status.Problem{{Severity: status.Critical, Key: "sa-cmk-key", Text: "deleted",
+			Runbook: "keydkeydeleted"}},
+		Vaults: []status.Vault{{Vault: key.Vault{Name: "contoso-weu"}, Reachable: true}},
+		Keys:   []status.Key{{Name: "sa-cmk-key", State: status.StateHeld}},
 	}}
 	body := ask(t, "GET", serve(t, w.config(t)), "/", nil).body
 	last := -1
-	for _, part := range []string{`href="/runbooks#keydkeydeleted"`, `id="now"`, `id="keys"`, "sa-cmk-key</a></h3>", `id="vaults"`, "contoso-weu", `id="audit"`} {
+	for _, part := range []string{`href="/runbooks#keydkeydeleted"`, `id="now"`, `id="keys"`, "sa-cmk-key</a></h3>",
+		`id="vaults"`, "contoso-weu", `id="audit"`} {
 		i := strings.Index(body, part)
 		if i <= last {
 			t.Fatalf("%s is missing or out of place:\n%s", part, body)
@@ -313,7 +324,8 @@ func TestTheWebConfigurationGivesTLSAndPasswords(t *testing.T) {
 	write(t, c.WebConfigFile, "tls_server_config: {cert_file: cert.pem, key_file: key.pem}\n"+
 		"basic_auth_users: {prometheus: \""+scrapeHash+"\"}\n")
 	addr := serve(t, c)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: pool}}}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
+		TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	request := func(password string) answer {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+addr+"/metrics", nil)
 		if err != nil {

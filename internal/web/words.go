@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// stepWords says what a step does, or did.
+// stepWords describes what a step does, or did.
 func stepWords(e status.Event) string {
 	if e.Phase == status.Wait {
 		return "Waiting"
@@ -29,28 +29,30 @@ func stepWords(e status.Event) string {
 	return words
 }
 
-// steps is each step of the loop: while it is under way, done, and what stands before
-// the vault.
+// steps has the words for each step of the loop: under way, done, and the preposition
+// before the vault.
 var steps = map[string][3]string{
-	"hold":            {"Putting the key on hold", "The key is on hold", "because of"},
-	"reserve":         {"Reserving the next number", "Number reserved", ""},
-	"generate":        {"Generating the key pair in the HSM", "Key pair generated in the HSM", ""},
-	"abandon":         {"Giving up an incomplete pair", "Incomplete pair given up", ""},
-	"pin":             {"Checking the pair and recording its fingerprint", "Pair checked, fingerprint recorded", ""},
-	"create-kek":      {"Making the key exchange key", "Key exchange key made", "in"},
-	"import":          {"Importing", "Imported", "into"},
-	"land":            {"Recording an import whose answer was lost", "An import whose answer was lost is there", "in"},
-	"alias":           {"Recording a duplicate version", "Duplicate version recorded", "in"},
-	"void":            {"Settling an import that did not happen", "An import did not happen", "in"},
-	"prove":           {"Proving", "Proven", "in"},
-	"finish":          {"Finishing the rotation", "Rotation finished: active everywhere", ""},
-	"disable":         {"Disabling by the retire rule", "Disabled by the retire rule", "in"},
-	"disable-done":    {"Recording a disabling that was cut short", "A disabling that was cut short has happened", "in"},
-	"disable-aborted": {"Settling a disabling that was cut short", "A disabling that was cut short did not happen", "in"},
-	"sweep":           {"Destroying a pair that was never used", "A pair that was never used is destroyed", ""},
+	"hold":       {"Putting the key on hold", "The key is on hold", "because of"},
+	"reserve":    {"Reserving the next number", "Number reserved", ""},
+	"generate":   {"Generating the key pair in the HSM", "Key pair generated in the HSM", ""},
+	"abandon":    {"Giving up an incomplete pair", "Incomplete pair given up", ""},
+	"pin":        {"Checking the pair and recording its fingerprint", "Pair checked, fingerprint recorded", ""},
+	"create-kek": {"Making the key exchange key", "Key exchange key made", "in"},
+	"import":     {"Importing", "Imported", "into"},
+	"land":       {"Recording an import whose answer was lost", "An import whose answer was lost succeeded", "in"},
+	"alias":      {"Recording a duplicate version", "Duplicate version recorded", "in"},
+	"void":       {"Recording that an import did not happen", "Import did not happen", "in"},
+	"prove":      {"Proving", "Proven", "in"},
+	"finish":     {"Finishing the rotation", "Rotation finished: active everywhere", ""},
+	"disable":    {"Disabling under the retire rule", "Disabled under the retire rule", "in"},
+	"disable-done": {"Recording that an interrupted disable succeeded", "An interrupted disable succeeded",
+		"in"},
+	"disable-aborted": {"Recording that an interrupted disable did not happen", "An interrupted disable did not happen",
+		"in"},
+	"sweep": {"Destroying an unused key pair", "Unused key pair destroyed", ""},
 }
 
-// brief is how long a step took, such as "40 ms", "1.4 s" or "3 min 05 s".
+// brief formats how long a step took, such as "40 ms", "1.4 s" or "3 min 05 s".
 func brief(d time.Duration) string {
 	if d < time.Second {
 		return fmt.Sprintf("%d ms", d.Milliseconds())
@@ -61,7 +63,7 @@ func brief(d time.Duration) string {
 	return fmt.Sprintf("%d min %02d s", int(d.Minutes()), int(d.Seconds())%60)
 }
 
-// relative places t against now in words, such as "in 3 days" or "2 hours ago".
+// relative describes t relative to now, such as "in 3 days" or "2 hours ago".
 func relative(now, t time.Time) string {
 	switch d := t.Sub(now); {
 	case d >= time.Second:
@@ -73,19 +75,19 @@ func relative(now, t time.Time) string {
 	}
 }
 
-// sentence is text with a capital letter.
+// sentence returns text with a capital first letter.
 func sentence(text string) string {
 	r, n := utf8.DecodeRuneInString(text)
 	return string(unicode.ToUpper(r)) + text[n:]
 }
 
-// inside is text for the middle of a sentence.
+// inside returns text for the middle of a sentence.
 func inside(text string) string {
 	r, n := utf8.DecodeRuneInString(text)
 	return string(unicode.ToLower(r)) + text[n:]
 }
 
-// clock is a time of a day that is clear from where it stands: today's without the date.
+// clock formats a time: without the date if it is today.
 func clock(now, t time.Time) string {
 	t = t.UTC()
 	if t.Format(time.DateOnly) == now.UTC().Format(time.DateOnly) {
@@ -94,7 +96,7 @@ func clock(now, t time.Time) string {
 	return t.Format("2 Jan 15:04:05")
 }
 
-// day is a date, with the time for what is near.
+// day formats a date, with the time if it is near.
 func day(now, t time.Time) string {
 	if t.IsZero() {
 		return "–"
@@ -105,7 +107,7 @@ func day(now, t time.Time) string {
 	return t.UTC().Format("2 Jan 2006")
 }
 
-// short is the beginning of a version or fingerprint, for tables.
+// short returns the beginning of a version or fingerprint, for tables.
 func short(s string) string {
 	if len(s) > 8 {
 		return s[:8] + "…"

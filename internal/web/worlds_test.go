@@ -24,7 +24,8 @@ func days(n float64) time.Duration { return time.Duration(n * 24 * float64(time.
 
 // history is a day of slots: good but for those that change says.
 func history(change map[int]status.Slot) *status.History {
-	h := &status.History{Start: at.Truncate(15 * time.Minute).Add(-95 * 15 * time.Minute), Width: 15 * time.Minute, Slots: make([]status.Slot, 96)}
+	h := &status.History{Start: at.Truncate(15 * time.Minute).Add(-95 * 15 * time.Minute), Width: 15 * time.Minute,
+		Slots: make([]status.Slot, 96)}
 	for i := range h.Slots {
 		h.Slots[i] = status.SlotGood
 		if s, ok := change[i]; ok {
@@ -36,36 +37,44 @@ func history(change map[int]status.Slot) *status.History {
 
 func goodHSM() status.HSM {
 	return status.HSM{Up: true, Since: at.Add(-days(12)), History: history(nil), Info: key.HSMInfo{
-		Module: "/usr/lib/vendor/libpkcs11.so", Library: "Vendor PKCS#11 3.2", Manufacturer: "Contoso", Model: "NetHSM 4", Serial: "0417-2231",
+		Module: "/usr/lib/vendor/libpkcs11.so", Library: "Vendor PKCS#11 3.2", Manufacturer: "Contoso",
+		Model: "NetHSM 4", Serial: "0417-2231",
 		Firmware: "4.8", Token: "keyd", Wrap: "CKM_RSA_AES_KEY_WRAP (0x1054)", Open: "CKM_RSA_PKCS_OAEP", Sessions: 8}}
 }
 
 func goodVault(name, url string, kind key.VaultKind) status.Vault {
-	return status.Vault{Vault: key.Vault{Name: name, URL: url, Kind: kind}, Reachable: true, SeenAt: at.Add(-4 * time.Minute), KEK: url + "/keys/keyd-kek/0b1c",
-		KEKPrint: "sha256:9f2c41d07a6be5530b1c9f2c41d07a6be5530b1c9f2c41d07a6be5530b1c9f2c", KEKTrust: "configured", History: history(nil)}
+	return status.Vault{Vault: key.Vault{Name: name, URL: url, Kind: kind}, Reachable: true,
+		SeenAt: at.Add(-4 * time.Minute), KEK: url + "/keys/keyd-kek/0b1c",
+		KEKPrint: "sha256:9f2c41d07a6be5530b1c9f2c41d07a6be5530b1c9f2c41d07a6be5530b1c9f2c", KEKTrust: "configured",
+		History: history(nil)}
 }
 
 // generation is one that became active everywhere at a time.
 func generation(n int, active time.Time, state key.PlacementState) status.Generation {
-	g := status.Generation{Number: n, Spec: "RSA-4096", State: key.Active, Requester: "schedule", Reserved: active.Add(-time.Minute), Pinned: active.Add(-50 * time.Second),
+	g := status.Generation{Number: n, Spec: "RSA-4096", State: key.Active, Requester: "schedule",
+		Reserved: active.Add(-time.Minute), Pinned: active.Add(-50 * time.Second),
 		Finished: active, Fingerprint: key.Fingerprint(fmt.Sprintf("sha256:%x", sha256.Sum256([]byte{byte(n)})))}
 	for i, v := range []key.Vault{{Name: "contoso-weu", URL: weu}, {Name: "contoso-hsm", URL: mhsm}} {
-		g.Placements = append(g.Placements, status.Placement{Vault: v.URL, VaultName: v.Name, State: state, Cause: key.CauseRotation,
-			Version: fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n), byte(i), 1}))[:32], ProvenAt: active, ImportedAt: active})
+		g.Placements = append(g.Placements,
+			status.Placement{Vault: v.URL, VaultName: v.Name, State: state, Cause: key.CauseRotation,
+				Version: fmt.Sprintf("%x", sha256.Sum256([]byte{byte(n), byte(i), 1}))[:32], ProvenAt: active,
+				ImportedAt: active})
 	}
 	return g
 }
 
 // rotated is a key that was rotated this many times, every this often, last at a time.
 func rotated(name string, n int, every time.Duration, last time.Time) status.Key {
-	k := status.Key{Name: name, Spec: "RSA-4096", State: status.StateOK, Schedule: "0 3 1 */3 *", LastRotation: last, NextRotation: last.Add(every), Vaults: []string{weu, mhsm}}
+	k := status.Key{Name: name, Spec: "RSA-4096", State: status.StateOK, Schedule: "0 3 1 */3 *", LastRotation: last,
+		NextRotation: last.Add(every), Vaults: []string{weu, mhsm}}
 	for i := range n {
 		active := last.Add(-every * time.Duration(n-1-i))
 		g := generation(i+1, active, key.Superseded)
 		if i == n-1 {
 			for j := range g.Placements {
 				g.Placements[j].State = key.Proven
-				k.Proofs = append(k.Proofs, status.Proof{Vault: g.Placements[j].Vault, Version: g.Placements[j].Version, Generation: g.Number, Newest: true,
+				k.Proofs = append(k.Proofs, status.Proof{Vault: g.Placements[j].Vault, Version: g.Placements[j].Version,
+					Generation: g.Number, Newest: true,
 					Outcome: key.Passed, At: at.Add(-3 * time.Minute), PassedAt: at.Add(-3 * time.Minute)})
 			}
 		} else {
@@ -77,13 +86,16 @@ func rotated(name string, n int, every time.Duration, last time.Time) status.Key
 }
 
 func nothing() status.Snapshot {
-	return status.Snapshot{Version: "1.4.0", Instance: "hq-1", At: at, Started: at.Add(-days(12)), Ready: true, HSM: goodHSM()}
+	return status.Snapshot{Version: "1.4.0", Instance: "hq-1", At: at, Started: at.Add(-days(12)), Ready: true,
+		HSM: goodHSM()}
 }
 
 func threeKeys() status.Snapshot {
 	s := nothing()
-	s.Vaults = []status.Vault{goodVault("contoso-weu", weu, key.KeyVault), goodVault("contoso-hsm", mhsm, key.ManagedHSM)}
-	s.Vaults[1].History = history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown, 2: status.SlotUnknown, 40: status.SlotBad, 41: status.SlotBad})
+	s.Vaults = []status.Vault{goodVault("contoso-weu", weu, key.KeyVault),
+		goodVault("contoso-hsm", mhsm, key.ManagedHSM)}
+	s.Vaults[1].History = history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown,
+		2: status.SlotUnknown, 40: status.SlotBad, 41: status.SlotBad})
 	s.Keys = []status.Key{
 		rotated("disk-cmk-key", 2, days(180), at.Add(-days(31))),
 		rotated("sa-cmk-key", 6, days(90), at.Add(-days(24))),
@@ -112,8 +124,10 @@ func rotatingNow() (status.Snapshot, []status.Event) {
 	}
 }
 
-func event(seconds int, name string, generation int, step, vault string, phase status.Phase, took time.Duration) status.Event {
-	return status.Event{At: at.Add(time.Duration(seconds) * time.Second), Key: name, Generation: generation, Step: step, Vault: vault, Phase: phase, Elapsed: took, Detail: "SECRET-REASON"}
+func event(seconds int, name string, generation int, step, vault string, phase status.Phase,
+	took time.Duration) status.Event {
+	return status.Event{At: at.Add(time.Duration(seconds) * time.Second), Key: name, Generation: generation, Step: step,
+		Vault: vault, Phase: phase, Elapsed: took, Detail: "SECRET-REASON"}
 }
 
 // manyKeys is n keys, of which a few are in trouble.
@@ -121,16 +135,20 @@ func manyKeys(n int) status.Snapshot {
 	s := threeKeys()
 	s.Keys = nil
 	for i := range n {
-		k := rotated(fmt.Sprintf("app-%03d-cmk-key", i), 2+i%7, days(30+float64(i%5)*30), at.Add(-days(float64(i%29)+1)))
+		k := rotated(fmt.Sprintf("app-%03d-cmk-key", i), 2+i%7, days(30+float64(i%5)*30),
+			at.Add(-days(float64(i%29)+1)))
 		s.Keys = append(s.Keys, k)
 	}
 	for _, i := range []int{41, 217} {
 		if i < n {
-			hold(&s, i, key.HoldForeign, "the newest version of "+s.Keys[i].Name+" in vault contoso-weu, 77ab0e, is not keyd's: versionless consumers follow it. Find out who made it; to import over it: keyd adopt "+s.Keys[i].Name)
+			hold(&s, i, key.HoldForeign, "the newest version of "+s.Keys[i].Name+
+				" in vault contoso-weu, 77ab0e, is not keyd's: versionless consumers follow it. Find out who made "+
+				"it; to import over it: keyd adopt "+s.Keys[i].Name)
 		}
 	}
 	if n > 300 {
-		fail(&s, 300, "key app-300-cmk-key: import generation 5 in vault contoso-weu: 403 ForbiddenByRbac: give keyd's identity the role Key Vault Crypto Officer")
+		fail(&s, 300, "key app-300-cmk-key: import generation 5 in vault contoso-weu: 403 ForbiddenByRbac: give "+
+			"keyd's identity the role Key Vault Crypto Officer")
 	}
 	return s
 }
@@ -143,12 +161,14 @@ func hold(s *status.Snapshot, i int, code key.HoldCode, reason string) {
 		severity = status.Warning
 		k.Hold.By = "uid 1000 (alice)"
 	}
-	s.Problems = append(s.Problems, status.Problem{Severity: severity, Key: k.Name, Runbook: "hold-" + string(code), Text: k.Name + " is held (" + string(code) + "): " + reason})
+	s.Problems = append(s.Problems, status.Problem{Severity: severity, Key: k.Name, Runbook: "hold-" + string(code),
+		Text: k.Name + " is held (" + string(code) + "): " + reason})
 }
 
 func fail(s *status.Snapshot, i int, err string) {
 	s.Keys[i].State, s.Keys[i].Error = status.StateFailing, err
-	s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Key: s.Keys[i].Name, Runbook: "keydrotationfailing", Text: err, Remedy: "keyd tries again by itself"})
+	s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Key: s.Keys[i].Name,
+		Runbook: "keydrotationfailing", Text: err, Remedy: "keyd tries again by itself"})
 }
 
 // operatorsReason is what an operator wrote, and must be on no page.
@@ -176,7 +196,8 @@ func everyTrouble() status.Snapshot {
 		s.Keys = append(s.Keys, k)
 	}
 	add("well", status.StateOK, nil)
-	add("new", status.StateNew, func(k *status.Key) { k.Generations, k.Proofs, k.Waiting = nil, nil, "vault contoso-weu is not ready" })
+	add("new", status.StateNew,
+		func(k *status.Key) { k.Generations, k.Proofs, k.Waiting = nil, nil, "vault contoso-weu is not ready" })
 	add("rotating", status.StateRotating, func(k *status.Key) { k.Doing = "prove" })
 	add("partial", status.StatePartial, func(k *status.Key) { k.Waiting = "vault contoso-hsm cannot be reached" })
 	add("retained", status.StateRetained, func(k *status.Key) { k.Retained, k.NextRotation = true, time.Time{} })
@@ -188,25 +209,31 @@ func everyTrouble() status.Snapshot {
 	add("suspended", status.StateOK, func(k *status.Key) {
 		k.Generations[0].State = key.Suspended
 		for i := range k.Generations[0].Placements {
-			k.Generations[0].Placements[i].State, k.Generations[0].Placements[i].DisabledAt = key.Disabled, at.Add(-days(40))
+			k.Generations[0].Placements[i].State, k.Generations[0].Placements[i].DisabledAt = key.Disabled,
+				at.Add(-days(40))
 		}
 	})
 	add("discarded", status.StateOK, func(k *status.Key) {
-		k.Generations = append(k.Generations, status.Generation{Number: 4, State: key.Destroyed, Reserved: at.Add(-days(6)), Discarded: at.Add(-days(5))})
+		k.Generations = append(k.Generations,
+			status.Generation{Number: 4, State: key.Destroyed, Reserved: at.Add(-days(6)), Discarded: at.Add(-days(5))})
 	})
 	add("refuted", status.StateOK, func(k *status.Key) {
-		k.Proofs[0].Outcome, k.Proofs[0].Leg, k.Proofs[0].Error = key.WasRefuted, "modulus", "the vault holds another modulus"
+		k.Proofs[0].Outcome, k.Proofs[0].Leg, k.Proofs[0].Error = key.WasRefuted, "modulus",
+			"the vault holds another modulus"
 	})
 	add("inconclusive", status.StateOK, func(k *status.Key) {
-		k.Proofs[1].Outcome, k.Proofs[1].Leg, k.Proofs[1].Error = key.Inconclusive, "vault-unwrap", "429 Too Many Requests"
+		k.Proofs[1].Outcome, k.Proofs[1].Leg, k.Proofs[1].Error = key.Inconclusive, "vault-unwrap",
+			"429 Too Many Requests"
 	})
 	add("failing", status.StateFailing, nil)
 	fail(&s, len(s.Keys)-1, "key failing: import generation 4 in vault contoso-weu: 403 ForbiddenByFirewall")
 	s.Problems = append(s.Problems, otherProblems()...)
-	slices.SortStableFunc(s.Problems, func(a, b status.Problem) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
+	slices.SortStableFunc(s.Problems,
+		func(a, b status.Problem) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
 	s.HSM.Info.Degraded = "the token refused the PIN: it is not tried again until the credential changes"
 	s.HSM.Info.Warnings = []string{"SoftHSM is for trying keyd out"}
-	bad := map[int]status.Slot{90: status.SlotBad, 91: status.SlotBad, 92: status.SlotBad, 93: status.SlotBad, 94: status.SlotBad, 95: status.SlotBad}
+	bad := map[int]status.Slot{90: status.SlotBad, 91: status.SlotBad, 92: status.SlotBad, 93: status.SlotBad,
+		94: status.SlotBad, 95: status.SlotBad}
 	s.HSM.History = history(bad)
 	s.Vaults[0].KEKTrust, s.Vaults[0].ClockSkew = "refused: its fingerprint is not the configured one", 7*time.Minute
 	s.Vaults[1].Reachable, s.Vaults[1].Error, s.Vaults[1].History = false, "dial tcp: i/o timeout", history(bad)
@@ -216,9 +243,12 @@ func everyTrouble() status.Snapshot {
 // hsmDown is threeKeys with the HSM side away, and a vault nobody has looked at.
 func hsmDown() status.Snapshot {
 	s := threeKeys()
-	s.HSM = status.HSM{Since: at.Add(-9 * time.Minute), Error: "dial unix /run/keyd-hsm/hsm.sock: connect: connection refused", History: history(map[int]status.Slot{95: status.SlotBad})}
+	s.HSM = status.HSM{Since: at.Add(-9 * time.Minute),
+		Error:   "dial unix /run/keyd-hsm/hsm.sock: connect: connection refused",
+		History: history(map[int]status.Slot{95: status.SlotBad})}
 	s.Vaults[1] = status.Vault{Vault: s.Vaults[1].Vault, History: new(status.History)}
-	s.Problems = []status.Problem{{Severity: status.Critical, Runbook: "keydhsmdown", Text: "the HSM side is down: connection refused", Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"}}
+	s.Problems = []status.Problem{{Severity: status.Critical, Runbook: "keydhsmdown",
+		Text: "the HSM side is down: connection refused", Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"}}
 	return s
 }
 
@@ -229,16 +259,21 @@ func entries() []status.Entry {
 			fields = map[string]string{}
 		}
 		fields["reason"], fields["id"] = operatorsReason, "00112233445566778899aabbccddeeff"
-		list = append(list, status.Entry{Seq: uint64(4180 + len(list)), Time: at.Add(-time.Duration(minutes) * time.Minute), Key: name, Event: what, Actor: who, Fields: fields})
+		list = append(list, status.Entry{Seq: uint64(4180 + len(list)),
+			Time: at.Add(-time.Duration(minutes) * time.Minute), Key: name, Event: what, Actor: who, Fields: fields})
 	}
 	add(3000, "", "daemon started", "keyd", map[string]string{"version": "1.4.0"})
 	add(2900, "", "configuration reloaded", "uid 0 (root)", map[string]string{"keys": "3", "vaults": "2"})
 	add(12, "sa-cmk-key", "rotation requested", "uid 1000 (alice)", nil)
 	add(12, "sa-cmk-key", "generation reserved", "uid 1000 (alice)", map[string]string{"generation": "6"})
 	add(11, "sa-cmk-key", "generation pinned", "keyd", map[string]string{"generation": "6"})
-	add(11, "sa-cmk-key", "import intended", "keyd", map[string]string{"generation": "6", "vault": weu, "cause": "rotation"})
-	add(10, "sa-cmk-key", "imported", "keyd", map[string]string{"generation": "6", "vault": weu, "version": "5be10a77000000000000000000000000", "cause": "rotation"})
-	add(10, "sa-cmk-key", "proof passed", "keyd", map[string]string{"generation": "6", "vault": weu, "version": "5be10a77000000000000000000000000", "cause": "rotation"})
+	add(11, "sa-cmk-key", "import intended", "keyd",
+		map[string]string{"generation": "6", "vault": weu, "cause": "rotation"})
+	add(10, "sa-cmk-key", "imported", "keyd", map[string]string{"generation": "6", "vault": weu,
+		"version": "5be10a77000000000000000000000000", "cause": "rotation"})
+	add(10, "sa-cmk-key", "proof passed", "keyd",
+		map[string]string{"generation": "6", "vault": weu, "version": "5be10a77000000000000000000000000",
+			"cause": "rotation"})
 	add(9, "sa-cmk-key", "rotation finished", "keyd", map[string]string{"generation": "6"})
 	return list
 }

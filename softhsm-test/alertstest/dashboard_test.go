@@ -11,8 +11,8 @@ import (
 	"github.com/keyd-project/keyd/deploy/grafana"
 )
 
-// whole is a query without what leaves series out while nothing is wrong, or stands
-// in for them.
+// whole removes from a query the parts that hide or replace series while nothing is
+// wrong.
 func whole(expr string) string {
 	return strings.NewReplacer(" > 0", "", " == 0", "", " or vector(0)", "").Replace(expr)
 }
@@ -46,8 +46,8 @@ func (w *world) askDashboard(t *testing.T) {
 	}
 }
 
-// lacks says what is missing in a query's answer: "" when there is data, with the
-// labels by which its series are called.
+// lacks says what is missing in a query's answer: "" if it has data with the labels of
+// its legend.
 func lacks(q grafana.Query, found []sample) string {
 	if len(found) == 0 {
 		return "no data"

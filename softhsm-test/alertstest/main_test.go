@@ -16,8 +16,8 @@ import (
 
 var binDir = flag.String("bin", "", "where keyd and keyvault-emulator are")
 
-// inDirectory is set in the process that runs the test: the directory of all that it
-// makes, which the process above it removes, however it ends.
+// inDirectory is set in the process that runs the test. It names the directory of all
+// its files, which the parent process removes, however the test ends.
 const inDirectory = "KEYD_ALERTSTEST_DIRECTORY"
 
 func TestMain(m *testing.M) {
@@ -28,8 +28,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// again runs this program in a directory of its own. What it starts dies with it, by
-// the death signal.
+// again runs this program in its own directory. Its children die with it, by the death
+// signal.
 func again() int {
 	dir, err := os.MkdirTemp("", "keyd-alerts-") // short: a socket's path is in it
 	if err != nil {
@@ -58,20 +58,20 @@ func again() int {
 	return 0
 }
 
-// shown are the sentences of the story, in its order: each begins where the one
-// before ended.
+// shown are the scenes of the story in order: each begins where the one before ended.
 func shown() []scene {
 	return []scene{
 		{"promtool and amtool take the configuration that docs/metrics.md shows", documentedConfiguration},
 		{"Prometheus scrapes the daemon and has every shipped rule", scraped},
 		{"while all is well no alert fires", quiet},
-		{"an unwrap that fails reaches the on-call receiver, with key, vault and a runbook that keyd serves", unwrapFails},
+		{"an unwrap that fails reaches the on-call receiver, with key, vault and a runbook that keyd serves",
+			unwrapFails},
 		{"when the fault ends, so does the alert", unwrapWorksAgain},
 		{"a rotation that cannot finish reaches the receiver for today, and names the vault", rotationFails},
 		{"a key that is deleted reaches on-call, and its hold the receiver for today", keyDeleted},
 		{"recovered and resumed, the rotation finishes, and all these alerts end", keyRecovered},
 		{"every query of the dashboard was answered with data, in one trouble or the other", dashboardQueries},
-		{"a daemon that is gone is told", daemonGone},
+		{"a stopped daemon raises an alert", daemonGone},
 		{"and that it is back", daemonBack},
 	}
 }
@@ -100,5 +100,6 @@ func TestAlerts(t *testing.T) {
 	if t.Failed() {
 		failed = 1
 	}
-	fmt.Printf("alerts: %d passed, %d failed, %d not reached, in %.0f s\n", passed, failed, len(scenes)-passed-failed, time.Since(began).Seconds())
+	fmt.Printf("alerts: %d passed, %d failed, %d not reached, in %.0f s\n",
+		passed, failed, len(scenes)-passed-failed, time.Since(began).Seconds())
 }

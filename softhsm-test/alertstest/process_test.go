@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// patience is how long a condition may take on a busy machine.
+// patience is the time limit for a condition on a busy machine.
 const patience = 90 * time.Second
 
 // eventually polls until try succeeds, and fails the test when it does not in time.
@@ -33,7 +33,7 @@ func eventually(t *testing.T, what string, try func() error) {
 	}
 }
 
-// freePorts are loopback addresses that nobody listens on.
+// freePorts returns loopback addresses on which nobody listens.
 func freePorts(t *testing.T, n int) (addrs []string) {
 	t.Helper()
 	for range n {

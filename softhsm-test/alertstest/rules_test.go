@@ -17,7 +17,7 @@ import (
 const (
 	rulesFile = "../../deploy/prometheus/keyd.rules.yml"
 	docsFile  = "../../docs/metrics.md"
-	// faster is by how much the shipped rules' waiting times are shortened.
+	// faster is the factor by which the test shortens the shipped rules' waiting times.
 	faster = 200
 )
 
@@ -25,20 +25,24 @@ const (
 // [15m], and changes nothing else.
 func shorten(t *testing.T, rules string) string {
 	t.Helper()
-	return regexp.MustCompile(`(?m)(^ +for: |\[)([0-9]+[smhd])(\]|$)`).ReplaceAllStringFunc(rules, func(found string) string {
-		m := regexp.MustCompile(`^(.*?)([0-9]+)([smhd])(\]?)$`).FindStringSubmatch(found)
-		unit := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour, "d": 24 * time.Hour}[m[3]]
-		var n int
-		if _, err := fmt.Sscan(m[2], &n); err != nil {
-			t.Fatal(err)
-		}
-		return fmt.Sprintf("%s%dms%s", m[1], (time.Duration(n) * unit / faster).Milliseconds(), m[4])
-	})
+	return regexp.MustCompile(`(?m)(^ +for: |\[)([0-9]+[smhd])(\]|$)`).ReplaceAllStringFunc(rules,
+		func(found string) string {
+			m := regexp.MustCompile(`^(.*?)([0-9]+)([smhd])(\]?)$`).FindStringSubmatch(found)
+			unit := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour,
+				"d": 24 * time.Hour}[m[3]]
+			var n int
+			if _, err := fmt.Sscan(m[2], &n); err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprintf("%s%dms%s", m[1], (time.Duration(n) * unit / faster).Milliseconds(), m[4])
+		})
 }
 
-func TestShorteningARuleFileChangesItsWaitingTimesAlone(t *testing.T) {
-	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        summary: for 5m\n"
-	want := "        expr: increase(x[9000ms]) > 5 or time() - y > 3600\n        for: 1500ms\n        for: 432000ms\n        summary: for 5m\n"
+func TestShorteningARuleFileChangesOnlyItsWaitingTimes(t *testing.T) {
+	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        " +
+		"summary: for 5m\n"
+	want := "        expr: increase(x[9000ms]) > 5 or time() - y > 3600\n        for: 1500ms\n        for: " +
+		"432000ms\n        summary: for 5m\n"
 	if got := shorten(t, shipped); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
@@ -53,7 +57,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// documented is the block of docs/metrics.md that holds a word.
+// documented returns the block of docs/metrics.md that contains a word.
 func documented(t *testing.T, word string) string {
 	t.Helper()
 	for _, m := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(read(t, docsFile), -1) {
@@ -65,8 +69,8 @@ func documented(t *testing.T, word string) string {
 	return ""
 }
 
-// replaced is a documented block with each of the old texts, which must be there,
-// in another form.
+// replaced returns a documented block with each of the old texts replaced. Each must be
+// there.
 func replaced(t *testing.T, block string, oldnew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldnew); i += 2 {
@@ -78,19 +82,21 @@ func replaced(t *testing.T, block string, oldnew ...string) string {
 	return block
 }
 
-// writeConfigurations writes what docs/metrics.md shows, with the addresses and the
-// paths of here, and with seconds in place of minutes.
+// writeConfigurations writes the configuration of docs/metrics.md, with this test's
+// addresses and paths, and with seconds instead of minutes.
 func (w *world) writeConfigurations(t *testing.T) {
 	t.Helper()
 	w.write(t, "keyd.rules.yml", shorten(t, read(t, rulesFile)))
-	w.write(t, "prometheus.yml", "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"+replaced(t, documented(t, "scrape_configs"),
-		"127.0.0.1:9889", w.web, "127.0.0.1:9093", w.alertmanager, "/usr/share/keyd/prometheus/keyd.rules.yml", filepath.Join(w.dir, "keyd.rules.yml")))
+	w.write(t, "prometheus.yml", "global: {scrape_interval: 1s, evaluation_interval: 1s}\n"+
+		replaced(t, documented(t, "scrape_configs"),
+			"127.0.0.1:9889", w.web, "127.0.0.1:9093", w.alertmanager, "/usr/share/keyd/prometheus/keyd.rules.yml",
+			filepath.Join(w.dir, "keyd.rules.yml")))
 	w.write(t, "alertmanager.yml", replaced(t, documented(t, "receivers:"),
 		"https://pager.example/keyd", w.hook.url("/on-call"), "https://chat.example/keyd", w.hook.url("/today"),
 		"group_wait: 30s", "group_wait: 1s", "group_interval: 5m", "group_interval: 1s"))
 }
 
-// alertNames are those of the shipped rules.
+// alertNames returns the names of the shipped alerts.
 func alertNames(t *testing.T) (names []string) {
 	t.Helper()
 	var file struct {

@@ -54,7 +54,7 @@ func scraped(t *testing.T, w *world) {
 			}
 		}
 		if want := alertNames(t); !slices.Equal(names, want) {
-			return fmt.Errorf("the rules are %v, not %v", names, want)
+			return fmt.Errorf("the rules are %v, want %v", names, want)
 		}
 		return nil
 	})
@@ -75,15 +75,16 @@ func (w *world) has(t *testing.T, expr string, n int) {
 func quiet(t *testing.T, w *world) {
 	w.has(t, `keyd_key_generation == 1`, 1)
 	w.has(t, `keyd_proof_last_result{age="newest"} == 1`, 2)
-	// Not even one that waits for its time, for three evaluations.
+	// Not even a pending alert, for three evaluations.
 	w.has(t, `max_over_time((count(ALERTS) or vector(0))[3s:1s]) == 0`, 1)
 }
 
 func unwrapFails(t *testing.T, w *world) {
 	w.azure(t, "op=unwrap,host="+vaultHost+",status=403,code=Forbidden,inner=ForbiddenByRbac")
 	a := w.hook.wait(t, "/on-call", "firing", map[string]string{"alertname": "KeydUnwrapFailing", "age": "newest"})
-	wantAlert(t, a, map[string]string{"alertname": "KeydUnwrapFailing", "severity": "critical", "job": "keyd", "instance": w.web,
-		"key": keyName, "vault": vaultName, "age": "newest"}, keyName, vaultName)
+	wantAlert(t, a,
+		map[string]string{"alertname": "KeydUnwrapFailing", "severity": "critical", "job": "keyd", "instance": w.web,
+			"key": keyName, "vault": vaultName, "age": "newest"}, keyName, vaultName)
 	w.wantRunbook(t, a, "keydunwrapfailing")
 }
 
@@ -113,13 +114,15 @@ func (w *world) wantRunbook(t *testing.T, a alert, anchor string) {
 
 func unwrapWorksAgain(t *testing.T, w *world) {
 	w.azure(t, "")
-	w.hook.wait(t, "/on-call", "resolved", map[string]string{"alertname": "KeydUnwrapFailing", "vault": vaultName, "age": "newest"})
+	w.hook.wait(t, "/on-call", "resolved",
+		map[string]string{"alertname": "KeydUnwrapFailing", "vault": vaultName, "age": "newest"})
 }
 
 func rotationFails(t *testing.T, w *world) {
 	w.azure(t, "op=import,host="+hsmHost+",status=403,code=Forbidden,inner=ForbiddenByRbac")
 	w.cli(t, "rotate", "--now", keyName, "--no-wait", "--reason", "alerts test")
-	labels := map[string]string{"alertname": "KeydRotationFailing", "severity": "warning", "job": "keyd", "instance": w.web, "key": keyName, "vault": hsmName}
+	labels := map[string]string{"alertname": "KeydRotationFailing", "severity": "warning", "job": "keyd",
+		"instance": w.web, "key": keyName, "vault": hsmName}
 	a := w.hook.wait(t, "/today", "firing", labels)
 	wantAlert(t, a, labels, keyName, hsmName)
 	w.wantRunbook(t, a, "keydrotationfailing")

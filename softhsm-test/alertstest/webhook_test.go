@@ -13,14 +13,14 @@ import (
 	"testing"
 )
 
-// alert is one of those that Alertmanager sends, as version 4 of its webhook has it.
+// alert is an alert in version 4 of Alertmanager's webhook message.
 type alert struct {
 	Status      string            `json:"status"`
 	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations"`
 }
 
-// webhook is where Alertmanager sends alerts: the path is the receiver.
+// webhook receives Alertmanager's alerts: the path is the receiver.
 type webhook struct {
 	server *httptest.Server
 	mu     sync.Mutex
@@ -54,7 +54,7 @@ func (h *webhook) serve(w http.ResponseWriter, r *http.Request) {
 // wait waits for an alert with all of these labels, in this status, at a receiver.
 func (h *webhook) wait(t *testing.T, receiver, status string, labels map[string]string) (found alert) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%s is told that %v is %s", receiver, labels, status), func() error {
+	eventually(t, fmt.Sprintf("%s learns that %v is %s", receiver, labels, status), func() error {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		for _, a := range h.got[receiver] {
@@ -63,7 +63,7 @@ func (h *webhook) wait(t *testing.T, receiver, status string, labels map[string]
 				return nil
 			}
 		}
-		return fmt.Errorf("it was told: %v", h.got)
+		return fmt.Errorf("it received: %v", h.got)
 	})
 	return found
 }

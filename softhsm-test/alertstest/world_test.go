@@ -28,7 +28,7 @@ const (
 	hsmHost   = "contoso.managedhsm.azure.net"
 )
 
-// world is a token, an Azure, the keyd between them, and what watches it.
+// world is a token, an Azure, the keyd between them, and its monitoring.
 type world struct {
 	t     *testing.T // the whole story's, at whose end every process ends
 	dir   string
@@ -53,8 +53,10 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.token = token
-	w.run(t, filepath.Join(*binDir, "keyvault-emulator"), "--proxy", w.proxy, "--admin", w.admin, "--ca-out", w.path("ca.pem"),
-		"--vault", vaultHost+"=premium", "--vault", hsmHost+"=managedhsm", "--purge-protection", vaultHost, "--purge-protection", hsmHost)
+	w.run(t, filepath.Join(*binDir, "keyvault-emulator"), "--proxy", w.proxy, "--admin", w.admin, "--ca-out",
+		w.path("ca.pem"),
+		"--vault", vaultHost+"=premium", "--vault", hsmHost+"=managedhsm", "--purge-protection", vaultHost,
+		"--purge-protection", hsmHost)
 	eventually(t, "the emulator answers", func() error { _, err := get("http://" + w.admin + "/state"); return err })
 	w.write(t, "keyd.yaml", fmt.Sprintf(`instance: alerts-test
 state_dir: %[1]s/state
@@ -85,12 +87,15 @@ func (w *world) startKeyd(t *testing.T) {
 // watch starts Prometheus and Alertmanager.
 func (w *world) watch(t *testing.T) {
 	t.Helper()
-	w.run(t, "prometheus-alertmanager", "--config.file", w.path("alertmanager.yml"), "--storage.path", w.path("alertmanager"),
+	w.run(t, "prometheus-alertmanager", "--config.file", w.path("alertmanager.yml"), "--storage.path",
+		w.path("alertmanager"),
 		"--web.listen-address", w.alertmanager, "--cluster.listen-address", "")
-	eventually(t, "Alertmanager is ready", func() error { _, err := get("http://" + w.alertmanager + "/-/ready"); return err })
+	eventually(t, "Alertmanager is ready",
+		func() error { _, err := get("http://" + w.alertmanager + "/-/ready"); return err })
 	w.run(t, "prometheus", "--config.file", w.path("prometheus.yml"), "--storage.tsdb.path", w.path("prometheus"),
 		"--web.listen-address", w.prometheus)
-	eventually(t, "Prometheus is ready", func() error { _, err := get("http://" + w.prometheus + "/-/ready"); return err })
+	eventually(t, "Prometheus is ready",
+		func() error { _, err := get("http://" + w.prometheus + "/-/ready"); return err })
 }
 
 // run starts a program; an argument that is a list of strings is of its environment.
@@ -131,7 +136,8 @@ func (w *world) write(t *testing.T, name, text string) {
 // cli runs one of keyd's commands to its end, which must be a good one.
 func (w *world) cli(t *testing.T, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(*binDir, "keyd"), append(args, "--socket", w.path("keyd.sock"))...)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(*binDir, "keyd"),
+		append(args, "--socket", w.path("keyd.sock"))...)
 	out, err := cmd.Output()
 	if err != nil {
 		var exit *exec.ExitError
@@ -143,7 +149,7 @@ func (w *world) cli(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// azure makes the emulator misbehave by a rule; "" ends all.
+// azure injects a fault into the emulator by a rule; "" ends all faults.
 func (w *world) azure(t *testing.T, rule string) {
 	t.Helper()
 	method := http.MethodPost
@@ -153,7 +159,7 @@ func (w *world) azure(t *testing.T, rule string) {
 	w.emulator(t, method, "/rules", rule)
 }
 
-// meddle does to the key in a vault what somebody else does.
+// meddle changes the key in a vault as somebody else would.
 func (w *world) meddle(t *testing.T, host, what string) {
 	t.Helper()
 	w.emulator(t, http.MethodPost, "/meddle", fmt.Sprintf(`{"host": %q, "do": %q, "key": %q}`, host, what, keyName))
@@ -170,13 +176,13 @@ func (w *world) emulator(t *testing.T, method, path, body string) {
 	}
 }
 
-// sample is one element of an answer of Prometheus, an instant vector.
+// sample is one element of an instant vector from Prometheus.
 type sample struct {
 	Metric map[string]string
 	Value  [2]any // seconds, and the value as text
 }
 
-// query asks Prometheus for what a PromQL expression is now.
+// query evaluates a PromQL expression in Prometheus now.
 func (w *world) query(expr string) ([]sample, error) {
 	var answer struct {
 		Data struct {

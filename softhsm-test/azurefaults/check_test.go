@@ -25,10 +25,9 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/effects"
 )
 
-// settle waits until a generation that was begun after the faults is finished, and
-// then, with the schedule taken away, until nothing is under way and what is due is
-// disabled. An import may be open for eleven minutes, and a failure's pause is five at
-// most.
+// settle waits until a generation begun after the faults is finished. Then it removes
+// the schedule and waits until nothing is under way and every due version is disabled.
+// An import may be open for eleven minutes, and a failure's pause is five at most.
 func (w *world) settle() {
 	w.t.Helper()
 	over := w.clock.Now()
@@ -46,7 +45,7 @@ func (w *world) settle() {
 	})
 }
 
-// await waits for so long at most, until the key is as wanted.
+// await waits until the key is as wanted, with a time limit.
 func (w *world) await(what string, patience time.Duration, enough func(status.Key) bool) {
 	w.t.Helper()
 	var last status.Key
@@ -62,7 +61,8 @@ func (w *world) await(what string, patience time.Duration, enough func(status.Ke
 			return
 		}
 	}
-	w.fail("after another %s still not: %s; the key is %s, waits for %q, failed with %q", patience, what, last.State, last.Waiting, last.Error)
+	w.fail("not within another %s: %s; the key is %s, waits for %q, failed with %q",
+		patience, what, last.State, last.Waiting, last.Error)
 }
 
 // metric is one sample without labels.
@@ -70,7 +70,7 @@ var metric = regexp.MustCompile(`(?m)^(keyd_\w+) (\S+)$`)
 
 var listening = regexp.MustCompile(`"Listening on","address":"([^"]+)"`)
 
-// metrics is what the daemon serves.
+// metrics returns the daemon's metrics.
 func (w *world) metrics() string {
 	w.t.Helper()
 	at := listening.FindStringSubmatch(w.log())
@@ -89,18 +89,19 @@ func (w *world) metrics() string {
 	return string(text)
 }
 
-// unanswered is a count of requests to a vault that ended without a whole answer.
+// unanswered returns how many requests to a vault ended without a whole answer.
 var unanswered = regexp.MustCompile(`(?m)^keyd_vault_requests_total\{code="error",.*\} [1-9]`)
 
-// checkDaemon requires that its HSM side is the one that it began with, and that the
-// audit chain is whole.
+// checkDaemon requires that the HSM side never restarted, and that the audit chain is
+// whole.
 func (w *world) checkDaemon() {
 	w.t.Helper()
 	shown := map[string]string{}
 	for _, m := range metric.FindAllStringSubmatch(w.metrics(), -1) {
 		shown[m[1]] = m[2]
 	}
-	for name, want := range map[string]string{"keyd_hsm_restarts_total": "0", "keyd_hsm_up": "1", "keyd_store_healthy": "1"} {
+	for name, want := range map[string]string{"keyd_hsm_restarts_total": "0", "keyd_hsm_up": "1",
+		"keyd_store_healthy": "1"} {
 		if shown[name] != want {
 			w.t.Errorf("%s is %q, want %s", name, shown[name], want)
 		}
@@ -118,7 +119,7 @@ func (w *world) check(k kind) {
 	w.stop()
 	rec := w.record()
 	objects := w.pairs()
-	w.checkTold(objects)
+	w.checkAudited(objects)
 	lost, doubled := w.checkPairs(rec, objects)
 	for _, url := range urls {
 		l, d := w.checkVault(rec, url)
@@ -140,7 +141,7 @@ func (w *world) check(k kind) {
 	}
 }
 
-// record is what the stopped daemon left.
+// record returns the record that the stopped daemon left.
 func (w *world) record() record.Record {
 	w.t.Helper()
 	s, err := store.Open(w.path("state"), w.clock.Now, nil)
@@ -154,7 +155,7 @@ func (w *world) record() record.Record {
 	return rec
 }
 
-// pairs asks a `keyd hsm` what the token holds.
+// pairs lists the token's pairs with a `keyd hsm`.
 func (w *world) pairs() []key.Object {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
@@ -172,9 +173,9 @@ func (w *world) pairs() []key.Object {
 	return objects
 }
 
-// checkTold requires that the audit chain tells of all that is in the vaults and in the
+// checkAudited requires that the audit chain records everything in the vaults and in the
 // token, with an intent before it and a result after it.
-func (w *world) checkTold(objects []key.Object) {
+func (w *world) checkAudited(objects []key.Object) {
 	w.t.Helper()
 	chain, err := effects.Read(w.must("audit", "--json", "--state", w.path("state")))
 	if err != nil {
@@ -188,7 +189,7 @@ func (w *world) checkTold(objects []key.Object) {
 	for _, o := range objects {
 		pairs = append(pairs, effects.Pair{ID: string(o.ID), Pending: o.Label.Pending})
 	}
-	for _, line := range effects.Untold(chain, vaults, pairs) {
+	for _, line := range effects.Unrecorded(chain, vaults, pairs) {
 		w.t.Error(line)
 	}
 }
@@ -243,7 +244,8 @@ func (w *world) checkVault(rec record.Record, url string) (lost, doubled int) {
 			doubled++
 		}
 		if _, due := w.due[url][x.ID]; recorded[x.ID] != print || !x.Enabled && !due {
-			w.t.Errorf("version %s in %s: recorded as %q, is %q, enabled %t", x.ID, url, recorded[x.ID], print, x.Enabled)
+			w.t.Errorf("version %s in %s: recorded as %q, is %q, enabled %t",
+				x.ID, url, recorded[x.ID], print, x.Enabled)
 			lost++
 		}
 		if err := opens(v, x); err != nil {
@@ -259,7 +261,7 @@ func (w *world) checkVault(rec record.Record, url string) (lost, doubled int) {
 	return lost, doubled
 }
 
-// opens closes a data key as a consumer does, and has the vault open it.
+// opens wraps a data key as a consumer does, and makes the vault unwrap it.
 func opens(v *emulator.Vault, x emulator.VersionInfo) error {
 	dataKey := make([]byte, 32)
 	_, _ = rand.Read(dataKey)

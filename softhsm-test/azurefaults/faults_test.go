@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// kind is one way in which Azure misbehaves for an hour.
+// kind is one fault of Azure for an hour.
 type kind struct {
 	name   string
 	sample bool // part of make test
@@ -18,12 +18,12 @@ type kind struct {
 	rules  []emulator.Rule // a Delay is one of the world's clock
 	// toxics spoil the network.
 	toxics []string
-	// on and off: for how long the rules are in force by turns; zero: always. Rules for
-	// disablings, which are few, are it always.
+	// how long the rules are alternately in force and not; zero: always in force. Rules
+	// for the few disablings are always in force.
 	on, off time.Duration
 	azure   time.Duration  // Azure's clock is so far ahead
 	still   bool           // nothing can be rotated in this hour
-	says    *regexp.Regexp // what keyd says when it was struck; nil: nothing
+	says    *regexp.Regexp // keyd's log line for the fault; nil: none
 	breaks  bool           // connections end in the middle, which keyd counts
 }
 
@@ -48,8 +48,8 @@ func each(r emulator.Rule, operations ...string) (rules []emulator.Rule) {
 	return rules
 }
 
-// ofDisablings gives a kind whose rules are about any call a rule for each that the
-// first disablings meet for certain: their number is small, and their turn short.
+// ofDisablings adds to a kind with rules for any call a rule each that certainly
+// affects the first disablings: they are few, and their time is short.
 func ofDisablings(k kind) kind {
 	var rules []emulator.Rule
 	for _, r := range k.rules {
@@ -65,31 +65,43 @@ func ofDisablings(k kind) kind {
 func kinds() []kind {
 	const minute = time.Minute
 	all := []kind{
-		{name: "throttled with Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second})},
-		{name: "throttled without Retry-After", rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, NoRetryAfter: true})},
-		{name: "throttled for minutes", rules: []emulator.Rule{{Status: http.StatusTooManyRequests}}, on: 4 * minute, off: 3 * minute},
+		{name: "throttled with Retry-After",
+			rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, RetryAfter: 20 * time.Second})},
+		{name: "throttled without Retry-After",
+			rules: sometimes(emulator.Rule{Status: http.StatusTooManyRequests, NoRetryAfter: true})},
+		{name: "throttled for minutes", rules: []emulator.Rule{{Status: http.StatusTooManyRequests}}, on: 4 * minute,
+			off: 3 * minute},
 		{name: "500", rules: sometimes(emulator.Rule{Status: http.StatusInternalServerError})},
-		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute, off: 4 * minute},
-		{name: "connections dropped before the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
+		{name: "503 for minutes", rules: []emulator.Rule{{Status: http.StatusServiceUnavailable}}, on: 5 * minute,
+			off: 4 * minute},
+		{name: "connections dropped before the effect",
+			rules: sometimes(emulator.Rule{Drop: emulator.DropBeforeCommit})},
 		{name: "connections dropped after the effect", rules: sometimes(emulator.Rule{Drop: emulator.DropAfterCommit})},
-		{name: "every import's and disabling's answer lost", sample: true, rules: each(emulator.Rule{Drop: emulator.DropAfterCommit}, "import", update)},
-		{name: "every import and disabling lost", rules: each(emulator.Rule{Drop: emulator.DropBeforeCommit}, "import", update), on: 20 * minute, off: 10 * minute},
-		{name: "imports refused with 500 after nothing", rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
+		{name: "every import's and disabling's answer lost", sample: true,
+			rules: each(emulator.Rule{Drop: emulator.DropAfterCommit}, "import", update)},
+		{name: "every import and disabling lost", rules: each(emulator.Rule{Drop: emulator.DropBeforeCommit}, "import",
+			update), on: 20 * minute, off: 10 * minute},
+		{name: "imports refused with 500 after nothing",
+			rules: []emulator.Rule{{Operation: "import", Status: 500, Probability: 0.6}}},
 		{name: "slow answers", rules: sometimes(emulator.Rule{Delay: 10 * time.Second})},
 		{name: "imports and disablings that take effect when the client has gone", rules: []emulator.Rule{
-			{Operation: "import", Delay: 40 * time.Second, Probability: 0.5}, {Operation: update, Delay: 40 * time.Second, Count: struck}}},
+			{Operation: "import", Delay: 40 * time.Second, Probability: 0.5},
+			{Operation: update, Delay: 40 * time.Second, Count: struck}}},
 		{name: "truncated answers", rules: sometimes(emulator.Rule{Truncate: true})},
 		{name: "answers that are not JSON", rules: sometimes(emulator.Rule{Garbage: true})},
 		{name: "JSON of another shape", rules: sometimes(emulator.Rule{WrongJSON: true})},
-		{name: "tokens rejected with a fresh challenge", rules: sometimes(emulator.Rule{Status: http.StatusUnauthorized})},
+		{name: "tokens rejected with a fresh challenge",
+			rules: sometimes(emulator.Rule{Status: http.StatusUnauthorized})},
 		{name: "expired tokens", set: settings{tokenLife: 6 * minute},
 			rules: []emulator.Rule{{Operation: "token", Expired: true}}, on: 5 * minute, off: 5 * minute},
 		{name: "no tokens", set: settings{tokenLife: 6 * minute},
-			rules: []emulator.Rule{{Operation: "token", Status: http.StatusBadRequest}}, on: 4 * minute, off: 4 * minute},
+			rules: []emulator.Rule{{Operation: "token", Status: http.StatusBadRequest}}, on: 4 * minute,
+			off: 4 * minute},
 		{name: "stale lists", rules: []emulator.Rule{{Operation: "versions", Stale: 90 * time.Second}}},
 		{name: "stale reads", rules: []emulator.Rule{{Stale: 90 * time.Second, Probability: 0.5}}},
 		{name: "stale lists and lost answers", rules: []emulator.Rule{
-			{Operation: "versions", Stale: 90 * time.Second}, {Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5},
+			{Operation: "versions", Stale: 90 * time.Second},
+			{Operation: "import", Drop: emulator.DropAfterCommit, Probability: 0.5},
 			{Operation: update, Drop: emulator.DropAfterCommit, Count: struck}}},
 		{name: "replication takes six minutes", set: settings{replication: 6 * minute}},
 		{name: "replication takes six minutes and answers are lost", set: settings{replication: 6 * minute},
@@ -99,15 +111,20 @@ func kinds() []kind {
 		{name: "Azure's clock is four minutes behind", azure: -4 * minute},
 		{name: "the Date header is an hour off", rules: []emulator.Rule{{SkewDate: time.Hour}}, still: true},
 		{name: "created is an hour off", rules: []emulator.Rule{{SkewCreated: -time.Hour, Probability: 0.5}}},
-		{name: "the sign-in to one vault is lost", rules: each(emulator.Rule{Host: hsmHost, Drop: emulator.DropBeforeCommit}, "connect"), on: 7 * minute, off: 8 * minute},
+		{name: "the sign-in to one vault is lost",
+			rules: each(emulator.Rule{Host: hsmHost, Drop: emulator.DropBeforeCommit}, "connect"), on: 7 * minute,
+			off: 8 * minute},
 	}
 	for _, inner := range []string{"", "ForbiddenByRbac", "ForbiddenByPolicy", "ForbiddenByFirewall"} {
-		all = append(all, kind{name: "403 " + inner, rules: []emulator.Rule{{Status: http.StatusForbidden, Inner: inner}}, on: 4 * minute, off: 4 * minute})
+		all = append(all,
+			kind{name: "403 " + inner, rules: []emulator.Rule{{Status: http.StatusForbidden, Inner: inner}},
+				on: 4 * minute, off: 4 * minute})
 	}
 	for _, inner := range []string{"KeyOperationForbidden", "KeyDisabled"} {
 		all = append(all, kind{name: "403 " + inner, on: 4 * minute, off: 4 * minute,
 			// Not each time: of what is asked for first it would keep the others from being asked for.
-			rules: append(each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get", "wrap", "unwrap"),
+			rules: append(each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get",
+				"wrap", "unwrap"),
 				emulator.Rule{Operation: update, Status: http.StatusForbidden, Inner: inner, Count: struck})})
 	}
 	for i, k := range all {
@@ -132,10 +149,10 @@ func TestAnHourOfEachFaultLosesAndDoublesNothing(t *testing.T) {
 	}
 }
 
-// hourly is the span between two rotations in the hour.
+// hourly is the time between two rotations in the hour.
 func hourly() time.Duration { return time.Hour / time.Duration(pace.rotations) }
 
-// hour runs keyd for an hour under the faults, which are there before it is.
+// hour runs keyd for an hour under the faults, which begin before keyd starts.
 func (w *world) hour(k kind) {
 	w.t.Helper()
 	w.configure(hourly())
@@ -171,13 +188,13 @@ func (w *world) hour(k kind) {
 	w.skew(0)
 }
 
-// wantStruck requires that every rule met a call in the hour, and that the network was
-// spoiled.
+// wantStruck requires that every rule affected a call in the hour, and that the network
+// had faults.
 func (w *world) wantStruck(k kind, hits []int) {
 	w.t.Helper()
 	for i, n := range hits {
 		if n == 0 {
-			w.t.Errorf("no call met the fault %+v in the hour: it was not tried", k.rules[i])
+			w.t.Errorf("the fault %+v affected no call in the hour: it was not tried", k.rules[i])
 		}
 	}
 	if k.says != nil && !k.says.MatchString(w.log()) {
@@ -201,7 +218,8 @@ func (w *world) faults(k kind) *faults {
 	return &faults{w: w, k: k, active: make([]*emulator.ActiveRule, len(k.rules)), hits: make([]int, len(k.rules))}
 }
 
-// turn puts in force what is it so long after the hour's beginning, and ends the rest.
+// turn activates the rules that are in force this long after the hour's beginning, and
+// ends the others.
 func (f *faults) turn(since time.Duration) {
 	f.w.t.Helper()
 	on := f.k.off == 0 || since%(f.k.on+f.k.off) < f.k.on
@@ -234,7 +252,7 @@ func (f *faults) end() {
 	f.w.spoil(nil)
 }
 
-// met is how many calls have met a rule.
+// met returns how many calls a rule has affected.
 func (f *faults) met(i int) int {
 	if a := f.active[i]; a != nil {
 		return f.hits[i] + a.Hits()

@@ -1,12 +1,11 @@
-// Package azurefaults_test runs the real keyd, both processes of it, on SoftHSM for
-// an hour against an Azure that misbehaves. Its rule: after every fault the vaults,
-// the token and the record are compared one by one; nothing may be lost, nothing
-// doubled, and nothing disabled but what is due.
+// Package azurefaults_test runs both processes of the real keyd on SoftHSM for an hour
+// against a faulty Azure. Its rule: after every fault the tests compare vaults, token
+// and record one by one. Nothing may be lost or doubled, and only due versions may be
+// disabled.
 //
-// The hour is one of a fast clock (softhsm-test/fasttime), which keyd and the
-// emulator share: everything in it that waits, waits shorter. `make faults`, which
-// sets KEYD_HEAVY=1, rotates twelve times in each hour, `make test` six times in the
-// hours of its sample.
+// The hour is an hour of a fast clock (softhsm-test/fasttime), which keyd and the
+// emulator share, so every wait is shorter. `make faults`, which sets KEYD_HEAVY=1,
+// rotates twelve times in each hour, `make test` six times in the hours of its sample.
 package azurefaults_test
 
 import (
@@ -25,17 +24,17 @@ import (
 
 const program = "github.com/keyd-project/keyd/cmd/keyd"
 
-// built is where the programs under test and every world's directory are.
+// built is the directory of the programs under test and of every world.
 var built struct {
 	dir  string
-	keyd string // the ordinary build: what is asked of keyd from outside
+	keyd string // the ordinary build, for commands
 	fast string // the same for the fast clock: the daemon and its HSM side
 }
 
-// pace is how an hour is passed.
+// pace says how fast an hour passes.
 var pace struct{ factor, rotations int }
 
-// figures are what all tests together did; `make faults` prints them.
+// figures are the totals of all tests; `make faults` prints them.
 var figures struct{ faults, lost, doubled atomic.Int64 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -56,7 +55,8 @@ func run(m *testing.M) (code int) {
 	comeFirst()
 	defer func() { _ = os.RemoveAll(built.dir) }()
 	code = m.Run()
-	fmt.Printf("faults: %d tried, lost %d, doubled %d\n", figures.faults.Load(), figures.lost.Load(), figures.doubled.Load())
+	fmt.Printf("faults: %d tried, lost %d, doubled %d\n",
+		figures.faults.Load(), figures.lost.Load(), figures.doubled.Load())
 	return code
 }
 
@@ -72,9 +72,8 @@ func build() (err error) {
 	return fasttime.Build(built.dir, built.fast, program)
 }
 
-// comeFirst puts this process, and with it the programs that it starts, before
-// whatever else the machine does, if it may (as root): the fast clock does not wait for
-// anybody, and what takes a second too long has taken a minute.
+// comeFirst raises the priority of this process and its children, if it may (as root):
+// the fast clock does not wait, so a delay of a second counts as a minute.
 func comeFirst() {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
@@ -87,5 +86,5 @@ func comeFirst() {
 	}
 }
 
-// heavy asks for the long runs.
+// heavy requests the long runs.
 func heavy() bool { return os.Getenv("KEYD_HEAVY") != "" }

@@ -14,8 +14,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// newProxy is a proxy between keyd and the emulator's, on which connections can be
-// spoiled.
+// newProxy starts a proxy between keyd and the emulator's proxy, which can inject
+// faults into connections.
 func newProxy(t *testing.T, upstream string) *toxiproxy.Proxy {
 	t.Helper()
 	u, err := url.Parse(upstream)
@@ -31,7 +31,7 @@ func newProxy(t *testing.T, upstream string) *toxiproxy.Proxy {
 	return p
 }
 
-// spoil makes these toxics the ones in force, as toxiproxy's API writes them.
+// spoil puts exactly these toxics in force, as toxiproxy's API writes them.
 func (w *world) spoil(toxics []string) {
 	w.t.Helper()
 	if w.proxy == nil {
@@ -52,23 +52,26 @@ func toxic(kind, stream string, toxicity float64, attributes string) string {
 	return fmt.Sprintf(`{"type":%q,"stream":%q,"toxicity":%g,"attributes":{%s}}`, kind, stream, toxicity, attributes)
 }
 
-// saysLate is what keyd's log has of a connection that does not answer.
+// saysLate is keyd's log line for a connection that does not answer.
 var saysLate = regexp.MustCompile(`deadline exceeded|[Tt]imeout`)
 
-// networks are the ways in which the network between keyd and Azure misbehaves.
+// networks are the faults of the network between keyd and Azure.
 func networks() []kind {
 	const minute = time.Minute
 	return []kind{
 		{name: "connections reset on the way there", set: settings{proxy: true}, on: 3 * minute, off: 2 * minute,
 			toxics: []string{toxic("reset_peer", "upstream", 0.4, `"timeout":0`)}, breaks: true},
-		{name: "connections reset on the way back", sample: true, set: settings{proxy: true}, on: 3 * minute, off: 2 * minute,
+		{name: "connections reset on the way back", sample: true, set: settings{proxy: true}, on: 3 * minute,
+			off:    2 * minute,
 			toxics: []string{toxic("reset_peer", "downstream", 0.4, `"timeout":0`)}, breaks: true},
 		{name: "half-open on the way there", set: settings{proxy: true}, on: 3 * minute, off: 7 * minute,
 			toxics: []string{toxic("timeout", "upstream", 1, `"timeout":0`)}, says: saysLate},
 		{name: "half-open on the way back", set: settings{proxy: true}, on: 3 * minute, off: 7 * minute,
 			toxics: []string{toxic("timeout", "downstream", 1, `"timeout":0`)}, says: saysLate},
-		{name: "latency", set: settings{proxy: true}, toxics: []string{toxic("latency", "downstream", 1, `"latency":15,"jitter":10`)}},
-		{name: "answers in slices", set: settings{proxy: true}, toxics: []string{toxic("slicer", "downstream", 1, `"average_size":256,"size_variation":128,"delay":50`)}},
+		{name: "latency", set: settings{proxy: true},
+			toxics: []string{toxic("latency", "downstream", 1, `"latency":15,"jitter":10`)}},
+		{name: "answers in slices", set: settings{proxy: true},
+			toxics: []string{toxic("slicer", "downstream", 1, `"average_size":256,"size_variation":128,"delay":50`)}},
 		{name: "answers cut off", set: settings{proxy: true}, on: 3 * minute, off: 2 * minute,
 			toxics: []string{toxic("limit_data", "downstream", 0.5, `"bytes":6000`)}, breaks: true},
 	}

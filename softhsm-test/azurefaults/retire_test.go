@@ -33,7 +33,7 @@ type dueVersion struct {
 	was emulator.VersionInfo // before
 }
 
-// yesterday has keyd make the generations of the day before, with nothing in its way.
+// yesterday makes keyd create the generations of the day before, without faults.
 func (w *world) yesterday() {
 	w.t.Helper()
 	w.configure(yesterdayGap)
@@ -51,7 +51,7 @@ func (w *world) yesterday() {
 	w.pass(old[0].Deactivated.Add(disableAfter - untilDue).Sub(w.clock.Now()))
 }
 
-// awaitSocket waits for a few minutes at most, until the daemon can be asked.
+// awaitSocket waits a few minutes at most until the daemon answers.
 func (w *world) awaitSocket() {
 	w.t.Helper()
 	for end := w.clock.Now().Add(10 * time.Minute); w.clock.Now().Before(end); w.tick() {
@@ -62,8 +62,8 @@ func (w *world) awaitSocket() {
 	w.fail("after ten minutes keyd cannot be asked")
 }
 
-// dueIn is what comes due of a vault's versions, of which there is one for each
-// generation: those of the old generations.
+// dueIn returns the versions of a vault that become due: those of the old generations.
+// There is one version for each generation.
 func (w *world) dueIn(url string, old []record.Generation) dueVersions {
 	w.t.Helper()
 	all := w.versions(url)
@@ -82,12 +82,12 @@ func (w *world) dueIn(url string, old []record.Generation) dueVersions {
 	return due
 }
 
-// versions are what the vault really has of the key.
+// versions returns the key's actual versions in the vault.
 func (w *world) versions(url string) []emulator.VersionInfo {
 	return w.emu.Vault(strings.TrimPrefix(url, "https://")).Versions(keyName)
 }
 
-// retired reports whether keyd knows all that is due to be disabled.
+// retired reports whether keyd has recorded every due version as disabled.
 func (w *world) retired(made []status.Generation) bool {
 	known := 0
 	for _, g := range made {
@@ -100,9 +100,10 @@ func (w *world) retired(made []status.Generation) bool {
 	return known == len(w.due[urls[0]])+len(w.due[urls[1]])
 }
 
-// disablings are the requests to disable that arrived at Azure since a moment.
+// disablings returns the disable requests that reached Azure since a moment.
 func (w *world) disablings(since time.Time) []emulator.RequestLog {
-	return slices.DeleteFunc(w.emu.Requests(), func(r emulator.RequestLog) bool { return r.Operation != update || r.Time.Before(since) })
+	return slices.DeleteFunc(w.emu.Requests(),
+		func(r emulator.RequestLog) bool { return r.Operation != update || r.Time.Before(since) })
 }
 
 // disablingUntried says what of a fault no disabling of the hour has met, or "": where the
@@ -134,22 +135,25 @@ func (w *world) disablingUntried(f *faults, begun time.Time) string {
 func (w *world) lookedAfter(asked []emulator.RequestLog, host string, span time.Duration) bool {
 	all := w.emu.Requests()
 	return slices.ContainsFunc(asked, func(d emulator.RequestLog) bool {
-		return d.Host == host && d.Status == http.StatusOK && slices.ContainsFunc(all, func(r emulator.RequestLog) bool {
-			after := r.Time.Sub(d.Time)
-			return r.Host == host && r.Operation == "versions" && r.Status == http.StatusOK && after > 0 && after < span
-		})
+		return d.Host == host && d.Status == http.StatusOK &&
+			slices.ContainsFunc(all, func(r emulator.RequestLog) bool {
+				after := r.Time.Sub(d.Time)
+				return r.Host == host && r.Operation == "versions" && r.Status == http.StatusOK && after > 0 &&
+					after < span
+			})
 	})
 }
 
-// prolong has the faults go on after the hour without rotations, which may have left no
-// time for disablings, until those have met them, too.
+// prolong continues the faults after the hour without rotations until they have
+// affected disablings, too, for which rotations may have left no time.
 func (w *world) prolong(f *faults, begun time.Time) {
 	w.t.Helper()
 	if w.disablingUntried(f, begun) == "" {
 		return
 	}
 	w.rotateEvery(0)
-	for since := time.Hour; since < 2*time.Hour && w.disablingUntried(f, begun) != ""; since = w.clock.Now().Sub(begun) {
+	for since := time.Hour; since < 2*time.Hour &&
+		w.disablingUntried(f, begun) != ""; since = w.clock.Now().Sub(begun) {
 		f.turn(since)
 		w.tick()
 	}
@@ -185,7 +189,8 @@ func (w *world) checkDisablings(rec record.Record, k kind) {
 	for _, g := range rec.Generations {
 		for _, p := range g.Placements {
 			if _, due := w.due[p.Vault][p.Version]; due != (p.State == key.Disabled) || !p.DisableBegun.IsZero() {
-				w.t.Errorf("generation %d is recorded as %s in %s, its disabling begun at %q; due %t", g.Number, p.State, p.Vault, p.DisableBegun, due)
+				w.t.Errorf("generation %d is recorded as %s in %s, its disabling begun at %q; due %t",
+					g.Number, p.State, p.Vault, p.DisableBegun, due)
 			}
 		}
 	}

@@ -50,7 +50,7 @@ web: {listen: "127.0.0.1:0"}
 health: {look: 1m}
 `
 
-// settings are what a fault asks of its world.
+// settings are a fault's requirements of its world.
 type settings struct {
 	replication time.Duration // of the Managed HSM
 	tokenLife   time.Duration // 0: a day
@@ -68,14 +68,14 @@ type world struct {
 	azure atomic.Int64  // how far Azure's clock is ahead of the one that the world began with
 	days  time.Duration // how far the world's clock is
 	env   []string
-	due   map[string]dueVersions // what the retire rule makes due in the hour, by vault
+	due   map[string]dueVersions // the versions that the retire rule makes due in the hour, by vault
 
 	daemon *exec.Cmd     // nil while none runs
 	ended  chan struct{} // closed when the daemon has ended
 	err    error         // of its Wait, once it has
 }
 
-// newWorld makes a world in which keyd has not begun yet.
+// newWorld makes a world in which keyd has not started yet.
 func newWorld(t *testing.T, s settings) *world {
 	t.Helper()
 	w := &world{t: t, token: softhsmtest.New(t), clock: fasttime.Clock{Since: time.Now(), Factor: pace.factor}}
@@ -101,7 +101,8 @@ func newWorld(t *testing.T, s settings) *world {
 	if s.proxy {
 		w.proxy = newProxy(t, w.emu.ProxyURL())
 		spoiled := "http://" + w.proxy.Listen
-		w.env = append(w.env, "HTTPS_PROXY="+spoiled, "https_proxy="+spoiled, "HTTP_PROXY="+spoiled, "http_proxy="+spoiled)
+		w.env = append(w.env, "HTTPS_PROXY="+spoiled, "https_proxy="+spoiled, "HTTP_PROXY="+spoiled,
+			"http_proxy="+spoiled)
 	}
 	return w
 }
@@ -115,7 +116,7 @@ func (w *world) write(name, text string) {
 	}
 }
 
-// configure writes the configuration, with a rotation at each such span, or none.
+// configure writes the configuration, with a rotation at this interval, or none.
 func (w *world) configure(every time.Duration) {
 	w.t.Helper()
 	schedule := ""
@@ -166,14 +167,14 @@ func (w *world) stop() {
 	}
 }
 
-// pass lets time pass at once, while no daemon runs.
+// pass skips time while no daemon runs.
 func (w *world) pass(d time.Duration) {
 	w.clock = w.clock.Later(d)
 	w.days += d
 	w.skew(0)
 }
 
-// skew has Azure's clock be so far ahead of the world's.
+// skew sets how far Azure's clock is ahead of the world's.
 func (w *world) skew(d time.Duration) { w.azure.Store(int64(w.days + d)) }
 
 func (w *world) end() {
@@ -189,7 +190,7 @@ func (w *world) end() {
 	}
 }
 
-// look is what `keyd status` shows of the key.
+// look returns the key's state from `keyd status`.
 func (w *world) look() (status.Key, error) {
 	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context())
 	if err == nil && len(s.Keys) != 1 {
@@ -201,7 +202,7 @@ func (w *world) look() (status.Key, error) {
 	return s.Keys[0], nil
 }
 
-// must runs one of keyd's commands and returns what it said.
+// must runs one of keyd's commands and returns its output.
 func (w *world) must(args ...string) string {
 	w.t.Helper()
 	cmd := exec.CommandContext(w.t.Context(), built.keyd, append(args, "--socket", w.path("keyd.sock"))...)
@@ -213,7 +214,7 @@ func (w *world) must(args ...string) string {
 	return string(out)
 }
 
-// tick lets a moment pass, and requires that the daemon lives.
+// tick lets a moment pass, and requires that the daemon is alive.
 func (w *world) tick() {
 	w.t.Helper()
 	select {
@@ -224,7 +225,7 @@ func (w *world) tick() {
 	}
 }
 
-// log is what keyd has said.
+// log returns keyd's log.
 func (w *world) log() string {
 	w.t.Helper()
 	text, err := os.ReadFile(w.path("keyd.log"))
@@ -239,5 +240,6 @@ const lastLines = 80 // of keyd's log, in a failure's report
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()
 	lines := strings.Split(strings.TrimSpace(w.log()), "\n")
-	w.t.Fatalf("%s; the end of keyd's log:\n%s", fmt.Sprintf(format, args...), strings.Join(lines[max(0, len(lines)-lastLines):], "\n"))
+	w.t.Fatalf("%s; the end of keyd's log:\n%s", fmt.Sprintf(format, args...),
+		strings.Join(lines[max(0, len(lines)-lastLines):], "\n"))
 }

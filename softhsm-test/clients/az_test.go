@@ -12,7 +12,8 @@ import (
 // TestAz runs the lines for the az command line in the document, with nothing kept.
 func TestAz(t *testing.T) {
 	cmd := exec.Command("sh", "az.sh")
-	cmd.Env = append(append(os.Environ(), start(t).environ...), "AZURE_CONFIG_DIR="+t.TempDir(), "AZURE_CORE_COLLECT_TELEMETRY=no")
+	cmd.Env = append(append(os.Environ(), start(t).environ...), "AZURE_CONFIG_DIR="+t.TempDir(),
+		"AZURE_CORE_COLLECT_TELEMETRY=no")
 	out, err := cmd.CombinedOutput()
 	const last = `(?m)^https://contoso-weu\.vault\.azure\.net/keys/hello/[0-9a-f]{32}\n$`
 	if err != nil || !regexp.MustCompile(last).Match(out) {

@@ -12,10 +12,10 @@ import (
 
 const document = "../../docs/emulator.md"
 
-// made is a part of the document that is made here: from its mark to the next "end".
+// made matches a generated part of the document: from its mark to the next "end".
 var made = regexp.MustCompile(`(?s)<!-- made: ([a-z-]+) -->\n.*?<!-- end -->`)
 
-// checkDocument holds the document to what was seen, or writes it.
+// checkDocument compares the document with the results, or writes it.
 func checkDocument(t *testing.T, table []operation, seen done) {
 	parts := map[string]string{
 		"curl":       excerpt(t, "sh", "hello.sh", "token="),
@@ -53,7 +53,7 @@ func checkDocument(t *testing.T, table []operation, seen done) {
 	}
 }
 
-// excerpt is a file as a fenced block, from a text onwards.
+// excerpt returns a file as a fenced block, from a text onwards.
 func excerpt(t *testing.T, language, file, from string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -127,7 +127,7 @@ func footnote(notes *[]string, c client, departs *departure) string {
 	return fmt.Sprintf("<sup>%d</sup>", len(*notes))
 }
 
-// errorsTable tells, for each answer that refuses, how each SDK reports it.
+// errorsTable shows how each SDK reports each refusal.
 func errorsTable(t *testing.T, table []operation, seen done) string {
 	t.Helper()
 	var b strings.Builder
@@ -136,17 +136,17 @@ func errorsTable(t *testing.T, table []operation, seen done) string {
 		fmt.Fprintf(&b, " %s |", c.title)
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---|", len(allClients(t))) + "\n")
-	told := map[string]bool{}
+	listed := map[string]bool{}
 	for _, o := range table {
 		for i, p := range profiles() {
 			what := o.expect[i]
 			if strings.HasPrefix(what, says) {
 				what = o.name
 			}
-			if what == succeeds || what == notThere || told[what] {
+			if what == succeeds || what == notThere || listed[what] {
 				continue
 			}
-			told[what] = true
+			listed[what] = true
 			fmt.Fprintf(&b, "| %s |", what)
 			for _, c := range allClients(t) {
 				fmt.Fprintf(&b, " %s |", seen[c.name][p.Name][o.name].Error.cell())

@@ -96,7 +96,7 @@ type stand struct {
 	admin    string
 }
 
-// start runs the real program and reads from it how to be pointed at it.
+// start runs the real program and reads from its output how to reach it.
 func start(t *testing.T, more ...string) stand {
 	t.Helper()
 	ca := filepath.Join(t.TempDir(), "ca.pem")
@@ -121,7 +121,7 @@ func start(t *testing.T, more ...string) stand {
 	return announced(t, out)
 }
 
-// announced reads what keyvault-emulator says until it is ready.
+// announced reads keyvault-emulator's output until it is ready.
 func announced(t *testing.T, out io.Reader) stand {
 	t.Helper()
 	s := stand{platform: map[string]string{}}
@@ -150,7 +150,7 @@ type request struct {
 	Status               int
 }
 
-// requests are all that reached the emulator.
+// requests returns all requests that reached the emulator.
 func (s stand) requests(t *testing.T) []request {
 	t.Helper()
 	res, err := http.Get(s.admin + "/state")

@@ -13,7 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// bearer is a credential that always gives the same token, good or not.
+// bearer is a credential that always returns the same token, valid or not.
 type bearer string
 
 func (b bearer) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -29,7 +29,7 @@ func get(ctx context.Context, keys *azkeys.Client, name string) error {
 	return err
 }
 
-// creating asks for a key that cannot be made.
+// creating requests a key that cannot be created.
 func creating(name string, kty func(*goVault) string, q azkeys.CreateKeyParameters) doing {
 	return func(ctx context.Context, v *goVault) error {
 		_, err := v.create(ctx, name, kty(v), q)
@@ -37,7 +37,7 @@ func creating(name string, kty func(*goVault) string, q azkeys.CreateKeyParamete
 	}
 }
 
-// goErrors is what a vault refuses.
+// goErrors are requests that a vault refuses.
 func goErrors() map[string]doing {
 	ec := func(v *goVault) string { return v.EC }
 	rsa := func(v *goVault) string { return v.RSA }
@@ -50,18 +50,32 @@ func goErrors() map[string]doing {
 			return get(ctx, v.with(bearer("none"), "7.6"), "seen")
 		},
 		"call with a token for another audience": func(ctx context.Context, v *goVault) error {
-			token, err := v.cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://management.azure.com/.default"}})
+			token, err := v.cred.GetToken(ctx,
+				policy.TokenRequestOptions{Scopes: []string{"https://management.azure.com/.default"}})
 			if err != nil {
 				return err
 			}
 			return get(ctx, v.with(bearer(token.Token), "7.6"), "seen")
 		},
-		"call a vault that names another service's resource": func(ctx context.Context, v *goVault) error { return get(ctx, v.at(v.Foreign), "seen") },
-		"call without a role":                                func(ctx context.Context, v *goVault) error { return get(ctx, v.at(v.Roles), "seen") },
-		"call without an access policy":                      func(ctx context.Context, v *goVault) error { return get(ctx, v.at(v.Policies), "seen") },
-		"call from outside the firewall":                     func(ctx context.Context, v *goVault) error { return get(ctx, v.at(v.Firewall), "seen") },
-		"call by an api-version that is not served":          func(ctx context.Context, v *goVault) error { return get(ctx, v.with(v.cred, "7.0"), "seen") },
-		"get an unknown key":                                 getting("absent"),
+		"call a vault that names another service's " +
+			"resource": func(ctx context.Context, v *goVault) error { return get(ctx, v.at(v.Foreign), "seen") },
+		"call without a role": func(ctx context.Context,
+			v *goVault) error {
+			return get(ctx, v.at(v.Roles), "seen")
+		},
+		"call without an access policy": func(ctx context.Context,
+			v *goVault) error {
+			return get(ctx, v.at(v.Policies), "seen")
+		},
+		"call from outside the firewall": func(ctx context.Context,
+			v *goVault) error {
+			return get(ctx, v.at(v.Firewall), "seen")
+		},
+		"call by an api-version that is not served": func(ctx context.Context,
+			v *goVault) error {
+			return get(ctx, v.with(v.cred, "7.0"), "seen")
+		},
+		"get an unknown key": getting("absent"),
 		"get a deleted key that is not": func(ctx context.Context, v *goVault) error {
 			_, err := v.keys.GetDeletedKey(ctx, "seen", nil)
 			return err
@@ -86,12 +100,14 @@ func goErrors() map[string]doing {
 			_, err := v.create(ctx, "going", v.EC, azkeys.CreateKeyParameters{})
 			return err
 		},
-		"create by a name that is none":         creating("a_b", ec, azkeys.CreateKeyParameters{}),
-		"create a kind of key that is none":     creating("kind", func(*goVault) string { return "OKP-HSM" }, azkeys.CreateKeyParameters{}),
-		"create RSA of 1024 bits":               creating("small", rsa, bits(1024)),
-		"create with 16 tags":                   creating("tagged", ec, azkeys.CreateKeyParameters{Tags: tags}),
-		"create a key that may import and more": creating("both", rsa, azkeys.CreateKeyParameters{KeyOps: ops("import", "wrapKey")}),
-		"page by more than 25":                  func(context.Context, *goVault) error { return errNoMethod },
+		"create by a name that is none": creating("a_b", ec, azkeys.CreateKeyParameters{}),
+		"create a kind of key that is none": creating("kind", func(*goVault) string { return "OKP-HSM" },
+			azkeys.CreateKeyParameters{}),
+		"create RSA of 1024 bits": creating("small", rsa, bits(1024)),
+		"create with 16 tags":     creating("tagged", ec, azkeys.CreateKeyParameters{Tags: tags}),
+		"create a key that may import and more": creating("both", rsa,
+			azkeys.CreateKeyParameters{KeyOps: ops("import", "wrapKey")}),
+		"page by more than 25": func(context.Context, *goVault) error { return errNoMethod },
 
 		"call a vault that is busy once":                          getting("busy"),
 		"call a vault that is busy":                               getting("throttled"),

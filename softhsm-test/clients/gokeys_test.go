@@ -18,7 +18,8 @@ import (
 
 const versions = 101
 
-// goKeys are keys made, brought in, seen and changed; goLives has the rest.
+// goKeys are operations that create, import, read and change keys; goLives has the
+// rest.
 func goKeys() map[string]doing {
 	all := goLives()
 	for name, do := range map[string]doing{
@@ -59,13 +60,15 @@ func goKeys() map[string]doing {
 		"BYOK import oct-HSM":                  byokOct,
 		"BYOK import of a blob to another key": byokBad,
 		"get": func(ctx context.Context, v *goVault) error {
-			made, err := v.create(ctx, "seen", v.EC, azkeys.CreateKeyParameters{Tags: map[string]*string{"a": to.Ptr("b")}})
+			made, err := v.create(ctx, "seen", v.EC,
+				azkeys.CreateKeyParameters{Tags: map[string]*string{"a": to.Ptr("b")}})
 			if err != nil {
 				return err
 			}
 			k, err := v.keys.GetKey(ctx, "seen", "", nil)
 			return orWant(err, func() bool {
-				return *k.Key.KID == *made.Key.KID && *k.Attributes.Enabled && strings.Contains(*k.Attributes.RecoveryLevel, "Purgeable")
+				return *k.Key.KID == *made.Key.KID && *k.Attributes.Enabled &&
+					strings.Contains(*k.Attributes.RecoveryLevel, "Purgeable")
 			})
 		},
 		"get by each api-version that is served": func(ctx context.Context, v *goVault) error {
@@ -106,7 +109,7 @@ func goKeys() map[string]doing {
 	return all
 }
 
-// orWant is err, or else a failed check.
+// orWant returns err, or the error of a failed check.
 func orWant(err error, check func() bool) error {
 	if err != nil {
 		return err
@@ -133,8 +136,9 @@ func importECHSM(ctx context.Context, v *goVault) error {
 	return orWant(err, func() bool { return *k.Key.Kty == "EC-HSM" && bytes.Equal(k.Key.X, jwk.X) })
 }
 
-// transfer brings plaintext in by a transfer blob; key has the rest of its JWK.
-func transfer(ctx context.Context, v *goVault, name string, plaintext []byte, key azkeys.JSONWebKey, wrong bool) (azkeys.KeyBundle, error) {
+// transfer imports plaintext in a transfer blob; key has the rest of its JWK.
+func transfer(ctx context.Context, v *goVault, name string, plaintext []byte, key azkeys.JSONWebKey,
+	wrong bool) (azkeys.KeyBundle, error) {
 	other, err := otherRSA()
 	if err != nil {
 		return azkeys.KeyBundle{}, err
@@ -157,8 +161,10 @@ func byokRSA(ctx context.Context, v *goVault) error {
 	if err != nil {
 		return err
 	}
-	k, err := transfer(ctx, v, "byok-rsa", pkcs8, azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), KeyOps: ops("wrapKey", "unwrapKey")}, false)
-	if err := orWant(err, func() bool { return bytes.Equal(k.Key.N, key.N.Bytes()) && len(k.Key.KeyOps) == 2 }); err != nil {
+	k, err := transfer(ctx, v, "byok-rsa", pkcs8,
+		azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), KeyOps: ops("wrapKey", "unwrapKey")}, false)
+	if err := orWant(err,
+		func() bool { return bytes.Equal(k.Key.N, key.N.Bytes()) && len(k.Key.KeyOps) == 2 }); err != nil {
 		return err
 	}
 	wrapped, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, &key.PublicKey, secret(), nil)
@@ -258,7 +264,8 @@ func changeKey(ctx context.Context, v *goVault) error {
 		}
 		for _, p := range page.Value {
 			if p.KID.Version() == version {
-				return want(!*p.Attributes.Enabled && p.Attributes.Expires.Equal(expires) && *p.Tags["c"] == "d", "%+v", p.Attributes)
+				return want(!*p.Attributes.Enabled && p.Attributes.Expires.Equal(expires) && *p.Tags["c"] == "d", "%+v",
+					p.Attributes)
 			}
 		}
 	}

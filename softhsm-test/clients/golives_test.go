@@ -13,7 +13,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// goLives are keys deleted, recovered, rotated and attested.
+// goLives are operations that delete, recover, rotate and attest keys.
 func goLives() map[string]doing {
 	return map[string]doing{
 		"delete": func(ctx context.Context, v *goVault) error {
@@ -64,7 +64,8 @@ func goLives() map[string]doing {
 		},
 		"purge where purge protection is on": func(ctx context.Context, v *goVault) error {
 			keys := v.at(v.Protected)
-			if _, err := keys.CreateKey(ctx, "kept", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(v.EC))}, nil); err != nil {
+			if _, err := keys.CreateKey(ctx, "kept", azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(v.EC))},
+				nil); err != nil {
 				return err
 			}
 			if _, err := gone(ctx, keys, "kept"); err != nil {
@@ -90,13 +91,15 @@ func goLives() map[string]doing {
 			p, err := v.keys.GetKeyRotationPolicy(ctx, "turned", nil)
 			return orWant(err, func() bool {
 				a := p.LifetimeActions[0]
-				return *p.Attributes.ExpiryTime == "P90D" && *a.Action.Type == azkeys.KeyRotationPolicyActionRotate && *a.Trigger.TimeBeforeExpiry == "P30D"
+				return *p.Attributes.ExpiryTime == "P90D" && *a.Action.Type == azkeys.KeyRotationPolicyActionRotate &&
+					*a.Trigger.TimeBeforeExpiry == "P30D"
 			})
 		},
 		"rotate": func(ctx context.Context, v *goVault) error {
 			k, err := v.keys.RotateKey(ctx, "turned", nil)
 			return orWant(err, func() bool {
-				return k.Key.KID.Version() != v.version("turned") && k.Attributes.Expires.Equal(k.Attributes.Created.AddDate(0, 0, 90))
+				return k.Key.KID.Version() != v.version("turned") &&
+					k.Attributes.Expires.Equal(k.Attributes.Created.AddDate(0, 0, 90))
 			})
 		},
 		"rotate an imported key": func(ctx context.Context, v *goVault) error {
@@ -119,14 +122,15 @@ func goLives() map[string]doing {
 			k, err := v.keys.GetKeyAttestation(ctx, "attested", made.Key.KID.Version(), nil)
 			return orWant(err, func() bool {
 				a := k.Attributes.Attestation
-				return *a.Version == "MRVL-1" && bytes.HasPrefix(a.CertificatePEMFile, []byte("-----BEGIN CERTIFICATE")) &&
+				return *a.Version == "MRVL-1" && bytes.HasPrefix(a.CertificatePEMFile,
+					[]byte("-----BEGIN CERTIFICATE")) &&
 					len(a.PrivateKeyAttestation) > 256 && len(a.PublicKeyAttestation) > 256
 			})
 		},
 	}
 }
 
-// gone deletes a key and waits until it is.
+// gone deletes a key and waits until the deletion is complete.
 func gone(ctx context.Context, keys *azkeys.Client, name string) (azkeys.DeletedKey, error) {
 	deleted, err := keys.DeleteKey(ctx, name, nil)
 	if err != nil {
@@ -138,7 +142,7 @@ func gone(ctx context.Context, keys *azkeys.Client, name string) (azkeys.Deleted
 	})
 }
 
-// shown asks until a vault, which deletes and recovers in its own time, shows it.
+// shown polls until a vault shows the key: it deletes and recovers asynchronously.
 func shown(ask func() error) error {
 	for limit := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
 		err := ask()

@@ -14,8 +14,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// goSignIn is every way in: each credential of azidentity that the emulator has an
-// endpoint for gets a token that the vault takes.
+// goSignIn are the ways to sign in: each azidentity credential with an endpoint in the
+// emulator gets a token that the vault accepts.
 func goSignIn() map[string]doing {
 	return map[string]doing{
 		"sign in by a virtual machine's managed identity": entering(func(setup) (azcore.TokenCredential, error) {
@@ -75,7 +75,8 @@ func revoked(ctx context.Context, v *goVault) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(res.Body.Close(), want(res.StatusCode == http.StatusOK, "meddle: %s", res.Status)); err != nil {
+	if err := errors.Join(res.Body.Close(), want(res.StatusCode == http.StatusOK, "meddle: %s",
+		res.Status)); err != nil {
 		return err
 	}
 	// By a token that was asked for with the challenge's claims.

@@ -18,10 +18,10 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 )
 
-// doing is one operation as a user of azkeys does it.
+// doing is one operation, as a user of azkeys writes it.
 type doing func(context.Context, *goVault) error
 
-// goVault is one profile's vault, what was made in it so far, and its neighbours.
+// goVault is one profile's vault, the keys created in it so far, and its neighbours.
 type goVault struct {
 	profile
 	setup   setup
@@ -32,23 +32,23 @@ type goVault struct {
 	gcm     azkeys.KeyOperationResult
 }
 
-// goSuite does what the setup file asks for and prints one result a line.
+// goSuite runs the operations of the setup file and prints one result per line.
 func goSuite(file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	var told setup
-	if err := json.Unmarshal(text, &told); err != nil {
+	var in setup
+	if err := json.Unmarshal(text, &in); err != nil {
 		return err
 	}
 	known := map[string]doing{}
 	for _, some := range []map[string]doing{goKeys(), goUses(), goErrors(), goSignIn()} {
 		maps.Copy(known, some)
 	}
-	for _, p := range told.Profiles {
-		v := &goVault{profile: p, setup: told, made: map[string]azkeys.KeyBundle{}, results: map[string][]byte{}}
-		if v.cred, v.keys, err = connect(p.Vault, told.ClientID, goOptions()); err != nil {
+	for _, p := range in.Profiles {
+		v := &goVault{profile: p, setup: in, made: map[string]azkeys.KeyBundle{}, results: map[string][]byte{}}
+		if v.cred, v.keys, err = connect(p.Vault, in.ClientID, goOptions()); err != nil {
 			return err
 		}
 		for _, name := range p.Operations {
@@ -64,12 +64,12 @@ func goSuite(file string) error {
 	return nil
 }
 
-// goOptions make the SDK try once more, and soon.
+// goOptions make the SDK retry once, and soon.
 func goOptions() azcore.ClientOptions {
 	return azcore.ClientOptions{Retry: policy.RetryOptions{MaxRetries: 1, RetryDelay: 10 * time.Millisecond}}
 }
 
-// errNoMethod is for what the client cannot do.
+// errNoMethod marks an operation that the client does not have.
 var errNoMethod = errors.New("not in this client")
 
 // mistakeError is a check of the suite that failed.
@@ -105,7 +105,7 @@ func goOutcome(err error) (string, sdkReport) {
 	}
 }
 
-// at gives a client of a neighbouring vault.
+// at returns a client of a neighbouring vault.
 func (v *goVault) at(url string) *azkeys.Client {
 	_, keys, err := connect(url, v.setup.ClientID, goOptions())
 	if err != nil {
@@ -114,7 +114,7 @@ func (v *goVault) at(url string) *azkeys.Client {
 	return keys
 }
 
-// with gives a client of this vault with another credential.
+// with returns a client of this vault with another credential.
 func (v *goVault) with(cred azcore.TokenCredential, version string) *azkeys.Client {
 	options := goOptions()
 	options.APIVersion = version
@@ -125,8 +125,9 @@ func (v *goVault) with(cred azcore.TokenCredential, version string) *azkeys.Clie
 	return keys
 }
 
-// create makes a key and keeps it under its name.
-func (v *goVault) create(ctx context.Context, name, kty string, more azkeys.CreateKeyParameters) (azkeys.KeyBundle, error) {
+// create creates a key and remembers it under its name.
+func (v *goVault) create(ctx context.Context, name, kty string,
+	more azkeys.CreateKeyParameters) (azkeys.KeyBundle, error) {
 	more.Kty = to.Ptr(azkeys.KeyType(kty))
 	res, err := v.keys.CreateKey(ctx, name, more, nil)
 	if err == nil {
@@ -135,7 +136,7 @@ func (v *goVault) create(ctx context.Context, name, kty string, more azkeys.Crea
 	return res.KeyBundle, err
 }
 
-// bring imports one and keeps it likewise.
+// bring imports a key and remembers it likewise.
 func (v *goVault) bring(ctx context.Context, name string, q azkeys.ImportKeyParameters) (azkeys.KeyBundle, error) {
 	res, err := v.keys.ImportKey(ctx, name, q, nil)
 	if err == nil {
@@ -144,7 +145,7 @@ func (v *goVault) bring(ctx context.Context, name string, q azkeys.ImportKeyPara
 	return res.KeyBundle, err
 }
 
-// version is that of a key made here; "" of one that was not.
+// version returns the version of a key created here; "" for another key.
 func (v *goVault) version(name string) string {
 	if k, ok := v.made[name]; ok {
 		return k.Key.KID.Version()

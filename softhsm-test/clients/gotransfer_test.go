@@ -23,7 +23,10 @@ import (
 var (
 	ourRSA   = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 	otherRSA = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
-	ourEC    = sync.OnceValues(func() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) })
+	ourEC    = sync.OnceValues(func() (*ecdsa.PrivateKey,
+		error) {
+		return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	})
 )
 
 // transferBlob wraps plaintext to a key exchange key, by CKM_RSA_AES_KEY_WRAP.
@@ -52,7 +55,7 @@ func transferBlob(kid string, kek *rsa.PublicKey, plaintext []byte) ([]byte, err
 	})
 }
 
-// rsaPair gives a key pair and its PKCS#8 in DER.
+// rsaPair returns a key pair and its PKCS#8 in DER.
 func rsaPair() (*rsa.PrivateKey, []byte, error) {
 	key, err := ourRSA()
 	if err != nil {
@@ -62,7 +65,7 @@ func rsaPair() (*rsa.PrivateKey, []byte, error) {
 	return key, pkcs8, err
 }
 
-// ecPair gives a key pair's JWK, private half included, and its PKCS#8 in DER.
+// ecPair returns a key pair's JWK, private half included, and its PKCS#8 in DER.
 func ecPair() (azkeys.JSONWebKey, []byte, error) {
 	key, err := ourEC()
 	if err != nil {

@@ -26,7 +26,7 @@ func cipher(algorithm azkeys.EncryptionAlgorithm, value []byte) azkeys.KeyOperat
 	return azkeys.KeyOperationParameters{Algorithm: to.Ptr(algorithm), Value: value}
 }
 
-// goUses are keys in use. azkeys does nothing locally.
+// goUses are operations that use keys. azkeys does nothing locally.
 func goUses() map[string]doing {
 	all := map[string]doing{
 		"create the keys to use": func(ctx context.Context, v *goVault) error {
@@ -36,7 +36,8 @@ func goUses() map[string]doing {
 			if _, err := v.create(ctx, "use-ec", v.EC, curve("P-256")); err != nil {
 				return err
 			}
-			_, err := v.create(ctx, "sign-only", v.EC, azkeys.CreateKeyParameters{Curve: to.Ptr(azkeys.CurveNameP256), KeyOps: ops("sign")})
+			_, err := v.create(ctx, "sign-only", v.EC,
+				azkeys.CreateKeyParameters{Curve: to.Ptr(azkeys.CurveNameP256), KeyOps: ops("sign")})
 			return err
 		},
 		"create the symmetric key to use": func(ctx context.Context, v *goVault) error {
@@ -49,7 +50,8 @@ func goUses() map[string]doing {
 			return err
 		},
 		"decrypt RSA-OAEP-256": func(ctx context.Context, v *goVault) error {
-			res, err := v.keys.Decrypt(ctx, "use-rsa", v.version("use-rsa"), cipher("RSA-OAEP-256", v.results["encrypted"]), nil)
+			res, err := v.keys.Decrypt(ctx, "use-rsa", v.version("use-rsa"),
+				cipher("RSA-OAEP-256", v.results["encrypted"]), nil)
 			return orWant(err, func() bool { return bytes.Equal(res.Result, secret()) })
 		},
 		"encrypt A256GCM": func(ctx context.Context, v *goVault) error {
@@ -90,19 +92,25 @@ func goUses() map[string]doing {
 			if _, err := v.create(ctx, "use-other", v.RSA, bits(2048)); err != nil {
 				return err
 			}
-			_, err := v.keys.Decrypt(ctx, "use-other", v.version("use-other"), cipher("RSA-OAEP-256", v.results["encrypted"]), nil)
+			_, err := v.keys.Decrypt(ctx, "use-other", v.version("use-other"),
+				cipher("RSA-OAEP-256", v.results["encrypted"]), nil)
 			return err
 		},
 	}
-	for algorithm, name := range map[azkeys.EncryptionAlgorithm]string{"RSA-OAEP-256": "use-rsa", "RSA-OAEP": "use-rsa", "A256KW": "use-oct", "CKM_AES_KEY_WRAP_PAD": "use-oct"} {
+	for algorithm, name := range map[azkeys.EncryptionAlgorithm]string{"RSA-OAEP-256": "use-rsa", "RSA-OAEP": "use-rsa",
+		"A256KW": "use-oct", "CKM_AES_KEY_WRAP_PAD": "use-oct"} {
 		all["wrapKey "+string(algorithm)] = func(ctx context.Context, v *goVault) error {
 			res, err := v.keys.WrapKey(ctx, name, v.version(name), cipher(algorithm, secret()), nil)
 			v.results[string(algorithm)] = res.Result
 			return err
 		}
-		all["unwrapKey "+string(algorithm)] = func(ctx context.Context, v *goVault) error { return unwrap(ctx, v, algorithm, name) }
+		all["unwrapKey "+string(algorithm)] = func(ctx context.Context,
+			v *goVault) error {
+			return unwrap(ctx, v, algorithm, name)
+		}
 	}
-	for algorithm, name := range map[azkeys.SignatureAlgorithm]string{"RS256": "use-rsa", "PS256": "use-rsa", "ES256": "use-ec", "HS256": "use-oct"} {
+	for algorithm, name := range map[azkeys.SignatureAlgorithm]string{"RS256": "use-rsa", "PS256": "use-rsa",
+		"ES256": "use-ec", "HS256": "use-oct"} {
 		all["sign "+string(algorithm)] = func(ctx context.Context, v *goVault) error {
 			res, err := v.keys.Sign(ctx, name, v.version(name), signing(algorithm), nil)
 			v.results[string(algorithm)] = res.Result
@@ -125,7 +133,8 @@ func signing(algorithm azkeys.SignatureAlgorithm) azkeys.SignParameters {
 	return azkeys.SignParameters{Algorithm: to.Ptr(algorithm), Value: digestOf("what was signed")}
 }
 
-func verify(ctx context.Context, v *goVault, algorithm azkeys.SignatureAlgorithm, name string, digest, signature []byte) (azkeys.VerifyResponse, error) {
+func verify(ctx context.Context, v *goVault, algorithm azkeys.SignatureAlgorithm, name string,
+	digest, signature []byte) (azkeys.VerifyResponse, error) {
 	q := azkeys.VerifyParameters{Algorithm: to.Ptr(algorithm), Digest: digest, Signature: signature}
 	return v.keys.Verify(ctx, name, v.version(name), q, nil)
 }
@@ -142,7 +151,8 @@ func signAndVerify(ctx context.Context, v *goVault, algorithm azkeys.SignatureAl
 func later(d time.Duration) *time.Time { return to.Ptr(time.Now().Add(d)) }
 
 func change(ctx context.Context, v *goVault, attributes azkeys.KeyAttributes) error {
-	_, err := v.keys.UpdateKey(ctx, "use-rsa", v.version("use-rsa"), azkeys.UpdateKeyParameters{KeyAttributes: &attributes}, nil)
+	_, err := v.keys.UpdateKey(ctx, "use-rsa", v.version("use-rsa"),
+		azkeys.UpdateKeyParameters{KeyAttributes: &attributes}, nil)
 	return err
 }
 

@@ -13,9 +13,9 @@ import (
 )
 
 var (
-	emulatorBinary = flag.String("emulator", "", "the keyvault-emulator to drive")
-	update         = flag.Bool("update", false, "write what docs/emulator.md has from here")
-	asSuite        = flag.String("suite", "", "be the Go client, told by this setup file")
+	emulatorBinary = flag.String("emulator", "", "the keyvault-emulator program to test")
+	update         = flag.Bool("update", false, "write the parts of docs/emulator.md that this test makes")
+	asSuite        = flag.String("suite", "", "run as the Go client with this setup file")
 )
 
 func TestMain(m *testing.M) {
@@ -29,11 +29,11 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// done is what all clients did: results by client, profile and operation.
+// done holds all results by client, profile and operation.
 type done map[string]map[string]map[string]result
 
-// TestClients has each client do every operation, holds what they saw to operations.txt
-// and to one another, and docs/emulator.md to what they saw.
+// TestClients runs every operation with each client, compares the results with
+// operations.txt and with one another, and docs/emulator.md with the results.
 func TestClients(t *testing.T) {
 	table := operations(t)
 	seen, summaries := done{}, map[string]string{}
@@ -82,7 +82,7 @@ func byProfile(results []result) map[string]map[string]result {
 	return sorted
 }
 
-// checkExpected holds one client's results to operations.txt.
+// checkExpected compares one client's results with operations.txt.
 func checkExpected(t *testing.T, c client, table []operation, results map[string]map[string]result) {
 	t.Helper()
 	for _, o := range table {
@@ -96,15 +96,16 @@ func checkExpected(t *testing.T, c client, table []operation, results map[string
 	}
 }
 
-// compare holds the clients' errors to one another: the same status, code, inner code
-// and message came from the service.
+// compare compares the clients' errors: the service sent the same status, code, inner
+// code and message.
 func compare(t *testing.T, table []operation, seen done) {
 	for _, o := range table {
 		for i, p := range profiles() {
 			var first *result
 			for _, c := range allClients(t) {
 				r := seen[c.name][p.Name][o.name]
-				if want, departs := o.expected(c.name, i); departs != nil || strings.HasPrefix(want, says) || r.Outcome != "error" {
+				if want, departs := o.expected(c.name, i); departs != nil || strings.HasPrefix(want, says) ||
+					r.Outcome != "error" {
 					continue
 				}
 				if first == nil {
@@ -128,6 +129,7 @@ func summary(c client, results []result, requests int) string {
 			refused++
 		}
 	}
-	return fmt.Sprintf("clients: %-10s %d operations in %d profiles, of which %d were refused as they must be, by %d requests",
+	return fmt.Sprintf("clients: %-10s %d operations in %d profiles, of which %d were refused as they must be, by "+
+		"%d requests",
 		c.title, did, len(profiles()), refused, requests)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -18,7 +19,7 @@ var operationsText string
 const (
 	succeeds = "ok"
 	absent   = "absent" // the client cannot
-	says     = "says: " // and words in which not the vault refuses, but the client or the sign-in
+	says     = "says: " // and words for a refusal by the client or the sign-in instead of the vault
 	notThere = "-"      // there is nothing to do in this profile
 )
 
@@ -36,6 +37,9 @@ func operations(t *testing.T) (table []operation) {
 			continue
 		}
 		fields := strings.Split(line, " | ")
+		if len(fields) == 2 {
+			fields = append(fields, slices.Repeat(fields[1:], len(profiles())-1)...)
+		}
 		if len(fields) != 1+len(profiles()) {
 			t.Fatalf("operations.txt: %q", line)
 		}
@@ -44,7 +48,7 @@ func operations(t *testing.T) (table []operation) {
 	return table
 }
 
-// departure is what one client does otherwise than operations.txt says, by its own doing.
+// departure is where one client itself departs from operations.txt.
 type departure struct {
 	client, operation, profile string // profile "": any
 	expect                     string
@@ -65,12 +69,15 @@ func departures() []departure {
 		{"py", "call again after the tokens were revoked", "premium", "401 Unauthorized", asksNoClaims},
 		{"py", "call again after the tokens were revoked", "standard", "401 Unauthorized", asksNoClaims},
 		{"py", "call again after the tokens were revoked", "managedhsm", "401", asksNoClaims},
-		{"js", "call with a token that is none", "managedhsm", says + "Cannot read properties of undefined", deserialises},
-		{"js", "call with a token for another audience", "managedhsm", says + "Cannot read properties of undefined", deserialises},
+		{"js", "call with a token that is none", "managedhsm", says + "Cannot read properties of undefined",
+			deserialises},
+		{"js", "call with a token for another audience", "managedhsm", says + "Cannot read properties of undefined",
+			deserialises},
 	}
 }
 
-// expected is what must come of an operation for one client; the departure if it is one.
+// expected returns an operation's expected result for one client, and the departure if
+// it is one.
 func (o operation) expected(client string, profile int) (string, *departure) {
 	for _, d := range departures() {
 		if d.client == client && d.operation == o.name && (d.profile == "" || d.profile == profiles()[profile].Name) {
@@ -80,7 +87,7 @@ func (o operation) expected(client string, profile int) (string, *departure) {
 	return o.expect[profile], nil
 }
 
-// is says whether what came of an operation is what operations.txt expects.
+// is reports whether a result is the one that operations.txt expects.
 func (r result) is(expect string) bool {
 	if words, ok := strings.CutPrefix(expect, says); ok {
 		return r.Outcome == "error" && strings.Contains(r.Error.Message, words)
@@ -88,7 +95,7 @@ func (r result) is(expect string) bool {
 	return r.came() == expect
 }
 
-// came says, in the words of operations.txt, what came of an operation.
+// came returns the result of an operation in the words of operations.txt.
 func (r result) came() string {
 	if r.Outcome != "error" || r.Error.Status == 0 {
 		return r.Outcome
@@ -97,10 +104,10 @@ func (r result) came() string {
 	return strings.Join(strings.Fields(fmt.Sprint(r.Error.Status, " ", said.code, " ", said.inner)), " ")
 }
 
-// serviceError is what the service said, however much of it the SDK passes on.
+// serviceError is the service's error, as far as the SDK passes it on.
 type serviceError struct{ code, inner, message string }
 
-// service takes from the body what the SDK does not give in its own terms.
+// service reads from the body what the SDK does not report itself.
 func (e sdkReport) service() serviceError {
 	said := serviceError{e.Code, e.Inner, e.Message}
 	switch {

@@ -20,12 +20,13 @@ func successes(requests []request, p profile, keyPrefix string) map[string]int {
 	return n
 }
 
-// checkReached holds that a client had from every vault, with success, every operation
-// that it has.
+// checkReached requires that every operation of a client succeeded at every vault that
+// has it.
 func (c client) checkReached(t *testing.T, requests []request) {
 	t.Helper()
 	everywhere := []string{
-		"create", "import", "get", "versions", "list", "update", "wrap", "unwrap", "encrypt", "decrypt", "sign", "verify",
+		"create", "import", "get", "versions", "list", "update", "wrap", "unwrap", "encrypt", "decrypt", "sign",
+		"verify",
 		"delete", "getdeleted", "listdeleted", "recover", "purge", "rotationpolicy", "setrotationpolicy", "rotate",
 	}
 	for _, p := range profiles() {
@@ -52,7 +53,8 @@ func (c client) checkUses(t *testing.T, table []operation, requests []request) {
 		for _, o := range table {
 			word, rest, _ := strings.Cut(o.name, " ")
 			op := strings.TrimSuffix(word, "Key")
-			if expect, _ := o.expected(c.name, i); expect == succeeds && isUse(op) && !strings.HasPrefix(rest, "in by ") {
+			if expect, _ := o.expected(c.name, i); expect == succeeds && isUse(op) &&
+				!strings.HasPrefix(rest, "in by ") {
 				want[op] += max(1, requestsOf[op])
 			}
 		}

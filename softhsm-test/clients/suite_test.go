@@ -47,12 +47,13 @@ func allClients(t *testing.T) []client {
 		{
 			name: "py", title: "Python", program: []string{"/usr/bin/python3", "-B", "python/suite.py"},
 			packages: []string{"azure-keyvault-keys", "azure-identity"},
-			version:  []string{"/usr/bin/python3", "-c", "import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"},
+			version: []string{"/usr/bin/python3", "-c",
+				"import importlib.metadata, sys; print(importlib.metadata.version(sys.argv[1]))"},
 		},
 	}
 }
 
-// setup is what a suite is told.
+// setup is a suite's input.
 type setup struct {
 	TenantID    string `json:"tenantId"`
 	ClientID    string `json:"clientId"`
@@ -76,8 +77,8 @@ type result struct {
 	Error     sdkReport `json:"error"`
 }
 
-// sdkReport is an error as an SDK gives it to its user; Body is what the service
-// sent, if it sent anything.
+// sdkReport is an error as an SDK reports it to its user; Body is the service's answer,
+// if any.
 type sdkReport struct {
 	Class   string `json:"class"`
 	Status  int    `json:"status"` // 0: the client's own refusal
@@ -87,7 +88,7 @@ type sdkReport struct {
 	Body    string `json:"body"`
 }
 
-// run has a client do the operations against an emulator of its own.
+// run runs a client's operations against its own emulator.
 func (c client) run(t *testing.T, table []operation) ([]result, int) {
 	t.Helper()
 	dir := t.TempDir()
@@ -144,7 +145,7 @@ func writeSetup(t *testing.T, s stand, table []operation, certificate string) st
 	return in("setup.json")
 }
 
-// String tells a result for a test's message.
+// String formats a result for a test's message.
 func (r result) String() string {
 	if r.Outcome != "error" {
 		return r.Outcome

@@ -27,7 +27,7 @@ func (c client) versions(t *testing.T) []string {
 	return lines
 }
 
-// versionsTable tells what the other tables were made with.
+// versionsTable lists the package versions behind the other tables.
 func versionsTable(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator/arm"
 )
 
-// services encrypt under the key, and follow it: a storage account and a Cosmos DB
-// account in the vault, a disk encryption set in the Managed HSM.
+// services encrypt under the key and follow its rotation: a storage account and a
+// Cosmos DB account in the vault, a disk encryption set in the Managed HSM.
 var services = []struct{ kind, name, host string }{
 	{"storage", "sadata", vaultHost}, {"cosmos", "orders", vaultHost}, {"disk", "vmdisks", hsmHost},
 }
@@ -22,7 +22,7 @@ var services = []struct{ kind, name, host string }{
 // serviceLimit is how long all services may take to write and to read.
 const serviceLimit = 20 * time.Second
 
-// evidence is what shows that no version is lost. It does not ask keyd.
+// evidence shows that no version is lost, without asking keyd.
 type evidence struct {
 	vaults    map[string]*emulator.Vault // by nickname
 	consumers *arm.Service
@@ -30,7 +30,8 @@ type evidence struct {
 	living    bool // the services are there
 }
 
-// sealed is a data key wrapped under one version as a service does: it must open for ever.
+// sealed is a data key wrapped under one version, as a service does. It must stay readable
+// for ever.
 type sealed struct {
 	vault, version string
 	generation     int
@@ -62,7 +63,7 @@ func (e *evidence) seal(vault, version string, generation int) error {
 }
 
 // openAll unwraps everything that was ever sealed, and counts the versions of
-// generations before newest.
+// generations older than newest.
 func (e *evidence) openAll(newest int) (older int, err error) {
 	for _, s := range e.sealed {
 		plain, err := e.vaults[s.vault].Unwrap(keyName, s.version, "RSA-OAEP-256", s.ciphertext)
@@ -70,8 +71,9 @@ func (e *evidence) openAll(newest int) (older int, err error) {
 			err = errors.New("it gives another plaintext")
 		}
 		if err != nil {
-			return 0, fmt.Errorf("version %s of %s in %s (generation %d) no longer unwraps what was wrapped under it: %w",
-				s.version, keyName, s.vault, s.generation, err)
+			return 0,
+				fmt.Errorf("version %s of %s in %s (generation %d) no longer unwraps what was wrapped under it: %w",
+					s.version, keyName, s.vault, s.generation, err)
 		}
 		if s.generation < newest {
 			older++
@@ -80,13 +82,13 @@ func (e *evidence) openAll(newest int) (older int, err error) {
 	return older, nil
 }
 
-// live has every service write one item, and read all that it ever wrote.
+// live makes every service write one item, and read everything that it ever wrote.
 func (e *evidence) live() (items int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), serviceLimit)
 	defer cancel()
 	for _, s := range services {
 		if !e.living {
-			w, err := arm.ParseWish(s.kind + "=" + s.name + ",key=https://" + s.host + "/keys/" + keyName)
+			w, err := arm.ParseSpec(s.kind + "=" + s.name + ",key=https://" + s.host + "/keys/" + keyName)
 			if err != nil {
 				return 0, err
 			}
@@ -102,7 +104,7 @@ func (e *evidence) live() (items int, err error) {
 	return e.read()
 }
 
-// read has every service read all that it ever wrote.
+// read makes every service read everything that it ever wrote.
 func (e *evidence) read() (items int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), serviceLimit)
 	defer cancel()

@@ -16,8 +16,8 @@ const (
 	wordy     = 160 // columns of each at most
 )
 
-// complain says why the demo failed, and what keyd said last, in lines of so many columns
-// (0: any number).
+// complain prints why the demo failed and the end of keyd's log, in lines of this many
+// columns (0: any number).
 func complain(w io.Writer, width int, err error, log string) {
 	say := func(text string) { fmt.Fprintln(w, fitted(width, text)) }
 	if errors.Is(err, syscall.EPIPE) { // nobody reads any more
@@ -44,7 +44,7 @@ func complain(w io.Writer, width int, err error, log string) {
 	say("  The whole log is in " + log)
 }
 
-// fitted breaks a text; what is broken off is indented.
+// fitted breaks a text and indents the continuation lines.
 func fitted(width int, text string) string {
 	if width == 0 {
 		return text
@@ -54,8 +54,8 @@ func fitted(width int, text string) string {
 	return strings.Join(lines, "\n"+lead)
 }
 
-// logLine is a line of keyd's log for people: JSON becomes time, level, message, and what is
-// the matter.
+// logLine formats a line of keyd's log for people: JSON becomes time, level, message and
+// cause.
 func logLine(line string) string {
 	var record map[string]any
 	if json.Unmarshal([]byte(line), &record) != nil {
@@ -83,8 +83,8 @@ func logLine(line string) string {
 	return strings.Join(said, "  ")
 }
 
-// keepLog moves keyd's log to where it outlives the demo, and says where; "" when there
-// is none.
+// keepLog moves keyd's log to a place that outlives the demo, and returns its path; ""
+// if there is no log.
 func (d *demo) keepLog() string {
 	if d.keyd == nil {
 		return ""

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// How long keyd may take to end. It waits for the HSM to make a key, which cannot be
-// interrupted: a demo does not.
+// How long keyd may take to stop. keyd waits for the HSM to generate a key, which
+// cannot be interrupted; the demo does not wait.
 const (
 	patience = 3 * time.Second
 	endLimit = 20 * time.Second
@@ -23,7 +23,7 @@ const (
 
 var errEnded = errors.New("keyd ended by itself")
 
-// keyd is the daemon under way.
+// keyd is the running daemon.
 type keyd struct {
 	program string
 	world   *world
@@ -58,8 +58,8 @@ func start(w *world) (*keyd, error) {
 	return k, nil
 }
 
-// stop ends keyd. It is killed once hurry is closed, or when the HSM is still making a key;
-// both of its sides are made for that.
+// stop stops keyd. It kills keyd once hurry is closed, or if the HSM is still generating a
+// key; both processes survive that.
 func (k *keyd) stop(making bool, hurry <-chan struct{}) error {
 	wait := endLimit
 	if making {
@@ -93,7 +93,7 @@ func (k *keyd) command(ctx context.Context, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// do runs a command of keyd's, and returns what it printed.
+// do runs one of keyd's commands and returns its output.
 func (k *keyd) do(ctx context.Context, args ...string) ([]byte, error) {
 	out, err := k.command(ctx, args...).Output()
 	if err == nil {
@@ -111,13 +111,13 @@ func (k *keyd) do(ctx context.Context, args ...string) ([]byte, error) {
 
 const exitUnreachable = 3 // of keyd's commands
 
-// status is what keyd says of the key; answers is false while it cannot be asked.
+// status returns keyd's status of the key; answers is false while keyd does not answer.
 func (k *keyd) status(ctx context.Context) (s keyStatus, answers bool, err error) {
 	out, err := k.do(ctx, "status", keyName, "--json")
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit) && exit.ExitCode() == exitUnreachable:
-		return s, false, nil // not up yet, or ended, which is noticed elsewhere
+		return s, false, nil // not up yet, or ended, which other code notices
 	case err != nil:
 		return s, false, err
 	}

@@ -81,7 +81,7 @@ func wrap(s string, most int) (lines []string) {
 	return append(lines, string(runes))
 }
 
-// clean is a text of others as it may stand in one line.
+// clean makes a foreign text safe for one line.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -19,12 +19,13 @@ func TestARowFitsItsTerminal(t *testing.T) {
 	} {
 		got := strings.Split(newRow(width, 3*time.Second, "✓", sentence).write(same, same), "\n")
 		if !slices.Equal(got, want) {
-			t.Errorf("on a terminal of %d columns:\n%s\nwant\n%s", width, strings.Join(got, "\n"), strings.Join(want, "\n"))
+			t.Errorf("on a terminal of %d columns:\n%s\nwant\n%s",
+				width, strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
 	}
 }
 
-func TestAWordThatIsLongerThanALineIsBrokenInsideOfIt(t *testing.T) {
+func TestAWordLongerThanALineIsBroken(t *testing.T) {
 	const width = 20
 	got := newRow(width, 0, "✓", sentence).write(same, same)
 	for line := range strings.SplitSeq(got, "\n") {

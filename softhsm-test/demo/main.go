@@ -1,6 +1,6 @@
-// Command demo shows keyd's main job on a throw-away token: a key made in SoftHSM,
-// brought to a Key Vault and a Managed HSM (both the emulator's), proven, rotated.
-// Its rule: what it says at the end it has seen itself, in the vaults and at the
+// Command demo shows keyd's main job on a throw-away token: it makes a key in SoftHSM,
+// imports it into a Key Vault and a Managed HSM (both emulated), proves and rotates it.
+// Its rule: it claims only what it has verified itself, in the vaults and at the
 // services that encrypt there, and it leaves nothing behind.
 package main
 
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// The exit codes. A demo that was cut short, by DEMO_SECONDS or by Ctrl-C, is no failure.
+// The exit codes. Ending the demo early, by DEMO_SECONDS or Ctrl-C, is not a failure.
 const (
 	exitOK = iota
 	exitFailed
@@ -27,7 +27,7 @@ const (
 var errCutShort = errors.New("cut short")
 
 func main() {
-	runtime.LockOSThread() // keyd is told when the thread that started it ends: see start
+	runtime.LockOSThread() // keyd gets a signal when the thread that started it ends: see start
 	os.Exit(run())
 }
 
@@ -63,8 +63,9 @@ func seconds(text string) (time.Duration, error) {
 	}
 	n, err := strconv.ParseUint(text, 10, 31)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("DEMO_SECONDS is %q: give a number of seconds from 1 on, as in `make demo DEMO_SECONDS=90`, "+
-			"or leave it out and end the demo with Ctrl-C", text)
+		return 0,
+			fmt.Errorf("DEMO_SECONDS is %q: give a number of seconds from 1 on, as in `make demo DEMO_SECONDS=90`, "+
+				"or leave it out and end the demo with Ctrl-C", text)
 	}
 	return time.Duration(n) * time.Second, nil
 }

@@ -41,7 +41,8 @@ func prepared(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	checkout = dir
-	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin", "keyd"), "github.com/keyd-project/keyd/cmd/keyd")
+	build := exec.Command("go", "build", "-o", filepath.Join(dir, "bin", "keyd"),
+		"github.com/keyd-project/keyd/cmd/keyd")
 	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build keyd: %v: %s\n", err, out)
 		return 1

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// lookEvery is how often keyd is asked how far it is.
+// lookEvery is how often the demo asks keyd for its progress.
 const lookEvery = 300 * time.Millisecond
 
 // demo is one run.
@@ -28,7 +28,7 @@ type demo struct {
 
 const reason = "make demo"
 
-// run plays the demo, clears away, and gives the verdict.
+// run plays the demo, cleans up, and prints the verdict.
 func (d *demo) run(ctx context.Context) (err error) {
 	d.screen.title("keyd's demo: a key made in an HSM, brought to two vaults, proven and rotated.")
 	d.screen.title("Everything is emulated on this machine, and gone at the end.")
@@ -100,7 +100,7 @@ func (d *demo) scenes(ctx context.Context) error {
 	return d.watch(ctx, func() bool { return false })
 }
 
-// watch tells what happens, until enough says so.
+// watch reports what happens, until enough returns true.
 func (d *demo) watch(ctx context.Context, enough func() bool) error {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -119,7 +119,7 @@ func (d *demo) watch(ctx context.Context, enough func() bool) error {
 	return nil
 }
 
-// look tells what has happened since the last look.
+// look reports what has happened since the last look.
 func (d *demo) look(ctx context.Context) error {
 	k, answers, err := d.keyd.status(ctx)
 	if err != nil || !answers {
@@ -128,7 +128,7 @@ func (d *demo) look(ctx context.Context) error {
 	if !d.tally.answered {
 		d.tally.answered = true
 		d.screen.step("keyd runs; only its HSM side, a process of its own, has the PIN")
-		d.screen.note("Have a look: http://" + d.world.address + "/")
+		d.screen.note("See http://" + d.world.address + "/")
 	}
 	if k.Hold != nil {
 		return fmt.Errorf("keyd put %s on hold: %s", keyName, k.Hold.Reason)
@@ -151,7 +151,7 @@ func (d *demo) end() string {
 	return "the demo ends at " + strings.TrimSpace(clock(d.seconds))
 }
 
-// tell says what has happened, and looks for itself whether it has.
+// tell reports what has happened, after verifying it itself.
 func (d *demo) tell(h happening) error {
 	switch h.what {
 	case reserved:
@@ -171,7 +171,7 @@ func (d *demo) tell(h happening) error {
 	return nil
 }
 
-// why says who asked for a generation.
+// why says who requested a generation.
 func why(h happening) string {
 	switch {
 	case h.generation == 1:
@@ -190,7 +190,8 @@ func (d *demo) finished(h happening) error {
 		}
 		for _, p := range g.Placements {
 			if p.Proven.IsZero() {
-				return fmt.Errorf("keyd finished generation %d of %s, and it is not proven in %s", g.Number, keyName, p.Vault)
+				return fmt.Errorf("keyd finished generation %d of %s, and it is not proven in %s",
+					g.Number, keyName, p.Vault)
 			}
 		}
 		d.tally.finished(g)
@@ -206,7 +207,8 @@ func (d *demo) finished(h happening) error {
 	if err != nil {
 		return err
 	}
-	d.screen.step(fmt.Sprintf("%d Azure services under the key read all %d items they ever wrote", len(services), items))
+	d.screen.step(fmt.Sprintf("%d Azure services under the key read all %d items they ever wrote",
+		len(services), items))
 	return nil
 }
 

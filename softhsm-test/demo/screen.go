@@ -17,9 +17,10 @@ import (
 
 const (
 	redrawEvery = 100 * time.Millisecond
-	// settles is how long something must go on to get a line where none is written over.
+	// settles is how long something must last to get a line where lines are not
+	// overwritten.
 	settles = time.Second
-	// silence is how long nothing may be said there.
+	// silence is the longest time without a line there.
 	silence = 10 * time.Second
 )
 
@@ -37,7 +38,7 @@ type screen struct {
 	began          time.Time
 	doing, detail  string    // what happens now
 	since          time.Time // of doing
-	told           bool      // doing has a line
+	printed        bool      // doing has a line
 	said           time.Time // when a line was last written
 	drawn          int       // columns of the line that is written over; 0: there is none
 	lent           bool      // somebody else writes
@@ -123,7 +124,7 @@ func (s *screen) now(text, detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.doing != text {
-		s.doing, s.since, s.told = text, s.clock(), false
+		s.doing, s.since, s.printed = text, s.clock(), false
 	}
 	s.detail = detail
 }
@@ -179,8 +180,8 @@ func (s *screen) tick() {
 		text += " (" + s.detail + ")"
 	}
 	if !s.live {
-		if !s.told && now.Sub(s.since) >= settles || now.Sub(s.said) >= silence {
-			s.told, s.said = true, now
+		if !s.printed && now.Sub(s.since) >= settles || now.Sub(s.said) >= silence {
+			s.printed, s.said = true, now
 			s.write(newRow(s.width(), now.Sub(s.began), "…", text).write(same, same) + "\n")
 		}
 		return

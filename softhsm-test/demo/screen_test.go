@@ -87,7 +87,8 @@ func TestEveryLineFitsTheTerminal(t *testing.T) {
 				}
 			}
 			// Not even for a moment was there a longer one.
-			for _, line := range regexp.MustCompile("\n|\x1b\\[J").Split(colours.ReplaceAllString(s.written.String(), ""), -1) {
+			for _, line := range regexp.MustCompile("\n|\x1b\\[J").Split(colours.ReplaceAllString(s.written.String(),
+				""), -1) {
 				if columns(strings.TrimRight(line, "\r")) >= width {
 					t.Errorf("%d columns: %q", columns(line), line)
 				}
@@ -109,7 +110,7 @@ func TestWhatHappensNowIsWrittenOver(t *testing.T) {
 	}
 }
 
-func TestATerminalThatBecameNarrowerIsClearedAllTheSame(t *testing.T) {
+func TestATerminalThatBecameNarrowerIsStillCleared(t *testing.T) {
 	s := newSeen(80, true)
 	s.now("the next rotation is due", "in 34 s; Ctrl-C ends the demo")
 	s.tick()
@@ -120,7 +121,7 @@ func TestATerminalThatBecameNarrowerIsClearedAllTheSame(t *testing.T) {
 	}
 }
 
-func TestElsewhereNothingIsWrittenOverOrColouredOrBroken(t *testing.T) {
+func TestWithoutATerminalNothingIsOverwrittenColouredOrBroken(t *testing.T) {
 	s := newSeen(0, false)
 	aDemo(s)
 	got := s.written.String()

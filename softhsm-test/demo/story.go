@@ -52,7 +52,7 @@ const (
 	finished what = "finished" // it is active in every vault
 )
 
-// happening is one thing to tell.
+// happening is one event to report.
 type happening struct {
 	what       what
 	generation int
@@ -62,18 +62,18 @@ type happening struct {
 	version    string
 }
 
-// story remembers what was told.
-type story struct{ told map[happening]bool }
+// story remembers what it has printed.
+type story struct{ seen map[happening]bool }
 
-// news is what has happened since it was last asked, in the order in which it happened.
+// news returns what has happened since the last call, in order.
 func (s *story) news(k keyStatus) (news []happening) {
-	if s.told == nil {
-		s.told = map[happening]bool{}
+	if s.seen == nil {
+		s.seen = map[happening]bool{}
 	}
 	for _, g := range k.Generations {
 		for _, h := range g.happenings() {
-			if !s.told[h] {
-				s.told[h] = true
+			if !s.seen[h] {
+				s.seen[h] = true
 				news = append(news, h)
 			}
 		}
@@ -97,7 +97,7 @@ func (g generation) happenings() []happening {
 	return all
 }
 
-// doing is what keyd does now, in words, and how long that may take. end says when the
+// doing describes what keyd does now, and how long that may take. end says when the
 // demo ends.
 func doing(k keyStatus, now time.Time, end string) (text, detail string) {
 	if k.State == failing {
@@ -123,7 +123,7 @@ func doing(k keyStatus, now time.Time, end string) (text, detail string) {
 	return "the next rotation is due", fmt.Sprintf("in %d s; %s", int(math.Ceil(k.Next.Sub(now).Seconds())), end)
 }
 
-// placing is where a generation that was made is on its way.
+// placing describes the progress of a generation into the vaults.
 func (g generation) placing() string {
 	if len(g.Placements) == 0 {
 		return "keyd brings it to " + vaultNames[0]

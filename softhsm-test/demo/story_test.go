@@ -35,19 +35,20 @@ func TestEachHappeningIsToldOnceAndInOrder(t *testing.T) {
 		{`{}`, ``},
 		{`{` + generations(begun) + `}`, `reserved 1`},
 		{`{` + generations(begun) + `}`, ``},
-		{`{` + generations(inOneVault+`, {"vault_name": "contoso-hsm"}]`) + `}`, `made 1 in 2.5s, proven 1 contoso-weu aa`},
+		{`{` + generations(inOneVault+`, {"vault_name": "contoso-hsm"}]`) + `}`,
+			`made 1 in 2.5s, proven 1 contoso-weu aa`},
 		{`{` + generations(everywhere, `"number": 2`) + `}`, `proven 1 contoso-hsm bb, finished 1, reserved 2`},
 		{`{` + generations(everywhere, `"number": 2`) + `}`, ``},
 	} {
-		var told []string
+		var printed []string
 		for _, h := range s.news(statusOf(t, c.status)) {
 			text := fmt.Sprintf("%s %d %s %s", h.what, h.generation, h.vault, h.version)
 			if h.took > 0 {
 				text = fmt.Sprintf("%s %d in %v", h.what, h.generation, h.took)
 			}
-			told = append(told, strings.TrimSpace(text))
+			printed = append(printed, strings.TrimSpace(text))
 		}
-		if got := strings.Join(told, ", "); got != c.want {
+		if got := strings.Join(printed, ", "); got != c.want {
 			t.Errorf("%s:\n%q, want %q", c.status, got, c.want)
 		}
 	}
@@ -61,14 +62,17 @@ func TestWhatKeydDoesNowIsInWords(t *testing.T) {
 		{`{` + generations(begun) + `}`, "the HSM makes an RSA-3072 key", "SoftHSM takes 1 to 10 s"},
 		{`{"doing": "create-kek", ` + generations(pinned) + `}`, "a vault makes its key exchange key", ""},
 		{`{` + generations(pinned) + `}`, "keyd brings it to contoso-weu", ""},
-		{`{` + generations(pinned+`, "placements": [{"vault_name": "contoso-weu"}]`) + `}`, "contoso-weu imports it", ""},
+		{`{` + generations(pinned+`, "placements": [{"vault_name": "contoso-weu"}]`) + `}`, "contoso-weu imports it",
+			""},
 		{`{` + generations(pinned+`, "placements": [{"vault_name": "contoso-weu", "version": "aa"}]`) + `}`,
 			"keyd proves it in contoso-weu", ""},
 		{`{` + generations(inOneVault+`]`) + `}`, "keyd goes on to the next vault", ""},
 		{`{"next_rotation": "2026-11-29T12:01:00Z", ` + generations(everywhere) + `}`,
 			"the next rotation is due", "in 30 s; Ctrl-C ends the demo"},
-		{`{"next_rotation": "2026-11-29T12:00:00Z", ` + generations(everywhere) + `}`, "the next rotation is due", "now"},
-		{`{"state": "failing", "error": "import: 403", ` + generations(pinned) + `}`, "a step failed and is tried again", "import: 403"},
+		{`{"next_rotation": "2026-11-29T12:00:00Z", ` + generations(everywhere) + `}`, "the next rotation is due",
+			"now"},
+		{`{"state": "failing", "error": "import: 403", ` + generations(pinned) + `}`,
+			"a step failed and is tried again", "import: 403"},
 	} {
 		text, detail := doing(statusOf(t, c.status), now, "Ctrl-C ends the demo")
 		if text != c.text || detail != c.detail {

@@ -43,7 +43,7 @@ func (t *tally) finished(g generation) {
 	}
 }
 
-// verdict says in one line what was shown.
+// verdict returns in one line what the demo showed.
 func (t *tally) verdict() string {
 	var parts []string
 	if t.made > 0 {
@@ -82,7 +82,7 @@ func (t *tally) verdict() string {
 	return "Shown: nothing yet; the token and the vaults were still being made."
 }
 
-// missing is what the demo did not get to.
+// missing lists what the demo did not reach.
 func (t *tally) missing() (list []string) {
 	if t.generations == 0 {
 		list = append(list, "a key in both vaults")

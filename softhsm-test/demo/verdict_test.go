@@ -32,8 +32,9 @@ func TestTheVerdictCountsWhatWasShown(t *testing.T) {
 			"Shown: 3 generations made in the HSM, 6 versions imported (3 into contoso-weu, 3 into contoso-hsm), " +
 				"6 proofs passed, 4 older versions still unwrapped, " +
 				"3 Azure services read all 9 items they wrote before and after 2 rotations.", nil},
-		{"one key", &tally{world: true, answered: true, made: 1, versions: map[string]int{"contoso-weu": 1, "contoso-hsm": 1},
-			generations: 1, newest: 1, services: 3, items: 3},
+		{"one key",
+			&tally{world: true, answered: true, made: 1, versions: map[string]int{"contoso-weu": 1, "contoso-hsm": 1},
+				generations: 1, newest: 1, services: 3, items: 3},
 			"Shown: 1 generation made in the HSM, 2 versions imported (1 into contoso-weu, 1 into contoso-hsm), " +
 				"2 proofs passed, 3 Azure services read all 3 items they wrote.",
 			[]string{"a rotation by command", "a rotation by the schedule"}},
@@ -43,7 +44,8 @@ func TestTheVerdictCountsWhatWasShown(t *testing.T) {
 		{"no key", &tally{world: true, answered: true},
 			"Shown: keyd runs on a new token with two vaults; its first key was not made yet.",
 			[]string{"a key in both vaults", "a rotation by command", "a rotation by the schedule"}},
-		{"keyd never answered", &tally{world: true}, "Shown: a token and two vaults were made; keyd was still starting.",
+		{"keyd never answered", &tally{world: true},
+			"Shown: a token and two vaults were made; keyd was still starting.",
 			[]string{"a key in both vaults", "a rotation by command", "a rotation by the schedule"}},
 		{"nothing", &tally{}, "Shown: nothing yet; the token and the vaults were still being made.",
 			[]string{"a key in both vaults", "a rotation by command", "a rotation by the schedule"}},

@@ -88,7 +88,8 @@ func newWorld(s *screen) (w *world, err error) {
 		w.file("keyd.sock"), w.address)
 	colours := func(v string) bool { return strings.HasPrefix(v, "CLICOLOR_FORCE=") } // they are for terminals only
 	w.env = slices.Concat(slices.DeleteFunc(os.Environ(), colours), token.Environ(), w.azure.Environ(ca))
-	return w, errors.Join(os.WriteFile(ca, w.azure.CAPEM(), 0o600), os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600))
+	return w,
+		errors.Join(os.WriteFile(ca, w.azure.CAPEM(), 0o600), os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600))
 }
 
 func startAzure() (*emulator.Emulator, error) {

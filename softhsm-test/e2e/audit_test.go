@@ -63,11 +63,14 @@ func TestAnAuditorChecksARotationWithNothingButTheFileAndTheKey(t *testing.T) {
 	if a.code != 0 {
 		t.Fatalf("exit %d: %s%s", a.code, a.stdout, a.stderr)
 	}
-	w.wantContains(a.stdout, "verified, the audit of instance "+w.instance(), "no entry is left out", "given: ", "is here, and signed")
+	w.wantContains(a.stdout, "verified, the audit of instance "+w.instance(), "no entry is left out", "given: ",
+		"is here, and signed")
 
 	part := w.must("audit", "export", "--key", keyName, "--since", "1h")
-	a = w.offline(map[string]string{"part.jsonl": part, "pub.pem": pub}, "audit", "verify", "part.jsonl", "--key", "pub.pem")
-	if a.code != 0 || !strings.Contains(a.stdout, "no entry of "+keyName+" is left out") || strings.Contains(part, "daemon started") {
+	a = w.offline(map[string]string{"part.jsonl": part, "pub.pem": pub}, "audit", "verify", "part.jsonl", "--key",
+		"pub.pem")
+	if a.code != 0 || !strings.Contains(a.stdout, "no entry of "+keyName+" is left out") ||
+		strings.Contains(part, "daemon started") {
 		t.Errorf("exit %d: %s%s", a.code, a.stdout, a.stderr)
 	}
 
@@ -76,7 +79,8 @@ func TestAnAuditorChecksARotationWithNothingButTheFileAndTheKey(t *testing.T) {
 	w.stop()
 	w.wantPairs(2) // the audit key is not among them
 	state := w.command("audit", "export", "--state", w.path("state"))
-	if a = w.offline(map[string]string{"f": state.stdout, "pub.pem": pub}, "audit", "verify", "f", "--key", "pub.pem"); a.code != 0 {
+	if a = w.offline(map[string]string{"f": state.stdout, "pub.pem": pub}, "audit", "verify", "f", "--key",
+		"pub.pem"); a.code != 0 {
 		t.Errorf("what the state's own export verifies as: %s%s", a.stdout, a.stderr)
 	}
 }
@@ -124,7 +128,8 @@ func (w *world) wantTampersCaught(file, pub string) {
 		"a checkpoint gone":           without(signed, signed+1),
 		"the tail gone":               without(end-4, end),
 		"the tail gone, with the end": without(end-4, end+1),
-		"two exchanged":               strings.Join(append(append(append([]string(nil), lines[:4]...), lines[5], lines[4]), lines[6:]...), ""),
+		"two exchanged": strings.Join(append(append(append([]string(nil), lines[:4]...), lines[5],
+			lines[4]), lines[6:]...), ""),
 	} {
 		if forged == file {
 			w.t.Fatalf("%s: nothing was changed", name)
@@ -146,11 +151,13 @@ func (w *world) wantReceipt() {
 	}
 	snap, _ := w.look()
 	g := snap.Keys[0].Generations[1]
-	if !strings.HasPrefix(r.AskedBy, "uid ") || r.Reason != "for the auditor" || len(r.Requests) != 1 || r.ID != g.ID || r.Fingerprint != g.Fingerprint {
+	if !strings.HasPrefix(r.AskedBy, "uid ") || r.Reason != "for the auditor" || len(r.Requests) != 1 || r.ID != g.ID ||
+		r.Fingerprint != g.Fingerprint {
 		w.t.Errorf("the receipt: %+v; the record: %+v", r, g)
 	}
 	info := snap.HSM.Info
-	if r.HSM != (audit.MadeIn{Manufacturer: info.Manufacturer, Model: info.Model, Serial: info.Serial, Firmware: info.Firmware, Token: info.Token}) || r.HSM.Serial == "" {
+	if r.HSM != (audit.MadeIn{Manufacturer: info.Manufacturer, Model: info.Model, Serial: info.Serial,
+		Firmware: info.Firmware, Token: info.Token}) || r.HSM.Serial == "" {
 		w.t.Errorf("the HSM is %+v, and the receipt says %+v", info, r.HSM)
 	}
 	if len(r.Imports) != 2 || r.Finished.IsZero() || r.Signed == nil {
@@ -159,15 +166,17 @@ func (w *world) wantReceipt() {
 	for i, name := range w.set.vaults {
 		at := r.Imports[i]
 		version := w.versions(name)[1]
-		if at.Version != version || at.KEK != g.Placements[i].KEK || at.KEKPrint != g.Placements[i].KEKPrint || at.KEKPrint == "" ||
+		if at.Version != version || at.KEK != g.Placements[i].KEK || at.KEKPrint != g.Placements[i].KEKPrint ||
+			at.KEKPrint == "" ||
 			at.Result != "passed" || !strings.Contains(at.Checked, "hsm-open") || at.Judged.IsZero() || at.At.IsZero() {
 			w.t.Errorf("vault %s: %+v", name, at)
 		}
 	}
 }
 
-// A state that was put back to an older copy is consistent: the marks in the vaults tell.
-func TestACheckTellsByTheMarksInTheVaultsThatTheStateIsAnOlderCopy(t *testing.T) {
+// A restored older copy of the state is consistent; only the marks in the vaults reveal
+// it.
+func TestTheMarksInTheVaultsRevealAnOlderCopyOfTheState(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.start()

@@ -13,7 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// check is `keyd check --json`. Every line that is not ok must say why and what to do.
+// check runs `keyd check --json`. Every line that is not ok must say why and what to
+// do.
 func (w *world) check() (lines []status.Check, code int) {
 	w.t.Helper()
 	a := w.cli("check", "--json")
@@ -28,10 +29,11 @@ func (w *world) check() (lines []status.Check, code int) {
 	return lines, a.code
 }
 
-// find is the one line of a check.
+// find returns the one line of a check.
 func (w *world) find(lines []status.Check, area, subject, name string) status.Check {
 	w.t.Helper()
-	i := slices.IndexFunc(lines, func(l status.Check) bool { return l.Area == area && l.Subject == subject && l.Name == name })
+	i := slices.IndexFunc(lines,
+		func(l status.Check) bool { return l.Area == area && l.Subject == subject && l.Name == name })
 	if i < 0 {
 		w.t.Fatalf("no line %s, %s, %s in %+v", area, subject, name, lines)
 	}
@@ -47,8 +49,8 @@ func (w *world) wantLine(lines []status.Check, area, subject, name string, resul
 	w.wantContains(l.Detail+" → "+l.Remedy, parts...)
 }
 
-// wantUnchanged requires that a check touched nothing: the vault holds what it held,
-// and each call that could have changed something was about a key that is not there.
+// wantUnchanged requires that a check changed nothing: the vault's content is the same,
+// and each call that could have changed something named a key that does not exist.
 func (w *world) wantUnchanged() {
 	w.t.Helper()
 	w.wantUntouched()
@@ -61,7 +63,8 @@ func (w *world) wantUnchanged() {
 				w.t.Errorf("%s %s was answered with %d", r.Method, r.Path, r.Status)
 			}
 		}
-		if slices.Contains([]string{"delete", "purge", "recover", "rotate"}, r.Operation) && !strings.HasPrefix(r.Key, "keyd-check-") {
+		if slices.Contains([]string{"delete", "purge", "recover", "rotate"}, r.Operation) &&
+			!strings.HasPrefix(r.Key, "keyd-check-") {
 			w.t.Errorf("%s %s is about a key that may be there", r.Method, r.Path)
 		}
 	}
@@ -86,13 +89,18 @@ func TestACheckTriesEverythingAndChangesNothing(t *testing.T) {
 	w.wantLine(lines, "hsm", token, "mechanism to open", status.CheckOK, "CKM_")
 	w.wantLine(lines, "hsm", token, "PIN", status.CheckOK, "accepted")
 	w.wantLine(lines, "clock", "weu", "difference", status.CheckOK, "s")
-	w.wantLine(lines, "identity", "managed-identity", "sign in for Key Vaults", status.CheckOK, "client ", "object ", "tenant ")
-	w.wantLine(lines, "identity", "managed-identity", "proxy before the endpoint", status.CheckWarning, "169.254.169.254", strings.TrimPrefix(w.emu.ProxyURL(), "http://"), "NO_PROXY")
+	w.wantLine(lines, "identity", "managed-identity", "sign in for Key Vaults", status.CheckOK, "client ", "object ",
+		"tenant ")
+	w.wantLine(lines, "identity", "managed-identity", "proxy before the endpoint", status.CheckWarning,
+		"169.254.169.254", strings.TrimPrefix(w.emu.ProxyURL(), "http://"), "NO_PROXY")
 	w.wantLine(lines, "vault", "weu", "firewall", status.CheckOK)
 	w.wantLine(lines, "vault", "weu", "purge protection", status.CheckOK, "on")
-	w.wantLine(lines, "vault", "weu", "key exchange key", status.CheckWarning, string(w.kekPrint()), "first use", "kek.fingerprint")
-	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK, "get, list, import, get deleted, getrotationpolicy, create, wrapKey, unwrapKey")
-	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckWarning, "may delete keys", "key-vault-role.json")
+	w.wantLine(lines, "vault", "weu", "key exchange key", status.CheckWarning, string(w.kekPrint()), "first use",
+		"kek.fingerprint")
+	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK,
+		"get, list, import, get deleted, getrotationpolicy, create, wrapKey, unwrapKey")
+	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckWarning, "may delete keys",
+		"key-vault-role.json")
 	w.wantLine(lines, "role", "weu", "no right to purge", status.CheckOK, "purge protection refuses it")
 	w.wantLine(lines, "key", keyName+" in weu", "proof", status.CheckOK, w.versions("weu")[0])
 	w.wantUnchanged()
@@ -102,7 +110,8 @@ func TestACheckTriesEverythingAndChangesNothing(t *testing.T) {
 func (w *world) identity() string {
 	w.t.Helper()
 	lines, _ := w.check()
-	for _, part := range strings.Split(w.find(lines, "identity", "managed-identity", "sign in for Key Vaults").Detail, ", ") {
+	for _, part := range strings.Split(w.find(lines, "identity", "managed-identity", "sign in for Key Vaults").Detail,
+		", ") {
 		if id, ok := strings.CutPrefix(part, "client "); ok {
 			return id
 		}
@@ -120,7 +129,8 @@ func TestACheckTellsTheFirewallFromARole(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	w.wantLine(lines, "vault", "weu", "firewall", status.CheckFailed, "ForbiddenByFirewall", "network rules")
-	if slices.ContainsFunc(lines, func(l status.Check) bool { return l.Area == "role" && l.Result == status.CheckFailed }) {
+	if slices.ContainsFunc(lines,
+		func(l status.Check) bool { return l.Area == "role" && l.Result == status.CheckFailed }) {
 		t.Errorf("a role is blamed: %+v", lines)
 	}
 }
@@ -131,7 +141,8 @@ func TestACheckNamesEachRightThatIsMissing(t *testing.T) {
 	w.start()
 	w.wait("the daemon answers", func(status.Snapshot, status.Key) bool { return true })
 	id := w.identity()
-	for vault, role := range map[string]emulator.Role{"weu": emulator.CryptoServiceEncryptionUser, "mhsm": emulator.CryptoUser} {
+	for vault, role := range map[string]emulator.Role{"weu": emulator.CryptoServiceEncryptionUser,
+		"mhsm": emulator.CryptoUser} {
 		if err := w.vault[vault].Assign(emulator.RoleAssignment{Identity: id, Role: role}); err != nil {
 			t.Fatal(err)
 		}
@@ -141,7 +152,8 @@ func TestACheckNamesEachRightThatIsMissing(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	for _, right := range []string{"create", "import", "get deleted"} {
-		w.wantLine(lines, "role", "weu", "right to "+right, status.CheckFailed, "does not have it", "key-vault-role.json", "key-vault-access-policy.json")
+		w.wantLine(lines, "role", "weu", "right to "+right, status.CheckFailed, "does not have it",
+			"key-vault-role.json", "key-vault-access-policy.json")
 	}
 	w.wantLine(lines, "role", "weu", "right to getrotationpolicy", status.CheckWarning, "goes unseen")
 	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckOK, "refused")
@@ -164,14 +176,15 @@ func TestACheckTellsDriftProofsClocksAndTheSignIn(t *testing.T) {
 	}
 	subject := keyName + " in weu"
 	w.wantLine(lines, "key", subject, "native-rotation", status.CheckWarning, "az keyvault key rotation-policy update")
-	w.wantLine(lines, "key", subject, "proof", status.CheckFailed, "inconclusive at vault-unwrap (KeyOperationForbidden)")
+	w.wantLine(lines, "key", subject, "proof", status.CheckFailed,
+		"inconclusive at vault-unwrap (KeyOperationForbidden)")
 	w.wantLine(lines, "clock", "weu", "difference", status.CheckFailed, "10m", "chronyc")
 	w.emu.ClearFailures()
 	w.wantContains(w.cli("check").stdout, "RESULT   AREA", "         → set the clock right (chronyc tracking)\n")
 }
 
 // Before going live there is no key yet: nothing is made, and the rights are tried all the same.
-func TestACheckWithoutAKeyTriesTheRightsThatOneNeeds(t *testing.T) {
+func TestACheckWithoutAKeyTriesTheRightsThatAKeyNeeds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(s *settings) { s.access = emulator.RoleBased })
 	text, err := os.ReadFile(w.path("keyd.yaml"))
@@ -188,7 +201,8 @@ func TestACheckWithoutAKeyTriesTheRightsThatOneNeeds(t *testing.T) {
 	id := w.identity()
 	lines, code := w.check()
 	for _, right := range []string{"wrapKey", "unwrapKey", "import", "create"} {
-		w.wantLine(lines, "role", "weu", "right to "+right, status.CheckFailed, "does not have it", "key-vault-role.json")
+		w.wantLine(lines, "role", "weu", "right to "+right, status.CheckFailed, "does not have it",
+			"key-vault-role.json")
 	}
 	if code != 1 {
 		t.Errorf("exit code %d", code)
@@ -197,7 +211,8 @@ func TestACheckWithoutAKeyTriesTheRightsThatOneNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, code = w.check()
-	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK, "get, list, import, get deleted, getrotationpolicy, create, wrapKey, unwrapKey")
+	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK,
+		"get, list, import, get deleted, getrotationpolicy, create, wrapKey, unwrapKey")
 	w.wantLine(lines, "vault", "weu", "key exchange key", status.CheckWarning, "none yet")
 	if keys := w.vault["weu"].Keys(); code != 0 || len(keys) > 0 {
 		t.Errorf("exit code %d, and the vault holds %v: %+v", code, keys, lines)

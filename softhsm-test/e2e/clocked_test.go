@@ -47,19 +47,22 @@ func (w *world) inside() *inside {
 	in.hsm = w.hsmSide()
 	clients := map[string]*vault.Client{}
 	// A client id of its own: azidentity caches tokens for the whole process.
-	cred, err := vault.NewCredential(vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()}, vault.HTTPClient(w.emu.Transport()))
+	cred, err := vault.NewCredential(vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()},
+		vault.HTTPClient(w.emu.Transport()))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	for _, v := range cfg.Vaults {
-		clients[v.URL], err = vault.New(vault.Config{Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: true, KEKBits: v.KEK.Bits, Clock: w.now},
+		clients[v.URL], err = vault.New(vault.Config{Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: true,
+			KEKBits: v.KEK.Bits, Clock: w.now},
 			cred, vault.HTTPClient(w.emu.Transport()), nil, nil)
 		if err != nil {
 			w.t.Fatal(err)
 		}
 	}
 	observer := observe.New(observe.Config{
-		Instance: cfg.Instance, HSM: in.hsm, Vaults: func(url string) observe.Vault { return clients[url] }, Clock: w.now,
+		Instance: cfg.Instance, HSM: in.hsm, Vaults: func(url string) observe.Vault { return clients[url] },
+		Clock: w.now,
 	})
 	in.Rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd test", HSM: in.hsm, Store: in.store, Observer: observer,
@@ -88,12 +91,12 @@ func (w *world) hsmSide() *hsm.Client {
 	return sup.Client()
 }
 
-// step is one step; a failed one is not an error of the test.
+// step runs one step; a failed one does not fail the test.
 func (in *inside) step() (plan.Step, error) {
 	return in.StepKey(in.w.t.Context(), in.policy)
 }
 
-// settle steps until nothing is to be done now, and returns the last step.
+// settle steps until nothing is due now, and returns the last step.
 func (in *inside) settle() plan.Step {
 	in.w.t.Helper()
 	for range 60 {
@@ -105,7 +108,7 @@ func (in *inside) settle() plan.Step {
 			return s
 		}
 	}
-	in.w.t.Fatalf("the loop does not settle: %v", in.events)
+	in.w.t.Fatalf("the loop does not come to rest: %v", in.events)
 	return plan.Step{}
 }
 

@@ -65,7 +65,7 @@ func (e *estate) add(vault string, consumers ...string) {
 		if pinned {
 			text += "/" + versions[len(versions)-1]
 		}
-		w, err := arm.ParseWish(text)
+		w, err := arm.ParseSpec(text)
 		if err == nil {
 			err = e.emu.Consumers().Make(e.t.Context(), w)
 		}
@@ -79,7 +79,7 @@ func (e *estate) add(vault string, consumers ...string) {
 	}
 }
 
-// live is one round of every consumer's life.
+// live runs one round of every consumer's work.
 func (e *estate) live() error {
 	ctx := e.t.Context()
 	e.mu.Lock()
@@ -143,7 +143,8 @@ func (e *estate) waitFollowed() {
 		for _, c := range e.emu.Consumers().ReadEverything(e.t.Context()).Consumers {
 			for _, v := range e.vault {
 				versions := v.Versions(keyName)
-				if c.Follows && strings.HasPrefix(c.InUse, v.URL()) && (!strings.HasSuffix(c.InUse, versions[len(versions)-1].ID) || len(c.Previous) > 0) {
+				if c.Follows && strings.HasPrefix(c.InUse, v.URL()) &&
+					(!strings.HasSuffix(c.InUse, versions[len(versions)-1].ID) || len(c.Previous) > 0) {
 					names = append(names, c.Name)
 				}
 			}
@@ -155,8 +156,8 @@ func (e *estate) waitFollowed() {
 	}
 }
 
-// repoint is what an operator does for those that do not follow their key: sets the
-// newest version by Resource Manager.
+// repoint does what an operator does for consumers that do not follow their key: it
+// sets the newest version by Resource Manager.
 func (e *estate) repoint() {
 	e.t.Helper()
 	for _, c := range e.emu.Consumers().ReadEverything(e.t.Context()).Consumers {
@@ -176,8 +177,10 @@ func (e *estate) patch(c arm.Reading, vaultURL, version string) {
 	e.t.Helper()
 	id := vaultURL + "/keys/" + keyName + "/" + version
 	text := map[string]string{
-		"Microsoft.Storage/storageAccounts":     `{"encryption":{"keyvaultproperties":{"keyversion":"` + version + `"}}}`,
-		"Microsoft.CognitiveServices/accounts":  `{"encryption":{"keyVaultProperties":{"keyVersion":"` + version + `"}}}`,
+		"Microsoft.Storage/storageAccounts": `{"encryption":{"keyvaultproperties":{"keyversion":"` + version +
+			`"}}}`,
+		"Microsoft.CognitiveServices/accounts": `{"encryption":{"keyVaultProperties":{"keyVersion":"` + version +
+			`"}}}`,
 		"Microsoft.DocumentDB/databaseAccounts": `{"keyVaultKeyUri":"` + id + `"}`,
 		"Microsoft.Compute/diskEncryptionSets":  `{"activeKey":{"keyUrl":"` + id + `"}}`,
 	}[c.Type]
@@ -185,7 +188,8 @@ func (e *estate) patch(c arm.Reading, vaultURL, version string) {
 	if err := json.Unmarshal([]byte(text), &properties); err != nil {
 		e.t.Fatal(err)
 	}
-	p, err := e.resources.BeginUpdateByID(e.t.Context(), c.ID, "2025-01-01", armresources.GenericResource{Properties: properties}, nil)
+	p, err := e.resources.BeginUpdateByID(e.t.Context(), c.ID, "2025-01-01",
+		armresources.GenericResource{Properties: properties}, nil)
 	for err == nil && !p.Done() {
 		_, err = p.Poll(e.t.Context())
 	}
@@ -213,7 +217,8 @@ func (e *estate) wantEnabled(vault string, want ...bool) {
 func (e *estate) threeDaysAgo() {
 	e.elsewhen(-72*time.Hour, func(in *inside) {
 		in.settle()
-		e.add("weu", "storage=st", "storage=st-pinned@", "cosmos=db", "cosmos=db-pinned@", "disk=des", "disk=des-pinned@", "ai=ai")
+		e.add("weu", "storage=st", "storage=st-pinned@", "cosmos=db", "cosmos=db-pinned@", "disk=des",
+			"disk=des-pinned@", "ai=ai")
 		if err := e.live(); err != nil {
 			in.w.t.Error(err)
 		}
@@ -222,7 +227,8 @@ func (e *estate) threeDaysAgo() {
 				in.w.t.Error(err)
 			}
 		}
-		if _, _, err := in.Request(in.w.t.Context(), in.policy, rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
+		if _, _, err := in.Request(in.w.t.Context(), in.policy,
+			rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
 			in.w.t.Fatal(err)
 		}
 		if s := in.settle(); s.Kind != plan.Idle {
@@ -315,8 +321,8 @@ func (e *estate) refuteGeneration5() {
 	e.waitFollowed() // and go back with keyd
 }
 
-// The question of the test above can be answered with no.
-func TestAVersionDisabledByHandIsMissedByExactlyThoseThatUseIt(t *testing.T) {
+// The test above can fail.
+func TestAVersionDisabledByHandBreaksExactlyItsUsers(t *testing.T) {
 	t.Parallel()
 	e := newEstate(t)
 	e.start()
@@ -339,8 +345,8 @@ func TestAVersionDisabledByHandIsMissedByExactlyThoseThatUseIt(t *testing.T) {
 	e.wantLost(versions[1], "st", "db", "des")
 }
 
-// wantLost requires that disabling a version is felt by these consumers alone, that
-// they say why, and that enabling it gives everything back.
+// wantLost requires that disabling a version affects exactly these consumers, that they
+// say why, and that enabling it restores everything.
 func (e *estate) wantLost(version string, names ...string) {
 	e.t.Helper()
 	e.setEnabled(version, false)

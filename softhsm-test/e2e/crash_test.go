@@ -33,7 +33,8 @@ type tally struct{ named, calls, lost, doubled, tokens atomic.Int64 }
 
 func (s *tally) String() string {
 	named, calls := s.named.Load(), s.calls.Load()
-	return fmt.Sprintf("crashtest: %d kill points tried (%d named, %d system calls), lost %d, doubled %d (tokens lost by SoftHSM itself: %d)",
+	return fmt.Sprintf("crashtest: %d kill points tried (%d named, %d system calls), lost %d, doubled %d (tokens "+
+		"lost by SoftHSM itself: %d)",
 		named+calls, named, calls, s.lost.Load(), s.doubled.Load(), s.tokens.Load())
 }
 
@@ -44,7 +45,7 @@ type story struct {
 	tell   func(*crash)
 }
 
-// crash is a world while its story is told.
+// crash is a world during its story.
 type crash struct {
 	*world
 	sum          *tally
@@ -52,7 +53,7 @@ type crash struct {
 	copied       *softhsmtest.Token // before the last kill
 }
 
-// tokenTries is how often a story is told anew because SoftHSM lost its token.
+// tokenTries is how often a story starts again because SoftHSM lost its token.
 const tokenTries = 3
 
 // The processes are killed at every boundary of every step, and at system calls.
@@ -81,8 +82,8 @@ func TestEveryKillPoint(t *testing.T) {
 	}
 }
 
-// wantEnough requires that about as many kills struck as a run on a busy machine has;
-// stories in which fewer do could all pass and tell little.
+// wantEnough requires about as many kills as a run on a busy machine has. With fewer,
+// all stories could pass and prove little.
 func (s *tally) wantEnough(t *testing.T) {
 	t.Helper()
 	const named, calls = 100, 25
@@ -91,8 +92,8 @@ func (s *tally) wantEnough(t *testing.T) {
 	}
 }
 
-// lostToken tells the story, and reports whether SoftHSM lost the token in it; then
-// none of its kills count.
+// lostToken runs the story and reports whether SoftHSM lost the token in it. Then none
+// of its kills count.
 func (s story) lostToken(t *testing.T, sum *tally) (lost bool) {
 	t.Run("world", func(t *testing.T) {
 		w := newWorld(t, func(set *settings) {
@@ -109,7 +110,7 @@ func (s story) lostToken(t *testing.T, sum *tally) (lost bool) {
 			}
 			lost = true
 			sum.tokens.Add(1)
-			t.Skipf("SoftHSM lost its token in a kill, which is SoftHSM's fault and not keyd's; the story is told anew: %s", how)
+			t.Skipf("SoftHSM, not keyd, lost its token in a kill; the story starts again: %s", how)
 		}
 		s.tell(c)
 		sum.named.Add(c.named)
@@ -118,8 +119,8 @@ func (s story) lostToken(t *testing.T, sum *tally) (lost bool) {
 	return lost
 }
 
-// die has the daemon die at the point: one that runs when it is provoked, else a
-// new one, on its own way.
+// die makes the daemon die at the point: a running one by provocation, otherwise a new
+// one during its work.
 func (c *crash) die(point string, provoke func()) {
 	c.t.Helper()
 	if c.daemon != nil { // two deaths during a login are the last that keyd risks
@@ -137,7 +138,7 @@ func (c *crash) die(point string, provoke func()) {
 	c.named++
 }
 
-// dieInTurn has each new daemon die at the next point of the same work.
+// dieInTurn makes each new daemon die at the next point of the same work.
 func (c *crash) dieInTurn(points ...string) {
 	c.t.Helper()
 	for _, p := range points {
@@ -145,7 +146,7 @@ func (c *crash) dieInTurn(points ...string) {
 	}
 }
 
-// copyToken keeps the token as it is before a kill, to tell what SoftHSM lost.
+// copyToken copies the token before a kill, to show what SoftHSM lost.
 func (c *crash) copyToken() {
 	if c.token.Conf != "" {
 		c.copied = c.token.Copy(c.t)
@@ -157,8 +158,8 @@ func (c *crash) run(args ...string) func() {
 	return func() { c.cli(args...) }
 }
 
-// elsewhen has f work on this world at another time than now, in this process, and
-// ends all that was started for it.
+// elsewhen runs f on this world at another time than now, in this process, and stops
+// everything started for it.
 func (w *world) elsewhen(shift time.Duration, f func(*inside)) {
 	outer, ahead := w.t, w.ahead.Load()
 	ok := outer.Run("elsewhen", func(t *testing.T) {
@@ -175,28 +176,29 @@ func (w *world) elsewhen(shift time.Duration, f func(*inside)) {
 	}
 }
 
-// settleLater ends a world in which something can only be settled by time.
-func (c *crash) settleLater() {
+// finishLater finishes a world in which something needs time to pass.
+func (c *crash) finishLater() {
 	c.t.Helper()
 	if c.daemon != nil {
 		c.stop()
 	}
 	c.elsewhen(12*time.Minute, func(in *inside) {
 		if s := in.settle(); s.Kind != plan.Idle {
-			in.w.t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
+			in.w.t.Errorf("after the wait, the loop ends with %s: %s", s.Kind, s.Why)
 		}
 	})
 }
 
-// judge stops the daemon, requires that its audit chain tells of every effect, and
-// counts what was lost and doubled, when every vault should hold so many versions, and
-// the token one pair for each of so many generations.
+// judge stops the daemon, requires that its audit chain records every effect, and
+// counts what was lost and doubled. It expects so many versions in every vault, and one
+// pair in the token for each of so many generations.
 func (c *crash) judge(pairs, versions int) {
 	c.t.Helper()
 	if c.daemon != nil {
 		c.stop()
 	}
-	if a := c.command("audit", "--verify", "--state", c.path("state")); a.code != 0 || !strings.Contains(a.stdout, "internally consistent") {
+	if a := c.command("audit", "--verify", "--state", c.path("state")); a.code != 0 ||
+		!strings.Contains(a.stdout, "internally consistent") {
 		c.t.Errorf("keyd audit --verify: %s%s", a.stdout, a.stderr)
 	}
 	lost, doubled := 0, 0
@@ -212,7 +214,7 @@ func (c *crash) judge(pairs, versions int) {
 	}
 	whole := map[int]bool{}
 	found := c.pairs()
-	c.wantTold(found)
+	c.wantAudited(found)
 	for _, o := range found {
 		if o.Complete && !o.Label.Pending {
 			whole[o.Label.Number] = true
@@ -228,14 +230,15 @@ func (c *crash) judge(pairs, versions int) {
 	c.sum.doubled.Add(int64(doubled))
 	if lost+doubled > 0 {
 		text, _ := json.Marshal(found)
-		c.t.Errorf("lost %d, doubled %d: %d pairs and %d versions in each vault were due; pairs: %s; versions: %v and %v",
+		c.t.Errorf("lost %d, doubled %d: %d pairs and %d versions in each vault were due; pairs: %s; versions: "+
+			"%v and %v",
 			lost, doubled, pairs, versions, text, c.versions("weu"), c.versions("mhsm"))
 	}
 }
 
 var abandonedID = regexp.MustCompile(`"event":"id abandoned".*?"id":"([0-9a-f]{32})"`)
 
-// abandoned is an id that the record has given up.
+// abandoned returns an id that the record has abandoned.
 func (c *crash) abandoned() key.ID {
 	c.t.Helper()
 	for _, line := range strings.Split(c.must("audit", "--json"), "\n") {
@@ -263,7 +266,8 @@ func (c *crash) plant(id key.ID) {
 	c.write("private.der", string(pkcs8))
 	label := key.Label{Instance: c.instance(), Key: keyName, Number: 2, Pending: true}
 	for file, kind := range map[string]string{"public.der": "pubkey", "private.der": "privkey"} {
-		cmd := exec.Command("pkcs11-tool", "--module", c.token.Module, "--token-label", c.token.Label, "--login", "--pin", "env:TOKEN_PIN",
+		cmd := exec.Command("pkcs11-tool", "--module", c.token.Module, "--token-label", c.token.Label, "--login",
+			"--pin", "env:TOKEN_PIN",
 			"--write-object", c.path(file), "--type", kind, "--id", string(id), "--label", label.String())
 		cmd.Env = append(slices.Clone(c.env), "TOKEN_PIN="+c.token.PIN)
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -277,12 +281,12 @@ func (c *crash) plant(id key.ID) {
 	}
 }
 
-// swept waits until the audit tells of so many destructions.
+// swept waits until the audit records so many destructions.
 func (c *crash) swept(n int) {
 	c.t.Helper()
 	err := poll(patience, func() bool { return c.destructions() >= n }, c.daemon.ended)
 	if err != nil {
-		c.t.Fatalf("what was planted under an abandoned id is not destroyed: %v", err)
+		c.t.Fatalf("the pair planted under an abandoned id was not destroyed: %v", err)
 	}
 }
 
@@ -303,5 +307,6 @@ func (w *world) retireAfter(age string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.write("keyd.yaml", strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
+	w.write("keyd.yaml",
+		strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
 }

@@ -119,7 +119,8 @@ func (c *crash) trace(pid int, call string, n int, paths []string) *tracer {
 		close(tr.ended)
 	}()
 	c.t.Cleanup(tr.detach)
-	if err := poll(patience, func() bool { return strings.Contains(tr.out.String(), "attached") }, tr.ended); err != nil {
+	err := poll(patience, func() bool { return strings.Contains(tr.out.String(), "attached") }, tr.ended)
+	if err != nil {
 		c.t.Fatalf("strace does not attach: %s", tr.out)
 	}
 	return tr
@@ -155,7 +156,7 @@ func (c *crash) hasEnded() bool {
 	}
 }
 
-// callPatience is how long a kill is waited for.
+// callPatience is how long the test waits for a kill.
 const callPatience = 5 * time.Second
 
 // rotationAtCalls asks for one rotation after the other, and has the daemon killed
@@ -177,9 +178,9 @@ func rotationAtCalls(call string, paths func(*crash) []string, counts []int) fun
 				c.calls++
 				c.start()
 			}
-			var settled bool
-			if n, settled = c.recovered(n, taken); !settled {
-				c.settleLater()
+			var done bool
+			if n, done = c.recovered(n, taken); !done {
+				c.finishLater()
 				break // the record has been in the future
 			}
 		}
@@ -193,27 +194,28 @@ func rotationAtCalls(call string, paths func(*crash) []string, counts []int) fun
 func (c *crash) wantKilled(call string) {
 	c.t.Helper()
 	if c.calls == 0 {
-		c.t.Errorf("nothing was killed at %s: the story tells nothing", call)
+		c.t.Errorf("nothing was killed at %s: the story proves nothing", call)
 	}
 }
 
-// recovered waits until nothing is due any more, or until all that is due has to
-// wait until an import is settled. It returns how many generations are due in the
-// end: what the daemon took as asked for must be done, what it did not may be.
-func (c *crash) recovered(n int, taken bool) (due int, settled bool) {
+// recovered waits until nothing is due any more, or until everything due waits for an
+// import. It returns how many generations are due in the end: every accepted request
+// must be done; an unaccepted one may be.
+func (c *crash) recovered(n int, taken bool) (due int, done bool) {
 	c.t.Helper()
-	c.wait("all is done that can be done", func(_ status.Snapshot, k status.Key) bool {
+	c.wait("everything that can be done is done", func(_ status.Snapshot, k status.Key) bool {
 		due = len(k.Generations)
 		if strings.Contains(k.Waiting, "keyd does not know yet whether vault") {
 			return true
 		}
-		settled = len(k.Requests) == 0 && due > 0 && finished(k, due) && k.State == status.StateOK
-		return settled
+		done = len(k.Requests) == 0 && due > 0 && finished(k, due) && k.State == status.StateOK
+		return done
 	})
 	if due > n+1 || due < n || taken && due != n+1 {
-		c.t.Errorf("there are %d generations, and there were %d when one was asked for (and that was taken: %v)", due, n, taken)
+		c.t.Errorf("there are %d generations; there were %d when one was requested (accepted: %v)",
+			due, n, taken)
 	}
-	return due, settled
+	return due, done
 }
 
 // killedAtStart kills new daemons on an empty directory while they make their
@@ -222,9 +224,11 @@ func killedAtStart(c *crash) {
 	for _, at := range []struct {
 		call  string
 		count int
-	}{{"fdatasync", 1}, {"pwrite64", 1}, {"pwrite64", 2}, {"fdatasync", 2}, {"pwrite64", 4}, {"fdatasync", 3}, {"pwrite64", 7}} {
+	}{{"fdatasync", 1}, {"pwrite64", 1}, {"pwrite64", 2}, {"fdatasync", 2}, {"pwrite64", 4}, {"fdatasync", 3},
+		{"pwrite64", 7}} {
 		c.copyToken()
-		args := append(injection(at.call, at.count, c.database()), "-o", c.path("calls"), built.keyd, "run", "--config", c.path("keyd.yaml"))
+		args := append(injection(at.call, at.count, c.database()), "-o", c.path("calls"), built.keyd, "run", "--config",
+			c.path("keyd.yaml"))
 		c.startBy(exec.Command("strace", args...))
 		_ = poll(4*callPatience, func() bool { return false }, c.daemon.ended)
 		calls, err := os.ReadFile(c.path("calls"))
@@ -242,8 +246,8 @@ func killedAtStart(c *crash) {
 	}
 	c.wantKilled("the database's first writes")
 	c.start()
-	if _, settled := c.recovered(0, true); !settled {
-		c.settleLater()
+	if _, done := c.recovered(0, true); !done {
+		c.finishLater()
 	}
 	c.seal()
 	c.judge(1, 1)

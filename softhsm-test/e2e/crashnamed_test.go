@@ -39,7 +39,8 @@ func namedStories() []story {
 			"save-before key exchange key intended", "save-before key exchange key made")},
 		{"key exchange keys, their record", nil, makingKEKs(
 			"save-after key exchange key made", "kek-after")},
-		{"a key exchange key, intended and not recorded as refused", onlyWeu, refusedKEK("save-before key exchange key not made")},
+		{"a key exchange key, intended and not recorded as refused", onlyWeu,
+			refusedKEK("save-before key exchange key not made")},
 		{"a key exchange key, refused", onlyWeu, refusedKEK("save-after key exchange key not made")},
 		{"an import, refused and not recorded as refused", onlyWeu, refusedImport("save-before import did not happen")},
 		{"an import, refused", onlyWeu, refusedImport("save-after import did not happen")},
@@ -51,8 +52,10 @@ func namedStories() []story {
 		{"disabling", nil, disabling},
 		{"a disabling that did not happen", onlyWeu, notDisabling},
 		{"the HSM side, making", nil, hsmSide("hsm-generate-before", "hsm-generate-after")},
-		{"the HSM side, relabelling", nil, hsmSide("hsm-relabel-before", "hsm-relabel-after", "hsm-relabel-before:2", "hsm-relabel-after:2")},
-		{"the HSM side, wrapping", nil, hsmSide("hsm-wrap-before", "hsm-wrap-after", "hsm-wrap-before:2", "hsm-wrap-after:2")},
+		{"the HSM side, relabelling", nil,
+			hsmSide("hsm-relabel-before", "hsm-relabel-after", "hsm-relabel-before:2", "hsm-relabel-after:2")},
+		{"the HSM side, wrapping", nil,
+			hsmSide("hsm-wrap-before", "hsm-wrap-after", "hsm-wrap-before:2", "hsm-wrap-after:2")},
 		{"the HSM side, trusting", nil, hsmSideAtFirst("hsm-trust-before", "hsm-trust-after")},
 		{"the HSM side, trusting the second", nil, hsmSideAtFirst("hsm-trust-before:2")},
 		{"the HSM side, trusted the second", nil, hsmSideAtFirst("hsm-trust-after:2")},
@@ -81,7 +84,7 @@ func namedStories() []story {
 	for _, point := range []string{"save-after key exchange key intended", "kek-before"} {
 		stories = append(stories, story{"not sent, " + point, nil, func(c *crash) {
 			c.die(point, nil)
-			c.settleLater()
+			c.finishLater()
 			c.judge(1, 1)
 			c.wantOneKEK()
 		}})
@@ -100,7 +103,7 @@ func rotations(points ...string) func(*crash) {
 			c.die(point, c.ask)
 			c.startMortal()
 			if point == "save-before rotation requested" {
-				c.ask() // nobody was told that it was taken
+				c.ask() // nobody knows that it was accepted
 			}
 			n++
 			c.waitRotated(n, point)
@@ -210,7 +213,7 @@ func refusedImport(point string) func(*crash) {
 func (c *crash) endRefused(point string) {
 	c.t.Helper()
 	if strings.HasPrefix(point, "save-before") {
-		c.settleLater()
+		c.finishLater()
 	} else {
 		c.startMortal()
 		c.waitRotated(1, point)
@@ -252,7 +255,7 @@ func duplicate(c *crash) {
 	if aliases := c.key().Generations[0].Placements; !hasAlias(aliases) {
 		c.t.Errorf("the duplicate is not recorded: %+v", aliases)
 	}
-	c.judge(1, 2) // the second is no doing of keyd's, and was adopted
+	c.judge(1, 2) // the second is not keyd's, and was adopted
 }
 
 func hasAlias(placements []status.Placement) bool {
@@ -299,7 +302,8 @@ func operator(c *crash) {
 	} {
 		c.die(at.point, at.do)
 		c.startMortal()
-		c.wait("the key shows whether it is held", func(_ status.Snapshot, k status.Key) bool { return (k.Hold != nil) == at.held })
+		c.wait("the key shows whether it is held",
+			func(_ status.Snapshot, k status.Key) bool { return (k.Hold != nil) == at.held })
 	}
 	c.judge(1, 1)
 }
@@ -336,7 +340,8 @@ func (c *crash) retirable() {
 	c.retireAfter("1d")
 	c.elsewhen(-72*time.Hour, func(in *inside) {
 		in.settle()
-		if _, _, err := in.Request(in.w.t.Context(), in.policy, rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
+		if _, _, err := in.Request(in.w.t.Context(), in.policy,
+			rotate.Wanted{Actor: "test", Reason: "drill"}); err != nil {
 			in.w.t.Fatal(err)
 		}
 		if s := in.settle(); s.Kind != plan.Idle {
@@ -440,8 +445,7 @@ func (c *crash) strikeInTurn(points ...string) {
 	c.seal()
 }
 
-// notSent: a placement that is recorded and not sent cannot be told from one whose
-// answer was lost.
+// notSent: a recorded placement that was not sent looks like one whose answer was lost.
 func notSent(point, vault, host string) func(*crash) {
 	return func(c *crash) {
 		c.die(point, nil)
@@ -451,9 +455,9 @@ func notSent(point, vault, host string) func(*crash) {
 		})
 		if n := c.imports(host); n != 0 {
 			c.sum.doubled.Add(int64(n))
-			c.t.Errorf("%d imports were sent before it was settled", n)
+			c.t.Errorf("%d imports were sent before the wait was over", n)
 		}
-		c.settleLater()
+		c.finishLater()
 		c.judge(1, 1)
 	}
 }

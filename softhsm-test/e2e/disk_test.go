@@ -115,12 +115,12 @@ func (w *onDisk) await(what string, cond func() bool) {
 	}
 }
 
-// suffers requires what holds while the disk refuses: a clear metric and error, no
-// new generation, proofs all the same. broken names the error in words.
+// suffers requires a clear metric and error, no new generation, and continued proofs
+// while the disk fails. broken is the text of the error.
 func (w *onDisk) suffers(broken string) {
 	w.t.Helper()
-	w.await("the metric tells of the disk", func() bool { return w.metric("keyd_store_healthy") == 0 })
-	w.await("the log tells of the disk", func() bool { return strings.Contains(w.daemon.log.String(), broken) })
+	w.await("the metric shows the disk fault", func() bool { return w.metric("keyd_store_healthy") == 0 })
+	w.await("the log names the disk fault", func() bool { return strings.Contains(w.daemon.log.String(), broken) })
 	generations := len(w.key().Generations)
 	since := time.Now()
 	w.wait("proofs go on", func(_ status.Snapshot, k status.Key) bool { return provenAfter(k, since) })
@@ -137,18 +137,19 @@ func provenAfter(k status.Key, since time.Time) bool {
 	return slices.ContainsFunc(k.Proofs, func(p status.Proof) bool { return p.PassedAt.After(since) })
 }
 
-// recovers requires that rotation goes on by itself, and that nothing was lost or
+// recovers requires that rotation continues by itself, and that nothing was lost or
 // doubled.
 func (w *onDisk) recovers() {
 	w.t.Helper()
 	n := len(w.key().Generations)
 	w.waitGeneration(n + 1)
-	w.await("the metric tells that the disk is back", func() bool { return w.metric("keyd_store_healthy") == 1 })
+	w.await("the metric shows that the disk works again", func() bool { return w.metric("keyd_store_healthy") == 1 })
 	w.set.schedule = "" // no rotation begins while the test counts
 	w.reconfigure()
 	w.must("reload")
 	w.wait("nothing is under way", func(_ status.Snapshot, k status.Key) bool {
-		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations, func(g status.Generation) bool { return g.Finished.IsZero() })
+		return k.State == status.StateOK && !slices.ContainsFunc(k.Generations,
+			func(g status.Generation) bool { return g.Finished.IsZero() })
 	})
 	report((&faulty{w.world}).harm(len(w.key().Generations)))
 }
@@ -184,7 +185,7 @@ func (w *onDisk) fill() {
 	}
 }
 
-func TestFaultDiskThatFailsToWriteOrToFlushStopsNewWorkAndNothingElse(t *testing.T) {
+func TestFaultDiskThatFailsToWriteOrFlushStopsOnlyNewWork(t *testing.T) {
 	notInTheSample(t)
 	for _, fault := range []struct{ name, call, inject, words string }{
 		{"flush", "fdatasync", "error=EIO", "input/output error"},
@@ -356,7 +357,8 @@ func TestFaultOldCopyOfTheStateLosesNoKeyAndAdoptBringsItUpToDate(t *testing.T) 
 	w.start()
 	w.waitHold(key.HoldRecordBehind)
 	w.wantVersions(2)
-	w.wantContains(w.must("adopt", keyName), "generation 2", w.versions("weu")[1], w.versions("mhsm")[1], "is not known")
+	w.wantContains(w.must("adopt", keyName), "generation 2", w.versions("weu")[1], w.versions("mhsm")[1],
+		"is not known")
 	w.must("adopt", keyName, "--yes", "--reason", "an old copy was restored")
 	w.waitHold(key.HoldAdopted)
 	w.must("resume", keyName, "--reason", "compared with the vaults")

@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// What somebody changed in a vault is in status, with the words and the remedy.
+// status shows every change that somebody made in a vault, with words and remedy.
 func TestDriftIsInStatusAndNothingIsTouched(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, nil)
@@ -42,7 +42,8 @@ func TestDriftIsInStatusAndNothingIsTouched(t *testing.T) {
 		}
 		return found == len(want)
 	})
-	w.wantContains(w.must("status"), ids[0], ids[1], "sign, unwrapKey, wrapKey instead of unwrapKey, wrapKey", string(w.kekPrint()))
+	w.wantContains(w.must("status"), ids[0], ids[1], "sign, unwrapKey, wrapKey instead of unwrapKey, wrapKey",
+		string(w.kekPrint()))
 	w.wantVersions(2)
 	for _, v := range w.vault["weu"].Versions(keyName) {
 		if v.Enabled != (v.ID != ids[0]) {
@@ -59,7 +60,8 @@ func TestANewVersionExpiresAsConfigured(t *testing.T) {
 		t.Fatalf("the record has %v for a version imported at %v", at.Expires, at.ImportedAt)
 	}
 	lines, _ := w.check()
-	w.wantLine(lines, "key", keyName+" in weu", "list versions", status.CheckOK, "the newest expires "+at.Expires.Format(time.DateOnly))
+	w.wantLine(lines, "key", keyName+" in weu", "list versions", status.CheckOK,
+		"the newest expires "+at.Expires.Format(time.DateOnly))
 	w.wantOpen()
 
 	if err := w.vault["weu"].SetValidity(keyName, at.Version, time.Time{}, time.Now().Add(24*time.Hour)); err != nil {
@@ -67,7 +69,8 @@ func TestANewVersionExpiresAsConfigured(t *testing.T) {
 	}
 	lines, _ = w.check()
 	w.wantLine(lines, "key", keyName+" in weu", "version-expiring", status.CheckWarning, "keyd rotate --now "+keyName)
-	w.wantLine(lines, "key", keyName+" in weu", "expiry-changed", status.CheckWarning, "instead of "+at.Expires.Format(time.RFC3339))
+	w.wantLine(lines, "key", keyName+" in weu", "expiry-changed", status.CheckWarning,
+		"instead of "+at.Expires.Format(time.RFC3339))
 }
 
 func TestAProofThatFailsSaysItsLegAndTheInnerCode(t *testing.T) {

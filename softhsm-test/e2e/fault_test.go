@@ -27,8 +27,7 @@ func notInTheSample(t *testing.T) {
 	}
 }
 
-// libraryFault is one way in which a vendor's library misbehaves while a rotation
-// is asked for.
+// libraryFault is one fault of a vendor's library during a requested rotation.
 type libraryFault struct {
 	name   string
 	sample bool // one that `make test` runs too
@@ -38,8 +37,8 @@ type libraryFault struct {
 	// shows is in `keyd status --json` for as long as the fault lasts; "" for a
 	// fault that strikes once.
 	shows string
-	// logs is what the log tells, by then or soon. Without restarted in it, the
-	// HSM side must get over the fault without a new process.
+	// logs is text that the log contains by then or soon. Without restarted in it, the
+	// HSM side must survive the fault without a new process.
 	logs []string
 }
 
@@ -91,7 +90,8 @@ func libraryFaults() []libraryFault {
 			logs:  []string{"CKR_USER_NOT_LOGGED_IN", restarted}},
 		{name: "the token is taken out", at: "C_GetTokenInfo",
 			rules: always("C_GetTokenInfo * before rv 0xE0", "C_OpenSession * before rv 0xE0",
-				"C_FindObjectsInit * before rv 0x32", "C_DecryptInit * before rv 0x32", "C_GenerateKeyPair * before rv 0x32"),
+				"C_FindObjectsInit * before rv 0x32", "C_DecryptInit * before rv 0x32",
+				"C_GenerateKeyPair * before rv 0x32"),
 			shows: "CKR_TOKEN_NOT_PRESENT",
 			logs:  []string{"CKR_DEVICE_REMOVED", restarted, "the HSM side is down"}},
 		{name: "a private key cannot be wrapped", at: "C_WrapKey",
@@ -231,7 +231,7 @@ func (f *faulty) harm(n int) (lost, doubled int) {
 
 	whole := map[key.ID]int{}
 	pairs := f.pairs()
-	f.wantTold(pairs)
+	f.wantAudited(pairs)
 	for _, o := range pairs {
 		if o.Complete && !o.Label.Pending {
 			whole[o.ID]++
@@ -244,7 +244,8 @@ func (f *faulty) harm(n int) (lost, doubled int) {
 	}
 	doubled += max(0, len(pairs)-n)
 	if lost+doubled > 0 || len(k.Generations) != n {
-		f.t.Errorf("lost %d, doubled %d; %d generations, want %d; versions %v; pairs %+v", lost, doubled, len(k.Generations), n, f.versions("weu"), pairs)
+		f.t.Errorf("lost %d, doubled %d; %d generations, want %d; versions %v; pairs %+v",
+			lost, doubled, len(k.Generations), n, f.versions("weu"), pairs)
 	}
 	return lost, doubled
 }

@@ -62,7 +62,8 @@ func newFaulty(t *testing.T, change func(*settings)) *faulty {
 			change(s)
 		}
 	})
-	w.env = append(w.env, "FAULTMODULE_REAL="+real, "FAULTMODULE_RULES="+w.path("rules"), "FAULTMODULE_COUNTS="+w.path("counts"))
+	w.env = append(w.env, "FAULTMODULE_REAL="+real, "FAULTMODULE_RULES="+w.path("rules"),
+		"FAULTMODULE_COUNTS="+w.path("counts"))
 	return &faulty{w}
 }
 

@@ -14,7 +14,7 @@ import (
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
 
-// mortal is a world whose two processes can be told where to die.
+// mortal is a world whose two processes die at a chosen kill point.
 func mortal(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, func(s *settings) { s.vaults = []string{"weu", "mhsm"} })
@@ -70,7 +70,8 @@ func (w *world) wantToken() {
 	case w.onTokenLost != nil:
 		w.onTokenLost(shown)
 	default:
-		w.t.Fatalf("SoftHSM has lost its token in the kill, which is SoftHSM's fault and not keyd's: run the test again: %s", shown)
+		w.t.Fatalf("SoftHSM has lost its token in the kill, which is SoftHSM's fault and not keyd's: run the test "+
+			"again: %s", shown)
 	}
 }
 
@@ -94,7 +95,8 @@ func (w *world) ask() {
 // networkPoints are a sample of the boundaries of a rotation's steps on the
 // network's side; `make crashtest` kills at all of them. What is intended and not
 // yet sent when the process dies is in TestAKillJustBeforeAnImport.
-var networkPoints = []string{"generate-after", "save-before import intended", "import-after:2", "save-before rotation finished"}
+var networkPoints = []string{"generate-after", "save-before import intended", "import-after:2",
+	"save-before rotation finished"}
 
 func TestAKilledDaemonCompletesItsRotationOnce(t *testing.T) {
 	t.Parallel()
@@ -176,7 +178,7 @@ func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	w.awaitDeath(point)
 	w.later(12 * time.Minute)
 	if s := w.inside().settle(); s.Kind != plan.Idle {
-		t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
+		t.Errorf("after the wait, the loop ends with %s: %s", s.Kind, s.Why)
 	}
 	for _, v := range w.set.vaults {
 		if n := len(w.vault[v].Versions("keyd-kek")); n != 1 {
@@ -186,9 +188,9 @@ func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	w.wantVersions(1)
 }
 
-// A placement that is recorded and not sent cannot be told from one whose answer
-// was lost: nothing is imported before that is settled, which takes 3 minutes for a
-// vault and 11 for a Managed HSM. They pass on a clock that is moved.
+// A recorded placement that was not sent looks like one whose answer was lost: nothing
+// is imported until that is certain, which takes 3 minutes for a vault and 11 for a
+// Managed HSM. They pass on a clock that is moved.
 func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 	for _, at := range []struct{ point, vault, host string }{
 		{"import-before", "weu", vaultHost}, {"import-before:2", "mhsm", hsmHost},
@@ -204,13 +206,13 @@ func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 				return strings.Contains(k.Waiting, "whether vault "+at.vault+" took the import; it knows at")
 			})
 			if n := w.imports(at.host); n != 0 {
-				t.Errorf("%d imports were sent before it was settled", n)
+				t.Errorf("%d imports were sent before the wait was over", n)
 			}
 			w.stop()
 
 			w.later(12 * time.Minute)
 			if s := w.inside().settle(); s.Kind != plan.Idle {
-				t.Errorf("when it is settled, the loop ends with %s: %s", s.Kind, s.Why)
+				t.Errorf("after the wait, the loop ends with %s: %s", s.Kind, s.Why)
 			}
 			w.wantVersions(1)
 			w.wantPairs(1)
@@ -226,7 +228,7 @@ var hsmPoints = []string{"hsm-generate-after", "hsm-relabel-after", "hsm-wrap-af
 // One is in a login: a second death in one is the last that keyd risks.
 var firstHSMPoints = []string{"hsm-login-after", "hsm-trust-after"}
 
-func TestAKilledHSMSideIsStartedAgainAndTheRotationIsCompletedOnce(t *testing.T) {
+func TestAKilledHSMSideIsRestartedAndTheRotationCompletesOnce(t *testing.T) {
 	t.Parallel()
 	w := mortal(t)
 	w.startMortal()
@@ -244,7 +246,7 @@ func TestAKilledHSMSideIsStartedAgainAndTheRotationIsCompletedOnce(t *testing.T)
 	w.wantPairs(n)
 }
 
-func TestAnHSMSideKilledOnTheWayToTheFirstGenerationMakesOne(t *testing.T) {
+func TestAnHSMSideKilledBeforeTheFirstGenerationMakesOne(t *testing.T) {
 	t.Parallel()
 	w := mortal(t)
 	w.arm(firstHSMPoints[0])

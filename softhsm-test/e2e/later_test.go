@@ -16,7 +16,8 @@ func TestAnImportLostBeforeItWasCommittedIsRepeatedOnlyWhenThatIsCertain(t *test
 	lost := w.emu.Fail(emulator.Rule{Operation: "import", Drop: emulator.DropBeforeCommit, Count: 1})
 	in := w.inside()
 	s := in.settle()
-	if lost.Hits() != 1 || s.Kind != plan.Wait || !strings.Contains(s.Why, "whether vault weu took the import; it knows at") {
+	if lost.Hits() != 1 || s.Kind != plan.Wait ||
+		!strings.Contains(s.Why, "whether vault weu took the import; it knows at") {
 		t.Fatalf("after the lost import the loop does %s: %s", s.Kind, s.Why)
 	}
 	w.later(2*time.Minute + 30*time.Second) // deadline and settle time are 3 minutes
@@ -35,7 +36,7 @@ func TestAnImportLostBeforeItWasCommittedIsRepeatedOnlyWhenThatIsCertain(t *test
 	}
 }
 
-func TestAnEmptyListingOfAKeyThatHadVersionsIsAHoldAndNoImport(t *testing.T) {
+func TestAnEmptyListingOfAKeyThatHadVersionsHoldsTheKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	in := w.inside()

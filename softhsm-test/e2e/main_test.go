@@ -25,7 +25,7 @@ import (
 var built struct {
 	dir    string // every world's directory is in here
 	keyd   string // the ordinary build
-	mortal string // the build that can be told where to die
+	mortal string // the build that dies at a chosen kill point
 }
 
 func TestMain(m *testing.M) {
@@ -106,7 +106,7 @@ func childOf(parent int) int {
 	return 0
 }
 
-// patience is how long a condition may take on a busy machine.
+// patience is the time limit for a condition on a busy machine.
 const patience = 90 * time.Second
 
 var errNotInTime = errors.New("not in time")

@@ -32,7 +32,8 @@ func TestTheNetworkSidesMemoryHoldsNeitherPINNorPrivateKey(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !holdsNumber(memory, private.N) {
-			t.Errorf("the public modulus of version %s is not found in the core, so it cannot show that the private key is not there", v.ID)
+			t.Errorf("the public modulus of version %s is not found in the core, so it cannot show that the private "+
+				"key is not there", v.ID)
 		}
 		for name, n := range secrets(private) {
 			if holdsNumber(memory, n) {

@@ -13,7 +13,7 @@ import (
 // state, which no remount may do. Such a file system is writable again when it was
 // unmounted, checked and mounted; a state that turns writable by itself is in
 // TestFaultDiskThatFails.
-func TestFaultReadOnlyFileSystemStopsNewWorkAndNothingElse(t *testing.T) {
+func TestFaultReadOnlyFileSystemStopsOnlyNewWork(t *testing.T) {
 	notInTheSample(t)
 	t.Parallel()
 	w := newOnDisk(t, onExt4)
@@ -58,7 +58,7 @@ func (w *world) tool(name string, args ...string) {
 	}
 }
 
-func TestFaultReadOnlyStateIsRefusedAtTheStartAndGoesOnWhenItIsWritable(t *testing.T) {
+func TestFaultReadOnlyStateIsRefusedAtStartUntilItIsWritable(t *testing.T) {
 	t.Parallel()
 	w := newOnDisk(t, onTmpfs)
 	w.start()

@@ -125,7 +125,8 @@ func (w *world) crowd() {
 		case 2:
 			request = "GET /v1/snapshot HTTP/1.1\r\nHost: keyd\r\nX: " + large
 		case 3:
-			request = fmt.Sprintf("POST /v1/rotate HTTP/1.1\r\nHost: keyd\r\nContent-Length: %d\r\n\r\n%s", len(large), large)
+			request = fmt.Sprintf("POST /v1/rotate HTTP/1.1\r\nHost: keyd\r\nContent-Length: %d\r\n\r\n%s",
+				len(large), large)
 		}
 		// The daemon may hang up before it has read all.
 		_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))

@@ -30,7 +30,8 @@ func spied(t *testing.T, change func(*settings)) *world {
 
 func spyModule(t *testing.T) string {
 	t.Helper()
-	for _, place := range []string{"/usr/lib/*/pkcs11-spy.so", "/usr/lib/*/pkcs11/pkcs11-spy.so", "/usr/lib64/pkcs11-spy.so"} {
+	for _, place := range []string{"/usr/lib/*/pkcs11-spy.so", "/usr/lib/*/pkcs11/pkcs11-spy.so",
+		"/usr/lib64/pkcs11-spy.so"} {
 		if found, _ := filepath.Glob(place); len(found) > 0 {
 			return found[0]
 		}
@@ -96,7 +97,8 @@ func wrapsOfGenerations(t *testing.T, log string) (moduli []string) {
 		switch name {
 		case "GenerateKeyPair":
 			labels := strings.ReplaceAll(call, " ", "")
-			if strings.Contains(call, "CKA_TOKEN             True") && !strings.Contains(labels, "keyd-audit/") && !strings.Contains(labels, "keyd-selftest/") {
+			if strings.Contains(call, "CKA_TOKEN             True") && !strings.Contains(labels, "keyd-audit/") &&
+				!strings.Contains(labels, "keyd-selftest/") {
 				generations++
 			}
 		case "CreateObject":
@@ -136,7 +138,7 @@ func lineAfter(call, attribute string) string {
 // modulusLine is how the spy prints the first 16 bytes of a modulus.
 func modulusLine(n *big.Int) string { return "00000000  " + fmt.Sprintf("% X", n.Bytes()[:16]) }
 
-func TestAWrongPINIsTriedOnceAcrossRestartsAndItsCorrectionIsNoticed(t *testing.T) {
+func TestAWrongPINIsTriedOnceAcrossRestartsUntilItIsCorrected(t *testing.T) {
 	t.Parallel()
 	w := spied(t, nil)
 	w.writePIN("000000")

@@ -12,10 +12,10 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// A wiped token works like a healthy one: its sessions live, and it generates. So
-// the key must be held before a new generation is made in it. When the token was
-// put back, the operator says so, and what was due is done.
-func TestFaultTokenWipedBehindItsBackHoldsTheKeyUntilItIsPutBack(t *testing.T) {
+// A wiped token works like a healthy one: its sessions live, and it generates. So the
+// key must be held before a new generation is made in it. When the token is back, the
+// operator resumes the key, and the due work is done.
+func TestFaultWipedTokenHoldsTheKeyUntilItIsRestored(t *testing.T) {
 	t.Parallel()
 	f := &faulty{newWorld(t, nil)}
 	f.start()
@@ -30,7 +30,7 @@ func TestFaultTokenWipedBehindItsBackHoldsTheKeyUntilItIsPutBack(t *testing.T) {
 	f.wantContains(f.key().Hold.Reason, "generation 1", "the token was wiped", "keyd adopt")
 	f.wantUp()
 	if childOf(f.daemon.cmd.Process.Pid) != child {
-		t.Error("the HSM side was started anew: the test did not show a token that looks healthy")
+		t.Error("the HSM side was restarted: the test did not show a token that looks healthy")
 	}
 	f.wantVersions(1)
 	if n := f.imports(vaultHost); n != 1 {
@@ -91,8 +91,8 @@ func TestAStandardKWPIsPreferredToTheAmbiguousNumber(t *testing.T) {
 	f.start()
 	f.wait("status shows the token", func(s status.Snapshot, _ status.Key) bool {
 		if info := s.HSM.Info; f.token.Conf == "" && info.Model != "" && info.Model+info.Firmware != "SoftHSM v22.6" {
-			t.Skipf("does not apply to %s %s: the fault module shows 0x210A as 0x210B, and only SoftHSM 2.6 is known to have "+
-				"RFC 5649 as 0x210A alone", info.Model, info.Firmware)
+			t.Skipf("does not apply to %s %s: the fault module shows 0x210A as 0x210B, and only SoftHSM 2.6 is "+
+				"known to have RFC 5649 as 0x210A alone", info.Model, info.Firmware)
 		}
 		return s.HSM.Info.Model != ""
 	})

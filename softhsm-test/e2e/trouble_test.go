@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// rotated is a world whose daemon has brought generation 1 to its vaults, with
-// data wrapped under it.
+// rotated is a world whose daemon has imported generation 1 into its vaults, with data
+// wrapped under it.
 func rotated(t *testing.T, change func(*settings)) *world {
 	t.Helper()
 	w := newWorld(t, change)
@@ -72,7 +72,8 @@ func TestThrottlingWithoutRetryAfterDelaysAndDoublesNothing(t *testing.T) {
 func TestARefusalJustAfterARoleAssignmentIsExplainedAndPasses(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.emu.Fail(emulator.Rule{Operation: "import", Status: 403, Inner: "ForbiddenByRbac", Message: "Caller is not authorized", Count: 3})
+	w.emu.Fail(emulator.Rule{Operation: "import", Status: 403, Inner: "ForbiddenByRbac",
+		Message: "Caller is not authorized", Count: 3})
 	w.start()
 	w.wait("status explains the refusal", func(_ status.Snapshot, k status.Key) bool {
 		return strings.Contains(k.Error, "ForbiddenByRbac") && strings.Contains(k.Error, "role")
@@ -205,7 +206,8 @@ func TestFaultLostStateDirectoryImportsNothingAndIsRebuiltByAdopt(t *testing.T) 
 	w.waitHold(key.HoldRecordBehind)
 	w.wantContains(w.must("status"), "keyd adopt "+keyName)
 	w.wantVersions(2)
-	w.wantContains(w.must("adopt", keyName), "generation 1", "generation 2", w.versions("weu")[0], w.versions("mhsm")[1], "retire clocks start anew")
+	w.wantContains(w.must("adopt", keyName), "generation 1", "generation 2", w.versions("weu")[0],
+		w.versions("mhsm")[1], "retire clocks start anew")
 	if k := w.key(); len(k.Generations) != 0 {
 		t.Errorf("adopt without consent recorded %d generations", len(k.Generations))
 	}
@@ -216,7 +218,8 @@ func TestFaultLostStateDirectoryImportsNothingAndIsRebuiltByAdopt(t *testing.T) 
 
 	after := w.key()
 	for i, g := range before.Generations {
-		if i >= len(after.Generations) || after.Generations[i].Fingerprint != g.Fingerprint || after.Generations[i].ID != g.ID {
+		if i >= len(after.Generations) || after.Generations[i].Fingerprint != g.Fingerprint ||
+			after.Generations[i].ID != g.ID {
 			t.Errorf("generation %d was not rebuilt as it was", g.Number)
 		}
 	}

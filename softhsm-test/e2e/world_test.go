@@ -95,7 +95,8 @@ func newWorld(t *testing.T, change func(*settings)) *world {
 		t.Fatal(err)
 	}
 	w := &world{t: t, dir: dir, token: softhsmtest.New(t), sealed: map[sealedAt]sealed{}}
-	w.set = settings{spec: "RSA-2048", kekBits: 2048, vaults: []string{"weu"}, module: w.token.Module, look: time.Second, newest: 5 * time.Minute}
+	w.set = settings{spec: "RSA-2048", kekBits: 2048, vaults: []string{"weu"}, module: w.token.Module,
+		look: time.Second, newest: 5 * time.Minute}
 	if change != nil {
 		change(&w.set)
 	}
@@ -173,14 +174,16 @@ vaults:
 			fmt.Fprintf(&b, "      fingerprint: %q\n", w.set.fingerprint)
 		}
 	}
-	fmt.Fprintf(&b, "keys:\n  %s:\n    spec: %s\n    vaults: [%s]\n    floor: 0s\n    budget: 17280\n", keyName, w.set.spec, strings.Join(w.set.vaults, ", "))
+	fmt.Fprintf(&b, "keys:\n  %s:\n    spec: %s\n    vaults: [%s]\n    floor: 0s\n    budget: 17280\n",
+		keyName, w.set.spec, strings.Join(w.set.vaults, ", "))
 	if w.set.schedule != "" {
 		fmt.Fprintf(&b, "    schedule: %q\n", w.set.schedule)
 	}
 	if w.set.expires != "" {
 		fmt.Fprintf(&b, "    expires_after: %s\n", w.set.expires)
 	}
-	fmt.Fprintf(&b, "control: {socket: %s/keyd.sock}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: %s, newest: %s}\n", w.dir, w.set.look, w.set.newest)
+	fmt.Fprintf(&b, "control: {socket: %s/keyd.sock}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: %s, newest: %s}\n",
+		w.dir, w.set.look, w.set.newest)
 	w.write("keyd.yaml", b.String())
 }
 
@@ -305,7 +308,8 @@ func (w *world) wait(what string, cond func(status.Snapshot, status.Key) bool) {
 // waitGeneration waits until generation n is active everywhere.
 func (w *world) waitGeneration(n int) {
 	w.t.Helper()
-	w.wait(fmt.Sprintf("generation %d is finished", n), func(_ status.Snapshot, k status.Key) bool { return finished(k, n) })
+	w.wait(fmt.Sprintf("generation %d is finished", n),
+		func(_ status.Snapshot, k status.Key) bool { return finished(k, n) })
 }
 
 // waitHold waits until the key is held, and requires the code.

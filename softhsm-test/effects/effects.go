@@ -79,16 +79,17 @@ type Pair struct {
 	Pending bool   // it was never wrapped for a vault
 }
 
-// Untold is every effect that the chain does not tell of as it must: one line each.
-func Untold(chain []Entry, vaults []Vault, pairs []Pair) (lines []string) {
+// Unrecorded lists every effect that the chain does not record as it must, one line
+// each.
+func Unrecorded(chain []Entry, vaults []Vault, pairs []Pair) (lines []string) {
 	for _, p := range pairs {
-		if why := untold(chain, p.intended, p.made); why != "" {
+		if why := unrecorded(chain, p.intended, p.made); why != "" {
 			lines = append(lines, fmt.Sprintf("pair %s in the token: %s", p.ID, why))
 		}
 	}
 	for _, v := range vaults {
 		for _, x := range v.KEKs {
-			why := untold(chain, v.kekIntended, v.kekMade(x))
+			why := unrecorded(chain, v.kekIntended, v.kekMade(x))
 			if why == "" {
 				why = v.early(chain, v.kekIntended, "create", "/keys/"+kekName)
 			}
@@ -102,14 +103,14 @@ func Untold(chain []Entry, vaults []Vault, pairs []Pair) (lines []string) {
 			if !x.Imported {
 				continue
 			}
-			if why := untold(chain, v.importIntended(x), v.imported(x)); why != "" {
+			if why := unrecorded(chain, v.importIntended(x), v.imported(x)); why != "" {
 				lines = append(lines, fmt.Sprintf("version %s in %s: %s", x.ID, v.URL, why))
 			}
 			if x.Enabled {
 				continue
 			}
 			intended := v.about("disabling intended", x)
-			why := untold(chain, intended, v.about("disabled", x))
+			why := unrecorded(chain, intended, v.about("disabled", x))
 			if why == "" {
 				why = v.early(chain, intended, "update", x.ID)
 			}
@@ -121,9 +122,9 @@ func Untold(chain []Entry, vaults []Vault, pairs []Pair) (lines []string) {
 	return lines
 }
 
-// untold is what is wrong when the chain has not the intent and, after it, the result;
-// "" when it has.
-func untold(chain []Entry, intent, result func(Entry) bool) string {
+// unrecorded says what is wrong if the chain does not have the intent and, after it, the
+// result; "" when it has.
+func unrecorded(chain []Entry, intent, result func(Entry) bool) string {
 	i := slices.IndexFunc(chain, intent)
 	switch {
 	case i < 0:
@@ -141,7 +142,8 @@ func untold(chain []Entry, intent, result func(Entry) bool) string {
 func (v Vault) early(chain []Entry, intent func(Entry) bool, operation, path string) string {
 	i := slices.IndexFunc(chain, intent)
 	if slices.ContainsFunc(v.Requests, func(r emulator.RequestLog) bool {
-		return "https://"+r.Host == v.URL && r.Operation == operation && strings.Contains(r.Path, path) && r.Time.Before(chain[i].Time)
+		return "https://"+r.Host == v.URL && r.Operation == operation && strings.Contains(r.Path, path) &&
+			r.Time.Before(chain[i].Time)
 	}) {
 		return "it was asked for before the audit chain has its intent"
 	}
@@ -168,7 +170,8 @@ func (v Vault) kekIntended(e Entry) bool {
 
 func (v Vault) kekMade(x emulator.VersionInfo) func(Entry) bool {
 	return func(e Entry) bool {
-		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL && strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
+		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL &&
+			strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
 	}
 }
 

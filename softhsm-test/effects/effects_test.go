@@ -32,8 +32,9 @@ var (
 	late    = version("v2", "a2", 1003)
 	newest  = version("v3", "a3", 1003)
 	foreign = emulator.VersionInfo{ID: "f1", Enabled: true, N: big.NewInt(1005), E: 65537}
-	vault   = Vault{URL: url, Versions: []emulator.VersionInfo{retired, late, newest, foreign}, KEKs: []emulator.VersionInfo{{ID: "k1"}}}
-	pairs   = []Pair{{ID: "i1"}, {ID: "i2"}, {ID: "i3", Pending: true}}
+	vault   = Vault{URL: url, Versions: []emulator.VersionInfo{retired, late, newest, foreign},
+		KEKs: []emulator.VersionInfo{{ID: "k1"}}}
+	pairs = []Pair{{ID: "i1"}, {ID: "i2"}, {ID: "i3", Pending: true}}
 )
 
 func entry(event string, fields ...string) Entry {
@@ -74,14 +75,14 @@ func whole() []Entry {
 	}
 }
 
-func TestAChainThatTellsOfEveryEffectHasNothingUntold(t *testing.T) {
-	if lines := Untold(whole(), []Vault{vault}, pairs); len(lines) > 0 {
-		t.Errorf("untold: %q", lines)
+func TestAChainThatRecordsEveryEffectHasNoGaps(t *testing.T) {
+	if lines := Unrecorded(whole(), []Vault{vault}, pairs); len(lines) > 0 {
+		t.Errorf("unrecorded: %q", lines)
 	}
 }
 
 // effects are the places of each one's intent and result in the whole chain, and what is
-// said to be untold without them.
+// reported as unrecorded without them.
 var effects = []struct {
 	intent, result int
 	names          string
@@ -96,24 +97,26 @@ var effects = []struct {
 	{16, 17, "version v1 in " + url + " is disabled: "},
 }
 
-func wantUntold(t *testing.T, chain []Entry, line string) {
+func wantUnrecorded(t *testing.T, chain []Entry, line string) {
 	t.Helper()
-	if got := Untold(chain, []Vault{vault}, pairs); !slices.Equal(got, []string{line}) {
-		t.Errorf("untold: %q, want %q", got, line)
+	if got := Unrecorded(chain, []Vault{vault}, pairs); !slices.Equal(got, []string{line}) {
+		t.Errorf("unrecorded: %q, want %q", got, line)
 	}
 }
 
-func TestAnEffectWithoutItsIntentOrItsResultOrInTheWrongOrderIsUntold(t *testing.T) {
+func TestAnEffectWithoutIntentOrResultOrInTheWrongOrderIsUnrecorded(t *testing.T) {
 	for _, e := range effects {
-		wantUntold(t, slices.Delete(whole(), e.intent, e.intent+1), e.names+"the audit chain has no entry of its intent")
-		wantUntold(t, slices.Delete(whole(), e.result, e.result+1), e.names+"the audit chain has its intent and no result after it")
+		wantUnrecorded(t, slices.Delete(whole(), e.intent, e.intent+1),
+			e.names+"the audit chain has no entry of its intent")
+		wantUnrecorded(t, slices.Delete(whole(), e.result, e.result+1),
+			e.names+"the audit chain has its intent and no result after it")
 		swapped := whole()
 		swapped[e.intent], swapped[e.result] = swapped[e.result], swapped[e.intent]
-		wantUntold(t, swapped, e.names+"the audit chain has its result before its intent")
+		wantUnrecorded(t, swapped, e.names+"the audit chain has its result before its intent")
 	}
 }
 
-func TestAnEntryAboutAnotherVaultAttemptVersionOrMaterialTellsOfNothing(t *testing.T) {
+func TestAnEntryAboutAnotherEffectDoesNotCount(t *testing.T) {
 	for field, at := range map[string][]int{
 		"id": {1, 2, 7, 8, 9, 10}, "vault": {3, 4, 5, 6, 11, 13, 14, 15, 16, 17}, "kek": {4},
 		"attempt": {5, 11, 13}, "version": {6, 14}, "alias": {15}, "fingerprint": {5, 6, 11, 13, 14, 15, 16, 17},
@@ -121,15 +124,15 @@ func TestAnEntryAboutAnotherVaultAttemptVersionOrMaterialTellsOfNothing(t *testi
 		for _, i := range at {
 			chain := whole()
 			chain[i].Fields[field] = "another"
-			if got := Untold(chain, []Vault{vault}, pairs); len(got) != 1 {
-				t.Errorf("with another %s in %q, untold: %q", field, chain[i].Event, got)
+			if got := Unrecorded(chain, []Vault{vault}, pairs); len(got) != 1 {
+				t.Errorf("with another %s in %q, unrecorded: %q", field, chain[i].Event, got)
 			}
 		}
 	}
 }
 
-func TestAnAdoptionIsTheResultOfWhatItNamesAsKeydsAndOfNothingElse(t *testing.T) {
-	for named, untold := range map[string]bool{
+func TestAnAdoptionIsTheResultOfExactlyWhatItNames(t *testing.T) {
+	for named, unrecorded := range map[string]bool{
 		`{"rebuild":[{"id":"i2","versions":{"weu":["v3"]}}]}`:                    false,
 		`{"rebuild":[{"id":"i9","versions":{"weu":["v9"]}}]}`:                    true,
 		`{"foreign":{"weu":["v3"]},"unknown":["v3","i2"],"consequence":"i2 v3"}`: true,
@@ -137,25 +140,25 @@ func TestAnAdoptionIsTheResultOfWhatItNamesAsKeydsAndOfNothingElse(t *testing.T)
 		chain := whole()
 		chain[10] = entry("key held") // i2 was not pinned
 		chain[14] = entry("adopted", "adopted", named)
-		if got := Untold(chain, []Vault{vault}, pairs); len(got) > 0 != untold {
-			t.Errorf("with an adoption of %s, untold: %q", named, got)
+		if got := Unrecorded(chain, []Vault{vault}, pairs); len(got) > 0 != unrecorded {
+			t.Errorf("with an adoption of %s, unrecorded: %q", named, got)
 		}
 	}
 }
 
 // Whoever imports what has no attempt in its tags is not keyd, and nobody else imports.
-func TestAnImportedVersionWithoutAnAttemptIsUntold(t *testing.T) {
+func TestAnImportedVersionWithoutAnAttemptIsUnrecorded(t *testing.T) {
 	stray := version("s1", "", 1007)
 	chain := append(whole(), placed("import intended", stray), placed("imported", stray, "version", "s1"))
-	lines := Untold(chain, []Vault{{URL: url, Versions: []emulator.VersionInfo{stray}}}, nil)
+	lines := Unrecorded(chain, []Vault{{URL: url, Versions: []emulator.VersionInfo{stray}}}, nil)
 	if len(lines) != 1 || !strings.Contains(lines[0], "version s1") {
-		t.Errorf("untold: %q", lines)
+		t.Errorf("unrecorded: %q", lines)
 	}
 }
 
 // A process that dies between an effect and its intent intends it once more: the order of
 // the entries is right then.
-func TestWhatWasAskedForBeforeItsIntentIsUntold(t *testing.T) {
+func TestWhatWasAskedForBeforeItsIntentIsUnrecorded(t *testing.T) {
 	const host = "contoso-weu.vault.azure.net"
 	begun := time.Now()
 	chain := whole()
@@ -166,8 +169,10 @@ func TestWhatWasAskedForBeforeItsIntentIsUntold(t *testing.T) {
 		intent  int
 		request emulator.RequestLog
 	}{
-		"key exchange key k1 in " + url:         {3, emulator.RequestLog{Host: host, Operation: "create", Path: "/keys/keyd-kek/create"}},
-		"version v1 in " + url + " is disabled": {16, emulator.RequestLog{Host: host, Operation: "update", Path: "/keys/sa-cmk-key/v1"}},
+		"key exchange key k1 in " +
+			url: {3, emulator.RequestLog{Host: host, Operation: "create", Path: "/keys/keyd-kek/create"}},
+		"version v1 in " + url + " is disabled": {16,
+			emulator.RequestLog{Host: host, Operation: "update", Path: "/keys/sa-cmk-key/v1"}},
 	} {
 		for _, early := range []bool{false, true} {
 			v, r := vault, at.request
@@ -181,28 +186,31 @@ func TestWhatWasAskedForBeforeItsIntentIsUntold(t *testing.T) {
 			if early {
 				want = []string{name + ": it was asked for before the audit chain has its intent"}
 			}
-			if got := Untold(chain, []Vault{v}, pairs); !slices.Equal(got, want) {
-				t.Errorf("untold: %q, want %q", got, want)
+			if got := Unrecorded(chain, []Vault{v}, pairs); !slices.Equal(got, want) {
+				t.Errorf("unrecorded: %q, want %q", got, want)
 			}
 		}
 	}
 }
 
 // Only a pair that no vault ever got may be given up.
-func TestAWrappedPairThatWasGivenUpIsUntold(t *testing.T) {
-	if lines := Untold(whole(), nil, []Pair{{ID: "i3"}}); len(lines) != 1 {
-		t.Errorf("untold: %q", lines)
+func TestAWrappedPairThatWasGivenUpIsUnrecorded(t *testing.T) {
+	if lines := Unrecorded(whole(), nil, []Pair{{ID: "i3"}}); len(lines) != 1 {
+		t.Errorf("unrecorded: %q", lines)
 	}
 }
 
-func TestChainsAreReadAsKeydPrintsThemAndWhatBothHaveCountsOnce(t *testing.T) {
-	lost, err1 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" + `{"seq":2,"event":"b","hash":"h2"}` + "\n")
-	now, err2 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" + `{"seq":2,"event":"c","hash":"h3"}` + "\n")
+func TestChainsAreReadAsKeydPrintsThemAndSharedEntriesCountOnce(t *testing.T) {
+	lost, err1 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" +
+		`{"seq":2,"event":"b","hash":"h2"}` + "\n")
+	now, err2 := Read(`{"seq":1,"event":"a","fields":{"id":"i1"},"hash":"h1"}` + "\n" +
+		`{"seq":2,"event":"c","hash":"h3"}` + "\n")
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
 	want := []Entry{
-		{Event: "a", Fields: map[string]string{"id": "i1"}, Hash: "h1"}, {Event: "b", Hash: "h2"}, {Event: "c", Hash: "h3"},
+		{Event: "a", Fields: map[string]string{"id": "i1"}, Hash: "h1"}, {Event: "b", Hash: "h2"},
+		{Event: "c", Hash: "h3"},
 	}
 	if got := Join(lost, now); !slices.EqualFunc(got, want, func(x, y Entry) bool {
 		return x.Event == y.Event && x.Hash == y.Hash && maps.Equal(x.Fields, y.Fields)

@@ -90,7 +90,8 @@ func writeOverlay(scratch, source string) (path string, err error) {
 			changed[c.file] = string(b)
 		}
 		if n := strings.Count(changed[c.file], c.old); n != c.times {
-			return "", fmt.Errorf("%s of this Go has %q %d times, not %d: fit fasttime to it", c.file, c.old, n, c.times)
+			return "", fmt.Errorf("%s of this Go has %q %d times, not %d: fit fasttime to it",
+				c.file, c.old, n, c.times)
 		}
 		changed[c.file] = strings.ReplaceAll(changed[c.file], c.old, c.new)
 	}

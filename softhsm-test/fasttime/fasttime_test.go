@@ -39,7 +39,8 @@ func TestAProgramLivesByTheFastClock(t *testing.T) {
 			t.Fatalf("%q: %v", lines.Text(), err)
 		}
 		if begun < before.UnixNano() || ended > after.UnixNano() {
-			t.Errorf("%s: from %d to %d, which is not between %d and %d", way, begun, ended, before.UnixNano(), after.UnixNano())
+			t.Errorf("%s: from %d to %d, which is not between %d and %d",
+				way, begun, ended, before.UnixNano(), after.UnixNano())
 		}
 		for _, took := range []int64{ended - begun, since, until} {
 			// A timer is set by the machine's clock, whose wall part may be slewed.
@@ -60,7 +61,8 @@ func TestALaterClockIsAheadByAsMuch(t *testing.T) {
 	before := c.Now()
 	then := later.Now()
 	after := c.Now()
-	if early, late := then.Sub(after), then.Sub(before); early > 24*time.Hour || late < 24*time.Hour-time.Microsecond || later.Factor != c.Factor {
+	if early, late := then.Sub(after), then.Sub(before); early > 24*time.Hour || late < 24*time.Hour-time.Microsecond ||
+		later.Factor != c.Factor {
 		t.Errorf("it is ahead by %s to %s and runs %d times as fast", early, late, later.Factor)
 	}
 }

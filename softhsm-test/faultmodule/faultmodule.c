@@ -1,6 +1,6 @@
 /*
- * faultmodule is a PKCS#11 module that loads a real one and misbehaves by rule.
- * It stands in for a vendor's library on a bad day.
+ * faultmodule is a PKCS#11 module that loads a real one and injects faults by rule.
+ * It emulates a faulty library of a vendor.
  *
  * Environment:
  *   FAULTMODULE_REAL    the real module; default /usr/lib/softhsm/libsofthsm2.so
@@ -29,18 +29,18 @@
  *             unknown 0xNN  (of C_GetAttributeValue, after) the module does not know this
  *                         attribute: no value, and CKR_ATTRIBUTE_TYPE_INVALID
  * Every rule that matches is applied, in the order of the file, until one of them
- * answers. Lines that begin with # are comments; a line that is no rule aborts the
- * process, so that a test cannot pass by a slip of the pen. Replace the file by
+ * answers. Lines that begin with # are comments; an invalid line aborts the
+ * process, so that a typo cannot make a test pass. Replace the file by
  * rename(2): a half-written one would be read too.
  *
  * The counters are two arrays of 64-bit numbers in the machine's byte order, in
- * the order of FUNCTIONS: how often each was called, and how often a rule struck.
+ * the order of FUNCTIONS: how often each was called, and how often a rule applied.
  *
  * Every function of PKCS#11 v2.40 takes at most 8 arguments, each an integer or a
  * pointer, and returns an unsigned long. By the calling conventions of Linux on
  * x86-64 and aarch64 one trampoline of 8 unsigned longs therefore passes on the
  * arguments of all of them: those that a function does not have are garbage that
- * it does not read. Standard C promises nothing of the kind.
+ * it does not read. Standard C does not guarantee this.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -14,7 +14,8 @@ import (
 
 // differences says in what an answer of the emulator is not as the real service's.
 func (p *player) differences(c call, got reply) []string {
-	if page := "text/html"; strings.HasPrefix(header(c.ResponseHeaders, "Content-Type"), page) && c.StatusCode == got.status {
+	if page := "text/html"; strings.HasPrefix(header(c.ResponseHeaders, "Content-Type"), page) &&
+		c.StatusCode == got.status {
 		return []string{"JSON instead of a page in HTML"}
 	}
 	var d []string
@@ -25,7 +26,8 @@ func (p *player) differences(c call, got reply) []string {
 		"WWW-Authenticate", "Content-Type", "Date", "Retry-After", "X-Ms-Request-Id",
 		"X-Ms-Keyvault-Rbac-Assignment-Id", "X-Ms-Keyvault-Rbac-Cache",
 	} {
-		if want, is := headerForm(name, header(c.ResponseHeaders, name)), headerForm(name, got.header.Get(name)); want != is {
+		if want, is := headerForm(name, header(c.ResponseHeaders, name)), headerForm(name,
+			got.header.Get(name)); want != is {
 			d = append(d, fmt.Sprintf("header %s: %q instead of %q", name, is, want))
 		}
 	}

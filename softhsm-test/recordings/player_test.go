@@ -117,7 +117,8 @@ func (p *player) must(host, method, target, body string) {
 
 func (c call) lists() bool {
 	path := c.path()
-	return c.RequestMethod == http.MethodGet && (path == "/keys" || path == "/deletedkeys" || strings.HasSuffix(path, "/versions"))
+	return c.RequestMethod == http.MethodGet && (path == "/keys" || path == "/deletedkeys" ||
+		strings.HasSuffix(path, "/versions"))
 }
 
 // play sends one recorded request, with what the emulator's values are.
@@ -129,7 +130,7 @@ func (p *player) play(c call) reply {
 	if c.signedIn() {
 		token = p.token(host)
 	}
-	if c.settled() {
+	if c.wasReady() {
 		p.ahead.Add(int64(settling))
 	}
 	target := c.target()
@@ -155,9 +156,9 @@ func (p *player) play(c call) reply {
 	return r
 }
 
-// settled reports whether the answer shows that the vault was done with something it
+// wasReady reports whether the answer shows that the vault was done with something it
 // does in its own time.
-func (c call) settled() bool {
+func (c call) wasReady() bool {
 	path := c.path()
 	return c.StatusCode < 300 && (strings.HasPrefix(path, "/deletedkeys") || path == "/keys/restore" ||
 		c.RequestMethod == http.MethodGet && strings.HasPrefix(path, "/keys/") && !c.lists())
@@ -254,7 +255,8 @@ func (p *player) token(host string) string {
 	}
 	resource := "https://" + host[strings.Index(host, ".")+1:]
 	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet,
-		"http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource="+resource+"&client_id="+clientID, nil)
+		"http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&resource="+resource+"&client_id="+
+			clientID, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -102,7 +102,8 @@ func TestTheDocumentAsItStands(t *testing.T) {
 		t.Errorf("%s leaves behind:\n%s\nbefore it there was:\n%s", document, after, before)
 	}
 	if !t.Failed() {
-		fmt.Printf("ok    the %d commands of %s do what it says (%.1f s)\n", len(all), document, time.Since(began).Seconds())
+		fmt.Printf("ok    the %d commands of %s do what it says (%.1f s)\n",
+			len(all), document, time.Since(began).Seconds())
 	}
 }
 

@@ -37,7 +37,8 @@ func bootMachine(t *testing.T) *machine {
 	m := &machine{root: filepath.Join(dir, "m", "root")}
 	mustRun(t, "mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", mkdir(t, dir, "m"))
 	upper, work := mkdir(t, dir, "m/upper"), mkdir(t, dir, "m/work")
-	mustRun(t, "mount", "-t", "overlay", "-o", "lowerdir=/,upperdir="+upper+",workdir="+work, "overlay", mkdir(t, dir, "m/root"))
+	mustRun(t, "mount", "-t", "overlay", "-o", "lowerdir=/,upperdir="+upper+",workdir="+work, "overlay",
+		mkdir(t, dir, "m/root"))
 	t.Cleanup(func() {
 		mustRun(t, "umount", "-R", m.root)
 		mustRun(t, "umount", filepath.Join(dir, "m"))
@@ -117,7 +118,8 @@ func (m *machine) reboot(t *testing.T) {
 // prepare takes out of the overlay what would start or hinder services.
 func (m *machine) prepare(t *testing.T) {
 	t.Helper()
-	for _, pattern := range []string{"etc/systemd/system/*.wants", "etc/systemd/system/default.target", "usr/sbin/policy-rc.d", "etc/keyd", "var/lib/keyd*", "etc/systemd/system/keyd*"} {
+	for _, pattern := range []string{"etc/systemd/system/*.wants", "etc/systemd/system/default.target",
+		"usr/sbin/policy-rc.d", "etc/keyd", "var/lib/keyd*", "etc/systemd/system/keyd*"} {
 		found, err := filepath.Glob(filepath.Join(m.root, pattern))
 		if err != nil {
 			t.Fatal(err)
@@ -129,7 +131,8 @@ func (m *machine) prepare(t *testing.T) {
 		}
 	}
 	// Nothing but the basics starts at the first boot.
-	if err := os.Symlink("/usr/lib/systemd/system/basic.target", m.at("/etc/systemd/system/default.target")); err != nil {
+	err := os.Symlink("/usr/lib/systemd/system/basic.target", m.at("/etc/systemd/system/default.target"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	// An empty one would count as a first boot, which enables every unit.
@@ -172,7 +175,8 @@ func (m *machine) try(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"-t", strconv.Itoa(m.leader), "-a", "--"}, args...)...)
-	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TERM=dumb", "SYSTEMD_PAGER=cat", "DEBIAN_FRONTEND=noninteractive"}
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TERM=dumb", "SYSTEMD_PAGER=cat",
+		"DEBIAN_FRONTEND=noninteractive"}
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
@@ -209,7 +213,8 @@ func (m *machine) write(t *testing.T, path, text string, mode os.FileMode) {
 		t.Fatal(err)
 	}
 	next := m.at(path) + ".new"
-	if err := errors.Join(os.WriteFile(next, []byte(text), mode), os.Chmod(next, mode), os.Rename(next, m.at(path))); err != nil {
+	err := errors.Join(os.WriteFile(next, []byte(text), mode), os.Chmod(next, mode), os.Rename(next, m.at(path)))
+	if err != nil {
 		t.Fatal(err)
 	}
 }

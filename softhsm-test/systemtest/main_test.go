@@ -43,7 +43,9 @@ func again() int {
 		return 1
 	}
 	runtime.LockOSThread() // the death signal is the thread's
-	cmd := exec.Command("unshare", append([]string{"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"}, os.Args...)...)
+	cmd := exec.Command("unshare",
+		append([]string{"--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"},
+			os.Args...)...)
 	cmd.Env = append(os.Environ(), inNamespace+"=1")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -53,31 +55,37 @@ func again() int {
 	return 0
 }
 
-// shown are the sentences of the story, in its order: each begins where the one
-// before ended.
+// shown are the scenes of the story in order: each begins where the one before ended.
 func shown() []scene {
 	return []scene{
 		{"installing starts and enables nothing, and names who was in its groups", installingStartsNothing, short},
-		{"as installed, the configuration is refused once, with exit code 2, and nothing restarts", inertAsInstalled, short},
+		{"as installed, the configuration is refused once, with exit code 2, and nothing restarts", inertAsInstalled,
+			short},
 		{"keyd-hsm opens the token with a PIN that systemd-creds encrypted", hsmStartsWithEncryptedPIN, short},
 		{"keyd is active only after the first completed look", activeAfterTheFirstLook, short},
 		{"systemctl status shows in words how both sides are", statusText, short},
 		{"a first generation is made in the HSM, imported and proven", converges, short},
 		{"logs arrive in the journal as fields, with right priorities", journalFields, short},
 		{"keyd killed by SIGKILL in mid-rotation is restarted and finishes it, with one import", killedKeyd, short},
-		{"the HSM side killed by SIGKILL in mid-rotation is restarted alone, and the rotation finishes", killedHSM, long},
+		{"the HSM side killed by SIGKILL in mid-rotation is restarted alone, and the rotation finishes", killedHSM,
+			long},
 		{"a stopped keyd (SIGSTOP) is killed and restarted by its watchdog", stoppedKeyd, long},
 		{"a stopped HSM side (SIGSTOP) is killed and restarted by its watchdog, alone", stoppedHSM, long},
 		{"a hung call into the HSM's library restarts the HSM side only", hungCall, short},
 		{"a library that segfaults ends the HSM side, which is restarted", segfault, short},
-		{"booted with Azure unreachable, keyd is active, degraded and not restarted, and recovers by itself", azureUnreachable, long},
+		{"booted with Azure unreachable, keyd is active, degraded and not restarted, and recovers by itself",
+			azureUnreachable, long},
 		{"a wrong PIN is tried once ever, keyd stays up degraded, and a changed credential cures it", wrongPIN, long},
-		{"systemctl reload with a good configuration takes effect, and a proof that is under way goes on", reloadGood, short},
-		{"systemctl reload with a bad one fails, the journal has the reasons, and the old one goes on", reloadBad, short},
+		{"systemctl reload with a good configuration takes effect, and a proof that is under way goes on", reloadGood,
+			short},
+		{"systemctl reload with a bad one fails, the journal has the reasons, and the old one goes on", reloadBad,
+			short},
 		{"a proxy's password comes as it is from a file, and no other user can read it", proxyPassword, short},
-		{"a stop in mid-rotation ends within TimeoutStopSec, and the next start finishes the rotation", stopInMidRotation, short},
+		{"a stop in mid-rotation ends within TimeoutStopSec, and the next start finishes the rotation",
+			stopInMidRotation, short},
 		{"both sides run with no new privileges, no capabilities and a system call filter", privileges, short},
-		{"keyd's sandbox holds: it writes its state and nothing else, and reads neither home nor the PIN", sandboxOfKeyd, short},
+		{"keyd's sandbox holds: it writes its state and nothing else, and reads neither home nor the PIN",
+			sandboxOfKeyd, short},
 		{"the HSM side's sandbox holds, and it has no network", sandboxOfHSM, short},
 		{"with the drop-in for devices the HSM side opens its device, by the group that may", dropInForDevices, short},
 		{"an upgrade restarts what ran, and keeps the edited configuration", upgrade, short},
@@ -85,8 +93,10 @@ func shown() []scene {
 		{"purging asks nothing, says what it leaves, and leaves state, users and HSM objects", purging, short},
 		{"the .rpm does the same, makes the users, and runs on the state that is there", rpmInstalled, short},
 		{"an upgrade of the .rpm restarts what ran, and keeps the edited configuration", rpmUpgraded, long},
-		{"erasing the .rpm stops and disables both, and leaves state, PIN, configuration and HSM objects", rpmErased, short},
-		{"the emulator's .rpm starts nothing, its service starts, and erasing it keeps its keys", rpmOfTheEmulator, short},
+		{"erasing the .rpm stops and disables both, and leaves state, PIN, configuration and HSM objects", rpmErased,
+			short},
+		{"the emulator's .rpm starts nothing, its service starts, and erasing it keeps its keys", rpmOfTheEmulator,
+			short},
 	}
 }
 
@@ -124,5 +134,6 @@ func TestKeydUnderSystemd(t *testing.T) {
 	if t.Failed() {
 		failed = 1
 	}
-	fmt.Printf("system: %d passed, %d failed, %d not reached, in %.0f s\n", passed, failed, len(scenes)-passed-failed, time.Since(began).Seconds())
+	fmt.Printf("system: %d passed, %d failed, %d not reached, in %.0f s\n",
+		passed, failed, len(scenes)-passed-failed, time.Since(began).Seconds())
 }

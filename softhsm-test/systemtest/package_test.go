@@ -46,14 +46,16 @@ const objects = "find /var/lib/softhsm/tokens -name '*.object' | xargs sha256sum
 func purging(t *testing.T, w *world) {
 	before := w.shell(t, objects)
 	said := w.run(t, "dpkg", "-P", "keyd-hsm")
-	for _, word := range []string{"keys in the HSM", "versions in the vaults", "/var/lib/keyd ", "/var/lib/keyd-hsm", "users keyd"} {
+	for _, word := range []string{"keys in the HSM", "versions in the vaults", "/var/lib/keyd ", "/var/lib/keyd-hsm",
+		"users keyd"} {
 		if !strings.Contains(said, word) {
 			t.Errorf("it does not say that it leaves %q:\n%s", word, said)
 		}
 	}
 	w.shell(t, "ls -d "+kept)
 	w.shell(t, "getent passwd keyd keyd-hsm")
-	for _, gone := range []string{"/etc/keyd/keyd.yaml", "/etc/systemd/system/multi-user.target.wants/keyd.service", "/usr/bin/keyd"} {
+	for _, gone := range []string{"/etc/keyd/keyd.yaml", "/etc/systemd/system/multi-user.target.wants/keyd.service",
+		"/usr/bin/keyd"} {
 		if _, err := w.try("test", "-e", gone); err == nil {
 			t.Errorf("%s is still there", gone)
 		}

@@ -87,7 +87,8 @@ func (w *world) proofs(t *testing.T) map[string]int {
 
 func reloadBad(t *testing.T, w *world) {
 	keyd := w.pid(t, "keyd")
-	w.setConfig(t, "  third-key: {spec: RSA-2048, vaults: [nowhere]}\n  fourth-key: {speck: RSA-2048, vaults: ["+vaultName+"]}\n")
+	w.setConfig(t, "  third-key: {spec: RSA-2048, vaults: [nowhere]}\n  fourth-key: {speck: RSA-2048, vaults: ["+
+		vaultName+"]}\n")
 	if _, err := w.try("systemctl", "reload", "keyd"); err == nil {
 		t.Error("systemctl reload exits 0")
 	}

@@ -20,7 +20,8 @@ func rpmInstalled(t *testing.T, w *world) {
 	w.warnsOfMembers(t, func() string { return w.rpm(t, "-i", "/srv/test/keyd-hsm.rpm") })
 	w.run(t, "getent", "passwd", "keyd", "keyd-hsm")
 	w.installedInert(t)
-	if said, err := w.try("keyd", "run", "--config", "/etc/keyd/keyd.yaml"); err == nil || !strings.Contains(said, "/etc/keyd/keyd.yaml") {
+	if said, err := w.try("keyd", "run", "--config", "/etc/keyd/keyd.yaml"); err == nil ||
+		!strings.Contains(said, "/etc/keyd/keyd.yaml") {
 		t.Errorf("the configuration as installed is not refused: %s", said)
 	}
 	w.shell(t, "chown -R keyd: /var/lib/keyd && chown -R keyd-hsm: /var/lib/keyd-hsm")
@@ -59,7 +60,8 @@ func rpmErased(t *testing.T, w *world) {
 	w.shell(t, "ls -d "+kept+" /etc/keyd/keyd.yaml.rpmsave")
 	w.run(t, "getent", "passwd", "keyd", "keyd-hsm")
 	for _, service := range []string{"keyd", "keyd-hsm"} {
-		if _, err := w.try("test", "-L", "/etc/systemd/system/multi-user.target.wants/"+service+".service"); err == nil {
+		_, err := w.try("test", "-L", "/etc/systemd/system/multi-user.target.wants/"+service+".service")
+		if err == nil {
 			t.Errorf("%s is still enabled", service)
 		}
 	}
@@ -99,5 +101,6 @@ func rpmOfTheEmulator(t *testing.T, w *world) {
 		}
 	}
 	w.rpm(t, "-e", unit)
-	w.shell(t, "test -s "+authority+" && ! test -e /usr/bin/keyvault-emulator && ! pgrep -f ^/usr/bin/keyvault-emulator")
+	w.shell(t,
+		"test -s "+authority+" && ! test -e /usr/bin/keyvault-emulator && ! pgrep -f ^/usr/bin/keyvault-emulator")
 }

@@ -11,7 +11,8 @@ import (
 func privileges(t *testing.T, w *world) {
 	for _, service := range []string{"keyd", "keyd-hsm"} {
 		status := w.run(t, "cat", fmt.Sprintf("/proc/%d/status", w.pid(t, service)))
-		for _, want := range []string{"NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "Seccomp:\t2"} {
+		for _, want := range []string{"NoNewPrivs:\t1", "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000",
+			"Seccomp:\t2"} {
 			if !strings.Contains(status, want) {
 				t.Errorf("%s has no %q:\n%s", service, want, status)
 			}
@@ -42,7 +43,8 @@ func everywhere() []attempt {
 		{"write to /etc", "touch /etc/keyd/x && rm /etc/keyd/x", false},
 		{"write to /usr", "touch /usr/bin/x && rm /usr/bin/x", false},
 		{"write to /srv", "touch /srv/x && rm /srv/x", false},
-		{"leave a file in /tmp", "touch /tmp/from-the-sandbox && test -e /tmp/from-the-sandbox", true}, // in one of its own
+		// in one of its own
+		{"leave a file in /tmp", "touch /tmp/from-the-sandbox && test -e /tmp/from-the-sandbox", true},
 		{"read home", "ls /home/someone", false},
 		{"read root's home", "ls /root", false},
 		{"become root by a set-user-ID program", "[ $(id -u) != 0 ] && [ $(" + asRoot + " -u) = 0 ]", false},
@@ -101,21 +103,25 @@ func (w *world) attempts(t *testing.T, service, dropIn string, list []attempt) {
 	w.shell(t, fmt.Sprintf("rm -f %[1]s && mknod -m 0660 %[1]s c 1 3 && chgrp hsmusers %[1]s", device))
 	var script strings.Builder
 	for i, a := range list {
-		fmt.Fprintf(&script, "if ( %s ) >/dev/null 2>&1; then echo attempt %d works; else echo attempt %d fails; fi\n", a.command, i, i)
+		fmt.Fprintf(&script, "if ( %s ) >/dev/null 2>&1; then echo attempt %d works; else echo attempt %d fails; fi\n",
+			a.command, i, i)
 	}
 	w.write(t, "/srv/test/attempts", script.String(), 0o755)
 	w.write(t, "/srv/test/drop-in", dropIn, 0o644)
 	w.sandboxes++
 	unit := fmt.Sprintf("sandbox-%d.service", w.sandboxes)
 	w.shell(t, fmt.Sprintf(`cd /etc/systemd/system
-		(systemctl cat %[1]s.service && cat /srv/test/drop-in) | sed 's|^ExecStart=.*|ExecStart=/bin/bash /srv/test/attempts|; s|^Type=.*|Type=oneshot|; /^Restart/d; /^WatchdogSec/d; /^RuntimeDirectory/d; /^ExecReload/d' >%[2]s
+		(systemctl cat %[1]s.service && cat /srv/test/drop-in) |
+			sed 's|^ExecStart=.*|ExecStart=/bin/bash /srv/test/attempts|; s|^Type=.*|Type=oneshot|
+				/^Restart/d; /^WatchdogSec/d; /^RuntimeDirectory/d; /^ExecReload/d' >%[2]s
 		systemctl daemon-reload
 		systemctl start %[2]s`, service, unit))
 	inside := w.run(t, "journalctl", "-q", "-o", "cat", "-u", unit) + "\n"
 	if _, err := w.try("test", "-e", "/tmp/from-the-sandbox"); err == nil {
 		t.Errorf("%s: a file of its /tmp is in everybody's", service)
 	}
-	outside := w.run(t, "bash", "/srv/test/attempts") + "\n" + w.run(t, "runuser", "-u", service, "--", "bash", "/srv/test/attempts") + "\n"
+	outside := w.run(t, "bash", "/srv/test/attempts") + "\n" +
+		w.run(t, "runuser", "-u", service, "--", "bash", "/srv/test/attempts") + "\n"
 	w.run(t, "rm", "-f", "/tmp/from-the-sandbox")
 	for i, a := range list {
 		want := map[bool]string{true: "works", false: "fails"}[a.works]

@@ -32,7 +32,8 @@ func inertAsInstalled(t *testing.T, w *world) {
 	if _, err := w.try("systemctl", "start", "keyd"); err == nil {
 		t.Error("keyd starts without a configuration")
 	}
-	if code, state := w.number(t, "keyd", "ExecMainStatus"), w.unit(t, "keyd", "ActiveState"); code != 2 || state != "failed" {
+	if code, state := w.number(t, "keyd", "ExecMainStatus"), w.unit(t, "keyd", "ActiveState"); code != 2 ||
+		state != "failed" {
 		t.Errorf("keyd ended with %d and is %s", code, state)
 	}
 	if n := w.number(t, "keyd", "NRestarts"); n != 0 {
@@ -84,7 +85,8 @@ func statusText(t *testing.T, w *world) {
 	w.generation = 1
 	w.converged(t)
 	w.statusHas(t, "keyd", "1 key, all well")
-	if text := w.run(t, "systemctl", "status", "keyd", "keyd-hsm"); !strings.Contains(text, `Status: "1 key, all well"`) || !strings.Contains(text, `Status: "serving token keyd"`) {
+	text := w.run(t, "systemctl", "status", "keyd", "keyd-hsm")
+	if !strings.Contains(text, `Status: "1 key, all well"`) || !strings.Contains(text, `Status: "serving token keyd"`) {
 		t.Errorf("systemctl status shows:\n%s", text)
 	}
 }

@@ -53,7 +53,8 @@ Before=keyd.service
 Type=exec
 EnvironmentFile=/srv/test/emulator.env
 ExecStart=/srv/test/keyvault-emulator --vault ` + vaultHost + `=premium --purge-protection ` + vaultHost + ` \
-  --proxy 127.0.0.1:8889 --admin 127.0.0.1:8890 --ca-out /srv/test/ca.pem --state /srv/test/azure --token-lifetime 240h $FAULTS
+  --proxy 127.0.0.1:8889 --admin 127.0.0.1:8890 --ca-out /srv/test/ca.pem --state /srv/test/azure \
+  --token-lifetime 240h $FAULTS
 ExecStartPost=/bin/bash -c 'until curl -sf -o /dev/null http://127.0.0.1:8890/state; do sleep 0.1; done'
 [Install]
 WantedBy=multi-user.target
@@ -84,7 +85,8 @@ func (w *world) configure(t *testing.T) {
 	w.misbehave(t)
 	short := fmt.Sprintf("[Service]\nWatchdogSec=%d\nRestartSec=1s\n", int(watchdog.Seconds()))
 	w.write(t, "/etc/systemd/system/keyd-hsm.service.d/test.conf", short+
-		"Environment=FAULTMODULE_RULES=/srv/test/rules FAULTMODULE_COUNTS=/srv/test/fault/counts\nReadWritePaths=/srv/test/fault\n", 0o644)
+		"Environment=FAULTMODULE_RULES=/srv/test/rules "+
+		"FAULTMODULE_COUNTS=/srv/test/fault/counts\nReadWritePaths=/srv/test/fault\n", 0o644)
 	w.write(t, "/etc/systemd/system/keyd.service.d/test.conf", short+
 		"Environment=HTTPS_PROXY=http://127.0.0.1:8889 HTTP_PROXY=http://127.0.0.1:8889\n", 0o644)
 	w.run(t, "systemctl", "daemon-reload")
@@ -141,7 +143,7 @@ func (w *world) called(t *testing.T, function string) int {
 	return int(binary.NativeEndian.Uint64(counts[8*slices.Index(names, function):]))
 }
 
-// azure makes the emulator misbehave by a rule; "" ends all.
+// azure injects a fault into the emulator by a rule; "" ends all faults.
 func (w *world) azure(t *testing.T, rule string) {
 	t.Helper()
 	if rule == "" {

@@ -12,7 +12,7 @@ const maxBody = 1 << 20
 // AdminHandler is for tests in other processes:
 //
 //	GET /consumers                       a Report: what each can and cannot read, and why
-//	POST /consumers                      a wish, as ParseWish reads it; 202 says what it waits for
+//	POST /consumers                      a spec, as ParseSpec parses it; 202 says what it waits for
 //	POST /consumers/poll                 who is due looks for new versions; ?all=true: everyone
 //	POST /consumers/NAME/write           the body is encrypted and kept; 409 says why it cannot be
 //	POST /consumers/NAME/backup?keep=24h what is there is kept for so long as it is
@@ -21,15 +21,15 @@ func (s *Service) AdminHandler() http.Handler {
 	mux.HandleFunc("GET /consumers", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if err := json.NewEncoder(w).Encode(s.ReadEverything(r.Context())); err != nil {
-			s.cfg.Logger.Debug("the admin client did not take the answer", "error", err)
+			s.cfg.Logger.Debug("the admin client did not read the answer", "error", err)
 		}
 	})
 	mux.HandleFunc("POST /consumers", withBody(func(r *http.Request, body []byte) (int, error) {
-		wish, err := ParseWish(string(body))
+		spec, err := ParseSpec(string(body))
 		if err != nil {
 			return http.StatusBadRequest, err
 		}
-		return http.StatusAccepted, s.Make(r.Context(), wish)
+		return http.StatusAccepted, s.Make(r.Context(), spec)
 	}))
 	mux.HandleFunc("POST /consumers/poll", withBody(func(r *http.Request, _ []byte) (int, error) {
 		if r.URL.Query().Get("all") == "true" {

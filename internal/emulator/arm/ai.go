@@ -32,7 +32,7 @@ var aiServices = &kind{
 		d.set("https://"+c.name+".cognitiveservices.azure.com/", "properties", "endpoint")
 		d.set(timestamp(c.made), "properties", "dateCreated")
 	},
-	wishes: func(k keyRef, _ bool) document {
+	keyPatch: func(k keyRef, _ bool) document {
 		return document{"properties": document{"encryption": document{
 			"keySource":          "Microsoft.KeyVault",
 			"keyVaultProperties": document{"keyVaultUri": k.vault, "keyName": k.name, "keyVersion": k.version},

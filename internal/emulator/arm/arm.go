@@ -3,9 +3,9 @@
 // disk encryption sets and AI services. They are called consumers.
 //
 // Its one rule: a consumer is a client of the vault like any other. It signs in with
-// an identity of its own, calls the vault by HTTPS, and keeps its data keys wrapped
-// only. So it loses its data when the vault refuses it, and gets it back when the
-// vault does not.
+// its own identity, calls the vault over HTTPS, and stores its data keys only wrapped.
+// So it loses its data while the vault refuses it, and can read it again once the vault
+// does not.
 package arm
 
 import (
@@ -18,18 +18,18 @@ import (
 	"time"
 )
 
-// Config is what the consumers need of the world.
+// Config is what the consumers need from outside.
 type Config struct {
 	// Client reaches the vaults by their names and the managed-identity endpoint of a
 	// virtual machine (IMDS) at 169.254.169.254.
 	Client *http.Client
 	Now    func() time.Time
-	// TimeScale is how many times faster than in life services look for new versions
-	// and finish rotations; 0 is 1.
+	// TimeScale is how many times faster than in Azure services look for new versions
+	// and finish rotations; 0 means 1.
 	TimeScale float64
 	TenantID  string
-	// Trust is told the client id of each identity with which a consumer signs in: it
-	// is a trusted Azure service to a vault's firewall.
+	// Trust gets the client id of each identity with which a consumer signs in, so that
+	// a vault's firewall treats it as a trusted Azure service.
 	Trust  func(clientID string)
 	Logger *slog.Logger
 }
@@ -51,20 +51,20 @@ func New(cfg Config) *Service {
 	return &Service{cfg: cfg, operations: map[string]*operation{}}
 }
 
-// scaled is a delay of a service as the time scale has it.
+// scaled applies the time scale to a service's delay.
 func (s *Service) scaled(d time.Duration) time.Duration {
 	return time.Duration(float64(d) / s.cfg.TimeScale)
 }
 
-// all is a copy of the list: consumers are used without holding the lock, because
-// they call vaults.
+// all returns a copy of the list, because consumers call vaults and must be used
+// without the lock.
 func (s *Service) all() []*consumer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.consumers)
 }
 
-// find gives the consumer of a resource id, or nil.
+// find returns the consumer with a resource id, or nil.
 func (s *Service) find(id string) *consumer {
 	for _, c := range s.all() {
 		if strings.EqualFold(c.id, id) {
@@ -74,7 +74,7 @@ func (s *Service) find(id string) *consumer {
 	return nil
 }
 
-// named gives the first consumer of a name.
+// named returns the first consumer with a name.
 func (s *Service) named(name string) (*consumer, error) {
 	for _, c := range s.all() {
 		if strings.EqualFold(c.name, name) {
@@ -84,7 +84,7 @@ func (s *Service) named(name string) (*consumer, error) {
 	return nil, refuse(http.StatusNotFound, "ResourceNotFound", "There is no consumer named %q.", name)
 }
 
-// ensure finds a consumer or makes one that holds nothing yet.
+// ensure finds a consumer or creates an empty one.
 func (s *Service) ensure(k *kind, id, name string) (c *consumer, made bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -105,7 +105,7 @@ func (s *Service) remove(c *consumer) {
 	s.consumers = slices.DeleteFunc(s.consumers, func(o *consumer) bool { return o == c })
 }
 
-// Write has a consumer encrypt data and keep it.
+// Write makes a consumer encrypt and store data.
 func (s *Service) Write(ctx context.Context, name string, data []byte) error {
 	c, err := s.named(name)
 	if err != nil {
@@ -114,8 +114,8 @@ func (s *Service) Write(ctx context.Context, name string, data []byte) error {
 	return c.write(ctx, data)
 }
 
-// Backup has a consumer keep a copy of all it holds for so long, as it is: what is
-// rotated later is not rotated in the copy.
+// Backup makes a consumer keep a copy of all its data for this long. Later rotations do
+// not change the copy.
 func (s *Service) Backup(name string, keep time.Duration) error {
 	c, err := s.named(name)
 	if err != nil {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// configure makes next the consumer's document, and the key it asks for the one in
-// use. After an error the consumer is as before. asked is what the request itself
-// said: a request that names the key has it looked at again, changed or not.
+// configure makes next the consumer's document, and uses the key that next names. After
+// an error the consumer is unchanged. asked is the request's own content: a request
+// that names the key makes the service read it again, changed or not.
 func (c *consumer) configure(ctx context.Context, next, asked document) error {
 	w, err := c.kind.wants(c.id, next)
 	if err != nil {
@@ -27,7 +27,7 @@ func (c *consumer) configure(ctx context.Context, next, asked document) error {
 		}
 		w.who.clientID = t.ClientID
 	}
-	named, _ := c.kind.wants(c.id, asked) // what is asked was found good as part of next
+	named, _ := c.kind.wants(c.id, asked) // the request was validated as part of next
 	before := c.identity
 	c.identity = w.who
 	if w.key != c.key || w.who != before || named.key != (keyRef{}) {
@@ -41,7 +41,7 @@ func (c *consumer) configure(ctx context.Context, next, asked document) error {
 	return nil
 }
 
-// change puts the data under another key.
+// change moves the data to another key.
 func (c *consumer) change(ctx context.Context, key keyRef) error {
 	switch {
 	case key == (keyRef{}): // back to the service's own
@@ -52,15 +52,15 @@ func (c *consumer) change(ctx context.Context, key keyRef) error {
 		}
 		return err
 	case c.kind.inSteps:
-		// A disk encryption set can be made before its identity may use the key,
-		// because it has the identity only then. Its first disk shows what is wrong.
+		// A disk encryption set can be created before its identity may use the key,
+		// because the identity only exists then. Its first disk shows a problem.
 		c.begin(key, c.expires)
 		return nil
 	}
 	return c.adopt(ctx, key)
 }
 
-// showIdentities writes into a document who its managed identities are.
+// showIdentities writes the managed identities into a document.
 func (c *consumer) showIdentities(ctx context.Context, d document) error {
 	kind := strings.ToLower(d.text("identity", "type"))
 	if strings.Contains(kind, "systemassigned") {
@@ -82,7 +82,7 @@ func (c *consumer) showIdentities(ctx context.Context, d document) error {
 	return nil
 }
 
-// resource is the document as Resource Manager shows it.
+// resource returns the document as Resource Manager shows it.
 func (c *consumer) resource(state string) document {
 	d := c.doc.clone()
 	d["id"], d["name"], d["type"] = c.id, c.name, c.kind.path

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// consumer is one resource: what Resource Manager was told of it, and its data.
+// consumer is one resource: its document in Resource Manager, and its data.
 type consumer struct {
 	service *Service
 	kind    *kind
@@ -17,17 +17,17 @@ type consumer struct {
 	name    string
 	made    time.Time
 
-	mu       sync.Mutex // held while the vault is called
+	mu       sync.Mutex // held during calls to the vault
 	doc      document   // as it was put and patched
-	pending  *Wish      // tried until it succeeds; nil: none
+	pending  *Spec      // applied until it succeeds; nil: none
 	nextTry  time.Time  // of pending
-	settling bool       // to whoever asks next, the last change is not done yet
+	settling bool       // the next reader still sees the last change as unfinished
 	identity identity
 	key      keyRef // as configured; zero: the service's own key
-	follows  bool   // goes to new versions by itself
+	follows  bool   // follows new versions by itself
 
 	active   keyRef   // the version in use
-	previous []keyRef // of a rotation that is not finished
+	previous []keyRef // of an unfinished rotation
 	rotated  time.Time
 	expires  time.Time // of the version in use; zero: never
 	nextLook time.Time
@@ -46,7 +46,7 @@ type item struct {
 	sealed []byte
 }
 
-// backup is a copy of what was there at a time.
+// backup is a copy of the data at one time.
 type backup struct {
 	taken, until time.Time
 	keys         []dataKey
@@ -64,7 +64,7 @@ func (c *consumer) write(ctx context.Context, data []byte) error {
 	return c.put(plain, data)
 }
 
-// keyToWrite gives the last of the data keys, opened or made.
+// keyToWrite returns the last data key, unwrapped or new.
 func (c *consumer) keyToWrite(ctx context.Context) ([]byte, error) {
 	if len(c.keys) > 0 && !c.kind.keyPerItem {
 		return c.open(ctx, c.keys[len(c.keys)-1])
@@ -91,7 +91,7 @@ func (c *consumer) put(key, data []byte) error {
 	return nil
 }
 
-// where binds an item to its place.
+// where is the additional data that binds an item to its place.
 func (c *consumer) where(i int) string { return fmt.Sprintf("%s item %d", strings.ToLower(c.id), i) }
 
 func (c *consumer) backUp(keep time.Duration) {
@@ -101,7 +101,7 @@ func (c *consumer) backUp(keep time.Duration) {
 	c.backups = append(c.backups, backup{now, now.Add(keep), slices.Clone(c.keys), slices.Clone(c.items)})
 }
 
-// examine reads a key, and refuses one that the service does not take.
+// examine reads a key and refuses one that the service does not accept.
 func (c *consumer) examine(ctx context.Context, ref keyRef) (keyInfo, error) {
 	info, err := c.service.look(ctx, c.identity, ref)
 	if err != nil {
@@ -110,8 +110,8 @@ func (c *consumer) examine(ctx context.Context, ref keyRef) (keyInfo, error) {
 	return info, c.kind.accepts(ref, info)
 }
 
-// adopt makes a version of a key the one in use, the newest if ref names none, once it
-// is seen to wrap.
+// adopt switches to a version of a key, the newest if ref names none, after the version
+// has wrapped successfully.
 func (c *consumer) adopt(ctx context.Context, ref keyRef) error {
 	info, err := c.examine(ctx, ref)
 	if err != nil {
@@ -158,12 +158,12 @@ func (c *consumer) begin(target keyRef, expires time.Time) {
 	c.use(target, expires)
 }
 
-// holds says whether a data key is wrapped under a version.
+// holds reports whether a data key is wrapped under a version.
 func (c *consumer) holds(under keyRef) bool {
 	return slices.ContainsFunc(c.keys, func(k dataKey) bool { return k.under == under })
 }
 
-// finish ends a rotation that was begun.
+// finish completes a rotation that was begun.
 func (c *consumer) finish(ctx context.Context) error {
 	keys, err := c.rewrapped(ctx, c.active)
 	if err == nil {

@@ -9,8 +9,8 @@ import (
 // names no other.
 const firstParty = "a232010e-820c-4083-83bb-3ace5fc29d0b"
 
-// cosmos is Microsoft.DocumentDB/databaseAccounts: it looks within the hour, and shows
-// a status instead of the version in use.
+// cosmos is Microsoft.DocumentDB/databaseAccounts: it looks for new versions within the
+// hour, and shows a status instead of the version in use.
 var cosmos = &kind{
 	word: "cosmos", path: "Microsoft.DocumentDB/databaseAccounts",
 	delay: time.Hour, bits: []int{2048, 3072, 4096},
@@ -34,7 +34,8 @@ var cosmos = &kind{
 		case "userassignedidentity":
 			w.who, err = userAssigned(id, d, user)
 		default:
-			err = badKey("The default identity %q is none of FirstPartyIdentity, SystemAssignedIdentity, UserAssignedIdentity=ID.", kind)
+			err = badKey("The default identity %q is none of FirstPartyIdentity, SystemAssignedIdentity, "+
+				"UserAssignedIdentity=ID.", kind)
 		}
 		return w, err
 	},
@@ -43,13 +44,15 @@ var cosmos = &kind{
 		switch {
 		case c.key == (keyRef{}):
 		case c.trouble != nil:
-			d.set("Access to your account is currently revoked because the service cannot use the customer-managed key: "+c.trouble.Error(),
+			d.set("Access to your account is currently revoked because the service cannot use the "+
+				"customer-managed key: "+c.trouble.Error(),
 				"properties", "customerManagedKeyStatus")
 		default:
 			d.set("Access to the configured customer managed key confirmed.", "properties", "customerManagedKeyStatus")
 		}
 	},
-	wishes: func(k keyRef, _ bool) document {
-		return document{"properties": document{"keyVaultKeyUri": k.String(), "defaultIdentity": "SystemAssignedIdentity"}}
+	keyPatch: func(k keyRef, _ bool) document {
+		return document{"properties": document{"keyVaultKeyUri": k.String(),
+			"defaultIdentity": "SystemAssignedIdentity"}}
 	},
 }

@@ -9,9 +9,8 @@ import (
 	"fmt"
 )
 
-// dataKey is an AES-256 key as a consumer keeps it: wrapped with a version of a key
-// in a vault. It is immutable: a rotation puts another in its place, and a backup
-// goes on holding the old one.
+// dataKey is an AES-256 key as a consumer stores it: wrapped with a version of a key in
+// a vault. It is immutable: a rotation replaces it, and a backup keeps the old one.
 type dataKey struct {
 	under   keyRef // with its version; zero: the service's own key, which needs no vault
 	wrapped []byte // under a zero keyRef, the key itself
@@ -38,7 +37,7 @@ func (c *consumer) wrap(ctx context.Context, under keyRef, plain []byte) (dataKe
 	return k, err
 }
 
-// open has the vault unwrap the data key: nothing is remembered between calls.
+// open makes the vault unwrap the data key. Nothing is cached between calls.
 func (c *consumer) open(ctx context.Context, k dataKey) ([]byte, error) {
 	if k.under == (keyRef{}) {
 		return k.wrapped, nil
@@ -53,8 +52,8 @@ func (c *consumer) open(ctx context.Context, k dataKey) ([]byte, error) {
 	return plain, nil
 }
 
-// rewrapped gives all data keys wrapped under one version; those that are already
-// stay as they are.
+// rewrapped returns all data keys wrapped under one version. It leaves those that
+// already are.
 func (c *consumer) rewrapped(ctx context.Context, under keyRef) ([]dataKey, error) {
 	next := make([]dataKey, len(c.keys))
 	for i, k := range c.keys {

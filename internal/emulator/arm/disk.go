@@ -3,7 +3,7 @@ package arm
 import "time"
 
 // diskEncryption is Microsoft.Compute/diskEncryptionSets: its key identifier always has
-// a version, and it looks within the hour if it is told to rotate.
+// a version, and it looks for new ones within the hour if rotation is enabled.
 var diskEncryption = &kind{
 	word: "disk", path: "Microsoft.Compute/diskEncryptionSets",
 	delay: time.Hour, bits: []int{2048, 3072, 4096},
@@ -41,7 +41,7 @@ var diskEncryption = &kind{
 			d.set(keyRefused(c.rotationError).detail(), "properties", "autoKeyRotationError")
 		}
 	},
-	wishes: func(k keyRef, follow bool) document {
+	keyPatch: func(k keyRef, follow bool) document {
 		return document{"properties": document{
 			"activeKey": document{"keyUrl": k.String()}, "rotationToLatestKeyVersionEnabled": follow,
 		}}

@@ -19,7 +19,7 @@ func parseDocument(text []byte) (document, error) {
 	return d, nil
 }
 
-// spelled is the name under which d holds a value, or name itself.
+// spelled returns the spelling of name in d, or name itself.
 func (d document) spelled(name string) string {
 	if _, ok := d[name]; ok {
 		return name
@@ -32,7 +32,7 @@ func (d document) spelled(name string) string {
 	return name
 }
 
-// sub is the object at a path, or nil.
+// sub returns the object at a path, or nil.
 func (d document) sub(path ...string) document {
 	for _, name := range path {
 		switch next := d[d.spelled(name)].(type) {
@@ -47,7 +47,7 @@ func (d document) sub(path ...string) document {
 	return d
 }
 
-// text is the string at a path, or "".
+// text returns the string at a path, or "".
 func (d document) text(path ...string) string {
 	last := len(path) - 1
 	parent := d.sub(path[:last]...)
@@ -62,7 +62,7 @@ func (d document) flag(path ...string) bool {
 	return b
 }
 
-// set puts a value at a path and makes the objects on the way.
+// set writes a value at a path and creates the objects on the way.
 func (d document) set(value any, path ...string) {
 	for _, name := range path[:len(path)-1] {
 		next := d.sub(name)

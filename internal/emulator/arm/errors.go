@@ -31,7 +31,7 @@ func badKey(format string, args ...any) *Error {
 	return refuse(http.StatusBadRequest, "BadRequest", format, args...)
 }
 
-// VaultError is what a vault said to a consumer.
+// VaultError is a vault's error answer to a consumer.
 type VaultError struct {
 	Call    string // get, wrapkey or unwrapkey
 	Key     string // its identifier
@@ -49,7 +49,7 @@ func (e *VaultError) Error() string {
 	return fmt.Sprintf("%s of %s: %d %s: %s", e.Call, e.Key, e.Status, code, e.Message)
 }
 
-// keyRefused is how a service tells that it cannot use a key. Microsoft documents
+// keyRefused is how a service reports that it cannot use a key. Microsoft documents
 // KeyVaultPolicyError; the other codes are made up in its likeness.
 func keyRefused(err error) *Error {
 	var own *Error

@@ -29,13 +29,13 @@ type Response struct {
 
 var apiVersion = regexp.MustCompile(`^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$`)
 
-// place is what a path names.
+// place is the resource that a path names.
 type place struct {
 	scope     string // what is before /providers/
 	path      string // provider and type
 	name      string // "": all of the type
 	operation string // id of an operation, instead of a name
-	result    bool   // the operation's result is asked for, not its status
+	result    bool   // a request for the operation's result, not its status
 }
 
 // parsePlace reads …/providers/NAMESPACE/TYPE[/NAME] and
@@ -80,14 +80,15 @@ func failed(err error) Response {
 func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 	if v := r.Query.Get("api-version"); !apiVersion.MatchString(v) {
 		return Response{}, refuse(http.StatusBadRequest, "MissingApiVersionParameter",
-			"The api-version query parameter (?api-version=) is required for all requests, and is a date; this one is %q.", v)
+			"The api-version query parameter (?api-version=) is required for all requests, and is a date; this "+
+				"one is %q.", v)
 	}
 	if asksForSubscriptions(r.Path) {
 		return s.subscriptions(r.Method)
 	}
 	p, ok := parsePlace(r.Path)
 	if !ok {
-		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator knows no such path: %s.", r.Path)
+		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator does not know the path %s.", r.Path)
 	}
 	if p.operation != "" {
 		return s.follow(p)
@@ -134,7 +135,8 @@ func (s *Service) one(ctx context.Context, k *kind, p place, r Request) (Respons
 		return Response{Status: http.StatusNoContent}, nil
 	case c == nil:
 		return Response{}, refuse(http.StatusNotFound, "ResourceNotFound",
-			"The Resource '%s/%s' under '%s' was not found. For more details please go to https://aka.ms/ARMResourceNotFoundFix", k.path, p.name, p.scope)
+			"The Resource '%s/%s' under '%s' was not found. For more details please go to "+
+				"https://aka.ms/ARMResourceNotFoundFix", k.path, p.name, p.scope)
 	case r.Method == http.MethodGet:
 		return Response{Status: http.StatusOK, Body: c.shown()}, nil
 	case r.Method == http.MethodHead:
@@ -160,15 +162,17 @@ func (c *consumer) shown() document {
 	return c.resource(state)
 }
 
-// put makes or changes a resource. What the key is in the way of is told at once or,
-// by services that complete later, as the operation's end.
+// put creates or changes a resource. It reports a problem with the key at once or, for
+// services that complete later, as the operation's result.
 func (s *Service) put(ctx context.Context, k *kind, id, name string, r Request) (Response, error) {
 	body, err := parseDocument(r.Body)
 	if err != nil {
-		return Response{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: %v", err)
+		return Response{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: %v",
+			err)
 	}
 	if r.Method == http.MethodPut && body.text("location") == "" {
-		return Response{}, refuse(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.")
+		return Response{},
+			refuse(http.StatusBadRequest, "LocationRequired", "The location property is required for this definition.")
 	}
 	c, made := s.ensure(k, id, name)
 	c.mu.Lock()

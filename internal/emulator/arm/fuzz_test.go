@@ -11,16 +11,16 @@ import (
 	"time"
 )
 
-func FuzzParseWish(f *testing.F) {
+func FuzzParseSpec(f *testing.F) {
 	f.Add("storage=sa,key=https://contoso-weu.vault.azure.net/keys/cmk")
 	f.Add("ai=x,key=https://v.vault.azure.net/keys/k/0123456789abcdef0123456789abcdef")
 	f.Add("disk=,key=https:///keys//")
 	f.Fuzz(func(t *testing.T, s string) {
-		w, err := ParseWish(s)
+		w, err := ParseSpec(s)
 		if err != nil {
 			return
 		}
-		again, err := ParseWish(w.String())
+		again, err := ParseSpec(w.String())
 		if err != nil || again != w {
 			t.Errorf("%q is read as %+v, and that as %+v: %v", s, w, again, err)
 		}
@@ -38,15 +38,22 @@ func (nowhere) RoundTrip(*http.Request) (*http.Response, error) {
 // a body that is JSON.
 func FuzzHandle(f *testing.F) {
 	const id = "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/a"
-	f.Add("PUT", id, `{"location":"x","identity":{"type":"None"},"properties":{"encryption":{"keySource":"Microsoft.Storage"}}}`)
-	f.Add("PATCH", id, `{"PROPERTIES":{"encryption":{"keySource":"microsoft.keyvault","KeyVaultProperties":{"keyname":1}}}}`)
-	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "Compute/diskEncryptionSets", 1), `{"location":"x","properties":{"activeKey":[]}}`)
-	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "DocumentDB/databaseAccounts", 1), `{"location":"x","properties":{"keyVaultKeyUri":"https://v.vault.azure.net/keys/k"}}`)
-	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "CognitiveServices/accounts", 1), `{"location":"x","properties":null}`)
+	f.Add("PUT", id,
+		`{"location":"x","identity":{"type":"None"},"properties":{"encryption":{"keySource":"Microsoft.Storage"}}}`)
+	f.Add("PATCH", id,
+		`{"PROPERTIES":{"encryption":{"keySource":"microsoft.keyvault","KeyVaultProperties":{"keyname":1}}}}`)
+	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "Compute/diskEncryptionSets", 1),
+		`{"location":"x","properties":{"activeKey":[]}}`)
+	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "DocumentDB/databaseAccounts", 1),
+		`{"location":"x","properties":{"keyVaultKeyUri":"https://v.vault.azure.net/keys/k"}}`)
+	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "CognitiveServices/accounts", 1),
+		`{"location":"x","properties":null}`)
 	f.Add("GET", "/subscriptions//providers/x/locations/l/operations/o", ``)
 	f.Fuzz(func(t *testing.T, method, path, body string) {
-		s := New(Config{Client: &http.Client{Transport: nowhere{}}, Now: time.Now, Trust: func(string) {}, Logger: slog.New(slog.DiscardHandler)})
-		r := Request{Method: http.MethodPut, Path: path, Query: url.Values{"api-version": {"2025-01-01"}}, Body: []byte(body)}
+		s := New(Config{Client: &http.Client{Transport: nowhere{}}, Now: time.Now, Trust: func(string) {},
+			Logger: slog.New(slog.DiscardHandler)})
+		r := Request{Method: http.MethodPut, Path: path, Query: url.Values{"api-version": {"2025-01-01"}},
+			Body: []byte(body)}
 		for range 2 { // the second changes what the first may have made
 			got := s.Handle(t.Context(), r)
 			if _, err := json.Marshal(got.Body); err != nil || got.Status < 200 {

@@ -19,8 +19,8 @@ var (
 	keyVersion = regexp.MustCompile(`^[0-9a-fA-F]{32}$`)
 )
 
-// VaultHost is the host that a key's URL leads to, in lower case, or "" for a URL that
-// is none of a vault's. A vault writes its port, 443, into some of its URLs.
+// VaultHost returns the host of a key's URL in lower case, or "" if the URL is not a
+// vault's. A vault writes its port, 443, into some of its URLs.
 func VaultHost(u *url.URL) string {
 	if u.Scheme != "https" || u.User != nil || (u.Port() != "" && u.Port() != "443") {
 		return ""
@@ -32,11 +32,13 @@ func VaultHost(u *url.URL) string {
 func parseKeyRef(s string) (keyRef, error) {
 	u, err := url.Parse(s)
 	if err != nil || VaultHost(u) == "" {
-		return keyRef{}, badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
+		return keyRef{},
+			badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
 	}
 	segments := strings.Split(strings.Trim(u.Path, "/"), "/")
 	if len(segments) < 2 || len(segments) > 3 || segments[0] != "keys" {
-		return keyRef{}, badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
+		return keyRef{},
+			badKey("The key identifier %q must be https://VAULT/keys/NAME or https://VAULT/keys/NAME/VERSION.", s)
 	}
 	k := keyRef{vault: "https://" + VaultHost(u), name: segments[1]}
 	if len(segments) == 3 {
@@ -45,7 +47,7 @@ func parseKeyRef(s string) (keyRef, error) {
 	return k, k.check()
 }
 
-// newKeyRef is for services that name vault, key and version apart.
+// newKeyRef is for services with separate fields for vault, key and version.
 func newKeyRef(vault, name, version string) (keyRef, error) {
 	k, err := parseKeyRef(strings.TrimSuffix(vault, "/") + "/keys/" + name)
 	if err != nil {
@@ -74,13 +76,13 @@ func (k keyRef) String() string {
 	return s
 }
 
-// at is the same key with another version.
+// at returns the same key with another version.
 func (k keyRef) at(version string) keyRef {
 	k.version = version
 	return k
 }
 
-// audience is that of the cloud to which the vault belongs.
+// audience returns the token audience of the vault's cloud.
 func (k keyRef) audience() string {
 	_, domain, _ := strings.Cut(strings.TrimPrefix(k.vault, "https://"), ".")
 	return "https://" + domain

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// kind is what sets one service apart from the others.
+// kind describes how one service differs from the others.
 type kind struct {
 	word string // for the command line
 	path string // resource provider and type
@@ -16,32 +16,33 @@ type kind struct {
 	bits  []int // sizes of RSA keys that it takes
 	// keyPerItem gives each item (a disk) a data key of its own.
 	keyPerItem bool
-	// moving is how long after it took a new version the service has moved its data
-	// there, and needs the old one no more; 0: it has at once.
+	// moving is how long the service takes to move its data to a new version; until
+	// then it needs the old one. 0: at once.
 	moving time.Duration
-	// inSteps takes a key without looking at it, and stops at the first that it cannot use.
+	// inSteps accepts a key without reading it, and stops rotating at the first key that it
+	// cannot use.
 	inSteps bool
 	// needsVersion refuses a key identifier without a version.
 	needsVersion bool
-	// puts and patches say how a client learns that a PUT or a PATCH is done.
+	// puts and patches are how a client learns that a PUT or a PATCH is done.
 	puts, patches completion
 
-	// wants reads what a document says of the key.
+	// wants parses a document's key settings.
 	wants func(id string, d document) (want, error)
-	// shows writes what the service alone knows into a document.
+	// shows writes the service's own fields into a document.
 	shows func(c *consumer, d document)
-	// wishes makes the document that asks for a key.
-	wishes func(k keyRef, follow bool) document
+	// keyPatch makes the document that sets a key.
+	keyPatch func(k keyRef, follow bool) document
 }
 
-// want is what a document asks of a consumer.
+// want is the key configuration that a document requests.
 type want struct {
 	key     keyRef // zero: the service's own key
 	follows bool
 	who     identity
 }
 
-// kinds are the services that are stood in for. Delays and sizes are Microsoft's.
+// kinds are the emulated services. Delays and sizes are Microsoft's.
 var kinds = []*kind{storage, cosmos, diskEncryption, aiServices}
 
 func kindOfPath(path string) *kind {
@@ -60,7 +61,7 @@ func kindOfWord(word string) *kind {
 	return kinds[i]
 }
 
-// accepts says why the service does not take a key, or nil.
+// accepts returns why the service does not accept a key, or nil.
 func (k *kind) accepts(ref keyRef, info keyInfo) error {
 	switch {
 	case strings.Contains(info.recoveryLevel, "Purgeable"):
@@ -79,7 +80,8 @@ func (k *kind) accepts(ref keyRef, info keyInfo) error {
 // systemAssigned is the identity of the resource itself.
 func systemAssigned(id string, d document) (identity, error) {
 	if !strings.Contains(strings.ToLower(d.text("identity", "type")), "systemassigned") {
-		return identity{}, badKey("The resource %s has no system-assigned identity: a customer-managed key needs one.", id)
+		return identity{}, badKey("The resource %s has no system-assigned identity: a customer-managed key needs one.",
+			id)
 	}
 	return identity{resourceID: id}, nil
 }

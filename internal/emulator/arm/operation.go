@@ -17,8 +17,8 @@ const (
 	byState                       // the resource's provisioningState
 )
 
-// operation is a change as its client sees it: the work is done, but it is told so
-// only when it asks the second time.
+// operation is a change as its client sees it: the work is done, but only the client's
+// second request says so.
 type operation struct {
 	consumer *consumer // nil: it was deleted
 	err      error
@@ -67,7 +67,7 @@ func (s *Service) deleted(k *kind, p place) Response {
 	return Response{Status: http.StatusAccepted, Header: s.begun(k, p.scope, &operation{})}
 }
 
-// begun files an operation and gives the headers that lead to it.
+// begun stores an operation and returns the headers that lead to it.
 func (s *Service) begun(k *kind, id string, o *operation) map[string]string {
 	name := rand.Text()
 	s.mu.Lock()
@@ -84,7 +84,7 @@ func (s *Service) begun(k *kind, id string, o *operation) map[string]string {
 	return h
 }
 
-// follow answers a client that asks how its operation is getting on.
+// follow answers a client's poll of its operation.
 func (s *Service) follow(p place) (Response, error) {
 	s.mu.Lock()
 	o := s.operations[p.operation]

@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// Poll has each consumer that is due by Config.Now look for a new version of its key,
-// and tries again what a wish asks for.
+// Poll makes each consumer that is due by Config.Now look for a new version of its key,
+// and applies pending specs again.
 func (s *Service) Poll(ctx context.Context) {
 	for _, c := range s.all() {
 		c.poll(ctx, false)
 	}
 }
 
-// PollNow has every consumer look, due or not.
+// PollNow makes every consumer look, due or not.
 func (s *Service) PollNow(ctx context.Context) {
 	for _, c := range s.all() {
 		c.poll(ctx, true)
@@ -25,7 +25,7 @@ func (c *consumer) poll(ctx context.Context, now bool) {
 	defer c.mu.Unlock()
 	at := c.service.cfg.Now()
 	if c.pending != nil && (now || !at.Before(c.nextTry)) {
-		_ = c.fulfil(ctx) // in c.trouble
+		_ = c.apply(ctx) // in c.trouble
 	}
 	if c.key == (keyRef{}) || !c.looks() || (!now && at.Before(c.nextLook)) {
 		return
@@ -36,11 +36,11 @@ func (c *consumer) poll(ctx context.Context, now bool) {
 	}
 }
 
-// looks says whether there is anything that it would do by itself.
+// looks reports whether the consumer has anything to do by itself.
 func (c *consumer) looks() bool { return c.kind.delay > 0 || len(c.previous) > 0 }
 
-// lookOnce follows the key to its newest version, if it is to, and makes sure that
-// the version in use can be used.
+// lookOnce follows the key to its newest version, if configured, and checks that the
+// version in use works.
 func (c *consumer) lookOnce(ctx context.Context) error {
 	c.schedule(max(c.kind.delay, c.kind.moving))
 	switch {
@@ -59,8 +59,8 @@ func (c *consumer) schedule(delay time.Duration) {
 	c.nextLook = c.service.cfg.Now().Add(c.service.scaled(delay))
 }
 
-// stuck is a disk encryption set with an autoKeyRotationError: it does not try to
-// rotate until the set is changed.
+// stuck reports a disk encryption set with an autoKeyRotationError: it does not rotate
+// again until somebody changes the set.
 func (c *consumer) stuck() bool { return c.kind.inSteps && c.rotationError != nil }
 
 func (c *consumer) follow(ctx context.Context) error {
@@ -71,7 +71,7 @@ func (c *consumer) follow(ctx context.Context) error {
 	return c.adopt(ctx, c.key.at(newest.version))
 }
 
-// usable opens a data key under the version in use.
+// usable unwraps a data key under the version in use.
 func (c *consumer) usable(ctx context.Context) error {
 	for _, k := range c.keys {
 		if k.under == c.active {

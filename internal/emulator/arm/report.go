@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Report is what every consumer could read of all that it ever wrote and still keeps.
+// Report says which of its data every consumer can still read.
 type Report struct {
 	EverythingReadable bool      `json:"everything_readable"`
 	Consumers          []Reading `json:"consumers"`
@@ -23,23 +23,23 @@ type Reading struct {
 	ID       string     `json:"id"`
 	Identity string     `json:"identity"` // client id; "" before it signs in
 	Key      string     `json:"key"`      // as configured; "": the service's own key
-	Follows  bool       `json:"follows"`  // goes to new versions by itself
+	Follows  bool       `json:"follows"`  // follows new versions by itself
 	InUse    string     `json:"in_use"`   // identifier of the version; "": none
-	Previous []string   `json:"previous"` // of a rotation that is not finished
+	Previous []string   `json:"previous"` // of an unfinished rotation
 	NextLook *time.Time `json:"next_look,omitempty"`
 	Trouble  string     `json:"trouble"` // with its key, when it last looked
 	Read     int        `json:"read"`    // items that were read, in backups too
 	Lost     []Loss     `json:"lost"`
 }
 
-// Loss is what cannot be read, and why.
+// Loss is data that cannot be read, and why.
 type Loss struct {
 	What    string `json:"what"` // such as "items 0, 1" or "item 0 of the backup of 2026-…"
 	Version string `json:"version"`
 	Why     string `json:"why"`
 }
 
-// Err says what cannot be read; nil when everything can be.
+// Err returns what cannot be read; nil if everything can be.
 func (r Report) Err() error {
 	var errs []error
 	for _, c := range r.Consumers {
@@ -50,8 +50,8 @@ func (r Report) Err() error {
 	return errors.Join(errs...)
 }
 
-// ReadEverything has every consumer read all that it ever wrote and still keeps, each
-// data key unwrapped anew.
+// ReadEverything makes every consumer read all its data, unwrapping each data key
+// again.
 func (s *Service) ReadEverything(ctx context.Context) Report {
 	r := Report{EverythingReadable: true, Consumers: []Reading{}}
 	for _, c := range s.all() {
@@ -96,7 +96,7 @@ func (c *consumer) describe() Reading {
 	return r
 }
 
-// read opens every item, data key by data key.
+// read decrypts every item, data key by data key.
 func (c *consumer) read(ctx context.Context, r *Reading, keys []dataKey, items []item, where string) {
 	for i, k := range keys {
 		var lost []string

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// storage is Microsoft.Storage/storageAccounts: it looks daily, unless the key
-// version is pinned.
+// storage is Microsoft.Storage/storageAccounts: it looks for new versions daily, unless
+// the key version is pinned.
 var storage = &kind{
 	word: "storage", path: "Microsoft.Storage/storageAccounts",
 	delay: 24 * time.Hour, bits: []int{2048, 3072, 4096},
@@ -38,7 +38,7 @@ var storage = &kind{
 			at(timestamp(c.expires), "currentVersionedKeyExpirationTimestamp")
 		}
 	},
-	wishes: func(k keyRef, _ bool) document {
+	keyPatch: func(k keyRef, _ bool) document {
 		return document{"properties": document{"encryption": document{
 			"keySource":          "Microsoft.Keyvault",
 			"keyvaultproperties": document{"keyvaulturi": k.vault, "keyname": k.name, "keyversion": k.version},

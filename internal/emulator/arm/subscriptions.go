@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// subscription is the one that is listed: the az command line asks for it when it signs
-// in. Resources can be made in any.
+// subscription is the one listed subscription: the az command line asks for it when it
+// signs in. Resources can be created in any.
 const subscription = "00000000-0000-4000-8000-000000000000"
 
-// asksForSubscriptions knows the path of their list.
+// asksForSubscriptions reports whether a path is that of the subscription list.
 func asksForSubscriptions(path string) bool {
 	return strings.EqualFold(strings.TrimSuffix(path, "/"), "/subscriptions")
 }

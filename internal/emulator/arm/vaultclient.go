@@ -26,7 +26,7 @@ type identity struct {
 	resourceID, clientID string
 }
 
-// token is what the managed-identity endpoint answers.
+// token is the answer of the managed-identity endpoint.
 type token struct {
 	AccessToken string `json:"access_token"`
 	ClientID    string `json:"client_id"`
@@ -40,7 +40,8 @@ func (s *Service) signIn(ctx context.Context, who identity, audience string) (to
 	} else {
 		q.Set("msi_res_id", strings.ToLower(who.resourceID))
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://169.254.169.254/metadata/identity/oauth2/token?"+q.Encode(), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet,
+		"http://169.254.169.254/metadata/identity/oauth2/token?"+q.Encode(), nil)
 	if err != nil {
 		return token{}, err
 	}
@@ -70,7 +71,7 @@ func (s *Service) send(r *http.Request) (status int, body []byte, err error) {
 	return resp.StatusCode, body, err
 }
 
-// keyInfo is what a service learns of a key before it uses it.
+// keyInfo is what a service reads of a key before it uses the key.
 type keyInfo struct {
 	version       string
 	kty           string
@@ -80,7 +81,7 @@ type keyInfo struct {
 	recoveryLevel string
 }
 
-// look reads a key, the newest version if k names none.
+// look reads a key version, the newest if k names none.
 func (s *Service) look(ctx context.Context, who identity, k keyRef) (keyInfo, error) {
 	var b struct {
 		Key struct {
@@ -116,7 +117,8 @@ func (s *Service) look(ctx context.Context, who identity, k keyRef) (keyInfo, er
 }
 
 // transform wraps or unwraps a value with one version.
-func (s *Service) transform(ctx context.Context, who identity, operation string, k keyRef, value []byte) ([]byte, error) {
+func (s *Service) transform(ctx context.Context, who identity, operation string, k keyRef,
+	value []byte) ([]byte, error) {
 	in := struct {
 		Alg   string `json:"alg"`
 		Value string `json:"value"`
@@ -131,7 +133,8 @@ func (s *Service) transform(ctx context.Context, who identity, operation string,
 }
 
 // call does one operation on a key; "" reads it.
-func (s *Service) call(ctx context.Context, who identity, method string, k keyRef, operation string, in, out any) error {
+func (s *Service) call(ctx context.Context, who identity, method string, k keyRef, operation string,
+	in, out any) error {
 	t, err := s.signIn(ctx, who, k.audience())
 	if err != nil {
 		return err

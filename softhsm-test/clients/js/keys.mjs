@@ -1,4 +1,4 @@
-// Keys: made, brought in, seen, changed, deleted, rotated, attested.
+// Operations that create, import, read, change, delete, rotate and attest keys.
 import assert from "node:assert/strict";
 import { constants, publicEncrypt, randomBytes } from "node:crypto";
 import { KeyClient } from "@azure/keyvault-keys";

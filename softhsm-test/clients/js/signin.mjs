@@ -1,4 +1,4 @@
-// Every way in: each credential of @azure/identity that the emulator has an endpoint
+// Every way to sign in: each @azure/identity credential that the emulator has an endpoint
 // for gets a token that the vault takes.
 import assert from "node:assert/strict";
 import {
@@ -36,7 +36,8 @@ export const signIn = {
     list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.application, v.setup.certificate)),
   "sign in by a certificate that is not registered": (v) =>
     list(v, new ClientCertificateCredential(v.setup.tenantId, v.setup.otherApplication, v.setup.certificate)),
-  "sign in by the default chain": (v) => list(v, new DefaultAzureCredential({ managedIdentityClientId: v.setup.clientId })),
+  "sign in by the default chain": (v) =>
+    list(v, new DefaultAzureCredential({ managedIdentityClientId: v.setup.clientId })),
   "call again after the tokens were revoked": async (v) => {
     const clientId = "revoked-" + v.name;
     const credential = new ClientCertificateCredential(v.setup.tenantId, clientId, v.setup.certificate);
@@ -44,7 +45,7 @@ export const signIn = {
     await all(keys.listDeletedKeys());
     const body = JSON.stringify({ do: "RevokeTokens", what: clientId });
     assert.ok((await fetch(`${v.setup.admin}/meddle`, { method: "POST", body })).ok);
-    await all(keys.listDeletedKeys()); // by a token that was asked for with the challenge's claims
+    await all(keys.listDeletedKeys()); // by a token requested with the challenge's claims
   },
   "sign in with a token that is no JWT": (v) =>
     list(v, new WorkloadIdentityCredential({

@@ -1,4 +1,4 @@
-"""Keys: made, brought in, seen, changed, deleted, rotated, attested."""
+"""Operations that create, import, read, change, delete, rotate and attest keys."""
 
 import base64
 import datetime
@@ -176,7 +176,8 @@ def purge_protected(v):
 def set_policy(v):
     v.create("turned", v.ec)
     action = KeyRotationLifetimeAction("rotate", time_before_expiry="P30D")
-    policy = v.keys.update_key_rotation_policy("turned", KeyRotationPolicy(lifetime_actions=[action], expires_in="P90D"))
+    turn = KeyRotationPolicy(lifetime_actions=[action], expires_in="P90D")
+    policy = v.keys.update_key_rotation_policy("turned", turn)
     assert policy.expires_in == "P90D"
 
 

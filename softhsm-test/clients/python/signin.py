@@ -1,4 +1,4 @@
-"""Every way in: each credential of azure-identity that the emulator has an endpoint for
+"""Every way to sign in: each azure-identity credential that the emulator has an endpoint for
 gets a token that the vault takes."""
 
 import json
@@ -50,7 +50,7 @@ def revoked(v):
     body = json.dumps({"do": "RevokeTokens", "what": client_id}).encode()
     directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     directly.open(v.setup["admin"] + "/meddle", body).close()
-    list(keys.list_deleted_keys())  # by a token that was asked for with the challenge's claims
+    list(keys.list_deleted_keys())  # by a token requested with the challenge's claims
 
 
 SIGN_IN = {

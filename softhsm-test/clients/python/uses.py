@@ -1,5 +1,5 @@
 """Keys in use. The service refuses GET of these keys, so the client knows nothing of them
-and cannot do locally what the service shall do."""
+and cannot do locally what the service is to do."""
 
 import datetime
 import hashlib

@@ -15,14 +15,15 @@ const (
 )
 
 // On such a token every generation would fail, and leave a pair behind.
-func TestFaultTokenOnWhichNoKeyReadsBackIsToldOfAndNotFilled(t *testing.T) {
+func TestFaultTokenOnWhichNoKeyReadsBackIsReportedAndNotFilled(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, nil)
 	f.misbehave(unknownAlwaysSensitive)
 	f.start()
 	f.waitShown("no key can be made on this token")
 	f.wait("status names the attribute, and the key waits for it", func(s status.Snapshot, k status.Key) bool {
-		return strings.Contains(s.HSM.Info.Degraded, "CKA_ALWAYS_SENSITIVE") && strings.Contains(k.Error, "CKA_ALWAYS_SENSITIVE")
+		return strings.Contains(s.HSM.Info.Degraded, "CKA_ALWAYS_SENSITIVE") &&
+			strings.Contains(k.Error, "CKA_ALWAYS_SENSITIVE")
 	})
 	f.wantUp()
 	f.misbehave()

@@ -5,9 +5,9 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/effects"
 )
 
-// wantTold requires that the audit chain tells of all that is in the vaults and in the
+// wantAudited requires that the audit chain records everything in the vaults and in the
 // token, with an intent before it and a result after it. The daemon must not run.
-func (w *world) wantTold(objects []key.Object) {
+func (w *world) wantAudited(objects []key.Object) {
 	w.t.Helper()
 	var vaults []effects.Vault
 	for _, name := range []string{"weu", "mhsm"} {
@@ -19,13 +19,13 @@ func (w *world) wantTold(objects []key.Object) {
 	for _, o := range objects {
 		pairs = append(pairs, effects.Pair{ID: string(o.ID), Pending: o.Label.Pending})
 	}
-	for _, line := range effects.Untold(w.chain(), vaults, pairs) {
+	for _, line := range effects.Unrecorded(w.chain(), vaults, pairs) {
 		w.t.Error(line)
 	}
 }
 
-// chain is the audit chain in the state of the stopped daemon, after what the chains of
-// lost states had.
+// chain returns the chains of lost states, followed by the audit chain in the state of
+// the stopped daemon.
 func (w *world) chain() []effects.Entry {
 	w.t.Helper()
 	a := w.command("audit", "--json", "--state", w.path("state"))
@@ -39,8 +39,8 @@ func (w *world) chain() []effects.Entry {
 	return effects.Join(w.lostChain, chain)
 }
 
-// loseChain keeps for wantTold what the state's chain tells, before a test takes the
-// state away: its effects stay.
+// loseChain saves the state's chain for wantAudited before a test removes the state:
+// the chain's effects stay.
 func (w *world) loseChain() {
 	w.t.Helper()
 	w.lostChain = w.chain()

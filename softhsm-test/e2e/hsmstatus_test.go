@@ -54,7 +54,8 @@ func TestWhyAChildCannotWorkIsShown(t *testing.T) {
 			c.do(w)
 			w.configure()
 			w.start()
-			w.wait("the HSM side is seen to be "+c.state, func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == c.state })
+			w.wait("the HSM side is seen to be "+c.state,
+				func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == c.state })
 			shown := w.must("status")
 			row := regexp.MustCompile(`(?m)^HSM .*` + c.state + ` .*since .*$`).FindString(shown)
 			w.wantContains(row, c.want...)
@@ -84,24 +85,26 @@ func TestWhyAChildCannotWorkIsShown(t *testing.T) {
 	}
 }
 
-func TestTheServiceTellsWhatItIsToSystemdAndToStatus(t *testing.T) {
+func TestTheHSMServiceReportsItsStateToSystemdAndStatus(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	w.set.timeouts = fmt.Sprintf(", socket: %q, user: %q, state_dir: %q", w.path("hsm.sock"), fmt.Sprint(os.Getuid()), w.path("hsm"))
+	w.set.timeouts = fmt.Sprintf(", socket: %q, user: %q, state_dir: %q",
+		w.path("hsm.sock"), fmt.Sprint(os.Getuid()), w.path("hsm"))
 	w.configure()
 	w.pin("wrong\n")
-	service, told := w.startService()
+	service, notified := w.startService()
 	w.start()
 
 	const refused = "the token refused the PIN"
-	w.wait("the HSM side is degraded", func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMDegraded })
+	w.wait("the HSM side is degraded",
+		func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMDegraded })
 	w.wantContains(w.must("status"), "degraded", refused, "seen ")
-	w.await("systemd is told so", func() bool { return strings.HasPrefix(told(), "degraded: ") })
-	w.wantContains(told(), refused)
+	w.await("systemd knows it", func() bool { return strings.HasPrefix(notified(), "degraded: ") })
+	w.wantContains(notified(), refused)
 
 	w.pin(w.token.PIN + "\n")
 	w.wait("the HSM side is up", func(s status.Snapshot, _ status.Key) bool { return s.HSM.State() == status.HSMUp })
-	w.await("systemd is told so", func() bool { return told() == "serving token "+w.token.Label })
+	w.await("systemd knows it", func() bool { return notified() == "serving token "+w.token.Label })
 	w.waitGeneration(1)
 
 	stopped := time.Now()
@@ -109,14 +112,15 @@ func TestTheServiceTellsWhatItIsToSystemdAndToStatus(t *testing.T) {
 		t.Fatal(err)
 	}
 	var down status.HSM
-	w.wait("the HSM side is down", func(s status.Snapshot, _ status.Key) bool { down = s.HSM; return down.State() == status.HSMDown })
+	w.wait("the HSM side is down",
+		func(s status.Snapshot, _ status.Key) bool { down = s.HSM; return down.State() == status.HSMDown })
 	if late := down.Since.Sub(stopped); late > 5*time.Second {
 		t.Errorf("it was said to be up for %v after its end", late)
 	}
 	w.wait("the reason names the service", func(s status.Snapshot, _ status.Key) bool {
 		return strings.Contains(s.HSM.Error, "systemctl status keyd-hsm")
 	})
-	w.await("systemd is told of the end", func() bool { return told() == "stopped" })
+	w.await("systemd knows of the end", func() bool { return notified() == "stopped" })
 	lines, _ := w.check()
 	w.wantLine(lines, "hsm", w.token.Label, "answers", status.CheckFailed, "hsm.sock", "journalctl -u keyd-hsm")
 }
@@ -131,7 +135,8 @@ func (w *world) pin(content string) {
 // initialise makes one more token.
 func (w *world) initialise(label string) {
 	w.t.Helper()
-	cmd := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", w.token.PIN, "--so-pin", w.token.PIN)
+	cmd := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", w.token.PIN, "--so-pin",
+		w.token.PIN)
 	cmd.Env = append(os.Environ(), w.token.Environ()...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		w.t.Fatalf("%v: %s", err, out)
@@ -145,8 +150,8 @@ func (w *world) await(what string, cond func() bool) {
 	}
 }
 
-// startService starts the HSM side as systemd does; told is the status that it last gave.
-func (w *world) startService() (service *exec.Cmd, told func() string) {
+// startService starts the HSM side as systemd does; notified returns the last status that it gave systemd.
+func (w *world) startService() (service *exec.Cmd, notified func() string) {
 	w.t.Helper()
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: w.path("notify"), Net: "unixgram"})
 	if err != nil {
