@@ -63,7 +63,11 @@ func TestASubjectsProofsDoNotDependOnOthers(t *testing.T) {
 func many(n int, newest bool) []Subject {
 	subjects := make([]Subject, n)
 	for i := range subjects {
-		subjects[i] = Subject{Subject: proof.Subject{Key: fmt.Sprintf("key-%03d", i), Version: "v"}, Vault: weu, Newest: newest}
+		subjects[i] = Subject{
+			Subject: proof.Subject{Key: fmt.Sprintf("key-%03d", i), Version: "v"},
+			Vault:   weu,
+			Newest:  newest,
+		}
 	}
 	return subjects
 }
@@ -146,7 +150,14 @@ func TestAFailureIsRetriedSoonAndThenLessAndLessOften(t *testing.T) {
 		pauses = append(pauses, wake.Sub(at))
 		at = wake
 	}
-	want := []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute}
+	want := []time.Duration{
+		30 * time.Second,
+		time.Minute,
+		2 * time.Minute,
+		4 * time.Minute,
+		5 * time.Minute,
+		5 * time.Minute,
+	}
 	if !slices.Equal(pauses, want) {
 		t.Errorf("pauses after failures: %v, want %v", pauses, want)
 	}
@@ -171,7 +182,9 @@ func TestTheLongestDueComesFirst(t *testing.T) {
 
 func TestAClockPutBackDoesNotStopProofs(t *testing.T) {
 	s := many(1, true)
-	last := map[ID]Last{s[0].ID(): Last{Seen: start}.ended(start.Add(48*time.Hour), proof.Result{Outcome: key.Passed})}
+	last := map[ID]Last{
+		s[0].ID(): Last{Seen: start}.ended(start.Add(48*time.Hour), proof.Result{Outcome: key.Passed}),
+	}
 	if next, _ := Due(start, pace, s, last); len(next) != 1 {
 		t.Error("nothing is due until the clock has come back to where it was")
 	}

@@ -195,7 +195,13 @@ func (h *Health) sort(all []Subject) {
 		h.skipped = append(h.skipped, s)
 		gone[s.Vault] = true
 		if !h.noted[s.Vault] {
-			h.Logger.Warn("vault is not in the configuration: its versions are not proven", "VAULT", s.VaultName, "url", s.Vault)
+			h.Logger.Warn(
+				"vault is not in the configuration: its versions are not proven",
+				"VAULT",
+				s.VaultName,
+				"url",
+				s.Vault,
+			)
 		}
 	}
 	h.noted = gone

@@ -140,11 +140,15 @@ func TestTwoInconclusiveProofsAreFailingAndSayWhichLegAndWhy(t *testing.T) {
 				if v, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); !ok || v != 0 {
 					t.Errorf("%s is %v", lastResult, v)
 				}
-				if v, _ := value(t, reg, proofsTotal, "k", string(leg), "inconclusive", string(c.reason), "weu"); v < 2 {
+				if v, _ := value(
+					t, reg, proofsTotal, "k", string(leg), "inconclusive", string(c.reason), "weu",
+				); v < 2 {
 					t.Errorf("%s counts %v", proofsTotal, v)
 				}
 				r := h.Results("k")
-				if len(r) != 1 || r[0].Leg != string(leg) || r[0].Outcome != key.Inconclusive || r[0].Reason != c.reason || !strings.Contains(r[0].Error, "403 Forbidden") {
+				if len(r) != 1 || r[0].Leg != string(leg) || r[0].Outcome != key.Inconclusive ||
+					r[0].Reason != c.reason ||
+					!strings.Contains(r[0].Error, "403 Forbidden") {
 					t.Errorf("results %+v", r)
 				}
 				if want := fmt.Sprintf("leg=%s reason=%s ", leg, c.reason); !strings.Contains(log.String(), want) {
@@ -476,7 +480,8 @@ func TestAnExpiredVersionFailsOnlyWhereItIsNewest(t *testing.T) {
 		h, _ := w.health(t, nil)
 		run(t, h, func() { wait(25 * time.Hour) })
 		for _, r := range h.Results("k") {
-			if r.Newest && (r.Outcome != key.Inconclusive || r.Reason != key.KeyExpired || r.Leg != string(proof.LegWrap)) {
+			if r.Newest &&
+				(r.Outcome != key.Inconclusive || r.Reason != key.KeyExpired || r.Leg != string(proof.LegWrap)) {
 				t.Errorf("the newest: %+v", r)
 			}
 			if !r.Newest && (r.Outcome != key.Passed || r.At.IsZero()) {

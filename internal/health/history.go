@@ -47,7 +47,11 @@ func (h *History) Until(now time.Time) status.History {
 	defer h.mu.Unlock()
 	last := slotNumber(now)
 	first := last - slots + 1
-	out := status.History{Start: time.Unix(first*int64(slotWidth/time.Second), 0).UTC(), Width: slotWidth, Slots: make([]status.Slot, slots)}
+	out := status.History{
+		Start: time.Unix(first*int64(slotWidth/time.Second), 0).UTC(),
+		Width: slotWidth,
+		Slots: make([]status.Slot, slots),
+	}
 	for i := range out.Slots {
 		n := first + int64(i)
 		out.Slots[i] = status.SlotUnknown

@@ -46,7 +46,14 @@ func TestASlotIsTheWorstThatWasSeenInIt(t *testing.T) {
 	h.Note(noon.Add(slotWidth+time.Second), false)
 	h.Note(noon.Add(slotWidth+2*time.Second), true)
 	h.Note(noon.Add(3*slotWidth), true)
-	wantSlots(t, last(h, noon.Add(3*slotWidth+time.Minute), 4), status.SlotGood, status.SlotBad, status.SlotUnknown, status.SlotGood)
+	wantSlots(
+		t,
+		last(h, noon.Add(3*slotWidth+time.Minute), 4),
+		status.SlotGood,
+		status.SlotBad,
+		status.SlotUnknown,
+		status.SlotGood,
+	)
 }
 
 func TestWhatIsOlderThanADayIsForgotten(t *testing.T) {

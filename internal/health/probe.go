@@ -102,7 +102,9 @@ func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
 	return r
 }
 
-var errNotConfigured = errors.New("the vault is not in the configuration, so its versions are not proven: put it back, or leave it so")
+var errNotConfigured = errors.New(
+	"the vault is not in the configuration, so its versions are not proven: put it back, or leave it so",
+)
 
 // tell logs when a version begins to fail and when it is well again, not each
 // proof.
@@ -112,7 +114,17 @@ func (h *Health) tell(s Subject, before, after Last) {
 	case after.Result.Outcome == key.WasRefuted && before.Result.Outcome != key.WasRefuted:
 		log.Error("proof refuted", "leg", string(after.Result.Leg), "error", after.Result.Err.Error())
 	case after.Failing() && !before.Failing():
-		log.Warn("proof failing", "leg", string(after.Result.Leg), "reason", string(reasonOf(after.Result)), "error", after.Result.Err.Error(), "failures", after.Failures)
+		log.Warn(
+			"proof failing",
+			"leg",
+			string(after.Result.Leg),
+			"reason",
+			string(reasonOf(after.Result)),
+			"error",
+			after.Result.Err.Error(),
+			"failures",
+			after.Failures,
+		)
 	case !after.Failing() && before.Failing():
 		log.Info("proof passes again")
 	}
@@ -144,7 +156,8 @@ func (h *Health) Results(name string) []status.Proof {
 func result(s Subject, l Last) status.Proof {
 	r := status.Proof{
 		Vault: s.Vault, Version: s.Version, Generation: s.Generation, Newest: s.Newest,
-		Outcome: l.Result.Outcome, At: l.At, PassedAt: s.ProvenAt, Leg: string(l.Result.Leg), Reason: reasonOf(l.Result),
+		Outcome: l.Result.Outcome, At: l.At, PassedAt: s.ProvenAt, Leg: string(l.Result.Leg),
+		Reason: reasonOf(l.Result),
 	}
 	if l.Passed.After(r.PassedAt) {
 		r.PassedAt = l.Passed

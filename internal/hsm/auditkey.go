@@ -86,7 +86,13 @@ func (e *engine) AuditKey(ctx context.Context) (m key.Material, present bool, er
 	if _, err := e.ready(ctx); err != nil {
 		return key.Material{}, false, err
 	}
-	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.own) })
+	k, err := with(
+		ctx,
+		e.tok,
+		e.cfg.CallTimeout,
+		true,
+		func(s session) (auditKey, error) { return s.auditKey(e.own) },
+	)
 	if IsCode(err, NotFound) {
 		return key.Material{}, false, nil
 	}
@@ -119,7 +125,12 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 		return nil, refused(BadRequest, "not signed: %w", err)
 	}
 	if c.Instance != e.cfg.Instance {
-		return nil, refused(Foreign, "a checkpoint of instance %q is not signed: this is %q", c.Instance, e.cfg.Instance)
+		return nil, refused(
+			Foreign,
+			"a checkpoint of instance %q is not signed: this is %q",
+			c.Instance,
+			e.cfg.Instance,
+		)
 	}
 	if _, err := e.ready(ctx); err != nil {
 		return nil, err
@@ -142,7 +153,10 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 // and is left alone.
 func (s session) auditKey(mine own) (auditKey, error) {
 	label := auditLabel(mine.instance)
-	handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+	handles, err := s.find(
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+	)
 	if err != nil {
 		return auditKey{}, err
 	}
@@ -167,12 +181,23 @@ func (s session) auditKey(mine own) (auditKey, error) {
 	}
 	switch len(whole) {
 	case 0:
-		return auditKey{}, refused(NotFound, "the HSM has no audit key %q (%d objects of that label are not whole%s)", label, len(handles), why)
+		return auditKey{}, refused(
+			NotFound,
+			"the HSM has no audit key %q (%d objects of that label are not whole%s)",
+			label,
+			len(handles),
+			why,
+		)
 	case 1:
 		return whole[0], nil
 	default:
-		return auditKey{}, refused(Incomplete, "the HSM has %d audit keys %q: compare their fingerprints with `keyd audit`, "+
-			"and remove with the vendor's tool those that signed nothing", len(whole), label)
+		return auditKey{}, refused(
+			Incomplete,
+			"the HSM has %d audit keys %q: compare their fingerprints with `keyd audit`, "+
+				"and remove with the vendor's tool those that signed nothing",
+			len(whole),
+			label,
+		)
 	}
 }
 
@@ -191,12 +216,19 @@ func (s session) auditProblem(k auditKey, mine own) (string, error) {
 
 // makeAuditKey makes the audit key; none says why the token has none.
 func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
-	spoilt, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel(mine.instance)))
+	spoilt, err := s.find(
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel(mine.instance)),
+	)
 	if err != nil {
 		return auditKey{}, err
 	}
 	if len(spoilt) >= maxSpoilt {
-		return auditKey{}, refused(Incomplete, "no further one is made: %w; remove these with the vendor's tool once the cause is found", none)
+		return auditKey{}, refused(
+			Incomplete,
+			"no further one is made: %w; remove these with the vendor's tool once the cause is found",
+			none,
+		)
 	}
 	id := make([]byte, 16)
 	_, _ = rand.Read(id) // never fails (crypto/rand)
@@ -205,7 +237,12 @@ func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
 	public = append(public, attr{pkcs11.CKA_PUBLIC_EXPONENT, "PUBLIC_EXPONENT", big.NewInt(publicExponent).Bytes()})
 	private := append(auditPrivateAttrs(), named...)
 	killpoint.At("hsm-audit-key-before")
-	_, made, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(public), template(private))
+	_, made, err := s.m.GenerateKeyPair(
+		s.h,
+		mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil),
+		template(public),
+		template(private),
+	)
 	if err != nil {
 		return auditKey{}, fmt.Errorf("C_GenerateKeyPair: %w", err)
 	}
@@ -252,7 +289,12 @@ func (s session) sign(k auditKey, message []byte) ([]byte, error) {
 	}
 	digest := sha256.Sum256(message)
 	if err := rsa.VerifyPKCS1v15(k.public, crypto.SHA256, digest[:], signature); err != nil {
-		return nil, newError(Internal, key.Retry, "the token's signature does not verify under the audit key's own public key: %w", err)
+		return nil, newError(
+			Internal,
+			key.Retry,
+			"the token's signature does not verify under the audit key's own public key: %w",
+			err,
+		)
 	}
 	return signature, nil
 }

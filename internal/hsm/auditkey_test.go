@@ -60,7 +60,17 @@ func TestTheAuditKeyIsMadeOnceAndSignsCheckpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantSigned(t, pub, []byte("keyd audit checkpoint v1\ninstance test\nseq 57\nhead sha256:"+strings.Repeat("5e", 32)+"\ntime 2026-03-01T12:00:00Z\n"), signature)
+	wantSigned(
+		t,
+		pub,
+		[]byte(
+			"keyd audit checkpoint v1\ninstance test\nseq 57\nhead sha256:"+strings.Repeat(
+				"5e",
+				32,
+			)+"\ntime 2026-03-01T12:00:00Z\n",
+		),
+		signature,
+	)
 }
 
 func TestOnlyACheckpointOfThisInstanceIsSigned(t *testing.T) {
@@ -77,8 +87,10 @@ func TestOnlyACheckpointOfThisInstanceIsSigned(t *testing.T) {
 		"a name with a line in it": func(c *key.Checkpoint) { c.Instance = "test\nseq 1" },
 		"an empty chain":           func(c *key.Checkpoint) { c.Seq = 0 },
 		"a head that is no hash":   func(c *key.Checkpoint) { c.Head = "sha256:transfer all the money" },
-		"capital digits":           func(c *key.Checkpoint) { c.Head = key.Fingerprint("sha256:" + strings.Repeat("5E", 32)) },
-		"no time":                  func(c *key.Checkpoint) { c.Time = time.Time{} },
+		"capital digits": func(c *key.Checkpoint) {
+			c.Head = key.Fingerprint("sha256:" + strings.Repeat("5E", 32))
+		},
+		"no time": func(c *key.Checkpoint) { c.Time = time.Time{} },
 	} {
 		c := checkpoint()
 		change(&c)
@@ -120,9 +132,16 @@ func TestNothingElseReachesTheTokensSigning(t *testing.T) {
 	})
 	id := newID(t)
 	evil := map[string]any{
-		"id": id, "key": "sa-cmk-key", "number": 1, "spec": "RSA-2048", "ciphertext": []byte("sign me"), "sha256": make([]byte, 32),
+		"id": id, "key": "sa-cmk-key", "number": 1, "spec": "RSA-2048", "ciphertext": []byte("sign me"),
+		"sha256":  make([]byte, 32),
 		"message": []byte("sign me"), "digest": []byte("sign me"), "data": []byte("sign me"),
-		"checkpoint": map[string]any{"instance": "test", "seq": 1, "head": "sign me", "time": time.Now(), "message": []byte("sign me")},
+		"checkpoint": map[string]any{
+			"instance": "test",
+			"seq":      1,
+			"head":     "sign me",
+			"time":     time.Now(),
+			"message":  []byte("sign me"),
+		},
 	}
 	params := func(names ...string) json.RawMessage {
 		chosen := map[string]any{}
@@ -140,7 +159,8 @@ func TestNothingElseReachesTheTokensSigning(t *testing.T) {
 		params json.RawMessage
 	}{
 		{"Sign", params("message")}, {"SignCheckpoint", params("message")}, {"SignCheckpoint", params("digest")},
-		{"SignCheckpoint", params("checkpoint")}, {"SignCheckpoint", params("checkpoint", "data")}, {"SignCheckpoint", params()},
+		{"SignCheckpoint", params("checkpoint")}, {"SignCheckpoint", params("checkpoint", "data")},
+		{"SignCheckpoint", params()},
 		{"MakeAuditKey", params("message")}, {"AuditKey", params("message")}, {"Describe", params("message")},
 		{"Generate", params("id", "key", "number", "spec")}, {"PublicKey", params("id")}, {"Inventory", params()},
 		{"Opens", params("id", "ciphertext", "sha256")}, {"Destroy", params("id")},
@@ -174,17 +194,27 @@ func TestASignatureThatDoesNotVerifyIsNotGivenAway(t *testing.T) {
 	if _, err := e.MakeAuditKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := e.SignCheckpoint(t.Context(), checkpoint()); err == nil || out != nil || !strings.Contains(err.Error(), "does not verify") {
+	if out, err := e.SignCheckpoint(t.Context(), checkpoint()); err == nil || out != nil ||
+		!strings.Contains(err.Error(), "does not verify") {
 		t.Errorf("a spoilt signature: %x, %v", out, err)
 	}
 }
 
 // auditObjects are the handles of the audit key's halves, and its CKA_ID.
-func auditObjects(t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle) (private, public []pkcs11.ObjectHandle, id key.ID) {
+func auditObjects(
+	t *testing.T,
+	m *pkcs11.Ctx,
+	s pkcs11.SessionHandle,
+) (private, public []pkcs11.ObjectHandle, id key.ID) {
 	t.Helper()
 	ses := session{m: m, h: s}
-	for class, into := range map[uint]*[]pkcs11.ObjectHandle{pkcs11.CKO_PRIVATE_KEY: &private, pkcs11.CKO_PUBLIC_KEY: &public} {
-		found, err := ses.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel("test")))
+	for class, into := range map[uint]*[]pkcs11.ObjectHandle{
+		pkcs11.CKO_PRIVATE_KEY: &private, pkcs11.CKO_PUBLIC_KEY: &public,
+	} {
+		found, err := ses.find(
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, class),
+			pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel("test")),
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,8 +243,10 @@ func TestTheAuditKeyCanDoNothingButSign(t *testing.T) {
 			t.Fatalf("%d private and %d public halves", len(private), len(public))
 		}
 		for typ, want := range map[uint]bool{
-			pkcs11.CKA_SIGN: true, pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_NEVER_EXTRACTABLE: true, pkcs11.CKA_PRIVATE: true,
-			pkcs11.CKA_EXTRACTABLE: false, pkcs11.CKA_DECRYPT: false, pkcs11.CKA_UNWRAP: false, pkcs11.CKA_DERIVE: false, pkcs11.CKA_SIGN_RECOVER: false,
+			pkcs11.CKA_SIGN: true, pkcs11.CKA_SENSITIVE: true, pkcs11.CKA_NEVER_EXTRACTABLE: true,
+			pkcs11.CKA_PRIVATE:     true,
+			pkcs11.CKA_EXTRACTABLE: false, pkcs11.CKA_DECRYPT: false, pkcs11.CKA_UNWRAP: false,
+			pkcs11.CKA_DERIVE: false, pkcs11.CKA_SIGN_RECOVER: false,
 		} {
 			values, err := session{m: m, h: s}.attributes(private[0], typ)
 			if err != nil || !hasValue(values[0], want) {
@@ -225,7 +257,9 @@ func TestTheAuditKeyCanDoNothingButSign(t *testing.T) {
 		if err != nil || !hasValue(values[0], false) {
 			t.Errorf("the public half may wrap: %v, %v", values, err)
 		}
-		if _, err := (session{m: m, h: s}).decrypt(mechanism(pkcs11.CKM_RSA_X_509, nil), private[0], make([]byte, rsaOf(pub).Size())); err == nil {
+		if _, err := (session{m: m, h: s}).decrypt(
+			mechanism(pkcs11.CKM_RSA_X_509, nil), private[0], make([]byte, rsaOf(pub).Size()),
+		); err == nil {
 			t.Error("the token decrypts with the audit key")
 		}
 		kek, _ := newKEK(t, vaultURL)
@@ -270,7 +304,13 @@ func TestTheAuditKeyIsNoPairToAnyOtherCall(t *testing.T) {
 }
 
 // make in the token, past keyd, an audit key that differs by some attributes.
-func plantAuditKey(t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle, bits int, change map[uint]any) (public, private pkcs11.ObjectHandle) {
+func plantAuditKey(
+	t *testing.T,
+	m *pkcs11.Ctx,
+	s pkcs11.SessionHandle,
+	bits int,
+	change map[uint]any,
+) (public, private pkcs11.ObjectHandle) {
 	t.Helper()
 	named := []attr{{pkcs11.CKA_ID, "ID", newID(t).Bytes()}, {pkcs11.CKA_LABEL, "LABEL", auditLabel("test")}}
 	pub := append(auditPublicAttrs(), named...)
@@ -286,7 +326,12 @@ func plantAuditKey(t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle, bits int
 			pub[i].value = uint(bits)
 		}
 	}
-	public, private, err := m.GenerateKeyPair(s, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(pub), template(priv))
+	public, private, err := m.GenerateKeyPair(
+		s,
+		mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil),
+		template(pub),
+		template(priv),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,8 @@ const (
 // matches reports whether a token is the one that is meant.
 func (c Config) matches(info pkcs11.TokenInfo) bool {
 	for _, pair := range [][2]string{
-		{c.Token, info.Label}, {c.Serial, info.SerialNumber}, {c.Model, info.Model}, {c.Manufacturer, info.ManufacturerID},
+		{c.Token, info.Label}, {c.Serial, info.SerialNumber}, {c.Model, info.Model},
+		{c.Manufacturer, info.ManufacturerID},
 	} {
 		if pair[0] != "" && pair[0] != trim(pair[1]) {
 			return false
@@ -53,7 +54,9 @@ func (c Config) matches(info pkcs11.TokenInfo) bool {
 // wanted describes the token that is meant.
 func (c Config) wanted() string {
 	var parts []string
-	for _, p := range [][2]string{{"label", c.Token}, {"serial", c.Serial}, {"model", c.Model}, {"manufacturer", c.Manufacturer}} {
+	for _, p := range [][2]string{
+		{"label", c.Token}, {"serial", c.Serial}, {"model", c.Model}, {"manufacturer", c.Manufacturer},
+	} {
 		if p[1] != "" {
 			parts = append(parts, fmt.Sprintf("%s %q", p[0], p[1]))
 		}

@@ -57,7 +57,12 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 		return err
 	}
 	if len(objects) > 0 {
-		return refused(Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(objects), id)
+		return refused(
+			Exists,
+			"the HSM has %d objects with CKA_ID %s already: nothing was generated",
+			len(objects),
+			id,
+		)
 	}
 	e.trial.doubt()
 	defer func() { e.trial.settle(err == nil) }()
@@ -80,7 +85,9 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 // generatePair makes a pair on the token.
 func (s session) generatePair(id key.ID, label string, bits int, extras bool) error {
 	public, private := pairTemplates(id.Bytes(), label, bits, true, extras)
-	if _, _, err := s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), public, private); err != nil {
+	if _, _, err := s.m.GenerateKeyPair(
+		s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), public, private,
+	); err != nil {
 		return fmt.Errorf("C_GenerateKeyPair: %w", err)
 	}
 	return nil
@@ -96,7 +103,12 @@ func (s session) madePair(id key.ID, label string, bits int, excused []string) (
 	if err == nil {
 		err = errors.New(problem)
 	}
-	return p, newError(Incomplete, key.Ambiguous, "the pair was generated, but does not read back as asked for: %w", err)
+	return p, newError(
+		Incomplete,
+		key.Ambiguous,
+		"the pair was generated, but does not read back as asked for: %w",
+		err,
+	)
 }
 
 func (s session) readMade(id key.ID, label string, bits int, excused []string) (p pair, problem string, err error) {
@@ -162,13 +174,32 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 			return nil, err
 		}
 		e.forgetSeen(ctx, id)
-		e.log.InfoContext(ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid, "trust", how)
+		e.log.InfoContext(
+			ctx,
+			"wrapping",
+			"key",
+			p.label.Key,
+			"generation",
+			p.label.Number,
+			"vault",
+			kek.Vault,
+			"kek",
+			kek.Kid,
+			"trust",
+			how,
+		)
 		killpoint.At("hsm-wrap-before")
 		to, _ := kek.Material.RSA() // accept refuses a KEK that has none
 		out, err := way.wrapTo(s, to, p.private)
 		killpoint.At("hsm-wrap-after")
 		if err == nil && !plausible(out, to, p.key) {
-			return nil, newError(Internal, key.Refused, "%s made a ciphertext of %d bytes, which cannot hold the key", way.name, len(out))
+			return nil, newError(
+				Internal,
+				key.Refused,
+				"%s made a ciphertext of %d bytes, which cannot hold the key",
+				way.name,
+				len(out),
+			)
 		}
 		return out, err
 	})
@@ -199,7 +230,9 @@ func (s session) makePermanent(id key.ID, p pair) error {
 
 // relabel gives an object another label, and reads it back.
 func (s session) relabel(h pkcs11.ObjectHandle, label string) error {
-	if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, label)}); err != nil {
+	if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{
+		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+	}); err != nil {
 		return fmt.Errorf("C_SetAttributeValue: %w", err)
 	}
 	shown, err := s.attributes(h, pkcs11.CKA_LABEL)
@@ -246,9 +279,20 @@ func (e *engine) destroy(s session, id key.ID) error {
 		switch {
 		case o.label == "": // left by a crash: a CKA_ID is random, so it is ours
 		case !ok || label.Instance != e.cfg.Instance:
-			return refused(NotPending, "an object with CKA_ID %s is labelled %q, which is not of instance %s: nothing is destroyed", id, o.label, e.cfg.Instance)
+			return refused(
+				NotPending,
+				"an object with CKA_ID %s is labelled %q, which is not of instance %s: nothing is destroyed",
+				id,
+				o.label,
+				e.cfg.Instance,
+			)
 		case !label.Pending:
-			return refused(NotPending, "%s (CKA_ID %s) may have left the HSM: it is never destroyed by keyd", label, id)
+			return refused(
+				NotPending,
+				"%s (CKA_ID %s) may have left the HSM: it is never destroyed by keyd",
+				label,
+				id,
+			)
 		}
 	}
 	for _, o := range objects {

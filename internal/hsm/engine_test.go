@@ -47,7 +47,8 @@ func TestGenerateReadsBack(t *testing.T) {
 		t.Fatalf("inventory: %v, %v", objects, err)
 	}
 	for _, o := range objects {
-		if !o.Complete || !o.Label.Pending || o.Label.Key != "sa-cmk-key" || o.Label.Instance != "test" || !o.Material.Known() {
+		if !o.Complete || !o.Label.Pending || o.Label.Key != "sa-cmk-key" || o.Label.Instance != "test" ||
+			!o.Material.Known() {
 			t.Errorf("inventory shows %+v", o)
 		}
 	}
@@ -97,7 +98,8 @@ func TestDestroyRefusesWhatWasEverWrapped(t *testing.T) {
 		t.Errorf("destroying nothing is not success: %v", err)
 	}
 	objects, err := r.Inventory(t.Context())
-	if err != nil || len(objects) != 1 || objects[0].ID != wrapped || objects[0].Label.Pending || !objects[0].Complete {
+	if err != nil || len(objects) != 1 || objects[0].ID != wrapped || objects[0].Label.Pending ||
+		!objects[0].Complete {
 		t.Errorf("left in the HSM: %+v, %v", objects, err)
 	}
 	_, err = r.PublicKey(t.Context(), spare)

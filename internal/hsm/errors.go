@@ -88,7 +88,12 @@ func sessionLost(err error) bool {
 
 // handleLost: the object must be found again. NSS says KEY_TYPE_INCONSISTENT.
 func handleLost(err error) bool {
-	return isCKR(err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_KEY_TYPE_INCONSISTENT)
+	return isCKR(
+		err,
+		pkcs11.CKR_OBJECT_HANDLE_INVALID,
+		pkcs11.CKR_KEY_HANDLE_INVALID,
+		pkcs11.CKR_KEY_TYPE_INCONSISTENT,
+	)
 }
 
 // moduleLost: only C_Initialize in a new process helps. A lost login is among
@@ -125,7 +130,12 @@ func classify(op string, err error, unsure key.Class) error {
 	case errors.As(err, &own):
 		return err
 	case forbidden(err):
-		return refused(Policy, "%s: the token does not allow it: %w; look at the token's policy and at `keyd check`", op, err)
+		return refused(
+			Policy,
+			"%s: the token does not allow it: %w; look at the token's policy and at `keyd check`",
+			op,
+			err,
+		)
 	case moduleLost(err) || sessionLost(err):
 		return newError(Device, unsure, "%s: %w; the HSM process ends and is started again", op, err)
 	default:

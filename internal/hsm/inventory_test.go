@@ -16,7 +16,11 @@ type slipping struct {
 	countdown *atomic.Int64
 }
 
-func (m slipping) GetAttributeValue(s pkcs11.SessionHandle, o pkcs11.ObjectHandle, a []*pkcs11.Attribute) ([]*pkcs11.Attribute, error) {
+func (m slipping) GetAttributeValue(
+	s pkcs11.SessionHandle,
+	o pkcs11.ObjectHandle,
+	a []*pkcs11.Attribute,
+) ([]*pkcs11.Attribute, error) {
 	if m.countdown.Add(-1) == 0 {
 		return nil, pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID)
 	}

@@ -27,7 +27,8 @@ func TestTheLastAnswerOfAProcessThatEndedIsNotLost(t *testing.T) {
 	if err := errors.Join(send(theirs, response{Result: []byte("{}")}), theirs.CloseWrite()); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := newLink(ours).exchange(t.Context(), []byte{0, 0, 0, 1, 0}); err != nil || string(answer.Result) != "{}" {
+	if answer, err := newLink(ours).exchange(t.Context(), []byte{0, 0, 0, 1, 0}); err != nil ||
+		string(answer.Result) != "{}" {
 		t.Errorf("%q, %v", answer.Result, err)
 	}
 }

@@ -34,7 +34,10 @@ func listenLocked(path string) (*net.UnixListener, error) {
 		return nil, errors.Join(fmt.Errorf("the HSM socket %s is served by another process", path), conn.Close())
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
-		return nil, fmt.Errorf("%s is in the way of the HSM socket and is not a socket: remove it or set another path", path)
+		return nil, fmt.Errorf(
+			"%s is in the way of the HSM socket and is not a socket: remove it or set another path",
+			path,
+		)
 	}
 	// Made beside and renamed, so that it never stands there with a wider mode.
 	beside := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")

@@ -127,7 +127,10 @@ func TestTheStateOfThePINIsShown(t *testing.T) {
 		}
 	}
 	shown("")
-	for state, want := range map[key.PINState]string{key.PINAccepted: "accepted", key.PINFinalTry: "final-try", key.PINCountLow: "few-tries-left", key.PINToChange: "to-be-changed"} {
+	for state, want := range map[key.PINState]string{
+		key.PINAccepted: "accepted", key.PINFinalTry: "final-try", key.PINCountLow: "few-tries-left",
+		key.PINToChange: "to-be-changed",
+	} {
 		c := described(t, m, state)
 		if _, err := c.Describe(t.Context()); err != nil {
 			t.Fatal(err)

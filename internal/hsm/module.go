@@ -25,7 +25,11 @@ type module interface {
 	CreateObject(pkcs11.SessionHandle, []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
 	DestroyObject(pkcs11.SessionHandle, pkcs11.ObjectHandle) error
 	GenerateKey(pkcs11.SessionHandle, []*pkcs11.Mechanism, []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
-	GenerateKeyPair(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, public, private []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error)
+	GenerateKeyPair(
+		s pkcs11.SessionHandle,
+		m []*pkcs11.Mechanism,
+		public, private []*pkcs11.Attribute,
+	) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error)
 	WrapKey(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, wrapping, key pkcs11.ObjectHandle) ([]byte, error)
 	DecryptInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
 	Decrypt(pkcs11.SessionHandle, []byte) ([]byte, error)
@@ -37,8 +41,11 @@ type module interface {
 func loadModule(path string) (module, error) {
 	ctx := pkcs11.New(path)
 	if ctx == nil {
-		return nil, fmt.Errorf("the PKCS#11 library %s cannot be loaded: check that it exists, can be read by this user, "+
-			"and that `ldd` finds what it needs", path)
+		return nil, fmt.Errorf(
+			"the PKCS#11 library %s cannot be loaded: check that it exists, can be read by this user, "+
+				"and that `ldd` finds what it needs",
+			path,
+		)
 	}
 	return ctx, nil
 }

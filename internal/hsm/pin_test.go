@@ -138,7 +138,8 @@ func TestASpaceBehindARefusedPINIsHintedAt(t *testing.T) {
 	want := fmt.Sprintf("byte %d of it, the last, is a space", len(tok.PIN)+1)
 	for range 2 { // the second time keyd only remembers what the token said
 		r := start(t, tok, c)
-		if info, err := r.Describe(t.Context()); err != nil || !info.PINRefused || !strings.Contains(info.Degraded, want) {
+		if info, err := r.Describe(t.Context()); err != nil || !info.PINRefused ||
+			!strings.Contains(info.Degraded, want) {
 			t.Errorf("%+v, %v; want the PIN refused, and %q", info, err, want)
 		}
 		r.stop()

@@ -26,7 +26,15 @@ func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logg
 	return runWith(ctx, cfg, pins, at, loadModule, log, ready)
 }
 
-func runWith(ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger, ready func()) error {
+func runWith(
+	ctx context.Context,
+	cfg Config,
+	pins Pins,
+	at Endpoint,
+	load func(string) (module, error),
+	log *slog.Logger,
+	ready func(),
+) error {
 	err := run(ctx, cfg, pins, at, load, log, ready)
 	if h, ok := at.Listener.(*handed); ok {
 		if err != nil {
@@ -45,7 +53,15 @@ func closed(l net.Listener) error {
 	return nil
 }
 
-func run(ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger, ready func()) error {
+func run(
+	ctx context.Context,
+	cfg Config,
+	pins Pins,
+	at Endpoint,
+	load func(string) (module, error),
+	log *slog.Logger,
+	ready func(),
+) error {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return err

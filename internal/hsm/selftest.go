@@ -31,7 +31,12 @@ func (s session) selfTest(vendor uint) (profile, error) {
 	}
 	p := profile{extras: true}
 	public, private, err := s.sessionPair(true)
-	if isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) {
+	if isCKR(
+		err,
+		pkcs11.CKR_ATTRIBUTE_TYPE_INVALID,
+		pkcs11.CKR_TEMPLATE_INCONSISTENT,
+		pkcs11.CKR_ATTRIBUTE_VALUE_INVALID,
+	) {
 		p.extras = false
 		public, private, err = s.sessionPair(false)
 	}
@@ -56,7 +61,13 @@ func (s session) sessionPair(extras bool) (public, private pkcs11.ObjectHandle, 
 	return s.m.GenerateKeyPair(s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), pub, priv)
 }
 
-func (p *profile) chooseWrap(s session, ways []wrapper, kek *rsa.PrivateKey, private pkcs11.ObjectHandle, pub *rsa.PublicKey) {
+func (p *profile) chooseWrap(
+	s session,
+	ways []wrapper,
+	kek *rsa.PrivateKey,
+	private pkcs11.ObjectHandle,
+	pub *rsa.PublicKey,
+) {
 	var tried []string
 	for _, way := range ways {
 		ciphertext, err := way.wrapTo(s, &kek.PublicKey, private)
@@ -68,8 +79,12 @@ func (p *profile) chooseWrap(s session, ways []wrapper, kek *rsa.PrivateKey, pri
 		}
 		tried = append(tried, fmt.Sprintf("%s: %v", way.name, err))
 	}
-	p.problems = append(p.problems, "the HSM cannot wrap a private key as CKM_RSA_AES_KEY_WRAP. Tried: "+strings.Join(tried, "; ")+
-		". Allow private keys to be wrapped in the token's policy, or name the vendor's AES-KWP mechanism (hsm.wrap_mechanism)")
+	p.problems = append(
+		p.problems,
+		"the HSM cannot wrap a private key as CKM_RSA_AES_KEY_WRAP. Tried: "+strings.Join(tried, "; ")+
+			". Allow private keys to be wrapped in the token's policy, or name the vendor's AES-KWP mechanism "+
+			"(hsm.wrap_mechanism)",
+	)
 }
 
 func (p *profile) chooseOpen(s session, private pkcs11.ObjectHandle, pub *rsa.PublicKey) {
@@ -82,7 +97,10 @@ func (p *profile) chooseOpen(s session, private pkcs11.ObjectHandle, pub *rsa.Pu
 		}
 		tried = append(tried, fmt.Errorf("%s: %w", way.name, err))
 	}
-	p.problems = append(p.problems, fmt.Sprintf("the HSM cannot open RSA-OAEP-256, so nothing could be proven. Tried: %v", errors.Join(tried...)))
+	p.problems = append(
+		p.problems,
+		fmt.Sprintf("the HSM cannot open RSA-OAEP-256, so nothing could be proven. Tried: %v", errors.Join(tried...)),
+	)
 }
 
 // maxPaddingTries bounds how many keys are made to see how the module pads.

@@ -161,7 +161,12 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kek, _ := newKEK(t, vaultURL)
 			objects := []key.Object{
-				{ID: "00000000000000000000000000000001", Label: key.Label{Instance: "test", Key: "a", Number: 1}, Complete: true, Material: kek.Material},
+				{
+					ID:       "00000000000000000000000000000001",
+					Label:    key.Label{Instance: "test", Key: "a", Number: 1},
+					Complete: true,
+					Material: kek.Material,
+				},
 				{ID: "00000000000000000000000000000002", Problem: "half", Material: key.UnreadableMaterial()},
 			}
 			c, _ := connect(&fakeCalls{objects: objects, public: kek.Material})
@@ -173,7 +178,8 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 				t.Error("the refused PIN does not show in the metrics")
 			}
 			got, err := c.Inventory(ctx)
-			if diff := cmp.Diff(objects, got, cmp.Comparer(func(a, b key.Material) bool { return a == b })); diff != "" || err != nil {
+			same := cmp.Comparer(func(a, b key.Material) bool { return a == b })
+			if diff := cmp.Diff(objects, got, same); diff != "" || err != nil {
 				t.Errorf("Inventory: %v %s", err, diff)
 			}
 			if err := c.Generate(ctx, id, "a", 1, key.RSA2048); err != nil {
@@ -201,7 +207,8 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 			if pub, err := c.MakeAuditKey(ctx); err != nil || pub != kek.Material {
 				t.Errorf("MakeAuditKey: %v", err)
 			}
-			if out, err := c.SignCheckpoint(ctx, checkpoint()); err != nil || !bytes.Equal(out, checkpoint().Message()) {
+			if out, err := c.SignCheckpoint(ctx, checkpoint()); err != nil ||
+				!bytes.Equal(out, checkpoint().Message()) {
 				t.Errorf("SignCheckpoint: %q, %v", out, err)
 			}
 		})
@@ -393,7 +400,8 @@ func TestALiveSocketIsNeverRemoved(t *testing.T) {
 	if _, err := Listen(path); err == nil || !strings.Contains(err.Error(), "served by another process") {
 		t.Errorf("a second listener: %v", err)
 	}
-	if _, err := Listen(filepath.Join(t.TempDir(), "none", "hsm.sock")); err == nil || strings.Contains(err.Error(), "served by") {
+	if _, err := Listen(filepath.Join(t.TempDir(), "none", "hsm.sock")); err == nil ||
+		strings.Contains(err.Error(), "served by") {
 		t.Errorf("a directory that is not there: %v", err)
 	}
 	if err := first.Close(); err != nil {

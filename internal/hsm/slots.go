@@ -60,9 +60,18 @@ func notShown(cfg Config, seen []slotSeen) error {
 	case failed > 0:
 		return fmt.Errorf("%s; ask the vendor's tool, as user %s, what is wrong with it", shown, self())
 	case bare > 0:
-		return fmt.Errorf("%s; no token is initialised: initialise one as user %s, by %s", shown, self(), initialiseCommand(cfg, soft))
+		return fmt.Errorf(
+			"%s; no token is initialised: initialise one as user %s, by %s",
+			shown,
+			self(),
+			initialiseCommand(cfg, soft),
+		)
 	}
-	return fmt.Errorf("%s; see with the vendor's tool, as user %s, that the HSM is connected and that this user may use it", shown, self())
+	return fmt.Errorf(
+		"%s; see with the vendor's tool, as user %s, that the HSM is connected and that this user may use it",
+		shown,
+		self(),
+	)
 }
 
 func initialiseCommand(cfg Config, soft bool) string {
@@ -73,7 +82,11 @@ func initialiseCommand(cfg Config, soft bool) string {
 	if label == "" {
 		label = "keyd"
 	}
-	return fmt.Sprintf("this command, which asks for the PINs: sudo -u %s softhsm2-util --init-token --free --label %q", self(), label)
+	return fmt.Sprintf(
+		"this command, which asks for the PINs: sudo -u %s softhsm2-util --init-token --free --label %q",
+		self(),
+		label,
+	)
 }
 
 func listText(seen []slotSeen) string {

@@ -42,7 +42,13 @@ func asStranger(t *testing.T, tok *softhsmtest.Token, c *child) []string {
 	program := filepath.Join(dir, "hsm.test")
 	c.Config.StateDir = filepath.Join(dir, "state")
 	err = errors.Join(
-		os.WriteFile(program, self, 0o755), os.Mkdir(c.Config.StateDir, 0o700), os.Chown(c.Config.StateDir, stranger, stranger),
+		os.WriteFile(
+			program,
+			self,
+			0o755,
+		),
+		os.Mkdir(c.Config.StateDir, 0o700),
+		os.Chown(c.Config.StateDir, stranger, stranger),
 		os.Chown(tok.PINFile, stranger, stranger),
 	)
 	for _, path := range []string{dir, filepath.Dir(tok.Conf)} {
@@ -68,13 +74,17 @@ func TestATokenThatIsNotThereIsToldFromOneThatIsHidden(t *testing.T) {
 	}{
 		"another label": {
 			do:   func(_ *softhsmtest.Token, c *child) error { c.Config.Token = "absent"; return nil },
-			want: []string{`no token with label "absent"`, `it shows "keyd-`, "hsm.token", "hsm.serial"}, not: "initialise one",
+			want: []string{`no token with label "absent"`, `it shows "keyd-`, "hsm.token", "hsm.serial"},
+			not:  "initialise one",
 		},
 		"no token is initialised": {
 			do: func(tok *softhsmtest.Token, _ *child) error {
 				return errors.Join(os.RemoveAll(tokens(tok)), os.Mkdir(tokens(tok), 0o700))
 			},
-			want: []string{"no token is initialised", "not initialised", "sudo -u root softhsm2-util --init-token --free --label \"keyd-"},
+			want: []string{
+				"no token is initialised", "not initialised",
+				"sudo -u root softhsm2-util --init-token --free --label \"keyd-",
+			},
 		},
 		"no token directory": {
 			do:   func(tok *softhsmtest.Token, _ *child) error { return os.RemoveAll(tokens(tok)) },
@@ -86,21 +96,33 @@ func TestATokenThatIsNotThereIsToldFromOneThatIsHidden(t *testing.T) {
 		},
 		"another user's token": {
 			do: func(tok *softhsmtest.Token, _ *child) error {
-				return errors.Join(os.Chmod(tok.Conf, 0o644), os.Chmod(tokens(tok), 0o755)) //nolint:gosec // as in Debian
+				//nolint:gosec // as in Debian
+				return errors.Join(os.Chmod(tok.Conf, 0o644), os.Chmod(tokens(tok), 0o755))
 			},
 			stranger: true,
-			want:     []string{"hidden from this user", "user " + name + " cannot read", "belongs to root with mode 0700", "sudo chown -R " + name + " \""},
-			not:      "initialise one",
+			want: []string{
+				"hidden from this user", "user " + name + " cannot read", "belongs to root with mode 0700",
+				"sudo chown -R " + name + " \"",
+			},
+			not: "initialise one",
 		},
 		"another user's token directory": {
-			do:       func(tok *softhsmtest.Token, _ *child) error { return os.Chmod(tok.Conf, 0o644) }, //nolint:gosec // as in Debian
+			do: func(tok *softhsmtest.Token, _ *child) error {
+				return os.Chmod(tok.Conf, 0o644) //nolint:gosec // as in Debian
+			},
 			stranger: true,
-			want:     []string{"CKR_GENERAL_ERROR", "token directory", "belongs to root with mode 0700", "sudo chown -R " + name + " \""},
+			want: []string{
+				"CKR_GENERAL_ERROR", "token directory", "belongs to root with mode 0700",
+				"sudo chown -R " + name + " \"",
+			},
 		},
 		"another user's configuration of SoftHSM": {
 			do:       func(tok *softhsmtest.Token, _ *child) error { return os.Chmod(tok.Conf, 0) },
 			stranger: true,
-			want:     []string{"CKR_GENERAL_ERROR", "SoftHSM's configuration", "belongs to root with mode 0000", "sudo chown -R " + name + " \""},
+			want: []string{
+				"CKR_GENERAL_ERROR", "SoftHSM's configuration", "belongs to root with mode 0000",
+				"sudo chown -R " + name + " \"",
+			},
 		},
 	} {
 		t.Run(trouble, func(t *testing.T) {
@@ -138,7 +160,9 @@ func TestATokenWithoutAUserPINSaysSoAndIsTriedAgain(t *testing.T) {
 	if tok.Conf == "" {
 		t.Skip("the token of KEYD_TEST_MODULE is not initialised anew")
 	}
-	if out, err := tok.Tool("--init-token", "--slot-index", "0", "--label", tok.Label, "--so-pin", tok.SOPIN()); err != nil {
+	if out, err := tok.Tool(
+		"--init-token", "--slot-index", "0", "--label", tok.Label, "--so-pin", tok.SOPIN(),
+	); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	r := start(t, tok, newChild(t, tok))
@@ -148,7 +172,9 @@ func TestATokenWithoutAUserPINSaysSoAndIsTriedAgain(t *testing.T) {
 			t.Errorf("%q is not in %s", want, got)
 		}
 	}
-	if out, err := tok.Tool("--login", "--login-type", "so", "--so-pin", tok.SOPIN(), "--init-pin", "--new-pin", tok.PIN); err != nil {
+	if out, err := tok.Tool(
+		"--login", "--login-type", "so", "--so-pin", tok.SOPIN(), "--init-pin", "--new-pin", tok.PIN,
+	); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	eventually(t, "keyd has logged in", func() bool {
@@ -167,11 +193,20 @@ func TestSlotsAreTold(t *testing.T) {
 		seen []slotSeen
 		want string
 	}{
-		"nothing":               {nil, "it shows no token at all; see with the vendor's tool"},
-		"a label and no flag":   {[]slotSeen{named("other", 0)}, `it shows "other" (serial 1); write the right one`},
-		"a flag and no label":   {[]slotSeen{named("", pkcs11.CKF_TOKEN_INITIALIZED)}, `it shows "" (serial 1); write the right one`},
-		"one of another vendor": {[]slotSeen{named("    ", 0)}, "it shows slot 0: not initialised; no token is initialised: initialise one as user " + self() + ", by the vendor's tool"},
-		"a slot that fails":     {[]slotSeen{{slot: 3, err: pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)}}, "slot 3: pkcs11: 0x30: CKR_DEVICE_ERROR; ask the vendor's tool"},
+		"nothing":             {nil, "it shows no token at all; see with the vendor's tool"},
+		"a label and no flag": {[]slotSeen{named("other", 0)}, `it shows "other" (serial 1); write the right one`},
+		"a flag and no label": {
+			[]slotSeen{named("", pkcs11.CKF_TOKEN_INITIALIZED)}, `it shows "" (serial 1); write the right one`,
+		},
+		"one of another vendor": {
+			[]slotSeen{named("    ", 0)},
+			"it shows slot 0: not initialised; no token is initialised: initialise one as user " + self() +
+				", by the vendor's tool",
+		},
+		"a slot that fails": {
+			[]slotSeen{{slot: 3, err: pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)}},
+			"slot 3: pkcs11: 0x30: CKR_DEVICE_ERROR; ask the vendor's tool",
+		},
 	} {
 		if got := notShown(cfg, c.seen).Error(); !strings.Contains(got, c.want) {
 			t.Errorf("%s: %q lacks %q", name, got, c.want)

@@ -95,7 +95,12 @@ func tokenDir(conf string) (string, error) {
 // cannotRead says what keeps this user from a file or directory, and what to do.
 func cannotRead(path string, err error) string {
 	if !errors.Is(err, fs.ErrPermission) {
-		return fmt.Sprintf("%s: %v; as user %s, see with softhsm2-util --show-slots when it is right", path, err, self())
+		return fmt.Sprintf(
+			"%s: %v; as user %s, see with softhsm2-util --show-slots when it is right",
+			path,
+			err,
+			self(),
+		)
 	}
 	barred := path
 	for dir := filepath.Dir(path); unix.Access(dir, unix.X_OK) != nil && dir != "/"; dir = filepath.Dir(dir) {
@@ -107,5 +112,12 @@ func cannotRead(path string, err error) string {
 			owner = fmt.Sprintf(", which belongs to %s with mode %04o", userName(int(st.Uid)), info.Mode().Perm())
 		}
 	}
-	return fmt.Sprintf("user %s cannot read %s%s; unless it is another program's: sudo chown -R %s %q", self(), barred, owner, self(), barred)
+	return fmt.Sprintf(
+		"user %s cannot read %s%s; unless it is another program's: sudo chown -R %s %q",
+		self(),
+		barred,
+		owner,
+		self(),
+		barred,
+	)
 }

@@ -49,7 +49,9 @@ func TestTheTokenSeesNoSensitiveReadAndNoUntrustedKEK(t *testing.T) {
 	r.stop()
 
 	calls := log()
-	sensitive := regexp.MustCompile(`CKA_(PRIVATE_EXPONENT|PRIME|PRIME_1|PRIME_2|EXPONENT_1|EXPONENT_2|COEFFICIENT|VALUE)\s`)
+	sensitive := regexp.MustCompile(
+		`CKA_(PRIVATE_EXPONENT|PRIME|PRIME_1|PRIME_2|EXPONENT_1|EXPONENT_2|COEFFICIENT|VALUE)\s`,
+	)
 	if found := sensitive.FindString(calls); found != "" {
 		t.Errorf("keyd asked for the sensitive attribute %s", found)
 	}

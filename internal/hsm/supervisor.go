@@ -80,7 +80,13 @@ func NewSupervisor(cfg ChildConfig) *Supervisor {
 	if cfg.Pause == nil {
 		cfg.Pause = backoff
 	}
-	s := &Supervisor{cfg: cfg, metrics: newMetrics(cfg.Register), changed: make(chan struct{}), since: time.Now(), reason: errors.New("not started yet")}
+	s := &Supervisor{
+		cfg:     cfg,
+		metrics: newMetrics(cfg.Register),
+		changed: make(chan struct{}),
+		since:   time.Now(),
+		reason:  errors.New("not started yet"),
+	}
 	s.client = newClient(s, cfg.Limits, s.metrics)
 	return s
 }
@@ -248,7 +254,13 @@ func (s *Supervisor) dial(ctx context.Context) (net.Conn, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return nil, newError(Connection, key.Retry, "no HSM process runs (%w): %w; keyd starts it again", ctx.Err(), reason)
+			return nil, newError(
+				Connection,
+				key.Retry,
+				"no HSM process runs (%w): %w; keyd starts it again",
+				ctx.Err(),
+				reason,
+			)
 		}
 	}
 }

@@ -85,7 +85,11 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 	}
 	answer := make(chan error)
 	go func() { answer <- r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048) }()
-	eventually(t, "the generation has begun", func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil })
+	eventually(
+		t,
+		"the generation has begun",
+		func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil },
+	)
 	if err := syscall.Kill(r.sup.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -104,11 +108,13 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 		child child
 		want  string
 	}{
-		"no such program": {[]string{"/nonexistent/keyd"}, newChild(t, tok), "start the HSM process: fork/exec /nonexistent/keyd"},
-		"no such module":  {argv(t), absent, "/nonexistent/module.so cannot be loaded"},
-		"no such token":   {argv(t), label, `no token with label "no-such-token"`},
-		"killed":          {[]string{"sh", "-c", "kill -9 $$"}, newChild(t, tok), "signal: killed"},
-		"no word":         {[]string{"true"}, newChild(t, tok), "without a word"},
+		"no such program": {
+			[]string{"/nonexistent/keyd"}, newChild(t, tok), "start the HSM process: fork/exec /nonexistent/keyd",
+		},
+		"no such module": {argv(t), absent, "/nonexistent/module.so cannot be loaded"},
+		"no such token":  {argv(t), label, `no token with label "no-such-token"`},
+		"killed":         {[]string{"sh", "-c", "kill -9 $$"}, newChild(t, tok), "signal: killed"},
+		"no word":        {[]string{"true"}, newChild(t, tok), "without a word"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -124,7 +130,8 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 				if !IsCode(err, Connection) && !IsCode(err, Busy) || key.ClassOf(err) != key.Retry || up(r)() {
 					t.Errorf("%v, up %v", err, up(r)())
 				}
-				if err != nil && (!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "reset by peer")) {
+				if err != nil &&
+					(!strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "reset by peer")) {
 					t.Errorf("%v does not say: %s", err, c.want)
 				}
 			}
@@ -169,8 +176,10 @@ func TestStopEndsTheProcess(t *testing.T) {
 
 func TestTheChildDoesNotSeeTheNetworkSidesEnvironment(t *testing.T) {
 	got := childEnv([]string{
-		"PATH=/bin", "HTTPS_PROXY=x", "https_proxy=x", "NO_PROXY=x", "AZURE_CLIENT_SECRET=x", "IDENTITY_HEADER=x", "MSI_SECRET=x",
-		"NOTIFY_SOCKET=x", "WATCHDOG_USEC=1", "LISTEN_FDS=1", "SOFTHSM2_CONF=/c", "CREDENTIALS_DIRECTORY=/d", "ChrystokiConfigurationPath=/e",
+		"PATH=/bin", "HTTPS_PROXY=x", "https_proxy=x", "NO_PROXY=x", "AZURE_CLIENT_SECRET=x",
+		"IDENTITY_HEADER=x", "MSI_SECRET=x",
+		"NOTIFY_SOCKET=x", "WATCHDOG_USEC=1", "LISTEN_FDS=1", "SOFTHSM2_CONF=/c", "CREDENTIALS_DIRECTORY=/d",
+		"ChrystokiConfigurationPath=/e",
 	})
 	want := []string{"PATH=/bin", "SOFTHSM2_CONF=/c", "CREDENTIALS_DIRECTORY=/d", "ChrystokiConfigurationPath=/e"}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -179,7 +188,9 @@ func TestTheChildDoesNotSeeTheNetworkSidesEnvironment(t *testing.T) {
 }
 
 func TestPausesGrowToALimit(t *testing.T) {
-	for n, most := range map[int]time.Duration{1: 240 * time.Millisecond, 3: 960 * time.Millisecond, 1000: 36 * time.Second} {
+	for n, most := range map[int]time.Duration{
+		1: 240 * time.Millisecond, 3: 960 * time.Millisecond, 1000: 36 * time.Second,
+	} {
 		if d := backoff(n); d > most || d < most/2 {
 			t.Errorf("pause %d is %v", n, d)
 		}
@@ -233,7 +244,11 @@ func TestTheProcessOnAUnixSocket(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = process.Process.Kill(); _ = process.Wait() })
-		eventually(t, "the process answers", func() bool { _, err := client.Describe(t.Context()); return err == nil })
+		eventually(
+			t,
+			"the process answers",
+			func() bool { _, err := client.Describe(t.Context()); return err == nil },
+		)
 		if n == 0 {
 			if err := client.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
 				t.Fatal(err)

@@ -99,16 +99,22 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 		return found, errors.Join(err, left)
 	}
 	if left != nil {
-		found.Warnings = append(found.Warnings, fmt.Sprintf("the token did not let keyd destroy the throw-away key pair %q, "+
-			"so it will not let keyd destroy what a failed generation leaves: %v; remove it with the vendor's tool",
-			trialLabel(e.cfg.Instance), left))
+		found.Warnings = append(
+			found.Warnings,
+			fmt.Sprintf("the token did not let keyd destroy the throw-away key pair %q, "+
+				"so it will not let keyd destroy what a failed generation leaves: %v; remove it with the vendor's tool",
+				trialLabel(e.cfg.Instance), left),
+		)
 	}
 	for _, a := range untold {
 		found.Untold = append(found.Untold, a.name)
 	}
 	if len(untold) > 0 {
-		found.Warnings = append(found.Warnings, unknownTo(untold)+" of a key that it made: keyd goes by what it saw itself "+
-			"while it made the key (docs/testing-with-your-hsm.md says what is then weaker)")
+		found.Warnings = append(
+			found.Warnings,
+			unknownTo(untold)+" of a key that it made: keyd goes by what it saw itself "+
+				"while it made the key (docs/testing-with-your-hsm.md says what is then weaker)",
+		)
 	}
 	return found, nil
 }
@@ -156,8 +162,14 @@ func (s session) sweepTrial(instance string) error {
 	}
 	for _, o := range objects {
 		if o.label != "" && o.label != label && o.label != label+pendingMark {
-			return refused(Foreign, "an object with CKA_ID %s is labelled %q, which is not the throw-away pair's %q: "+
-				"nothing is destroyed", id, o.label, label)
+			return refused(
+				Foreign,
+				"an object with CKA_ID %s is labelled %q, which is not the throw-away pair's %q: "+
+					"nothing is destroyed",
+				id,
+				o.label,
+				label,
+			)
 		}
 	}
 	for _, o := range objects {

@@ -135,7 +135,10 @@ func holds(t *testing.T, e *engine) (labels []string) {
 	t.Helper()
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {
 		for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
-			found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true))
+			found, err := s.find(
+				pkcs11.NewAttribute(pkcs11.CKA_CLASS, class),
+				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+			)
 			if err != nil {
 				return struct{}{}, err
 			}
@@ -179,11 +182,13 @@ func wantDegraded(t *testing.T, e *engine, parts ...string) {
 // Otherwise each generation fails, and leaves a pair behind.
 func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
 	for name, ways := range map[string]*vendors{
-		"CKA_ALWAYS_SENSITIVE":          {untold: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}},
-		"CKA_MODIFIABLE, CKA_DECRYPT":   {untold: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_DECRYPT}},
-		"CKA_EXTRACTABLE is not true":   {lies: map[uint][]byte{pkcs11.CKA_EXTRACTABLE: {0}}},
-		"CKR_ATTRIBUTE_VALUE_INVALID":   {make: answers(pkcs11.CKR_ATTRIBUTE_VALUE_INVALID)},
-		"a pair that is labelled wrong": {lies: map[uint][]byte{pkcs11.CKA_LABEL: []byte("a pair that is labelled wrong")}},
+		"CKA_ALWAYS_SENSITIVE":        {untold: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}},
+		"CKA_MODIFIABLE, CKA_DECRYPT": {untold: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_DECRYPT}},
+		"CKA_EXTRACTABLE is not true": {lies: map[uint][]byte{pkcs11.CKA_EXTRACTABLE: {0}}},
+		"CKR_ATTRIBUTE_VALUE_INVALID": {make: answers(pkcs11.CKR_ATTRIBUTE_VALUE_INVALID)},
+		"a pair that is labelled wrong": {
+			lies: map[uint][]byte{pkcs11.CKA_LABEL: []byte("a pair that is labelled wrong")},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := onVendors(t, ways)
@@ -193,7 +198,10 @@ func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("the error does not name %s: %v", name, err)
 			}
-			if slices.ContainsFunc(ways.made, func(label string) bool { return label != trialLabel("test")+pendingMark }) {
+			if slices.ContainsFunc(
+				ways.made,
+				func(label string) bool { return label != trialLabel("test")+pendingMark },
+			) {
 				t.Errorf("pairs were made for a key: %q", ways.made)
 			}
 			if _, err := e.Inventory(t.Context(), ""); err != nil {

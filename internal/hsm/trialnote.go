@@ -47,7 +47,12 @@ type trialNote struct {
 }
 
 func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
-	t := &trial{path: filepath.Join(cfg.StateDir, "selftest.json"), token: tokenTried(cfg, tok), log: log, now: time.Now}
+	t := &trial{
+		path:  filepath.Join(cfg.StateDir, "selftest.json"),
+		token: tokenTried(cfg, tok),
+		log:   log,
+		now:   time.Now,
+	}
 	note, err := t.load()
 	if err != nil {
 		log.Warn("the note of the self-test is not used, and the test is made again", "error", err.Error())
@@ -85,8 +90,12 @@ func (t *trial) deadly() bool {
 	if t.note.Died < maxDied {
 		return false
 	}
-	t.problem = fmt.Sprintf("no key can be made: the HSM process ended during each of the last %d tries to make a throw-away "+
-		"key pair; see its log for why. keyd tries again in %v, and when a key is to be made", t.note.Died, deadlyPause)
+	t.problem = fmt.Sprintf(
+		"no key can be made: the HSM process ended during each of the last %d tries to make a throw-away "+
+			"key pair; see its log for why. keyd tries again in %v, and when a key is to be made",
+		t.note.Died,
+		deadlyPause,
+	)
 	t.last = t.now()
 	return true
 }
@@ -138,9 +147,12 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 		}
 		return nil
 	}
-	t.problem = fmt.Sprintf("no key can be made on this token: a throw-away key pair, made as a real one is, failed: %v. "+
-		"Look at the token's policy, its free room and its firmware; keyd tries again every minute, "+
-		"and keyd check shows what came of it", err)
+	t.problem = fmt.Sprintf(
+		"no key can be made on this token: a throw-away key pair, made as a real one is, failed: %v. "+
+			"Look at the token's policy, its free room and its firmware; keyd tries again every minute, "+
+			"and keyd check shows what came of it",
+		err,
+	)
 	t.log.Error("the HSM side is degraded", "reason", t.problem)
 	return refused(Unable, "%s", t.problem)
 }

@@ -42,10 +42,12 @@ func TestWhatATokenCannotTellIsAnsweredByWhatKeydSaw(t *testing.T) {
 	}
 	e = restarted(t, e)
 	wantWhole(t, e, id)
-	if yes, err := e.Opens(t.Context(), id, seal(t, pub, []byte("x")), sha256.Sum256([]byte("x"))); !yes || err != nil {
+	if yes, err := e.Opens(t.Context(), id, seal(t, pub, []byte("x")), sha256.Sum256([]byte("x"))); !yes ||
+		err != nil {
 		t.Errorf("opens: %v, %v", yes, err)
 	}
-	if note, err := os.ReadFile(filepath.Join(e.cfg.StateDir, "seen-pairs.json")); err != nil || strings.Contains(string(note), string(id)) {
+	if note, err := os.ReadFile(filepath.Join(e.cfg.StateDir, "seen-pairs.json")); err != nil ||
+		strings.Contains(string(note), string(id)) {
 		t.Errorf("a pair that was wrapped is still noted: %s, %v", note, err)
 	}
 }

@@ -7,7 +7,12 @@ import (
 )
 
 func TestAMarkIsReadBackAndFitsInATag(t *testing.T) {
-	c := Checkpoint{Instance: "hq-1", Seq: 1<<64 - 1, Head: Fingerprint("sha256:" + strings.Repeat("5e", 32)), Time: time.Now()}
+	c := Checkpoint{
+		Instance: "hq-1",
+		Seq:      1<<64 - 1,
+		Head:     Fingerprint("sha256:" + strings.Repeat("5e", 32)),
+		Time:     time.Now(),
+	}
 	if len(c.Mark()) != 92 {
 		t.Errorf("%s has %d characters", c.Mark(), len(c.Mark()))
 	}

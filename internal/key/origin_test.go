@@ -12,7 +12,8 @@ const vaultURL = "https://contoso-weu.vault.azure.net"
 func TestAHostWithAndWithoutItsPort443IsOneOrigin(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		vaultURL, vaultURL + "/", vaultURL + ":443", vaultURL + ":443/keys?api-version=7.6&$skiptoken=x", vaultURL + ":/keys",
+		vaultURL, vaultURL + "/", vaultURL + ":443", vaultURL + ":443/keys?api-version=7.6&$skiptoken=x",
+		vaultURL + ":/keys",
 		"https://Contoso-WEU.vault.azure.NET:443/keys/k/v", "HTTPS://contoso-weu.vault.azure.net/keys",
 	} {
 		if got, err := key.Origin(parsed(t, text)); err != nil || got != vaultURL {

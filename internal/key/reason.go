@@ -33,9 +33,28 @@ const (
 
 // Reasons lists every reason.
 func Reasons() []Reason {
-	return []Reason{ForbiddenByRBAC, ForbiddenByPolicy, ForbiddenByFirewall, Forbidden, KeyDisabled, KeyExpired, KeyNotYetValid,
-		OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted, Unauthorized, Throttled, ServiceError, NoToken, NoAnswer, ProxyRefused,
-		BadAnswer, HSMFailed, OtherReason}
+	return []Reason{
+		ForbiddenByRBAC,
+		ForbiddenByPolicy,
+		ForbiddenByFirewall,
+		Forbidden,
+		KeyDisabled,
+		KeyExpired,
+		KeyNotYetValid,
+		OperationForbidden,
+		KeyNotFound,
+		KeyDeleted,
+		KeyBeingDeleted,
+		Unauthorized,
+		Throttled,
+		ServiceError,
+		NoToken,
+		NoAnswer,
+		ProxyRefused,
+		BadAnswer,
+		HSMFailed,
+		OtherReason,
+	}
 }
 
 // ReasonOf is the reason of the first error in err's chain that knows one,

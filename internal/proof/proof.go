@@ -103,7 +103,10 @@ func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
 func rest(ctx context.Context, v Vault, h HSM, s Subject, pub *rsa.PublicKey, expired bool) Result {
 	pair, ok := key.ProofPair(s.Operations)
 	if !ok {
-		return inconclusive(LegModulus, fmt.Errorf("key %s has no pair of operations to prove it by: give it wrapKey and unwrapKey", s.Key))
+		return inconclusive(
+			LegModulus,
+			fmt.Errorf("key %s has no pair of operations to prove it by: give it wrapKey and unwrapKey", s.Key),
+		)
 	}
 	switch pair[0] {
 	case key.WrapKey:
@@ -144,8 +147,11 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 	case key.MatchUnknown:
 		return nil, false, inconclusive(LegModulus, errors.New("the vault showed no public key that keyd can read"))
 	case key.MatchNo:
-		return nil, false, refuted(LegModulus, fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s",
-			s.Version, m.Fingerprint(), s.Fingerprint))
+		return nil, false, refuted(
+			LegModulus,
+			fmt.Errorf("the vault's version %s holds %s, the HSM's generation is %s",
+				s.Version, m.Fingerprint(), s.Fingerprint),
+		)
 	}
 	pub, ok := seen.Material.RSA()
 	if !ok {
@@ -156,7 +162,10 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 		return pub, s.expired(v, seen.Expires), passed(LegModulus)
 	}
 	if seen.Kty != hsmKeyType {
-		return nil, false, refuted(LegType, fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty))
+		return nil, false, refuted(
+			LegType,
+			fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty),
+		)
 	}
 	return pub, s.expired(v, seen.Expires), passed(LegModulus, LegType)
 }

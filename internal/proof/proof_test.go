@@ -100,7 +100,16 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 	ours, other := pair(), pair()
 	unsupported := key.UnsupportedMaterial()
 	now := time.Now()
-	wrap, crypt, sign := []key.Operation{key.WrapKey, key.UnwrapKey}, []key.Operation{key.Encrypt, key.Decrypt}, []key.Operation{key.Sign, key.Verify}
+	wrap, crypt, sign := []key.Operation{
+		key.WrapKey,
+		key.UnwrapKey,
+	}, []key.Operation{
+		key.Encrypt,
+		key.Decrypt,
+	}, []key.Operation{
+		key.Sign,
+		key.Verify,
+	}
 	for _, c := range []struct {
 		name string
 		side side
@@ -119,25 +128,73 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 		{name: "the vault shows a key of another family", side: side{instead: &unsupported, kty: "EC-HSM"}, ops: wrap,
 			want: key.Inconclusive, leg: proof.LegModulus},
 		{name: "a software key", side: side{kty: "RSA"}, ops: wrap, want: key.WasRefuted, leg: proof.LegType},
-		{name: "the vault opens to something else", side: side{garble: true}, ops: wrap, want: key.WasRefuted, leg: proof.LegUnwrap},
+		{
+			name: "the vault opens to something else", side: side{garble: true}, ops: wrap,
+			want: key.WasRefuted, leg: proof.LegUnwrap,
+		},
 		{name: "the HSM has another pair", side: side{hsm: other}, ops: wrap, want: key.WasRefuted, leg: proof.LegHSM},
-		{name: "the vault signs with another key", side: side{vault: other}, ops: sign, want: key.WasRefuted, leg: proof.LegSign},
-		{name: "the vault cannot open", side: side{vault: other}, ops: wrap, want: key.Inconclusive, leg: proof.LegUnwrap},
-		{name: "get does not answer", side: side{fail: "get"}, ops: wrap, want: key.Inconclusive, leg: proof.LegModulus},
-		{name: "unwrap does not answer", side: side{fail: "unwrap"}, ops: wrap, want: key.Inconclusive, leg: proof.LegUnwrap},
+		{
+			name: "the vault signs with another key", side: side{vault: other}, ops: sign, want: key.WasRefuted,
+			leg: proof.LegSign,
+		},
+		{
+			name: "the vault cannot open", side: side{vault: other}, ops: wrap, want: key.Inconclusive,
+			leg: proof.LegUnwrap,
+		},
+		{
+			name: "get does not answer", side: side{fail: "get"}, ops: wrap, want: key.Inconclusive,
+			leg: proof.LegModulus,
+		},
+		{
+			name: "unwrap does not answer", side: side{fail: "unwrap"}, ops: wrap, want: key.Inconclusive,
+			leg: proof.LegUnwrap,
+		},
 		{name: "wrap does not answer", side: side{fail: "wrap"}, ops: wrap, want: key.Inconclusive, leg: proof.LegWrap},
-		{name: "the HSM does not answer", side: side{fail: "opens"}, ops: wrap, want: key.Inconclusive, leg: proof.LegHSM},
+		{
+			name: "the HSM does not answer", side: side{fail: "opens"}, ops: wrap, want: key.Inconclusive,
+			leg: proof.LegHSM,
+		},
 		{name: "sign does not answer", side: side{fail: "sign"}, ops: sign, want: key.Inconclusive, leg: proof.LegSign},
 		{name: "no operations to prove by", ops: wrap[:1], want: key.Inconclusive, leg: proof.LegModulus},
-		{name: "a pair that the HSM lost is proven by the vault alone", side: side{fail: "opens"}, ops: wrap, lost: true, want: key.Passed},
-		{name: "an expired newest must still wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)}, ops: wrap, want: key.Inconclusive, leg: proof.LegWrap},
-		{name: "an expired older one need not wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)}, ops: wrap, may: true, want: key.Passed},
-		{name: "one that expires later must", side: side{fail: "wrap", expires: now.Add(time.Hour)}, ops: wrap, may: true, want: key.Inconclusive, leg: proof.LegWrap},
-		{name: "one that expires later, and by the vault's clock has, need not", side: side{fail: "wrap", expires: now.Add(time.Hour), skew: 2 * time.Hour}, ops: wrap, may: true, want: key.Passed},
-		{name: "one that expired, and by the vault's clock has not, must", side: side{fail: "wrap", expires: now.Add(-time.Hour), skew: -2 * time.Hour}, ops: wrap, may: true, want: key.Inconclusive, leg: proof.LegWrap},
-		{name: "an expired one is opened all the same", side: side{fail: "unwrap", expires: now.Add(-time.Hour)}, ops: crypt, may: true, want: key.Inconclusive, leg: proof.LegUnwrap},
-		{name: "an expired one is opened by the HSM", side: side{hsm: other, expires: now.Add(-time.Hour)}, ops: wrap, may: true, want: key.WasRefuted, leg: proof.LegHSM},
-		{name: "an expired signing key need not sign", side: side{fail: "sign", expires: now.Add(-time.Hour)}, ops: sign, may: true, want: key.Passed},
+		{
+			name: "a pair that the HSM lost is proven by the vault alone", side: side{fail: "opens"}, ops: wrap,
+			lost: true, want: key.Passed,
+		},
+		{
+			name: "an expired newest must still wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)},
+			ops: wrap, want: key.Inconclusive, leg: proof.LegWrap,
+		},
+		{
+			name: "an expired older one need not wrap", side: side{fail: "wrap", expires: now.Add(-time.Hour)},
+			ops: wrap, may: true, want: key.Passed,
+		},
+		{
+			name: "one that expires later must", side: side{fail: "wrap", expires: now.Add(time.Hour)},
+			ops: wrap, may: true, want: key.Inconclusive, leg: proof.LegWrap,
+		},
+		{
+			name: "one that expires later, and by the vault's clock has, need not",
+			side: side{fail: "wrap", expires: now.Add(time.Hour), skew: 2 * time.Hour}, ops: wrap, may: true,
+			want: key.Passed,
+		},
+		{
+			name: "one that expired, and by the vault's clock has not, must",
+			side: side{fail: "wrap", expires: now.Add(-time.Hour), skew: -2 * time.Hour}, ops: wrap, may: true,
+			want: key.Inconclusive, leg: proof.LegWrap,
+		},
+		{
+			name: "an expired one is opened all the same",
+			side: side{fail: "unwrap", expires: now.Add(-time.Hour)}, ops: crypt, may: true,
+			want: key.Inconclusive, leg: proof.LegUnwrap,
+		},
+		{
+			name: "an expired one is opened by the HSM", side: side{hsm: other, expires: now.Add(-time.Hour)},
+			ops: wrap, may: true, want: key.WasRefuted, leg: proof.LegHSM,
+		},
+		{
+			name: "an expired signing key need not sign",
+			side: side{fail: "sign", expires: now.Add(-time.Hour)}, ops: sign, may: true, want: key.Passed,
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := c.side
@@ -153,7 +210,20 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := proof.Prove(t.Context(), &s, &s, proof.Subject{Key: "k", Version: "v", Fingerprint: pinned.Fingerprint(), Operations: c.ops, LostInHSM: c.lost, MayHaveExpired: c.may, Now: now})
+			got := proof.Prove(
+				t.Context(),
+				&s,
+				&s,
+				proof.Subject{
+					Key:            "k",
+					Version:        "v",
+					Fingerprint:    pinned.Fingerprint(),
+					Operations:     c.ops,
+					LostInHSM:      c.lost,
+					MayHaveExpired: c.may,
+					Now:            now,
+				},
+			)
 			if got.Outcome != c.want || got.Leg != c.leg {
 				t.Errorf("%s at %q (%v), want %s at %q", got.Outcome, got.Leg, got.Err, c.want, c.leg)
 			}

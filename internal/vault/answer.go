@@ -54,7 +54,12 @@ func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error
 	return v, err
 }
 
-func (c *Client) fromAttributes(kid *azkeys.ID, a *azkeys.KeyAttributes, tags map[string]*string, name string) (key.Version, error) {
+func (c *Client) fromAttributes(
+	kid *azkeys.ID,
+	a *azkeys.KeyAttributes,
+	tags map[string]*string,
+	name string,
+) (key.Version, error) {
 	id, err := c.versionID(kid, name)
 	if err != nil {
 		return key.Version{}, err

@@ -34,8 +34,11 @@ func parseCertificate(data []byte) (c clientCertificate, err error) {
 	chain, private, err := azidentity.ParseCertificates(data, nil)
 	switch {
 	case err != nil && data[0] == 0x30: // a SEQUENCE of DER, such as PKCS#12 (RFC 7292)
-		return c, fmt.Errorf("it is PKCS#12 with a password or as OpenSSL 3 writes it, or no PKCS#12, and keyd reads neither (%w): "+
-			"write it as PEM: openssl pkcs12 -in FILE -nodes -out NEW.pem", err)
+		return c, fmt.Errorf(
+			"it is PKCS#12 with a password or as OpenSSL 3 writes it, or no PKCS#12, and keyd reads neither (%w): "+
+				"write it as PEM: openssl pkcs12 -in FILE -nodes -out NEW.pem",
+			err,
+		)
 	case err != nil:
 		return c, fmt.Errorf("%w: it must hold the certificate and its private key, as PEM", err)
 	}
@@ -74,8 +77,11 @@ func rsaKey(private crypto.PrivateKey) (*rsa.PrivateKey, error) {
 }
 
 func errNotRSA(kind string) error {
-	return fmt.Errorf("its private key is %s key, and Entra takes an application's certificate with an RSA key only: "+
-		"make one with RSA of 2048 bits or more", kind)
+	return fmt.Errorf(
+		"its private key is %s key, and Entra takes an application's certificate with an RSA key only: "+
+			"make one with RSA of 2048 bits or more",
+		kind,
+	)
 }
 
 // order puts the private key's certificate first.
@@ -93,8 +99,16 @@ func (c *clientCertificate) order(chain []*x509.Certificate) error {
 func (c clientCertificate) ends() time.Time { return c.chain[0].NotAfter.UTC() }
 
 func (c clientCertificate) credential(cfg CredentialConfig) (azcore.TokenCredential, error) {
-	return azidentity.NewClientCertificateCredential(cfg.TenantID, cfg.ClientID, c.chain, c.private,
-		&azidentity.ClientCertificateCredentialOptions{ClientOptions: cfg.options, DisableInstanceDiscovery: cfg.AuthorityHost != ""})
+	return azidentity.NewClientCertificateCredential(
+		cfg.TenantID,
+		cfg.ClientID,
+		c.chain,
+		c.private,
+		&azidentity.ClientCertificateCredentialOptions{
+			ClientOptions:            cfg.options,
+			DisableInstanceDiscovery: cfg.AuthorityHost != "",
+		},
+	)
 }
 
 // hasEnded is a certificate that was good once.

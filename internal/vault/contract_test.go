@@ -32,7 +32,8 @@ func TestAnImportedKeyIsTheOneThatWasWrapped(t *testing.T) {
 		if v.Material != shown() || !v.Enabled || v.Kty != "RSA-HSM" || !maps.Equal(v.Tags, r.Tags) {
 			t.Errorf("imported as %+v", v)
 		}
-		if inside := b.inside.Versions(keyName); len(inside) != 1 || inside[0].ID != v.ID || inside[0].N.Cmp(material().N) != 0 {
+		if inside := b.inside.Versions(keyName); len(inside) != 1 || inside[0].ID != v.ID ||
+			inside[0].N.Cmp(material().N) != 0 {
 			t.Errorf("the vault holds %+v", inside)
 		}
 		for name, get := range map[string]func() (key.Version, error){
@@ -43,7 +44,10 @@ func TestAnImportedKeyIsTheOneThatWasWrapped(t *testing.T) {
 			if err != nil || got.ID != v.ID || !got.Created.Equal(v.Created) || got.Material != v.Material {
 				t.Errorf("%s: got %+v, %v", name, got, err)
 			}
-			if slices.Sort(got.Operations); !slices.Equal(got.Operations, []key.Operation{key.UnwrapKey, key.WrapKey}) {
+			if slices.Sort(got.Operations); !slices.Equal(
+				got.Operations,
+				[]key.Operation{key.UnwrapKey, key.WrapKey},
+			) {
 				t.Errorf("%s: operations %v", name, got.Operations)
 			}
 		}
@@ -61,7 +65,8 @@ func TestWrapAndUnwrapAreRSAOAEP256(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if plain, err := rsa.DecryptOAEP(sha256.New(), nil, material(), cipher, nil); err != nil || !bytes.Equal(plain, secret) {
+		if plain, err := rsa.DecryptOAEP(sha256.New(), nil, material(), cipher, nil); err != nil ||
+			!bytes.Equal(plain, secret) {
 			t.Errorf("what the vault wrapped opens as %q, %v", plain, err)
 		}
 		cipher, err = rsa.EncryptOAEP(sha256.New(), rand.Reader, &material().PublicKey, secret, nil)
@@ -125,7 +130,14 @@ func TestAVersionThatIsNotValidYetIsSeenAndSaysWhatHelps(t *testing.T) {
 			t.Errorf("listed %+v, %v, want it valid from %v on", listed, err, from)
 		}
 		_, err = c.Wrap(t.Context(), keyName, v.ID, []byte("secret"))
-		wantClass(t, err, key.Refused, "KeyNotYetValid", "still unwraps", "--version "+v.ID+" --not-before 2020-01-01T00:00:00Z")
+		wantClass(
+			t,
+			err,
+			key.Refused,
+			"KeyNotYetValid",
+			"still unwraps",
+			"--version "+v.ID+" --not-before 2020-01-01T00:00:00Z",
+		)
 		if strings.Contains(err.Error(), "role") {
 			t.Errorf("a role is no remedy: %v", err)
 		}
@@ -216,7 +228,8 @@ func TestAListingIsCompleteAndInOrderOfTime(t *testing.T) {
 				if !slices.Contains(made, v.ID) {
 					t.Errorf("version %s was never made", v.ID)
 				}
-				if i > 0 && (v.Created.Before(got[i-1].Created) || v.Created.Equal(got[i-1].Created) && v.ID < got[i-1].ID) {
+				if i > 0 &&
+					(v.Created.Before(got[i-1].Created) || v.Created.Equal(got[i-1].Created) && v.ID < got[i-1].ID) {
 					t.Errorf("version %d is out of order", i)
 				}
 			}
@@ -278,7 +291,14 @@ func TestADeletedKeyIsRecognisedAndComesBack(t *testing.T) {
 			t.Errorf("listed %v, %v", got, err)
 		}
 		_, err := c.Import(t.Context(), request(t, kek, material()))
-		wantClass(t, err, key.Refused, "ObjectIsDeletedButRecoverable", "az keyvault key recover --", "--name "+keyName)
+		wantClass(
+			t,
+			err,
+			key.Refused,
+			"ObjectIsDeletedButRecoverable",
+			"az keyvault key recover --",
+			"--name "+keyName,
+		)
 		if !vault.IsDeleted(err) {
 			t.Errorf("IsDeleted is false for %v", err)
 		}

@@ -24,11 +24,22 @@ func TestCredentialsNeedWhatTheirKindNeeds(t *testing.T) {
 		cfg  vault.CredentialConfig
 		want string
 	}{
-		"unknown kind":          {vault.CredentialConfig{Kind: "password"}, "unknown kind"},
-		"unknown cloud":         {vault.CredentialConfig{Kind: vault.ManagedIdentity, Cloud: "mars"}, "write public, china or usgovernment"},
-		"certificate, no ids":   {vault.CredentialConfig{Kind: vault.ClientCertificate}, "tenant_id, client_id and certificate_file"},
-		"certificate, no file":  {vault.CredentialConfig{Kind: vault.ClientCertificate, TenantID: "t", ClientID: "c", CertificateFile: "/nonexistent"}, "/nonexistent"},
-		"default with a client": {vault.CredentialConfig{Kind: vault.DefaultCredential, ClientID: "c"}, "AZURE_CLIENT_ID"},
+		"unknown kind": {vault.CredentialConfig{Kind: "password"}, "unknown kind"},
+		"unknown cloud": {
+			vault.CredentialConfig{Kind: vault.ManagedIdentity, Cloud: "mars"}, "write public, china or usgovernment",
+		},
+		"certificate, no ids": {
+			vault.CredentialConfig{Kind: vault.ClientCertificate}, "tenant_id, client_id and certificate_file",
+		},
+		"certificate, no file": {
+			vault.CredentialConfig{
+				Kind: vault.ClientCertificate, TenantID: "t", ClientID: "c", CertificateFile: "/nonexistent",
+			},
+			"/nonexistent",
+		},
+		"default with a client": {
+			vault.CredentialConfig{Kind: vault.DefaultCredential, ClientID: "c"}, "AZURE_CLIENT_ID",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -43,14 +54,19 @@ func TestCredentialsNeedWhatTheirKindNeeds(t *testing.T) {
 func TestAClientCertificateSignsIn(t *testing.T) {
 	t.Parallel()
 	for _, cfg := range []vault.CredentialConfig{
-		{Cloud: "china"}, {Cloud: "usgovernment"}, {Cloud: "public"}, {AuthorityHost: "https://login.microsoftonline.com/"},
+		{Cloud: "china"}, {Cloud: "usgovernment"}, {Cloud: "public"},
+		{AuthorityHost: "https://login.microsoftonline.com/"},
 	} {
 		t.Run(cfg.Cloud, func(t *testing.T) {
 			t.Parallel()
 			cfg.Kind = vault.ClientCertificate
 			cfg.TenantID, cfg.ClientID = emulator.DefaultTenantID, rand.Text()
 			cfg.CertificateFile = clientCertificate(t)
-			b := newBench(t, profiles()[0], emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, cfg)}})
+			b := newBench(
+				t,
+				profiles()[0],
+				emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, cfg)}},
+			)
 			b.signIn(t, cfg)
 		})
 	}
@@ -69,7 +85,8 @@ func registered(t *testing.T, cfg vault.CredentialConfig) emulator.ClientCertifi
 func TestACertificateThatIsNotRegisteredDoesNotSignIn(t *testing.T) {
 	t.Parallel()
 	cfg := vault.CredentialConfig{
-		Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(), CertificateFile: clientCertificate(t),
+		Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(),
+		CertificateFile: clientCertificate(t),
 	}
 	known := registered(t, cfg)
 	cfg.CertificateFile = clientCertificate(t) // a renewed one, of the same key

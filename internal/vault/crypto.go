@@ -10,35 +10,63 @@ import (
 // Wrap encrypts plain in the vault by wrapKey with RSA-OAEP-256 (RFC 7518
 // section 4.3: OAEP with SHA-256 and MGF1 with SHA-256).
 func (c *Client) Wrap(ctx context.Context, name, version string, plain []byte) ([]byte, error) {
-	return c.transform(ctx, opWrap, name, version, plain, func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
-		r, err := c.keys.WrapKey(ctx, name, version, p, nil)
-		return r.KeyOperationResult, err
-	})
+	return c.transform(
+		ctx,
+		opWrap,
+		name,
+		version,
+		plain,
+		func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+			r, err := c.keys.WrapKey(ctx, name, version, p, nil)
+			return r.KeyOperationResult, err
+		},
+	)
 }
 
 // Unwrap undoes Wrap in the vault. The version is always named: without one the
 // vault would take the newest, which need not be the one that wrapped.
 func (c *Client) Unwrap(ctx context.Context, name, version string, cipher []byte) ([]byte, error) {
-	return c.transform(ctx, opUnwrap, name, version, cipher, func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
-		r, err := c.keys.UnwrapKey(ctx, name, version, p, nil)
-		return r.KeyOperationResult, err
-	})
+	return c.transform(
+		ctx,
+		opUnwrap,
+		name,
+		version,
+		cipher,
+		func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+			r, err := c.keys.UnwrapKey(ctx, name, version, p, nil)
+			return r.KeyOperationResult, err
+		},
+	)
 }
 
 // Encrypt is as Wrap, for keys with the operation encrypt.
 func (c *Client) Encrypt(ctx context.Context, name, version string, plain []byte) ([]byte, error) {
-	return c.transform(ctx, opEncrypt, name, version, plain, func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
-		r, err := c.keys.Encrypt(ctx, name, version, p, nil)
-		return r.KeyOperationResult, err
-	})
+	return c.transform(
+		ctx,
+		opEncrypt,
+		name,
+		version,
+		plain,
+		func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+			r, err := c.keys.Encrypt(ctx, name, version, p, nil)
+			return r.KeyOperationResult, err
+		},
+	)
 }
 
 // Decrypt undoes Encrypt.
 func (c *Client) Decrypt(ctx context.Context, name, version string, cipher []byte) ([]byte, error) {
-	return c.transform(ctx, opDecrypt, name, version, cipher, func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
-		r, err := c.keys.Decrypt(ctx, name, version, p, nil)
-		return r.KeyOperationResult, err
-	})
+	return c.transform(
+		ctx,
+		opDecrypt,
+		name,
+		version,
+		cipher,
+		func(ctx context.Context, p azkeys.KeyOperationParameters) (azkeys.KeyOperationResult, error) {
+			r, err := c.keys.Decrypt(ctx, name, version, p, nil)
+			return r.KeyOperationResult, err
+		},
+	)
 }
 
 // Sign signs a SHA-256 digest with RS256 (RFC 7518 section 3.3).

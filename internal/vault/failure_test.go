@@ -66,11 +66,13 @@ func TestARefusedImportCertainlyDidNotHappen(t *testing.T) {
 		class key.Class
 		want  string
 	}{
-		"400":                 {emulator.Rule{Status: 400}, key.Refused, "BadParameter"},
-		"401":                 {emulator.Rule{Status: 401}, key.Refused, "did not accept the token"},
-		"403":                 {emulator.Rule{Status: 403}, key.Refused, "keyd keeps trying"},
-		"404":                 {emulator.Rule{Status: 404}, key.Refused, "KeyNotFound"},
-		"409 deleted":         {emulator.Rule{Status: 409, Inner: "ObjectIsDeletedButRecoverable"}, key.Refused, "az keyvault key recover"},
+		"400": {emulator.Rule{Status: 400}, key.Refused, "BadParameter"},
+		"401": {emulator.Rule{Status: 401}, key.Refused, "did not accept the token"},
+		"403": {emulator.Rule{Status: 403}, key.Refused, "keyd keeps trying"},
+		"404": {emulator.Rule{Status: 404}, key.Refused, "KeyNotFound"},
+		"409 deleted": {
+			emulator.Rule{Status: 409, Inner: "ObjectIsDeletedButRecoverable"}, key.Refused, "az keyvault key recover",
+		},
 		"409 being deleted":   {emulator.Rule{Status: 409, Inner: "ObjectIsBeingDeleted"}, key.Retry, "being deleted"},
 		"429":                 {emulator.Rule{Status: 429}, key.Retry, "Throttled"},
 		"429 without a pause": {emulator.Rule{Status: 429, NoRetryAfter: true}, key.Retry, "Throttled"},
@@ -178,15 +180,18 @@ func TestAFailureOnALaterPageFailsTheListing(t *testing.T) {
 		}
 	}
 	pages := 0
-	c := b.interposed(t, func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-		if r.Header.Get("Authorization") == "" || !strings.HasSuffix(r.URL.Path, "/versions") {
+	c := b.interposed(
+		t,
+		func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+			if r.Header.Get("Authorization") == "" || !strings.HasSuffix(r.URL.Path, "/versions") {
+				return next(r)
+			}
+			if pages++; pages > 1 {
+				return answer(r, http.StatusInternalServerError, ""), nil
+			}
 			return next(r)
-		}
-		if pages++; pages > 1 {
-			return answer(r, http.StatusInternalServerError, ""), nil
-		}
-		return next(r)
-	})
+		},
+	)
 	got, err := c.Versions(noRetries(t.Context()), keyName)
 	wantClass(t, err, key.Retry, "HTTP 500")
 	if got != nil || pages != 2 {
@@ -210,21 +215,26 @@ func TestAnImportThatNeverLeftIsForLater(t *testing.T) {
 		err  error
 		want string
 	}{
-		"no route":          {dial(syscall.EHOSTUNREACH), "check routes and firewalls"},
-		"refused":           {dial(syscall.ECONNREFUSED), "check routes and firewalls"},
-		"no such name":      {dial(&net.DNSError{Err: "no such host", Name: premiumHost, IsNotFound: true}), "does not resolve"},
+		"no route": {dial(syscall.EHOSTUNREACH), "check routes and firewalls"},
+		"refused":  {dial(syscall.ECONNREFUSED), "check routes and firewalls"},
+		"no such name": {
+			dial(&net.DNSError{Err: "no such host", Name: premiumHost, IsNotFound: true}), "does not resolve",
+		},
 		"proxy unreachable": {&net.OpError{Op: "proxyconnect", Err: dial(syscall.ECONNREFUSED)}, "check HTTPS_PROXY"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, profiles()[0], emulator.Options{})
 			_, kek := b.ready(t)
-			client := b.interposed(t, func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-				if r.Header.Get("Authorization") != "" && r.Method == http.MethodPut {
-					return nil, c.err
-				}
-				return next(r)
-			})
+			client := b.interposed(
+				t,
+				func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+					if r.Header.Get("Authorization") != "" && r.Method == http.MethodPut {
+						return nil, c.err
+					}
+					return next(r)
+				},
+			)
 			_, err := client.Import(t.Context(), request(t, kek, material()))
 			wantClass(t, err, key.Retry, c.want)
 		})
@@ -242,12 +252,15 @@ func TestALostImportStaysAmbiguousWhateverTheErrorIs(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, profiles()[0], emulator.Options{})
 			_, kek := b.ready(t)
-			client := b.interposed(t, func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-				if r.Header.Get("Authorization") != "" && r.Method == http.MethodPut {
-					return nil, failure
-				}
-				return next(r)
-			})
+			client := b.interposed(
+				t,
+				func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+					if r.Header.Get("Authorization") != "" && r.Method == http.MethodPut {
+						return nil, failure
+					}
+					return next(r)
+				},
+			)
 			_, err := client.Import(t.Context(), request(t, kek, material()))
 			wantClass(t, err, key.Ambiguous)
 		})
@@ -266,17 +279,20 @@ func TestAnImportReadBackAsSomethingElseIsAmbiguous(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, profiles()[0], emulator.Options{})
 			_, kek := b.ready(t)
-			client := b.interposed(t, func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-				resp, err := next(r)
-				if err == nil && r.Method == http.MethodPut && resp.StatusCode == http.StatusOK {
-					body, err := io.ReadAll(resp.Body)
-					if err != nil {
-						return nil, err
+			client := b.interposed(
+				t,
+				func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+					resp, err := next(r)
+					if err == nil && r.Method == http.MethodPut && resp.StatusCode == http.StatusOK {
+						body, err := io.ReadAll(resp.Body)
+						if err != nil {
+							return nil, err
+						}
+						return answer(r, http.StatusOK, strings.ReplaceAll(string(body), c.old, c.new)), nil
 					}
-					return answer(r, http.StatusOK, strings.ReplaceAll(string(body), c.old, c.new)), nil
-				}
-				return resp, err
-			})
+					return resp, err
+				},
+			)
 			_, err := client.Import(t.Context(), request(t, kek, material()))
 			wantClass(t, err, key.Ambiguous, c.want)
 		})
@@ -317,7 +333,13 @@ func TestACertificateThatIsNotTrustedIsExplained(t *testing.T) {
 	b := newBench(t, profiles()[0], emulator.Options{})
 	transport := b.Transport()
 	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
-	c, err := vault.New(vault.Config{Vault: b.vault, KEKName: kekName}, fixedToken{}, vault.HTTPClient(transport), nil, nil)
+	c, err := vault.New(
+		vault.Config{Vault: b.vault, KEKName: kekName},
+		fixedToken{},
+		vault.HTTPClient(transport),
+		nil,
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

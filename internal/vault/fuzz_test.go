@@ -58,7 +58,16 @@ func (anyToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.Ac
 }
 
 func (p *played) client() *Client {
-	c, err := New(Config{Vault: key.Vault{Name: "contoso-weu", URL: "https://" + fuzzHost, Kind: key.KeyVault}, KEKName: "keyd-kek"}, anyToken{}, p, nil, nil)
+	c, err := New(
+		Config{
+			Vault:   key.Vault{Name: "contoso-weu", URL: "https://" + fuzzHost, Kind: key.KeyVault},
+			KEKName: "keyd-kek",
+		},
+		anyToken{},
+		p,
+		nil,
+		nil,
+	)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -85,11 +94,16 @@ func FuzzKeyBundle(f *testing.F) {
 	const kid = `"kid":"https://` + fuzzHost + `/keys/` + fuzzKey + `/` + fuzzVersion + `"`
 	modulus := strings.Repeat("q", 342)
 	for _, seed := range []string{
-		`{"key":{` + kid + `,"kty":"RSA-HSM","key_ops":["wrapKey","unwrapKey"],"n":"` + modulus + `","e":"AQAB"},"attributes":{"enabled":true,"created":1700000000,"exp":1800000000},"tags":{"a":"b"}}`,
+		`{"key":{` + kid + `,"kty":"RSA-HSM","key_ops":["wrapKey","unwrapKey"],"n":"` + modulus +
+			`","e":"AQAB"},"attributes":{"enabled":true,"created":1700000000,"exp":1800000000},"tags":{"a":"b"}}`,
 		`{"key":{` + kid + `,"kty":"RSA","n":"AQ","e":"AQ"},"attributes":{"enabled":true,"created":1}}`,
-		`{"key":{` + kid + `,"kty":"RSA-HSM","n":"` + modulus + `","e":"` + modulus + `"},"attributes":{"enabled":true,"created":-1}}`,
-		`{"key":{` + kid + `,"kty":"EC-HSM","crv":"P-256","x":"AA","y":"AA","key_ops":[null]},"attributes":{"enabled":false,"created":0},"tags":{"a":null}}`,
-		`{"key":{"kid":"https://evil.example/keys/` + fuzzKey + `/` + fuzzVersion + `"},"attributes":{"created":99999999999999999}}`,
+		`{"key":{` + kid + `,"kty":"RSA-HSM","n":"` + modulus + `","e":"` + modulus +
+			`"},"attributes":{"enabled":true,"created":-1}}`,
+		`{"key":{` + kid +
+			`,"kty":"EC-HSM","crv":"P-256","x":"AA","y":"AA","key_ops":[null]},` +
+			`"attributes":{"enabled":false,"created":0},"tags":{"a":null}}`,
+		`{"key":{"kid":"https://evil.example/keys/` + fuzzKey + `/` + fuzzVersion +
+			`"},"attributes":{"created":99999999999999999}}`,
 		`{"key":null,"attributes":null}`,
 	} {
 		f.Add([]byte(seed))
@@ -120,7 +134,8 @@ func FuzzKeyBundle(f *testing.F) {
 // Whatever a listing's first page holds, the token stays at the vault, and what is
 // believed is in order and names each version once.
 func FuzzListing(f *testing.F) {
-	const item = `{"kid":"https://` + fuzzHost + `/keys/` + fuzzKey + `/` + fuzzVersion + `","attributes":{"enabled":true,"created":1700000000},"tags":{"keyd-attempt":"x"}}`
+	const item = `{"kid":"https://` + fuzzHost + `/keys/` + fuzzKey + `/` + fuzzVersion +
+		`","attributes":{"enabled":true,"created":1700000000},"tags":{"keyd-attempt":"x"}}`
 	for _, seed := range []string{
 		`{"value":[` + item + `],"nextLink":null}`,
 		`{"value":[` + item + `,` + item + `],"nextLink":"https://evil.example/keys"}`,
@@ -129,7 +144,8 @@ func FuzzListing(f *testing.F) {
 		`{"value":[],"nextLink":"//evil.example/"}`,
 		`{"value":[],"nextLink":"%zz"}`,
 		`{"value":[null]}`,
-		`{"value":[{"kid":"https://` + fuzzHost + `/keys/` + fuzzKey + `/1","attributes":{"enabled":true,"created":1e30}}]}`,
+		`{"value":[{"kid":"https://` + fuzzHost + `/keys/` + fuzzKey +
+			`/1","attributes":{"enabled":true,"created":1e30}}]}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -193,7 +209,11 @@ func FuzzChallenge(f *testing.F) {
 	f.Add(`Bearer authorization=,resource=`)
 	f.Add("")
 	f.Fuzz(func(t *testing.T, challenge string) {
-		p := &played{t: t, challenge: challenge, script: func(int) (int, []byte) { return http.StatusOK, []byte(`{"value":[]}`) }}
+		p := &played{
+			t:         t,
+			challenge: challenge,
+			script:    func(int) (int, []byte) { return http.StatusOK, []byte(`{"value":[]}`) },
+		}
 		_, err := p.client().Versions(onceOnly(t.Context()), fuzzKey)
 		wantOwnError(t, err)
 	})

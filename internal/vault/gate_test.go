@@ -108,7 +108,9 @@ const proxyPassword = "hunter2"
 // through gives the transport of a client behind the gate, which signs in to it.
 func (b *bench) through(g *gate) *http.Transport {
 	t := b.Transport()
-	t.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: g.listener.Addr().String(), User: url.UserPassword("keyd", proxyPassword)})
+	t.Proxy = http.ProxyURL(
+		&url.URL{Scheme: "http", Host: g.listener.Addr().String(), User: url.UserPassword("keyd", proxyPassword)},
+	)
 	t.OnProxyConnectResponse = nil // as keyd's own sets it
 	return t
 }
@@ -117,7 +119,13 @@ func (b *bench) through(g *gate) *http.Transport {
 func (b *bench) behind(t *testing.T, g *gate) (*vault.Client, *http.Transport) {
 	t.Helper()
 	transport := b.through(g)
-	c, err := vault.New(vault.Config{Vault: b.vault, KEKName: kekName, CreateKEK: true, KEKBits: 2048}, b.cred, vault.HTTPClient(transport), nil, nil)
+	c, err := vault.New(
+		vault.Config{Vault: b.vault, KEKName: kekName, CreateKEK: true, KEKBits: 2048},
+		b.cred,
+		vault.HTTPClient(transport),
+		nil,
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,9 @@ type Identity struct {
 // String names what is known.
 func (i Identity) String() string {
 	var parts []string
-	for _, p := range [][2]string{{"client", i.ClientID}, {"object", i.ObjectID}, {"tenant", i.Tenant}, {"resource", i.Resource}} {
+	for _, p := range [][2]string{
+		{"client", i.ClientID}, {"object", i.ObjectID}, {"tenant", i.Tenant}, {"resource", i.Resource},
+	} {
 		if p[1] != "" {
 			parts = append(parts, p[0]+" "+p[1])
 		}
@@ -40,9 +42,16 @@ func (i Identity) String() string {
 // goes nowhere.
 func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	_, service, _ := strings.Cut(c.host, ".")
-	token, err := c.cred.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{"https://" + service + "/.default"}})
+	token, err := c.cred.GetToken(
+		ctx,
+		policy.TokenRequestOptions{Scopes: []string{"https://" + service + "/.default"}},
+	)
 	if err != nil {
-		return Identity{}, c.fail(ctx, call{op: operation{name: "check", words: "sign in for"}, effect: &effect{}}, err)
+		return Identity{}, c.fail(
+			ctx,
+			call{op: operation{name: "check", words: "sign in for"}, effect: &effect{}},
+			err,
+		)
 	}
 	return identityIn(token.Token), nil
 }

@@ -25,7 +25,9 @@ func TestAnIdentityIsReadFromEitherFormOfToken(t *testing.T) {
 }
 
 func FuzzIdentity(f *testing.F) {
-	for _, s := range []string{"", "a.b.c", token(`{"appid":"a"}`), token(`{"oid":1}`), token("{\"tid\":\"\x1b[2J\"}")} {
+	for _, s := range []string{
+		"", "a.b.c", token(`{"appid":"a"}`), token(`{"oid":1}`), token("{\"tid\":\"\x1b[2J\"}"),
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

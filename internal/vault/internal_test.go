@@ -12,7 +12,8 @@ import (
 func FuzzParseServiceError(f *testing.F) {
 	for _, seed := range []string{
 		`{"error":{"code":"Forbidden","message":"no","innererror":{"code":"ForbiddenByRbac"}}}`,
-		`{"error":{"code":"KeyNotFound","message":"a\nb"}}`, `{"error":"x"}`, `{"error":{"innererror":[]}}`, `[]`, ``, `<html>`,
+		`{"error":{"code":"KeyNotFound","message":"a\nb"}}`, `{"error":"x"}`, `{"error":{"innererror":[]}}`,
+		`[]`, ``, `<html>`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -48,11 +49,16 @@ func FuzzSafeChallenge(f *testing.F) {
 }
 
 func TestTheInnerErrorIsRead(t *testing.T) {
-	got := parseServiceError([]byte(`{"error":{"code":"Forbidden","message":"Caller is not\r\nauthorized","innererror":{"code":"ForbiddenByRbac"}}}`))
+	got := parseServiceError([]byte(
+		`{"error":{"code":"Forbidden","message":"Caller is not\r\nauthorized",` +
+			`"innererror":{"code":"ForbiddenByRbac"}}}`,
+	))
 	if want := (serviceError{"Forbidden", "ForbiddenByRbac", "Caller is not authorized"}); got != want {
 		t.Errorf("got %+v", got)
 	}
-	if got := parseServiceError([]byte(`{"error":{"code":"KeyNotFound","innererror":null}}`)); got.Code != "KeyNotFound" {
+	if got := parseServiceError(
+		[]byte(`{"error":{"code":"KeyNotFound","innererror":null}}`),
+	); got.Code != "KeyNotFound" {
 		t.Errorf("got %+v", got)
 	}
 }
@@ -66,10 +72,12 @@ func TestKeydStaysBelowHalfOfEveryLimit(t *testing.T) {
 		key.ManagedHSM: {1600, 10, 10 * time.Second},
 	} {
 		l := newLimits(kind)
-		if all := float64(l.all.Limit()) * most.window.Seconds(); all > most.all/2 || float64(l.all.Burst())+all > most.all {
+		if all := float64(l.all.Limit()) * most.window.Seconds(); all > most.all/2 ||
+			float64(l.all.Burst())+all > most.all {
 			t.Errorf("%s: %v and a burst of %d in %s", kind, all, l.all.Burst(), most.window)
 		}
-		if made := float64(l.creates.Limit()) * most.window.Seconds(); made > most.creates/2 || float64(l.creates.Burst())+made > most.creates {
+		if made := float64(l.creates.Limit()) * most.window.Seconds(); made > most.creates/2 ||
+			float64(l.creates.Burst())+made > most.creates {
 			t.Errorf("%s: %v new keys and a burst of %d in %s", kind, made, l.creates.Burst(), most.window)
 		}
 	}

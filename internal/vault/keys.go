@@ -186,7 +186,13 @@ func (c *Client) Recover(ctx context.Context, name string) error {
 func (c *Client) PurgeProtected(ctx context.Context, name string) (bool, error) {
 	v, err := c.Newest(ctx, name)
 	if err == nil && v.Recovery == "" {
-		err = c.do(ctx, opNewest, name, "", func(context.Context) error { return badAnswerf("it has no recovery level") })
+		err = c.do(
+			ctx,
+			opNewest,
+			name,
+			"",
+			func(context.Context) error { return badAnswerf("it has no recovery level") },
+		)
 	}
 	return err == nil && !v.Purgeable(), err
 }
@@ -201,7 +207,8 @@ func (c *Client) NativeRotation(ctx context.Context, name string) (on bool, err 
 			return err
 		}
 		for _, a := range answer.LifetimeActions {
-			if a != nil && a.Action != nil && a.Action.Type != nil && strings.EqualFold(string(*a.Action.Type), string(azkeys.KeyRotationPolicyActionRotate)) {
+			if a != nil && a.Action != nil && a.Action.Type != nil &&
+				strings.EqualFold(string(*a.Action.Type), string(azkeys.KeyRotationPolicyActionRotate)) {
 				on = true
 			}
 		}

@@ -60,7 +60,10 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 		return true, nil
 	case err == nil:
 		return false, c.do(ctx, op, name, "", func(context.Context) error {
-			return badAnswerf("it says that it did it, which cannot be: look whether it has a key %s now, and remove it", name)
+			return badAnswerf(
+				"it says that it did it, which cannot be: look whether it has a key %s now, and remove it",
+				name,
+			)
 		})
 	case !errors.As(err, &e):
 		return false, err
@@ -80,14 +83,22 @@ func (r Right) onlyReads() bool {
 // try makes one call on what is not there. Neither create nor import can succeed:
 // no vault knows the kty, or can open the blob.
 func (c *Client) try(ctx context.Context, r Right, name, version string) (err error) {
-	sealed := azkeys.KeyOperationParameters{Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256), Value: []byte(nothing)}
+	sealed := azkeys.KeyOperationParameters{
+		Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256),
+		Value:     []byte(nothing),
+	}
 	switch r {
 	case MayGet:
 		_, err = c.keys.GetKey(ctx, name, "", nil)
 	case MayList:
 		_, err = c.keys.NewListKeyPropertiesVersionsPager(name, nil).NextPage(ctx)
 	case MayCreate:
-		_, err = c.keys.CreateKey(c.once(ctx), name, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(nothing))}, nil)
+		_, err = c.keys.CreateKey(
+			c.once(ctx),
+			name,
+			azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(nothing))},
+			nil,
+		)
 	case MayImport:
 		_, err = c.keys.ImportKey(c.once(ctx), name, azkeys.ImportKeyParameters{
 			Key: &azkeys.JSONWebKey{Kty: to.Ptr(azkeys.KeyTypeRSAHSM), T: []byte(nothing)}}, nil)
@@ -102,7 +113,13 @@ func (c *Client) try(ctx context.Context, r Right, name, version string) (err er
 	case MayDecrypt:
 		_, err = c.keys.Decrypt(ctx, name, version, sealed, nil)
 	case MaySign:
-		_, err = c.keys.Sign(ctx, name, version, azkeys.SignParameters{Algorithm: to.Ptr(azkeys.SignatureAlgorithmRS256), Value: make([]byte, 32)}, nil)
+		_, err = c.keys.Sign(
+			ctx,
+			name,
+			version,
+			azkeys.SignParameters{Algorithm: to.Ptr(azkeys.SignatureAlgorithmRS256), Value: make([]byte, 32)},
+			nil,
+		)
 	case MaySeeDeleted:
 		_, err = c.keys.GetDeletedKey(ctx, name, nil)
 	case MayReadRotation:

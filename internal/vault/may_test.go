@@ -13,8 +13,22 @@ import (
 )
 
 func everyRight() []vault.Right {
-	return []vault.Right{vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayUpdate, vault.MayWrap, vault.MayUnwrap,
-		vault.MayEncrypt, vault.MayDecrypt, vault.MaySign, vault.MaySeeDeleted, vault.MayReadRotation, vault.MayDelete, vault.MayPurge}
+	return []vault.Right{
+		vault.MayGet,
+		vault.MayList,
+		vault.MayCreate,
+		vault.MayImport,
+		vault.MayUpdate,
+		vault.MayWrap,
+		vault.MayUnwrap,
+		vault.MayEncrypt,
+		vault.MayDecrypt,
+		vault.MaySign,
+		vault.MaySeeDeleted,
+		vault.MayReadRotation,
+		vault.MayDelete,
+		vault.MayPurge,
+	}
 }
 
 // guarded is a bench whose vault goes by the given access.
@@ -41,7 +55,10 @@ func guarded(t *testing.T, v key.Vault, cfg emulator.VaultConfig) (*bench, *vaul
 			t.Error(err)
 		}
 	})
-	cred, err := vault.NewCredential(vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: id}, vault.HTTPClient(e.Transport()))
+	cred, err := vault.NewCredential(
+		vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: id},
+		vault.HTTPClient(e.Transport()),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,15 +95,28 @@ func TestRightsAreToldByTryingThem(t *testing.T) {
 		cfg   emulator.VaultConfig
 		want  []vault.Right
 	}{
-		"anyone":           {kv, emulator.VaultConfig{}, everyRight()},
-		"nobody":           {kv, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
-		"nobody, HSM":      {mhsm, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
-		"officer":          {kv, role(emulator.CryptoOfficer), everyRight()},
-		"officer, HSM":     {mhsm, role(emulator.CryptoOfficer), []vault.Right{vault.MaySeeDeleted, vault.MayPurge}},
-		"user":             {kv, role(emulator.CryptoUser), without(vault.MayCreate, vault.MayImport, vault.MayReadRotation, vault.MayDelete, vault.MayPurge)},
-		"user, HSM":        {mhsm, role(emulator.CryptoUser), without(vault.MayPurge)},
-		"encryption user":  {kv, role(emulator.CryptoServiceEncryptionUser), []vault.Right{vault.MayGet, vault.MayList, vault.MayWrap, vault.MayUnwrap}},
-		"access policy":    {kv, emulator.VaultConfig{Access: emulator.PolicyBased, Policies: []emulator.AccessPolicy{{Permissions: []string{"get", "unwrapKey", "purge"}}}}, []vault.Right{vault.MayGet, vault.MayUnwrap, vault.MaySeeDeleted, vault.MayPurge}},
+		"anyone":       {kv, emulator.VaultConfig{}, everyRight()},
+		"nobody":       {kv, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
+		"nobody, HSM":  {mhsm, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
+		"officer":      {kv, role(emulator.CryptoOfficer), everyRight()},
+		"officer, HSM": {mhsm, role(emulator.CryptoOfficer), []vault.Right{vault.MaySeeDeleted, vault.MayPurge}},
+		"user": {
+			kv, role(emulator.CryptoUser),
+			without(vault.MayCreate, vault.MayImport, vault.MayReadRotation, vault.MayDelete, vault.MayPurge),
+		},
+		"user, HSM": {mhsm, role(emulator.CryptoUser), without(vault.MayPurge)},
+		"encryption user": {
+			kv, role(emulator.CryptoServiceEncryptionUser),
+			[]vault.Right{vault.MayGet, vault.MayList, vault.MayWrap, vault.MayUnwrap},
+		},
+		"access policy": {
+			kv,
+			emulator.VaultConfig{
+				Access:   emulator.PolicyBased,
+				Policies: []emulator.AccessPolicy{{Permissions: []string{"get", "unwrapKey", "purge"}}},
+			},
+			[]vault.Right{vault.MayGet, vault.MayUnwrap, vault.MaySeeDeleted, vault.MayPurge},
+		},
 		"no access policy": {kv, emulator.VaultConfig{Access: emulator.PolicyBased}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -157,7 +187,10 @@ func TestAChangeThatAVaultSaysItMadeIsTold(t *testing.T) {
 	c := newClient(t, func(r *http.Request) (*http.Response, error) {
 		if r.Header.Get("Authorization") == "" {
 			resp := answer(r, http.StatusUnauthorized, "")
-			resp.Header.Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`)
+			resp.Header.Set(
+				"WWW-Authenticate",
+				`Bearer authorization="https://login.microsoftonline.com/t", resource="https://vault.azure.net"`,
+			)
 			return resp, nil
 		}
 		if r.Method == http.MethodDelete && strings.Contains(r.URL.Path, "deletedkeys") {
@@ -165,7 +198,9 @@ func TestAChangeThatAVaultSaysItMadeIsTold(t *testing.T) {
 		}
 		return answer(r, http.StatusOK, "{}"), nil
 	})
-	for _, r := range []vault.Right{vault.MayCreate, vault.MayImport, vault.MayUpdate, vault.MayDelete, vault.MayPurge} {
+	for _, r := range []vault.Right{
+		vault.MayCreate, vault.MayImport, vault.MayUpdate, vault.MayDelete, vault.MayPurge,
+	} {
 		if yes, err := c.May(t.Context(), r); yes || err == nil || !strings.Contains(err.Error(), "keyd-check-") {
 			t.Errorf("%s: %v, %v; want the name of what the vault may have made", r, yes, err)
 		}

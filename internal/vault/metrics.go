@@ -36,7 +36,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		last: map[string]lately{},
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyd_vault_requests_total",
-			Help: "HTTP requests to a vault, retries included, by operation and class of the answer (2xx, 3xx, 4xx, 5xx, error).",
+			Help: "HTTP requests with retries, by operation and answer (2xx, 3xx, 4xx, 5xx, error).",
 		}, []string{"vault", "operation", "code"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "keyd_vault_request_duration_seconds",
@@ -57,7 +57,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		unusable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "keyd_credential_file_unusable",
-			Help: "1 while the file of the credential cannot be used as it is now; keyd then goes on with what it read before.",
+			Help: "1 while the file of the credential cannot be used as it is now; keyd then goes on with what it " +
+				"read before.",
 		}),
 	}
 	if reg != nil {

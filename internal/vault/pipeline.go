@@ -27,7 +27,14 @@ type originGuard struct {
 func (p originGuard) Do(req *policy.Request) (*http.Response, error) {
 	r := req.Raw()
 	if !key.SameOrigin(r.URL, p.vault) {
-		return nil, final{badAnswerf("it sends keyd on to %s://%s, and a token for %s goes nowhere else", r.URL.Scheme, r.URL.Host, p.host)}
+		return nil, final{
+			badAnswerf(
+				"it sends keyd on to %s://%s, and a token for %s goes nowhere else",
+				r.URL.Scheme,
+				r.URL.Host,
+				p.host,
+			),
+		}
 	}
 	r.URL.Host, r.Host = p.host, p.host
 	return req.Next()

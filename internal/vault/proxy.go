@@ -58,7 +58,8 @@ func (e *proxyRefusal) hint() string {
 	switch {
 	case e.status == http.StatusProxyAuthRequired && len(e.wants) > 0 && !e.takesBasic():
 		return fmt.Sprintf("the proxy takes only %s, and keyd can sign in to a proxy only by Basic: "+
-			"have the proxy admit this machine to %s without a password; %s", strings.Join(e.wants, ", "), e.host, direct)
+			"have the proxy admit this machine to %s without a password; %s",
+			strings.Join(e.wants, ", "), e.host, direct)
 	case e.status == http.StatusProxyAuthRequired:
 		return "the proxy wants a user and a password, or does not accept those it got: " +
 			"put them, percent-encoded, into HTTPS_PROXY of keyd's environment; " + direct

@@ -56,8 +56,10 @@ func TestEachInnerCodeHasAHintAndARunbookLine(t *testing.T) {
 	b := newBench(t, profiles()[0], emulator.Options{})
 	c, _ := b.ready(t)
 	hints := map[string]key.Reason{}
-	for _, inner := range []key.Reason{key.ForbiddenByRBAC, key.ForbiddenByPolicy, key.ForbiddenByFirewall, key.KeyDisabled, key.KeyExpired,
-		key.KeyNotYetValid, key.OperationForbidden, key.KeyDeleted, key.KeyBeingDeleted} {
+	for _, inner := range []key.Reason{
+		key.ForbiddenByRBAC, key.ForbiddenByPolicy, key.ForbiddenByFirewall, key.KeyDisabled, key.KeyExpired,
+		key.KeyNotYetValid, key.OperationForbidden, key.KeyDeleted, key.KeyBeingDeleted,
+	} {
 		b.Fail(emulator.Rule{Operation: "get", Status: http.StatusForbidden, Inner: string(inner)})
 		_, err := c.Newest(noRetries(t.Context()), keyName)
 		b.ClearFailures()

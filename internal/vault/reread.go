@@ -121,11 +121,15 @@ func (c *Credential) hint() string {
 		return "check that the managed identity (azure.client_id, or the machine's own) is assigned to this machine, " +
 			"and that NO_PROXY holds 169.254.169.254 where a proxy is set"
 	case WorkloadIdentity:
-		return fmt.Sprintf("check that %s holds the token of this workload, and that the application's federated credential "+
-			"names its issuer, subject and audience", c.file) + again
+		return fmt.Sprintf(
+			"check that %s holds the token of this workload, and that the application's federated credential "+
+				"names its issuer, subject and audience",
+			c.file,
+		) + again
 	case ClientCertificate:
 		return fmt.Sprintf("check that the certificate in %s is registered with the application azure.client_id in "+
 			"azure.tenant_id and has not ended, and this machine's clock", c.file) + again
 	}
-	return "the error tells what each way to sign in said: prepare one of them, and name it in azure.credential instead of default"
+	return "the error tells what each way to sign in said: prepare one of them, and name it in azure.credential " +
+		"instead of default"
 }

@@ -27,12 +27,22 @@ func TestARenewedCertificateIsReadWithoutAReload(t *testing.T) {
 	cfg := application(clientCertificate(t))
 	renewed := cfg
 	renewed.CertificateFile = clientCertificate(t)
-	b := newBench(t, profiles()[0], emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, renewed)}})
+	b := newBench(
+		t,
+		profiles()[0],
+		emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, renewed)}},
+	)
 	cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantClass(t, b.try(t, cred), key.Refused, "AADSTS700027", "check that the certificate in "+cfg.CertificateFile+" is registered")
+	wantClass(
+		t,
+		b.try(t, cred),
+		key.Refused,
+		"AADSTS700027",
+		"check that the certificate in "+cfg.CertificateFile+" is registered",
+	)
 	before := cred.Reread()
 	replace(t, cfg.CertificateFile, renewed.CertificateFile)
 	if err := b.try(t, cred); err != nil {
@@ -54,7 +64,8 @@ func TestAFileThatCannotBeUsedKeepsTheCertificateBefore(t *testing.T) {
 	if err := os.WriteFile(cfg.CertificateFile, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if state := cred.Reread(); state.Err == nil || !strings.Contains(state.Err.Error(), "it is empty") || state.Ends.IsZero() {
+	if state := cred.Reread(); state.Err == nil || !strings.Contains(state.Err.Error(), "it is empty") ||
+		state.Ends.IsZero() {
 		t.Errorf("%+v", state)
 	}
 	if err := b.try(t, cred); err != nil {
@@ -87,8 +98,15 @@ func TestACertificateThatHasEndedIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	later.Store(true)
-	wantClass(t, b.try(t, cred), key.Refused, "the certificate in "+cfg.CertificateFile+" ended at 20", "systemctl restart keyd")
-	if _, err := vault.NewCredential(cfg, http.DefaultClient); err == nil || !strings.Contains(err.Error(), "ended at 20") {
+	wantClass(
+		t,
+		b.try(t, cred),
+		key.Refused,
+		"the certificate in "+cfg.CertificateFile+" ended at 20",
+		"systemctl restart keyd",
+	)
+	if _, err := vault.NewCredential(cfg, http.DefaultClient); err == nil ||
+		!strings.Contains(err.Error(), "ended at 20") {
 		t.Errorf("a new credential: %v", err)
 	}
 }
@@ -98,7 +116,11 @@ func TestAFederatedTokenThatWasBadIsReadAgainAtOnce(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			file := federatedToken(t, first)
 			t.Setenv("AZURE_FEDERATED_TOKEN_FILE", file)
-			cfg := vault.CredentialConfig{Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID, ClientID: rand.Text()}
+			cfg := vault.CredentialConfig{
+				Kind:     vault.WorkloadIdentity,
+				TenantID: emulator.DefaultTenantID,
+				ClientID: rand.Text(),
+			}
 			b := newBench(t, profiles()[0], emulator.Options{})
 			cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
 			if err != nil {

@@ -28,7 +28,12 @@ func TestARequestThatWasSentIsNeverTakenForOneThatWasNot(t *testing.T) {
 			defer transport.CloseIdleConnections()
 			client := HTTPClient(transport)
 			for try := range 2 { // on a new connection, and on one that is there
-				r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, server.URL, strings.NewReader("body"))
+				r, err := http.NewRequestWithContext(
+					t.Context(),
+					http.MethodPut,
+					server.URL,
+					strings.NewReader("body"),
+				)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -66,7 +71,12 @@ func TestARequestWhoseConnectionNeverCameAboutWasNotSent(t *testing.T) {
 	}
 	transport.Proxy = nil
 	defer transport.CloseIdleConnections()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "https://"+l.Addr().String(), strings.NewReader("body"))
+	r, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPut,
+		"https://"+l.Addr().String(),
+		strings.NewReader("body"),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -119,11 +119,13 @@ func (e *tokenError) status() int {
 func (e *tokenError) hint() string {
 	var ended *hasEnded
 	if errors.As(e.err, &ended) {
-		return "write a renewed certificate, registered with the application, into the file: keyd reads it again by itself; " +
+		return "write a renewed certificate, registered with the application, into the file: keyd reads it again " +
+			"by itself; " +
 			"a systemd credential is a copy of when keyd started (systemctl restart keyd)"
 	}
 	if e.status() == http.StatusProxyAuthRequired {
-		return "a proxy stands before the endpoint that hands out tokens: add the endpoint's host to NO_PROXY in keyd's environment"
+		return "a proxy stands before the endpoint that hands out tokens: add the endpoint's host to NO_PROXY in " +
+			"keyd's environment"
 	}
 	if refusal := new(proxyRefusal); errors.As(e.cause, &refusal) {
 		return refusal.hint()

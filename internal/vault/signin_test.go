@@ -88,19 +88,50 @@ func ways(t *testing.T, b *bench) []way {
 	cluster := append(ids(), "AZURE_FEDERATED_TOKEN_FILE="+token, "AZURE_AUTHORITY_HOST=https://"+entra)
 	application := append(ids(), "AZURE_CLIENT_CERTIFICATE_PATH="+certificate)
 	return []way{
-		{"managed-identity of a virtual machine", vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()}, nil, virtualMachine},
-		{"managed-identity in App Service", vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()}, b.AppServiceEnviron(), appService},
+		{
+			"managed-identity of a virtual machine",
+			vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()},
+			nil,
+			virtualMachine,
+		},
+		{
+			"managed-identity in App Service",
+			vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()},
+			b.AppServiceEnviron(),
+			appService,
+		},
 		{"workload-identity by the configuration", vault.CredentialConfig{
 			Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(),
 		}, []string{"AZURE_FEDERATED_TOKEN_FILE=" + token}, entra},
-		{"workload-identity by the environment", vault.CredentialConfig{Kind: vault.WorkloadIdentity}, cluster, entra},
+		{
+			"workload-identity by the environment",
+			vault.CredentialConfig{Kind: vault.WorkloadIdentity},
+			cluster,
+			entra,
+		},
 		{"client-certificate", vault.CredentialConfig{
-			Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(), CertificateFile: certificate,
+			Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(),
+			CertificateFile: certificate,
 		}, nil, entra},
-		{"default on a virtual machine", vault.CredentialConfig{Kind: vault.DefaultCredential}, ids(), virtualMachine},
-		{"default in App Service", vault.CredentialConfig{Kind: vault.DefaultCredential}, append(ids(), b.AppServiceEnviron()...), appService},
+		{
+			"default on a virtual machine",
+			vault.CredentialConfig{Kind: vault.DefaultCredential},
+			ids(),
+			virtualMachine,
+		},
+		{
+			"default in App Service",
+			vault.CredentialConfig{Kind: vault.DefaultCredential},
+			append(ids(), b.AppServiceEnviron()...),
+			appService,
+		},
 		{"default in a cluster", vault.CredentialConfig{Kind: vault.DefaultCredential}, cluster, entra},
-		{"default with a certificate in the environment", vault.CredentialConfig{Kind: vault.DefaultCredential}, application, entra},
+		{
+			"default with a certificate in the environment",
+			vault.CredentialConfig{Kind: vault.DefaultCredential},
+			application,
+			entra,
+		},
 	}
 }
 
@@ -123,7 +154,11 @@ func TestEachKindOfCredentialSignsInToBothServices(t *testing.T) {
 func TestARefusedSignInSaysWhyForEachKind(t *testing.T) {
 	certified := vault.CredentialConfig{Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID}
 	federated := vault.CredentialConfig{Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID}
-	managed, chain := vault.CredentialConfig{Kind: vault.ManagedIdentity}, vault.CredentialConfig{Kind: vault.DefaultCredential}
+	managed, chain := vault.CredentialConfig{
+		Kind: vault.ManagedIdentity,
+	}, vault.CredentialConfig{
+		Kind: vault.DefaultCredential,
+	}
 	foreign := vault.CredentialConfig{Kind: vault.ClientCertificate, TenantID: "00000000-0000-4000-8000-000000000001"}
 	for _, test := range []struct {
 		name    string
@@ -143,7 +178,10 @@ func TestARefusedSignInSaysWhyForEachKind(t *testing.T) {
 		{"workload-identity: no file", federated, func(t *testing.T, _ *bench) {
 			t.Setenv("AZURE_FEDERATED_TOKEN_FILE", "/nonexistent/token")
 		}, key.Retry, "/nonexistent/token"},
-		{"client-certificate: Entra refuses it", certified, refusing(emulator.Rule{Host: entra, Status: 401}), key.Refused, "RESPONSE 401"},
+		{
+			"client-certificate: Entra refuses it", certified,
+			refusing(emulator.Rule{Host: entra, Status: 401}), key.Refused, "RESPONSE 401",
+		},
 		{"client-certificate: of another tenant than the vault's", foreign, refusing(emulator.Rule{Status: 500}),
 			key.Retry, "isn't configured to acquire tokens for tenant"},
 		{"default: nothing is there", chain, refusing(emulator.Rule{Drop: emulator.DropBeforeCommit}),
@@ -181,13 +219,17 @@ type failing struct{ status int }
 
 func (f failing) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	body := io.NopCloser(strings.NewReader(""))
-	return azcore.AccessToken{}, &azidentity.AuthenticationFailedError{RawResponse: &http.Response{StatusCode: f.status, Body: body}}
+	return azcore.AccessToken{}, &azidentity.AuthenticationFailedError{
+		RawResponse: &http.Response{StatusCode: f.status, Body: body},
+	}
 }
 
 // azidentity itself tries for up to a minute and more before it says so.
 func TestASignInThatFailsForNowIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	for status, class := range map[int]key.Class{400: key.Refused, 401: key.Refused, 403: key.Refused, 429: key.Retry, 500: key.Retry, 503: key.Retry} {
+	for status, class := range map[int]key.Class{
+		400: key.Refused, 401: key.Refused, 403: key.Refused, 429: key.Retry, 500: key.Retry, 503: key.Retry,
+	} {
 		b := newBench(t, profiles()[0], emulator.Options{})
 		b.cred = failing{status}
 		_, err := b.client(t).Versions(noRetries(t.Context()), keyName)
