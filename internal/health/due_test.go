@@ -151,12 +151,7 @@ func TestAFailureIsRetriedSoonAndThenLessAndLessOften(t *testing.T) {
 		at = wake
 	}
 	want := []time.Duration{
-		30 * time.Second,
-		time.Minute,
-		2 * time.Minute,
-		4 * time.Minute,
-		5 * time.Minute,
-		5 * time.Minute,
+		30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute,
 	}
 	if !slices.Equal(pauses, want) {
 		t.Errorf("pauses after failures: %v, want %v", pauses, want)

@@ -196,10 +196,7 @@ func (h *Health) sort(all []Subject) {
 		gone[s.Vault] = true
 		if !h.noted[s.Vault] {
 			h.Logger.Warn(
-				"vault is not in the configuration: its versions are not proven",
-				"VAULT",
-				s.VaultName,
-				"url",
+				"vault is not in the configuration: its versions are not proven", "VAULT", s.VaultName, "url",
 				s.Vault,
 			)
 		}

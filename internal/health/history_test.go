@@ -47,11 +47,7 @@ func TestASlotIsTheWorstThatWasSeenInIt(t *testing.T) {
 	h.Note(noon.Add(slotWidth+2*time.Second), true)
 	h.Note(noon.Add(3*slotWidth), true)
 	wantSlots(
-		t,
-		last(h, noon.Add(3*slotWidth+time.Minute), 4),
-		status.SlotGood,
-		status.SlotBad,
-		status.SlotUnknown,
+		t, last(h, noon.Add(3*slotWidth+time.Minute), 4), status.SlotGood, status.SlotBad, status.SlotUnknown,
 		status.SlotGood,
 	)
 }

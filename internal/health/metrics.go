@@ -29,32 +29,24 @@ type Metrics struct {
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
 		return prometheus.NewGaugeVec(
-			prometheus.GaugeOpts{Namespace: "keyd", Subsystem: "proof", Name: name, Help: help},
-			labels,
+			prometheus.GaugeOpts{Namespace: "keyd", Subsystem: "proof", Name: name, Help: help}, labels,
 		)
 	}
 	m := &Metrics{
 		success: gauge(
 			"last_success_timestamp_seconds",
-			"When a proof last passed; for the older versions, of the one for which that is longest ago.",
-			"key",
-			"vault",
-			"age",
+			"When a proof last passed; for the older versions, of the one for which that is longest ago.", "key",
+			"vault", "age",
 		),
 		result: gauge(
 			"last_result",
-			"1 if the last proofs passed; 0 after a refuted one, or after two inconclusive ones in a row.",
-			"key",
-			"vault",
-			"age",
+			"1 if the last proofs passed; 0 after a refuted one, or after two inconclusive ones in a row.", "key",
+			"vault", "age",
 		),
 		wrap: gauge(
 			"wrap_failing",
 			"1 while last_result is 0 for no other reason than that the vault does not wrap or sign: what is "+
-				"encrypted can be read.",
-			"key",
-			"vault",
-			"age",
+				"encrypted can be read.", "key", "vault", "age",
 		),
 		expected: gauge("expected_interval_seconds", "The longest time between two proofs of one version.", "age"),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{

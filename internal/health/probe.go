@@ -115,15 +115,8 @@ func (h *Health) tell(s Subject, before, after Last) {
 		log.Error("proof refuted", "leg", string(after.Result.Leg), "error", after.Result.Err.Error())
 	case after.Failing() && !before.Failing():
 		log.Warn(
-			"proof failing",
-			"leg",
-			string(after.Result.Leg),
-			"reason",
-			string(reasonOf(after.Result)),
-			"error",
-			after.Result.Err.Error(),
-			"failures",
-			after.Failures,
+			"proof failing", "leg", string(after.Result.Leg), "reason", string(reasonOf(after.Result)), "error",
+			after.Result.Err.Error(), "failures", after.Failures,
 		)
 	case !after.Failing() && before.Failing():
 		log.Info("proof passes again")

@@ -104,9 +104,7 @@ var sight = []string{"LOCAL", "KEY_GEN_MECHANISM"}
 // those that the token does not tell; it is "" when all are right. An attribute named in
 // excused is no problem: untold has those of them that are not as they should be.
 func (s session) compare(
-	o pkcs11.ObjectHandle,
-	attrs []attr,
-	excused []string,
+	o pkcs11.ObjectHandle, attrs []attr, excused []string,
 ) (problem string, untold []attr, err error) {
 	types := make([]uint, len(attrs))
 	for i, a := range attrs {

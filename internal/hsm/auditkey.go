@@ -87,11 +87,7 @@ func (e *engine) AuditKey(ctx context.Context) (m key.Material, present bool, er
 		return key.Material{}, false, err
 	}
 	k, err := with(
-		ctx,
-		e.tok,
-		e.cfg.CallTimeout,
-		true,
-		func(s session) (auditKey, error) { return s.auditKey(e.own) },
+		ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.own) },
 	)
 	if IsCode(err, NotFound) {
 		return key.Material{}, false, nil
@@ -126,10 +122,7 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 	}
 	if c.Instance != e.cfg.Instance {
 		return nil, refused(
-			Foreign,
-			"a checkpoint of instance %q is not signed: this is %q",
-			c.Instance,
-			e.cfg.Instance,
+			Foreign, "a checkpoint of instance %q is not signed: this is %q", c.Instance, e.cfg.Instance,
 		)
 	}
 	if _, err := e.ready(ctx); err != nil {
@@ -154,8 +147,7 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 func (s session) auditKey(mine own) (auditKey, error) {
 	label := auditLabel(mine.instance)
 	handles, err := s.find(
-		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
-		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
+		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
 	)
 	if err != nil {
 		return auditKey{}, err
@@ -182,10 +174,7 @@ func (s session) auditKey(mine own) (auditKey, error) {
 	switch len(whole) {
 	case 0:
 		return auditKey{}, refused(
-			NotFound,
-			"the HSM has no audit key %q (%d objects of that label are not whole%s)",
-			label,
-			len(handles),
+			NotFound, "the HSM has no audit key %q (%d objects of that label are not whole%s)", label, len(handles),
 			why,
 		)
 	case 1:
@@ -194,9 +183,7 @@ func (s session) auditKey(mine own) (auditKey, error) {
 		return auditKey{}, refused(
 			Incomplete,
 			"the HSM has %d audit keys %q: compare their fingerprints with `keyd audit`, "+
-				"and remove with the vendor's tool those that signed nothing",
-			len(whole),
-			label,
+				"and remove with the vendor's tool those that signed nothing", len(whole), label,
 		)
 	}
 }
@@ -225,8 +212,7 @@ func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
 	}
 	if len(spoilt) >= maxSpoilt {
 		return auditKey{}, refused(
-			Incomplete,
-			"no further one is made: %w; remove these with the vendor's tool once the cause is found",
+			Incomplete, "no further one is made: %w; remove these with the vendor's tool once the cause is found",
 			none,
 		)
 	}
@@ -238,10 +224,7 @@ func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
 	private := append(auditPrivateAttrs(), named...)
 	killpoint.At("hsm-audit-key-before")
 	_, made, err := s.m.GenerateKeyPair(
-		s.h,
-		mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil),
-		template(public),
-		template(private),
+		s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(public), template(private),
 	)
 	if err != nil {
 		return auditKey{}, fmt.Errorf("C_GenerateKeyPair: %w", err)
@@ -290,9 +273,7 @@ func (s session) sign(k auditKey, message []byte) ([]byte, error) {
 	digest := sha256.Sum256(message)
 	if err := rsa.VerifyPKCS1v15(k.public, crypto.SHA256, digest[:], signature); err != nil {
 		return nil, newError(
-			Internal,
-			key.Retry,
-			"the token's signature does not verify under the audit key's own public key: %w",
+			Internal, key.Retry, "the token's signature does not verify under the audit key's own public key: %w",
 			err,
 		)
 	}

@@ -65,8 +65,7 @@ func TestTheAuditKeyIsMadeOnceAndSignsCheckpoints(t *testing.T) {
 		pub,
 		[]byte(
 			"keyd audit checkpoint v1\ninstance test\nseq 57\nhead sha256:"+strings.Repeat(
-				"5e",
-				32,
+				"5e", 32,
 			)+"\ntime 2026-03-01T12:00:00Z\n",
 		),
 		signature,
@@ -202,9 +201,7 @@ func TestASignatureThatDoesNotVerifyIsNotGivenAway(t *testing.T) {
 
 // auditObjects are the handles of the audit key's halves, and its CKA_ID.
 func auditObjects(
-	t *testing.T,
-	m *pkcs11.Ctx,
-	s pkcs11.SessionHandle,
+	t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle,
 ) (private, public []pkcs11.ObjectHandle, id key.ID) {
 	t.Helper()
 	ses := session{m: m, h: s}
@@ -212,8 +209,7 @@ func auditObjects(
 		pkcs11.CKO_PRIVATE_KEY: &private, pkcs11.CKO_PUBLIC_KEY: &public,
 	} {
 		found, err := ses.find(
-			pkcs11.NewAttribute(pkcs11.CKA_CLASS, class),
-			pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel("test")),
+			pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_LABEL, auditLabel("test")),
 		)
 		if err != nil {
 			t.Fatal(err)
@@ -305,11 +301,7 @@ func TestTheAuditKeyIsNoPairToAnyOtherCall(t *testing.T) {
 
 // make in the token, past keyd, an audit key that differs by some attributes.
 func plantAuditKey(
-	t *testing.T,
-	m *pkcs11.Ctx,
-	s pkcs11.SessionHandle,
-	bits int,
-	change map[uint]any,
+	t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle, bits int, change map[uint]any,
 ) (public, private pkcs11.ObjectHandle) {
 	t.Helper()
 	named := []attr{{pkcs11.CKA_ID, "ID", newID(t).Bytes()}, {pkcs11.CKA_LABEL, "LABEL", auditLabel("test")}}
@@ -327,10 +319,7 @@ func plantAuditKey(
 		}
 	}
 	public, private, err := m.GenerateKeyPair(
-		s,
-		mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil),
-		template(pub),
-		template(priv),
+		s, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), template(pub), template(priv),
 	)
 	if err != nil {
 		t.Fatal(err)

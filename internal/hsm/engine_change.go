@@ -58,10 +58,7 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 	}
 	if len(objects) > 0 {
 		return refused(
-			Exists,
-			"the HSM has %d objects with CKA_ID %s already: nothing was generated",
-			len(objects),
-			id,
+			Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(objects), id,
 		)
 	}
 	e.trial.doubt()
@@ -104,10 +101,7 @@ func (s session) madePair(id key.ID, label string, bits int, excused []string) (
 		err = errors.New(problem)
 	}
 	return p, newError(
-		Incomplete,
-		key.Ambiguous,
-		"the pair was generated, but does not read back as asked for: %w",
-		err,
+		Incomplete, key.Ambiguous, "the pair was generated, but does not read back as asked for: %w", err,
 	)
 }
 
@@ -175,18 +169,8 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		}
 		e.forgetSeen(ctx, id)
 		e.log.InfoContext(
-			ctx,
-			"wrapping",
-			"key",
-			p.label.Key,
-			"generation",
-			p.label.Number,
-			"vault",
-			kek.Vault,
-			"kek",
-			kek.Kid,
-			"trust",
-			how,
+			ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid,
+			"trust", how,
 		)
 		killpoint.At("hsm-wrap-before")
 		to, _ := kek.Material.RSA() // accept refuses a KEK that has none
@@ -194,10 +178,7 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		killpoint.At("hsm-wrap-after")
 		if err == nil && !plausible(out, to, p.key) {
 			return nil, newError(
-				Internal,
-				key.Refused,
-				"%s made a ciphertext of %d bytes, which cannot hold the key",
-				way.name,
+				Internal, key.Refused, "%s made a ciphertext of %d bytes, which cannot hold the key", way.name,
 				len(out),
 			)
 		}
@@ -281,17 +262,12 @@ func (e *engine) destroy(s session, id key.ID) error {
 		case !ok || label.Instance != e.cfg.Instance:
 			return refused(
 				NotPending,
-				"an object with CKA_ID %s is labelled %q, which is not of instance %s: nothing is destroyed",
-				id,
-				o.label,
-				e.cfg.Instance,
+				"an object with CKA_ID %s is labelled %q, which is not of instance %s: nothing is destroyed", id,
+				o.label, e.cfg.Instance,
 			)
 		case !label.Pending:
 			return refused(
-				NotPending,
-				"%s (CKA_ID %s) may have left the HSM: it is never destroyed by keyd",
-				label,
-				id,
+				NotPending, "%s (CKA_ID %s) may have left the HSM: it is never destroyed by keyd", label, id,
 			)
 		}
 	}

@@ -89,10 +89,7 @@ func sessionLost(err error) bool {
 // handleLost: the object must be found again. NSS says KEY_TYPE_INCONSISTENT.
 func handleLost(err error) bool {
 	return isCKR(
-		err,
-		pkcs11.CKR_OBJECT_HANDLE_INVALID,
-		pkcs11.CKR_KEY_HANDLE_INVALID,
-		pkcs11.CKR_KEY_TYPE_INCONSISTENT,
+		err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_KEY_TYPE_INCONSISTENT,
 	)
 }
 
@@ -131,10 +128,7 @@ func classify(op string, err error, unsure key.Class) error {
 		return err
 	case forbidden(err):
 		return refused(
-			Policy,
-			"%s: the token does not allow it: %w; look at the token's policy and at `keyd check`",
-			op,
-			err,
+			Policy, "%s: the token does not allow it: %w; look at the token's policy and at `keyd check`", op, err,
 		)
 	case moduleLost(err) || sessionLost(err):
 		return newError(Device, unsure, "%s: %w; the HSM process ends and is started again", op, err)

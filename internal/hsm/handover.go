@@ -110,10 +110,7 @@ func (p *process) dial(context.Context) (net.Conn, error) {
 	_, _, err = p.control.WriteMsgUnix([]byte{0}, unix.UnixRights(int(theirs.Fd())), nil)
 	if err := errors.Join(err, theirs.Close()); err != nil {
 		return nil, newError(
-			Connection,
-			key.Retry,
-			"give the HSM process a connection: %w",
-			errors.Join(err, ours.Close()),
+			Connection, key.Retry, "give the HSM process a connection: %w", errors.Join(err, ours.Close()),
 		)
 	}
 	return ours, nil
@@ -155,8 +152,7 @@ func ChildListener() (net.Listener, error) {
 	control, err := unixConn(os.NewFile(childFD, "parent"))
 	if err != nil {
 		return nil, fmt.Errorf(
-			"descriptor %d is not the parent's socket: `keyd hsm --child` is for keyd itself to start: %w",
-			childFD,
+			"descriptor %d is not the parent's socket: `keyd hsm --child` is for keyd itself to start: %w", childFD,
 			err,
 		)
 	}

@@ -17,9 +17,7 @@ type slipping struct {
 }
 
 func (m slipping) GetAttributeValue(
-	s pkcs11.SessionHandle,
-	o pkcs11.ObjectHandle,
-	a []*pkcs11.Attribute,
+	s pkcs11.SessionHandle, o pkcs11.ObjectHandle, a []*pkcs11.Attribute,
 ) ([]*pkcs11.Attribute, error) {
 	if m.countdown.Add(-1) == 0 {
 		return nil, pkcs11.Error(pkcs11.CKR_OBJECT_HANDLE_INVALID)

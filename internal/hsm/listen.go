@@ -35,8 +35,7 @@ func listenLocked(path string) (*net.UnixListener, error) {
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
 		return nil, fmt.Errorf(
-			"%s is in the way of the HSM socket and is not a socket: remove it or set another path",
-			path,
+			"%s is in the way of the HSM socket and is not a socket: remove it or set another path", path,
 		)
 	}
 	// Made beside and renamed, so that it never stands there with a wider mode.

@@ -26,9 +26,7 @@ type module interface {
 	DestroyObject(pkcs11.SessionHandle, pkcs11.ObjectHandle) error
 	GenerateKey(pkcs11.SessionHandle, []*pkcs11.Mechanism, []*pkcs11.Attribute) (pkcs11.ObjectHandle, error)
 	GenerateKeyPair(
-		s pkcs11.SessionHandle,
-		m []*pkcs11.Mechanism,
-		public, private []*pkcs11.Attribute,
+		s pkcs11.SessionHandle, m []*pkcs11.Mechanism, public, private []*pkcs11.Attribute,
 	) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error)
 	WrapKey(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, wrapping, key pkcs11.ObjectHandle) ([]byte, error)
 	DecryptInit(pkcs11.SessionHandle, []*pkcs11.Mechanism, pkcs11.ObjectHandle) error
@@ -43,8 +41,7 @@ func loadModule(path string) (module, error) {
 	if ctx == nil {
 		return nil, fmt.Errorf(
 			"the PKCS#11 library %s cannot be loaded: check that it exists, can be read by this user, "+
-				"and that `ldd` finds what it needs",
-			path,
+				"and that `ldd` finds what it needs", path,
 		)
 	}
 	return ctx, nil

@@ -86,11 +86,8 @@ func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	for _, o := range objects {
 		if o.label != "" && !ours(o.label, mine.instance) {
 			return pair{}, refused(
-				Foreign,
-				"an object with CKA_ID %s is labelled %q, which is not of instance %s: it is not touched",
-				id,
-				o.label,
-				mine.instance,
+				Foreign, "an object with CKA_ID %s is labelled %q, which is not of instance %s: it is not touched",
+				id, o.label, mine.instance,
 			)
 		}
 	}
@@ -136,12 +133,8 @@ func halves(id key.ID, objects []object) (private, public object, err error) {
 	}
 	if privates != 1 || publics != 1 || others != 0 {
 		return private, public, refused(
-			Incomplete,
-			"CKA_ID %s has %d private keys, %d public keys and %d other objects, not one pair",
-			id,
-			privates,
-			publics,
-			others,
+			Incomplete, "CKA_ID %s has %d private keys, %d public keys and %d other objects, not one pair", id,
+			privates, publics, others,
 		)
 	}
 	return private, public, nil

@@ -27,12 +27,7 @@ func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logg
 }
 
 func runWith(
-	ctx context.Context,
-	cfg Config,
-	pins Pins,
-	at Endpoint,
-	load func(string) (module, error),
-	log *slog.Logger,
+	ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger,
 	ready func(),
 ) error {
 	err := run(ctx, cfg, pins, at, load, log, ready)
@@ -54,12 +49,7 @@ func closed(l net.Listener) error {
 }
 
 func run(
-	ctx context.Context,
-	cfg Config,
-	pins Pins,
-	at Endpoint,
-	load func(string) (module, error),
-	log *slog.Logger,
+	ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger,
 	ready func(),
 ) error {
 	cfg, err := cfg.withDefaults()

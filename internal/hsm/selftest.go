@@ -32,9 +32,7 @@ func (s session) selfTest(vendor uint) (profile, error) {
 	p := profile{extras: true}
 	public, private, err := s.sessionPair(true)
 	if isCKR(
-		err,
-		pkcs11.CKR_ATTRIBUTE_TYPE_INVALID,
-		pkcs11.CKR_TEMPLATE_INCONSISTENT,
+		err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_TEMPLATE_INCONSISTENT,
 		pkcs11.CKR_ATTRIBUTE_VALUE_INVALID,
 	) {
 		p.extras = false
@@ -62,11 +60,7 @@ func (s session) sessionPair(extras bool) (public, private pkcs11.ObjectHandle, 
 }
 
 func (p *profile) chooseWrap(
-	s session,
-	ways []wrapper,
-	kek *rsa.PrivateKey,
-	private pkcs11.ObjectHandle,
-	pub *rsa.PublicKey,
+	s session, ways []wrapper, kek *rsa.PrivateKey, private pkcs11.ObjectHandle, pub *rsa.PublicKey,
 ) {
 	var tried []string
 	for _, way := range ways {

@@ -61,16 +61,13 @@ func notShown(cfg Config, seen []slotSeen) error {
 		return fmt.Errorf("%s; ask the vendor's tool, as user %s, what is wrong with it", shown, self())
 	case bare > 0:
 		return fmt.Errorf(
-			"%s; no token is initialised: initialise one as user %s, by %s",
-			shown,
-			self(),
+			"%s; no token is initialised: initialise one as user %s, by %s", shown, self(),
 			initialiseCommand(cfg, soft),
 		)
 	}
 	return fmt.Errorf(
 		"%s; see with the vendor's tool, as user %s, that the HSM is connected and that this user may use it",
-		shown,
-		self(),
+		shown, self(),
 	)
 }
 
@@ -83,8 +80,7 @@ func initialiseCommand(cfg Config, soft bool) string {
 		label = "keyd"
 	}
 	return fmt.Sprintf(
-		"this command, which asks for the PINs: sudo -u %s softhsm2-util --init-token --free --label %q",
-		self(),
+		"this command, which asks for the PINs: sudo -u %s softhsm2-util --init-token --free --label %q", self(),
 		label,
 	)
 }

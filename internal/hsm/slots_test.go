@@ -43,9 +43,7 @@ func asStranger(t *testing.T, tok *softhsmtest.Token, c *child) []string {
 	c.Config.StateDir = filepath.Join(dir, "state")
 	err = errors.Join(
 		os.WriteFile(
-			program,
-			self,
-			0o755,
+			program, self, 0o755,
 		),
 		os.Mkdir(c.Config.StateDir, 0o700),
 		os.Chown(c.Config.StateDir, stranger, stranger),

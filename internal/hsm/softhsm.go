@@ -96,10 +96,7 @@ func tokenDir(conf string) (string, error) {
 func cannotRead(path string, err error) string {
 	if !errors.Is(err, fs.ErrPermission) {
 		return fmt.Sprintf(
-			"%s: %v; as user %s, see with softhsm2-util --show-slots when it is right",
-			path,
-			err,
-			self(),
+			"%s: %v; as user %s, see with softhsm2-util --show-slots when it is right", path, err, self(),
 		)
 	}
 	barred := path
@@ -113,11 +110,7 @@ func cannotRead(path string, err error) string {
 		}
 	}
 	return fmt.Sprintf(
-		"user %s cannot read %s%s; unless it is another program's: sudo chown -R %s %q",
-		self(),
-		barred,
-		owner,
-		self(),
-		barred,
+		"user %s cannot read %s%s; unless it is another program's: sudo chown -R %s %q", self(), barred, owner,
+		self(), barred,
 	)
 }

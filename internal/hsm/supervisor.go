@@ -255,11 +255,7 @@ func (s *Supervisor) dial(ctx context.Context) (net.Conn, error) {
 		case <-changed:
 		case <-ctx.Done():
 			return nil, newError(
-				Connection,
-				key.Retry,
-				"no HSM process runs (%w): %w; keyd starts it again",
-				ctx.Err(),
-				reason,
+				Connection, key.Retry, "no HSM process runs (%w): %w; keyd starts it again", ctx.Err(), reason,
 			)
 		}
 	}

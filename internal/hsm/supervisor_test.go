@@ -86,9 +86,7 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 	answer := make(chan error)
 	go func() { answer <- r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048) }()
 	eventually(
-		t,
-		"the generation has begun",
-		func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil },
+		t, "the generation has begun", func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil },
 	)
 	if err := syscall.Kill(r.sup.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -245,9 +243,7 @@ func TestTheProcessOnAUnixSocket(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = process.Process.Kill(); _ = process.Wait() })
 		eventually(
-			t,
-			"the process answers",
-			func() bool { _, err := client.Describe(t.Context()); return err == nil },
+			t, "the process answers", func() bool { _, err := client.Describe(t.Context()); return err == nil },
 		)
 		if n == 0 {
 			if err := client.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {

@@ -54,10 +54,7 @@ func openToken(ctx context.Context, mod module, cfg Config) (*token, error) {
 	_, err := guard(t, cfg.CallTimeout+discoveryTime, func() (struct{}, error) {
 		if err := mod.Initialize(); err != nil {
 			return struct{}{}, fmt.Errorf(
-				"C_Initialize of %s: %w%s",
-				cfg.Module,
-				err,
-				also(initialiseHint(cfg.Module)),
+				"C_Initialize of %s: %w%s", cfg.Module, err, also(initialiseHint(cfg.Module)),
 			)
 		}
 		lib, err := mod.GetInfo()
@@ -180,11 +177,7 @@ func guard[T any](t *token, limit time.Duration, f func() (T, error)) (T, error)
 // when again allows it. It waits for a free session until ctx ends; f itself is
 // bounded by limit, because a call inside the library cannot be cancelled.
 func with[T any](
-	ctx context.Context,
-	t *token,
-	limit time.Duration,
-	again bool,
-	f func(session) (T, error),
+	ctx context.Context, t *token, limit time.Duration, again bool, f func(session) (T, error),
 ) (T, error) {
 	var zero T
 	var s *session
@@ -194,12 +187,7 @@ func with[T any](
 		return zero, t.reason
 	case <-ctx.Done():
 		return zero, newError(
-			Busy,
-			key.Retry,
-			"all %d sessions of token %q are busy: %w",
-			cap(t.pool),
-			t.label,
-			ctx.Err(),
+			Busy, key.Retry, "all %d sessions of token %q are busy: %w", cap(t.pool), t.label, ctx.Err(),
 		)
 	}
 	lease := &session{}

@@ -165,10 +165,7 @@ func (s session) sweepTrial(instance string) error {
 			return refused(
 				Foreign,
 				"an object with CKA_ID %s is labelled %q, which is not the throw-away pair's %q: "+
-					"nothing is destroyed",
-				id,
-				o.label,
-				label,
+					"nothing is destroyed", id, o.label, label,
 			)
 		}
 	}

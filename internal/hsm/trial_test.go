@@ -136,8 +136,7 @@ func holds(t *testing.T, e *engine) (labels []string) {
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {
 		for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
 			found, err := s.find(
-				pkcs11.NewAttribute(pkcs11.CKA_CLASS, class),
-				pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
+				pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
 			)
 			if err != nil {
 				return struct{}{}, err
@@ -199,8 +198,7 @@ func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
 				t.Errorf("the error does not name %s: %v", name, err)
 			}
 			if slices.ContainsFunc(
-				ways.made,
-				func(label string) bool { return label != trialLabel("test")+pendingMark },
+				ways.made, func(label string) bool { return label != trialLabel("test")+pendingMark },
 			) {
 				t.Errorf("pairs were made for a key: %q", ways.made)
 			}

@@ -92,8 +92,7 @@ func (t *trial) deadly() bool {
 	}
 	t.problem = fmt.Sprintf(
 		"no key can be made: the HSM process ended during each of the last %d tries to make a throw-away "+
-			"key pair; see its log for why. keyd tries again in %v, and when a key is to be made",
-		t.note.Died,
+			"key pair; see its log for why. keyd tries again in %v, and when a key is to be made", t.note.Died,
 		deadlyPause,
 	)
 	t.last = t.now()
@@ -150,8 +149,7 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 	t.problem = fmt.Sprintf(
 		"no key can be made on this token: a throw-away key pair, made as a real one is, failed: %v. "+
 			"Look at the token's policy, its free room and its firmware; keyd tries again every minute, "+
-			"and keyd check shows what came of it",
-		err,
+			"and keyd check shows what came of it", err,
 	)
 	t.log.Error("the HSM side is degraded", "reason", t.problem)
 	return refused(Unable, "%s", t.problem)

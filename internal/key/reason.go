@@ -34,26 +34,9 @@ const (
 // Reasons lists every reason.
 func Reasons() []Reason {
 	return []Reason{
-		ForbiddenByRBAC,
-		ForbiddenByPolicy,
-		ForbiddenByFirewall,
-		Forbidden,
-		KeyDisabled,
-		KeyExpired,
-		KeyNotYetValid,
-		OperationForbidden,
-		KeyNotFound,
-		KeyDeleted,
-		KeyBeingDeleted,
-		Unauthorized,
-		Throttled,
-		ServiceError,
-		NoToken,
-		NoAnswer,
-		ProxyRefused,
-		BadAnswer,
-		HSMFailed,
-		OtherReason,
+		ForbiddenByRBAC, ForbiddenByPolicy, ForbiddenByFirewall, Forbidden, KeyDisabled, KeyExpired, KeyNotYetValid,
+		OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted, Unauthorized, Throttled, ServiceError,
+		NoToken, NoAnswer, ProxyRefused, BadAnswer, HSMFailed, OtherReason,
 	}
 }
 

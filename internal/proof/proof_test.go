@@ -101,14 +101,11 @@ func TestAProofEndsAtTheFirstLegThatDoesNotPass(t *testing.T) {
 	unsupported := key.UnsupportedMaterial()
 	now := time.Now()
 	wrap, crypt, sign := []key.Operation{
-		key.WrapKey,
-		key.UnwrapKey,
+		key.WrapKey, key.UnwrapKey,
 	}, []key.Operation{
-		key.Encrypt,
-		key.Decrypt,
+		key.Encrypt, key.Decrypt,
 	}, []key.Operation{
-		key.Sign,
-		key.Verify,
+		key.Sign, key.Verify,
 	}
 	for _, c := range []struct {
 		name string

@@ -55,10 +55,7 @@ func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error
 }
 
 func (c *Client) fromAttributes(
-	kid *azkeys.ID,
-	a *azkeys.KeyAttributes,
-	tags map[string]*string,
-	name string,
+	kid *azkeys.ID, a *azkeys.KeyAttributes, tags map[string]*string, name string,
 ) (key.Version, error) {
 	id, err := c.versionID(kid, name)
 	if err != nil {

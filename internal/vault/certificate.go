@@ -36,8 +36,7 @@ func parseCertificate(data []byte) (c clientCertificate, err error) {
 	case err != nil && data[0] == 0x30: // a SEQUENCE of DER, such as PKCS#12 (RFC 7292)
 		return c, fmt.Errorf(
 			"it is PKCS#12 with a password or as OpenSSL 3 writes it, or no PKCS#12, and keyd reads neither (%w): "+
-				"write it as PEM: openssl pkcs12 -in FILE -nodes -out NEW.pem",
-			err,
+				"write it as PEM: openssl pkcs12 -in FILE -nodes -out NEW.pem", err,
 		)
 	case err != nil:
 		return c, fmt.Errorf("%w: it must hold the certificate and its private key, as PEM", err)
@@ -79,8 +78,7 @@ func rsaKey(private crypto.PrivateKey) (*rsa.PrivateKey, error) {
 func errNotRSA(kind string) error {
 	return fmt.Errorf(
 		"its private key is %s key, and Entra takes an application's certificate with an RSA key only: "+
-			"make one with RSA of 2048 bits or more",
-		kind,
+			"make one with RSA of 2048 bits or more", kind,
 	)
 }
 

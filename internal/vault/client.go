@@ -60,11 +60,7 @@ type Client struct {
 // New makes a client; nothing is sent yet. transport should follow no redirects
 // (see HTTPClient). m and log may be nil.
 func New(
-	cfg Config,
-	cred azcore.TokenCredential,
-	transport policy.Transporter,
-	m *Metrics,
-	log *slog.Logger,
+	cfg Config, cred azcore.TokenCredential, transport policy.Transporter, m *Metrics, log *slog.Logger,
 ) (*Client, error) {
 	host, err := hostOf(cfg.Vault.URL)
 	if err != nil {
@@ -74,15 +70,12 @@ func New(
 	case 0, 2048, 3072, 4096:
 	default:
 		return nil, fmt.Errorf(
-			"vault %s: a KEK of %d bits: only 2048, 3072 and 4096 exist",
-			cfg.Vault.Name,
-			cfg.KEKBits,
+			"vault %s: a KEK of %d bits: only 2048, 3072 and 4096 exist", cfg.Vault.Name, cfg.KEKBits,
 		)
 	}
 	if !key.ValidName(cfg.KEKName) {
 		return nil, fmt.Errorf(
-			"vault %s: %q cannot name a KEK: write 1 to 127 letters, digits and hyphens",
-			cfg.Vault.Name,
+			"vault %s: %q cannot name a KEK: write 1 to 127 letters, digits and hyphens", cfg.Vault.Name,
 			cfg.KEKName,
 		)
 	}

@@ -45,8 +45,7 @@ func TestAnImportedKeyIsTheOneThatWasWrapped(t *testing.T) {
 				t.Errorf("%s: got %+v, %v", name, got, err)
 			}
 			if slices.Sort(got.Operations); !slices.Equal(
-				got.Operations,
-				[]key.Operation{key.UnwrapKey, key.WrapKey},
+				got.Operations, []key.Operation{key.UnwrapKey, key.WrapKey},
 			) {
 				t.Errorf("%s: operations %v", name, got.Operations)
 			}
@@ -131,11 +130,7 @@ func TestAVersionThatIsNotValidYetIsSeenAndSaysWhatHelps(t *testing.T) {
 		}
 		_, err = c.Wrap(t.Context(), keyName, v.ID, []byte("secret"))
 		wantClass(
-			t,
-			err,
-			key.Refused,
-			"KeyNotYetValid",
-			"still unwraps",
+			t, err, key.Refused, "KeyNotYetValid", "still unwraps",
 			"--version "+v.ID+" --not-before 2020-01-01T00:00:00Z",
 		)
 		if strings.Contains(err.Error(), "role") {
@@ -292,12 +287,7 @@ func TestADeletedKeyIsRecognisedAndComesBack(t *testing.T) {
 		}
 		_, err := c.Import(t.Context(), request(t, kek, material()))
 		wantClass(
-			t,
-			err,
-			key.Refused,
-			"ObjectIsDeletedButRecoverable",
-			"az keyvault key recover --",
-			"--name "+keyName,
+			t, err, key.Refused, "ObjectIsDeletedButRecoverable", "az keyvault key recover --", "--name "+keyName,
 		)
 		if !vault.IsDeleted(err) {
 			t.Errorf("IsDeleted is false for %v", err)

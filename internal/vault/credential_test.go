@@ -63,9 +63,7 @@ func TestAClientCertificateSignsIn(t *testing.T) {
 			cfg.TenantID, cfg.ClientID = emulator.DefaultTenantID, rand.Text()
 			cfg.CertificateFile = clientCertificate(t)
 			b := newBench(
-				t,
-				profiles()[0],
-				emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, cfg)}},
+				t, profiles()[0], emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, cfg)}},
 			)
 			b.signIn(t, cfg)
 		})

@@ -334,11 +334,7 @@ func TestACertificateThatIsNotTrustedIsExplained(t *testing.T) {
 	transport := b.Transport()
 	transport.TLSClientConfig.RootCAs = x509.NewCertPool()
 	c, err := vault.New(
-		vault.Config{Vault: b.vault, KEKName: kekName},
-		fixedToken{},
-		vault.HTTPClient(transport),
-		nil,
-		nil,
+		vault.Config{Vault: b.vault, KEKName: kekName}, fixedToken{}, vault.HTTPClient(transport), nil, nil,
 	)
 	if err != nil {
 		t.Fatal(err)

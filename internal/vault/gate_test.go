@@ -120,11 +120,8 @@ func (b *bench) behind(t *testing.T, g *gate) (*vault.Client, *http.Transport) {
 	t.Helper()
 	transport := b.through(g)
 	c, err := vault.New(
-		vault.Config{Vault: b.vault, KEKName: kekName, CreateKEK: true, KEKBits: 2048},
-		b.cred,
-		vault.HTTPClient(transport),
-		nil,
-		nil,
+		vault.Config{Vault: b.vault, KEKName: kekName, CreateKEK: true, KEKBits: 2048}, b.cred,
+		vault.HTTPClient(transport), nil, nil,
 	)
 	if err != nil {
 		t.Fatal(err)

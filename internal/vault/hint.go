@@ -33,8 +33,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case innerByRBAC:
 		return fmt.Sprintf(
 			"give keyd's identity the role %q on this vault; a new assignment takes a few minutes to work, and "+
-				"keyd keeps trying",
-			c.role(k),
+				"keyd keeps trying", c.role(k),
 		)
 	case innerByPolicy:
 		return "the vault uses access policies: give keyd's identity the key permissions get, list, create, " +
@@ -48,8 +47,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case innerKeyExpired:
 		return fmt.Sprintf(
 			"the version has expired (exp): nobody can wrap, encrypt or sign with it, and it still unwraps; "+
-				"to make a new one: keyd rotate --now %s --reason …; or to give it time: %s --expires DATE",
-			k.key,
+				"to make a new one: keyd rotate --now %s --reason …; or to give it time: %s --expires DATE", k.key,
 			c.setAttributes(k),
 		)
 	case innerKeyNotYetValid:
@@ -63,9 +61,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case innerDeletedButRecoverable:
 		return fmt.Sprintf(
 			"the key is soft-deleted, and keyd never makes it anew; to get it back: az keyvault key recover %s "+
-				"--name %s",
-			c.azTarget(),
-			k.key,
+				"--name %s", c.azTarget(), k.key,
 		)
 	case innerBeingDeleted:
 		return "the key is being deleted; wait until that is over, then recover it"
@@ -77,8 +73,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case http.StatusForbidden:
 		return fmt.Sprintf(
 			"give keyd's identity the role %q on this vault and check the vault's network rules; a new assignment "+
-				"takes a few minutes to work, and keyd keeps trying",
-			c.role(k),
+				"takes a few minutes to work, and keyd keeps trying", c.role(k),
 		)
 	case http.StatusTooManyRequests:
 		return "the vault is throttled; keyd slows down by itself, but other clients share the vault's limits"

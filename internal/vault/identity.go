@@ -48,9 +48,7 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	)
 	if err != nil {
 		return Identity{}, c.fail(
-			ctx,
-			call{op: operation{name: "check", words: "sign in for"}, effect: &effect{}},
-			err,
+			ctx, call{op: operation{name: "check", words: "sign in for"}, effect: &effect{}}, err,
 		)
 	}
 	return identityIn(token.Token), nil

@@ -187,11 +187,7 @@ func (c *Client) PurgeProtected(ctx context.Context, name string) (bool, error) 
 	v, err := c.Newest(ctx, name)
 	if err == nil && v.Recovery == "" {
 		err = c.do(
-			ctx,
-			opNewest,
-			name,
-			"",
-			func(context.Context) error { return badAnswerf("it has no recovery level") },
+			ctx, opNewest, name, "", func(context.Context) error { return badAnswerf("it has no recovery level") },
 		)
 	}
 	return err == nil && !v.Purgeable(), err

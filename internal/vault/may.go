@@ -61,8 +61,7 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	case err == nil:
 		return false, c.do(ctx, op, name, "", func(context.Context) error {
 			return badAnswerf(
-				"it says that it did it, which cannot be: look whether it has a key %s now, and remove it",
-				name,
+				"it says that it did it, which cannot be: look whether it has a key %s now, and remove it", name,
 			)
 		})
 	case !errors.As(err, &e):
@@ -94,10 +93,7 @@ func (c *Client) try(ctx context.Context, r Right, name, version string) (err er
 		_, err = c.keys.NewListKeyPropertiesVersionsPager(name, nil).NextPage(ctx)
 	case MayCreate:
 		_, err = c.keys.CreateKey(
-			c.once(ctx),
-			name,
-			azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(nothing))},
-			nil,
+			c.once(ctx), name, azkeys.CreateKeyParameters{Kty: to.Ptr(azkeys.KeyType(nothing))}, nil,
 		)
 	case MayImport:
 		_, err = c.keys.ImportKey(c.once(ctx), name, azkeys.ImportKeyParameters{
@@ -114,11 +110,8 @@ func (c *Client) try(ctx context.Context, r Right, name, version string) (err er
 		_, err = c.keys.Decrypt(ctx, name, version, sealed, nil)
 	case MaySign:
 		_, err = c.keys.Sign(
-			ctx,
-			name,
-			version,
-			azkeys.SignParameters{Algorithm: to.Ptr(azkeys.SignatureAlgorithmRS256), Value: make([]byte, 32)},
-			nil,
+			ctx, name, version,
+			azkeys.SignParameters{Algorithm: to.Ptr(azkeys.SignatureAlgorithmRS256), Value: make([]byte, 32)}, nil,
 		)
 	case MaySeeDeleted:
 		_, err = c.keys.GetDeletedKey(ctx, name, nil)

@@ -14,20 +14,9 @@ import (
 
 func everyRight() []vault.Right {
 	return []vault.Right{
-		vault.MayGet,
-		vault.MayList,
-		vault.MayCreate,
-		vault.MayImport,
-		vault.MayUpdate,
-		vault.MayWrap,
-		vault.MayUnwrap,
-		vault.MayEncrypt,
-		vault.MayDecrypt,
-		vault.MaySign,
-		vault.MaySeeDeleted,
-		vault.MayReadRotation,
-		vault.MayDelete,
-		vault.MayPurge,
+		vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayUpdate, vault.MayWrap,
+		vault.MayUnwrap, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign, vault.MaySeeDeleted,
+		vault.MayReadRotation, vault.MayDelete, vault.MayPurge,
 	}
 }
 
@@ -56,8 +45,7 @@ func guarded(t *testing.T, v key.Vault, cfg emulator.VaultConfig) (*bench, *vaul
 		}
 	})
 	cred, err := vault.NewCredential(
-		vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: id},
-		vault.HTTPClient(e.Transport()),
+		vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: id}, vault.HTTPClient(e.Transport()),
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -19,11 +19,7 @@ func TestEveryRequestIsCounted(t *testing.T) {
 	reg := prometheus.NewPedanticRegistry()
 	m := vault.NewMetrics(reg)
 	c, err := vault.New(
-		vault.Config{Vault: b.vault, KEKName: kekName},
-		b.cred,
-		vault.HTTPClient(b.Transport()),
-		m,
-		nil,
+		vault.Config{Vault: b.vault, KEKName: kekName}, b.cred, vault.HTTPClient(b.Transport()), m, nil,
 	)
 	if err != nil {
 		t.Fatal(err)

@@ -123,8 +123,7 @@ func (c *Credential) hint() string {
 	case WorkloadIdentity:
 		return fmt.Sprintf(
 			"check that %s holds the token of this workload, and that the application's federated credential "+
-				"names its issuer, subject and audience",
-			c.file,
+				"names its issuer, subject and audience", c.file,
 		) + again
 	case ClientCertificate:
 		return fmt.Sprintf("check that the certificate in %s is registered with the application azure.client_id in "+

@@ -28,19 +28,14 @@ func TestARenewedCertificateIsReadWithoutAReload(t *testing.T) {
 	renewed := cfg
 	renewed.CertificateFile = clientCertificate(t)
 	b := newBench(
-		t,
-		profiles()[0],
-		emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, renewed)}},
+		t, profiles()[0], emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, renewed)}},
 	)
 	cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	wantClass(
-		t,
-		b.try(t, cred),
-		key.Refused,
-		"AADSTS700027",
+		t, b.try(t, cred), key.Refused, "AADSTS700027",
 		"check that the certificate in "+cfg.CertificateFile+" is registered",
 	)
 	before := cred.Reread()
@@ -99,10 +94,7 @@ func TestACertificateThatHasEndedIsRefused(t *testing.T) {
 	}
 	later.Store(true)
 	wantClass(
-		t,
-		b.try(t, cred),
-		key.Refused,
-		"the certificate in "+cfg.CertificateFile+" ended at 20",
+		t, b.try(t, cred), key.Refused, "the certificate in "+cfg.CertificateFile+" ended at 20",
 		"systemctl restart keyd",
 	)
 	if _, err := vault.NewCredential(cfg, http.DefaultClient); err == nil ||

@@ -29,10 +29,7 @@ func TestARequestThatWasSentIsNeverTakenForOneThatWasNot(t *testing.T) {
 			client := HTTPClient(transport)
 			for try := range 2 { // on a new connection, and on one that is there
 				r, err := http.NewRequestWithContext(
-					t.Context(),
-					http.MethodPut,
-					server.URL,
-					strings.NewReader("body"),
+					t.Context(), http.MethodPut, server.URL, strings.NewReader("body"),
 				)
 				if err != nil {
 					t.Fatal(err)
