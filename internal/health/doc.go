@@ -1,4 +1,3 @@
-// Package health proves again and again, in the vaults, what rotations have put
-// there. Its rule: it decides when to prove what and shows the results, and it
-// never changes a key, a record or a vault.
+// Package health keeps proving the versions that rotations put into vaults. Its rule: it decides what to prove and
+// when, and shows the results. It never changes a key, a record or a vault.
 package health

@@ -11,13 +11,13 @@ import (
 )
 
 const (
-	// startSpread is the time over which the newest versions are first proven.
+	// startSpread is the time over which health spreads the first proofs of the newest versions after a start.
 	startSpread = time.Minute
-	// retryPause is the time after a first failure until the next try. It doubles
-	// with each further one, up to the interval of the newest versions.
+	// retryPause is the pause between the first failure and the next try. Each further failure doubles it, up to the
+	// interval of the newest versions.
 	retryPause = 30 * time.Second
-	// failingAfter is how many inconclusive proofs in a row make a subject
-	// failing: one lost request is no alarm.
+	// failingAfter is how many inconclusive proofs in a row make a subject failing. One lost request must not raise
+	// an alarm.
 	failingAfter = 2
 )
 
@@ -34,7 +34,7 @@ func (p Pace) of(s Subject) time.Duration {
 	return p.Older
 }
 
-// Last is what came of a subject's proofs so far.
+// Last sums up the proofs of a subject so far.
 type Last struct {
 	Seen     time.Time // when the subject was first seen
 	At       time.Time // end of the last proof; zero: none yet
@@ -44,19 +44,18 @@ type Last struct {
 	Busy     bool // a proof is under way
 }
 
-// Failing reports whether the subject is to be alarmed about: at once when
-// refuted, when inconclusive only after failingAfter in a row.
+// Failing reports whether the subject deserves an alarm: at once after a refuted proof, and after failingAfter
+// inconclusive proofs in a row.
 func (l Last) Failing() bool {
 	return l.Result.Outcome == key.WasRefuted || l.Failures >= failingAfter
 }
 
-// WrapFailing reports whether it is failing for no other reason than that the vault
-// neither wraps nor signs.
+// WrapFailing reports whether the subject fails only because the vault does not wrap or sign.
 func (l Last) WrapFailing() bool {
 	return l.Failing() && l.Result.Outcome == key.Inconclusive && l.Result.Leg.Closes()
 }
 
-// ended is l after one more proof.
+// ended returns l updated with one more proof.
 func (l Last) ended(at time.Time, r proof.Result) Last {
 	l.At, l.Result = at, r
 	if r.Outcome == key.Passed {
@@ -67,13 +66,11 @@ func (l Last) ended(at time.Time, r proof.Result) Last {
 	return l
 }
 
-// Due returns the subjects to be proven now, the longest due first, and when the
-// next of the others becomes due; wake is zero when there is none. Subjects that
-// are being proven are left out.
+// Due returns the subjects to prove now, the most overdue first. wake is when the next of the others becomes due; it
+// is zero when there is none. Due leaves out subjects whose proof is under way.
 //
-// Each subject has a fixed phase in its interval, drawn from its identity. So
-// proofs are spread evenly however many keys there are, and a restart does not
-// put off the daily ones.
+// Each subject has a fixed phase in its interval, drawn from its identity. So proofs spread evenly however many keys
+// there are, and a restart does not delay the daily proofs.
 func Due(now time.Time, pace Pace, subjects []Subject, last map[ID]Last) (next []Subject, wake time.Time) {
 	type dated struct {
 		s  Subject
@@ -103,7 +100,7 @@ func dueAt(now time.Time, pace Pace, s Subject, l Last) time.Time {
 	interval := pace.of(s)
 	switch {
 	case l.Seen.After(now) || l.At.After(now):
-		return now // the clock was put back: what it said then is no guide
+		return now // the clock went back, so the earlier times do not count
 	case l.At.IsZero() && s.Newest:
 		return l.Seen.Add(phase(s, min(startSpread, interval)))
 	case l.At.IsZero():
@@ -122,14 +119,14 @@ func backoff(failures int, limit time.Duration) time.Duration {
 	return min(retryPause<<min(failures-1, 20), max(limit, retryPause))
 }
 
-// phase is the subject's own fixed place in [0, interval).
+// phase is the subject's fixed offset in [0, interval).
 func phase(s Subject, interval time.Duration) time.Duration {
 	sum := sha256.Sum256([]byte(s.Key + "\x00" + s.Vault + "\x00" + s.Version))
 	return time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(interval))
 }
 
-// nextPhase is the first time after t at which the subject's phase comes round,
-// counted in whole intervals from a fixed origin.
+// nextPhase is the first time after t that lies the subject's phase after a multiple of interval. Multiples count
+// from the zero time.
 func nextPhase(t time.Time, s Subject, interval time.Duration) time.Time {
 	start := t.Truncate(interval).Add(phase(s, interval))
 	if !start.After(t) {

@@ -15,7 +15,7 @@ import (
 const (
 	// probeTimeout bounds one proof.
 	probeTimeout = 30 * time.Second
-	// refreshEvery is how often the records are read again.
+	// refreshEvery is how often health reads the records again.
 	refreshEvery = 10 * time.Second
 
 	defaultNewest   = 5 * time.Minute
@@ -23,37 +23,36 @@ const (
 	defaultParallel = 4
 )
 
-// Config is what a Health is made of.
+// Config configures a Health.
 type Config struct {
 	HSM proof.HSM
 	// Vaults finds the vault with this URL; nil when the configuration has none.
 	Vaults func(url string) proof.Vault
-	// Keys returns every key that has a record, also held and retained ones.
+	// Keys returns every key that has a record, including held and retained keys.
 	Keys  func(ctx context.Context) ([]Key, error)
 	Clock func() time.Time
-	// Newest and Older are the longest times between two proofs of a newest and
-	// of an older version. 0: 5 minutes and 24 hours.
+	// Newest and Older are the longest times between two proofs of a newest version and of an older one. 0 means 5
+	// minutes and 24 hours.
 	Newest, Older time.Duration
-	// Parallel is how many proofs may be under way in one vault; each vault has
-	// its own, so that one which hangs does not delay the others. 0: 4.
+	// Parallel limits the proofs that run at the same time in one vault. Each vault has its own limit, so a vault
+	// that hangs does not delay the others. 0 means 4.
 	Parallel int
-	// Ended is told of every proof that ended, and must not block; may be nil.
+	// Health calls Ended after every proof. Ended must not block; it may be nil.
 	Ended   func(s Subject, at time.Time, r proof.Result)
 	Metrics *Metrics // may be nil
 	Logger  *slog.Logger
 }
 
-// Health keeps the results of proofs, in memory only: the record's own proofs
-// are made by rotations.
+// Health keeps the results of its proofs in memory only. The proofs in the record come from rotations.
 type Health struct {
 	Config
-	changed chan struct{} // of capacity 1: a proof ended, or something is to be read again
+	changed chan struct{} // of capacity 1: a proof ended, or the records may have changed
 
 	mu        sync.Mutex
 	pace      Pace
 	keys      map[string]bool
 	subjects  []Subject // in vaults of the configuration
-	skipped   []Subject // in vaults that have left it
+	skipped   []Subject // in vaults that are no longer in it
 	noted     map[string]bool
 	last      map[ID]Last
 	busy      map[string]int // proofs under way, by vault URL
@@ -62,7 +61,7 @@ type Health struct {
 	unread    bool // the last reading of the records failed
 }
 
-// New returns a Health that does nothing until Run or Prove.
+// New returns a Health. It does nothing until Run or Prove is called.
 func New(c Config) *Health {
 	c.Parallel = cmp.Or(max(c.Parallel, 0), defaultParallel)
 	if c.Metrics == nil {
@@ -84,8 +83,7 @@ func New(c Config) *Health {
 	return h
 }
 
-// SetPace changes the intervals, as after a reload of the configuration. 0: the
-// default.
+// SetPace changes the intervals, for example after keyd reloads its configuration. 0 means the default.
 func (h *Health) SetPace(newest, older time.Duration) {
 	pace := Pace{Newest: cmp.Or(max(newest, 0), defaultNewest), Older: cmp.Or(max(older, 0), defaultOlder)}
 	h.mu.Lock()
@@ -95,7 +93,7 @@ func (h *Health) SetPace(newest, older time.Duration) {
 	h.poke()
 }
 
-// Refresh has the records read again now rather than within 10 seconds.
+// Refresh makes Health read the records again now instead of within 10 seconds.
 func (h *Health) Refresh() {
 	h.mu.Lock()
 	h.refreshed = time.Time{}
@@ -110,12 +108,11 @@ func (h *Health) poke() {
 	}
 }
 
-// now has no monotonic part, so that a clock which was put back is noticed.
+// now drops the monotonic reading, so that Health notices when the clock goes back.
 func (h *Health) now() time.Time { return h.Clock().Round(0) }
 
-// Run proves what is due until ctx ends, and returns when no proof is under way
-// any more. Start it after the loop's first look, when the records are known to
-// be those of this HSM and these vaults.
+// Run proves what is due until ctx ends, and returns after the last proof ended. Start it after the loop's first
+// observation: only then does keyd know that the records belong to this HSM and these vaults.
 func (h *Health) Run(ctx context.Context) {
 	var proofs sync.WaitGroup
 	defer proofs.Wait()
@@ -131,13 +128,13 @@ func (h *Health) Run(ctx context.Context) {
 	}
 }
 
-// turn starts what is due and says how long to wait for the next.
+// turn starts the proofs that are due and returns how long to wait for the next ones.
 func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.Duration) {
 	h.mu.Lock()
 	stale := h.now().Sub(h.refreshed)
 	h.mu.Unlock()
 	if stale < 0 || stale >= refreshEvery {
-		_ = h.refresh(ctx) // noted, and tried again in a while
+		_ = h.refresh(ctx) // refresh logs the error, and a later turn tries again
 	}
 
 	h.mu.Lock()
@@ -145,7 +142,7 @@ func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.D
 	now := h.now()
 	next, wake := Due(now, h.pace, h.subjects, h.last)
 	for _, s := range next {
-		// What finds no place is started when a proof ends.
+		// A subject that finds no free slot starts when another proof ends.
 		if h.busy[s.Vault] >= h.Parallel {
 			continue
 		}
@@ -158,7 +155,7 @@ func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.D
 	return max(wake.Sub(now), 10*time.Millisecond)
 }
 
-// refresh reads the records. When that fails, proving goes on by what is known.
+// refresh reads the records. When that fails, Health continues with what it read before.
 func (h *Health) refresh(ctx context.Context) error {
 	keys, err := h.Keys(ctx)
 	h.mu.Lock()
@@ -167,7 +164,7 @@ func (h *Health) refresh(ctx context.Context) error {
 	h.refreshed = now
 	if err != nil {
 		if !h.unread && ctx.Err() == nil {
-			h.Logger.Warn("the records cannot be read: proofs go on by what was last read", "error", err.Error())
+			h.Logger.Warn("cannot read the records: proofs continue with those read last", "error", err.Error())
 		}
 		h.unread = true
 		return err
@@ -183,7 +180,7 @@ func (h *Health) refresh(ctx context.Context) error {
 	return nil
 }
 
-// sort parts what can be proven from what is in vaults that keyd no longer has.
+// sort separates the subjects that Health can prove from those in vaults that left the configuration.
 func (h *Health) sort(all []Subject) {
 	h.subjects, h.skipped = nil, nil
 	gone := map[string]bool{}
@@ -196,7 +193,7 @@ func (h *Health) sort(all []Subject) {
 		gone[s.Vault] = true
 		if !h.noted[s.Vault] {
 			h.Logger.Warn(
-				"vault is not in the configuration: its versions are not proven", "VAULT", s.VaultName, "url",
+				"vault is not in the configuration: keyd does not prove its versions", "VAULT", s.VaultName, "url",
 				s.Vault,
 			)
 		}
@@ -204,7 +201,7 @@ func (h *Health) sort(all []Subject) {
 	h.noted = gone
 }
 
-// remember begins a history for what is new and forgets what is gone.
+// remember starts a history for new subjects and drops the history of subjects that are gone.
 func (h *Health) remember(now time.Time) {
 	present := make(map[ID]bool, len(h.subjects))
 	for _, s := range h.subjects {

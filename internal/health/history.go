@@ -8,26 +8,25 @@ import (
 )
 
 const (
-	// slotWidth and slots make a history of 24 hours.
+	// slotWidth times slots is 24 hours.
 	slotWidth = 15 * time.Minute
 	slots     = 96
 )
 
-// History remembers, in memory only, how a vault or the HSM was during the last 24
-// hours. The zero History has seen nothing. Its methods may be called from many
-// goroutines.
+// History remembers, in memory only, how well a vault or the HSM worked during the last 24 hours. The zero History is
+// empty. It is safe for concurrent use.
 type History struct {
 	mu   sync.Mutex
-	ring [slots]mark // at the slot's number modulo slots
+	ring [slots]mark // indexed by the slot's number modulo slots
 }
 
-// mark is what was seen in one slot.
+// mark is the state of one slot.
 type mark struct {
-	number int64 // of the slot since 1970
+	number int64 // slots since 1970
 	state  status.Slot
 }
 
-// Note adds what was seen at a time. Once bad, a slot stays bad.
+// Note adds an observation. A slot that was bad once stays bad.
 func (h *History) Note(at time.Time, good bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -41,7 +40,7 @@ func (h *History) Note(at time.Time, good bool) {
 	}
 }
 
-// Until is the history that ends with the slot of now.
+// Until returns the history that ends with the slot of now.
 func (h *History) Until(now time.Time) status.History {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -15,7 +15,7 @@ const (
 	ageOlder  = "older"
 )
 
-// Metrics shows how proofs end.
+// Metrics counts and shows the outcomes of proofs.
 type Metrics struct {
 	success  *prometheus.GaugeVec
 	result   *prometheus.GaugeVec
@@ -73,7 +73,7 @@ func (m *Metrics) proven(s Subject, r proof.Result, took time.Duration) {
 	m.duration.WithLabelValues(s.VaultName).Observe(took.Seconds())
 }
 
-// series is what the versions of one age of a key in a vault are shown under.
+// series names the metrics of a key in a vault. Newest and older versions have a series each.
 type series struct{ key, vault, age string }
 
 func seriesOf(s Subject) series {
@@ -83,17 +83,17 @@ func seriesOf(s Subject) series {
 	return series{s.Key, s.VaultName, ageOlder}
 }
 
-// standing is what a series shows.
+// standing holds the values of a series.
 type standing struct {
-	counted bool      // at least one version has something to show
-	success time.Time // the longest ago of the last successes; zero: never
+	counted bool      // at least one version has a result
+	success time.Time // the oldest of the versions' last successes; zero: one never passed
 	failing bool
 	worse   bool // failing, and not only at wrapping or signing
 }
 
-// add joins one more version to a series. One that was not tried yet counts by the
-// proof of its record, but only if that is recent or the version's first interval
-// is over: a restart is no alarm, and no excuse either.
+// add includes one more version in a series. For a version that Health has not proven yet, the proof in the record
+// counts, but only if it is recent or the version's first interval is over. So a restart neither raises an alarm nor
+// hides one.
 func (st *standing) add(now time.Time, interval time.Duration, s Subject, l Last) {
 	waiting := l.At.IsZero() && now.Sub(l.Seen) < interval
 	if waiting && now.Sub(s.ProvenAt) >= interval {
@@ -132,8 +132,7 @@ func (m *Metrics) forgetCounts(name, vault string) {
 	m.total.DeletePartialMatch(prometheus.Labels{"key": name, "vault": vault})
 }
 
-// show brings every series up to date and drops those of what is gone. It is
-// called with the lock held, like showKey.
+// show updates every series and drops those whose versions are gone. The caller holds the lock, as for showKey.
 func (h *Health) show(now time.Time) {
 	standings := h.standings(now, func(Subject) bool { return true })
 	inVault := map[[2]string]bool{}
@@ -152,7 +151,7 @@ func (h *Health) show(now time.Time) {
 	h.set(standings)
 }
 
-// showKey brings the series of one key up to date.
+// showKey updates the series of one key.
 func (h *Health) showKey(now time.Time, name string) {
 	h.set(h.standings(now, func(s Subject) bool { return s.Key == name }))
 }

@@ -11,9 +11,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Prove proves every version of one key now, and returns the results. The error
-// says that there is no such key or that the records cannot be read; a proof
-// that did not pass is a result.
+// Prove proves every version of one key now and returns the results. It fails when there is no such key or the
+// records cannot be read. A proof that did not pass is a result, not an error.
 func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error) {
 	if err := h.refresh(ctx); err != nil {
 		return nil, fmt.Errorf("read the records before proving key %s: %w", name, err)
@@ -28,7 +27,7 @@ func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error)
 	}
 	h.mu.Unlock()
 	if !known {
-		return nil, fmt.Errorf("key %s is not known: `keyd status` lists the keys", name)
+		return nil, fmt.Errorf("key %s is unknown: `keyd status` lists the keys", name)
 	}
 
 	var proofs sync.WaitGroup
@@ -50,7 +49,7 @@ func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error)
 	return h.Results(name), nil
 }
 
-// begin is called with the lock held.
+// begin marks the proof of s as under way. The caller holds the lock.
 func (h *Health) begin(s Subject) {
 	l := h.last[s.ID()]
 	l.Busy = true
@@ -69,12 +68,12 @@ func (h *Health) probe(ctx context.Context, s Subject) {
 	h.busy[s.Vault]--
 	before, known := h.last[s.ID()]
 	if !known {
-		return // the version was disabled or forgotten meanwhile
+		return // meanwhile keyd disabled or forgot the version
 	}
 	before.Busy = false
 	h.last[s.ID()] = before
 	if ctx.Err() != nil {
-		return // a proof that was cut short says nothing
+		return // an interrupted proof proves nothing
 	}
 	after := before.ended(now, result)
 	h.last[s.ID()] = after
@@ -93,21 +92,20 @@ func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	// That its newest version no longer wraps is what a consumer must not meet.
+	// An expired newest version is a fault: consumers wrap with it.
 	s.MayHaveExpired, s.Now = !s.Newest, h.now()
 	r := proof.Prove(ctx, v, h.HSM, s.Subject)
 	if r.Outcome == key.Inconclusive && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		r.Err = fmt.Errorf("no end after %s: %w", probeTimeout, r.Err)
+		r.Err = fmt.Errorf("the proof did not end within %s: %w", probeTimeout, r.Err)
 	}
 	return r
 }
 
 var errNotConfigured = errors.New(
-	"the vault is not in the configuration, so its versions are not proven: put it back, or leave it so",
+	"the vault is not in the configuration, so keyd does not prove its versions: add it again if you still use it",
 )
 
-// tell logs when a version begins to fail and when it is well again, not each
-// proof.
+// tell logs when a version starts to fail and when it recovers, not every proof.
 func (h *Health) tell(s Subject, before, after Last) {
 	log := h.Logger.With("KEY", s.Key, "VAULT", s.VaultName, "generation", s.Generation, "version", s.Version)
 	switch {
@@ -123,10 +121,9 @@ func (h *Health) tell(s Subject, before, after Last) {
 	}
 }
 
-// Results returns what is known of every enabled version of a key, by vault and
-// the newest first. The outcome is empty, with the reason as error, for what is
-// not proven because its vault has left the configuration; a version that was
-// not yet proven since the start shows the proof of its record.
+// Results returns the last result of every enabled version of a key, ordered by vault, the newest version first. If a
+// vault left the configuration, the outcome of its versions is empty and the error says why. A version that Health
+// has not proven since the start shows the proof in its record.
 func (h *Health) Results(name string) []status.Proof {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -181,8 +178,7 @@ func reasonOf(r proof.Result) key.Reason {
 	return reason
 }
 
-// Failing reports whether the version is to be alarmed about: refuted, or
-// inconclusive twice in a row.
+// Failing reports whether the version deserves an alarm: its proof was refuted, or inconclusive twice in a row.
 func (h *Health) Failing(id ID) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -8,33 +8,32 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Key is one managed key, also a held or a retained one.
+// Key is one managed key. It may be held or retained.
 type Key struct {
 	Policy key.Policy
 	Record record.Record
 }
 
-// ID tells subjects apart: a version of a key in a vault.
+// ID identifies a subject: a version of a key in a vault.
 type ID struct {
 	Key, Vault, Version string // Vault is the URL
 }
 
-// Subject is one version that is to be proven regularly.
+// Subject is one version that Health proves regularly.
 type Subject struct {
 	proof.Subject
 	Vault      string // URL
 	VaultName  string // nickname
 	Generation int
 	Newest     bool      // keyd's newest of that key in that vault
-	ProvenAt   time.Time // by the record
+	ProvenAt   time.Time // as the record says
 }
 
 // ID identifies the subject.
 func (s Subject) ID() ID { return ID{Key: s.Key, Vault: s.Vault, Version: s.Version} }
 
-// Subjects lists what is to be proven: every version that was proven once and is
-// enabled as far as the record knows. Ordered by key, vault and age, the newest
-// first.
+// Subjects lists the versions to prove: those that passed a proof once and, by the record, are still enabled. They
+// are ordered by key, vault and age, the newest first.
 func Subjects(keys []Key) []Subject {
 	var all []Subject
 	for _, k := range keys {
@@ -44,7 +43,7 @@ func Subjects(keys []Key) []Subject {
 }
 
 func subjectsOf(k Key) []Subject {
-	operations := k.Policy.Operations // of versions imported before placements told
+	operations := k.Policy.Operations // for versions imported before placements recorded their operations
 	if len(operations) == 0 {
 		operations = k.Record.Operations
 	}

@@ -8,27 +8,25 @@ import (
 	"time"
 )
 
-// Checkpoint is the head of an instance's audit chain at one moment: what the
-// audit key signs, and nothing else.
+// Checkpoint is the head of an instance's audit chain at one moment. The audit key signs nothing else.
 type Checkpoint struct {
 	Instance string      `json:"instance"`
-	Seq      uint64      `json:"seq"`  // of the chain's last entry, from 1
+	Seq      uint64      `json:"seq"`  // number of the chain's last entry, from 1
 	Head     Fingerprint `json:"head"` // that entry's hash: "sha256:" and 64 lower-case hex digits
-	Time     time.Time   `json:"time"` // of the signing; the message has whole seconds
+	Time     time.Time   `json:"time"` // when it was signed; the message has whole seconds
 }
 
-// checkpointDomain keeps the message apart from anything else that could ever be
-// signed, and from those of a later form.
+// checkpointDomain separates the message from everything else that a key could sign, and from later forms of the
+// message.
 const checkpointDomain = "keyd audit checkpoint v1"
 
-// Message is the bytes that are signed: five lines of text, so that
-// `openssl dgst -sha256 -verify` can check them, too.
+// Message returns the bytes to sign: five lines of text, so that `openssl dgst -sha256 -verify` can check them too.
 func (c Checkpoint) Message() []byte {
 	return fmt.Appendf(nil, "%s\ninstance %s\nseq %d\nhead %s\ntime %s\n",
 		checkpointDomain, c.Instance, c.Seq, c.Head, c.Time.UTC().Format(time.RFC3339))
 }
 
-// Valid says why the checkpoint cannot be one.
+// Valid returns an error that says what is wrong with the checkpoint.
 func (c Checkpoint) Valid() error {
 	print, err := ParseFingerprint(string(c.Head))
 	switch {
@@ -44,8 +42,8 @@ func (c Checkpoint) Valid() error {
 	return nil
 }
 
-// Mark is the place of the chain that a checkpoint is of, in the short form that
-// tags and the journal carry: "SEQ:sha256:HEX", at most 92 characters.
+// Mark names the entry of the chain that the checkpoint covers, in the short form for tags and the journal:
+// "SEQ:sha256:HEX", at most 92 characters.
 func (c Checkpoint) Mark() string { return fmt.Sprintf("%d:%s", c.Seq, c.Head) }
 
 // ParseMark reads what Mark writes.

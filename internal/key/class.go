@@ -5,20 +5,20 @@ import (
 	"errors"
 )
 
-// Class says what a failed call means for the decision that follows it. It is
-// all that the loop knows of an error; the rest is for the operator.
+// Class says what a failed call means for the next decision. The loop looks at nothing else in an error; the rest is
+// for the operator.
 type Class int
 
 const (
-	// Ambiguous: the effect may have happened, or may happen yet. The zero
-	// value, because an error that nobody classified must be taken so.
+	// Ambiguous: the effect may have happened, or may still happen. It is the zero value, because keyd must treat an
+	// unclassified error as ambiguous.
 	Ambiguous Class = iota
 	// Retry: certainly no effect, and trying again later may succeed.
 	Retry
 	// Refused: certainly no effect, and the answer stays the same until a
 	// person changes something.
 	Refused
-	// Fatal: what was seen contradicts the record; the key must be held.
+	// Fatal: the observation contradicts the record; keyd must hold the key.
 	Fatal
 )
 
@@ -42,9 +42,8 @@ type Classed interface {
 	Class() Class
 }
 
-// ClassOf returns the class of the first error in err's chain that has one. A
-// call stopped before it was sent cannot be told from one stopped after, so a
-// bare context error is Ambiguous, like every unknown error.
+// ClassOf returns the class of the first error in err's chain that has one. A bare context error does not show
+// whether the call was sent before it stopped. So it is Ambiguous, like every unknown error.
 func ClassOf(err error) Class {
 	var c Classed
 	if errors.As(err, &c) {
@@ -53,5 +52,5 @@ func ClassOf(err error) Class {
 	return Ambiguous
 }
 
-// IsCancelled reports whether err is only the news that keyd is stopping.
+// IsCancelled reports whether err only says that keyd is stopping.
 func IsCancelled(err error) bool { return errors.Is(err, context.Canceled) }

@@ -1,4 +1,3 @@
-// Package key holds the words that every room of keyd shares: policy, spec,
-// generation, placement, record, state and error class. Its rule: pure data and
-// pure functions, no I/O, no clock and no randomness of its own.
+// Package key defines the terms that all rooms of keyd share: policy, spec, material, states, holds and error
+// classes. Its rule: pure data and pure functions; no I/O, no clock, no randomness of its own.
 package key

@@ -31,7 +31,7 @@ func ParseID(s string) (ID, error) {
 	return ID(s), nil
 }
 
-// Bytes is the 16 bytes of the id, nil when it is malformed.
+// Bytes returns the 16 bytes of the id, or nil if the id is malformed.
 func (id ID) Bytes() []byte {
 	b, err := hex.DecodeString(string(id))
 	if err != nil || len(b) != 16 {
@@ -54,26 +54,26 @@ func ParseFingerprint(s string) (Fingerprint, error) {
 	return Fingerprint(strings.ToLower(s)), nil
 }
 
-// Short is the first 12 digits, for tables.
+// Short returns the first 12 digits, for tables.
 func (f Fingerprint) Short() string {
 	digits := strings.TrimPrefix(string(f), "sha256:")
 	return digits[:min(12, len(digits))]
 }
 
-// Label names a generation in the HSM (CKA_LABEL). It is a hint for people and
-// for rebuilding a lost record; identity is the CKA_ID.
+// Label names a generation in the HSM (CKA_LABEL). It is a hint for people and for rebuilding a lost record; the
+// CKA_ID is what identifies the generation.
 type Label struct {
 	Instance string
 	Key      string
 	Number   int
-	// Pending: the pair has never been wrapped for anyone, so destroying it
-	// loses nothing. The HSM side clears it before the first wrap.
+	// Pending: no one has ever received the pair wrapped, so destroying it loses nothing. The HSM side clears Pending
+	// before the first wrap.
 	Pending bool
 }
 
 const pendingMark = "/pending"
 
-// String is "keyd/INSTANCE/KEY/NUMBER", with "/pending" behind while it is.
+// String returns "keyd/INSTANCE/KEY/NUMBER", followed by "/pending" while the pair is pending.
 func (l Label) String() string {
 	s := fmt.Sprintf("keyd/%s/%s/%d", l.Instance, l.Key, l.Number)
 	if l.Pending {
@@ -82,8 +82,7 @@ func (l Label) String() string {
 	return s
 }
 
-// ParseLabel reads what String writes; ok is false for any other text, and then
-// the object is not keyd's.
+// ParseLabel reads what String writes. For any other text ok is false, and the object does not belong to keyd.
 func ParseLabel(s string) (l Label, ok bool) {
 	rest, pending := strings.CutSuffix(s, pendingMark)
 	parts := strings.Split(rest, "/")
@@ -97,8 +96,8 @@ func ParseLabel(s string) (l Label, ok bool) {
 	return Label{Instance: parts[1], Key: parts[2], Number: n, Pending: pending}, true
 }
 
-// Tags that an imported version carries. They are hints: a version is ours if
-// its attempt tag or its modulus matches the record.
+// Tags of an imported version. They are hints: a version is ours if its attempt tag or its modulus matches the
+// record.
 const (
 	TagInstance   = "keyd-instance"
 	TagGeneration = "keyd-generation"

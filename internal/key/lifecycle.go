@@ -2,7 +2,7 @@ package key
 
 import "time"
 
-// Cause says why a placement was made.
+// Cause says why keyd made a placement.
 type Cause string
 
 // The causes of a placement.
@@ -17,23 +17,23 @@ const (
 // PlacementState is where one placement stands.
 type PlacementState string
 
-// The states of a placement, in the order in which a good one passes them.
+// The states of a placement, in the usual order.
 const (
-	// Intended: recorded before the PUT. keyd does not know yet whether the PUT happened.
+	// Intended: keyd recorded it before the PUT, and does not know yet whether the PUT happened.
 	Intended PlacementState = "intended"
-	// Imported: the vault holds the version; it is not proven.
+	// Imported: the vault holds the version; keyd has not proven it.
 	Imported PlacementState = "imported"
 	// Proven: the proof passed. It is the newest of ours in that vault.
 	Proven PlacementState = "active"
 	// Superseded: a newer placement in the same vault is proven. It is still enabled and still unwraps.
 	Superseded PlacementState = "superseded"
-	// Disabling: keyd began to disable a superseded placement, and does not know yet what came of it.
+	// Disabling: keyd started to disable a superseded placement, and does not know the result yet.
 	Disabling PlacementState = "disabling"
 	// Disabled: enabled=false, by the retire rule.
 	Disabled PlacementState = "disabled"
 	// Refuted: the vault holds other material than the HSM. It stays enabled.
 	Refuted PlacementState = "refuted"
-	// Lifted: it was refuted, and an operator lets the generation be tried in this vault again.
+	// Lifted: it was refuted, and an operator allows keyd to try the generation in this vault again.
 	Lifted PlacementState = "lifted"
 	// Void: the import certainly did not happen.
 	Void PlacementState = "void"
@@ -42,7 +42,7 @@ const (
 // Outcome is how a proof ended.
 type Outcome string
 
-// The outcomes. WasRefuted is only ever a definite wrong modulus, key type or plaintext.
+// The outcomes. WasRefuted needs a definitely wrong modulus, key type, plaintext or signature.
 const (
 	Passed       Outcome = "passed"
 	WasRefuted   Outcome = "refuted"
@@ -54,7 +54,7 @@ type State string
 
 // The states of a generation.
 const (
-	PreActivation State = "pre-activation" // made or being made, newest nowhere yet
+	PreActivation State = "pre-activation" // made or being made; not yet the newest in any vault
 	Active        State = "active"
 	Deactivated   State = "deactivated" // superseded everywhere; still unwraps
 	Suspended     State = "suspended"   // disabled in every vault
@@ -62,7 +62,7 @@ const (
 	Destroyed     State = "destroyed" // it never had a pair, or the pair is gone from the HSM
 )
 
-// HoldCode is the closed set of reasons for which a key is held.
+// HoldCode says why keyd holds a key. The set is closed.
 type HoldCode string
 
 // The codes of a hold. docs/runbooks.md has a section for each.
@@ -75,7 +75,7 @@ const (
 	HoldRefuted         HoldCode = "proof-refuted"    // rolled back, or nothing to roll back to
 	HoldRecordBehind    HoldCode = "record-behind"    // HSM or vault show more than the record
 	HoldObjectMissing   HoldCode = "hsm-object-missing"
-	HoldAdopted         HoldCode = "adopted" // the record was rebuilt; look before it goes on
+	HoldAdopted         HoldCode = "adopted" // keyd adopt rebuilt the record; an operator must check it
 )
 
 // Hold is a recorded stop of one key.

@@ -22,16 +22,16 @@ type MaterialState string
 
 // The states of material. Only Known says anything about the material itself.
 const (
-	NotShown    MaterialState = ""            // nobody showed it: a listing does not, and a vault may refuse to
-	Unreadable  MaterialState = "unreadable"  // the HSM has objects there, and no whole pair
-	Unsupported MaterialState = "unsupported" // it was shown, and is of a family that keyd does not read
+	NotShown    MaterialState = ""            // not shown: a listing omits it, and a vault may refuse it
+	Unreadable  MaterialState = "unreadable"  // the HSM has objects there, but no complete pair
+	Unsupported MaterialState = "unsupported" // shown, but of a family that keyd does not read
 	Known       MaterialState = "known"
 )
 
 // Match is the answer to the question whether two materials are the same.
 type Match int
 
-// The answers. MatchUnknown is neither: whoever acts on it must take it for the worse of the two.
+// The answers. MatchUnknown is neither: a caller that acts on it must assume the worse of the two.
 const (
 	MatchUnknown Match = iota
 	MatchYes
@@ -62,14 +62,14 @@ type Material struct {
 // UnreadableMaterial is the material of objects whose public key cannot be read or trusted.
 func UnreadableMaterial() Material { return Material{state: Unreadable} }
 
-// UnsupportedMaterial is the material of a key that was shown, and is of another family.
+// UnsupportedMaterial is the material of a key that was shown but belongs to another family.
 func UnsupportedMaterial() Material { return Material{state: Unsupported} }
 
-// FromRSA is the material of an RSA public key, of whatever size: its user decides what it takes. It refuses what is no
-// key at all: no modulus, one that is not positive, or an exponent below 1.
+// FromRSA returns the material of an RSA public key of any size; the caller decides which sizes it accepts. It
+// refuses a key with a missing or non-positive modulus, or with an exponent below 1.
 func FromRSA(pub *rsa.PublicKey) (Material, error) {
 	if pub == nil || pub.N == nil || pub.N.Sign() <= 0 || pub.E < 1 {
-		return Material{}, errors.New("it is no RSA public key: modulus and exponent must be positive")
+		return Material{}, errors.New("not an RSA public key: modulus and exponent must be positive")
 	}
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -82,8 +82,8 @@ func FromRSA(pub *rsa.PublicKey) (Material, error) {
 	}, nil
 }
 
-// FromJWK is the material of an RSA key as a JSON Web Key has it (RFC 7518 section 6.3.1): modulus n and exponent e,
-// big-endian. It takes 2048 to 4096 bits, and an odd exponent from 3 to 2^31-1.
+// FromJWK returns the material of an RSA key from the fields of a JSON Web Key (RFC 7518 section 6.3.1): modulus n
+// and exponent e, big-endian. It accepts 2048 to 4096 bits, and an odd exponent from 3 to 2^31-1.
 func FromJWK(n, e []byte) (Material, error) {
 	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e)
 	if bits := modulus.BitLen(); bits < 2048 || bits > 4096 {
@@ -95,8 +95,7 @@ func FromJWK(n, e []byte) (Material, error) {
 	return FromRSA(&rsa.PublicKey{N: modulus, E: int(exponent.Int64())})
 }
 
-// ParseSPKI reads a SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7). A key of another family than RSA is an
-// error.
+// ParseSPKI reads a SubjectPublicKeyInfo in DER (RFC 5280 section 4.1.2.7). A key that is not RSA is an error.
 func ParseSPKI(der []byte) (Material, error) {
 	public, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
@@ -112,14 +111,14 @@ func ParseSPKI(der []byte) (Material, error) {
 // State says what keyd knows of the material.
 func (m Material) State() MaterialState { return m.state }
 
-// Known reports whether the material was shown and read.
+// Known reports whether keyd has seen and read the material.
 func (m Material) Known() bool { return m.state == Known }
 
 // Family is the key's family; "" unless the material is known.
 func (m Material) Family() Family { return m.family }
 
-// Spec is the key's family and size, such as RSA-2048; "" unless the material is known. It may be one that keyd does
-// not make.
+// Spec is the key's family and size, such as RSA-2048; "" unless the material is known. It may be a spec that keyd
+// does not make.
 func (m Material) Spec() Spec { return m.spec }
 
 // Fingerprint pins the material; "" unless it is known.
@@ -133,8 +132,8 @@ func (m Material) SPKI() []byte {
 	return []byte(m.spki)
 }
 
-// Matches says whether the material is the one that a fingerprint pins; "" pins none. It is unknown while the material
-// is.
+// Matches says whether the material is the one that the fingerprint pins. The fingerprint "" matches nothing. The
+// answer is MatchUnknown unless the material is known.
 func (m Material) Matches(pinned Fingerprint) Match {
 	switch {
 	case !m.Known():
@@ -146,21 +145,21 @@ func (m Material) Matches(pinned Fingerprint) Match {
 	}
 }
 
-// RSA is the public key for who calculates with it: the rooms hsm, proof and audit, and the models. ok is false for
-// material that is not known, or of another family.
+// RSA returns the public key for callers that calculate with it: the rooms hsm, proof and audit, and the models. ok
+// is false for unknown material and for another family.
 func (m Material) RSA() (pub *rsa.PublicKey, ok bool) {
 	if m.family != FamilyRSA {
 		return nil, false
 	}
 	public, err := x509.ParsePKIXPublicKey([]byte(m.spki))
 	if err != nil {
-		return nil, false // never: FromRSA wrote it
+		return nil, false // cannot happen: FromRSA wrote it
 	}
 	pub, ok = public.(*rsa.PublicKey)
 	return pub, ok
 }
 
-// MarshalText is the state, or the SPKI of known material in base64.
+// MarshalText returns the SPKI in base64 for known material, and the state for any other.
 func (m Material) MarshalText() ([]byte, error) {
 	if m.Known() {
 		return base64.StdEncoding.AppendEncode(nil, []byte(m.spki)), nil
@@ -177,7 +176,7 @@ func (m *Material) UnmarshalText(text []byte) error {
 	}
 	der, err := base64.StdEncoding.AppendDecode(nil, text)
 	if err != nil {
-		return fmt.Errorf("the material is no SubjectPublicKeyInfo in base64: %w", err)
+		return fmt.Errorf("the material is not a SubjectPublicKeyInfo in base64: %w", err)
 	}
 	read, err := ParseSPKI(der)
 	if err != nil {

@@ -5,13 +5,13 @@ import (
 	"strings"
 )
 
-// SameName reports whether two names mean the same key, or the same vault. Key Vault
-// tells no case apart (learn.microsoft.com, "Azure Key Vault keys, secrets and
-// certificates overview": object names are case-insensitive).
+// SameName reports whether two names mean the same key, or the same vault. Key Vault ignores case
+// (learn.microsoft.com, "Azure Key Vault keys, secrets and certificates overview": object names are
+// case-insensitive).
 func SameName(a, b string) bool { return strings.EqualFold(a, b) }
 
-// CaseError is a name for a key that differs only in case from that of a record: to a
-// vault both are the same key.
+// CaseError reports a key whose name differs only in case from the name of a record. To a vault both are the same
+// key.
 type CaseError struct{ Name, Record string }
 
 func (e *CaseError) Error() string {
@@ -19,12 +19,12 @@ func (e *CaseError) Error() string {
 		"write %[2]s under keys: in the configuration", e.Name, e.Record)
 }
 
-// Class is Refused: the answer stays until the configuration is changed.
+// Class is Refused: the answer stays the same until an operator changes the configuration.
 func (e *CaseError) Class() Class { return Refused }
 
-// CheckCase refuses a key whose name differs only in case from that of a record. records
-// tells of each whether it has a placement. Of two such records, which only an
-// earlier keyd could make, the one with placements is the key's.
+// CheckCase refuses a key whose name differs only in case from the name of a record. records says for each record
+// whether it has a placement. Only an earlier keyd could make two such records; then the key owns the record with
+// placements.
 func CheckCase(name string, records map[string]bool) error {
 	placed, known := records[name]
 	for other, otherPlaced := range records {

@@ -7,16 +7,13 @@ import (
 	"strings"
 )
 
-// originHost is a DNS name as vaults have them. A dot at its end would be another
-// name to TLS and to the vault, and a letter outside ASCII another host that looks
-// like it.
+// originHost matches the DNS names that vaults have. It excludes a dot at the end, which TLS and the vault take for
+// another name, and letters outside ASCII, which may make another host look the same.
 var originHost = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?$`)
 
-// Origin says to which vault a URL leads, in the one spelling in which keyd compares:
-// https://HOST, HOST in lower case. The port 443 is the same place as none (RFC 3986
-// section 6.2.3): Key Vault writes it in a listing's nextLink, and a Managed HSM in
-// the ids of keys. Another port stays behind the host. The error says what makes the
-// URL none of a vault.
+// Origin returns the vault that a URL leads to, in the one form that keyd compares: https://HOST, with HOST in lower
+// case. It drops port 443, the default (RFC 3986 section 6.2.3), which Key Vault writes in a listing's nextLink and a
+// Managed HSM in the ids of keys. It keeps any other port. The error says why the URL cannot be a vault's.
 func Origin(u *url.URL) (string, error) {
 	host, port := u.Hostname(), u.Port()
 	switch {
@@ -34,11 +31,10 @@ func Origin(u *url.URL) (string, error) {
 	return origin, nil
 }
 
-// shortURL names a URL without its user, path and query.
+// shortURL returns a URL without its user, path and query.
 func shortURL(u *url.URL) string { return u.Scheme + "://" + u.Host }
 
-// SameOrigin reports whether a URL leads to the vault whose URL is vault, in the form
-// of Vault.URL.
+// SameOrigin reports whether a URL leads to the vault with the URL vault, written as in Vault.URL.
 func SameOrigin(u *url.URL, vault string) bool {
 	origin, err := Origin(u)
 	return err == nil && origin == vault

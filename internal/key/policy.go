@@ -21,9 +21,8 @@ const (
 	ManagedHSM VaultKind = "managed-hsm"
 )
 
-// SettleTime is how long after an import's deadline a version may still come to
-// light in a listing: 2 minutes for a vault, 10 for a Managed HSM, whose regions
-// replicate in up to 6.
+// SettleTime is how long after an import's deadline a new version may still appear in a listing: 2 minutes for a Key
+// Vault, 10 minutes for a Managed HSM, whose regions take up to 6 minutes to replicate.
 func (k VaultKind) SettleTime() time.Duration {
 	if k == ManagedHSM {
 		return 10 * time.Minute
@@ -31,8 +30,8 @@ func (k VaultKind) SettleTime() time.Duration {
 	return 2 * time.Minute
 }
 
-// MaxVersions is the number of versions of one key at which keyd stops
-// rotating: 95 of a Managed HSM's hard limit of 100, 0 (none) for a vault.
+// MaxVersions is the number of versions of one key at which keyd stops rotating: 95 for a Managed HSM, which allows
+// 100, and 0 (no limit) for a Key Vault.
 func (k VaultKind) MaxVersions() int {
 	if k == ManagedHSM {
 		return 95
@@ -48,29 +47,28 @@ type Vault struct {
 	Kind VaultKind `json:"kind"`
 }
 
-// Schedule is a cron schedule as a pure function: the first firing strictly after t,
-// in the schedule's own zone. Package schedule has those that can be configured.
+// Schedule is a cron schedule as a pure function: the first firing strictly after t, in the schedule's own zone.
+// Package schedule has the schedules that an operator can configure.
 type Schedule interface {
 	Next(t time.Time) time.Time
 }
 
-// RetireRule says when a deactivated generation's versions may be disabled. The
-// zero value is the default: never.
+// RetireRule says when keyd may disable the versions of a deactivated generation. The zero value is the default:
+// never.
 type RetireRule struct {
 	// DisableAfter is how long a generation must have been deactivated in
 	// every vault. 0: never.
 	DisableAfter time.Duration
 }
 
-// Never reports whether nothing is ever disabled under the rule.
+// Never reports whether keyd never disables anything under the rule.
 func (r RetireRule) Never() bool { return r.DisableAfter <= 0 }
 
 const (
-	// ExpiryMargin is the least time by which ExpiresAfter is longer than the longest
-	// time between two rotations.
+	// ExpiryMargin is how much longer ExpiresAfter must at least be than the longest time between two rotations.
 	ExpiryMargin = 30 * 24 * time.Hour
-	// ExpiryNotice is how long before its expiry a newest version is told of. It is
-	// shorter than the margin: only a rotation that is late gives cause.
+	// ExpiryNotice is how long before the expiry of a newest version keyd warns of it. It is shorter than the margin,
+	// so keyd warns only if a rotation is late.
 	ExpiryNotice = 21 * 24 * time.Hour
 )
 
@@ -85,13 +83,13 @@ type Policy struct {
 	Retire       RetireRule
 	Floor        time.Duration // the shortest time between two scheduled rotations
 	Budget       int           // rotations per 24 hours, requests included; a compromise is exempt
-	Window       time.Duration // a scheduled rotation starts only this long after its firing; 0: any time
+	Window       time.Duration // a scheduled rotation starts at most this long after its firing; 0: any time
 	Spread       time.Duration // a fixed delay in [0, Spread) per key after each firing
-	// ExpiresAfter is how long after its import a new generation's version may be
-	// wrapped with. 0: for ever. Opening what was wrapped never ends.
+	// ExpiresAfter is how long after its import a new generation's version wraps. 0: for ever. It unwraps for ever in
+	// any case.
 	ExpiresAfter time.Duration
-	// Retained: the key is no longer in the configuration. It is not rotated
-	// and not disabled, but still proved and listed.
+	// Retained: the key is no longer in the configuration. keyd does not rotate it or disable its versions, but still
+	// proves and lists it.
 	Retained bool
 }
 

@@ -2,9 +2,8 @@ package key
 
 import "errors"
 
-// Reason is why a vault or the HSM did not do what it was asked: a closed set, fit
-// for a metric's label. Where Key Vault has an inner error code for it, the reason
-// is spelled like that.
+// Reason says why a vault or the HSM did not do what keyd asked. The set is closed, so it can label a metric. Reasons
+// are spelled like Key Vault's inner error code where there is one.
 type Reason string
 
 // The reasons.
@@ -12,7 +11,7 @@ const (
 	ForbiddenByRBAC     Reason = "ForbiddenByRbac"
 	ForbiddenByPolicy   Reason = "ForbiddenByPolicy"
 	ForbiddenByFirewall Reason = "ForbiddenByFirewall"
-	Forbidden           Reason = "Forbidden" // 403 for none of the causes that have a name
+	Forbidden           Reason = "Forbidden" // 403 for any other cause
 	KeyDisabled         Reason = "KeyDisabled"
 	KeyExpired          Reason = "KeyExpired"
 	KeyNotYetValid      Reason = "KeyNotYetValid"
@@ -25,8 +24,8 @@ const (
 	ServiceError        Reason = "ServiceError" // 5xx
 	NoToken             Reason = "NoToken"      // the sign-in failed
 	NoAnswer            Reason = "NoAnswer"     // network, DNS, TLS, proxy, time-out
-	ProxyRefused        Reason = "ProxyRefused" // to open a connection: nothing was sent
-	BadAnswer           Reason = "BadAnswer"    // it makes no sense
+	ProxyRefused        Reason = "ProxyRefused" // the proxy refused the connection: nothing was sent
+	BadAnswer           Reason = "BadAnswer"    // the answer makes no sense
 	HSMFailed           Reason = "HSM"          // the HSM side did not answer
 	OtherReason         Reason = "Other"
 )
@@ -40,8 +39,8 @@ func Reasons() []Reason {
 	}
 }
 
-// ReasonOf is the reason of the first error in err's chain that knows one,
-// OtherReason when none does, and "" for nil.
+// ReasonOf returns the reason of the first error in err's chain that has one, OtherReason if none has, and "" for
+// nil.
 func ReasonOf(err error) Reason {
 	if err == nil {
 		return ""

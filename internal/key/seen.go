@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Object is a key pair of keyd's as the HSM shows it.
+// Object is a keyd key pair as the HSM shows it.
 type Object struct {
 	ID    ID    `json:"id"`
 	Label Label `json:"label"`
@@ -21,29 +21,29 @@ type Object struct {
 // KEK is a vault's key exchange key as the vault shows it.
 type KEK struct {
 	Vault    string   `json:"vault"` // URL
-	Kid      string   `json:"kid"`   // with version: goes into the transfer blob
+	Kid      string   `json:"kid"`   // includes the version, as the transfer blob needs it
 	Material Material `json:"material"`
 }
 
-// Version is imported material as a vault shows it.
+// Version is one version of a key as a vault shows it.
 type Version struct {
 	ID      string // 32 hex digits
 	Created time.Time
 	Enabled bool
 	Tags    map[string]string
 	Expires time.Time // zero: never
-	// NotBefore is when it becomes valid (nbf); zero: it always was.
+	// NotBefore is when the version becomes valid (nbf); zero: from the start.
 	NotBefore time.Time
-	// Recovery is the attribute recoveryLevel; "" when the vault does not tell.
+	// Recovery is the attribute recoveryLevel; "" when the vault does not show it.
 	Recovery string
-	// The rest is shown by a GET, not by a listing.
+	// A GET shows the rest; a listing does not.
 	Kty        string
 	Operations []Operation
-	Material   Material // Unsupported when Kty is none of RSA
+	Material   Material // Unsupported unless Kty is RSA or RSA-HSM
 }
 
-// Purgeable reports whether the key can be purged while it is soft-deleted: its
-// recoveryLevel says so, and then the vault has no purge protection.
+// Purgeable reports whether someone can purge the key while it is soft-deleted, as its recoveryLevel says. Then the
+// vault has no purge protection.
 func (v Version) Purgeable() bool { return strings.Contains(v.Recovery, "Purgeable") }
 
 // ImportRequest is one import of a transfer blob as a new version.
@@ -55,8 +55,8 @@ type ImportRequest struct {
 	Expires    time.Time         // in whole seconds; zero: never
 }
 
-// PINState is where a token stands with its user PIN, by its flags (PKCS#11 v3.0
-// section 3.2, CK_TOKEN_INFO).
+// PINState is the state of a token's user PIN, taken from the token's flags (PKCS#11 v3.0 section 3.2,
+// CK_TOKEN_INFO).
 type PINState string
 
 // The states of a PIN.
@@ -67,10 +67,10 @@ const (
 	PINFinalTry PINState = "final try" // one more wrong PIN locks it
 	PINCountLow PINState = "few tries left"
 	PINToChange PINState = "to be changed"
-	PINUnknown  PINState = "unknown" // no login was possible, for another reason
+	PINUnknown  PINState = "unknown" // keyd could not log in, for another reason
 )
 
-// PINStates are all of them.
+// PINStates lists every state.
 func PINStates() []PINState {
 	return []PINState{PINAccepted, PINRefused, PINLocked, PINFinalTry, PINCountLow, PINToChange, PINUnknown}
 }
@@ -89,11 +89,11 @@ type HSMInfo struct {
 	Wrap     string `json:"wrap"`
 	Open     string `json:"open"`
 	Sessions int    `json:"sessions"`
-	// PIN is where the token stands with the user PIN.
+	// PIN is the state of the user PIN.
 	PIN        PINState `json:"pin,omitempty"`
-	PINRefused bool     `json:"pin_refused,omitempty"` // it is not tried again before it changes
+	PINRefused bool     `json:"pin_refused,omitempty"` // keyd does not try the PIN again until it changes
 	Warnings   []string `json:"warnings,omitempty"`
-	// Degraded is empty when the HSM side can work; otherwise it says why it
-	// cannot and what to do, such as a refused PIN.
+	// Degraded is empty when the HSM side can work. Otherwise it says why not, for example a refused PIN, and what to
+	// do.
 	Degraded string `json:"degraded,omitempty"`
 }

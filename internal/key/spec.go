@@ -55,14 +55,13 @@ const (
 	Verify    Operation = "verify"
 )
 
-// Pairs lists the pairs of operations by which a key can be proven, the
-// preferred one first.
+// Pairs lists the pairs of operations that can prove a key, the preferred pair first.
 func Pairs() [][2]Operation {
 	return [][2]Operation{{WrapKey, UnwrapKey}, {Encrypt, Decrypt}, {Sign, Verify}}
 }
 
-// ProofPair returns the first complete pair in ops; ok is false when there is
-// none, and then the key could never be proven.
+// ProofPair returns the first complete pair in ops. ok is false when there is none; then keyd could never prove the
+// key.
 func ProofPair(ops []Operation) (pair [2]Operation, ok bool) {
 	for _, p := range Pairs() {
 		if slices.Contains(ops, p[0]) && slices.Contains(ops, p[1]) {
@@ -72,7 +71,7 @@ func ProofPair(ops []Operation) (pair [2]Operation, ok bool) {
 	return pair, false
 }
 
-// ParseOperation accepts the six operations in exactly Key Vault's spelling.
+// ParseOperation accepts the six operations, spelled exactly as Key Vault does.
 func ParseOperation(s string) (Operation, error) {
 	for _, p := range Pairs() {
 		for _, op := range p {

@@ -1,4 +1,4 @@
-// Package proof shows that one version in a vault is the HSM's own material and
-// works. Its rule: a proof ends passed, refuted or inconclusive, and refuted is
-// only ever a definite wrong modulus, key type or plaintext.
+// Package proof shows that one version in a vault holds the HSM's material and works. Its rule: a proof ends as
+// passed, refuted or inconclusive. It is refuted only by a definitely wrong modulus, key type, plaintext or
+// signature.
 package proof

@@ -14,8 +14,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Vault is what a proof needs of a vault. Wrapping and encrypting are by
-// RSA-OAEP-256, signing by RS256 (RFC 7518 sections 4.3 and 3.3).
+// Vault is what a proof needs from a vault. Wrap and Encrypt use RSA-OAEP-256, Sign uses RS256 (RFC 7518 sections 4.3
+// and 3.3).
 type Vault interface {
 	Get(ctx context.Context, name, version string) (key.Version, error)
 	Wrap(ctx context.Context, name, version string, plaintext []byte) ([]byte, error)
@@ -23,12 +23,12 @@ type Vault interface {
 	Encrypt(ctx context.Context, name, version string, plaintext []byte) ([]byte, error)
 	Decrypt(ctx context.Context, name, version string, ciphertext []byte) ([]byte, error)
 	Sign(ctx context.Context, name, version string, digest []byte) ([]byte, error)
-	// ClockSkew is the vault's clock minus the local one, as the last answer told.
+	// ClockSkew is the vault's clock minus the local one, taken from the last answer.
 	ClockSkew() (skew time.Duration, known bool)
 }
 
-// HSM is what a proof needs of the HSM: whether the private key of a generation
-// opens an RSA-OAEP-256 ciphertext to the plaintext with this SHA-256.
+// HSM is what a proof needs from the HSM. Opens reports whether the private key of a generation decrypts an
+// RSA-OAEP-256 ciphertext to the plaintext with this SHA-256.
 type HSM interface {
 	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [sha256.Size]byte) (bool, error)
 }
@@ -36,40 +36,40 @@ type HSM interface {
 // Leg is the part of a proof that decided it.
 type Leg string
 
-// The legs, in the order in which they are tried.
+// The legs, in the order in which a proof tries them.
 const (
 	LegModulus Leg = "modulus"      // the vault's public key is the pinned one
 	LegType    Leg = "key-type"     // the vault keeps it in an HSM
-	LegUnwrap  Leg = "vault-unwrap" // the vault opens what was closed with the public key
-	LegWrap    Leg = "vault-wrap"   // the vault closes
-	LegHSM     Leg = "hsm-open"     // the HSM's copy opens what the vault closed
+	LegUnwrap  Leg = "vault-unwrap" // the vault decrypts what keyd encrypted with the public key
+	LegWrap    Leg = "vault-wrap"   // the vault encrypts
+	LegHSM     Leg = "hsm-open"     // the HSM's copy decrypts what the vault encrypted
 	LegSign    Leg = "vault-sign"   // the vault signs, the public key verifies
 )
 
-// Closes reports whether the leg makes something new: it wraps or signs. When a vault
-// does not do it, what is encrypted already can be read all the same.
+// Closes reports whether the vault wraps or signs in this leg. When only such a leg fails, consumers can still read
+// what they encrypted before.
 func (l Leg) Closes() bool { return l == LegWrap || l == LegSign }
 
 // Legs lists every leg, for metrics.
 func Legs() []Leg { return []Leg{LegModulus, LegType, LegUnwrap, LegWrap, LegHSM, LegSign} }
 
-// Subject is what is to be proven.
+// Subject is the version to prove.
 type Subject struct {
 	Key         string
 	Version     string
 	ID          key.ID
 	Fingerprint key.Fingerprint // pinned
 	Operations  []key.Operation
-	// LostInHSM: the HSM no longer has the pair, so its leg is left out.
+	// LostInHSM: the HSM no longer has the pair, so the proof skips the HSM's leg.
 	LostInHSM bool
-	// MayHaveExpired: an expiry date that has passed is no fault. It ends wrapping,
-	// encrypting and signing, not their reverse, so the vault is not asked to close.
+	// MayHaveExpired: an expiry date in the past is no fault. An expired version no longer wraps, encrypts or signs,
+	// but still unwraps, decrypts and verifies. So the proof does not ask the vault to wrap, encrypt or sign.
 	MayHaveExpired bool
-	Now            time.Time // by the local clock, to tell whether it has passed
+	Now            time.Time // by the local clock; the proof compares the expiry date with it
 }
 
-// Result is how a proof ended. Leg and Err are set unless it passed, and then Passed
-// has the legs that were tried.
+// Result is how a proof ended. Unless the proof passed, Leg and Err say where and why it stopped. If it passed,
+// Passed lists the legs.
 type Result struct {
 	Outcome key.Outcome
 	Leg     Leg
@@ -77,16 +77,14 @@ type Result struct {
 	Passed  []Leg
 }
 
-// hsmKeyType is the only type that an import of keyd's may end as (RFC 7518
-// section 6.1, with Key Vault's RSA-HSM).
+// hsmKeyType is the only key type that a version imported by keyd may have (RFC 7518 section 6.1, with Key Vault's
+// RSA-HSM).
 const hsmKeyType = "RSA-HSM"
 
-// secretSize is the size of the probe's secret in bytes: that of the AES-256 keys
-// which consumers wrap.
+// secretSize is the size of the proof's secret in bytes: the size of the AES-256 keys that consumers wrap.
 const secretSize = 32
 
-// Prove runs every leg that the subject's operations allow, and stops at the
-// first that does not pass.
+// Prove runs every leg that the subject's operations allow. It stops at the first leg that does not pass.
 func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
 	pub, expired, result := modulus(ctx, v, s)
 	if result.Outcome != key.Passed {
@@ -99,13 +97,13 @@ func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
 	return result
 }
 
-// rest is every leg but those that only look at the public key.
+// rest runs every leg except those that only look at the public key.
 func rest(ctx context.Context, v Vault, h HSM, s Subject, pub *rsa.PublicKey, expired bool) Result {
 	pair, ok := key.ProofPair(s.Operations)
 	if !ok {
 		return inconclusive(
 			LegModulus,
-			fmt.Errorf("key %s has no pair of operations to prove it by: give it wrapKey and unwrapKey", s.Key),
+			fmt.Errorf("key %s has no pair of operations to prove it with: give it wrapKey and unwrapKey", s.Key),
 		)
 	}
 	switch pair[0] {
@@ -121,8 +119,8 @@ func rest(ctx context.Context, v Vault, h HSM, s Subject, pub *rsa.PublicKey, ex
 	}
 }
 
-// expiryTolerance is how much earlier a version counts as expired than by the vault's
-// clock, as far as that is known: it may pass during the proof.
+// expiryTolerance is how long before its expiry a version already counts as expired: it may expire during the proof.
+// keyd uses the vault's clock where it knows it.
 const expiryTolerance = 10 * time.Minute
 
 func (s Subject) expired(v Vault, at time.Time) bool {
@@ -130,7 +128,7 @@ func (s Subject) expired(v Vault, at time.Time) bool {
 	return s.MayHaveExpired && !at.IsZero() && s.Now.Add(skew+expiryTolerance).After(at)
 }
 
-// closing is how the vault closes a secret; nil when it may not any more.
+// closing returns the operation by which the vault encrypts a secret; nil when the version has expired.
 func closing(by operation, expired bool) operation {
 	if expired {
 		return nil
@@ -172,9 +170,8 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 
 type operation func(ctx context.Context, name, version string, in []byte) ([]byte, error)
 
-// roundTrip proves both directions: closed with the public key and opened by the
-// vault, closed by the vault (without closeIn: with the public key) and opened by
-// the HSM.
+// roundTrip proves both directions. keyd encrypts with the public key and the vault decrypts; then the vault encrypts
+// and the HSM decrypts. Without closeIn, keyd encrypts the second secret too.
 func roundTrip(ctx context.Context, h HSM, s Subject, pub *rsa.PublicKey, closeIn, openIn operation) Result {
 	secret := make([]byte, secretSize)
 	rand.Read(secret)

@@ -1,5 +1,5 @@
-// Package recent counts what happened in the last while. Its rule: it is told the
-// time, and has no clock of its own.
+// Package recent counts events within a recent span of time. Its rule: the caller passes the time; the package reads
+// no clock.
 package recent
 
 import (
@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// slots is how many parts a span has: a sum may reach back one part too few.
+// slots is the number of parts in a span. A sum may miss up to one part at the start of the span.
 const slots = 30
 
 // Counter counts over a span that ends now.
@@ -18,16 +18,16 @@ type Counter struct {
 }
 
 type part struct {
-	number int64 // of the part of time, counted from 1970
+	number int64 // parts since 1970
 	n      int
 }
 
-// New returns a counter over a span, which is a whole number of seconds.
+// New returns a counter over a span, a whole number of seconds.
 func New(span time.Duration) *Counter { return &Counter{width: span / slots} }
 
 func (c *Counter) number(t time.Time) int64 { return t.UnixNano() / int64(c.width) }
 
-// Add counts one more.
+// Add counts one event.
 func (c *Counter) Add(at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -39,8 +39,8 @@ func (c *Counter) Add(at time.Time) {
 	p.n++
 }
 
-// Sum is how many were added within the span that ends now. What was added at a later
-// time, before the clock was put back, does not count.
+// Sum is the number of events within the span that ends now. Events in the future, added before the clock went back,
+// do not count.
 func (c *Counter) Sum(now time.Time) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,5 +1,4 @@
-// Package words says numbers of things and durations in words, alike on the terminal,
-// on the status page and in problems.
+// Package words writes counts and durations in words. The terminal, the status page and problems all use it.
 package words
 
 import (
@@ -7,7 +6,7 @@ import (
 	"time"
 )
 
-// Count is such as "1 key" or "3 keys"; the plural of thing is made with s.
+// Count returns, for example, "1 key" or "3 keys". It forms the plural of thing with s.
 func Count(n int, thing string) string {
 	if n == 1 {
 		return "1 " + thing
@@ -15,8 +14,8 @@ func Count(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// Span is a duration in the largest unit of which there are at least two, rounded
-// down, so that it is never off by more than half: "3 days", "47 hours", "1 second".
+// Span writes a duration in the largest unit that fits at least twice, rounded down: "3 days", "47 hours", "1
+// second". So the error is always below one half.
 func Span(d time.Duration) string {
 	for _, u := range []struct {
 		size time.Duration
