@@ -345,7 +345,7 @@ func TestAVaultThatHangsDelaysNoOther(t *testing.T) {
 		if n := len(w.times("well-v1")); n < 12 {
 			t.Errorf("the other vault's version was proven %d times in an hour", n)
 		}
-		if r := h.Results("a"); !strings.Contains(r[0].Error, "no end after 30s") {
+		if r := h.Results("a"); !strings.Contains(r[0].Error, "the proof did not end within 30s") {
 			t.Errorf("results %+v", r)
 		}
 	})
@@ -447,7 +447,7 @@ func TestUnreadableRecordsDoNotStopProofs(t *testing.T) {
 				t.Error("proofs stopped")
 			}
 		})
-		if n := strings.Count(log.String(), "cannot be read"); n != 1 {
+		if n := strings.Count(log.String(), "cannot read the records"); n != 1 {
 			t.Errorf("logged %d times", n)
 		}
 	})

@@ -10,8 +10,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// versionID takes the version out of a key id, which must be one of this vault's
-// and of this key: https://HOST/keys/NAME/VERSION.
+// versionID returns the version in a key id. The id must belong to this vault and this key:
+// https://HOST/keys/NAME/VERSION.
 func (c *Client) versionID(kid *azkeys.ID, name string) (string, error) {
 	if kid == nil {
 		return "", badAnswerf("it has no key id")
@@ -31,8 +31,8 @@ func (c *Client) versionID(kid *azkeys.ID, name string) (string, error) {
 	return parts[3], nil
 }
 
-// fromBundle converts a single key's answer. Keys of a kind that keyd does not
-// make pass, as unsupported material, because foreign versions must be seen.
+// fromBundle converts the answer about a single key. It accepts keys of a kind that keyd does not make, as
+// unsupported material, because keyd must see foreign versions.
 func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error) {
 	if b.Key == nil {
 		return key.Version{}, badAnswerf("it has no key")
@@ -85,7 +85,7 @@ func (c *Client) fromAttributes(
 	return v, nil
 }
 
-// material is the material of a JSON Web Key, whose kty is not nil.
+// material returns the material of a JSON Web Key. The caller has checked that kty is not nil.
 func material(k *azkeys.JSONWebKey) (key.Material, error) {
 	if *k.Kty != azkeys.KeyTypeRSA && *k.Kty != azkeys.KeyTypeRSAHSM {
 		return key.UnsupportedMaterial(), nil
@@ -97,7 +97,7 @@ func material(k *azkeys.JSONWebKey) (key.Material, error) {
 	return m, nil
 }
 
-// sameOperations compares as sets: a Managed HSM answers in any order.
+// sameOperations compares two sets of operations: a Managed HSM lists them in any order.
 func sameOperations(a, b []key.Operation) bool {
 	if len(a) != len(b) {
 		return false

@@ -16,14 +16,14 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 )
 
-// clientCertificate is what keyd signs in by as an application.
+// clientCertificate is the certificate and key with which keyd signs in as an application.
 type clientCertificate struct {
 	chain   []*x509.Certificate // the private key's own first
 	private *rsa.PrivateKey
 }
 
-// parseCertificate reads a certificate with its unencrypted RSA key, and refuses by
-// name what people have instead.
+// parseCertificate reads a certificate with its unencrypted RSA key. For other common formats, the error names the
+// format.
 func parseCertificate(data []byte) (c clientCertificate, err error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return c, errors.New("it is empty: write the certificate and its private key into it, as PEM")
@@ -47,7 +47,7 @@ func parseCertificate(data []byte) (c clientCertificate, err error) {
 	return c, c.order(chain)
 }
 
-// refusedPEM finds the blocks that no reader of ours takes.
+// refusedPEM finds blocks that keyd cannot read.
 func refusedPEM(data []byte) error {
 	for {
 		var block *pem.Block
@@ -93,7 +93,7 @@ func (c *clientCertificate) order(chain []*x509.Certificate) error {
 	return errors.New("its private key belongs to none of its certificates: put the two that belong together into it")
 }
 
-// ends is when Entra takes the certificate for the last time.
+// ends is when the certificate expires for Entra.
 func (c clientCertificate) ends() time.Time { return c.chain[0].NotAfter.UTC() }
 
 func (c clientCertificate) credential(cfg CredentialConfig) (azcore.TokenCredential, error) {
@@ -109,7 +109,7 @@ func (c clientCertificate) credential(cfg CredentialConfig) (azcore.TokenCredent
 	)
 }
 
-// hasEnded is a certificate that was good once.
+// hasEnded says that a certificate has expired.
 type hasEnded struct {
 	file string
 	at   time.Time

@@ -12,15 +12,14 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// fail turns whatever went wrong in a call into an *Error with its class and
-// hint.
+// fail turns any failure of a call into an *Error with a class and a hint.
 func (c *Client) fail(ctx context.Context, k call, err error) error {
 	e := &Error{Op: k.op.words, Vault: c.cfg.Vault.Name, Key: k.key, Version: k.version, err: err}
 	var response *azcore.ResponseError
 	if errors.As(err, &response) {
 		var body []byte
 		if response.RawResponse != nil {
-			// Already downloaded by the SDK; an unreadable body hints nothing.
+			// The SDK has already downloaded the body. An unreadable body gives no hint.
 			body, _ = runtime.Payload(response.RawResponse)
 		}
 		e.fillFromResponse(response, body)
@@ -50,7 +49,7 @@ func classify(e *Error, k call) key.Class {
 	return key.Retry
 }
 
-// classifyStatus is for answers that certainly had no effect.
+// classifyStatus classifies answers that certainly had no effect.
 func classifyStatus(e *Error) key.Class {
 	switch {
 	case e.Inner == innerBeingDeleted:
@@ -65,8 +64,7 @@ func classifyStatus(e *Error) key.Class {
 	}
 }
 
-// definiteRefusal reports whether a status means that the service turned the
-// request down before it did anything.
+// definiteRefusal reports whether a status means that the service refused the request before it did anything.
 func definiteRefusal(status int) bool {
 	switch status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden,

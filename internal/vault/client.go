@@ -15,9 +15,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// APIVersion is sent with every request, also with the pages of a listing, whose
-// links omit it on a Managed HSM. 7.6 is the last of the 7.x line; keyd needs
-// nothing newer, and sovereign clouds get new versions late.
+// APIVersion goes with every request, also with those for the pages of a listing, whose links omit it on a Managed
+// HSM. 7.6 is the last of the 7.x line. keyd needs nothing newer, and sovereign clouds get new versions late.
 const APIVersion = "7.6"
 
 // DefaultRequestTimeout bounds one try of a request, not its retries.
@@ -26,8 +25,8 @@ const DefaultRequestTimeout = 30 * time.Second
 // DefaultKEKBits is the size of a KEK that keyd makes.
 const DefaultKEKBits = 4096
 
-// longestRetryDelay bounds a pause between two tries. A longer Retry-After is
-// handed to the caller as an error of class Retry.
+// longestRetryDelay bounds the pause between two tries. When the vault asks for a longer pause (Retry-After), the
+// caller gets an error of class Retry.
 const longestRetryDelay = 60 * time.Second
 
 // Config says which vault a Client speaks to.
@@ -35,11 +34,10 @@ type Config struct {
 	Vault key.Vault
 	// KEKName is the key exchange key's name in the vault.
 	KEKName string
-	// CreateKEK allows the method of that name to make the KEK.
+	// CreateKEK allows the method CreateKEK to make the KEK.
 	CreateKEK bool
-	// KEKBits is the KEK's size in bits: 2048, 3072 or 4096. A KEK is made with
-	// it, and a smaller one is refused. 0: made with DefaultKEKBits, any of the
-	// three accepted.
+	// KEKBits is the KEK's size in bits: 2048, 3072 or 4096. keyd makes a KEK of this size and refuses a smaller one.
+	// 0: keyd makes a KEK with DefaultKEKBits and accepts any of the three sizes.
 	KEKBits int
 	// Clock is for the KEK's expiry and the clock skew. nil: time.Now.
 	Clock func() time.Time
@@ -57,8 +55,8 @@ type Client struct {
 	retry    policy.RetryOptions
 }
 
-// New makes a client; nothing is sent yet. transport should follow no redirects
-// (see HTTPClient). m and log may be nil.
+// New makes a client. It sends nothing yet. transport should not follow redirects (see HTTPClient). m and log may be
+// nil.
 func New(
 	cfg Config, cred azcore.TokenCredential, transport policy.Transporter, m *Metrics, log *slog.Logger,
 ) (*Client, error) {
@@ -94,7 +92,7 @@ func New(
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	m.throttled.WithLabelValues(cfg.Vault.Name) // from the start, so that the first answer 429 is an increase
+	m.throttled.WithLabelValues(cfg.Vault.Name) // so that the first answer 429 is an increase
 	c := &Client{
 		cfg:      cfg,
 		host:     host,
@@ -120,7 +118,7 @@ func New(
 	return c, nil
 }
 
-// Vault is the vault that the client speaks to.
+// Vault returns the vault that the client speaks to.
 func (c *Client) Vault() key.Vault { return c.cfg.Vault }
 
 // ClockSkew is the vault's clock minus the local one by the last answer's Date

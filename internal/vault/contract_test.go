@@ -326,7 +326,7 @@ func TestOperationsOnMaterialAlwaysNameTheirVersion(t *testing.T) {
 		"verify":  second(c.Verify(t.Context(), keyName, "", nil, nil)),
 		"disable": c.Disable(t.Context(), keyName, ""),
 	} {
-		t.Run(name, func(t *testing.T) { wantClass(t, err, key.Refused, "no version was given") })
+		t.Run(name, func(t *testing.T) { wantClass(t, err, key.Refused, "names no version") })
 	}
 }
 

@@ -19,15 +19,15 @@ type Error struct {
 	Vault   string // nickname
 	Key     string
 	Version string // "" when the operation has none
-	// Status is the HTTP status, 0 when no answer was understood.
+	// Status is the HTTP status; 0 if keyd understood no answer.
 	Status int
 	// Code and Inner are the service's outer and inner error codes, such as
 	// "Forbidden" and "ForbiddenByRbac".
 	Code  string
 	Inner string
-	// Message is the service's own text, in one line and cut short.
+	// Message is the service's own text, in one line and truncated.
 	Message string
-	// Hint says what to do; may be empty.
+	// Hint says what to do; it may be empty.
 	Hint      string
 	RequestID string // x-ms-request-id, for Microsoft's support
 
@@ -76,8 +76,8 @@ func (e *Error) Unwrap() error { return e.err }
 // Class says what the failure means for the caller (see key.Class).
 func (e *Error) Class() key.Class { return e.class }
 
-// IsNotFound reports whether the vault itself said that it has no such key or
-// version. A 404 in any other shape, such as a proxy's, is not that.
+// IsNotFound reports whether the vault itself said that it has no such key or version. A 404 in any other form, such
+// as a proxy's, does not count.
 func IsNotFound(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code == codeKeyNotFound
@@ -89,7 +89,7 @@ func IsDeleted(err error) bool {
 	return errors.As(err, &e) && e.Inner == innerDeletedButRecoverable
 }
 
-// The service's error codes by which keyd decides or hints.
+// The service's error codes that decide keyd's reaction or its hint.
 const (
 	codeKeyNotFound            = "KeyNotFound"
 	innerByRBAC                = "ForbiddenByRbac"
@@ -103,7 +103,7 @@ const (
 	innerBeingDeleted          = "ObjectIsBeingDeleted"
 )
 
-// badAnswer is an answer that was received whole but makes no sense.
+// badAnswer is a complete answer that makes no sense.
 type badAnswer struct{ what string }
 
 func (e *badAnswer) Error() string { return "the answer makes no sense: " + e.what }
@@ -112,8 +112,7 @@ func badAnswerf(format string, args ...any) error {
 	return &badAnswer{fmt.Sprintf(format, args...)}
 }
 
-// refusal is keyd's own refusal: of an argument before anything was sent, or of
-// what a vault shows.
+// refusal is keyd's own refusal, either of an argument before keyd sends anything or of what a vault shows.
 type refusal struct{ what, hint string }
 
 func (e *refusal) Error() string { return e.what }
@@ -128,8 +127,7 @@ type serviceError struct {
 	Code, Inner, Message string
 }
 
-// parseServiceError reads as much of an error body as can be understood; all
-// fields stay empty for a body in another shape.
+// parseServiceError reads what it understands of an error body. All fields stay empty for a body in another form.
 func parseServiceError(body []byte) serviceError {
 	var wire struct {
 		Error struct {
@@ -152,7 +150,7 @@ func parseServiceError(body []byte) serviceError {
 
 const longestMessage = 400 // characters
 
-// oneLine makes foreign text fit for a log line.
+// oneLine makes text from outside safe for one log line.
 func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsSpace(r) {
@@ -170,7 +168,7 @@ func oneLine(s string) string {
 	return s
 }
 
-// fillFromResponse copies what an SDK error knows of the service's answer.
+// fillFromResponse copies the service's answer from an SDK error.
 func (e *Error) fillFromResponse(r *azcore.ResponseError, body []byte) {
 	e.Status = r.StatusCode
 	if r.RawResponse != nil {

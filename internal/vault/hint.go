@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// hint says what an operator can do about e; "" when there is nothing to say.
+// hint says what an operator can do about e; "" if keyd knows no advice.
 func (c *Client) hint(e *Error, k call) string {
 	var refused *refusal
 	if errors.As(e.err, &refused) {
@@ -53,18 +53,18 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case innerKeyNotYetValid:
 		return "the version is not valid yet (nbf): nobody can wrap, encrypt or sign with it before that date, and " +
 			"it still unwraps; " +
-			"keyd gives no such date: find out who did, then: " + c.setAttributes(
+			"keyd never sets such a date: find out who set it, then: " + c.setAttributes(
 			k,
 		) + " --not-before 2020-01-01T00:00:00Z"
 	case innerOperationForbidden:
 		return "the key's operations (key_ops) in the vault do not include this one"
 	case innerDeletedButRecoverable:
 		return fmt.Sprintf(
-			"the key is soft-deleted, and keyd never makes it anew; to get it back: az keyvault key recover %s "+
+			"the key is soft-deleted, and keyd never makes it again; to recover it: az keyvault key recover %s "+
 				"--name %s", c.azTarget(), k.key,
 		)
 	case innerBeingDeleted:
-		return "the key is being deleted; wait until that is over, then recover it"
+		return "the key is being deleted; wait until that has finished, then recover it"
 	}
 	switch e.Status {
 	case http.StatusUnauthorized:
@@ -76,7 +76,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 				"takes a few minutes to work, and keyd keeps trying", c.role(k),
 		)
 	case http.StatusTooManyRequests:
-		return "the vault is throttled; keyd slows down by itself, but other clients share the vault's limits"
+		return "the vault throttles requests; keyd slows down by itself, but other clients share the vault's limits"
 	case http.StatusProxyAuthRequired:
 		return "a proxy wants credentials: put them into HTTPS_PROXY, or list the vault's host in NO_PROXY"
 	}
@@ -87,7 +87,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 	return ""
 }
 
-// role is the least built-in role that allows everything keyd does.
+// role returns the least privileged built-in role that allows everything keyd does.
 func (c *Client) role(k call) string {
 	switch {
 	case c.cfg.Vault.Kind != key.ManagedHSM:
@@ -107,7 +107,7 @@ func (c *Client) azTarget() string {
 	return "--vault-name " + name
 }
 
-// setAttributes is the command that changes a version, but for what it changes.
+// setAttributes returns the command that changes a version, without the attribute to change.
 func (c *Client) setAttributes(k call) string {
 	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s", c.azTarget(), k.key, azVersion(k.version))
 }
@@ -146,7 +146,7 @@ func transportHint(err error) string {
 	case errors.As(err, &op) && op.Op == "dial", errors.Is(err, os.ErrDeadlineExceeded), isTimeout(err):
 		return "the vault cannot be reached: check routes and firewalls to port 443; behind a proxy, set HTTPS_PROXY"
 	case errors.As(err, &early):
-		return "nothing was sent, because no connection came about: check the proxy, if there is one, and " +
+		return "nothing was sent, because keyd got no connection: check the proxy, if there is one, and " +
 			"firewalls that inspect TLS"
 	}
 	return ""

@@ -13,16 +13,16 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// Identity is whom a token speaks for, by its own claims (RFC 7519; Entra's access
-// token claims). They are for people: only the vault checks a token.
+// Identity says who a token is for, as its claims say (RFC 7519; Entra's access token claims). It is for people: only
+// the vault checks a token.
 type Identity struct {
 	ClientID string // of the application or managed identity
-	ObjectID string // of its service principal: what a role is assigned to
+	ObjectID string // of its service principal, to which roles are assigned
 	Tenant   string
 	Resource string // Azure resource id of a managed identity; "" for others
 }
 
-// String names what is known.
+// String names the fields that are known.
 func (i Identity) String() string {
 	var parts []string
 	for _, p := range [][2]string{
@@ -33,13 +33,12 @@ func (i Identity) String() string {
 		}
 	}
 	if len(parts) == 0 {
-		return "a token that does not say for whom"
+		return "a token that does not say who it is for"
 	}
 	return strings.Join(parts, ", ")
 }
 
-// Identity signs in for the vault and tells for whom the token is. The token itself
-// goes nowhere.
+// Identity signs in for the vault and returns who the token is for. It sends the token nowhere.
 func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	_, service, _ := strings.Cut(c.host, ".")
 	token, err := c.cred.GetToken(
@@ -54,8 +53,7 @@ func (c *Client) Identity(ctx context.Context) (Identity, error) {
 	return identityIn(token.Token), nil
 }
 
-// identityIn reads a token's claims; all fields stay empty for a token in another
-// form.
+// identityIn reads a token's claims. All fields stay empty for a token in another form.
 func identityIn(token string) Identity {
 	var claims struct {
 		AppID    string `json:"appid"`
@@ -78,10 +76,9 @@ func identityIn(token string) Identity {
 	return Identity{oneLine(claims.AppID), oneLine(claims.ObjectID), oneLine(claims.Tenant), oneLine(claims.Resource)}
 }
 
-// ProxyBeforeIdentity names the endpoint from which a managed identity gets its
-// tokens, and the proxy that requests to it take by HTTP_PROXY and NO_PROXY, "" for
-// none. The endpoint is on this machine or next to it, where a proxy is seldom
-// right: it hands out tokens of the machine that asks.
+// ProxyBeforeIdentity returns the endpoint from which a managed identity gets its tokens, and the proxy that
+// HTTP_PROXY and NO_PROXY select for it, "" for none. A proxy is rarely right there: the endpoint is on this machine
+// or next to it, and gives each machine its own tokens.
 func ProxyBeforeIdentity() (endpoint, proxy string, err error) {
 	endpoint = "http://169.254.169.254"
 	for _, name := range []string{"IDENTITY_ENDPOINT", "IMDS_ENDPOINT", "AZURE_POD_IDENTITY_AUTHORITY_HOST"} {
@@ -92,7 +89,7 @@ func ProxyBeforeIdentity() (endpoint, proxy string, err error) {
 	}
 	at, err := url.Parse(endpoint)
 	if err != nil {
-		return endpoint, "", fmt.Errorf("the identity endpoint is no URL: %w", err)
+		return endpoint, "", fmt.Errorf("the identity endpoint is not a URL: %w", err)
 	}
 	through, err := http.ProxyFromEnvironment(&http.Request{URL: at})
 	if err != nil {

@@ -15,8 +15,8 @@ func TestAnIdentityIsReadFromEitherFormOfToken(t *testing.T) {
 		`{"appid":"a","oid":"o","tid":"t"}`:                        "client a, object o, tenant t",
 		`{"azp":"a","oid":"o","tid":"t","xms_mirid":"/subs/1/id"}`: "client a, object o, tenant t, resource /subs/1/id",
 		`{"appid":"a\nb"}`: "client a b",
-		`{}`:               "a token that does not say for whom",
-		`[]`:               "a token that does not say for whom",
+		`{}`:               "a token that does not say who it is for",
+		`[]`:               "a token that does not say who it is for",
 	} {
 		if got := identityIn(token(claims)).String(); got != want {
 			t.Errorf("%s: %q, want %q", claims, got, want)

@@ -12,11 +12,10 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Import makes one new version out of a transfer blob. It is sent at most once.
-// An error of class Ambiguous means that the version may exist, or may come into
-// being yet; Retry and Refused mean that it certainly does not.
+// Import makes one new version from a transfer blob. It sends the request at most once. An error of class Ambiguous
+// means that the version exists or may still appear. Retry and Refused mean that it certainly does not exist.
 //
-// No nbf is set: it has made imported keys unusable for a day.
+// Import sets no nbf: with one, imported keys have been unusable for a day.
 func (c *Client) Import(ctx context.Context, r key.ImportRequest) (key.Version, error) {
 	var v key.Version
 	err := c.do(ctx, opImport, r.Key, "", func(ctx context.Context) error {
@@ -38,15 +37,15 @@ func (c *Client) Import(ctx context.Context, r key.ImportRequest) (key.Version, 
 	return v, nil
 }
 
-// checkImport finds what would be refused anyway, before it is sent. Limits of
-// tags: learn.microsoft.com, "About keys": 15 tags, 256 characters each way.
+// checkImport finds, before keyd sends anything, what the vault would refuse. Limits of tags: learn.microsoft.com,
+// "About keys": 15 tags, 256 characters each way.
 func (c *Client) checkImport(r key.ImportRequest) error {
 	blob, err := byok.Parse(r.Blob)
 	if err != nil {
 		return refusef("", "%v", err)
 	}
 	if kid, err := url.Parse(blob.Kid); err != nil || !key.SameOrigin(kid, c.cfg.Vault.URL) {
-		return refusef("", "the transfer blob is wrapped to %s, a KEK of another vault", blob.Kid)
+		return refusef("", "the transfer blob is wrapped to %s, the KEK of another vault", blob.Kid)
 	}
 	if len(r.Operations) == 0 {
 		return refusef("", "no operations were given")
@@ -80,8 +79,8 @@ func importParameters(r key.ImportRequest) azkeys.ImportKeyParameters {
 	return p
 }
 
-// checkImported reads back what Azure's tools have got wrong before
-// (azure-powershell#16773, azure-cli#16223).
+// checkImported verifies the attributes that Azure's tools have set wrongly before (azure-powershell#16773,
+// azure-cli#16223).
 func checkImported(v key.Version, r key.ImportRequest) error {
 	switch {
 	case v.Kty != string(azkeys.KeyTypeRSAHSM):

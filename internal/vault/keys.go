@@ -15,17 +15,16 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Bounds of one listing. A vault's backup fails past 500 versions and a Managed
-// HSM stops at 100, so an honest listing stays far below.
+// Bounds of one listing. A vault's backup fails past 500 versions and a Managed HSM stops at 100, so a correct
+// listing stays far below.
 const (
 	mostVersions = 10_000
 	mostPages    = 2_000
 )
 
-// Versions lists every version of a key, oldest first (by time, then by id), or
-// fails: a listing is complete or none. A key that the vault does not know, or
-// that is deleted (see Deleted), has no versions. Listed versions carry neither
-// kty, operations nor public key.
+// Versions lists every version of a key, oldest first (by time, then by id). It never returns part of a listing: it
+// fails instead. A key that the vault does not know, or that is deleted (see Deleted), has no versions. Listed
+// versions have no kty, operations or public key.
 func (c *Client) Versions(ctx context.Context, name string) ([]key.Version, error) {
 	var versions []key.Version
 	err := c.do(ctx, opVersions, name, "", func(ctx context.Context) error {
@@ -91,8 +90,8 @@ func (c *Client) versions(ctx context.Context, name string) ([]key.Version, erro
 	return versions, nil
 }
 
-// Newest gets the version that consumers without a version use: the newest by
-// creation, even when it is disabled. IsNotFound tells an absent key.
+// Newest gets the version that consumers use when they name none: the one created last, even if it is disabled.
+// IsNotFound recognises the error for an absent key.
 func (c *Client) Newest(ctx context.Context, name string) (key.Version, error) {
 	return c.get(ctx, opNewest, name, "")
 }
@@ -116,7 +115,7 @@ func (c *Client) get(ctx context.Context, op operation, name, version string) (k
 			return err
 		}
 		if version != "" && v.ID != version {
-			return badAnswerf("it is about version %s", v.ID)
+			return badAnswerf("it describes version %s instead", v.ID)
 		}
 		return nil
 	})
@@ -126,15 +125,14 @@ func (c *Client) get(ctx context.Context, op operation, name, version string) (k
 	return v, nil
 }
 
-// noVersion refuses a call that must name its version.
+// noVersion refuses a call that names no version but must.
 func (c *Client) noVersion(ctx context.Context, op operation, name string) error {
 	return c.do(ctx, op, name, "", func(context.Context) error {
-		return refusef("", "no version was given, and the newest one would be taken")
+		return refusef("", "the call names no version, and the vault would take the newest")
 	})
 }
 
-// Disable sets enabled=false on one version. The version no longer unwraps; it
-// can be enabled again.
+// Disable sets enabled=false on one version. The version no longer unwraps until someone enables it again.
 func (c *Client) Disable(ctx context.Context, name, version string) error {
 	if version == "" {
 		return c.noVersion(ctx, opDisable, name)
@@ -172,8 +170,8 @@ func (c *Client) Deleted(ctx context.Context, name string) (bool, error) {
 	return err == nil, err
 }
 
-// Recover brings a soft-deleted key back with all its versions. A Key Vault does
-// so in the background: the key may stay unreadable for some seconds.
+// Recover restores a soft-deleted key with all its versions. A Key Vault does so in the background: the key may stay
+// unreadable for some seconds.
 func (c *Client) Recover(ctx context.Context, name string) error {
 	return c.do(ctx, opRecover, name, "", func(ctx context.Context) error {
 		_, err := c.keys.RecoverDeletedKey(ctx, name, nil)
@@ -181,8 +179,8 @@ func (c *Client) Recover(ctx context.Context, name string) error {
 	})
 }
 
-// PurgeProtected reports whether deleted keys of this vault cannot be purged
-// before their retention ends, by the key's recoveryLevel attribute.
+// PurgeProtected reports whether nobody can purge deleted keys of this vault before their retention ends. It reads
+// the key's recoveryLevel attribute.
 func (c *Client) PurgeProtected(ctx context.Context, name string) (bool, error) {
 	v, err := c.Newest(ctx, name)
 	if err == nil && v.Recovery == "" {
@@ -193,9 +191,8 @@ func (c *Client) PurgeProtected(ctx context.Context, name string) (bool, error) 
 	return err == nil && !v.Purgeable(), err
 }
 
-// NativeRotation reports whether the vault itself is to rotate the key, by the
-// key's rotation policy. It cannot rotate what was imported, and would make other
-// material if it could.
+// NativeRotation reports whether the key's rotation policy tells the vault to rotate the key itself. A vault cannot
+// rotate imported keys; if it could, it would make other material.
 func (c *Client) NativeRotation(ctx context.Context, name string) (on bool, err error) {
 	err = c.do(ctx, opRotationPolicy, name, "", func(ctx context.Context) error {
 		answer, err := c.keys.GetKeyRotationPolicy(ctx, name, nil)

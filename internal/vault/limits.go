@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// limits keeps keyd below half of what a vault allows, so that the services
-// that encrypt under its keys are never throttled on keyd's account.
+// limits keeps keyd below half of what a vault allows. So keyd never causes the vault to throttle the services that
+// encrypt under its keys.
 type limits struct {
 	all     *rate.Limiter
 	creates *rate.Limiter
@@ -27,8 +27,7 @@ func newLimits(kind key.VaultKind) limits {
 	return limits{all: rate.NewLimiter(12.5, 100), creates: rate.NewLimiter(0.5, 5)}
 }
 
-// wait returns when a request may go out, or with an error at once when ctx
-// would end before that.
+// wait returns as soon as keyd may send a request. If ctx would end before that, it returns an error at once.
 func (l limits) wait(ctx context.Context, creates bool) error {
 	if creates {
 		if err := l.creates.Wait(ctx); err != nil {

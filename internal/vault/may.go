@@ -14,8 +14,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Right is one thing that an identity may or may not do with a vault's keys, spelled
-// like the permission of an access policy.
+// Right is one action on a vault's keys that an identity may or may not have the permission for, spelled like the
+// permission in an access policy.
 type Right string
 
 // The rights that keyd asks about.
@@ -38,15 +38,14 @@ const (
 
 const (
 	absentPrefix = "keyd-check-"
-	nothing      = "keyd-check" // for a kty, a transfer blob and a ciphertext that are none
+	nothing      = "keyd-check" // stands for an invalid kty, transfer blob and ciphertext
 )
 
-// May reports whether the identity has a right, by trying it in a way that certainly
-// changes nothing: on a key with a name of 128 random bits that is made up for this
-// one call, and, where a key could come of it, with a body that no vault takes. A
-// vault decides who may do what before it looks at what is asked, so that 403 with
-// the code of an access decision means no, and that there is no such key, or that
-// the body is not valid, means yes. Any other answer is an error.
+// May reports whether the identity has a right. It tries the action in a way that certainly changes nothing: on a key
+// whose name has 128 random bits, made for this one call, and, where the call could create a key, with a body that no
+// vault accepts. A vault checks access before it looks at the request. So 403 with the code of an access decision
+// means no; an answer that the key does not exist, or that the body is invalid, means yes. Any other answer is an
+// error.
 func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	name, version := absentPrefix+randomHex(), randomHex()
 	op := operation{name: "check", words: "try the right to " + string(r) + " with"}
@@ -61,7 +60,7 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	case err == nil:
 		return false, c.do(ctx, op, name, "", func(context.Context) error {
 			return badAnswerf(
-				"it says that it did it, which cannot be: look whether it has a key %s now, and remove it", name,
+				"the vault reports success, which is impossible: if it now has a key %s, remove that key", name,
 			)
 		})
 	case !errors.As(err, &e):
@@ -74,13 +73,13 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	return false, err
 }
 
-// onlyReads reports whether the call of this right changes nothing, whatever it is made on.
+// onlyReads reports whether the call for this right never changes anything.
 func (r Right) onlyReads() bool {
 	return !slices.Contains([]Right{MayCreate, MayImport, MayUpdate, MayDelete, MayPurge}, r)
 }
 
-// try makes one call on what is not there. Neither create nor import can succeed:
-// no vault knows the kty, or can open the blob.
+// try makes one call on a key that does not exist. Neither create nor import can succeed: no vault knows the kty or
+// can open the blob.
 func (c *Client) try(ctx context.Context, r Right, name, version string) (err error) {
 	sealed := azkeys.KeyOperationParameters{
 		Algorithm: to.Ptr(azkeys.EncryptionAlgorithmRSAOAEP256),
@@ -133,7 +132,7 @@ func randomHex() string {
 	return hex.EncodeToString(b[:])
 }
 
-// MayUse is the rights that proving a version with these operations needs.
+// MayUse returns the rights that keyd needs to prove a version with these operations.
 func MayUse(ops []key.Operation) []Right {
 	pair, ok := key.ProofPair(ops)
 	switch {

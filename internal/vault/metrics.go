@@ -24,7 +24,7 @@ type Metrics struct {
 	last map[string]lately // by vault
 }
 
-// lately is what one vault was asked in the last RecentSpan.
+// lately counts the requests to one vault in the last RecentSpan.
 type lately struct{ requests, throttled *recent.Counter }
 
 // RecentSpan is how far back Metrics.Recent counts.
@@ -67,7 +67,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	return m
 }
 
-// Credential shows what is known of the credential's file.
+// Credential shows the state of the credential's file.
 func (m *Metrics) Credential(c CredentialState) {
 	m.ends.Set(0)
 	if !c.Ends.IsZero() {
@@ -79,7 +79,7 @@ func (m *Metrics) Credential(c CredentialState) {
 	}
 }
 
-// Forget drops the series of a vault that has left the configuration.
+// Forget drops the series of a vault that is no longer in the configuration.
 func (m *Metrics) Forget(vault string) {
 	labels := prometheus.Labels{"vault": vault}
 	m.requests.DeletePartialMatch(labels)
@@ -91,8 +91,8 @@ func (m *Metrics) Forget(vault string) {
 	delete(m.last, vault)
 }
 
-// Recent is how many requests were sent to a vault within the RecentSpan that ends
-// now, and how many of them were answered by 429.
+// Recent returns how many requests keyd sent to a vault within the RecentSpan that ends now, and how many of them the
+// vault answered with 429.
 func (m *Metrics) Recent(vault string, now time.Time) (requests, throttled int) {
 	l := m.lately(vault)
 	return l.requests.Sum(now), l.throttled.Sum(now)
@@ -109,7 +109,7 @@ func (m *Metrics) lately(vault string) lately {
 	return l
 }
 
-// observe counts one request; status 0 means that no answer arrived.
+// observe counts one request. Status 0 means that no answer arrived.
 func (m *Metrics) observe(vault, operation string, status int, begun, ended time.Time) {
 	code := "error"
 	if status >= 200 && status < 600 {

@@ -9,10 +9,10 @@ import (
 type operation struct {
 	name  string // metric label
 	words string // for error texts
-	// changes: the call changes what the vault holds, so a lost answer leaves
-	// open whether it did.
+	// changes: the call changes what the vault holds. If the answer is lost, keyd does not know whether the change
+	// happened.
 	changes bool
-	// creates: the call counts against the vault's limit of new versions.
+	// creates: the call counts against the vault's limit for new versions.
 	creates bool
 }
 
@@ -35,8 +35,7 @@ var (
 	opRecover        = operation{name: "recover", words: "recover key", changes: true}
 )
 
-// call is one operation on one key. It travels in the context, so that the
-// policies of the pipeline know what they carry.
+// call is one operation on one key. It travels in the context, where the policies of the pipeline find it.
 type call struct {
 	op      operation
 	key     string

@@ -15,10 +15,9 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// originGuard refuses every request that is not for this vault. The SDK follows a
-// listing's nextLink wherever it points, and would send the token along. Key Vault
-// names the port there (https://HOST:443/…); the request goes out under the vault's
-// own name all the same, because the SDK compares the challenge with that as text.
+// originGuard refuses every request that is not for this vault. The SDK follows a listing's nextLink wherever it
+// points, and would send the token there. Key Vault writes the port into nextLink (https://HOST:443/…). originGuard
+// replaces it by the vault's own name, because the SDK compares the name with the challenge as text.
 type originGuard struct {
 	vault string // URL
 	host  string
@@ -27,14 +26,8 @@ type originGuard struct {
 func (p originGuard) Do(req *policy.Request) (*http.Response, error) {
 	r := req.Raw()
 	if !key.SameOrigin(r.URL, p.vault) {
-		return nil, final{
-			badAnswerf(
-				"it sends keyd on to %s://%s, and a token for %s goes nowhere else",
-				r.URL.Scheme,
-				r.URL.Host,
-				p.host,
-			),
-		}
+		return nil, final{badAnswerf("it sends keyd on to %s://%s, and keyd sends a token for %s nowhere else",
+			r.URL.Scheme, r.URL.Host, p.host)}
 	}
 	r.URL.Host, r.Host = p.host, p.host
 	return req.Next()
@@ -60,9 +53,8 @@ func (p limiterPolicy) Do(req *policy.Request) (*http.Response, error) {
 	return req.Next()
 }
 
-// effectPolicy notes whether the vault may have acted. The first request of a
-// client carries neither token nor body (it asks for the challenge), so it
-// cannot change anything.
+// effectPolicy notes whether the vault may have acted on a call. The first request of a client has neither token nor
+// body (it asks for the challenge), so it cannot change anything.
 type effectPolicy struct{}
 
 func (effectPolicy) Do(req *policy.Request) (*http.Response, error) {
@@ -81,8 +73,8 @@ func (effectPolicy) Do(req *policy.Request) (*http.Response, error) {
 	return resp, lasting(err)
 }
 
-// challengePolicy takes away a challenge that the SDK cannot parse: it would
-// panic on an authority without a path (azkeys 1.5.0, parseTenant).
+// challengePolicy removes a challenge that the SDK cannot parse: the SDK panics on an authority without a path
+// (azkeys 1.5.0, parseTenant).
 type challengePolicy struct{}
 
 const challengeHeader = "WWW-Authenticate"
@@ -114,7 +106,7 @@ func safeChallenge(header string) bool {
 	return true
 }
 
-// observer counts every answer, and learns the vault's clock from it.
+// observer counts every answer and takes the vault's clock from it.
 type observer struct {
 	vault   string
 	now     func() time.Time
@@ -139,7 +131,7 @@ func (o *observer) Do(req *policy.Request) (*http.Response, error) {
 		o.learnClock(resp, ended)
 	}
 	if status == http.StatusUnauthorized && !signedIn {
-		return resp, err // the challenge that every client begins with
+		return resp, err // the challenge, which every client gets first
 	}
 	o.metrics.observe(o.vault, k.op.name, status, begun, ended)
 	o.log.Debug("vault request", "vault", o.vault, "operation", k.op.name, "key", k.key,
@@ -147,8 +139,8 @@ func (o *observer) Do(req *policy.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// learnClock reads the Date header (RFC 9110 section 6.6.1), which has whole
-// seconds: the true time was half a second later on average.
+// learnClock reads the Date header (RFC 9110 section 6.6.1), which has whole seconds, so the true time was half a
+// second later on average.
 func (o *observer) learnClock(resp *http.Response, now time.Time) {
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {
@@ -167,8 +159,7 @@ func (o *observer) clockSkew() (time.Duration, bool) {
 	return o.skew, o.known
 }
 
-// longestBody is far above any honest answer: a page of 25 versions with full
-// tags has about 250 KiB.
+// longestBody is far above any correct answer: a page of 25 versions with full tags has about 250 KiB.
 const longestBody = 4 << 20 // bytes
 
 var errBodyTooLong = errors.New("the answer is longer than 4 MiB")
@@ -194,7 +185,7 @@ func (b *cappedBody) Read(p []byte) (int, error) {
 	if b.left < 0 {
 		return 0, final{errBodyTooLong}
 	}
-	// One byte more than allowed shows that there is more.
+	// One byte over the limit shows that the body is too long.
 	if int64(len(p)) > b.left+1 {
 		p = p[:b.left+1]
 	}

@@ -14,12 +14,12 @@ import (
 // The request that needed the tunnel was certainly not sent.
 type proxyRefusal struct {
 	proxy  string // host and port, without user and password
-	host   string // that the tunnel was for
+	host   string // target of the tunnel
 	status int
 	wants  []string // schemes of Proxy-Authenticate, such as Basic
 }
 
-// refusedByProxy is for http.Transport.OnProxyConnectResponse.
+// refusedByProxy implements http.Transport.OnProxyConnectResponse.
 func refusedByProxy(_ context.Context, proxy *url.URL, req *http.Request, resp *http.Response) error {
 	if resp.StatusCode == http.StatusOK {
 		return nil
@@ -31,7 +31,7 @@ func refusedByProxy(_ context.Context, proxy *url.URL, req *http.Request, resp *
 	return &proxyRefusal{proxy: proxy.Host, host: oneLine(host), status: resp.StatusCode, wants: schemes(resp.Header)}
 }
 
-// schemes are the ways in which a proxy lets clients sign in (RFC 9110 section 11.7.1).
+// schemes returns the authentication schemes that a proxy offers (RFC 9110 section 11.7.1).
 func schemes(h http.Header) (names []string) {
 	for _, challenge := range h.Values("Proxy-Authenticate") {
 		name, _, _ := strings.Cut(oneLine(challenge), " ")
@@ -50,7 +50,7 @@ func (e *proxyRefusal) Error() string {
 	return text
 }
 
-// fixed reports whether the proxy will give the same answer in a few seconds.
+// fixed reports whether a second try would get the same answer.
 func (e *proxyRefusal) fixed() bool { return e.status < 500 && e.status != http.StatusTooManyRequests }
 
 func (e *proxyRefusal) hint() string {
@@ -61,12 +61,12 @@ func (e *proxyRefusal) hint() string {
 			"have the proxy admit this machine to %s without a password; %s",
 			strings.Join(e.wants, ", "), e.host, direct)
 	case e.status == http.StatusProxyAuthRequired:
-		return "the proxy wants a user and a password, or does not accept those it got: " +
+		return "the proxy wants a user and a password, or did not accept them: " +
 			"put them, percent-encoded, into HTTPS_PROXY of keyd's environment; " + direct
 	case e.fixed():
 		return fmt.Sprintf("have the proxy allow CONNECT to %s, port 443; %s", e.host, direct)
 	}
-	return fmt.Sprintf("the proxy itself does not get through to %s: its operator can see why, by its log; "+
+	return fmt.Sprintf("the proxy itself does not get through to %s: its operator finds the reason in its log; "+
 		"keyd tries again by itself; %s", e.host, direct)
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Reason says in one word of a closed set why the vault did not do it.
+// Reason returns why the vault did not do what keyd asked.
 func (e *Error) Reason() key.Reason {
 	var token *tokenError
 	var bad *badAnswer

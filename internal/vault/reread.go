@@ -13,8 +13,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 )
 
-// Credential signs in to Azure. One that is made from a file (a client certificate, a
-// federated token) is made again when the file changes. It is safe for concurrent use.
+// Credential signs in to Azure. If it comes from a file (a client certificate, a federated token), it follows changes
+// of the file. It is safe for concurrent use.
 type Credential struct {
 	cfg  CredentialConfig
 	file string // "" for kinds without one
@@ -23,28 +23,26 @@ type Credential struct {
 	sum   [sha256.Size]byte // of the file when it was last read
 	inner azcore.TokenCredential
 	ends  time.Time
-	err   error // why the file as it is now is not used
-	read  int   // how often a change was taken over
+	err   error // why keyd does not use the current file
+	read  int   // how often keyd took over a changed file
 }
 
-// CredentialState is what is to be known of a credential's file.
+// CredentialState describes a credential's file.
 type CredentialState struct {
 	Kind string
 	File string    // "" for kinds without one
 	Ends time.Time // of the client certificate in use; zero for other kinds
-	// Err is why the file as it is now cannot be used; keyd then goes on with what it
-	// read before.
+	// Err says why keyd cannot use the current file; keyd then continues with what it read before.
 	Err error
-	// Renewals is how often a changed file was taken over; it only grows.
+	// Renewals is how often keyd took over a changed file; it only grows.
 	Renewals int
 }
 
-// begin makes the credential for the first time. A certificate must be good; a
-// federated token may come later.
+// begin makes the credential for the first time. A certificate must be valid now; a federated token may come later.
 func (c *Credential) begin() (err error) {
 	if c.cfg.Kind != ClientCertificate {
 		c.inner, err = c.cfg.build()
-		c.Reread() // so that only a later change counts as one
+		c.Reread() // so that only later changes count as renewals
 		return err
 	}
 	if c.cfg.TenantID == "" || c.cfg.ClientID == "" || c.cfg.CertificateFile == "" {
@@ -54,8 +52,8 @@ func (c *Credential) begin() (err error) {
 	return c.err
 }
 
-// Reread reads the credential's file, and takes over what has changed and can be used.
-// Without a change it costs one reading of a small file.
+// Reread reads the credential's file and takes it over if it has changed and is usable. Without a change it only
+// reads one small file.
 func (c *Credential) Reread() CredentialState {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,7 +83,7 @@ func (c *Credential) reread() {
 
 func (c *Credential) make(data []byte) (inner azcore.TokenCredential, ends time.Time, err error) {
 	if c.cfg.Kind == WorkloadIdentity {
-		// The SDK reads the file itself, and then not again for ten minutes.
+		// The SDK reads the file itself, and does not read it again for ten minutes.
 		inner, err = c.cfg.build()
 		return inner, time.Time{}, err
 	}
@@ -100,8 +98,8 @@ func (c *Credential) make(data []byte) (inner azcore.TokenCredential, ends time.
 	return inner, ends, err
 }
 
-// GetToken signs in by the file as it is now, and as it was before if that cannot be
-// used. It refuses to present a certificate that has ended.
+// GetToken signs in with the current file, or with its previous content if the current one is unusable. It never
+// presents an expired certificate.
 func (c *Credential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
 	c.Reread()
 	c.mu.Lock()
@@ -113,7 +111,7 @@ func (c *Credential) GetToken(ctx context.Context, o policy.TokenRequestOptions)
 	return inner.GetToken(ctx, o)
 }
 
-// hint says what to do about a sign-in that failed, for each kind.
+// hint says what to do about a failed sign-in, for each kind of credential.
 func (c *Credential) hint() string {
 	const again = "; keyd reads the file again when it changes"
 	switch c.cfg.Kind {
@@ -129,6 +127,6 @@ func (c *Credential) hint() string {
 		return fmt.Sprintf("check that the certificate in %s is registered with the application azure.client_id in "+
 			"azure.tenant_id and has not ended, and this machine's clock", c.file) + again
 	}
-	return "the error tells what each way to sign in said: prepare one of them, and name it in azure.credential " +
+	return "the error lists what each way to sign in returned: prepare one of them, and name it in azure.credential " +
 		"instead of default"
 }

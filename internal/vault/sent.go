@@ -9,8 +9,8 @@ import (
 	"sync/atomic"
 )
 
-// watched is net/http's transport, which tells when a request got a connection. A
-// request that got none was certainly not sent: name, proxy or TLS stood in the way.
+// watched wraps net/http's transport and notes when a request gets a connection. A request without a connection was
+// certainly not sent: the name, the proxy or TLS failed.
 type watched struct{ *http.Transport }
 
 // RoundTrip marks the error of a request that never got a connection.
@@ -18,7 +18,7 @@ func (t watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	var connected atomic.Bool
 	trace := &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
-		// Never without the former, but it costs nothing to be sure.
+		// This never happens without the former, but the check costs nothing.
 		WroteHeaderField: func(string, []string) { connected.Store(true) },
 	}
 	resp, err := t.Transport.RoundTrip(r.WithContext(httptrace.WithClientTrace(r.Context(), trace)))
@@ -28,17 +28,16 @@ func (t watched) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// neverLeft is the error of a request that got no connection.
+// neverLeft wraps the error of a request that got no connection.
 type neverLeft struct{ err error }
 
 func (e *neverLeft) Error() string { return e.err.Error() }
 
 func (e *neverLeft) Unwrap() error { return e.err }
 
-// neverSent reports whether err arose before the first byte of a request could
-// leave: while resolving, connecting or shaking hands, with a proxy or behind it.
-// net/http repeats a request on a fresh connection only when nothing of it was written
-// before.
+// neverSent reports whether err happened before the first byte of a request could leave: during name resolution,
+// connecting or the TLS handshake, with a proxy or behind it. net/http repeats a request on a new connection only if
+// it has written nothing of it before.
 func neverSent(err error) bool {
 	var (
 		early *neverLeft

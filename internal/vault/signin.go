@@ -14,8 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// taggedCredential marks errors of the sign-in, so that they are not taken for
-// errors of the vault.
+// taggedCredential marks errors of the sign-in, so that keyd does not take them for errors of the vault.
 type taggedCredential struct{ next azcore.TokenCredential }
 
 func (c taggedCredential) GetToken(ctx context.Context, o policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -31,8 +30,7 @@ func (c taggedCredential) GetToken(ctx context.Context, o policy.TokenRequestOpt
 	return azcore.AccessToken{}, failed
 }
 
-// lostCause keeps the last error of the network during one sign-in, of which
-// azidentity's own errors keep nothing but the text.
+// lostCause keeps the last network error of one sign-in. azidentity's own errors keep only its text.
 type lostCause struct {
 	mu  sync.Mutex
 	err error
@@ -64,7 +62,7 @@ func (t signInTransport) Do(r *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// lasting keeps the SDK from repeating what a proxy refused for good.
+// lasting stops the SDK from repeating a request that a proxy will always refuse.
 func lasting(err error) error {
 	if refusal := new(proxyRefusal); errors.As(err, &refusal) && refusal.fixed() {
 		return final{err}
@@ -72,15 +70,15 @@ func lasting(err error) error {
 	return err
 }
 
-// tokenError is a failed sign-in; the request was not sent.
+// tokenError is a failed sign-in; keyd did not send the request.
 type tokenError struct {
 	err    error
-	cause  error // of the network, as far as known; nil after an answer
+	cause  error // the network error, if known; nil after an answer
 	advice string
 }
 
-// Error leaves out the rulers that the SDK draws, so that what Entra said (AADSTS…) is
-// not what is cut off.
+// Error removes the separator lines that the SDK prints, so that truncation does not cut off what Entra said
+// (AADSTS…).
 func (e *tokenError) Error() string {
 	return "no token: " + oneLine(strings.ReplaceAll(e.err.Error(), strings.Repeat("-", 80), ""))
 }
@@ -92,7 +90,7 @@ func (e *tokenError) Unwrap() []error {
 	return []error{e.err, e.cause}
 }
 
-// NonRetriable keeps the SDK from trying again what the credential already has.
+// NonRetriable stops the SDK from repeating what the credential has already retried.
 func (e *tokenError) NonRetriable() {}
 
 func (e *tokenError) class() key.Class {
@@ -107,7 +105,7 @@ func (e *tokenError) class() key.Class {
 	return key.Refused
 }
 
-// status is that of the answer, 0 when there was none.
+// status returns the HTTP status of the answer; 0 if there was none.
 func (e *tokenError) status() int {
 	var failed *azidentity.AuthenticationFailedError
 	if errors.As(e.err, &failed) && failed.RawResponse != nil {
@@ -120,12 +118,11 @@ func (e *tokenError) hint() string {
 	var ended *hasEnded
 	if errors.As(e.err, &ended) {
 		return "write a renewed certificate, registered with the application, into the file: keyd reads it again " +
-			"by itself; " +
-			"a systemd credential is a copy of when keyd started (systemctl restart keyd)"
+			"by itself; a systemd credential is a copy made when keyd starts: systemctl restart keyd"
 	}
 	if e.status() == http.StatusProxyAuthRequired {
-		return "a proxy stands before the endpoint that hands out tokens: add the endpoint's host to NO_PROXY in " +
-			"keyd's environment"
+		return "a proxy stands between keyd and the endpoint that issues tokens: add the endpoint's host to " +
+			"NO_PROXY in keyd's environment"
 	}
 	if refusal := new(proxyRefusal); errors.As(e.cause, &refusal) {
 		return refusal.hint()

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// NewTransport makes the transport for vaults and sign-in: proxies by HTTPS_PROXY,
-// HTTP_PROXY and NO_PROXY, TLS 1.2 or newer, every phase bounded in time. It
-// trusts the system's authorities, and those in caFile (PEM) unless that is "".
+// NewTransport makes the transport for vaults and sign-in. It takes proxies from HTTPS_PROXY, HTTP_PROXY and
+// NO_PROXY, requires TLS 1.2 or newer, and limits the time of every phase. It trusts the system's authorities, and
+// those in caFile (PEM) unless that is "".
 func NewTransport(caFile string) (*http.Transport, error) {
 	roots, err := loadRoots(caFile)
 	if err != nil {
@@ -33,7 +33,7 @@ func NewTransport(caFile string) (*http.Transport, error) {
 		MaxIdleConnsPerHost:    16,
 		MaxResponseHeaderBytes: 64 << 10,
 		ForceAttemptHTTP2:      true,
-		// A connection that died silently is found by a ping, not by a request.
+		// A ping, not a request, discovers a connection that died silently.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 10 * time.Second},
 	}, nil
 }
@@ -57,9 +57,8 @@ func loadRoots(caFile string) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// HTTPClient makes a client that follows no redirect: neither a vault nor a
-// sign-in endpoint sends one, and a token must not be sent after one. Its errors
-// tell a request that never left from one that may have.
+// HTTPClient makes a client that follows no redirects. Neither a vault nor a sign-in endpoint sends one, and a token
+// must not follow one. Its errors show whether a request certainly never left.
 func HTTPClient(transport *http.Transport) *http.Client {
 	if transport.OnProxyConnectResponse == nil {
 		transport.OnProxyConnectResponse = refusedByProxy
