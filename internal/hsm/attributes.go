@@ -13,7 +13,7 @@ import (
 
 const publicExponent = 65537
 
-// attr is an attribute with a value, as a template sets it or a read-back wants it.
+// attr is an attribute with the value that a template sets or a read-back expects.
 type attr struct {
 	typ   uint
 	name  string
@@ -28,9 +28,8 @@ func template(attrs []attr) []*pkcs11.Attribute {
 	return out
 }
 
-// privateAttrs is everything that a private key of keyd's has set at its birth.
-// EXTRACTABLE lets it be wrapped; MODIFIABLE lets the label and, one way,
-// EXTRACTABLE be changed later.
+// privateAttrs are all attributes that keyd sets when it makes a private key. EXTRACTABLE allows wrapping the key.
+// MODIFIABLE allows changing the label later, and clearing EXTRACTABLE.
 func privateAttrs(onToken bool) []attr {
 	return []attr{
 		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PRIVATE_KEY)},
@@ -48,8 +47,7 @@ func privateAttrs(onToken bool) []attr {
 	}
 }
 
-// privateExtras are attributes that older modules do not know. The self-test
-// learns whether this one does.
+// privateExtras are attributes that older modules do not know. The self-test finds out whether this module does.
 func privateExtras() []attr {
 	return []attr{
 		{pkcs11.CKA_WRAP_WITH_TRUSTED, "WRAP_WITH_TRUSTED", false},
@@ -57,7 +55,7 @@ func privateExtras() []attr {
 	}
 }
 
-// privateBirth is what the token itself says of how the key came to be.
+// privateBirth is what the token itself says about how the key was made.
 func privateBirth() []attr {
 	return []attr{
 		{pkcs11.CKA_LOCAL, "LOCAL", true},
@@ -96,13 +94,12 @@ func pairTemplates(id []byte, label string, bits int, onToken, extras bool) (pub
 	return template(pub), template(priv)
 }
 
-// sight are the attributes to which keyd itself knows the answer when it saw the key being
-// made, so that a token that cannot tell them may be used all the same.
+// sight are the attributes whose values keyd knows because it saw the token make the key. So keyd can also use a
+// token that does not report them.
 var sight = []string{"LOCAL", "KEY_GEN_MECHANISM"}
 
-// compare reads attrs back. problem names the first that is not as it should be, and
-// those that the token does not tell; it is "" when all are right. An attribute named in
-// excused is no problem: untold has those of them that are not as they should be.
+// compare reads attrs back. problem names the first wrong attribute and those that the token does not report; it is
+// "" when all are right. An attribute named in excused is no problem: if it is wrong, it is in untold.
 func (s session) compare(
 	o pkcs11.ObjectHandle, attrs []attr, excused []string,
 ) (problem string, untold []attr, err error) {
@@ -134,7 +131,7 @@ func (s session) compare(
 
 func unknownTo(untold []attr) string { return "the token does not tell " + names(untold) }
 
-// names lists attributes as the standard spells them.
+// names lists attributes with the spelling of the standard.
 func names(attrs []attr) string {
 	all := make([]string, len(attrs))
 	for i, a := range attrs {
@@ -143,7 +140,7 @@ func names(attrs []attr) string {
 	return strings.Join(all, ", ")
 }
 
-// hasValue compares what the token gave with a bool or an unsigned long.
+// hasValue compares a value from the token with a bool or an unsigned long.
 func hasValue(got []byte, want any) bool {
 	switch w := want.(type) {
 	case bool:
@@ -155,7 +152,7 @@ func hasValue(got []byte, want any) bool {
 	}
 }
 
-// rsaPublic reads modulus and exponent, which both halves of a pair have.
+// rsaPublic reads the modulus and the exponent, which both halves of a pair have.
 func (s session) rsaPublic(o pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
 	values, err := s.told(o, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
@@ -173,7 +170,7 @@ func (s session) rsaPublic(o pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(values[0]), E: publicExponent}, nil
 }
 
-// kekAttrs is a KEK as a session object that can wrap and nothing else.
+// kekAttrs describe a KEK as a session object that can only wrap.
 func kekAttrs(pub *rsa.PublicKey) []*pkcs11.Attribute {
 	return template([]attr{
 		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PUBLIC_KEY)},
@@ -189,7 +186,7 @@ func kekAttrs(pub *rsa.PublicKey) []*pkcs11.Attribute {
 	})
 }
 
-// ephemeralAttrs is the AES-256 key between KEK and private key.
+// ephemeralAttrs describe the AES-256 key between KEK and private key.
 func ephemeralAttrs() []*pkcs11.Attribute {
 	return template([]attr{
 		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_SECRET_KEY)},

@@ -16,21 +16,19 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-// auditSpec is the kind of the audit key. Its signatures must hold as long as an
-// audit is kept: NIST SP 800-57 part 1 puts RSA-3072 at 128 bits of security.
+// auditSpec is the spec of the audit key. Its signatures must stay secure for as long as someone keeps an audit: NIST
+// SP 800-57 part 1 rates RSA-3072 at 128 bits of security.
 const auditSpec = key.RSA3072
 
-// maxSpoilt is how many objects of the audit key's label may be none of ours before
-// no further one is made: a token on which no audit key ever reads back as made must
-// not be filled up, for then it has no room for pairs.
+// maxSpoilt is how many unusable objects may have the audit key's label before keyd stops making another one. If
+// audit keys never read back correctly, keyd must not fill the token: key pairs need the room.
 const maxSpoilt = 4
 
-// auditLabel names the audit key. It is no key.Label, so the key is no pair of
-// keyd's to any other call: not listed, not wrapped, not opened with, not destroyed.
+// auditLabel names the audit key. It is not a key.Label, so no other call takes the audit key for a keyd pair: none
+// lists, wraps, opens with or destroys it.
 func auditLabel(instance string) string { return "keyd-audit/" + instance }
 
-// auditPrivateAttrs is a key that can sign, never leave the token, and never be
-// changed.
+// auditPrivateAttrs describe a key that can sign, but can never leave the token and never change.
 func auditPrivateAttrs() []attr {
 	return []attr{
 		{pkcs11.CKA_CLASS, "CLASS", uint(pkcs11.CKO_PRIVATE_KEY)},
@@ -48,7 +46,7 @@ func auditPrivateAttrs() []attr {
 	}
 }
 
-// auditBirth is what the token itself says of how the audit key came to be.
+// auditBirth is what the token itself says about how the audit key was made.
 func auditBirth() []attr {
 	return []attr{
 		{pkcs11.CKA_LOCAL, "LOCAL", true},
@@ -73,15 +71,15 @@ func auditPublicAttrs() []attr {
 	}
 }
 
-// auditKey is the instance's audit key in the token.
+// auditKey is the instance's audit key on the token.
 type auditKey struct {
 	private  pkcs11.ObjectHandle
 	public   *rsa.PublicKey
 	material key.Material // of public
 }
 
-// AuditKey returns the public half of the audit key; present is false when there is
-// none. Incomplete: there are several.
+// AuditKey returns the public half of the audit key. present is false if there is none. The error Incomplete means
+// that there are several.
 func (e *engine) AuditKey(ctx context.Context) (m key.Material, present bool, err error) {
 	if _, err := e.ready(ctx); err != nil {
 		return key.Material{}, false, err
@@ -95,8 +93,8 @@ func (e *engine) AuditKey(ctx context.Context) (m key.Material, present bool, er
 	return k.material, err == nil, classify("look for the audit key", err, key.Retry)
 }
 
-// MakeAuditKey makes the audit key unless there is one. It looks first, so a crash
-// at any point, and a call repeated, leave one.
+// MakeAuditKey makes the audit key unless it exists. It looks first, so after a crash at any point, or a repeated
+// call, there is still one key.
 func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	if _, err := e.ready(ctx); err != nil {
 		return key.Material{}, err
@@ -113,9 +111,8 @@ func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	return k.material, classify("make the audit key", err, key.Ambiguous)
 }
 
-// SignCheckpoint signs a checkpoint of this instance's, and nothing else: what is
-// signed is built here. The signature is verified in Go before it is given away, so
-// a token that signs wrongly is found at its first signature.
+// SignCheckpoint signs a checkpoint of this instance, and nothing else: it builds the message here. It verifies the
+// signature in Go before it returns it, so keyd notices a token that signs wrongly at its first signature.
 func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error) {
 	if err := c.Valid(); err != nil {
 		return nil, refused(BadRequest, "not signed: %w", err)
@@ -141,9 +138,8 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 	return signature, classify("sign a checkpoint", err, key.Retry)
 }
 
-// auditKey finds the one audit key. It is the private half that counts: a crash may
-// leave a public one alone. What does not read back as made here is none of ours,
-// and is left alone.
+// auditKey finds the one audit key. Only the private half counts: a crash may leave a public half alone. It ignores
+// objects that do not read back as keyd makes them.
 func (s session) auditKey(mine own) (auditKey, error) {
 	label := auditLabel(mine.instance)
 	handles, err := s.find(
@@ -153,14 +149,14 @@ func (s session) auditKey(mine own) (auditKey, error) {
 		return auditKey{}, err
 	}
 	var whole []auditKey
-	var why string // of the last that is not whole
+	var why string // of the last incomplete object
 	for _, h := range handles {
 		pub, err := s.rsaPublic(h)
 		if err != nil {
 			return auditKey{}, err
 		}
 		k := auditKey{private: h, public: pub}
-		k.material, _ = key.FromRSA(pub) // what is no key has no spec, either
+		k.material, _ = key.FromRSA(pub) // an invalid key has no spec either
 		problem, err := s.auditProblem(k, mine)
 		if err != nil {
 			return auditKey{}, err
@@ -188,7 +184,7 @@ func (s session) auditKey(mine own) (auditKey, error) {
 	}
 }
 
-// auditProblem says why a key of the audit key's label is none, "" when it is one.
+// auditProblem says why a key with the audit key's label is not an audit key; "" if it is one.
 func (s session) auditProblem(k auditKey, mine own) (string, error) {
 	if k.material.Spec() != auditSpec {
 		return fmt.Sprintf("it has %d bits, not %d", k.public.N.BitLen(), auditSpec.Bits()), nil
@@ -201,7 +197,7 @@ func (s session) auditProblem(k auditKey, mine own) (string, error) {
 	return mine.witness.missing(key.ID(hex.EncodeToString(id)), k.material, untold), err
 }
 
-// makeAuditKey makes the audit key; none says why the token has none.
+// makeAuditKey makes the audit key. The error none says why the token has none.
 func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
 	spoilt, err := s.find(
 		pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
@@ -240,8 +236,8 @@ func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
 	return k, nil
 }
 
-// witnessAuditKey notes the key just made, when the token cannot tell how it came to be.
-// It needs no proof of possession here: each of its signatures is verified.
+// witnessAuditKey notes the new key if the token cannot say how it was made. It needs no proof of possession: keyd
+// verifies each of its signatures.
 func (s session) witnessAuditKey(made pkcs11.ObjectHandle, id key.ID, mine own) error {
 	_, untold, err := s.compare(made, auditBirth(), mine.trial.untold())
 	if err != nil || len(untold) == 0 {
@@ -259,9 +255,8 @@ func (s session) witnessAuditKey(made pkcs11.ObjectHandle, id key.ID, mine own) 
 	return mine.witness.keep(id)
 }
 
-// sign is CKM_SHA256_RSA_PKCS (PKCS#11 v2.40 section 2.1.5): of the mechanisms for
-// RSA signatures every module has it, it takes no parameters that modules read
-// differently, and any tool can verify it.
+// sign uses CKM_SHA256_RSA_PKCS (PKCS#11 v2.40 section 2.1.5). Every module has this mechanism, it has no parameters
+// that modules read differently, and any tool can verify its signatures.
 func (s session) sign(k auditKey, message []byte) ([]byte, error) {
 	if err := s.m.SignInit(s.h, mechanism(pkcs11.CKM_SHA256_RSA_PKCS, nil), k.private); err != nil {
 		return nil, fmt.Errorf("C_SignInit: %w", err)

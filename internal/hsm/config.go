@@ -12,11 +12,11 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Config is what the HSM side needs.
+// Config configures the HSM side.
 type Config struct {
 	Module string // absolute path of the PKCS#11 library
-	// The token is the one that matches every one of these that is not empty
-	// (CK_TOKEN_INFO, PKCS#11 v3.0 section 3.3); at least one is needed.
+	// The token must match every one of these that is not empty (CK_TOKEN_INFO, PKCS#11 v3.0 section 3.3). At least
+	// one must be set.
 	Token, Serial, Model, Manufacturer string
 	PINFile                            string // absolute path, or the name of a systemd credential
 	// CredentialsDir is $CREDENTIALS_DIRECTORY; "" without one.
@@ -24,11 +24,10 @@ type Config struct {
 	Sessions        int           // calls at a time; 0: 4
 	CallTimeout     time.Duration // of one call; 0: 20 s
 	GenerateTimeout time.Duration // of one generation; 0: 120 s
-	// Mechanism is a vendor's number for AES-KWP (RFC 5649), tried after the
-	// standard ones; 0: none.
+	// Mechanism is a vendor's number for AES-KWP (RFC 5649). keyd tries it after the standard mechanisms. 0: none.
 	Mechanism uint
-	Instance  string // whose labels are ours
-	StateDir  string // for what outlives the process; made with mode 0700
+	Instance  string // the instance in the labels of our objects
+	StateDir  string // for files that outlive the process; keyd makes it with mode 0700
 }
 
 const (
@@ -38,7 +37,7 @@ const (
 	defaultGenerateTimeout = 120 * time.Second
 )
 
-// matches reports whether a token is the one that is meant.
+// matches reports whether a token is the configured one.
 func (c Config) matches(info pkcs11.TokenInfo) bool {
 	for _, pair := range [][2]string{
 		{c.Token, info.Label}, {c.Serial, info.SerialNumber}, {c.Model, info.Model},
@@ -51,7 +50,7 @@ func (c Config) matches(info pkcs11.TokenInfo) bool {
 	return true
 }
 
-// wanted describes the token that is meant.
+// wanted describes the configured token.
 func (c Config) wanted() string {
 	var parts []string
 	for _, p := range [][2]string{

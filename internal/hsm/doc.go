@@ -1,11 +1,8 @@
-// Package hsm is the PKCS#11 token and the process around it. Its rule: it is
-// the only importer of miekg/pkcs11, and nothing that enters through its
-// protocol can read a key, decrypt for the caller, wrap to a KEK that was not
-// trusted on this side, or have anything signed but a checkpoint of the audit
-// chain.
+// Package hsm talks to the PKCS#11 token and runs the process around it. Its rule: only this package imports
+// miekg/pkcs11. No request in its protocol can read a key, decrypt for the caller, wrap to a KEK that this side does
+// not trust, or sign anything except a checkpoint of the audit chain.
 //
-// The HSM side (Run) is crash-only: a call that hangs, or a library that needs
-// to be initialised again, ends the process, and a supervisor (systemd, or
-// Supervisor in the parent) starts it again. There is no C_Finalize and no
-// closing of a session under a call: both make common modules crash.
+// The HSM side (Run) is crash-only. When a call hangs, or the library needs a new C_Initialize, the process ends, and
+// a supervisor (systemd, or Supervisor in the parent) starts it again. keyd never calls C_Finalize and never closes a
+// session during a call: both crash common modules.
 package hsm

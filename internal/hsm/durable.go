@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// writeDurable replaces path by data with mode 0600 and returns when a power cut
-// would not undo it.
+// writeDurable replaces the file at path by data, with mode 0600. It returns when a power cut can no longer undo the
+// change.
 func writeDurable(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
@@ -26,7 +26,7 @@ func writeDurable(path string, data []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// removeDurable removes path if it is there.
+// removeDurable removes path if it exists.
 func removeDurable(path string) error {
 	if err := os.Remove(path); errors.Is(err, fs.ErrNotExist) {
 		return nil

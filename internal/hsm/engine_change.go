@@ -13,7 +13,7 @@ import (
 
 const inventoryPage = 200 // pairs in one answer, well under the frame's limit
 
-// Inventory lists the instance's pairs behind after, ordered by id.
+// Inventory lists the instance's pairs with an id after the given one, ordered by id.
 func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, error) {
 	if _, err := e.ready(ctx); err != nil {
 		return inventoryResult{}, err
@@ -26,8 +26,8 @@ func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, 
 	return page, classify("list the key pairs", err, key.Retry)
 }
 
-// Generate makes the pair, pending, and reads it back. Any error but a refusal
-// leaves the outcome open: look for the id before anything else.
+// Generate makes a pending pair and reads it back. After any error except a refusal the outcome is open: look for the
+// id before anything else.
 func (e *engine) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {
 	label := key.Label{Instance: e.cfg.Instance, Key: name, Number: number, Pending: true}
 	if parsed, ok := key.ParseLabel(label.String()); !ok || parsed != label || spec.Bits() == 0 {
@@ -90,8 +90,7 @@ func (s session) generatePair(id key.ID, label string, bits int, extras bool) er
 	return nil
 }
 
-// madePair reads back the pair that was just made. Whatever is not as asked for leaves
-// open what the token holds.
+// madePair reads back the new pair. If anything differs from the request, it is open what the token holds.
 func (s session) madePair(id key.ID, label string, bits int, excused []string) (pair, error) {
 	p, problem, err := s.readMade(id, label, bits, excused)
 	if err == nil && problem == "" {
@@ -126,7 +125,7 @@ func (s session) readMade(id key.ID, label string, bits int, excused []string) (
 	return p, problem, err
 }
 
-// unsure makes the errors of a call that may have had its effect Ambiguous.
+// unsure makes errors Ambiguous if the call may have had its effect.
 func unsure(err error) error {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -142,9 +141,8 @@ func unsure(err error) error {
 	}
 }
 
-// WrapFor wraps the pair's private key to the KEK, if that is trusted. Before
-// the first wrap the pair is relabelled, so that Destroy can never touch a key
-// that may be in use somewhere. It may be repeated at will.
+// WrapFor wraps the pair's private key to the KEK, if this side trusts the KEK. Before the first wrap it relabels the
+// pair, so that Destroy can never touch a key that may be in use somewhere. A caller may repeat it.
 func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error) {
 	way, err := e.wrapper(ctx)
 	if err != nil {
@@ -187,8 +185,8 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 	return ciphertext, classify(fmt.Sprintf("wrap %s for %s", id, kek.Vault), err, key.Retry)
 }
 
-// makePermanent takes the pending mark off both labels, the private one first,
-// because Destroy goes by any label that is not pending.
+// makePermanent removes the pending mark from both labels. It starts with the private key, because one label without
+// the mark is enough to make Destroy refuse.
 func (s session) makePermanent(id key.ID, p pair) error {
 	label := p.label
 	label.Pending = false
@@ -209,7 +207,7 @@ func (s session) makePermanent(id key.ID, p pair) error {
 	return nil
 }
 
-// relabel gives an object another label, and reads it back.
+// relabel gives an object another label and reads the label back.
 func (s session) relabel(h pkcs11.ObjectHandle, label string) error {
 	if err := s.m.SetAttributeValue(s.h, h, []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, label),
@@ -223,9 +221,9 @@ func (s session) relabel(h pkcs11.ObjectHandle, label string) error {
 	return err
 }
 
-// Destroy removes what is left of a generation that was never wrapped for
-// anyone. It refuses everything when one object under the id has any label but
-// this instance's pending one. Nothing to destroy is success.
+// Destroy removes the objects of a generation that was never wrapped for anyone. If any object with this id has a
+// label other than this instance's pending one, it refuses and destroys nothing. If there is nothing to destroy, it
+// succeeds.
 func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 	if _, err := e.ready(ctx); err != nil {
 		return err
@@ -240,8 +238,8 @@ func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 	return unsure(classify("destroy "+string(id), err, key.Ambiguous))
 }
 
-// forgetSeen takes a pair that is no longer pending from the witness's notes. One that
-// stays there says nothing wrong, so an error is told and no more.
+// forgetSeen removes a pair that is no longer pending from the witness's notes. A note that stays does no harm, so
+// forgetSeen only logs an error.
 func (e *engine) forgetSeen(ctx context.Context, id key.ID) {
 	if err := e.own.witness.forget(id); err != nil {
 		e.log.WarnContext(ctx, "a note of a pair that keyd saw being made stays", "id", id, "error", err.Error())

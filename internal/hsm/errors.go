@@ -9,19 +9,18 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Code says which of the known things went wrong on the HSM side. It travels
-// through the protocol.
+// Code says what went wrong on the HSM side. It travels through the protocol.
 type Code string
 
 // The codes.
 const (
 	NotFound   Code = "not-found"   // no object has this CKA_ID
-	Exists     Code = "exists"      // something has this CKA_ID already
-	Incomplete Code = "incomplete"  // not exactly one pair as keyd makes them
+	Exists     Code = "exists"      // an object already has this CKA_ID
+	Incomplete Code = "incomplete"  // not exactly one pair as keyd makes it
 	Foreign    Code = "foreign"     // the label is not this instance's
 	NotPending Code = "not-pending" // the pair may have left the HSM: never destroyed
-	KEKRefused Code = "kek-refused" // the KEK is not trusted, or not fit
-	PINRefused Code = "pin-refused" // the token refused the PIN: no second try
+	KEKRefused Code = "kek-refused" // the KEK is not trusted, or unsuitable
+	PINRefused Code = "pin-refused" // the token refused the PIN: keyd does not try it again
 	Unable     Code = "unable"      // no mechanism passed the self-test
 	Policy     Code = "policy"      // the token's policy forbids the call
 	Busy       Code = "busy"        // no free session within the deadline
@@ -42,7 +41,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Message }
 
-// Class is what the error means for the decision that follows it.
+// Class says what the error means for the next decision.
 func (e *Error) Class() key.Class { return e.class }
 
 func (e *Error) Unwrap() error { return e.err }
@@ -62,7 +61,7 @@ func newError(code Code, class key.Class, format string, args ...any) *Error {
 	return &Error{Code: code, Message: err.Error(), class: class, err: err}
 }
 
-// ckr is the return value of a failed PKCS#11 call; ok is false for other errors.
+// ckr returns the return value of a failed PKCS#11 call. ok is false for other errors.
 func ckr(err error) (code pkcs11.Error, ok bool) {
 	ok = errors.As(err, &code)
 	return code, ok
@@ -81,33 +80,33 @@ func isCKR(err error, codes ...uint) bool {
 	return false
 }
 
-// sessionLost: the session is of no more use, another one may be.
+// sessionLost: the session is lost; another session may still work.
 func sessionLost(err error) bool {
 	return isCKR(err, pkcs11.CKR_SESSION_HANDLE_INVALID, pkcs11.CKR_SESSION_CLOSED, pkcs11.CKR_OPERATION_ACTIVE)
 }
 
-// handleLost: the object must be found again. NSS says KEY_TYPE_INCONSISTENT.
+// handleLost: the caller must find the object again. NSS returns KEY_TYPE_INCONSISTENT for it.
 func handleLost(err error) bool {
 	return isCKR(
 		err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_KEY_TYPE_INCONSISTENT,
 	)
 }
 
-// moduleLost: only C_Initialize in a new process helps. A lost login is among
-// them, because the process logs in once.
+// moduleLost: only C_Initialize in a new process helps. This includes a lost login, because the process logs in only
+// once.
 func moduleLost(err error) bool {
 	return isCKR(err, pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR,
 		pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED,
 		pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_TOKEN_NOT_RECOGNIZED)
 }
 
-// pinRefused: the token judged the PIN. Another try brings the lock nearer.
+// pinRefused: the token rejected the PIN. Each further try brings the lock closer.
 func pinRefused(err error) bool {
 	return isCKR(err, pkcs11.CKR_PIN_INCORRECT, pkcs11.CKR_PIN_INVALID, pkcs11.CKR_PIN_LEN_RANGE,
 		pkcs11.CKR_PIN_EXPIRED, pkcs11.CKR_PIN_LOCKED)
 }
 
-// forbidden: the token's policy, profile or memory says no, and will again.
+// forbidden: the token's policy, profile or memory does not allow the call, and a retry would not help.
 func forbidden(err error) bool {
 	return isCKR(err, pkcs11.CKR_KEY_UNEXTRACTABLE, pkcs11.CKR_KEY_NOT_WRAPPABLE, pkcs11.CKR_MECHANISM_INVALID,
 		pkcs11.CKR_MECHANISM_PARAM_INVALID, pkcs11.CKR_BUFFER_TOO_SMALL, pkcs11.CKR_WRAPPING_KEY_HANDLE_INVALID,
@@ -117,8 +116,7 @@ func forbidden(err error) bool {
 		pkcs11.CKR_TOKEN_WRITE_PROTECTED, pkcs11.CKR_SESSION_READ_ONLY, pkcs11.CKR_FUNCTION_NOT_SUPPORTED)
 }
 
-// classify turns what an operation returned into an Error. unsure is the class
-// of an outcome that the answer leaves open.
+// classify turns the error of an operation into an Error. unsure is the class to use if the outcome is open.
 func classify(op string, err error, unsure key.Class) error {
 	var own *Error
 	switch {

@@ -15,14 +15,13 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// A child has no socket in the file system. It is given its connections by its
-// parent, over descriptor 3: each as a descriptor in a message of one byte
-// (SCM_RIGHTS, unix(7)). The other way, descriptor 3 carries one frame at most: why
-// the child ends. It ends when descriptor 3 does.
+// A child has no socket in the file system. Its parent sends it connections over descriptor 3, each as a descriptor
+// in a message of one byte (SCM_RIGHTS, unix(7)). In the other direction, descriptor 3 carries at most one frame: why
+// the child ends. When the parent closes descriptor 3, the child ends.
 
 const childFD = 3 // the first of exec.Cmd.ExtraFiles
 
-// process is a child as its parent sees it.
+// process is the parent's view of a child.
 type process struct {
 	control *net.UnixConn
 	ended   chan struct{} // closed when the child has closed control, or said why it ends
@@ -40,7 +39,7 @@ func newProcess(control *net.UnixConn) *process {
 	return p
 }
 
-// listen waits for what the child says last.
+// listen waits for the child's last message.
 func (p *process) listen() error {
 	frame, err := readFrame(p.control)
 	if err != nil {
@@ -53,8 +52,8 @@ func (p *process) listen() error {
 	return last.Error.error()
 }
 
-// finish notes why the child is gone: what it said itself, or else how it was seen to end.
-// What it said may still be on its way.
+// finish notes why the child ended: its own last message, or else what the parent observed. The message may still be
+// in transit.
 func (p *process) finish(watched, waited error) error {
 	select {
 	case <-p.ended:
@@ -71,8 +70,7 @@ func (p *process) finish(watched, waited error) error {
 	return p.reason
 }
 
-// lent is a connection to a child. When it breaks, it tells why the child ended rather than
-// that it did.
+// lent is a connection to a child. When it breaks, its error says why the child ended, not only that it ended.
 type lent struct {
 	net.Conn
 	p *process
@@ -88,7 +86,7 @@ func (l lent) Write(b []byte) (int, error) {
 	return n, l.why(err)
 }
 
-// why is err, unless the child is gone, or is found to be in a moment.
+// why returns the reason for which the child ended, if it ends within a moment, and err otherwise.
 func (l lent) why(err error) error {
 	if err == nil || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 		return err
@@ -101,7 +99,7 @@ func (l lent) why(err error) error {
 	}
 }
 
-// dial makes a connected pair, gives one end to the child and returns the other.
+// dial makes a connected pair of sockets, sends one end to the child and returns the other.
 func (p *process) dial(context.Context) (net.Conn, error) {
 	ours, theirs, err := socketPair()
 	if err != nil {
@@ -130,7 +128,7 @@ func socketPair() (ours *net.UnixConn, theirs *os.File, err error) {
 	return ours, theirs, nil
 }
 
-// unixConn is the connection that f is; f itself is closed.
+// unixConn turns f into a connection and closes f.
 func unixConn(f *os.File) (*net.UnixConn, error) {
 	conn, err := net.FileConn(f)
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -143,10 +141,10 @@ func unixConn(f *os.File) (*net.UnixConn, error) {
 	return u, nil
 }
 
-// handed is the listener of the connections that the parent hands over.
+// handed is the listener for connections that the parent hands over.
 type handed struct{ control *net.UnixConn }
 
-// ChildListener is the listener of what Supervisor hands over to this process.
+// ChildListener returns the listener for connections that Supervisor hands over to this process.
 func ChildListener() (net.Listener, error) {
 	unix.CloseOnExec(childFD)
 	control, err := unixConn(os.NewFile(childFD, "parent"))
@@ -159,7 +157,7 @@ func ChildListener() (net.Listener, error) {
 	return &handed{control}, nil
 }
 
-// Accept waits for the next connection. io.EOF: the parent is gone, or Close was called.
+// Accept waits for the next connection. io.EOF means that the parent is gone or that Close was called.
 func (h *handed) Accept() (net.Conn, error) {
 	var b [1]byte
 	oob := make([]byte, unix.CmsgSpace(4))
@@ -187,7 +185,7 @@ func (h *handed) Accept() (net.Conn, error) {
 	return unixConn(os.NewFile(uintptr(fds[0]), "hsm"))
 }
 
-// Close ends Accept. The parent can still be told why, until the process ends.
+// Close ends Accept. Until the process ends, say can still tell the parent why.
 func (h *handed) Close() error { return h.control.CloseRead() }
 
 func (h *handed) Addr() net.Addr { return h.control.LocalAddr() }

@@ -11,9 +11,8 @@ import (
 	"time"
 )
 
-// link is the client's end of one connection. One call at a time uses it, and
-// reads its answer itself: a reading goroutine that hands answers on would have to
-// be woken first.
+// link is the client's end of one connection. One call at a time uses it and reads its own answer: waking a separate
+// reading goroutine would take longer.
 type link struct {
 	conn net.Conn
 	r    *bufio.Reader
@@ -21,16 +20,16 @@ type link struct {
 
 func newLink(conn net.Conn) *link { return &link{conn: conn, r: bufio.NewReader(conn)} }
 
-// errNotSent: the other side cannot have got the whole request, so nothing happened.
+// errNotSent: the other side cannot have received the whole request, so nothing happened.
 var errNotSent = errors.New("not sent")
 
-// exchange sends a request's frame and waits for its answer until ctx ends. After
-// any error the link is of no more use, and is closed.
+// exchange sends a request's frame and waits for its answer until ctx ends. After any error it closes the link, which
+// is then unusable.
 func (l *link) exchange(ctx context.Context, frame []byte) (answer response, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = l.conn.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
 		if !stop() && err == nil {
-			err = ctx.Err() // the deadline is past, or will be at any moment
+			err = ctx.Err() // the deadline has passed or is about to pass
 		}
 		if err != nil {
 			_ = l.conn.Close()
@@ -53,7 +52,7 @@ func (l *link) exchange(ctx context.Context, frame []byte) (answer response, err
 	return answer, nil
 }
 
-// inTime is why ctx ended, when that is what made err.
+// inTime returns the reason why ctx ended, if that caused err.
 func inTime(ctx context.Context, err error) error {
 	if errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil {
 		return ctx.Err()

@@ -11,9 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Listen makes the HSM side's unix socket at path with mode 0660. A socket that
-// somebody serves is never removed: that is an error. Closing the listener
-// removes the socket.
+// Listen makes the HSM side's unix socket at path with mode 0660. If another process serves the socket, it returns an
+// error and never removes the socket. Closing the listener removes the socket.
 func Listen(path string) (net.Listener, error) {
 	lock, err := lockFile(path + ".lock")
 	if errors.Is(err, unix.EWOULDBLOCK) {
@@ -38,7 +37,7 @@ func listenLocked(path string) (*net.UnixListener, error) {
 			"%s is in the way of the HSM socket and is not a socket: remove it or set another path", path,
 		)
 	}
-	// Made beside and renamed, so that it never stands there with a wider mode.
+	// keyd makes the socket beside path and renames it, so that path never has a wider mode.
 	beside := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
 	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -60,7 +59,7 @@ type socket struct {
 	lock *os.File
 }
 
-// Close removes the socket while it is still ours, and then gives the lock back.
+// Close removes the socket if it is still ours, and then releases the lock.
 func (s *socket) Close() error {
 	err := s.UnixListener.Close()
 	if errors.Is(err, net.ErrClosed) {
@@ -69,8 +68,8 @@ func (s *socket) Close() error {
 	return errors.Join(err, os.Remove(s.path), unlock(s.lock))
 }
 
-// unlock gives the lock back at once, also while a child that was just forked has a copy
-// of the descriptor until it executes (flock(2)).
+// unlock releases the lock at once, even if a child that was just forked still has a copy of the descriptor until it
+// executes (flock(2)).
 func unlock(f *os.File) error {
 	return errors.Join(unix.Flock(int(f.Fd()), unix.LOCK_UN), f.Close())
 }

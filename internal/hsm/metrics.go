@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/recent"
 )
 
-// metrics are counted on the network side: the HSM side has no listener.
+// metrics are counted on the network side, because the HSM side has no listener.
 type metrics struct {
 	up         prometheus.Gauge
 	degraded   prometheus.Gauge
@@ -21,7 +21,7 @@ type metrics struct {
 	losses     prometheus.Counter
 	duration   *prometheus.HistogramVec
 
-	isUp  atomic.Bool // as up shows
+	isUp  atomic.Bool // the value of up
 	lost  *recent.Counter
 	clock func() time.Time
 }
@@ -29,7 +29,7 @@ type metrics struct {
 // LossSpan is how far back Client.Lost counts.
 const LossSpan = 30 * time.Minute
 
-// newMetrics registers with reg, unless that is nil.
+// newMetrics makes the metrics and registers them with reg, unless it is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		up: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -82,8 +82,8 @@ func (m *metrics) observe(call string, begun time.Time, err error) {
 	}
 }
 
-// setUp notes whether the HSM side answers. One that comes back between two scrapes,
-// or before the next call, shows in the count of losses alone.
+// setUp notes whether the HSM side answers. If it recovers between two scrapes, or before the next call, only the
+// count of losses shows it.
 func (m *metrics) setUp(up bool) {
 	m.up.Set(number(up))
 	if was := m.isUp.Swap(up); was && !up {
@@ -92,7 +92,7 @@ func (m *metrics) setUp(up bool) {
 	}
 }
 
-// Lost is how often the HSM side ceased to answer within the last LossSpan.
+// Lost returns how often the HSM side stopped answering within the last LossSpan.
 func (c *Client) Lost() int { return c.metrics.lost.Sum(c.metrics.clock()) }
 
 func (m *metrics) described(degraded, pinRefused bool) {
@@ -100,7 +100,7 @@ func (m *metrics) described(degraded, pinRefused bool) {
 	m.pinRefused.Set(number(pinRefused))
 }
 
-// pinIs shows the state of the user PIN; "" is none that is known.
+// pinIs shows the state of the user PIN; "" means unknown.
 func (m *metrics) pinIs(now key.PINState) {
 	for _, s := range key.PINStates() {
 		m.pinState.WithLabelValues(strings.ReplaceAll(string(s), " ", "-")).Set(number(s == now))

@@ -7,8 +7,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// module is the part of Cryptoki (PKCS#11 v2.40) that keyd calls. There is no
-// Finalize, no Logout and no Unwrap in it.
+// module is the part of Cryptoki (PKCS#11 v2.40) that keyd calls. It has no Finalize, Logout or Unwrap.
 type module interface {
 	Initialize(...pkcs11.InitializeOption) error
 	GetInfo() (pkcs11.Info, error)
@@ -47,8 +46,7 @@ func loadModule(path string) (module, error) {
 	return ctx, nil
 }
 
-// session is one session of the pool. Only one goroutine uses it at a time: two
-// make common modules crash.
+// session is one session of the pool. Only one goroutine uses it at a time: two at once crash common modules.
 type session struct {
 	m module
 	h pkcs11.SessionHandle
@@ -78,8 +76,8 @@ func (s session) find(template ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, err
 	return all, nil
 }
 
-// attributes reads the values of types, in their order. It fails when the
-// module does not know one of them. Callers ask for public facts only.
+// attributes reads the values of types, in their order. It fails if the module does not know one of them. Callers ask
+// only for public attributes.
 func (s session) attributes(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
 	template := make([]*pkcs11.Attribute, len(types))
 	for i, t := range types {
@@ -96,8 +94,8 @@ func (s session) attributes(o pkcs11.ObjectHandle, types ...uint) ([][]byte, err
 	return values, nil
 }
 
-// told reads the values of types, in their order; nil where the module cannot tell.
-// When it knows all but one it still answers no read of all, so each is then read singly.
+// told reads the values of types, in their order; nil for a value that the module does not report. If the module
+// lacks one type, it fails the read of all, so told then reads each type on its own.
 func (s session) told(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
 	values, err := s.attributes(o, types...)
 	if !isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) {
@@ -112,7 +110,7 @@ func (s session) told(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
 	return values, nil
 }
 
-// optional reads one attribute that the module may not know; nil then.
+// optional reads one attribute; it returns nil if the module does not know the attribute.
 func (s session) optional(o pkcs11.ObjectHandle, typ uint) ([]byte, error) {
 	values, err := s.attributes(o, typ)
 	if isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) {
@@ -124,8 +122,7 @@ func (s session) optional(o pkcs11.ObjectHandle, typ uint) ([]byte, error) {
 	return values[0], nil
 }
 
-// drop destroys throw-away objects. They are session objects, so one that stays
-// is gone with the process.
+// drop destroys throw-away objects. They are session objects, so any that remains ends with the process.
 func (s session) drop(objects ...pkcs11.ObjectHandle) {
 	for _, o := range objects {
 		_ = s.m.DestroyObject(s.h, o)

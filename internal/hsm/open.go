@@ -13,7 +13,7 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// errNotOAEP: the ciphertext does not open. Why is not said, ever.
+// errNotOAEP: the ciphertext does not decrypt. keyd never says why.
 var errNotOAEP = errors.New("not an RSA-OAEP-256 ciphertext of this key")
 
 // opener is one way to decrypt RSA-OAEP with SHA-256 and MGF1-SHA-256 (RFC 8017
@@ -23,9 +23,8 @@ type opener struct {
 	open func(s session, private pkcs11.ObjectHandle, size int, ciphertext []byte) ([]byte, error)
 }
 
-// openers lists the ways in the order in which they are tried. The raw way is
-// for modules that know OAEP with SHA-1 only, such as SoftHSM: the padding is
-// then checked here, in the HSM process.
+// openers lists the ways in the order in which keyd tries them. The raw way is for modules that know OAEP only with
+// SHA-1, such as SoftHSM: keyd then checks the padding itself, in the HSM process.
 func openers() []opener {
 	return []opener{
 		{"CKM_RSA_PKCS_OAEP with SHA-256", openOAEP},
@@ -77,7 +76,7 @@ func unpadOAEP(em []byte) ([]byte, error) {
 	labelHash := sha256.Sum256(nil)
 	good := subtle.ConstantTimeByteEq(em[0], 0) & subtle.ConstantTimeCompare(db[:h], labelHash[:])
 
-	// Behind the hash: zeros, one byte 1, the message.
+	// After the hash come zeros, one byte 1 and the message.
 	looking, invalid, start := 1, 0, 0
 	for i, b := range db[h:] {
 		zero := subtle.ConstantTimeByteEq(b, 0)
@@ -104,10 +103,9 @@ func mgf1XOR(out, seed []byte) {
 	}
 }
 
-// opens reports whether ciphertext opens under the pair to bytes with SHA-256
-// sum. The answer no is given only after a ciphertext of our own did open, so
-// that a failing token is never taken for a wrong key: modules answer a bad
-// ciphertext with anything up to CKR_GENERAL_ERROR.
+// opens reports whether the pair decrypts ciphertext to bytes with this SHA-256 sum. It answers no only after it has
+// decrypted a ciphertext of its own, so that keyd never takes a failing token for a wrong key. Modules answer a bad
+// ciphertext with any error, even CKR_GENERAL_ERROR.
 func (o opener) opens(s session, p pair, ciphertext []byte, sum [sha256.Size]byte) (bool, error) {
 	if len(ciphertext) != p.key.Size() || new(big.Int).SetBytes(ciphertext).Cmp(p.key.N) >= 0 {
 		return false, nil
@@ -127,8 +125,8 @@ func (o opener) opens(s session, p pair, ciphertext []byte, sum [sha256.Size]byt
 	return subtle.ConstantTimeCompare(got[:], sum[:]) == 1, nil
 }
 
-// possesses proves that the private half belongs to the public one: it opens a
-// fresh secret encrypted in Go.
+// possesses proves that the private half belongs to the public one: the token decrypts a fresh secret that Go
+// encrypted.
 func (o opener) possesses(s session, p pair) error {
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret) // never fails (crypto/rand)
@@ -146,7 +144,7 @@ func (o opener) possesses(s session, p pair) error {
 	return nil
 }
 
-// doesNotOpen: a definite answer about the ciphertext, not about the token.
+// doesNotOpen: the error says something definite about the ciphertext, not about the token.
 func doesNotOpen(err error) bool {
 	return errors.Is(err, errNotOAEP) || isCKR(err, pkcs11.CKR_ENCRYPTED_DATA_INVALID,
 		pkcs11.CKR_ENCRYPTED_DATA_LEN_RANGE, pkcs11.CKR_DATA_INVALID, pkcs11.CKR_DATA_LEN_RANGE)

@@ -12,31 +12,31 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// pair is one complete key pair of this instance's.
+// pair is one complete key pair of this instance.
 type pair struct {
 	private, public pkcs11.ObjectHandle
 	label           key.Label
 	key             *rsa.PublicKey
 	material        key.Material // of key
-	untold          []attr       // what the token does not tell of the private key's birth
+	untold          []attr       // what the token does not report about the private key's origin
 }
 
-// own are the pairs that may be used: those of an instance, on a token of which the
-// trial found out what it cannot tell.
+// own says which pairs keyd may use: those of an instance, on a token for which the trial found out what it cannot
+// report.
 type own struct {
 	instance string
 	trial    *trial
 	witness  *witness
 }
 
-// object is what every object under a CKA_ID shows.
+// object holds what keyd reads from every object with a CKA_ID.
 type object struct {
 	handle pkcs11.ObjectHandle
 	class  uint // CKA_CLASS, or noClass
 	label  string
 }
 
-const noClass = ^uint(0) // an object that a crash left without attributes
+const noClass = ^uint(0) // the class of an object that a crash left without attributes
 
 func (s session) objectsWith(id key.ID) ([]object, error) {
 	handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
@@ -77,8 +77,7 @@ func (s session) lookUp(id key.ID, mine own) (pair, error) {
 	return s.examine(id, mine, objects)
 }
 
-// examine requires that objects are exactly one pair of ours, and that all its
-// attributes read back as keyd sets them.
+// examine checks that objects are exactly one pair of ours and that all its attributes read back as keyd sets them.
 func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	if len(objects) == 0 {
 		return pair{}, refused(NotFound, "the HSM has no object with CKA_ID %s", id)
@@ -98,7 +97,7 @@ func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	p := pair{private: private.handle, public: public.handle}
 	p.label, _ = key.ParseLabel(private.label)
 	pub, ok := key.ParseLabel(public.label)
-	pub.Pending = p.label.Pending // they differ when a crash fell between relabelling the two
+	pub.Pending = p.label.Pending // they differ after a crash between the two relabellings
 	if !ok || p.label == (key.Label{}) || pub != p.label {
 		return pair{}, refused(Incomplete, "the two halves of CKA_ID %s are not labelled alike", id)
 	}
@@ -116,7 +115,7 @@ func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	return p, nil
 }
 
-// halves are the one private and the one public key that objects must be.
+// halves returns the one private and the one public key that objects must consist of.
 func halves(id key.ID, objects []object) (private, public object, err error) {
 	var privates, publics, others int
 	for _, o := range objects {
@@ -140,8 +139,8 @@ func halves(id key.ID, objects []object) (private, public object, err error) {
 	return private, public, nil
 }
 
-// readBack checks every attribute of p and fills in its public key, and which of the
-// excused attributes the token does not tell.
+// readBack checks every attribute of p. It fills in the public key and the excused attributes that the token does not
+// report.
 func (s session) readBack(p *pair, excused []string) (problem string, err error) {
 	checks := []struct {
 		half   string
@@ -190,10 +189,9 @@ func ours(label, instance string) bool {
 	return ok && l.Instance == instance
 }
 
-// inventory lists up to limit of the instance's pairs with an id behind after,
-// ordered by id. A handle that is lost while it is read is an object that was
-// destroyed just then, or a slip of the library: a second look tells which, and slipped
-// is told.
+// inventory lists up to limit of the instance's pairs with an id after the given one, ordered by id. If inventory
+// loses a handle while it reads, either someone just destroyed the object or the library made a mistake. A second
+// look shows which; after a mistake inventory calls slipped.
 func (s session) inventory(mine own, after key.ID, limit int, slipped func(error)) (inventoryResult, error) {
 	page, lost, err := s.inventoryOnce(mine, after, limit)
 	if err == nil && lost != nil {
@@ -250,8 +248,7 @@ func (s session) inventoryOnce(mine own, after key.ID, limit int) (page inventor
 	return page, lost, nil
 }
 
-// inventoried is one pair as the inventory shows it. With the error of a lost
-// handle it is shown all the same.
+// inventoried is one pair as the inventory shows it. A pair with a lost handle appears with that error.
 func (s session) inventoried(id key.ID, mine own, objects []object) (key.Object, error) {
 	out := key.Object{ID: id, Material: key.UnreadableMaterial()}
 	p, err := s.examine(id, mine, objects)
@@ -270,7 +267,7 @@ func (s session) inventoried(id key.ID, mine own, objects []object) (key.Object,
 	for _, o := range objects {
 		if l, ok := key.ParseLabel(o.label); ok && l.Instance == mine.instance {
 			out.Label = l
-			break // the private key's, when there is one
+			break // the private key's, if there is one
 		}
 	}
 	return out, err

@@ -14,20 +14,18 @@ import (
 	"time"
 )
 
-// maxUnfinished is how often one PIN may be tried when the tries before ended
-// with the process and not with an answer. Tokens lock at the third wrong try.
+// maxUnfinished limits the tries of one PIN after tries during which the process died before the token answered.
+// Tokens lock at the third wrong try.
 const maxUnfinished = 2
 
-// pinMemory remembers across restarts which PIN the token refused, so that no
-// PIN is tried twice. It is written before C_Login, because the process may not
-// live to write afterwards.
+// pinMemory remembers across restarts which PIN the token refused, so that keyd never tries it twice. keyd writes it
+// before C_Login, because the process may die before it can write afterwards.
 //
-// The file holds a random key and an HMAC of the PIN under it. Whoever reads the
-// file could search for a short PIN; but only root and the HSM side's own user
-// can, and both can read the PIN itself.
+// The file holds a random key and an HMAC of the PIN under it. A reader of the file could search for a short PIN. But
+// only root and the HSM side's own user can read the file, and both can read the PIN itself.
 type pinMemory struct {
 	path   string
-	serial string // of the token: a PIN is refused by one token
+	serial string // of the token that refused the PIN
 	now    func() time.Time
 }
 
@@ -36,7 +34,7 @@ type pinMark struct {
 	MAC   []byte    `json:"mac"`
 	Tries int       `json:"tries"`
 	At    time.Time `json:"at"`
-	// Refused is the token's answer, "" while none is known.
+	// Refused is the token's answer; "" while unknown.
 	Refused string `json:"refused,omitempty"`
 }
 
@@ -44,12 +42,10 @@ func newPINMemory(stateDir, serial string) *pinMemory {
 	return &pinMemory{path: filepath.Join(stateDir, "pin-tried.json"), serial: serial, now: time.Now}
 }
 
-// errNotNoted: the PIN is not at fault; the disk is. It may be tried once the disk
-// works again.
+// errNotNoted: not the PIN but the disk failed. keyd may try the PIN when the disk works again.
 var errNotNoted = errors.New("it could not be noted that the PIN is about to be tried, so it is not tried")
 
-// begin notes that pin is about to be tried; an error says that it must not be, or
-// is errNotNoted.
+// begin notes that keyd is about to try pin. An error means that keyd must not try it.
 func (m *pinMemory) begin(pin []byte) error {
 	mark, err := m.load()
 	if err != nil {
@@ -76,10 +72,10 @@ func (m *pinMemory) begin(pin []byte) error {
 	return nil
 }
 
-// end notes the token's answer to the login begun last.
+// end notes the token's answer to the last login.
 func (m *pinMemory) end(loginErr error) error {
 	if !pinRefused(loginErr) {
-		return removeDurable(m.path) // the PIN was right, or was not judged
+		return removeDurable(m.path) // the PIN was right, or the token did not check it
 	}
 	mark, err := m.load()
 	if err != nil || mark == nil {
