@@ -242,7 +242,8 @@ func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 // forgetSeen only logs an error.
 func (e *engine) forgetSeen(ctx context.Context, id key.ID) {
 	if err := e.own.witness.forget(id); err != nil {
-		e.log.WarnContext(ctx, "a note of a pair that keyd saw being made stays", "id", id, "error", err.Error())
+		e.log.WarnContext(ctx, "cannot remove the note of a pair that keyd saw being made",
+			"id", id, "error", err.Error())
 	}
 }
 

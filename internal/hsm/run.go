@@ -11,17 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Endpoint is where the HSM side is reached.
+// Endpoint is where clients reach the HSM side.
 type Endpoint struct {
 	Listener net.Listener // of Listen or ChildListener
-	UIDs     []int        // who may connect, beside root and the process's own
+	UIDs     []int        // who may connect, besides root and the process's own uid
 }
 
-// Run is the HSM side: it opens the token, logs in once, tests it, calls ready
-// and answers until ctx ends or the parent closes its connection (nil), or until
-// it cannot go on. It then returns an error at once, with calls perhaps still
-// inside the library: the caller must end the process by os.Exit, without
-// waiting for anything.
+// Run is the HSM side. It opens the token, logs in once, tests the token, calls ready and answers requests. It
+// returns nil when ctx ends or the parent closes its connection. When it cannot continue, it returns an error at
+// once, and calls may still be inside the library: the caller must end the process with os.Exit, without waiting for
+// anything.
 func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logger, ready func()) error {
 	return runWith(ctx, cfg, pins, at, loadModule, log, ready)
 }
@@ -40,7 +39,7 @@ func runWith(
 	return errors.Join(err, closed(at.Listener))
 }
 
-// closed closes l if it is still open.
+// closed closes l unless it is closed already.
 func closed(l net.Listener) error {
 	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
 		return err
@@ -87,21 +86,20 @@ func run(
 	return err
 }
 
-// harden keeps what the process holds out of core dumps, debuggers and swap, as
-// far as it is allowed to.
+// harden keeps the process's memory out of core dumps, debuggers and swap, as far as its permissions allow.
 func harden(log *slog.Logger) {
 	err := errors.Join(
 		unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0),
 		unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}),
 	)
 	if err != nil {
-		log.Warn("core dumps of the HSM side cannot be switched off", "error", err)
+		log.Warn("cannot switch off core dumps of the HSM side", "error", err)
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &limit); err != nil || limit.Cur != unix.RLIM_INFINITY {
-		return // locking under a limit would make later allocations fail
+		return // with a limit, locking would make later allocations fail
 	}
 	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
-		log.Warn("the HSM side's memory cannot be locked", "error", err)
+		log.Warn("cannot lock the HSM side's memory", "error", err)
 	}
 }

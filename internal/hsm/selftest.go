@@ -10,20 +10,19 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// profile is what the start-up self-test found out about the token.
+// profile holds what the self-test at the start found out about the token.
 type profile struct {
 	wrap     *wrapper // nil: none passed
 	open     *opener  // nil: none passed
-	extras   bool     // privateExtras can be set
-	inside   shape    // of what wrap made of a throw-away key
+	extras   bool     // the token accepts privateExtras
+	inside   shape    // of a throw-away key that wrap wrapped
 	warnings []string
-	problems []string // why wrap or open is nil, and what was tried
+	problems []string // why wrap or open is nil, and what keyd tried
 }
 
-// selfTest chooses how to wrap and how to open. Mechanism numbers cannot be
-// trusted: 0x210A means three different things, all of which answer CKR_OK. So
-// each way wraps a throw-away session key to a throw-away KEK whose private key
-// is in Go, and passes only when Go unwraps the same key.
+// selfTest chooses how to wrap and how to open. It cannot trust mechanism numbers: 0x210A has three different
+// meanings, and each returns CKR_OK. So each way wraps a throw-away session key to a throw-away KEK whose private key
+// is in Go. The way passes only if Go unwraps the same key.
 func (s session) selfTest(vendor uint) (profile, error) {
 	kek, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -97,12 +96,12 @@ func (p *profile) chooseOpen(s session, private pkcs11.ObjectHandle, pub *rsa.Pu
 	)
 }
 
-// maxPaddingTries bounds how many keys are made to see how the module pads.
+// maxPaddingTries limits how many keys keyd makes to see how the module pads.
 const maxPaddingTries = 8
 
-// warnOfPadding goes by what the module did, and not by its name: SoftHSM before 2.7 puts
-// zero bytes behind most keys, and shows another name through p11-kit-proxy. Where the
-// first key tells nothing, others are made.
+// warnOfPadding looks at what the module did, not at its name: SoftHSM before 2.7 appends zero bytes to most keys,
+// and p11-kit-proxy shows it under another name. If the first key does not show how the module pads, warnOfPadding
+// makes others.
 func (p *profile) warnOfPadding(s session, kek *rsa.PrivateKey) {
 	for range maxPaddingTries {
 		if p.wrap == nil || p.inside.telling() {
@@ -110,7 +109,7 @@ func (p *profile) warnOfPadding(s session, kek *rsa.PrivateKey) {
 		}
 		inside, err := s.shapeOfAnother(*p, kek)
 		if err != nil {
-			break // a warning is not worth more
+			break // a warning is not worth further effort
 		}
 		p.inside = inside
 	}
@@ -120,7 +119,7 @@ func (p *profile) warnOfPadding(s session, kek *rsa.PrivateKey) {
 	}
 }
 
-// shapeOfAnother wraps another throw-away key.
+// shapeOfAnother wraps another throw-away key and returns its shape.
 func (s session) shapeOfAnother(p profile, kek *rsa.PrivateKey) (shape, error) {
 	public, private, err := s.sessionPair(p.extras)
 	if err != nil {

@@ -18,19 +18,19 @@ import (
 const (
 	maxConns     = 64 // at once; more wait to be accepted
 	writeTimeout = 10 * time.Second
-	shortFrame   = 16 << 10    // always fits: a unix socket's buffer is of 200 KiB
-	lastWords    = time.Second // for answers in flight when the process ends
+	shortFrame   = 16 << 10    // always fits: a unix socket's buffer has 200 KiB
+	lastWords    = time.Second // time for answers in flight when the process ends
 )
 
-// server answers the protocol on connections.
+// server answers requests on connections.
 type server struct {
 	calls calls
 	log   *slog.Logger
 	uids  []int // who may connect
 }
 
-// serve accepts connections of the allowed users until ctx ends or the listener
-// does (io.EOF). Then it waits a moment for answers in flight.
+// serve accepts connections from the allowed users until ctx or the listener (io.EOF) ends. Then it waits a moment
+// for answers in flight.
 func (s *server) serve(ctx context.Context, l net.Listener) error {
 	var all sync.WaitGroup
 	defer waitFor(&all, lastWords)
@@ -105,8 +105,8 @@ func peerUID(conn net.Conn) (int, error) {
 	return int(cred.Uid), nil
 }
 
-// serveConn answers one request after the other, until the peer closes, sends what
-// is no frame, or ctx ends. Closing conn is the caller's.
+// serveConn answers one request after the other until the peer closes, the peer sends something that is not a frame,
+// or ctx ends. The caller closes conn.
 func (s *server) serveConn(ctx context.Context, conn net.Conn) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
 	defer stop()
@@ -130,7 +130,7 @@ func (s *server) serveConn(ctx context.Context, conn net.Conn) error {
 }
 
 func (s *server) answer(ctx context.Context, req request) response {
-	// A call is not cut off when the server stops: its effect may be done already.
+	// A call continues when the server stops: it may already have had its effect.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(req.TimeoutMS)*time.Millisecond)
 	defer cancel()
 	result, err := dispatch(ctx, s.calls, req.Method, req.Params)
@@ -145,8 +145,8 @@ func (s *server) answer(ctx context.Context, req request) response {
 	return response{Result: body}
 }
 
-// send writes a response. For a long one the peer has writeTimeout; a short one has
-// room in the socket, since the peer asks again only when it has read the last.
+// send writes a response. The peer has writeTimeout to read a long one. A short one always fits into the socket,
+// because the peer sends its next request only after it has read the last answer.
 func send(conn net.Conn, r response) error {
 	frame, err := r.encode()
 	if err != nil {

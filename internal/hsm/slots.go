@@ -17,8 +17,8 @@ type slotSeen struct {
 	err  error
 }
 
-// initialised: the token has a label. Cryptoki says so by a flag, and a module that
-// forgets the flag shows the label.
+// initialised reports whether the token is initialised. Cryptoki has a flag for it; some modules do not set the flag,
+// but show the label.
 func (s slotSeen) initialised() bool {
 	return s.err == nil && (s.info.Flags&pkcs11.CKF_TOKEN_INITIALIZED != 0 || trim(s.info.Label) != "")
 }
@@ -33,7 +33,7 @@ func (s slotSeen) String() string {
 	return fmt.Sprintf("%q (serial %s)", trim(s.info.Label), trim(s.info.SerialNumber))
 }
 
-// notShown says why none of the slots is the one that is meant, and what to do.
+// notShown says why no slot has the configured token, and what to do.
 func notShown(cfg Config, seen []slotSeen) error {
 	initialised, bare, failed, soft := 0, 0, 0, isSoftHSM(cfg.Module)
 	for _, s := range seen {
@@ -96,10 +96,10 @@ func listText(seen []slotSeen) string {
 	return strings.Join(items, ", ")
 }
 
-// self is the user of this process.
+// self returns the user of this process.
 func self() string { return userName(os.Getuid()) }
 
-// userName is the name of a user, or the uid where it has none.
+// userName returns the name of a user, or the uid if the user has no name.
 func userName(uid int) string {
 	id := strconv.Itoa(uid)
 	if u, err := user.LookupId(id); err == nil {

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SoftHSM keeps its tokens in files, and tells nobody of those that it may not read:
-// without a readable directory C_Initialize fails with CKR_GENERAL_ERROR, and a token
-// of another user is not shown at all. So keyd looks itself, once something failed.
+// SoftHSM keeps its tokens in files and does not report files that it cannot read. If it cannot read the directory,
+// C_Initialize fails with CKR_GENERAL_ERROR; it does not show the token of another user at all. So after a failure
+// keyd looks at the files itself.
 
 func isSoftHSM(module string) bool { return strings.Contains(filepath.Base(module), "softhsm") }
 
-// initialiseHint says what keeps SoftHSM from its start; "" when nothing is found.
+// initialiseHint says why SoftHSM cannot start; "" if it finds no reason.
 func initialiseHint(module string) string {
 	if !isSoftHSM(module) {
 		return ""
@@ -34,8 +34,7 @@ func initialiseHint(module string) string {
 	return ""
 }
 
-// hiddenTokens names the tokens of SoftHSM that this user cannot read, as the end of a
-// sentence; "" when there are none.
+// hiddenTokens names the SoftHSM tokens that this user cannot read, as the end of a sentence; "" if there are none.
 func hiddenTokens() string {
 	dir, err := tokenDir(softhsmConf())
 	if err != nil {
@@ -55,7 +54,7 @@ func hiddenTokens() string {
 	return ""
 }
 
-// softhsmConf is where SoftHSM looks for its configuration (softhsm2.conf(5)).
+// softhsmConf returns where SoftHSM looks for its configuration (softhsm2.conf(5)).
 func softhsmConf() string {
 	if path := os.Getenv("SOFTHSM2_CONF"); path != "" {
 		return path
@@ -77,7 +76,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// tokenDir is directories.tokendir of the configuration.
+// tokenDir returns directories.tokendir from the configuration.
 func tokenDir(conf string) (string, error) {
 	text, err := os.ReadFile(conf)
 	if err != nil {
@@ -92,7 +91,7 @@ func tokenDir(conf string) (string, error) {
 	return "", errors.New("it has no directories.tokendir")
 }
 
-// cannotRead says what keeps this user from a file or directory, and what to do.
+// cannotRead says why this user cannot read a file or directory, and what to do.
 func cannotRead(path string, err error) string {
 	if !errors.Is(err, fs.ErrPermission) {
 		return fmt.Sprintf(

@@ -21,27 +21,27 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// ChildConfig says how the HSM process is started and watched.
+// ChildConfig says how Supervisor starts and watches the HSM process.
 type ChildConfig struct {
-	Argv     []string  // program and arguments; it must call ChildListener and Run
-	Env      []string  // nil: this process's, without what only the network side needs
+	Argv     []string  // program and arguments; the program must call ChildListener and Run
+	Env      []string  // nil: this process's, without variables that only the network side needs
 	Stderr   io.Writer // nil: this process's
 	Limits   Timeouts
-	Ping     time.Duration // between two looks; 0: 15 s
+	Ping     time.Duration // between two pings; 0: 15 s
 	Pause    Pause         // nil: exponential from 200 ms to 30 s with jitter
 	Log      *slog.Logger
 	Register prometheus.Registerer
 }
 
-// Pause is how long to wait before the n-th restart in a row, from 1.
+// Pause returns how long to wait before the n-th restart in a row; n starts at 1.
 type Pause func(n int) time.Duration
 
 const (
 	firstPause  = 200 * time.Millisecond
 	maxPause    = 30 * time.Second
-	steady      = 30 * time.Second // a child that lived so long begins anew
-	startLimit  = 60 * time.Second // until the first answer, besides login and self-test
-	stopLimit   = 3 * time.Second  // for the child to end by itself
+	steady      = 30 * time.Second // after this time, the pauses start again from the first
+	startLimit  = 60 * time.Second // until the first answer, plus the time for login and self-test
+	stopLimit   = 3 * time.Second  // time for the child to end by itself
 	defaultPing = 15 * time.Second
 )
 
@@ -91,32 +91,32 @@ func NewSupervisor(cfg ChildConfig) *Supervisor {
 	return s
 }
 
-// Client returns the client of whatever child runs. Its calls wait for a running
-// child within their deadline.
+// Client returns a client for the child that currently runs. Within their deadline, its calls wait for a running
+// child.
 func (s *Supervisor) Client() *Client { return s.client }
 
-// Up reports whether the child answers, since when, and if not, why.
+// Up reports whether the child answers, since when, and, if it does not, why.
 func (s *Supervisor) Up() (up bool, since time.Time, reason error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.up, s.since, s.reason
 }
 
-// PID is the child's process id, 0 while none runs.
+// PID returns the child's process id; 0 while no child runs.
 func (s *Supervisor) PID() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.pid
 }
 
-// Run starts the child, and starts it again with growing pauses whenever it
-// ends, until ctx ends; then it ends the child and returns when that is gone.
+// Run starts the child, and restarts it with growing pauses whenever it ends. When ctx ends, Run ends the child and
+// returns when the child is gone.
 func (s *Supervisor) Run(ctx context.Context) error {
 	for n := 1; ; n++ {
 		begun := time.Now()
 		err := s.runChild(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // ended on purpose: how the child took it is of no interest
+			return nil //nolint:nilerr // ended on purpose, so its result does not matter
 		}
 		if time.Since(begun) >= steady {
 			n = 1
@@ -132,9 +132,8 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 }
 
-// runChild runs one child from start to end and returns why it ended. The
-// kernel kills the child when the THREAD that started it ends (PR_SET_PDEATHSIG,
-// prctl(2)), so the goroutine keeps its thread until the child is gone.
+// runChild runs one child from start to end and returns why it ended. The kernel kills the child when the thread that
+// started it ends (PR_SET_PDEATHSIG, prctl(2)). So the goroutine keeps its thread until the child is gone.
 func (s *Supervisor) runChild(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -168,8 +167,7 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	go func() {
 		err := s.watch(watch, p)
 		if ctx.Err() != nil {
-			// It ends by itself when its connection does; SIGKILL in the
-			// middle of a login has destroyed SoftHSM tokens.
+			// The child ends by itself when its connection ends. SIGKILL during a login has destroyed SoftHSM tokens.
 			_ = p.control.Close()
 			select {
 			case <-gone:
@@ -184,7 +182,7 @@ func (s *Supervisor) superviseChild(ctx context.Context) error {
 	stop()
 	reason := p.finish(<-watched, waitErr)
 	_ = p.control.Close()
-	s.client.Close() // what lies idle led to this child
+	s.client.Close() // the idle connections led to this child
 	s.set(func() {
 		s.current, s.pid, s.up, s.since, s.reason = nil, 0, false, time.Now(), reason
 		s.metrics.setUp(false)
@@ -197,10 +195,10 @@ func (s *Supervisor) notStarted(reason error) error {
 	return reason
 }
 
-// watch asks the child how it is until it does not answer, which is the error, or
-// it ends, or ctx does. A stopped or hung child is found out by this.
+// watch pings the child until the child or ctx ends. It returns an error when the child does not answer. This detects
+// a child that is stopped or hangs.
 func (s *Supervisor) watch(ctx context.Context, p *process) error {
-	pinger := newClient(p, s.cfg.Limits, newMetrics(nil)) // a ping is no call
+	pinger := newClient(p, s.cfg.Limits, newMetrics(nil)) // pings do not count as calls
 	defer pinger.Close()
 	limit := startLimit + s.client.limits.Call + s.client.limits.Generate
 	for {
@@ -238,7 +236,7 @@ func (s *Supervisor) ping(ctx context.Context, pinger *Client, limit time.Durati
 	return nil
 }
 
-// dial waits for a child that takes a connection.
+// dial waits for a child that accepts a connection.
 func (s *Supervisor) dial(ctx context.Context) (net.Conn, error) {
 	for {
 		s.mu.Lock()
@@ -269,8 +267,8 @@ func (s *Supervisor) set(change func()) {
 	s.changed = make(chan struct{})
 }
 
-// childEnv is env without what only the network side needs: proxies, identities
-// and the service manager's descriptors.
+// childEnv returns env without the variables that only the network side needs: proxies, identities and the service
+// manager's descriptors.
 func childEnv(env []string) []string {
 	var out []string
 	for _, kv := range env {

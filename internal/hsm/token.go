@@ -19,27 +19,26 @@ const (
 	discoveryPause = 100 * time.Millisecond
 )
 
-// token is one logged-in token: the one owner of Initialize and Login, and a
-// bounded pool of sessions. Every call runs in a goroutine of its own under a
-// deadline; what cannot go on ends the process through fail.
+// token is one logged-in token. It alone calls Initialize and Login, and it owns a bounded pool of sessions. Every
+// call runs in its own goroutine with a deadline. If the token cannot continue, fail ends the process.
 type token struct {
 	mod    module
 	label  string
 	slot   uint
 	info   pkcs11.TokenInfo
 	lib    pkcs11.Info
-	anchor pkcs11.SessionHandle // logs in and stays open, so that the login does
-	pool   chan *session        // nil: to be opened by its first user
+	anchor pkcs11.SessionHandle // logs in and stays open, because the login ends with the last session
+	pool   chan *session        // nil: its first user opens it
 	limit  time.Duration        // of one call, unless it is a generation
-	// mended is told of what was lost and is found again at once; nil: nobody.
+	// mended, if not nil, gets a report of everything that token lost and recovered at once.
 	mended func(what string, lost error)
 
 	once   sync.Once
 	dead   chan struct{}
-	reason error // set before dead is closed
+	reason error // set before dead closes
 }
 
-// openToken initialises the module and finds the token; it does not log in.
+// openToken initialises the module and finds the token. It does not log in.
 func openToken(ctx context.Context, mod module, cfg Config) (*token, error) {
 	t := &token{
 		mod:   mod,
@@ -85,7 +84,7 @@ func (t *token) discover(ctx context.Context, cfg Config) error {
 	}
 }
 
-// look searches the slots for exactly one token that is as configured.
+// look searches the slots for exactly one token that matches the configuration.
 func (t *token) look(cfg Config) (bool, error) {
 	slots, err := t.mod.GetSlotList(true)
 	if err != nil {
@@ -121,8 +120,7 @@ func (t *token) openAnchor() error {
 	return nil
 }
 
-// login gives pin to the token once. The PIN is lent to C without a Go copy, so
-// that the caller can clear it.
+// login gives pin to the token once. It passes the PIN to C without a copy in Go, so that the caller can clear it.
 func (t *token) login(pin []byte) error {
 	_, err := guard(t, t.limit, func() (struct{}, error) {
 		return struct{}{}, t.mod.Login(t.anchor, pkcs11.CKU_USER, unsafe.String(unsafe.SliceData(pin), len(pin)))
@@ -133,7 +131,7 @@ func (t *token) login(pin []byte) error {
 	return err
 }
 
-// fail ends the HSM process: Run returns err. Only the first call counts.
+// fail ends the HSM process: it makes Run return err. Only the first call counts.
 func (t *token) fail(err error) {
 	t.once.Do(func() {
 		t.reason = err
@@ -146,9 +144,8 @@ type outcome[T any] struct {
 	err   error
 }
 
-// guard runs f in its own goroutine, and gives it up when limit passes or the
-// process is ending. A call given up may still be inside the library, so the
-// process must end.
+// guard runs f in its own goroutine. It abandons f when limit passes or the process is ending. An abandoned call may
+// still be inside the library, so the process must end.
 func guard[T any](t *token, limit time.Duration, f func() (T, error)) (T, error) {
 	done := make(chan outcome[T], 1)
 	go func() {
@@ -173,9 +170,8 @@ func guard[T any](t *token, limit time.Duration, f func() (T, error)) (T, error)
 	}
 }
 
-// with lends f a session. A lost session is replaced, and f is called once more
-// when again allows it. It waits for a free session until ctx ends; f itself is
-// bounded by limit, because a call inside the library cannot be cancelled.
+// with lends f a session. It replaces a lost session and, if again is true, calls f once more. It waits for a free
+// session until ctx ends. Only limit bounds f itself, because nothing can cancel a call inside the library.
 func with[T any](
 	ctx context.Context, t *token, limit time.Duration, again bool, f func(session) (T, error),
 ) (T, error) {
@@ -218,7 +214,7 @@ func with[T any](
 		return got, err
 	})
 	if t.isDead() {
-		return got, err // a goroutine may still use the session: it is never lent again
+		return got, err // a goroutine may still use the session, so token never lends it again
 	}
 	if lease.m == nil {
 		t.pool <- nil

@@ -16,30 +16,28 @@ import (
 
 const (
 	trialBits = 2048
-	// trialPause is the time after a trial that failed until the next one, and
-	// deadlyPause after tries that ended the process.
+	// trialPause is the pause after a failed trial, and deadlyPause the pause after tries that ended the process.
 	trialPause  = time.Minute
 	deadlyPause = 15 * time.Minute
 )
 
-// trialLabel names the throw-away pair. It is no key.Label, so the pair is none of keyd's
-// to any other call: not listed, not wrapped, not opened with, not destroyed.
+// trialLabel names the throw-away pair. It is not a key.Label, so no other call takes the pair for a keyd pair: none
+// lists, wraps, opens with or destroys it.
 func trialLabel(instance string) string { return "keyd-selftest/" + instance }
 
-// trialID is the throw-away pair's CKA_ID. It is always the same, so that whatever a crash
-// left is found, an object without a label among it.
+// trialID is the throw-away pair's CKA_ID. It is always the same, so that keyd finds everything that a crash left,
+// even an object without a label.
 func trialID(instance string) key.ID {
 	sum := sha256.Sum256([]byte(trialLabel(instance)))
 	return key.ID(hex.EncodeToString(sum[:16]))
 }
 
-// tryAtStart makes the throw-away pair unless it is known that this token passes, and
-// sweeps what a crash left of one. Its error ends the process; a token on which no
-// key can be made still serves the keys that it has.
+// tryAtStart makes the throw-away pair unless the token is known to pass, and removes what a crash left of an earlier
+// pair. Its error ends the process. A token that cannot make keys still serves the keys that it has.
 func (e *engine) tryAtStart(ctx context.Context) error {
 	can, err := e.ready(ctx)
 	if err != nil || can.wrap == nil || can.open == nil {
-		return nil //nolint:nilerr // the HSM side is degraded, says why, and tries again
+		return nil //nolint:nilerr // the HSM side reports itself as degraded, says why, and tries again
 	}
 	if e.trial.passed() || e.trial.deadly() {
 		_, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (struct{}, error) {
@@ -58,7 +56,7 @@ func (e *engine) tryAtStart(ctx context.Context) error {
 	return nil
 }
 
-// tryAgain makes another try in the background when one failed a while ago.
+// tryAgain makes another try in the background if the last one failed a while ago.
 func (e *engine) tryAgain(can profile, lockErr error) {
 	if lockErr != nil || can.wrap == nil || can.open == nil || !e.trial.due() {
 		return
@@ -66,12 +64,12 @@ func (e *engine) tryAgain(can profile, lockErr error) {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.GenerateTimeout)
 		defer cancel()
-		_ = e.tryOut(ctx, can) // what comes of it is told by Describe
+		_ = e.tryOut(ctx, can) // Describe reports the result
 	}()
 }
 
-// tryOut makes sure that a key can be made: it makes, uses and destroys a throw-away pair
-// on the token, just as a real one is made, unless the token passed before.
+// tryOut makes sure that the token can make keys. Unless the token passed before, it makes, uses and destroys a
+// throw-away pair in the same way as a real one.
 func (e *engine) tryOut(ctx context.Context, can profile) error {
 	e.trial.running.Lock()
 	defer e.trial.running.Unlock()
@@ -79,14 +77,14 @@ func (e *engine) tryOut(ctx context.Context, can profile) error {
 		return nil
 	}
 	e.trial.begin()
-	// A lost session may be replaced: each try begins by sweeping.
+	// with may replace a lost session and try again, because each try starts by removing leftovers.
 	found, err := with(ctx, e.tok, e.cfg.GenerateTimeout, true, func(s session) (trialNote, error) {
 		return e.throwAway(s, can)
 	})
 	return e.trial.end(found, err, e.tok.isDead())
 }
 
-// throwAway makes the throw-away pair and destroys it, whatever came of it.
+// throwAway makes the throw-away pair and destroys it, even after a failure.
 func (e *engine) throwAway(s session, can profile) (found trialNote, err error) {
 	if err := s.sweepTrial(e.cfg.Instance); err != nil {
 		return found, fmt.Errorf("destroy what is left of an earlier one: %w", err)
@@ -119,8 +117,8 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 	return found, nil
 }
 
-// makeThrowAway takes a pair through all that a real one goes through before its import:
-// made and read back, opened with, relabelled, wrapped.
+// makeThrowAway takes a pair through every step that a real pair takes before its import: it makes the pair, reads it
+// back, opens a ciphertext with it, relabels it and wraps it.
 func (s session) makeThrowAway(instance string, can profile) (untold []attr, err error) {
 	id, label := trialID(instance), trialLabel(instance)
 	if err := s.generatePair(id, label+pendingMark, trialBits, can.extras); err != nil {
@@ -150,10 +148,10 @@ func (s session) makeThrowAway(instance string, can profile) (untold []attr, err
 	return p.untold, nil
 }
 
-// pendingMark is behind the throw-away pair's label at first, as behind a real one's.
+// pendingMark at first follows the throw-away pair's label, as it does with a real pair.
 const pendingMark = "/pending"
 
-// sweepTrial destroys what is there of the instance's throw-away pair.
+// sweepTrial destroys what exists of the instance's throw-away pair.
 func (s session) sweepTrial(instance string) error {
 	id, label := trialID(instance), trialLabel(instance)
 	objects, err := s.objectsWith(id)

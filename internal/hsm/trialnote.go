@@ -16,12 +16,11 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// maxDied is how often a try may end the process before it is no longer made at each
-// start: the keys that are there must be served meanwhile.
+// maxDied is how often in a row a try may end the process. After that, keyd no longer tries at each start, so that it
+// can serve the existing keys.
 const maxDied = 2
 
-// trial is what is known of making keys on this token: whether a throw-away pair came
-// out well. A note of it outlives the process.
+// trial knows whether this token can make keys: whether a throw-away pair passed. A note of it outlives the process.
 type trial struct {
 	path, token string
 	log         *slog.Logger
@@ -29,19 +28,19 @@ type trial struct {
 
 	running sync.Mutex // held during a try
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	note    trialNote
 	problem string
-	last    time.Time // when a try began; zero: none did
+	last    time.Time // when the last try began; zero: never
 	doubts  int       // generations under way
 }
 
-// trialNote is the file. It is written before what may end the process.
+// trialNote is the content of the file. keyd writes it before any step that may end the process.
 type trialNote struct {
-	Token    string    `json:"token"` // module, token and firmware that it is about
+	Token    string    `json:"token"` // the module, token and firmware that the note describes
 	Passed   bool      `json:"passed"`
 	Warnings []string  `json:"warnings,omitempty"`
-	Untold   []string  `json:"untold,omitempty"` // of sight, what the token cannot tell
+	Untold   []string  `json:"untold,omitempty"` // the attributes in sight that the token does not report
 	Died     int       `json:"died,omitempty"`   // tries in a row that ended with the process
 	At       time.Time `json:"at"`
 }
@@ -55,10 +54,10 @@ func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
 	}
 	note, err := t.load()
 	if err != nil {
-		log.Warn("the note of the self-test is not used, and the test is made again", "error", err.Error())
+		log.Warn("cannot use the note of the self-test; keyd repeats the test", "error", err.Error())
 	}
-	// What the old token or firmware could not tell holds until a try says otherwise: without
-	// it the keys that are there could not be used meanwhile.
+	// Until a new try, keyd assumes that the token does not report the same attributes as before. Otherwise it could
+	// not use the existing keys meanwhile.
 	t.note = trialNote{Token: t.token, Untold: note.Untold}
 	if note.Token == t.token {
 		t.note = note
@@ -66,8 +65,8 @@ func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
 	return t
 }
 
-// tokenTried names what a passed test holds for: another module, token, firmware or
-// template of keyd's is another one.
+// tokenTried names what a passed test is valid for. Another module, token or firmware, or another template in keyd,
+// needs a new test.
 func tokenTried(cfg Config, tok *token) string {
 	lib, info := tok.lib, tok.info
 	asked := fmt.Sprint(privateAttrs(true), privateExtras(), privateBirth(), publicAttrs(true))
@@ -83,7 +82,7 @@ func (t *trial) passed() bool {
 	return t.note.Passed
 }
 
-// deadly reports whether the last tries ended the process, and then says so.
+// deadly reports whether the last tries ended the process, and then sets the problem.
 func (t *trial) deadly() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -99,7 +98,7 @@ func (t *trial) deadly() bool {
 	return true
 }
 
-// due reports whether a try is to be made by itself.
+// due reports whether it is time for a try that nobody asked for.
 func (t *trial) due() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -122,14 +121,14 @@ func (t *trial) begin() {
 	t.save()
 }
 
-// end notes what came of a try and returns why no key can be made, nil when one can.
+// end notes the result of a try. It returns why the token cannot make keys; nil if it can.
 func (t *trial) end(found trialNote, err error, died bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case died:
 		return classify("make a throw-away key pair", err, key.Retry)
-	case IsCode(err, Busy): // no try was made
+	case IsCode(err, Busy): // there was no try
 		t.note.Died--
 		t.save()
 		return err
@@ -155,8 +154,7 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 	return refused(Unable, "%s", t.problem)
 }
 
-// doubt notes that a generation begins, so that one that fails, or ends the process, is
-// followed by another try.
+// doubt notes that a generation begins. If the generation fails, or ends the process, another try follows.
 func (t *trial) doubt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -184,7 +182,7 @@ func (t *trial) warnings() []string {
 	return t.note.Warnings
 }
 
-// untold are the attributes of sight that the token cannot tell.
+// untold returns the attributes in sight that the token does not report.
 func (t *trial) untold() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -200,8 +198,7 @@ func (t *trial) problems() []string {
 	return []string{t.problem}
 }
 
-// save writes the note. A disk that does not take it costs a try at the next start, and
-// no more.
+// save writes the note. If that fails, the only harm is one more try at the next start.
 func (t *trial) save() {
 	t.note.At = t.now().UTC()
 	data, err := json.MarshalIndent(t.note, "", "  ")
@@ -209,7 +206,7 @@ func (t *trial) save() {
 		err = writeDurable(t.path, append(data, '\n'))
 	}
 	if err != nil {
-		t.log.Warn("the outcome of the self-test is not noted", "error", err.Error())
+		t.log.Warn("cannot note the result of the self-test", "error", err.Error())
 	}
 }
 

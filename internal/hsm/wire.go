@@ -14,10 +14,9 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// The protocol: frames of a 4-byte big-endian length, 1 to maxFrame, and that
-// many bytes: a short binary head and a body, which is JSON but for Opens. A
-// connection carries one call at a time: a request, then its response, then the
-// next request.
+// The protocol consists of frames: a 4-byte big-endian length, 1 to maxFrame, followed by that many bytes. They are a
+// short binary head and a body, which is JSON except for Opens. A connection carries one call at a time: a request,
+// then its response, then the next request.
 
 const maxFrame = 1 << 20
 
@@ -25,8 +24,7 @@ const maxFrame = 1 << 20
 // method, the method, and the parameters.
 type request struct {
 	Method string
-	// TimeoutMS is how long the caller still waits. It is a duration, because
-	// clocks jump.
+	// TimeoutMS is how long the caller still waits. It is a duration and not a time, because clocks jump.
 	TimeoutMS uint32
 	Params    []byte
 }
@@ -99,7 +97,7 @@ type wrapResult struct {
 // makes this call, and JSON with base64 would be a quarter of what it costs.
 type opensParams struct {
 	ID         key.ID
-	SHA256     [32]byte // of what is expected
+	SHA256     [32]byte // of the expected plaintext
 	Ciphertext []byte
 }
 
@@ -187,8 +185,7 @@ func (r response) encode() ([]byte, error) {
 	return closeFrame(append(append(newFrame(len(body)), kind), body...))
 }
 
-// newFrame has room for its length, which closeFrame puts in, and for a head and
-// a body.
+// newFrame returns a buffer with room for the length, which closeFrame fills in, and for a head and a body.
 func newFrame(body int) []byte { return make([]byte, 4, 64+body) }
 
 func closeFrame(b []byte) ([]byte, error) {
@@ -200,7 +197,7 @@ func closeFrame(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// encodeBody is v in its own binary form, if it has one, and otherwise as JSON.
+// encodeBody encodes v in its own binary form, if it has one, and otherwise as JSON.
 func encodeBody(v any) ([]byte, error) {
 	if b, ok := v.(encoding.BinaryMarshaler); ok {
 		return b.MarshalBinary()
@@ -208,7 +205,7 @@ func encodeBody(v any) ([]byte, error) {
 	return json.Marshal(v)
 }
 
-// decodeBody is the reverse; JSON is decoded strictly.
+// decodeBody reverses encodeBody. It decodes JSON strictly.
 func decodeBody(data []byte, v any) error {
 	if b, ok := v.(encoding.BinaryUnmarshaler); ok {
 		return b.UnmarshalBinary(data)
@@ -267,7 +264,7 @@ func toWire(err error) *wireError {
 }
 
 func (w *wireError) error() *Error {
-	e := &Error{Code: w.Code, Message: w.Message} // Ambiguous, unless it says otherwise
+	e := &Error{Code: w.Code, Message: w.Message} // Ambiguous unless the answer has a class
 	for _, c := range []key.Class{key.Retry, key.Refused, key.Fatal} {
 		if w.Class == c.String() {
 			e.class = c
@@ -276,7 +273,7 @@ func (w *wireError) error() *Error {
 	return e
 }
 
-// unexpected: the end of input inside a frame is no good end.
+// unexpected turns io.EOF into io.ErrUnexpectedEOF: input must not end inside a frame.
 func unexpected(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

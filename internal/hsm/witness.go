@@ -13,13 +13,12 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// witness knows which pairs this HSM side saw itself: C_GenerateKeyPair made the pair in
-// a call of its own, and the pair proved that it has its private key. It stands in for
-// CKA_LOCAL and CKA_KEY_GEN_MECHANISM on tokens that do not tell them.
+// witness knows which pairs this HSM side saw being made: its own call of C_GenerateKeyPair made the pair, and the
+// pair proved that it has its private key. It replaces CKA_LOCAL and CKA_KEY_GEN_MECHANISM on tokens that do not
+// report them.
 //
-// What was seen is in memory only until the pair is pinned, so a pair that a restart
-// came between is not known. From then on it is in a file, for as long as the pair is
-// pending.
+// Until keyd pins the pair, the witness remembers it in memory only, so it forgets the pair at a restart. After that,
+// a file remembers the pair for as long as it is pending.
 type witness struct {
 	path string
 	mu   sync.Mutex
@@ -35,15 +34,15 @@ func newWitness(stateDir string) *witness {
 	return &witness{path: filepath.Join(stateDir, "seen-pairs.json"), seen: map[key.ID]key.Fingerprint{}}
 }
 
-// saw notes a pair that was just made and proven.
+// saw notes a pair that keyd has just made and proven.
 func (w *witness) saw(id key.ID, m key.Material) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.seen[id] = m.Fingerprint()
 }
 
-// missing says why a key, of which the token leaves something untold, is not taken: ""
-// when keyd saw it being made.
+// missing says why keyd does not accept a key if the token does not report everything about it; "" if keyd saw the
+// token make it.
 func (w *witness) missing(id key.ID, m key.Material, untold []attr) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,7 +59,7 @@ func (w *witness) missing(id key.ID, m key.Material, untold []attr) string {
 	return unknownTo(untold) + ", and this HSM process did not see the pair being made"
 }
 
-// keep makes what was seen of a pair outlive the process.
+// keep writes what witness saw of a pair to the file, so that it outlives the process.
 func (w *witness) keep(id key.ID) error {
 	return w.change(func(file *witnessFile) bool {
 		print, ok := w.seen[id]
@@ -72,7 +71,7 @@ func (w *witness) keep(id key.ID) error {
 	})
 }
 
-// forget drops pairs that are destroyed, or no longer pending.
+// forget drops pairs that are destroyed or no longer pending.
 func (w *witness) forget(id key.ID) error {
 	return w.change(func(file *witnessFile) bool {
 		delete(w.seen, id)
@@ -82,7 +81,7 @@ func (w *witness) forget(id key.ID) error {
 	})
 }
 
-// change rewrites the file when f says that it changed it.
+// change rewrites the file if f reports a change.
 func (w *witness) change(f func(*witnessFile) bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

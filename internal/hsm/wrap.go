@@ -16,15 +16,14 @@ import (
 // ckmAESKeyWrapKWP is CKM_AES_KEY_WRAP_KWP of PKCS#11 v3.0, which miekg lacks.
 const ckmAESKeyWrapKWP = 0x210B
 
-// wrapper is one way to make the ciphertext of CKM_RSA_AES_KEY_WRAP (PKCS#11
-// v3.0 section 2.1.21): RSA-OAEP-SHA-1 of a fresh AES-256 key, and behind it the
-// PKCS#8 private key in AES-KWP (RFC 5649) under that key.
+// wrapper is one way to make the ciphertext of CKM_RSA_AES_KEY_WRAP (PKCS#11 v3.0 section 2.1.21): RSA-OAEP-SHA-1 of
+// a fresh AES-256 key, followed by the PKCS#8 private key in AES-KWP (RFC 5649) under that key.
 type wrapper struct {
 	name string
 	wrap func(s session, kek, private pkcs11.ObjectHandle) ([]byte, error)
 }
 
-// wrappers lists the ways in the order in which they are tried.
+// wrappers lists the ways in the order in which keyd tries them.
 func wrappers(vendor uint) []wrapper {
 	all := []wrapper{
 		{"CKM_RSA_AES_KEY_WRAP (0x1054)", oneStep},
@@ -33,7 +32,7 @@ func wrappers(vendor uint) []wrapper {
 	if vendor != 0 {
 		all = append(all, wrapper{fmt.Sprintf("vendor mechanism (0x%X)", vendor), twoSteps(vendor)})
 	}
-	// Last, because its number has three meanings and only one is RFC 5649.
+	// This comes last, because its number has three meanings and only one is RFC 5649.
 	return append(all, wrapper{"CKM_AES_KEY_WRAP_PAD (0x210A)", twoSteps(pkcs11.CKM_AES_KEY_WRAP_PAD)})
 }
 
@@ -73,7 +72,7 @@ func twoSteps(kwp uint) func(s session, kek, private pkcs11.ObjectHandle) ([]byt
 	}
 }
 
-// wrapTo imports kek as a session object, wraps private to it, and drops it.
+// wrapTo imports kek as a session object, wraps private to it and drops kek.
 func (w wrapper) wrapTo(s session, kek *rsa.PublicKey, private pkcs11.ObjectHandle) ([]byte, error) {
 	h, err := s.m.CreateObject(s.h, kekAttrs(kek))
 	if err != nil {
@@ -90,19 +89,18 @@ func plausible(ciphertext []byte, kek, wrapped *rsa.PublicKey) bool {
 	return tail%8 == 0 && tail > 3*wrapped.Size()
 }
 
-// shape is what a wrapped private key looks like inside.
+// shape describes the inside of a wrapped private key.
 type shape struct {
 	der   int // bytes of the PKCS#8
-	zeros int // bytes that the module put behind it
+	zeros int // bytes that the module appended
 }
 
-// telling reports whether the shape shows how the module pads: a PKCS#8 of whole 8-byte
-// blocks, which one key in eight has, looks alike with and without.
+// telling reports whether the shape shows how the module pads. One key in eight has a PKCS#8 of whole 8-byte blocks,
+// which looks the same with and without padding.
 func (s shape) telling() bool { return s.zeros > 0 || s.der%8 != 0 }
 
-// verify unwraps ciphertext in Go and requires that it is the private key of
-// want. Only the self-test can do this: it holds the KEK's private key, and the
-// wrapped key is a throw-away.
+// verify unwraps ciphertext in Go and checks that it contains the private key of want. Only the self-test can do
+// this: it holds the KEK's private key, and the wrapped key is a throw-away key.
 func verify(ciphertext []byte, kek *rsa.PrivateKey, want *rsa.PublicKey) (shape, error) {
 	if len(ciphertext) <= kek.Size() {
 		return shape{}, errors.New("the ciphertext is too short")
