@@ -19,8 +19,8 @@ var (
 	pace  = Pace{Newest: 5 * time.Minute, Older: 24 * time.Hour}
 )
 
-// simulate proves what is due, each proof passing at once, and returns when each
-// subject was proven.
+// simulate proves the subjects that are due; every proof passes at once. It returns the times of the proofs of each
+// subject.
 func simulate(subjects []Subject, from time.Time, length time.Duration) map[ID][]time.Time {
 	last := map[ID]Last{}
 	for _, s := range subjects {
@@ -41,8 +41,8 @@ func simulate(subjects []Subject, from time.Time, length time.Duration) map[ID][
 	return proofs
 }
 
-// simulateEach is simulate of one subject at a time: no subject's proofs depend on
-// another's, and to look at hundreds together for each of them takes long.
+// simulateEach calls simulate for one subject at a time. The proofs of one subject do not depend on another's, and
+// simulating hundreds together takes long.
 func simulateEach(subjects []Subject, from time.Time, length time.Duration) map[ID][]time.Time {
 	proofs := map[ID][]time.Time{}
 	for _, s := range subjects {
@@ -221,7 +221,7 @@ func TestSubjectsAreTheEnabledProvenVersions(t *testing.T) {
 
 func TestTheNewestIsThePlacementMadeLastInEachVault(t *testing.T) {
 	k := managed("k", weu, 3, start)
-	// A rollback: generation 2 was placed again after 3.
+	// A rollback: keyd placed generation 2 again after 3.
 	k.Record.Generations[1].Placements = append(k.Record.Generations[1].Placements,
 		record.Placement{Seq: 9, Vault: weu, State: key.Proven, Version: "again"},
 		record.Placement{Seq: 4, Vault: hsm, State: key.Proven, Version: "elsewhere"})

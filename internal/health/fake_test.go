@@ -42,8 +42,8 @@ type world struct {
 	most    int
 	latency time.Duration
 	expires time.Time // of every version
-	// closed has the sum of each secret that a vault closed and the HSM has not
-	// opened yet, so that opening it costs no private operation.
+	// closed has the sum of each secret that a vault encrypted and the HSM has not decrypted yet. So decrypting it
+	// needs no private operation.
 	closed map[string][sha256.Size]byte
 }
 
@@ -198,7 +198,7 @@ func (fakeVault) Sign(context.Context, string, string, []byte) ([]byte, error) {
 
 func version(name string, number int) string { return fmt.Sprintf("%s-v%d", name, number) }
 
-// managed is a key with this many generations in one vault, all enabled.
+// managed returns a key with this many generations in one vault, all enabled.
 func managed(name, vault string, generations int, provenAt time.Time) Key {
 	nickname := "weu"
 	if vault == hsm {

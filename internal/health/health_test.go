@@ -17,7 +17,7 @@ import (
 	"github.com/keyd-project/keyd/internal/proof"
 )
 
-// run has h prove during f, and ends it.
+// run lets h prove while f runs, and then stops h.
 func run(t *testing.T, h *Health, f func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -31,13 +31,13 @@ func run(t *testing.T, h *Health, f func()) {
 	<-done
 }
 
-// wait lets time go by and what is due then end.
+// wait lets time pass and waits until the proofs that became due have ended.
 func wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// value reads one series; ok is false when it is not there.
+// value reads one series; ok is false if the series does not exist.
 func value(t *testing.T, reg *prometheus.Registry, name string, labels ...string) (v float64, ok bool) {
 	t.Helper()
 	families, err := reg.Gather()
@@ -159,7 +159,7 @@ func TestTwoInconclusiveProofsAreFailingAndSayWhichLegAndWhy(t *testing.T) {
 	}
 }
 
-// because is a vault's error that knows its reason.
+// because is a vault's error that has a reason.
 type because key.Reason
 
 func (b because) Error() string      { return "403 Forbidden" }
@@ -465,8 +465,7 @@ func TestTheExpectedIntervalFollowsTheConfiguration(t *testing.T) {
 	}
 }
 
-// Expiry dates end wrapping. Of an older version nobody asks that; of the newest
-// everybody does.
+// An expired version no longer wraps. Nobody wraps with an older version; everybody wraps with the newest.
 func TestAnExpiredVersionFailsOnlyWhereItIsNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, managed("k", weu, 2, time.Now().Add(-time.Hour)))
@@ -491,7 +490,7 @@ func TestAnExpiredVersionFailsOnlyWhereItIsNewest(t *testing.T) {
 	})
 }
 
-// Who is woken must know whether data can be read.
+// The person on call must know whether consumers can still read their data.
 func TestAVersionThatOnlyDoesNotWrapIsToldApart(t *testing.T) {
 	for leg, wrap := range map[proof.Leg]float64{proof.LegWrap: 1, proof.LegUnwrap: 0, proof.LegModulus: 0} {
 		t.Run(string(leg), func(t *testing.T) {

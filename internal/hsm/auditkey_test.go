@@ -99,7 +99,7 @@ func TestOnlyACheckpointOfThisInstanceIsSigned(t *testing.T) {
 	}
 }
 
-// signing notes what the token is given to sign, and with which mechanism.
+// signing records what the token signs and with which mechanism.
 type signing struct {
 	module
 	mechanisms *[]uint
@@ -121,8 +121,7 @@ func (m signing) Sign(s pkcs11.SessionHandle, message []byte) ([]byte, error) {
 	return out, err
 }
 
-// Every call of the protocol is tried with what could be smuggled in; what reaches
-// C_Sign is the checkpoint's message, and nothing else.
+// The test tries to smuggle data into every call of the protocol. Only the checkpoint's message reaches C_Sign.
 func TestNothingElseReachesTheTokensSigning(t *testing.T) {
 	var mechanisms []uint
 	var messages [][]byte
@@ -199,7 +198,7 @@ func TestASignatureThatDoesNotVerifyIsNotGivenAway(t *testing.T) {
 	}
 }
 
-// auditObjects are the handles of the audit key's halves, and its CKA_ID.
+// auditObjects returns the handles of the audit key's halves and its CKA_ID.
 func auditObjects(
 	t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle,
 ) (private, public []pkcs11.ObjectHandle, id key.ID) {
@@ -358,7 +357,7 @@ func TestWhatIsNotWholeIsNoAuditKeyAndTwoAreRefused(t *testing.T) {
 	wantCode(t, err, Incomplete, key.Refused)
 }
 
-// A token on which no audit key reads back as made must keep its room for pairs.
+// If audit keys never read back correctly, the token must keep its room for pairs.
 func TestATokenIsNotFilledWithAuditKeysThatAreNotWhole(t *testing.T) {
 	r := newRig(t)
 	r.stop()

@@ -18,8 +18,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Whatever the process at the other end answers, each call ends with an error of a
-// class or with an answer that can be used.
+// Whatever the other process answers, each call returns a usable answer or an error with a class.
 func FuzzAnswers(f *testing.F) {
 	const id = key.ID("00112233445566778899aabbccddeeff")
 	for _, seed := range []response{
@@ -88,8 +87,8 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// Whatever the network side calls a KEK, only a public key that protects is
-// trusted, and nothing is trusted twice under two fingerprints.
+// Whatever the network side calls a KEK, the HSM side trusts only a strong public key, and never trusts the same key
+// under two fingerprints.
 func FuzzKEK(f *testing.F) {
 	odd := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 2048), big.NewInt(1))
 	for _, material := range []string{
@@ -125,7 +124,7 @@ func FuzzKEK(f *testing.F) {
 	})
 }
 
-// wireKey is an RSA key as the protocol has it, also one that no key.Material can be.
+// wireKey is an RSA key as the protocol encodes it, including keys that key.Material refuses.
 func wireKey(tb testing.TB, n *big.Int, e int) string {
 	tb.Helper()
 	key, err1 := asn1.Marshal(struct {

@@ -9,8 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// slipping answers one read of attributes with a lost handle: the one that brings
-// the countdown to 0.
+// slipping fails one read of attributes with a lost handle: the read that brings the countdown to 0.
 type slipping struct {
 	module
 	countdown *atomic.Int64
@@ -25,7 +24,7 @@ func (m slipping) GetAttributeValue(
 	return m.module.GetAttributeValue(s, o, a)
 }
 
-// Otherwise one slip of the library would look like a pair that is gone.
+// Otherwise one mistake of the library would look like a missing pair.
 func TestAHandleThatIsLostOnceTakesNothingOutOfTheInventory(t *testing.T) {
 	var countdown atomic.Int64
 	e := inProcess(t, func(m module) module { return slipping{m, &countdown} })

@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// A process may answer and end at once, and be seen to have ended first.
+// A process may answer and end at once, and its client may notice the end first.
 func TestTheLastAnswerOfAProcessThatEndedIsNotLost(t *testing.T) {
 	ours, file, err := socketPair()
 	if err != nil {
@@ -33,7 +33,7 @@ func TestTheLastAnswerOfAProcessThatEndedIsNotLost(t *testing.T) {
 	}
 }
 
-// A connection that lay idle while the other side was started anew costs no call.
+// If a connection is idle while the other side restarts, no call fails.
 func TestAnIdleConnectionThatEndedIsReplaced(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
@@ -51,8 +51,7 @@ func TestAnIdleConnectionThatEndedIsReplaced(t *testing.T) {
 	}
 }
 
-// More calls at once than the HSM side has places are all answered, and what they
-// leave open is no more than a few connections.
+// The HSM side answers more simultaneous calls than it has places for. Afterwards only a few connections stay open.
 func TestABurstOfCallsIsAnsweredAndLeavesRoom(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
@@ -76,7 +75,7 @@ func TestABurstOfCallsIsAnsweredAndLeavesRoom(t *testing.T) {
 	}
 }
 
-// An answer that comes after its caller left is nobody else's.
+// If an answer arrives after its caller left, no other caller gets it.
 func TestALateAnswerIsNotTheNextCalls(t *testing.T) {
 	f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 	c, _ := transports(t)["unix socket"](f)
@@ -92,7 +91,7 @@ func TestALateAnswerIsNotTheNextCalls(t *testing.T) {
 	}
 }
 
-// The time in which a long answer is to be read ends with that answer.
+// The time limit for reading a long answer applies only to that answer.
 func TestALongAnswerLeavesNoDeadline(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()

@@ -17,8 +17,7 @@ import (
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
 
-// A service that systemd starts again leaves no trace but this: it is up again before
-// anyone scrapes.
+// When systemd restarts the service, only this shows it: the service is up again before the next scrape.
 func TestEachLossOfTheHSMSideIsCounted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hsm.sock")
 	reg := prometheus.NewRegistry()
@@ -82,7 +81,7 @@ func TestALossBetweenTwoCallsIsCountedThoughBothAreAnswered(t *testing.T) {
 	}
 }
 
-// The caller left while its request was written: nothing is known of the HSM side.
+// The caller left while keyd wrote its request: that says nothing about the HSM side.
 func TestACallerThatLeavesIsNoLoss(t *testing.T) {
 	ours, theirs := net.Pipe() // nobody reads
 	defer theirs.Close()
@@ -141,7 +140,7 @@ func TestTheStateOfThePINIsShown(t *testing.T) {
 	shown("refused")
 }
 
-// described is a client, counting in m, of an HSM side that tells this of its PIN.
+// described returns a client, with metrics m, of an HSM side that reports this state of its PIN.
 func described(t *testing.T, m *metrics, state key.PINState) *Client {
 	t.Helper()
 	c, _ := transports(t)["handed over"](withPIN{&fakeCalls{}, state})
@@ -158,7 +157,7 @@ func (f withPIN) Describe(context.Context) (description, error) {
 	return description{HSMInfo: key.HSMInfo{Token: "fake", PIN: f.state}}, nil
 }
 
-// By a real token: keyd is logged in, and another program tries a wrong PIN.
+// With a real token: keyd is logged in, and another program tries a wrong PIN.
 func TestAWrongPINOfSomebodyElseShows(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)

@@ -61,7 +61,7 @@ func FuzzUnpadOAEP(f *testing.F) {
 	})
 }
 
-// failing is a real module whose next decryptions answer CKR_GENERAL_ERROR.
+// failing is a real module whose next decryptions return CKR_GENERAL_ERROR.
 type failing struct {
 	module
 	next *atomic.Int64

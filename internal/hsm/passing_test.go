@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A state directory that cannot be written is no refusal of the PIN: once it can be,
-// the PIN is tried.
+// A state directory that keyd cannot write does not mean that the token refused the PIN. Once keyd can write it, keyd
+// tries the PIN.
 func TestADiskFaultAtLoginIsNotARefusedPIN(t *testing.T) {
 	dir := t.TempDir()
 	m := newPINMemory(dir, "serial")

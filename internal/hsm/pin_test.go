@@ -90,8 +90,8 @@ func TestANewPINIsTriedWithoutARestart(t *testing.T) {
 	r.generate(t)
 }
 
-// What cannot be typed is the file's fault, not the PIN's: the token is not asked, so that no
-// try is lost, and the file is read again once it is mended.
+// If the file holds characters that nobody can type, the file is wrong, not the PIN. keyd does not ask the token, so
+// no try is lost, and reads the file again after an operator fixes it.
 func TestAPINThatCannotBeTypedNeverReachesTheToken(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)

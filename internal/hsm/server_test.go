@@ -22,8 +22,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// fakeCalls answers from what a test puts in, and holds every Generate until
-// release is closed.
+// fakeCalls returns the answers that a test puts in, and holds every Generate until release is closed.
 type fakeCalls struct {
 	release chan struct{}
 	begun   chan struct{}
@@ -131,7 +130,7 @@ func (b *breakable) dial(ctx context.Context) (net.Conn, error) {
 	return conn, err
 }
 
-// cut is as the end of the other side.
+// cut acts as if the other side ended.
 func (b *breakable) cut() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -437,7 +436,7 @@ func TestASocketLeftByACrashIsReplaced(t *testing.T) {
 	}
 }
 
-// A process forks before it executes, and the child has its parent's descriptors till then.
+// A process forks before it executes. Until then, the child has its parent's descriptors.
 func TestALockIsGivenBackAlsoWhileAChildHasACopyOfIt(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hsm.sock")
 	first, err := Listen(path)

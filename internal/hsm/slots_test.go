@@ -18,7 +18,7 @@ import (
 // stranger is a user who owns nothing.
 const stranger = 65534
 
-// ended is why an HSM process that cannot start said that it ended.
+// ended returns the reason that an HSM process gives when it cannot start.
 func ended(t *testing.T, r *rig) string {
 	t.Helper()
 	var why error
@@ -29,8 +29,7 @@ func ended(t *testing.T, r *rig) string {
 	return why.Error()
 }
 
-// asStranger is the command that starts the HSM process as another user, who may go to
-// wherever the test's files are.
+// asStranger returns the command that starts the HSM process as another user, who may reach the test's files.
 func asStranger(t *testing.T, tok *softhsmtest.Token, c *child) []string {
 	t.Helper()
 	rights.ToBecomeAnotherUser(t)
@@ -150,8 +149,8 @@ func TestATokenThatIsNotThereIsToldFromOneThatIsHidden(t *testing.T) {
 	}
 }
 
-// A label and the SO's PIN are set, and no user PIN: the token judges no PIN, so keyd tries
-// again by itself. SoftHSM sees only in a new process that another one has set it.
+// The token has a label and an SO PIN, but no user PIN. It rejects no PIN, so keyd tries again by itself. When
+// another process sets the user PIN, SoftHSM notices it only in a new process.
 func TestATokenWithoutAUserPINSaysSoAndIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)
@@ -181,7 +180,7 @@ func TestATokenWithoutAUserPINSaysSoAndIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Not all modules set the flag of an initialised token, or tell a label of another.
+// Not all modules set the flag of an initialised token, or show no label for another token.
 func TestSlotsAreTold(t *testing.T) {
 	cfg := Config{Module: "/opt/vendor.so", Token: "keyd"}
 	named := func(label string, flags uint) slotSeen {

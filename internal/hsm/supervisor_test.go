@@ -220,7 +220,7 @@ func TestTheProcessDiesWithItsParent(t *testing.T) {
 	eventually(t, "the HSM process is gone", func() bool { return gone(pid) })
 }
 
-// gone reports whether no such process runs; nobody may be there to reap it.
+// gone reports whether no such process runs. A zombie that nobody reaps counts as gone.
 func gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")

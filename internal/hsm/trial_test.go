@@ -17,7 +17,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// vendors is a real module that has its ways.
+// vendors is a real module with the quirks of some vendor.
 type vendors struct {
 	module
 	mu       sync.Mutex
@@ -31,7 +31,7 @@ type vendors struct {
 
 func (v *vendors) change(f func()) { v.mu.Lock(); defer v.mu.Unlock(); f() }
 
-// Initialize is done already when another engine ran on the module before.
+// Initialize was already called if another engine ran on the module before.
 func (v *vendors) Initialize(o ...pkcs11.InitializeOption) error {
 	if err := v.module.Initialize(o...); !isCKR(err, pkcs11.CKR_CRYPTOKI_ALREADY_INITIALIZED) {
 		return err
@@ -102,7 +102,7 @@ func (v *vendors) DestroyObject(s pkcs11.SessionHandle, o pkcs11.ObjectHandle) e
 	return v.module.DestroyObject(s, o)
 }
 
-// thrownAway says how many throw-away pairs were to be made.
+// thrownAway returns how many throw-away pairs keyd tried to make.
 func (v *vendors) thrownAway() (n int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -114,13 +114,13 @@ func (v *vendors) thrownAway() (n int) {
 	return n
 }
 
-// onVendors opens an engine on a token of a vendor with its ways.
+// onVendors opens an engine on a token with the quirks of a vendor.
 func onVendors(t *testing.T, ways *vendors) *engine {
 	t.Helper()
 	return inProcess(t, func(m module) module { ways.module = m; return ways })
 }
 
-// restarted is the next HSM side on the same token, with the same state directory.
+// restarted returns the next HSM side on the same token, with the same state directory.
 func restarted(t *testing.T, e *engine) *engine {
 	t.Helper()
 	next, err := newEngine(t.Context(), e.tok.mod, e.cfg, e.trust.pins, slog.New(slog.DiscardHandler))
@@ -130,7 +130,7 @@ func restarted(t *testing.T, e *engine) *engine {
 	return next
 }
 
-// holds is every label of a key on the token.
+// holds returns the labels of all keys on the token.
 func holds(t *testing.T, e *engine) (labels []string) {
 	t.Helper()
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {
@@ -157,7 +157,7 @@ func holds(t *testing.T, e *engine) (labels []string) {
 	return labels
 }
 
-// answers is a generation that fails.
+// answers returns a generation that fails.
 func answers(code uint) func(string) error {
 	return func(string) error { return pkcs11.Error(code) }
 }
@@ -178,7 +178,7 @@ func wantDegraded(t *testing.T, e *engine, parts ...string) {
 	}
 }
 
-// Otherwise each generation fails, and leaves a pair behind.
+// Otherwise each generation would fail and leave a pair behind.
 func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
 	for name, ways := range map[string]*vendors{
 		"CKA_ALWAYS_SENSITIVE":        {untold: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}},
@@ -287,7 +287,7 @@ func TestAGenerationThatEndsTheProcessIsFollowedByATryAtTheNextStart(t *testing.
 	}
 }
 
-// A library that dies of each try would else die at each start, and prove no key.
+// Otherwise a library that dies during each try would die at each start, and keyd could prove no key.
 func TestATokenThatDiesOfEachTryServesItsKeys(t *testing.T) {
 	ways := &vendors{}
 	e := onVendors(t, ways)
@@ -324,8 +324,7 @@ func TestAFailedTryIsMadeAgainByItself(t *testing.T) {
 	})
 }
 
-// plant leaves a pair under the throw-away pair's id, with the label, but for the objects of
-// one class.
+// plant leaves a pair with the throw-away pair's id and this label, without the objects of one class.
 func plant(t *testing.T, e *engine, label string, destroy uint) {
 	t.Helper()
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {
@@ -439,8 +438,7 @@ func TestATryWaitsForASessionAndIsNotCountedWithoutOne(t *testing.T) {
 	}
 }
 
-// Whether the first key has a length that tells anything is chance, and the library's name
-// is hidden by p11-kit-proxy.
+// Whether the length of the first key shows the padding is chance, and p11-kit-proxy hides the library's name.
 func TestHowTheModulePadsIsSeenWhateverItIsCalled(t *testing.T) {
 	e := inProcess(t, func(m module) module { return m })
 	can, err := e.ready(t.Context())

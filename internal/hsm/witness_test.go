@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// silent is a token that does not tell how its keys came to be; NSS softokn tells a wrong
-// CKA_LOCAL and no CKA_KEY_GEN_MECHANISM.
+// silent is a token that does not report how its keys were made. NSS softokn reports a wrong CKA_LOCAL and no
+// CKA_KEY_GEN_MECHANISM.
 func silent() *vendors {
 	return &vendors{untold: []uint{pkcs11.CKA_KEY_GEN_MECHANISM}, lies: map[uint][]byte{pkcs11.CKA_LOCAL: {0}}}
 }
@@ -121,7 +121,7 @@ func TestAPairThatKeydDidNotSeeBeingMadeIsNotTaken(t *testing.T) {
 	})
 }
 
-// A token that can tell is believed, whatever keyd saw.
+// If the token reports how a key was made, keyd trusts the token, whatever it saw itself.
 func TestATokenThatCanTellMustTell(t *testing.T) {
 	for name, spoil := range map[string]func(*vendors){
 		"CKA_LOCAL is not true": func(v *vendors) { v.lies = map[uint][]byte{pkcs11.CKA_LOCAL: {0}} },
@@ -143,7 +143,7 @@ func TestATokenThatCanTellMustTell(t *testing.T) {
 	}
 }
 
-// Otherwise the keys that are there would look missing.
+// Otherwise the existing keys would look missing.
 func TestAFailedTryForgetsNotWhatTheTokenCannotTell(t *testing.T) {
 	ways := silent()
 	e := onVendors(t, ways)

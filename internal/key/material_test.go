@@ -50,8 +50,8 @@ func TestKnownMaterialAnswersWhatItIs(t *testing.T) {
 	}
 }
 
-// The fingerprint is in every record and every configuration: it must stay what
-// openssl pkey -pubin -outform DER | sha256sum says of the key.
+// Every record and every configuration contains fingerprints. A fingerprint must stay equal to what openssl pkey
+// -pubin -outform DER | sha256sum prints for the key.
 func TestTheFingerprintIsTheSumOfTheSPKI(t *testing.T) {
 	t.Parallel()
 	const want = key.Fingerprint("sha256:fd8837b2b6df38d42f9f13021c4ee8f1159bf4850261edaeaa6091cd036d362e")
@@ -184,8 +184,8 @@ func TestWhatNamesNoMaterialIsRefused(t *testing.T) {
 	}
 }
 
-// Whatever the other process sends as material, what is taken is one key under one
-// fingerprint, and is sent on as it came.
+// Whatever the other process sends as material, keyd accepts only one key with one fingerprint, and sends it on
+// unchanged.
 func FuzzMaterial(f *testing.F) {
 	f.Add([]byte(""))
 	f.Add([]byte("unreadable"))

@@ -15,8 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/proof"
 )
 
-// side is a vault and an HSM at once; each may have its own material and its own
-// trouble.
+// side is a vault and an HSM at once. Each may have its own material and its own faults.
 type side struct {
 	shown, vault, hsm *rsa.PrivateKey
 	instead           *key.Material // of shown

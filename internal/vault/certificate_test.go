@@ -25,7 +25,7 @@ func application(file string) vault.CredentialConfig {
 	}
 }
 
-// docs/configuration.md lists these.
+// docs/configuration.md lists these formats.
 func TestACertificateFileIsTakenOrRefusedByName(t *testing.T) {
 	t.Parallel()
 	good := blocksOf(t, clientCertificate(t))

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// clock is a settable clock that starts at the present whole second.
+// clock is a settable clock that starts at the current whole second.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time

@@ -94,7 +94,7 @@ func TestAnImportCarriesItsExpiryDateAndReadsItBack(t *testing.T) {
 		if err != nil || len(listed) != 1 || !listed[0].Expires.Equal(r.Expires) {
 			t.Errorf("listed %+v, %v", listed, err)
 		}
-		// An expired version opens what was wrapped, and wraps nothing more.
+		// An expired version still unwraps, but no longer wraps.
 		if err := b.inside.SetValidity(keyName, v.ID, time.Time{}, time.Now().Add(-time.Hour)); err != nil {
 			t.Fatal(err)
 		}
@@ -175,8 +175,7 @@ func TestKeysWithOtherOperationsWorkByThose(t *testing.T) {
 	})
 }
 
-// addEC makes the first version, of a kind that is sooner made than RSA, and so all
-// that are added later.
+// addEC makes the first version as an EC key, which is faster to make than RSA; all later versions are EC too.
 func (b *bench) addEC(t *testing.T) (version string) {
 	t.Helper()
 	c, err := azkeys.NewClient(b.vault.URL, b.cred, &azkeys.ClientOptions{
@@ -347,7 +346,7 @@ func TestClockSkewFollowsTheDateHeader(t *testing.T) {
 	}
 }
 
-// Recordings of a Managed HSM have no Date: keyd then does not know its clock, and says so.
+// Recordings of a Managed HSM have no Date header. Then keyd does not know the vault's clock, and says so.
 func TestTheClockOfAManagedHSMWithoutDateIsUnknown(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, profiles()[1], emulator.Options{HSMWithoutDate: true})

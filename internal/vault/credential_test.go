@@ -70,7 +70,7 @@ func TestAClientCertificateSignsIn(t *testing.T) {
 	}
 }
 
-// registered is what Entra knows of an application's certificate.
+// registered returns what Entra knows about an application's certificate.
 func registered(t *testing.T, cfg vault.CredentialConfig) emulator.ClientCertificate {
 	t.Helper()
 	c, err := emulator.ParseClientCertificate(cfg.ClientID + "=" + cfg.CertificateFile)
@@ -92,7 +92,7 @@ func TestACertificateThatIsNotRegisteredDoesNotSignIn(t *testing.T) {
 	wantClass(t, b.trySignIn(t, cfg), key.Refused, "no token", "AADSTS700027")
 }
 
-// signIn requires that a credential opens the bench's vault, and calls nobody else.
+// signIn requires that a credential gives access to the bench's vault and calls no other host.
 func (b *bench) signIn(t *testing.T, cfg vault.CredentialConfig) {
 	t.Helper()
 	if err := b.trySignIn(t, cfg); err != nil {
@@ -127,7 +127,7 @@ func clientCertificate(t *testing.T) string {
 	return file
 }
 
-// replace puts one file in the place of another, as renewing tools do.
+// replace replaces one file by another, as tools that renew certificates do.
 func replace(t *testing.T, file, by string) {
 	t.Helper()
 	if err := os.Rename(by, file); err != nil {

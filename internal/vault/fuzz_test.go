@@ -26,8 +26,7 @@ const (
 	goodSignIn  = `Bearer authorization="https://login.microsoftonline.com/tenant", resource="https://vault.azure.net"`
 )
 
-// played is a vault that answers every signed-in request from script, and that
-// watches where tokens go.
+// played is a vault that answers every authenticated request from a script and checks where tokens go.
 type played struct {
 	t         *testing.T
 	challenge string
@@ -78,8 +77,7 @@ func onceOnly(ctx context.Context) context.Context {
 	return policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1})
 }
 
-// wantOwnError: whatever an answer holds, an error of it names vault and key in
-// one line and has a class.
+// wantOwnError: whatever an answer contains, its error names vault and key in one line and has a class.
 func wantOwnError(t *testing.T, err error) {
 	t.Helper()
 	var e *Error
@@ -88,8 +86,8 @@ func wantOwnError(t *testing.T, err error) {
 	}
 }
 
-// Whatever a vault answers about one key, keyd has either an error or a version of
-// that key in that vault whose public key can be used.
+// Whatever a vault answers about one key, keyd gets either an error or a version of that key in that vault with a
+// usable public key.
 func FuzzKeyBundle(f *testing.F) {
 	const kid = `"kid":"https://` + fuzzHost + `/keys/` + fuzzKey + `/` + fuzzVersion + `"`
 	modulus := strings.Repeat("q", 342)
@@ -131,8 +129,8 @@ func FuzzKeyBundle(f *testing.F) {
 	})
 }
 
-// Whatever a listing's first page holds, the token stays at the vault, and what is
-// believed is in order and names each version once.
+// Whatever a listing's first page contains, keyd sends the token only to the vault, and accepts only an ordered
+// listing that names each version once.
 func FuzzListing(f *testing.F) {
 	const item = `{"kid":"https://` + fuzzHost + `/keys/` + fuzzKey + `/` + fuzzVersion +
 		`","attributes":{"enabled":true,"created":1700000000},"tags":{"keyd-attempt":"x"}}`
@@ -174,8 +172,8 @@ func FuzzListing(f *testing.F) {
 	})
 }
 
-// Whatever an error answer holds, its text is fit for a log and only the vault's
-// own words count as "there is no such key".
+// Whatever an error answer contains, its text is safe for a log, and only the vault's own error code means "there is
+// no such key".
 func FuzzErrorAnswer(f *testing.F) {
 	f.Add(403, []byte(`{"error":{"code":"Forbidden","message":"no","innererror":{"code":"ForbiddenByRbac"}}}`))
 	f.Add(404, []byte(`{"error":{"code":"KeyNotFound","message":"a\r\nlevel=error\u001b[2J"}}`))
@@ -198,8 +196,7 @@ func FuzzErrorAnswer(f *testing.F) {
 	})
 }
 
-// Whatever a challenge asks, the real SDK gets through it without a panic, and no
-// token leaves for another host.
+// Whatever a challenge asks for, the real SDK does not panic, and no token goes to another host.
 func FuzzChallenge(f *testing.F) {
 	f.Add(goodSignIn)
 	f.Add(`Bearer authorization="https://login.microsoftonline.com", resource="https://vault.azure.net"`)
@@ -219,8 +216,8 @@ func FuzzChallenge(f *testing.F) {
 	})
 }
 
-// The SDK's own decoding takes no part here, so that every combination of fields
-// is tried, also those that no JSON gives.
+// This test bypasses the SDK's decoding, so that it tries every combination of fields, even those that no JSON
+// produces.
 func FuzzPublicKey(f *testing.F) {
 	f.Add([]byte{1}, []byte{1})
 	f.Add(make([]byte, 256), []byte{1, 0, 1})
@@ -235,7 +232,7 @@ func FuzzPublicKey(f *testing.F) {
 	})
 }
 
-// wantUsable requires an RSA key that protects, and that its fingerprint can pin.
+// wantUsable requires a strong RSA key that its fingerprint can pin.
 func wantUsable(t *testing.T, m key.Material) {
 	t.Helper()
 	pub, ok := m.RSA()

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// gate is a proxy in front of the emulator's, as a company has one. Once shut it
-// answers every CONNECT by what it was told, and closes the connection.
+// gate is a proxy in front of the emulator's, like a company's proxy. Once shut, it gives every CONNECT a fixed
+// answer and closes the connection.
 type gate struct {
 	listener net.Listener
 	upstream string // host and port
@@ -49,7 +49,7 @@ func newGate(t *testing.T, upstream string) *gate {
 // never is the answer of a proxy that keeps its client waiting.
 const never = "never"
 
-// refuse shuts the gate with a raw answer, "" for none at all.
+// refuse shuts the gate with a raw answer; "" means no answer at all.
 func (g *gate) refuse(answer string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -105,7 +105,7 @@ func (g *gate) serve(c net.Conn) {
 
 const proxyPassword = "hunter2"
 
-// through gives the transport of a client behind the gate, which signs in to it.
+// through returns the transport of a client behind the gate. The client signs in to the gate.
 func (b *bench) through(g *gate) *http.Transport {
 	t := b.Transport()
 	t.Proxy = http.ProxyURL(
@@ -115,7 +115,7 @@ func (b *bench) through(g *gate) *http.Transport {
 	return t
 }
 
-// behind is a client behind the gate with its transport.
+// behind returns a client behind the gate and its transport.
 func (b *bench) behind(t *testing.T, g *gate) (*vault.Client, *http.Transport) {
 	t.Helper()
 	transport := b.through(g)

@@ -20,7 +20,7 @@ func everyRight() []vault.Right {
 	}
 }
 
-// guarded is a bench whose vault goes by the given access.
+// guarded returns a bench whose vault has the given access rules.
 func guarded(t *testing.T, v key.Vault, cfg emulator.VaultConfig) (*bench, *vault.Client) {
 	t.Helper()
 	cfg.Host = strings.TrimPrefix(v.URL, "https://")
@@ -54,7 +54,7 @@ func guarded(t *testing.T, v key.Vault, cfg emulator.VaultConfig) (*bench, *vaul
 	return b, b.client(t)
 }
 
-// may is the rights that the identity has.
+// may returns the rights that the identity has.
 func may(t *testing.T, c *vault.Client) (has []vault.Right) {
 	t.Helper()
 	for _, r := range everyRight() {
@@ -126,8 +126,8 @@ func addForeign(b *bench) error {
 	return err
 }
 
-// wantUntouched requires that the only key is there and enabled, and that no call
-// but a refused one named it or any key that is.
+// wantUntouched requires that the only key exists and is enabled, and that the vault refused every call that named an
+// existing key.
 func (b *bench) wantUntouched(t *testing.T) {
 	t.Helper()
 	if keys := b.inside.Keys(); !slices.Equal(keys, []string{keyName}) {
@@ -168,8 +168,8 @@ func TestTheIdentityIsNamedAndItsTokenIsNot(t *testing.T) {
 	})
 }
 
-// A vault that does what cannot be done has changed something, and nobody may take that
-// for a right.
+// If a vault does something that should be impossible, it has changed something, and keyd must not report that as a
+// right.
 func TestAChangeThatAVaultSaysItMadeIsTold(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, func(r *http.Request) (*http.Response, error) {

@@ -49,7 +49,7 @@ func TestAnErrorSaysWhyInOneWord(t *testing.T) {
 	}
 }
 
-// Each inner code that keyd knows has a remedy of its own, and a line in the runbooks.
+// Each inner code that keyd knows has its own remedy and a line in the runbooks.
 func TestEachInnerCodeHasAHintAndARunbookLine(t *testing.T) {
 	t.Parallel()
 	runbooks := string(must(os.ReadFile("../../docs/runbooks.md")))

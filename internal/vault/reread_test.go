@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// try asks the vault with a credential that is there already.
+// try calls the vault with an existing credential.
 func (b *bench) try(t *testing.T, cred *vault.Credential) error {
 	t.Helper()
 	b.cred = cred

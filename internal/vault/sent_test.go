@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What reached a server must never pass for what did not, in either protocol.
+// In both protocols, keyd must never treat a request that reached a server as one that did not.
 func TestARequestThatWasSentIsNeverTakenForOneThatWasNot(t *testing.T) {
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		t.Run(name, func(t *testing.T) {

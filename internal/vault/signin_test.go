@@ -20,14 +20,14 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// Where a token was got.
+// Where a credential got its token.
 const (
 	virtualMachine = "169.254.169.254"
 	appService     = "127.0.0.1"
 	entra          = "login.microsoftonline.com"
 )
 
-// way is a kind of credential with the surroundings it is used in.
+// way is a kind of credential and the environment in which it works.
 type way struct {
 	name    string
 	cfg     vault.CredentialConfig
@@ -35,7 +35,7 @@ type way struct {
 	host    string   // that gives the token
 }
 
-// trySignIn makes the credential by keyd's own code and uses it.
+// trySignIn makes the credential with keyd's own code and uses it.
 func (b *bench) trySignIn(t *testing.T, cfg vault.CredentialConfig) error {
 	t.Helper()
 	cred, err := vault.NewCredential(cfg, vault.HTTPClient(b.Transport()))
@@ -47,7 +47,7 @@ func (b *bench) trySignIn(t *testing.T, cfg vault.CredentialConfig) error {
 	return err
 }
 
-// tokens are the hosts that were asked for a token after so many requests.
+// tokens returns the hosts that keyd asked for a token, after this many requests.
 func (b *bench) tokens(after int) (hosts []string) {
 	for _, r := range b.Requests()[after:] {
 		if r.Operation == "token" && !slices.Contains(hosts, r.Host) {
@@ -65,7 +65,7 @@ func setEnviron(t *testing.T, settings []string) {
 	}
 }
 
-// federatedToken writes what a Kubernetes cluster gives a workload.
+// federatedToken writes the token that a Kubernetes cluster gives to a workload.
 func federatedToken(t *testing.T, content string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "token")
@@ -77,8 +77,8 @@ func federatedToken(t *testing.T, content string) string {
 
 const jwtOfACluster = "eyJhbGciOiJub25lIn0.eyJpc3MiOiJrOHMifQ."
 
-// ways are keyd's four kinds of credential, each in every place where it works. SDKs
-// keep tokens for the whole process: every way has a client id of its own.
+// ways returns keyd's four kinds of credential, each in every environment where it works. SDKs cache tokens for the
+// whole process, so every way has its own client id.
 func ways(t *testing.T, b *bench) []way {
 	t.Helper()
 	ids := func() []string {
@@ -208,13 +208,13 @@ func TestARefusedSignInSaysWhyForEachKind(t *testing.T) {
 	}
 }
 
-// refusing has the endpoints that give tokens misbehave.
+// refusing makes the token endpoints misbehave.
 func refusing(rule emulator.Rule) func(*testing.T, *bench) {
 	rule.Operation = "token"
 	return func(_ *testing.T, b *bench) { b.Fail(rule) }
 }
 
-// failing is a credential whose sign-in was answered by an error.
+// failing is a credential whose sign-in fails with an error answer.
 type failing struct{ status int }
 
 func (f failing) GetToken(context.Context, policy.TokenRequestOptions) (azcore.AccessToken, error) {
@@ -224,7 +224,7 @@ func (f failing) GetToken(context.Context, policy.TokenRequestOptions) (azcore.A
 	}
 }
 
-// azidentity itself tries for up to a minute and more before it says so.
+// azidentity itself tries for a minute or more before it says so.
 func TestASignInThatFailsForNowIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	for status, class := range map[int]key.Class{
