@@ -35,24 +35,23 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		success: gauge(
 			"last_success_timestamp_seconds",
-			"When a proof last passed; for the older versions, of the one for which that is longest ago.", "key",
+			"When a proof last passed; for the older versions, the oldest of their last passes.", "key",
 			"vault", "age",
 		),
 		result: gauge(
 			"last_result",
-			"1 if the last proofs passed; 0 after a refuted one, or after two inconclusive ones in a row.", "key",
-			"vault", "age",
+			"1 if the last proofs passed; 0 after a refuted one, or after two inconclusive ones in a row.",
+			"key", "vault", "age",
 		),
 		wrap: gauge(
 			"wrap_failing",
-			"1 while last_result is 0 for no other reason than that the vault does not wrap or sign: what is "+
-				"encrypted can be read.", "key", "vault", "age",
+			"1 while last_result is 0 only because the vault does not wrap or sign; it still unwraps.",
+			"key", "vault", "age",
 		),
 		expected: gauge("expected_interval_seconds", "The longest time between two proofs of one version.", "age"),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "keyd", Name: "proofs_total",
-			Help: "Proofs that ended, by outcome, the leg that decided it, which is empty for those that passed, " +
-				"and why an inconclusive one was.",
+			Help: "Proofs that ended, by outcome, deciding leg (empty if passed) and reason (only if inconclusive).",
 		}, []string{"key", "vault", "outcome", "leg", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "proof_duration_seconds", Help: "How long a proof took.",

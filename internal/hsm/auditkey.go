@@ -179,7 +179,7 @@ func (s session) auditKey(mine own) (auditKey, error) {
 		return auditKey{}, refused(
 			Incomplete,
 			"the HSM has %d audit keys %q: compare their fingerprints with `keyd audit`, "+
-				"and remove with the vendor's tool those that signed nothing", len(whole), label,
+				"and with the vendor's tool remove the keys that signed nothing", len(whole), label,
 		)
 	}
 }

@@ -266,7 +266,7 @@ func (e *engine) destroy(s session, id key.ID) error {
 			)
 		case !label.Pending:
 			return refused(
-				NotPending, "%s (CKA_ID %s) may have left the HSM: it is never destroyed by keyd", label, id,
+				NotPending, "%s (CKA_ID %s) may have left the HSM: keyd never destroys it", label, id,
 			)
 		}
 	}

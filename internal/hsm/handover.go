@@ -47,7 +47,7 @@ func (p *process) listen() error {
 	}
 	last, err := decodeResponse(frame)
 	if err != nil || last.Error == nil {
-		return errors.Join(errors.New("its last words make no sense"), err)
+		return errors.Join(errors.New("its last message makes no sense"), err)
 	}
 	return last.Error.error()
 }
@@ -150,7 +150,7 @@ func ChildListener() (net.Listener, error) {
 	control, err := unixConn(os.NewFile(childFD, "parent"))
 	if err != nil {
 		return nil, fmt.Errorf(
-			"descriptor %d is not the parent's socket: `keyd hsm --child` is for keyd itself to start: %w", childFD,
+			"descriptor %d is not the parent's socket: only keyd itself starts `keyd hsm --child`: %w", childFD,
 			err,
 		)
 	}

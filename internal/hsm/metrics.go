@@ -37,16 +37,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		degraded: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "keyd_hsm_degraded",
-			Help: "Whether the HSM process said that it cannot work (1), such as for want of a wrap mechanism or " +
-				"a PIN.",
+			Help: "Whether the HSM process reports that it cannot work (1), for example without a PIN.",
 		}),
 		pinRefused: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "keyd_hsm_pin_refused",
-			Help: "Whether the token refused the PIN (1). It is not tried again until it changes.",
+			Help: "Whether the token refused the PIN (1). keyd does not try the PIN again until it changes.",
 		}),
 		pinState: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "keyd_hsm_pin_state",
-			Help: "1 for the state of the user PIN that the token last told, 0 for the others.",
+			Help: "1 for the state of the user PIN that the token last reported, 0 for the others.",
 		}, []string{"state"}),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "keyd_hsm_restarts_total", Help: "Times that keyd started the HSM process again after it ended.",

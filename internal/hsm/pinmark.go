@@ -43,7 +43,7 @@ func newPINMemory(stateDir, serial string) *pinMemory {
 }
 
 // errNotNoted: not the PIN but the disk failed. keyd may try the PIN when the disk works again.
-var errNotNoted = errors.New("it could not be noted that the PIN is about to be tried, so it is not tried")
+var errNotNoted = errors.New("keyd could not note that it is about to try the PIN, so it does not try it")
 
 // begin notes that keyd is about to try pin. An error means that keyd must not try it.
 func (m *pinMemory) begin(pin []byte) error {
@@ -98,7 +98,7 @@ func (m *pinMemory) load() (*pinMark, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&mark); err != nil || len(mark.Salt) == 0 || len(mark.MAC) == 0 {
-		return nil, fmt.Errorf("%s is damaged, so it is not known whether the token refused the PIN: "+
+		return nil, fmt.Errorf("%s is damaged, so keyd does not know whether the token refused the PIN: "+
 			"check the token with its vendor's tool, then remove the file", m.path)
 	}
 	return &mark, nil

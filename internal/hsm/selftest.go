@@ -92,7 +92,8 @@ func (p *profile) chooseOpen(s session, private pkcs11.ObjectHandle, pub *rsa.Pu
 	}
 	p.problems = append(
 		p.problems,
-		fmt.Sprintf("the HSM cannot open RSA-OAEP-256, so nothing could be proven. Tried: %v", errors.Join(tried...)),
+		fmt.Sprintf("the HSM cannot decrypt RSA-OAEP-256, so keyd could prove nothing. Tried: %v",
+			errors.Join(tried...)),
 	)
 }
 

@@ -180,7 +180,7 @@ func TestATokenWithoutAUserPINSaysSoAndIsTriedAgain(t *testing.T) {
 	})
 }
 
-// Not all modules set the flag of an initialised token, or show no label for another token.
+// Some modules do not set the flag of an initialised token, and some show no label.
 func TestSlotsAreTold(t *testing.T) {
 	cfg := Config{Module: "/opt/vendor.so", Token: "keyd"}
 	named := func(label string, flags uint) slotSeen {

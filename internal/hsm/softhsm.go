@@ -95,7 +95,7 @@ func tokenDir(conf string) (string, error) {
 func cannotRead(path string, err error) string {
 	if !errors.Is(err, fs.ErrPermission) {
 		return fmt.Sprintf(
-			"%s: %v; as user %s, see with softhsm2-util --show-slots when it is right", path, err, self(),
+			"%s: %v; as user %s, check with softhsm2-util --show-slots when it is right", path, err, self(),
 		)
 	}
 	barred := path

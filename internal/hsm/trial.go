@@ -44,7 +44,7 @@ func (e *engine) tryAtStart(ctx context.Context) error {
 			return struct{}{}, s.sweepTrial(e.cfg.Instance)
 		})
 		if err != nil && !e.tok.isDead() {
-			e.log.WarnContext(ctx, "what is left of a throw-away key pair stays",
+			e.log.WarnContext(ctx, "cannot remove what is left of a throw-away key pair",
 				"label", trialLabel(e.cfg.Instance), "error", err.Error())
 			return nil
 		}

@@ -148,7 +148,7 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 	t.problem = fmt.Sprintf(
 		"no key can be made on this token: a throw-away key pair, made as a real one is, failed: %v. "+
 			"Look at the token's policy, its free room and its firmware; keyd tries again every minute, "+
-			"and keyd check shows what came of it", err,
+			"and keyd check shows the result", err,
 	)
 	t.log.Error("the HSM side is degraded", "reason", t.problem)
 	return refused(Unable, "%s", t.problem)

@@ -57,8 +57,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		unusable: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "keyd_credential_file_unusable",
-			Help: "1 while the file of the credential cannot be used as it is now; keyd then goes on with what it " +
-				"read before.",
+			Help: "1 while keyd cannot use the credential's current file; it then continues with what it read before.",
 		}),
 	}
 	if reg != nil {
