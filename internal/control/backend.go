@@ -22,6 +22,8 @@ type Backend interface {
 	// Rotate records one request per key, or none at all. No keys: all of
 	// those in the configuration.
 	Rotate(ctx context.Context, actor string, o RotateOptions) ([]Accepted, error)
+	// RotateKEK records a request for a new key exchange key of the vault with this nickname.
+	RotateKEK(ctx context.Context, actor, vault, reason string) (KEKAccepted, error)
 	Pause(ctx context.Context, actor, keyName, reason string) error
 	Resume(ctx context.Context, actor, keyName, reason string) error
 	// Adoption looks, and changes nothing.
@@ -58,6 +60,14 @@ type RotateOptions struct {
 // Accepted is one recorded request to rotate.
 type Accepted struct {
 	Key     string `json:"key"`
+	Request key.ID `json:"request"`
+	// Joined: a request was pending already, and this is its id.
+	Joined bool `json:"joined,omitempty"`
+}
+
+// KEKAccepted is a recorded request for a new key exchange key.
+type KEKAccepted struct {
+	Vault   string `json:"vault"` // nickname
 	Request key.ID `json:"request"`
 	// Joined: a request was pending already, and this is its id.
 	Joined bool `json:"joined,omitempty"`
