@@ -110,6 +110,14 @@ func vaultNames(snap status.Snapshot, _ []string) []string {
 	return names
 }
 
+// oneVault is for commands that take one.
+func oneVault(snap status.Snapshot, typed []string) []string {
+	if len(typed) > 0 {
+		return nil
+	}
+	return vaultNames(snap, typed)
+}
+
 // noCommand refuses what is not a command of the one that it was written behind.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {

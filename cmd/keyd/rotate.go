@@ -65,7 +65,7 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if r.Keys, err = toRotate(snap, r.Keys); err != nil {
 		return err
 	}
-	if err := mayLeaveOut(snap, r.Without); err != nil {
+	if err := knownVaults(snap, r.Without); err != nil {
 		return err
 	}
 	if agreed, err := a.agreed(ctx, r, snap); err != nil || !agreed {
@@ -133,8 +133,8 @@ func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 	return names, nil
 }
 
-// mayLeaveOut refuses a vault that there is not; the daemon knows which key has which.
-func mayLeaveOut(snap status.Snapshot, without []string) error {
+// knownVaults refuses a vault that there is not; the daemon knows which key has which.
+func knownVaults(snap status.Snapshot, without []string) error {
 	known := vaultNames(snap, nil)
 	for _, name := range without {
 		if !slices.ContainsFunc(known, func(v string) bool { return key.SameName(v, name) }) {

@@ -224,6 +224,13 @@ func (w *world) Rotate(ctx context.Context, _ string, o control.RotateOptions) (
 	return out, nil
 }
 
+func (w *world) RotateKEK(_ context.Context, _, vault, _ string) (control.KEKAccepted, error) {
+	if w.refusal != nil {
+		return control.KEKAccepted{}, w.refusal
+	}
+	return control.KEKAccepted{Vault: vault, Request: request, Joined: w.joined}, nil
+}
+
 func (w *world) Pause(_ context.Context, _, k, _ string) error  { return w.has(k) }
 func (w *world) Resume(_ context.Context, _, k, _ string) error { return w.has(k) }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -35,6 +36,7 @@ func worlds() map[string]*world {
 		"mute":      {snap: healthy(), mute: true},
 		"spent":     {snap: healthy(), refusal: &control.RefusedError{Text: "key new-key has had its 10 rotations of the last 24 hours: the next is possible at 2026-03-01T13:00:00Z; a higher budget in the configuration allows it now"}},
 		"slow":      {snap: healthy(), slow: true},
+		"keks":      {snap: withKEKs(), joined: true},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
@@ -51,6 +53,29 @@ func empty() status.Snapshot {
 		Version: "v1.0.0", Instance: "hq-1", At: at(0), Started: at(-3 * time.Minute),
 		HSM: status.HSM{Up: true, Info: key.HSMInfo{Token: "keyd", Model: "SoftHSM v2", Serial: "e5f6", Wrap: "CKM_AES_KEY_WRAP_PAD (0x210A)"}},
 	}
+}
+
+// withKEKs is healthy, with a key exchange key that waits for approval in one vault and none yet in the other.
+func withKEKs() status.Snapshot {
+	s := healthy()
+	kid := func(c string) string { return weu + "/keys/keyd-kek/" + strings.Repeat(c, 32) }
+	print := func(c string) key.Fingerprint { return key.Fingerprint("sha256:" + strings.Repeat(c, 64)) }
+	s.Vaults[0].KEK, s.Vaults[0].KEKPrint, s.Vaults[0].KEKTrust = kid("b"), print("b"), "first use"
+	s.Vaults[0].KEKs = []status.KEK{
+		{State: key.KEKDisabled, Kid: kid("a"), Fingerprint: print("a"), By: "keyd", Made: at(-900 * 24 * time.Hour),
+			Used:       at(-900 * 24 * time.Hour),
+			Superseded: at(-400 * 24 * time.Hour), Disabled: at(-399 * 24 * time.Hour), Trust: "configured"},
+		{State: key.KEKActive, Kid: kid("b"), Fingerprint: print("b"), By: "keyd",
+			Reason: "the vault has no key exchange key",
+			Made:   at(-400 * 24 * time.Hour), Used: at(-400 * 24 * time.Hour), Trust: "first use"},
+		{State: key.KEKMade, Kid: kid("c"), Fingerprint: print("c"), By: "uid 0 (root)", Reason: "yearly",
+			Made: at(-3 * time.Hour)},
+	}
+	s.Vaults[0].KEKWaiting = "the key exchange key " + strings.Repeat("c",
+		32) + " is not used: it is not the one that keyd first used"
+	s.Vaults[0].KEKNext = at(300 * 24 * time.Hour)
+	s.Vaults[1].KEKRequest = &key.KEKRequest{ID: request, At: at(-time.Minute), By: "uid 0 (root)", Reason: "yearly"}
+	return s
 }
 
 func healthy() status.Snapshot {

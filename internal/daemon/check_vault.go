@@ -9,7 +9,6 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -189,7 +188,7 @@ func (c *checker) purgeProtection(ctx context.Context, client *vault.Client, v c
 
 func (c *checker) kek(ctx context.Context, client *vault.Client, v config.Vault) {
 	const name = "key exchange key"
-	kek, present, err := client.KEK(ctx)
+	kek, present, err := client.KEK(ctx, "")
 	if err != nil {
 		c.add("vault", v.Name, name, err, "", "")
 		return
@@ -203,9 +202,9 @@ func (c *checker) kek(ctx context.Context, client *vault.Client, v config.Vault)
 		return
 	}
 	print := kek.Material.Fingerprint()
-	const compare = "compare the fingerprint with the vault's owner, then write it into the configuration as kek.fingerprint"
+	const compare = "confirm the fingerprint with the vault's owner out of band, then pin it as kek.fingerprint"
 	how, err := c.d.hsm.CheckKEK(ctx, kek)
-	if err == nil && how != observe.TrustConfigured {
+	if err == nil && how != key.TrustConfigured {
 		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)
 		return
 	}

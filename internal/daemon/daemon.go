@@ -115,7 +115,8 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log, Metrics: audit.NewMetrics(d.reg),
 	})
 	d.observer = observe.New(observe.Config{
-		Instance: cfg.Instance, HSM: d.hsm, Vaults: d.observeVault, Clock: time.Now, Metrics: observe.NewMetrics(d.reg),
+		Instance: cfg.Instance, HSM: d.hsm, Records: d.store, Vaults: d.observeVault, Clock: time.Now,
+		Metrics: observe.NewMetrics(d.reg),
 	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
@@ -129,6 +130,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
+	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	return d, nil
 }

@@ -139,7 +139,7 @@ func pins(path string) hsm.Pins {
 	var mu sync.Mutex
 	var cached *config.Config
 	var identity string
-	return func(url string) (key.Fingerprint, error) {
+	return func(url string) ([]key.Fingerprint, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		now := filesIdentity(path)
@@ -147,14 +147,14 @@ func pins(path string) hsm.Pins {
 			cfg, err := config.Load(path)
 			if err != nil {
 				cached = nil
-				return "", fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
+				return nil, fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
 			}
 			cached, identity = cfg, now
 		}
 		if _, ok := cached.Vault(url); !ok {
-			return "", fmt.Errorf("the configuration has no vault %s", url)
+			return nil, fmt.Errorf("the configuration has no vault %s", url)
 		}
-		return cached.KEKPin(url), nil
+		return cached.KEKPins(url), nil
 	}
 }
 

@@ -75,8 +75,11 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 	}
 }
 
-// showRecords brings the metrics of one key, or of all, up to the record.
+// showRecords brings the metrics of one key, or of all and of the vaults, up to the record.
 func (d *Daemon) showRecords(ctx context.Context, name string) {
+	if name == "" {
+		d.showVaultRecords(ctx)
+	}
 	for _, known := range d.loop.Names() {
 		if name != "" && name != known {
 			continue

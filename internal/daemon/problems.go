@@ -179,6 +179,7 @@ func (t *teller) vault(v status.Vault) {
 	if !v.Reachable && v.Error != "" {
 		t.add(status.Warning, "", v.Name, "keydvaultunreachable", "vault "+v.Name+" cannot be used: "+v.Error, "keyd check tries each part of the way to it; keyd goes on by itself")
 	}
+	t.kek(v)
 	if v.ClockSkew.Abs() > skewMuch {
 		t.add(status.Warning, "", v.Name, "keydclockskew",
 			fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: from 5 minutes on scheduled rotations wait", v.Name, v.ClockSkew.Abs().Round(time.Second)),

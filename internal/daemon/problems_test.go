@@ -135,6 +135,10 @@ func troubles() []trouble {
 			"keydclockskew", "", "", aVault, func(w *told) { w.Vaults[0].ClockSkew = -121 * time.Second },
 			func(w *told) { w.Vaults[0].ClockSkew = 119 * time.Second },
 		},
+		{
+			"keydkekwaiting", "", "", aVault, func(w *told) { w.waitingKEK(3 * time.Minute) },
+			func(w *told) { w.waitingKEK(time.Minute) }, // keyd is about to take it into use, if it may
+		},
 		{"keydvaultthrottled", "", "", aVault, func(w *told) { w.busy = [2]int{100, 11} }, func(w *told) { w.busy = [2]int{100, 10} }},
 		{"keydunwrapfailing", "", aKey, aVault, func(w *told) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] }, nil},
 		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *told) { w.failAt(proof.LegHSM, key.WasRefuted, "") }, nil},
@@ -252,6 +256,24 @@ func (w *told) failAt(leg proof.Leg, outcome key.Outcome, why key.Reason) {
 func (w *told) expiring(in time.Duration) {
 	w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.Expires = noon.Add(in) })
 	w.look.record.Generations[0].Placements[0].Expires = noon.Add(in)
+}
+
+// waitingKEK gives the vault a key exchange key in use and one that was made so long ago and waits.
+func (w *told) waitingKEK(since time.Duration) {
+	w.Vaults[0].KEKs = []status.KEK{
+		{State: key.KEKActive, Fingerprint: "sha256:aa", Made: noon.Add(-time.Hour), Used: noon.Add(-time.Hour)},
+		{State: key.KEKMade, Fingerprint: "sha256:bb", Made: noon.Add(-since)},
+	}
+}
+
+func TestAKeyExchangeKeyThatWaitsIsToldWithTheLineThatPinsIt(t *testing.T) {
+	w := allWell()
+	w.waitingKEK(time.Hour)
+	got := w.problems()
+	if len(got) != 1 || !strings.Contains(got[0].Text, "sha256:bb") ||
+		!strings.Contains(got[0].Remedy, `kek: {fingerprints: ["sha256:aa", "sha256:bb"]}`) {
+		t.Errorf("problems: %+v", got)
+	}
 }
 
 func TestEachTroubleIsAProblemInWords(t *testing.T) {

@@ -64,6 +64,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	old := d.cfg
 	d.cfg, d.vaults, d.cred = next, vaults, cred
 	d.mu.Unlock()
+	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	for _, v := range old.Vaults {
 		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {

@@ -98,7 +98,9 @@ func shownPlacement(p record.Placement) status.Placement {
 func (d *Daemon) vaultStatus() []status.Vault {
 	var out []status.Vault
 	for _, v := range d.config().Vaults {
-		out = append(out, d.oneVault(v.Vault))
+		s := d.oneVault(v.Vault)
+		d.showKEKs(&s)
+		out = append(out, s)
 	}
 	return out
 }

@@ -178,32 +178,35 @@ func (d drifter) placed() {
 	}
 }
 
-// kek is what became of the key exchange key since keyd last wrapped for it.
+// kek is what became of the vault's key exchange key.
 func (d drifter) kek() {
-	var last key.Fingerprint
-	if at := d.Record.NewestIn(d.v.URL); at.Found() {
-		last = at.KEKPrint
+	kek, newer := d.v.seen.KEK, d.v.seen.Newer
+	if newer.Print != "" && newer.Err != nil && key.ClassOf(newer.Err) == key.Refused {
+		d.add(DriftKEKChanged, approveKEK,
+			"vault %s has another key exchange key, %s, that keyd did not make: nothing is "+
+				"wrapped for it: %v", d.v.Name, newer.Print, newer.Err)
 	}
-	kek := d.v.seen.KEK
-	const approve = "compare the fingerprint with the vault's owner, write it into the configuration as " +
-		"kek.fingerprint, then: keyd reload"
 	switch {
-	case kek.Absent && last != "":
+	case kek.Absent:
 		d.add(DriftKEKMissing, "find out who removed it; if it is soft-deleted, recover it",
-			"vault %s no longer has the key exchange key that was used for %s: %s", d.v.Name, d.Policy.Key, last)
+			"vault %s no longer has the key exchange key that was used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
+	case kek.Was != "" && kek.Print != "" && kek.Print != kek.Was:
+		d.add(DriftKEKChanged, approveKEK,
+			"the key exchange key of vault %s is %s and was %s: nothing is wrapped for it",
+			d.v.Name, kek.Print, kek.Was)
 	case kek.Err == nil || key.ClassOf(kek.Err) != key.Refused:
-	case kek.Print != "" && last != "" && kek.Print != last:
-		d.add(DriftKEKChanged, approve, "the key exchange key of vault %s is %s and was %s: nothing is wrapped for it",
-			d.v.Name, kek.Print, last)
 	case kek.Print == "":
 		d.add(DriftKEKRefused,
 			"make a new version of it, name another one (kek.name), or give keyd its role, as the reason says",
 			"the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
 	default:
-		d.add(DriftKEKRefused, approve, "the key exchange key of vault %s is not used for %s: %v", d.v.Name,
+		d.add(DriftKEKRefused, approveKEK, "the key exchange key of vault %s is not used for %s: %v", d.v.Name,
 			d.Policy.Key, kek.Err)
 	}
 }
+
+const approveKEK = "find out who made it; to use it, confirm its fingerprint with the vault's owner out of band, " +
+	"pin it in kek.fingerprints, then: keyd reload"
 
 func sameOperations(a, b []key.Operation) bool { return list(a) == list(b) }
 

@@ -25,6 +25,7 @@ type Metrics struct {
 	stepDuration *prometheus.HistogramVec
 	stepFailures *prometheus.GaugeVec
 	placements   *prometheus.GaugeVec
+	kekWaiting   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the loop's metrics.
@@ -59,6 +60,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have "+
 			"failed in a row.", "key", "vault"),
 		placements: gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
+		kekWaiting: gauge("kek_waiting_since_timestamp_seconds", "Since when a key exchange key of the vault waits "+
+			"for approval, 0 for none.", "vault"),
 		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 4, 8),
@@ -87,6 +90,34 @@ func (m *Metrics) stepped(p key.Policy, s plan.Step, rec *record.Record, elapsed
 	case err == nil && s.Kind == plan.Hold && rec.Hold.Code == key.HoldRefuted:
 		m.rotations.WithLabelValues(p.Key, "failed").Inc()
 	}
+}
+
+// steppedVault counts a step of a vault's key exchange keys: one that belongs to no key.
+func (m *Metrics) steppedVault(p key.VaultPolicy, s plan.Step, elapsed time.Duration, err error) {
+	outcome := "done"
+	if err != nil {
+		outcome = "failed"
+		m.stepFailures.WithLabelValues("", p.Name).Inc()
+	} else {
+		m.stepFailures.DeleteLabelValues("", p.Name)
+	}
+	m.steps.WithLabelValues(string(s.Kind), outcome).Inc()
+	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
+}
+
+// RecordedVault shows where a vault's key exchange keys stand by its record.
+func (m *Metrics) RecordedVault(p key.VaultPolicy, rec *record.Vault) {
+	var since time.Time
+	if k := rec.Waiting(); k != nil {
+		since = k.Made.Here
+	}
+	m.kekWaiting.WithLabelValues(p.Name).Set(unix(since))
+}
+
+// ForgetVault drops every series of a vault that has left the configuration.
+func (m *Metrics) ForgetVault(name string) {
+	m.kekWaiting.DeleteLabelValues(name)
+	m.stepFailures.DeleteLabelValues("", name)
 }
 
 // Recorded shows where a key stands by its record.

@@ -152,7 +152,11 @@ func (w *World) overtake() {
 			continue
 		}
 		for range 1 + w.rnd.IntN(4) {
-			d.step(pick(w, w.keys))
+			if w.chance(4) {
+				d.stepVault(pick(w, w.vaults))
+			} else {
+				d.step(pick(w, w.keys))
+			}
 		}
 	}
 }

@@ -28,6 +28,11 @@ func (s *store) told(e chain.Entry, is *record.Record) {
 	})
 }
 
+// toldOfVault is told for an entry about a vault.
+func (s *store) toldOfVault(e chain.Entry) {
+	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool { return o.key == "" && o.told(e, nil) })
+}
+
 // judgeOwed: in the end every effect has its result in the audit.
 func (w *World) judgeOwed() {
 	for _, o := range w.store.owed {
@@ -70,12 +75,6 @@ func (v *vault) oweDisabling(name string, x *version) {
 	g, _ := holderOf(&rec, v.URL, x.ID)
 	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
 		return e.Event == chain.Disabled && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
-	}})
-}
-
-func (v *vault) oweKEK() {
-	v.w.store.owe(owing{key: "", effect: "a key exchange key was made in " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
-		return e.Event == chain.KEKMade && e.Fields["vault"] == v.URL
 	}})
 }
 

@@ -12,7 +12,7 @@ import (
 
 // meddlings is in how many ways meddle meddles; the first of them may come in the
 // middle of a call, too.
-const meddlings, amidCalls = 23, 19
+const meddlings, amidCalls = 25, 19
 
 // meddle is what people, configurations and clocks do at any time.
 func (w *World) meddle(way int) {
@@ -53,6 +53,8 @@ func (w *World) meddle(way int) {
 		w.restore()
 	case 22:
 		w.purge(v, k)
+	case 23, 24:
+		w.wishKEK(v)
 	}
 }
 
@@ -140,16 +142,6 @@ func (w *World) removePair(k *managed) {
 	w.tell("somebody removes %s from the HSM", o.label)
 }
 
-// changeKEK makes another KEK in a vault; it is approved some hours later.
-func (w *World) changeKEK(v *vault) {
-	if v.kek == nil {
-		return
-	}
-	v.newKEK()
-	w.tell("%s has another KEK", v.Name)
-	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(*v.kek) })
-}
-
 // turnClock sets one daemon's clock wrong, and mostly right again later.
 func (w *World) turnClock() {
 	d := pick(w, w.daemons)
@@ -171,13 +163,21 @@ func (w *World) setClock(d *daemon, offset time.Duration) {
 // backup copies the state; restore puts the last copy in place, or nothing at all
 // when there is none: the state is lost.
 func (w *World) backup() {
-	w.saved = maps.Clone(w.store.records)
+	w.saved, w.savedVaults = maps.Clone(w.store.records), maps.Clone(w.store.vaults)
 	w.tell("somebody makes a copy of the state")
 }
 
 func (w *World) restore() {
 	w.tell("the state is lost; the copy put in its place has %d keys", len(w.saved))
 	w.store.owed = nil // and so is the audit
+	for _, v := range w.vaults {
+		was, is := w.store.vaults[v.URL], w.savedVaults[v.URL].Clone()
+		is.URL, is.Schema, is.Revision = v.URL, record.SchemaVersion, was.Revision+1
+		w.store.vaults[v.URL], v.restored = is, w.now
+		if is.Request != nil {
+			v.wanted++
+		}
+	}
 	for _, k := range w.keys {
 		name := k.policy.Key
 		was, is := w.store.records[name], w.saved[name].Clone()

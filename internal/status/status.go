@@ -111,8 +111,14 @@ type Vault struct {
 	KEK       string          `json:"kek,omitempty"` // kid with version
 	KEKPrint  key.Fingerprint `json:"kek_fingerprint,omitempty"`
 	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
-	ClockSkew time.Duration   `json:"clock_skew"`          // vault minus local, nanoseconds
-	History   *History        `json:"history,omitempty"`   // nil where it is not kept
+	// KEKs are the key exchange keys of the vault's record, oldest first; KEKRequest is a new one that was asked for
+	// and is not made yet, KEKNext when the schedule makes one due, and KEKWaiting what the next step waits for.
+	KEKs       []KEK           `json:"keks,omitempty"`
+	KEKRequest *key.KEKRequest `json:"kek_request,omitempty"`
+	KEKNext    time.Time       `json:"kek_next,omitzero"`
+	KEKWaiting string          `json:"kek_waiting,omitempty"`
+	ClockSkew  time.Duration   `json:"clock_skew"`        // vault minus local, nanoseconds
+	History    *History        `json:"history,omitempty"` // nil where it is not kept
 }
 
 // Key is one managed key.

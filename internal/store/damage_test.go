@@ -334,14 +334,17 @@ func contents(t *testing.T, s *Store) map[string]any {
 func TestAnOlderSchemaIsMigratedAndACopyIsKept(t *testing.T) {
 	dir := history(t)
 	next := format{version: record.SchemaVersion + 1, from: map[int]migration{
-		record.SchemaVersion: func(old json.RawMessage) (json.RawMessage, error) {
-			var rec record.Record
-			if err := json.Unmarshal(old, &rec); err != nil {
-				return nil, err
+		record.SchemaVersion: func(old map[string]json.RawMessage) (map[string]json.RawMessage, error) {
+			for name, body := range old {
+				var rec record.Record
+				if err := json.Unmarshal(body, &rec); err != nil {
+					return nil, err
+				}
+				rec.Schema++
+				rec.Instance = "migrated"
+				old[name], _ = json.Marshal(rec)
 			}
-			rec.Schema++
-			rec.Instance = "migrated"
-			return json.Marshal(rec)
+			return old, nil
 		},
 	}}
 	s, err := openAs(next, dir, clock, nil)
@@ -372,7 +375,10 @@ func TestAFailedMigrationChangesNothing(t *testing.T) {
 	dir := history(t)
 	broken := errors.New("unheard of")
 	next := format{version: record.SchemaVersion + 1, from: map[int]migration{
-		record.SchemaVersion: func(json.RawMessage) (json.RawMessage, error) { return nil, broken },
+		record.SchemaVersion: func(map[string]json.RawMessage) (map[string]json.RawMessage, error) {
+			return nil,
+				broken
+		},
 	}}
 	if _, err := openAs(next, dir, clock, nil); !errors.Is(err, broken) {
 		t.Fatalf("got %v, want the migration's error", err)

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
 
 	"go.etcd.io/bbolt"
@@ -15,8 +17,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// migration turns the JSON of a record of one schema into that of the next.
-type migration func(record json.RawMessage) (json.RawMessage, error)
+// migration turns the JSON of all records of one schema, by name, into those of the next. It may add some.
+type migration func(records map[string]json.RawMessage) (map[string]json.RawMessage, error)
 
 // format is the schema that the store writes, and the ways to it.
 type format struct {
@@ -67,19 +69,22 @@ func (s *Store) migrateRecords(tx *bbolt.Tx, from int) error {
 	if err != nil {
 		return err
 	}
+	bodies := map[string]json.RawMessage{}
 	for name, r := range old {
-		body := json.RawMessage(r.body)
-		for v := from; v < s.format.version; v++ {
-			step, ok := s.format.from[v]
-			if !ok {
-				return fmt.Errorf("no way leads from schema %d to %d", v, v+1)
-			}
-			if body, err = step(body); err != nil {
-				return fmt.Errorf("record of %s: %w", name, err)
-			}
+		bodies[name] = r.body
+	}
+	for v := from; v < s.format.version; v++ {
+		step, ok := s.format.from[v]
+		if !ok {
+			return fmt.Errorf("no way leads from schema %d to %d", v, v+1)
 		}
+		if bodies, err = step(bodies); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(bodies)) {
 		last, _ := head(tx)
-		moved := newStored(name, last+1, body)
+		moved := newStored(name, last+1, bodies[name])
 		if err := records.Put([]byte(name), moved.encode()); err != nil {
 			return err
 		}

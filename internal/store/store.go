@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -14,7 +13,6 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/record"
 )
 
 // Store is the state of one host. Its methods may be called from many
@@ -37,122 +35,6 @@ type Store struct {
 	broken   error // damage found while running: every call answers it
 	lastFail error
 	entries  uint64
-}
-
-// Load returns the record of a key, with the revision that Save compares. A key
-// without a record gets an empty one at revision 0. Errors: *CorruptError,
-// *SchemaError.
-func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
-	rec := record.Record{Schema: s.format.version, Key: name}
-	err := s.view(ctx, func(tx *bbolt.Tx) error {
-		value := tx.Bucket(bucketRecords).Get([]byte(name))
-		if value == nil {
-			return nil
-		}
-		r, err := parseStored(name, value)
-		if err != nil {
-			return s.corrupt("%v", err)
-		}
-		rec, err = s.decode(name, r)
-		return err
-	})
-	return rec, err
-}
-
-func (s *Store) decode(name string, r stored) (record.Record, error) {
-	var rec record.Record
-	if err := json.Unmarshal(r.body, &rec); err != nil {
-		return rec, s.corrupt("the record of %q cannot be read: %v", name, err)
-	}
-	if rec.Schema > s.format.version {
-		return rec, &SchemaError{Path: s.path, Found: rec.Schema, Known: s.format.version}
-	}
-	if rec.Key != name {
-		return rec, s.corrupt("the record of %q says that it is %q's", name, rec.Key)
-	}
-	rec.Revision = r.revision
-	return rec, nil
-}
-
-// Save replaces the stored record if its revision still is rec.Revision (0:
-// there is none yet), and appends the entries in the same transaction; at least
-// one is needed. It returns rec at its new revision, which is the sequence
-// number of the last entry. An entry without a key or time gets the record's
-// and the present one.
-//
-// Errors: *ConflictError; *key.CaseError for a new record when another has its name in
-// another case; *WriteError: after the latter with class Ambiguous,
-// load again to see which it was.
-func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
-	if err := s.savable(rec, entries); err != nil {
-		return rec, err
-	}
-	saved := rec
-	err := s.write(ctx, func(tx *bbolt.Tx) error {
-		records := tx.Bucket(bucketRecords)
-		had, err := revisionOf(rec.Key, records.Get([]byte(rec.Key)))
-		if err != nil {
-			return s.corrupt("%v", err)
-		}
-		if had != rec.Revision {
-			return &ConflictError{Key: rec.Key, Had: rec.Revision, Stored: had}
-		}
-		if had == 0 {
-			if err := refuseOtherCase(records, rec.Key); err != nil {
-				return err
-			}
-		}
-		body, err := json.Marshal(rec)
-		if err != nil {
-			return fmt.Errorf("encode the record of %s: %w", rec.Key, err)
-		}
-		last, _ := head(tx)
-		r := newStored(rec.Key, last+uint64(len(entries)), body)
-		if err := records.Put([]byte(rec.Key), r.encode()); err != nil {
-			return err
-		}
-		saved.Revision = r.revision
-		return s.link(tx, rec.Key, r.sum.String(), entries)
-	})
-	if err != nil {
-		return rec, err
-	}
-	return saved, nil
-}
-
-// refuseOtherCase keeps one key from getting two records.
-func refuseOtherCase(records *bbolt.Bucket, name string) error {
-	return records.ForEach(func(k, _ []byte) error {
-		if key.SameName(string(k), name) {
-			return &key.CaseError{Name: name, Record: string(k)}
-		}
-		return nil
-	})
-}
-
-func (s *Store) savable(rec record.Record, entries []chain.Entry) error {
-	switch {
-	case !key.ValidName(rec.Key):
-		return fmt.Errorf("%q cannot be the name of a record", rec.Key)
-	case rec.Schema != s.format.version:
-		return fmt.Errorf("record of %s: schema %d cannot be saved, only %d", rec.Key, rec.Schema, s.format.version)
-	case len(entries) == 0:
-		return fmt.Errorf("record of %s: a change without an audit entry", rec.Key)
-	}
-	for _, e := range entries {
-		if e.Key != "" && e.Key != rec.Key {
-			return fmt.Errorf("record of %s: an audit entry of %s cannot go with it", rec.Key, e.Key)
-		}
-	}
-	return nil
-}
-
-func revisionOf(name string, value []byte) (uint64, error) {
-	if value == nil {
-		return 0, nil
-	}
-	r, err := parseStored(name, value)
-	return r.revision, err
 }
 
 // Append adds entries that change no record, such as the daemon's start, a
@@ -216,7 +98,9 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 	var names []string
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		return tx.Bucket(bucketRecords).ForEach(func(k, _ []byte) error {
-			names = append(names, string(k))
+			if !isVault(string(k)) {
+				names = append(names, string(k))
+			}
 			return nil
 		})
 	})

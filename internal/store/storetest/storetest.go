@@ -23,6 +23,8 @@ type Backend interface {
 	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
 	Append(ctx context.Context, entries ...chain.Entry) error
 	Names(ctx context.Context) ([]string, error)
+	LoadVault(ctx context.Context, url string) (record.Vault, error)
+	SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error)
 }
 
 // Opened is an empty backend and a view of its audit chain, oldest entry first.
@@ -45,6 +47,9 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"entries keep their order":                       order,
 		"every racing change is applied exactly once":    race,
 		"a cancelled context changes nothing":            cancelled,
+		"the record of a vault is kept as that of a key": vaultRoundTrip,
+		"a vault's stale revision conflicts":             vaultConflict,
+		"a vault and a key do not share a record":        vaultApart,
 	}
 	for name, check := range contract {
 		t.Run(name, func(t *testing.T) { check(t, open(t)) })
@@ -295,4 +300,69 @@ func cancelled(t *testing.T, b Opened) {
 		t.Errorf("Append: %v, want the context's error", err)
 	}
 	wantEvents(t, b)
+}
+
+const vaultURL = "https://v.vault.azure.net"
+
+func mustLoadVault(t *testing.T, b Opened) record.Vault {
+	t.Helper()
+	rec, err := b.LoadVault(t.Context(), vaultURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+func vaultRoundTrip(t *testing.T, b Opened) {
+	rec := mustLoadVault(t, b)
+	if diff := cmp.Diff(record.Vault{Schema: record.SchemaVersion, URL: vaultURL}, rec); diff != "" {
+		t.Errorf("absent (-want +got):\n%s", diff)
+	}
+	at := record.Moment{Here: time.Date(2026, 3, 1, 2, 0, 0, 123456789, time.UTC), There: time.Date(2026, 3, 1, 2, 0,
+		1, 0, time.UTC)}
+	rec.Instance = "hq-1"
+	rec.Request = &key.KEKRequest{ID: "q", At: at.Here, By: "uid 0 (root)", Reason: "yearly"}
+	if err := rec.MakeKEK(at, "a", "keyd", "first"); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := b.SaveVault(t.Context(), rec, entry(chain.KEKIntended))
+	if err != nil || saved.Revision == 0 {
+		t.Fatalf("revision %d, %v", saved.Revision, err)
+	}
+	if diff := cmp.Diff(saved, mustLoadVault(t, b)); diff != "" {
+		t.Errorf("loaded is not what was saved (-saved +loaded):\n%s", diff)
+	}
+	wantEvents(t, b, string(chain.KEKIntended))
+}
+
+func vaultConflict(t *testing.T, b Opened) {
+	rec := mustLoadVault(t, b)
+	if _, err := b.SaveVault(t.Context(), rec, entry("one")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.SaveVault(t.Context(), rec, entry("two"))
+	if key.ClassOf(err) != key.Retry {
+		t.Errorf("%v, want an error of class retry", err)
+	}
+	if _, err := b.SaveVault(t.Context(), mustLoadVault(t, b)); err == nil {
+		t.Error("a change without an entry was saved")
+	}
+	wantEvents(t, b, "one")
+}
+
+func vaultApart(t *testing.T, b Opened) {
+	mustSave(t, b, mustLoad(t, b, "k"), entry("of the key"))
+	rec := mustLoadVault(t, b)
+	if _, err := b.SaveVault(t.Context(), rec, entry("of the vault")); err != nil {
+		t.Fatal(err)
+	}
+	names, err := b.Names(t.Context())
+	if diff := cmp.Diff([]string{"k"}, names); diff != "" || err != nil {
+		t.Errorf("%v, names (-want +got):\n%s", err, diff)
+	}
+	rec = mustLoadVault(t, b)
+	rec.URL = "k"
+	if _, err := b.SaveVault(t.Context(), rec, entry("confused")); err == nil {
+		t.Error("a vault's record took the place of a key's")
+	}
 }
