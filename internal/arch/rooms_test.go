@@ -19,6 +19,8 @@ var floors = map[string]int{
 	"internal/daemon":          5,
 	"internal/control":         4,
 	"internal/web":             4,
+	"internal/trouble":         4,
+	"internal/check":           4,
 	"internal/simulate":        4,
 	"internal/rotate":          3,
 	"internal/observe":         3,

@@ -15,7 +15,7 @@ func (m Mark) String() string { return key.Checkpoint{Seq: m.Seq, Head: m.Head}.
 // not in the answer. A mark is of the chain when its entry has that hash and the chain
 // records that it was signed: keyd does so before it gives a mark away, so a chain that
 // was cut off just behind the entry is told, too.
-func Lacking(ctx context.Context, src Chain, marks []Mark) (map[Mark]string, error) {
+func Lacking(ctx context.Context, src Reader, marks []Mark) (map[Mark]string, error) {
 	if len(marks) == 0 {
 		return nil, nil
 	}

@@ -1,4 +1,5 @@
-package daemon
+// Package check tries everything once that keyd needs, for a person. Its rule: it changes nothing.
+package check
 
 import (
 	"cmp"
@@ -6,38 +7,97 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// maxSkew is the difference between clocks that `keyd check` fails; scheduled
-// rotations wait beyond it.
-const maxSkew = 5 * time.Minute
+// Parts is what there is to try.
+type Parts struct {
+	ConfigPath string
+	Config     *config.Config
+	Store      Store
+	Keys       Keys
+	Observer   Observer
+	Health     Health
+	HSM        HSM
+	Vaults     func(url string) Vault // nil for a vault that is not configured
+	Credential vault.CredentialState
+
+	// What a check has to judge and advise as the problems of `keyd status` do.
+	HSMUnit         string        // systemd's, whose journal tells of the HSM side
+	HSMDownRemedy   string        // for an HSM side that does not answer
+	CertificateSoon time.Duration // before its end a client certificate is a problem
+	DriftSeverity   func(plan.DriftKind) status.Severity
+}
+
+// Store is the records and the audit chain.
+type Store interface {
+	audit.Reader
+	Load(ctx context.Context, name string) (record.Record, error)
+	Verify(ctx context.Context) (chain.Report, error)
+	Healthy() error // of the last write
+}
+
+// Keys are the managed keys and where the loop stands with each.
+type Keys interface {
+	Names() []string
+	Policy(name string) (key.Policy, bool)
+	Position(name string) rotate.Position
+}
+
+// Observer looks at one key everywhere.
+type Observer interface {
+	Survey(ctx context.Context, p key.Policy, rec record.Record) *record.Observation
+}
+
+// Health proves every version of one key.
+type Health interface {
+	Prove(ctx context.Context, name string) ([]status.Proof, error)
+}
+
+// HSM is the HSM side.
+type HSM interface {
+	Describe(ctx context.Context) (key.HSMInfo, error)
+	CheckKEK(ctx context.Context, k key.KEK) (trust string, err error)
+}
+
+// Vault is one configured vault.
+type Vault interface {
+	May(ctx context.Context, r vault.Right) (bool, error)
+	Identity(ctx context.Context) (vault.Identity, error)
+	ClockSkew() (skew time.Duration, known bool)
+	PurgeProtected(ctx context.Context, name string) (bool, error)
+	KEK(ctx context.Context) (k key.KEK, present bool, err error)
+}
 
 // checker collects the lines of one check.
 type checker struct {
-	d     *Daemon
+	Parts
 	lines []status.Check
 	marks marks // of the versions that were listed
 }
 
-// Check tries once everything that keyd needs. It changes nothing.
-func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
-	c := &checker{d: d}
+// Run tries everything once. The error is the context's: what failed is in the lines.
+func Run(ctx context.Context, p Parts) ([]status.Check, error) {
+	c := &checker{Parts: p}
 	c.config()
 	c.store(ctx)
 	c.hsm(ctx)
 	c.identity(ctx)
-	for _, v := range d.config().Vaults {
+	for _, v := range p.Config.Vaults {
 		c.vault(ctx, v)
 	}
-	for _, name := range d.loop.Names() {
+	for _, name := range p.Keys.Names() {
 		c.key(ctx, name)
 	}
 	c.compareMarks(ctx)
@@ -75,30 +135,29 @@ func explained(err error) (reason, hint string) {
 }
 
 func (c *checker) config() {
-	_, err := config.Load(c.d.opts.ConfigPath)
-	c.add("config", c.d.opts.ConfigPath, "the file as it is now", err, "no mistake", "mend it, then: keyd reload")
+	_, err := config.Load(c.ConfigPath)
+	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "mend it, then: keyd reload")
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed", "correct it (systemctl edit keyd), then: systemctl restart keyd")
 }
 
 func (c *checker) store(ctx context.Context) {
-	r, err := c.d.store.Verify(ctx)
+	r, err := c.Store.Verify(ctx)
 	if err == nil && !r.Consistent() {
 		err = fmt.Errorf("%s", r)
 	}
-	c.add("store", c.d.config().StateDir, "audit chain", err, r.String(), "keep the file, and see the runbook, #keydstoreunhealthy")
-	if err := c.d.store.Healthy(); err != nil {
-		c.add("store", c.d.config().StateDir, "last write", err, "", "free or repair the disk")
+	c.add("store", c.Config.StateDir, "audit chain", err, r.String(), "keep the file, and see the runbook, #keydstoreunhealthy")
+	if err := c.Store.Healthy(); err != nil {
+		c.add("store", c.Config.StateDir, "last write", err, "", "free or repair the disk")
 	}
 }
 
 func (c *checker) hsm(ctx context.Context) {
-	seen := c.d.lookAtHSM(ctx)
-	if seen.err != nil {
-		c.add("hsm", c.d.config().HSM.Token, "answers", seen.err, "", hsmRemedy(c.d.hsmUnit()))
+	info, err := c.HSM.Describe(ctx)
+	if err != nil {
+		c.add("hsm", c.Config.HSM.Token, "answers", err, "", c.HSMDownRemedy)
 		return
 	}
-	info := seen.info
 	c.add("hsm", info.Token, "answers", nil, fmt.Sprintf("%s %s, firmware %s, serial %s", info.Manufacturer, info.Model, info.Firmware, info.Serial), "")
 	c.add("hsm", info.Token, "module", nil, info.Module+": "+info.Library, "")
 	c.pin(info)
@@ -129,57 +188,12 @@ func (c *checker) pin(info key.HSMInfo) {
 		}
 		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once", "find out who, before the token locks; see the runbook, "+runbook)
 	case key.PINLocked:
-		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN), "do not restart "+c.d.hsmUnit()+"; see the runbook, #keydpinnearlylocked")
+		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN), "do not restart "+c.HSMUnit+"; see the runbook, #keydpinnearlylocked")
 	case key.PINToChange:
 		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN", "change it with the vendor's tool, then write it into hsm.pin_file")
 	case key.PINUnknown:
 		c.line(status.CheckFailed, "hsm", info.Token, pin, "not known to be right: the token was not asked, or did not judge it", "see the line: able to work")
 	default:
 		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"), "do not try PINs by hand; see the runbook, #keydpinrefused")
-	}
-}
-
-// identity tells as whom keyd signs in for each kind of vault, and of a proxy before
-// the endpoint that hands tokens out.
-func (c *checker) identity(ctx context.Context) {
-	c.certificate()
-	kind := c.d.config().Azure.Credential
-	var signedIn error
-	tried := map[key.VaultKind]bool{}
-	for _, v := range c.d.config().Vaults {
-		client := c.d.client(v.URL)
-		if client == nil || tried[v.Kind] {
-			continue
-		}
-		tried[v.Kind] = true
-		who, err := client.Identity(ctx)
-		c.add("identity", kind, "sign in for "+service(v.Kind), err, who.String(), "")
-		signedIn = errors.Join(signedIn, err)
-	}
-	if slices.Contains([]string{vault.ManagedIdentity, vault.DefaultCredential}, kind) {
-		c.proxy(kind, signedIn)
-	}
-}
-
-func service(k key.VaultKind) string {
-	if k == key.ManagedHSM {
-		return "Managed HSMs"
-	}
-	return "Key Vaults"
-}
-
-func (c *checker) proxy(kind string, signedIn error) {
-	const name = "proxy before the endpoint"
-	endpoint, proxy, err := vault.ProxyBeforeIdentity()
-	remedy := "add " + endpoint + " to NO_PROXY in keyd's environment (systemctl edit keyd), then restart it"
-	switch {
-	case err != nil:
-		c.add("identity", kind, name, err, "", "correct them in keyd's environment (systemctl edit keyd)")
-	case proxy == "":
-		c.add("identity", kind, name, nil, "none: "+endpoint+" is asked directly", "")
-	case signedIn != nil:
-		c.line(status.CheckFailed, "identity", kind, name, fmt.Sprintf("requests for a token to %s go through the proxy %s, and the sign-in failed", endpoint, proxy), remedy)
-	default:
-		c.warn("identity", kind, name, fmt.Sprintf("requests for a token to %s go through the proxy %s, which sees the tokens", endpoint, proxy), remedy)
 	}
 }

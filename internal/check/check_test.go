@@ -1,27 +1,80 @@
-package daemon
+package check
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/store"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// checked runs the checks whose area is area.
+const basic = `instance: test
+state_dir: %[1]s/state
+hsm: {module: /usr/lib/softhsm/libsofthsm2.so, token: keyd, pin_file: hsm-pin}
+azure: {credential: managed-identity}
+vaults:
+  weu: {url: https://weu-keyd-test.vault.azure.net}
+keys:
+  one: {vaults: [weu], schedule: "0 3 1 * *"}
+`
+
+// TestMain sends whatever a client would send to a port where nobody listens.
+func TestMain(m *testing.M) {
+	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"} {
+		if err := os.Setenv(name, "http://127.0.0.1:9"); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// newChecker has a configuration and an empty state, and nothing of its parts answers.
+func newChecker(t *testing.T) (*checker, *store.Store) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "keyd.yaml")
+	if err := os.WriteFile(path, fmt.Appendf(nil, basic, dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := config.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(cfg.StateDir, time.Now, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &checker{Parts: Parts{
+		ConfigPath: path, Config: cfg, Store: s, HSMUnit: "keyd-hsm",
+		Vaults:          func(string) Vault { return struct{ Vault }{} },
+		CertificateSoon: 14 * 24 * time.Hour,
+	}}, s
+}
+
+// checked is the lines of a part of a check.
 func checked(t *testing.T, run func(*checker)) []status.Check {
 	t.Helper()
-	d, _ := newDaemon(t)
-	c := &checker{d: d}
+	c, _ := newChecker(t)
 	run(c)
 	for _, l := range c.lines {
 		if l.Area == "" || l.Name == "" || l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
@@ -46,34 +99,12 @@ func TestEachStateOfThePINHasItsLine(t *testing.T) {
 
 func TestThatARotationPolicyCannotBeReadHasItsLine(t *testing.T) {
 	lines := checked(t, func(c *checker) {
-		p, _ := c.d.loop.Policy("one")
+		p := c.Config.Policies[0]
 		c.keyIn(p, p.Vaults[0], record.VaultSeen{})
 		c.keyIn(p, p.Vaults[0], record.VaultSeen{PolicyErr: errors.New("403 ForbiddenByRbac")})
 	})
 	if len(lines) != 3 || lines[2].Result != status.CheckWarning || lines[2].Name != "rotation policy" || !strings.Contains(lines[2].Detail, "403 ForbiddenByRbac") {
 		t.Errorf("%+v, want a warning about the second look alone", lines)
-	}
-}
-
-// Nothing answers here, and the proxy is at a port where nobody listens.
-func TestACheckWithoutAnythingSaysWhatToDoOnEveryLine(t *testing.T) {
-	d, _ := newDaemon(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 0)
-	defer cancel()
-	lines, _ := d.Check(ctx)
-	failed := map[string]bool{}
-	for _, l := range lines {
-		if l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
-			t.Errorf("a line lacks its reason or its remedy: %+v", l)
-		}
-		if l.Result == status.CheckFailed {
-			failed[l.Area] = true
-		}
-	}
-	for _, area := range []string{"hsm", "identity", "vault", "key"} {
-		if !failed[area] {
-			t.Errorf("nothing failed in area %s: %+v", area, lines)
-		}
 	}
 }
 
@@ -132,6 +163,30 @@ func TestAVaultWithoutAKeyIsCheckedForWhatAPlainKeyNeeds(t *testing.T) {
 	} {
 		if got := slices.Sorted(maps.Keys(uses(test.policies, test.url))); !slices.Equal(got, slices.Sorted(slices.Values(test.want))) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+func TestACertificateIsJudgedByItsEnd(t *testing.T) {
+	const file = "/etc/keyd/client.pem"
+	for name, test := range map[string]struct {
+		state vault.CredentialState
+		want  []status.CheckResult
+	}{
+		"none":       {vault.CredentialState{}, nil},
+		"late":       {vault.CredentialState{File: file, Ends: time.Now().Add(15 * 24 * time.Hour)}, []status.CheckResult{status.CheckOK}},
+		"soon":       {vault.CredentialState{File: file, Ends: time.Now().Add(13 * 24 * time.Hour)}, []status.CheckResult{status.CheckWarning}},
+		"ended":      {vault.CredentialState{File: file, Ends: time.Now().Add(-time.Second)}, []status.CheckResult{status.CheckFailed}},
+		"not usable": {vault.CredentialState{File: file, Err: errors.New("it is empty")}, []status.CheckResult{status.CheckFailed}},
+	} {
+		test.state.Kind = vault.ClientCertificate
+		lines := checked(t, func(c *checker) { c.Credential = test.state; c.certificate() })
+		var got []status.CheckResult
+		for _, l := range lines {
+			got = append(got, l.Result)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%s: %+v, want %v", name, lines, test.want)
 		}
 	}
 }

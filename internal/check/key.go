@@ -1,4 +1,4 @@
-package daemon
+package check
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
@@ -14,8 +15,8 @@ import (
 
 // key looks at one key everywhere, tells what drifts, and proves every version.
 func (c *checker) key(ctx context.Context, name string) {
-	p, ok := c.d.loop.Policy(name)
-	rec, err := c.d.store.Load(ctx, name)
+	p, ok := c.Keys.Policy(name)
+	rec, err := c.Store.Load(ctx, name)
 	if !ok || err != nil {
 		c.add("key", name, "record", err, "", "keyd audit --verify")
 		return
@@ -23,9 +24,9 @@ func (c *checker) key(ctx context.Context, name string) {
 	if rec.Hold != nil {
 		c.line(status.CheckFailed, "key", name, "not held", fmt.Sprintf("%s: %s", rec.Hold.Code, rec.Hold.Reason), "keyd resume "+name+" --reason …, once the cause is gone")
 	}
-	o := c.d.observer.Survey(ctx, p, rec)
+	o := c.Observer.Survey(ctx, p, rec)
 	if o.HSM.Err != nil {
-		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", hsmRemedy(c.d.hsmUnit()))
+		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", c.HSMDownRemedy)
 	}
 	for _, v := range p.Vaults {
 		c.keyIn(p, v, o.Vaults[v.URL])
@@ -33,7 +34,7 @@ func (c *checker) key(ctx context.Context, name string) {
 	}
 	for _, drift := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
 		result := status.CheckWarning
-		if driftSeverity(drift.Kind) == status.Critical {
+		if c.DriftSeverity(drift.Kind) == status.Critical {
 			result = status.CheckFailed
 		}
 		subject := name
@@ -45,14 +46,14 @@ func (c *checker) key(ctx context.Context, name string) {
 	if !rec.Empty() {
 		c.proofs(ctx, p)
 	}
-	if pos := c.d.loop.Position(name); pos.Step.Kind == plan.Wait {
+	if pos := c.Keys.Position(name); pos.Step.Kind == plan.Wait {
 		c.warn("key", name, "waiting", pos.Step.Why, "remove the cause that it names; keyd then goes on by itself")
 	}
 }
 
 func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
 	subject := p.Key + " in " + v.Name
-	if c.d.client(v.URL) == nil {
+	if c.Vaults(v.URL) == nil {
 		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version", "put it back into vaults, or leave it so")
 		return
 	}
@@ -71,7 +72,7 @@ func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
 
 // proofs proves every enabled version of a key.
 func (c *checker) proofs(ctx context.Context, p key.Policy) {
-	results, err := c.d.health.Prove(ctx, p.Key)
+	results, err := c.Health.Prove(ctx, p.Key)
 	if err != nil {
 		c.add("key", p.Key, "proof", err, "", "")
 		return
@@ -86,10 +87,10 @@ func (c *checker) proofs(ctx context.Context, p key.Policy) {
 			c.add("key", subject, "proof", nil, "version "+result.Version+" works in the vault, and is the HSM's", "")
 		default:
 			runbook := "#keydunwrapfailing"
-			if onlyCloses(result) {
+			if health.OnlyCloses(result) {
 				runbook = "#keydwrapfailing"
 			}
-			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version, result.Outcome, leg(result), result.Error),
+			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version, result.Outcome, result.Where(), result.Error),
 				"see the runbook, "+runbook+", before anything is disabled or deleted")
 		}
 	}

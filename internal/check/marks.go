@@ -1,4 +1,4 @@
-package daemon
+package check
 
 import (
 	"context"
@@ -37,7 +37,7 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 	}
 	for _, x := range seen.Versions {
 		text, marked := x.Tags[key.TagCheckpoint]
-		if !marked || x.Tags[key.TagInstance] != c.d.config().Instance {
+		if !marked || x.Tags[key.TagInstance] != c.Config.Instance {
 			continue
 		}
 		seq, head, err := key.ParseMark(text)
@@ -53,12 +53,12 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 // listing: a mark is in the chain before it is in a vault.
 func (c *checker) compareMarks(ctx context.Context) {
 	const name = "marks in the vaults"
-	dir := c.d.config().StateDir
+	dir := c.Config.StateDir
 	all := make([]audit.Mark, len(c.marks.found))
 	for i, m := range c.marks.found {
 		all[i] = m.Mark
 	}
-	lacking, err := audit.Lacking(ctx, c.d.store, all)
+	lacking, err := audit.Lacking(ctx, c.Store, all)
 	if err != nil {
 		c.add("store", dir, name, err, "", "keyd audit --verify")
 		return

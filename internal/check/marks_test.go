@@ -1,4 +1,4 @@
-package daemon
+package check
 
 import (
 	"context"
@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
@@ -37,15 +38,15 @@ func (s goSigner) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, e
 	return rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, digest[:])
 }
 
-// signedMark has the daemon's chain signed, and is the mark of that.
-func signedMark(t *testing.T, d *Daemon) string {
+// signedMark has a chain signed, and is the mark of that.
+func signedMark(t *testing.T, s audit.Chain) string {
 	t.Helper()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
-	cp, err := audit.NewKeeper(audit.Config{Instance: "test", Chain: d.store, Signer: goSigner{private}, Clock: now,
+	cp, err := audit.NewKeeper(audit.Config{Instance: "test", Chain: s, Signer: goSigner{private}, Clock: now,
 		Logger: slog.New(slog.DiscardHandler), Metrics: audit.NewMetrics(prometheus.NewRegistry())}).Checkpoint(t.Context(), "keyd")
 	if err != nil {
 		t.Fatal(err)
@@ -54,10 +55,12 @@ func signedMark(t *testing.T, d *Daemon) string {
 }
 
 func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
-	d, _ := newDaemon(t)
-	rec := oneRecord(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC))
-	save(t, d, rec)
-	good := signedMark(t, d)
+	parts, s := newChecker(t)
+	rec := record.Record{Schema: record.SchemaVersion, Key: "one", Vaults: parts.Config.Policies[0].Vaults}
+	if _, err := s.Save(t.Context(), rec, chain.Entry{Event: "test", Actor: "test"}); err != nil {
+		t.Fatal(err)
+	}
+	good := signedMark(t, s)
 	_, hash, _ := strings.Cut(good, ":")
 	ahead, other := "99:"+hash, "1:"+hash
 	version := func(id, instance, mark string) key.Version {
@@ -93,7 +96,7 @@ func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
 		{"not listed", rec, record.VaultSeen{Err: errors.New("503")}, status.CheckOK, []string{"the chain has each of 0", "one in weu was not listed: its marks are not compared"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			c := &checker{d: d}
+			c := &checker{Parts: parts.Parts}
 			c.collect(test.rec, key.Policy{Key: "one"}, rec.Vaults[0], test.seen)
 			c.compareMarks(t.Context())
 			if len(c.lines) != len(test.want) || c.lines[0].Result != test.result {

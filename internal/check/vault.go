@@ -1,4 +1,4 @@
-package daemon
+package check
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 
 // vault tries one vault, and no more of it than makes sense after what failed.
 func (c *checker) vault(ctx context.Context, v config.Vault) {
-	client := c.d.client(v.URL)
+	client := c.Vaults(v.URL)
 	if client == nil {
 		return
 	}
@@ -26,7 +26,7 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 	}
 	if skew, known := client.ClockSkew(); known {
 		var err error
-		if skew.Abs() > maxSkew {
+		if skew.Abs() > key.MaxSkew {
 			err = fmt.Errorf("the local clock differs by %s from the vault's", skew.Round(time.Second))
 		}
 		c.add("clock", v.Name, "difference", err, skew.Round(time.Second).String(), "set the clock right (chronyc tracking)")
@@ -39,7 +39,7 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 
 // admits reports whether the vault answers this machine at all: not a matter of
 // roles, but of the network, its firewall and the sign-in.
-func (c *checker) admits(ctx context.Context, client *vault.Client, v config.Vault) bool {
+func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool {
 	_, err := client.May(ctx, vault.MayGet)
 	reason := key.ReasonOf(err)
 	if err != nil && reason != key.ForbiddenByFirewall {
@@ -70,7 +70,7 @@ func (c *checker) needs(v config.Vault) []need {
 	if v.KEK.Create {
 		all = append(all, need{vault.MayCreate, "the key exchange key cannot be made (or: kek.create: false)", false})
 	}
-	uses := uses(c.d.config().Policies, v.URL)
+	uses := uses(c.Config.Policies, v.URL)
 	for _, r := range []vault.Right{vault.MayWrap, vault.MayUnwrap, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
 		if uses[r] {
 			all = append(all, need{r, "versions cannot be proven", false})
@@ -107,7 +107,7 @@ func uses(policies []key.Policy, url string) map[vault.Right]bool {
 }
 
 // roles tries each right that keyd needs.
-func (c *checker) roles(ctx context.Context, client *vault.Client, v config.Vault) {
+func (c *checker) roles(ctx context.Context, client Vault, v config.Vault) {
 	var may []string
 	for _, n := range c.needs(v) {
 		yes, err := client.May(ctx, n.right)
@@ -145,7 +145,7 @@ func roleFor(v config.Vault) string {
 }
 
 // destroyer warns of rights that keyd never uses and that destroy keys.
-func (c *checker) destroyer(ctx context.Context, client *vault.Client, v config.Vault) {
+func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
 	for _, r := range []vault.Right{vault.MayDelete, vault.MayPurge} {
 		name := "no right to " + string(r)
 		switch yes, err := client.May(ctx, r); {
@@ -163,9 +163,9 @@ func (c *checker) destroyer(ctx context.Context, client *vault.Client, v config.
 }
 
 // purgeProtection is the vault's, and shows on any key in it.
-func (c *checker) purgeProtection(ctx context.Context, client *vault.Client, v config.Vault) {
+func (c *checker) purgeProtection(ctx context.Context, client Vault, v config.Vault) {
 	names := []string{v.KEK.Name}
-	for _, p := range c.d.config().Policies {
+	for _, p := range c.Config.Policies {
 		if _, in := p.Vault(v.URL); in && !slices.Contains(names, p.Key) {
 			names = append(names, p.Key)
 		}
@@ -187,7 +187,7 @@ func (c *checker) purgeProtection(ctx context.Context, client *vault.Client, v c
 	c.warn("vault", v.Name, "purge protection", "not known: the vault holds no key of keyd's yet", "check again after the first import")
 }
 
-func (c *checker) kek(ctx context.Context, client *vault.Client, v config.Vault) {
+func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
 	const name = "key exchange key"
 	kek, present, err := client.KEK(ctx)
 	if err != nil {
@@ -204,7 +204,7 @@ func (c *checker) kek(ctx context.Context, client *vault.Client, v config.Vault)
 	}
 	print := kek.Material.Fingerprint()
 	const compare = "compare the fingerprint with the vault's owner, then write it into the configuration as kek.fingerprint"
-	how, err := c.d.hsm.CheckKEK(ctx, kek)
+	how, err := c.HSM.CheckKEK(ctx, kek)
 	if err == nil && how != observe.TrustConfigured {
 		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)
 		return

@@ -60,7 +60,7 @@ type Daemon struct {
 	health   *health.Health
 	hub      *hub
 	// histories is what looks and proofs of the last day showed.
-	histories *histories
+	histories *health.Histories
 	control   *control.Server
 	web       *web.Server
 
@@ -94,7 +94,7 @@ func Run(ctx context.Context, o Options) error {
 
 // build makes every room; nothing runs yet, and nothing was sent.
 func build(o Options, cfg *config.Config) (*Daemon, error) {
-	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub(), histories: newHistories()}
+	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub(), histories: health.NewHistories()}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)

@@ -60,12 +60,10 @@ func TestACheckOfAChildSaysWhyItEndedAndNamesNoService(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- d.sup.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
-	c := &checker{d: d}
-	c.hsm(ctx)
-	if len(c.lines) != 1 || c.lines[0].Result != status.CheckFailed {
-		t.Fatalf("%+v", c.lines)
+	l := checkedFor(ctx, t, d, "hsm", "answers")
+	if l.Result != status.CheckFailed {
+		t.Fatalf("%+v", l)
 	}
-	l := c.lines[0]
 	if !strings.Contains(l.Detail, "exit status 1") || strings.Contains(l.Detail, "reset by peer") {
 		t.Errorf("the reason is %q", l.Detail)
 	}

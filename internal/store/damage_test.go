@@ -52,7 +52,7 @@ func tamper(t *testing.T, dir string, fn func(tx *bbolt.Tx) error) {
 	}
 }
 
-func verify(t *testing.T, dir string) Report {
+func verify(t *testing.T, dir string) chain.Report {
 	t.Helper()
 	s, err := OpenReadOnly(filepath.Join(dir, fileName))
 	if err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"go.etcd.io/bbolt"
@@ -46,52 +45,13 @@ func (s *Store) Audit(ctx context.Context, from uint64, fn func(chain.Linked) er
 	}
 }
 
-// Report is what Verify found.
-type Report struct {
-	Entries uint64     `json:"entries"`
-	Head    chain.Hash `json:"head"` // the last entry's; zero when there is none
-	Records int        `json:"records"`
-	Faults  []Finding  `json:"faults,omitempty"` // at most 20
-}
-
-// Finding is one place where the chain or a record is not as it was written.
-type Finding struct {
-	Seq  uint64 `json:"seq,omitempty"` // of the audit entry; 0: none
-	Key  string `json:"key,omitempty"` // of the record; "": none
-	What string `json:"what"`
-}
-
 const maxFindings = 20
-
-// Consistent reports whether nothing was found. That the chain ends where it
-// should is known only by comparing Entries and Head with values noted
-// elsewhere: entries cut off its end leave no trace, unless a record is newer.
-func (r Report) Consistent() bool { return len(r.Faults) == 0 }
-
-// String says it in one line.
-func (r Report) String() string {
-	if r.Consistent() {
-		return fmt.Sprintf("internally consistent: %d entries, head %s, %d records covered", r.Entries, r.Head, r.Records)
-	}
-	parts := make([]string, len(r.Faults))
-	for i, f := range r.Faults {
-		parts[i] = f.String()
-	}
-	return "not consistent: " + strings.Join(parts, "; ")
-}
-
-func (f Finding) String() string {
-	if f.Seq != 0 {
-		return fmt.Sprintf("audit entry %d: %s", f.Seq, f.What)
-	}
-	return fmt.Sprintf("record of %s: %s", f.Key, f.What)
-}
 
 // Verify walks the whole chain and every record: each entry follows the one
 // before it and hashes as written, and each record is exactly the one that the
-// last entry about it was saved with. What is wrong is in the Report; the error
+// last entry about it was saved with. What is wrong is in the report; the error
 // is for what could not be read at all.
-func (s *Store) Verify(ctx context.Context) (Report, error) {
+func (s *Store) Verify(ctx context.Context) (chain.Report, error) {
 	v := verifier{covered: map[string]coverage{}}
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		if err := v.walkChain(ctx, tx); err != nil {
@@ -103,7 +63,7 @@ func (s *Store) Verify(ctx context.Context) (Report, error) {
 }
 
 type verifier struct {
-	report  Report
+	report  chain.Report
 	covered map[string]coverage // by key: what the chain says was saved last
 }
 
@@ -112,7 +72,7 @@ type coverage struct {
 	sum string
 }
 
-func (v *verifier) add(f Finding) {
+func (v *verifier) add(f chain.Finding) {
 	if len(v.report.Faults) < maxFindings {
 		v.report.Faults = append(v.report.Faults, f)
 	}
@@ -125,14 +85,14 @@ func (v *verifier) walkChain(ctx context.Context, tx *bbolt.Tx) error {
 		c, err := parseLinked(k, value)
 		switch {
 		case err != nil:
-			v.add(Finding{Seq: seq + 1, What: err.Error()})
+			v.add(chain.Finding{Seq: seq + 1, What: err.Error()})
 		case c.Seq != seq+1:
-			v.add(Finding{Seq: seq + 1, What: fmt.Sprintf("missing; the next one is %d", c.Seq)})
+			v.add(chain.Finding{Seq: seq + 1, What: fmt.Sprintf("missing; the next one is %d", c.Seq)})
 		case c.Prev != prev:
-			v.add(Finding{Seq: c.Seq, What: "does not follow the entry before it: one of them was changed, moved or removed"})
+			v.add(chain.Finding{Seq: c.Seq, What: "does not follow the entry before it: one of them was changed, moved or removed"})
 		}
 		if err == nil && !chain.Links(c.Prev, c.Seq, c.Key, c.Body, c.Hash) {
-			v.add(Finding{Seq: c.Seq, What: "does not match its hash: it was changed"})
+			v.add(chain.Finding{Seq: c.Seq, What: "does not match its hash: it was changed"})
 		}
 		if c.Record != "" {
 			v.covered[c.Key] = coverage{seq: c.Seq, sum: c.Record}
@@ -153,22 +113,22 @@ func (v *verifier) walkRecords(tx *bbolt.Tx) error {
 		delete(v.covered, name)
 		switch {
 		case err != nil:
-			v.add(Finding{Key: name, What: err.Error()})
+			v.add(chain.Finding{Key: name, What: err.Error()})
 		case !known:
-			v.add(Finding{Key: name, What: "the chain has no entry of it"})
+			v.add(chain.Finding{Key: name, What: "the chain has no entry of it"})
 		case r.revision > last.seq:
-			v.add(Finding{Key: name, What: fmt.Sprintf(
+			v.add(chain.Finding{Key: name, What: fmt.Sprintf(
 				"it was saved with entry %d and the chain knows only up to entry %d: entries were removed from its end", r.revision, last.seq)})
 		case r.revision < last.seq:
-			v.add(Finding{Key: name, What: fmt.Sprintf(
+			v.add(chain.Finding{Key: name, What: fmt.Sprintf(
 				"it was saved with entry %d and entry %d tells of a later change: an older record was put back", r.revision, last.seq)})
 		case r.sum.String() != last.sum:
-			v.add(Finding{Key: name, What: fmt.Sprintf("it is not the one that entry %d was saved with", last.seq)})
+			v.add(chain.Finding{Key: name, What: fmt.Sprintf("it is not the one that entry %d was saved with", last.seq)})
 		}
 		return nil
 	})
 	for _, name := range slices.Sorted(maps.Keys(v.covered)) {
-		v.add(Finding{Key: name, What: fmt.Sprintf("entry %d tells of it, and it is gone", v.covered[name].seq)})
+		v.add(chain.Finding{Key: name, What: fmt.Sprintf("entry %d tells of it, and it is gone", v.covered[name].seq)})
 	}
 	return err
 }

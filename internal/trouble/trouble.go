@@ -1,14 +1,14 @@
-package daemon
+// Package trouble says what is wrong with keyd, in words, with its severity, remedy and runbook. Its rule: each fact
+// about a cause is a row of one table, and what is wrong follows from plain evidence; it asks nobody.
+package trouble
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
@@ -18,178 +18,168 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// From when on what is late is a problem. The alerts have the same times, so that the
-// page is not calm while they fire.
-const (
-	readyLate      = 15 * time.Minute
-	checkpointLate = audit.Every + time.Hour
-	lossesMany     = 5 // within hsm.LossSpan
-	skewMuch       = 2 * time.Minute
-)
-
-// evidence is what problems are told from, besides the snapshot.
-type evidence struct {
-	store      error     // of the last write
-	reload     error     // of the last reload; nil when it was taken over
-	checkpoint time.Time // when the audit chain was last signed
-	losses     int       // of the HSM side, within hsm.LossSpan
-	signIn     vault.CredentialState
-	asked      func(vault string) (requests, throttled int)
-	failing    func(health.ID) bool
-	interval   func(newest bool) time.Duration // between two proofs
-	look       func(name string) (look, bool)
+// Evidence is what Find needs besides the snapshot. The zero value is evidence of nothing wrong.
+type Evidence struct {
+	StoreErr   error     // of the last write
+	ReloadErr  error     // of the last reload; nil when keyd took it over
+	Checkpoint time.Time // when the audit chain was last signed; zero: not known
+	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
+	Credential vault.CredentialState
+	Requests   map[string]Requests // by the vault's name
+	Failing    map[health.ID]bool  // versions whose proofs are to be alarmed about
+	Newest     time.Duration       // between two proofs of a newest version
+	Older      time.Duration       // and of an older one
+	Looks      map[string]Look     // by key; a key that was not looked at yet has none
 }
 
-// look is the last look for a key, and what it is compared with.
-type look struct {
-	policy key.Policy
-	record record.Record
-	seen   *record.Observation
+// Requests counts those of the last vault.RecentSpan to one vault.
+type Requests struct{ Sent, Throttled int }
+
+// Look is the last look for a key, and what to compare it with.
+type Look struct {
+	Policy key.Policy
+	Record record.Record
+	Seen   *record.Observation
 }
 
-func (d *Daemon) evidence(at time.Time) evidence {
-	d.mu.RLock()
-	refused, pace := d.refused, d.cfg.Health
-	d.mu.RUnlock()
-	return evidence{
-		store: d.store.Healthy(), reload: refused, checkpoint: d.keeper.Last(), losses: d.hsm.Lost(), signIn: d.credential().Reread(), failing: d.health.Failing, look: d.lastLook,
-		asked: func(name string) (int, int) { return d.vaultSeen.Recent(name, at) },
-		interval: func(newest bool) time.Duration {
-			if newest {
-				return pace.Newest
-			}
-			return pace.Older
-		},
-	}
-}
-
-func (d *Daemon) lastLook(name string) (look, bool) {
-	p, ok := d.loop.Policy(name)
-	seen := d.observer.Last(name)
-	if !ok || seen == nil {
-		return look{}, false
-	}
-	rec, err := d.store.Load(context.Background(), name)
-	return look{p, rec, seen}, err == nil
-}
-
-// problems puts what is wrong into words, the worst first.
-func problems(s status.Snapshot, e evidence) []status.Problem {
-	t := &teller{evidence: e, at: s.At, started: s.Started, names: map[string]string{}}
-	t.state(s)
-	t.hsm(s.HSM)
-	t.audit()
-	t.credential()
+// Find lists what is wrong, the worst first.
+func Find(s status.Snapshot, e Evidence) []status.Problem {
+	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{}}
+	f.daemon(s)
+	f.hsm(s.HSM)
+	f.audit()
+	f.credential()
 	for _, v := range s.Vaults {
-		t.names[v.URL] = v.Name
-		t.vault(v)
+		f.vaults[v.URL] = v.Name
+		f.vault(v)
 	}
 	for _, k := range s.Keys {
-		t.key(k)
+		f.key(k)
 	}
-	slices.SortStableFunc(t.out, func(a, b status.Problem) int { return cmp.Compare(a.Severity, b.Severity) })
-	return t.out
+	slices.SortStableFunc(f.found, func(a, b status.Problem) int { return cmp.Compare(a.Severity, b.Severity) })
+	return f.found
 }
 
-// teller collects problems.
-type teller struct {
-	evidence
+// finder collects problems.
+type finder struct {
+	Evidence
 	at, started time.Time
-	names       map[string]string // of vaults, by URL
-	out         []status.Problem
+	unit        string            // systemd's, of the HSM side
+	vaults      map[string]string // names, by URL
+	found       []status.Problem
 }
 
-func (t *teller) add(severity status.Severity, key, vault, runbook, text, remedy string) {
-	t.out = append(t.out, status.Problem{Severity: severity, Key: key, Vault: vault, Text: text, Remedy: remedy, Runbook: runbook})
+// about is the key and the vault of a problem, and what its remedy needs besides. All of it may be empty.
+type about struct{ key, vault, credential, remedy string }
+
+func (f *finder) add(cause Cause, a about, text string) {
+	r := Of(cause)
+	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
+	f.found = append(f.found, status.Problem{
+		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
+		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)),
+	})
 }
 
-// state is the daemon itself.
-func (t *teller) state(s status.Snapshot) {
-	if t.store != nil {
-		t.add(status.Critical, "", "", "keydstoreunhealthy", "the state cannot be written: "+t.store.Error(), "free or repair the disk; keyd goes on by itself")
+// late reports whether the cause's threshold has passed since a time; a zero time is never late.
+func (f *finder) late(cause Cause, since time.Time) bool {
+	return !since.IsZero() && f.at.Sub(since) > Of(cause).Threshold
+}
+
+func (f *finder) daemon(s status.Snapshot) {
+	if f.StoreErr != nil {
+		f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
 	}
-	if t.reload != nil {
-		reason, _, _ := strings.Cut(t.reload.Error(), "\n") // the mistakes, one a line, are in the journal
-		t.add(status.Warning, "", "", "keydconfigreloadfailed", "the last reload was refused: "+strings.TrimSuffix(reason, ":"),
-			"correct it (keyd check shows each mistake with its line), then: keyd reload; until then keyd goes on with the configuration it had")
+	if f.ReloadErr != nil {
+		reason, _, _ := strings.Cut(f.ReloadErr.Error(), "\n") // the mistakes, one a line, are in the journal
+		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
-	if !s.Ready && s.At.Sub(s.Started) > readyLate {
-		t.add(status.Warning, "", "", "keydnotready", "not every key was looked at since keyd's start at "+moment(s.Started),
-			"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
+	if !s.Ready && f.late(NotReady, s.Started) {
+		f.add(NotReady, about{}, "not every key was looked at since keyd's start at "+words.Moment(s.Started))
 	}
 }
 
-func (t *teller) hsm(h status.HSM) {
-	unit := cmp.Or(h.Unit, unitOfHSM)
+// unitOfHSM is the HSM side's systemd unit where it is a service of its own.
+const unitOfHSM = "keyd-hsm"
+
+// HSMDownRemedy says what to do when the HSM side, whose log is in the journal of unit, does not answer.
+func HSMDownRemedy(unit string) string { return Of(hsmDown(unit)).Remedy }
+
+// hsmDown tells a service, which has a journal, from a child of the daemon, which has none of its own.
+func hsmDown(unit string) Cause {
+	if cmp.Or(unit, unitOfHSM) == unitOfHSM {
+		return HSMDown
+	}
+	return HSMChildDown
+}
+
+func (f *finder) hsm(h status.HSM) {
 	switch {
 	case h.State() == status.HSMDown && !h.Since.IsZero():
-		t.add(status.Critical, "", "", "keydhsmdown", "the HSM side is down: "+oneLine(h.Error), hsmRemedy(unit))
+		f.add(hsmDown(h.Unit), about{}, "the HSM side is down: "+words.OneLine(h.Error))
 	case h.State() == status.HSMDegraded && h.Info.PINRefused:
-		t.add(status.Critical, "", "", "keydpinrefused", "the HSM side cannot work: "+oneLine(h.Info.Degraded), "do not try PINs by hand; find the right one, as the runbook says")
+		f.add(PINRefused, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
 	case h.State() == status.HSMDegraded:
-		t.add(status.Critical, "", "", "keydhsmdown", "the HSM side cannot work: "+oneLine(h.Info.Degraded), "mend what it says; keyd check tries each part")
+		f.add(HSMDegraded, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
 	}
-	if t.losses > lossesMany {
-		t.add(status.Warning, "", "", "keydhsmdown", fmt.Sprintf("the HSM side ended %d times within %s, and was started again", t.losses, words.Span(hsm.LossSpan)),
-			"journalctl -u "+unit+" shows what ends it")
+	if float64(f.HSMLosses) > Of(HSMRestarting).Limit {
+		f.add(HSMRestarting, about{}, fmt.Sprintf("the HSM side ended %d times within %s, and was started again",
+			f.HSMLosses, words.Span(hsm.LossSpan)))
 	}
-	const stop = "find out who tries wrong PINs, and stop them; then log in once with the vendor's tool, which resets the count"
 	switch h.Info.PIN {
 	case key.PINLocked:
-		t.add(status.Critical, "", "", "keydpinnearlylocked", "the token's user PIN is locked: keyd cannot log in again after a restart",
-			"do not restart "+unit+"; have the token's security officer unlock the PIN")
+		f.add(PINLocked, about{}, "the token's user PIN is locked: keyd cannot log in again after a restart")
 	case key.PINFinalTry:
-		t.add(status.Critical, "", "", "keydpinnearlylocked", "one more wrong PIN locks the token, and keyd cannot log in again after a restart",
-			"do not restart "+unit+"; "+stop)
+		f.add(PINFinalTry, about{},
+			"one more wrong PIN locks the token, and keyd cannot log in again after a restart")
 	case key.PINCountLow:
-		t.add(status.Warning, "", "", "keydpintrieslow", "somebody else tried a wrong PIN on the token, which has few tries left", stop)
+		f.add(PINTriesLow, about{}, "somebody else tried a wrong PIN on the token, which has few tries left")
 	case key.PINToChange:
-		t.add(status.Warning, "", "", "keydpintochange", "the token wants another user PIN",
-			"change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart "+unit)
+		f.add(PINToChange, about{}, "the token wants another user PIN")
 	}
 }
 
-func (t *teller) audit() {
-	if last := t.checkpoint; !last.IsZero() && t.at.Sub(last) > checkpointLate {
-		t.add(status.Warning, "", "", "keydcheckpointstale", "the audit chain was last signed at "+moment(last)+", and should be daily", "keyd audit checkpoint tells why; keyd tries again by itself")
+func (f *finder) audit() {
+	if f.late(CheckpointStale, f.Checkpoint) {
+		f.add(CheckpointStale, about{}, fmt.Sprintf("the audit chain was last signed at %s, and should be daily",
+			words.Moment(f.Checkpoint)))
 	}
 }
 
-// credential is a certificate that ends soon, and a file that cannot be used.
-func (t *teller) credential() {
-	c := t.signIn
-	warn := func(text, remedy string) { t.add(status.Warning, "", "", "keydcertificateends", text, remedy) }
-	left := c.Ends.Sub(t.at)
+// credential finds a certificate that ends soon, and a file that cannot be used.
+func (f *finder) credential() {
+	c := f.Credential
+	left := c.Ends.Sub(f.at)
 	switch {
 	case c.Err != nil && c.Ends.IsZero():
-		warn("the credential's file cannot be used: "+c.Err.Error(), "mend the file"+afterRenewal(c.File))
+		f.add(CredentialUnusable, about{credential: c.Mend()},
+			"the credential's file cannot be used: "+c.Err.Error())
 	case c.Err != nil:
-		warn(fmt.Sprintf("the credential's file cannot be used: %v; keyd goes on with the certificate before, which ends at %s",
-			c.Err, moment(c.Ends)), "mend the file"+afterRenewal(c.File))
+		f.add(CredentialUnusable, about{credential: c.Mend()}, fmt.Sprintf(
+			"the credential's file cannot be used: %v; keyd goes on with the certificate before, which ends at %s",
+			c.Err, words.Moment(c.Ends)))
 	case c.Ends.IsZero():
 	case left <= 0:
-		warn(fmt.Sprintf("the client certificate in %s ended at %s: keyd cannot sign in", c.File, moment(c.Ends)), renew(c.File))
-	case left < certificateSoon:
-		warn(fmt.Sprintf("the client certificate in %s ends at %s: keyd cannot sign in after that", c.File, moment(c.Ends)),
-			renew(c.File))
+		f.add(CertificateEnds, about{credential: c.Renew()}, fmt.Sprintf(
+			"the client certificate in %s ended at %s: keyd cannot sign in", c.File, words.Moment(c.Ends)))
+	case left < Of(CertificateEnds).Threshold:
+		f.add(CertificateEnds, about{credential: c.Renew()}, fmt.Sprintf(
+			"the client certificate in %s ends at %s: keyd cannot sign in after that", c.File, words.Moment(c.Ends)))
 	}
 }
 
-func (t *teller) vault(v status.Vault) {
+func (f *finder) vault(v status.Vault) {
+	here := about{vault: v.Name}
 	if !v.Reachable && v.Error != "" {
-		t.add(status.Warning, "", v.Name, "keydvaultunreachable", "vault "+v.Name+" cannot be used: "+v.Error, "keyd check tries each part of the way to it; keyd goes on by itself")
+		f.add(VaultUnreachable, here, "vault "+v.Name+" cannot be used: "+v.Error)
 	}
-	if v.ClockSkew.Abs() > skewMuch {
-		t.add(status.Warning, "", v.Name, "keydclockskew",
-			fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: from 5 minutes on scheduled rotations wait", v.Name, v.ClockSkew.Abs().Round(time.Second)),
-			"chronyc tracking, or timedatectl timesync-status, tells whether this machine's is wrong; correct the time source")
+	if skew := v.ClockSkew.Abs(); skew > Of(ClockSkew).Threshold {
+		f.add(ClockSkew, here, fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: "+
+			"from %s on scheduled rotations wait", v.Name, skew.Round(time.Second), words.Span(key.MaxSkew)))
 	}
-	if requests, throttled := t.asked(v.Name); 10*throttled > requests {
-		t.add(status.Warning, "", v.Name, "keydvaultthrottled",
-			fmt.Sprintf("vault %s answered %d of the last %d requests, within %s, with 429, too many requests: proofs and rotations are slow", v.Name, throttled, requests, words.Span(vault.RecentSpan)),
-			"see in the vault's metrics in Azure who sends how much; keyd waits as it is told to")
+	if n := f.Requests[v.Name]; float64(n.Throttled) > Of(VaultThrottled).Limit*float64(n.Sent) {
+		f.add(VaultThrottled, here, fmt.Sprintf("vault %s answered %d of the last %d requests, within %s, "+
+			"with 429, too many requests: proofs and rotations are slow",
+			v.Name, n.Throttled, n.Sent, words.Span(vault.RecentSpan)))
 	}
 }
-
-// moment is a time as problems tell it.
-func moment(t time.Time) string { return t.UTC().Format(time.RFC3339) }

@@ -1,4 +1,4 @@
-package daemon
+package trouble
 
 import (
 	"bytes"
@@ -23,42 +23,36 @@ const (
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
-// told is what problems are told from: a daemon with one key in two vaults, of which
-// all is well.
-type told struct {
+// world is a daemon with one key in two vaults, of which all is well, and what is known of it.
+type world struct {
 	status.Snapshot
-	evidence
-	look look
+	Evidence
+	look Look
 	fail bool
-	busy [2]int // requests and throttled ones, of contoso-weu
+	busy Requests // of contoso-weu
 }
 
-func (w *told) key() *status.Key { return &w.Keys[0] }
+func (w *world) key() *status.Key { return &w.Keys[0] }
 
-func (w *told) problems() []status.Problem {
-	w.asked = func(name string) (int, int) {
-		if name == "contoso-weu" {
-			return w.busy[0], w.busy[1]
+func (w *world) problems() []status.Problem {
+	w.Requests = map[string]Requests{"contoso-weu": w.busy, "contoso-hsm": {Sent: 100}}
+	w.Failing = map[health.ID]bool{}
+	for _, k := range w.Keys {
+		for _, p := range k.Proofs {
+			w.Failing[health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}] = w.fail
 		}
-		return 100, 0
 	}
-	w.failing = func(health.ID) bool { return w.fail }
-	w.interval = func(newest bool) time.Duration {
-		if newest {
-			return 5 * time.Minute
-		}
-		return 24 * time.Hour
-	}
-	w.evidence.look = func(string) (look, bool) { return w.look, true }
-	return problems(w.Snapshot, w.evidence)
+	w.Newest, w.Older = 5*time.Minute, 24*time.Hour
+	w.Looks = map[string]Look{w.key().Name: w.look}
+	return Find(w.Snapshot, w.Evidence)
 }
 
-func allWell() *told {
+func allWell() *world {
 	vaults := []key.Vault{{Name: "contoso-weu", URL: weu, Kind: key.KeyVault}, {Name: "contoso-hsm", URL: mhsm, Kind: key.ManagedHSM}}
-	w := &told{}
+	w := &world{}
 	w.At, w.Started, w.Ready = noon, noon.Add(-30*24*time.Hour), true
 	w.HSM = status.HSM{Up: true, Since: w.Started, Info: key.HSMInfo{PIN: key.PINAccepted}}
-	w.checkpoint = noon.Add(-time.Hour)
+	w.Checkpoint = noon.Add(-time.Hour)
 	made := noon.Add(-20 * 24 * time.Hour)
 	g := record.Generation{Number: 1, Fingerprint: "sha256:1", Reserved: made, Pinned: made, Finished: made}
 	k := status.Key{Name: "sa-cmk-key", State: status.StateOK, LastRotation: made, NextRotation: noon.Add(70 * 24 * time.Hour)}
@@ -71,194 +65,194 @@ func allWell() *told {
 		seen.Vaults[v.URL] = record.VaultSeen{Begun: noon, Newest: "5be10a77", Versions: []key.Version{{ID: "5be10a77", Enabled: true, Created: made}}}
 	}
 	w.Keys = []status.Key{k}
-	w.look = look{key.Policy{Key: k.Name, Vaults: vaults}, record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}, seen}
+	w.look = Look{key.Policy{Key: k.Name, Vaults: vaults}, record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}, seen}
 	return w
 }
 
 // inWEU changes what the last look saw in contoso-weu.
-func (w *told) inWEU(change func(seen *record.VaultSeen, newest *key.Version)) {
-	seen := w.look.seen.Vaults[weu]
+func (w *world) inWEU(change func(seen *record.VaultSeen, newest *key.Version)) {
+	seen := w.look.Seen.Vaults[weu]
 	change(&seen, &seen.Versions[0])
-	w.look.seen.Vaults[weu] = seen
+	w.look.Seen.Vaults[weu] = seen
 }
 
 // underWay has a second generation begun.
-func (w *told) underWay(since time.Time) {
+func (w *world) underWay(since time.Time) {
 	w.key().RotationSince = since
 	w.key().State, w.key().Waiting = status.StateRotating, "vault contoso-weu is not ready"
 }
 
-func (w *told) request(ago time.Duration, compromise bool) {
+func (w *world) request(ago time.Duration, compromise bool) {
 	w.key().Requests = []key.Request{{At: noon.Add(-ago), Compromise: compromise}, {At: noon, Compromise: compromise}}
 }
 
-// trouble is one trouble, and the same a little less, which is none yet.
-type trouble struct {
+// example is one trouble, and the same a little less, which is none yet.
+type example struct {
 	runbook, name string
 	key, vault    string // that the problem is about
-	trouble       func(w *told)
-	none          func(w *told) // nil: there is no less of it
+	trouble       func(w *world)
+	none          func(w *world) // nil: there is no less of it
 }
 
 const aKey, aVault = "sa-cmk-key", "contoso-weu"
 
-func troubles() []trouble {
+func examples() []example {
 	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
-	return []trouble{
-		{"keydstoreunhealthy", "", "", "", func(w *told) { w.store = errors.New("no space left on device") }, nil},
-		{"keydconfigreloadfailed", "", "", "", func(w *told) {
-			w.reload = errors.New("the configuration has mistakes, the old one goes on:\nkeyd.yaml:8:1: …")
+	return []example{
+		{"keydstoreunhealthy", "", "", "", func(w *world) { w.StoreErr = errors.New("no space left on device") }, nil},
+		{"keydconfigreloadfailed", "", "", "", func(w *world) {
+			w.ReloadErr = errors.New("the configuration has mistakes, the old one goes on:\nkeyd.yaml:8:1: …")
 		}, nil},
 		{
-			"keydnotready", "", "", "", func(w *told) { w.Ready, w.Started = false, ago(16*time.Minute) },
-			func(w *told) { w.Ready, w.Started = false, ago(14*time.Minute) },
+			"keydnotready", "", "", "", func(w *world) { w.Ready, w.Started = false, ago(16*time.Minute) },
+			func(w *world) { w.Ready, w.Started = false, ago(14*time.Minute) },
 		},
-		{"keydhsmdown", "down", "", "", func(w *told) { w.HSM.Up, w.HSM.Error = false, "connection\nrefused" }, func(w *told) { w.HSM = status.HSM{} }},
-		{"keydhsmdown", "degraded", "", "", func(w *told) { w.HSM.Info.Degraded = "no mechanism to wrap by" }, nil},
-		{"keydhsmdown", "crash loop", "", "", func(w *told) { w.losses = 6 }, func(w *told) { w.losses = 5 }},
-		{"keydpinrefused", "", "", "", func(w *told) {
+		{"keydhsmdown", "down", "", "", func(w *world) { w.HSM.Up, w.HSM.Error = false, "connection\nrefused" }, func(w *world) { w.HSM = status.HSM{} }},
+		{"keydhsmdown", "degraded", "", "", func(w *world) { w.HSM.Info.Degraded = "no mechanism to wrap by" }, nil},
+		{"keydhsmdown", "crash loop", "", "", func(w *world) { w.HSMLosses = 6 }, func(w *world) { w.HSMLosses = 5 }},
+		{"keydpinrefused", "", "", "", func(w *world) {
 			w.HSM.Info.PIN, w.HSM.Info.PINRefused, w.HSM.Info.Degraded = key.PINRefused, true, "the token refused the PIN"
 		}, nil},
-		{"keydpinnearlylocked", "final try", "", "", func(w *told) { w.HSM.Info.PIN = key.PINFinalTry }, nil},
-		{"keydpinnearlylocked", "locked", "", "", func(w *told) { w.HSM.Info.PIN = key.PINLocked }, nil},
-		{"keydpintrieslow", "", "", "", func(w *told) { w.HSM.Info.PIN = key.PINCountLow }, nil},
-		{"keydpintochange", "", "", "", func(w *told) { w.HSM.Info.PIN = key.PINToChange }, nil},
+		{"keydpinnearlylocked", "final try", "", "", func(w *world) { w.HSM.Info.PIN = key.PINFinalTry }, nil},
+		{"keydpinnearlylocked", "locked", "", "", func(w *world) { w.HSM.Info.PIN = key.PINLocked }, nil},
+		{"keydpintrieslow", "", "", "", func(w *world) { w.HSM.Info.PIN = key.PINCountLow }, nil},
+		{"keydpintochange", "", "", "", func(w *world) { w.HSM.Info.PIN = key.PINToChange }, nil},
 		{
-			"keydcheckpointstale", "", "", "", func(w *told) { w.checkpoint = ago(26 * time.Hour) },
-			func(w *told) { w.checkpoint = ago(24 * time.Hour) },
+			"keydcheckpointstale", "", "", "", func(w *world) { w.Checkpoint = ago(26 * time.Hour) },
+			func(w *world) { w.Checkpoint = ago(24 * time.Hour) },
 		},
 		{
-			"keydvaultunreachable", "", "", aVault, func(w *told) { w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout" },
-			func(w *told) { w.Vaults[0].Reachable = false }, // not looked at yet
+			"keydvaultunreachable", "", "", aVault, func(w *world) { w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout" },
+			func(w *world) { w.Vaults[0].Reachable = false }, // not looked at yet
 		},
 		{
-			"keydclockskew", "", "", aVault, func(w *told) { w.Vaults[0].ClockSkew = -121 * time.Second },
-			func(w *told) { w.Vaults[0].ClockSkew = 119 * time.Second },
+			"keydclockskew", "", "", aVault, func(w *world) { w.Vaults[0].ClockSkew = -121 * time.Second },
+			func(w *world) { w.Vaults[0].ClockSkew = 119 * time.Second },
 		},
-		{"keydvaultthrottled", "", "", aVault, func(w *told) { w.busy = [2]int{100, 11} }, func(w *told) { w.busy = [2]int{100, 10} }},
-		{"keydunwrapfailing", "", aKey, aVault, func(w *told) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] }, nil},
-		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *told) { w.failAt(proof.LegHSM, key.WasRefuted, "") }, nil},
-		{"keydunwrapfailing", "at the vault's unwrap", aKey, aVault, func(w *told) { w.failAt(proof.LegUnwrap, key.Inconclusive, key.ForbiddenByRBAC) }, nil},
-		{"keydwrapfailing", "", aKey, aVault, func(w *told) { w.failAt(proof.LegWrap, key.Inconclusive, key.KeyNotYetValid) }, nil},
-		{"keydwrapfailing", "a signing key", aKey, aVault, func(w *told) { w.failAt(proof.LegSign, key.Inconclusive, key.KeyExpired) }, nil},
-		{"drift-not-yet-valid", "", aKey, aVault, func(w *told) {
+		{"keydvaultthrottled", "", "", aVault, func(w *world) { w.busy = Requests{100, 11} }, func(w *world) { w.busy = Requests{100, 10} }},
+		{"keydunwrapfailing", "", aKey, aVault, func(w *world) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] }, nil},
+		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *world) { w.failAt(proof.LegHSM, key.WasRefuted, "") }, nil},
+		{"keydunwrapfailing", "at the vault's unwrap", aKey, aVault, func(w *world) { w.failAt(proof.LegUnwrap, key.Inconclusive, key.ForbiddenByRBAC) }, nil},
+		{"keydwrapfailing", "", aKey, aVault, func(w *world) { w.failAt(proof.LegWrap, key.Inconclusive, key.KeyNotYetValid) }, nil},
+		{"keydwrapfailing", "a signing key", aKey, aVault, func(w *world) { w.failAt(proof.LegSign, key.Inconclusive, key.KeyExpired) }, nil},
+		{"drift-not-yet-valid", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.NotBefore = noon.Add(time.Minute) })
-		}, func(w *told) {
+		}, func(w *world) {
 			w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.NotBefore = noon.Add(-time.Minute) })
 		}},
 		{
-			"keydcertificateends", "soon", "", "", func(w *told) { w.signIn.Ends = noon.Add(13 * 24 * time.Hour) },
-			func(w *told) { w.signIn.Ends = noon.Add(15 * 24 * time.Hour) },
+			"keydcertificateends", "soon", "", "", func(w *world) { w.Credential.Ends = noon.Add(13 * 24 * time.Hour) },
+			func(w *world) { w.Credential.Ends = noon.Add(15 * 24 * time.Hour) },
 		},
-		{"keydcertificateends", "ended", "", "", func(w *told) { w.signIn.Ends = ago(time.Second) }, nil},
-		{"keydcertificateends", "not usable", "", "", func(w *told) {
-			w.signIn.Ends, w.signIn.Err = noon.Add(90*24*time.Hour), errors.New("certificate_file /etc/keyd/client.pem: it is empty")
+		{"keydcertificateends", "ended", "", "", func(w *world) { w.Credential.Ends = ago(time.Second) }, nil},
+		{"keydcertificateends", "not usable", "", "", func(w *world) {
+			w.Credential.Ends, w.Credential.Err = noon.Add(90*24*time.Hour), errors.New("certificate_file /etc/keyd/client.pem: it is empty")
 		}, nil},
 		{
-			"keydproofstale", "newest", aKey, aVault, func(w *told) { w.key().Proofs[0].PassedAt = ago(21 * time.Minute) },
-			func(w *told) { w.key().Proofs[0].PassedAt = ago(19 * time.Minute) },
+			"keydproofstale", "newest", aKey, aVault, func(w *world) { w.key().Proofs[0].PassedAt = ago(21 * time.Minute) },
+			func(w *world) { w.key().Proofs[0].PassedAt = ago(19 * time.Minute) },
 		},
 		{
-			"keydproofstale", "older", aKey, aVault, func(w *told) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(49*time.Hour) },
-			func(w *told) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(47*time.Hour) },
+			"keydproofstale", "older", aKey, aVault, func(w *world) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(49*time.Hour) },
+			func(w *world) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(47*time.Hour) },
 		},
 		{
-			"keydproofstale", "after a start", aKey, aVault, func(w *told) { w.Started, w.key().Proofs[0].PassedAt = ago(21*time.Minute), ago(time.Hour) },
-			func(w *told) { w.Started, w.key().Proofs[0].PassedAt = ago(time.Minute), ago(time.Hour) },
+			"keydproofstale", "after a start", aKey, aVault, func(w *world) { w.Started, w.key().Proofs[0].PassedAt = ago(21*time.Minute), ago(time.Hour) },
+			func(w *world) { w.Started, w.key().Proofs[0].PassedAt = ago(time.Minute), ago(time.Hour) },
 		},
 		{
-			"keydrotationoverdue", "", aKey, "", func(w *told) { w.key().NextRotation = ago(61 * time.Minute) },
-			func(w *told) { w.key().NextRotation = ago(59 * time.Minute) },
+			"keydrotationoverdue", "", aKey, "", func(w *world) { w.key().NextRotation = ago(61 * time.Minute) },
+			func(w *world) { w.key().NextRotation = ago(59 * time.Minute) },
 		},
 		{
-			"keydrotationfailing", "a step", aKey, "", func(w *told) { w.key().State, w.key().Error = status.StateFailing, "sa-cmk-key: import: 403" },
-			func(w *told) { w.key().Error = "sa-cmk-key: import: 403" }, // once
+			"keydrotationfailing", "a step", aKey, "", func(w *world) { w.key().State, w.key().Error = status.StateFailing, "sa-cmk-key: import: 403" },
+			func(w *world) { w.key().Error = "sa-cmk-key: import: 403" }, // once
 		},
 		{
-			"keydrotationfailing", "takes hours", aKey, "", func(w *told) { w.underWay(ago(121 * time.Minute)) },
-			func(w *told) { w.underWay(ago(119 * time.Minute)) },
+			"keydrotationfailing", "takes hours", aKey, "", func(w *world) { w.underWay(ago(121 * time.Minute)) },
+			func(w *world) { w.underWay(ago(119 * time.Minute)) },
 		},
 		{
-			"keydrequestwaiting", "", aKey, "", func(w *told) { w.request(61*time.Minute, false) },
-			func(w *told) { w.request(59*time.Minute, false) },
+			"keydrequestwaiting", "", aKey, "", func(w *world) { w.request(61*time.Minute, false) },
+			func(w *world) { w.request(59*time.Minute, false) },
 		},
-		{"keydrequestwaiting", "not while it is under way", aKey, "", func(w *told) { w.request(61*time.Minute, false) }, func(w *told) {
+		{"keydrequestwaiting", "not while it is under way", aKey, "", func(w *world) { w.request(61*time.Minute, false) }, func(w *world) {
 			w.request(61*time.Minute, false)
 			w.underWay(ago(time.Minute))
 		}},
 		{
-			"keydcompromisewaiting", "", aKey, "", func(w *told) { w.request(31*time.Minute, true) },
-			func(w *told) { w.request(29*time.Minute, true) },
+			"keydcompromisewaiting", "", aKey, "", func(w *world) { w.request(31*time.Minute, true) },
+			func(w *world) { w.request(29*time.Minute, true) },
 		},
-		{"keydcompromisewaiting", "under way", aKey, "", func(w *told) {
+		{"keydcompromisewaiting", "under way", aKey, "", func(w *world) {
 			w.request(31*time.Minute, true)
 			w.underWay(ago(30 * time.Minute))
 		}, nil},
-		{"keydkeypartial", "", aKey, aVault, func(w *told) {
-			w.look.record.Generations[0].Placements = w.look.record.Generations[0].Placements[1:]
+		{"keydkeypartial", "", aKey, aVault, func(w *world) {
+			w.look.Record.Generations[0].Placements = w.look.Record.Generations[0].Placements[1:]
 			w.key().State, w.key().Lacking = status.StatePartial, []string{weu}
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
 		}, nil},
-		{"keydkeynotmade", "", aKey, "", func(w *told) {
-			w.look.record, w.look.seen.Vaults = record.Record{}, nil
+		{"keydkeynotmade", "", aKey, "", func(w *world) {
+			w.look.Record, w.look.Seen.Vaults = record.Record{}, nil
 			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
-		{"keydversionexpiressoon", "", aKey, aVault, func(w *told) { w.expiring(6 * 24 * time.Hour) }, func(w *told) { w.expiring(90 * 24 * time.Hour) }},
-		{"drift-version-expiring", "", aKey, aVault, func(w *told) { w.expiring(8 * 24 * time.Hour) }, nil},
+		{"keydversionexpiressoon", "", aKey, aVault, func(w *world) { w.expiring(6 * 24 * time.Hour) }, func(w *world) { w.expiring(90 * 24 * time.Hour) }},
+		{"drift-version-expiring", "", aKey, aVault, func(w *world) { w.expiring(8 * 24 * time.Hour) }, nil},
 		{
-			"keydrotationpolicyunreadable", "", aKey, aVault, func(w *told) {
+			"keydrotationpolicyunreadable", "", aKey, aVault, func(w *world) {
 				w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.PolicyErr = errors.New("403") })
 			}, nil,
 		},
-		{"drift-key-deleted", "", aKey, aVault, func(w *told) {
+		{"drift-key-deleted", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Deleted, seen.Versions = true, nil })
 		}, nil},
-		{"drift-versions-missing", "", aKey, aVault, func(w *told) {
+		{"drift-versions-missing", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions = nil })
 		}, nil},
-		{"drift-newest-disabled", "", aKey, aVault, func(w *told) {
+		{"drift-newest-disabled", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.Enabled = false })
 		}, nil},
-		{"drift-version-disabled", "", aKey, aVault, func(w *told) {
+		{"drift-version-disabled", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, first *key.Version) {
 				first.Enabled, seen.Newest = false, "aliased"
 				seen.Versions = append(seen.Versions, key.Version{ID: "aliased", Enabled: true, Created: noon})
 			})
-			w.look.record.Generations[0].Placements[0].Aliases = []string{"aliased"}
+			w.look.Record.Generations[0].Placements[0].Aliases = []string{"aliased"}
 		}, nil},
-		{"drift-foreign-version", "", aKey, aVault, func(w *told) {
+		{"drift-foreign-version", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) {
 				seen.Versions = append(seen.Versions, key.Version{ID: "foreign", Enabled: true, Created: noon})
 				seen.Newest, seen.Material = "foreign", map[string]key.Material{"foreign": stranger()}
 			})
 		}, nil},
-		{"drift-native-rotation", "", aKey, aVault, func(w *told) {
+		{"drift-native-rotation", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.NativeRotation = true })
 		}, nil},
-		{"hold-proof-refuted", "", aKey, aVault, func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldRefuted, Vault: weu, Reason: "another modulus"} }, nil},
-		{"hold-record-behind", "", aKey, "", func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldRecordBehind, Reason: "the state is old"} }, nil},
-		{"hold-paused", "", aKey, "", func(w *told) { w.key().Hold = &key.Hold{Code: key.HoldPaused, Reason: "maintenance"} }, nil},
+		{"hold-proof-refuted", "", aKey, aVault, func(w *world) { w.key().Hold = &key.Hold{Code: key.HoldRefuted, Vault: weu, Reason: "another modulus"} }, nil},
+		{"hold-record-behind", "", aKey, "", func(w *world) { w.key().Hold = &key.Hold{Code: key.HoldRecordBehind, Reason: "the state is old"} }, nil},
+		{"hold-paused", "", aKey, "", func(w *world) { w.key().Hold = &key.Hold{Code: key.HoldPaused, Reason: "maintenance"} }, nil},
 	}
 }
 
 // failAt has the proof in contoso-weu fail at a leg.
-func (w *told) failAt(leg proof.Leg, outcome key.Outcome, why key.Reason) {
+func (w *world) failAt(leg proof.Leg, outcome key.Outcome, why key.Reason) {
 	w.fail, w.key().Proofs = true, w.key().Proofs[:1]
 	p := &w.key().Proofs[0]
 	p.Outcome, p.Leg, p.Reason, p.Error = outcome, string(leg), why, "HTTP 403"
 }
 
 // expiring gives the newest version a date, as keyd did.
-func (w *told) expiring(in time.Duration) {
+func (w *world) expiring(in time.Duration) {
 	w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.Expires = noon.Add(in) })
-	w.look.record.Generations[0].Placements[0].Expires = noon.Add(in)
+	w.look.Record.Generations[0].Placements[0].Expires = noon.Add(in)
 }
 
 func TestEachTroubleIsAProblemInWords(t *testing.T) {
 	if got := allWell().problems(); len(got) > 0 {
 		t.Fatalf("all is well, and there are problems: %+v", got)
 	}
-	for _, c := range troubles() {
+	for _, c := range examples() {
 		t.Run(c.runbook+" "+c.name, func(t *testing.T) {
 			w := allWell()
 			c.trouble(w)
@@ -291,7 +285,7 @@ func TestEachTroubleIsAProblemInWords(t *testing.T) {
 func TestWhatToDoAboutTheHSMNamesTheUnitThatThereIs(t *testing.T) {
 	named := regexp.MustCompile(`keyd-hsm\b`)
 	found := 0
-	for _, c := range troubles() {
+	for _, c := range examples() {
 		for unit, other := range map[string]bool{"keyd-hsm": false, "keyd": true} {
 			w := allWell()
 			c.trouble(w)
@@ -312,79 +306,6 @@ func TestWhatToDoAboutTheHSMNamesTheUnitThatThereIs(t *testing.T) {
 	}
 }
 
-// unshown are the alerts whose trouble is no problem under the same name, and why:
-// another section that shows it, or a reason.
-func unshown() map[string]string {
-	return map[string]string{
-		"KeydDown":            "a daemon that does not answer shows nothing",
-		"KeydRestarting":      "a process does not know how often it was started; the starts are in the audit chain, which the page shows",
-		"KeydAuditFell":       "keyd has only the chain that is there; that it was longer is known where it was scraped",
-		"KeydProofRefuted":    "#hold-proof-refuted",
-		"KeydKeyOnHold":       "#hold-record-behind",
-		"KeydKeyPaused":       "#hold-paused",
-		"KeydKeyDeleted":      "#drift-key-deleted",
-		"KeydVersionsMissing": "#drift-versions-missing",
-		"KeydNewestDisabled":  "#drift-newest-disabled",
-		"KeydVersionDisabled": "#drift-version-disabled",
-		"KeydForeignVersion":  "#drift-foreign-version",
-		"KeydDrift":           "#drift-native-rotation",
-	}
-}
-
-// moreSevere are the alerts whose problem is critical, as what to see first.
-var moreSevere = map[string]string{
-	"KeydHSMDown":   "while the HSM side is away, no proof is complete",
-	"KeydKeyOnHold": "most holds are for what may keep data from being read, which is what the section says",
-}
-
-// Otherwise the page could say that all is well while an alert fires.
-func TestEachAlertIsAProblemOrExcused(t *testing.T) {
-	worst := map[string]status.Severity{} // of the problems that the troubles make, by runbook
-	for _, c := range troubles() {
-		w := allWell()
-		c.trouble(w)
-		for _, p := range w.problems() {
-			if worst[p.Runbook] == "" || p.Severity < worst[p.Runbook] {
-				worst[p.Runbook] = p.Severity
-			}
-		}
-	}
-	rules := regexp.MustCompile(`(?s)- alert: (\w+)\n.*?labels: \{severity: (\w+)\}`).FindAllStringSubmatch(read(t, "../../deploy/prometheus/keyd.rules.yml"), -1)
-	if len(rules) < 30 {
-		t.Fatalf("only %d alerts", len(rules))
-	}
-	known := map[string]bool{}
-	for _, m := range rules {
-		alert, severity := m[1], status.Severity(m[2])
-		known[alert] = true
-		anchor := strings.ToLower(alert)
-		why, excused := unshown()[alert]
-		switch shown := worst[anchor] != ""; {
-		case shown && excused:
-			t.Errorf("%s is shown as a problem, and unshown says why it is not: %s", alert, why)
-		case !shown && !excused:
-			t.Errorf("no problem links to #%s: add it to problems.go and to troubles here, or say in unshown why none is needed", anchor)
-		case excused:
-			other, elsewhere := strings.CutPrefix(why, "#")
-			if !elsewhere {
-				continue
-			}
-			if anchor = other; worst[anchor] == "" {
-				t.Errorf("%s is to be shown as #%s, and no trouble makes that problem", alert, anchor)
-				continue
-			}
-		}
-		if got := worst[anchor]; got != severity && got != "" && moreSevere[alert] == "" {
-			t.Errorf("%s is %s, and its problem is %s", alert, severity, got)
-		}
-	}
-	for alert := range unshown() {
-		if !known[alert] {
-			t.Errorf("unshown names %s, and there is no such alert", alert)
-		}
-	}
-}
-
 // systemd copies a credential when the service starts: what changes behind it later,
 // keyd cannot see.
 func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) {
@@ -392,7 +313,7 @@ func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) 
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
 	for file, restart := range map[string]bool{dir + "/azure-certificate": true, "/etc/keyd/client.pem": false} {
 		w := allWell()
-		w.signIn = vault.CredentialState{Kind: vault.ClientCertificate, File: file, Ends: noon.Add(time.Hour)}
+		w.Credential = vault.CredentialState{Kind: vault.ClientCertificate, File: file, Ends: noon.Add(time.Hour)}
 		got := w.problems()
 		if len(got) != 1 || strings.Contains(got[0].Remedy, "systemctl restart keyd") != restart || !strings.Contains(got[0].Text, file) {
 			t.Errorf("%s: %+v", file, got)

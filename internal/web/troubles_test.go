@@ -9,6 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/trouble"
 )
 
 // otherProblems are those that are neither a hold nor a failed step, as the daemon words
@@ -80,19 +81,9 @@ func TestEveryTroubleHasEveryProblemThatTheDaemonTells(t *testing.T) {
 	for _, p := range everyTrouble().Problems {
 		shown[p.Runbook] = true
 	}
-	var want []string
-	for _, file := range []string{"problems.go", "problems_key.go"} {
-		want = append(want, constants[string]("../daemon/"+file, `"(keyd[a-z]+)"`)...)
-	}
-	for _, code := range holdCodes() {
-		want = append(want, "hold-"+string(code))
-	}
-	for _, kind := range driftKinds() {
-		want = append(want, "drift-"+string(kind))
-	}
-	for _, runbook := range want {
-		if !shown[runbook] {
-			t.Errorf("the daemon tells problems of #%s, and everyTrouble has none: add it to otherProblems", runbook)
+	for _, r := range trouble.Table() {
+		if !shown[r.Code] {
+			t.Errorf("there are problems of #%s, and everyTrouble has none: add it to otherProblems", r.Code)
 		}
 	}
 	html := statusHTML(t, everyTrouble(), nil, nil)

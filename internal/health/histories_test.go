@@ -1,11 +1,10 @@
-package daemon
+package health
 
 import (
 	"errors"
 	"testing"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/record"
@@ -25,9 +24,9 @@ func TestAProofCountsForTheSideThatDecidedIt(t *testing.T) {
 		{"the HSM does not open", proof.Result{Outcome: key.Inconclusive, Leg: proof.LegHSM}, status.SlotUnknown, status.SlotBad},
 		{"refuted where the HSM opens", proof.Result{Outcome: key.WasRefuted, Leg: proof.LegHSM}, status.SlotBad, status.SlotUnknown},
 	} {
-		h := newHistories()
-		h.proven(health.Subject{Vault: url}, now, c.result)
-		if v, m := newest(h.ofVault(url, now)), newest(h.ofHSM(now)); v != c.vault || m != c.hsm {
+		h := NewHistories()
+		h.Proven(Subject{Vault: url}, now, c.result)
+		if v, m := newest(h.OfVault(url, now)), newest(h.OfHSM(now)); v != c.vault || m != c.hsm {
 			t.Errorf("%s: vault %s, HSM %s; want %s, %s", c.name, v, m, c.vault, c.hsm)
 		}
 	}
@@ -36,14 +35,14 @@ func TestAProofCountsForTheSideThatDecidedIt(t *testing.T) {
 func TestALookCountsOnceAndAtItsOwnTime(t *testing.T) {
 	const url = "https://contoso-weu.vault.azure.net"
 	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
-	h := newHistories()
+	h := NewHistories()
 	failed := &record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: now, Err: errors.New("403")}}}
-	h.look(nil)
-	h.look(failed)
+	h.Looked(nil)
+	h.Looked(failed)
 	for range 3 { // the same look, seen again much later, says nothing of the time since
-		h.look(failed)
+		h.Looked(failed)
 	}
-	slots := h.ofVault(url, now.Add(15*time.Minute)).Slots
+	slots := h.OfVault(url, now.Add(15*time.Minute)).Slots
 	if n := len(slots); slots[n-2] != status.SlotBad || slots[n-1] != status.SlotUnknown {
 		t.Errorf("the last two slots are %v", slots[n-2:])
 	}

@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Nothing answers here, and the proxy is at a port where nobody listens.
+func TestACheckWithoutAnythingSaysWhatToDoOnEveryLine(t *testing.T) {
+	d, _ := newDaemon(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	lines, _ := d.Check(ctx)
+	failed := map[string]bool{}
+	for _, l := range lines {
+		if l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
+			t.Errorf("a line lacks its reason or its remedy: %+v", l)
+		}
+		if l.Result == status.CheckFailed {
+			failed[l.Area] = true
+		}
+	}
+	for _, area := range []string{"hsm", "identity", "vault", "key"} {
+		if !failed[area] {
+			t.Errorf("nothing failed in area %s: %+v", area, lines)
+		}
+	}
+}
+
+// checkedFor is the one line of a check that has this area and name.
+func checkedFor(ctx context.Context, t *testing.T, d *Daemon, area, name string) status.Check {
+	t.Helper()
+	lines, _ := d.Check(ctx)
+	i := slices.IndexFunc(lines, func(l status.Check) bool { return l.Area == area && l.Name == name })
+	if i < 0 {
+		t.Fatalf("no line of area %s is named %q: %+v", area, name, lines)
+	}
+	return lines[i]
+}
