@@ -84,17 +84,17 @@ func TestACertificatesEndIsShownAndARenewedOneTakenOver(t *testing.T) {
 		}
 	}
 	shown(soon, 0)
-	if l := checkedFor(t.Context(), t, d, "identity", "client certificate"); l.Result != status.CheckWarning {
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckWarning {
 		t.Errorf("check: %+v", l)
 	}
 	write(t, file, "")
 	shown(soon, 1)
-	if l := checkedFor(t.Context(), t, d, "identity", "client certificate"); l.Result != status.CheckFailed {
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckFailed {
 		t.Errorf("check: %+v", l)
 	}
 	certificateUntil(t, file, late)
 	shown(late, 0)
-	if l := checkedFor(t.Context(), t, d, "identity", "client certificate"); l.Result != status.CheckOK {
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckOK {
 		t.Errorf("check: %+v", l)
 	}
 }
@@ -117,7 +117,7 @@ func TestADaemonDoesNotStartWithAProxyThatGoWouldIgnore(t *testing.T) {
 		t.Error("the state was opened")
 	}
 	d := assembled(t)
-	l := checkedFor(t.Context(), t, d, "config", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY")
+	l := checkedFor(ended(t), t, d, "config", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY")
 	if l.Result != status.CheckFailed || !strings.Contains(l.Detail, "HTTPS_PROXY") {
 		t.Errorf("check: %+v", l)
 	}

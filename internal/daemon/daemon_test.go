@@ -52,12 +52,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newDaemon is built from a configuration and not run.
+// newDaemon is built from the basic configuration and not run.
 func newDaemon(t *testing.T) (d *Daemon, path string) {
+	t.Helper()
+	return newDaemonOf(t, basic)
+}
+
+func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "keyd.yaml")
-	write(t, path, fmt.Sprintf(basic, dir))
+	write(t, path, fmt.Sprintf(text, dir))
 	cfg, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)

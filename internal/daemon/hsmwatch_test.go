@@ -55,7 +55,7 @@ func TestAnHSMSideThatWasNotAskedIsNotSaidToBeDown(t *testing.T) {
 
 // The HSM side is a child here, and ends at once, without a word.
 func TestACheckOfAChildSaysWhyItEndedAndNamesNoService(t *testing.T) {
-	d, _ := newDaemon(t)
+	d, _ := newDaemonOf(t, smallConfig) // without a vault, which would be asked
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.sup.Run(ctx) }()
