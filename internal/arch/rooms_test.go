@@ -29,7 +29,7 @@ var floors = map[string]int{
 	"internal/plan":            2,
 	"internal/hsm":             2,
 	"internal/vault":           2,
-	"internal/store":           2,
+	"internal/store/bolt":      2,
 	"internal/config":          2,
 	"internal/store/storetest": 2,
 	"internal/record":          1,
@@ -68,7 +68,7 @@ var sole = map[string]string{
 	"github.com/miekg/pkcs11": "internal/hsm",
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys": "internal/vault",
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity":               "internal/vault",
-	"go.etcd.io/bbolt":          "internal/store",
+	"go.etcd.io/bbolt":          "internal/store/bolt",
 	"github.com/robfig/cron/v3": "internal/schedule",
 }
 

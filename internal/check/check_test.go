@@ -19,7 +19,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 }
 
 // newChecker has a configuration and an empty state, and nothing of its parts answers.
-func newChecker(t *testing.T) (*checker, *store.Store) {
+func newChecker(t *testing.T) (*checker, *bolt.Store) {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "keyd.yaml")
@@ -55,7 +55,7 @@ func newChecker(t *testing.T) (*checker, *store.Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Open(cfg.StateDir, time.Now, prometheus.NewRegistry())
+	s, err := bolt.Open(cfg.StateDir, time.Now, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,14 +14,14 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 )
 
 // StateAudit is the audit chain of a state that no daemon has open.
-type StateAudit struct{ store *store.Store }
+type StateAudit struct{ store *bolt.Store }
 
 // OpenStateAudit opens a state directory, its file, or one of `keyd backup`, for
-// reading only. Errors: those of store.OpenReadOnly, such as *store.LockedError
+// reading only. Errors: those of bolt.OpenReadOnly, such as *bolt.LockedError
 // while a daemon runs on it.
 func OpenStateAudit(path string) (*StateAudit, error) {
 	info, err := os.Stat(path)
@@ -31,7 +31,7 @@ func OpenStateAudit(path string) (*StateAudit, error) {
 	if info.IsDir() {
 		path = filepath.Join(path, "keyd.db")
 	}
-	s, err := store.OpenReadOnly(path)
+	s, err := bolt.OpenReadOnly(path)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +56,7 @@ func (a *StateAudit) VerifyAudit(ctx context.Context) (control.AuditReport, erro
 // Close frees the file.
 func (a *StateAudit) Close() error { return a.store.Close() }
 
-func exportAudit(ctx context.Context, s *store.Store, r audit.Request, w io.Writer) error {
+func exportAudit(ctx context.Context, s *bolt.Store, r audit.Request, w io.Writer) error {
 	err := audit.Export(ctx, s, r, time.Now(), w)
 	var unknown *audit.UnknownKeyError
 	if errors.As(err, &unknown) {
@@ -65,7 +65,7 @@ func exportAudit(ctx context.Context, s *store.Store, r audit.Request, w io.Writ
 	return err
 }
 
-func auditEntries(ctx context.Context, s *store.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
+func auditEntries(ctx context.Context, s *bolt.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
 	return s.Audit(ctx, from, func(c chain.Linked) error {
 		if name != "" && !key.SameName(c.Key, name) {
 			return nil
@@ -74,7 +74,7 @@ func auditEntries(ctx context.Context, s *store.Store, from uint64, name string,
 	})
 }
 
-func verifyAudit(ctx context.Context, s *store.Store) (control.AuditReport, error) {
+func verifyAudit(ctx context.Context, s *bolt.Store) (control.AuditReport, error) {
 	r, err := s.Verify(ctx)
 	if err != nil {
 		return control.AuditReport{}, err

@@ -1,4 +1,4 @@
-// Package store keeps the records and the audit chain in one file, keyd.db, in
+// Package bolt keeps the records and the audit chain in one file, keyd.db, in
 // the state directory of one host. Its rule: a record changes only by
 // compare-and-swap, and in the same transaction as the audit entries that tell
 // why; what cannot be read back exactly as it was written is refused by name,
@@ -11,4 +11,4 @@
 //	audit   sequence number (8)   previous hash (32) ‖ hash (32) ‖ link as JSON
 //
 // The numbers are big endian. chain.go defines both hashes.
-package store
+package bolt
