@@ -25,7 +25,6 @@ import (
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
-	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -50,7 +49,7 @@ type Daemon struct {
 	reg     *prometheus.Registry
 	metrics *metrics
 
-	store    *bolt.Store
+	store    Store
 	hsm      *hsm.Client
 	sup      *hsm.Supervisor // nil when the HSM side is a service of its own
 	observer *observe.Observer
@@ -103,7 +102,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
 		return nil, err
 	}
-	if d.store, err = bolt.Open(cfg.StateDir, time.Now, d.reg); err != nil {
+	if d.store, err = openStore(cfg.StateDir, d.reg); err != nil {
 		return nil, err
 	}
 	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {
