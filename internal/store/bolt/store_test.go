@@ -78,8 +78,14 @@ func events(t *testing.T, s *Store) []chain.Entry {
 
 func TestContract(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) storetest.Opened {
-		s := openIn(t, stateDir(t))
-		return storetest.Opened{Backend: s, Entries: func() ([]chain.Entry, error) { return events(t, s), nil }}
+		dir := stateDir(t)
+		s := openIn(t, dir)
+		return storetest.Opened{Backend: s, Reopen: func(t *testing.T) storetest.Backend {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return openIn(t, dir)
+		}}
 	})
 }
 
