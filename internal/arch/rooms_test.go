@@ -41,6 +41,7 @@ var floors = map[string]int{
 	"internal/killpoint":       0,
 	"internal/pin":             0,
 	"internal/recent":          0,
+	"internal/sample":          0,
 	"internal/schedule":        0,
 	"internal/words":           0,
 	"docs":                     0,

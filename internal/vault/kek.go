@@ -44,7 +44,7 @@ func (c *Client) CreateKEK(ctx context.Context) (key.KEK, error) {
 	err = c.do(ctx, opCreateKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
 		if !c.cfg.CreateKEK {
 			return refusef(fmt.Sprintf("to make it: az keyvault key create %s --name %s --kty RSA-HSM --size %d --ops import",
-				c.azTarget(), c.cfg.KEKName, c.kekBits()), "there is none, and kek.create is false")
+				c.cfg.Vault.AzScope(), c.cfg.KEKName, c.kekBits()), "there is none, and kek.create is false")
 		}
 		answer, err := c.keys.CreateKey(c.once(ctx), c.cfg.KEKName, azkeys.CreateKeyParameters{
 			Kty:           to.Ptr(azkeys.KeyTypeRSAHSM),
