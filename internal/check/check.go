@@ -122,7 +122,8 @@ func (c *checker) warn(area, subject, name, detail, remedy string) {
 }
 
 func (c *checker) line(r status.CheckResult, area, subject, name, detail, remedy string) {
-	c.lines = append(c.lines, status.Check{Area: area, Subject: subject, Name: name, Result: r, Detail: detail, Remedy: remedy})
+	c.lines = append(c.lines, status.Check{Area: area, Subject: subject, Name: name, Result: r, Detail: detail,
+		Remedy: remedy})
 }
 
 // explained parts an error into what happened and what its room says to do.
@@ -138,7 +139,8 @@ func (c *checker) config() {
 	_, err := config.Load(c.ConfigPath)
 	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "mend it, then: keyd reload")
 	err = config.CheckProxies(os.Getenv)
-	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed", "correct it (systemctl edit keyd), then: systemctl restart keyd")
+	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",
+		"correct it (systemctl edit keyd), then: systemctl restart keyd")
 }
 
 func (c *checker) store(ctx context.Context) {
@@ -146,7 +148,8 @@ func (c *checker) store(ctx context.Context) {
 	if err == nil && !r.Consistent() {
 		err = fmt.Errorf("%s", r)
 	}
-	c.add("store", c.Config.StateDir, "audit chain", err, r.String(), "keep the file, and see the runbook, #keydstoreunhealthy")
+	c.add("store", c.Config.StateDir, "audit chain", err, r.String(),
+		"keep the file, and see the runbook, #keydstoreunhealthy")
 	if err := c.Store.Healthy(); err != nil {
 		c.add("store", c.Config.StateDir, "last write", err, "", "free or repair the disk")
 	}
@@ -158,7 +161,8 @@ func (c *checker) hsm(ctx context.Context) {
 		c.add("hsm", c.Config.HSM.Token, "answers", err, "", c.HSMDownRemedy)
 		return
 	}
-	c.add("hsm", info.Token, "answers", nil, fmt.Sprintf("%s %s, firmware %s, serial %s", info.Manufacturer, info.Model, info.Firmware, info.Serial), "")
+	c.add("hsm", info.Token, "answers", nil, fmt.Sprintf("%s %s, firmware %s, serial %s", info.Manufacturer,
+		info.Model, info.Firmware, info.Serial), "")
 	c.add("hsm", info.Token, "module", nil, info.Module+": "+info.Library, "")
 	c.pin(info)
 	if info.Degraded != "" {
@@ -186,14 +190,19 @@ func (c *checker) pin(info key.HSMInfo) {
 		if info.PIN == key.PINFinalTry {
 			runbook = "#keydpinnearlylocked"
 		}
-		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once", "find out who, before the token locks; see the runbook, "+runbook)
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once",
+			"find out who, before the token locks; see the runbook, "+runbook)
 	case key.PINLocked:
-		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN), "do not restart "+c.HSMUnit+"; see the runbook, #keydpinnearlylocked")
+		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN),
+			"do not restart "+c.HSMUnit+"; see the runbook, #keydpinnearlylocked")
 	case key.PINToChange:
-		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN", "change it with the vendor's tool, then write it into hsm.pin_file")
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN",
+			"change it with the vendor's tool, then write it into hsm.pin_file")
 	case key.PINUnknown:
-		c.line(status.CheckFailed, "hsm", info.Token, pin, "not known to be right: the token was not asked, or did not judge it", "see the line: able to work")
+		c.line(status.CheckFailed, "hsm", info.Token, pin,
+			"not known to be right: the token was not asked, or did not judge it", "see the line: able to work")
 	default:
-		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"), "do not try PINs by hand; see the runbook, #keydpinrefused")
+		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"),
+			"do not try PINs by hand; see the runbook, #keydpinrefused")
 	}
 }

@@ -103,7 +103,8 @@ func TestThatARotationPolicyCannotBeReadHasItsLine(t *testing.T) {
 		c.keyIn(p, p.Vaults[0], record.VaultSeen{})
 		c.keyIn(p, p.Vaults[0], record.VaultSeen{PolicyErr: errors.New("403 ForbiddenByRbac")})
 	})
-	if len(lines) != 3 || lines[2].Result != status.CheckWarning || lines[2].Name != "rotation policy" || !strings.Contains(lines[2].Detail, "403 ForbiddenByRbac") {
+	if len(lines) != 3 || lines[2].Result != status.CheckWarning || lines[2].Name != "rotation policy" ||
+		!strings.Contains(lines[2].Detail, "403 ForbiddenByRbac") {
 		t.Errorf("%+v, want a warning about the second look alone", lines)
 	}
 }
@@ -111,7 +112,8 @@ func TestThatARotationPolicyCannotBeReadHasItsLine(t *testing.T) {
 func TestAProxyBeforeTheIdentityEndpointIsNamed(t *testing.T) {
 	for _, failed := range []error{nil, context.DeadlineExceeded} {
 		lines := checked(t, func(c *checker) { c.proxy("managed-identity", failed) })
-		if len(lines) != 1 || (lines[0].Result == status.CheckFailed) != (failed != nil) || lines[0].Result == status.CheckOK {
+		if len(lines) != 1 || (lines[0].Result == status.CheckFailed) != (failed != nil) ||
+			lines[0].Result == status.CheckOK {
 			t.Fatalf("%+v", lines)
 		}
 		for _, want := range []string{"169.254.169.254", "127.0.0.1:9"} {
@@ -137,8 +139,10 @@ func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	has := slices.Concat(shipped.Permissions.Keys, []vault.Right{vault.MaySeeDeleted}) // by get
-	for _, r := range []vault.Right{vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap,
-		vault.MaySeeDeleted, vault.MayReadRotation, vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
+	for _, r := range []vault.Right{
+		vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap, vault.MaySeeDeleted,
+		vault.MayReadRotation, vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign,
+	} {
 		for _, kind := range []key.VaultKind{key.KeyVault, key.ManagedHSM} {
 			got := remedy(config.Vault{Vault: key.Vault{Kind: kind}}, r)
 			if strings.HasPrefix(got, "give it the role") != slices.Contains(has, r) {
@@ -156,12 +160,16 @@ func TestAVaultWithoutAKeyIsCheckedForWhatAPlainKeyNeeds(t *testing.T) {
 		url      string
 		want     []vault.Right
 	}{
-		"no key":           {nil, here, []vault.Right{vault.MayUnwrap, vault.MayWrap}},
-		"none there":       {[]key.Policy{{Vaults: in, Operations: []key.Operation{key.Sign, key.Verify}}}, there, []vault.Right{vault.MayUnwrap, vault.MayWrap}},
-		"one that signs":   {[]key.Policy{{Vaults: in, Operations: []key.Operation{key.Sign, key.Verify}}}, here, []vault.Right{vault.MaySign}},
-		"one that retires": {[]key.Policy{{Vaults: in, Retire: key.RetireRule{DisableAfter: 1}}}, here, []vault.Right{vault.MayUnwrap, vault.MayUpdate, vault.MayWrap}},
+		"no key": {nil, here, []vault.Right{vault.MayUnwrap, vault.MayWrap}},
+		"none there": {[]key.Policy{{Vaults: in, Operations: []key.Operation{key.Sign, key.Verify}}}, there,
+			[]vault.Right{vault.MayUnwrap, vault.MayWrap}},
+		"one that signs": {[]key.Policy{{Vaults: in, Operations: []key.Operation{key.Sign, key.Verify}}}, here,
+			[]vault.Right{vault.MaySign}},
+		"one that retires": {[]key.Policy{{Vaults: in, Retire: key.RetireRule{DisableAfter: 1}}}, here,
+			[]vault.Right{vault.MayUnwrap, vault.MayUpdate, vault.MayWrap}},
 	} {
-		if got := slices.Sorted(maps.Keys(uses(test.policies, test.url))); !slices.Equal(got, slices.Sorted(slices.Values(test.want))) {
+		got := slices.Sorted(maps.Keys(uses(test.policies, test.url)))
+		if !slices.Equal(got, slices.Sorted(slices.Values(test.want))) {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
 		}
 	}
@@ -173,11 +181,15 @@ func TestACertificateIsJudgedByItsEnd(t *testing.T) {
 		state vault.CredentialState
 		want  []status.CheckResult
 	}{
-		"none":       {vault.CredentialState{}, nil},
-		"late":       {vault.CredentialState{File: file, Ends: time.Now().Add(15 * 24 * time.Hour)}, []status.CheckResult{status.CheckOK}},
-		"soon":       {vault.CredentialState{File: file, Ends: time.Now().Add(13 * 24 * time.Hour)}, []status.CheckResult{status.CheckWarning}},
-		"ended":      {vault.CredentialState{File: file, Ends: time.Now().Add(-time.Second)}, []status.CheckResult{status.CheckFailed}},
-		"not usable": {vault.CredentialState{File: file, Err: errors.New("it is empty")}, []status.CheckResult{status.CheckFailed}},
+		"none": {vault.CredentialState{}, nil},
+		"late": {vault.CredentialState{File: file, Ends: time.Now().Add(15 * 24 * time.Hour)},
+			[]status.CheckResult{status.CheckOK}},
+		"soon": {vault.CredentialState{File: file, Ends: time.Now().Add(13 * 24 * time.Hour)},
+			[]status.CheckResult{status.CheckWarning}},
+		"ended": {vault.CredentialState{File: file, Ends: time.Now().Add(-time.Second)},
+			[]status.CheckResult{status.CheckFailed}},
+		"not usable": {vault.CredentialState{File: file, Err: errors.New("it is empty")},
+			[]status.CheckResult{status.CheckFailed}},
 	} {
 		test.state.Kind = vault.ClientCertificate
 		lines := checked(t, func(c *checker) { c.Credential = test.state; c.certificate() })

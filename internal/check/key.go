@@ -22,7 +22,8 @@ func (c *checker) key(ctx context.Context, name string) {
 		return
 	}
 	if rec.Hold != nil {
-		c.line(status.CheckFailed, "key", name, "not held", fmt.Sprintf("%s: %s", rec.Hold.Code, rec.Hold.Reason), "keyd resume "+name+" --reason …, once the cause is gone")
+		c.line(status.CheckFailed, "key", name, "not held", fmt.Sprintf("%s: %s", rec.Hold.Code, rec.Hold.Reason),
+			"keyd resume "+name+" --reason …, once the cause is gone")
 	}
 	o := c.Observer.Survey(ctx, p, rec)
 	if o.HSM.Err != nil {
@@ -54,7 +55,8 @@ func (c *checker) key(ctx context.Context, name string) {
 func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
 	subject := p.Key + " in " + v.Name
 	if c.Vaults(v.URL) == nil {
-		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version", "put it back into vaults, or leave it so")
+		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version",
+			"put it back into vaults, or leave it so")
 		return
 	}
 	detail := fmt.Sprintf("versions: %d", len(seen.Versions))
@@ -66,7 +68,8 @@ func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
 	c.add("key", subject, "list versions", seen.Err, detail, "")
 	if seen.PolicyErr != nil {
 		reason, hint := explained(seen.PolicyErr)
-		c.warn("key", subject, "rotation policy", "whether the vault itself rotates the key is unknown: "+reason, cmp.Or(hint, "see the runbook, #keydrotationpolicyunreadable"))
+		c.warn("key", subject, "rotation policy", "whether the vault itself rotates the key is unknown: "+reason,
+			cmp.Or(hint, "see the runbook, #keydrotationpolicyunreadable"))
 	}
 }
 
@@ -90,7 +93,8 @@ func (c *checker) proofs(ctx context.Context, p key.Policy) {
 			if health.OnlyCloses(result) {
 				runbook = "#keydwrapfailing"
 			}
-			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version, result.Outcome, result.Where(), result.Error),
+			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version,
+				result.Outcome, result.Where(), result.Error),
 				"see the runbook, "+runbook+", before anything is disabled or deleted")
 		}
 	}

@@ -11,7 +11,8 @@ import (
 )
 
 // marksRemedy is for what no honest restart or rotation does.
-const marksRemedy = "if somebody restored a backup: keyd adopt KEY, for each key that is held; else keep the file and tell the security officer, see the runbook, #keydauditfell"
+const marksRemedy = "if somebody restored a backup: keyd adopt KEY, for each key that is held; else keep the file " +
+	"and tell the security officer, see the runbook, #keydauditfell"
 
 // marks are the tags keyd-checkpoint that a check met: the places of the audit chain
 // that whoever may write the state cannot change.
@@ -42,10 +43,14 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 		}
 		seq, head, err := key.ParseMark(text)
 		if err != nil {
-			c.warn("key", subject, "tag "+key.TagCheckpoint, fmt.Sprintf("of version %s: %v", x.ID, err), "the vault's own log tells who changed the tag; keyd never does")
+			c.warn("key", subject, "tag "+key.TagCheckpoint, fmt.Sprintf("of version %s: %v", x.ID, err),
+				"the vault's own log tells who changed the tag; keyd never does")
 			continue
 		}
-		c.marks.found = append(c.marks.found, foundMark{audit.Mark{Seq: seq, Head: head}, fmt.Sprintf("version %s of %s", x.ID, subject), rec.Adopted(v.URL, x.ID)})
+		c.marks.found = append(c.marks.found, foundMark{
+			Mark: audit.Mark{Seq: seq, Head: head}, where: fmt.Sprintf("version %s of %s", x.ID, subject),
+			consented: rec.Adopted(v.URL, x.ID),
+		})
 	}
 }
 
@@ -67,13 +72,15 @@ func (c *checker) compareMarks(ctx context.Context) {
 		c.line(status.CheckFailed, "store", dir, name, text, marksRemedy)
 	}
 	if text := worst(c.marks.found, lacking, true); text != "" {
-		c.warn("store", dir, name, text+"; the version was adopted", "nothing, if the state was lost or put back then: keyd audit has the consent, with its reason")
+		c.warn("store", dir, name, text+"; the version was adopted",
+			"nothing, if the state was lost or put back then: keyd audit has the consent, with its reason")
 	}
 	if len(lacking) == 0 {
 		c.add("store", dir, name, nil, fmt.Sprintf("the chain has each of %d", len(all)), "")
 	}
 	for _, subject := range c.marks.unseen {
-		c.warn("store", dir, name, subject+" was not listed: its marks are not compared", "see the lines of the key and of the vault, then check again")
+		c.warn("store", dir, name, subject+" was not listed: its marks are not compared",
+			"see the lines of the key and of the vault, then check again")
 	}
 }
 

@@ -46,8 +46,11 @@ func signedMark(t *testing.T, s audit.Chain) string {
 		t.Fatal(err)
 	}
 	now := func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }
-	cp, err := audit.NewKeeper(audit.Config{Instance: "test", Chain: s, Signer: goSigner{private}, Clock: now,
-		Logger: slog.New(slog.DiscardHandler), Metrics: audit.NewMetrics(prometheus.NewRegistry())}).Checkpoint(t.Context(), "keyd")
+	keeper := audit.NewKeeper(audit.Config{
+		Instance: "test", Chain: s, Signer: goSigner{private}, Clock: now,
+		Logger: slog.New(slog.DiscardHandler), Metrics: audit.NewMetrics(prometheus.NewRegistry()),
+	})
+	cp, err := keeper.Checkpoint(t.Context(), "keyd")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,20 +83,29 @@ func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
 		want   []string // parts of each line, in turn
 	}{
 		{"none yet", rec, record.VaultSeen{}, status.CheckOK, []string{"the chain has each of 0"}},
-		{"as it should be", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test", good), version("v3", "test", "")}},
+		{"as it should be", rec, record.VaultSeen{Versions: []key.Version{
+			version("v1", "test", good), version("v2", "test", good), version("v3", "test", ""),
+		}},
 			status.CheckOK, []string{"the chain has each of 2"}},
-		{"of another instance", rec, record.VaultSeen{Versions: []key.Version{version("v1", "elsewhere", ahead)}}, status.CheckOK, []string{"the chain has each of 0"}},
+		{"of another instance", rec, record.VaultSeen{Versions: []key.Version{version("v1", "elsewhere", ahead)}},
+			status.CheckOK, []string{"the chain has each of 0"}},
 		{"ahead", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test", ahead)}},
-			status.CheckFailed, []string{"version v2 of one in weu has the mark " + ahead + ", and the chain ends with entry 3: its end was cut off, or the state is an older copy"}},
+			status.CheckFailed, []string{"version v2 of one in weu has the mark " + ahead +
+				", and the chain ends with entry 3: its end was cut off, or the state is an older copy"}},
 		{"another chain", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", other)}},
-			status.CheckFailed, []string{"version v1 of one in weu has the mark " + other + ", and entry 1 of the chain has another hash"}},
-		{"several", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", ahead), version("v2", "test", other)}},
-			status.CheckFailed, []string{"version v1 of one in weu has the mark " + ahead + ", and the chain ends with entry 3: its end was cut off, or the state is an older copy (1 more such marks)"}},
+			status.CheckFailed, []string{"version v1 of one in weu has the mark " + other +
+				", and entry 1 of the chain has another hash"}},
+		{"several", rec, record.VaultSeen{Versions: []key.Version{
+			version("v1", "test", ahead), version("v2", "test", other),
+		}},
+			status.CheckFailed, []string{"version v1 of one in weu has the mark " + ahead +
+				", and the chain ends with entry 3: its end was cut off, or the state is an older copy (1 more such marks)"}},
 		{"adopted", consented, record.VaultSeen{Versions: []key.Version{version("v2", "test", ahead)}},
 			status.CheckWarning, []string{"its end was cut off, or the state is an older copy; the version was adopted"}},
 		{"no mark at all", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", "57")}},
 			status.CheckWarning, []string{`of version v1: "57" is not SEQ:HASH`, "the chain has each of 0"}},
-		{"not listed", rec, record.VaultSeen{Err: errors.New("503")}, status.CheckOK, []string{"the chain has each of 0", "one in weu was not listed: its marks are not compared"}},
+		{"not listed", rec, record.VaultSeen{Err: errors.New("503")}, status.CheckOK, []string{"the chain has each of 0",
+			"one in weu was not listed: its marks are not compared"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := &checker{Parts: parts.Parts}

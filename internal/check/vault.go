@@ -132,16 +132,19 @@ func (c *checker) roles(ctx context.Context, client Vault, v config.Vault) {
 func remedy(v config.Vault, r vault.Right) string {
 	switch r {
 	case vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
-		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in /usr/share/keyd/azure does not have it: operations.md, Checking, has its names; a change takes a few minutes to work", r)
+		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in /usr/share/keyd/azure "+
+			"does not have it: operations.md, Checking, has its names; a change takes a few minutes to work", r)
 	}
 	return roleFor(v)
 }
 
 func roleFor(v config.Vault) string {
 	if v.Kind == key.ManagedHSM {
-		return "give it the role of /usr/share/keyd/azure/managed-hsm-role.json at / or /keys; a new assignment takes a few minutes to work"
+		return "give it the role of /usr/share/keyd/azure/managed-hsm-role.json at / or /keys; a new assignment takes a " +
+			"few minutes to work"
 	}
-	return "give it the role of /usr/share/keyd/azure/key-vault-role.json on the vault, or the permissions of key-vault-access-policy.json; a new assignment takes a few minutes to work"
+	return "give it the role of /usr/share/keyd/azure/key-vault-role.json on the vault, or the permissions of " +
+		"key-vault-access-policy.json; a new assignment takes a few minutes to work"
 }
 
 // destroyer warns of rights that keyd never uses and that destroy keys.
@@ -155,7 +158,8 @@ func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
 			reason, hint := explained(err)
 			c.warn("role", v.Name, name, reason, hint)
 		case yes:
-			c.warn("role", v.Name, name, fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; keyd never does", r), "take the wider role from it, and "+roleFor(v))
+			c.warn("role", v.Name, name, fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; "+
+				"keyd never does", r), "take the wider role from it, and "+roleFor(v))
 		default:
 			c.add("role", v.Name, name, nil, "refused, as it should be", "")
 		}
@@ -180,11 +184,13 @@ func (c *checker) purgeProtection(ctx context.Context, client Vault, v config.Va
 		case protected:
 			c.add("vault", v.Name, "purge protection", nil, "on", "")
 		default:
-			c.warn("vault", v.Name, "purge protection", "it is off: whoever may purge can destroy every version at once", plan.ProtectCommand(v.Vault))
+			c.warn("vault", v.Name, "purge protection", "it is off: whoever may purge can destroy every version at once",
+				plan.ProtectCommand(v.Vault))
 		}
 		return
 	}
-	c.warn("vault", v.Name, "purge protection", "not known: the vault holds no key of keyd's yet", "check again after the first import")
+	c.warn("vault", v.Name, "purge protection", "not known: the vault holds no key of keyd's yet",
+		"check again after the first import")
 }
 
 func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
@@ -203,7 +209,8 @@ func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
 		return
 	}
 	print := kek.Material.Fingerprint()
-	const compare = "compare the fingerprint with the vault's owner, then write it into the configuration as kek.fingerprint"
+	const compare = "compare the fingerprint with the vault's owner, then write it into the configuration as " +
+		"kek.fingerprint"
 	how, err := c.HSM.CheckKEK(ctx, kek)
 	if err == nil && how != observe.TrustConfigured {
 		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)

@@ -20,9 +20,12 @@ func TestAProofCountsForTheSideThatDecidedIt(t *testing.T) {
 		vault, hsm status.Slot
 	}{
 		{"passed", proof.Result{Outcome: key.Passed}, status.SlotGood, status.SlotGood},
-		{"the vault does not unwrap", proof.Result{Outcome: key.Inconclusive, Leg: proof.LegUnwrap}, status.SlotBad, status.SlotUnknown},
-		{"the HSM does not open", proof.Result{Outcome: key.Inconclusive, Leg: proof.LegHSM}, status.SlotUnknown, status.SlotBad},
-		{"refuted where the HSM opens", proof.Result{Outcome: key.WasRefuted, Leg: proof.LegHSM}, status.SlotBad, status.SlotUnknown},
+		{"the vault does not unwrap", proof.Result{Outcome: key.Inconclusive, Leg: proof.LegUnwrap}, status.SlotBad,
+			status.SlotUnknown},
+		{"the HSM does not open", proof.Result{Outcome: key.Inconclusive, Leg: proof.LegHSM}, status.SlotUnknown,
+			status.SlotBad},
+		{"refuted where the HSM opens", proof.Result{Outcome: key.WasRefuted, Leg: proof.LegHSM}, status.SlotBad,
+			status.SlotUnknown},
 	} {
 		h := NewHistories()
 		h.Proven(Subject{Vault: url}, now, c.result)

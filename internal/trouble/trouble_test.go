@@ -48,24 +48,35 @@ func (w *world) problems() []status.Problem {
 }
 
 func allWell() *world {
-	vaults := []key.Vault{{Name: "contoso-weu", URL: weu, Kind: key.KeyVault}, {Name: "contoso-hsm", URL: mhsm, Kind: key.ManagedHSM}}
+	vaults := []key.Vault{
+		{Name: "contoso-weu", URL: weu, Kind: key.KeyVault}, {Name: "contoso-hsm", URL: mhsm, Kind: key.ManagedHSM},
+	}
 	w := &world{}
 	w.At, w.Started, w.Ready = noon, noon.Add(-30*24*time.Hour), true
 	w.HSM = status.HSM{Up: true, Since: w.Started, Info: key.HSMInfo{PIN: key.PINAccepted}}
 	w.Checkpoint = noon.Add(-time.Hour)
 	made := noon.Add(-20 * 24 * time.Hour)
 	g := record.Generation{Number: 1, Fingerprint: "sha256:1", Reserved: made, Pinned: made, Finished: made}
-	k := status.Key{Name: "sa-cmk-key", State: status.StateOK, LastRotation: made, NextRotation: noon.Add(70 * 24 * time.Hour)}
-	seen := &record.Observation{At: noon, HSM: record.HSMSeen{Err: errors.New("not looked at")}, Vaults: map[string]record.VaultSeen{}}
+	k := status.Key{Name: "sa-cmk-key", State: status.StateOK, LastRotation: made,
+		NextRotation: noon.Add(70 * 24 * time.Hour)}
+	seen := &record.Observation{At: noon, HSM: record.HSMSeen{Err: errors.New("not looked at")},
+		Vaults: map[string]record.VaultSeen{}}
 	for i, v := range vaults {
 		w.Vaults = append(w.Vaults, status.Vault{Vault: v, Reachable: true, SeenAt: noon})
-		g.Placements = append(g.Placements, record.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven, Version: "5be10a77", ProvenAt: made})
+		g.Placements = append(g.Placements, record.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven,
+			Version: "5be10a77", ProvenAt: made})
 		k.Vaults = append(k.Vaults, v.URL)
-		k.Proofs = append(k.Proofs, status.Proof{Vault: v.URL, Version: "5be10a77", Generation: 1, Newest: true, Outcome: key.Passed, At: noon, PassedAt: noon})
-		seen.Vaults[v.URL] = record.VaultSeen{Begun: noon, Newest: "5be10a77", Versions: []key.Version{{ID: "5be10a77", Enabled: true, Created: made}}}
+		k.Proofs = append(k.Proofs, status.Proof{Vault: v.URL, Version: "5be10a77", Generation: 1, Newest: true,
+			Outcome: key.Passed, At: noon, PassedAt: noon})
+		seen.Vaults[v.URL] = record.VaultSeen{
+			Begun: noon, Newest: "5be10a77", Versions: []key.Version{{ID: "5be10a77", Enabled: true, Created: made}},
+		}
 	}
 	w.Keys = []status.Key{k}
-	w.look = Look{key.Policy{Key: k.Name, Vaults: vaults}, record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}, seen}
+	w.look = Look{
+		key.Policy{Key: k.Name, Vaults: vaults},
+		record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}, seen,
+	}
 	return w
 }
 
@@ -107,7 +118,8 @@ func examples() []example {
 			"keydnotready", "", "", "", func(w *world) { w.Ready, w.Started = false, ago(16*time.Minute) },
 			func(w *world) { w.Ready, w.Started = false, ago(14*time.Minute) },
 		},
-		{"keydhsmdown", "down", "", "", func(w *world) { w.HSM.Up, w.HSM.Error = false, "connection\nrefused" }, func(w *world) { w.HSM = status.HSM{} }},
+		{"keydhsmdown", "down", "", "", func(w *world) { w.HSM.Up, w.HSM.Error = false, "connection\nrefused" },
+			func(w *world) { w.HSM = status.HSM{} }},
 		{"keydhsmdown", "degraded", "", "", func(w *world) { w.HSM.Info.Degraded = "no mechanism to wrap by" }, nil},
 		{"keydhsmdown", "crash loop", "", "", func(w *world) { w.HSMLosses = 6 }, func(w *world) { w.HSMLosses = 5 }},
 		{"keydpinrefused", "", "", "", func(w *world) {
@@ -122,19 +134,30 @@ func examples() []example {
 			func(w *world) { w.Checkpoint = ago(24 * time.Hour) },
 		},
 		{
-			"keydvaultunreachable", "", "", aVault, func(w *world) { w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout" },
+			"keydvaultunreachable", "", "", aVault, func(w *world) {
+				w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout"
+			},
 			func(w *world) { w.Vaults[0].Reachable = false }, // not looked at yet
 		},
 		{
 			"keydclockskew", "", "", aVault, func(w *world) { w.Vaults[0].ClockSkew = -121 * time.Second },
 			func(w *world) { w.Vaults[0].ClockSkew = 119 * time.Second },
 		},
-		{"keydvaultthrottled", "", "", aVault, func(w *world) { w.busy = Requests{100, 11} }, func(w *world) { w.busy = Requests{100, 10} }},
+		{"keydvaultthrottled", "", "", aVault, func(w *world) { w.busy = Requests{100, 11} },
+			func(w *world) { w.busy = Requests{100, 10} }},
 		{"keydunwrapfailing", "", aKey, aVault, func(w *world) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] }, nil},
-		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *world) { w.failAt(proof.LegHSM, key.WasRefuted, "") }, nil},
-		{"keydunwrapfailing", "at the vault's unwrap", aKey, aVault, func(w *world) { w.failAt(proof.LegUnwrap, key.Inconclusive, key.ForbiddenByRBAC) }, nil},
-		{"keydwrapfailing", "", aKey, aVault, func(w *world) { w.failAt(proof.LegWrap, key.Inconclusive, key.KeyNotYetValid) }, nil},
-		{"keydwrapfailing", "a signing key", aKey, aVault, func(w *world) { w.failAt(proof.LegSign, key.Inconclusive, key.KeyExpired) }, nil},
+		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *world) {
+			w.failAt(proof.LegHSM, key.WasRefuted, "")
+		}, nil},
+		{"keydunwrapfailing", "at the vault's unwrap", aKey, aVault, func(w *world) {
+			w.failAt(proof.LegUnwrap, key.Inconclusive, key.ForbiddenByRBAC)
+		}, nil},
+		{"keydwrapfailing", "", aKey, aVault, func(w *world) {
+			w.failAt(proof.LegWrap, key.Inconclusive, key.KeyNotYetValid)
+		}, nil},
+		{"keydwrapfailing", "a signing key", aKey, aVault, func(w *world) {
+			w.failAt(proof.LegSign, key.Inconclusive, key.KeyExpired)
+		}, nil},
 		{"drift-not-yet-valid", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.NotBefore = noon.Add(time.Minute) })
 		}, func(w *world) {
@@ -146,18 +169,24 @@ func examples() []example {
 		},
 		{"keydcertificateends", "ended", "", "", func(w *world) { w.Credential.Ends = ago(time.Second) }, nil},
 		{"keydcertificateends", "not usable", "", "", func(w *world) {
-			w.Credential.Ends, w.Credential.Err = noon.Add(90*24*time.Hour), errors.New("certificate_file /etc/keyd/client.pem: it is empty")
+			w.Credential.Ends, w.Credential.Err = noon.Add(90*24*time.Hour),
+				errors.New("certificate_file /etc/keyd/client.pem: it is empty")
 		}, nil},
 		{
 			"keydproofstale", "newest", aKey, aVault, func(w *world) { w.key().Proofs[0].PassedAt = ago(21 * time.Minute) },
 			func(w *world) { w.key().Proofs[0].PassedAt = ago(19 * time.Minute) },
 		},
 		{
-			"keydproofstale", "older", aKey, aVault, func(w *world) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(49*time.Hour) },
+			"keydproofstale", "older", aKey, aVault, func(w *world) {
+				p := &w.key().Proofs[0]
+				p.Newest, p.PassedAt = false, ago(49*time.Hour)
+			},
 			func(w *world) { p := &w.key().Proofs[0]; p.Newest, p.PassedAt = false, ago(47*time.Hour) },
 		},
 		{
-			"keydproofstale", "after a start", aKey, aVault, func(w *world) { w.Started, w.key().Proofs[0].PassedAt = ago(21*time.Minute), ago(time.Hour) },
+			"keydproofstale", "after a start", aKey, aVault, func(w *world) {
+				w.Started, w.key().Proofs[0].PassedAt = ago(21*time.Minute), ago(time.Hour)
+			},
 			func(w *world) { w.Started, w.key().Proofs[0].PassedAt = ago(time.Minute), ago(time.Hour) },
 		},
 		{
@@ -165,7 +194,9 @@ func examples() []example {
 			func(w *world) { w.key().NextRotation = ago(59 * time.Minute) },
 		},
 		{
-			"keydrotationfailing", "a step", aKey, "", func(w *world) { w.key().State, w.key().Error = status.StateFailing, "sa-cmk-key: import: 403" },
+			"keydrotationfailing", "a step", aKey, "", func(w *world) {
+				w.key().State, w.key().Error = status.StateFailing, "sa-cmk-key: import: 403"
+			},
 			func(w *world) { w.key().Error = "sa-cmk-key: import: 403" }, // once
 		},
 		{
@@ -176,10 +207,11 @@ func examples() []example {
 			"keydrequestwaiting", "", aKey, "", func(w *world) { w.request(61*time.Minute, false) },
 			func(w *world) { w.request(59*time.Minute, false) },
 		},
-		{"keydrequestwaiting", "not while it is under way", aKey, "", func(w *world) { w.request(61*time.Minute, false) }, func(w *world) {
-			w.request(61*time.Minute, false)
-			w.underWay(ago(time.Minute))
-		}},
+		{"keydrequestwaiting", "not while it is under way", aKey, "", func(w *world) { w.request(61*time.Minute, false) },
+			func(w *world) {
+				w.request(61*time.Minute, false)
+				w.underWay(ago(time.Minute))
+			}},
 		{
 			"keydcompromisewaiting", "", aKey, "", func(w *world) { w.request(31*time.Minute, true) },
 			func(w *world) { w.request(29*time.Minute, true) },
@@ -197,7 +229,8 @@ func examples() []example {
 			w.look.Record, w.look.Seen.Vaults = record.Record{}, nil
 			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
-		{"keydversionexpiressoon", "", aKey, aVault, func(w *world) { w.expiring(6 * 24 * time.Hour) }, func(w *world) { w.expiring(90 * 24 * time.Hour) }},
+		{"keydversionexpiressoon", "", aKey, aVault, func(w *world) { w.expiring(6 * 24 * time.Hour) },
+			func(w *world) { w.expiring(90 * 24 * time.Hour) }},
 		{"drift-version-expiring", "", aKey, aVault, func(w *world) { w.expiring(8 * 24 * time.Hour) }, nil},
 		{
 			"keydrotationpolicyunreadable", "", aKey, aVault, func(w *world) {
@@ -229,9 +262,15 @@ func examples() []example {
 		{"drift-native-rotation", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.NativeRotation = true })
 		}, nil},
-		{"hold-proof-refuted", "", aKey, aVault, func(w *world) { w.key().Hold = &key.Hold{Code: key.HoldRefuted, Vault: weu, Reason: "another modulus"} }, nil},
-		{"hold-record-behind", "", aKey, "", func(w *world) { w.key().Hold = &key.Hold{Code: key.HoldRecordBehind, Reason: "the state is old"} }, nil},
-		{"hold-paused", "", aKey, "", func(w *world) { w.key().Hold = &key.Hold{Code: key.HoldPaused, Reason: "maintenance"} }, nil},
+		{"hold-proof-refuted", "", aKey, aVault, func(w *world) {
+			w.key().Hold = &key.Hold{Code: key.HoldRefuted, Vault: weu, Reason: "another modulus"}
+		}, nil},
+		{"hold-record-behind", "", aKey, "", func(w *world) {
+			w.key().Hold = &key.Hold{Code: key.HoldRecordBehind, Reason: "the state is old"}
+		}, nil},
+		{"hold-paused", "", aKey, "", func(w *world) {
+			w.key().Hold = &key.Hold{Code: key.HoldPaused, Reason: "maintenance"}
+		}, nil},
 	}
 }
 
@@ -264,7 +303,9 @@ func TestEachTroubleIsAProblemInWords(t *testing.T) {
 			if p.Key != c.key || p.Vault != c.vault {
 				t.Errorf("about key %q and vault %q, want %q and %q", p.Key, p.Vault, c.key, c.vault)
 			}
-			if held := strings.HasPrefix(p.Runbook, "hold-"); !strings.Contains(p.Text, p.Key) || !held && !strings.Contains(p.Text, p.Vault) || strings.Contains(p.Text, "\n") {
+			held := strings.HasPrefix(p.Runbook, "hold-")
+			named := strings.Contains(p.Text, p.Key) && (held || strings.Contains(p.Text, p.Vault))
+			if !named || strings.Contains(p.Text, "\n") {
 				t.Errorf("does not name its key and its vault in one line: %q", p.Text)
 			} else if p.Remedy == "" && !held { // each hold has its own, where it is shown
 				t.Errorf("no remedy for %q", p.Text)
@@ -315,7 +356,8 @@ func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) 
 		w := allWell()
 		w.Credential = vault.CredentialState{Kind: vault.ClientCertificate, File: file, Ends: noon.Add(time.Hour)}
 		got := w.problems()
-		if len(got) != 1 || strings.Contains(got[0].Remedy, "systemctl restart keyd") != restart || !strings.Contains(got[0].Text, file) {
+		if len(got) != 1 || strings.Contains(got[0].Remedy, "systemctl restart keyd") != restart ||
+			!strings.Contains(got[0].Text, file) {
 			t.Errorf("%s: %+v", file, got)
 		}
 	}

@@ -145,9 +145,18 @@ func refusals(t *testing.T, o Opened) {
 	stray := entry("stray")
 	stray.Key = "other"
 	for name, save := range map[string]func() error{
-		"a stale revision":        func() error { _, err := o.Save(t.Context(), stale, entry("8")); return err },
-		"a record made twice":     func() error { stale.Revision = 0; _, err := o.Save(t.Context(), stale, entry("8")); return err },
-		"a name in another case":  func() error { _, err := o.Save(t.Context(), mustLoad(t, o, "K"), entry("8")); return err },
+		"a stale revision": func() error { _, err := o.Save(t.Context(), stale, entry("8")); return err },
+		"a record made twice": func() error {
+			stale.Revision = 0
+			_, err := o.Save(t.Context(), stale,
+				entry("8"))
+			return err
+		},
+		"a name in another case": func() error {
+			_, err := o.Save(t.Context(), mustLoad(t, o, "K"),
+				entry("8"))
+			return err
+		},
 		"an entry of another key": func() error { _, err := o.Save(t.Context(), mustLoad(t, o, "k"), stray); return err },
 		"no entry":                func() error { _, err := o.Save(t.Context(), mustLoad(t, o, "k")); return err },
 	} {

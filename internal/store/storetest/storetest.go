@@ -147,7 +147,8 @@ func roundTrip(t *testing.T, b Opened) {
 func place(t *testing.T, rec *record.Record, at time.Time) {
 	t.Helper()
 	const id, attempt = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
-	g, err := rec.Reserve(at, key.Policy{Spec: key.RSA4096}, record.Reservation{ID: id, Reason: "a test", Requester: "keyd"})
+	g, err := rec.Reserve(at, key.Policy{Spec: key.RSA4096}, record.Reservation{ID: id, Reason: "a test",
+		Requester: "keyd"})
 	if err == nil {
 		_, err = rec.Pin(at, g.Number, "sha256:aa")
 	}
