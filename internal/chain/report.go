@@ -28,7 +28,8 @@ func (r Report) Consistent() bool { return len(r.Faults) == 0 }
 // String says it in one line.
 func (r Report) String() string {
 	if r.Consistent() {
-		return fmt.Sprintf("internally consistent: %d entries, head %s, %d records covered", r.Entries, r.Head, r.Records)
+		return fmt.Sprintf("internally consistent: %d entries, head %s, %d records covered", r.Entries, r.Head,
+			r.Records)
 	}
 	parts := make([]string, len(r.Faults))
 	for i, f := range r.Faults {

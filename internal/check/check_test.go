@@ -87,8 +87,9 @@ func checked(t *testing.T, run func(*checker)) []status.Check {
 func TestEachStateOfThePINHasItsLine(t *testing.T) {
 	for state, want := range map[key.PINState]status.CheckResult{
 		key.PINAccepted: status.CheckOK, key.PINRefused: status.CheckFailed, key.PINLocked: status.CheckFailed,
-		key.PINFinalTry: status.CheckWarning, key.PINCountLow: status.CheckWarning, key.PINToChange: status.CheckWarning,
-		key.PINUnknown: status.CheckFailed, "": status.CheckFailed,
+		key.PINFinalTry: status.CheckWarning, key.PINCountLow: status.CheckWarning,
+		key.PINToChange: status.CheckWarning,
+		key.PINUnknown:  status.CheckFailed, "": status.CheckFailed,
 	} {
 		lines := checked(t, func(c *checker) { c.pin(key.HSMInfo{Token: "keyd", PIN: state}) })
 		if len(lines) != 1 || lines[0].Result != want {
@@ -140,7 +141,8 @@ func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
 	}
 	has := slices.Concat(shipped.Permissions.Keys, []vault.Right{vault.MaySeeDeleted}) // by get
 	for _, r := range []vault.Right{
-		vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap, vault.MaySeeDeleted,
+		vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap,
+		vault.MaySeeDeleted,
 		vault.MayReadRotation, vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign,
 	} {
 		for _, kind := range []key.VaultKind{key.KeyVault, key.ManagedHSM} {

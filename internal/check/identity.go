@@ -53,10 +53,12 @@ func (c *checker) proxy(kind string, signedIn error) {
 		c.add("identity", kind, name, nil, "none: "+endpoint+" is asked directly", "")
 	case signedIn != nil:
 		c.line(status.CheckFailed, "identity", kind, name,
-			fmt.Sprintf("requests for a token to %s go through the proxy %s, and the sign-in failed", endpoint, proxy), remedy)
+			fmt.Sprintf("requests for a token to %s go through the proxy %s, and the sign-in failed", endpoint,
+				proxy), remedy)
 	default:
 		c.warn("identity", kind, name,
-			fmt.Sprintf("requests for a token to %s go through the proxy %s, which sees the tokens", endpoint, proxy), remedy)
+			fmt.Sprintf("requests for a token to %s go through the proxy %s, which sees the tokens", endpoint, proxy),
+			remedy)
 	}
 }
 

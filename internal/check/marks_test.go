@@ -89,7 +89,8 @@ func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
 			status.CheckOK, []string{"the chain has each of 2"}},
 		{"of another instance", rec, record.VaultSeen{Versions: []key.Version{version("v1", "elsewhere", ahead)}},
 			status.CheckOK, []string{"the chain has each of 0"}},
-		{"ahead", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test", ahead)}},
+		{"ahead", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", good), version("v2", "test",
+			ahead)}},
 			status.CheckFailed, []string{"version v2 of one in weu has the mark " + ahead +
 				", and the chain ends with entry 3: its end was cut off, or the state is an older copy"}},
 		{"another chain", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", other)}},
@@ -99,13 +100,16 @@ func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
 			version("v1", "test", ahead), version("v2", "test", other),
 		}},
 			status.CheckFailed, []string{"version v1 of one in weu has the mark " + ahead +
-				", and the chain ends with entry 3: its end was cut off, or the state is an older copy (1 more such marks)"}},
+				", and the chain ends with entry 3: its end was cut off, or the state is an older copy " +
+				"(1 more such marks)"}},
 		{"adopted", consented, record.VaultSeen{Versions: []key.Version{version("v2", "test", ahead)}},
-			status.CheckWarning, []string{"its end was cut off, or the state is an older copy; the version was adopted"}},
+			status.CheckWarning,
+			[]string{"its end was cut off, or the state is an older copy; the version was adopted"}},
 		{"no mark at all", rec, record.VaultSeen{Versions: []key.Version{version("v1", "test", "57")}},
 			status.CheckWarning, []string{`of version v1: "57" is not SEQ:HASH`, "the chain has each of 0"}},
-		{"not listed", rec, record.VaultSeen{Err: errors.New("503")}, status.CheckOK, []string{"the chain has each of 0",
-			"one in weu was not listed: its marks are not compared"}},
+		{"not listed", rec, record.VaultSeen{Err: errors.New("503")}, status.CheckOK,
+			[]string{"the chain has each of 0",
+				"one in weu was not listed: its marks are not compared"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := &checker{Parts: parts.Parts}

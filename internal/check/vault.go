@@ -29,7 +29,8 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 		if skew.Abs() > key.MaxSkew {
 			err = fmt.Errorf("the local clock differs by %s from the vault's", skew.Round(time.Second))
 		}
-		c.add("clock", v.Name, "difference", err, skew.Round(time.Second).String(), "set the clock right (chronyc tracking)")
+		c.add("clock", v.Name, "difference", err, skew.Round(time.Second).String(),
+			"set the clock right (chronyc tracking)")
 	}
 	c.roles(ctx, client, v)
 	c.destroyer(ctx, client, v)
@@ -120,7 +121,8 @@ func (c *checker) roles(ctx context.Context, client Vault, v config.Vault) {
 		case n.soft:
 			c.warn("role", v.Name, name, "keyd's identity does not have it: "+n.what, remedy(v, n.right))
 		default:
-			c.line(status.CheckFailed, "role", v.Name, name, "keyd's identity does not have it: "+n.what, remedy(v, n.right))
+			c.line(status.CheckFailed, "role", v.Name, name, "keyd's identity does not have it: "+n.what, remedy(v,
+				n.right))
 		}
 	}
 	if len(may) > 0 {
@@ -132,16 +134,16 @@ func (c *checker) roles(ctx context.Context, client Vault, v config.Vault) {
 func remedy(v config.Vault, r vault.Right) string {
 	switch r {
 	case vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
-		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in /usr/share/keyd/azure "+
-			"does not have it: operations.md, Checking, has its names; a change takes a few minutes to work", r)
+		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in "+
+			"/usr/share/keyd/azure does not have it: operations.md, Checking, has its names; a change takes a few minutes to work", r)
 	}
 	return roleFor(v)
 }
 
 func roleFor(v config.Vault) string {
 	if v.Kind == key.ManagedHSM {
-		return "give it the role of /usr/share/keyd/azure/managed-hsm-role.json at / or /keys; a new assignment takes a " +
-			"few minutes to work"
+		return "give it the role of /usr/share/keyd/azure/managed-hsm-role.json at / or /keys; a new assignment " +
+			"takes a few minutes to work"
 	}
 	return "give it the role of /usr/share/keyd/azure/key-vault-role.json on the vault, or the permissions of " +
 		"key-vault-access-policy.json; a new assignment takes a few minutes to work"
@@ -158,8 +160,9 @@ func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
 			reason, hint := explained(err)
 			c.warn("role", v.Name, name, reason, hint)
 		case yes:
-			c.warn("role", v.Name, name, fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; "+
-				"keyd never does", r), "take the wider role from it, and "+roleFor(v))
+			c.warn("role", v.Name, name,
+				fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; "+
+					"keyd never does", r), "take the wider role from it, and "+roleFor(v))
 		default:
 			c.add("role", v.Name, name, nil, "refused, as it should be", "")
 		}
@@ -184,7 +187,8 @@ func (c *checker) purgeProtection(ctx context.Context, client Vault, v config.Va
 		case protected:
 			c.add("vault", v.Name, "purge protection", nil, "on", "")
 		default:
-			c.warn("vault", v.Name, "purge protection", "it is off: whoever may purge can destroy every version at once",
+			c.warn("vault", v.Name, "purge protection",
+				"it is off: whoever may purge can destroy every version at once",
 				plan.ProtectCommand(v.Vault))
 		}
 		return

@@ -34,8 +34,8 @@ func openStore(dir string, reg prometheus.Registerer) (Store, error) {
 	return s, nil
 }
 
-// openState opens the file of a state that no daemon has open, for reading only. Errors: those of bolt.OpenReadOnly, such
-// as *bolt.LockedError while a daemon runs on it.
+// openState opens the file of a state that no daemon has open, for reading only. Errors: those of bolt.OpenReadOnly,
+// such as *bolt.LockedError while a daemon runs on it.
 func openState(file string) (Store, error) {
 	s, err := bolt.OpenReadOnly(file)
 	if err != nil {

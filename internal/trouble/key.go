@@ -40,7 +40,8 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
 		return
 	case failing:
-		f.add(UnwrapFailing, here, fmt.Sprintf("%s did not prove: %s at %s: %s", version, p.Outcome, p.Where(), p.Error))
+		f.add(UnwrapFailing, here, fmt.Sprintf("%s did not prove: %s at %s: %s", version, p.Outcome, p.Where(),
+			p.Error))
 		return
 	case p.PassedAt.IsZero(), p.Outcome == "" && p.Error != "":
 		return // never proven, or its vault has left the configuration

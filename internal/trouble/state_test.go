@@ -36,7 +36,8 @@ func TestAKeysStateIsTheFirstThingAPersonShouldKnow(t *testing.T) {
 		{"new", p, record.Record{}, rotate.Position{}, status.StateNew},
 		{"rotating", p, rotating, rotate.Position{}, status.StateRotating},
 		{"failing", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 2}, status.StateFailing},
-		{"one failure is none yet", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 1}, status.StateRotating},
+		{"one failure is none yet", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 1},
+			status.StateRotating},
 		{"ok", p, done, rotate.Position{}, status.StateOK},
 		{"lost and adopted with one vault done", two, lost, rotate.Position{}, status.StatePartial},
 	} {

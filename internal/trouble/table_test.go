@@ -104,7 +104,8 @@ func stated(t *testing.T, r rule) []float64 {
 	t.Helper()
 	var found []float64
 	number := `(\d+(?:\.\d+)?)`
-	for _, m := range regexp.MustCompile(`[<>]=?\s*`+number+`(?:\s*\*\s*`+number+`)?`).FindAllStringSubmatch(r.Expr, -1) {
+	for _, m := range regexp.MustCompile(`[<>]=?\s*`+number+`(?:\s*\*\s*`+number+`)?`).FindAllStringSubmatch(r.Expr,
+		-1) {
 		n := parse(t, m[1])
 		if m[2] != "" {
 			n *= parse(t, m[2])

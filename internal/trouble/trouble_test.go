@@ -123,7 +123,8 @@ func examples() []example {
 		{"keydhsmdown", "degraded", "", "", func(w *world) { w.HSM.Info.Degraded = "no mechanism to wrap by" }, nil},
 		{"keydhsmdown", "crash loop", "", "", func(w *world) { w.HSMLosses = 6 }, func(w *world) { w.HSMLosses = 5 }},
 		{"keydpinrefused", "", "", "", func(w *world) {
-			w.HSM.Info.PIN, w.HSM.Info.PINRefused, w.HSM.Info.Degraded = key.PINRefused, true, "the token refused the PIN"
+			w.HSM.Info.PIN, w.HSM.Info.PINRefused, w.HSM.Info.Degraded = key.PINRefused, true,
+				"the token refused the PIN"
 		}, nil},
 		{"keydpinnearlylocked", "final try", "", "", func(w *world) { w.HSM.Info.PIN = key.PINFinalTry }, nil},
 		{"keydpinnearlylocked", "locked", "", "", func(w *world) { w.HSM.Info.PIN = key.PINLocked }, nil},
@@ -145,7 +146,8 @@ func examples() []example {
 		},
 		{"keydvaultthrottled", "", "", aVault, func(w *world) { w.busy = Requests{100, 11} },
 			func(w *world) { w.busy = Requests{100, 10} }},
-		{"keydunwrapfailing", "", aKey, aVault, func(w *world) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] }, nil},
+		{"keydunwrapfailing", "", aKey, aVault, func(w *world) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] },
+			nil},
 		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *world) {
 			w.failAt(proof.LegHSM, key.WasRefuted, "")
 		}, nil},
@@ -173,7 +175,8 @@ func examples() []example {
 				errors.New("certificate_file /etc/keyd/client.pem: it is empty")
 		}, nil},
 		{
-			"keydproofstale", "newest", aKey, aVault, func(w *world) { w.key().Proofs[0].PassedAt = ago(21 * time.Minute) },
+			"keydproofstale", "newest", aKey, aVault,
+			func(w *world) { w.key().Proofs[0].PassedAt = ago(21 * time.Minute) },
 			func(w *world) { w.key().Proofs[0].PassedAt = ago(19 * time.Minute) },
 		},
 		{
@@ -207,7 +210,10 @@ func examples() []example {
 			"keydrequestwaiting", "", aKey, "", func(w *world) { w.request(61*time.Minute, false) },
 			func(w *world) { w.request(59*time.Minute, false) },
 		},
-		{"keydrequestwaiting", "not while it is under way", aKey, "", func(w *world) { w.request(61*time.Minute, false) },
+		{"keydrequestwaiting", "not while it is under way", aKey, "", func(w *world) {
+			w.request(61*time.Minute,
+				false)
+		},
 			func(w *world) {
 				w.request(61*time.Minute, false)
 				w.underWay(ago(time.Minute))

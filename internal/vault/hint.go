@@ -80,7 +80,8 @@ func (c *Client) role(k call) string {
 
 // setAttributes is the command that changes a version, but for what it changes.
 func (c *Client) setAttributes(k call) string {
-	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s", c.cfg.Vault.AzScope(), k.key, azVersion(k.version))
+	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s",
+		c.cfg.Vault.AzScope(), k.key, azVersion(k.version))
 }
 
 func azVersion(version string) string {

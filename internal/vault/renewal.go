@@ -13,8 +13,8 @@ func (s CredentialState) Renew() string {
 	return "renew it, register the new one with the application, and write it into the file" + s.takeOver()
 }
 
-// takeOver is what makes keyd see a change of the file. systemd copies a credential when the service starts: keyd cannot
-// see what changes behind it later.
+// takeOver is what makes keyd see a change of the file. systemd copies a credential when the service starts: keyd
+// cannot see what changes behind it later.
 func (s CredentialState) takeOver() string {
 	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" && filepath.Dir(s.File) == filepath.Clean(dir) {
 		return " that the unit loads it from, then: systemctl restart keyd" +

@@ -100,7 +100,8 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 					return err
 				}
 				body := []byte(strings.Replace(string(c.Body), `"event":"2"`, `"event":"x"`, 1))
-				return audit(tx).Put(k, encodeLinked(chain.Linked{Prev: c.Prev, Hash: chain.LinkHash(c.Prev, 2, c.Key, chain.BodySum(body)), Body: body}))
+				return audit(tx).Put(k, encodeLinked(chain.Linked{Prev: c.Prev, Hash: chain.LinkHash(c.Prev, 2, c.Key,
+					chain.BodySum(body)), Body: body}))
 			},
 			"audit entry 3: does not follow the entry before it: one of them was changed, moved or removed",
 		},
@@ -118,7 +119,8 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 		},
 		"end cut off, before a record's last change": {
 			drop(5, 6, 7, 8, 9, 10),
-			"record of a: it was saved with entry 6 and the chain knows only up to entry 3: entries were removed from its end",
+			"record of a: it was saved with entry 6 and the chain knows only up to entry 3: " +
+				"entries were removed from its end",
 		},
 		"record removed": {
 			func(tx *bbolt.Tx) error { return records(tx).Delete([]byte("a")) },
@@ -411,7 +413,8 @@ func FuzzStructure(f *testing.F) {
 
 func FuzzParseEntry(f *testing.F) {
 	body := []byte(`{"time":"2026-01-02T03:04:05Z","key":"k","event":"e","actor":"keyd"}`)
-	f.Add(number(1), encodeLinked(chain.Linked{Hash: chain.LinkHash(chain.Hash{}, 1, "k", chain.BodySum(body)), Body: body}))
+	f.Add(number(1), encodeLinked(chain.Linked{Hash: chain.LinkHash(chain.Hash{}, 1, "k", chain.BodySum(body)),
+		Body: body}))
 	f.Fuzz(func(t *testing.T, k, value []byte) {
 		c, err := parseLinked(k, value)
 		if err == nil && !bytes.Equal(value, encodeLinked(c)) {

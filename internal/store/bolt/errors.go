@@ -52,7 +52,8 @@ type CorruptError struct {
 
 func (e *CorruptError) Error() string {
 	return fmt.Sprintf("the state in %s is damaged: %s. Nothing was changed. Stop keyd, keep the file aside, "+
-		"put the last file of `keyd backup` in its place and run `keyd adopt KEY` for what is newer than it", e.Path, e.What)
+		"put the last file of `keyd backup` in its place and run `keyd adopt KEY` for what is newer than it", e.Path,
+		e.What)
 }
 
 // Class is Refused.

@@ -20,7 +20,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m := &metrics{
 		writes: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyd_store_writes_total",
-			Help: "Transactions on the state file by outcome: done, conflict (the record was changed meanwhile) or failed.",
+			Help: "Transactions on the state file by outcome: " +
+				"done, conflict (the record was changed meanwhile) or failed.",
 		}, []string{"outcome"}),
 		duration: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "keyd_store_write_duration_seconds",

@@ -51,7 +51,8 @@ func (s *Store) migrate() error {
 		})
 	})
 	if err != nil {
-		return fmt.Errorf("bring %s from schema %d to %d (a copy is in %s): %w", s.path, found, s.format.version, kept, err)
+		return fmt.Errorf("bring %s from schema %d to %d (a copy is in %s): %w", s.path, found, s.format.version,
+			kept, err)
 	}
 	return nil
 }

@@ -238,7 +238,8 @@ type permissionError struct {
 }
 
 func (e *permissionError) Error() string {
-	return fmt.Sprintf("the state directory %s has mode %04o, so others can enter it: chmod 0700 %s", e.dir, e.mode, e.dir)
+	return fmt.Sprintf("the state directory %s has mode %04o, so others can enter it: chmod 0700 %s", e.dir, e.mode,
+		e.dir)
 }
 
 func (e *permissionError) Class() key.Class { return key.Refused }

@@ -166,7 +166,8 @@ func TestAuditContinuesFromANumber(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct{ from, first, count uint64 }{{0, 1, batch + 10}, {1, 1, batch + 10}, {batch, batch, 11}, {batch + 11, 0, 0}} {
+	for _, c := range []struct{ from, first, count uint64 }{{0, 1, batch + 10}, {1, 1, batch + 10}, {batch, batch,
+		11}, {batch + 11, 0, 0}} {
 		var first, count uint64
 		err := s.Audit(t.Context(), c.from, func(e chain.Linked) error {
 			if count == 0 {
@@ -322,7 +323,8 @@ keyd_audit_entries 2
 # HELP keyd_store_healthy 1 when the last write to the state file succeeded, 0 when it failed.
 # TYPE keyd_store_healthy gauge
 keyd_store_healthy 0
-# HELP keyd_store_writes_total Transactions on the state file by outcome: done, conflict (the record was changed meanwhile) or failed.
+# HELP keyd_store_writes_total Transactions on the state file by outcome: done,
+	conflict (the record was changed meanwhile) or failed.
 # TYPE keyd_store_writes_total counter
 keyd_store_writes_total{outcome="conflict"} 1
 keyd_store_writes_total{outcome="done"} 1

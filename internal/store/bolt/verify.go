@@ -89,7 +89,8 @@ func (v *verifier) walkChain(ctx context.Context, tx *bbolt.Tx) error {
 		case c.Seq != seq+1:
 			v.add(chain.Finding{Seq: seq + 1, What: fmt.Sprintf("missing; the next one is %d", c.Seq)})
 		case c.Prev != prev:
-			v.add(chain.Finding{Seq: c.Seq, What: "does not follow the entry before it: one of them was changed, moved or removed"})
+			v.add(chain.Finding{Seq: c.Seq,
+				What: "does not follow the entry before it: one of them was changed, moved or removed"})
 		}
 		if err == nil && !chain.Links(c.Prev, c.Seq, c.Key, c.Body, c.Hash) {
 			v.add(chain.Finding{Seq: c.Seq, What: "does not match its hash: it was changed"})
@@ -118,12 +119,15 @@ func (v *verifier) walkRecords(tx *bbolt.Tx) error {
 			v.add(chain.Finding{Key: name, What: "the chain has no entry of it"})
 		case r.revision > last.seq:
 			v.add(chain.Finding{Key: name, What: fmt.Sprintf(
-				"it was saved with entry %d and the chain knows only up to entry %d: entries were removed from its end", r.revision, last.seq)})
+				"it was saved with entry %d and the chain knows only up to entry %d: entries were removed from its end",
+				r.revision, last.seq)})
 		case r.revision < last.seq:
 			v.add(chain.Finding{Key: name, What: fmt.Sprintf(
-				"it was saved with entry %d and entry %d tells of a later change: an older record was put back", r.revision, last.seq)})
+				"it was saved with entry %d and entry %d tells of a later change: an older record was put back",
+				r.revision, last.seq)})
 		case r.sum.String() != last.sum:
-			v.add(chain.Finding{Key: name, What: fmt.Sprintf("it is not the one that entry %d was saved with", last.seq)})
+			v.add(chain.Finding{Key: name, What: fmt.Sprintf("it is not the one that entry %d was saved with",
+				last.seq)})
 		}
 		return nil
 	})

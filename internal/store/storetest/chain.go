@@ -88,7 +88,8 @@ func covered(t *testing.T, o Opened) {
 	saved := mustSave(t, o, mustLoad(t, o, "k"), entry("1"), entry("2"))
 	entries := linked(t, o)
 	if got := entries[len(entries)-1]; saved.Revision != got.Seq || got.Record == "" {
-		t.Errorf("revision %d was saved with entry %d, which has the record's sum %q", saved.Revision, got.Seq, got.Record)
+		t.Errorf("revision %d was saved with entry %d, which has the record's sum %q", saved.Revision, got.Seq,
+			got.Record)
 	}
 	if entries[0].Record != "" {
 		t.Error("an entry before the last one covers a record, too")
@@ -157,8 +158,12 @@ func refusals(t *testing.T, o Opened) {
 				entry("8"))
 			return err
 		},
-		"an entry of another key": func() error { _, err := o.Save(t.Context(), mustLoad(t, o, "k"), stray); return err },
-		"no entry":                func() error { _, err := o.Save(t.Context(), mustLoad(t, o, "k")); return err },
+		"an entry of another key": func() error {
+			_, err := o.Save(t.Context(), mustLoad(t, o, "k"),
+				stray)
+			return err
+		},
+		"no entry": func() error { _, err := o.Save(t.Context(), mustLoad(t, o, "k")); return err },
 	} {
 		if err := save(); err == nil || key.ClassOf(err) == key.Fatal {
 			t.Errorf("%s: %v, want a refusal", name, err)
