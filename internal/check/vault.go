@@ -135,7 +135,8 @@ func remedy(v config.Vault, r vault.Right) string {
 	switch r {
 	case vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
 		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in "+
-			"/usr/share/keyd/azure does not have it: operations.md, Checking, has its names; a change takes a few minutes to work", r)
+			"/usr/share/keyd/azure does not have it: operations.md, Checking, has its names; "+
+			"a change takes a few minutes to work", r)
 	}
 	return roleFor(v)
 }
