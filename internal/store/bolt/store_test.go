@@ -323,8 +323,8 @@ keyd_audit_entries 2
 # HELP keyd_store_healthy 1 when the last write to the state file succeeded, 0 when it failed.
 # TYPE keyd_store_healthy gauge
 keyd_store_healthy 0
-# HELP keyd_store_writes_total Transactions on the state file by outcome: done,
-	conflict (the record was changed meanwhile) or failed.
+# HELP keyd_store_writes_total Transactions on the state file by outcome: ` +
+		`done, conflict (the record was changed meanwhile) or failed.
 # TYPE keyd_store_writes_total counter
 keyd_store_writes_total{outcome="conflict"} 1
 keyd_store_writes_total{outcome="done"} 1
