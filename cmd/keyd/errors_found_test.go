@@ -43,7 +43,7 @@ func places() []place {
 		{"../../internal/key/name.go", []string{"Error"}, []string{"fmt.Sprintf"}},
 		{"../../internal/schedule/hostzone.go", nil, texts},
 		{"../../internal/key/checkpoint.go", []string{"ParseMark"}, texts},
-		{"../../internal/store/errors.go", []string{"Error"}, []string{"fmt.Sprintf"}},
+		{"../../internal/store/bolt/errors.go", []string{"Error"}, []string{"fmt.Sprintf"}},
 		{"../../internal/hsm/listen.go", []string{"Listen", "listenLocked"}, texts},
 	}
 }

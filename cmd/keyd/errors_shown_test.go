@@ -78,7 +78,7 @@ func notMet() map[string]string {
 		"record of …: changed meanwhile (loaded at revision …, stored is …)":                                                                                records,
 		"write …: …; nothing was changed: look at the disk's space and health":                                                                              records,
 		"write …: …; whether it is on the disk is not known and is looked up before the next use: look at the disk's health":                                records,
-		"the state in … has schema … and this keyd knows up to …: install the newer keyd again, or put the copy that it made before its migration in place": "it takes the state of a keyd that is not written yet; a test of internal/store makes one",
+		"the state in … has schema … and this keyd knows up to …: install the newer keyd again, or put the copy that it made before its migration in place": "it takes the state of a keyd that is not written yet; a test of internal/store/bolt makes one",
 	}
 }
 

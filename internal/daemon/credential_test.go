@@ -84,18 +84,18 @@ func TestACertificatesEndIsShownAndARenewedOneTakenOver(t *testing.T) {
 		}
 	}
 	shown(soon, 0)
-	if lines := checked(t, func(c *checker) { c.d = d; c.certificate() }); len(lines) != 1 || lines[0].Result != status.CheckWarning {
-		t.Errorf("check: %+v", lines)
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckWarning {
+		t.Errorf("check: %+v", l)
 	}
 	write(t, file, "")
 	shown(soon, 1)
-	if lines := checked(t, func(c *checker) { c.d = d; c.certificate() }); len(lines) != 1 || lines[0].Result != status.CheckFailed {
-		t.Errorf("check: %+v", lines)
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckFailed {
+		t.Errorf("check: %+v", l)
 	}
 	certificateUntil(t, file, late)
 	shown(late, 0)
-	if lines := checked(t, func(c *checker) { c.d = d; c.certificate() }); len(lines) != 1 || lines[0].Result != status.CheckOK {
-		t.Errorf("check: %+v", lines)
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckOK {
+		t.Errorf("check: %+v", l)
 	}
 }
 
@@ -117,9 +117,9 @@ func TestADaemonDoesNotStartWithAProxyThatGoWouldIgnore(t *testing.T) {
 		t.Error("the state was opened")
 	}
 	d := assembled(t)
-	lines := checked(t, func(c *checker) { c.d = d; c.config() })
-	if len(lines) != 2 || lines[1].Result != status.CheckFailed || !strings.Contains(lines[1].Detail, "HTTPS_PROXY") {
-		t.Errorf("check: %+v", lines)
+	l := checkedFor(ended(t), t, d, "config", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY")
+	if l.Result != status.CheckFailed || !strings.Contains(l.Detail, "HTTPS_PROXY") {
+		t.Errorf("check: %+v", l)
 	}
 }
 

@@ -25,7 +25,6 @@ import (
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
-	"github.com/keyd-project/keyd/internal/store"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -50,7 +49,7 @@ type Daemon struct {
 	reg     *prometheus.Registry
 	metrics *metrics
 
-	store    *store.Store
+	store    Store
 	hsm      *hsm.Client
 	sup      *hsm.Supervisor // nil when the HSM side is a service of its own
 	observer *observe.Observer
@@ -60,7 +59,7 @@ type Daemon struct {
 	health   *health.Health
 	hub      *hub
 	// histories is what looks and proofs of the last day showed.
-	histories *histories
+	histories *health.Histories
 	control   *control.Server
 	web       *web.Server
 
@@ -94,7 +93,7 @@ func Run(ctx context.Context, o Options) error {
 
 // build makes every room; nothing runs yet, and nothing was sent.
 func build(o Options, cfg *config.Config) (*Daemon, error) {
-	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub(), histories: newHistories()}
+	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub(), histories: health.NewHistories()}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
@@ -103,7 +102,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
 		return nil, err
 	}
-	if d.store, err = store.Open(cfg.StateDir, time.Now, d.reg); err != nil {
+	if d.store, err = openStore(cfg.StateDir, d.reg); err != nil {
 		return nil, err
 	}
 	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {

@@ -25,7 +25,6 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
-	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -53,12 +52,17 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newDaemon is built from a configuration and not run.
+// newDaemon is built from the basic configuration and not run.
 func newDaemon(t *testing.T) (d *Daemon, path string) {
+	t.Helper()
+	return newDaemonOf(t, basic)
+}
+
+func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "keyd.yaml")
-	write(t, path, fmt.Sprintf(basic, dir))
+	write(t, path, fmt.Sprintf(text, dir))
 	cfg, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)
@@ -337,39 +341,5 @@ func TestPromtoolFindsNothingWrongWithTheMetrics(t *testing.T) {
 	cmd.Stdin = bytes.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics (apt-get install prometheus): %v\n%s", err, out)
-	}
-}
-
-func TestAKeysStateIsTheFirstThingAPersonShouldKnow(t *testing.T) {
-	now := time.Now()
-	p := key.Policy{Key: "one", Vaults: []key.Vault{{Name: "weu", URL: "https://weu-keyd-test.vault.azure.net"}}}
-	rotating := oneRecord(now)
-	rotating.Hold = nil
-	done := rotating.Clone()
-	done.Generations = done.Generations[:1]
-	two := p
-	two.Vaults = append(two.Vaults, key.Vault{Name: "neu", URL: "https://neu-keyd-test.vault.azure.net"})
-	lost := record.Record{Key: "one", Generations: []record.Generation{{Number: 1, Fingerprint: "sha256:aa",
-		Placements: []record.Placement{{Seq: 1, Vault: p.Vaults[0].URL, State: key.Proven}}}}}
-	lost.LosePair(now, 1)
-	for _, c := range []struct {
-		name string
-		p    key.Policy
-		rec  record.Record
-		pos  rotate.Position
-		want string
-	}{
-		{"held", p, oneRecord(now), rotate.Position{}, status.StateHeld},
-		{"retained", key.Policy{Retained: true}, done, rotate.Position{}, status.StateRetained},
-		{"new", p, record.Record{}, rotate.Position{}, status.StateNew},
-		{"rotating", p, rotating, rotate.Position{}, status.StateRotating},
-		{"failing", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 2}, status.StateFailing},
-		{"one failure is none yet", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 1}, status.StateRotating},
-		{"ok", p, done, rotate.Position{}, status.StateOK},
-		{"lost and adopted with one vault done", two, lost, rotate.Position{}, status.StatePartial},
-	} {
-		if got := keyState(c.p, &c.rec, c.rec.Stage(c.p), c.pos); got != c.want {
-			t.Errorf("%s: %s, want %s", c.name, got, c.want)
-		}
 	}
 }

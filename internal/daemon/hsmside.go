@@ -19,6 +19,7 @@ import (
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // HSMOptions is what the command line gives the HSM side.
@@ -102,10 +103,8 @@ func hsmLine(info key.HSMInfo, token string) string {
 
 // notifyStatus shows a text in `systemctl status` (sd_notify(3)), which takes one line.
 func notifyStatus(text string) {
-	_, _ = sd.SdNotify(false, "STATUS="+oneLine(text))
+	_, _ = sd.SdNotify(false, "STATUS="+words.OneLine(text))
 }
-
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {
 	if cfg.HSM.Socket == "" {

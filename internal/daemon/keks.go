@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
@@ -93,23 +92,4 @@ func (d *Daemon) showVaultRecords(ctx context.Context) {
 			d.rotator.Metrics.RecordedVault(p, &rec)
 		}
 	}
-}
-
-// kekLate is how long a key exchange key may wait for approval before the page tells of it: long enough to be taken
-// into use where it needs none. The alert fires after a day, which is time enough for a person to compare it.
-const kekLate = 2 * time.Minute
-
-// kek is a new key exchange key that waits for a person's approval.
-func (t *teller) kek(v status.Vault) {
-	k := v.WaitingKEK()
-	if k == nil || t.at.Sub(k.Made) < kekLate {
-		return
-	}
-	t.add(status.Warning, "", v.Name, "keydkekwaiting",
-		fmt.Sprintf("vault %s has a new key exchange key, %s, which waits for approval since %s: keyd wraps for "+
-			"the one before until then",
-			v.Name, k.Fingerprint, moment(k.Made)),
-		fmt.Sprintf("confirm the fingerprint with the vault's owner out of band (keyd kek %s shows how), write "+
-			"under the vault in keyd.yaml: %s, then: keyd reload",
-			v.Name, v.PinLine()))
 }

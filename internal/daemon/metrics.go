@@ -92,3 +92,10 @@ func (d *Daemon) showRecords(ctx context.Context, name string) {
 		d.rotator.Metrics.Recorded(time.Now(), p, &rec)
 	}
 }
+
+// noteLooks counts what the newest looks of the keys saw.
+func (d *Daemon) noteLooks() {
+	for _, name := range d.loop.Names() {
+		d.histories.Looked(d.observer.Last(name))
+	}
+}

@@ -97,7 +97,7 @@ func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Clock: time.Now,
 		Newest: cfg.Health.Newest, Older: cfg.Health.Older,
 		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
-		Ended: d.histories.proven,
+		Ended: d.histories.Proven,
 	}
 }
 

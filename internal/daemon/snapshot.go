@@ -7,22 +7,24 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
-	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/trouble"
 )
 
 // Snapshot is the daemon at this moment.
 func (d *Daemon) Snapshot() status.Snapshot {
 	at := time.Now()
 	ready, _ := d.Ready()
-	s := status.Snapshot{Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready, HSM: d.hsmStatus()}
+	s := status.Snapshot{
+		Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready, HSM: d.hsmStatus(),
+	}
 	for _, name := range d.loop.Names() {
 		if k, ok := d.keyStatus(at, name); ok {
 			s.Keys = append(s.Keys, k)
 		}
 	}
 	s.Vaults = d.vaultStatus()
-	s.Problems = problems(s, d.evidence(at))
+	s.Problems = trouble.Find(s, d.evidence(s))
 	return s
 }
 
@@ -55,26 +57,8 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
 	stage := rec.Stage(p)
 	k.RotationSince, k.Lacking = stage.Since, stage.Lacking
-	k.State = keyState(p, &rec, stage, pos)
+	k.State = trouble.KeyState(p, &rec, pos)
 	return k, true
-}
-
-func keyState(p key.Policy, rec *record.Record, stage record.Stage, pos rotate.Position) string {
-	switch {
-	case rec.Hold != nil:
-		return status.StateHeld
-	case p.Retained:
-		return status.StateRetained
-	case pos.Err != nil && pos.Failures > 1:
-		return status.StateFailing
-	case stage.Partial() && (pos.Step.Kind == plan.Wait || !stage.UnderWay()):
-		return status.StatePartial
-	case stage.Active == 0 && stage.Generation <= 1:
-		return status.StateNew
-	case stage.UnderWay(), stage.Phase == record.Ended && len(rec.Requests) > 0:
-		return status.StateRotating
-	}
-	return status.StateOK
 }
 
 func shownGeneration(g record.Generation, placements []status.Placement) status.Generation {
@@ -106,7 +90,7 @@ func (d *Daemon) vaultStatus() []status.Vault {
 }
 
 func (d *Daemon) oneVault(v key.Vault) status.Vault {
-	s := status.Vault{Vault: v, History: d.histories.ofVault(v.URL, time.Now())}
+	s := status.Vault{Vault: v, History: d.histories.OfVault(v.URL, time.Now())}
 	var latest time.Time
 	for _, name := range d.loop.Names() {
 		o := d.observer.Last(name)

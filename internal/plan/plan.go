@@ -121,7 +121,7 @@ const LookTimeout = 45 * time.Second
 // vaults' clocks does not tell.
 func (in Input) Fresh() bool {
 	age := in.Now.Sub(in.Seen.At)
-	return age >= 0 && age <= MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
+	return age >= 0 && age <= key.MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
 }
 
 const (

@@ -92,7 +92,7 @@ func (in VaultInput) untrusted(version string) (why string, until time.Time) {
 // Fresh reports whether nothing but a look lies between the beginning of that and now, as Input.Fresh does.
 func (in VaultInput) Fresh() bool {
 	age := in.Now.Sub(in.Seen.At)
-	return age >= 0 && age <= MaxSkew+LookTimeout
+	return age >= 0 && age <= key.MaxSkew+LookTimeout
 }
 
 // look is the moment at which the look began.
@@ -218,7 +218,7 @@ func kekRotation(in VaultInput) (Step, bool) {
 }
 
 // clockAgrees reports whether the local clock is known to be near the vault's.
-func (in VaultInput) clockAgrees() bool { return in.Seen.SkewSeen && in.Seen.Skew.Abs() <= MaxSkew }
+func (in VaultInput) clockAgrees() bool { return in.Seen.SkewSeen && in.Seen.Skew.Abs() <= key.MaxSkew }
 
 // due says whether a new KEK was asked for or is due by the schedule.
 func (in VaultInput) due() (t Trigger, due bool) {
@@ -243,8 +243,8 @@ func NextKEK(p key.VaultPolicy, r *record.Vault) time.Time {
 
 // KEKNeeded is how long after a KEK was superseded an import may still need it. keyd reads which KEK is active at the
 // beginning of the step that imports, and a step ends within StepTimeout; the vault may carry out what was sent until
-// ImportTimeout and its settle time later. MaxSkew is for the clocks of two daemons on one state.
-func KEKNeeded(v key.Vault) time.Duration { return StepTimeout + KEKTime(v) + MaxSkew }
+// ImportTimeout and its settle time later. key.MaxSkew is for the clocks of two daemons on one state.
+func KEKNeeded(v key.Vault) time.Duration { return StepTimeout + KEKTime(v) + key.MaxSkew }
 
 // kekPause is how long keyd waits before it tries once more to disable what the vault would not let it disable.
 const kekPause = 6 * time.Hour

@@ -50,9 +50,6 @@ const (
 // does not do it, what is encrypted already can be read all the same.
 func (l Leg) Closes() bool { return l == LegWrap || l == LegSign }
 
-// Legs lists every leg, for metrics.
-func Legs() []Leg { return []Leg{LegModulus, LegType, LegUnwrap, LegWrap, LegHSM, LegSign} }
-
 // Subject is what is to be proven.
 type Subject struct {
 	Key         string

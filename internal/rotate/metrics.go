@@ -9,6 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/sample"
 )
 
 // Metrics counts what the loop does and shows where each key stands.
@@ -111,7 +112,7 @@ func (m *Metrics) RecordedVault(p key.VaultPolicy, rec *record.Vault) {
 	if k := rec.Waiting(); k != nil {
 		since = k.Made.Here
 	}
-	m.kekWaiting.WithLabelValues(p.Name).Set(unix(since))
+	m.kekWaiting.WithLabelValues(p.Name).Set(sample.Time(since))
 }
 
 // ForgetVault drops every series of a vault that has left the configuration.
@@ -128,19 +129,19 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	m.stepFailures.WithLabelValues(name, "")
 	stage := rec.Stage(p)
 	m.generation.WithLabelValues(name).Set(float64(stage.Active))
-	m.started.WithLabelValues(name).Set(unix(stage.Since))
+	m.started.WithLabelValues(name).Set(sample.Time(stage.Since))
 	m.partial.DeletePartialMatch(prometheus.Labels{"key": name})
 	for _, v := range p.Vaults {
-		m.partial.WithLabelValues(name, v.Name).Set(truth(slices.Contains(stage.Lacking, v.URL)))
+		m.partial.WithLabelValues(name, v.Name).Set(sample.Bool(slices.Contains(stage.Lacking, v.URL)))
 	}
-	m.next.WithLabelValues(name).Set(unix(plan.NextRotation(now, p, rec)))
-	m.last.WithLabelValues(name).Set(unix(rec.LastRotation()))
+	m.next.WithLabelValues(name).Set(sample.Time(plan.NextRotation(now, p, rec)))
+	m.last.WithLabelValues(name).Set(sample.Time(rec.LastRotation()))
 	m.held.DeletePartialMatch(prometheus.Labels{"key": name})
 	if rec.Hold != nil {
 		m.held.WithLabelValues(name, rec.VaultName(p, rec.Hold.Vault), string(rec.Hold.Code)).Set(1)
 	}
-	m.requested.WithLabelValues(name, "no").Set(unix(rec.OldestRequest(false)))
-	m.requested.WithLabelValues(name, "yes").Set(unix(rec.OldestRequest(true)))
+	m.requested.WithLabelValues(name, "no").Set(sample.Time(rec.OldestRequest(false)))
+	m.requested.WithLabelValues(name, "yes").Set(sample.Time(rec.OldestRequest(true)))
 	m.placements.DeletePartialMatch(prometheus.Labels{"key": name})
 	for at, n := range rec.Counts() {
 		m.placements.WithLabelValues(name, at.VaultName, string(at.State)).Set(float64(n))
@@ -167,18 +168,4 @@ func (m *Metrics) Forget(name string) {
 		v.DeletePartialMatch(labels)
 	}
 	m.rotations.DeletePartialMatch(labels)
-}
-
-func unix(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return float64(t.UnixMilli()) / 1000
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -170,6 +170,14 @@ type Proof struct {
 	Error      string      `json:"error,omitempty"`
 }
 
+// Where is the leg that did not pass, with the reason if it is known: "vault-wrap (KeyNotYetValid)".
+func (p Proof) Where() string {
+	if p.Reason == "" {
+		return p.Leg
+	}
+	return p.Leg + " (" + string(p.Reason) + ")"
+}
+
 // Phase of an event.
 type Phase string
 

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -47,7 +46,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case innerOperationForbidden:
 		return "the key's operations (key_ops) in the vault do not include this one"
 	case innerDeletedButRecoverable:
-		return fmt.Sprintf("the key is soft-deleted, and keyd never makes it anew; to get it back: az keyvault key recover %s --name %s", c.azTarget(), k.key)
+		return fmt.Sprintf("the key is soft-deleted, and keyd never makes it anew; to get it back: az keyvault key recover %s --name %s", c.cfg.Vault.AzScope(), k.key)
 	case innerBeingDeleted:
 		return "the key is being deleted; wait until that is over, then recover it"
 	}
@@ -79,17 +78,10 @@ func (c *Client) role(k call) string {
 	}
 }
 
-func (c *Client) azTarget() string {
-	name, _, _ := strings.Cut(c.host, ".")
-	if c.cfg.Vault.Kind == key.ManagedHSM {
-		return "--hsm-name " + name
-	}
-	return "--vault-name " + name
-}
-
 // setAttributes is the command that changes a version, but for what it changes.
 func (c *Client) setAttributes(k call) string {
-	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s", c.azTarget(), k.key, azVersion(k.version))
+	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s",
+		c.cfg.Vault.AzScope(), k.key, azVersion(k.version))
 }
 
 func azVersion(version string) string {

@@ -18,7 +18,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
@@ -29,7 +29,7 @@ type inside struct {
 	w      *world
 	policy key.Policy
 	vaults []key.VaultPolicy
-	store  *store.Store
+	store  *bolt.Store
 	hsm    *hsm.Client
 	events []status.Event
 }
@@ -42,7 +42,7 @@ func (w *world) inside() *inside {
 		w.t.Fatal(err)
 	}
 	in := &inside{w: w, policy: cfg.Policies[0], vaults: cfg.VaultPolicies()}
-	if in.store, err = store.Open(cfg.StateDir, w.now, nil); err != nil {
+	if in.store, err = bolt.Open(cfg.StateDir, w.now, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	in.hsm = w.hsmSide()
