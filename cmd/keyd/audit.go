@@ -92,7 +92,11 @@ func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	}
 	t, err := time.ParseInLocation(time.DateOnly, s, time.Local)
 	if err != nil {
-		return t, usagef("--%s %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time", flag, s)
+		return t, usagef(
+			"--%s %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time",
+			flag,
+			s,
+		)
 	}
 	if flag == "until" {
 		t = t.AddDate(0, 0, 1).Add(-time.Nanosecond)
@@ -150,5 +154,8 @@ func writeReport(w io.Writer, s style, r control.AuditReport) {
 		return
 	}
 	fmt.Fprintf(w, "%s: %d entries, head %s\n", s.good("internally consistent"), r.Entries, r.Head)
-	fmt.Fprintln(w, "Compare the head with one that you noted elsewhere: a chain rewritten as a whole is consistent, too.")
+	fmt.Fprintln(
+		w,
+		"Compare the head with one that you noted elsewhere: a chain rewritten as a whole is consistent, too.",
+	)
 }

@@ -44,8 +44,10 @@ journal. --expect takes such a mark, and requires that the file has it, signed.`
 			return a.verifyFile(names[0], keys, marks)
 		},
 	}
-	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "a file with the audit key's public half (PEM); may be repeated (required)")
-	cmd.Flags().StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the journal; may be repeated")
+	cmd.Flags().
+		StringArrayVar(&keyFiles, "key", nil, "a file with the audit key's public half (PEM); may be repeated (required)")
+	cmd.Flags().
+		StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the journal; may be repeated")
 	return a.jsonFlag(cmd)
 }
 
@@ -94,7 +96,14 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	if !v.OK() {
 		word = s.bad("NOT verified")
 	}
-	fmt.Fprintf(w, "%s: %s, the audit of instance %s, exported %s\n", oneLine(name), word, oneLine(v.Instance), v.Exported.UTC().Format(time.RFC3339))
+	fmt.Fprintf(
+		w,
+		"%s: %s, the audit of instance %s, exported %s\n",
+		oneLine(name),
+		word,
+		oneLine(v.Instance),
+		v.Exported.UTC().Format(time.RFC3339),
+	)
 	for _, p := range v.Problems {
 		fmt.Fprintf(w, "  %s\n", s.bad(oneLine(p)))
 	}
@@ -104,7 +113,13 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 		line("entries", "%d to %d, the last with hash %s", v.First, v.Last, v.Head)
 		line("shown", "%d; of the other %d there are only the sums", v.Shown, v.LeftOut)
 		line("complete", "%s", completeness(v))
-		line("signed", "to entry %d, at %s, by audit key %s", v.SignedTo, v.SignedAt.UTC().Format(time.RFC3339), v.SignedBy)
+		line(
+			"signed",
+			"to entry %d, at %s, by audit key %s",
+			v.SignedTo,
+			v.SignedAt.UTC().Format(time.RFC3339),
+			v.SignedBy,
+		)
 		if v.SignedTo < v.Last {
 			line("not signed", "entries %d to %d: they came behind the last checkpoint", v.SignedTo+1, v.Last)
 		}
@@ -126,7 +141,11 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	if v.First > 1 {
 		fmt.Fprintf(w, "The file says nothing of what was before entry %d.\n", v.First)
 	}
-	fmt.Fprintf(w, "Whether the chain goes on behind entry %d the file cannot tell: give a later mark with --expect.\n", v.Last)
+	fmt.Fprintf(
+		w,
+		"Whether the chain goes on behind entry %d the file cannot tell: give a later mark with --expect.\n",
+		v.Last,
+	)
 }
 
 func completeness(v audit.Verdict) string {

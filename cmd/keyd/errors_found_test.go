@@ -204,7 +204,16 @@ func (f found) file() string {
 
 func TestATextIsShownOnlyWhole(t *testing.T) {
 	f := found{}
-	f.add(format{&ast.BinaryExpr{X: &ast.BasicLit{Value: `"there is no key %q; %s"`}, Op: token.ADD, Y: &ast.BasicLit{Value: "\"`keyd status` lists %d keys\""}}}, false)
+	f.add(
+		format{
+			&ast.BinaryExpr{
+				X:  &ast.BasicLit{Value: `"there is no key %q; %s"`},
+				Op: token.ADD,
+				Y:  &ast.BasicLit{Value: "\"`keyd status` lists %d keys\""},
+			},
+		},
+		false,
+	)
 	if f.text != "there is no key …; …`keyd status` lists … keys" {
 		t.Errorf("the text is %s", f.text)
 	}

@@ -128,14 +128,22 @@ func TestEveryErrorThatAUserCanMeetIsInAScript(t *testing.T) {
 		isShown := slices.ContainsFunc(messages, f.in)
 		switch {
 		case passes:
-			if !f.in(example) || !slices.ContainsFunc(messages, func(m string) bool { m, _, _ = strings.Cut(m, "\n"); return m == example }) {
+			if !f.in(example) ||
+				!slices.ContainsFunc(
+					messages,
+					func(m string) bool { m, _, _ = strings.Cut(m, "\n"); return m == example },
+				) {
 				t.Errorf("%s: no script shows the error %q", f.where, example)
 			}
 		case excuse && f.letters >= enough && isShown:
 			t.Errorf("%s: a script shows the error %q, and it is excused: %s", f.where, f.text, reason)
 		case excuse:
 		case f.letters < enough:
-			t.Errorf("%s: the error %q has hardly a text of its own: name a message in passedOn that a script shows", f.where, f.text)
+			t.Errorf(
+				"%s: the error %q has hardly a text of its own: name a message in passedOn that a script shows",
+				f.where,
+				f.text,
+			)
 		case !isShown:
 			t.Errorf("%s: no script shows the error %q", f.where, f.text)
 		}

@@ -35,7 +35,10 @@ func onTerminal(ts *testscript.TestScript, _ bool, args []string) {
 	code, args := args[1], args[2:]
 	var typing []typed
 	for args[0] == "-when" {
-		typing = append(typing, typed{regexp.MustCompile(args[1]), strings.NewReplacer("^C", "\x03", `\n`, "\n").Replace(args[3])})
+		typing = append(
+			typing,
+			typed{regexp.MustCompile(args[1]), strings.NewReplacer("^C", "\x03", `\n`, "\n").Replace(args[3])},
+		)
 		args = args[4:]
 	}
 	p, err := newPTY(cols, rows)

@@ -93,7 +93,14 @@ func Run(ctx context.Context, o Options) error {
 
 // build makes every room; nothing runs yet, and nothing was sent.
 func build(o Options, cfg *config.Config) (*Daemon, error) {
-	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub(), histories: health.NewHistories()}
+	d := &Daemon{
+		opts:      o,
+		log:       o.Logger,
+		started:   time.Now(),
+		cfg:       cfg,
+		hub:       newHub(),
+		histories: health.NewHistories(),
+	}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
@@ -189,7 +196,11 @@ func (d *Daemon) recordStop(err error) {
 
 // listen opens the control socket and the web listener, and serves on both.
 func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
-	auth, err := control.Rules{Self: uint32(os.Getuid()), Readers: readers(d.cfg.Control.Group), Operators: d.cfg.Control.Operators}.Authoriser()
+	auth, err := control.Rules{
+		Self:      uint32(os.Getuid()),
+		Readers:   readers(d.cfg.Control.Group),
+		Operators: d.cfg.Control.Operators,
+	}.Authoriser()
 	if err != nil {
 		return err
 	}

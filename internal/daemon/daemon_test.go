@@ -67,7 +67,15 @@ func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err = build(Options{ConfigPath: path, Version: "1.2.3", Logger: slog.New(slog.DiscardHandler), HSMCommand: []string{"false"}}, cfg)
+	d, err = build(
+		Options{
+			ConfigPath: path,
+			Version:    "1.2.3",
+			Logger:     slog.New(slog.DiscardHandler),
+			HSMCommand: []string{"false"},
+		},
+		cfg,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +132,10 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 		t.Errorf("the schedule became %q", p.ScheduleText)
 	}
 	refused := func() bool {
-		return slices.ContainsFunc(d.Snapshot().Problems, func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" })
+		return slices.ContainsFunc(
+			d.Snapshot().Problems,
+			func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" },
+		)
 	}
 	if !refused() {
 		t.Error("that it was refused is no problem")
@@ -216,12 +227,37 @@ func TestARequestForOneBadKeyRecordsNone(t *testing.T) {
 func oneRecord(now time.Time) record.Record {
 	const url = "https://weu-keyd-test.vault.azure.net"
 	at := func(state key.PlacementState, seq int) []record.Placement {
-		return []record.Placement{{Seq: seq, Attempt: key.ID(strings.Repeat("ab", 16)), Vault: url, VaultName: "weu", State: state, Version: strings.Repeat("cd", 16), At: now, ImportedAt: now, ProvenAt: now}}
+		return []record.Placement{
+			{
+				Seq:        seq,
+				Attempt:    key.ID(strings.Repeat("ab", 16)),
+				Vault:      url,
+				VaultName:  "weu",
+				State:      state,
+				Version:    strings.Repeat("cd", 16),
+				At:         now,
+				ImportedAt: now,
+				ProvenAt:   now,
+			},
+		}
 	}
-	return record.Record{Key: "one", Schema: record.SchemaVersion, Instance: "test", Vaults: []key.Vault{{Name: "weu", URL: url, Kind: key.KeyVault}},
+	return record.Record{
+		Key:        "one",
+		Schema:     record.SchemaVersion,
+		Instance:   "test",
+		Vaults:     []key.Vault{{Name: "weu", URL: url, Kind: key.KeyVault}},
 		Operations: []key.Operation{key.WrapKey, key.UnwrapKey},
 		Generations: []record.Generation{
-			{Number: 1, ID: key.ID(strings.Repeat("01", 16)), Spec: key.RSA4096, Reserved: now, Fingerprint: "sha256:1", Pinned: now, Finished: now, Placements: at(key.Proven, 1)},
+			{
+				Number:      1,
+				ID:          key.ID(strings.Repeat("01", 16)),
+				Spec:        key.RSA4096,
+				Reserved:    now,
+				Fingerprint: "sha256:1",
+				Pinned:      now,
+				Finished:    now,
+				Placements:  at(key.Proven, 1),
+			},
 			{Number: 2, ID: key.ID(strings.Repeat("02", 16)), Spec: key.RSA4096, Reserved: now},
 		},
 		Hold: &key.Hold{Code: key.HoldPaused, Reason: "maintenance", Since: now, By: "uid 0 (root)"},
@@ -320,7 +356,14 @@ func TestTheMetricsAreAsTheGoldenFileSays(t *testing.T) {
 			names = append(names, l)
 		}
 		slices.Sort(names)
-		fmt.Fprintf(&b, "%s{%s} %s\n  %s\n", f.GetName(), strings.Join(names, ","), strings.ToLower(f.GetType().String()), f.GetHelp())
+		fmt.Fprintf(
+			&b,
+			"%s{%s} %s\n  %s\n",
+			f.GetName(),
+			strings.Join(names, ","),
+			strings.ToLower(f.GetType().String()),
+			f.GetHelp(),
+		)
 	}
 	const golden = "testdata/metrics.golden"
 	if *update {

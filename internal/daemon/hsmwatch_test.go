@@ -39,7 +39,14 @@ func TestEachStateOfTheHSMSideHasItsAgeAndItsReason(t *testing.T) {
 				t.Errorf("%+v is %s (%s), want %s (%s)", h, h.State(), h.Trouble(), c.state, c.trouble)
 			}
 			if h.Since.Sub(begun) != c.since || h.SeenAt.Sub(begun) != c.seen {
-				t.Errorf("%s since %v, seen %v; want %v, %v", h.State(), h.Since.Sub(begun), h.SeenAt.Sub(begun), c.since, c.seen)
+				t.Errorf(
+					"%s since %v, seen %v; want %v, %v",
+					h.State(),
+					h.Since.Sub(begun),
+					h.SeenAt.Sub(begun),
+					c.since,
+					c.seen,
+				)
 			}
 			time.Sleep(10 * time.Second)
 		}

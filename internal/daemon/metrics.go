@@ -24,13 +24,26 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 		reg.MustRegister(g)
 		return g
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Name: "build_info", Help: "1, with the version of keyd and of Go as labels."}, []string{"version", "goversion"})
+	build := prometheus.NewGaugeVec(
+		prometheus.GaugeOpts{
+			Namespace: "keyd",
+			Name:      "build_info",
+			Help:      "1, with the version of keyd and of Go as labels.",
+		},
+		[]string{"version", "goversion"},
+	)
 	reg.MustRegister(build)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m := &metrics{
-		ready:      gauge("ready", "1 once every key was looked at."),
-		reloadOK:   gauge("config_last_reload_successful", "Whether the last reload of the configuration succeeded (1); the start counts as one."),
-		reloadTime: gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last loaded without a mistake."),
+		ready: gauge("ready", "1 once every key was looked at."),
+		reloadOK: gauge(
+			"config_last_reload_successful",
+			"Whether the last reload of the configuration succeeded (1); the start counts as one.",
+		),
+		reloadTime: gauge(
+			"config_last_reload_success_timestamp_seconds",
+			"When the configuration was last loaded without a mistake.",
+		),
 	}
 	m.reloaded(true)
 	return m

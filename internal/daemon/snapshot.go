@@ -34,7 +34,13 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 		return status.Key{}, false
 	}
 	pos := d.loop.Position(name)
-	k := status.Key{Name: name, Spec: p.Spec, Schedule: p.ScheduleText, Retained: p.Retained, Proofs: d.health.Results(name)}
+	k := status.Key{
+		Name:     name,
+		Spec:     p.Spec,
+		Schedule: p.ScheduleText,
+		Retained: p.Retained,
+		Proofs:   d.health.Results(name),
+	}
 	for _, v := range p.Vaults {
 		k.Vaults = append(k.Vaults, v.URL)
 	}

@@ -386,7 +386,10 @@ func (s *pinlessStore) Save(ctx context.Context, rec record.Record, entries ...c
 	whole := rec.Clone()
 	rec = rec.Clone()
 	for i := range rec.Generations {
-		if g := &rec.Generations[i]; !slices.ContainsFunc(g.Placements, func(p record.Placement) bool { return p.Version != "" }) {
+		if g := &rec.Generations[i]; !slices.ContainsFunc(
+			g.Placements,
+			func(p record.Placement) bool { return p.Version != "" },
+		) {
 			g.Fingerprint = ""
 		}
 	}

@@ -63,7 +63,14 @@ const throttleTime = 3 * time.Second
 // call runs one effect of a part of the world under the fault that strikes it.
 // later, if it is not nil, is the effect that comes after the answer was lost;
 // half is half of it.
-func (w *World) call(part string, t *trouble, op string, faults []fault, effect func() error, half, delayed func()) error {
+func (w *World) call(
+	part string,
+	t *trouble,
+	op string,
+	faults []fault,
+	effect func() error,
+	half, delayed func(),
+) error {
 	w.result.Calls++
 	f := w.strike(op, faults)
 	if f != "" {

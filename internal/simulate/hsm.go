@@ -122,7 +122,13 @@ func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, sp
 	h.generated[id] = true
 	h.w.judgeGenerate(id, name, number)
 	pair := func(half bool) {
-		o := &object{id: id, label: key.Label{Instance: instance, Key: name, Number: number}, mat: h.w.primes.draw(h.w.rnd, spec.Bits()), half: half, made: h.w.now}
+		o := &object{
+			id:    id,
+			label: key.Label{Instance: instance, Key: name, Number: number},
+			mat:   h.w.primes.draw(h.w.rnd, spec.Bits()),
+			half:  half,
+			made:  h.w.now,
+		}
 		h.made[o.mat.print] = o
 		h.w.result.Pairs++
 		h.put(o)

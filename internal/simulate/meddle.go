@@ -145,7 +145,14 @@ func (w *World) removePair(k *managed) {
 // turnClock sets one daemon's clock wrong, and mostly right again later.
 func (w *World) turnClock() {
 	d := pick(w, w.daemons)
-	jump := pick(w, []time.Duration{w.between(time.Second, 5*time.Minute), w.between(5*time.Minute, 2*time.Hour), w.between(2*time.Hour, 80*time.Hour)})
+	jump := pick(
+		w,
+		[]time.Duration{
+			w.between(time.Second, 5*time.Minute),
+			w.between(5*time.Minute, 2*time.Hour),
+			w.between(2*time.Hour, 80*time.Hour),
+		},
+	)
 	if w.chance(2) {
 		jump = -jump
 	}
@@ -192,7 +199,10 @@ func (w *World) restore() {
 		}
 		for _, g := range was.Generations {
 			// What was pinned and never wrapped is known to nobody any more.
-			remembered := slices.ContainsFunc(is.Generations, func(h record.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" })
+			remembered := slices.ContainsFunc(
+				is.Generations,
+				func(h record.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" },
+			)
 			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered {
 				delete(w.hsm.pinned, g.ID)
 			}
@@ -231,7 +241,15 @@ func (w *World) reconfigure(k *managed) {
 		p.Retire.DisableAfter = pick(w, []time.Duration{0, w.between(time.Hour, 72*time.Hour)})
 	}
 	k.policy = p
-	w.tell("the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v", p.Key, p.Retained, len(p.Vaults), time.Duration(p.Schedule.(grid)), p.Operations, p.Retire.DisableAfter)
+	w.tell(
+		"the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v",
+		p.Key,
+		p.Retained,
+		len(p.Vaults),
+		time.Duration(p.Schedule.(grid)),
+		p.Operations,
+		p.Retire.DisableAfter,
+	)
 	for _, d := range w.daemons {
 		if !d.down {
 			d.reload()
@@ -240,5 +258,10 @@ func (w *World) reconfigure(k *managed) {
 }
 
 func operations() [][]key.Operation {
-	return [][]key.Operation{{key.WrapKey, key.UnwrapKey}, {key.WrapKey, key.UnwrapKey}, {key.Encrypt, key.Decrypt}, {key.Sign, key.Verify}}
+	return [][]key.Operation{
+		{key.WrapKey, key.UnwrapKey},
+		{key.WrapKey, key.UnwrapKey},
+		{key.Encrypt, key.Decrypt},
+		{key.Sign, key.Verify},
+	}
 }

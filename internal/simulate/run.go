@@ -73,7 +73,10 @@ func (w *World) settings() {
 		w.rate = w.opts.Rate
 	}
 	for i := range 1 + w.rnd.IntN(2) {
-		w.employ(fmt.Sprintf("daemon-%d", i+1), pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 4 * time.Hour}))
+		w.employ(
+			fmt.Sprintf("daemon-%d", i+1),
+			pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 4 * time.Hour}),
+		)
 	}
 }
 
@@ -83,7 +86,10 @@ func (w *World) manage(name string, every time.Duration) {
 	for _, v := range w.vaults {
 		p.Vaults = append(p.Vaults, v.Vault)
 	}
-	w.keys = append(w.keys, &managed{w: w, policy: p, home: p, attempts: map[key.ID]*attempt{}, compromise: map[key.ID]int{}})
+	w.keys = append(
+		w.keys,
+		&managed{w: w, policy: p, home: p, attempts: map[key.ID]*attempt{}, compromise: map[key.ID]int{}},
+	)
 }
 
 func (w *World) employ(name string, look time.Duration) {

@@ -72,7 +72,14 @@ type vault struct {
 }
 
 func (w *World) newVault(v key.Vault) *vault {
-	return &vault{Vault: v, w: w, keys: map[string]*content{}, answer: map[*daemon]time.Duration{}, landed: map[key.ID]bool{}, refused: map[*daemon]time.Time{}}
+	return &vault{
+		Vault:   v,
+		w:       w,
+		keys:    map[string]*content{},
+		answer:  map[*daemon]time.Duration{},
+		landed:  map[key.ID]bool{},
+		refused: map[*daemon]time.Time{},
+	}
 }
 
 func (v *vault) content(name string) *content {

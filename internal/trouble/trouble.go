@@ -191,8 +191,16 @@ func (f *finder) kek(v status.Vault) {
 	if k == nil || f.at.Sub(k.Made) <= Of(KEKWaiting).Threshold {
 		return
 	}
-	remedy := fmt.Sprintf("confirm the fingerprint with the vault's owner out of band (keyd kek %s shows how), write under the "+
-		"vault in keyd.yaml: %s, then: keyd reload", v.Name, v.PinLine())
-	f.add(KEKWaiting, about{vault: v.Name, remedy: remedy}, fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
-		"waits for approval since %s: until then keyd wraps for the one before", v.Name, k.Fingerprint, words.Moment(k.Made)))
+	remedy := fmt.Sprintf(
+		"confirm the fingerprint with the vault's owner out of band (keyd kek %s shows how), write under the "+
+			"vault in keyd.yaml: %s, then: keyd reload",
+		v.Name,
+		v.PinLine(),
+	)
+	f.add(
+		KEKWaiting,
+		about{vault: v.Name, remedy: remedy},
+		fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
+			"waits for approval since %s: until then keyd wraps for the one before", v.Name, k.Fingerprint, words.Moment(k.Made)),
+	)
 }

@@ -63,8 +63,11 @@ func allWell() *world {
 		Vaults: map[string]record.VaultSeen{}}
 	for i, v := range vaults {
 		w.Vaults = append(w.Vaults, status.Vault{Vault: v, Reachable: true, SeenAt: noon})
-		g.Placements = append(g.Placements, record.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven,
-			Version: "5be10a77", ProvenAt: made})
+		g.Placements = append(
+			g.Placements,
+			record.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven,
+				Version: "5be10a77", ProvenAt: made},
+		)
 		k.Vaults = append(k.Vaults, v.URL)
 		k.Proofs = append(k.Proofs, status.Proof{Vault: v.URL, Version: "5be10a77", Generation: 1, Newest: true,
 			Outcome: key.Passed, At: noon, PassedAt: noon})
@@ -110,7 +113,14 @@ const aKey, aVault = "sa-cmk-key", "contoso-weu"
 func examples() []example {
 	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
 	return []example{
-		{"keydstoreunhealthy", "", "", "", func(w *world) { w.StoreErr = errors.New("no space left on device") }, nil},
+		{
+			"keydstoreunhealthy",
+			"",
+			"",
+			"",
+			func(w *world) { w.StoreErr = errors.New("no space left on device") },
+			nil,
+		},
 		{"keydconfigreloadfailed", "", "", "", func(w *world) {
 			w.ReloadErr = errors.New("the configuration has mistakes, the old one goes on:\nkeyd.yaml:8:1: …")
 		}, nil},
@@ -376,7 +386,12 @@ func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) 
 // waitingKEK gives the vault a key exchange key in use, and one that was made so long ago and waits.
 func (w *world) waitingKEK(since time.Duration) {
 	w.Vaults[0].KEKs = []status.KEK{
-		{State: key.KEKActive, Fingerprint: "sha256:aa", Made: noon.Add(-48 * time.Hour), Used: noon.Add(-48 * time.Hour)},
+		{
+			State:       key.KEKActive,
+			Fingerprint: "sha256:aa",
+			Made:        noon.Add(-48 * time.Hour),
+			Used:        noon.Add(-48 * time.Hour),
+		},
 		{State: key.KEKMade, Fingerprint: "sha256:bb", Made: noon.Add(-since)},
 	}
 }

@@ -44,9 +44,17 @@ func namedStories() []story {
 		{"a key exchange key, asked for", onlyWeu, askingForKEK},
 		{"a key exchange key, disabled", onlyWeu, disablingKEK},
 		{"a key exchange key, not disabled", onlyWeu, notDisablingKEK},
-		{"a key exchange key, intended and not recorded as refused", onlyWeu, refusedKEK("save-before key exchange key not made")},
+		{
+			"a key exchange key, intended and not recorded as refused",
+			onlyWeu,
+			refusedKEK("save-before key exchange key not made"),
+		},
 		{"a key exchange key, refused", onlyWeu, refusedKEK("save-after key exchange key not made")},
-		{"an import, refused and not recorded as refused", onlyWeu, refusedImport("save-before import did not happen")},
+		{
+			"an import, refused and not recorded as refused",
+			onlyWeu,
+			refusedImport("save-before import did not happen"),
+		},
 		{"an import, refused", onlyWeu, refusedImport("save-after import did not happen")},
 		{"an import given up", onlyWeu, givingUp},
 		{"a duplicate", onlyWeu, duplicate},
@@ -72,7 +80,11 @@ func namedStories() []story {
 			"save-before audit key made", "save-after audit key made",
 			"sign-before", "sign-after", "save-before checkpoint signed", "save-after checkpoint signed")},
 		{"the audit key, found", onlyWeu, foundAuditKey},
-		{"the HSM side, making the audit key", onlyWeu, hsmSideAuditing("hsm-audit-key-before", "hsm-audit-key-after")},
+		{
+			"the HSM side, making the audit key",
+			onlyWeu,
+			hsmSideAuditing("hsm-audit-key-before", "hsm-audit-key-after"),
+		},
 		{"the HSM side, signing", onlyWeu, hsmSideAuditing("hsm-sign-before", "hsm-sign-after")},
 	}
 	for _, at := range []struct{ point, vault, host string }{
