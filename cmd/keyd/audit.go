@@ -31,8 +31,9 @@ state directory or a file of keyd backup itself, while no daemon has it open; it
 
 The chain's head is signed by an audit key in the HSM before each import, after each rotation and
 daily. For an auditor: export writes a file, verify checks it anywhere, receipt tells of one rotation.`,
-		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd audit --verify\n  keyd audit --verify --state /var/lib/keyd",
-		Args:    args(cobra.NoArgs),
+		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd " +
+			"audit --verify\n  keyd audit --verify --state /var/lib/keyd",
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := parseTime("since", since, time.Now())
 			if err != nil {

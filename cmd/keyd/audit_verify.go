@@ -26,8 +26,9 @@ what was not; if anything is wrong, it exits 1.
 PUB is what keyd audit key printed; several keys may be given. That entries were cut off the end shows
 only by a mark from elsewhere: the tag keyd-checkpoint of a version in a vault, or CHECKPOINT in the
 journal. --expect takes such a mark, and requires that the file has it, signed.`,
-		Example: "  keyd audit verify audit.jsonl --key audit-key.pem\n  keyd audit verify audit.jsonl --key audit-key.pem --expect 57:sha256:…",
-		Args:    args(cobra.ExactArgs(1)),
+		Example: "  keyd audit verify audit.jsonl --key audit-key.pem\n  keyd audit verify audit.jsonl --key " +
+			"audit-key.pem --expect 57:sha256:…",
+		Args: args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, names []string) error {
 			keys, err := readKeys(keyFiles)
 			if err != nil {
@@ -45,9 +46,11 @@ journal. --expect takes such a mark, and requires that the file has it, signed.`
 		},
 	}
 	cmd.Flags().
-		StringArrayVar(&keyFiles, "key", nil, "a file with the audit key's public half (PEM); may be repeated (required)")
+		StringArrayVar(&keyFiles, "key", nil, "a file with the audit key's public half (PEM); may be repeated "+
+			"(required)")
 	cmd.Flags().
-		StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the journal; may be repeated")
+		StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the "+
+			"journal; may be repeated")
 	return a.jsonFlag(cmd)
 }
 

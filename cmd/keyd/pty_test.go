@@ -59,7 +59,8 @@ func onTerminal(ts *testscript.TestScript, _ bool, args []string) {
 // environment is what a command sees in a script.
 func environment(ts *testscript.TestScript) []string {
 	env := []string{"TERM=xterm"}
-	for _, name := range []string{"TERM", "PATH", "HOME", "TZ", "TMPDIR", "GORACE", "GOCOVERDIR", "KEYD_SOCKET", "NO_COLOR", "CLICOLOR_FORCE"} {
+	for _, name := range []string{"TERM", "PATH", "HOME", "TZ", "TMPDIR", "GORACE", "GOCOVERDIR", "KEYD_SOCKET",
+		"NO_COLOR", "CLICOLOR_FORCE"} {
 		if value := ts.Getenv(name); value != "" {
 			env = append(env, name+"="+value)
 		}

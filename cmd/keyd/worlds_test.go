@@ -47,7 +47,8 @@ func worlds() map[string]*world {
 		"spent": {
 			snap: healthy(),
 			refusal: &control.RefusedError{
-				Text: "key new-key has had its 10 rotations of the last 24 hours: the next is possible at 2026-03-01T13:00:00Z; a higher budget in the configuration allows it now",
+				Text: "key new-key has had its 10 rotations of the last 24 hours: the next is possible at " +
+					"2026-03-01T13:00:00Z; a higher budget in the configuration allows it now",
 			},
 		},
 		"slow": {snap: healthy(), slow: true},
@@ -118,7 +119,8 @@ func healthy() status.Snapshot {
 	}
 	s.Keys = []status.Key{
 		{
-			Name: "sa-cmk-key", Spec: key.RSA4096, Schedule: "@every 720h", State: status.StateOK, Vaults: []string{weu, mhs},
+			Name: "sa-cmk-key", Spec: key.RSA4096, Schedule: "@every 720h", State: status.StateOK,
+			Vaults:       []string{weu, mhs},
 			LastRotation: at(-10 * 24 * time.Hour), NextRotation: at(20 * 24 * time.Hour),
 			Generations: []status.Generation{
 				generation(
@@ -237,7 +239,8 @@ func goodChecks() []status.Check {
 
 func badChecks() []status.Check {
 	return append(goodChecks(), status.Check{Area: "vault", Subject: "contoso-hsm", Name: "list versions",
-		Result: status.CheckFailed, Detail: "403 ForbiddenByRbac", Remedy: "give keyd the role Managed HSM Crypto User"})
+		Result: status.CheckFailed, Detail: "403 ForbiddenByRbac", Remedy: "give keyd the role Managed HSM " +
+			"Crypto User"})
 }
 
 func foreignFound() status.Adoption {
@@ -295,7 +298,8 @@ func heldSteps() []status.Event {
 
 // rotationEntries is the audit of one rotation, as the loop writes it.
 func rotationEntries() []chain.Entry {
-	const attempt, request, print = "ffeeddccbbaa99887766554433221100", "00112233445566778899aabbccddeeff", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const attempt, request, print = "ffeeddccbbaa99887766554433221100", "00112233445566778899aabbccddeeff",
+		"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	var all []chain.Entry
 	add := func(event chain.Event, actor string, fields ...string) {
 		e := chain.Entry{

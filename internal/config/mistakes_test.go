@@ -125,7 +125,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"  «mhsm:\n    url: https://Contoso-Weu.vault.azure.net\n",
 			"vault mhsm has the same url as weu at keyd.yaml:7:3; keep one of them"},
 		{"fingerprint", weuURL, weuURL + "    kek: {fingerprint: «abc}\n",
-			`vaults.weu.kek.fingerprint: "abc" is not a fingerprint; write sha256: and 64 hex digits, as keyd check shows it`},
+			`vaults.weu.kek.fingerprint: "abc" is not a fingerprint; write sha256: and 64 hex digits, as keyd ` +
+				`check shows it`},
 		{"fingerprint twice", weuURL,
 			weuURL + "    kek: {fingerprints: [\"" + onePrint + "\", «\"" + onePrint + "\"]}\n",
 			"vaults.weu.kek.fingerprints: " + onePrint + " comes twice; remove one"},
@@ -137,8 +138,10 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"a schedule for nobody's key", weuURL, weuURL + "    kek: {create: false, schedule: «\"@monthly\"}\n",
 			"vaults.weu.kek.schedule: kek.create is false, so keyd makes no new one; remove it, or let keyd " +
 				"make the key exchange key"},
-		{"kek size", weuURL, weuURL + "    kek: {bits: «1024}\n", `vaults.weu.kek.bits: "1024" is not the size of an RSA-HSM key; write 2048, 3072 or 4096`},
-		{"yes is no bool", weuURL, weuURL + "    kek: {create: «yes}\n", `vaults.weu.kek.create: "yes" is neither true nor false; write true or false`},
+		{"kek size", weuURL, weuURL + "    kek: {bits: «1024}\n", `vaults.weu.kek.bits: "1024" is not the size ` +
+			`of an RSA-HSM key; write 2048, 3072 or 4096`},
+		{"yes is no bool", weuURL, weuURL + "    kek: {create: «yes}\n", `vaults.weu.kek.create: "yes" is ` +
+			`neither true nor false; write true or false`},
 		// Keys.
 		{"key name", "  cmk:\n", "  «sa_cmk:\n", `"sa_cmk" is not a valid name for a key; ` + nameRemedy},
 		{"key twice", schedule, schedule + "  «cmk: {vaults: [weu]}\n",

@@ -236,7 +236,8 @@ func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
 	}
 	if !present {
 		return control.AuditKey{}, &control.RefusedError{
-			Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit checkpoint` has signed now",
+			Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit " +
+				"checkpoint` has signed now",
 		}
 	}
 	return control.AuditKey{Fingerprint: m.Fingerprint(), PEM: string(audit.EncodeKey(m))}, nil

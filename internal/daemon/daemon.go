@@ -118,7 +118,8 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
-		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log, Metrics: audit.NewMetrics(d.reg),
+		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log,
+		Metrics: audit.NewMetrics(d.reg),
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: d.hsm, Records: d.store, Vaults: d.observeVault, Clock: time.Now,
@@ -144,7 +145,8 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 // run starts what build made, in the order in which each needs the other, and
 // ends everything when ctx ends or one of them fails.
 func (d *Daemon) run(ctx context.Context) error {
-	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd", Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
+	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
+		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
 		d.log.Error("the start could not be recorded", "error", err.Error())
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -189,7 +191,8 @@ func (d *Daemon) recordStop(err error) {
 	if err != nil {
 		fields["error"] = err.Error()
 	}
-	if e := d.store.Append(context.Background(), chain.Entry{Event: chain.DaemonStopped, Actor: "keyd", Fields: fields}); e != nil {
+	if e := d.store.Append(context.Background(), chain.Entry{Event: chain.DaemonStopped, Actor: "keyd",
+		Fields: fields}); e != nil {
 		d.log.Error("the stop could not be recorded", "error", e.Error())
 	}
 }

@@ -47,8 +47,9 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	defer cancel()
 	token := cmp.Or(cfg.HSM.Token, cfg.HSM.Serial, cfg.HSM.Model, cfg.HSM.Manufacturer)
 	err = hsm.Run(ctx, hsm.Config{
-		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial, Model: cfg.HSM.Model, Manufacturer: cfg.HSM.Manufacturer,
-		PINFile: cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
+		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial, Model: cfg.HSM.Model,
+		Manufacturer: cfg.HSM.Manufacturer,
+		PINFile:      cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
 		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
 	}, pins(o.ConfigPath), at, o.Logger, func() {

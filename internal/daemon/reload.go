@@ -65,7 +65,9 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.store.Append(ctx, chain.Entry{Event: chain.ConfigReloaded, Actor: actor, Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
+	if err := d.store.Append(ctx, chain.Entry{Event: chain.ConfigReloaded, Actor: actor,
+		Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)),
+			"vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
 		return fmt.Errorf("record the reload: %w", err)
 	}
 	d.mu.Lock()
@@ -98,7 +100,8 @@ func needRestart(old, next *config.Config) (names []string) {
 	add("state_dir", old.StateDir != next.StateDir)
 	add(
 		"hsm.module, token, serial or pin_file",
-		a.Module != b.Module || a.Token != b.Token || a.Serial != b.Serial || a.Model != b.Model || a.Manufacturer != b.Manufacturer ||
+		a.Module != b.Module || a.Token != b.Token || a.Serial != b.Serial || a.Model != b.Model ||
+			a.Manufacturer != b.Manufacturer ||
 			a.PINFile != b.PINFile,
 	)
 	add("hsm.socket, user or state_dir", a.Socket != b.Socket || a.User != b.User || a.StateDir != b.StateDir)

@@ -16,7 +16,8 @@ func (d *Daemon) Snapshot() status.Snapshot {
 	at := time.Now()
 	ready, _ := d.Ready()
 	s := status.Snapshot{
-		Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready, HSM: d.hsmStatus(),
+		Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready,
+		HSM: d.hsmStatus(),
 	}
 	for _, name := range d.loop.Names() {
 		if k, ok := d.keyStatus(at, name); ok {
@@ -70,7 +71,8 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 func shownGeneration(g record.Generation, placements []status.Placement) status.Generation {
 	return status.Generation{
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
-		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
+		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
+		GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
 		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
 		LostInHSM: g.LostInHSM, Placements: placements,
 	}
@@ -80,7 +82,8 @@ func shownPlacement(p record.Placement) status.Placement {
 	return status.Placement{
 		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
 		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,
-		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases, KEK: p.KEK, KEKPrint: p.KEKPrint, Detail: p.Detail,
+		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases, KEK: p.KEK, KEKPrint: p.KEKPrint,
+		Detail: p.Detail,
 	}
 }
 

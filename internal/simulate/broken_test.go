@@ -61,9 +61,10 @@ var broken = []breakage{
 		breaks: everyVault(func(w *World, v Vault) Vault { return &hastyVault{v, w} }),
 	},
 	{
-		name:   "compare-and-swap is forgotten",
-		first:  30,
-		caught: `^(the attempt \w+ of generation \d+ of \S+ is forgotten|that generation \d+ of \S+ may not be used is forgotten|generation \d+ of \S+ is gone from the record) after "`,
+		name:  "compare-and-swap is forgotten",
+		first: 30,
+		caught: `^(the attempt \w+ of generation \d+ of \S+ is forgotten|that generation \d+ of \S+ may not be ` +
+			`used is forgotten|generation \d+ of \S+ is gone from the record) after "`,
 		breaks: everyStore(func(s *store) rotate.Store { return &forcefulStore{s} }),
 	},
 	{
@@ -72,8 +73,9 @@ var broken = []breakage{
 		breaks: everyStore(func(s *store) rotate.Store { return &forgetfulStore{s, map[string]bool{}} }),
 	},
 	{
-		name:   "a refuted version is not rolled back",
-		caught: `^\S+ is held with the refuted generation \d+ as the newest in \S+, and generation \d+ could have been put back$`,
+		name: "a refuted version is not rolled back",
+		caught: `^\S+ is held with the refuted generation \d+ as the newest in \S+, and generation \d+ could ` +
+			`have been put back$`,
 		breaks: editedStore("proof refuted", holdAtOnce),
 		world:  damage,
 	},
@@ -88,17 +90,19 @@ var broken = []breakage{
 		}),
 	},
 	{
-		name:   "the local clock alone settles an import",
-		caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after it was intended: before its settle time)$`,
+		name: "the local clock alone settles an import",
+		caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after ` +
+			`it was intended: before its settle time)$`,
 		breaks: editedStore("import intended", func(rec *record.Record) {
 			eachIn(rec, key.Intended, func(p *record.Placement) { p.VaultAt = time.Time{} })
 		}),
 		first: 10,
 	},
 	{
-		name:   "a lost answer to an import counts as no",
-		first:  3,
-		caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after it was intended: before its settle time)$`,
+		name:  "a lost answer to an import counts as no",
+		first: 3,
+		caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after ` +
+			`it was intended: before its settle time)$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &sureVault{v} }),
 	},
 	{

@@ -93,7 +93,8 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 		w.violate("generation %d of %s is gone from the record after %q", was.Number, rec.Key, event)
 	case was.Fingerprint != "" && (is.Fingerprint != was.Fingerprint || is.ID != was.ID):
 		w.violate("generation %d of %s has another pair than the one pinned after %q", was.Number, rec.Key, event)
-	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned, func(a record.AbandonedID) bool { return a.ID == was.ID }):
+	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned,
+		func(a record.AbandonedID) bool { return a.ID == was.ID }):
 		w.violate("the id %s of generation %d of %s is forgotten after %q", was.ID, was.Number, rec.Key, event)
 	case !is.Reserved.Equal(was.Reserved) && event != chain.Adopted:
 		w.violate("generation %d of %s is reserved at another time than before after %q", was.Number, rec.Key, event)
@@ -120,7 +121,8 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 	for i := range is.Placements {
 		p := &is.Placements[i]
 		var before *record.Placement
-		if j := slices.IndexFunc(was.Placements, func(q record.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
+		if j := slices.IndexFunc(was.Placements,
+			func(q record.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
 			before = &was.Placements[j]
 		}
 		w.judgePlacement(rec.Key, is, before, p, entries)
@@ -302,7 +304,8 @@ func (w *World) judgeRollback(rec *record.Record) {
 				func(q record.Placement) bool { return q.Vault == v.URL && q.Good() },
 			) {
 			w.violate(
-				"%s is held with the refuted generation %d as the newest in %s, and generation %d could have been put back",
+				"%s is held with the refuted generation %d as the newest in %s, and generation %d could have "+
+					"been put back",
 				rec.Key,
 				g.Number,
 				v.Name,

@@ -87,7 +87,9 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 		}
 	}
 	fmt.Printf(
-		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds lifted, %d generations, %d pairs, %d versions imported, %d late duplicates adopted; failed %d, lost %d, doubled %d\n",
+		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
+			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates adopted; failed %d, lost "+
+			"%d, doubled %d\n",
 		len(
 			all,
 		),

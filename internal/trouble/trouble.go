@@ -201,6 +201,7 @@ func (f *finder) kek(v status.Vault) {
 		KEKWaiting,
 		about{vault: v.Name, remedy: remedy},
 		fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
-			"waits for approval since %s: until then keyd wraps for the one before", v.Name, k.Fingerprint, words.Moment(k.Made)),
+			"waits for approval since %s: until then keyd wraps for the one before", v.Name, k.Fingerprint,
+			words.Moment(k.Made)),
 	)
 }

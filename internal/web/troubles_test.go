@@ -65,7 +65,8 @@ func otherProblems() (all []status.Problem) {
 			"rotations wait", "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is "+
 			"wrong; correct the time source")
 	add(status.Warning, "", weu, "keydkekwaiting",
-		"vault contoso-weu has a new key exchange key, sha256:bb, which waits for approval since 2026-11-24T09:41:00Z: "+
+		"vault contoso-weu has a new key exchange key, sha256:bb, which waits for approval since "+
+			"2026-11-24T09:41:00Z: "+
 			"until then keyd wraps for the one before",
 		"confirm the fingerprint with the vault's owner out of band (keyd kek contoso-weu shows how)")
 	add(status.Warning, "", weu, "keydvaultthrottled",
