@@ -56,7 +56,8 @@ func notMet() map[string]string {
 	return map[string]string{
 		"find this program, to start the HSM side: …": machine,
 		"encode the request: …":                       "what the commands send can always be encoded",
-		"not finished: …: …":                          "the command says it in its own words: detached, not finished in time",
+		"not finished: …: …": "the command says it in its own words: detached, " +
+			"not finished in time",
 
 		"adopt needs the token of the adoption that was shown": protocol,
 		"a reason is needed: it goes into the audit":           before,
