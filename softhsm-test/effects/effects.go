@@ -185,7 +185,7 @@ func (v Vault) kekMade(x emulator.VersionInfo) func(Entry) bool {
 // aboutKEK is an event of one key exchange key.
 func (v Vault) aboutKEK(event string, x emulator.VersionInfo) func(Entry) bool {
 	return func(e Entry) bool {
-		return string(e.Event) == event && e.Fields["vault"] == v.URL && strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
+		return e.Event == event && e.Fields["vault"] == v.URL && strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
 	}
 }
 
