@@ -117,7 +117,7 @@ func rooms(t *testing.T) (list []string) {
 		}
 		for _, dir := range dirs {
 			files, _ := filepath.Glob(dir + "/*.go")
-			if source := func(f string) bool { return !strings.HasSuffix(f, "_test.go") }; slices.ContainsFunc(files, source) {
+			if slices.ContainsFunc(files, func(f string) bool { return !strings.HasSuffix(f, "_test.go") }) {
 				list = append(list, strings.TrimPrefix(dir, "../../internal/"))
 			}
 		}
