@@ -25,8 +25,8 @@ func TestTheFormOfALink(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const body = `{"time":"2026-03-01T01:03:04.000000005Z","key":"sa-cmk-key","event":"import intended","actor":"keyd",` +
-		`"fields":{"attempt":"a","vault":"v"},"record":"sha256:r"}`
+	const body = `{"time":"2026-03-01T01:03:04.000000005Z","key":"sa-cmk-key","event":"import intended",` +
+		`"actor":"keyd","fields":{"attempt":"a","vault":"v"},"record":"sha256:r"}`
 	if diff := cmp.Diff(body, string(got.Body)); diff != "" {
 		t.Errorf("the content (-want +got):\n%s", diff)
 	}
