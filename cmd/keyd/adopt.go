@@ -80,7 +80,12 @@ func writeAdoption(w io.Writer, s style, found status.Adoption) {
 		fmt.Fprintln(w, s.bold("Generations that the record lacks"))
 		t := s.table()
 		for _, g := range found.Rebuild {
-			t.add(plain(fmt.Sprintf("generation %d", g.Number), "sha256 "+g.Fingerprint.Short(), byVault(g.Versions))...)
+			t.add(
+				plain(
+					fmt.Sprintf("generation %d", g.Number),
+					"sha256 "+g.Fingerprint.Short(),
+					byVault(g.Versions),
+				)...)
 		}
 		t.write(w, "  ")
 	}

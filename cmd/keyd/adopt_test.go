@@ -9,8 +9,18 @@ import (
 
 func TestAnAdoptionThatMustWaitIsNotToldAsDone(t *testing.T) {
 	var b strings.Builder
-	writeAdoption(&b, style{}, status.Adoption{Key: "sa-cmk-key", Open: 1, Unknown: []string{"vault weu does not show version 1"}, Consequence: "nothing yet"})
-	if got := b.String(); !strings.Contains(got, "nothing to adopt yet") || !strings.Contains(got, "does not show version 1") {
+	writeAdoption(
+		&b,
+		style{},
+		status.Adoption{
+			Key:         "sa-cmk-key",
+			Open:        1,
+			Unknown:     []string{"vault weu does not show version 1"},
+			Consequence: "nothing yet",
+		},
+	)
+	if got := b.String(); !strings.Contains(got, "nothing to adopt yet") ||
+		!strings.Contains(got, "does not show version 1") {
 		t.Errorf("%s", got)
 	}
 }

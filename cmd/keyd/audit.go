@@ -31,8 +31,9 @@ state directory or a file of keyd backup itself, while no daemon has it open; it
 
 The chain's head is signed by an audit key in the HSM before each import, after each rotation and
 daily. For an auditor: export writes a file, verify checks it anywhere, receipt tells of one rotation.`,
-		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd audit --verify\n  keyd audit --verify --state /var/lib/keyd",
-		Args:    args(cobra.NoArgs),
+		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd " +
+			"audit --verify\n  keyd audit --verify --state /var/lib/keyd",
+		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			from, err := parseTime("since", since, time.Now())
 			if err != nil {
@@ -92,7 +93,11 @@ func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	}
 	t, err := time.ParseInLocation(time.DateOnly, s, time.Local)
 	if err != nil {
-		return t, usagef("--%s %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time", flag, s)
+		return t, usagef(
+			"--%s %q: write a duration such as 24h, a day such as 2026-01-31, or an RFC 3339 time",
+			flag,
+			s,
+		)
 	}
 	if flag == "until" {
 		t = t.AddDate(0, 0, 1).Add(-time.Nanosecond)
@@ -150,5 +155,8 @@ func writeReport(w io.Writer, s style, r control.AuditReport) {
 		return
 	}
 	fmt.Fprintf(w, "%s: %d entries, head %s\n", s.good("internally consistent"), r.Entries, r.Head)
-	fmt.Fprintln(w, "Compare the head with one that you noted elsewhere: a chain rewritten as a whole is consistent, too.")
+	fmt.Fprintln(
+		w,
+		"Compare the head with one that you noted elsewhere: a chain rewritten as a whole is consistent, too.",
+	)
 }

@@ -20,7 +20,8 @@ func (a *app) auditExport() *cobra.Command {
 		Long: `export writes the audit chain, or the part that the flags ask for, as JSON with one entry on each line,
 or as CSV for a spreadsheet. The JSON has all that keyd audit verify needs to check it without keyd's HSM
 or state: of entries that were not asked for, it has sums in place of what they say. CSV cannot be verified.`,
-		Example: "  keyd audit export >audit.jsonl\n  keyd audit export --key sa-cmk-key --since 2026-01-01 --until 2026-03-31 >q1.jsonl\n" +
+		Example: "  keyd audit export >audit.jsonl\n  keyd audit export --key sa-cmk-key --since 2026-01-01 " +
+			"--until 2026-03-31 >q1.jsonl\n" +
 			"  keyd audit export --format csv >audit.csv",
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +75,8 @@ func (a *app) auditCheckpoint() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:   "checkpoint",
 		Short: "Have the audit chain's head signed now",
-		Long: `checkpoint has the HSM sign the head of the audit chain now, such as before an export. keyd does it by itself
+		Long: `checkpoint has the HSM sign the head of the audit chain now, such as before an export. keyd does ` +
+			`it by itself
 before each import, after each rotation and daily. It prints the mark that keyd audit verify --expect takes.`,
 		Example: "  keyd audit checkpoint",
 		Args:    args(cobra.NoArgs),

@@ -64,7 +64,20 @@ func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 		t.add("request", q.By+said(q.Reason), q.At)
 	}
 	h := r.HSM
-	t.add("HSM", strings.TrimSpace(fmt.Sprintf("%s %s, serial %s, firmware %s, token %s", dash(h.Manufacturer), dash(h.Model), dash(h.Serial), dash(h.Firmware), dash(h.Token))), time.Time{})
+	t.add(
+		"HSM",
+		strings.TrimSpace(
+			fmt.Sprintf(
+				"%s %s, serial %s, firmware %s, token %s",
+				dash(h.Manufacturer),
+				dash(h.Model),
+				dash(h.Serial),
+				dash(h.Firmware),
+				dash(h.Token),
+			),
+		),
+		time.Time{},
+	)
 	for _, id := range r.GivenUp {
 		t.add("given up", "CKA_ID "+string(id), time.Time{})
 	}

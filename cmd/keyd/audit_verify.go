@@ -26,8 +26,9 @@ what was not; if anything is wrong, it exits 1.
 PUB is what keyd audit key printed; several keys may be given. That entries were cut off the end shows
 only by a mark from elsewhere: the tag keyd-checkpoint of a version in a vault, or CHECKPOINT in the
 journal. --expect takes such a mark, and requires that the file has it, signed.`,
-		Example: "  keyd audit verify audit.jsonl --key audit-key.pem\n  keyd audit verify audit.jsonl --key audit-key.pem --expect 57:sha256:…",
-		Args:    args(cobra.ExactArgs(1)),
+		Example: "  keyd audit verify audit.jsonl --key audit-key.pem\n  keyd audit verify audit.jsonl --key " +
+			"audit-key.pem --expect 57:sha256:…",
+		Args: args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, names []string) error {
 			keys, err := readKeys(keyFiles)
 			if err != nil {
@@ -44,8 +45,12 @@ journal. --expect takes such a mark, and requires that the file has it, signed.`
 			return a.verifyFile(names[0], keys, marks)
 		},
 	}
-	cmd.Flags().StringArrayVar(&keyFiles, "key", nil, "a file with the audit key's public half (PEM); may be repeated (required)")
-	cmd.Flags().StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the journal; may be repeated")
+	cmd.Flags().
+		StringArrayVar(&keyFiles, "key", nil, "a file with the audit key's public half (PEM); may be repeated "+
+			"(required)")
+	cmd.Flags().
+		StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the "+
+			"journal; may be repeated")
 	return a.jsonFlag(cmd)
 }
 
@@ -94,7 +99,14 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	if !v.OK() {
 		word = s.bad("NOT verified")
 	}
-	fmt.Fprintf(w, "%s: %s, the audit of instance %s, exported %s\n", oneLine(name), word, oneLine(v.Instance), v.Exported.UTC().Format(time.RFC3339))
+	fmt.Fprintf(
+		w,
+		"%s: %s, the audit of instance %s, exported %s\n",
+		oneLine(name),
+		word,
+		oneLine(v.Instance),
+		v.Exported.UTC().Format(time.RFC3339),
+	)
 	for _, p := range v.Problems {
 		fmt.Fprintf(w, "  %s\n", s.bad(oneLine(p)))
 	}
@@ -104,7 +116,13 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 		line("entries", "%d to %d, the last with hash %s", v.First, v.Last, v.Head)
 		line("shown", "%d; of the other %d there are only the sums", v.Shown, v.LeftOut)
 		line("complete", "%s", completeness(v))
-		line("signed", "to entry %d, at %s, by audit key %s", v.SignedTo, v.SignedAt.UTC().Format(time.RFC3339), v.SignedBy)
+		line(
+			"signed",
+			"to entry %d, at %s, by audit key %s",
+			v.SignedTo,
+			v.SignedAt.UTC().Format(time.RFC3339),
+			v.SignedBy,
+		)
 		if v.SignedTo < v.Last {
 			line("not signed", "entries %d to %d: they came behind the last checkpoint", v.SignedTo+1, v.Last)
 		}
@@ -126,7 +144,11 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	if v.First > 1 {
 		fmt.Fprintf(w, "The file says nothing of what was before entry %d.\n", v.First)
 	}
-	fmt.Fprintf(w, "Whether the chain goes on behind entry %d the file cannot tell: give a later mark with --expect.\n", v.Last)
+	fmt.Fprintf(
+		w,
+		"Whether the chain goes on behind entry %d the file cannot tell: give a later mark with --expect.\n",
+		v.Last,
+	)
 }
 
 func completeness(v audit.Verdict) string {

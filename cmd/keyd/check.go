@@ -60,7 +60,13 @@ func writeChecks(w io.Writer, s style, checks []status.Check) {
 	t := s.table()
 	t.title(s, "RESULT", "AREA", "SUBJECT", "CHECK", "REASON")
 	for _, c := range checks {
-		t.add(cell{string(c.Result), paint[c.Result]}, cell{text: c.Area}, cell{text: c.Subject}, cell{text: c.Name}, cell{text: c.Detail})
+		t.add(
+			cell{string(c.Result), paint[c.Result]},
+			cell{text: c.Area},
+			cell{text: c.Subject},
+			cell{text: c.Name},
+			cell{text: c.Detail},
+		)
 		if c.Remedy != "" {
 			t.add(plain("", "→ "+c.Remedy)...)
 		}

@@ -43,7 +43,7 @@ func places() []place {
 		{"../../internal/key/name.go", []string{"Error"}, []string{"fmt.Sprintf"}},
 		{"../../internal/schedule/hostzone.go", nil, texts},
 		{"../../internal/key/checkpoint.go", []string{"ParseMark"}, texts},
-		{"../../internal/store/errors.go", []string{"Error"}, []string{"fmt.Sprintf"}},
+		{"../../internal/store/bolt/errors.go", []string{"Error"}, []string{"fmt.Sprintf"}},
 		{"../../internal/hsm/listen.go", []string{"Listen", "listenLocked"}, texts},
 	}
 }
@@ -204,7 +204,16 @@ func (f found) file() string {
 
 func TestATextIsShownOnlyWhole(t *testing.T) {
 	f := found{}
-	f.add(format{&ast.BinaryExpr{X: &ast.BasicLit{Value: `"there is no key %q; %s"`}, Op: token.ADD, Y: &ast.BasicLit{Value: "\"`keyd status` lists %d keys\""}}}, false)
+	f.add(
+		format{
+			&ast.BinaryExpr{
+				X:  &ast.BasicLit{Value: `"there is no key %q; %s"`},
+				Op: token.ADD,
+				Y:  &ast.BasicLit{Value: "\"`keyd status` lists %d keys\""},
+			},
+		},
+		false,
+	)
 	if f.text != "there is no key …; …`keyd status` lists … keys" {
 		t.Errorf("the text is %s", f.text)
 	}

@@ -17,22 +17,27 @@ func passedOn() map[string]string {
 	const mars = `the environment variable TZ names no time zone that exists: "Mars/Olympus"; ` +
 		"set it to a name such as TZ=Europe/Berlin (timedatectl list-timezones), or unset it to take /etc/localtime"
 	return map[string]string{
-		"audit_receipt.go …":               "the audit has no generation 9 of sa-cmk-key: the newest is 2",
-		"audit_verify.go …":                "open gone.jsonl: no such file or directory",
-		"audit_verify.go …: …":             "pub.pem: this cannot be verified: its first line is not that of `keyd audit export --format json`",
-		"audit_verify.go --key: …":         "--key: open gone.pem: no such file or directory",
-		"audit_verify.go --key …: …":       "--key ec.pem: its public key is not RSA",
-		"audit_verify.go --expect: …":      `--expect: "57" is not SEQ:HASH, such as 57:sha256: and 64 hex digits`,
-		"backup.go backup: …":              "backup: copy.db exists already, or cannot be seen: choose another name",
-		"check.go … of … failed":           "1 check of 3 failed",
-		"run.go …":                         mars,
-		"watch.go detached; …":             "detached; the daemon goes on with new-key: see `keyd status new-key`",
-		"watch.go …; …":                    "write /dev/stdout: no space left on device; the daemon goes on with new-key: see `keyd status new-key`",
-		"client.go …: …":                   "the keyd daemon cannot be reached: dial unix file/keyd.sock: connect: not a directory",
-		"client.go …":                      "the disk is full",
-		"errors.go …":                      sent,
-		"follow.go … is on hold: …":        "sql-tde is on hold: a foreign version is newest",
-		"backend.go …":                     sent,
+		"audit_receipt.go …": "the audit has no generation 9 of sa-cmk-key: the newest is 2",
+		"audit_verify.go …":  "open gone.jsonl: no such file or directory",
+		"audit_verify.go …: …": "pub.pem: this cannot be verified: its first line is not that of `keyd " +
+			"audit export --format json`",
+		"audit_verify.go --key: …":    "--key: open gone.pem: no such file or directory",
+		"audit_verify.go --key …: …":  "--key ec.pem: its public key is not RSA",
+		"audit_verify.go --expect: …": `--expect: "57" is not SEQ:HASH, such as 57:sha256: and 64 hex digits`,
+		"backup.go backup: …":         "backup: copy.db exists already, or cannot be seen: choose another name",
+		"check.go … of … failed":      "1 check of 3 failed",
+		"run.go …":                    mars,
+		"watch.go detached; …":        "detached; the daemon goes on with new-key: see `keyd status new-key`",
+		"watch.go …; …": "write /dev/stdout: no space left on device; the daemon goes on with " +
+			"new-key: see `keyd status new-key`",
+		"client.go …: …": "the keyd daemon cannot be reached: dial unix file/keyd.sock: connect: " +
+			"not a directory",
+		"client.go …":               "the disk is full",
+		"errors.go …":               sent,
+		"follow.go … is on hold: …": "sql-tde is on hold: a foreign version is newest",
+		"backend.go …":              sent,
+		"keks.go …": "kek.create is false for vault mhsm: make the new version of " +
+			"keyd-kek yourself; keyd uses it once its fingerprint is pinned in kek.fingerprints",
 		"stateaudit.go …":                  "the audit has no entry of a key typo",
 		"requests.go key … is held (…): …": "key one is held (paused): storage migration",
 		"verify.go …: …":                   "long.jsonl: this cannot be verified: bufio.Scanner: token too long",
@@ -43,14 +48,16 @@ func passedOn() map[string]string {
 func notMet() map[string]string {
 	const (
 		protocol = "the commands never send such a request; a test of internal/control does"
-		before   = "the command finds that out by itself, and says it in its own words, unless it changes in that moment"
-		machine  = "it takes a machine on which something else is wrong"
-		records  = "it is of a write of the daemon's, and told by its log, status and alerts"
+		before   = "the command finds that out by itself, and says it in its own words, unless it changes in " +
+			"that moment"
+		machine = "it takes a machine on which something else is wrong"
+		records = "it is of a write of the daemon's, and told by its log, status and alerts"
 	)
 	return map[string]string{
 		"find this program, to start the HSM side: …": machine,
 		"encode the request: …":                       "what the commands send can always be encoded",
-		"not finished: …: …":                          "the command says it in its own words: detached, not finished in time",
+		"not finished: …: …": "the command says it in its own words: detached, " +
+			"not finished in time",
 
 		"adopt needs the token of the adoption that was shown": protocol,
 		"a reason is needed: it goes into the audit":           before,
@@ -65,18 +72,24 @@ func notMet() map[string]string {
 		"there is no key …: keyd status lists those there are": before,
 		"there is nothing to adopt for key …":                  before,
 
-		"control socket …: a socket's path has at most … bytes: configure a shorter one": "the configuration is refused before",
+		"control socket …: a socket's path has at most … bytes: configure a shorter one": "the configuration is " +
+			"refused before",
 		"control socket: …": "the lock beside the socket is refused before",
 		"bind: …":           machine,
 		"listen: …":         machine,
-		"give it to its group (the daemon's user must be a member): …": "root, who runs the tests in many places, may give a file to every group",
-		"the host's time zone cannot be loaded: … is no time zone; install the package tzdata, run timedatectl set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin": machine,
+		"give it to its group (the daemon's user must be a member): …": "root, who runs the tests in many " +
+			"places, may give a file to every group",
+		"the host's time zone cannot be loaded: … is no time zone; install the package tzdata, run timedatectl " +
+			"set-timezone NAME, or set TZ to a name such as TZ=Europe/Berlin": machine,
 		"make the HSM socket: …": machine,
 
-		"record of …: changed meanwhile (loaded at revision …, stored is …)":                                                                                records,
-		"write …: …; nothing was changed: look at the disk's space and health":                                                                              records,
-		"write …: …; whether it is on the disk is not known and is looked up before the next use: look at the disk's health":                                records,
-		"the state in … has schema … and this keyd knows up to …: install the newer keyd again, or put the copy that it made before its migration in place": "it takes the state of a keyd that is not written yet; a test of internal/store makes one",
+		"record of …: changed meanwhile (loaded at revision …, stored is …)":   records,
+		"write …: …; nothing was changed: look at the disk's space and health": records,
+		"write …: …; whether it is on the disk is not known and is looked up before the next use: look at the " +
+			"disk's health": records,
+		"the state in … has schema … and this keyd knows up to …: install the newer keyd again, or put the copy " +
+			"that it made before its migration in place": "it takes the state of a keyd that is not written yet; " +
+			"a test of internal/store/bolt makes one",
 	}
 }
 
@@ -126,14 +139,22 @@ func TestEveryErrorThatAUserCanMeetIsInAScript(t *testing.T) {
 		isShown := slices.ContainsFunc(messages, f.in)
 		switch {
 		case passes:
-			if !f.in(example) || !slices.ContainsFunc(messages, func(m string) bool { m, _, _ = strings.Cut(m, "\n"); return m == example }) {
+			if !f.in(example) ||
+				!slices.ContainsFunc(
+					messages,
+					func(m string) bool { m, _, _ = strings.Cut(m, "\n"); return m == example },
+				) {
 				t.Errorf("%s: no script shows the error %q", f.where, example)
 			}
 		case excuse && f.letters >= enough && isShown:
 			t.Errorf("%s: a script shows the error %q, and it is excused: %s", f.where, f.text, reason)
 		case excuse:
 		case f.letters < enough:
-			t.Errorf("%s: the error %q has hardly a text of its own: name a message in passedOn that a script shows", f.where, f.text)
+			t.Errorf(
+				"%s: the error %q has hardly a text of its own: name a message in passedOn that a script shows",
+				f.where,
+				f.text,
+			)
 		case !isShown:
 			t.Errorf("%s: no script shows the error %q", f.where, f.text)
 		}

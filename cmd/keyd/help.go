@@ -110,6 +110,14 @@ func vaultNames(snap status.Snapshot, _ []string) []string {
 	return names
 }
 
+// oneVault is for commands that take one.
+func oneVault(snap status.Snapshot, typed []string) []string {
+	if len(typed) > 0 {
+		return nil
+	}
+	return vaultNames(snap, typed)
+}
+
 // noCommand refuses what is not a command of the one that it was written behind.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
@@ -119,7 +127,12 @@ func noCommand(cmd *cobra.Command, args []string) error {
 }
 
 func noSuchCommand(parent *cobra.Command, name string) error {
-	return usagef("there is no command %q; %s`%s --help` lists the commands", name, didYouMean(name, available(parent)), parent.CommandPath())
+	return usagef(
+		"there is no command %q; %s`%s --help` lists the commands",
+		name,
+		didYouMean(name, available(parent)),
+		parent.CommandPath(),
+	)
 }
 
 // available are the names of the commands below one.
@@ -144,7 +157,11 @@ func wrongFlag(cmd *cobra.Command, err error) error {
 		return usagef("there is no flag --%s; %s`%s --help` lists the flags",
 			unknown.GetSpecifiedName(), didYouMean(unknown.GetSpecifiedName(), known), cmd.CommandPath())
 	case errors.As(err, &value) && value.GetFlag().Value.Type() == "duration":
-		return usagef("--%s %q is not a duration: write one such as 90s, 10m or 1h30m", value.GetFlag().Name, value.GetValue())
+		return usagef(
+			"--%s %q is not a duration: write one such as 90s, 10m or 1h30m",
+			value.GetFlag().Name,
+			value.GetValue(),
+		)
 	}
 	return usagef("%v; `%s --help` lists the flags", err, cmd.CommandPath())
 }

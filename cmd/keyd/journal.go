@@ -103,7 +103,11 @@ func fieldName(key string) string {
 
 // quoted is a value as it stands in a line.
 func quoted(value string) string {
-	if value == "" || strings.ContainsFunc(value, func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || !strconv.IsPrint(r) }) {
+	if value == "" ||
+		strings.ContainsFunc(
+			value,
+			func(r rune) bool { return r <= ' ' || r == '"' || r == '=' || !strconv.IsPrint(r) },
+		) {
 		return strconv.Quote(value)
 	}
 	return value

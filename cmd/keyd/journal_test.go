@@ -27,11 +27,19 @@ func journalled(t *testing.T, level slog.Level, use func(*slog.Logger)) (entries
 
 func TestAnEntryHasEveryAttributeAsAField(t *testing.T) {
 	got := journalled(t, slog.LevelInfo, func(log *slog.Logger) {
-		log.With("KEY", "sa-cmk-key", "STEP", "import").With("VAULT", "weu").Warn("step failed", "error", "no answer", "failures", 2)
+		log.With("KEY", "sa-cmk-key", "STEP", "import").
+			With("VAULT", "weu").
+			Warn("step failed", "error", "no answer", "failures", 2)
 	})
 	want := []sent{{
 		`step failed KEY=sa-cmk-key STEP=import VAULT=weu error="no answer" failures=2`, journal.PriWarning,
-		map[string]string{"KEY": "sa-cmk-key", "STEP": "import", "VAULT": "weu", "ERROR": "no answer", "FAILURES": "2"},
+		map[string]string{
+			"KEY":      "sa-cmk-key",
+			"STEP":     "import",
+			"VAULT":    "weu",
+			"ERROR":    "no answer",
+			"FAILURES": "2",
+		},
 	}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -67,7 +75,11 @@ func TestGroupsAndOddNamesMakeValidFields(t *testing.T) {
 		log.Info("m", "message", "other", "_9", 1)
 	})
 	want := []sent{
-		{`m hsm.slot-id=3 hsm.call.name="a\nb"`, journal.PriInfo, map[string]string{"HSM_SLOT_ID": "3", "HSM_CALL_NAME": "a\nb"}},
+		{
+			`m hsm.slot-id=3 hsm.call.name="a\nb"`,
+			journal.PriInfo,
+			map[string]string{"HSM_SLOT_ID": "3", "HSM_CALL_NAME": "a\nb"},
+		},
 		{`m message=other _9=1`, journal.PriInfo, map[string]string{"KEYD_MESSAGE": "other", "KEYD__9": "1"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

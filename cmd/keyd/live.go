@@ -59,7 +59,7 @@ func stepOutcome(e status.Event) string {
 // detail is why a step is done, where that is not what it is done for anyway, and where
 // an error does not say more.
 func detail(e status.Event) string {
-	routine := []string{"reserve", "generate", "pin", "create-kek", "import", "prove"}
+	routine := []string{"reserve", "generate", "pin", "create-kek", "use-kek", "import", "prove"}
 	if e.Error != "" || e.Phase != status.Wait && slices.Contains(routine, e.Step) {
 		return ""
 	}
@@ -223,7 +223,10 @@ func (l *live) lines(s style, width int) []cell {
 			until = p.ended
 		}
 		key := cut(clean(p.key), name)
-		lines[i] = cell{fmt.Sprintf("%s %s%*s  %10s  %s", mark, key, name-columns(key), "", elapsed(until.Sub(l.begun)), p.text), paint}
+		lines[i] = cell{
+			fmt.Sprintf("%s %s%*s  %10s  %s", mark, key, name-columns(key), "", elapsed(until.Sub(l.begun)), p.text),
+			paint,
+		}
 	}
 	return lines
 }
@@ -239,6 +242,9 @@ func (l *live) fold(lines []cell, rows int) []cell {
 		ranked[p.rank()] = append(ranked[p.rank()], lines[i])
 	}
 	shown := slices.Concat(ranked[:]...)[:max(0, rows-1)]
-	return append(shown, cell{text: fmt.Sprintf("  and %d more; of all %d keys: %d failed, %d under way, %d waiting, %d ended",
-		len(lines)-len(shown), len(lines), len(ranked[0]), len(ranked[1]), len(ranked[2]), len(ranked[3]))})
+	return append(
+		shown,
+		cell{text: fmt.Sprintf("  and %d more; of all %d keys: %d failed, %d under way, %d waiting, %d ended",
+			len(lines)-len(shown), len(lines), len(ranked[0]), len(ranked[1]), len(ranked[2]), len(ranked[3]))},
+	)
 }

@@ -42,8 +42,25 @@ func TestLiveViewHasOneLinePerKeyInColumns(t *testing.T) {
 	l := newLiveOn(80, 10, "a", "long-key", "done-key")
 	l.draw(false)
 	l.after(3 * time.Second)
-	l.Saw(status.Event{Key: "long-key", Generation: 2, Step: "import", Phase: status.Failed, Vault: "weu", Error: "403\nforbidden"})
-	l.Saw(status.Event{Key: "done-key", Generation: 2, Step: "finish", Phase: status.Done, Detail: "active in every vault"})
+	l.Saw(
+		status.Event{
+			Key:        "long-key",
+			Generation: 2,
+			Step:       "import",
+			Phase:      status.Failed,
+			Vault:      "weu",
+			Error:      "403\nforbidden",
+		},
+	)
+	l.Saw(
+		status.Event{
+			Key:        "done-key",
+			Generation: 2,
+			Step:       "finish",
+			Phase:      status.Done,
+			Detail:     "active in every vault",
+		},
+	)
 	l.Saw(status.Event{Key: "somebody-elses", Step: "finish", Phase: status.Done})
 	l.after(65 * time.Second)
 	l.draw(false)
@@ -55,7 +72,13 @@ func TestLiveViewHasOneLinePerKeyInColumns(t *testing.T) {
 
 func TestLiveViewIsDrawnAnewAfterTheTerminalBecameNarrower(t *testing.T) {
 	l := newLiveOn(60, 10, "a", "b")
-	long := status.Event{Key: "a", Generation: 2, Step: "wait", Phase: status.Wait, Detail: "for a vault that does not answer"}
+	long := status.Event{
+		Key:        "a",
+		Generation: 2,
+		Step:       "wait",
+		Phase:      status.Wait,
+		Detail:     "for a vault that does not answer",
+	}
 	l.Saw(long)
 	l.draw(false)
 	l.screen.resize(30)

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // didYouMean is for an error about a name that does not exist: the names that do and are
@@ -23,7 +24,7 @@ func didYouMean(name string, known []string) string {
 	}
 	const most = 3
 	slices.SortFunc(near, func(x, y string) int {
-		return cmp.Or(cmp.Compare(distance(name, x), distance(name, y)), cmp.Compare(x, y))
+		return cmp.Or(cmp.Compare(words.Distance(name, x), words.Distance(name, y)), cmp.Compare(x, y))
 	})
 	return "did you mean " + strings.Join(near[:min(most, len(near))], " or ") + "? "
 }
@@ -35,33 +36,7 @@ func isNear(typed, meant string) bool {
 	if len(typed) >= 2 && strings.HasPrefix(meant, typed) {
 		return true
 	}
-	return distance(typed, meant) <= max(1, min(len(typed), len(meant))/3)
-}
-
-// distance counts the bytes to insert, delete, change or swap with their neighbour to
-// make one name of another (optimal string alignment).
-func distance(a, b string) int {
-	rows := make([][]int, len(a)+1)
-	for i := range rows {
-		rows[i] = make([]int, len(b)+1)
-		rows[i][0] = i
-	}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		for j := 1; j <= len(b); j++ {
-			change := rows[i-1][j-1]
-			if a[i-1] != b[j-1] {
-				change++
-			}
-			rows[i][j] = min(change, rows[i-1][j]+1, rows[i][j-1]+1)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)][len(b)]
+	return words.Distance(typed, meant) <= max(1, min(len(typed), len(meant))/3)
 }
 
 // find is the key of that name, in any case, or an error that suggests others.

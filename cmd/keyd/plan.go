@@ -139,7 +139,10 @@ func changesBetween(running []status.Key, wanted []key.Policy) []change {
 		before[k.Name] = k
 		left := !slices.ContainsFunc(wanted, func(p key.Policy) bool { return p.Key == k.Name })
 		if left && !k.Retained {
-			changes = append(changes, change{k.Name, "is removed: it would be retained, neither rotated nor disabled, and still proved"})
+			changes = append(
+				changes,
+				change{k.Name, "is removed: it would be retained, neither rotated nor disabled, and still proved"},
+			)
 		}
 	}
 	for _, p := range wanted {

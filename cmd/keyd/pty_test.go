@@ -35,7 +35,10 @@ func onTerminal(ts *testscript.TestScript, _ bool, args []string) {
 	code, args := args[1], args[2:]
 	var typing []typed
 	for args[0] == "-when" {
-		typing = append(typing, typed{regexp.MustCompile(args[1]), strings.NewReplacer("^C", "\x03", `\n`, "\n").Replace(args[3])})
+		typing = append(
+			typing,
+			typed{regexp.MustCompile(args[1]), strings.NewReplacer("^C", "\x03", `\n`, "\n").Replace(args[3])},
+		)
 		args = args[4:]
 	}
 	p, err := newPTY(cols, rows)
@@ -56,7 +59,8 @@ func onTerminal(ts *testscript.TestScript, _ bool, args []string) {
 // environment is what a command sees in a script.
 func environment(ts *testscript.TestScript) []string {
 	env := []string{"TERM=xterm"}
-	for _, name := range []string{"TERM", "PATH", "HOME", "TZ", "TMPDIR", "GORACE", "GOCOVERDIR", "KEYD_SOCKET", "NO_COLOR", "CLICOLOR_FORCE"} {
+	for _, name := range []string{"TERM", "PATH", "HOME", "TZ", "TMPDIR", "GORACE", "GOCOVERDIR", "KEYD_SOCKET",
+		"NO_COLOR", "CLICOLOR_FORCE"} {
 		if value := ts.Getenv(name); value != "" {
 			env = append(env, name+"="+value)
 		}

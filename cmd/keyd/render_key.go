@@ -50,7 +50,10 @@ func keyRow(s style, snap status.Snapshot, k status.Key) []cell {
 		proofCell = cell{fmt.Sprintf("%s %s", proof.Outcome, when(snap.At, proof.At)), proofPaint(s, proof.Outcome)}
 	}
 	return []cell{
-		{k.Name, nil}, {k.State, statePaint(s, k.State)}, {generation, nil}, {vaults, nil}, proofCell, {nextRotation(snap, k), nil},
+		{
+			k.Name,
+			nil,
+		}, {k.State, statePaint(s, k.State)}, {generation, nil}, {vaults, nil}, proofCell, {nextRotation(snap, k), nil},
 	}
 }
 
@@ -114,7 +117,11 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 		}
 	}
 	t.write(w, "  ")
-	writeProblems(w, s, slices.DeleteFunc(slices.Clone(snap.Problems), func(p status.Problem) bool { return p.Key != k.Name }))
+	writeProblems(
+		w,
+		s,
+		slices.DeleteFunc(slices.Clone(snap.Problems), func(p status.Problem) bool { return p.Key != k.Name }),
+	)
 	if len(k.Generations) == 0 {
 		return
 	}
@@ -143,7 +150,13 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"next rotation", nextRotation(snap, k)},
 	}
 	for _, q := range k.Requests {
-		all = append(all, [2]string{"request", fmt.Sprintf("%s by %s, %s: %s", q.ID, q.By, when(snap.At, q.At), cmp.Or(q.Reason, "no reason"))})
+		all = append(
+			all,
+			[2]string{
+				"request",
+				fmt.Sprintf("%s by %s, %s: %s", q.ID, q.By, when(snap.At, q.At), cmp.Or(q.Reason, "no reason")),
+			},
+		)
 	}
 	return all
 }
@@ -157,7 +170,12 @@ func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g stat
 			continue
 		}
 		proven, trouble := provenCell(s, snap, k, p)
-		t.add(cell{text: "  " + p.VaultName}, cell{text: cmp.Or(p.Version, "version not known yet")}, cell{text: string(p.State)}, proven)
+		t.add(
+			cell{text: "  " + p.VaultName},
+			cell{text: cmp.Or(p.Version, "version not known yet")},
+			cell{text: string(p.State)},
+			proven,
+		)
 		if trouble != "" {
 			t.add(plain("", "→ "+trouble)...)
 		}

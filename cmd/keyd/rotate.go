@@ -45,7 +45,12 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 	flags := cmd.Flags()
 	flags.BoolVar(&r.now, "now", false, "rotate now (required)")
 	flags.StringVar(&r.Reason, "reason", "", "why; it goes into the audit")
-	flags.BoolVar(&r.Compromise, "compromise", false, "the present material is compromised: only newly made material will do")
+	flags.BoolVar(
+		&r.Compromise,
+		"compromise",
+		false,
+		"the present material is compromised: only newly made material will do",
+	)
 	flags.StringArrayVar(&r.Without, "without", nil, "leave this vault out, in an emergency; may be repeated")
 	flags.DurationVar(&r.timeout, "timeout", 0, "stop watching after this long, and exit 1 (0: never)")
 	flags.BoolVar(&r.noWait, "no-wait", false, "only ask for the rotation, do not watch it")
@@ -65,7 +70,7 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if r.Keys, err = toRotate(snap, r.Keys); err != nil {
 		return err
 	}
-	if err := mayLeaveOut(snap, r.Without); err != nil {
+	if err := knownVaults(snap, r.Without); err != nil {
 		return err
 	}
 	if agreed, err := a.agreed(ctx, r, snap); err != nil || !agreed {
@@ -84,7 +89,10 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	accepted, err := a.client().Rotate(ctx, r.RotateOptions)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("ended before the daemon answered, so it may have been asked or not; see with %s", seeHow(r.Keys))
+		return fmt.Errorf(
+			"ended before the daemon answered, so it may have been asked or not; see with %s",
+			seeHow(r.Keys),
+		)
 	case err != nil:
 		return err
 	case r.noWait:
@@ -128,13 +136,15 @@ func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, usagef("there is no key to rotate: add one under `keys:` in the configuration, then run `keyd reload`")
+		return nil, usagef(
+			"there is no key to rotate: add one under `keys:` in the configuration, then run `keyd reload`",
+		)
 	}
 	return names, nil
 }
 
-// mayLeaveOut refuses a vault that there is not; the daemon knows which key has which.
-func mayLeaveOut(snap status.Snapshot, without []string) error {
+// knownVaults refuses a vault that there is not; the daemon knows which key has which.
+func knownVaults(snap status.Snapshot, without []string) error {
 	known := vaultNames(snap, nil)
 	for _, name := range without {
 		if !slices.ContainsFunc(known, func(v string) bool { return key.SameName(v, name) }) {

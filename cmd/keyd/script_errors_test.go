@@ -100,14 +100,29 @@ func expandWork(ts *testscript.TestScript, _ bool, args []string) {
 // runDaemon starts a real daemon, and returns once it answers, which it tells as it tells
 // systemd; the script's end stops it: runs keyd run …
 func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
-	told, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(ts.Getenv("WORK"), "notify"), Net: "unixgram"})
+	told, err := net.ListenUnixgram(
+		"unixgram",
+		&net.UnixAddr{Name: filepath.Join(ts.Getenv("WORK"), "notify"), Net: "unixgram"},
+	)
 	ts.Check(err)
 	defer told.Close()
 	self, err := os.Executable()
 	ts.Check(err)
 	var log strings.Builder
-	cmd := &exec.Cmd{Path: self, Args: args, Dir: ts.MkAbs("."), Stdout: &log, Stderr: &log, Env: append(environment(ts),
-		"NOTIFY_SOCKET="+told.LocalAddr().String(), "HTTPS_PROXY=http://127.0.0.1:9", "HTTP_PROXY=http://127.0.0.1:9")}
+	cmd := &exec.Cmd{
+		Path:   self,
+		Args:   args,
+		Dir:    ts.MkAbs("."),
+		Stdout: &log,
+		Stderr: &log,
+		Env: append(
+			environment(ts),
+			"NOTIFY_SOCKET="+told.LocalAddr().
+				String(),
+			"HTTPS_PROXY=http://127.0.0.1:9",
+			"HTTP_PROXY=http://127.0.0.1:9",
+		),
+	}
 	ts.Check(cmd.Start())
 	ended := make(chan struct{})
 	go func() {

@@ -224,6 +224,13 @@ func (w *world) Rotate(ctx context.Context, _ string, o control.RotateOptions) (
 	return out, nil
 }
 
+func (w *world) RotateKEK(_ context.Context, _, vault, _ string) (control.KEKAccepted, error) {
+	if w.refusal != nil {
+		return control.KEKAccepted{}, w.refusal
+	}
+	return control.KEKAccepted{Vault: vault, Request: request, Joined: w.joined}, nil
+}
+
 func (w *world) Pause(_ context.Context, _, k, _ string) error  { return w.has(k) }
 func (w *world) Resume(_ context.Context, _, k, _ string) error { return w.has(k) }
 
@@ -233,7 +240,9 @@ func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
 
 func (w *world) Adopt(_ context.Context, _, k, _, token string) error {
 	if w.refusal != nil || token != w.adoption.Token {
-		return &control.RefusedError{Text: "what key " + k + " shows has changed since it was looked at: look again with keyd adopt " + k}
+		return &control.RefusedError{
+			Text: "what key " + k + " shows has changed since it was looked at: look again with keyd adopt " + k,
+		}
 	}
 	return nil
 }
@@ -261,8 +270,20 @@ func (w *world) Reload(context.Context, string) error          { return w.refusa
 
 func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
 	entries := []chain.Entry{
-		{Time: at(-48 * time.Hour), Key: "sa-cmk-key", Event: "generation reserved", Actor: "schedule", Fields: map[string]string{"generation": "3"}},
-		{Time: at(-47 * time.Hour), Key: "sql-tde", Event: "hold", Actor: "keyd", Fields: map[string]string{"reason": "a \x1b[2J version"}},
+		{
+			Time:   at(-48 * time.Hour),
+			Key:    "sa-cmk-key",
+			Event:  "generation reserved",
+			Actor:  "schedule",
+			Fields: map[string]string{"generation": "3"},
+		},
+		{
+			Time:   at(-47 * time.Hour),
+			Key:    "sql-tde",
+			Event:  "hold",
+			Actor:  "keyd",
+			Fields: map[string]string{"reason": "a \x1b[2J version"},
+		},
 	}
 	if w.entries != nil {
 		entries = w.entries
@@ -291,9 +312,15 @@ func (w *world) ExportAudit(_ context.Context, r audit.Request, out io.Writer) e
 
 func (w *world) AuditKey(context.Context) (control.AuditKey, error) {
 	if len(w.snap.Keys) == 0 {
-		return control.AuditKey{}, &control.RefusedError{Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit checkpoint` has signed now"}
+		return control.AuditKey{}, &control.RefusedError{
+			Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit " +
+				"checkpoint` has signed now",
+		}
 	}
-	return control.AuditKey{Fingerprint: "sha256:0123456789abcdef", PEM: "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n"}, nil
+	return control.AuditKey{
+		Fingerprint: "sha256:0123456789abcdef",
+		PEM:         "-----BEGIN PUBLIC KEY-----\nMA==\n-----END PUBLIC KEY-----\n",
+	}, nil
 }
 
 func (w *world) Checkpoint(context.Context, string) (key.Checkpoint, error) {

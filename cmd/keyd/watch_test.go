@@ -14,7 +14,8 @@ func TestADaemonThatStaysAwayIsToldWithWhatToDo(t *testing.T) {
 	gone := fmt.Errorf("%w: nobody serves /run/keyd/keyd.sock", control.ErrUnreachable)
 	err := detached(t.Context(), &control.UnfinishedError{Keys: []string{"sa-cmk-key"}, Err: gone})
 	want := "the keyd daemon cannot be reached: nobody serves /run/keyd/keyd.sock\n" +
-		"The request is recorded: once the daemon can be asked again, it goes on with sa-cmk-key: see `keyd status sa-cmk-key`"
+		"The request is recorded: once the daemon can be asked again, it goes on with sa-cmk-key: see `keyd " +
+		"status sa-cmk-key`"
 	if err.Error() != want {
 		t.Errorf("%v", err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -22,19 +23,36 @@ const (
 // worlds are the daemons that scripts can talk to.
 func worlds() map[string]*world {
 	all := map[string]*world{
-		"empty":     {snap: empty()},
-		"healthy":   {snap: healthy(), checks: goodChecks(), steps: rotationSteps("sa-cmk-key")},
-		"troubled":  {snap: troubled(), checks: badChecks(), adoption: foreignFound(), steps: heldSteps(), joined: true},
+		"empty":   {snap: empty()},
+		"healthy": {snap: healthy(), checks: goodChecks(), steps: rotationSteps("sa-cmk-key")},
+		"troubled": {
+			snap:     troubled(),
+			checks:   badChecks(),
+			adoption: foreignFound(),
+			steps:    heldSteps(),
+			joined:   true,
+		},
 		"degraded":  {snap: degraded()},
 		"away":      {snap: away()},
 		"readers":   {snap: healthy()},
 		"strangers": {snap: healthy()},
 		"audited":   {snap: healthy(), entries: rotationEntries()},
-		"refusing":  {snap: healthy(), adoption: foreignFound(), refusal: &control.RefusedError{Text: "key sa-cmk-key is held (paused): storage migration"}},
-		"finished":  {snap: finished()},
-		"mute":      {snap: healthy(), mute: true},
-		"spent":     {snap: healthy(), refusal: &control.RefusedError{Text: "key new-key has had its 10 rotations of the last 24 hours: the next is possible at 2026-03-01T13:00:00Z; a higher budget in the configuration allows it now"}},
-		"slow":      {snap: healthy(), slow: true},
+		"refusing": {
+			snap:     healthy(),
+			adoption: foreignFound(),
+			refusal:  &control.RefusedError{Text: "key sa-cmk-key is held (paused): storage migration"},
+		},
+		"finished": {snap: finished()},
+		"mute":     {snap: healthy(), mute: true},
+		"spent": {
+			snap: healthy(),
+			refusal: &control.RefusedError{
+				Text: "key new-key has had its 10 rotations of the last 24 hours: the next is possible at " +
+					"2026-03-01T13:00:00Z; a higher budget in the configuration allows it now",
+			},
+		},
+		"slow": {snap: healthy(), slow: true},
+		"keks": {snap: withKEKs(), joined: true},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
@@ -49,23 +67,67 @@ func worlds() map[string]*world {
 func empty() status.Snapshot {
 	return status.Snapshot{
 		Version: "v1.0.0", Instance: "hq-1", At: at(0), Started: at(-3 * time.Minute),
-		HSM: status.HSM{Up: true, Info: key.HSMInfo{Token: "keyd", Model: "SoftHSM v2", Serial: "e5f6", Wrap: "CKM_AES_KEY_WRAP_PAD (0x210A)"}},
+		HSM: status.HSM{
+			Up: true,
+			Info: key.HSMInfo{
+				Token:  "keyd",
+				Model:  "SoftHSM v2",
+				Serial: "e5f6",
+				Wrap:   "CKM_AES_KEY_WRAP_PAD (0x210A)",
+			},
+		},
 	}
+}
+
+// withKEKs is healthy, with a key exchange key that waits for approval in one vault and none yet in the other.
+func withKEKs() status.Snapshot {
+	s := healthy()
+	kid := func(c string) string { return weu + "/keys/keyd-kek/" + strings.Repeat(c, 32) }
+	print := func(c string) key.Fingerprint { return key.Fingerprint("sha256:" + strings.Repeat(c, 64)) }
+	s.Vaults[0].KEK, s.Vaults[0].KEKPrint, s.Vaults[0].KEKTrust = kid("b"), print("b"), "first use"
+	s.Vaults[0].KEKs = []status.KEK{
+		{State: key.KEKDisabled, Kid: kid("a"), Fingerprint: print("a"), By: "keyd", Made: at(-900 * 24 * time.Hour),
+			Used:       at(-900 * 24 * time.Hour),
+			Superseded: at(-400 * 24 * time.Hour), Disabled: at(-399 * 24 * time.Hour), Trust: "configured"},
+		{State: key.KEKActive, Kid: kid("b"), Fingerprint: print("b"), By: "keyd",
+			Reason: "the vault has no key exchange key",
+			Made:   at(-400 * 24 * time.Hour), Used: at(-400 * 24 * time.Hour), Trust: "first use"},
+		{State: key.KEKMade, Kid: kid("c"), Fingerprint: print("c"), By: "uid 0 (root)", Reason: "yearly",
+			Made: at(-3 * time.Hour)},
+	}
+	s.Vaults[0].KEKWaiting = "the key exchange key " + strings.Repeat("c",
+		32) + " is not used: it is not the one that keyd first used"
+	s.Vaults[0].KEKNext = at(300 * 24 * time.Hour)
+	s.Vaults[1].KEKRequest = &key.KEKRequest{ID: request, At: at(-time.Minute), By: "uid 0 (root)", Reason: "yearly"}
+	return s
 }
 
 func healthy() status.Snapshot {
 	s := empty()
 	s.Ready = true
 	s.Vaults = []status.Vault{
-		{Vault: key.Vault{Name: "contoso-weu", URL: weu, Kind: key.KeyVault}, Reachable: true, SeenAt: at(-20 * time.Second)},
-		{Vault: key.Vault{Name: "contoso-hsm", URL: mhs, Kind: key.ManagedHSM}, Reachable: true, SeenAt: at(-2 * time.Minute)},
+		{
+			Vault:     key.Vault{Name: "contoso-weu", URL: weu, Kind: key.KeyVault},
+			Reachable: true,
+			SeenAt:    at(-20 * time.Second),
+		},
+		{
+			Vault:     key.Vault{Name: "contoso-hsm", URL: mhs, Kind: key.ManagedHSM},
+			Reachable: true,
+			SeenAt:    at(-2 * time.Minute),
+		},
 	}
 	s.Keys = []status.Key{
 		{
-			Name: "sa-cmk-key", Spec: key.RSA4096, Schedule: "@every 720h", State: status.StateOK, Vaults: []string{weu, mhs},
+			Name: "sa-cmk-key", Spec: key.RSA4096, Schedule: "@every 720h", State: status.StateOK,
+			Vaults:       []string{weu, mhs},
 			LastRotation: at(-10 * 24 * time.Hour), NextRotation: at(20 * 24 * time.Hour),
 			Generations: []status.Generation{
-				generation(1, placed(weu, "contoso-weu", key.Superseded, 1), placed(mhs, "contoso-hsm", key.Superseded, 1)),
+				generation(
+					1,
+					placed(weu, "contoso-weu", key.Superseded, 1),
+					placed(mhs, "contoso-hsm", key.Superseded, 1),
+				),
 				generation(2, placed(weu, "contoso-weu", key.Proven, 2), placed(mhs, "contoso-hsm", key.Proven, 2)),
 			},
 			Proofs: []status.Proof{
@@ -92,7 +154,13 @@ func finished() status.Snapshot {
 func troubled() status.Snapshot {
 	s := healthy()
 	s.Problems = []status.Problem{
-		{Severity: status.Critical, Key: "sql-tde", Vault: "contoso-weu", Text: "a foreign version is newest", Remedy: "find out who made it, then `keyd adopt sql-tde`"},
+		{
+			Severity: status.Critical,
+			Key:      "sql-tde",
+			Vault:    "contoso-weu",
+			Text:     "a foreign version is newest",
+			Remedy:   "find out who made it, then `keyd adopt sql-tde`",
+		},
 		{Severity: status.Warning, Text: "the HSM is down"},
 	}
 	s.HSM = status.HSM{Error: "the library ended with a signal; starting it again in 8 s"}
@@ -100,8 +168,15 @@ func troubled() status.Snapshot {
 	s.Vaults[1].Error = "403 Forbidden (ForbiddenByRbac)"
 	held := s.Keys[0]
 	held.Name, held.State = "sql-tde", status.StateHeld
-	held.Hold = &key.Hold{Code: key.HoldForeign, Reason: "contoso-weu holds a foreign version", Since: at(-time.Hour), By: "keyd"}
-	held.Proofs = []status.Proof{{Vault: weu, Version: version(2), Newest: true, Outcome: key.Inconclusive, At: at(-time.Minute)}}
+	held.Hold = &key.Hold{
+		Code:   key.HoldForeign,
+		Reason: "contoso-weu holds a foreign version",
+		Since:  at(-time.Hour),
+		By:     "keyd",
+	}
+	held.Proofs = []status.Proof{
+		{Vault: weu, Version: version(2), Newest: true, Outcome: key.Inconclusive, At: at(-time.Minute)},
+	}
 	s.Keys = append(s.Keys, held)
 	return s
 }
@@ -129,29 +204,55 @@ func version(n byte) string {
 }
 
 func placed(url, name string, state key.PlacementState, n byte) status.Placement {
-	return status.Placement{Vault: url, VaultName: name, State: state, Version: version(n), ProvenAt: at(-6 * time.Hour)}
+	return status.Placement{
+		Vault:     url,
+		VaultName: name,
+		State:     state,
+		Version:   version(n),
+		ProvenAt:  at(-6 * time.Hour),
+	}
 }
 
 func generation(n int, placements ...status.Placement) status.Generation {
-	return status.Generation{Number: n, Spec: key.RSA4096, State: key.Active, Fingerprint: "sha256:0123456789abcdef", Placements: placements}
+	return status.Generation{
+		Number:      n,
+		Spec:        key.RSA4096,
+		State:       key.Active,
+		Fingerprint: "sha256:0123456789abcdef",
+		Placements:  placements,
+	}
 }
 
 func goodChecks() []status.Check {
 	return []status.Check{
 		{Area: "hsm", Subject: "keyd", Name: "wrap self-test", Result: status.CheckOK},
-		{Area: "clock", Subject: "contoso-weu", Name: "difference", Result: status.CheckWarning, Detail: "40 s", Remedy: "run a time service"},
+		{
+			Area:    "clock",
+			Subject: "contoso-weu",
+			Name:    "difference",
+			Result:  status.CheckWarning,
+			Detail:  "40 s",
+			Remedy:  "run a time service",
+		},
 	}
 }
 
 func badChecks() []status.Check {
 	return append(goodChecks(), status.Check{Area: "vault", Subject: "contoso-hsm", Name: "list versions",
-		Result: status.CheckFailed, Detail: "403 ForbiddenByRbac", Remedy: "give keyd the role Managed HSM Crypto User"})
+		Result: status.CheckFailed, Detail: "403 ForbiddenByRbac", Remedy: "give keyd the role Managed HSM " +
+			"Crypto User"})
 }
 
 func foreignFound() status.Adoption {
 	return status.Adoption{
-		Key:         "sql-tde",
-		Rebuild:     []status.AdoptedGeneration{{Number: 3, Fingerprint: "sha256:0123456789abcdef", Versions: map[string][]string{"contoso-weu": {version(3)}}}},
+		Key: "sql-tde",
+		Rebuild: []status.AdoptedGeneration{
+			{
+				Number:      3,
+				Fingerprint: "sha256:0123456789abcdef",
+				Versions:    map[string][]string{"contoso-weu": {version(3)}},
+			},
+		},
 		Foreign:     map[string][]string{"contoso-weu": {version(9)}},
 		Unknown:     []string{"who asked for generation 3"},
 		Consequence: "generation 4 would be imported over it",
@@ -167,21 +268,47 @@ func rotationSteps(name string) []status.Event {
 	return []status.Event{
 		step(1, status.Event{Step: "generate", Phase: status.Begin}),
 		step(3, status.Event{Step: "generate", Phase: status.Done, Elapsed: 1700 * time.Millisecond}),
-		step(4, status.Event{Step: "import", Phase: status.Done, Vault: "contoso-weu", Version: version(3), Elapsed: 300 * time.Millisecond}),
+		step(
+			4,
+			status.Event{
+				Step:    "import",
+				Phase:   status.Done,
+				Vault:   "contoso-weu",
+				Version: version(3),
+				Elapsed: 300 * time.Millisecond,
+			},
+		),
 		step(5, status.Event{Step: "finish", Phase: status.Done, Requests: []key.ID{request}}),
 	}
 }
 
 func heldSteps() []status.Event {
-	return []status.Event{{At: at(0), Key: "sql-tde", Generation: 3, Step: "hold", Phase: status.Done, Vault: "contoso-weu", Detail: "a foreign version is newest"}}
+	return []status.Event{
+		{
+			At:         at(0),
+			Key:        "sql-tde",
+			Generation: 3,
+			Step:       "hold",
+			Phase:      status.Done,
+			Vault:      "contoso-weu",
+			Detail:     "a foreign version is newest",
+		},
+	}
 }
 
 // rotationEntries is the audit of one rotation, as the loop writes it.
 func rotationEntries() []chain.Entry {
-	const attempt, request, print = "ffeeddccbbaa99887766554433221100", "00112233445566778899aabbccddeeff", "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	const attempt, request, print = "ffeeddccbbaa99887766554433221100", "00112233445566778899aabbccddeeff",
+		"sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 	var all []chain.Entry
 	add := func(event chain.Event, actor string, fields ...string) {
-		e := chain.Entry{Time: at(time.Duration(len(all)) * time.Minute), Key: "sa-cmk-key", Event: event, Actor: actor, Fields: map[string]string{"generation": "2"}}
+		e := chain.Entry{
+			Time:   at(time.Duration(len(all)) * time.Minute),
+			Key:    "sa-cmk-key",
+			Event:  event,
+			Actor:  actor,
+			Fields: map[string]string{"generation": "2"},
+		}
 		for i := 0; i < len(fields); i += 2 {
 			e.Fields[fields[i]] = fields[i+1]
 		}
@@ -191,16 +318,72 @@ func rotationEntries() []chain.Entry {
 		all = append(all, e)
 	}
 	add("rotation requested", "uid 1000 (alice)", "request", request, "reason", "yearly drill")
-	add("generation reserved", "uid 1000 (alice)", "id", attempt, "spec", "RSA-4096", "reason", "yearly drill", "requests", request)
+	add(
+		"generation reserved",
+		"uid 1000 (alice)",
+		"id",
+		attempt,
+		"spec",
+		"RSA-4096",
+		"reason",
+		"yearly drill",
+		"requests",
+		request,
+	)
 	add("id abandoned", "keyd", "id", attempt, "new_id", request)
 	add("generation made", "keyd", "id", request)
-	add("generation pinned", "keyd", "id", request, "fingerprint", print, "hsm_manufacturer", "SoftHSM project", "hsm_model", "SoftHSM v2",
-		"hsm_serial", "e5f6", "hsm_firmware", "2.6", "hsm_token", "keyd")
-	place := []string{"attempt", attempt, "vault", weu, "cause", "rotation", "kek", weu + "/keys/keyd-kek/00112233445566778899aabbccddeeff", "kek_fingerprint", print}
+	add(
+		"generation pinned",
+		"keyd",
+		"id",
+		request,
+		"fingerprint",
+		print,
+		"hsm_manufacturer",
+		"SoftHSM project",
+		"hsm_model",
+		"SoftHSM v2",
+		"hsm_serial",
+		"e5f6",
+		"hsm_firmware",
+		"2.6",
+		"hsm_token",
+		"keyd",
+	)
+	place := []string{
+		"attempt",
+		attempt,
+		"vault",
+		weu,
+		"cause",
+		"rotation",
+		"kek",
+		weu + "/keys/keyd-kek/00112233445566778899aabbccddeeff",
+		"kek_fingerprint",
+		print,
+	}
 	add("import intended", "keyd", append(place, "checkpoint", "4:"+print)...)
 	add("imported", "keyd", append(place, "version", version(2))...)
-	add("proof passed", "keyd", append(place, "version", version(2), "checked", "modulus key-type vault-unwrap vault-wrap hsm-open")...)
+	add(
+		"proof passed",
+		"keyd",
+		append(place, "version", version(2), "checked", "modulus key-type vault-unwrap vault-wrap hsm-open")...)
 	add("rotation finished", "keyd")
-	add("checkpoint signed", "keyd", "instance", "hq-1", "seq", "9", "head", print, "signed", "2026-03-01T12:09:00Z", "audit_key", print, "signature", "AAAA")
+	add(
+		"checkpoint signed",
+		"keyd",
+		"instance",
+		"hq-1",
+		"seq",
+		"9",
+		"head",
+		print,
+		"signed",
+		"2026-03-01T12:09:00Z",
+		"audit_key",
+		print,
+		"signature",
+		"AAAA",
+	)
 	return all
 }

@@ -22,7 +22,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 )
 
 var testKeys = sync.OnceValue(func() (keys [2]*rsa.PrivateKey) {
@@ -89,7 +89,7 @@ func (s *signer) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, er
 // rig is a real chain, and a Keeper on it whose clock the test moves.
 type rig struct {
 	t       testing.TB
-	store   *store.Store
+	store   *bolt.Store
 	signer  *signer
 	now     time.Time
 	keeper  *Keeper
@@ -101,7 +101,7 @@ func newRig(t testing.TB) *rig {
 	r := &rig{t: t, signer: &signer{next: testKeys()[0]}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 		journal: &bytes.Buffer{}}
 	var err error
-	if r.store, err = store.Open(filepath.Join(t.TempDir(), "state"), r.clock, nil); err != nil {
+	if r.store, err = bolt.Open(filepath.Join(t.TempDir(), "state"), r.clock, nil); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -17,7 +17,7 @@ import (
 // the others, as JSON.
 var csvFields = []string{"generation", "id", "fingerprint", "vault", "version", "kek", "kek_fingerprint", "reason"}
 
-func exportCSV(ctx context.Context, src Chain, r Request, s span, w io.Writer) error {
+func exportCSV(ctx context.Context, src Reader, r Request, s span, w io.Writer) error {
 	out := csv.NewWriter(w)
 	head := append([]string{"seq", "time", "key", "event", "actor"}, csvFields...)
 	if err := out.Write(append(head, "other", "hash")); err != nil {

@@ -77,7 +77,7 @@ type (
 // Export writes the requested entries. JSON continues after the last of them until a
 // checkpoint covers it, or to the head. The header notes now. Errors: *UnknownKeyError,
 // and those of the chain and of w.
-func Export(ctx context.Context, src Chain, r Request, now time.Time, w io.Writer) error {
+func Export(ctx context.Context, src Reader, r Request, now time.Time, w io.Writer) error {
 	span, err := findSpan(ctx, src, r)
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ type span struct {
 	key              string // as entries spell it; "": no entry is of the requested key
 }
 
-func findSpan(ctx context.Context, src Chain, r Request) (s span, err error) {
+func findSpan(ctx context.Context, src Reader, r Request) (s span, err error) {
 	err = src.Audit(ctx, 0, func(c chain.Linked) error {
 		if !c.Time.Before(r.Since) && (r.Until.IsZero() || !c.Time.After(r.Until)) {
 			if s.first == 0 {
@@ -142,7 +142,7 @@ func (s span) shows(r Request, c chain.Linked) bool {
 
 var errStop = errors.New("the end of the export")
 
-func (s span) each(ctx context.Context, src Chain, fn func(chain.Linked) error) error {
+func (s span) each(ctx context.Context, src Reader, fn func(chain.Linked) error) error {
 	if s.first == 0 {
 		return nil
 	}
@@ -158,7 +158,7 @@ func (s span) each(ctx context.Context, src Chain, fn func(chain.Linked) error) 
 	return err
 }
 
-func exportJSON(ctx context.Context, src Chain, r Request, s span, now time.Time, w io.Writer) error {
+func exportJSON(ctx context.Context, src Reader, r Request, s span, now time.Time, w io.Writer) error {
 	out := &lineWriter{w: w, sum: sha256.New()}
 	head := headerLine{Export: formatVersion, Instance: s.instance, Exported: now.UTC(), Since: utc(r.Since),
 		Until: utc(r.Until), Key: r.Key}

@@ -12,10 +12,15 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-// Chain is what this package needs from the store.
-type Chain interface {
+// Reader is an audit chain to read.
+type Reader interface {
 	Head(ctx context.Context) (seq uint64, hash chain.Hash, err error)
 	Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error
+}
+
+// Chain is what this room needs of the store.
+type Chain interface {
+	Reader
 	Append(ctx context.Context, entries ...chain.Entry) error
 }
 

@@ -15,7 +15,7 @@ func (m Mark) String() string { return key.Checkpoint{Seq: m.Seq, Head: m.Head}.
 // mark belongs to the chain if its entry has the mark's hash and the chain records the
 // signature. keyd records the signature before it publishes a mark, so a chain that was
 // cut off right after the entry is detected, too.
-func Lacking(ctx context.Context, src Chain, marks []Mark) (map[Mark]string, error) {
+func Lacking(ctx context.Context, src Reader, marks []Mark) (map[Mark]string, error) {
 	if len(marks) == 0 {
 		return nil, nil
 	}

@@ -245,7 +245,12 @@ func (c *checker) checkpoint(at uint64, e chain.Entry) {
 		return
 	}
 	if !signedBy(by, s) {
-		c.v.problem("line %d: the signature in entry %d is not by the audit key %s: it was forged or changed", c.number, at, s.By)
+		c.v.problem(
+			"line %d: the signature in entry %d is not by the audit key %s: it was forged or changed",
+			c.number,
+			at,
+			s.By,
+		)
 		return
 	}
 	if s.Instance != c.v.Instance {
@@ -269,8 +274,12 @@ func (c *checker) cover(s signed, at uint64) {
 		return // it covers only entries before the file's first one
 	}
 	if got := c.hashes[min(s.Seq-c.v.First, uint64(len(c.hashes)-1))]; got.String() != string(s.Head) {
-		c.v.problem("line %d: the head that entry %d signs differs from entry %d of this file: the chain was rewritten",
-			c.number, at, s.Seq)
+		c.v.problem(
+			"line %d: the head that entry %d signs differs from entry %d of this file: the chain was rewritten",
+			c.number,
+			at,
+			s.Seq,
+		)
 		return
 	}
 	c.signed[s.Seq] = true
@@ -306,8 +315,13 @@ func (c *checker) conclude(marks []Mark) {
 		case m.Seq < c.v.First:
 			c.v.problem("%s: the file begins only with entry %d: export from an earlier time", mark, c.v.First)
 		case m.Seq > c.v.Last:
-			c.v.problem("%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it "+
-				"is older or exported with --until", mark, m.Seq, c.v.Last)
+			c.v.problem(
+				"%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it "+
+					"is older or exported with --until",
+				mark,
+				m.Seq,
+				c.v.Last,
+			)
 		case c.hashes[m.Seq-c.v.First].String() != string(m.Head):
 			c.v.problem("%s: entry %d has another hash here: the chain was rewritten", mark, m.Seq)
 		case !c.signed[m.Seq]:

@@ -1,4 +1,4 @@
-// Package byok encodes, parses and inspects the transfer blob: the JSON document in
+// Package byok encodes and parses the transfer blob: the JSON document in
 // which wrapped key material travels to Azure Key Vault or Managed HSM. Its rule: pure
 // functions of public bytes; it never sees a plaintext key.
 //

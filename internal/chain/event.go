@@ -34,11 +34,16 @@ const (
 	DisableAborted  Event = "disabling did not happen"
 )
 
-// The events of a vault's key exchange key.
+// The events of a vault's key exchange keys. Their entries have the vault's URL for a key.
 const (
-	KEKIntended Event = "key exchange key intended"
-	KEKMade     Event = "key exchange key made"
-	KEKNotMade  Event = "key exchange key not made"
+	KEKRequested       Event = "key exchange key requested"
+	KEKIntended        Event = "key exchange key intended" // the vault is about to be asked to make it
+	KEKMade            Event = "key exchange key made"
+	KEKNotMade         Event = "key exchange key not made"
+	KEKUsed            Event = "key exchange key taken into use"
+	KEKDisableIntended Event = "disabling of a key exchange key intended"
+	KEKDisabled        Event = "key exchange key disabled"
+	KEKDisableAborted  Event = "disabling of a key exchange key did not happen"
 )
 
 // The events of the daemon, and of the chain itself.

@@ -84,10 +84,12 @@ type Vault struct {
 
 // KEK is the configuration of a vault's key exchange key.
 type KEK struct {
-	Name        string
-	Fingerprint key.Fingerprint // "": trust on first use
-	Create      bool            // make it when absent
-	Bits        int             // size when made: 2048, 3072 or 4096
+	Name         string
+	Fingerprints []key.Fingerprint // of those that are approved; none: the one first used is trusted
+	Create       bool              // keyd makes it
+	Bits         int               // size when made: 2048, 3072 or 4096
+	Schedule     key.Schedule      // when a new one is made; nil: only on request
+	ScheduleText string            // as written
 }
 
 // Control is the unix socket by which operators reach the daemon.
@@ -126,11 +128,21 @@ func (c *Config) Vault(url string) (Vault, bool) {
 	return Vault{}, false
 }
 
-// KEKPin returns the fingerprint configured for the KEK of the vault with this
-// canonical URL; "" when there is none.
-func (c *Config) KEKPin(url string) key.Fingerprint {
+// KEKPins returns the fingerprints configured for the KEK of the vault with this
+// canonical URL; none when there are none.
+func (c *Config) KEKPins(url string) []key.Fingerprint {
 	v, _ := c.Vault(url)
-	return v.KEK.Fingerprint
+	return v.KEK.Fingerprints
+}
+
+// VaultPolicies is what is asked of each vault's KEK.
+func (c *Config) VaultPolicies() []key.VaultPolicy {
+	policies := make([]key.VaultPolicy, len(c.Vaults))
+	for i, v := range c.Vaults {
+		policies[i] = key.VaultPolicy{Vault: v.Vault, KEK: v.KEK.Name, Create: v.KEK.Create,
+			Schedule: v.KEK.Schedule, ScheduleText: v.KEK.ScheduleText}
+	}
+	return policies
 }
 
 // Load reads the main file at path and keys.d/*.yaml beside it. The error is Problems:

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -171,7 +172,7 @@ log: {level: debug, format: json}
 			CertificateFile: "client-certificate", Cloud: "usgovernment", CAFile: "/etc/ssl/proxy.pem",
 		},
 		Vaults: []config.Vault{{Vault: gov, KEK: config.KEK{
-			Name: "transfer", Fingerprint: key.Fingerprint(strings.ToLower(print)), Bits: 3072}}},
+			Name: "transfer", Fingerprints: []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}, Bits: 3072}}},
 		Policies: []key.Policy{
 			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov},
 				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
@@ -194,11 +195,31 @@ log: {level: debug, format: json}
 	if c.Policies[0].Schedule != nil {
 		t.Error("key a has a schedule that nobody wrote")
 	}
-	if pin := c.KEKPin(gov.URL); pin != key.Fingerprint(strings.ToLower(print)) {
-		t.Errorf("KEKPin = %q", pin)
+	if pins := c.KEKPins(gov.URL); !slices.Equal(pins, []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}) {
+		t.Errorf("KEKPins = %q", pins)
 	}
-	if pin := c.KEKPin("https://other.vault.azure.net"); pin != "" {
-		t.Errorf("KEKPin of an unknown vault = %q", pin)
+	if pins := c.KEKPins("https://other.vault.azure.net"); len(pins) > 0 {
+		t.Errorf("KEKPins of an unknown vault = %q", pins)
+	}
+}
+
+func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKeyExchangeKey(t *testing.T) {
+	const weuLine = "    url: https://contoso-weu.vault.azure.net\n"
+	one, two := "sha256:"+strings.Repeat("1a", 32), "sha256:"+strings.Repeat("2b", 32)
+	c, ps := load(t, map[string]string{"keyd.yaml": strings.Replace(base, weuLine, weuLine+
+		"    kek: {fingerprints: [\""+one+"\", \""+two+"\"], schedule: \"@every 365d\"}\n", 1)})
+	if len(ps) > 0 {
+		t.Fatal(ps)
+	}
+	if pins := c.KEKPins("https://contoso-weu.vault.azure.net"); !slices.Equal(pins,
+		[]key.Fingerprint{key.Fingerprint(one), key.Fingerprint(two)}) {
+		t.Errorf("KEKPins = %q", pins)
+	}
+	p := c.VaultPolicies()[0]
+	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	if p.KEK != "keyd-kek" || !p.Create || p.ScheduleText != "@every 365d" ||
+		!p.Schedule.Next(at).Equal(at.Add(365*24*time.Hour)) {
+		t.Errorf("the vault's policy is %+v", p)
 	}
 }
 

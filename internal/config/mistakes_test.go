@@ -125,12 +125,23 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"  «mhsm:\n    url: https://Contoso-Weu.vault.azure.net\n",
 			"vault mhsm has the same url as weu at keyd.yaml:7:3; keep one of them"},
 		{"fingerprint", weuURL, weuURL + "    kek: {fingerprint: «abc}\n",
-			`vaults.weu.kek.fingerprint: "abc" is not a fingerprint; write sha256: and 64 hex digits, as keyd check ` +
-				`shows it`},
-		{"kek size", weuURL, weuURL + "    kek: {bits: «1024}\n",
-			`vaults.weu.kek.bits: "1024" is not the size of an RSA-HSM key; write 2048, 3072 or 4096`},
-		{"yes is no bool", weuURL, weuURL + "    kek: {create: «yes}\n",
-			`vaults.weu.kek.create: "yes" is neither true nor false; write true or false`},
+			`vaults.weu.kek.fingerprint: "abc" is not a fingerprint; write sha256: and 64 hex digits, as keyd ` +
+				`check shows it`},
+		{"fingerprint twice", weuURL,
+			weuURL + "    kek: {fingerprints: [\"" + onePrint + "\", «\"" + onePrint + "\"]}\n",
+			"vaults.weu.kek.fingerprints: " + onePrint + " comes twice; remove one"},
+		{"no fingerprint", weuURL, weuURL + "    kek: {fingerprints: «[]}\n",
+			"vaults.weu.kek.fingerprints is empty; write a fingerprint as keyd kek shows it, or remove the field"},
+		{"both forms of fingerprints", weuURL,
+			weuURL + "    kek: {fingerprint: «\"" + onePrint + "\", fingerprints: [\"" + onePrint + "\"]}\n",
+			"vaults.weu.kek.fingerprint and fingerprints are both there; move it into the list"},
+		{"a schedule for nobody's key", weuURL, weuURL + "    kek: {create: false, schedule: «\"@monthly\"}\n",
+			"vaults.weu.kek.schedule: kek.create is false, so keyd makes no new one; remove it, or let keyd " +
+				"make the key exchange key"},
+		{"kek size", weuURL, weuURL + "    kek: {bits: «1024}\n", `vaults.weu.kek.bits: "1024" is not the size ` +
+			`of an RSA-HSM key; write 2048, 3072 or 4096`},
+		{"yes is no bool", weuURL, weuURL + "    kek: {create: «yes}\n", `vaults.weu.kek.create: "yes" is ` +
+			`neither true nor false; write true or false`},
 		// Keys.
 		{"key name", "  cmk:\n", "  «sa_cmk:\n", `"sa_cmk" is not a valid name for a key; ` + nameRemedy},
 		{"key twice", schedule, schedule + "  «cmk: {vaults: [weu]}\n",
@@ -258,3 +269,5 @@ func TestSecondDocumentIsRefused(t *testing.T) {
 		t.Errorf("got\n%v", ps)
 	}
 }
+
+const onePrint = "sha256:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"

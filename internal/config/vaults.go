@@ -3,6 +3,7 @@ package config
 import (
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -152,13 +153,50 @@ func readVault(c *Config, s *section) place {
 }
 
 func readKEK(s *section) KEK {
-	s.only("name", "fingerprint", "create", "bits")
-	return KEK{
-		Name:        read(s, "name", "keyd-kek", parseName),
-		Fingerprint: read(s, "fingerprint", "", parseFingerprint),
-		Create:      read(s, "create", true, parseBool),
-		Bits:        read(s, "bits", 4096, parseBits),
+	s.only("name", "fingerprint", "fingerprints", "create", "bits", "schedule")
+	k := KEK{
+		Name:         read(s, "name", "keyd-kek", parseName),
+		Fingerprints: readFingerprints(s),
+		Create:       read(s, "create", true, parseBool),
+		Bits:         read(s, "bits", 4096, parseBits),
+		Schedule:     read(s, "schedule", nil, parseSchedule),
 	}
+	if k.Schedule != nil {
+		k.ScheduleText, _ = s.byName["schedule"].text()
+		if !k.Create {
+			s.rep.add(s.whereOf("schedule"), "remove it, or let keyd make the key exchange key",
+				"%s: kek.create is false, so keyd makes no new one", s.name("schedule"))
+		}
+	}
+	return k
+}
+
+// readFingerprints reads the list, or the one of the short form.
+func readFingerprints(s *section) (pins []key.Fingerprint) {
+	one := read(s, "fingerprint", "", parseFingerprint)
+	if !s.has("fingerprints") {
+		if one != "" {
+			pins = append(pins, one)
+		}
+		return pins
+	}
+	if s.has("fingerprint") {
+		s.rep.add(s.whereOf("fingerprint"), "move it into the list", "%s and fingerprints are both there",
+			s.name("fingerprint"))
+	}
+	before := len(s.rep.problems)
+	for _, f := range list(s, "fingerprints", parseFingerprint) {
+		if slices.Contains(pins, f.value) {
+			s.rep.add(f.at, "remove one", "%s: %s comes twice", s.name("fingerprints"), f.value)
+			continue
+		}
+		pins = append(pins, f.value)
+	}
+	if len(pins) == 0 && len(s.rep.problems) == before {
+		s.rep.add(s.whereOf("fingerprints"), "write a fingerprint as keyd kek shows it, or remove the field",
+			"%s is empty", s.name("fingerprints"))
+	}
+	return pins
 }
 
 func parseBits(s string) (int, error) {

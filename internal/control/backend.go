@@ -21,6 +21,8 @@ type Backend interface {
 	// Rotate records one request per key, or none at all. No keys means every
 	// configured key.
 	Rotate(ctx context.Context, actor string, o RotateOptions) ([]Accepted, error)
+	// RotateKEK records a request for a new key exchange key of the vault with this nickname.
+	RotateKEK(ctx context.Context, actor, vault, reason string) (KEKAccepted, error)
 	Pause(ctx context.Context, actor, keyName, reason string) error
 	Resume(ctx context.Context, actor, keyName, reason string) error
 	// Adoption looks, and changes nothing.
@@ -59,6 +61,14 @@ type Accepted struct {
 	Key     string `json:"key"`
 	Request key.ID `json:"request"`
 	// Joined means that a request was already pending; ID is that request's.
+	Joined bool `json:"joined,omitempty"`
+}
+
+// KEKAccepted is a recorded request for a new key exchange key.
+type KEKAccepted struct {
+	Vault   string `json:"vault"` // nickname
+	Request key.ID `json:"request"`
+	// Joined: a request was pending already, and this is its id.
 	Joined bool `json:"joined,omitempty"`
 }
 

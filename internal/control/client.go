@@ -87,6 +87,11 @@ func (c *Client) Rotate(ctx context.Context, o RotateOptions) ([]Accepted, error
 	return post[[]Accepted](ctx, c, quickTimeout, "/v1/rotate", o)
 }
 
+// RotateKEK asks for a new key exchange key of the vault with this nickname.
+func (c *Client) RotateKEK(ctx context.Context, vault, reason string) (KEKAccepted, error) {
+	return post[KEKAccepted](ctx, c, quickTimeout, "/v1/kek/rotate", vaultRequest{Vault: vault, Reason: reason})
+}
+
 // Pause puts a key on hold.
 func (c *Client) Pause(ctx context.Context, keyName, reason string) error {
 	_, err := post[struct{}](ctx, c, quickTimeout, "/v1/pause", keyRequest{Key: keyName, Reason: reason})

@@ -90,6 +90,10 @@ func (f *fake) Rotate(_ context.Context, actor string, o RotateOptions) ([]Accep
 	return out, nil
 }
 
+func (f *fake) RotateKEK(_ context.Context, actor, vault, reason string) (KEKAccepted, error) {
+	return KEKAccepted{Vault: vault, Request: requestID}, f.note("%s rotates the KEK of %s: %s", actor, vault, reason)
+}
+
 func (f *fake) Pause(_ context.Context, actor, k, reason string) error {
 	return f.note("%s pauses %s: %s", actor, k, reason)
 }

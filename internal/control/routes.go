@@ -39,6 +39,8 @@ func routes() []route {
 		{name: "snapshot", pattern: "GET /v1/snapshot", what: "see the state", serve: (*call).snapshot},
 		{name: "events", pattern: "GET /v1/events", what: "follow the events", serve: (*call).events},
 		{name: "rotate", pattern: "POST /v1/rotate", what: "rotate a key", acts: true, serve: (*call).rotate},
+		{name: "rotate-kek", pattern: "POST /v1/kek/rotate", what: "rotate a key exchange key", acts: true,
+			serve: (*call).rotateKEK},
 		{name: "pause", pattern: "POST /v1/pause", what: "pause a key", acts: true, serve: (*call).pause},
 		{name: "resume", pattern: "POST /v1/resume", what: "resume a key", acts: true, serve: (*call).resume},
 		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true,
@@ -110,6 +112,33 @@ func (c *call) rotate(ctx context.Context) error {
 		return err
 	}
 	accepted, err := c.backend.Rotate(ctx, c.actor.String(), o)
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, accepted)
+}
+
+// vaultRequest is the body of a rotation of a key exchange key.
+type vaultRequest struct {
+	Vault  string `json:"vault"` // nickname
+	Reason string `json:"reason"`
+}
+
+func (c *call) rotateKEK(ctx context.Context) error {
+	var q vaultRequest
+	if err := c.decode(&q); err != nil {
+		return err
+	}
+	if !key.ValidName(q.Vault) {
+		return &UsageError{fmt.Sprintf("%q cannot be the name of a vault", q.Vault)}
+	}
+	if q.Reason == "" {
+		return &UsageError{"a reason is needed: it goes into the audit"}
+	}
+	if err := checkText("reason", q.Reason); err != nil {
+		return err
+	}
+	accepted, err := c.backend.RotateKEK(ctx, c.actor.String(), q.Vault, q.Reason)
 	if err != nil {
 		return err
 	}

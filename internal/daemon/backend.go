@@ -53,7 +53,11 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 	}
 	accepted := make([]control.Accepted, 0, len(policies))
 	for i, p := range policies {
-		q, joined, err := d.rotator.Request(ctx, p, rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without[i]})
+		q, joined, err := d.rotator.Request(
+			ctx,
+			p,
+			rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without[i]},
+		)
 		if err != nil {
 			return accepted, refusal(err)
 		}
@@ -231,7 +235,10 @@ func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
 		return control.AuditKey{}, err
 	}
 	if !present {
-		return control.AuditKey{}, &control.RefusedError{Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit checkpoint` has signed now"}
+		return control.AuditKey{}, &control.RefusedError{
+			Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit " +
+				"checkpoint` has signed now",
+		}
 	}
 	return control.AuditKey{Fingerprint: m.Fingerprint(), PEM: string(audit.EncodeKey(m))}, nil
 }

@@ -35,7 +35,11 @@ func certificateUntil(t *testing.T, file string, ends time.Time) {
 		t.Fatal(err)
 	}
 	write(t, file, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))+
-		string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(applicationKey())})))
+		string(
+			pem.EncodeToMemory(
+				&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(applicationKey())},
+			),
+		))
 }
 
 const byCertificate = "azure: {credential: client-certificate, tenant_id: contoso.example, " +
@@ -49,7 +53,16 @@ func signingInBy(t *testing.T, ends time.Time) (d *Daemon, file string, err erro
 	certificateUntil(t, file, ends)
 	path := filepath.Join(dir, "keyd.yaml")
 	text := strings.ReplaceAll(smallConfig, "%[1]s", dir)
-	write(t, path, strings.Replace(text, "azure: {credential: managed-identity}", strings.Replace(byCertificate, "%", file, 1), 1))
+	write(
+		t,
+		path,
+		strings.Replace(
+			text,
+			"azure: {credential: managed-identity}",
+			strings.Replace(byCertificate, "%", file, 1),
+			1,
+		),
+	)
 	cfg, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +79,12 @@ func signingInBy(t *testing.T, ends time.Time) (d *Daemon, file string, err erro
 }
 
 func TestACertificatesEndIsShownAndARenewedOneTakenOver(t *testing.T) {
-	soon, late := time.Now().Add(time.Hour).Truncate(time.Second), time.Now().Add(90*24*time.Hour).Truncate(time.Second)
+	soon, late := time.Now().
+		Add(time.Hour).
+		Truncate(time.Second),
+		time.Now().
+			Add(90*24*time.Hour).
+			Truncate(time.Second)
 	d, file, err := signingInBy(t, soon)
 	if err != nil {
 		t.Fatal(err)
@@ -84,23 +102,24 @@ func TestACertificatesEndIsShownAndARenewedOneTakenOver(t *testing.T) {
 		}
 	}
 	shown(soon, 0)
-	if lines := checked(t, func(c *checker) { c.d = d; c.certificate() }); len(lines) != 1 || lines[0].Result != status.CheckWarning {
-		t.Errorf("check: %+v", lines)
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckWarning {
+		t.Errorf("check: %+v", l)
 	}
 	write(t, file, "")
 	shown(soon, 1)
-	if lines := checked(t, func(c *checker) { c.d = d; c.certificate() }); len(lines) != 1 || lines[0].Result != status.CheckFailed {
-		t.Errorf("check: %+v", lines)
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckFailed {
+		t.Errorf("check: %+v", l)
 	}
 	certificateUntil(t, file, late)
 	shown(late, 0)
-	if lines := checked(t, func(c *checker) { c.d = d; c.certificate() }); len(lines) != 1 || lines[0].Result != status.CheckOK {
-		t.Errorf("check: %+v", lines)
+	if l := checkedFor(ended(t), t, d, "identity", "client certificate"); l.Result != status.CheckOK {
+		t.Errorf("check: %+v", l)
 	}
 }
 
 func TestADaemonDoesNotStartWithACertificateThatHasEnded(t *testing.T) {
-	if _, _, err := signingInBy(t, time.Now().Add(-time.Minute)); err == nil || !strings.Contains(err.Error(), "ended at 20") {
+	if _, _, err := signingInBy(t, time.Now().Add(-time.Minute)); err == nil ||
+		!strings.Contains(err.Error(), "ended at 20") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -117,9 +136,9 @@ func TestADaemonDoesNotStartWithAProxyThatGoWouldIgnore(t *testing.T) {
 		t.Error("the state was opened")
 	}
 	d := assembled(t)
-	lines := checked(t, func(c *checker) { c.d = d; c.config() })
-	if len(lines) != 2 || lines[1].Result != status.CheckFailed || !strings.Contains(lines[1].Detail, "HTTPS_PROXY") {
-		t.Errorf("check: %+v", lines)
+	l := checkedFor(ended(t), t, d, "config", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY")
+	if l.Result != status.CheckFailed || !strings.Contains(l.Detail, "HTTPS_PROXY") {
+		t.Errorf("check: %+v", l)
 	}
 }
 

@@ -25,7 +25,6 @@ import (
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
-	"github.com/keyd-project/keyd/internal/store"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -50,7 +49,7 @@ type Daemon struct {
 	reg     *prometheus.Registry
 	metrics *metrics
 
-	store    *store.Store
+	store    Store
 	hsm      *hsm.Client
 	sup      *hsm.Supervisor // nil when the HSM side is a service of its own
 	observer *observe.Observer
@@ -60,7 +59,7 @@ type Daemon struct {
 	health   *health.Health
 	hub      *hub
 	// histories is what looks and proofs of the last day showed.
-	histories *histories
+	histories *health.Histories
 	control   *control.Server
 	web       *web.Server
 
@@ -94,7 +93,14 @@ func Run(ctx context.Context, o Options) error {
 
 // build makes every room; nothing runs yet, and nothing was sent.
 func build(o Options, cfg *config.Config) (*Daemon, error) {
-	d := &Daemon{opts: o, log: o.Logger, started: time.Now(), cfg: cfg, hub: newHub(), histories: newHistories()}
+	d := &Daemon{
+		opts:      o,
+		log:       o.Logger,
+		started:   time.Now(),
+		cfg:       cfg,
+		hub:       newHub(),
+		histories: health.NewHistories(),
+	}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
@@ -103,7 +109,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
 		return nil, err
 	}
-	if d.store, err = store.Open(cfg.StateDir, time.Now, d.reg); err != nil {
+	if d.store, err = openStore(cfg.StateDir, d.reg); err != nil {
 		return nil, err
 	}
 	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {
@@ -112,10 +118,12 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
-		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log, Metrics: audit.NewMetrics(d.reg),
+		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log,
+		Metrics: audit.NewMetrics(d.reg),
 	})
 	d.observer = observe.New(observe.Config{
-		Instance: cfg.Instance, HSM: d.hsm, Vaults: d.observeVault, Clock: time.Now, Metrics: observe.NewMetrics(d.reg),
+		Instance: cfg.Instance, HSM: d.hsm, Records: d.store, Vaults: d.observeVault, Clock: time.Now,
+		Metrics: observe.NewMetrics(d.reg),
 	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
@@ -129,6 +137,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
+	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	return d, nil
 }
@@ -136,7 +145,8 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 // run starts what build made, in the order in which each needs the other, and
 // ends everything when ctx ends or one of them fails.
 func (d *Daemon) run(ctx context.Context) error {
-	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd", Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
+	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
+		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
 		d.log.Error("the start could not be recorded", "error", err.Error())
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -181,14 +191,19 @@ func (d *Daemon) recordStop(err error) {
 	if err != nil {
 		fields["error"] = err.Error()
 	}
-	if e := d.store.Append(context.Background(), chain.Entry{Event: chain.DaemonStopped, Actor: "keyd", Fields: fields}); e != nil {
+	if e := d.store.Append(context.Background(), chain.Entry{Event: chain.DaemonStopped, Actor: "keyd",
+		Fields: fields}); e != nil {
 		d.log.Error("the stop could not be recorded", "error", e.Error())
 	}
 }
 
 // listen opens the control socket and the web listener, and serves on both.
 func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
-	auth, err := control.Rules{Self: uint32(os.Getuid()), Readers: readers(d.cfg.Control.Group), Operators: d.cfg.Control.Operators}.Authoriser()
+	auth, err := control.Rules{
+		Self:      uint32(os.Getuid()),
+		Readers:   readers(d.cfg.Control.Group),
+		Operators: d.cfg.Control.Operators,
+	}.Authoriser()
 	if err != nil {
 		return err
 	}

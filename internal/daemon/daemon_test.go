@@ -25,7 +25,6 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
-	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -53,17 +52,30 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newDaemon is built from a configuration and not run.
+// newDaemon is built from the basic configuration and not run.
 func newDaemon(t *testing.T) (d *Daemon, path string) {
+	t.Helper()
+	return newDaemonOf(t, basic)
+}
+
+func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "keyd.yaml")
-	write(t, path, fmt.Sprintf(basic, dir))
+	write(t, path, fmt.Sprintf(text, dir))
 	cfg, err := config.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err = build(Options{ConfigPath: path, Version: "1.2.3", Logger: slog.New(slog.DiscardHandler), HSMCommand: []string{"false"}}, cfg)
+	d, err = build(
+		Options{
+			ConfigPath: path,
+			Version:    "1.2.3",
+			Logger:     slog.New(slog.DiscardHandler),
+			HSMCommand: []string{"false"},
+		},
+		cfg,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +132,10 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 		t.Errorf("the schedule became %q", p.ScheduleText)
 	}
 	refused := func() bool {
-		return slices.ContainsFunc(d.Snapshot().Problems, func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" })
+		return slices.ContainsFunc(
+			d.Snapshot().Problems,
+			func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" },
+		)
 	}
 	if !refused() {
 		t.Error("that it was refused is no problem")
@@ -212,12 +227,37 @@ func TestARequestForOneBadKeyRecordsNone(t *testing.T) {
 func oneRecord(now time.Time) record.Record {
 	const url = "https://weu-keyd-test.vault.azure.net"
 	at := func(state key.PlacementState, seq int) []record.Placement {
-		return []record.Placement{{Seq: seq, Attempt: key.ID(strings.Repeat("ab", 16)), Vault: url, VaultName: "weu", State: state, Version: strings.Repeat("cd", 16), At: now, ImportedAt: now, ProvenAt: now}}
+		return []record.Placement{
+			{
+				Seq:        seq,
+				Attempt:    key.ID(strings.Repeat("ab", 16)),
+				Vault:      url,
+				VaultName:  "weu",
+				State:      state,
+				Version:    strings.Repeat("cd", 16),
+				At:         now,
+				ImportedAt: now,
+				ProvenAt:   now,
+			},
+		}
 	}
-	return record.Record{Key: "one", Schema: record.SchemaVersion, Instance: "test", Vaults: []key.Vault{{Name: "weu", URL: url, Kind: key.KeyVault}},
+	return record.Record{
+		Key:        "one",
+		Schema:     record.SchemaVersion,
+		Instance:   "test",
+		Vaults:     []key.Vault{{Name: "weu", URL: url, Kind: key.KeyVault}},
 		Operations: []key.Operation{key.WrapKey, key.UnwrapKey},
 		Generations: []record.Generation{
-			{Number: 1, ID: key.ID(strings.Repeat("01", 16)), Spec: key.RSA4096, Reserved: now, Fingerprint: "sha256:1", Pinned: now, Finished: now, Placements: at(key.Proven, 1)},
+			{
+				Number:      1,
+				ID:          key.ID(strings.Repeat("01", 16)),
+				Spec:        key.RSA4096,
+				Reserved:    now,
+				Fingerprint: "sha256:1",
+				Pinned:      now,
+				Finished:    now,
+				Placements:  at(key.Proven, 1),
+			},
 			{Number: 2, ID: key.ID(strings.Repeat("02", 16)), Spec: key.RSA4096, Reserved: now},
 		},
 		Hold: &key.Hold{Code: key.HoldPaused, Reason: "maintenance", Since: now, By: "uid 0 (root)"},
@@ -316,7 +356,14 @@ func TestTheMetricsAreAsTheGoldenFileSays(t *testing.T) {
 			names = append(names, l)
 		}
 		slices.Sort(names)
-		fmt.Fprintf(&b, "%s{%s} %s\n  %s\n", f.GetName(), strings.Join(names, ","), strings.ToLower(f.GetType().String()), f.GetHelp())
+		fmt.Fprintf(
+			&b,
+			"%s{%s} %s\n  %s\n",
+			f.GetName(),
+			strings.Join(names, ","),
+			strings.ToLower(f.GetType().String()),
+			f.GetHelp(),
+		)
 	}
 	const golden = "testdata/metrics.golden"
 	if *update {
@@ -337,39 +384,5 @@ func TestPromtoolFindsNothingWrongWithTheMetrics(t *testing.T) {
 	cmd.Stdin = bytes.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics (apt-get install prometheus): %v\n%s", err, out)
-	}
-}
-
-func TestAKeysStateIsTheFirstThingAPersonShouldKnow(t *testing.T) {
-	now := time.Now()
-	p := key.Policy{Key: "one", Vaults: []key.Vault{{Name: "weu", URL: "https://weu-keyd-test.vault.azure.net"}}}
-	rotating := oneRecord(now)
-	rotating.Hold = nil
-	done := rotating.Clone()
-	done.Generations = done.Generations[:1]
-	two := p
-	two.Vaults = append(two.Vaults, key.Vault{Name: "neu", URL: "https://neu-keyd-test.vault.azure.net"})
-	lost := record.Record{Key: "one", Generations: []record.Generation{{Number: 1, Fingerprint: "sha256:aa",
-		Placements: []record.Placement{{Seq: 1, Vault: p.Vaults[0].URL, State: key.Proven}}}}}
-	lost.LosePair(now, 1)
-	for _, c := range []struct {
-		name string
-		p    key.Policy
-		rec  record.Record
-		pos  rotate.Position
-		want string
-	}{
-		{"held", p, oneRecord(now), rotate.Position{}, status.StateHeld},
-		{"retained", key.Policy{Retained: true}, done, rotate.Position{}, status.StateRetained},
-		{"new", p, record.Record{}, rotate.Position{}, status.StateNew},
-		{"rotating", p, rotating, rotate.Position{}, status.StateRotating},
-		{"failing", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 2}, status.StateFailing},
-		{"one failure is none yet", p, rotating, rotate.Position{Err: errors.New("no"), Failures: 1}, status.StateRotating},
-		{"ok", p, done, rotate.Position{}, status.StateOK},
-		{"lost and adopted with one vault done", two, lost, rotate.Position{}, status.StatePartial},
-	} {
-		if got := keyState(c.p, &c.rec, c.rec.Stage(c.p), c.pos); got != c.want {
-			t.Errorf("%s: %s, want %s", c.name, got, c.want)
-		}
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // HSMOptions is what the command line gives the HSM side.
@@ -46,8 +47,9 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	defer cancel()
 	token := cmp.Or(cfg.HSM.Token, cfg.HSM.Serial, cfg.HSM.Model, cfg.HSM.Manufacturer)
 	err = hsm.Run(ctx, hsm.Config{
-		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial, Model: cfg.HSM.Model, Manufacturer: cfg.HSM.Manufacturer,
-		PINFile: cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
+		Module: cfg.HSM.Module, Token: cfg.HSM.Token, Serial: cfg.HSM.Serial, Model: cfg.HSM.Model,
+		Manufacturer: cfg.HSM.Manufacturer,
+		PINFile:      cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
 		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
 	}, pins(o.ConfigPath), at, o.Logger, func() {
@@ -102,10 +104,8 @@ func hsmLine(info key.HSMInfo, token string) string {
 
 // notifyStatus shows a text in `systemctl status` (sd_notify(3)), which takes one line.
 func notifyStatus(text string) {
-	_, _ = sd.SdNotify(false, "STATUS="+oneLine(text))
+	_, _ = sd.SdNotify(false, "STATUS="+words.OneLine(text))
 }
-
-func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {
 	if cfg.HSM.Socket == "" {
@@ -139,7 +139,7 @@ func pins(path string) hsm.Pins {
 	var mu sync.Mutex
 	var cached *config.Config
 	var identity string
-	return func(url string) (key.Fingerprint, error) {
+	return func(url string) ([]key.Fingerprint, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		now := filesIdentity(path)
@@ -147,14 +147,14 @@ func pins(path string) hsm.Pins {
 			cfg, err := config.Load(path)
 			if err != nil {
 				cached = nil
-				return "", fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
+				return nil, fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
 			}
 			cached, identity = cfg, now
 		}
 		if _, ok := cached.Vault(url); !ok {
-			return "", fmt.Errorf("the configuration has no vault %s", url)
+			return nil, fmt.Errorf("the configuration has no vault %s", url)
 		}
-		return cached.KEKPin(url), nil
+		return cached.KEKPins(url), nil
 	}
 }
 

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -71,7 +70,7 @@ func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
 	if next.up {
 		next.info, next.seen = info, now
 	}
-	d.histories.hsm.Note(now, next.up && next.info.Degraded == "")
+	d.histories.Answered(now, next.up && next.info.Degraded == "")
 	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") {
 		next.since = now
 	}
@@ -109,22 +108,13 @@ func units(cfgs ...*config.Config) string {
 	return unitOfDaemon
 }
 
-// hsmRemedy is what to look at when the HSM side is in trouble. A child of the daemon has no
-// unit of its own.
-func hsmRemedy(unit string) string {
-	if cmp.Or(unit, unitOfHSM) == unitOfHSM {
-		return "systemctl status keyd-hsm; journalctl -u keyd-hsm"
-	}
-	return "mend what it says, and the daemon starts the HSM side again by itself; its log (journalctl -u keyd) tells of each end"
-}
-
 func (d *Daemon) hsmStatus() status.HSM {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	seen := d.hsmSeen
 	h := status.HSM{
 		Up: seen.up, Since: seen.since, Info: seen.info, SeenAt: seen.seen, Unit: d.hsmUnit(),
-		History: d.histories.ofHSM(time.Now()),
+		History: d.histories.OfHSM(time.Now()),
 	}
 	if seen.err != nil {
 		h.Error = seen.err.Error()

@@ -39,7 +39,14 @@ func TestEachStateOfTheHSMSideHasItsAgeAndItsReason(t *testing.T) {
 				t.Errorf("%+v is %s (%s), want %s (%s)", h, h.State(), h.Trouble(), c.state, c.trouble)
 			}
 			if h.Since.Sub(begun) != c.since || h.SeenAt.Sub(begun) != c.seen {
-				t.Errorf("%s since %v, seen %v; want %v, %v", h.State(), h.Since.Sub(begun), h.SeenAt.Sub(begun), c.since, c.seen)
+				t.Errorf(
+					"%s since %v, seen %v; want %v, %v",
+					h.State(),
+					h.Since.Sub(begun),
+					h.SeenAt.Sub(begun),
+					c.since,
+					c.seen,
+				)
 			}
 			time.Sleep(10 * time.Second)
 		}
@@ -55,17 +62,15 @@ func TestAnHSMSideThatWasNotAskedIsNotSaidToBeDown(t *testing.T) {
 
 // The HSM side is a child here, and ends at once, without a word.
 func TestACheckOfAChildSaysWhyItEndedAndNamesNoService(t *testing.T) {
-	d, _ := newDaemon(t)
+	d, _ := newDaemonOf(t, smallConfig) // without a vault, which would be asked
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.sup.Run(ctx) }()
 	defer func() { cancel(); <-ended }()
-	c := &checker{d: d}
-	c.hsm(ctx)
-	if len(c.lines) != 1 || c.lines[0].Result != status.CheckFailed {
-		t.Fatalf("%+v", c.lines)
+	l := checkedFor(ctx, t, d, "hsm", "answers")
+	if l.Result != status.CheckFailed {
+		t.Fatalf("%+v", l)
 	}
-	l := c.lines[0]
 	if !strings.Contains(l.Detail, "exit status 1") || strings.Contains(l.Detail, "reset by peer") {
 		t.Errorf("the reason is %q", l.Detail)
 	}

@@ -24,13 +24,26 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 		reg.MustRegister(g)
 		return g
 	}
-	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Name: "build_info", Help: "1, with the version of keyd and of Go as labels."}, []string{"version", "goversion"})
+	build := prometheus.NewGaugeVec(
+		prometheus.GaugeOpts{
+			Namespace: "keyd",
+			Name:      "build_info",
+			Help:      "1, with the version of keyd and of Go as labels.",
+		},
+		[]string{"version", "goversion"},
+	)
 	reg.MustRegister(build)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m := &metrics{
-		ready:      gauge("ready", "1 once every key was looked at."),
-		reloadOK:   gauge("config_last_reload_successful", "Whether the last reload of the configuration succeeded (1); the start counts as one."),
-		reloadTime: gauge("config_last_reload_success_timestamp_seconds", "When the configuration was last loaded without a mistake."),
+		ready: gauge("ready", "1 once every key was looked at."),
+		reloadOK: gauge(
+			"config_last_reload_successful",
+			"Whether the last reload of the configuration succeeded (1); the start counts as one.",
+		),
+		reloadTime: gauge(
+			"config_last_reload_success_timestamp_seconds",
+			"When the configuration was last loaded without a mistake.",
+		),
 	}
 	m.reloaded(true)
 	return m
@@ -75,8 +88,11 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 	}
 }
 
-// showRecords brings the metrics of one key, or of all, up to the record.
+// showRecords brings the metrics of one key, or of all and of the vaults, up to the record.
 func (d *Daemon) showRecords(ctx context.Context, name string) {
+	if name == "" {
+		d.showVaultRecords(ctx)
+	}
 	for _, known := range d.loop.Names() {
 		if name != "" && name != known {
 			continue
@@ -87,5 +103,12 @@ func (d *Daemon) showRecords(ctx context.Context, name string) {
 			continue // the store's own metrics tell of it
 		}
 		d.rotator.Metrics.Recorded(time.Now(), p, &rec)
+	}
+}
+
+// noteLooks counts what the newest looks of the keys saw.
+func (d *Daemon) noteLooks() {
+	for _, name := range d.loop.Names() {
+		d.histories.Looked(d.observer.Last(name))
 	}
 }

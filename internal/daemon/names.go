@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/store"
 )
 
 // checkNames refuses keys that differ only in case from a record: each would be taken for
 // a new key, and then held, because its versions in the vaults are another record's.
 // Errors: the joined *key.CaseErrors; those of the store.
-func checkNames(ctx context.Context, s *store.Store, policies []key.Policy) error {
+func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 	names, err := s.Names(ctx)
 	if err != nil {
 		return fmt.Errorf("list the records: %w", err)
@@ -39,7 +37,7 @@ func checkNames(ctx context.Context, s *store.Store, policies []key.Policy) erro
 // for one whose daemon does not run. Without a state there is nothing to refuse.
 // Errors: the joined *key.CaseErrors; why the state cannot be read.
 func CheckStoppedNames(ctx context.Context, c *config.Config) error {
-	s, err := store.OpenReadOnly(filepath.Join(c.StateDir, "keyd.db"))
+	s, err := openState(stateFile(c.StateDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

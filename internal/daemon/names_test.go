@@ -53,7 +53,10 @@ func TestTheStartRefusesAKeyThatDiffersOnlyInCaseFromARecord(t *testing.T) {
 	if cfg, err = config.Load(path); err != nil {
 		t.Fatal(err)
 	}
-	_, err = build(Options{ConfigPath: path, Logger: slog.New(slog.DiscardHandler), HSMCommand: []string{"false"}}, cfg)
+	_, err = build(
+		Options{ConfigPath: path, Logger: slog.New(slog.DiscardHandler), HSMCommand: []string{"false"}},
+		cfg,
+	)
 	wantOtherCase(t, err)
 	wantOtherCase(t, CheckStoppedNames(t.Context(), cfg)) // and the state was closed
 }
@@ -72,11 +75,20 @@ func TestWithoutAStateNoNameIsRefused(t *testing.T) {
 
 func TestARequestMayNameAKeyAndAVaultInAnyCase(t *testing.T) {
 	d, path := newDaemon(t)
-	edit(t, path, "keys:\n  one: {vaults: [weu]", "  neu: {url: https://neu-keyd-test.vault.azure.net}\nkeys:\n  one: {vaults: [weu, NEU]")
+	edit(
+		t,
+		path,
+		"keys:\n  one: {vaults: [weu]",
+		"  neu: {url: https://neu-keyd-test.vault.azure.net}\nkeys:\n  one: {vaults: [weu, NEU]",
+	)
 	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil {
 		t.Fatal(err)
 	}
-	accepted, err := d.Rotate(t.Context(), "uid 0 (root)", control.RotateOptions{Keys: []string{"ONE", "One"}, Reason: "drill", Without: []string{"WEU"}})
+	accepted, err := d.Rotate(
+		t.Context(),
+		"uid 0 (root)",
+		control.RotateOptions{Keys: []string{"ONE", "One"}, Reason: "drill", Without: []string{"WEU"}},
+	)
 	if err != nil || len(accepted) != 1 || accepted[0].Key != "one" {
 		t.Fatalf("%+v, %v", accepted, err)
 	}
@@ -88,7 +100,8 @@ func TestARequestMayNameAKeyAndAVaultInAnyCase(t *testing.T) {
 		t.Errorf("%+v, %v", rec, err)
 	}
 	shown := 0
-	if err := d.Audit(t.Context(), 0, "ONE", func(control.AuditEntry) error { shown++; return nil }); err != nil || shown != 2 {
+	if err := d.Audit(t.Context(), 0, "ONE", func(control.AuditEntry) error { shown++; return nil }); err != nil ||
+		shown != 2 {
 		t.Errorf("%d entries of the key, %v", shown, err)
 	}
 	if err := d.Resume(t.Context(), "uid 0 (root)", "oNe", "drill"); err != nil {

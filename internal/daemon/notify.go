@@ -65,7 +65,12 @@ func (d *Daemon) statusLine(ready bool) string {
 	}
 	s := d.Snapshot()
 	if len(s.Problems) > 0 {
-		return fmt.Sprintf("%s, %s; the worst: %s", words.Count(len(s.Keys), "key"), words.Count(len(s.Problems), "problem"), s.Problems[0].Text)
+		return fmt.Sprintf(
+			"%s, %s; the worst: %s",
+			words.Count(len(s.Keys), "key"),
+			words.Count(len(s.Problems), "problem"),
+			s.Problems[0].Text,
+		)
 	}
 	return words.Count(len(s.Keys), "key") + ", all well"
 }

@@ -97,7 +97,7 @@ func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Clock: time.Now,
 		Newest: cfg.Health.Newest, Older: cfg.Health.Older,
 		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
-		Ended: d.histories.proven,
+		Ended: d.histories.Proven,
 	}
 }
 
@@ -113,7 +113,14 @@ func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
 	found, err := d.store.Recent(ctx, n)
 	entries := make([]status.Entry, len(found))
 	for i, c := range found {
-		entries[i] = status.Entry{Seq: c.Seq, Time: c.Time, Key: c.Key, Event: string(c.Event), Actor: c.Actor, Fields: c.Fields}
+		entries[i] = status.Entry{
+			Seq:    c.Seq,
+			Time:   c.Time,
+			Key:    c.Key,
+			Event:  string(c.Event),
+			Actor:  c.Actor,
+			Fields: c.Fields,
+		}
 	}
 	return entries, err
 }
@@ -138,7 +145,10 @@ func (d *Daemon) policies(ctx context.Context, cfg *config.Config) ([]key.Policy
 		if err != nil {
 			return nil, fmt.Errorf("read the record of %s: %w", name, err)
 		}
-		policies = append(policies, key.Policy{Key: name, Retained: true, Vaults: rec.Vaults, Operations: rec.Operations})
+		policies = append(
+			policies,
+			key.Policy{Key: name, Retained: true, Vaults: rec.Vaults, Operations: rec.Operations},
+		)
 	}
 	return policies, nil
 }

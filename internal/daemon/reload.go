@@ -39,7 +39,15 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 		return err
 	}
 	if fixed := needRestart(d.config(), next); len(fixed) > 0 {
-		return &control.RefusedError{Text: "these settings change only with a restart (systemctl restart " + units(d.config(), next) + "): " + strings.Join(fixed, ", ")}
+		return &control.RefusedError{
+			Text: "these settings change only with a restart (systemctl restart " + units(
+				d.config(),
+				next,
+			) + "): " + strings.Join(
+				fixed,
+				", ",
+			),
+		}
 	}
 	vaults, cred, err := d.makeVaults(next)
 	if err != nil {
@@ -57,13 +65,16 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.store.Append(ctx, chain.Entry{Event: chain.ConfigReloaded, Actor: actor, Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
+	if err := d.store.Append(ctx, chain.Entry{Event: chain.ConfigReloaded, Actor: actor,
+		Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)),
+			"vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
 		return fmt.Errorf("record the reload: %w", err)
 	}
 	d.mu.Lock()
 	old := d.cfg
 	d.cfg, d.vaults, d.cred = next, vaults, cred
 	d.mu.Unlock()
+	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	for _, v := range old.Vaults {
 		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {
@@ -87,10 +98,23 @@ func needRestart(old, next *config.Config) (names []string) {
 	a, b := old.HSM, next.HSM
 	add("instance", old.Instance != next.Instance)
 	add("state_dir", old.StateDir != next.StateDir)
-	add("hsm.module, token, serial or pin_file", a.Module != b.Module || a.Token != b.Token || a.Serial != b.Serial || a.Model != b.Model || a.Manufacturer != b.Manufacturer || a.PINFile != b.PINFile)
+	add(
+		"hsm.module, token, serial or pin_file",
+		a.Module != b.Module || a.Token != b.Token || a.Serial != b.Serial || a.Model != b.Model ||
+			a.Manufacturer != b.Manufacturer ||
+			a.PINFile != b.PINFile,
+	)
 	add("hsm.socket, user or state_dir", a.Socket != b.Socket || a.User != b.User || a.StateDir != b.StateDir)
-	add("hsm.sessions, call_timeout, generate_timeout or wrap_mechanism", a.Sessions != b.Sessions || a.CallTimeout != b.CallTimeout || a.GenerateTimeout != b.GenerateTimeout || a.WrapMechanism != b.WrapMechanism)
-	add("control", old.Control.Socket != next.Control.Socket || old.Control.Group != next.Control.Group || fmt.Sprint(old.Control.Operators) != fmt.Sprint(next.Control.Operators))
+	add(
+		"hsm.sessions, call_timeout, generate_timeout or wrap_mechanism",
+		a.Sessions != b.Sessions || a.CallTimeout != b.CallTimeout || a.GenerateTimeout != b.GenerateTimeout ||
+			a.WrapMechanism != b.WrapMechanism,
+	)
+	add(
+		"control",
+		old.Control.Socket != next.Control.Socket || old.Control.Group != next.Control.Group ||
+			fmt.Sprint(old.Control.Operators) != fmt.Sprint(next.Control.Operators),
+	)
 	add("web", old.Web != next.Web)
 	add("health.look", old.Health.Look != next.Health.Look)
 	add("log", old.Log != next.Log)

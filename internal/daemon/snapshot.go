@@ -7,22 +7,25 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
-	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/trouble"
 )
 
 // Snapshot is the daemon at this moment.
 func (d *Daemon) Snapshot() status.Snapshot {
 	at := time.Now()
 	ready, _ := d.Ready()
-	s := status.Snapshot{Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready, HSM: d.hsmStatus()}
+	s := status.Snapshot{
+		Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready,
+		HSM: d.hsmStatus(),
+	}
 	for _, name := range d.loop.Names() {
 		if k, ok := d.keyStatus(at, name); ok {
 			s.Keys = append(s.Keys, k)
 		}
 	}
 	s.Vaults = d.vaultStatus()
-	s.Problems = problems(s, d.evidence(at))
+	s.Problems = trouble.Find(s, d.evidence(s))
 	return s
 }
 
@@ -32,7 +35,13 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 		return status.Key{}, false
 	}
 	pos := d.loop.Position(name)
-	k := status.Key{Name: name, Spec: p.Spec, Schedule: p.ScheduleText, Retained: p.Retained, Proofs: d.health.Results(name)}
+	k := status.Key{
+		Name:     name,
+		Spec:     p.Spec,
+		Schedule: p.ScheduleText,
+		Retained: p.Retained,
+		Proofs:   d.health.Results(name),
+	}
 	for _, v := range p.Vaults {
 		k.Vaults = append(k.Vaults, v.URL)
 	}
@@ -55,32 +64,15 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
 	stage := rec.Stage(p)
 	k.RotationSince, k.Lacking = stage.Since, stage.Lacking
-	k.State = keyState(p, &rec, stage, pos)
+	k.State = trouble.KeyState(p, &rec, pos)
 	return k, true
-}
-
-func keyState(p key.Policy, rec *record.Record, stage record.Stage, pos rotate.Position) string {
-	switch {
-	case rec.Hold != nil:
-		return status.StateHeld
-	case p.Retained:
-		return status.StateRetained
-	case pos.Err != nil && pos.Failures > 1:
-		return status.StateFailing
-	case stage.Partial() && (pos.Step.Kind == plan.Wait || !stage.UnderWay()):
-		return status.StatePartial
-	case stage.Active == 0 && stage.Generation <= 1:
-		return status.StateNew
-	case stage.UnderWay(), stage.Phase == record.Ended && len(rec.Requests) > 0:
-		return status.StateRotating
-	}
-	return status.StateOK
 }
 
 func shownGeneration(g record.Generation, placements []status.Placement) status.Generation {
 	return status.Generation{
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
-		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
+		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
+		GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
 		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
 		LostInHSM: g.LostInHSM, Placements: placements,
 	}
@@ -90,7 +82,8 @@ func shownPlacement(p record.Placement) status.Placement {
 	return status.Placement{
 		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
 		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,
-		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases, KEK: p.KEK, KEKPrint: p.KEKPrint, Detail: p.Detail,
+		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases, KEK: p.KEK, KEKPrint: p.KEKPrint,
+		Detail: p.Detail,
 	}
 }
 
@@ -98,13 +91,15 @@ func shownPlacement(p record.Placement) status.Placement {
 func (d *Daemon) vaultStatus() []status.Vault {
 	var out []status.Vault
 	for _, v := range d.config().Vaults {
-		out = append(out, d.oneVault(v.Vault))
+		s := d.oneVault(v.Vault)
+		d.showKEKs(&s)
+		out = append(out, s)
 	}
 	return out
 }
 
 func (d *Daemon) oneVault(v key.Vault) status.Vault {
-	s := status.Vault{Vault: v, History: d.histories.ofVault(v.URL, time.Now())}
+	s := status.Vault{Vault: v, History: d.histories.OfVault(v.URL, time.Now())}
 	var latest time.Time
 	for _, name := range d.loop.Names() {
 		o := d.observer.Last(name)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -14,24 +13,22 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/store"
 )
 
 // StateAudit is the audit chain of a state that no daemon has open.
-type StateAudit struct{ store *store.Store }
+type StateAudit struct{ store Store }
 
 // OpenStateAudit opens a state directory, its file, or one of `keyd backup`, for
-// reading only. Errors: those of store.OpenReadOnly, such as *store.LockedError
-// while a daemon runs on it.
+// reading only. Errors: those of openState.
 func OpenStateAudit(path string) (*StateAudit, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("open the state: %w", err)
 	}
 	if info.IsDir() {
-		path = filepath.Join(path, "keyd.db")
+		path = stateFile(path)
 	}
-	s, err := store.OpenReadOnly(path)
+	s, err := openState(path)
 	if err != nil {
 		return nil, err
 	}
@@ -56,7 +53,7 @@ func (a *StateAudit) VerifyAudit(ctx context.Context) (control.AuditReport, erro
 // Close frees the file.
 func (a *StateAudit) Close() error { return a.store.Close() }
 
-func exportAudit(ctx context.Context, s *store.Store, r audit.Request, w io.Writer) error {
+func exportAudit(ctx context.Context, s Store, r audit.Request, w io.Writer) error {
 	err := audit.Export(ctx, s, r, time.Now(), w)
 	var unknown *audit.UnknownKeyError
 	if errors.As(err, &unknown) {
@@ -65,7 +62,7 @@ func exportAudit(ctx context.Context, s *store.Store, r audit.Request, w io.Writ
 	return err
 }
 
-func auditEntries(ctx context.Context, s *store.Store, from uint64, name string, fn func(control.AuditEntry) error) error {
+func auditEntries(ctx context.Context, s Store, from uint64, name string, fn func(control.AuditEntry) error) error {
 	return s.Audit(ctx, from, func(c chain.Linked) error {
 		if name != "" && !key.SameName(c.Key, name) {
 			return nil
@@ -74,7 +71,7 @@ func auditEntries(ctx context.Context, s *store.Store, from uint64, name string,
 	})
 }
 
-func verifyAudit(ctx context.Context, s *store.Store) (control.AuditReport, error) {
+func verifyAudit(ctx context.Context, s Store) (control.AuditReport, error) {
 	r, err := s.Verify(ctx)
 	if err != nil {
 		return control.AuditReport{}, err

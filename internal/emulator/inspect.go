@@ -23,9 +23,6 @@ type VersionInfo struct {
 	Imported bool
 }
 
-// Host is the vault's DNS name.
-func (v *Vault) Host() string { return v.config.Host }
-
 // URL is the vault's URL, without a slash at the end.
 func (v *Vault) URL() string { return "https://" + v.config.Host }
 

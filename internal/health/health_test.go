@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/sample"
 )
 
 // run lets h prove while f runs, and then stops h.
@@ -199,8 +200,8 @@ func TestTheOlderSeriesShowsTheOldestOfTheSuccesses(t *testing.T) {
 		begun := time.Now()
 		h, reg := w.health(t, func(c *Config) { c.Newest = time.Hour })
 		run(t, h, func() { wait(36 * time.Hour) })
-		if v, _ := value(t, reg, lastSuccess, ageOlder, "k", "weu"); v != unix(begun) {
-			t.Errorf("%s is %v, want that of the version that has failed since %v", lastSuccess, v, unix(begun))
+		if v, _ := value(t, reg, lastSuccess, ageOlder, "k", "weu"); v != sample.Time(begun) {
+			t.Errorf("%s is %v, want that of the version that has failed since %v", lastSuccess, v, sample.Time(begun))
 		}
 		if v, _ := value(t, reg, lastResult, ageOlder, "k", "weu"); v != 0 {
 			t.Errorf("%s is %v", lastResult, v)
@@ -220,7 +221,7 @@ func TestAfterARestartAnOlderVersionIsNoAlarmUntilItsIntervalIsOver(t *testing.T
 			}
 			wait(24 * time.Hour)
 			v, ok := value(t, reg, lastSuccess, ageOlder, "k", "weu")
-			if !ok || v <= unix(month) {
+			if !ok || v <= sample.Time(month) {
 				t.Errorf("%s is %v after a day", lastSuccess, v)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/sample"
 )
 
 // The values of the label "age".
@@ -116,9 +117,9 @@ func (m *Metrics) set(at series, st standing) {
 		m.forget(at)
 		return
 	}
-	m.success.WithLabelValues(at.key, at.vault, at.age).Set(unix(st.success))
-	m.result.WithLabelValues(at.key, at.vault, at.age).Set(truth(!st.failing))
-	m.wrap.WithLabelValues(at.key, at.vault, at.age).Set(truth(st.failing && !st.worse))
+	m.success.WithLabelValues(at.key, at.vault, at.age).Set(sample.Time(st.success))
+	m.result.WithLabelValues(at.key, at.vault, at.age).Set(sample.Bool(!st.failing))
+	m.wrap.WithLabelValues(at.key, at.vault, at.age).Set(sample.Bool(st.failing && !st.worse))
 }
 
 func (m *Metrics) forget(at series) {
@@ -172,18 +173,4 @@ func (h *Health) standings(now time.Time, in func(Subject) bool) map[series]stan
 		}
 	}
 	return standings
-}
-
-func unix(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return float64(t.UnixMilli()) / 1000
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

@@ -184,3 +184,9 @@ func (h *Health) Failing(id ID) bool {
 	defer h.mu.Unlock()
 	return h.last[id].Failing()
 }
+
+// OnlyCloses reports whether a proof did not pass for no other reason than that the vault neither wraps nor signs. What
+// is encrypted under the version can then be read.
+func OnlyCloses(p status.Proof) bool {
+	return p.Outcome == key.Inconclusive && proof.Leg(p.Leg).Closes()
+}

@@ -105,7 +105,7 @@ func FuzzKEK(f *testing.F) {
 			return
 		}
 		tr := &trust{path: filepath.Join(t.TempDir(), "absent.json"), now: time.Now,
-			pins: func(string) (key.Fingerprint, error) { return "", nil }}
+			pins: func(string) ([]key.Fingerprint, error) { return nil, nil }}
 		if _, err := tr.check(kek); err != nil {
 			if key.ClassOf(err) != key.Refused {
 				t.Errorf("class %s: %v", key.ClassOf(err), err)

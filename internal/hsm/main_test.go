@@ -55,12 +55,15 @@ func beChild(spec string) error {
 	if err := json.Unmarshal([]byte(spec), &c); err != nil {
 		return err
 	}
-	pins := func(url string) (key.Fingerprint, error) {
+	pins := func(url string) ([]key.Fingerprint, error) {
 		print, ok := c.Pins[url]
 		if !ok {
-			return "", fmt.Errorf("the vault %s is not configured", url)
+			return nil, fmt.Errorf("the vault %s is not configured", url)
 		}
-		return print, nil
+		if print == "" {
+			return nil, nil
+		}
+		return []key.Fingerprint{print}, nil
 	}
 	var at Endpoint
 	var err error

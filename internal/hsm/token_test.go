@@ -200,7 +200,8 @@ func inProcess(t testing.TB, change func(module) module) *engine {
 	}
 	cfg.StateDir = t.TempDir()
 	t.Cleanup(func() { _ = m.Finalize(); m.Destroy() })
-	e, err := newEngine(t.Context(), change(m), cfg, func(string) (key.Fingerprint, error) { return "", nil }, slog.New(slog.DiscardHandler))
+	e, err := newEngine(t.Context(), change(m), cfg, func(string) ([]key.Fingerprint, error) { return nil, nil },
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

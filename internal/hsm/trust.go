@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,10 +17,10 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-// Pins tells the KEK fingerprint that the configuration approves for a vault:
-// "" when it names none. An error means that the vault is not configured, and
+// Pins tells the KEK fingerprints that the configuration approves for a vault:
+// none when it names none. An error means that the vault is not configured, and
 // then nothing is wrapped for it. It is asked at every wrap.
-type Pins func(vaultURL string) (key.Fingerprint, error)
+type Pins func(vaultURL string) ([]key.Fingerprint, error)
 
 // How a KEK came to be trusted.
 const (
@@ -27,8 +29,8 @@ const (
 	WouldBeFirstUse = "would be first use"
 )
 
-// trust decides for which KEKs a key may be wrapped: the one whose fingerprint
-// is configured, or else the one first used, which is recorded.
+// trust decides for which KEKs a key may be wrapped: those whose fingerprints
+// are configured, or else the one first used, which is recorded.
 type trust struct {
 	path string
 	pins Pins
@@ -91,7 +93,7 @@ func (t *trust) decide(kek key.KEK) (how string, print key.Fingerprint, file tru
 		return "", "", file, err
 	}
 	print = kek.Material.Fingerprint()
-	pin, err := t.pins(kek.Vault)
+	pins, err := t.pins(kek.Vault)
 	if err != nil {
 		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
 	}
@@ -100,23 +102,27 @@ func (t *trust) decide(kek key.KEK) (how string, print key.Fingerprint, file tru
 	}
 	known, seen := file.Vaults[kek.Vault]
 	switch {
-	case pin == print:
+	case slices.Contains(pins, print):
 		return Configured, print, file, nil
-	case pin != "":
-		return "", "", file, changed(kek, print, pin, "the configuration approves")
+	case len(pins) > 0:
+		return "", "", file, changed(kek, print, "the configuration approves", pins...)
 	case !seen:
 		return WouldBeFirstUse, print, file, nil
 	case known.Fingerprint == print:
 		return FirstUse, print, file, nil
 	default:
-		return "", "", file, changed(kek, print, known.Fingerprint, "keyd first used")
+		return "", "", file, changed(kek, print, "keyd first used", known.Fingerprint)
 	}
 }
 
-func changed(kek key.KEK, shown, expected key.Fingerprint, who string) error {
+func changed(kek key.KEK, shown key.Fingerprint, who string, expected ...key.Fingerprint) error {
+	texts := make([]string, len(expected))
+	for i, f := range expected {
+		texts[i] = string(f)
+	}
 	return refused(KEKRefused, "%s shows the KEK %s with fingerprint %s, but %s %s: nothing is wrapped for it. "+
-		"Find out who replaced the KEK; if it was you, write under the vault in keyd.yaml: kek: {fingerprint: %q}",
-		kek.Vault, kek.Kid, shown, who, expected, shown)
+		"Find out who made the KEK; if it was you, write under the vault in keyd.yaml: kek: {fingerprints: [%q]}",
+		kek.Vault, kek.Kid, shown, who, strings.Join(texts, " and "), shown)
 }
 
 // fit refuses public keys that would protect nothing. A KEK of Key Vault is RSA

@@ -12,8 +12,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-func pinned(print key.Fingerprint) Pins {
-	return func(string) (key.Fingerprint, error) { return print, nil }
+func pinned(prints ...key.Fingerprint) Pins {
+	return func(string) ([]key.Fingerprint, error) { return prints, nil }
 }
 
 func fingerprint(t *testing.T, kek key.KEK) key.Fingerprint {
@@ -37,7 +37,7 @@ func anotherKEK(t *testing.T, url string) key.KEK {
 func TestFirstUseIsRecordedByAcceptOnly(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
 	dir := t.TempDir()
-	trust := newTrust(dir, pinned(""))
+	trust := newTrust(dir, pinned())
 	for range 2 {
 		if how, err := trust.check(kek); how != WouldBeFirstUse || err != nil {
 			t.Fatalf("check: %q, %v", how, err)
@@ -49,7 +49,7 @@ func TestFirstUseIsRecordedByAcceptOnly(t *testing.T) {
 	if how, err := trust.accept(kek); how != FirstUse || err != nil {
 		t.Fatalf("accept: %q, %v", how, err)
 	}
-	restarted := newTrust(dir, pinned(""))
+	restarted := newTrust(dir, pinned())
 	if how, err := restarted.check(kek); how != FirstUse || err != nil {
 		t.Errorf("after a restart: %q, %v", how, err)
 	}
@@ -60,7 +60,7 @@ func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
 	first, _ := newKEK(t, vaultURL)
 	swapped := anotherKEK(t, vaultURL)
 	dir := t.TempDir()
-	trust := newTrust(dir, pinned(""))
+	trust := newTrust(dir, pinned())
 	if _, err := trust.accept(first); err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +81,34 @@ func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
 	}
 	_, err = approved.accept(first)
 	wantCode(t, err, KEKRefused, key.Refused)
-	if how, err := newTrust(dir, pinned("")).check(swapped); how != FirstUse || err != nil {
+	if how, err := newTrust(dir, pinned()).check(swapped); how != FirstUse || err != nil {
 		t.Errorf("the approved KEK after its line was removed: %q, %v", how, err)
+	}
+}
+
+func TestEachOfSeveralConfiguredKEKsIsTrustedAndNoOther(t *testing.T) {
+	t.Parallel()
+	old, next, other := anotherKEK(t, vaultURL), anotherKEK(t, vaultURL), anotherKEK(t, vaultURL)
+	trust := newTrust(t.TempDir(), pinned(fingerprint(t, old), fingerprint(t, next)))
+	for range 2 { // whichever was used last
+		for _, kek := range []key.KEK{old, next} {
+			if how, err := trust.accept(kek); how != Configured || err != nil {
+				t.Errorf("%q, %v", how, err)
+			}
+		}
+	}
+	_, err := trust.accept(other)
+	wantCode(t, err, KEKRefused, key.Refused)
+	for _, print := range []key.Fingerprint{fingerprint(t, old), fingerprint(t, next), fingerprint(t, other)} {
+		if !strings.Contains(err.Error(), string(print)) {
+			t.Errorf("the error does not name %s: %v", print, err)
+		}
 	}
 }
 
 func TestVaultsAreTrustedOneByOne(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
-	trust := newTrust(t.TempDir(), pinned(""))
+	trust := newTrust(t.TempDir(), pinned())
 	if _, err := trust.accept(kek); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +119,7 @@ func TestVaultsAreTrustedOneByOne(t *testing.T) {
 
 func TestAnUnconfiguredVaultIsRefused(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
-	trust := newTrust(t.TempDir(), func(string) (key.Fingerprint, error) { return "", errors.New("not configured") })
+	trust := newTrust(t.TempDir(), func(string) ([]key.Fingerprint, error) { return nil, errors.New("not configured") })
 	_, err := trust.check(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 }
@@ -110,7 +130,7 @@ func TestADamagedTrustFileIsNeverGuessedAt(t *testing.T) {
 		"", "{}", "null", `{"schema":1,"vaults":null}`, `{"schema":2,"vaults":{}}`, `{"schema":1,"vaults":{},"more":1}`,
 		`{"schema":1,"vaults":{}}{}`, `{"schema":1,"vaults":{"https://v":{"fingerprint":"sha256:12"}}}`,
 	} {
-		trust := newTrust(t.TempDir(), pinned(""))
+		trust := newTrust(t.TempDir(), pinned())
 		if err := os.WriteFile(trust.path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -139,7 +159,7 @@ func TestUnfitKEKsAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kek := good
 			kek.Material = m
-			_, err := newTrust(t.TempDir(), pinned("")).check(kek)
+			_, err := newTrust(t.TempDir(), pinned()).check(kek)
 			wantCode(t, err, KEKRefused, key.Refused)
 		})
 	}

@@ -2,6 +2,7 @@ package key
 
 import (
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -45,6 +46,15 @@ type Vault struct {
 	Name string    `json:"name"`
 	URL  string    `json:"url"` // canonical: https://host, lower case, no slash at the end
 	Kind VaultKind `json:"kind"`
+}
+
+// AzScope is the option that tells the az CLI which vault is meant: "--vault-name contoso-weu".
+func (v Vault) AzScope() string {
+	name, _, _ := strings.Cut(strings.TrimPrefix(v.URL, "https://"), ".")
+	if v.Kind == ManagedHSM {
+		return "--hsm-name " + name
+	}
+	return "--vault-name " + name
 }
 
 // Schedule is a cron schedule as a pure function: the first firing strictly after t, in the schedule's own zone.

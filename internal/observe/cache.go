@@ -12,13 +12,14 @@ import (
 // cache keeps the last observation of each key and the material already seen. It
 // is a cache: losing it costs a look.
 type cache struct {
-	mu    *sync.Mutex
-	last  map[string]*record.Observation
-	used  map[string]bool      // the last observation was acted on
-	shown map[string]shown     // by url and version
-	down  map[string]downVault // by url
-	facts map[string]*facts    // by url and key
-	empty map[string]time.Time // by url and key: since when the vault shows nothing of it
+	mu     *sync.Mutex
+	last   map[string]*record.Observation
+	used   map[string]bool              // the last observation was acted on
+	shown  map[string]shown             // by url and version
+	down   map[string]downVault         // by url
+	facts  map[string]*facts            // by url and key
+	vaults map[string]*record.VaultLook // by url
+	empty  map[string]time.Time         // by url and key: since when the vault shows nothing of it
 }
 
 type downVault struct {
@@ -29,7 +30,8 @@ type downVault struct {
 func newCache() cache {
 	return cache{
 		mu: new(sync.Mutex), last: map[string]*record.Observation{}, used: map[string]bool{}, shown: map[string]shown{},
-		down: map[string]downVault{}, facts: map[string]*facts{}, empty: map[string]time.Time{},
+		down: map[string]downVault{}, vaults: map[string]*record.VaultLook{}, facts: map[string]*facts{},
+		empty: map[string]time.Time{},
 	}
 }
 
@@ -99,6 +101,18 @@ func (c *cache) emptySince(url, name string, empty bool, now time.Time) time.Tim
 		c.empty[at] = now
 	}
 	return c.empty[at]
+}
+
+func (c *cache) putVault(url string, seen *record.VaultLook) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.vaults[url] = seen
+}
+
+func (c *cache) vaultOf(url string) *record.VaultLook {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.vaults[url]
 }
 
 // shown is what a vault showed of a version that the record does not know.

@@ -5,41 +5,144 @@ import (
 	"fmt"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// TrustConfigured is how the HSM side says that a KEK's fingerprint is in the configuration.
-const TrustConfigured = "configured"
-
-// kek asks the HSM side whether it trusts the vault's KEK. The HSM side may have lost its memory of the one first
-// used: the record has it, too.
-func (l look) kek(ctx context.Context) record.KEKSeen {
-	kek, present, err := l.c.KEK(ctx)
-	if err != nil {
-		return record.KEKSeen{Err: err}
+// Vault looks at one vault's key exchange keys, and keeps what it saw for the vault's next step. Troubles are part of
+// that, so it has no error of its own.
+func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vault) *record.VaultLook {
+	seen := &record.VaultLook{At: o.now(), Revision: rec.Revision, Others: map[string]record.KEKSeen{}}
+	c := o.Vaults(p.URL)
+	if c == nil {
+		seen.Err = fmt.Errorf("vault %s is not in the configuration", p.Name)
+	} else {
+		within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
+		defer cancel()
+		seen.Err = o.keks(within, c, &rec, seen)
 	}
-	if !present {
-		return record.KEKSeen{Absent: true}
-	}
-	seen := record.KEKSeen{KEK: kek, Print: kek.Material.Fingerprint()}
-	seen.Trust, seen.Err = l.HSM.CheckKEK(ctx, kek)
-	last := l.rec.NewestIn(l.url)
-	if seen.Err == nil && seen.Trust != TrustConfigured && last.Found() && last.KEKPrint != "" &&
-		last.KEKPrint != seen.Print {
-		seen.Err = &changedKEK{seen.Print, last.KEKPrint}
+	if ctx.Err() == nil {
+		o.cache.putVault(p.URL, seen)
 	}
 	return seen
 }
 
-// changedKEK is a KEK that replaced the one of the last import, and that nobody approved.
-type changedKEK struct{ now, was key.Fingerprint }
+// LastVault is the newest look at a vault's key exchange keys; nil for none. It is not to be changed.
+func (o *Observer) LastVault(url string) *record.VaultLook { return o.cache.vaultOf(url) }
 
-func (e *changedKEK) Error() string {
-	return fmt.Sprintf("the key exchange key is %s and was %s at the last import: find out who replaced it; "+
-		"to approve it write kek.fingerprint into the configuration, then keyd reload", e.now, e.was)
+// DropVault forgets it: a step changes what was seen.
+func (o *Observer) DropVault(url string) { o.cache.putVault(url, nil) }
+
+// keks looks at the newest KEK, and at each other one that a step may be about.
+func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *record.VaultLook) (err error) {
+	if seen.Versions, err = c.KEKVersions(ctx); err != nil {
+		return err
+	}
+	if seen.Newest = o.kek(ctx, c, ""); unseen(seen.Newest) {
+		return seen.Newest.Err
+	}
+	if newest := seen.Newest.KEK.Version(); newest != "" {
+		if _, listed := seen.Version(newest); !listed {
+			return fmt.Errorf("the newest key exchange key %s is not in the listing yet: the vault's answers "+
+				"are stale, keyd looks again", newest)
+		}
+	}
+	for _, x := range seen.Versions {
+		known, own := rec.KEK(x.ID), rec.Attempt(key.ID(x.Tags[key.TagAttempt]))
+		if _, done := seen.KEK(x.ID); done || known == nil && own == nil ||
+			known != nil && known.State != key.KEKActive && known.State != key.KEKMade {
+			continue
+		}
+		one := o.kek(ctx, c, x.ID)
+		if unseen(one) {
+			return one.Err
+		}
+		seen.Others[x.ID] = one
+	}
+	seen.Skew, seen.SkewSeen = c.ClockSkew()
+	return nil
 }
 
-// Class is key.Refused: the answer stays until a person changes something.
-func (e *changedKEK) Class() key.Class { return key.Refused }
+// unseen reports whether the vault did not answer. Why the HSM side does not trust a KEK is no error of the look.
+func unseen(k record.KEKSeen) bool {
+	return k.Err != nil && k.Print == "" && key.ClassOf(k.Err) != key.Refused
+}
 
-var _ key.Classed = (*changedKEK)(nil)
+// kek gets one version of the KEK, "" for the newest, and asks the HSM side whether it trusts it.
+func (o *Observer) kek(ctx context.Context, c Vault, version string) (seen record.KEKSeen) {
+	kek, present, err := c.KEK(ctx, version)
+	switch {
+	case err != nil:
+		return record.KEKSeen{KEK: key.KEK{Kid: kek.Kid}, Err: err}
+	case !present:
+		return record.KEKSeen{Absent: true}
+	}
+	seen.KEK, seen.Print = kek, kek.Material.Fingerprint()
+	seen.Trust, seen.Err = o.HSM.CheckKEK(ctx, kek)
+	return seen
+}
+
+// kek sees the KEK for which keyd wraps, by its version in the vault's record: what is newer displaces nothing.
+func (l look) kek(ctx context.Context) error {
+	rec, err := l.Records.LoadVault(ctx, l.url)
+	if err != nil {
+		return fmt.Errorf("read the record of vault %s: %w", l.url, err)
+	}
+	newest := l.Observer.kek(ctx, l.c, "")
+	active := rec.Active()
+	if active == nil {
+		l.seen.KEK = l.unused(ctx, &rec, newest)
+		return nil
+	}
+	if newest.KEK.Version() == active.Version() {
+		l.seen.KEK = newest
+	} else {
+		l.seen.KEK = l.Observer.kek(ctx, l.c, active.Version())
+		if newest.Print != "" && rec.KEK(newest.KEK.Version()) == nil {
+			l.seen.Newer = newest
+		}
+	}
+	kek := &l.seen.KEK
+	kek.Was = active.Fingerprint
+	switch {
+	case kek.Absent:
+		kek.Err = &kekError{key.Refused,
+			fmt.Sprintf("the vault does not show the key exchange key %s, which keyd uses", active.Kid)}
+	case kek.Print != "" && kek.Print != active.Fingerprint:
+		kek.Err = &kekError{key.Refused,
+			fmt.Sprintf("the key exchange key %s is %s and was %s when keyd took it into use: "+
+				"find out who replaced it", active.Kid, kek.Print, active.Fingerprint)}
+	}
+	return nil
+}
+
+// unused says why there is no KEK in use yet.
+func (l look) unused(ctx context.Context, rec *record.Vault, newest record.KEKSeen) record.KEKSeen {
+	seen := newest
+	if k := rec.Waiting(); k != nil && newest.KEK.Version() != k.Version() {
+		seen = l.Observer.kek(ctx, l.c, k.Version())
+	}
+	switch {
+	case seen.Err != nil:
+	case seen.Absent:
+		seen = record.KEKSeen{Err: &kekError{key.Retry,
+			"it has no key exchange key yet; keyd makes one, unless kek.create is false"}}
+	default:
+		seen.Err = &kekError{key.Retry, fmt.Sprintf("keyd is about to take the key exchange key %s into use",
+			seen.Print)}
+	}
+	return seen
+}
+
+// kekError says why a KEK cannot be used.
+type kekError struct {
+	class key.Class
+	text  string
+}
+
+func (e *kekError) Error() string { return e.text }
+
+// Class is key.Refused when a person must do something.
+func (e *kekError) Class() key.Class { return e.class }
+
+var _ key.Classed = (*kekError)(nil)

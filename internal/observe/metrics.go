@@ -3,13 +3,13 @@ package observe
 import (
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/sample"
 )
 
 // Metrics shows what the newest looks found.
@@ -55,14 +55,14 @@ func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observatio
 		if seen.Unconfigured {
 			continue // nobody is to mend it
 		}
-		m.vaultUp.WithLabelValues(v.Name).Set(truth(seen.Err == nil))
+		m.vaultUp.WithLabelValues(v.Name).Set(sample.Bool(seen.Err == nil))
 		if seen.Err != nil {
 			continue
 		}
-		m.vaultSeen.WithLabelValues(v.Name).Set(unix(seen.Begun))
-		m.unreadable.WithLabelValues(p.Key, v.Name).Set(truth(seen.PolicyErr != nil))
+		m.vaultSeen.WithLabelValues(v.Name).Set(sample.Time(seen.Begun))
+		m.unreadable.WithLabelValues(p.Key, v.Name).Set(sample.Bool(seen.PolicyErr != nil))
 		if newest, ok := seen.Version(seen.Newest); ok {
-			m.expires.WithLabelValues(p.Key, v.Name).Set(unix(newest.Expires))
+			m.expires.WithLabelValues(p.Key, v.Name).Set(sample.Time(newest.Expires))
 		}
 	}
 }
@@ -108,18 +108,4 @@ func (m *Metrics) ForgetVault(name string) {
 	m.vaultSeen.DeleteLabelValues(name)
 	m.drift.DeletePartialMatch(prometheus.Labels{"vault": name})
 	m.unreadable.DeletePartialMatch(prometheus.Labels{"vault": name})
-}
-
-func unix(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return float64(t.UnixMilli()) / 1000
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

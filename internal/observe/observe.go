@@ -20,8 +20,10 @@ type HSM interface {
 
 // Vault is what a look needs of one vault. Errors carry a key.Class.
 type Vault interface {
-	// KEK returns the newest version of the key exchange key; present is false when there is none.
-	KEK(ctx context.Context) (kek key.KEK, present bool, err error)
+	// KEK returns one version of the key exchange key, "" for the newest; present is false when there is none.
+	KEK(ctx context.Context, version string) (kek key.KEK, present bool, err error)
+	// KEKVersions is every version of the key exchange key, or an error; none for a vault without one.
+	KEKVersions(ctx context.Context) ([]key.Version, error)
 	// Versions is a complete listing, empty for a key that is not there.
 	Versions(ctx context.Context, name string) ([]key.Version, error)
 	// Newest is the version that a caller without a version gets.
@@ -36,10 +38,17 @@ type Vault interface {
 	ClockSkew() (skew time.Duration, known bool)
 }
 
+// Records has what keyd knows of each vault.
+type Records interface {
+	// LoadVault returns an empty record of revision 0 for a vault never saved.
+	LoadVault(ctx context.Context, url string) (record.Vault, error)
+}
+
 // Config is what an Observer is made of.
 type Config struct {
 	Instance string
 	HSM      HSM
+	Records  Records
 	// Vaults finds the vault with this URL; nil when the configuration has none.
 	Vaults  func(url string) Vault
 	Clock   func() time.Time

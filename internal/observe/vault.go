@@ -65,8 +65,9 @@ func (l look) all(ctx context.Context) (err error) {
 	if err := l.unknown(ctx); err != nil {
 		return err
 	}
-	seen.KEK = l.kek(ctx)
-	seen.KEK.Begun = l.rec.KEKBegun[l.url]
+	if err := l.kek(ctx); err != nil {
+		return err
+	}
 	seen.Skew, seen.SkewSeen = l.c.ClockSkew()
 	empty := len(seen.Versions) == 0 && !seen.Deleted
 	seen.EmptySince = l.cache.emptySince(l.url, l.name, empty, seen.There(seen.Begun))

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"slices"
-	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
@@ -73,17 +72,7 @@ func (in Input) deleted(v visible) (Step, bool) {
 	return in.hold(key.HoldKeyDeleted, v.URL, "key %s is soft-deleted in vault %s, and every version with it: "+
 		"consumers lose their data at their next look. Recover it: az keyvault key recover %s --name %s, then: keyd "+
 		"resume %s --reason …",
-		name, v.Name, AzScope(v.Vault), name, name)
-}
-
-// AzScope is how the az CLI is told which vault is meant.
-func AzScope(v key.Vault) string {
-	host := strings.TrimPrefix(v.URL, "https://")
-	name, _, _ := strings.Cut(host, ".")
-	if v.Kind == key.ManagedHSM {
-		return "--hsm-name " + name
-	}
-	return "--vault-name " + name
+		name, v.Name, v.AzScope(), name, name)
 }
 
 // missingVersion holds when a complete listing lacks what the record has there.

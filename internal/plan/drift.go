@@ -79,7 +79,7 @@ func (d drifter) add(kind DriftKind, remedy, format string, args ...any) {
 func (d drifter) versions() {
 	name := d.Policy.Key
 	if d.v.seen.Deleted {
-		d.add(DriftDeleted, fmt.Sprintf("az keyvault key recover %s --name %s", AzScope(d.v.Vault), name),
+		d.add(DriftDeleted, fmt.Sprintf("az keyvault key recover %s --name %s", d.v.AzScope(), name),
 			"key %s is soft-deleted in vault %s, and every version with it", name, d.v.Name)
 	} else if s, missing := d.missingVersion(d.v); missing {
 		d.add(DriftMissing, "find out whether it is the right vault, then: keyd adopt "+name, "%s", s.Why)
@@ -104,13 +104,13 @@ func (d drifter) versions() {
 	}
 	if ok && !newest.Expires.IsZero() && newest.Expires.Sub(d.Seen.At) < key.ExpiryNotice {
 		d.add(DriftExpiring, fmt.Sprintf("keyd rotate --now %s --reason …; or give it time: az keyvault key "+
-			"set-attributes %s --name %s --version %s --expires DATE", name, AzScope(d.v.Vault), name, newest.ID),
+			"set-attributes %s --name %s --version %s --expires DATE", name, d.v.AzScope(), name, newest.ID),
 			"the newest version of %s in vault %s, %s, expires at %s: from then on nobody can wrap with it", name,
 			d.v.Name, newest.ID, newest.Expires.Format(time.RFC3339))
 	}
 	if d.v.seen.NativeRotation {
 		d.add(DriftNativeRotation, fmt.Sprintf("az keyvault key rotation-policy update %s --name %s --value "+
-			"'{\"lifetimeActions\":[]}'", AzScope(d.v.Vault), name),
+			"'{\"lifetimeActions\":[]}'", d.v.AzScope(), name),
 			"%s has a rotation policy of vault %s's own, which cannot rotate imported material and would make other: "+
 				"remove it", name, d.v.Name)
 	}
@@ -157,7 +157,7 @@ func (d drifter) placed() {
 	}
 	if len(expiry) > 0 {
 		d.add(DriftExpiry, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name %s "+
-			"--version VERSION --expires DATE", AzScope(d.v.Vault), d.Policy.Key),
+			"--version VERSION --expires DATE", d.v.AzScope(), d.Policy.Key),
 			"%s in vault %s: the expiry date was changed: version %s", d.Policy.Key, d.v.Name,
 			strings.Join(expiry, "; "))
 	}
@@ -165,45 +165,48 @@ func (d drifter) placed() {
 		x := early[0]
 		d.add(DriftNotYetValid, fmt.Sprintf("find out who set it, then: az keyvault key set-attributes %s --name %s "+
 			"--version %s "+
-			"--not-before 2020-01-01T00:00:00Z", AzScope(d.v.Vault), d.Policy.Key, x.ID),
+			"--not-before 2020-01-01T00:00:00Z", d.v.AzScope(), d.Policy.Key, x.ID),
 			"%s in vault %s: version %s has a date from which on it is valid (nbf), which keyd never sets: nobody can "+
 				"wrap with it before %s",
 			d.Policy.Key, d.v.Name, x.ID, date(x.NotBefore))
 	}
 	if len(operations) > 0 {
 		d.add(DriftOperations, fmt.Sprintf("find out who changed it, then: az keyvault key set-attributes %s --name "+
-			"%s --version VERSION --ops …", AzScope(d.v.Vault), d.Policy.Key),
+			"%s --version VERSION --ops …", d.v.AzScope(), d.Policy.Key),
 			"%s in vault %s: the operations were changed: version %s", d.Policy.Key, d.v.Name,
 			strings.Join(operations, "; "))
 	}
 }
 
-// kek is what became of the key exchange key since keyd last wrapped for it.
+// kek is what became of the vault's key exchange key.
 func (d drifter) kek() {
-	var last key.Fingerprint
-	if at := d.Record.NewestIn(d.v.URL); at.Found() {
-		last = at.KEKPrint
+	kek, newer := d.v.seen.KEK, d.v.seen.Newer
+	if newer.Print != "" && newer.Err != nil && key.ClassOf(newer.Err) == key.Refused {
+		d.add(DriftKEKChanged, approveKEK,
+			"vault %s has another key exchange key, %s, that keyd did not make: nothing is "+
+				"wrapped for it: %v", d.v.Name, newer.Print, newer.Err)
 	}
-	kek := d.v.seen.KEK
-	const approve = "compare the fingerprint with the vault's owner, write it into the configuration as " +
-		"kek.fingerprint, then: keyd reload"
 	switch {
-	case kek.Absent && last != "":
+	case kek.Absent:
 		d.add(DriftKEKMissing, "find out who removed it; if it is soft-deleted, recover it",
-			"vault %s no longer has the key exchange key that was used for %s: %s", d.v.Name, d.Policy.Key, last)
+			"vault %s no longer has the key exchange key that was used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
+	case kek.Was != "" && kek.Print != "" && kek.Print != kek.Was:
+		d.add(DriftKEKChanged, approveKEK,
+			"the key exchange key of vault %s is %s and was %s: nothing is wrapped for it",
+			d.v.Name, kek.Print, kek.Was)
 	case kek.Err == nil || key.ClassOf(kek.Err) != key.Refused:
-	case kek.Print != "" && last != "" && kek.Print != last:
-		d.add(DriftKEKChanged, approve, "the key exchange key of vault %s is %s and was %s: nothing is wrapped for it",
-			d.v.Name, kek.Print, last)
 	case kek.Print == "":
 		d.add(DriftKEKRefused,
 			"make a new version of it, name another one (kek.name), or give keyd its role, as the reason says",
 			"the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
 	default:
-		d.add(DriftKEKRefused, approve, "the key exchange key of vault %s is not used for %s: %v", d.v.Name,
+		d.add(DriftKEKRefused, approveKEK, "the key exchange key of vault %s is not used for %s: %v", d.v.Name,
 			d.Policy.Key, kek.Err)
 	}
 }
+
+const approveKEK = "find out who made it; to use it, confirm its fingerprint with the vault's owner out of band, " +
+	"pin it in kek.fingerprints, then: keyd reload"
 
 func sameOperations(a, b []key.Operation) bool { return list(a) == list(b) }
 
@@ -224,14 +227,14 @@ func date(t time.Time) string {
 
 func enable(v key.Vault, name, version string) string {
 	return fmt.Sprintf("find out who did it; to enable it: az keyvault key set-attributes %s --name %s --version %s "+
-		"--enabled true", AzScope(v), name, version)
+		"--enabled true", v.AzScope(), name, version)
 }
 
 // ProtectCommand is how purge protection of a vault is switched on.
 func ProtectCommand(v key.Vault) string {
 	if v.Kind == key.ManagedHSM {
-		return fmt.Sprintf("az keyvault update-hsm %s --enable-purge-protection true", AzScope(v))
+		return fmt.Sprintf("az keyvault update-hsm %s --enable-purge-protection true", v.AzScope())
 	}
-	scope := strings.Replace(AzScope(v), "--vault-name", "--name", 1)
+	scope := strings.Replace(v.AzScope(), "--vault-name", "--name", 1)
 	return fmt.Sprintf("az keyvault update %s --enable-purge-protection true", scope)
 }

@@ -10,9 +10,6 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// MaxSkew is how far the local clock may be from a vault's before nothing scheduled begins and nothing is disabled.
-const MaxSkew = 5 * time.Minute
-
 // budgetSpan is the time over which a policy's budget counts.
 const budgetSpan = 24 * time.Hour
 
@@ -151,7 +148,7 @@ func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 		if limit > 0 && len(seen.Versions) >= limit && !slices.Contains(t.Without, v.URL) {
 			return tooMany(v, seen), in.Now.Add(time.Hour)
 		}
-		if t.Scheduled && seen.SkewSeen && seen.Skew.Abs() > MaxSkew {
+		if t.Scheduled && seen.SkewSeen && seen.Skew.Abs() > key.MaxSkew {
 			return fmt.Sprintf("the local clock differs from vault %s's by %s: set it right (chronyc tracking); "+
 				"rotate --now does not wait for it",
 				v.Name, seen.Skew.Round(time.Second)), in.Now.Add(time.Minute)

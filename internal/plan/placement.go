@@ -98,7 +98,7 @@ func (in Input) importMissing(v visible, g *record.Generation) (Step, bool) {
 	return in.importInto(v, g, cause, "the vault does not have the generation"), true
 }
 
-// unready says why a generation may not be placed in any vault yet, or makes the KEK that is missing.
+// unready says why a generation may not be placed in any vault yet.
 func (in Input) unready(g *record.Generation) (Step, bool) {
 	var whys []string
 	for _, v := range in.Policy.Vaults {
@@ -108,8 +108,6 @@ func (in Input) unready(g *record.Generation) (Step, bool) {
 		switch seen := in.shown(v); {
 		case seen.Err != nil:
 			whys = append(whys, fmt.Sprintf("vault %s: %v", v.Name, seen.Err))
-		case seen.KEK.Absent:
-			return in.createKEK(visible{v, seen}, g), true
 		case seen.KEK.Err != nil:
 			whys = append(whys, fmt.Sprintf("vault %s: %v", v.Name, seen.KEK.Err))
 		}
@@ -126,8 +124,6 @@ func (in Input) importInto(v visible, g *record.Generation, cause key.Cause, why
 	switch {
 	case in.Seen.HSM.Err != nil:
 		return in.wait(g.Number, v.URL, "the HSM cannot be used: %v", in.Seen.HSM.Err)
-	case v.seen.KEK.Absent:
-		return in.createKEK(v, g)
 	case v.seen.KEK.Err != nil:
 		return in.wait(g.Number, v.URL, "vault %s: %v", v.Name, v.seen.KEK.Err)
 	}

@@ -35,7 +35,6 @@ func Rules() []Rule {
 		{"own-versions", "keyd records a version that belongs to one of its own attempts. An attempt is void only " +
 			"after a complete listing that began after its deadline and the vault's settle time.", ownVersions},
 		{"contradiction", "keyd holds the key when what it sees contradicts the record.", contradiction},
-		{"kek-shown", "keyd records a key exchange key that it began to make, and that now shows.", kekShown},
 		{"refutation", "After a refuted proof keyd makes the previous good generation the newest again, in that " +
 			"vault only. Then it holds the key.", refutation},
 		{"leftover", "keyd destroys what an earlier try left in the HSM before it makes the next pair.", leftover},
@@ -122,7 +121,7 @@ const LookTimeout = 45 * time.Second
 // vaults' clocks does not tell.
 func (in Input) Fresh() bool {
 	age := in.Now.Sub(in.Seen.At)
-	return age >= 0 && age <= MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
+	return age >= 0 && age <= key.MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
 }
 
 const (

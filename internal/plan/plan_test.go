@@ -152,7 +152,7 @@ func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 }
 
 func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
-	limit := plan.MaxSkew + 2*plan.LookTimeout // two vaults
+	limit := key.MaxSkew + 2*plan.LookTimeout // two vaults
 	for _, c := range []struct {
 		name string
 		age  time.Duration

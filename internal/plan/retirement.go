@@ -42,7 +42,7 @@ func (in Input) mayRetire(v visible) bool {
 	switch {
 	case !last.Found() || last.State != key.Proven || !last.Generation.Holds(v.URL, v.seen.Newest):
 		return false
-	case !v.seen.SkewSeen || v.seen.Skew.Abs() > MaxSkew:
+	case !v.seen.SkewSeen || v.seen.Skew.Abs() > key.MaxSkew:
 		return false // a local clock that runs ahead must not disable anything early
 	}
 	return in.newestStands(v, last.Generation)

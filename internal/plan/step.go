@@ -20,7 +20,6 @@ const (
 	Generate       Kind = "generate"        // its pair in the HSM
 	Abandon        Kind = "abandon"         // give its id up, take another
 	Pin            Kind = "pin"             // record its fingerprint
-	CreateKEK      Kind = "create-kek"      // in one vault
 	Import         Kind = "import"          // place one generation in one vault
 	Land           Kind = "land"            // a version in the listing is that of a placement
 	Alias          Kind = "alias"           // a version in the listing repeats a placement's material
@@ -33,11 +32,23 @@ const (
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
 )
 
+// The steps of a vault's key exchange keys.
+const (
+	CreateKEK         Kind = "create-kek"
+	KEKMade           Kind = "kek-made"            // one whose making was cut short now shows
+	KEKVoid           Kind = "kek-void"            // one was not made
+	UseKEK            Kind = "use-kek"             // imports are wrapped for it from now on
+	DisableKEK        Kind = "disable-kek"         // one that was superseded
+	KEKDisabled       Kind = "kek-disabled"        // a disabling that was begun has happened
+	KEKDisableAborted Kind = "kek-disable-aborted" // a disabling that was begun did not happen
+)
+
 // Kinds lists every kind that changes something, for metrics.
 func Kinds() []Kind {
 	return []Kind{
-		Hold, Reserve, Generate, Abandon, Pin, CreateKEK, Import, Land, Alias, Void, Prove, Finish, Disable,
+		Hold, Reserve, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove, Finish, Disable,
 		DisableDone, DisableAborted, Sweep,
+		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }
 
@@ -53,7 +64,7 @@ type Step struct {
 	ID         key.ID // CKA_ID, of Abandon and Sweep
 	Hold       *key.Hold
 	Until      time.Time // of Idle and Wait; zero: until something happens
-	Trigger    Trigger   // of Reserve
+	Trigger    Trigger   // of Reserve and CreateKEK
 }
 
 // Acts reports whether the step changes anything.

@@ -23,7 +23,6 @@ func table() []chapter {
 		{"unseen", unseen()},
 		{"own-versions", ownVersions()},
 		{"contradiction", contradiction()},
-		{"kek-shown", kekShown()},
 		{"refutation", refutation()},
 		{"leftover", leftover()},
 		{"pair", pair()},
@@ -195,26 +194,6 @@ func contradiction() []example {
 	}
 }
 
-func kekShown() []example {
-	return []example{
-		{"A key exchange key whose making was cut short is recorded when it shows.",
-			given().pinned().kekBegun(weu).kekShows(weu),
-			by("kek-shown", plan.CreateKEK, "now shows").in(weu)},
-		{"It is not recorded before it shows.",
-			given().pinned().kekBegun(weu),
-			by("placement", plan.Wait, "does not show the key exchange key").of(1).again(30 * time.Second)},
-		{"Once it is recorded, it is used.",
-			given().pinned().kekBegun(weu).kekShows(weu).kekRecorded(weu),
-			by("placement", plan.Import, "does not have").of(1).in(weu).because(key.CauseRotation)},
-		{"One that keyd did not make is used without that.",
-			given().pinned(),
-			by("placement", plan.Import, "does not have").of(1).in(weu).because(key.CauseRotation)},
-		{"What contradicts the record comes first.",
-			given().rotated().kekBegun(weu).kekShows(weu).lost(1),
-			holds("contradiction", key.HoldObjectMissing, "is not in the HSM")},
-	}
-}
-
 func refutation() []example {
 	return []example{
 		{"After a refuted proof the previous generation is imported again, in that vault only.",
@@ -248,9 +227,12 @@ func refutation() []example {
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).
 				held(key.HoldRefuted).resumed(),
 			by("placement", plan.Import, "does not have").of(2).in(weu).because(key.CauseRotation)},
-		{"A key exchange key that now shows is recorded first.",
-			given().rotated().pinned().refuted(2, weu).kekBegun(neu).kekShows(neu),
-			by("kek-shown", plan.CreateKEK, "now shows").in(neu)},
+		{"What contradicts the record comes before going back.",
+			given().rotated().pinned().refuted(2, weu).lost(1),
+			holds("contradiction", key.HoldObjectMissing, "is not in the HSM")},
+		{"Going back waits for the key exchange key that is in use.",
+			given().rotated().pinned().refuted(2, weu).refusedKEK(weu),
+			by("refutation", plan.Wait, "not the pinned one").of(1).in(weu).again(30 * time.Second)},
 		{"Going back comes before what an earlier try left in the HSM.",
 			given().rotated().pinned().sent(2, weu).voided().adoptedLost(2).reserved().begun().made().abandoned().
 				refutedLate(2, weu),

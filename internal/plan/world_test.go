@@ -275,31 +275,14 @@ func (w *world) accepted(v key.Vault) *world {
 	return w.wait(time.Minute)
 }
 
-// kekBegun: keyd began to make the vault's key exchange key, which the vault does not show.
-func (w *world) kekBegun(v key.Vault) *world {
-	w.record.BeginKEK(v.URL, w.clock)
-	w.vaults[v.URL].KEK = record.KEKSeen{Absent: true, Begun: w.clock}
-	return w.wait(time.Minute)
-}
-
-func (w *world) kekShows(v key.Vault) *world {
-	w.vaults[v.URL].KEK = record.KEKSeen{Print: kekSeen, Begun: w.vaults[v.URL].KEK.Begun}
-	return w
-}
-
 func (w *world) noKEK(v key.Vault) *world {
-	w.vaults[v.URL].KEK = record.KEKSeen{Absent: true}
+	w.vaults[v.URL].KEK = record.KEKSeen{Err: errors.New("it has no key exchange key yet")}
 	return w
 }
 
 func (w *world) refusedKEK(v key.Vault) *world {
 	w.vaults[v.URL].KEK = record.KEKSeen{Print: "sha256:other", Err: errKEK}
 	return w
-}
-
-func (w *world) kekRecorded(v key.Vault) *world {
-	w.record.MadeKEK(v.URL, kekSeen)
-	return w.wait(time.Minute)
 }
 
 // notIncluded: the look was made before the configuration named the vault.

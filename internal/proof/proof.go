@@ -50,9 +50,6 @@ const (
 // what they encrypted before.
 func (l Leg) Closes() bool { return l == LegWrap || l == LegSign }
 
-// Legs lists every leg, for metrics.
-func Legs() []Leg { return []Leg{LegModulus, LegType, LegUnwrap, LegWrap, LegHSM, LegSign} }
-
 // Subject is the version to prove.
 type Subject struct {
 	Key         string

@@ -125,15 +125,12 @@ func (g *Generation) Everywhere(p key.Policy) bool {
 // Answers reports whether the generation was made for a request.
 func (g *Generation) Answers(request key.ID) bool { return slices.Contains(g.Requests, request) }
 
-// clocksDiffer is the difference between the local clock and a vault's from which keyd trusts the vault's.
-const clocksDiffer = 5 * time.Minute
-
 // ReservedAt is when the generation was reserved. Where a vault created a version of it clearly earlier, that time
 // counts: a local clock that ran ahead must not put off the next rotation.
 func (g *Generation) ReservedAt() time.Time {
 	at := g.Reserved
 	for _, p := range g.Placements {
-		if !p.Created.IsZero() && p.Created.Before(g.Reserved.Add(-clocksDiffer)) && p.Created.Before(at) {
+		if !p.Created.IsZero() && p.Created.Before(g.Reserved.Add(-key.MaxSkew)) && p.Created.Before(at) {
 			at = p.Created
 		}
 	}

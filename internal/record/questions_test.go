@@ -158,10 +158,11 @@ func TestARecordOfSchema1IsReadAsSchema2(t *testing.T) {
 		{"attempt":"d","state":"superseded"},
 		{"attempt":"e","state":"disabled"},
 		{"attempt":"f","state":"active","lifted":false}]}]}`
-	b, err := record.FromSchema1(json.RawMessage(old))
-	if err != nil {
-		t.Fatal(err)
+	all, err := record.FromSchema1(map[string]json.RawMessage{"k": json.RawMessage(old)})
+	if err != nil || len(all) != 1 {
+		t.Fatalf("%d records, %v", len(all), err)
 	}
+	b := all["k"]
 	var r record.Record
 	d := json.NewDecoder(strings.NewReader(string(b)))
 	d.DisallowUnknownFields()
@@ -178,7 +179,7 @@ func TestARecordOfSchema1IsReadAsSchema2(t *testing.T) {
 	if r.Schema != record.SchemaVersion || r.HoldLifted.IsZero() || r.Placement("c").DisableBegun.IsZero() {
 		t.Errorf("%+v", r)
 	}
-	if _, err := record.FromSchema1(json.RawMessage("[")); err == nil {
+	if _, err := record.FromSchema1(map[string]json.RawMessage{"k": json.RawMessage("[")}); err == nil {
 		t.Error("what is no record was read")
 	}
 }

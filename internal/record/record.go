@@ -2,7 +2,6 @@ package record
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -25,11 +24,6 @@ type Record struct {
 	HoldLifted time.Time `json:"lifted,omitzero"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
-	// KEKBegun is, by vault URL, when keyd last began to make the vault's key exchange key for this key, by its
-	// clock as far as that was known. It may come to light later.
-	KEKBegun map[string]time.Time `json:"kek_begun,omitempty"`
-	// KEKMade is, by vault URL, what came of that, once it is known.
-	KEKMade map[string]key.Fingerprint `json:"kek_made,omitempty"`
 	// Vaults and Operations are those of the key's last policy. keyd still proves a key that left the
 	// configuration, and needs them for that.
 	Vaults     []key.Vault     `json:"vaults,omitempty"`
@@ -153,8 +147,6 @@ func (r Record) Clone() Record {
 			c.Known[url] = slices.Clone(versions)
 		}
 	}
-	c.KEKBegun = maps.Clone(r.KEKBegun)
-	c.KEKMade = maps.Clone(r.KEKMade)
 	c.Vaults = slices.Clone(r.Vaults)
 	c.Operations = slices.Clone(r.Operations)
 	return c

@@ -36,7 +36,10 @@ type VaultSeen struct {
 	Newest     string        // version id; "" when there is none
 	// Material is that of the newest version and of every one that the record does not know.
 	Material map[string]key.Material
-	KEK      KEKSeen
+	// KEK is the key exchange key that imports are wrapped for: that of the vault's record, by its version.
+	KEK KEKSeen
+	// Newer is the newest version of the key exchange key when that is one which the vault's record does not know.
+	Newer KEKSeen
 	// Operations are those of the versions that were got so far: of the newest at each look, of others of the record
 	// in turn, of one that it does not know once.
 	Operations map[string][]key.Operation
@@ -47,14 +50,14 @@ type VaultSeen struct {
 	SkewSeen       bool
 }
 
-// KEKSeen is the state of a vault's key exchange key.
+// KEKSeen is what was seen of one key exchange key.
 type KEKSeen struct {
-	Absent bool
-	Begun  time.Time // when keyd last began to make it, as Record.KEKBegun; zero: never
+	Absent bool // the vault does not show it
 	KEK    key.KEK
 	Print  key.Fingerprint
-	Trust  string // why it is trusted
-	Err    error  // why it cannot be used
+	Was    key.Fingerprint // what the vault's record says of it; "" when it is not the active one
+	Trust  string          // why it is trusted
+	Err    error           // why it cannot be used
 }
 
 // Clock is a moment by the vault's clock; zero when that is not known.

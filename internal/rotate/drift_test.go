@@ -156,7 +156,7 @@ func TestALookDoesNotAskForEveryVersion(t *testing.T) {
 	for range looks {
 		w.now = w.now.Add(15 * time.Minute)
 		w.calls = nil
-		if _, err := w.step(r, p); err != nil {
+		if _, err := r.StepKey(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range w.calls {

@@ -94,12 +94,13 @@ func newHostile(t *testing.T) *hostile {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.vault[weu.URL].kek, err = ptrTo(h.vault[weu.URL].CreateKEK(t.Context()))
+	h.vault[weu.URL].kek, err = ptrTo(h.vault[weu.URL].CreateKEK(t.Context(), "", nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	observer := observe.New(observe.Config{
-		Instance: instance, HSM: h.hsm, Clock: h.clock, Vaults: func(string) observe.Vault { return client },
+		Instance: instance, HSM: h.hsm, Records: h.store, Clock: h.clock,
+		Vaults: func(string) observe.Vault { return client },
 	})
 	h.rotator = rotate.New(rotate.Config{
 		Instance: instance, Generator: "keyd test", HSM: h.hsm, Store: h.store, Observer: observer,
@@ -131,6 +132,7 @@ func (token) GetToken(context.Context, azpolicy.TokenRequestOptions) (azcore.Acc
 func (h *hostile) run(d time.Duration) (acted, failed int) {
 	ctx := azpolicy.WithRetryOptions(h.tb.Context(), azpolicy.RetryOptions{MaxRetries: -1})
 	for end := h.now.Add(d); h.now.Before(end); {
+		_, _ = h.rotator.StepVault(ctx, vaultPolicy(weu))
 		step, err := h.rotator.StepKey(ctx, h.p)
 		switch {
 		case err != nil:
@@ -238,6 +240,17 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 	switch {
 	case part[0] == "deletedkeys":
 		op, err = "deleted", fmt.Errorf("not deleted")
+	case name == hostileKEK && len(part) == 3 && part[2] == "versions":
+		all, err := v.KEKVersions(ctx)
+		if err != nil {
+			return "kek versions", http.StatusServiceUnavailable, object{}
+		}
+		items := []object{}
+		for _, x := range all {
+			x.Created = h.now
+			items = append(items, wireItem(name, x))
+		}
+		return "kek versions", http.StatusOK, object{"value": items, "nextLink": nil}
 	case name == hostileKEK:
 		op = "kek"
 		kek := *v.kek

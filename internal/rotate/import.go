@@ -31,6 +31,9 @@ func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, err
 	}
 	begun := r.Clock()
+	if err := r.stillActive(ctx, a); err != nil {
+		return a.rec, err
+	}
 	rec, req, attempt, err := r.intend(ctx, a)
 	if err != nil {
 		return rec, err
@@ -83,6 +86,19 @@ func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key
 	return rec, key.ImportRequest{
 		Key: p.Key, Operations: p.Operations, Expires: expires, Tags: r.tags(a.step.Generation, attempt, mark),
 	}, attempt, err
+}
+
+// stillActive checks that the KEK that was looked at is the one in use: how long one is needed counts from here.
+func (r *Rotator) stillActive(ctx context.Context, a act) error {
+	v, err := r.loadVault(ctx, a.step.Vault)
+	if err != nil {
+		return err
+	}
+	if k := v.Active(); k == nil || k.Kid != a.in().KEK.KEK.Kid {
+		return fmt.Errorf("vault %s has another key exchange key in use by now: keyd looks again",
+			a.rec.VaultName(a.policy, a.step.Vault))
+	}
+	return nil
 }
 
 // wrap makes the transfer blob of a pair for a KEK, in memory only.

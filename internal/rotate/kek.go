@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"maps"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -12,110 +12,301 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/status"
 )
 
-// createKEK makes a vault's key exchange key, which every key of the vault shares, or records the one that shows.
-func (r *Rotator) createKEK(ctx context.Context, a act) (record.Record, error) {
-	url := a.step.Vault
-	if seen := a.in().KEK; seen.Print != "" {
-		return r.kekMade(ctx, a.rec, url, seen.KEK.Kid, seen.Print)
-	}
-	c, err := r.vault(a.policy, &a.rec, url)
+// StepVault observes one vault's key exchange keys as far as needed, plans, and applies one step, as StepKey does for a
+// key. It must not be called for the same vault by two goroutines at once.
+func (r *Rotator) StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step, error) {
+	rec, err := r.loadVault(ctx, p.URL)
 	if err != nil {
-		return a.rec, err
+		return plan.Step{}, err
 	}
-	v, _ := a.policy.Vault(url)
-	skew, _ := c.ClockSkew()
-	begun, now := r.Clock(), r.now().Add(skew)
-	if err := r.rememberKEKs(ctx, url); err != nil {
-		return a.rec, err
+	o := r.Observer.LastVault(p.URL)
+	if r.wantsVaultLook(&rec, o) {
+		o = r.Observer.Vault(ctx, p, rec)
 	}
-	if !r.keks.begin(url, now, now.Add(-plan.KEKTime(v))) {
-		return a.rec, fmt.Errorf("the key exchange key of vault %s is being made for another key", v.Name)
+	step := plan.NextForVault(r.vaultInput(p, &rec, o))
+	if step.Acts() && !r.vaultInput(p, &rec, o).Fresh() {
+		o = r.Observer.Vault(ctx, p, rec)
+		step = plan.NextForVault(r.vaultInput(p, &rec, o))
 	}
-	a.rec.BeginKEK(url, now)
-	rec, err := r.save(ctx, a.rec, chain.KEKIntended, map[string]string{"vault": url})
+	if !step.Acts() || ctx.Err() != nil {
+		return step, ctx.Err()
+	}
+	if !r.vaultInput(p, &rec, o).Fresh() {
+		return step, fmt.Errorf("vault %s: %s: the clock was set, or the look took too long: keyd looks again",
+			p.Name, step.Kind)
+	}
+	r.Observer.DropVault(p.URL)
+	// As with a key, a step that was begun is brought to its end.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
+	defer cancel()
+	return step, r.applyToVault(ctx, vaultAct{p, rec.Clone(), o, step})
+}
+
+func (r *Rotator) loadVault(ctx context.Context, url string) (record.Vault, error) {
+	rec, err := r.Store.LoadVault(ctx, url)
 	if err != nil {
-		r.keks.end(url)
-		return rec, err
+		return rec, fmt.Errorf("read the record of vault %s: %w", url, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, plan.ImportTimeout-r.Clock().Sub(begun))
+	if rec.Instance == "" {
+		rec.Instance = r.Instance
+	}
+	if rec.Instance != r.Instance {
+		return rec, fmt.Errorf("the record of vault %s belongs to instance %q, and this is %q: set instance "+
+			"back in the configuration",
+			url, rec.Instance, r.Instance)
+	}
+	return rec, nil
+}
+
+func (r *Rotator) vaultInput(p key.VaultPolicy, rec *record.Vault, o *record.VaultLook) plan.VaultInput {
+	return plan.VaultInput{Now: r.now(), Policy: p, Record: rec, Seen: o}
+}
+
+// vaultPoll is how often a vault is looked at in which something is under way or waits for approval.
+const vaultPoll = 15 * time.Second
+
+// wantsVaultLook says whether a plan made now needs a new look.
+func (r *Rotator) wantsVaultLook(rec *record.Vault, o *record.VaultLook) bool {
+	if o == nil || o.Revision != rec.Revision {
+		return true
+	}
+	age := r.now().Sub(o.At)
+	quiet := o.Err == nil && rec.Active() != nil && rec.Making() == nil && rec.Waiting() == nil &&
+		rec.Disabling() == nil
+	return age < 0 || age >= r.Look || !quiet && age >= vaultPoll
+}
+
+// vaultAct is a step of a vault with all that it was planned on. The record is the act's own copy.
+type vaultAct struct {
+	policy key.VaultPolicy
+	rec    record.Vault
+	seen   *record.VaultLook
+	step   plan.Step
+}
+
+// now is the moment by both clocks.
+func (r *Rotator) moment(a vaultAct) record.Moment { return a.seen.Moment(r.now()) }
+
+func (r *Rotator) applyToVault(ctx context.Context, a vaultAct) error {
+	begun := r.Clock()
+	r.emitVault(a, status.Begin, 0, nil)
+	err := r.performOnVault(ctx, a)
+	if err != nil {
+		err = fmt.Errorf("vault %s: %s: %w", a.policy.Name, a.step.Kind, err)
+	}
+	elapsed := r.Clock().Sub(begun)
+	phase := status.Done
+	if err != nil {
+		phase = status.Failed
+	}
+	if r.Metrics != nil {
+		r.Metrics.steppedVault(a.policy, a.step, elapsed, err)
+	}
+	r.emitVault(a, phase, elapsed, err)
+	return err
+}
+
+func (r *Rotator) performOnVault(ctx context.Context, a vaultAct) error {
+	switch a.step.Kind {
+	case plan.CreateKEK:
+		return r.createKEK(ctx, a)
+	case plan.KEKMade:
+		seen, _ := a.seen.KEK(a.step.Version)
+		return r.kekMade(ctx, a, a.step.Attempt, seen.KEK, seen.Print)
+	case plan.KEKVoid:
+		return r.kekVoid(ctx, a, a.step.Attempt, false, map[string]string{"why": a.step.Why})
+	case plan.UseKEK:
+		return r.useKEK(ctx, a)
+	case plan.DisableKEK:
+		return r.disableKEK(ctx, a)
+	case plan.KEKDisabled:
+		return r.kekDisabled(ctx, a)
+	case plan.KEKDisableAborted:
+		return r.kekDisableAborted(ctx, a, map[string]string{"why": a.step.Why})
+	}
+	return fmt.Errorf("there is no step %q", a.step.Kind)
+}
+
+// createKEK has the vault make a new KEK. Nothing is wrapped for it before the HSM side trusts it.
+func (r *Rotator) createKEK(ctx context.Context, a vaultAct) error {
+	c := r.Vaults(a.policy.URL)
+	if c == nil {
+		return fmt.Errorf("vault %s is no longer in the configuration", a.policy.Name)
+	}
+	attempt, err := r.newID()
+	if err != nil {
+		return err
+	}
+	t, begun := a.step.Trigger, r.Clock()
+	if err := a.rec.MakeKEK(r.moment(a), attempt, t.Requester, t.Reason); err != nil {
+		return err
+	}
+	a.rec, err = r.saveVault(ctx, a.rec, "keyd", chain.KEKIntended, map[string]string{
+		"attempt": string(attempt), "reason": t.Reason, "requester": t.Requester})
+	if err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, plan.ImportTimeout-r.Clock().Sub(begun))
 	defer cancel()
 	killpoint.At("kek-before")
-	kek, err := c.CreateKEK(ctx)
+	kek, err := c.CreateKEK(within, a.seen.Newest.KEK.Version(), map[string]string{
+		key.TagInstance: r.Instance, key.TagAttempt: string(attempt)})
 	killpoint.At("kek-after")
-	ctx = context.WithoutCancel(ctx)
-	if err != nil {
-		return r.createKEKFailed(ctx, rec, url, err)
+	if class := key.ClassOf(err); err != nil && (class == key.Retry || class == key.Refused) {
+		return errors.Join(err, r.kekVoid(ctx, a, attempt, true, map[string]string{"error": err.Error()}))
 	}
-	return r.kekMade(ctx, rec, url, kek.Kid, kek.Material.Fingerprint())
+	if err != nil {
+		return err // it may come to light
+	}
+	return r.kekMade(ctx, a, attempt, kek, kek.Material.Fingerprint())
 }
 
-// rememberKEKs looks up when the vault's KEK was last begun for whichever key: before a restart, or by another daemon.
-func (r *Rotator) rememberKEKs(ctx context.Context, url string) error {
-	names, err := r.Store.Names(ctx)
-	if err != nil {
-		return fmt.Errorf("list the records: %w", err)
+func (r *Rotator) kekMade(ctx context.Context, a vaultAct, attempt key.ID, kek key.KEK, print key.Fingerprint) error {
+	if err := a.rec.KEKMade(r.moment(a), attempt, kek.Kid, print); err != nil {
+		return err
 	}
-	for _, name := range names {
-		rec, err := r.load(ctx, name)
-		if err != nil {
-			return err
+	_, err := r.saveVault(ctx, a.rec, "keyd", chain.KEKMade, kekFields(a.rec.KEK(kek.Version())))
+	return err
+}
+
+// kekVoid records that what was begun was not made: certainly, or as far as anybody can tell.
+func (r *Rotator) kekVoid(ctx context.Context, a vaultAct, attempt key.ID, certain bool,
+	fields map[string]string) error {
+	if err := a.rec.KEKVoid(attempt, certain); err != nil {
+		return err
+	}
+	_, err := r.saveVault(ctx, a.rec, "keyd", chain.KEKNotMade,
+		withFields(map[string]string{"attempt": string(attempt)}, fields))
+	return err
+}
+
+func (r *Rotator) useKEK(ctx context.Context, a vaultAct) error {
+	seen, _ := a.seen.KEK(a.step.Version)
+	if err := a.rec.UseKEK(r.moment(a), seen.KEK.Kid, seen.Print, seen.Trust); err != nil {
+		return err
+	}
+	_, err := r.saveVault(ctx, a.rec, "keyd", chain.KEKUsed, withFields(kekFields(a.rec.Active()),
+		map[string]string{"trust": seen.Trust}))
+	return err
+}
+
+// disableKEK switches a superseded KEK off. Keys that were imported with it do not need it.
+func (r *Rotator) disableKEK(ctx context.Context, a vaultAct) error {
+	c := r.Vaults(a.policy.URL)
+	if c == nil {
+		return fmt.Errorf("vault %s is no longer in the configuration", a.policy.Name)
+	}
+	err := a.rec.BeginDisablingKEK(r.moment(a), a.step.Version)
+	if err != nil {
+		return err
+	}
+	k := a.rec.KEK(a.step.Version)
+	if a.rec, err = r.saveVault(ctx, a.rec, "keyd", chain.KEKDisableIntended, withFields(kekFields(k),
+		map[string]string{"why": a.step.Why})); err != nil {
+		return err
+	}
+	killpoint.At("kek-disable-before")
+	err = c.DisableKEK(ctx, a.step.Version)
+	killpoint.At("kek-disable-after")
+	if class := key.ClassOf(err); err != nil && class == key.Refused {
+		return errors.Join(err, r.kekDisableAborted(ctx, a, map[string]string{"error": err.Error()}))
+	}
+	if err != nil {
+		return err
+	}
+	return r.kekDisabled(ctx, a)
+}
+
+func (r *Rotator) kekDisabled(ctx context.Context, a vaultAct) error {
+	if err := a.rec.KEKDisabled(r.moment(a), a.step.Version); err != nil {
+		return err
+	}
+	_, err := r.saveVault(ctx, a.rec, "keyd", chain.KEKDisabled, kekFields(a.rec.KEK(a.step.Version)))
+	return err
+}
+
+func (r *Rotator) kekDisableAborted(ctx context.Context, a vaultAct, fields map[string]string) error {
+	if err := a.rec.KEKStaysEnabled(a.step.Version); err != nil {
+		return err
+	}
+	_, err := r.saveVault(ctx, a.rec, "keyd", chain.KEKDisableAborted,
+		withFields(kekFields(a.rec.KEK(a.step.Version)), fields))
+	return err
+}
+
+// kekFields are the fields of an entry about one KEK.
+func kekFields(k *record.KEK) map[string]string {
+	return withFields(map[string]string{"attempt": string(k.Attempt), "kek": k.Kid,
+		"kek_fingerprint": string(k.Fingerprint)}, nil)
+}
+
+// saveVault stores the record with one audit entry, as save does that of a key.
+func (r *Rotator) saveVault(ctx context.Context, rec record.Vault, actor string, event chain.Event,
+	fields map[string]string) (record.Vault, error) {
+	fields = maps.Clone(fields)
+	fields["vault"] = rec.URL
+	ctx = context.WithoutCancel(ctx) // what happened is recorded even when the call used up its time
+	killpoint.At("save-before " + string(event))
+	saved, err := r.Store.SaveVault(ctx, rec, chain.Entry{Time: r.now(), Key: rec.URL, Event: event, Actor: actor,
+		Fields: withFields(fields, nil)})
+	if err != nil {
+		return rec, fmt.Errorf("record %q: %w", event, err)
+	}
+	killpoint.At("save-after " + string(event))
+	return saved, nil
+}
+
+func (r *Rotator) emitVault(a vaultAct, phase status.Phase, elapsed time.Duration, err error) {
+	if r.Emit == nil {
+		return
+	}
+	e := status.Event{At: r.now(), Vault: a.policy.Name, Version: a.step.Version, Step: string(a.step.Kind),
+		Phase:  phase,
+		Detail: a.step.Why, Elapsed: elapsed}
+	if err != nil {
+		e.Error = err.Error()
+	}
+	r.Emit(e)
+}
+
+// RequestKEK puts a request for a new key exchange key into the vault's record, or joins one that is pending.
+func (r *Rotator) RequestKEK(ctx context.Context, p key.VaultPolicy, actor, reason string) (q key.KEKRequest,
+	joined bool, err error) {
+	if !p.Create {
+		return q, false,
+			refuse("kek.create is false for vault %s: make the new version of %s yourself; keyd uses it once its "+
+				"fingerprint is pinned in kek.fingerprints", p.Name, p.KEK)
+	}
+	for range changeTries {
+		var rec record.Vault
+		if rec, err = r.loadVault(ctx, p.URL); err != nil {
+			return q, false, err
 		}
-		r.keks.note(url, rec.KEKBegun[url])
+		switch k := rec.Waiting(); {
+		case k != nil:
+			return q, false,
+				refuse("vault %s has a new key exchange key already, which waits for approval: %s; see: keyd kek %s",
+					p.Name, k.Fingerprint, p.Name)
+		case rec.Request != nil:
+			return *rec.Request, true, nil
+		}
+		id, ferr := r.newID()
+		if ferr != nil {
+			return q, false, ferr
+		}
+		q = key.KEKRequest{ID: id, At: r.now(), By: actor, Reason: reason}
+		rec = rec.Clone()
+		rec.Request = &q
+		_, err = r.saveVault(ctx, rec, actor, chain.KEKRequested, map[string]string{"request": string(id),
+			"reason": reason})
+		if err == nil || key.ClassOf(err) != key.Retry {
+			return q, false, err
+		}
 	}
-	return nil
-}
-
-func (r *Rotator) kekMade(ctx context.Context, rec record.Record, url, kid string,
-	print key.Fingerprint) (record.Record, error) {
-	rec.MadeKEK(url, print)
-	return r.save(ctx, rec, chain.KEKMade, map[string]string{"vault": url, "kek": kid,
-		"kek_fingerprint": string(print)})
-}
-
-// createKEKFailed lets the next step try again when nothing can have happened.
-func (r *Rotator) createKEKFailed(ctx context.Context, rec record.Record, url string, cause error,
-) (record.Record, error) {
-	if class := key.ClassOf(cause); class != key.Retry && class != key.Refused {
-		return rec, cause
-	}
-	r.keks.end(url)
-	delete(rec.KEKBegun, url)
-	saved, err := r.save(ctx, rec, chain.KEKNotMade, map[string]string{"vault": url, "error": cause.Error()})
-	return saved, errors.Join(cause, err)
-}
-
-// keks is when each vault's KEK was begun, for whichever key.
-type keks struct {
-	mu    *sync.Mutex
-	begun map[string]time.Time // by url
-}
-
-func newKEKs() keks { return keks{new(sync.Mutex), map[string]time.Time{}} }
-
-// begin claims the making of a vault's KEK, unless it was claimed after since.
-func (k keks) begin(url string, now, since time.Time) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.begun[url].After(since) {
-		return false
-	}
-	k.begun[url] = now
-	return true
-}
-
-// note remembers that the KEK was begun at a time, if that is the latest.
-func (k keks) note(url string, at time.Time) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if at.After(k.begun[url]) {
-		k.begun[url] = at
-	}
-}
-
-func (k keks) end(url string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.begun, url)
+	return q, false,
+		fmt.Errorf("the record of vault %s changes faster than keyd could record the request: try again: %w", p.Name,
+			err)
 }

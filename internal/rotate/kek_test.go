@@ -1,80 +1,222 @@
 package rotate_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/rotate"
 )
 
-func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
-	w := newWorld(t, 1, mhsm)
-	p := policy(mhsm)
-	r := w.rotator()
-	for range 10 {
-		rec := w.record(p.Key)
-		if g := rec.Latest(); g != nil && g.Fingerprint != "" {
-			break
-		}
-		if _, err := w.step(r, p); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rec := w.record(p.Key)
-	look := func(begun time.Time) plan.Kind {
-		o := *r.Observer.Last(p.Key)
-		kek := record.KEKSeen{Absent: true, Begun: begun}
-		o.Vaults = map[string]record.VaultSeen{mhsm.URL: {Begun: w.now, KEK: kek}}
-		return plan.Next(plan.Input{Now: w.now, Policy: p, Record: &rec, Seen: &o}).Kind
-	}
-	for begun, want := range map[time.Time]plan.Kind{
-		{}:                           plan.CreateKEK,
-		w.now.Add(-10 * time.Minute): plan.Wait, // a Managed HSM may still show it
-		w.now.Add(-12 * time.Minute): plan.CreateKEK,
-	} {
-		if got := look(begun); got != want {
-			t.Errorf("begun at %v: %s, want %s", begun, got, want)
-		}
+// vaultSteps steps a vault n times, with a pause after each.
+func (w *world) vaultSteps(r *rotate.Rotator, v key.Vault, n int, pause time.Duration) {
+	for range n {
+		_, _ = r.StepVault(w.tb.Context(), vaultPolicy(v))
+		w.now = w.now.Add(pause)
 	}
 }
 
-// A restart, or another daemon, knows from the records what was begun for another key.
-func TestAKeyExchangeKeyThatWasBegunForAnotherKeyIsNotMadeAgain(t *testing.T) {
+// vaultRecord is what the store has of a vault.
+func (w *world) vaultRecord(v key.Vault) *record.Vault {
+	rec := w.store.vaults[v.URL].Clone()
+	return &rec
+}
+
+func (w *world) print(v key.Vault) key.Fingerprint {
+	return w.vault[v.URL].kek.Material.Fingerprint()
+}
+
+func TestAVaultGetsItsKeyExchangeKeyWithoutAnyKey(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	w.vaultSteps(w.rotator(), weu, 5, time.Second)
+	k := w.vaultRecord(weu).Active()
+	if k == nil || w.vault[weu.URL].kek == nil || k.Kid != w.vault[weu.URL].kek.Kid || k.Fingerprint != w.print(weu) {
+		t.Errorf("the record has %+v\n%s", k, w.story())
+	}
+}
+
+// A restart, or another daemon, knows from the record what was begun.
+func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
-	one, two := policy(mhsm), policy(mhsm)
-	two.Key = "other-cmk-key"
 	w.strikeOnce("mhsm.CreateKEK", failAfter)
-	w.stepUntil(one, func() bool { return !w.record(one.Key).KEKBegun[mhsm.URL].IsZero() })
+	w.vaultSteps(w.rotator(), mhsm, 1, time.Second)
 	v := w.vault[mhsm.URL]
 	made := v.kek
 	v.kek = nil // it does not show yet
-	w.steps(w.rotator(), two, 20, time.Second)
+	w.vaultSteps(w.rotator(), mhsm, 40, 15*time.Second)
 	if v.kek != nil {
 		t.Fatal("a second key exchange key was made")
 	}
 	v.kek = made
-	w.settle(two)
-	if rec := w.record(two.Key); rec.Latest().Finished.IsZero() {
-		t.Errorf("the other key was not made\n%s", w.story())
+	w.vaultSteps(w.rotator(), mhsm, 5, time.Second)
+	if k := w.vaultRecord(mhsm).Active(); k == nil || k.Kid != made.Kid {
+		t.Errorf("in use: %+v, want what was made\n%s", k, w.story())
 	}
 }
 
 // The clocks of this daemon and of the one that began it may differ, or have been set.
-func TestWhenAKeyExchangeKeyWasBegunIsToldByTheVaultsClock(t *testing.T) {
+func TestWhenAKeyExchangeKeyWasBegunIsToldByTheVaultsClockToo(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
-	p := policy(mhsm)
 	v := w.vault[mhsm.URL]
-	w.stepUntil(p, func() bool { rec := w.record(p.Key); g := rec.Latest(); return g != nil && g.Fingerprint != "" })
 	v.skew = 2 * time.Hour // the local clock is behind
 	w.strikeOnce("mhsm.CreateKEK", failBeforeAmbiguous)
-	w.stepUntil(p, func() bool { return !w.record(p.Key).KEKBegun[mhsm.URL].IsZero() })
+	w.vaultSteps(w.rotator(), mhsm, 1, time.Second)
 	w.now, v.skew = w.now.Add(2*time.Hour), 0
-	w.steps(w.rotator(), p, 20, time.Second)
+	w.vaultSteps(w.rotator(), mhsm, 20, time.Second)
 	if v.kek != nil {
 		t.Error("made again while the first may come to light")
 	}
 	w.now = w.now.Add(12 * time.Minute)
+	w.vaultSteps(w.rotator(), mhsm, 5, time.Second)
+	if v.kek == nil || len(v.oldKEKs) > 0 {
+		t.Errorf("the vault has %d key exchange keys, want one", len(v.allKEKs()))
+	}
+}
+
+// askForKEK makes a world with one rotated key, and asks for a new KEK, which waits for approval.
+func askForKEK(t *testing.T) (*world, *rotate.Rotator, key.Policy) {
+	t.Helper()
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Schedule = nil
 	w.settle(p)
-	w.checkDone(p, 1, 0)
+	r := w.rotator()
+	if _, joined, err := r.RequestKEK(t.Context(), vaultPolicy(weu), "uid 0 (root)", "yearly"); joined || err != nil {
+		t.Fatal(joined, err)
+	}
+	w.vaultSteps(r, weu, 10, time.Minute)
+	if n := len(w.vault[weu.URL].allKEKs()); n != 2 {
+		t.Fatalf("%d key exchange keys, want a second one\n%s", n, w.story())
+	}
+	return w, r, p
+}
+
+func TestANewKeyExchangeKeyIsUsedOnceItIsApprovedAndTheOldOneThenDisabled(t *testing.T) {
+	w, r, p := askForKEK(t)
+	v := w.vault[weu.URL]
+	old := v.oldKEKs[0].Version()
+	if k := w.vaultRecord(weu).Active(); k.Version() != old {
+		t.Fatalf("%s is in use before it is approved", k.Kid)
+	}
+	// A rotation meanwhile goes on with the old one.
+	request(t, w, p, rotate.Wanted{Reason: "meanwhile"})
+	w.settle(p)
+	if at := w.record(p.Key); at.Latest().Finished.IsZero() || at.Latest().Placements[0].KEK != v.oldKEKs[0].Kid {
+		t.Fatalf("the rotation did not use the old key exchange key\n%s", w.story())
+	}
+
+	w.hsm.pins = []key.Fingerprint{w.print(weu)}
+	w.hsm.trust = nil
+	w.now = w.now.Add(5 * time.Minute)
+	w.vaultSteps(r, weu, 2, time.Second)
+	used := w.now
+	if k := w.vaultRecord(weu).Active(); k.Kid != v.kek.Kid || k.Trust != key.TrustConfigured {
+		t.Fatalf("in use: %+v, want the new one\n%s", k, w.story())
+	}
+	w.vaultSteps(r, weu, 12, time.Minute)
+	if v.kekOff[old] {
+		t.Errorf("disabled %s after another was in use: an import may need it", w.now.Sub(used))
+	}
+	w.now = used.Add(plan.KEKNeeded(weu) + time.Hour)
+	w.vaultSteps(r, weu, 3, time.Second)
+	if !v.kekOff[old] || w.vaultRecord(weu).KEK(old).State != key.KEKDisabled {
+		t.Errorf("the old key exchange key is not disabled: %+v\n%s", w.vaultRecord(weu).KEKs, w.story())
+	}
+	request(t, w, p, rotate.Wanted{Reason: "afterwards"})
+	w.settle(p)
+	if g := w.record(p.Key); g.Latest().Finished.IsZero() || g.Latest().Placements[0].KEK != v.kek.Kid {
+		t.Errorf("the next rotation did not use the new key exchange key\n%s", w.story())
+	}
+	w.checkDone(p, 3, 0)
+}
+
+func TestOneKeyExchangeKeyWaitsForApprovalAtATime(t *testing.T) {
+	w, r, _ := askForKEK(t)
+	_, _, err := r.RequestKEK(t.Context(), vaultPolicy(weu), "uid 0 (root)", "again")
+	if reason, refused := rotate.IsRefused(err); !refused || !strings.Contains(reason, string(w.print(weu))) {
+		t.Errorf("%v, want a refusal that names the one that waits", err)
+	}
+	w.vaultSteps(r, weu, 20, time.Hour)
+	if n := len(w.vault[weu.URL].allKEKs()); n != 2 {
+		t.Errorf("%d key exchange keys\n%s", n, w.story())
+	}
+}
+
+func TestAStrangersKeyExchangeKeyDisplacesNothing(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	p.Schedule = nil
+	w.settle(p)
+	r := w.rotator()
+	v := w.vault[weu.URL]
+	ours := v.kek.Kid
+	v.newKEK(nil)
+	w.now = w.now.Add(time.Hour)
+	request(t, w, p, rotate.Wanted{Reason: "meanwhile"})
+	w.settle(p)
+	if g := w.record(p.Key); g.Latest().Finished.IsZero() || g.Latest().Placements[0].KEK != ours {
+		t.Errorf("the rotation did not go on with the key exchange key in use\n%s", w.story())
+	}
+	w.now = w.now.Add(time.Hour)
+	if drifts := w.drifts(r, p); !slices.Equal(drifts, []plan.DriftKind{plan.DriftKEKChanged}) {
+		t.Errorf("drifts: %v, want kek-changed", drifts)
+	}
+	// Approved, it is used; and what keyd did not make it does not disable, once another has followed.
+	w.hsm.pins = []key.Fingerprint{w.print(weu)}
+	w.vaultSteps(r, weu, 20, time.Hour)
+	stranger := v.kek.Version()
+	if k := w.vaultRecord(weu).Active(); k.Version() != stranger || !k.Found {
+		t.Fatalf("in use: %+v, want the approved one", k)
+	}
+	v.newKEK(nil)
+	w.hsm.pins = []key.Fingerprint{w.print(weu)}
+	w.vaultSteps(r, weu, 20, time.Hour)
+	if k := w.vaultRecord(weu).Active(); k.Version() == stranger || v.kekOff[stranger] {
+		t.Errorf("in use: %+v; the stranger's is disabled: %v", k, v.kekOff[stranger])
+	}
+}
+
+func TestTheScheduleMakesANewKeyExchangeKey(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	r := w.rotator()
+	p := vaultPolicy(weu)
+	p.Schedule, p.ScheduleText = every(30*24*time.Hour), "@every 30d"
+	step := func(n int, pause time.Duration) {
+		for range n {
+			if _, err := r.StepVault(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			w.now = w.now.Add(pause)
+		}
+	}
+	step(29, 24*time.Hour)
+	if n := len(w.vault[weu.URL].allKEKs()); n != 1 {
+		t.Fatalf("%d key exchange keys before the schedule fires", n)
+	}
+	step(20, 24*time.Hour)
+	rec := w.vaultRecord(weu)
+	if n := len(w.vault[weu.URL].allKEKs()); n != 2 || rec.Waiting() == nil || rec.Waiting().By != "schedule" {
+		t.Errorf("%d key exchange keys, and %+v waits", n, rec.Waiting())
+	}
+}
+
+func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testing.T) {
+	w, r, _ := askForKEK(t)
+	v := w.vault[weu.URL]
+	w.hsm.pins = []key.Fingerprint{w.print(weu)}
+	v.forbid = "DisableKEK"
+	w.vaultSteps(r, weu, 24*60, time.Minute)
+	tries := 0
+	for _, e := range w.store.entries {
+		if e.Event == "disabling of a key exchange key intended" {
+			tries++
+		}
+	}
+	if tries < 3 || tries > 5 {
+		t.Errorf("%d tries in a day, want one every six hours", tries)
+	}
 }

@@ -25,15 +25,16 @@ const (
 	onceWait     = 15 * time.Minute
 )
 
-// Loop steps every key whenever it is due. It is a thin shell around StepKey: one
-// goroutine for each key, at most Parallel of them stepping.
+// Loop steps every key and every vault whenever it is due. It is a thin shell around StepKey and StepVault: one
+// goroutine for each, at most Parallel of them stepping.
 type Loop struct {
 	r     *Rotator
 	slots chan struct{}
 
 	mu      sync.Mutex
 	keys    map[string]*worker
-	ctx     context.Context // set by Run
+	vaults  map[string]*worker // by URL
+	ctx     context.Context    // set by Run
 	running sync.WaitGroup
 }
 
@@ -48,16 +49,21 @@ type Position struct {
 	Wake     time.Time
 }
 
+// worker is one key's or one vault's part of the loop.
 type worker struct {
 	policy key.Policy
-	wake   chan struct{} // of capacity 1
-	stop   context.CancelFunc
-	pos    Position
+	vault  key.VaultPolicy
+	// ofVault: it steps the vault, and not a key.
+	ofVault bool
+	wake    chan struct{} // of capacity 1
+	stop    context.CancelFunc
+	pos     Position
 }
 
 // NewLoop returns a loop that steps at most parallel keys at once.
 func NewLoop(r *Rotator, parallel int) *Loop {
-	return &Loop{r: r, slots: make(chan struct{}, max(1, parallel)), keys: map[string]*worker{}}
+	return &Loop{r: r, slots: make(chan struct{}, max(1, parallel)), keys: map[string]*worker{},
+		vaults: map[string]*worker{}}
 }
 
 // SetPolicies makes these the keys of the loop. A key whose policy changed is
@@ -161,7 +167,7 @@ func (l *Loop) Looked() bool {
 func (l *Loop) Stuck(now time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, w := range l.keys {
+	for name, w := range l.all() {
 		switch {
 		case w.pos.Doing && now.Sub(w.pos.Since) > plan.StepTimeout+time.Minute:
 			return name
@@ -176,6 +182,9 @@ func (l *Loop) Stuck(now time.Time) string {
 func (l *Loop) Run(ctx context.Context) {
 	l.mu.Lock()
 	l.ctx = ctx
+	for _, w := range l.vaults {
+		l.start(w)
+	}
 	for _, w := range l.keys {
 		l.start(w)
 	}
@@ -215,12 +224,15 @@ func (l *Loop) stepOnce(ctx context.Context, w *worker) (pause time.Duration) {
 		return 0
 	}
 	l.mu.Lock()
-	p := w.policy
+	p, v := w.policy, w.vault
 	w.pos.Doing, w.pos.Since = true, l.r.Clock()
 	l.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(ctx, plan.StepTimeout)
 	defer cancel()
+	if w.ofVault {
+		return l.vaultStepped(ctx, w, v)
+	}
 	step, err := l.r.StepKey(ctx, p)
 
 	now := l.r.Clock()
@@ -240,8 +252,7 @@ func (l *Loop) stepOnce(ctx context.Context, w *worker) (pause time.Duration) {
 // slow interval is over.
 func (l *Loop) pause(now time.Time, p key.Policy, pos *Position) time.Duration {
 	if pos.Err != nil {
-		pos.Failures++
-		return min(lastPause, firstPause<<min(pos.Failures-1, 20))
+		return pos.failed()
 	}
 	if pos.Step.Acts() {
 		// An abandoned id is the answer to a failure, not the end of it.
@@ -261,6 +272,12 @@ func (l *Loop) pause(now time.Time, p key.Policy, pos *Position) time.Duration {
 		until = s
 	}
 	return max(until.Sub(now), 10*time.Millisecond)
+}
+
+// failed counts a failure, and says how long to pause after it.
+func (pos *Position) failed() time.Duration {
+	pos.Failures++
+	return min(lastPause, firstPause<<min(pos.Failures-1, 20))
 }
 
 func vaultName(p key.Policy, url string) string {
@@ -303,7 +320,7 @@ func (l *Loop) RunOnce(ctx context.Context) error {
 		workers = append(workers, w)
 	}
 	l.mu.Unlock()
-	var errs []error
+	errs := []error{l.settleVaults(ctx)}
 	for _, w := range workers {
 		errs = append(errs, l.settle(ctx, w))
 	}

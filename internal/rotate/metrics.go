@@ -9,6 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/sample"
 )
 
 // Metrics counts what the loop does and shows where each key stands.
@@ -25,6 +26,7 @@ type Metrics struct {
 	stepDuration *prometheus.HistogramVec
 	stepFailures *prometheus.GaugeVec
 	placements   *prometheus.GaugeVec
+	kekWaiting   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the loop's metrics.
@@ -59,6 +61,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have "+
 			"failed in a row.", "key", "vault"),
 		placements: gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
+		kekWaiting: gauge("kek_waiting_since_timestamp_seconds", "Since when a key exchange key of the vault waits "+
+			"for approval, 0 for none.", "vault"),
 		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 4, 8),
@@ -89,6 +93,34 @@ func (m *Metrics) stepped(p key.Policy, s plan.Step, rec *record.Record, elapsed
 	}
 }
 
+// steppedVault counts a step of a vault's key exchange keys: one that belongs to no key.
+func (m *Metrics) steppedVault(p key.VaultPolicy, s plan.Step, elapsed time.Duration, err error) {
+	outcome := "done"
+	if err != nil {
+		outcome = "failed"
+		m.stepFailures.WithLabelValues("", p.Name).Inc()
+	} else {
+		m.stepFailures.DeleteLabelValues("", p.Name)
+	}
+	m.steps.WithLabelValues(string(s.Kind), outcome).Inc()
+	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
+}
+
+// RecordedVault shows where a vault's key exchange keys stand by its record.
+func (m *Metrics) RecordedVault(p key.VaultPolicy, rec *record.Vault) {
+	var since time.Time
+	if k := rec.Waiting(); k != nil {
+		since = k.Made.Here
+	}
+	m.kekWaiting.WithLabelValues(p.Name).Set(sample.Time(since))
+}
+
+// ForgetVault drops every series of a vault that has left the configuration.
+func (m *Metrics) ForgetVault(name string) {
+	m.kekWaiting.DeleteLabelValues(name)
+	m.stepFailures.DeleteLabelValues("", name)
+}
+
 // Recorded shows where a key stands by its record.
 func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	name := p.Key
@@ -97,19 +129,19 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	m.stepFailures.WithLabelValues(name, "")
 	stage := rec.Stage(p)
 	m.generation.WithLabelValues(name).Set(float64(stage.Active))
-	m.started.WithLabelValues(name).Set(unix(stage.Since))
+	m.started.WithLabelValues(name).Set(sample.Time(stage.Since))
 	m.partial.DeletePartialMatch(prometheus.Labels{"key": name})
 	for _, v := range p.Vaults {
-		m.partial.WithLabelValues(name, v.Name).Set(truth(slices.Contains(stage.Lacking, v.URL)))
+		m.partial.WithLabelValues(name, v.Name).Set(sample.Bool(slices.Contains(stage.Lacking, v.URL)))
 	}
-	m.next.WithLabelValues(name).Set(unix(plan.NextRotation(now, p, rec)))
-	m.last.WithLabelValues(name).Set(unix(rec.LastRotation()))
+	m.next.WithLabelValues(name).Set(sample.Time(plan.NextRotation(now, p, rec)))
+	m.last.WithLabelValues(name).Set(sample.Time(rec.LastRotation()))
 	m.held.DeletePartialMatch(prometheus.Labels{"key": name})
 	if rec.Hold != nil {
 		m.held.WithLabelValues(name, rec.VaultName(p, rec.Hold.Vault), string(rec.Hold.Code)).Set(1)
 	}
-	m.requested.WithLabelValues(name, "no").Set(unix(rec.OldestRequest(false)))
-	m.requested.WithLabelValues(name, "yes").Set(unix(rec.OldestRequest(true)))
+	m.requested.WithLabelValues(name, "no").Set(sample.Time(rec.OldestRequest(false)))
+	m.requested.WithLabelValues(name, "yes").Set(sample.Time(rec.OldestRequest(true)))
 	m.placements.DeletePartialMatch(prometheus.Labels{"key": name})
 	for at, n := range rec.Counts() {
 		m.placements.WithLabelValues(name, at.VaultName, string(at.State)).Set(float64(n))
@@ -136,18 +168,4 @@ func (m *Metrics) Forget(name string) {
 		v.DeletePartialMatch(labels)
 	}
 	m.rotations.DeletePartialMatch(labels)
-}
-
-func unix(t time.Time) float64 {
-	if t.IsZero() {
-		return 0
-	}
-	return float64(t.UnixMilli()) / 1000
-}
-
-func truth(b bool) float64 {
-	if b {
-		return 1
-	}
-	return 0
 }

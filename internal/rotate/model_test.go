@@ -86,7 +86,7 @@ func newWorld(tb testing.TB, seed uint64, vaults ...key.Vault) *world {
 	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)),
 		vault: map[string]*modelVault{}, wrapped: map[string]secret{}}
 	w.hsm = &modelHSM{w: w, pairs: map[key.ID][]*pair{}}
-	w.store = &modelStore{w: w, records: map[string]record.Record{}}
+	w.store = &modelStore{w: w, records: map[string]record.Record{}, vaults: map[string]record.Vault{}}
 	for _, v := range vaults {
 		w.vault[v.URL] = &modelVault{w: w, v: v, keys: map[string]*modelKey{}, kekFixed: true}
 	}
@@ -138,7 +138,7 @@ func (w *world) strikeOnce(name string, f fault) *bool {
 // rotator is the daemon, started anew: it keeps nothing of an earlier one.
 func (w *world) rotator() *rotate.Rotator {
 	observer := observe.New(observe.Config{
-		Instance: instance, HSM: w.hsm, Clock: func() time.Time { return w.now },
+		Instance: instance, HSM: w.hsm, Records: w.store, Clock: func() time.Time { return w.now },
 		Vaults: func(url string) observe.Vault {
 			if v, ok := w.vault[url]; ok {
 				return v
@@ -222,6 +222,7 @@ type modelHSM struct {
 	generated map[key.ID]int
 	down      bool
 	trust     map[string]key.Fingerprint
+	pins      []key.Fingerprint // configured, besides the first use
 	wraps     int
 }
 
@@ -300,6 +301,9 @@ func (h *modelHSM) CheckKEK(_ context.Context, kek key.KEK) (how string, err err
 
 func (h *modelHSM) trusts(kek key.KEK) (string, error) {
 	print := kek.Material.Fingerprint()
+	if slices.Contains(h.pins, print) {
+		return key.TrustConfigured, nil
+	}
 	switch h.trust[kek.Vault] {
 	case "":
 		return "would be first use", nil
@@ -384,7 +388,10 @@ type modelVault struct {
 	w           *world
 	v           key.Vault
 	keys        map[string]*modelKey
-	kek         *key.KEK
+	kek         *key.KEK  // the newest
+	oldKEKs     []key.KEK // newest first
+	kekTags     map[string]map[string]string
+	kekOff      map[string]bool // disabled, by version
 	kekFixed    bool
 	down        bool
 	forbid      string        // an operation that answers 403
@@ -418,26 +425,79 @@ func (v *modelVault) do(op string, effect func() error) error {
 	})
 }
 
-func (v *modelVault) KEK(context.Context) (kek key.KEK, present bool, err error) {
+func (v *modelVault) KEK(_ context.Context, version string) (kek key.KEK, present bool, err error) {
 	err = v.do("KEK", func() error {
-		if v.kek != nil {
-			kek, present = *v.kek, true
+		for _, k := range v.allKEKs() {
+			if version != "" && k.Version() != version {
+				continue
+			}
+			kek, present = k, true
+			if v.kekOff[k.Version()] {
+				kek.Material = key.Material{}
+				return &classError{"model: the KEK is disabled", key.Refused}
+			}
+			return nil
 		}
 		return nil
 	})
-	return kek, present, err
+	return kek, present && err == nil, err
 }
 
-func (v *modelVault) CreateKEK(context.Context) (kek key.KEK, err error) {
-	err = v.do("CreateKEK", func() error {
-		if v.kek == nil {
-			v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + strings.Repeat("a", 32),
-				Material: materialOf(pairOf(kekPair))}
+// allKEKs is every version of the KEK, newest first.
+func (v *modelVault) allKEKs() (all []key.KEK) {
+	if v.kek != nil {
+		all = append(all, *v.kek)
+	}
+	return append(all, v.oldKEKs...)
+}
+
+func (v *modelVault) KEKVersions(context.Context) (out []key.Version, err error) {
+	err = v.do("KEKVersions", func() error {
+		for _, k := range v.allKEKs() {
+			out = append(out, key.Version{ID: k.Version(), Enabled: !v.kekOff[k.Version()],
+				Tags: v.kekTags[k.Version()]})
 		}
-		kek = *v.kek
+		return nil
+	})
+	return out, err
+}
+
+func (v *modelVault) CreateKEK(_ context.Context, after string, tags map[string]string) (kek key.KEK, err error) {
+	err = v.do("CreateKEK", func() error {
+		newest := ""
+		if v.kek != nil {
+			newest = v.kek.Version()
+		}
+		if newest != after {
+			return &classError{"model: the newest KEK is another", key.Retry}
+		}
+		kek = v.newKEK(tags)
 		return nil
 	})
 	return kek, err
+}
+
+func (v *modelVault) newKEK(tags map[string]string) key.KEK {
+	shown := materialOf(pairOf(kekPair))
+	if v.kek != nil {
+		v.oldKEKs = append([]key.KEK{*v.kek}, v.oldKEKs...)
+		shown = materialOf(v.w.newPair())
+	}
+	v.count++
+	id := fmt.Sprintf("%032x", 0xa00000+v.count)
+	v.kek = &key.KEK{Vault: v.v.URL, Kid: v.v.URL + "/keys/keyd-kek/" + id, Material: shown}
+	if v.kekTags == nil {
+		v.kekTags, v.kekOff = map[string]map[string]string{}, map[string]bool{}
+	}
+	v.kekTags[id] = tags
+	return *v.kek
+}
+
+func (v *modelVault) DisableKEK(_ context.Context, version string) error {
+	return v.do("DisableKEK", func() error {
+		v.kekOff[version] = true
+		return nil
+	})
 }
 
 func (v *modelVault) Import(ctx context.Context, r key.ImportRequest) (out key.Version, err error) {
@@ -634,6 +694,7 @@ func (v *modelVault) expired(x *modelVersion) error {
 type modelStore struct {
 	w       *world
 	records map[string]record.Record
+	vaults  map[string]record.Vault // by URL
 	entries []chain.Entry
 }
 
@@ -669,6 +730,33 @@ func (s *modelStore) Names(context.Context) (names []string, err error) {
 		return nil
 	})
 	return names, err
+}
+
+func (s *modelStore) LoadVault(_ context.Context, url string) (rec record.Vault, err error) {
+	err = s.w.call("store.LoadVault", func() error {
+		var ok bool
+		if rec, ok = s.vaults[url]; !ok {
+			rec = record.Vault{URL: url, Schema: record.SchemaVersion}
+		}
+		rec = rec.Clone()
+		return nil
+	})
+	return rec, err
+}
+
+func (s *modelStore) SaveVault(_ context.Context, rec record.Vault, entries ...chain.Entry) (out record.Vault,
+	err error) {
+	err = s.w.call("store.SaveVault "+string(entries[0].Event), func() error {
+		if s.vaults[rec.URL].Revision != rec.Revision {
+			return &classError{"model: conflict", key.Retry}
+		}
+		rec.Revision++
+		s.vaults[rec.URL] = rec.Clone()
+		s.entries = append(s.entries, entries...)
+		out = rec.Clone()
+		return nil
+	})
+	return out, err
 }
 
 // roundTrip goes through JSON, as the real store does.
@@ -736,7 +824,22 @@ func (w *world) step(r *rotate.Rotator, p key.Policy) (s plan.Step, err error) {
 			err = crashed{c}
 		}
 	}()
+	for _, v := range p.Vaults {
+		for range 3 { // a vault that fails does not keep the key from its step
+			s, err := r.StepVault(context.Background(), vaultPolicy(v))
+			if err != nil || !s.Acts() {
+				break
+			}
+			if s.Kind == plan.UseKEK {
+				r.Observer.Drop(p.Key) // as the loop does
+			}
+		}
+	}
 	return r.StepKey(context.Background(), p)
+}
+
+func vaultPolicy(v key.Vault) key.VaultPolicy {
+	return key.VaultPolicy{Vault: v, KEK: "keyd-kek", Create: true}
 }
 
 func (w *world) story() string {

@@ -38,8 +38,11 @@ type HSM interface {
 // certainly did not take it.
 type Vault interface {
 	proof.Vault
-	// CreateKEK makes the key exchange key unless it is there.
-	CreateKEK(ctx context.Context) (key.KEK, error)
+	// CreateKEK makes a new version of the key exchange key, unless the newest is another than the version after
+	// ("": none). Its errors are as those of Import.
+	CreateKEK(ctx context.Context, after string, tags map[string]string) (key.KEK, error)
+	// DisableKEK sets enabled=false on one version of the key exchange key.
+	DisableKEK(ctx context.Context, version string) error
 	Import(ctx context.Context, r key.ImportRequest) (key.Version, error)
 	// Newest is the version that a caller without a version gets.
 	Newest(ctx context.Context, name string) (key.Version, error)
@@ -57,6 +60,9 @@ type Store interface {
 	Save(ctx context.Context, r record.Record, entries ...chain.Entry) (record.Record, error)
 	// Names lists the keys that have a record.
 	Names(ctx context.Context) ([]string, error)
+	// LoadVault and SaveVault do the same for the record of a vault, by its URL.
+	LoadVault(ctx context.Context, url string) (record.Vault, error)
+	SaveVault(ctx context.Context, r record.Vault, entries ...chain.Entry) (record.Vault, error)
 }
 
 // Observer looks at the HSM and the vaults, and keeps the newest observation of each key.
@@ -72,6 +78,10 @@ type Observer interface {
 	Drop(name string)
 	// Forget ends what is shown of a key that is managed no more.
 	Forget(name string)
+	// Vault looks at a vault's key exchange keys and keeps that; LastVault is the newest look, nil for none.
+	Vault(ctx context.Context, p key.VaultPolicy, rec record.Vault) *record.VaultLook
+	LastVault(url string) *record.VaultLook
+	DropVault(url string)
 }
 
 // Vaults finds the vault with this URL; nil when the configuration has none.
@@ -99,13 +109,10 @@ type Config struct {
 }
 
 // Rotator applies steps to keys. It keeps nothing that a restart would miss.
-type Rotator struct {
-	Config
-	keks keks
-}
+type Rotator struct{ Config }
 
 // New returns a Rotator.
-func New(c Config) *Rotator { return &Rotator{Config: c, keks: newKEKs()} }
+func New(c Config) *Rotator { return &Rotator{c} }
 
 // now has no monotonic reading: what is planned goes by the wall clock, also when that was set.
 func (r *Rotator) now() time.Time { return r.Clock().Round(0) }

@@ -138,8 +138,6 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.pin(ctx, a)
 	case plan.Sweep:
 		return r.sweep(ctx, a)
-	case plan.CreateKEK:
-		return r.createKEK(ctx, a)
 	case plan.Import:
 		return r.importKey(ctx, a)
 	case plan.Land:

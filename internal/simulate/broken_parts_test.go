@@ -201,16 +201,63 @@ func (h *eagerHSM) Generate(ctx context.Context, id key.ID, name string, number 
 	return nil
 }
 
+// trustingHSM wraps for whichever KEK is the newest.
 type trustingHSM struct {
 	HSM
 	w *World
 }
 
-func (h *trustingHSM) CheckKEK(context.Context, key.KEK) (string, error) { return "surely", nil }
-
 func (h *trustingHSM) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error) {
-	h.w.hsm.trust[kek.Vault] = kek.Material.Fingerprint()
-	return h.HSM.WrapFor(ctx, id, kek)
+	newest := h.w.vault(kek.Vault).newestKEK()
+	h.w.hsm.trust[kek.Vault] = newest.print()
+	delete(h.w.hsm.named, kek.Vault)
+	return h.HSM.WrapFor(ctx, id, newest.KEK)
+}
+
+// pliantHSM calls every KEK configured.
+type pliantHSM struct{ HSM }
+
+func (h *pliantHSM) CheckKEK(context.Context, key.KEK) (string, error) {
+	return key.TrustConfigured, nil
+}
+
+// hurriedStore says that what was superseded has been it for a day.
+type hurriedStore struct{ *store }
+
+func (s *hurriedStore) LoadVault(ctx context.Context, url string) (record.Vault, error) {
+	rec, err := s.store.LoadVault(ctx, url)
+	for i := range rec.KEKs {
+		if k := &rec.KEKs[i]; k.State == key.KEKSuperseded {
+			k.Superseded = record.Moment{Here: k.Superseded.Here.Add(-24 * time.Hour)}
+		}
+	}
+	return rec, err
+}
+
+// impatientStore says that what was begun was begun a day before.
+type impatientStore struct{ *store }
+
+func (s *impatientStore) LoadVault(ctx context.Context, url string) (record.Vault, error) {
+	rec, err := s.store.LoadVault(ctx, url)
+	for i := range rec.KEKs {
+		rec.KEKs[i].Begun = record.Moment{Here: rec.KEKs[i].Begun.Here.Add(-24 * time.Hour)}
+	}
+	return rec, err
+}
+
+// sweptVault disables the KEK in use with the one before.
+type sweptVault struct {
+	Vault
+	w *World
+}
+
+func (v *sweptVault) DisableKEK(ctx context.Context, version string) error {
+	for url, rec := range v.w.store.vaults {
+		if k := rec.KEK(version); k != nil && v.Vault.(*vault).URL == url {
+			_ = v.Vault.DisableKEK(ctx, rec.Active().Version())
+		}
+	}
+	return v.Vault.DisableKEK(ctx, version)
 }
 
 // sweepingHSM destroys what was never wrapped whenever it looks.
@@ -339,7 +386,10 @@ func (s *pinlessStore) Save(ctx context.Context, rec record.Record, entries ...c
 	whole := rec.Clone()
 	rec = rec.Clone()
 	for i := range rec.Generations {
-		if g := &rec.Generations[i]; !slices.ContainsFunc(g.Placements, func(p record.Placement) bool { return p.Version != "" }) {
+		if g := &rec.Generations[i]; !slices.ContainsFunc(
+			g.Placements,
+			func(p record.Placement) bool { return p.Version != "" },
+		) {
 			g.Fingerprint = ""
 		}
 	}
@@ -377,6 +427,15 @@ func (s *editStore) Save(ctx context.Context, rec record.Record, entries ...chai
 		s.entry(&entries[0])
 	}
 	return s.store.Save(ctx, rec, entries...)
+}
+
+func (s *editStore) SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error) {
+	if entries[0].Event == s.event {
+		entries = slices.Clone(entries)
+		entries[0].Fields = maps.Clone(entries[0].Fields)
+		s.entry(&entries[0])
+	}
+	return s.store.SaveVault(ctx, rec, entries...)
 }
 
 // droppedStore answers one kind of save without doing it.

@@ -27,109 +27,228 @@ type breakage struct {
 }
 
 var broken = []breakage{
-	{name: "an import is repeated blindly", caught: `^doubled: the PUT of attempt \w+ of \S+ into \S+ was sent a second time$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &blindVault{v} })},
-	{name: "an import comes before its intent is saved", caught: `^\S+ is imported into \S+ without its intent in the record$`,
-		breaks: lazyStore("import intended")},
-	{name: "an import comes before the pin is saved", caught: `^the private key under \w+ is wrapped before its fingerprint is in a record$`,
-		breaks: everyStore(func(s *store) rotate.Store { return &pinlessStore{s, map[string]record.Record{}} })},
-	{name: "a generation comes before its intent is saved", caught: `^a pair is generated under \w+ for generation \d+ of \S+ without its intent in the record$`,
-		breaks: lazyStore("generation intended")},
-	{name: "a destruction comes before its intent is saved", caught: `^what is under \w+ is destroyed without its intent in the record$`,
-		breaks: lazyStore("destruction intended"), first: 3},
+	{
+		name:   "an import is repeated blindly",
+		caught: `^doubled: the PUT of attempt \w+ of \S+ into \S+ was sent a second time$`,
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &blindVault{v} }),
+	},
+	{
+		name:   "an import comes before its intent is saved",
+		caught: `^\S+ is imported into \S+ without its intent in the record$`,
+		breaks: lazyStore("import intended"),
+	},
+	{
+		name:   "an import comes before the pin is saved",
+		caught: `^the private key under \w+ is wrapped before its fingerprint is in a record$`,
+		breaks: everyStore(func(s *store) rotate.Store { return &pinlessStore{s, map[string]record.Record{}} }),
+	},
+	{
+		name:   "a generation comes before its intent is saved",
+		caught: `^a pair is generated under \w+ for generation \d+ of \S+ without its intent in the record$`,
+		breaks: lazyStore("generation intended"),
+	},
+	{
+		name:   "a destruction comes before its intent is saved",
+		caught: `^what is under \w+ is destroyed without its intent in the record$`,
+		breaks: lazyStore("destruction intended"),
+		first:  3,
+	},
 	{name: "a pair is generated twice under one id", caught: `^C_GenerateKeyPair is called a second time for CKA_ID`,
 		breaks: everyHSM(func(_ *World, h HSM) HSM { return &eagerHSM{h} }), first: 3},
-	{name: "the older version is disabled before the new one is proven", caught: `is disabled before a later generation is proven there$`,
-		breaks: everyVault(func(w *World, v Vault) Vault { return &hastyVault{v, w} })},
-	{name: "compare-and-swap is forgotten", first: 30, caught: `^(the attempt \w+ of generation \d+ of \S+ is forgotten|that generation \d+ of \S+ may not be used is forgotten|generation \d+ of \S+ is gone from the record) after "`,
-		breaks: everyStore(func(s *store) rotate.Store { return &forcefulStore{s} })},
-	{name: "a save is answered and forgotten", caught: `^a pair is generated under \w+ for generation \d+ of \S+ without its intent in the record$`,
-		breaks: everyStore(func(s *store) rotate.Store { return &forgetfulStore{s, map[string]bool{}} })},
-	{name: "a refuted version is not rolled back", caught: `^\S+ is held with the refuted generation \d+ as the newest in \S+, and generation \d+ could have been put back$`,
-		breaks: editedStore("proof refuted", holdAtOnce), world: damage},
-	{name: "an import is given up before its settle time", first: 3, caught: `is given up \S+ after it was intended: before its settle time$`,
+	{
+		name:   "the older version is disabled before the new one is proven",
+		caught: `is disabled before a later generation is proven there$`,
+		breaks: everyVault(func(w *World, v Vault) Vault { return &hastyVault{v, w} }),
+	},
+	{
+		name:  "compare-and-swap is forgotten",
+		first: 30,
+		caught: `^(the attempt \w+ of generation \d+ of \S+ is forgotten|that generation \d+ of \S+ may not be ` +
+			`used is forgotten|generation \d+ of \S+ is gone from the record) after "`,
+		breaks: everyStore(func(s *store) rotate.Store { return &forcefulStore{s} }),
+	},
+	{
+		name:   "a save is answered and forgotten",
+		caught: `^a pair is generated under \w+ for generation \d+ of \S+ without its intent in the record$`,
+		breaks: everyStore(func(s *store) rotate.Store { return &forgetfulStore{s, map[string]bool{}} }),
+	},
+	{
+		name: "a refuted version is not rolled back",
+		caught: `^\S+ is held with the refuted generation \d+ as the newest in \S+, and generation \d+ could ` +
+			`have been put back$`,
+		breaks: editedStore("proof refuted", holdAtOnce),
+		world:  damage,
+	},
+	{
+		name:   "an import is given up before its settle time",
+		first:  3,
+		caught: `is given up \S+ after it was intended: before its settle time$`,
 		breaks: editedStore("import intended", func(rec *record.Record) {
 			eachIn(rec, key.Intended, func(p *record.Placement) {
 				p.Deadline, p.VaultAt = p.Deadline.Add(-15*time.Minute), time.Time{}
 			})
-		})},
-	{name: "the local clock alone settles an import", caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after it was intended: before its settle time)$`,
+		}),
+	},
+	{
+		name: "the local clock alone settles an import",
+		caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after ` +
+			`it was intended: before its settle time)$`,
 		breaks: editedStore("import intended", func(rec *record.Record) {
 			eachIn(rec, key.Intended, func(p *record.Placement) { p.VaultAt = time.Time{} })
-		}), first: 10},
-	{name: "a lost answer to an import counts as no", first: 3, caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after it was intended: before its settle time)$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &sureVault{v} })},
-	{name: "a proof is taken for granted", caught: `^the placement of generation \d+ of \S+ in \S+ is active, and was not proven$`,
+		}),
+		first: 10,
+	},
+	{
+		name:  "a lost answer to an import counts as no",
+		first: 3,
+		caught: `^the import \w+ of \S+ into \S+ (happened, and keyd says that it did not|is given up \S+ after ` +
+			`it was intended: before its settle time)$`,
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &sureVault{v} }),
+	},
+	{
+		name:   "a proof is taken for granted",
+		caught: `^the placement of generation \d+ of \S+ in \S+ is active, and was not proven$`,
 		breaks: editedStore("imported", func(rec *record.Record) {
 			eachIn(rec, key.Imported, func(p *record.Placement) { p.State = key.Proven })
-		})},
-	{name: "a listing that fails counts as empty", caught: `^\S+ is held for versions that are missing in \S+, and none is$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &blankVault{v} })},
+		}),
+	},
+	{
+		name:   "a listing that fails counts as empty",
+		caught: `^\S+ is held for versions that are missing in \S+, and none is$`,
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &blankVault{v} }),
+	},
 	{name: "every listing is empty", caught: `^\S+ is held for versions that are missing in \S+, and none is$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &deafVault{v} })},
-	{name: "foreign versions are overlooked", caught: `^\S+ is imported into \S+ over the foreign version \w+ without consent$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &narrowVault{Vault: v} }), first: 2},
-	{name: "a changed KEK is trusted", caught: `^the private key under \w+ is wrapped for a KEK that nobody approved$`,
-		breaks: everyHSM(func(w *World, h HSM) HSM { return &trustingHSM{h, w} })},
-	{name: "the sweeper goes by the pending mark alone", caught: `^what is under \w+ is destroyed without its intent in the record$`,
-		breaks: everyHSM(func(_ *World, h HSM) HSM { return &sweepingHSM{h} })},
-	{name: "the retire rule counts from too early", caught: `is disabled \S+ after it was superseded, and the rule says 60h0m0s$`,
-		breaks: retiredEarly, world: func(w *World) {
+	{
+		name:   "foreign versions are overlooked",
+		caught: `^\S+ is imported into \S+ over the foreign version \w+ without consent$`,
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &narrowVault{Vault: v} }),
+		first:  2,
+	},
+	{
+		name:   "a changed KEK is trusted",
+		caught: `^the private key under \w+ is wrapped for a KEK that nobody approved$`,
+		breaks: everyHSM(func(w *World, h HSM) HSM { return &trustingHSM{h, w} }),
+	},
+	{name: "a KEK is used before it is approved",
+		caught: `^the key exchange key \S+ of \S+ is taken into use, and nobody approved it$`,
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &pliantHSM{h} })},
+	{name: "a superseded KEK is disabled at once",
+		caught: `is disabled \S+ after it was superseded: an import may need it$`,
+		breaks: everyStore(func(s *store) rotate.Store { return &hurriedStore{s} })},
+	{name: "the KEK in use is disabled", caught: `^the key exchange key \S+ of \S+ is disabled while it is in use$`,
+		breaks: everyVault(func(w *World, v Vault) Vault { return &sweptVault{v, w} })},
+	{name: "a KEK is made while one may come to light", caught: `^doubled: keyd makes a second KEK in \S+$`,
+		breaks: everyStore(func(s *store) rotate.Store { return &impatientStore{s} })},
+	{
+		name:   "the sweeper goes by the pending mark alone",
+		caught: `^what is under \w+ is destroyed without its intent in the record$`,
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &sweepingHSM{h} }),
+	},
+	{
+		name:   "the retire rule counts from too early",
+		caught: `is disabled \S+ after it was superseded, and the rule says 60h0m0s$`,
+		breaks: retiredEarly,
+		world: func(w *World) {
 			for _, k := range w.keys {
 				k.home.Retire.DisableAfter = 60 * time.Hour
 				k.policy = k.home
 			}
-		}},
+		},
+	},
 	{name: "the newest version is disabled too", caught: `^the newest material of \S+ in \S+ is disabled$`,
 		breaks: everyVault(func(w *World, v Vault) Vault { return &thoroughVault{v, w} })},
-	{name: "the older version is disabled while the newest is, too", first: 69, caught: `is disabled while the newest is disabled, too$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &rosyVault{v} }), world: func(w *World) {
+	{
+		name:   "the older version is disabled while the newest is, too",
+		first:  69,
+		caught: `is disabled while the newest is disabled, too$`,
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &rosyVault{v} }),
+		world: func(w *World) {
 			for _, k := range w.keys {
 				k.home.Retire.DisableAfter = time.Hour
 				k.policy = k.home
 			}
-		}},
-	{name: "the older version is disabled while the newest has expired", caught: `is disabled while the newest has expired$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &timelessVault{v} }), world: func(w *World) {
+		},
+	},
+	{
+		name:   "the older version is disabled while the newest has expired",
+		caught: `is disabled while the newest has expired$`,
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &timelessVault{v} }),
+		world: func(w *World) {
 			for _, k := range w.keys {
 				k.home.Operations = operations()[0]
 				k.home.Retire.DisableAfter = time.Duration(k.home.Schedule.(grid)) / 2
 				k.home.ExpiresAfter = k.home.Retire.DisableAfter / 2
 				k.policy = k.home
 			}
-		}},
-	{name: "the second vault's import is left out", caught: `^the newest version of \S+ in vault-2 is not generation \d+$`,
+		},
+	},
+	{
+		name:   "the second vault's import is left out",
+		caught: `^the newest version of \S+ in vault-2 is not generation \d+$`,
 		misread: func(p key.Policy) key.Policy {
 			if len(p.Vaults) > 1 {
 				p.Vaults = slices.Delete(slices.Clone(p.Vaults), 1, 2)
 			}
 			return p
-		}},
-	{name: "the schedule is always due", caught: `^doubled: generation \d+ of \S+ is reserved, and the next rotation after the one of .* is due at`,
+		},
+	},
+	{
+		name:   "the schedule is always due",
+		caught: `^doubled: generation \d+ of \S+ is reserved, and the next rotation after the one of .* is due at`,
 		misread: func(p key.Policy) key.Policy {
 			p.Schedule = grid(time.Second)
 			return p
-		}},
-	{name: "a vault that throttles is asked again at once", caught: `^\S+ put \S+ off, and is looked at again after \d+s$`,
-		breaks: everyVault(func(_ *World, v Vault) Vault { return &pressedVault{v} })},
+		},
+	},
+	{
+		name:   "a vault that throttles is asked again at once",
+		caught: `^\S+ put \S+ off, and is looked at again after \d+s$`,
+		breaks: everyVault(func(_ *World, v Vault) Vault { return &pressedVault{v} }),
+	},
 	{name: "a hold lifts itself", caught: `^the hold of \S+ is gone after "`,
 		breaks: everyStore(func(s *store) rotate.Store { return &lenientStore{s} })},
 	{name: "a duplicate is overlooked", caught: `^orphaned: version \w+ of \S+ in \S+ is in no record$`,
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &hidingVault{v, v.(*vault)} }), first: 44},
 	{name: "a duplicate is seen and not recorded", caught: `^keyd spins: 200 steps within a minute`,
 		breaks: droppedStore("duplicate version adopted"), first: 57},
-	{name: "a duplicate is recorded and not reported", caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and the report says`,
-		breaks: silently, first: 24},
-	{name: "a duplicate is recorded without an entry that names it", caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and no audit entry names it$`,
-		breaks: editedEntry("duplicate version adopted", func(e *chain.Entry) { delete(e.Fields, "alias") }), first: 24},
-	{name: "an import has no result in the audit", caught: `^version \w+ of \S+ was imported into \S+, and no audit entry has the result$`,
-		breaks: unsaid(chain.Imported)},
-	{name: "a disabling has no result in the audit", caught: `^version \w+ of \S+ was disabled in \S+, and no audit entry has the result$`,
-		breaks: unsaid(chain.Disabled)},
-	{name: "a destruction has no result in the audit", caught: `^the pair under \w+ was destroyed, and no audit entry has the result$`,
-		breaks: unsaid(chain.Destroyed), first: 10},
-	{name: "a key exchange key has no result in the audit", first: 3, caught: `^a key exchange key was made in \S+, and no audit entry has the result$`,
+	{
+		name:   "a duplicate is recorded and not reported",
+		caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and the report says`,
+		breaks: silently,
+		first:  24,
+	},
+	{
+		name:   "a duplicate is recorded without an entry that names it",
+		caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and no audit entry names it$`,
+		breaks: editedEntry(
+			"duplicate version adopted",
+			func(e *chain.Entry) { delete(e.Fields, "alias") },
+		),
+		first: 24,
+	},
+	{
+		name:   "an import has no result in the audit",
+		caught: `^version \w+ of \S+ was imported into \S+, and no audit entry has the result$`,
+		breaks: unsaid(chain.Imported),
+	},
+	{
+		name:   "a disabling has no result in the audit",
+		caught: `^version \w+ of \S+ was disabled in \S+, and no audit entry has the result$`,
+		breaks: unsaid(chain.Disabled),
+	},
+	{
+		name:   "a destruction has no result in the audit",
+		caught: `^the pair under \w+ was destroyed, and no audit entry has the result$`,
+		breaks: unsaid(chain.Destroyed),
+		first:  10,
+	},
+	{name: "a key exchange key has no result in the audit", first: 3,
+		caught: `^the key exchange key \S+ was made in \S+, and no audit entry has the result$`,
 		breaks: unsaid(chain.KEKMade)},
+	{name: "the disabling of a key exchange key has no result in the audit",
+		caught: `^the key exchange key \S+ was disabled in \S+, and no audit entry has the result$`,
+		breaks: unsaid(chain.KEKDisabled)},
 	{name: "two versions are active in one vault", caught: `^\d placements of \S+ are active in \S+$`,
 		breaks: editedStore("proof passed", func(rec *record.Record) {
 			eachIn(rec, key.Superseded, func(p *record.Placement) { p.State = key.Proven })
@@ -139,12 +258,21 @@ var broken = []breakage{
 			p.Retire = key.RetireRule{}
 			return p
 		}},
-	{name: "a proof does without the HSM", caught: `^the placement of generation \d+ of \S+ in \S+ is active, and the HSM opened nothing$`,
-		breaks: everyHSM(func(_ *World, h HSM) HSM { return &credulousHSM{h} })},
-	{name: "a whole pair is given up for another", caught: `^doubled: the whole pair of \S+ under \w+ is given up, and another is made$`,
-		breaks: everyHSM(func(_ *World, h HSM) HSM { return &blurredHSM{h, map[key.ID]bool{}} })},
-	{name: "a proof uses the pair up", caught: `^lost: the pair of generation \d+ of \S+ is not in the HSM, and nobody took it away$`,
-		breaks: everyHSM(func(w *World, h HSM) HSM { return &wearingHSM{h, w} })},
+	{
+		name:   "a proof does without the HSM",
+		caught: `^the placement of generation \d+ of \S+ in \S+ is active, and the HSM opened nothing$`,
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &credulousHSM{h} }),
+	},
+	{
+		name:   "a whole pair is given up for another",
+		caught: `^doubled: the whole pair of \S+ under \w+ is given up, and another is made$`,
+		breaks: everyHSM(func(_ *World, h HSM) HSM { return &blurredHSM{h, map[key.ID]bool{}} }),
+	},
+	{
+		name:   "a proof uses the pair up",
+		caught: `^lost: the pair of generation \d+ of \S+ is not in the HSM, and nobody took it away$`,
+		breaks: everyHSM(func(w *World, h HSM) HSM { return &wearingHSM{h, w} }),
+	},
 }
 
 func TestABrokenLoopIsCaught(t *testing.T) {

@@ -25,14 +25,14 @@ type daemon struct {
 	r        *rotate.Rotator
 	shell    *rotate.Loop // never run: it only hands changed policies on
 	down     bool
-	back     time.Time  // when a daemon that crashed starts again
-	began    time.Time  // of the step under way, true time
-	under    key.Policy // what the configuration says, for the step under way
-	turns    map[string]*turn
-	told     status.Event // the last one
+	back     time.Time        // when a daemon that crashed starts again
+	began    time.Time        // of the step under way, true time
+	under    key.Policy       // what the configuration says, for the step under way
+	turns    map[string]*turn // by key, and by the URL of a vault
+	told     status.Event     // the last one
 }
 
-// turn is where a daemon stands with one key.
+// turn is where a daemon stands with one key or vault.
 type turn struct {
 	wake     time.Time // true time
 	failures int
@@ -81,6 +81,10 @@ func (d *daemon) reload() {
 		d.turns[k.policy.Key] = &turn{wake: d.w.now}
 	}
 	d.shell.SetPolicies(ps)
+	for _, v := range d.w.vaults {
+		d.observer.DropVault(v.URL)
+		d.turns[v.URL] = &turn{wake: d.w.now}
+	}
 }
 
 func (d *daemon) emit(e status.Event) {

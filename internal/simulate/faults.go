@@ -63,7 +63,14 @@ const throttleTime = 3 * time.Second
 // call runs one effect of a part of the world under the fault that strikes it.
 // later, if it is not nil, is the effect that comes after the answer was lost;
 // half is half of it.
-func (w *World) call(part string, t *trouble, op string, faults []fault, effect func() error, half, delayed func()) error {
+func (w *World) call(
+	part string,
+	t *trouble,
+	op string,
+	faults []fault,
+	effect func() error,
+	half, delayed func(),
+) error {
 	w.result.Calls++
 	f := w.strike(op, faults)
 	if f != "" {
@@ -152,7 +159,11 @@ func (w *World) overtake() {
 			continue
 		}
 		for range 1 + w.rnd.IntN(4) {
-			d.step(pick(w, w.keys))
+			if w.chance(4) {
+				d.stepVault(pick(w, w.vaults))
+			} else {
+				d.step(pick(w, w.keys))
+			}
 		}
 	}
 }

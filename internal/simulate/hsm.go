@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/observe"
 )
 
 // object is what the model HSM has under one CKA_ID.
@@ -31,15 +30,16 @@ type hsm struct {
 	generated map[key.ID]bool
 	pinned    map[key.ID]bool // ever, in any record
 	made      map[key.Fingerprint]*object
-	trust     map[string]key.Fingerprint // by vault
-	approved  map[key.Fingerprint]bool   // KEKs that keyd may wrap for
-	named     map[string]key.Fingerprint // by vault: as the operator configured it
-	listed    []key.Object               // the inventory; nil: to be made again
+	trust     map[string]key.Fingerprint   // by vault
+	approved  map[key.Fingerprint]bool     // KEKs that keyd may wrap for
+	named     map[string][]key.Fingerprint // by vault: as the operator configured them
+	listed    []key.Object                 // the inventory; nil: to be made again
 }
 
 func newHSM(w *World) *hsm {
 	return &hsm{w: w, generated: map[key.ID]bool{}, pinned: map[key.ID]bool{}, made: map[key.Fingerprint]*object{},
-		trust: map[string]key.Fingerprint{}, approved: map[key.Fingerprint]bool{}, named: map[string]key.Fingerprint{}}
+		trust: map[string]key.Fingerprint{}, approved: map[key.Fingerprint]bool{},
+		named: map[string][]key.Fingerprint{}}
 }
 
 func (h *hsm) call(op string, effect func() error) error {
@@ -122,7 +122,13 @@ func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, sp
 	h.generated[id] = true
 	h.w.judgeGenerate(id, name, number)
 	pair := func(half bool) {
-		o := &object{id: id, label: key.Label{Instance: instance, Key: name, Number: number}, mat: h.w.primes.draw(h.w.rnd, spec.Bits()), half: half, made: h.w.now}
+		o := &object{
+			id:    id,
+			label: key.Label{Instance: instance, Key: name, Number: number},
+			mat:   h.w.primes.draw(h.w.rnd, spec.Bits()),
+			half:  half,
+			made:  h.w.now,
+		}
 		h.made[o.mat.print] = o
 		h.w.result.Pairs++
 		h.put(o)
@@ -153,26 +159,6 @@ func (h *hsm) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
 	return how, err
 }
 
-func (h *hsm) trusts(kek key.KEK) (string, error) {
-	switch kek.Material.Fingerprint() {
-	case h.named[kek.Vault]:
-		return observe.TrustConfigured, nil
-	case h.trust[kek.Vault]:
-		return "first used", nil
-	}
-	if h.trust[kek.Vault] == "" {
-		return "the first one", nil
-	}
-	return "", failed(key.Refused, "model: the KEK of %s is not the one first used", kek.Vault)
-}
-
-// approve is the operator's word for a KEK.
-func (h *hsm) approve(kek key.KEK) {
-	print := kek.Material.Fingerprint()
-	h.named[kek.Vault], h.trust[kek.Vault] = print, print
-	h.approved[print] = true
-}
-
 // WrapFor answers the pair's id in place of the wrapped key: the model vault
 // knows the pair by it.
 func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, err error) {
@@ -188,9 +174,10 @@ func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, e
 			h.w.violate("the private key under %s is wrapped before its fingerprint is in a record", id)
 		}
 		print := kek.Material.Fingerprint()
-		if h.trust[kek.Vault] == "" {
-			h.trust[kek.Vault], h.approved[print] = print, true
+		if h.trust[kek.Vault] == "" && len(h.named[kek.Vault]) == 0 {
+			h.approved[print] = true
 		}
+		h.trust[kek.Vault] = print
 		if !h.approved[print] {
 			h.w.violate("the private key under %s is wrapped for a KEK that nobody approved", id)
 		}

@@ -15,9 +15,18 @@ import (
 func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	rec := w.store.records[name]
 	g := rec.Generation(number)
-	abandoned := slices.ContainsFunc(rec.Abandoned, func(a record.AbandonedID) bool { return a.ID == id }) // meanwhile, by the other daemon
-	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) || !w.store.intents[intent{chain.GenerationIntended, id, ""}] {
-		w.violate("a pair is generated under %s for generation %d of %s without its intent in the record", id, number, name)
+	abandoned := slices.ContainsFunc(
+		rec.Abandoned,
+		func(a record.AbandonedID) bool { return a.ID == id },
+	) // meanwhile, by the other daemon
+	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) ||
+		!w.store.intents[intent{chain.GenerationIntended, id, ""}] {
+		w.violate(
+			"a pair is generated under %s for generation %d of %s without its intent in the record",
+			id,
+			number,
+			name,
+		)
 	}
 }
 
@@ -49,7 +58,12 @@ func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 		}
 		for _, other := range rec.Generations[i].Placements {
 			if other.Vault == v.URL && other.State == key.Intended && other.Attempt != attempt {
-				w.violate("%s is imported into %s while the attempt %s there is not settled", name, v.Name, other.Attempt)
+				w.violate(
+					"%s is imported into %s while the attempt %s there is not settled",
+					name,
+					v.Name,
+					other.Attempt,
+				)
 			}
 		}
 	}
@@ -72,7 +86,13 @@ func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
 	case g.Number != rec.Latest().Number || p.Cause != key.CauseRotation && p.Cause != key.CauseNewVault:
 		w.violate("generation %d of %s is given an expiry date in %s, cause %s", g.Number, r.Key, v.Name, p.Cause)
 	case !r.Expires.After(v.now()):
-		w.violate("generation %d of %s is imported into %s to expire at %s, which is past", g.Number, r.Key, v.Name, r.Expires)
+		w.violate(
+			"generation %d of %s is imported into %s to expire at %s, which is past",
+			g.Number,
+			r.Key,
+			v.Name,
+			r.Expires,
+		)
 	}
 	if p != nil && !p.Expires.Equal(r.Expires) {
 		w.violate("the record of %s does not have the expiry date that %s is given", r.Key, v.Name)
@@ -88,8 +108,14 @@ func (w *World) judgeNothingGone(v *vault, rec *record.Record) {
 	for i := range rec.Generations {
 		for _, p := range rec.Generations[i].Placements {
 			recent := p.Created.Add(v.Kind.SettleTime() + time.Minute).After(w.acting.began)
-			if p.Vault == v.URL && p.Version != "" && p.State != key.Void && !recent && v.byID(rec.Key, p.Version) == nil {
-				w.violate("%s is imported into %s, where version %s of the record is gone, and nobody gave it up", rec.Key, v.Name, p.Version)
+			if p.Vault == v.URL && p.Version != "" && p.State != key.Void && !recent &&
+				v.byID(rec.Key, p.Version) == nil {
+				w.violate(
+					"%s is imported into %s, where version %s of the record is gone, and nobody gave it up",
+					rec.Key,
+					v.Name,
+					p.Version,
+				)
 			}
 		}
 	}
@@ -151,7 +177,13 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 			}
 		case before != nil && (before.State == key.Refuted || before.State == key.Void):
 		default:
-			w.violate("doubled: %s in %s: version %s is there already with the material of the new %s", name, v.Name, y.ID[:6], x.ID[:6])
+			w.violate(
+				"doubled: %s in %s: version %s is there already with the material of the new %s",
+				name,
+				v.Name,
+				y.ID[:6],
+				x.ID[:6],
+			)
 		}
 	}
 }
@@ -175,18 +207,34 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 		w.violate("version %s of %s in %s is disabled while the newest is disabled, too", x.ID, name, v.Name)
 	}
 	const tolerance = 10 * time.Minute // of the daemon's clock
-	if e := newest.Expires; !e.IsZero() && e.Add(tolerance).Before(w.acting.began) && v.visible(newest, w.acting.began) {
+	if e := newest.Expires; !e.IsZero() && e.Add(tolerance).Before(w.acting.began) &&
+		v.visible(newest, w.acting.began) {
 		w.violate("version %s of %s in %s is disabled while the newest has expired", x.ID, name, v.Name)
 	}
 	if !v.succeeded(&rec, name, g.Number) {
-		w.violate("version %s of %s in %s (generation %d) is disabled before a later generation is proven there", x.ID, name, v.Name, g.Number)
+		w.violate(
+			"version %s of %s in %s (generation %d) is disabled before a later generation is proven there",
+			x.ID,
+			name,
+			v.Name,
+			g.Number,
+		)
 	}
 	rule := w.acting.under.Retire
 	if rule.Never() {
 		w.violate("version %s of %s in %s is disabled, and no rule says so", x.ID, name, v.Name)
 	}
-	if since := v.supersededAt(&rec, name, g.Number); since.IsZero() || w.now.Sub(since) < rule.DisableAfter-tolerance {
-		w.violate("version %s of %s in %s (generation %d) is disabled %s after it was superseded, and the rule says %s", x.ID, name, v.Name, g.Number, w.now.Sub(since), rule.DisableAfter)
+	if since := v.supersededAt(&rec, name, g.Number); since.IsZero() ||
+		w.now.Sub(since) < rule.DisableAfter-tolerance {
+		w.violate(
+			"version %s of %s in %s (generation %d) is disabled %s after it was superseded, and the rule says %s",
+			x.ID,
+			name,
+			v.Name,
+			g.Number,
+			w.now.Sub(since),
+			rule.DisableAfter,
+		)
 	}
 }
 

@@ -21,11 +21,21 @@ func (w *World) judgeReserve(was *record.Record, g *record.Generation) {
 	last := was.Latest()
 	stuck := last != nil && last.State() == key.Suspended
 	if last != nil && !stuck && last.Finished.IsZero() && last.Compromised.IsZero() && last.LostInHSM.IsZero() {
-		w.violate("doubled: generation %d of %s is reserved while generation %d is on its way", g.Number, was.Key, last.Number)
+		w.violate(
+			"doubled: generation %d of %s is reserved while generation %d is on its way",
+			g.Number,
+			was.Key,
+			last.Number,
+		)
 	}
 	for _, id := range g.Requests {
 		if !slices.ContainsFunc(was.Requests, func(q key.Request) bool { return q.ID == id }) {
-			w.violate("doubled: generation %d of %s is reserved for the wish %s, which nobody has", g.Number, was.Key, id)
+			w.violate(
+				"doubled: generation %d of %s is reserved for the wish %s, which nobody has",
+				g.Number,
+				was.Key,
+				id,
+			)
 		}
 	}
 	if last == nil || len(g.Requests) > 0 {
@@ -40,7 +50,13 @@ func (w *World) judgeReserve(was *record.Record, g *record.Generation) {
 		due = floor
 	}
 	if due.After(w.now.Add(clocksDiffer)) && !w.acting.turned() {
-		w.violate("doubled: generation %d of %s is reserved, and the next rotation after the one of %s is due at %s", g.Number, was.Key, was.LastRotation().Format(time.DateTime), due.Format(time.DateTime))
+		w.violate(
+			"doubled: generation %d of %s is reserved, and the next rotation after the one of %s is due at %s",
+			g.Number,
+			was.Key,
+			was.LastRotation().Format(time.DateTime),
+			due.Format(time.DateTime),
+		)
 	}
 }
 
@@ -52,7 +68,13 @@ func (w *World) judgeReserved(name string, g *record.Generation) {
 		return
 	}
 	if g.Reserved.Before(d.began.Add(d.offset)) || g.Reserved.After(d.clock()) {
-		w.violate("generation %d of %s is reserved at %s by the record, and the clock says %s", g.Number, name, g.Reserved.Format(time.DateTime), d.clock().Format(time.DateTime))
+		w.violate(
+			"generation %d of %s is reserved at %s by the record, and the clock says %s",
+			g.Number,
+			name,
+			g.Reserved.Format(time.DateTime),
+			d.clock().Format(time.DateTime),
+		)
 	}
 }
 

@@ -21,7 +21,11 @@ func (w *World) judgeDue(k *managed) {
 	const patience = 2 * time.Hour
 	due := k.policy.Schedule.Next(rec.LastRotation()).Add(k.policy.Spread + patience)
 	if due.Before(w.now) {
-		w.violate("the rotation of %s is overdue since %s, days after the last fault", rec.Key, due.Format(time.DateTime))
+		w.violate(
+			"the rotation of %s is overdue since %s, days after the last fault",
+			rec.Key,
+			due.Format(time.DateTime),
+		)
 	}
 }
 
@@ -87,7 +91,15 @@ func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation,
 	}
 	due := !rule.Never() && p.State == key.Superseded && !g.Deactivated.IsZero() && g.In(v.URL) == p
 	if due && w.now.Sub(since) > rule.DisableAfter+12*time.Hour {
-		w.violate("version %s of %s in %s (generation %d) is enabled %s after it was superseded, and the rule says %s", x.ID, rec.Key, v.Name, g.Number, w.now.Sub(since), rule.DisableAfter)
+		w.violate(
+			"version %s of %s in %s (generation %d) is enabled %s after it was superseded, and the rule says %s",
+			x.ID,
+			rec.Key,
+			v.Name,
+			g.Number,
+			w.now.Sub(since),
+			rule.DisableAfter,
+		)
 	}
 }
 
@@ -109,7 +121,12 @@ func (w *World) judgeIntended(k *managed) {
 		}
 		newest := v.newest(rec.Key)
 		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > 3*time.Hour {
-			w.violate("the newest version of %s in %s is not generation %d, which was placed last, and nobody repairs it", rec.Key, v.Name, g.Number)
+			w.violate(
+				"the newest version of %s in %s is not generation %d, which was placed last, and nobody repairs it",
+				rec.Key,
+				v.Name,
+				g.Number,
+			)
 		}
 	}
 }

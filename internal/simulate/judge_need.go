@@ -50,8 +50,15 @@ func (w *World) judgeLeftOut(was *record.Record, number int, p *record.Placement
 	}
 	for i := range was.Generations {
 		g := &was.Generations[i]
-		if g.Number > highest && g.Number < number && g.Usable() && g.State() != key.Suspended && !g.Finished.IsZero() {
-			w.violate("generation %d of %s goes to %s, and generation %d is left out", number, was.Key, p.VaultName, g.Number)
+		if g.Number > highest && g.Number < number && g.Usable() && g.State() != key.Suspended &&
+			!g.Finished.IsZero() {
+			w.violate(
+				"generation %d of %s goes to %s, and generation %d is left out",
+				number,
+				was.Key,
+				p.VaultName,
+				g.Number,
+			)
 		}
 	}
 }

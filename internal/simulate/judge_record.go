@@ -21,7 +21,8 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	for i := range is.Generations {
 		g := &is.Generations[i]
 		if was.Generation(g.Number) == nil {
-			if o := w.hsm.pair(g.ID); g.Number <= k.highest && (event != chain.Adopted || o == nil || o.label.Number != g.Number) {
+			if o := w.hsm.pair(g.ID); g.Number <= k.highest &&
+				(event != chain.Adopted || o == nil || o.label.Number != g.Number) {
 				w.violate("generation number %d of %s is used a second time", g.Number, is.Key)
 			}
 			k.highest = max(k.highest, g.Number)
@@ -44,7 +45,8 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	for _, q := range was.Requests {
 		w.judgeRequest(q, &is, event)
 	}
-	answered := event == chain.RotationRequested && was.Hold != nil && was.Hold.Code == key.HoldRefuted // by a compromise
+	answered := event == chain.RotationRequested && was.Hold != nil &&
+		was.Hold.Code == key.HoldRefuted // by a compromise
 	if was.Hold != nil && is.Hold == nil && event != chain.KeyResumed && event != chain.Adopted && !answered {
 		w.violate("the hold of %s is gone after %q", is.Key, event)
 	}
@@ -91,7 +93,8 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 		w.violate("generation %d of %s is gone from the record after %q", was.Number, rec.Key, event)
 	case was.Fingerprint != "" && (is.Fingerprint != was.Fingerprint || is.ID != was.ID):
 		w.violate("generation %d of %s has another pair than the one pinned after %q", was.Number, rec.Key, event)
-	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned, func(a record.AbandonedID) bool { return a.ID == was.ID }):
+	case is.ID != was.ID && !slices.ContainsFunc(rec.Abandoned,
+		func(a record.AbandonedID) bool { return a.ID == was.ID }):
 		w.violate("the id %s of generation %d of %s is forgotten after %q", was.ID, was.Number, rec.Key, event)
 	case !is.Reserved.Equal(was.Reserved) && event != chain.Adopted:
 		w.violate("generation %d of %s is reserved at another time than before after %q", was.Number, rec.Key, event)
@@ -101,15 +104,25 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 		w.violate("that generation %d of %s may not be used is forgotten after %q", was.Number, rec.Key, event)
 	}
 	for i := range was.Placements {
-		j := slices.IndexFunc(is.Placements, func(p record.Placement) bool { return p.Attempt == was.Placements[i].Attempt })
+		j := slices.IndexFunc(
+			is.Placements,
+			func(p record.Placement) bool { return p.Attempt == was.Placements[i].Attempt },
+		)
 		if j < 0 {
-			w.violate("the attempt %s of generation %d of %s is forgotten after %q", was.Placements[i].Attempt, was.Number, rec.Key, event)
+			w.violate(
+				"the attempt %s of generation %d of %s is forgotten after %q",
+				was.Placements[i].Attempt,
+				was.Number,
+				rec.Key,
+				event,
+			)
 		}
 	}
 	for i := range is.Placements {
 		p := &is.Placements[i]
 		var before *record.Placement
-		if j := slices.IndexFunc(was.Placements, func(q record.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
+		if j := slices.IndexFunc(was.Placements,
+			func(q record.Placement) bool { return q.Attempt == p.Attempt }); j >= 0 {
 			before = &was.Placements[j]
 		}
 		w.judgePlacement(rec.Key, is, before, p, entries)
@@ -145,7 +158,12 @@ func (w *World) judgePlacement(name string, g *record.Generation, was, is *recor
 		}
 		x := w.vault(is.Vault).byID(name, is.Version)
 		if x == nil || x.mat.print != g.Fingerprint || x.modulus.print != g.Fingerprint || !x.unwrapped {
-			w.violate("the placement of generation %d of %s in %s is active, and was not proven", g.Number, name, is.VaultName)
+			w.violate(
+				"the placement of generation %d of %s in %s is active, and was not proven",
+				g.Number,
+				name,
+				is.VaultName,
+			)
 		}
 		w.judgeOpened(name, g, is, x)
 	case key.Imported:
@@ -172,14 +190,26 @@ func (w *World) judgeOpened(name string, g *record.Generation, p *record.Placeme
 		return
 	}
 	if o.opened.Before(w.acting.began) {
-		w.violate("the placement of generation %d of %s in %s is active, and the HSM opened nothing", g.Number, name, p.VaultName)
+		w.violate(
+			"the placement of generation %d of %s in %s is active, and the HSM opened nothing",
+			g.Number,
+			name,
+			p.VaultName,
+		)
 	}
 }
 
 // judgeVersion: when a version was made is what the vault says.
 func (w *World) judgeVersion(name string, p *record.Placement) {
 	if x := w.vault(p.Vault).byID(name, p.Version); x != nil && !x.Created.Equal(p.Created) {
-		w.violate("version %s of %s in %s was made at %s, and the record says %s", p.Version, name, p.VaultName, x.Created.Format(time.DateTime), p.Created.Format(time.DateTime))
+		w.violate(
+			"version %s of %s in %s was made at %s, and the record says %s",
+			p.Version,
+			name,
+			p.VaultName,
+			x.Created.Format(time.DateTime),
+			p.Created.Format(time.DateTime),
+		)
 	}
 }
 
@@ -200,7 +230,13 @@ func (w *World) judgeVoid(name string, p *record.Placement, a *attempt) {
 	}
 	const timeout = 55 * time.Second // a PUT's, with a tolerance
 	if !a.sent.IsZero() && w.now.Sub(a.intended) < v.Kind.SettleTime()+timeout && !excused {
-		w.violate("the import %s of %s into %s is given up %s after it was intended: before its settle time", p.Attempt, name, v.Name, w.now.Sub(a.intended))
+		w.violate(
+			"the import %s of %s into %s is given up %s after it was intended: before its settle time",
+			p.Attempt,
+			name,
+			v.Name,
+			w.now.Sub(a.intended),
+		)
 	}
 }
 
@@ -232,7 +268,12 @@ func (w *World) judgeRequest(q key.Request, is *record.Record, event chain.Event
 	for _, g := range is.Generations {
 		if slices.Contains(g.Requests, q.ID) && !g.Finished.IsZero() {
 			if q.Compromise && g.Number < w.managed(is.Key).compromise[q.ID] {
-				w.violate("the compromise %s of %s is answered by generation %d, which was there before", q.ID, is.Key, g.Number)
+				w.violate(
+					"the compromise %s of %s is answered by generation %d, which was there before",
+					q.ID,
+					is.Key,
+					g.Number,
+				)
 			}
 			return
 		}
@@ -257,8 +298,19 @@ func (w *World) judgeRollback(rec *record.Record) {
 	}
 	for i := range rec.Generations {
 		before := &rec.Generations[i]
-		if before.Number < g.Number && before.Usable() && slices.ContainsFunc(before.Placements, func(q record.Placement) bool { return q.Vault == v.URL && q.Good() }) {
-			w.violate("%s is held with the refuted generation %d as the newest in %s, and generation %d could have been put back", rec.Key, g.Number, v.Name, before.Number)
+		if before.Number < g.Number && before.Usable() &&
+			slices.ContainsFunc(
+				before.Placements,
+				func(q record.Placement) bool { return q.Vault == v.URL && q.Good() },
+			) {
+			w.violate(
+				"%s is held with the refuted generation %d as the newest in %s, and generation %d could have "+
+					"been put back",
+				rec.Key,
+				g.Number,
+				v.Name,
+				before.Number,
+			)
 		}
 	}
 }

@@ -28,6 +28,11 @@ func (s *store) told(e chain.Entry, is *record.Record) {
 	})
 }
 
+// toldOfVault is told for an entry about a vault.
+func (s *store) toldOfVault(e chain.Entry) {
+	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool { return o.key == "" && o.told(e, nil) })
+}
+
 // judgeOwed: in the end every effect has its result in the audit.
 func (w *World) judgeOwed() {
 	for _, o := range w.store.owed {
@@ -43,40 +48,59 @@ func (h *hsm) oweGeneration(o *object) {
 	if rec := h.w.store.records[o.label.Key]; givenUp(&rec) {
 		return // already, and it came late
 	}
-	h.w.store.owe(owing{key: o.label.Key, effect: "a pair of " + o.label.Key + " was made under " + string(o.id), told: func(e chain.Entry, is *record.Record) bool {
-		made := e.Event == chain.GenerationMade || e.Event == chain.GenerationPinned
-		return made && e.Fields["id"] == string(o.id) || givenUp(is)
-	}})
+	h.w.store.owe(
+		owing{
+			key:    o.label.Key,
+			effect: "a pair of " + o.label.Key + " was made under " + string(o.id),
+			told: func(e chain.Entry, is *record.Record) bool {
+				made := e.Event == chain.GenerationMade || e.Event == chain.GenerationPinned
+				return made && e.Fields["id"] == string(o.id) || givenUp(is)
+			},
+		},
+	)
 }
 
 func (h *hsm) oweDestruction(name string, id key.ID) {
-	h.w.store.owe(owing{key: name, effect: "the pair under " + string(id) + " was destroyed", told: func(e chain.Entry, _ *record.Record) bool {
-		return e.Event == chain.Destroyed && e.Fields["id"] == string(id)
-	}})
+	h.w.store.owe(
+		owing{
+			key:    name,
+			effect: "the pair under " + string(id) + " was destroyed",
+			told: func(e chain.Entry, _ *record.Record) bool {
+				return e.Event == chain.Destroyed && e.Fields["id"] == string(id)
+			},
+		},
+	)
 }
 
 func (v *vault) oweImport(name string, x *version) {
-	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was imported into " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
-		// What was damaged on its way is known by its attempt only, which a stranger's
-		// version may have taken.
-		damaged := v.w.hsm.made[x.modulus.print] == nil
-		imported := e.Event == chain.Imported && (e.Fields["version"] == x.ID || damaged && e.Fields["attempt"] == string(x.attempt))
-		return imported || e.Event == chain.AliasAdopted && e.Fields["alias"] == x.ID
-	}})
+	v.w.store.owe(
+		owing{
+			key:    name,
+			effect: "version " + x.ID + " of " + name + " was imported into " + v.Name,
+			told: func(e chain.Entry, _ *record.Record) bool {
+				// What was damaged on its way is known by its attempt only, which a stranger's
+				// version may have taken.
+				damaged := v.w.hsm.made[x.modulus.print] == nil
+				imported := e.Event == chain.Imported &&
+					(e.Fields["version"] == x.ID || damaged && e.Fields["attempt"] == string(x.attempt))
+				return imported || e.Event == chain.AliasAdopted && e.Fields["alias"] == x.ID
+			},
+		},
+	)
 }
 
 func (v *vault) oweDisabling(name string, x *version) {
 	rec := v.w.store.records[name]
 	g, _ := holderOf(&rec, v.URL, x.ID)
-	v.w.store.owe(owing{key: name, effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
-		return e.Event == chain.Disabled && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
-	}})
-}
-
-func (v *vault) oweKEK() {
-	v.w.store.owe(owing{key: "", effect: "a key exchange key was made in " + v.Name, told: func(e chain.Entry, _ *record.Record) bool {
-		return e.Event == chain.KEKMade && e.Fields["vault"] == v.URL
-	}})
+	v.w.store.owe(
+		owing{
+			key:    name,
+			effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name,
+			told: func(e chain.Entry, _ *record.Record) bool {
+				return e.Event == chain.Disabled && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
+			},
+		},
+	)
 }
 
 // judgeAlias: a duplicate is adopted with an entry that names it.
@@ -87,9 +111,16 @@ func (w *World) judgeAlias(name string, was, is *record.Placement, entries []cha
 		}
 		if !slices.ContainsFunc(entries, func(e chain.Entry) bool {
 			consented := e.Event == chain.Adopted && strings.Contains(e.Fields["adopted"], id)
-			return consented || e.Event == chain.AliasAdopted && e.Fields["alias"] == id && e.Fields["vault"] == is.Vault && e.Fields["attempt"] == string(is.Attempt)
+			return consented ||
+				e.Event == chain.AliasAdopted && e.Fields["alias"] == id && e.Fields["vault"] == is.Vault &&
+					e.Fields["attempt"] == string(is.Attempt)
 		}) {
-			w.violate("the duplicate version %s of %s in %s is adopted, and no audit entry names it", id, name, is.VaultName)
+			w.violate(
+				"the duplicate version %s of %s in %s is adopted, and no audit entry names it",
+				id,
+				name,
+				is.VaultName,
+			)
 		}
 	}
 }
@@ -97,7 +128,15 @@ func (w *World) judgeAlias(name string, was, is *record.Placement, entries []cha
 // judgeReport: who watches keyd is told of the duplicate that a step adopted, by its
 // own id.
 func (d *daemon) judgeReport(name, vault, version string) {
-	if e := d.told; e.Phase != status.Done || e.Step != "alias" || e.Key != name || e.Version != version || e.Vault == "" {
-		d.w.violate("the duplicate version %s of %s in %s is adopted, and the report says %q of version %s", version, name, vault, e.Step, e.Version)
+	if e := d.told; e.Phase != status.Done || e.Step != "alias" || e.Key != name || e.Version != version ||
+		e.Vault == "" {
+		d.w.violate(
+			"the duplicate version %s of %s in %s is adopted, and the report says %q of version %s",
+			version,
+			name,
+			vault,
+			e.Step,
+			e.Version,
+		)
 	}
 }

@@ -16,7 +16,11 @@ func (w *World) judgeNow(k *managed) {
 	}
 	for _, g := range rec.Generations {
 		if g.Fingerprint != "" && g.LostInHSM.IsZero() && w.hsm.pair(g.ID) == nil {
-			w.violate("lost: the pair of generation %d of %s is not in the HSM, and nobody took it away", g.Number, rec.Key)
+			w.violate(
+				"lost: the pair of generation %d of %s is not in the HSM, and nobody took it away",
+				g.Number,
+				rec.Key,
+			)
 		}
 	}
 	for _, v := range w.vaults {

@@ -12,7 +12,7 @@ import (
 
 // meddlings is in how many ways meddle meddles; the first of them may come in the
 // middle of a call, too.
-const meddlings, amidCalls = 23, 19
+const meddlings, amidCalls = 25, 19
 
 // meddle is what people, configurations and clocks do at any time.
 func (w *World) meddle(way int) {
@@ -53,6 +53,8 @@ func (w *World) meddle(way int) {
 		w.restore()
 	case 22:
 		w.purge(v, k)
+	case 23, 24:
+		w.wishKEK(v)
 	}
 }
 
@@ -140,20 +142,17 @@ func (w *World) removePair(k *managed) {
 	w.tell("somebody removes %s from the HSM", o.label)
 }
 
-// changeKEK makes another KEK in a vault; it is approved some hours later.
-func (w *World) changeKEK(v *vault) {
-	if v.kek == nil {
-		return
-	}
-	v.newKEK()
-	w.tell("%s has another KEK", v.Name)
-	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(*v.kek) })
-}
-
 // turnClock sets one daemon's clock wrong, and mostly right again later.
 func (w *World) turnClock() {
 	d := pick(w, w.daemons)
-	jump := pick(w, []time.Duration{w.between(time.Second, 5*time.Minute), w.between(5*time.Minute, 2*time.Hour), w.between(2*time.Hour, 80*time.Hour)})
+	jump := pick(
+		w,
+		[]time.Duration{
+			w.between(time.Second, 5*time.Minute),
+			w.between(5*time.Minute, 2*time.Hour),
+			w.between(2*time.Hour, 80*time.Hour),
+		},
+	)
 	if w.chance(2) {
 		jump = -jump
 	}
@@ -171,13 +170,21 @@ func (w *World) setClock(d *daemon, offset time.Duration) {
 // backup copies the state; restore puts the last copy in place, or nothing at all
 // when there is none: the state is lost.
 func (w *World) backup() {
-	w.saved = maps.Clone(w.store.records)
+	w.saved, w.savedVaults = maps.Clone(w.store.records), maps.Clone(w.store.vaults)
 	w.tell("somebody makes a copy of the state")
 }
 
 func (w *World) restore() {
 	w.tell("the state is lost; the copy put in its place has %d keys", len(w.saved))
 	w.store.owed = nil // and so is the audit
+	for _, v := range w.vaults {
+		was, is := w.store.vaults[v.URL], w.savedVaults[v.URL].Clone()
+		is.URL, is.Schema, is.Revision = v.URL, record.SchemaVersion, was.Revision+1
+		w.store.vaults[v.URL], v.restored = is, w.now
+		if is.Request != nil {
+			v.wanted++
+		}
+	}
 	for _, k := range w.keys {
 		name := k.policy.Key
 		was, is := w.store.records[name], w.saved[name].Clone()
@@ -192,7 +199,10 @@ func (w *World) restore() {
 		}
 		for _, g := range was.Generations {
 			// What was pinned and never wrapped is known to nobody any more.
-			remembered := slices.ContainsFunc(is.Generations, func(h record.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" })
+			remembered := slices.ContainsFunc(
+				is.Generations,
+				func(h record.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" },
+			)
 			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered {
 				delete(w.hsm.pinned, g.ID)
 			}
@@ -231,7 +241,15 @@ func (w *World) reconfigure(k *managed) {
 		p.Retire.DisableAfter = pick(w, []time.Duration{0, w.between(time.Hour, 72*time.Hour)})
 	}
 	k.policy = p
-	w.tell("the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v", p.Key, p.Retained, len(p.Vaults), time.Duration(p.Schedule.(grid)), p.Operations, p.Retire.DisableAfter)
+	w.tell(
+		"the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v",
+		p.Key,
+		p.Retained,
+		len(p.Vaults),
+		time.Duration(p.Schedule.(grid)),
+		p.Operations,
+		p.Retire.DisableAfter,
+	)
 	for _, d := range w.daemons {
 		if !d.down {
 			d.reload()
@@ -240,5 +258,10 @@ func (w *World) reconfigure(k *managed) {
 }
 
 func operations() [][]key.Operation {
-	return [][]key.Operation{{key.WrapKey, key.UnwrapKey}, {key.WrapKey, key.UnwrapKey}, {key.Encrypt, key.Decrypt}, {key.Sign, key.Verify}}
+	return [][]key.Operation{
+		{key.WrapKey, key.UnwrapKey},
+		{key.WrapKey, key.UnwrapKey},
+		{key.Encrypt, key.Decrypt},
+		{key.Sign, key.Verify},
+	}
 }

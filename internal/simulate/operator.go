@@ -19,6 +19,7 @@ func (w *World) attend() {
 	if w.calm {
 		w.enable()
 	}
+	w.attendKEKs()
 	for _, k := range w.keys {
 		if w.store.records[k.policy.Key].Hold == nil || k.attended {
 			continue
@@ -193,8 +194,8 @@ func (w *World) pause(k *managed) {
 func (w *World) repair() {
 	for _, v := range w.vaults {
 		v.damage, v.trouble = "", trouble{}
-		if v.kek != nil {
-			w.hsm.approve(*v.kek)
+		if k := v.newestKEK(); k != nil {
+			w.hsm.approve(k)
 		}
 		for _, k := range w.keys {
 			c := v.content(k.policy.Key)

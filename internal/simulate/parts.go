@@ -28,12 +28,13 @@ type Parts struct {
 
 // build makes the daemon of its parts.
 func (d *daemon) build(p Parts) {
-	d.observer = observe.New(observe.Config{Instance: instance, HSM: p.HSM, Clock: d.clock, Vaults: func(url string) observe.Vault {
-		if v := p.Vaults(url); v != nil {
-			return v
-		}
-		return nil
-	}})
+	d.observer = observe.New(observe.Config{Instance: instance, HSM: p.HSM, Records: p.Store, Clock: d.clock,
+		Vaults: func(url string) observe.Vault {
+			if v := p.Vaults(url); v != nil {
+				return v
+			}
+			return nil
+		}})
 	d.r = rotate.New(rotate.Config{
 		Instance: instance, Generator: "keyd simulated", HSM: p.HSM, Store: p.Store, Observer: d.observer,
 		Vaults: func(url string) rotate.Vault {

@@ -73,7 +73,10 @@ func (w *World) settings() {
 		w.rate = w.opts.Rate
 	}
 	for i := range 1 + w.rnd.IntN(2) {
-		w.employ(fmt.Sprintf("daemon-%d", i+1), pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 4 * time.Hour}))
+		w.employ(
+			fmt.Sprintf("daemon-%d", i+1),
+			pick(w, []time.Duration{15 * time.Minute, time.Hour, 4 * time.Hour, 4 * time.Hour}),
+		)
 	}
 }
 
@@ -83,7 +86,10 @@ func (w *World) manage(name string, every time.Duration) {
 	for _, v := range w.vaults {
 		p.Vaults = append(p.Vaults, v.Vault)
 	}
-	w.keys = append(w.keys, &managed{w: w, policy: p, home: p, attempts: map[key.ID]*attempt{}, compromise: map[key.ID]int{}})
+	w.keys = append(
+		w.keys,
+		&managed{w: w, policy: p, home: p, attempts: map[key.ID]*attempt{}, compromise: map[key.ID]int{}},
+	)
 }
 
 func (w *World) employ(name string, look time.Duration) {
@@ -109,7 +115,7 @@ func (w *World) storm() {
 
 // turn is the next thing that happens, at most at limit.
 func (w *World) turn(limit time.Time) {
-	d, k, at := w.next()
+	d, name, at := w.next()
 	if d == nil || at.After(limit) {
 		w.passTo(limit)
 	} else {
@@ -126,21 +132,33 @@ func (w *World) turn(limit time.Time) {
 			d.start()
 		}
 	}
-	if d != nil && !d.down && !d.turns[k.policy.Key].wake.After(w.now) {
-		d.step(k)
+	if d == nil || d.down || d.turns[name].wake.After(w.now) {
+		return
+	}
+	if v := w.vault(name); v != nil {
+		d.stepVault(v)
+	} else {
+		d.step(w.managed(name))
 	}
 }
 
-// next is the daemon and key whose turn comes first, or a start after a crash.
-func (w *World) next() (next *daemon, of *managed, at time.Time) {
+// next is the daemon and the vault or key whose turn comes first, or a start after a crash.
+func (w *World) next() (next *daemon, of string, at time.Time) {
+	var names []string
+	for _, v := range w.vaults {
+		names = append(names, v.URL)
+	}
+	for _, k := range w.keys {
+		names = append(names, k.policy.Key)
+	}
 	for _, d := range w.daemons {
-		for _, k := range w.keys {
+		for _, name := range names {
 			when := d.back
 			if !d.down {
-				when = d.turns[k.policy.Key].wake
+				when = d.turns[name].wake
 			}
 			if next == nil || when.Before(at) {
-				next, of, at = d, k, when
+				next, of, at = d, name, when
 			}
 		}
 	}
@@ -166,6 +184,9 @@ func (w *World) settle() {
 	w.unscheduled(24 * time.Hour)
 	for _, k := range w.keys {
 		w.judgeEnd(k)
+	}
+	for _, v := range w.vaults {
+		w.judgeKEKs(v)
 	}
 	w.judgeOwed()
 }

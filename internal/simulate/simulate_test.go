@@ -86,8 +86,29 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 			t.Errorf("seed %d: %s\nreplay it with: %s", r.Seed, r.Failure, replay(r.Seed))
 		}
 	}
-	fmt.Printf("%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds lifted, %d generations, %d pairs, %d versions imported, %d late duplicates adopted; failed %d, lost %d, doubled %d\n",
-		len(all), took.Round(time.Second/10), sum.Days, sum.Steps, sum.Calls, sum.Faults, sum.Crashes, sum.Meddled, holds, sum.Reserved, sum.Pairs, sum.Imports, sum.Late, failed, lost, doubled)
+	fmt.Printf(
+		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
+			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates adopted; failed %d, lost "+
+			"%d, doubled %d\n",
+		len(
+			all,
+		),
+		took.Round(time.Second/10),
+		sum.Days,
+		sum.Steps,
+		sum.Calls,
+		sum.Faults,
+		sum.Crashes,
+		sum.Meddled,
+		holds,
+		sum.Reserved,
+		sum.Pairs,
+		sum.Imports,
+		sum.Late,
+		failed,
+		lost,
+		doubled,
+	)
 }
 
 // TestADecadePasses simulates ten years of KEYS keys.
@@ -109,7 +130,12 @@ func TestADecadePasses(t *testing.T) {
 		t.Errorf("%d generations were made, want %d to %d", r.Reserved, least, most)
 	}
 	if allowed := r.Reserved + r.Reserved/50 + 2; r.Pairs < r.Reserved || r.Pairs > allowed {
-		t.Errorf("%d pairs were made for %d generations, and a fault in one of five hundred calls for one explains %d", r.Pairs, r.Reserved, allowed)
+		t.Errorf(
+			"%d pairs were made for %d generations, and a fault in one of five hundred calls for one explains %d",
+			r.Pairs,
+			r.Reserved,
+			allowed,
+		)
 	}
 }
 

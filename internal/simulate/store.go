@@ -16,6 +16,7 @@ type store struct {
 	w       *World
 	trouble trouble
 	records map[string]record.Record
+	vaults  map[string]record.Vault // by URL
 	// intents are the effects whose intent was ever saved.
 	intents map[intent]bool
 	owed    []owing // what was done and not told yet
@@ -29,7 +30,8 @@ type intent struct {
 }
 
 func newStore(w *World) *store {
-	return &store{w: w, records: map[string]record.Record{}, intents: map[intent]bool{}}
+	return &store{w: w, records: map[string]record.Record{}, vaults: map[string]record.Vault{},
+		intents: map[intent]bool{}}
 }
 
 func (s *store) call(op string, effect func() error) error {
@@ -78,6 +80,40 @@ func (s *store) Save(_ context.Context, rec record.Record, entries ...chain.Entr
 				s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
 			}
 			s.told(e, &saved)
+		}
+		out = rec
+		return nil
+	})
+	return out, err
+}
+
+func (s *store) LoadVault(_ context.Context, url string) (rec record.Vault, err error) {
+	err = s.call("LoadVault", func() error {
+		var ok bool
+		if rec, ok = s.vaults[url]; !ok {
+			rec = record.Vault{URL: url, Schema: record.SchemaVersion}
+		}
+		rec = rec.Clone()
+		return nil
+	})
+	return rec, err
+}
+
+func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.Entry) (out record.Vault, err error) {
+	if len(entries) == 0 || entries[0].Event == "" || entries[0].Actor == "" || entries[0].Time.IsZero() {
+		s.w.violate("the record of %s is changed without an audit entry that says what, when and by whom", rec.URL)
+	}
+	err = s.call("SaveVault "+string(entries[0].Event), func() error {
+		was := s.vaults[rec.URL]
+		if was.Revision != rec.Revision {
+			return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.URL)
+		}
+		rec.Revision++
+		s.w.judgeVaultRecord(was, rec, entries[0].Event)
+		s.vaults[rec.URL] = rec.Clone()
+		for _, e := range entries {
+			s.intents[intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL}] = true
+			s.toldOfVault(e)
 		}
 		out = rec
 		return nil

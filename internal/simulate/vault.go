@@ -57,20 +57,29 @@ type vault struct {
 	w       *World
 	trouble trouble
 	keys    map[string]*content
-	kek     *key.KEK
-	kekPast history[*key.KEK]
-	keks    int
-	skew    time.Duration // its clock minus true time
-	damage  string        // of what is imported now: "", "modulus" or "private"
-	answer  map[*daemon]time.Duration
-	count   int
-	landed  map[key.ID]bool // attempts
+	keks    []*modelKEK // as they landed
+	wanted  int         // new KEKs that were asked for and have not landed
+	// attended: an operator will look at the KEK that waits for approval.
+	attended bool
+	restored time.Time     // when the state was last lost
+	skew     time.Duration // its clock minus true time
+	damage   string        // of what is imported now: "", "modulus" or "private"
+	answer   map[*daemon]time.Duration
+	count    int
+	landed   map[key.ID]bool // attempts
 	// refused is when it last put a daemon off at a look.
 	refused map[*daemon]time.Time
 }
 
 func (w *World) newVault(v key.Vault) *vault {
-	return &vault{Vault: v, w: w, keys: map[string]*content{}, answer: map[*daemon]time.Duration{}, landed: map[key.ID]bool{}, refused: map[*daemon]time.Time{}}
+	return &vault{
+		Vault:   v,
+		w:       w,
+		keys:    map[string]*content{},
+		answer:  map[*daemon]time.Duration{},
+		landed:  map[key.ID]bool{},
+		refused: map[*daemon]time.Time{},
+	}
 }
 
 func (v *vault) content(name string) *content {
@@ -93,46 +102,6 @@ func (v *vault) now() time.Time { return v.w.now.Add(v.skew) }
 func (v *vault) ClockSkew() (time.Duration, bool) {
 	skew, known := v.answer[v.w.acting]
 	return skew, known
-}
-
-func (v *vault) KEK(context.Context) (kek key.KEK, present bool, err error) {
-	err = v.call("KEK", func() error {
-		if shown := v.kekPast.at(v.view(), v.kek); shown != nil {
-			kek, present = *shown, true
-		}
-		return nil
-	})
-	return kek, present, err
-}
-
-func (v *vault) CreateKEK(context.Context) (kek key.KEK, err error) {
-	err = v.w.call(v.Name, &v.trouble, "CreateKEK", atImport, func() error {
-		shown := v.kekPast.at(v.view(), v.kek) // the client looks first
-		if shown == nil {
-			if v.kek != nil {
-				v.w.violate("doubled: keyd makes a second KEK in %s", v.Name)
-			}
-			v.newKEK()
-			v.oweKEK()
-			shown = v.kek
-		}
-		kek = *shown
-		return nil
-	}, nil, func() {
-		v.w.later(v.w.between(time.Second, 150*time.Second), func() {
-			if v.kek == nil {
-				v.oweKEK() // one that replaces another is to keyd as if a stranger made it
-			}
-			v.newKEK()
-		})
-	})
-	return kek, err
-}
-
-func (v *vault) newKEK() {
-	v.keks++
-	v.kekPast.changed(v.w.now, v.kek)
-	v.kek = &key.KEK{Vault: v.URL, Kid: fmt.Sprintf("%s/keys/keyd-kek/%032x", v.URL, v.keks), Material: v.w.primes.draw(v.w.rnd, 2048).shown}
 }
 
 func (v *vault) Import(_ context.Context, r key.ImportRequest) (out key.Version, err error) {
@@ -173,6 +142,9 @@ func (v *vault) land(r key.ImportRequest, attempt key.ID) (*version, error) {
 	o := v.w.hsm.pair(key.ID(blob.Ciphertext[len(blob.Ciphertext)-32:]))
 	if o == nil {
 		return nil, failed(key.Refused, "model: the blob does not open")
+	}
+	if k := v.kekOf(blob.Kid); k == nil || !k.disabled.IsZero() {
+		return nil, failed(key.Refused, "model: the KEK of the blob is disabled")
 	}
 	if v.content(r.Key).deleted {
 		return nil, failed(key.Refused, "model: 409, %s is soft-deleted", r.Key)

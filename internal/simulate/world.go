@@ -58,14 +58,15 @@ type World struct {
 	keys     []*managed
 	acting   *daemon // who makes the calls now; nil: the world
 
-	rate       float64                  // the chance that a fault strikes one call
-	calm       bool                     // no faults any more
-	plain      bool                     // records are copied, not written as JSON and read back
-	overtaking bool                     // another daemon's step, within a call of this one's
-	alone      bool                     // nobody meddles
-	saved      map[string]record.Record // a copy of the state
-	soon       []func()                 // what people do at the next turn
-	result     Result
+	rate        float64                  // the chance that a fault strikes one call
+	calm        bool                     // no faults any more
+	plain       bool                     // records are copied, not written as JSON and read back
+	overtaking  bool                     // another daemon's step, within a call of this one's
+	alone       bool                     // nobody meddles
+	saved       map[string]record.Record // a copy of the state
+	savedVaults map[string]record.Vault
+	soon        []func() // what people do at the next turn
+	result      Result
 }
 
 // landing is an effect that happens later by itself.

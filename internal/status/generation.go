@@ -63,7 +63,10 @@ func (k Key) Latest() *Generation {
 // ActiveIn counts the key's vaults in which a generation is the active one.
 func (k Key) ActiveIn(g *Generation) (n int) {
 	for _, url := range k.Vaults {
-		if slices.ContainsFunc(g.Placements, func(p Placement) bool { return p.Vault == url && p.State == key.Proven }) {
+		if slices.ContainsFunc(
+			g.Placements,
+			func(p Placement) bool { return p.Vault == url && p.State == key.Proven },
+		) {
 			n++
 		}
 	}

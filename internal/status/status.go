@@ -111,8 +111,14 @@ type Vault struct {
 	KEK       string          `json:"kek,omitempty"` // kid with version
 	KEKPrint  key.Fingerprint `json:"kek_fingerprint,omitempty"`
 	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
-	ClockSkew time.Duration   `json:"clock_skew"`          // vault minus local, nanoseconds
-	History   *History        `json:"history,omitempty"`   // nil where it is not kept
+	// KEKs are the key exchange keys of the vault's record, oldest first; KEKRequest is a new one that was asked for
+	// and is not made yet, KEKNext when the schedule makes one due, and KEKWaiting what the next step waits for.
+	KEKs       []KEK           `json:"keks,omitempty"`
+	KEKRequest *key.KEKRequest `json:"kek_request,omitempty"`
+	KEKNext    time.Time       `json:"kek_next,omitzero"`
+	KEKWaiting string          `json:"kek_waiting,omitempty"`
+	ClockSkew  time.Duration   `json:"clock_skew"`        // vault minus local, nanoseconds
+	History    *History        `json:"history,omitempty"` // nil where it is not kept
 }
 
 // Key is one managed key.
@@ -162,6 +168,14 @@ type Proof struct {
 	Leg        string      `json:"leg,omitempty"`    // which leg did not pass
 	Reason     key.Reason  `json:"reason,omitempty"` // why, of an inconclusive one
 	Error      string      `json:"error,omitempty"`
+}
+
+// Where is the leg that did not pass, with the reason if it is known: "vault-wrap (KeyNotYetValid)".
+func (p Proof) Where() string {
+	if p.Reason == "" {
+		return p.Leg
+	}
+	return p.Leg + " (" + string(p.Reason) + ")"
 }
 
 // Phase of an event.

@@ -288,9 +288,6 @@ func TestADeletedKeyIsRecognisedAndComesBack(t *testing.T) {
 		wantClass(
 			t, err, key.Refused, "ObjectIsDeletedButRecoverable", "az keyvault key recover --", "--name "+keyName,
 		)
-		if !vault.IsDeleted(err) {
-			t.Errorf("IsDeleted is false for %v", err)
-		}
 		if err := c.Recover(t.Context(), keyName); err != nil {
 			t.Fatal(err)
 		}

@@ -83,12 +83,6 @@ func IsNotFound(err error) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code == codeKeyNotFound
 }
 
-// IsDeleted reports whether the vault refused because the key is soft-deleted.
-func IsDeleted(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Inner == innerDeletedButRecoverable
-}
-
 // The service's error codes that decide keyd's reaction or its hint.
 const (
 	codeKeyNotFound            = "KeyNotFound"

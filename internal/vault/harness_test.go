@@ -98,7 +98,10 @@ func (b *bench) client(t *testing.T, change ...func(*vault.Config)) *vault.Clien
 func (b *bench) ready(t *testing.T, change ...func(*vault.Config)) (*vault.Client, key.KEK) {
 	t.Helper()
 	c := b.client(t, change...)
-	kek, err := c.CreateKEK(t.Context())
+	kek, present, err := c.KEK(t.Context(), "")
+	if !present && err == nil {
+		kek, err = c.CreateKEK(t.Context(), "", nil)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

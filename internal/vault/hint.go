@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -61,7 +60,7 @@ func (c *Client) statusHint(e *Error, k call) string {
 	case innerDeletedButRecoverable:
 		return fmt.Sprintf(
 			"the key is soft-deleted, and keyd never makes it again; to recover it: az keyvault key recover %s "+
-				"--name %s", c.azTarget(), k.key,
+				"--name %s", c.cfg.Vault.AzScope(), k.key,
 		)
 	case innerBeingDeleted:
 		return "the key is being deleted; wait until that has finished, then recover it"
@@ -99,17 +98,10 @@ func (c *Client) role(k call) string {
 	}
 }
 
-func (c *Client) azTarget() string {
-	name, _, _ := strings.Cut(c.host, ".")
-	if c.cfg.Vault.Kind == key.ManagedHSM {
-		return "--hsm-name " + name
-	}
-	return "--vault-name " + name
-}
-
 // setAttributes returns the command that changes a version, without the attribute to change.
 func (c *Client) setAttributes(k call) string {
-	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s", c.azTarget(), k.key, azVersion(k.version))
+	return fmt.Sprintf("az keyvault key set-attributes %s --name %s%s",
+		c.cfg.Vault.AzScope(), k.key, azVersion(k.version))
 }
 
 func azVersion(version string) string {

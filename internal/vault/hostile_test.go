@@ -41,7 +41,7 @@ func TestAnswersThatMakeNoSenseAreNotBelieved(t *testing.T) {
 	set := func(name string, value any) func(map[string]any) {
 		return func(b map[string]any) { b["key"].(map[string]any)[name] = value }
 	}
-	if _, _, err := says(bundle(t, func(map[string]any) {})).client(t).KEK(t.Context()); err != nil {
+	if _, _, err := says(bundle(t, func(map[string]any) {})).client(t).KEK(t.Context(), ""); err != nil {
 		t.Fatalf("the unchanged answer: %v", err)
 	}
 	for name, c := range map[string]struct{ body, want string }{
@@ -60,7 +60,7 @@ func TestAnswersThatMakeNoSenseAreNotBelieved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, _, err := says(c.body).client(t).KEK(t.Context())
+			_, _, err := says(c.body).client(t).KEK(t.Context(), "")
 			wantClass(t, err, key.Retry, c.want)
 		})
 	}

@@ -15,16 +15,19 @@ import (
 // opImportOnly is the one operation a KEK has; it excludes every other.
 const opImportOnly = key.Operation(azkeys.KeyOperationImport)
 
-// KEK returns the newest version of the key exchange key, checked: RSA-HSM, only
+// KEK returns one version of the key exchange key, "" for the newest, checked: RSA-HSM, only
 // the operation import, enabled, neither expired nor too small. present is false,
-// and err nil, when the vault has none.
-func (c *Client) KEK(ctx context.Context) (kek key.KEK, present bool, err error) {
-	err = c.do(ctx, opGetKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
-		answer, err := c.keys.GetKey(ctx, c.cfg.KEKName, "", nil)
+// and err nil, when the vault has none. With an error, the KEK has at most its kid.
+func (c *Client) KEK(ctx context.Context, version string) (kek key.KEK, present bool, err error) {
+	err = c.do(ctx, opGetKEK, c.cfg.KEKName, version, func(ctx context.Context) error {
+		answer, err := c.keys.GetKey(ctx, c.cfg.KEKName, version, nil)
 		if err != nil {
 			return err
 		}
 		kek, err = c.checkKEK(answer.KeyBundle)
+		if err == nil && version != "" && kek.Version() != version {
+			return badAnswerf("it is about version %s", kek.Version())
+		}
 		return err
 	})
 	if IsNotFound(err) {
@@ -33,32 +36,74 @@ func (c *Client) KEK(ctx context.Context) (kek key.KEK, present bool, err error)
 	return kek, err == nil, err
 }
 
-// CreateKEK makes the key exchange key (RSA-HSM, Config.KEKBits, only the
-// operation import) unless it is there. It is refused without Config.CreateKEK.
-// An error of class Ambiguous means that it may be made, or may come to light yet.
-func (c *Client) CreateKEK(ctx context.Context) (key.KEK, error) {
-	kek, present, err := c.KEK(ctx)
-	if present || err != nil {
-		return kek, err
+// KEKVersions lists every version of the key exchange key, as Versions does.
+func (c *Client) KEKVersions(ctx context.Context) ([]key.Version, error) {
+	return c.Versions(ctx, c.cfg.KEKName)
+}
+
+// CreateKEK makes a new version of the key exchange key (RSA-HSM, Config.KEKBits,
+// only the operation import), unless the newest is another than the version after,
+// "" for none. It is refused without Config.CreateKEK. An error of class Ambiguous
+// means that it may be made, or may come to light yet; after Retry and Refused it
+// certainly was not.
+func (c *Client) CreateKEK(ctx context.Context, after string, tags map[string]string) (key.KEK, error) {
+	newest, err := c.newestKEK(ctx)
+	if err != nil {
+		return key.KEK{}, err
 	}
+	var kek key.KEK
 	err = c.do(ctx, opCreateKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
 		if !c.cfg.CreateKEK {
 			return refusef(fmt.Sprintf("to make it: az keyvault key create %s --name %s --kty RSA-HSM --size %d --ops import",
-				c.azTarget(), c.cfg.KEKName, c.kekBits()), "there is none, and kek.create is false")
+				c.cfg.Vault.AzScope(), c.cfg.KEKName, c.kekBits()), "keyd may not make one: kek.create is false")
 		}
-		answer, err := c.keys.CreateKey(c.once(ctx), c.cfg.KEKName, azkeys.CreateKeyParameters{
+		if newest != after {
+			return refusef("keyd looks again by itself", "the newest version is %q by now, and was %q", newest, after)
+		}
+		p := azkeys.CreateKeyParameters{
 			Kty:           to.Ptr(azkeys.KeyTypeRSAHSM),
 			KeySize:       to.Ptr(int32(c.kekBits())),
 			KeyOps:        []*azkeys.KeyOperation{to.Ptr(azkeys.KeyOperationImport)},
 			KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(true)},
-		}, nil)
+			Tags:          make(map[string]*string, len(tags)),
+		}
+		for tag, value := range tags {
+			p.Tags[tag] = to.Ptr(value)
+		}
+		answer, err := c.keys.CreateKey(c.once(ctx), c.cfg.KEKName, p, nil)
 		if err != nil {
 			return err
 		}
 		kek, err = c.checkKEK(answer.KeyBundle)
 		return err
 	})
-	return kek, err
+	if err != nil {
+		return key.KEK{}, err
+	}
+	return kek, nil
+}
+
+// newestKEK is the newest version of the key exchange key, whatever it is like; "" for none.
+func (c *Client) newestKEK(ctx context.Context) (version string, err error) {
+	err = c.do(ctx, opGetKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
+		answer, err := c.keys.GetKey(ctx, c.cfg.KEKName, "", nil)
+		if err != nil {
+			return err
+		}
+		v, err := c.fromBundle(answer.KeyBundle, c.cfg.KEKName)
+		version = v.ID
+		return err
+	})
+	if IsNotFound(err) {
+		return "", nil
+	}
+	return version, err
+}
+
+// DisableKEK sets enabled=false on one version of the key exchange key, as Disable does. Keys that were imported with
+// it are not affected.
+func (c *Client) DisableKEK(ctx context.Context, version string) error {
+	return c.Disable(ctx, c.cfg.KEKName, version)
 }
 
 func (c *Client) checkKEK(b azkeys.KeyBundle) (key.KEK, error) {
@@ -66,24 +111,27 @@ func (c *Client) checkKEK(b azkeys.KeyBundle) (key.KEK, error) {
 	if err != nil {
 		return key.KEK{}, err
 	}
+	kek := key.KEK{Vault: c.cfg.Vault.URL, Kid: string(*b.Key.KID)}
 	const remedy = "let keyd make its own under another name (kek.name), or remove this one"
 	switch {
 	case v.Kty != string(azkeys.KeyTypeRSAHSM):
-		return key.KEK{}, refusef(remedy, "it is of type %s, a KEK must be RSA-HSM", oneLine(v.Kty))
+		return kek, refusef(remedy, "it is of type %s, a KEK must be RSA-HSM", oneLine(v.Kty))
 	case !sameOperations(v.Operations, []key.Operation{opImportOnly}):
-		return key.KEK{}, refusef(remedy, "its operations are %v, a KEK must have import and no other", v.Operations)
+		return kek, refusef(remedy, "its operations are %v, a KEK must have import and no other", v.Operations)
 	case !v.Enabled:
-		return key.KEK{}, refusef("enable it, or make a new version of it", "it is disabled")
+		return kek, refusef("enable it, or make a new version of it", "it is disabled")
 	case !v.Expires.IsZero() && !c.cfg.Clock().Before(v.Expires):
-		return key.KEK{}, refusef("make a new version of it, without an expiry date", "it expired at %s", v.Expires.Format(time.RFC3339))
+		return kek, refusef("make a new version of it, without an expiry date", "it expired at %s",
+			v.Expires.Format(time.RFC3339))
 	}
 	switch spec := v.Material.Spec(); {
 	case !slices.Contains(key.Specs(), spec):
-		return key.KEK{}, refusef(remedy, "it is %s, a KEK must be one of %v", spec, key.Specs())
+		return kek, refusef(remedy, "it is %s, a KEK must be one of %v", spec, key.Specs())
 	case spec.Bits() < c.cfg.KEKBits:
-		return key.KEK{}, refusef(remedy, "it has %d bits, the configuration asks for %d", spec.Bits(), c.cfg.KEKBits)
+		return kek, refusef(remedy, "it has %d bits, the configuration asks for %d", spec.Bits(), c.cfg.KEKBits)
 	}
-	return key.KEK{Vault: c.cfg.Vault.URL, Kid: string(*b.Key.KID), Material: v.Material}, nil
+	kek.Material = v.Material
+	return kek, nil
 }
 
 func (c *Client) kekBits() int {

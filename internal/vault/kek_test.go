@@ -1,6 +1,7 @@
 package vault_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,10 +15,10 @@ func TestTheKEKIsMadeOnceWhenAbsent(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c := b.client(t, func(cfg *vault.Config) { cfg.KEKBits = 0 })
-		if _, present, err := c.KEK(t.Context()); present || err != nil {
+		if _, present, err := c.KEK(t.Context(), ""); present || err != nil {
 			t.Fatalf("present %t, %v", present, err)
 		}
-		first, err := c.CreateKEK(t.Context())
+		first, err := c.CreateKEK(t.Context(), "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -29,9 +30,45 @@ func TestTheKEKIsMadeOnceWhenAbsent(t *testing.T) {
 		if len(inside) != 1 || inside[0].Kty != "RSA-HSM" || len(inside[0].KeyOps) != 1 || inside[0].KeyOps[0] != "import" {
 			t.Errorf("the vault holds %+v", inside)
 		}
-		again, err := c.CreateKEK(t.Context())
-		if err != nil || again.Kid != first.Kid || len(b.inside.Versions(kekName)) != 1 {
-			t.Errorf("the second time: %+v, %v", again, err)
+		_, err = c.CreateKEK(t.Context(), "", nil)
+		wantClass(t, err, key.Refused, "the newest version is", first.Version())
+		if n := len(b.inside.Versions(kekName)); n != 1 {
+			t.Errorf("%d versions of the KEK", n)
+		}
+	})
+}
+
+func TestANewVersionOfTheKEKIsMadeAfterTheNewestAndTheOldOneDisabled(t *testing.T) {
+	t.Parallel()
+	eachProfile(t, func(t *testing.T, b *bench) {
+		c, old := b.ready(t)
+		tags := map[string]string{key.TagAttempt: "a1"}
+		next, err := c.CreateKEK(t.Context(), old.Version(), tags)
+		if err != nil || next.Version() == old.Version() || next.Material == old.Material {
+			t.Fatalf("made %+v, %v", next, err)
+		}
+		listed, err := c.KEKVersions(t.Context())
+		if err != nil || len(listed) != 2 || !slices.ContainsFunc(listed, func(v key.Version) bool {
+			return v.ID == next.Version() && v.Tags[key.TagAttempt] == "a1"
+		}) {
+			t.Errorf("listed %+v, %v", listed, err)
+		}
+		for _, kek := range []key.KEK{old, next} {
+			got, present, err := c.KEK(t.Context(), kek.Version())
+			if err != nil || !present || got.Kid != kek.Kid || got.Material != kek.Material {
+				t.Errorf("%s: got %+v, %v", kek.Kid, got, err)
+			}
+		}
+		if err := c.DisableKEK(t.Context(), old.Version()); err != nil {
+			t.Fatal(err)
+		}
+		got, _, err := c.KEK(t.Context(), old.Version())
+		wantClass(t, err, key.Refused, "disabled")
+		if got.Kid != old.Kid {
+			t.Errorf("a KEK that cannot be used is called %q", got.Kid)
+		}
+		if _, _, err := c.KEK(t.Context(), next.Version()); err != nil {
+			t.Error(err)
 		}
 	})
 }
@@ -44,7 +81,7 @@ func TestTheNewestVersionOfTheKEKCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, present, err := c.KEK(t.Context())
+		got, present, err := c.KEK(t.Context(), "")
 		if err != nil || !present || !strings.HasSuffix(got.Kid, "/"+id) || got.Material == old.Material {
 			t.Errorf("got %+v, %v", got, err)
 		}
@@ -55,7 +92,7 @@ func TestAnAbsentKEKIsNotMadeWithoutLeave(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c := b.client(t, func(cfg *vault.Config) { cfg.CreateKEK = false })
-		_, err := c.CreateKEK(t.Context())
+		_, err := c.CreateKEK(t.Context(), "", nil)
 		wantClass(t, err, key.Refused, "kek.create is false", "az keyvault key create", "--ops import")
 		if keys := b.inside.Keys(); len(keys) != 0 {
 			t.Errorf("the vault has %v", keys)
@@ -89,7 +126,7 @@ func TestAKEKThatCannotBeTrustedIsRefused(t *testing.T) {
 			if c.change != nil {
 				client = b.client(t, c.change)
 			}
-			_, _, err := client.KEK(t.Context())
+			_, _, err := client.KEK(t.Context(), "")
 			wantClass(t, err, key.Refused, "contoso-weu", kekName, c.want)
 		})
 	}
@@ -98,7 +135,7 @@ func TestAKEKThatCannotBeTrustedIsRefused(t *testing.T) {
 func TestAKEKOfAnotherTypeIsRefused(t *testing.T) {
 	t.Parallel()
 	c := says(bundle(t, func(b map[string]any) { b["key"].(map[string]any)["kty"] = "RSA" })).client(t)
-	_, _, err := c.KEK(t.Context())
+	_, _, err := c.KEK(t.Context(), "")
 	wantClass(t, err, key.Refused, "it is of type RSA, a KEK must be RSA-HSM")
 }
 
@@ -109,7 +146,7 @@ func TestADeletedKEKIsNotMadeAgain(t *testing.T) {
 		if err := b.inside.DeleteKey(kekName); err != nil {
 			t.Fatal(err)
 		}
-		_, err := c.CreateKEK(t.Context())
+		_, err := c.CreateKEK(t.Context(), "", nil)
 		wantClass(t, err, key.Refused, "soft-deleted", "az keyvault key recover", kekName)
 	})
 }
@@ -119,9 +156,9 @@ func TestALostAnswerToMakingTheKEKMakesNoSecond(t *testing.T) {
 	b := newBench(t, profiles()[0], emulator.Options{})
 	c := b.client(t)
 	b.Fail(emulator.Rule{Operation: "create", Count: 1, Drop: emulator.DropAfterCommit})
-	_, err := c.CreateKEK(t.Context())
+	_, err := c.CreateKEK(t.Context(), "", nil)
 	wantClass(t, err, key.Ambiguous, "create key exchange key")
-	if _, _, err := c.KEK(t.Context()); err != nil {
+	if _, _, err := c.KEK(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(b.inside.Versions(kekName)); n != 1 {

@@ -44,7 +44,7 @@ func TestAKEKWhoseIDNamesThePortIsThisVaults(t *testing.T) {
 	t.Parallel()
 	kid := "https://" + withPort + "/keys/" + kekName + "/" + versionID
 	c := says(bundle(t, func(b map[string]any) { b["key"].(map[string]any)["kid"] = kid })).client(t)
-	kek, present, err := c.KEK(t.Context())
+	kek, present, err := c.KEK(t.Context(), "")
 	if err != nil || !present || kek.Kid != kid || kek.Vault != "https://"+premiumHost {
 		t.Errorf("%+v, %v, %v", kek, present, err)
 	}

@@ -55,7 +55,7 @@ func TestAChangeThatTheProxyRefusesIsForLater(t *testing.T) {
 				t.Parallel()
 				g := newGate(t, b.ProxyURL())
 				client, transport := b.behind(t, g)
-				if _, _, err := client.KEK(t.Context()); err != nil {
+				if _, _, err := client.KEK(t.Context(), ""); err != nil {
 					t.Fatal(err)
 				}
 				transport.CloseIdleConnections()
@@ -94,7 +94,7 @@ func TestMakingAKEKThatTheProxyRefusesIsForLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.CreateKEK(t.Context())
+	_, err = c.CreateKEK(t.Context(), "", nil)
 	wantClass(t, err, key.Retry, "create key exchange key", "refused to connect", "403 Forbidden")
 	if got := key.ReasonOf(err); got != key.ProxyRefused {
 		t.Errorf("reason %s", got)
@@ -131,7 +131,7 @@ func TestAnImportThatTheProxyKeepsWaitingIsForLater(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.KEK(t.Context()); err != nil {
+	if _, _, err := c.KEK(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
 	transport.CloseIdleConnections()

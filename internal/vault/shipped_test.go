@@ -98,7 +98,7 @@ func everything(t *testing.T, c *vault.Client) error {
 			failed = append(failed, fmt.Errorf("%s: %w", what, err))
 		}
 	}
-	kek, err := c.CreateKEK(ctx)
+	kek, err := c.CreateKEK(ctx, "", nil)
 	try("make the KEK", err)
 	if err != nil {
 		return errors.Join(failed...)

@@ -9,6 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/trouble"
 )
 
 // otherProblems are those that are neither a hold nor a failed step, as the daemon words
@@ -63,6 +64,11 @@ func otherProblems() (all []status.Problem) {
 		"the clocks of this machine and of vault contoso-weu differ by 7m0s: from 5 minutes on scheduled "+
 			"rotations wait", "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is "+
 			"wrong; correct the time source")
+	add(status.Warning, "", weu, "keydkekwaiting",
+		"vault contoso-weu has a new key exchange key, sha256:bb, which waits for approval since "+
+			"2026-11-24T09:41:00Z: "+
+			"until then keyd wraps for the one before",
+		"confirm the fingerprint with the vault's owner out of band (keyd kek contoso-weu shows how)")
 	add(status.Warning, "", weu, "keydvaultthrottled",
 		"vault contoso-weu answered 40 of the last 200 requests, within 15 minutes, with 429, too many requests: "+
 			"proofs and rotations are slow",
@@ -129,19 +135,9 @@ func TestEveryTroubleHasEveryProblemOfTheDaemon(t *testing.T) {
 	for _, p := range everyTrouble().Problems {
 		shown[p.Runbook] = true
 	}
-	var want []string
-	for _, file := range []string{"problems.go", "problems_key.go"} {
-		want = append(want, constants[string]("../daemon/"+file, `"(keyd[a-z]+)"`)...)
-	}
-	for _, code := range holdCodes() {
-		want = append(want, "hold-"+string(code))
-	}
-	for _, kind := range driftKinds() {
-		want = append(want, "drift-"+string(kind))
-	}
-	for _, runbook := range want {
-		if !shown[runbook] {
-			t.Errorf("the daemon tells problems of #%s, and everyTrouble has none: add it to otherProblems", runbook)
+	for _, r := range trouble.Table() {
+		if !shown[r.Code] {
+			t.Errorf("there are problems of #%s, and everyTrouble has none: add it to otherProblems", r.Code)
 		}
 	}
 	html := statusHTML(t, everyTrouble(), nil, nil)

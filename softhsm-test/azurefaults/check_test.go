@@ -21,7 +21,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/softhsm-test/effects"
 )
 
@@ -144,7 +144,7 @@ func (w *world) check(k kind) {
 // record returns the record that the stopped daemon left.
 func (w *world) record() record.Record {
 	w.t.Helper()
-	s, err := store.Open(w.path("state"), w.clock.Now, nil)
+	s, err := bolt.Open(w.path("state"), w.clock.Now, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}

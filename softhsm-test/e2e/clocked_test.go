@@ -18,7 +18,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
-	"github.com/keyd-project/keyd/internal/store"
+	"github.com/keyd-project/keyd/internal/store/bolt"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
@@ -28,7 +28,8 @@ type inside struct {
 	*rotate.Rotator
 	w      *world
 	policy key.Policy
-	store  *store.Store
+	vaults []key.VaultPolicy
+	store  *bolt.Store
 	hsm    *hsm.Client
 	events []status.Event
 }
@@ -40,8 +41,8 @@ func (w *world) inside() *inside {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	in := &inside{w: w, policy: cfg.Policies[0]}
-	if in.store, err = store.Open(cfg.StateDir, w.now, nil); err != nil {
+	in := &inside{w: w, policy: cfg.Policies[0], vaults: cfg.VaultPolicies()}
+	if in.store, err = bolt.Open(cfg.StateDir, w.now, nil); err != nil {
 		w.t.Fatal(err)
 	}
 	in.hsm = w.hsmSide()
@@ -61,8 +62,8 @@ func (w *world) inside() *inside {
 		}
 	}
 	observer := observe.New(observe.Config{
-		Instance: cfg.Instance, HSM: in.hsm, Vaults: func(url string) observe.Vault { return clients[url] },
-		Clock: w.now,
+		Instance: cfg.Instance, HSM: in.hsm, Records: in.store, Clock: w.now,
+		Vaults: func(url string) observe.Vault { return clients[url] },
 	})
 	in.Rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd test", HSM: in.hsm, Store: in.store, Observer: observer,
@@ -93,10 +94,25 @@ func (w *world) hsmSide() *hsm.Client {
 
 // step runs one step; a failed one does not fail the test.
 func (in *inside) step() (plan.Step, error) {
+	for _, v := range in.vaults {
+		for range 5 {
+			if s, err := in.StepVault(in.w.t.Context(), v); err != nil || !s.Acts() {
+				break
+			}
+		}
+	}
 	return in.StepKey(in.w.t.Context(), in.policy)
 }
 
-// settle steps until nothing is due now, and returns the last step.
+// later has the next step look again, as a reload does.
+func (in *inside) later() {
+	for _, v := range in.vaults {
+		in.Observer.DropVault(v.URL)
+	}
+	in.Observer.Drop(keyName)
+}
+
+// settle steps until nothing is to be done now, and returns the last step.
 func (in *inside) settle() plan.Step {
 	in.w.t.Helper()
 	for range 60 {

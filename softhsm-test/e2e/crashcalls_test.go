@@ -296,7 +296,7 @@ func hsmSideAtCalls(file string, calls ...string) func(*crash) {
 func trustAtCalls(call, file string) func(*crash) {
 	return func(c *crash) {
 		c.emu.Fail(emulator.Rule{Operation: "import", Status: 503}) // until the tracer is there
-		c.emu.Fail(emulator.Rule{Operation: "create", Status: 503})
+		c.emu.Fail(emulator.Rule{Operation: "create", Status: 429})
 		c.start()
 		c.wait("the HSM side is up", func(s status.Snapshot, _ status.Key) bool { return s.HSM.Up })
 		c.copyToken()

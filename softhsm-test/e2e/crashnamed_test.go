@@ -34,15 +34,27 @@ func namedStories() []story {
 			"save-before rotation finished", "save-after rotation finished")},
 		{"an import whose answer died with the daemon", onlyWeu, lostAnswer},
 		{"an id given up and swept", onlyWeu, sweeping},
-		{"key exchange keys, their making", nil, makingKEKs(
-			"save-before key exchange key intended", "kek-after",
+		{"a key exchange key, its making", onlyWeu, makingKEKs(
+			"save-before key exchange key intended", "kek-after", "save-before key exchange key made")},
+		{"a key exchange key of a Managed HSM, its making", []string{"mhsm"}, makingKEKs(
 			"save-before key exchange key intended", "save-before key exchange key made")},
-		{"key exchange keys, their record", nil, makingKEKs(
-			"save-after key exchange key made", "kek-after")},
-		{"a key exchange key, intended and not recorded as refused", onlyWeu,
-			refusedKEK("save-before key exchange key not made")},
+		{"a key exchange key, its record", onlyWeu, makingKEKs(
+			"save-after key exchange key made", "save-before key exchange key taken into use",
+			"save-after key exchange key taken into use")},
+		{"a key exchange key, asked for", onlyWeu, askingForKEK},
+		{"a key exchange key, disabled", onlyWeu, disablingKEK},
+		{"a key exchange key, not disabled", onlyWeu, notDisablingKEK},
+		{
+			"a key exchange key, intended and not recorded as refused",
+			onlyWeu,
+			refusedKEK("save-before key exchange key not made"),
+		},
 		{"a key exchange key, refused", onlyWeu, refusedKEK("save-after key exchange key not made")},
-		{"an import, refused and not recorded as refused", onlyWeu, refusedImport("save-before import did not happen")},
+		{
+			"an import, refused and not recorded as refused",
+			onlyWeu,
+			refusedImport("save-before import did not happen"),
+		},
 		{"an import, refused", onlyWeu, refusedImport("save-after import did not happen")},
 		{"an import given up", onlyWeu, givingUp},
 		{"a duplicate", onlyWeu, duplicate},
@@ -68,7 +80,11 @@ func namedStories() []story {
 			"save-before audit key made", "save-after audit key made",
 			"sign-before", "sign-after", "save-before checkpoint signed", "save-after checkpoint signed")},
 		{"the audit key, found", onlyWeu, foundAuditKey},
-		{"the HSM side, making the audit key", onlyWeu, hsmSideAuditing("hsm-audit-key-before", "hsm-audit-key-after")},
+		{
+			"the HSM side, making the audit key",
+			onlyWeu,
+			hsmSideAuditing("hsm-audit-key-before", "hsm-audit-key-after"),
+		},
 		{"the HSM side, signing", onlyWeu, hsmSideAuditing("hsm-sign-before", "hsm-sign-after")},
 	}
 	for _, at := range []struct{ point, vault, host string }{
@@ -179,6 +195,76 @@ func makingKEKs(points ...string) func(*crash) {
 		c.judge(1, 1)
 		c.wantOneKEK()
 	}
+}
+
+// askingForKEK kills over the request for a new key exchange key: once it is recorded, one is made.
+func askingForKEK(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	ask := c.run("kek", "rotate", "weu", "--reason", "a drill")
+	c.die("save-before key exchange key requested", ask)
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.die("save-after key exchange key requested", ask)
+	c.startMortal()
+	c.wait("the new key exchange key waits for approval", func(s status.Snapshot,
+		_ status.Key) bool {
+		return s.Vaults[0].WaitingKEK() != nil
+	})
+	if n := len(c.vault["weu"].Versions("keyd-kek")); n != 2 {
+		c.sum.doubled.Add(1)
+		c.t.Errorf("%d key exchange keys, not 2", n)
+	}
+	c.judge(1, 1)
+}
+
+// rotatedKEK rotates the key exchange key two hours ago, so that the old one is to be disabled now.
+func (c *crash) rotatedKEK() {
+	c.t.Helper()
+	c.elsewhen(-2*time.Hour, func(in *inside) {
+		in.settle()
+		if _, _, err := in.RequestKEK(in.w.t.Context(), in.vaults[0], "uid 0 (root)", "a drill"); err != nil {
+			in.w.t.Fatal(err)
+		}
+		in.settle()
+		in.w.set.fingerprint = in.w.kekPrint()
+		in.w.configure()
+		in.later()
+		in.settle()
+	})
+}
+
+// wantKEKs requires that of two key exchange keys the old one is enabled, or not.
+func (c *crash) wantKEKs(old bool) {
+	c.t.Helper()
+	if all := c.vault["weu"].Versions("keyd-kek"); len(all) != 2 || all[0].Enabled != old || !all[1].Enabled {
+		c.sum.lost.Add(1)
+		c.t.Errorf("key exchange keys: %+v; the old one should be enabled: %v", all, old)
+	}
+}
+
+func disablingKEK(c *crash) {
+	c.rotatedKEK()
+	c.dieInTurn("save-before disabling of a key exchange key intended",
+		"save-after disabling of a key exchange key intended",
+		"kek-disable-before", "kek-disable-after", "save-before key exchange key disabled",
+		"save-after key exchange key disabled")
+	c.startMortal()
+	c.waitRotated(1, "the disabling")
+	c.wantKEKs(false)
+	c.judge(1, 1)
+}
+
+// notDisablingKEK: the vault refuses to disable the old key exchange key.
+func notDisablingKEK(c *crash) {
+	c.rotatedKEK()
+	c.emu.Fail(emulator.Rule{Operation: "update", Status: 403, Inner: "ForbiddenByRbac"})
+	c.dieInTurn("save-before disabling of a key exchange key did not happen",
+		"save-after disabling of a key exchange key did not happen")
+	c.startMortal()
+	c.waitRotated(1, "the refusal")
+	c.wantKEKs(true)
+	c.judge(1, 1)
 }
 
 func (c *crash) wantOneKEK() {

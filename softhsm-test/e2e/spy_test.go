@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -60,9 +61,11 @@ func TestUnderTheSpyNothingSensitiveIsReadAndNothingGoesToAnUntrustedKEK(t *test
 		t.Fatal(err)
 	}
 	swapped := w.vault["weu"].Versions("keyd-kek")[1].N
-	w.must("rotate", "--now", keyName, "--no-wait", "--reason", "to a swapped KEK")
-	w.wait("the swapped KEK is refused", func(_ status.Snapshot, k status.Key) bool {
-		return strings.Contains(k.Waiting, "nothing is wrapped")
+	w.must("rotate", "--now", keyName, "--reason", "beside a swapped KEK")
+	w.wait("the swapped KEK is refused", func(s status.Snapshot, _ status.Key) bool {
+		return slices.ContainsFunc(s.Problems, func(p status.Problem) bool {
+			return p.Runbook == "drift-kek-changed" && strings.Contains(p.Text, "nothing is wrapped")
+		})
 	})
 	w.stop()
 

@@ -22,7 +22,7 @@ func TestFaultTokenOnWhichNoKeyReadsBackIsReportedAndNotFilled(t *testing.T) {
 	f.start()
 	f.waitShown("no key can be made on this token")
 	f.wait("status names the attribute, and the key waits for it", func(s status.Snapshot, k status.Key) bool {
-		return strings.Contains(s.HSM.Info.Degraded, "CKA_ALWAYS_SENSITIVE") &&
+		return s.Ready && strings.Contains(s.HSM.Info.Degraded, "CKA_ALWAYS_SENSITIVE") &&
 			strings.Contains(k.Error, "CKA_ALWAYS_SENSITIVE")
 	})
 	f.wantUp()

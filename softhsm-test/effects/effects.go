@@ -96,6 +96,16 @@ func Unrecorded(chain []Entry, vaults []Vault, pairs []Pair) (lines []string) {
 			if why != "" {
 				lines = append(lines, fmt.Sprintf("key exchange key %s in %s: %s", x.ID, v.URL, why))
 			}
+			if x.Enabled {
+				continue
+			}
+			intended := v.aboutKEK("disabling of a key exchange key intended", x)
+			if why = unrecorded(chain, intended, v.aboutKEK("key exchange key disabled", x)); why == "" {
+				why = v.early(chain, intended, "update", x.ID)
+			}
+			if why != "" {
+				lines = append(lines, fmt.Sprintf("key exchange key %s in %s is disabled: %s", x.ID, v.URL, why))
+			}
 		}
 		for _, x := range v.Versions {
 			// What was not imported was made in the vault by somebody else: keyd makes
@@ -169,9 +179,13 @@ func (v Vault) kekIntended(e Entry) bool {
 }
 
 func (v Vault) kekMade(x emulator.VersionInfo) func(Entry) bool {
+	return v.aboutKEK("key exchange key made", x)
+}
+
+// aboutKEK is an event of one key exchange key.
+func (v Vault) aboutKEK(event string, x emulator.VersionInfo) func(Entry) bool {
 	return func(e Entry) bool {
-		return e.Event == "key exchange key made" && e.Fields["vault"] == v.URL &&
-			strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
+		return e.Event == event && e.Fields["vault"] == v.URL && strings.HasSuffix(e.Fields["kek"], "/"+x.ID)
 	}
 }
 

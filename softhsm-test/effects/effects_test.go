@@ -33,7 +33,7 @@ var (
 	newest  = version("v3", "a3", 1003)
 	foreign = emulator.VersionInfo{ID: "f1", Enabled: true, N: big.NewInt(1005), E: 65537}
 	vault   = Vault{URL: url, Versions: []emulator.VersionInfo{retired, late, newest, foreign},
-		KEKs: []emulator.VersionInfo{{ID: "k1"}}}
+		KEKs: []emulator.VersionInfo{{ID: "k1", Enabled: true}}}
 	pairs = []Pair{{ID: "i1"}, {ID: "i2"}, {ID: "i3", Pending: true}}
 )
 
@@ -219,5 +219,28 @@ func TestChainsAreReadAsKeydPrintsThemAndSharedEntriesCountOnce(t *testing.T) {
 	}
 	if chain, err := Read(`{"event":"a"}` + "\n" + `{"eve`); err == nil {
 		t.Errorf("what was cut short is read as %v", chain)
+	}
+}
+
+func TestADisabledKeyExchangeKeyNeedsItsIntentAndItsResult(t *testing.T) {
+	old := vault
+	old.KEKs = []emulator.VersionInfo{{ID: "k1"}}
+	about := []string{"vault", url, "kek", url + "/keys/keyd-kek/k1"}
+	intended := entry("disabling of a key exchange key intended", about...)
+	disabled := entry("key exchange key disabled", about...)
+	for _, c := range []struct {
+		more []Entry
+		want string
+	}{
+		{nil, "no entry of its intent"},
+		{[]Entry{intended}, "no result after it"},
+		{[]Entry{intended, entry("key exchange key disabled", "vault", url, "kek", url+"/keys/keyd-kek/k2")},
+			"no result after it"},
+		{[]Entry{intended, disabled}, ""},
+	} {
+		lines := Unrecorded(append(whole(), c.more...), []Vault{old}, pairs)
+		if c.want == "" && len(lines) > 0 || c.want != "" && (len(lines) != 1 || !strings.Contains(lines[0], c.want)) {
+			t.Errorf("with %d more entries: %q, want %q", len(c.more), lines, c.want)
+		}
 	}
 }

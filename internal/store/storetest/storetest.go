@@ -1,5 +1,5 @@
 // Package storetest is the contract of a store, as tests that any backend runs.
-// Its rule: it knows a backend only by what rotate knows of it.
+// Its rule: it knows a backend only by what its users know of it.
 package storetest
 
 import (
@@ -17,18 +17,25 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Backend is what rotate needs of a store.
+// Backend is what a store does for keyd.
 type Backend interface {
 	Load(ctx context.Context, name string) (record.Record, error)
 	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
-	Append(ctx context.Context, entries ...chain.Entry) error
 	Names(ctx context.Context) ([]string, error)
+	LoadVault(ctx context.Context, url string) (record.Vault, error)
+	SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error)
+	Append(ctx context.Context, entries ...chain.Entry) error
+	Head(ctx context.Context) (seq uint64, hash chain.Hash, err error)
+	Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error
+	Recent(ctx context.Context, n int) ([]chain.Linked, error)
+	Verify(ctx context.Context) (chain.Report, error)
 }
 
-// Opened is an empty backend and a view of its audit chain, oldest entry first.
+// Opened is an empty backend.
 type Opened struct {
 	Backend
-	Entries func() ([]chain.Entry, error)
+	// Reopen ends the backend, and opens what it wrote as another process would.
+	Reopen func(t *testing.T) Backend
 }
 
 // Run runs the contract; open gives a fresh, empty backend each time.
@@ -45,6 +52,17 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"entries keep their order":                       order,
 		"every racing change is applied exactly once":    race,
 		"a cancelled context changes nothing":            cancelled,
+		"the record of a vault is kept as that of a key": vaultRoundTrip,
+		"a vault's stale revision conflicts":             vaultConflict,
+		"a vault and a key do not share a record":        vaultApart,
+
+		"entries have numbers without gaps and are linked":    chained,
+		"the last entry of a change covers its record":        covered,
+		"the chain is read from any number on":                auditFrom,
+		"the last entries are read alone":                     recent,
+		"a chain as it was written verifies":                  verified,
+		"what is refused appends nothing":                     refusals,
+		"a store that is opened again goes on where it ended": reopened,
 	}
 	for name, check := range contract {
 		t.Run(name, func(t *testing.T) { check(t, open(t)) })
@@ -66,7 +84,7 @@ func otherCase(t *testing.T, b Opened) {
 	wantEvents(t, b, "made", "changed")
 }
 
-func mustLoad(t *testing.T, b Opened, name string) record.Record {
+func mustLoad(t *testing.T, b Backend, name string) record.Record {
 	t.Helper()
 	rec, err := b.Load(t.Context(), name)
 	if err != nil {
@@ -75,7 +93,7 @@ func mustLoad(t *testing.T, b Opened, name string) record.Record {
 	return rec
 }
 
-func mustSave(t *testing.T, b Opened, rec record.Record, entries ...chain.Entry) record.Record {
+func mustSave(t *testing.T, b Backend, rec record.Record, entries ...chain.Entry) record.Record {
 	t.Helper()
 	saved, err := b.Save(t.Context(), rec, entries...)
 	if err != nil {
@@ -84,14 +102,10 @@ func mustSave(t *testing.T, b Opened, rec record.Record, entries ...chain.Entry)
 	return saved
 }
 
-func wantEvents(t *testing.T, b Opened, want ...string) {
+func wantEvents(t *testing.T, b Backend, want ...string) {
 	t.Helper()
-	entries, err := b.Entries()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var got []string
-	for _, e := range entries {
+	for _, e := range linked(t, b) {
 		got = append(got, string(e.Event))
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -137,7 +151,8 @@ func roundTrip(t *testing.T, b Opened) {
 func place(t *testing.T, rec *record.Record, at time.Time) {
 	t.Helper()
 	const id, attempt = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
-	g, err := rec.Reserve(at, key.Policy{Spec: key.RSA4096}, record.Reservation{ID: id, Reason: "a test", Requester: "keyd"})
+	g, err := rec.Reserve(at, key.Policy{Spec: key.RSA4096}, record.Reservation{ID: id, Reason: "a test",
+		Requester: "keyd"})
 	if err == nil {
 		_, err = rec.Pin(at, g.Number, "sha256:aa")
 	}
@@ -256,12 +271,8 @@ func race(t *testing.T, b Opened) {
 	if len(seen) != workers*each {
 		t.Errorf("%d changes were applied, want %d", len(seen), workers*each)
 	}
-	entries, err := b.Entries()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(entries) != workers*each {
-		t.Errorf("%d audit entries, want one for each of %d changes", len(entries), workers*each)
+	if n := len(linked(t, b)); n != workers*each {
+		t.Errorf("%d audit entries, want one for each of %d changes", n, workers*each)
 	}
 }
 
@@ -295,4 +306,69 @@ func cancelled(t *testing.T, b Opened) {
 		t.Errorf("Append: %v, want the context's error", err)
 	}
 	wantEvents(t, b)
+}
+
+const vaultURL = "https://v.vault.azure.net"
+
+func mustLoadVault(t *testing.T, b Opened) record.Vault {
+	t.Helper()
+	rec, err := b.LoadVault(t.Context(), vaultURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec
+}
+
+func vaultRoundTrip(t *testing.T, b Opened) {
+	rec := mustLoadVault(t, b)
+	if diff := cmp.Diff(record.Vault{Schema: record.SchemaVersion, URL: vaultURL}, rec); diff != "" {
+		t.Errorf("absent (-want +got):\n%s", diff)
+	}
+	at := record.Moment{Here: time.Date(2026, 3, 1, 2, 0, 0, 123456789, time.UTC), There: time.Date(2026, 3, 1, 2, 0,
+		1, 0, time.UTC)}
+	rec.Instance = "hq-1"
+	rec.Request = &key.KEKRequest{ID: "q", At: at.Here, By: "uid 0 (root)", Reason: "yearly"}
+	if err := rec.MakeKEK(at, "a", "keyd", "first"); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := b.SaveVault(t.Context(), rec, entry(chain.KEKIntended))
+	if err != nil || saved.Revision == 0 {
+		t.Fatalf("revision %d, %v", saved.Revision, err)
+	}
+	if diff := cmp.Diff(saved, mustLoadVault(t, b)); diff != "" {
+		t.Errorf("loaded is not what was saved (-saved +loaded):\n%s", diff)
+	}
+	wantEvents(t, b, string(chain.KEKIntended))
+}
+
+func vaultConflict(t *testing.T, b Opened) {
+	rec := mustLoadVault(t, b)
+	if _, err := b.SaveVault(t.Context(), rec, entry("one")); err != nil {
+		t.Fatal(err)
+	}
+	_, err := b.SaveVault(t.Context(), rec, entry("two"))
+	if key.ClassOf(err) != key.Retry {
+		t.Errorf("%v, want an error of class retry", err)
+	}
+	if _, err := b.SaveVault(t.Context(), mustLoadVault(t, b)); err == nil {
+		t.Error("a change without an entry was saved")
+	}
+	wantEvents(t, b, "one")
+}
+
+func vaultApart(t *testing.T, b Opened) {
+	mustSave(t, b, mustLoad(t, b, "k"), entry("of the key"))
+	rec := mustLoadVault(t, b)
+	if _, err := b.SaveVault(t.Context(), rec, entry("of the vault")); err != nil {
+		t.Fatal(err)
+	}
+	names, err := b.Names(t.Context())
+	if diff := cmp.Diff([]string{"k"}, names); diff != "" || err != nil {
+		t.Errorf("%v, names (-want +got):\n%s", err, diff)
+	}
+	rec = mustLoadVault(t, b)
+	rec.URL = "k"
+	if _, err := b.SaveVault(t.Context(), rec, entry("confused")); err == nil {
+		t.Error("a vault's record took the place of a key's")
+	}
 }

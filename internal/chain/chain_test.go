@@ -1,0 +1,112 @@
+package chain_test
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"os"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyd-project/keyd/internal/chain"
+)
+
+func entry() chain.Entry {
+	return chain.Entry{Time: time.Date(2026, 3, 1, 2, 3, 4, 5, time.FixedZone("", 3600)), Key: "sa-cmk-key",
+		Event: chain.ImportIntended, Actor: "keyd", Fields: map[string]string{"vault": "v", "attempt": "a"}}
+}
+
+// The form is for ever: exports that auditors keep are checked by it.
+func TestTheFormOfALink(t *testing.T) {
+	prev := chain.Hash{1}
+	got, err := chain.Append(6, prev, entry(), "sha256:r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const body = `{"time":"2026-03-01T01:03:04.000000005Z","key":"sa-cmk-key","event":"import intended",` +
+		`"actor":"keyd","fields":{"attempt":"a","vault":"v"},"record":"sha256:r"}`
+	if diff := cmp.Diff(body, string(got.Body)); diff != "" {
+		t.Errorf("the content (-want +got):\n%s", diff)
+	}
+	sum := sha256.Sum256([]byte(body))
+	h := sha256.New()
+	h.Write([]byte("keyd audit chain v2\n"))
+	h.Write(prev[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, 7))
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len("sa-cmk-key"))))
+	h.Write([]byte("sa-cmk-key"))
+	h.Write(sum[:])
+	if want := chain.Hash(h.Sum(nil)); got.Hash != want || got.Seq != 7 || got.Prev != prev {
+		t.Errorf("linked as %+v, want number 7 and hash %s", got, want)
+	}
+}
+
+func TestALinkHoldsForItsOwnPlaceAndContentAlone(t *testing.T) {
+	l, err := chain.Append(0, chain.Hash{}, entry(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !chain.Links(chain.Hash{}, 1, l.Key, l.Body, l.Hash) {
+		t.Fatal("an entry does not link")
+	}
+	other := append([]byte(nil), l.Body...)
+	other[len(other)-3] ^= 1
+	for what, links := range map[string]bool{
+		"behind another entry":   chain.Links(chain.Hash{1}, 1, l.Key, l.Body, l.Hash),
+		"with another number":    chain.Links(chain.Hash{}, 2, l.Key, l.Body, l.Hash),
+		"as of another key":      chain.Links(chain.Hash{}, 1, "other", l.Body, l.Hash),
+		"with another content":   chain.Links(chain.Hash{}, 1, l.Key, other, l.Hash),
+		"with another hash":      chain.Links(chain.Hash{}, 1, l.Key, l.Body, chain.Hash{9}),
+		"by the sum of nothing":  l.Hash == chain.LinkHash(chain.Hash{}, 1, l.Key, chain.BodySum(nil)),
+		"with no name of a key":  chain.Links(chain.Hash{}, 1, "", l.Body, l.Hash),
+		"with a name cut short":  chain.Links(chain.Hash{}, 1, l.Key[:4], l.Body, l.Hash),
+		"with content cut short": chain.Links(chain.Hash{}, 1, l.Key, l.Body[:9], l.Hash),
+	} {
+		if links {
+			t.Errorf("an entry links %s", what)
+		}
+	}
+}
+
+func TestAnEntryIsReadAsItWasWritten(t *testing.T) {
+	l, err := chain.Append(3, chain.Hash{}, entry(), "sha256:r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, sum, err := chain.ParseBody(l.Body)
+	if diff := cmp.Diff(l.Entry, e); diff != "" || sum != "sha256:r" || err != nil {
+		t.Errorf("%q, %v (-written +read):\n%s", sum, err, diff)
+	}
+	if _, _, err := chain.ParseBody([]byte("{")); err == nil {
+		t.Error("half an entry was read")
+	}
+	text, _ := l.Hash.MarshalText()
+	var h chain.Hash
+	if err := h.UnmarshalText(text); err != nil || h != l.Hash {
+		t.Errorf("%s was read as %s, %v", text, h, err)
+	}
+	for _, bad := range []string{"", "sha256:", "sha256:00", "md5:00", string(text[7:])} {
+		if err := h.UnmarshalText([]byte(bad)); err == nil {
+			t.Errorf("%q was read as a hash", bad)
+		}
+	}
+}
+
+func TestNoTwoEventsHaveTheSameText(t *testing.T) {
+	source, err := os.ReadFile("event.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^\t(\w+) +Event = "([^"]+)"`).FindAllStringSubmatch(string(source), -1) {
+		if name[m[2]] != "" {
+			t.Errorf("%s and %s are both %q", name[m[2]], m[1], m[2])
+		}
+		name[m[2]] = m[1]
+	}
+	if len(name) < 30 {
+		t.Errorf("only %d events were read", len(name))
+	}
+}

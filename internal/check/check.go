@@ -1,0 +1,208 @@
+// Package check tries everything once that keyd needs, for a person. Its rule: it changes nothing.
+package check
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/vault"
+)
+
+// Parts is what there is to try.
+type Parts struct {
+	ConfigPath string
+	Config     *config.Config
+	Store      Store
+	Keys       Keys
+	Observer   Observer
+	Health     Health
+	HSM        HSM
+	Vaults     func(url string) Vault // nil for a vault that is not configured
+	Credential vault.CredentialState
+
+	// What a check has to judge and advise as the problems of `keyd status` do.
+	HSMUnit         string        // systemd's, whose journal tells of the HSM side
+	HSMDownRemedy   string        // for an HSM side that does not answer
+	CertificateSoon time.Duration // before its end a client certificate is a problem
+	DriftSeverity   func(plan.DriftKind) status.Severity
+}
+
+// Store is the records and the audit chain.
+type Store interface {
+	audit.Reader
+	Load(ctx context.Context, name string) (record.Record, error)
+	Verify(ctx context.Context) (chain.Report, error)
+	Healthy() error // of the last write
+}
+
+// Keys are the managed keys and where the loop stands with each.
+type Keys interface {
+	Names() []string
+	Policy(name string) (key.Policy, bool)
+	Position(name string) rotate.Position
+}
+
+// Observer looks at one key everywhere.
+type Observer interface {
+	Survey(ctx context.Context, p key.Policy, rec record.Record) *record.Observation
+}
+
+// Health proves every version of one key.
+type Health interface {
+	Prove(ctx context.Context, name string) ([]status.Proof, error)
+}
+
+// HSM is the HSM side.
+type HSM interface {
+	Describe(ctx context.Context) (key.HSMInfo, error)
+	CheckKEK(ctx context.Context, k key.KEK) (trust string, err error)
+}
+
+// Vault is one configured vault.
+type Vault interface {
+	May(ctx context.Context, r vault.Right) (bool, error)
+	Identity(ctx context.Context) (vault.Identity, error)
+	ClockSkew() (skew time.Duration, known bool)
+	PurgeProtected(ctx context.Context, name string) (bool, error)
+	KEK(ctx context.Context, version string) (k key.KEK, present bool, err error)
+}
+
+// checker collects the lines of one check.
+type checker struct {
+	Parts
+	lines []status.Check
+	marks marks // of the versions that were listed
+}
+
+// Run tries everything once. The error is the context's: what failed is in the lines.
+func Run(ctx context.Context, p Parts) ([]status.Check, error) {
+	c := &checker{Parts: p}
+	c.config()
+	c.store(ctx)
+	c.hsm(ctx)
+	c.identity(ctx)
+	for _, v := range p.Config.Vaults {
+		c.vault(ctx, v)
+	}
+	for _, name := range p.Keys.Names() {
+		c.key(ctx, name)
+	}
+	c.compareMarks(ctx)
+	return c.lines, ctx.Err()
+}
+
+// noRemedy is for what nobody has thought of: a line that is not ok always says what
+// to do.
+const noRemedy = "see docs/runbooks.md, which the daemon serves at /runbooks, and the journal of keyd"
+
+func (c *checker) add(area, subject, name string, err error, detail, remedy string) {
+	if err == nil {
+		c.line(status.CheckOK, area, subject, name, detail, "")
+		return
+	}
+	reason, hint := explained(err)
+	c.line(status.CheckFailed, area, subject, name, reason, cmp.Or(remedy, hint, noRemedy))
+}
+
+func (c *checker) warn(area, subject, name, detail, remedy string) {
+	c.line(status.CheckWarning, area, subject, name, detail, cmp.Or(remedy, noRemedy))
+}
+
+func (c *checker) line(r status.CheckResult, area, subject, name, detail, remedy string) {
+	c.lines = append(c.lines, status.Check{Area: area, Subject: subject, Name: name, Result: r, Detail: detail,
+		Remedy: remedy})
+}
+
+// explained parts an error into what happened and what its room says to do.
+func explained(err error) (reason, hint string) {
+	reason = err.Error()
+	if e := new(vault.Error); errors.As(err, &e) && e.Hint != "" {
+		return strings.Replace(reason, "; "+e.Hint, "", 1), e.Hint
+	}
+	return reason, ""
+}
+
+func (c *checker) config() {
+	_, err := config.Load(c.ConfigPath)
+	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "mend it, then: keyd reload")
+	err = config.CheckProxies(os.Getenv)
+	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",
+		"correct it (systemctl edit keyd), then: systemctl restart keyd")
+}
+
+func (c *checker) store(ctx context.Context) {
+	r, err := c.Store.Verify(ctx)
+	if err == nil && !r.Consistent() {
+		err = fmt.Errorf("%s", r)
+	}
+	c.add("store", c.Config.StateDir, "audit chain", err, r.String(),
+		"keep the file, and see the runbook, #keydstoreunhealthy")
+	if err := c.Store.Healthy(); err != nil {
+		c.add("store", c.Config.StateDir, "last write", err, "", "free or repair the disk")
+	}
+}
+
+func (c *checker) hsm(ctx context.Context) {
+	info, err := c.HSM.Describe(ctx)
+	if err != nil {
+		c.add("hsm", c.Config.HSM.Token, "answers", err, "", c.HSMDownRemedy)
+		return
+	}
+	c.add("hsm", info.Token, "answers", nil, fmt.Sprintf("%s %s, firmware %s, serial %s", info.Manufacturer,
+		info.Model, info.Firmware, info.Serial), "")
+	c.add("hsm", info.Token, "module", nil, info.Module+": "+info.Library, "")
+	c.pin(info)
+	if info.Degraded != "" {
+		runbook := "#keydhsmdown"
+		if info.PINRefused {
+			runbook = "#keydpinrefused"
+		}
+		c.line(status.CheckFailed, "hsm", info.Token, "able to work", info.Degraded, "see the runbook, "+runbook)
+		return
+	}
+	c.add("hsm", info.Token, "mechanism to wrap", nil, info.Wrap, "")
+	c.add("hsm", info.Token, "mechanism to open", nil, info.Open, "")
+	for _, w := range info.Warnings {
+		c.warn("hsm", info.Token, "module", w, "see the limits in README.md")
+	}
+}
+
+func (c *checker) pin(info key.HSMInfo) {
+	const pin = "PIN"
+	switch info.PIN {
+	case key.PINAccepted:
+		c.add("hsm", info.Token, pin, nil, string(info.PIN), "")
+	case key.PINFinalTry, key.PINCountLow:
+		runbook := "#keydpintrieslow"
+		if info.PIN == key.PINFinalTry {
+			runbook = "#keydpinnearlylocked"
+		}
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once",
+			"find out who, before the token locks; see the runbook, "+runbook)
+	case key.PINLocked:
+		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN),
+			"do not restart "+c.HSMUnit+"; see the runbook, #keydpinnearlylocked")
+	case key.PINToChange:
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN",
+			"change it with the vendor's tool, then write it into hsm.pin_file")
+	case key.PINUnknown:
+		c.line(status.CheckFailed, "hsm", info.Token, pin,
+			"not known to be right: the token was not asked, or did not judge it", "see the line: able to work")
+	default:
+		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"),
+			"do not try PINs by hand; see the runbook, #keydpinrefused")
+	}
+}

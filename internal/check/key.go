@@ -1,0 +1,101 @@
+package check
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/health"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// key looks at one key everywhere, tells what drifts, and proves every version.
+func (c *checker) key(ctx context.Context, name string) {
+	p, ok := c.Keys.Policy(name)
+	rec, err := c.Store.Load(ctx, name)
+	if !ok || err != nil {
+		c.add("key", name, "record", err, "", "keyd audit --verify")
+		return
+	}
+	if rec.Hold != nil {
+		c.line(status.CheckFailed, "key", name, "not held", fmt.Sprintf("%s: %s", rec.Hold.Code, rec.Hold.Reason),
+			"keyd resume "+name+" --reason …, once the cause is gone")
+	}
+	o := c.Observer.Survey(ctx, p, rec)
+	if o.HSM.Err != nil {
+		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", c.HSMDownRemedy)
+	}
+	for _, v := range p.Vaults {
+		c.keyIn(p, v, o.Vaults[v.URL])
+		c.collect(rec, p, v, o.Vaults[v.URL])
+	}
+	for _, drift := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
+		result := status.CheckWarning
+		if c.DriftSeverity(drift.Kind) == status.Critical {
+			result = status.CheckFailed
+		}
+		subject := name
+		if drift.Vault.Name != "" {
+			subject += " in " + drift.Vault.Name
+		}
+		c.line(result, "key", subject, string(drift.Kind), drift.Text, drift.Remedy)
+	}
+	if !rec.Empty() {
+		c.proofs(ctx, p)
+	}
+	if pos := c.Keys.Position(name); pos.Step.Kind == plan.Wait {
+		c.warn("key", name, "waiting", pos.Step.Why, "remove the cause that it names; keyd then goes on by itself")
+	}
+}
+
+func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
+	subject := p.Key + " in " + v.Name
+	if c.Vaults(v.URL) == nil {
+		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version",
+			"put it back into vaults, or leave it so")
+		return
+	}
+	detail := fmt.Sprintf("versions: %d", len(seen.Versions))
+	for _, x := range seen.Versions {
+		if x.ID == seen.Newest && !x.Expires.IsZero() {
+			detail += ", the newest expires " + x.Expires.Format(time.DateOnly)
+		}
+	}
+	c.add("key", subject, "list versions", seen.Err, detail, "")
+	if seen.PolicyErr != nil {
+		reason, hint := explained(seen.PolicyErr)
+		c.warn("key", subject, "rotation policy", "whether the vault itself rotates the key is unknown: "+reason,
+			cmp.Or(hint, "see the runbook, #keydrotationpolicyunreadable"))
+	}
+}
+
+// proofs proves every enabled version of a key.
+func (c *checker) proofs(ctx context.Context, p key.Policy) {
+	results, err := c.Health.Prove(ctx, p.Key)
+	if err != nil {
+		c.add("key", p.Key, "proof", err, "", "")
+		return
+	}
+	for _, result := range results {
+		v, _ := p.Vault(result.Vault)
+		subject := p.Key + " in " + v.Name
+		switch result.Outcome {
+		case "":
+			c.warn("key", subject, "proof", result.Error, "put the vault back into the configuration, or leave it so")
+		case key.Passed:
+			c.add("key", subject, "proof", nil, "version "+result.Version+" works in the vault, and is the HSM's", "")
+		default:
+			runbook := "#keydunwrapfailing"
+			if health.OnlyCloses(result) {
+				runbook = "#keydwrapfailing"
+			}
+			c.line(status.CheckFailed, "key", subject, "proof", fmt.Sprintf("version %s: %s at %s: %s", result.Version,
+				result.Outcome, result.Where(), result.Error),
+				"see the runbook, "+runbook+", before anything is disabled or deleted")
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/vault"
+)
+
+// vault tries one vault, and no more of it than makes sense after what failed.
+func (c *checker) vault(ctx context.Context, v config.Vault) {
+	client := c.Vaults(v.URL)
+	if client == nil {
+		return
+	}
+	if !c.admits(ctx, client, v) {
+		return
+	}
+	if skew, known := client.ClockSkew(); known {
+		var err error
+		if skew.Abs() > key.MaxSkew {
+			err = fmt.Errorf("the local clock differs by %s from the vault's", skew.Round(time.Second))
+		}
+		c.add("clock", v.Name, "difference", err, skew.Round(time.Second).String(),
+			"set the clock right (chronyc tracking)")
+	}
+	c.roles(ctx, client, v)
+	c.destroyer(ctx, client, v)
+	c.purgeProtection(ctx, client, v)
+	c.kek(ctx, client, v)
+}
+
+// admits reports whether the vault answers this machine at all: not a matter of
+// roles, but of the network, its firewall and the sign-in.
+func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool {
+	_, err := client.May(ctx, vault.MayGet)
+	reason := key.ReasonOf(err)
+	if err != nil && reason != key.ForbiddenByFirewall {
+		c.add("vault", v.Name, "answers", err, "", "")
+		return false
+	}
+	c.add("vault", v.Name, "answers", nil, v.URL, "")
+	c.add("vault", v.Name, "firewall", err, "admits this machine", "")
+	return err == nil
+}
+
+// need is one right with what keyd does by it.
+type need struct {
+	right vault.Right
+	what  string
+	soft  bool // keyd goes without
+}
+
+// needs is what keyd needs in a vault, by what the configuration asks of it.
+func (c *checker) needs(v config.Vault) []need {
+	all := []need{
+		{vault.MayGet, "nothing can be proven or watched", false},
+		{vault.MayList, "nothing can be watched, and no import is safe", false},
+		{vault.MayImport, "no generation can be brought there", false},
+		{vault.MaySeeDeleted, "a soft-deleted key cannot be told from one that never was", false},
+		{vault.MayReadRotation, "a rotation policy of the vault's own goes unseen", true},
+	}
+	if v.KEK.Create {
+		all = append(all, need{vault.MayCreate, "the key exchange key cannot be made (or: kek.create: false)", false})
+	}
+	uses := uses(c.Config.Policies, v.URL)
+	for _, r := range []vault.Right{vault.MayWrap, vault.MayUnwrap, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
+		if uses[r] {
+			all = append(all, need{r, "versions cannot be proven", false})
+		}
+	}
+	if uses[vault.MayUpdate] {
+		all = append(all, need{vault.MayUpdate, "the retire rule cannot disable anything", false})
+	}
+	return all
+}
+
+// uses is what the keys of a vault need there besides. A vault without any is asked for
+// what a key needs that says no more than its name, so that the rights can be checked
+// before the first key is made.
+func uses(policies []key.Policy, url string) map[vault.Right]bool {
+	uses := map[vault.Right]bool{}
+	for _, p := range policies {
+		if _, in := p.Vault(url); !in {
+			continue
+		}
+		for _, r := range vault.MayUse(p.Operations) {
+			uses[r] = true
+		}
+		if !p.Retire.Never() {
+			uses[vault.MayUpdate] = true
+		}
+	}
+	if len(uses) == 0 {
+		for _, r := range vault.MayUse(nil) {
+			uses[r] = true
+		}
+	}
+	return uses
+}
+
+// roles tries each right that keyd needs.
+func (c *checker) roles(ctx context.Context, client Vault, v config.Vault) {
+	var may []string
+	for _, n := range c.needs(v) {
+		yes, err := client.May(ctx, n.right)
+		name := "right to " + string(n.right)
+		switch {
+		case err != nil:
+			c.add("role", v.Name, name, err, "", "")
+		case yes:
+			may = append(may, string(n.right))
+		case n.soft:
+			c.warn("role", v.Name, name, "keyd's identity does not have it: "+n.what, remedy(v, n.right))
+		default:
+			c.line(status.CheckFailed, "role", v.Name, name, "keyd's identity does not have it: "+n.what, remedy(v,
+				n.right))
+		}
+	}
+	if len(may) > 0 {
+		c.add("role", v.Name, "rights that keyd needs", nil, "has "+strings.Join(may, ", "), "")
+	}
+}
+
+// remedy is for a right that is missing.
+func remedy(v config.Vault, r vault.Right) string {
+	switch r {
+	case vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
+		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in "+
+			"/usr/share/keyd/azure does not have it: operations.md, Checking, has its names; "+
+			"a change takes a few minutes to work", r)
+	}
+	return roleFor(v)
+}
+
+func roleFor(v config.Vault) string {
+	if v.Kind == key.ManagedHSM {
+		return "give it the role of /usr/share/keyd/azure/managed-hsm-role.json at / or /keys; a new assignment " +
+			"takes a few minutes to work"
+	}
+	return "give it the role of /usr/share/keyd/azure/key-vault-role.json on the vault, or the permissions of " +
+		"key-vault-access-policy.json; a new assignment takes a few minutes to work"
+}
+
+// destroyer warns of rights that keyd never uses and that destroy keys.
+func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
+	for _, r := range []vault.Right{vault.MayDelete, vault.MayPurge} {
+		name := "no right to " + string(r)
+		switch yes, err := client.May(ctx, r); {
+		case r == vault.MayPurge && key.ReasonOf(err) == key.Forbidden:
+			c.add("role", v.Name, name, nil, "the vault's purge protection refuses it, whatever the role", "")
+		case err != nil:
+			reason, hint := explained(err)
+			c.warn("role", v.Name, name, reason, hint)
+		case yes:
+			c.warn("role", v.Name, name,
+				fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; "+
+					"keyd never does", r), "take the wider role from it, and "+roleFor(v))
+		default:
+			c.add("role", v.Name, name, nil, "refused, as it should be", "")
+		}
+	}
+}
+
+// purgeProtection is the vault's, and shows on any key in it.
+func (c *checker) purgeProtection(ctx context.Context, client Vault, v config.Vault) {
+	names := []string{v.KEK.Name}
+	for _, p := range c.Config.Policies {
+		if _, in := p.Vault(v.URL); in && !slices.Contains(names, p.Key) {
+			names = append(names, p.Key)
+		}
+	}
+	for _, name := range names {
+		protected, err := client.PurgeProtected(ctx, name)
+		switch {
+		case vault.IsNotFound(err):
+			continue
+		case err != nil:
+			c.add("vault", v.Name, "purge protection", err, "", "")
+		case protected:
+			c.add("vault", v.Name, "purge protection", nil, "on", "")
+		default:
+			c.warn("vault", v.Name, "purge protection",
+				"it is off: whoever may purge can destroy every version at once",
+				plan.ProtectCommand(v.Vault))
+		}
+		return
+	}
+	c.warn("vault", v.Name, "purge protection", "not known: the vault holds no key of keyd's yet",
+		"check again after the first import")
+}
+
+func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
+	const name = "key exchange key"
+	kek, present, err := client.KEK(ctx, "")
+	if err != nil {
+		c.add("vault", v.Name, name, err, "", "")
+		return
+	}
+	if !present {
+		remedy := "nothing: keyd makes it before the first import"
+		if !v.KEK.Create {
+			remedy = "make it, or set kek.create: true"
+		}
+		c.warn("vault", v.Name, name, "there is none yet", remedy)
+		return
+	}
+	print := kek.Material.Fingerprint()
+	const compare = "confirm the fingerprint with the vault's owner out of band, then pin it as kek.fingerprint"
+	how, err := c.HSM.CheckKEK(ctx, kek)
+	if err == nil && how != key.TrustConfigured {
+		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)
+		return
+	}
+	c.add("vault", v.Name, name, err, fmt.Sprintf("%s, trusted: %s", print, how), compare)
+}

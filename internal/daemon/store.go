@@ -1,0 +1,48 @@
+package daemon
+
+import (
+	"context"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/store/bolt"
+)
+
+// Store is what keyd needs of the records with their audit chain; internal/store/storetest is its contract.
+type Store interface {
+	rotate.Store // the records
+	audit.Chain  // with the chain of what was done
+	Recent(ctx context.Context, n int) ([]chain.Linked, error)
+	Verify(ctx context.Context) (chain.Report, error)
+	Backup(ctx context.Context, w io.Writer) error
+	Healthy() error // of the last write
+	Close() error
+}
+
+// openStore opens the state of a daemon, and makes it if there is none.
+func openStore(dir string, reg prometheus.Registerer) (Store, error) {
+	s, err := bolt.Open(dir, time.Now, reg)
+	if err != nil {
+		return nil, err // not s, which would be a nil that is not nil
+	}
+	return s, nil
+}
+
+// openState opens the file of a state that no daemon has open, for reading only. Errors: those of bolt.OpenReadOnly,
+// such as *bolt.LockedError while a daemon runs on it.
+func openState(file string) (Store, error) {
+	s, err := bolt.OpenReadOnly(file)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// stateFile is the file in a state directory.
+func stateFile(dir string) string { return filepath.Join(dir, "keyd.db") }

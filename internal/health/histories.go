@@ -1,0 +1,84 @@
+package health
+
+import (
+	"sync"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Histories is the health of the last day: looks and proofs count for a vault, answers and proofs for the HSM. Its
+// methods may be called from many goroutines.
+type Histories struct {
+	hsm History
+
+	mu     sync.Mutex
+	vaults map[string]*History  // by URL
+	looked map[string]time.Time // the newest look that was counted, by URL
+}
+
+// NewHistories has seen nothing.
+func NewHistories() *Histories {
+	return &Histories{vaults: map[string]*History{}, looked: map[string]time.Time{}}
+}
+
+// vault is the history of one vault, begun at its first use.
+func (h *Histories) vault(url string) *History {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.vaults[url] == nil {
+		h.vaults[url] = new(History)
+	}
+	return h.vaults[url]
+}
+
+// Proven counts a proof. One that did not pass speaks against the side whose leg it was, and a refuted one against the
+// vault in any case.
+func (h *Histories) Proven(s Subject, at time.Time, r proof.Result) {
+	atHSM := r.Leg == proof.LegHSM
+	switch {
+	case r.Outcome == key.Passed:
+		h.vault(s.Vault).Note(at, true)
+		h.hsm.Note(at, true)
+	case atHSM && r.Outcome == key.Inconclusive:
+		h.hsm.Note(at, false)
+	default:
+		h.vault(s.Vault).Note(at, false)
+	}
+}
+
+// Answered counts whether the HSM side could work when it was asked.
+func (h *Histories) Answered(at time.Time, good bool) { h.hsm.Note(at, good) }
+
+// Looked counts every vault of one key's look, unless it has counted a newer look. A nil look counts for nothing.
+func (h *Histories) Looked(o *record.Observation) {
+	if o == nil {
+		return
+	}
+	for url, seen := range o.Vaults {
+		h.mu.Lock()
+		newer := seen.Begun.After(h.looked[url])
+		if newer {
+			h.looked[url] = seen.Begun
+		}
+		h.mu.Unlock()
+		if newer {
+			h.vault(url).Note(seen.Begun, seen.Err == nil)
+		}
+	}
+}
+
+// OfVault is the history of the vault with this URL.
+func (h *Histories) OfVault(url string, now time.Time) *status.History {
+	all := h.vault(url).Until(now)
+	return &all
+}
+
+// OfHSM is the history of the HSM side.
+func (h *Histories) OfHSM(now time.Time) *status.History {
+	all := h.hsm.Until(now)
+	return &all
+}

@@ -1,0 +1,281 @@
+package plan
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// VaultInput is all that a rule of a vault knows. No rule changes it.
+type VaultInput struct {
+	Now    time.Time // by the local clock
+	Policy key.VaultPolicy
+	Record *record.Vault
+	Seen   *record.VaultLook // nil: nobody has looked yet
+}
+
+// VaultRule is one of a vault's rules. Ask returns the step that it asks for; ok is false when it has nothing to say.
+type VaultRule struct {
+	Name string
+	Says string // what it is for, in one sentence
+	Ask  func(VaultInput) (s Step, ok bool)
+}
+
+// VaultRules lists every rule of a vault's key exchange keys, in the order in which NextForVault asks them.
+func VaultRules() []VaultRule {
+	return []VaultRule{
+		{"kek-unseen", "keyd looks before it decides, and waits for a vault that it cannot see.", kekUnseen},
+		{"kek-shown", "A key exchange key that keyd began to make, and that now shows, is recorded.", kekShown},
+		{"kek-open", "Until the time of its making is over, a key exchange key may come to light: keyd makes no " +
+			"other.", kekOpen},
+		{"kek-disabling", "A disabling that was cut short gets its result.", kekDisabling},
+		{"kek-use", "A key exchange key is used once the HSM side trusts it: by first use only where none is in " +
+			"use yet.",
+			kekUse},
+		{"kek-absent", "A vault without a key exchange key gets one.", kekAbsent},
+		{"kek-rotation", "A key exchange key that is asked for or due by the schedule is made, one at a time.",
+			kekRotation},
+		{"kek-retirement",
+			"One that was superseded is disabled once no import can still need it. It comes last, as a " +
+				"vault may refuse it for ever.", kekRetirement},
+	}
+}
+
+// NextForVault decides the next step of one vault. It is pure: the same input gives the same step.
+func NextForVault(in VaultInput) Step {
+	for _, r := range VaultRules() {
+		if s, ok := r.Ask(in); ok {
+			s.Vault = in.Policy.URL
+			return s
+		}
+	}
+	return in.quiet()
+}
+
+// pollApproval is how often keyd looks whether a KEK is approved by now. A reload has it look at once.
+const pollApproval = 5 * time.Minute
+
+// quiet says what keyd waits for when no rule has anything to do.
+func (in VaultInput) quiet() Step {
+	s := Step{Kind: Idle, Vault: in.Policy.URL, Why: "nothing is due", Until: NextKEK(in.Policy, in.Record)}
+	switch waiting := in.Record.Waiting(); {
+	case waiting != nil:
+		s.Why, s.Until = in.untrusted(waiting.Version())
+	case in.Record.Active() == nil && in.Seen.Newest.Absent && !in.Policy.Create:
+		s.Why, s.Until = "the vault has no key exchange key, and kek.create is false", in.Now.Add(pollApproval)
+	case in.Record.Active() == nil:
+		s.Why, s.Until = in.untrusted(in.Seen.Newest.KEK.Version())
+	case len(in.Record.Superseded()) > 0:
+		s.Until = sooner(s.Until, in.Now.Add(time.Hour))
+	}
+	return s
+}
+
+// untrusted says why a KEK is not used, and when that may have changed.
+func (in VaultInput) untrusted(version string) (why string, until time.Time) {
+	seen, ok := in.Seen.KEK(version)
+	switch {
+	case !ok:
+		return fmt.Sprintf("vault %s does not show the key exchange key %s yet", in.Policy.Name, version),
+			in.Now.Add(pollWait)
+	case seen.Err != nil && key.ClassOf(seen.Err) != key.Refused:
+		return fmt.Sprintf("keyd does not know whether it may use the key exchange key %s: %v", version, seen.Err),
+			in.Now.Add(pollWait)
+	case seen.Err != nil:
+		return fmt.Sprintf("the key exchange key %s is not used: %v", version, seen.Err), in.Now.Add(pollApproval)
+	}
+	return fmt.Sprintf("the key exchange key %s waits for approval", seen.Print), in.Now.Add(pollApproval)
+}
+
+// Fresh reports whether nothing but a look lies between the beginning of that and now, as Input.Fresh does.
+func (in VaultInput) Fresh() bool {
+	age := in.Now.Sub(in.Seen.At)
+	return age >= 0 && age <= key.MaxSkew+LookTimeout
+}
+
+// look is the moment at which the look began.
+func (in VaultInput) look() record.Moment { return in.Seen.Moment(in.Seen.At) }
+
+func kekUnseen(in VaultInput) (Step, bool) {
+	switch {
+	case in.Seen == nil:
+		return Step{Kind: Look, Why: "keyd has not looked at the vault yet"}, true
+	case in.Seen.Err != nil:
+		return Step{Kind: Wait, Why: in.Seen.Err.Error(), Until: in.Now.Add(pollWait)}, true
+	}
+	return Step{}, false
+}
+
+// kekShown finds what came of a making: by the tag that it was given. A making that an older keyd began has no tag: the
+// newest version is it, if nobody knows that.
+func kekShown(in VaultInput) (Step, bool) {
+	for _, x := range in.Seen.Versions {
+		attempt := key.ID(x.Tags[key.TagAttempt])
+		if k := in.Record.Attempt(attempt); k != nil && (k.State == key.KEKMaking || k.State == key.KEKVoid) &&
+			in.mayRecord(x.ID) {
+			return Step{Kind: KEKMade, Attempt: attempt, Version: x.ID, Why: "it was begun, and now shows"}, true
+		}
+	}
+	newest := in.Seen.Newest.KEK.Version()
+	if k := in.Record.Making(); k != nil && k.Attempt == "" && in.mayRecord(newest) {
+		return Step{Kind: KEKMade, Version: newest, Why: "it was begun, and now shows"}, true
+	}
+	return Step{}, false
+}
+
+// mayRecord reports whether a version was seen well enough to record it, and is not recorded.
+func (in VaultInput) mayRecord(version string) bool {
+	seen, ok := in.Seen.KEK(version)
+	return ok && seen.Print != "" && in.Record.KEK(version) == nil
+}
+
+// kekOpen gives a KEK in the making the time to come to light, and then gives it up.
+func kekOpen(in VaultInput) (Step, bool) {
+	k := in.Record.Making()
+	switch {
+	case k == nil:
+		return Step{}, false
+	case k.Begun.Passed(in.look(), KEKTime(in.Policy.Vault)):
+		return Step{Kind: KEKVoid, Attempt: k.Attempt, Why: "a look after its time does not show it"}, true
+	}
+	return Step{Kind: Wait, Until: in.Now.Add(pollSoon), Why: fmt.Sprintf(
+		"vault %s does not show the key exchange key that keyd makes yet; keyd makes another after %s",
+		in.Policy.Name, clock(k.Begun.Here.Add(KEKTime(in.Policy.Vault))))}, true
+}
+
+// kekDisabling settles a disabling that was begun and may have been cut short.
+func kekDisabling(in VaultInput) (Step, bool) {
+	k := in.Record.Disabling()
+	if k == nil {
+		return Step{}, false
+	}
+	x, listed := in.Seen.Version(k.Version())
+	switch {
+	case listed && !x.Enabled:
+		return Step{Kind: KEKDisabled, Version: k.Version(), Why: "it was begun, and now shows"}, true
+	case k.DisableBegun.Passed(in.look(), StepTimeout+in.Policy.Kind.SettleTime()):
+		return Step{Kind: KEKDisableAborted, Version: k.Version(), Why: "it was begun, and its time is over"}, true
+	}
+	return Step{}, false
+}
+
+// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits.
+func kekUse(in VaultInput) (Step, bool) {
+	versions := []string{in.Seen.Newest.KEK.Version()}
+	if k := in.Record.Waiting(); k != nil {
+		versions = append(versions, k.Version())
+	}
+	for _, version := range versions {
+		if in.mayUse(version) {
+			return Step{Kind: UseKEK, Version: version, Why: "the HSM side trusts it"}, true
+		}
+	}
+	return Step{}, false
+}
+
+// mayUse reports whether a KEK that is not in use may be. A first use is trust in whoever answers: it counts only where
+// nothing was ever used.
+func (in VaultInput) mayUse(version string) bool {
+	seen, ok := in.Seen.KEK(version)
+	if k := in.Record.KEK(version); !ok || seen.Err != nil || seen.Print == "" || k != nil && k.State != key.KEKMade {
+		return false
+	}
+	return seen.Trust == key.TrustConfigured || in.Record.Active() == nil
+}
+
+// kekAbsent makes the vault's first KEK, or one where all are gone. An answer that shows none may be older than what
+// was made last.
+func kekAbsent(in VaultInput) (Step, bool) {
+	if !in.Policy.Create || !in.Seen.Newest.Absent || len(in.Seen.Versions) > 0 {
+		return Step{}, false
+	}
+	if last := in.Record.LastBegun(); !last.IsZero() && !last.Passed(in.look(), KEKTime(in.Policy.Vault)) {
+		return Step{Kind: Wait, Until: in.Now.Add(pollSoon), Why: "the vault shows no key exchange key yet"}, true
+	}
+	return Step{Kind: CreateKEK, Why: "the vault has no key exchange key", Trigger: Trigger{
+		Reason: "the vault has no key exchange key", Requester: "keyd", Scheduled: true}}, true
+}
+
+// kekRotation makes a new version. While one waits for approval there is nothing to gain from another.
+func kekRotation(in VaultInput) (Step, bool) {
+	t, due := in.due()
+	if !due || in.Seen.Newest.Absent || in.Record.Waiting() != nil {
+		return Step{}, false
+	}
+	if !in.Policy.Create {
+		return Step{Kind: Wait, Until: in.Now.Add(pollWait),
+			Why: "a new key exchange key is due, and kek.create is false"}, true
+	}
+	if t.Scheduled && !in.clockAgrees() {
+		return Step{Kind: Wait, Until: in.Now.Add(pollWait), Why: fmt.Sprintf(
+				"a new key exchange key is due by the local clock, which differs from that of vault %s",
+				in.Policy.Name)},
+			true
+	}
+	return Step{Kind: CreateKEK, Why: t.Reason, Trigger: t}, true
+}
+
+// clockAgrees reports whether the local clock is known to be near the vault's.
+func (in VaultInput) clockAgrees() bool { return in.Seen.SkewSeen && in.Seen.Skew.Abs() <= key.MaxSkew }
+
+// due says whether a new KEK was asked for or is due by the schedule.
+func (in VaultInput) due() (t Trigger, due bool) {
+	if q := in.Record.Request; q != nil {
+		return Trigger{Reason: q.Reason, Requester: q.By}, true
+	}
+	at := NextKEK(in.Policy, in.Record)
+	if at.IsZero() || at.After(in.Now) {
+		return Trigger{}, false
+	}
+	return Trigger{Reason: "schedule " + in.Policy.ScheduleText, Requester: "schedule", Scheduled: true}, true
+}
+
+// NextKEK is when the schedule makes a new KEK due; zero for never.
+func NextKEK(p key.VaultPolicy, r *record.Vault) time.Time {
+	last := r.LastMade()
+	if p.Schedule == nil || last.IsZero() {
+		return time.Time{}
+	}
+	return p.Schedule.Next(last)
+}
+
+// KEKNeeded is how long after a KEK was superseded an import may still need it. keyd reads which KEK is active at the
+// beginning of the step that imports, and a step ends within StepTimeout; the vault may carry out what was sent until
+// ImportTimeout and its settle time later. key.MaxSkew is for the clocks of two daemons on one state.
+func KEKNeeded(v key.Vault) time.Duration { return StepTimeout + KEKTime(v) + key.MaxSkew }
+
+// kekPause is how long keyd waits before it tries once more to disable what the vault would not let it disable.
+const kekPause = 6 * time.Hour
+
+// kekRetirement disables a superseded KEK that nothing needs any more, while the active one stands.
+func kekRetirement(in VaultInput) (Step, bool) {
+	active := in.Record.Active()
+	if active == nil || in.Record.Making() != nil || !in.clockAgrees() {
+		return Step{}, false
+	}
+	seen, ok := in.Seen.KEK(active.Version())
+	if x, listed := in.Seen.Version(active.Version()); !ok || seen.Err != nil || seen.Print != active.Fingerprint ||
+		!listed || !x.Enabled {
+		return Step{}, false
+	}
+	for _, k := range in.Record.Superseded() {
+		_, listed := in.Seen.Version(k.Version())
+		refused := k.State == key.KEKSuperseded && !k.DisableBegun.IsZero() && !k.DisableBegun.Passed(in.look(),
+			kekPause)
+		if listed && !refused && k.Superseded.Passed(in.look(), KEKNeeded(in.Policy.Vault)) {
+			return Step{Kind: DisableKEK, Version: k.Version(),
+				Why: "superseded since " + k.Superseded.Here.UTC().Format(time.RFC3339)}, true
+		}
+	}
+	return Step{}, false
+}
+
+// sooner is the earlier of two times, of which zero is never.
+func sooner(a, b time.Time) time.Time {
+	if a.IsZero() || b.Before(a) {
+		return b
+	}
+	return a
+}

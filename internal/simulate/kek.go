@@ -1,0 +1,351 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// modelKEK is one version of the key exchange key in a model vault.
+type modelKEK struct {
+	key.KEK
+	id       string
+	created  time.Time // by the vault's clock
+	attempt  key.ID    // "" of a stranger's
+	tags     map[string]string
+	landed   time.Time // true time
+	disabled time.Time // true time; zero: enabled
+	// left is when a record first said that another is in use in its place, true time.
+	left time.Time
+}
+
+func (k *modelKEK) print() key.Fingerprint { return k.Material.Fingerprint() }
+
+// enabled reports whether it was at a time.
+func (k *modelKEK) enabled(at time.Time) bool { return k.disabled.IsZero() || at.Before(k.disabled) }
+
+// newestKEK is the truth; nil for none.
+func (v *vault) newestKEK() *modelKEK {
+	if len(v.keks) == 0 {
+		return nil
+	}
+	return v.keks[len(v.keks)-1]
+}
+
+// shownKEKs is what the region that answers knows.
+func (v *vault) shownKEKs() (shown []*modelKEK, at time.Time) {
+	at = v.view()
+	for _, k := range v.keks {
+		if !k.landed.After(at) {
+			shown = append(shown, k)
+		}
+	}
+	return shown, at
+}
+
+func (v *vault) KEK(_ context.Context, version string) (kek key.KEK, present bool, err error) {
+	err = v.call("KEK", func() error {
+		shown, at := v.shownKEKs()
+		for i, k := range shown {
+			if k.id != version && (version != "" || i < len(shown)-1) {
+				continue
+			}
+			if kek = k.KEK; !k.enabled(at) {
+				kek.Material = key.Material{}
+				return failed(key.Refused, "model: the KEK %s is disabled", k.id)
+			}
+			present = true
+		}
+		return nil
+	})
+	return kek, present, err
+}
+
+func (v *vault) KEKVersions(context.Context) (out []key.Version, err error) {
+	err = v.call("KEKVersions", func() error {
+		shown, at := v.shownKEKs()
+		for _, k := range shown {
+			out = append(out, key.Version{ID: k.id, Created: k.created, Enabled: k.enabled(at), Tags: k.tags})
+		}
+		v.w.rnd.Shuffle(len(out), func(i, j int) { out[i], out[j] = out[j], out[i] })
+		return nil
+	})
+	return out, err
+}
+
+func (v *vault) CreateKEK(_ context.Context, after string, tags map[string]string) (kek key.KEK, err error) {
+	attempt := key.ID(tags[key.TagAttempt])
+	if !v.w.store.intents[intent{chain.KEKIntended, attempt, v.URL}] {
+		v.w.violate("a key exchange key is made in %s without its intent in the record", v.Name)
+	}
+	err = v.w.call(v.Name, &v.trouble, "CreateKEK", atImport, func() error {
+		shown, _ := v.shownKEKs() // the client looks first
+		newest := ""
+		if len(shown) > 0 {
+			newest = shown[len(shown)-1].id
+		}
+		if newest != after {
+			return failed(key.Retry, "model: the newest KEK is %q, and not %q", newest, after)
+		}
+		kek = v.makeKEK(attempt, tags).KEK
+		return nil
+	}, nil, func() {
+		v.w.later(v.w.between(time.Second, 150*time.Second), func() { v.makeKEK(attempt, tags) })
+	})
+	return kek, err
+}
+
+// makeKEK is the effect of keyd's own making of a KEK: one for each wish, besides the first.
+func (v *vault) makeKEK(attempt key.ID, tags map[string]string) *modelKEK {
+	if newest := v.newestKEK(); newest != nil {
+		lost := v.restored.After(newest.landed) && !v.settled(newest.landed, v.restored)
+		if v.wanted == 0 && !lost {
+			v.w.violate("doubled: keyd makes a second KEK in %s", v.Name)
+		}
+		v.wanted = max(0, v.wanted-1)
+	}
+	k := v.newKEK(attempt, tags)
+	v.w.store.owe(owing{effect: "the key exchange key " + k.id + " was made in " + v.Name, told: func(e chain.Entry,
+		_ *record.Record) bool {
+		return e.Fields["kek"] == k.Kid && (e.Event == chain.KEKMade || e.Event == chain.KEKUsed)
+	}})
+	return k
+}
+
+func (v *vault) newKEK(attempt key.ID, tags map[string]string) *modelKEK {
+	v.count++
+	id := fmt.Sprintf("%032x", v.count)
+	k := &modelKEK{id: id, attempt: attempt, tags: tags, landed: v.w.now, created: v.now().Truncate(time.Second),
+		KEK: key.KEK{
+			Vault: v.URL, Kid: v.URL + "/keys/keyd-kek/" + id, Material: v.w.primes.draw(v.w.rnd, 2048).shown}}
+	v.keks = append(v.keks, k)
+	v.w.tell("%s has the KEK %s, %s", v.Name, id[28:], k.print().Short())
+	return k
+}
+
+func (v *vault) kekOf(kid string) *modelKEK {
+	for _, k := range v.keks {
+		if k.Kid == kid {
+			return k
+		}
+	}
+	return nil
+}
+
+func (v *vault) DisableKEK(_ context.Context, version string) error {
+	return v.call("DisableKEK", func() error {
+		shown, _ := v.shownKEKs()
+		i := slices.IndexFunc(shown, func(k *modelKEK) bool { return k.id == version })
+		if i < 0 {
+			return failed(key.Refused, "model: 404, no KEK %s", version)
+		}
+		k := shown[i]
+		v.judgeDisableKEK(k)
+		if k.disabled.IsZero() {
+			k.disabled = v.w.now
+			v.w.tell("%s: the KEK %s is disabled", v.Name, k.id[28:])
+			v.w.store.owe(owing{effect: "the key exchange key " + k.id + " was disabled in " + v.Name,
+				told: func(e chain.Entry, _ *record.Record) bool {
+					return e.Event == chain.KEKDisabled && e.Fields["kek"] == k.Kid
+				}})
+		}
+		return nil
+	})
+}
+
+// judgeDisableKEK: only what keyd made and has left long enough ago for every import that may need it, and never the
+// one in use, by true time.
+func (v *vault) judgeDisableKEK(k *modelKEK) {
+	rec := v.w.store.vaults[v.URL]
+	active := rec.Active()
+	if active == nil || active.Kid == k.Kid {
+		v.w.violate("the key exchange key %s of %s is disabled while it is in use", k.id, v.Name)
+	}
+	if !v.w.store.intents[intent{chain.KEKDisableIntended, k.attempt, v.URL}] {
+		v.w.violate("the key exchange key %s of %s is disabled without its intent in the record", k.id, v.Name)
+	}
+	if truth := v.kekOf(active.Kid); truth == nil || !truth.disabled.IsZero() {
+		v.w.violate("the key exchange key %s of %s is disabled while the one in use does not stand", k.id, v.Name)
+	}
+	needed := plan.StepTimeout + plan.KEKTime(v.Vault)
+	if since := v.w.now.Sub(k.left); k.left.IsZero() || since < needed {
+		v.w.violate("the key exchange key %s of %s is disabled %s after it was superseded: an import may need it",
+			k.id, v.Name, since)
+	}
+}
+
+// judgeVaultRecord compares what is written of a vault with the truth.
+func (w *World) judgeVaultRecord(was, is record.Vault, event chain.Event) {
+	v := w.vault(is.URL)
+	if q := was.Request; q != nil && is.Request == nil && event != chain.KEKMade {
+		w.violate("the wish for a new key exchange key of %s is gone after %q", v.Name, event)
+	}
+	for _, k := range was.KEKs {
+		if k.Kid != "" && is.KEK(k.Version()) == nil {
+			w.violate("the key exchange key %s of %s is forgotten after %q", k.Kid, v.Name, event)
+		}
+	}
+	active := is.Active()
+	for _, k := range is.KEKs {
+		truth := v.kekOf(k.Kid)
+		switch {
+		case k.Kid == "":
+		case truth == nil || truth.print() != k.Fingerprint:
+			w.violate("the key exchange key %s is recorded and not in %s", k.Kid, v.Name)
+		case k.State == key.KEKDisabled && truth.disabled.IsZero():
+			w.violate("the key exchange key %s of %s is recorded as disabled, and is not", k.Kid, v.Name)
+		case k.State == key.KEKActive && k.Kid != active.Kid:
+			w.violate("two key exchange keys are in use in %s", v.Name)
+		case k.State == key.KEKSuperseded && truth.left.IsZero():
+			truth.left = w.now
+		case k.State == key.KEKActive:
+			truth.left = time.Time{}
+		}
+	}
+	if before := was.Active(); active != nil && (before == nil || before.Kid != active.Kid) && !w.hsm.maySee(*active,
+		is.URL) {
+		w.violate("the key exchange key %s of %s is taken into use, and nobody approved it", active.Kid, v.Name)
+	}
+}
+
+// maySee reports whether the private keys may be wrapped for a KEK: it was approved, or nothing was ever used there.
+func (h *hsm) maySee(k record.KEK, url string) bool {
+	return h.approved[k.Fingerprint] || h.trust[url] == ""
+}
+
+// judgeKEKs is the judgement on one vault when all is quiet.
+func (w *World) judgeKEKs(v *vault) {
+	rec := w.store.vaults[v.URL]
+	active := rec.Active()
+	if active == nil || rec.Making() != nil || rec.Disabling() != nil || rec.Waiting() != nil {
+		w.violate("the key exchange keys of %s are not settled in the end: %+v", v.Name, rec.KEKs)
+	}
+	if rec.Request != nil {
+		w.violate("%s has a wish for a new key exchange key that nobody answered", v.Name)
+	}
+	if truth := v.kekOf(active.Kid); !truth.disabled.IsZero() {
+		w.violate("the key exchange key that is in use in %s is disabled", v.Name)
+	}
+	for _, k := range rec.Superseded() {
+		if truth := v.kekOf(k.Kid); truth.disabled.IsZero() {
+			w.violate("the key exchange key %s of %s was superseded, and is never disabled", k.Kid, v.Name)
+		}
+	}
+}
+
+// vaultPolicy is what the configuration says of a vault's KEK.
+func (v *vault) policy() key.VaultPolicy {
+	return key.VaultPolicy{Vault: v.Vault, KEK: "keyd-kek", Create: true}
+}
+
+// stepVault is one StepVault, and the pause that the shell makes after it.
+func (d *daemon) stepVault(v *vault) {
+	d.act(func() {
+		t := d.turns[v.URL]
+		d.w.result.Steps++
+		d.w.judgePace(t)
+		s, err := d.r.StepVault(context.Background(), v.policy())
+		var pause time.Duration
+		switch {
+		case err != nil:
+			t.failures++
+			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
+			d.w.tell("%s failed: %v", s.Kind, err)
+		case s.Acts():
+			t.failures = 0
+		default:
+			t.failures = 0
+			until := d.clock().Add(d.look)
+			if !s.Until.IsZero() && s.Until.Before(until) {
+				until = s.Until
+			}
+			pause = max(until.Sub(d.clock()), time.Second)
+		}
+		t.wake = d.w.now.Add(pause)
+		if s.Kind == plan.UseKEK && err == nil {
+			for _, k := range d.w.keys {
+				d.observer.Drop(k.policy.Key)
+				d.poke(k)
+			}
+		}
+		t.last = string(s.Kind) + ": " + s.Why
+	})
+}
+
+// changeKEK is a stranger's making of another KEK in a vault; it is approved some hours later.
+func (w *World) changeKEK(v *vault) {
+	if len(v.keks) == 0 {
+		return
+	}
+	v.newKEK("", nil)
+	w.tell("%s has another KEK", v.Name)
+	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(v.newestKEK()) })
+}
+
+// wishKEK is keyd kek rotate.
+func (w *World) wishKEK(v *vault) {
+	d := w.console()
+	if d == nil {
+		return
+	}
+	d.act(func() {
+		_, joined, err := d.r.RequestKEK(context.Background(), v.policy(), operatorName, "on request")
+		w.tell("kek rotate %s: joined %v %v", v.Name, joined, err)
+		if err == nil && !joined || key.ClassOf(err) == key.Ambiguous {
+			v.wanted++
+		}
+		d.turns[v.URL].wake = w.now
+	})
+}
+
+// attendKEKs has an operator approve what waits for it, some hours later.
+func (w *World) attendKEKs() {
+	for _, v := range w.vaults {
+		rec := w.store.vaults[v.URL]
+		if rec.Waiting() == nil || v.attended {
+			continue
+		}
+		v.attended = true
+		w.later(w.between(10*time.Minute, 10*time.Hour), func() {
+			v.attended = false
+			rec := w.store.vaults[v.URL]
+			if k := rec.Waiting(); k != nil {
+				w.hsm.approve(v.kekOf(k.Kid))
+			}
+		})
+	}
+}
+
+// approve is the operator's word for a KEK: besides the one before, or in its place.
+func (h *hsm) approve(k *modelKEK) {
+	print := k.print()
+	if named := h.named[k.Vault]; h.w.chance(2) && len(named) > 0 {
+		h.named[k.Vault] = []key.Fingerprint{named[len(named)-1], print}
+	} else {
+		h.named[k.Vault] = []key.Fingerprint{print}
+	}
+	h.approved[print] = true
+	h.w.tell("the operator pins %v in %s", h.named[k.Vault], k.Vault)
+}
+
+// trusts decides as the real HSM side does.
+func (h *hsm) trusts(kek key.KEK) (string, error) {
+	print := kek.Material.Fingerprint()
+	switch named, used := h.named[kek.Vault], h.trust[kek.Vault]; {
+	case slices.Contains(named, print):
+		return key.TrustConfigured, nil
+	case len(named) > 0:
+		return "", failed(key.Refused, "model: the KEK of %s is not one that is configured", kek.Vault)
+	case used == "":
+		return "would be first use", nil
+	case used == print:
+		return "first use", nil
+	}
+	return "", failed(key.Refused, "model: the KEK of %s is not the one first used", kek.Vault)
+}

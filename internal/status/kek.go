@@ -1,0 +1,56 @@
+package status
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// KEK is one key exchange key of a vault.
+type KEK struct {
+	State       key.KEKState    `json:"state"`
+	Kid         string          `json:"kid,omitempty"` // with version
+	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
+	Found       bool            `json:"found,omitempty"` // others made it; keyd never disables it
+	Reason      string          `json:"reason,omitempty"`
+	By          string          `json:"by,omitempty"`    // who asked for it
+	Trust       string          `json:"trust,omitempty"` // how it was trusted when it was taken into use
+	Begun       time.Time       `json:"begun,omitzero"`
+	Made        time.Time       `json:"made,omitzero"`
+	Used        time.Time       `json:"used,omitzero"`
+	Superseded  time.Time       `json:"superseded,omitzero"`
+	Disabled    time.Time       `json:"disabled,omitzero"`
+}
+
+// ActiveKEK is the vault's key exchange key in use; nil for none.
+func (v Vault) ActiveKEK() *KEK { return v.lastKEK(key.KEKActive) }
+
+// WaitingKEK is the newest key exchange key that waits for approval; nil for none.
+func (v Vault) WaitingKEK() *KEK { return v.lastKEK(key.KEKMade) }
+
+func (v Vault) lastKEK(state key.KEKState) (last *KEK) {
+	for i := range v.KEKs {
+		if v.KEKs[i].State == state {
+			last = &v.KEKs[i]
+		}
+	}
+	return last
+}
+
+// PinLine is the line under the vault in keyd.yaml that approves the key exchange key in use and the one that waits; ""
+// for none.
+func (v Vault) PinLine() string {
+	line := ""
+	for _, k := range []*KEK{v.ActiveKEK(), v.WaitingKEK()} {
+		if k != nil {
+			if line != "" {
+				line += ", "
+			}
+			line += `"` + string(k.Fingerprint) + `"`
+		}
+	}
+	if line == "" {
+		return ""
+	}
+	return "kek: {fingerprints: [" + line + "]}"
+}

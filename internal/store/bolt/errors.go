@@ -1,0 +1,95 @@
+package bolt
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// ErrClosed is returned by every call after Close.
+var ErrClosed = errors.New("the store is closed")
+
+// ConflictError says that a record was changed by someone else since it was
+// loaded. Nothing was written: load it again and decide anew.
+type ConflictError struct {
+	Key    string
+	Had    uint64 // the revision that the caller loaded
+	Stored uint64 // the revision in the store; 0: no record
+}
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("record of %s: changed meanwhile (loaded at revision %d, stored is %d)", e.Key, e.Had, e.Stored)
+}
+
+// Class is Retry.
+func (e *ConflictError) Class() key.Class { return key.Retry }
+
+// isConflict reports whether a write was refused because of the records that there are. The
+// disk is not to blame.
+func isConflict(err error) bool {
+	var changed *ConflictError
+	var otherCase *key.CaseError
+	return errors.As(err, &changed) || errors.As(err, &otherCase)
+}
+
+// LockedError says that another process has the file open.
+type LockedError struct{ Path string }
+
+func (e *LockedError) Error() string {
+	return fmt.Sprintf("another keyd has the state in %s open: one daemon per state directory; "+
+		"see `systemctl status keyd`, or `fuser %s` for the process", e.Path, e.Path)
+}
+
+// Class is Refused: it stays so until the other process ends.
+func (e *LockedError) Class() key.Class { return key.Refused }
+
+// CorruptError says that the file does not hold what keyd wrote into it.
+type CorruptError struct {
+	Path string
+	What string
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("the state in %s is damaged: %s. Nothing was changed. Stop keyd, keep the file aside, "+
+		"put the last file of `keyd backup` in its place and run `keyd adopt KEY` for what is newer than it", e.Path,
+		e.What)
+}
+
+// Class is Refused.
+func (e *CorruptError) Class() key.Class { return key.Refused }
+
+// SchemaError says that the file was written by a newer keyd.
+type SchemaError struct {
+	Path         string
+	Found, Known int
+}
+
+func (e *SchemaError) Error() string {
+	return fmt.Sprintf("the state in %s has schema %d and this keyd knows up to %d: install the newer keyd again, "+
+		"or put the copy that it made before its migration in place", e.Path, e.Found, e.Known)
+}
+
+// Class is Refused.
+func (e *SchemaError) Class() key.Class { return key.Refused }
+
+// WriteError says that a transaction could not be written, such as on a full
+// disk.
+type WriteError struct {
+	Path  string
+	Err   error
+	class key.Class
+}
+
+func (e *WriteError) Error() string {
+	if e.class == key.Retry {
+		return fmt.Sprintf("write %s: %v; nothing was changed: look at the disk's space and health", e.Path, e.Err)
+	}
+	return fmt.Sprintf("write %s: %v; whether it is on the disk is not known and is looked up before the next use: "+
+		"look at the disk's health", e.Path, e.Err)
+}
+
+func (e *WriteError) Unwrap() error { return e.Err }
+
+// Class is Retry when nothing was changed, Ambiguous when that is not certain.
+func (e *WriteError) Class() key.Class { return e.class }

@@ -1,0 +1,286 @@
+package bolt
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const (
+	fileName = "keyd.db"
+	// lockWait is how long an opener waits for the file's lock: enough for a
+	// predecessor that is just ending, short enough to be told clearly.
+	lockWait = time.Second
+	// mapSize is the address space mapped from the start (16 MiB), so that a
+	// long read, such as a backup, does not keep a writer from growing the file.
+	mapSize = 16 << 20
+)
+
+var (
+	bucketMeta    = []byte("meta")
+	bucketRecords = []byte("records")
+	bucketAudit   = []byte("audit")
+	keySchema     = []byte("schema")
+)
+
+// Open opens the state in dir, and creates both when they are absent: the
+// directory with mode 0700, the file with 0600. Everything in the file is
+// checked first. now gives the time of entries that carry none; a nil reg
+// registers no metrics.
+//
+// Errors: *LockedError when another process has the state open (after one
+// second), *CorruptError, *SchemaError; any other one is of the file system, or
+// says that others can enter the directory.
+func Open(dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
+	return openAs(current(), dir, now, reg)
+}
+
+func openAs(f format, dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
+	if err := privateDir(dir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(dir, fileName)
+	if err := ensureFile(f, path); err != nil {
+		return nil, err
+	}
+	s := &Store{path: path, format: f, now: now, commit: (*bbolt.Tx).Commit}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	if err := s.migrate(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	s.metrics = newMetrics(reg)
+	s.metrics.healthy.Set(1)
+	s.metrics.entries.Set(float64(s.entries))
+	return s, nil
+}
+
+// OpenReadOnly opens a state file or a backup for Load, Names, Audit, Verify and
+// Backup. Its content is not checked: Verify does that. While a daemon has the
+// file open, the answer is a *LockedError.
+func OpenReadOnly(path string) (*Store, error) {
+	s := &Store{path: path, format: current(), readOnly: true, metrics: newMetrics(nil)}
+	db, err := s.openFile()
+	if err != nil {
+		return nil, err
+	}
+	s.db = db
+	if _, err := s.schema(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return s, nil
+}
+
+// open checks the whole file before it lets bbolt write to it: bbolt trusts its
+// list of free pages, and would overwrite what a damaged one calls free.
+func (s *Store) open() error {
+	reader := &Store{path: s.path, format: s.format, readOnly: true}
+	db, err := reader.openFile()
+	if err != nil {
+		return err
+	}
+	reader.db = db
+	err = reader.inspect()
+	if err := errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	db, err = s.openFile()
+	if err != nil {
+		return err
+	}
+	if err := s.checkPages(db); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	s.db = db
+	return nil
+}
+
+// openFile opens the bbolt file and checks the structure of its pages.
+func (s *Store) openFile() (db *bbolt.DB, err error) {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return nil, fmt.Errorf("open the state: %w", err)
+	}
+	if info.Size() == 0 {
+		return nil, s.corrupt("the file is empty")
+	}
+	err = s.guard(func() (err error) {
+		db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
+			Timeout: lockWait, ReadOnly: s.readOnly, InitialMmapSize: mapSize,
+		})
+		return err
+	})
+	var errno syscall.Errno
+	switch {
+	case err == nil:
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, &LockedError{Path: s.path}
+	case isCorrupt(err):
+		return nil, err
+	case errors.As(err, &errno):
+		return nil, fmt.Errorf("open the state: %w", err)
+	default: // what bbolt says of a file that it cannot use
+		return nil, s.corrupt("%v", err)
+	}
+	if err := s.checkFile(db); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
+}
+
+// checkFile looks at the plain file, before bbolt follows what is in it.
+func (s *Store) checkFile(db *bbolt.DB) error {
+	f, err := os.Open(s.path)
+	if err != nil {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("open the state: %w", err)
+	}
+	if err := checkStructure(f, info.Size(), db.Info().PageSize); err != nil {
+		return s.corrupt("%v", err)
+	}
+	return nil
+}
+
+// inspect refuses a newer schema and anything that Verify finds.
+func (s *Store) inspect() error {
+	if _, err := s.schema(s.db); err != nil {
+		return err
+	}
+	report, err := s.Verify(context.Background())
+	if err != nil {
+		return err
+	}
+	if !report.Consistent() {
+		return s.corrupt("%s", report)
+	}
+	return nil
+}
+
+// checkPages is bbolt's own check of its pages and of its list of free ones. It
+// also learns the number of entries.
+func (s *Store) checkPages(db *bbolt.DB) error {
+	return s.guard(func() error {
+		return db.View(func(tx *bbolt.Tx) error {
+			var first error
+			for err := range tx.Check() {
+				if first == nil {
+					first = err
+				}
+			}
+			if first != nil {
+				return s.corrupt("%v", first)
+			}
+			s.entries, _ = head(tx)
+			return nil
+		})
+	})
+}
+
+// schema reads the file's schema and refuses one that is newer than ours.
+func (s *Store) schema(db *bbolt.DB) (int, error) {
+	var found int
+	err := s.guard(func() error {
+		return db.View(func(tx *bbolt.Tx) error {
+			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit} {
+				if tx.Bucket(name) == nil {
+					return s.corrupt("it has no bucket %q", name)
+				}
+			}
+			v := tx.Bucket(bucketMeta).Get(keySchema)
+			if len(v) != 8 {
+				return s.corrupt("it does not name its schema")
+			}
+			found = int(toNumber(v))
+			return nil
+		})
+	})
+	if err == nil && found > s.format.version {
+		err = &SchemaError{Path: s.path, Found: found, Known: s.format.version}
+	}
+	return found, err
+}
+
+// privateDir makes dir, or refuses one that others than its owner can enter.
+func privateDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make the state directory: %w", err)
+	}
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("open the state directory: %w", err)
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return &permissionError{dir: dir, mode: mode}
+	}
+	return nil
+}
+
+type permissionError struct {
+	dir  string
+	mode fs.FileMode
+}
+
+func (e *permissionError) Error() string {
+	return fmt.Sprintf("the state directory %s has mode %04o, so others can enter it: chmod 0700 %s", e.dir, e.mode,
+		e.dir)
+}
+
+func (e *permissionError) Class() key.Class { return key.Refused }
+
+// ensureFile makes an empty state under a temporary name first, so that a
+// keyd.db that is empty or has no schema is always a damaged one.
+func ensureFile(f format, path string) error {
+	if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err := publish(path, func(temp string) error {
+		db, err := bbolt.Open(temp, 0o600, &bbolt.Options{Timeout: lockWait})
+		if err != nil {
+			return err
+		}
+		err = db.Update(func(tx *bbolt.Tx) error {
+			for _, name := range [][]byte{bucketMeta, bucketRecords, bucketAudit} {
+				if _, err := tx.CreateBucket(name); err != nil {
+					return err
+				}
+			}
+			return tx.Bucket(bucketMeta).Put(keySchema, number(uint64(f.version)))
+		})
+		return errors.Join(err, db.Close())
+	})
+	if errors.Is(err, fs.ErrExist) {
+		return nil // another opener was first; the lock decides
+	}
+	if err != nil {
+		return fmt.Errorf("create the state: %w", err)
+	}
+	return nil
+}
+
+// dropCache makes the kernel forget the file's clean pages: after a failed
+// flush it may show what the disk does not hold. It is advice, and harmless
+// where it does nothing.
+func dropCache(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close())
+}

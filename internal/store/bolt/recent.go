@@ -1,0 +1,28 @@
+package bolt
+
+import (
+	"context"
+	"slices"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"go.etcd.io/bbolt"
+)
+
+// Recent returns the last n entries of the chain, oldest first, without reading
+// the others. It shows what is there; Verify judges it.
+func (s *Store) Recent(ctx context.Context, n int) ([]chain.Linked, error) {
+	var found []chain.Linked
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		c := tx.Bucket(bucketAudit).Cursor()
+		for k, v := c.Last(); k != nil && len(found) < n; k, v = c.Prev() {
+			e, err := parseLinked(k, v)
+			if err != nil {
+				return s.corrupt("audit entry %d: %v", e.Seq, err)
+			}
+			found = append(found, e)
+		}
+		return nil
+	})
+	slices.Reverse(found)
+	return found, err
+}

@@ -1,0 +1,178 @@
+package bolt
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// Load returns the record of a key, with the revision that Save compares. A key
+// without a record gets an empty one at revision 0. Errors: *CorruptError,
+// *SchemaError.
+func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
+	rec := record.Record{Schema: s.format.version, Key: name}
+	revision, err := s.load(ctx, name, &rec)
+	if err == nil {
+		err = s.loaded(name, rec.Key, rec.Schema)
+	}
+	rec.Revision = revision
+	return rec, err
+}
+
+// LoadVault returns the record of a vault by its URL, as Load does that of a key.
+func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error) {
+	rec := record.Vault{Schema: s.format.version, URL: url}
+	revision, err := s.load(ctx, url, &rec)
+	if err == nil {
+		err = s.loaded(url, rec.URL, rec.Schema)
+	}
+	rec.Revision = revision
+	return rec, err
+}
+
+// load reads the record of that name into rec, and leaves rec as it is when there is none.
+func (s *Store) load(ctx context.Context, name string, rec any) (revision uint64, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		value := tx.Bucket(bucketRecords).Get([]byte(name))
+		if value == nil {
+			return nil
+		}
+		r, err := parseStored(name, value)
+		if err != nil {
+			return s.corrupt("%v", err)
+		}
+		revision = r.revision
+		if err := json.Unmarshal(r.body, rec); err != nil {
+			return s.corrupt("the record of %q cannot be read: %v", name, err)
+		}
+		return nil
+	})
+	return revision, err
+}
+
+// loaded refuses a record of a newer keyd, and one that is another's.
+func (s *Store) loaded(name, says string, schema int) error {
+	if schema > s.format.version {
+		return &SchemaError{Path: s.path, Found: schema, Known: s.format.version}
+	}
+	if says != name {
+		return s.remember(s.corrupt("the record of %q says that it is %q's", name, says))
+	}
+	return nil
+}
+
+// Save replaces the stored record if its revision still is rec.Revision (0:
+// there is none yet), and appends the entries in the same transaction; at least
+// one is needed. It returns rec at its new revision, which is the sequence
+// number of the last entry. An entry without a key or time gets the record's
+// and the present one.
+//
+// Errors: *ConflictError; *key.CaseError for a new record when another has its name in
+// another case; *WriteError: after the latter with class Ambiguous,
+// load again to see which it was.
+func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
+	if !key.ValidName(rec.Key) {
+		return rec, fmt.Errorf("%q cannot be the name of a record", rec.Key)
+	}
+	revision, err := s.save(ctx, change{rec.Key, rec.Schema, rec.Revision, rec}, entries)
+	if err == nil {
+		rec.Revision = revision
+	}
+	return rec, err
+}
+
+// SaveVault replaces the record of a vault as Save does that of a key. Its entries have the vault's URL for a key.
+func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error) {
+	if !isVault(rec.URL) {
+		return rec, fmt.Errorf("%q cannot be the URL of a vault's record", rec.URL)
+	}
+	revision, err := s.save(ctx, change{rec.URL, rec.Schema, rec.Revision, rec}, entries)
+	if err == nil {
+		rec.Revision = revision
+	}
+	return rec, err
+}
+
+// isVault tells the record of a vault by its name, a URL: no name of a key has a colon.
+func isVault(name string) bool { return strings.HasPrefix(name, "https://") }
+
+// change is a record that is to be saved.
+type change struct {
+	name     string
+	schema   int
+	revision uint64 // with which it was loaded
+	body     any
+}
+
+func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revision uint64, err error) {
+	if err := s.savable(c, entries); err != nil {
+		return 0, err
+	}
+	err = s.write(ctx, func(tx *bbolt.Tx) error {
+		records := tx.Bucket(bucketRecords)
+		had, err := revisionOf(c.name, records.Get([]byte(c.name)))
+		if err != nil {
+			return s.corrupt("%v", err)
+		}
+		if had != c.revision {
+			return &ConflictError{Key: c.name, Had: c.revision, Stored: had}
+		}
+		if had == 0 {
+			if err := refuseOtherCase(records, c.name); err != nil {
+				return err
+			}
+		}
+		body, err := json.Marshal(c.body)
+		if err != nil {
+			return fmt.Errorf("encode the record of %s: %w", c.name, err)
+		}
+		last, _ := head(tx)
+		r := newStored(c.name, last+uint64(len(entries)), body)
+		if err := records.Put([]byte(c.name), r.encode()); err != nil {
+			return err
+		}
+		revision = r.revision
+		return s.link(tx, c.name, r.sum.String(), entries)
+	})
+	return revision, err
+}
+
+// refuseOtherCase keeps one key from getting two records.
+func refuseOtherCase(records *bbolt.Bucket, name string) error {
+	return records.ForEach(func(k, _ []byte) error {
+		if key.SameName(string(k), name) {
+			return &key.CaseError{Name: name, Record: string(k)}
+		}
+		return nil
+	})
+}
+
+func (s *Store) savable(c change, entries []chain.Entry) error {
+	switch {
+	case c.schema != s.format.version:
+		return fmt.Errorf("record of %s: schema %d cannot be saved, only %d", c.name, c.schema, s.format.version)
+	case len(entries) == 0:
+		return fmt.Errorf("record of %s: a change without an audit entry", c.name)
+	}
+	for _, e := range entries {
+		if e.Key != "" && e.Key != c.name {
+			return fmt.Errorf("record of %s: an audit entry of %s cannot go with it", c.name, e.Key)
+		}
+	}
+	return nil
+}
+
+func revisionOf(name string, value []byte) (uint64, error) {
+	if value == nil {
+		return 0, nil
+	}
+	r, err := parseStored(name, value)
+	return r.revision, err
+}

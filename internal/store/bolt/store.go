@@ -1,0 +1,283 @@
+package bolt
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Store is the state of one host. Its methods may be called from many
+// goroutines.
+type Store struct {
+	path     string
+	format   format
+	now      func() time.Time
+	readOnly bool
+	metrics  *metrics
+	commit   func(*bbolt.Tx) error // bbolt's Commit; tests put a failing disk here
+
+	writing sync.Mutex // held over one whole write
+
+	mu       sync.Mutex // guards what follows
+	db       *bbolt.DB  // nil: closed, or to be opened again
+	closed   bool
+	doubt    bool  // a commit failed with its effect in sight
+	stuck    bool  // bbolt panicked in a write and still holds its locks
+	broken   error // damage found while running: every call answers it
+	lastFail error
+	entries  uint64
+}
+
+// Append adds entries that change no record, such as the daemon's start, a
+// reload, or a refused request. Errors: *WriteError.
+func (s *Store) Append(ctx context.Context, entries ...chain.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	return s.write(ctx, func(tx *bbolt.Tx) error { return s.link(tx, "", "", entries) })
+}
+
+// link appends entries; the last one carries the sum of the record, if any.
+func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) error {
+	seq, prev := head(tx)
+	for i, e := range entries {
+		if e.Key == "" {
+			e.Key = name
+		}
+		if e.Time.IsZero() {
+			e.Time = s.now()
+		}
+		sum := ""
+		if i == len(entries)-1 {
+			sum = record
+		}
+		l, err := chain.Append(seq, prev, e, sum)
+		if err != nil {
+			return err
+		}
+		if err := tx.Bucket(bucketAudit).Put(number(l.Seq), encodeLinked(l)); err != nil {
+			return err
+		}
+		seq, prev = l.Seq, l.Hash
+	}
+	return nil
+}
+
+// head is the number and the hash of the last entry; zero for an empty chain.
+func head(tx *bbolt.Tx) (uint64, chain.Hash) {
+	k, v := tx.Bucket(bucketAudit).Cursor().Last()
+	if len(k) != 8 || len(v) < 2*len(chain.Hash{}) {
+		return 0, chain.Hash{}
+	}
+	return toNumber(k), chain.Hash(v[len(chain.Hash{}) : 2*len(chain.Hash{})])
+}
+
+// Head returns the number and the hash of the last entry of the audit chain; zero
+// for an empty one.
+func (s *Store) Head(ctx context.Context) (seq uint64, hash chain.Hash, err error) {
+	err = s.view(ctx, func(tx *bbolt.Tx) error {
+		seq, hash = head(tx)
+		return nil
+	})
+	return seq, hash, err
+}
+
+func toNumber(b []byte) uint64 { return binary.BigEndian.Uint64(b) }
+
+// Names lists the keys that have a record, in byte order.
+func (s *Store) Names(ctx context.Context) ([]string, error) {
+	var names []string
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketRecords).ForEach(func(k, _ []byte) error {
+			if !isVault(string(k)) {
+				names = append(names, string(k))
+			}
+			return nil
+		})
+	})
+	return names, err
+}
+
+// Healthy returns nil, or why the last write failed or the file is damaged.
+func (s *Store) Healthy() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.broken != nil {
+		return s.broken
+	}
+	return s.lastFail
+}
+
+// Close waits for what is under way and frees the file. A second call does
+// nothing.
+func (s *Store) Close() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	db := s.db
+	s.db = nil
+	if db == nil || s.stuck {
+		return nil
+	}
+	return db.Close()
+}
+
+// view runs fn in a read transaction. fn must not call the store.
+func (s *Store) view(ctx context.Context, fn func(*bbolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	db, err := s.handle()
+	if err != nil {
+		return err
+	}
+	return s.remember(s.guard(func() error { return db.View(fn) }))
+}
+
+// write runs fn in a write transaction and commits it.
+func (s *Store) write(ctx context.Context, fn func(*bbolt.Tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	db, err := s.handle()
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	finished := false
+	err = s.guard(func() error {
+		err := s.transact(db, fn)
+		finished = true
+		return err
+	})
+	s.metrics.wrote(err, time.Since(begun))
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stuck = s.stuck || !finished
+	if !isConflict(err) {
+		s.lastFail = err
+	}
+	s.metrics.entries.Set(float64(s.entries))
+	return s.rememberLocked(err)
+}
+
+// transact is one write transaction. A commit happens by the write of bbolt's
+// meta page and by nothing else, so after a failed one the head of the chain
+// tells whether it can have happened.
+func (s *Store) transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
+	tx, err := db.Begin(true)
+	if err != nil {
+		return &WriteError{Path: s.path, Err: err, class: key.Retry}
+	}
+	defer func() { _ = tx.Rollback() }() // says only that the commit closed it
+	before, _ := head(tx)
+	if err := fn(tx); err != nil {
+		return err
+	}
+	wanted, _ := head(tx)
+	failed := s.commit(tx)
+	if failed == nil {
+		s.setHead(wanted, false)
+		return nil
+	}
+	_ = tx.Rollback() // bbolt leaves some failed commits open
+	var found uint64
+	err = db.View(func(tx *bbolt.Tx) error {
+		found, _ = head(tx)
+		return nil
+	})
+	if err == nil && found == before {
+		return &WriteError{Path: s.path, Err: failed, class: key.Retry}
+	}
+	s.setHead(found, true)
+	return &WriteError{Path: s.path, Err: failed, class: key.Ambiguous}
+}
+
+func (s *Store) setHead(seq uint64, doubt bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entries, s.doubt = seq, doubt
+}
+
+// handle returns the open file. When in doubt it closes the file, has the
+// kernel forget it, and checks anew what is on the disk.
+func (s *Store) handle() (*bbolt.DB, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closed:
+		return nil, ErrClosed
+	case s.broken != nil:
+		return nil, s.broken
+	case !s.doubt:
+		return s.db, nil
+	}
+	if s.db != nil {
+		err := s.db.Close()
+		s.db = nil
+		if err != nil {
+			return nil, fmt.Errorf("look again at %s: %w", s.path, err)
+		}
+	}
+	if err := dropCache(s.path); err != nil {
+		return nil, fmt.Errorf("look again at %s: %w", s.path, err)
+	}
+	if err := s.open(); err != nil {
+		return nil, s.rememberLocked(err)
+	}
+	s.doubt = false
+	return s.db, nil
+}
+
+// remember keeps damage in mind: a file that was once seen damaged is not used
+// again by this process.
+func (s *Store) remember(err error) error {
+	if !isCorrupt(err) {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rememberLocked(err)
+}
+
+func (s *Store) rememberLocked(err error) error {
+	if isCorrupt(err) && s.broken == nil {
+		s.broken = err
+	}
+	return err
+}
+
+// guard turns bbolt's panics, and faults on a file cut short under its memory
+// map, into a *CorruptError.
+func (s *Store) guard(fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = s.corrupt("%v", p)
+		}
+	}()
+	return fn()
+}
+
+func (s *Store) corrupt(format string, args ...any) error {
+	return &CorruptError{Path: s.path, What: fmt.Sprintf(format, args...)}
+}
+
+func isCorrupt(err error) bool {
+	var c *CorruptError
+	return errors.As(err, &c)
+}

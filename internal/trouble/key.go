@@ -1,0 +1,163 @@
+package trouble
+
+import (
+	"cmp"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/health"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
+)
+
+// key finds what is wrong with one key: first what keeps data from being read, then what is only late.
+func (f *finder) key(k status.Key) {
+	for _, p := range k.Proofs {
+		f.proof(k, p)
+	}
+	if l, ok := f.Looks[k.Name]; ok {
+		f.drifts(k, l)
+		f.policies(k, l)
+	}
+	f.requests(k)
+	if h := k.Hold; h != nil {
+		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault]},
+			fmt.Sprintf("%s is held (%s): %s", k.Name, h.Code, h.Reason))
+		return
+	}
+	f.rotation(k)
+}
+
+func (f *finder) proof(k status.Key, p status.Proof) {
+	here := about{key: k.Name, vault: f.vaults[p.Vault]}
+	version := fmt.Sprintf("%s: version %s (generation %d) in vault %s", k.Name, p.Version, p.Generation, here.vault)
+	failing := f.Failing[health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}]
+	switch {
+	case failing && health.OnlyCloses(p):
+		f.add(WrapFailing, here, fmt.Sprintf("%s does not wrap or sign: %s at %s: %s; "+
+			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
+		return
+	case failing:
+		f.add(UnwrapFailing, here, fmt.Sprintf("%s did not prove: %s at %s: %s", version, p.Outcome, p.Where(),
+			p.Error))
+		return
+	case p.PassedAt.IsZero(), p.Outcome == "" && p.Error != "":
+		return // never proven, or its vault has left the configuration
+	}
+	since := p.PassedAt
+	if f.started.After(since) {
+		since = f.started // what was proven before the start is not known to be late
+	}
+	every := f.Older
+	if p.Newest {
+		every = f.Newest
+	}
+	if f.late(ProofStale, since.Add(2*every)) {
+		f.add(ProofStale, here, fmt.Sprintf("%s was last proven at %s, and should be every %s",
+			version, words.Moment(p.PassedAt), every))
+	}
+}
+
+// drifts adds the differences that the last look found, except those for which the key is held.
+func (f *finder) drifts(k status.Key, l Look) {
+	for _, drift := range plan.Drifts(plan.Input{Policy: l.Policy, Record: &l.Record, Seen: l.Seen}) {
+		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
+			continue
+		}
+		cause := Drift(drift.Kind)
+		if drift.Kind == plan.DriftExpiring && l.expires(drift.Vault.URL).Sub(f.at) < Of(VersionExpiresSoon).Threshold {
+			cause = VersionExpiresSoon
+		}
+		f.add(cause, about{key: k.Name, vault: drift.Vault.Name, remedy: drift.Remedy}, drift.Text)
+	}
+}
+
+// expires is when the newest version in a vault expires; zero: never.
+func (l Look) expires(url string) time.Time {
+	seen := l.Seen.Vaults[url]
+	for _, v := range seen.Versions {
+		if v.ID == seen.Newest {
+			return v.Expires
+		}
+	}
+	return time.Time{}
+}
+
+// policies finds the vaults that do not tell whether they rotate the key themselves.
+func (f *finder) policies(k status.Key, l Look) {
+	for _, v := range l.Policy.Vaults {
+		if seen := l.Seen.Vaults[v.URL]; seen.Err == nil && seen.PolicyErr != nil {
+			f.add(RotationPolicyUnreadable, about{key: k.Name, vault: v.Name}, fmt.Sprintf(
+				"%s: vault %s does not tell whether it rotates the key itself: %v", k.Name, v.Name, seen.PolicyErr))
+		}
+	}
+}
+
+// requests finds the rotations that people asked for and that do not come.
+func (f *finder) requests(k status.Key) {
+	var compromise, other time.Time // the oldest
+	for _, q := range k.Requests {
+		oldest := &other
+		if q.Compromise {
+			oldest = &compromise
+		}
+		if oldest.IsZero() || q.At.Before(*oldest) {
+			*oldest = q.At
+		}
+	}
+	if f.late(CompromiseWaiting, compromise) {
+		f.add(CompromiseWaiting, about{key: k.Name}, because(fmt.Sprintf(
+			"%s is compromised, and the rotation that was asked for at %s is not finished",
+			k.Name, words.Moment(compromise)), k))
+	}
+	if f.late(RequestWaiting, other) && k.Hold == nil && k.RotationSince.IsZero() {
+		f.add(RequestWaiting, about{key: k.Name}, because(fmt.Sprintf(
+			"%s: the rotation that was asked for at %s has not begun", k.Name, words.Moment(other)), k))
+	}
+}
+
+// rotation finds what does not come through, or does not begin.
+func (f *finder) rotation(k status.Key) {
+	lacking := f.lacking(k)
+	here, there := about{key: k.Name}, about{key: k.Name}
+	if len(lacking) == 1 {
+		there.vault = lacking[0]
+	}
+	underWay := !k.RotationSince.IsZero()
+	switch {
+	case k.Error != "" && k.State == status.StateFailing:
+		f.add(StepFailing, here, k.Error)
+	case f.late(RotationSlow, k.RotationSince):
+		f.add(RotationSlow, there, because(fmt.Sprintf(
+			"%s: its rotation has been under way since %s", k.Name, words.Moment(k.RotationSince)), k))
+	case k.State == status.StatePartial && underWay:
+		f.add(RotationPartial, there, because(k.Name+" is active in some of its vaults only", k))
+	case k.State == status.StatePartial:
+		f.add(KeyPartial, there, because(fmt.Sprintf(
+			"%s lacks its latest generation in %s", k.Name, strings.Join(lacking, ", ")), k))
+	case k.State == status.StateNew && !underWay && k.Waiting != "":
+		f.add(KeyNotMade, here, because(k.Name+" has no generation yet", k))
+	}
+	if f.late(RotationOverdue, k.NextRotation) {
+		f.add(RotationOverdue, here, because(fmt.Sprintf(
+			"%s was due for rotation at %s, and it has not begun", k.Name, words.Moment(k.NextRotation)), k))
+	}
+}
+
+// lacking names the key's vaults in which its latest generation is not active.
+func (f *finder) lacking(k status.Key) (names []string) {
+	for _, url := range k.Lacking {
+		names = append(names, cmp.Or(f.vaults[url], url))
+	}
+	return names
+}
+
+// because adds what the key waits for, if that is known.
+func because(text string, k status.Key) string {
+	if k.Waiting == "" {
+		return text
+	}
+	return text + ": " + k.Waiting
+}

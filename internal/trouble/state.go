@@ -1,0 +1,29 @@
+package trouble
+
+import (
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/rotate"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// KeyState is one of the values of status.Key.State: the worst that is true of the key.
+func KeyState(p key.Policy, rec *record.Record, pos rotate.Position) string {
+	stage := rec.Stage(p)
+	switch {
+	case rec.Hold != nil:
+		return status.StateHeld
+	case p.Retained:
+		return status.StateRetained
+	case pos.Err != nil && pos.Failures > 1:
+		return status.StateFailing
+	case stage.Partial() && (pos.Step.Kind == plan.Wait || !stage.UnderWay()):
+		return status.StatePartial
+	case stage.Active == 0 && stage.Generation <= 1:
+		return status.StateNew
+	case stage.UnderWay(), stage.Phase == record.Ended && len(rec.Requests) > 0:
+		return status.StateRotating
+	}
+	return status.StateOK
+}

@@ -1,0 +1,209 @@
+package trouble
+
+import (
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Cause names one thing that can be wrong. Several causes may share a runbook and an alert.
+type Cause string
+
+// The causes, besides those of Hold and Drift.
+const (
+	StoreUnwritable          Cause = "store-unwritable"
+	ReloadRefused            Cause = "reload-refused"
+	NotReady                 Cause = "not-ready"
+	HSMDown                  Cause = "hsm-down"
+	HSMChildDown             Cause = "hsm-child-down" // where the daemon starts the HSM side itself
+	HSMDegraded              Cause = "hsm-degraded"
+	HSMRestarting            Cause = "hsm-restarting"
+	PINRefused               Cause = "pin-refused"
+	PINLocked                Cause = "pin-locked"
+	PINFinalTry              Cause = "pin-final-try"
+	PINTriesLow              Cause = "pin-tries-low"
+	PINToChange              Cause = "pin-to-change"
+	CheckpointStale          Cause = "checkpoint-stale"
+	CredentialUnusable       Cause = "credential-unusable"
+	CertificateEnds          Cause = "certificate-ends"
+	VaultUnreachable         Cause = "vault-unreachable"
+	ClockSkew                Cause = "clock-skew"
+	KEKWaiting               Cause = "kek-waiting"
+	VaultThrottled           Cause = "vault-throttled"
+	UnwrapFailing            Cause = "unwrap-failing"
+	WrapFailing              Cause = "wrap-failing"
+	ProofStale               Cause = "proof-stale"
+	RotationPolicyUnreadable Cause = "rotation-policy-unreadable"
+	VersionExpiresSoon       Cause = "version-expires-soon"
+	CompromiseWaiting        Cause = "compromise-waiting"
+	RequestWaiting           Cause = "request-waiting"
+	StepFailing              Cause = "step-failing"
+	RotationSlow             Cause = "rotation-slow"
+	RotationPartial          Cause = "rotation-partial"
+	KeyPartial               Cause = "key-partial"
+	KeyNotMade               Cause = "key-not-made"
+	RotationOverdue          Cause = "rotation-overdue"
+)
+
+// Hold is the cause of a key that is held with this code.
+func Hold(code key.HoldCode) Cause { return Cause("hold-" + code) }
+
+// Drift is the cause of a difference of this kind between the record and what was seen.
+func Drift(kind plan.DriftKind) Cause { return Cause("drift-" + kind) }
+
+// Row is what keyd knows of one cause beforehand.
+type Row struct {
+	Cause    Cause
+	Code     string // the anchor in docs/runbooks.md
+	Alert    string // in deploy/prometheus/keyd.rules.yml; several causes may share one
+	Severity status.Severity
+	// Threshold is how late, how long, how near or how far apart something must be to be a problem; 0: at once.
+	Threshold time.Duration
+	// Limit is the count or the share above which it is a problem; 0: at once.
+	Limit float64
+	// Remedy is what to do. {key}, {unit} (systemd's, of the HSM side) and {credential} (how to mend or renew its file)
+	// stand for what only the problem knows. Empty: the problem brings its own.
+	Remedy string
+}
+
+const (
+	critical = status.Critical
+	warning  = status.Warning
+
+	waits    = "keyd plan shows what it waits for; "
+	stopPINs = "find out who tries wrong PINs, and stop them; " +
+		"then log in once with the vendor's tool, which resets the count"
+)
+
+// table has one row for each cause. Each fact about a cause is stated here and nowhere else in code.
+var table = []Row{
+	{Cause: StoreUnwritable, Code: "keydstoreunhealthy", Alert: "KeydStoreUnhealthy", Severity: critical,
+		Remedy: "free or repair the disk; keyd goes on by itself"},
+	{Cause: ReloadRefused, Code: "keydconfigreloadfailed", Alert: "KeydConfigReloadFailed", Severity: warning,
+		Remedy: "correct it (keyd check shows each mistake with its line), then: keyd reload; " +
+			"until then keyd goes on with the configuration it had"},
+	{Cause: NotReady, Code: "keydnotready", Alert: "KeydNotReady", Severity: warning, Threshold: 15 * time.Minute,
+		Remedy: "keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself"},
+
+	{Cause: HSMDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
+		Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"},
+	{Cause: HSMChildDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
+		Remedy: "mend what it says, and the daemon starts the HSM side again by itself; " +
+			"its log (journalctl -u keyd) tells of each end"},
+	{Cause: HSMDegraded, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
+		Remedy: "mend what it says; keyd check tries each part"},
+	{Cause: HSMRestarting, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning, Limit: 5, // in hsm.LossSpan
+		Remedy: "journalctl -u {unit} shows what ends it"},
+	{Cause: PINRefused, Code: "keydpinrefused", Alert: "KeydPINRefused", Severity: critical,
+		Remedy: "do not try PINs by hand; find the right one, as the runbook says"},
+	{Cause: PINLocked, Code: "keydpinnearlylocked", Alert: "KeydPINNearlyLocked", Severity: critical,
+		Remedy: "do not restart {unit}; have the token's security officer unlock the PIN"},
+	{Cause: PINFinalTry, Code: "keydpinnearlylocked", Alert: "KeydPINNearlyLocked", Severity: critical,
+		Remedy: "do not restart {unit}; " + stopPINs},
+	{Cause: PINTriesLow, Code: "keydpintrieslow", Alert: "KeydPINTriesLow", Severity: warning, Remedy: stopPINs},
+	{Cause: PINToChange, Code: "keydpintochange", Alert: "KeydPINToChange", Severity: warning,
+		Remedy: "change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart {unit}"},
+
+	{Cause: CheckpointStale, Code: "keydcheckpointstale", Alert: "KeydCheckpointStale", Severity: warning,
+		Threshold: audit.Every + time.Hour, Remedy: "keyd audit checkpoint tells why; keyd tries again by itself"},
+	{Cause: CredentialUnusable, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
+		Remedy: "{credential}"},
+	{Cause: CertificateEnds, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
+		Threshold: 14 * 24 * time.Hour, Remedy: "{credential}"},
+
+	{Cause: VaultUnreachable, Code: "keydvaultunreachable", Alert: "KeydVaultUnreachable", Severity: warning,
+		Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"},
+	{Cause: KEKWaiting, Code: "keydkekwaiting", Alert: "KeydKEKWaiting", Severity: warning, Threshold: 24 * time.Hour},
+	{Cause: ClockSkew, Code: "keydclockskew", Alert: "KeydClockSkew", Severity: warning, Threshold: 2 * time.Minute,
+		Remedy: "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is wrong; " +
+			"correct the time source"},
+	{Cause: VaultThrottled, Code: "keydvaultthrottled", Alert: "KeydVaultThrottled", Severity: warning, Limit: 0.1,
+		Remedy: "see in the vault's metrics in Azure who sends how much; keyd waits as it is told to"},
+
+	{Cause: UnwrapFailing, Code: "keydunwrapfailing", Alert: "KeydUnwrapFailing", Severity: critical,
+		Remedy: "see the runbook before anything is disabled or deleted"},
+	{Cause: WrapFailing, Code: "keydwrapfailing", Alert: "KeydWrapFailing", Severity: critical,
+		Remedy: "see the runbook: nothing new can be encrypted under this version"},
+	{Cause: ProofStale, Code: "keydproofstale", Alert: "KeydProofStale", Severity: warning,
+		Threshold: 10 * time.Minute, // beyond twice the interval between proofs
+		Remedy:    "keyd check tries each part; keyd tries again by itself"},
+	{Cause: RotationPolicyUnreadable, Code: "keydrotationpolicyunreadable", Alert: "KeydRotationPolicyUnreadable",
+		Severity: warning, Remedy: "let keyd's identity read rotation policies, as the runbook says; " +
+			"keyd asks again within half an hour"},
+	{Cause: VersionExpiresSoon, Code: "keydversionexpiressoon", Alert: "KeydVersionExpiresSoon", Severity: critical,
+		Threshold: 7 * 24 * time.Hour},
+
+	{Cause: CompromiseWaiting, Code: "keydcompromisewaiting", Alert: "KeydCompromiseWaiting", Severity: critical,
+		Threshold: 30 * time.Minute, Remedy: waits + "if one vault alone is in the way: " +
+			"keyd rotate --now {key} --compromise --without VAULT --reason …"},
+	{Cause: RequestWaiting, Code: "keydrequestwaiting", Alert: "KeydRequestWaiting", Severity: warning,
+		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
+	{Cause: StepFailing, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,
+		Remedy: "keyd tries again by itself"},
+	{Cause: RotationSlow, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,
+		Threshold: 2 * time.Hour, Remedy: waits + "keyd goes on by itself"},
+	{Cause: RotationPartial, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,
+		Remedy: "keyd catches the others up by itself"},
+	{Cause: KeyPartial, Code: "keydkeypartial", Alert: "KeydKeyPartial", Severity: warning,
+		Remedy: "mend what it waits for; keyd catches the vault up by itself"},
+	{Cause: KeyNotMade, Code: "keydkeynotmade", Alert: "KeydKeyNotMade", Severity: warning,
+		Remedy: "mend what it waits for, as keyd check advises; keyd then makes the key by itself"},
+	{Cause: RotationOverdue, Code: "keydrotationoverdue", Alert: "KeydRotationOverdue", Severity: warning,
+		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
+
+	// Each hold says itself what to do. critical: the cause may keep data from being read.
+	hold(key.HoldPaused, warning, "KeydKeyPaused"),
+	hold(key.HoldForeign, critical, "KeydKeyOnHold"),
+	hold(key.HoldNameTaken, warning, "KeydKeyOnHold"),
+	hold(key.HoldVersionsMissing, critical, "KeydKeyOnHold"),
+	hold(key.HoldKeyDeleted, critical, "KeydKeyOnHold"),
+	hold(key.HoldRefuted, critical, "KeydProofRefuted"),
+	hold(key.HoldRecordBehind, critical, "KeydKeyOnHold"),
+	hold(key.HoldObjectMissing, critical, "KeydKeyOnHold"),
+	hold(key.HoldAdopted, warning, "KeydKeyOnHold"),
+
+	// The plan says what is different and what to do. critical: data cannot be read, or soon may not be.
+	drift(plan.DriftForeign, critical, "KeydForeignVersion"),
+	drift(plan.DriftDeleted, critical, "KeydKeyDeleted"),
+	drift(plan.DriftNewestDisabled, critical, "KeydNewestDisabled"),
+	drift(plan.DriftDisabled, critical, "KeydVersionDisabled"),
+	drift(plan.DriftMissing, critical, "KeydVersionsMissing"),
+	drift(plan.DriftOperations, warning, "KeydDrift"),
+	drift(plan.DriftExpiring, warning, "KeydDrift"),
+	drift(plan.DriftExpiry, warning, "KeydDrift"),
+	drift(plan.DriftNotYetValid, warning, "KeydDrift"),
+	drift(plan.DriftNativeRotation, warning, "KeydDrift"),
+	drift(plan.DriftUnprotected, warning, "KeydDrift"),
+	drift(plan.DriftHSMMissing, warning, "KeydDrift"),
+	drift(plan.DriftKEKChanged, warning, "KeydDrift"),
+	drift(plan.DriftKEKRefused, warning, "KeydDrift"),
+	drift(plan.DriftKEKMissing, warning, "KeydDrift"),
+	drift(plan.DriftNearLimit, warning, "KeydDrift"),
+}
+
+func hold(code key.HoldCode, severity status.Severity, alert string) Row {
+	return Row{Cause: Hold(code), Code: string(Hold(code)), Alert: alert, Severity: severity}
+}
+
+func drift(kind plan.DriftKind, severity status.Severity, alert string) Row {
+	return Row{Cause: Drift(kind), Code: string(Drift(kind)), Alert: alert, Severity: severity}
+}
+
+// Table is every cause that keyd knows, for alert rules, runbooks and their tests.
+func Table() []Row { return slices.Clone(table) }
+
+// Of is the row of a cause. One without a row is critical, with its own name as code: a hold or a drift that somebody
+// adds is shown before its row is written.
+func Of(cause Cause) Row {
+	if i := slices.IndexFunc(table, func(r Row) bool { return r.Cause == cause }); i >= 0 {
+		return table[i]
+	}
+	return Row{Cause: cause, Code: string(cause), Severity: critical}
+}
+
+// DriftSeverity is how bad a difference of this kind is.
+func DriftSeverity(kind plan.DriftKind) status.Severity { return Of(Drift(kind)).Severity }

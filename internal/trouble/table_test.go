@@ -1,0 +1,233 @@
+package trouble
+
+import (
+	"maps"
+	"math"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// rule is one alert of deploy/prometheus/keyd.rules.yml.
+type rule struct {
+	Alert       string
+	Expr        string
+	For         string
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+func rules(t *testing.T) map[string]rule {
+	t.Helper()
+	var file struct {
+		Groups []struct{ Rules []rule }
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "../../deploy/prometheus/keyd.rules.yml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]rule{}
+	for _, g := range file.Groups {
+		for _, r := range g.Rules {
+			found[r.Alert] = r
+		}
+	}
+	if len(found) < 30 {
+		t.Fatalf("only %d alerts", len(found))
+	}
+	return found
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// alone are the alerts that no problem can show, and why.
+var alone = map[string]string{
+	"KeydDown": "a daemon that does not answer shows nothing",
+	"KeydRestarting": "a process does not know how often it was started; the starts are in the audit chain, " +
+		"which the page shows",
+	"KeydAuditFell": "keyd has only the chain that is there; that it was longer is known where it was scraped",
+}
+
+// moreSevere are the alerts for which a problem is critical nevertheless, so that a person sees it first, and why.
+var moreSevere = map[string]string{
+	"KeydHSMDown":   "while the HSM side is away, no proof is complete",
+	"KeydKeyOnHold": "most holds are for what may keep data from being read, which is what the section says",
+}
+
+// Otherwise the page could say that all is well while an alert fires.
+func TestEachAlertIsThatOfACause(t *testing.T) {
+	byAlert := map[string][]Row{}
+	for _, r := range Table() {
+		byAlert[r.Alert] = append(byAlert[r.Alert], r)
+	}
+	all := rules(t)
+	for alert, rule := range all {
+		rows := byAlert[alert]
+		if (len(rows) == 0) != (alone[alert] != "") {
+			t.Errorf("%s has %d causes, and alone says: %q", alert, len(rows), alone[alert])
+		}
+		severity := status.Severity(rule.Labels["severity"])
+		worst := slices.ContainsFunc(rows, func(r Row) bool { return r.Severity == severity })
+		for _, r := range rows {
+			if r.Severity < severity && moreSevere[alert] == "" { // critical sorts before warning
+				t.Errorf("%s is %s, and its cause %s is %s", alert, severity, r.Cause, r.Severity)
+			}
+		}
+		if len(rows) > 0 && !worst {
+			t.Errorf("%s is %s, and none of its causes is", alert, severity)
+		}
+	}
+	for alert := range byAlert {
+		if _, ok := all[alert]; !ok {
+			t.Errorf("the table names the alert %s, and there is none", alert)
+		}
+	}
+}
+
+// stated are the numbers that a rule compares with: those of its expression, with products worked out, and the time
+// that it waits, in seconds.
+func stated(t *testing.T, r rule) []float64 {
+	t.Helper()
+	var found []float64
+	number := `(\d+(?:\.\d+)?)`
+	for _, m := range regexp.MustCompile(`[<>]=?\s*`+number+`(?:\s*\*\s*`+number+`)?`).FindAllStringSubmatch(r.Expr,
+		-1) {
+		n := parse(t, m[1])
+		if m[2] != "" {
+			n *= parse(t, m[2])
+		}
+		found = append(found, n)
+	}
+	for _, m := range regexp.MustCompile(`\+ `+number+`\)`).FindAllStringSubmatch(r.Expr, -1) {
+		found = append(found, parse(t, m[1]))
+	}
+	if r.For != "" {
+		wait, err := time.ParseDuration(strings.Replace(r.For, "1d", "24h", 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, wait.Seconds())
+	}
+	return found
+}
+
+func parse(t *testing.T, text string) float64 {
+	t.Helper()
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Otherwise the page is calm while an alert fires, or the other way round.
+func TestAnAlertHasTheThresholdsOfItsCauses(t *testing.T) {
+	all := rules(t)
+	checked := 0
+	wanted := map[string][]float64{}
+	for _, r := range Table() {
+		for _, n := range []float64{r.Threshold.Seconds(), r.Limit} {
+			if n == 0 {
+				continue
+			}
+			checked++
+			wanted[r.Alert] = append(wanted[r.Alert], n)
+			if found := stated(t, all[r.Alert]); !slices.Contains(found, n) {
+				t.Errorf("%s has the threshold %v, and %s states %v", r.Cause, n, r.Alert, found)
+			}
+		}
+	}
+	if checked < 12 {
+		t.Errorf("only %d thresholds were compared", checked)
+	}
+	// And what an expression compares with is in the table, 0, 1 and counts of failures aside.
+	for alert, rule := range all {
+		rule.For = ""
+		for _, n := range stated(t, rule) {
+			small := n == math.Trunc(n) && n <= 3
+			if _, excused := alone[alert]; !small && !excused && !slices.Contains(wanted[alert], n) {
+				t.Errorf("%s compares with %v, and its causes have %v", alert, n, wanted[alert])
+			}
+		}
+	}
+}
+
+func TestEveryCauseHasOneRow(t *testing.T) {
+	rows := map[Cause]int{}
+	for _, r := range Table() {
+		if rows[r.Cause]++; rows[r.Cause] > 1 {
+			t.Errorf("%s has two rows", r.Cause)
+		}
+		if r.Code == "" || r.Alert == "" || r.Severity == "" {
+			t.Errorf("the row of %s lacks something: %+v", r.Cause, r)
+		}
+		if strings.HasPrefix(r.Code, "keyd") && r.Code != strings.ToLower(r.Alert) {
+			t.Errorf("%s has the code %s, and %s links to another", r.Cause, r.Code, r.Alert)
+		}
+	}
+	for _, c := range []struct{ file, form, prefix string }{
+		{"table.go", `(?m)^\t\w+ +Cause = "([a-z-]+)"`, ""},
+		{"../key/lifecycle.go", `Hold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`, "hold-"},
+		{"../plan/drift.go", `Drift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`, "drift-"},
+	} {
+		found := regexp.MustCompile(c.form).FindAllStringSubmatch(read(t, c.file), -1)
+		if len(found) < 7 {
+			t.Errorf("%s names only %d", c.file, len(found))
+		}
+		for _, m := range found {
+			cause := Cause(c.prefix + m[1])
+			if rows[cause] == 0 {
+				t.Errorf("%s names %s, and the table has no row %s", c.file, m[1], cause)
+			}
+			delete(rows, cause)
+		}
+	}
+	for _, cause := range slices.Sorted(maps.Keys(rows)) {
+		t.Errorf("the table has a row %s that nothing names", cause)
+	}
+}
+
+func TestEveryCauseHasARunbook(t *testing.T) {
+	page := read(t, "../../docs/runbooks.md")
+	headings := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.+)$`).FindAllStringSubmatch(page, -1) {
+		text := regexp.MustCompile(`[^a-z0-9 _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		headings[strings.ReplaceAll(text, " ", "-")] = true
+	}
+	for _, r := range Table() {
+		if !headings[r.Code] {
+			t.Errorf("%s has no section #%s in docs/runbooks.md", r.Cause, r.Code)
+		}
+	}
+}
+
+// Holds and drifts are alike in code; of them, not every one has an example.
+func TestEveryRunbookOfAnAlertHasAnExample(t *testing.T) {
+	found := map[string]bool{}
+	for _, e := range examples() {
+		w := allWell()
+		e.trouble(w)
+		for _, p := range w.problems() {
+			found[p.Runbook] = true
+		}
+	}
+	for _, r := range Table() {
+		if strings.HasPrefix(r.Code, "keyd") && !found[r.Code] {
+			t.Errorf("no example makes %s", r.Cause)
+		}
+	}
+}

@@ -1,0 +1,207 @@
+// Package trouble says what is wrong with keyd, in words, with its severity, remedy and runbook. Its rule: each fact
+// about a cause is a row of one table, and what is wrong follows from plain evidence; it asks nobody.
+package trouble
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/health"
+	"github.com/keyd-project/keyd/internal/hsm"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/vault"
+	"github.com/keyd-project/keyd/internal/words"
+)
+
+// Evidence is what Find needs besides the snapshot. The zero value is evidence of nothing wrong.
+type Evidence struct {
+	StoreErr   error     // of the last write
+	ReloadErr  error     // of the last reload; nil when keyd took it over
+	Checkpoint time.Time // when the audit chain was last signed; zero: not known
+	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
+	Credential vault.CredentialState
+	Requests   map[string]Requests // by the vault's name
+	Failing    map[health.ID]bool  // versions whose proofs are to be alarmed about
+	Newest     time.Duration       // between two proofs of a newest version
+	Older      time.Duration       // and of an older one
+	Looks      map[string]Look     // by key; a key that was not looked at yet has none
+}
+
+// Requests counts those of the last vault.RecentSpan to one vault.
+type Requests struct{ Sent, Throttled int }
+
+// Look is the last look for a key, and what to compare it with.
+type Look struct {
+	Policy key.Policy
+	Record record.Record
+	Seen   *record.Observation
+}
+
+// Find lists what is wrong, the worst first.
+func Find(s status.Snapshot, e Evidence) []status.Problem {
+	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{}}
+	f.daemon(s)
+	f.hsm(s.HSM)
+	f.audit()
+	f.credential()
+	for _, v := range s.Vaults {
+		f.vaults[v.URL] = v.Name
+		f.vault(v)
+	}
+	for _, k := range s.Keys {
+		f.key(k)
+	}
+	slices.SortStableFunc(f.found, func(a, b status.Problem) int { return cmp.Compare(a.Severity, b.Severity) })
+	return f.found
+}
+
+// finder collects problems.
+type finder struct {
+	Evidence
+	at, started time.Time
+	unit        string            // systemd's, of the HSM side
+	vaults      map[string]string // names, by URL
+	found       []status.Problem
+}
+
+// about is the key and the vault of a problem, and what its remedy needs besides. All of it may be empty.
+type about struct{ key, vault, credential, remedy string }
+
+func (f *finder) add(cause Cause, a about, text string) {
+	r := Of(cause)
+	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
+	f.found = append(f.found, status.Problem{
+		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
+		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)),
+	})
+}
+
+// late reports whether the cause's threshold has passed since a time; a zero time is never late.
+func (f *finder) late(cause Cause, since time.Time) bool {
+	return !since.IsZero() && f.at.Sub(since) > Of(cause).Threshold
+}
+
+func (f *finder) daemon(s status.Snapshot) {
+	if f.StoreErr != nil {
+		f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
+	}
+	if f.ReloadErr != nil {
+		reason, _, _ := strings.Cut(f.ReloadErr.Error(), "\n") // the mistakes, one a line, are in the journal
+		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
+	}
+	if !s.Ready && f.late(NotReady, s.Started) {
+		f.add(NotReady, about{}, "not every key was looked at since keyd's start at "+words.Moment(s.Started))
+	}
+}
+
+// unitOfHSM is the HSM side's systemd unit where it is a service of its own.
+const unitOfHSM = "keyd-hsm"
+
+// HSMDownRemedy says what to do when the HSM side, whose log is in the journal of unit, does not answer.
+func HSMDownRemedy(unit string) string { return Of(hsmDown(unit)).Remedy }
+
+// hsmDown tells a service, which has a journal, from a child of the daemon, which has none of its own.
+func hsmDown(unit string) Cause {
+	if cmp.Or(unit, unitOfHSM) == unitOfHSM {
+		return HSMDown
+	}
+	return HSMChildDown
+}
+
+func (f *finder) hsm(h status.HSM) {
+	switch {
+	case h.State() == status.HSMDown && !h.Since.IsZero():
+		f.add(hsmDown(h.Unit), about{}, "the HSM side is down: "+words.OneLine(h.Error))
+	case h.State() == status.HSMDegraded && h.Info.PINRefused:
+		f.add(PINRefused, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
+	case h.State() == status.HSMDegraded:
+		f.add(HSMDegraded, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
+	}
+	if float64(f.HSMLosses) > Of(HSMRestarting).Limit {
+		f.add(HSMRestarting, about{}, fmt.Sprintf("the HSM side ended %d times within %s, and was started again",
+			f.HSMLosses, words.Span(hsm.LossSpan)))
+	}
+	switch h.Info.PIN {
+	case key.PINLocked:
+		f.add(PINLocked, about{}, "the token's user PIN is locked: keyd cannot log in again after a restart")
+	case key.PINFinalTry:
+		f.add(PINFinalTry, about{},
+			"one more wrong PIN locks the token, and keyd cannot log in again after a restart")
+	case key.PINCountLow:
+		f.add(PINTriesLow, about{}, "somebody else tried a wrong PIN on the token, which has few tries left")
+	case key.PINToChange:
+		f.add(PINToChange, about{}, "the token wants another user PIN")
+	}
+}
+
+func (f *finder) audit() {
+	if f.late(CheckpointStale, f.Checkpoint) {
+		f.add(CheckpointStale, about{}, fmt.Sprintf("the audit chain was last signed at %s, and should be daily",
+			words.Moment(f.Checkpoint)))
+	}
+}
+
+// credential finds a certificate that ends soon, and a file that cannot be used.
+func (f *finder) credential() {
+	c := f.Credential
+	left := c.Ends.Sub(f.at)
+	switch {
+	case c.Err != nil && c.Ends.IsZero():
+		f.add(CredentialUnusable, about{credential: c.Mend()},
+			"the credential's file cannot be used: "+c.Err.Error())
+	case c.Err != nil:
+		f.add(CredentialUnusable, about{credential: c.Mend()}, fmt.Sprintf(
+			"the credential's file cannot be used: %v; keyd goes on with the certificate before, which ends at %s",
+			c.Err, words.Moment(c.Ends)))
+	case c.Ends.IsZero():
+	case left <= 0:
+		f.add(CertificateEnds, about{credential: c.Renew()}, fmt.Sprintf(
+			"the client certificate in %s ended at %s: keyd cannot sign in", c.File, words.Moment(c.Ends)))
+	case left < Of(CertificateEnds).Threshold:
+		f.add(CertificateEnds, about{credential: c.Renew()}, fmt.Sprintf(
+			"the client certificate in %s ends at %s: keyd cannot sign in after that", c.File, words.Moment(c.Ends)))
+	}
+}
+
+func (f *finder) vault(v status.Vault) {
+	here := about{vault: v.Name}
+	if !v.Reachable && v.Error != "" {
+		f.add(VaultUnreachable, here, "vault "+v.Name+" cannot be used: "+v.Error)
+	}
+	f.kek(v)
+	if skew := v.ClockSkew.Abs(); skew > Of(ClockSkew).Threshold {
+		f.add(ClockSkew, here, fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: "+
+			"from %s on scheduled rotations wait", v.Name, skew.Round(time.Second), words.Span(key.MaxSkew)))
+	}
+	if n := f.Requests[v.Name]; float64(n.Throttled) > Of(VaultThrottled).Limit*float64(n.Sent) {
+		f.add(VaultThrottled, here, fmt.Sprintf("vault %s answered %d of the last %d requests, within %s, "+
+			"with 429, too many requests: proofs and rotations are slow",
+			v.Name, n.Throttled, n.Sent, words.Span(vault.RecentSpan)))
+	}
+}
+
+// kek is a new key exchange key that waits for a person's approval.
+func (f *finder) kek(v status.Vault) {
+	k := v.WaitingKEK()
+	if k == nil || f.at.Sub(k.Made) <= Of(KEKWaiting).Threshold {
+		return
+	}
+	remedy := fmt.Sprintf(
+		"confirm the fingerprint with the vault's owner out of band (keyd kek %s shows how), write under the "+
+			"vault in keyd.yaml: %s, then: keyd reload",
+		v.Name,
+		v.PinLine(),
+	)
+	f.add(
+		KEKWaiting,
+		about{vault: v.Name, remedy: remedy},
+		fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
+			"waits for approval since %s: until then keyd wraps for the one before", v.Name, k.Fingerprint,
+			words.Moment(k.Made)),
+	)
+}
