@@ -60,7 +60,13 @@ type socketPath string
 func (p socketPath) dial(ctx context.Context) (net.Conn, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "unix", string(p))
 	if err != nil {
-		return nil, newError(Connection, key.Retry, "the HSM side does not answer on %s: %w; look at: systemctl status keyd-hsm", p, err)
+		return nil, newError(
+			Connection,
+			key.Retry,
+			"the HSM side does not answer on %s: %w; look at: systemctl status keyd-hsm",
+			p,
+			err,
+		)
 	}
 	return conn, nil
 }
@@ -112,7 +118,14 @@ func (c *Client) putIdle(l *link) {
 
 // do makes one call and decodes its result. unsure is the class of an error after
 // the request was sent; before that nothing can have happened.
-func do[R any](ctx context.Context, c *Client, method string, params any, limit time.Duration, unsure key.Class) (result R, err error) {
+func do[R any](
+	ctx context.Context,
+	c *Client,
+	method string,
+	params any,
+	limit time.Duration,
+	unsure key.Class,
+) (result R, err error) {
 	begun := time.Now()
 	defer func() { c.metrics.observe(method, begun, err) }()
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -230,7 +243,14 @@ func (c *Client) Inventory(ctx context.Context) ([]key.Object, error) {
 // pending. It must be called at most once per id: after an Ambiguous error look
 // with PublicKey. Exists: something has the id, and nothing was made.
 func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number int, spec key.Spec) error {
-	_, err := do[empty](ctx, c, "Generate", generateParams{ID: id, Key: keyName, Number: number, Spec: spec}, c.limits.Generate, key.Ambiguous)
+	_, err := do[empty](
+		ctx,
+		c,
+		"Generate",
+		generateParams{ID: id, Key: keyName, Number: number, Spec: spec},
+		c.limits.Generate,
+		key.Ambiguous,
+	)
 	return err
 }
 
@@ -241,7 +261,13 @@ func (c *Client) PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	return c.publicKey(ctx, "PublicKey", idParams{ID: id}, c.limits.Call, key.Retry)
 }
 
-func (c *Client) publicKey(ctx context.Context, method string, params any, limit time.Duration, unsure key.Class) (key.Material, error) {
+func (c *Client) publicKey(
+	ctx context.Context,
+	method string,
+	params any,
+	limit time.Duration,
+	unsure key.Class,
+) (key.Material, error) {
 	r, err := do[publicKeyResult](ctx, c, method, params, limit, unsure)
 	if err == nil && !r.Material.Known() {
 		return key.Material{}, newError(Connection, unsure, "HSM call %s: the answer holds no key", method)
@@ -267,7 +293,14 @@ func (c *Client) WrapFor(ctx context.Context, id key.ID, kek key.KEK) (ciphertex
 // Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes
 // whose SHA-256 is sum. An error is never a no.
 func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error) {
-	r, err := do[opensResult](ctx, c, "Opens", opensParams{ID: id, Ciphertext: ciphertext, SHA256: sum}, c.limits.Call, key.Retry)
+	r, err := do[opensResult](
+		ctx,
+		c,
+		"Opens",
+		opensParams{ID: id, Ciphertext: ciphertext, SHA256: sum},
+		c.limits.Call,
+		key.Retry,
+	)
 	return r.Opens, err
 }
 
@@ -298,6 +331,13 @@ func (c *Client) MakeAuditKey(ctx context.Context) (key.Material, error) {
 // RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2) of its Message. NotFound:
 // there is no audit key; Foreign: the checkpoint is of another instance.
 func (c *Client) SignCheckpoint(ctx context.Context, checkpoint key.Checkpoint) ([]byte, error) {
-	r, err := do[signatureResult](ctx, c, "SignCheckpoint", checkpointParams{Checkpoint: checkpoint}, c.limits.Call, key.Retry)
+	r, err := do[signatureResult](
+		ctx,
+		c,
+		"SignCheckpoint",
+		checkpointParams{Checkpoint: checkpoint},
+		c.limits.Call,
+		key.Retry,
+	)
 	return r.Signature, err
 }

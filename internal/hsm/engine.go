@@ -86,9 +86,19 @@ func (e *engine) unlock(ctx context.Context) error {
 		e.log.ErrorContext(ctx, "the HSM side is degraded", "reason", e.locked)
 		return nil
 	}
-	p, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (profile, error) { return s.selfTest(e.cfg.Mechanism) })
+	p, err := with(
+		ctx,
+		e.tok,
+		e.cfg.GenerateTimeout,
+		false,
+		func(s session) (profile, error) { return s.selfTest(e.cfg.Mechanism) },
+	)
 	if err != nil {
-		e.locked, e.tried = fmt.Sprintf("the self-test on token %q failed: %v", e.tok.label, err), pin.Identity{} // again at the next call
+		e.locked, e.tried = fmt.Sprintf(
+			"the self-test on token %q failed: %v",
+			e.tok.label,
+			err,
+		), pin.Identity{} // again at the next call
 		return err
 	}
 	e.profile = p
@@ -103,7 +113,11 @@ func (e *engine) unlock(ctx context.Context) error {
 
 // login gives the token the PIN, once.
 func (e *engine) login() error {
-	info, err := guard(e.tok, e.tok.limit, func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) })
+	info, err := guard(
+		e.tok,
+		e.tok.limit,
+		func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) },
+	)
 	if err != nil {
 		return fmt.Errorf("C_GetTokenInfo: %w", err)
 	}
@@ -113,7 +127,10 @@ func (e *engine) login() error {
 	}
 	if info.Flags&pkcs11.CKF_USER_PIN_FINAL_TRY != 0 {
 		e.refused = true
-		return errors.New("one more wrong PIN locks it, so keyd does not try: log in once with the vendor's tool, which resets the count, then restart the HSM side")
+		return errors.New(
+			"one more wrong PIN locks it, so keyd does not try: log in once with the vendor's tool, which resets " +
+				"the count, then restart the HSM side",
+		)
 	}
 	typed, err := e.pin.Read()
 	if err != nil {
@@ -139,7 +156,8 @@ func (e *engine) login() error {
 	case isCKR(loginErr, pkcs11.CKR_USER_PIN_NOT_INITIALIZED):
 		loginErr = newError(Device, key.Retry, "token %q: its user PIN was never set (%w), so it judged none: "+
 			"set it with the vendor's tool, such as: pkcs11-tool --module %s --token-label %q "+
-			"--login --login-type so --init-pin; keyd then logs in by itself", e.tok.label, loginErr, e.cfg.Module, e.tok.label)
+			"--login --login-type so --init-pin; keyd then logs in by itself", e.tok.label, loginErr, e.cfg.Module,
+			e.tok.label)
 		e.tok.fail(loginErr) // modules show only to a new process that another one has set it
 	}
 	return errors.Join(loginErr, noteErr)
@@ -197,13 +215,22 @@ func (e *engine) unlockLate(ctx context.Context) (done bool, err error) {
 // information, so that a lost token shows.
 func (e *engine) Describe(ctx context.Context) (description, error) {
 	p, lockErr := e.ready(ctx)
-	info, err := guard(e.tok, e.tok.limit, func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) })
+	info, err := guard(
+		e.tok,
+		e.tok.limit,
+		func() (pkcs11.TokenInfo, error) { return e.tok.mod.GetTokenInfo(e.tok.slot) },
+	)
 	if err != nil {
 		return description{}, classify("C_GetTokenInfo", err, key.Retry)
 	}
 	d := description{HSMInfo: key.HSMInfo{
-		Module:       e.cfg.Module,
-		Library:      fmt.Sprintf("%s %d.%d", trim(e.tok.lib.LibraryDescription), e.tok.lib.LibraryVersion.Major, e.tok.lib.LibraryVersion.Minor),
+		Module: e.cfg.Module,
+		Library: fmt.Sprintf(
+			"%s %d.%d",
+			trim(e.tok.lib.LibraryDescription),
+			e.tok.lib.LibraryVersion.Major,
+			e.tok.lib.LibraryVersion.Minor,
+		),
 		Manufacturer: trim(info.ManufacturerID),
 		Model:        trim(info.Model),
 		Serial:       trim(info.SerialNumber),

@@ -105,7 +105,11 @@ type hangingModule struct {
 	file string
 }
 
-func (h hangingModule) GenerateKeyPair(s pkcs11.SessionHandle, m []*pkcs11.Mechanism, pub, priv []*pkcs11.Attribute) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
+func (h hangingModule) GenerateKeyPair(
+	s pkcs11.SessionHandle,
+	m []*pkcs11.Mechanism,
+	pub, priv []*pkcs11.Attribute,
+) (pkcs11.ObjectHandle, pkcs11.ObjectHandle, error) {
 	if _, err := os.Stat(h.file); err == nil {
 		_ = os.WriteFile(h.file+".reached", nil, 0o600)
 		select {}

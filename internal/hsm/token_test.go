@@ -56,7 +56,13 @@ func openScripted(t *testing.T, m *scripted, sessions int) *token {
 }
 
 func use(tok *token, again bool, f func(session) error) error {
-	_, err := with(context.Background(), tok, time.Minute, again, func(s session) (struct{}, error) { return struct{}{}, f(s) })
+	_, err := with(
+		context.Background(),
+		tok,
+		time.Minute,
+		again,
+		func(s session) (struct{}, error) { return struct{}{}, f(s) },
+	)
 	return err
 }
 
@@ -99,7 +105,8 @@ func TestAGenerationIsNeverRepeated(t *testing.T) {
 func TestWhatNeedsANewProcessEndsThisOne(t *testing.T) {
 	for _, code := range []uint{
 		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_GENERAL_ERROR,
-		pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN, pkcs11.CKR_SESSION_CLOSED,
+		pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN,
+		pkcs11.CKR_SESSION_CLOSED,
 	} {
 		tok := openScripted(t, &scripted{}, 1)
 		err := use(tok, true, func(session) error { return pkcs11.Error(code) })
@@ -116,7 +123,13 @@ func TestACallPastItsDeadlineEndsTheProcess(t *testing.T) {
 	tok := openScripted(t, &scripted{}, 2)
 	release := make(chan struct{})
 	defer close(release)
-	_, err := with(t.Context(), tok, 20*time.Millisecond, true, func(session) (struct{}, error) { <-release; return struct{}{}, nil })
+	_, err := with(
+		t.Context(),
+		tok,
+		20*time.Millisecond,
+		true,
+		func(session) (struct{}, error) { <-release; return struct{}{}, nil },
+	)
 	wantCode(t, err, Hung, key.Retry)
 	if !tok.isDead() {
 		t.Error("the process goes on with a call inside the library")
@@ -140,7 +153,11 @@ func TestABusyPoolIsSaidToBeBusy(t *testing.T) {
 }
 
 func TestDiscoveryRetriesAndWantsExactlyOneToken(t *testing.T) {
-	two := []pkcs11.TokenInfo{{Label: "keyd", SerialNumber: "1"}, {Label: "keyd", SerialNumber: "2"}, {Label: "other", SerialNumber: "3"}}
+	two := []pkcs11.TokenInfo{
+		{Label: "keyd", SerialNumber: "1"},
+		{Label: "keyd", SerialNumber: "2"},
+		{Label: "other", SerialNumber: "3"},
+	}
 	for _, c := range []struct {
 		name    string
 		module  *scripted
@@ -160,7 +177,11 @@ func TestDiscoveryRetriesAndWantsExactlyOneToken(t *testing.T) {
 				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
 				defer cancel()
 			}
-			tok, err := openToken(ctx, c.module, Config{Token: "keyd", Serial: c.serial, Sessions: 1, CallTimeout: time.Minute})
+			tok, err := openToken(
+				ctx,
+				c.module,
+				Config{Token: "keyd", Serial: c.serial, Sessions: 1, CallTimeout: time.Minute},
+			)
 			if c.problem == "" {
 				if err != nil || tok.slot != c.slot {
 					t.Errorf("slot %d, %v", tok.slot, err)

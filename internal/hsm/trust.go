@@ -159,7 +159,11 @@ func (t *trust) load() (trustFile, error) {
 	}
 	for url, by := range file.Vaults {
 		if p, err := key.ParseFingerprint(string(by.Fingerprint)); err != nil || p != by.Fingerprint {
-			return file, fmt.Errorf("%s, the record of trusted KEKs, is damaged at %s: restore it from a backup", t.path, url)
+			return file, fmt.Errorf(
+				"%s, the record of trusted KEKs, is damaged at %s: restore it from a backup",
+				t.path,
+				url,
+			)
 		}
 	}
 	return file, nil

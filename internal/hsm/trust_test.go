@@ -66,7 +66,8 @@ func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
 	}
 	_, err := trust.accept(swapped)
 	wantCode(t, err, KEKRefused, key.Refused)
-	for _, part := range []string{vaultURL, string(fingerprint(t, first)), string(fingerprint(t, swapped)), "keyd.yaml"} {
+	for _, part := range []string{vaultURL, string(fingerprint(t, first)), string(fingerprint(t, swapped)),
+		"keyd.yaml"} {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("the error does not name %s: %v", part, err)
 		}
@@ -119,7 +120,10 @@ func TestVaultsAreTrustedOneByOne(t *testing.T) {
 
 func TestAnUnconfiguredVaultIsRefused(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
-	trust := newTrust(t.TempDir(), func(string) ([]key.Fingerprint, error) { return nil, errors.New("not configured") })
+	trust := newTrust(
+		t.TempDir(),
+		func(string) ([]key.Fingerprint, error) { return nil, errors.New("not configured") },
+	)
 	_, err := trust.check(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 }

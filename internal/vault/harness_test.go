@@ -254,7 +254,10 @@ func (fixedToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 }
 
 // interposed is a client on the emulator with a test's own code in between.
-func (b *bench) interposed(t *testing.T, do func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error)) *vault.Client {
+func (b *bench) interposed(
+	t *testing.T,
+	do func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error),
+) *vault.Client {
 	t.Helper()
 	next := vault.HTTPClient(b.Transport())
 	c, err := vault.New(vault.Config{Vault: b.vault, KEKName: kekName}, b.cred,

@@ -45,18 +45,21 @@ func TestAnswersThatMakeNoSenseAreNotBelieved(t *testing.T) {
 		t.Fatalf("the unchanged answer: %v", err)
 	}
 	for name, c := range map[string]struct{ body, want string }{
-		"not JSON":          {`<html>`, "unmarshalling"},
-		"nothing":           {``, "it has no key"},
-		"an empty object":   {`{}`, "it has no key"},
-		"no kid":            {bundle(t, set("kid", nil)), "no key id"},
-		"another host":      {bundle(t, set("kid", "https://evil.vault.azure.net/keys/"+kekName+"/"+versionID)), "not a version of"},
-		"another key":       {bundle(t, set("kid", "https://"+premiumHost+"/keys/other/"+versionID)), "not a version of"},
-		"a strange version": {bundle(t, set("kid", "https://"+premiumHost+"/keys/"+kekName+"/v1")), "32 lower-case hex digits"},
-		"no modulus":        {bundle(t, set("n", nil)), "modulus has 0 bits"},
-		"no exponent":       {bundle(t, set("e", nil)), "exponent"},
-		"an even exponent":  {bundle(t, set("e", "AQAA")), "exponent"},
-		"no kty":            {bundle(t, set("kty", nil)), "no kty"},
-		"no attributes":     {bundle(t, func(b map[string]any) { delete(b, "attributes") }), "lacks its attributes"},
+		"not JSON":        {`<html>`, "unmarshalling"},
+		"nothing":         {``, "it has no key"},
+		"an empty object": {`{}`, "it has no key"},
+		"no kid":          {bundle(t, set("kid", nil)), "no key id"},
+		"another host": {bundle(t, set("kid", "https://evil.vault.azure.net/keys/"+kekName+"/"+versionID)),
+			"not a version of"},
+		"another key": {bundle(t, set("kid", "https://"+premiumHost+"/keys/other/"+versionID)),
+			"not a version of"},
+		"a strange version": {bundle(t, set("kid", "https://"+premiumHost+"/keys/"+kekName+"/v1")),
+			"32 lower-case hex digits"},
+		"no modulus":       {bundle(t, set("n", nil)), "modulus has 0 bits"},
+		"no exponent":      {bundle(t, set("e", nil)), "exponent"},
+		"an even exponent": {bundle(t, set("e", "AQAA")), "exponent"},
+		"no kty":           {bundle(t, set("kty", nil)), "no kty"},
+		"no attributes":    {bundle(t, func(b map[string]any) { delete(b, "attributes") }), "lacks its attributes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -72,15 +75,17 @@ func TestAListingThatMakesNoSenseIsAnErrorAndNotEmpty(t *testing.T) {
 		status     int
 		body, want string
 	}{
-		"nothing":           {200, ``, "no list"},
-		"an empty object":   {200, `{}`, "no list"},
-		"a null list":       {200, `{"value":null,"nextLink":null}`, "no list"},
-		"a null entry":      {200, `{"value":[null]}`, "empty entry"},
-		"half an answer":    {200, `{"value":[{"kid":`, "unmarshalling"},
-		"a proxy's 404":     {404, `<html>not found</html>`, "is a proxy answering"},
-		"a bodyless 404":    {404, ``, "is a proxy answering"},
-		"a redirect":        {302, ``, "HTTP 302"},
-		"a strange version": {200, `{"value":[{"kid":"https://` + premiumHost + `/keys/` + keyName + `/1","attributes":{"enabled":true,"created":1}}]}`, "32 lower-case hex digits"},
+		"nothing":         {200, ``, "no list"},
+		"an empty object": {200, `{}`, "no list"},
+		"a null list":     {200, `{"value":null,"nextLink":null}`, "no list"},
+		"a null entry":    {200, `{"value":[null]}`, "empty entry"},
+		"half an answer":  {200, `{"value":[{"kid":`, "unmarshalling"},
+		"a proxy's 404":   {404, `<html>not found</html>`, "is a proxy answering"},
+		"a bodyless 404":  {404, ``, "is a proxy answering"},
+		"a redirect":      {302, ``, "HTTP 302"},
+		"a strange version": {200,
+			`{"value":[{"kid":"https://` + premiumHost + `/keys/` + keyName +
+				`/1","attributes":{"enabled":true,"created":1}}]}`, "32 lower-case hex digits"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -103,7 +108,11 @@ func TestAKeyThatGoesAwayWhileItIsListedIsAnError(t *testing.T) {
 		if r.URL.Query().Has("page") {
 			return answer(r, http.StatusNotFound, `{"error":{"code":"KeyNotFound"}}`), nil
 		}
-		return answer(r, http.StatusOK, `{"value":[],"nextLink":"https://`+premiumHost+`/keys/x/versions?page=2"}`), nil
+		return answer(
+			r,
+			http.StatusOK,
+			`{"value":[],"nextLink":"https://`+premiumHost+`/keys/x/versions?page=2"}`,
+		), nil
 	}).client(t)
 	_, err := c.Versions(t.Context(), keyName)
 	wantClass(t, err, key.Retry, "went away while it was listed")
@@ -113,9 +122,11 @@ func TestATokenNeverFollowsANextLinkElsewhere(t *testing.T) {
 	t.Parallel()
 	for _, link := range []string{
 		"https://evil.example/keys", "http://" + premiumHost + "/keys", "https://" + premiumHost + ":8443/keys",
-		"https://evil." + premiumHost + "/keys", "https://" + premiumHost + "./keys", "https://" + premiumHost + ".:443/keys",
+		"https://evil." + premiumHost + "/keys", "https://" + premiumHost + "./keys",
+		"https://" + premiumHost + ".:443/keys",
 		"https://user@" + premiumHost + ":443/keys", "https://" + premiumHost + ":443@evil.example/keys",
-		"http://" + premiumHost + ":443/keys", "https://" + premiumHost + ":80/keys", "https://contoso-neu.vault.azure.net:443/keys",
+		"http://" + premiumHost + ":443/keys", "https://" + premiumHost + ":80/keys",
+		"https://contoso-neu.vault.azure.net:443/keys",
 	} {
 		t.Run(link, func(t *testing.T) {
 			t.Parallel()
@@ -142,7 +153,12 @@ func TestAListingWithoutEndIsGivenUp(t *testing.T) {
 		page := r.URL.Query().Get("page")
 		for i := range 5000 {
 			items = append(items, fmt.Sprintf(
-				`{"kid":"https://%s/keys/%s/%016d%016d","attributes":{"enabled":true,"created":1}}`, premiumHost, keyName, len(page), i))
+				`{"kid":"https://%s/keys/%s/%016d%016d","attributes":{"enabled":true,"created":1}}`,
+				premiumHost,
+				keyName,
+				len(page),
+				i,
+			))
 		}
 		return answer(r, http.StatusOK, fmt.Sprintf(`{"value":[%s],"nextLink":"https://%s/keys/x?page=%sx"}`,
 			strings.Join(items, ","), premiumHost, page)), nil
@@ -204,7 +220,10 @@ func TestAChallengeForAnotherServiceGetsNoToken(t *testing.T) {
 			t.Error("a token was sent")
 		}
 		resp := answer(r, http.StatusUnauthorized, "")
-		resp.Header.Set("WWW-Authenticate", `Bearer authorization="https://login.microsoftonline.com/t", resource="https://graph.microsoft.com"`)
+		resp.Header.Set(
+			"WWW-Authenticate",
+			`Bearer authorization="https://login.microsoftonline.com/t", resource="https://graph.microsoft.com"`,
+		)
 		return resp, nil
 	})
 	if _, err := c.Newest(t.Context(), keyName); err == nil {
@@ -252,8 +271,15 @@ func TestStoppingKeepsItsCause(t *testing.T) {
 
 func TestNewRefusesWhatCannotBeAVault(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"", "contoso", "http://" + premiumHost, "https://" + premiumHost + "/", "https://Contoso.vault.azure.net", "https://u@" + premiumHost} {
-		_, err := vault.New(vault.Config{Vault: key.Vault{Name: "v", URL: url}, KEKName: kekName}, fixedToken{}, says(""), nil, nil)
+	for _, url := range []string{"", "contoso", "http://" + premiumHost, "https://" + premiumHost + "/",
+		"https://Contoso.vault.azure.net", "https://u@" + premiumHost} {
+		_, err := vault.New(
+			vault.Config{Vault: key.Vault{Name: "v", URL: url}, KEKName: kekName},
+			fixedToken{},
+			says(""),
+			nil,
+			nil,
+		)
 		if err == nil {
 			t.Errorf("%q was accepted", url)
 		}

@@ -54,8 +54,11 @@ func (c *Client) CreateKEK(ctx context.Context, after string, tags map[string]st
 	var kek key.KEK
 	err = c.do(ctx, opCreateKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
 		if !c.cfg.CreateKEK {
-			return refusef(fmt.Sprintf("to make it: az keyvault key create %s --name %s --kty RSA-HSM --size %d --ops import",
-				c.cfg.Vault.AzScope(), c.cfg.KEKName, c.kekBits()), "keyd may not make one: kek.create is false")
+			return refusef(
+				fmt.Sprintf("to make it: az keyvault key create %s --name %s --kty RSA-HSM --size %d --ops import",
+					c.cfg.Vault.AzScope(), c.cfg.KEKName, c.kekBits()),
+				"keyd may not make one: kek.create is false",
+			)
 		}
 		if newest != after {
 			return refusef("keyd looks again by itself", "the newest version is %q by now, and was %q", newest, after)

@@ -27,7 +27,8 @@ func TestTheKEKIsMadeOnceWhenAbsent(t *testing.T) {
 			t.Errorf("made %+v", first)
 		}
 		inside := b.inside.Versions(kekName)
-		if len(inside) != 1 || inside[0].Kty != "RSA-HSM" || len(inside[0].KeyOps) != 1 || inside[0].KeyOps[0] != "import" {
+		if len(inside) != 1 || inside[0].Kty != "RSA-HSM" || len(inside[0].KeyOps) != 1 ||
+			inside[0].KeyOps[0] != "import" {
 			t.Errorf("the vault holds %+v", inside)
 		}
 		_, err = c.CreateKEK(t.Context(), "", nil)
@@ -107,13 +108,19 @@ func TestAKEKThatCannotBeTrustedIsRefused(t *testing.T) {
 		change func(*vault.Config)
 		want   string
 	}{
-		"another operation": {func(v *emulator.Vault) error { return v.SetKeyOps(kekName, "", "import", "unwrapKey") }, nil, "must have import and no other"},
-		"no operation":      {func(v *emulator.Vault) error { return v.SetKeyOps(kekName, "") }, nil, "must have import and no other"},
-		"disabled":          {func(v *emulator.Vault) error { return v.SetEnabled(kekName, "", false) }, nil, "disabled"},
+		"another operation": {func(v *emulator.Vault) error {
+			return v.SetKeyOps(kekName, "", "import",
+				"unwrapKey")
+		}, nil, "must have import and no other"},
+		"no operation": {func(v *emulator.Vault) error { return v.SetKeyOps(kekName, "") }, nil,
+			"must have import and no other"},
+		"disabled": {func(v *emulator.Vault) error { return v.SetEnabled(kekName, "", false) }, nil,
+			"disabled"},
 		"expired": {func(v *emulator.Vault) error {
 			return v.SetValidity(kekName, "", time.Time{}, time.Now().Add(-time.Hour))
 		}, nil, "expired"},
-		"too small": {func(*emulator.Vault) error { return nil }, func(cfg *vault.Config) { cfg.KEKBits = 4096 }, "it has 2048 bits, the configuration asks for 4096"},
+		"too small": {func(*emulator.Vault) error { return nil }, func(cfg *vault.Config) { cfg.KEKBits = 4096 },
+			"it has 2048 bits, the configuration asks for 4096"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -25,7 +25,11 @@ func TestAListingGoesOnAtTheVaultsOwnHostWithItsPort(t *testing.T) {
 		c := staged(func(r *http.Request) (*http.Response, error) {
 			went = append(went, r.URL.Host+" "+r.Host)
 			if r.URL.Query().Get("page") == "" {
-				return answer(r, http.StatusOK, `{"value":[],"nextLink":"https://`+host+`/keys/x/versions?page=2"}`), nil
+				return answer(
+					r,
+					http.StatusOK,
+					`{"value":[],"nextLink":"https://`+host+`/keys/x/versions?page=2"}`,
+				), nil
 			}
 			return answer(r, http.StatusOK, `{"value":[{"kid":"https://`+host+`/keys/`+keyName+`/`+versionID+
 				`","attributes":{"enabled":true,"created":1700000000}}],"nextLink":null}`), nil
@@ -117,14 +121,17 @@ func TestATokenThatEndsBetweenTwoPagesIsRenewed(t *testing.T) {
 	eachProfile(t, func(t *testing.T, b *bench) {
 		b.many(t, 30)
 		asked := 0
-		c := b.interposed(t, func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-			if strings.HasSuffix(r.URL.Path, "/versions") && r.Header.Get("Authorization") != "" {
-				if asked++; asked == 2 {
-					b.Fail(emulator.Rule{Operation: "versions", Status: http.StatusUnauthorized, Count: 1})
+		c := b.interposed(
+			t,
+			func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+				if strings.HasSuffix(r.URL.Path, "/versions") && r.Header.Get("Authorization") != "" {
+					if asked++; asked == 2 {
+						b.Fail(emulator.Rule{Operation: "versions", Status: http.StatusUnauthorized, Count: 1})
+					}
 				}
-			}
-			return next(r)
-		})
+				return next(r)
+			},
+		)
 		got, err := c.Versions(t.Context(), keyName)
 		if err != nil || len(got) != 30 || asked < 3 {
 			t.Errorf("%d versions after %d requests, %v", len(got), asked, err)
@@ -134,8 +141,15 @@ func TestATokenThatEndsBetweenTwoPagesIsRenewed(t *testing.T) {
 
 func TestAVaultsURLIsWrittenWithoutItsPort(t *testing.T) {
 	t.Parallel()
-	for _, url := range []string{"https://" + withPort, "https://" + premiumHost + "/", "https://" + strings.ToUpper(premiumHost), "http://" + premiumHost} {
-		_, err := vault.New(vault.Config{Vault: key.Vault{Name: "v", URL: url}, KEKName: kekName}, fixedToken{}, says(""), nil, nil)
+	for _, url := range []string{"https://" + withPort, "https://" + premiumHost + "/",
+		"https://" + strings.ToUpper(premiumHost), "http://" + premiumHost} {
+		_, err := vault.New(
+			vault.Config{Vault: key.Vault{Name: "v", URL: url}, KEKName: kekName},
+			fixedToken{},
+			says(""),
+			nil,
+			nil,
+		)
 		if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q is not a vault's URL", url)) {
 			t.Errorf("%s: %v", url, err)
 		}

@@ -18,7 +18,10 @@ func refusals() map[string]struct {
 	says   []string
 } {
 	status := func(line string, headers ...string) string {
-		return "HTTP/1.1 " + line + "\r\n" + strings.Join(append(headers, "Content-Length: 0", "Connection: close"), "\r\n") + "\r\n\r\n"
+		return "HTTP/1.1 " + line + "\r\n" + strings.Join(
+			append(headers, "Content-Length: 0", "Connection: close"),
+			"\r\n",
+		) + "\r\n\r\n"
 	}
 	type refusal = struct {
 		answer string
@@ -26,10 +29,20 @@ func refusals() map[string]struct {
 	}
 	return map[string]refusal{
 		"407": {status("407 Proxy Authentication Required", `Proxy-Authenticate: Basic realm="corp"`),
-			[]string{"the proxy 127.0.0.1:", "refused to connect to " + premiumHost + ": 407", "wants a user and a password", "NO_PROXY"}},
-		"407 without Basic": {status("407 Proxy Authentication Required", "Proxy-Authenticate: Negotiate", "Proxy-Authenticate: NTLM"),
-			[]string{": 407", "takes only Negotiate, NTLM"}},
-		"403":                   {status("403 Forbidden"), []string{": 403 Forbidden", "have the proxy allow CONNECT to " + premiumHost}},
+			[]string{
+				"the proxy 127.0.0.1:",
+				"refused to connect to " + premiumHost + ": 407",
+				"wants a user and a password",
+				"NO_PROXY",
+			}},
+		"407 without Basic": {
+			status("407 Proxy Authentication Required", "Proxy-Authenticate: Negotiate", "Proxy-Authenticate: NTLM"),
+			[]string{": 407", "takes only Negotiate, NTLM"},
+		},
+		"403": {
+			status("403 Forbidden"),
+			[]string{": 403 Forbidden", "have the proxy allow CONNECT to " + premiumHost},
+		},
 		"502":                   {status("502 Bad Gateway"), []string{": 502 Bad Gateway", "does not get through"}},
 		"503":                   {status("503 Service Unavailable"), []string{": 503", "keyd tries again by itself"}},
 		"504":                   {status("504 Gateway Timeout"), []string{": 504", "keyd tries again by itself"}},
@@ -104,7 +117,8 @@ func TestMakingAKEKThatTheProxyRefusesIsForLater(t *testing.T) {
 func TestASignInThatTheProxyRefusesSaysSo(t *testing.T) {
 	t.Parallel()
 	cfg := vault.CredentialConfig{
-		Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(), CertificateFile: clientCertificate(t),
+		Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(),
+		CertificateFile: clientCertificate(t),
 	}
 	b := newBench(t, profiles()[0], emulator.Options{Certificates: []emulator.ClientCertificate{registered(t, cfg)}})
 	g := newGate(t, b.ProxyURL())
@@ -115,7 +129,14 @@ func TestASignInThatTheProxyRefusesSaysSo(t *testing.T) {
 	}
 	b.cred = cred
 	_, err = b.client(t).Versions(noRetries(t.Context()), keyName)
-	wantClass(t, err, key.Retry, "no token", "refused to connect to "+entra+": 403", "have the proxy allow CONNECT to "+entra)
+	wantClass(
+		t,
+		err,
+		key.Retry,
+		"no token",
+		"refused to connect to "+entra+": 403",
+		"have the proxy allow CONNECT to "+entra,
+	)
 	if got := key.ReasonOf(err); got != key.ProxyRefused {
 		t.Errorf("reason %s", got)
 	}
@@ -127,7 +148,13 @@ func TestAnImportThatTheProxyKeepsWaitingIsForLater(t *testing.T) {
 	_, kek := b.ready(t)
 	g := newGate(t, b.ProxyURL())
 	transport := b.through(g)
-	c, err := vault.New(vault.Config{Vault: b.vault, KEKName: kekName, RequestTimeout: 2 * time.Second}, b.cred, vault.HTTPClient(transport), nil, nil)
+	c, err := vault.New(
+		vault.Config{Vault: b.vault, KEKName: kekName, RequestTimeout: 2 * time.Second},
+		b.cred,
+		vault.HTTPClient(transport),
+		nil,
+		nil,
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -62,9 +62,17 @@ func shipped(t *testing.T) []access {
 	return []access{
 		{"key-vault-role.json", keyVault, role.DataActions, byRole("Microsoft.KeyVault/vaults/")},
 		{"managed-hsm-role.json", managedHSM, hsmRole.DataActions, byRole("Microsoft.KeyVault/managedHsm/")},
-		{"key-vault-access-policy.json", keyVault, policy.Permissions.Keys, func(grants []string) emulator.VaultConfig {
-			return emulator.VaultConfig{Access: emulator.PolicyBased, Policies: []emulator.AccessPolicy{{Permissions: grants}}}
-		}},
+		{
+			"key-vault-access-policy.json",
+			keyVault,
+			policy.Permissions.Keys,
+			func(grants []string) emulator.VaultConfig {
+				return emulator.VaultConfig{
+					Access:   emulator.PolicyBased,
+					Policies: []emulator.AccessPolicy{{Permissions: grants}},
+				}
+			},
+		},
 	}
 }
 
@@ -155,8 +163,24 @@ func TestWithoutAnyOneOfTheShippedRightsSomethingFails(t *testing.T) {
 }
 
 func TestTheShippedRightsAllowNothingElse(t *testing.T) {
-	needed := []vault.Right{vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap, vault.MaySeeDeleted, vault.MayReadRotation}
-	other := []vault.Right{vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign, vault.MayDelete, vault.MayPurge}
+	needed := []vault.Right{
+		vault.MayGet,
+		vault.MayList,
+		vault.MayCreate,
+		vault.MayImport,
+		vault.MayWrap,
+		vault.MayUnwrap,
+		vault.MaySeeDeleted,
+		vault.MayReadRotation,
+	}
+	other := []vault.Right{
+		vault.MayUpdate,
+		vault.MayEncrypt,
+		vault.MayDecrypt,
+		vault.MaySign,
+		vault.MayDelete,
+		vault.MayPurge,
+	}
 	for _, a := range shipped(t) {
 		t.Run(a.file, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +190,8 @@ func TestTheShippedRightsAllowNothingElse(t *testing.T) {
 					t.Errorf("%s: %v, %v", r, may, err)
 				}
 			}
-			if err := c.Recover(t.Context(), "another"); key.ReasonOf(err) != key.ForbiddenByRBAC && key.ReasonOf(err) != key.ForbiddenByPolicy {
+			if err := c.Recover(t.Context(), "another"); key.ReasonOf(err) != key.ForbiddenByRBAC &&
+				key.ReasonOf(err) != key.ForbiddenByPolicy {
 				t.Errorf("recover: %v", err)
 			}
 		})
