@@ -63,11 +63,11 @@ func readKeys(files []string) (keys []key.Material, err error) {
 		if err != nil {
 			return nil, usagef("--key: %v", err)
 		}
-		more, err := audit.ParseKeys(text)
+		parsed, err := audit.ParseKeys(text)
 		if err != nil {
 			return nil, usagef("--key %s: %v", name, err)
 		}
-		keys = append(keys, more...)
+		keys = append(keys, parsed...)
 	}
 	return keys, nil
 }

@@ -29,7 +29,7 @@ func (d *Daemon) policy(name string) (key.Policy, error) {
 	return p, nil
 }
 
-// refusal gives the control room's type to a wish that was refused.
+// refusal gives a refused request the control room's type.
 func refusal(err error) error {
 	if reason, ok := rotate.IsRefused(err); ok {
 		return &control.RefusedError{Text: reason}

@@ -160,9 +160,9 @@ func pins(path string) hsm.Pins {
 
 // filesIdentity changes whenever the configuration's files do.
 func filesIdentity(path string) string {
-	more, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "keys.d", "*"))
+	keyFiles, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "keys.d", "*"))
 	var b strings.Builder
-	for _, name := range append([]string{path}, more...) {
+	for _, name := range append([]string{path}, keyFiles...) {
 		info, err := os.Stat(name)
 		if err != nil {
 			fmt.Fprintf(&b, "%s: %v\n", name, err)

@@ -136,9 +136,10 @@ func TestAdoptTellsAVersionThatKeydCannotReadFromOneThatIsNotShown(t *testing.T)
 		if got := shown.Foreign["weu"]; len(got) != 1 || got[0] != foreign {
 			t.Errorf("%q: shown as foreign: %v", want, shown.Foreign)
 		}
-		told := strings.Join(shown.Unknown, "\n")
-		if want == "" && told != "" || !strings.Contains(told, want) || want != "" && !strings.Contains(told, foreign) {
-			t.Errorf("%q is not what is told: %q", want, told)
+		unknown := strings.Join(shown.Unknown, "\n")
+		if want == "" && unknown != "" || !strings.Contains(unknown, want) ||
+			want != "" && !strings.Contains(unknown, foreign) {
+			t.Errorf("Unknown has %q, want %q", unknown, want)
 		}
 	}
 }

@@ -162,10 +162,10 @@ func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
 	if len(aliases) != 1 {
 		t.Fatalf("aliases %v, want one", aliases)
 	}
-	// It is the duplicate that is told of, not the version that it repeats.
-	told := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
-	if !strings.Contains(w.story(), told) {
-		t.Errorf("nobody was told %q:\n%s", told, w.story())
+	// The event names the duplicate, not the version that it repeats.
+	want := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
+	if !strings.Contains(w.story(), want) {
+		t.Errorf("the story lacks %q:\n%s", want, w.story())
 	}
 }
 

@@ -401,8 +401,8 @@ func TestACompromiseDoesNotGiveUpTheIDOfAHalfPair(t *testing.T) {
 	}
 }
 
-// A wish lifts no hold where there is none, so nothing is waited for.
-func TestAWishForARotationHoldsNothingUp(t *testing.T) {
+// A request lifts no hold where there is none, so keyd waits for nothing.
+func TestARequestForARotationBlocksNothing(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	p := policy(mhsm)
 	request(t, w, p, rotate.Wanted{Reason: "at once"})

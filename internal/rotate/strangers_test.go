@@ -41,7 +41,7 @@ func TestTenThousandNewerVersionsMakeTheLoopDoNothingThatIsDue(t *testing.T) {
 				t.Errorf("the loop believed %d versions", len(seen.Versions))
 			}
 			h.lies(nil)
-			h.settled(40 * time.Minute)
+			h.runUnheld(40 * time.Minute)
 			h.wantDone(due)
 		})
 	}
@@ -57,7 +57,7 @@ func TestOlderStrangersAreLeftAlone(t *testing.T) {
 			h := newHostile(t)
 			h.isDue(due)
 			h.lies(listsToo(strangers(5, 1))) // keyd asks for each at each look, and not fast
-			h.settled(40 * time.Minute)
+			h.runUnheld(40 * time.Minute)
 			h.wantDone(due)
 		})
 	}

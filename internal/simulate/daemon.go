@@ -16,20 +16,20 @@ const instance = "simulated"
 
 // daemon is one keyd: the real Rotator, stepped as the real shell steps it.
 type daemon struct {
-	w        *World
-	name     string
-	offset   time.Duration // its clock minus true time
-	clockSet time.Time     // when somebody last turned its clock, true time
-	look     time.Duration
-	observer *observe.Observer
-	r        *rotate.Rotator
-	shell    *rotate.Loop // never run: it only hands changed policies on
-	down     bool
-	back     time.Time        // when a daemon that crashed starts again
-	began    time.Time        // of the step under way, true time
-	under    key.Policy       // what the configuration says, for the step under way
-	turns    map[string]*turn // by key, and by the URL of a vault
-	told     status.Event     // the last one
+	w         *World
+	name      string
+	offset    time.Duration // its clock minus true time
+	clockSet  time.Time     // when somebody last turned its clock, true time
+	look      time.Duration
+	observer  *observe.Observer
+	r         *rotate.Rotator
+	shell     *rotate.Loop // never run: it only hands changed policies on
+	down      bool
+	back      time.Time        // when a daemon that crashed starts again
+	began     time.Time        // of the step under way, true time
+	under     key.Policy       // what the configuration says, for the step under way
+	turns     map[string]*turn // by key, and by the URL of a vault
+	lastEvent status.Event     // what the daemon reported last
 }
 
 // turn is where a daemon stands with one key or vault.
@@ -38,7 +38,7 @@ type turn struct {
 	failures int
 	minute   time.Time // when the count of busy began
 	busy     int       // steps since
-	last     string    // what was told of it last
+	last     string    // its last line in the trace
 }
 
 func (d *daemon) clock() time.Time { return d.w.now.Add(d.offset) }
@@ -88,7 +88,7 @@ func (d *daemon) reload() {
 }
 
 func (d *daemon) emit(e status.Event) {
-	d.told = e
+	d.lastEvent = e
 	if e.Phase != status.Begin || d.w.opts.Trace == 0 {
 		return
 	}
@@ -142,7 +142,7 @@ func (d *daemon) step(k *managed) {
 		}
 		t.wake = d.w.now.Add(pause)
 		if s.Acts() {
-			return // told when it began
+			return // its begin event has traced it
 		}
 		if news := p.Key + " " + string(s.Kind) + ": " + s.Why; err == nil && news != t.last {
 			d.w.tell("%s", news)

@@ -21,9 +21,9 @@ func (w *World) meddle(way int) {
 	w.result.Meddled++
 	switch way {
 	case 0, 1, 2:
-		w.wish(k, false)
+		w.requestRotation(k, false)
 	case 3:
-		w.wish(k, true)
+		w.requestRotation(k, true)
 	case 4:
 		w.pause(k)
 	case 5, 6:
@@ -54,7 +54,7 @@ func (w *World) meddle(way int) {
 	case 22:
 		w.purge(v, k)
 	case 23, 24:
-		w.wishKEK(v)
+		w.requestKEK(v)
 	}
 }
 

@@ -159,8 +159,8 @@ func (w *World) putBack(k *managed) {
 	}
 }
 
-// wish is rotate --now.
-func (w *World) wish(k *managed, compromise bool) {
+// requestRotation does what keyd rotate --now does.
+func (w *World) requestRotation(k *managed, compromise bool) {
 	d := w.console()
 	if d == nil {
 		return

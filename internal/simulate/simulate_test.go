@@ -41,11 +41,11 @@ func TestSimulation(t *testing.T) {
 	first, seeds := number(t, "FIRST", 1), number(t, "SEEDS", few)
 	begun := time.Now()
 	var all []Result
-	told := false // the story of the first that failed
+	shown := false // the story of the first that failed
 	for seed := first; seed < first+seeds; seed++ {
 		r := primes.Run(seed, Options{})
-		if all = append(all, r); r.Failure != "" && !told {
-			told = true
+		if all = append(all, r); r.Failure != "" && !shown {
+			shown = true
 			fmt.Println(strings.Join(primes.Run(seed, Options{Trace: lines}).Trace, "\n"))
 		}
 	}

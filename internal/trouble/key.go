@@ -120,10 +120,10 @@ func (f *finder) requests(k status.Key) {
 
 // rotation finds what does not come through, or does not begin.
 func (f *finder) rotation(k status.Key) {
-	lacking := f.lacking(k)
+	missingFrom := f.missingFrom(k)
 	here, there := about{key: k.Name}, about{key: k.Name}
-	if len(lacking) == 1 {
-		there.vault = lacking[0]
+	if len(missingFrom) == 1 {
+		there.vault = missingFrom[0]
 	}
 	underWay := !k.RotationSince.IsZero()
 	switch {
@@ -136,7 +136,7 @@ func (f *finder) rotation(k status.Key) {
 		f.add(RotationPartial, there, because(k.Name+" is active in some of its vaults only", k))
 	case k.State == status.StatePartial:
 		f.add(KeyPartial, there, because(fmt.Sprintf(
-			"%s lacks its latest generation in %s", k.Name, strings.Join(lacking, ", ")), k))
+			"%s lacks its latest generation in %s", k.Name, strings.Join(missingFrom, ", ")), k))
 	case k.State == status.StateNew && !underWay && k.Waiting != "":
 		f.add(KeyNotMade, here, because(k.Name+" has no generation yet", k))
 	}
@@ -146,9 +146,9 @@ func (f *finder) rotation(k status.Key) {
 	}
 }
 
-// lacking names the key's vaults in which its latest generation is not active.
-func (f *finder) lacking(k status.Key) (names []string) {
-	for _, url := range k.Lacking {
+// missingFrom names the key's vaults in which its latest generation is not active.
+func (f *finder) missingFrom(k status.Key) (names []string) {
+	for _, url := range k.MissingFrom {
 		names = append(names, cmp.Or(f.vaults[url], url))
 	}
 	return names

@@ -242,7 +242,7 @@ func examples() []example {
 		}, nil},
 		{"keydkeypartial", "", aKey, aVault, func(w *world) {
 			w.look.Record.Generations[0].Placements = w.look.Record.Generations[0].Placements[1:]
-			w.key().State, w.key().Lacking = status.StatePartial, []string{weu}
+			w.key().State, w.key().MissingFrom = status.StatePartial, []string{weu}
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
 		}, nil},
 		{"keydkeynotmade", "", aKey, "", func(w *world) {
