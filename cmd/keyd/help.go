@@ -57,7 +57,7 @@ func (a *app) completion() *cobra.Command {
 		Use:   "completion bash|zsh|fish",
 		Short: "Print the completion script of a shell",
 		Long: `completion prints a script that completes commands, flags and the names of keys in a shell.
-The packages have them installed. In bash it needs the package bash-completion.`,
+The packages install them. In bash it needs the package bash-completion.`,
 		Example:               "  source <(keyd completion bash)\n  keyd completion zsh > ~/.zfunc/_keyd",
 		Args:                  args(cobra.ExactArgs(1)),
 		ValidArgs:             []string{"bash", "zsh", "fish"},

@@ -137,7 +137,7 @@ func explained(err error) (reason, hint string) {
 
 func (c *checker) config() {
 	_, err := config.Load(c.ConfigPath)
-	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "mend it, then: keyd reload")
+	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "fix it, then: keyd reload")
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",
 		"correct it (systemctl edit keyd), then: systemctl restart keyd")
@@ -196,11 +196,11 @@ func (c *checker) pin(info key.HSMInfo) {
 		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN),
 			"do not restart "+c.HSMUnit+"; see the runbook, #keydpinnearlylocked")
 	case key.PINToChange:
-		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN",
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token demands a new PIN",
 			"change it with the vendor's tool, then write it into hsm.pin_file")
 	case key.PINUnknown:
 		c.line(status.CheckFailed, "hsm", info.Token, pin,
-			"not known to be right: the token was not asked, or did not judge it", "see the line: able to work")
+			"unknown: keyd has not tried it, or the token gave no clear answer", "see the line: able to work")
 	default:
 		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"),
 			"do not try PINs by hand; see the runbook, #keydpinrefused")

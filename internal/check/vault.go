@@ -61,19 +61,19 @@ type need struct {
 // needs is what keyd needs in a vault, by what the configuration asks of it.
 func (c *checker) needs(v config.Vault) []need {
 	all := []need{
-		{vault.MayGet, "nothing can be proven or watched", false},
-		{vault.MayList, "nothing can be watched, and no import is safe", false},
-		{vault.MayImport, "no generation can be brought there", false},
-		{vault.MaySeeDeleted, "a soft-deleted key cannot be told from one that never was", false},
-		{vault.MayReadRotation, "a rotation policy of the vault's own goes unseen", true},
+		{vault.MayGet, "keyd can neither prove nor watch a key", false},
+		{vault.MayList, "keyd cannot watch a key, and no import is safe", false},
+		{vault.MayImport, "keyd cannot import there", false},
+		{vault.MaySeeDeleted, "keyd cannot tell a soft-deleted key from one that never existed", false},
+		{vault.MayReadRotation, "keyd cannot see whether the vault has a rotation policy of its own", true},
 	}
 	if v.KEK.Create {
-		all = append(all, need{vault.MayCreate, "the key exchange key cannot be made (or: kek.create: false)", false})
+		all = append(all, need{vault.MayCreate, "keyd cannot make a key exchange key (or: kek.create: false)", false})
 	}
 	uses := uses(c.Config.Policies, v.URL)
 	for _, r := range []vault.Right{vault.MayWrap, vault.MayUnwrap, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
 		if uses[r] {
-			all = append(all, need{r, "versions cannot be proven", false})
+			all = append(all, need{r, "keyd cannot prove versions", false})
 		}
 	}
 	if uses[vault.MayUpdate] {
@@ -162,7 +162,7 @@ func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
 		case yes:
 			c.warn("role", v.Name, name,
 				fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; "+
-					"keyd never does", r), "take the wider role from it, and "+roleFor(v))
+					"keyd never does", r), "remove the wider role, and "+roleFor(v))
 		default:
 			c.add("role", v.Name, name, nil, "refused, as it should be", "")
 		}

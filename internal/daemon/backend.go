@@ -24,7 +24,7 @@ func (d *Daemon) Subscribe(ctx context.Context) <-chan status.Event { return d.h
 func (d *Daemon) policy(name string) (key.Policy, error) {
 	p, ok := d.loop.Policy(name)
 	if !ok {
-		return p, &control.UsageError{Text: "there is no key " + name + ": keyd status lists those there are"}
+		return p, &control.UsageError{Text: "there is no key " + name + ": keyd status lists the keys"}
 	}
 	return p, nil
 }

@@ -147,7 +147,7 @@ func pins(path string) hsm.Pins {
 			cfg, err := config.Load(path)
 			if err != nil {
 				cached = nil
-				return nil, fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
+				return nil, fmt.Errorf("the HSM side wraps nothing while the configuration has mistakes: %w", err)
 			}
 			cached, identity = cfg, now
 		}

@@ -24,7 +24,7 @@ func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.refused = err
 	d.mu.Unlock()
 	if err != nil {
-		d.log.Error("the configuration was not reloaded, the old one goes on", "error", err.Error())
+		d.log.Error("the configuration was not reloaded; keyd keeps the old one", "error", err.Error())
 	}
 	return err
 }
@@ -34,7 +34,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		var problems config.Problems
 		if errors.As(err, &problems) {
-			return &control.UsageError{Text: "the configuration has mistakes, the old one goes on:\n" + err.Error()}
+			return &control.UsageError{Text: "the configuration has mistakes; keyd keeps the old one:\n" + err.Error()}
 		}
 		return err
 	}
@@ -60,7 +60,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	err = checkNames(ctx, d.store, next.Policies)
 	var otherCase *key.CaseError
 	if errors.As(err, &otherCase) {
-		return &control.UsageError{Text: "the old configuration goes on:\n" + err.Error()}
+		return &control.UsageError{Text: "keyd keeps the old configuration:\n" + err.Error()}
 	}
 	if err != nil {
 		return err

@@ -35,8 +35,8 @@ func (r *Rotator) StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step, 
 		return step, ctx.Err()
 	}
 	if !r.vaultInput(p, &rec, o).Fresh() {
-		return step, fmt.Errorf("vault %s: %s: the clock was set, or the look took too long: keyd looks again",
-			p.Name, step.Kind)
+		return step, fmt.Errorf("vault %s: %s: stale observation: the clock was set, or it took too long; "+
+			"keyd looks again", p.Name, step.Kind)
 	}
 	r.Observer.DropVault(p.URL)
 	// As with a key, a step that was begun is brought to its end.

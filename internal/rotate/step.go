@@ -39,8 +39,8 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 		return step, err
 	}
 	if !r.input(p, &rec, o).Fresh() {
-		return step, fmt.Errorf("key %s: %s: the clock was set, or the look took too long: keyd looks again", p.Key,
-			step.Describe(p))
+		return step, fmt.Errorf("key %s: %s: stale observation: the clock was set, or it took too long; "+
+			"keyd looks again", p.Key, step.Describe(p))
 	}
 	// An observation serves one step: the step changes what was seen. keyd brings a step to its end that it has begun,
 	// also when it is told to stop: an import cut short would leave open for minutes whether the vault has it.

@@ -40,7 +40,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
 		return
 	case failing:
-		f.add(UnwrapFailing, here, fmt.Sprintf("%s did not prove: %s at %s: %s", version, p.Outcome, p.Where(),
+		f.add(UnwrapFailing, here, fmt.Sprintf("%s failed its proof: %s at %s: %s", version, p.Outcome, p.Where(),
 			p.Error))
 		return
 	case p.PassedAt.IsZero(), p.Outcome == "" && p.Error != "":
@@ -109,12 +109,12 @@ func (f *finder) requests(k status.Key) {
 	}
 	if f.late(CompromiseWaiting, compromise) {
 		f.add(CompromiseWaiting, about{key: k.Name}, because(fmt.Sprintf(
-			"%s is compromised, and the rotation that was asked for at %s is not finished",
+			"%s is compromised, and the rotation requested at %s is not finished",
 			k.Name, words.Moment(compromise)), k))
 	}
 	if f.late(RequestWaiting, other) && k.Hold == nil && k.RotationSince.IsZero() {
 		f.add(RequestWaiting, about{key: k.Name}, because(fmt.Sprintf(
-			"%s: the rotation that was asked for at %s has not begun", k.Name, words.Moment(other)), k))
+			"%s: the rotation requested at %s has not begun", k.Name, words.Moment(other)), k))
 	}
 }
 

@@ -95,7 +95,7 @@ func (f *finder) daemon(s status.Snapshot) {
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
 	if !s.Ready && f.late(NotReady, s.Started) {
-		f.add(NotReady, about{}, "not every key was looked at since keyd's start at "+words.Moment(s.Started))
+		f.add(NotReady, about{}, "not every key has been looked at since keyd started at "+words.Moment(s.Started))
 	}
 }
 
@@ -135,7 +135,7 @@ func (f *finder) hsm(h status.HSM) {
 	case key.PINCountLow:
 		f.add(PINTriesLow, about{}, "somebody else tried a wrong PIN on the token, which has few tries left")
 	case key.PINToChange:
-		f.add(PINToChange, about{}, "the token wants another user PIN")
+		f.add(PINToChange, about{}, "the token demands a new user PIN")
 	}
 }
 
@@ -156,7 +156,7 @@ func (f *finder) credential() {
 			"the credential's file cannot be used: "+c.Err.Error())
 	case c.Err != nil:
 		f.add(CredentialUnusable, about{credential: c.Mend()}, fmt.Sprintf(
-			"the credential's file cannot be used: %v; keyd goes on with the certificate before, which ends at %s",
+			"the credential's file cannot be used: %v; keyd still uses the previous certificate, which ends at %s",
 			c.Err, words.Moment(c.Ends)))
 	case c.Ends.IsZero():
 	case left <= 0:

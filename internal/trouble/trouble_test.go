@@ -122,7 +122,7 @@ func examples() []example {
 			nil,
 		},
 		{"keydconfigreloadfailed", "", "", "", func(w *world) {
-			w.ReloadErr = errors.New("the configuration has mistakes, the old one goes on:\nkeyd.yaml:8:1: …")
+			w.ReloadErr = errors.New("the configuration has mistakes; keyd keeps the old one:\nkeyd.yaml:8:1: …")
 		}, nil},
 		{
 			"keydnotready", "", "", "", func(w *world) { w.Ready, w.Started = false, ago(16*time.Minute) },

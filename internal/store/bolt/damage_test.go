@@ -115,7 +115,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 		},
 		"end cut off, a record is newer": {
 			drop(9, 10),
-			"record of b: the chain has no entry of it",
+			"record of b: the chain has no entry for it",
 		},
 		"end cut off, before a record's last change": {
 			drop(5, 6, 7, 8, 9, 10),
@@ -124,7 +124,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 		},
 		"record removed": {
 			func(tx *bbolt.Tx) error { return records(tx).Delete([]byte("a")) },
-			"record of a: entry 6 tells of it, and it is gone",
+			"record of a: entry 6 describes it, but it is gone",
 		},
 		"record changed with a sum of its own": {
 			func(tx *bbolt.Tx) error {
@@ -144,7 +144,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 				}
 				return records(tx).Put([]byte("a"), newStored("a", 3, r.body).encode())
 			},
-			"record of a: it was saved with entry 3 and entry 6 tells of a later change: an older record was put back",
+			"record of a: it was saved with entry 3 and entry 6 records a later change: an older record was put back",
 		},
 		"record cut short": {
 			func(tx *bbolt.Tx) error { return records(tx).Put([]byte("a"), []byte("x")) },
