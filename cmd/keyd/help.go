@@ -76,7 +76,7 @@ The packages install them. In bash it needs the package bash-completion.`,
 	}
 }
 
-// complete completes what is in the daemon's state, as far as it tells it at once.
+// complete completes names from the daemon's state if the daemon answers within a second.
 func (a *app) complete(choose func(snap status.Snapshot, typed []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, typed []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)

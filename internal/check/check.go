@@ -34,7 +34,7 @@ type Parts struct {
 	Credential vault.CredentialState
 
 	// What a check has to judge and advise as the problems of `keyd status` do.
-	HSMUnit         string        // systemd's, whose journal tells of the HSM side
+	HSMUnit         string        // the systemd unit whose journal has the HSM side's log
 	HSMDownRemedy   string        // for an HSM side that does not answer
 	CertificateSoon time.Duration // before its end a client certificate is a problem
 	DriftSeverity   func(plan.DriftKind) status.Severity

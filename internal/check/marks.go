@@ -44,7 +44,7 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 		seq, head, err := key.ParseMark(text)
 		if err != nil {
 			c.warn("key", subject, "tag "+key.TagCheckpoint, fmt.Sprintf("of version %s: %v", x.ID, err),
-				"the vault's own log tells who changed the tag; keyd never does")
+				"the vault's own log shows who changed the tag; keyd never does")
 			continue
 		}
 		c.marks.found = append(c.marks.found, foundMark{
@@ -84,7 +84,7 @@ func (c *checker) compareMarks(ctx context.Context) {
 	}
 }
 
-// worst tells of the latest mark that the chain lacks, and counts the others.
+// worst names the latest mark that the chain lacks, and counts the others.
 func worst(found []foundMark, mismatches map[audit.Mark]string, consented bool) string {
 	var last foundMark
 	n := 0

@@ -66,7 +66,7 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	return nil
 }
 
-// tellSystemd tells systemd that the HSM side turns, as often as it answers a call on its own
+// tellSystemd notifies systemd that the HSM side is alive, as often as it answers a call on its own
 // socket, and what it answers of itself.
 func tellSystemd(ctx context.Context, socket, token string) {
 	pause := hsmPoll

@@ -51,7 +51,7 @@ func (d *Daemon) notify(ctx context.Context) {
 	}
 }
 
-// alive is what a loop that turns tells systemd.
+// alive is what a loop that is alive reports to systemd.
 func alive(ready bool) []string {
 	if ready {
 		return []string{sd.SdNotifyWatchdog}

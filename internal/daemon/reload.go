@@ -128,7 +128,7 @@ func (d *Daemon) reloadOnSignal(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-d.opts.Reload:
-			_ = d.Reload(ctx, "signal") // told in the log and by the metric
+			_ = d.Reload(ctx, "signal") // the log and the metric have the error
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Adoption looks at one key and tells what Adopt would record: generations found
+// Adoption observes one key and shows what Adopt would record: generations found
 // again by modulus, foreign versions over which keyd may import, and what the
 // record has that is gone. It changes nothing.
 func (r *Rotator) Adoption(ctx context.Context, p key.Policy) (status.Adoption, error) {

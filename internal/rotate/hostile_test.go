@@ -559,9 +559,9 @@ func (h *hostile) disablingIsDue() {
 	h.now = h.now.Add(24 * time.Hour)
 }
 
-// wantDisabledWhenTold requires that the disabling was due all the time: once the vault
+// wantDisabledWhenTruthful requires that the disabling was due all the time: once the vault
 // tells the truth, and a person has lifted what it was held for, it happens, once.
-func (h *hostile) wantDisabledWhenTold() {
+func (h *hostile) wantDisabledWhenTruthful() {
 	h.tb.Helper()
 	h.lies(nil)
 	if h.record(h.p.Key).Hold != nil {
@@ -618,7 +618,7 @@ func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 			if !harmless[name] {
 				h.wantNothingDone()
 			}
-			h.wantDisabledWhenTold()
+			h.wantDisabledWhenTruthful()
 		})
 	}
 }

@@ -172,7 +172,7 @@ func (r *Rotator) kekMade(ctx context.Context, a vaultAct, attempt key.ID, kek k
 	return err
 }
 
-// kekVoid records that what was begun was not made: certainly, or as far as anybody can tell.
+// kekVoid records that a KEK that was begun was not made, for certain or as far as keyd can see.
 func (r *Rotator) kekVoid(ctx context.Context, a vaultAct, attempt key.ID, certain bool,
 	fields map[string]string) error {
 	if err := a.rec.KEKVoid(attempt, certain); err != nil {

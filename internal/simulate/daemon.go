@@ -92,7 +92,7 @@ func (d *daemon) emit(e status.Event) {
 	if e.Phase != status.Begin || d.w.opts.Trace == 0 {
 		return
 	}
-	d.w.tell("%s: %s generation %d %s: %s", e.Key, e.Step, e.Generation, e.Vault, e.Detail)
+	d.w.log("%s: %s generation %d %s: %s", e.Key, e.Step, e.Generation, e.Vault, e.Detail)
 }
 
 // act runs f as this daemon, and its death if it comes to that.
@@ -129,7 +129,7 @@ func (d *daemon) step(k *managed) {
 		case err != nil:
 			t.failures++
 			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
-			d.w.tell("%s failed: %v", s.Kind, err)
+			d.w.log("%s failed: %v", s.Kind, err)
 		case s.Acts():
 			if s.Kind != plan.Abandon {
 				t.failures = 0
@@ -145,7 +145,7 @@ func (d *daemon) step(k *managed) {
 			return // its begin event has traced it
 		}
 		if news := p.Key + " " + string(s.Kind) + ": " + s.Why; err == nil && news != t.last {
-			d.w.tell("%s", news)
+			d.w.log("%s", news)
 			t.last = news
 		}
 	})

@@ -153,7 +153,7 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 	}
 	if x.late = p.State != key.Intended; x.late {
 		w.result.Late++
-		w.tell("the PUT of attempt %s lands after keyd gave it up", x.attempt[:6])
+		w.log("the PUT of attempt %s lands after keyd gave it up", x.attempt[:6])
 		return
 	}
 	began := w.managed(name).attempt(x.attempt).looked

@@ -126,7 +126,7 @@ func (v *vault) newKEK(attempt key.ID, tags map[string]string) *modelKEK {
 		KEK: key.KEK{
 			Vault: v.URL, Kid: v.URL + "/keys/keyd-kek/" + id, Material: v.w.primes.draw(v.w.rnd, 2048).shown}}
 	v.keks = append(v.keks, k)
-	v.w.tell("%s has the KEK %s, %s", v.Name, id[28:], k.print().Short())
+	v.w.log("%s has the KEK %s, %s", v.Name, id[28:], k.print().Short())
 	return k
 }
 
@@ -150,7 +150,7 @@ func (v *vault) DisableKEK(_ context.Context, version string) error {
 		v.judgeDisableKEK(k)
 		if k.disabled.IsZero() {
 			k.disabled = v.w.now
-			v.w.tell("%s: the KEK %s is disabled", v.Name, k.id[28:])
+			v.w.log("%s: the KEK %s is disabled", v.Name, k.id[28:])
 			v.w.store.owe(owing{effect: "the key exchange key " + k.id + " was disabled in " + v.Name,
 				recordedBy: func(e chain.Entry, _ *record.Record) bool {
 					return e.Event == chain.KEKDisabled && e.Fields["kek"] == k.Kid
@@ -257,7 +257,7 @@ func (d *daemon) stepVault(v *vault) {
 		case err != nil:
 			t.failures++
 			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
-			d.w.tell("%s failed: %v", s.Kind, err)
+			d.w.log("%s failed: %v", s.Kind, err)
 		case s.Acts():
 			t.failures = 0
 		default:
@@ -285,7 +285,7 @@ func (w *World) changeKEK(v *vault) {
 		return
 	}
 	v.newKEK("", nil)
-	w.tell("%s has another KEK", v.Name)
+	w.log("%s has another KEK", v.Name)
 	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(v.newestKEK()) })
 }
 
@@ -297,7 +297,7 @@ func (w *World) requestKEK(v *vault) {
 	}
 	d.act(func() {
 		_, joined, err := d.r.RequestKEK(context.Background(), v.policy(), operatorName, "on request")
-		w.tell("kek rotate %s: joined %v %v", v.Name, joined, err)
+		w.log("kek rotate %s: joined %v %v", v.Name, joined, err)
 		if err == nil && !joined || key.ClassOf(err) == key.Ambiguous {
 			v.wanted++
 		}
@@ -332,7 +332,7 @@ func (h *hsm) approve(k *modelKEK) {
 		h.named[k.Vault] = []key.Fingerprint{print}
 	}
 	h.approved[print] = true
-	h.w.tell("the operator pins %v in %s", h.named[k.Vault], k.Vault)
+	h.w.log("the operator pins %v in %s", h.named[k.Vault], k.Vault)
 }
 
 // trusts decides as the real HSM side does.

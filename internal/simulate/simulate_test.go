@@ -52,10 +52,10 @@ func TestSimulation(t *testing.T) {
 	report(t, all, time.Since(begun), replay)
 }
 
-// replay is the command that tells a story once more.
+// replay is the command that repeats a run.
 func replay(seed uint64) string { return fmt.Sprintf("make simulate SEED=%d", seed) }
 
-// report tells the first runs that failed, how each is replayed, and the figures of all
+// report prints the first runs that failed, how to replay each, and the figures of all
 // in one line.
 func report(t *testing.T, all []Result, took time.Duration, replay func(seed uint64) string) {
 	t.Helper()
@@ -139,7 +139,7 @@ func TestADecadePasses(t *testing.T) {
 	}
 }
 
-func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
+func TestASeedAlwaysGivesTheSameTrace(t *testing.T) {
 	const seed = 1
 	primes := NewPrimes()
 	a, b := primes.Run(seed, Options{Trace: lines}), primes.Run(seed, Options{Trace: lines})

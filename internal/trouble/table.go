@@ -119,7 +119,7 @@ var table = []Row{
 		Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"},
 	{Cause: KEKWaiting, Code: "keydkekwaiting", Alert: "KeydKEKWaiting", Severity: warning, Threshold: 24 * time.Hour},
 	{Cause: ClockSkew, Code: "keydclockskew", Alert: "KeydClockSkew", Severity: warning, Threshold: 2 * time.Minute,
-		Remedy: "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is wrong; " +
+		Remedy: "chronyc tracking, or timedatectl timesync-status, shows whether this machine's is wrong; " +
 			"correct the time source"},
 	{Cause: VaultThrottled, Code: "keydvaultthrottled", Alert: "KeydVaultThrottled", Severity: warning, Limit: 0.1,
 		Remedy: "the vault's metrics in Azure show who sends how much; keyd waits as long as the vault asks"},

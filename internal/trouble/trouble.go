@@ -105,7 +105,7 @@ const unitOfHSM = "keyd-hsm"
 // HSMDownRemedy says what to do when the HSM side, whose log is in the journal of unit, does not answer.
 func HSMDownRemedy(unit string) string { return Of(hsmDown(unit)).Remedy }
 
-// hsmDown tells a service, which has a journal, from a child of the daemon, which has none of its own.
+// hsmDown distinguishes a service, which has its own journal, from a child of the daemon, which has none.
 func hsmDown(unit string) Cause {
 	if cmp.Or(unit, unitOfHSM) == unitOfHSM {
 		return HSMDown

@@ -343,7 +343,7 @@ func TestEachTroubleIsAProblemInWords(t *testing.T) {
 }
 
 // A child of the daemon is no service: nothing may send people to a unit that is not there.
-func TestWhatToDoAboutTheHSMNamesTheUnitThatThereIs(t *testing.T) {
+func TestTheHSMRemedyNamesTheExistingUnit(t *testing.T) {
 	named := regexp.MustCompile(`keyd-hsm\b`)
 	found := 0
 	for _, c := range examples() {
@@ -396,7 +396,7 @@ func (w *world) waitingKEK(since time.Duration) {
 	}
 }
 
-func TestAKeyExchangeKeyThatWaitsBringsTheLineThatPinsIt(t *testing.T) {
+func TestAWaitingKeyExchangeKeyComesWithItsPinLine(t *testing.T) {
 	w := allWell()
 	w.waitingKEK(25 * time.Hour)
 	got := w.problems()

@@ -62,7 +62,7 @@ func otherProblems() (all []status.Problem) {
 		"keyd check tries each part of the way to it; keyd goes on by itself")
 	add(status.Warning, "", weu, "keydclockskew",
 		"the clocks of this machine and of vault contoso-weu differ by 7m0s: from 5 minutes on scheduled "+
-			"rotations wait", "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is "+
+			"rotations wait", "chronyc tracking, or timedatectl timesync-status, shows whether this machine's is "+
 			"wrong; correct the time source")
 	add(status.Warning, "", weu, "keydkekwaiting",
 		"vault contoso-weu has a new key exchange key, sha256:bb, which waits for approval since "+
@@ -95,7 +95,7 @@ func otherProblems() (all []status.Problem) {
 		"the newest version of well in vault contoso-hsm, 5be10a77, expires at 2026-11-29T00:00:00Z: from then on "+
 			"nobody can wrap with it", "keyd rotate --now well --reason …")
 	add(status.Warning, "well", weu, "keydrotationpolicyunreadable",
-		"well: vault contoso-weu does not tell whether it rotates the key itself: 403 ForbiddenByRbac",
+		"well: vault contoso-weu does not say whether it rotates the key itself: 403 ForbiddenByRbac",
 		"let keyd's identity read rotation policies, as the runbook says; keyd asks again within half an hour")
 	for _, kind := range driftKinds() {
 		add(status.Warning, "well", weu, "drift-"+string(kind), "well: "+string(kind)+" in vault contoso-weu",

@@ -215,7 +215,7 @@ func TestATruncatedFileIsNamed(t *testing.T) {
 // Whatever single bit changes, the state is refused or reads as it was written.
 // The bits are all of the heads of those pages that lead to others, and some of
 // everything.
-func TestAFlippedBitIsNeverBelieved(t *testing.T) {
+func TestAFlippedBitIsRefusedOrHasNoEffect(t *testing.T) {
 	const header, samples = 32, 300
 	pageSize := os.Getpagesize()
 	clean, want := branchedState(t)
@@ -298,7 +298,7 @@ func privateTemp(t *testing.T) string {
 
 // bbolt by itself would fall back to the other meta page, and so forget the
 // last transaction.
-func TestADamagedMetaPageIsNotAWayBack(t *testing.T) {
+func TestADamagedMetaPageDoesNotRestoreAnOlderState(t *testing.T) {
 	for page := range 2 {
 		path := filepath.Join(history(t), fileName)
 		b, err := os.ReadFile(path)
