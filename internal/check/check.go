@@ -104,7 +104,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	return c.lines, ctx.Err()
 }
 
-// noRemedy is for what nobody has thought of: a line that is not ok always says what
+// noRemedy is the remedy of a line without its own: every line that is not ok says what
 // to do.
 const noRemedy = "see docs/runbooks.md, which the daemon serves at /runbooks, and the journal of keyd"
 
@@ -126,7 +126,7 @@ func (c *checker) line(r status.CheckResult, area, subject, name, detail, remedy
 		Remedy: remedy})
 }
 
-// explained parts an error into what happened and what its room says to do.
+// explained splits an error into what happened and what its room says to do.
 func explained(err error) (reason, hint string) {
 	reason = err.Error()
 	if e := new(vault.Error); errors.As(err, &e) && e.Hint != "" {

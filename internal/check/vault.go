@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// vault tries one vault, and no more of it than makes sense after what failed.
+// vault tries one vault, and skips what cannot work after a failure.
 func (c *checker) vault(ctx context.Context, v config.Vault) {
 	client := c.Vaults(v.URL)
 	if client == nil {
@@ -51,14 +51,14 @@ func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool
 	return err == nil
 }
 
-// need is one right with what keyd does by it.
+// need is one right, and what fails without it.
 type need struct {
 	right vault.Right
 	what  string
-	soft  bool // keyd goes without
+	soft  bool // keyd works without it
 }
 
-// needs is what keyd needs in a vault, by what the configuration asks of it.
+// needs returns the rights that keyd needs in a vault, by its configuration.
 func (c *checker) needs(v config.Vault) []need {
 	all := []need{
 		{vault.MayGet, "keyd can neither prove nor watch a key", false},
@@ -82,9 +82,8 @@ func (c *checker) needs(v config.Vault) []need {
 	return all
 }
 
-// uses is what the keys of a vault need there besides. A vault without any is asked for
-// what a key needs that says no more than its name, so that the rights can be checked
-// before the first key is made.
+// uses returns the further rights that a vault's keys need. A vault without keys is checked
+// for the rights of a key with default settings, so that a check works before the first key.
 func uses(policies []key.Policy, url string) map[vault.Right]bool {
 	uses := map[vault.Right]bool{}
 	for _, p := range policies {

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Reload reads the configuration again. All that can fail is done before anything
-// is changed; with an error the old configuration goes on.
+// Reload reads the configuration again. It changes nothing until all that can fail has
+// succeeded; with an error keyd keeps the old configuration.
 func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -87,7 +87,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	return nil
 }
 
-// needRestart names the settings that differ and are fixed while keyd runs.
+// needRestart names the changed settings that keyd cannot change while it runs.
 func needRestart(old, next *config.Config) (names []string) {
 	// Pointers and unexported positions aside, these are plain values.
 	add := func(name string, changed bool) {
@@ -121,7 +121,7 @@ func needRestart(old, next *config.Config) (names []string) {
 	return names
 }
 
-// reloadOnSignal reloads whenever the command line was signalled to.
+// reloadOnSignal reloads whenever a signal asks for it.
 func (d *Daemon) reloadOnSignal(ctx context.Context) {
 	for {
 		select {

@@ -60,7 +60,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 	}
 }
 
-// drifts adds the differences that the last look found, except those for which the key is held.
+// drifts adds the differences that the last look found, except the one that holds the key.
 func (f *finder) drifts(k status.Key, l Look) {
 	for _, drift := range plan.Drifts(plan.Input{Policy: l.Policy, Record: &l.Record, Seen: l.Seen}) {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
@@ -95,7 +95,7 @@ func (f *finder) policies(k status.Key, l Look) {
 	}
 }
 
-// requests finds the rotations that people asked for and that do not come.
+// requests finds requested rotations that are late.
 func (f *finder) requests(k status.Key) {
 	var compromise, other time.Time // the oldest
 	for _, q := range k.Requests {
@@ -118,7 +118,7 @@ func (f *finder) requests(k status.Key) {
 	}
 }
 
-// rotation finds what does not come through, or does not begin.
+// rotation finds a rotation that does not finish, or does not begin.
 func (f *finder) rotation(k status.Key) {
 	missingFrom := f.missingFrom(k)
 	here, there := about{key: k.Name}, about{key: k.Name}
