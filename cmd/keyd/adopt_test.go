@@ -7,7 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-func TestAnAdoptionThatMustWaitIsNotToldAsDone(t *testing.T) {
+func TestAdoptDoesNotCallAWaitingAdoptionDone(t *testing.T) {
 	var b strings.Builder
 	writeAdoption(
 		&b,

@@ -30,7 +30,7 @@ where it is not; then it exits 1. With --json there is one entry on each line. -
 state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.
 
 The chain's head is signed by an audit key in the HSM before each import, after each rotation and
-daily. For an auditor: export writes a file, verify checks it anywhere, receipt tells of one rotation.`,
+daily. For an auditor: export writes a file, verify checks it anywhere, receipt shows one rotation.`,
 		Example: "  keyd audit --key sa-cmk-key --since 24h\n  keyd audit --since 2026-01-31 --json\n  keyd " +
 			"audit --verify\n  keyd audit --verify --state /var/lib/keyd",
 		Args: args(cobra.NoArgs),
@@ -121,7 +121,7 @@ func (a *app) listAudit(ctx context.Context, c auditSource, keyName string, from
 		return show(e)
 	})
 	if err == nil && none {
-		a.note("The audit has no such entry.")
+		a.note("No audit entry matches.")
 	}
 	return errors.Join(err, out.Flush())
 }
@@ -157,6 +157,6 @@ func writeReport(w io.Writer, s style, r control.AuditReport) {
 	fmt.Fprintf(w, "%s: %d entries, head %s\n", s.good("internally consistent"), r.Entries, r.Head)
 	fmt.Fprintln(
 		w,
-		"Compare the head with one that you noted elsewhere: a chain rewritten as a whole is consistent, too.",
+		"Compare the head with one that you noted elsewhere: a chain rewritten end to end is consistent, too.",
 	)
 }

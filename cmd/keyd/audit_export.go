@@ -19,7 +19,7 @@ func (a *app) auditExport() *cobra.Command {
 		Short: "Write the audit chain, or a part of it, to the standard output",
 		Long: `export writes the audit chain, or the part that the flags ask for, as JSON with one entry on each line,
 or as CSV for a spreadsheet. The JSON has all that keyd audit verify needs to check it without keyd's HSM
-or state: of entries that were not asked for, it has sums in place of what they say. CSV cannot be verified.`,
+or state: it has the hashes of the entries that the flags leave out. CSV cannot be verified.`,
 		Example: "  keyd audit export >audit.jsonl\n  keyd audit export --key sa-cmk-key --since 2026-01-01 " +
 			"--until 2026-03-31 >q1.jsonl\n" +
 			"  keyd audit export --format csv >audit.csv",
@@ -46,7 +46,7 @@ or state: of entries that were not asked for, it has sums in place of what they 
 		},
 	}
 	cmd.Flags().StringVar(&since, "since", "", "only entries since then: 24h, 2026-01-31 or an RFC 3339 time")
-	cmd.Flags().StringVar(&until, "until", "", "only entries until then; a day is meant to its end")
+	cmd.Flags().StringVar(&until, "until", "", "only entries until then; a day counts to its end")
 	cmd.Flags().StringVar(&r.Key, "key", "", "only this key's entries, and the checkpoints")
 	cmd.Flags().StringVar(&format, "format", string(audit.JSON), "json or csv")
 	stateFlag(cmd, &state)
@@ -57,8 +57,8 @@ func (a *app) auditKey() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:   "key",
 		Short: "Show the public half of the audit key in the HSM",
-		Long: `key prints the public half of the audit key, as PEM. Give it to the auditor by a way of its own, once:
-by it keyd audit verify tells that an export is what the HSM signed.`,
+		Long: `key prints the public half of the audit key, as PEM. Give it to the auditor once, out of band:
+with it keyd audit verify shows that the HSM signed an export.`,
 		Example: "  keyd audit key >audit-key.pem",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,7 +74,7 @@ by it keyd audit verify tells that an export is what the HSM signed.`,
 func (a *app) auditCheckpoint() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:   "checkpoint",
-		Short: "Have the audit chain's head signed now",
+		Short: "Sign the head of the audit chain now",
 		Long: `checkpoint has the HSM sign the head of the audit chain now, such as before an export. keyd does ` +
 			`it by itself
 before each import, after each rotation and daily. It prints the mark that keyd audit verify --expect takes.`,

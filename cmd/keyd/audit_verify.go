@@ -23,8 +23,8 @@ func (a *app) auditVerify() *cobra.Command {
 and that the audit key signed it. It needs no daemon, no HSM and no state, and says what was checked and
 what was not; if anything is wrong, it exits 1.
 
-PUB is what keyd audit key printed; several keys may be given. That entries were cut off the end shows
-only by a mark from elsewhere: the tag keyd-checkpoint of a version in a vault, or CHECKPOINT in the
+PUB is what keyd audit key printed; you may give several keys. Only a mark from elsewhere shows whether
+entries were cut off the end: the tag keyd-checkpoint of a version in a vault, or CHECKPOINT in the
 journal. --expect takes such a mark, and requires that the file has it, signed.`,
 		Example: "  keyd audit verify audit.jsonl --key audit-key.pem\n  keyd audit verify audit.jsonl --key " +
 			"audit-key.pem --expect 57:sha256:…",
@@ -63,11 +63,11 @@ func readKeys(files []string) (keys []key.Material, err error) {
 		if err != nil {
 			return nil, usagef("--key: %v", err)
 		}
-		more, err := audit.ParseKeys(text)
+		parsed, err := audit.ParseKeys(text)
 		if err != nil {
 			return nil, usagef("--key %s: %v", name, err)
 		}
-		keys = append(keys, more...)
+		keys = append(keys, parsed...)
 	}
 	return keys, nil
 }
@@ -89,7 +89,7 @@ func (a *app) verifyFile(name string, keys []key.Material, marks []audit.Mark) e
 		return err
 	}
 	if !v.OK() {
-		return fmt.Errorf("%s is not what keyd wrote and the audit key signed", name)
+		return fmt.Errorf("%s does not match what keyd wrote and the audit key signed", name)
 	}
 	return nil
 }
@@ -124,7 +124,7 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 			v.SignedBy,
 		)
 		if v.SignedTo < v.Last {
-			line("not signed", "entries %d to %d: they came behind the last checkpoint", v.SignedTo+1, v.Last)
+			line("not signed", "entries %d to %d: they follow the last checkpoint", v.SignedTo+1, v.Last)
 		}
 	}
 	for _, k := range v.Keys {
@@ -142,11 +142,11 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 		return
 	}
 	if v.First > 1 {
-		fmt.Fprintf(w, "The file says nothing of what was before entry %d.\n", v.First)
+		fmt.Fprintf(w, "The file does not cover the entries before %d.\n", v.First)
 	}
 	fmt.Fprintf(
 		w,
-		"Whether the chain goes on behind entry %d the file cannot tell: give a later mark with --expect.\n",
+		"The file cannot show whether the chain continues after entry %d: give a later mark with --expect.\n",
 		v.Last,
 	)
 }

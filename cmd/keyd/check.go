@@ -17,8 +17,8 @@ func (a *app) check() *cobra.Command {
 		Long: `check has the daemon try what it needs: the HSM with its module, mechanisms and PIN, its
 identity, each right in every vault, firewalls, key exchange keys, clocks, its store, and
 every version of every key. It changes nothing: rights are tried on a key that does not
-exist. The audit chain is compared with the marks that the vaults have of it, so that an end
-that was cut off shows. Any failed check makes it exit 1; a warning does not.
+exist. It compares the audit chain with the marks in the vaults, which shows whether the end of
+the chain was cut off. It exits 1 if any check failed; a warning does not count.
 
 The daemon makes and imports every configured key as soon as it runs. So before going live run it
 with vaults and no key in the configuration: it then tries the rights that a plain key needs.`,

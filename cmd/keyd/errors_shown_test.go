@@ -69,7 +69,7 @@ func notMet() map[string]string {
 		"the control socket answers only to the host …":        protocol,
 		"the control socket does not answer web pages":         protocol,
 		"the peer of this connection is not known":             machine,
-		"there is no key …: keyd status lists those there are": before,
+		"there is no key …: keyd status lists the keys":        before,
 		"there is nothing to adopt for key …":                  before,
 
 		"control socket …: a socket's path has at most … bytes: configure a shorter one": "the configuration is " +

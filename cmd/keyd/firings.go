@@ -20,7 +20,7 @@ type firings struct {
 	Next     []firing `json:"next"`
 }
 
-// firing is one moment, told in the schedule's zone and in UTC.
+// firing is one moment, in the schedule's zone and in UTC.
 type firing struct {
 	Local time.Time `json:"local"`
 	UTC   time.Time `json:"utc"`

@@ -57,7 +57,7 @@ func (a *app) completion() *cobra.Command {
 		Use:   "completion bash|zsh|fish",
 		Short: "Print the completion script of a shell",
 		Long: `completion prints a script that completes commands, flags and the names of keys in a shell.
-The packages have them installed. In bash it needs the package bash-completion.`,
+The packages install them. In bash it needs the package bash-completion.`,
 		Example:               "  source <(keyd completion bash)\n  keyd completion zsh > ~/.zfunc/_keyd",
 		Args:                  args(cobra.ExactArgs(1)),
 		ValidArgs:             []string{"bash", "zsh", "fish"},
@@ -76,7 +76,7 @@ The packages have them installed. In bash it needs the package bash-completion.`
 	}
 }
 
-// complete completes what is in the daemon's state, as far as it tells it at once.
+// complete completes names from the daemon's state if the daemon answers within a second.
 func (a *app) complete(choose func(snap status.Snapshot, typed []string) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, typed []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)

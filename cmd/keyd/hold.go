@@ -13,8 +13,8 @@ func (a *app) pause() *cobra.Command {
 	return a.holding(&cobra.Command{
 		Use:   "pause KEY --reason TEXT",
 		Short: "Put a key on hold",
-		Long: `pause puts a key on hold: nothing is made, imported or disabled for it, while it is still
-proved. The hold is in the key's record and stays over restarts, until resume lifts it.`,
+		Long: `pause puts a key on hold: keyd makes, imports and disables nothing for it, but still proves
+it. The hold is in the key's record and stays over restarts, until resume lifts it.`,
 		Example: `  keyd pause sa-cmk-key --reason "storage migration until Friday"`,
 	}, (*control.Client).Pause, "paused", "%s is paused. Lift the hold with `keyd resume %[1]s --reason TEXT`.")
 }

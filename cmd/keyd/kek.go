@@ -47,9 +47,9 @@ func (a *app) kekRotate() *cobra.Command {
 	var reason string
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "rotate VAULT --reason TEXT",
-		Short: "Have a new key exchange key made in a vault",
-		Long: `rotate has keyd make a new version of the vault's key exchange key. keyd goes on with the one
-before until the new one is approved: pin its fingerprint in kek.fingerprints, as keyd kek VAULT
+		Short: "Make a new key exchange key in a vault",
+		Long: `rotate makes a new version of the vault's key exchange key. keyd uses the previous one until
+you approve the new one: pin its fingerprint in kek.fingerprints, as keyd kek VAULT
 shows it, and run keyd reload. The old one is disabled once no import can still need it.`,
 		Example:           `  keyd kek rotate contoso-weu --reason "yearly"`,
 		Args:              args(cobra.ExactArgs(1)),
@@ -64,7 +64,7 @@ shows it, and run keyd reload. The old one is disabled once no import can still 
 			}
 			return a.show(accepted, func(w io.Writer, _ style) {
 				if accepted.Joined {
-					fmt.Fprintf(w, "A new key exchange key of %s was asked for already.", names[0])
+					fmt.Fprintf(w, "A new key exchange key of %s was requested already.", names[0])
 				} else {
 					fmt.Fprintf(w, "keyd makes a new key exchange key in %s.", names[0])
 				}
@@ -108,7 +108,7 @@ func kekNote(s style, v status.Vault) cell {
 	case k != nil:
 		return cell{k.Fingerprint.Short() + " waits for approval", s.warn}
 	case v.KEKRequest != nil:
-		return cell{text: "a new one was asked for"}
+		return cell{text: "a new one was requested"}
 	}
 	return cell{text: v.KEKWaiting}
 }
@@ -128,7 +128,7 @@ func writeVaultKEKs(w io.Writer, s style, now time.Time, v status.Vault) {
 		fmt.Fprintf(w, "%s\n", s.warn(clean(v.KEKWaiting)))
 	}
 	if q := v.KEKRequest; q != nil {
-		asked := fmt.Sprintf("A new one was asked for by %s %s: %s", q.By, when(now, q.At), q.Reason)
+		asked := fmt.Sprintf("A new one was requested by %s %s: %s", q.By, when(now, q.At), q.Reason)
 		fmt.Fprintf(w, "%s\n", clean(asked))
 	}
 	if !v.KEKNext.IsZero() {

@@ -42,8 +42,8 @@ func (a *app) plan() *cobra.Command {
 With --config, it first checks that configuration as the daemon would, and shows every mistake (exit 2).
 Then it shows the next three firings of each key's schedule, in the schedule's time zone and in UTC, and
 what differs from the configuration that runs; the latter needs the daemon.
-With --explain, it shows each rule by which the daemon decides, in their order, and what it says of
-that key: nothing, a step, or that it is not asked because a rule before it has answered.`,
+With --explain, it shows each rule by which the daemon decides, in their order, and what it says
+about that key: nothing, a step, or "not asked", because an earlier rule has answered.`,
 		Example: "  keyd plan\n  keyd plan --explain sa-cmk-key\n  keyd plan --config /etc/keyd/keyd.yaml.new",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -90,7 +90,7 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	a.note("%s", good)
 	changes := changesBetween(snap.Keys, c.Policies)
 	if len(changes) == 0 {
-		a.note("Its keys are those that run now.")
+		a.note("It changes no key.")
 	}
 	return a.planNow(ctx, planned{Changes: changes, Firings: firingsOf(c.Policies, snap, snap.At)}, snap.At)
 }
@@ -196,7 +196,7 @@ func writePlan(w io.Writer, s style, p planned, now time.Time) {
 		t.write(w, "  ")
 	}
 	if len(p.Changes) > 0 || len(p.Firings) > 0 {
-		fmt.Fprintln(w, s.bold("What the daemon does next, by the one it has"))
+		fmt.Fprintln(w, s.bold("What the daemon does next, by its current configuration"))
 	}
 	if len(p.Plan) == 0 {
 		fmt.Fprintln(w, "There are no keys.")

@@ -49,11 +49,11 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 		&r.Compromise,
 		"compromise",
 		false,
-		"the present material is compromised: only newly made material will do",
+		"the current material is compromised: keyd must make new material",
 	)
 	flags.StringArrayVar(&r.Without, "without", nil, "leave this vault out, in an emergency; may be repeated")
 	flags.DurationVar(&r.timeout, "timeout", 0, "stop watching after this long, and exit 1 (0: never)")
-	flags.BoolVar(&r.noWait, "no-wait", false, "only ask for the rotation, do not watch it")
+	flags.BoolVar(&r.noWait, "no-wait", false, "request the rotation without watching it")
 	flags.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
 	_ = cmd.RegisterFlagCompletionFunc("without", a.complete(vaultNames)) // fails only for a flag that is not there
 	return a.jsonFlag(cmd)
@@ -107,7 +107,7 @@ func (r rotation) check() error {
 	case !r.now:
 		return usagef("the daemon rotates on its schedule; to rotate now, write `keyd rotate --now`")
 	case r.timeout < 0:
-		return usagef("--timeout %s is less than nothing: write a duration such as 10m, or 0 for no limit", r.timeout)
+		return usagef("--timeout %s is negative: write a duration such as 10m, or 0 for no limit", r.timeout)
 	case r.noWait && r.timeout > 0:
 		return usagef("--timeout is for watching, and --no-wait does not watch: leave one of them out")
 	}

@@ -23,8 +23,8 @@ func (a *app) run() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon",
-		Long: `run is the daemon: it keeps every key as the configuration asks, until SIGTERM or SIGINT, on
-which it ends cleanly. On SIGHUP it reads its configuration again, as ` + "`keyd reload`" + ` makes it do.
+		Long: `run is the daemon: it keeps every key as the configuration asks. SIGTERM or SIGINT ends it
+cleanly. SIGHUP makes it read its configuration again, as ` + "`keyd reload`" + ` does.
 With --once it ends as soon as nothing is due.`,
 		Example: "  keyd run --config /etc/keyd/keyd.yaml\n  keyd run --once",
 		Args:    args(cobra.NoArgs),

@@ -100,12 +100,12 @@ func expandWork(ts *testscript.TestScript, _ bool, args []string) {
 // runDaemon starts a real daemon, and returns once it answers, which it tells as it tells
 // systemd; the script's end stops it: runs keyd run …
 func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
-	told, err := net.ListenUnixgram(
+	socket, err := net.ListenUnixgram(
 		"unixgram",
 		&net.UnixAddr{Name: filepath.Join(ts.Getenv("WORK"), "notify"), Net: "unixgram"},
 	)
 	ts.Check(err)
-	defer told.Close()
+	defer socket.Close()
 	self, err := os.Executable()
 	ts.Check(err)
 	var log strings.Builder
@@ -117,7 +117,7 @@ func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		Stderr: &log,
 		Env: append(
 			environment(ts),
-			"NOTIFY_SOCKET="+told.LocalAddr().
+			"NOTIFY_SOCKET="+socket.LocalAddr().
 				String(),
 			"HTTPS_PROXY=http://127.0.0.1:9",
 			"HTTP_PROXY=http://127.0.0.1:9",
@@ -127,7 +127,7 @@ func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	ended := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
-		_ = told.Close() // nothing more will be told
+		_ = socket.Close() // nothing more will be socket
 		close(ended)
 	}()
 	ts.Defer(func() {
@@ -135,7 +135,7 @@ func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
 		<-ended
 		ts.Logf("the daemon said\n%s", log.String())
 	})
-	ts.Check(told.SetReadDeadline(time.Now().Add(terminalLimit)))
-	_, err = told.Read(make([]byte, 4096))
+	ts.Check(socket.SetReadDeadline(time.Now().Add(terminalLimit)))
+	_, err = socket.Read(make([]byte, 4096))
 	ts.Check(err)
 }

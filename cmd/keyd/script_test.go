@@ -313,8 +313,8 @@ func (w *world) ExportAudit(_ context.Context, r audit.Request, out io.Writer) e
 func (w *world) AuditKey(context.Context) (control.AuditKey, error) {
 	if len(w.snap.Keys) == 0 {
 		return control.AuditKey{}, &control.RefusedError{
-			Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit " +
-				"checkpoint` has signed now",
+			Text: "the HSM has no audit key yet: keyd makes it with the first checkpoint; to take one " +
+				"now: `keyd audit checkpoint`",
 		}
 	}
 	return control.AuditKey{

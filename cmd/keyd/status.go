@@ -17,7 +17,7 @@ import (
 func (a *app) status() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:   "status [KEY]",
-		Short: "Show how the daemon and its keys are",
+		Short: "Show the state of the daemon and its keys",
 		Long: `status shows problems first, then every key: its state, its newest generation, in how many of
 its vaults that is active, its last proof and its next rotation. With KEY it shows that key's
 generations, the versions they have in each vault, and their proofs.`,

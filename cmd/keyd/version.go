@@ -42,7 +42,7 @@ func thisBuild() build {
 func (a *app) version() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use:     "version",
-		Short:   "Show what this binary is",
+		Short:   "Show the version and build of this binary",
 		Long:    "version shows the release, the Go toolchain, and the commit that this binary was built from.",
 		Example: "  keyd version",
 		Args:    args(cobra.NoArgs),

@@ -11,11 +11,11 @@ import (
 // String returns the form that tags and the journal carry.
 func (m Mark) String() string { return key.Checkpoint{Seq: m.Seq, Head: m.Head}.Mark() }
 
-// Lacking returns, for each mark that does not belong to this chain, what is wrong. A
+// Mismatches returns, for each mark that does not belong to this chain, what is wrong. A
 // mark belongs to the chain if its entry has the mark's hash and the chain records the
 // signature. keyd records the signature before it publishes a mark, so a chain that was
 // cut off right after the entry is detected, too.
-func Lacking(ctx context.Context, src Reader, marks []Mark) (map[Mark]string, error) {
+func Mismatches(ctx context.Context, src Reader, marks []Mark) (map[Mark]string, error) {
 	if len(marks) == 0 {
 		return nil, nil
 	}

@@ -52,7 +52,7 @@ func TestAMarkMissingFromTheChainIsExplained(t *testing.T) {
 		{"put back and gone on", other, "", "entry 5 of the chain has another hash"},
 		{"empty", newRig(t), "the chain ends with entry 0", "the chain ends with entry 0"},
 	} {
-		got, err := Lacking(t.Context(), test.chain.store, []Mark{late, early})
+		got, err := Mismatches(t.Context(), test.chain.store, []Mark{late, early})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +65,7 @@ func TestAMarkMissingFromTheChainIsExplained(t *testing.T) {
 }
 
 func TestWithoutMarksTheChainIsNotRead(t *testing.T) {
-	if got, err := Lacking(t.Context(), nil, nil); len(got) > 0 || err != nil {
+	if got, err := Mismatches(t.Context(), nil, nil); len(got) > 0 || err != nil {
 		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -34,7 +34,7 @@ type Parts struct {
 	Credential vault.CredentialState
 
 	// What a check has to judge and advise as the problems of `keyd status` do.
-	HSMUnit         string        // systemd's, whose journal tells of the HSM side
+	HSMUnit         string        // the systemd unit whose journal has the HSM side's log
 	HSMDownRemedy   string        // for an HSM side that does not answer
 	CertificateSoon time.Duration // before its end a client certificate is a problem
 	DriftSeverity   func(plan.DriftKind) status.Severity
@@ -104,7 +104,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	return c.lines, ctx.Err()
 }
 
-// noRemedy is for what nobody has thought of: a line that is not ok always says what
+// noRemedy is the remedy of a line without its own: every line that is not ok says what
 // to do.
 const noRemedy = "see docs/runbooks.md, which the daemon serves at /runbooks, and the journal of keyd"
 
@@ -126,7 +126,7 @@ func (c *checker) line(r status.CheckResult, area, subject, name, detail, remedy
 		Remedy: remedy})
 }
 
-// explained parts an error into what happened and what its room says to do.
+// explained splits an error into what happened and what its room says to do.
 func explained(err error) (reason, hint string) {
 	reason = err.Error()
 	if e := new(vault.Error); errors.As(err, &e) && e.Hint != "" {
@@ -137,7 +137,7 @@ func explained(err error) (reason, hint string) {
 
 func (c *checker) config() {
 	_, err := config.Load(c.ConfigPath)
-	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "mend it, then: keyd reload")
+	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "fix it, then: keyd reload")
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",
 		"correct it (systemctl edit keyd), then: systemctl restart keyd")
@@ -196,11 +196,11 @@ func (c *checker) pin(info key.HSMInfo) {
 		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN),
 			"do not restart "+c.HSMUnit+"; see the runbook, #keydpinnearlylocked")
 	case key.PINToChange:
-		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token wants another PIN",
+		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token demands a new PIN",
 			"change it with the vendor's tool, then write it into hsm.pin_file")
 	case key.PINUnknown:
 		c.line(status.CheckFailed, "hsm", info.Token, pin,
-			"not known to be right: the token was not asked, or did not judge it", "see the line: able to work")
+			"unknown: keyd has not tried it, or the token gave no clear answer", "see the line: able to work")
 	default:
 		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"),
 			"do not try PINs by hand; see the runbook, #keydpinrefused")

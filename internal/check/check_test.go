@@ -84,7 +84,7 @@ func checked(t *testing.T, run func(*checker)) []status.Check {
 	return c.lines
 }
 
-func TestEachStateOfThePINHasItsLine(t *testing.T) {
+func TestCheckShowsEachPINState(t *testing.T) {
 	for state, want := range map[key.PINState]status.CheckResult{
 		key.PINAccepted: status.CheckOK, key.PINRefused: status.CheckFailed, key.PINLocked: status.CheckFailed,
 		key.PINFinalTry: status.CheckWarning, key.PINCountLow: status.CheckWarning,
@@ -98,7 +98,7 @@ func TestEachStateOfThePINHasItsLine(t *testing.T) {
 	}
 }
 
-func TestThatARotationPolicyCannotBeReadHasItsLine(t *testing.T) {
+func TestCheckShowsARotationPolicyItCannotRead(t *testing.T) {
 	lines := checked(t, func(c *checker) {
 		p := c.Config.Policies[0]
 		c.keyIn(p, p.Vaults[0], record.VaultSeen{})

@@ -13,7 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// identity tells as whom keyd signs in for each kind of vault, and of a proxy before
+// identity shows as whom keyd signs in for each kind of vault, and a proxy before
 // the endpoint that hands tokens out.
 func (c *checker) identity(ctx context.Context) {
 	c.certificate()
@@ -62,7 +62,7 @@ func (c *checker) proxy(kind string, signedIn error) {
 	}
 }
 
-// certificate tells of the client certificate.
+// certificate checks the client certificate or the federated token.
 func (c *checker) certificate() {
 	state := c.Credential
 	name := "client certificate"

@@ -13,7 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// key looks at one key everywhere, tells what drifts, and proves every version.
+// key observes one key everywhere, reports drift, and proves every version.
 func (c *checker) key(ctx context.Context, name string) {
 	p, ok := c.Keys.Policy(name)
 	rec, err := c.Store.Load(ctx, name)

@@ -44,7 +44,7 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 		seq, head, err := key.ParseMark(text)
 		if err != nil {
 			c.warn("key", subject, "tag "+key.TagCheckpoint, fmt.Sprintf("of version %s: %v", x.ID, err),
-				"the vault's own log tells who changed the tag; keyd never does")
+				"the vault's own log shows who changed the tag; keyd never does")
 			continue
 		}
 		c.marks.found = append(c.marks.found, foundMark{
@@ -63,19 +63,19 @@ func (c *checker) compareMarks(ctx context.Context) {
 	for i, m := range c.marks.found {
 		all[i] = m.Mark
 	}
-	lacking, err := audit.Lacking(ctx, c.Store, all)
+	mismatches, err := audit.Mismatches(ctx, c.Store, all)
 	if err != nil {
 		c.add("store", dir, name, err, "", "keyd audit --verify")
 		return
 	}
-	if text := worst(c.marks.found, lacking, false); text != "" {
+	if text := worst(c.marks.found, mismatches, false); text != "" {
 		c.line(status.CheckFailed, "store", dir, name, text, marksRemedy)
 	}
-	if text := worst(c.marks.found, lacking, true); text != "" {
+	if text := worst(c.marks.found, mismatches, true); text != "" {
 		c.warn("store", dir, name, text+"; the version was adopted",
 			"nothing, if the state was lost or put back then: keyd audit has the consent, with its reason")
 	}
-	if len(lacking) == 0 {
+	if len(mismatches) == 0 {
 		c.add("store", dir, name, nil, fmt.Sprintf("the chain has each of %d", len(all)), "")
 	}
 	for _, subject := range c.marks.unseen {
@@ -84,12 +84,12 @@ func (c *checker) compareMarks(ctx context.Context) {
 	}
 }
 
-// worst tells of the latest mark that the chain lacks, and counts the others.
-func worst(found []foundMark, lacking map[audit.Mark]string, consented bool) string {
+// worst names the latest mark that the chain lacks, and counts the others.
+func worst(found []foundMark, mismatches map[audit.Mark]string, consented bool) string {
 	var last foundMark
 	n := 0
 	for _, m := range found {
-		if lacking[m.Mark] == "" || m.consented != consented {
+		if mismatches[m.Mark] == "" || m.consented != consented {
 			continue
 		}
 		if n++; m.Seq >= last.Seq {
@@ -99,7 +99,7 @@ func worst(found []foundMark, lacking map[audit.Mark]string, consented bool) str
 	if n == 0 {
 		return ""
 	}
-	text := fmt.Sprintf("%s has the mark %s, and %s", last.where, last.Mark, lacking[last.Mark])
+	text := fmt.Sprintf("%s has the mark %s, and %s", last.where, last.Mark, mismatches[last.Mark])
 	if n > 1 {
 		text += fmt.Sprintf(" (%d more such marks)", n-1)
 	}

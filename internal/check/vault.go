@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// vault tries one vault, and no more of it than makes sense after what failed.
+// vault tries one vault, and skips what cannot work after a failure.
 func (c *checker) vault(ctx context.Context, v config.Vault) {
 	client := c.Vaults(v.URL)
 	if client == nil {
@@ -51,29 +51,29 @@ func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool
 	return err == nil
 }
 
-// need is one right with what keyd does by it.
+// need is one right, and what fails without it.
 type need struct {
 	right vault.Right
 	what  string
-	soft  bool // keyd goes without
+	soft  bool // keyd works without it
 }
 
-// needs is what keyd needs in a vault, by what the configuration asks of it.
+// needs returns the rights that keyd needs in a vault, by its configuration.
 func (c *checker) needs(v config.Vault) []need {
 	all := []need{
-		{vault.MayGet, "nothing can be proven or watched", false},
-		{vault.MayList, "nothing can be watched, and no import is safe", false},
-		{vault.MayImport, "no generation can be brought there", false},
-		{vault.MaySeeDeleted, "a soft-deleted key cannot be told from one that never was", false},
-		{vault.MayReadRotation, "a rotation policy of the vault's own goes unseen", true},
+		{vault.MayGet, "keyd can neither prove nor watch a key", false},
+		{vault.MayList, "keyd cannot watch a key, and no import is safe", false},
+		{vault.MayImport, "keyd cannot import there", false},
+		{vault.MaySeeDeleted, "keyd cannot tell a soft-deleted key from one that never existed", false},
+		{vault.MayReadRotation, "keyd cannot see whether the vault has a rotation policy of its own", true},
 	}
 	if v.KEK.Create {
-		all = append(all, need{vault.MayCreate, "the key exchange key cannot be made (or: kek.create: false)", false})
+		all = append(all, need{vault.MayCreate, "keyd cannot make a key exchange key (or: kek.create: false)", false})
 	}
 	uses := uses(c.Config.Policies, v.URL)
 	for _, r := range []vault.Right{vault.MayWrap, vault.MayUnwrap, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign} {
 		if uses[r] {
-			all = append(all, need{r, "versions cannot be proven", false})
+			all = append(all, need{r, "keyd cannot prove versions", false})
 		}
 	}
 	if uses[vault.MayUpdate] {
@@ -82,9 +82,8 @@ func (c *checker) needs(v config.Vault) []need {
 	return all
 }
 
-// uses is what the keys of a vault need there besides. A vault without any is asked for
-// what a key needs that says no more than its name, so that the rights can be checked
-// before the first key is made.
+// uses returns the further rights that a vault's keys need. A vault without keys is checked
+// for the rights of a key with default settings, so that a check works before the first key.
 func uses(policies []key.Policy, url string) map[vault.Right]bool {
 	uses := map[vault.Right]bool{}
 	for _, p := range policies {
@@ -162,7 +161,7 @@ func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
 		case yes:
 			c.warn("role", v.Name, name,
 				fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; "+
-					"keyd never does", r), "take the wider role from it, and "+roleFor(v))
+					"keyd never does", r), "remove the wider role, and "+roleFor(v))
 		default:
 			c.add("role", v.Name, name, nil, "refused, as it should be", "")
 		}

@@ -20,16 +20,16 @@ import (
 // Subscribe delivers the loop's events until ctx ends.
 func (d *Daemon) Subscribe(ctx context.Context) <-chan status.Event { return d.hub.subscribe(ctx) }
 
-// policy finds a key that is managed; its name may be written in another case.
+// policy finds a managed key; its name may be in another case.
 func (d *Daemon) policy(name string) (key.Policy, error) {
 	p, ok := d.loop.Policy(name)
 	if !ok {
-		return p, &control.UsageError{Text: "there is no key " + name + ": keyd status lists those there are"}
+		return p, &control.UsageError{Text: "there is no key " + name + ": keyd status lists the keys"}
 	}
 	return p, nil
 }
 
-// refusal gives the control room's type to a wish that was refused.
+// refusal gives a refused request the control room's type.
 func refusal(err error) error {
 	if reason, ok := rotate.IsRefused(err); ok {
 		return &control.RefusedError{Text: reason}
@@ -223,7 +223,7 @@ func (d *Daemon) Audit(ctx context.Context, from uint64, name string, fn func(co
 	return auditEntries(ctx, d.store, from, name, fn)
 }
 
-// ExportAudit writes the part of the chain that is asked for.
+// ExportAudit writes the requested part of the chain.
 func (d *Daemon) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error {
 	return exportAudit(ctx, d.store, r, w)
 }
@@ -236,8 +236,8 @@ func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
 	}
 	if !present {
 		return control.AuditKey{}, &control.RefusedError{
-			Text: "the HSM has no audit key yet: it is made with the first checkpoint, which `keyd audit " +
-				"checkpoint` has signed now",
+			Text: "the HSM has no audit key yet: keyd makes it with the first checkpoint; to take one " +
+				"now: `keyd audit checkpoint`",
 		}
 	}
 	return control.AuditKey{Fingerprint: m.Fingerprint(), PEM: string(audit.EncodeKey(m))}, nil

@@ -21,7 +21,7 @@ func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
 	})
 }
 
-// checkedHSM notes what a check sees of the HSM side, so that the status tells of it at once.
+// checkedHSM notes what a check sees of the HSM side, so that the status shows it at once.
 type checkedHSM struct {
 	*hsm.Client
 	d *Daemon

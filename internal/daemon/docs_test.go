@@ -130,7 +130,7 @@ func TestDocsGiveEachMetricItsType(t *testing.T) {
 }
 
 // Each line of `keyd check` that names a runbook names one that the daemon itself serves.
-func TestEveryCheckNamesARunbookThatThereIs(t *testing.T) {
+func TestEveryCheckNamesAnExistingRunbook(t *testing.T) {
 	anchors := anchorsOf(read(t, "../../docs/runbooks.md"))
 	files, err := filepath.Glob("../check/*.go")
 	if err != nil {

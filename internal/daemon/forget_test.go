@@ -32,7 +32,7 @@ func vaultsShown(t *testing.T, d *Daemon) map[string]bool {
 }
 
 // Otherwise the alert for a vault that is away would never end.
-func TestAVaultThatLeavesTheConfigurationIsShownNoMore(t *testing.T) {
+func TestStatusDropsAVaultThatLeftTheConfiguration(t *testing.T) {
 	d, path := newDaemon(t)
 	save(t, d, oneRecord(time.Now()))
 	look := func() {

@@ -66,7 +66,7 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	return nil
 }
 
-// tellSystemd tells systemd that the HSM side turns, as often as it answers a call on its own
+// tellSystemd notifies systemd that the HSM side is alive, as often as it answers a call on its own
 // socket, and what it answers of itself.
 func tellSystemd(ctx context.Context, socket, token string) {
 	pause := hsmPoll
@@ -147,7 +147,7 @@ func pins(path string) hsm.Pins {
 			cfg, err := config.Load(path)
 			if err != nil {
 				cached = nil
-				return nil, fmt.Errorf("nothing is wrapped while the configuration has mistakes: %w", err)
+				return nil, fmt.Errorf("the HSM side wraps nothing while the configuration has mistakes: %w", err)
 			}
 			cached, identity = cfg, now
 		}
@@ -160,9 +160,9 @@ func pins(path string) hsm.Pins {
 
 // filesIdentity changes whenever the configuration's files do.
 func filesIdentity(path string) string {
-	more, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "keys.d", "*"))
+	keyFiles, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "keys.d", "*"))
 	var b strings.Builder
-	for _, name := range append([]string{path}, more...) {
+	for _, name := range append([]string{path}, keyFiles...) {
 		info, err := os.Stat(name)
 		if err != nil {
 			fmt.Fprintf(&b, "%s: %v\n", name, err)

@@ -61,7 +61,7 @@ func (d *Daemon) lookAtHSM(ctx context.Context) hsmState {
 	return d.noteHSM(info, err)
 }
 
-// noteHSM notes what the HSM side told of itself, or why it told nothing.
+// noteHSM notes what the HSM side said about itself, or why it did not answer.
 func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -87,7 +87,7 @@ func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
 	return next
 }
 
-// hsmUnit is the systemd unit whose journal tells of the HSM side.
+// hsmUnit is the systemd unit whose journal has the HSM side's log.
 func (d *Daemon) hsmUnit() string {
 	if d.sup != nil {
 		return unitOfDaemon

@@ -53,7 +53,7 @@ func TestEachStateOfTheHSMSideHasItsAgeAndItsReason(t *testing.T) {
 	})
 }
 
-func TestAnHSMSideThatWasNotAskedIsNotSaidToBeDown(t *testing.T) {
+func TestStatusDoesNotCallAnUnaskedHSMSideDown(t *testing.T) {
 	d, _ := newDaemon(t)
 	if h := d.hsmStatus(); h.State() != status.HSMUnasked || h.Trouble() != "" {
 		t.Errorf("%+v is %s", h, h.State())
@@ -79,7 +79,7 @@ func TestACheckOfAChildSaysWhyItEndedAndNamesNoService(t *testing.T) {
 	}
 }
 
-func TestSystemdIsToldInOneLineWhatTheHSMSideIs(t *testing.T) {
+func TestSystemdGetsTheHSMSidesStateInOneLine(t *testing.T) {
 	for info, want := range map[*key.HSMInfo]string{
 		{Token: "keyd"}: "serving token keyd",
 		{}:              "serving token 1b3f",

@@ -71,7 +71,7 @@ func (d *Daemon) showKEKs(s *status.Vault) {
 	}
 }
 
-// showVaultLook tells how a vault is that no key was looked for in.
+// showVaultLook shows the state of a vault in which keyd looked for no key.
 func (d *Daemon) showVaultLook(s *status.Vault) {
 	seen := d.observer.LastVault(s.URL)
 	if seen == nil || !s.SeenAt.IsZero() || s.Error != "" {

@@ -100,7 +100,7 @@ func (d *Daemon) showRecords(ctx context.Context, name string) {
 		p, ok := d.loop.Policy(known)
 		rec, err := d.store.Load(ctx, known)
 		if !ok || err != nil {
-			continue // the store's own metrics tell of it
+			continue // the store's own metrics count it
 		}
 		d.rotator.Metrics.Recorded(time.Now(), p, &rec)
 	}

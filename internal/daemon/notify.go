@@ -29,7 +29,7 @@ func (d *Daemon) notify(ctx context.Context) {
 		if ok, _ := d.Ready(); ok && !ready {
 			ready = true
 			_, _ = sd.SdNotify(false, sd.SdNotifyReady)
-			d.log.Info("ready: every key was looked at")
+			d.log.Info("ready: keyd has looked at every key")
 		}
 		if line := d.statusLine(ready); line != last {
 			last = line
@@ -51,7 +51,7 @@ func (d *Daemon) notify(ctx context.Context) {
 	}
 }
 
-// alive is what a loop that turns tells systemd.
+// alive is what a loop that is alive reports to systemd.
 func alive(ready bool) []string {
 	if ready {
 		return []string{sd.SdNotifyWatchdog}

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Reload reads the configuration again. All that can fail is done before anything
-// is changed; with an error the old configuration goes on.
+// Reload reads the configuration again. It changes nothing until all that can fail has
+// succeeded; with an error keyd keeps the old configuration.
 func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -24,7 +24,7 @@ func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.refused = err
 	d.mu.Unlock()
 	if err != nil {
-		d.log.Error("the configuration was not reloaded, the old one goes on", "error", err.Error())
+		d.log.Error("the configuration was not reloaded; keyd keeps the old one", "error", err.Error())
 	}
 	return err
 }
@@ -34,7 +34,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		var problems config.Problems
 		if errors.As(err, &problems) {
-			return &control.UsageError{Text: "the configuration has mistakes, the old one goes on:\n" + err.Error()}
+			return &control.UsageError{Text: "the configuration has mistakes; keyd keeps the old one:\n" + err.Error()}
 		}
 		return err
 	}
@@ -60,7 +60,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	err = checkNames(ctx, d.store, next.Policies)
 	var otherCase *key.CaseError
 	if errors.As(err, &otherCase) {
-		return &control.UsageError{Text: "the old configuration goes on:\n" + err.Error()}
+		return &control.UsageError{Text: "keyd keeps the old configuration:\n" + err.Error()}
 	}
 	if err != nil {
 		return err
@@ -87,7 +87,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	return nil
 }
 
-// needRestart names the settings that differ and are fixed while keyd runs.
+// needRestart names the changed settings that keyd cannot change while it runs.
 func needRestart(old, next *config.Config) (names []string) {
 	// Pointers and unexported positions aside, these are plain values.
 	add := func(name string, changed bool) {
@@ -121,14 +121,14 @@ func needRestart(old, next *config.Config) (names []string) {
 	return names
 }
 
-// reloadOnSignal reloads whenever the command line was signalled to.
+// reloadOnSignal reloads whenever a signal asks for it.
 func (d *Daemon) reloadOnSignal(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-d.opts.Reload:
-			_ = d.Reload(ctx, "signal") // told in the log and by the metric
+			_ = d.Reload(ctx, "signal") // the log and the metric have the error
 		}
 	}
 }

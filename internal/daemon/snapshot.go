@@ -63,7 +63,7 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
 	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
 	stage := rec.Stage(p)
-	k.RotationSince, k.Lacking = stage.Since, stage.Lacking
+	k.RotationSince, k.MissingFrom = stage.Since, stage.MissingFrom
 	k.State = trouble.KeyState(p, &rec, pos)
 	return k, true
 }

@@ -14,7 +14,7 @@ import (
 var notShown = []string{"seq", "deadline", "vault_at", "disable_begun", "operations"}
 
 // Programs read the status by these names.
-func TestWhatARecordSaysOfAGenerationIsInTheStatusByTheSameName(t *testing.T) {
+func TestStatusNamesAGenerationsFieldsAsTheRecordDoes(t *testing.T) {
 	for shown, recorded := range map[reflect.Type]reflect.Type{
 		reflect.TypeFor[status.Generation](): reflect.TypeFor[record.Generation](),
 		reflect.TypeFor[status.Placement]():  reflect.TypeFor[record.Placement](),

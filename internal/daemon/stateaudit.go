@@ -40,7 +40,7 @@ func (a *StateAudit) Audit(ctx context.Context, from uint64, name string, fn fun
 	return auditEntries(ctx, a.store, from, name, fn)
 }
 
-// ExportAudit writes the part of the chain that is asked for.
+// ExportAudit writes the requested part of the chain.
 func (a *StateAudit) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error {
 	return exportAudit(ctx, a.store, r, w)
 }

@@ -70,7 +70,7 @@ func (c *cache) get(name string) *record.Observation {
 func (c *cache) downNow(url string, now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A moment that is further off was noted before the clock was put back.
+	// A moment in the future was noted before the clock was put back.
 	if d, ok := c.down[url]; ok && now.Before(d.until) && d.until.Sub(now) <= 2*plan.LookTimeout {
 		return d.err
 	}
@@ -83,14 +83,14 @@ func (c *cache) putDown(url string, err error, until time.Time) {
 	c.down[url] = downVault{err, until}
 }
 
-// AskAgain has every vault asked that did not answer a moment ago, as after what kept keyd out of it was mended.
+// AskAgain makes the next look ask every vault again that did not answer a moment ago, such as after a repair.
 func (o *Observer) AskAgain() {
 	o.cache.mu.Lock()
 	defer o.cache.mu.Unlock()
 	clear(o.cache.down)
 }
 
-// emptySince remembers since when a vault shows nothing of a key; zero when it does.
+// emptySince returns since when a vault shows nothing of a key; zero while it shows something.
 func (c *cache) emptySince(url, name string, empty bool, now time.Time) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -115,7 +115,7 @@ func (c *cache) vaultOf(url string) *record.VaultLook {
 	return c.vaults[url]
 }
 
-// shown is what a vault showed of a version that the record does not know.
+// shown is what a vault showed of a version that the record lacks.
 type shown struct {
 	material   key.Material    // never changes once it is known
 	operations []key.Operation // when it was shown

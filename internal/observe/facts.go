@@ -10,25 +10,25 @@ import (
 )
 
 const (
-	// policyEvery is how often the vault's own rotation policy of a key is asked
-	// for: one call for each key and vault.
+	// policyEvery is how often keyd asks for the vault's own rotation policy of a key:
+	// one call for each key and vault.
 	policyEvery = 6 * time.Hour
 	// operationsEvery is the least time between two questions for the operations of
 	// one older version. A look asks for one version at most.
 	operationsEvery = time.Hour
 	// policyPause is the least time between two questions for the rotation policy
-	// while the vault fails to answer, and factsTimeout how long a look waits for what
-	// only drift is found by: every step of a rotation waits for a look. What was
-	// refused is asked for again after refusedPause: a role may have been given.
+	// while the vault fails to answer, and factsTimeout how long a look waits for
+	// these facts: every step of a rotation waits for a look. After refusedPause keyd asks
+	// again for what the vault refused: somebody may have assigned the role.
 	policyPause  = 5 * time.Minute
 	refusedPause = 30 * time.Minute
-	// policyTries is how many failures in a row make the policy unknown. A refusal
-	// does at once.
+	// policyTries is how many failures in a row make the policy unknown. A refusal makes it
+	// unknown at once.
 	policyTries  = 3
 	factsTimeout = 10 * time.Second
 )
 
-// facts is what a look asks for in turn, because a listing does not show it.
+// facts are what a listing does not show; looks ask for them in turn.
 type facts struct {
 	mu         sync.Mutex
 	policyAt   time.Time     // when the rotation policy was last asked for
@@ -40,8 +40,8 @@ type facts struct {
 	askedAt    map[string]time.Time       // by version
 }
 
-// slowFacts asks for what only drift is found by: at most two calls. What the vault will not tell stays as it was last
-// known, and does not spoil the look.
+// slowFacts asks for the facts that only drift needs, with at most two calls. A fact that the vault does not give stays
+// as last known, and does not spoil the look.
 func (l look) slowFacts(ctx context.Context) {
 	seen := l.seen
 	if len(seen.Versions) == 0 {
@@ -112,7 +112,7 @@ func within(now, t time.Time, d time.Duration) bool {
 	return !t.After(now) && now.Sub(t) < d
 }
 
-// factsOf is what is remembered of one key in one vault.
+// factsOf returns what keyd remembers of one key in one vault.
 func (c *cache) factsOf(url, name string) *facts {
 	c.mu.Lock()
 	defer c.mu.Unlock()

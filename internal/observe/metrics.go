@@ -92,7 +92,7 @@ func (m *Metrics) forgetDrift(p key.Policy, o *record.Observation) {
 	}
 }
 
-// Forget drops every series of a key that is managed no more.
+// Forget drops every series of a key that keyd no longer manages.
 func (m *Metrics) Forget(name string) {
 	m.mu.Lock()
 	delete(m.looks, name)

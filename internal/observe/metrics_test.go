@@ -53,7 +53,7 @@ func wantSeries(t *testing.T, reg *prometheus.Registry, name string, want ...str
 	}
 }
 
-func TestThatAPolicyIsUnknownStaysWhileTheVaultDoesNotAnswer(t *testing.T) {
+func TestAnUnknownPolicyStaysUnknownWhileTheVaultDoesNotAnswer(t *testing.T) {
 	m, reg, p := measured()
 	p.Vaults = p.Vaults[:1]
 	look := func(seen record.VaultSeen) {
@@ -77,7 +77,7 @@ func TestThatAPolicyIsUnknownStaysWhileTheVaultDoesNotAnswer(t *testing.T) {
 	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 0`)
 }
 
-func TestDriftStaysWhileNobodyCanSeeWhetherItIsMended(t *testing.T) {
+func TestDriftStaysUntilKeydSeesItFixed(t *testing.T) {
 	m, reg, p := measured()
 	p.Vaults = p.Vaults[:1]
 	deleted := map[string]record.VaultSeen{weuURL: {Deleted: true}}

@@ -89,7 +89,7 @@ func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record)
 	return seen
 }
 
-// Survey looks as Observe does, for a person, and keeps nothing. It asks now for what is otherwise asked for in turn.
+// Survey observes for a person: it keeps nothing, and asks at once for what Observe asks for in turn.
 func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	for _, v := range p.Vaults {
 		o.cache.forgetPolicy(v.URL, p.Key)
@@ -138,7 +138,7 @@ func (o *Observer) Use(name string) { o.cache.use(name) }
 // Used reports whether a step was planned on the newest observation of a key.
 func (o *Observer) Used(name string) bool { return o.cache.isUsed(name) }
 
-// Forget ends what is shown of a key that is managed no more.
+// Forget drops what metrics show of a key that keyd no longer manages.
 func (o *Observer) Forget(name string) {
 	o.Drop(name)
 	if o.Metrics != nil {

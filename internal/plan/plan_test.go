@@ -146,7 +146,7 @@ func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	if step.Kind != plan.Idle || stage.UnderWay() || !stage.Since.IsZero() || stage.Phase != record.Ended {
 		t.Errorf("the plan says %s, and the stage %+v", step.Kind, stage)
 	}
-	if !stage.Partial() || len(stage.Lacking) != 1 || stage.Lacking[0] != neu.URL || stage.Active != 1 {
+	if !stage.Partial() || len(stage.MissingFrom) != 1 || stage.MissingFrom[0] != neu.URL || stage.Active != 1 {
 		t.Errorf("weu has generation 2 and neu does not, which the stage must tell: %+v", stage)
 	}
 }

@@ -15,7 +15,7 @@ func TestTheStageIsOneAnswerForAll(t *testing.T) {
 	type stage struct {
 		phase              record.Phase
 		generation, active int
-		lacking            []string
+		missingFrom        []string
 		underWay, pending  bool
 	}
 	for _, c := range []struct {
@@ -51,13 +51,13 @@ func TestTheStageIsOneAnswerForAll(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := c.b(newBook(t))
 			s := b.Stage(b.policy)
-			got := stage{s.Phase, s.Generation, s.Active, s.Lacking, s.UnderWay(), s.Pending}
+			got := stage{s.Phase, s.Generation, s.Active, s.MissingFrom, s.UnderWay(), s.Pending}
 			if got.phase != c.want.phase || got.generation != c.want.generation || got.active != c.want.active ||
-				!slices.Equal(got.lacking, c.want.lacking) || got.underWay != c.want.underWay ||
+				!slices.Equal(got.missingFrom, c.want.missingFrom) || got.underWay != c.want.underWay ||
 				got.pending != c.want.pending {
 				t.Errorf("got  %+v\nwant %+v", got, c.want)
 			}
-			if s.UnderWay() == s.Since.IsZero() || s.Partial() != (len(c.want.lacking) > 0) {
+			if s.UnderWay() == s.Since.IsZero() || s.Partial() != (len(c.want.missingFrom) > 0) {
 				t.Errorf("since %s, partial %v: that contradicts the rest", s.Since, s.Partial())
 			}
 		})

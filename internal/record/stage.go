@@ -28,9 +28,9 @@ type Stage struct {
 	Generation int       // the latest that was not discarded; 0 for none
 	Active     int       // the latest that is active everywhere; 0 for none
 	Since      time.Time // when the rotation under way was reserved; zero when none is
-	// Lacking are the URLs of the policy's vaults in which the latest generation is not active, although it is in
+	// MissingFrom are the URLs of the policy's vaults in which the latest generation is not active, although it is in
 	// another one.
-	Lacking []string
+	MissingFrom []string
 	// Pending: the record shows work that is begun or missing, not only of the latest generation.
 	Pending bool
 }
@@ -39,7 +39,7 @@ type Stage struct {
 func (s Stage) UnderWay() bool { return s.Phase == Making || s.Phase == Placing }
 
 // Partial reports whether the latest generation is active in some of its vaults, and not in all.
-func (s Stage) Partial() bool { return len(s.Lacking) > 0 }
+func (s Stage) Partial() bool { return len(s.MissingFrom) > 0 }
 
 // Stage says where the key stands under a policy.
 func (r *Record) Stage(p key.Policy) Stage {
@@ -54,11 +54,11 @@ func (r *Record) Stage(p key.Policy) Stage {
 	}
 	for _, v := range p.Vaults {
 		if !g.ActiveIn(v.URL) {
-			s.Lacking = append(s.Lacking, v.URL)
+			s.MissingFrom = append(s.MissingFrom, v.URL)
 		}
 	}
-	if g.Fingerprint == "" || len(s.Lacking) == len(p.Vaults) {
-		s.Lacking = nil
+	if g.Fingerprint == "" || len(s.MissingFrom) == len(p.Vaults) {
+		s.MissingFrom = nil
 	}
 	return s
 }

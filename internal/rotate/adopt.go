@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Adoption looks at one key and tells what Adopt would record: generations found
+// Adoption observes one key and shows what Adopt would record: generations found
 // again by modulus, foreign versions over which keyd may import, and what the
 // record has that is gone. It changes nothing.
 func (r *Rotator) Adoption(ctx context.Context, p key.Policy) (status.Adoption, error) {
@@ -91,9 +91,8 @@ func (a *adopter) show() (status.Adoption, error) {
 	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
 	switch {
 	case shown.Empty() && a.open > 0:
-		shown.Consequence = fmt.Sprintf("nothing yet: what is told above is open, and can be neither taken for "+
-			"agreement nor "+
-			"adopted. Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
+		shown.Consequence = fmt.Sprintf("nothing yet: what is shown above is still open; keyd can neither adopt it "+
+			"nor call it agreement. Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
 	case shown.Empty():
 		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
 	case len(a.rebuilt) > 0:
@@ -103,7 +102,7 @@ func (a *adopter) show() (status.Adoption, error) {
 		shown.Consequence = "keyd may import over the versions shown as foreign: its own become the newest, and " +
 			"versionless consumers follow. The foreign ones stay enabled and untouched"
 	default:
-		shown.Consequence = "what is gone is given up as shown, and what can be imported again is"
+		shown.Consequence = "keyd gives up what is gone, as shown, and imports again what it can"
 	}
 	b, err := json.Marshal(shown)
 	if err != nil {

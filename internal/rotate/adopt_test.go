@@ -61,7 +61,7 @@ func TestALostStateIsRebuiltWhenTheKeyIsNowWrittenInAnotherCase(t *testing.T) {
 	}
 }
 
-func TestWhatIsGoneIsGivenUpOnlyWithConsent(t *testing.T) {
+func TestAdoptGivesUpWhatIsGoneOnlyWithConsent(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
 	w.settle(p)
@@ -85,7 +85,7 @@ func TestWhatIsGoneIsGivenUpOnlyWithConsent(t *testing.T) {
 	}
 }
 
-func TestANameThatIsTakenIsImportedOverOnlyAfterConsent(t *testing.T) {
+func TestKeydImportsOverATakenNameOnlyAfterConsent(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	foreign := w.vault[weu.URL].addForeign(p.Key)
@@ -136,9 +136,10 @@ func TestAdoptTellsAVersionThatKeydCannotReadFromOneThatIsNotShown(t *testing.T)
 		if got := shown.Foreign["weu"]; len(got) != 1 || got[0] != foreign {
 			t.Errorf("%q: shown as foreign: %v", want, shown.Foreign)
 		}
-		told := strings.Join(shown.Unknown, "\n")
-		if want == "" && told != "" || !strings.Contains(told, want) || want != "" && !strings.Contains(told, foreign) {
-			t.Errorf("%q is not what is told: %q", want, told)
+		unknown := strings.Join(shown.Unknown, "\n")
+		if want == "" && unknown != "" || !strings.Contains(unknown, want) ||
+			want != "" && !strings.Contains(unknown, foreign) {
+			t.Errorf("Unknown has %q, want %q", unknown, want)
 		}
 	}
 }
@@ -249,7 +250,7 @@ func TestVersionsGivenUpAsGoneThatComeBackAreTakenBack(t *testing.T) {
 	}
 }
 
-func TestAManagedHSMThatMayNotShowWhatItHasIsWaitedFor(t *testing.T) {
+func TestAdoptWaitsForAManagedHSMWhoseAnswerMayBeStale(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	p := policy(mhsm)
 	w.settle(p)
@@ -373,7 +374,7 @@ func (w *world) adopt(p key.Policy) {
 
 // A vault that was made anew under the same name is empty at once; its answer counts
 // only after the settle time. Until then nobody may read that all agrees.
-func TestAdoptDoesNotCallItAgreementThatAVaultShowsNothing(t *testing.T) {
+func TestAdoptDoesNotTakeAnEmptyVaultForAgreement(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(k *modelKey)
 		gone int // once the settle time is over

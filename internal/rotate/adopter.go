@@ -48,7 +48,7 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec record.Record)
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
 		if seen.Err != nil {
-			a.note("vault %s could not be seen: what it holds is not known, and counts as everything", v.Name)
+			a.note("vault %s could not be seen: keyd assumes that it holds every version", v.Name)
 			if !seen.Unconfigured {
 				a.open++
 			}
@@ -75,7 +75,7 @@ func (a *adopter) pairs() {
 		switch {
 		case o.Label.Pending && !a.rec.KnowsID(o.ID):
 			a.rec.AbandonFound(a.now, o.ID, o.Label.Number)
-			a.note("CKA_ID %s (%s) was never wrapped for a vault: it is given up as abandoned", o.ID, o.Label)
+			a.note("CKA_ID %s (%s) was never wrapped for a vault: keyd abandons it", o.ID, o.Label)
 			a.gone++
 		case o.Label.Pending, g != nil && g.Fingerprint != "":
 		default:
@@ -83,7 +83,7 @@ func (a *adopter) pairs() {
 		}
 	}
 	if len(a.rebuilt) > 0 {
-		a.note("when each generation was superseded is not known: retire clocks start anew")
+		a.note("keyd does not know when each generation was superseded: the retire clocks start again")
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 
 // A vault that does not answer is left alone for a while, not for as long as a clock
 // was off that was turned meanwhile.
-func TestAClockThatIsTurnedDuringALookDoesNotKeepAVaultFromBeingAsked(t *testing.T) {
+func TestKeydStillAsksAVaultAfterAClockChangeDuringALook(t *testing.T) {
 	for name, turn := range map[string]time.Duration{"and stays ahead": 0, "and is put back": -72 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			w, r, p := rotatedOnly(t, weu)
@@ -78,7 +78,7 @@ func (w *world) setDuringALook(v *modelVault, by time.Duration) {
 	}
 }
 
-func TestNothingIsRetiredByAClockThatWasSetDuringTheLook(t *testing.T) {
+func TestAClockSetDuringALookRetiresNothing(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire.DisableAfter = 30 * 24 * time.Hour
 	v := w.vault[weu.URL]
@@ -93,7 +93,7 @@ func TestNothingIsRetiredByAClockThatWasSetDuringTheLook(t *testing.T) {
 	}
 }
 
-func TestAnExpiryDateIsNotOfAClockThatWasSetDuringTheLook(t *testing.T) {
+func TestAClockSetDuringALookGivesNoExpiryDate(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := expiring(weu)
 	v := w.vault[weu.URL]
@@ -119,7 +119,7 @@ func TestAnExpiryDateIsNotOfAClockThatWasSetDuringTheLook(t *testing.T) {
 }
 
 // A monotonic reading would hide that the clock was set.
-func TestALookIsTakenByTheWallClock(t *testing.T) {
+func TestAnObservationAgesByTheWallClock(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	r := w.rotator()
@@ -132,8 +132,8 @@ func TestALookIsTakenByTheWallClock(t *testing.T) {
 	}
 }
 
-// The schedule may be due by a clock that is ahead, and no vault tells that it is.
-func TestNothingScheduledIsBegunWhileNoVaultTellsTheTime(t *testing.T) {
+// The schedule may be due by a clock that is ahead, and no vault shows it.
+func TestNoScheduledRotationBeginsWhileNoVaultGivesTheTime(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
 	w.settle(p)

@@ -83,7 +83,7 @@ func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 	}
 }
 
-// onlyReads tells whether a call of the model leaves everything as it was.
+// onlyReads reports whether a call of the model changes nothing.
 func onlyReads(call string) bool {
 	_, op, _ := strings.Cut(call, ".")
 	return slices.Contains([]string{"Inventory", "PublicKey", "CheckKEK", "Opens", "KEK", "KEKVersions", "Versions",
@@ -162,10 +162,10 @@ func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
 	if len(aliases) != 1 {
 		t.Fatalf("aliases %v, want one", aliases)
 	}
-	// It is the duplicate that is told of, not the version that it repeats.
-	told := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
-	if !strings.Contains(w.story(), told) {
-		t.Errorf("nobody was told %q:\n%s", told, w.story())
+	// The event names the duplicate, not the version that it repeats.
+	want := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
+	if !strings.Contains(w.story(), want) {
+		t.Errorf("the story lacks %q:\n%s", want, w.story())
 	}
 }
 
@@ -256,7 +256,7 @@ func TestARefutedGenerationThatLandsOnceMoreIsRolledBackAgain(t *testing.T) {
 
 // Such as adopt finds: its one version was disabled by hand, so it is placed nowhere
 // else, and must not be waited for.
-func TestAGenerationThatWasDisabledBeforeItWasEverywhereHoldsNothingUp(t *testing.T) {
+func TestAGenerationDisabledBeforeItWasEverywhereBlocksNothing(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
 	w.settle(p)
@@ -566,7 +566,7 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 }
 
 // Otherwise tries that fail, one after the other, fill the HSM up.
-func TestWhatAFailedTryLeftIsSweptBeforeTheNext(t *testing.T) {
+func TestKeydSweepsTheRestOfAFailedAttemptBeforeTheNext(t *testing.T) {
 	for name, c := range map[string]struct{ stuck, most int }{
 		"":                                       {0, 1},
 		", unless the HSM does not let go of it": {1, 2},
@@ -640,7 +640,7 @@ func TestADestructionCutShortByACrashGetsItsResultIntoTheAudit(t *testing.T) {
 	}
 }
 
-func TestALocalClockThatJumpsAheadSettlesNothing(t *testing.T) {
+func TestALocalClockThatJumpsAheadEndsNoSettleTime(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	r := w.rotator()

@@ -39,7 +39,7 @@ func rotatedOnly(t *testing.T, vaults ...key.Vault) (*world, *rotate.Rotator, ke
 	return w, w.rotator(), p
 }
 
-func TestDriftIsTold(t *testing.T) {
+func TestKeydReportsDrift(t *testing.T) {
 	for _, c := range []struct {
 		kind plan.DriftKind
 		do   func(v *modelVault, k *modelKey)
@@ -174,7 +174,7 @@ func TestALookDoesNotAskForEveryVersion(t *testing.T) {
 	}
 }
 
-func TestAVaultThatDoesNotTellItsPolicyIsSeenAllTheSame(t *testing.T) {
+func TestKeydObservesAVaultThatHidesItsPolicy(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	w.vault[weu.URL].forbid = "NativeRotation"
 	if got := w.drifts(r, p); len(got) > 0 {
@@ -186,17 +186,17 @@ func TestAVaultThatDoesNotTellItsPolicyIsSeenAllTheSame(t *testing.T) {
 }
 
 // Otherwise drift of that kind would not be found, and nobody would know.
-func TestThatAVaultDoesNotTellItsPolicyIsTold(t *testing.T) {
+func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	unknown := func() bool { return r.Observer.Last(p.Key).Vaults[weu.URL].PolicyErr != nil }
 	w.drifts(r, p)
 	if unknown() {
-		t.Fatal("the policy was told, and counts as unknown")
+		t.Fatal("the vault gave its policy, and it counts as unknown")
 	}
 	w.now = w.now.Add(5 * time.Hour)
 	w.vault[weu.URL].forbid = "NativeRotation"
 	if w.drifts(r, p); !unknown() {
-		t.Error("a refusal is not told")
+		t.Error("keyd does not report the refusal")
 	}
 	w.vault[weu.URL].forbid = ""
 	w.drifts(r, p) // two hours later: what was refused is asked for again sooner than what was told
@@ -218,12 +218,12 @@ func TestThatAVaultDoesNotTellItsPolicyIsTold(t *testing.T) {
 	w.strike = nil
 	w.vault[weu.URL].key(p.Key).native = true
 	if got := w.drifts(r, p); unknown() || !slices.Contains(got, plan.DriftNativeRotation) {
-		t.Errorf("when it is told again it counts as unknown: %v; drift %v", unknown(), got)
+		t.Errorf("once the vault gives it again it still counts as unknown: %v; drift %v", unknown(), got)
 	}
 }
 
 // What is only informative must not slow the rotation down: every step waits for a look.
-func TestAVaultThatFailsToTellItsPolicyIsNotAskedAtEveryLook(t *testing.T) {
+func TestKeydDoesNotAskForAFailingPolicyAtEveryLook(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	w.strike = func(_ int, call string) fault {
 		if call == "weu.NativeRotation" {
@@ -269,7 +269,7 @@ func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
 
 // Whoever interrupts `keyd check` or `keyd adopt` must not make the loop take a vault for
 // one that is down.
-func TestALookThatAPersonCutsShortIsForgotten(t *testing.T) {
+func TestKeydDiscardsALookThatAPersonCutsShort(t *testing.T) {
 	for name, look := range map[string]func(context.Context, *rotate.Rotator, key.Policy, record.Record){
 		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec record.Record) {
 			survey(r, ctx, p, rec)

@@ -308,7 +308,7 @@ func TestAVersionThatIsNotKeptInAnHSMIsRefuted(t *testing.T) {
 	}
 }
 
-func TestADisabledNewestVersionThatTheVaultDoesNotShowIsSeenAllTheSame(t *testing.T) {
+func TestKeydSeesADisabledNewestVersionThatTheListingLacks(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	w.settle(p)
@@ -345,7 +345,7 @@ func TestAnotherKEKThanAtTheLastImportIsNotTrustedByFirstUse(t *testing.T) {
 
 // The record was rebuilt while the vault was away, or is an old copy: it has no placement
 // of what is in use all the same.
-func TestACompromiseMarksWhatTheRecordDoesNotKnowToBeInUse(t *testing.T) {
+func TestACompromiseMarksVersionsThatTheRecordDoesNotKnow(t *testing.T) {
 	for _, lost := range []bool{true, false} {
 		w := newWorld(t, 1, weu)
 		p := policy(weu)
@@ -401,8 +401,8 @@ func TestACompromiseDoesNotGiveUpTheIDOfAHalfPair(t *testing.T) {
 	}
 }
 
-// A wish lifts no hold where there is none, so nothing is waited for.
-func TestAWishForARotationHoldsNothingUp(t *testing.T) {
+// A request lifts no hold where there is none, so keyd waits for nothing.
+func TestARequestForARotationBlocksNothing(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	p := policy(mhsm)
 	request(t, w, p, rotate.Wanted{Reason: "at once"})

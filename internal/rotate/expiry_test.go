@@ -84,7 +84,7 @@ func TestANewVaultGetsOlderGenerationsWithoutAnExpiryDate(t *testing.T) {
 	}
 }
 
-func TestWhatIsPutBackAsNewestGetsNoExpiryDate(t *testing.T) {
+func TestAVersionMadeNewestAgainGetsNoExpiryDate(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	start, p := w.now, expiring(weu)
 	w.settle(p)

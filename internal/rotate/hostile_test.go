@@ -108,9 +108,9 @@ func newHostile(t *testing.T) *hostile {
 		Clock:  h.clock, Random: rndReader{h.rnd}, Look: 15 * time.Minute,
 		Emit: h.world.rotator().Emit,
 	})
-	h.settled(20 * time.Minute)
+	h.runUnheld(20 * time.Minute)
 	h.now = h.now.Add(24 * time.Hour)
-	h.settled(20 * time.Minute)
+	h.runUnheld(20 * time.Minute)
 	if rec := h.record(h.p.Key); len(rec.Generations) != 2 || rec.Generations[1].Finished.IsZero() || h.puts != 2 {
 		t.Fatalf("the world is not ready: %d generations, %d imports\n%s", len(rec.Generations), h.puts, h.story())
 	}
@@ -151,8 +151,8 @@ func (h *hostile) run(d time.Duration) (acted, failed int) {
 	return acted, failed
 }
 
-// settled runs and requires that the key is not held at the end.
-func (h *hostile) settled(d time.Duration) {
+// runUnheld runs for a time and requires that the key is not held at the end.
+func (h *hostile) runUnheld(d time.Duration) {
 	h.tb.Helper()
 	h.run(d)
 	if hold := h.record(h.p.Key).Hold; hold != nil {
@@ -495,7 +495,7 @@ func TestNonsenseFromAVaultMakesTheLoopDisableNothing(t *testing.T) {
 			h.run(40 * time.Minute)
 			h.wantNothingDone()
 			h.lies(nil)
-			h.settled(40 * time.Minute)
+			h.runUnheld(40 * time.Minute)
 			if off := h.vault[weu.URL].disabled; h.puts != 2 || len(off) != 1 {
 				t.Errorf("afterwards: %d imports, disabled %v\n%s", h.puts, off, h.story())
 			}
@@ -518,7 +518,7 @@ func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
 			}
 			h.wantNothingDone()
 			h.lies(nil)
-			h.settled(40 * time.Minute)
+			h.runUnheld(40 * time.Minute)
 			rec := h.record(h.p.Key)
 			if off := h.vault[weu.URL].disabled; len(rec.Generations) != 3 || rec.Generations[2].Finished.IsZero() ||
 				h.puts != 3 || len(off) != 1 {
@@ -544,7 +544,7 @@ func TestNothingIsWrappedForAKEKThatCannotBeOne(t *testing.T) {
 			h.run(40 * time.Minute)
 			h.wantNothingDone()
 			h.lies(nil)
-			h.settled(40 * time.Minute)
+			h.runUnheld(40 * time.Minute)
 			if h.puts != 3 {
 				t.Errorf("afterwards: %d imports\n%s", h.puts, h.story())
 			}
@@ -559,9 +559,9 @@ func (h *hostile) disablingIsDue() {
 	h.now = h.now.Add(24 * time.Hour)
 }
 
-// wantDisabledWhenTold requires that the disabling was due all the time: once the vault
+// wantDisabledWhenTruthful requires that the disabling was due all the time: once the vault
 // tells the truth, and a person has lifted what it was held for, it happens, once.
-func (h *hostile) wantDisabledWhenTold() {
+func (h *hostile) wantDisabledWhenTruthful() {
 	h.tb.Helper()
 	h.lies(nil)
 	if h.record(h.p.Key).Hold != nil {
@@ -569,7 +569,7 @@ func (h *hostile) wantDisabledWhenTold() {
 			h.tb.Fatal(err)
 		}
 	}
-	h.settled(20 * time.Minute)
+	h.runUnheld(20 * time.Minute)
 	if off := h.vault[weu.URL].disabled; h.puts != 2 || len(off) != 1 {
 		h.tb.Errorf("afterwards: %d imports, disabled %v\n%s", h.puts, off, h.story())
 	}
@@ -618,7 +618,7 @@ func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 			if !harmless[name] {
 				h.wantNothingDone()
 			}
-			h.wantDisabledWhenTold()
+			h.wantDisabledWhenTruthful()
 		})
 	}
 }

@@ -195,7 +195,7 @@ func (r *Rotator) void(ctx context.Context, a act) (record.Record, error) {
 }
 
 // placementFields are the fields of an entry about a placement. Those without a value are left out.
-func placementFields(rec *record.Record, attempt key.ID, more map[string]string) map[string]string {
+func placementFields(rec *record.Record, attempt key.ID, extra map[string]string) map[string]string {
 	at := rec.Placement(attempt)
 	f := generationFields(at.Generation, map[string]string{
 		"attempt": string(attempt), "vault": at.Vault, "cause": string(at.Cause),
@@ -204,5 +204,5 @@ func placementFields(rec *record.Record, attempt key.ID, more map[string]string)
 	if !at.Expires.IsZero() {
 		f["expires"] = at.Expires.Format(time.RFC3339)
 	}
-	return withFields(f, more)
+	return withFields(f, extra)
 }

@@ -35,8 +35,8 @@ func (r *Rotator) StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step, 
 		return step, ctx.Err()
 	}
 	if !r.vaultInput(p, &rec, o).Fresh() {
-		return step, fmt.Errorf("vault %s: %s: the clock was set, or the look took too long: keyd looks again",
-			p.Name, step.Kind)
+		return step, fmt.Errorf("vault %s: %s: stale observation: the clock was set, or it took too long; "+
+			"keyd looks again", p.Name, step.Kind)
 	}
 	r.Observer.DropVault(p.URL)
 	// As with a key, a step that was begun is brought to its end.
@@ -172,7 +172,7 @@ func (r *Rotator) kekMade(ctx context.Context, a vaultAct, attempt key.ID, kek k
 	return err
 }
 
-// kekVoid records that what was begun was not made: certainly, or as far as anybody can tell.
+// kekVoid records that a KEK that was begun was not made, for certain or as far as keyd can see.
 func (r *Rotator) kekVoid(ctx context.Context, a vaultAct, attempt key.ID, certain bool,
 	fields map[string]string) error {
 	if err := a.rec.KEKVoid(attempt, certain); err != nil {

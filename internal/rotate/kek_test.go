@@ -59,7 +59,7 @@ func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 }
 
 // The clocks of this daemon and of the one that began it may differ, or have been set.
-func TestWhenAKeyExchangeKeyWasBegunIsToldByTheVaultsClockToo(t *testing.T) {
+func TestAKeyExchangeKeysSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	v := w.vault[mhsm.URL]
 	v.skew = 2 * time.Hour // the local clock is behind

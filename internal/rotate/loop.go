@@ -117,7 +117,7 @@ func (w *worker) poke() {
 	}
 }
 
-// Position tells where the loop stands with a key.
+// Position returns where the loop stands with a key.
 func (l *Loop) Position(name string) Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -54,7 +54,7 @@ func (l *Loop) PokeVault(url string) {
 	}
 }
 
-// VaultPosition tells where the loop stands with a vault.
+// VaultPosition returns where the loop stands with a vault.
 func (l *Loop) VaultPosition(url string) Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -119,14 +119,14 @@ func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
 }
 
 // generationFields are the fields of an entry about a generation. Those without a value are left out.
-func generationFields(g *record.Generation, more map[string]string) map[string]string {
+func generationFields(g *record.Generation, extra map[string]string) map[string]string {
 	f := map[string]string{"generation": strconv.Itoa(g.Number), "id": string(g.ID),
 		"fingerprint": string(g.Fingerprint)}
-	return withFields(f, more)
+	return withFields(f, extra)
 }
 
-func withFields(f, more map[string]string) map[string]string {
-	maps.Copy(f, more)
+func withFields(f, extra map[string]string) map[string]string {
+	maps.Copy(f, extra)
 	maps.DeleteFunc(f, func(_, v string) bool { return v == "" })
 	return f
 }

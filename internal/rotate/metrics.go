@@ -132,7 +132,7 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	m.started.WithLabelValues(name).Set(sample.Time(stage.Since))
 	m.partial.DeletePartialMatch(prometheus.Labels{"key": name})
 	for _, v := range p.Vaults {
-		m.partial.WithLabelValues(name, v.Name).Set(sample.Bool(slices.Contains(stage.Lacking, v.URL)))
+		m.partial.WithLabelValues(name, v.Name).Set(sample.Bool(slices.Contains(stage.MissingFrom, v.URL)))
 	}
 	m.next.WithLabelValues(name).Set(sample.Time(plan.NextRotation(now, p, rec)))
 	m.last.WithLabelValues(name).Set(sample.Time(rec.LastRotation()))

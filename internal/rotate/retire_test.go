@@ -52,7 +52,7 @@ func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.
 		t.Errorf("the placement is %s, begun %s\n%s", at.State, at.DisableBegun, w.story())
 	}
 	if n := w.saved("disabled"); n != 1 {
-		t.Errorf("%d entries tell of it, want 1", n)
+		t.Errorf("%d entries record it, want 1", n)
 	}
 	if got := w.drifts(r, p); len(got) > 0 {
 		t.Errorf("drift %v", got)
@@ -77,7 +77,7 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	w.now = w.now.Add(8 * time.Minute)
 	w.settle(p)
 	if n := w.saved("disabling did not happen"); n != 1 {
-		t.Fatalf("%d entries tell that it did not happen, want 1\n%s", n, w.story())
+		t.Fatalf("%d entries record that it did not happen, want 1\n%s", n, w.story())
 	}
 	first := w.vault[weu.URL].key(p.Key).versions[0]
 	if !first.Enabled {
@@ -89,8 +89,8 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	}
 }
 
-// A crash between the version and its alias: keyd's doing is told as keyd's.
-func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
+// A crash between the version and its alias: keyd reports its own act as its own.
+func TestKeydFinishesAHalfDoneDisabling(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	first := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
 	w.now = w.now.Add(time.Hour)
@@ -114,7 +114,7 @@ func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
 	w.now = w.now.Add(8 * time.Minute)
 	w.settle(p)
 	if w.saved("disabled") != 1 || len(w.vault[weu.URL].disabled) != 1 {
-		t.Errorf("%d entries tell of it, and %v is disabled; want one of each\n%s", w.saved("disabled"),
+		t.Errorf("%d entries record it, and %v is disabled; want one of each\n%s", w.saved("disabled"),
 			w.vault[weu.URL].disabled, w.story())
 	}
 	if got := w.drifts(w.rotator(), p); len(got) > 0 {
@@ -123,7 +123,7 @@ func TestADisablingThatHappenedByHalfIsSettled(t *testing.T) {
 }
 
 // The call may take as long as a step, and a clock may be put back a little.
-func TestADisablingUnderWayIsNotSaidNotToHaveHappened(t *testing.T) {
+func TestKeydDoesNotAbortADisablingUnderWay(t *testing.T) {
 	for name, shift := range map[string]time.Duration{"a long call": 5 * time.Minute,
 		"a clock put back": -10 * time.Second} {
 		w, _, p := rotatedOnly(t, weu)
@@ -148,7 +148,7 @@ func TestADisablingUnderWayIsNotSaidNotToHaveHappened(t *testing.T) {
 	}
 }
 
-func TestAVaultThatRefusesToDisableDoesNotKeepOthersFromIt(t *testing.T) {
+func TestAVaultThatRefusesToDisableDoesNotBlockOthers(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu, mhsm)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.vault[weu.URL].forbid = "Disable"

@@ -21,7 +21,7 @@ import (
 // HSM is what steps need of the HSM side. Errors carry a key.Class.
 type HSM interface {
 	proof.HSM
-	// Describe tells which HSM it is, for the audit.
+	// Describe identifies the HSM, for the audit.
 	Describe(ctx context.Context) (key.HSMInfo, error)
 	// Generate makes a pair under a CKA_ID that was never used.
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error

@@ -39,11 +39,11 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 		return step, err
 	}
 	if !r.input(p, &rec, o).Fresh() {
-		return step, fmt.Errorf("key %s: %s: the clock was set, or the look took too long: keyd looks again", p.Key,
-			step.Describe(p))
+		return step, fmt.Errorf("key %s: %s: stale observation: the clock was set, or it took too long; "+
+			"keyd looks again", p.Key, step.Describe(p))
 	}
 	// An observation serves one step: the step changes what was seen. keyd brings a step to its end that it has begun,
-	// also when it is told to stop: an import cut short would leave open for minutes whether the vault has it.
+	// even during a shutdown: after an import cut short keyd would not know for minutes whether the vault has it.
 	r.Observer.Use(p.Key)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
@@ -89,7 +89,7 @@ func (r *Rotator) look(p key.Policy) time.Duration {
 	return r.Look - time.Duration(plan.Share(p.Key, uint64(r.Look/4)))
 }
 
-// apply carries out one step, tells of it, and counts it.
+// apply carries out one step, reports it, and counts it.
 func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o *record.Observation,
 	s plan.Step) error {
 	begun := r.Clock()

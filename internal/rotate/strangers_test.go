@@ -22,11 +22,11 @@ func TestTenThousandVersionsMakeTheLoopDoNothing(t *testing.T) {
 		t.Errorf("the loop saw %d versions: %v", len(seen.Versions), seen.Err)
 	}
 	h.disablingIsDue()
-	h.wantDisabledWhenTold()
+	h.wantDisabledWhenTruthful()
 }
 
 // Where they are newer than the newest, what is due waits until the tale is over.
-func TestTenThousandNewerVersionsMakeTheLoopDoNothingThatIsDue(t *testing.T) {
+func TestTenThousandNewerVersionsKeepTheLoopFromEveryDueStep(t *testing.T) {
 	t.Parallel()
 	newer := strings.ReplaceAll(strangers(9998, 1), "1700000000", "1900000000")
 	for _, due := range []string{"a disabling", "a rotation"} {
@@ -41,7 +41,7 @@ func TestTenThousandNewerVersionsMakeTheLoopDoNothingThatIsDue(t *testing.T) {
 				t.Errorf("the loop believed %d versions", len(seen.Versions))
 			}
 			h.lies(nil)
-			h.settled(40 * time.Minute)
+			h.runUnheld(40 * time.Minute)
 			h.wantDone(due)
 		})
 	}
@@ -57,7 +57,7 @@ func TestOlderStrangersAreLeftAlone(t *testing.T) {
 			h := newHostile(t)
 			h.isDue(due)
 			h.lies(listsToo(strangers(5, 1))) // keyd asks for each at each look, and not fast
-			h.settled(40 * time.Minute)
+			h.runUnheld(40 * time.Minute)
 			h.wantDone(due)
 		})
 	}

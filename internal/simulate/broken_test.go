@@ -360,7 +360,7 @@ func unsaid(event chain.Event) breaks {
 	return editedEntry(event, func(e *chain.Entry) { e.Event = "noted" })
 }
 
-// silently tells nobody of duplicates.
+// silently reports no duplicates.
 func silently(_ *World, c Parts) Parts {
 	tell := c.Emit
 	c.Emit = func(e status.Event) {

@@ -16,20 +16,20 @@ const instance = "simulated"
 
 // daemon is one keyd: the real Rotator, stepped as the real shell steps it.
 type daemon struct {
-	w        *World
-	name     string
-	offset   time.Duration // its clock minus true time
-	clockSet time.Time     // when somebody last turned its clock, true time
-	look     time.Duration
-	observer *observe.Observer
-	r        *rotate.Rotator
-	shell    *rotate.Loop // never run: it only hands changed policies on
-	down     bool
-	back     time.Time        // when a daemon that crashed starts again
-	began    time.Time        // of the step under way, true time
-	under    key.Policy       // what the configuration says, for the step under way
-	turns    map[string]*turn // by key, and by the URL of a vault
-	told     status.Event     // the last one
+	w         *World
+	name      string
+	offset    time.Duration // its clock minus true time
+	clockSet  time.Time     // when somebody last turned its clock, true time
+	look      time.Duration
+	observer  *observe.Observer
+	r         *rotate.Rotator
+	shell     *rotate.Loop // never run: it only hands changed policies on
+	down      bool
+	back      time.Time        // when a daemon that crashed starts again
+	began     time.Time        // of the step under way, true time
+	under     key.Policy       // what the configuration says, for the step under way
+	turns     map[string]*turn // by key, and by the URL of a vault
+	lastEvent status.Event     // what the daemon reported last
 }
 
 // turn is where a daemon stands with one key or vault.
@@ -38,7 +38,7 @@ type turn struct {
 	failures int
 	minute   time.Time // when the count of busy began
 	busy     int       // steps since
-	last     string    // what was told of it last
+	last     string    // its last line in the trace
 }
 
 func (d *daemon) clock() time.Time { return d.w.now.Add(d.offset) }
@@ -88,11 +88,11 @@ func (d *daemon) reload() {
 }
 
 func (d *daemon) emit(e status.Event) {
-	d.told = e
+	d.lastEvent = e
 	if e.Phase != status.Begin || d.w.opts.Trace == 0 {
 		return
 	}
-	d.w.tell("%s: %s generation %d %s: %s", e.Key, e.Step, e.Generation, e.Vault, e.Detail)
+	d.w.log("%s: %s generation %d %s: %s", e.Key, e.Step, e.Generation, e.Vault, e.Detail)
 }
 
 // act runs f as this daemon, and its death if it comes to that.
@@ -129,7 +129,7 @@ func (d *daemon) step(k *managed) {
 		case err != nil:
 			t.failures++
 			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
-			d.w.tell("%s failed: %v", s.Kind, err)
+			d.w.log("%s failed: %v", s.Kind, err)
 		case s.Acts():
 			if s.Kind != plan.Abandon {
 				t.failures = 0
@@ -142,10 +142,10 @@ func (d *daemon) step(k *managed) {
 		}
 		t.wake = d.w.now.Add(pause)
 		if s.Acts() {
-			return // told when it began
+			return // its begin event has traced it
 		}
 		if news := p.Key + " " + string(s.Kind) + ": " + s.Why; err == nil && news != t.last {
-			d.w.tell("%s", news)
+			d.w.log("%s", news)
 			t.last = news
 		}
 	})

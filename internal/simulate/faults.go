@@ -75,7 +75,7 @@ func (w *World) call(
 	f := w.strike(op, faults)
 	if f != "" {
 		w.result.Faults++
-		w.tell("%s %s: %s", part, op, f)
+		w.log("%s %s: %s", part, op, f)
 	}
 	switch f {
 	case crashBefore:
@@ -114,7 +114,7 @@ func (w *World) call(
 	}
 	err := effect()
 	if err != nil {
-		w.tell("%s %s: %v", part, op, err)
+		w.log("%s %s: %v", part, op, err)
 	}
 	switch f {
 	case crashAfter:

@@ -122,17 +122,17 @@ func (w *World) judgeNothingGone(v *vault, rec *record.Record) {
 }
 
 // visible reports whether every answer at that time showed the version.
-func (v *vault) visible(x *version, at time.Time) bool { return v.settled(x.landed, at) }
+func (v *vault) visible(x *version, at time.Time) bool { return v.propagated(x.landed, at) }
 
 // shows reports whether every answer at a time had to have the version, or that its key
 // is soft-deleted.
 func (v *vault) shows(name, id string, at time.Time) bool {
 	x := v.byID(name, id)
-	return x != nil && v.visible(x, at) && v.settled(v.content(name).past.last(), at)
+	return x != nil && v.visible(x, at) && v.propagated(v.content(name).past.last(), at)
 }
 
-// settled reports whether every answer at a time showed what was done before.
-func (v *vault) settled(done, at time.Time) bool {
+// propagated reports whether every answer at a time showed what was done at an earlier one.
+func (v *vault) propagated(done, at time.Time) bool {
 	if v.Kind == key.ManagedHSM {
 		done = done.Add(replication)
 	}
@@ -153,7 +153,7 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 	}
 	if x.late = p.State != key.Intended; x.late {
 		w.result.Late++
-		w.tell("the PUT of attempt %s lands after keyd gave it up", x.attempt[:6])
+		w.log("the PUT of attempt %s lands after keyd gave it up", x.attempt[:6])
 		return
 	}
 	began := w.managed(name).attempt(x.attempt).looked
@@ -203,7 +203,7 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {
 		w.violate("the newest material of %s in %s is disabled", name, v.Name)
 	}
-	if !newest.Enabled && v.settled(newest.past.last(), w.acting.began) {
+	if !newest.Enabled && v.propagated(newest.past.last(), w.acting.began) {
 		w.violate("version %s of %s in %s is disabled while the newest is disabled, too", x.ID, name, v.Name)
 	}
 	const tolerance = 10 * time.Minute // of the daemon's clock

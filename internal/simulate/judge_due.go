@@ -13,7 +13,7 @@ import (
 const clocksDiffer = 6 * time.Minute
 
 // judgeReserve: a new generation has one of the reasons that there are: a pending
-// wish, a key without any, or a firing of the schedule since the last rotation. And
+// request, a key without any, or a firing of the schedule since the last rotation. And
 // none is begun while another is on its way; one that somebody disabled wherever it was
 // goes nowhere.
 func (w *World) judgeReserve(was *record.Record, g *record.Generation) {
@@ -31,7 +31,7 @@ func (w *World) judgeReserve(was *record.Record, g *record.Generation) {
 	for _, id := range g.Requests {
 		if !slices.ContainsFunc(was.Requests, func(q key.Request) bool { return q.ID == id }) {
 			w.violate(
-				"doubled: generation %d of %s is reserved for the wish %s, which nobody has",
+				"doubled: generation %d of %s is reserved for the request %s, which does not exist",
 				g.Number,
 				was.Key,
 				id,

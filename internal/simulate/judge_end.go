@@ -47,7 +47,7 @@ func (w *World) judgeEnd(k *managed) {
 		w.violate("%s is held in the end: %s", rec.Key, rec.Hold.Reason)
 	}
 	if len(rec.Requests) > 0 {
-		w.violate("%s has a wish for a rotation that nobody answered", rec.Key)
+		w.violate("%s has a request for a rotation that nobody answered", rec.Key)
 	}
 	last := rec.Latest()
 	if last == nil || last.Finished.IsZero() || !last.Usable() {

@@ -68,7 +68,7 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 // judgeMissing: the key is held for missing versions only when one is missing.
 func (w *World) judgeMissing(rec *record.Record) {
 	v := w.vault(rec.Hold.Vault)
-	if c := v.content(rec.Key); c.deleted || !v.settled(c.past.last(), w.acting.began) {
+	if c := v.content(rec.Key); c.deleted || !v.propagated(c.past.last(), w.acting.began) {
 		return
 	}
 	for _, g := range rec.Generations {
@@ -260,7 +260,7 @@ func (w *World) judgePin(name string, g *record.Generation) {
 	w.hsm.pinned[g.ID] = true
 }
 
-// judgeRequest: a wish goes only when a rotation answered it.
+// judgeRequest checks that a request disappears only after a rotation answered it.
 func (w *World) judgeRequest(q key.Request, is *record.Record, event chain.Event) {
 	if slices.ContainsFunc(is.Requests, func(r key.Request) bool { return r.ID == q.ID }) {
 		return
@@ -278,7 +278,7 @@ func (w *World) judgeRequest(q key.Request, is *record.Record, event chain.Event
 			return
 		}
 	}
-	w.violate("the wish %s for a rotation of %s is gone after %q", q.ID, is.Key, event)
+	w.violate("the request %s for a rotation of %s disappeared after %q", q.ID, is.Key, event)
 }
 
 // judgeRollback: the key is held for a refuted version only once its predecessor,

@@ -10,37 +10,37 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// owing is an effect of keyd's of which no audit entry has told the result yet. A
-// daemon that dies owes it to the next.
+// owing is an effect of keyd whose result no audit entry has recorded yet. If the daemon
+// dies, its successor must record it.
 type owing struct {
-	key    string // "" of what all keys share
-	effect string // in words
-	told   func(e chain.Entry, is *record.Record) bool
+	key        string // "" of what all keys share
+	effect     string // in words
+	recordedBy func(e chain.Entry, is *record.Record) bool
 }
 
 // owe notes an effect as it happens.
 func (s *store) owe(o owing) { s.owed = append(s.owed, o) }
 
-// told crosses off what an entry tells. What is adopted is told as a whole.
-func (s *store) told(e chain.Entry, is *record.Record) {
+// crossOff removes the effects whose result the entry records. An adoption covers all effects on its key.
+func (s *store) crossOff(e chain.Entry, is *record.Record) {
 	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool {
-		return (o.key == "" || o.key == is.Key) && (o.told(e, is) || o.key != "" && e.Event == chain.Adopted)
+		return (o.key == "" || o.key == is.Key) && (o.recordedBy(e, is) || o.key != "" && e.Event == chain.Adopted)
 	})
 }
 
-// toldOfVault is told for an entry about a vault.
-func (s *store) toldOfVault(e chain.Entry) {
-	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool { return o.key == "" && o.told(e, nil) })
+// crossOffVault is crossOff for an entry about a vault.
+func (s *store) crossOffVault(e chain.Entry) {
+	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool { return o.key == "" && o.recordedBy(e, nil) })
 }
 
-// judgeOwed: in the end every effect has its result in the audit.
+// judgeOwed checks at the end that the audit has the result of every effect.
 func (w *World) judgeOwed() {
 	for _, o := range w.store.owed {
 		w.violate("%s, and no audit entry has the result", o.effect)
 	}
 }
 
-// oweGeneration: that a pair was made is told, or that it was given up with its id.
+// oweGeneration expects an entry for the new pair, or for giving up its id.
 func (h *hsm) oweGeneration(o *object) {
 	givenUp := func(is *record.Record) bool {
 		return slices.ContainsFunc(is.Abandoned, func(a record.AbandonedID) bool { return a.ID == o.id })
@@ -52,7 +52,7 @@ func (h *hsm) oweGeneration(o *object) {
 		owing{
 			key:    o.label.Key,
 			effect: "a pair of " + o.label.Key + " was made under " + string(o.id),
-			told: func(e chain.Entry, is *record.Record) bool {
+			recordedBy: func(e chain.Entry, is *record.Record) bool {
 				made := e.Event == chain.GenerationMade || e.Event == chain.GenerationPinned
 				return made && e.Fields["id"] == string(o.id) || givenUp(is)
 			},
@@ -65,7 +65,7 @@ func (h *hsm) oweDestruction(name string, id key.ID) {
 		owing{
 			key:    name,
 			effect: "the pair under " + string(id) + " was destroyed",
-			told: func(e chain.Entry, _ *record.Record) bool {
+			recordedBy: func(e chain.Entry, _ *record.Record) bool {
 				return e.Event == chain.Destroyed && e.Fields["id"] == string(id)
 			},
 		},
@@ -77,7 +77,7 @@ func (v *vault) oweImport(name string, x *version) {
 		owing{
 			key:    name,
 			effect: "version " + x.ID + " of " + name + " was imported into " + v.Name,
-			told: func(e chain.Entry, _ *record.Record) bool {
+			recordedBy: func(e chain.Entry, _ *record.Record) bool {
 				// What was damaged on its way is known by its attempt only, which a stranger's
 				// version may have taken.
 				damaged := v.w.hsm.made[x.modulus.print] == nil
@@ -96,14 +96,14 @@ func (v *vault) oweDisabling(name string, x *version) {
 		owing{
 			key:    name,
 			effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name,
-			told: func(e chain.Entry, _ *record.Record) bool {
+			recordedBy: func(e chain.Entry, _ *record.Record) bool {
 				return e.Event == chain.Disabled && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
 			},
 		},
 	)
 }
 
-// judgeAlias: a duplicate is adopted with an entry that names it.
+// judgeAlias checks that the entry for an adopted duplicate names it.
 func (w *World) judgeAlias(name string, was, is *record.Placement, entries []chain.Entry) {
 	for _, id := range is.Aliases {
 		if was != nil && slices.Contains(was.Aliases, id) {
@@ -125,10 +125,10 @@ func (w *World) judgeAlias(name string, was, is *record.Placement, entries []cha
 	}
 }
 
-// judgeReport: who watches keyd is told of the duplicate that a step adopted, by its
+// judgeReport checks that the last event names the duplicate that a step adopted, by its
 // own id.
 func (d *daemon) judgeReport(name, vault, version string) {
-	if e := d.told; e.Phase != status.Done || e.Step != "alias" || e.Key != name || e.Version != version ||
+	if e := d.lastEvent; e.Phase != status.Done || e.Step != "alias" || e.Key != name || e.Version != version ||
 		e.Vault == "" {
 		d.w.violate(
 			"the duplicate version %s of %s in %s is adopted, and the report says %q of version %s",

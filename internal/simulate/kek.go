@@ -101,17 +101,18 @@ func (v *vault) CreateKEK(_ context.Context, after string, tags map[string]strin
 	return kek, err
 }
 
-// makeKEK is the effect of keyd's own making of a KEK: one for each wish, besides the first.
+// makeKEK is the effect of keyd's own making of a KEK: one for each request, besides the first.
 func (v *vault) makeKEK(attempt key.ID, tags map[string]string) *modelKEK {
 	if newest := v.newestKEK(); newest != nil {
-		lost := v.restored.After(newest.landed) && !v.settled(newest.landed, v.restored)
+		lost := v.restored.After(newest.landed) && !v.propagated(newest.landed, v.restored)
 		if v.wanted == 0 && !lost {
 			v.w.violate("doubled: keyd makes a second KEK in %s", v.Name)
 		}
 		v.wanted = max(0, v.wanted-1)
 	}
 	k := v.newKEK(attempt, tags)
-	v.w.store.owe(owing{effect: "the key exchange key " + k.id + " was made in " + v.Name, told: func(e chain.Entry,
+	made := "the key exchange key " + k.id + " was made in " + v.Name
+	v.w.store.owe(owing{effect: made, recordedBy: func(e chain.Entry,
 		_ *record.Record) bool {
 		return e.Fields["kek"] == k.Kid && (e.Event == chain.KEKMade || e.Event == chain.KEKUsed)
 	}})
@@ -125,7 +126,7 @@ func (v *vault) newKEK(attempt key.ID, tags map[string]string) *modelKEK {
 		KEK: key.KEK{
 			Vault: v.URL, Kid: v.URL + "/keys/keyd-kek/" + id, Material: v.w.primes.draw(v.w.rnd, 2048).shown}}
 	v.keks = append(v.keks, k)
-	v.w.tell("%s has the KEK %s, %s", v.Name, id[28:], k.print().Short())
+	v.w.log("%s has the KEK %s, %s", v.Name, id[28:], k.print().Short())
 	return k
 }
 
@@ -149,9 +150,9 @@ func (v *vault) DisableKEK(_ context.Context, version string) error {
 		v.judgeDisableKEK(k)
 		if k.disabled.IsZero() {
 			k.disabled = v.w.now
-			v.w.tell("%s: the KEK %s is disabled", v.Name, k.id[28:])
+			v.w.log("%s: the KEK %s is disabled", v.Name, k.id[28:])
 			v.w.store.owe(owing{effect: "the key exchange key " + k.id + " was disabled in " + v.Name,
-				told: func(e chain.Entry, _ *record.Record) bool {
+				recordedBy: func(e chain.Entry, _ *record.Record) bool {
 					return e.Event == chain.KEKDisabled && e.Fields["kek"] == k.Kid
 				}})
 		}
@@ -184,7 +185,7 @@ func (v *vault) judgeDisableKEK(k *modelKEK) {
 func (w *World) judgeVaultRecord(was, is record.Vault, event chain.Event) {
 	v := w.vault(is.URL)
 	if q := was.Request; q != nil && is.Request == nil && event != chain.KEKMade {
-		w.violate("the wish for a new key exchange key of %s is gone after %q", v.Name, event)
+		w.violate("the request for a new key exchange key of %s disappeared after %q", v.Name, event)
 	}
 	for _, k := range was.KEKs {
 		if k.Kid != "" && is.KEK(k.Version()) == nil {
@@ -227,7 +228,7 @@ func (w *World) judgeKEKs(v *vault) {
 		w.violate("the key exchange keys of %s are not settled in the end: %+v", v.Name, rec.KEKs)
 	}
 	if rec.Request != nil {
-		w.violate("%s has a wish for a new key exchange key that nobody answered", v.Name)
+		w.violate("%s has a request for a new key exchange key that nobody answered", v.Name)
 	}
 	if truth := v.kekOf(active.Kid); !truth.disabled.IsZero() {
 		w.violate("the key exchange key that is in use in %s is disabled", v.Name)
@@ -256,7 +257,7 @@ func (d *daemon) stepVault(v *vault) {
 		case err != nil:
 			t.failures++
 			pause = min(5*time.Minute, time.Second<<min(t.failures-1, 20))
-			d.w.tell("%s failed: %v", s.Kind, err)
+			d.w.log("%s failed: %v", s.Kind, err)
 		case s.Acts():
 			t.failures = 0
 		default:
@@ -284,19 +285,19 @@ func (w *World) changeKEK(v *vault) {
 		return
 	}
 	v.newKEK("", nil)
-	w.tell("%s has another KEK", v.Name)
+	w.log("%s has another KEK", v.Name)
 	w.later(w.between(time.Hour, 10*time.Hour), func() { w.hsm.approve(v.newestKEK()) })
 }
 
-// wishKEK is keyd kek rotate.
-func (w *World) wishKEK(v *vault) {
+// requestKEK does what keyd kek rotate does.
+func (w *World) requestKEK(v *vault) {
 	d := w.console()
 	if d == nil {
 		return
 	}
 	d.act(func() {
 		_, joined, err := d.r.RequestKEK(context.Background(), v.policy(), operatorName, "on request")
-		w.tell("kek rotate %s: joined %v %v", v.Name, joined, err)
+		w.log("kek rotate %s: joined %v %v", v.Name, joined, err)
 		if err == nil && !joined || key.ClassOf(err) == key.Ambiguous {
 			v.wanted++
 		}
@@ -331,7 +332,7 @@ func (h *hsm) approve(k *modelKEK) {
 		h.named[k.Vault] = []key.Fingerprint{print}
 	}
 	h.approved[print] = true
-	h.w.tell("the operator pins %v in %s", h.named[k.Vault], k.Vault)
+	h.w.log("the operator pins %v in %s", h.named[k.Vault], k.Vault)
 }
 
 // trusts decides as the real HSM side does.

@@ -21,9 +21,9 @@ func (w *World) meddle(way int) {
 	w.result.Meddled++
 	switch way {
 	case 0, 1, 2:
-		w.wish(k, false)
+		w.requestRotation(k, false)
 	case 3:
-		w.wish(k, true)
+		w.requestRotation(k, true)
 	case 4:
 		w.pause(k)
 	case 5, 6:
@@ -44,7 +44,7 @@ func (w *World) meddle(way int) {
 		w.changeKEK(v)
 	case 18:
 		v.damage = pick(w, []string{"modulus", "private", ""})
-		w.tell("%s now damages what it imports: %q", v.Name, v.damage)
+		w.log("%s now damages what it imports: %q", v.Name, v.damage)
 	case 19:
 		w.restart()
 	case 20:
@@ -54,7 +54,7 @@ func (w *World) meddle(way int) {
 	case 22:
 		w.purge(v, k)
 	case 23, 24:
-		w.wishKEK(v)
+		w.requestKEK(v)
 	}
 }
 
@@ -64,7 +64,7 @@ func (w *World) deleteKey(v *vault, k *managed) {
 		return
 	}
 	c.remove(w.now)
-	w.tell("somebody deletes %s in %s", k.policy.Key, v.Name)
+	w.log("somebody deletes %s in %s", k.policy.Key, v.Name)
 	w.later(w.between(time.Minute, 10*time.Hour), func() { v.recover(k.policy.Key) })
 }
 
@@ -74,7 +74,7 @@ func (w *World) purge(v *vault, k *managed) {
 	if len(c.versions) == 0 || c.deleted {
 		return
 	}
-	w.tell("somebody purges %s in %s", k.policy.Key, v.Name)
+	w.log("somebody purges %s in %s", k.policy.Key, v.Name)
 	for _, x := range c.versions {
 		w.store.owed = slices.DeleteFunc(w.store.owed, func(o owing) bool { return strings.Contains(o.effect, x.ID) })
 	}
@@ -87,7 +87,7 @@ func (w *World) disable(v *vault, k *managed) {
 		if x.Enabled {
 			v.alter(x, func(is *key.Version) { is.Enabled = false })
 			x.meddled = true
-			w.tell("somebody disables version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
+			w.log("somebody disables version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
 		}
 	}
 }
@@ -105,7 +105,7 @@ func (w *World) importForeign(v *vault, k *managed) {
 	}
 	x := v.add(k.policy.Key, w.primes.draw(w.rnd, 2048), tags)
 	x.foreign = true
-	w.tell("somebody imports a foreign version of %s into %s, with tags: %v", k.policy.Key, v.Name, tags != nil)
+	w.log("somebody imports a foreign version of %s into %s, with tags: %v", k.policy.Key, v.Name, tags != nil)
 }
 
 func (w *World) changeTags(v *vault, k *managed) {
@@ -114,7 +114,7 @@ func (w *World) changeTags(v *vault, k *managed) {
 		return
 	}
 	x, y := pick(w, c.versions), pick(w, c.versions)
-	w.tell("somebody changes the tags of version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
+	w.log("somebody changes the tags of version %s of %s in %s", x.ID[:6], k.policy.Key, v.Name)
 	tags := maps.Clone(y.Tags)
 	if w.chance(2) {
 		tags = nil
@@ -135,11 +135,11 @@ func (w *World) removePair(k *managed) {
 	o := pick(w, own)
 	if w.chance(3) {
 		o.half, w.hsm.listed = true, nil
-		w.tell("somebody removes half of %s", o.label)
+		w.log("somebody removes half of %s", o.label)
 		return
 	}
 	w.hsm.removed = append(w.hsm.removed, w.hsm.take(o.id))
-	w.tell("somebody removes %s from the HSM", o.label)
+	w.log("somebody removes %s from the HSM", o.label)
 }
 
 // turnClock sets one daemon's clock wrong, and mostly right again later.
@@ -164,18 +164,18 @@ func (w *World) turnClock() {
 
 func (w *World) setClock(d *daemon, offset time.Duration) {
 	d.offset, d.clockSet = offset, w.now
-	w.tell("the clock of %s is off by %s", d.name, offset)
+	w.log("the clock of %s is off by %s", d.name, offset)
 }
 
 // backup copies the state; restore puts the last copy in place, or nothing at all
 // when there is none: the state is lost.
 func (w *World) backup() {
 	w.saved, w.savedVaults = maps.Clone(w.store.records), maps.Clone(w.store.vaults)
-	w.tell("somebody makes a copy of the state")
+	w.log("somebody makes a copy of the state")
 }
 
 func (w *World) restore() {
-	w.tell("the state is lost; the copy put in its place has %d keys", len(w.saved))
+	w.log("the state is lost; the copy put in its place has %d keys", len(w.saved))
 	w.store.owed = nil // and so is the audit
 	for _, v := range w.vaults {
 		was, is := w.store.vaults[v.URL], w.savedVaults[v.URL].Clone()
@@ -215,7 +215,7 @@ func (w *World) restore() {
 
 func (w *World) restart() {
 	d := pick(w, w.daemons)
-	w.tell("%s is restarted", d.name)
+	w.log("%s is restarted", d.name)
 	d.start()
 }
 
@@ -241,7 +241,7 @@ func (w *World) reconfigure(k *managed) {
 		p.Retire.DisableAfter = pick(w, []time.Duration{0, w.between(time.Hour, 72*time.Hour)})
 	}
 	k.policy = p
-	w.tell(
+	w.log(
 		"the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v",
 		p.Key,
 		p.Retained,

@@ -47,7 +47,7 @@ func (w *World) enable() {
 				if _, p := holderOf(&rec, v.URL, x.ID); p != nil && p.State == key.Imported {
 					v.alter(x, func(is *key.Version) { is.Enabled = true })
 					x.retired = false
-					w.tell("the operator enables version %s of %s in %s", x.ID[:6], rec.Key, v.Name)
+					w.log("the operator enables version %s of %s in %s", x.ID[:6], rec.Key, v.Name)
 				}
 			}
 		}
@@ -75,7 +75,7 @@ func (w *World) lift(k *managed) {
 	if d == nil || h == nil {
 		return
 	}
-	w.tell("the operator attends to %s, held for %s", k.policy.Key, h.Code)
+	w.log("the operator attends to %s, held for %s", k.policy.Key, h.Code)
 	w.result.Holds[h.Code]++
 	switch h.Code {
 	case key.HoldForeign, key.HoldNameTaken, key.HoldRecordBehind, key.HoldVersionsMissing:
@@ -98,7 +98,7 @@ func (w *World) lift(k *managed) {
 func (w *World) resume(d *daemon, k *managed) {
 	d.act(func() {
 		err := d.r.Resume(context.Background(), k.policy.Key, operatorName, "looked at it")
-		w.tell("resume %s: %v", k.policy.Key, err)
+		w.log("resume %s: %v", k.policy.Key, err)
 		d.poke(k)
 	})
 }
@@ -112,17 +112,17 @@ func (w *World) adopt(d *daemon, k *managed) {
 		shown, err := d.r.Adoption(ctx, p)
 		switch {
 		case err != nil:
-			w.tell("adoption of %s: %v", p.Key, err)
+			w.log("adoption of %s: %v", p.Key, err)
 			return
 		case w.mistaken(k, shown):
-			w.tell("the operator knows better than the adoption of %s", p.Key)
+			w.log("the operator knows better than the adoption of %s", p.Key)
 		default:
 			err = d.r.Adopt(ctx, p, operatorName, "as shown", shown.Token)
-			w.tell("adopt %s: %v", p.Key, err)
+			w.log("adopt %s: %v", p.Key, err)
 		}
 		if err != nil || w.mistaken(k, shown) {
 			err = d.r.Resume(ctx, p.Key, operatorName, "look again")
-			w.tell("resume %s: %v", p.Key, err)
+			w.log("resume %s: %v", p.Key, err)
 		}
 		d.poke(k)
 	})
@@ -149,7 +149,7 @@ func (w *World) putBack(k *managed) {
 		if o.label.Key == k.policy.Key {
 			w.hsm.removed = slices.DeleteFunc(w.hsm.removed, func(r *object) bool { return r == o })
 			w.hsm.put(o)
-			w.tell("the operator puts %s back into the HSM", o.label)
+			w.log("the operator puts %s back into the HSM", o.label)
 		}
 	}
 	for _, o := range w.hsm.objects {
@@ -159,8 +159,8 @@ func (w *World) putBack(k *managed) {
 	}
 }
 
-// wish is rotate --now.
-func (w *World) wish(k *managed, compromise bool) {
+// requestRotation does what keyd rotate --now does.
+func (w *World) requestRotation(k *managed, compromise bool) {
 	d := w.console()
 	if d == nil {
 		return
@@ -173,7 +173,7 @@ func (w *World) wish(k *managed, compromise bool) {
 		}
 		floor := k.highest + 1
 		q, joined, err := d.r.Request(context.Background(), p, want)
-		w.tell("rotate --now %s compromise %v without %v: joined %v %v", p.Key, compromise, want.Without, joined, err)
+		w.log("rotate --now %s compromise %v without %v: joined %v %v", p.Key, compromise, want.Without, joined, err)
 		if err == nil && compromise && !joined {
 			k.compromise[q.ID] = floor
 		}
@@ -185,7 +185,7 @@ func (w *World) pause(k *managed) {
 	if d := w.console(); d != nil {
 		d.act(func() {
 			err := d.r.Pause(context.Background(), k.policy.Key, operatorName, "maintenance")
-			w.tell("pause %s: %v", k.policy.Key, err)
+			w.log("pause %s: %v", k.policy.Key, err)
 		})
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Run tells the story of one seed: a storm of some days, then calm, then the
+// Run plays one seed: a storm of some days, then calm, then the
 // judgement on what is left.
 func (ps Primes) Run(seed uint64, opts Options) Result {
 	w := newWorld(ps, seed, opts)
@@ -35,7 +35,7 @@ func (w *World) guard(f func()) {
 		switch v := recover().(type) {
 		case nil:
 		case violation:
-			w.tell("BROKEN: %s", v.text)
+			w.log("BROKEN: %s", v.text)
 			w.result.Failure = v.text
 		default:
 			panic(v)
@@ -128,7 +128,7 @@ func (w *World) turn(limit time.Time) {
 	}
 	for _, d := range w.daemons {
 		if d.down && !w.now.Before(d.back) {
-			w.tell("%s starts again", d.name)
+			w.log("%s starts again", d.name)
 			d.start()
 		}
 	}
@@ -169,7 +169,7 @@ func (w *World) next() (next *daemon, of string, at time.Time) {
 func (w *World) settle() {
 	const calm = 80 * time.Hour
 	w.calm = true
-	w.tell("the faults cease")
+	w.log("the faults cease")
 	w.repair()
 	w.unscheduled(12 * time.Hour) // so that no rotation hides what it should repair
 	for _, k := range w.keys {

@@ -41,21 +41,21 @@ func TestSimulation(t *testing.T) {
 	first, seeds := number(t, "FIRST", 1), number(t, "SEEDS", few)
 	begun := time.Now()
 	var all []Result
-	told := false // the story of the first that failed
+	shown := false // the story of the first that failed
 	for seed := first; seed < first+seeds; seed++ {
 		r := primes.Run(seed, Options{})
-		if all = append(all, r); r.Failure != "" && !told {
-			told = true
+		if all = append(all, r); r.Failure != "" && !shown {
+			shown = true
 			fmt.Println(strings.Join(primes.Run(seed, Options{Trace: lines}).Trace, "\n"))
 		}
 	}
 	report(t, all, time.Since(begun), replay)
 }
 
-// replay is the command that tells a story once more.
+// replay is the command that repeats a run.
 func replay(seed uint64) string { return fmt.Sprintf("make simulate SEED=%d", seed) }
 
-// report tells the first runs that failed, how each is replayed, and the figures of all
+// report prints the first runs that failed, how to replay each, and the figures of all
 // in one line.
 func report(t *testing.T, all []Result, took time.Duration, replay func(seed uint64) string) {
 	t.Helper()
@@ -139,7 +139,7 @@ func TestADecadePasses(t *testing.T) {
 	}
 }
 
-func TestASeedAlwaysTellsTheSameStory(t *testing.T) {
+func TestASeedAlwaysGivesTheSameTrace(t *testing.T) {
 	const seed = 1
 	primes := NewPrimes()
 	a, b := primes.Run(seed, Options{Trace: lines}), primes.Run(seed, Options{Trace: lines})

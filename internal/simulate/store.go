@@ -19,7 +19,7 @@ type store struct {
 	vaults  map[string]record.Vault // by URL
 	// intents are the effects whose intent was ever saved.
 	intents map[intent]bool
-	owed    []owing // what was done and not told yet
+	owed    []owing // effects without a recorded result
 }
 
 // intent is an event of the audit chain with the id it is about.
@@ -79,7 +79,7 @@ func (s *store) Save(_ context.Context, rec record.Record, entries ...chain.Entr
 			for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
 				s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
 			}
-			s.told(e, &saved)
+			s.crossOff(e, &saved)
 		}
 		out = rec
 		return nil
@@ -113,7 +113,7 @@ func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.
 		s.vaults[rec.URL] = rec.Clone()
 		for _, e := range entries {
 			s.intents[intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL}] = true
-			s.toldOfVault(e)
+			s.crossOffVault(e)
 		}
 		out = rec
 		return nil

@@ -98,7 +98,7 @@ func (v *vault) call(op string, effect func() error) error {
 
 func (v *vault) now() time.Time { return v.w.now.Add(v.skew) }
 
-// ClockSkew is what the last answer told this daemon.
+// ClockSkew is the skew in the vault's last answer to this daemon.
 func (v *vault) ClockSkew() (time.Duration, bool) {
 	skew, known := v.answer[v.w.acting]
 	return skew, known
@@ -184,7 +184,7 @@ func (v *vault) add(name string, m *material, tags map[string]string) *version {
 		Created: v.now().Truncate(time.Second), Enabled: true, Tags: tags, Kty: "RSA-HSM", Material: m.shown}}
 	c := v.content(name)
 	c.versions = append(c.versions, x)
-	v.w.tell("%s has version %s of %s, material %s", v.Name, x.ID[:6], name, m.print.Short())
+	v.w.log("%s has version %s of %s, material %s", v.Name, x.ID[:6], name, m.print.Short())
 	return x
 }
 

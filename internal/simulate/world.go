@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Options are what a run may be told besides its seed.
+// Options are the settings of a run besides its seed.
 type Options struct {
 	// Trace is how many of its last lines of the story a result keeps; telling
 	// it costs time.
@@ -83,7 +83,7 @@ func (w *World) violate(format string, args ...any) {
 	panic(violation{fmt.Sprintf(format, args...)})
 }
 
-func (w *World) tell(format string, args ...any) {
+func (w *World) log(format string, args ...any) {
 	if w.opts.Trace == 0 {
 		return
 	}

@@ -139,10 +139,10 @@ type Key struct {
 	Abandoned    int           `json:"abandoned,omitempty"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.
 	RotationSince time.Time `json:"rotation_since,omitzero"`
-	// Lacking are the URLs of the vaults in which the latest generation is not active, although it is in another one.
-	Lacking []string `json:"lacking,omitempty"`
-	Vaults  []string `json:"vaults"` // URLs, in rotation order
-	Proofs  []Proof  `json:"proofs,omitempty"`
+	// MissingFrom are the URLs of the vaults where the latest generation is not active while it is in another.
+	MissingFrom []string `json:"lacking,omitempty"`
+	Vaults      []string `json:"vaults"` // URLs, in rotation order
+	Proofs      []Proof  `json:"proofs,omitempty"`
 }
 
 // The values of Key.State.

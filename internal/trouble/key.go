@@ -40,7 +40,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
 		return
 	case failing:
-		f.add(UnwrapFailing, here, fmt.Sprintf("%s did not prove: %s at %s: %s", version, p.Outcome, p.Where(),
+		f.add(UnwrapFailing, here, fmt.Sprintf("%s failed its proof: %s at %s: %s", version, p.Outcome, p.Where(),
 			p.Error))
 		return
 	case p.PassedAt.IsZero(), p.Outcome == "" && p.Error != "":
@@ -60,7 +60,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 	}
 }
 
-// drifts adds the differences that the last look found, except those for which the key is held.
+// drifts adds the differences that the last look found, except the one that holds the key.
 func (f *finder) drifts(k status.Key, l Look) {
 	for _, drift := range plan.Drifts(plan.Input{Policy: l.Policy, Record: &l.Record, Seen: l.Seen}) {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
@@ -85,17 +85,17 @@ func (l Look) expires(url string) time.Time {
 	return time.Time{}
 }
 
-// policies finds the vaults that do not tell whether they rotate the key themselves.
+// policies finds the vaults that do not say whether they rotate the key themselves.
 func (f *finder) policies(k status.Key, l Look) {
 	for _, v := range l.Policy.Vaults {
 		if seen := l.Seen.Vaults[v.URL]; seen.Err == nil && seen.PolicyErr != nil {
 			f.add(RotationPolicyUnreadable, about{key: k.Name, vault: v.Name}, fmt.Sprintf(
-				"%s: vault %s does not tell whether it rotates the key itself: %v", k.Name, v.Name, seen.PolicyErr))
+				"%s: vault %s does not say whether it rotates the key itself: %v", k.Name, v.Name, seen.PolicyErr))
 		}
 	}
 }
 
-// requests finds the rotations that people asked for and that do not come.
+// requests finds requested rotations that are late.
 func (f *finder) requests(k status.Key) {
 	var compromise, other time.Time // the oldest
 	for _, q := range k.Requests {
@@ -109,21 +109,21 @@ func (f *finder) requests(k status.Key) {
 	}
 	if f.late(CompromiseWaiting, compromise) {
 		f.add(CompromiseWaiting, about{key: k.Name}, because(fmt.Sprintf(
-			"%s is compromised, and the rotation that was asked for at %s is not finished",
+			"%s is compromised, and the rotation requested at %s is not finished",
 			k.Name, words.Moment(compromise)), k))
 	}
 	if f.late(RequestWaiting, other) && k.Hold == nil && k.RotationSince.IsZero() {
 		f.add(RequestWaiting, about{key: k.Name}, because(fmt.Sprintf(
-			"%s: the rotation that was asked for at %s has not begun", k.Name, words.Moment(other)), k))
+			"%s: the rotation requested at %s has not begun", k.Name, words.Moment(other)), k))
 	}
 }
 
-// rotation finds what does not come through, or does not begin.
+// rotation finds a rotation that does not finish, or does not begin.
 func (f *finder) rotation(k status.Key) {
-	lacking := f.lacking(k)
+	missingFrom := f.missingFrom(k)
 	here, there := about{key: k.Name}, about{key: k.Name}
-	if len(lacking) == 1 {
-		there.vault = lacking[0]
+	if len(missingFrom) == 1 {
+		there.vault = missingFrom[0]
 	}
 	underWay := !k.RotationSince.IsZero()
 	switch {
@@ -136,7 +136,7 @@ func (f *finder) rotation(k status.Key) {
 		f.add(RotationPartial, there, because(k.Name+" is active in some of its vaults only", k))
 	case k.State == status.StatePartial:
 		f.add(KeyPartial, there, because(fmt.Sprintf(
-			"%s lacks its latest generation in %s", k.Name, strings.Join(lacking, ", ")), k))
+			"%s lacks its latest generation in %s", k.Name, strings.Join(missingFrom, ", ")), k))
 	case k.State == status.StateNew && !underWay && k.Waiting != "":
 		f.add(KeyNotMade, here, because(k.Name+" has no generation yet", k))
 	}
@@ -146,9 +146,9 @@ func (f *finder) rotation(k status.Key) {
 	}
 }
 
-// lacking names the key's vaults in which its latest generation is not active.
-func (f *finder) lacking(k status.Key) (names []string) {
-	for _, url := range k.Lacking {
+// missingFrom names the key's vaults in which its latest generation is not active.
+func (f *finder) missingFrom(k status.Key) (names []string) {
+	for _, url := range k.MissingFrom {
 		names = append(names, cmp.Or(f.vaults[url], url))
 	}
 	return names

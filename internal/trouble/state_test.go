@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-func TestAKeysStateIsTheFirstThingAPersonShouldKnow(t *testing.T) {
+func TestAKeysStateNamesItsMostUrgentTrouble(t *testing.T) {
 	now := time.Now()
 	p := key.Policy{Key: "one", Vaults: []key.Vault{{Name: "contoso-weu", URL: weu}}}
 	done := allWell().look.Record

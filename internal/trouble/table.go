@@ -92,10 +92,10 @@ var table = []Row{
 	{Cause: HSMDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
 		Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"},
 	{Cause: HSMChildDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
-		Remedy: "mend what it says, and the daemon starts the HSM side again by itself; " +
-			"its log (journalctl -u keyd) tells of each end"},
+		Remedy: "fix what it says; the daemon then restarts the HSM side by itself; " +
+			"journalctl -u keyd shows why it ended"},
 	{Cause: HSMDegraded, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
-		Remedy: "mend what it says; keyd check tries each part"},
+		Remedy: "fix what it says; keyd check tries each part"},
 	{Cause: HSMRestarting, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning, Limit: 5, // in hsm.LossSpan
 		Remedy: "journalctl -u {unit} shows what ends it"},
 	{Cause: PINRefused, Code: "keydpinrefused", Alert: "KeydPINRefused", Severity: critical,
@@ -109,7 +109,7 @@ var table = []Row{
 		Remedy: "change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart {unit}"},
 
 	{Cause: CheckpointStale, Code: "keydcheckpointstale", Alert: "KeydCheckpointStale", Severity: warning,
-		Threshold: audit.Every + time.Hour, Remedy: "keyd audit checkpoint tells why; keyd tries again by itself"},
+		Threshold: audit.Every + time.Hour, Remedy: "keyd audit checkpoint shows why; keyd tries again by itself"},
 	{Cause: CredentialUnusable, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
 		Remedy: "{credential}"},
 	{Cause: CertificateEnds, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
@@ -119,10 +119,10 @@ var table = []Row{
 		Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"},
 	{Cause: KEKWaiting, Code: "keydkekwaiting", Alert: "KeydKEKWaiting", Severity: warning, Threshold: 24 * time.Hour},
 	{Cause: ClockSkew, Code: "keydclockskew", Alert: "KeydClockSkew", Severity: warning, Threshold: 2 * time.Minute,
-		Remedy: "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is wrong; " +
+		Remedy: "chronyc tracking, or timedatectl timesync-status, shows whether this machine's is wrong; " +
 			"correct the time source"},
 	{Cause: VaultThrottled, Code: "keydvaultthrottled", Alert: "KeydVaultThrottled", Severity: warning, Limit: 0.1,
-		Remedy: "see in the vault's metrics in Azure who sends how much; keyd waits as it is told to"},
+		Remedy: "the vault's metrics in Azure show who sends how much; keyd waits as long as the vault asks"},
 
 	{Cause: UnwrapFailing, Code: "keydunwrapfailing", Alert: "KeydUnwrapFailing", Severity: critical,
 		Remedy: "see the runbook before anything is disabled or deleted"},
@@ -147,11 +147,11 @@ var table = []Row{
 	{Cause: RotationSlow, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,
 		Threshold: 2 * time.Hour, Remedy: waits + "keyd goes on by itself"},
 	{Cause: RotationPartial, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,
-		Remedy: "keyd catches the others up by itself"},
+		Remedy: "keyd brings the other vaults up to date by itself"},
 	{Cause: KeyPartial, Code: "keydkeypartial", Alert: "KeydKeyPartial", Severity: warning,
-		Remedy: "mend what it waits for; keyd catches the vault up by itself"},
+		Remedy: "fix what it waits for; keyd brings the vault up to date by itself"},
 	{Cause: KeyNotMade, Code: "keydkeynotmade", Alert: "KeydKeyNotMade", Severity: warning,
-		Remedy: "mend what it waits for, as keyd check advises; keyd then makes the key by itself"},
+		Remedy: "fix what it waits for, as keyd check advises; keyd then makes the key by itself"},
 	{Cause: RotationOverdue, Code: "keydrotationoverdue", Alert: "KeydRotationOverdue", Severity: warning,
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
 

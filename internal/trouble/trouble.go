@@ -95,7 +95,7 @@ func (f *finder) daemon(s status.Snapshot) {
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
 	if !s.Ready && f.late(NotReady, s.Started) {
-		f.add(NotReady, about{}, "not every key was looked at since keyd's start at "+words.Moment(s.Started))
+		f.add(NotReady, about{}, "not every key has been looked at since keyd started at "+words.Moment(s.Started))
 	}
 }
 
@@ -105,7 +105,7 @@ const unitOfHSM = "keyd-hsm"
 // HSMDownRemedy says what to do when the HSM side, whose log is in the journal of unit, does not answer.
 func HSMDownRemedy(unit string) string { return Of(hsmDown(unit)).Remedy }
 
-// hsmDown tells a service, which has a journal, from a child of the daemon, which has none of its own.
+// hsmDown distinguishes a service, which has its own journal, from a child of the daemon, which has none.
 func hsmDown(unit string) Cause {
 	if cmp.Or(unit, unitOfHSM) == unitOfHSM {
 		return HSMDown
@@ -135,7 +135,7 @@ func (f *finder) hsm(h status.HSM) {
 	case key.PINCountLow:
 		f.add(PINTriesLow, about{}, "somebody else tried a wrong PIN on the token, which has few tries left")
 	case key.PINToChange:
-		f.add(PINToChange, about{}, "the token wants another user PIN")
+		f.add(PINToChange, about{}, "the token demands a new user PIN")
 	}
 }
 
@@ -156,7 +156,7 @@ func (f *finder) credential() {
 			"the credential's file cannot be used: "+c.Err.Error())
 	case c.Err != nil:
 		f.add(CredentialUnusable, about{credential: c.Mend()}, fmt.Sprintf(
-			"the credential's file cannot be used: %v; keyd goes on with the certificate before, which ends at %s",
+			"the credential's file cannot be used: %v; keyd still uses the previous certificate, which ends at %s",
 			c.Err, words.Moment(c.Ends)))
 	case c.Ends.IsZero():
 	case left <= 0:

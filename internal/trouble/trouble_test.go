@@ -122,7 +122,7 @@ func examples() []example {
 			nil,
 		},
 		{"keydconfigreloadfailed", "", "", "", func(w *world) {
-			w.ReloadErr = errors.New("the configuration has mistakes, the old one goes on:\nkeyd.yaml:8:1: …")
+			w.ReloadErr = errors.New("the configuration has mistakes; keyd keeps the old one:\nkeyd.yaml:8:1: …")
 		}, nil},
 		{
 			"keydnotready", "", "", "", func(w *world) { w.Ready, w.Started = false, ago(16*time.Minute) },
@@ -242,7 +242,7 @@ func examples() []example {
 		}, nil},
 		{"keydkeypartial", "", aKey, aVault, func(w *world) {
 			w.look.Record.Generations[0].Placements = w.look.Record.Generations[0].Placements[1:]
-			w.key().State, w.key().Lacking = status.StatePartial, []string{weu}
+			w.key().State, w.key().MissingFrom = status.StatePartial, []string{weu}
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
 		}, nil},
 		{"keydkeynotmade", "", aKey, "", func(w *world) {
@@ -343,7 +343,7 @@ func TestEachTroubleIsAProblemInWords(t *testing.T) {
 }
 
 // A child of the daemon is no service: nothing may send people to a unit that is not there.
-func TestWhatToDoAboutTheHSMNamesTheUnitThatThereIs(t *testing.T) {
+func TestTheHSMRemedyNamesTheExistingUnit(t *testing.T) {
 	named := regexp.MustCompile(`keyd-hsm\b`)
 	found := 0
 	for _, c := range examples() {
@@ -396,7 +396,7 @@ func (w *world) waitingKEK(since time.Duration) {
 	}
 }
 
-func TestAKeyExchangeKeyThatWaitsBringsTheLineThatPinsIt(t *testing.T) {
+func TestAWaitingKeyExchangeKeyComesWithItsPinLine(t *testing.T) {
 	w := allWell()
 	w.waitingKEK(25 * time.Hour)
 	got := w.problems()

@@ -24,7 +24,7 @@ func otherProblems() (all []status.Problem) {
 	for _, p := range []struct{ key, how string }{{"refuted", "refuted at modulus"},
 		{"inconclusive", "inconclusive at vault-unwrap"}} {
 		add(status.Critical, p.key, weu, "keydunwrapfailing",
-			p.key+": version 5be10a77 (generation 3) in vault contoso-weu did not prove: "+p.how,
+			p.key+": version 5be10a77 (generation 3) in vault contoso-weu failed its proof: "+p.how,
 			"see the runbook before anything is disabled or deleted")
 	}
 	add(status.Critical, "inconclusive", weu, "keydwrapfailing",
@@ -47,22 +47,22 @@ func otherProblems() (all []status.Problem) {
 	add(status.Warning, "", "", "keydpintrieslow",
 		"somebody else tried a wrong PIN on the token, which has few tries left",
 		"find out who tries wrong PINs, and stop them")
-	add(status.Warning, "", "", "keydpintochange", "the token wants another user PIN",
+	add(status.Warning, "", "", "keydpintochange", "the token demands a new user PIN",
 		"change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart keyd-hsm")
 	add(status.Warning, "", "", "keydcheckpointstale",
 		"the audit chain was last signed at 2026-11-23T03:00:00Z, and should be daily",
-		"keyd audit checkpoint tells why; keyd tries again by itself")
+		"keyd audit checkpoint shows why; keyd tries again by itself")
 	add(status.Warning, "", "", "keydconfigreloadfailed",
-		"the last reload was refused: the configuration has mistakes, the old one goes on",
+		"the last reload was refused: the configuration has mistakes; keyd keeps the old one",
 		"correct it (keyd check shows each mistake with its line), then: keyd reload")
 	add(status.Warning, "", "", "keydnotready",
-		"not every key was looked at since keyd's start at 2026-11-25T09:20:00Z",
+		"not every key has been looked at since keyd started at 2026-11-25T09:20:00Z",
 		"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
 	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout",
 		"keyd check tries each part of the way to it; keyd goes on by itself")
 	add(status.Warning, "", weu, "keydclockskew",
 		"the clocks of this machine and of vault contoso-weu differ by 7m0s: from 5 minutes on scheduled "+
-			"rotations wait", "chronyc tracking, or timedatectl timesync-status, tells whether this machine's is "+
+			"rotations wait", "chronyc tracking, or timedatectl timesync-status, shows whether this machine's is "+
 			"wrong; correct the time source")
 	add(status.Warning, "", weu, "keydkekwaiting",
 		"vault contoso-weu has a new key exchange key, sha256:bb, which waits for approval since "+
@@ -72,30 +72,30 @@ func otherProblems() (all []status.Problem) {
 	add(status.Warning, "", weu, "keydvaultthrottled",
 		"vault contoso-weu answered 40 of the last 200 requests, within 15 minutes, with 429, too many requests: "+
 			"proofs and rotations are slow",
-		"see in the vault's metrics in Azure who sends how much; keyd waits as it is told to")
+		"the vault's metrics in Azure show who sends how much; keyd waits as long as the vault asks")
 	add(status.Warning, "well", weu, "keydproofstale",
 		"well: version 5be10a77 (generation 3) in vault contoso-weu was last proven at 2026-11-25T08:00:00Z, and "+
 			"should be every 5m0s", "keyd check tries each part; keyd tries again by itself")
 	add(status.Critical, "rotating", "", "keydcompromisewaiting",
-		"rotating is compromised, and the rotation that was asked for at 2026-11-25T08:55:00Z is not finished: vault "+
+		"rotating is compromised, and the rotation requested at 2026-11-25T08:55:00Z is not finished: vault "+
 			"contoso-hsm cannot be reached", "keyd plan shows what it waits for; if one vault alone is in the way: "+
 			"keyd rotate --now rotating --compromise --without VAULT --reason …")
 	add(status.Warning, "on-request", "", "keydrequestwaiting",
-		"on-request: the rotation that was asked for at 2026-11-25T08:30:00Z has not begun: vault contoso-hsm cannot "+
+		"on-request: the rotation requested at 2026-11-25T08:30:00Z has not begun: vault contoso-hsm cannot "+
 			"be reached", plan)
 	add(status.Warning, "overdue", "", "keydrotationoverdue",
 		"overdue was due for rotation at 2026-11-22T09:41:00Z, and it has not begun: vault contoso-hsm cannot be "+
 			"reached", plan)
 	add(status.Warning, "partial", mhsm, "keydkeypartial",
 		"partial lacks its latest generation in contoso-hsm: vault contoso-hsm cannot be reached",
-		"mend what it waits for; keyd catches the vault up by itself")
+		"fix what it waits for; keyd brings the vault up to date by itself")
 	add(status.Warning, "new", "", "keydkeynotmade", "new has no generation yet: vault contoso-weu is not ready",
-		"mend what it waits for, as keyd check advises; keyd then makes the key by itself")
+		"fix what it waits for, as keyd check advises; keyd then makes the key by itself")
 	add(status.Critical, "well", mhsm, "keydversionexpiressoon",
 		"the newest version of well in vault contoso-hsm, 5be10a77, expires at 2026-11-29T00:00:00Z: from then on "+
 			"nobody can wrap with it", "keyd rotate --now well --reason …")
 	add(status.Warning, "well", weu, "keydrotationpolicyunreadable",
-		"well: vault contoso-weu does not tell whether it rotates the key itself: 403 ForbiddenByRbac",
+		"well: vault contoso-weu does not say whether it rotates the key itself: 403 ForbiddenByRbac",
 		"let keyd's identity read rotation policies, as the runbook says; keyd asks again within half an hour")
 	for _, kind := range driftKinds() {
 		add(status.Warning, "well", weu, "drift-"+string(kind), "well: "+string(kind)+" in vault contoso-weu",

@@ -329,7 +329,7 @@ var shownFields = []string{"generation", "vault", "version", "cause", "code", "l
 
 func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryView {
 	v := entryView{Seq: e.Seq, Time: clock(now, e.Time), Key: e.Key, Event: e.Event, Actor: e.Actor}
-	var more []string
+	var others []string
 	for _, name := range shownFields {
 		value := e.Fields[name]
 		switch {
@@ -344,9 +344,9 @@ func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryVie
 		default:
 			value = name + " " + value
 		}
-		more = append(more, value)
+		others = append(others, value)
 	}
-	v.More = strings.Join(more, ", ")
+	v.More = strings.Join(others, ", ")
 	return v
 }
 

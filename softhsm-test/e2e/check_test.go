@@ -155,7 +155,7 @@ func TestACheckNamesEachRightThatIsMissing(t *testing.T) {
 		w.wantLine(lines, "role", "weu", "right to "+right, status.CheckFailed, "does not have it",
 			"key-vault-role.json", "key-vault-access-policy.json")
 	}
-	w.wantLine(lines, "role", "weu", "right to getrotationpolicy", status.CheckWarning, "goes unseen")
+	w.wantLine(lines, "role", "weu", "right to getrotationpolicy", status.CheckWarning, "keyd cannot see")
 	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckOK, "refused")
 	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK, "has get, list, wrapKey, unwrapKey")
 	w.wantLine(lines, "role", "mhsm", "no right to delete", status.CheckWarning, "managed-hsm-role.json")

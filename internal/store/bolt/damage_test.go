@@ -115,7 +115,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 		},
 		"end cut off, a record is newer": {
 			drop(9, 10),
-			"record of b: the chain has no entry of it",
+			"record of b: the chain has no entry for it",
 		},
 		"end cut off, before a record's last change": {
 			drop(5, 6, 7, 8, 9, 10),
@@ -124,7 +124,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 		},
 		"record removed": {
 			func(tx *bbolt.Tx) error { return records(tx).Delete([]byte("a")) },
-			"record of a: entry 6 tells of it, and it is gone",
+			"record of a: entry 6 describes it, but it is gone",
 		},
 		"record changed with a sum of its own": {
 			func(tx *bbolt.Tx) error {
@@ -144,7 +144,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 				}
 				return records(tx).Put([]byte("a"), newStored("a", 3, r.body).encode())
 			},
-			"record of a: it was saved with entry 3 and entry 6 tells of a later change: an older record was put back",
+			"record of a: it was saved with entry 3 and entry 6 records a later change: an older record was put back",
 		},
 		"record cut short": {
 			func(tx *bbolt.Tx) error { return records(tx).Put([]byte("a"), []byte("x")) },
@@ -215,7 +215,7 @@ func TestATruncatedFileIsNamed(t *testing.T) {
 // Whatever single bit changes, the state is refused or reads as it was written.
 // The bits are all of the heads of those pages that lead to others, and some of
 // everything.
-func TestAFlippedBitIsNeverBelieved(t *testing.T) {
+func TestAFlippedBitIsRefusedOrHasNoEffect(t *testing.T) {
 	const header, samples = 32, 300
 	pageSize := os.Getpagesize()
 	clean, want := branchedState(t)
@@ -298,7 +298,7 @@ func privateTemp(t *testing.T) string {
 
 // bbolt by itself would fall back to the other meta page, and so forget the
 // last transaction.
-func TestADamagedMetaPageIsNotAWayBack(t *testing.T) {
+func TestADamagedMetaPageDoesNotRestoreAnOlderState(t *testing.T) {
 	for page := range 2 {
 		path := filepath.Join(history(t), fileName)
 		b, err := os.ReadFile(path)

@@ -77,7 +77,7 @@ func (s *Store) migrateRecords(tx *bbolt.Tx, from int) error {
 	for v := from; v < s.format.version; v++ {
 		step, ok := s.format.from[v]
 		if !ok {
-			return fmt.Errorf("no way leads from schema %d to %d", v, v+1)
+			return fmt.Errorf("no migration leads from schema %d to %d", v, v+1)
 		}
 		if bodies, err = step(bodies); err != nil {
 			return err

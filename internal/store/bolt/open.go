@@ -21,7 +21,7 @@ import (
 const (
 	fileName = "keyd.db"
 	// lockWait is how long an opener waits for the file's lock: enough for a
-	// predecessor that is just ending, short enough to be told clearly.
+	// predecessor that is just ending, short enough for a clear error.
 	lockWait = time.Second
 	// mapSize is the address space mapped from the start (16 MiB), so that a
 	// long read, such as a backup, does not keep a writer from growing the file.

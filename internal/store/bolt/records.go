@@ -100,7 +100,7 @@ func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chai
 	return rec, err
 }
 
-// isVault tells the record of a vault by its name, a URL: no name of a key has a colon.
+// isVault recognises the record of a vault by its name, a URL: no name of a key has a colon.
 func isVault(name string) bool { return strings.HasPrefix(name, "https://") }
 
 // change is a record that is to be saved.

@@ -121,7 +121,7 @@ func TestOpenRefusesADirectoryThatOthersCanEnter(t *testing.T) {
 	}
 }
 
-func TestASecondOpenerIsToldWhy(t *testing.T) {
+func TestASecondOpenerGetsTheReason(t *testing.T) {
 	dir := stateDir(t)
 	openIn(t, dir)
 	var locked *LockedError

@@ -116,14 +116,14 @@ func (v *verifier) walkRecords(tx *bbolt.Tx) error {
 		case err != nil:
 			v.add(chain.Finding{Key: name, What: err.Error()})
 		case !known:
-			v.add(chain.Finding{Key: name, What: "the chain has no entry of it"})
+			v.add(chain.Finding{Key: name, What: "the chain has no entry for it"})
 		case r.revision > last.seq:
 			v.add(chain.Finding{Key: name, What: fmt.Sprintf(
 				"it was saved with entry %d and the chain knows only up to entry %d: entries were removed from its end",
 				r.revision, last.seq)})
 		case r.revision < last.seq:
 			v.add(chain.Finding{Key: name, What: fmt.Sprintf(
-				"it was saved with entry %d and entry %d tells of a later change: an older record was put back",
+				"it was saved with entry %d and entry %d records a later change: an older record was put back",
 				r.revision, last.seq)})
 		case r.sum.String() != last.sum:
 			v.add(chain.Finding{Key: name, What: fmt.Sprintf("it is not the one that entry %d was saved with",
@@ -132,7 +132,7 @@ func (v *verifier) walkRecords(tx *bbolt.Tx) error {
 		return nil
 	})
 	for _, name := range slices.Sorted(maps.Keys(v.covered)) {
-		v.add(chain.Finding{Key: name, What: fmt.Sprintf("entry %d tells of it, and it is gone", v.covered[name].seq)})
+		v.add(chain.Finding{Key: name, What: fmt.Sprintf("entry %d describes it, but it is gone", v.covered[name].seq)})
 	}
 	return err
 }
