@@ -70,6 +70,9 @@ func (in VaultInput) quiet() Step {
 	case len(in.Record.Superseded()) > 0:
 		s.Until = sooner(s.Until, in.Now.Add(time.Hour))
 	}
+	if !s.Until.IsZero() && !s.Until.After(in.Now) {
+		s.Until = in.Now.Add(pollWait) // it is due, and something is in the way
+	}
 	return s
 }
 
@@ -201,12 +204,17 @@ func kekAbsent(in VaultInput) (Step, bool) {
 // kekRotation makes a new version. While one waits for approval there is nothing to gain from another.
 func kekRotation(in VaultInput) (Step, bool) {
 	t, due := in.due()
-	if !due || in.Seen.Newest.Absent || in.Record.Waiting() != nil {
+	if !due || in.Seen.Newest.Absent || WaitingKEK(in.Policy.Vault, in.Record, in.Seen) != nil {
 		return Step{}, false
 	}
 	if !in.Policy.Create {
 		return Step{Kind: Wait, Until: in.Now.Add(pollWait),
 			Why: "a new key exchange key is due, and kek.create is false"}, true
+	}
+	if x, ok := in.unfit(); ok {
+		return Step{Kind: Wait, Until: in.Now.Add(pollApproval), Why: fmt.Sprintf(
+			"a new key exchange key is due, and vault %s shows the one that keyd just made, %s, as one that cannot be used",
+			in.Policy.Name, x.ID)}, true
 	}
 	if t.Scheduled && !in.clockAgrees() {
 		return Step{Kind: Wait, Until: in.Now.Add(pollWait), Why: fmt.Sprintf(
@@ -215,6 +223,32 @@ func kekRotation(in VaultInput) (Step, bool) {
 			true
 	}
 	return Step{Kind: CreateKEK, Why: t.Reason, Trigger: t}, true
+}
+
+// WaitingKEK is the KEK that waits for approval; nil for none. One that somebody disabled, or that is no longer in the
+// vault under the name of the KEK, was turned down: nobody is going to approve it.
+func WaitingKEK(v key.Vault, r *record.Vault, seen *record.VaultLook) *record.KEK {
+	k := r.Waiting()
+	if k == nil || seen == nil || seen.Err != nil {
+		return k
+	}
+	x, listed := seen.Version(k.Version())
+	if listed && !x.Enabled || !listed && k.Made.Passed(seen.Moment(seen.At), KEKTime(v)) {
+		return nil
+	}
+	return k
+}
+
+// unfit is a version that keyd made a short while ago and could not record as a KEK, since it is disabled or otherwise
+// unfit. Another one made at once would be the same, and so on for ever.
+func (in VaultInput) unfit() (x key.Version, ok bool) {
+	for _, x := range in.Seen.Versions {
+		k := in.Record.Attempt(key.ID(x.Tags[key.TagAttempt]))
+		if k != nil && k.State == key.KEKVoid && !k.Begun.Passed(in.look(), kekPause) {
+			return x, true
+		}
+	}
+	return x, false
 }
 
 // clockAgrees reports whether the local clock is known to be near the vault's.

@@ -220,3 +220,18 @@ func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testi
 		t.Errorf("%d tries in a day, want one every six hours", tries)
 	}
 }
+
+// Who does not want a new key exchange key disables it in the vault: that must not end all rotation of them.
+func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T) {
+	w, r, _ := askForKEK(t)
+	v := w.vault[weu.URL]
+	v.kekOff[v.kek.Version()] = true
+	w.vaultSteps(r, weu, 2, time.Minute)
+	if _, _, err := r.RequestKEK(t.Context(), vaultPolicy(weu), "uid 0 (root)", "the last was not wanted"); err != nil {
+		t.Fatal(err)
+	}
+	w.vaultSteps(r, weu, 10, time.Minute)
+	if n := len(v.allKEKs()); n != 3 {
+		t.Errorf("%d key exchange keys, want a third one\n%s", n, w.story())
+	}
+}
