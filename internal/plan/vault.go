@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -164,11 +165,15 @@ func kekDisabling(in VaultInput) (Step, bool) {
 	return Step{}, false
 }
 
-// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits.
+// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits. While none is in use, as when
+// the record was lost, the latest one that is approved will do.
 func kekUse(in VaultInput) (Step, bool) {
 	versions := []string{in.Seen.Newest.KEK.Version()}
 	if k := in.Record.Waiting(); k != nil {
 		versions = append(versions, k.Version())
+	}
+	if in.Record.Active() == nil {
+		versions = append(versions, in.approved()...)
 	}
 	for _, version := range versions {
 		if in.mayUse(version) {
@@ -176,6 +181,19 @@ func kekUse(in VaultInput) (Step, bool) {
 		}
 	}
 	return Step{}, false
+}
+
+// approved lists the enabled versions whose fingerprints are configured, the latest first.
+func (in VaultInput) approved() (versions []string) {
+	latest := slices.SortedStableFunc(slices.Values(in.Seen.Versions), func(a, b key.Version) int {
+		return b.Created.Compare(a.Created)
+	})
+	for _, x := range latest {
+		if seen, ok := in.Seen.KEK(x.ID); ok && x.Enabled && seen.Trust == key.TrustConfigured {
+			versions = append(versions, x.ID)
+		}
+	}
+	return versions
 }
 
 // mayUse reports whether a KEK that is not in use may be. A first use is trust in whoever answers: it counts only where
