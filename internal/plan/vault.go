@@ -165,8 +165,8 @@ func kekDisabling(in VaultInput) (Step, bool) {
 	return Step{}, false
 }
 
-// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits. While none is in use, as when
-// the record was lost, the latest one that is approved will do.
+// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits. While none is in use, as
+// when the record was lost, the latest one that is approved will do.
 func kekUse(in VaultInput) (Step, bool) {
 	versions := []string{in.Seen.Newest.KEK.Version()}
 	if k := in.Record.Waiting(); k != nil {

@@ -152,8 +152,8 @@ func (v *Vault) MakeKEK(now Moment, attempt key.ID, by, reason string) error {
 	return nil
 }
 
-// KEKMade records that the vault shows the KEK of an attempt, which may have been given up. The request is answered. One
-// that comes to light after another came into use counts as superseded: it must not be in the way of the next.
+// KEKMade records that the vault shows the KEK of an attempt, which may have been given up. The request is answered.
+// One that comes to light after another came into use counts as superseded: it must not be in the way of the next.
 func (v *Vault) KEKMade(now Moment, attempt key.ID, kid string, print key.Fingerprint) error {
 	if v.KEK(key.VersionOf(kid)) != nil {
 		return fmt.Errorf("the record of %s has the key exchange key %s already", v.URL, kid)
