@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -47,10 +48,8 @@ func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *r
 				"are stale, keyd looks again", newest)
 		}
 	}
-	for _, x := range seen.Versions {
-		known, own := rec.KEK(x.ID), rec.Attempt(key.ID(x.Tags[key.TagAttempt]))
-		if _, done := seen.KEK(x.ID); done || known == nil && own == nil ||
-			known != nil && known.State != key.KEKActive && known.State != key.KEKMade {
+	for _, x := range latestFirst(seen.Versions) {
+		if _, done := seen.KEK(x.ID); done || !concerns(rec, x, len(seen.Others)) {
 			continue
 		}
 		one := o.kek(ctx, c, x.ID)
@@ -61,6 +60,25 @@ func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *r
 	}
 	seen.Skew, seen.SkewSeen = c.ClockSkew()
 	return nil
+}
+
+// mostUnknown bounds how many versions are looked at in search of an approved one.
+const mostUnknown = 10
+
+// concerns reports whether a step may be about a version of the KEK. While none is in use, an approved one may be below
+// the newest: the record was lost.
+func concerns(rec *record.Vault, x key.Version, looked int) bool {
+	if known := rec.KEK(x.ID); known != nil {
+		return known.State == key.KEKActive || known.State == key.KEKMade
+	}
+	own := rec.Attempt(key.ID(x.Tags[key.TagAttempt]))
+	return own != nil || rec.Active() == nil && x.Enabled && looked < mostUnknown
+}
+
+func latestFirst(versions []key.Version) []key.Version {
+	return slices.SortedStableFunc(slices.Values(versions), func(a, b key.Version) int {
+		return b.Created.Compare(a.Created)
+	})
 }
 
 // unseen reports whether the vault did not answer. Why the HSM side does not trust a KEK is no error of the look.

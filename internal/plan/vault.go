@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -69,6 +70,9 @@ func (in VaultInput) quiet() Step {
 		s.Why, s.Until = in.untrusted(in.Seen.Newest.KEK.Version())
 	case len(in.Record.Superseded()) > 0:
 		s.Until = sooner(s.Until, in.Now.Add(time.Hour))
+	}
+	if !s.Until.IsZero() && !s.Until.After(in.Now) {
+		s.Until = in.Now.Add(pollWait) // it is due, and something is in the way
 	}
 	return s
 }
@@ -161,11 +165,15 @@ func kekDisabling(in VaultInput) (Step, bool) {
 	return Step{}, false
 }
 
-// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits.
+// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits. While none is in use, as
+// when the record was lost, the latest one that is approved will do.
 func kekUse(in VaultInput) (Step, bool) {
 	versions := []string{in.Seen.Newest.KEK.Version()}
 	if k := in.Record.Waiting(); k != nil {
 		versions = append(versions, k.Version())
+	}
+	if in.Record.Active() == nil {
+		versions = append(versions, in.approved()...)
 	}
 	for _, version := range versions {
 		if in.mayUse(version) {
@@ -173,6 +181,19 @@ func kekUse(in VaultInput) (Step, bool) {
 		}
 	}
 	return Step{}, false
+}
+
+// approved lists the enabled versions whose fingerprints are configured, the latest first.
+func (in VaultInput) approved() (versions []string) {
+	latest := slices.SortedStableFunc(slices.Values(in.Seen.Versions), func(a, b key.Version) int {
+		return b.Created.Compare(a.Created)
+	})
+	for _, x := range latest {
+		if seen, ok := in.Seen.KEK(x.ID); ok && x.Enabled && seen.Trust == key.TrustConfigured {
+			versions = append(versions, x.ID)
+		}
+	}
+	return versions
 }
 
 // mayUse reports whether a KEK that is not in use may be. A first use is trust in whoever answers: it counts only where
@@ -201,12 +222,17 @@ func kekAbsent(in VaultInput) (Step, bool) {
 // kekRotation makes a new version. While one waits for approval there is nothing to gain from another.
 func kekRotation(in VaultInput) (Step, bool) {
 	t, due := in.due()
-	if !due || in.Seen.Newest.Absent || in.Record.Waiting() != nil {
+	if !due || in.Seen.Newest.Absent || WaitingKEK(in.Policy.Vault, in.Record, in.Seen) != nil {
 		return Step{}, false
 	}
 	if !in.Policy.Create {
 		return Step{Kind: Wait, Until: in.Now.Add(pollWait),
 			Why: "a new key exchange key is due, and kek.create is false"}, true
+	}
+	if x, ok := in.unfit(); ok {
+		return Step{Kind: Wait, Until: in.Now.Add(pollApproval), Why: fmt.Sprintf(
+			"a new key exchange key is due, and vault %s shows the one that keyd just made, %s, as one that cannot be used",
+			in.Policy.Name, x.ID)}, true
 	}
 	if t.Scheduled && !in.clockAgrees() {
 		return Step{Kind: Wait, Until: in.Now.Add(pollWait), Why: fmt.Sprintf(
@@ -215,6 +241,32 @@ func kekRotation(in VaultInput) (Step, bool) {
 			true
 	}
 	return Step{Kind: CreateKEK, Why: t.Reason, Trigger: t}, true
+}
+
+// WaitingKEK is the KEK that waits for approval; nil for none. One that somebody disabled, or that is no longer in the
+// vault under the name of the KEK, was turned down: nobody is going to approve it.
+func WaitingKEK(v key.Vault, r *record.Vault, seen *record.VaultLook) *record.KEK {
+	k := r.Waiting()
+	if k == nil || seen == nil || seen.Err != nil {
+		return k
+	}
+	x, listed := seen.Version(k.Version())
+	if listed && !x.Enabled || !listed && k.Made.Passed(seen.Moment(seen.At), KEKTime(v)) {
+		return nil
+	}
+	return k
+}
+
+// unfit is a version that keyd made a short while ago and could not record as a KEK, since it is disabled or otherwise
+// unfit. Another one made at once would be the same, and so on for ever.
+func (in VaultInput) unfit() (x key.Version, ok bool) {
+	for _, x := range in.Seen.Versions {
+		k := in.Record.Attempt(key.ID(x.Tags[key.TagAttempt]))
+		if k != nil && k.State == key.KEKVoid && !k.Begun.Passed(in.look(), kekPause) {
+			return x, true
+		}
+	}
+	return x, false
 }
 
 // clockAgrees reports whether the local clock is known to be near the vault's.

@@ -173,6 +173,34 @@ func vaultCases() []vaultCase {
 			in.has(keksIn(key.KEKMade, "2", time.Hour))
 			in.shows("2", "a2", "", refused)
 		}, Idle, ""},
+		{"a new one is asked for while one waits that somebody disabled", func(in *VaultInput) {
+			ask(in)
+			in.has(keksIn(key.KEKMade, "2", time.Hour))
+			in.shows("2", "a2", "", refused)
+			in.Seen.Versions[1].Enabled = false
+		}, CreateKEK, ""},
+		{"a new one is asked for while one waits that is gone", func(in *VaultInput) {
+			ask(in)
+			in.has(keksIn(key.KEKMade, "2", time.Hour))
+		}, CreateKEK, ""},
+		{"a new one is asked for while one waits that does not show yet", func(in *VaultInput) {
+			ask(in)
+			in.has(keksIn(key.KEKMade, "2", time.Minute))
+		}, Idle, ""},
+		{"a new one is asked for, and the one just made is unfit", func(in *VaultInput) {
+			ask(in)
+			making(in, time.Hour)
+			in.Record.KEKs[1].State = key.KEKVoid
+			in.shows("2", "a2", "", refused)
+			in.Seen.Newest.Print = ""
+		}, Wait, ""},
+		{"a new one is asked for, and the one made long ago is unfit", func(in *VaultInput) {
+			ask(in)
+			making(in, 7*time.Hour)
+			in.Record.KEKs[1].State = key.KEKVoid
+			in.shows("2", "a2", "", refused)
+			in.Seen.Newest.Print = ""
+		}, CreateKEK, ""},
 		{"a new one is due by the schedule", func(in *VaultInput) { in.Policy.Schedule = firesAfter(24 * time.Hour) },
 			CreateKEK, ""},
 		{"the schedule has not fired", func(in *VaultInput) { in.Policy.Schedule = firesAfter(72 * time.Hour) }, Idle,
@@ -254,6 +282,15 @@ func TestAVaultsNextStep(t *testing.T) {
 				t.Error("it does not say why")
 			}
 		})
+	}
+}
+
+// A vault may list versions and not show the newest: what is due cannot be done, and must not make the loop spin.
+func TestAVaultThatIsDueAndCannotGoOnIsNotSteppedWithoutPause(t *testing.T) {
+	in := quietVault()
+	in.Policy.Schedule, in.Seen.Newest = firesAfter(24*time.Hour), record.KEKSeen{Absent: true}
+	if s := NextForVault(in); s.Kind != Idle || !s.Until.After(in.Now) {
+		t.Errorf("%s until %s, at %s", s.Kind, s.Until, in.Now)
 	}
 }
 

@@ -153,6 +153,7 @@ func (v *Vault) MakeKEK(now Moment, attempt key.ID, by, reason string) error {
 }
 
 // KEKMade records that the vault shows the KEK of an attempt, which may have been given up. The request is answered.
+// One that comes to light after another came into use counts as superseded: it must not be in the way of the next.
 func (v *Vault) KEKMade(now Moment, attempt key.ID, kid string, print key.Fingerprint) error {
 	if v.KEK(key.VersionOf(kid)) != nil {
 		return fmt.Errorf("the record of %s has the key exchange key %s already", v.URL, kid)
@@ -162,8 +163,12 @@ func (v *Vault) KEKMade(now Moment, attempt key.ID, kid string, print key.Finger
 		if k.Attempt != attempt || k.State != key.KEKMaking && k.State != key.KEKVoid {
 			continue
 		}
-		k.State, k.Kid, k.Fingerprint, k.Made = key.KEKMade, kid, print, now
-		v.Request = nil
+		k.Kid, k.Fingerprint, k.Made = kid, print, now
+		if slices.ContainsFunc(v.KEKs[i+1:], func(later KEK) bool { return later.State == key.KEKActive }) {
+			k.State, k.Superseded = key.KEKSuperseded, now
+			return nil
+		}
+		k.State, v.Request = key.KEKMade, nil
 		return nil
 	}
 	return fmt.Errorf("the record of %s has no key exchange key in the making under %q", v.URL, attempt)

@@ -285,7 +285,7 @@ func (r *Rotator) RequestKEK(ctx context.Context, p key.VaultPolicy, actor, reas
 		if rec, err = r.loadVault(ctx, p.URL); err != nil {
 			return q, false, err
 		}
-		switch k := rec.Waiting(); {
+		switch k := plan.WaitingKEK(p.Vault, &rec, r.Observer.LastVault(p.URL)); {
 		case k != nil:
 			return q, false,
 				refuse("vault %s has a new key exchange key already, which waits for approval: %s; see: keyd kek %s",

@@ -220,3 +220,36 @@ func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testi
 		t.Errorf("%d tries in a day, want one every six hours", tries)
 	}
 }
+
+// Who does not want a new key exchange key disables it in the vault: that must not end all rotation of them.
+func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T) {
+	w, r, _ := askForKEK(t)
+	v := w.vault[weu.URL]
+	v.kekOff[v.kek.Version()] = true
+	w.vaultSteps(r, weu, 2, time.Minute)
+	if _, _, err := r.RequestKEK(t.Context(), vaultPolicy(weu), "uid 0 (root)", "the last was not wanted"); err != nil {
+		t.Fatal(err)
+	}
+	w.vaultSteps(r, weu, 10, time.Minute)
+	if n := len(v.allKEKs()); n != 3 {
+		t.Errorf("%d key exchange keys, want a third one\n%s", n, w.story())
+	}
+}
+
+// The state directory may be lost while a new key exchange key waits for approval: the approved one is still there.
+func TestTheApprovedKeyExchangeKeyIsFoundBelowANewerOneWhenTheRecordIsLost(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	r := w.rotator()
+	w.vaultSteps(r, weu, 5, time.Second)
+	v := w.vault[weu.URL]
+	approved := v.kek.Version()
+	w.hsm.pins = []key.Fingerprint{w.print(weu)}
+	w.hsm.trust = map[string]key.Fingerprint{weu.URL: w.print(weu)} // the real HSM side refuses all but what is pinned
+	v.newKEK(nil)
+	delete(w.store.vaults, weu.URL)
+	w.now = w.now.Add(time.Hour)
+	w.vaultSteps(w.rotator(), weu, 20, time.Minute)
+	if k := w.vaultRecord(weu).Active(); k == nil || k.Version() != approved {
+		t.Errorf("in use: %+v, want the approved one\n%s", k, w.story())
+	}
+}
