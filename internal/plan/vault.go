@@ -304,7 +304,7 @@ const kekPause = 6 * time.Hour
 // kekRetirement disables a superseded KEK that nothing needs any more, while the active one stands.
 func kekRetirement(in VaultInput) (Step, bool) {
 	active := in.Record.Active()
-	if active == nil || in.Record.Making() != nil || !in.clockAgrees() {
+	if active == nil || in.Record.Making() != nil || !in.clockAgrees() || in.shared() {
 		return Step{}, false
 	}
 	seen, ok := in.Seen.KEK(active.Version())
@@ -322,6 +322,15 @@ func kekRetirement(in VaultInput) (Step, bool) {
 		}
 	}
 	return Step{}, false
+}
+
+// shared reports whether another instance made a version of the KEK. It may have pinned an older one, and then its
+// imports would stop with that.
+func (in VaultInput) shared() bool {
+	return slices.ContainsFunc(in.Seen.Versions, func(x key.Version) bool {
+		by := x.Tags[key.TagInstance]
+		return by != "" && by != in.Record.Instance
+	})
 }
 
 // sooner is the earlier of two times, of which zero is never.

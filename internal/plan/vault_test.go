@@ -212,6 +212,11 @@ func vaultCases() []vaultCase {
 
 		{"the old one may be needed yet", func(in *VaultInput) { rotatedVault(in, 12*time.Minute) }, Idle, ""},
 		{"nothing needs the old one", func(in *VaultInput) { rotatedVault(in, 14*time.Minute) }, DisableKEK, "1"},
+		{"another instance has the same KEK, and may have pinned the old one", func(in *VaultInput) {
+			rotatedVault(in, time.Hour)
+			in.Record.Instance = "hq-1"
+			in.Seen.Versions[1].Tags = map[string]string{key.TagInstance: "hq-2"}
+		}, Idle, ""},
 		{"of a Managed HSM something may", func(in *VaultInput) {
 			in.Policy.Kind = key.ManagedHSM
 			rotatedVault(in,
