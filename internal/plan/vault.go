@@ -231,7 +231,8 @@ func kekRotation(in VaultInput) (Step, bool) {
 	}
 	if x, ok := in.unfit(); ok {
 		return Step{Kind: Wait, Until: in.Now.Add(pollApproval), Why: fmt.Sprintf(
-			"a new key exchange key is due, and vault %s shows the one that keyd just made, %s, as one that cannot be used",
+			"a new key exchange key is due, and vault %s shows the one that keyd just made, %s, as one that "+
+				"cannot be used",
 			in.Policy.Name, x.ID)}, true
 	}
 	if t.Scheduled && !in.clockAgrees() {
