@@ -175,7 +175,7 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 			if last && v.visible(y, began) {
 				w.violate("doubled: %s in %s: %s of what is the newest there already", name, v.Name, p.Cause)
 			}
-		case before != nil && (before.State == key.Refuted || before.State == key.Void):
+		case before != nil && slices.Contains(givenUpStates, before.State):
 		default:
 			w.violate(
 				"doubled: %s in %s: version %s is there already with the material of the new %s",
@@ -285,3 +285,7 @@ func recorded(rec *record.Record, url, id string) bool {
 	_, p := holderOf(rec, url, id)
 	return p != nil
 }
+
+// givenUpStates are those of a version under which the same material may be imported once more: it is of no use, or an
+// operator let it be tried again.
+var givenUpStates = []key.PlacementState{key.Refuted, key.Lifted, key.Void}

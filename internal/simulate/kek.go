@@ -298,9 +298,6 @@ func (w *World) requestKEK(v *vault) {
 	d.act(func() {
 		_, joined, err := d.r.RequestKEK(context.Background(), v.policy(), operatorName, "on request")
 		w.log("kek rotate %s: joined %v %v", v.Name, joined, err)
-		if err == nil && !joined || key.ClassOf(err) == key.Ambiguous {
-			v.wanted++
-		}
 		d.turns[v.URL].wake = w.now
 	})
 }

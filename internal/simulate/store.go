@@ -110,6 +110,9 @@ func (s *store) SaveVault(_ context.Context, rec record.Vault, entries ...chain.
 		}
 		rec.Revision++
 		s.w.judgeVaultRecord(was, rec, entries[0].Event)
+		if was.Request == nil && rec.Request != nil {
+			s.w.vault(rec.URL).wanted++ // also when the answer is lost, or its reader dies
+		}
 		s.vaults[rec.URL] = rec.Clone()
 		for _, e := range entries {
 			s.intents[intent{e.Event, key.ID(e.Fields["attempt"]), rec.URL}] = true
