@@ -311,8 +311,8 @@ func (l *Loop) log(p key.Policy, pos Position) {
 	}
 }
 
-// RunOnce steps every key until nothing is due, one after the other, and reports
-// the keys that were not brought there.
+// RunOnce steps every key until nothing is due, one after the other and beside the vaults. It reports those that were
+// not brought there.
 func (l *Loop) RunOnce(ctx context.Context) error {
 	l.mu.Lock()
 	workers := make([]*worker, 0, len(l.keys))
@@ -320,11 +320,15 @@ func (l *Loop) RunOnce(ctx context.Context) error {
 		workers = append(workers, w)
 	}
 	l.mu.Unlock()
-	errs := []error{l.settleVaults(ctx)}
+	var vaults error
+	var running sync.WaitGroup
+	running.Go(func() { vaults = l.settleVaults(ctx) }) // no key waits for the KEK of a vault that is not its own
+	var errs []error
 	for _, w := range workers {
 		errs = append(errs, l.settle(ctx, w))
 	}
-	return errors.Join(errs...)
+	running.Wait()
+	return errors.Join(append(errs, vaults)...)
 }
 
 func (l *Loop) settle(ctx context.Context, w *worker) error {
@@ -353,6 +357,8 @@ func (l *Loop) settle(ctx context.Context, w *worker) error {
 		case <-ctx.Done():
 			timer.Stop()
 			return ctx.Err()
+		case <-w.wake:
+			timer.Stop()
 		case <-timer.C:
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -122,15 +123,18 @@ func (l *Loop) logVault(p key.VaultPolicy, pos Position) {
 	}
 }
 
-// settleVaults steps every vault until nothing is due there. One that waits for a person's approval is left.
+// settleVaults steps every vault until nothing is due there, all at once: none waits for one that does not answer. One
+// that waits for a person's approval is left.
 func (l *Loop) settleVaults(ctx context.Context) error {
 	l.mu.Lock()
 	workers := slices.Collect(maps.Values(l.vaults))
 	l.mu.Unlock()
-	var errs []error
-	for _, w := range workers {
-		errs = append(errs, l.settleVault(ctx, w))
+	errs := make([]error, len(workers))
+	var running sync.WaitGroup
+	for i, w := range workers {
+		running.Go(func() { errs[i] = l.settleVault(ctx, w) })
 	}
+	running.Wait()
 	return errors.Join(errs...)
 }
 
