@@ -73,7 +73,7 @@ func TestASkippedTimeFiresRightAfterTheGap(t *testing.T) {
 		// From 00:00 to 01:00: midnight itself does not exist.
 		{"CRON_TZ=Africa/Cairo 30 0 30 4 *", "2026-11-29T00:00Z", "2027-04-29T22:00Z"},
 		{"CRON_TZ=Asia/Beirut @daily", "2027-03-26T23:00Z", "2027-03-27T22:00Z 2027-03-28T21:00Z"},
-		{"CRON_TZ=America/Havana 0 0 14 3 *", "2026-11-29T00:00Z", "2027-03-14T05:00Z"},
+		{"CRON_TZ=America/Havana 0 0 9 3 *", "2024-11-29T00:00Z", "2025-03-09T05:00Z"},
 		{"CRON_TZ=America/Santiago 15 0 5 9 *", "2026-11-29T00:00Z", "2027-09-05T04:00Z"},
 		{"CRON_TZ=Atlantic/Azores 0 0 28 3 *", "2026-11-29T00:00Z", "2027-03-28T01:00Z"},
 		// From 01:00 to 02:00, and from 02:00 to 03:00.

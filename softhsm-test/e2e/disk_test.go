@@ -358,7 +358,7 @@ func TestFaultOldCopyOfTheStateLosesNoKeyAndAdoptBringsItUpToDate(t *testing.T) 
 	w.waitHold(key.HoldRecordBehind)
 	w.wantVersions(2)
 	w.wantContains(w.must("adopt", keyName), "generation 2", w.versions("weu")[1], w.versions("mhsm")[1],
-		"is not known")
+		"keyd does not know")
 	w.must("adopt", keyName, "--yes", "--reason", "an old copy was restored")
 	w.waitHold(key.HoldAdopted)
 	w.must("resume", keyName, "--reason", "compared with the vaults")

@@ -220,7 +220,7 @@ func TestFaultLostStateDirectoryImportsNothingAndIsRebuiltByAdopt(t *testing.T) 
 	w.wantContains(w.must("status"), "keyd adopt "+keyName)
 	w.wantVersions(2)
 	w.wantContains(w.must("adopt", keyName), "generation 1", "generation 2", w.versions("weu")[0],
-		w.versions("mhsm")[1], "retire clocks start anew")
+		w.versions("mhsm")[1], "the retire clocks start again")
 	if k := w.key(); len(k.Generations) != 0 {
 		t.Errorf("adopt without consent recorded %d generations", len(k.Generations))
 	}
