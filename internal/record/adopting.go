@@ -63,7 +63,7 @@ func (r *Record) AbandonFound(now time.Time, id key.ID, number int) {
 // DiscardOvertaken gives up what was reserved and not pinned before later generations were found: nothing would come
 // back to it. It lists their numbers. The latest generation gets another id where the record is behind, as a pair may
 // have been made under the one that it has.
-func (r *Record) DiscardOvertaken(now time.Time, newID NewID) (discarded []int, err error) {
+func (r *Record) DiscardOvertaken(now time.Time, behind bool, newID NewID) (discarded []int, err error) {
 	latest := r.Latest()
 	for i := range r.Generations {
 		g := &r.Generations[i]
@@ -73,7 +73,7 @@ func (r *Record) DiscardOvertaken(now time.Time, newID NewID) (discarded []int, 
 		case g != latest:
 			discarded = append(discarded, g.Number)
 			err = r.discard(now, g, newID, "overtaken by what adopt found")
-		case r.Hold != nil && r.Hold.Code == key.HoldRecordBehind:
+		case behind || r.Hold != nil && r.Hold.Code == key.HoldRecordBehind:
 			var id key.ID
 			if id, err = newID(); err == nil {
 				r.abandon(now, g, id, "reserved in a record that was behind")

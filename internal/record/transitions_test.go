@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
@@ -252,5 +253,20 @@ func TestACloneSharesNothing(t *testing.T) {
 	c.Requests[0].Without[0], c.Known[weu][0], c.Hold.Code = "x", "x", "x"
 	if !reflect.DeepEqual(before, b.Record) {
 		t.Error("a change of the clone changed the record")
+	}
+}
+
+// An old copy of the state may be held for another reason than that it is behind.
+func TestWhatAnOldCopyReservedGetsAnotherIDWhenPairsThatItDoesNotKnowAreFound(t *testing.T) {
+	const old, fresh = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
+	for behind, want := range map[bool]key.ID{false: old, true: fresh} {
+		r := record.Record{Key: "k", Hold: &key.Hold{Code: key.HoldNameTaken}}
+		if _, err := r.Reserve(time.Now(), key.Policy{Spec: key.RSA2048}, record.Reservation{ID: old}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := r.DiscardOvertaken(time.Now(), behind, func() (key.ID, error) { return fresh, nil })
+		if got := r.Latest().ID; err != nil || got != want || r.GaveUp(old) != behind {
+			t.Errorf("behind %v: the id is %s, want %s; %v", behind, got, want, err)
+		}
 	}
 }

@@ -113,7 +113,7 @@ func (a *adopter) shown(g *record.Generation) *status.AdoptedGeneration {
 }
 
 func (a *adopter) discardOvertaken(newID record.NewID) error {
-	discarded, err := a.rec.DiscardOvertaken(a.now, newID)
+	discarded, err := a.rec.DiscardOvertaken(a.now, a.gone > 0 || len(a.rebuilt) > 0, newID)
 	for _, n := range discarded {
 		a.note("generation %d was begun while others were not known, and has no pair yet: it is given up", n)
 		a.gone++
