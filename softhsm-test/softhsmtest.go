@@ -19,6 +19,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -69,6 +70,9 @@ func external(tb testing.TB, module string) *Token {
 // Create makes a SoftHSM token in dir, which must exist and belong to nothing
 // else: softhsm2.conf, the tokens directory and the PIN file "pin".
 func Create(dir, label, pin string) (*Token, error) {
+	if strings.Contains(dir, "#") {
+		return nil, fmt.Errorf("SoftHSM cannot use %s: in softhsm2.conf a # begins a comment", dir)
+	}
 	module, err := findModule()
 	if err != nil {
 		return nil, err
@@ -93,6 +97,18 @@ func (t *Token) Wipe(tb testing.TB) {
 		tb.Skip("does not apply: the token of KEYD_TEST_MODULE is not wiped")
 	}
 	if err := t.initialise("--token", t.Label); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// AddTwin makes one more token with the same label and PIN. A test that needs it does not apply to a token named by
+// KEYD_TEST_MODULE, whose slots others share, and is skipped.
+func (t *Token) AddTwin(tb testing.TB) {
+	tb.Helper()
+	if t.Conf == "" {
+		tb.Skip("does not apply: no token is added beside the one of KEYD_TEST_MODULE")
+	}
+	if err := t.initialise("--free"); err != nil {
 		tb.Fatal(err)
 	}
 }

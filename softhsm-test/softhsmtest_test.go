@@ -95,3 +95,10 @@ func TestAWipedTokenKeepsItsLabelAndPIN(t *testing.T) {
 		t.Errorf("the object is still there:\n%s", out)
 	}
 }
+
+func TestADirectoryThatSoftHSMCannotNameIsRefused(t *testing.T) {
+	_, err := softhsmtest.Create(t.TempDir()+"/world#01", "token", "1234")
+	if err == nil || !strings.Contains(err.Error(), "# begins a comment") {
+		t.Errorf("Create in a directory with a # answers %v", err)
+	}
+}

@@ -32,7 +32,7 @@ func TestWhyAChildCannotWorkIsShown(t *testing.T) {
 			[]string{`no token with label "absent"`, "hsm.token"},
 		},
 		"three tokens of one label": {
-			func(w *world) { w.initialise(w.token.Label); w.initialise(w.token.Label) }, "answers", status.HSMDown,
+			func(w *world) { w.token.AddTwin(w.t); w.token.AddTwin(w.t) }, "answers", status.HSMDown,
 			[]string{"shows 3 times a token with label", "hsm.serial"},
 		},
 		"no such module": {
@@ -129,17 +129,6 @@ func (w *world) pin(content string) {
 	w.t.Helper()
 	if err := os.WriteFile(w.token.PINFile, []byte(content), 0o600); err != nil {
 		w.t.Fatal(err)
-	}
-}
-
-// initialise makes one more token.
-func (w *world) initialise(label string) {
-	w.t.Helper()
-	cmd := exec.Command("softhsm2-util", "--init-token", "--free", "--label", label, "--pin", w.token.PIN, "--so-pin",
-		w.token.PIN)
-	cmd.Env = append(os.Environ(), w.token.Environ()...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		w.t.Fatalf("%v: %s", err, out)
 	}
 }
 
