@@ -40,6 +40,7 @@ var floors = map[string]int{
 	"internal/key":             0,
 	"internal/killpoint":       0,
 	"internal/pin":             0,
+	"internal/priority":        0,
 	"internal/recent":          0,
 	"internal/sample":          0,
 	"internal/schedule":        0,
