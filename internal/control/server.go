@@ -54,8 +54,9 @@ func NewServer(b Backend, a Authoriser, log *slog.Logger, reg prometheus.Registe
 // after an end by ctx.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	counted := newConns(s.metrics)
+	ending := make(chan struct{})
 	hs := &http.Server{
-		Handler:           s.handler(ctx.Done()),
+		Handler:           s.handler(ending),
 		ReadHeaderTimeout: readTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
@@ -64,6 +65,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		ConnState:         counted.changed,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
+	// The streams end once nobody can connect any more: whoever follows events must not come back to this server.
+	hs.RegisterOnShutdown(func() { close(ending) })
 	stopped := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { stopped <- shutdown(hs) })
 	err := hs.Serve(limited{l, counted})
