@@ -225,7 +225,7 @@ func openDisabling() []example {
 	}
 }
 
-// givenUp is a finished generation, and the pair that was given up before it.
+// givenUp has a finished generation, and a pair that was given up before it.
 func givenUp() *world {
 	return given().reserved().begun().made().abandoned().filled().proven(1, weu).proven(1, neu).finished(1)
 }
@@ -312,15 +312,15 @@ func noMaterial(s *record.VaultSeen) { s.Material = nil }
 
 func noClock(s *record.VaultSeen) { s.SkewSeen = false }
 
-// behind is a generation that is not in the Managed HSM.
+// behind has a generation that is not in the Managed HSM.
 func behind() *world { return given(weu, mhsm).pinned(mhsm).proven(1, weu).finished(1) }
 
-// recovered: the Managed HSM shows nothing, and a hold was lifted. What was recovered may not show yet.
+// recovered: the Managed HSM shows nothing, and a hold was lifted. The vault may not show yet what was recovered.
 func recovered(w *world) *world {
 	return w.held(key.HoldKeyDeleted).emptied(mhsm).resumed()
 }
 
-// leftOut has two generations that are not in the Managed HSM, the first of which has been superseded for 31 days.
+// leftOut has two generations that are not in the Managed HSM. The first has been superseded for 31 days.
 func leftOut(w *world) *world {
 	return w.pinned(mhsm).proven(1, weu).finished(1).pinned(mhsm).proven(2, weu).finished(2).wait(31 * day)
 }

@@ -14,8 +14,8 @@ type chapter struct {
 	examples []example
 }
 
-// table has a chapter for each rule, in their order. Attempts and versions are numbered in the order in which they come
-// about: after rotated() in weu and neu they are 1 in weu and 2 in neu, after the next one 3 and 4.
+// table has a chapter for each rule, in their order. Attempts and versions are numbered in the order in which they
+// are made: after rotated() in weu and neu they are 1 in weu and 2 in neu, after the next one 3 and 4.
 func table() []chapter {
 	return []chapter{
 		{"held", held()},
