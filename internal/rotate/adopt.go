@@ -70,8 +70,8 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	return nil
 }
 
-// consentLifts reports whether a hold is about what adopting settles. Others stay:
-// somebody else had a reason for them.
+// consentLifts reports whether adopting resolves the cause of a hold. Other holds stay: somebody else had a reason
+// for them.
 func consentLifts(code key.HoldCode) bool {
 	switch code {
 	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind, key.HoldObjectMissing:

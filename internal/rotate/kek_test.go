@@ -20,7 +20,7 @@ func (w *world) vaultSteps(r *rotate.Rotator, v key.Vault, n int, pause time.Dur
 	}
 }
 
-// vaultRecord is what the store has of a vault.
+// vaultRecord is the stored record of a vault.
 func (w *world) vaultRecord(v key.Vault) *record.Vault {
 	rec := w.store.vaults[v.URL].Clone()
 	return &rec
@@ -39,14 +39,14 @@ func TestAVaultGetsItsKeyExchangeKeyWithoutAnyKey(t *testing.T) {
 	}
 }
 
-// A restart, or another daemon, knows from the record what was begun.
+// After a restart, or in another daemon, the record says what was begun.
 func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	w.strikeOnce("mhsm.CreateKEK", failAfter)
 	w.vaultSteps(w.rotator(), mhsm, 1, time.Second)
 	v := w.vault[mhsm.URL]
 	made := v.kek
-	v.kek = nil // it does not show yet
+	v.kek = nil // the vault does not show it yet
 	w.vaultSteps(w.rotator(), mhsm, 40, 15*time.Second)
 	if v.kek != nil {
 		t.Fatal("a second key exchange key was made")
@@ -58,7 +58,7 @@ func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 	}
 }
 
-// The clocks of this daemon and of the one that began it may differ, or have been set.
+// The clocks of this daemon and of the one that began the work may differ, or somebody may have set them.
 func TestAKeyExchangeKeysSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	v := w.vault[mhsm.URL]
@@ -77,7 +77,7 @@ func TestAKeyExchangeKeysSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
 	}
 }
 
-// askForKEK makes a world with one rotated key, and asks for a new KEK, which waits for approval.
+// askForKEK makes a world with one rotated key and requests a new KEK, which waits for approval.
 func askForKEK(t *testing.T) (*world, *rotate.Rotator, key.Policy) {
 	t.Helper()
 	w := newWorld(t, 1, weu)
@@ -102,7 +102,7 @@ func TestANewKeyExchangeKeyIsUsedOnceItIsApprovedAndTheOldOneThenDisabled(t *tes
 	if k := w.vaultRecord(weu).Active(); k.Version() != old {
 		t.Fatalf("%s is in use before it is approved", k.Kid)
 	}
-	// A rotation meanwhile goes on with the old one.
+	// Meanwhile a rotation goes on with the old one.
 	request(t, w, p, rotate.Wanted{Reason: "meanwhile"})
 	w.settle(p)
 	if at := w.record(p.Key); at.Latest().Finished.IsZero() || at.Latest().Placements[0].KEK != v.oldKEKs[0].Kid {
@@ -165,7 +165,8 @@ func TestAStrangersKeyExchangeKeyDisplacesNothing(t *testing.T) {
 	if drifts := w.drifts(r, p); !slices.Equal(drifts, []plan.DriftKind{plan.DriftKEKChanged}) {
 		t.Errorf("drifts: %v, want kek-changed", drifts)
 	}
-	// Approved, it is used; and what keyd did not make it does not disable, once another has followed.
+	// Once approved, it is used. keyd does not disable a KEK that it did not make, even after another one has
+	// followed.
 	w.hsm.pins = []key.Fingerprint{w.print(weu)}
 	w.vaultSteps(r, weu, 20, time.Hour)
 	stranger := v.kek.Version()
@@ -221,7 +222,7 @@ func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testi
 	}
 }
 
-// Who does not want a new key exchange key disables it in the vault: that must not end all rotation of them.
+// An operator who does not want a new KEK disables it in the vault. That must not end KEK rotation for good.
 func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T) {
 	w, r, _ := askForKEK(t)
 	v := w.vault[weu.URL]
@@ -236,7 +237,7 @@ func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T)
 	}
 }
 
-// The state directory may be lost while a new key exchange key waits for approval: the approved one is still there.
+// The state directory is lost while a new KEK waits for approval. The approved one is still in the vault.
 func TestTheApprovedKeyExchangeKeyIsFoundBelowANewerOneWhenTheRecordIsLost(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	r := w.rotator()

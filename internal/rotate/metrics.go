@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
-// Metrics counts what the loop does and shows where each key stands.
+// Metrics counts the steps of the loop and shows the state of each key.
 type Metrics struct {
 	generation   *prometheus.GaugeVec
 	held         *prometheus.GaugeVec
@@ -93,7 +93,7 @@ func (m *Metrics) stepped(p key.Policy, s plan.Step, rec *record.Record, elapsed
 	}
 }
 
-// steppedVault counts a step of a vault's key exchange keys: one that belongs to no key.
+// steppedVault counts a step about a vault's KEKs, which belongs to no key.
 func (m *Metrics) steppedVault(p key.VaultPolicy, s plan.Step, elapsed time.Duration, err error) {
 	outcome := "done"
 	if err != nil {
@@ -106,7 +106,7 @@ func (m *Metrics) steppedVault(p key.VaultPolicy, s plan.Step, elapsed time.Dura
 	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
 }
 
-// RecordedVault shows where a vault's key exchange keys stand by its record.
+// RecordedVault shows the state of a vault's KEKs according to the vault's record.
 func (m *Metrics) RecordedVault(p key.VaultPolicy, rec *record.Vault) {
 	var since time.Time
 	if k := rec.Waiting(); k != nil {
@@ -121,7 +121,7 @@ func (m *Metrics) ForgetVault(name string) {
 	m.stepFailures.DeleteLabelValues("", name)
 }
 
-// Recorded shows where a key stands by its record.
+// Recorded shows the state of a key according to its record.
 func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	name := p.Key
 	m.rotations.WithLabelValues(name, "done")
@@ -148,8 +148,7 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	}
 }
 
-// failedInARow counts a step that failed in a vault, and forgets all of a key's when
-// one succeeds.
+// failedInARow counts a step that failed in a vault. A step that succeeds resets all counts of the key.
 func (m *Metrics) failedInARow(name, vault string, failed bool) {
 	if failed {
 		m.stepFailures.WithLabelValues(name, vault).Inc()
@@ -159,7 +158,7 @@ func (m *Metrics) failedInARow(name, vault string, failed bool) {
 	m.stepFailures.WithLabelValues(name, "")
 }
 
-// Forget drops every series of a key that is managed no more.
+// Forget drops every series of a key that keyd no longer manages.
 func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"key": name}
 	for _, v := range []*prometheus.GaugeVec{

@@ -21,7 +21,7 @@ const (
 	hsmURL = "https://contoso.managedhsm.azure.net"
 )
 
-// measured is a key in two vaults and metrics that show nothing yet.
+// measured makes a key in two vaults, and metrics that show nothing yet.
 func measured() (*Metrics, *prometheus.Registry, key.Policy) {
 	reg := prometheus.NewRegistry()
 	vaults := []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}
@@ -115,8 +115,9 @@ func TestTheOldestRequestIsShown(t *testing.T) {
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
 }
 
-// KeydRotationFailing asks how long a rotation has been under way, and KeydKeyPartial which vault lacks it. After the
-// pair was lost, and that was adopted with one vault done, nothing is under way, and the other vault still lacks it.
+// KeydRotationFailing asks how long a rotation has been under way, and KeydKeyPartial which vault lacks the
+// generation. Here the pair was lost and adopted after one vault was done: nothing is under way, and the other vault
+// still lacks the generation.
 func TestAfterALostPairWasAdoptedNoRotationIsUnderWayAndTheKeyIsPartial(t *testing.T) {
 	m, reg, p := measured()
 	rec := &record.Record{Key: "k", Generations: []record.Generation{{
