@@ -18,7 +18,7 @@ func entry() chain.Entry {
 		Event: chain.ImportIntended, Actor: "keyd", Fields: map[string]string{"vault": "v", "attempt": "a"}}
 }
 
-// The form is for ever: exports that auditors keep are checked by it.
+// The form never changes: auditors check the exports they keep by it.
 func TestTheFormOfALink(t *testing.T) {
 	prev := chain.Hash{1}
 	got, err := chain.Append(6, prev, entry(), "sha256:r")
