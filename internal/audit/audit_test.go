@@ -36,11 +36,11 @@ var testKeys = sync.OnceValue(func() (keys [2]*rsa.PrivateKey) {
 	return keys
 })
 
-// signer is an HSM side with a key in Go.
+// signer is an HSM side whose audit key is in Go.
 type signer struct {
 	key    *rsa.PrivateKey // nil: none yet
-	next   *rsa.PrivateKey // what is made
-	err    error           // of every call
+	next   *rsa.PrivateKey // the key that it makes next
+	err    error           // returned by every call
 	calls  []string
 	signed []key.Checkpoint
 
@@ -115,7 +115,7 @@ func newRig(t testing.TB) *rig {
 
 func (r *rig) clock() time.Time { return r.now }
 
-// restart is a new process on the same chain.
+// restart starts a new process on the same chain.
 func (r *rig) restart() {
 	r.keeper = NewKeeper(Config{
 		Instance: "test", Chain: r.store, Signer: r.signer, Clock: r.clock,
@@ -174,7 +174,7 @@ func (r *rig) wantEvents(want ...chain.Event) {
 
 func TestACheckpointIsDueAfterARotationAndEveryDay(t *testing.T) {
 	r := newRig(t)
-	r.catchUp(0) // of an empty chain there is nothing to sign
+	r.catchUp(0) // an empty chain has nothing to sign
 	r.add("", "daemon started", "instance", "test")
 	r.now = r.now.Add(Every - time.Second)
 	r.catchUp(0)
@@ -187,7 +187,7 @@ func TestACheckpointIsDueAfterARotationAndEveryDay(t *testing.T) {
 	r.catchUp(2)
 	r.catchUp(2)
 	r.add("sa", "key held")
-	r.restart() // before it was signed
+	r.restart() // before keyd signed it
 	r.catchUp(3)
 	r.now = r.now.Add(Every)
 	r.catchUp(4)
@@ -206,14 +206,14 @@ func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItChanges(t *testing.
 	r.wantEvents("daemon started", chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned)
 	r.restart()
 	r.sign()
-	r.signer.key, r.signer.next = nil, testKeys()[1] // the token was wiped
+	r.signer.key, r.signer.next = nil, testKeys()[1] // somebody wiped the token
 	r.sign()
 	r.wantEvents("daemon started", chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned,
 		chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned)
 	if !strings.Contains(r.journal.String(), "the audit key has changed") {
 		t.Errorf("the journal does not tell of it:\n%s", r.journal)
 	}
-	r.signer.key = testKeys()[0] // another HSM was put in place
+	r.signer.key = testKeys()[0] // somebody put another HSM in its place
 	r.sign()
 	if got := r.events(); got[8] != chain.AuditKeyFound {
 		t.Errorf("%v", got)
@@ -246,14 +246,14 @@ func TestAKeyThatCannotBeMadeDoesNotFillTheChain(t *testing.T) {
 func TestACheckpointFromTheFutureDoesNotStopDailyCheckpoints(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
-	r.now = r.now.AddDate(1, 0, 0) // by a clock that was wrong
+	r.now = r.now.AddDate(1, 0, 0) // signed by a clock that was wrong
 	r.catchUp(1)
 	r.now = r.now.AddDate(-1, 0, 0)
 	r.catchUp(2)
 	r.catchUp(2)
 }
 
-// The HSM side may take minutes for a call that somebody else has begun.
+// A call to the HSM side by somebody else may take minutes.
 func TestAnImportDoesNotWaitForAnothersCheckpoint(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "rotation finished")
@@ -332,7 +332,7 @@ func TestAMarkIsOfACheckpointSignedNow(t *testing.T) {
 	}
 }
 
-// story is a chain with two keys, checkpoints and an entry behind the last one.
+// story is a chain with two keys, checkpoints, and one entry after the last checkpoint.
 func story(t testing.TB) *rig {
 	t.Helper()
 	r := newRig(t)
@@ -398,11 +398,11 @@ func TestAnExportOfOneKeyProvesThatNoEntryIsMissing(t *testing.T) {
 	if !v.OK() || v.LeftOut != 5 || v.CompleteTo != 13 || v.Key != "sql" {
 		t.Errorf("%+v", v)
 	}
-	// A name in another case is the same key, and the file has it as the entries do.
+	// A name in another case means the same key. The file spells it as the entries do.
 	if v := r.verify(r.export(Request{Key: "SQL"})); !v.OK() || v.LeftOut != 5 || v.Key != "sql" {
 		t.Errorf("%+v", v)
 	}
-	// The file says that it is of sa, and so leaves out what it should show.
+	// The file claims to be about sa, and so leaves out what it should show.
 	v = r.verify(strings.Replace(file, `"key":"sql"`, `"key":"sa"`, 1))
 	if v.OK() || v.CompleteTo != 1 {
 		t.Errorf("%+v", v)
@@ -427,7 +427,7 @@ func TestAnExportOfATimeContinuesToTheCheckpointThatCoversIt(t *testing.T) {
 	}
 }
 
-// What is done to a file, and what Verify says of it.
+// What happens to a file, and what Verify reports about it.
 func TestEveryTamperingIsCaught(t *testing.T) {
 	r := story(t)
 	edit := func(n int, old, fresh string) func([]string) []string {
@@ -510,8 +510,8 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 	}
 }
 
-// rewrite makes another chain that is consistent in itself, as one can who may write
-// the state, but does not hold the audit key.
+// rewrite makes another chain that is consistent in itself, as somebody can who may write the state but does not hold
+// the audit key.
 func (r *rig) rewrite(change func(n int, e *chain.Entry) (keep bool)) *rig {
 	r.t.Helper()
 	forged := newRig(r.t)
@@ -543,14 +543,14 @@ func TestSignaturesExposeAFullyRewrittenChain(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 
-	// Without the signatures it is consistent, and signed by nobody.
+	// Without the signatures it is consistent, and nobody signed it.
 	forged = r.rewrite(func(n int, e *chain.Entry) bool { return e.Event != chain.CheckpointSigned })
 	v = forged.verify(forged.export(Request{}))
 	if v.OK() || !strings.Contains(v.Problems[0], "no entry of the file is signed") {
 		t.Errorf("%+v", v)
 	}
 
-	// Signed anew by a key of the forger's own.
+	// Signed again, with a key of the forger's own.
 	forged = r.rewrite(func(n int, e *chain.Entry) bool { return e.Event != chain.CheckpointSigned })
 	forged.signer = &signer{key: testKeys()[1]}
 	forged.restart()

@@ -53,12 +53,12 @@ func parseSigned(e chain.Entry) (s signed, err error) {
 
 const pemType = "PUBLIC KEY"
 
-// EncodeKey is a public key as PEM (RFC 7468 section 13).
+// EncodeKey returns a public key as PEM (RFC 7468 section 13).
 func EncodeKey(m key.Material) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: m.SPKI()})
 }
 
-// ParseKeys reads every public key of a PEM file; what is not one is refused.
+// ParseKeys reads every public key of a PEM file. It refuses a file with anything else.
 func ParseKeys(text []byte) (keys []key.Material, err error) {
 	for {
 		block, rest := pem.Decode(text)

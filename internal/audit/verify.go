@@ -76,8 +76,8 @@ type Mark struct {
 // maxLine is far more than the store lets an entry have.
 const maxLine = 4 << 20
 
-// Verify checks an export by the public keys alone. The error is for what cannot be
-// read as an export at all; what is wrong with one is in the Verdict.
+// Verify checks an export with the public keys alone. It returns an error if the file cannot be read as an export at
+// all; the Verdict has what is wrong with an export.
 func Verify(r io.Reader, keys []key.Material, marks []Mark) (Verdict, error) {
 	c := checker{keys: map[key.Fingerprint]key.Material{}, read: sha256.New()}
 	for _, m := range keys {
