@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// identity shows as whom keyd signs in for each kind of vault, and a proxy before
-// the endpoint that hands tokens out.
+// identity shows as whom keyd signs in for each kind of vault, and warns of a proxy in front of the endpoint that
+// issues tokens.
 func (c *checker) identity(ctx context.Context) {
 	c.certificate()
 	kind := c.Config.Azure.Credential
