@@ -123,7 +123,7 @@ func TestPINFromASystemdCredential(t *testing.T) {
 
 	dir := t.TempDir()
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
-	// systemd's own modes can be 0440.
+	// systemd sometimes uses mode 0440.
 	if err := os.WriteFile(filepath.Join(dir, "hsm-pin"), []byte("1234"), 0o440); err != nil {
 		t.Fatal(err)
 	}

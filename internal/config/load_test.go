@@ -223,7 +223,7 @@ func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKeyExchangeKey(t *tes
 	}
 }
 
-// The form in which keyd is introduced to people.
+// The form in which keyd's documents introduce it.
 func TestTypicalConfigurationLoads(t *testing.T) {
 	c := mustLoad(t, `
 instance: hq-1                   # in labels and tags
@@ -263,8 +263,8 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
-// Every line of the example that is commented out as "#name: value" must be
-// right, too: people take the comment sign away.
+// Every commented-out line of the example in the form "#name: value" must be right, too: people remove the comment
+// sign.
 func TestExampleLoadsWithItsCommentsTakenAway(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/keyd.example.yaml")
 	if err != nil {

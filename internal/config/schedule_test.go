@@ -94,7 +94,7 @@ func TestPace(t *testing.T) {
 		schedule string
 		floor    time.Duration
 		budget   int
-		want     string // "" when the pace is right
+		want     string // "" if the pace is right
 	}{
 		{"@daily", day, 1, ""},
 		{"@daily", day + time.Second, 1, "it fires 1d apart, and the floor is 24h0m1s"},
