@@ -158,8 +158,7 @@ func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 	}
 }
 
-// raw sends a request with these headers and returns the answer's status; 0 when
-// the connection was cut instead.
+// raw sends a request with these headers and returns the answer's status; 0 if the server cut the connection instead.
 func raw(t *testing.T, socket, method, path, header, body string) (code int, text string) {
 	t.Helper()
 	conn, err := net.Dial("unix", socket)
@@ -274,7 +273,7 @@ func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
 	}
 }
 
-// stuck is a Backend whose checks end only with their requests.
+// stuck is a Backend whose checks end only when their requests do.
 type stuck struct {
 	*fake
 	begun chan struct{}
