@@ -31,7 +31,7 @@ var (
 	keyPages    = sync.OnceValue(func() *template.Template { return parse("key.html") })
 )
 
-// golden compares with testdata/NAME.
+// golden compares a text with testdata/NAME.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -85,7 +85,7 @@ func TestThePagesAreAsTheGoldenFilesSay(t *testing.T) {
 	golden(t, "key.html", mainOf(keyHTML(t, everyTrouble(), "compromised")))
 }
 
-// mainOf is a page without what every page has.
+// mainOf returns a page without the parts that every page has.
 func mainOf(html string) string {
 	return html[strings.Index(html, "<main"):strings.Index(html, "<footer>")]
 }
@@ -110,7 +110,7 @@ func TestTheHSMsPlaceSaysWhatItIsAndHowOldThatIs(t *testing.T) {
 	}
 }
 
-// problemsText is what the page says of problems, without its markup.
+// problemsText is what the page says about problems, without its markup.
 func problemsText(s status.Snapshot) string {
 	var b strings.Builder
 	for _, g := range groupProblems(s) {
@@ -122,7 +122,7 @@ func problemsText(s status.Snapshot) string {
 	return b.String()
 }
 
-// Nothing that the policy would block may be in a page: no inline script, style or handler.
+// A page may contain nothing that the policy would block: no inline script, style or handler.
 func TestNoPageHasInlineScriptOrStyle(t *testing.T) {
 	handler := regexp.MustCompile(`\son[a-z]+=`)
 	for name, html := range everyPage(t) {
@@ -138,7 +138,7 @@ func TestNoPageHasInlineScriptOrStyle(t *testing.T) {
 	}
 }
 
-// everyPage is each world's pages by name.
+// everyPage returns each world's pages by name.
 func everyPage(t *testing.T) map[string]string {
 	t.Helper()
 	rotating, events := rotatingNow()
@@ -247,7 +247,7 @@ func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
 		t.Errorf("states %v", states)
 	}
 	s := everyTrouble()
-	s.Problems = nil // one inconclusive proof is no alarm yet
+	s.Problems = nil // one inconclusive proof raises no alarm yet
 	for _, k := range withAlarms(s) {
 		if k.State == stateUnproven {
 			t.Errorf("%s is %s without an alarm", k.Name, k.State)
@@ -297,7 +297,7 @@ func TestAHoldByAnOperatorTellsWhoAndNotWhy(t *testing.T) {
 	}
 }
 
-// BenchmarkFiveHundredKeys makes the page of 500 keys; the size is reported as page-KB.
+// BenchmarkFiveHundredKeys makes the page of 500 keys, and reports its size as page-KB.
 func BenchmarkFiveHundredKeys(b *testing.B) {
 	s, list, page := manyKeys(500), entries(), parse("status.html")
 	var size int

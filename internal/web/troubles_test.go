@@ -12,8 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// otherProblems are those that are neither a hold nor a failed step, as the daemon words
-// them.
+// otherProblems are the problems, in the daemon's words, that are neither a hold nor a failed step.
 func otherProblems() (all []status.Problem) {
 	add := func(severity status.Severity, key, vault, runbook, text, remedy string) {
 		all = append(all,
@@ -104,8 +103,7 @@ func otherProblems() (all []status.Problem) {
 	return all
 }
 
-// holdCodes and driftKinds read the closed sets where they are defined, so that none is
-// forgotten here.
+// holdCodes and driftKinds read the closed sets where they are defined, so that the test forgets none.
 func holdCodes() []key.HoldCode {
 	return constants[key.HoldCode]("../key/lifecycle.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
 }
@@ -114,7 +112,7 @@ func driftKinds() []plan.DriftKind {
 	return constants[plan.DriftKind]("../plan/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
 }
 
-// constants are what the form finds in a file; fewer than seven are a mistake in it.
+// constants returns the constants that the pattern finds in a file. Fewer than seven mean that the pattern is wrong.
 func constants[T ~string](path, form string) (all []T) {
 	source, err := os.ReadFile(path)
 	if err != nil {
@@ -129,7 +127,7 @@ func constants[T ~string](path, form string) (all []T) {
 	return all
 }
 
-// The browser is shown everyTrouble, so what is not in it is looked at by no test.
+// The browser tests show everyTrouble, so no test looks at a trouble that is missing from it.
 func TestEveryTroubleHasEveryProblemOfTheDaemon(t *testing.T) {
 	shown := map[string]bool{}
 	for _, p := range everyTrouble().Problems {

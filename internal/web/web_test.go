@@ -26,7 +26,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// world is what the daemon tells the listener.
+// world is what the daemon reports to the listener.
 type world struct {
 	snapshot status.Snapshot
 	stuck    string
