@@ -115,7 +115,7 @@ func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 	t.write(w, "  ")
 }
 
-// lines is a table of what, which and when.
+// lines is a table with the columns what, which and when.
 type lines struct{ table }
 
 func (l *lines) add(what, text string, at time.Time) {

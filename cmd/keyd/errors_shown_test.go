@@ -7,13 +7,13 @@ import (
 	"testing"
 )
 
-// enough is how many letters of its own a text must have, so that not everything is it.
+// enough is how many letters of its own a text must have, so that it does not match everything.
 const enough = 10
 
-// passedOn are the texts that have too few, because they pass another error on, by file: a
-// message that a script must show for each, whole, but for advice on a line of its own.
+// passedOn has the texts with too few letters, because they pass another error on. For each, by file, it has a
+// message that a script must show whole, except for advice on a line of its own.
 func passedOn() map[string]string {
-	const sent = "key one is not held" // by the loop's room, through the daemon, to the command
+	const sent = "key one is not held" // sent by the rotate room, through the daemon, to the command
 	const mars = `the environment variable TZ names no time zone that exists: "Mars/Olympus"; ` +
 		"set it to a name such as TZ=Europe/Berlin (timedatectl list-timezones), or unset it to take /etc/localtime"
 	return map[string]string{
@@ -44,7 +44,7 @@ func passedOn() map[string]string {
 	}
 }
 
-// notMet are the texts that no script can show, and why.
+// notMet has the texts that no script can show, each with the reason.
 func notMet() map[string]string {
 	const (
 		protocol = "the commands never send such a request; a test of internal/control does"
@@ -93,7 +93,7 @@ func notMet() map[string]string {
 	}
 }
 
-// shown is every complaint that the scripts compare as a whole.
+// shown returns every error message that the scripts compare as a whole.
 func shown(t *testing.T) (all []string) {
 	t.Helper()
 	direct := regexp.MustCompile(`(?m)^fails \d (?:'((?:[^'\n]|'')*)'|(\S+)) `)
@@ -123,7 +123,7 @@ func shown(t *testing.T) (all []string) {
 	return all
 }
 
-// Every error that a user can meet is in a script, compared as a whole, or is excused.
+// Every error that a user can meet is compared as a whole in a script, or excused here.
 func TestEveryErrorThatAUserCanMeetIsInAScript(t *testing.T) {
 	messages := shown(t)
 	if len(messages) < 80 {

@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// liveOn is a live view on a screen whose size and time the test sets.
+// liveOn makes a live view on a screen whose size and time the test sets.
 type liveOn struct {
 	*live
 	screen *screen

@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 )
 
-// A daemon that does not come back takes longer than a script may wait.
+// Waiting for a daemon that does not come back takes longer than a script may run.
 func TestWatchSaysWhatToDoWhenTheDaemonStaysAway(t *testing.T) {
 	gone := fmt.Errorf("%w: nobody serves /run/keyd/keyd.sock", control.ErrUnreachable)
 	err := detached(t.Context(), &control.UnfinishedError{Keys: []string{"sa-cmk-key"}, Err: gone})

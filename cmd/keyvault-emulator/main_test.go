@@ -15,7 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// said runs the emulator until it is ready, ends it, and gives what it said.
+// said runs the emulator until it is ready, ends it, and returns its output.
 func said(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -57,7 +57,7 @@ func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
 	}
 }
 
-// The words before the variables tell which platform has them: two share a name.
+// The words before the variables say which platform sets them: two variables share a name.
 func TestItSaysHowAWorkloadFindsItsIdentity(t *testing.T) {
 	const appService = `(?s)in App Service, with this besides:\n  export ` +
 		`IDENTITY_ENDPOINT=http://127\.0\.0\.1:\d+/msi/token\n  export IDENTITY_HEADER=\w+\n`
