@@ -34,8 +34,8 @@ var (
 	erasing = regexp.MustCompile("(?:\x1b\\[([0-9]+)A)?\r\x1b\\[J")
 )
 
-// shown is what a terminal shows of what was written. It fails the test when what is
-// erased is not just the last line, broken into as many rows as it takes.
+// shown is what a terminal shows of the output. It fails the test if the output erases more or less than the last
+// line, wrapped into as many rows as it takes.
 func (s *seen) shown(t *testing.T) string {
 	t.Helper()
 	text, screen := colours.ReplaceAllString(s.written.String(), ""), ""
@@ -61,7 +61,7 @@ func (s *seen) shown(t *testing.T) string {
 	return screen
 }
 
-// aDemo is some of what a demo says.
+// aDemo writes some of a demo's lines.
 func aDemo(s *seen) {
 	s.title("keyd's demo: a key made in an HSM, brought to two vaults, proven and rotated.")
 	s.heading("Generation 1: keyd asks for it, because the key has none")

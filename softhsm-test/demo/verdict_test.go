@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// full is the tally of a demo that showed all.
+// full is the tally of a demo that showed everything.
 func full() *tally {
 	var t tally
 	t.world, t.answered = true, true

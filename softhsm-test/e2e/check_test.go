@@ -183,7 +183,7 @@ func TestACheckTellsDriftProofsClocksAndTheSignIn(t *testing.T) {
 	w.wantContains(w.cli("check").stdout, "RESULT   AREA", "         → set the clock right (chronyc tracking)\n")
 }
 
-// Before going live there is no key yet: nothing is made, and the rights are tried all the same.
+// Before going live there is no key yet: the check makes nothing, and still tries the rights.
 func TestACheckWithoutAKeyTriesTheRightsThatAKeyNeeds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(s *settings) { s.access = emulator.RoleBased })

@@ -17,7 +17,7 @@ func TestDriftIsInStatusAndNothingIsTouched(t *testing.T) {
 	w := rotated(t, nil)
 	w.must("rotate", "--now", keyName, "--reason", "a second generation")
 	w.seal()
-	w.stop() // a rotation policy is asked for every six hours, and after a start
+	w.stop() // keyd asks for a rotation policy every six hours, and after a start
 	ids := w.versions("weu")
 	for _, err := range []error{
 		w.vault["weu"].SetEnabled(keyName, ids[0], false),

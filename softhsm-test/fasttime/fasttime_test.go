@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// A program that waits for an hour in each way ends within the test's patience, and
-// its times are those of the clock. On the machine's clock it would not end.
+// A program that waits an hour in each way ends within the test's patience, and its times are by the fast clock. By
+// the machine's clock it would not end.
 func TestAProgramLivesByTheFastClock(t *testing.T) {
 	probe := filepath.Join(t.TempDir(), "probe")
 	if err := Build(t.TempDir(), probe, "./testdata/probe"); err != nil {
@@ -54,7 +54,7 @@ func TestAProgramLivesByTheFastClock(t *testing.T) {
 	}
 }
 
-// A day passes at once, and afterwards time at the pace that it had.
+// A day passes at once, and time then goes on at the same pace.
 func TestALaterClockIsAheadByAsMuch(t *testing.T) {
 	c := Clock{Since: time.Now(), Factor: 60}
 	later := c.Later(24 * time.Hour)
