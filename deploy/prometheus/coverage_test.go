@@ -101,8 +101,8 @@ func TestEveryStateOfThePINHasOneAlert(t *testing.T) {
 	}
 }
 
-// selects reports whether an expression begins with this metric and a matcher that the
-// value meets. The language anchors patterns at both ends.
+// selects reports whether an expression begins with this metric and a matcher that accepts the value. PromQL anchors
+// patterns at both ends.
 func selects(t *testing.T, expr, metric, label, value string) bool {
 	t.Helper()
 	m := regexp.MustCompile(`^` + metric + `\{` + label + `(=|!=|=~|!~)"([^"]*)"\}`).FindStringSubmatch(expr)
@@ -153,8 +153,8 @@ func codesIn(expr, label string) []string {
 	return out
 }
 
-// metrics are keyd's, each with its labels, by the tables of docs/metrics.md, which
-// are compared with what the daemon registers.
+// metrics returns keyd's metrics, each with its labels, from the tables of docs/metrics.md, which another test
+// compares with what the daemon registers.
 func metrics(t *testing.T) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
@@ -180,7 +180,7 @@ func driftKinds(t *testing.T) []string {
 	return constants(t, "../../internal/plan/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
 }
 
-// pinStates reads the closed set where it is defined, in the form that the label has.
+// pinStates reads the closed set where it is defined, in the form of the label's values.
 func pinStates(t *testing.T) []string {
 	t.Helper()
 	states := constants(t, "../../internal/key/seen.go", `(?m)^\tPIN\w+\s+PINState = "([a-z ]+)"`)

@@ -11,8 +11,7 @@ const (
 	testVersion = "0123456789abcdef0123456789abcdef"
 )
 
-// A Managed HSM's key ids have been seen with the port, and the blob names the KEK
-// as the service does.
+// Some Managed HSMs return key ids with the port, and the blob names the KEK as the service does.
 func TestAKidMayNameThePort443(t *testing.T) {
 	kid := strings.Replace(testKid, "/keys/", ":443/keys/", 1)
 	blob, err := Encode(kid, []byte{1}, "")
