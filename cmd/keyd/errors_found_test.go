@@ -202,7 +202,7 @@ func (f found) file() string {
 	return name
 }
 
-func TestATextIsShownOnlyWhole(t *testing.T) {
+func TestAnErrorMatchesOnlyAWholeText(t *testing.T) {
 	f := found{}
 	f.add(
 		format{

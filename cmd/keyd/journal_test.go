@@ -63,7 +63,7 @@ func TestLevelsArePriorities(t *testing.T) {
 	}
 }
 
-func TestWhatIsBelowTheLevelIsNotSent(t *testing.T) {
+func TestRecordsBelowTheLevelAreNotSent(t *testing.T) {
 	if got := journalled(t, slog.LevelWarn, func(log *slog.Logger) { log.Info("i") }); got != nil {
 		t.Errorf("sent %v", got)
 	}

@@ -70,7 +70,7 @@ func TestLiveViewHasOneLinePerKeyInColumns(t *testing.T) {
 		"✓ done-key       3.0 s  generation 2  finished  active in every vault")
 }
 
-func TestLiveViewIsDrawnAnewAfterTheTerminalBecameNarrower(t *testing.T) {
+func TestLiveViewIsRedrawnAfterTheTerminalBecameNarrower(t *testing.T) {
 	l := newLiveOn(60, 10, "a", "b")
 	long := status.Event{
 		Key:        "a",
@@ -116,7 +116,7 @@ func TestMoreKeysThanRowsAreCounted(t *testing.T) {
 	}
 }
 
-func TestLiveViewSaysThatTheDaemonIsAway(t *testing.T) {
+func TestLiveViewShowsThatTheDaemonIsAway(t *testing.T) {
 	l := newLiveOn(100, 10, "a")
 	l.Away(true)
 	l.draw(false)

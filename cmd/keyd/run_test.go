@@ -32,7 +32,7 @@ func TestLogFormat(t *testing.T) {
 	}
 }
 
-func TestHangupAsksForAReload(t *testing.T) {
+func TestHangupRequestsAReload(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	reload := onHangup(ctx)

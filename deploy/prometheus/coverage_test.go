@@ -35,7 +35,7 @@ func unwatched() map[string]string {
 	}
 }
 
-func TestEveryMetricIsWatchedOrNeedNotBe(t *testing.T) {
+func TestEveryMetricHasAnAlertOrAReasonForNone(t *testing.T) {
 	watched := map[string]bool{}
 	for _, a := range alerts(t) {
 		for _, m := range metricsIn(a.Expr) {

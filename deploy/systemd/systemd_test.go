@@ -103,7 +103,7 @@ func choices(text string) string {
 	return regexp.MustCompile(`(?m)^#([A-Z][A-Za-z]+=)`).ReplaceAllString(text, "$1")
 }
 
-func TestWhatDropInsOfferToTakeUpIsAccepted(t *testing.T) {
+func TestSystemdAcceptsEveryOptionOfTheDropIns(t *testing.T) {
 	taken := 0
 	for _, example := range examples(t) {
 		text := read(t, example)
@@ -143,7 +143,7 @@ func TestTheDropInForDevicesIsForBothKinds(t *testing.T) {
 	}
 }
 
-func TestVerifyWouldSpeak(t *testing.T) {
+func TestVerifyReportsAMistake(t *testing.T) {
 	dir := install(t)
 	path := filepath.Join(dir, "keyd.service")
 	text := strings.Replace(read(t, path), "UMask=0077", "UMaks=0077", 1)
@@ -181,7 +181,7 @@ func TestOnlyTheHSMSideGetsThePIN(t *testing.T) {
 	}
 }
 
-func TestEachSideHasAUserAndAStateOfItsOwn(t *testing.T) {
+func TestEachSideHasItsOwnUserAndState(t *testing.T) {
 	sysusers := read(t, "sysusers.d/keyd.conf")
 	for _, unit := range units() {
 		text, name := read(t, unit), strings.TrimSuffix(unit, ".service")
@@ -231,7 +231,7 @@ func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 }
 
 // The emulator may not do these things, whatever its exposure figure.
-func TestTheEmulatorReachesLoopbackAlone(t *testing.T) {
+func TestTheEmulatorReachesOnlyLoopback(t *testing.T) {
 	text := read(t, emulator)
 	for setting, want := range map[string]string{
 		"IPAddressDeny": "any", "IPAddressAllow": "localhost",

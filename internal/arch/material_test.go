@@ -23,7 +23,7 @@ var knowRSA = map[string]string{
 	"internal/vault/certificate.go": "keyd signs in to Entra by it, and Entra takes RSA certificates only",
 }
 
-func TestOnlyRoomsThatCalculateKnowThatAKeyIsRSA(t *testing.T) {
+func TestOnlyRoomsThatComputeWithKeysKnowThatAKeyIsRSA(t *testing.T) {
 	used := map[string]bool{}
 	for _, p := range loaded(t) {
 		room := strings.TrimPrefix(p.PkgPath, module)

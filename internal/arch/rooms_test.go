@@ -125,7 +125,7 @@ func TestARoomImportsOnlyLowerFloors(t *testing.T) {
 	}
 }
 
-func TestALibraryThatIsOneRoomsIsImportedByNoOther(t *testing.T) {
+func TestALibraryReservedForOneRoomIsImportedByNoOther(t *testing.T) {
 	for _, p := range rooms(t) {
 		room := strings.TrimPrefix(p.ImportPath, module)
 		for _, path := range p.Imports {

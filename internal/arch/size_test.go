@@ -179,7 +179,7 @@ func writeWide(t *testing.T, allowed map[string]int, found map[string][]int) {
 	}
 }
 
-func TestWideLinesAreFoundAndWhatCannotBeBrokenIsAllowed(t *testing.T) {
+func TestWideLinesAreFoundAndUnbreakableOnesAllowed(t *testing.T) {
 	long := strings.Repeat("x", 110)
 	for _, c := range []struct {
 		name, path, line string

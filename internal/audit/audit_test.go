@@ -276,7 +276,7 @@ func (unreadable) Audit(context.Context, uint64, func(chain.Linked) error) error
 	return errors.New("audit entry 7: the entry cannot be read")
 }
 
-func TestAChainThatCannotBeReadIsTold(t *testing.T) {
+func TestAnUnreadableChainIsReported(t *testing.T) {
 	r := newRig(t)
 	r.keeper.Chain = unreadable{r.store}
 	if err := r.keeper.CatchUp(t.Context()); err == nil {
@@ -314,7 +314,7 @@ func TestAFailureIsRetriedAfterAPauseAndDelaysNoImport(t *testing.T) {
 	r.catchUp(2)
 }
 
-func TestAMarkIsOfACheckpointSignedNow(t *testing.T) {
+func TestAMarkBelongsToACheckpointSignedNow(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "generation pinned")
 	seq, head, err := key.ParseMark(r.keeper.Mark(t.Context()))
@@ -374,7 +374,7 @@ func (r *rig) verify(file string, marks ...key.Checkpoint) Verdict {
 	return v
 }
 
-func TestAnExportVerifiesAndTheVerdictSaysHowFar(t *testing.T) {
+func TestAnExportVerifiesAndTheVerdictStatesHowFar(t *testing.T) {
 	r := story(t)
 	last := r.signer.signed[2]
 	v := r.verify(r.export(Request{}), last, r.signer.signed[0])
@@ -414,7 +414,7 @@ func TestAnExportOfOneKeyProvesThatNoEntryIsMissing(t *testing.T) {
 	}
 }
 
-func TestAnExportOfATimeContinuesToTheCheckpointThatCoversIt(t *testing.T) {
+func TestAnExportOfAPeriodContinuesToTheCheckpointThatCoversIt(t *testing.T) {
 	r := story(t)
 	begin := time.Date(2026, 3, 1, 14, 0, 0, 0, time.UTC) // the second hour
 	v := r.verify(r.export(Request{Since: begin, Until: begin.Add(time.Minute)}))
@@ -588,7 +588,7 @@ func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	}
 }
 
-func TestEachKeysSignaturesAreTold(t *testing.T) {
+func TestTheVerdictListsTheSignaturesOfEachAuditKey(t *testing.T) {
 	r := story(t)
 	r.signer.key, r.signer.next = nil, testKeys()[1]
 	r.sign()
@@ -619,7 +619,7 @@ func TestAFileThatIsNotAnExportIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestCSVHasAColumnForWhatMattersAndNoFormula(t *testing.T) {
+func TestCSVHasAColumnForImportantFieldsAndNoFormula(t *testing.T) {
 	r := story(t)
 	got := strings.Split(r.export(Request{Format: CSV, Key: "sa"}), "\n")
 	if got[0] != "seq,time,key,event,actor,generation,id,fingerprint,vault,version,kek,kek_fingerprint,reason,"+

@@ -48,7 +48,7 @@ func receipts(r *rig, name string) *Receipts {
 	return out
 }
 
-func TestAReceiptHasAllThatTheChainSaysOfARotation(t *testing.T) {
+func TestAReceiptHasEverythingThatTheChainSaysAboutARotation(t *testing.T) {
 	r := newRig(t)
 	rotation(r)
 	got, err := receipts(r, "sa").Of(0)
@@ -92,7 +92,7 @@ func TestAReceiptNamesTheCheckpointThatCoversAllOfIt(t *testing.T) {
 	}
 }
 
-func TestWhatHasNoReceiptIsNamed(t *testing.T) {
+func TestARefusedReceiptNamesWhatIsMissing(t *testing.T) {
 	r := newRig(t)
 	rotation(r)
 	r.add("sa", "generation reserved", "generation", "3")

@@ -69,7 +69,7 @@ func TestEncodeRefusesWhatParseWouldRefuse(t *testing.T) {
 	}
 }
 
-func TestParseRefusesAndSaysWhy(t *testing.T) {
+func TestParseRefusesWithAReason(t *testing.T) {
 	good := `{"schema_version":"1.0.0","header":{"kid":"` + testKid +
 		`","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"-__-AA","generator":"g"}`
 	if _, err := Parse([]byte(good)); err != nil {

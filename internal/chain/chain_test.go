@@ -43,7 +43,7 @@ func TestTheFormOfALink(t *testing.T) {
 	}
 }
 
-func TestALinkHoldsForItsOwnPlaceAndContentAlone(t *testing.T) {
+func TestALinkHoldsOnlyForItsOwnPlaceAndContent(t *testing.T) {
 	l, err := chain.Append(0, chain.Hash{}, entry(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestALinkHoldsForItsOwnPlaceAndContentAlone(t *testing.T) {
 	}
 }
 
-func TestAnEntryIsReadAsItWasWritten(t *testing.T) {
+func TestAnEntryReadsBackAsItWasWritten(t *testing.T) {
 	l, err := chain.Append(3, chain.Hash{}, entry(), "sha256:r")
 	if err != nil {
 		t.Fatal(err)

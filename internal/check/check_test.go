@@ -128,7 +128,7 @@ func TestAProxyBeforeTheIdentityEndpointIsNamed(t *testing.T) {
 	}
 }
 
-func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
+func TestTheRemedyNamesTheShippedRoleOnlyForItsOwnRights(t *testing.T) {
 	b, err := os.ReadFile("../../deploy/azure/key-vault-access-policy.json")
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestAVaultWithoutAKeyIsCheckedForWhatAPlainKeyNeeds(t *testing.T) {
 	}
 }
 
-func TestACertificateIsJudgedByItsEnd(t *testing.T) {
+func TestACertificateIsJudgedByItsExpiry(t *testing.T) {
 	const file = "/etc/keyd/client.pem"
 	for name, test := range map[string]struct {
 		state vault.CredentialState

@@ -42,7 +42,7 @@ func TestTheLongestGapOfASchedule(t *testing.T) {
 }
 
 // Compares with stepping from firing to firing.
-func TestTheLongestGapIsThatOfAllFirings(t *testing.T) {
+func TestTheLongestGapIsTheLongestOfAllGaps(t *testing.T) {
 	for _, text := range []string{"CRON_TZ=Europe/Berlin 30 2 1,15 * *", "CRON_TZ=America/New_York 0 4 * 1,2,6 1-3",
 		"CRON_TZ=Australia/Lord_Howe 15 2 13 * 5", "CRON_TZ=UTC 5 4 29 2,11 *"} {
 		s, err := parseSchedule(text)

@@ -203,7 +203,7 @@ log: {level: debug, format: json}
 	}
 }
 
-func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKeyExchangeKey(t *testing.T) {
+func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKEK(t *testing.T) {
 	const weuLine = "    url: https://contoso-weu.vault.azure.net\n"
 	one, two := "sha256:"+strings.Repeat("1a", 32), "sha256:"+strings.Repeat("2b", 32)
 	c, ps := load(t, map[string]string{"keyd.yaml": strings.Replace(base, weuLine, weuLine+
@@ -265,7 +265,7 @@ func TestExampleLoads(t *testing.T) {
 
 // Every commented-out line of the example in the form "#name: value" must be right, too: people remove the comment
 // sign.
-func TestExampleLoadsWithItsCommentsTakenAway(t *testing.T) {
+func TestExampleLoadsWithItsCommentSignsRemoved(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/keyd.example.yaml")
 	if err != nil {
 		t.Fatal(err)

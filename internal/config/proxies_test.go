@@ -51,7 +51,7 @@ func TestAProxyVariableThatCannotBeParsedIsRefused(t *testing.T) {
 	}
 }
 
-func TestAProxyVariableThatCanBeParsedIsTaken(t *testing.T) {
+func TestAProxyVariableThatCanBeParsedIsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"", "proxy", "proxy:3128", "http://proxy:3128", "http://proxy:3128/",
 		"https://proxy", "socks5://127.0.0.1:1080",
@@ -63,7 +63,7 @@ func TestAProxyVariableThatCanBeParsedIsTaken(t *testing.T) {
 	}
 }
 
-func TestOnlyTheVariableThatCountsIsChecked(t *testing.T) {
+func TestOnlyTheVariableInEffectIsChecked(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{"HTTPS_PROXY": "http://proxy:3128", "https_proxy": " bad"}
 	if err := config.CheckProxies(func(name string) string { return env[name] }); err != nil {

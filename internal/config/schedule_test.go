@@ -30,7 +30,7 @@ func TestAScheduleWithoutAZoneUsesTheHostsZone(t *testing.T) {
 	}
 }
 
-func TestSchedulesThatAreRight(t *testing.T) {
+func TestValidSchedules(t *testing.T) {
 	for _, text := range []string{
 		"0 3 1 */3 *", "  0\t3 1 * *  ", "TZ=UTC @daily", "CRON_TZ=Asia/Tokyo 0 0 * * MON-FRI", "@yearly", "@every 5s",
 		"@every 90d", "0 0 29 2 *", "0 0 31 2,3 *", "30 2 * * 0", "0 0 30 2 1", "*/15 0-6 ? jan,jul ?",
@@ -46,7 +46,7 @@ func TestSchedulesThatAreRight(t *testing.T) {
 	}
 }
 
-func TestSchedulesThatAreWrong(t *testing.T) {
+func TestInvalidSchedules(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                           "is empty",
 		"TZ=":                        "names no time zone",
@@ -132,7 +132,7 @@ func TestDurationsTakeDays(t *testing.T) {
 	}
 }
 
-func TestSuggestionsAreNear(t *testing.T) {
+func TestSuggestionsAreSimilar(t *testing.T) {
 	known := []string{"vaults", "schedule", "spec", "operations"}
 	for word, want := range map[string]string{
 		"valuts": "did you mean vaults?", "Schedule": "did you mean schedule?", "spce": "did you mean spec?",

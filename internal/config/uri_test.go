@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestURIsThatAreRight(t *testing.T) {
+func TestValidURIs(t *testing.T) {
 	for text, want := range map[string]URI{
 		"pkcs11:token=keyd?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/keyd/pin": {
 			Token: "keyd", ModulePath: "/usr/lib/softhsm/libsofthsm2.so", PINSource: "/etc/keyd/pin"},
@@ -25,7 +25,7 @@ func TestURIsThatAreRight(t *testing.T) {
 	}
 }
 
-func TestURIsThatAreWrong(t *testing.T) {
+func TestInvalidURIs(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                       "does not begin with pkcs11:",
 		"http://x":               "does not begin with pkcs11:",

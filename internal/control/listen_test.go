@@ -96,7 +96,7 @@ func TestListenExplainsWhatItCannot(t *testing.T) {
 	}
 }
 
-func TestOfManyStartingAtOnceOneWins(t *testing.T) {
+func TestOfManyServersStartingAtOnceOneWins(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.sock")
 	leaveDead(t, path)
 	var wg sync.WaitGroup

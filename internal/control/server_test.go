@@ -58,7 +58,7 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 	}
 }
 
-func TestReadingAnswersTravelWhole(t *testing.T) {
+func TestAnswersToReadersArriveWhole(t *testing.T) {
 	f := newFake()
 	f.snap = status.Snapshot{Version: "1", Keys: []status.Key{{Name: "a", State: status.StateOK}}}
 	for i := range 3 {

@@ -9,7 +9,7 @@ import (
 )
 
 // Nothing answers here, and the proxy's address is a port on which nobody listens.
-func TestACheckWithoutAnythingSaysWhatToDoOnEveryLine(t *testing.T) {
+func TestACheckInWhichNothingAnswersSaysWhatToDoOnEveryLine(t *testing.T) {
 	d, _ := newDaemon(t)
 	lines, _ := d.Check(ended(t))
 	failed := map[string]bool{}

@@ -78,7 +78,7 @@ func signingInBy(t *testing.T, ends time.Time) (d *Daemon, file string, err erro
 	return d, file, err
 }
 
-func TestACertificatesEndIsShownAndARenewedOneTakenOver(t *testing.T) {
+func TestStatusShowsTheCertificatesExpiryAndKeydUsesARenewedOne(t *testing.T) {
 	soon, late := time.Now().
 		Add(time.Hour).
 		Truncate(time.Second),

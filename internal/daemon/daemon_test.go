@@ -106,7 +106,7 @@ func edit(t *testing.T, path, old, with string) {
 	write(t, path, strings.ReplaceAll(string(b), old, with))
 }
 
-func TestAReloadTakesKeysAndVaults(t *testing.T) {
+func TestAReloadAppliesKeysAndVaults(t *testing.T) {
 	d, path := newDaemon(t)
 	edit(t, path, "keys:\n", "  neu: {url: https://neu-keyd-test.vault.azure.net}\nkeys:\n  two: {vaults: [neu]}\n")
 	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil {
@@ -146,7 +146,7 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 	}
 }
 
-func TestWhatNeedsARestartIsNotReloaded(t *testing.T) {
+func TestASettingThatNeedsARestartIsNotReloaded(t *testing.T) {
 	for _, change := range [][2]string{
 		{"instance: test", "instance: other"},
 		{"/state", "/elsewhere"},
@@ -338,7 +338,7 @@ func metricsText(t *testing.T) (families []*dto.MetricFamily, text []byte) {
 	return families, b.Bytes()
 }
 
-func TestTheMetricsAreAsTheGoldenFileSays(t *testing.T) {
+func TestTheMetricsMatchTheGoldenFile(t *testing.T) {
 	families, _ := metricsText(t)
 	var b strings.Builder
 	for _, f := range families {

@@ -61,7 +61,7 @@ func TestStatusDoesNotCallAnUnaskedHSMSideDown(t *testing.T) {
 }
 
 // Here the HSM side is a child that ends at once and says nothing.
-func TestACheckOfAChildSaysWhyItEndedAndNamesNoService(t *testing.T) {
+func TestACheckOfAChildShowsWhyItEndedAndNamesNoService(t *testing.T) {
 	d, _ := newDaemonOf(t, smallConfig) // without a vault, which keyd would call
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)

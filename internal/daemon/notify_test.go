@@ -50,7 +50,7 @@ func (s notified) until(want string) (before []string) {
 	}
 }
 
-func TestSystemdIsAskedForMoreTimeOnceATurnUntilReady(t *testing.T) {
+func TestKeydAsksSystemdForMoreTimeOncePerTurnUntilReady(t *testing.T) {
 	systemd := listenAsSystemd(t)
 	d, _ := newDaemon(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -88,7 +88,7 @@ func denied(t *testing.T, err error) bool {
 	return err != nil && strings.Contains(err.Error(), "ForbiddenBy")
 }
 
-func TestEachRoleMayDoWhatItsServiceSays(t *testing.T) {
+func TestEachRoleAllowsWhatItsServiceDocuments(t *testing.T) {
 	reads := []string{"get", "list", "versions"}
 	deleted := []string{"listdeleted", "getdeleted"}
 	uses := []string{"wrap", "unwrap", "encrypt", "decrypt", "sign", "verify"}
@@ -128,7 +128,7 @@ func TestEachRoleMayDoWhatItsServiceSays(t *testing.T) {
 	}
 }
 
-func TestADenialIsToldInItsServicesWords(t *testing.T) {
+func TestADenialIsInItsServicesWords(t *testing.T) {
 	id := rand.Text()
 	outside := &emulator.Firewall{IPRules: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}
 	for name, test := range map[string]struct {
@@ -277,7 +277,7 @@ func TestTheFirewallAdmitsAddressesAndTrustedServices(t *testing.T) {
 	}
 }
 
-func TestAccessThatCouldNotWorkIsRefused(t *testing.T) {
+func TestAccessThatCannotWorkIsRefused(t *testing.T) {
 	for name, c := range map[string]emulator.VaultConfig{
 		"policies of a Managed HSM": {Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.PolicyBased},
 		"an unknown role":           {Host: premium, Roles: []emulator.RoleAssignment{{Identity: "i", Role: "Reader"}}},

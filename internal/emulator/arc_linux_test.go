@@ -41,7 +41,7 @@ func TestAWorkloadOnAnArcMachineFindsItsIdentity(t *testing.T) {
 	}
 }
 
-func TestTheArcAgentAnswersOnlyWhoCanReadItsKey(t *testing.T) {
+func TestTheArcAgentAnswersOnlyCallersWhoCanReadItsKey(t *testing.T) {
 	directory := t.TempDir()
 	e := start(t, emulator.Options{IdentityListen: "127.0.0.1:0", ArcKeyDir: directory})
 	endpoint, _ := strings.CutPrefix(e.ArcEnviron()[0], "IDENTITY_ENDPOINT=")

@@ -94,7 +94,7 @@ func readAttributes(data []byte) (map[uint32][]byte, error) {
 	return out, nil
 }
 
-func TestAnAttestationTellsWhereAKeyIsFrom(t *testing.T) {
+func TestAnAttestationShowsWhereAKeyIsFrom(t *testing.T) {
 	for firmware, hash := range map[emulator.Firmware]crypto.Hash{emulator.Firmware2: 0,
 		emulator.Firmware3: crypto.SHA256} {
 		e := start(t, emulator.Options{AttestationFirmware: firmware})
@@ -176,7 +176,7 @@ func der(t *testing.T, value any) []byte {
 	return b
 }
 
-func TestAnAttestationSaysWhatTheHSMHoldsNotWhatTheServiceShows(t *testing.T) {
+func TestAnAttestationShowsWhatTheHSMHoldsNotWhatTheServiceShows(t *testing.T) {
 	e := start(t, emulator.Options{})
 	id := foreign(t, e, managedHSM, "k")
 	must(t, e.Vault(managedHSM).SwapModulus("k", id))

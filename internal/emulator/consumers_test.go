@@ -293,7 +293,7 @@ func TestAnExpiredKeyBlocksWrappingAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestAKeyThatTheServiceDoesNotTakeIsRefused(t *testing.T) {
+func TestAKeyThatTheServiceDoesNotAcceptIsRefused(t *testing.T) {
 	s := newEstate(t, emulator.Options{})
 	c := newClient(t, s.Emulator, protected)
 	for name, p := range map[string]azkeys.CreateKeyParameters{

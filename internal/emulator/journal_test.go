@@ -149,7 +149,7 @@ func TestAStateFileCutShortByACrashLosesOnlyItsLastRecord(t *testing.T) {
 	}
 }
 
-func TestAStateFileIsRefusedWhenItCannotBeRight(t *testing.T) {
+func TestAStateFileThatCannotBeRightIsRefused(t *testing.T) {
 	directory := t.TempDir()
 	good := filepath.Join(directory, "good")
 	e := startWithFile(t, good)
@@ -186,7 +186,7 @@ func TestAStateFileIsRefusedWhenItCannotBeRight(t *testing.T) {
 	}
 }
 
-func TestAStateFileOfMostlyPastIsWrittenAnew(t *testing.T) {
+func TestAStateFileWithMostlyOldRecordsIsRewritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	e := startWithFile(t, path)
 	_, err := e.Vault(testVault).create("k", createRequest{Kty: "EC"})
@@ -214,7 +214,7 @@ func TestAStateFileOfMostlyPastIsWrittenAnew(t *testing.T) {
 }
 
 // A lagging replica is the present state without the later changes.
-func TestTheReplicaIsWhatWasPresentThen(t *testing.T) {
+func TestTheReplicaShowsTheStateOfThatTime(t *testing.T) {
 	now := time.Unix(1000, 0)
 	v := newVault(VaultConfig{Host: testHSM, Profile: ManagedHSM}, Options{
 		Now: func() time.Time { return now }, ReplicationDelay: time.Minute,

@@ -51,7 +51,7 @@ func TestARotationPolicyIsKeptAndShown(t *testing.T) {
 	}
 }
 
-func TestARotationPolicyThatCouldNotWorkIsRefused(t *testing.T) {
+func TestARotationPolicyThatCannotWorkIsRefused(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	foreign(t, e, premium, "k")

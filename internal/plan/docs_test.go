@@ -16,7 +16,7 @@ var update = flag.Bool("update", false, "write docs/rules.md instead of comparin
 const rulesPage = "../../docs/rules.md"
 
 // docs/rules.md is written from the rules and their examples, so that it cannot say anything else.
-func TestThePageOfTheRulesIsWrittenFromTheRulesAndTheirExamples(t *testing.T) {
+func TestTheRulesPageIsWrittenFromTheRulesAndTheirExamples(t *testing.T) {
 	want := page(t)
 	if *update {
 		if err := os.WriteFile(rulesPage, []byte(want), 0o644); err != nil {

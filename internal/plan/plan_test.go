@@ -151,7 +151,7 @@ func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	}
 }
 
-func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
+func TestOnlyAnObservationWithNothingSinceIsFresh(t *testing.T) {
 	limit := key.MaxSkew + 2*plan.LookTimeout // two vaults
 	for _, c := range []struct {
 		name string
@@ -183,7 +183,7 @@ func decide(rules []plan.Rule, in plan.Input) plan.Step {
 
 // The order of the rules is part of the specification: for each pair of neighbours an example shows which one comes
 // first.
-func TestAnExampleShowsWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
+func TestExamplesShowWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
 	for i := 1; i < len(plan.Rules()); i++ {
 		rules := plan.Rules()
 		first, second := rules[i-1], rules[i]

@@ -292,7 +292,7 @@ func TestAVaultsNextStep(t *testing.T) {
 
 // A vault may list versions and fail to show the newest. What is due cannot be done then, and must not make the loop
 // spin.
-func TestAVaultThatIsDueAndCannotGoOnIsNotSteppedWithoutPause(t *testing.T) {
+func TestAVaultWithDueWorkThatCannotContinueIsNotSteppedWithoutPause(t *testing.T) {
 	in := quietVault()
 	in.Policy.Schedule, in.Seen.Newest = firesAfter(24*time.Hour), record.KEKSeen{Absent: true}
 	if s := NextForVault(in); s.Kind != Idle || !s.Until.After(in.Now) {

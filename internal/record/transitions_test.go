@@ -257,7 +257,7 @@ func TestACloneSharesNothing(t *testing.T) {
 }
 
 // An old copy of the state may be held for another reason than being behind.
-func TestWhatAnOldCopyReservedGetsAnotherIDWhenPairsThatItDoesNotKnowAreFound(t *testing.T) {
+func TestAGenerationReservedByAnOldCopyGetsANewIDWhenUnknownPairsAreFound(t *testing.T) {
 	const old, fresh = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
 	for behind, want := range map[bool]key.ID{false: old, true: fresh} {
 		r := record.Record{Key: "k", Hold: &key.Hold{Code: key.HoldNameTaken}}

@@ -61,7 +61,7 @@ func TestALostStateIsRebuiltWhenTheKeyIsNowWrittenInAnotherCase(t *testing.T) {
 	}
 }
 
-func TestAdoptGivesUpWhatIsGoneOnlyWithConsent(t *testing.T) {
+func TestAdoptGivesUpLostVersionsOnlyWithConsent(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
 	w.settle(p)
@@ -118,7 +118,7 @@ func TestKeydImportsOverATakenNameOnlyAfterConsent(t *testing.T) {
 	}
 }
 
-func TestAdoptTellsAVersionThatKeydCannotReadFromOneThatIsNotShown(t *testing.T) {
+func TestAdoptDistinguishesAnUnreadableVersionFromOneThatIsNotShown(t *testing.T) {
 	for want, change := range map[string]func(*modelVersion){
 		"":                           func(*modelVersion) {},
 		"does not show the material": func(x *modelVersion) { x.Material = key.Material{} },
@@ -146,7 +146,7 @@ func TestAdoptTellsAVersionThatKeydCannotReadFromOneThatIsNotShown(t *testing.T)
 
 // If the state was lost, a generation may have begun before the existing ones were found. An old copy of the record
 // may have reserved the generation without knowing that it was begun.
-func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
+func TestAdoptGivesUpAGenerationBegunBeforeLaterOnesWereFound(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		w := newWorld(t, 1, weu)
 		p := policy(weu)
@@ -294,7 +294,7 @@ func TestAnOlderPairThatTurnsUpIsNotImportedOverTheLatest(t *testing.T) {
 }
 
 // The pair was made, used and lost. C_GenerateKeyPair still runs only once for an id.
-func TestAdoptGivesAnotherIDToWhatARecordThatIsBehindHasReserved(t *testing.T) {
+func TestAdoptGivesANewIDToAGenerationThatAnOldRecordReserved(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	w.stepUntil(p, func() bool { rec := w.record(p.Key); return rec.Latest() != nil })

@@ -288,7 +288,7 @@ func TestARefutedFirstGenerationHoldsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatContradictsTheRecordHoldsTheKey(t *testing.T) {
+func TestAContradictionOfTheRecordHoldsTheKey(t *testing.T) {
 	p := policy(weu)
 	for _, c := range []struct {
 		name   string

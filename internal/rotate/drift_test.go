@@ -107,7 +107,7 @@ func TestAPairGoneFromTheHSMDrifts(t *testing.T) {
 	}
 }
 
-func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
+func TestADisablingByKeydOrAfterACompromiseIsNoDrift(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)

@@ -179,7 +179,7 @@ func TestAdoptingLeavesAnotherOperatorsPause(t *testing.T) {
 }
 
 // A service promises no order of its listings.
-func TestWhatIsShownForAdoptionDoesNotDependOnTheOrderOfAListing(t *testing.T) {
+func TestAnAdoptionDoesNotDependOnTheOrderOfAListing(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	w.settle(p)
@@ -279,7 +279,7 @@ func (midnight) Next(t time.Time) time.Time {
 	return t.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
 }
 
-func TestAVersionThatWasNewestALittleWhileAgoIsNotRetired(t *testing.T) {
+func TestARecentlyNewestVersionIsNotRetired(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	p.Retire.DisableAfter = 48 * time.Hour
@@ -345,7 +345,7 @@ func TestAnotherKEKThanAtTheLastImportIsNotTrustedByFirstUse(t *testing.T) {
 
 // The record was rebuilt while the vault was away, or is an old copy. It lacks the placement of a version that is in
 // use.
-func TestACompromiseMarksVersionsThatTheRecordDoesNotKnow(t *testing.T) {
+func TestACompromiseMarksVersionsMissingFromTheRecord(t *testing.T) {
 	for _, lost := range []bool{true, false} {
 		w := newWorld(t, 1, weu)
 		p := policy(weu)

@@ -528,7 +528,7 @@ func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
 }
 
 // A rotation is due, and the vault shows a KEK that would not protect the key: keyd wraps nothing for it.
-func TestNothingIsWrappedForAKEKThatCannotBeOne(t *testing.T) {
+func TestKeydWrapsNothingForAKeyThatCannotBeAKEK(t *testing.T) {
 	t.Parallel()
 	for name, l := range badKEKs() {
 		t.Run(name, func(t *testing.T) {
@@ -619,7 +619,7 @@ func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 
 // The answer to the import itself is nonsense or a lie. keyd never sends the import again; if the listing shows what
 // happened, the rotation goes on.
-func TestNonsenseInAnswerToAnImportMakesNoSecondOne(t *testing.T) {
+func TestANonsenseAnswerToAnImportCausesNoSecondImport(t *testing.T) {
 	t.Parallel()
 	foreign := base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes())
 	held := map[string]bool{"another version": true}

@@ -30,7 +30,7 @@ func (w *world) print(v key.Vault) key.Fingerprint {
 	return w.vault[v.URL].kek.Material.Fingerprint()
 }
 
-func TestAVaultGetsItsKeyExchangeKeyWithoutAnyKey(t *testing.T) {
+func TestAVaultGetsItsKEKWithoutAnyKey(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	w.vaultSteps(w.rotator(), weu, 5, time.Second)
 	k := w.vaultRecord(weu).Active()
@@ -40,7 +40,7 @@ func TestAVaultGetsItsKeyExchangeKeyWithoutAnyKey(t *testing.T) {
 }
 
 // After a restart, or in another daemon, the record says what was begun.
-func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
+func TestAKEKThatTheVaultDoesNotShowYetIsNotMadeAgain(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	w.strikeOnce("mhsm.CreateKEK", failAfter)
 	w.vaultSteps(w.rotator(), mhsm, 1, time.Second)
@@ -59,7 +59,7 @@ func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 }
 
 // The clocks of this daemon and of the one that began the work may differ, or somebody may have set them.
-func TestAKeyExchangeKeysSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
+func TestAKEKsSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	v := w.vault[mhsm.URL]
 	v.skew = 2 * time.Hour // the local clock is behind
@@ -95,7 +95,7 @@ func askForKEK(t *testing.T) (*world, *rotate.Rotator, key.Policy) {
 	return w, r, p
 }
 
-func TestANewKeyExchangeKeyIsUsedOnceItIsApprovedAndTheOldOneThenDisabled(t *testing.T) {
+func TestAnApprovedKEKIsUsedAndTheOldOneIsThenDisabled(t *testing.T) {
 	w, r, p := askForKEK(t)
 	v := w.vault[weu.URL]
 	old := v.oldKEKs[0].Version()
@@ -134,7 +134,7 @@ func TestANewKeyExchangeKeyIsUsedOnceItIsApprovedAndTheOldOneThenDisabled(t *tes
 	w.checkDone(p, 3, 0)
 }
 
-func TestOneKeyExchangeKeyWaitsForApprovalAtATime(t *testing.T) {
+func TestOnlyOneKEKWaitsForApproval(t *testing.T) {
 	w, r, _ := askForKEK(t)
 	_, _, err := r.RequestKEK(t.Context(), vaultPolicy(weu), "uid 0 (root)", "again")
 	if reason, refused := rotate.IsRefused(err); !refused || !strings.Contains(reason, string(w.print(weu))) {
@@ -146,7 +146,7 @@ func TestOneKeyExchangeKeyWaitsForApprovalAtATime(t *testing.T) {
 	}
 }
 
-func TestAStrangersKeyExchangeKeyDisplacesNothing(t *testing.T) {
+func TestAStrangersKEKDisplacesNothing(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	p.Schedule = nil
@@ -181,7 +181,7 @@ func TestAStrangersKeyExchangeKeyDisplacesNothing(t *testing.T) {
 	}
 }
 
-func TestTheScheduleMakesANewKeyExchangeKey(t *testing.T) {
+func TestTheScheduleMakesANewKEK(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	r := w.rotator()
 	p := vaultPolicy(weu)
@@ -205,7 +205,7 @@ func TestTheScheduleMakesANewKeyExchangeKey(t *testing.T) {
 	}
 }
 
-func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testing.T) {
+func TestKeydRetriesARefusedDisablingOfAKEKHoursLater(t *testing.T) {
 	w, r, _ := askForKEK(t)
 	v := w.vault[weu.URL]
 	w.hsm.pins = []key.Fingerprint{w.print(weu)}
@@ -223,7 +223,7 @@ func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testi
 }
 
 // An operator who does not want a new KEK disables it in the vault. That must not end KEK rotation for good.
-func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T) {
+func TestAKEKThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T) {
 	w, r, _ := askForKEK(t)
 	v := w.vault[weu.URL]
 	v.kekOff[v.kek.Version()] = true
@@ -238,7 +238,7 @@ func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T)
 }
 
 // The state directory is lost while a new KEK waits for approval. The approved one is still in the vault.
-func TestTheApprovedKeyExchangeKeyIsFoundBelowANewerOneWhenTheRecordIsLost(t *testing.T) {
+func TestKeydFindsTheApprovedKEKBelowANewerOneIfTheRecordIsLost(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	r := w.rotator()
 	w.vaultSteps(r, weu, 5, time.Second)

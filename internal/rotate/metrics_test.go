@@ -70,7 +70,7 @@ func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
 }
 
-func TestAHoldNamesTheVaultThatGaveCause(t *testing.T) {
+func TestAHoldNamesTheVaultThatCausedIt(t *testing.T) {
 	m, reg, p := measured()
 	m.Recorded(time.Now(), p, &record.Record{Hold: &key.Hold{Code: key.HoldForeign, Vault: weuURL}})
 	wantSeries(t, reg, "keyd_key_held", `keyd_key_held{code="foreign-version",key="k",vault="weu"} 1`)
@@ -99,7 +99,7 @@ func TestAPartialKeyNamesTheVaultsThatLackIt(t *testing.T) {
 	}
 }
 
-func TestTheOldestRequestIsShown(t *testing.T) {
+func TestTheMetricShowsTheOldestRequest(t *testing.T) {
 	m, reg, p := measured()
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
 	requests := []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}

@@ -162,7 +162,7 @@ func TestAVaultThatRefusesToDisableDoesNotBlockOthers(t *testing.T) {
 }
 
 // A disabling without a known result hides what others do for minutes only.
-func TestWhatSomebodyDisablesWhileAKeyIsHeldIsDrift(t *testing.T) {
+func TestADisablingBySomebodyElseWhileAKeyIsHeldIsDrift(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)

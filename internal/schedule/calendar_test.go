@@ -117,7 +117,7 @@ func TestATimeThatComesTwiceFiresOnce(t *testing.T) {
 	})
 }
 
-func TestAFiringIsToldInTheSchedulesZone(t *testing.T) {
+func TestAFiringIsInTheSchedulesZone(t *testing.T) {
 	next := parse(t, "CRON_TZ=Africa/Cairo 0 12 30 4 *").Next(moment(t, "2026-11-29T00:00Z"))
 	if got := next.Format(time.RFC3339); got != "2027-04-30T12:00:00+03:00" {
 		t.Error(got)
@@ -149,7 +149,7 @@ func TestTheLastDayOfALeapYearFarAheadEnds(t *testing.T) {
 	})
 }
 
-func TestWhatNeverMatchesEnds(t *testing.T) {
+func TestAScheduleThatNeverMatchesEnds(t *testing.T) {
 	for _, fields := range []string{
 		"0 0 30 2 *", "0 0 31 4,6,9,11 *", ", * * * *", "0 , * * *", "0 0 * , *", "0 0 , * ,",
 	} {

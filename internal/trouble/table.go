@@ -97,14 +97,8 @@ var table = []Row{
 			"journalctl -u keyd shows why it ended"},
 	{Cause: HSMDegraded, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
 		Remedy: "fix what it says; keyd check tries each part"},
-	{
-		Cause:    HSMRestarting,
-		Code:     "keydhsmdown",
-		Alert:    "KeydHSMDown",
-		Severity: warning,
-		Limit:    5, // within hsm.LossSpan
-		Remedy:   "journalctl -u {unit} shows what ends it",
-	},
+	{Cause: HSMRestarting, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning, Limit: 5, // in hsm.LossSpan
+		Remedy: "journalctl -u {unit} shows what ends it"},
 	{Cause: PINRefused, Code: "keydpinrefused", Alert: "KeydPINRefused", Severity: critical,
 		Remedy: "do not try PINs by hand; find the right one, as the runbook says"},
 	{Cause: PINLocked, Code: "keydpinnearlylocked", Alert: "KeydPINNearlyLocked", Severity: critical,
@@ -124,13 +118,7 @@ var table = []Row{
 
 	{Cause: VaultUnreachable, Code: "keydvaultunreachable", Alert: "KeydVaultUnreachable", Severity: warning,
 		Remedy: "keyd check tries each part of the way to it; keyd goes on by itself"},
-	{
-		Cause:     KEKWaiting,
-		Code:      "keydkekwaiting",
-		Alert:     "KeydKEKWaiting",
-		Severity:  warning,
-		Threshold: 24 * time.Hour,
-	},
+	{Cause: KEKWaiting, Code: "keydkekwaiting", Alert: "KeydKEKWaiting", Severity: warning, Threshold: 24 * time.Hour},
 	{Cause: ClockSkew, Code: "keydclockskew", Alert: "KeydClockSkew", Severity: warning, Threshold: 2 * time.Minute,
 		Remedy: "chronyc tracking, or timedatectl timesync-status, shows whether this machine's is wrong; " +
 			"correct the time source"},

@@ -70,7 +70,7 @@ var moreSevere = map[string]string{
 }
 
 // Otherwise the page could say that all is well while an alert fires.
-func TestEachAlertIsThatOfACause(t *testing.T) {
+func TestEachAlertBelongsToACause(t *testing.T) {
 	byAlert := map[string][]Row{}
 	for _, r := range Table() {
 		byAlert[r.Alert] = append(byAlert[r.Alert], r)

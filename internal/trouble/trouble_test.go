@@ -395,7 +395,7 @@ func (w *world) waitingKEK(since time.Duration) {
 	}
 }
 
-func TestAWaitingKeyExchangeKeyComesWithItsPinLine(t *testing.T) {
+func TestAWaitingKEKComesWithItsPinLine(t *testing.T) {
 	w := allWell()
 	w.waitingKEK(25 * time.Hour)
 	got := w.problems()

@@ -26,7 +26,7 @@ func application(file string) vault.CredentialConfig {
 }
 
 // docs/configuration.md lists these formats.
-func TestACertificateFileIsTakenOrRefusedByName(t *testing.T) {
+func TestACertificateFileIsAcceptedOrRefusedByName(t *testing.T) {
 	t.Parallel()
 	good := blocksOf(t, clientCertificate(t))
 	certificate, private := good[0], good[1]

@@ -114,7 +114,7 @@ func TestMakingAKEKThatTheProxyRefusesIsForLater(t *testing.T) {
 	}
 }
 
-func TestASignInThatTheProxyRefusesSaysSo(t *testing.T) {
+func TestASignInRefusedByTheProxyNamesTheProxy(t *testing.T) {
 	t.Parallel()
 	cfg := vault.CredentialConfig{
 		Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(),

@@ -151,7 +151,7 @@ func TestEachKindOfCredentialSignsInToBothServices(t *testing.T) {
 	}
 }
 
-func TestARefusedSignInSaysWhyForEachKind(t *testing.T) {
+func TestARefusedSignInHasAReasonForEachKind(t *testing.T) {
 	certified := vault.CredentialConfig{Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID}
 	federated := vault.CredentialConfig{Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID}
 	managed, chain := vault.CredentialConfig{

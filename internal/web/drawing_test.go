@@ -73,7 +73,7 @@ func TestATimelineNeverLeavesItsBox(t *testing.T) {
 	}
 }
 
-func TestATimelineSaysInWordsWhatItDraws(t *testing.T) {
+func TestATimelineDescribesItsDrawingInWords(t *testing.T) {
 	k := rotated("k", 5, days(90), at.Add(-days(24)))
 	k.Generations[3].State, k.Generations[3].Compromised = key.Compromised, at.Add(-days(2))
 	got := drawTimeline(at, k, cardLanes).Desc
@@ -111,7 +111,7 @@ func TestAGenerationsStatesFollowOneAnother(t *testing.T) {
 	}
 }
 
-func TestAStripTellsGoodBadAndUnknownApart(t *testing.T) {
+func TestAStripDistinguishesGoodBadAndUnknown(t *testing.T) {
 	h := history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown, 40: status.SlotBad,
 		41: status.SlotBad, 42: status.SlotBad})
 	s := drawStrip(h)

@@ -105,7 +105,7 @@ func done(name string, generation int, step, vault string) status.Event {
 		Elapsed: time.Second}
 }
 
-func TestAReaderGetsWhatIsKnownAndThenWhatHappens(t *testing.T) {
+func TestAReaderGetsRecentWorkAndThenEvents(t *testing.T) {
 	c := (&world{}).config(t)
 	l := newLoop(&c)
 	addr := serve(t, c)
@@ -228,7 +228,7 @@ func TestASlowReaderIsDroppedAndHoldsUpNobody(t *testing.T) {
 	}
 }
 
-func TestTheEventsBeginWithWhatHappenedLately(t *testing.T) {
+func TestTheEventsBeginWithRecentWork(t *testing.T) {
 	f := newFeed()
 	f.apply(done("ended", 1, "finish", ""))
 	f.apply(done("under-way", 1, "pin", ""))
@@ -363,7 +363,7 @@ func TestTheFeedRemembersABoundedNumber(t *testing.T) {
 	}
 }
 
-func TestNowIsWhatIsUnderWayAndWhatHappenedLately(t *testing.T) {
+func TestNowShowsCurrentAndRecentWork(t *testing.T) {
 	f := newFeed()
 	f.apply(done("ended", 1, "finish", ""))
 	f.apply(done("paused", 1, "pin", "")) // no event reports that

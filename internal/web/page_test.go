@@ -76,7 +76,7 @@ func keyHTML(t *testing.T, s status.Snapshot, name string) string {
 	return b.String()
 }
 
-func TestThePagesAreAsTheGoldenFilesSay(t *testing.T) {
+func TestThePagesMatchTheGoldenFiles(t *testing.T) {
 	rotating, events := rotatingNow()
 	golden(t, "rotating.html", statusHTML(t, rotating, events, entries()))
 	golden(t, "problems.txt", problemsText(everyTrouble()))
@@ -90,7 +90,7 @@ func mainOf(html string) string {
 	return html[strings.Index(html, "<main"):strings.Index(html, "<footer>")]
 }
 
-func TestTheHSMsPlaceSaysWhatItIsAndHowOldThatIs(t *testing.T) {
+func TestTheHSMPanelShowsItsStateAndAge(t *testing.T) {
 	s := everyTrouble()
 	s.HSM.SeenAt = at.Add(-40 * time.Second)
 	shown := statusHTML(t, s, nil, nil)
@@ -153,7 +153,7 @@ func everyPage(t *testing.T) map[string]string {
 	return all
 }
 
-func TestWhatOperatorsWriteIsOnNoPage(t *testing.T) {
+func TestNoPageShowsOperatorsText(t *testing.T) {
 	for name, html := range everyPage(t) {
 		if strings.Contains(html, "SECRET-REASON") || strings.Contains(html, "hunter2") {
 			t.Errorf("%s shows an operator's reason", name)
@@ -237,7 +237,7 @@ func TestManyProblemsOfOneKindHideNoOther(t *testing.T) {
 	}
 }
 
-func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
+func TestAnAlarmAboutAProofBecomesTheKeysState(t *testing.T) {
 	states := map[string]string{}
 	for _, k := range withAlarms(everyTrouble()) {
 		states[k.Name] = k.State
@@ -255,7 +255,7 @@ func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
 	}
 }
 
-func TestThePageSaysThatTheAuditChainCannotBeRead(t *testing.T) {
+func TestThePageReportsAnUnreadableAuditChain(t *testing.T) {
 	c := (&world{snapshot: threeKeys()}).config(t)
 	c.Recent = func(context.Context, int) ([]status.Entry, error) { return nil, os.ErrPermission }
 	if a := ask(t, "GET", serve(t, c), "/", nil); a.code != http.StatusOK ||
@@ -287,7 +287,7 @@ func TestTheVerdictIsTheWorst(t *testing.T) {
 	}
 }
 
-func TestAHoldByAnOperatorTellsWhoAndNotWhy(t *testing.T) {
+func TestAHoldByAnOperatorShowsWhoAndNotWhy(t *testing.T) {
 	s := threeKeys()
 	hold(&s, 1, key.HoldPaused, operatorsReason)
 	p := groupProblems(s)[0].Shown[0]
@@ -311,7 +311,7 @@ func BenchmarkFiveHundredKeys(b *testing.B) {
 	b.ReportMetric(float64(size)/1024, "page-KB")
 }
 
-func TestAPageIsPackedForThoseWhoCanUnpack(t *testing.T) {
+func TestAPageIsCompressedForClientsThatAcceptIt(t *testing.T) {
 	addr := serve(t, (&world{snapshot: manyKeys(500)}).config(t))
 	plain := ask(t, "GET", addr, "/", func(r *http.Request) { r.Header.Set("Accept-Encoding", "identity") })
 	packed := ask(t, "GET", addr, "/", func(r *http.Request) { r.Header.Set("Accept-Encoding", "br, gzip") })

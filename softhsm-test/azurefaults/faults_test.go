@@ -133,7 +133,7 @@ func kinds() []kind {
 	return all
 }
 
-func TestAnHourOfEachFaultLosesAndDoublesNothing(t *testing.T) {
+func TestAnHourOfEachFaultLosesAndDuplicatesNothing(t *testing.T) {
 	for _, k := range append(kinds(), networks()...) {
 		if !heavy() && !k.sample {
 			continue // make faults runs them all

@@ -97,7 +97,7 @@ func TestEveryLineFitsTheTerminal(t *testing.T) {
 	}
 }
 
-func TestWhatHappensNowIsWrittenOver(t *testing.T) {
+func TestTheCurrentLineIsOverwritten(t *testing.T) {
 	s := newSeen(80, true)
 	aDemo(s)
 	if got := s.shown(t); strings.Contains(got, "the HSM makes") || strings.Contains(got, "the next rotation") {
@@ -121,7 +121,7 @@ func TestATerminalThatBecameNarrowerIsStillCleared(t *testing.T) {
 	}
 }
 
-func TestWithoutATerminalNothingIsOverwrittenColouredOrBroken(t *testing.T) {
+func TestWithoutATerminalNothingIsOverwrittenColouredOrWrapped(t *testing.T) {
 	s := newSeen(0, false)
 	aDemo(s)
 	got := s.written.String()
@@ -141,7 +141,7 @@ func TestWithoutATerminalNothingIsOverwrittenColouredOrBroken(t *testing.T) {
 	}
 }
 
-func TestElsewhereOnlyWhatTakesLongHasALine(t *testing.T) {
+func TestWithoutATerminalOnlyLongWorkHasALine(t *testing.T) {
 	s := newSeen(0, false)
 	s.now("the HSM makes a key", "1 to 10 s")
 	var lines []int
@@ -164,7 +164,7 @@ func TestElsewhereOnlyWhatTakesLongHasALine(t *testing.T) {
 	}
 }
 
-func TestTheCustomsOfTerminals(t *testing.T) {
+func TestTheConventionsOfTerminals(t *testing.T) {
 	for _, c := range []struct {
 		terminal     bool
 		env          map[string]string
@@ -182,7 +182,7 @@ func TestTheCustomsOfTerminals(t *testing.T) {
 	}
 }
 
-func TestWithNoColourOnlyTheLastLineIsWrittenOver(t *testing.T) {
+func TestWithNoColourOnlyTheLastLineIsOverwritten(t *testing.T) {
 	s := newSeen(80, true)
 	s.colour = false
 	aDemo(s)

@@ -242,7 +242,7 @@ func (e *estate) threeDaysAgo() {
 
 // Consumers of all four kinds, versionless and pinned, live through everything that keyd does to their key. They lose
 // nothing that they wrote, and can read it all the time.
-func TestEveryConsumerReadsAllItEverWrote(t *testing.T) {
+func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 	t.Parallel()
 	e := newEstate(t)
 	e.threeDaysAgo()

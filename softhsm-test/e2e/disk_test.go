@@ -245,7 +245,7 @@ func (w *world) endsWith(words ...string) {
 	}
 }
 
-func TestFaultDamagedStateIsNamedAndNeverGuessedAt(t *testing.T) {
+func TestFaultDamagedStateIsReportedAndNeverGuessedAt(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, nil)
 	w.stop()

@@ -73,7 +73,7 @@ func TestANewVersionExpiresAsConfigured(t *testing.T) {
 		"instead of "+at.Expires.Format(time.RFC3339))
 }
 
-func TestAProofThatFailsSaysItsLegAndTheInnerCode(t *testing.T) {
+func TestAFailedProofNamesItsLegAndTheInnerCode(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, func(s *settings) { s.newest = time.Second })
 	w.emu.Fail(emulator.Rule{Operation: "unwrap", Status: 403, Inner: "ForbiddenByRbac"})

@@ -122,7 +122,7 @@ func report(lost, doubled int) {
 
 // After every fault keyd does what is due, the network side stays up meanwhile and reports the fault, and nothing is
 // lost or duplicated.
-func TestFaultyLibraryLosesAndDoublesNothing(t *testing.T) {
+func TestFaultyLibraryLosesAndDuplicatesNothing(t *testing.T) {
 	t.Parallel()
 	for _, fault := range libraryFaults() {
 		if !fault.sample && !*everyFault {

@@ -19,7 +19,7 @@ import (
 
 // An operator can read what keeps the HSM side from its work, whether it is a child of the daemon or a service, and
 // no text sends them to a unit that does not exist.
-func TestWhyAChildCannotWorkIsShown(t *testing.T) {
+func TestStatusShowsWhyAChildCannotWork(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		do    func(w *world)

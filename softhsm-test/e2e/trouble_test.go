@@ -47,7 +47,7 @@ func TestAnImportWhoseAnswerIsLostIsFoundAndNotRepeated(t *testing.T) {
 	w.wantPairs(1)
 }
 
-func TestThrottlingWithoutRetryAfterDelaysAndDoublesNothing(t *testing.T) {
+func TestThrottlingWithoutRetryAfterDuplicatesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	throttled := w.emu.Fail(emulator.Rule{Operation: "import", Status: 429, NoRetryAfter: true, Count: 2})
@@ -69,7 +69,7 @@ func TestThrottlingWithoutRetryAfterDelaysAndDoublesNothing(t *testing.T) {
 	w.wantContains(w.daemon.log.String(), "429")
 }
 
-func TestARefusalJustAfterARoleAssignmentIsExplainedAndPasses(t *testing.T) {
+func TestARefusalJustAfterARoleAssignmentIsExplainedAndTemporary(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.emu.Fail(emulator.Rule{Operation: "import", Status: 403, Inner: "ForbiddenByRbac",

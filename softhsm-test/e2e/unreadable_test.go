@@ -33,7 +33,7 @@ func TestFaultTokenOnWhichNoKeyReadsBackIsReportedAndNotFilled(t *testing.T) {
 }
 
 // NSS softokn is such a token.
-func TestATokenThatCannotTellHowItsKeysCameToBeIsUsed(t *testing.T) {
+func TestKeydUsesATokenThatDoesNotShowTheOriginOfItsKeys(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, nil)
 	f.misbehave(unknownLocal, unknownKeyGenMechanism)

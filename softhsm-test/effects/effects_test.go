@@ -158,7 +158,7 @@ func TestAnImportedVersionWithoutAnAttemptIsUnrecorded(t *testing.T) {
 
 // If a process dies between an effect and its intent, its successor records the intent again, so the order of the
 // entries is right.
-func TestWhatWasAskedForBeforeItsIntentIsUnrecorded(t *testing.T) {
+func TestAnEffectRequestedBeforeItsIntentIsUnrecorded(t *testing.T) {
 	const host = "contoso-weu.vault.azure.net"
 	begun := time.Now()
 	chain := whole()
@@ -222,7 +222,7 @@ func TestChainsAreReadAsKeydPrintsThemAndSharedEntriesCountOnce(t *testing.T) {
 	}
 }
 
-func TestADisabledKeyExchangeKeyNeedsItsIntentAndItsResult(t *testing.T) {
+func TestADisabledKEKNeedsItsIntentAndItsResult(t *testing.T) {
 	old := vault
 	old.KEKs = []emulator.VersionInfo{{ID: "k1"}}
 	about := []string{"vault", url, "kek", url + "/keys/keyd-kek/k1"}

@@ -40,7 +40,7 @@ func lastLine(out string) string {
 	return lines[len(lines)-1]
 }
 
-func TestARunEndsWithTheNamesOfWhatItSkipped(t *testing.T) {
+func TestARunEndsWithTheNamesOfSkippedTests(t *testing.T) {
 	for asks, want := range map[string]string{
 		"nothing": "skipped: 0",
 		"mount":   "skipped: 1 (TestProbe: needs CAP_SYS_ADMIN, to mount a file system: operation not permitted)",

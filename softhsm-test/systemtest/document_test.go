@@ -74,7 +74,7 @@ func missing(shown []string, printed string) string {
 	return ""
 }
 
-func TestTheDocumentAsItStands(t *testing.T) {
+func TestTheDocumentWorksAsWritten(t *testing.T) {
 	page, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatalf("%v (run it at the top of the source tree)", err)

@@ -80,7 +80,7 @@ func drop(seqs ...uint64) func(*bbolt.Tx) error {
 	}
 }
 
-func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
+func TestVerifyNamesThePlaceOfTampering(t *testing.T) {
 	cases := map[string]struct {
 		tamper func(tx *bbolt.Tx) error
 		want   string
@@ -166,7 +166,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 	}
 }
 
-func TestACutOffEndThatNoRecordNeedsShowsInCountAndHeadOnly(t *testing.T) {
+func TestACutOffEndWithoutRecordsShowsOnlyInCountAndHead(t *testing.T) {
 	dir := history(t)
 	before := verify(t, dir)
 	tamper(t, dir, drop(10))

@@ -46,7 +46,7 @@ func schema1(t *testing.T) (dir string) {
 	return dir
 }
 
-func TestAStateOfSchema1IsMigratedWithWhatItKnewOfKeyExchangeKeys(t *testing.T) {
+func TestAStateOfSchema1IsMigratedWithItsKEKs(t *testing.T) {
 	const (
 		weu = "https://contoso-weu.vault.azure.net"
 		hsm = "https://contoso.managedhsm.azure.net"
