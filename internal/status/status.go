@@ -139,7 +139,7 @@ type Key struct {
 	RotationSince time.Time `json:"rotation_since,omitzero"`
 	// MissingFrom lists the URLs of the vaults where the latest generation is not active, although it is active in
 	// another.
-	MissingFrom []string `json:"lacking,omitempty"`
+	MissingFrom []string `json:"missing_from,omitempty"`
 	Vaults      []string `json:"vaults"` // URLs, in rotation order
 	Proofs      []Proof  `json:"proofs,omitempty"`
 }
