@@ -24,7 +24,7 @@ func (a *app) audit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show, export and verify the audit chain",
-		Long: `audit shows every change of state that keyd made or was asked for, oldest first.
+		Long: `audit shows every change of state and every request, oldest first.
 --verify walks the whole hash chain instead, and says whether it is internally consistent, or
 where it is not; then it exits 1. With --json there is one entry on each line. --state reads a
 state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.

@@ -37,7 +37,7 @@ func (a *app) backupTo(ctx context.Context, path string) error {
 	f, err := os.CreateTemp(dir, ".keyd-backup-*")
 	var at *fs.PathError
 	if errors.As(err, &at) { // the temporary file's name would tell the user nothing
-		return fmt.Errorf("write in %s: %w; name a directory that is there and that you may write to", dir, at.Err)
+		return fmt.Errorf("write in %s: %w; name an existing directory that you may write to", dir, at.Err)
 	}
 	if err != nil {
 		return err

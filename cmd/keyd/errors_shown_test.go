@@ -19,7 +19,7 @@ func passedOn() map[string]string {
 	return map[string]string{
 		"audit_receipt.go …": "the audit has no generation 9 of sa-cmk-key: the newest is 2",
 		"audit_verify.go …":  "open gone.jsonl: no such file or directory",
-		"audit_verify.go …: …": "pub.pem: this cannot be verified: its first line is not that of `keyd " +
+		"audit_verify.go …: …": "pub.pem: keyd cannot verify this file: its first line is not that of `keyd " +
 			"audit export --format json`",
 		"audit_verify.go --key: …":    "--key: open gone.pem: no such file or directory",
 		"audit_verify.go --key …: …":  "--key ec.pem: its public key is not RSA",
@@ -40,7 +40,7 @@ func passedOn() map[string]string {
 			"keyd-kek yourself; keyd uses it once its fingerprint is pinned in kek.fingerprints",
 		"stateaudit.go …":                  "the audit has no entry of a key typo",
 		"requests.go key … is held (…): …": "key one is held (paused): storage migration",
-		"verify.go …: …":                   "long.jsonl: this cannot be verified: bufio.Scanner: token too long",
+		"verify.go …: …":                   "long.jsonl: keyd cannot verify this file: bufio.Scanner: token too long",
 	}
 }
 
@@ -51,7 +51,7 @@ func notMet() map[string]string {
 		before   = "the command finds that out by itself, and says it in its own words, unless it changes in " +
 			"that moment"
 		machine = "it takes a machine on which something else is wrong"
-		records = "it is of a write of the daemon's, and told by its log, status and alerts"
+		records = "a write of the daemon's own fails; its log, status and alerts show it"
 	)
 	return map[string]string{
 		"find this program, to start the HSM side: …": machine,
@@ -60,7 +60,7 @@ func notMet() map[string]string {
 			"not finished in time",
 
 		"adopt needs the token of the adoption that was shown": protocol,
-		"a reason is needed: it goes into the audit":           before,
+		"a reason is required: the audit records it":           before,
 		"from must be the number of an audit entry":            protocol,
 		"there is no export format …: json or csv":             before,
 		"… must be an RFC 3339 time":                           protocol,

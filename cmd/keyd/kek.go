@@ -56,7 +56,7 @@ shows it, and run keyd reload. The old one is disabled once no import can still 
 		ValidArgsFunction: a.complete(oneVault),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if reason == "" {
-				return usagef("--reason is required: it goes into the audit")
+				return usagef("--reason is required: the audit records it")
 			}
 			accepted, err := a.client().RotateKEK(cmd.Context(), names[0], reason)
 			if err != nil {
@@ -72,7 +72,7 @@ shows it, and run keyd reload. The old one is disabled once no import can still 
 			})
 		},
 	})
-	cmd.Flags().StringVar(&reason, "reason", "", "why; it goes into the audit (required)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why; the audit records it (required)")
 	return cmd
 }
 

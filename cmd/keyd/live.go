@@ -115,7 +115,7 @@ func newLive(out *os.File, accepted []control.Accepted) *live {
 
 func (l *live) follow(accepted []control.Accepted) {
 	for _, acc := range accepted {
-		text := "asked for"
+		text := "requested"
 		if acc.Joined {
 			text = "joined a pending request"
 		}

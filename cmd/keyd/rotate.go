@@ -44,7 +44,7 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&r.now, "now", false, "rotate now (required)")
-	flags.StringVar(&r.Reason, "reason", "", "why; it goes into the audit")
+	flags.StringVar(&r.Reason, "reason", "", "why; the audit records it")
 	flags.BoolVar(
 		&r.Compromise,
 		"compromise",
@@ -90,7 +90,7 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf(
-			"ended before the daemon answered, so it may have been asked or not; see with %s",
+			"ended before the daemon answered, so the request may or may not be recorded; see %s",
 			seeHow(r.Keys),
 		)
 	case err != nil:
@@ -176,7 +176,7 @@ func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (boo
 	t.write(a.err, "  ")
 	agreed, err := a.ask(ctx, "Rotate them?")
 	if err != nil || !agreed {
-		a.note("Nothing was asked for.")
+		a.note("Nothing was requested.")
 	}
 	return agreed, err
 }
@@ -184,9 +184,9 @@ func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (boo
 func writeAccepted(w io.Writer, s style, accepted []control.Accepted) {
 	t := s.table()
 	for _, acc := range accepted {
-		how := "asked for"
+		how := "requested"
 		if acc.Joined {
-			how = "joined, was pending already"
+			how = "joined a pending request"
 		}
 		t.add(plain(acc.Key, "request "+string(acc.Request), how)...)
 	}

@@ -42,6 +42,6 @@ func TestHangupRequestsAReload(t *testing.T) {
 	select {
 	case <-reload:
 	case <-time.After(10 * time.Second):
-		t.Error("no reload was asked for")
+		t.Error("no reload was requested")
 	}
 }

@@ -135,7 +135,7 @@ func waitAsked(ts *testscript.TestScript, _ bool, _ []string) {
 	select {
 	case <-ts.Value(runningKey{}).(*running).world.asked:
 	case <-time.After(10 * time.Second):
-		ts.Fatalf("nobody asked for a rotation")
+		ts.Fatalf("nobody requested a rotation")
 	}
 }
 
@@ -241,7 +241,7 @@ func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
 func (w *world) Adopt(_ context.Context, _, k, _, token string) error {
 	if w.refusal != nil || token != w.adoption.Token {
 		return &control.RefusedError{
-			Text: "what key " + k + " shows has changed since it was looked at: look again with keyd adopt " + k,
+			Text: "key " + k + " has changed since the last look: look again with keyd adopt " + k,
 		}
 	}
 	return nil

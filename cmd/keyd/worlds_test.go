@@ -254,7 +254,7 @@ func foreignFound() status.Adoption {
 			},
 		},
 		Foreign:     map[string][]string{"contoso-weu": {version(9)}},
-		Unknown:     []string{"who asked for generation 3"},
+		Unknown:     []string{"who requested generation 3"},
 		Consequence: "generation 4 would be imported over it",
 		Token:       "t1",
 	}

@@ -17,7 +17,7 @@ var maySkip = map[string]string{
 	"softhsm-test/rights/rights.go":  "make test counts and names it; in CI it fails",
 	"softhsm-test/e2e/fault_test.go": "what is not in the sample is what make faults runs",
 	"softhsm-test/e2e/token_test.go": "what does not apply to a token of one's own; make test never uses one",
-	"softhsm-test/e2e/crash_test.go": "make crashtest counts the tokens that SoftHSM lost, and tells the story anew",
+	"softhsm-test/e2e/crash_test.go": "make crashtest counts the tokens that SoftHSM lost, and repeats their stories",
 }
 
 var (

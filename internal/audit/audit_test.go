@@ -464,13 +464,13 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 	}{
 		"the instance": {Request{}, edit(0, `"instance":"test"`, `"instance":"other"`),
 			"is of instance test, and the file says other"},
-		"where the file begins": {Request{}, edit(0, `"first":1`, `"first":2`), "stands where entry 2 should"},
+		"where the file begins": {Request{}, edit(0, `"first":1`, `"first":2`), "is where entry 2 should be"},
 		"what came before": {Request{}, edit(0, `"prev":"sha256:0`, `"prev":"sha256:1`),
 			"claims to follow another one"},
 		"what an entry says": {Request{}, edit(2, `"actor":"keyd"`, `"actor":"uid 0"`),
 			"entry 2 does not follow"},
 		"an entry's hash":   {Request{}, flip(2, "hash"), "entry 2 does not follow"},
-		"an entry's number": {Request{}, edit(2, `"seq":2`, `"seq":3`), "stands where entry 2 should"},
+		"an entry's number": {Request{}, edit(2, `"seq":2`, `"seq":3`), "is where entry 2 should be"},
 		"a sum":             {Request{Key: "sql"}, flip(1, "sum"), "entry 1 does not follow"},
 		"the key of an entry left out": {Request{Key: "sql"}, edit(2, `"key":"sa"`, `"key":"cosmos"`),
 			"entry 2 does not follow"},
@@ -478,17 +478,17 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 			"entry 6 does not follow"},
 		"the end's count": {Request{}, edit(14, `"lines":13`, `"lines":12`),
 			"was written with 12 entries"},
-		"the end's sum":               {Request{}, flip(14, "sum"), "its sum is another one"},
-		"an entry taken out":          {Request{}, cut(3, 4), "stands where entry 3 should"},
-		"the first entries taken out": {Request{}, cut(1, 3), "stands where entry 1 should"},
-		"a checkpoint taken out":      {Request{}, cut(6, 7), "stands where entry 6 should"},
+		"the end's sum":               {Request{}, flip(14, "sum"), "its checksum differs"},
+		"an entry taken out":          {Request{}, cut(3, 4), "is where entry 3 should be"},
+		"the first entries taken out": {Request{}, cut(1, 3), "is where entry 1 should be"},
+		"a checkpoint taken out":      {Request{}, cut(6, 7), "is where entry 6 should be"},
 		"the end cut off":             {Request{}, cut(13, 15), "cut short"},
 		"half a line": {Request{}, func(l []string) []string { l[14] = l[14][:20]; return l },
 			"is not a line of an export"},
 		"two entries exchanged": {Request{}, func(l []string) []string { l[2], l[3] = l[3], l[2]; return l },
-			"stands where entry 2 should"},
+			"is where entry 2 should be"},
 		"an entry twice": {Request{}, func(l []string) []string { l[3] = l[2] + l[3]; return l },
-			"stands where entry 3 should"},
+			"is where entry 3 should be"},
 		"something behind the end": {Request{}, func(l []string) []string { return append(l, "{}\n") },
 			"after the end"},
 		"a blank before a value": {Request{}, edit(2, `"seq":2`, `"seq": 2`), "is not a line of an export"},
@@ -566,7 +566,7 @@ func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	last := r.signer.signed[2]
 	for to, want := range map[int]string{
 		9:  "the file ends with 9: its end was cut off",
-		11: "has no checkpoint of entry 11 by a key that was given: its end was cut off",
+		11: "has no checkpoint of entry 11 by a given key: its end was cut off",
 	} {
 		short := r.rewrite(func(n int, _ *chain.Entry) bool { return n <= to })
 		file := short.export(Request{})

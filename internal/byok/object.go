@@ -38,7 +38,7 @@ func readObject(data []byte, known ...string) (map[string]json.RawMessage, error
 			return nil, fmt.Errorf("unknown field %q: the specification has %s", name, strings.Join(known, ", "))
 		}
 		if _, twice := fields[name]; twice {
-			return nil, fmt.Errorf("field %q comes twice", name)
+			return nil, fmt.Errorf("field %q appears twice", name)
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {

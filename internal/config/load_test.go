@@ -328,7 +328,7 @@ zones: 3
 keys.d/a.yaml:3:3: vault again has the same url as weu at keyd.yaml:7:3; keep one of them
 keys.d/a.yaml:4:3: vault MHSM is already at keyd.yaml:9:3; rename one of them: ` +
 		`nicknames that differ only in case are the same
-keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults do not tell case apart
+keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults ignore case
 keys.d/a.yaml:7:1: instance does not belong in keys.d, where only vaults and keys are read; move it to keyd.yaml
 keys.d/a.yaml:8:1: unknown field zones; write one of vaults, keys`
 	var got []string

@@ -36,9 +36,9 @@ func TestAProxyVariableThatCannotBeParsedIsRefused(t *testing.T) {
 		"http://keyd:hunter2@:3128":           "names no host",
 		"http://keyd:hunter2@proxy:":          "port",
 		"http://keyd:hunter2@proxy:99999":     "port",
-		"http://keyd:hunter2@proxy:port":      "is no URL",
+		"http://keyd:hunter2@proxy:port":      "is not a URL",
 		"ftp://keyd:hunter2@proxy":            "scheme",
-		"http://[keyd:hunter2@proxy":          "is no URL",
+		"http://[keyd:hunter2@proxy":          "is not a URL",
 	} {
 		for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
 			err := config.CheckProxies(environ(name, value))

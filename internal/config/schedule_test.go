@@ -26,7 +26,7 @@ func TestAScheduleWithoutAZoneUsesTheHostsZone(t *testing.T) {
 	last := time.Date(2027, 1, 15, 12, 0, 0, 0, time.FixedZone("far away", 13*60*60))
 	got := s.Next(last)
 	if got.Location() != time.Local || got.Hour() != 3 || !got.Equal(s.Next(last.UTC())) {
-		t.Errorf("%s, and %s after the same time told in UTC", got, s.Next(last.UTC()))
+		t.Errorf("%s, and %s after the same time in UTC", got, s.Next(last.UTC()))
 	}
 }
 

@@ -64,7 +64,7 @@ func FuzzServer(f *testing.F) {
 			}
 			for _, line := range did {
 				if strings.ContainsAny(line, "\r\n\x1b\x00") {
-					t.Errorf("the daemon was told %q", line)
+					t.Errorf("the daemon received %q", line)
 				}
 			}
 		}

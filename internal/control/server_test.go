@@ -205,7 +205,7 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 	}
 	for _, test := range []struct{ method, path, body, says string }{
 		{"POST", "/v1/adopt", `{"key":"a","reason":"x"}`, "adopt needs the token of the adoption that was shown"},
-		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is needed: it goes into the audit"},
+		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is required: the audit records it"},
 		{"GET", "/v1/audit?from=first", "", "from must be the number of an audit entry"},
 		{"GET", "/v1/audit/export?format=pdf", "", "there is no export format "},
 		{"GET", "/v1/audit/export?format=csv&since=today", "", "since must be an RFC 3339 time"},

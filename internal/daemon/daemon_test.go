@@ -28,7 +28,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 const basic = `instance: test
 state_dir: %[1]s/state
@@ -142,7 +142,7 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 	}
 	edit(t, path, "0 0 30 2 *", "0 3 1 * *")
 	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil || refused() {
-		t.Errorf("reloaded after it was mended: %v; still a problem: %v", err, refused())
+		t.Errorf("reloaded after it was fixed: %v; still a problem: %v", err, refused())
 	}
 }
 

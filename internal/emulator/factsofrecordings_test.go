@@ -212,7 +212,7 @@ func answerFacts() []fact {
 			}
 			w.do("POST", premium, "/rng", `{"count":1}`).is(t, 400, "BadParameter", "")
 		}},
-		{"A vault with RBAC tells the role assignment and its cache in headers", func(t *testing.T) {
+		{"A vault with RBAC names the role assignment and its cache in headers", func(t *testing.T) {
 			const id = "x-ms-keyvault-rbac-assignment-id"
 			w := newWorld(t)
 			if r := w.do("GET", premium, "/keys", ""); r.header.Get(id) != "" {

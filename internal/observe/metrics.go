@@ -35,9 +35,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		looks: map[string][]string{},
 		drift: gauge("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key",
 			"vault", "kind"),
-		expires: gauge("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires "+
-			"and can no longer be wrapped with, 0 for never.", "key", "vault"),
-		unreadable: gauge("rotation_policy_unreadable", "1 while a vault does not tell whether it rotates the "+
+		expires: gauge("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires, "+
+			"after which nobody can wrap with it, 0 for never.", "key", "vault"),
+		unreadable: gauge("rotation_policy_unreadable", "1 while a vault does not show whether it rotates the "+
 			"key itself.", "key", "vault"),
 		vaultUp:   gauge("vault_up", "1 if the last look at the vault succeeded.", "vault"),
 		vaultSeen: gauge("vault_last_seen_timestamp_seconds", "When a look at the vault last succeeded.", "vault"),

@@ -134,7 +134,7 @@ func TestTheSuggestedCommandWritesTheFile(t *testing.T) {
 	const typed = ` a "b' $HOME \n*`
 	dir := t.TempDir()
 	sudo := filepath.Join(dir, "sudo")
-	if err := os.WriteFile(sudo, []byte("#!/bin/sh\nexec \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it must be executable
+	if err := os.WriteFile(sudo, []byte("#!/bin/sh\nexec \"$@\"\n"), 0o700); err != nil { //nolint:gosec // run as sudo
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "it's a pin")

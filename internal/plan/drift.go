@@ -110,12 +110,12 @@ func (d drifter) versions() {
 	if d.v.seen.NativeRotation {
 		d.add(DriftNativeRotation, fmt.Sprintf("az keyvault key rotation-policy update %s --name %s --value "+
 			"'{\"lifetimeActions\":[]}'", d.v.AzScope(), name),
-			"%s has a rotation policy of vault %s's own, which cannot rotate imported material and would make other: "+
-				"remove it", name, d.v.Name)
+			"%s has a rotation policy of its own in vault %s, which cannot rotate imported material and would make "+
+				"other material: remove it", name, d.v.Name)
 	}
 	if limit := d.v.Kind.MaxVersions(); limit > 0 && len(d.v.seen.Versions) >= limit-5 {
 		d.add(DriftNearLimit, "give the key a new name in the configuration and repoint its consumers",
-			"vault %s holds %d versions of %s, takes at most 100, and keyd begins no rotation from %d on",
+			"vault %s holds %d versions of %s, allows at most 100, and keyd begins no rotation at %d or more",
 			d.v.Name, len(d.v.seen.Versions), name, limit)
 	}
 }
@@ -150,7 +150,7 @@ func (d drifter) placed() {
 	}
 	if len(disabled) > 0 {
 		d.add(DriftDisabled, enable(d.v.Vault, d.Policy.Key, disabled[0]),
-			"%s in vault %s: somebody else than keyd disabled %s; what is encrypted under it cannot be read",
+			"%s in vault %s: somebody other than keyd disabled %s; what is encrypted under it cannot be read",
 			d.Policy.Key, d.v.Name, strings.Join(disabled, ", "))
 	}
 	if len(expiry) > 0 {
@@ -164,7 +164,7 @@ func (d drifter) placed() {
 		d.add(DriftNotYetValid, fmt.Sprintf("find out who set it, then: az keyvault key set-attributes %s --name %s "+
 			"--version %s "+
 			"--not-before 2020-01-01T00:00:00Z", d.v.AzScope(), d.Policy.Key, x.ID),
-			"%s in vault %s: version %s has a date from which on it is valid (nbf), which keyd never sets: nobody can "+
+			"%s in vault %s: version %s has a start date (nbf), which keyd never sets: nobody can "+
 				"wrap with it before %s",
 			d.Policy.Key, d.v.Name, x.ID, date(x.NotBefore))
 	}

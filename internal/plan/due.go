@@ -153,7 +153,7 @@ func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 		}
 	}
 	if t.Scheduled && len(away) == len(in.Policy.Vaults) {
-		return "nothing begins by the schedule before a vault can be seen: " + joined(away), in.Now.Add(pollWait)
+		return "no scheduled rotation begins before keyd can see a vault: " + joined(away), in.Now.Add(pollWait)
 	}
 	return "", time.Time{}
 }

@@ -59,8 +59,8 @@ func (in Input) unresolved(v visible) (Step, bool) {
 		return prove(at), true
 	}
 	settled := at.Deadline.Add(v.Kind.SettleTime())
-	s := in.wait(at.Generation.Number, v.URL, "keyd does not know yet whether vault %s took the import; it knows at %s",
-		v.Name, clock(settled))
+	s := in.wait(at.Generation.Number, v.URL,
+		"keyd does not know yet whether vault %s took the import; it will know at %s", v.Name, clock(settled))
 	s.Attempt, s.Until = at.Attempt, in.Now.Add(pollSoon)
 	if v.seen.Begun.Before(settled) { // otherwise the vault's clock is behind, and looking again at once does not help
 		s.Until = earlier(settled, s.Until)
@@ -185,6 +185,6 @@ func (in Input) mayBeHidden(v visible, g *record.Generation) (Step, bool) {
 }
 
 func tooMany(v key.Vault, seen record.VaultSeen) string {
-	return fmt.Sprintf("vault %s holds %d versions of the key and takes at most 100: give the key a new name in the "+
+	return fmt.Sprintf("vault %s holds %d versions of the key and allows at most 100: give the key a new name in the "+
 		"configuration and repoint its consumers", v.Name, len(seen.Versions))
 }

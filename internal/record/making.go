@@ -22,7 +22,7 @@ type Reservation struct {
 // the configuration.
 func (r *Record) Reserve(now time.Time, p key.Policy, why Reservation) (*Generation, error) {
 	if g := r.Current(); g != nil {
-		return nil, fmt.Errorf("generation %d of %s is still under way: no other is reserved beside it",
+		return nil, fmt.Errorf("generation %d of %s is still under way: keyd reserves no other meanwhile",
 			g.Number, r.Key)
 	}
 	if r.KnowsID(why.ID) {

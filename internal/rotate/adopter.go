@@ -115,7 +115,7 @@ func (a *adopter) shown(g *record.Generation) *status.AdoptedGeneration {
 func (a *adopter) discardOvertaken(newID record.NewID) error {
 	discarded, err := a.rec.DiscardOvertaken(a.now, a.gone > 0 || len(a.rebuilt) > 0, newID)
 	for _, n := range discarded {
-		a.note("generation %d was begun while others were not known, and has no pair yet: it is given up", n)
+		a.note("generation %d was begun while others were unknown, and has no pair yet: keyd gives it up", n)
 		a.gone++
 	}
 	return err
@@ -131,7 +131,7 @@ func (a *adopter) lostPairs() {
 		}
 		a.rec.LosePair(a.now, pair.Generation)
 		a.gone++
-		a.note("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never "+
+		a.note("generation %d is not in the HSM as it was pinned: it exists only in its vaults, and keyd never "+
 			"imported again", pair.Generation)
 	}
 }
@@ -186,7 +186,7 @@ func (a *adopter) stranger(v key.Vault, x key.Version, m key.Material) {
 // lostVersions acknowledges that recorded versions are gone from the vault.
 func (a *adopter) lostVersions(v key.Vault, seen record.VaultSeen) {
 	if seen.Deleted {
-		a.note("the key is soft-deleted in vault %s: recover it first, its versions are not given up", v.Name)
+		a.note("the key is soft-deleted in vault %s: recover it first; keyd does not give up its versions", v.Name)
 		a.open++
 		return
 	}

@@ -96,7 +96,7 @@ func (r *Rotator) stillActive(ctx context.Context, a act) error {
 		return err
 	}
 	if k := v.Active(); k == nil || k.Kid != a.in().KEK.KEK.Kid {
-		return fmt.Errorf("vault %s has another key exchange key in use by now: keyd looks again",
+		return fmt.Errorf("vault %s now uses another key exchange key: keyd looks again",
 			a.rec.VaultName(a.policy, a.step.Vault))
 	}
 	return nil

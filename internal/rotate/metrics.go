@@ -44,8 +44,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		generation: gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.",
 			"key"),
-		held: gauge("key_held", "1 while the key is held, by the code of the hold and the vault that gave "+
-			"cause, empty for none.", "key", "vault", "code"),
+		held: gauge("key_held", "1 while the key is held, by the code of the hold and the vault that "+
+			"caused it, empty for none.", "key", "vault", "code"),
 		partial: gauge("key_partial", "1 while the latest generation is active in other vaults of the key and "+
 			"not in this one.", "key", "vault"),
 		next: gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
@@ -54,15 +54,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"for never.", "key"),
 		started: gauge("rotation_started_timestamp_seconds", "When the rotation under way was reserved, 0 while "+
 			"there is none.", "key"),
-		requested: gauge("rotation_requested_timestamp_seconds", "When the oldest request for a rotation that is "+
-			"not answered yet was made, 0 for none.", "key", "compromise"),
+		requested: gauge("rotation_requested_timestamp_seconds", "When the oldest unanswered request for a "+
+			"rotation was made, 0 for none.", "key", "compromise"),
 		rotations: counter("rotations_total", "Rotations that ended, by outcome.", "key", "outcome"),
 		steps:     counter("steps_total", "Steps of the loop, by kind and outcome.", "step", "outcome"),
-		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have "+
-			"failed in a row.", "key", "vault"),
+		stepFailures: gauge("step_failures", "How many steps of the key failed in a row in the vault, empty "+
+			"for steps without one.", "key", "vault"),
 		placements: gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
-		kekWaiting: gauge("kek_waiting_since_timestamp_seconds", "Since when a key exchange key of the vault waits "+
-			"for approval, 0 for none.", "vault"),
+		kekWaiting: gauge("kek_waiting_since_timestamp_seconds", "Since when a key exchange key of the vault has "+
+			"waited for approval, 0 for none.", "vault"),
 		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 4, 8),

@@ -248,7 +248,7 @@ func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
 				o.Label.Pending = !p.wrapped
 				if p.broken {
-					o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real HSM side says it
+					o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real one
 				}
 				out = append(out, o)
 			}
@@ -807,7 +807,7 @@ func (w *world) settle(p key.Policy) plan.Step {
 			w.now = later(w.now.Add(time.Second), step.Until)
 		}
 	}
-	w.tb.Fatalf("not settled after %d steps:\n%s", most, w.story())
+	w.tb.Fatalf("not at rest after %d steps:\n%s", most, w.story())
 	return plan.Step{}
 }
 

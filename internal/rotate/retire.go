@@ -20,7 +20,7 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, err
 	}
 	if a.rec.Generation(a.step.Generation).Holds(a.step.Vault, newest.ID) {
-		return a.rec, fmt.Errorf("version %s is the newest in the vault by now: it is not disabled", newest.ID)
+		return a.rec, fmt.Errorf("version %s is now the newest in the vault: keyd does not disable it", newest.ID)
 	}
 	versions, err := a.rec.BeginDisable(a.step.Attempt, a.in().There(r.now()))
 	if err != nil {

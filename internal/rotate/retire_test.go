@@ -44,7 +44,7 @@ func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.
 	w.stepUntil(p, func() bool { return *struck })
 	p.Retire = key.RetireRule{}
 	if got := drifts(p, w.record(p.Key), survey(r, t.Context(), p, w.record(p.Key))); len(got) > 0 {
-		t.Errorf("before it is settled, drift %v", got)
+		t.Errorf("before its outcome is recorded, drift %v", got)
 	}
 	w.settle(p)
 	rec := w.record(p.Key)

@@ -38,7 +38,7 @@ func TestTenThousandNewerVersionsKeepTheLoopFromEveryDueStep(t *testing.T) {
 			h.run(40 * time.Minute)
 			h.wantNothingDone()
 			if seen := h.rotator.Observer.Last(h.p.Key).Vaults[weu.URL]; seen.Err == nil {
-				t.Errorf("the loop believed %d versions", len(seen.Versions))
+				t.Errorf("the loop trusted %d versions", len(seen.Versions))
 			}
 			h.lies(nil)
 			h.runUnheld(40 * time.Minute)

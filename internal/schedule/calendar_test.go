@@ -112,7 +112,7 @@ func TestATimeThatComesTwiceFiresOnce(t *testing.T) {
 		{"CRON_TZ=Europe/London 30 1 * * *", "2027-10-31T01:15Z", "2027-11-01T01:30Z"},
 		// An hourly schedule rests for the hour that comes again.
 		{"CRON_TZ=Europe/London @hourly", "2027-10-30T23:30Z", "2027-10-31T00:00Z 2027-10-31T02:00Z"},
-		// The end of what comes twice comes once.
+		// The end of what appears twice comes once.
 		{"CRON_TZ=Europe/London 0 2 * * *", "2027-10-31T00:30Z", "2027-10-31T02:00Z 2027-11-01T02:00Z"},
 	})
 }

@@ -95,7 +95,7 @@ func (f *finder) daemon(s status.Snapshot) {
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
 	if !s.Ready && f.late(NotReady, s.Started) {
-		f.add(NotReady, about{}, "not every key has been looked at since keyd started at "+words.Moment(s.Started))
+		f.add(NotReady, about{}, "keyd has not looked at every key since it started at "+words.Moment(s.Started))
 	}
 }
 
@@ -202,7 +202,7 @@ func (f *finder) kek(v status.Vault) {
 		KEKWaiting,
 		about{vault: v.Name, remedy: remedy},
 		fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
-			"waits for approval since %s: until then keyd wraps for the one before", v.Name, k.Fingerprint,
+			"has waited for approval since %s: until then keyd wraps for the previous one", v.Name, k.Fingerprint,
 			words.Moment(k.Made)),
 	)
 }

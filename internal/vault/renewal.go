@@ -6,7 +6,7 @@ import (
 )
 
 // Mend says how a person makes a credential's file that cannot be used usable again.
-func (s CredentialState) Mend() string { return "mend the file" + s.takeOver() }
+func (s CredentialState) Mend() string { return "fix the file" + s.takeOver() }
 
 // Renew says how a person renews a client certificate.
 func (s CredentialState) Renew() string {

@@ -24,7 +24,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 var (
 	statusPages = sync.OnceValue(func() *template.Template { return parse("status.html") })

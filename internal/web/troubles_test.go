@@ -55,7 +55,7 @@ func otherProblems() (all []status.Problem) {
 		"the last reload was refused: the configuration has mistakes; keyd keeps the old one",
 		"correct it (keyd check shows each mistake with its line), then: keyd reload")
 	add(status.Warning, "", "", "keydnotready",
-		"not every key has been looked at since keyd started at 2026-11-25T09:20:00Z",
+		"keyd has not looked at every key since it started at 2026-11-25T09:20:00Z",
 		"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
 	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout",
 		"keyd check tries each part of the way to it; keyd goes on by itself")
@@ -64,9 +64,9 @@ func otherProblems() (all []status.Problem) {
 			"rotations wait", "chronyc tracking, or timedatectl timesync-status, shows whether this machine's is "+
 			"wrong; correct the time source")
 	add(status.Warning, "", weu, "keydkekwaiting",
-		"vault contoso-weu has a new key exchange key, sha256:bb, which waits for approval since "+
+		"vault contoso-weu has a new key exchange key, sha256:bb, which has waited for approval since "+
 			"2026-11-24T09:41:00Z: "+
-			"until then keyd wraps for the one before",
+			"until then keyd wraps for the previous one",
 		"confirm the fingerprint with the vault's owner out of band (keyd kek contoso-weu shows how)")
 	add(status.Warning, "", weu, "keydvaultthrottled",
 		"vault contoso-weu answered 40 of the last 200 requests, within 15 minutes, with 429, too many requests: "+

@@ -260,7 +260,7 @@ func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 		}
 		e.stop()
 		e.refuteGeneration5()
-		e.must("resume", keyName, "--reason", "the vault was mended")
+		e.must("resume", keyName, "--reason", "the vault was fixed")
 		e.waitGeneration(5)
 
 		e.set.vaults = []string{"weu", "mhsm"}

@@ -536,7 +536,7 @@ func notSent(point, vault, host string) func(*crash) {
 		c.die(point, nil)
 		c.start()
 		c.wait("status explains what is waited for", func(_ status.Snapshot, k status.Key) bool {
-			return strings.Contains(k.Waiting, "whether vault "+vault+" took the import; it knows at")
+			return strings.Contains(k.Waiting, "whether vault "+vault+" took the import; it will know at")
 		})
 		if n := c.imports(host); n != 0 {
 			c.sum.doubled.Add(int64(n))

@@ -50,8 +50,8 @@ var killedRooms = []string{"rotate", "hsm", "audit"}
 // notKilledAt lists the events that the other rooms save. None has an effect in the HSM or in a vault, and none
 // changes what keyd must do.
 var notKilledAt = map[string]string{
-	"daemon started":         "tells of the process alone",
-	"daemon stopped":         "tells of the process alone",
+	"daemon started":         "is about the process alone",
+	"daemon stopped":         "is about the process alone",
 	"configuration reloaded": "what follows it is in memory; a restart reads the configuration anyway",
 	"backup taken":           "what follows it goes to the caller",
 	"record migrated":        "one transaction with the records; no earlier schema exists to migrate from",

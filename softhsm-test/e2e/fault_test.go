@@ -81,7 +81,7 @@ func libraryFaults() []libraryFault {
 			rules: always("C_Decrypt * before hang"),
 			shows: "no HSM process runs",
 			logs:  []string{"a PKCS#11 call did not return within", restarted, "the HSM side is down"}},
-		{name: "general errors until the library is loaded anew", at: "C_FindObjectsInit",
+		{name: "general errors until the library is loaded again", at: "C_FindObjectsInit",
 			rules: once("C_FindObjectsInit", "before stick 0x5"),
 			logs:  []string{"CKR_GENERAL_ERROR", restarted}},
 		{name: "the login is lost", at: "C_DecryptInit",
@@ -144,7 +144,7 @@ func TestFaultyLibraryLosesAndDuplicatesNothing(t *testing.T) {
 				f.waitShown(fault.shows)
 			}
 			f.wantUp()
-			f.await("the log tells what happened", func() bool { return f.logged(fault.logs) })
+			f.await("the log says what happened", func() bool { return f.logged(fault.logs) })
 			f.misbehave()
 
 			f.waitGeneration(2)

@@ -207,7 +207,7 @@ func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 			w.awaitDeath(at.point)
 			w.start()
 			w.wait("status explains what is waited for", func(_ status.Snapshot, k status.Key) bool {
-				return strings.Contains(k.Waiting, "whether vault "+at.vault+" took the import; it knows at")
+				return strings.Contains(k.Waiting, "whether vault "+at.vault+" took the import; it will know at")
 			})
 			if n := w.imports(at.host); n != 0 {
 				t.Errorf("%d imports were sent before the wait was over", n)

@@ -328,7 +328,7 @@ func (w *world) journal(t *testing.T, match ...string) (entries []entry) {
 func (w *world) tells(t *testing.T, message string, match ...string) {
 	t.Helper()
 	args := append([]string{"journalctl", "-q", "-o", "cat", "--grep", message}, match...)
-	eventually(t, "the journal tells of "+message, func() error { _, err := w.try(args...); return err })
+	eventually(t, "the journal has an entry about "+message, func() error { _, err := w.try(args...); return err })
 }
 
 func (m *machine) tail() string {

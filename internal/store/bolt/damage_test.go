@@ -256,7 +256,7 @@ func TestAFlippedBitIsRefusedOrHasNoEffect(t *testing.T) {
 		}
 		// cmp takes longer than everything else, so it only describes a difference.
 		if got := contents(t, s); !reflect.DeepEqual(want, got) {
-			t.Errorf("bit %d was believed (-want +got):\n%s", bit, cmp.Diff(want, got))
+			t.Errorf("bit %d was accepted (-want +got):\n%s", bit, cmp.Diff(want, got))
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)

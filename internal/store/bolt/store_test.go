@@ -247,7 +247,7 @@ func TestAFailedCommitWithEffectIsAmbiguousAndCheckedLater(t *testing.T) {
 	before := s.db
 	found := load(t, s, "k")
 	if s.db == before {
-		t.Error("the file was not opened anew")
+		t.Error("the file was not opened again")
 	}
 	if found.Revision == rec.Revision {
 		t.Fatal("the committed record is not seen")
