@@ -73,7 +73,7 @@ func (c *checker) certificate() {
 	switch {
 	case state.Err != nil:
 		c.line(status.CheckFailed, "identity", state.Kind, name, state.Err.Error(),
-			state.Mend())
+			state.Fix())
 	case state.Ends.IsZero():
 	case left <= 0:
 		c.line(status.CheckFailed, "identity", state.Kind, name, state.File+" ended at "+words.Moment(state.Ends),

@@ -91,8 +91,8 @@ func (a *adopter) show() (status.Adoption, error) {
 	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
 	switch {
 	case shown.Empty() && a.open > 0:
-		shown.Consequence = fmt.Sprintf("nothing yet: keyd can neither adopt what is still open above nor report that "+
-			"all agrees. Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
+		shown.Consequence = fmt.Sprintf("nothing yet: keyd can neither adopt what is still open above nor ignore it. "+
+			"Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
 	case shown.Empty():
 		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
 	case len(a.rebuilt) > 0:

@@ -153,10 +153,10 @@ func (f *finder) credential() {
 	left := c.Ends.Sub(f.at)
 	switch {
 	case c.Err != nil && c.Ends.IsZero():
-		f.add(CredentialUnusable, about{credential: c.Mend()},
+		f.add(CredentialUnusable, about{credential: c.Fix()},
 			"the credential's file cannot be used: "+c.Err.Error())
 	case c.Err != nil:
-		f.add(CredentialUnusable, about{credential: c.Mend()}, fmt.Sprintf(
+		f.add(CredentialUnusable, about{credential: c.Fix()}, fmt.Sprintf(
 			"the credential's file cannot be used: %v; keyd still uses the previous certificate, which ends at %s",
 			c.Err, words.Moment(c.Ends)))
 	case c.Ends.IsZero():

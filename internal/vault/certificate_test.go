@@ -56,7 +56,7 @@ func TestACertificateFileIsAcceptedOrRefusedByName(t *testing.T) {
 	other := &pem.Block{Type: "CERTIFICATE", Bytes: foreignCertificate(ec)}
 	for name, c := range map[string]struct {
 		file string
-		says string // "": taken
+		says string // "": accepted
 	}{
 		"PEM":            {written(certificate, private), ""},
 		"PEM, key first": {written(private, certificate), ""},

@@ -17,7 +17,7 @@ import (
 
 const versionID = "0123456789abcdef0123456789abcdef"
 
-// bundle is a good answer to a GET of a KEK, changed.
+// bundle is a good answer to a GET of a KEK, with changes.
 func bundle(t *testing.T, change func(map[string]any)) string {
 	t.Helper()
 	b := map[string]any{

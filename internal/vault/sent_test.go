@@ -27,7 +27,7 @@ func TestARequestThatWasSentNeverCountsAsUnsent(t *testing.T) {
 			transport := server.Client().Transport.(*http.Transport).Clone()
 			defer transport.CloseIdleConnections()
 			client := HTTPClient(transport)
-			for try := range 2 { // on a new connection, and on one that is there
+			for try := range 2 { // on a new connection, and on an existing one
 				r, err := http.NewRequestWithContext(
 					t.Context(), http.MethodPut, server.URL, strings.NewReader("body"),
 				)
