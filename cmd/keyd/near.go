@@ -10,8 +10,8 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// didYouMean is for an error about a name that does not exist: the names that do and are
-// near to it, the nearest first, if any, as "did you mean a or b? ".
+// didYouMean is the hint in an error about an unknown name: the known names that are near to it, the nearest first,
+// as "did you mean a or b? ", or "".
 func didYouMean(name string, known []string) string {
 	var near []string
 	for _, k := range known {
@@ -29,8 +29,8 @@ func didYouMean(name string, known []string) string {
 	return "did you mean " + strings.Join(near[:min(most, len(near))], " or ") + "? "
 }
 
-// isNear reports whether a name was probably meant: up to a third of it mistyped, or
-// its beginning.
+// isNear reports whether a user probably meant this name: they mistyped at most a third of it, or typed its
+// beginning.
 func isNear(typed, meant string) bool {
 	typed, meant = strings.ToLower(typed), strings.ToLower(meant)
 	if len(typed) >= 2 && strings.HasPrefix(meant, typed) {
@@ -39,7 +39,7 @@ func isNear(typed, meant string) bool {
 	return words.Distance(typed, meant) <= max(1, min(len(typed), len(meant))/3)
 }
 
-// find is the key of that name, in any case, or an error that suggests others.
+// find returns the key with that name, whose case may differ, or an error that suggests others.
 func find(snap status.Snapshot, name string) (status.Key, error) {
 	k, ok := snap.Key(name)
 	if !ok {
@@ -48,8 +48,8 @@ func find(snap status.Snapshot, name string) (status.Key, error) {
 	return k, nil
 }
 
-// mustKnow is find for commands that only act, so that a mistyped name is answered in
-// the same way everywhere. It returns the name as the daemon has it.
+// mustKnow is find for commands that only act, so that all of them answer a mistyped name in the same way. It returns
+// the name as the daemon spells it.
 func (a *app) mustKnow(ctx context.Context, name string) (string, error) {
 	snap, err := a.client().Snapshot(ctx)
 	if err != nil {

@@ -95,7 +95,7 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	return a.planNow(ctx, planned{Changes: changes, Firings: firingsOf(c.Policies, snap, snap.At)}, snap.At)
 }
 
-// planStopped is what can be said without a daemon.
+// planStopped shows what can be said without a daemon.
 func (a *app) planStopped(ctx context.Context, c *config.Config, good string) error {
 	err := daemon.CheckStoppedNames(ctx, c)
 	var otherCase *key.CaseError
@@ -111,7 +111,7 @@ func (a *app) planStopped(ctx context.Context, c *config.Config, good string) er
 	return a.show(p, func(w io.Writer, s style) { writeFirings(w, s, p.Firings) })
 }
 
-// checkNames refuses what a reload would because of the records.
+// checkNames refuses the names that a reload would refuse because of the records.
 func checkNames(records []status.Key, wanted []key.Policy) error {
 	placed := map[string]bool{}
 	for _, k := range records {

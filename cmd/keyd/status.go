@@ -106,7 +106,7 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 	t.write(w, "  ")
 }
 
-// writeSides shows what keyd stands between: the HSM and the vaults.
+// writeSides shows the two sides that keyd connects: the HSM and the vaults.
 func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	fmt.Fprintln(w)
 	t := s.table()
@@ -121,7 +121,7 @@ func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	t.write(w, "")
 }
 
-// hsmRow says how the HSM side is, and how old that is.
+// hsmRow shows the state of the HSM side, and its age.
 func hsmRow(s style, now time.Time, h status.HSM) []cell {
 	state, seen := cell{h.State(), s.warn}, ""
 	if !h.SeenAt.IsZero() {

@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// at is a time relative to when every snapshot of these worlds was taken.
+// at is a time relative to the moment of these worlds' snapshots.
 func at(d time.Duration) time.Time {
 	return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Add(d)
 }
@@ -20,7 +20,7 @@ const (
 	mhs = "https://contoso.managedhsm.azure.net"
 )
 
-// worlds are the daemons that scripts can talk to.
+// worlds are the daemons that scripts can use.
 func worlds() map[string]*world {
 	all := map[string]*world{
 		"empty":   {snap: empty()},
@@ -79,7 +79,7 @@ func empty() status.Snapshot {
 	}
 }
 
-// withKEKs is healthy, with a key exchange key that waits for approval in one vault and none yet in the other.
+// withKEKs is healthy, with a KEK that waits for approval in one vault and none yet in the other.
 func withKEKs() status.Snapshot {
 	s := healthy()
 	kid := func(c string) string { return weu + "/keys/keyd-kek/" + strings.Repeat(c, 32) }
@@ -142,7 +142,7 @@ func healthy() status.Snapshot {
 	return s
 }
 
-// finished is healthy once the rotation that a script asked for has ended.
+// finished is healthy, once the rotation that a script requested has ended.
 func finished() status.Snapshot {
 	s := healthy()
 	g := generation(1, placed(weu, "contoso-weu", key.Proven, 1))
@@ -181,7 +181,7 @@ func troubled() status.Snapshot {
 	return s
 }
 
-// degraded is healthy with an HSM side that answers and cannot work.
+// degraded is healthy except for an HSM side that answers and cannot work.
 func degraded() status.Snapshot {
 	s := healthy()
 	s.HSM.Since, s.HSM.SeenAt = at(-9*time.Minute), at(-4*time.Second)
@@ -189,7 +189,7 @@ func degraded() status.Snapshot {
 	return s
 }
 
-// away is healthy with an HSM side that has ended.
+// away is healthy except for an HSM side that has ended.
 func away() status.Snapshot {
 	s := healthy()
 	s.HSM.Up, s.HSM.Since, s.HSM.SeenAt = false, at(-30*time.Second), at(-40*time.Second)
@@ -254,7 +254,7 @@ func foreignFound() status.Adoption {
 			},
 		},
 		Foreign:     map[string][]string{"contoso-weu": {version(9)}},
-		Unknown:     []string{"who asked for generation 3"},
+		Unknown:     []string{"who requested generation 3"},
 		Consequence: "generation 4 would be imported over it",
 		Token:       "t1",
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// said runs the emulator until it is ready, ends it, and gives what it said.
+// said runs the emulator until it is ready, ends it, and returns its output.
 func said(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -40,7 +40,7 @@ func said(t *testing.T, args ...string) string {
 	return strings.Join(said, "\n")
 }
 
-func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
+func TestTheEmulatorPrintsHowToUseItAndEndsOnASignal(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	text := said(t, "--ca-out", ca, "--fail", "op=import,count=1,drop=after")
 	for _, want := range []string{"export HTTPS_PROXY=http://127.0.0.1:", "export SSL_CERT_FILE=" + ca,
@@ -57,8 +57,8 @@ func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
 	}
 }
 
-// The words before the variables tell which platform has them: two share a name.
-func TestItSaysHowAWorkloadFindsItsIdentity(t *testing.T) {
+// The words before the variables say which platform sets them: two variables share a name.
+func TestTheEmulatorPrintsHowAWorkloadFindsItsIdentity(t *testing.T) {
 	const appService = `(?s)in App Service, with this besides:\n  export ` +
 		`IDENTITY_ENDPOINT=http://127\.0\.0\.1:\d+/msi/token\n  export IDENTITY_HEADER=\w+\n`
 	const arc = `Or as one on an Azure Arc machine:\n  export ` +
@@ -76,7 +76,7 @@ func TestItSaysHowAWorkloadFindsItsIdentity(t *testing.T) {
 	}
 }
 
-func TestItTakesEveryFlag(t *testing.T) {
+func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 	const host = "contoso-weu.vault.azure.net"
 	certificate := filepath.Join(t.TempDir(), "ca.pem")
 	said(t, "--ca-out", certificate)
@@ -112,7 +112,7 @@ func TestItTakesEveryFlag(t *testing.T) {
 	}
 }
 
-func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
+func TestTheEmulatorRefusesAFlagThatCannotWork(t *testing.T) {
 	const vault = "--vault=contoso-weu.vault.azure.net=premium"
 	for _, args := range [][]string{
 		{},

@@ -1,5 +1,4 @@
-// Package arch_test holds the building's one rule as a test: a room imports only
-// rooms on lower floors.
+// Package arch_test has the one rule of the building as a test: a room imports only rooms on lower floors.
 package arch_test
 
 import (
@@ -65,7 +64,7 @@ var apart = map[string][]string{
 	"deploy/grafana":          nil,
 }
 
-// sole are the libraries that one room alone may import.
+// sole are the libraries that only one room may import.
 var sole = map[string]string{
 	"github.com/miekg/pkcs11": "internal/hsm",
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys": "internal/vault",
@@ -126,7 +125,7 @@ func TestARoomImportsOnlyLowerFloors(t *testing.T) {
 	}
 }
 
-func TestALibraryThatIsOneRoomsIsImportedByNoOther(t *testing.T) {
+func TestALibraryReservedForOneRoomIsImportedByNoOther(t *testing.T) {
 	for _, p := range rooms(t) {
 		room := strings.TrimPrefix(p.ImportPath, module)
 		for _, path := range p.Imports {

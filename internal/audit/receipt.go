@@ -76,7 +76,7 @@ type Imported struct {
 
 // SignedReceipt is the first checkpoint that covers the whole receipt.
 type SignedReceipt struct {
-	Entry uint64          `json:"entry"` // that carries it
+	Entry uint64          `json:"entry"` // the entry that carries it
 	Mark  string          `json:"checkpoint"`
 	By    key.Fingerprint `json:"audit_key"`
 	At    time.Time       `json:"at"`
@@ -97,11 +97,10 @@ type Receipts struct {
 	asked    map[key.ID]Asked
 }
 
-// NewReceipts is for one key.
+// NewReceipts compiles the receipts of one key.
 func NewReceipts(name string) *Receipts { return &Receipts{name: name, asked: map[key.ID]Asked{}} }
 
-// Of returns the receipt of a generation; 0 is the newest that was imported, or the
-// newest at all.
+// Of returns the receipt of a generation; 0 means the newest imported one, or the newest one if none was imported.
 func (r *Receipts) Of(generation int) (Receipt, error) {
 	var found *Receipt
 	for _, x := range r.receipts {

@@ -10,8 +10,8 @@ import (
 
 const attempt = "00112233445566778899aabbccddeeff"
 
-// rotation is what the loop writes of one rotation, with an id given up and a first
-// import that did not happen.
+// rotation returns the entries that the loop writes for one rotation, in which one id was given up and the first
+// import did not happen.
 func rotation(r *rig) {
 	const id, id2, other = "000102030405060708090a0b0c0d0e0f", "101112131415161718191a1b1c1d1e1f",
 		"ffeeddccbbaa99887766554433221100"
@@ -48,7 +48,7 @@ func receipts(r *rig, name string) *Receipts {
 	return out
 }
 
-func TestAReceiptHasAllThatTheChainSaysOfARotation(t *testing.T) {
+func TestAReceiptHasEverythingThatTheChainSaysAboutARotation(t *testing.T) {
 	r := newRig(t)
 	rotation(r)
 	got, err := receipts(r, "sa").Of(0)
@@ -92,7 +92,7 @@ func TestAReceiptNamesTheCheckpointThatCoversAllOfIt(t *testing.T) {
 	}
 }
 
-func TestWhatHasNoReceiptIsNamed(t *testing.T) {
+func TestARefusedReceiptNamesWhatIsMissing(t *testing.T) {
 	r := newRig(t)
 	rotation(r)
 	r.add("sa", "generation reserved", "generation", "3")

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// build turns the files into a Config. It reports every mistake; after one, the Config
-// serves only to find more mistakes.
+// build turns the files into a Config. It reports every mistake. If there is one, the Config serves only to find more
+// mistakes.
 func build(sources []source, rep *report) *Config {
 	c := &Config{}
 	var vaults, keys []*section

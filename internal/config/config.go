@@ -85,7 +85,7 @@ type Vault struct {
 // KEK is the configuration of a vault's key exchange key.
 type KEK struct {
 	Name         string
-	Fingerprints []key.Fingerprint // of those that are approved; none: the one first used is trusted
+	Fingerprints []key.Fingerprint // the approved ones; none: keyd trusts the first one used
 	Create       bool              // keyd makes it
 	Bits         int               // size when made: 2048, 3072 or 4096
 	Schedule     key.Schedule      // when a new one is made; nil: only on request
@@ -135,7 +135,7 @@ func (c *Config) KEKPins(url string) []key.Fingerprint {
 	return v.KEK.Fingerprints
 }
 
-// VaultPolicies is what is asked of each vault's KEK.
+// VaultPolicies returns what the configuration asks for each vault's KEK.
 func (c *Config) VaultPolicies() []key.VaultPolicy {
 	policies := make([]key.VaultPolicy, len(c.Vaults))
 	for i, v := range c.Vaults {

@@ -23,7 +23,7 @@ func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
 			if other, twice := first[folded]; twice {
 				remedy := "keep one of them"
 				if other.name != f.name {
-					remedy = "rename one of them: vaults do not tell case apart"
+					remedy = "rename one of them: vaults ignore case"
 				}
 				rep.add(f.at, remedy, "key %s is already at %s", f.name, other.at)
 				continue
@@ -108,7 +108,7 @@ func readKeyVaults(p *key.Policy, s *section, vaults knownVaults) {
 		case !ok:
 			s.rep.add(n.at, suggestVault(n.value, vaults.byName), "%s: unknown vault %s", s.name("vaults"), n.value)
 		case seen[folded]:
-			s.rep.add(n.at, "remove one", "%s: vault %s comes twice", s.name("vaults"), n.value)
+			s.rep.add(n.at, "remove one", "%s: vault %s appears twice", s.name("vaults"), n.value)
 		case known.broken:
 		default:
 			checkVaultHolds(p, s, n.at, known.vault)
@@ -144,7 +144,7 @@ func readOperations(s *section) []key.Operation {
 	var ops []key.Operation
 	for _, op := range list(s, "operations", parseOperation) {
 		if slices.Contains(ops, op.value) {
-			s.rep.add(op.at, "remove one", "%s: %s comes twice", s.name("operations"), op.value)
+			s.rep.add(op.at, "remove one", "%s: %s appears twice", s.name("operations"), op.value)
 			continue
 		}
 		ops = append(ops, op.value)

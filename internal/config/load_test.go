@@ -203,7 +203,7 @@ log: {level: debug, format: json}
 	}
 }
 
-func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKeyExchangeKey(t *testing.T) {
+func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKEK(t *testing.T) {
 	const weuLine = "    url: https://contoso-weu.vault.azure.net\n"
 	one, two := "sha256:"+strings.Repeat("1a", 32), "sha256:"+strings.Repeat("2b", 32)
 	c, ps := load(t, map[string]string{"keyd.yaml": strings.Replace(base, weuLine, weuLine+
@@ -223,7 +223,7 @@ func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKeyExchangeKey(t *tes
 	}
 }
 
-// The form in which keyd is introduced to people.
+// The form in which keyd's documents introduce it.
 func TestTypicalConfigurationLoads(t *testing.T) {
 	c := mustLoad(t, `
 instance: hq-1                   # in labels and tags
@@ -263,9 +263,9 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
-// Every line of the example that is commented out as "#name: value" must be
-// right, too: people take the comment sign away.
-func TestExampleLoadsWithItsCommentsTakenAway(t *testing.T) {
+// Every commented-out line of the example in the form "#name: value" must be right, too: people remove the comment
+// sign.
+func TestExampleLoadsWithItsCommentSignsRemoved(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/keyd.example.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -328,7 +328,7 @@ zones: 3
 keys.d/a.yaml:3:3: vault again has the same url as weu at keyd.yaml:7:3; keep one of them
 keys.d/a.yaml:4:3: vault MHSM is already at keyd.yaml:9:3; rename one of them: ` +
 		`nicknames that differ only in case are the same
-keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults do not tell case apart
+keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults ignore case
 keys.d/a.yaml:7:1: instance does not belong in keys.d, where only vaults and keys are read; move it to keyd.yaml
 keys.d/a.yaml:8:1: unknown field zones; write one of vaults, keys`
 	var got []string

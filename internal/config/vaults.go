@@ -32,7 +32,7 @@ func suffixes() []suffix {
 var hostForm = regexp.MustCompile(`^[a-z][0-9a-z-]{1,22}[0-9a-z]$`)
 
 const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign " +
-	"cloud's), and nothing behind"
+	"cloud's), and nothing after it"
 
 // ParseVaultURL returns the canonical form of a vault's URL (see key.Origin) and derives kind and cloud from the host.
 // The error says what to write instead.
@@ -49,7 +49,7 @@ func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string
 	case u.User != nil:
 		return "", "", "", faultf(urlRemedy+"; credentials belong in azure", "the URL has a user")
 	case strings.Contains(host, ":"):
-		return "", "", "", faultf(urlRemedy, "%q has another port than 443", s)
+		return "", "", "", faultf(urlRemedy, "%q has a port other than 443", s)
 	case err != nil:
 		return "", "", "", faultf(urlRemedy, "%q is not the host of an Azure vault", u.Host)
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
@@ -181,13 +181,13 @@ func readFingerprints(s *section) (pins []key.Fingerprint) {
 		return pins
 	}
 	if s.has("fingerprint") {
-		s.rep.add(s.whereOf("fingerprint"), "move it into the list", "%s and fingerprints are both there",
+		s.rep.add(s.whereOf("fingerprint"), "move it into the list", "%s and fingerprints are both set",
 			s.name("fingerprint"))
 	}
 	before := len(s.rep.problems)
 	for _, f := range list(s, "fingerprints", parseFingerprint) {
 		if slices.Contains(pins, f.value) {
-			s.rep.add(f.at, "remove one", "%s: %s comes twice", s.name("fingerprints"), f.value)
+			s.rep.add(f.at, "remove one", "%s: %s appears twice", s.name("fingerprints"), f.value)
 			continue
 		}
 		pins = append(pins, f.value)

@@ -133,7 +133,7 @@ func (c *call) rotateKEK(ctx context.Context) error {
 		return &UsageError{fmt.Sprintf("%q cannot be the name of a vault", q.Vault)}
 	}
 	if q.Reason == "" {
-		return &UsageError{"a reason is needed: it goes into the audit"}
+		return &UsageError{"a reason is required: the audit records it"}
 	}
 	if err := checkText("reason", q.Reason); err != nil {
 		return err
@@ -175,7 +175,7 @@ func (c *call) onKey(act func(keyRequest) error) error {
 		return err
 	}
 	if q.Reason == "" {
-		return &UsageError{"a reason is needed: it goes into the audit"}
+		return &UsageError{"a reason is required: the audit records it"}
 	}
 	if err := checkText("reason", q.Reason); err != nil {
 		return err

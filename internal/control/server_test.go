@@ -58,7 +58,7 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 	}
 }
 
-func TestReadingAnswersTravelWhole(t *testing.T) {
+func TestAnswersToReadersArriveWhole(t *testing.T) {
 	f := newFake()
 	f.snap = status.Snapshot{Version: "1", Keys: []status.Key{{Name: "a", State: status.StateOK}}}
 	for i := range 3 {
@@ -158,8 +158,7 @@ func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 	}
 }
 
-// raw sends a request with these headers and returns the answer's status; 0 when
-// the connection was cut instead.
+// raw sends a request with these headers and returns the answer's status; 0 if the server cut the connection instead.
 func raw(t *testing.T, socket, method, path, header, body string) (code int, text string) {
 	t.Helper()
 	conn, err := net.Dial("unix", socket)
@@ -206,7 +205,7 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 	}
 	for _, test := range []struct{ method, path, body, says string }{
 		{"POST", "/v1/adopt", `{"key":"a","reason":"x"}`, "adopt needs the token of the adoption that was shown"},
-		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is needed: it goes into the audit"},
+		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is required: the audit records it"},
 		{"GET", "/v1/audit?from=first", "", "from must be the number of an audit entry"},
 		{"GET", "/v1/audit/export?format=pdf", "", "there is no export format "},
 		{"GET", "/v1/audit/export?format=csv&since=today", "", "since must be an RFC 3339 time"},
@@ -274,7 +273,7 @@ func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
 	}
 }
 
-// stuck is a Backend whose checks end only with their requests.
+// stuck is a Backend whose checks end only when their requests do.
 type stuck struct {
 	*fake
 	begun chan struct{}

@@ -20,7 +20,7 @@ import (
 // Subscribe delivers the loop's events until ctx ends.
 func (d *Daemon) Subscribe(ctx context.Context) <-chan status.Event { return d.hub.subscribe(ctx) }
 
-// policy finds a managed key; its name may be in another case.
+// policy finds a managed key by its name, whose case may differ.
 func (d *Daemon) policy(name string) (key.Policy, error) {
 	p, ok := d.loop.Policy(name)
 	if !ok {
@@ -29,7 +29,7 @@ func (d *Daemon) policy(name string) (key.Policy, error) {
 	return p, nil
 }
 
-// refusal gives a refused request the control room's type.
+// refusal converts a refusal to the control room's type.
 func refusal(err error) error {
 	if reason, ok := rotate.IsRefused(err); ok {
 		return &control.RefusedError{Text: reason}
@@ -37,9 +37,8 @@ func refusal(err error) error {
 	return err
 }
 
-// Rotate records one request per key. Every key is looked at first, so that none is
-// recorded when one that was named makes no sense. When none is named, those that
-// are held are left out.
+// Rotate records one request per key. It checks every key first: if one named key makes no sense, it records none. If
+// no key is named, it leaves out those that are held.
 func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptions) ([]control.Accepted, error) {
 	policies, err := d.toRotate(ctx, o)
 	if err != nil {
@@ -67,7 +66,7 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 	return accepted, nil
 }
 
-// toRotate is the keys that are meant and may be asked for.
+// toRotate returns the requested keys that may be rotated.
 func (d *Daemon) toRotate(ctx context.Context, o control.RotateOptions) (policies []key.Policy, err error) {
 	names := o.Keys
 	if len(names) == 0 {
@@ -100,7 +99,7 @@ func (d *Daemon) toRotate(ctx context.Context, o control.RotateOptions) (policie
 	return policies, nil
 }
 
-// urls turns nicknames into the URLs by which records know vaults.
+// urls converts nicknames to the URLs by which records know vaults.
 func urls(p key.Policy, nicknames []string) (out []string, err error) {
 	for _, name := range nicknames {
 		found := false
@@ -144,7 +143,7 @@ func (d *Daemon) Adoption(ctx context.Context, name string) (status.Adoption, er
 	return a, refusal(err)
 }
 
-// Adopt records consent to what was shown under the token.
+// Adopt records consent to what was shown with the token.
 func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) error {
 	p, err := d.policy(name)
 	if err != nil {
@@ -158,7 +157,7 @@ func (d *Daemon) poked(name string, err error) error {
 	return refusal(err)
 }
 
-// Plan is the next step of every key by what was last seen.
+// Plan returns the next step of every key, based on the last observation.
 func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 	var out []status.Planned
 	at := time.Now()
@@ -177,7 +176,7 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 	return out, nil
 }
 
-// Explain is what each rule says of one key, by what was last seen.
+// Explain returns what each rule says about one key, based on the last observation.
 func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, error) {
 	p, err := d.policy(name)
 	if err != nil {
@@ -204,7 +203,7 @@ func explanation(in plan.Input) status.Explanation {
 	return e
 }
 
-// planned shows a step to people and programs.
+// planned is a step as people and programs see it.
 func planned(in plan.Input, step plan.Step) status.Planned {
 	out := status.Planned{
 		Key: in.Policy.Key, Step: string(step.Kind), Why: step.Why, Generation: step.Generation, At: step.Until,

@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// Check tries once everything that keyd needs. It changes nothing.
+// Check tries everything that keyd needs once. It changes nothing.
 func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
 	return check.Run(ctx, check.Parts{
 		ConfigPath: d.opts.ConfigPath, Config: d.config(), Store: d.store, Keys: d.loop, Observer: d.observer,

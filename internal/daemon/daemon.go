@@ -1,6 +1,5 @@
-// Package daemon puts keyd together: it makes every room, starts them, reloads
-// their configuration and stops them in the reverse order. Its rule: it is the
-// only place that knows everyone, and it decides nothing about keys.
+// Package daemon puts keyd together: it makes every room, starts them, reloads their configuration, and stops them in
+// reverse order. Its rule: it is the only place that knows every room, and it decides nothing about keys.
 package daemon
 
 import (
@@ -29,16 +28,16 @@ import (
 	"github.com/keyd-project/keyd/internal/web"
 )
 
-// Options is what the command line gives the daemon.
+// Options are what the command line passes to the daemon.
 type Options struct {
 	ConfigPath string
 	Version    string
-	Once       bool // end when nothing is due
+	Once       bool // end as soon as nothing is due
 	Logger     *slog.Logger
-	// HSMCommand starts the HSM side as a child: program and arguments. It is
-	// not used when the configuration names the socket of keyd-hsm.
+	// HSMCommand starts the HSM side as a child: program and arguments. The daemon does not use it if the
+	// configuration names keyd-hsm's socket.
 	HSMCommand []string
-	Reload     <-chan struct{} // a value asks for a reload, as SIGHUP does
+	Reload     <-chan struct{} // each value asks for a reload, as SIGHUP does
 }
 
 // Daemon is one running keyd.
@@ -51,19 +50,19 @@ type Daemon struct {
 
 	store    Store
 	hsm      *hsm.Client
-	sup      *hsm.Supervisor // nil when the HSM side is a service of its own
+	sup      *hsm.Supervisor // nil if the HSM side is a service of its own
 	observer *observe.Observer
 	rotator  *rotate.Rotator
 	loop     *rotate.Loop
 	keeper   *audit.Keeper
 	health   *health.Health
 	hub      *hub
-	// histories is what looks and proofs of the last day showed.
+	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
 	control   *control.Server
 	web       *web.Server
 
-	reloading sync.Mutex // one reload at a time
+	reloading sync.Mutex // allows one reload at a time
 	mu        sync.RWMutex
 	cfg       *config.Config
 	vaults    map[string]*vault.Client // by URL
@@ -71,11 +70,10 @@ type Daemon struct {
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
 	readyAt   time.Time
-	refused   error // the last reload; nil when it was taken over
+	refused   error // by the last reload; nil if it succeeded
 }
 
-// Run is keyd's whole life: it returns when ctx ends and all is stopped, or with
-// the error that kept it from starting.
+// Run runs keyd. It returns when ctx ends and everything has stopped, or with the error that kept keyd from starting.
 func Run(ctx context.Context, o Options) error {
 	cfg, err := config.Load(o.ConfigPath)
 	if err != nil {
@@ -91,7 +89,7 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(d.run(ctx), d.store.Close())
 }
 
-// build makes every room; nothing runs yet, and nothing was sent.
+// build makes every room. Nothing runs yet, and nothing is sent.
 func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d := &Daemon{
 		opts:      o,
@@ -142,15 +140,15 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	return d, nil
 }
 
-// run starts what build made, in the order in which each needs the other, and
-// ends everything when ctx ends or one of them fails.
+// run starts what build made, in the order in which the rooms need each other. It ends everything when ctx ends or
+// one of them fails.
 func (d *Daemon) run(ctx context.Context) error {
 	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
 		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
 		d.log.Error("the start could not be recorded", "error", err.Error())
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	// The HSM side outlives the loop, so that a step under way can end.
+	// The HSM side outlives the loop, so that a running step can finish.
 	hsmCtx, stopHSM := context.WithCancel(context.WithoutCancel(ctx))
 	hsmDone := make(chan struct{})
 	go func() {
@@ -164,7 +162,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	if d.opts.Once {
 		g.Go(func() error { d.watchHSM(ctx); return nil })
 		err := d.loop.RunOnce(ctx)
-		_ = d.keeper.CatchUp(ctx) // it was logged, and the next run tries again
+		_ = d.keeper.CatchUp(ctx) // CatchUp logged it, and the next run tries again
 		return err
 	}
 	if err := d.listen(ctx, g); err != nil {
@@ -221,7 +219,7 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-// probe proves versions once every key was looked at.
+// probe proves versions once keyd has looked at every key.
 func (d *Daemon) probe(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -246,8 +244,8 @@ func (d *Daemon) config() *config.Config {
 	return d.cfg
 }
 
-// Ready reports whether every key was looked at once, which is when the daemon
-// can work. Trouble with a key or a vault does not make it unready.
+// Ready reports whether keyd has looked at every key once, and so can work. Trouble with a key or a vault does not
+// make it unready.
 func (d *Daemon) Ready() (ok bool, why string) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -257,7 +255,7 @@ func (d *Daemon) Ready() (ok bool, why string) {
 	return true, ""
 }
 
-// Stuck says what does not turn; "" when all does.
+// Stuck names the loop that has stopped turning; "" if none has.
 func (d *Daemon) Stuck() string {
 	if name := d.loop.Stuck(time.Now()); name != "" {
 		return "the loop is stuck at key " + name

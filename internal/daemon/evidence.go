@@ -8,7 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// evidence gathers what the problems follow from, besides the snapshot.
+// evidence gathers what problems are derived from, besides the snapshot.
 func (d *Daemon) evidence(s status.Snapshot) trouble.Evidence {
 	d.mu.RLock()
 	refused, pace := d.refused, d.cfg.Health

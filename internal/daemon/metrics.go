@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// metrics shows the daemon itself.
+// metrics shows the state of the daemon itself.
 type metrics struct {
 	ready      prometheus.Gauge
 	reloadOK   prometheus.Gauge
@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	reg.MustRegister(build)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m := &metrics{
-		ready: gauge("ready", "1 once every key was looked at."),
+		ready: gauge("ready", "1 once keyd has looked at every key."),
 		reloadOK: gauge(
 			"config_last_reload_successful",
 			"Whether the last reload of the configuration succeeded (1); the start counts as one.",
@@ -58,12 +58,11 @@ func (m *metrics) reloaded(ok bool) {
 	m.reloadTime.SetToCurrentTime()
 }
 
-// metricsPause is how often the metrics are brought up to the records.
+// metricsPause is how often keyd updates the metrics from the records.
 const metricsPause = 5 * time.Second
 
-// keepMetrics shows every record in the loop's metrics: that of a key at once after
-// its event, and all of them now and then for what time alone changes. Then it also
-// counts the looks for the vaults' histories.
+// keepMetrics updates the loop's metrics from the records: a key's at once after its event, and all of them from time
+// to time, because some values change with time alone. Then it also counts the looks for the vaults' histories.
 func (d *Daemon) keepMetrics(ctx context.Context) {
 	events := d.hub.subscribe(ctx)
 	tick := time.NewTicker(metricsPause)
@@ -88,7 +87,7 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 	}
 }
 
-// showRecords brings the metrics of one key, or of all and of the vaults, up to the record.
+// showRecords updates the metrics from the records of one key, or of all keys and vaults.
 func (d *Daemon) showRecords(ctx context.Context, name string) {
 	if name == "" {
 		d.showVaultRecords(ctx)
@@ -106,7 +105,7 @@ func (d *Daemon) showRecords(ctx context.Context, name string) {
 	}
 }
 
-// noteLooks counts what the newest looks of the keys saw.
+// noteLooks counts what the newest looks at the keys saw.
 func (d *Daemon) noteLooks() {
 	for _, name := range d.loop.Names() {
 		d.histories.Looked(d.observer.Last(name))

@@ -10,9 +10,9 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// checkNames refuses keys that differ only in case from a record: each would be taken for
-// a new key, and then held, because its versions in the vaults are another record's.
-// Errors: the joined *key.CaseErrors; those of the store.
+// checkNames refuses keys whose names differ only in case from a record's: keyd would take each for a new key, and
+// then hold it, because its versions in the vaults belong to another record. Errors: the joined *key.CaseErrors;
+// those of the store.
 func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 	names, err := s.Names(ctx)
 	if err != nil {
@@ -33,9 +33,8 @@ func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 	return errors.Join(refused...)
 }
 
-// CheckStoppedNames is what the start refuses of a configuration because of the records,
-// for one whose daemon does not run. Without a state there is nothing to refuse.
-// Errors: the joined *key.CaseErrors; why the state cannot be read.
+// CheckStoppedNames checks a configuration against the records while no daemon runs, as the start would. Without a
+// state it refuses nothing. Errors: the joined *key.CaseErrors; why the state cannot be read.
 func CheckStoppedNames(ctx context.Context, c *config.Config) error {
 	s, err := openState(stateFile(c.StateDir))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,13 +10,12 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// moreTime lets the start take another minute (in microseconds). A first look
-// at many keys in vaults that do not answer takes longer than any fixed limit, and to
-// be killed for it would be a restart loop.
+// moreTime gives the start another minute (in microseconds). A first look at many keys in vaults that do not answer
+// takes longer than any fixed limit, and killing keyd for it would cause a restart loop.
 const moreTime = "EXTEND_TIMEOUT_USEC=60000000"
 
-// notify tells systemd (sd_notify(3)): READY once every key was looked at, a line
-// of status when it changes, and the watchdog's pings while the loop turns.
+// notify reports to systemd (sd_notify(3)): READY once keyd has looked at every key, a status line when it changes,
+// and watchdog pings while the loop turns.
 func (d *Daemon) notify(ctx context.Context) {
 	pause := 2 * time.Second
 	if watchdog, err := sd.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
@@ -51,7 +50,7 @@ func (d *Daemon) notify(ctx context.Context) {
 	}
 }
 
-// alive is what a loop that is alive reports to systemd.
+// alive is what keyd reports to systemd while the loop turns.
 func alive(ready bool) []string {
 	if ready {
 		return []string{sd.SdNotifyWatchdog}

@@ -33,7 +33,7 @@ func listenAsSystemd(t *testing.T) notified {
 	return notified{t, socket}
 }
 
-// until reads messages up to the first that is want, and returns those before it.
+// until reads messages up to the first one that equals want, and returns those before it.
 func (s notified) until(want string) (before []string) {
 	s.Helper()
 	buffer := make([]byte, 4096)
@@ -50,7 +50,7 @@ func (s notified) until(want string) (before []string) {
 	}
 }
 
-func TestSystemdIsAskedForMoreTimeOnceATurnUntilReady(t *testing.T) {
+func TestKeydAsksSystemdForMoreTimeOncePerTurnUntilReady(t *testing.T) {
 	systemd := listenAsSystemd(t)
 	d, _ := newDaemon(t)
 	ctx, cancel := context.WithCancel(t.Context())

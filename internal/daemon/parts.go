@@ -19,7 +19,7 @@ import (
 	"github.com/keyd-project/keyd/internal/web"
 )
 
-// makeVaults makes the credential, and a client for every vault of a configuration.
+// makeVaults makes the credential, and a client for every vault in a configuration.
 func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vault.Credential, error) {
 	transport, err := vault.NewTransport(cfg.Azure.CAFile)
 	if err != nil {
@@ -51,8 +51,7 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 	return vaults, cred, nil
 }
 
-// client returns the client of the vault with this URL, nil when the
-// configuration has none.
+// client returns the client of the vault with this URL, nil if the configuration has none.
 func (d *Daemon) client(url string) *vault.Client {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -80,8 +79,7 @@ func (d *Daemon) healthVault(url string) proof.Vault {
 	return nil
 }
 
-// makeHSM makes the way to the HSM side: the socket of keyd-hsm, or a child of
-// this process.
+// makeHSM makes the connection to the HSM side: through the socket of keyd-hsm, or to a child of this process.
 func (d *Daemon) makeHSM(cfg *config.Config) {
 	limits := hsm.Timeouts{Call: cfg.HSM.CallTimeout, Generate: cfg.HSM.GenerateTimeout}
 	if cfg.HSM.Socket != "" {
@@ -108,7 +106,7 @@ func (d *Daemon) webConfig() web.Config {
 	}
 }
 
-// recent is the last n entries of the audit chain, oldest first.
+// recent returns the last n entries of the audit chain, oldest first.
 func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
 	found, err := d.store.Recent(ctx, n)
 	entries := make([]status.Entry, len(found))
@@ -125,8 +123,8 @@ func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
 	return entries, err
 }
 
-// policies is every key's policy: those of the configuration, and one that retains
-// each key that has a record and is no longer configured.
+// policies returns every key's policy: those in the configuration, and one that retains each key that has a record
+// and is no longer configured.
 func (d *Daemon) policies(ctx context.Context, cfg *config.Config) ([]key.Policy, error) {
 	policies := slices.Clone(cfg.Policies)
 	configured := map[string]bool{}
@@ -169,8 +167,8 @@ func (d *Daemon) healthKeys(ctx context.Context) ([]health.Key, error) {
 	return keys, nil
 }
 
-// readers is the group that may read over the control socket, "" when this host
-// has no such group: then only root, the daemon's own user and the operators may.
+// readers is the group that may read over the control socket, "" if this host has no such group: then only root, the
+// daemon's own user and the operators may.
 func readers(group string) string {
 	if _, err := user.LookupGroup(group); err != nil {
 		if _, err := user.LookupGroupId(group); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Reload reads the configuration again. It changes nothing until all that can fail has
-// succeeded; with an error keyd keeps the old configuration.
+// Reload reads the configuration again. It changes nothing before everything that can fail has succeeded; after an
+// error keyd keeps the old configuration.
 func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -89,7 +89,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 
 // needRestart names the changed settings that keyd cannot change while it runs.
 func needRestart(old, next *config.Config) (names []string) {
-	// Pointers and unexported positions aside, these are plain values.
+	// Apart from pointers and unexported positions, these are plain values.
 	add := func(name string, changed bool) {
 		if changed {
 			names = append(names, name)

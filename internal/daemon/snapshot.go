@@ -87,7 +87,7 @@ func shownPlacement(p record.Placement) status.Placement {
 	}
 }
 
-// vaultStatus is each configured vault as the newest look of any key saw it.
+// vaultStatus returns each configured vault as the newest look at any key saw it.
 func (d *Daemon) vaultStatus() []status.Vault {
 	var out []status.Vault
 	for _, v := range d.config().Vaults {

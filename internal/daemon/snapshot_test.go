@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// notShown are the fields of a record that only the loop needs.
+// notShown lists the fields of a record that only the loop needs.
 var notShown = []string{"seq", "deadline", "vault_at", "disable_begun", "operations"}
 
 // Programs read the status by these names.

@@ -10,7 +10,7 @@ import (
 
 func limitFacts() []fact {
 	limited := func(o *emulator.Options) { o.ServiceLimits = true }
-	// through is how many of n calls are let through; what is let through must succeed.
+	// through counts how many of n calls the limits let through. Those must succeed.
 	through := func(t *testing.T, n int, call func() reply) (passed int) {
 		t.Helper()
 		for range n {

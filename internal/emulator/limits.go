@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// limiter holds a vault to its published limits: what is spent in a window must
-// not be more than the window allows. The cost of a call is its share of that.
+// limiter enforces a vault's published limits: a window allows only so much spending. The cost of a call is its share
+// of that.
 type limiter struct {
 	mu      sync.Mutex
 	windows map[string]*window // by budget
@@ -28,7 +28,7 @@ type budget struct {
 
 func newLimiter() *limiter { return &limiter{windows: map[string]*window{}} }
 
-// spend says how long to wait when a budget is used up, else 0.
+// spend says how long to wait if a budget is used up, otherwise 0.
 func (l *limiter) spend(b budget, now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -46,7 +46,7 @@ func (l *limiter) spend(b budget, now time.Time) time.Duration {
 	return 0
 }
 
-// throttle says why a call is one too many, or nil.
+// throttle returns why a call exceeds the limits, or nil.
 func (v *Vault) throttle(t target, body []byte) *answer {
 	if v.limiter == nil || t.operation == "" {
 		return nil
@@ -62,7 +62,7 @@ func (v *Vault) throttle(t target, body []byte) *answer {
 	}}
 }
 
-// keyKind is what the limits go by.
+// keyKind is what the limits depend on.
 type keyKind struct {
 	family string
 	hsm    bool
@@ -92,9 +92,8 @@ func (v *Vault) budget(operation string, k keyKind) budget {
 	return budget{"all other transactions", calls, 10 * time.Second}
 }
 
-// hsmBudget has the Managed HSM's creations (1 a second) and, for RSA-4096, the
-// private operations (160 a second) and the public ones (1900). For other keys the
-// numbers are capacities and not limits, and nothing is refused.
+// hsmBudget has the Managed HSM's creations (1 a second) and, for RSA-4096, the private operations (160 a second) and
+// the public ones (1900). For other keys the published numbers are capacities, not limits, so nothing is refused.
 func hsmBudget(operation string, creates bool, k keyKind) budget {
 	private := operation == opUnwrap || operation == opDecrypt || operation == opSign
 	public := operation == opWrap || operation == opEncrypt || operation == opVerify
@@ -109,7 +108,7 @@ func hsmBudget(operation string, creates bool, k keyKind) budget {
 	return budget{"everything else", 1 << 30, time.Second}
 }
 
-// kindOf is what a call is about: the key that is there, or the one asked for.
+// kindOf is the kind of the key in a call: the existing one, or the requested one.
 func (v *Vault) kindOf(t target, body []byte) keyKind {
 	if t.operation == opCreate || t.operation == opImport {
 		return requestedKind(body)

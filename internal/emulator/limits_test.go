@@ -21,8 +21,7 @@ func throttled(t *testing.T, err error) (retryAfter string, yes bool) {
 	return response.RawResponse.Header.Get("Retry-After"), true
 }
 
-// callsUntilThrottled is how many calls went through, and the Retry-After of the
-// first that did not.
+// callsUntilThrottled counts the calls that succeeded, and returns the Retry-After of the first that did not.
 func callsUntilThrottled(t *testing.T, most int, call func() error) (int, string) {
 	t.Helper()
 	for n := range most {

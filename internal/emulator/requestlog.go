@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// requestsKept is more than a test reads, and little enough for a process that runs for
-// weeks.
+// requestsKept is more than any test reads, and small enough for a process that runs for weeks.
 const requestsKept = 1 << 16
 
 // RequestLog is one request that reached the emulator, challenges included.

@@ -166,7 +166,7 @@ func TestASubjectUnderProofIsNotDue(t *testing.T) {
 	}
 }
 
-func TestTheLongestDueComesFirst(t *testing.T) {
+func TestTheMostOverdueComesFirst(t *testing.T) {
 	s := many(2, true)
 	last := map[ID]Last{s[0].ID(): {Seen: start.Add(time.Hour)}, s[1].ID(): {Seen: start}}
 	next, _ := Due(start.Add(2*time.Hour), pace, s, last)
@@ -236,7 +236,7 @@ func TestTheNewestIsThePlacementMadeLastInEachVault(t *testing.T) {
 	}
 }
 
-func TestARetainedKeyIsProvenByTheOperationsItHad(t *testing.T) {
+func TestARetainedKeyIsProvenByItsFormerOperations(t *testing.T) {
 	k := managed("k", weu, 1, start)
 	k.Policy = key.Policy{Key: "k", Retained: true}
 	k.Record.Operations = []key.Operation{key.Sign, key.Verify}

@@ -116,7 +116,7 @@ func TestOneLostAnswerIsNoAlarm(t *testing.T) {
 	})
 }
 
-func TestTwoInconclusiveProofsAreFailingAndSayWhichLegAndWhy(t *testing.T) {
+func TestTwoInconclusiveProofsAreFailingAndNameLegAndReason(t *testing.T) {
 	for leg, c := range map[proof.Leg]struct {
 		err    error
 		reason key.Reason
@@ -492,7 +492,7 @@ func TestAnExpiredVersionFailsOnlyWhereItIsNewest(t *testing.T) {
 }
 
 // The person on call must know whether consumers can still read their data.
-func TestAVersionThatOnlyDoesNotWrapIsToldApart(t *testing.T) {
+func TestAVersionThatFailsOnlyAtWrappingIsDistinguished(t *testing.T) {
 	for leg, wrap := range map[proof.Leg]float64{proof.LegWrap: 1, proof.LegUnwrap: 0, proof.LegModulus: 0} {
 		t.Run(string(leg), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -42,7 +42,7 @@ func TestALookCountsOnceAndAtItsOwnTime(t *testing.T) {
 	failed := &record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: now, Err: errors.New("403")}}}
 	h.Looked(nil)
 	h.Looked(failed)
-	for range 3 { // the same look, seen again much later, says nothing of the time since
+	for range 3 { // the same look, seen again much later, says nothing about the time since
 		h.Looked(failed)
 	}
 	slots := h.OfVault(url, now.Add(15*time.Minute)).Slots

@@ -185,8 +185,8 @@ func (h *Health) Failing(id ID) bool {
 	return h.last[id].Failing()
 }
 
-// OnlyCloses reports whether a proof did not pass for no other reason than that the vault neither wraps nor signs. What
-// is encrypted under the version can then be read.
+// OnlyCloses reports whether a proof failed only because the vault neither wraps nor signs. Data encrypted under the
+// version can then be read.
 func OnlyCloses(p status.Proof) bool {
 	return p.Outcome == key.Inconclusive && proof.Leg(p.Leg).Closes()
 }

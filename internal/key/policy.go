@@ -13,7 +13,7 @@ var nameForm = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 // names without case.
 func ValidName(s string) bool { return nameForm.MatchString(s) }
 
-// VaultKind tells the two services apart.
+// VaultKind distinguishes the two services.
 type VaultKind string
 
 // The kinds of vault.
@@ -82,7 +82,7 @@ const (
 	ExpiryNotice = 21 * 24 * time.Hour
 )
 
-// Policy is what the configuration asks of one key.
+// Policy is what the configuration asks for one key.
 type Policy struct {
 	Key          string
 	Spec         Spec

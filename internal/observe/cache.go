@@ -9,12 +9,11 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// cache keeps the last observation of each key and the material already seen. It
-// is a cache: losing it costs a look.
+// cache holds the last observation of each key and the material already seen. Losing it costs one look.
 type cache struct {
 	mu     *sync.Mutex
 	last   map[string]*record.Observation
-	used   map[string]bool              // the last observation was acted on
+	used   map[string]bool              // a step was planned on the last observation
 	shown  map[string]shown             // by url and version
 	down   map[string]downVault         // by url
 	facts  map[string]*facts            // by url and key
@@ -66,11 +65,11 @@ func (c *cache) get(name string) *record.Observation {
 	return c.last[name]
 }
 
-// downNow returns the error of a vault that did not answer a moment ago.
+// downNow returns the error of a vault that recently did not answer.
 func (c *cache) downNow(url string, now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A moment in the future was noted before the clock was put back.
+	// If the moment is in the future, somebody set the clock back since.
 	if d, ok := c.down[url]; ok && now.Before(d.until) && d.until.Sub(now) <= 2*plan.LookTimeout {
 		return d.err
 	}
@@ -83,7 +82,7 @@ func (c *cache) putDown(url string, err error, until time.Time) {
 	c.down[url] = downVault{err, until}
 }
 
-// AskAgain makes the next look ask every vault again that did not answer a moment ago, such as after a repair.
+// AskAgain makes the next look ask every vault, even those that recently did not answer; for example after a repair.
 func (o *Observer) AskAgain() {
 	o.cache.mu.Lock()
 	defer o.cache.mu.Unlock()
@@ -115,7 +114,7 @@ func (c *cache) vaultOf(url string) *record.VaultLook {
 	return c.vaults[url]
 }
 
-// shown is what a vault showed of a version that the record lacks.
+// shown is what a vault showed of a version that the record does not have.
 type shown struct {
 	material   key.Material    // never changes once it is known
 	operations []key.Operation // when it was shown

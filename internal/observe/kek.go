@@ -10,8 +10,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Vault looks at one vault's key exchange keys, and keeps what it saw for the vault's next step. Troubles are part of
-// that, so it has no error of its own.
+// Vault looks at one vault's KEKs, and keeps what it saw for the vault's next step. Failures are part of what it saw,
+// so it returns no error.
 func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vault) *record.VaultLook {
 	seen := &record.VaultLook{At: o.now(), Revision: rec.Revision, Others: map[string]record.KEKSeen{}}
 	c := o.Vaults(p.URL)
@@ -28,13 +28,13 @@ func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vaul
 	return seen
 }
 
-// LastVault is the newest look at a vault's key exchange keys; nil for none. It is not to be changed.
+// LastVault is the newest look at a vault's KEKs; nil for none. The caller must not change it.
 func (o *Observer) LastVault(url string) *record.VaultLook { return o.cache.vaultOf(url) }
 
-// DropVault forgets it: a step changes what was seen.
+// DropVault drops that look: a step changed what was seen.
 func (o *Observer) DropVault(url string) { o.cache.putVault(url, nil) }
 
-// keks looks at the newest KEK, and at each other one that a step may be about.
+// keks looks at the newest KEK, and at every other one that a step may be about.
 func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *record.VaultLook) (err error) {
 	if seen.Versions, err = c.KEKVersions(ctx); err != nil {
 		return err
@@ -62,11 +62,11 @@ func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *r
 	return nil
 }
 
-// mostUnknown bounds how many versions are looked at in search of an approved one.
+// mostUnknown limits how many versions keyd looks at in search of an approved one.
 const mostUnknown = 10
 
-// concerns reports whether a step may be about a version of the KEK. While none is in use, an approved one may be below
-// the newest: the record was lost.
+// concerns reports whether a step may be about a version of the KEK. While none is in use, an approved one may be
+// older than the newest, because the record was lost.
 func concerns(rec *record.Vault, x key.Version, looked int) bool {
 	if known := rec.KEK(x.ID); known != nil {
 		return known.State == key.KEKActive || known.State == key.KEKMade
@@ -81,7 +81,8 @@ func latestFirst(versions []key.Version) []key.Version {
 	})
 }
 
-// unseen reports whether the vault did not answer. Why the HSM side does not trust a KEK is no error of the look.
+// unseen reports whether the vault did not answer. That the HSM side does not trust a KEK is not a failure of the
+// look.
 func unseen(k record.KEKSeen) bool {
 	return k.Err != nil && k.Print == "" && key.ClassOf(k.Err) != key.Refused
 }
@@ -100,7 +101,8 @@ func (o *Observer) kek(ctx context.Context, c Vault, version string) (seen recor
 	return seen
 }
 
-// kek sees the KEK for which keyd wraps, by its version in the vault's record: what is newer displaces nothing.
+// kek looks at the KEK that keyd wraps for, by its version in the vault's record: a newer version does not displace
+// it.
 func (l look) kek(ctx context.Context) error {
 	rec, err := l.Records.LoadVault(ctx, l.url)
 	if err != nil {
@@ -134,7 +136,7 @@ func (l look) kek(ctx context.Context) error {
 	return nil
 }
 
-// unused says why there is no KEK in use yet.
+// unused says why no KEK is in use yet.
 func (l look) unused(ctx context.Context, rec *record.Vault, newest record.KEKSeen) record.KEKSeen {
 	seen := newest
 	if k := rec.Waiting(); k != nil && newest.KEK.Version() != k.Version() {
@@ -160,7 +162,7 @@ type kekError struct {
 
 func (e *kekError) Error() string { return e.text }
 
-// Class is key.Refused when a person must do something.
+// Class is key.Refused if a person must act.
 func (e *kekError) Class() key.Class { return e.class }
 
 var _ key.Classed = (*kekError)(nil)

@@ -21,7 +21,7 @@ type Metrics struct {
 	vaultSeen  *prometheus.GaugeVec
 
 	mu    sync.Mutex
-	looks map[string][]string // names of the vaults that a key was looked for in last
+	looks map[string][]string // names of the vaults in which the last look asked for the key
 }
 
 // NewMetrics registers the metrics of looks.
@@ -35,16 +35,16 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		looks: map[string][]string{},
 		drift: gauge("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key",
 			"vault", "kind"),
-		expires: gauge("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires "+
-			"and can no longer be wrapped with, 0 for never.", "key", "vault"),
-		unreadable: gauge("rotation_policy_unreadable", "1 while a vault does not tell whether it rotates the "+
+		expires: gauge("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires, "+
+			"after which nobody can wrap with it, 0 for never.", "key", "vault"),
+		unreadable: gauge("rotation_policy_unreadable", "1 while a vault does not show whether it rotates the "+
 			"key itself.", "key", "vault"),
 		vaultUp:   gauge("vault_up", "1 if the last look at the vault succeeded.", "vault"),
 		vaultSeen: gauge("vault_last_seen_timestamp_seconds", "When a look at the vault last succeeded.", "vault"),
 	}
 }
 
-// observed shows what a look found that keyd did not do.
+// observed shows the drift that a look found.
 func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observation) {
 	m.forgetDrift(p, o)
 	for _, d := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
@@ -53,7 +53,7 @@ func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observatio
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
 		if seen.Unconfigured {
-			continue // nobody is to mend it
+			continue // nobody has to fix it
 		}
 		m.vaultUp.WithLabelValues(v.Name).Set(sample.Bool(seen.Err == nil))
 		if seen.Err != nil {
@@ -67,8 +67,8 @@ func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observatio
 	}
 }
 
-// forgetDrift drops what drifted of a key where the look saw, and where it is no longer looked for. That a vault or
-// the HSM does not answer mends nothing there.
+// forgetDrift drops a key's drift where the last look could see, and where keyd no longer looks. If a vault or the
+// HSM does not answer, its drift stays: nothing is known to be fixed.
 func (m *Metrics) forgetDrift(p key.Policy, o *record.Observation) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -102,7 +102,7 @@ func (m *Metrics) Forget(name string) {
 	}
 }
 
-// ForgetVault drops the series of a vault that has left the configuration.
+// ForgetVault drops the series of a vault that left the configuration.
 func (m *Metrics) ForgetVault(name string) {
 	m.vaultUp.DeleteLabelValues(name)
 	m.vaultSeen.DeleteLabelValues(name)

@@ -19,7 +19,7 @@ const (
 	hsmURL = "https://contoso.managedhsm.azure.net"
 )
 
-// measured is a key in two vaults and metrics that show nothing yet.
+// measured makes a key in two vaults, and metrics that show nothing yet.
 func measured() (*Metrics, *prometheus.Registry, key.Policy) {
 	reg := prometheus.NewRegistry()
 	vaults := []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}

@@ -10,27 +10,27 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// HSM is what a look needs of the HSM side. Errors carry a key.Class.
+// HSM is what a look needs from the HSM side. Its errors carry a key.Class.
 type HSM interface {
 	// Inventory lists every pair of this instance, whole or not.
 	Inventory(ctx context.Context) ([]key.Object, error)
-	// CheckKEK says why the KEK is trusted, or refuses it; it changes nothing.
+	// CheckKEK says why the HSM side trusts the KEK, or refuses it. It changes nothing.
 	CheckKEK(ctx context.Context, kek key.KEK) (how string, err error)
 }
 
-// Vault is what a look needs of one vault. Errors carry a key.Class.
+// Vault is what a look needs from one vault. Its errors carry a key.Class.
 type Vault interface {
-	// KEK returns one version of the key exchange key, "" for the newest; present is false when there is none.
+	// KEK returns one version of the KEK, "" for the newest; present is false if there is none.
 	KEK(ctx context.Context, version string) (kek key.KEK, present bool, err error)
-	// KEKVersions is every version of the key exchange key, or an error; none for a vault without one.
+	// KEKVersions lists every version of the KEK: all of them, or an error. A vault without a KEK has none.
 	KEKVersions(ctx context.Context) ([]key.Version, error)
-	// Versions is a complete listing, empty for a key that is not there.
+	// Versions is a complete listing. It is empty if the vault does not have the key.
 	Versions(ctx context.Context, name string) ([]key.Version, error)
-	// Newest is the version that a caller without a version gets.
+	// Newest is the version that a caller who names no version gets.
 	Newest(ctx context.Context, name string) (key.Version, error)
 	// Get shows one version with its material and operations.
 	Get(ctx context.Context, name, version string) (key.Version, error)
-	// NativeRotation reports whether the vault itself is to rotate the key.
+	// NativeRotation reports whether the vault itself is set to rotate the key.
 	NativeRotation(ctx context.Context, name string) (bool, error)
 	// Deleted reports whether the key is soft-deleted.
 	Deleted(ctx context.Context, name string) (bool, error)
@@ -40,16 +40,16 @@ type Vault interface {
 
 // Records has what keyd knows of each vault.
 type Records interface {
-	// LoadVault returns an empty record of revision 0 for a vault never saved.
+	// LoadVault returns an empty record of revision 0 for a vault that was never saved.
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 }
 
-// Config is what an Observer is made of.
+// Config holds the parts of an Observer.
 type Config struct {
 	Instance string
 	HSM      HSM
 	Records  Records
-	// Vaults finds the vault with this URL; nil when the configuration has none.
+	// Vaults finds the vault with this URL; nil if the configuration has none.
 	Vaults  func(url string) Vault
 	Clock   func() time.Time
 	Metrics *Metrics // may be nil
@@ -64,23 +64,23 @@ type Observer struct {
 // New returns an Observer that has seen nothing.
 func New(c Config) *Observer { return &Observer{Config: c, cache: newCache()} }
 
-// now has no monotonic reading: what is planned goes by the wall clock, also when that was set.
+// now has no monotonic reading: keyd plans by the wall clock, even if somebody set it.
 func (o *Observer) now() time.Time { return o.Clock().Round(0) }
 
 const (
-	// maxUnknown bounds how many unknown versions one look fetches.
+	// maxUnknown limits how many unknown versions one look fetches.
 	maxUnknown = 300
-	// downTime is the least time for which a vault that did not answer is not asked again, so that many keys do not
-	// each wait for it. One that took longer to fail is left alone for twice as long as it took.
+	// downTime is the least time before keyd again asks a vault that did not answer, so that many keys do not each
+	// wait for it. If the vault took longer to fail, keyd leaves it alone for twice as long as it took.
 	downTime = 10 * time.Second
 )
 
-// Observe looks at the HSM and at each of the policy's vaults, and keeps what it saw. Troubles are part of that, so it
-// has no error of its own.
+// Observe looks at the HSM and at each of the policy's vaults, and keeps what it saw. Failures are part of what it
+// saw, so it returns no error.
 func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	seen := o.Look(ctx, p, rec)
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return seen // cut short, by a person or because keyd stops: it says nothing of the vaults
+		return seen // a person or a shutdown cut the look short: it says nothing about the vaults
 	}
 	o.cache.put(p.Key, seen)
 	if o.Metrics != nil {
@@ -89,7 +89,7 @@ func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record)
 	return seen
 }
 
-// Survey observes for a person: it keeps nothing, and asks at once for what Observe asks for in turn.
+// Survey observes for a person: it keeps nothing, and asks at once for the facts that Observe asks for in turn.
 func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	for _, v := range p.Vaults {
 		o.cache.forgetPolicy(v.URL, p.Key)
@@ -97,7 +97,7 @@ func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) 
 	return o.Look(ctx, p, rec)
 }
 
-// Look looks as Observe does, and keeps nothing.
+// Look looks as Observe does, but keeps nothing.
 func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	seen := &record.Observation{
 		At: o.now(), Revision: rec.Revision, Vaults: make(map[string]record.VaultSeen, len(p.Vaults)),
@@ -129,7 +129,7 @@ func (o *Observer) hsm(ctx context.Context, name string) (seen record.HSMSeen) {
 	return seen
 }
 
-// Last returns the newest observation of a key, nil before the first. It is not to be changed.
+// Last returns the newest observation of a key, nil before the first. The caller must not change it.
 func (o *Observer) Last(name string) *record.Observation { return o.cache.get(name) }
 
 // Use notes that a step was planned on the newest observation of a key. The step changes what was seen.

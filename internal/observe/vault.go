@@ -29,13 +29,13 @@ func (o *Observer) vault(ctx context.Context, c Vault, url, name string, rec *re
 	return *look.seen
 }
 
-// failed has a vault that does not answer left alone for a while.
+// failed makes keyd leave a vault that does not answer alone for a while.
 func (o *Observer) failed(ctx context.Context, url string, seen *record.VaultSeen, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return // whoever asked has gone; others may ask at once
+		return // the caller has gone; others may ask at once
 	}
 	if key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded) {
-		took := min(o.now().Sub(seen.Begun), plan.LookTimeout) // the clock may have been turned
+		took := min(o.now().Sub(seen.Begun), plan.LookTimeout) // somebody may have set the clock
 		o.cache.putDown(url, err, o.now().Add(max(downTime, 2*took)))
 	}
 }
@@ -75,8 +75,8 @@ func (l look) all(ctx context.Context) (err error) {
 	return nil
 }
 
-// newest asks for the versionless key, and refuses a view in which listing and newest contradict each other: one of
-// them is stale.
+// newest asks for the key without a version. If the listing and the newest version contradict each other, one of them
+// is stale, and the look fails.
 func (l look) newest(ctx context.Context) error {
 	newest, err := l.c.Newest(ctx, l.name)
 	if latest := l.seen.Latest(); key.ClassOf(err) == key.Refused && !latest.Enabled {
@@ -86,7 +86,7 @@ func (l look) newest(ctx context.Context) error {
 		return err
 	}
 	if newest.Material.State() == key.Unsupported && l.rec.Holds(l.url, newest.ID) {
-		// Else it would pass for one of which the vault does not show the material.
+		// Otherwise it would pass for a version whose material the vault does not show.
 		return fmt.Errorf("the newest version %s of %s is keyd's, and the vault shows it as a key of the type %.20q: "+
 			"keyd does not trust that answer, and looks again", newest.ID, l.name, newest.Kty)
 	}
@@ -108,8 +108,9 @@ func (l look) newest(ctx context.Context) error {
 	return nil
 }
 
-// placedBefore reports whether the newest version is what keyd placed last in the vault, and x what it placed there
-// earlier. Then the vault's clock was put back between the two, and the newest is the newest all the same.
+// placedBefore reports whether the newest version is the one that keyd placed last in the vault, and x one that it
+// placed there earlier. If so, the vault's clock was put back between the two, and the newest is the newest all the
+// same.
 func (l look) placedBefore(x, newest key.Version) bool {
 	last := l.rec.NewestIn(l.url)
 	if !last.Found() || newest.ID != last.Version && newest.Tags[key.TagAttempt] != string(last.Attempt) {
@@ -118,7 +119,7 @@ func (l look) placedBefore(x, newest key.Version) bool {
 	return l.rec.Earlier(l.url, x.ID, last)
 }
 
-// unknown fetches the material and the operations of the versions that the record does not know, newest first.
+// unknown fetches the material and operations of versions that the record does not have, newest first.
 func (l look) unknown(ctx context.Context) error {
 	unknown := l.rec.Foreign(l.url, l.seen.Versions)
 	sort.SliceStable(unknown, func(i, j int) bool { return unknown[i].Created.After(unknown[j].Created) })
@@ -135,7 +136,8 @@ func (l look) unknown(ctx context.Context) error {
 	return nil
 }
 
-// show has the vault show a version that the record does not know. Once it did, it is not asked again.
+// show gets from the vault a version that the record does not have. Once the vault has shown it, keyd does not ask
+// again.
 func (l look) show(ctx context.Context, v key.Version) (shown, error) {
 	if s, ok := l.cache.shownOf(l.url, v.ID); ok {
 		return s, nil
@@ -148,7 +150,7 @@ func (l look) show(ctx context.Context, v key.Version) (shown, error) {
 		return shown{}, err
 	}
 	if !full.Material.Known() {
-		return shown{material: full.Material}, nil // asked again at the next look
+		return shown{material: full.Material}, nil // the next look asks again
 	}
 	s := shown{full.Material, full.Operations}
 	l.cache.putShown(l.url, v.ID, s)

@@ -7,7 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// contradiction holds the key when what is seen contradicts the record.
+// contradiction holds the key if what was seen contradicts the record.
 func contradiction(in Input) (Step, bool) {
 	if in.Seen.HSM.Err == nil {
 		if s, ok := in.unknownPair(); ok {
@@ -27,7 +27,7 @@ func contradiction(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// unknownPair holds when the HSM has a pair of the key that the record does not know, or has given up unwrapped.
+// unknownPair holds the key if the HSM has a pair of the key that the record does not have, or gave up unwrapped.
 func (in Input) unknownPair() (Step, bool) {
 	for _, o := range in.Seen.HSM.Objects {
 		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
@@ -39,8 +39,8 @@ func (in Input) unknownPair() (Step, bool) {
 	return Step{}, false
 }
 
-// missingPair holds when the HSM lacks a pair, or shows it altered: a token that was wiped or exchanged works like a
-// healthy one.
+// missingPair holds the key if the HSM lacks a pair or shows it altered: a token that was wiped or exchanged works
+// like a healthy one.
 func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 	name := in.Policy.Key
 	byID := map[key.ID]key.Object{}
@@ -75,7 +75,7 @@ func (in Input) deleted(v visible) (Step, bool) {
 		name, v.Name, v.AzScope(), name, name)
 }
 
-// missingVersion holds when a complete listing lacks what the record has there.
+// missingVersion holds the key if a complete listing lacks a version that the record has there.
 func (in Input) missingVersion(v visible) (Step, bool) {
 	at := v.seen.Missing(in.Record, v.Vault)
 	if !at.Found() {
@@ -86,8 +86,8 @@ func (in Input) missingVersion(v visible) (Step, bool) {
 		v.Name, at.Version, in.Policy.Key, at.Generation.Number, in.Policy.Key)
 }
 
-// stranger holds for versions that nobody of ours made: a name that was taken before the first import, a newest version
-// that is foreign, or one that carries our tags and is in no record.
+// stranger holds the key for versions that are in no record: a name that was taken before the first import, a foreign
+// newest version, or a version with this instance's tags.
 func (in Input) stranger(v visible) (Step, bool) {
 	name := in.Policy.Key
 	foreign := in.Record.Foreign(v.URL, v.seen.Versions)

@@ -47,18 +47,18 @@ func (in Input) under(id key.ID) (objects []key.Object) {
 	return objects
 }
 
-// leftUnder reports whether the HSM shows something under an abandoned id that may be destroyed.
+// leftUnder reports whether the HSM shows something under an abandoned id that keyd may destroy.
 func (in Input) leftUnder(id key.ID) bool {
 	return slices.ContainsFunc(in.under(id), func(o key.Object) bool { return o.Label.Pending })
 }
 
-// leftover destroys what an earlier try left, so that tries that fail do not fill the HSM. keyd asks once an HSM that
-// does not let go of it: the pair is needed all the same.
+// leftover destroys what an earlier try left, so that failed tries do not fill the HSM. keyd tries only once to
+// destroy something that the HSM does not remove: the new pair is needed all the same.
 func leftover(in Input) (Step, bool) {
 	g := in.Record.Current()
 	if in.Seen.HSM.Err != nil || g == nil || g.Fingerprint != "" || !g.GenerateBegun.IsZero() ||
 		len(in.under(g.ID)) > 0 {
-		return Step{}, false // nothing is about to be made
+		return Step{}, false // keyd is not about to make a pair
 	}
 	for _, a := range in.Record.Abandoned {
 		if a.DestroyBegun.IsZero() && in.leftUnder(a.ID) {
@@ -68,7 +68,7 @@ func leftover(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// finished ends the current generation when it is active everywhere it should be.
+// finished ends the current generation if it is active in every vault where it should be.
 func finished(in Input) (Step, bool) {
 	g := in.Record.Current()
 	if g == nil || g.Fingerprint == "" || !g.Everywhere(in.Policy) {
@@ -77,7 +77,7 @@ func finished(in Input) (Step, bool) {
 	return Step{Kind: Finish, Generation: g.Number, Why: "active in every vault"}, true
 }
 
-// abandonedID destroys what turned up under an abandoned id, and brings to its end in the audit a destruction that a
+// abandonedID destroys what appeared under an abandoned id, and completes the audit entries of a destruction that a
 // crash cut short.
 func abandonedID(in Input) (Step, bool) {
 	if in.Seen.HSM.Err != nil {

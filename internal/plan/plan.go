@@ -10,18 +10,18 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Input is all that a rule knows. No rule changes it.
+// Input is everything that a rule knows. No rule changes it.
 type Input struct {
 	Now    time.Time // by the local clock
 	Policy key.Policy
 	Record *record.Record
-	Seen   *record.Observation // nil: the key was not looked at yet
+	Seen   *record.Observation // nil: keyd has not looked at the key yet
 }
 
-// Rule is one of the rules. Ask returns the step that it asks for; ok is false when it has nothing to say.
+// Rule is one of the rules. Ask returns the step that the rule decides on; ok is false if it has nothing to say.
 type Rule struct {
 	Name string
-	Says string // what it is for, in one sentence
+	Says string // what the rule does, in one sentence
 	Ask  func(Input) (s Step, ok bool)
 }
 
@@ -43,9 +43,9 @@ func Rules() []Rule {
 			"proof in the one before.", placement},
 		{"finished", "A generation that is active in every vault is finished.", finished},
 		{"due", "A rotation that is requested, or due by the schedule, begins with a new generation.", rotationDue},
-		{"open-disabling", "keyd finds out what came of a disabling that was cut short.", openDisabling},
-		{"abandoned-id", "keyd destroys what turns up under an id that it gave up before any use.", abandonedID},
-		{"retirement", "keyd disables one version that the retire rule allows to disable. This comes after all " +
+		{"open-disabling", "keyd finds out whether a disabling that was cut short happened.", openDisabling},
+		{"abandoned-id", "keyd destroys what appears under an id that it gave up before any use.", abandonedID},
+		{"retirement", "keyd disables one version whose retire rule is met. This comes after everything " +
 			"else that changes something, because a vault may refuse it for ever.", retirement},
 		{"recovering", "keyd waits before it trusts a Managed HSM that shows nothing of a key that may have been " +
 			"recovered in it.", recovering},
@@ -79,7 +79,7 @@ type Said struct {
 	Step  *Step
 }
 
-// Explain asks the rules as Next does, and tells what each said.
+// Explain asks the rules as Next does, and returns what each one said.
 func Explain(in Input) (said []Said, decided Step) {
 	found := false
 	for _, r := range Rules() {
@@ -113,12 +113,12 @@ func unseen(in Input) (Step, bool) {
 	return Step{Kind: Look, Why: "keyd has not looked at the key yet"}, in.Seen == nil
 }
 
-// LookTimeout bounds one look at one vault.
+// LookTimeout limits one look at one vault.
 const LookTimeout = 45 * time.Second
 
-// Fresh reports whether nothing but a look lies between the beginning of that and now. Every step that acts is planned
-// from a fresh observation. A clock that was set in between makes up reasons to act, and what the look says of the
-// vaults' clocks does not tell.
+// Fresh reports whether only a look separates the beginning of the observation from now. Every step that changes
+// something is planned from a fresh observation. A clock that somebody set in between makes up reasons to act, and
+// the vaults' clocks in the observation do not reveal it.
 func (in Input) Fresh() bool {
 	age := in.Now.Sub(in.Seen.At)
 	return age >= 0 && age <= key.MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
@@ -135,8 +135,8 @@ type visible struct {
 	seen record.VaultSeen
 }
 
-// shown is what a vault showed. One that the look did not include, since the configuration got it later, counts as one
-// that cannot be seen: it is not empty.
+// shown returns what a vault showed. If the configuration got the vault after the look, it counts as one that cannot
+// be seen: it is not empty.
 func (in Input) shown(v key.Vault) record.VaultSeen {
 	seen, included := in.Seen.Vaults[v.URL]
 	if !included {

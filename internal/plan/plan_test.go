@@ -12,14 +12,14 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// example is one case of a rule: a sentence for people, what there is, and what keyd does.
+// example is one case of a rule: a sentence for people, the situation, and what keyd does.
 type example struct {
 	says string
 	when *world
 	then *want
 }
 
-// want is the step that is expected, and the rule that decides. What is not set must not be set in the step.
+// want is the expected step, and the rule that decides. A field that is not set must not be set in the step either.
 type want struct {
 	rule    string // "": no rule answers
 	kind    plan.Kind
@@ -55,7 +55,7 @@ func (w *want) ofVersion(n int) *want        { w.version = version(n); return w 
 func (w *want) again(d time.Duration) *want  { w.within = d; return w }
 func (w *want) at(since time.Duration) *want { w.until = began.Add(since); return w }
 
-// The table is the specification of what keyd does next. docs/rules.md is written from it.
+// The table specifies what keyd does next. docs/rules.md is written from it.
 func TestEachRuleDecidesAsItsExamplesSay(t *testing.T) {
 	count := 0
 	for _, c := range table() {
@@ -137,8 +137,8 @@ func TestEachRuleHasExamplesInTheOrderOfTheRules(t *testing.T) {
 	}
 }
 
-// After an operator acknowledged that the pair of a generation is lost, while only some vaults had it, nothing is under
-// way. The plan and the stage, from which metrics and status come, must not contradict each other.
+// The operator acknowledged that a generation's pair is lost while only some vaults had it: nothing is under way. The
+// plan must agree with the stage, from which metrics and status come.
 func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	in := given().rotated().pinned().proven(2, weu).adoptedLost(2).input()
 	stage := in.Record.Stage(in.Policy)
@@ -151,7 +151,7 @@ func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	}
 }
 
-func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
+func TestOnlyAnObservationWithNothingSinceIsFresh(t *testing.T) {
 	limit := key.MaxSkew + 2*plan.LookTimeout // two vaults
 	for _, c := range []struct {
 		name string
@@ -171,7 +171,7 @@ func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
 	}
 }
 
-// decide is Next by a list of rules.
+// decide is Next with the given list of rules.
 func decide(rules []plan.Rule, in plan.Input) plan.Step {
 	for _, r := range rules {
 		if s, ok := r.Ask(in); ok {
@@ -181,8 +181,9 @@ func decide(rules []plan.Rule, in plan.Input) plan.Step {
 	return plan.Step{}
 }
 
-// The order of the rules is part of the specification: for each two neighbours an example shows which one comes first.
-func TestAnExampleShowsWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
+// The order of the rules is part of the specification: for each pair of neighbours an example shows which one comes
+// first.
+func TestExamplesShowWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
 	for i := 1; i < len(plan.Rules()); i++ {
 		rules := plan.Rules()
 		first, second := rules[i-1], rules[i]

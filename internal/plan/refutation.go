@@ -7,7 +7,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// refutation answers a refuted proof: the predecessor as newest again, in that vault only, and then the hold.
+// refutation answers a refuted proof: it makes the predecessor newest again, in that vault only, and then holds the
+// key.
 func refutation(in Input) (Step, bool) {
 	for _, v := range in.vaults() {
 		last := in.Record.NewestIn(v.URL)
@@ -32,7 +33,7 @@ func refutation(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// rollBack imports the latest good generation before the refuted one, and holds the key where there is none.
+// rollBack imports the latest good generation before the refuted one, or holds the key if there is none.
 func (in Input) rollBack(v visible, bad record.Placed) (Step, bool) {
 	if bad.Cause != key.CauseRollback {
 		if g := in.Record.Predecessor(v.URL, bad.Generation.Number); g != nil {
@@ -46,8 +47,8 @@ func (in Input) rollBack(v visible, bad record.Placed) (Step, bool) {
 		bad.Generation.Number, in.Policy.Key, v.Name, bad.Detail, v.seen.Newest)
 }
 
-// rolledBack holds the key once the good generation is the newest again. A late duplicate of what was refuted may have
-// become the newest meanwhile: that is rolled back once more.
+// rolledBack holds the key once the good generation is the newest again. Meanwhile a late duplicate of the refuted
+// version may have become the newest: then keyd rolls back once more.
 func (in Input) rolledBack(v visible, last, bad record.Placed) (Step, bool) {
 	if s, ok := in.repair(v); ok {
 		if s.Kind == Import {

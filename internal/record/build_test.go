@@ -17,7 +17,7 @@ const (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// book is a record, and the steps that fill it. A minute passes with each.
+// book is a record, and the steps that fill it. Each step takes a minute.
 type book struct {
 	t *testing.T
 	record.Record
@@ -35,7 +35,7 @@ func newBook(t *testing.T) *book {
 		}}}
 }
 
-// ok is for a transition that the record permits.
+// ok requires that the record permits a transition.
 func (b *book) ok(err error) *book {
 	b.t.Helper()
 	if err != nil {
@@ -107,7 +107,7 @@ func print(n int) key.Fingerprint { return key.Fingerprint(fmt.Sprintf("sha256:%
 func attempt(n int) key.ID        { return key.ID(fmt.Sprintf("a%031x", n)) }
 func version(n int) string        { return fmt.Sprintf("b%031x", n) }
 
-// refused requires an error that says why.
+// refused requires an error that gives the reason.
 func refused(t *testing.T, err error, why string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {

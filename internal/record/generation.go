@@ -17,10 +17,10 @@ type Generation struct {
 	Requests  []key.ID `json:"requests,omitempty"`
 	Without   []string `json:"without,omitempty"` // vault URLs that the operator left out
 
-	// The rest is what became of it, and when, by the local clock.
+	// The rest says what became of it and when, by the local clock.
 
 	Reserved time.Time `json:"reserved"`
-	// GenerateBegun is set before C_GenerateKeyPair is called for ID. So it is called at most once.
+	// GenerateBegun is set before C_GenerateKeyPair is called for ID, so keyd calls it at most once.
 	GenerateBegun time.Time       `json:"generate_begun,omitzero"`
 	Fingerprint   key.Fingerprint `json:"fingerprint,omitempty"`
 	Pinned        time.Time       `json:"pinned,omitzero"`
@@ -50,7 +50,7 @@ func (g *Generation) State() key.State {
 	return key.PreActivation
 }
 
-// suspended reports whether every placement that happened is disabled, and one is.
+// suspended reports whether the generation has versions and all of them are disabled.
 func (g *Generation) suspended() bool {
 	return g.has(func(p Placement) bool { return p.State == key.Disabled }) &&
 		!g.has(func(p Placement) bool { return p.State != key.Void && p.State != key.Disabled })
@@ -64,7 +64,7 @@ func (g *Generation) Usable() bool {
 	return g.Fingerprint != "" && g.Compromised.IsZero() && g.Discarded.IsZero() && g.LostInHSM.IsZero()
 }
 
-// In returns the generation's newest placement in a vault that still counts; nil when there is none.
+// In returns the generation's newest placement in a vault, among those that still count; nil if there is none.
 func (g *Generation) In(url string) *Placement {
 	for i := range slices.Backward(g.Placements) {
 		if p := &g.Placements[i]; p.Vault == url && p.Counts() {
@@ -74,8 +74,8 @@ func (g *Generation) In(url string) *Placement {
 	return nil
 }
 
-// VoidIn returns the generation's void placement in a vault to which a version belongs that came to light late: the
-// one that had this version, or has its attempt; else the last one without a version; nil when there is none.
+// VoidIn returns the generation's void placement in a vault for a version that appeared late: the one that had this
+// version or has its attempt, otherwise the last one without a version; nil if there is none.
 func (g *Generation) VoidIn(url string, version string, attempt key.ID) (last *Placement) {
 	for i := range g.Placements {
 		p := &g.Placements[i]
@@ -90,7 +90,7 @@ func (g *Generation) VoidIn(url string, version string, attempt key.ID) (last *P
 	return last
 }
 
-// Holds reports whether a version in a vault is of the generation's own material.
+// Holds reports whether a version in a vault has the generation's own material.
 func (g *Generation) Holds(url, version string) bool {
 	return version != "" && g.has(func(p Placement) bool {
 		return p.Vault == url && p.Version != "" && slices.Contains(p.Versions(), version)
@@ -102,20 +102,21 @@ func (g *Generation) Placed() bool {
 	return g.has(func(p Placement) bool { return p.State != key.Void })
 }
 
-// ActiveIn reports whether the generation was proven in a vault, and that still stands.
+// ActiveIn reports whether the generation is active in a vault: proven there, and the proof still stands.
 func (g *Generation) ActiveIn(url string) bool {
 	p := g.In(url)
 	return p != nil && p.Good()
 }
 
 // LeavesOut reports whether the operator left the vault out of this generation. Leaving out every vault of the policy
-// counts for nothing: the others went from the policy since.
+// has no effect: the other vaults have since left the policy.
 func (g *Generation) LeavesOut(p key.Policy, url string) bool {
 	rest := slices.ContainsFunc(p.Vaults, func(v key.Vault) bool { return !slices.Contains(g.Without, v.URL) })
 	return rest && slices.Contains(g.Without, url)
 }
 
-// Everywhere reports whether the generation is active in each of the policy's vaults from which it was not left out.
+// Everywhere reports whether the generation is active in each of the policy's vaults that the operator did not leave
+// out.
 func (g *Generation) Everywhere(p key.Policy) bool {
 	return !slices.ContainsFunc(p.Vaults, func(v key.Vault) bool {
 		return !g.LeavesOut(p, v.URL) && !g.ActiveIn(v.URL)
@@ -125,8 +126,8 @@ func (g *Generation) Everywhere(p key.Policy) bool {
 // Answers reports whether the generation was made for a request.
 func (g *Generation) Answers(request key.ID) bool { return slices.Contains(g.Requests, request) }
 
-// ReservedAt is when the generation was reserved. Where a vault created a version of it clearly earlier, that time
-// counts: a local clock that ran ahead must not put off the next rotation.
+// ReservedAt is when the generation was reserved. If a vault created a version of it clearly earlier, that time
+// counts: a local clock that ran ahead must not delay the next rotation.
 func (g *Generation) ReservedAt() time.Time {
 	at := g.Reserved
 	for _, p := range g.Placements {

@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Reservation is what a new generation is made for.
+// Reservation says what a new generation is made for.
 type Reservation struct {
 	ID        key.ID // fresh and random
 	Reason    string
@@ -18,11 +18,11 @@ type Reservation struct {
 	Without   []string // vault URLs
 }
 
-// Reserve adds a generation with the next number, and notes the key's policy: keyd still proves a key that left the
-// configuration.
+// Reserve adds a generation with the next number, and keeps the key's policy: keyd goes on proving a key that left
+// the configuration.
 func (r *Record) Reserve(now time.Time, p key.Policy, why Reservation) (*Generation, error) {
 	if g := r.Current(); g != nil {
-		return nil, fmt.Errorf("generation %d of %s is still under way: no other is reserved beside it",
+		return nil, fmt.Errorf("generation %d of %s is still under way: keyd reserves no other meanwhile",
 			g.Number, r.Key)
 	}
 	if r.KnowsID(why.ID) {
@@ -37,10 +37,11 @@ func (r *Record) Reserve(now time.Time, p key.Policy, why Reservation) (*Generat
 	return &r.Generations[len(r.Generations)-1], nil
 }
 
-// KeepPolicy notes by which vaults and operations the key is proven if it leaves the configuration.
+// KeepPolicy keeps the vaults and operations by which keyd proves the key if it leaves the configuration.
 func (r *Record) KeepPolicy(p key.Policy) { r.Vaults, r.Operations = p.Vaults, p.Operations }
 
-// BeginGenerate notes that C_GenerateKeyPair is about to be called for the generation's id. It is called once.
+// BeginGenerate records that keyd is about to call C_GenerateKeyPair for the generation's id. It is called once for
+// an id.
 func (r *Record) BeginGenerate(now time.Time, n int) (*Generation, error) {
 	g, err := r.generation(n)
 	if err != nil {
@@ -54,7 +55,8 @@ func (r *Record) BeginGenerate(now time.Time, n int) (*Generation, error) {
 	return g, nil
 }
 
-// AbandonID leaves to the sweeper what is or comes under a generation's id, and gives the generation a fresh one.
+// AbandonID leaves to the sweeper whatever is or appears under a generation's id, and gives the generation a fresh
+// id.
 func (r *Record) AbandonID(now time.Time, n int, fresh key.ID, why string) error {
 	g, err := r.generation(n)
 	if err != nil {
@@ -72,8 +74,8 @@ func (r *Record) abandon(now time.Time, g *Generation, fresh key.ID, why string)
 	g.ID, g.GenerateBegun = fresh, time.Time{}
 }
 
-// discard ends a generation that has no pair. The sweeper gets what is or comes under its id: a record that is an old
-// copy does not know that nothing was begun there.
+// discard ends a generation that has no pair. The sweeper gets whatever is or appears under its id: if the record is
+// an old copy, it cannot know whether a pair was begun there.
 func (r *Record) discard(now time.Time, g *Generation, newID NewID, why string) error {
 	id, err := newID()
 	if err != nil {
@@ -106,7 +108,7 @@ func (r *Record) Pin(now time.Time, n int, print key.Fingerprint) (*Generation, 
 	return g, nil
 }
 
-// BeginDestroy notes that what is under an abandoned id is about to be destroyed.
+// BeginDestroy records that keyd is about to destroy what is under an abandoned id.
 func (r *Record) BeginDestroy(now time.Time, id key.ID) error {
 	if g := r.WithID(id); g != nil {
 		return fmt.Errorf("CKA_ID %s is that of generation %d of %s: keyd does not destroy it", id, g.Number, r.Key)
@@ -119,7 +121,7 @@ func (r *Record) BeginDestroy(now time.Time, id key.ID) error {
 	return nil
 }
 
-// Destroyed notes that nothing is left under an abandoned id.
+// Destroyed records that nothing is left under an abandoned id.
 func (r *Record) Destroyed(id key.ID) {
 	for i := range r.Abandoned {
 		if r.Abandoned[i].ID == id {

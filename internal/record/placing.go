@@ -48,8 +48,8 @@ func (p *Placement) land(now time.Time, v key.Version) {
 	p.State, p.Version, p.Created, p.ImportedAt, p.Detail = key.Imported, v.ID, v.Created, now, ""
 }
 
-// LandDisabled records a version that had been given up as gone, is there again, and is disabled. No proof of it can
-// pass, and nothing must wait for one.
+// LandDisabled records that a version given up as gone is there again, and is disabled. No proof of it can pass, so
+// nothing may wait for one.
 func (r *Record) LandDisabled(now time.Time, attempt key.ID) error {
 	at, err := r.placement(attempt, key.Void)
 	if err != nil {
@@ -86,8 +86,8 @@ func (at Placed) alias(now time.Time, version string) {
 	}
 }
 
-// Prove records that the proof of a placement passed. It becomes the active one of its vault, unless a later one
-// already is, and generations that are now superseded everywhere are deactivated.
+// Prove records that the proof of a placement passed. The placement becomes the active one in its vault, unless a
+// later one already is. Generations that are now superseded everywhere are deactivated.
 func (r *Record) Prove(now time.Time, attempt key.ID) error {
 	at, err := r.placement(attempt, key.Imported)
 	if err != nil {
@@ -142,8 +142,8 @@ func (r *Record) Finish(now time.Time, p key.Policy, n int) (*Generation, error)
 	return g, nil
 }
 
-// deactivate marks each generation that has been active, is active nowhere any more, and has a finished successor; one
-// that is active again loses the mark.
+// deactivate marks each generation that was active, is no longer active anywhere, and has a finished successor. A
+// generation that is active again loses the mark.
 func (r *Record) deactivate(now time.Time) {
 	finishedLater := false
 	for i := len(r.Generations) - 1; i >= 0; i-- {

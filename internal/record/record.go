@@ -8,7 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Record is keyd's stored intent and knowledge of one key. It is changed only by compare-and-swap on Revision.
+// Record is keyd's stored intent and knowledge of one key. It changes only by compare-and-swap on Revision.
 type Record struct {
 	Schema   int    `json:"schema"`
 	Key      string `json:"key"`
@@ -19,24 +19,25 @@ type Record struct {
 	Abandoned   []AbandonedID `json:"abandoned,omitempty"`
 	Requests    []key.Request `json:"requests,omitempty"` // pending only
 	Hold        *key.Hold     `json:"hold,omitempty"`
-	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After one, keyd does not
-	// trust at once a Managed HSM that shows nothing of the key.
+	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After a hold was lifted, keyd does
+	// not trust at once a Managed HSM that shows nothing of the key.
 	HoldLifted time.Time `json:"lifted,omitzero"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
-	// Vaults and Operations are those of the key's last policy. keyd still proves a key that left the
-	// configuration, and needs them for that.
+	// Vaults and Operations are from the key's last policy. keyd needs them to go on proving a key that left the
+	// configuration.
 	Vaults     []key.Vault     `json:"vaults,omitempty"`
 	Operations []key.Operation `json:"operations,omitempty"`
 }
 
-// AbandonedID is a CKA_ID that was given up before it was pinned. keyd may destroy what is under it, and nothing else.
+// AbandonedID is a CKA_ID that keyd gave up before the pair was pinned. keyd may destroy what is under it, and
+// nothing else.
 type AbandonedID struct {
 	ID         key.ID    `json:"id"`
 	Generation int       `json:"generation"`
 	At         time.Time `json:"at"`
 	Reason     string    `json:"reason"`
-	// DestroyBegun is set while keyd does not know what became of destroying what is under the id.
+	// DestroyBegun is set while keyd does not know whether it destroyed what is under the id.
 	DestroyBegun time.Time `json:"destroy_begun,omitzero"`
 }
 
@@ -46,7 +47,7 @@ type Placed struct {
 	*Placement
 }
 
-// Found reports whether the question that returned it had an answer.
+// Found reports whether the question had an answer.
 func (p Placed) Found() bool { return p.Placement != nil }
 
 // Generation returns the generation with this number; nil when there is none.
@@ -107,7 +108,7 @@ func (r *Record) Placement(attempt key.ID) Placed {
 	return Placed{}
 }
 
-// generation is Generation for a transition, which cannot go on without it.
+// generation is Generation for a transition that cannot go on without it.
 func (r *Record) generation(n int) (*Generation, error) {
 	if g := r.Generation(n); g != nil {
 		return g, nil
@@ -115,7 +116,7 @@ func (r *Record) generation(n int) (*Generation, error) {
 	return nil, fmt.Errorf("the record of %s has no generation %d", r.Key, n)
 }
 
-// placement is Placement for a transition, which is possible from some states only.
+// placement is Placement for a transition that only some states permit.
 func (r *Record) placement(attempt key.ID, from ...key.PlacementState) (Placed, error) {
 	at := r.Placement(attempt)
 	if !at.Found() {
@@ -128,7 +129,7 @@ func (r *Record) placement(attempt key.ID, from ...key.PlacementState) (Placed, 
 	return at, nil
 }
 
-// Clone is a deep copy, so that a change can be worked out on it without touching what was loaded.
+// Clone is a deep copy, so that a caller can work out a change without touching what was loaded.
 func (r Record) Clone() Record {
 	c := r
 	c.Generations = cloneEach(r.Generations, Generation.clone)

@@ -6,15 +6,16 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Retirable is a placement that a later one superseded everywhere, and since when.
+// Retirable is a placement that later ones superseded in every vault, and since when.
 type Retirable struct {
 	Placed
 	Since time.Time
 }
 
-// Retirable lists the placements in a vault that a retire rule may be about: still enabled as far as the record knows,
-// older than the vault's newest, and of a generation that is active nowhere. Since is the later of two times: when the
-// generation was deactivated, by the local clock, and when the vault, by its own, first made a later version.
+// Retirable lists the placements in a vault to which a retire rule may apply: still enabled as far as the record
+// knows, older than the vault's newest, and of a generation that is not active anywhere. Since is the later of two
+// times: when the generation was deactivated, by the local clock, and when the vault first made a later version, by
+// its own clock.
 func (r *Record) Retirable(url string) (list []Retirable) {
 	newest := r.NewestIn(url)
 	if !newest.Found() {
@@ -35,8 +36,8 @@ func (r *Record) Retirable(url string) (list []Retirable) {
 	return list
 }
 
-// supersededAt is when the vault, by its own clock, first made a version of a later generation: the local clock may
-// have been wrong when it wrote down Deactivated.
+// supersededAt is when the vault first made a version of a later generation, by its own clock: the local clock may
+// have been wrong when Deactivated was recorded.
 func (r *Record) supersededAt(g *Generation, url string) (first time.Time) {
 	for at := range r.in(url) {
 		if at.Generation.Number > g.Number && at.Good() && (first.IsZero() || at.Created.Before(first)) {
@@ -46,13 +47,13 @@ func (r *Record) supersededAt(g *Generation, url string) (first time.Time) {
 	return first
 }
 
-// Disabling is what keyd began to disable of one generation in one vault, while it does not know what came of it.
+// Disabling is a disabling of one generation in one vault of which keyd does not know the outcome.
 type Disabling struct {
 	Placed            // the last of its placements
 	Versions []string // all of them
 }
 
-// Disablings lists what keyd began to disable in a vault, one for each generation.
+// Disablings lists the open disablings in a vault, one for each generation.
 func (r *Record) Disablings(url string) (list []Disabling) {
 	for at := range r.in(url) {
 		if at.State != key.Disabling {
@@ -68,8 +69,8 @@ func (r *Record) Disablings(url string) (list []Disabling) {
 	return list
 }
 
-// BeginDisable marks a generation's superseded placements in a vault as being disabled, and lists their versions. at
-// is by the vault's clock as far as that is known.
+// BeginDisable marks a generation's superseded placements in a vault as being disabled, and returns their versions.
+// at is by the vault's clock if that is known.
 func (r *Record) BeginDisable(attempt key.ID, at time.Time) (versions []string, err error) {
 	err = r.older(attempt, func(p *Placement) {
 		p.State, p.DisableBegun = key.Disabling, at
@@ -78,7 +79,7 @@ func (r *Record) BeginDisable(attempt key.ID, at time.Time) (versions []string, 
 	return versions, err
 }
 
-// Disable records that what was begun happened.
+// Disable records that a disabling happened.
 func (r *Record) Disable(attempt key.ID, now time.Time) error {
 	return r.older(attempt, func(p *Placement) {
 		if p.State == key.Disabling {
@@ -87,7 +88,7 @@ func (r *Record) Disable(attempt key.ID, now time.Time) error {
 	})
 }
 
-// AbortDisable records that what was begun did not happen.
+// AbortDisable records that a disabling did not happen.
 func (r *Record) AbortDisable(attempt key.ID) error {
 	return r.older(attempt, func(p *Placement) {
 		p.State, p.DisableBegun = key.Superseded, time.Time{}

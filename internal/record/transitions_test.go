@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Each transition refuses what the record does not permit, says why, and then changes nothing.
+// Each transition refuses what the record does not permit, gives the reason, and changes nothing.
 func TestATransitionRefusesWhatTheRecordDoesNotPermit(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -256,8 +256,8 @@ func TestACloneSharesNothing(t *testing.T) {
 	}
 }
 
-// An old copy of the state may be held for another reason than that it is behind.
-func TestWhatAnOldCopyReservedGetsAnotherIDWhenPairsThatItDoesNotKnowAreFound(t *testing.T) {
+// An old copy of the state may be held for another reason than being behind.
+func TestAGenerationReservedByAnOldCopyGetsANewIDWhenUnknownPairsAreFound(t *testing.T) {
 	const old, fresh = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
 	for behind, want := range map[bool]key.ID{false: old, true: fresh} {
 		r := record.Record{Key: "k", Hold: &key.Hold{Code: key.HoldNameTaken}}

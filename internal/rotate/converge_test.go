@@ -33,8 +33,7 @@ func policy(vaults ...key.Vault) key.Policy {
 		Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10}
 }
 
-// rotateTwice is the run on which faults are tried: the first generation, and a
-// rotation a day later.
+// rotateTwice is the run in which the tests inject faults: the first generation, and a rotation a day later.
 func rotateTwice(w *world, p key.Policy) {
 	w.settle(p)
 	w.now = w.now.Add(25 * time.Hour)
@@ -55,9 +54,8 @@ func TestARotationWithoutFaultsMakesOneVersionPerVault(t *testing.T) {
 	}
 }
 
-// Every call of two rotations fails once: with its effect, without it, and by the
-// death of the process on either side of it. A call that only reads has no effect, so
-// there two of the five would be the same again.
+// Every call of two rotations fails once: with its effect, without its effect, and because the process dies before or
+// after it. A call that only reads has no effect, so two of the five cases would only repeat others.
 func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 	p := policy(weu, mhsm)
 	clean := newWorld(t, 1, weu, mhsm)
@@ -92,7 +90,7 @@ func onlyReads(call string) bool {
 		"NativeRotation", "Wrap", "Unwrap", "Load", "LoadVault"}, op)
 }
 
-// From wherever many random faults have led, the loop settles once they cease.
+// Wherever a series of random faults has led, the loop converges once the faults stop.
 func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 	p := policy(weu, mhsm)
 	for seed := range uint64(100) {
@@ -162,7 +160,7 @@ func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
 	if len(aliases) != 1 {
 		t.Fatalf("aliases %v, want one", aliases)
 	}
-	// The event names the duplicate, not the version that it repeats.
+	// The event names the duplicate, not the version whose material it repeats.
 	want := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
 	if !strings.Contains(w.story(), want) {
 		t.Errorf("the story lacks %q:\n%s", want, w.story())
@@ -254,8 +252,8 @@ func TestARefutedGenerationThatLandsOnceMoreIsRolledBackAgain(t *testing.T) {
 	}
 }
 
-// Such as adopt finds: its one version was disabled by hand, so it is placed nowhere
-// else, and must not be waited for.
+// adopt can find such a generation: somebody disabled its one version, so keyd places it nowhere else and must not
+// wait for it.
 func TestAGenerationDisabledBeforeItWasEverywhereBlocksNothing(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
@@ -290,7 +288,7 @@ func TestARefutedFirstGenerationHoldsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatContradictsTheRecordHoldsTheKey(t *testing.T) {
+func TestAContradictionOfTheRecordHoldsTheKey(t *testing.T) {
 	p := policy(weu)
 	for _, c := range []struct {
 		name   string
@@ -527,7 +525,7 @@ func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
 		x := w.vault[mhsm.URL].add(p.Key, old, nil)
 		rec.Known = map[string][]string{mhsm.URL: append(rec.Known[mhsm.URL], x.ID)}
 	}
-	// The generation's own version is made the newest again.
+	// keyd makes the generation's own version the newest again.
 	vs := w.vault[mhsm.URL].key(p.Key).versions
 	w.vault[mhsm.URL].key(p.Key).versions = slices.Concat(vs[1:], vs[:1])
 	w.store.records[p.Key] = rec
@@ -545,7 +543,7 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 	w.strike = func(int, string) fault {
 		for _, pairs := range w.hsm.pairs {
 			if !broken {
-				broken, pairs[0].broken = true, true // the private half was never stored
+				broken, pairs[0].broken = true, true // the HSM never stored the private half
 			}
 		}
 		return none
@@ -565,7 +563,7 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 	}
 }
 
-// Otherwise tries that fail, one after the other, fill the HSM up.
+// Otherwise a series of failed tries fills the HSM.
 func TestKeydSweepsTheRestOfAFailedAttemptBeforeTheNext(t *testing.T) {
 	for name, c := range map[string]struct{ stuck, most int }{
 		"":                                       {0, 1},
@@ -648,7 +646,7 @@ func TestALocalClockThatJumpsAheadEndsNoSettleTime(t *testing.T) {
 	for !*struck {
 		_, _ = w.step(r, p)
 	}
-	w.now = w.now.Add(time.Hour) // the clock jumps; by the vault's nothing passed
+	w.now = w.now.Add(time.Hour) // the local clock jumps; by the vault's clock no time passed
 	w.vault[weu.URL].skew = -time.Hour
 	for range 5 {
 		if _, err := w.step(r, p); err != nil {
@@ -676,7 +674,7 @@ func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 	}
 }
 
-// A listing of when the key was deleted, and a look for deleted keys of before or after.
+// The listing dates from when the key was deleted; the look for deleted keys from before or after that.
 func TestAnImportIsNotGivenUpByAListingThatLacksOtherVersions(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	p := policy(mhsm)

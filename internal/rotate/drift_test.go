@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
-// drifts looks again with the rotator and names what drifts.
+// drifts makes the rotator look again and names the drift that it finds.
 func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []plan.DriftKind) {
 	w.tb.Helper()
 	w.now = w.now.Add(2 * time.Hour)
@@ -30,7 +30,7 @@ func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []plan.DriftKind)
 	return kinds
 }
 
-// rotatedOnly is a world with two generations and a key that nobody rotates again.
+// rotatedOnly is a world with two generations and a key that is not rotated again.
 func rotatedOnly(t *testing.T, vaults ...key.Vault) (*world, *rotate.Rotator, key.Policy) {
 	w := newWorld(t, 1, vaults...)
 	p := policy(vaults...)
@@ -107,7 +107,7 @@ func TestAPairGoneFromTheHSMDrifts(t *testing.T) {
 	}
 }
 
-func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
+func TestADisablingByKeydOrAfterACompromiseIsNoDrift(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
@@ -120,7 +120,7 @@ func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
 	}
 
 	w, r, p = rotatedOnly(t, weu)
-	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false // by somebody, and then by rule
+	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false // first by somebody, then by the retire rule
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
 	w.settle(p)
@@ -140,8 +140,8 @@ func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
 	}
 }
 
-// A quiet look costs a list and two questions; for drift it asks at most one
-// version and, every six hours, for the rotation policy.
+// A quiet look costs one list and two other calls. For drift it asks for at most one version and, every six hours,
+// for the rotation policy.
 func TestALookDoesNotAskForEveryVersion(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -185,7 +185,7 @@ func TestKeydObservesAVaultThatHidesItsPolicy(t *testing.T) {
 	}
 }
 
-// Otherwise drift of that kind would not be found, and nobody would know.
+// Otherwise keyd would miss drift of that kind, and nobody would notice.
 func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	unknown := func() bool { return r.Observer.Last(p.Key).Vaults[weu.URL].PolicyErr != nil }
@@ -199,7 +199,7 @@ func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 		t.Error("keyd does not report the refusal")
 	}
 	w.vault[weu.URL].forbid = ""
-	w.drifts(r, p) // two hours later: what was refused is asked for again sooner than what was told
+	w.drifts(r, p) // two hours later: keyd asks again sooner after a refusal than after an answer
 	if unknown() {
 		t.Error("the role was given, and the policy still counts as unknown")
 	}
@@ -222,7 +222,7 @@ func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	}
 }
 
-// What is only informative must not slow the rotation down: every step waits for a look.
+// Facts that only inform must not slow a rotation down: every step waits for a look.
 func TestKeydDoesNotAskForAFailingPolicyAtEveryLook(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	w.strike = func(_ int, call string) fault {
@@ -267,8 +267,7 @@ func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
 	}
 }
 
-// Whoever interrupts `keyd check` or `keyd adopt` must not make the loop take a vault for
-// one that is down.
+// A person who interrupts `keyd check` or `keyd adopt` must not make the loop think that a vault is down.
 func TestKeydDiscardsALookThatAPersonCutsShort(t *testing.T) {
 	for name, look := range map[string]func(context.Context, *rotate.Rotator, key.Policy, record.Record){
 		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec record.Record) {

@@ -13,7 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// hold records the stop of a key.
+// hold records that the key is held, and why.
 func (r *Rotator) hold(ctx context.Context, a act) (record.Record, error) {
 	h := a.step.Hold
 	a.rec.Hold = h
@@ -37,8 +37,8 @@ func (r *Rotator) reserve(ctx context.Context, a act) (record.Record, error) {
 		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)}))
 }
 
-// generate calls C_GenerateKeyPair, at most once for an id: the mark is in the record before the call. Whatever an
-// error says, the next look decides: a whole pair is pinned, anything else is abandoned with its id.
+// generate calls C_GenerateKeyPair, at most once for an id: the record notes the call before it happens. Whatever an
+// error says, the next look decides: keyd pins a whole pair, and otherwise abandons the id.
 func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 	g, err := a.rec.BeginGenerate(r.now(), a.step.Generation)
 	if err != nil {
@@ -58,7 +58,7 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 	return r.save(ctx, rec, chain.GenerationMade, fields)
 }
 
-// abandon gives an id up and takes another for the same generation.
+// abandon gives up an id and draws another one for the same generation.
 func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record, error) {
 	id, err := r.newID()
 	if err != nil {
@@ -72,7 +72,7 @@ func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record
 	return r.save(ctx, a.rec, chain.IDAbandoned, fields)
 }
 
-// pin records the fingerprint of a pair that reads back as asked and proves that it has its private key.
+// pin records the fingerprint of a pair that has the requested attributes and proves that it has its private key.
 func (r *Rotator) pin(ctx context.Context, a act) (record.Record, error) {
 	g := a.rec.Generation(a.step.Generation)
 	m, err := r.HSM.PublicKey(ctx, g.ID)
@@ -118,7 +118,7 @@ func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
 	return r.save(ctx, rec, chain.Destroyed, fields)
 }
 
-// generationFields are the fields of an entry about a generation. Those without a value are left out.
+// generationFields returns the audit fields of an entry about a generation. It leaves out those without a value.
 func generationFields(g *record.Generation, extra map[string]string) map[string]string {
 	f := map[string]string{"generation": strconv.Itoa(g.Number), "id": string(g.ID),
 		"fingerprint": string(g.Fingerprint)}
@@ -131,7 +131,7 @@ func withFields(f, extra map[string]string) map[string]string {
 	return f
 }
 
-// spaced is a list as a field of an entry has it.
+// spaced joins a list into one audit field.
 func spaced[T ~string](list []T) string {
 	texts := make([]string, len(list))
 	for i, t := range list {

@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
-// Metrics counts what the loop does and shows where each key stands.
+// Metrics counts the steps of the loop and shows the state of each key.
 type Metrics struct {
 	generation   *prometheus.GaugeVec
 	held         *prometheus.GaugeVec
@@ -44,8 +44,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		generation: gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.",
 			"key"),
-		held: gauge("key_held", "1 while the key is held, by the code of the hold and the vault that gave "+
-			"cause, empty for none.", "key", "vault", "code"),
+		held: gauge("key_held", "1 while the key is held, by the code of the hold and the vault that "+
+			"caused it, empty for none.", "key", "vault", "code"),
 		partial: gauge("key_partial", "1 while the latest generation is active in other vaults of the key and "+
 			"not in this one.", "key", "vault"),
 		next: gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
@@ -54,15 +54,15 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"for never.", "key"),
 		started: gauge("rotation_started_timestamp_seconds", "When the rotation under way was reserved, 0 while "+
 			"there is none.", "key"),
-		requested: gauge("rotation_requested_timestamp_seconds", "When the oldest request for a rotation that is "+
-			"not answered yet was made, 0 for none.", "key", "compromise"),
+		requested: gauge("rotation_requested_timestamp_seconds", "When the oldest unanswered request for a "+
+			"rotation was made, 0 for none.", "key", "compromise"),
 		rotations: counter("rotations_total", "Rotations that ended, by outcome.", "key", "outcome"),
 		steps:     counter("steps_total", "Steps of the loop, by kind and outcome.", "step", "outcome"),
-		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have "+
-			"failed in a row.", "key", "vault"),
+		stepFailures: gauge("step_failures", "How many steps of the key failed in a row in the vault, empty "+
+			"for steps without one.", "key", "vault"),
 		placements: gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
-		kekWaiting: gauge("kek_waiting_since_timestamp_seconds", "Since when a key exchange key of the vault waits "+
-			"for approval, 0 for none.", "vault"),
+		kekWaiting: gauge("kek_waiting_since_timestamp_seconds", "Since when a key exchange key of the vault has "+
+			"waited for approval, 0 for none.", "vault"),
 		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 4, 8),
@@ -93,7 +93,7 @@ func (m *Metrics) stepped(p key.Policy, s plan.Step, rec *record.Record, elapsed
 	}
 }
 
-// steppedVault counts a step of a vault's key exchange keys: one that belongs to no key.
+// steppedVault counts a step about a vault's KEKs, which belongs to no key.
 func (m *Metrics) steppedVault(p key.VaultPolicy, s plan.Step, elapsed time.Duration, err error) {
 	outcome := "done"
 	if err != nil {
@@ -106,7 +106,7 @@ func (m *Metrics) steppedVault(p key.VaultPolicy, s plan.Step, elapsed time.Dura
 	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
 }
 
-// RecordedVault shows where a vault's key exchange keys stand by its record.
+// RecordedVault shows the state of a vault's KEKs according to the vault's record.
 func (m *Metrics) RecordedVault(p key.VaultPolicy, rec *record.Vault) {
 	var since time.Time
 	if k := rec.Waiting(); k != nil {
@@ -121,7 +121,7 @@ func (m *Metrics) ForgetVault(name string) {
 	m.stepFailures.DeleteLabelValues("", name)
 }
 
-// Recorded shows where a key stands by its record.
+// Recorded shows the state of a key according to its record.
 func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	name := p.Key
 	m.rotations.WithLabelValues(name, "done")
@@ -148,8 +148,7 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	}
 }
 
-// failedInARow counts a step that failed in a vault, and forgets all of a key's when
-// one succeeds.
+// failedInARow counts a step that failed in a vault. A step that succeeds resets all counts of the key.
 func (m *Metrics) failedInARow(name, vault string, failed bool) {
 	if failed {
 		m.stepFailures.WithLabelValues(name, vault).Inc()
@@ -159,7 +158,7 @@ func (m *Metrics) failedInARow(name, vault string, failed bool) {
 	m.stepFailures.WithLabelValues(name, "")
 }
 
-// Forget drops every series of a key that is managed no more.
+// Forget drops every series of a key that keyd no longer manages.
 func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"key": name}
 	for _, v := range []*prometheus.GaugeVec{

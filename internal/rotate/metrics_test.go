@@ -21,7 +21,7 @@ const (
 	hsmURL = "https://contoso.managedhsm.azure.net"
 )
 
-// measured is a key in two vaults and metrics that show nothing yet.
+// measured makes a key in two vaults, and metrics that show nothing yet.
 func measured() (*Metrics, *prometheus.Registry, key.Policy) {
 	reg := prometheus.NewRegistry()
 	vaults := []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}
@@ -70,7 +70,7 @@ func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
 }
 
-func TestAHoldNamesTheVaultThatGaveCause(t *testing.T) {
+func TestAHoldNamesTheVaultThatCausedIt(t *testing.T) {
 	m, reg, p := measured()
 	m.Recorded(time.Now(), p, &record.Record{Hold: &key.Hold{Code: key.HoldForeign, Vault: weuURL}})
 	wantSeries(t, reg, "keyd_key_held", `keyd_key_held{code="foreign-version",key="k",vault="weu"} 1`)
@@ -99,7 +99,7 @@ func TestAPartialKeyNamesTheVaultsThatLackIt(t *testing.T) {
 	}
 }
 
-func TestTheOldestRequestIsShown(t *testing.T) {
+func TestTheMetricShowsTheOldestRequest(t *testing.T) {
 	m, reg, p := measured()
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
 	requests := []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}
@@ -115,8 +115,9 @@ func TestTheOldestRequestIsShown(t *testing.T) {
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
 }
 
-// KeydRotationFailing asks how long a rotation has been under way, and KeydKeyPartial which vault lacks it. After the
-// pair was lost, and that was adopted with one vault done, nothing is under way, and the other vault still lacks it.
+// KeydRotationFailing asks how long a rotation has been under way, and KeydKeyPartial which vault lacks the
+// generation. Here the pair was lost and adopted after one vault was done: nothing is under way, and the other vault
+// still lacks the generation.
 func TestAfterALostPairWasAdoptedNoRotationIsUnderWayAndTheKeyIsPartial(t *testing.T) {
 	m, reg, p := measured()
 	rec := &record.Record{Key: "k", Generations: []record.Generation{{

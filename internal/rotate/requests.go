@@ -13,19 +13,19 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// RefusedError is a request of an operator that keyd does not carry out.
+// RefusedError is an operator's request that keyd does not carry out.
 type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// Class is key.Refused: the answer stays until something is changed.
+// Class is key.Refused: asking again does not help until something changes.
 func (e *RefusedError) Class() key.Class { return key.Refused }
 
 func refuse(format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// Wanted is what an operator asks for: a rotation.
+// Wanted is the rotation that an operator asks for.
 type Wanted struct {
 	Actor      string
 	Reason     string
@@ -33,8 +33,8 @@ type Wanted struct {
 	Without    []string // vault URLs
 }
 
-// Request puts a request for a rotation into the record, or joins one that is pending already. The answer names the
-// request to wait for.
+// Request adds a request for a rotation to the record, or joins one that is already pending. It returns the request
+// to wait for.
 func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Request, joined bool, err error) {
 	if p.Retained {
 		return q, false, refuse("key %s is no longer in the configuration: put it back before rotating it", p.Key)
@@ -63,13 +63,13 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 	return q, joined, err
 }
 
-// MayRequest reports whether a rotation may be asked for. One of a held key may not,
-// except that a compromise answers a refuted proof: new material is what it needs.
+// MayRequest reports whether an operator may request a rotation. Of a held key they may not, with one exception: a
+// compromise resolves a refuted proof, because the key needs new material.
 func MayRequest(rec record.Record, compromise bool) bool {
 	return rec.Hold == nil || compromise && rec.Hold.Code == key.HoldRefuted
 }
 
-// accept adds what is wanted to a record, or joins a request that is pending.
+// accept adds the request to a record, or joins one that is pending.
 func accept(now time.Time, p key.Policy, rec *record.Record, w Wanted, newID record.NewID) (
 	q key.Request, joined bool, err error,
 ) {
@@ -100,8 +100,8 @@ func (r *Rotator) Pause(ctx context.Context, name, actor, reason string) error {
 	})
 }
 
-// Resume lifts a key's hold. It gives no consent: a hold whose cause is still
-// there comes back at the next look. A refuted generation may be tried again.
+// Resume lifts a key's hold. It gives no consent: if the cause is still there, the next look holds the key again.
+// keyd may try a refuted generation again.
 func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error {
 	err := r.change(ctx, name, func(rec *record.Record) (chain.Entry, error) {
 		if rec.Hold == nil {
@@ -120,11 +120,11 @@ func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error 
 	return err
 }
 
-// changeTries bounds how often a change starts over when the loop saves first.
+// changeTries limits how often a change starts over because the loop saved first.
 const changeTries = 20
 
-// change loads a record, lets f change it, and saves it with f's entry, again from
-// the start when somebody else saved in between.
+// change loads a record, lets f change it, and saves it with f's entry. It starts over if somebody else saved in
+// between.
 func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record) (chain.Entry, error)) error {
 	var err error
 	for range changeTries {
@@ -145,7 +145,7 @@ func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record
 	return fmt.Errorf("key %s changes faster than keyd could record the request: try again: %w", name, err)
 }
 
-// IsRefused reports whether keyd refused what was asked for, and says why.
+// IsRefused reports whether keyd refused the request, and why.
 func IsRefused(err error) (reason string, ok bool) {
 	var e *RefusedError
 	if errors.As(err, &e) {

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// StepKey observes one key as far as needed, plans, and applies one step. It returns the step; with an error, the step
-// failed and may be tried again later. It must not be called for the same key by two goroutines at once.
+// StepKey observes one key if needed, plans, and applies one step. It returns the step. If it also returns an error,
+// the step failed and may be tried again later. Two goroutines must not call it for the same key at once.
 func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) {
 	rec, err := r.load(ctx, p.Key)
 	if err != nil {
@@ -42,7 +42,7 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 		return step, fmt.Errorf("key %s: %s: stale observation: the clock was set, or it took too long; "+
 			"keyd looks again", p.Key, step.Describe(p))
 	}
-	// An observation serves one step: the step changes what was seen. keyd brings a step to its end that it has begun,
+	// An observation serves one step, because the step changes what was seen. keyd finishes a step that it has begun,
 	// even during a shutdown: after an import cut short keyd would not know for minutes whether the vault has it.
 	r.Observer.Use(p.Key)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
@@ -66,7 +66,8 @@ func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) 
 	return rec, nil
 }
 
-// wantsLook says whether a plan made now needs a new observation. A quiet key is looked at on the slow interval only.
+// wantsLook reports whether planning now needs a new observation. keyd looks at a quiet key only on the slow
+// interval.
 func (r *Rotator) wantsLook(p key.Policy, rec *record.Record, o *record.Observation) bool {
 	now := r.now()
 	switch {
@@ -74,7 +75,7 @@ func (r *Rotator) wantsLook(p key.Policy, rec *record.Record, o *record.Observat
 		return true
 	case rec.Hold != nil || p.Retained:
 		return false
-	case o.Revision != rec.Revision: // another daemon did something since
+	case o.Revision != rec.Revision: // another daemon changed the record since
 		return true
 	case rec.Stage(p).Pending:
 		return true
@@ -83,8 +84,8 @@ func (r *Rotator) wantsLook(p key.Policy, rec *record.Record, o *record.Observat
 	return due
 }
 
-// look is the slow interval of a key: between three quarters of it and the whole, so that keys which were first looked
-// at together drift apart.
+// look is a key's slow interval: between three quarters of the configured one and all of it, so that keys first
+// looked at together drift apart.
 func (r *Rotator) look(p key.Policy) time.Duration {
 	return r.Look - time.Duration(plan.Share(p.Key, uint64(r.Look/4)))
 }
@@ -112,7 +113,7 @@ func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o 
 	return err
 }
 
-// act is a step with all that it was planned on. The record is the act's own copy.
+// act is a step with everything that it was planned on. The act owns its copy of the record.
 type act struct {
 	policy key.Policy
 	rec    record.Record
@@ -123,7 +124,7 @@ type act struct {
 // in is what was seen in the step's vault.
 func (a act) in() record.VaultSeen { return a.seen.Vaults[a.step.Vault] }
 
-// perform carries out one step and returns the record as it was saved last.
+// perform carries out one step and returns the record as last saved.
 func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 	switch a.step.Kind {
 	case plan.Hold:
@@ -160,8 +161,8 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 	return a.rec, fmt.Errorf("there is no step %q", a.step.Kind)
 }
 
-// save stores the record with one audit entry. The entry always has what a reader needs to follow the step without the
-// record.
+// save stores the record with one audit entry. The entry always has what a reader needs to follow the step without
+// the record.
 func (r *Rotator) save(ctx context.Context, rec record.Record, event chain.Event,
 	fields map[string]string) (record.Record, error) {
 	return r.saveAs(ctx, rec, "keyd", event, fields)
@@ -192,7 +193,7 @@ func (r *Rotator) emit(p key.Policy, rec *record.Record, s plan.Step, phase stat
 	if g := rec.Generation(s.Generation); g != nil {
 		e.Requests = g.Requests
 	}
-	// A step that names a version is about that one, such as a duplicate.
+	// A step that names a version is about that version, such as a duplicate.
 	if at := rec.Placement(s.Attempt); at.Found() && s.Attempt != "" && e.Version == "" {
 		e.Version = at.Version
 	}

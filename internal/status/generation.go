@@ -19,7 +19,7 @@ type Generation struct {
 	Without     []string        `json:"without,omitempty"` // vault URLs that the operator left out
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
 	Reserved    time.Time       `json:"reserved"`
-	// GenerateBegun is when keyd last called the HSM for a pair of it.
+	// GenerateBegun is when keyd last called the HSM to make its pair.
 	GenerateBegun time.Time   `json:"generate_begun,omitzero"`
 	Pinned        time.Time   `json:"pinned,omitzero"`
 	Finished      time.Time   `json:"finished,omitzero"`
@@ -73,7 +73,7 @@ func (k Key) ActiveIn(g *Generation) (n int) {
 	return n
 }
 
-// AnyPlaced reports whether one of the key's generations was ever to go to a vault.
+// AnyPlaced reports whether keyd ever intended to place one of the key's generations in a vault.
 func (k Key) AnyPlaced() bool {
 	return slices.ContainsFunc(k.Generations, func(g Generation) bool { return len(g.Placements) > 0 })
 }

@@ -1,6 +1,5 @@
-// Package status holds the plain types in which keyd shows itself: what the
-// control socket, the web page and the terminal all print. Its rule: data only,
-// with nothing in it that is secret.
+// Package status holds the plain types in which keyd shows its state: the control socket, the web page and the
+// terminal all print them. Its rule: only data, and none of it secret.
 package status
 
 import (
@@ -16,7 +15,7 @@ type Snapshot struct {
 	Instance string    `json:"instance"`
 	At       time.Time `json:"at"`
 	Started  time.Time `json:"started"`
-	// Ready: every key was looked at once, and the daemon can work.
+	// Ready: keyd has looked at every key once, and can work.
 	Ready    bool      `json:"ready"`
 	Problems []Problem `json:"problems,omitempty"` // worst first
 	HSM      HSM       `json:"hsm"`
@@ -24,7 +23,7 @@ type Snapshot struct {
 	Keys     []Key     `json:"keys"`
 }
 
-// Key finds a key by its name, which may be written in another case.
+// Key finds a key by its name, whose case may differ.
 func (s Snapshot) Key(name string) (Key, bool) {
 	i := slices.IndexFunc(s.Keys, func(k Key) bool { return k.Name == name })
 	if i < 0 {
@@ -45,7 +44,7 @@ const (
 	Warning  Severity = "warning"
 )
 
-// Problem is one trouble in words an operator understands.
+// Problem is one trouble in words that an operator understands.
 type Problem struct {
 	Severity Severity `json:"severity"`
 	Key      string   `json:"key,omitempty"`
@@ -60,13 +59,12 @@ type HSM struct {
 	Up    bool        `json:"up"`
 	Since time.Time   `json:"since,omitzero"` // of the present state
 	Error string      `json:"error,omitempty"`
-	Info  key.HSMInfo `json:"info"` // as it was told at SeenAt
+	Info  key.HSMInfo `json:"info"` // as the HSM side reported it at SeenAt
 	// SeenAt is when the HSM side last answered.
 	SeenAt time.Time `json:"seen_at,omitzero"`
-	// Unit is the systemd unit whose journal tells more: keyd-hsm, or keyd, which starts the
-	// HSM side where that is no service of its own.
+	// Unit is the systemd unit whose journal has the details: keyd-hsm, or keyd if keyd itself starts the HSM side.
 	Unit string `json:"unit,omitempty"`
-	// History is nil where it is not kept.
+	// History is nil if no history is kept.
 	History *History `json:"history,omitempty"`
 }
 
@@ -91,7 +89,7 @@ func (h HSM) State() string {
 	return HSMUp
 }
 
-// Trouble is why the HSM side cannot be used now; "" when it can be, or was not asked yet.
+// Trouble is why the HSM side cannot be used now; "" if it can be used, or was not asked yet.
 func (h HSM) Trouble() string {
 	switch h.State() {
 	case HSMDown:
@@ -111,14 +109,14 @@ type Vault struct {
 	KEK       string          `json:"kek,omitempty"` // kid with version
 	KEKPrint  key.Fingerprint `json:"kek_fingerprint,omitempty"`
 	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
-	// KEKs are the key exchange keys of the vault's record, oldest first; KEKRequest is a new one that was asked for
-	// and is not made yet, KEKNext when the schedule makes one due, and KEKWaiting what the next step waits for.
+	// KEKs are the KEKs of the vault's record, oldest first. KEKRequest is a new one that was requested and is not
+	// made yet, KEKNext is when the schedule makes one due, and KEKWaiting is what the next step waits for.
 	KEKs       []KEK           `json:"keks,omitempty"`
 	KEKRequest *key.KEKRequest `json:"kek_request,omitempty"`
 	KEKNext    time.Time       `json:"kek_next,omitzero"`
 	KEKWaiting string          `json:"kek_waiting,omitempty"`
 	ClockSkew  time.Duration   `json:"clock_skew"`        // vault minus local, nanoseconds
-	History    *History        `json:"history,omitempty"` // nil where it is not kept
+	History    *History        `json:"history,omitempty"` // nil if no history is kept
 }
 
 // Key is one managed key.
@@ -139,8 +137,9 @@ type Key struct {
 	Abandoned    int           `json:"abandoned,omitempty"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.
 	RotationSince time.Time `json:"rotation_since,omitzero"`
-	// MissingFrom are the URLs of the vaults where the latest generation is not active while it is in another.
-	MissingFrom []string `json:"lacking,omitempty"`
+	// MissingFrom lists the URLs of the vaults where the latest generation is not active, although it is active in
+	// another.
+	MissingFrom []string `json:"missing_from,omitempty"`
 	Vaults      []string `json:"vaults"` // URLs, in rotation order
 	Proofs      []Proof  `json:"proofs,omitempty"`
 }
@@ -170,7 +169,7 @@ type Proof struct {
 	Error      string      `json:"error,omitempty"`
 }
 
-// Where is the leg that did not pass, with the reason if it is known: "vault-wrap (KeyNotYetValid)".
+// Where names the leg that did not pass, with the reason if it is known: "vault-wrap (KeyNotYetValid)".
 func (p Proof) Where() string {
 	if p.Reason == "" {
 		return p.Leg
@@ -181,8 +180,7 @@ func (p Proof) Where() string {
 // Phase of an event.
 type Phase string
 
-// The phases: every step begins, and then is done or failed. A wait says why
-// nothing is done now.
+// The phases: every step begins, and then is done or failed. A wait says why keyd does nothing now.
 const (
 	Begin  Phase = "begin"
 	Done   Phase = "done"
@@ -190,7 +188,7 @@ const (
 	Wait   Phase = "wait"
 )
 
-// Event is one happening of the loop, as it happens.
+// Event is one event of the loop, reported as it happens.
 type Event struct {
 	At         time.Time     `json:"at"`
 	Key        string        `json:"key"`
@@ -202,5 +200,5 @@ type Event struct {
 	Detail     string        `json:"detail,omitempty"`
 	Error      string        `json:"error,omitempty"`
 	Elapsed    time.Duration `json:"elapsed,omitempty"`  // nanoseconds, of a finished step
-	Requests   []key.ID      `json:"requests,omitempty"` // those that the generation answers
+	Requests   []key.ID      `json:"requests,omitempty"` // the requests that the generation answers
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// key finds what is wrong with one key: first what keeps data from being read, then what is only late.
+// key finds what is wrong with one key: first what makes data unreadable, then what is only late.
 func (f *finder) key(k status.Key) {
 	for _, p := range k.Proofs {
 		f.proof(k, p)
@@ -48,7 +48,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 	}
 	since := p.PassedAt
 	if f.started.After(since) {
-		since = f.started // what was proven before the start is not known to be late
+		since = f.started // a version that was proven before the start is not known to be late
 	}
 	every := f.Older
 	if p.Newest {
@@ -60,7 +60,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 	}
 }
 
-// drifts adds the differences that the last look found, except the one that holds the key.
+// drifts adds the differences that the last look found, except the one for which the key is held.
 func (f *finder) drifts(k status.Key, l Look) {
 	for _, drift := range plan.Drifts(plan.Input{Policy: l.Policy, Record: &l.Record, Seen: l.Seen}) {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {

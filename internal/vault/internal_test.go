@@ -88,7 +88,7 @@ func TestOperationsAreDistinctInMetrics(t *testing.T) {
 	for _, op := range []operation{opGetKEK, opCreateKEK, opImport, opVersions, opNewest, opGet, opWrap, opUnwrap,
 		opEncrypt, opDecrypt, opSign, opVerify, opDisable, opDeleted, opRecover} {
 		if seen[op.name] {
-			t.Errorf("%s comes twice", op.name)
+			t.Errorf("%s appears twice", op.name)
 		}
 		seen[op.name] = true
 	}

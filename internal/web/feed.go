@@ -36,8 +36,7 @@ const (
 	markHeld    = "held"
 )
 
-// work is what the loop did last for one key, as the page shows it: usually the steps of
-// one generation.
+// work is the loop's latest work on one key, as the page shows it: usually the steps of one generation.
 type work struct {
 	Key   string `json:"key"`
 	Title string `json:"title"`

@@ -14,8 +14,8 @@ import (
 
 const isLive = `document.getElementById("live").textContent === "live"`
 
-// Every world as a desktop, at night, and on a phone: the browser complains of nothing, nothing
-// is wider than the screen, and every part is there.
+// Every world on a desktop, at night, and on a phone: the browser complains about nothing, nothing is wider than the
+// screen, and every part is there.
 func TestPageOfEveryWorldOnEveryScreen(t *testing.T) {
 	for _, w := range shownWorlds() {
 		origin := serveShown(t, w)
@@ -47,7 +47,7 @@ func TestPageOfEveryWorldOnEveryScreen(t *testing.T) {
 	}
 }
 
-// wantNoSideScroll requires that nothing reaches out of the screen.
+// wantNoSideScroll requires that nothing is wider than the screen.
 func (b *tab) wantNoSideScroll() {
 	b.t.Helper()
 	if over := eval[int](b, `document.documentElement.scrollWidth - document.documentElement.clientWidth`); over > 0 {
@@ -164,8 +164,7 @@ func (b *tab) wantAccessible() {
 	}
 }
 
-// By the tab key alone every link is reached, each can be seen to have the focus, and the end of
-// the page is the way out.
+// The tab key alone reaches every link, each link shows that it has the focus, and the end of the page leads out.
 func TestPageIsReachedByTheKeyboard(t *testing.T) {
 	origin := serveShown(t, shown{snapshot: everyTrouble(), entries: entries()})
 	b := newTab(t, desktop)
@@ -202,7 +201,7 @@ func TestPageSkipLinkSkips(t *testing.T) {
 	b.wait("the focus is on the content", `document.activeElement.id === "main"`)
 }
 
-// The policy is in force: what it forbids is tried, and the browser says so.
+// The policy is in force: the test tries what it forbids, and the browser reports that.
 func TestPagePolicyIsInForce(t *testing.T) {
 	origin := serveShown(t, shown{snapshot: threeKeys()})
 	b := newTab(t, desktop)

@@ -24,14 +24,14 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 var (
 	statusPages = sync.OnceValue(func() *template.Template { return parse("status.html") })
 	keyPages    = sync.OnceValue(func() *template.Template { return parse("key.html") })
 )
 
-// golden compares with testdata/NAME.
+// golden compares a text with testdata/NAME.
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	path := filepath.Join("testdata", name)
@@ -76,7 +76,7 @@ func keyHTML(t *testing.T, s status.Snapshot, name string) string {
 	return b.String()
 }
 
-func TestThePagesAreAsTheGoldenFilesSay(t *testing.T) {
+func TestThePagesMatchTheGoldenFiles(t *testing.T) {
 	rotating, events := rotatingNow()
 	golden(t, "rotating.html", statusHTML(t, rotating, events, entries()))
 	golden(t, "problems.txt", problemsText(everyTrouble()))
@@ -85,12 +85,12 @@ func TestThePagesAreAsTheGoldenFilesSay(t *testing.T) {
 	golden(t, "key.html", mainOf(keyHTML(t, everyTrouble(), "compromised")))
 }
 
-// mainOf is a page without what every page has.
+// mainOf returns a page without the parts that every page has.
 func mainOf(html string) string {
 	return html[strings.Index(html, "<main"):strings.Index(html, "<footer>")]
 }
 
-func TestTheHSMsPlaceSaysWhatItIsAndHowOldThatIs(t *testing.T) {
+func TestTheHSMPanelShowsItsStateAndAge(t *testing.T) {
 	s := everyTrouble()
 	s.HSM.SeenAt = at.Add(-40 * time.Second)
 	shown := statusHTML(t, s, nil, nil)
@@ -110,7 +110,7 @@ func TestTheHSMsPlaceSaysWhatItIsAndHowOldThatIs(t *testing.T) {
 	}
 }
 
-// problemsText is what the page says of problems, without its markup.
+// problemsText is what the page says about problems, without its markup.
 func problemsText(s status.Snapshot) string {
 	var b strings.Builder
 	for _, g := range groupProblems(s) {
@@ -122,7 +122,7 @@ func problemsText(s status.Snapshot) string {
 	return b.String()
 }
 
-// Nothing that the policy would block may be in a page: no inline script, style or handler.
+// A page may contain nothing that the policy would block: no inline script, style or handler.
 func TestNoPageHasInlineScriptOrStyle(t *testing.T) {
 	handler := regexp.MustCompile(`\son[a-z]+=`)
 	for name, html := range everyPage(t) {
@@ -138,7 +138,7 @@ func TestNoPageHasInlineScriptOrStyle(t *testing.T) {
 	}
 }
 
-// everyPage is each world's pages by name.
+// everyPage returns each world's pages by name.
 func everyPage(t *testing.T) map[string]string {
 	t.Helper()
 	rotating, events := rotatingNow()
@@ -153,7 +153,7 @@ func everyPage(t *testing.T) map[string]string {
 	return all
 }
 
-func TestWhatOperatorsWriteIsOnNoPage(t *testing.T) {
+func TestNoPageShowsOperatorsText(t *testing.T) {
 	for name, html := range everyPage(t) {
 		if strings.Contains(html, "SECRET-REASON") || strings.Contains(html, "hunter2") {
 			t.Errorf("%s shows an operator's reason", name)
@@ -237,7 +237,7 @@ func TestManyProblemsOfOneKindHideNoOther(t *testing.T) {
 	}
 }
 
-func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
+func TestAnAlarmAboutAProofBecomesTheKeysState(t *testing.T) {
 	states := map[string]string{}
 	for _, k := range withAlarms(everyTrouble()) {
 		states[k.Name] = k.State
@@ -247,7 +247,7 @@ func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
 		t.Errorf("states %v", states)
 	}
 	s := everyTrouble()
-	s.Problems = nil // one inconclusive proof is no alarm yet
+	s.Problems = nil // one inconclusive proof raises no alarm yet
 	for _, k := range withAlarms(s) {
 		if k.State == stateUnproven {
 			t.Errorf("%s is %s without an alarm", k.Name, k.State)
@@ -255,7 +255,7 @@ func TestAnAlarmAboutAProofIsTheKeysState(t *testing.T) {
 	}
 }
 
-func TestThePageSaysThatTheAuditChainCannotBeRead(t *testing.T) {
+func TestThePageReportsAnUnreadableAuditChain(t *testing.T) {
 	c := (&world{snapshot: threeKeys()}).config(t)
 	c.Recent = func(context.Context, int) ([]status.Entry, error) { return nil, os.ErrPermission }
 	if a := ask(t, "GET", serve(t, c), "/", nil); a.code != http.StatusOK ||
@@ -287,7 +287,7 @@ func TestTheVerdictIsTheWorst(t *testing.T) {
 	}
 }
 
-func TestAHoldByAnOperatorTellsWhoAndNotWhy(t *testing.T) {
+func TestAHoldByAnOperatorShowsWhoAndNotWhy(t *testing.T) {
 	s := threeKeys()
 	hold(&s, 1, key.HoldPaused, operatorsReason)
 	p := groupProblems(s)[0].Shown[0]
@@ -297,7 +297,7 @@ func TestAHoldByAnOperatorTellsWhoAndNotWhy(t *testing.T) {
 	}
 }
 
-// BenchmarkFiveHundredKeys makes the page of 500 keys; the size is reported as page-KB.
+// BenchmarkFiveHundredKeys makes the page of 500 keys, and reports its size as page-KB.
 func BenchmarkFiveHundredKeys(b *testing.B) {
 	s, list, page := manyKeys(500), entries(), parse("status.html")
 	var size int
@@ -311,7 +311,7 @@ func BenchmarkFiveHundredKeys(b *testing.B) {
 	b.ReportMetric(float64(size)/1024, "page-KB")
 }
 
-func TestAPageIsPackedForThoseWhoCanUnpack(t *testing.T) {
+func TestAPageIsCompressedForClientsThatAcceptIt(t *testing.T) {
 	addr := serve(t, (&world{snapshot: manyKeys(500)}).config(t))
 	plain := ask(t, "GET", addr, "/", func(r *http.Request) { r.Header.Set("Accept-Encoding", "identity") })
 	packed := ask(t, "GET", addr, "/", func(r *http.Request) { r.Header.Set("Accept-Encoding", "br, gzip") })

@@ -12,7 +12,7 @@ func TestAHealthyIdleDaemonLogsNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(s *settings) {
 		s.vaults, s.schedule = []string{"weu", "mhsm"}, "@yearly"
-		s.look, s.newest = time.Second, time.Second // a working day's looks and proofs in seconds
+		s.look, s.newest = time.Second, time.Second // a working day's looks and proofs, in seconds
 	})
 	w.start()
 	w.waitGeneration(1)

@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// recordDomain keeps the sums of records apart from all other hashes.
+// recordDomain separates the hashes of records from all other hashes.
 const recordDomain = "keyd record v1\n"
 
 // recordSum is SHA-256(domain ‖ len(name) ‖ name ‖ revision ‖ body), the numbers
@@ -27,7 +27,7 @@ func recordSum(name string, revision uint64, body []byte) chain.Hash {
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// stored is a record as it lies in the file.
+// stored is a record as the file holds it.
 type stored struct {
 	sum      chain.Hash
 	revision uint64
@@ -63,7 +63,7 @@ func encodeLinked(l chain.Linked) []byte {
 	return bytes.Join([][]byte{l.Prev[:], l.Hash[:], l.Body}, nil)
 }
 
-// parseLinked splits an audit value; it does not check the hash.
+// parseLinked splits an audit value. It does not check the hash.
 func parseLinked(seqKey, value []byte) (l chain.Linked, err error) {
 	if len(seqKey) != 8 {
 		return l, errors.New("an audit entry has no sequence number")

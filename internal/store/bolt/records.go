@@ -13,9 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Load returns the record of a key, with the revision that Save compares. A key
-// without a record gets an empty one at revision 0. Errors: *CorruptError,
-// *SchemaError.
+// Load returns the record of a key, with the revision that Save compares. For a key without a record it returns an
+// empty one at revision 0. Errors: *CorruptError, *SchemaError.
 func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 	rec := record.Record{Schema: s.format.version, Key: name}
 	revision, err := s.load(ctx, name, &rec)
@@ -26,7 +25,7 @@ func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 	return rec, err
 }
 
-// LoadVault returns the record of a vault by its URL, as Load does that of a key.
+// LoadVault returns the record of a vault by its URL, as Load does for a key.
 func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error) {
 	rec := record.Vault{Schema: s.format.version, URL: url}
 	revision, err := s.load(ctx, url, &rec)
@@ -37,7 +36,7 @@ func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error)
 	return rec, err
 }
 
-// load reads the record of that name into rec, and leaves rec as it is when there is none.
+// load reads the record of that name into rec. It leaves rec unchanged if there is none.
 func (s *Store) load(ctx context.Context, name string, rec any) (revision uint64, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketRecords).Get([]byte(name))
@@ -57,7 +56,7 @@ func (s *Store) load(ctx context.Context, name string, rec any) (revision uint64
 	return revision, err
 }
 
-// loaded refuses a record of a newer keyd, and one that is another's.
+// loaded refuses a record of a newer keyd, and one with another name.
 func (s *Store) loaded(name, says string, schema int) error {
 	if schema > s.format.version {
 		return &SchemaError{Path: s.path, Found: schema, Known: s.format.version}
@@ -68,15 +67,12 @@ func (s *Store) loaded(name, says string, schema int) error {
 	return nil
 }
 
-// Save replaces the stored record if its revision still is rec.Revision (0:
-// there is none yet), and appends the entries in the same transaction; at least
-// one is needed. It returns rec at its new revision, which is the sequence
-// number of the last entry. An entry without a key or time gets the record's
-// and the present one.
+// Save replaces the stored record if its revision is still rec.Revision (0: there is none yet), and appends the
+// entries in the same transaction; at least one is needed. It returns rec at its new revision, which is the sequence
+// number of the last entry. If an entry has no key or time, Save sets the record's name and the present time.
 //
-// Errors: *ConflictError; *key.CaseError for a new record when another has its name in
-// another case; *WriteError: after the latter with class Ambiguous,
-// load again to see which it was.
+// Errors: *ConflictError; *key.CaseError if another record has the new record's name in another case; *WriteError. If
+// a *WriteError has class Ambiguous, load again to see whether the change happened.
 func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if !key.ValidName(rec.Key) {
 		return rec, fmt.Errorf("%q cannot be the name of a record", rec.Key)
@@ -88,7 +84,8 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.En
 	return rec, err
 }
 
-// SaveVault replaces the record of a vault as Save does that of a key. Its entries have the vault's URL for a key.
+// SaveVault replaces the record of a vault, as Save does for a key. Its entries have the vault's URL instead of a
+// key.
 func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error) {
 	if !isVault(rec.URL) {
 		return rec, fmt.Errorf("%q cannot be the URL of a vault's record", rec.URL)
@@ -100,14 +97,14 @@ func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chai
 	return rec, err
 }
 
-// isVault recognises the record of a vault by its name, a URL: no name of a key has a colon.
+// isVault recognises the record of a vault by its name, a URL: no key's name has a colon.
 func isVault(name string) bool { return strings.HasPrefix(name, "https://") }
 
-// change is a record that is to be saved.
+// change is a record to save.
 type change struct {
 	name     string
 	schema   int
-	revision uint64 // with which it was loaded
+	revision uint64 // at which it was loaded
 	body     any
 }
 
@@ -144,7 +141,7 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 	return revision, err
 }
 
-// refuseOtherCase keeps one key from getting two records.
+// refuseOtherCase keeps a key from getting two records.
 func refuseOtherCase(records *bbolt.Bucket, name string) error {
 	return records.ForEach(func(k, _ []byte) error {
 		if key.SameName(string(k), name) {

@@ -15,8 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Store is the state of one host. Its methods may be called from many
-// goroutines.
+// Store is the state of one host. Any goroutine may call its methods.
 type Store struct {
 	path     string
 	format   format
@@ -27,18 +26,18 @@ type Store struct {
 
 	writing sync.Mutex // held over one whole write
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	db       *bbolt.DB  // nil: closed, or to be opened again
 	closed   bool
-	doubt    bool  // a commit failed with its effect in sight
+	doubt    bool  // a commit failed that may have taken effect
 	stuck    bool  // bbolt panicked in a write and still holds its locks
-	broken   error // damage found while running: every call answers it
+	broken   error // damage found while running: every call returns it
 	lastFail error
 	entries  uint64
 }
 
-// Append adds entries that change no record, such as the daemon's start, a
-// reload, or a refused request. Errors: *WriteError.
+// Append adds entries that change no record, such as the daemon's start, a reload, or a refused request. Errors:
+// *WriteError.
 func (s *Store) Append(ctx context.Context, entries ...chain.Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -46,7 +45,7 @@ func (s *Store) Append(ctx context.Context, entries ...chain.Entry) error {
 	return s.write(ctx, func(tx *bbolt.Tx) error { return s.link(tx, "", "", entries) })
 }
 
-// link appends entries; the last one carries the sum of the record, if any.
+// link appends entries. The last one carries the hash of the record, if there is one.
 func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) error {
 	seq, prev := head(tx)
 	for i, e := range entries {
@@ -117,8 +116,7 @@ func (s *Store) Healthy() error {
 	return s.lastFail
 }
 
-// Close waits for what is under way and frees the file. A second call does
-// nothing.
+// Close waits for running calls and closes the file. A second call does nothing.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -175,9 +173,8 @@ func (s *Store) write(ctx context.Context, fn func(*bbolt.Tx) error) error {
 	return s.rememberLocked(err)
 }
 
-// transact is one write transaction. A commit happens by the write of bbolt's
-// meta page and by nothing else, so after a failed one the head of the chain
-// tells whether it can have happened.
+// transact runs one write transaction. bbolt commits by writing its meta page and by nothing else, so after a failed
+// commit the head of the chain shows whether it can have happened.
 func (s *Store) transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 	tx, err := db.Begin(true)
 	if err != nil {
@@ -213,8 +210,8 @@ func (s *Store) setHead(seq uint64, doubt bool) {
 	s.entries, s.doubt = seq, doubt
 }
 
-// handle returns the open file. When in doubt it closes the file, has the
-// kernel forget it, and checks anew what is on the disk.
+// handle returns the open file. If in doubt it closes the file, makes the kernel drop its pages, and checks again
+// what is on the disk.
 func (s *Store) handle() (*bbolt.DB, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,8 +240,7 @@ func (s *Store) handle() (*bbolt.DB, error) {
 	return s.db, nil
 }
 
-// remember keeps damage in mind: a file that was once seen damaged is not used
-// again by this process.
+// remember keeps the damage: once this process has seen the file damaged, it does not use it again.
 func (s *Store) remember(err error) error {
 	if !isCorrupt(err) {
 		return err

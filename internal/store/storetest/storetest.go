@@ -1,5 +1,5 @@
-// Package storetest is the contract of a store, as tests that any backend runs.
-// Its rule: it knows a backend only by what its users know of it.
+// Package storetest is the contract of a store, as tests that any backend runs. Its rule: it uses a backend only as
+// the backend's users do.
 package storetest
 
 import (
@@ -34,11 +34,11 @@ type Backend interface {
 // Opened is an empty backend.
 type Opened struct {
 	Backend
-	// Reopen ends the backend, and opens what it wrote as another process would.
+	// Reopen closes the backend, and opens what it wrote as another process would.
 	Reopen func(t *testing.T) Backend
 }
 
-// Run runs the contract; open gives a fresh, empty backend each time.
+// Run runs the contract; open makes a fresh, empty backend each time.
 func Run(t *testing.T, open func(t *testing.T) Opened) {
 	contract := map[string]func(*testing.T, Opened){
 		"an absent record loads empty at revision 0":     absent,
@@ -276,8 +276,7 @@ func race(t *testing.T, b Opened) {
 	}
 }
 
-// addRequest is the loop of every writer: load, change, save, and again after a
-// conflict.
+// addRequest does what every writer does: load, change, save, and start over after a conflict.
 func addRequest(ctx context.Context, b Opened, reason string) error {
 	for {
 		rec, err := b.Load(ctx, "k")
