@@ -20,6 +20,7 @@ type cache struct {
 	facts  map[string]*facts            // by url and key
 	vaults map[string]*record.VaultLook // by url
 	empty  map[string]time.Time         // by url and key: since when the vault shows nothing of it
+	answer map[string]time.Time         // by url: when a vault last answered that tells its clock
 }
 
 type downVault struct {
@@ -31,7 +32,7 @@ func newCache() cache {
 	return cache{
 		mu: new(sync.Mutex), last: map[string]*record.Observation{}, used: map[string]bool{}, shown: map[string]shown{},
 		down: map[string]downVault{}, vaults: map[string]*record.VaultLook{}, facts: map[string]*facts{},
-		empty: map[string]time.Time{},
+		empty: map[string]time.Time{}, answer: map[string]time.Time{},
 	}
 }
 
@@ -48,22 +49,17 @@ func (c *cache) use(name string) {
 	c.used[name] = true
 }
 
-func (c *cache) isUsed(name string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.used[name]
-}
-
 func (c *cache) drop(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.last, name)
 }
 
-func (c *cache) get(name string) *record.Observation {
+// get is the newest observation, and whether it was acted on.
+func (c *cache) get(name string) (seen *record.Observation, used bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last[name]
+	return c.last[name], c.used[name]
 }
 
 // downNow returns the error of a vault that did not answer a moment ago.
@@ -81,6 +77,19 @@ func (c *cache) putDown(url string, err error, until time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.down[url] = downVault{err, until}
+}
+
+// putAnswer notes that a vault answered, and told its clock.
+func (c *cache) putAnswer(url string, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer[url] = at
+}
+
+func (c *cache) answerOf(url string) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answer[url]
 }
 
 // AskAgain makes the next look ask every vault again that did not answer a moment ago, such as after a repair.
