@@ -142,3 +142,24 @@ func (c *cache) putShown(url, version string, s shown) {
 	defer c.mu.Unlock()
 	c.shown[url+"/"+version] = s
 }
+
+// turns lets one look at each vault go on at once: who comes meanwhile takes what it sees.
+type turns struct {
+	mu sync.Mutex
+	of map[string]*sync.Mutex // by url
+}
+
+// take waits for the vault's turn. The caller ends it by what take returns.
+func (t *turns) take(url string) (end func()) {
+	t.mu.Lock()
+	if t.of == nil {
+		t.of = map[string]*sync.Mutex{}
+	}
+	if t.of[url] == nil {
+		t.of[url] = new(sync.Mutex)
+	}
+	turn := t.of[url]
+	t.mu.Unlock()
+	turn.Lock()
+	return turn.Unlock
+}

@@ -141,13 +141,11 @@ func (o *Observer) sharedVault(ctx context.Context, url string, rec *record.Vaul
 	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
 		return seen
 	}
-	seen, _, _ := o.vaultRuns.Do(url, func() (any, error) {
-		if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
-			return seen, nil // somebody looked meanwhile
-		}
-		return o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, *rec), nil
-	})
-	return seen.(*record.VaultLook)
+	defer o.turns.take(url)()
+	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
+		return seen // somebody looked meanwhile
+	}
+	return o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, *rec)
 }
 
 // serves reports whether keys may go by a look at a vault's key exchange keys.
@@ -164,9 +162,9 @@ func (o *Observer) serves(seen *record.VaultLook, rec *record.Vault) bool {
 // inUse is what was seen of the KEK in use.
 func inUse(active *record.KEK, seen *record.VaultLook) record.KEKSeen {
 	kek, ok := seen.KEK(active.Version())
-	kek.Was = active.Fingerprint
+	kek.Was, kek.Absent = active.Fingerprint, kek.Absent || !ok
 	switch {
-	case !ok || kek.Absent:
+	case kek.Absent:
 		kek.Err = &kekError{key.Refused,
 			fmt.Sprintf("the vault does not show the key exchange key %s, which keyd uses", active.Kid)}
 	case kek.Print != "" && kek.Print != active.Fingerprint:

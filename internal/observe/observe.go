@@ -6,8 +6,6 @@ import (
 	"maps"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
@@ -71,7 +69,7 @@ type Observer struct {
 	cache     cache
 	inventory inventory
 	sweeps    sweeps
-	vaultRuns singleflight.Group // looks at a vault itself, by URL
+	turns     turns // looks at a vault itself
 }
 
 // New returns an Observer that has seen nothing.
@@ -100,7 +98,7 @@ func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record)
 	seen.HSM = o.hsm(ctx, p.Key, o.Slow)
 	for _, v := range p.Vaults {
 		part := last.Vaults[v.URL]
-		switch o.needs(ctx, v.URL, p.Key, part) {
+		switch o.needs(ctx, p, &rec, last, v.URL) {
 		case wholeLook:
 			part = o.look(ctx, v.Name, v.URL, p.Key, &rec)
 		case listingOnly:

@@ -3,11 +3,10 @@ package observe
 import (
 	"context"
 	"errors"
+	"path"
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/singleflight"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -31,9 +30,8 @@ const (
 
 // sweeps keeps the newest list of each vault.
 type sweeps struct {
-	mu      sync.Mutex
-	of      map[string]*swept // by URL
-	running singleflight.Group
+	mu sync.Mutex
+	of map[string]*swept // by URL
 }
 
 // swept is what keyd knows of a vault's list of keys.
@@ -65,8 +63,9 @@ const (
 )
 
 // needs says what to ask a vault about a key, by what was seen of it last.
-func (o *Observer) needs(ctx context.Context, url, name string, part record.VaultSeen) need {
-	name = strings.ToLower(name)
+func (o *Observer) needs(ctx context.Context, p key.Policy, rec *record.Record, last *record.Observation,
+	url string) need {
+	name, part := strings.ToLower(p.Key), last.Vaults[url]
 	o.sweeps.mu.Lock()
 	o.sweeps.vault(url).keys[name] = true
 	o.sweeps.mu.Unlock()
@@ -74,7 +73,8 @@ func (o *Observer) needs(ctx context.Context, url, name string, part record.Vaul
 	c := o.Vaults(url)
 	switch {
 	case c == nil || part.Err != nil || len(part.Versions) == 0 || !within(now, part.NewestAt, wholeEvery),
-		part.PolicyErr != nil && !within(now, part.NewestAt, refusedPause):
+		o.cache.factsOf(url, p.Key).again(now),
+		!plan.Input{Now: now, Policy: p, Record: rec, Seen: last}.InOrder(url):
 		return wholeLook
 	case !o.sweep(ctx, c, url):
 		return listingOnly
@@ -121,20 +121,18 @@ func (o *Observer) sweep(ctx context.Context, c Vault, url string) bool {
 	if most == 0 || o.cache.downNow(url, o.now()) != nil {
 		return false
 	}
-	_, err, _ := o.sweeps.running.Do(url, func() (any, error) {
-		if fresh, _ := o.swept(url); fresh {
-			return nil, nil // somebody swept meanwhile
-		}
-		begun := o.now()
-		within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
-		defer cancel()
-		items, err := c.Sweep(within, most)
-		o.sweptNow(ctx, url, begun, items, err)
-		if _, told := c.ClockSkew(); err == nil && told {
-			o.cache.putAnswer(url, o.now())
-		}
-		return nil, err
-	})
+	defer o.turns.take(url)()
+	if fresh, _ := o.swept(url); fresh {
+		return true // somebody swept meanwhile
+	}
+	begun := o.now()
+	within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
+	defer cancel()
+	items, err := c.Sweep(within, most)
+	o.sweptNow(ctx, url, begun, items, err)
+	if _, told := c.ClockSkew(); err == nil && told {
+		o.cache.putAnswer(url, o.now())
+	}
 	return err == nil
 }
 
@@ -163,10 +161,25 @@ func (o *Observer) sweptNow(ctx context.Context, url string, begun time.Time, it
 	case errors.Is(err, key.ErrTooManyPages) || key.ClassOf(err) == key.Refused:
 		s.useless = begun.Add(keyByKey)
 	}
+	kekChanged := err == nil && s.kekChanged(o.cache.vaultOf(url))
 	o.sweeps.mu.Unlock()
 	if err != nil {
 		o.failed(ctx, url, begun, err)
 	}
+	if kekChanged {
+		o.DropVault(url) // whoever needs the key exchange key next looks at it
+	}
+}
+
+// kekChanged reports whether the list shows the key exchange key otherwise than the last look at it. It is called with
+// the lock held.
+func (s *swept) kekChanged(seen *record.VaultLook) bool {
+	if seen == nil || seen.Newest.KEK.Kid == "" {
+		return false
+	}
+	newest, listed := seen.Version(seen.Newest.KEK.Version())
+	item, swept := s.items[strings.ToLower(path.Base(path.Dir(seen.Newest.KEK.Kid)))]
+	return listed && swept && !item.Same(key.ItemOf(newest))
 }
 
 // confirmed is a part that still stands: the vault answered at the last sweep, and told its clock.
@@ -186,12 +199,7 @@ func (o *Observer) withClock(ctx context.Context, url string, part record.VaultS
 	}
 	if !within(o.now(), o.cache.answerOf(url), key.MaxSkew) {
 		if rec, err := o.Records.LoadVault(ctx, url); err == nil {
-			o.vaultRuns.Do(url, func() (any, error) {
-				if !within(o.now(), o.cache.answerOf(url), key.MaxSkew) {
-					o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, rec)
-				}
-				return nil, nil
-			})
+			o.clockAgain(ctx, url, rec)
 		}
 	}
 	part.Skew, part.SkewSeen = c.ClockSkew()
@@ -199,4 +207,12 @@ func (o *Observer) withClock(ctx context.Context, url string, part record.VaultS
 		part.ClockAt = o.now() // the vault never tells its clock: asking again tells no more
 	}
 	return part
+}
+
+// clockAgain looks at a vault for the sake of its clock, unless it answered to somebody meanwhile.
+func (o *Observer) clockAgain(ctx context.Context, url string, rec record.Vault) {
+	defer o.turns.take(url)()
+	if !within(o.now(), o.cache.answerOf(url), key.MaxSkew) {
+		o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, rec)
+	}
 }

@@ -59,9 +59,9 @@ func Drifts(in Input) (out []Drift) {
 	return out
 }
 
-// pairsThen is the pairs that were pinned when keyd looked.
+// pairsThen is the pairs that were pinned when the HSM's inventory was read.
 func (in Input) pairsThen() []record.Pair {
-	return slices.DeleteFunc(in.Record.Pairs(), func(p record.Pair) bool { return p.Pinned.After(in.Seen.At) })
+	return slices.DeleteFunc(in.Record.Pairs(), func(p record.Pair) bool { return p.Pinned.After(in.Seen.HSM.Begun) })
 }
 
 // drifter collects what drifts in one vault.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -143,10 +144,10 @@ func (p *Parts) clock(in Input, url string) {
 	}
 }
 
-// asked is what was seen in a vault, unless keyd cannot ask it.
+// asked is what was seen in a vault. There is no use in asking one that did not answer a moment ago.
 func (in Input) asked(url string) (record.VaultSeen, bool) {
 	seen := in.Seen.Vaults[url]
-	return seen, !seen.Unconfigured
+	return seen, !seen.Unconfigured && (seen.Err == nil || in.older(seen.Begun, pollSoon))
 }
 
 // recent reports whether nothing but a look lies between t and now. A clock that was set in between makes up reasons to
@@ -160,4 +161,25 @@ func (in Input) recent(t time.Time) bool {
 func (in Input) older(t time.Time, d time.Duration) bool {
 	age := in.Now.Sub(t)
 	return age < 0 || age >= d
+}
+
+// InOrder reports whether what was seen of a vault keeps keyd from no step, and has no drift that may end by itself. What
+// is not in order is looked at anew at every slow look.
+func (in Input) InOrder(url string) bool {
+	v, ok := in.Policy.Vault(url)
+	if !ok || in.shown(v).Err != nil {
+		return false
+	}
+	seen := visible{v, in.shown(v)}
+	if last := in.Record.NewestIn(url); last.Found() &&
+		!(last.Generation.Holds(url, seen.seen.Newest) && in.newestStands(seen, last.Generation)) {
+		return false
+	}
+	var drifts []Drift
+	d := drifter{in, seen, &drifts}
+	d.versions()
+	d.placed()
+	return !slices.ContainsFunc(drifts, func(d Drift) bool {
+		return d.Kind != DriftUnprotected && d.Kind != DriftNearLimit
+	})
 }

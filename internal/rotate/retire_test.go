@@ -84,6 +84,7 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 		t.Error("it was disabled all the same")
 	}
 	first.Enabled = false // by somebody
+	w.now = w.now.Add(8 * time.Hour)
 	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftDisabled) {
 		t.Errorf("drift %v, want %s", got, plan.DriftDisabled)
 	}
