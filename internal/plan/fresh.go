@@ -123,7 +123,7 @@ func (p *Parts) listing(in Input, url string) {
 }
 
 func (in Input) listed(v record.VaultSeen) bool {
-	return !v.Acted && v.Revision == in.Record.Revision && in.recent(v.Begun)
+	return v.Err == nil && !v.Acted && v.Revision == in.Record.Revision && in.recent(v.Begun)
 }
 
 func (p *Parts) vault(in Input, url string) {
