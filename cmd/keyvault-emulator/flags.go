@@ -95,6 +95,7 @@ type serviceFlags struct {
 	consumerSpeed          float64
 	identityListen, arcDir string
 	stateFile, caKey       string
+	keyList                string
 	firmware               int
 	limits, withoutDate    bool
 	roleDelay              time.Duration
@@ -123,6 +124,8 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
 	f.BoolVar(&x.withoutDate, "hsm-without-date", false,
 		"leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
+	f.StringVar(&x.keyList, "key-list", "newest",
+		"which `KIND` of list of keys vaults show: newest, oldest, bare, shuffled or gappy")
 	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
 }
 
@@ -135,6 +138,10 @@ func (s settings) service(opts *emulator.Options) error {
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {
 		return fmt.Errorf("--arc-key-dir needs --identity-listen: Arc's endpoint is there")
+	}
+	var err error
+	if opts.KeyList, err = emulator.ParseKeyList(x.keyList); err != nil {
+		return fmt.Errorf("--key-list: %w", err)
 	}
 	switch x.firmware {
 	case 2:

@@ -87,8 +87,8 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 		"role": host + "=id:crypto-officer:/keys/k", "policy": host + "=id:get",
 		"firewall": host + "=192.0.2.0/24,trusted-services",
 		"identity": "id=192.0.2.1", "role-delay": "1m", "state": "file", "service-limits": "true",
-		"attestation-firmware": "3",
-		"consumer":             "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
+		"attestation-firmware": "3", "key-list": "oldest",
+		"consumer": "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
 		"certificate": "id=" + certificate,
 		"ca-key":      "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
 	} {
@@ -107,7 +107,7 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 		opts.StateFile != "file" || opts.AuthorityFile != "authority" ||
 		opts.AttestationFirmware != emulator.Firmware3 || len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 ||
 		len(opts.Certificates) != 1 || !opts.HSMWithoutDate || opts.IdentityListen != "127.0.0.1:0" ||
-		opts.ArcKeyDir != "keys" {
+		opts.ArcKeyDir != "keys" || opts.KeyList != emulator.OldestListed {
 		t.Errorf("%+v", opts)
 	}
 }
@@ -129,6 +129,7 @@ func TestTheEmulatorRefusesAFlagThatCannotWork(t *testing.T) {
 		{vault, "--firewall=other.vault.azure.net=192.0.2.1"},
 		{vault, "--identity=someone"},
 		{vault, "--attestation-firmware=4"},
+		{vault, "--key-list=random"},
 		{vault, "--certificate=someone"},
 		{vault, "--certificate=someone=/nonexistent"},
 		{vault, "--arc-key-dir=keys"},

@@ -121,7 +121,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: d.hsm, Records: d.store, Vaults: d.observeVault, Clock: time.Now,
-		Metrics: observe.NewMetrics(d.reg),
+		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,

@@ -178,7 +178,7 @@ func (v *Vault) keyRows(s *state) []row {
 	var rows []row
 	for name := range s.keys {
 		if k, err := s.key(name); err == nil {
-			rows = append(rows, row{k.name, v.item(k.newest(), "keys", k.name)})
+			rows = append(rows, row{k.name, v.keyItem(k)})
 		}
 	}
 	if v.config.Profile != ManagedHSM {
@@ -186,7 +186,7 @@ func (v *Vault) keyRows(s *state) []row {
 			rows = append(rows, row{d.entry.name, nil})
 		}
 	}
-	return sorted(rows)
+	return v.listed(rows)
 }
 
 // deletedRows of a vault pass through the keys that are not deleted, and through all versions.

@@ -78,6 +78,8 @@ type Options struct {
 	// HSMWithoutDate leaves the Date header out of a Managed HSM's answers: recordings
 	// of 2022 have none, RFC 9110 section 6.6.1 wants one.
 	HSMWithoutDate bool
+	// KeyList is how the vaults' lists of keys are.
+	KeyList KeyList
 	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
 	// cache by the wall clock: a test that moves Now further needs more.
 	TokenLifetime time.Duration

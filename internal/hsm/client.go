@@ -239,6 +239,14 @@ func (c *Client) Inventory(ctx context.Context) ([]key.Object, error) {
 	}
 }
 
+// Find shows what the HSM has under one id, as Inventory would: a whole pair of this instance, pending or not, or an
+// object that is not Complete and whose Problem says why, such as a duplicate, half a pair, or another's. Nothing under
+// the id is an empty list and no error. It costs one search on the token.
+func (c *Client) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
+	r, err := do[inventoryResult](ctx, c, "Find", idParams{ID: id}, c.limits.Call, key.Retry)
+	return r.Objects, err
+}
+
 // Generate makes generation number of the key as one pair with this id, labelled
 // pending. It must be called at most once per id: after an Ambiguous error look
 // with PublicKey. Exists: something has the id, and nothing was made.

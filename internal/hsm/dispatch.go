@@ -10,6 +10,7 @@ import (
 type calls interface {
 	Describe(ctx context.Context) (description, error)
 	Inventory(ctx context.Context, after key.ID) (inventoryResult, error)
+	Find(ctx context.Context, id key.ID) ([]key.Object, error)
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
 	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	CheckKEK(ctx context.Context, kek key.KEK) (string, error)
@@ -29,6 +30,11 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 	case "Inventory":
 		return handle(params, func(p inventoryParams) (inventoryResult, error) {
 			return c.Inventory(ctx, p.After)
+		})
+	case "Find":
+		return handle(params, func(p idParams) (inventoryResult, error) {
+			objects, err := c.Find(ctx, p.ID)
+			return inventoryResult{Objects: objects}, err
 		})
 	case "Generate":
 		return handle(params, func(p generateParams) (empty, error) {

@@ -26,6 +26,23 @@ func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, 
 	return page, classify("list the key pairs", err, key.Retry)
 }
 
+// Find shows what the token has under one id: nothing, or one key.Object, which is not Complete unless there is exactly
+// one pair of this instance.
+func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
+	if _, err := e.ready(ctx); err != nil {
+		return nil, err
+	}
+	found, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]key.Object, error) {
+		objects, err := s.objectsWith(id)
+		if err != nil || len(objects) == 0 {
+			return nil, err
+		}
+		o, err := s.inventoried(id, e.own, objects)
+		return []key.Object{o}, err
+	})
+	return found, classify("look for the key pair "+string(id), err, key.Retry)
+}
+
 // Generate makes a pending pair and reads it back. After any error except a refusal the outcome is open: look for the
 // id before anything else.
 func (e *engine) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {

@@ -45,6 +45,15 @@ func (f *fakeCalls) Inventory(_ context.Context, after key.ID) (inventoryResult,
 	return inventoryResult{}, f.err
 }
 
+func (f *fakeCalls) Find(_ context.Context, id key.ID) ([]key.Object, error) {
+	for _, o := range f.objects {
+		if o.ID == id {
+			return []key.Object{o}, f.err
+		}
+	}
+	return nil, f.err
+}
+
 func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec) error {
 	if f.begun != nil {
 		close(f.begun)

@@ -74,8 +74,15 @@ func (l look) slowFacts(ctx context.Context) {
 	}
 }
 
-// answered records the vault's answer. If the vault refuses or fails to answer, keyd cannot see drift of that kind,
-// and must show that.
+// again reports whether the rotation policy is to be asked for at this look, because the vault did not tell it last time.
+func (f *facts) again(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return (f.policyErr != nil || f.fails > 0) && !within(now, f.policyAt, f.policyFor)
+}
+
+// answered takes what the vault answered. A vault that refuses, or does not come to
+// answer, makes keyd blind for drift of that kind, which must show.
 func (f *facts) answered(on bool, err error) {
 	switch {
 	case err == nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -24,6 +25,9 @@ func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vaul
 	}
 	if ctx.Err() == nil {
 		o.cache.putVault(p.URL, seen)
+	}
+	if seen.Err == nil && seen.SkewSeen {
+		o.cache.putAnswer(p.URL, o.now())
 	}
 	return seen
 }
@@ -101,29 +105,65 @@ func (o *Observer) kek(ctx context.Context, c Vault, version string) (seen recor
 	return seen
 }
 
-// kek looks at the KEK that keyd wraps for, by its version in the vault's record: a newer version does not displace
-// it.
-func (l look) kek(ctx context.Context) error {
-	rec, err := l.Records.LoadVault(ctx, l.url)
+// kekEvery is how long keyd goes by one look at a vault's key exchange keys, for the keys that it imports. A KEK that is
+// not usable is looked at again after kekPause.
+const (
+	kekEvery = time.Hour
+	kekPause = 10 * time.Second
+)
+
+// withKEK sees the KEK for which keyd wraps, by its version in the vault's record: what is newer displaces nothing. All
+// keys share one look at the vault.
+func (o *Observer) withKEK(ctx context.Context, url string, part record.VaultSeen) record.VaultSeen {
+	rec, err := o.Records.LoadVault(ctx, url)
 	if err != nil {
-		return fmt.Errorf("read the record of vault %s: %w", l.url, err)
+		part.KEK = record.KEKSeen{At: o.now(), Err: fmt.Errorf("read the record of vault %s: %w", url, err)}
+		return part
 	}
-	newest := l.Observer.kek(ctx, l.c, "")
-	active := rec.Active()
-	if active == nil {
-		l.seen.KEK = l.unused(ctx, &rec, newest)
-		return nil
-	}
-	if newest.KEK.Version() == active.Version() {
-		l.seen.KEK = newest
-	} else {
-		l.seen.KEK = l.Observer.kek(ctx, l.c, active.Version())
-		if newest.Print != "" && rec.KEK(newest.KEK.Version()) == nil {
-			l.seen.Newer = newest
+	seen := o.sharedVault(ctx, url, &rec)
+	part.KEK, part.Newer = record.KEKSeen{}, record.KEKSeen{}
+	switch active := rec.Active(); {
+	case seen.Err != nil:
+		part.KEK.Err = seen.Err
+	case active == nil:
+		part.KEK = unused(&rec, seen)
+	default:
+		part.KEK = inUse(active, seen)
+		if newest := seen.Newest; newest.Print != "" && rec.KEK(newest.KEK.Version()) == nil {
+			part.Newer = newest
 		}
 	}
-	kek := &l.seen.KEK
-	kek.Was = active.Fingerprint
+	part.KEK.At = seen.At
+	return part
+}
+
+// sharedVault is a look at a vault's key exchange keys that is young enough, or a new one.
+func (o *Observer) sharedVault(ctx context.Context, url string, rec *record.Vault) *record.VaultLook {
+	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
+		return seen
+	}
+	defer o.turns.take(url)()
+	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
+		return seen // somebody looked meanwhile
+	}
+	return o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, *rec)
+}
+
+// serves reports whether keys may go by a look at a vault's key exchange keys.
+func (o *Observer) serves(seen *record.VaultLook, rec *record.Vault) bool {
+	age, most := o.now().Sub(seen.At), kekEvery
+	if active := rec.Active(); seen.Err != nil || active == nil {
+		most = kekPause
+	} else if k, ok := seen.KEK(active.Version()); !ok || k.Err != nil || k.Absent {
+		most = kekPause
+	}
+	return seen.Revision == rec.Revision && age >= 0 && age < most
+}
+
+// inUse is what was seen of the KEK in use.
+func inUse(active *record.KEK, seen *record.VaultLook) record.KEKSeen {
+	kek, ok := seen.KEK(active.Version())
+	kek.Was, kek.Absent = active.Fingerprint, kek.Absent || !ok
 	switch {
 	case kek.Absent:
 		kek.Err = &kekError{key.Refused,
@@ -133,14 +173,17 @@ func (l look) kek(ctx context.Context) error {
 			fmt.Sprintf("the key exchange key %s is %s and was %s when keyd took it into use: "+
 				"find out who replaced it", active.Kid, kek.Print, active.Fingerprint)}
 	}
-	return nil
+	return kek
 }
 
-// unused says why no KEK is in use yet.
-func (l look) unused(ctx context.Context, rec *record.Vault, newest record.KEKSeen) record.KEKSeen {
-	seen := newest
-	if k := rec.Waiting(); k != nil && newest.KEK.Version() != k.Version() {
-		seen = l.Observer.kek(ctx, l.c, k.Version())
+// unused says why there is no KEK in use yet.
+func unused(rec *record.Vault, look *record.VaultLook) record.KEKSeen {
+	seen := look.Newest
+	if k := rec.Waiting(); k != nil && seen.KEK.Version() != k.Version() {
+		var ok bool
+		if seen, ok = look.KEK(k.Version()); !ok {
+			seen.Absent = true
+		}
 	}
 	switch {
 	case seen.Err != nil:

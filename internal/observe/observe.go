@@ -3,10 +3,11 @@ package observe
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -14,7 +15,9 @@ import (
 type HSM interface {
 	// Inventory lists every pair of this instance, whole or not.
 	Inventory(ctx context.Context) ([]key.Object, error)
-	// CheckKEK says why the HSM side trusts the KEK, or refuses it. It changes nothing.
+	// Find lists what is under one id, as Inventory would.
+	Find(ctx context.Context, id key.ID) ([]key.Object, error)
+	// CheckKEK says why the KEK is trusted, or refuses it; it changes nothing.
 	CheckKEK(ctx context.Context, kek key.KEK) (how string, err error)
 }
 
@@ -34,6 +37,9 @@ type Vault interface {
 	NativeRotation(ctx context.Context, name string) (bool, error)
 	// Deleted reports whether the key is soft-deleted.
 	Deleted(ctx context.Context, name string) (bool, error)
+	// Sweep lists every key of the vault as the vault's list of keys shows it: not their versions. It fails with
+	// key.ErrTooManyPages when the list has more than most pages.
+	Sweep(ctx context.Context, most int) ([]key.Item, error)
 	// ClockSkew is the vault's clock minus the local one at the last answer.
 	ClockSkew() (skew time.Duration, known bool)
 }
@@ -53,16 +59,21 @@ type Config struct {
 	Vaults  func(url string) Vault
 	Clock   func() time.Time
 	Metrics *Metrics // may be nil
+	// Slow is how old the HSM's inventory and a vault's list of keys may be for a key with nothing due.
+	Slow time.Duration
 }
 
 // Observer looks at keys.
 type Observer struct {
 	Config
-	cache cache
+	cache     cache
+	inventory inventory
+	sweeps    sweeps
+	turns     turns // looks at a vault itself
 }
 
 // New returns an Observer that has seen nothing.
-func New(c Config) *Observer { return &Observer{Config: c, cache: newCache()} }
+func New(c Config) *Observer { return &Observer{Config: c, cache: newCache(), sweeps: newSweeps()} }
 
 // now has no monotonic reading: keyd plans by the wall clock, even if somebody set it.
 func (o *Observer) now() time.Time { return o.Clock().Round(0) }
@@ -75,12 +86,74 @@ const (
 	downTime = 10 * time.Second
 )
 
-// Observe looks at the HSM and at each of the policy's vaults, and keeps what it saw. Failures are part of what it
-// saw, so it returns no error.
+// Observe brings what is known of a key up to date and keeps it. A vault is asked only where something may have changed
+// (see needs); the HSM's inventory is shared by all keys. Troubles are part of what is seen, so Observe has no error of
+// its own.
 func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
-	seen := o.Look(ctx, p, rec)
+	last, used := o.cache.get(p.Key)
+	if used || last == nil {
+		last = &record.Observation{} // a step changed what was seen
+	}
+	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
+	seen.HSM = o.hsm(ctx, p.Key, o.Slow)
+	for _, v := range p.Vaults {
+		part := last.Vaults[v.URL]
+		switch o.needs(ctx, p, &rec, last, v.URL) {
+		case wholeLook:
+			part = o.look(ctx, v.Name, v.URL, p.Key, &rec)
+		case listingOnly:
+			part = o.list(ctx, v.Name, v.URL, p.Key, &rec, part)
+		case nothingNew:
+			part = o.confirmed(ctx, v.URL, part)
+		}
+		seen.Vaults[v.URL] = part
+	}
+	return o.keep(ctx, p, rec, seen)
+}
+
+// Refresh looks at some parts of what is known of a key, and keeps the rest. Without anything known it is Observe.
+func (o *Observer) Refresh(ctx context.Context, p key.Policy, rec record.Record,
+	parts plan.Parts) *record.Observation {
+	last, used := o.cache.get(p.Key)
+	if used || last == nil {
+		return o.Observe(ctx, p, rec)
+	}
+	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
+	if parts.HSM {
+		seen.HSM = o.hsm(ctx, p.Key, downTime)
+	}
+	for _, id := range parts.IDs {
+		seen.HSM = o.under(ctx, seen.HSM, id, &rec)
+	}
+	o.refreshVaults(ctx, p, &rec, seen, parts)
+	return o.keep(ctx, p, rec, seen)
+}
+
+func (o *Observer) refreshVaults(ctx context.Context, p key.Policy, rec *record.Record, seen *record.Observation,
+	parts plan.Parts) {
+	each := func(urls []string, do func(url, name string) record.VaultSeen) {
+		for _, url := range urls {
+			if v, ok := p.Vault(url); ok {
+				seen.Vaults[url] = do(url, v.Name)
+			}
+		}
+	}
+	each(parts.Vaults, func(url, name string) record.VaultSeen { return o.look(ctx, name, url, p.Key, rec) })
+	each(parts.Listings, func(url, name string) record.VaultSeen {
+		return o.list(ctx, name, url, p.Key, rec, seen.Vaults[url])
+	})
+	each(parts.Newest, func(url, _ string) record.VaultSeen {
+		return o.askNewest(ctx, url, p.Key, rec, seen.Vaults[url])
+	})
+	each(parts.KEKs, func(url, _ string) record.VaultSeen { return o.withKEK(ctx, url, seen.Vaults[url]) })
+	each(parts.Clocks, func(url, _ string) record.VaultSeen { return o.withClock(ctx, url, seen.Vaults[url]) })
+}
+
+// keep makes this the newest observation of a key, unless it was cut short: then it says nothing of the vaults.
+func (o *Observer) keep(ctx context.Context, p key.Policy, rec record.Record,
+	seen *record.Observation) *record.Observation {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return seen // a person or a shutdown cut the look short: it says nothing about the vaults
+		return seen // by a person, or because keyd stops
 	}
 	o.cache.put(p.Key, seen)
 	if o.Metrics != nil {
@@ -97,46 +170,32 @@ func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) 
 	return o.Look(ctx, p, rec)
 }
 
-// Look looks as Observe does, but keeps nothing.
+// Look looks at everything anew, and keeps nothing.
 func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
-	seen := &record.Observation{
-		At: o.now(), Revision: rec.Revision, Vaults: make(map[string]record.VaultSeen, len(p.Vaults)),
-	}
-	seen.HSM = o.hsm(ctx, p.Key)
+	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
+	seen.HSM = o.hsm(ctx, p.Key, 0)
 	for _, v := range p.Vaults {
-		c := o.Vaults(v.URL)
-		if c == nil {
-			err := fmt.Errorf("vault %s is not in the configuration", v.Name)
-			seen.Vaults[v.URL] = record.VaultSeen{Unconfigured: true, Err: err}
-			continue
-		}
-		seen.Vaults[v.URL] = o.vault(ctx, c, v.URL, p.Key, &rec)
+		o.cache.putVault(v.URL, nil)
+		seen.Vaults[v.URL] = o.look(ctx, v.Name, v.URL, p.Key, &rec)
 	}
 	return seen
 }
 
-// hsm is the key's part of the HSM's inventory.
-func (o *Observer) hsm(ctx context.Context, name string) (seen record.HSMSeen) {
-	all, err := o.HSM.Inventory(ctx)
-	if err != nil {
-		return record.HSMSeen{Err: err}
-	}
-	for _, x := range all {
-		if x.Label.Instance == o.Instance && key.SameName(x.Label.Key, name) {
-			seen.Objects = append(seen.Objects, x)
-		}
-	}
+// Last returns the newest observation of a key, nil before the first. It is not to be changed.
+func (o *Observer) Last(name string) *record.Observation {
+	seen, _ := o.cache.get(name)
 	return seen
 }
 
-// Last returns the newest observation of a key, nil before the first. The caller must not change it.
-func (o *Observer) Last(name string) *record.Observation { return o.cache.get(name) }
-
-// Use notes that a step was planned on the newest observation of a key. The step changes what was seen.
+// Use notes that a step was planned on the newest observation of a key, and may change what was seen: the next one looks
+// anew, unless Learn tells what came of the step.
 func (o *Observer) Use(name string) { o.cache.use(name) }
 
-// Used reports whether a step was planned on the newest observation of a key.
-func (o *Observer) Used(name string) bool { return o.cache.isUsed(name) }
+// Used reports whether a step was planned on the newest observation of a key, of which Learn told nothing.
+func (o *Observer) Used(name string) bool {
+	_, used := o.cache.get(name)
+	return used
+}
 
 // Forget drops what metrics show of a key that keyd no longer manages.
 func (o *Observer) Forget(name string) {

@@ -4,38 +4,73 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// vault looks for one key in one vault.
-func (o *Observer) vault(ctx context.Context, c Vault, url, name string, rec *record.Record) record.VaultSeen {
+// look sees all that one vault shows of one key.
+func (o *Observer) look(ctx context.Context, nick, url, name string, rec *record.Record) record.VaultSeen {
+	return o.ask(ctx, nick, url, name, rec, look.all)
+}
+
+// list sees the complete listing of one key, and what that tells of the newest version: where it lists what keyd knew,
+// the newest is the one that it was.
+func (o *Observer) list(ctx context.Context, nick, url, name string, rec *record.Record,
+	last record.VaultSeen) record.VaultSeen {
+	return o.ask(ctx, nick, url, name, rec, func(l look, ctx context.Context) error { return l.listing(ctx, last) })
+}
+
+// askNewest asks for the newest version alone. An answer that contradicts the listing makes a new look.
+func (o *Observer) askNewest(ctx context.Context, url, name string, rec *record.Record,
+	last record.VaultSeen) record.VaultSeen {
+	return o.ask(ctx, "", url, name, rec, func(l look, ctx context.Context) error {
+		begun := l.now()
+		*l.seen = last
+		l.seen.Material, l.seen.Operations = maps.Clone(last.Material), maps.Clone(last.Operations)
+		if err := l.newest(ctx); err != nil {
+			return err
+		}
+		l.seen.NewestAt = begun
+		l.clock()
+		return nil
+	})
+}
+
+// ask asks one vault about one key.
+func (o *Observer) ask(ctx context.Context, nick, url, name string, rec *record.Record,
+	how func(look, context.Context) error) record.VaultSeen {
 	begun := o.now()
+	c := o.Vaults(url)
+	if c == nil {
+		return record.VaultSeen{Unconfigured: true, Err: fmt.Errorf("vault %s is not in the configuration", nick)}
+	}
 	if err := o.cache.downNow(url, begun); err != nil {
 		return record.VaultSeen{Begun: begun, Err: err}
 	}
-	look := look{o, c, url, name, rec, &record.VaultSeen{
-		Begun: begun, Material: map[string]key.Material{}, Operations: map[string][]key.Operation{},
-	}}
+	l := look{o, c, url, name, rec, &record.VaultSeen{Begun: begun, Revision: rec.Revision,
+		Material: map[string]key.Material{}, Operations: map[string][]key.Operation{}}}
 	within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
 	defer cancel()
-	if err := look.all(within); err != nil {
-		o.failed(ctx, url, look.seen, err)
+	if err := how(l, within); err != nil {
+		o.failed(ctx, url, begun, err)
 		return record.VaultSeen{Begun: begun, Err: err}
 	}
-	return *look.seen
+	return *l.seen
 }
 
-// failed makes keyd leave a vault that does not answer alone for a while.
-func (o *Observer) failed(ctx context.Context, url string, seen *record.VaultSeen, err error) {
+// failed has a vault that does not answer left alone for a while.
+func (o *Observer) failed(ctx context.Context, url string, begun time.Time, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return // the caller has gone; others may ask at once
 	}
 	if key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded) {
-		took := min(o.now().Sub(seen.Begun), plan.LookTimeout) // somebody may have set the clock
+		took := min(o.now().Sub(begun), plan.LookTimeout) // the clock may have been turned
 		o.cache.putDown(url, err, o.now().Add(max(downTime, 2*took)))
 	}
 }
@@ -54,29 +89,81 @@ func (l look) all(ctx context.Context) (err error) {
 	if seen.Versions, err = l.c.Versions(ctx, l.name); err != nil {
 		return err
 	}
-	if len(seen.Versions) == 0 {
-		seen.Deleted, err = l.c.Deleted(ctx, l.name)
-	} else {
-		err = l.newest(ctx)
-	}
-	if err != nil {
+	if err := l.head(ctx); err != nil {
 		return err
 	}
-	if err := l.unknown(ctx); err != nil {
+	if err := l.rest(ctx); err != nil {
 		return err
 	}
-	if err := l.kek(ctx); err != nil {
-		return err
-	}
-	seen.Skew, seen.SkewSeen = l.c.ClockSkew()
-	empty := len(seen.Versions) == 0 && !seen.Deleted
-	seen.EmptySince = l.cache.emptySince(l.url, l.name, empty, seen.There(seen.Begun))
 	l.slowFacts(ctx)
 	return nil
 }
 
-// newest asks for the key without a version. If the listing and the newest version contradict each other, one of them
-// is stale, and the look fails.
+// listing is the listing alone, where it shows the versions that the last look showed.
+func (l look) listing(ctx context.Context, last record.VaultSeen) (err error) {
+	seen := l.seen
+	if seen.Versions, err = l.c.Versions(ctx, l.name); err != nil {
+		return err
+	}
+	if last.Err == nil && !last.Acted && sameVersions(seen.Versions, last.Versions) && len(seen.Versions) > 0 {
+		seen.Newest, seen.NewestAt = last.Newest, last.NewestAt
+		seen.Material, seen.Operations = maps.Clone(last.Material), maps.Clone(last.Operations)
+	} else if err := l.head(ctx); err != nil {
+		return err
+	}
+	seen.NativeRotation, seen.PolicyErr = last.NativeRotation, last.PolicyErr
+	return l.rest(ctx)
+}
+
+// head asks what callers without a version get.
+func (l look) head(ctx context.Context) (err error) {
+	l.seen.NewestAt = l.seen.Begun
+	if len(l.seen.Versions) == 0 {
+		l.seen.Deleted, err = l.c.Deleted(ctx, l.name)
+		return err
+	}
+	return l.newest(ctx)
+}
+
+// rest is what a look sees besides, at no cost where nothing is new.
+func (l look) rest(ctx context.Context) error {
+	seen := l.seen
+	if err := l.unknown(ctx); err != nil {
+		return err
+	}
+	l.clock()
+	*seen = l.withKEK(ctx, l.url, *seen)
+	empty := len(seen.Versions) == 0 && !seen.Deleted
+	seen.EmptySince = l.cache.emptySince(l.url, l.name, empty, seen.There(seen.Begun))
+	return nil
+}
+
+// clock notes the vault's clock as its last answer told it.
+func (l look) clock() {
+	l.seen.Skew, l.seen.SkewSeen = l.c.ClockSkew()
+	l.seen.ClockAt = l.now()
+	if l.seen.SkewSeen {
+		l.cache.putAnswer(l.url, l.seen.ClockAt)
+	}
+}
+
+// sameVersions reports whether two listings are of the same versions, with the same attributes.
+func sameVersions(a, b []key.Version) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	by := make(map[string]key.Version, len(b))
+	for _, v := range b {
+		by[v.ID] = v
+	}
+	return !slices.ContainsFunc(a, func(v key.Version) bool {
+		was, listed := by[v.ID]
+		return !listed || !key.ItemOf(v).Same(key.ItemOf(was))
+	})
+}
+
+// newest asks for the versionless key, and refuses a view in which listing and newest contradict each other: one of
+// them is stale.
 func (l look) newest(ctx context.Context) error {
 	newest, err := l.c.Newest(ctx, l.name)
 	if latest := l.seen.Latest(); key.ClassOf(err) == key.Refused && !latest.Enabled {

@@ -31,8 +31,8 @@ func contradiction(in Input) (Step, bool) {
 func (in Input) unknownPair() (Step, bool) {
 	for _, o := range in.Seen.HSM.Objects {
 		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
-			return in.hold(key.HoldRecordBehind, "", "the HSM has %s under CKA_ID %s, which the record of %s does not "+
-				"know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
+			return in.holdFor(o.ID, key.HoldRecordBehind, "the HSM has %s under CKA_ID %s, which the record of %s "+
+				"does not know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
 				o.Label, o.ID, in.Policy.Key, in.Policy.Key)
 		}
 	}
@@ -51,12 +51,12 @@ func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 		o, there := byID[pair.ID]
 		switch {
 		case !there:
-			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is not in the HSM: the token "+
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "generation %d of %s (CKA_ID %s) is not in the HSM: the token "+
 				"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is "+
 				"gone for good: keyd adopt %s",
 				pair.Generation, name, pair.ID, name, name)
 		case !o.Complete || o.Material.Matches(pair.Fingerprint) != key.MatchYes:
-			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
 				"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
 				pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
 		}

@@ -58,9 +58,9 @@ func Drifts(in Input) (out []Drift) {
 	return out
 }
 
-// pairsThen returns the pairs that were pinned when keyd looked.
+// pairsThen is the pairs that were pinned when the HSM's inventory was read.
 func (in Input) pairsThen() []record.Pair {
-	return slices.DeleteFunc(in.Record.Pairs(), func(p record.Pair) bool { return p.Pinned.After(in.Seen.At) })
+	return slices.DeleteFunc(in.Record.Pairs(), func(p record.Pair) bool { return p.Pinned.After(in.Seen.HSM.Begun) })
 }
 
 // drifter collects the drift in one vault.

@@ -116,14 +116,6 @@ func unseen(in Input) (Step, bool) {
 // LookTimeout limits one look at one vault.
 const LookTimeout = 45 * time.Second
 
-// Fresh reports whether only a look separates the beginning of the observation from now. Every step that changes
-// something is planned from a fresh observation. A clock that somebody set in between makes up reasons to act, and
-// the vaults' clocks in the observation do not reveal it.
-func (in Input) Fresh() bool {
-	age := in.Now.Sub(in.Seen.At)
-	return age >= 0 && age <= key.MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
-}
-
 const (
 	pollSoon = 15 * time.Second // while an import is ambiguous
 	pollWait = 30 * time.Second // while something outside keyd is in the way
@@ -160,6 +152,13 @@ func (in Input) hold(code key.HoldCode, url, format string, args ...any) (Step, 
 	reason := fmt.Sprintf(format, args...)
 	return Step{Kind: Hold, Vault: url, Why: reason,
 		Hold: &key.Hold{Code: code, Vault: url, Reason: reason, Since: in.Now, By: "keyd"}}, true
+}
+
+// holdFor is a hold for what the HSM shows under an id.
+func (in Input) holdFor(id key.ID, code key.HoldCode, format string, args ...any) (Step, bool) {
+	s, ok := in.hold(code, "", format, args...)
+	s.ID = id
+	return s, ok
 }
 
 // wait is a step that waits for something outside keyd.

@@ -151,27 +151,7 @@ func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	}
 }
 
-func TestOnlyAnObservationWithNothingSinceIsFresh(t *testing.T) {
-	limit := key.MaxSkew + 2*plan.LookTimeout // two vaults
-	for _, c := range []struct {
-		name string
-		age  time.Duration
-		want bool
-	}{
-		{"just begun", 0, true},
-		{"as long as its timeouts allow", limit, true},
-		{"longer: the clock was set ahead, or the process stood still", limit + time.Second, false},
-		{"it begins in the future: the clock was set back", -time.Second, false},
-	} {
-		w := given().rotated()
-		w.lookAge = c.age
-		if got := w.input().Fresh(); got != c.want {
-			t.Errorf("%s: fresh is %v", c.name, got)
-		}
-	}
-}
-
-// decide is Next with the given list of rules.
+// decide is Next by a list of rules.
 func decide(rules []plan.Rule, in plan.Input) plan.Step {
 	for _, r := range rules {
 		if s, ok := r.Ask(in); ok {

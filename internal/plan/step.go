@@ -61,7 +61,7 @@ type Step struct {
 	Cause      key.Cause
 	Attempt    key.ID
 	Version    string
-	ID         key.ID // CKA_ID, of Abandon and Sweep
+	ID         key.ID // CKA_ID, of steps in the HSM and of a hold for what is there
 	Hold       *key.Hold
 	Until      time.Time // of Idle and Wait; zero: until something happens
 	Trigger    Trigger   // of Reserve and CreateKEK

@@ -82,7 +82,7 @@ func (w *world) input() plan.Input {
 	for _, v := range w.policy.Vaults {
 		if s, included := w.vaults[v.URL]; included {
 			shown := *s
-			shown.Begun = w.clock
+			shown.Begun, shown.NewestAt, shown.ClockAt = w.clock, w.clock, w.clock
 			seen.Vaults[v.URL] = shown
 		}
 	}

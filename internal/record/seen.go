@@ -6,20 +6,28 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Observation is what the HSM and the vaults showed for one key.
+// Observation is what the HSM and the vaults showed for one key. Each part has a time of its own: what nothing speaks
+// against stays from an earlier look.
 type Observation struct {
-	At time.Time // when it began
-	// Revision is the revision of the record when keyd looked: an older look would show as missing what a newer
-	// record has.
-	Revision uint64
-	HSM      HSMSeen
-	Vaults   map[string]VaultSeen // by URL
+	At     time.Time // when the last slow look began
+	HSM    HSMSeen
+	Vaults map[string]VaultSeen // by URL
 }
 
 // HSMSeen is the HSM's part of an observation.
 type HSMSeen struct {
 	Err     error
+	Begun   time.Time    // when the inventory was read
 	Objects []key.Object // of this key only
+	// Asked are the ids that keyd looked for by themselves, and under which it did nothing since.
+	Asked map[key.ID]Mark
+}
+
+// Mark is when a part of an observation was seen.
+type Mark struct {
+	At time.Time
+	// Revision is that of the key's record then: an older look would show as missing what a newer record has.
+	Revision uint64
 }
 
 // VaultSeen is one vault's part of an observation. If Err is set, nothing else counts.
@@ -28,10 +36,17 @@ type VaultSeen struct {
 	// Unconfigured: the configuration has no such vault; Err says so, too.
 	Unconfigured bool
 
-	Begun   time.Time
-	Deleted bool // the key is soft-deleted
-	// EmptySince is when this daemon first found nothing of the key, neither versions nor a deleted key, and it has
-	// found nothing since; by the vault's clock if that is known.
+	Begun    time.Time // when the listing began
+	Revision uint64    // of the key's record then, or after what keyd did since
+	// Acted: keyd imported a version since. It is among Versions, and the newest as far as keyd knows.
+	Acted bool
+	// NewestAt is when the vault was last asked for the newest version, or whether the key is deleted; zero: not since
+	// keyd imported one.
+	NewestAt time.Time
+	ClockAt  time.Time // when the vault's clock was last read, by the local clock
+	Deleted  bool      // the key is soft-deleted
+	// EmptySince is when this daemon first found nothing of the key, neither versions nor that it is deleted, and
+	// has not found anything since; by the vault's clock, as far as that is known.
 	EmptySince time.Time
 	Versions   []key.Version // complete
 	Newest     string        // version id; "" when there is none
@@ -53,7 +68,8 @@ type VaultSeen struct {
 
 // KEKSeen is what was seen of one key exchange key.
 type KEKSeen struct {
-	Absent bool // the vault does not show it
+	At     time.Time // of the look at the vault's key exchange keys
+	Absent bool      // the vault does not show it
 	KEK    key.KEK
 	Print  key.Fingerprint
 	Was    key.Fingerprint // as the vault's record has it; "" if this is not the active KEK
@@ -61,7 +77,18 @@ type KEKSeen struct {
 	Err    error           // why it cannot be used
 }
 
-// Clock is a moment by the vault's clock; zero if that is not known.
+// Learnt is what came of a step, so that keyd need not look at what it did itself.
+type Learnt struct {
+	Key      string
+	From, To uint64 // the record's revision before the step and after it
+	// ID is the id under which the HSM has something else now; "" for none.
+	ID key.ID
+	// Vault is the URL of the vault that took Version; "" for none.
+	Vault   string
+	Version key.Version
+}
+
+// Clock is a moment by the vault's clock; zero when that is not known.
 func (v VaultSeen) Clock(t time.Time) time.Time {
 	if !v.SkewSeen {
 		return time.Time{}

@@ -48,6 +48,7 @@ func TestKeydReportsDrift(t *testing.T) {
 		{plan.DriftDisabled, func(_ *modelVault, k *modelKey) { k.versions[0].Enabled = false }},
 		{plan.DriftOperations, func(_ *modelVault, k *modelKey) {
 			k.versions[1].Operations = []key.Operation{key.WrapKey, key.UnwrapKey, key.Sign}
+			k.versions[1].Updated = k.versions[1].Created.Add(time.Hour) // as a vault notes it
 		}},
 		{plan.DriftOperations, func(_ *modelVault, k *modelKey) {
 			k.versions[0].Operations = []key.Operation{key.WrapKey}
@@ -75,7 +76,7 @@ func TestKeydReportsDrift(t *testing.T) {
 				t.Fatalf("before anything drifts: %v", got)
 			}
 			c.do(w.vault[weu.URL], w.vault[weu.URL].key(p.Key))
-			w.now = w.now.Add(7 * time.Hour)
+			w.now = w.now.Add(48 * time.Hour) // the rotation policy and older operations show in whole looks only
 			if got := w.drifts(r, p); !slices.Equal(got, []plan.DriftKind{c.kind}) {
 				t.Errorf("%v, want %s", got, c.kind)
 			}
@@ -140,9 +141,9 @@ func TestADisablingByKeydOrAfterACompromiseIsNoDrift(t *testing.T) {
 	}
 }
 
-// A quiet look costs one list and two other calls. For drift it asks for at most one version and, every six hours,
-// for the rotation policy.
-func TestALookDoesNotAskForEveryVersion(t *testing.T) {
+// A quiet key costs its part of the list of keys. Every eight hours keyd lists its versions all the same, and every two
+// days it asks for all that the vault shows of it.
+func TestAQuietKeyCostsAFractionOfACall(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	for range 3 {
@@ -151,26 +152,57 @@ func TestALookDoesNotAskForEveryVersion(t *testing.T) {
 	}
 	p.Schedule = nil
 	r := w.rotator()
-	asked := map[string]int{}
-	const looks = 24
+	if _, err := r.StepKey(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	w.calls = nil
+	const looks = 2 * 24 * 4
 	for range looks {
 		w.now = w.now.Add(15 * time.Minute)
-		w.calls = nil
 		if _, err := r.StepKey(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range w.calls {
-			asked[c]++
-		}
-		if n := strings.Count(fmt.Sprint(w.calls), "weu."); n > 5 {
-			t.Errorf("a look made %d calls to the vault: %v", n, w.calls)
+	}
+	asked := map[string]int{}
+	for _, c := range w.calls {
+		asked[c]++
+	}
+	for call, want := range map[string]int{"weu.Sweep": looks - 1, "weu.Versions": 6, "weu.Newest": 1,
+		"weu.NativeRotation": 1, "weu.Get": 1, "weu.KEK": 48, "weu.KEKVersions": 48, "hsm.Inventory": looks} {
+		if asked[call] != want {
+			t.Errorf("%d quiet looks make %d calls of %s, want %d", looks, asked[call], call, want)
 		}
 	}
-	if n := asked["weu.NativeRotation"]; n != 1 {
-		t.Errorf("the rotation policy was asked for %d times in six hours", n)
+}
+
+// One call in ten: the list has 25 keys a page, and a vault has many keys.
+func TestALookAtManyKeysSharesTheListAndTheInventory(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	policies := make([]key.Policy, 50)
+	for i := range policies {
+		policies[i] = policy(weu)
+		policies[i].Key = fmt.Sprintf("key-%02d", i)
+		policies[i].Schedule = nil
+		w.settle(policies[i])
 	}
-	if n := asked["weu.Get"]; n < 10 || n > 12 {
-		t.Errorf("two older versions were asked for %d times in six hours", n)
+	r := w.rotator()
+	for range 2 { // the first look at each key, and then a quiet one
+		w.calls = nil
+		for _, p := range policies {
+			if _, err := r.StepKey(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.now = w.now.Add(15 * time.Minute)
+	}
+	if n := strings.Count(strings.Join(w.calls, " "), "weu.Sweep"); n != 1 {
+		t.Errorf("%d sweeps", n)
+	}
+	if n := strings.Count(strings.Join(w.calls, " "), "hsm."); n > 3 {
+		t.Errorf("%d calls of the HSM: %v", n, w.calls)
+	}
+	if n := strings.Count(strings.Join(w.calls, " "), "weu."); n > 5 {
+		t.Errorf("a quiet look at 50 keys makes %d calls: %v", n, w.calls)
 	}
 }
 
@@ -193,7 +225,7 @@ func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	if unknown() {
 		t.Fatal("the vault gave its policy, and it counts as unknown")
 	}
-	w.now = w.now.Add(5 * time.Hour)
+	w.now = w.now.Add(48 * time.Hour)
 	w.vault[weu.URL].forbid = "NativeRotation"
 	if w.drifts(r, p); !unknown() {
 		t.Error("keyd does not report the refusal")
@@ -203,7 +235,7 @@ func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	if unknown() {
 		t.Error("the role was given, and the policy still counts as unknown")
 	}
-	w.now = w.now.Add(5 * time.Hour)
+	w.now = w.now.Add(48 * time.Hour)
 	w.strike = func(_ int, call string) fault {
 		if call == "weu.NativeRotation" {
 			return failBefore

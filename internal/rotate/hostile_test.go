@@ -97,7 +97,7 @@ func newHostile(t *testing.T) *hostile {
 		t.Fatal(err)
 	}
 	observer := observe.New(observe.Config{
-		Instance: instance, HSM: h.hsm, Records: h.store, Clock: h.clock,
+		Instance: instance, Slow: 15 * time.Minute, HSM: h.hsm, Records: h.store, Clock: h.clock,
 		Vaults: func(string) observe.Vault { return client },
 	})
 	h.rotator = rotate.New(rotate.Config{
@@ -233,6 +233,9 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 	var out key.Version
 	var err error
 	part := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if len(part) == 1 {
+		return h.honestSweep(ctx)
+	}
 	name := part[1]
 	switch {
 	case part[0] == "deletedkeys":
@@ -300,6 +303,20 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 		return op, http.StatusNotFound, object{"error": object{"code": "KeyNotFound", "message": err.Error()}}
 	}
 	return op, http.StatusOK, wireBundle(name, out)
+}
+
+func (h *hostile) honestSweep(ctx context.Context) (op string, status int, answer object) {
+	all, err := h.vault[weu.URL].Sweep(ctx, 1)
+	if err != nil {
+		return "sweep", http.StatusServiceUnavailable, object{}
+	}
+	list := []object{}
+	for _, x := range all {
+		item := wireItem(x.Name, key.Version{Enabled: x.Enabled, Created: x.Created, Tags: x.Tags})
+		item["kid"] = weu.URL + "/keys/" + x.Name
+		list = append(list, item)
+	}
+	return "sweep", http.StatusOK, object{"value": list, "nextLink": nil}
 }
 
 func kid(name, version string) string { return weu.URL + "/keys/" + name + "/" + version }

@@ -57,6 +57,7 @@ func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return r.importFailed(ctx, rec, attempt, sent, err)
 	}
+	*a.imported = v
 	return r.landed(ctx, rec, attempt, v)
 }
 

@@ -68,7 +68,11 @@ func (r *Rotator) vaultInput(p key.VaultPolicy, rec *record.Vault, o *record.Vau
 // vaultPoll is how often keyd looks at a vault in which work is under way or a KEK waits for approval.
 const vaultPoll = 15 * time.Second
 
-// wantsVaultLook reports whether planning now needs a new look.
+// quietVault is how often a vault is looked at in which nothing is under way. Its list of keys, which is read on the slow
+// interval, tells of a key exchange key that somebody changed.
+const quietVault = time.Hour
+
+// wantsVaultLook says whether a plan made now needs a new look.
 func (r *Rotator) wantsVaultLook(rec *record.Vault, o *record.VaultLook) bool {
 	if o == nil || o.Revision != rec.Revision {
 		return true
@@ -76,7 +80,7 @@ func (r *Rotator) wantsVaultLook(rec *record.Vault, o *record.VaultLook) bool {
 	age := r.now().Sub(o.At)
 	quiet := o.Err == nil && rec.Active() != nil && rec.Making() == nil && rec.Waiting() == nil &&
 		rec.Disabling() == nil
-	return age < 0 || age >= r.Look || !quiet && age >= vaultPoll
+	return age < 0 || age >= max(r.Look, quietVault) || !quiet && age >= vaultPoll
 }
 
 // vaultAct is a step of a vault with everything that it was planned on. The act owns its copy of the record.

@@ -142,7 +142,7 @@ func (w *world) strikeOnce(name string, f fault) *bool {
 // rotator starts the daemon anew: it remembers nothing of an earlier one.
 func (w *world) rotator() *rotate.Rotator {
 	observer := observe.New(observe.Config{
-		Instance: instance, HSM: w.hsm, Records: w.store, Clock: func() time.Time { return w.now },
+		Instance: instance, Slow: 15 * time.Minute, HSM: w.hsm, Records: w.store, Clock: func() time.Time { return w.now },
 		Vaults: func(url string) observe.Vault {
 			if v, ok := w.vault[url]; ok {
 				return v
@@ -243,20 +243,33 @@ func (h *modelHSM) Describe(context.Context) (key.HSMInfo, error) {
 
 func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 	err = h.w.call("hsm.Inventory", func() error {
-		for id, pairs := range h.pairs {
-			for _, p := range pairs {
-				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
-				o.Label.Pending = !p.wrapped
-				if p.broken {
-					o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real one
-				}
-				out = append(out, o)
-			}
+		for id := range h.pairs {
+			out = append(out, h.under(id)...)
 		}
 		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 		return h.unavailable()
 	})
 	return out, err
+}
+
+func (h *modelHSM) Find(_ context.Context, id key.ID) (out []key.Object, err error) {
+	err = h.w.call("hsm.Find", func() error {
+		out = h.under(id)
+		return h.unavailable()
+	})
+	return out, err
+}
+
+func (h *modelHSM) under(id key.ID) (out []key.Object) {
+	for _, p := range h.pairs[id] {
+		o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
+		o.Label.Pending = !p.wrapped
+		if p.broken {
+			o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real one
+		}
+		out = append(out, o)
+	}
+	return out
 }
 
 func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
@@ -565,6 +578,20 @@ func (v *modelVault) Versions(_ context.Context, name string) (out []key.Version
 		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 		if v.backwards {
 			slices.Reverse(out)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (v *modelVault) Sweep(context.Context, int) (out []key.Item, err error) {
+	err = v.do("Sweep", func() error {
+		for name, k := range v.keys {
+			if n := len(k.versions); n > 0 && !k.deleted {
+				item := key.ItemOf(k.versions[n-1].Version)
+				item.Name = name
+				out = append(out, item)
+			}
 		}
 		return nil
 	})

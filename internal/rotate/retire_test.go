@@ -83,7 +83,8 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	if !first.Enabled {
 		t.Error("it was disabled all the same")
 	}
-	first.Enabled = false // somebody disables it
+	first.Enabled = false // by somebody
+	w.now = w.now.Add(8 * time.Hour)
 	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftDisabled) {
 		t.Errorf("drift %v, want %s", got, plan.DriftDisabled)
 	}

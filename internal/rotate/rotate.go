@@ -67,13 +67,17 @@ type Store interface {
 
 // Observer looks at the HSM and the vaults, and keeps the newest observation of each key.
 type Observer interface {
-	// Observe looks and keeps the result; Look only looks.
+	// Observe brings what is known of a key up to date, and Refresh only parts of it; both keep it. Look looks at
+	// everything, and keeps nothing.
 	Observe(ctx context.Context, p key.Policy, rec record.Record) *record.Observation
+	Refresh(ctx context.Context, p key.Policy, rec record.Record, parts plan.Parts) *record.Observation
 	Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation
 	// Last is the newest observation that was kept; nil for none. The caller must not change it.
 	Last(name string) *record.Observation
-	// Use notes that a step was planned on the newest observation; Used reports it.
+	// Use notes that a step was planned on the newest observation, and Learn what came of it. Used reports whether
+	// nothing was learnt yet.
 	Use(name string)
+	Learn(record.Learnt)
 	Used(name string) bool
 	Drop(name string)
 	// Forget drops what is shown of a key that keyd no longer manages.

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -21,33 +22,41 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 		return plan.Step{}, err
 	}
 	o := r.Observer.Last(p.Key)
-	if r.wantsLook(p, &rec, o) {
+	if r.wantsLook(p, o) {
 		o = r.Observer.Observe(ctx, p, rec)
 	}
-	step := plan.Next(r.input(p, &rec, o))
-	if step.Acts() && !r.input(p, &rec, o).Fresh() {
-		o = r.Observer.Observe(ctx, p, rec)
-		step = plan.Next(r.input(p, &rec, o))
-	}
-	if !step.Acts() {
+	step, o, err := r.decide(ctx, p, &rec, o)
+	if !step.Acts() || err != nil {
 		if step.Kind == plan.Wait {
 			r.emit(p, &rec, step, status.Wait, 0, nil)
 		}
-		return step, ctx.Err()
+		return step, cmp.Or(err, ctx.Err())
 	}
-	if err := ctx.Err(); err != nil {
-		return step, err
-	}
-	if !r.input(p, &rec, o).Fresh() {
-		return step, fmt.Errorf("key %s: %s: stale observation: the clock was set, or it took too long; "+
-			"keyd looks again", p.Key, step.Describe(p))
-	}
-	// An observation serves one step, because the step changes what was seen. keyd finishes a step that it has begun,
-	// even during a shutdown: after an import cut short keyd would not know for minutes whether the vault has it.
+	// What came of the step is told after it, or the next step looks anew. keyd brings a step to its end that it has
+	// begun, even during a shutdown: after an import cut short keyd would not know for minutes whether the vault has it.
 	r.Observer.Use(p.Key)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
 	return step, r.apply(ctx, p, rec, o, step)
+}
+
+// rounds is how often one step may be planned anew because it needs a part of the observation that is stale.
+const rounds = 5
+
+// decide plans the next step, with all that it needs seen anew.
+func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
+	o *record.Observation) (step plan.Step, seen *record.Observation, err error) {
+	for range rounds {
+		in := r.input(p, rec, o)
+		step = plan.Next(in)
+		stale := in.Stale(step)
+		if stale.None() || ctx.Err() != nil {
+			return step, o, ctx.Err()
+		}
+		o = r.Observer.Refresh(ctx, p, *rec, stale)
+	}
+	return step, o, fmt.Errorf("key %s: %s: stale observation: the clock was set, or a look took too long; keyd looks "+
+		"again", p.Key, step.Describe(p))
 }
 
 func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) {
@@ -66,22 +75,10 @@ func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) 
 	return rec, nil
 }
 
-// wantsLook reports whether planning now needs a new observation. keyd looks at a quiet key only on the slow
-// interval.
-func (r *Rotator) wantsLook(p key.Policy, rec *record.Record, o *record.Observation) bool {
+// wantsLook says whether the next step needs a slow look: a quiet key gets one on the slow interval only.
+func (r *Rotator) wantsLook(p key.Policy, o *record.Observation) bool {
 	now := r.now()
-	switch {
-	case o == nil, r.Observer.Used(p.Key), now.Sub(o.At) >= r.look(p), now.Before(o.At):
-		return true
-	case rec.Hold != nil || p.Retained:
-		return false
-	case o.Revision != rec.Revision: // another daemon changed the record since
-		return true
-	case rec.Stage(p).Pending:
-		return true
-	}
-	_, due, _ := plan.Due(r.input(p, rec, nil))
-	return due
+	return o == nil || r.Observer.Used(p.Key) || now.Sub(o.At) >= r.look(p) || now.Before(o.At)
 }
 
 // look is a key's slow interval: between three quarters of the configured one and all of it, so that keys first
@@ -95,10 +92,12 @@ func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o 
 	s plan.Step) error {
 	begun := r.Clock()
 	r.emit(p, &rec, s, status.Begin, 0, nil)
-	after, err := r.perform(ctx, act{p, rec.Clone(), o, s})
+	a := act{p, rec.Clone(), o, s, new(key.Version)}
+	after, err := r.perform(ctx, a)
 	if err != nil {
 		err = fmt.Errorf("key %s: %s: %w", p.Key, s.Describe(p), err)
 	} else {
+		r.learn(a, rec.Revision, after.Revision)
 		rec = after
 	}
 	elapsed := r.Clock().Sub(begun)
@@ -119,6 +118,24 @@ type act struct {
 	rec    record.Record
 	seen   *record.Observation
 	step   plan.Step
+	// imported is the version that the step's import made.
+	imported *key.Version
+}
+
+// learn tells the observer what came of a step that keyd need not look at: its own change of the record, the pair that
+// it made, the version that the vault took.
+func (r *Rotator) learn(a act, from, to uint64) {
+	l := record.Learnt{Key: a.policy.Key, From: from, To: to}
+	switch a.step.Kind {
+	case plan.Reserve, plan.Pin, plan.Prove, plan.Finish:
+	case plan.Generate, plan.Abandon:
+		l.ID = a.step.ID
+	case plan.Import:
+		l.Vault, l.Version = a.step.Vault, *a.imported
+	default:
+		return
+	}
+	r.Observer.Learn(l)
 }
 
 // in is what was seen in the step's vault.

@@ -43,6 +43,11 @@ var broken = []breakage{
 		breaks: everyStore(func(s *store) rotate.Store { return &pinlessStore{s, map[string]record.Record{}} }),
 	},
 	{
+		name:   "the list of keys is taken for a complete listing",
+		caught: `^the import \w+ of \S+ into \S+ happened, and keyd says that it did not$`,
+		breaks: trusting,
+	},
+	{
 		name:   "a generation comes before its intent is saved",
 		caught: `^a pair is generated under \w+ for generation \d+ of \S+ without its intent in the record$`,
 		breaks: lazyStore("generation intended"),

@@ -101,15 +101,29 @@ func (h *hsm) Inventory(context.Context) (out []key.Object, err error) {
 	err = h.call("Inventory", func() error {
 		if h.listed == nil {
 			for _, o := range h.objects {
-				shown := key.Object{ID: o.id, Label: o.label, Complete: !o.half, Material: o.mat.shown}
-				shown.Label.Pending = !o.wrapped
-				if o.half {
-					shown.Problem, shown.Material = "one half of the pair is missing", key.UnreadableMaterial()
-				}
-				h.listed = append(h.listed, shown)
+				h.listed = append(h.listed, o.shown())
 			}
 		}
 		out = h.listed
+		return nil
+	})
+	return out, err
+}
+
+func (o *object) shown() key.Object {
+	shown := key.Object{ID: o.id, Label: o.label, Complete: !o.half, Material: o.mat.shown}
+	shown.Label.Pending = !o.wrapped
+	if o.half {
+		shown.Problem, shown.Material = "one half of the pair is missing", key.UnreadableMaterial()
+	}
+	return shown
+}
+
+func (h *hsm) Find(_ context.Context, id key.ID) (out []key.Object, err error) {
+	err = h.call("Find", func() error {
+		if o := h.find(id); o != nil {
+			out = []key.Object{o.shown()}
+		}
 		return nil
 	})
 	return out, err

@@ -29,6 +29,7 @@ type Parts struct {
 // build makes the daemon of its parts.
 func (d *daemon) build(p Parts) {
 	d.observer = observe.New(observe.Config{Instance: instance, HSM: p.HSM, Records: p.Store, Clock: d.clock,
+		Slow: d.look,
 		Vaults: func(url string) observe.Vault {
 			if v := p.Vaults(url); v != nil {
 				return v

@@ -54,6 +54,7 @@ func (w *World) settings() {
 		}
 		model := w.newVault(v)
 		model.skew = w.between(-30*time.Second, 30*time.Second)
+		model.list = pick(w, listings())
 		w.vaults = append(w.vaults, model)
 	}
 	for i := range 1 + w.rnd.IntN(2) {

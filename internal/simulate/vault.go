@@ -67,6 +67,7 @@ type vault struct {
 	answer   map[*daemon]time.Duration
 	count    int
 	landed   map[key.ID]bool // attempts
+	list     listing         // how its list of keys is
 	// refused is when it last put a daemon off at a look.
 	refused map[*daemon]time.Time
 }

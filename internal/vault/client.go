@@ -137,7 +137,10 @@ func hostOf(text string) (string, error) {
 // its class. The caller's cancellation reaches the request.
 func (c *Client) do(ctx context.Context, op operation, name, version string, run func(context.Context) error) error {
 	k := call{op: op, key: name, version: version, effect: &effect{}}
-	err := checkName(name)
+	var err error
+	if op != opSweep { // which is about no key
+		err = checkName(name)
+	}
 	if err == nil && version != "" {
 		err = checkVersion(version)
 	}

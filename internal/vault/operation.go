@@ -21,6 +21,7 @@ var (
 	opCreateKEK      = operation{name: "create_kek", words: "create key exchange key", changes: true, creates: true}
 	opImport         = operation{name: "import", words: "import key", changes: true, creates: true}
 	opVersions       = operation{name: "list_versions", words: "list versions of key"}
+	opSweep          = operation{name: "list_keys", words: "list the vault's keys"}
 	opNewest         = operation{name: "get_newest", words: "get newest version of key"}
 	opGet            = operation{name: "get", words: "get key"}
 	opWrap           = operation{name: "wrap", words: "wrap with key"}
