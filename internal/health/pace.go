@@ -1,0 +1,68 @@
+package health
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/quota"
+)
+
+// Pace is how often versions are proven.
+type Pace struct {
+	Newest time.Duration // the newest version of a key in a vault
+	Older  time.Duration // the others
+	// slower are the vaults, by URL, whose limits allow fewer proofs.
+	slower map[string]quota.Pace
+}
+
+func (p Pace) of(s Subject) time.Duration {
+	possible, ok := p.slower[s.Vault]
+	switch {
+	case ok && s.Newest:
+		return possible.Newest
+	case ok:
+		return possible.Older
+	case s.Newest:
+		return p.Newest
+	}
+	return p.Older
+}
+
+// fit spreads the proofs of each vault over as long as its limits make necessary, and shows that. The caller holds the
+// lock.
+func (h *Health) fit() {
+	wanted := quota.Pace{Newest: h.pace.Newest, Older: h.pace.Older}
+	slower, names := map[string]quota.Pace{}, map[string]bool{}
+	for _, f := range quota.FitProofs(h.quotas, h.subscriptionShare, wanted, h.proofs()) {
+		if !f.Fits() {
+			slower[f.Vault.URL] = f.Possible
+		}
+		names[f.Vault.Name] = true
+		h.Metrics.expect(f.Vault.Name, f.Possible)
+	}
+	for name := range h.paced {
+		if !names[name] {
+			h.Metrics.forgetVault(name)
+		}
+	}
+	h.pace.slower, h.paced = slower, names
+}
+
+// proofs counts the subjects of each vault, by URL. The caller holds the lock.
+func (h *Health) proofs() map[string]quota.Proofs {
+	proofs := map[string]quota.Proofs{}
+	kinds := map[string]key.VaultKind{}
+	for _, v := range h.quotas {
+		kinds[v.URL] = v.Kind
+	}
+	for _, s := range h.subjects {
+		p := proofs[s.Vault]
+		batch := &p.Older
+		if s.Newest {
+			batch = &p.Newest
+		}
+		batch.Add(kinds[s.Vault], s.Spec, s.Operations)
+		proofs[s.Vault] = p
+	}
+	return proofs
+}
