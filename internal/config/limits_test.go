@@ -29,8 +29,8 @@ func TestAManagedHSMHolds5000KeysWithItsKeyExchangeKey(t *testing.T) {
 		t.Errorf("4999 keys and the key exchange key:\n%v", ps)
 	}
 	_, ps := load(t, manyKeys(4999, "vaults: [mhsm]"))
-	const want = "keyd.yaml:9:3: vault mhsm: a Managed HSM holds 5000 keys, and here are 5000 and the key exchange key; " +
-		"put some of the keys into another one"
+	const want = "keyd.yaml:9:3: vault mhsm: a Managed HSM holds 5000 keys, and here are 5000 and the key exchange " +
+		"key; put some of the keys into another one"
 	if diff := cmp.Diff(want, ps.Error()); diff != "" {
 		t.Error(diff)
 	}
@@ -48,8 +48,8 @@ func TestProofsThatDoNotFitTheLimitsAreFoundWhenTheConfigurationIsRead(t *testin
 		t.Fatal(ps)
 	}
 	slower := c.Slower()
-	const want = "2000 keys proven every 5 minutes need 13.3 calls/s of vault weu; keyd may use 12.5: newest versions are " +
-		"proven every 6 minutes"
+	const want = "2000 keys proven every 5 minutes need 13.3 calls/s of vault weu; keyd may use 12.5: newest " +
+		"versions are proven every 6 minutes"
 	if len(slower) != 1 || slower[0].String() != want {
 		t.Errorf("%v", slower)
 	}

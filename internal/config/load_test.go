@@ -172,7 +172,8 @@ log: {level: debug, format: json}
 		Azure: config.Azure{
 			Credential: "client-certificate", ClientID: "00000000-0000-0000-0000-00000000000a",
 			TenantID:        "contoso.example",
-			CertificateFile: "client-certificate", Cloud: "usgovernment", CAFile: "/etc/ssl/proxy.pem", SubscriptionShare: 0.25,
+			CertificateFile: "client-certificate", Cloud: "usgovernment", CAFile: "/etc/ssl/proxy.pem",
+			SubscriptionShare: 0.25,
 		},
 		Vaults: []config.Vault{{Vault: gov, KEK: config.KEK{
 			Name: "transfer", Fingerprints: []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}, Bits: 3072},

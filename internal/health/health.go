@@ -67,7 +67,7 @@ type Health struct {
 
 	quotas            []quota.Vault
 	subscriptionShare float64
-	paced             map[string]bool // vaults whose intervals are shown, by name
+	paced             map[string]quota.Pace // as shown, by the vault's name
 }
 
 // New returns a Health. It does nothing until Run or Prove is called.

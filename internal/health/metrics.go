@@ -52,10 +52,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"key", "vault", "age",
 		),
 		expected: gauge("expected_interval_seconds",
-			"The longest time between two proofs of one version, as configured or as long as the vault's limits need.",
-			"vault", "age"),
-		wanted: gauge("configured_interval_seconds", "The longest time between two proofs of one version, as configured.",
-			"age"),
+			"The longest time between two proofs of one version, by what the vault's limits allow.", "vault", "age"),
+		wanted: gauge("configured_interval_seconds",
+			"The longest time between two proofs of one version, as configured.", "age"),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "keyd", Name: "proofs_total",
 			Help: "Proofs that ended, by outcome, deciding leg (empty if passed) and reason (only if inconclusive).",
@@ -74,13 +73,17 @@ func (m *Metrics) configured(p Pace) {
 	m.wanted.WithLabelValues(ageOlder).Set(p.Older.Seconds())
 }
 
-func (m *Metrics) expect(vault string, p quota.Pace) {
-	m.expected.WithLabelValues(vault, ageNewest).Set(p.Newest.Seconds())
-	m.expected.WithLabelValues(vault, ageOlder).Set(p.Older.Seconds())
-}
-
-func (m *Metrics) forgetVault(vault string) {
-	m.expected.DeletePartialMatch(prometheus.Labels{"vault": vault})
+// expect shows the intervals of each vault, by name, and drops those of vaults that are gone.
+func (m *Metrics) expect(before, now map[string]quota.Pace) {
+	for vault := range before {
+		if _, ok := now[vault]; !ok {
+			m.expected.DeletePartialMatch(prometheus.Labels{"vault": vault})
+		}
+	}
+	for vault, p := range now {
+		m.expected.WithLabelValues(vault, ageNewest).Set(p.Newest.Seconds())
+		m.expected.WithLabelValues(vault, ageOlder).Set(p.Older.Seconds())
+	}
 }
 
 func (m *Metrics) proven(s Subject, r proof.Result, took time.Duration) {

@@ -32,20 +32,23 @@ func (p Pace) of(s Subject) time.Duration {
 // lock.
 func (h *Health) fit() {
 	wanted := quota.Pace{Newest: h.pace.Newest, Older: h.pace.Older}
-	slower, names := map[string]quota.Pace{}, map[string]bool{}
+	h.pace.slower = map[string]quota.Pace{}
+	possible := map[string]quota.Pace{} // by URL
 	for _, f := range quota.FitProofs(h.quotas, h.subscriptionShare, wanted, h.proofs()) {
+		possible[f.Vault.URL] = f.Possible
 		if !f.Fits() {
-			slower[f.Vault.URL] = f.Possible
-		}
-		names[f.Vault.Name] = true
-		h.Metrics.expect(f.Vault.Name, f.Possible)
-	}
-	for name := range h.paced {
-		if !names[name] {
-			h.Metrics.forgetVault(name)
+			h.pace.slower[f.Vault.URL] = f.Possible
 		}
 	}
-	h.pace.slower, h.paced = slower, names
+	shown := map[string]quota.Pace{} // by name
+	for _, s := range h.subjects {
+		shown[s.VaultName] = possible[s.Vault] // a key that is no longer configured may know the vault by an old name
+	}
+	for _, v := range h.quotas {
+		shown[v.Name] = possible[v.URL]
+	}
+	h.Metrics.expect(h.paced, shown)
+	h.paced = shown
 }
 
 // proofs counts the subjects of each vault, by URL. The caller holds the lock.

@@ -105,6 +105,24 @@ func TestTheExpectedIntervalFollowsTheConfiguration(t *testing.T) {
 	}
 }
 
+// The alert on stale proofs joins both series by the vault's name.
+func TestAVaultThatARetainedKeyKnowsByAnOldNameHasItsIntervalUnderThatNameToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := managed("k", weu, 1, time.Now())
+		k.Policy = key.Policy{Key: "k", Retained: true}
+		k.Record.Generations[0].Placements[0].VaultName = "old-name"
+		w := newWorld(t, k)
+		h, reg := w.health(t, func(c *Config) { c.Quotas = limited(0.5) })
+		run(t, h, func() { wait(2 * time.Minute) })
+		for _, name := range []string{"weu", "old-name"} {
+			wantInterval(t, reg, 5*time.Minute, expected, ageNewest, name)
+		}
+		if _, ok := value(t, reg, lastSuccess, ageNewest, "k", "old-name"); !ok {
+			t.Error("the proofs do not show under the old name")
+		}
+	})
+}
+
 // asked notes the contexts of the calls to a vault.
 type asked struct {
 	fakeVault

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Prove proves every version of one key now, for a person who waits, and returns the results. It fails when there is no such key or the
-// records cannot be read. A proof that did not pass is a result, not an error.
+// Prove proves every version of one key now, for a person, and returns the results. It fails when there is no such key
+// or the records cannot be read. A proof that did not pass is a result, not an error.
 func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error) {
 	ctx = priority.With(ctx, priority.Operator)
 	if err := h.refresh(ctx); err != nil {

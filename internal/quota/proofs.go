@@ -115,13 +115,17 @@ func stretch(d time.Duration, times float64) time.Duration {
 func (f Fit) String() string {
 	keys, older := f.Proofs.Newest.Versions, f.Proofs.Older.Versions
 	what := fmt.Sprintf("%s proven every %s", words.Count(keys, "key"), words.Span(f.Wanted.Newest))
+	need := "need"
+	if keys == 1 && older == 0 {
+		need = "needs"
+	}
 	then := "newest versions are proven every " + words.Span(f.Possible.Newest)
 	if older > 0 {
 		what += fmt.Sprintf(" and %s every %s", words.Count(older, "older version"), words.Span(f.Wanted.Older))
 		then += ", older ones every " + words.Span(f.Possible.Older)
 	}
-	return fmt.Sprintf("%s need %s calls/s of vault %s; keyd may use %s: %s",
-		what, rate(f.Need), f.Vault.Name, rate(f.May), then)
+	return fmt.Sprintf("%s %s %s calls/s of vault %s; keyd may use %s: %s",
+		what, need, rate(f.Need), f.Vault.Name, rate(f.May), then)
 }
 
 // Remedy says what makes the proofs fit.
