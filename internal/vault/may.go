@@ -53,6 +53,7 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	if r == MaySeeDeleted {
 		op.name = opDeleted.name // for the role in the hint
 	}
+	ctx = quota.WithSpec(ctx, key.RSA2048) // no size counts where there is no key
 	err := c.do(ctx, op, name, version, func(ctx context.Context) error { return c.try(ctx, r, name, version) })
 	var e *Error
 	switch {
