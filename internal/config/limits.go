@@ -6,13 +6,14 @@ import (
 	"github.com/keyd-project/keyd/internal/quota"
 )
 
-// leastShare and mostShare bound a share. The rest is for the services that encrypt under the keys.
-const leastShare, mostShare = 0.01, 0.9
+// leastShare and mostShare bound a share. With less, an import into a Managed HSM could wait for longer than its step may
+// take. With more, nothing would be left for the services that encrypt under the keys.
+const leastShare, mostShare = 0.05, 0.9
 
 func parseShare(s string) (float64, error) {
 	share, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(share >= leastShare && share <= mostShare) {
-		return 0, faultf("write a number from 0.01 to 0.9, such as 0.5 for half", "%q is not such a share", s)
+		return 0, faultf("write a number from 0.05 to 0.9, such as 0.5 for half", "%q is not such a share", s)
 	}
 	return share, nil
 }

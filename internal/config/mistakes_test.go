@@ -121,11 +121,11 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"vaults.weu.url: the host is in cloud china, and azure.cloud is public; write azure.cloud: china, or a " +
 				"vault of cloud public"},
 		{"share of nothing", weuURL, weuURL + "    share: «0\n",
-			`vaults.weu.share: "0" is not such a share; write a number from 0.01 to 0.9, such as 0.5 for half`},
+			`vaults.weu.share: "0" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
 		{"whole share", weuURL, weuURL + "    share: «1\n",
-			`vaults.weu.share: "1" is not such a share; write a number from 0.01 to 0.9, such as 0.5 for half`},
+			`vaults.weu.share: "1" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
 		{"no number", weuURL, weuURL + "    share: «NaN\n",
-			`vaults.weu.share: "NaN" is not such a share; write a number from 0.01 to 0.9, such as 0.5 for half`},
+			`vaults.weu.share: "NaN" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
 		{"subscription", weuURL, weuURL + "    subscription: «prod\n", `vaults.weu.subscription: "prod" is not a ` +
 			`UUID; write an id such as 00000000-0000-0000-0000-000000000000`},
 		{"no url", "  weu:\n" + weuURL, "  «weu: {}\n", "vaults.weu.url is missing; " + urlRemedy},
