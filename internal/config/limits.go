@@ -6,8 +6,8 @@ import (
 	"github.com/keyd-project/keyd/internal/quota"
 )
 
-// leastShare and mostShare bound a share. With less, an import into a Managed HSM could wait for longer than its step may
-// take. With more, nothing would be left for the services that encrypt under the keys.
+// leastShare and mostShare bound a share. With less, an import into a Managed HSM could wait for longer than its step
+// may take. With more, nothing would be left for the services that encrypt under the keys.
 const leastShare, mostShare = 0.05, 0.9
 
 func parseShare(s string) (float64, error) {
