@@ -13,7 +13,7 @@ import (
 
 // hostFlags each set something for one vault, as HOST or HOST=VALUE.
 type hostFlags struct {
-	protect, retention, access, roles, policies, firewalls []string
+	protect, retention, access, roles, policies, firewalls, subscriptions []string
 }
 
 func (h *hostFlags) register(cmd *cobra.Command) {
@@ -29,6 +29,8 @@ func (h *hostFlags) register(cmd *cobra.Command) {
 		"set an access policy, as `HOST=CLIENT:PERMISSIONS`, such as get,wrapKey,unwrapKey; repeatable")
 	f.StringArrayVar(&h.firewalls, "firewall", nil,
 		"admit only these callers, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
+	f.StringArrayVar(&h.subscriptions, "subscription", nil,
+		"the subscription of a vault, as `HOST=NAME`; by default all vaults have the same; repeatable")
 }
 
 // perVault applies the flags to each vault.
@@ -63,6 +65,10 @@ func (s settings) perVault(opts *emulator.Options) error {
 		{"firewall", s.perHost.firewalls, func(c *emulator.VaultConfig, v string) (err error) {
 			c.Firewall, err = emulator.ParseFirewall(v)
 			return err
+		}},
+		{"subscription", s.perHost.subscriptions, func(c *emulator.VaultConfig, v string) error {
+			c.Subscription = v
+			return nil
 		}},
 	} {
 		for _, value := range flag.values {

@@ -87,7 +87,7 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 		"role": host + "=id:crypto-officer:/keys/k", "policy": host + "=id:get",
 		"firewall": host + "=192.0.2.0/24,trusted-services",
 		"identity": "id=192.0.2.1", "role-delay": "1m", "state": "file", "service-limits": "true",
-		"attestation-firmware": "3", "key-list": "oldest",
+		"attestation-firmware": "3", "key-list": "oldest", "subscription": host + "=one",
 		"consumer": "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
 		"certificate": "id=" + certificate,
 		"ca-key":      "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
@@ -102,7 +102,7 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 	}
 	c := opts.Vaults[0]
 	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 ||
-		!c.Firewall.TrustedServices ||
+		!c.Firewall.TrustedServices || c.Subscription != "one" ||
 		len(opts.Identities) != 1 || opts.RoleDelay != time.Minute || !opts.ServiceLimits ||
 		opts.StateFile != "file" || opts.AuthorityFile != "authority" ||
 		opts.AttestationFirmware != emulator.Firmware3 || len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 ||

@@ -20,6 +20,7 @@ func unwatched() map[string]string {
 		"keyd_placements": "a refuted one is a hold, a missing one is " +
 			"keyd_key_partial",
 		"keyd_proofs_total":                      "keyd_proof_last_result has the hysteresis",
+		"keyd_proof_configured_interval_seconds": "the expected interval is what keyd keeps to",
 		"keyd_proof_duration_seconds":            "a proof that is too slow does not pass",
 		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up shows it",
 		"keyd_vault_request_duration_seconds":    "a request that is too slow fails",

@@ -35,6 +35,7 @@ var floors = map[string]int{
 	"internal/chain":           1,
 	"internal/byok":            1,
 	"internal/proof":           1,
+	"internal/quota":           1,
 	"internal/status":          1,
 	"internal/key":             0,
 	"internal/killpoint":       0,

@@ -141,7 +141,20 @@ func (c *checker) config() {
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",
 		"correct it (systemctl edit keyd), then: systemctl restart keyd")
+	slower := map[string]bool{}
+	for _, f := range c.Config.Slower() {
+		slower[f.Vault.URL] = true
+		c.warn("config", f.Vault.Name, proofsFit, f.String(), f.Remedy())
+	}
+	for _, v := range c.Config.Vaults {
+		if !slower[v.URL] {
+			c.add("config", v.Name, proofsFit, nil, "as often as configured", "")
+		}
+	}
 }
+
+// proofsFit is the name of the line that says whether the vault's limits allow the proofs that the configuration wants.
+const proofsFit = "proofs within Azure's limits"
 
 func (c *checker) store(ctx context.Context) {
 	r, err := c.Store.Verify(ctx)

@@ -98,6 +98,26 @@ func TestCheckShowsEachPINState(t *testing.T) {
 	}
 }
 
+func TestCheckShowsWhetherTheProofsFitTheVaultsLimits(t *testing.T) {
+	line := func(change func(*config.Config)) (found status.Check) {
+		for _, l := range checked(t, func(c *checker) { change(c.Config); c.config() }) {
+			if l.Name == proofsFit && l.Subject == "weu" {
+				found = l
+			}
+		}
+		return found
+	}
+	if l := line(func(*config.Config) {}); l.Result != status.CheckOK {
+		t.Errorf("%+v", l)
+	}
+	l := line(func(c *config.Config) { c.Vaults[0].Share, c.Health.Newest = 0.01, 4*time.Second })
+	const want = "1 key proven every 4 seconds needs 0.5 calls/s of vault weu; keyd may use 0.25: newest " +
+		"versions are proven every 8 seconds"
+	if l.Result != status.CheckWarning || l.Detail != want {
+		t.Errorf("%+v", l)
+	}
+}
+
 func TestCheckShowsARotationPolicyItCannotRead(t *testing.T) {
 	lines := checked(t, func(c *checker) {
 		p := c.Config.Policies[0]

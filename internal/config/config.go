@@ -52,6 +52,8 @@ type Azure struct {
 	CertificateFile string // as written; see CertificatePath
 	Cloud           string // one of the Cloud constants
 	CAFile          string // absolute path of more CA certificates in PEM, or ""
+	// SubscriptionShare is how much keyd may use of what each subscription allows its Key Vaults together.
+	SubscriptionShare float64
 
 	certificateAt position
 }
@@ -79,7 +81,9 @@ const (
 // Vault is one destination with its key exchange key.
 type Vault struct {
 	key.Vault
-	KEK KEK
+	KEK          KEK
+	Share        float64 // how much keyd may use of what the vault allows
+	Subscription string  // UUID in lower case; "": that of all vaults that name none
 }
 
 // KEK is the configuration of a vault's key exchange key.

@@ -92,8 +92,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 			Module: "/usr/lib/softhsm/libsofthsm2.so", Token: "keyd", PINFile: "hsm-pin", User: "keyd",
 			StateDir: "/var/lib/keyd/hsm", Sessions: 4, CallTimeout: 30 * time.Second, GenerateTimeout: 5 * time.Minute,
 		},
-		Azure:  config.Azure{Credential: "managed-identity", Cloud: "public"},
-		Vaults: []config.Vault{{Vault: weu, KEK: kek}, {Vault: mhsm, KEK: kek}},
+		Azure:  config.Azure{Credential: "managed-identity", Cloud: "public", SubscriptionShare: 0.5},
+		Vaults: []config.Vault{{Vault: weu, KEK: kek, Share: 0.5}, {Vault: mhsm, KEK: kek, Share: 0.5}},
 		Policies: []key.Policy{{
 			Key: "cmk", Spec: key.RSA4096, Vaults: []key.Vault{weu, mhsm}, ScheduleText: "@monthly",
 			Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Floor: time.Hour, Budget: 10,
@@ -136,10 +136,13 @@ azure:
   certificate_file: client-certificate
   cloud: usgovernment
   ca_file: /etc/ssl/proxy.pem
+  subscription_share: 0.25
 vaults:
   gov:
     url: https://Contoso-Gov.Vault.UsGovCloudAPI.net/
     kek: {name: transfer, fingerprint: "`+print+`", create: false, bits: 3072}
+    share: 0.8
+    subscription: 0000000A-0000-0000-0000-00000000000B
 keys:
   b:
     spec: RSA-2048
@@ -170,9 +173,11 @@ log: {level: debug, format: json}
 			Credential: "client-certificate", ClientID: "00000000-0000-0000-0000-00000000000a",
 			TenantID:        "contoso.example",
 			CertificateFile: "client-certificate", Cloud: "usgovernment", CAFile: "/etc/ssl/proxy.pem",
+			SubscriptionShare: 0.25,
 		},
 		Vaults: []config.Vault{{Vault: gov, KEK: config.KEK{
-			Name: "transfer", Fingerprints: []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}, Bits: 3072}}},
+			Name: "transfer", Fingerprints: []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}, Bits: 3072},
+			Share: 0.8, Subscription: "0000000a-0000-0000-0000-00000000000b"}},
 		Policies: []key.Policy{
 			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov},
 				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},

@@ -120,6 +120,14 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"other cloud", weuURL, "    url: «https://contoso-weu.vault.azure.cn\n",
 			"vaults.weu.url: the host is in cloud china, and azure.cloud is public; write azure.cloud: china, or a " +
 				"vault of cloud public"},
+		{"share of nothing", weuURL, weuURL + "    share: «0\n",
+			`vaults.weu.share: "0" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
+		{"whole share", weuURL, weuURL + "    share: «1\n",
+			`vaults.weu.share: "1" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
+		{"no number", weuURL, weuURL + "    share: «NaN\n",
+			`vaults.weu.share: "NaN" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
+		{"subscription", weuURL, weuURL + "    subscription: «prod\n", `vaults.weu.subscription: "prod" is not a ` +
+			`UUID; write an id such as 00000000-0000-0000-0000-000000000000`},
 		{"no url", "  weu:\n" + weuURL, "  «weu: {}\n", "vaults.weu.url is missing; " + urlRemedy},
 		{"same url", "  mhsm:\n    url: https://contoso.managedhsm.azure.net\n",
 			"  «mhsm:\n    url: https://Contoso-Weu.vault.azure.net\n",

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/quota"
 )
 
 // suffix is the end of the host names of one service in one cloud.
@@ -126,7 +127,7 @@ func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 }
 
 func readVault(c *Config, s *section) place {
-	s.only("url", "kek")
+	s.only("url", "kek", "share", "subscription")
 	name := strings.TrimPrefix(s.path, "vaults.")
 	p := place{at: s.at, broken: true}
 	if !key.ValidName(name) {
@@ -136,6 +137,8 @@ func readVault(c *Config, s *section) place {
 	s.require("url", urlRemedy)
 	p.vault.Name = name
 	p.vault.KEK = readKEK(s.sub("kek"))
+	p.vault.Share = read(s, "share", quota.DefaultShare, parseShare)
+	p.vault.Subscription = strings.ToLower(read(s, "subscription", "", parseUUID))
 	p.vault.URL = read(s, "url", "", func(text string) (string, error) {
 		canonical, kind, cloud, err := ParseVaultURL(text)
 		if err != nil {

@@ -67,6 +67,7 @@ type Daemon struct {
 	cfg       *config.Config
 	vaults    map[string]*vault.Client // by URL
 	cred      *vault.Credential
+	limits    *vault.Limits
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
 	readyAt   time.Time
@@ -103,6 +104,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
 	d.vaultSeen = vault.NewMetrics(d.reg)
+	d.limits = vault.NewLimits()
 	var err error
 	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
 		return nil, err
@@ -135,6 +137,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
+	d.limit(cfg)
 	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	return d, nil

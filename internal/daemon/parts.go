@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -42,7 +43,7 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 	vaults := make(map[string]*vault.Client, len(cfg.Vaults))
 	for _, v := range cfg.Vaults {
 		vaults[v.URL], err = vault.New(vault.Config{
-			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits,
+			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits, Limits: d.limits,
 		}, cred, client, d.vaultSeen, d.log)
 		if err != nil {
 			return nil, nil, fmt.Errorf("vault %s: %w", v.Name, err)
@@ -51,7 +52,17 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 	return vaults, cred, nil
 }
 
-// client returns the client of the vault with this URL, nil if the configuration has none.
+// limit keeps keyd within the shares of a configuration, and says what that slows down.
+func (d *Daemon) limit(cfg *config.Config) {
+	d.limits.Set(cfg.Quotas(), cfg.Azure.SubscriptionShare)
+	d.limits.Expect(cfg.Policies)
+	for _, f := range cfg.Slower() {
+		d.log.Warn("proofs come less often than configured: "+f.String(), "VAULT", f.Vault.Name, "remedy", f.Remedy())
+	}
+}
+
+// client returns the client of the vault with this URL, nil when the
+// configuration has none.
 func (d *Daemon) client(url string) *vault.Client {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
@@ -93,10 +104,15 @@ func (d *Daemon) makeHSM(cfg *config.Config) {
 func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 	return health.Config{
 		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Clock: time.Now,
-		Newest: cfg.Health.Newest, Older: cfg.Health.Older,
+		Newest: cfg.Health.Newest, Older: cfg.Health.Older, Quotas: d.quotas,
 		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
 		Ended: d.histories.Proven,
 	}
+}
+
+func (d *Daemon) quotas() ([]quota.Vault, float64) {
+	cfg := d.config()
+	return cfg.Quotas(), cfg.Azure.SubscriptionShare
 }
 
 func (d *Daemon) webConfig() web.Config {

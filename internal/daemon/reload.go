@@ -74,6 +74,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	old := d.cfg
 	d.cfg, d.vaults, d.cred = next, vaults, cred
 	d.mu.Unlock()
+	d.limit(next)
 	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	for _, v := range old.Vaults {

@@ -45,6 +45,13 @@ func limitFacts() []fact {
 				t.Errorf("%d went through", n)
 			}
 		}},
+		{"MHSM: Get 1,100/s", func(t *testing.T) {
+			w := newWorld(t, limited)
+			w.create(managedHSM, "k", ecHSM)
+			if n := through(t, 1110, func() reply { return w.do("GET", managedHSM, "/keys/k/", "") }); n != 1100 {
+				t.Errorf("%d went through", n)
+			}
+		}},
 		{"MHSM RSA-4096: ~160 unwrap/s", func(t *testing.T) {
 			w := newWorld(t, limited)
 			big(t, w, managedHSM)

@@ -35,12 +35,12 @@ const (
 
 func start(t *testing.T, opts emulator.Options) *emulator.Emulator {
 	t.Helper()
-	opts.Vaults = []emulator.VaultConfig{
+	opts.Vaults = append([]emulator.VaultConfig{
 		{Host: premium},
 		{Host: standard, Profile: emulator.KeyVaultStandard},
 		{Host: managedHSM, Profile: emulator.ManagedHSM},
 		{Host: protected, PurgeProtection: true},
-	}
+	}, opts.Vaults...)
 	e, err := emulator.Start(opts)
 	if err != nil {
 		t.Fatal(err)

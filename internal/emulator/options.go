@@ -52,6 +52,8 @@ type VaultConfig struct {
 	RoleDefinitions []RoleDefinition
 	Policies        []AccessPolicy
 	Firewall        *Firewall // nil: open to every address
+	// Subscription is shared with the vaults that give the same; they also share its limits.
+	Subscription string
 }
 
 const minRecoverableDays, maxRecoverableDays = 7, 90

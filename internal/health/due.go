@@ -21,19 +21,6 @@ const (
 	failingAfter = 2
 )
 
-// Pace is how often versions are proven.
-type Pace struct {
-	Newest time.Duration // the newest version of a key in a vault
-	Older  time.Duration // the others
-}
-
-func (p Pace) of(s Subject) time.Duration {
-	if s.Newest {
-		return p.Newest
-	}
-	return p.Older
-}
-
 // Last sums up the proofs of a subject so far.
 type Last struct {
 	Seen     time.Time // when the subject was first seen

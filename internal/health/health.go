@@ -9,7 +9,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
 )
 
 const (
@@ -34,6 +36,9 @@ type Config struct {
 	// Newest and Older are the longest times between two proofs of a newest version and of an older one. 0 means 5
 	// minutes and 24 hours.
 	Newest, Older time.Duration
+	// Quotas returns the vaults of the configuration and how much keyd may use of each and of its subscription. Where
+	// that is not enough, proofs come less often. nil: there are no limits.
+	Quotas func() (vaults []quota.Vault, subscriptionShare float64)
 	// Parallel limits the proofs that run at the same time in one vault. Each vault has its own limit, so a vault
 	// that hangs does not delay the others. 0 means 4.
 	Parallel int
@@ -59,6 +64,10 @@ type Health struct {
 	shown     map[series]bool
 	refreshed time.Time
 	unread    bool // the last reading of the records failed
+
+	quotas            []quota.Vault
+	subscriptionShare float64
+	paced             map[string]quota.Pace // as shown, by the vault's name
 }
 
 // New returns a Health. It does nothing until Run or Prove is called.
@@ -66,6 +75,9 @@ func New(c Config) *Health {
 	c.Parallel = cmp.Or(max(c.Parallel, 0), defaultParallel)
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(prometheus.NewRegistry())
+	}
+	if c.Quotas == nil {
+		c.Quotas = func() ([]quota.Vault, float64) { return nil, quota.DefaultShare }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -83,13 +95,16 @@ func New(c Config) *Health {
 	return h
 }
 
-// SetPace changes the intervals, for example after keyd reloads its configuration. 0 means the default.
+// SetPace changes the intervals, for example after keyd reloads its configuration, and reads the quotas again. 0 means
+// the default.
 func (h *Health) SetPace(newest, older time.Duration) {
 	pace := Pace{Newest: cmp.Or(max(newest, 0), defaultNewest), Older: cmp.Or(max(older, 0), defaultOlder)}
+	quotas, subscriptionShare := h.Quotas()
 	h.mu.Lock()
-	h.pace = pace
+	h.pace, h.quotas, h.subscriptionShare = pace, quotas, subscriptionShare
+	h.Metrics.configured(pace)
+	h.fit()
 	h.mu.Unlock()
-	h.Metrics.expect(pace)
 	h.poke()
 }
 
@@ -114,6 +129,7 @@ func (h *Health) now() time.Time { return h.Clock().Round(0) }
 // Run proves what is due until ctx ends, and returns after the last proof ended. Start it after the loop's first
 // observation: only then does keyd know that the records belong to this HSM and these vaults.
 func (h *Health) Run(ctx context.Context) {
+	ctx = priority.With(ctx, priority.Proof)
 	var proofs sync.WaitGroup
 	defer proofs.Wait()
 	for ctx.Err() == nil {
@@ -175,6 +191,7 @@ func (h *Health) refresh(ctx context.Context) error {
 		h.keys[k.Policy.Key] = true
 	}
 	h.sort(Subjects(keys))
+	h.fit()
 	h.remember(now)
 	h.show(now)
 	return nil

@@ -454,18 +454,6 @@ func TestUnreadableRecordsDoNotStopProofs(t *testing.T) {
 	})
 }
 
-func TestTheExpectedIntervalFollowsTheConfiguration(t *testing.T) {
-	w := newWorld(t)
-	h, reg := w.health(t, nil)
-	h.SetPace(time.Minute, 0)
-	if v, _ := value(t, reg, "keyd_proof_expected_interval_seconds", ageNewest); v != 60 {
-		t.Errorf("newest %v", v)
-	}
-	if v, _ := value(t, reg, "keyd_proof_expected_interval_seconds", ageOlder); v != 86400 {
-		t.Errorf("older %v", v)
-	}
-}
-
 // An expired version no longer wraps. Nobody wraps with an older version; everybody wraps with the newest.
 func TestAnExpiredVersionFailsOnlyWhereItIsNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

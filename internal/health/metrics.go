@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
@@ -24,6 +25,7 @@ type Metrics struct {
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	expected *prometheus.GaugeVec
+	wanted   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics of proofs.
@@ -49,7 +51,10 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"1 while last_result is 0 only because the vault does not wrap or sign; it still unwraps.",
 			"key", "vault", "age",
 		),
-		expected: gauge("expected_interval_seconds", "The longest time between two proofs of one version.", "age"),
+		expected: gauge("expected_interval_seconds",
+			"The longest time between two proofs of one version, by what the vault's limits allow.", "vault", "age"),
+		wanted: gauge("configured_interval_seconds",
+			"The longest time between two proofs of one version, as configured.", "age"),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "keyd", Name: "proofs_total",
 			Help: "Proofs that ended, by outcome, deciding leg (empty if passed) and reason (only if inconclusive).",
@@ -59,13 +64,26 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 8),
 		}, []string{"vault"}),
 	}
-	reg.MustRegister(m.success, m.result, m.wrap, m.expected, m.total, m.duration)
+	reg.MustRegister(m.success, m.result, m.wrap, m.expected, m.wanted, m.total, m.duration)
 	return m
 }
 
-func (m *Metrics) expect(p Pace) {
-	m.expected.WithLabelValues(ageNewest).Set(p.Newest.Seconds())
-	m.expected.WithLabelValues(ageOlder).Set(p.Older.Seconds())
+func (m *Metrics) configured(p Pace) {
+	m.wanted.WithLabelValues(ageNewest).Set(p.Newest.Seconds())
+	m.wanted.WithLabelValues(ageOlder).Set(p.Older.Seconds())
+}
+
+// expect shows the intervals of each vault, by name, and drops those of vaults that are gone.
+func (m *Metrics) expect(before, now map[string]quota.Pace) {
+	for vault := range before {
+		if _, ok := now[vault]; !ok {
+			m.expected.DeletePartialMatch(prometheus.Labels{"vault": vault})
+		}
+	}
+	for vault, p := range now {
+		m.expected.WithLabelValues(vault, ageNewest).Set(p.Newest.Seconds())
+		m.expected.WithLabelValues(vault, ageOlder).Set(p.Older.Seconds())
+	}
 }
 
 func (m *Metrics) proven(s Subject, r proof.Result, took time.Duration) {

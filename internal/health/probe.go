@@ -7,13 +7,16 @@ import (
 	"sync"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Prove proves every version of one key now and returns the results. It fails when there is no such key or the
-// records cannot be read. A proof that did not pass is a result, not an error.
+// Prove proves every version of one key now, for a person, and returns the results. It fails when there is no such key
+// or the records cannot be read. A proof that did not pass is a result, not an error.
 func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error) {
+	ctx = priority.With(ctx, priority.Operator)
 	if err := h.refresh(ctx); err != nil {
 		return nil, fmt.Errorf("read the records before proving key %s: %w", name, err)
 	}
@@ -90,7 +93,7 @@ func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
 	if v == nil {
 		return proof.Result{Outcome: key.Inconclusive, Leg: proof.LegModulus, Err: errNotConfigured}
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(quota.WithSpec(ctx, s.Spec), probeTimeout)
 	defer cancel()
 	// An expired newest version is a fault: consumers wrap with it.
 	s.MayHaveExpired, s.Now = !s.Newest, h.now()

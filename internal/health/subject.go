@@ -25,6 +25,7 @@ type Subject struct {
 	Vault      string // URL
 	VaultName  string // nickname
 	Generation int
+	Spec       key.Spec  // of the generation
 	Newest     bool      // keyd's newest of that key in that vault
 	ProvenAt   time.Time // as the record says
 }
@@ -58,6 +59,7 @@ func subjectsOf(k Key) []Subject {
 			Vault:      at.Vault,
 			VaultName:  k.Record.VaultName(k.Policy, at.Vault),
 			Generation: at.Generation.Number,
+			Spec:       at.Generation.Spec,
 			Newest:     at.Vault != last,
 			ProvenAt:   at.ProvenAt,
 		})

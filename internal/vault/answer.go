@@ -51,7 +51,9 @@ func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error
 			v.Operations = append(v.Operations, key.Operation(*op))
 		}
 	}
-	v.Material, err = material(b.Key)
+	if v.Material, err = material(b.Key); err == nil {
+		c.gate.saw(name, v)
+	}
 	return v, err
 }
 

@@ -3,10 +3,7 @@ package vault
 import (
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
-
-	"github.com/keyd-project/keyd/internal/key"
 )
 
 func FuzzParseServiceError(f *testing.F) {
@@ -60,26 +57,6 @@ func TestTheInnerErrorIsRead(t *testing.T) {
 		[]byte(`{"error":{"code":"KeyNotFound","innererror":null}}`),
 	); got.Code != "KeyNotFound" {
 		t.Errorf("got %+v", got)
-	}
-}
-
-func TestKeydStaysBelowHalfOfEveryLimit(t *testing.T) {
-	for kind, most := range map[key.VaultKind]struct {
-		all, creates float64
-		window       time.Duration
-	}{
-		key.KeyVault:   {250, 10, 10 * time.Second},
-		key.ManagedHSM: {1600, 10, 10 * time.Second},
-	} {
-		l := newLimits(kind)
-		if all := float64(l.all.Limit()) * most.window.Seconds(); all > most.all/2 ||
-			float64(l.all.Burst())+all > most.all {
-			t.Errorf("%s: %v and a burst of %d in %s", kind, all, l.all.Burst(), most.window)
-		}
-		if made := float64(l.creates.Limit()) * most.window.Seconds(); made > most.creates/2 ||
-			float64(l.creates.Burst())+made > most.creates {
-			t.Errorf("%s: %v new keys and a burst of %d in %s", kind, made, l.creates.Burst(), most.window)
-		}
 	}
 }
 

@@ -1,0 +1,71 @@
+package health
+
+import (
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/quota"
+)
+
+// Pace is how often versions are proven.
+type Pace struct {
+	Newest time.Duration // the newest version of a key in a vault
+	Older  time.Duration // the others
+	// slower are the vaults, by URL, whose limits allow fewer proofs.
+	slower map[string]quota.Pace
+}
+
+func (p Pace) of(s Subject) time.Duration {
+	possible, ok := p.slower[s.Vault]
+	switch {
+	case ok && s.Newest:
+		return possible.Newest
+	case ok:
+		return possible.Older
+	case s.Newest:
+		return p.Newest
+	}
+	return p.Older
+}
+
+// fit spreads the proofs of each vault over as long as its limits make necessary, and shows that. The caller holds the
+// lock.
+func (h *Health) fit() {
+	wanted := quota.Pace{Newest: h.pace.Newest, Older: h.pace.Older}
+	h.pace.slower = map[string]quota.Pace{}
+	possible := map[string]quota.Pace{} // by URL
+	for _, f := range quota.FitProofs(h.quotas, h.subscriptionShare, wanted, h.proofs()) {
+		possible[f.Vault.URL] = f.Possible
+		if !f.Fits() {
+			h.pace.slower[f.Vault.URL] = f.Possible
+		}
+	}
+	shown := map[string]quota.Pace{} // by name
+	for _, s := range h.subjects {
+		shown[s.VaultName] = possible[s.Vault] // a key that is no longer configured may know the vault by an old name
+	}
+	for _, v := range h.quotas {
+		shown[v.Name] = possible[v.URL]
+	}
+	h.Metrics.expect(h.paced, shown)
+	h.paced = shown
+}
+
+// proofs counts the subjects of each vault, by URL. The caller holds the lock.
+func (h *Health) proofs() map[string]quota.Proofs {
+	proofs := map[string]quota.Proofs{}
+	kinds := map[string]key.VaultKind{}
+	for _, v := range h.quotas {
+		kinds[v.URL] = v.Kind
+	}
+	for _, s := range h.subjects {
+		p := proofs[s.Vault]
+		batch := &p.Older
+		if s.Newest {
+			batch = &p.Newest
+		}
+		batch.Add(kinds[s.Vault], s.Spec, s.Operations)
+		proofs[s.Vault] = p
+	}
+	return proofs
+}
