@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -39,7 +40,7 @@ func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error)
 		h.mu.Unlock()
 		proofs.Go(func() {
 			defer func() { <-slots }()
-			h.probe(ctx, s)
+			h.probe(priority.With(ctx, priority.Operator), s)
 		})
 	}
 	proofs.Wait()
