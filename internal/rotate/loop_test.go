@@ -63,12 +63,12 @@ func TestASecondRequestStartsAsSoonAsAStepEnds(t *testing.T) {
 
 func TestEachClassKeepsATenthOfTheTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		classes := map[string]priority.Class{}
+		records := map[string]work{}
 		policies := keys(2000)
 		for i, p := range policies {
-			classes[p.Key] = priority.All()[i%len(priority.All())]
+			records[p.Key] = work{class: priority.All()[i%len(priority.All())]}
 		}
-		f := &fakeSteps{key: slow, unfinishedWork: classes}
+		f := &fakeSteps{key: slow, records: records}
 		l := fakeLoop(f, 4)
 		l.SetPolicies(policies)
 		run(t, l)
@@ -96,9 +96,13 @@ var bringUp = []plan.Step{
 
 func TestKeysFinishOneAfterTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeSteps{key: scripts(bringUp...)}
+		f := &fakeSteps{key: scripts(bringUp...), records: map[string]work{}}
+		policies := keys(500)
+		for _, p := range policies {
+			f.records[p.Key] = work{class: priority.Due}
+		}
 		l := fakeLoop(f, 1)
-		l.SetPolicies(keys(500))
+		l.SetPolicies(policies)
 		run(t, l)
 		synctest.Wait()
 		begun, finished := map[string]int{}, 0
@@ -236,14 +240,15 @@ func TestARotationThatBecomesDueIsNoLook(t *testing.T) {
 
 func TestAfterARestartWhatIsNotFinishedGoesFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := &fakeSteps{unfinishedWork: map[string]priority.Class{
-			"key-0300": priority.Due, "key-0400": priority.Operator}}
+		f := &fakeSteps{records: map[string]work{"key-0200": {priority.Due, false},
+			"key-0300": {priority.Due, true}, "key-0400": {priority.Operator, false}}}
 		l := fakeLoop(f, 1)
 		l.SetPolicies(keys(500))
 		run(t, l)
 		synctest.Wait()
-		want := []call{{"key-0400", priority.Operator}, {"key-0300", priority.Due}, {"key-0000", priority.Look}}
-		if got := f.all()[:3]; !slices.Equal(got, want) {
+		want := []call{{"key-0400", priority.Operator}, {"key-0300", priority.Due}, {"key-0200", priority.Due},
+			{"key-0000", priority.Look}}
+		if got := f.all()[:4]; !slices.Equal(got, want) {
 			t.Errorf("the first steps were %v", got)
 		}
 	})

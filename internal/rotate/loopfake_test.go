@@ -26,10 +26,10 @@ type fakeSteps struct {
 	Observer // nil: a call that the fake lacks fails the test
 	key      func(ctx context.Context, name string) (plan.Step, error)
 	vault    func() (plan.Step, error)
-	// found is what looks find; each step takes one. Nil: all is well.
+	// found is what a look finds; each step begins with one. Nil: all is well.
 	found func() *record.Observation
-	// unfinishedWork is what the records say at the start.
-	unfinishedWork map[string]priority.Class
+	// records is what the records say at the start.
+	records map[string]work
 
 	mu      sync.Mutex
 	calls   []call
@@ -38,6 +38,11 @@ type fakeSteps struct {
 	looks   map[string]*record.Observation
 	vaults  map[string]*record.VaultLook
 	asked   int // AskAgain
+}
+
+type work struct {
+	class priority.Class
+	begun bool
 }
 
 type call struct {
@@ -63,13 +68,14 @@ func (f *fakeSteps) StepKey(ctx context.Context, p key.Policy) (plan.Step, error
 	f.begin(p.Key, priority.Of(ctx))
 	defer f.end(p.Key)
 	o := f.look()
+	step, err := plan.Step{Kind: plan.Idle}, error(nil)
+	if f.key != nil {
+		step, err = f.key(ctx, p.Key)
+	}
 	f.mu.Lock()
 	f.looks[p.Key] = o
 	f.mu.Unlock()
-	if f.key == nil {
-		return plan.Step{Kind: plan.Idle}, nil
-	}
-	return f.key(ctx, p.Key)
+	return step, err
 }
 
 func (f *fakeSteps) look() *record.Observation {
@@ -89,8 +95,8 @@ func (f *fakeSteps) StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step
 }
 
 func (f *fakeSteps) unfinished(_ context.Context, p key.Policy) (priority.Class, bool) {
-	if c, ok := f.unfinishedWork[p.Key]; ok {
-		return c, true
+	if w, ok := f.records[p.Key]; ok {
+		return w.class, w.begun
 	}
 	return priority.Look, false
 }
@@ -211,7 +217,7 @@ type retryError struct{}
 func (retryError) Error() string    { return "no answer" }
 func (retryError) Class() key.Class { return key.Retry }
 
-// world is what looks find: each field is an error, or nil for what is well.
+// found is what looks find: each field is an error, or nil for what is well.
 type found struct {
 	mu              sync.Mutex
 	hsm, vault, kek error
