@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -61,7 +62,7 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 			return accepted, refusal(err)
 		}
 		accepted = append(accepted, control.Accepted{Key: p.Key, Request: q.ID, Joined: joined})
-		d.loop.Poke(p.Key)
+		d.loop.Poke(p.Key, priority.Operator)
 	}
 	return accepted, nil
 }
@@ -153,7 +154,7 @@ func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) e
 }
 
 func (d *Daemon) poked(name string, err error) error {
-	d.loop.Poke(name)
+	d.loop.Poke(name, priority.Operator)
 	return refusal(err)
 }
 

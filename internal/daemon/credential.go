@@ -43,9 +43,7 @@ func (d *Daemon) lookAtCredential(cred *vault.Credential, before vault.Credentia
 	if state.Renewals > before.Renewals {
 		d.log.Info("the credential's file was read again", "file", state.File)
 		d.observer.AskAgain()
-		for _, name := range d.loop.Names() {
-			d.loop.Poke(name)
-		}
+		d.loop.PokeAll()
 	}
 	if state.Err != nil && before.Err == nil {
 		d.log.Warn("the credential's file cannot be used", "file", state.File, "error", state.Err.Error())

@@ -30,7 +30,7 @@ func (d *Daemon) watchHSM(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := hsmRetry
 		switch seen := d.lookAtHSM(ctx); {
-		case seen.up && seen.info.Degraded == "":
+		case seen.works():
 			d.awaitHSMEnd(ctx, hsmPoll)
 			pause = hsmGone
 		case seen.up:
@@ -61,16 +61,29 @@ func (d *Daemon) lookAtHSM(ctx context.Context) hsmState {
 	return d.noteHSM(info, err)
 }
 
-// noteHSM notes what the HSM side reported about itself, or why it did not answer.
+// works reports whether the HSM side can work, as last seen.
+func (s hsmState) works() bool { return s.up && s.info.Degraded == "" }
+
+// noteHSM notes what the HSM side said about itself, or why it did not answer. Once it can work again, it has the keys
+// stepped that wait for it.
 func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
+	was, next := d.changeHSM(info, err)
+	if next.works() && !was.works() {
+		d.loop.HSMBack()
+	}
+	return next
+}
+
+func (d *Daemon) changeHSM(info key.HSMInfo, err error) (was, next hsmState) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	was, now := d.hsmSeen, time.Now()
-	next := hsmState{up: err == nil, since: was.since, err: err, info: was.info, seen: was.seen}
+	now := time.Now()
+	was = d.hsmSeen
+	next = hsmState{up: err == nil, since: was.since, err: err, info: was.info, seen: was.seen}
 	if next.up {
 		next.info, next.seen = info, now
 	}
-	d.histories.Answered(now, next.up && next.info.Degraded == "")
+	d.histories.Answered(now, next.works())
 	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") {
 		next.since = now
 	}
@@ -84,7 +97,7 @@ func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
 		d.log.Error("the HSM side cannot work", "reason", info.Degraded)
 	}
 	d.hsmSeen = next
-	return next
+	return was, next
 }
 
 // hsmUnit is the systemd unit whose journal has the HSM side's log.

@@ -8,6 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -38,7 +39,7 @@ func (d *Daemon) RotateKEK(ctx context.Context, actor, name, reason string) (con
 	if err != nil {
 		return control.KEKAccepted{}, err
 	}
-	d.loop.PokeVault(p.URL)
+	d.loop.PokeVault(p.URL, priority.Operator)
 	return control.KEKAccepted{Vault: p.Name, Request: q.ID, Joined: joined}, nil
 }
 

@@ -163,7 +163,7 @@ func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.D
 			continue
 		}
 		h.begin(s)
-		proofs.Go(func() { h.probe(ctx, s) })
+		proofs.Go(func() { h.probe(priority.With(ctx, priority.Proof), s) })
 	}
 	if again := h.refreshed.Add(refreshEvery); wake.IsZero() || again.Before(wake) {
 		wake = again

@@ -42,7 +42,7 @@ func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error)
 		h.mu.Unlock()
 		proofs.Go(func() {
 			defer func() { <-slots }()
-			h.probe(ctx, s)
+			h.probe(priority.With(ctx, priority.Operator), s)
 		})
 	}
 	proofs.Wait()

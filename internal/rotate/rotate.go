@@ -86,6 +86,8 @@ type Observer interface {
 	Vault(ctx context.Context, p key.VaultPolicy, rec record.Vault) *record.VaultLook
 	LastVault(url string) *record.VaultLook
 	DropVault(url string)
+	// AskAgain has the next looks ask vaults again that did not answer a moment ago.
+	AskAgain()
 }
 
 // Vaults finds the vault with this URL; nil if the configuration has none.

@@ -1,0 +1,188 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/priority"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// need is something outside keyd that many keys share. One of the keys that wait for it tries again at short intervals.
+// It wakes the others once it finds what they need, and so does a vault's own step, or whoever sees the HSM.
+type need struct {
+	kind needKind
+	url  string // of the vault
+}
+
+type needKind int
+
+const (
+	needHSM   needKind = iota // that the HSM answers
+	needVault                 // that the vault answers
+	needKEK                   // a key exchange key in the vault that keyd may use
+)
+
+// needed is what the loop knows of a need.
+type needed struct {
+	lacking bool // a look did not find it
+	tries   *job // the key that tries again for all, and when
+	at      time.Time
+	back    time.Time // when the vault's own step, or the daemon, saw that it is there
+}
+
+func (l *Loop) needed(n need) *needed {
+	if l.needs[n] == nil {
+		l.needs[n] = &needed{}
+	}
+	return l.needs[n]
+}
+
+// keySeen takes from the newest look at a key what it found of what others need, too.
+func (l *Loop) keySeen(j *job) {
+	o := l.r.Observer.Last(j.id)
+	if o == nil {
+		return
+	}
+	if !j.pos.Looked {
+		j.pos.Looked = true
+		l.unlooked--
+	}
+	if j.seen == any(o) {
+		return
+	}
+	found, lacks := findings(j.policy, o)
+	j.seen, j.lacks = o, lacks
+	for _, n := range lacks {
+		l.needed(n).lacking = true
+		if back := l.needs[n].back; o.At.Before(back) && back.Before(l.r.Clock()) {
+			j.woken = &wake{j.work, true} // the look began too early to see it
+		}
+	}
+	for _, n := range found {
+		l.found(n)
+	}
+}
+
+// findings is what a look at a key found and what not, of what keys share. It is silent of a vault that has an answer
+// for this key alone.
+func findings(p key.Policy, o *record.Observation) (found, lacks []need) {
+	note := func(there bool, n need) {
+		if there {
+			found = append(found, n)
+		} else {
+			lacks = append(lacks, n)
+		}
+	}
+	note(o.HSM.Err == nil, need{kind: needHSM})
+	for _, v := range p.Vaults {
+		seen, included := o.Vaults[v.URL]
+		if !included || seen.Unconfigured {
+			continue
+		}
+		if seen.Err == nil || silent(seen.Err) {
+			note(seen.Err == nil, need{needVault, v.URL})
+		}
+		if seen.Err == nil {
+			note(seen.KEK.Err == nil, need{needKEK, v.URL})
+		}
+	}
+	return found, lacks
+}
+
+// silent reports whether an error means that the vault did not answer, as it would not for other keys either.
+func silent(err error) bool {
+	return key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded)
+}
+
+// found wakes the keys that wait for what a look did find.
+func (l *Loop) found(n need) {
+	if known := l.needs[n]; known == nil || !known.lacking {
+		return
+	}
+	l.needs[n] = &needed{back: l.needs[n].back}
+	for _, j := range l.keys {
+		if j.pos.Step.Kind == plan.Wait && slices.Contains(j.lacks, n) {
+			l.wake(j, wake{j.work, true})
+		}
+	}
+	if j := l.vaults[n.url]; j != nil && slices.Contains(j.lacks, n) {
+		l.wake(j, wake{priority.Due, true})
+	}
+}
+
+// tries reports whether a key that waits until then tries again by itself. It need not when other keys do so for all
+// that it lacks.
+func (l *Loop) tries(j *job, now, then time.Time) bool {
+	if j.pos.Step.Kind != plan.Wait || j.pos.Step.Attempt != "" || len(j.lacks) == 0 {
+		return true
+	}
+	itself := false
+	for _, n := range j.lacks {
+		known := l.needed(n)
+		if other := known.tries; other != nil && other != j && known.at.After(now) {
+			continue
+		}
+		known.tries, known.at, itself = j, then, true
+	}
+	return itself
+}
+
+// HSMBack tells the loop that the HSM answers again, or for the first time.
+func (l *Loop) HSMBack() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := need{kind: needHSM}
+	l.needed(n).back = l.r.Clock()
+	l.found(n)
+	for _, j := range l.vaults {
+		l.wake(j, wake{priority.Due, true}) // the HSM side says which key exchange keys it trusts
+	}
+}
+
+// vaultSeen takes from the newest look at a vault whether it answers.
+func (l *Loop) vaultSeen(j *job) {
+	j.pos.Looked = true
+	if j.pos.Err == nil && j.pos.Step.Kind == plan.UseKEK {
+		l.kekUsed(j)
+	}
+	o := l.r.Observer.LastVault(j.id)
+	if o == nil || j.seen == any(o) {
+		return
+	}
+	n := need{needVault, j.id}
+	j.seen, j.lacks = o, nil
+	switch {
+	case o.Err == nil:
+		if l.needed(n).lacking {
+			l.r.Observer.AskAgain()
+		}
+		l.needed(n).back = o.At
+		l.found(n)
+	case silent(o.Err):
+		j.lacks = []need{n}
+		l.needed(n).lacking = true
+	}
+}
+
+// kekUsed has the keys of a vault stepped in which a key exchange key has just been taken into use: those that waited
+// for it as what they are, and the others to look.
+func (l *Loop) kekUsed(vault *job) {
+	for _, j := range l.keys {
+		if _, has := j.policy.Vault(vault.id); !has {
+			continue
+		}
+		c := priority.Look
+		if j.pos.Step.Kind == plan.Wait {
+			c = j.work
+		}
+		l.wake(j, wake{c, true})
+	}
+	if known := l.needs[need{needKEK, vault.id}]; known != nil {
+		*known = needed{}
+	}
+}
