@@ -222,7 +222,7 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-// probe proves versions once keyd has looked at every key.
+// probe proves versions once keyd has looked at every vault.
 func (d *Daemon) probe(ctx context.Context) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -247,13 +247,13 @@ func (d *Daemon) config() *config.Config {
 	return d.cfg
 }
 
-// Ready reports whether keyd has looked at every key once, and so can work. Trouble with a key or a vault does not
+// Ready reports whether keyd has looked at every vault once, and so can work. Trouble with a key or a vault does not
 // make it unready.
 func (d *Daemon) Ready() (ok bool, why string) {
 	d.mu.RLock()
 	defer d.mu.RUnlock()
 	if d.readyAt.IsZero() {
-		return false, "the first look at every key is not completed"
+		return false, "the first look at every vault is not completed"
 	}
 	return true, ""
 }

@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	reg.MustRegister(build)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m := &metrics{
-		ready: gauge("ready", "1 once keyd has looked at every key."),
+		ready: gauge("ready", "1 once keyd has looked at every vault."),
 		reloadOK: gauge(
 			"config_last_reload_successful",
 			"Whether the last reload of the configuration succeeded (1); the start counts as one.",

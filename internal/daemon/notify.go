@@ -14,7 +14,7 @@ import (
 // takes longer than any fixed limit, and killing keyd for it would cause a restart loop.
 const moreTime = "EXTEND_TIMEOUT_USEC=60000000"
 
-// notify reports to systemd (sd_notify(3)): READY once keyd has looked at every key, a status line when it changes,
+// notify reports to systemd (sd_notify(3)): READY once keyd has looked at every vault, a status line when it changes,
 // and watchdog pings while the loop turns.
 func (d *Daemon) notify(ctx context.Context) {
 	pause := 2 * time.Second
@@ -28,7 +28,7 @@ func (d *Daemon) notify(ctx context.Context) {
 		if ok, _ := d.Ready(); ok && !ready {
 			ready = true
 			_, _ = sd.SdNotify(false, sd.SdNotifyReady)
-			d.log.Info("ready: keyd has looked at every key")
+			d.log.Info("ready: keyd has looked at every vault")
 		}
 		if line := d.statusLine(ready); line != last {
 			last = line

@@ -207,3 +207,25 @@ func (o *Observer) Forget(name string) {
 
 // Drop forgets the newest observation of a key.
 func (o *Observer) Drop(name string) { o.cache.drop(name) }
+
+// Doubt has what the newest observation of a key did not find asked for again: it may be there now.
+func (o *Observer) Doubt(name string) {
+	last, used := o.cache.get(name)
+	if last == nil || used {
+		return
+	}
+	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
+	if seen.HSM.Err != nil {
+		seen.HSM.Begun = time.Time{}
+	}
+	for url, part := range seen.Vaults {
+		if part.Err != nil {
+			part.Begun = time.Time{}
+		}
+		if part.KEK.Err != nil {
+			part.KEK.At = time.Time{}
+		}
+		seen.Vaults[url] = part
+	}
+	o.cache.put(name, seen)
+}

@@ -28,7 +28,7 @@ type Loop struct {
 	urgent   *job            // the one of them that has the place which is kept for operators; nil for none
 	queue    *queue
 	needs    map[need]*needed
-	unlooked int    // keys of which no first look was completed
+	unlooked int    // vaults of which no first look was completed
 	begun    uint64 // keys that have begun something so far
 	running  sync.WaitGroup
 	started  bool
@@ -86,7 +86,7 @@ type job struct {
 // wake is how a job was woken.
 type wake struct {
 	class priority.Class
-	fresh bool // what was seen before no longer counts
+	fresh bool // what the last look did not find may be there now
 }
 
 // NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator waits:
@@ -110,12 +110,12 @@ func (l *Loop) SetPolicies(policies []key.Policy) {
 		case !known:
 			j = &job{id: p.Key, class: priority.Look, work: priority.Look}
 			l.keys[p.Key] = j
-			l.unlooked++
 			if l.started {
 				class = priority.Due
 			}
 		case !reflect.DeepEqual(j.policy, p):
 			class = priority.Due
+			l.r.Observer.Drop(p.Key)
 		}
 		j.policy = p
 		l.wake(j, wake{class, known})
@@ -135,7 +135,7 @@ func (l *Loop) dismiss(j *job) {
 	if j.stop != nil {
 		j.stop()
 	}
-	if !j.ofVault && !j.pos.Looked {
+	if j.ofVault && !j.pos.Looked {
 		l.unlooked--
 	}
 }
@@ -181,7 +181,7 @@ func (l *Loop) wake(j *job, w wake) {
 		return
 	}
 	if w.fresh {
-		l.drop(j)
+		l.doubt(j)
 	}
 	j.class, j.work = min(j.class, w.class), min(j.work, w.class)
 	if l.busy[j.id] != nil {
@@ -196,12 +196,12 @@ func (l *Loop) wake(j *job, w wake) {
 	l.poke()
 }
 
-// drop has the next step of a job begin with a look.
-func (l *Loop) drop(j *job) {
+// doubt has the next step of a job ask again for what the last look did not find.
+func (l *Loop) doubt(j *job) {
 	if j.ofVault {
 		l.r.Observer.DropVault(j.id)
 	} else {
-		l.r.Observer.Drop(j.id)
+		l.r.Observer.Doubt(j.id)
 	}
 }
 
@@ -245,7 +245,8 @@ func (l *Loop) Names() []string {
 	return slices.Sorted(maps.Keys(l.keys))
 }
 
-// Looked reports whether every key was looked at once.
+// Looked reports whether every vault was looked at once. The keys follow one after the other, those first with which
+// something is to be done.
 func (l *Loop) Looked() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

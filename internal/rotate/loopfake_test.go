@@ -119,6 +119,8 @@ func (f *fakeSteps) Drop(name string) {
 	delete(f.looks, name)
 }
 
+func (f *fakeSteps) Doubt(name string) { f.Drop(name) }
+
 func (f *fakeSteps) Forget(name string) { f.Drop(name) }
 
 func (f *fakeSteps) DropVault(url string) {

@@ -48,10 +48,7 @@ func (l *Loop) keySeen(j *job) {
 	if o == nil {
 		return
 	}
-	if !j.pos.Looked {
-		j.pos.Looked = true
-		l.unlooked--
-	}
+	j.pos.Looked = true
 	if j.seen == any(o) {
 		return
 	}
@@ -146,7 +143,10 @@ func (l *Loop) HSMBack() {
 
 // vaultSeen takes from the newest look at a vault whether it answers.
 func (l *Loop) vaultSeen(j *job) {
-	j.pos.Looked = true
+	if !j.pos.Looked {
+		j.pos.Looked = true
+		l.unlooked--
+	}
 	if j.pos.Err == nil && j.pos.Step.Kind == plan.UseKEK {
 		l.kekUsed(j)
 	}

@@ -19,6 +19,7 @@ func (l *Loop) SetVaults(policies []key.VaultPolicy) {
 		if !known {
 			j = &job{id: p.URL, ofVault: true, class: priority.Look, work: priority.Look}
 			l.vaults[p.URL] = j
+			l.unlooked++
 		}
 		j.vault = p
 		l.wake(j, wake{priority.Due, true}) // keys may wait for its key exchange key

@@ -79,6 +79,8 @@ type Observer interface {
 	Use(name string)
 	Learn(record.Learnt)
 	Used(name string) bool
+	// Doubt has what the newest observation did not find asked for again, and Drop everything.
+	Doubt(name string)
 	Drop(name string)
 	// Forget drops what is shown of a key that keyd no longer manages.
 	Forget(name string)

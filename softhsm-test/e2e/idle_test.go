@@ -17,7 +17,7 @@ func TestAHealthyIdleDaemonLogsNothing(t *testing.T) {
 	w.start()
 	w.waitGeneration(1)
 	w.wait("the key is well and proven", func(s status.Snapshot, k status.Key) bool {
-		return strings.Contains(w.daemon.log.String(), "ready: keyd has looked at every key") && s.Ready &&
+		return strings.Contains(w.daemon.log.String(), "ready: keyd has looked at every vault") && s.Ready &&
 			k.State == status.StateOK && len(k.Proofs) == 2 && !k.Proofs[0].PassedAt.IsZero()
 	})
 	w.wait("both imports and the rotation's end are signed", func(status.Snapshot, status.Key) bool {
