@@ -49,7 +49,7 @@ type Version struct {
 // vault has no purge protection.
 func (v Version) Purgeable() bool { return strings.Contains(v.Recovery, "Purgeable") }
 
-// Item is a key as a vault's list of keys shows it, with the attributes of one version, commonly the newest. A vault may
+// Item is a key as a vault's list of keys shows it, with the attributes of one version, usually the newest. A vault may
 // leave attributes out.
 type Item struct {
 	Name                                 string

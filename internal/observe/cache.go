@@ -91,8 +91,10 @@ func (c *cache) answerOf(url string) time.Time {
 	return c.answer[url]
 }
 
-// AskAgain makes the next look ask every vault again that did not answer a moment ago, such as after a repair.
+// AskAgain makes the next look ask the HSM and every vault, even those that recently did not answer; for example after
+// a repair.
 func (o *Observer) AskAgain() {
+	o.inventory.forgetFailure()
 	o.cache.mu.Lock()
 	defer o.cache.mu.Unlock()
 	clear(o.cache.down)

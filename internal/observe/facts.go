@@ -74,7 +74,7 @@ func (l look) slowFacts(ctx context.Context) {
 	}
 }
 
-// again reports whether the rotation policy is to be asked for at this look, because the vault did not tell it last time.
+// again reports whether keyd asks for the rotation policy at this look, because the vault did not give it last time.
 func (f *facts) again(now time.Time) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

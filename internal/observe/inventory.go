@@ -14,7 +14,7 @@ import (
 
 // inventory is the HSM's inventory, read once for all keys.
 type inventory struct {
-	reading sync.Mutex // held while it is read: who comes meanwhile takes what is read
+	reading sync.Mutex // held during a reading: keys that come meanwhile share it
 	mu      sync.Mutex
 	at      time.Time               // when the reading began; zero: never
 	objects map[string][]key.Object // by name of the key, in lower case
@@ -42,8 +42,7 @@ func (o *Observer) hsm(ctx context.Context, name string, age time.Duration) reco
 	return seen
 }
 
-// part is a key's part when the inventory is at most an age old. One that failed is never kept for longer than a vault
-// that did not answer.
+// part returns a key's part if the inventory is younger than age. A failed reading counts for downTime at most.
 func (i *inventory) part(now time.Time, name string, age time.Duration) (record.HSMSeen, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -56,7 +55,7 @@ func (i *inventory) part(now time.Time, name string, age time.Duration) (record.
 	return i.of(name), true
 }
 
-// since is a key's part when the reading began at t or later.
+// since returns a key's part, and whether the reading began at t or later.
 func (i *inventory) since(t time.Time, name string) (record.HSMSeen, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -80,7 +79,16 @@ func (i *inventory) put(begun time.Time, instance string, all []key.Object, err 
 	}
 }
 
-// replace puts what was found under an id in the place of what the inventory shows there.
+// forgetFailure makes the next key read the inventory again if the last reading failed.
+func (i *inventory) forgetFailure() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.err != nil {
+		i.at = time.Time{}
+	}
+}
+
+// replace puts what keyd found under an id in place of what the inventory shows there.
 func (i *inventory) replace(name string, id key.ID, found []key.Object) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -105,15 +105,15 @@ func (o *Observer) kek(ctx context.Context, c Vault, version string) (seen recor
 	return seen
 }
 
-// kekEvery is how long keyd goes by one look at a vault's key exchange keys, for the keys that it imports. A KEK that is
-// not usable is looked at again after kekPause.
+// kekEvery is how long the keys of a vault share one look at its key exchange keys. keyd looks again after kekPause at
+// a KEK that it cannot use.
 const (
 	kekEvery = time.Hour
 	kekPause = 10 * time.Second
 )
 
-// withKEK sees the KEK for which keyd wraps, by its version in the vault's record: what is newer displaces nothing. All
-// keys share one look at the vault.
+// withKEK adds the KEK that keyd wraps for, by its version in the vault's record: a newer version does not displace
+// it. All keys share one look at the vault.
 func (o *Observer) withKEK(ctx context.Context, url string, part record.VaultSeen) record.VaultSeen {
 	rec, err := o.Records.LoadVault(ctx, url)
 	if err != nil {
@@ -137,19 +137,19 @@ func (o *Observer) withKEK(ctx context.Context, url string, part record.VaultSee
 	return part
 }
 
-// sharedVault is a look at a vault's key exchange keys that is young enough, or a new one.
+// sharedVault returns the last look at a vault's key exchange keys if it still serves, else a new one.
 func (o *Observer) sharedVault(ctx context.Context, url string, rec *record.Vault) *record.VaultLook {
 	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
 		return seen
 	}
 	defer o.turns.take(url)()
 	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
-		return seen // somebody looked meanwhile
+		return seen // another key has looked meanwhile
 	}
 	return o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, *rec)
 }
 
-// serves reports whether keys may go by a look at a vault's key exchange keys.
+// serves reports whether keys may still use a look at a vault's key exchange keys.
 func (o *Observer) serves(seen *record.VaultLook, rec *record.Vault) bool {
 	age, most := o.now().Sub(seen.At), kekEvery
 	if active := rec.Active(); seen.Err != nil || active == nil {

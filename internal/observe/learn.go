@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Learn puts what came of a step into the newest observation of its key, and the step counts as told.
+// Learn adds the result of a step to the newest observation of its key, which then counts as unused.
 func (o *Observer) Learn(l record.Learnt) {
 	last, _ := o.cache.get(l.Key)
 	if last == nil {
@@ -37,7 +37,7 @@ func (o *Observer) Learn(l record.Learnt) {
 	o.cache.put(l.Key, seen)
 }
 
-// imported is what a vault shows after it took a version: that is the newest, as far as keyd knows.
+// imported is a part after the vault took a version, which is the newest as far as keyd knows.
 func imported(part record.VaultSeen, v key.Version) record.VaultSeen {
 	part.Versions = append(slices.Clone(part.Versions), v)
 	part.Material, part.Operations = maps.Clone(part.Material), maps.Clone(part.Operations)

@@ -86,9 +86,9 @@ const (
 	downTime = 10 * time.Second
 )
 
-// Observe brings what is known of a key up to date and keeps it. A vault is asked only where something may have changed
-// (see needs); the HSM's inventory is shared by all keys. Troubles are part of what is seen, so Observe has no error of
-// its own.
+// Observe brings the observation of a key up to date and keeps it. It asks a vault only where something may have
+// changed (see needs). All keys share the HSM's inventory. Failures are part of the observation, so it returns no
+// error.
 func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	last, used := o.cache.get(p.Key)
 	if used || last == nil {
@@ -111,7 +111,8 @@ func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record)
 	return o.keep(ctx, p, rec, seen)
 }
 
-// Refresh looks at some parts of what is known of a key, and keeps the rest. Without anything known it is Observe.
+// Refresh looks at some parts of a key again and keeps the rest of its observation. Without one it does what Observe
+// does.
 func (o *Observer) Refresh(ctx context.Context, p key.Policy, rec record.Record,
 	parts plan.Parts) *record.Observation {
 	last, used := o.cache.get(p.Key)
@@ -149,11 +150,11 @@ func (o *Observer) refreshVaults(ctx context.Context, p key.Policy, rec *record.
 	each(parts.Clocks, func(url, _ string) record.VaultSeen { return o.withClock(ctx, url, seen.Vaults[url]) })
 }
 
-// keep makes this the newest observation of a key, unless it was cut short: then it says nothing of the vaults.
+// keep stores the newest observation of a key.
 func (o *Observer) keep(ctx context.Context, p key.Policy, rec record.Record,
 	seen *record.Observation) *record.Observation {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return seen // by a person, or because keyd stops
+		return seen // a person or a shutdown cut the look short: it says nothing about the vaults
 	}
 	o.cache.put(p.Key, seen)
 	if o.Metrics != nil {
@@ -170,7 +171,7 @@ func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) 
 	return o.Look(ctx, p, rec)
 }
 
-// Look looks at everything anew, and keeps nothing.
+// Look looks at everything again, but keeps nothing.
 func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
 	seen.HSM = o.hsm(ctx, p.Key, 0)
@@ -181,17 +182,17 @@ func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *r
 	return seen
 }
 
-// Last returns the newest observation of a key, nil before the first. It is not to be changed.
+// Last returns the newest observation of a key, nil before the first. The caller must not change it.
 func (o *Observer) Last(name string) *record.Observation {
 	seen, _ := o.cache.get(name)
 	return seen
 }
 
-// Use notes that a step was planned on the newest observation of a key, and may change what was seen: the next one looks
-// anew, unless Learn tells what came of the step.
+// Use notes that keyd planned a step on the newest observation of a key. The step may change what was seen, so keyd
+// looks again, unless Learn records what came of it.
 func (o *Observer) Use(name string) { o.cache.use(name) }
 
-// Used reports whether a step was planned on the newest observation of a key, of which Learn told nothing.
+// Used reports whether keyd planned a step on the newest observation of a key, and Learn has not recorded its result.
 func (o *Observer) Used(name string) bool {
 	_, used := o.cache.get(name)
 	return used
@@ -208,7 +209,7 @@ func (o *Observer) Forget(name string) {
 // Drop forgets the newest observation of a key.
 func (o *Observer) Drop(name string) { o.cache.drop(name) }
 
-// Doubt has what the newest observation of a key did not find asked for again: it may be there now.
+// Doubt makes the next step ask again for what the newest observation of a key did not find: it may be there now.
 func (o *Observer) Doubt(name string) {
 	last, used := o.cache.get(name)
 	if last == nil || used {

@@ -13,16 +13,17 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// A sweep lists all keys of a vault at once, 25 a call. It is a hint: keyd asks a key itself when its item is neither
-// what the newest version was like at the last look, nor what it was at the sweep before that look. It is never a
-// complete listing, and never a reason to hold. Which version's attributes the list shows is not promised: so keyd asks
-// each key every listEvery, and key by key in a vault whose list does not follow keyd's own imports.
+// A sweep lists all keys of a vault at once, 25 a call. It is a hint: keyd asks for a key itself if the item differs
+// from the newest version at the last look, and from the item at the sweep before that look. A sweep is never a
+// complete listing, and never a reason to hold. Nobody documents which version's attributes the list shows. So keyd
+// lists the versions of each key every listEvery all the same, and asks key by key if the list does not follow keyd's
+// own imports.
 const (
-	// listEvery is how often each key's versions are listed all the same, and wholeEvery how often keyd asks for all
+	// listEvery is how often keyd lists each key's versions all the same, and wholeEvery how often it asks for all
 	// that a vault shows of a key.
 	listEvery  = 8 * time.Hour
 	wholeEvery = 48 * time.Hour
-	// keyByKey is for how long a vault whose list is of no use is asked key by key.
+	// keyByKey is how long keyd asks a vault key by key whose list is of no use.
 	keyByKey = 24 * time.Hour
 	// pageSize is how many keys are on a page of the list (AZURE.md section 2).
 	pageSize = 25
@@ -53,16 +54,16 @@ func (s *sweeps) vault(url string) *swept {
 	return s.of[url]
 }
 
-// need is what a key with nothing due needs of a vault.
+// need is what keyd asks a vault about a key with nothing due.
 type need int
 
 const (
 	wholeLook   need = iota
-	listingOnly      // as a check that the list of keys hides nothing
+	listingOnly      // the list of keys may hide something
 	nothingNew
 )
 
-// needs says what to ask a vault about a key, by what was seen of it last.
+// needs returns what to ask a vault about a key, by the last observation.
 func (o *Observer) needs(ctx context.Context, p key.Policy, rec *record.Record, last *record.Observation,
 	url string) need {
 	name, part := strings.ToLower(p.Key), last.Vaults[url]
@@ -111,8 +112,7 @@ func (s *swept) agrees(name string, part record.VaultSeen) bool {
 	return true
 }
 
-// sweep has the vault's list read when the newest is older than the slow interval. It reports whether the list can be
-// gone by.
+// sweep reads the vault's list unless the last one is recent. It reports whether keyd can use the list.
 func (o *Observer) sweep(ctx context.Context, c Vault, url string) bool {
 	fresh, most := o.swept(url)
 	if fresh {
@@ -136,8 +136,8 @@ func (o *Observer) sweep(ctx context.Context, c Vault, url string) bool {
 	return err == nil
 }
 
-// swept reports whether a vault's list is young enough, and else how many pages it may have: no more than keyd has keys
-// there; 0 while the vault is asked key by key.
+// swept reports whether the last list of a vault is recent. If not, most is how many pages the next one may have: no
+// more than keyd has keys there, and 0 while keyd asks key by key.
 func (o *Observer) swept(url string) (fresh bool, most int) {
 	now := o.now()
 	o.sweeps.mu.Lock()
@@ -182,7 +182,7 @@ func (s *swept) kekChanged(seen *record.VaultLook) bool {
 	return listed && swept && !item.Same(key.ItemOf(newest))
 }
 
-// confirmed is a part that still stands: the vault answered at the last sweep, and told its clock.
+// confirmed is a part of which the last sweep showed no change.
 func (o *Observer) confirmed(ctx context.Context, url string, part record.VaultSeen) record.VaultSeen {
 	if c := o.Vaults(url); c != nil {
 		part.Skew, part.SkewSeen = c.ClockSkew()
@@ -191,7 +191,7 @@ func (o *Observer) confirmed(ctx context.Context, url string, part record.VaultS
 	return o.withKEK(ctx, url, part)
 }
 
-// withClock is a part with the vault's clock as it told it a moment ago: to any key, or now.
+// withClock is a part with the vault's clock from its last answer to any key, or from a new look.
 func (o *Observer) withClock(ctx context.Context, url string, part record.VaultSeen) record.VaultSeen {
 	c := o.Vaults(url)
 	if c == nil {
@@ -204,12 +204,12 @@ func (o *Observer) withClock(ctx context.Context, url string, part record.VaultS
 	}
 	part.Skew, part.SkewSeen = c.ClockSkew()
 	if part.ClockAt = o.cache.answerOf(url); !part.SkewSeen {
-		part.ClockAt = o.now() // the vault never tells its clock: asking again tells no more
+		part.ClockAt = o.now() // the vault does not show its clock: asking again does not help
 	}
 	return part
 }
 
-// clockAgain looks at a vault for the sake of its clock, unless it answered to somebody meanwhile.
+// clockAgain looks at a vault for its clock, unless another key has got an answer meanwhile.
 func (o *Observer) clockAgain(ctx context.Context, url string, rec record.Vault) {
 	defer o.turns.take(url)()
 	if !within(o.now(), o.cache.answerOf(url), key.MaxSkew) {

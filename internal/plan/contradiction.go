@@ -51,14 +51,31 @@ func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 		o, there := byID[pair.ID]
 		switch {
 		case !there:
-			return in.holdFor(pair.ID, key.HoldObjectMissing, "generation %d of %s (CKA_ID %s) is not in the HSM: the token "+
-				"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is "+
-				"gone for good: keyd adopt %s",
-				pair.Generation, name, pair.ID, name, name)
+			return in.holdFor(
+				pair.ID,
+				key.HoldObjectMissing,
+				"generation %d of %s (CKA_ID %s) is not in the HSM: the token "+
+					"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it "+
+					"gone for good: keyd adopt %s",
+				pair.Generation,
+				name,
+				pair.ID,
+				name,
+				name,
+			)
 		case !o.Complete || o.Material.Matches(pair.Fingerprint) != key.MatchYes:
-			return in.holdFor(pair.ID, key.HoldObjectMissing, "generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
-				"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
-				pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
+			return in.holdFor(
+				pair.ID,
+				key.HoldObjectMissing,
+				"generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
+					"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
+				pair.Generation,
+				name,
+				pair.ID,
+				pair.Fingerprint.Short(),
+				o.Problem,
+				name,
+			)
 		}
 	}
 	return Step{}, false
@@ -102,14 +119,29 @@ func (in Input) stranger(v visible) (Step, bool) {
 		return Step{}, false
 	}
 	if !in.Record.NewestIn(v.URL).Found() {
-		return in.hold(key.HoldNameTaken, v.URL, "the name %s in vault %s already holds %d versions that keyd did not "+
-			"make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
-			name, v.Name, len(foreign), foreign[0].ID, name)
+		return in.hold(
+			key.HoldNameTaken,
+			v.URL,
+			"the name %s in vault %s already holds %d versions that keyd did not "+
+				"make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
+			name,
+			v.Name,
+			len(foreign),
+			foreign[0].ID,
+			name,
+		)
 	}
 	if slices.ContainsFunc(foreign, func(x key.Version) bool { return x.ID == v.seen.Newest }) {
-		return in.hold(key.HoldForeign, v.URL, "the newest version of %s in vault %s, %s, is not keyd's: versionless "+
-			"consumers follow it. Find out who made it; to import over it: keyd adopt %s",
-			name, v.Name, v.seen.Newest, name)
+		return in.hold(
+			key.HoldForeign,
+			v.URL,
+			"the newest version of %s in vault %s, %s, is not keyd's: versionless "+
+				"consumers follow it. Find out who made it; to import over it: keyd adopt %s",
+			name,
+			v.Name,
+			v.seen.Newest,
+			name,
+		)
 	}
 	return Step{}, false
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Parts are parts of an observation, for a new look. Vaults are named by URL.
+// Parts names the parts of an observation to look at again. It names vaults by URL.
 type Parts struct {
 	HSM      bool     // the HSM's inventory
 	IDs      []key.ID // what the HSM has under these ids
@@ -24,16 +24,16 @@ func (p Parts) None() bool {
 	return !p.HSM && len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks) == 0
 }
 
-// Stale lists what a step is planned on and must be seen anew before it is taken. A quiet key is not looked at by
-// itself, and after an own step keyd knows what came of it. So each kind of step says what it needs:
+// Stale lists the parts of the observation that keyd must look at again before it takes a step. keyd does not look at
+// everything before each step: it knows what came of its own steps. Each kind of step says what it needs:
 //
-//   - what is done in the HSM: what is under its id;
-//   - an import: the pair, and a complete listing that began after the last import there. The first import of a
-//     generation needs the listing of every vault, for keyd touches none before all are ready;
-//   - what a listing tells: that listing;
+//   - a step in the HSM: what is under its id;
+//   - an import: the pair, and a complete listing that began after keyd's last import there. The first import of a
+//     generation needs the listing of every vault: keyd touches none before all are ready;
+//   - a step that follows from a listing: that listing;
 //   - the end of a rotation: the newest version of each vault;
-//   - a rotation that begins: the vaults' clocks, for a local clock that was set makes up reasons;
-//   - a hold: what it is about. A disabling: everything.
+//   - the begin of a rotation: the vaults' clocks, because a local clock that somebody set makes up reasons;
+//   - a hold: what it is about; a disabling: everything.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
 	case Generate, Abandon, Sweep:
@@ -144,27 +144,27 @@ func (p *Parts) clock(in Input, url string) {
 	}
 }
 
-// asked is what was seen in a vault. There is no use in asking one that did not answer a moment ago.
+// asked returns what keyd saw in a vault; ok is false if there is no use in asking it again now.
 func (in Input) asked(url string) (record.VaultSeen, bool) {
 	seen := in.Seen.Vaults[url]
 	return seen, !seen.Unconfigured && (seen.Err == nil || in.older(seen.Begun, pollSoon))
 }
 
-// recent reports whether nothing but a look lies between t and now. A clock that was set in between makes up reasons to
-// act, and what the look says of the vaults' clocks does not tell.
+// recent reports whether only a look separates t from now. A clock that somebody set in between makes up reasons to
+// act, and the vaults' clocks in the observation do not reveal it.
 func (in Input) recent(t time.Time) bool {
 	age := in.Now.Sub(t)
 	return age >= 0 && age <= key.MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
 }
 
-// older reports whether t is at least d ago, or lies ahead because the clock was put back.
+// older reports whether t is at least d ago, or in the future because somebody set the clock back.
 func (in Input) older(t time.Time, d time.Duration) bool {
 	age := in.Now.Sub(t)
 	return age < 0 || age >= d
 }
 
-// InOrder reports whether what was seen of a vault keeps keyd from no step, and has no drift that may end by itself. What
-// is not in order is looked at anew at every slow look.
+// InOrder reports whether nothing that keyd saw in a vault keeps it from a step, and nothing there drifts. keyd looks
+// again at every slow look until all is in order.
 func (in Input) InOrder(url string) bool {
 	v, ok := in.Policy.Vault(url)
 	if !ok || in.shown(v).Err != nil {

@@ -19,10 +19,17 @@ func pair(in Input) (Step, bool) {
 	step := Step{Generation: g.Number, ID: g.ID}
 	switch {
 	case slices.ContainsFunc(under, func(o key.Object) bool { return !o.Label.Pending }):
-		return in.holdFor(g.ID, key.HoldRecordBehind, "generation %d of %s (CKA_ID %s) was wrapped for a vault, and the "+
-			"record does not know that it was made: the state directory was lost or is an old copy. "+
-			"Look with: keyd adopt %s",
-			g.Number, in.Policy.Key, g.ID, in.Policy.Key)
+		return in.holdFor(
+			g.ID,
+			key.HoldRecordBehind,
+			"generation %d of %s (CKA_ID %s) was wrapped for a vault, and the "+
+				"record does not know that it was made: the state directory was lost or is an old copy. "+
+				"Look with: keyd adopt %s",
+			g.Number,
+			in.Policy.Key,
+			g.ID,
+			in.Policy.Key,
+		)
 	case len(under) == 0 && g.GenerateBegun.IsZero():
 		step.Kind, step.Why = Generate, "reserved"
 	case len(under) == 0:

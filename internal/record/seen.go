@@ -6,8 +6,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Observation is what the HSM and the vaults showed for one key. Each part has a time of its own: what nothing speaks
-// against stays from an earlier look.
+// Observation is what the HSM and the vaults showed for one key. Each part has a time of its own: keyd keeps what an
+// earlier look saw while nothing speaks against it.
 type Observation struct {
 	At     time.Time // when the last slow look began
 	HSM    HSMSeen
@@ -19,14 +19,14 @@ type HSMSeen struct {
 	Err     error
 	Begun   time.Time    // when the inventory was read
 	Objects []key.Object // of this key only
-	// Asked are the ids that keyd looked for by themselves, and under which it did nothing since.
+	// Asked has the ids that keyd looked for one by one, and under which it did nothing since.
 	Asked map[key.ID]Mark
 }
 
-// Mark is when a part of an observation was seen.
+// Mark is when keyd saw a part of an observation.
 type Mark struct {
 	At time.Time
-	// Revision is that of the key's record then: an older look would show as missing what a newer record has.
+	// Revision is the revision of the key's record then: an older look would show as missing what a newer record has.
 	Revision uint64
 }
 
@@ -38,10 +38,10 @@ type VaultSeen struct {
 
 	Begun    time.Time // when the listing began
 	Revision uint64    // of the key's record then, or after what keyd did since
-	// Acted: keyd imported a version since. It is among Versions, and the newest as far as keyd knows.
+	// Acted: keyd has imported a version since. It is among Versions, and the newest as far as keyd knows.
 	Acted bool
-	// NewestAt is when the vault was last asked for the newest version, or whether the key is deleted; zero: not since
-	// keyd imported one.
+	// NewestAt is when keyd last asked for the newest version, or whether the key is deleted; zero if it has imported
+	// one since.
 	NewestAt time.Time
 	ClockAt  time.Time // when the vault's clock was last read, by the local clock
 	Deleted  bool      // the key is soft-deleted
@@ -77,7 +77,7 @@ type KEKSeen struct {
 	Err    error           // why it cannot be used
 }
 
-// Learnt is what came of a step, so that keyd need not look at what it did itself.
+// Learnt is the result of a step, so that keyd need not look at what it did itself.
 type Learnt struct {
 	Key      string
 	From, To uint64 // the record's revision before the step and after it

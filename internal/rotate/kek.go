@@ -68,8 +68,8 @@ func (r *Rotator) vaultInput(p key.VaultPolicy, rec *record.Vault, o *record.Vau
 // vaultPoll is how often keyd looks at a vault in which work is under way or a KEK waits for approval.
 const vaultPoll = 15 * time.Second
 
-// quietVault is how often a vault is looked at in which nothing is under way. Its list of keys, which is read on the slow
-// interval, tells of a key exchange key that somebody changed.
+// quietVault is how often keyd looks at the key exchange keys of a quiet vault. A change by somebody else shows
+// earlier, in the vault's list of keys.
 const quietVault = time.Hour
 
 // wantsVaultLook says whether a plan made now needs a new look.

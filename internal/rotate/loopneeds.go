@@ -135,6 +135,7 @@ func (l *Loop) HSMBack() {
 	defer l.mu.Unlock()
 	n := need{kind: needHSM}
 	l.needed(n).back = l.r.Clock()
+	l.r.Observer.AskAgain()
 	l.found(n)
 	for _, j := range l.vaults {
 		l.wake(j, wake{priority.Due, true}) // the HSM side says which key exchange keys it trusts

@@ -142,7 +142,8 @@ func (w *world) strikeOnce(name string, f fault) *bool {
 // rotator starts the daemon anew: it remembers nothing of an earlier one.
 func (w *world) rotator() *rotate.Rotator {
 	observer := observe.New(observe.Config{
-		Instance: instance, Slow: 15 * time.Minute, HSM: w.hsm, Records: w.store, Clock: func() time.Time { return w.now },
+		Instance: instance, Slow: 15 * time.Minute, HSM: w.hsm, Records: w.store,
+		Clock: func() time.Time { return w.now },
 		Vaults: func(url string) observe.Vault {
 			if v, ok := w.vault[url]; ok {
 				return v

@@ -32,18 +32,19 @@ func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) 
 		}
 		return step, cmp.Or(err, ctx.Err())
 	}
-	// What came of the step is told after it, or the next step looks anew. keyd brings a step to its end that it has
-	// begun, even during a shutdown: after an import cut short keyd would not know for minutes whether the vault has it.
+	// The next step looks again, unless learn records what came of this one. keyd finishes a step that it has begun,
+	// even during a shutdown: after an import cut short it would not know for minutes whether the vault has the
+	// version.
 	r.Observer.Use(p.Key)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
 	return step, r.apply(ctx, p, rec, o, step)
 }
 
-// rounds is how often one step may be planned anew because it needs a part of the observation that is stale.
+// rounds is how often keyd plans one step again because a part of the observation is stale.
 const rounds = 5
 
-// decide plans the next step, with all that it needs seen anew.
+// decide plans the next step from an observation that is fresh where the step needs it.
 func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
 	o *record.Observation) (step plan.Step, seen *record.Observation, err error) {
 	for range rounds {
@@ -55,8 +56,12 @@ func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
 		}
 		o = r.Observer.Refresh(ctx, p, *rec, stale)
 	}
-	return step, o, fmt.Errorf("key %s: %s: stale observation: the clock was set, or a look took too long; keyd looks "+
-		"again", p.Key, step.Describe(p))
+	return step, o, fmt.Errorf(
+		"key %s: %s: stale observation: the clock was set, or a look took too long; keyd looks "+
+			"again",
+		p.Key,
+		step.Describe(p),
+	)
 }
 
 func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) {
@@ -122,8 +127,8 @@ type act struct {
 	imported *key.Version
 }
 
-// learn tells the observer what came of a step that keyd need not look at: its own change of the record, the pair that
-// it made, the version that the vault took.
+// learn records what came of a step, so that keyd need not look: its own change of the record, the pair that it made,
+// the version that the vault took.
 func (r *Rotator) learn(a act, from, to uint64) {
 	l := record.Learnt{Key: a.policy.Key, From: from, To: to}
 	switch a.step.Kind {
