@@ -176,14 +176,15 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
 	  | grep -Ev '^(=== |--- PASS| +--- (PASS|SKIP)|PASS$$|ok )'
 
-bench: deps ## measure the hop between the processes, the HSM side's recovery and the emulator
+bench: deps ## keyd beside bare calls and an operator's script; the hop between its processes; the emulator
+	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./softhsm-test/bench
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
 
 # At most a thousand keys in a vault. CI judges the counts, and nothing judges the times.
-scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (8); JUDGE=1 fails above the goals for calls
+scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (4); JUDGE=1 fails above the goals for calls
 	go build -trimpath -o $(BIN)/ ./softhsm-test/scale
-	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),8) \
+	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),4) \
 	  -judge=$(if $(JUDGE),true,false)
 
 clean: ## remove what the targets made

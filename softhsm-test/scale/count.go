@@ -2,44 +2,21 @@ package main
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
-	"io/fs"
-	"maps"
-	"os"
-	"regexp"
 	"time"
+
+	"github.com/keyd-project/keyd/softhsm-test/measure"
 )
-
-// byKind are calls by their kind.
-type byKind map[string]int
-
-func (b byKind) minus(before byKind) byKind {
-	d := byKind{}
-	maps.Copy(d, b)
-	for kind, n := range before {
-		d[kind] -= n
-	}
-	return d
-}
-
-func (b byKind) sum() (n int) {
-	for _, v := range b {
-		n += v
-	}
-	return n
-}
 
 // counts are what was counted up to a moment, or between two.
 type counts struct {
-	vault      byKind // calls to the vaults, without challenges
-	challenges int    // requests that the vaults answered with 401
-	throttled  int    // those that they answered with 429, which are in vault, too
-	pkcs11     byKind // calls of the library
+	vault      measure.Kinds // calls to the vaults, without challenges
+	challenges int           // requests that the vaults answered with 401
+	throttled  int           // those that they answered with 429, which are in vault, too
+	pkcs11     measure.Kinds // calls of the library
 
 	// These are keyd's own, since its start.
-	hsmSide      byKind        // calls of the network side to the HSM side
+	hsmSide      measure.Kinds // calls of the network side to the HSM side
 	writes       int           // transactions of the store
 	network, hsm time.Duration // processor time of the two sides
 }
@@ -47,9 +24,9 @@ type counts struct {
 // minus is what came after before.
 func (c counts) minus(before counts) counts {
 	return counts{
-		vault: c.vault.minus(before.vault), challenges: c.challenges - before.challenges,
-		throttled: c.throttled - before.throttled, pkcs11: c.pkcs11.minus(before.pkcs11),
-		hsmSide: c.hsmSide.minus(before.hsmSide), writes: c.writes - before.writes,
+		vault: c.vault.Minus(before.vault), challenges: c.challenges - before.challenges,
+		throttled: c.throttled - before.throttled, pkcs11: c.pkcs11.Minus(before.pkcs11),
+		hsmSide: c.hsmSide.Minus(before.hsmSide), writes: c.writes - before.writes,
 		network: c.network - before.network, hsm: c.hsm - before.hsm,
 	}
 }
@@ -57,7 +34,7 @@ func (c counts) minus(before counts) counts {
 // ofTheKeys are the calls to the vaults without those of routine proofs, which go by the time and not by what is done.
 // An import has one proof of its own, which is a wrap and an unwrap.
 func (c counts) ofTheKeys() int {
-	n := c.vault.sum()
+	n := c.vault.Sum()
 	for _, op := range []string{"wrap", "unwrap"} {
 		n -= max(0, c.vault[op]-c.vault["import"])
 	}
@@ -78,7 +55,7 @@ type ledger struct {
 func newLedger(w *world) *ledger {
 	return &ledger{
 		w:        w,
-		counted:  counts{vault: byKind{}},
+		counted:  counts{vault: measure.Kinds{}},
 		last:     time.Now(),
 		imported: map[string]int{},
 		proven:   map[string]int{},
@@ -142,7 +119,7 @@ func (l *ledger) outside() (c counts, err error) {
 		return c, err
 	}
 	c = l.counted.minus(counts{}) // a copy
-	c.pkcs11, err = l.w.pkcs11Calls()
+	c.pkcs11, err = l.w.library.Calls("keyd")
 	return c, err
 }
 
@@ -158,33 +135,7 @@ func (l *ledger) all(ctx context.Context) (counts, error) {
 	}
 	c.writes = sc.total("keyd_store_writes_total", "outcome", "done")
 	c.hsmSide = sc.by("keyd_hsm_call_duration_seconds", "call")
-	used, err := l.w.keyd.usage()
-	c.network, c.hsm = used.network.cpu, used.hsm.cpu
+	used, err := measure.Keyd(l.w.keyd.pid())
+	c.network, c.hsm = used.Network.Processor, used.HSM.Processor
 	return c, err
-}
-
-var listedFunction = regexp.MustCompile(`\bX\((\w+)\)`)
-
-// pkcs11Calls reads the counters of faultmodule.c, which are in the order of its list of functions.
-func (w *world) pkcs11Calls() (byKind, error) {
-	const width = 8 // bytes of a counter
-	data, err := os.ReadFile(w.path("pkcs11-calls"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return byKind{}, nil // no library was loaded yet
-	}
-	source, sourceErr := os.ReadFile(faultHome + "/faultmodule.c")
-	if err := errors.Join(err, sourceErr); err != nil {
-		return nil, err
-	}
-	functions := listedFunction.FindAllSubmatch(source, -1)
-	if len(functions) == 0 || len(data) != 2*len(functions)*width { // the second half counts the faults
-		return nil, fmt.Errorf("%d bytes of counters for %d functions of PKCS#11", len(data), len(functions))
-	}
-	calls := byKind{}
-	for i, f := range functions {
-		if n := binary.NativeEndian.Uint64(data[i*width:]); n > 0 {
-			calls["C_"+string(f[1])] = int(n)
-		}
-	}
-	return calls, nil
 }

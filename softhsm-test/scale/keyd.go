@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -18,6 +17,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+
+	"github.com/keyd-project/keyd/softhsm-test/measure"
 )
 
 // keyd is one `keyd run` with its HSM side.
@@ -49,6 +50,8 @@ func (w *world) start(name string, env ...string) error {
 	w.keyd = k
 	return nil
 }
+
+func (k *keyd) pid() int { return k.cmd.Process.Pid }
 
 // stop ends keyd as systemd would.
 func (w *world) stop(ctx context.Context) error {
@@ -129,8 +132,8 @@ func (w *world) scrape(ctx context.Context) (s scrape, err error) {
 }
 
 // by adds up the samples of a counter, or the counts of a histogram, by the values of a label.
-func (s scrape) by(name, label string) byKind {
-	found := byKind{}
+func (s scrape) by(name, label string) measure.Kinds {
+	found := measure.Kinds{}
 	for _, m := range s.families[name].GetMetric() {
 		found[labelOf(m, label)] += int(m.GetCounter().GetValue()) + int(m.GetHistogram().GetSampleCount())
 	}
@@ -164,64 +167,4 @@ func labelOf(m *dto.Metric, name string) string {
 		}
 	}
 	return ""
-}
-
-// usage is what a process has used: of the processor since its start, and of memory now and at most.
-type usage struct {
-	cpu         time.Duration
-	memory, max int // KiB
-}
-
-// sides are the usages of the network side and of the HSM side.
-type sides struct{ network, hsm usage }
-
-func (k *keyd) usage() (u sides, err error) {
-	pid := k.cmd.Process.Pid
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	threads, globErr := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
-	if err := errors.Join(err, globErr); err != nil {
-		return u, err
-	}
-	for _, t := range threads { // the thread that started it is its parent
-		more, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, t.Name()))
-		if err == nil {
-			children = append(append(children, ' '), more...)
-		}
-	}
-	fields := strings.Fields(string(children))
-	if len(fields) == 0 {
-		return u, errors.New("keyd has no HSM side")
-	}
-	child, err := strconv.Atoi(fields[0])
-	if err != nil {
-		return u, err
-	}
-	if u.network, err = usageOf(pid); err != nil {
-		return u, err
-	}
-	u.hsm, err = usageOf(child)
-	return u, err
-}
-
-const ticks = 100 // a second: USER_HZ, which is the same on every machine that Linux runs on today
-
-func usageOf(pid int) (u usage, err error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	status, statusErr := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err := errors.Join(err, statusErr); err != nil {
-		return u, err
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on: proc(5)
-	for _, i := range []int{11, 12} {                                         // utime, stime
-		n, err := strconv.Atoi(fields[i])
-		if err != nil {
-			return u, err
-		}
-		u.cpu += time.Duration(n) * time.Second / ticks
-	}
-	for line := range strings.Lines(string(status)) {
-		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &u.memory)
-		_, _ = fmt.Sscanf(line, "VmHWM: %d kB", &u.max)
-	}
-	return u, nil
 }

@@ -40,7 +40,7 @@ func run() (err error) {
 	var s size
 	flag.IntVar(&s.keys, "keys", 10, "how many RSA-2048 keys")
 	flag.IntVar(&s.vaults, "vaults", 0, "in how many vaults; 0: a thousand keys each")
-	flag.IntVar(&s.looks, "looks", 8, "for how many quiet looks")
+	flag.IntVar(&s.looks, "looks", 4, "for how many quiet looks")
 	flag.DurationVar(&s.limit, "limit", 3*time.Hour, "give up after this long")
 	flag.BoolVar(&s.judge, "judge", false, "fail when there are more calls than the goals allow")
 	flag.Parse()
@@ -72,6 +72,12 @@ func run() (err error) {
 		return fmt.Errorf("%w; the end of keyd's log:\n%s", err, w.logEnd())
 	}
 	t.print(os.Stdout)
+	if s.judge && t.late {
+		return errors.New(
+			"the quiet looks cannot be judged: keyd did not keep up with the fast clock, so run it again " +
+				"on a machine with less to do",
+		)
+	}
 	if excess := t.excess(); s.judge && len(excess) > 0 {
 		return fmt.Errorf("more calls than the goals allow: %v", excess)
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/keyd-project/keyd/softhsm-test/measure"
 )
 
 // goals are the calls that a key may cost. What is done once for a vault, such as making its key exchange key, comes
@@ -40,7 +42,7 @@ func (s *story) table() table {
 	return table{s, []row{
 		{"calls per new key", s.up.ofTheKeys(), s.keys, goals.newKey, once},
 		{"calls per rotation", s.rotation.ofTheKeys(), s.keys, goals.rotation, once},
-		{"calls per proof", s.proofs.vault.sum(), s.proofsDone, goals.proof, once},
+		{"calls per proof", s.proofs.vault.Sum(), s.proofsDone, goals.proof, once},
 		{"calls per quiet look", s.quiet.ofTheKeys(), s.keys * s.looks, goals.quietLook, 0},
 		{"calls per restart", s.restart.ofTheKeys(), s.keys, goals.restart, 0},
 	}}
@@ -67,9 +69,9 @@ func (t table) print(out io.Writer) {
 		fmt.Fprintf(out, "%-28s %10.2f %6g%s\n", r.name, r.each(), r.goal, verdict)
 	}
 	fmt.Fprintln(out, "(All but the proofs: without the wraps and unwraps of routine proofs.)")
-	t.printKinds(out, "calls to the vaults", func(c counts) byKind { return c.vault })
-	t.printKinds(out, "calls to the HSM side", func(c counts) byKind { return c.hsmSide })
-	t.printKinds(out, "calls of the PKCS#11 library", func(c counts) byKind { return c.pkcs11 })
+	t.printKinds(out, "calls to the vaults", func(c counts) measure.Kinds { return c.vault })
+	t.printKinds(out, "calls to the HSM side", func(c counts) measure.Kinds { return c.hsmSide })
+	t.printKinds(out, "calls of the PKCS#11 library", func(c counts) measure.Kinds { return c.pkcs11 })
 	t.printCosts(out)
 }
 
@@ -88,7 +90,7 @@ func (t table) columns() []column {
 }
 
 // printKinds prints a line for each kind of call and a column for each part, by the piece.
-func (t table) printKinds(out io.Writer, title string, of func(counts) byKind) {
+func (t table) printKinds(out io.Writer, title string, of func(counts) measure.Kinds) {
 	kinds := map[string]bool{}
 	fmt.Fprintf(out, "\n%-28s", title)
 	for _, c := range t.columns() {
@@ -108,7 +110,7 @@ func (t table) printKinds(out io.Writer, title string, of func(counts) byKind) {
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		line("  "+kind, func(c counts) int { return of(c)[kind] })
 	}
-	line("  all", func(c counts) int { return of(c).sum() })
+	line("  all", func(c counts) int { return of(c).Sum() })
 	fmt.Fprintln(out)
 }
 
@@ -149,18 +151,23 @@ func (t table) printCosts(out io.Writer) {
 	line("the HSM side ended", "%d times", t.hsmRestarts)
 	if t.late {
 		fmt.Fprintf(out, "\nThe quiet looks passed %d times as fast as in life, and keyd did not keep up: "+
-			"their numbers are too small.\n", t.factor)
+			"their numbers are wrong.\n", t.factor)
 	}
 }
 
 func (t table) printMemory(line func(name, format string, values ...any)) {
 	for _, at := range []struct {
 		when string
-		used sides
+		used measure.Sides
 	}{{"rotations", t.rotation.used}, {"restart", t.restart.used}} {
-		line("memory after "+at.when+", network side", "%s (%s at most)", mib(at.used.network.memory),
-			mib(at.used.network.max))
-		line("memory after "+at.when+", HSM side", "%s (%s at most)", mib(at.used.hsm.memory), mib(at.used.hsm.max))
+		line("memory after "+at.when+", network side", "%s (%s at most)", mib(at.used.Network.Memory),
+			mib(at.used.Network.Highest))
+		line(
+			"memory after "+at.when+", HSM side",
+			"%s (%s at most)",
+			mib(at.used.HSM.Memory),
+			mib(at.used.HSM.Highest),
+		)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyd-project/keyd/softhsm-test/measure"
 )
 
 func TestOnlyMoreCallsThanTheGoalAndWhatIsOnceForAVaultAreOver(t *testing.T) {
@@ -23,10 +25,10 @@ func TestOnlyMoreCallsThanTheGoalAndWhatIsOnceForAVaultAreOver(t *testing.T) {
 }
 
 func TestWhatCameAfterLeavesOutWhatCameBefore(t *testing.T) {
-	before := counts{vault: byKind{"get": 2}, throttled: 1, writes: 3}
-	after := counts{vault: byKind{"get": 5, "wrap": 1}, throttled: 1, writes: 7}
+	before := counts{vault: measure.Kinds{"get": 2}, throttled: 1, writes: 3}
+	after := counts{vault: measure.Kinds{"get": 5, "wrap": 1}, throttled: 1, writes: 7}
 	d := after.minus(before)
-	if want := (byKind{"get": 3, "wrap": 1}); !cmp.Equal(d.vault, want) || d.throttled != 0 || d.writes != 4 {
+	if want := (measure.Kinds{"get": 3, "wrap": 1}); !cmp.Equal(d.vault, want) || d.throttled != 0 || d.writes != 4 {
 		t.Errorf("after - before is %+v", d)
 	}
 	if after.vault["get"] != 5 {
@@ -35,7 +37,7 @@ func TestWhatCameAfterLeavesOutWhatCameBefore(t *testing.T) {
 }
 
 func TestRoutineProofsAreNotCallsOfARotation(t *testing.T) {
-	c := counts{vault: byKind{"import": 2, "wrap": 3, "unwrap": 4, "get": 5}}
+	c := counts{vault: measure.Kinds{"import": 2, "wrap": 3, "unwrap": 4, "get": 5}}
 	if got := c.ofTheKeys(); got != 2+2+2+5 {
 		t.Errorf("2 imports with their proofs and 5 GETs are %d calls, not 11", got)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 	"github.com/keyd-project/keyd/softhsm-test/fasttime"
+	"github.com/keyd-project/keyd/softhsm-test/measure"
 )
 
 const (
@@ -30,6 +31,7 @@ type world struct {
 	dir     string
 	address string // of keyd's metrics
 	token   *softhsmtest.Token
+	library *measure.Library
 	azure   *emulator.Emulator
 	clock   atomic.Pointer[fasttime.Clock] // of Azure; nil: the machine's
 	env     []string
@@ -49,6 +51,9 @@ func newWorld(s size) (w *world, err error) {
 	if w.token, err = softhsmtest.Create(w.dir, "keyd-scale", "271828"); err != nil {
 		return w, err
 	}
+	if w.library, err = measure.NewLibrary(faultHome, w.dir, w.token.Module); err != nil {
+		return w, err
+	}
 	options := emulator.Options{Now: w.now, ServiceLimits: true, TokenLifetime: 30 * 24 * time.Hour}
 	for i := range s.vaults {
 		options.Vaults = append(options.Vaults, emulator.VaultConfig{
@@ -65,19 +70,14 @@ func newWorld(s size) (w *world, err error) {
 		w.names = append(w.names, fmt.Sprintf("key-%05d", i))
 	}
 	w.env = slices.Concat(os.Environ(), w.token.Environ(), w.azure.Environ(w.path("ca.pem")),
-		[]string{"FAULTMODULE_REAL=" + w.token.Module, "FAULTMODULE_COUNTS=" + w.path("pkcs11-calls")})
+		w.library.Environ("keyd"))
 	return w, os.WriteFile(w.path("ca.pem"), w.azure.CAPEM(), 0o600)
 }
 
-// build builds keyd, the same for a fast clock, and the PKCS#11 library that counts its calls.
+// build builds keyd, and the same for a fast clock.
 func (w *world) build() error {
-	for _, args := range [][]string{
-		{"go", "build", "-o", w.path("keyd"), program},
-		{"make", "-s", "-C", faultHome, "OUT=" + w.path("faultmodule.so")},
-	} {
-		if said, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w: %s (run it by `make scale`)", strings.Join(args, " "), err, said)
-		}
+	if said, err := exec.Command("go", "build", "-o", w.path("keyd"), program).CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w: %s", program, err, said)
 	}
 	return fasttime.Build(w.dir, w.path("keyd-fast"), program)
 }
@@ -99,13 +99,13 @@ func (w *world) configure(look, proof time.Duration) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, `instance: scale
 state_dir: %[1]s/state
-hsm: {module: %[1]s/faultmodule.so, token: %[2]s, pin_file: %[3]s, call_timeout: 10m, generate_timeout: 1h}
+hsm: {module: %[8]s, token: %[2]s, pin_file: %[3]s, call_timeout: 10m, generate_timeout: 1h}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 control: {socket: %[1]s/keyd.sock}
 web: {listen: "%[4]s"}
 health: {look: %[5]s, newest: %[6]s, older: %[7]s}
 vaults:
-`, w.dir, w.token.Label, w.token.PINFile, w.address, look, proof, never)
+`, w.dir, w.token.Label, w.token.PINFile, w.address, look, proof, never, w.library.Module)
 	for i := range w.vaults {
 		fmt.Fprintf(&b, "  v%d: {url: https://%s}\n", i, vaultHost(i))
 	}
