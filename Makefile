@@ -33,7 +33,7 @@ NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
 	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
-	screenshots demo test simulate decade lint faults fuzz crashtest bench clean
+	screenshots demo test simulate decade lint faults fuzz crashtest scale bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -176,9 +176,16 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
 	  | grep -Ev '^(=== |--- PASS| +--- (PASS|SKIP)|PASS$$|ok )'
 
-bench: deps ## measure the hop between the processes, the HSM side's recovery and the emulator
+bench: deps ## keyd beside bare calls and an operator's script; the hop between its processes; the emulator
+	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./softhsm-test/bench
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
+
+# At most a thousand keys in a vault. CI judges the counts, and nothing judges the times.
+scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (4); JUDGE=1 fails above the goals for calls
+	go build -trimpath -o $(BIN)/ ./softhsm-test/scale
+	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),4) \
+	  -judge=$(if $(JUDGE),true,false)
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

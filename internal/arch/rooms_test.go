@@ -61,6 +61,8 @@ var apart = map[string][]string{
 	"softhsm-test/clients":    nil,
 	"softhsm-test/recordings": {"internal/emulator"},
 	"softhsm-test/demo":       {"softhsm-test", "internal/emulator", "internal/emulator/arm"},
+	"softhsm-test/measure":    nil,
+	"softhsm-test/scale":      {"softhsm-test", "softhsm-test/fasttime", "softhsm-test/measure", "internal/emulator"},
 	"softhsm-test/alertstest": nil,
 	"deploy/grafana":          nil,
 }

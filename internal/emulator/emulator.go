@@ -267,6 +267,12 @@ func (e *Emulator) Vault(host string) *Vault { return e.vaults[strings.ToLower(h
 // Requests returns the last 65,536 requests, in the order of their answers.
 func (e *Emulator) Requests() []RequestLog { return e.requests.all() }
 
+// RequestsSince returns the requests from the n-th on, counted from 0, and the number of the next. A caller that asks
+// often enough sees every request once; fewer requests than next-n say that it did not.
+func (e *Emulator) RequestsSince(n uint64) (list []RequestLog, next uint64) {
+	return e.requests.since(n)
+}
+
 // Escapes returns the hosts that a client tried to reach and the emulator does not
 // emulate: calls that would have left the machine.
 func (e *Emulator) Escapes() []string {

@@ -159,7 +159,31 @@ func TestTheRequestLogKeepsTheLast(t *testing.T) {
 	}
 }
 
-// The log returns what was recorded, once and in order, whoever records meanwhile.
+// Who asks often enough sees each request once; who does not can tell.
+func TestTheRequestLogTellsWhatCameSince(t *testing.T) {
+	l := newRequestLog(4)
+	statuses := func(list []RequestLog) (s []int) {
+		for _, r := range list {
+			s = append(s, r.Status)
+		}
+		return s
+	}
+	var next uint64
+	for i := range 10 {
+		l.add(RequestLog{Status: i})
+		list, after := l.since(next)
+		if got := statuses(list); !slices.Equal(got, []int{i}) || after != next+1 {
+			t.Errorf("since %d: %v, and the next is %d", next, got, after)
+		}
+		next = after
+	}
+	list, next := l.since(2)
+	if got := statuses(list); !slices.Equal(got, []int{6, 7, 8, 9}) || next != 10 {
+		t.Errorf("since 2, of which four are kept: %v, and the next is %d", got, next)
+	}
+}
+
+// The log gives what was recorded, once and in order, whoever records meanwhile.
 func TestTheRequestLogIsRecordedByMany(t *testing.T) {
 	l := newRequestLog(64)
 	var writers sync.WaitGroup

@@ -54,3 +54,19 @@ func (l *requestLog) all() []RequestLog {
 	}
 	return kept
 }
+
+// since returns the requests from the n-th on, counted from 0, up to the first that is still being written, and the
+// number of the next. Requests that were overwritten are missing.
+func (l *requestLog) since(n uint64) (kept []RequestLog, next uint64) {
+	end := l.count.Load()
+	for n = max(n, end-min(end, uint64(len(l.slots)))); n < end; n++ {
+		r := l.slots[n%uint64(len(l.slots))].Load()
+		if r == nil || r.number < n {
+			break
+		}
+		if r.number == n {
+			kept = append(kept, r.RequestLog)
+		}
+	}
+	return kept, n
+}

@@ -1,0 +1,112 @@
+package bench_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/control"
+	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/softhsm-test/measure"
+)
+
+const (
+	rotations = 10
+	generator = "C_GenerateKeyPair"
+)
+
+// moment is everything that is counted of keyd.
+type moment struct {
+	processor time.Duration // without the library's generations
+	making    time.Duration // by the clock, of the generations
+	pkcs11    measure.Kinds
+}
+
+func (w *world) moment() (m moment) {
+	w.b.Helper()
+	used, err := measure.Keyd(w.keyd.Process.Pid)
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	making, clock, err := w.library.Spent("keyd", generator)
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	m.processor, m.making = used.Processor()-making, clock
+	if m.pkcs11, err = w.library.Calls("keyd"); err != nil {
+		w.b.Fatal(err)
+	}
+	return m
+}
+
+// silent is a Viewer that shows nothing.
+type silent struct{}
+
+func (silent) Saw(status.Event) {}
+func (silent) Away(bool)        {}
+
+// rotate has the key rotated, and returns when an operator who watches is told so.
+func (w *world) rotate() {
+	w.b.Helper()
+	c := control.Dial(w.path("keyd.sock"))
+	events, err := c.Subscribe(w.b.Context())
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	accepted, err := c.Rotate(w.b.Context(), control.RotateOptions{Keys: w.keys[:1], Reason: "benchmark"})
+	if err != nil {
+		w.b.Fatal(err)
+	}
+	if err := c.Follow(w.b.Context(), events, accepted, silent{}); err != nil {
+		w.b.Fatal(err)
+	}
+}
+
+// BenchmarkRotation compares a rotation, without the generation of its pair, with the calls that it needs: a complete
+// listing, the wrap, the import, its proof, and the newest version.
+func BenchmarkRotation(b *testing.B) {
+	for b.Loop() {
+		w := newWorld(b)
+		w.start("RSA-2048", 1)
+		bare := w.runBare(job{Do: "rotate", Module: w.library.Module, PINFile: w.token.PINFile,
+			Vault: "https://" + vaultHost, Key: "bare-key", KEK: kekName, Bits: 2048, Times: rotations})
+		bareCalls, err := w.library.Calls("bare")
+		if err != nil {
+			b.Fatal(err)
+		}
+		https := w.calls()
+		https["get"]-- // of the key exchange key, at its start
+		w.compareRotations(bare, bareCalls, https)
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+func (w *world) compareRotations(bare outcome, bareCalls, bareHTTPS measure.Kinds) {
+	var processor, wall time.Duration
+	calls, https := 0, 0
+	for range rotations {
+		before, began := w.moment(), time.Now()
+		w.rotate()
+		took := time.Since(began)
+		https += w.rest().Sum()
+		after := w.moment()
+		processor += after.processor - before.processor
+		wall += took - (after.making - before.making)
+		calls += work(after.pkcs11.Minus(before.pkcs11))
+	}
+	const done = rotations + 1 // the bare program's first is not measured in time
+	printed("a rotation without generation, RSA-2048", "bare calls", []compared{
+		times("processor, both sides", processor/rotations, bare.Processor/rotations, "1.3 at most"),
+		times("by the clock", wall/rotations, bare.Wall/rotations, "1.3 at most"),
+		numbers("PKCS#11 calls", float64(calls)/rotations, float64(work(bareCalls))/done),
+		numbers("HTTPS calls", float64(https)/rotations, float64(bareHTTPS.Sum())/done),
+	})
+}
+
+// work are the calls of the library that belong to neither a start nor a generation.
+func work(calls measure.Kinds) int {
+	n := calls.Sum()
+	for _, f := range []string{"C_Initialize", "C_GetSlotList", "C_OpenSession", "C_Login", generator} {
+		n -= calls[f]
+	}
+	return n
+}
