@@ -99,15 +99,15 @@ func pairTemplates(id []byte, label string, bits int, onToken, extras bool) (pub
 var sight = []string{"LOCAL", "KEY_GEN_MECHANISM"}
 
 // compare reads attrs back. problem names the first wrong attribute and those that the token does not report; it is
-// "" when all are right. An attribute named in excused is no problem: if it is wrong, it is in untold.
+// "" when all are right. An attribute named in excused is no problem: if it is wrong, it is in unreported.
 func (s session) compare(
 	o pkcs11.ObjectHandle, attrs []attr, excused []string,
-) (problem string, untold []attr, err error) {
+) (problem string, unreported []attr, err error) {
 	types := make([]uint, len(attrs))
 	for i, a := range attrs {
 		types[i] = a.typ
 	}
-	values, err := s.told(o, types...)
+	values, err := s.reported(o, types...)
 	if err != nil {
 		return "", nil, err
 	}
@@ -116,7 +116,7 @@ func (s session) compare(
 		switch {
 		case hasValue(values[i], a.value):
 		case slices.Contains(excused, a.name):
-			untold = append(untold, a)
+			unreported = append(unreported, a)
 		case len(values[i]) == 0:
 			unknown = append(unknown, a)
 		default:
@@ -124,12 +124,12 @@ func (s session) compare(
 		}
 	}
 	if len(unknown) > 0 {
-		return unknownTo(unknown), nil, nil
+		return notReported(unknown), nil, nil
 	}
-	return "", untold, nil
+	return "", unreported, nil
 }
 
-func unknownTo(untold []attr) string { return "the token does not tell " + names(untold) }
+func notReported(unreported []attr) string { return "the token does not report " + names(unreported) }
 
 // names lists attributes with the spelling of the standard.
 func names(attrs []attr) string {
@@ -154,13 +154,13 @@ func hasValue(got []byte, want any) bool {
 
 // rsaPublic reads the modulus and the exponent, which both halves of a pair have.
 func (s session) rsaPublic(o pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
-	values, err := s.told(o, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+	values, err := s.reported(o, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
 	if err != nil {
 		return nil, err
 	}
 	for i, name := range []string{"MODULUS", "PUBLIC_EXPONENT"} {
 		if len(values[i]) == 0 {
-			return nil, refused(Incomplete, "the token does not tell CKA_%s", name)
+			return nil, refused(Incomplete, "the token does not report CKA_%s", name)
 		}
 	}
 	e := new(big.Int).SetBytes(values[1])

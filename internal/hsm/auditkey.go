@@ -189,12 +189,12 @@ func (s session) auditProblem(k auditKey, mine own) (string, error) {
 	if k.material.Spec() != auditSpec {
 		return fmt.Sprintf("it has %d bits, not %d", k.public.N.BitLen(), auditSpec.Bits()), nil
 	}
-	problem, untold, err := s.compare(k.private, append(auditPrivateAttrs(), auditBirth()...), mine.trial.untold())
-	if problem != "" || err != nil || len(untold) == 0 {
+	problem, unreported, err := s.compare(k.private, append(auditPrivateAttrs(), auditBirth()...), mine.trial.unreported())
+	if problem != "" || err != nil || len(unreported) == 0 {
 		return problem, err
 	}
 	id, err := s.optional(k.private, pkcs11.CKA_ID)
-	return mine.witness.missing(key.ID(hex.EncodeToString(id)), k.material, untold), err
+	return mine.witness.missing(key.ID(hex.EncodeToString(id)), k.material, unreported), err
 }
 
 // makeAuditKey makes the audit key. The error none says why the token has none.
@@ -239,8 +239,8 @@ func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
 // witnessAuditKey notes the new key if the token cannot say how it was made. It needs no proof of possession: keyd
 // verifies each of its signatures.
 func (s session) witnessAuditKey(made pkcs11.ObjectHandle, id key.ID, mine own) error {
-	_, untold, err := s.compare(made, auditBirth(), mine.trial.untold())
-	if err != nil || len(untold) == 0 {
+	_, unreported, err := s.compare(made, auditBirth(), mine.trial.unreported())
+	if err != nil || len(unreported) == 0 {
 		return err
 	}
 	pub, err := s.rsaPublic(made)

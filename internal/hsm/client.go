@@ -14,16 +14,15 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Timeouts are how long a client waits when its context says nothing shorter.
+// Timeouts are how long a client waits unless its context ends earlier.
 type Timeouts struct {
 	Call     time.Duration // 0: 20 s
 	Generate time.Duration // 0: 120 s
 }
 
-// Client is the network side's view of the HSM side. Its errors have a
-// key.Class: Retry when the request was never sent, or when repeating is
-// harmless; Ambiguous when Generate or Destroy lost its answer. Each call has a
-// connection for itself; those that lie idle are used again.
+// Client is the network side's view of the HSM side. Its errors have a key.Class: Retry when the request was never
+// sent, or when a repetition does no harm; Ambiguous when the answer of Generate or Destroy was lost. Each call has a
+// connection of its own. Idle connections are used again.
 type Client struct {
 	dialer  dialer
 	limits  Timeouts
@@ -33,13 +32,13 @@ type Client struct {
 	idle []*link
 }
 
-// dialer makes a connection to the HSM side, waiting for one until ctx ends.
+// dialer makes a connection to the HSM side. It waits for one until ctx ends.
 type dialer interface {
 	dial(ctx context.Context) (net.Conn, error)
 }
 
-// Dial returns a client of the unix socket at path. It connects when a call
-// needs it, and again after a connection was lost.
+// Dial returns a client of the unix socket at path. It connects when a call needs a connection, and again after it lost
+// one.
 func Dial(path string, limits Timeouts, reg prometheus.Registerer) *Client {
 	return newClient(socketPath(path), limits, newMetrics(reg))
 }
@@ -71,14 +70,14 @@ func (p socketPath) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// Close gives up the connections that lie idle.
+// Close closes the idle connections.
 func (c *Client) Close() {
 	for l := c.takeIdle(); l != nil; l = c.takeIdle() {
 		_ = l.conn.Close()
 	}
 }
 
-// takeIdle is the connection that was used last, or nil.
+// takeIdle returns the idle connection that was used last; nil if there is none.
 func (c *Client) takeIdle() *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,7 +89,7 @@ func (c *Client) takeIdle() *link {
 	return l
 }
 
-// connect returns a connection for one call, and whether it lay idle.
+// connect returns a connection for one call, and whether it was idle before.
 func (c *Client) connect(ctx context.Context) (l *link, idle bool, err error) {
 	if l := c.takeIdle(); l != nil {
 		return l, true, nil
@@ -102,8 +101,8 @@ func (c *Client) connect(ctx context.Context) (l *link, idle bool, err error) {
 	return newLink(conn), false, nil
 }
 
-// maxIdle connections are kept. The HSM side serves maxConns at once, so what a burst
-// of calls made must not stay in the way of others.
+// maxIdle limits the idle connections. The HSM side serves maxConns at once, so the connections of a burst must not
+// stay open and keep other clients out.
 const maxIdle = 8
 
 func (c *Client) putIdle(l *link) {
@@ -116,8 +115,8 @@ func (c *Client) putIdle(l *link) {
 	c.idle = append(c.idle, l)
 }
 
-// do makes one call and decodes its result. unsure is the class of an error after
-// the request was sent; before that nothing can have happened.
+// do makes one call and decodes its result. unsure is the class of an error after the request was sent. Before that,
+// nothing can have happened.
 func do[R any](
 	ctx context.Context,
 	c *Client,
@@ -147,9 +146,8 @@ func do[R any](
 	return result, nil
 }
 
-// exchange has the request answered, on an idle connection if there is one. The HSM
-// side closes those that it knows when it ends; then the next is tried, and at last
-// a new one.
+// exchange sends the request and returns its answer. It uses an idle connection if there is one. An HSM side that ends
+// closes its connections; exchange then tries the next idle one, and finally a new one.
 func (c *Client) exchange(ctx context.Context, req request, unsure key.Class) (response, error) {
 	deadline, _ := ctx.Deadline()
 	req.TimeoutMS = milliseconds(time.Until(deadline))
@@ -182,12 +180,12 @@ func (c *Client) exchange(ctx context.Context, req request, unsure key.Class) (r
 	}
 }
 
-// milliseconds is d for the wire, and at least one.
+// milliseconds returns d as the wire carries it: at least 1.
 func milliseconds(d time.Duration) uint32 {
 	return uint32(min(max(1, d.Milliseconds()), math.MaxUint32))
 }
 
-// Describe tells what the HSM side runs on and whether it can work.
+// Describe says what the HSM side runs on and whether it can work.
 func (c *Client) Describe(ctx context.Context) (key.HSMInfo, error) {
 	d, err := do[description](ctx, c, "Describe", empty{}, c.limits.Call, key.Retry)
 	if err == nil {
@@ -197,8 +195,8 @@ func (c *Client) Describe(ctx context.Context) (key.HSMInfo, error) {
 	return d.HSMInfo, err
 }
 
-// AwaitEnd holds a connection open, on which it asks nothing, until the HSM side closes it, and
-// says why it did as far as that is known. It is nil when ctx ends first.
+// AwaitEnd keeps a connection open, without a call on it, until the HSM side closes it. It returns why the HSM side
+// ended, as far as that is known, and nil if ctx ends first.
 func (c *Client) AwaitEnd(ctx context.Context) error {
 	conn, err := c.dialer.dial(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -215,8 +213,8 @@ func (c *Client) AwaitEnd(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return nil
 	case err == nil:
-		return newError(Connection, key.Retry, "the HSM side speaks unasked: are both sides of one version?")
-	case err == io.EOF: //nolint:errorlint // one that is wrapped says more already
+		return newError(Connection, key.Retry, "the HSM side sent data without a request: are both sides of one version?")
+	case err == io.EOF: //nolint:errorlint // a wrapped one says more
 		return newError(Connection, key.Retry, "the HSM side closed the connection")
 	}
 	return newError(Connection, key.Retry, "%w", err)
@@ -247,9 +245,8 @@ func (c *Client) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	return r.Objects, err
 }
 
-// Generate makes generation number of the key as one pair with this id, labelled
-// pending. It must be called at most once per id: after an Ambiguous error look
-// with PublicKey. Exists: something has the id, and nothing was made.
+// Generate makes a pair with this id for a generation of the key, and labels it pending. Call it at most once for an
+// id: after an Ambiguous error, look with Find. Exists: an object has the id already, and nothing was made.
 func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number int, spec key.Spec) error {
 	_, err := do[empty](
 		ctx,
@@ -262,9 +259,8 @@ func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number
 	return err
 }
 
-// PublicKey returns the public key of the one complete pair with this id, whose
-// attributes read back as keyd sets them and whose private half is proven.
-// Errors: NotFound, Incomplete, Foreign.
+// PublicKey returns the public key of the one complete pair with this id. Its attributes read back as keyd sets them,
+// and the HSM proved that it has the private half. Errors: NotFound, Incomplete, Foreign.
 func (c *Client) PublicKey(ctx context.Context, id key.ID) (key.Material, error) {
 	return c.publicKey(ctx, "PublicKey", idParams{ID: id}, c.limits.Call, key.Retry)
 }
@@ -283,23 +279,22 @@ func (c *Client) publicKey(
 	return r.Material, err
 }
 
-// CheckKEK says how the HSM side trusts a KEK: Configured, FirstUse or
-// WouldBeFirstUse. It records nothing. KEKRefused: it does not trust it.
+// CheckKEK says how the HSM side trusts a KEK: Configured, FirstUse or WouldBeFirstUse. It records nothing. KEKRefused:
+// the HSM side does not trust the KEK.
 func (c *Client) CheckKEK(ctx context.Context, kek key.KEK) (how string, err error) {
 	r, err := do[checkKEKResult](ctx, c, "CheckKEK", kekParams{KEK: kek}, c.limits.Call, key.Retry)
 	return r.How, err
 }
 
-// WrapFor returns the pair's private key as CKM_RSA_AES_KEY_WRAP ciphertext
-// (PKCS#11 v3.0 section 2.1.21) for the KEK. From then on the pair is not
-// pending. It may be repeated at will. KEKRefused: the KEK is not trusted.
+// WrapFor returns the pair's private key as CKM_RSA_AES_KEY_WRAP ciphertext (PKCS#11 v3.0 section 2.1.21) for the KEK.
+// From then on the pair is no longer pending. A caller may repeat it. KEKRefused: the KEK is not trusted.
 func (c *Client) WrapFor(ctx context.Context, id key.ID, kek key.KEK) (ciphertext []byte, err error) {
 	r, err := do[wrapResult](ctx, c, "WrapFor", wrapParams{ID: id, KEK: kek}, c.limits.Call, key.Retry)
 	return r.Ciphertext, err
 }
 
-// Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes
-// whose SHA-256 is sum. An error is never a no.
+// Opens reports whether the pair decrypts ciphertext (RSA-OAEP-256) to bytes whose SHA-256 is sum. An error never means
+// no.
 func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error) {
 	r, err := do[opensResult](
 		ctx,
@@ -312,15 +307,15 @@ func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [3
 	return r.Opens, err
 }
 
-// Destroy removes what is left under the id of a generation that was never
-// wrapped; nothing left is success. NotPending: it may have left the HSM.
+// Destroy removes what is left under the id of a generation that was never wrapped. It succeeds if nothing is left.
+// NotPending: the pair may have left the HSM.
 func (c *Client) Destroy(ctx context.Context, id key.ID) error {
 	_, err := do[empty](ctx, c, "Destroy", idParams{ID: id}, c.limits.Call, key.Ambiguous)
 	return err
 }
 
-// AuditKey returns the public half of the instance's audit key; present is false
-// when there is none yet. Incomplete: there is more than one.
+// AuditKey returns the public half of the instance's audit key. present is false if there is none yet. Incomplete:
+// there is more than one.
 func (c *Client) AuditKey(ctx context.Context) (m key.Material, present bool, err error) {
 	r, err := do[publicKeyResult](ctx, c, "AuditKey", empty{}, c.limits.Call, key.Retry)
 	if err != nil {
@@ -329,15 +324,13 @@ func (c *Client) AuditKey(ctx context.Context) (m key.Material, present bool, er
 	return r.Material, r.Material.Known(), nil
 }
 
-// MakeAuditKey makes the audit key, RSA-3072, unless it is there, and returns its
-// public half. It may be repeated at will.
+// MakeAuditKey makes the audit key, RSA-3072, unless it exists, and returns its public half. A caller may repeat it.
 func (c *Client) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	return c.publicKey(ctx, "MakeAuditKey", empty{}, c.limits.Generate, key.Ambiguous)
 }
 
-// SignCheckpoint signs a checkpoint of the audit chain with the audit key:
-// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2) of its Message. NotFound:
-// there is no audit key; Foreign: the checkpoint is of another instance.
+// SignCheckpoint signs the Message of a checkpoint with the audit key: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section
+// 8.2). NotFound: there is no audit key. Foreign: the checkpoint belongs to another instance.
 func (c *Client) SignCheckpoint(ctx context.Context, checkpoint key.Checkpoint) ([]byte, error) {
 	r, err := do[signatureResult](
 		ctx,

@@ -6,7 +6,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// calls is what the HSM side offers, all of it.
+// calls are all calls of the protocol.
 type calls interface {
 	Describe(ctx context.Context) (description, error)
 	Inventory(ctx context.Context, after key.ID) (inventoryResult, error)
@@ -65,7 +65,7 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 			return empty{}, c.Destroy(ctx, p.ID)
 		})
 	case "AuditKey":
-		m, _, err := c.AuditKey(ctx) // not shown: there is none
+		m, _, err := c.AuditKey(ctx) // without an audit key, m is not known
 		return publicKeyResult{Material: m}, err
 	case "MakeAuditKey":
 		m, err := c.MakeAuditKey(ctx)

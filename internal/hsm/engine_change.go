@@ -20,7 +20,7 @@ func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, 
 	}
 	page, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (inventoryResult, error) {
 		return s.inventory(e.own, after, inventoryPage, func(lost error) {
-			e.tok.tellMended("a handle was lost while the pairs were listed, and they are listed again", lost)
+			e.tok.reportMended("a handle was lost while the pairs were listed, and they are listed again", lost)
 		})
 	})
 	return page, classify("list the key pairs", err, key.Retry)
@@ -85,8 +85,8 @@ func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, 
 		return err
 	}
 	killpoint.At("hsm-generate-after")
-	p, err := s.madePair(id, label.String(), spec.Bits(), e.trial.untold())
-	if err != nil || len(p.untold) == 0 {
+	p, err := s.madePair(id, label.String(), spec.Bits(), e.trial.unreported())
+	if err != nil || len(p.unreported) == 0 {
 		return err
 	}
 	if err := can.open.possesses(s, p); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-func TestDescribeTellsHowItWorks(t *testing.T) {
+func TestDescribeNamesTheTokenAndItsMechanisms(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	info, err := r.Describe(t.Context())
@@ -82,7 +82,7 @@ func TestWrapUnwrapsInGo(t *testing.T) {
 	}
 }
 
-func TestDestroyRefusesWhatWasEverWrapped(t *testing.T) {
+func TestDestroyRefusesAPairThatWasWrapped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	wrapped, spare := r.generate(t), r.generate(t)
@@ -106,7 +106,7 @@ func TestDestroyRefusesWhatWasEverWrapped(t *testing.T) {
 	wantCode(t, err, NotFound, key.Refused)
 }
 
-func TestDestroyTouchesNothingForeign(t *testing.T) {
+func TestDestroyRefusesTheObjectsOfOthers(t *testing.T) {
 	r := newRig(t)
 	for _, label := range []string{"keyd/other/sa-cmk-key/1/pending", "somebody's key", "keyd/test/sa-cmk-key/1"} {
 		id := newID(t)
@@ -200,7 +200,7 @@ func TestAPairWithWeakAttributesIsRefused(t *testing.T) {
 	wantCode(t, err, Incomplete, key.Refused)
 }
 
-func TestOpensSaysYesAndNo(t *testing.T) {
+func TestOpensAnswersYesOrNo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)

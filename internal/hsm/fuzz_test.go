@@ -87,8 +87,7 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// Whatever the network side calls a KEK, the HSM side trusts only a strong public key, and never trusts the same key
-// under two fingerprints.
+// The HSM side trusts no KEK but a strong public key, and sees each key under one fingerprint only.
 func FuzzKEK(f *testing.F) {
 	odd := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 2048), big.NewInt(1))
 	for _, material := range []string{

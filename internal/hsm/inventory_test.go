@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// slipping fails one read of attributes with a lost handle: the read that brings the countdown to 0.
+// slipping fails the read of attributes that brings the countdown to 0: the handle is lost.
 type slipping struct {
 	module
 	countdown *atomic.Int64
@@ -24,8 +24,8 @@ func (m slipping) GetAttributeValue(
 	return m.module.GetAttributeValue(s, o, a)
 }
 
-// Otherwise one mistake of the library would look like a missing pair.
-func TestAHandleThatIsLostOnceTakesNothingOutOfTheInventory(t *testing.T) {
+// Otherwise a single mistake of the library would look like a missing pair.
+func TestTheInventoryIsCompleteThoughAHandleIsLostOnce(t *testing.T) {
 	var countdown atomic.Int64
 	e := inProcess(t, func(m module) module { return slipping{m, &countdown} })
 	if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048); err != nil {

@@ -39,7 +39,7 @@ func (l *link) exchange(ctx context.Context, frame []byte) (answer response, err
 		return response{}, fmt.Errorf("%w: %w", errNotSent, inTime(ctx, err))
 	}
 	body, err := readFrame(l.r)
-	if err == io.EOF { //nolint:errorlint // one that is wrapped says more already
+	if err == io.EOF { //nolint:errorlint // a wrapped one says more
 		return response{}, fmt.Errorf("the HSM process closed the connection: %w", err)
 	}
 	if err != nil {

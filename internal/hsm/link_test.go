@@ -15,7 +15,7 @@ import (
 )
 
 // A process may answer and end at once, and its client may notice the end first.
-func TestTheLastAnswerOfAProcessThatEndedIsNotLost(t *testing.T) {
+func TestTheLastAnswerOfAProcessThatEndsArrives(t *testing.T) {
 	ours, file, err := socketPair()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func TestABurstOfCallsIsAnsweredAndLeavesRoom(t *testing.T) {
 }
 
 // If an answer arrives after its caller left, no other caller gets it.
-func TestALateAnswerIsNotTheNextCalls(t *testing.T) {
+func TestALateAnswerIsNotTakenForTheNextCall(t *testing.T) {
 	f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 	c, _ := transports(t)["unix socket"](f)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -107,7 +107,7 @@ func TestALongAnswerLeavesNoDeadline(t *testing.T) {
 	})
 }
 
-func TestAPeerThatDoesNotReadALongAnswerIsGivenUp(t *testing.T) {
+func TestAPeerThatDoesNotReadALongAnswerIsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()

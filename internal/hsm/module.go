@@ -94,9 +94,9 @@ func (s session) attributes(o pkcs11.ObjectHandle, types ...uint) ([][]byte, err
 	return values, nil
 }
 
-// told reads the values of types, in their order; nil for a value that the module does not report. If the module
-// lacks one type, it fails the read of all, so told then reads each type on its own.
-func (s session) told(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
+// reported reads the values of types, in their order; nil for a value that the module does not report. A module that
+// lacks one type fails the whole read, so reported then reads each type on its own.
+func (s session) reported(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
 	values, err := s.attributes(o, types...)
 	if !isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) {
 		return values, err

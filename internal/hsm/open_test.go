@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// rawRSA is what CKM_RSA_X_509 does.
+// rawRSA does what CKM_RSA_X_509 does.
 func rawRSA(private *rsa.PrivateKey, ciphertext []byte) []byte {
 	m := new(big.Int).Exp(new(big.Int).SetBytes(ciphertext), private.D, private.N)
 	return m.FillBytes(make([]byte, private.Size()))

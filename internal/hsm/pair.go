@@ -18,7 +18,7 @@ type pair struct {
 	label           key.Label
 	key             *rsa.PublicKey
 	material        key.Material // of key
-	untold          []attr       // what the token does not report about the private key's origin
+	unreported      []attr       // what the token does not report about the private key's origin
 }
 
 // own says which pairs keyd may use: those of an instance, on a token for which the trial found out what it cannot
@@ -56,7 +56,7 @@ func (s session) objectsWith(id key.ID) ([]object, error) {
 
 func (s session) describe(h pkcs11.ObjectHandle) (object, error) {
 	o := object{handle: h, class: noClass}
-	values, err := s.told(h, pkcs11.CKA_CLASS, pkcs11.CKA_LABEL)
+	values, err := s.reported(h, pkcs11.CKA_CLASS, pkcs11.CKA_LABEL)
 	if err != nil {
 		return o, err
 	}
@@ -67,8 +67,7 @@ func (s session) describe(h pkcs11.ObjectHandle) (object, error) {
 	return o, nil
 }
 
-// lookUp finds the one complete pair with this id. Errors: NotFound, Incomplete,
-// Foreign, or what the module said.
+// lookUp finds the one complete pair with this id. Errors: NotFound, Incomplete, Foreign, or the module's.
 func (s session) lookUp(id key.ID, mine own) (pair, error) {
 	objects, err := s.objectsWith(id)
 	if err != nil {
@@ -101,13 +100,13 @@ func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	if !ok || p.label == (key.Label{}) || pub != p.label {
 		return pair{}, refused(Incomplete, "the two halves of CKA_ID %s are not labelled alike", id)
 	}
-	problem, err := s.readBack(&p, mine.trial.untold())
+	problem, err := s.readBack(&p, mine.trial.unreported())
 	if err != nil {
 		return pair{}, err
 	}
-	if problem == "" && len(p.untold) > 0 && p.label.Pending {
+	if problem == "" && len(p.unreported) > 0 && p.label.Pending {
 		// Without the mark it was accepted before: only WrapFor takes the mark off.
-		problem = mine.witness.missing(id, p.material, p.untold)
+		problem = mine.witness.missing(id, p.material, p.unreported)
 	}
 	if problem != "" {
 		return pair{}, refused(Incomplete, "CKA_ID %s (%s): %s", id, p.label, problem)
@@ -152,11 +151,11 @@ func (s session) readBack(p *pair, excused []string) (problem string, err error)
 		{"public", p.public, publicAttrs(true)},
 	}
 	for _, c := range checks {
-		problem, untold, err := s.compare(c.object, c.attrs, excused)
+		problem, unreported, err := s.compare(c.object, c.attrs, excused)
 		if problem != "" || err != nil {
 			return c.half + " key: " + problem, err
 		}
-		p.untold = append(p.untold, untold...)
+		p.unreported = append(p.unreported, unreported...)
 	}
 	for _, extra := range privateExtras() {
 		value, err := s.optional(p.private, extra.typ)
@@ -210,7 +209,7 @@ func (s session) inventoryOnce(mine own, after key.ID, limit int) (page inventor
 			return page, nil, err
 		}
 		for _, h := range handles {
-			values, err := s.told(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
+			values, err := s.reported(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
 			if handleLost(err) {
 				lost = err
 				continue

@@ -22,7 +22,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// fakeCalls returns the answers that a test puts in, and holds every Generate until release is closed.
+// fakeCalls returns the answers that a test sets. It holds every Generate until release is closed.
 type fakeCalls struct {
 	release chan struct{}
 	begun   chan struct{}
@@ -86,8 +86,7 @@ func (f *fakeCalls) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte,
 	return c.Message(), f.err
 }
 
-// transports are the two ways to reach a server. Each returns a client and a
-// function that breaks its connections.
+// transports are the two ways to reach a server. Each returns a client, and a function that breaks its connections.
 func transports(t *testing.T) map[string]func(calls) (*Client, func()) {
 	t.Helper()
 	connect := func(l net.Listener, d dialer, c calls) (*Client, func()) {
@@ -122,7 +121,7 @@ func transports(t *testing.T) map[string]func(calls) (*Client, func()) {
 	}
 }
 
-// breakable keeps the connections that it made.
+// breakable remembers the connections that it made.
 type breakable struct {
 	dialer
 	mu   sync.Mutex
@@ -139,7 +138,7 @@ func (b *breakable) dial(ctx context.Context) (net.Conn, error) {
 	return conn, err
 }
 
-// cut acts as if the other side ended.
+// cut breaks the connections as if the other side had ended.
 func (b *breakable) cut() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -164,7 +163,7 @@ func serve(t *testing.T, l net.Listener, c calls) {
 	t.Cleanup(func() { cancel(); done.Wait() })
 }
 
-func TestEveryCallPassesEveryTransport(t *testing.T) {
+func TestEveryCallWorksOverEveryTransport(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
 			kek, _ := newKEK(t, vaultURL)
@@ -272,7 +271,7 @@ func TestABrokenConnectionIsAmbiguousForGenerateOnly(t *testing.T) {
 	}
 }
 
-func TestAnImpatientCallerLeaves(t *testing.T) {
+func TestACallEndsWithItsContext(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeCalls{release: make(chan struct{})}
@@ -285,7 +284,7 @@ func TestAnImpatientCallerLeaves(t *testing.T) {
 	}
 }
 
-func TestACallBeforeItsRequestIsWrittenIsRetry(t *testing.T) {
+func TestACallThatWasNotSentMayBeRetried(t *testing.T) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		t.Fatal(err)
@@ -365,7 +364,7 @@ func TestAMalformedFrameEndsTheConnection(t *testing.T) {
 				}
 			}()
 			if err := <-ended; err == nil {
-				t.Error("it was taken for a good end")
+				t.Error("the connection ended without an error")
 			}
 		})
 	}
@@ -446,7 +445,7 @@ func TestASocketLeftByACrashIsReplaced(t *testing.T) {
 }
 
 // A process forks before it executes. Until then, the child has its parent's descriptors.
-func TestALockIsGivenBackAlsoWhileAChildHasACopyOfIt(t *testing.T) {
+func TestALockIsReleasedEvenIfAChildHasACopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hsm.sock")
 	first, err := Listen(path)
 	if err != nil {

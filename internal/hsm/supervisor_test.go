@@ -36,7 +36,7 @@ func TestAKilledProcessIsStartedAgain(t *testing.T) {
 	}
 }
 
-func TestAStoppedProcessIsFoundOutAndReplaced(t *testing.T) {
+func TestAStoppedProcessIsDetectedAndReplaced(t *testing.T) {
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	c.Limits.Call = time.Second // a ping's limit is twice that
@@ -94,7 +94,7 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 	wantCode(t, <-answer, Connection, key.Ambiguous)
 }
 
-func TestCallsWithoutAProcessSayWhy(t *testing.T) {
+func TestTheErrorOfACallWithoutAProcessSaysWhy(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)
 	absent := newChild(t, tok)
@@ -121,7 +121,7 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 				_, _, reason := r.sup.Up()
 				return reason != nil && strings.Contains(reason.Error(), c.want)
 			})
-			for range 3 { // one call is cut off by a process that ends, another waits for the next
+			for range 3 { // the end of a process cuts one call off; another call waits for the next process
 				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 				defer cancel()
 				_, err := r.Describe(ctx)
@@ -137,7 +137,7 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 	}
 }
 
-func TestWhoeverAwaitsTheEndOfAChildIsToldWhyItEnded(t *testing.T) {
+func TestAwaitEndReturnsWhyTheChildEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	if _, err := r.Describe(t.Context()); err != nil {
@@ -168,7 +168,7 @@ func TestStopEndsTheProcess(t *testing.T) {
 		t.Errorf("the process is still there: %v", err)
 	}
 	if up(r)() {
-		t.Error("it is still said to be up")
+		t.Error("the supervisor still reports it as up")
 	}
 }
 
@@ -220,7 +220,7 @@ func TestTheProcessDiesWithItsParent(t *testing.T) {
 	eventually(t, "the HSM process is gone", func() bool { return gone(pid) })
 }
 
-// gone reports whether no such process runs. A zombie that nobody reaps counts as gone.
+// gone reports whether the process has ended. A zombie that nobody reaps counts as gone.
 func gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")

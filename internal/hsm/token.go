@@ -199,7 +199,7 @@ func with[T any](
 				*lease = session{}
 				return got, err
 			}
-			t.tellMended("a session was lost, and another one does its work", err)
+			t.reportMended("a session was lost, and another one does its work", err)
 		}
 		h, err := t.mod.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 		if err != nil {
@@ -224,7 +224,7 @@ func with[T any](
 	return got, err
 }
 
-func (t *token) tellMended(what string, lost error) {
+func (t *token) reportMended(what string, lost error) {
 	if t.mended != nil {
 		t.mended(what, lost)
 	}

@@ -182,8 +182,8 @@ func (t *trial) warnings() []string {
 	return t.note.Warnings
 }
 
-// untold returns the attributes in sight that the token does not report.
-func (t *trial) untold() []string {
+// unreported returns the attributes in sight that the token does not report.
+func (t *trial) unreported() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.note.Untold
