@@ -292,7 +292,7 @@ func TestNoOtherCallTakesTheAuditKeyForAPair(t *testing.T) {
 	_, err = r.Opens(ctx, id, seal(t, pub, []byte("x")), sha256.Sum256([]byte("x")))
 	wantCode(t, err, Foreign, key.Refused)
 	wantCode(t, r.Destroy(ctx, id), NotPending, key.Refused)
-	wantCode(t, r.Generate(ctx, id, "sa-cmk-key", 1, key.RSA2048), Exists, key.Refused)
+	wantCode(t, r.Generate(ctx, id, "sa-cmk-key", 1, key.RSA2048, ""), Exists, key.Refused)
 	if got, present, err := r.AuditKey(ctx); err != nil || !present || got != pub {
 		t.Errorf("afterwards the audit key is there: %v, %v", present, err)
 	}

@@ -96,7 +96,7 @@ type opening struct {
 }
 
 type openCalls interface {
-	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
+	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error)
 }
@@ -105,7 +105,7 @@ type openCalls interface {
 func newOpening(b *testing.B, calls openCalls, spec key.Spec) opening {
 	b.Helper()
 	o := opening{calls: calls, id: newID(b)}
-	if err := calls.Generate(b.Context(), o.id, "bench", 1, spec); err != nil {
+	if err := calls.Generate(b.Context(), o.id, "bench", 1, spec, ""); err != nil {
 		b.Fatal(err)
 	}
 	public, err := calls.PublicKey(b.Context(), o.id)

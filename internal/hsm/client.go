@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
 // Timeouts are how long a client waits unless its context ends earlier.
@@ -125,57 +126,69 @@ func do[R any](
 	limit time.Duration,
 	unsure key.Class,
 ) (result R, err error) {
+	err = c.call(ctx, method, params, limit, unsure, func(body []byte) error { return decodeBody(body, &result) })
+	return result, err
+}
+
+// call makes one call, whose result may come in several parts.
+func (c *Client) call(
+	ctx context.Context,
+	method string,
+	params any,
+	limit time.Duration,
+	unsure key.Class,
+	take func(part []byte) error,
+) (err error) {
 	begun := time.Now()
 	defer func() { c.metrics.observe(method, begun, err) }()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	body, err := encodeBody(params)
 	if err != nil {
-		return result, refused(BadRequest, "encode the parameters of %s: %w", method, err)
+		return refused(BadRequest, "encode the parameters of %s: %w", method, err)
 	}
-	resp, err := c.exchange(ctx, request{Method: method, Params: body}, unsure)
-	if err != nil {
-		return result, err
+	req := request{Method: method, Class: priority.Of(ctx), Params: body}
+	refusal, err := c.exchange(ctx, req, unsure, take)
+	if err == nil && refusal != nil {
+		return refusal.error()
 	}
-	if resp.Error != nil {
-		return result, resp.Error.error()
-	}
-	if err := decodeBody(resp.Result, &result); err != nil {
-		return result, newError(Connection, unsure, "HSM call %s: the answer makes no sense: %w", method, err)
-	}
-	return result, nil
+	return err
 }
 
-// exchange sends the request and returns its answer. It uses an idle connection if there is one. An HSM side that ends
+// exchange sends the request and takes its answer. It uses an idle connection if there is one. An HSM side that ends
 // closes its connections; exchange then tries the next idle one, and finally a new one.
-func (c *Client) exchange(ctx context.Context, req request, unsure key.Class) (response, error) {
+func (c *Client) exchange(
+	ctx context.Context, req request, unsure key.Class, take func([]byte) error,
+) (*wireError, error) {
 	deadline, _ := ctx.Deadline()
 	req.TimeoutMS = milliseconds(time.Until(deadline))
 	frame, err := req.encode()
 	if err != nil {
-		return response{}, refused(BadRequest, "encode HSM call %s: %w", req.Method, err)
+		return nil, refused(BadRequest, "encode HSM call %s: %w", req.Method, err)
 	}
 	for {
 		if err := ctx.Err(); err != nil {
-			return response{}, newError(Connection, key.Retry, "HSM call %s was not sent: %w", req.Method, err)
+			return nil, newError(Connection, key.Retry, "HSM call %s was not sent: %w", req.Method, err)
 		}
 		l, idle, err := c.connect(ctx)
 		if err != nil {
-			return response{}, err
+			return nil, err
 		}
-		resp, err := l.exchange(ctx, frame)
+		refusal, err := l.exchange(ctx, frame, take)
 		switch {
 		case err == nil:
 			c.putIdle(l)
-			return resp, nil
+			return refusal, nil
 		case errors.Is(err, errNotSent) && idle && ctx.Err() == nil:
 			c.metrics.setUp(false) // it answered before
 		case errors.Is(err, errNotSent):
-			return resp, newError(Connection, key.Retry, "HSM call %s was %w", req.Method, err)
+			return nil, newError(Connection, key.Retry, "HSM call %s was %w", req.Method, err)
+		case errors.Is(err, errNonsense):
+			return nil, newError(Connection, unsure, "HSM call %s: %w", req.Method, err)
 		case ctx.Err() != nil:
-			return resp, newError(Busy, unsure, "HSM call %s has no answer yet: %w", req.Method, err)
+			return nil, newError(Busy, unsure, "HSM call %s has no answer yet: %w", req.Method, err)
 		default:
-			return resp, newError(Connection, unsure, "HSM call %s has no answer: %w", req.Method, err)
+			return nil, newError(Connection, unsure, "HSM call %s has no answer: %w", req.Method, err)
 		}
 	}
 }
@@ -220,39 +233,43 @@ func (c *Client) AwaitEnd(ctx context.Context) error {
 	return newError(Connection, key.Retry, "%w", err)
 }
 
-// Inventory lists every pair in the HSM that is labelled as this instance's.
-func (c *Client) Inventory(ctx context.Context) ([]key.Object, error) {
-	var all []key.Object
-	var after key.ID
-	for {
-		page, err := do[inventoryResult](ctx, c, "Inventory", inventoryParams{After: after}, c.limits.Call, key.Retry)
-		if err != nil {
-			return nil, err
-		}
+// Inventory lists every pair in the HSM that is labelled as this instance's, as one pass over the token found them. It
+// costs a read of every object on the token and waits for pairs that are being made, so call it seldom: Find is for one
+// pair.
+func (c *Client) Inventory(ctx context.Context) (all []key.Object, err error) {
+	err = c.call(ctx, "Inventory", empty{}, c.limits.Generate, key.Retry, func(part []byte) error {
+		var page objectsResult
+		err := decodeBody(part, &page)
 		all = append(all, page.Objects...)
-		if !page.More || len(page.Objects) == 0 {
-			return all, nil
-		}
-		after = page.Objects[len(page.Objects)-1].ID
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return all, nil
 }
 
 // Find shows what the HSM has under one id, as Inventory would: a whole pair of this instance, pending or not, or an
 // object that is not Complete and whose Problem says why, such as a duplicate, half a pair, or another's. Nothing under
 // the id is an empty list and no error. It costs one search on the token.
 func (c *Client) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
-	r, err := do[inventoryResult](ctx, c, "Find", idParams{ID: id}, c.limits.Call, key.Retry)
+	r, err := do[objectsResult](ctx, c, "Find", idParams{ID: id}, c.limits.Call, key.Retry)
 	return r.Objects, err
 }
 
 // Generate makes a pair with this id for a generation of the key, and labels it pending. Call it at most once for an
 // id: after an Ambiguous error, look with Find. Exists: an object has the id already, and nothing was made.
-func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number int, spec key.Spec) error {
+//
+// known is the id of a pair that must be on the token, such as the generation before; "" for none. The HSM side finds
+// it first. TokenChanged: it is not there, and nothing was made.
+func (c *Client) Generate(
+	ctx context.Context, id key.ID, keyName string, number int, spec key.Spec, known key.ID,
+) error {
 	_, err := do[empty](
 		ctx,
 		c,
 		"Generate",
-		generateParams{ID: id, Key: keyName, Number: number, Spec: spec},
+		generateParams{ID: id, Key: keyName, Number: number, Spec: spec, Known: known},
 		c.limits.Generate,
 		key.Ambiguous,
 	)

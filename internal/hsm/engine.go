@@ -24,6 +24,8 @@ type engine struct {
 	memory *pinMemory
 	own    own
 	trial  *trial
+	making *making
+	audit  auditMemory
 	pin    pin.File
 	tok    *token
 	log    *slog.Logger
@@ -63,6 +65,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 		trial:   newTrial(cfg, tok, log),
 		handles: map[key.ID]pair{},
 	}
+	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
 	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}
 	e.mu.Lock()
 	err = e.unlock(ctx)
@@ -307,7 +310,7 @@ func (e *engine) PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 		return key.Material{}, err
 	}
 	p, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (pair, error) {
-		p, err := s.lookUp(id, e.own)
+		p, err := e.present(s, id)
 		if err == nil {
 			err = open.possesses(s, p)
 		}
@@ -319,7 +322,6 @@ func (e *engine) PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	if err != nil {
 		return key.Material{}, classify("read the public key "+string(id), err, key.Retry)
 	}
-	e.remember(id, p)
 	return p.material, nil
 }
 
@@ -333,43 +335,4 @@ func (e *engine) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [3
 		return onPair(e, s, id, func(p pair) (bool, error) { return open.opens(s, p, ciphertext, sum) })
 	})
 	return yes, classify("open a ciphertext with "+string(id), err, key.Retry)
-}
-
-// onPair calls f with the pair, whose handles may be remembered from before. If they turn out to be stale, onPair looks
-// the pair up again and calls f once more.
-func onPair[T any](e *engine, s session, id key.ID, f func(pair) (T, error)) (T, error) {
-	if p, ok := e.recall(id); ok {
-		got, err := f(p)
-		if !handleLost(err) {
-			return got, err
-		}
-		e.forget(id)
-		e.tok.reportMended("the handles of "+string(id)+" were lost, and the pair is looked up again", err)
-	}
-	p, err := s.lookUp(id, e.own)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	e.remember(id, p)
-	return f(p)
-}
-
-func (e *engine) recall(id key.ID) (pair, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p, ok := e.handles[id]
-	return p, ok
-}
-
-func (e *engine) remember(id key.ID, p pair) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.handles[id] = p
-}
-
-func (e *engine) forget(id key.ID) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.handles, id)
 }

@@ -27,9 +27,11 @@ func TestTheLastAnswerOfAProcessThatEndsArrives(t *testing.T) {
 	if err := errors.Join(send(theirs, response{Result: []byte("{}")}), theirs.CloseWrite()); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := newLink(ours).exchange(t.Context(), []byte{0, 0, 0, 1, 0}); err != nil ||
-		string(answer.Result) != "{}" {
-		t.Errorf("%q, %v", answer.Result, err)
+	var got []byte
+	take := func(part []byte) error { got = append(got, part...); return nil }
+	if refusal, err := newLink(ours).exchange(t.Context(), []byte{0, 0, 0, 1, 0}, take); err != nil ||
+		refusal != nil || string(got) != "{}" {
+		t.Errorf("%q, %v, %v", got, refusal, err)
 	}
 }
 
@@ -44,7 +46,7 @@ func TestAnIdleConnectionThatEndedIsReplaced(t *testing.T) {
 			}
 			all.Wait()
 			cut()
-			if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048); err != nil {
+			if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, ""); err != nil {
 				t.Error(err)
 			}
 		})
@@ -60,7 +62,7 @@ func TestABurstOfCallsIsAnsweredAndLeavesRoom(t *testing.T) {
 			var all sync.WaitGroup
 			for range maxConns + 20 {
 				all.Go(func() {
-					if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048); err != nil {
+					if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, ""); err != nil {
 						t.Error(err)
 					}
 				})
@@ -81,7 +83,7 @@ func TestALateAnswerIsNotTakenForTheNextCall(t *testing.T) {
 	c, _ := transports(t)["unix socket"](f)
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan error)
-	go func() { left <- c.Generate(ctx, newID(t), "a", 1, key.RSA2048) }()
+	go func() { left <- c.Generate(ctx, newID(t), "a", 1, key.RSA2048, "") }()
 	<-f.begun
 	cancel()
 	wantCode(t, <-left, Busy, key.Ambiguous)

@@ -204,7 +204,7 @@ func newID(t testing.TB) key.ID {
 func (r *rig) generate(t testing.TB) key.ID {
 	t.Helper()
 	id := newID(t)
-	if err := r.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+	if err := r.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 		t.Fatalf("generate: %v", err)
 	}
 	return id

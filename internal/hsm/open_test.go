@@ -87,7 +87,7 @@ func TestAFailingTokenIsNeverTakenForAWrongKey(t *testing.T) {
 			var next atomic.Int64
 			e := inProcess(t, func(m module) module { return failing{m, &next} })
 			id := newID(t)
-			if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+			if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 				t.Fatal(err)
 			}
 			pub, err := e.PublicKey(t.Context(), id)

@@ -56,7 +56,7 @@ func TestARefusedPINIsTriedOnceAcrossRestarts(t *testing.T) {
 		if !strings.Contains(info.Degraded, "PIN") || !strings.Contains(info.Degraded, "CKR_PIN_INCORRECT") {
 			t.Errorf("degraded says %q", info.Degraded)
 		}
-		wantCode(t, r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048), PINRefused, key.Refused)
+		wantCode(t, r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""), PINRefused, key.Refused)
 		r.stop()
 	}
 	if n := strings.Count(log(), ": C_Login\n"); n != 1 {

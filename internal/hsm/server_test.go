@@ -36,14 +36,7 @@ func (f *fakeCalls) Describe(context.Context) (description, error) {
 	return description{HSMInfo: key.HSMInfo{Token: "fake", Degraded: "no PIN", PINRefused: true}}, f.err
 }
 
-func (f *fakeCalls) Inventory(_ context.Context, after key.ID) (inventoryResult, error) {
-	for i, o := range f.objects {
-		if o.ID > after {
-			return inventoryResult{Objects: f.objects[i : i+1], More: i+1 < len(f.objects)}, f.err
-		}
-	}
-	return inventoryResult{}, f.err
-}
+func (f *fakeCalls) Inventory(context.Context) ([]key.Object, error) { return f.objects, f.err }
 
 func (f *fakeCalls) Find(_ context.Context, id key.ID) ([]key.Object, error) {
 	for _, o := range f.objects {
@@ -54,7 +47,7 @@ func (f *fakeCalls) Find(_ context.Context, id key.ID) ([]key.Object, error) {
 	return nil, f.err
 }
 
-func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec) error {
+func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec, key.ID) error {
 	if f.begun != nil {
 		close(f.begun)
 	}
@@ -189,7 +182,13 @@ func TestEveryCallWorksOverEveryTransport(t *testing.T) {
 			if diff := cmp.Diff(objects, got, same); diff != "" || err != nil {
 				t.Errorf("Inventory: %v %s", err, diff)
 			}
-			if err := c.Generate(ctx, id, "a", 1, key.RSA2048); err != nil {
+			if found, err := c.Find(ctx, id); err != nil || len(found) != 1 || found[0] != objects[0] {
+				t.Errorf("Find: %+v, %v", found, err)
+			}
+			if found, err := c.Find(ctx, objects[1].ID); err != nil || len(found) != 1 || found[0].Complete {
+				t.Errorf("Find half a pair: %+v, %v", found, err)
+			}
+			if err := c.Generate(ctx, id, "a", 1, key.RSA2048, objects[1].ID); err != nil {
 				t.Errorf("Generate: %v", err)
 			}
 			if pub, err := c.PublicKey(ctx, id); err != nil || pub != kek.Material {
@@ -243,7 +242,7 @@ func TestCallsDoNotWaitForEachOther(t *testing.T) {
 			f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 			c, _ := connect(f)
 			done := make(chan error)
-			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048) }()
+			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, "") }()
 			<-f.begun
 			if _, err := c.Describe(t.Context()); err != nil {
 				t.Error(err)
@@ -262,7 +261,7 @@ func TestABrokenConnectionIsAmbiguousForGenerateOnly(t *testing.T) {
 			f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 			c, cut := connect(f)
 			done := make(chan error)
-			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048) }()
+			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, "") }()
 			<-f.begun
 			cut()
 			wantCode(t, <-done, Connection, key.Ambiguous)
@@ -278,7 +277,7 @@ func TestACallEndsWithItsContext(t *testing.T) {
 			c, _ := connect(f)
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			wantCode(t, c.Generate(ctx, newID(t), "a", 1, key.RSA2048), Busy, key.Ambiguous)
+			wantCode(t, c.Generate(ctx, newID(t), "a", 1, key.RSA2048, ""), Busy, key.Ambiguous)
 			close(f.release)
 		})
 	}
@@ -291,7 +290,7 @@ func TestACallThatWasNotSentMayBeRetried(t *testing.T) {
 	}
 	_ = theirs.Close()
 	c := newClient(fixed{ours}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
-	wantCode(t, c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048), Connection, key.Retry)
+	wantCode(t, c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, ""), Connection, key.Retry)
 	_, err = Dial(filepath.Join(t.TempDir(), "none"), Timeouts{}, prometheus.NewRegistry()).Describe(t.Context())
 	wantCode(t, err, Connection, key.Retry)
 	if !strings.Contains(err.Error(), "systemctl status keyd-hsm") {
@@ -343,9 +342,10 @@ func TestAMalformedFrameEndsTheConnection(t *testing.T) {
 	}
 	for name, sent := range map[string][]byte{
 		"no request":     frame("{"),
-		"a method cut":   frame("\x00\x00\x00\x01\x09Describe"),
-		"no method":      frame("\x00\x00\x00\x01\x00"),
-		"no timeout":     frame("\x00\x00\x00\x00\x08Describe"),
+		"a method cut":   frame("\x00\x00\x00\x01\x00\x09Describe"),
+		"no method":      frame("\x00\x00\x00\x01\x00\x00"),
+		"no timeout":     frame("\x00\x00\x00\x00\x00\x08Describe"),
+		"no such class":  frame("\x00\x00\x00\x01\x63\x08Describe"),
 		"an empty frame": {0, 0, 0, 0},
 		"too long":       {0, 16, 0, 1},
 		"cut short":      good[:len(good)-1],

@@ -62,7 +62,7 @@ func TestAHungCallEndsTheProcess(t *testing.T) {
 	if err := os.WriteFile(c.Hang, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
+	err := r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "")
 	wantCode(t, err, Hung, key.Ambiguous)
 	if err := os.Remove(c.Hang); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer := make(chan error)
-	go func() { answer <- r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048) }()
+	go func() { answer <- r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "") }()
 	eventually(
 		t, "the generation has begun", func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil },
 	)
@@ -246,7 +246,7 @@ func TestTheProcessOnAUnixSocket(t *testing.T) {
 			t, "the process answers", func() bool { _, err := client.Describe(t.Context()); return err == nil },
 		)
 		if n == 0 {
-			if err := client.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+			if err := client.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 				t.Fatal(err)
 			}
 		}

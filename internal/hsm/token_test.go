@@ -247,11 +247,11 @@ func TestATokenThatCannotWrapGeneratesNothing(t *testing.T) {
 			t.Errorf("degraded does not name %s: %s", part, d.Degraded)
 		}
 	}
-	wantCode(t, e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048), Unable, key.Refused)
+	wantCode(t, e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""), Unable, key.Refused)
 	kek, _ := newKEK(t, vaultURL)
 	_, err = e.WrapFor(t.Context(), newID(t), kek)
 	wantCode(t, err, Unable, key.Refused)
-	if _, err := e.Inventory(t.Context(), ""); err != nil {
+	if _, err := e.Inventory(t.Context()); err != nil {
 		t.Errorf("the inventory needs no wrapping: %v", err)
 	}
 }
@@ -274,7 +274,7 @@ func TestASilentlyWrongWrapIsDetected(t *testing.T) {
 func TestVerifyRefusesAnotherKey(t *testing.T) {
 	e := inProcess(t, func(m module) module { return m })
 	id := newID(t)
-	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 		t.Fatal(err)
 	}
 	kek, private := newKEK(t, vaultURL)

@@ -76,6 +76,11 @@ func (e *engine) tryOut(ctx context.Context, can profile) error {
 	if e.trial.passed() {
 		return nil
 	}
+	resume, err := e.making.pause(ctx) // what fails alone does not fail because of another pair
+	if err != nil {
+		return err
+	}
+	defer resume()
 	e.trial.begin()
 	// with may replace a lost session and try again, because each try starts by removing leftovers.
 	found, err := with(ctx, e.tok, e.cfg.GenerateTimeout, true, func(s session) (trialNote, error) {
@@ -105,7 +110,7 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 		)
 	}
 	for _, a := range unreported {
-		found.Untold = append(found.Untold, a.name)
+		found.Unreported = append(found.Unreported, a.name)
 	}
 	if len(unreported) > 0 {
 		found.Warnings = append(
@@ -121,10 +126,11 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 // back, opens a ciphertext with it, relabels it and wraps it.
 func (s session) makeThrowAway(instance string, can profile) (unreported []attr, err error) {
 	id, label := trialID(instance), trialLabel(instance)
-	if err := s.generatePair(id, label+pendingMark, trialBits, can.extras); err != nil {
+	public, private, err := s.generatePair(id, label+pendingMark, trialBits, can.extras)
+	if err != nil {
 		return nil, err
 	}
-	p, err := s.madePair(id, label+pendingMark, trialBits, sight)
+	p, err := s.madePair(public, private, id, label+pendingMark, trialBits, sight)
 	if err != nil {
 		return nil, err
 	}

@@ -192,7 +192,7 @@ func TestATokenWhoseKeysDoNotReadBackIsDetectedAtTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := onVendors(t, ways)
 			wantDegraded(t, e, "no key can be made on this token", name)
-			err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
+			err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "")
 			wantCode(t, err, Unable, key.Refused)
 			if err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("the error does not name %s: %v", name, err)
@@ -202,11 +202,11 @@ func TestATokenWhoseKeysDoNotReadBackIsDetectedAtTheStart(t *testing.T) {
 			) {
 				t.Errorf("pairs were made for a key: %q", ways.made)
 			}
-			if _, err := e.Inventory(t.Context(), ""); err != nil {
+			if _, err := e.Inventory(t.Context()); err != nil {
 				t.Errorf("the inventory needs no new key: %v", err)
 			}
 			ways.change(func() { ways.unreported, ways.lies, ways.make = nil, nil, nil })
-			if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048); err != nil {
+			if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 				t.Errorf("once the token works again: %v", err)
 			}
 			wantDegraded(t, e)
@@ -245,7 +245,7 @@ func TestAThrowAwayPairIsMadeOncePerFirmwareAndLeavesNothing(t *testing.T) {
 func mustGenerate(t *testing.T, e *engine) key.ID {
 	t.Helper()
 	id := newID(t)
-	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -263,7 +263,7 @@ func TestAFailedGenerationIsFollowedByATry(t *testing.T) {
 			return nil
 		}
 	})
-	if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048); !errors.Is(err, fail) {
+	if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""); !errors.Is(err, fail) {
 		t.Fatal(err)
 	}
 	ways.change(func() { ways.make = nil })
@@ -278,7 +278,7 @@ func TestAGenerationThatEndsTheProcessIsFollowedByATryAtTheNextStart(t *testing.
 	ways := &vendors{}
 	e := onVendors(t, ways)
 	ways.change(func() { ways.make = answers(pkcs11.CKR_DEVICE_ERROR) })
-	err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
+	err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "")
 	wantCode(t, err, Device, key.Ambiguous)
 	ways.change(func() { ways.make = nil })
 	restarted(t, e)
@@ -328,7 +328,7 @@ func TestAFailedTryIsRepeated(t *testing.T) {
 func plant(t *testing.T, e *engine, label string, destroy uint) {
 	t.Helper()
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {
-		if err := s.generatePair(trialID("test"), label, trialBits, true); err != nil {
+		if _, _, err := s.generatePair(trialID("test"), label, trialBits, true); err != nil {
 			return struct{}{}, err
 		}
 		objects, err := s.objectsWith(trialID("test"))
@@ -394,8 +394,8 @@ func TestNoCallTakesTheThrowAwayPairForAKey(t *testing.T) {
 		wantCode(t, err, Foreign, key.Refused)
 	}
 	wantCode(t, e.Destroy(t.Context(), id), NotPending, key.Refused)
-	if page, err := e.Inventory(t.Context(), ""); err != nil || len(page.Objects) > 0 {
-		t.Errorf("listed: %+v, %v", page.Objects, err)
+	if page, err := e.Inventory(t.Context()); err != nil || len(page) > 0 {
+		t.Errorf("listed: %+v, %v", page, err)
 	}
 }
 
@@ -425,16 +425,18 @@ func TestATryWaitsForASessionAndIsNotCountedWithoutOne(t *testing.T) {
 	ways := &vendors{make: func(string) error { return errors.New("the token is full") }}
 	e := onVendors(t, ways)
 	for range e.cfg.Sessions {
-		<-e.tok.pool
+		if err := e.tok.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	wantCode(t, e.Generate(ctx, newID(t), "sa-cmk-key", 1, key.RSA2048), Busy, key.Retry)
+	wantCode(t, e.Generate(ctx, newID(t), "sa-cmk-key", 1, key.RSA2048, ""), Busy, key.Retry)
 	if e.trial.note.Died != 0 {
 		t.Errorf("a try that was not made counts as one that ended the process")
 	}
 	for range e.cfg.Sessions {
-		e.tok.pool <- nil
+		e.tok.giveBack(nil)
 	}
 }
 

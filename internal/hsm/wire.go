@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
 // The protocol consists of frames: a 4-byte big-endian length, 1 to maxFrame, followed by that many bytes. They are a
@@ -20,22 +21,27 @@ import (
 
 const maxFrame = 1 << 20
 
-// request: 4 bytes timeout in milliseconds (big-endian), 1 byte length of the method, the method, the parameters.
+// request: 4 bytes timeout in milliseconds (big-endian), 1 byte class, 1 byte length of the method, the method, the
+// parameters.
 type request struct {
 	Method string
 	// TimeoutMS is how long the caller will wait. It is a duration and not a time, because clocks jump.
 	TimeoutMS uint32
-	Params    []byte
+	// Class is what the caller's work is for. It decides which call gets the next free session of the token.
+	Class  priority.Class
+	Params []byte
 }
 
-// response: 1 byte kind, then the result, or the error as JSON.
+// response: 1 byte kind, then the result, or the error as JSON. A long result comes in parts, each a frame of its own.
 type response struct {
 	Result []byte
+	More   bool // another part follows
 	Error  *wireError
 }
 
 // The kinds of a response.
 const (
+	kindPart   = 'p'
 	kindResult = 'r'
 	kindError  = 'e'
 )
@@ -51,13 +57,18 @@ type description struct {
 	key.HSMInfo
 }
 
-type inventoryParams struct {
-	After key.ID `json:"after,omitempty"`
+type objectsResult struct {
+	Objects []key.Object `json:"objects,omitempty"`
 }
 
-type inventoryResult struct {
-	Objects []key.Object `json:"objects,omitempty"`
-	More    bool         `json:"more,omitempty"`
+const partObjects = 200 // in one part of an answer, well under the frame's limit
+
+// parts divides a long result.
+func (r objectsResult) parts() (parts []any) {
+	for part := range slices.Chunk(r.Objects, partObjects) {
+		parts = append(parts, objectsResult{part})
+	}
+	return parts
 }
 
 type generateParams struct {
@@ -65,6 +76,7 @@ type generateParams struct {
 	Key    string   `json:"key"`
 	Number int      `json:"number"`
 	Spec   key.Spec `json:"spec"`
+	Known  key.ID   `json:"known,omitempty"` // a pair that must be on the token
 }
 
 type idParams struct {
@@ -168,12 +180,15 @@ func (r request) encode() ([]byte, error) {
 		return nil, fmt.Errorf("a method of %d bytes", len(r.Method))
 	}
 	b := binary.BigEndian.AppendUint32(newFrame(len(r.Params)), r.TimeoutMS)
-	b = append(append(b, byte(len(r.Method))), r.Method...)
+	b = append(append(b, byte(r.Class), byte(len(r.Method))), r.Method...)
 	return closeFrame(append(b, r.Params...))
 }
 
 func (r response) encode() ([]byte, error) {
 	kind, body := byte(kindResult), r.Result
+	if r.More {
+		kind = kindPart
+	}
 	if r.Error != nil {
 		var err error
 		if body, err = json.Marshal(r.Error); err != nil {
@@ -226,14 +241,17 @@ func decodeStrict(data []byte, v any) error {
 }
 
 func decodeRequest(frame []byte) (request, error) {
-	const head = 4 + 1
+	const head = 4 + 1 + 1
 	if len(frame) < head || len(frame) < head+int(frame[head-1]) {
 		return request{}, errors.New("the request is cut short")
 	}
 	method, params := frame[head:head+int(frame[head-1])], frame[head+int(frame[head-1]):]
-	r := request{Method: string(method), TimeoutMS: binary.BigEndian.Uint32(frame), Params: params}
-	if r.Method == "" || r.TimeoutMS == 0 {
-		return r, errors.New("a request needs a method and a timeout")
+	r := request{
+		Method: string(method), TimeoutMS: binary.BigEndian.Uint32(frame), Class: priority.Class(frame[head-2]),
+		Params: params,
+	}
+	if r.Method == "" || r.TimeoutMS == 0 || !slices.Contains(priority.All(), r.Class) {
+		return r, errors.New("a request needs a method, a timeout and a class of work")
 	}
 	return r, nil
 }
@@ -246,8 +264,8 @@ func decodeResponse(frame []byte) (response, error) {
 	case kindError:
 		r := response{Error: new(wireError)}
 		return r, decodeStrict(body, r.Error)
-	case kindResult:
-		return response{Result: body}, nil
+	case kindPart, kindResult:
+		return response{Result: body, More: kind == kindPart}, nil
 	default:
 		return response{}, fmt.Errorf("a response of kind %q", kind)
 	}

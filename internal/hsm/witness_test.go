@@ -54,9 +54,9 @@ func TestKeydGoesByWhatItSawWhereTheTokenReportsNothing(t *testing.T) {
 
 func wantWhole(t *testing.T, e *engine, id key.ID) {
 	t.Helper()
-	page, err := e.Inventory(t.Context(), "")
-	if err != nil || len(page.Objects) != 1 || page.Objects[0].ID != id || !page.Objects[0].Complete {
-		t.Errorf("the inventory is not the whole pair %s alone: %+v, %v", id, page.Objects, err)
+	page, err := e.Inventory(t.Context())
+	if err != nil || len(page) != 1 || page[0].ID != id || !page[0].Complete {
+		t.Errorf("the inventory is not the whole pair %s alone: %+v, %v", id, page, err)
 	}
 }
 
@@ -67,9 +67,9 @@ func wantRefused(t *testing.T, e *engine, id key.ID, why string) {
 	if err == nil || !strings.Contains(err.Error(), why) {
 		t.Errorf("the error does not say %q: %v", why, err)
 	}
-	page, err := e.Inventory(t.Context(), "")
-	if err != nil || len(page.Objects) != 1 || page.Objects[0].Complete {
-		t.Errorf("the inventory shows a whole pair: %+v, %v", page.Objects, err)
+	page, err := e.Inventory(t.Context())
+	if err != nil || len(page) != 1 || page[0].Complete {
+		t.Errorf("the inventory shows a whole pair: %+v, %v", page, err)
 	}
 }
 
@@ -88,7 +88,8 @@ func TestAPairThatKeydDidNotSeeBeingMadeIsRefused(t *testing.T) {
 		e := onVendors(t, silent())
 		id := newID(t)
 		if err := use(e.tok, true, func(s session) error {
-			return s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true)
+			_, _, err := s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true)
+			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -102,7 +103,8 @@ func TestAPairThatKeydDidNotSeeBeingMadeIsRefused(t *testing.T) {
 			for _, o := range objects {
 				err = errors.Join(err, s.m.DestroyObject(s.h, o.handle))
 			}
-			return errors.Join(err, s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true))
+			_, _, makeErr := s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true)
+			return errors.Join(err, makeErr)
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -50,12 +50,21 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 		return rec, err
 	}
 	killpoint.At("generate-before")
-	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec)
+	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec, known(&rec))
 	killpoint.At("generate-after")
 	if err != nil {
 		return rec, err
 	}
 	return r.save(ctx, rec, chain.GenerationMade, fields)
+}
+
+// known is the newest pair of a key that must be in the HSM; "" for none.
+func known(rec *record.Record) key.ID {
+	pairs := rec.Pairs()
+	if len(pairs) == 0 {
+		return ""
+	}
+	return pairs[len(pairs)-1].ID
 }
 
 // abandon gives an id up and takes another for the same generation.

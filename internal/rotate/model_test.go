@@ -255,10 +255,15 @@ func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 	return out, err
 }
 
-func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
+func (h *modelHSM) Generate(
+	_ context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
+) error {
 	return h.w.call("hsm.Generate", func() error {
 		if err := h.unavailable(); err != nil {
 			return err
+		}
+		if known != "" && len(h.pairs[known]) == 0 {
+			return &classError{fmt.Sprintf("model: the token does not have %s", known), key.Fatal}
 		}
 		if h.generated == nil {
 			h.generated = map[key.ID]int{}
