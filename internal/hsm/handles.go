@@ -6,8 +6,9 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// The HSM side remembers the handles of pairs, because a search costs more the more objects a token has. Generate, Find,
-// Inventory and every search fill the memory. A look that shows anything but one whole pair empties it for that id.
+// The HSM side remembers the handles of pairs, because a search costs more the more objects a token has. Generate,
+// Find, Inventory and every search fill the memory. A look that shows anything but one whole pair empties it for that
+// id.
 
 // onPair calls f with the pair, whose handles may be remembered from before. If they turn out to be stale, onPair looks
 // the pair up again and calls f once more.
