@@ -15,10 +15,11 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// BenchmarkNewKeys compares what the HSM side does for a new key, from the first look to the proof of its import, with a
-// bare program that only makes a pair. They take turns on one token, which fills meanwhile: each search gets dearer. All
-// figures are CPU time. The size of primes is luck, so gen-ratio compares keyd with its own C_GenerateKeyPair; bare-ratio
-// compares it with the bare program's pairs and shows the same, with the noise of both. The goal is 1.3 at most.
+// BenchmarkNewKeys compares what the HSM side does for a new key, from the first look to the proof of its import, with
+// a bare program that only makes a pair. They take turns on one token. It fills meanwhile, so that searches cost more
+// and more. All figures are CPU time. How long a pair takes is luck, so gen-ratio compares keyd with its own
+// C_GenerateKeyPair. bare-ratio compares it with the bare program's pairs, which shows the same with the noise of both.
+// The goal is 1.3 at most.
 //
 // KEYD_BENCH_KEYS says how many keys; without it there are few.
 func BenchmarkNewKeys(b *testing.B) {

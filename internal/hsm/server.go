@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	maxConns     = 64 // at once; more wait to be accepted
+	maxConns     = 2 * maxSessions // at once; more wait to be accepted, whatever their class
 	writeTimeout = 10 * time.Second
 	shortFrame   = 16 << 10    // always fits: a unix socket's buffer has 200 KiB
 	lastWords    = time.Second // time for answers in flight when the process ends
