@@ -243,7 +243,11 @@ func (s session) auditProblem(k auditKey, mine own) (string, error) {
 	if k.material.Spec() != auditSpec {
 		return fmt.Sprintf("it has %d bits, not %d", k.public.N.BitLen(), auditSpec.Bits()), nil
 	}
-	problem, unreported, err := s.compare(k.private, append(auditPrivateAttrs(), auditBirth()...), mine.trial.unreported())
+	problem, unreported, err := s.compare(
+		k.private,
+		append(auditPrivateAttrs(), auditBirth()...),
+		mine.trial.unreported(),
+	)
 	if problem != "" || err != nil || len(unreported) == 0 {
 		return problem, err
 	}

@@ -226,7 +226,11 @@ func (c *Client) AwaitEnd(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return nil
 	case err == nil:
-		return newError(Connection, key.Retry, "the HSM side sent data without a request: are both sides of one version?")
+		return newError(
+			Connection,
+			key.Retry,
+			"the HSM side sent data without a request: are both sides of one version?",
+		)
 	case err == io.EOF: //nolint:errorlint // a wrapped one says more
 		return newError(Connection, key.Retry, "the HSM side closed the connection")
 	}

@@ -3,6 +3,7 @@ package hsm
 import (
 	"crypto/sha256"
 	"maps"
+	"strings"
 	"sync"
 	"testing"
 
@@ -140,11 +141,11 @@ func TestTheCallsThatAKeyCostsAreKnown(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if can.wrap.name != "CKM_AES_KEY_WRAP_PAD (0x210A)" {
-		t.Skip("the figures are those of a module that wraps in two steps: " + can.wrap.name)
-	}
-	wrapping := map[string]int{
+	wrapping := map[string]int{ // in two steps, as most modules do
 		"GetAttributeValue": 2, "CreateObject": 1, "GenerateKey": 1, "WrapKey": 2, "DestroyObject": 2,
+	}
+	if strings.HasPrefix(can.wrap.name, "CKM_RSA_AES_KEY_WRAP") {
+		wrapping = map[string]int{"GetAttributeValue": 2, "CreateObject": 1, "WrapKey": 1, "DestroyObject": 1}
 	}
 	relabelling := maps.Clone(wrapping)
 	relabelling["SetAttributeValue"], relabelling["GetAttributeValue"] = 2, 4

@@ -30,8 +30,8 @@ type engine struct {
 	tok    *token
 	log    *slog.Logger
 
-	// fate keeps Destroy from running between the relabelling and the wrapping of the same pair. WrapFor holds it shared,
-	// Destroy alone.
+	// fate keeps Destroy from running between the relabelling and the wrapping of the same pair. WrapFor holds it
+	// shared, Destroy alone.
 	fate sync.RWMutex
 
 	auditing sync.Mutex // held while keyd looks for the audit key and makes it

@@ -51,13 +51,18 @@ func (e *engine) pass(ctx context.Context) (*pass, error) {
 	p := &pass{objects: map[key.ID][]object{}, pairs: map[key.ID]pair{}}
 	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
 		handles, err := during(ctx, e, func(s session) ([]pkcs11.ObjectHandle, error) {
-			return s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
+			// Session objects, such as the KEK of a wrap that is under way, are none of ours.
+			return s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class), pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true))
 		})
 		if err != nil {
 			return nil, err
 		}
 		for chunk := range slices.Chunk(handles, inventoryChunk) {
-			found, err := during(ctx, e, func(s session) (chunkFound, error) { return s.readChunk(class, e.own, chunk) })
+			found, err := during(
+				ctx,
+				e,
+				func(s session) (chunkFound, error) { return s.readChunk(class, e.own, chunk) },
+			)
 			if err != nil {
 				return nil, err
 			}
@@ -199,7 +204,10 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	found, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]key.Object, error) {
 		o, p, err := s.lookAt(id, e.own)
 		if handleLost(err) {
-			e.tok.reportMended("a handle of "+string(id)+" was lost while it was read, and it is looked up again", err)
+			e.tok.reportMended(
+				"a handle of "+string(id)+" was lost while it was read, and it is looked up again",
+				err,
+			)
 			o, p, err = s.lookAt(id, e.own)
 		}
 		if err != nil && !handleLost(err) {

@@ -44,7 +44,8 @@ type trialNote struct {
 	Warnings   []string `json:"warnings,omitempty"`
 	Unreported []string `json:"untold,omitempty"` // the attributes in sight that the token does not report
 	Died       int      `json:"died,omitempty"`   // tries in a row that ended with the process
-	// Beside is how a pair failed while another was being made, where a pair made alone passed. keyd makes one at a time.
+	// Beside is how a pair failed while another was being made, where a pair made alone passed. keyd makes one at a
+	// time.
 	Beside string    `json:"beside,omitempty"`
 	At     time.Time `json:"at"`
 }
@@ -206,8 +207,11 @@ func (t *trial) warnings() []string {
 	if t.note.Beside == "" {
 		return t.note.Warnings
 	}
-	return append(slices.Clone(t.note.Warnings), fmt.Sprintf("keyd makes one key pair at a time on this token: a pair "+
-		"failed while another was being made (%s), and one made alone did not", t.note.Beside))
+	return append(
+		slices.Clone(t.note.Warnings),
+		fmt.Sprintf("keyd makes one key pair at a time on this token: a pair "+
+			"failed while another was being made (%s), and one made alone did not", t.note.Beside),
+	)
 }
 
 // unreported returns the attributes in sight that the token does not report.
