@@ -290,3 +290,42 @@ func TestAHandleThatShowsAnotherPairIsNotUsed(t *testing.T) {
 		t.Errorf("%v, %v", got, err)
 	}
 }
+
+// With SoftHSM this failed before a pass over the token waited for pairs that are being made.
+func TestPairsAreMadeWhileTheTokenIsListedAgainAndAgain(t *testing.T) {
+	e := inProcess(t, func(m module) module { return m })
+	kek, _ := newKEK(t, vaultURL)
+	ctx, done := context.WithCancel(t.Context())
+	var listing, making sync.WaitGroup
+	for range 2 {
+		listing.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := e.Inventory(t.Context()); err != nil {
+					t.Errorf("list: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range e.cfg.Sessions {
+		making.Go(func() {
+			for n := range 4 {
+				id := newID(t)
+				err := e.Generate(t.Context(), id, "sa-cmk-key", n+1, key.RSA2048, "")
+				if err == nil {
+					_, err = e.WrapFor(t.Context(), id, kek)
+				}
+				if err != nil {
+					t.Errorf("make and wrap: %v", err)
+					return
+				}
+			}
+		})
+	}
+	making.Wait()
+	done()
+	listing.Wait()
+	if e.trial.oneAtATime() {
+		t.Error("keyd makes one pair at a time")
+	}
+}
