@@ -14,7 +14,7 @@ import (
 // session never makes a pair, if there are several: what a person waits for never waits for a pair.
 //
 // It also keeps whoever reads every object away from pairs that are being made. Some modules show such objects half
-// made, and then fail both calls (SoftHSM 2.6.1 does).
+// made. To read one then fails the read or the generation, or spoils the new object (SoftHSM 2.6.1).
 type making struct {
 	turns *priority.Slots
 	most  int64               // pairs at once

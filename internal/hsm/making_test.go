@@ -77,7 +77,7 @@ func TestAPauseWaitsForPairsAndKeepsOthersFromBeginning(t *testing.T) {
 	})
 }
 
-// SoftHSM shows objects that are still being made, half made, and then fails the read and the generation.
+// SoftHSM shows objects that are still being made. To read one may fail both calls, or spoil the new object.
 func TestAnInventoryWaitsForPairsThatAreBeingMade(t *testing.T) {
 	e := inProcess(t, func(m module) module { return m })
 	turn, err := e.making.begin(t.Context())
