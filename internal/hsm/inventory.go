@@ -21,7 +21,7 @@ func (e *engine) Inventory(ctx context.Context) ([]key.Object, error) {
 	if _, err := e.ready(ctx); err != nil {
 		return nil, err
 	}
-	resume, err := e.making.pause(ctx)
+	ctx, resume, err := e.making.pause(ctx)
 	if err != nil {
 		return nil, err
 	}

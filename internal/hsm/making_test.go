@@ -45,9 +45,9 @@ func TestAPauseWaitsForPairsAndKeepsOthersFromBeginning(t *testing.T) {
 		var all sync.WaitGroup
 		paused, again := make(chan struct{}), make(chan struct{})
 		all.Go(func() {
-			resume, err := m.pause(t.Context())
-			if err != nil {
-				t.Error(err)
+			urgent, resume, err := m.pause(t.Context())
+			if err != nil || priority.Of(urgent) != priority.Operator {
+				t.Error(err, priority.Of(urgent))
 			}
 			events = append(events, "paused")
 			close(paused)

@@ -76,7 +76,7 @@ func (e *engine) tryOut(ctx context.Context, can profile) error {
 	if e.trial.passed() {
 		return nil
 	}
-	resume, err := e.making.pause(ctx) // what fails alone does not fail because of another pair
+	ctx, resume, err := e.making.pause(ctx) // what fails alone does not fail because of another pair
 	if err != nil {
 		return err
 	}
