@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,16 +34,20 @@ type trial struct {
 	problem string
 	last    time.Time // when the last try began; zero: never
 	doubts  int       // generations under way
+	beside  string    // how a pair failed while another was being made, until a try says what that means; "": none did
 }
 
 // trialNote is the content of the file. keyd writes it before any step that may end the process.
 type trialNote struct {
-	Token    string    `json:"token"` // the module, token and firmware that the note describes
-	Passed   bool      `json:"passed"`
-	Warnings []string  `json:"warnings,omitempty"`
-	Untold   []string  `json:"untold,omitempty"` // the attributes in sight that the token does not report
-	Died     int       `json:"died,omitempty"`   // tries in a row that ended with the process
-	At       time.Time `json:"at"`
+	Token      string   `json:"token"` // the module, token and firmware that the note describes
+	Passed     bool     `json:"passed"`
+	Warnings   []string `json:"warnings,omitempty"`
+	Unreported []string `json:"untold,omitempty"` // the attributes in sight that the token does not report
+	Died       int      `json:"died,omitempty"`   // tries in a row that ended with the process
+	// Beside is how a pair failed while another was being made, where a pair made alone passed. keyd makes one at a
+	// time.
+	Beside string    `json:"beside,omitempty"`
+	At     time.Time `json:"at"`
 }
 
 func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
@@ -58,7 +63,7 @@ func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
 	}
 	// Until a new try, keyd assumes that the token does not report the same attributes as before. Otherwise it could
 	// not use the existing keys meanwhile.
-	t.note = trialNote{Token: t.token, Untold: note.Untold}
+	t.note = trialNote{Token: t.token, Unreported: note.Unreported}
 	if note.Token == t.token {
 		t.note = note
 	}
@@ -133,9 +138,15 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 		t.save()
 		return err
 	}
+	found.Beside = t.note.Beside
 	if err != nil {
-		found.Untold = t.note.Untold
+		found.Unreported = t.note.Unreported
+	} else if t.beside != "" {
+		found.Beside = t.beside
+		t.log.Warn("keyd makes one key pair at a time on this token: a pair failed while another was being made, and "+
+			"one made alone did not", "error", t.beside)
 	}
+	t.beside = ""
 	found.Token, found.Passed = t.token, err == nil
 	t.note, t.problem = found, ""
 	t.save()
@@ -176,17 +187,38 @@ func (t *trial) settle(made bool) {
 	}
 }
 
+// suspect notes that a pair failed while another was being made.
+func (t *trial) suspect(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.beside = err.Error()
+}
+
+// oneAtATime reports whether the token made pairs alone only, or may be such a one.
+func (t *trial) oneAtATime() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beside != "" || t.note.Beside != ""
+}
+
 func (t *trial) warnings() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.note.Warnings
+	if t.note.Beside == "" {
+		return t.note.Warnings
+	}
+	return append(
+		slices.Clone(t.note.Warnings),
+		fmt.Sprintf("keyd makes one key pair at a time on this token: a pair "+
+			"failed while another was being made (%s), and one made alone did not", t.note.Beside),
+	)
 }
 
-// untold returns the attributes in sight that the token does not report.
-func (t *trial) untold() []string {
+// unreported returns the attributes in sight that the token does not report.
+func (t *trial) unreported() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.note.Untold
+	return t.note.Unreported
 }
 
 func (t *trial) problems() []string {

@@ -155,7 +155,7 @@ func TestAdoptGivesUpAGenerationBegunBeforeLaterOnesWereFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec); err != nil {
+		if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec, ""); err != nil {
 			t.Fatal(err)
 		}
 		g := record.Generation{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now}

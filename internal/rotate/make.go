@@ -50,7 +50,7 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 		return rec, err
 	}
 	killpoint.At("generate-before")
-	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec)
+	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec, known(&rec))
 	killpoint.At("generate-after")
 	if err != nil {
 		return rec, err

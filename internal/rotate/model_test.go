@@ -278,6 +278,9 @@ func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number in
 		if err := h.unavailable(); err != nil {
 			return err
 		}
+		if known != "" && len(h.pairs[known]) == 0 {
+			return &classError{fmt.Sprintf("model: the token does not have %s", known), key.Fatal}
+		}
 		if h.generated == nil {
 			h.generated = map[key.ID]int{}
 		}

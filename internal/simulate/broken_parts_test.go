@@ -229,9 +229,11 @@ func (v *hidingVault) Newest(ctx context.Context, name string) (key.Version, err
 
 type eagerHSM struct{ HSM }
 
-func (h *eagerHSM) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {
-	if err := h.HSM.Generate(ctx, id, name, number, spec); err != nil {
-		return h.HSM.Generate(ctx, id, name, number, spec)
+func (h *eagerHSM) Generate(
+	ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
+) error {
+	if err := h.HSM.Generate(ctx, id, name, number, spec, known); err != nil {
+		return h.HSM.Generate(ctx, id, name, number, spec, known)
 	}
 	return nil
 }
