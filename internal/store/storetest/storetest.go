@@ -43,6 +43,7 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 	contract := map[string]func(*testing.T, Opened){
 		"an absent record loads empty at revision 0":     absent,
 		"what was saved is loaded":                       roundTrip,
+		"a change to a loaded record changes no other":   apart,
 		"a stale revision conflicts and changes nothing": conflict,
 		"a record is created once":                       createdOnce,
 		"one key gets no second record in another case":  otherCase,
@@ -82,6 +83,23 @@ func otherCase(t *testing.T, b Opened) {
 	}
 	mustSave(t, b, saved, entry("changed"))
 	wantEvents(t, b, "made", "changed")
+}
+
+// apart: what is loaded is its reader's own, however often it is loaded.
+func apart(t *testing.T, b Opened) {
+	rec := mustLoad(t, b, "k")
+	rec.Generations = []record.Generation{{Number: 1, Placements: []record.Placement{{Seq: 1, State: key.Proven}}}}
+	rec.Known = map[string][]string{"https://v": {"1"}}
+	mustSave(t, b, rec, entry("made"))
+	first, want := mustLoad(t, b, "k"), mustLoad(t, b, "k")
+	first.Generations[0].Placements[0].State = key.Void
+	first.Known["https://v"][0] = "2"
+	if diff := cmp.Diff(want, mustLoad(t, b, "k")); diff != "" {
+		t.Errorf("a reader changed what others read (-want +got):\n%s", diff)
+	}
+	if want.Generations[0].Placements[0].State != key.Proven {
+		t.Error("a reader changed what another had read before")
+	}
 }
 
 func mustLoad(t *testing.T, b Backend, name string) record.Record {
