@@ -165,6 +165,7 @@ type Proof struct {
 	Outcome    key.Outcome `json:"outcome"`
 	At         time.Time   `json:"at"`
 	PassedAt   time.Time   `json:"passed_at,omitzero"`
+	Failing    bool        `json:"failing,omitempty"` // refuted, or inconclusive twice in a row
 	Leg        string      `json:"leg,omitempty"`    // which leg did not pass
 	Reason     key.Reason  `json:"reason,omitempty"` // why, of an inconclusive one
 	Error      string      `json:"error,omitempty"`
