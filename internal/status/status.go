@@ -166,8 +166,8 @@ type Proof struct {
 	At         time.Time   `json:"at"`
 	PassedAt   time.Time   `json:"passed_at,omitzero"`
 	Failing    bool        `json:"failing,omitempty"` // refuted, or inconclusive twice in a row
-	Leg        string      `json:"leg,omitempty"`    // which leg did not pass
-	Reason     key.Reason  `json:"reason,omitempty"` // why, of an inconclusive one
+	Leg        string      `json:"leg,omitempty"`     // which leg did not pass
+	Reason     key.Reason  `json:"reason,omitempty"`  // why, of an inconclusive one
 	Error      string      `json:"error,omitempty"`
 }
 

@@ -33,13 +33,12 @@ func (f *finder) key(k status.Key) {
 func (f *finder) proof(k status.Key, p status.Proof) {
 	here := about{key: k.Name, vault: f.vaults[p.Vault]}
 	version := fmt.Sprintf("%s: version %s (generation %d) in vault %s", k.Name, p.Version, p.Generation, here.vault)
-	failing := f.Failing[health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}]
 	switch {
-	case failing && health.OnlyCloses(p):
+	case p.Failing && health.OnlyCloses(p):
 		f.add(WrapFailing, here, fmt.Sprintf("%s does not wrap or sign: %s at %s: %s; "+
 			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
 		return
-	case failing:
+	case p.Failing:
 		f.add(UnwrapFailing, here, fmt.Sprintf("%s failed its proof: %s at %s: %s", version, p.Outcome, p.Where(),
 			p.Error))
 		return
@@ -62,7 +61,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 
 // drifts adds the differences that the last look found, except the one that holds the key.
 func (f *finder) drifts(k status.Key, l Look) {
-	for _, drift := range plan.Drifts(plan.Input{Policy: l.Policy, Record: &l.Record, Seen: l.Seen}) {
+	for _, drift := range l.Drifts {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
 			continue
 		}
