@@ -19,7 +19,10 @@ func unwatched() map[string]string {
 		"keyd_step_duration_seconds":                        "a slow step that fails shows at its key",
 		"keyd_placements": "a refuted one is a hold, a missing one is " +
 			"keyd_key_partial",
-		"keyd_proofs_total":                      "keyd_proof_last_result has the hysteresis",
+		"keyd_proofs_total":                 "keyd_proof_last_result has the hysteresis",
+		"keyd_key_proven_timestamp_seconds": "keyd_proof_last_success_timestamp_seconds names a late version",
+		"keyd_proof_oldest_success_timestamp_seconds": "keyd_proof_last_success_timestamp_seconds names the " +
+			"version that is late",
 		"keyd_proof_duration_seconds":            "a proof that is too slow does not pass",
 		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up tells it",
 		"keyd_vault_request_duration_seconds":    "a request that is too slow fails",

@@ -133,7 +133,7 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 	}
 	refused := func() bool {
 		return slices.ContainsFunc(
-			d.Snapshot().Problems,
+			d.Snapshot(status.Selection{}).Problems,
 			func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" },
 		)
 	}
@@ -278,7 +278,7 @@ func TestTheSnapshotPutsTroubleFirstInWords(t *testing.T) {
 	rec.Hold.Code = key.HoldRefuted
 	save(t, d, rec)
 	d.hsmSeen = hsmState{since: now, err: errors.New("the HSM process ended")}
-	s := d.Snapshot()
+	s := d.Snapshot(status.Selection{})
 	if len(s.Problems) != 2 || s.Problems[0].Severity != status.Critical || s.Keys[0].State != status.StateHeld {
 		t.Errorf("problems %+v, key state %s", s.Problems, s.Keys[0].State)
 	}
@@ -314,7 +314,7 @@ func metricsText(t *testing.T) (families []*dto.MetricFamily, text []byte) {
 	d, _ := newDaemon(t)
 	save(t, d, oneRecord(time.Now()))
 	control.NewServer(d, func(uint32, []uint32) (bool, bool) { return true, true }, d.log, d.reg)
-	d.showRecords(t.Context(), "")
+	d.showRecords(t.Context())
 	// One request, one proof and one step, of vaults and an HSM that do not answer.
 	short := func(f func(ctx context.Context)) {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

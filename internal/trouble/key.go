@@ -23,7 +23,7 @@ func (f *finder) key(k status.Key) {
 	}
 	f.requests(k)
 	if h := k.Hold; h != nil {
-		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault]},
+		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault], hold: h},
 			fmt.Sprintf("%s is held (%s): %s", k.Name, h.Code, h.Reason))
 		return
 	}
@@ -32,7 +32,7 @@ func (f *finder) key(k status.Key) {
 
 func (f *finder) proof(k status.Key, p status.Proof) {
 	here := about{key: k.Name, vault: f.vaults[p.Vault]}
-	version := fmt.Sprintf("%s: version %s (generation %d) in vault %s", k.Name, p.Version, p.Generation, here.vault)
+	version := versionOf{k.Name, here.vault, p}
 	switch {
 	case p.Failing && health.OnlyCloses(p):
 		f.add(WrapFailing, here, fmt.Sprintf("%s does not wrap or sign: %s at %s: %s; "+
@@ -57,6 +57,16 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 		f.add(ProofStale, here, fmt.Sprintf("%s was last proven at %s, and should be every %s",
 			version, words.Moment(p.PassedAt), every))
 	}
+}
+
+// versionOf names a version, where somebody is to read it.
+type versionOf struct {
+	key, vault string
+	proof      status.Proof
+}
+
+func (v versionOf) String() string {
+	return fmt.Sprintf("%s: version %s (generation %d) in vault %s", v.key, v.proof.Version, v.proof.Generation, v.vault)
 }
 
 // drifts adds the differences that the last look found, except the one that holds the key.

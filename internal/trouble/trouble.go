@@ -74,14 +74,17 @@ type finder struct {
 }
 
 // about is the key and the vault of a problem, and what its remedy needs besides. All of it may be empty.
-type about struct{ key, vault, credential, remedy string }
+type about struct {
+	key, vault, credential, remedy string
+	hold                           *key.Hold
+}
 
 func (f *finder) add(cause Cause, a about, text string) {
 	r := Of(cause)
 	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
 	f.found = append(f.found, status.Problem{
 		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
-		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)),
+		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)), Hold: a.hold,
 	})
 }
 

@@ -121,6 +121,25 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
+// Revisions returns the revision of the record of every key that has one. It reads no record.
+func (s *Store) Revisions(ctx context.Context) (map[string]uint64, error) {
+	revisions := map[string]uint64{}
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketRecords).ForEach(func(k, value []byte) error {
+			if isVault(string(k)) {
+				return nil
+			}
+			head, err := parseHead(string(k), value)
+			if err != nil {
+				return s.corrupt("%v", err)
+			}
+			revisions[string(k)] = head.revision
+			return nil
+		})
+	})
+	return revisions, err
+}
+
 // Healthy returns nil, or why the last write failed or the file is damaged.
 func (s *Store) Healthy() error {
 	s.mu.Lock()

@@ -22,6 +22,7 @@ type Backend interface {
 	Load(ctx context.Context, name string) (record.Record, error)
 	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
 	Names(ctx context.Context) ([]string, error)
+	Revisions(ctx context.Context) (map[string]uint64, error)
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 	SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error)
 	Append(ctx context.Context, entries ...chain.Entry) error
@@ -50,6 +51,7 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"a change needs an audit entry":                  needsEntry,
 		"an entry of another key is refused":             otherKey,
 		"revisions grow and are never used again":        revisions,
+		"revisions tell which record has changed":        changed,
 		"entries keep their order":                       order,
 		"every racing change is applied exactly once":    race,
 		"a cancelled context changes nothing":            cancelled,
@@ -83,6 +85,30 @@ func otherCase(t *testing.T, b Opened) {
 	}
 	mustSave(t, b, saved, entry("changed"))
 	wantEvents(t, b, "made", "changed")
+}
+
+// changed: who knows the revisions need not read the records that have not changed.
+func changed(t *testing.T, b Opened) {
+	revisions := func(want map[string]uint64) {
+		t.Helper()
+		got, err := b.Revisions(t.Context())
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+	}
+	revisions(map[string]uint64{})
+	one := mustSave(t, b, mustLoad(t, b, "one"), entry("made"))
+	two := mustSave(t, b, mustLoad(t, b, "two"), entry("made"))
+	v, err := b.LoadVault(t.Context(), "https://v.vault.azure.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.SaveVault(t.Context(), v, entry("made")); err != nil {
+		t.Fatal(err)
+	}
+	revisions(map[string]uint64{"one": one.Revision, "two": two.Revision})
+	one = mustSave(t, b, one, entry("changed"))
+	revisions(map[string]uint64{"one": one.Revision, "two": two.Revision})
 }
 
 // apart: what is loaded is its reader's own, however often it is loaded.
