@@ -58,7 +58,7 @@ func newDaemon(t *testing.T) (d *Daemon, path string) {
 	return newDaemonOf(t, basic)
 }
 
-func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
+func newDaemonOf(t testing.TB, text string) (d *Daemon, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "keyd.yaml")
@@ -87,7 +87,7 @@ func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
 	return d, path
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -264,7 +264,7 @@ func oneRecord(now time.Time) record.Record {
 	}
 }
 
-func save(t *testing.T, d *Daemon, rec record.Record) {
+func save(t testing.TB, d *Daemon, rec record.Record) {
 	t.Helper()
 	if _, err := d.store.Save(t.Context(), rec, chain.Entry{Event: "test", Actor: "test"}); err != nil {
 		t.Fatal(err)

@@ -102,8 +102,8 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, p key.Policy, revis
 	return now
 }
 
-// moves reports whether time alone changes the standing: that of a key with nothing to rotate yet, or with a rotation that
-// was due, may wait for the next window.
+// moves reports whether time alone changes the standing: a key that was never rotated is due now at any time, and a
+// rotation that missed its window is due in the next one.
 func (s standing) moves(at time.Time) bool {
 	return !s.key.NextRotation.IsZero() && !s.key.NextRotation.After(at)
 }

@@ -209,7 +209,7 @@ func (h *Health) refresh(ctx context.Context) error {
 	return nil
 }
 
-// reread reads the record of each key whose record or policy is not the one that Health knows, and returns its subjects.
+// reread reads the record of each key whose record or policy is not the one that Health knows. It returns their subjects.
 func (h *Health) reread(ctx context.Context, keys []Key) (map[string][]Subject, error) {
 	changed := map[string][]Subject{}
 	for _, k := range keys {

@@ -15,8 +15,8 @@ const (
 	ageOlder  = "older"
 )
 
-// Metrics counts and shows the outcomes of proofs. Of a key whose proofs pass it shows one series; what else it shows of
-// a key appears while something is wrong. It makes those series when it is asked for them, so a proof costs none of it.
+// Metrics counts and shows the outcomes of proofs. Of a key whose proofs pass it shows one series; the others of a key
+// are there while something is wrong. It makes them when somebody scrapes, so a proof pays nothing for them.
 type Metrics struct {
 	proven  *prometheus.Desc
 	oldest  *prometheus.Desc

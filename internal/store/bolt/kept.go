@@ -6,10 +6,10 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (32 MiB). Beyond it the
-// store gives up kept records at random: every reader passes through all records in turn, and then the one used longest
-// ago is the one needed next.
-const maxKept = 32 << 20
+// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (16 MiB). Beyond it the
+// store gives up kept records at random: some readers pass through all records in turn, and to them the record used
+// longest ago is the one needed next.
+const maxKept = 16 << 20
 
 // kept holds decoded records, so that reading one again costs no decoding. A kept record counts only as long as the
 // file has the record at that revision with that sum. Nobody else gets hold of a kept record: put and get copy it.
