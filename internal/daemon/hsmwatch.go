@@ -73,6 +73,7 @@ func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
 	d.histories.Answered(now, next.up && next.info.Degraded == "")
 	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") {
 		next.since = now
+		d.touch()
 	}
 	switch first := was.since.IsZero(); {
 	case next.up && (first || !was.up):

@@ -62,7 +62,12 @@ type Observer struct {
 }
 
 // New returns an Observer that has seen nothing.
-func New(c Config) *Observer { return &Observer{Config: c, cache: newCache()} }
+func New(c Config) *Observer {
+	if c.Metrics != nil {
+		c.Metrics.clock = c.Clock
+	}
+	return &Observer{Config: c, cache: newCache()}
+}
 
 // now has no monotonic reading: what is planned goes by the wall clock, also when that was set.
 func (o *Observer) now() time.Time { return o.Clock().Round(0) }

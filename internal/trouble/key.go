@@ -23,7 +23,7 @@ func (f *finder) key(k status.Key) {
 	}
 	f.requests(k)
 	if h := k.Hold; h != nil {
-		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault]},
+		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault], hold: h},
 			fmt.Sprintf("%s is held (%s): %s", k.Name, h.Code, h.Reason))
 		return
 	}
@@ -32,14 +32,13 @@ func (f *finder) key(k status.Key) {
 
 func (f *finder) proof(k status.Key, p status.Proof) {
 	here := about{key: k.Name, vault: f.vaults[p.Vault]}
-	version := fmt.Sprintf("%s: version %s (generation %d) in vault %s", k.Name, p.Version, p.Generation, here.vault)
-	failing := f.Failing[health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}]
+	version := versionOf{k.Name, here.vault, p}
 	switch {
-	case failing && health.OnlyCloses(p):
+	case p.Failing && health.OnlyCloses(p):
 		f.add(WrapFailing, here, fmt.Sprintf("%s does not wrap or sign: %s at %s: %s; "+
 			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
 		return
-	case failing:
+	case p.Failing:
 		f.add(UnwrapFailing, here, fmt.Sprintf("%s failed its proof: %s at %s: %s", version, p.Outcome, p.Where(),
 			p.Error))
 		return
@@ -60,9 +59,19 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 	}
 }
 
+// versionOf names a version, where somebody is to read it.
+type versionOf struct {
+	key, vault string
+	proof      status.Proof
+}
+
+func (v versionOf) String() string {
+	return fmt.Sprintf("%s: version %s (generation %d) in vault %s", v.key, v.proof.Version, v.proof.Generation, v.vault)
+}
+
 // drifts adds the differences that the last look found, except the one that holds the key.
 func (f *finder) drifts(k status.Key, l Look) {
-	for _, drift := range plan.Drifts(plan.Input{Policy: l.Policy, Record: &l.Record, Seen: l.Seen}) {
+	for _, drift := range l.Drifts {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
 			continue
 		}

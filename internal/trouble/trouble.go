@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -26,7 +26,6 @@ type Evidence struct {
 	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
 	Credential vault.CredentialState
 	Requests   map[string]Requests // by the vault's name
-	Failing    map[health.ID]bool  // versions whose proofs are to be alarmed about
 	Newest     time.Duration       // between two proofs of a newest version
 	Older      time.Duration       // and of an older one
 	Looks      map[string]Look     // by key; a key that was not looked at yet has none
@@ -35,11 +34,16 @@ type Evidence struct {
 // Requests counts those of the last vault.RecentSpan to one vault.
 type Requests struct{ Sent, Throttled int }
 
-// Look is the last look for a key, and what to compare it with.
+// Look is the last look for a key, with what differs from its record.
 type Look struct {
 	Policy key.Policy
-	Record record.Record
 	Seen   *record.Observation
+	Drifts []plan.Drift
+}
+
+// NewLook compares a look with a record.
+func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) Look {
+	return Look{Policy: p, Seen: seen, Drifts: plan.Drifts(plan.Input{Policy: p, Record: rec, Seen: seen})}
 }
 
 // Find lists what is wrong, the worst first.
@@ -70,14 +74,17 @@ type finder struct {
 }
 
 // about is the key and the vault of a problem, and what its remedy needs besides. All of it may be empty.
-type about struct{ key, vault, credential, remedy string }
+type about struct {
+	key, vault, credential, remedy string
+	hold                           *key.Hold
+}
 
 func (f *finder) add(cause Cause, a about, text string) {
 	r := Of(cause)
 	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
 	f.found = append(f.found, status.Problem{
 		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
-		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)),
+		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)), Hold: a.hold,
 	})
 }
 

@@ -14,11 +14,11 @@ import (
 )
 
 // Load returns the record of a key, with the revision that Save compares. A key
-// without a record gets an empty one at revision 0. Errors: *CorruptError,
-// *SchemaError.
+// without a record gets an empty one at revision 0. The record is the caller's: to
+// change it changes nothing in the store. Errors: *CorruptError, *SchemaError.
 func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 	rec := record.Record{Schema: s.format.version, Key: name}
-	revision, err := s.load(ctx, name, &rec)
+	revision, err := read(ctx, s, s.records, name, &rec)
 	if err == nil {
 		err = s.loaded(name, rec.Key, rec.Schema)
 	}
@@ -29,7 +29,7 @@ func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 // LoadVault returns the record of a vault by its URL, as Load does that of a key.
 func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error) {
 	rec := record.Vault{Schema: s.format.version, URL: url}
-	revision, err := s.load(ctx, url, &rec)
+	revision, err := read(ctx, s, s.vaults, url, &rec)
 	if err == nil {
 		err = s.loaded(url, rec.URL, rec.Schema)
 	}
@@ -37,21 +37,31 @@ func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error)
 	return rec, err
 }
 
-// load reads the record of that name into rec, and leaves rec as it is when there is none.
-func (s *Store) load(ctx context.Context, name string, rec any) (revision uint64, err error) {
+// read reads the record of that name into rec, and leaves rec as it is when there is none. It decodes only what is not
+// kept. A body whose revision and sum are those of the kept record is not read again; Verify and Save do that.
+func read[R any](ctx context.Context, s *Store, kept *kept[R], name string, rec *R) (revision uint64, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketRecords).Get([]byte(name))
 		if value == nil {
+			return nil
+		}
+		head, err := parseHead(name, value)
+		if err != nil {
+			return s.corrupt("%v", err)
+		}
+		revision = head.revision
+		if known, ok := kept.get(name, head.revision, head.sum); ok {
+			*rec = known
 			return nil
 		}
 		r, err := parseStored(name, value)
 		if err != nil {
 			return s.corrupt("%v", err)
 		}
-		revision = r.revision
 		if err := json.Unmarshal(r.body, rec); err != nil {
 			return s.corrupt("the record of %q cannot be read: %v", name, err)
 		}
+		kept.put(name, r, *rec)
 		return nil
 	})
 	return revision, err

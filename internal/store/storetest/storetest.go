@@ -22,6 +22,7 @@ type Backend interface {
 	Load(ctx context.Context, name string) (record.Record, error)
 	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
 	Names(ctx context.Context) ([]string, error)
+	Revisions(ctx context.Context) (map[string]uint64, error)
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 	SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error)
 	Append(ctx context.Context, entries ...chain.Entry) error
@@ -43,12 +44,14 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 	contract := map[string]func(*testing.T, Opened){
 		"an absent record loads empty at revision 0":     absent,
 		"what was saved is loaded":                       roundTrip,
+		"a change to a loaded record changes no other":   apart,
 		"a stale revision conflicts and changes nothing": conflict,
 		"a record is created once":                       createdOnce,
 		"one key gets no second record in another case":  otherCase,
 		"a change needs an audit entry":                  needsEntry,
 		"an entry of another key is refused":             otherKey,
 		"revisions grow and are never used again":        revisions,
+		"revisions tell which record has changed":        changed,
 		"entries keep their order":                       order,
 		"every racing change is applied exactly once":    race,
 		"a cancelled context changes nothing":            cancelled,
@@ -82,6 +85,47 @@ func otherCase(t *testing.T, b Opened) {
 	}
 	mustSave(t, b, saved, entry("changed"))
 	wantEvents(t, b, "made", "changed")
+}
+
+// changed: who knows the revisions need not read the records that have not changed.
+func changed(t *testing.T, b Opened) {
+	revisions := func(want map[string]uint64) {
+		t.Helper()
+		got, err := b.Revisions(t.Context())
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%v (-want +got):\n%s", err, diff)
+		}
+	}
+	revisions(map[string]uint64{})
+	one := mustSave(t, b, mustLoad(t, b, "one"), entry("made"))
+	two := mustSave(t, b, mustLoad(t, b, "two"), entry("made"))
+	v, err := b.LoadVault(t.Context(), "https://v.vault.azure.net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.SaveVault(t.Context(), v, entry("made")); err != nil {
+		t.Fatal(err)
+	}
+	revisions(map[string]uint64{"one": one.Revision, "two": two.Revision})
+	one = mustSave(t, b, one, entry("changed"))
+	revisions(map[string]uint64{"one": one.Revision, "two": two.Revision})
+}
+
+// apart: what is loaded is its reader's own, however often it is loaded.
+func apart(t *testing.T, b Opened) {
+	rec := mustLoad(t, b, "k")
+	rec.Generations = []record.Generation{{Number: 1, Placements: []record.Placement{{Seq: 1, State: key.Proven}}}}
+	rec.Known = map[string][]string{"https://v": {"1"}}
+	mustSave(t, b, rec, entry("made"))
+	first, want := mustLoad(t, b, "k"), mustLoad(t, b, "k")
+	first.Generations[0].Placements[0].State = key.Void
+	first.Known["https://v"][0] = "2"
+	if diff := cmp.Diff(want, mustLoad(t, b, "k")); diff != "" {
+		t.Errorf("a reader changed what others read (-want +got):\n%s", diff)
+	}
+	if want.Generations[0].Placements[0].State != key.Proven {
+		t.Error("a reader changed what another had read before")
+	}
 }
 
 func mustLoad(t *testing.T, b Backend, name string) record.Record {
