@@ -62,11 +62,11 @@ func (h *Health) proofs() map[string]quota.Proofs {
 	}
 	for _, s := range h.subjects {
 		p := proofs[s.Vault]
-		batch := &p.Older
+		add := p.AddOlder
 		if s.Newest {
-			batch = &p.Newest
+			add = p.AddNewest
 		}
-		batch.Add(kinds[s.Vault], s.Spec, s.Operations)
+		add(kinds[s.Vault], s.Spec, s.Operations)
 		proofs[s.Vault] = p
 	}
 	return proofs
