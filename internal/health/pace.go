@@ -68,11 +68,11 @@ func (h *Health) proofs() map[string]quota.Proofs {
 	for _, k := range h.keys {
 		for _, t := range k.subjects {
 			p := proofs[t.Vault]
-			batch := &p.Older
+			add := p.AddOlder
 			if t.Newest {
-				batch = &p.Newest
+				add = p.AddNewest
 			}
-			batch.Add(kinds[t.Vault], t.Spec, t.Operations)
+			add(kinds[t.Vault], t.Spec, t.Operations)
 			proofs[t.Vault] = p
 		}
 	}
