@@ -33,7 +33,7 @@ NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
 	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
-	screenshots demo test simulate decade lint faults fuzz crashtest bench clean
+	screenshots demo test simulate decade lint faults fuzz crashtest bench bench-crowd clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +179,12 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 bench: deps ## measure the hop between the processes, the HSM side's recovery and the emulator
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
+
+bench-crowd: ## what status, page, scrape and idling cost a daemon with 10,000 generated keys, in time and bytes
+	go test -run '^$$' -bench 'TenThousandKeys' -benchtime 10x ./internal/daemon
+	go test -run '^$$' -bench 'Load' -benchtime 5x ./internal/store/bolt
+	go test -run '^$$' -bench 'Scrape|Proof' ./internal/health
+	go test -run '^$$' -bench 'Page' ./internal/web
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

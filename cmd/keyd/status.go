@@ -25,7 +25,8 @@ its vaults that is active, its last proof and its next rotation. Where there are
 it shows those that need somebody or are under way, and counts the others by state and vault; --all
 shows all of them, and --json always does. With KEY it shows that key's generations, the versions
 they have in each vault, and their proofs.`,
-		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n  keyd status --json | jq '.keys[].state'",
+		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n" +
+			"  keyd status --json | jq '.keys[].state'",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(names) > 0 {

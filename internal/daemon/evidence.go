@@ -6,7 +6,7 @@ import (
 )
 
 // evidence gathers what the problems follow from, besides the snapshot.
-func (d *Daemon) evidence(s status.Snapshot, looks map[string]trouble.Look) trouble.Evidence {
+func (d *Daemon) evidence(s status.Snapshot, looks map[string]*trouble.Look) trouble.Evidence {
 	d.mu.RLock()
 	refused, pace := d.refused, d.cfg.Health
 	d.mu.RUnlock()

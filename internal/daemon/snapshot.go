@@ -36,12 +36,11 @@ func (d *Daemon) overview(ctx context.Context) status.Snapshot {
 	}
 	standings := d.current(ctx, at)
 	proofs := d.health.Overview()
-	looks := make(map[string]trouble.Look, len(standings))
+	looks := make(map[string]*trouble.Look, len(standings))
+	s.Keys = make([]status.Key, 0, len(standings))
 	for _, st := range standings {
 		s.Keys = append(s.Keys, st.shown(d.loop.Position(st.key.Name), proofs[st.key.Name]))
-		if st.look.Seen != nil {
-			looks[st.key.Name] = st.look
-		}
+		looks[st.key.Name] = st.look
 	}
 	s.Vaults = d.vaultStatus(standings)
 	s.Problems = trouble.Find(s, d.evidence(s, looks))
@@ -50,7 +49,7 @@ func (d *Daemon) overview(ctx context.Context) status.Snapshot {
 }
 
 // shown is a key as the overview has it.
-func (st standing) shown(pos rotate.Position, proofs []status.Proof) status.Key {
+func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key {
 	k := st.key
 	k.Proofs = proofs
 	if st.err != nil {
@@ -98,17 +97,18 @@ func shownPlacement(p record.Placement) status.Placement {
 }
 
 // vaultStatus is each configured vault as the newest look of any key saw it.
-func (d *Daemon) vaultStatus(standings []standing) []status.Vault {
+func (d *Daemon) vaultStatus(standings []*standing) []status.Vault {
 	looks := map[string]*vaultLooks{} // by URL
 	for _, st := range standings {
-		if st.look.Seen == nil {
+		seen := st.seen()
+		if seen == nil {
 			continue
 		}
-		for url := range st.look.Seen.Vaults {
+		for url := range seen.Vaults {
 			if looks[url] == nil {
 				looks[url] = &vaultLooks{url: url}
 			}
-			looks[url].add(st.look.Seen)
+			looks[url].add(seen)
 		}
 	}
 	var out []status.Vault

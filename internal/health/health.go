@@ -228,7 +228,8 @@ func (h *Health) refresh(ctx context.Context) error {
 	return nil
 }
 
-// reread reads the record of each key whose record or policy is not the one that Health knows. It returns their subjects.
+// reread reads the record of each key whose record or policy is not the one that Health knows, and returns the subjects
+// of these keys.
 func (h *Health) reread(ctx context.Context, keys []Key) (map[string][]Subject, error) {
 	changed := map[string][]Subject{}
 	for _, k := range keys {
@@ -330,8 +331,8 @@ func (h *Health) moved(now time.Time, url string, configured bool) {
 			t.last = Last{Seen: now}
 			if !noted {
 				h.Metrics.forget(t.VaultName)
-				h.Logger.Warn("vault is not in the configuration: keyd does not prove its versions", "VAULT", t.VaultName,
-					"url", url)
+				h.Logger.Warn("vault is not in the configuration: keyd does not prove its versions",
+					"VAULT", t.VaultName, "url", url)
 			}
 			noted = true
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/quota"
+	"github.com/keyd-project/keyd/internal/sample"
 )
 
 // The values of the label "age".
@@ -24,7 +25,7 @@ type Metrics struct {
 	success *prometheus.Desc
 	result  *prometheus.Desc
 	wrap    *prometheus.Desc
-	collect func() []prometheus.Metric // nil: there is nothing to show yet
+	collect func() sample.Gauges // nil: there is nothing to show yet
 
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
@@ -39,20 +40,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		proven: desc("key_proven_timestamp_seconds",
-			"When a proof of the key's newest version last passed; of several vaults, in the one where that is longest ago.",
-			"key"),
+			"When a proof of the key's newest version last passed; of several vaults, in the one where that is "+
+				"longest ago.", "key"),
 		oldest: desc("proof_oldest_success_timestamp_seconds",
 			"When a proof last passed of that version in the vault for which that is longest ago.", "vault", "age"),
 		success: desc("proof_last_success_timestamp_seconds",
-			"Only while the proofs of a version fail, or none has passed for twice their interval: when one last passed; "+
-				"for the older versions, the oldest of their last passes.",
-			"key", "vault", "age"),
+			"Only while the proofs of a version fail, or none has passed for twice their interval: when one last "+
+				"passed; for the older versions, the oldest of their last passes.", "key", "vault", "age"),
 		result: desc("proof_last_result",
 			"0 after a refuted proof, or after two inconclusive ones in a row; no series otherwise.",
 			"key", "vault", "age"),
 		wrap: desc("proof_wrap_failing",
-			"1 while last_result is 0 only because the vault does not wrap or sign, and still unwraps; no series otherwise.",
-			"key", "vault", "age"),
+			"1 while last_result is 0 only because the vault does not wrap or sign, and still unwraps; no series "+
+				"otherwise.", "key", "vault", "age"),
 		expected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: "keyd", Name: "proof_expected_interval_seconds",
 			Help: "The longest time between two proofs of one version, by what the vault's limits allow.",
@@ -83,11 +83,8 @@ func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect is for the registry.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
-	if m.collect == nil {
-		return
-	}
-	for _, shown := range m.collect() {
-		out <- shown
+	if m.collect != nil {
+		m.collect().Send(out)
 	}
 }
 

@@ -1,9 +1,9 @@
 package health
 
 import (
+	"maps"
+	"slices"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/sample"
 )
@@ -45,16 +45,14 @@ func ageOf(t *tracked) string {
 }
 
 // collect shows where the proofs of every key stand now.
-func (h *Health) collect() (all []prometheus.Metric) {
+func (h *Health) collect() (all sample.Gauges) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now, m := h.now(), h.Metrics
-	emit := func(d *prometheus.Desc, v float64, labels ...string) {
-		all = append(all, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...))
-	}
 	oldest := map[series]time.Time{}
-	for name, k := range h.keys {
+	for _, name := range slices.Sorted(maps.Keys(h.keys)) { // the registry sorts what is sorted faster
 		var newest standing
+		k := h.keys[name]
 		for at, st := range h.standings(now, k, &newest) {
 			if !st.counted {
 				continue
@@ -63,21 +61,21 @@ func (h *Health) collect() (all []prometheus.Metric) {
 				oldest[at] = st.success
 			}
 			if st.failing {
-				emit(m.result, 0, name, at.vault, at.age)
+				all.Add(m.result, 0, name, at.vault, at.age)
 			}
 			if st.failing && !st.worse {
-				emit(m.wrap, 1, name, at.vault, at.age)
+				all.Add(m.wrap, 1, name, at.vault, at.age)
 			}
 			if st.failing || st.late {
-				emit(m.success, sample.Time(st.success), name, at.vault, at.age)
+				all.Add(m.success, sample.Time(st.success), name, at.vault, at.age)
 			}
 		}
 		if newest.counted {
-			emit(m.proven, sample.Time(newest.success), name)
+			all.Add(m.proven, sample.Time(newest.success), name)
 		}
 	}
 	for at, success := range oldest {
-		emit(m.oldest, sample.Time(success), at.vault, at.age)
+		all.Add(m.oldest, sample.Time(success), at.vault, at.age)
 	}
 	return all
 }

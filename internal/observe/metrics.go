@@ -50,7 +50,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		clock: time.Now, keys: map[string]map[string]found{},
-		drift: desc("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key", "vault", "kind"),
+		drift: desc("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key",
+			"vault", "kind"),
 		expires: desc("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires and "+
 			"can no longer be wrapped with; no series until 30 days before.", "key", "vault"),
 		unreadable: desc("rotation_policy_unreadable", "1 while a vault does not tell whether it rotates the "+
@@ -115,28 +116,23 @@ func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect is for the registry.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
-	for _, shown := range m.shown() {
-		out <- shown
-	}
+	m.shown().Send(out)
 }
 
-func (m *Metrics) shown() (all []prometheus.Metric) {
+func (m *Metrics) shown() (all sample.Gauges) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	show := func(d *prometheus.Desc, v float64, labels ...string) {
-		all = append(all, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...))
-	}
 	now := m.clock()
 	for name, vaults := range m.keys {
 		for vault, f := range vaults {
 			for _, kind := range f.drifts {
-				show(m.drift, 1, name, vault, string(kind))
+				all.Add(m.drift, 1, name, vault, string(kind))
 			}
 			if f.unreadable {
-				show(m.unreadable, 1, name, vault)
+				all.Add(m.unreadable, 1, name, vault)
 			}
 			if !f.expires.IsZero() && f.expires.Sub(now) < showExpiry {
-				show(m.expires, sample.Time(f.expires), name, vault)
+				all.Add(m.expires, sample.Time(f.expires), name, vault)
 			}
 		}
 	}

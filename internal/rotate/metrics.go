@@ -198,45 +198,41 @@ func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 
 // Collect is for the registry.
 func (m *Metrics) Collect(out chan<- prometheus.Metric) {
-	for _, shown := range m.shown() {
-		out <- shown
-	}
+	m.shown().Send(out)
 }
 
-func (m *Metrics) shown() (all []prometheus.Metric) {
+func (m *Metrics) shown() (all sample.Gauges) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	show := func(d *prometheus.Desc, v float64, labels ...string) {
-		all = append(all, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...))
-	}
 	since := func(d *prometheus.Desc, t time.Time, labels ...string) {
 		if !t.IsZero() {
-			show(d, sample.Time(t), labels...)
+			all.Add(d, sample.Time(t), labels...)
 		}
 	}
 	placements := map[record.InState]int{}
-	for name, r := range m.keys {
-		show(m.generation, float64(r.stage.Active), name)
-		show(m.next, sample.Time(r.next), name)
-		show(m.last, sample.Time(r.last), name)
+	for _, name := range slices.Sorted(maps.Keys(m.keys)) { // the registry sorts what is sorted faster
+		r := m.keys[name]
+		all.Add(m.generation, float64(r.stage.Active), name)
+		all.Add(m.next, sample.Time(r.next), name)
+		all.Add(m.last, sample.Time(r.last), name)
 		since(m.started, r.stage.Since, name)
 		since(m.requested, r.requested[0], name, "no")
 		since(m.requested, r.requested[1], name, "yes")
 		for _, vault := range r.partial {
-			show(m.partial, 1, name, vault)
+			all.Add(m.partial, 1, name, vault)
 		}
 		if r.held != nil {
-			show(m.held, 1, name, r.held.vault, r.held.code)
+			all.Add(m.held, 1, name, r.held.vault, r.held.code)
 		}
 		for at, n := range r.placements {
 			placements[at] += n
 		}
 	}
 	for at, n := range placements {
-		show(m.placements, float64(n), at.VaultName, string(at.State))
+		all.Add(m.placements, float64(n), at.VaultName, string(at.State))
 	}
 	for at, n := range m.failed {
-		show(m.failures, float64(n), at.key, at.vault)
+		all.Add(m.failures, float64(n), at.key, at.vault)
 	}
 	return all
 }

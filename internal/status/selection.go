@@ -106,7 +106,9 @@ func (s *Snapshot) few() {
 func (s *Snapshot) page(sel Selection) {
 	if sel.Search != "" {
 		wanted := strings.ToLower(sel.Search)
-		s.Keys = slices.DeleteFunc(s.Keys, func(k Key) bool { return !strings.Contains(strings.ToLower(k.Name), wanted) })
+		s.Keys = slices.DeleteFunc(s.Keys, func(k Key) bool {
+			return !strings.Contains(strings.ToLower(k.Name), wanted)
+		})
 	}
 	s.Summary.Found = len(s.Keys)
 	WorstFirst(s.At, s.Keys)

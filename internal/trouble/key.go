@@ -17,7 +17,7 @@ func (f *finder) key(k status.Key) {
 	for _, p := range k.Proofs {
 		f.proof(k, p)
 	}
-	if l, ok := f.Looks[k.Name]; ok {
+	if l := f.Looks[k.Name]; l != nil {
 		f.drifts(k, l)
 		f.policies(k, l)
 	}
@@ -66,11 +66,12 @@ type versionOf struct {
 }
 
 func (v versionOf) String() string {
-	return fmt.Sprintf("%s: version %s (generation %d) in vault %s", v.key, v.proof.Version, v.proof.Generation, v.vault)
+	return fmt.Sprintf("%s: version %s (generation %d) in vault %s",
+		v.key, v.proof.Version, v.proof.Generation, v.vault)
 }
 
 // drifts adds the differences that the last look found, except the one that holds the key.
-func (f *finder) drifts(k status.Key, l Look) {
+func (f *finder) drifts(k status.Key, l *Look) {
 	for _, drift := range l.Drifts {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
 			continue
@@ -84,7 +85,7 @@ func (f *finder) drifts(k status.Key, l Look) {
 }
 
 // expires is when the newest version in a vault expires; zero: never.
-func (l Look) expires(url string) time.Time {
+func (l *Look) expires(url string) time.Time {
 	seen := l.Seen.Vaults[url]
 	for _, v := range seen.Versions {
 		if v.ID == seen.Newest {
@@ -95,7 +96,7 @@ func (l Look) expires(url string) time.Time {
 }
 
 // policies finds the vaults that do not say whether they rotate the key themselves.
-func (f *finder) policies(k status.Key, l Look) {
+func (f *finder) policies(k status.Key, l *Look) {
 	for _, v := range l.Policy.Vaults {
 		if seen := l.Seen.Vaults[v.URL]; seen.Err == nil && seen.PolicyErr != nil {
 			f.add(RotationPolicyUnreadable, about{key: k.Name, vault: v.Name}, fmt.Sprintf(

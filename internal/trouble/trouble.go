@@ -28,7 +28,7 @@ type Evidence struct {
 	Requests   map[string]Requests // by the vault's name
 	Newest     time.Duration       // between two proofs of a newest version
 	Older      time.Duration       // and of an older one
-	Looks      map[string]Look     // by key; a key that was not looked at yet has none
+	Looks      map[string]*Look    // by key; nil for a key that was not looked at yet
 }
 
 // Requests counts those of the last vault.RecentSpan to one vault.
@@ -42,8 +42,8 @@ type Look struct {
 }
 
 // NewLook compares a look with a record.
-func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) Look {
-	return Look{Policy: p, Seen: seen, Drifts: plan.Drifts(plan.Input{Policy: p, Record: rec, Seen: seen})}
+func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) *Look {
+	return &Look{Policy: p, Seen: seen, Drifts: plan.Drifts(plan.Input{Policy: p, Record: rec, Seen: seen})}
 }
 
 // Find lists what is wrong, the worst first.

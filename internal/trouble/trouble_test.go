@@ -43,7 +43,7 @@ func (w *world) problems() []status.Problem {
 		}
 	}
 	w.Newest, w.Older = 5*time.Minute, 24*time.Hour
-	w.Looks = map[string]Look{w.key().Name: NewLook(w.policy, &w.rec, w.seen)}
+	w.Looks = map[string]*Look{w.key().Name: NewLook(w.policy, &w.rec, w.seen)}
 	return Find(w.Snapshot, w.Evidence)
 }
 

@@ -42,7 +42,8 @@ func viewPages(sum status.Summary, sel status.Selection) *pagesView {
 	v.Page = min(max(1, sel.Page), v.Of)
 	v.Words = words.Count(sum.Keys, "key") + ": " + statesWords(sum.States) + "."
 	if sel.Search != "" {
-		v.Words = fmt.Sprintf("%s found with “%s” in the name, of %s", words.Count(sum.Found, "key"), sel.Search, v.Words)
+		v.Words = fmt.Sprintf("%s found with “%s” in the name, of %s",
+			words.Count(sum.Found, "key"), sel.Search, v.Words)
 	}
 	if v.Page > 1 {
 		v.Before = pageAddress(sel.Search, v.Page-1)

@@ -6,9 +6,9 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (16 MiB). Beyond it the
-// store gives up kept records at random: some readers pass through all records in turn, and to them the record used
-// longest ago is the one needed next.
+// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (16 MiB). Beyond it
+// the store gives up kept records at random: some readers pass through all records in turn, and to them the record
+// used longest ago is the one needed next.
 const maxKept = 16 << 20
 
 // kept holds decoded records, so that reading one again costs no decoding. A kept record counts only as long as the

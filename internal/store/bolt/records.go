@@ -135,7 +135,7 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 			return &ConflictError{Key: c.name, Had: c.revision, Stored: had}
 		}
 		if had == 0 {
-			if err := refuseOtherCase(records, c.name); err != nil {
+			if err := s.refuseOtherCase(records, c.name); err != nil {
 				return err
 			}
 		}
@@ -151,17 +151,40 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 		revision = r.revision
 		return s.link(tx, c.name, r.sum.String(), entries)
 	})
+	if err == nil && c.revision == 0 {
+		s.named(c.name)
+	}
 	return revision, err
 }
 
-// refuseOtherCase keeps one key from getting two records.
-func refuseOtherCase(records *bbolt.Bucket, name string) error {
-	return records.ForEach(func(k, _ []byte) error {
-		if key.SameName(string(k), name) {
-			return &key.CaseError{Name: name, Record: string(k)}
+// refuseOtherCase keeps one key from getting two records. It reads the names of all records once.
+func (s *Store) refuseOtherCase(records *bbolt.Bucket, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names == nil {
+		s.names = map[string]string{}
+		err := records.ForEach(func(k, _ []byte) error {
+			s.names[strings.ToLower(string(k))] = string(k)
+			return nil
+		})
+		if err != nil {
+			s.names = nil
+			return err
 		}
-		return nil
-	})
+	}
+	if other, ok := s.names[strings.ToLower(name)]; ok {
+		return &key.CaseError{Name: name, Record: other}
+	}
+	return nil
+}
+
+// named notes that there is a record of that name.
+func (s *Store) named(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names != nil {
+		s.names[strings.ToLower(name)] = name
+	}
 }
 
 func (s *Store) savable(c change, entries []chain.Entry) error {

@@ -39,6 +39,7 @@ type Store struct {
 	broken   error // damage found while running: every call answers it
 	lastFail error
 	entries  uint64
+	names    map[string]string // of the records, by the name in lower case; nil: not read yet
 }
 
 // newStore is a store whose file is not open yet.
@@ -244,6 +245,9 @@ func (s *Store) setHead(seq uint64, doubt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries, s.doubt = seq, doubt
+	if doubt {
+		s.names = nil
+	}
 }
 
 // handle returns the open file. When in doubt it closes the file, has the

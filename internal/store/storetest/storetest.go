@@ -87,47 +87,6 @@ func otherCase(t *testing.T, b Opened) {
 	wantEvents(t, b, "made", "changed")
 }
 
-// changed: who knows the revisions need not read the records that have not changed.
-func changed(t *testing.T, b Opened) {
-	revisions := func(want map[string]uint64) {
-		t.Helper()
-		got, err := b.Revisions(t.Context())
-		if diff := cmp.Diff(want, got); err != nil || diff != "" {
-			t.Errorf("%v (-want +got):\n%s", err, diff)
-		}
-	}
-	revisions(map[string]uint64{})
-	one := mustSave(t, b, mustLoad(t, b, "one"), entry("made"))
-	two := mustSave(t, b, mustLoad(t, b, "two"), entry("made"))
-	v, err := b.LoadVault(t.Context(), "https://v.vault.azure.net")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := b.SaveVault(t.Context(), v, entry("made")); err != nil {
-		t.Fatal(err)
-	}
-	revisions(map[string]uint64{"one": one.Revision, "two": two.Revision})
-	one = mustSave(t, b, one, entry("changed"))
-	revisions(map[string]uint64{"one": one.Revision, "two": two.Revision})
-}
-
-// apart: what is loaded is its reader's own, however often it is loaded.
-func apart(t *testing.T, b Opened) {
-	rec := mustLoad(t, b, "k")
-	rec.Generations = []record.Generation{{Number: 1, Placements: []record.Placement{{Seq: 1, State: key.Proven}}}}
-	rec.Known = map[string][]string{"https://v": {"1"}}
-	mustSave(t, b, rec, entry("made"))
-	first, want := mustLoad(t, b, "k"), mustLoad(t, b, "k")
-	first.Generations[0].Placements[0].State = key.Void
-	first.Known["https://v"][0] = "2"
-	if diff := cmp.Diff(want, mustLoad(t, b, "k")); diff != "" {
-		t.Errorf("a reader changed what others read (-want +got):\n%s", diff)
-	}
-	if want.Generations[0].Placements[0].State != key.Proven {
-		t.Error("a reader changed what another had read before")
-	}
-}
-
 func mustLoad(t *testing.T, b Backend, name string) record.Record {
 	t.Helper()
 	rec, err := b.Load(t.Context(), name)
