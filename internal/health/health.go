@@ -138,7 +138,6 @@ func (h *Health) now() time.Time { return h.Clock().Round(0) }
 // Run proves what is due until ctx ends, and returns after the last proof ended. Start it after the loop's first
 // observation: only then does keyd know that the records belong to this HSM and these vaults.
 func (h *Health) Run(ctx context.Context) {
-	ctx = priority.With(ctx, priority.Proof)
 	var proofs sync.WaitGroup
 	defer proofs.Wait()
 	for ctx.Err() == nil {
@@ -182,7 +181,7 @@ func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.D
 				break
 			}
 			h.begin(t)
-			proofs.Go(func() { h.probe(ctx, t) })
+			proofs.Go(func() { h.probe(priority.With(ctx, priority.Proof), t) })
 		}
 		if q.configured && q.busy < h.Parallel && len(q.waiting) > 0 && q.waiting[0].due.Before(wake) {
 			wake = q.waiting[0].due

@@ -15,10 +15,9 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Prove proves every version of one key now, for a person, and returns the results. It fails when there is no such key
-// or the records cannot be read. A proof that did not pass is a result, not an error.
+// Prove proves every version of one key now and returns the results. It fails when there is no such key or the
+// records cannot be read. A proof that did not pass is a result, not an error.
 func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error) {
-	ctx = priority.With(ctx, priority.Operator)
 	if err := h.refresh(ctx); err != nil {
 		return nil, fmt.Errorf("read the records before proving key %s: %w", name, err)
 	}
@@ -44,7 +43,7 @@ func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error)
 		h.mu.Unlock()
 		proofs.Go(func() {
 			defer func() { <-slots }()
-			h.probe(ctx, t)
+			h.probe(priority.With(ctx, priority.Operator), t)
 		})
 	}
 	proofs.Wait()
