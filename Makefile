@@ -33,7 +33,7 @@ NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
 	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
-	screenshots demo test simulate decade lint faults fuzz crashtest scale bench clean
+	screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -186,6 +186,12 @@ scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (4); JUDGE=1 
 	go build -trimpath -o $(BIN)/ ./softhsm-test/scale
 	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),4) \
 	  -judge=$(if $(JUDGE),true,false)
+
+bench-crowd: ## what status, page, scrape and idling cost a daemon with 10,000 generated keys, in time and bytes
+	go test -run '^$$' -bench 'TenThousandKeys' -benchtime 10x ./internal/daemon
+	go test -run '^$$' -bench 'Load' -benchtime 5x ./internal/store/bolt
+	go test -run '^$$' -bench 'Scrape|Proof' ./internal/health
+	go test -run '^$$' -bench 'Page' ./internal/web
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

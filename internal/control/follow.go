@@ -84,7 +84,8 @@ func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepte
 // look reads the state, because events may have been lost. The end of the events shows
 // that the daemon is unreachable.
 func (c *Client) look(ctx context.Context, f *follower) {
-	if snap, err := c.Snapshot(ctx); err == nil {
+	sel := status.Selection{Only: slices.Collect(maps.Keys(f.waiting))}
+	if snap, err := c.Snapshot(ctx, sel); err == nil {
 		f.settle(snap)
 	}
 }

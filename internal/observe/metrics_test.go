@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -65,16 +66,18 @@ func TestAnUnknownPolicyStaysUnknownWhileTheVaultDoesNotAnswer(t *testing.T) {
 	look(record.VaultSeen{Err: errors.New("no answer")})
 	wantSeries(t, reg, name, is+"1")
 	look(record.VaultSeen{})
-	wantSeries(t, reg, name, is+"0")
+	wantSeries(t, reg, name)
+	unreadable := record.VaultSeen{PolicyErr: errors.New("403")}
+	look(unreadable)
 	m.ForgetVault("weu")
 	wantSeries(t, reg, name)
-	look(record.VaultSeen{})
+	look(unreadable)
 	m.Forget("k")
 	wantSeries(t, reg, name)
-	look(record.VaultSeen{PolicyErr: errors.New("403")})
+	look(unreadable)
 	p.Vaults = []key.Vault{{Name: "mhsm", URL: hsmURL}}
-	look(record.VaultSeen{})
-	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 0`)
+	look(unreadable)
+	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 1`)
 }
 
 func TestDriftStaysUntilKeydSeesItFixed(t *testing.T) {
@@ -94,4 +97,25 @@ func TestDriftStaysUntilKeydSeesItFixed(t *testing.T) {
 	p.Vaults[0] = key.Vault{Name: "mhsm", URL: hsmURL}
 	m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{hsmURL: {}}})
 	wantSeries(t, reg, "keyd_drift")
+}
+
+func TestWhenAVersionExpiresIsShownFromThirtyDaysBefore(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	now := time.Unix(1_000_000_000, 0)
+	m.clock = func() time.Time { return now }
+	look := func(expires time.Time) {
+		seen := record.VaultSeen{Newest: "v", Versions: []key.Version{{ID: "v", Enabled: true, Expires: expires}}}
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: seen}})
+	}
+	look(time.Time{})
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds")
+	expires := now.Add(31 * 24 * time.Hour)
+	look(expires)
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds")
+	now = now.Add(25 * time.Hour)
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds",
+		`keyd_version_expiry_timestamp_seconds{key="k",vault="weu"} 1.0026784e+09`)
+	look(now.Add(90 * 24 * time.Hour))
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds")
 }
