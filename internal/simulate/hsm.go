@@ -129,7 +129,12 @@ func (h *hsm) Find(_ context.Context, id key.ID) (out []key.Object, err error) {
 	return out, err
 }
 
-func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
+func (h *hsm) Generate(
+	_ context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
+) error {
+	if known != "" && h.find(known) == nil {
+		return failed(key.Fatal, "model: the token does not have %s, so nothing is made on it", known)
+	}
 	if h.generated[id] {
 		h.w.violate("C_GenerateKeyPair is called a second time for CKA_ID %s of %s", id, name)
 	}
