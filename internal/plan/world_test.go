@@ -260,6 +260,17 @@ func (w *world) refutedLate(n int, v key.Vault) *world {
 	return w.must(w.record.Refute(attempt(w.attempts), "a wrong modulus"))
 }
 
+// damagedLate: an earlier attempt comes to light after it was given up, with other material, as the newest version.
+func (w *world) damagedLate(n int, v key.Vault) *world { return w.lists(v, attempt(n), material(99)) }
+
+// refutedLateOf: such a version is recorded, and refuted.
+func (w *world) refutedLateOf(n int, v key.Vault) *world {
+	w.damagedLate(n, v)
+	seen := w.vaults[v.URL]
+	w.must(w.record.Land(w.clock, attempt(n), seen.Versions[len(seen.Versions)-1]))
+	return w.must(w.record.Refute(attempt(n), "a wrong modulus"))
+}
+
 // refutedRollback: the last generation to go back to is refuted as well.
 func (w *world) refutedRollback(n int, v key.Vault) *world {
 	w.importedFor(key.CauseRollback, n, v)

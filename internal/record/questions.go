@@ -146,7 +146,7 @@ func (r *Record) Foreign(url string, shown []key.Version) (foreign []key.Version
 
 // Holds reports whether a vault's version is one of keyd's own.
 func (r *Record) Holds(url, version string) bool {
-	return r.find(func(g *Generation) bool { return g.Holds(url, version) }) != nil
+	return r.Versions(url)[version].Found()
 }
 
 // Imported lists the placements of which the vault is known to have a version, aliases aside.
