@@ -134,7 +134,7 @@ func (d drifter) placed() {
 		// A compromised version may be disabled by those who answer for it, and keyd may
 		// just be disabling one.
 		begun := at.State == key.Disabling && mayBeDisabling(d.v, *at.Placement)
-		if !x.Enabled && at.State != key.Disabled && !begun && x.ID != d.v.seen.Newest &&
+		if !x.Enabled && slices.Contains(at.Enabled(), x.ID) && !begun && x.ID != d.v.seen.Newest &&
 			at.Generation.Compromised.IsZero() {
 			disabled = append(disabled, x.ID)
 		}

@@ -58,7 +58,7 @@ func (in Input) newestStands(v visible, g *record.Generation) bool {
 }
 
 // openDisabling settles a disabling that was begun and may have been cut short: it happened, as the vault shows, or
-// once its time is over it did not. Versions of which only some are disabled by then count as disabled.
+// once its time is over it did not. Where only some of the versions are disabled by then, those are recorded.
 func openDisabling(in Input) (Step, bool) {
 	for _, v := range in.vaults() {
 		for _, d := range in.Record.Disablings(v.URL) {

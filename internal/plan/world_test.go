@@ -318,7 +318,8 @@ func (w *world) retained() *world { return w.with(func(p *key.Policy) { p.Retain
 // aliased: the vault made a second version of the same material, which the record knows.
 func (w *world) aliased(n int, v key.Vault) *world {
 	w.lists(v, "", material(n))
-	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt, w.vaults[v.URL].Newest))
+	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
+	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt, x))
 }
 
 // destroyed: nothing is left in the HSM under the id.
@@ -349,6 +350,12 @@ func (w *world) disabling(n int) *world {
 	at := w.record.Placement(attempt(n))
 	_, err := w.record.BeginDisable(attempt(n), w.vaults[at.Vault].There(w.clock))
 	return w.must(err)
+}
+
+// cutShort: of what keyd began to disable, only what the vault shows disabled is.
+func (w *world) cutShort(n int) *world {
+	at := w.record.Placement(attempt(n))
+	return w.must(w.record.Disable(attempt(n), w.clock, w.vaults[at.Vault].Enabled()))
 }
 
 // disabled: the vault has the version disabled, whoever did it.

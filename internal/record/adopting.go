@@ -140,7 +140,7 @@ func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVers
 	case p.State == key.Intended || p.State == key.Void:
 		p.land(now, f.Version)
 	case before.Placement(p.Attempt).Found() && repeats:
-		Placed{g, p}.alias(now, f.Version.ID)
+		Placed{g, p}.alias(now, f.Version)
 	default:
 		return nil
 	}
@@ -180,7 +180,8 @@ func (r *Record) FinishFound(now time.Time, p key.Policy, n int) {
 // LoseVersion acknowledges that the version of a placement is gone from its vault.
 func (r *Record) LoseVersion(attempt key.ID) {
 	if at := r.Placement(attempt); at.Found() {
-		at.State, at.Detail, at.DisableBegun = key.Void, "no longer in the vault; acknowledged by adopt", time.Time{}
+		at.State, at.Detail = key.Void, "no longer in the vault; acknowledged by adopt"
+		at.DisableBegun, at.DisabledVersions = time.Time{}, nil
 	}
 }
 

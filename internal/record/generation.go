@@ -156,6 +156,7 @@ func (g Generation) clone() Generation {
 	g.Without = slices.Clone(g.Without)
 	g.Placements = cloneEach(g.Placements, func(p Placement) Placement {
 		p.Aliases = slices.Clone(p.Aliases)
+		p.DisabledVersions = slices.Clone(p.DisabledVersions)
 		p.Operations = slices.Clone(p.Operations)
 		return p
 	})

@@ -70,17 +70,21 @@ func (r *Record) Void(attempt key.ID, why string) error {
 }
 
 // Alias records another version of a placement's material.
-func (r *Record) Alias(now time.Time, attempt key.ID, version string) error {
+func (r *Record) Alias(now time.Time, attempt key.ID, v key.Version) error {
 	at := r.Placement(attempt)
 	if !at.Found() {
 		return fmt.Errorf("the record of %s has no import attempt %s", r.Key, attempt)
 	}
-	at.alias(now, version)
+	at.alias(now, v)
 	return nil
 }
 
-func (at Placed) alias(now time.Time, version string) {
-	at.Aliases = append(at.Aliases, version)
+func (at Placed) alias(now time.Time, v key.Version) {
+	if at.State == key.Disabled && v.Enabled { // the retire rule is to ask for this one, too
+		at.DisabledVersions = at.Versions()
+		at.State, at.DisabledAt = key.Superseded, time.Time{}
+	}
+	at.Aliases = append(at.Aliases, v.ID)
 	if !at.Generation.Deactivated.IsZero() {
 		at.Generation.Deactivated = now // it may have been newest until now
 	}

@@ -247,7 +247,8 @@ func (r *Record) Adopted(url, version string) bool {
 // are in order of vault, the newest of each vault first.
 func (r *Record) Provable() (list []Placed) {
 	for at := range r.all {
-		if at.Version != "" && (at.State == key.Proven || at.Older()) {
+		disabled := slices.Contains(at.DisabledVersions, at.Version)
+		if at.Version != "" && !disabled && (at.State == key.Proven || at.Older()) {
 			list = append(list, at)
 		}
 	}

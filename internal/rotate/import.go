@@ -178,7 +178,11 @@ func (r *Rotator) land(ctx context.Context, a act) (record.Record, error) {
 
 // alias records a version that repeats a placement's material.
 func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
-	if err := a.rec.Alias(r.now(), a.step.Attempt, a.step.Version); err != nil {
+	v, ok := a.in().Version(a.step.Version)
+	if !ok {
+		return a.rec, fmt.Errorf("version %s is not in the last listing", a.step.Version)
+	}
+	if err := a.rec.Alias(r.now(), a.step.Attempt, v); err != nil {
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.AliasAdopted,

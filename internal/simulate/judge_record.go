@@ -171,8 +171,10 @@ func (w *World) judgePlacement(name string, g *record.Generation, was, is *recor
 			w.violate("version %s of %s is recorded and not in %s", is.Version, name, is.VaultName)
 		}
 	case key.Disabled:
-		if x := w.vault(is.Vault).byID(name, is.Version); x != nil && x.Enabled {
-			w.violate("version %s of %s in %s is recorded as disabled, and is not", is.Version, name, is.VaultName)
+		for _, id := range is.Versions() {
+			if x := w.vault(is.Vault).byID(name, id); x != nil && x.Enabled {
+				w.violate("version %s of %s in %s is recorded as disabled, and is not", id, name, is.VaultName)
+			}
 		}
 	}
 }
