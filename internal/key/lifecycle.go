@@ -11,7 +11,10 @@ const (
 	CauseRollback Cause = "rollback"
 	CauseRepair   Cause = "repair"
 	CauseNewVault Cause = "new vault"
-	CauseAdopted  Cause = "adopted" // found by keyd adopt, not imported by this record
+	// CauseDuplicate is of a version that repeats the material of a placement, came to light as the newest in its vault,
+	// and is proven for that reason.
+	CauseDuplicate Cause = "duplicate"
+	CauseAdopted   Cause = "adopted" // found by keyd adopt, not imported by this record
 )
 
 // PlacementState is where one placement stands.

@@ -319,7 +319,8 @@ func (w *world) retained() *world { return w.with(func(p *key.Policy) { p.Retain
 func (w *world) aliased(n int, v key.Vault) *world {
 	w.lists(v, "", material(n))
 	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
-	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt, x))
+	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt,
+		record.FoundVersion{Vault: v, Version: x}))
 }
 
 // destroyed: nothing is left in the HSM under the id.
@@ -350,6 +351,14 @@ func (w *world) disabling(n int) *world {
 	at := w.record.Placement(attempt(n))
 	_, err := w.record.BeginDisable(attempt(n), w.vaults[at.Vault].There(w.clock))
 	return w.must(err)
+}
+
+// followed: the last alias is the newest version where its generation was placed last.
+func (w *world) followed(n int, v key.Vault) *world {
+	w.lists(v, "", material(n))
+	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
+	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt,
+		record.FoundVersion{Vault: v, Version: x, Newest: true}))
 }
 
 // cutShort: of what keyd began to disable, only what the vault shows disabled is.

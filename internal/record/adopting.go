@@ -113,7 +113,10 @@ func (r *Record) AdoptVersion(now time.Time, before *Record, n int, f FoundVersi
 	}
 	p := r.again(now, before, g, f, g.Number < intended || r.NewestIn(url).Generation == g)
 	if p == nil {
-		p = r.placeFound(now, g, f)
+		p = r.placeFound(now, g, f, key.CauseAdopted)
+		if g.Reserved.After(p.Created) {
+			g.Reserved = p.Created
+		}
 		if g.Number < intended {
 			p.Seq = 0
 		}
@@ -126,7 +129,8 @@ func (r *Record) AdoptVersion(now time.Time, before *Record, n int, f FoundVersi
 }
 
 // again is the placement that the record had before and to which a version belongs: as the one whose import was open,
-// as one that was given up as gone, or as a duplicate. What was put back over a later generation is none; nil then.
+// as one that was given up as gone, or as a duplicate. What was put back over a later generation is none, nor is a duplicate that consumers follow; nil
+// then.
 func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVersion, repeats bool) *Placement {
 	url := f.Vault.URL
 	p := g.In(url)
@@ -139,7 +143,7 @@ func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVers
 	switch {
 	case p.State == key.Intended || p.State == key.Void:
 		p.land(now, f.Version)
-	case before.Placement(p.Attempt).Found() && repeats:
+	case before.Placement(p.Attempt).Found() && repeats && !r.follow(Placed{g, p}, f):
 		Placed{g, p}.alias(now, f.Version)
 	default:
 		return nil
@@ -147,17 +151,14 @@ func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVers
 	return p
 }
 
-func (r *Record) placeFound(now time.Time, g *Generation, f FoundVersion) *Placement {
+func (r *Record) placeFound(now time.Time, g *Generation, f FoundVersion, cause key.Cause) *Placement {
 	x := f.Version
 	attempt, err := key.ParseID(x.Tags[key.TagAttempt])
 	if err != nil || r.Placement(attempt).Found() {
 		attempt = key.ID(x.ID) // a version id has the form of an attempt id
 	}
-	if g.Reserved.After(x.Created) {
-		g.Reserved = x.Created
-	}
 	p := Placement{
-		Seq: r.nextSeq(), Attempt: attempt, Vault: f.Vault.URL, VaultName: f.Vault.Name, Cause: key.CauseAdopted,
+		Seq: r.nextSeq(), Attempt: attempt, Vault: f.Vault.URL, VaultName: f.Vault.Name, Cause: cause,
 		State: key.Imported, At: now, ImportedAt: now, Version: x.ID, Created: x.Created, Expires: x.Expires,
 	}
 	if _, provable := key.ProofPair(f.Operations); provable {

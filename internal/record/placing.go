@@ -69,14 +69,26 @@ func (r *Record) Void(attempt key.ID, why string) error {
 	return nil
 }
 
-// Alias records another version of a placement's material.
-func (r *Record) Alias(now time.Time, attempt key.ID, v key.Version) error {
+// Alias records another version of a placement's material. Where consumers follow it now, it becomes a placement of its
+// own, which is to be proven.
+func (r *Record) Alias(now time.Time, attempt key.ID, f FoundVersion) error {
 	at := r.Placement(attempt)
 	if !at.Found() {
 		return fmt.Errorf("the record of %s has no import attempt %s", r.Key, attempt)
 	}
-	at.alias(now, v)
+	if r.follow(at, f) {
+		r.placeFound(now, at.Generation, f, key.CauseDuplicate)
+		return nil
+	}
+	at.alias(now, f.Version)
 	return nil
+}
+
+// follow reports whether consumers follow a version that repeats the placement's material: it is the vault's newest, of
+// the generation that was placed there last. Of a refuted placement it is answered for already.
+func (r *Record) follow(at Placed, f FoundVersion) bool {
+	return f.Newest && f.Version.Enabled && r.NewestIn(at.Vault).Generation == at.Generation &&
+		at.State != key.Refuted && at.Generation.Compromised.IsZero()
 }
 
 func (at Placed) alias(now time.Time, v key.Version) {

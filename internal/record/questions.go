@@ -200,10 +200,10 @@ func (r *Record) RefutedIn(url string) (last Placed) {
 	return last
 }
 
-// Predecessor is the latest usable generation before number n that was proven in the vault; nil for none.
-func (r *Record) Predecessor(url string, n int) *Generation {
+// GoodUpTo is the latest usable generation up to number n that was proven in the vault; nil for none.
+func (r *Record) GoodUpTo(url string, n int) *Generation {
 	return r.findLast(func(g *Generation) bool {
-		return g.Number < n && g.Usable() && g.has(func(p Placement) bool { return p.Vault == url && p.Good() })
+		return g.Number <= n && g.Usable() && g.has(func(p Placement) bool { return p.Vault == url && p.Good() })
 	})
 }
 

@@ -182,7 +182,10 @@ func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
 	if !ok {
 		return a.rec, fmt.Errorf("version %s is not in the last listing", a.step.Version)
 	}
-	if err := a.rec.Alias(r.now(), a.step.Attempt, v); err != nil {
+	vault := key.Vault{Name: a.rec.VaultName(a.policy, a.step.Vault), URL: a.step.Vault}
+	if err := a.rec.Alias(r.now(), a.step.Attempt, record.FoundVersion{
+		Vault: vault, Version: v, Newest: v.ID == a.in().Newest, Operations: a.in().Operations[v.ID],
+	}); err != nil {
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.AliasAdopted,
