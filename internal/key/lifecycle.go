@@ -11,8 +11,7 @@ const (
 	CauseRollback Cause = "rollback"
 	CauseRepair   Cause = "repair"
 	CauseNewVault Cause = "new vault"
-	// CauseDuplicate is of a version that repeats the material of a placement, came to light as the newest in its vault,
-	// and is proven for that reason.
+	// CauseDuplicate: the version repeats the material of a placement, and came to light as the newest of its vault.
 	CauseDuplicate Cause = "duplicate"
 	CauseAdopted   Cause = "adopted" // found by keyd adopt, not imported by this record
 )

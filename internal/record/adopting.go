@@ -129,8 +129,8 @@ func (r *Record) AdoptVersion(now time.Time, before *Record, n int, f FoundVersi
 }
 
 // again is the placement that the record had before and to which a version belongs: as the one whose import was open,
-// as one that was given up as gone, or as a duplicate. What was put back over a later generation is none, nor is a duplicate that consumers follow; nil
-// then.
+// as one that was given up as gone, or as a duplicate. It is nil for what was put back over a later generation, and for
+// a duplicate that consumers follow.
 func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVersion, repeats bool) *Placement {
 	url := f.Vault.URL
 	p := g.In(url)

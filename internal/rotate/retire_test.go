@@ -89,8 +89,8 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	}
 }
 
-// keyd crashes between the version and its alias, and then the rule is gone for a while. keyd reports its own act as its
-// own, and disables the rest once a rule asks for it.
+// keyd crashes between the version and its alias, and then the rule is gone for a while. keyd reports its own act as
+// its own, and disables the rest once a rule asks for it.
 func TestKeydRecordsAHalfDoneDisablingAndFinishesItByTheRule(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	first := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
