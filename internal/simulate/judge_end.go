@@ -138,6 +138,9 @@ func (w *World) judgeVault(v *vault, rec *record.Record, last *record.Generation
 	if newest == nil || newest.mat.print != last.Fingerprint {
 		w.violate("the newest version of %s in %s is not generation %d", rec.Key, v.Name, last.Number)
 	}
+	if _, p := holderOf(rec, v.URL, newest.ID); p != nil && (p.Version != newest.ID || p.State != key.Proven) {
+		w.violate("the newest version %s of %s in %s was never proven", newest.ID, rec.Key, v.Name)
+	}
 	for _, x := range v.content(rec.Key).versions {
 		if x.foreign {
 			continue
