@@ -207,6 +207,15 @@ var broken = []breakage{
 			return p
 		},
 	},
+	{name: "keyd takes a disabling that was cut short for a whole one",
+		caught: `^version \w+ of \S+ in \S+ is recorded as disabled, and is not$`,
+		breaks: editedStore("disabled", disabledAltogether),
+		world: func(w *World) {
+			for _, k := range w.keys {
+				k.home.Retire.DisableAfter = time.Hour
+				k.policy = k.home
+			}
+		}, first: 54},
 	{
 		name:   "keyd asks a vault that throttles again at once",
 		caught: `^\S+ looks at \S+ again \d+s after it was refused a look$`,
@@ -218,6 +227,11 @@ var broken = []breakage{
 		breaks: everyVault(func(_ *World, v Vault) Vault { return &hidingVault{v, v.(*vault)} }), first: 44},
 	{name: "keyd sees a duplicate and does not record it", caught: `^keyd spins: 200 steps within a minute`,
 		breaks: droppedStore("duplicate version adopted"), first: 57},
+	{name: "keyd trusts a duplicate that consumers follow",
+		caught: `^the placement of generation \d+ of \S+ in \S+ is active, and was not proven$`,
+		breaks: editedStore("duplicate version adopted", func(rec *record.Record) {
+			eachIn(rec, key.Imported, func(p *record.Placement) { p.State = key.Proven })
+		}), first: 32},
 	{
 		name:   "keyd records a duplicate and does not report it",
 		caught: `^the duplicate version \w+ of \S+ in \S+ is adopted, and the report says`,
@@ -350,6 +364,22 @@ func eachIn(rec *record.Record, state key.PlacementState, edit func(*record.Plac
 		for j := range rec.Generations[i].Placements {
 			if p := &rec.Generations[i].Placements[j]; p.State == state {
 				edit(p)
+			}
+		}
+	}
+}
+
+// disabledAltogether records that all versions of a generation in a vault are disabled, once one is.
+func disabledAltogether(rec *record.Record) {
+	for i := range rec.Generations {
+		g := &rec.Generations[i]
+		vaults := map[string]bool{}
+		for _, p := range g.Placements {
+			vaults[p.Vault] = vaults[p.Vault] || p.State == key.Disabled || len(p.DisabledVersions) > 0
+		}
+		for j := range g.Placements {
+			if p := &g.Placements[j]; vaults[p.Vault] && p.State == key.Superseded {
+				p.State = key.Disabled
 			}
 		}
 	}
