@@ -105,7 +105,8 @@ func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation,
 }
 
 // judgeIntended fails if, in a quiet time, the newest version is not of the generation that
-// was placed last and may be placed again, and keyd has not repaired that within hours.
+// was placed last and may be placed again, and keyd has not repaired that within an hour
+// after its next look.
 func (w *World) judgeIntended(k *managed) {
 	rec := w.store.records[k.policy.Key]
 	if rec.Hold != nil || w.now.Sub(rec.HoldLifted) < 3*time.Hour {
@@ -121,7 +122,7 @@ func (w *World) judgeIntended(k *managed) {
 			continue
 		}
 		newest := v.newest(rec.Key)
-		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > 3*time.Hour {
+		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > w.nextLook()+time.Hour {
 			w.violate(
 				"the newest version of %s in %s is not generation %d, which was placed last, and nobody repairs it",
 				rec.Key,
@@ -130,6 +131,15 @@ func (w *World) judgeIntended(k *managed) {
 			)
 		}
 	}
+}
+
+// nextLook is how long it takes at most until a daemon looks at a quiet key again.
+func (w *World) nextLook() time.Duration {
+	soonest := w.daemons[0].look
+	for _, d := range w.daemons {
+		soonest = min(soonest, d.look)
+	}
+	return soonest
 }
 
 // judgeVault fails unless the newest version is the latest generation's and was proven,
