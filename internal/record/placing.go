@@ -84,11 +84,12 @@ func (r *Record) Alias(now time.Time, attempt key.ID, f FoundVersion) error {
 	return nil
 }
 
-// follow reports whether consumers follow a version that repeats the placement's material: it is the vault's newest, of
-// the generation that was placed there last. Of a refuted placement it is answered for already.
+// follow reports whether consumers follow a version that repeats the placement's material, and nothing answers that
+// yet: it is the vault's newest, of the generation that was placed there last. It had no placement of its own before,
+// and the placement that it repeats is not refuted.
 func (r *Record) follow(at Placed, f FoundVersion) bool {
 	return f.Newest && f.Version.Enabled && r.NewestIn(at.Vault).Generation == at.Generation &&
-		at.State != key.Refuted && at.Generation.Compromised.IsZero()
+		at.State != key.Refuted && at.Generation.Compromised.IsZero() && !r.Placement(key.ID(f.Version.ID)).Found()
 }
 
 func (at Placed) alias(now time.Time, v key.Version) {

@@ -146,7 +146,12 @@ func (r *Record) Foreign(url string, shown []key.Version) (foreign []key.Version
 
 // Holds reports whether a vault's version is one of keyd's own.
 func (r *Record) Holds(url, version string) bool {
-	return r.Versions(url)[version].Found()
+	for at := range r.in(url) {
+		if at.Version != "" && slices.Contains(at.Versions(), version) {
+			return true
+		}
+	}
+	return false
 }
 
 // Imported lists the placements of which the vault is known to have a version, aliases aside.

@@ -225,11 +225,15 @@ func TestADuplicateThatConsumersFollowBecomesAPlacementThatIsToBeProven(t *testi
 	if state(b, 1) != key.Superseded {
 		t.Errorf("once it is proven, the one before is %s", state(b, 1))
 	}
+	gone := newBook(t).rotate()
+	gone.ok(gone.Alias(gone.clock, attempt(1), duplicate(gone, true)))
+	gone.LoseVersion(gone.NewestIn(weu).Attempt)
 	for name, b := range map[string]*book{
 		"not the newest":             newBook(t).rotate(),
 		"of an older generation":     newBook(t).rotate().rotate(),
 		"of a compromised one":       newBook(t).rotate().ask("q", true),
 		"of what was refuted before": newBook(t).pin().land(1, weu).refute(),
+		"that was given up as gone":  gone,
 	} {
 		b.ok(b.Alias(b.clock, attempt(1), duplicate(b, name != "not the newest")))
 		if aliases := b.Placement(attempt(1)).Aliases; !slices.Equal(aliases, []string{version(9)}) {
