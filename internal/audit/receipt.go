@@ -216,6 +216,8 @@ func (i *Imported) add(e chain.Entry) {
 	case chain.ProofRefuted:
 		i.Result, i.Detail, i.Judged = resultRefuted, f["leg"]+": "+f["error"], e.Time
 	case chain.Disabled:
-		i.Disabled = e.Time
+		if f["still_enabled"] == "" { // else the disabling was cut short
+			i.Disabled = e.Time
+		}
 	}
 }

@@ -92,7 +92,22 @@ func TestAReceiptNamesTheCheckpointThatCoversAllOfIt(t *testing.T) {
 	}
 }
 
-func TestARefusedReceiptNamesWhatIsMissing(t *testing.T) {
+func TestAReceiptSaysDisabledOnlyOnceNoVersionIsEnabled(t *testing.T) {
+	r := newRig(t)
+	rotation(r)
+	for _, left := range []string{"v3", ""} {
+		r.add("sa", "disabled", "generation", "2", "attempt", attempt, "still_enabled", left)
+		got, err := receipts(r, "sa").Of(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := got.Imports[len(got.Imports)-1]; last.Disabled.IsZero() == (left == "") {
+			t.Errorf("still enabled %q: disabled %s", left, last.Disabled)
+		}
+	}
+}
+
+func TestWhatHasNoReceiptIsNamed(t *testing.T) {
 	r := newRig(t)
 	rotation(r)
 	r.add("sa", "generation reserved", "generation", "3")

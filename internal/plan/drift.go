@@ -132,7 +132,7 @@ func (d drifter) placed() {
 		}
 		// The people responsible may disable a compromised version, and keyd may be disabling one right now.
 		begun := at.State == key.Disabling && mayBeDisabling(d.v, *at.Placement)
-		if !x.Enabled && at.State != key.Disabled && !begun && x.ID != d.v.seen.Newest &&
+		if !x.Enabled && slices.Contains(at.Enabled(), x.ID) && !begun && x.ID != d.v.seen.Newest &&
 			at.Generation.Compromised.IsZero() {
 			disabled = append(disabled, x.ID)
 		}

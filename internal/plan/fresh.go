@@ -36,9 +36,12 @@ func (p Parts) None() bool {
 //   - a hold: what it is about; a disabling: everything.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
-	case Generate, Abandon, Sweep:
+	case Generate:
 		p.id(in, s.ID)
-	case Pin:
+		if pairs := in.Record.Pairs(); len(pairs) > 0 { // nothing is made on a token that has lost what it had
+			p.id(in, pairs[len(pairs)-1].ID)
+		}
+	case Pin, Abandon, Sweep:
 		p.id(in, s.ID)
 	case Import:
 		in.staleForImport(s, &p)

@@ -21,27 +21,28 @@ func ownVersions(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// claim finds the placement to which an unrecorded version belongs.
+// claim finds the placement to which a version belongs that the record does not know. A tag alone says which attempt it
+// was, and speaks for no other.
 func (in Input) claim(v visible, x key.Version) (Step, bool) {
 	g, byMaterial := in.Record.Owner(v.seen.Material[x.ID].Fingerprint(), x)
 	if g == nil {
 		return Step{}, false
 	}
 	step := Step{Generation: g.Number, Vault: v.URL, Version: x.ID}
-	p := g.In(v.URL)
-	if p == nil {
-		// Only a placement that was given up: its import happened after all, or its version is there again.
-		p = g.VoidIn(v.URL, x.ID, key.ID(x.Tags[key.TagAttempt]))
+	p := g.Awaits(v.URL, x)
+	if byMaterial {
+		if p = g.In(v.URL); p == nil {
+			// Only what was given up: it landed after all, or is there again.
+			p = g.VoidIn(v.URL, x.ID, key.ID(x.Tags[key.TagAttempt]))
+		}
 	}
 	switch {
 	case p == nil:
 		return Step{}, false
 	case p.Version == "" || p.State == key.Void:
 		step.Kind, step.Why = Land, "the listing shows the import"
-	case byMaterial:
-		step.Kind, step.Why = Alias, "the listing shows the same material again, as version "+x.ID
 	default:
-		return Step{}, false
+		step.Kind, step.Why = Alias, "the listing shows the same material again, as version "+x.ID
 	}
 	step.Attempt = p.Attempt
 	return step, true

@@ -144,7 +144,8 @@ func (in Input) repair(v visible) (Step, bool) {
 		return Step{}, false
 	}
 	if v.seen.AnyRecent(in.Record, v.Vault) {
-		return Step{}, false // the answer may be stale
+		return in.wait(last.Generation.Number, v.URL, "vault %s shows %s as its newest version of %s, which may be a "+
+			"stale answer", v.Name, v.seen.Newest, in.Policy.Key), true
 	}
 	return in.importInto(v, last.Generation, key.CauseRepair,
 		"the vault's newest version "+v.seen.Newest+" is not the intended generation"), true

@@ -35,7 +35,7 @@ func Rules() []Rule {
 		{"own-versions", "keyd records a version that belongs to one of its own attempts. An attempt is void only " +
 			"after a complete listing that began after its deadline and the vault's settle time.", ownVersions},
 		{"contradiction", "keyd holds the key when what it sees contradicts the record.", contradiction},
-		{"refutation", "After a refuted proof keyd makes the previous good generation the newest again, in that " +
+		{"refutation", "After a refuted proof keyd makes the last good generation the newest again, in that " +
 			"vault only. Then it holds the key.", refutation},
 		{"leftover", "keyd destroys what an earlier try left in the HSM before it makes the next pair.", leftover},
 		{"pair", "The generation under way gets its pair: generate once, read back, pin, or give the id up.", pair},

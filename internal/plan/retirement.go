@@ -58,8 +58,8 @@ func (in Input) newestStands(v visible, g *record.Generation) bool {
 	return listed && x.Enabled && !expired && match != key.MatchNo
 }
 
-// openDisabling resolves a disabling that was begun and may have been cut short: either the vault shows that it
-// happened, or its time is over and it did not. If only some versions are disabled by then, it happened.
+// openDisabling settles a disabling that was begun and may have been cut short: it happened, as the vault shows, or
+// once its time is over it did not. Where only some of the versions are disabled by then, those are recorded.
 func openDisabling(in Input) (Step, bool) {
 	for _, v := range in.vaults() {
 		for _, d := range in.Record.Disablings(v.URL) {

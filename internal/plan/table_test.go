@@ -136,6 +136,12 @@ func ownVersions() []example {
 		{"A void attempt that lands after all is recorded.",
 			given().pinned().sent(1, weu).wait(time.Hour).voided().shows(1, weu),
 			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(1)},
+		{"A tag alone speaks for its own attempt: a damaged version of a void attempt is not taken for the open one.",
+			given().pinned().sent(1, weu).wait(time.Hour).voided().sent(1, weu).damagedLate(1, weu),
+			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(1)},
+		{"A damaged version of a void attempt is recorded although a later attempt succeeded.",
+			given().pinned().sent(1, weu).wait(time.Hour).voided().proven(1, weu).damagedLate(1, weu),
+			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(2)},
 	}
 }
 
@@ -195,6 +201,9 @@ func contradiction() []example {
 }
 
 func refutation() []example {
+	lateOver := func(v key.Vault) *world {
+		return given(v).pinned().sent(1, v).wait(time.Hour).voided().proven(1, v).refutedLateOf(1, v)
+	}
 	return []example{
 		{"After a refuted proof the previous generation is imported again, in that vault only.",
 			given().rotated().pinned().refuted(2, weu),
@@ -205,6 +214,12 @@ func refutation() []example {
 		{"Then the key is held.",
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu),
 			holds("refutation", key.HoldRefuted, "the newest there again").in(weu)},
+		{"keyd goes back to the refuted generation itself, where an earlier version of it was proven.",
+			given(weu).rotated().rotated().refuted(2, weu),
+			by("refutation", plan.Import, "generation 2 was refuted").of(2).in(weu).because(key.CauseRollback)},
+		{"Then the key is held, too.",
+			given(weu).rotated().rotated().refuted(2, weu).provenFor(key.CauseRollback, 2, weu),
+			holds("refutation", key.HoldRefuted, "of the same generation 2 was proven").in(weu)},
 		{"Without a previous generation the key is held at once.",
 			given().pinned().refuted(1, weu),
 			holds("refutation", key.HoldRefuted, "nothing to go back to").in(weu)},
@@ -244,6 +259,12 @@ func refutation() []example {
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).wait(time.Hour).
 				newest(weu, 3),
 			by("refutation", plan.Import, "is not the intended generation").of(1).in(weu).because(key.CauseRollback)},
+		{"A refuted version that landed late over a good one of its generation is rolled back, too.",
+			lateOver(weu).wait(time.Hour),
+			by("refutation", plan.Import, "is not the intended generation").of(1).in(weu).because(key.CauseRollback)},
+		{"keyd waits before it goes back while the answer may be stale, and does not hold the key yet.",
+			lateOver(mhsm),
+			by("refutation", plan.Wait, "may be a stale answer").of(1).in(mhsm).again(30 * time.Second)},
 	}
 }
 

@@ -260,6 +260,17 @@ func (w *world) refutedLate(n int, v key.Vault) *world {
 	return w.must(w.record.Refute(attempt(w.attempts), "a wrong modulus"))
 }
 
+// damagedLate: an earlier attempt comes to light after it was given up, with other material, as the newest version.
+func (w *world) damagedLate(n int, v key.Vault) *world { return w.lists(v, attempt(n), material(99)) }
+
+// refutedLateOf: such a version is recorded, and refuted.
+func (w *world) refutedLateOf(n int, v key.Vault) *world {
+	w.damagedLate(n, v)
+	seen := w.vaults[v.URL]
+	w.must(w.record.Land(w.clock, attempt(n), seen.Versions[len(seen.Versions)-1]))
+	return w.must(w.record.Refute(attempt(n), "a wrong modulus"))
+}
+
 // refutedRollback: the last generation to go back to is refuted as well.
 func (w *world) refutedRollback(n int, v key.Vault) *world {
 	w.importedFor(key.CauseRollback, n, v)
@@ -307,7 +318,9 @@ func (w *world) retained() *world { return w.with(func(p *key.Policy) { p.Retain
 // aliased: the vault made a second version of the same material, and the record has it.
 func (w *world) aliased(n int, v key.Vault) *world {
 	w.lists(v, "", material(n))
-	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt, w.vaults[v.URL].Newest))
+	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
+	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt,
+		record.FoundVersion{Vault: v, Version: x}))
 }
 
 // destroyed: nothing is left in the HSM under the id.
@@ -338,6 +351,20 @@ func (w *world) disabling(n int) *world {
 	at := w.record.Placement(attempt(n))
 	_, err := w.record.BeginDisable(attempt(n), w.vaults[at.Vault].There(w.clock))
 	return w.must(err)
+}
+
+// followed: the last alias is the newest version where its generation was placed last.
+func (w *world) followed(n int, v key.Vault) *world {
+	w.lists(v, "", material(n))
+	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
+	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt,
+		record.FoundVersion{Vault: v, Version: x, Newest: true}))
+}
+
+// cutShort: of what keyd began to disable, only what the vault shows disabled is.
+func (w *world) cutShort(n int) *world {
+	at := w.record.Placement(attempt(n))
+	return w.must(w.record.Disable(attempt(n), w.clock, w.vaults[at.Vault].Enabled()))
 }
 
 // disabled: the vault has the version disabled, whoever did it.

@@ -114,7 +114,10 @@ func (r *Record) AdoptVersion(now time.Time, before *Record, n int, f FoundVersi
 	}
 	p := r.again(now, before, g, f, g.Number < intended || r.NewestIn(url).Generation == g)
 	if p == nil {
-		p = r.placeFound(now, g, f)
+		p = r.placeFound(now, g, f, key.CauseAdopted)
+		if g.Reserved.After(p.Created) {
+			g.Reserved = p.Created
+		}
 		if g.Number < intended {
 			p.Seq = 0
 		}
@@ -126,9 +129,9 @@ func (r *Record) AdoptVersion(now time.Time, before *Record, n int, f FoundVersi
 	return true
 }
 
-// again returns the earlier placement to which a version belongs: as the version of an open import, as one that was
-// given up as gone, or as a duplicate. If keyd put the version back over a later generation, there is none, and again
-// returns nil.
+// again is the placement that the record had before and to which a version belongs: as the one whose import was open,
+// as one that was given up as gone, or as a duplicate. It is nil for what was put back over a later generation, and for
+// a duplicate that consumers follow.
 func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVersion, repeats bool) *Placement {
 	url := f.Vault.URL
 	p := g.In(url)
@@ -141,25 +144,22 @@ func (r *Record) again(now time.Time, before *Record, g *Generation, f FoundVers
 	switch {
 	case p.State == key.Intended || p.State == key.Void:
 		p.land(now, f.Version)
-	case before.Placement(p.Attempt).Found() && repeats:
-		Placed{g, p}.alias(now, f.Version.ID)
+	case before.Placement(p.Attempt).Found() && repeats && !r.follow(Placed{g, p}, f):
+		Placed{g, p}.alias(now, f.Version)
 	default:
 		return nil
 	}
 	return p
 }
 
-func (r *Record) placeFound(now time.Time, g *Generation, f FoundVersion) *Placement {
+func (r *Record) placeFound(now time.Time, g *Generation, f FoundVersion, cause key.Cause) *Placement {
 	x := f.Version
 	attempt, err := key.ParseID(x.Tags[key.TagAttempt])
 	if err != nil || r.Placement(attempt).Found() {
 		attempt = key.ID(x.ID) // a version id has the form of an attempt id
 	}
-	if g.Reserved.After(x.Created) {
-		g.Reserved = x.Created
-	}
 	p := Placement{
-		Seq: r.nextSeq(), Attempt: attempt, Vault: f.Vault.URL, VaultName: f.Vault.Name, Cause: key.CauseAdopted,
+		Seq: r.nextSeq(), Attempt: attempt, Vault: f.Vault.URL, VaultName: f.Vault.Name, Cause: cause,
 		State: key.Imported, At: now, ImportedAt: now, Version: x.ID, Created: x.Created, Expires: x.Expires,
 	}
 	if _, provable := key.ProofPair(f.Operations); provable {
@@ -182,7 +182,8 @@ func (r *Record) FinishFound(now time.Time, p key.Policy, n int) {
 // LoseVersion acknowledges that the version of a placement is gone from its vault.
 func (r *Record) LoseVersion(attempt key.ID) {
 	if at := r.Placement(attempt); at.Found() {
-		at.State, at.Detail, at.DisableBegun = key.Void, "no longer in the vault; acknowledged by adopt", time.Time{}
+		at.State, at.Detail = key.Void, "no longer in the vault; acknowledged by adopt"
+		at.DisableBegun, at.DisabledVersions = time.Time{}, nil
 	}
 }
 

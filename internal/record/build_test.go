@@ -86,6 +86,14 @@ func (b *book) prove(n int, url string) *book {
 	return b.ok(b.Prove(b.clock, attempt(b.attempts)))
 }
 
+// refute is the end of the last attempt.
+func (b *book) refute() *book { return b.ok(b.Refute(attempt(b.attempts), "a test")) }
+
+// alias is a duplicate of an attempt's material in its vault, and not the newest version there.
+func (b *book) alias(n int, v key.Version) *book {
+	return b.ok(b.Alias(b.clock, attempt(n), record.FoundVersion{Version: v}))
+}
+
 func (b *book) finish(n int) *book {
 	_, err := b.Finish(b.clock, b.policy, n)
 	return b.ok(err)

@@ -90,10 +90,24 @@ func (g *Generation) VoidIn(url string, version string, attempt key.ID) (last *P
 	return last
 }
 
-// Holds reports whether a version in a vault has the generation's own material.
+// Awaits returns the placement whose attempt a version carries as its tag, while the record has no other version of
+// it; nil when there is none.
+func (g *Generation) Awaits(url string, v key.Version) *Placement {
+	for i := range g.Placements {
+		p := &g.Placements[i]
+		open := p.Version == "" || p.State == key.Void && p.Version == v.ID
+		if p.Vault == url && open && p.Attempt == key.ID(v.Tags[key.TagAttempt]) {
+			return p
+		}
+	}
+	return nil
+}
+
+// Holds reports whether a version in a vault is of the generation's own material. A refuted version is not.
 func (g *Generation) Holds(url, version string) bool {
 	return version != "" && g.has(func(p Placement) bool {
-		return p.Vault == url && p.Version != "" && slices.Contains(p.Versions(), version)
+		refuted := p.State == key.Refuted || p.State == key.Lifted
+		return p.Vault == url && p.Version != "" && !refuted && slices.Contains(p.Versions(), version)
 	})
 }
 
@@ -143,6 +157,7 @@ func (g Generation) clone() Generation {
 	g.Without = slices.Clone(g.Without)
 	g.Placements = cloneEach(g.Placements, func(p Placement) Placement {
 		p.Aliases = slices.Clone(p.Aliases)
+		p.DisabledVersions = slices.Clone(p.DisabledVersions)
 		p.Operations = slices.Clone(p.Operations)
 		return p
 	})

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -30,7 +31,10 @@ type Placement struct {
 	DisableBegun time.Time `json:"disable_begun,omitzero"`
 	DisabledAt   time.Time `json:"disabled_at,omitzero"`
 	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material
-	// Operations are those it was imported with; empty if keyd does not know them.
+	// DisabledVersions are those of its versions that keyd disabled while others of them are enabled. It is empty when
+	// all are disabled: the state says that.
+	DisabledVersions []string `json:"disabled_versions,omitempty"`
+	// Operations are those it was imported with; empty when keyd does not know them.
 	Operations []key.Operation `json:"operations,omitempty"`
 	// Expires is the expiry date that the import asked for; zero: none.
 	Expires  time.Time       `json:"expires,omitzero"`
@@ -60,8 +64,16 @@ func (p Placement) InVault() bool { return p.Version != "" && p.State != key.Voi
 // Versions is the version and its aliases: everything that the vault has of the placement.
 func (p Placement) Versions() []string { return append([]string{p.Version}, p.Aliases...) }
 
-// ProvableBy returns the operations that the placement was imported with or, if the record does not have them, the
-// given ones. The policy may have changed since the import.
+// Enabled lists those of its versions that are enabled, as far as the record knows.
+func (p Placement) Enabled() []string {
+	if p.State == key.Disabled {
+		return nil
+	}
+	return slices.DeleteFunc(p.Versions(), func(id string) bool { return slices.Contains(p.DisabledVersions, id) })
+}
+
+// ProvableBy is the operations that the placement was imported with, and otherwise the given ones, where the record
+// does not tell. The policy may have changed since the import.
 func (p Placement) ProvableBy(otherwise []key.Operation) []key.Operation {
 	if len(p.Operations) > 0 {
 		return p.Operations

@@ -69,18 +69,35 @@ func (r *Record) Void(attempt key.ID, why string) error {
 	return nil
 }
 
-// Alias records another version of a placement's material.
-func (r *Record) Alias(now time.Time, attempt key.ID, version string) error {
+// Alias records another version of a placement's material. Where consumers follow it now, it becomes a placement of its
+// own, which is to be proven.
+func (r *Record) Alias(now time.Time, attempt key.ID, f FoundVersion) error {
 	at := r.Placement(attempt)
 	if !at.Found() {
 		return fmt.Errorf("the record of %s has no import attempt %s", r.Key, attempt)
 	}
-	at.alias(now, version)
+	if r.follow(at, f) {
+		r.placeFound(now, at.Generation, f, key.CauseDuplicate)
+		return nil
+	}
+	at.alias(now, f.Version)
 	return nil
 }
 
-func (at Placed) alias(now time.Time, version string) {
-	at.Aliases = append(at.Aliases, version)
+// follow reports whether consumers follow a version that repeats the placement's material, and nothing answers that
+// yet: it is the vault's newest, of the generation that was placed there last. It had no placement of its own before,
+// and the placement that it repeats is not refuted.
+func (r *Record) follow(at Placed, f FoundVersion) bool {
+	return f.Newest && f.Version.Enabled && r.NewestIn(at.Vault).Generation == at.Generation &&
+		at.State != key.Refuted && at.Generation.Compromised.IsZero() && !r.Placement(key.ID(f.Version.ID)).Found()
+}
+
+func (at Placed) alias(now time.Time, v key.Version) {
+	if at.State == key.Disabled && v.Enabled { // the retire rule is to ask for this one, too
+		at.DisabledVersions = at.Versions()
+		at.State, at.DisabledAt = key.Superseded, time.Time{}
+	}
+	at.Aliases = append(at.Aliases, v.ID)
 	if !at.Generation.Deactivated.IsZero() {
 		at.Generation.Deactivated = now // it may have been newest until now
 	}

@@ -147,7 +147,12 @@ func (r *Record) Foreign(url string, shown []key.Version) (foreign []key.Version
 
 // Holds reports whether one of the vault's versions is keyd's own.
 func (r *Record) Holds(url, version string) bool {
-	return r.find(func(g *Generation) bool { return g.Holds(url, version) }) != nil
+	for at := range r.in(url) {
+		if at.Version != "" && slices.Contains(at.Versions(), version) {
+			return true
+		}
+	}
+	return false
 }
 
 // Imported lists the placements of which the vault is known to have a version. It ignores aliases.
@@ -201,10 +206,10 @@ func (r *Record) RefutedIn(url string) (last Placed) {
 	return last
 }
 
-// Predecessor is the latest usable generation before number n that was proven in the vault; nil for none.
-func (r *Record) Predecessor(url string, n int) *Generation {
+// GoodUpTo is the latest usable generation up to number n that was proven in the vault; nil for none.
+func (r *Record) GoodUpTo(url string, n int) *Generation {
 	return r.findLast(func(g *Generation) bool {
-		return g.Number < n && g.Usable() && g.has(func(p Placement) bool { return p.Vault == url && p.Good() })
+		return g.Number <= n && g.Usable() && g.has(func(p Placement) bool { return p.Vault == url && p.Good() })
 	})
 }
 
@@ -249,7 +254,8 @@ func (r *Record) Adopted(url, version string) bool {
 // are sorted by vault, with the newest of each vault first.
 func (r *Record) Provable() (list []Placed) {
 	for at := range r.all {
-		if at.Version != "" && (at.State == key.Proven || at.Older()) {
+		disabled := slices.Contains(at.DisabledVersions, at.Version)
+		if at.Version != "" && !disabled && (at.State == key.Proven || at.Older()) {
 			list = append(list, at)
 		}
 	}

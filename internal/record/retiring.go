@@ -1,6 +1,7 @@
 package record
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -50,7 +51,7 @@ func (r *Record) supersededAt(g *Generation, url string) (first time.Time) {
 // Disabling is a disabling of one generation in one vault of which keyd does not know the outcome.
 type Disabling struct {
 	Placed            // the last of its placements
-	Versions []string // all of them
+	Versions []string // all that were enabled before
 }
 
 // Disablings lists the open disablings in a vault, one for each generation.
@@ -59,7 +60,7 @@ func (r *Record) Disablings(url string) (list []Disabling) {
 		if at.State != key.Disabling {
 			continue
 		}
-		versions := at.Versions()
+		versions := at.Enabled()
 		if n := len(list); n > 0 && list[n-1].Generation == at.Generation {
 			list[n-1].Placed, list[n-1].Versions = at, append(list[n-1].Versions, versions...)
 			continue
@@ -69,22 +70,30 @@ func (r *Record) Disablings(url string) (list []Disabling) {
 	return list
 }
 
-// BeginDisable marks a generation's superseded placements in a vault as being disabled, and returns their versions.
-// at is by the vault's clock if that is known.
+// BeginDisable marks a generation's superseded placements in a vault as being disabled, and lists the versions of them
+// to disable. at is by the vault's clock as far as that is known.
 func (r *Record) BeginDisable(attempt key.ID, at time.Time) (versions []string, err error) {
 	err = r.older(attempt, func(p *Placement) {
+		versions = append(versions, p.Enabled()...)
 		p.State, p.DisableBegun = key.Disabling, at
-		versions = append(versions, p.Versions()...)
 	})
 	return versions, err
 }
 
-// Disable records that a disabling happened.
-func (r *Record) Disable(attempt key.ID, now time.Time) error {
+// Disable records that what was begun happened, but for the versions that are still enabled. A placement with one of
+// those is not disabled: the retire rule goes on to ask for the rest.
+func (r *Record) Disable(attempt key.ID, now time.Time, enabled []string) error {
 	return r.older(attempt, func(p *Placement) {
-		if p.State == key.Disabling {
-			p.State, p.DisabledAt, p.DisableBegun = key.Disabled, now, time.Time{}
+		if p.State != key.Disabling {
+			return
 		}
+		p.DisableBegun = time.Time{}
+		off := slices.DeleteFunc(p.Versions(), func(id string) bool { return slices.Contains(enabled, id) })
+		if len(off) == len(p.Versions()) {
+			p.State, p.DisabledAt, p.DisabledVersions = key.Disabled, now, nil
+			return
+		}
+		p.State, p.DisabledVersions = key.Superseded, off
 	})
 }
 
@@ -107,4 +116,15 @@ func (r *Record) older(attempt key.ID, change func(*Placement)) error {
 		}
 	}
 	return nil
+}
+
+// StillEnabled lists the versions of the attempt's generation in the attempt's vault that a disabling has left over.
+func (r *Record) StillEnabled(attempt key.ID) (versions []string) {
+	of := r.Placement(attempt)
+	for at := range r.in(of.Vault) {
+		if at.Generation == of.Generation && at.Older() {
+			versions = append(versions, at.Enabled()...)
+		}
+	}
+	return versions
 }

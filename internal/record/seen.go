@@ -154,7 +154,17 @@ func (v VaultSeen) Latest() (latest key.Version) {
 	return latest
 }
 
-// Count is how many of the versions the vault shows as enabled, and how many as disabled.
+// Enabled lists the versions that the vault shows enabled.
+func (v VaultSeen) Enabled() (ids []string) {
+	for _, x := range v.Versions {
+		if x.Enabled {
+			ids = append(ids, x.ID)
+		}
+	}
+	return ids
+}
+
+// Count is how many of the versions the vault shows enabled, and how many disabled.
 func (v VaultSeen) Count(versions []string) (enabled, disabled int) {
 	for _, id := range versions {
 		switch x, listed := v.Version(id); {

@@ -14,7 +14,6 @@ import (
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
-	"github.com/keyd-project/keyd/internal/status"
 )
 
 var (
@@ -136,34 +135,6 @@ func TestALostAnswerBeforeTheCommitIsRepeatedOnlyAfterTheSettleTime(t *testing.T
 	}
 	if n := len(w.record(p.Key).Generations[0].Placements); n != 2 {
 		t.Errorf("%d placements, want a void one and a good one", n)
-	}
-}
-
-func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
-	w := newWorld(t, 1, weu)
-	p := policy(weu)
-	var late key.ID
-	w.strike = func(_ int, call string) fault {
-		if call == "weu.Import" && late == "" {
-			late = w.record(p.Key).Generations[0].Placements[0].Attempt
-			return failBeforeAmbiguous
-		}
-		return none
-	}
-	w.settle(p)
-	pairs := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
-	w.vault[weu.URL].add(p.Key, pairs[0].private, map[string]string{key.TagAttempt: string(late)})
-	w.now = w.now.Add(time.Hour)
-	w.settle(p)
-	w.checkDone(p, 1, 1)
-	aliases := w.record(p.Key).Generations[0].In(weu.URL).Aliases
-	if len(aliases) != 1 {
-		t.Fatalf("aliases %v, want one", aliases)
-	}
-	// The event names the duplicate, not the version whose material it repeats.
-	want := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
-	if !strings.Contains(w.story(), want) {
-		t.Errorf("the story lacks %q:\n%s", want, w.story())
 	}
 }
 

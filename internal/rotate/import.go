@@ -180,7 +180,14 @@ func (r *Rotator) land(ctx context.Context, a act) (record.Record, error) {
 
 // alias records a version that repeats a placement's material.
 func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
-	if err := a.rec.Alias(r.now(), a.step.Attempt, a.step.Version); err != nil {
+	v, ok := a.in().Version(a.step.Version)
+	if !ok {
+		return a.rec, fmt.Errorf("version %s is not in the last listing", a.step.Version)
+	}
+	vault := key.Vault{Name: a.rec.VaultName(a.policy, a.step.Vault), URL: a.step.Vault}
+	if err := a.rec.Alias(r.now(), a.step.Attempt, record.FoundVersion{
+		Vault: vault, Version: v, Newest: v.ID == a.in().Newest, Operations: a.in().Operations[v.ID],
+	}); err != nil {
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.AliasAdopted,

@@ -245,6 +245,13 @@ func (l *Loop) Names() []string {
 	return slices.Sorted(maps.Keys(l.keys))
 }
 
+// waitsForVaults reports whether a job waits until every vault was looked at: a first look at a quiet key is in no hurry
+// then. It is called with the lock held.
+func (l *Loop) waitsForVaults(c priority.Class) bool {
+	first := l.queue.ready[c].first()
+	return l.unlooked > 0 && !l.once && c == priority.Look && first != nil && !first.ofVault
+}
+
 // Looked reports whether every vault was looked at once. The keys follow one after the other, those first with which
 // something is to be done.
 func (l *Loop) Looked() bool {
@@ -339,7 +346,7 @@ func (l *Loop) turn(ctx context.Context) (next time.Time) {
 func (l *Loop) next() *job {
 	switch {
 	case len(l.busy) < l.parallel || l.urgent != nil && len(l.busy) == l.parallel:
-		return l.queue.next()
+		return l.queue.next(l.waitsForVaults)
 	case l.urgent == nil:
 		l.urgent = l.queue.nextOf(priority.Operator)
 		return l.urgent

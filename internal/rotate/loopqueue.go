@@ -48,9 +48,9 @@ func (q *queue) promote(now time.Time) {
 	}
 }
 
-// next takes out the job whose turn it is among those that are due; nil when none is.
-func (q *queue) next() *job {
-	c, ok := q.picker.Next(func(c priority.Class) bool { return q.ready[c].Len() > 0 })
+// next takes out the job whose turn it is among those that are due; nil when none is. It leaves out the classes that wait.
+func (q *queue) next(waits func(priority.Class) bool) *job {
+	c, ok := q.picker.Next(func(c priority.Class) bool { return q.ready[c].Len() > 0 && !waits(c) })
 	if !ok {
 		return nil
 	}

@@ -58,6 +58,15 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 	return r.save(ctx, rec, chain.GenerationMade, fields)
 }
 
+// known is the newest pair of a key that must be in the HSM; "" for none.
+func known(rec *record.Record) key.ID {
+	pairs := rec.Pairs()
+	if len(pairs) == 0 {
+		return ""
+	}
+	return pairs[len(pairs)-1].ID
+}
+
 // abandon gives up an id and draws another one for the same generation.
 func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record, error) {
 	id, err := r.newID()

@@ -273,7 +273,9 @@ func (h *modelHSM) under(id key.ID) (out []key.Object) {
 	return out
 }
 
-func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
+func (h *modelHSM) Generate(
+	_ context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
+) error {
 	return h.w.call("hsm.Generate", func() error {
 		if err := h.unavailable(); err != nil {
 			return err

@@ -37,15 +37,22 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 		}
 		killpoint.At("disable-after")
 	}
-	return r.disableDone(ctx, a)
+	return r.disabled(ctx, a, nil)
 }
 
-// disableDone records that a disabling happened.
+// disableDone records what the vault shows of a disabling that was cut short.
 func (r *Rotator) disableDone(ctx context.Context, a act) (record.Record, error) {
-	if err := a.rec.Disable(a.step.Attempt, r.now()); err != nil {
+	return r.disabled(ctx, a, a.in().Enabled())
+}
+
+// disabled records that what was begun has happened, but for the versions that are still enabled.
+func (r *Rotator) disabled(ctx context.Context, a act, enabled []string) (record.Record, error) {
+	if err := a.rec.Disable(a.step.Attempt, r.now(), enabled); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, chain.Disabled, placementFields(&a.rec, a.step.Attempt, nil))
+	left := a.rec.StillEnabled(a.step.Attempt)
+	return r.save(ctx, a.rec, chain.Disabled,
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"still_enabled": spaced(left)}))
 }
 
 // disableAborted records that a disabling did not happen.

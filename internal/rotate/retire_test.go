@@ -90,8 +90,9 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	}
 }
 
-// keyd crashes after disabling the version and before disabling its alias. It still reports its own act as its own.
-func TestKeydFinishesAHalfDoneDisabling(t *testing.T) {
+// keyd crashes between the version and its alias, and then the rule is gone for a while. keyd reports its own act as
+// its own, and disables the rest once a rule asks for it.
+func TestKeydRecordsAHalfDoneDisablingAndFinishesItByTheRule(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	first := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
 	w.now = w.now.Add(time.Hour)
@@ -120,6 +121,17 @@ func TestKeydFinishesAHalfDoneDisabling(t *testing.T) {
 	}
 	if got := w.drifts(w.rotator(), p); len(got) > 0 {
 		t.Errorf("drift %v", got)
+	}
+	if at := w.record(p.Key).Generations[0].Placements[0]; at.State != key.Superseded {
+		t.Errorf("with one version still enabled the placement is %s", at.State)
+	}
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	w.settle(p)
+	if at := w.record(p.Key).Generations[0].Placements[0]; at.State != key.Disabled ||
+		w.saved("disabled") != 2 || len(w.vault[weu.URL].disabled) != 2 {
+		t.Errorf("in the end the placement is %s, %d entries record it, and %v is disabled\n%s", at.State,
+			w.saved("disabled"), w.vault[weu.URL].disabled, w.story())
 	}
 }
 

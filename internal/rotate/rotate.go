@@ -23,8 +23,8 @@ type HSM interface {
 	proof.HSM
 	// Describe identifies the HSM, for the audit.
 	Describe(ctx context.Context) (key.HSMInfo, error)
-	// Generate makes a pair under a CKA_ID that was never used.
-	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
+	// Generate makes a pair under a CKA_ID that was never used, on a token that has the pair known; "": none.
+	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	// PublicKey reads back the attributes of the one pair under id and makes it prove possession of the private key.
 	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	// WrapFor returns the private key as CKM_RSA_AES_KEY_WRAP ciphertext (PKCS#11 v3.0 section 2.1.21) for a KEK that

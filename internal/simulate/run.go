@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Run plays one seed: a storm of some days, then calm, then the
-// judgement on what is left.
+// Run plays one seed: a storm of faults for some days, then calm, then the judgement
+// on what is left.
 func (ps Primes) Run(seed uint64, opts Options) Result {
 	w := newWorld(ps, seed, opts)
 	w.guard(func() {
@@ -44,7 +44,7 @@ func (w *World) guard(f func()) {
 	f()
 }
 
-// settings draws what this world is like.
+// settings draws the settings of this world.
 func (w *World) settings() {
 	for i := range 1 + w.rnd.IntN(3) {
 		v := key.Vault{Name: fmt.Sprintf("vault-%d", i+1), Kind: key.KeyVault}
@@ -99,7 +99,7 @@ func (w *World) employ(name string, look time.Duration) {
 	d.start()
 }
 
-// storm is the time of faults.
+// storm lets time pass with faults and meddling.
 func (w *World) storm() {
 	end := w.now.Add(w.between(12*time.Hour, 5*24*time.Hour))
 	every := w.between(2*time.Hour, 48*time.Hour)
@@ -114,7 +114,7 @@ func (w *World) storm() {
 	}
 }
 
-// turn is the next thing that happens, at most at limit.
+// turn lets the next thing happen, or time pass until limit if that comes first.
 func (w *World) turn(limit time.Time) {
 	d, name, at := w.next()
 	if d == nil || at.After(limit) {
@@ -143,7 +143,7 @@ func (w *World) turn(limit time.Time) {
 	}
 }
 
-// next is the daemon and the vault or key whose turn comes first, or a start after a crash.
+// next is the daemon whose turn comes first, with its key or vault. A start after a crash is a turn, too.
 func (w *World) next() (next *daemon, of string, at time.Time) {
 	var names []string
 	for _, v := range w.vaults {
@@ -166,13 +166,13 @@ func (w *World) next() (next *daemon, of string, at time.Time) {
 	return next, of, at
 }
 
-// settle is the calm: what is due must be done, and then all must be in order.
+// settle is the calm after the storm. keyd must do what is due, and then all must be in order.
 func (w *World) settle() {
 	const calm = 80 * time.Hour
 	w.calm = true
 	w.log("the faults cease")
 	w.repair()
-	w.unscheduled(12 * time.Hour) // so that no rotation hides what it should repair
+	w.unscheduled(12 * time.Hour) // so that no rotation hides what keyd should repair
 	for _, k := range w.keys {
 		w.judgeIntended(k)
 		k.policy = k.home
@@ -192,7 +192,7 @@ func (w *World) settle() {
 	w.judgeOwed()
 }
 
-// unscheduled is a quiet time in which no schedule fires.
+// unscheduled lets time pass in which nothing disturbs keyd and no schedule fires.
 func (w *World) unscheduled(long time.Duration) {
 	for _, k := range w.keys {
 		k.policy.Schedule = nil

@@ -45,9 +45,11 @@ type Placement struct {
 	DisabledAt time.Time          `json:"disabled_at,omitzero"`
 	Expires    time.Time          `json:"expires,omitzero"`
 	Aliases    []string           `json:"aliases,omitempty"`
-	KEK        string             `json:"kek,omitempty"` // kid with version
-	KEKPrint   key.Fingerprint    `json:"kek_fingerprint,omitempty"`
-	Detail     string             `json:"detail,omitempty"`
+	// DisabledVersions are those that keyd disabled while others of the placement are enabled.
+	DisabledVersions []string        `json:"disabled_versions,omitempty"`
+	KEK              string          `json:"kek,omitempty"` // kid with version
+	KEKPrint         key.Fingerprint `json:"kek_fingerprint,omitempty"`
+	Detail           string          `json:"detail,omitempty"`
 }
 
 // Latest is the generation with the highest number that was not discarded; nil for none.

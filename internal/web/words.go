@@ -53,7 +53,7 @@ var steps = map[string][3]string{
 	"prove":   {"Proving", "Proven", "in"},
 	"finish":  {"Finishing the rotation", "Rotation finished: active everywhere", ""},
 	"disable": {"Disabling under the retire rule", "Disabled under the retire rule", "in"},
-	"disable-done": {"Recording that an interrupted disable succeeded", "An interrupted disable succeeded",
+	"disable-done": {"Recording what an interrupted disable did", "Recorded what an interrupted disable did",
 		"in"},
 	"disable-aborted": {"Recording that an interrupted disable did not happen", "An interrupted disable did not happen",
 		"in"},

@@ -166,7 +166,7 @@ func place(t *testing.T, rec *record.Record, at time.Time) {
 		err = rec.Land(at, attempt, key.Version{ID: "v1", Created: at})
 	}
 	if err == nil {
-		err = rec.Alias(at, attempt, "a")
+		err = rec.Alias(at, attempt, record.FoundVersion{Version: key.Version{ID: "a"}})
 	}
 	if err != nil {
 		t.Fatal(err)
