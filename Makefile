@@ -140,7 +140,7 @@ simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k 
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
-decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1)
+decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1), and what their state costs
 	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
