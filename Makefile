@@ -33,7 +33,7 @@ NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
 	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
-	screenshots demo test simulate decade lint faults fuzz crashtest bench bench-crowd clean
+	screenshots demo test simulate decade lint faults fuzz crashtest bench bench-crowd idle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -179,6 +179,10 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 bench: deps ## measure the hop between the processes, the HSM side's recovery and the emulator
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
+
+idle: deps ## the CPU time that an idle daemon takes with KEYS=n keys (default 40) in two vaults each, both sides
+	@go test -count=1 -v -timeout 2h -run '^TestTheCPUTimeOfAnIdleDaemon$$' ./softhsm-test/e2e -args \
+	  -idle-keys $${KEYS:-40} | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
 bench-crowd: ## what status, page, scrape and idling cost a daemon with 10,000 generated keys, in time and bytes
 	go test -run '^$$' -bench 'TenThousandKeys' -benchtime 10x ./internal/daemon
