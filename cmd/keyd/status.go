@@ -27,7 +27,7 @@ shows all of them, and --json always does. With KEY it shows that key's generati
 they have in each vault, and their proofs.`,
 		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n" +
 			"  keyd status --json | jq '.keys[].state'",
-		Args:    args(cobra.MaximumNArgs(1)),
+		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(names) > 0 {
 				return a.statusOf(cmd.Context(), names[0])
@@ -96,12 +96,12 @@ func writeKeys(w io.Writer, s style, snap status.Snapshot) {
 // writeRest says which keys follow, and how to see the others.
 func writeRest(w io.Writer, snap status.Snapshot) {
 	const others = "keyd status --all lists every key, keyd status KEY shows one."
-	shown, found := len(snap.Keys), snap.Summary.Found
-	switch {
-	case shown == snap.Summary.Keys:
-	case shown == 0:
+	found := snap.Summary.Found
+	switch shown := len(snap.Keys); shown {
+	case snap.Summary.Keys:
+	case 0:
 		fmt.Fprintln(w, "No key needs anybody.", others)
-	case shown == found:
+	case found:
 		fmt.Fprintln(w, "Below are the keys that need somebody or are under way.", others)
 	default:
 		fmt.Fprintf(w, "Below are %d of the %d keys that need somebody or are under way. %s\n", shown, found, others)

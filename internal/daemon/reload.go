@@ -82,6 +82,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	for _, v := range old.Vaults {
 		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {
 			d.observer.Metrics.ForgetVault(v.Name)
+			d.health.Metrics.ForgetVault(v.Name)
 			d.vaultSeen.Forget(v.Name)
 		}
 	}

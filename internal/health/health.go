@@ -329,7 +329,7 @@ func (h *Health) moved(now time.Time, url string, configured bool) {
 			}
 			t.last = Last{Seen: now}
 			if !noted {
-				h.Metrics.forget(t.VaultName)
+				h.Metrics.ForgetVault(t.VaultName)
 				h.Logger.Warn("vault is not in the configuration: keyd does not prove its versions",
 					"VAULT", t.VaultName, "url", url)
 			}

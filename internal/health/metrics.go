@@ -109,8 +109,8 @@ func (m *Metrics) expect(before, now map[string]quota.Pace) {
 // has makes the counter of a vault in which there is something to prove.
 func (m *Metrics) has(vault string) { m.total.WithLabelValues(vault, string(key.Passed), "", "") }
 
-// forget drops what was counted of a vault that left the configuration.
-func (m *Metrics) forget(vault string) {
+// ForgetVault drops what was counted of a vault that left the configuration.
+func (m *Metrics) ForgetVault(vault string) {
 	m.total.DeletePartialMatch(prometheus.Labels{"vault": vault})
 	m.duration.DeleteLabelValues(vault)
 }
