@@ -87,12 +87,13 @@ func crowdRecord(p key.Policy) record.Record {
 	return rec
 }
 
-// crowdHSM does not answer: what it would show is not what is measured.
+// crowdHSM does not answer: nothing here measures what it would show.
 type crowdHSM struct{}
 
 var errAway = errors.New("the HSM side is away")
 
 func (crowdHSM) Inventory(context.Context) ([]key.Object, error)         { return nil, errAway }
+func (crowdHSM) Find(context.Context, key.ID) ([]key.Object, error)      { return nil, errAway }
 func (crowdHSM) CheckKEK(context.Context, key.KEK) (how string, e error) { return "configured", nil }
 
 // crowdSeen is a vault that shows what the record has.
@@ -106,6 +107,7 @@ func (v crowdSeen) KEKVersions(context.Context) ([]key.Version, error)   { retur
 func (v crowdSeen) NativeRotation(context.Context, string) (bool, error) { return false, nil }
 func (v crowdSeen) Deleted(context.Context, string) (bool, error)        { return false, nil }
 func (v crowdSeen) ClockSkew() (time.Duration, bool)                     { return 0, true }
+func (v crowdSeen) Sweep(context.Context, int) ([]key.Item, error)       { return nil, key.ErrTooManyPages }
 func (v crowdSeen) Newest(ctx context.Context, name string) (key.Version, error) {
 	all, err := v.Versions(ctx, name)
 	return all[len(all)-1], err

@@ -120,7 +120,7 @@ func (l *statusLine) next(changed <-chan struct{}) (text string, ok bool) {
 
 func (d *Daemon) statusLine() string {
 	if ready, _ := d.Ready(); !ready {
-		return "looking at every key for the first time"
+		return "looking at every vault for the first time"
 	}
 	s := d.overview(context.Background())
 	if len(s.Problems) > 0 {

@@ -119,3 +119,37 @@ func TestWhenAVersionExpiresIsShownFromThirtyDaysBefore(t *testing.T) {
 	look(now.Add(90 * 24 * time.Hour))
 	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds")
 }
+
+// The last complete listing of a key may be hours old while sweeps confirm it.
+func TestAVaultIsSeenWhenItLastAnswered(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	m.clock = func() time.Time { return time.Unix(9000, 0) }
+	look := func(begun, clock int64, err error) {
+		seen := record.VaultSeen{Begun: time.Unix(begun, 0), ClockAt: time.Unix(clock, 0), Err: err}
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: seen}})
+	}
+	const up, seen = `keyd_vault_up{vault="weu"} `, `keyd_vault_last_seen_timestamp_seconds{vault="weu"} `
+	look(1000, 7000, nil)
+	wantSeries(t, reg, "keyd_vault_last_seen_timestamp_seconds", seen+"7000")
+	look(8000, 0, errors.New("no answer"))
+	look(7500, 7500, nil) // another key's look that is older
+	wantSeries(t, reg, "keyd_vault_up", up+"0")
+	wantSeries(t, reg, "keyd_vault_last_seen_timestamp_seconds", seen+"7000")
+	look(2000, 8500, nil)
+	wantSeries(t, reg, "keyd_vault_up", up+"1")
+	wantSeries(t, reg, "keyd_vault_last_seen_timestamp_seconds", seen+"8500")
+}
+
+func TestAVaultIsShownAgainAfterTheClockWasPutBack(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	look := func(at int64, err error) {
+		m.clock = func() time.Time { return time.Unix(at, 0) }
+		seen := record.VaultSeen{Begun: time.Unix(at, 0), Err: err}
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: seen}})
+	}
+	look(9000, nil)
+	look(1000, errors.New("no answer"))
+	wantSeries(t, reg, "keyd_vault_up", `keyd_vault_up{vault="weu"} 0`)
+}

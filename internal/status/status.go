@@ -15,7 +15,7 @@ type Snapshot struct {
 	Instance string    `json:"instance"`
 	At       time.Time `json:"at"`
 	Started  time.Time `json:"started"`
-	// Ready: keyd has looked at every key once, and can work.
+	// Ready: keyd has looked at every vault once, and can work.
 	Ready    bool      `json:"ready"`
 	Summary  Summary   `json:"summary"`
 	Problems []Problem `json:"problems,omitempty"` // worst first

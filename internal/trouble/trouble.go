@@ -102,7 +102,7 @@ func (f *finder) daemon(s status.Snapshot) {
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
 	if !s.Ready && f.late(NotReady, s.Started) {
-		f.add(NotReady, about{}, "keyd has not looked at every key since it started at "+words.Moment(s.Started))
+		f.add(NotReady, about{}, "keyd has not looked at every vault since it started at "+words.Moment(s.Started))
 	}
 }
 

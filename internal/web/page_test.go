@@ -280,7 +280,7 @@ func TestTheVerdictIsTheWorst(t *testing.T) {
 	}{
 		{nil, 1, true, "All is well"},
 		{nil, 0, true, "keyd runs; no key is configured yet"},
-		{nil, 1, false, "keyd is looking at every key for the first time"},
+		{nil, 1, false, "keyd is looking at every vault for the first time"},
 		{[]status.Problem{warning}, 1, true, "One problem to look at; nothing is lost"},
 		{[]status.Problem{critical}, 1, true, "One problem needs someone now"},
 		{[]status.Problem{critical, warning, warning}, 1, true, "One problem needs someone now, and 2 more can wait"},

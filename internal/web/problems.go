@@ -141,7 +141,7 @@ func verdict(s status.Snapshot) (severity status.Severity, words string) {
 	case rest > 0:
 		return status.Warning, fmt.Sprintf("%d problems to look at; nothing is lost", rest)
 	case !s.Ready:
-		return status.Warning, "keyd is looking at every key for the first time"
+		return status.Warning, "keyd is looking at every vault for the first time"
 	case s.Summary.Keys == 0:
 		return "", "keyd runs; no key is configured yet"
 	}
