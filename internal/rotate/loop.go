@@ -191,7 +191,9 @@ func (l *Loop) wake(j *job, w wake) {
 		j.woken = &w
 		return
 	}
-	j.due = l.r.Clock()
+	if now := l.r.Clock(); j.in == nil || j.due.After(now) { // else it keeps its place
+		j.due = now
+	}
 	l.queue.put(j)
 	l.poke()
 }
@@ -284,6 +286,9 @@ func (l *Loop) start(ctx context.Context) {
 	l.started = true
 	l.mu.Unlock()
 	for _, name := range l.Names() {
+		if ctx.Err() != nil {
+			return
+		}
 		p, _ := l.Policy(name)
 		work, begun := l.steps.unfinished(ctx, p)
 		l.mu.Lock()

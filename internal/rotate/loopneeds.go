@@ -32,8 +32,13 @@ type needed struct {
 	lacking bool // a look did not find it
 	tries   *job // the key that tries again for all, and when
 	at      time.Time
+	found   time.Time // when a key's look last found it after another had not
 	back    time.Time // when the vault's own step, or the daemon, saw that it is there
 }
+
+// foundPause is the least time between two wakings by what keys find. A key that alone lacks what the others find would
+// else be stepped after every look of theirs.
+const foundPause = 30 * time.Second
 
 func (l *Loop) needed(n need) *needed {
 	if l.needs[n] == nil {
@@ -99,12 +104,20 @@ func silent(err error) bool {
 	return key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded)
 }
 
-// found wakes the keys that wait for what a look did find.
+// found notes that a key's look found what others may wait for.
 func (l *Loop) found(n need) {
-	if known := l.needs[n]; known == nil || !known.lacking {
+	known, now := l.needs[n], l.r.Clock()
+	if known == nil || !known.lacking || now.Sub(known.found).Abs() < foundPause {
 		return
 	}
-	l.needs[n] = &needed{back: l.needs[n].back}
+	known.found = now
+	l.isBack(n)
+}
+
+// isBack wakes the keys and the vault that wait for what is there again.
+func (l *Loop) isBack(n need) {
+	known := l.needed(n)
+	known.lacking, known.tries = false, nil
 	for _, j := range l.keys {
 		if j.pos.Step.Kind == plan.Wait && slices.Contains(j.lacks, n) {
 			l.wake(j, wake{j.work, true})
@@ -138,7 +151,7 @@ func (l *Loop) HSMBack() {
 	defer l.mu.Unlock()
 	n := need{kind: needHSM}
 	l.needed(n).back = l.r.Clock()
-	l.found(n)
+	l.isBack(n)
 	for _, j := range l.vaults {
 		l.wake(j, wake{priority.Due, true}) // the HSM side says which key exchange keys it trusts
 	}
@@ -162,7 +175,7 @@ func (l *Loop) vaultSeen(j *job) {
 			l.r.Observer.AskAgain()
 		}
 		l.needed(n).back = o.At
-		l.found(n)
+		l.isBack(n)
 	case silent(o.Err):
 		j.lacks = []need{n}
 		l.needed(n).lacking = true
@@ -182,7 +195,5 @@ func (l *Loop) kekUsed(vault *job) {
 		}
 		l.wake(j, wake{c, true})
 	}
-	if known := l.needs[need{needKEK, vault.id}]; known != nil {
-		*known = needed{}
-	}
+	*l.needed(need{needKEK, vault.id}) = needed{}
 }
