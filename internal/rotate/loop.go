@@ -89,15 +89,15 @@ type wake struct {
 	fresh bool // what the last look did not find may be there now
 }
 
-// NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator waits:
-// a look at a vault that does not answer takes long.
+// NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator
+// waits: a look at a vault that does not answer takes long.
 func NewLoop(r *Rotator, parallel int) *Loop {
 	return &Loop{r: r, steps: r, parallel: max(1, parallel), changed: make(chan struct{}, 1), keys: map[string]*job{},
 		vaults: map[string]*job{}, busy: map[string]*job{}, queue: newQueue(), needs: map[need]*needed{}}
 }
 
-// SetPolicies makes these the keys of the loop. Every key is stepped at once, the new and the changed ones first. A key
-// that is no longer named is left alone.
+// SetPolicies makes these the keys of the loop. Every key is stepped at once, the new and the changed ones first. A
+// key that is no longer named is left alone.
 func (l *Loop) SetPolicies(policies []key.Policy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -247,8 +247,8 @@ func (l *Loop) Names() []string {
 	return slices.Sorted(maps.Keys(l.keys))
 }
 
-// waitsForVaults reports whether a job waits until every vault was looked at: a first look at a quiet key is in no hurry
-// then. It is called with the lock held.
+// waitsForVaults reports whether a job waits until every vault was looked at: a first look at a quiet key is in no
+// hurry then. It is called with the lock held.
 func (l *Loop) waitsForVaults(c priority.Class) bool {
 	first := l.queue.ready[c].first()
 	return l.unlooked > 0 && !l.once && c == priority.Look && first != nil && !first.ofVault

@@ -27,9 +27,10 @@ func TestKeysThatWaitForAKeyExchangeKeyGoOnAtOnceWhenItIsInUse(t *testing.T) {
 			return plan.Step{Kind: plan.UseKEK}, nil
 		}
 		l := fakeLoop(f, 4)
-		l.SetVaults(weu)
 		l.SetPolicies(keys(3))
 		run(t, l)
+		synctest.Wait()
+		l.SetVaults(weu)
 		wantCounts(t, f, map[string]int{testVault: 1, "key-0000": 1, "key-0001": 1, "key-0002": 1})
 		close(made)
 		wantCounts(t, f, map[string]int{testVault: 2, "key-0000": 2, "key-0001": 2, "key-0002": 2})
