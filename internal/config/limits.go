@@ -51,7 +51,7 @@ func (c *Config) Slower() (list []quota.Fit) {
 	for _, p := range c.Policies {
 		for _, v := range p.Vaults {
 			all := proofs[v.URL]
-			all.Newest.Add(v.Kind, p.Spec, p.Operations)
+			all.AddNewest(v.Kind, p.Spec, p.Operations)
 			proofs[v.URL] = all
 		}
 	}

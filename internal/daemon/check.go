@@ -14,7 +14,8 @@ import (
 
 // Check tries everything that keyd needs once. It changes nothing.
 func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
-	return check.Run(priority.With(ctx, priority.Operator), check.Parts{
+	ctx = priority.With(ctx, priority.Operator)
+	return check.Run(ctx, check.Parts{
 		ConfigPath: d.opts.ConfigPath, Config: d.config(), Store: d.store, Keys: d.loop, Observer: d.observer,
 		Health: d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
 		HSMUnit: d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),

@@ -38,7 +38,9 @@ type world struct {
 	fail    func(vault, version string, leg proof.Leg) error
 	wrong   map[string]bool // versions that show another modulus
 	proofs  map[string][]time.Time
-	under   map[string]int // Gets under way, by vault
+	shown   map[string]bool // versions of which a proof has the answer to its Get
+	gets    int
+	under   map[string]int // first calls of proofs under way, by vault
 	most    int
 	latency time.Duration
 	expires time.Time // of every version
@@ -59,7 +61,8 @@ func newWorld(t *testing.T, keys ...Key) *world {
 	}
 	print := m.Fingerprint()
 	w := &world{pair: pair, print: print, keys: keys, gone: map[string]bool{}, wrong: map[string]bool{},
-		proofs: map[string][]time.Time{}, under: map[string]int{}, closed: map[string][sha256.Size]byte{}}
+		shown: map[string]bool{}, proofs: map[string][]time.Time{}, under: map[string]int{},
+		closed: map[string][sha256.Size]byte{}}
 	for i := range keys {
 		for j := range keys[i].Record.Generations {
 			keys[i].Record.Generations[j].Fingerprint = print
@@ -139,7 +142,8 @@ type fakeVault struct {
 
 func (v fakeVault) ClockSkew() (time.Duration, bool) { return 0, false }
 
-func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, error) {
+// begin notes the first call of a proof.
+func (v fakeVault) begin(ctx context.Context, version string) error {
 	v.w.do(func() {
 		v.w.proofs[version] = append(v.w.proofs[version], time.Now())
 		v.w.under[v.url]++
@@ -150,8 +154,16 @@ func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, err
 		select {
 		case <-time.After(v.w.latency):
 		case <-ctx.Done():
-			return key.Version{}, ctx.Err()
+			return ctx.Err()
 		}
+	}
+	return nil
+}
+
+func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, error) {
+	v.w.do(func() { v.w.gets++ })
+	if err := v.begin(ctx, version); err != nil {
+		return key.Version{}, err
 	}
 	pub := v.w.pair.PublicKey
 	v.w.do(func() {
@@ -163,7 +175,11 @@ func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, err
 	if err != nil {
 		return key.Version{}, err
 	}
-	return key.Version{ID: version, Material: m, Expires: v.w.expires}, v.w.failure(v.url, version, proof.LegModulus)
+	if err := v.w.failure(v.url, version, proof.LegModulus); err != nil {
+		return key.Version{}, err
+	}
+	v.w.do(func() { v.w.shown[version] = true })
+	return key.Version{ID: version, Material: m, Expires: v.w.expires}, nil
 }
 
 func (v fakeVault) Wrap(_ context.Context, _, version string, plaintext []byte) ([]byte, error) {
@@ -175,7 +191,20 @@ func (v fakeVault) Wrap(_ context.Context, _, version string, plaintext []byte) 
 	return ciphertext, err
 }
 
-func (v fakeVault) Unwrap(_ context.Context, _, version string, ciphertext []byte) ([]byte, error) {
+func (v fakeVault) Unwrap(ctx context.Context, _, version string, ciphertext []byte) ([]byte, error) {
+	asked, wrong := false, false
+	v.w.do(func() {
+		asked, wrong = v.w.shown[version], v.w.wrong[version]
+		delete(v.w.shown, version)
+	})
+	if !asked {
+		if err := v.begin(ctx, version); err != nil {
+			return nil, err
+		}
+	}
+	if wrong {
+		return []byte("something else"), nil
+	}
 	if err := v.w.failure(v.url, version, proof.LegUnwrap); err != nil {
 		return nil, err
 	}

@@ -129,7 +129,6 @@ func (h *Health) now() time.Time { return h.Clock().Round(0) }
 // Run proves what is due until ctx ends, and returns after the last proof ended. Start it after the loop's first
 // observation: only then does keyd know that the records belong to this HSM and these vaults.
 func (h *Health) Run(ctx context.Context) {
-	ctx = priority.With(ctx, priority.Proof)
 	var proofs sync.WaitGroup
 	defer proofs.Wait()
 	for ctx.Err() == nil {

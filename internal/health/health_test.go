@@ -182,7 +182,7 @@ func TestARefutedProofAlarmsAtOnce(t *testing.T) {
 				t.Error("not shown after the first refuted proof")
 			}
 		})
-		if !strings.Contains(log.String(), "proof refuted") || !strings.Contains(log.String(), "leg=modulus") {
+		if !strings.Contains(log.String(), "proof refuted") || !strings.Contains(log.String(), "leg=vault-unwrap") {
 			t.Errorf("log: %s", log.String())
 		}
 	})

@@ -42,7 +42,9 @@ func (h *Health) fit() {
 	}
 	shown := map[string]quota.Pace{} // by name
 	for _, s := range h.subjects {
-		shown[s.VaultName] = possible[s.Vault] // a key that is no longer configured may know the vault by an old name
+		if p, ok := possible[s.Vault]; ok {
+			shown[s.VaultName] = p // a key that is no longer configured may know the vault by an old name
+		}
 	}
 	for _, v := range h.quotas {
 		shown[v.Name] = possible[v.URL]
@@ -60,11 +62,11 @@ func (h *Health) proofs() map[string]quota.Proofs {
 	}
 	for _, s := range h.subjects {
 		p := proofs[s.Vault]
-		batch := &p.Older
+		add := p.AddOlder
 		if s.Newest {
-			batch = &p.Newest
+			add = p.AddNewest
 		}
-		batch.Add(kinds[s.Vault], s.Spec, s.Operations)
+		add(kinds[s.Vault], s.Spec, s.Operations)
 		proofs[s.Vault] = p
 	}
 	return proofs

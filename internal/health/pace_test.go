@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/quota"
 )
@@ -123,40 +122,27 @@ func TestAVaultThatARetainedKeyKnowsByAnOldNameHasItsIntervalUnderThatNameToo(t 
 	})
 }
 
-// asked notes the contexts of the calls to a vault.
+// asked notes of which size a proof says that its key is.
 type asked struct {
 	fakeVault
-	class map[priority.Class]bool
-	spec  map[key.Spec]bool
+	spec map[key.Spec]bool
 }
 
-func (a asked) Get(ctx context.Context, name, version string) (key.Version, error) {
-	a.w.do(func() { a.class[priority.Of(ctx)], a.spec[quota.SpecOf(ctx)] = true, true })
-	return a.fakeVault.Get(ctx, name, version)
+func (a asked) Wrap(ctx context.Context, name, version string, plain []byte) ([]byte, error) {
+	a.w.do(func() { a.spec[quota.SpecOf(ctx)] = true })
+	return a.fakeVault.Wrap(ctx, name, version, plain)
 }
 
-func TestAProofSaysItsClassAndTheSizeOfItsKey(t *testing.T) {
-	for class, prove := range map[priority.Class]func(*testing.T, *Health){
-		priority.Proof: func(t *testing.T, h *Health) { run(t, h, func() { wait(2 * time.Minute) }) },
-		priority.Operator: func(t *testing.T, h *Health) {
-			if _, err := h.Prove(t.Context(), "k"); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			k := managed("k", weu, 1, time.Now())
-			k.Record.Generations[0].Spec = key.RSA3072
-			w := newWorld(t, k)
-			v := asked{fakeVault{w, weu}, map[priority.Class]bool{}, map[key.Spec]bool{}}
-			h, _ := w.health(t, func(c *Config) { c.Vaults = func(string) proof.Vault { return v } })
-			prove(t, h)
-			if len(v.class) != 1 || !v.class[class] {
-				t.Errorf("classes %v, want %s", v.class, class)
-			}
-			if len(v.spec) != 1 || !v.spec[key.RSA3072] {
-				t.Errorf("specs %v", v.spec)
-			}
-		})
-	}
+func TestAProofSaysTheSizeOfItsKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := managed("k", weu, 1, time.Now())
+		k.Record.Generations[0].Spec = key.RSA3072
+		w := newWorld(t, k)
+		v := asked{fakeVault{w, weu}, map[key.Spec]bool{}}
+		h, _ := w.health(t, func(c *Config) { c.Vaults = func(string) proof.Vault { return v } })
+		run(t, h, func() { wait(2 * time.Minute) })
+		if len(v.spec) != 1 || !v.spec[key.RSA3072] {
+			t.Errorf("specs %v", v.spec)
+		}
+	})
 }

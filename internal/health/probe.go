@@ -13,10 +13,9 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Prove proves every version of one key now, for a person, and returns the results. It fails when there is no such key
-// or the records cannot be read. A proof that did not pass is a result, not an error.
+// Prove proves every version of one key now and returns the results. It fails when there is no such key or the
+// records cannot be read. A proof that did not pass is a result, not an error.
 func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error) {
-	ctx = priority.With(ctx, priority.Operator)
 	if err := h.refresh(ctx); err != nil {
 		return nil, fmt.Errorf("read the records before proving key %s: %w", name, err)
 	}
@@ -63,6 +62,9 @@ func (h *Health) begin(s Subject) {
 // probe proves one subject and keeps the result.
 func (h *Health) probe(ctx context.Context, s Subject) {
 	started := h.now()
+	h.mu.Lock()
+	s.Shown = h.last[s.ID()].Result.Shown
+	h.mu.Unlock()
 	result := h.prove(ctx, s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -98,6 +100,9 @@ func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
 	// An expired newest version is a fault: consumers wrap with it.
 	s.MayHaveExpired, s.Now = !s.Newest, h.now()
 	r := proof.Prove(ctx, v, h.HSM, s.Subject)
+	if !s.Newest {
+		r.Shown = nil // one call a day more costs less than what the older versions of all keys take of the memory
+	}
 	if r.Outcome == key.Inconclusive && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		r.Err = fmt.Errorf("the proof did not end within %s: %w", probeTimeout, r.Err)
 	}

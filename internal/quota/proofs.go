@@ -22,16 +22,26 @@ type Proofs struct{ Newest, Older Batch }
 // Batch is what it takes to prove some versions once.
 type Batch struct{ Versions, Calls, Cost int }
 
-// Add counts one more version, whose proof is by these operations.
-func (b *Batch) Add(kind key.VaultKind, spec key.Spec, operations []key.Operation) {
+// AddNewest counts one more newest version, whose proof is by these operations.
+func (p *Proofs) AddNewest(kind key.VaultKind, spec key.Spec, operations []key.Operation) {
+	p.Newest.add(kind, spec, proofBy(operations))
+}
+
+// AddOlder counts one more older version. Its proof also reads it: keyd remembers the public keys of newest versions
+// only.
+func (p *Proofs) AddOlder(kind key.VaultKind, spec key.Spec, operations []key.Operation) {
+	p.Older.add(kind, spec, append(proofBy(operations), Read))
+}
+
+func (b *Batch) add(kind key.VaultKind, spec key.Spec, calls []Operation) {
 	b.Versions++
-	for _, o := range proofBy(operations) {
+	for _, o := range calls {
 		b.Calls++
 		b.Cost += Cost(kind, Calls, o, spec)
 	}
 }
 
-// proofBy lists the calls of one proof. keyd itself does the public half of a signature's proof.
+// proofBy lists the calls of one proof. keyd itself verifies a signature.
 func proofBy(operations []key.Operation) []Operation {
 	if pair, _ := key.ProofPair(operations); pair[0] == key.Sign {
 		return []Operation{Sign}

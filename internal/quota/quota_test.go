@@ -85,7 +85,7 @@ func newest(n int, spec key.Spec, in []quota.Vault) map[string]quota.Proofs {
 	for _, v := range in {
 		var p quota.Proofs
 		for range n {
-			p.Newest.Add(v.Kind, spec, wrapping)
+			p.AddNewest(v.Kind, spec, wrapping)
 		}
 		all[v.URL] = p
 	}
@@ -125,12 +125,12 @@ func TestOlderVersionsTakeTheirPart(t *testing.T) {
 	proofs := newest(1800, key.RSA4096, one)
 	p := proofs[one[0].URL]
 	for range 108_000 {
-		p.Older.Add(key.KeyVault, key.RSA4096, wrapping)
+		p.AddOlder(key.KeyVault, key.RSA4096, wrapping)
 	}
 	proofs[one[0].URL] = p
 	f := quota.FitProofs(one, 0.5, pace, proofs)[0]
-	const want = "1800 keys proven every 5 minutes and 108000 older versions every 24 hours need 14.5 calls/s " +
-		"of vault v1; keyd may use 12.5: newest versions are proven every 6 minutes, older ones every 28 hours"
+	const want = "1800 keys proven every 5 minutes and 108000 older versions every 24 hours need 15.8 calls/s " +
+		"of vault v1; keyd may use 12.5: newest versions are proven every 7 minutes, older ones every 31 hours"
 	if diff := cmp.Diff(want, f.String()); diff != "" {
 		t.Error(diff)
 	}
@@ -167,10 +167,10 @@ func TestAManagedHSMTakesNothingFromTheSubscription(t *testing.T) {
 }
 
 func TestAKeyThatSignsIsProvenByOneCall(t *testing.T) {
-	var b quota.Batch
-	b.Add(key.KeyVault, key.RSA2048, []key.Operation{key.Sign, key.Verify})
-	b.Add(key.KeyVault, key.RSA2048, wrapping)
-	if diff := cmp.Diff(quota.Batch{Versions: 2, Calls: 3, Cost: 1500}, b); diff != "" {
+	var p quota.Proofs
+	p.AddNewest(key.KeyVault, key.RSA2048, []key.Operation{key.Sign, key.Verify})
+	p.AddNewest(key.KeyVault, key.RSA2048, wrapping)
+	if diff := cmp.Diff(quota.Batch{Versions: 2, Calls: 3, Cost: 1500}, p.Newest); diff != "" {
 		t.Error(diff)
 	}
 }
