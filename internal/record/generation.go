@@ -19,7 +19,9 @@ type Generation struct {
 
 	// The rest is what became of it, and when, by the local clock.
 
-	Reserved time.Time `json:"reserved"`
+	Reserved time.Time `json:"reserved"` // of a spare that was promoted: when that was
+	// SpareSince is when a spare was reserved as one, also after its promotion; zero of any other generation.
+	SpareSince time.Time `json:"spare_since,omitzero"`
 	// GenerateBegun is set before C_GenerateKeyPair is called for ID. So it is called at most once.
 	GenerateBegun time.Time       `json:"generate_begun,omitzero"`
 	Fingerprint   key.Fingerprint `json:"fingerprint,omitempty"`

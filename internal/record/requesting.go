@@ -20,7 +20,7 @@ func (r *Record) Joinable(compromise bool, without []string) (q key.Request, ok 
 }
 
 // Ask adds a request for a rotation. A rotation whose material was not imported yet answers it. Only material reserved
-// from now on answers a compromise, which makes all that was reserved before unfit.
+// from now on answers a compromise, which makes all that was reserved before unfit, and discards every spare.
 func (r *Record) Ask(q key.Request, newID NewID) error {
 	r.Requests = append(r.Requests, q)
 	if q.Compromise {
@@ -60,12 +60,19 @@ func (r *Record) compromise(now time.Time, newID NewID) error {
 			if err := r.discard(now, g, newID, "generated when the key's material was called compromised"); err != nil {
 				return err
 			}
+			r.Abandoned[len(r.Abandoned)-1].Compromised = now
 		default:
 			g.Compromised = now
 		}
 	}
+	for _, s := range slices.Clone(r.Spares) {
+		r.discardSpare(now, &s, DiscardedByCompromise, now)
+	}
 	return nil
 }
+
+// DiscardedByCompromise is why a compromise discards spares: who has the key's material may have that of its spares.
+const DiscardedByCompromise = "a spare when the key's material was called compromised"
 
 // unmade reports whether the generation has no pair that anybody knows of.
 func (g *Generation) unmade() bool {
