@@ -278,7 +278,7 @@ var broken = []breakage{
 func TestABrokenLoopIsCaught(t *testing.T) {
 	const enough = 150 // seeds, after which it should have been
 	primes := NewPrimes()
-	for _, b := range broken {
+	for _, b := range slices.Concat(broken, brokenSpares) {
 		t.Run(b.name, func(t *testing.T) {
 			t.Parallel()
 			caught := regexp.MustCompile(b.caught)

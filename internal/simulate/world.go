@@ -63,6 +63,7 @@ type World struct {
 	plain       bool                     // records are copied, not written as JSON and read back
 	overtaking  bool                     // another daemon's step, within a call of this one's
 	alone       bool                     // nobody meddles
+	spares      map[key.ID]*spare        // every pair that was ever reserved as one
 	saved       map[string]record.Record // a copy of the state
 	savedVaults map[string]record.Vault
 	soon        []func() // what people do at the next turn
