@@ -59,7 +59,7 @@ func stepOutcome(e status.Event) string {
 // detail is why a step is done, where that is not what it is done for anyway, and where
 // an error does not say more.
 func detail(e status.Event) string {
-	routine := []string{"reserve", "generate", "pin", "create-kek", "use-kek", "import", "prove"}
+	routine := []string{"reserve", "promote", "generate", "pin", "create-kek", "use-kek", "import", "prove"}
 	if e.Error != "" || e.Phase != status.Wait && slices.Contains(routine, e.Step) {
 		return ""
 	}
