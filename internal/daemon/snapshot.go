@@ -62,6 +62,7 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
 	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
 	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
+	k.Spares = shownSpares(p, rec)
 	stage := rec.Stage(p)
 	k.RotationSince, k.MissingFrom = stage.Since, stage.MissingFrom
 	k.State = trouble.KeyState(p, &rec, pos)
@@ -72,10 +73,18 @@ func shownGeneration(g record.Generation, placements []status.Placement) status.
 	return status.Generation{
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
 		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
-		GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
+		SpareSince: g.SpareSince, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
 		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
 		LostInHSM: g.LostInHSM, Placements: placements,
 	}
+}
+
+func shownSpares(p key.Policy, rec record.Record) *status.Spares {
+	s := status.Spares{Wanted: p.Spares, Ready: rec.SparesReady(p), Generations: record.MapSpares(rec, shownGeneration)}
+	if s.Wanted == 0 && len(s.Generations) == 0 {
+		return nil
+	}
+	return &s
 }
 
 func shownPlacement(p record.Placement) status.Placement {

@@ -17,6 +17,7 @@ type Metrics struct {
 	generation   *prometheus.GaugeVec
 	held         *prometheus.GaugeVec
 	partial      *prometheus.GaugeVec
+	spares       *prometheus.GaugeVec
 	next         *prometheus.GaugeVec
 	last         *prometheus.GaugeVec
 	started      *prometheus.GaugeVec
@@ -48,6 +49,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"caused it, empty for none.", "key", "vault", "code"),
 		partial: gauge("key_partial", "1 while the latest generation is active in other vaults of the key and "+
 			"not in this one.", "key", "vault"),
+		spares: gauge("key_spares_missing", "Spares that the configuration asks for and that are not ready; no series "+
+			"for a key without spares.", "key"),
 		next: gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
 			"for never.", "key"),
 		last: gauge("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 "+
@@ -134,6 +137,10 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	for _, v := range p.Vaults {
 		m.partial.WithLabelValues(name, v.Name).Set(sample.Bool(slices.Contains(stage.MissingFrom, v.URL)))
 	}
+	m.spares.DeleteLabelValues(name)
+	if p.Spares > 0 {
+		m.spares.WithLabelValues(name).Set(float64(p.Spares - rec.SparesReady(p)))
+	}
 	m.next.WithLabelValues(name).Set(sample.Time(plan.NextRotation(now, p, rec)))
 	m.last.WithLabelValues(name).Set(sample.Time(rec.LastRotation()))
 	m.held.DeletePartialMatch(prometheus.Labels{"key": name})
@@ -162,7 +169,7 @@ func (m *Metrics) failedInARow(name, vault string, failed bool) {
 func (m *Metrics) Forget(name string) {
 	labels := prometheus.Labels{"key": name}
 	for _, v := range []*prometheus.GaugeVec{
-		m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements,
+		m.generation, m.held, m.partial, m.spares, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements,
 	} {
 		v.DeletePartialMatch(labels)
 	}

@@ -44,7 +44,8 @@ type Look struct {
 
 // Find lists what is wrong, the worst first.
 func Find(s status.Snapshot, e Evidence) []status.Problem {
-	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{}}
+	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{},
+		hsmTrouble: s.HSM.Trouble() != ""}
 	f.daemon(s)
 	f.hsm(s.HSM)
 	f.audit()
@@ -65,6 +66,7 @@ type finder struct {
 	Evidence
 	at, started time.Time
 	unit        string            // systemd's, of the HSM side
+	hsmTrouble  bool              // the HSM side cannot be used
 	vaults      map[string]string // names, by URL
 	found       []status.Problem
 }
