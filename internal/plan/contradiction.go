@@ -59,12 +59,12 @@ func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 		}
 		switch {
 		case !there:
-			return in.hold(key.HoldObjectMissing, "", "%s %d of %s (CKA_ID %s) is not in the HSM: the token "+
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "%s %d of %s (CKA_ID %s) is not in the HSM: the token "+
 				"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is "+
 				"gone for good: keyd adopt %s",
 				what, pair.Generation, name, pair.ID, name, name)
 		case !o.Complete || o.Material.Matches(pair.Fingerprint) != key.MatchYes:
-			return in.hold(key.HoldObjectMissing, "", "%s %d of %s (CKA_ID %s) is in the HSM, but is not the "+
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "%s %d of %s (CKA_ID %s) is in the HSM, but is not the "+
 				"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
 				what, pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
 		}

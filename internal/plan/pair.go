@@ -25,8 +25,8 @@ func (in Input) makePair(g *record.Generation) Step {
 	step := Step{Generation: g.Number, ID: g.ID}
 	switch {
 	case slices.ContainsFunc(under, func(o key.Object) bool { return !o.Label.Pending }):
-		s, _ := in.hold(key.HoldRecordBehind, "", "generation %d of %s (CKA_ID %s) was wrapped for a vault, and the "+
-			"record does not know that it was made: the state directory was lost or is an old copy. "+
+		s, _ := in.holdFor(g.ID, key.HoldRecordBehind, "generation %d of %s (CKA_ID %s) was wrapped for a vault, and "+
+			"the record does not know that it was made: the state directory was lost or is an old copy. "+
 			"Look with: keyd adopt %s",
 			g.Number, in.Policy.Key, g.ID, in.Policy.Key)
 		return s

@@ -38,17 +38,10 @@ func (in Input) wrappedSpare(o key.Object) (Step, bool) {
 	if s == nil || o.Label.Pending {
 		return Step{}, false
 	}
-	return in.hold(
-		key.HoldRecordBehind,
-		"",
-		"the record of %s has generation %d (CKA_ID %s) as a spare that was never "+
-			"used, and the HSM shows that it was wrapped for a vault: the state directory is an old copy. Look with: "+
-			"keyd adopt %s",
-		in.Policy.Key,
-		s.Number,
-		o.ID,
-		in.Policy.Key,
-	)
+	return in.holdFor(o.ID, key.HoldRecordBehind, "the record of %s has generation %d (CKA_ID %s) as a spare that was "+
+		"never used, and the HSM shows that it was wrapped for a vault: the state directory is an old copy. Look "+
+		"with: keyd adopt %s",
+		in.Policy.Key, s.Number, o.ID, in.Policy.Key)
 }
 
 // mayDestroy reports whether the HSM shows something under an abandoned id that may be destroyed: it was never wrapped,

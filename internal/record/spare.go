@@ -200,3 +200,8 @@ func (r *Record) DiscardDoubtfulSpares(now time.Time, behind bool) (discarded []
 func (r *Record) dropSpare(n int) {
 	r.Spares = slices.DeleteFunc(r.Spares, func(s Generation) bool { return s.Number == n })
 }
+
+// DiscardedSpare reports whether an abandoned id is that of a pair that was pinned and never used.
+func (r *Record) DiscardedSpare(id key.ID) bool {
+	return slices.ContainsFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == id && a.Fingerprint != "" })
+}

@@ -23,8 +23,9 @@ func (r *Rotator) prove(ctx context.Context, a act) (record.Record, error) {
 	operations := at.ProvableBy(a.policy.Operations)
 	pair, _ := key.ProofPair(operations)
 	var shown *key.Version
-	if v, ok := a.in().Version(a.step.Version); ok && v.Material.Known() {
-		shown = &v // as the vault answered the import
+	if v, ok := a.in().Version(a.step.Version); ok && v.Kty != "" &&
+		v.Material.Matches(at.Generation.Fingerprint) == key.MatchYes {
+		shown = &v // as the vault answered the import; the proof asks again where that answer was another
 	}
 	killpoint.At("prove-before")
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{

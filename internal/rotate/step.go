@@ -132,7 +132,7 @@ type act struct {
 func (r *Rotator) learn(a act, from, to uint64) {
 	l := record.Learnt{Key: a.policy.Key, From: from, To: to}
 	switch a.step.Kind {
-	case plan.Reserve, plan.Pin, plan.Prove, plan.Finish:
+	case plan.Reserve, plan.Promote, plan.ReserveSpare, plan.DiscardSpare, plan.Pin, plan.Prove, plan.Finish:
 	case plan.Generate, plan.Abandon:
 		l.ID = a.step.ID
 	case plan.Import:

@@ -123,10 +123,7 @@ func (w *World) judgeIntended(k *managed) {
 			continue
 		}
 		newest := v.newest(rec.Key)
-		if newest != nil && newest.late && newest.modulus.print == g.Fingerprint {
-			continue // a late duplicate that was damaged on its way: its proofs alone can tell, and there are none here
-		}
-		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > 3*time.Hour {
+		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > w.nextLook()+time.Hour {
 			w.violate(
 				"the newest version of %s in %s is not generation %d, which was placed last, and nobody repairs it",
 				rec.Key,
