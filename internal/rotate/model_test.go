@@ -220,6 +220,7 @@ type modelHSM struct {
 	w         *world
 	pairs     map[key.ID][]*pair
 	generated map[key.ID]int
+	known     []key.ID // of each generation, in order
 	down      bool
 	trust     map[string]key.Fingerprint
 	pins      []key.Fingerprint // configured, besides the first use
@@ -269,6 +270,7 @@ func (h *modelHSM) Generate(
 			h.generated = map[key.ID]int{}
 		}
 		h.generated[id]++
+		h.known = append(h.known, known)
 		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number},
 			private: h.w.newPair()})
 		return nil
