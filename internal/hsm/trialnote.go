@@ -194,7 +194,7 @@ func (t *trial) suspect(err error) {
 	t.beside = err.Error()
 }
 
-// oneAtATime reports whether the token made pairs alone only, or may be such a one.
+// oneAtATime reports whether the token is known, or suspected, to fail when two pairs are made at once.
 func (t *trial) oneAtATime() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
