@@ -225,6 +225,7 @@ type modelHSM struct {
 	w         *world
 	pairs     map[key.ID][]*pair
 	generated map[key.ID]int
+	known     []key.ID // of each generation, in order
 	down      bool
 	trust     map[string]key.Fingerprint
 	pins      []key.Fingerprint // configured pins, besides trust on first use
@@ -287,6 +288,7 @@ func (h *modelHSM) Generate(
 			h.generated = map[key.ID]int{}
 		}
 		h.generated[id]++
+		h.known = append(h.known, known)
 		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number},
 			private: h.w.newPair()})
 		return nil
