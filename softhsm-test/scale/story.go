@@ -38,6 +38,7 @@ type story struct {
 	factor                               int  // how fast the quiet looks passed
 	late                                 bool // keyd could not keep up with that
 	scrapes                              []scrape
+	statusTook                           time.Duration
 	hsmRestarts                          int
 }
 
@@ -132,6 +133,11 @@ func (s *story) startAgain(ctx context.Context) error {
 		}
 		s.scrapes = append(s.scrapes, sc)
 	}
+	began := time.Now()
+	if err := s.command(ctx, "status"); err != nil {
+		return err
+	}
+	s.statusTook = time.Since(began)
 	s.restart.used, err = measure.Keyd(s.keyd.pid())
 	slices.SortFunc(s.scrapes, func(a, b scrape) int { return int(a.took - b.took) })
 	return err
