@@ -32,27 +32,35 @@ const (
 // BenchmarkProofs compares a pass of keyd's routine proofs over a thousand versions with bare ones, and with nothing
 // but the HSM's private operations.
 func BenchmarkProofs(b *testing.B) {
-	for b.Loop() {
-		w := newWorld(b)
-		w.start("RSA-2048", ofPairs)
-		w.stop()
-		j := job{Times: proven, Keyd: program("keyd"), Config: w.path("keyd.yaml")}
-		j.Pairs, j.Records = w.records()
-		j.Do = "copy"
-		j.Copies = w.run(j).Copies
-		outcomes := map[string]outcome{}
-		for _, j.Do = range []string{"open", "prove", "health"} {
-			outcomes[j.Do] = w.run(j)
-		}
-		keyd := outcomes["health"]
-		for _, than := range []struct{ do, name string }{{"prove", "bare proofs"}, {"open", "private op."}} {
-			printed(fmt.Sprintf("proofs of %d versions, RSA-2048", proven), than.name, []compared{
-				times("processor, both sides", keyd.Processor, outcomes[than.do].Processor, "1.3 at most"),
-				times("by the clock", keyd.Wall, outcomes[than.do].Wall, "1.3 at most"),
-			})
-		}
+	for _, spec := range specs() {
+		b.Run(spec, func(b *testing.B) {
+			for b.Loop() {
+				newWorld(b).compareProofs(spec)
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	b.ReportMetric(0, "ns/op")
+}
+
+func (w *world) compareProofs(spec string) {
+	w.start(spec, ofPairs)
+	w.stop()
+	j := job{Times: proven, Keyd: program("keyd"), Config: w.path("keyd.yaml")}
+	j.Pairs, j.Records = w.records()
+	j.Do = "copy"
+	j.Copies = w.run(j).Copies
+	outcomes := map[string]outcome{}
+	for _, j.Do = range []string{"open", "prove", "health"} {
+		outcomes[j.Do] = w.run(j)
+	}
+	keyd := outcomes["health"]
+	for _, than := range []struct{ do, name string }{{"prove", "bare proofs"}, {"open", "private op."}} {
+		bare := outcomes[than.do]
+		printed(fmt.Sprintf("proofs of %d versions, %s", proven, spec), than.name, []compared{
+			times("processor, both sides", keyd.Processor, bare.Processor, "1.3 at most"),
+			times("by the clock", keyd.Wall, bare.Wall, "1.3 at most"),
+		})
+	}
 }
 
 // records are the CKA_IDs and the records of the keys.

@@ -36,6 +36,7 @@ func (t table) printCosts(out io.Writer) {
 		c.line(p.name+": fdatasyncs (2 for a write of the state)", "", "%s", short(2*float64(p.writes)/n))
 	}
 	c.line("restart: READY after", "60 s with 10,000 keys", "%.1f s", t.restart.last.Seconds())
+	c.line("restart: calls per key after READY, until quiet", "", "%s", short(float64(t.afterReady)/float64(t.keys)))
 	hours := (time.Duration(t.looks) * look).Hours()
 	c.line("quiet hour: processor, network and HSM side", "5 s together with 80 keys", "%.1f s, %.1f s",
 		t.quiet.network.Seconds()/hours, t.quiet.hsm.Seconds()/hours)

@@ -67,7 +67,8 @@ func (t table) print(out io.Writer) {
 		}
 		fmt.Fprintf(out, "%-28s %10.2f %6g%s\n", r.name, r.each(), r.goal, verdict)
 	}
-	fmt.Fprintln(out, "(All but the proofs: without the wraps and unwraps of routine proofs.)")
+	fmt.Fprintln(out, "(Without the wraps and unwraps of routine proofs, but for the row of proofs. "+
+		"A restart counts until READY.)")
 	t.printKinds(out, "calls to the vaults", func(c counts) measure.Kinds { return c.vault })
 	t.printKinds(out, "calls to the HSM side", func(c counts) measure.Kinds { return c.hsmSide })
 	t.printKinds(out, "calls of the PKCS#11 library", func(c counts) measure.Kinds { return c.pkcs11 })
