@@ -93,17 +93,20 @@ func specs() iter.Seq2[int, string] {
 }
 
 func (w *world) compareRotations(spec string, bare outcome, bareCalls, bareHTTPS measure.Kinds) {
+	idle := w.idle()
 	var processor, wall time.Duration
 	calls, https := 0, 0
 	for range rotations {
 		before, began := w.moment(), time.Now()
 		w.rotate()
 		took := time.Since(began)
-		https += w.rest().Sum()
-		after := w.moment()
-		processor += after.processor - before.processor
+		made := w.untilQuiet()
+		after, all := w.moment(), time.Since(began)
+		processor += after.processor - before.processor - time.Duration(idle*float64(all))
 		wall += took - (after.making - before.making)
 		calls += work(after.pkcs11.Minus(before.pkcs11))
+		https += made.Sum()
+		w.refill(made)
 	}
 	const done = rotations + 1 // the bare program's first is not measured in time
 	printed("a rotation without generation, "+spec, "bare calls", []compared{
@@ -112,6 +115,15 @@ func (w *world) compareRotations(spec string, bare outcome, bareCalls, bareHTTPS
 		numbers("PKCS#11 calls", float64(calls)/rotations, float64(work(bareCalls))/done),
 		numbers("HTTPS calls", float64(https)/rotations, float64(bareHTTPS.Sum())/done),
 	})
+}
+
+// idle is the share of a processor that keyd uses with nothing to do.
+func (w *world) idle() float64 {
+	w.b.Helper()
+	const watched = 10 * time.Second
+	before := w.moment()
+	time.Sleep(watched)
+	return float64(w.moment().processor-before.processor) / float64(watched)
 }
 
 // work are the calls of the library that belong to neither a start nor a generation.

@@ -28,7 +28,7 @@ func BenchmarkScript(b *testing.B) {
 		for range scripts {
 			script.add(w.byScript())
 			keyd.add(w.byCommand(w.keys[0]))
-			w.rest()
+			w.refill(w.untilQuiet())
 		}
 		var tenByScript span
 		for range inARow {

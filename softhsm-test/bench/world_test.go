@@ -120,7 +120,7 @@ func (w *world) settle() {
 	w.b.Helper()
 	const firstProofs = time.Minute // within which keyd proves by routine what it sees for the first time
 	time.Sleep(firstProofs)
-	w.rest()
+	w.refill(w.untilQuiet())
 }
 
 // stop ends keyd, unless it has ended.
@@ -173,14 +173,10 @@ func (w *world) untilQuiet() measure.Kinds {
 	return all
 }
 
-// rest waits until keyd is quiet and its own limit of calls has refilled, so that it delays nothing that comes next. It
-// returns the calls since the last time.
-func (w *world) rest() measure.Kinds {
-	w.b.Helper()
-	made := w.untilQuiet()
+// refill waits until keyd's own limit of calls to a vault has refilled after these, so that it delays nothing next.
+func (w *world) refill(made measure.Kinds) {
 	const rate, burst = 12.5, 100 // a second, and at once: the least that keyd may call a vault
 	time.Sleep(time.Duration(min(float64(made.Sum()), burst) / rate * float64(time.Second)))
-	return made
 }
 
 // compared is one line of a comparison.
