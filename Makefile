@@ -15,6 +15,8 @@ PACKAGES := gcc libc6-dev softhsm2 opensc prometheus systemd strace groff-base e
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.
 ALERTS_PACKAGES := prometheus-alertmanager
+# And what the script runs that bench compares keyd with.
+BENCH_PACKAGES := curl openssl
 # What makes a bare Debian.
 BARE_PACKAGES := mmdebstrap git
 # And what stands between keyd and SoftHSM in test-p11-kit.
@@ -31,9 +33,9 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
-	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
-	screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd idle clean
+.PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
+	build package test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page \
+	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd idle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +43,8 @@ help: ## list the targets
 # What runs Go comes after this.
 check-go:
 	@.ci/check-go
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz \
-  $(LINT) $(NFPM): | check-go
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare build simulate decade \
+  fuzz $(LINT) $(NFPM): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -57,9 +59,11 @@ deps-p11-kit: ## install what test-p11-kit runs besides
 deps-p11-kit: PACKAGES += $(P11_KIT_PACKAGES)
 deps-page: ## install what test-page and screenshots run besides
 deps-page: PACKAGES += $(PAGE_PACKAGES)
+deps-bench: ## install what bench runs besides
+deps-bench: PACKAGES += $(BENCH_PACKAGES)
 deps-bare: ## install what test-bare runs
 deps-bare: PACKAGES := $(BARE_PACKAGES)
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare:
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare:
 	@.ci/install $(PACKAGES)
 
 build: ## build keyd and keyvault-emulator into bin/
@@ -176,7 +180,7 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
 	  | grep -Ev '^(=== |--- PASS| +--- (PASS|SKIP)|PASS$$|ok )'
 
-bench: deps ## keyd beside bare calls and an operator's script; the hop between its processes; the emulator
+bench: deps-bench ## keyd beside bare calls and an operator's script; the hop between its processes; the emulator
 	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./softhsm-test/bench
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator

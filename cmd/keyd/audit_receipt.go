@@ -60,6 +60,9 @@ func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 	fmt.Fprintln(w, s.bold(oneLine(fmt.Sprintf("Receipt: %s, generation %d (%s)", r.Key, r.Generation, r.Spec))))
 	t := &lines{s.table()}
 	t.add("asked by", r.AskedBy+said(r.Reason), r.Reserved)
+	if !r.SpareSince.IsZero() {
+		t.add("made in advance", "as a spare", r.SpareSince)
+	}
 	for _, q := range r.Requests {
 		t.add("request", q.By+said(q.Reason), q.At)
 	}

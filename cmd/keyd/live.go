@@ -58,7 +58,7 @@ func stepOutcome(e status.Event) string {
 
 // detail is why a step is done, unless that is the usual reason, or its error says more.
 func detail(e status.Event) string {
-	routine := []string{"reserve", "generate", "pin", "create-kek", "use-kek", "import", "prove"}
+	routine := []string{"reserve", "promote", "generate", "pin", "create-kek", "use-kek", "import", "prove"}
 	if e.Error != "" || e.Phase != status.Wait && slices.Contains(routine, e.Step) {
 		return ""
 	}

@@ -134,7 +134,10 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 
 // facts are names and values. A fact without a value is not shown.
 func facts(snap status.Snapshot, k status.Key) [][2]string {
-	var hold string
+	var hold, spares string
+	if k.Spares != nil {
+		spares = k.Spares.Words()
+	}
 	if k.Hold != nil {
 		hold = fmt.Sprintf("%s (by %s, %s)", k.Hold.Reason, k.Hold.By, when(snap.At, k.Hold.Since))
 	}
@@ -147,6 +150,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"schedule", cmp.Or(k.Schedule, "none")},
 		{"last rotation", when(snap.At, k.LastRotation)},
 		{"next rotation", nextRotation(snap, k)},
+		{"spares", spares},
 	}
 	for _, q := range k.Requests {
 		all = append(

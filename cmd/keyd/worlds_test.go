@@ -52,8 +52,9 @@ func worlds() map[string]*world {
 					"2026-03-01T13:00:00Z; a higher budget in the configuration allows it now",
 			},
 		},
-		"slow": {snap: healthy(), slow: true},
-		"keks": {snap: withKEKs(), joined: true},
+		"slow":   {snap: healthy(), slow: true},
+		"keks":   {snap: withKEKs(), joined: true},
+		"spared": {snap: withSpares()},
 
 		"crowded":      {snap: crowded(51, 52)},
 		"crowded-well": {snap: crowded(0, 0)},
@@ -83,7 +84,20 @@ func empty() status.Snapshot {
 	}
 }
 
-// withKEKs is healthy, with a KEK that waits for approval in one vault and none yet in the other.
+// withSpares is healthy, with one of two spares ready.
+func withSpares() status.Snapshot {
+	s := healthy()
+	for i := range s.Keys {
+		if s.Keys[i].Name == "sa-cmk-key" {
+			s.Keys[i].Spares = &status.Spares{Wanted: 2, Ready: 1, Generations: []status.Generation{
+				{Number: 3, State: key.PreActivation, SpareSince: at(-time.Hour), Pinned: at(-time.Hour)},
+				{Number: 4, State: key.PreActivation, SpareSince: at(0)}}}
+		}
+	}
+	return s
+}
+
+// withKEKs is healthy, with a key exchange key that waits for approval in one vault and none yet in the other.
 func withKEKs() status.Snapshot {
 	s := healthy()
 	kid := func(c string) string { return weu + "/keys/keyd-kek/" + strings.Repeat(c, 32) }

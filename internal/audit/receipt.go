@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ type Receipt struct {
 	AskedBy    string    `json:"asked_by"`
 	Reason     string    `json:"reason,omitempty"`
 	Reserved   time.Time `json:"reserved"`
+	// SpareSince is when the pair was reserved as a spare, before anybody asked for a rotation; zero: it was none.
+	SpareSince time.Time `json:"spare_since,omitzero"`
 	// Requests are the operators' requests that this generation answers.
 	Requests []Asked `json:"requests,omitempty"`
 
@@ -94,6 +97,7 @@ const (
 type Receipts struct {
 	name     string
 	receipts []*Receipt
+	spares   []*Receipt // those of spares that were not promoted yet
 	asked    map[key.ID]Asked
 }
 
@@ -133,6 +137,13 @@ func (r *Receipts) Add(seq uint64, e chain.Entry) {
 		r.asked[id] = Asked{By: e.Actor, Reason: e.Fields["reason"], At: e.Time, ID: id}
 	case e.Event == chain.GenerationReserved:
 		r.reserve(seq, e)
+	case e.Event == chain.SpareReserved:
+		if x := newReceipt(seq, e); x != nil {
+			x.SpareSince = e.Time
+			r.spares = append(r.spares, x)
+		}
+	case e.Event == chain.SparePromoted:
+		r.promote(seq, e)
 	default:
 		if x := r.generation(e.Fields["generation"]); x != nil {
 			x.add(e)
@@ -142,7 +153,7 @@ func (r *Receipts) Add(seq uint64, e chain.Entry) {
 }
 
 func (r *Receipts) generation(number string) *Receipt {
-	for _, x := range r.receipts {
+	for _, x := range slices.Concat(r.receipts, r.spares) {
 		if strconv.Itoa(x.Generation) == number {
 			return x
 		}
@@ -151,20 +162,46 @@ func (r *Receipts) generation(number string) *Receipt {
 }
 
 func (r *Receipts) reserve(seq uint64, e chain.Entry) {
-	n, err := strconv.Atoi(e.Fields["generation"])
-	if err != nil {
+	if x := newReceipt(seq, e); x != nil {
+		r.answers(x, e)
+		r.receipts = append(r.receipts, x)
+	}
+}
+
+// promote makes the receipt of a spare one of a rotation: this entry says who asked for it, and when.
+func (r *Receipts) promote(seq uint64, e chain.Entry) {
+	i := slices.IndexFunc(
+		r.spares,
+		func(x *Receipt) bool { return strconv.Itoa(x.Generation) == e.Fields["generation"] },
+	)
+	if i < 0 {
+		r.reserve(seq, e) // an old copy of the state does not know that it reserved the spare
 		return
 	}
-	x := &Receipt{
+	x := r.spares[i]
+	x.AskedBy, x.Reason, x.Reserved, x.Last, x.Signed = e.Actor, e.Fields["reason"], e.Time, seq, nil
+	r.answers(x, e)
+	r.spares, r.receipts = slices.Delete(r.spares, i, i+1), append(r.receipts, x)
+}
+
+func newReceipt(seq uint64, e chain.Entry) *Receipt {
+	n, err := strconv.Atoi(e.Fields["generation"])
+	if err != nil {
+		return nil
+	}
+	return &Receipt{
 		Key: e.Key, Generation: n, Spec: key.Spec(e.Fields["spec"]), AskedBy: e.Actor, Reason: e.Fields["reason"],
 		Reserved: e.Time, ID: key.ID(e.Fields["id"]), First: seq, Last: seq,
 	}
+}
+
+// answers notes the requests that a generation answers.
+func (r *Receipts) answers(x *Receipt, e chain.Entry) {
 	for _, id := range strings.Fields(e.Fields["requests"]) {
 		if a, ok := r.asked[key.ID(id)]; ok {
 			x.Requests = append(x.Requests, a)
 		}
 	}
-	r.receipts = append(r.receipts, x)
 }
 
 func (r *Receipts) sign(seq uint64, s signed) {

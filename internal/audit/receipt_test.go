@@ -79,6 +79,29 @@ func TestAReceiptHasEverythingThatTheChainSaysAboutARotation(t *testing.T) {
 	}
 }
 
+func TestAReceiptOfASpareSaysWhoAskedForTheRotationAndWhenThePairWasMade(t *testing.T) {
+	r := newRig(t)
+	const id, asked = "000102030405060708090a0b0c0d0e0f", "ffeeddccbbaa99887766554433221100"
+	r.add("sa", "generation reserved", "generation", "1")
+	r.add("sa", "spare reserved", "generation", "2", "id", id, "spec", "RSA-4096")
+	r.add("sa", "generation made", "generation", "2", "id", id)
+	r.add("sa", "generation pinned", "generation", "2", "id", id, "fingerprint", "sha256:ab")
+	if got, err := receipts(r, "sa").Of(2); err == nil {
+		t.Errorf("a spare that nobody used has the receipt %+v", got)
+	}
+	r.add("sa", "rotation requested", "request", asked, "reason", "a drill")
+	r.add("sa", "spare promoted", "generation", "2", "id", id, "reason", "a drill", "requests", asked)
+	r.add("sa", "rotation finished", "generation", "2", "id", id)
+	got, err := receipts(r, "sa").Of(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.SpareSince.IsZero() || got.Pinned.IsZero() || got.Fingerprint != "sha256:ab" || got.Reason != "a drill" ||
+		len(got.Requests) != 1 || got.Finished.IsZero() || got.Spec != "RSA-4096" || got.Last-got.First != 5 {
+		t.Errorf("the receipt is %+v", got)
+	}
+}
+
 func TestAReceiptNamesTheCheckpointThatCoversAllOfIt(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "generation reserved", "generation", "1")

@@ -16,6 +16,9 @@ const (
 	GenerationIntended Event = "generation intended" // keyd is about to call C_GenerateKeyPair
 	GenerationMade     Event = "generation made"
 	GenerationPinned   Event = "generation pinned"
+	SpareReserved      Event = "spare reserved"
+	SparePromoted      Event = "spare promoted" // a rotation begins with it
+	SpareDiscarded     Event = "spare discarded"
 	IDAbandoned        Event = "id abandoned"
 	DestroyIntended    Event = "destruction intended"
 	Destroyed          Event = "abandoned pair destroyed"

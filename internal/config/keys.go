@@ -36,7 +36,8 @@ func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
 }
 
 func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
-	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread", "expires_after")
+	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread", "spares",
+		"expires_after")
 	name := strings.TrimPrefix(s.path, "keys.")
 	checkKeyName(c, s, name)
 	p := key.Policy{
@@ -48,6 +49,7 @@ func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
 		Budget:     read(s, "budget", 10, intIn(1, 100_000)),
 		Window:     read(s, "window", 0, durationIn(0, 366*day)),
 		Spread:     read(s, "spread", 0, durationIn(0, 366*day)),
+		Spares:     read(s, "spares", 0, intIn(0, key.MaxSpares)),
 	}
 	readKeyVaults(&p, s, vaults)
 	readSchedule(&p, s)

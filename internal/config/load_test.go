@@ -154,6 +154,7 @@ keys:
     budget: 2
     window: 4h
     spread: 30m
+    spares: 2
     expires_after: 123d
   a: {vaults: [gov], retire: never, floor: 0s}
 control: {socket: /run/k.sock, operators: [1000, root], group: ops}
@@ -184,7 +185,7 @@ log: {level: debug, format: json}
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
 				Operations: []key.Operation{key.Encrypt, key.Decrypt},
 				Retire:     key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
-				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute,
+				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, Spares: 2,
 				ExpiresAfter: 123 * 24 * time.Hour},
 		},
 		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "ops"},

@@ -181,6 +181,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.retire.disable_after is missing; write retire: never, or retire: {disable_after: 90d}"},
 		{"budget", schedule, schedule + "    budget: «0\n",
 			`keys.cmk.budget: "0" is not such a number; write a number from 1 to 100000`},
+		{"spares", schedule, schedule + "    spares: «6\n",
+			`keys.cmk.spares: "6" is not such a number; write a number from 0 to 5`},
 		{"spread", schedule, schedule + "    window: 1h\n    spread: «1h\n",
 			"keys.cmk.spread: 1h is not shorter than the window of 1h; write a spread shorter than the window"},
 		{"expires too soon", schedule, "    schedule: \"CRON_TZ=UTC @monthly\"\n    expires_after: «60d\n",

@@ -140,7 +140,7 @@ func (d *Daemon) Adoption(ctx context.Context, name string) (status.Adoption, er
 	if err != nil {
 		return status.Adoption{}, err
 	}
-	a, err := d.rotator.Adoption(ctx, p)
+	a, err := d.rotator.Adoption(priority.With(ctx, priority.Operator), p)
 	return a, refusal(err)
 }
 
@@ -150,7 +150,7 @@ func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) e
 	if err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Adopt(ctx, p, actor, reason, token))
+	return d.poked(p.Key, d.rotator.Adopt(priority.With(ctx, priority.Operator), p, actor, reason, token))
 }
 
 func (d *Daemon) poked(name string, err error) error {
@@ -230,7 +230,7 @@ func (d *Daemon) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) 
 
 // AuditKey asks the HSM side for the public half of the key that signs checkpoints.
 func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
-	m, present, err := d.hsm.AuditKey(ctx)
+	m, present, err := d.hsm.AuditKey(priority.With(ctx, priority.Operator))
 	if err != nil {
 		return control.AuditKey{}, err
 	}
@@ -245,7 +245,7 @@ func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
 
 // Checkpoint has the chain's head signed now.
 func (d *Daemon) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error) {
-	return d.keeper.Checkpoint(ctx, actor)
+	return d.keeper.Checkpoint(priority.With(ctx, priority.Operator), actor)
 }
 
 // VerifyAudit walks the whole chain.

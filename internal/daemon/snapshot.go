@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
@@ -72,8 +73,13 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 // fill adds to a key of the overview what its record and its proofs say in detail.
 func (d *Daemon) fill(ctx context.Context, k *status.Key) {
 	k.Proofs = d.health.Results(k.Name)
-	if rec, err := d.store.Load(ctx, k.Name); err == nil { // the overview has the error
-		k.Generations = record.Map(rec, shownGeneration, shownPlacement)
+	rec, err := d.store.Load(ctx, k.Name)
+	if err != nil {
+		return // the overview has the error
+	}
+	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
+	if p, ok := d.loop.Policy(k.Name); ok {
+		k.Spares = shownSpares(p, rec)
 	}
 }
 
@@ -81,10 +87,18 @@ func shownGeneration(g record.Generation, placements []status.Placement) status.
 	return status.Generation{
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
 		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
-		GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
+		SpareSince: g.SpareSince, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
 		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
 		LostInHSM: g.LostInHSM, Placements: placements,
 	}
+}
+
+func shownSpares(p key.Policy, rec record.Record) *status.Spares {
+	s := status.Spares{Wanted: p.Spares, Ready: rec.SparesReady(p), Generations: record.MapSpares(rec, shownGeneration)}
+	if s.Wanted == 0 && len(s.Generations) == 0 {
+		return nil
+	}
+	return &s
 }
 
 func shownPlacement(p record.Placement) status.Placement {

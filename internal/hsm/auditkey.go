@@ -143,11 +143,11 @@ func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	}
 	e.auditing.Lock()
 	defer e.auditing.Unlock()
-	turn, err := e.making.begin(ctx)
+	ctx, resume, err := e.making.pause(ctx) // it is made once, so it need not be made beside other pairs
 	if err != nil {
 		return key.Material{}, err
 	}
-	defer turn.end()
+	defer resume()
 	k, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (auditKey, error) {
 		k, err := e.findAuditKey(s)
 		if !IsCode(err, NotFound) {

@@ -177,6 +177,9 @@ func TestTheCallsThatAKeyCostsAreKnown(t *testing.T) {
 				return err
 			}, map[string]int{"DecryptInit": 1, "Decrypt": 1},
 		}, {
+			"look at the audit key", func() error { _, _, err := e.AuditKey(t.Context()); return err },
+			searches(1, 0, map[string]int{"GetAttributeValue": 2}),
+		}, {
 			"sign a checkpoint", func() error { _, err := e.SignCheckpoint(t.Context(), checkpoint()); return err },
 			map[string]int{"SignInit": 1, "Sign": 1},
 		},

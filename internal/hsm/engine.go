@@ -174,7 +174,7 @@ func also(hint string) string {
 	return "; " + hint
 }
 
-// loginPause is the pause after a login that failed for another reason than the PIN.
+// loginPause is the pause after a login that failed for a reason other than the PIN.
 const loginPause = 10 * time.Second
 
 // ready returns an error if the token cannot be used. If the PIN file changed after the token refused the PIN, ready

@@ -120,7 +120,7 @@ func (s session) listed(h pkcs11.ObjectHandle, class uint, mine own) (id key.ID,
 			o.label, o.half = read.label, &read
 			return read.id, o, nil
 		}
-		if !lacksType(err) {
+		if handleLost(err) || sessionLost(err) {
 			return "", o, err
 		}
 	}

@@ -47,3 +47,35 @@ func TestTheInventoryIsCompleteThoughAHandleIsLostOnce(t *testing.T) {
 		}
 	}
 }
+
+// shy fails each read of more than two attributes of an object with this label.
+type shy struct {
+	module
+	label string
+}
+
+func (m shy) GetAttributeValue(
+	s pkcs11.SessionHandle, o pkcs11.ObjectHandle, a []*pkcs11.Attribute,
+) ([]*pkcs11.Attribute, error) {
+	named, err := m.module.GetAttributeValue(s, o, []*pkcs11.Attribute{pkcs11.NewAttribute(pkcs11.CKA_LABEL, nil)})
+	if err == nil && string(named[0].Value) == m.label && len(a) > 2 {
+		return nil, pkcs11.Error(pkcs11.CKR_DEVICE_ERROR)
+	}
+	return m.module.GetAttributeValue(s, o, a)
+}
+
+// Another's object may be of any kind. It must not hide keyd's pairs, nor end the process.
+func TestAnObjectOfAnothersThatCannotBeReadDoesNotFailTheInventory(t *testing.T) {
+	e := inProcess(t, func(m module) module { return shy{m, "somebody's key"} })
+	id := mustGenerate(t, e)
+	if err := use(e.tok, true, func(s session) error {
+		_, _, err := s.generatePair(newID(t), "somebody's key", 2048, true)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	wantWhole(t, e, id)
+	if e.tok.isDead() {
+		t.Error("the process ends")
+	}
+}

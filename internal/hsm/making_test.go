@@ -2,6 +2,7 @@ package hsm
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -328,4 +329,32 @@ func TestPairsAreMadeWhileTheTokenIsListedAgainAndAgain(t *testing.T) {
 	if e.trial.oneAtATime() {
 		t.Error("keyd makes one pair at a time")
 	}
+}
+
+func TestAWrapDoesNotWaitForPairsThatAreBeingMade(t *testing.T) {
+	ways := &vendors{}
+	e := onVendors(t, ways)
+	id := mustGenerate(t, e)
+	release := make(chan struct{})
+	ways.change(func() { ways.make = func(string) error { <-release; return errors.New("never made") } })
+	var all sync.WaitGroup
+	for range e.cfg.Sessions + 1 {
+		all.Go(func() {
+			if err := e.Generate(t.Context(), newID(t), "slow", 1, key.RSA2048, ""); err == nil {
+				t.Error("a pair was made")
+			}
+		})
+	}
+	running := func() int {
+		e.making.mu.Lock()
+		defer e.making.mu.Unlock()
+		return e.making.running
+	}
+	eventually(t, "all sessions but one make pairs", func() bool { return running() == e.cfg.Sessions-1 })
+	kek, _ := newKEK(t, vaultURL)
+	if _, err := e.WrapFor(t.Context(), id, kek); err != nil {
+		t.Error(err)
+	}
+	close(release)
+	all.Wait()
 }

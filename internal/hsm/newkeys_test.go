@@ -78,6 +78,9 @@ func newKey(b *testing.B, e *engine, kek key.KEK) {
 		b.Fatal(err)
 	}
 	look(1)
+	if _, present, err := e.AuditKey(b.Context()); err != nil || !present {
+		b.Fatal(present, err)
+	}
 	if _, err := e.SignCheckpoint(b.Context(), checkpoint()); err != nil {
 		b.Fatal(err)
 	}

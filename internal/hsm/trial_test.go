@@ -287,6 +287,23 @@ func TestAGenerationThatEndsTheProcessIsFollowedByATryAtTheNextStart(t *testing.
 	}
 }
 
+// A durable note for each pair would cost the disk several flushes.
+func TestAGenerationThatSucceedsRewritesNoNote(t *testing.T) {
+	e := onVendors(t, &vendors{})
+	before, err := os.ReadFile(e.trial.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustGenerate(t, e)
+	after, err := os.ReadFile(e.trial.path)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the note was %s and is %s, %v", before, after, err)
+	}
+	if exists(e.trial.underWay()) {
+		t.Error("the mark of a generation stays")
+	}
+}
+
 // Otherwise a library that crashes during each try would crash at each start, and keyd could prove no key.
 func TestATokenThatCrashesAtEachTryStillServesItsKeys(t *testing.T) {
 	ways := &vendors{}

@@ -66,6 +66,7 @@ func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
 	t.note = trialNote{Token: t.token, Unreported: note.Unreported}
 	if note.Token == t.token {
 		t.note = note
+		t.note.Passed = note.Passed && !exists(t.underWay())
 	}
 	return t
 }
@@ -150,6 +151,7 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 	found.Token, found.Passed = t.token, err == nil
 	t.note, t.problem = found, ""
 	t.save()
+	t.unmark()
 	if err == nil {
 		for _, w := range found.Warnings {
 			t.log.Warn("HSM self-test", "warning", w)
@@ -165,15 +167,18 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 	return refused(Unable, "%s", t.problem)
 }
 
-// doubt notes that a generation begins. If the generation fails, or ends the process, another try follows.
+// doubt notes that a generation begins. If the generation fails, or ends the process, another try follows. The note is
+// an empty file, because it is written for each generation. A power cut may undo it: that ends no process by a call.
 func (t *trial) doubt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.doubts++
-	passed := t.note.Passed
-	t.note.Passed = false
-	t.save()
-	t.note.Passed = passed
+	if t.doubts > 1 {
+		return
+	}
+	if err := os.WriteFile(t.underWay(), nil, 0o600); err != nil {
+		t.log.Warn("cannot note that a generation begins", "error", err.Error())
+	}
 }
 
 // settle ends a doubt.
@@ -182,8 +187,22 @@ func (t *trial) settle(made bool) {
 	defer t.mu.Unlock()
 	t.doubts--
 	t.note.Passed = t.note.Passed && made
-	if t.doubts == 0 && t.note.Passed {
-		t.save()
+	if t.note.Passed {
+		t.unmark()
+	}
+}
+
+// underWay is the file that exists during a generation, and after one that failed until the next try.
+func (t *trial) underWay() string { return t.path + ".generating" }
+
+// unmark removes the note of generations, unless one is under way.
+func (t *trial) unmark() {
+	if t.doubts > 0 {
+		return
+	}
+	if err := os.Remove(t.underWay()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.log.Warn("cannot remove the note of a generation; keyd repeats the self-test at the next start",
+			"error", err.Error())
 	}
 }
 
@@ -194,7 +213,7 @@ func (t *trial) suspect(err error) {
 	t.beside = err.Error()
 }
 
-// oneAtATime reports whether the token made pairs alone only, or may be such a one.
+// oneAtATime reports whether the token is known, or suspected, to fail when two pairs are made at once.
 func (t *trial) oneAtATime() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -105,7 +105,8 @@ func (l look) listing(ctx context.Context, last record.VaultSeen) (err error) {
 	if seen.Versions, err = l.c.Versions(ctx, l.name); err != nil {
 		return err
 	}
-	if last.Err == nil && !last.NewestAt.IsZero() && sameVersions(seen.Versions, last.Versions) && len(seen.Versions) > 0 {
+	known := last.Err == nil && !last.NewestAt.IsZero() && len(last.Versions) > 0
+	if known && sameVersions(seen.Versions, last.Versions) {
 		seen.Newest, seen.NewestAt = last.Newest, last.NewestAt
 		seen.Material, seen.Operations = maps.Clone(last.Material), maps.Clone(last.Operations)
 	} else if err := l.head(ctx); err != nil {

@@ -27,9 +27,13 @@ func contradiction(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// unknownPair holds the key if the HSM has a pair of the key that the record does not have, or gave up unwrapped.
+// unknownPair holds when the HSM has a pair of the key that the record does not know, or has given up unwrapped, or has
+// as a spare unwrapped.
 func (in Input) unknownPair() (Step, bool) {
 	for _, o := range in.Seen.HSM.Objects {
+		if s, ok := in.wrappedSpare(o); ok {
+			return s, true
+		}
 		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
 			return in.holdFor(o.ID, key.HoldRecordBehind, "the HSM has %s under CKA_ID %s, which the record of %s "+
 				"does not know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
@@ -49,33 +53,20 @@ func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 	}
 	for _, pair := range pairs {
 		o, there := byID[pair.ID]
+		what := "generation"
+		if pair.Spare {
+			what = "spare generation"
+		}
 		switch {
 		case !there:
-			return in.holdFor(
-				pair.ID,
-				key.HoldObjectMissing,
-				"generation %d of %s (CKA_ID %s) is not in the HSM: the token "+
-					"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it "+
-					"gone for good: keyd adopt %s",
-				pair.Generation,
-				name,
-				pair.ID,
-				name,
-				name,
-			)
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "%s %d of %s (CKA_ID %s) is not in the HSM: the token "+
+				"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is "+
+				"gone for good: keyd adopt %s",
+				what, pair.Generation, name, pair.ID, name, name)
 		case !o.Complete || o.Material.Matches(pair.Fingerprint) != key.MatchYes:
-			return in.holdFor(
-				pair.ID,
-				key.HoldObjectMissing,
-				"generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
-					"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
-				pair.Generation,
-				name,
-				pair.ID,
-				pair.Fingerprint.Short(),
-				o.Problem,
-				name,
-			)
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "%s %d of %s (CKA_ID %s) is in the HSM, but is not the "+
+				"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
+				what, pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
 		}
 	}
 	return Step{}, false

@@ -23,7 +23,9 @@ type Trigger struct {
 	Compromise bool
 }
 
-// rotationDue begins a new generation if one is due and none is under way.
+// rotationDue begins a new generation when one is due and nothing is on its way: the next spare, if there is one. A
+// spare whose pair is still being made becomes one, too: nothing is made twice. keyd promotes a spare only while the
+// HSM can be seen: the rule contradiction, which comes first, then knows that the spare is whole and was never wrapped.
 func rotationDue(in Input) (Step, bool) {
 	t, due, _ := Due(in)
 	if !due {
@@ -31,6 +33,12 @@ func rotationDue(in Input) (Step, bool) {
 	}
 	if why, again := in.obstacle(t); why != "" {
 		return Step{Kind: Wait, Why: why, Until: again}, true
+	}
+	if s := in.Record.NextSpare(in.Policy); s != nil {
+		if err := in.Seen.HSM.Err; err != nil {
+			return in.wait(s.Number, "", "the HSM cannot be used: %v", err), true
+		}
+		return Step{Kind: Promote, Generation: s.Number, Why: t.Reason, Trigger: t}, true
 	}
 	return Step{Kind: Reserve, Generation: in.Record.NextNumber(), Why: t.Reason, Trigger: t}, true
 }

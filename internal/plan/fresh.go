@@ -32,7 +32,8 @@ func (p Parts) None() bool {
 //     generation needs the listing of every vault: keyd touches none before all are ready;
 //   - a step that follows from a listing: that listing;
 //   - the end of a rotation: the newest version of each vault;
-//   - the begin of a rotation: the vaults' clocks, because a local clock that somebody set makes up reasons;
+//   - the begin of a rotation: the vaults' clocks, because a local clock that somebody set makes up reasons; and the
+//     spare that it takes;
 //   - a hold: what it is about; a disabling: everything.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
@@ -41,8 +42,16 @@ func (in Input) Stale(s Step) (p Parts) {
 		if pairs := in.Record.Pairs(); len(pairs) > 0 { // nothing is made on a token that has lost what it had
 			p.id(in, pairs[len(pairs)-1].ID)
 		}
-	case Pin, Abandon, Sweep:
+	case Pin, Abandon:
 		p.id(in, s.ID)
+	case Sweep:
+		p.id(in, s.ID)
+		if in.Record.DiscardedSpare(s.ID) { // every vault must show that it does not hold it
+			in.eachVault(p.vault)
+		}
+	case Promote:
+		p.id(in, in.Record.Spare(s.Generation).ID)
+		in.eachVault(p.clock)
 	case Import:
 		in.staleForImport(s, &p)
 	case Land, Alias, Void:

@@ -30,8 +30,9 @@ func TestEachStepNamesWhatMustBeSeenAnewBeforeIt(t *testing.T) {
 	}{
 		{"a rotation begins: the vaults' clocks", rotated(), plan.Step{Kind: plan.Reserve},
 			func(*world) plan.Parts { return plan.Parts{Clocks: both} }},
-		{"a pair is made: its id", second(), plan.Step{Kind: plan.Generate, ID: "a1"},
-			func(*world) plan.Parts { return plan.Parts{IDs: []key.ID{"a1"}} }},
+		{"a pair is made: its id, and the pair that the token must have", rotated(),
+			plan.Step{Kind: plan.Generate, ID: "a1"},
+			func(w *world) plan.Parts { return plan.Parts{IDs: append([]key.ID{"a1"}, id(w, 1)...)} }},
 		{"the first import of a generation: its pair, and the listing of every vault", second(),
 			plan.Step{Kind: plan.Import, Generation: 2, Vault: weu.URL},
 			func(w *world) plan.Parts { return plan.Parts{IDs: id(w, 2), Listings: both} }},

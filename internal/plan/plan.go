@@ -42,10 +42,13 @@ func Rules() []Rule {
 		{"placement", "Each vault gets what it lacks, one vault after the other. The next one follows after the " +
 			"proof in the one before.", placement},
 		{"finished", "A generation that is active in every vault is finished.", finished},
-		{"due", "A rotation that is requested, or due by the schedule, begins with a new generation.", rotationDue},
-		{"open-disabling", "keyd finds out whether a disabling that was cut short happened.", openDisabling},
-		{"abandoned-id", "keyd destroys what appears under an id that it gave up before any use.", abandonedID},
-		{"retirement", "keyd disables one version whose retire rule is met. This comes after everything " +
+		{"due", "A rotation that is requested, or due by the schedule, begins with a spare where the key has one, " +
+			"and with a new generation otherwise.", rotationDue},
+		{"open-disabling", "keyd finds out what came of a disabling that was cut short.", openDisabling},
+		{"abandoned-id", "keyd destroys what turns up under an id that it gave up before any use.", abandonedID},
+		{"spares", "A key gets the spares that its policy asks for, one after the other, once nothing else is to be " +
+			"made or placed. keyd discards those that no longer fit.", spares},
+		{"retirement", "keyd disables one version that the retire rule allows to disable. This comes after all " +
 			"else that changes something, because a vault may refuse it for ever.", retirement},
 		{"recovering", "keyd waits before it trusts a Managed HSM that shows nothing of a key that may have been " +
 			"recovered in it.", recovering},

@@ -17,6 +17,9 @@ const (
 	Look           Kind = "look"            // observe first
 	Hold           Kind = "hold"            // stop the key
 	Reserve        Kind = "reserve"         // a new generation, with its id
+	Promote        Kind = "promote"         // a spare becomes the new generation
+	ReserveSpare   Kind = "reserve-spare"   // a spare, with its id
+	DiscardSpare   Kind = "discard-spare"   // a spare is given up
 	Generate       Kind = "generate"        // its pair in the HSM
 	Abandon        Kind = "abandon"         // give its id up, take another
 	Pin            Kind = "pin"             // record its fingerprint
@@ -46,8 +49,8 @@ const (
 // Kinds lists every kind that changes something, for metrics.
 func Kinds() []Kind {
 	return []Kind{
-		Hold, Reserve, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove, Finish, Disable,
-		DisableDone, DisableAborted, Sweep,
+		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
+		Finish, Disable, DisableDone, DisableAborted, Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }
@@ -64,7 +67,7 @@ type Step struct {
 	ID         key.ID // CKA_ID, of steps in the HSM and of a hold for what is there
 	Hold       *key.Hold
 	Until      time.Time // of Idle and Wait; zero: until something happens
-	Trigger    Trigger   // of Reserve and CreateKEK
+	Trigger    Trigger   // of Reserve, Promote and CreateKEK
 }
 
 // Acts reports whether the step changes anything.

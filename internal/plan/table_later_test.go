@@ -57,7 +57,7 @@ func placement() []example {
 			by("placement", plan.Import, "does not have").of(2).in(neu).because(key.CauseRotation)},
 		{"A Managed HSM with 95 versions of the key gets no more.",
 			given(mhsm).rotated().pinned().full(mhsm),
-			by("placement", plan.Wait, "takes at most 100").of(2).again(30 * time.Second)},
+			by("placement", plan.Wait, "allows at most 100").of(2).again(30 * time.Second)},
 		{"A duplicate that is the vault's newest version is proven as an import is: consumers follow it.",
 			given(weu).rotated().followed(1, weu),
 			by("placement", plan.Prove, "imported").of(1).in(weu).ofVersion(2).because(key.CauseDuplicate)},

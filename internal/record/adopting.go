@@ -19,8 +19,8 @@ type FoundPair struct {
 	Whole bool
 }
 
-// AdoptPair assigns a found pair to the generation that has its id, or to a new one. renumbered reports that another
-// generation has the number in its label.
+// AdoptPair takes a found pair for the generation that has its id, or for a new one, also where the record has it as a
+// spare. renumbered says that the number of its label is taken by another.
 func (r *Record) AdoptPair(now time.Time, f FoundPair) (g *Generation, renumbered bool) {
 	if g = r.WithID(f.ID); g == nil {
 		g, renumbered = r.addFound(now, f)
@@ -39,25 +39,41 @@ func (r *Record) AdoptPair(now time.Time, f FoundPair) (g *Generation, renumbere
 // its label if no other generation has it, so that a pair that turns up later than its successors is never placed
 // over them.
 func (r *Record) addFound(now time.Time, f FoundPair) (g *Generation, renumbered bool) {
-	r.Abandoned = slices.DeleteFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == f.ID })
+	compromised := r.reclaim(f.ID)
 	n := f.Number
-	if n < 1 || r.Generation(n) != nil {
+	if s := r.SpareWithID(f.ID); s != nil {
+		n = s.Number
+		r.dropSpare(n)
+	}
+	if n < 1 || r.Numbered(n) != nil {
 		n, renumbered = r.NextNumber(), true
 	}
 	at, _ := slices.BinarySearchFunc(r.Generations, n, func(g Generation, n int) int {
 		return cmp.Compare(g.Number, n)
 	})
 	r.Generations = slices.Insert(r.Generations, at, Generation{
-		Number: n, ID: f.ID, Reserved: now,
+		Number: n, ID: f.ID, Reserved: now, Compromised: compromised,
 		Reason: "found by adopt; who asked for it is not known", Requester: "unknown",
 	})
 	return &r.Generations[at], renumbered
 }
 
+// reclaim takes an id from those that were given up. What was called compromised by then stays so.
+func (r *Record) reclaim(id key.ID) (compromised time.Time) {
+	r.Abandoned = slices.DeleteFunc(r.Abandoned, func(a AbandonedID) bool {
+		if a.ID == id && compromised.IsZero() {
+			compromised = a.Compromised
+		}
+		return a.ID == id
+	})
+	return compromised
+}
+
 // AbandonFound leaves a found pair that was never wrapped for a vault to the sweeper.
-func (r *Record) AbandonFound(now time.Time, id key.ID, number int) {
+func (r *Record) AbandonFound(now time.Time, id key.ID, number int, print key.Fingerprint) {
 	r.Abandoned = append(r.Abandoned, AbandonedID{
 		ID: id, Generation: number, At: now, Reason: "found by adopt, and never wrapped for any vault",
+		Fingerprint: print,
 	})
 }
 
@@ -74,7 +90,7 @@ func (r *Record) DiscardOvertaken(now time.Time, behind bool, newID NewID) (disc
 		case g != latest:
 			discarded = append(discarded, g.Number)
 			err = r.discard(now, g, newID, "overtaken by what adopt found")
-		case behind || r.Hold != nil && r.Hold.Code == key.HoldRecordBehind:
+		case behind || r.heldBehind():
 			var id key.ID
 			if id, err = newID(); err == nil {
 				r.abandon(now, g, id, "reserved in a record that was behind")
@@ -87,8 +103,14 @@ func (r *Record) DiscardOvertaken(now time.Time, behind bool, newID NewID) (disc
 	return discarded, nil
 }
 
-// LosePair acknowledges that the pair of a usable generation is gone from the HSM, or altered there.
+func (r *Record) heldBehind() bool { return r.Hold != nil && r.Hold.Code == key.HoldRecordBehind }
+
+// LosePair acknowledges that the pair of a usable generation is gone from the HSM, or altered there. A spare is
+// discarded.
 func (r *Record) LosePair(now time.Time, n int) {
+	if s := r.Spare(n); s != nil {
+		r.discardSpare(now, s, "a spare that was gone from the HSM, or altered there", time.Time{})
+	}
 	if g := r.Generation(n); g != nil {
 		g.LostInHSM = now
 	}

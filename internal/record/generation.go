@@ -19,8 +19,10 @@ type Generation struct {
 
 	// The rest says what became of it and when, by the local clock.
 
-	Reserved time.Time `json:"reserved"`
-	// GenerateBegun is set before C_GenerateKeyPair is called for ID, so keyd calls it at most once.
+	Reserved time.Time `json:"reserved"` // of a spare that was promoted: when that was
+	// SpareSince is when a spare was reserved as one, also after its promotion; zero of any other generation.
+	SpareSince time.Time `json:"spare_since,omitzero"`
+	// GenerateBegun is set before C_GenerateKeyPair is called for ID. So it is called at most once.
 	GenerateBegun time.Time       `json:"generate_begun,omitzero"`
 	Fingerprint   key.Fingerprint `json:"fingerprint,omitempty"`
 	Pinned        time.Time       `json:"pinned,omitzero"`

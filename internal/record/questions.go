@@ -37,10 +37,11 @@ func (r *Record) AnyPlaced() bool {
 
 // NextNumber is one more than the highest number ever used.
 func (r *Record) NextNumber() int {
-	if n := len(r.Generations); n > 0 {
-		return r.Generations[n-1].Number + 1
+	highest := max(r.highest(), r.Burned)
+	if n := len(r.Spares); n > 0 {
+		highest = max(highest, r.Spares[n-1].Number)
 	}
-	return 1
+	return highest + 1
 }
 
 // LastRotation is when the latest generation was reserved; zero when there is none.
@@ -82,8 +83,10 @@ func (r *Record) GaveUp(id key.ID) bool {
 	return slices.ContainsFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == id })
 }
 
-// KnowsID reports whether the record has a CKA_ID, or gave it up.
-func (r *Record) KnowsID(id key.ID) bool { return r.WithID(id) != nil || r.GaveUp(id) }
+// KnowsID reports whether the record has a CKA_ID, also a spare's and one that was given up.
+func (r *Record) KnowsID(id key.ID) bool {
+	return r.WithID(id) != nil || r.SpareWithID(id) != nil || r.GaveUp(id)
+}
 
 // Pair is a pair that the HSM should have according to the record.
 type Pair struct {
@@ -91,16 +94,17 @@ type Pair struct {
 	ID          key.ID
 	Fingerprint key.Fingerprint
 	Pinned      time.Time
+	Spare       bool
 }
 
-// Pairs lists the pairs that must be whole in the HSM: those of usable generations.
+// Pairs lists the pairs that must be whole in the HSM: those of usable generations, and of spares.
 func (r *Record) Pairs() (pairs []Pair) {
 	for _, g := range r.Generations {
 		if g.Usable() {
-			pairs = append(pairs, Pair{g.Number, g.ID, g.Fingerprint, g.Pinned})
+			pairs = append(pairs, Pair{g.Number, g.ID, g.Fingerprint, g.Pinned, false})
 		}
 	}
-	return pairs
+	return slices.DeleteFunc(append(pairs, r.SparePairs()...), func(p Pair) bool { return p.Fingerprint == "" })
 }
 
 // Owner is the generation to which a version belongs: by its material, otherwise by its attempt tag; nil for none.
@@ -308,8 +312,17 @@ func (r *Record) OldestRequest(compromise bool) (at time.Time) {
 // Map converts every generation, oldest first, to a type of the caller's own, in which it shows them to people or
 // programs.
 func Map[G, P any](r Record, generation func(Generation, []P) G, placement func(Placement) P) []G {
+	return mapEach(r.Generations, generation, placement)
+}
+
+// MapSpares is Map for the spares.
+func MapSpares[G, P any](r Record, generation func(Generation, []P) G) []G {
+	return mapEach(r.Spares, generation, nil)
+}
+
+func mapEach[G, P any](list []Generation, generation func(Generation, []P) G, placement func(Placement) P) []G {
 	var out []G
-	for _, g := range r.Generations {
+	for _, g := range list {
 		var placements []P
 		for _, p := range g.Placements {
 			placements = append(placements, placement(p))

@@ -14,13 +14,17 @@ type Record struct {
 	Key      string `json:"key"`
 	Instance string `json:"instance"`
 	// Revision is the store's: 0 for a record that was never saved.
-	Revision    uint64        `json:"-"`
-	Generations []Generation  `json:"generations,omitempty"` // ascending by number
-	Abandoned   []AbandonedID `json:"abandoned,omitempty"`
-	Requests    []key.Request `json:"requests,omitempty"` // pending only
-	Hold        *key.Hold     `json:"hold,omitempty"`
-	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After a hold was lifted, keyd does
-	// not trust at once a Managed HSM that shows nothing of the key.
+	Revision    uint64       `json:"-"`
+	Generations []Generation `json:"generations,omitempty"` // ascending by number
+	// Spares are generations that are made in advance. None of them was ever placed.
+	Spares []Generation `json:"spares,omitempty"` // ascending by number
+	// Burned is the highest number of a spare that was discarded.
+	Burned    int           `json:"burned,omitempty"`
+	Abandoned []AbandonedID `json:"abandoned,omitempty"`
+	Requests  []key.Request `json:"requests,omitempty"` // pending only
+	Hold      *key.Hold     `json:"hold,omitempty"`
+	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After one, keyd does not
+	// trust at once a Managed HSM that shows nothing of the key.
 	HoldLifted time.Time `json:"lifted,omitzero"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
@@ -30,14 +34,20 @@ type Record struct {
 	Operations []key.Operation `json:"operations,omitempty"`
 }
 
-// AbandonedID is a CKA_ID that keyd gave up before the pair was pinned. keyd may destroy what is under it, and
-// nothing else.
+// AbandonedID is a CKA_ID that was given up before its pair was used: one that was never pinned, or that of a discarded
+// spare. keyd may destroy what is under it, and nothing else.
 type AbandonedID struct {
 	ID         key.ID    `json:"id"`
 	Generation int       `json:"generation"`
 	At         time.Time `json:"at"`
 	Reason     string    `json:"reason"`
-	// DestroyBegun is set while keyd does not know whether it destroyed what is under the id.
+	// Fingerprint is that of a discarded spare's pair, or of one that adopt found; "" of what was never pinned. keyd
+	// destroys such a pair only while every vault of the key shows that it does not hold it: an old copy of the state
+	// may call a generation a spare.
+	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
+	// Compromised is when the key's material was called compromised while this was a spare, or was being made.
+	Compromised time.Time `json:"compromised,omitzero"`
+	// DestroyBegun is set while keyd does not know what became of destroying what is under the id.
 	DestroyBegun time.Time `json:"destroy_begun,omitzero"`
 }
 
@@ -133,6 +143,7 @@ func (r *Record) placement(attempt key.ID, from ...key.PlacementState) (Placed, 
 func (r Record) Clone() Record {
 	c := r
 	c.Generations = cloneEach(r.Generations, Generation.clone)
+	c.Spares = cloneEach(r.Spares, Generation.clone)
 	c.Abandoned = slices.Clone(r.Abandoned)
 	c.Requests = cloneEach(r.Requests, func(q key.Request) key.Request {
 		q.Without = slices.Clone(q.Without)

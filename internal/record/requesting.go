@@ -19,8 +19,8 @@ func (r *Record) Joinable(compromise bool, without []string) (q key.Request, ok 
 	return q, false
 }
 
-// Ask adds a request for a rotation. A rotation whose material is not imported yet answers it. A compromise makes all
-// material reserved before it unfit, so only material reserved later answers one.
+// Ask adds a request for a rotation. A rotation whose material was not imported yet answers it. Only material reserved
+// from now on answers a compromise, which makes all that was reserved before unfit, and discards every spare.
 func (r *Record) Ask(q key.Request, newID NewID) error {
 	r.Requests = append(r.Requests, q)
 	if q.Compromise {
@@ -60,14 +60,21 @@ func (r *Record) compromise(now time.Time, newID NewID) error {
 			if err := r.discard(now, g, newID, "generated when the key's material was called compromised"); err != nil {
 				return err
 			}
+			r.Abandoned[len(r.Abandoned)-1].Compromised = now
 		default:
 			g.Compromised = now
 		}
 	}
+	for _, s := range slices.Clone(r.Spares) {
+		r.discardSpare(now, &s, DiscardedByCompromise, now)
+	}
 	return nil
 }
 
-// unmade reports whether the generation has no known pair.
+// DiscardedByCompromise is why a compromise discards spares: who has the key's material may have that of its spares.
+const DiscardedByCompromise = "a spare when the key's material was called compromised"
+
+// unmade reports whether the generation has no pair that anybody knows of.
 func (g *Generation) unmade() bool {
 	return g.Fingerprint == "" && g.LostInHSM.IsZero() && len(g.Placements) == 0
 }

@@ -73,8 +73,11 @@ func (a *adopter) pairs() {
 	for _, o := range objects {
 		g := a.rec.WithID(o.ID)
 		switch {
+		case o.Label.Pending && a.inVault(o):
+			// The HSM was put back to a time before its first wrap.
+			a.pair(o)
 		case o.Label.Pending && !a.rec.KnowsID(o.ID):
-			a.rec.AbandonFound(a.now, o.ID, o.Label.Number)
+			a.rec.AbandonFound(a.now, o.ID, o.Label.Number, o.Material.Fingerprint())
 			a.note("CKA_ID %s (%s) was never wrapped for a vault: keyd abandons it", o.ID, o.Label)
 			a.gone++
 		case o.Label.Pending, g != nil && g.Fingerprint != "":
@@ -85,6 +88,21 @@ func (a *adopter) pairs() {
 	if len(a.rebuilt) > 0 {
 		a.note("keyd does not know when each generation was superseded: the retire clocks start again")
 	}
+}
+
+// inVault reports whether a vault shows a pair's material, and no generation is known to be that.
+func (a *adopter) inVault(o key.Object) bool {
+	if print := o.Material.Fingerprint(); print == "" || a.rec.WithFingerprint(print) != nil {
+		return false
+	}
+	for _, seen := range a.seen.Vaults {
+		for _, m := range seen.Material {
+			if seen.Err == nil && m.Matches(o.Material.Fingerprint()) == key.MatchYes {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (a *adopter) pair(o key.Object) {
@@ -113,9 +131,14 @@ func (a *adopter) shown(g *record.Generation) *status.AdoptedGeneration {
 }
 
 func (a *adopter) discardOvertaken(newID record.NewID) error {
-	discarded, err := a.rec.DiscardOvertaken(a.now, a.gone > 0 || len(a.rebuilt) > 0, newID)
+	behind := a.gone > 0 || len(a.rebuilt) > 0
+	discarded, err := a.rec.DiscardOvertaken(a.now, behind, newID)
 	for _, n := range discarded {
 		a.note("generation %d was begun while others were unknown, and has no pair yet: keyd gives it up", n)
+		a.gone++
+	}
+	for _, n := range a.rec.DiscardDoubtfulSpares(a.now, behind) {
+		a.note("spare generation %d is of a record that was behind: keyd discards it, and makes another", n)
 		a.gone++
 	}
 	return err
@@ -131,7 +154,12 @@ func (a *adopter) lostPairs() {
 		}
 		a.rec.LosePair(a.now, pair.Generation)
 		a.gone++
-		a.note("generation %d is not in the HSM as it was pinned: it exists only in its vaults, and keyd never "+
+		if pair.Spare {
+			a.note("spare generation %d is not in the HSM as it was pinned: keyd discards it, and makes another",
+				pair.Generation)
+			continue
+		}
+		a.note("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never "+
 			"imported again", pair.Generation)
 	}
 }

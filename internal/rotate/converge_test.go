@@ -123,6 +123,17 @@ func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 	}
 }
 
+// The HSM side looks for that pair first: a token that was wiped or exchanged generates like a healthy one.
+func TestAPairIsMadeOnATokenThatHasTheGenerationBefore(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	rotateTwice(w, p)
+	first := w.record(p.Key).Generations[0].ID
+	if want := []key.ID{"", first}; !slices.Equal(w.hsm.known, want) {
+		t.Errorf("the pairs that had to be there: %q, want %q", w.hsm.known, want)
+	}
+}
+
 func TestALostAnswerBeforeTheCommitIsRepeatedOnlyAfterTheSettleTime(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)

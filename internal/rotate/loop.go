@@ -25,7 +25,7 @@ type Loop struct {
 	keys     map[string]*job
 	vaults   map[string]*job // by URL
 	busy     map[string]*job // those that are being stepped, also one that has left the loop since
-	urgent   *job            // the one of them that has the place which is kept for operators; nil for none
+	urgent   *job            // the one in the place that is kept for operators; nil for none
 	queue    *queue
 	needs    map[need]*needed
 	unlooked int    // vaults of which no first look was completed
@@ -63,22 +63,22 @@ type job struct {
 	vault   key.VaultPolicy
 	pos     Position
 
-	// class is that of its next turn. work is that of what it has to do, also while it waits; Look when it has nothing
-	// to do.
+	// class is the class of its next turn, and work that of its unfinished work, also while it waits. Without work it
+	// is Look.
 	class, work priority.Class
 	begun       uint64    // its place among the keys that have begun something; 0: it has not
 	due         time.Time // its next turn
-	lacks       []need    // what its last look did not find
+	lacks       []need    // those that its last look did not find met
 	seen        any       // its last look
 
-	woken *wake              // it was woken while a goroutine stepped it, or one that had its name before
+	woken *wake              // it was woken during a step, of its own or of a job of that name that has left the loop
 	stop  context.CancelFunc // of the step under way
 
 	in      *jobs // where the queue has it, and at which place
 	at      int
 	arrival uint64
 
-	done    bool // RunOnce has brought it to its end, or given it up for err
+	done    bool // RunOnce is done with it: nothing is due, or it failed with err
 	err     error
 	waiting time.Time // since when it waits, in RunOnce
 }
@@ -89,15 +89,15 @@ type wake struct {
 	fresh bool // what the last look did not find may be there now
 }
 
-// NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator waits:
-// a look at a vault that does not answer takes long.
+// NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator
+// waits: a look at a vault that does not answer takes long.
 func NewLoop(r *Rotator, parallel int) *Loop {
 	return &Loop{r: r, steps: r, parallel: max(1, parallel), changed: make(chan struct{}, 1), keys: map[string]*job{},
 		vaults: map[string]*job{}, busy: map[string]*job{}, queue: newQueue(), needs: map[need]*needed{}}
 }
 
-// SetPolicies makes these the keys of the loop. Every key is stepped at once, the new and the changed ones first. A key
-// that is no longer named is left alone.
+// SetPolicies makes these the keys of the loop. Every key is stepped at once, the new and the changed ones first. A
+// key that is no longer named is left alone.
 func (l *Loop) SetPolicies(policies []key.Policy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,7 +129,7 @@ func (l *Loop) SetPolicies(policies []key.Policy) {
 	}
 }
 
-// dismiss takes a job that has left the loop out of it. A step that has begun to act goes on to its end.
+// dismiss ends what the loop does for a job that has left it. A step that has begun to act goes on to its end.
 func (l *Loop) dismiss(j *job) {
 	l.queue.remove(j)
 	if j.stop != nil {
@@ -170,7 +170,7 @@ func (l *Loop) PokeAll() {
 	defer l.mu.Unlock()
 	for _, all := range []map[string]*job{l.vaults, l.keys} {
 		for _, j := range all {
-			l.wake(j, wake{class: j.work})
+			l.wake(j, wake{j.work, j.ofVault || j.pos.Step.Kind == plan.Wait})
 		}
 	}
 }
@@ -191,7 +191,9 @@ func (l *Loop) wake(j *job, w wake) {
 		j.woken = &w
 		return
 	}
-	j.due = l.r.Clock()
+	if now := l.r.Clock(); j.in == nil || j.due.After(now) { // else it keeps its place
+		j.due = now
+	}
 	l.queue.put(j)
 	l.poke()
 }
@@ -245,8 +247,8 @@ func (l *Loop) Names() []string {
 	return slices.Sorted(maps.Keys(l.keys))
 }
 
-// waitsForVaults reports whether a job waits until every vault was looked at: a first look at a quiet key is in no hurry
-// then. It is called with the lock held.
+// waitsForVaults reports whether a job waits until every vault was looked at: a first look at a quiet key is in no
+// hurry then. It is called with the lock held.
 func (l *Loop) waitsForVaults(c priority.Class) bool {
 	first := l.queue.ready[c].first()
 	return l.unlooked > 0 && !l.once && c == priority.Look && first != nil && !first.ofVault
@@ -292,6 +294,9 @@ func (l *Loop) start(ctx context.Context) {
 	l.started = true
 	l.mu.Unlock()
 	for _, name := range l.Names() {
+		if ctx.Err() != nil {
+			return
+		}
 		p, _ := l.Policy(name)
 		work, begun := l.steps.unfinished(ctx, p)
 		l.mu.Lock()

@@ -12,8 +12,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// need is something outside keyd that many keys share. One of the keys that wait for it tries again at short intervals.
-// It wakes the others once it finds what they need, and so does a vault's own step, or whoever sees the HSM.
+// need is something outside keyd that many keys share. Of the keys that wait for it, one tries again at short intervals
+// and wakes the others once it succeeds. The vault's own step and the daemon wake them too, when they see it first.
 type need struct {
 	kind needKind
 	url  string // of the vault
@@ -22,18 +22,23 @@ type need struct {
 type needKind int
 
 const (
-	needHSM   needKind = iota // that the HSM answers
-	needVault                 // that the vault answers
-	needKEK                   // a key exchange key in the vault that keyd may use
+	needHSM   needKind = iota // the HSM answers
+	needVault                 // the vault answers
+	needKEK                   // the vault has a key exchange key that keyd may use
 )
 
 // needed is what the loop knows of a need.
 type needed struct {
-	lacking bool // a look did not find it
-	tries   *job // the key that tries again for all, and when
-	at      time.Time
-	back    time.Time // when the vault's own step, or the daemon, saw that it is there
+	lacking bool      // the last look that could show it did not
+	scout   *job      // the key that tries again for all
+	at      time.Time // when the scout does
+	found   time.Time // when a key's look last found it after another had not
+	back    time.Time // when the vault's own step or the daemon last saw it
 }
+
+// foundPause is the least time between two wakings by keys that found the same need met. Otherwise a key that alone
+// cannot find it would be stepped after every look of the others.
+const foundPause = 30 * time.Second
 
 func (l *Loop) needed(n need) *needed {
 	if l.needs[n] == nil {
@@ -42,7 +47,7 @@ func (l *Loop) needed(n need) *needed {
 	return l.needs[n]
 }
 
-// keySeen takes from the newest look at a key what it found of what others need, too.
+// keySeen notes which needs the newest look at a key found met and which not.
 func (l *Loop) keySeen(j *job) {
 	o := l.r.Observer.Last(j.id)
 	if o == nil {
@@ -57,7 +62,7 @@ func (l *Loop) keySeen(j *job) {
 	for _, n := range lacks {
 		l.needed(n).lacking = true
 		if back := l.needs[n].back; o.At.Before(back) && back.Before(l.r.Clock()) {
-			j.woken = &wake{j.work, true} // the look began too early to see it
+			j.woken = &wake{j.work, true} // the look began before it was back
 		}
 	}
 	for _, n := range found {
@@ -65,8 +70,8 @@ func (l *Loop) keySeen(j *job) {
 	}
 }
 
-// findings is what a look at a key found and what not, of what keys share. It is silent of a vault that has an answer
-// for this key alone.
+// findings lists the needs that a look at a key found met and those that it did not. It leaves out a vault whose error
+// concerns this key alone.
 func findings(p key.Policy, o *record.Observation) (found, lacks []need) {
 	note := func(there bool, n need) {
 		if there {
@@ -91,17 +96,25 @@ func findings(p key.Policy, o *record.Observation) (found, lacks []need) {
 	return found, lacks
 }
 
-// silent reports whether an error means that the vault did not answer, as it would not for other keys either.
+// silent reports whether an error means that the vault did not answer. Then it answers for no other key either.
 func silent(err error) bool {
 	return key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded)
 }
 
-// found wakes the keys that wait for what a look did find.
+// found notes that a key's look found a need met, for which others may wait.
 func (l *Loop) found(n need) {
-	if known := l.needs[n]; known == nil || !known.lacking {
+	known, now := l.needs[n], l.r.Clock()
+	if known == nil || !known.lacking || now.Sub(known.found).Abs() < foundPause {
 		return
 	}
-	l.needs[n] = &needed{back: l.needs[n].back}
+	known.found = now
+	l.isBack(n)
+}
+
+// isBack wakes the keys and the vault that wait for a need which is met now.
+func (l *Loop) isBack(n need) {
+	known := l.needed(n)
+	known.lacking, known.scout = false, nil
 	for _, j := range l.keys {
 		if j.pos.Step.Kind == plan.Wait && slices.Contains(j.lacks, n) {
 			l.wake(j, wake{j.work, true})
@@ -112,8 +125,8 @@ func (l *Loop) found(n need) {
 	}
 }
 
-// tries reports whether a key that waits until then tries again by itself. It need not when other keys do so for all
-// that it lacks.
+// tries reports whether a key that waits until then tries again by itself. It need not while each of its needs has
+// another scout.
 func (l *Loop) tries(j *job, now, then time.Time) bool {
 	if j.pos.Step.Kind != plan.Wait || j.pos.Step.Attempt != "" || len(j.lacks) == 0 {
 		return true
@@ -121,10 +134,10 @@ func (l *Loop) tries(j *job, now, then time.Time) bool {
 	itself := false
 	for _, n := range j.lacks {
 		known := l.needed(n)
-		if other := known.tries; other != nil && other != j && known.at.After(now) {
+		if other := known.scout; other != nil && other != j && known.at.After(now) {
 			continue
 		}
-		known.tries, known.at, itself = j, then, true
+		known.scout, known.at, itself = j, then, true
 	}
 	return itself
 }
@@ -142,7 +155,7 @@ func (l *Loop) HSMBack() {
 	}
 }
 
-// vaultSeen takes from the newest look at a vault whether it answers.
+// vaultSeen notes whether the newest look at a vault shows that it answers.
 func (l *Loop) vaultSeen(j *job) {
 	if !j.pos.Looked {
 		j.pos.Looked = true
@@ -163,15 +176,15 @@ func (l *Loop) vaultSeen(j *job) {
 			l.r.Observer.AskAgain()
 		}
 		l.needed(n).back = o.At
-		l.found(n)
+		l.isBack(n)
 	case silent(o.Err):
 		j.lacks = []need{n}
 		l.needed(n).lacking = true
 	}
 }
 
-// kekUsed has the keys of a vault stepped in which a key exchange key has just been taken into use: those that waited
-// for it as what they are, and the others to look.
+// kekUsed has every key of a vault stepped once a key exchange key was taken into use there. Those that waited for it
+// go on in the class of their work, and the others only look.
 func (l *Loop) kekUsed(vault *job) {
 	for _, j := range l.keys {
 		if _, has := j.policy.Vault(vault.id); !has {
@@ -183,7 +196,5 @@ func (l *Loop) kekUsed(vault *job) {
 		}
 		l.wake(j, wake{c, true})
 	}
-	if known := l.needs[need{needKEK, vault.id}]; known != nil {
-		*known = needed{}
-	}
+	*l.needed(need{needKEK, vault.id}) = needed{}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/priority"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // No time passes here between the making of the key exchange key and the next steps of those that waited for it.
@@ -26,9 +27,10 @@ func TestKeysThatWaitForAKeyExchangeKeyGoOnAtOnceWhenItIsInUse(t *testing.T) {
 			return plan.Step{Kind: plan.UseKEK}, nil
 		}
 		l := fakeLoop(f, 4)
-		l.SetVaults(weu)
 		l.SetPolicies(keys(3))
 		run(t, l)
+		synctest.Wait()
+		l.SetVaults(weu)
 		wantCounts(t, f, map[string]int{testVault: 1, "key-0000": 1, "key-0001": 1, "key-0002": 1})
 		close(made)
 		wantCounts(t, f, map[string]int{testVault: 2, "key-0000": 2, "key-0001": 2, "key-0002": 2})
@@ -133,6 +135,35 @@ func TestALookThatBeganBeforeTheHSMWasBackIsMadeAgain(t *testing.T) {
 		l.HSMBack()
 		time.Sleep(time.Second)
 		wantCounts(t, f, map[string]int{"key-0000": 2, "key-0001": 2})
+	})
+}
+
+// Somebody may have revoked what only this key needs, or its calls alone time out.
+func TestAKeyThatAloneFindsNoVaultIsNotSteppedAfterEveryLookOfOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &found{vault: retryError{}}
+		f := &fakeSteps{key: func(ctx context.Context, name string) (plan.Step, error) {
+			if name == "key-0000" {
+				return w.waits(ctx, name)
+			}
+			return plan.Step{Kind: plan.Idle}, nil
+		}}
+		l := fakeLoop(f, 1)
+		f.found = func() *record.Observation {
+			if calls := f.all(); calls[len(calls)-1].id == "key-0000" {
+				return w.look()
+			}
+			return (&found{}).look()
+		}
+		l.SetPolicies(keys(2))
+		run(t, l)
+		for range 60 {
+			synctest.Wait()
+			l.Poke("key-0001", priority.Look)
+			time.Sleep(time.Second)
+		}
+		// At first, woken at once, twice after half a minute (by itself and woken), and after the next half.
+		wantCounts(t, f, map[string]int{"key-0000": 5, "key-0001": 61})
 	})
 }
 

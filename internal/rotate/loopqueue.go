@@ -7,8 +7,8 @@ import (
 	"github.com/keyd-project/keyd/internal/priority"
 )
 
-// queue holds the jobs that no goroutine steps now: those whose time is still to come, by that time, and those that are
-// due, by class. It must not be used by two goroutines at once.
+// queue holds the jobs that no goroutine steps now: those whose time is still to come, by that time, and those that
+// are due, by class. It must not be used by two goroutines at once.
 type queue struct {
 	later  *jobs
 	ready  []*jobs // by class
@@ -48,7 +48,8 @@ func (q *queue) promote(now time.Time) {
 	}
 }
 
-// next takes out the job whose turn it is among those that are due; nil when none is. It leaves out the classes that wait.
+// next takes out the job whose turn it is among those that are due; nil when none is. It leaves out the classes that
+// wait.
 func (q *queue) next(waits func(priority.Class) bool) *job {
 	c, ok := q.picker.Next(func(c priority.Class) bool { return q.ready[c].Len() > 0 && !waits(c) })
 	if !ok {

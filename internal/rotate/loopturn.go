@@ -124,7 +124,9 @@ func (l *Loop) classify(j *job) {
 // classOf is the class of a step that acts, and of those that follow it.
 func classOf(s plan.Step) priority.Class {
 	switch s.Kind {
-	case plan.Reserve, plan.CreateKEK:
+	case plan.ReserveSpare, plan.DiscardSpare:
+		return priority.Look
+	case plan.Reserve, plan.Promote, plan.CreateKEK:
 		if !s.Trigger.Scheduled {
 			return priority.Operator
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -26,15 +27,24 @@ func (r *Rotator) reserve(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	t := a.step.Trigger
-	g, err := a.rec.Reserve(r.now(), a.policy, record.Reservation{
-		ID: id, Reason: t.Reason, Requester: t.Requester, Requests: t.Requests, Without: t.Without,
-	})
+	why := reservation(a.step.Trigger)
+	why.ID = id
+	g, err := a.rec.Reserve(r.now(), a.policy, why)
 	if err != nil {
 		return a.rec, err
 	}
-	return r.saveAs(ctx, a.rec, t.Requester, chain.GenerationReserved, generationFields(g, map[string]string{
-		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)}))
+	return r.saveAs(ctx, a.rec, why.Requester, chain.GenerationReserved, reservedFields(g))
+}
+
+// reservation is what a rotation that is due makes a generation for.
+func reservation(t plan.Trigger) record.Reservation {
+	return record.Reservation{Reason: t.Reason, Requester: t.Requester, Requests: t.Requests, Without: t.Without}
+}
+
+// reservedFields are the fields of the entry with which a rotation begins.
+func reservedFields(g *record.Generation) map[string]string {
+	return generationFields(g, map[string]string{
+		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)})
 }
 
 // generate calls C_GenerateKeyPair, at most once for an id: the record notes the call before it happens. Whatever an
@@ -74,7 +84,7 @@ func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record
 		return a.rec, err
 	}
 	n := a.step.Generation
-	fields := generationFields(a.rec.Generation(n), map[string]string{"why": why, "new_id": string(id)})
+	fields := generationFields(a.rec.Numbered(n), map[string]string{"why": why, "new_id": string(id)})
 	if err := a.rec.AbandonID(r.now(), n, id, why); err != nil {
 		return a.rec, err
 	}
@@ -83,7 +93,7 @@ func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record
 
 // pin records the fingerprint of a pair that has the requested attributes and proves that it has its private key.
 func (r *Rotator) pin(ctx context.Context, a act) (record.Record, error) {
-	g := a.rec.Generation(a.step.Generation)
+	g := a.rec.Numbered(a.step.Generation)
 	m, err := r.HSM.PublicKey(ctx, g.ID)
 	switch {
 	case err != nil && key.ClassOf(err) == key.Fatal:

@@ -23,6 +23,7 @@ type Metrics struct {
 	last       *prometheus.Desc
 	held       *prometheus.Desc
 	partial    *prometheus.Desc
+	spares     *prometheus.Desc
 	started    *prometheus.Desc
 	requested  *prometheus.Desc
 	failures   *prometheus.Desc
@@ -72,6 +73,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"caused it, empty for none; no series otherwise.", "key", "vault", "code"),
 		partial: desc("key_partial", "1 while the latest generation is active in other vaults of the key and "+
 			"not in this one; no series otherwise.", "key", "vault"),
+		spares: desc("key_spares_missing", "Spares that the configuration asks for and that are not ready; no series "+
+			"while none is missing.", "key"),
 		next: desc("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
 			"for never.", "key"),
 		last: desc("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 "+
@@ -157,6 +160,9 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 			r.partial = append(r.partial, v.Name)
 		}
 	}
+	if p.Spares > 0 {
+		r.spares = p.Spares - rec.SparesReady(p)
+	}
 	if rec.Hold != nil {
 		r.held = &held{rec.VaultName(p, rec.Hold.Vault), string(rec.Hold.Code)}
 	}
@@ -190,7 +196,7 @@ func (m *Metrics) Forget(name string) {
 // Describe is for the registry.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.generation, m.next, m.last, m.held, m.partial, m.started, m.requested, m.failures, m.placements,
+		m.generation, m.next, m.last, m.held, m.partial, m.spares, m.started, m.requested, m.failures, m.placements,
 	} {
 		out <- d
 	}
@@ -220,6 +226,9 @@ func (m *Metrics) shown() (all sample.Gauges) {
 		since(m.requested, r.requested[1], name, "yes")
 		for _, vault := range r.partial {
 			all.Add(m.partial, 1, name, vault)
+		}
+		if r.spares > 0 {
+			all.Add(m.spares, float64(r.spares), name)
 		}
 		if r.held != nil {
 			all.Add(m.held, 1, name, r.held.vault, r.held.code)

@@ -70,7 +70,19 @@ func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	wantSeries(t, reg, "keyd_step_failures")
 }
 
-func TestAHoldNamesTheVaultThatCausedIt(t *testing.T) {
+func TestSparesThatAreNotReadyAreMissing(t *testing.T) {
+	m, reg, p := measured()
+	p.Spec, p.Spares = key.RSA2048, 2
+	ready := record.Generation{Number: 2, Spec: key.RSA2048, Fingerprint: "sha256:02"}
+	making := record.Generation{Number: 3, Spec: key.RSA2048}
+	m.Recorded(time.Now(), p, &record.Record{Spares: []record.Generation{ready, making}})
+	wantSeries(t, reg, "keyd_key_spares_missing", `keyd_key_spares_missing{key="k"} 1`)
+	p.Spares = 0
+	m.Recorded(time.Now(), p, &record.Record{})
+	wantSeries(t, reg, "keyd_key_spares_missing")
+}
+
+func TestAHoldNamesTheVaultThatGaveCause(t *testing.T) {
 	m, reg, p := measured()
 	m.Recorded(time.Now(), p, &record.Record{Hold: &key.Hold{Code: key.HoldForeign, Vault: weuURL}})
 	wantSeries(t, reg, "keyd_key_held", `keyd_key_held{code="foreign-version",key="k",vault="weu"} 1`)

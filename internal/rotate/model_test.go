@@ -225,6 +225,7 @@ type modelHSM struct {
 	w         *world
 	pairs     map[key.ID][]*pair
 	generated map[key.ID]int
+	known     []key.ID // of each generation, in order
 	down      bool
 	trust     map[string]key.Fingerprint
 	pins      []key.Fingerprint // configured pins, besides trust on first use
@@ -287,6 +288,7 @@ func (h *modelHSM) Generate(
 			h.generated = map[key.ID]int{}
 		}
 		h.generated[id]++
+		h.known = append(h.known, known)
 		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number},
 			private: h.w.newPair()})
 		return nil
@@ -930,8 +932,9 @@ func (w *world) checkDone(p key.Policy, generations, duplicates int) {
 	for _, pairs := range w.hsm.pairs {
 		total += len(pairs)
 	}
-	if total != generations {
-		w.tb.Errorf("%d pairs in the HSM for %d generations\n%s", total, generations, w.story())
+	if total != generations+len(rec.Spares) {
+		w.tb.Errorf("%d pairs in the HSM for %d generations and %d spares\n%s", total, generations, len(rec.Spares),
+			w.story())
 	}
 	extra := 0
 	for _, v := range p.Vaults {

@@ -22,12 +22,17 @@ func (r *Rotator) prove(ctx context.Context, a act) (record.Record, error) {
 	at := a.rec.Placement(attempt)
 	operations := at.ProvableBy(a.policy.Operations)
 	pair, _ := key.ProofPair(operations)
+	var shown *key.Version
+	if v, ok := a.in().Version(a.step.Version); ok && v.Kty != "" &&
+		v.Material.Matches(at.Generation.Fingerprint) == key.MatchYes {
+		shown = &v // as the vault answered the import; the proof asks again where that answer was another
+	}
 	killpoint.At("prove-before")
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
 		Key: a.policy.Key, Version: a.step.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
 		Operations: operations, LostInHSM: !at.Generation.LostInHSM.IsZero(),
 		// A version that expired before it was proven must not block the next rotation.
-		MayHaveExpired: pair[0] != key.Sign, Now: r.now(),
+		MayHaveExpired: pair[0] != key.Sign, Now: r.now(), Shown: shown,
 	})
 	killpoint.At("prove-after")
 	switch result.Outcome {

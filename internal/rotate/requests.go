@@ -47,18 +47,23 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 	if len(p.Vaults) > 0 && len(w.Without) >= len(p.Vaults) {
 		return q, false, refuse("every vault of key %s would be left out: leave one in", p.Key)
 	}
-	err = r.change(ctx, p.Key, func(rec *record.Record) (chain.Entry, error) {
+	err = r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
 		if !MayRequest(*rec, w.Compromise) {
-			return chain.Entry{}, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
+			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		}
 		rec.Lift(r.now())
+		spares := rec.SparePairs()
 		q, joined, err = accept(r.now(), p, rec, w, r.newID)
 		if err != nil {
-			return chain.Entry{}, err
+			return nil, err
 		}
-		return chain.Entry{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
+		entries := []chain.Entry{{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
 			"request": string(q.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise),
-			"joined": fmt.Sprint(joined)}}, nil
+			"joined": fmt.Sprint(joined)}}}
+		if w.Compromise && !joined {
+			entries = append(entries, discarded(spares)...)
+		}
+		return entries, nil
 	})
 	return q, joined, err
 }
@@ -91,28 +96,28 @@ func accept(now time.Time, p key.Policy, rec *record.Record, w Wanted, newID rec
 
 // Pause holds a key for an operator.
 func (r *Rotator) Pause(ctx context.Context, name, actor, reason string) error {
-	return r.change(ctx, name, func(rec *record.Record) (chain.Entry, error) {
+	return r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
 		if rec.Hold != nil {
-			return chain.Entry{}, refuse("key %s is held already (%s): %s", name, rec.Hold.Code, rec.Hold.Reason)
+			return nil, refuse("key %s is held already (%s): %s", name, rec.Hold.Code, rec.Hold.Reason)
 		}
 		rec.Hold = &key.Hold{Code: key.HoldPaused, Reason: reason, Since: r.now(), By: actor}
-		return chain.Entry{Event: chain.KeyPaused, Actor: actor, Fields: map[string]string{"reason": reason}}, nil
+		return []chain.Entry{{Event: chain.KeyPaused, Actor: actor, Fields: map[string]string{"reason": reason}}}, nil
 	})
 }
 
 // Resume lifts a key's hold. It gives no consent: if the cause is still there, the next look holds the key again.
 // keyd may try a refuted generation again.
 func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error {
-	err := r.change(ctx, name, func(rec *record.Record) (chain.Entry, error) {
+	err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
 		if rec.Hold == nil {
-			return chain.Entry{}, refuse("key %s is not held", name)
+			return nil, refuse("key %s is not held", name)
 		}
 		fields := map[string]string{"reason": reason, "code": string(rec.Hold.Code)}
 		if rec.Hold.Code == key.HoldRefuted {
 			rec.Retry()
 		}
 		rec.Lift(r.now())
-		return chain.Entry{Event: chain.KeyResumed, Actor: actor, Fields: fields}, nil
+		return []chain.Entry{{Event: chain.KeyResumed, Actor: actor, Fields: fields}}, nil
 	})
 	if err == nil {
 		r.Observer.Drop(name)
@@ -123,9 +128,9 @@ func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error 
 // changeTries limits how often a change starts over because the loop saved first.
 const changeTries = 20
 
-// change loads a record, lets f change it, and saves it with f's entry. It starts over if somebody else saved in
-// between.
-func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record) (chain.Entry, error)) error {
+// change loads a record, lets f change it, and saves it with f's entries, again from
+// the start when somebody else saved in between.
+func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record) ([]chain.Entry, error)) error {
 	var err error
 	for range changeTries {
 		var rec record.Record
@@ -133,11 +138,11 @@ func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record
 			return err
 		}
 		rec = rec.Clone()
-		entry, ferr := f(&rec)
+		entries, ferr := f(&rec)
 		if ferr != nil {
 			return ferr
 		}
-		if _, err = r.saveAs(ctx, rec, entry.Actor, entry.Event, entry.Fields); err == nil ||
+		if _, err = r.saveAll(ctx, rec, entries); err == nil ||
 			key.ClassOf(err) != key.Retry {
 			return err
 		}

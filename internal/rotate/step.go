@@ -132,7 +132,7 @@ type act struct {
 func (r *Rotator) learn(a act, from, to uint64) {
 	l := record.Learnt{Key: a.policy.Key, From: from, To: to}
 	switch a.step.Kind {
-	case plan.Reserve, plan.Pin, plan.Prove, plan.Finish:
+	case plan.Reserve, plan.Promote, plan.ReserveSpare, plan.DiscardSpare, plan.Pin, plan.Prove, plan.Finish:
 	case plan.Generate, plan.Abandon:
 		l.ID = a.step.ID
 	case plan.Import:
@@ -153,6 +153,12 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.hold(ctx, a)
 	case plan.Reserve:
 		return r.reserve(ctx, a)
+	case plan.Promote:
+		return r.promote(ctx, a)
+	case plan.ReserveSpare:
+		return r.reserveSpare(ctx, a)
+	case plan.DiscardSpare:
+		return r.discardSpare(ctx, a)
 	case plan.Generate:
 		return r.generate(ctx, a)
 	case plan.Abandon:
@@ -192,9 +198,17 @@ func (r *Rotator) save(ctx context.Context, rec record.Record, event chain.Event
 
 func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor string, event chain.Event,
 	fields map[string]string) (record.Record, error) {
+	return r.saveAll(ctx, rec, []chain.Entry{{Event: event, Actor: actor, Fields: fields}})
+}
+
+// saveAll stores the record with several entries in one transaction. The first names what happened.
+func (r *Rotator) saveAll(ctx context.Context, rec record.Record, entries []chain.Entry) (record.Record, error) {
+	event, now := entries[0].Event, r.now()
+	for i := range entries {
+		entries[i].Time, entries[i].Key = now, rec.Key
+	}
 	killpoint.At("save-before " + string(event))
-	saved, err := r.Store.Save(ctx, rec, chain.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor,
-		Fields: fields})
+	saved, err := r.Store.Save(ctx, rec, entries...)
 	if err != nil {
 		return rec, fmt.Errorf("record %q: %w", event, err)
 	}

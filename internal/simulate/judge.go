@@ -14,7 +14,7 @@ import (
 // judgeGenerate fails unless the intent of a generation is in the record before it.
 func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	rec := w.store.records[name]
-	g := rec.Generation(number)
+	g := rec.Numbered(number)
 	abandoned := slices.ContainsFunc(
 		rec.Abandoned,
 		func(a record.AbandonedID) bool { return a.ID == id },
@@ -36,7 +36,7 @@ func (w *World) judgeDestroy(id key.ID) {
 		w.violate("what is under %s is destroyed before its intent is in the record", id)
 	}
 	if w.hsm.pinned[id] {
-		w.violate("the pinned pair under %s is destroyed", id)
+		w.judgeSpareDestroyed(id)
 	}
 }
 
@@ -53,6 +53,7 @@ func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 	if g.Fingerprint == "" {
 		w.violate("generation %d of %s is imported before it is pinned", g.Number, name)
 	}
+	w.judgeSpareUse(name, g.ID)
 	for i := range rec.Generations {
 		if !rec.Generations[i].Compromised.IsZero() {
 			continue

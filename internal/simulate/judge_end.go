@@ -61,6 +61,7 @@ func (w *World) judgeEnd(k *managed) {
 			w.violate("the HSM still has %s under %s, which was never the pair of a generation", o.label, o.id)
 		}
 	}
+	w.judgeSparesEnd(k, &rec)
 	for _, g := range rec.Generations {
 		if g.LostInHSM.IsZero() && g.Fingerprint != "" && w.hsm.find(g.ID) == nil {
 			w.violate("lost: the pair of generation %d of %s is not in the HSM", g.Number, rec.Key)

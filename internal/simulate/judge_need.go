@@ -18,7 +18,8 @@ func (w *World) judgeAbandoned(was *record.Record, entries []chain.Entry) {
 		return
 	}
 	o := w.hsm.find(key.ID(e.Fields["id"]))
-	begun := slices.ContainsFunc(was.Generations, func(g record.Generation) bool {
+	made := slices.Concat(was.Generations, was.Spares)
+	begun := slices.ContainsFunc(made, func(g record.Generation) bool {
 		return string(g.ID) == e.Fields["id"] && !g.GenerateBegun.IsZero()
 	})
 	if o != nil && begun && !o.half && o.made.Before(w.acting.began) {

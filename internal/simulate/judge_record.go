@@ -21,12 +21,16 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	for i := range is.Generations {
 		g := &is.Generations[i]
 		if was.Generation(g.Number) == nil {
-			if o := w.hsm.pair(g.ID); g.Number <= k.highest &&
+			spare := was.Spare(g.Number)
+			if o := w.hsm.pair(g.ID); g.Number <= k.highest && spare == nil &&
 				(event != chain.Adopted || o == nil || o.label.Number != g.Number) {
 				w.violate("generation number %d of %s is used a second time", g.Number, is.Key)
 			}
 			k.highest = max(k.highest, g.Number)
-			if event == chain.GenerationReserved {
+			if event == chain.SparePromoted && spare == nil {
+				w.violate("generation %d of %s is promoted, and was no spare", g.Number, is.Key)
+			}
+			if event == chain.GenerationReserved || event == chain.SparePromoted {
 				w.result.Reserved++
 				w.judgeReserve(&was, g)
 			} else if event != chain.Adopted {
@@ -40,6 +44,7 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 			w.judgePin(is.Key, g)
 		}
 	}
+	w.judgeSpares(&was, &is, entries)
 	w.judgeAbandoned(&was, entries)
 	w.judgeOrder(&was, &is)
 	for _, q := range was.Requests {

@@ -22,6 +22,15 @@ func (w *World) judgeNow(k *managed) {
 			)
 		}
 	}
+	for _, s := range rec.Spares {
+		if s.Fingerprint != "" && w.hsm.pair(s.ID) == nil && !w.destroyedBefore(s.ID) {
+			w.violate(
+				"lost: the pair of spare generation %d of %s is not in the HSM, and nobody took it away",
+				s.Number,
+				rec.Key,
+			)
+		}
+	}
 	for _, v := range w.vaults {
 		w.judgeStanding(v, &rec)
 	}

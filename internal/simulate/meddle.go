@@ -203,10 +203,11 @@ func (w *World) restore() {
 				is.Generations,
 				func(h record.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" },
 			)
-			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered {
+			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered && is.SpareWithID(g.ID) == nil {
 				delete(w.hsm.pinned, g.ID)
 			}
 		}
+		w.restoreSpares(&was, &is)
 	}
 	for _, d := range w.daemons {
 		d.start()
@@ -223,7 +224,7 @@ func (w *World) restart() {
 func (w *World) reconfigure(k *managed) {
 	p := k.home
 	p.Vaults = slices.Clone(p.Vaults)
-	switch w.rnd.IntN(7) {
+	switch w.rnd.IntN(9) {
 	case 0:
 		p.Retained = true
 	case 1:
@@ -239,16 +240,22 @@ func (w *World) reconfigure(k *managed) {
 		p.Operations = pick(w, operations())
 	case 5:
 		p.Retire.DisableAfter = pick(w, []time.Duration{0, w.between(time.Hour, 72*time.Hour)})
+	case 6:
+		p.Spares = w.rnd.IntN(4)
+	case 7:
+		p.Spec = key.RSA3072
 	}
 	k.policy = p
 	w.log(
-		"the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v",
+		"the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v, %s, %d spares",
 		p.Key,
 		p.Retained,
 		len(p.Vaults),
 		time.Duration(p.Schedule.(grid)),
 		p.Operations,
 		p.Retire.DisableAfter,
+		p.Spec,
+		p.Spares,
 	)
 	for _, d := range w.daemons {
 		if !d.down {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -89,6 +90,10 @@ func (w *World) lift(k *managed) {
 			return
 		}
 		w.putBack(k)
+		if w.goneForGood(k) {
+			w.adopt(d, k)
+			return
+		}
 	case key.HoldRefuted:
 		w.vault(h.Vault).damage = ""
 	}
@@ -157,6 +162,14 @@ func (w *World) putBack(k *managed) {
 			o.half, w.hsm.listed = false, nil
 		}
 	}
+}
+
+// goneForGood reports whether no backup has what the record, an old copy, calls a spare.
+func (w *World) goneForGood(k *managed) bool {
+	rec := w.store.records[k.policy.Key]
+	return slices.ContainsFunc(rec.Spares, func(s record.Generation) bool {
+		return s.Fingerprint != "" && w.hsm.find(s.ID) == nil
+	})
 }
 
 // requestRotation does what keyd rotate --now does.

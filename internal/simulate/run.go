@@ -22,7 +22,16 @@ func (ps Primes) Run(seed uint64, opts Options) Result {
 
 func newWorld(ps Primes, seed uint64, opts Options) *World {
 	w := &World{opts: opts, rnd: rand.New(rand.NewPCG(seed, 0)), primes: ps,
-		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), result: Result{Seed: seed, Holds: map[key.HoldCode]int{}}}
+		now: time.Date(
+			2026,
+			3,
+			1,
+			12,
+			0,
+			0,
+			0,
+			time.UTC,
+		), spares: map[key.ID]*spare{}, result: Result{Seed: seed, Holds: map[key.HoldCode]int{}}}
 	w.hsm, w.store = newHSM(w), newStore(w)
 	return w
 }
@@ -67,6 +76,8 @@ func (w *World) settings() {
 		if w.chance(3) {
 			k.home.ExpiresAfter = time.Duration(k.home.Schedule.(grid)) + w.between(24*time.Hour, 96*time.Hour)
 		}
+		// By the seed alone, so that a world without spares is what it was before there were any.
+		k.home.Spares = int(w.result.Seed+uint64(i)) % 3
 		k.policy = k.home
 	}
 	w.rate = pick(w, []float64{0, 0.002, 0.01, 0.03, 0.1})

@@ -61,6 +61,7 @@ type vault struct {
 	wanted  int         // new KEKs that were asked for and have not landed
 	// attended says that an operator will look at the KEK that waits for approval.
 	attended bool
+	list     listing       // how its list of keys is
 	restored time.Time     // when the state was last lost
 	skew     time.Duration // its clock minus true time
 	damage   string        // of what is imported now: "", "modulus" or "private"

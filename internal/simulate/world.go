@@ -65,6 +65,7 @@ type World struct {
 	plain       bool                     // records are copied, not written as JSON and read back
 	overtaking  bool                     // something happens in the middle of a daemon's call
 	alone       bool                     // nobody meddles
+	spares      map[key.ID]*spare        // every pair that was ever reserved as one
 	saved       map[string]record.Record // a copy of the state
 	savedVaults map[string]record.Vault
 	soon        []func() // what people do in the next turn

@@ -19,7 +19,9 @@ type Generation struct {
 	Without     []string        `json:"without,omitempty"` // vault URLs that the operator left out
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
 	Reserved    time.Time       `json:"reserved"`
-	// GenerateBegun is when keyd last called the HSM to make its pair.
+	// SpareSince is when it was reserved as a spare; zero: it never was one.
+	SpareSince time.Time `json:"spare_since,omitzero"`
+	// GenerateBegun is when keyd last called the HSM for a pair of it.
 	GenerateBegun time.Time   `json:"generate_begun,omitzero"`
 	Pinned        time.Time   `json:"pinned,omitzero"`
 	Finished      time.Time   `json:"finished,omitzero"`

@@ -3,6 +3,7 @@
 package status
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -138,6 +139,7 @@ type Key struct {
 	Error        string        `json:"error,omitempty"`   // of the last failed step
 	Requests     []key.Request `json:"requests,omitempty"`
 	Generations  []Generation  `json:"generations,omitempty"`
+	Spares       *Spares       `json:"spares,omitempty"` // nil for a key that has none and asks for none
 	Abandoned    int           `json:"abandoned,omitempty"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.
 	RotationSince time.Time `json:"rotation_since,omitzero"`
@@ -147,6 +149,17 @@ type Key struct {
 	Vaults      []string `json:"vaults"` // URLs, in rotation order
 	Proofs      []Proof  `json:"proofs,omitempty"`
 }
+
+// Spares are the generations that a key has in advance.
+type Spares struct {
+	Wanted int `json:"wanted"` // by the configuration
+	Ready  int `json:"ready"`  // a rotation could place them at once
+	// Generations are all of them, also those that are being made or that the configuration no longer asks for.
+	Generations []Generation `json:"generations,omitempty"`
+}
+
+// Words is how many spares there are, for people: "1 of 2 ready".
+func (s Spares) Words() string { return fmt.Sprintf("%d of %d ready", s.Ready, s.Wanted) }
 
 // The values of Key.State.
 const (

@@ -28,6 +28,7 @@ func (f *finder) key(k status.Key) {
 		return
 	}
 	f.rotation(k)
+	f.spares(k)
 }
 
 func (f *finder) proof(k status.Key, p status.Proof) {
@@ -153,6 +154,20 @@ func (f *finder) rotation(k status.Key) {
 	if f.late(RotationOverdue, k.NextRotation) {
 		f.add(RotationOverdue, here, because(fmt.Sprintf(
 			"%s was due for rotation at %s, and it has not begun", k.Name, words.Moment(k.NextRotation)), k))
+	}
+}
+
+// spares finds a spare whose pair the HSM does not make. What keeps the HSM from it altogether is told of the HSM.
+func (f *finder) spares(k status.Key) {
+	if k.Spares == nil || f.hsmTrouble || !k.RotationSince.IsZero() {
+		return
+	}
+	for _, s := range k.Spares.Generations {
+		if s.Pinned.IsZero() && f.late(SparesMissing, s.SpareSince) {
+			f.add(SparesMissing, about{key: k.Name}, because(fmt.Sprintf(
+				"%s: of its spares are %s; the HSM has made no pair for spare generation %d since %s", k.Name,
+				k.Spares.Words(), s.Number, words.Moment(s.SpareSince)), k))
+		}
 	}
 }
 

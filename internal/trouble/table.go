@@ -47,6 +47,7 @@ const (
 	KeyPartial               Cause = "key-partial"
 	KeyNotMade               Cause = "key-not-made"
 	RotationOverdue          Cause = "rotation-overdue"
+	SparesMissing            Cause = "spares-missing"
 )
 
 // Hold is the cause of a key that is held with this code.
@@ -155,6 +156,8 @@ var table = []Row{
 		Remedy: "fix what it waits for, as keyd check advises; keyd then makes the key by itself"},
 	{Cause: RotationOverdue, Code: "keydrotationoverdue", Alert: "KeydRotationOverdue", Severity: warning,
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
+	{Cause: SparesMissing, Code: "keydsparesmissing", Alert: "KeydSparesMissing", Severity: warning,
+		Threshold: 24 * time.Hour, Remedy: "keyd check tries the HSM; keyd tries again by itself every half hour"},
 
 	// Each hold brings its own remedy. critical: the cause may make data unreadable.
 	hold(key.HoldPaused, warning, "KeydKeyPaused"),

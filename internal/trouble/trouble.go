@@ -48,7 +48,8 @@ func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) *Look {
 
 // Find lists what is wrong, the worst first.
 func Find(s status.Snapshot, e Evidence) []status.Problem {
-	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{}}
+	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{},
+		hsmTrouble: s.HSM.Trouble() != ""}
 	f.daemon(s)
 	f.hsm(s.HSM)
 	f.audit()
@@ -69,6 +70,7 @@ type finder struct {
 	Evidence
 	at, started time.Time
 	unit        string            // systemd's, of the HSM side
+	hsmTrouble  bool              // the HSM side cannot be used
 	vaults      map[string]string // names, by URL
 	found       []status.Problem
 }

@@ -98,7 +98,14 @@ func (w *world) request(ago time.Duration, compromise bool) {
 	w.key().Requests = []key.Request{{At: noon.Add(-ago), Compromise: compromise}, {At: noon, Compromise: compromise}}
 }
 
-// example is one trouble, and a slightly smaller one that is no trouble yet.
+// spareInMaking is a key that has one spare, and waits for another since a while.
+func (w *world) spareInMaking(ago time.Duration) {
+	w.key().Spares = &status.Spares{Wanted: 2, Ready: 1, Generations: []status.Generation{
+		{Number: 2, SpareSince: noon.Add(-48 * time.Hour), Pinned: noon.Add(-47 * time.Hour)},
+		{Number: 3, SpareSince: noon.Add(-ago)}}}
+}
+
+// example is one trouble, and the same a little less, which is none yet.
 type example struct {
 	runbook, name string
 	key, vault    string // that the problem is about
@@ -247,6 +254,8 @@ func examples() []example {
 			w.rec, w.seen.Vaults = record.Record{}, nil
 			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
+		{"keydsparesmissing", "", aKey, "", func(w *world) { w.spareInMaking(25 * time.Hour) },
+			func(w *world) { w.spareInMaking(23 * time.Hour) }},
 		{"keydversionexpiressoon", "", aKey, aVault, func(w *world) { w.expiring(6 * 24 * time.Hour) },
 			func(w *world) { w.expiring(90 * 24 * time.Hour) }},
 		{"drift-version-expiring", "", aKey, aVault, func(w *world) { w.expiring(8 * 24 * time.Hour) }, nil},

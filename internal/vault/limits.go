@@ -21,19 +21,21 @@ type Limits struct {
 	mu            sync.Mutex
 	gates         map[string]*gate    // by the vault's URL
 	subscriptions map[string]*buckets // of Key Vaults
+	commonShare   float64             // of what each subscription allows
 }
 
 // NewLimits lets keyd use the default share of every vault, until Set says otherwise.
 func NewLimits() *Limits {
-	return &Limits{gates: map[string]*gate{}, subscriptions: map[string]*buckets{}}
+	return &Limits{gates: map[string]*gate{}, subscriptions: map[string]*buckets{}, commonShare: quota.DefaultShare}
 }
 
 // Set takes over the shares of vaults, and of their subscriptions.
 func (l *Limits) Set(vaults []quota.Vault, subscriptionShare float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.commonShare = subscriptionShare
 	for _, v := range vaults {
-		l.set(v, subscriptionShare)
+		l.set(v)
 	}
 }
 
@@ -53,10 +55,11 @@ func (l *Limits) of(v key.Vault) *gate {
 	if g := l.gates[v.URL]; g != nil {
 		return g
 	}
-	return l.set(quota.Vault{Vault: v, Share: quota.DefaultShare}, quota.DefaultShare)
+	return l.set(quota.Vault{Vault: v, Share: quota.DefaultShare})
 }
 
-func (l *Limits) set(v quota.Vault, subscriptionShare float64) *gate {
+// set is called with the lock held.
+func (l *Limits) set(v quota.Vault) *gate {
 	g := l.gates[v.URL]
 	if g == nil {
 		g = newGate(v.Kind)
@@ -69,7 +72,7 @@ func (l *Limits) set(v quota.Vault, subscriptionShare float64) *gate {
 			common = new(buckets)
 			l.subscriptions[v.Subscription] = common
 		}
-		common.fill(quota.SubscriptionPerSecond(subscriptionShare), v.Kind)
+		common.fill(quota.SubscriptionPerSecond(l.commonShare), v.Kind)
 	}
 	g.own.fill(v.PerSecond(), v.Kind)
 	g.mu.Lock()

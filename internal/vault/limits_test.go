@@ -111,6 +111,17 @@ func TestAReloadGivesNoSecondShare(t *testing.T) {
 	})
 }
 
+// A reload makes the clients first, and may be refused then.
+func TestANewVaultDoesNotChangeTheShareOfItsSubscription(t *testing.T) {
+	l := NewLimits()
+	l.Set([]quota.Vault{keyVault(1)}, 0.1)
+	before := l.subscriptions[""][quota.Calls].Limit()
+	l.of(keyVault(2).Vault)
+	if after := l.subscriptions[""][quota.Calls].Limit(); after != before {
+		t.Errorf("the subscription gets %v instead of %v", after, before)
+	}
+}
+
 func TestTheVaultsOfASubscriptionStayWithinItsLimits(t *testing.T) {
 	for subscriptions, want := range map[int]int64{1: 625, 2: 1250} {
 		synctest.Test(t, func(t *testing.T) {

@@ -96,7 +96,19 @@ func TestThePagesMatchTheGoldenFiles(t *testing.T) {
 	golden(t, "key.html", mainOf(keyHTML(t, everyTrouble(), "compromised")))
 }
 
-// mainOf returns a page without the parts that every page has.
+func TestAKeysPageSaysHowManyOfItsSparesAreReady(t *testing.T) {
+	s := everyTrouble()
+	name := s.Keys[0].Name
+	if shown := keyHTML(t, s, name); strings.Contains(shown, "spares:") {
+		t.Error("a key without spares shows some")
+	}
+	s.Keys[0].Spares = &status.Spares{Wanted: 2, Ready: 1}
+	if shown := keyHTML(t, s, name); !strings.Contains(shown, "spares: 1 of 2 ready") {
+		t.Error("the page does not say how many spares are ready")
+	}
+}
+
+// mainOf is a page without what every page has.
 func mainOf(html string) string {
 	return html[strings.Index(html, "<main"):strings.Index(html, "<footer>")]
 }

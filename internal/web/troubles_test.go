@@ -90,6 +90,9 @@ func otherProblems() (all []status.Problem) {
 		"fix what it waits for; keyd brings the vault up to date by itself")
 	add(status.Warning, "new", "", "keydkeynotmade", "new has no generation yet: vault contoso-weu is not ready",
 		"fix what it waits for, as keyd check advises; keyd then makes the key by itself")
+	add(status.Warning, "well", "", "keydsparesmissing",
+		"well: of its spares are 1 of 2 ready; the HSM has made no pair for spare generation 5 since "+
+			"2026-11-24T08:00:00Z", "keyd check tries the HSM; keyd tries again by itself every half hour")
 	add(status.Critical, "well", mhsm, "keydversionexpiressoon",
 		"the newest version of well in vault contoso-hsm, 5be10a77, expires at 2026-11-29T00:00:00Z: from then on "+
 			"nobody can wrap with it", "keyd rotate --now well --reason …")

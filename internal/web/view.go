@@ -168,6 +168,9 @@ func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
 	v := keyView{Name: k.Name, State: k.Standing(), StateWords: stateWords(k.Standing()), Next: nextShort(now, k),
 		Proof: proofShort(now, k, vaults), Overdue: k.Overdue(now)}
 	v.Facts = append(v.Facts, string(k.Spec), proofWords(now, k, vaults))
+	if k.Spares != nil {
+		v.Facts = append(v.Facts, "spares: "+k.Spares.Words())
+	}
 	if k.Retained {
 		v.Facts = append(v.Facts, "no longer in the configuration")
 	}

@@ -32,12 +32,15 @@ func stepWords(e status.Event) string {
 // steps has the words for each step of the loop: under way, done, and the preposition
 // before the vault.
 var steps = map[string][3]string{
-	"hold":       {"Putting the key on hold", "The key is on hold", "because of"},
-	"reserve":    {"Reserving the next number", "Number reserved", ""},
-	"generate":   {"Generating the key pair in the HSM", "Key pair generated in the HSM", ""},
-	"abandon":    {"Giving up an incomplete pair", "Incomplete pair given up", ""},
-	"pin":        {"Checking the pair and recording its fingerprint", "Pair checked, fingerprint recorded", ""},
-	"create-kek": {"Making the key exchange key", "Key exchange key made", "in"},
+	"hold":          {"Putting the key on hold", "The key is on hold", "because of"},
+	"reserve":       {"Reserving the next number", "Number reserved", ""},
+	"promote":       {"Taking the next spare", "Spare taken", ""},
+	"reserve-spare": {"Reserving the number of a spare", "Number of a spare reserved", ""},
+	"discard-spare": {"Giving up a spare", "Spare given up", ""},
+	"generate":      {"Generating the key pair in the HSM", "Key pair generated in the HSM", ""},
+	"abandon":       {"Giving up an incomplete pair", "Incomplete pair given up", ""},
+	"pin":           {"Checking the pair and recording its fingerprint", "Pair checked, fingerprint recorded", ""},
+	"create-kek":    {"Making the key exchange key", "Key exchange key made", "in"},
 	"kek-made": {"Recording a key exchange key whose making was cut short",
 		"A key exchange key that keyd began to make is there", "in"},
 	"kek-void":     {"Finding out whether a key exchange key was made", "A key exchange key was not made", "in"},

@@ -2,9 +2,7 @@ package bench_test
 
 import (
 	"bytes"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // CKM_RSA_AES_KEY_WRAP of the BYOK transfer is defined with OAEP-SHA-1
+	"crypto/rsa" //nolint:gosec // CKM_RSA_AES_KEY_WRAP of the BYOK transfer is defined with OAEP-SHA-1
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -22,25 +20,44 @@ import (
 	"github.com/miekg/pkcs11"
 )
 
-// bareJob names the environment variable by which this program becomes the bare one.
+// bareJob names the environment variable that makes this program a process that does a job.
 const bareJob = "KEYD_BENCH_BARE"
 
-// job is what the bare program does: the calls that the task needs, one after the other, and nothing else.
+// job is what a process of its own does, so that what it uses can be measured.
 type job struct {
-	Do              string // rotate
+	Do              string // a name in the table of jobs
 	Module, PINFile string
 	Vault, Key, KEK string // Vault is a URL
 	Bits, Times     int
+	Pairs           []string // their CKA_IDs in hex
+	Copies          []copied
+	Keyd, Config    string   // the program and its configuration
+	Records         []string // of the keys whose pairs these are, in JSON
 }
 
-// outcome is what it measured, without its own start.
+// copied is a version in the vault that was made of a pair.
+type copied struct {
+	Key, Version string
+	Pair         int
+}
+
+// outcome is what a job measured, without its own start.
 type outcome struct {
 	Processor, Wall time.Duration
+	Copies          []copied
 }
 
-// runBare runs the bare program to its end.
-func (w *world) runBare(j job) (o outcome) {
+// jobs are what such a process can do.
+func jobs() map[string]func(job) (outcome, error) {
+	return map[string]func(job) (outcome, error){
+		"rotate": bareRotations, "copy": bareCopies, "prove": bareProofs, "open": bareOpenings, "health": keydProofs,
+	}
+}
+
+// run runs a job to its end.
+func (w *world) run(j job) (o outcome) {
 	w.b.Helper()
+	j.Module, j.PINFile, j.Vault, j.KEK = w.library.Module, w.token.PINFile, "https://"+vaultHost, kekName
 	text, err := json.Marshal(j)
 	if err != nil {
 		w.b.Fatal(err)
@@ -57,38 +74,22 @@ func (w *world) runBare(j job) (o outcome) {
 		err = json.Unmarshal(said, &o)
 	}
 	if err != nil {
-		w.b.Fatalf("the bare program: %v: %s", err, said)
+		w.b.Fatalf("%s: %v: %s", j.Do, err, said)
 	}
 	return o
 }
 
-func bare(text string) error {
+// do is the whole of such a process.
+func do(text string) error {
 	var j job
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
 		return err
 	}
-	t, err := openToken(j)
+	o, err := jobs()[j.Do](j)
 	if err != nil {
 		return err
 	}
-	v, err := signIn(j.Vault)
-	if err != nil {
-		return err
-	}
-	r, err := newBareRotation(j, t, v)
-	if err != nil {
-		return err
-	}
-	if err := r.once(); err != nil { // as keyd has done, too
-		return err
-	}
-	before, began := processorTime(), time.Now()
-	for range j.Times {
-		if err := r.once(); err != nil {
-			return err
-		}
-	}
-	return json.NewEncoder(os.Stdout).Encode(outcome{processorTime() - before, time.Since(began)})
+	return json.NewEncoder(os.Stdout).Encode(o)
 }
 
 func processorTime() time.Duration {
@@ -279,7 +280,7 @@ type cryptoRequest struct {
 	Value string `json:"value"`
 }
 
-// closed has the vault wrap or unwrap, by the path of the operation.
+// crypto has the vault wrap or unwrap, by the path of the operation.
 func (v bareVault) crypto(path string, value []byte) ([]byte, error) {
 	var answer struct {
 		Value string `json:"value"`
@@ -289,82 +290,4 @@ func (v bareVault) crypto(path string, value []byte) ([]byte, error) {
 		return nil, err
 	}
 	return base64.RawURLEncoding.DecodeString(answer.Value)
-}
-
-// bareRotation is a rotation without its generation: the pair is there already.
-type bareRotation struct {
-	job
-	token           bareToken
-	vault           bareVault
-	public, private pkcs11.ObjectHandle
-	kid             string // of the KEK
-	kek             *rsa.PublicKey
-}
-
-func newBareRotation(j job, t bareToken, v bareVault) (r bareRotation, err error) {
-	r = bareRotation{job: j, token: t, vault: v}
-	if r.public, r.private, err = t.generate(j.Bits); err != nil {
-		return r, err
-	}
-	var kek keyBundle
-	if err := v.call(http.MethodGet, "/keys/"+j.KEK, nil, &kek); err != nil {
-		return r, err
-	}
-	r.kid = kek.Key.Kid
-	r.kek, err = kek.publicKey()
-	return r, err
-}
-
-// once lists the versions, wraps, imports, has the vault open and close, opens, and reads the newest version.
-func (r bareRotation) once() error {
-	path := "/keys/" + r.Key
-	if err := r.vault.call(http.MethodGet, path+"/versions", nil, new(struct{})); err != nil {
-		return err
-	}
-	public, err := r.token.publicKey(r.public)
-	if err != nil {
-		return err
-	}
-	wrapped, err := r.token.wrap(r.kek, r.private)
-	if err != nil {
-		return err
-	}
-	var imported keyBundle
-	if err := r.vault.call(http.MethodPut, path, r.importRequest(wrapped), &imported); err != nil {
-		return err
-	}
-	version := strings.TrimPrefix(imported.Key.Kid, r.vault.url)
-	secret := make([]byte, 32)
-	_, _ = rand.Read(secret)
-	sealed, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, public, secret, nil) //nolint:gosec // of the algorithm
-	if err != nil {
-		return err
-	}
-	opened, err := r.vault.crypto(version+"/unwrapkey", sealed)
-	if err != nil || !bytes.Equal(opened, secret) {
-		return errors.Join(err, errors.New("the vault does not open what was sealed outside"))
-	}
-	if sealed, err = r.vault.crypto(version+"/wrapkey", secret); err != nil {
-		return err
-	}
-	opened, err = r.token.decrypt(r.token.session, r.private, sealed)
-	if err != nil || !bytes.Equal(opened, secret) {
-		return errors.Join(err, errors.New("the token does not open what the vault sealed"))
-	}
-	return r.vault.call(http.MethodGet, path, nil, new(keyBundle))
-}
-
-func (r bareRotation) importRequest(wrapped []byte) any {
-	blob, err := json.Marshal(map[string]any{
-		"schema_version": "1.0.0", "generator": "bare",
-		"header":     map[string]string{"kid": r.kid, "alg": "dir", "enc": "CKM_RSA_AES_KEY_WRAP"},
-		"ciphertext": base64.RawURLEncoding.EncodeToString(wrapped),
-	})
-	if err != nil {
-		panic(err) // strings only
-	}
-	return map[string]any{"key": map[string]any{
-		"kty": "RSA-HSM", "key_hsm": base64.RawURLEncoding.EncodeToString(blob),
-		"key_ops": []string{"wrapKey", "unwrapKey"},
-	}}
 }

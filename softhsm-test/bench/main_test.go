@@ -16,8 +16,8 @@ var built string
 
 func TestMain(m *testing.M) {
 	if os.Getenv(bareJob) != "" {
-		if err := bare(os.Getenv(bareJob)); err != nil {
-			fmt.Fprintln(os.Stderr, "bare:", err)
+		if err := do(os.Getenv(bareJob)); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return

@@ -1,6 +1,7 @@
 package bench_test
 
 import (
+	"iter"
 	"testing"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 )
 
 const (
-	rotations = 10
+	rotations = 6
 	generator = "C_GenerateKeyPair"
 )
 
@@ -64,42 +65,65 @@ func (w *world) rotate() {
 // BenchmarkRotation compares a rotation, without the generation of its pair, with the calls that it needs: a complete
 // listing, the wrap, the import, its proof, and the newest version.
 func BenchmarkRotation(b *testing.B) {
-	for b.Loop() {
-		w := newWorld(b)
-		w.start("RSA-2048", 1)
-		bare := w.runBare(job{Do: "rotate", Module: w.library.Module, PINFile: w.token.PINFile,
-			Vault: "https://" + vaultHost, Key: "bare-key", KEK: kekName, Bits: 2048, Times: rotations})
-		bareCalls, err := w.library.Calls("bare")
-		if err != nil {
-			b.Fatal(err)
-		}
-		https := w.calls()
-		https["get"]-- // of the key exchange key, at its start
-		w.compareRotations(bare, bareCalls, https)
+	for bits, spec := range specs() {
+		b.Run(spec, func(b *testing.B) {
+			for b.Loop() {
+				w := newWorld(b)
+				w.start(spec, 1)
+				w.settle()
+				bare := w.run(job{Do: "rotate", Key: "bare-key", Bits: bits, Times: rotations})
+				bareCalls, err := w.library.Calls("bare")
+				if err != nil {
+					b.Fatal(err)
+				}
+				https := w.calls()
+				https["get"]-- // of the key exchange key, at its start
+				w.compareRotations(spec, bare, bareCalls, https)
+			}
+			b.ReportMetric(0, "ns/op")
+		})
 	}
-	b.ReportMetric(0, "ns/op")
 }
 
-func (w *world) compareRotations(bare outcome, bareCalls, bareHTTPS measure.Kinds) {
+// specs yields those that are compared, by their bits.
+func specs() iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		_ = yield(2048, "RSA-2048") && yield(4096, "RSA-4096")
+	}
+}
+
+func (w *world) compareRotations(spec string, bare outcome, bareCalls, bareHTTPS measure.Kinds) {
+	idle := w.idle()
 	var processor, wall time.Duration
 	calls, https := 0, 0
 	for range rotations {
 		before, began := w.moment(), time.Now()
 		w.rotate()
 		took := time.Since(began)
-		https += w.rest().Sum()
-		after := w.moment()
-		processor += after.processor - before.processor
+		made := w.untilQuiet()
+		after, all := w.moment(), time.Since(began)
+		processor += after.processor - before.processor - time.Duration(idle*float64(all))
 		wall += took - (after.making - before.making)
 		calls += work(after.pkcs11.Minus(before.pkcs11))
+		https += made.Sum()
+		w.refill(made)
 	}
 	const done = rotations + 1 // the bare program's first is not measured in time
-	printed("a rotation without generation, RSA-2048", "bare calls", []compared{
+	printed("a rotation without generation, "+spec, "bare calls", []compared{
 		times("processor, both sides", processor/rotations, bare.Processor/rotations, "1.3 at most"),
 		times("by the clock", wall/rotations, bare.Wall/rotations, "1.3 at most"),
 		numbers("PKCS#11 calls", float64(calls)/rotations, float64(work(bareCalls))/done),
 		numbers("HTTPS calls", float64(https)/rotations, float64(bareHTTPS.Sum())/done),
 	})
+}
+
+// idle is the share of a processor that keyd uses with nothing to do.
+func (w *world) idle() float64 {
+	w.b.Helper()
+	const watched = 10 * time.Second
+	before := w.moment()
+	time.Sleep(watched)
+	return float64(w.moment().processor-before.processor) / float64(watched)
 }
 
 // work are the calls of the library that belong to neither a start nor a generation.

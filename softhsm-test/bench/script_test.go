@@ -12,19 +12,23 @@ import (
 	"time"
 )
 
-const inARow = 10
+const (
+	scripts = 6 // single rotations by each
+	inARow  = 10
+)
 
 // BenchmarkScript compares rotations by keyd with those by the script that an operator writes: of one key, and of ten.
 func BenchmarkScript(b *testing.B) {
 	for b.Loop() {
 		w := newWorld(b)
 		w.start("RSA-2048", inARow)
+		w.settle()
 		w.byScript() // once, so that files are in memory, as keyd's are
 		var keyd, script span
-		for range rotations {
+		for range scripts {
 			script.add(w.byScript())
 			keyd.add(w.byCommand(w.keys[0]))
-			w.rest()
+			w.refill(w.untilQuiet())
 		}
 		var tenByScript span
 		for range inARow {
@@ -32,8 +36,8 @@ func BenchmarkScript(b *testing.B) {
 		}
 		ten := w.byCommand(w.keys...)
 		printed("rotations, RSA-2048, by the clock", "script", []compared{
-			faster("one", keyd.all/rotations, script.all/rotations),
-			faster("one, without making the pair", keyd.rest()/rotations, script.rest()/rotations),
+			faster("one", keyd.all/scripts, script.all/scripts),
+			faster("one, without making the pair", keyd.rest()/scripts, script.rest()/scripts),
 			faster(fmt.Sprintf("%d keys", inARow), ten.all, tenByScript.all),
 		})
 	}

@@ -23,8 +23,6 @@ const (
 	vaultHost = "contoso-weu.vault.azure.net"
 	kekName   = "keyd-kek"
 	patience  = 5 * time.Minute
-	// firstProofs is within which time keyd proves by routine what it sees for the first time.
-	firstProofs = time.Minute
 )
 
 // world is a token behind a library that counts, an Azure, and the keyd between them.
@@ -36,7 +34,8 @@ type world struct {
 	azure   *emulator.Emulator
 	env     []string // of every process
 	keys    []string
-	keyd    *exec.Cmd
+	keyd    *exec.Cmd // nil while none runs
+	log     bytes.Buffer
 	next    uint64 // of the emulator's requests
 }
 
@@ -99,19 +98,14 @@ keys:
 web: {listen: "127.0.0.1:0"}
 health: {look: 31d, newest: 31d, older: 31d}
 `, w.dir, w.library.Module, w.token.Label, w.token.PINFile, vaultHost, kekName, keys.String()))
-	var log bytes.Buffer
+	w.log.Reset()
 	w.keyd = exec.Command(program("keyd"), "run", "--config", w.path("keyd.yaml"))
 	w.keyd.Env = slices.Concat(w.env, w.library.Environ("keyd"))
-	w.keyd.Stdout, w.keyd.Stderr = &log, &log
+	w.keyd.Stdout, w.keyd.Stderr = &w.log, &w.log
 	if err := w.keyd.Start(); err != nil {
 		w.b.Fatal(err)
 	}
-	w.b.Cleanup(func() {
-		_ = w.keyd.Process.Signal(syscall.SIGTERM)
-		if err := w.keyd.Wait(); err != nil || w.b.Failed() {
-			w.b.Errorf("keyd ended: %v\n%s", err, log.String())
-		}
-	})
+	w.b.Cleanup(w.stop)
 	began := time.Now()
 	for !w.up() {
 		if time.Since(began) > patience {
@@ -119,8 +113,26 @@ health: {look: 31d, newest: 31d, older: 31d}
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+// settle waits until nothing more follows from the start.
+func (w *world) settle() {
+	w.b.Helper()
+	const firstProofs = time.Minute // within which keyd proves by routine what it sees for the first time
 	time.Sleep(firstProofs)
-	w.rest()
+	w.refill(w.untilQuiet())
+}
+
+// stop ends keyd, unless it has ended.
+func (w *world) stop() {
+	if w.keyd == nil {
+		return
+	}
+	_ = w.keyd.Process.Signal(syscall.SIGTERM)
+	if err := w.keyd.Wait(); err != nil || w.b.Failed() {
+		w.b.Errorf("keyd ended: %v\n%s", err, w.log.String())
+	}
+	w.keyd = nil
 }
 
 // up reports whether every key has a generation in its vault.
@@ -161,14 +173,10 @@ func (w *world) untilQuiet() measure.Kinds {
 	return all
 }
 
-// rest waits until keyd is quiet and its own limit of calls has refilled, so that it delays nothing that comes next. It
-// returns the calls since the last time.
-func (w *world) rest() measure.Kinds {
-	w.b.Helper()
-	made := w.untilQuiet()
+// refill waits until keyd's own limit of calls to a vault has refilled after these, so that it delays nothing next.
+func (w *world) refill(made measure.Kinds) {
 	const rate, burst = 12.5, 100 // a second, and at once: the least that keyd may call a vault
 	time.Sleep(time.Duration(min(float64(made.Sum()), burst) / rate * float64(time.Second)))
-	return made
 }
 
 // compared is one line of a comparison.

@@ -32,6 +32,7 @@ func namedStories() []story {
 			"save-before import intended:2", "import-after:2", "save-before imported:2", "save-after imported:2",
 			"prove-before:2", "prove-after:2", "save-before proof passed:2", "save-after proof passed:2",
 			"save-before rotation finished", "save-after rotation finished")},
+		{"a spare, made, promoted and discarded", onlyWeu, spareMade},
 		{"an import whose answer died with the daemon", onlyWeu, lostAnswer},
 		{"an id given up and swept", onlyWeu, sweeping},
 		{"a key exchange key, its making", onlyWeu, makingKEKs(
@@ -127,6 +128,34 @@ func rotations(points ...string) func(*crash) {
 		c.seal()
 		c.judge(n, n)
 	}
+}
+
+// spareMade kills over a spare: at its making, at the rotation that promotes it, and when the next one is discarded.
+func spareMade(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	c.stop()
+	c.set.spares = 1
+	c.configure()
+	c.dieInTurn("save-before spare reserved", "save-after spare reserved", "save-before generation pinned",
+		"save-after generation pinned")
+	c.startMortal()
+	c.waitSpare(2)
+	c.die("save-before spare promoted", c.ask)
+	c.die("save-after spare promoted", nil)
+	c.startMortal()
+	c.waitRotated(2, "save-after spare promoted")
+	c.seal()
+	c.waitSpare(3)
+	c.stop()
+	c.set.spares = 0
+	c.configure()
+	c.dieInTurn("save-before spare discarded", "save-after spare discarded")
+	c.startMortal()
+	c.well()
+	c.swept(1)
+	c.judge(2, 2)
 }
 
 func lostAnswer(c *crash) {

@@ -13,7 +13,7 @@ var (
 	pointInSource = regexp.MustCompile(`killpoint\.At\("([^"]+)"\)`)
 	savedInSource = regexp.MustCompile(
 		`(?:\.save\(ctx, (?:a\.)?rec, |\.saveAs\(ctx, (?:a\.)?rec, [\w().]+, |\.saveVault\(ctx, (?:a\.)?rec, ` +
-			`[\w".]+, |\.note\(ctx, [\w".]+, |chain\.Entry\{Event: )chain\.(\w+)`,
+			`[\w".]+, |\.note\(ctx, [\w".]+, |chain\.Entry\{+Event: )chain\.(\w+)`,
 	)
 	eventInSource = regexp.MustCompile(`(?m)^\t(\w+) +Event = "([^"]+)"`)
 )

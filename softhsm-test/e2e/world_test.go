@@ -47,6 +47,7 @@ type settings struct {
 	fingerprint key.Fingerprint // of the KEK in weu
 	access      emulator.AccessMode
 	expires     string // expires_after
+	spares      int
 
 	consumerSpeed float64 // of the consumers, which look when a test says so
 }
@@ -180,6 +181,9 @@ vaults:
 	}
 	if w.set.expires != "" {
 		fmt.Fprintf(&b, "    expires_after: %s\n", w.set.expires)
+	}
+	if w.set.spares > 0 {
+		fmt.Fprintf(&b, "    spares: %d\n", w.set.spares)
 	}
 	fmt.Fprintf(&b, "control: {socket: %s/keyd.sock}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: %s, newest: %s}\n",
 		w.dir, w.set.look, w.set.newest)

@@ -164,7 +164,7 @@ func (p Pair) made(e Entry) bool {
 	switch e.Event {
 	case "generation made", "generation pinned":
 		return e.Fields["id"] == p.ID
-	case "id abandoned": // and the pair waits for the sweeper
+	case "id abandoned", "spare discarded": // and the pair waits for the sweeper
 		return p.Pending && e.Fields["id"] == p.ID
 	}
 	return slices.ContainsFunc(e.rebuilt(), func(g generation) bool { return g.ID == p.ID })

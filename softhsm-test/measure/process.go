@@ -1,14 +1,14 @@
 package measure
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Process is what a process has used: of the processor since its start, and of memory.
@@ -54,22 +54,24 @@ func childOf(pid int) (int, error) {
 	return strconv.Atoi(children[0])
 }
 
-// ProcessOf reads proc(5).
+// clockOf is the clock of a process's processor time, as clock_getcpuclockid(3) makes it. What proc(5) says of that
+// time is too coarse for a process that works little.
+func clockOf(pid int) int32 {
+	const scheduled = 2 // CPUCLOCK_SCHED, of a whole process
+	return int32(^pid)<<3 | scheduled
+}
+
+// ProcessOf says what a process has used so far.
 func ProcessOf(pid int) (p Process, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	stat, statErr := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err := errors.Join(err, statErr); err != nil {
+	if err != nil {
 		return p, err
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on
-	for _, i := range []int{11, 12} {                                         // utime, stime
-		n, err := strconv.Atoi(fields[i])
-		if err != nil {
-			return p, err
-		}
-		const tick = 10 * time.Millisecond // USER_HZ is 100 on every machine that Go runs on
-		p.Processor += time.Duration(n) * tick
+	var used unix.Timespec
+	if err := unix.ClockGettime(clockOf(pid), &used); err != nil {
+		return p, fmt.Errorf("read the processor time of process %d: %w", pid, err)
 	}
+	p.Processor = time.Duration(used.Nano())
 	for line := range strings.Lines(string(status)) {
 		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &p.Memory)
 		_, _ = fmt.Sscanf(line, "VmHWM: %d kB", &p.Highest)

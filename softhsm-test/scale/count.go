@@ -14,6 +14,7 @@ type counts struct {
 	challenges int           // requests that the vaults answered with 401
 	throttled  int           // those that they answered with 429, which are in vault, too
 	pkcs11     measure.Kinds // calls of the library
+	generating time.Duration // processor time in its generations of pairs
 
 	// These are keyd's own, since its start.
 	hsmSide      measure.Kinds // calls of the network side to the HSM side
@@ -26,8 +27,8 @@ func (c counts) minus(before counts) counts {
 	return counts{
 		vault: c.vault.Minus(before.vault), challenges: c.challenges - before.challenges,
 		throttled: c.throttled - before.throttled, pkcs11: c.pkcs11.Minus(before.pkcs11),
-		hsmSide: c.hsmSide.Minus(before.hsmSide), writes: c.writes - before.writes,
-		network: c.network - before.network, hsm: c.hsm - before.hsm,
+		generating: c.generating - before.generating, hsmSide: c.hsmSide.Minus(before.hsmSide),
+		writes: c.writes - before.writes, network: c.network - before.network, hsm: c.hsm - before.hsm,
 	}
 }
 
@@ -119,7 +120,10 @@ func (l *ledger) outside() (c counts, err error) {
 		return c, err
 	}
 	c = l.counted.minus(counts{}) // a copy
-	c.pkcs11, err = l.w.library.Calls("keyd")
+	if c.pkcs11, err = l.w.library.Calls("keyd"); err != nil {
+		return c, err
+	}
+	c.generating, _, err = l.w.library.Spent("keyd", "C_GenerateKeyPair")
 	return c, err
 }
 

@@ -38,6 +38,8 @@ type story struct {
 	factor                               int  // how fast the quiet looks passed
 	late                                 bool // keyd could not keep up with that
 	scrapes                              []scrape
+	afterReady                           int // calls of the restart that came after it was READY
+	statusTook                           time.Duration
 	hsmRestarts                          int
 }
 
@@ -94,8 +96,13 @@ func (s *story) generation(ctx context.Context, n int, p *part, before counts) e
 		return err
 	}
 	p.last = time.Since(s.keyd.began)
+	var scraped time.Time
 	err = s.wait(ctx, fmt.Sprintf("generation %d of every key is finished", n), func() bool {
+		if time.Since(scraped) < time.Second {
+			return false
+		}
 		sc, err := s.scrape(ctx)
+		scraped = time.Now()
 		return err == nil && sc.total("keyd_steps_total", "step", "finish") >= n*s.keys
 	})
 	if err != nil {
@@ -125,6 +132,11 @@ func (s *story) startAgain(ctx context.Context) error {
 	if err := s.untilQuiet(ctx); err != nil {
 		return err
 	}
+	after, err := s.ledger.outside()
+	if err != nil {
+		return err
+	}
+	s.afterReady = after.minus(before).ofTheKeys() - s.restart.ofTheKeys()
 	for range 5 {
 		sc, err := s.scrape(ctx)
 		if err != nil {
@@ -132,6 +144,11 @@ func (s *story) startAgain(ctx context.Context) error {
 		}
 		s.scrapes = append(s.scrapes, sc)
 	}
+	began := time.Now()
+	if err := s.command(ctx, "status"); err != nil {
+		return err
+	}
+	s.statusTook = time.Since(began)
 	s.restart.used, err = measure.Keyd(s.keyd.pid())
 	slices.SortFunc(s.scrapes, func(a, b scrape) int { return int(a.took - b.took) })
 	return err
