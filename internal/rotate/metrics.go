@@ -44,6 +44,7 @@ type recorded struct {
 	stage      record.Stage
 	next, last time.Time
 	partial    []string // names of vaults
+	spares     int      // how many are missing
 	held       *held
 	requested  [2]time.Time // the oldest request: another one, one because of a compromise
 	placements map[record.InState]int
