@@ -13,7 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
-// showExpiry is how long before it expires keyd shows when the newest version of a key does.
+// showExpiry is how long before its end keyd shows when the newest version of a key expires. It is longer than
+// key.ExpiryNotice, so that the date is there before the first warning.
 const showExpiry = 30 * 24 * time.Hour
 
 // Metrics shows what the newest looks found. A key of which all is as it should be has no series here.

@@ -59,10 +59,15 @@ func lacks(q grafana.Query, found []sample) string {
 	return ""
 }
 
+// withoutData are the queries that have no data in any of these troubles, with the reason.
+var withoutData = map[string]string{
+	"Until the newest version expires A": "a version has this series in its last 30 days, and none is so near its end",
+}
+
 func dashboardQueries(t *testing.T, w *world) {
 	w.askDashboard(t)
 	for where, lack := range w.answered {
-		if lack != "" {
+		if lack != "" && withoutData[where] == "" {
 			t.Errorf("%s: %s", where, lack)
 		}
 	}
