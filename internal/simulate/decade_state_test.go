@@ -68,7 +68,8 @@ func (s *decadeState) report() {
 	}
 	verify := time.Since(begun)
 	size := s.size()
-	fmt.Printf("the state: %d records, %d audit entries, %d bytes, which is %d an entry; load %s, start %s, verify %s\n",
+	fmt.Printf("the state: %d records, %d audit entries, %d bytes, which is %d an entry; load %s, start %s, "+
+		"verify %s\n",
 		report.Records, report.Entries, size, size/max(1, int64(report.Entries)),
 		load.Round(time.Millisecond), start.Round(time.Millisecond), verify.Round(time.Millisecond))
 }

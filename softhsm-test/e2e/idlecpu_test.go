@@ -42,11 +42,10 @@ func TestTheCPUTimeOfAnIdleDaemon(t *testing.T) {
 	before := [2]time.Duration{w.cpu(network), w.cpu(hsm)}
 	begun, proofs := time.Now(), w.requests("unwrap")
 	time.Sleep(*idleFor)
-	used := [2]time.Duration{w.cpu(network) - before[0], w.cpu(hsm) - before[1]}
 	hours := time.Since(begun).Hours()
-	fmt.Printf("idle with %d placements: %.1f s of CPU an hour (network side %.1f, HSM side %.1f), with %.0f proofs an "+
-		"hour\n", 2**idleKeys, (used[0]+used[1]).Seconds()/hours, used[0].Seconds()/hours, used[1].Seconds()/hours,
-		float64(w.requests("unwrap")-proofs)/hours)
+	n, h := (w.cpu(network)-before[0]).Seconds()/hours, (w.cpu(hsm)-before[1]).Seconds()/hours
+	fmt.Printf("idle with %d placements: %.1f s of CPU an hour (network side %.1f, HSM side %.1f), with %.0f "+
+		"proofs an hour\n", 2**idleKeys, n+h, n, h, float64(w.requests("unwrap")-proofs)/hours)
 }
 
 // configureKeys writes a configuration with so many keys in place of the one.
