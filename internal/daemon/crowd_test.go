@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -224,7 +225,13 @@ func BenchmarkTenThousandKeys(b *testing.B) {
 			}
 		}
 	}
-	b.Run("Overview", func(b *testing.B) { printed(b, func() { d.overview(b.Context()) }) })
+	b.Run("Overview", func(b *testing.B) {
+		printed(b, func() { d.overview(b.Context()) })
+		var heap runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&heap)
+		b.ReportMetric(float64(heap.HeapAlloc)/(1<<20), "heap-MiB") // what the daemon keeps
+	})
 	b.Run("Status", func(b *testing.B) { printed(b, encode(status.Selection{Few: true})) })
 	b.Run("StatusOfOneKey", func(b *testing.B) {
 		printed(b, encode(status.Selection{Only: []string{crowdKey(77)}}))

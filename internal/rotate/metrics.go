@@ -47,7 +47,13 @@ type recorded struct {
 	spares     int      // how many are missing
 	held       *held
 	requested  [2]time.Time // the oldest request: another one, one because of a compromise
-	placements map[record.InState]int
+	placements []counted
+}
+
+// counted is how many placements are in a vault in a state.
+type counted struct {
+	at record.InState
+	n  int
 }
 
 // held is a key's hold, with the name of the vault that gave cause.
@@ -153,7 +159,7 @@ func (m *Metrics) ForgetVault(name string) {
 // Recorded shows the state of a key according to its record.
 func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	r := recorded{
-		stage: rec.Stage(p), next: plan.NextRotation(now, p, rec), last: rec.LastRotation(), placements: rec.Counts(),
+		stage: rec.Stage(p), next: plan.NextRotation(now, p, rec), last: rec.LastRotation(),
 		requested: [2]time.Time{rec.OldestRequest(false), rec.OldestRequest(true)},
 	}
 	for _, v := range p.Vaults {
@@ -163,6 +169,11 @@ func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
 	}
 	if p.Spares > 0 {
 		r.spares = p.Spares - rec.SparesReady(p)
+	}
+	counts := rec.Counts()
+	r.placements = make([]counted, 0, len(counts))
+	for at, n := range counts {
+		r.placements = append(r.placements, counted{at, n})
 	}
 	if rec.Hold != nil {
 		r.held = &held{rec.VaultName(p, rec.Hold.Vault), string(rec.Hold.Code)}
@@ -234,8 +245,8 @@ func (m *Metrics) shown() (all sample.Gauges) {
 		if r.held != nil {
 			all.Add(m.held, 1, name, r.held.vault, r.held.code)
 		}
-		for at, n := range r.placements {
-			placements[at] += n
+		for _, c := range r.placements {
+			placements[c.at] += c.n
 		}
 	}
 	for at, n := range placements {

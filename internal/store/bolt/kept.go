@@ -6,10 +6,10 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (16 MiB). Beyond it
-// the store gives up kept records at random: some readers pass through all records in turn, and to them the record
-// used longest ago is the one needed next.
-const maxKept = 16 << 20
+// maxKept bounds the decoded records that a store keeps: the sum of their encoded sizes, in bytes (8 MiB). Beyond it
+// the store gives up kept records at random. It is enough for the keys that are worked on and looked at now: whoever
+// shows all keys reads the changed records only.
+const maxKept = 8 << 20
 
 // kept holds decoded records, so that reading one again costs no decoding. A kept record counts only as long as the
 // file has the record at that revision with that sum. Nobody else gets hold of a kept record: put and get copy it.
