@@ -250,3 +250,27 @@ func BenchmarkTenThousandKeys(b *testing.B) {
 		b.ReportMetric(float64(strings.Count(scrape("identity").Body.String(), `{key="key-`))/10_000, "series/key")
 	})
 }
+
+// What is kept of a key must not outlive the policy that it is of.
+func TestASnapshotShowsThePolicyOfTheLastReload(t *testing.T) {
+	d, path := newDaemon(t)
+	save(t, d, oneRecord(time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)))
+	shown := func() status.Key { return d.Snapshot(status.Selection{}).Keys[0] }
+	before := shown()
+	edit(t, path, "0 3 1 * *", "0 4 1 * *")
+	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil {
+		t.Fatal(err)
+	}
+	if k := shown(); k.Schedule != "0 4 1 * *" || !k.NextRotation.Equal(before.NextRotation.Add(time.Hour)) {
+		t.Errorf("after the reload: schedule %s, next rotation %s; before: %s", k.Schedule, k.NextRotation,
+			before.NextRotation)
+	}
+	edit(t, path, "  one: {vaults: [weu], schedule: \"0 4 1 * *\"}", "  two: {vaults: [weu]}")
+	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil {
+		t.Fatal(err)
+	}
+	s := d.Snapshot(status.Selection{})
+	if k, _ := s.Key("one"); !k.Retained || len(s.Keys) != 2 {
+		t.Errorf("a key that left the configuration: %+v", k)
+	}
+}
