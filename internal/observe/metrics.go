@@ -164,13 +164,11 @@ func (m *Metrics) Forget(name string) {
 
 // ForgetVault drops the series of a vault that left the configuration.
 func (m *Metrics) ForgetVault(name string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.asked, name)
 	m.vaultUp.DeleteLabelValues(name)
 	m.vaultSeen.DeleteLabelValues(name)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	delete(m.asked, name)
 	for _, vaults := range m.keys {
 		delete(vaults, name)
 	}
