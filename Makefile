@@ -35,7 +35,8 @@ NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
 	build package test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page \
-	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench clean
+	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd \
+	idle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -144,7 +145,7 @@ simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k 
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
-decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1)
+decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1), and what their state costs
 	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
@@ -190,6 +191,16 @@ scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (4); JUDGE=1 
 	go build -trimpath -o $(BIN)/ ./softhsm-test/scale
 	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),4) \
 	  -judge=$(if $(JUDGE),true,false)
+
+idle: deps ## the CPU time that an idle daemon takes with KEYS=n keys (default 40) in two vaults each, both sides
+	@go test -count=1 -v -timeout 2h -run '^TestTheCPUTimeOfAnIdleDaemon$$' ./softhsm-test/e2e -args \
+	  -idle-keys $${KEYS:-40} | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
+
+bench-crowd: ## what status, page, scrape and idling cost a daemon with 10,000 generated keys, in time and bytes
+	go test -run '^$$' -bench 'TenThousandKeys' -benchtime 10x ./internal/daemon
+	go test -run '^$$' -bench 'Load' -benchtime 5x ./internal/store/bolt
+	go test -run '^$$' -bench 'Scrape|Proof' ./internal/health
+	go test -run '^$$' -bench 'Page' ./internal/web
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

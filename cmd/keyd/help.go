@@ -81,7 +81,7 @@ func (a *app) complete(choose func(snap status.Snapshot, typed []string) []strin
 	return func(cmd *cobra.Command, typed []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
 		defer cancel()
-		snap, err := a.client().Snapshot(ctx)
+		snap, err := a.client().Snapshot(ctx, status.Selection{Brief: true})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}

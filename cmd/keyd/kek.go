@@ -24,7 +24,7 @@ trust, how to compute the fingerprint without keyd, and the line that approves i
 		Example: "  keyd kek\n  keyd kek contoso-weu\n  keyd kek --json | jq '.[].keks'",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			snap, err := a.client().Snapshot(cmd.Context())
+			snap, err := a.client().Snapshot(cmd.Context(), status.Selection{Few: true, Brief: true})
 			if err != nil {
 				return err
 			}

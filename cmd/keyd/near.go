@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/words"
 )
@@ -51,12 +52,33 @@ func find(snap status.Snapshot, name string) (status.Key, error) {
 // mustKnow is find for commands that only act, so that all of them answer a mistyped name in the same way. It returns
 // the name as the daemon spells it.
 func (a *app) mustKnow(ctx context.Context, name string) (string, error) {
-	snap, err := a.client().Snapshot(ctx)
+	snap, err := a.keysOf(ctx, status.Selection{Only: []string{name}, Brief: true})
 	if err != nil {
 		return "", err
 	}
 	k, err := find(snap, name)
 	return k.Name, err
+}
+
+// keysOf is a snapshot of the named keys; of all of them, in brief, if one of the names does not exist: an error then
+// suggests others.
+func (a *app) keysOf(ctx context.Context, sel status.Selection) (status.Snapshot, error) {
+	everyKey := status.Selection{Brief: true}
+	for _, name := range sel.Only {
+		if !key.ValidName(name) {
+			return a.client().Snapshot(ctx, everyKey)
+		}
+	}
+	snap, err := a.client().Snapshot(ctx, sel)
+	if err != nil {
+		return snap, err
+	}
+	for _, name := range sel.Only {
+		if _, ok := snap.Key(name); !ok {
+			return a.client().Snapshot(ctx, everyKey)
+		}
+	}
+	return snap, nil
 }
 
 func keyNames(snap status.Snapshot) []string {

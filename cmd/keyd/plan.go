@@ -85,7 +85,7 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	}
 	good := fmt.Sprintf("%s is good: %s in %s.", path,
 		words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
-	snap, err := a.client().Snapshot(ctx)
+	snap, err := a.client().Snapshot(ctx, status.Selection{})
 	if errors.Is(err, control.ErrUnreachable) {
 		return a.planStopped(ctx, c, good)
 	}

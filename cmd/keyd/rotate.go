@@ -63,7 +63,7 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if err := r.check(); err != nil {
 		return err
 	}
-	snap, err := a.client().Snapshot(ctx)
+	snap, err := a.keysOf(ctx, status.Selection{Only: r.Keys, Brief: true})
 	if err != nil {
 		return err
 	}

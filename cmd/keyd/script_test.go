@@ -172,7 +172,13 @@ type world struct {
 	asked     chan struct{}
 }
 
-func (w *world) Snapshot() status.Snapshot { return w.snap }
+func (w *world) Snapshot(sel status.Selection) status.Snapshot {
+	s := w.snap
+	s.Keys, s.Vaults, s.Problems = slices.Clone(s.Keys), slices.Clone(s.Vaults), slices.Clone(s.Problems)
+	s.Summarise()
+	s.Select(sel)
+	return s
+}
 
 func (w *world) Subscribe(ctx context.Context) <-chan status.Event {
 	events := make(chan status.Event)

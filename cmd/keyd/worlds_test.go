@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -54,6 +55,9 @@ func worlds() map[string]*world {
 		"slow":   {snap: healthy(), slow: true},
 		"keks":   {snap: withKEKs(), joined: true},
 		"spared": {snap: withSpares()},
+
+		"crowded":      {snap: crowded(51, 52)},
+		"crowded-well": {snap: crowded(0, 0)},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
@@ -400,4 +404,25 @@ func rotationEntries() []chain.Entry {
 		"AAAA",
 	)
 	return all
+}
+
+// crowded has ten thousand keys, of which some are held, each with so many problems in all.
+func crowded(held, problems int) status.Snapshot {
+	s := healthy()
+	well := s.Keys[0]
+	s.Keys = nil
+	for i := range 10_000 {
+		k := well
+		k.Name = fmt.Sprintf("app-%05d", i)
+		if i%100 == 7 && i/100 < held {
+			k.State = status.StateHeld
+			k.Hold = &key.Hold{Code: key.HoldPaused, Reason: "moving house", By: "uid 0 (root)", Since: at(-time.Hour)}
+		}
+		s.Keys = append(s.Keys, k)
+	}
+	for i := range problems {
+		s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Key: fmt.Sprintf("app-%05d", 100*i+7),
+			Text: "held (paused): moving house", Remedy: "keyd resume"})
+	}
+	return s
 }

@@ -21,6 +21,9 @@ func unwatched() map[string]string {
 			"keyd_key_partial",
 		"keyd_proofs_total":                      "keyd_proof_last_result has the hysteresis",
 		"keyd_proof_configured_interval_seconds": "the expected interval is what keyd keeps to",
+		"keyd_key_proven_timestamp_seconds":      "keyd_proof_last_success_timestamp_seconds names a late version",
+		"keyd_proof_oldest_success_timestamp_seconds": "keyd_proof_last_success_timestamp_seconds names the " +
+			"version that is late",
 		"keyd_proof_duration_seconds":            "a proof that is too slow does not pass",
 		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up shows it",
 		"keyd_vault_request_duration_seconds":    "a request that is too slow fails",

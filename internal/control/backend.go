@@ -14,7 +14,7 @@ import (
 // Backend is what the server needs from the daemon. A *UsageError or *RefusedError
 // reaches the client as such; any other error reaches it as a failure with its text.
 type Backend interface {
-	Snapshot() status.Snapshot
+	Snapshot(sel status.Selection) status.Snapshot
 	// Subscribe delivers events until ctx ends, and then closes the channel.
 	// A slow reader loses events; it never holds up the loop.
 	Subscribe(ctx context.Context) <-chan status.Event

@@ -49,9 +49,10 @@ func Dial(path string) *Client {
 	}}}
 }
 
-// Snapshot returns the daemon's state.
-func (c *Client) Snapshot(ctx context.Context) (status.Snapshot, error) {
-	return get[status.Snapshot](ctx, c, quickTimeout, "/v1/snapshot")
+// Snapshot returns the daemon's state, with the keys that are asked for. When more are named than fit into a request,
+// it has every key.
+func (c *Client) Snapshot(ctx context.Context, sel status.Selection) (status.Snapshot, error) {
+	return get[status.Snapshot](ctx, c, quickTimeout, "/v1/snapshot"+selectionQuery(sel))
 }
 
 // Subscribe delivers events from now on, until ctx ends or the daemon goes; then

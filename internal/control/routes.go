@@ -73,7 +73,11 @@ type keyRequest struct {
 }
 
 func (c *call) snapshot(context.Context) error {
-	return c.answer(http.StatusOK, c.backend.Snapshot())
+	sel, err := parseSelection(c.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, c.backend.Snapshot(sel))
 }
 
 func (c *call) events(ctx context.Context) error {

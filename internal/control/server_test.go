@@ -67,7 +67,7 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 	}
 	c := Dial(serve(t, f, everyone))
 	ctx := t.Context()
-	snap, err := c.Snapshot(ctx)
+	snap, err := c.Snapshot(ctx, status.Selection{})
 	if err != nil || !cmp.Equal(snap, f.snap) {
 		t.Errorf("snapshot %+v, %v", snap, err)
 	}
@@ -244,7 +244,7 @@ func TestThousandIdleConnectionsStarveNobody(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // less than any idle timeout
 	defer cancel()
-	if _, err := Dial(socket).Snapshot(ctx); err != nil {
+	if _, err := Dial(socket).Snapshot(ctx, status.Selection{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -264,7 +264,7 @@ func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Snapshot(ctx); !errors.Is(err, ErrUnreachable) {
+	if _, err := c.Snapshot(ctx, status.Selection{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("one request too many: %v", err)
 	}
 	in <- status.Event{Key: "a"}
@@ -334,11 +334,11 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 
 func TestNoDaemonIsUnreachable(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Dial(dir + "/none.sock").Snapshot(t.Context()); !errors.Is(err, ErrUnreachable) {
+	if _, err := Dial(dir+"/none.sock").Snapshot(t.Context(), status.Selection{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("no socket: %v", err)
 	}
 	leaveDead(t, dir+"/dead.sock")
-	if _, err := Dial(dir + "/dead.sock").Snapshot(t.Context()); !errors.Is(err, ErrUnreachable) {
+	if _, err := Dial(dir+"/dead.sock").Snapshot(t.Context(), status.Selection{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("dead socket: %v", err)
 	}
 }

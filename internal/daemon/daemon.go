@@ -59,8 +59,11 @@ type Daemon struct {
 	hub      *hub
 	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
+	standings *standings
 	control   *control.Server
 	web       *web.Server
+	// changed has room for one word that something changed that a status line may show.
+	changed chan struct{}
 
 	reloading sync.Mutex // allows one reload at a time
 	mu        sync.RWMutex
@@ -99,6 +102,8 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		cfg:       cfg,
 		hub:       newHub(),
 		histories: health.NewHistories(),
+		standings: newStandings(),
+		changed:   make(chan struct{}, 1),
 	}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -128,7 +133,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
 		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
-		Emit: d.hub.publish, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
+		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
 		Mark: d.keeper.Mark,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))

@@ -58,7 +58,7 @@ func newDaemon(t *testing.T) (d *Daemon, path string) {
 	return newDaemonOf(t, basic)
 }
 
-func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
+func newDaemonOf(t testing.TB, text string) (d *Daemon, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "keyd.yaml")
@@ -87,7 +87,7 @@ func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
 	return d, path
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 	}
 	refused := func() bool {
 		return slices.ContainsFunc(
-			d.Snapshot().Problems,
+			d.Snapshot(status.Selection{}).Problems,
 			func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" },
 		)
 	}
@@ -264,7 +264,7 @@ func oneRecord(now time.Time) record.Record {
 	}
 }
 
-func save(t *testing.T, d *Daemon, rec record.Record) {
+func save(t testing.TB, d *Daemon, rec record.Record) {
 	t.Helper()
 	if _, err := d.store.Save(t.Context(), rec, chain.Entry{Event: "test", Actor: "test"}); err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func TestTheSnapshotPutsTroubleFirstInWords(t *testing.T) {
 	rec.Hold.Code = key.HoldRefuted
 	save(t, d, rec)
 	d.hsmSeen = hsmState{since: now, err: errors.New("the HSM process ended")}
-	s := d.Snapshot()
+	s := d.Snapshot(status.Selection{})
 	if len(s.Problems) != 2 || s.Problems[0].Severity != status.Critical || s.Keys[0].State != status.StateHeld {
 		t.Errorf("problems %+v, key state %s", s.Problems, s.Keys[0].State)
 	}
@@ -314,7 +314,7 @@ func metricsText(t *testing.T) (families []*dto.MetricFamily, text []byte) {
 	d, _ := newDaemon(t)
 	save(t, d, oneRecord(time.Now()))
 	control.NewServer(d, func(uint32, []uint32) (bool, bool) { return true, true }, d.log, d.reg)
-	d.showRecords(t.Context(), "")
+	d.showRecords(t.Context())
 	// One request, one proof and one step, with vaults and an HSM that do not answer.
 	short := func(f func(ctx context.Context)) {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)

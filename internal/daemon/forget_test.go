@@ -40,7 +40,7 @@ func TestStatusDropsAVaultThatLeftTheConfiguration(t *testing.T) {
 		defer cancel()
 		p, _ := d.loop.Policy("one")
 		_, _ = d.rotator.StepKey(ctx, p)
-		d.showRecords(t.Context(), "")
+		d.showRecords(t.Context())
 	}
 	look()
 	if got := vaultsShown(t, d); !got["weu"] {

@@ -86,6 +86,7 @@ func (d *Daemon) changeHSM(info key.HSMInfo, err error) (was, next hsmState) {
 	d.histories.Answered(now, next.works())
 	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") {
 		next.since = now
+		d.touch()
 	}
 	switch first := was.since.IsZero(); {
 	case next.up && (first || !was.up):

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
@@ -18,17 +19,21 @@ func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 	if err != nil {
 		return fmt.Errorf("list the records: %w", err)
 	}
-	placed := make(map[string]bool, len(names))
+	placed := make(map[string]map[string]bool, len(names)) // by the name in lower case, and as the record has it
 	for _, name := range names {
 		rec, err := s.Load(ctx, name)
 		if err != nil {
 			return fmt.Errorf("read the record of %s: %w", name, err)
 		}
-		placed[name] = rec.AnyPlaced()
+		lower := strings.ToLower(name)
+		if placed[lower] == nil {
+			placed[lower] = map[string]bool{}
+		}
+		placed[lower][name] = rec.AnyPlaced()
 	}
 	var refused []error
 	for _, p := range policies {
-		refused = append(refused, key.CheckCase(p.Key, placed))
+		refused = append(refused, key.CheckCase(p.Key, placed[strings.ToLower(p.Key)]))
 	}
 	return errors.Join(refused...)
 }

@@ -103,10 +103,10 @@ func (d *Daemon) makeHSM(cfg *config.Config) {
 
 func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 	return health.Config{
-		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Clock: time.Now,
+		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Record: d.store.Load, Clock: time.Now,
 		Newest: cfg.Health.Newest, Older: cfg.Health.Older, Quotas: d.quotas,
 		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
-		Ended: d.histories.Proven,
+		Ended: d.proven,
 	}
 }
 
@@ -167,20 +167,27 @@ func (d *Daemon) policies(ctx context.Context, cfg *config.Config) ([]key.Policy
 	return policies, nil
 }
 
+// healthKeys is every key of the loop: those of the configuration, and the retained ones.
 func (d *Daemon) healthKeys(ctx context.Context) ([]health.Key, error) {
-	policies, err := d.policies(ctx, d.config())
+	revisions, err := d.store.Revisions(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list the records: %w", err)
 	}
-	keys := make([]health.Key, 0, len(policies))
-	for _, p := range policies {
-		rec, err := d.store.Load(ctx, p.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read the record of %s: %w", p.Key, err)
+	var keys []health.Key
+	for _, name := range d.loop.Names() {
+		if p, ok := d.loop.Policy(name); ok {
+			keys = append(keys, health.Key{Policy: p, Revision: revisions[name]})
 		}
-		keys = append(keys, health.Key{Policy: p, Record: rec})
 	}
 	return keys, nil
+}
+
+// proven notes a proof that ended.
+func (d *Daemon) proven(s health.Subject, at time.Time, r proof.Result) {
+	d.histories.Proven(s, at, r)
+	if r.Outcome != key.Passed {
+		d.touch()
+	}
 }
 
 // readers is the group that may read over the control socket, "" if this host has no such group: then only root, the

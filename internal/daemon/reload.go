@@ -23,6 +23,7 @@ func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.mu.Lock()
 	d.refused = err
 	d.mu.Unlock()
+	d.touch()
 	if err != nil {
 		d.log.Error("the configuration was not reloaded; keyd keeps the old one", "error", err.Error())
 	}
@@ -77,9 +78,11 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	d.limit(next)
 	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)
+	d.standings.reloaded()
 	for _, v := range old.Vaults {
 		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {
 			d.observer.Metrics.ForgetVault(v.Name)
+			d.health.Metrics.ForgetVault(v.Name)
 			d.vaultSeen.Forget(v.Name)
 		}
 	}

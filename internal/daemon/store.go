@@ -18,6 +18,7 @@ import (
 type Store interface {
 	rotate.Store // stores the records
 	audit.Chain  // reads the chain
+	Revisions(ctx context.Context) (map[string]uint64, error)
 	Recent(ctx context.Context, n int) ([]chain.Linked, error)
 	Verify(ctx context.Context) (chain.Report, error)
 	Backup(ctx context.Context, w io.Writer) error

@@ -33,7 +33,9 @@ type world struct {
 	print key.Fingerprint
 
 	mu      sync.Mutex
-	keys    []Key
+	keys    []stored
+	saved   uint64          // how often the records were changed
+	reads   int             // of records
 	gone    map[string]bool // vaults that the configuration lacks
 	fail    func(vault, version string, leg proof.Leg) error
 	wrong   map[string]bool // versions that show another modulus
@@ -49,7 +51,7 @@ type world struct {
 	closed map[string][sha256.Size]byte
 }
 
-func newWorld(t *testing.T, keys ...Key) *world {
+func newWorld(t *testing.T, keys ...stored) *world {
 	t.Helper()
 	pair, err := onePair()
 	if err != nil {
@@ -87,7 +89,22 @@ func (w *world) health(t *testing.T, change func(*Config)) (*Health, *prometheus
 		Keys: func(context.Context) ([]Key, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return append([]Key(nil), w.keys...), nil
+			var keys []Key
+			for _, k := range w.keys {
+				keys = append(keys, Key{Policy: k.Policy, Revision: w.saved})
+			}
+			return keys, nil
+		},
+		Record: func(_ context.Context, name string) (record.Record, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.reads++
+			for _, k := range w.keys {
+				if k.Policy.Key == name {
+					return k.Record, nil
+				}
+			}
+			return record.Record{}, nil
 		},
 	}
 	if change != nil {
@@ -101,6 +118,9 @@ func (w *world) do(change func()) {
 	defer w.mu.Unlock()
 	change()
 }
+
+// save changes records.
+func (w *world) save(change func()) { w.do(func() { change(); w.saved++ }) }
 
 func (w *world) times(version string) []time.Time {
 	w.mu.Lock()
@@ -227,13 +247,19 @@ func (fakeVault) Sign(context.Context, string, string, []byte) ([]byte, error) {
 
 func version(name string, number int) string { return fmt.Sprintf("%s-v%d", name, number) }
 
+// stored is a key with its record.
+type stored struct {
+	Policy key.Policy
+	Record record.Record
+}
+
 // managed returns a key with this many generations in one vault, all enabled.
-func managed(name, vault string, generations int, provenAt time.Time) Key {
+func managed(name, vault string, generations int, provenAt time.Time) stored {
 	nickname := "weu"
 	if vault == hsm {
 		nickname = "mhsm"
 	}
-	k := Key{
+	k := stored{
 		Policy: key.Policy{Key: name, Operations: []key.Operation{key.WrapKey, key.UnwrapKey},
 			Vaults: []key.Vault{{Name: nickname, URL: vault}}},
 		Record: record.Record{Key: name},

@@ -60,13 +60,13 @@ func (h *Histories) Looked(o *record.Observation) {
 	}
 	for url, seen := range o.Vaults {
 		h.mu.Lock()
-		newer := seen.Begun.After(h.looked[url])
+		newer := seen.AsOf().After(h.looked[url])
 		if newer {
-			h.looked[url] = seen.Begun
+			h.looked[url] = seen.AsOf()
 		}
 		h.mu.Unlock()
 		if newer {
-			h.vault(url).Note(seen.Begun, seen.Err == nil)
+			h.vault(url).Note(seen.AsOf(), seen.Err == nil)
 		}
 	}
 }

@@ -51,4 +51,18 @@ func TestALookCountsOnceAndAtItsOwnTime(t *testing.T) {
 	}
 }
 
+// A sweep of the vault's keys confirms an old listing: the vault answered.
+func TestAConfirmedLookCountsWhenTheVaultAnswered(t *testing.T) {
+	const url = "https://contoso-weu.vault.azure.net"
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	h := NewHistories()
+	for _, answered := range []time.Time{now, now.Add(15 * time.Minute)} {
+		h.Looked(&record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: now, ClockAt: answered}}})
+	}
+	slots := h.OfVault(url, now.Add(15*time.Minute)).Slots
+	if n := len(slots); slots[n-2] != status.SlotGood || slots[n-1] != status.SlotGood {
+		t.Errorf("the last two slots are %v", slots[n-2:])
+	}
+}
+
 func newest(h *status.History) status.Slot { return h.Slots[len(h.Slots)-1] }

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"maps"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -28,29 +29,33 @@ func (p Pace) of(s Subject) time.Duration {
 	return p.Older
 }
 
-// fit spreads the proofs of each vault over as long as its limits make necessary, and shows that. The caller holds the
-// lock.
-func (h *Health) fit() {
+// fit spreads the proofs of each vault over as long as its limits make necessary, shows that, and reports whether it
+// changed. The caller holds the lock.
+func (h *Health) fit() (changed bool) {
 	wanted := quota.Pace{Newest: h.pace.Newest, Older: h.pace.Older}
-	h.pace.slower = map[string]quota.Pace{}
+	slower := map[string]quota.Pace{}
 	possible := map[string]quota.Pace{} // by URL
 	for _, f := range quota.FitProofs(h.quotas, h.subscriptionShare, wanted, h.proofs()) {
 		possible[f.Vault.URL] = f.Possible
 		if !f.Fits() {
-			h.pace.slower[f.Vault.URL] = f.Possible
+			slower[f.Vault.URL] = f.Possible
 		}
 	}
 	shown := map[string]quota.Pace{} // by name
-	for _, s := range h.subjects {
-		if p, ok := possible[s.Vault]; ok {
-			shown[s.VaultName] = p // a key that is no longer configured may know the vault by an old name
+	for _, k := range h.keys {
+		for _, t := range k.subjects {
+			if p, ok := possible[t.Vault]; ok {
+				shown[t.VaultName] = p // a key that is no longer configured may know the vault by an old name
+			}
 		}
 	}
 	for _, v := range h.quotas {
 		shown[v.Name] = possible[v.URL]
 	}
 	h.Metrics.expect(h.paced, shown)
-	h.paced = shown
+	changed = !maps.Equal(slower, h.pace.slower)
+	h.pace.slower, h.paced = slower, shown
+	return changed
 }
 
 // proofs counts the subjects of each vault, by URL. The caller holds the lock.
@@ -60,14 +65,16 @@ func (h *Health) proofs() map[string]quota.Proofs {
 	for _, v := range h.quotas {
 		kinds[v.URL] = v.Kind
 	}
-	for _, s := range h.subjects {
-		p := proofs[s.Vault]
-		add := p.AddOlder
-		if s.Newest {
-			add = p.AddNewest
+	for _, k := range h.keys {
+		for _, t := range k.subjects {
+			p := proofs[t.Vault]
+			add := p.AddOlder
+			if t.Newest {
+				add = p.AddNewest
+			}
+			add(kinds[t.Vault], t.Spec, t.Operations)
+			proofs[t.Vault] = p
 		}
-		add(kinds[s.Vault], s.Spec, s.Operations)
-		proofs[s.Vault] = p
 	}
 	return proofs
 }

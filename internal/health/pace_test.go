@@ -31,8 +31,8 @@ func limited(share float64) func() ([]quota.Vault, float64) {
 }
 
 // keysIn are n keys of an unknown size, which count as RSA-4096.
-func keysIn(vault string, n int) []Key {
-	keys := make([]Key, n)
+func keysIn(vault string, n int) []stored {
+	keys := make([]stored, n)
 	for i := range keys {
 		keys[i] = managed(fmt.Sprintf("key-%03d", i), vault, 1, time.Now())
 	}
@@ -72,7 +72,7 @@ func TestProofsComeAsConfiguredAgainWhenTheyFit(t *testing.T) {
 		run(t, h, func() {
 			wait(time.Minute)
 			wantInterval(t, reg, 8*time.Minute, expected, ageNewest, "weu")
-			w.do(func() { w.keys = w.keys[:30] })
+			w.save(func() { w.keys = w.keys[:30] })
 			wait(time.Minute)
 			wantInterval(t, reg, 5*time.Minute, expected, ageNewest, "weu")
 		})

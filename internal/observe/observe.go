@@ -73,7 +73,12 @@ type Observer struct {
 }
 
 // New returns an Observer that has seen nothing.
-func New(c Config) *Observer { return &Observer{Config: c, cache: newCache(), sweeps: newSweeps()} }
+func New(c Config) *Observer {
+	if c.Metrics != nil {
+		c.Metrics.clock = c.Clock
+	}
+	return &Observer{Config: c, cache: newCache(), sweeps: newSweeps()}
+}
 
 // now has no monotonic reading: keyd plans by the wall clock, even if somebody set it.
 func (o *Observer) now() time.Time { return o.Clock().Round(0) }

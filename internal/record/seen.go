@@ -66,6 +66,15 @@ type VaultSeen struct {
 	SkewSeen       bool
 }
 
+// AsOf returns when keyd last asked the vault. It is later than Begun if a sweep of the vault's keys has confirmed what
+// the listing showed.
+func (v VaultSeen) AsOf() time.Time {
+	if v.ClockAt.After(v.Begun) {
+		return v.ClockAt
+	}
+	return v.Begun
+}
+
 // KEKSeen is what was seen of one key exchange key.
 type KEKSeen struct {
 	At     time.Time // of the look at the vault's key exchange keys

@@ -116,13 +116,15 @@ func TestADecadePasses(t *testing.T) {
 	keys := int(number(t, "KEYS", 1))
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	begun := time.Now()
-	r := NewPrimes().Decade(number(t, "SEED", 1), keys, Options{Trace: lines})
+	state := newDecadeState(t)
+	r := NewPrimes().Decade(number(t, "SEED", 1), keys, Options{Trace: lines, Saved: state.saved})
 	if r.Failure != "" {
 		fmt.Println(strings.Join(r.Trace, "\n"))
 	}
 	report(t, []Result{r}, time.Since(begun), func(seed uint64) string {
 		return fmt.Sprintf("make decade KEYS=%d SEED=%d", keys, seed)
 	})
+	state.report()
 	// Each key gets a first generation, and one for each quarter. The spread may put the
 	// last firing off beyond the end.
 	least, most := keys*40, keys*41

@@ -75,6 +75,9 @@ func (s *store) Save(_ context.Context, rec record.Record, entries ...chain.Entr
 		saved := s.copy(rec)
 		s.w.judgeChange(was, saved, entries)
 		s.records[rec.Key] = saved
+		if s.w.opts.Saved != nil {
+			s.w.opts.Saved(saved.Clone(), entries)
+		}
 		for _, e := range entries {
 			for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
 				s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
@@ -21,6 +22,8 @@ type Options struct {
 	Break func(*World, Parts) Parts
 	// Misread changes a policy before the daemons get it, for the same tests.
 	Misread func(key.Policy) key.Policy
+	// Saved sees every record of a key that was saved, with its entries; nil: nobody.
+	Saved func(rec record.Record, entries []chain.Entry)
 }
 
 // Result is how a run ended.

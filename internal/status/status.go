@@ -10,14 +10,15 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Snapshot is the whole daemon at one moment.
+// Snapshot is the daemon at one moment. Which keys it has, a Selection says.
 type Snapshot struct {
 	Version  string    `json:"version"`
 	Instance string    `json:"instance"`
 	At       time.Time `json:"at"`
 	Started  time.Time `json:"started"`
-	// Ready: keyd has looked at every key once, and can work.
+	// Ready: keyd has looked at every vault once, and can work.
 	Ready    bool      `json:"ready"`
+	Summary  Summary   `json:"summary"`
 	Problems []Problem `json:"problems,omitempty"` // worst first
 	HSM      HSM       `json:"hsm"`
 	Vaults   []Vault   `json:"vaults"`
@@ -53,6 +54,8 @@ type Problem struct {
 	Text     string   `json:"text"`
 	Remedy   string   `json:"remedy,omitempty"`
 	Runbook  string   `json:"runbook,omitempty"` // anchor in docs/runbooks.md
+
+	Hold *key.Hold `json:"-"` // of a problem that is a hold
 }
 
 // HSM is the HSM side as the network side sees it.
@@ -118,6 +121,7 @@ type Vault struct {
 	KEKWaiting string          `json:"kek_waiting,omitempty"`
 	ClockSkew  time.Duration   `json:"clock_skew"`        // vault minus local, nanoseconds
 	History    *History        `json:"history,omitempty"` // nil if no history is kept
+	Keys       map[string]int  `json:"keys,omitempty"`    // the keys that the vault should have, by state
 }
 
 // Key is one managed key.
@@ -177,8 +181,9 @@ type Proof struct {
 	Outcome    key.Outcome `json:"outcome"`
 	At         time.Time   `json:"at"`
 	PassedAt   time.Time   `json:"passed_at,omitzero"`
-	Leg        string      `json:"leg,omitempty"`    // which leg did not pass
-	Reason     key.Reason  `json:"reason,omitempty"` // why, of an inconclusive one
+	Failing    bool        `json:"failing,omitempty"` // refuted, or inconclusive twice in a row
+	Leg        string      `json:"leg,omitempty"`     // which leg did not pass
+	Reason     key.Reason  `json:"reason,omitempty"`  // why, of an inconclusive one
 	Error      string      `json:"error,omitempty"`
 }
 

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -26,20 +26,24 @@ type Evidence struct {
 	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
 	Credential vault.CredentialState
 	Requests   map[string]Requests // by the vault's name
-	Failing    map[health.ID]bool  // versions whose proofs deserve an alarm
 	Newest     time.Duration       // between two proofs of a newest version
 	Older      time.Duration       // and of an older one
-	Looks      map[string]Look     // by key; a key that keyd has not looked at yet has none
+	Looks      map[string]*Look    // by key; nil for a key that keyd has not looked at yet
 }
 
 // Requests counts the requests to one vault during the last vault.RecentSpan.
 type Requests struct{ Sent, Throttled int }
 
-// Look is the last look at a key, and what to compare it with.
+// Look is the last look at a key, and what differs from its record.
 type Look struct {
 	Policy key.Policy
-	Record record.Record
 	Seen   *record.Observation
+	Drifts []plan.Drift
+}
+
+// NewLook compares a look with a record.
+func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) *Look {
+	return &Look{Policy: p, Seen: seen, Drifts: plan.Drifts(plan.Input{Policy: p, Record: rec, Seen: seen})}
 }
 
 // Find lists what is wrong, the worst first.
@@ -72,14 +76,17 @@ type finder struct {
 }
 
 // about is the key and the vault of a problem, and whatever else its remedy needs. All of it may be empty.
-type about struct{ key, vault, credential, remedy string }
+type about struct {
+	key, vault, credential, remedy string
+	hold                           *key.Hold
+}
 
 func (f *finder) add(cause Cause, a about, text string) {
 	r := Of(cause)
 	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
 	f.found = append(f.found, status.Problem{
 		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
-		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)),
+		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)), Hold: a.hold,
 	})
 }
 
@@ -97,7 +104,7 @@ func (f *finder) daemon(s status.Snapshot) {
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
 	if !s.Ready && f.late(NotReady, s.Started) {
-		f.add(NotReady, about{}, "keyd has not looked at every key since it started at "+words.Moment(s.Started))
+		f.add(NotReady, about{}, "keyd has not looked at every vault since it started at "+words.Moment(s.Started))
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/record"
@@ -27,23 +26,24 @@ var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 type world struct {
 	status.Snapshot
 	Evidence
-	look Look
-	fail bool
-	busy Requests // of contoso-weu
+	policy key.Policy
+	rec    record.Record
+	seen   *record.Observation
+	fail   bool
+	busy   Requests // of contoso-weu
 }
 
 func (w *world) key() *status.Key { return &w.Keys[0] }
 
 func (w *world) problems() []status.Problem {
 	w.Requests = map[string]Requests{"contoso-weu": w.busy, "contoso-hsm": {Sent: 100}}
-	w.Failing = map[health.ID]bool{}
 	for _, k := range w.Keys {
-		for _, p := range k.Proofs {
-			w.Failing[health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}] = w.fail
+		for i := range k.Proofs {
+			k.Proofs[i].Failing = w.fail
 		}
 	}
 	w.Newest, w.Older = 5*time.Minute, 24*time.Hour
-	w.Looks = map[string]Look{w.key().Name: w.look}
+	w.Looks = map[string]*Look{w.key().Name: NewLook(w.policy, &w.rec, w.seen)}
 	return Find(w.Snapshot, w.Evidence)
 }
 
@@ -76,18 +76,16 @@ func allWell() *world {
 		}
 	}
 	w.Keys = []status.Key{k}
-	w.look = Look{
-		key.Policy{Key: k.Name, Vaults: vaults},
-		record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}, seen,
-	}
+	w.policy, w.seen = key.Policy{Key: k.Name, Vaults: vaults}, seen
+	w.rec = record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}
 	return w
 }
 
 // inWEU changes what the last look saw in contoso-weu.
 func (w *world) inWEU(change func(seen *record.VaultSeen, newest *key.Version)) {
-	seen := w.look.Seen.Vaults[weu]
+	seen := w.seen.Vaults[weu]
 	change(&seen, &seen.Versions[0])
-	w.look.Seen.Vaults[weu] = seen
+	w.seen.Vaults[weu] = seen
 }
 
 // underWay begins a second generation.
@@ -248,12 +246,12 @@ func examples() []example {
 			w.underWay(ago(30 * time.Minute))
 		}, nil},
 		{"keydkeypartial", "", aKey, aVault, func(w *world) {
-			w.look.Record.Generations[0].Placements = w.look.Record.Generations[0].Placements[1:]
+			w.rec.Generations[0].Placements = w.rec.Generations[0].Placements[1:]
 			w.key().State, w.key().MissingFrom = status.StatePartial, []string{weu}
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
 		}, nil},
 		{"keydkeynotmade", "", aKey, "", func(w *world) {
-			w.look.Record, w.look.Seen.Vaults = record.Record{}, nil
+			w.rec, w.seen.Vaults = record.Record{}, nil
 			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
 		{"keydsparesmissing", "", aKey, "", func(w *world) { w.spareInMaking(25 * time.Hour) },
@@ -280,7 +278,7 @@ func examples() []example {
 				first.Enabled, seen.Newest = false, "aliased"
 				seen.Versions = append(seen.Versions, key.Version{ID: "aliased", Enabled: true, Created: noon})
 			})
-			w.look.Record.Generations[0].Placements[0].Aliases = []string{"aliased"}
+			w.rec.Generations[0].Placements[0].Aliases = []string{"aliased"}
 		}, nil},
 		{"drift-foreign-version", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) {
@@ -313,7 +311,7 @@ func (w *world) failAt(leg proof.Leg, outcome key.Outcome, why key.Reason) {
 // expiring sets the newest version's expiry date, as keyd does.
 func (w *world) expiring(in time.Duration) {
 	w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.Expires = noon.Add(in) })
-	w.look.Record.Generations[0].Placements[0].Expires = noon.Add(in)
+	w.rec.Generations[0].Placements[0].Expires = noon.Add(in)
 }
 
 func TestEachTroubleIsAProblemInWords(t *testing.T) {

@@ -126,8 +126,8 @@ func (f *feed) drop(r *reader) {
 // paused.
 func (f *feed) current(s status.Snapshot) []work {
 	busy := map[string]bool{}
-	for _, k := range s.Keys {
-		busy[k.Name] = k.Doing != ""
+	for _, name := range s.Summary.UnderWay {
+		busy[name] = true
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

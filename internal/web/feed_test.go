@@ -368,8 +368,7 @@ func TestNowShowsCurrentAndRecentWork(t *testing.T) {
 	f.apply(done("ended", 1, "finish", ""))
 	f.apply(done("paused", 1, "pin", "")) // no event reports that
 	f.apply(done("slow", 1, "reserve", ""))
-	s := status.Snapshot{At: at.Add(time.Minute),
-		Keys: []status.Key{{Name: "ended"}, {Name: "paused"}, {Name: "slow", Doing: "generate"}}}
+	s := status.Snapshot{At: at.Add(time.Minute), Summary: status.Summary{UnderWay: []string{"slow"}}}
 	if current := f.current(s); len(current) != 3 || current[2].Key != "ended" {
 		t.Errorf("after a minute: %+v", current)
 	}

@@ -55,7 +55,7 @@ func otherProblems() (all []status.Problem) {
 		"the last reload was refused: the configuration has mistakes; keyd keeps the old one",
 		"correct it (keyd check shows each mistake with its line), then: keyd reload")
 	add(status.Warning, "", "", "keydnotready",
-		"keyd has not looked at every key since it started at 2026-11-25T09:20:00Z",
+		"keyd has not looked at every vault since it started at 2026-11-25T09:20:00Z",
 		"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
 	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout",
 		"keyd check tries each part of the way to it; keyd goes on by itself")

@@ -41,7 +41,7 @@ func (w *world) config(t *testing.T) Config {
 	return Config{
 		Listen:   "127.0.0.1:0",
 		Registry: reg,
-		Snapshot: func() status.Snapshot { return w.snapshot },
+		Snapshot: func(sel status.Selection) status.Snapshot { return selected(w.snapshot, sel) },
 		Ready:    func() (bool, string) { return w.unready == "", w.unready },
 		Stuck:    func() string { return w.stuck },
 	}

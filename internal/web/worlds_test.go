@@ -162,7 +162,7 @@ func hold(s *status.Snapshot, i int, code key.HoldCode, reason string) {
 		k.Hold.By = "uid 1000 (alice)"
 	}
 	s.Problems = append(s.Problems, status.Problem{Severity: severity, Key: k.Name, Runbook: "hold-" + string(code),
-		Text: k.Name + " is held (" + string(code) + "): " + reason})
+		Hold: k.Hold, Text: k.Name + " is held (" + string(code) + "): " + reason})
 }
 
 func fail(s *status.Snapshot, i int, err string) {
@@ -220,6 +220,7 @@ func everyTrouble() status.Snapshot {
 	add("refuted", status.StateOK, func(k *status.Key) {
 		k.Proofs[0].Outcome, k.Proofs[0].Leg, k.Proofs[0].Error = key.WasRefuted, "modulus",
 			"the vault holds another modulus"
+		k.Proofs[0].Failing = true
 	})
 	add("inconclusive", status.StateOK, func(k *status.Key) {
 		k.Proofs[1].Outcome, k.Proofs[1].Leg, k.Proofs[1].Error = key.Inconclusive, "vault-unwrap",

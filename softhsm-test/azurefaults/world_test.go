@@ -192,7 +192,7 @@ func (w *world) end() {
 
 // look returns the key's state from `keyd status`.
 func (w *world) look() (status.Key, error) {
-	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context())
+	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context(), status.Selection{})
 	if err == nil && len(s.Keys) != 1 {
 		err = fmt.Errorf("keyd shows %d keys", len(s.Keys))
 	}

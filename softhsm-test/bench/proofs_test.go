@@ -102,7 +102,7 @@ func keydProofs(j job) (o outcome, err error) {
 			return o, err
 		}
 	}
-	keys, err := j.keys()
+	keys, records, err := j.keys()
 	if err != nil {
 		return o, err
 	}
@@ -113,31 +113,35 @@ func keydProofs(j job) (o outcome, err error) {
 	p := &pass{left: len(keys), done: make(chan struct{})}
 	h := health.New(health.Config{
 		HSM: sup.Client(), Vaults: func(url string) proof.Vault { return clients[url] },
-		Keys:  func(context.Context) ([]health.Key, error) { return keys, nil },
-		Clock: p.now, Newest: time.Hour, Parallel: 2, Ended: p.ended,
+		Keys:   func(context.Context) ([]health.Key, error) { return keys, nil },
+		Record: func(_ context.Context, name string) (record.Record, error) { return records[name], nil },
+		Clock:  p.now, Newest: time.Hour, Parallel: 2, Ended: p.ended,
 	})
 	running.Go(func() { h.Run(ctx) })
 	time.Sleep(2 * time.Second) // it has seen them all, and some are due
 	return p.measure(h, sup.PID())
 }
 
-// keys are the copies as keyd's own keys. A few versions at a time are in a vault, by a name that only this pass knows.
-func (j job) keys() (keys []health.Key, err error) {
+// keys are the copies as keyd's own keys, with their records by name. A few versions at a time are in a vault, by a name
+// that only this pass knows.
+func (j job) keys() (keys []health.Key, records map[string]record.Record, err error) {
+	records = map[string]record.Record{}
 	for i, c := range j.Copies {
 		var original record.Record
 		if err := json.Unmarshal([]byte(j.Records[c.Pair]), &original); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		text := strings.ReplaceAll(j.Records[c.Pair], j.Vault, j.part(i))
 		at := original.NewestIn(j.Vault)
 		text = strings.ReplaceAll(text, at.Version, c.Version[strings.LastIndex(c.Version, "/")+1:])
-		k := health.Key{Policy: key.Policy{Key: c.Key, Operations: at.Operations}}
-		if err := json.Unmarshal([]byte(text), &k.Record); err != nil {
-			return nil, err
+		var copied record.Record
+		if err := json.Unmarshal([]byte(text), &copied); err != nil {
+			return nil, nil, err
 		}
-		keys = append(keys, k)
+		records[c.Key] = copied
+		keys = append(keys, health.Key{Policy: key.Policy{Key: c.Key, Operations: at.Operations}})
 	}
-	return keys, nil
+	return keys, records, nil
 }
 
 // part is the vault's URL with a path, which tells this pass's clients apart.

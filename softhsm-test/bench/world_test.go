@@ -137,7 +137,7 @@ func (w *world) stop() {
 
 // up reports whether every key has a generation in its vault.
 func (w *world) up() bool {
-	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.b.Context())
+	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.b.Context(), status.Selection{})
 	return err == nil && len(s.Keys) == len(w.keys) && !slices.ContainsFunc(s.Keys, func(k status.Key) bool {
 		return !slices.ContainsFunc(k.Generations, func(g status.Generation) bool { return !g.Finished.IsZero() })
 	})

@@ -286,7 +286,7 @@ func (w *world) must(args ...string) string {
 // false while the daemon does not answer.
 func (w *world) look() (s status.Snapshot, ok bool) {
 	w.t.Helper()
-	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context())
+	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context(), status.Selection{})
 	return s, err == nil
 }
 

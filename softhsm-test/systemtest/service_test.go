@@ -60,7 +60,7 @@ func hsmStartsWithEncryptedPIN(t *testing.T, w *world) {
 func activeAfterTheFirstLook(t *testing.T, w *world) {
 	w.azure(t, "hold")
 	w.run(t, "systemctl", "start", "--no-block", "keyd")
-	w.statusHas(t, "keyd", "looking at every key for the first time")
+	w.statusHas(t, "keyd", "looking at every vault for the first time")
 	w.held(t, "the first look")
 	if state := w.unit(t, "keyd", "ActiveState"); state != "activating" {
 		t.Errorf("during the first look it is %s", state)

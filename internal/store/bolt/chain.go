@@ -13,6 +13,9 @@ import (
 // recordDomain separates the hashes of records from all other hashes.
 const recordDomain = "keyd record v1\n"
 
+// recordHead is the length of what lies before a record's body: its sum and its revision.
+const recordHead = sha256.Size + 8
+
 // recordSum is SHA-256(domain ‖ len(name) ‖ name ‖ revision ‖ body), the numbers
 // as 8 bytes big endian.
 func recordSum(name string, revision uint64, body []byte) chain.Hash {
@@ -42,17 +45,23 @@ func newStored(name string, revision uint64, body []byte) stored {
 	return stored{sum: recordSum(name, revision, body), revision: revision, body: body}
 }
 
-// parseStored splits a record's value and checks its sum.
-func parseStored(name string, value []byte) (stored, error) {
-	const head = sha256.Size + 8
-	if len(value) < head {
+// parseHead reads the sum and the revision of a record's value, and leaves its body alone.
+func parseHead(name string, value []byte) (stored, error) {
+	if len(value) < recordHead {
 		return stored{}, fmt.Errorf("the record of %q is cut short", name)
 	}
-	r := stored{
-		sum:      chain.Hash(value[:sha256.Size]),
-		revision: binary.BigEndian.Uint64(value[sha256.Size:head]),
-		body:     bytes.Clone(value[head:]),
+	return stored{
+		sum: chain.Hash(value[:sha256.Size]), revision: binary.BigEndian.Uint64(value[sha256.Size:recordHead]),
+	}, nil
+}
+
+// parseStored splits a record's value and checks its sum.
+func parseStored(name string, value []byte) (stored, error) {
+	r, err := parseHead(name, value)
+	if err != nil {
+		return r, err
 	}
+	r.body = bytes.Clone(value[recordHead:])
 	if recordSum(name, r.revision, r.body) != r.sum {
 		return stored{}, fmt.Errorf("the record of %q does not match its checksum", name)
 	}

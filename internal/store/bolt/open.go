@@ -52,7 +52,8 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	if err := ensureFile(f, path); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, format: f, now: now, commit: (*bbolt.Tx).Commit}
+	s := newStore(path, f)
+	s.now = now
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -68,7 +69,8 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 // OpenReadOnly opens a state file or a backup for Load, Names, Audit, Verify and Backup. It does not check the
 // content: Verify does that. While a daemon has the file open, it returns a *LockedError.
 func OpenReadOnly(path string) (*Store, error) {
-	s := &Store{path: path, format: current(), readOnly: true, metrics: newMetrics(nil)}
+	s := newStore(path, current())
+	s.readOnly, s.metrics = true, newMetrics(nil)
 	db, err := s.openFile()
 	if err != nil {
 		return nil, err
@@ -83,7 +85,8 @@ func OpenReadOnly(path string) (*Store, error) {
 // open checks the whole file before it lets bbolt write to it: bbolt trusts its list of free pages, and would
 // overwrite pages that a damaged list calls free.
 func (s *Store) open() error {
-	reader := &Store{path: s.path, format: s.format, readOnly: true}
+	reader := newStore(s.path, s.format)
+	reader.readOnly = true
 	db, err := reader.openFile()
 	if err != nil {
 		return err

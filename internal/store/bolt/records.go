@@ -14,10 +14,11 @@ import (
 )
 
 // Load returns the record of a key, with the revision that Save compares. For a key without a record it returns an
-// empty one at revision 0. Errors: *CorruptError, *SchemaError.
+// empty one at revision 0. The record is the caller's: changing it changes nothing in the store. Errors: *CorruptError,
+// *SchemaError.
 func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 	rec := record.Record{Schema: s.format.version, Key: name}
-	revision, err := s.load(ctx, name, &rec)
+	revision, err := read(ctx, s, s.records, name, &rec)
 	if err == nil {
 		err = s.loaded(name, rec.Key, rec.Schema)
 	}
@@ -28,7 +29,7 @@ func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 // LoadVault returns the record of a vault by its URL, as Load does for a key.
 func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error) {
 	rec := record.Vault{Schema: s.format.version, URL: url}
-	revision, err := s.load(ctx, url, &rec)
+	revision, err := read(ctx, s, s.vaults, url, &rec)
 	if err == nil {
 		err = s.loaded(url, rec.URL, rec.Schema)
 	}
@@ -36,21 +37,31 @@ func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error)
 	return rec, err
 }
 
-// load reads the record of that name into rec. It leaves rec unchanged if there is none.
-func (s *Store) load(ctx context.Context, name string, rec any) (revision uint64, err error) {
+// read reads the record of that name into rec. It leaves rec unchanged if there is none. It decodes only what is not
+// kept: it does not decode a body again whose revision and sum are those of the kept record. Verify and Save do.
+func read[R any](ctx context.Context, s *Store, kept *kept[R], name string, rec *R) (revision uint64, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketRecords).Get([]byte(name))
 		if value == nil {
+			return nil
+		}
+		head, err := parseHead(name, value)
+		if err != nil {
+			return s.corrupt("%v", err)
+		}
+		revision = head.revision
+		if known, ok := kept.get(name, head.revision, head.sum); ok {
+			*rec = known
 			return nil
 		}
 		r, err := parseStored(name, value)
 		if err != nil {
 			return s.corrupt("%v", err)
 		}
-		revision = r.revision
 		if err := json.Unmarshal(r.body, rec); err != nil {
 			return s.corrupt("the record of %q cannot be read: %v", name, err)
 		}
+		kept.put(name, r, *rec)
 		return nil
 	})
 	return revision, err
@@ -122,7 +133,7 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 			return &ConflictError{Key: c.name, Had: c.revision, Stored: had}
 		}
 		if had == 0 {
-			if err := refuseOtherCase(records, c.name); err != nil {
+			if err := s.refuseOtherCase(records, c.name); err != nil {
 				return err
 			}
 		}
@@ -138,17 +149,40 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 		revision = r.revision
 		return s.link(tx, c.name, r.sum.String(), entries)
 	})
+	if err == nil && c.revision == 0 {
+		s.named(c.name)
+	}
 	return revision, err
 }
 
-// refuseOtherCase keeps a key from getting two records.
-func refuseOtherCase(records *bbolt.Bucket, name string) error {
-	return records.ForEach(func(k, _ []byte) error {
-		if key.SameName(string(k), name) {
-			return &key.CaseError{Name: name, Record: string(k)}
+// refuseOtherCase keeps a key from getting two records. It reads the names of all records once.
+func (s *Store) refuseOtherCase(records *bbolt.Bucket, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names == nil {
+		s.names = map[string]string{}
+		err := records.ForEach(func(k, _ []byte) error {
+			s.names[strings.ToLower(string(k))] = string(k)
+			return nil
+		})
+		if err != nil {
+			s.names = nil
+			return err
 		}
-		return nil
-	})
+	}
+	if other, ok := s.names[strings.ToLower(name)]; ok {
+		return &key.CaseError{Name: name, Record: other}
+	}
+	return nil
+}
+
+// named notes that there is a record of that name.
+func (s *Store) named(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names != nil {
+		s.names[strings.ToLower(name)] = name
+	}
 }
 
 func (s *Store) savable(c change, entries []chain.Entry) error {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // Store is the state of one host. Any goroutine may call its methods.
@@ -24,6 +25,9 @@ type Store struct {
 	metrics  *metrics
 	commit   func(*bbolt.Tx) error // bbolt's Commit; tests put a failing disk here
 
+	records *kept[record.Record]
+	vaults  *kept[record.Vault] // by URL
+
 	writing sync.Mutex // held over one whole write
 
 	mu       sync.Mutex // guards the fields below
@@ -34,6 +38,15 @@ type Store struct {
 	broken   error // damage found while running: every call returns it
 	lastFail error
 	entries  uint64
+	names    map[string]string // of the records, by the name in lower case; nil: not read yet
+}
+
+// newStore is a store whose file is not open yet.
+func newStore(path string, f format) *Store {
+	return &Store{
+		path: path, format: f, commit: (*bbolt.Tx).Commit,
+		records: newKept(record.Record.Clone), vaults: newKept(record.Vault.Clone),
+	}
 }
 
 // Append adds entries that change no record, such as the daemon's start, a reload, or a refused request. Errors:
@@ -48,6 +61,8 @@ func (s *Store) Append(ctx context.Context, entries ...chain.Entry) error {
 // link appends entries. The last one carries the hash of the record, if there is one.
 func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) error {
 	seq, prev := head(tx)
+	audit := tx.Bucket(bucketAudit)
+	audit.FillPercent = 1 // entries are only ever added at the end: a page that is full stays so
 	for i, e := range entries {
 		if e.Key == "" {
 			e.Key = name
@@ -63,7 +78,7 @@ func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) e
 		if err != nil {
 			return err
 		}
-		if err := tx.Bucket(bucketAudit).Put(number(l.Seq), encodeLinked(l)); err != nil {
+		if err := audit.Put(number(l.Seq), encodeLinked(l)); err != nil {
 			return err
 		}
 		seq, prev = l.Seq, l.Hash
@@ -104,6 +119,25 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 		})
 	})
 	return names, err
+}
+
+// Revisions returns the revision of the record of every key that has one. It reads no record.
+func (s *Store) Revisions(ctx context.Context) (map[string]uint64, error) {
+	revisions := map[string]uint64{}
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketRecords).ForEach(func(k, value []byte) error {
+			if isVault(string(k)) {
+				return nil
+			}
+			head, err := parseHead(string(k), value)
+			if err != nil {
+				return s.corrupt("%v", err)
+			}
+			revisions[string(k)] = head.revision
+			return nil
+		})
+	})
+	return revisions, err
 }
 
 // Healthy returns nil, or why the last write failed or the file is damaged.
@@ -208,6 +242,9 @@ func (s *Store) setHead(seq uint64, doubt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries, s.doubt = seq, doubt
+	if doubt {
+		s.names = nil
+	}
 }
 
 // handle returns the open file. If in doubt it closes the file, makes the kernel drop its pages, and checks again

@@ -22,6 +22,7 @@ type Backend interface {
 	Load(ctx context.Context, name string) (record.Record, error)
 	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
 	Names(ctx context.Context) ([]string, error)
+	Revisions(ctx context.Context) (map[string]uint64, error)
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 	SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error)
 	Append(ctx context.Context, entries ...chain.Entry) error
@@ -43,12 +44,14 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 	contract := map[string]func(*testing.T, Opened){
 		"an absent record loads empty at revision 0":     absent,
 		"what was saved is loaded":                       roundTrip,
+		"a change to a loaded record changes no other":   apart,
 		"a stale revision conflicts and changes nothing": conflict,
 		"a record is created once":                       createdOnce,
 		"one key gets no second record in another case":  otherCase,
 		"a change needs an audit entry":                  needsEntry,
 		"an entry of another key is refused":             otherKey,
 		"revisions grow and are never used again":        revisions,
+		"revisions tell which record has changed":        changed,
 		"entries keep their order":                       order,
 		"every racing change is applied exactly once":    race,
 		"a cancelled context changes nothing":            cancelled,
