@@ -35,7 +35,8 @@ NFPM_VERSION := v2.45.2
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
 	build package test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page \
-	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd idle clean
+	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd \
+	idle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

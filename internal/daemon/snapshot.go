@@ -73,13 +73,11 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 // fill adds to a key of the overview what its record and its proofs say in detail.
 func (d *Daemon) fill(ctx context.Context, k *status.Key) {
 	k.Proofs = d.health.Results(k.Name)
-	rec, err := d.store.Load(ctx, k.Name)
-	if err != nil {
-		return // the overview has the error
-	}
-	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
-	if p, ok := d.loop.Policy(k.Name); ok {
-		k.Spares = shownSpares(p, rec)
+	if rec, err := d.store.Load(ctx, k.Name); err == nil { // the overview has the error
+		k.Generations = record.Map(rec, shownGeneration, shownPlacement)
+		if p, ok := d.loop.Policy(k.Name); ok {
+			k.Spares = shownSpares(p, rec)
+		}
 	}
 }
 

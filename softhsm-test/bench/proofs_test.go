@@ -122,8 +122,8 @@ func keydProofs(j job) (o outcome, err error) {
 	return p.measure(h, sup.PID())
 }
 
-// keys are the copies as keyd's own keys, with their records by name. A few versions at a time are in a vault, by
-// a name that only this pass knows.
+// keys are the copies as keyd's own keys, with their records by name. A few versions at a time are in a vault, by a name
+// that only this pass knows.
 func (j job) keys() (keys []health.Key, records map[string]record.Record, err error) {
 	records = map[string]record.Record{}
 	for i, c := range j.Copies {
@@ -134,12 +134,12 @@ func (j job) keys() (keys []health.Key, records map[string]record.Record, err er
 		text := strings.ReplaceAll(j.Records[c.Pair], j.Vault, j.part(i))
 		at := original.NewestIn(j.Vault)
 		text = strings.ReplaceAll(text, at.Version, c.Version[strings.LastIndex(c.Version, "/")+1:])
-		var rec record.Record
-		if err := json.Unmarshal([]byte(text), &rec); err != nil {
+		var copied record.Record
+		if err := json.Unmarshal([]byte(text), &copied); err != nil {
 			return nil, nil, err
 		}
-		keys = append(keys, health.Key{Policy: key.Policy{Key: c.Key, Operations: at.Operations}, Revision: 1})
-		records[c.Key] = rec
+		records[c.Key] = copied
+		keys = append(keys, health.Key{Policy: key.Policy{Key: c.Key, Operations: at.Operations}})
 	}
 	return keys, records, nil
 }
