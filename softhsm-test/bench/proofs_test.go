@@ -122,8 +122,8 @@ func keydProofs(j job) (o outcome, err error) {
 	return p.measure(h, sup.PID())
 }
 
-// keys are the copies as keyd's own keys, with their records by name. A few versions at a time are in a vault, by a name
-// that only this pass knows.
+// keys are the copies as keyd's own keys, with their records by name. A few versions at a time are in a vault, by a
+// name that only this pass knows.
 func (j job) keys() (keys []health.Key, records map[string]record.Record, err error) {
 	records = map[string]record.Record{}
 	for i, c := range j.Copies {
