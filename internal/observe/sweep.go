@@ -25,8 +25,6 @@ const (
 	wholeEvery = 48 * time.Hour
 	// keyByKey is how long keyd asks a vault key by key whose list is of no use.
 	keyByKey = 24 * time.Hour
-	// pageSize is how many keys are on a page of the list (AZURE.md section 2).
-	pageSize = 25
 )
 
 // sweeps keeps the newest list of each vault.
