@@ -139,7 +139,7 @@ func (in Input) listed(v record.VaultSeen) bool {
 }
 
 func (p *Parts) vault(in Input, url string) {
-	if seen, ok := in.asked(url); ok && !(in.listed(seen) && in.recent(seen.NewestAt)) {
+	if seen, ok := in.asked(url); ok && (!in.listed(seen) || !in.recent(seen.NewestAt)) {
 		p.Vaults = append(p.Vaults, url)
 	}
 }
@@ -184,7 +184,7 @@ func (in Input) InOrder(url string) bool {
 	}
 	seen := visible{v, in.shown(v)}
 	if last := in.Record.NewestIn(url); last.Found() &&
-		!(last.Generation.Holds(url, seen.seen.Newest) && in.newestStands(seen, last.Generation)) {
+		(!last.Generation.Holds(url, seen.seen.Newest) || !in.newestStands(seen, last.Generation)) {
 		return false
 	}
 	var drifts []Drift

@@ -43,6 +43,11 @@ var broken = []breakage{
 		breaks: everyStore(func(s *store) rotate.Store { return &pinlessStore{s, map[string]record.Record{}} }),
 	},
 	{
+		name:   "keyd takes the list of keys for a complete listing",
+		caught: `^the import \w+ of \S+ into \S+ happened, and keyd says that it did not$`,
+		breaks: trusting,
+	},
+	{
 		name:   "keyd generates before it saves the intent",
 		caught: `^a pair is generated under \w+ for generation \d+ of \S+ before its intent is in the record$`,
 		breaks: lazyStore("generation intended"),

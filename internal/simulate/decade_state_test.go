@@ -41,8 +41,8 @@ func (s *decadeState) saved(rec record.Record, entries []chain.Entry) {
 	s.revisions[rec.Key] = saved.Revision
 }
 
-// report prints how large the state is, and how long it takes to open it, which checks all of it, to read every record,
-// as a start does, and to verify the audit chain.
+// report prints how large the state is, and how long it takes to open it, which checks all of it, to read every
+// record, as a start does, and to verify the audit chain.
 func (s *decadeState) report() {
 	s.t.Helper()
 	if err := s.store.Close(); err != nil {

@@ -40,7 +40,7 @@ func (v *vault) Sweep(context.Context, int) (items []key.Item, err error) {
 			return key.ErrTooManyPages
 		}
 		for _, k := range v.w.keys {
-			if item, ok := v.item(k.policy.Key); ok && !(v.list.misses && v.w.chance(4)) {
+			if item, ok := v.item(k.policy.Key); ok && (!v.list.misses || !v.w.chance(4)) {
 				items = append(items, item)
 			}
 		}
