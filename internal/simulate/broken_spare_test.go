@@ -13,7 +13,7 @@ import (
 var brokenSpares = []breakage{
 	{
 		name:   "a promotion is not in the audit",
-		caught: `^generation \d+ of \S+ comes out of "noted"$`,
+		caught: `^generation \d+ of \S+ appears in the record after "noted"$`,
 		breaks: unsaid(chain.SparePromoted),
 	},
 	{
