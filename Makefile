@@ -187,9 +187,9 @@ bench: deps-bench ## keyd beside bare calls and an operator's script; the hop be
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
 
 # At most a thousand keys in a vault. CI judges the counts, and nothing judges the times.
-scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (4); JUDGE=1 fails above the goals for calls
+scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (3); JUDGE=1 fails above the goals for calls
 	go build -trimpath -o $(BIN)/ ./softhsm-test/scale
-	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),4) \
+	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),3) \
 	  -judge=$(if $(JUDGE),true,false)
 
 idle: deps ## the CPU time that an idle daemon takes with KEYS=n keys (default 40) in two vaults each, both sides

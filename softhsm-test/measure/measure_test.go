@@ -1,9 +1,11 @@
 package measure
 
 import (
+	"bufio"
 	"os"
 	"os/exec"
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -63,6 +65,30 @@ func TestAProcessShowsWhatItUsed(t *testing.T) {
 		}
 	}
 	t.Error("ten seconds of work show in no processor time")
+}
+
+func TestWhatAnEndedHSMSideUsedIsNotForgotten(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "head -c 300M /dev/zero | sha256sum; sleep 60 & wait")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); _ = cmd.Wait() }()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil { // the sum, at the end of the first two children
+		t.Fatal(err)
+	}
+	const little = 50 * time.Millisecond // more than sleep uses, and less than the sum
+	var s Sides
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(10 * time.Millisecond) {
+		if s, err = Keyd(cmd.Process.Pid); err == nil && s.HSM.Processor > little {
+			return
+		}
+	}
+	t.Errorf("%+v, %v", s, err)
 }
 
 func TestAProcessWithoutAnHSMSideIsNotKeyd(t *testing.T) {

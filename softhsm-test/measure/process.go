@@ -1,6 +1,7 @@
 package measure
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -23,7 +24,7 @@ type Sides struct{ Network, HSM Process }
 // Processor is the time of both.
 func (s Sides) Processor() time.Duration { return s.Network.Processor + s.HSM.Processor }
 
-// Keyd is what `keyd run` with this id and the HSM side that it started have used.
+// Keyd is what `keyd run` with this id and the HSM side that it started have used, with the HSM sides that have ended.
 func Keyd(pid int) (s Sides, err error) {
 	child, err := childOf(pid)
 	if err != nil {
@@ -32,8 +33,30 @@ func Keyd(pid int) (s Sides, err error) {
 	if s.Network, err = ProcessOf(pid); err != nil {
 		return s, err
 	}
-	s.HSM, err = ProcessOf(child)
+	if s.HSM, err = ProcessOf(child); err != nil {
+		return s, err
+	}
+	ended, err := endedChildren(pid)
+	s.HSM.Processor += ended
 	return s, err
+}
+
+// endedChildren is the processor time of the children of a process that have ended, by proc(5).
+func endedChildren(pid int) (used time.Duration, err error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third on
+	for _, i := range []int{13, 14} {                                         // cutime, cstime
+		n, err := strconv.Atoi(fields[i])
+		if err != nil {
+			return 0, err
+		}
+		const tick = 10 * time.Millisecond // USER_HZ is 100 on every machine that Go runs on
+		used += time.Duration(n) * tick
+	}
+	return used, nil
 }
 
 // childOf is the one child of a process. The thread that started it is its parent.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -40,7 +41,7 @@ func run() (err error) {
 	var s size
 	flag.IntVar(&s.keys, "keys", 10, "how many RSA-2048 keys")
 	flag.IntVar(&s.vaults, "vaults", 0, "in how many vaults; 0: a thousand keys each")
-	flag.IntVar(&s.looks, "looks", 4, "for how many quiet looks")
+	flag.IntVar(&s.looks, "looks", 3, "for how many quiet looks")
 	flag.DurationVar(&s.limit, "limit", 3*time.Hour, "give up after this long")
 	flag.BoolVar(&s.judge, "judge", false, "fail when there are more calls than the goals allow")
 	flag.Parse()
@@ -79,7 +80,7 @@ func run() (err error) {
 		)
 	}
 	if excess := t.excess(); s.judge && len(excess) > 0 {
-		return fmt.Errorf("more calls than the goals allow: %v", excess)
+		return fmt.Errorf("more calls than the goals allow: %s", strings.Join(excess, "; "))
 	}
 	return nil
 }
