@@ -77,8 +77,8 @@ func (t *turn) end() {
 	t.making.turns.Release()
 }
 
-// pause waits until no pair is being made. Until resume, none is. Everyone who makes pairs then waits for the caller, so
-// its work gets the highest class.
+// pause waits until no pair is being made. Until resume, none is. Everyone who makes pairs then waits for the caller,
+// so its work gets the highest class.
 func (m *making) pause(ctx context.Context) (urgent context.Context, resume func(), err error) {
 	if err := m.gate.Acquire(ctx, m.most); err != nil {
 		return nil, nil, noTurn(err)
