@@ -122,13 +122,28 @@ func (e *engine) findAuditKey(s session) (auditKey, error) {
 	return k, err
 }
 
+// presentAuditKey returns the audit key as it reads back now. It searches only if the handle from before does not show
+// it. So it does not see that there is a second one: MakeAuditKey does, and the next process.
+func (e *engine) presentAuditKey(s session) (auditKey, error) {
+	if before, ok := e.audit.recall(); ok {
+		k, problem, err := s.readAuditKey(before.private, e.own)
+		if err == nil && problem == "" && k.material == before.material {
+			return k, nil
+		}
+		if err != nil && !handleLost(err) && !IsCode(err, Incomplete) { // a module may give a handle to another object
+			return k, err
+		}
+	}
+	return e.findAuditKey(s)
+}
+
 // AuditKey returns the public half of the audit key. present is false if there is none. The error Incomplete means
 // that there are several.
 func (e *engine) AuditKey(ctx context.Context) (m key.Material, present bool, err error) {
 	if _, err := e.ready(ctx); err != nil {
 		return key.Material{}, false, err
 	}
-	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, e.findAuditKey)
+	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, e.presentAuditKey)
 	if IsCode(err, NotFound) {
 		return key.Material{}, false, nil
 	}
@@ -205,13 +220,7 @@ func (s session) auditKey(mine own) (auditKey, error) {
 	var whole []auditKey
 	var why string // of the last incomplete object
 	for _, h := range handles {
-		pub, err := s.rsaPublic(h)
-		if err != nil {
-			return auditKey{}, err
-		}
-		k := auditKey{private: h, public: pub}
-		k.material, _ = key.FromRSA(pub) // an invalid key has no spec either
-		problem, err := s.auditProblem(k, mine)
+		k, problem, err := s.readAuditKey(h, mine)
 		if err != nil {
 			return auditKey{}, err
 		}
@@ -236,6 +245,18 @@ func (s session) auditKey(mine own) (auditKey, error) {
 				"and with the vendor's tool remove the keys that signed nothing", len(whole), label,
 		)
 	}
+}
+
+// readAuditKey reads a key with the audit key's label. problem says why it is not an audit key; "" if it is one.
+func (s session) readAuditKey(h pkcs11.ObjectHandle, mine own) (k auditKey, problem string, err error) {
+	pub, err := s.rsaPublic(h)
+	if err != nil {
+		return k, "", err
+	}
+	k = auditKey{private: h, public: pub}
+	k.material, _ = key.FromRSA(pub) // an invalid key has no spec either
+	problem, err = s.auditProblem(k, mine)
+	return k, problem, err
 }
 
 // auditProblem says why a key with the audit key's label is not an audit key; "" if it is one.

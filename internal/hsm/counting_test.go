@@ -158,9 +158,9 @@ func TestTheCallsThatAKeyCostsAreKnown(t *testing.T) {
 			"look before there is a pair", func() error { _, err := e.Find(t.Context(), id); return err },
 			searches(0, 1, nil),
 		}, {
-			"generate, where no object has the id and the generation before is there",
+			"generate, after that look and beside the generation before",
 			func() error { return e.Generate(t.Context(), id, "sa-cmk-key", 2, key.RSA2048, before) },
-			searches(1, 1, map[string]int{"GenerateKeyPair": 1, "GetAttributeValue": 2}),
+			map[string]int{"GenerateKeyPair": 1, "GetAttributeValue": 3},
 		}, {
 			"look at the pair", func() error { _, err := e.Find(t.Context(), id); return err },
 			searches(1, 0, map[string]int{"GetAttributeValue": 4}),
@@ -178,7 +178,7 @@ func TestTheCallsThatAKeyCostsAreKnown(t *testing.T) {
 			}, map[string]int{"DecryptInit": 1, "Decrypt": 1},
 		}, {
 			"look at the audit key", func() error { _, _, err := e.AuditKey(t.Context()); return err },
-			searches(1, 0, map[string]int{"GetAttributeValue": 2}),
+			map[string]int{"GetAttributeValue": 2},
 		}, {
 			"sign a checkpoint", func() error { _, err := e.SignCheckpoint(t.Context(), checkpoint()); return err },
 			map[string]int{"SignInit": 1, "Sign": 1},

@@ -44,6 +44,8 @@ type engine struct {
 	again   time.Time    // when to try again if the token did not refuse the PIN
 	profile profile
 	handles map[key.ID]pair
+	vacant  map[key.ID]bool // the last look showed nothing under the id
+	asked   map[key.ID]bool // C_GenerateKeyPair may have been called for the id
 }
 
 // newEngine finds the token, logs in once and runs the self-test. A refused PIN is not an error: it leaves the engine
@@ -63,7 +65,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 		trust:   newTrust(cfg.StateDir, pins),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		trial:   newTrial(cfg, tok, log),
-		handles: map[key.ID]pair{},
+		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, asked: map[key.ID]bool{},
 	}
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
 	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}

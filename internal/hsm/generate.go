@@ -46,25 +46,80 @@ func (e *engine) Generate(
 	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
 }
 
-// sameToken finds a pair that must be there, so that keyd makes nothing on a token that was wiped or exchanged behind
-// its back: to PKCS#11 such a token looks healthy. Without a known pair, the audit key must be there if this process
-// has seen it.
+// sameToken makes sure that a pair is there which must be, so that keyd makes nothing on a token that was wiped or
+// exchanged behind its back: to PKCS#11 such a token looks healthy. Without a known pair, the audit key must be there
+// if this process has seen it.
 func (e *engine) sameToken(s session, known key.ID) error {
-	var named *pkcs11.Attribute
-	var what string
+	var there bool
+	var err error
+	what := "the pair with CKA_ID " + string(known)
 	switch {
 	case known != "":
-		named, what = pkcs11.NewAttribute(pkcs11.CKA_ID, known.Bytes()), "the pair with CKA_ID "+string(known)
+		there, err = e.hasPair(s, known)
 	case e.audit.wasSeen():
-		label := auditLabel(e.cfg.Instance)
-		named, what = pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), fmt.Sprintf("the audit key %q", label)
+		what = fmt.Sprintf("the audit key %q", auditLabel(e.cfg.Instance))
+		there, err = e.hasAuditKey(s)
 	default:
 		return nil
 	}
-	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), named)
-	if err == nil && len(found) == 0 {
+	if err == nil && !there {
 		return newError(TokenChanged, key.Fatal, "token %q does not have %s, which must be there: nothing was made. "+
 			"Was the token wiped or exchanged? Put the right one back, then see: keyd check", e.tok.label, what)
+	}
+	return err
+}
+
+// hasPair reports whether the private key of a pair is on the token: by its handle, or else by a search.
+func (e *engine) hasPair(s session, id key.ID) (bool, error) {
+	if p, ok := e.recall(id); ok {
+		shown, err := s.attributes(p.private, pkcs11.CKA_ID)
+		if err == nil && idOf(shown[0]) == id {
+			return true, nil
+		}
+		if err != nil && !handleLost(err) {
+			return false, err
+		}
+		e.forget(id)
+	}
+	return s.hasPrivate(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
+}
+
+// hasAuditKey does the same for the audit key.
+func (e *engine) hasAuditKey(s session) (bool, error) {
+	label := auditLabel(e.cfg.Instance)
+	if k, ok := e.audit.recall(); ok {
+		shown, err := s.attributes(k.private, pkcs11.CKA_LABEL)
+		if err == nil && string(shown[0]) == label {
+			return true, nil
+		}
+		if err != nil && !handleLost(err) {
+			return false, err
+		}
+		e.audit.forget()
+	}
+	return s.hasPrivate(pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
+}
+
+func (s session) hasPrivate(named *pkcs11.Attribute) (bool, error) {
+	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), named)
+	return len(found) > 0, err
+}
+
+// claim makes sure that no pair was ever made under an id, as far as this process or the token can tell. It searches
+// unless the last look at the id showed nothing.
+func (e *engine) claim(s session, id key.ID) error {
+	asked, vacant := e.use(id)
+	if asked {
+		return refused(Exists, "keyd already asked for a pair with CKA_ID %s: nothing was generated", id)
+	}
+	if vacant {
+		return nil
+	}
+	there, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
+	if err == nil && len(there) > 0 {
+		return refused(
+			Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(there), id,
+		)
 	}
 	return err
 }
@@ -72,14 +127,8 @@ func (e *engine) sameToken(s session, known key.ID) error {
 func (e *engine) generate(
 	s session, turn *turn, id key.ID, label key.Label, spec key.Spec, can profile,
 ) (err error) {
-	there, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
-	if err != nil {
+	if err := e.claim(s, id); err != nil {
 		return err
-	}
-	if len(there) > 0 {
-		return refused(
-			Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(there), id,
-		)
 	}
 	e.trial.doubt()
 	defer func() { e.trial.settle(err == nil) }()

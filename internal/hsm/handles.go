@@ -60,6 +60,7 @@ func (e *engine) remember(id key.ID, p pair) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.handles[id] = p
+	delete(e.vacant, id)
 }
 
 // rememberAll replaces all handles by those of a pass over the whole token.
@@ -73,4 +74,30 @@ func (e *engine) forget(id key.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.handles, id)
+	delete(e.vacant, id)
+}
+
+// maxVacant bounds the ids that are remembered as vacant: a caller may look at any number of them.
+const maxVacant = 1000
+
+// noteVacant notes that there is nothing under an id.
+func (e *engine) noteVacant(id key.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.handles, id)
+	if len(e.vacant) >= maxVacant {
+		clear(e.vacant)
+	}
+	e.vacant[id] = true
+}
+
+// use notes that a pair is about to be made under an id. asked: it was noted before. vacant: the last look showed
+// nothing there.
+func (e *engine) use(id key.ID) (asked, vacant bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	asked, vacant = e.asked[id], e.vacant[id]
+	e.asked[id] = true
+	delete(e.vacant, id)
+	return asked, vacant
 }

@@ -213,9 +213,12 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 		if err != nil && !handleLost(err) {
 			return nil, err
 		}
-		if len(o) > 0 && o[0].Complete {
+		switch {
+		case len(o) == 0:
+			e.noteVacant(id)
+		case o[0].Complete:
 			e.remember(id, p)
-		} else {
+		default:
 			e.forget(id)
 		}
 		return o, nil
