@@ -60,7 +60,7 @@ func newCrowd(t testing.TB, keys int) *Daemon {
 	if _, err := d.health.Prove(t.Context(), "none"); err == nil { // it reads the records all the same
 		t.Fatal("a key that is not there was proven")
 	}
-	d.readyAt = time.Now()
+	d.readyAt.Store(new(time.Time))
 	return d
 }
 

@@ -10,8 +10,10 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -73,8 +75,9 @@ type Daemon struct {
 	limits    *vault.Limits
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
-	readyAt   time.Time
-	refused   error // by the last reload; nil if it succeeded
+	readyAt   atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
+	looked    chan struct{}             // closed when it has
+	refused   error                     // by the last reload; nil if it succeeded
 }
 
 // Run runs keyd. It returns when ctx ends and everything has stopped, or with the error that kept keyd from starting.
@@ -137,6 +140,8 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		Mark: d.keeper.Mark,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
+	d.looked = make(chan struct{})
+	d.loop.WhenLooked(d.nowReady)
 	d.health = health.New(d.healthConfig(cfg))
 	policies, err := d.policies(context.Background(), cfg)
 	if err != nil {
@@ -227,22 +232,24 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
+// nowReady tells everybody that keyd has looked at every vault. The loop calls it before it looks at quiet keys.
+func (d *Daemon) nowReady() {
+	now := time.Now()
+	d.readyAt.Store(&now)
+	d.metrics.ready.Set(1)
+	d.log.Info("ready: keyd has looked at every vault")
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+	d.touch()
+	close(d.looked)
+}
+
 // probe proves versions once keyd has looked at every vault.
 func (d *Daemon) probe(ctx context.Context) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for !d.loop.Looked() {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
+	select {
+	case <-ctx.Done():
+	case <-d.looked:
+		d.health.Run(ctx)
 	}
-	d.mu.Lock()
-	d.readyAt = time.Now()
-	d.mu.Unlock()
-	d.metrics.ready.Set(1)
-	d.health.Run(ctx)
 	return nil
 }
 
@@ -255,9 +262,7 @@ func (d *Daemon) config() *config.Config {
 // Ready reports whether keyd has looked at every vault once, and so can work. Trouble with a key or a vault does not
 // make it unready.
 func (d *Daemon) Ready() (ok bool, why string) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if d.readyAt.IsZero() {
+	if d.readyAt.Load() == nil {
 		return false, "the first look at every vault is not completed"
 	}
 	return true, ""

@@ -16,8 +16,8 @@ import (
 // takes longer than any fixed limit, and killing keyd for it would cause a restart loop.
 const moreTime = "EXTEND_TIMEOUT_USEC=60000000"
 
-// notify reports to systemd (sd_notify(3)): READY once keyd has looked at every vault, a status line when it changes,
-// and watchdog pings while the loop turns.
+// notify reports to systemd (sd_notify(3)), after nowReady: a status line when it changes, and watchdog pings while the
+// loop turns.
 func (d *Daemon) notify(ctx context.Context) {
 	pause := 2 * time.Second
 	if watchdog, err := sd.SdWatchdogEnabled(false); err == nil && watchdog > 0 {
@@ -30,9 +30,6 @@ func (d *Daemon) notify(ctx context.Context) {
 	for {
 		if ok, _ := d.Ready(); ok && !ready {
 			ready = true
-			_, _ = sd.SdNotify(false, sd.SdNotifyReady)
-			d.log.Info("ready: keyd has looked at every vault")
-			d.touch()
 		}
 		if os.Getenv("NOTIFY_SOCKET") != "" { // otherwise nobody would read it
 			if text, ok := line.next(d.changed); ok {

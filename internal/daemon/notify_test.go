@@ -62,9 +62,7 @@ func TestKeydAsksSystemdForMoreTimeOncePerTurnUntilReady(t *testing.T) {
 	if turn := systemd.until("WATCHDOG=1"); !slices.Equal(turn, []string{"EXTEND_TIMEOUT_USEC=60000000"}) {
 		t.Errorf("between two pings before the first look: %q, want one more minute", turn)
 	}
-	d.mu.Lock()
-	d.readyAt = time.Now()
-	d.mu.Unlock()
+	d.nowReady()
 	systemd.until("READY=1")
 	for range 3 {
 		for _, message := range systemd.until("WATCHDOG=1") {
@@ -139,7 +137,7 @@ func TestAStatusLineThatIsDearIsMadeSeldomHoweverMuchChanges(t *testing.T) {
 func TestWithoutSystemdNoStatusLineIsMade(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	d, _ := newDaemon(t)
-	d.readyAt = time.Now()
+	d.nowReady()
 	store := &counted{d.store, map[string]int{}}
 	d.store = store
 	ctx, cancel := context.WithCancel(t.Context())

@@ -21,19 +21,20 @@ type Loop struct {
 	parallel int
 	changed  chan struct{} // of capacity 1: another job may be due, or a step ended
 
-	mu       sync.Mutex
-	keys     map[string]*job
-	vaults   map[string]*job // by URL
-	busy     map[string]*job // those that are being stepped, also one that has left the loop since
-	urgent   *job            // the one in the place that is kept for operators; nil for none
-	queue    *queue
-	needs    map[need]*needed
-	unlooked int    // vaults of which no first look was completed
-	begun    uint64 // keys that have begun something so far
-	running  sync.WaitGroup
-	started  bool
-	once     bool // RunOnce: a job that has nothing left to do is done
-	done     int  // how many are
+	mu         sync.Mutex
+	keys       map[string]*job
+	vaults     map[string]*job // by URL
+	busy       map[string]*job // those that are being stepped, also one that has left the loop since
+	urgent     *job            // the one in the place that is kept for operators; nil for none
+	queue      *queue
+	needs      map[need]*needed
+	unlooked   int    // vaults of which no first look was completed
+	whenLooked func() // called once there is none; nil: it was
+	begun      uint64 // keys that have begun something so far
+	running    sync.WaitGroup
+	started    bool
+	once       bool // RunOnce: a job that has nothing left to do is done
+	done       int  // how many are
 }
 
 // stepper is what the loop needs of a Rotator.
@@ -137,6 +138,7 @@ func (l *Loop) dismiss(j *job) {
 	}
 	if j.ofVault && !j.pos.Looked {
 		l.unlooked--
+		l.noteLooked()
 	}
 }
 
@@ -254,6 +256,22 @@ func (l *Loop) waitsForVaults(c priority.Class) bool {
 	return l.unlooked > 0 && !l.once && c == priority.Look && first != nil && !first.ofVault
 }
 
+// WhenLooked has f called once, as soon as every vault was looked at. Quiet keys are looked at after that. f must not
+// call the loop.
+func (l *Loop) WhenLooked(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.whenLooked = f
+}
+
+// noteLooked is called with the lock held.
+func (l *Loop) noteLooked() {
+	if f := l.whenLooked; f != nil && l.started && l.unlooked == 0 {
+		l.whenLooked = nil
+		f()
+	}
+}
+
 // Looked reports whether every vault was looked at once. The keys follow one after the other, those first with which
 // something is to be done.
 func (l *Loop) Looked() bool {
@@ -292,6 +310,7 @@ func (l *Loop) Run(ctx context.Context) {
 func (l *Loop) start(ctx context.Context) {
 	l.mu.Lock()
 	l.started = true
+	l.noteLooked() // there may be no vault
 	l.mu.Unlock()
 	for _, name := range l.Names() {
 		if ctx.Err() != nil {

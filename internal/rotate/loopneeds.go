@@ -160,6 +160,7 @@ func (l *Loop) vaultSeen(j *job) {
 	if !j.pos.Looked {
 		j.pos.Looked = true
 		l.unlooked--
+		l.noteLooked()
 	}
 	if j.pos.Err == nil && j.pos.Step.Kind == plan.UseKEK {
 		l.kekUsed(j)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/emulator"
 	"github.com/keyd-project/keyd/softhsm-test/measure"
 )
 
@@ -47,9 +48,10 @@ type ledger struct {
 	w        *world
 	next     uint64
 	counted  counts
-	last     time.Time      // when a call was last seen, by the machine's clock
-	imported map[string]int // imports of each key
-	proven   map[string]int // generations of each key that were proven after their import
+	last     time.Time             // when a call was last seen, by the machine's clock
+	calls    []emulator.RequestLog // to the vaults since the last start of keyd
+	imported map[string]int        // imports of each key
+	proven   map[string]int        // generations of each key that were proven after their import
 	waits    map[string]bool
 }
 
@@ -86,6 +88,7 @@ func (l *ledger) read() error {
 			l.counted.throttled++
 		}
 		l.last = time.Now()
+		l.calls = append(l.calls, r)
 		l.counted.vault[r.Operation]++
 		if r.Status != 200 {
 			continue
@@ -102,6 +105,17 @@ func (l *ledger) read() error {
 		}
 	}
 	return nil
+}
+
+// until counts the calls to the vaults since the last start of keyd up to a moment.
+func (l *ledger) until(t time.Time) measure.Kinds {
+	kinds := measure.Kinds{}
+	for _, r := range l.calls {
+		if !r.Time.After(t) {
+			kinds[r.Operation]++
+		}
+	}
+	return kinds
 }
 
 // provenKeys counts the keys of which n generations were proven.

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -107,6 +108,27 @@ func (w *world) get(ctx context.Context, path string) (status int, body []byte, 
 func (w *world) ready(ctx context.Context) bool {
 	status, _, err := w.get(ctx, "/readyz")
 	return err == nil && status == http.StatusOK
+}
+
+// readySince is the moment at which keyd became ready, by its log.
+func (w *world) readySince() (ready time.Time, err error) {
+	log, err := os.ReadFile(w.path("keyd.log"))
+	if err != nil {
+		return ready, err
+	}
+	for line := range strings.Lines(string(log)) {
+		var entry struct {
+			Time time.Time
+			Msg  string
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && strings.HasPrefix(entry.Msg, "ready:") {
+			ready = entry.Time
+		}
+	}
+	if ready.IsZero() {
+		err = errors.New("keyd.log does not say when keyd was ready")
+	}
+	return ready, err
 }
 
 // scrape is one scrape of keyd's metrics.

@@ -129,6 +129,11 @@ func (s *story) startAgain(ctx context.Context) error {
 	if err := s.note(ctx, &s.restart, before); err != nil {
 		return err
 	}
+	ready, err := s.readySince()
+	if err != nil {
+		return err
+	}
+	s.restart.vault = s.ledger.until(ready) // quiet keys are looked at from that moment on
 	if err := s.untilQuiet(ctx); err != nil {
 		return err
 	}
@@ -162,6 +167,7 @@ func (s *story) restarted(ctx context.Context, program string, env ...string) (b
 	if before, err = s.ledger.outside(); err != nil {
 		return before, err
 	}
+	s.ledger.calls = nil
 	if err := s.start(program, env...); err != nil {
 		return before, err
 	}
