@@ -64,6 +64,7 @@ func TestKeydAsksSystemdForMoreTimeOncePerTurnUntilReady(t *testing.T) {
 	}
 	d.nowReady()
 	systemd.until("READY=1")
+	systemd.until("WATCHDOG=1") // of a turn that had begun before
 	for range 3 {
 		for _, message := range systemd.until("WATCHDOG=1") {
 			if strings.HasPrefix(message, "EXTEND_TIMEOUT_USEC") {

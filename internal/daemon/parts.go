@@ -106,8 +106,26 @@ func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Record: d.store.Load, Clock: time.Now,
 		Newest: cfg.Health.Newest, Older: cfg.Health.Older, Quotas: d.quotas,
 		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
-		Ended: d.proven,
+		Ended: d.proven, Earlier: d.earlier,
 	}
+}
+
+// earlier is a version that was proven before this start, with the material that the HSM has of it.
+func (d *Daemon) earlier(s health.Subject) *key.Version {
+	seen := d.observer.Last(s.Key)
+	if seen == nil {
+		return nil
+	}
+	v, listed := seen.Vaults[s.Vault].Version(s.Version)
+	if !listed {
+		return nil
+	}
+	for _, o := range seen.HSM.Objects {
+		if o.ID == s.Subject.ID && o.Complete && o.Material.Matches(s.Fingerprint) == key.MatchYes {
+			return proof.Earlier(s.Version, o.Material, v.Expires)
+		}
+	}
+	return nil
 }
 
 func (d *Daemon) quotas() ([]quota.Vault, float64) {

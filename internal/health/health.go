@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/quota"
@@ -39,7 +40,10 @@ type Config struct {
 	// has changed.
 	Keys   func(ctx context.Context) ([]Key, error)
 	Record func(ctx context.Context, name string) (record.Record, error)
-	Clock  func() time.Time
+	// Earlier returns a version of which the record says that a proof passed, as the vault showed it then; nil when
+	// keyd does not know that any more. It may be nil.
+	Earlier func(s Subject) *key.Version
+	Clock   func() time.Time
 	// Newest and Older are the longest times between two proofs of a newest version and of an older one. 0 means 5
 	// minutes and 24 hours.
 	Newest, Older time.Duration
@@ -227,8 +231,8 @@ func (h *Health) refresh(ctx context.Context) error {
 	return nil
 }
 
-// reread reads the record of each key whose record or policy is not the one that Health knows, and returns the subjects
-// of these keys.
+// reread reads the record of each key whose record or policy is not the one that Health knows, and returns the
+// subjects of these keys.
 func (h *Health) reread(ctx context.Context, keys []Key) (map[string][]Subject, error) {
 	changed := map[string][]Subject{}
 	for _, k := range keys {
@@ -307,8 +311,8 @@ func (h *Health) queueOf(url string) *queue {
 	return q
 }
 
-// sort separates the vaults in which Health can prove from those that left the configuration. Nothing that was known of
-// the proofs in a vault outlives its leaving. The caller holds the lock.
+// sort separates the vaults in which Health can prove from those that left the configuration. Nothing that was known
+// of the proofs in a vault outlives its leaving. The caller holds the lock.
 func (h *Health) sort(now time.Time) {
 	for url, q := range h.vaults {
 		if configured := h.Vaults(url) != nil; configured != q.configured {

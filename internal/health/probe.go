@@ -66,6 +66,9 @@ func (h *Health) probe(ctx context.Context, t *tracked) {
 	h.mu.Lock()
 	s := t.Subject // a refresh may change it meanwhile
 	s.Shown = t.last.Result.Shown
+	if s.Shown == nil && t.last.Failures == 0 && !s.ProvenAt.IsZero() && h.Earlier != nil {
+		s.Shown = h.Earlier(s)
+	}
 	h.mu.Unlock()
 	started := h.now()
 	result := h.prove(ctx, s)

@@ -84,3 +84,25 @@ func TestAProofThatDidNotPassAsksForTheVersionAgain(t *testing.T) {
 		})
 	})
 }
+
+func TestAVersionThatWasProvenBeforeTheStartIsNotReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, managed("k", weu, 2, time.Now()))
+		m, err := key.FromRSA(&w.pair.PublicKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, _ := w.health(t, func(c *Config) {
+			c.Earlier = func(s Subject) *key.Version { return proof.Earlier(s.Version, m, time.Time{}) }
+		})
+		run(t, h, func() {
+			wait(25 * time.Hour)
+			w.do(func() {
+				if newest, older := len(w.proofs["k-v2"]), len(w.proofs["k-v1"]); w.gets != 0 || newest+older == 0 {
+					t.Errorf("%d proofs of the newest version and %d of the older one read a version %d times", newest,
+						older, w.gets)
+				}
+			})
+		})
+	})
+}

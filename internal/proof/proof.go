@@ -173,6 +173,12 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 	return pub, s.expired(v, seen.Expires), r
 }
 
+// Earlier is a version as the vault showed it to an earlier proof that passed: of the generation's material, kept in an
+// HSM. m is the HSM's own copy of that material.
+func Earlier(version string, m key.Material, expires time.Time) *key.Version {
+	return &key.Version{ID: version, Kty: hsmKeyType, Material: m, Expires: expires}
+}
+
 // shown is the version as the vault shows it, or showed it before.
 func shown(ctx context.Context, v Vault, s Subject) (key.Version, error) {
 	if s.Shown != nil {

@@ -27,8 +27,7 @@ func (p *Proofs) AddNewest(kind key.VaultKind, spec key.Spec, operations []key.O
 	p.Newest.add(kind, spec, proofBy(operations))
 }
 
-// AddOlder counts one more older version. Its proof also reads it: keyd remembers the public keys of newest versions
-// only.
+// AddOlder counts one more older version. Its proof reads it, too, where keyd has not seen its pair in the HSM.
 func (p *Proofs) AddOlder(kind key.VaultKind, spec key.Spec, operations []key.Operation) {
 	p.Older.add(kind, spec, append(proofBy(operations), Read))
 }
