@@ -54,23 +54,6 @@ func TestGenerateReadsBack(t *testing.T) {
 	}
 }
 
-// To PKCS#11 a token that was wiped while a session was open looks healthy, and generates.
-func TestNothingIsMadeOnAWipedToken(t *testing.T) {
-	r := newRig(t)
-	known := r.generate(t)
-	if _, err := r.MakeAuditKey(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r.tok.Wipe(t)
-	for name, known := range map[string]key.ID{"the generation before": known, "the audit key": ""} {
-		err := r.Generate(t.Context(), newID(t), "sa-cmk-key", 2, key.RSA2048, known)
-		wantCode(t, err, TokenChanged, key.Fatal)
-		if objects, err := r.Inventory(t.Context()); err != nil || len(objects) > 0 {
-			t.Errorf("without %s: %+v, %v", name, objects, err)
-		}
-	}
-}
-
 func TestNothingIsMadeUnderAnIDThatHasAnObject(t *testing.T) {
 	r := newRig(t)
 	id := newID(t)

@@ -46,63 +46,27 @@ func (e *engine) Generate(
 	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
 }
 
-// sameToken makes sure that a pair is there which must be, so that keyd makes nothing on a token that was wiped or
-// exchanged behind its back: to PKCS#11 such a token looks healthy. Without a known pair, the audit key must be there
-// if this process has seen it.
+// sameToken searches for a pair that must be there, so that keyd makes nothing on a token that was wiped or exchanged
+// behind its back: to PKCS#11 such a token looks healthy, and a handle from before may still answer. Without a known
+// pair, the audit key must be there if this process has seen it.
 func (e *engine) sameToken(s session, known key.ID) error {
-	var there bool
-	var err error
-	what := "the pair with CKA_ID " + string(known)
+	var named *pkcs11.Attribute
+	var what string
 	switch {
 	case known != "":
-		there, err = e.hasPair(s, known)
+		named, what = pkcs11.NewAttribute(pkcs11.CKA_ID, known.Bytes()), "the pair with CKA_ID "+string(known)
 	case e.audit.wasSeen():
-		what = fmt.Sprintf("the audit key %q", auditLabel(e.cfg.Instance))
-		there, err = e.hasAuditKey(s)
+		label := auditLabel(e.cfg.Instance)
+		named, what = pkcs11.NewAttribute(pkcs11.CKA_LABEL, label), fmt.Sprintf("the audit key %q", label)
 	default:
 		return nil
 	}
-	if err == nil && !there {
+	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), named)
+	if err == nil && len(found) == 0 {
 		return newError(TokenChanged, key.Fatal, "token %q does not have %s, which must be there: nothing was made. "+
 			"Was the token wiped or exchanged? Put the right one back, then see: keyd check", e.tok.label, what)
 	}
 	return err
-}
-
-// hasPair reports whether the private key of a pair is on the token: by its handle, or else by a search.
-func (e *engine) hasPair(s session, id key.ID) (bool, error) {
-	if p, ok := e.recall(id); ok {
-		shown, err := s.attributes(p.private, pkcs11.CKA_ID)
-		if err == nil && idOf(shown[0]) == id {
-			return true, nil
-		}
-		if err != nil && !handleLost(err) {
-			return false, err
-		}
-		e.forget(id)
-	}
-	return s.hasPrivate(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
-}
-
-// hasAuditKey does the same for the audit key.
-func (e *engine) hasAuditKey(s session) (bool, error) {
-	label := auditLabel(e.cfg.Instance)
-	if k, ok := e.audit.recall(); ok {
-		shown, err := s.attributes(k.private, pkcs11.CKA_LABEL)
-		if err == nil && string(shown[0]) == label {
-			return true, nil
-		}
-		if err != nil && !handleLost(err) {
-			return false, err
-		}
-		e.audit.forget()
-	}
-	return s.hasPrivate(pkcs11.NewAttribute(pkcs11.CKA_LABEL, label))
-}
-
-func (s session) hasPrivate(named *pkcs11.Attribute) (bool, error) {
-	found, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY), named)
-	return len(found) > 0, err
 }
 
 // claim makes sure that no pair was ever made under an id, as far as this process or the token can tell. It searches
