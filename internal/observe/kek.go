@@ -38,6 +38,13 @@ func (o *Observer) LastVault(url string) *record.VaultLook { return o.cache.vaul
 // DropVault drops that look: a step changed what was seen.
 func (o *Observer) DropVault(url string) { o.cache.putVault(url, nil) }
 
+// KeepVault keeps a look at a vault as one that was made with this revision of the vault's record: keyd changed nothing
+// else.
+func (o *Observer) KeepVault(url string, seen record.VaultLook, revision uint64) {
+	seen.Revision = revision
+	o.cache.putVault(url, &seen)
+}
+
 // keks looks at the newest KEK, and at every other one that a step may be about.
 func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *record.VaultLook) (err error) {
 	if seen.Versions, err = c.KEKVersions(ctx); err != nil {

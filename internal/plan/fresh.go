@@ -32,16 +32,14 @@ func (p Parts) None() bool {
 //     generation needs the listing of every vault: keyd touches none before all are ready;
 //   - a step that follows from a listing: that listing;
 //   - the end of a rotation: the newest version of each vault;
-//   - the begin of a rotation: the vaults' clocks, because a local clock that somebody set makes up reasons; and the
-//     spare that it takes;
+//   - the begin of a rotation: the newest pair or the spare that it takes, and the vaults' clocks, because a local
+//     clock that somebody set makes up reasons;
 //   - a hold: what it is about; a disabling: everything.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
 	case Generate:
 		p.id(in, s.ID)
-		if pairs := in.Record.Pairs(); len(pairs) > 0 { // nothing is made on a token that has lost what it had
-			p.id(in, pairs[len(pairs)-1].ID)
-		}
+		p.known(in)
 	case Pin, Abandon:
 		p.id(in, s.ID)
 	case Sweep:
@@ -59,6 +57,7 @@ func (in Input) Stale(s Step) (p Parts) {
 	case Finish:
 		in.eachVault(p.newest)
 	case Reserve:
+		p.known(in)
 		in.eachVault(p.clock)
 	case Hold:
 		in.staleForHold(s, &p)
@@ -124,6 +123,13 @@ func (in Input) eachVault(do func(Input, string)) {
 func (p *Parts) id(in Input, id key.ID) {
 	if asked, ok := in.Seen.HSM.Asked[id]; !ok || asked.Revision != in.Record.Revision || !in.recent(asked.At) {
 		p.IDs = append(p.IDs, id)
+	}
+}
+
+// known wants the newest pair that the HSM should have: keyd makes nothing on a token that has lost what it had.
+func (p *Parts) known(in Input) {
+	if pairs := in.Record.Pairs(); len(pairs) > 0 {
+		p.id(in, pairs[len(pairs)-1].ID)
 	}
 }
 

@@ -28,8 +28,8 @@ func TestEachStepNamesWhatMustBeSeenAnewBeforeIt(t *testing.T) {
 		step plan.Step
 		want func(*world) plan.Parts
 	}{
-		{"a rotation begins: the vaults' clocks", rotated(), plan.Step{Kind: plan.Reserve},
-			func(*world) plan.Parts { return plan.Parts{Clocks: both} }},
+		{"a rotation begins: the newest pair, and the vaults' clocks", rotated(), plan.Step{Kind: plan.Reserve},
+			func(w *world) plan.Parts { return plan.Parts{IDs: id(w, 1), Clocks: both} }},
 		{"a pair is made: its id, and the pair that the token must have", rotated(),
 			plan.Step{Kind: plan.Generate, ID: "a1"},
 			func(w *world) plan.Parts { return plan.Parts{IDs: append([]key.ID{"a1"}, id(w, 1)...)} }},
@@ -76,7 +76,7 @@ func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
 	} {
 		w := given().rotated()
 		w.lookAge = c.age
-		if got := w.input().Stale(plan.Step{Kind: plan.Reserve}).None(); got != c.want {
+		if got := w.input().Stale(plan.Step{Kind: plan.Disable, Vault: weu.URL}).None(); got != c.want {
 			t.Errorf("%s: fresh is %v", c.name, got)
 		}
 	}

@@ -42,7 +42,13 @@ func (r *Rotator) StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step, 
 	// As with a key, keyd finishes a step that it has begun.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
-	return step, r.applyToVault(ctx, vaultAct{p, rec.Clone(), o, step})
+	if err := r.applyToVault(ctx, vaultAct{p, rec.Clone(), o, step}); err != nil || step.Kind != plan.UseKEK {
+		return step, err
+	}
+	if after, err := r.loadVault(ctx, p.URL); err == nil { // only the record has changed
+		r.Observer.KeepVault(p.URL, *o, after.Revision)
+	}
+	return step, nil
 }
 
 func (r *Rotator) loadVault(ctx context.Context, url string) (record.Vault, error) {
@@ -80,7 +86,11 @@ func (r *Rotator) wantsVaultLook(rec *record.Vault, o *record.VaultLook) bool {
 	age := r.now().Sub(o.At)
 	quiet := o.Err == nil && rec.Active() != nil && rec.Making() == nil && rec.Waiting() == nil &&
 		rec.Disabling() == nil
-	return age < 0 || age >= max(r.Look, quietVault) || !quiet && age >= vaultPoll
+	slow := max(r.Look, quietVault)
+	if len(rec.Superseded()) > 0 { // keyd disables it once nothing needs it any more
+		slow = r.Look
+	}
+	return age < 0 || age >= slow || !quiet && age >= vaultPoll
 }
 
 // vaultAct is a step of a vault with everything that it was planned on. The act owns its copy of the record.

@@ -88,6 +88,8 @@ type Observer interface {
 	Vault(ctx context.Context, p key.VaultPolicy, rec record.Vault) *record.VaultLook
 	LastVault(url string) *record.VaultLook
 	DropVault(url string)
+	// KeepVault keeps a look as one that was made with this revision of the vault's record.
+	KeepVault(url string, seen record.VaultLook, revision uint64)
 	// AskAgain has the next looks ask vaults again that did not answer a moment ago.
 	AskAgain()
 }

@@ -47,11 +47,12 @@ const rounds = 5
 // decide plans the next step from an observation that is fresh where the step needs it.
 func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
 	o *record.Observation) (step plan.Step, seen *record.Observation, err error) {
-	for range rounds {
+	for round := range rounds {
 		in := r.input(p, rec, o)
 		step = plan.Next(in)
 		stale := in.Stale(step)
-		if stale.None() || ctx.Err() != nil {
+		// A step that waits asks once: what it waits for may not answer.
+		if stale.None() || round > 0 && !step.Acts() || ctx.Err() != nil {
 			return step, o, ctx.Err()
 		}
 		o = r.Observer.Refresh(ctx, p, *rec, stale)

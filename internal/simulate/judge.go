@@ -18,8 +18,8 @@ func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	abandoned := slices.ContainsFunc(
 		rec.Abandoned,
 		func(a record.AbandonedID) bool { return a.ID == id },
-	) // by the other daemon, meanwhile
-	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) ||
+	) // by the other daemon, meanwhile, or by a compromise, which discards a spare with its number
+	if !abandoned && (g == nil || g.ID != id || g.GenerateBegun.IsZero()) ||
 		!w.store.intents[intent{chain.GenerationIntended, id, ""}] {
 		w.violate(
 			"a pair is generated under %s for generation %d of %s before its intent is in the record",

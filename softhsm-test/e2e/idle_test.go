@@ -24,9 +24,9 @@ func TestAHealthyIdleDaemonLogsNothing(t *testing.T) {
 		return strings.Count(w.daemon.log.String(), "checkpoint of the audit chain") == 3
 	})
 	before := w.daemon.log.String()
-	looks, proofs := w.requests("versions"), w.requests("unwrap")
+	looks, proofs := w.requests("list"), w.requests("unwrap")
 	w.wait("it has looked and proven often", func(status.Snapshot, status.Key) bool {
-		return w.requests("versions") > looks+10 && w.requests("unwrap") > proofs+10
+		return w.requests("list") > looks+10 && w.requests("unwrap") > proofs+10
 	})
 	if after := w.daemon.log.String(); after != before {
 		t.Errorf("an idle daemon logged:\n%s", strings.TrimPrefix(after, before))
