@@ -15,6 +15,8 @@ PACKAGES := gcc libc6-dev softhsm2 opensc prometheus systemd strace groff-base e
 SYSTEM_PACKAGES := systemd-container lintian rpm binutils gcc make libc6-dev curl procps sudo dbus
 # And what shows that alerts reach a person.
 ALERTS_PACKAGES := prometheus-alertmanager
+# And what the script runs that bench compares keyd with.
+BENCH_PACKAGES := curl openssl
 # What makes a bare Debian.
 BARE_PACKAGES := mmdebstrap git
 # And what stands between keyd and SoftHSM in test-p11-kit.
@@ -31,9 +33,10 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
 
-.PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build package \
-	test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page test-bare \
-	screenshots demo test simulate decade lint faults fuzz crashtest bench clean
+.PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
+	build package test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page \
+	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd \
+	idle clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,8 +44,8 @@ help: ## list the targets
 # What runs Go comes after this.
 check-go:
 	@.ci/check-go
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare build simulate decade fuzz \
-  $(LINT) $(NFPM): | check-go
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare build simulate decade \
+  fuzz $(LINT) $(NFPM): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -57,9 +60,11 @@ deps-p11-kit: ## install what test-p11-kit runs besides
 deps-p11-kit: PACKAGES += $(P11_KIT_PACKAGES)
 deps-page: ## install what test-page and screenshots run besides
 deps-page: PACKAGES += $(PAGE_PACKAGES)
+deps-bench: ## install what bench runs besides
+deps-bench: PACKAGES += $(BENCH_PACKAGES)
 deps-bare: ## install what test-bare runs
 deps-bare: PACKAGES := $(BARE_PACKAGES)
-deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bare:
+deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare:
 	@.ci/install $(PACKAGES)
 
 build: ## build keyd and keyvault-emulator into bin/
@@ -140,7 +145,7 @@ simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k 
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
-decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1)
+decade: ## ten simulated years of KEYS=n keys (default 100), by SEED=k (default 1), and what their state costs
 	@KEYS=$${KEYS:-100} go test -count=1 -timeout 0 -v -run '^TestADecade' ./internal/simulate \
 	  | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
 
@@ -176,9 +181,26 @@ crashtest: deps ## the real processes killed at every kill point and at system c
 	@go test -count=1 -v -timeout 40m -parallel 6 -run '^TestEveryKillPoint$$' ./softhsm-test/e2e -args -every-kill \
 	  | grep -Ev '^(=== |--- PASS| +--- (PASS|SKIP)|PASS$$|ok )'
 
-bench: deps ## measure the hop between the processes, the HSM side's recovery and the emulator
+bench: deps-bench ## keyd beside bare calls and an operator's script; the hop between its processes; the emulator
+	go test -run '^$$' -bench . -benchtime 1x -timeout 20m ./softhsm-test/bench
 	go test -run '^$$' -bench . -benchtime 5s ./internal/hsm
 	go test -run '^$$' -bench . -benchtime 3s ./internal/emulator
+
+# At most a thousand keys in a vault. CI judges the counts, and nothing judges the times.
+scale: deps ## what a key costs, by KEYS=n (10), VAULTS=k, LOOKS=m (3); JUDGE=1 fails above the goals for calls
+	go build -trimpath -o $(BIN)/ ./softhsm-test/scale
+	@exec $(BIN)/scale -keys $(or $(KEYS),10) -vaults $(or $(VAULTS),0) -looks $(or $(LOOKS),3) \
+	  -judge=$(if $(JUDGE),true,false)
+
+idle: deps ## the CPU time that an idle daemon takes with KEYS=n keys (default 40) in two vaults each, both sides
+	@go test -count=1 -v -timeout 2h -run '^TestTheCPUTimeOfAnIdleDaemon$$' ./softhsm-test/e2e -args \
+	  -idle-keys $${KEYS:-40} | grep -Ev '^(=== RUN|--- PASS|PASS$$|ok )'
+
+bench-crowd: ## what status, page, scrape and idling cost a daemon with 10,000 generated keys, in time and bytes
+	go test -run '^$$' -bench 'TenThousandKeys' -benchtime 10x ./internal/daemon
+	go test -run '^$$' -bench 'Load' -benchtime 5x ./internal/store/bolt
+	go test -run '^$$' -bench 'Scrape|Proof' ./internal/health
+	go test -run '^$$' -bench 'Page' ./internal/web
 
 clean: ## remove what the targets made
 	rm -rf $(BIN) .tools dist $(CLIENTS)/js/node_modules

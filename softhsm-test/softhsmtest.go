@@ -88,9 +88,9 @@ func Create(dir, label, pin string) (*Token, error) {
 	return tok, tok.initialise("--free")
 }
 
-// Wipe initialises the token anew, as an operator does by mistake: its label and
-// PIN stay, every object is gone, and no process that uses it is told. A test that
-// wipes does not apply to a token named by KEYD_TEST_MODULE, and is skipped.
+// Wipe initialises the token again, as an operator may do by mistake: its label and PIN stay, every object is gone,
+// and no process that uses it is notified. A test that wipes does not apply to a token named by KEYD_TEST_MODULE, and
+// is skipped.
 func (t *Token) Wipe(tb testing.TB) {
 	tb.Helper()
 	if t.Conf == "" {
@@ -113,8 +113,8 @@ func (t *Token) AddTwin(tb testing.TB) {
 	}
 }
 
-// Restore puts back the files of a copy, as an operator does with a backup. No
-// process must be using the token: a library keeps what it has read.
+// Restore puts back the files of a copy, as an operator does with a backup. No process may use the token meanwhile: a
+// library keeps what it has read.
 func (t *Token) Restore(tb testing.TB, from *Token) {
 	tb.Helper()
 	if err := errors.Join(os.RemoveAll(t.tokens()), os.CopyFS(t.tokens(), os.DirFS(from.tokens()))); err != nil {
@@ -143,9 +143,8 @@ func (t *Token) Tool(args ...string) (output []byte, err error) {
 	return cmd.CombinedOutput()
 }
 
-// Copy copies the token's files, so that one copy can be killed at will. It
-// must not run while a process logs in to the token. A test that copies does not
-// apply to a token named by KEYD_TEST_MODULE, and is skipped.
+// Copy copies the token's files, so that a test can kill one copy at will. It must not run while a process logs in to
+// the token. A test that copies does not apply to a token named by KEYD_TEST_MODULE, and is skipped.
 func (t *Token) Copy(tb testing.TB) *Token {
 	tb.Helper()
 	if t.Conf == "" {

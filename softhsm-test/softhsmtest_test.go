@@ -96,7 +96,7 @@ func TestAWipedTokenKeepsItsLabelAndPIN(t *testing.T) {
 	}
 }
 
-func TestADirectoryThatSoftHSMCannotNameIsRefused(t *testing.T) {
+func TestADirectoryWhoseNameSoftHSMCannotReadIsRefused(t *testing.T) {
 	_, err := softhsmtest.Create(t.TempDir()+"/world#01", "token", "1234")
 	if err == nil || !strings.Contains(err.Error(), "# begins a comment") {
 		t.Errorf("Create in a directory with a # answers %v", err)

@@ -18,7 +18,7 @@ func (a *app) adopt() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "adopt KEY --reason TEXT",
-		Short: "Show what keyd does not know of a key, and consent to it",
+		Short: "Show what keyd does not know about a key, and consent to it",
 		Long: `adopt looks in the HSM and in the vaults for generations and versions of a key that its record
 lacks, and shows what would follow from taking them over. It records your consent only to what it
 showed: it asks on a terminal, and needs --yes elsewhere. With neither, it only shows.`,
@@ -29,14 +29,14 @@ showed: it asks on a terminal, and needs --yes elsewhere. With neither, it only 
 		},
 		ValidArgsFunction: a.complete(oneKey),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why; it goes into the audit (required to consent)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why; the audit records it (required to consent)")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "consent without being asked")
 	return a.jsonFlag(cmd)
 }
 
 func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error {
 	if yes && reason == "" {
-		return usagef("--reason is required: it goes into the audit")
+		return usagef("--reason is required: the audit records it")
 	}
 	name, err := a.mustKnow(ctx, name)
 	if err != nil {

@@ -24,7 +24,7 @@ func (a *app) audit() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show, export and verify the audit chain",
-		Long: `audit shows every change of state that keyd made or was asked for, oldest first.
+		Long: `audit shows every change of state and every request, oldest first.
 --verify walks the whole hash chain instead, and says whether it is internally consistent, or
 where it is not; then it exits 1. With --json there is one entry on each line. --state reads a
 state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.
@@ -61,14 +61,14 @@ func stateFlag(cmd *cobra.Command, state *string) {
 	cmd.Flags().StringVar(state, "state", "", "read this state directory or file, without a daemon")
 }
 
-// auditSource is the audit chain as the daemon or a state file has it.
+// auditSource is the audit chain, from the daemon or from a state file.
 type auditSource interface {
 	Audit(ctx context.Context, from uint64, key string, fn func(control.AuditEntry) error) error
 	VerifyAudit(ctx context.Context) (control.AuditReport, error)
 	ExportAudit(ctx context.Context, r audit.Request, w io.Writer) error
 }
 
-// chain asks the daemon, or opens what --state names; done closes it.
+// chain returns the daemon's chain, or opens the state that --state names; done closes it.
 func (a *app) chain(state string) (c auditSource, done func() error, err error) {
 	if state == "" {
 		return a.client(), func() error { return nil }, nil
@@ -80,7 +80,7 @@ func (a *app) chain(state string) (c auditSource, done func() error, err error) 
 	return file, file.Close, nil
 }
 
-// parseTime reads the flag's time: a day is its beginning, but its end for --until.
+// parseTime reads the flag's time. A day means its beginning; for --until it means its end.
 func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil

@@ -21,7 +21,7 @@ func (a *app) auditReceipt() *cobra.Command {
 		Use:   "receipt KEY [GENERATION]",
 		Short: "Show the receipt of one rotation",
 		Long: `receipt collects from the audit chain everything about one generation of KEY, by default the newest:
-who asked for it and why, the HSM that made it, its CKA_ID and fingerprint, and for each vault the key
+who requested it and why, the HSM that made it, its CKA_ID and fingerprint, and for each vault the key
 exchange key, the version and the result of the verification, with the time of each.`,
 		Example: "  keyd audit receipt sa-cmk-key\n  keyd audit receipt sa-cmk-key 3 --json",
 		Args:    args(cobra.RangeArgs(1, 2)),
@@ -60,6 +60,9 @@ func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 	fmt.Fprintln(w, s.bold(oneLine(fmt.Sprintf("Receipt: %s, generation %d (%s)", r.Key, r.Generation, r.Spec))))
 	t := &lines{s.table()}
 	t.add("asked by", r.AskedBy+said(r.Reason), r.Reserved)
+	if !r.SpareSince.IsZero() {
+		t.add("made in advance", "as a spare", r.SpareSince)
+	}
 	for _, q := range r.Requests {
 		t.add("request", q.By+said(q.Reason), q.At)
 	}
@@ -115,7 +118,7 @@ func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 	t.write(w, "  ")
 }
 
-// lines is a table of what, which and when.
+// lines is a table with the columns what, which and when.
 type lines struct{ table }
 
 func (l *lines) add(what, text string, at time.Time) {

@@ -56,7 +56,7 @@ journal. --expect takes such a mark, and requires that the file has it, signed.`
 
 func readKeys(files []string) (keys []key.Material, err error) {
 	if len(files) == 0 {
-		return nil, usagef("--key is needed: the public half of the audit key, as `keyd audit key` prints it")
+		return nil, usagef("--key is required: the public half of the audit key, as `keyd audit key` prints it")
 	}
 	for _, name := range files {
 		text, err := os.ReadFile(name)
@@ -114,7 +114,7 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	line := func(what, format string, args ...any) { t.add(plain(what, fmt.Sprintf(format, args...))...) }
 	if v.OK() {
 		line("entries", "%d to %d, the last with hash %s", v.First, v.Last, v.Head)
-		line("shown", "%d; of the other %d there are only the sums", v.Shown, v.LeftOut)
+		line("shown", "%d; only the checksums of the other %d", v.Shown, v.LeftOut)
 		line("complete", "%s", completeness(v))
 		line(
 			"signed",

@@ -28,7 +28,7 @@ not exist yet, with mode 0600. The daemon goes on meanwhile. No key is in it: ke
 	})
 }
 
-// backupTo never leaves half a backup under the name asked for.
+// backupTo never leaves an incomplete backup under the requested name.
 func (a *app) backupTo(ctx context.Context, path string) error {
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s exists already, or cannot be seen: choose another name", path)
@@ -36,8 +36,8 @@ func (a *app) backupTo(ctx context.Context, path string) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".keyd-backup-*")
 	var at *fs.PathError
-	if errors.As(err, &at) { // the name made up for the file says nothing
-		return fmt.Errorf("write in %s: %w; name a directory that is there and that you may write to", dir, at.Err)
+	if errors.As(err, &at) { // the temporary file's name would tell the user nothing
+		return fmt.Errorf("write in %s: %w; name an existing directory that you may write to", dir, at.Err)
 	}
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (a *app) backupTo(ctx context.Context, path string) error {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Link(f.Name(), path); err != nil { // unlike rename, it replaces nothing
+	if err := os.Link(f.Name(), path); err != nil { // unlike a rename, a link replaces nothing
 		return err
 	}
 	return syncDir(dir)

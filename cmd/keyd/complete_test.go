@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// commands are all there are, by the words that call them.
+// commands returns all commands, by the words that call them.
 func commands() map[string]*cobra.Command {
 	all := map[string]*cobra.Command{}
 	var walk func(c *cobra.Command)
@@ -24,7 +24,7 @@ func commands() map[string]*cobra.Command {
 	return all
 }
 
-// scripts is the text of all scripts, by file.
+// scripts returns the text of all scripts, by file.
 func scripts(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/script/*.txtar")
@@ -53,7 +53,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	}
 }
 
-// With UPDATE_GOLDEN=1 the scripts that are missing are made.
+// With UPDATE_GOLDEN=1 this test writes the missing scripts.
 func TestEveryCommandsHelpHasAScript(t *testing.T) {
 	for path := range commands() {
 		file := "testdata/script/help_" + strings.ReplaceAll(path, " ", "_") + ".txtar"

@@ -13,15 +13,15 @@ import (
 	"unicode"
 )
 
-// place is code that makes errors which a user of the commands can meet.
+// place is code whose errors can reach a user of the commands.
 type place struct {
-	files string   // a pattern
+	files string   // a glob pattern
 	in    []string // functions and methods; none: all
-	by    []string // calls, by their first argument, and literals of types, by their first value
+	by    []string // calls, by their first argument, and composite literals of types, by their first value
 }
 
-// places are where they are. What a daemon meets in its own work reaches people by its log,
-// status and metrics, which have tests of their own.
+// places lists that code. An error that the daemon meets in its own work reaches people through its log, status and
+// metrics, which have their own tests.
 func places() []place {
 	texts := []string{"errors.New", "fmt.Errorf"}
 	return []place{
@@ -48,15 +48,15 @@ func places() []place {
 	}
 }
 
-// found is one error's text as the code has it, with … for what is put in.
+// found is the text of one error as the code has it, with … for each inserted value.
 type found struct {
 	text    string
-	pattern string // of what it becomes
-	letters int    // of the text's own
+	pattern string // matches the text with its values
+	letters int    // letters of the text itself
 	where   string
 }
 
-// findErrors reads the code.
+// findErrors finds the errors in the code.
 func findErrors(t *testing.T) (all []found) {
 	t.Helper()
 	for _, p := range places() {
@@ -85,7 +85,7 @@ func (p place) read(t *testing.T, file string) (all []found) {
 		t.Fatal(err)
 	}
 	for _, d := range parsed.Decls {
-		name := "" // of no function
+		name := "" // outside of a function
 		if f, ok := d.(*ast.FuncDecl); ok {
 			name = f.Name.Name
 		}
@@ -104,7 +104,7 @@ func (p place) read(t *testing.T, file string) (all []found) {
 	return all
 }
 
-// text is the expression of the text that a node makes an error of; nil: it makes none.
+// text returns the expression of the text from which a node makes an error; nil if it makes none.
 func (p place) text(n ast.Node) ast.Expr {
 	switch n := n.(type) {
 	case *ast.CallExpr:
@@ -137,7 +137,7 @@ func nameOf(e ast.Expr) string {
 
 var verb = regexp.MustCompile(`%(\[[0-9]+\])?[a-zA-Z]`)
 
-// add takes up an expression: what is not written in it stands for anything.
+// add adds an expression to the text. Whatever is not a literal may stand for anything.
 func (f *found) add(e ast.Expr, verbs bool) {
 	switch e := e.(type) {
 	case format:
@@ -190,19 +190,19 @@ func (f *found) anything(pattern string) {
 	f.pattern += pattern
 }
 
-// in reports whether a message has this text, all of it: from the message's beginning, or
-// behind what another error put before it, to its end, or to what another put behind it.
+// in reports whether a message contains the whole text: from the beginning of the message or after the prefix of
+// another error, to its end or to what another error appended.
 func (f found) in(message string) bool {
 	return regexp.MustCompile(`(?:^|: |; |\n)` + f.pattern + `(?:$|[:;,] |\n)`).MatchString(message)
 }
 
-// file is the base name of the file that has it.
+// file is the base name of the source file.
 func (f found) file() string {
 	name, _, _ := strings.Cut(filepath.Base(f.where), ":")
 	return name
 }
 
-func TestATextIsShownOnlyWhole(t *testing.T) {
+func TestAnErrorMatchesOnlyAWholeText(t *testing.T) {
 	f := found{}
 	f.add(
 		format{

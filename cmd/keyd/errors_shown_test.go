@@ -7,19 +7,19 @@ import (
 	"testing"
 )
 
-// enough is how many letters of its own a text must have, so that not everything is it.
+// enough is how many letters of its own a text must have, so that it does not match everything.
 const enough = 10
 
-// passedOn are the texts that have too few, because they pass another error on, by file: a
-// message that a script must show for each, whole, but for advice on a line of its own.
+// passedOn has the texts with too few letters, because they pass another error on. For each, by file, it has a
+// message that a script must show whole, except for advice on a line of its own.
 func passedOn() map[string]string {
-	const sent = "key one is not held" // by the loop's room, through the daemon, to the command
+	const sent = "key one is not held" // sent by the rotate room, through the daemon, to the command
 	const mars = `the environment variable TZ names no time zone that exists: "Mars/Olympus"; ` +
 		"set it to a name such as TZ=Europe/Berlin (timedatectl list-timezones), or unset it to take /etc/localtime"
 	return map[string]string{
 		"audit_receipt.go …": "the audit has no generation 9 of sa-cmk-key: the newest is 2",
 		"audit_verify.go …":  "open gone.jsonl: no such file or directory",
-		"audit_verify.go …: …": "pub.pem: this cannot be verified: its first line is not that of `keyd " +
+		"audit_verify.go …: …": "pub.pem: keyd cannot verify this file: its first line is not that of `keyd " +
 			"audit export --format json`",
 		"audit_verify.go --key: …":    "--key: open gone.pem: no such file or directory",
 		"audit_verify.go --key …: …":  "--key ec.pem: its public key is not RSA",
@@ -40,18 +40,18 @@ func passedOn() map[string]string {
 			"keyd-kek yourself; keyd uses it once its fingerprint is pinned in kek.fingerprints",
 		"stateaudit.go …":                  "the audit has no entry of a key typo",
 		"requests.go key … is held (…): …": "key one is held (paused): storage migration",
-		"verify.go …: …":                   "long.jsonl: this cannot be verified: bufio.Scanner: token too long",
+		"verify.go …: …":                   "long.jsonl: keyd cannot verify this file: bufio.Scanner: token too long",
 	}
 }
 
-// notMet are the texts that no script can show, and why.
+// notMet has the texts that no script can show, each with the reason.
 func notMet() map[string]string {
 	const (
 		protocol = "the commands never send such a request; a test of internal/control does"
 		before   = "the command finds that out by itself, and says it in its own words, unless it changes in " +
 			"that moment"
 		machine = "it takes a machine on which something else is wrong"
-		records = "it is of a write of the daemon's, and told by its log, status and alerts"
+		records = "a write of the daemon's own fails; its log, status and alerts show it"
 	)
 	return map[string]string{
 		"find this program, to start the HSM side: …": machine,
@@ -60,7 +60,7 @@ func notMet() map[string]string {
 			"not finished in time",
 
 		"adopt needs the token of the adoption that was shown": protocol,
-		"a reason is needed: it goes into the audit":           before,
+		"a reason is required: the audit records it":           before,
 		"from must be the number of an audit entry":            protocol,
 		"there is no export format …: json or csv":             before,
 		"… must be an RFC 3339 time":                           protocol,
@@ -93,7 +93,7 @@ func notMet() map[string]string {
 	}
 }
 
-// shown is every complaint that the scripts compare as a whole.
+// shown returns every error message that the scripts compare as a whole.
 func shown(t *testing.T) (all []string) {
 	t.Helper()
 	direct := regexp.MustCompile(`(?m)^fails \d (?:'((?:[^'\n]|'')*)'|(\S+)) `)
@@ -123,7 +123,7 @@ func shown(t *testing.T) (all []string) {
 	return all
 }
 
-// Every error that a user can meet is in a script, compared as a whole, or is excused.
+// Every error that a user can meet is compared as a whole in a script, or excused here.
 func TestEveryErrorThatAUserCanMeetIsInAScript(t *testing.T) {
 	messages := shown(t)
 	if len(messages) < 80 {

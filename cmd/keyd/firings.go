@@ -26,7 +26,7 @@ type firing struct {
 	UTC   time.Time `json:"utc"`
 }
 
-// firingsOf is the next firings after now of every key.
+// firingsOf returns every key's next firings after now.
 func firingsOf(policies []key.Policy, snap status.Snapshot, now time.Time) []firings {
 	out := make([]firings, len(policies))
 	for i, p := range policies {
@@ -48,8 +48,7 @@ func firingsOf(policies []key.Policy, snap status.Snapshot, now time.Time) []fir
 	return out
 }
 
-// lastBefore is from when @every counts: the last rotation, or now when none is known or the
-// next is overdue.
+// lastBefore is the time from which @every counts: the last rotation, or now if none is known or the next is overdue.
 func lastBefore(snap status.Snapshot, p key.Policy, now time.Time) time.Time {
 	k, ok := snap.Key(p.Key)
 	if !ok || k.LastRotation.IsZero() || p.Schedule.Next(k.LastRotation).Before(now) {

@@ -81,7 +81,7 @@ func (a *app) complete(choose func(snap status.Snapshot, typed []string) []strin
 	return func(cmd *cobra.Command, typed []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), time.Second)
 		defer cancel()
-		snap, err := a.client().Snapshot(ctx)
+		snap, err := a.client().Snapshot(ctx, status.Selection{Brief: true})
 		if err != nil {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
@@ -89,12 +89,12 @@ func (a *app) complete(choose func(snap status.Snapshot, typed []string) []strin
 	}
 }
 
-// otherKeys are those that were not typed yet.
+// otherKeys returns the keys that were not typed yet.
 func otherKeys(snap status.Snapshot, typed []string) []string {
 	return slices.DeleteFunc(keyNames(snap), func(name string) bool { return slices.Contains(typed, name) })
 }
 
-// oneKey is for commands that take no second one.
+// oneKey completes the key of commands that take only one.
 func oneKey(snap status.Snapshot, typed []string) []string {
 	if len(typed) > 0 {
 		return nil
@@ -110,7 +110,7 @@ func vaultNames(snap status.Snapshot, _ []string) []string {
 	return names
 }
 
-// oneVault is for commands that take one.
+// oneVault completes the vault of commands that take one.
 func oneVault(snap status.Snapshot, typed []string) []string {
 	if len(typed) > 0 {
 		return nil
@@ -118,7 +118,7 @@ func oneVault(snap status.Snapshot, typed []string) []string {
 	return vaultNames(snap, typed)
 }
 
-// noCommand refuses what is not a command of the one that it was written behind.
+// noCommand refuses a word that is not a subcommand of the command before it.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return noSuchCommand(cmd, args[0])
@@ -135,7 +135,7 @@ func noSuchCommand(parent *cobra.Command, name string) error {
 	)
 }
 
-// available are the names of the commands below one.
+// available returns the names of a command's subcommands.
 func available(parent *cobra.Command) []string {
 	var names []string
 	for _, c := range parent.Commands() {
@@ -146,7 +146,7 @@ func available(parent *cobra.Command) []string {
 	return names
 }
 
-// wrongFlag says what is wrong with a flag, and what there is instead.
+// wrongFlag says what is wrong with a flag, and what to use instead.
 func wrongFlag(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var value *pflag.InvalidValueError

@@ -33,12 +33,12 @@ type holdCall func(c *control.Client, ctx context.Context, keyName, reason strin
 
 func (a *app) holding(cmd *cobra.Command, call holdCall, done, text string) *cobra.Command {
 	var reason string
-	cmd.Flags().StringVar(&reason, "reason", "", "why; it goes into the audit (required)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why; the audit records it (required)")
 	cmd.Args = args(cobra.ExactArgs(1))
 	cmd.ValidArgsFunction = a.complete(oneKey)
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		if reason == "" {
-			return usagef("--reason is required: it goes into the audit")
+			return usagef("--reason is required: the audit records it")
 		}
 		name, err := a.mustKnow(cmd.Context(), names[0])
 		if err != nil {

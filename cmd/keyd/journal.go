@@ -10,18 +10,17 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// journalHandler sends each log record to systemd's journal by its native protocol
-// (systemd.io/JOURNAL_NATIVE_PROTOCOL): the level as PRIORITY, every attribute as a
-// field of its own, and both in words in MESSAGE, because that is all that a plain
-// `journalctl` shows.
+// journalHandler sends each log record to systemd's journal in the journal's native protocol
+// (systemd.io/JOURNAL_NATIVE_PROTOCOL): the level as PRIORITY and every attribute as a field of its own. MESSAGE has
+// both in words, because a plain `journalctl` shows nothing else.
 type journalHandler struct {
 	level slog.Level
-	group string // of the attributes that follow, with its dot
+	group string // the prefix of the attributes that follow, with its dot
 	attrs []slog.Attr
 	send  func(message string, p journal.Priority, fields map[string]string) error
 }
 
-// newJournalHandler sends what is at least at level to the journal of this host.
+// newJournalHandler sends records of at least this level to this host's journal.
 func newJournalHandler(level slog.Level) slog.Handler {
 	return &journalHandler{level: level, send: journal.Send}
 }
@@ -63,8 +62,7 @@ func (h *journalHandler) WithGroup(name string) slog.Handler {
 	return &next
 }
 
-// appendFlat appends a, or the attributes of a group one by one, named with what
-// they are in.
+// appendFlat appends a, or the attributes of a group one by one, with the group's name as a prefix.
 func appendFlat(to []slog.Attr, group string, a slog.Attr) []slog.Attr {
 	a.Value = a.Value.Resolve()
 	if a.Value.Kind() != slog.KindGroup {
@@ -82,9 +80,9 @@ func appendFlat(to []slog.Attr, group string, a slog.Attr) []slog.Attr {
 	return to
 }
 
-// fieldName is the journal's field for an attribute: upper-case letters, digits and
-// underscores, not beginning with an underscore or digit (systemd.journal-fields(7)).
-// Names that mean something to the journal itself get keyd's before them.
+// fieldName returns the journal's field for an attribute: upper-case letters, digits and underscores, not beginning
+// with an underscore or digit (systemd.journal-fields(7)). A name that has a meaning in the journal itself gets the
+// prefix of keyd's own fields.
 func fieldName(key string) string {
 	name := strings.Map(func(r rune) rune {
 		switch {
@@ -101,7 +99,7 @@ func fieldName(key string) string {
 	return name
 }
 
-// quoted is a value as it stands in a line.
+// quoted returns a value as a line of text shows it.
 func quoted(value string) string {
 	if value == "" ||
 		strings.ContainsFunc(
@@ -113,7 +111,7 @@ func quoted(value string) string {
 	return value
 }
 
-// priority is a level as syslog(3) has it.
+// priority returns a level as syslog(3) numbers it.
 func priority(level slog.Level) journal.Priority {
 	switch {
 	case level >= slog.LevelError:

@@ -8,14 +8,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// sent is one entry as the journal got it.
+// sent is one entry as the journal received it.
 type sent struct {
 	Message  string
 	Priority journal.Priority
 	Fields   map[string]string
 }
 
-// journalled is what a logger on the handler sends.
+// journalled returns what a logger with this handler sends.
 func journalled(t *testing.T, level slog.Level, use func(*slog.Logger)) (entries []sent) {
 	t.Helper()
 	use(slog.New(&journalHandler{level: level, send: func(m string, p journal.Priority, f map[string]string) error {
@@ -63,7 +63,7 @@ func TestLevelsArePriorities(t *testing.T) {
 	}
 }
 
-func TestWhatIsBelowTheLevelIsNotSent(t *testing.T) {
+func TestRecordsBelowTheLevelAreNotSent(t *testing.T) {
 	if got := journalled(t, slog.LevelWarn, func(log *slog.Logger) { log.Info("i") }); got != nil {
 		t.Errorf("sent %v", got)
 	}

@@ -24,7 +24,7 @@ trust, how to compute the fingerprint without keyd, and the line that approves i
 		Example: "  keyd kek\n  keyd kek contoso-weu\n  keyd kek --json | jq '.[].keks'",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			snap, err := a.client().Snapshot(cmd.Context())
+			snap, err := a.client().Snapshot(cmd.Context(), status.Selection{Few: true, Brief: true})
 			if err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ shows it, and run keyd reload. The old one is disabled once no import can still 
 		ValidArgsFunction: a.complete(oneVault),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if reason == "" {
-				return usagef("--reason is required: it goes into the audit")
+				return usagef("--reason is required: the audit records it")
 			}
 			accepted, err := a.client().RotateKEK(cmd.Context(), names[0], reason)
 			if err != nil {
@@ -72,7 +72,7 @@ shows it, and run keyd reload. The old one is disabled once no import can still 
 			})
 		},
 	})
-	cmd.Flags().StringVar(&reason, "reason", "", "why; it goes into the audit (required)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why; the audit records it (required)")
 	return cmd
 }
 
@@ -84,7 +84,7 @@ func findVault(snap status.Snapshot, name string) (status.Vault, error) {
 	return snap.Vaults[i], nil
 }
 
-// writeKEKs is one line for each vault.
+// writeKEKs writes one line for each vault.
 func writeKEKs(w io.Writer, s style, snap status.Snapshot) {
 	if len(snap.Vaults) == 0 {
 		fmt.Fprintln(w, "There are no vaults. Add one under `vaults:` in the configuration, then run `keyd reload`.")
@@ -102,7 +102,7 @@ func writeKEKs(w io.Writer, s style, snap status.Snapshot) {
 	t.write(w, "")
 }
 
-// kekNote is what a person should know of a vault's KEKs.
+// kekNote is what a person should know about a vault's KEKs.
 func kekNote(s style, v status.Vault) cell {
 	switch k := v.WaitingKEK(); {
 	case k != nil:
@@ -113,7 +113,7 @@ func kekNote(s style, v status.Vault) cell {
 	return cell{text: v.KEKWaiting}
 }
 
-// trustOf is how a KEK is trusted: now, as far as that was seen.
+// trustOf says why a KEK is trusted now, as far as keyd has seen.
 func trustOf(v status.Vault, k status.KEK) string {
 	if v.KEK == k.Kid && v.KEKTrust != "" {
 		return v.KEKTrust
@@ -121,7 +121,7 @@ func trustOf(v status.Vault, k status.KEK) string {
 	return k.Trust
 }
 
-// writeVaultKEKs is each of one vault's KEKs, the newest first.
+// writeVaultKEKs writes each of one vault's KEKs, the newest first.
 func writeVaultKEKs(w io.Writer, s style, now time.Time, v status.Vault) {
 	fmt.Fprintf(w, "%s  %s\n", s.bold(clean(v.Name)), clean(v.URL))
 	if v.KEKWaiting != "" {
@@ -160,8 +160,8 @@ func writeVaultKEKs(w io.Writer, s style, now time.Time, v status.Vault) {
 	writeApproval(w, s, v)
 }
 
-// writeApproval is how to compare a fingerprint without keyd, and to approve it. What others made is not printed as a
-// line that approves it before it is in use.
+// writeApproval says how to compute a fingerprint without keyd, and how to approve it. If others made the KEK and it
+// is not in use, it prints no line that would approve it.
 func writeApproval(w io.Writer, s style, v status.Vault) {
 	k := v.WaitingKEK()
 	if k == nil {
@@ -192,7 +192,7 @@ func kekMade(now time.Time, k status.KEK) string {
 	return strings.TrimSuffix(fmt.Sprintf("%s, for %s: %s", when(now, k.Made), k.By, k.Reason), ": ")
 }
 
-// past is when something happened; "" when it did not.
+// past is when something happened; "" if it did not.
 func past(now, t time.Time) string {
 	if t.IsZero() {
 		return ""

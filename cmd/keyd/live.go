@@ -43,7 +43,7 @@ func eventText(e status.Event) string {
 	return oneLine(strings.Join(slices.DeleteFunc(parts, func(part string) bool { return part == "" }), "  "))
 }
 
-// stepOutcome is how far a step is.
+// stepOutcome says how far a step is.
 func stepOutcome(e status.Event) string {
 	switch {
 	case e.Phase == status.Begin:
@@ -56,40 +56,38 @@ func stepOutcome(e status.Event) string {
 	return string(e.Phase)
 }
 
-// detail is why a step is done, where that is not what it is done for anyway, and where
-// an error does not say more.
+// detail is why a step is done, unless that is the usual reason, or its error says more.
 func detail(e status.Event) string {
-	routine := []string{"reserve", "generate", "pin", "create-kek", "use-kek", "import", "prove"}
+	routine := []string{"reserve", "promote", "generate", "pin", "create-kek", "use-kek", "import", "prove"}
 	if e.Error != "" || e.Phase != status.Wait && slices.Contains(routine, e.Step) {
 		return ""
 	}
 	return e.Detail
 }
 
-// live shows one line per key on a terminal, with the time since the request. It is a
-// control.Viewer.
+// live shows one line per key on a terminal, with the time since the request. It is a control.Viewer.
 type live struct {
 	out    io.Writer
-	screen func() (s style, rows int) // asked for each drawing, because terminals are resized
+	screen func() (s style, rows int) // called for each drawing, because terminals are resized
 	now    func() time.Time
 	begun  time.Time
 
 	mu    sync.Mutex
 	keys  []*progress
 	away  bool
-	drawn []int // columns of each line on the screen
+	drawn []int // columns of each line that is on the screen
 }
 
 // progress is what is known of one key.
 type progress struct {
 	key    string
 	text   string
-	begun  bool // a step was seen
-	failed bool // the last step
+	begun  bool // a step has begun
+	failed bool // the last step failed
 	ended  time.Time
 }
 
-// rank orders keys where there are not rows for all: those that need to be seen first.
+// rank orders keys if there are not enough rows for all: first those that a person must see.
 func (p *progress) rank() int {
 	switch {
 	case !p.ended.IsZero():
@@ -117,7 +115,7 @@ func newLive(out *os.File, accepted []control.Accepted) *live {
 
 func (l *live) follow(accepted []control.Accepted) {
 	for _, acc := range accepted {
-		text := "asked for"
+		text := "requested"
 		if acc.Joined {
 			text = "joined a pending request"
 		}
@@ -125,7 +123,7 @@ func (l *live) follow(accepted []control.Accepted) {
 	}
 }
 
-// run draws until stop is called.
+// run draws until somebody calls stop.
 func (l *live) run() (stop func()) {
 	quit, ended := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -145,7 +143,7 @@ func (l *live) run() (stop func()) {
 	return func() { close(quit); <-ended }
 }
 
-// Saw takes over an event.
+// Saw notes an event.
 func (l *live) Saw(e status.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -159,15 +157,15 @@ func (l *live) Saw(e status.Event) {
 	}
 }
 
-// Away takes over whether the daemon is away.
+// Away notes whether the daemon is away.
 func (l *live) Away(away bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.away = away
 }
 
-// draw goes back up over what it drew before. The last drawing has all keys, the ones
-// before it what the terminal has rows for.
+// draw moves back up over what it drew before. The last drawing has all keys; earlier ones have as many as the
+// terminal has rows.
 func (l *live) draw(last bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -186,7 +184,7 @@ func (l *live) draw(last bool) {
 	}
 	l.drawn = l.drawn[:0]
 	for _, line := range lines {
-		text := cut(line.text, width-1) // a wrapped line would be two rows
+		text := cut(line.text, width-1) // a wrapped line would take two rows
 		l.drawn = append(l.drawn, columns(text))
 		b.WriteString("\r" + line.painted(text) + "\x1b[K\n")
 	}
@@ -194,8 +192,8 @@ func (l *live) draw(last bool) {
 	_, _ = io.WriteString(l.out, b.String())
 }
 
-// rowsOf is how many rows lines take on a screen that may have become narrower since
-// they were drawn: terminals then break them.
+// rowsOf is how many rows the lines take now. If the screen became narrower since they were drawn, the terminal wraps
+// them.
 func rowsOf(lines []int, width int) (rows int) {
 	for _, n := range lines {
 		rows += max(1, (n+width-1)/width)
@@ -203,7 +201,7 @@ func rowsOf(lines []int, width int) (rows int) {
 	return rows
 }
 
-// lines has one for each key, in aligned columns.
+// lines returns a line for each key, in aligned columns.
 func (l *live) lines(s style, width int) []cell {
 	name := 0
 	for _, p := range l.keys {
@@ -231,8 +229,8 @@ func (l *live) lines(s style, width int) []cell {
 	return lines
 }
 
-// fold leaves so many rows: of keys that failed, are under way, wait, or have ended, in
-// this order, and a last one that counts them.
+// fold shortens the lines to that many rows: keys that failed come first, then those under way, waiting, and ended.
+// The last row counts the keys that are not shown.
 func (l *live) fold(lines []cell, rows int) []cell {
 	if len(lines) <= rows {
 		return lines

@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// liveOn is a live view on a screen whose size and time the test sets.
+// liveOn makes a live view on a screen whose size and time the test sets.
 type liveOn struct {
 	*live
 	screen *screen
@@ -65,12 +65,12 @@ func TestLiveViewHasOneLinePerKeyInColumns(t *testing.T) {
 	l.after(65 * time.Second)
 	l.draw(false)
 	wantScreen(t, l.screen,
-		"  a         1 min 05 s  asked for",
+		"  a         1 min 05 s  requested",
 		"✗ long-key  1 min 05 s  generation 2  import  weu  failed  403 forbidden",
 		"✓ done-key       3.0 s  generation 2  finished  active in every vault")
 }
 
-func TestLiveViewIsDrawnAnewAfterTheTerminalBecameNarrower(t *testing.T) {
+func TestLiveViewIsRedrawnAfterTheTerminalBecameNarrower(t *testing.T) {
 	l := newLiveOn(60, 10, "a", "b")
 	long := status.Event{
 		Key:        "a",
@@ -85,12 +85,12 @@ func TestLiveViewIsDrawnAnewAfterTheTerminalBecameNarrower(t *testing.T) {
 	l.draw(false)
 	wantScreen(t, l.screen,
 		"  a       0.0 s  generation …",
-		"  b       0.0 s  asked for")
+		"  b       0.0 s  requested")
 	l.screen.resize(60)
 	l.draw(false)
 	wantScreen(t, l.screen,
 		"  a       0.0 s  generation 2  wait  waits  for a vault th…",
-		"  b       0.0 s  asked for")
+		"  b       0.0 s  requested")
 }
 
 func TestMoreKeysThanRowsAreCounted(t *testing.T) {
@@ -107,7 +107,7 @@ func TestMoreKeysThanRowsAreCounted(t *testing.T) {
 	wantScreen(t, l.screen,
 		"✗ key-19       0.0 s  import  failed  403",
 		"  key-18       0.0 s  generate  …",
-		"  key-01       0.0 s  asked for",
+		"  key-01       0.0 s  requested",
 		"  and 17 more; of all 20 keys: 1 failed, 1 under way, 17 waiting, 1 ended")
 
 	l.draw(true)
@@ -116,13 +116,13 @@ func TestMoreKeysThanRowsAreCounted(t *testing.T) {
 	}
 }
 
-func TestLiveViewSaysThatTheDaemonIsAway(t *testing.T) {
+func TestLiveViewShowsThatTheDaemonIsAway(t *testing.T) {
 	l := newLiveOn(100, 10, "a")
 	l.Away(true)
 	l.draw(false)
-	wantScreen(t, l.screen, "  a       0.0 s  asked for",
+	wantScreen(t, l.screen, "  a       0.0 s  requested",
 		"The daemon went away; waiting up to a minute for it. It goes on where it was.")
 	l.Away(false)
 	l.draw(false)
-	wantScreen(t, l.screen, "  a       0.0 s  asked for")
+	wantScreen(t, l.screen, "  a       0.0 s  requested")
 }

@@ -1,6 +1,5 @@
-// Command keyd makes keys in an HSM, brings them to Azure Key Vault and Managed
-// HSM, rotates them on a schedule, and proves it. Its rule: commands, signals
-// and exit codes only; whatever decides is in the rooms below.
+// Command keyd makes keys in an HSM, brings them to Azure Key Vault and Managed HSM, rotates them on a schedule, and
+// proves it. Its rule: commands, signals and exit codes only; the rooms below decide.
 package main
 
 import (
@@ -8,7 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	_ "time/tzdata" // for a host that has none: schedules name time zones
+	_ "time/tzdata" // for a host without tzdata: schedules name time zones
 )
 
 func main() {

@@ -6,12 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// didYouMean is for an error about a name that does not exist: the names that do and are
-// near to it, the nearest first, if any, as "did you mean a or b? ".
+// didYouMean is the hint in an error about an unknown name: the known names that are near to it, the nearest first,
+// as "did you mean a or b? ", or "".
 func didYouMean(name string, known []string) string {
 	var near []string
 	for _, k := range known {
@@ -29,8 +30,8 @@ func didYouMean(name string, known []string) string {
 	return "did you mean " + strings.Join(near[:min(most, len(near))], " or ") + "? "
 }
 
-// isNear reports whether a name was probably meant: up to a third of it mistyped, or
-// its beginning.
+// isNear reports whether a user probably meant this name: they mistyped at most a third of it, or typed its
+// beginning.
 func isNear(typed, meant string) bool {
 	typed, meant = strings.ToLower(typed), strings.ToLower(meant)
 	if len(typed) >= 2 && strings.HasPrefix(meant, typed) {
@@ -39,7 +40,7 @@ func isNear(typed, meant string) bool {
 	return words.Distance(typed, meant) <= max(1, min(len(typed), len(meant))/3)
 }
 
-// find is the key of that name, in any case, or an error that suggests others.
+// find returns the key with that name, whose case may differ, or an error that suggests others.
 func find(snap status.Snapshot, name string) (status.Key, error) {
 	k, ok := snap.Key(name)
 	if !ok {
@@ -48,15 +49,36 @@ func find(snap status.Snapshot, name string) (status.Key, error) {
 	return k, nil
 }
 
-// mustKnow is find for commands that only act, so that a mistyped name is answered in
-// the same way everywhere. It returns the name as the daemon has it.
+// mustKnow is find for commands that only act, so that all of them answer a mistyped name in the same way. It returns
+// the name as the daemon spells it.
 func (a *app) mustKnow(ctx context.Context, name string) (string, error) {
-	snap, err := a.client().Snapshot(ctx)
+	snap, err := a.keysOf(ctx, status.Selection{Only: []string{name}, Brief: true})
 	if err != nil {
 		return "", err
 	}
 	k, err := find(snap, name)
 	return k.Name, err
+}
+
+// keysOf is a snapshot of the named keys; of all of them, in brief, if one of the names does not exist: an error then
+// suggests others.
+func (a *app) keysOf(ctx context.Context, sel status.Selection) (status.Snapshot, error) {
+	everyKey := status.Selection{Brief: true}
+	for _, name := range sel.Only {
+		if !key.ValidName(name) {
+			return a.client().Snapshot(ctx, everyKey)
+		}
+	}
+	snap, err := a.client().Snapshot(ctx, sel)
+	if err != nil {
+		return snap, err
+	}
+	for _, name := range sel.Only {
+		if _, ok := snap.Key(name); !ok {
+			return a.client().Snapshot(ctx, everyKey)
+		}
+	}
+	return snap, nil
 }
 
 func keyNames(snap status.Snapshot) []string {

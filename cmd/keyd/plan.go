@@ -25,6 +25,13 @@ type planned struct {
 	Plan    []status.Planned `json:"plan,omitempty"`
 	Changes []change         `json:"changes,omitempty"` // with --config
 	Firings []firings        `json:"firings,omitempty"` // with --config
+	Slower  []slower         `json:"slower,omitempty"`  // with --config
+}
+
+// slower is a vault whose versions keyd could not prove as often as configured.
+type slower struct {
+	Vault string `json:"vault"`
+	What  string `json:"what"`
 }
 
 // change is one difference between the running configuration and a new one.
@@ -40,8 +47,9 @@ func (a *app) plan() *cobra.Command {
 		Short: "Show the next step of every key, and what a new configuration would change",
 		Long: `plan shows what the daemon would do next with every key, and why. It changes nothing.
 With --config, it first checks that configuration as the daemon would, and shows every mistake (exit 2).
-Then it shows the next three firings of each key's schedule, in the schedule's time zone and in UTC, and
-what differs from the configuration that runs; the latter needs the daemon.
+It notes where the vaults' limits do not allow as many proofs as the configuration wants. Then it shows
+the next three firings of each key's schedule, in the schedule's time zone and in UTC, and what differs
+from the configuration that runs; the latter needs the daemon.
 With --explain, it shows each rule by which the daemon decides, in their order, and what it says
 about that key: nothing, a step, or "not asked", because an earlier rule has answered.`,
 		Example: "  keyd plan\n  keyd plan --explain sa-cmk-key\n  keyd plan --config /etc/keyd/keyd.yaml.new",
@@ -77,7 +85,7 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	}
 	good := fmt.Sprintf("%s is good: %s in %s.", path,
 		words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
-	snap, err := a.client().Snapshot(ctx)
+	snap, err := a.client().Snapshot(ctx, status.Selection{})
 	if errors.Is(err, control.ErrUnreachable) {
 		return a.planStopped(ctx, c, good)
 	}
@@ -88,14 +96,26 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 		return err
 	}
 	a.note("%s", good)
+	slower := a.slower(c)
 	changes := changesBetween(snap.Keys, c.Policies)
 	if len(changes) == 0 {
 		a.note("It changes no key.")
 	}
-	return a.planNow(ctx, planned{Changes: changes, Firings: firingsOf(c.Policies, snap, snap.At)}, snap.At)
+	return a.planNow(ctx, planned{Changes: changes, Firings: firingsOf(c.Policies, snap, snap.At), Slower: slower},
+		snap.At)
 }
 
-// planStopped is what can be said without a daemon.
+// slower notes where a configuration wants more proofs than the vaults' limits allow.
+func (a *app) slower(c *config.Config) (list []slower) {
+	for _, f := range c.Slower() {
+		a.note("%s.", f)
+		a.note("  %s.", f.Remedy())
+		list = append(list, slower{f.Vault.Name, f.String()})
+	}
+	return list
+}
+
+// planStopped shows what can be said without a daemon.
 func (a *app) planStopped(ctx context.Context, c *config.Config, good string) error {
 	err := daemon.CheckStoppedNames(ctx, c)
 	var otherCase *key.CaseError
@@ -107,11 +127,11 @@ func (a *app) planStopped(ctx context.Context, c *config.Config, good string) er
 	if err != nil {
 		a.note("Its names were not compared with the records: %v.", err)
 	}
-	p := planned{Firings: firingsOf(c.Policies, status.Snapshot{}, time.Now())}
+	p := planned{Firings: firingsOf(c.Policies, status.Snapshot{}, time.Now()), Slower: a.slower(c)}
 	return a.show(p, func(w io.Writer, s style) { writeFirings(w, s, p.Firings) })
 }
 
-// checkNames refuses what a reload would because of the records.
+// checkNames refuses the names that a reload would refuse because of the records.
 func checkNames(records []status.Key, wanted []key.Policy) error {
 	placed := map[string]bool{}
 	for _, k := range records {

@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// explain shows what each rule of the plan says of one key.
+// explain shows what each rule of the plan says about one key.
 func (a *app) explain(ctx context.Context, name string, now time.Time) error {
 	e, err := a.client().Explain(ctx, name)
 	if err != nil {

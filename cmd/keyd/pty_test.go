@@ -15,18 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminalLimit is how long a command may be on a test's terminal.
+// terminalLimit is how long a test may run a command on a terminal.
 const terminalLimit = 30 * time.Second
 
 // onTerminal runs a command on a terminal of its own, as a person does:
 //
 //	terminal COLSxROWS CODE [-when REGEXP -type KEYS]… keyd …
 //
-// Once the terminal got what matches, the keys are typed, ^C for Ctrl-C and \n for Enter;
-// SIGTERM is sent instead.
-// CODE is the exit code that is wanted. Afterwards the file output has what the terminal
-// got, with ␛ for the escape character, and the file screen what it showed at the end, with
-// N s for the times that go on.
+// Once the terminal's content matches REGEXP, it types KEYS: ^C means Ctrl-C and \n means Enter; for SIGTERM it sends
+// that signal instead. CODE is the expected exit code. Afterwards the file output has everything that the terminal
+// received, with ␛ for the escape character, and the file screen has what it showed at the end, with N s for running
+// times.
 func onTerminal(ts *testscript.TestScript, _ bool, args []string) {
 	var cols, rows uint16
 	if _, err := fmt.Sscanf(args[0], "%dx%d", &cols, &rows); err != nil {
@@ -56,7 +55,7 @@ func onTerminal(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("output"), []byte(strings.NewReplacer("\x1b", "␛", "\r", "").Replace(got)), 0o600))
 }
 
-// environment is what a command sees in a script.
+// environment is the environment of a command in a script.
 func environment(ts *testscript.TestScript) []string {
 	env := []string{"TERM=xterm"}
 	for _, name := range []string{"TERM", "PATH", "HOME", "TZ", "TMPDIR", "GORACE", "GOCOVERDIR", "KEYD_SOCKET",
@@ -68,14 +67,14 @@ func environment(ts *testscript.TestScript) []string {
 	return env
 }
 
-// typed is keys, and what the person who types them waits for.
+// typed is keys to type, and what the person at the terminal waits for first.
 type typed struct {
 	when *regexp.Regexp
 	keys string
 }
 
-// pty is a pseudo-terminal (pty(7)): who holds controller is the person, and who has the
-// other end the program.
+// pty is a pseudo-terminal (pty(7)): the test holds controller, as the person would, and the program has the other
+// end.
 type pty struct{ controller, program *os.File }
 
 func newPTY(cols, rows uint16) (*pty, error) {
@@ -94,7 +93,7 @@ func newPTY(cols, rows uint16) (*pty, error) {
 	if err != nil {
 		return nil, errors.Join(err, controller.Close())
 	}
-	// What Ctrl-C is answered with must not be flushed by it, as it is now and then otherwise.
+	// Otherwise Ctrl-C sometimes flushes the output that answers it.
 	modes, err := unix.IoctlGetTermios(int(program.Fd()), unix.TCGETS)
 	if err == nil {
 		modes.Lflag |= unix.NOFLSH
@@ -109,9 +108,9 @@ func newPTY(cols, rows uint16) (*pty, error) {
 // Close closes the person's end; run closed the other.
 func (p *pty) Close() { _ = p.controller.Close() }
 
-// run runs keyd on the terminal, and returns all that the terminal got and the exit code.
+// run runs keyd on the terminal, and returns everything that the terminal received and the exit code.
 func (p *pty) run(env, args []string, typing []typed) (got string, exit int, err error) {
-	self, err := os.Executable() // as the command keyd: see TestMain
+	self, err := os.Executable() // acts as the command keyd: see TestMain
 	if err != nil {
 		return "", 0, err
 	}
@@ -134,7 +133,7 @@ func (p *pty) run(env, args []string, typing []typed) (got string, exit int, err
 			}
 			typing = typing[1:]
 		}
-		if err != nil { // EIO: nobody has the other end any more
+		if err != nil { // EIO: nobody has the other end open any more
 			break
 		}
 	}

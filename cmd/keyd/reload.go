@@ -14,7 +14,7 @@ the daemon goes on with the one it has, and every mistake is shown.`,
 			if err := a.client().Reload(cmd.Context()); err != nil {
 				return err
 			}
-			return a.say(outcome{Done: "reloaded"}, "The daemon has taken over the configuration.")
+			return a.say(outcome{Done: "reloaded"}, "The daemon now uses the configuration.")
 		},
 	})
 }

@@ -72,8 +72,8 @@ func nextRotation(snap status.Snapshot, k status.Key) string {
 	}
 }
 
-// lastProof is the worst of the newest versions' last proofs: of those that did
-// not pass the latest, otherwise the oldest pass.
+// lastProof is the worst of the newest versions' last proofs: the latest one that did not pass, otherwise the oldest
+// pass.
 func lastProof(k status.Key) *status.Proof {
 	var worst *status.Proof
 	for i := range k.Proofs {
@@ -102,8 +102,7 @@ func proofPaint(s style, o key.Outcome) func(string) string {
 	}
 }
 
-// writeKey shows one key in full: what troubles it, then every generation with its
-// versions, the newest first.
+// writeKey shows one key in full: its troubles, then every generation with its versions, the newest first.
 func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 	state := k.State
 	if paint := statePaint(s, k.State); paint != nil {
@@ -133,9 +132,12 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 	t.write(w, "")
 }
 
-// facts are names and values; those without a value are not shown.
+// facts are names and values. A fact without a value is not shown.
 func facts(snap status.Snapshot, k status.Key) [][2]string {
-	var hold string
+	var hold, spares string
+	if k.Spares != nil {
+		spares = k.Spares.Words()
+	}
 	if k.Hold != nil {
 		hold = fmt.Sprintf("%s (by %s, %s)", k.Hold.Reason, k.Hold.By, when(snap.At, k.Hold.Since))
 	}
@@ -148,6 +150,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"schedule", cmp.Or(k.Schedule, "none")},
 		{"last rotation", when(snap.At, k.LastRotation)},
 		{"next rotation", nextRotation(snap, k)},
+		{"spares", spares},
 	}
 	for _, q := range k.Requests {
 		all = append(
@@ -161,7 +164,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 	return all
 }
 
-// addGeneration adds a generation, and a row for each version of it.
+// addGeneration adds a generation, and a row for each of its versions.
 func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g status.Generation) {
 	t.add(plain(fmt.Sprintf("generation %d  %s  %s  sha256 %s",
 		g.Number, g.State, g.Spec, cmp.Or(g.Fingerprint.Short(), "not known yet")))...)

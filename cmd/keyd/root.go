@@ -55,8 +55,7 @@ func execute(ctx context.Context, args []string) int {
 	return exitCode(err)
 }
 
-// text is an error for a person. The many lines of a configuration's problems
-// are set apart.
+// text formats an error for a person. It separates the many lines of a configuration's problems.
 func text(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
@@ -126,7 +125,7 @@ func (a *app) client() *control.Client {
 	return control.Dial(cmp.Or(a.socket, os.Getenv("KEYD_SOCKET"), defaultSocket))
 }
 
-// jsonFlag gives a command --json.
+// jsonFlag adds the flag --json to a command.
 func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
 	cmd.Flags().BoolVar(&a.json, "json", false, "print JSON, with exact times")
 	return cmd
@@ -145,7 +144,7 @@ func (a *app) show(v any, text func(io.Writer, style)) error {
 	return err
 }
 
-// outcome is what a command that only acts answers with --json.
+// outcome is the JSON answer of a command that only acts.
 type outcome struct {
 	Done string `json:"done"`
 	Key  string `json:"key,omitempty"`

@@ -16,7 +16,7 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// rotation is what the flags of rotate ask for.
+// rotation is what rotate's flags ask for.
 type rotation struct {
 	control.RotateOptions
 	now, noWait, yes bool
@@ -44,7 +44,7 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&r.now, "now", false, "rotate now (required)")
-	flags.StringVar(&r.Reason, "reason", "", "why; it goes into the audit")
+	flags.StringVar(&r.Reason, "reason", "", "why; the audit records it")
 	flags.BoolVar(
 		&r.Compromise,
 		"compromise",
@@ -55,7 +55,7 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 	flags.DurationVar(&r.timeout, "timeout", 0, "stop watching after this long, and exit 1 (0: never)")
 	flags.BoolVar(&r.noWait, "no-wait", false, "request the rotation without watching it")
 	flags.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
-	_ = cmd.RegisterFlagCompletionFunc("without", a.complete(vaultNames)) // fails only for a flag that is not there
+	_ = cmd.RegisterFlagCompletionFunc("without", a.complete(vaultNames)) // fails only for a flag that does not exist
 	return a.jsonFlag(cmd)
 }
 
@@ -63,7 +63,7 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if err := r.check(); err != nil {
 		return err
 	}
-	snap, err := a.client().Snapshot(ctx)
+	snap, err := a.keysOf(ctx, status.Selection{Only: r.Keys, Brief: true})
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,7 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 		ctx, cancel = context.WithTimeout(ctx, r.timeout)
 		defer cancel()
 	}
-	// The subscription comes first, so that no step is missed.
+	// The subscription comes first, so that the view misses no step.
 	events, err := a.client().Subscribe(ctx)
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf(
-			"ended before the daemon answered, so it may have been asked or not; see with %s",
+			"ended before the daemon answered, so the request may or may not be recorded; see %s",
 			seeHow(r.Keys),
 		)
 	case err != nil:
@@ -114,8 +114,7 @@ func (r rotation) check() error {
 	return nil
 }
 
-// toRotate is the keys that were named, each once, or all of those in the
-// configuration.
+// toRotate returns the named keys, each once, or all of those in the configuration.
 func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 	var names []string
 	for _, name := range named {
@@ -143,7 +142,7 @@ func toRotate(snap status.Snapshot, named []string) ([]string, error) {
 	return names, nil
 }
 
-// knownVaults refuses a vault that there is not; the daemon knows which key has which.
+// knownVaults refuses a vault that does not exist. The daemon knows which key has which vault.
 func knownVaults(snap status.Snapshot, without []string) error {
 	known := vaultNames(snap, nil)
 	for _, name := range without {
@@ -154,7 +153,7 @@ func knownVaults(snap status.Snapshot, without []string) error {
 	return nil
 }
 
-// agreed asks about several keys; about one, naming it was consent.
+// agreed asks for consent to rotate several keys. For one key, naming it is consent.
 func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (bool, error) {
 	if r.yes || len(r.Keys) == 1 {
 		return true, nil
@@ -177,7 +176,7 @@ func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (boo
 	t.write(a.err, "  ")
 	agreed, err := a.ask(ctx, "Rotate them?")
 	if err != nil || !agreed {
-		a.note("Nothing was asked for.")
+		a.note("Nothing was requested.")
 	}
 	return agreed, err
 }
@@ -185,9 +184,9 @@ func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (boo
 func writeAccepted(w io.Writer, s style, accepted []control.Accepted) {
 	t := s.table()
 	for _, acc := range accepted {
-		how := "asked for"
+		how := "requested"
 		if acc.Joined {
-			how = "joined, was pending already"
+			how = "joined a pending request"
 		}
 		t.add(plain(acc.Key, "request "+string(acc.Request), how)...)
 	}

@@ -52,8 +52,7 @@ With --once it ends as soon as nothing is due.`,
 	return cmd
 }
 
-// checkHostZone is for the commands that reckon with schedules. What an emergency needs
-// does not wait for a time zone.
+// checkHostZone is for commands that compute with schedules. Emergency commands must not fail because of a time zone.
 func checkHostZone() error {
 	if err := schedule.CheckHostZone(); err != nil {
 		return usagef("%v", err)
@@ -83,7 +82,7 @@ without one, keyd run starts it as its child.`,
 	return cmd
 }
 
-// logger is as the configuration at path asks.
+// logger returns the logger that the configuration at path asks for.
 func (a *app) logger(path string) (*slog.Logger, error) {
 	c, err := config.Load(path)
 	if err != nil {
@@ -95,8 +94,7 @@ func (a *app) logger(path string) (*slog.Logger, error) {
 	return newLogger(a.err, c.Log, isTerminal(a.err)), nil
 }
 
-// newLogger writes text where a person reads, and JSON elsewhere, unless the
-// configuration says which.
+// newLogger writes text where a person reads, and JSON elsewhere, unless the configuration chooses.
 func newLogger(w io.Writer, c config.Log, person bool) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: c.Level}
 	if c.Format == "text" || c.Format == "auto" && person {
@@ -105,7 +103,7 @@ func newLogger(w io.Writer, c config.Log, person bool) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(w, opts))
 }
 
-// onHangup turns SIGHUP into a value, until ctx ends.
+// onHangup sends a value for each SIGHUP until ctx ends.
 func onHangup(ctx context.Context) <-chan struct{} {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)

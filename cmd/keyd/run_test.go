@@ -32,7 +32,7 @@ func TestLogFormat(t *testing.T) {
 	}
 }
 
-func TestHangupAsksForAReload(t *testing.T) {
+func TestHangupRequestsAReload(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	reload := onHangup(ctx)
@@ -42,6 +42,6 @@ func TestHangupAsksForAReload(t *testing.T) {
 	select {
 	case <-reload:
 	case <-time.After(10 * time.Second):
-		t.Error("no reload was asked for")
+		t.Error("no reload was requested")
 	}
 }

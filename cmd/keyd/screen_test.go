@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// screen is as much of a terminal as keyd uses: it shows what a person would see. Lines
-// that are too long are broken, and broken anew when the width changes, as by tmux. What is
-// written at a line's beginning replaces the whole of it.
+// screen emulates the parts of a terminal that keyd uses, and shows what a person would see. Like tmux, it wraps long
+// lines, and wraps them again when the width changes. Text written at the beginning of a line replaces the whole
+// line.
 type screen struct {
 	cols, rows int
-	lines      []string // without colours, not broken
-	row        int      // of the cursor, in rows of the broken lines
-	rest       string   // of a control sequence that is not whole yet
+	lines      []string // without colours, not wrapped
+	row        int      // of the cursor, in rows of the wrapped lines
+	rest       string   // of an incomplete control sequence
 }
 
 func newScreen(cols, rows int) *screen { return &screen{cols: cols, rows: rows, lines: []string{""}} }
@@ -22,7 +22,7 @@ func newScreen(cols, rows int) *screen { return &screen{cols: cols, rows: rows, 
 // height is how many rows a line takes.
 func (s *screen) height(line string) int { return max(1, (columns(line)+s.cols-1)/s.cols) }
 
-// at is the line in which the cursor stands; it must be at the line's first row.
+// at is the line of the cursor, which must be in the line's first row.
 func (s *screen) at() int {
 	row := 0
 	for i, line := range s.lines {
@@ -48,8 +48,8 @@ func (s *screen) resize(cols int) {
 
 var sequence = regexp.MustCompile(`^(?:\x1b\[([0-9;]*)([A-Za-z])|[^\x1b\r\n]+|\r|\n)`)
 
-// Write shows p. It knows SGR (m), EL to the end (K), ED to the end (J) and CUU (A) of
-// ECMA-48, and panics on anything else.
+// Write shows p. It knows SGR (m), EL to the end (K), ED to the end (J) and CUU (A) of ECMA-48, and panics on
+// anything else.
 func (s *screen) Write(p []byte) (int, error) {
 	text := s.rest + string(p)
 	fresh := false // the cursor is at a line's beginning
@@ -70,7 +70,7 @@ func (s *screen) Write(p []byte) (int, error) {
 			s.lines = append(s.lines[:line], "")
 		case m[2] == "A":
 			n, _ := strconv.Atoi(m[1])
-			top := 0 // what has scrolled away cannot be reached
+			top := 0 // the cursor cannot reach what has scrolled away
 			for _, l := range s.lines {
 				top += s.height(l)
 			}
@@ -95,10 +95,10 @@ func (s *screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// all is everything that was shown, also what has scrolled away.
+// all returns everything that was shown, including what has scrolled away.
 func (s *screen) all() string { return strings.TrimRight(strings.Join(s.lines, "\n"), "\n ") }
 
-// String is what the screen shows now.
+// String returns what the screen shows now.
 func (s *screen) String() string {
 	left := s.rows
 	for i := len(s.lines) - 1; i >= 0; i-- {

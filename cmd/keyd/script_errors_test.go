@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// me is how the daemon names the user who runs the tests.
+// me is the daemon's name for the user who runs the tests.
 func me() string {
 	name := "uid " + strconv.Itoa(os.Getuid())
 	if u, err := user.Current(); err == nil {
@@ -27,9 +27,9 @@ func me() string {
 	return name
 }
 
-// wantFailure runs a command that must fail, and compares the exit code and all of what
-// it complains: fails CODE TEXT keyd …. TEXT is what stands behind "keyd: ", or a file of
-// the script (*.txt). In both, $WORK, $KEYD_SOCKET and $ME are replaced.
+// wantFailure runs a command that must fail, and compares its exit code and its whole error message: fails CODE TEXT
+// keyd …. TEXT is the message after "keyd: ", or a file of the script (*.txt). In both, $WORK, $KEYD_SOCKET and $ME
+// are replaced.
 func wantFailure(ts *testscript.TestScript, _ bool, args []string) {
 	code, want := args[0], "keyd: "+strings.ReplaceAll(args[1], `\n`, "\n")+"\n"
 	if strings.HasSuffix(args[1], ".txt") {
@@ -44,9 +44,9 @@ func wantFailure(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// obeyModes makes the modes of files count for the commands of this script from here on,
-// as they do for every user but root: obeymodes. What bounds the rights of the programs
-// that it starts is a matter of the thread (capabilities(7)), which ends with the script.
+// obeyModes makes file modes apply to the commands of this script from here on, as they do for every user but root:
+// obeymodes. The programs that it starts inherit their limits from the thread (capabilities(7)), which ends with the
+// script.
 func obeyModes(ts *testscript.TestScript, _ bool, _ []string) {
 	if os.Geteuid() != 0 {
 		return
@@ -57,8 +57,8 @@ func obeyModes(ts *testscript.TestScript, _ bool, _ []string) {
 	}
 }
 
-// serveAnswer answers everything on the control socket with a file of the script, and then
-// hangs up, as what is no keyd of this version does: answers FILE.
+// serveAnswer answers every request on the control socket with a file of the script, and then closes the connection,
+// as a program that is not this version of keyd would: answers FILE.
 func serveAnswer(ts *testscript.TestScript, _ bool, args []string) {
 	answer := strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\r\n")
 	now := ts.Value(runningKey{}).(*running)
@@ -80,15 +80,15 @@ func serveAnswer(ts *testscript.TestScript, _ bool, args []string) {
 	}()
 }
 
-// serveNothing keeps a socket that a program listens on: listens FILE.
+// serveNothing keeps a socket on which a program listens: listens FILE.
 func serveNothing(ts *testscript.TestScript, _ bool, args []string) {
 	l, err := net.Listen("unix", ts.MkAbs(args[0]))
 	ts.Check(err)
 	ts.Defer(func() { _ = l.Close() })
 }
 
-// expandWork puts the script's directory into files, which have $WORK for it, and closes
-// them to others, as keyd wants it of a configuration: expand FILE…
+// expandWork replaces $WORK in files with the script's directory, and makes them private, as keyd requires of a
+// configuration: expand FILE…
 func expandWork(ts *testscript.TestScript, _ bool, args []string) {
 	for _, name := range args {
 		text := strings.ReplaceAll(ts.ReadFile(name), "$WORK", ts.Getenv("WORK"))
@@ -97,8 +97,8 @@ func expandWork(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-// runDaemon starts a real daemon, and returns once it answers, which it tells as it tells
-// systemd; the script's end stops it: runs keyd run …
+// runDaemon starts a real daemon and returns once it is ready, as it reports to systemd. The end of the script stops
+// it: runs keyd run …
 func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	socket, err := net.ListenUnixgram(
 		"unixgram",
@@ -127,7 +127,7 @@ func runDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	ended := make(chan struct{})
 	go func() {
 		_ = cmd.Wait()
-		_ = socket.Close() // nothing more will be socket
+		_ = socket.Close() // the file is a socket no more
 		close(ended)
 	}()
 	ts.Defer(func() {

@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"keyd": main})
 }
 
-// TestScripts runs every command against a daemon made of a fake backend. A
-// script's name chooses the world it sees.
+// TestScripts runs every command against a daemon with a fake backend. A script's name chooses the world that it
+// sees.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -41,7 +41,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Values[runningKey{}] = &running{}
 			env.Setenv("TZ", "UTC")
-			env.Setenv("GORACE", "atexit_sleep_ms=0") // else every command lasts a second
+			env.Setenv("GORACE", "atexit_sleep_ms=0") // otherwise every command takes a second
 			env.Setenv("KEYD_SOCKET", filepath.Join(env.WorkDir, "keyd.sock"))
 			env.Setenv("ME", me())
 			return nil
@@ -64,7 +64,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// startDaemon serves a world, in place of the one before: daemon NAME.
+// startDaemon serves a world in place of the previous one: daemon NAME.
 func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: daemon WORLD")
@@ -90,7 +90,7 @@ func startDaemon(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Defer(func() { now.end(ts) })
 }
 
-// runningKey is where a script finds its world again.
+// runningKey is the key under which a script finds its world.
 type runningKey struct{}
 
 type running struct {
@@ -105,8 +105,8 @@ func (r *running) end(ts *testscript.TestScript) {
 	r.stop = nil
 }
 
-// brokenPipe runs a command whose reader has gone, and wants it to end by SIGPIPE without a
-// word: brokenpipe keyd ….
+// brokenPipe runs a command whose reader has gone, and requires that it ends by SIGPIPE without output: brokenpipe
+// keyd ….
 func brokenPipe(ts *testscript.TestScript, _ bool, args []string) {
 	r, w, err := os.Pipe()
 	ts.Check(errors.Join(err, r.Close()))
@@ -130,12 +130,12 @@ func staleSocket(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(l.Close())
 }
 
-// waitAsked returns once a rotation was asked for.
+// waitAsked returns once a command has requested a rotation.
 func waitAsked(ts *testscript.TestScript, _ bool, _ []string) {
 	select {
 	case <-ts.Value(runningKey{}).(*running).world.asked:
 	case <-time.After(10 * time.Second):
-		ts.Fatalf("nobody asked for a rotation")
+		ts.Fatalf("nobody requested a rotation")
 	}
 }
 
@@ -163,16 +163,22 @@ type world struct {
 	adoption  status.Adoption
 	report    control.AuditReport
 	entries   []chain.Entry  // of the audit; nil: two
-	steps     []status.Event // sent once a rotation was asked for
+	steps     []status.Event // sent once a rotation was requested
 	joined    bool
 	backupErr error
-	refusal   error // of what acts
-	mute      bool  // a subscription is not answered
-	slow      bool  // a request to rotate is not answered
+	refusal   error // returned by every changing call
+	mute      bool  // a subscription gets no answer
+	slow      bool  // a request to rotate gets no answer
 	asked     chan struct{}
 }
 
-func (w *world) Snapshot() status.Snapshot { return w.snap }
+func (w *world) Snapshot(sel status.Selection) status.Snapshot {
+	s := w.snap
+	s.Keys, s.Vaults, s.Problems = slices.Clone(s.Keys), slices.Clone(s.Vaults), slices.Clone(s.Problems)
+	s.Summarise()
+	s.Select(sel)
+	return s
+}
 
 func (w *world) Subscribe(ctx context.Context) <-chan status.Event {
 	events := make(chan status.Event)
@@ -241,7 +247,7 @@ func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
 func (w *world) Adopt(_ context.Context, _, k, _, token string) error {
 	if w.refusal != nil || token != w.adoption.Token {
 		return &control.RefusedError{
-			Text: "what key " + k + " shows has changed since it was looked at: look again with keyd adopt " + k,
+			Text: "key " + k + " has changed since the last look: look again with keyd adopt " + k,
 		}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -15,63 +16,116 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	var all bool
+	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "status [KEY]",
 		Short: "Show the state of the daemon and its keys",
 		Long: `status shows problems first, then every key: its state, its newest generation, in how many of
-its vaults that is active, its last proof and its next rotation. With KEY it shows that key's
-generations, the versions they have in each vault, and their proofs.`,
-		Example: "  keyd status\n  keyd status sa-cmk-key\n  keyd status --json | jq '.keys[].state'",
-		Args:    args(cobra.MaximumNArgs(1)),
+its vaults that is active, its last proof and its next rotation. Where there are more than 50 keys
+it shows those that need somebody or are under way, and counts the others by state and vault; --all
+shows all of them, and --json always does. With KEY it shows that key's generations, the versions
+they have in each vault, and their proofs.`,
+		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n" +
+			"  keyd status --json | jq '.keys[].state'",
+		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			snap, err := a.client().Snapshot(cmd.Context())
+			if len(names) > 0 {
+				return a.statusOf(cmd.Context(), names[0])
+			}
+			snap, err := a.client().Snapshot(cmd.Context(), status.Selection{Few: !all && !a.json})
 			if err != nil {
 				return err
 			}
-			if len(names) == 0 {
-				return a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) })
-			}
-			k, err := find(snap, names[0])
-			if err != nil {
-				return err
-			}
-			return a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
+			return a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) })
 		},
 		ValidArgsFunction: a.complete(oneKey),
 	})
+	cmd.Flags().BoolVar(&all, "all", false, "show every key and every problem, however many there are")
+	return cmd
+}
+
+// statusOf shows one key.
+func (a *app) statusOf(ctx context.Context, name string) error {
+	snap, err := a.keysOf(ctx, status.Selection{Only: []string{name}})
+	if err != nil {
+		return err
+	}
+	k, err := find(snap, name)
+	if err != nil {
+		return err
+	}
+	return a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
 }
 
 func writeSnapshot(w io.Writer, s style, snap status.Snapshot) {
 	writeHeadline(w, s, snap)
 	writeProblems(w, s, snap.Problems)
+	if n := moreProblems(snap); n > 0 {
+		fmt.Fprintf(w, "  and %s: keyd status --all\n", words.Count(n, "more problem"))
+	}
 	writeSides(w, s, snap)
 	fmt.Fprintln(w)
-	if len(snap.Keys) == 0 {
+	if snap.Summary.Keys == 0 {
 		fmt.Fprintln(w, "There are no keys. Add one under `keys:` in the configuration, then run `keyd reload`.")
 		return
 	}
+	if snap.Summary.Keys <= status.FewKeys {
+		writeKeys(w, s, snap)
+		if snap.Summary.Keys > 1 {
+			fmt.Fprintf(w, "\n%s\n", tally(snap.Summary.States))
+		}
+		return
+	}
+	fmt.Fprintln(w, tally(snap.Summary.States)) // before the keys, which fill a screen
+	writeRest(w, snap)
+	if len(snap.Keys) > 0 {
+		fmt.Fprintln(w)
+		writeKeys(w, s, snap)
+	}
+}
+
+func writeKeys(w io.Writer, s style, snap status.Snapshot) {
 	t := s.table()
 	t.title(s, "KEY", "STATE", "GEN", "VAULTS", "LAST PROOF", "NEXT ROTATION")
 	for _, k := range troublesFirst(snap.Keys) {
 		t.add(keyRow(s, snap, k)...)
 	}
 	t.write(w, "")
-	if len(snap.Keys) > 1 {
-		fmt.Fprintf(w, "\n%s\n", tally(snap.Keys))
+}
+
+// writeRest says which keys follow, and how to see the others.
+func writeRest(w io.Writer, snap status.Snapshot) {
+	const others = "keyd status --all lists every key, keyd status KEY shows one."
+	found := snap.Summary.Found
+	switch shown := len(snap.Keys); shown {
+	case snap.Summary.Keys:
+	case 0:
+		fmt.Fprintln(w, "No key needs anybody.", others)
+	case found:
+		fmt.Fprintln(w, "Below are the keys that need somebody or are under way.", others)
+	default:
+		fmt.Fprintf(w, "Below are %d of the %d keys that need somebody or are under way. %s\n", shown, found, others)
 	}
 }
 
+// moreProblems is how many problems are not shown.
+func moreProblems(snap status.Snapshot) int {
+	n := -len(snap.Problems)
+	for _, of := range snap.Summary.Problems {
+		n += of
+	}
+	return n
+}
+
 // tally counts the keys by state, the worst first.
-func tally(keys []status.Key) string {
-	counts := map[string]int{}
-	for _, k := range keys {
-		counts[k.State]++
-	}
+func tally(states map[string]int) string {
 	var parts []string
-	for _, state := range slices.SortedFunc(maps.Keys(counts), func(x, y string) int { return rank(x) - rank(y) }) {
-		parts = append(parts, fmt.Sprintf("%d %s", counts[state], state))
+	all := 0
+	for _, state := range slices.SortedFunc(maps.Keys(states), func(x, y string) int { return rank(x) - rank(y) }) {
+		parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
+		all += states[state]
 	}
-	return clean(fmt.Sprintf("%s: %s", words.Count(len(keys), "key"), strings.Join(parts, ", ")))
+	return clean(fmt.Sprintf("%s: %s", words.Count(all, "key"), strings.Join(parts, ", ")))
 }
 
 func writeHeadline(w io.Writer, s style, snap status.Snapshot) {
@@ -106,7 +160,7 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 	t.write(w, "  ")
 }
 
-// writeSides shows what keyd stands between: the HSM and the vaults.
+// writeSides shows the two sides that keyd connects: the HSM and the vaults.
 func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	fmt.Fprintln(w)
 	t := s.table()
@@ -116,12 +170,15 @@ func writeSides(w io.Writer, s style, snap status.Snapshot) {
 		if !v.Reachable {
 			state, detail = cell{"unreachable", s.bad}, detail+": "+v.Error
 		}
+		if snap.Summary.Keys > status.FewKeys && len(v.Keys) > 0 {
+			detail += "; " + tally(v.Keys)
+		}
 		t.add(cell{text: "vault"}, cell{text: v.Name}, state, cell{text: detail})
 	}
 	t.write(w, "")
 }
 
-// hsmRow says how the HSM side is, and how old that is.
+// hsmRow shows the state of the HSM side, and its age.
 func hsmRow(s style, now time.Time, h status.HSM) []cell {
 	state, seen := cell{h.State(), s.warn}, ""
 	if !h.SeenAt.IsZero() {

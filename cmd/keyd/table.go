@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// cell is text in a table, and how to colour it.
+// cell is text in a table, and its colour.
 type cell struct {
 	text  string
 	paint func(string) string
@@ -28,20 +28,18 @@ func plain(texts ...string) []cell {
 	return row
 }
 
-// table is rows in aligned columns. The last cell of a row that is shorter than others
-// reaches over the columns that it lacks.
+// table is rows in aligned columns. If a row has fewer cells than others, its last cell spans the missing columns.
 type table struct {
-	// width is how many columns a line may have, 0: any number. Nothing is cut for it:
-	// the last cells are broken into lines, and where that is not enough, the cells of
-	// a titled table are put below each other.
+	// width is how many columns a line may have; 0: any number. The table never cuts text: it wraps the last cells,
+	// and if that is not enough, it puts the cells of a titled table below each other.
 	width  int
-	titled bool // the first row has the columns' names
+	titled bool // the first row has the names of the columns
 	rows   [][]cell
 }
 
 const (
-	gap      = 2  // columns between cells
-	leastEnd = 20 // columns that are enough for a last cell of several lines
+	gap      = 2  // columns between two cells
+	leastEnd = 20 // enough columns for a last cell of several lines
 )
 
 func (t *table) add(row ...cell) {
@@ -75,8 +73,8 @@ func (t *table) write(w io.Writer, indent string) {
 	}
 }
 
-// layout finds the column in which each cell starts, the longest line's end, and the
-// end that is enough when last cells are broken into lines.
+// layout finds the column in which each cell starts, the end of the longest line, and the end that is enough if the
+// last cells are wrapped.
 func (t *table) layout(indent int) (starts []int, end, least int) {
 	n := 0
 	for _, row := range t.rows {
@@ -104,8 +102,7 @@ func (t *table) layout(indent int) (starts []int, end, least int) {
 	return starts, end, least
 }
 
-// aligned writes each row on a line; with most, what is longer goes on below the
-// beginning of its last cell.
+// aligned writes each row on one line. With most, it wraps longer rows below the beginning of their last cell.
 func (t *table) aligned(w io.Writer, indent string, starts []int, most int) {
 	for _, row := range t.rows {
 		last := len(row) - 1
@@ -120,7 +117,7 @@ func (t *table) aligned(w io.Writer, indent string, starts []int, most int) {
 	}
 }
 
-// lead is all cells of a row but its last, padded to where that begins.
+// lead is all cells of a row but the last, padded to where the last one begins.
 func lead(row []cell, starts []int) string {
 	var b strings.Builder
 	for i, c := range row[:len(row)-1] {
@@ -149,11 +146,10 @@ func (t *table) hanging(w io.Writer, indent string, starts []int) {
 	}
 }
 
-// stacked writes each row as a paragraph: its first cell, and below it the others with
-// their names.
+// stacked writes each row as a paragraph: its first cell, and below it the others with their names.
 func (t *table) stacked(w io.Writer, indent string) {
 	for _, row := range t.rows[1:] {
-		if last := row[len(row)-1]; len(row) < len(t.rows[0]) { // it belongs to the row before
+		if last := row[len(row)-1]; len(row) < len(t.rows[0]) { // the row continues the one before it
 			for _, line := range wrap(last.text, t.width-len(indent)-gap) {
 				fmt.Fprintln(w, indent+strings.Repeat(" ", gap)+last.painted(line))
 			}

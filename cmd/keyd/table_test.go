@@ -29,7 +29,7 @@ func TestColumnsAreAlignedWhateverTheRunes(t *testing.T) {
 		"         → reaches over the rest")
 }
 
-func TestColoursTakeNoColumns(t *testing.T) {
+func TestColoursTakeUpNoColumns(t *testing.T) {
 	s := style{colour: true}
 	table := s.table()
 	table.add(cell{"up", s.good}, cell{text: "x"})
@@ -37,7 +37,7 @@ func TestColoursTakeNoColumns(t *testing.T) {
 	wantText(t, written(table, ""), "\x1b[32mup\x1b[0m    x", "down  y")
 }
 
-func TestTheLastCellIsBrokenToFit(t *testing.T) {
+func TestTheLastCellWrapsToFit(t *testing.T) {
 	table := table{width: 32}
 	table.add(plain("short", "some more words than fit here", "")...)
 	table.rows[0] = table.rows[0][:2]
@@ -65,7 +65,7 @@ func TestOtherTablesPutTheLastCellBelow(t *testing.T) {
 	wantText(t, written(table, ""), "contoso-weu  0123456789abcdef", "    proven 2 min ago")
 }
 
-func TestWithoutATerminalNothingIsBroken(t *testing.T) {
+func TestWithoutATerminalNothingWraps(t *testing.T) {
 	var table table
 	long := strings.Repeat("word ", 100) + "end"
 	table.add(plain("a", long)...)

@@ -11,25 +11,25 @@ import (
 	"golang.org/x/term"
 )
 
-// How keyd speaks, in one place:
+// How keyd talks to its user, in one place:
 //
-//   - What a command was asked for goes to standard output. What is said beside it
-//     (questions, notes, errors) goes to standard error, so that the answer can be piped.
+//   - The requested result goes to standard output. Everything else (questions, notes,
+//     errors) goes to standard error, so that the result can be piped.
 //   - An error reads "keyd: what happened; what to do", and the exit code tells its kind.
 //   - On a terminal there are colours, tables that fit its width, and a live view. Elsewhere
 //     there are none of them: each line is whole, however long, and each event has a line.
-//   - NO_COLOR, set and not empty (no-color.org), and TERM=dumb mean no colours.
-//     CLICOLOR_FORCE, set and neither empty nor 0 (bixense.com/clicolors), colours elsewhere,
-//     too; NO_COLOR is stronger. A dumb terminal has no live view either.
+//   - NO_COLOR, set and not empty (no-color.org), and TERM=dumb turn colours off.
+//     CLICOLOR_FORCE, set and neither empty nor 0 (bixense.com/clicolors), turns them on where
+//     there is no terminal; NO_COLOR is stronger. A dumb terminal has no live view either.
 //   - Times are in words for a person, and exact (RFC 3339) with --json.
-//   - What could move a cursor is replaced before it is shown: see clean.
-//   - A reader that goes away, as head does, ends a command without a word, by SIGPIPE.
-//     Whatever else keeps an answer from being written is an error.
+//   - Text that could move a cursor is cleaned before it is shown: see clean.
+//   - If the reader goes away, as head does, a command ends by SIGPIPE without a message.
+//     Any other failure to write the result is an error.
 
-// style is how text is put on one stream.
+// style is how one stream shows text.
 type style struct {
 	colour bool
-	width  int // columns, to which tables are fitted; 0: they are not
+	width  int // columns to which tables are fitted; 0: no limit
 }
 
 func (a *app) style() style { return styleOf(a.out) }
@@ -54,7 +54,7 @@ func coloured(terminal bool, env func(string) string) bool {
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
-// canRedraw reports whether lines that were written can be written over.
+// canRedraw reports whether written lines can be overwritten.
 func canRedraw(f *os.File) bool { return isTerminal(f) && os.Getenv("TERM") != "dumb" }
 
 func (s style) paint(code, text string) string {
@@ -69,26 +69,26 @@ func (s style) warn(text string) string { return s.paint("33", text) }
 func (s style) bad(text string) string  { return s.paint("31", text) }
 func (s style) bold(text string) string { return s.paint("1", text) }
 
-// table is an empty one for this stream.
+// table returns an empty table for this stream.
 func (s style) table() table { return table{width: s.width} }
 
-// note says something beside the answer.
+// note says something besides the result.
 func (a *app) note(format string, args ...any) {
 	fmt.Fprintln(a.err, clean(fmt.Sprintf(format, args...)))
 }
 
-// complain says why a command failed. What to do is on the lines after the first.
+// complain says why a command failed. The lines after the first say what to do.
 func (a *app) complain(err error) {
 	fmt.Fprintln(a.err, styleOf(a.err).bad("keyd:")+" "+clean(text(err)))
 }
 
-// ask puts a question to the person at the terminal; only "yes" and "y" are consent.
-// Ctrl-C is an answer, too: it returns the context's error.
+// ask puts a question to the person at the terminal; only "yes" and "y" are consent. Ctrl-C is an answer, too: ask
+// then returns the context's error.
 func (a *app) ask(ctx context.Context, question string) (bool, error) {
 	fmt.Fprint(a.err, question+" [y/N] ")
 	answered := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(a.in).ReadString('\n') // at its end: what there is, or no
+		line, _ := bufio.NewReader(a.in).ReadString('\n') // at the end of the input: whatever was typed, or no
 		answered <- line
 	}()
 	select {

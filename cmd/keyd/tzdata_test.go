@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// A host without tzdata would call every zone unknown.
+// Without tzdata, keyd would not know any time zone.
 func TestTheProgramBringsItsTimeZones(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", ".").Output()
 	if err != nil {

@@ -9,15 +9,15 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// release is the version that this is, or the next one while it is being worked on
-// (semver.org). The packages take theirs from `keyd version --json`.
+// release is this version, or the next one while it is in development (semver.org). The packages take their version
+// from `keyd version --json`.
 const release = "0.1.0"
 
 // build is what this binary was built from.
 type build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
-	Modified bool   `json:"modified,omitempty"` // after that commit
+	Modified bool   `json:"modified,omitempty"` // there are changes after that commit
 	Go       string `json:"go"`
 }
 
@@ -55,7 +55,7 @@ func (a *app) version() *cobra.Command {
 	})
 }
 
-// String is what a person reads: version, toolchain, and on a second line the commit.
+// String returns text for a person: version, toolchain, and on a second line the commit.
 func (b build) String() string {
 	text := fmt.Sprintf("keyd %s, %s", b.Version, b.Go)
 	if b.Commit != "" {

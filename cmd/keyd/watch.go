@@ -13,7 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// watch shows a rotation until it ends, or the person who watches it has seen enough.
+// watch shows a rotation until it ends, or until the person has seen enough.
 func (a *app) watch(ctx context.Context, events <-chan status.Event, accepted []control.Accepted) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -23,7 +23,7 @@ func (a *app) watch(ctx context.Context, events <-chan status.Event, accepted []
 	return detached(ctx, err)
 }
 
-// detached says that the end of this command is not the end of a rotation.
+// detached says that the rotation goes on although this command ends.
 func detached(ctx context.Context, err error) error {
 	var unfinished *control.UnfinishedError
 	if !errors.As(err, &unfinished) {
@@ -42,7 +42,7 @@ func detached(ctx context.Context, err error) error {
 		unfinished.Err, list(unfinished.Keys), seeHow(unfinished.Keys))
 }
 
-// list names a few keys, and counts many.
+// list names a few keys, or counts many.
 func list(names []string) string {
 	const few = 3
 	if len(names) > few {
@@ -59,8 +59,8 @@ func seeHow(names []string) string {
 	return "`keyd status`"
 }
 
-// viewer chooses how events are shown: as JSON, live, or line by line. failed is called
-// when they no longer can be.
+// viewer chooses how to show events: as JSON, live, or line by line. It calls failed when they can no longer be
+// shown.
 func (a *app) viewer(accepted []control.Accepted, failed context.CancelCauseFunc) (v control.Viewer, stop func()) {
 	line := &eventLines{app: a, failed: failed}
 	switch {
@@ -96,7 +96,7 @@ func (l *eventLines) Saw(e status.Event) {
 	}
 }
 
-// Away says beside the events why there are none.
+// Away says, besides the events, why there are none.
 func (l *eventLines) Away(away bool) { l.app.note("%s", awayText(away)) }
 
 func awayText(away bool) string {

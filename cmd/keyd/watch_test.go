@@ -9,8 +9,8 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 )
 
-// A daemon that does not come back takes longer than a script may wait.
-func TestWatchSaysWhatToDoWhenTheDaemonStaysAway(t *testing.T) {
+// Waiting for a daemon that does not come back takes longer than a script may run.
+func TestWatchSaysWhatToDoIfTheDaemonStaysAway(t *testing.T) {
 	gone := fmt.Errorf("%w: nobody serves /run/keyd/keyd.sock", control.ErrUnreachable)
 	err := detached(t.Context(), &control.UnfinishedError{Keys: []string{"sa-cmk-key"}, Err: gone})
 	want := "the keyd daemon cannot be reached: nobody serves /run/keyd/keyd.sock\n" +

@@ -11,12 +11,12 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// span is a duration in words that take little room: "3 days", "5 min", "12 s".
+// span is a duration in short words: "3 days", "5 min", "12 s".
 func span(d time.Duration) string { return shorter.Replace(words.Span(d)) }
 
 var shorter = strings.NewReplacer(" minutes", " min", " seconds", " s", " second", " s")
 
-// when places t against now in words: "in 3 days", "2 hours ago", "never".
+// when describes t relative to now in words: "in 3 days", "2 hours ago", "never".
 func when(now, t time.Time) string {
 	switch d := t.Sub(now); {
 	case t.IsZero():
@@ -30,8 +30,7 @@ func when(now, t time.Time) string {
 	}
 }
 
-// clean replaces what could move a terminal's cursor: some of what is shown
-// comes from outside, such as a vault's tags.
+// clean replaces what could move a terminal's cursor: some of the text comes from outside, such as a vault's tags.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && !unicode.IsPrint(r) {
@@ -41,12 +40,12 @@ func clean(s string) string {
 	}, s)
 }
 
-// oneLine is clean, for a cell of a table or a line of a log.
+// oneLine is clean for a table's cell or a log's line.
 func oneLine(s string) string {
 	return clean(strings.ReplaceAll(s, "\n", " "))
 }
 
-// brief is how long a step took: "300 ms", "1.2 s", or as elapsed has it.
+// brief is how long a step took: "300 ms", "1.2 s", or longer times as elapsed formats them.
 func brief(d time.Duration) string {
 	if d < time.Second {
 		return fmt.Sprintf("%d ms", d.Milliseconds())
@@ -54,7 +53,7 @@ func brief(d time.Duration) string {
 	return elapsed(d)
 }
 
-// elapsed is a time that goes on: "0.3 s", "1.2 s", "3 min 05 s", "2 h 03 min".
+// elapsed is a running time: "0.3 s", "1.2 s", "3 min 05 s", "2 h 03 min".
 func elapsed(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -74,8 +73,7 @@ func columns(s string) int {
 	return n
 }
 
-// runeColumns is 2 for a wide rune (Unicode Standard Annex 11), 0 for one that stands
-// on the rune before it.
+// runeColumns is 2 for a wide rune (Unicode Standard Annex 11), and 0 for one that combines with the rune before it.
 func runeColumns(r rune) int {
 	if unicode.In(r, unicode.Mn, unicode.Me) {
 		return 0
@@ -91,7 +89,7 @@ func cut(s string, most int) string {
 	if columns(s) <= most {
 		return s
 	}
-	taken := 1 // by the mark
+	taken := 1 // for the mark
 	for i, r := range s {
 		if taken += runeColumns(r); taken > most {
 			return s[:i] + "…"
@@ -100,8 +98,8 @@ func cut(s string, most int) string {
 	return s
 }
 
-// wrap breaks a text into lines of at most that many columns, between words. A word
-// that is longer, such as a URL, stays whole.
+// wrap breaks a text between words into lines of at most that many columns. It does not break a longer word, such as
+// a URL.
 func wrap(s string, most int) []string {
 	if columns(s) <= most {
 		return []string{s}

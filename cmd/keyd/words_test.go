@@ -36,7 +36,7 @@ func TestElapsedTimes(t *testing.T) {
 	}
 }
 
-func TestNothingShownMovesTheCursor(t *testing.T) {
+func TestCleanedTextCannotMoveTheCursor(t *testing.T) {
 	if got := clean("a\x1b[2Jb\rc\nd\u202e\u200d"); got != "a\uFFFD[2Jb\uFFFDc\nd\uFFFD\uFFFD" {
 		t.Errorf("%q", got)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// at is a time relative to when every snapshot of these worlds was taken.
+// at is a time relative to the moment of these worlds' snapshots.
 func at(d time.Duration) time.Time {
 	return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC).Add(d)
 }
@@ -20,7 +21,7 @@ const (
 	mhs = "https://contoso.managedhsm.azure.net"
 )
 
-// worlds are the daemons that scripts can talk to.
+// worlds are the daemons that scripts can use.
 func worlds() map[string]*world {
 	all := map[string]*world{
 		"empty":   {snap: empty()},
@@ -51,8 +52,12 @@ func worlds() map[string]*world {
 					"2026-03-01T13:00:00Z; a higher budget in the configuration allows it now",
 			},
 		},
-		"slow": {snap: healthy(), slow: true},
-		"keks": {snap: withKEKs(), joined: true},
+		"slow":   {snap: healthy(), slow: true},
+		"keks":   {snap: withKEKs(), joined: true},
+		"spared": {snap: withSpares()},
+
+		"crowded":      {snap: crowded(51, 52)},
+		"crowded-well": {snap: crowded(0, 0)},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
@@ -77,6 +82,19 @@ func empty() status.Snapshot {
 			},
 		},
 	}
+}
+
+// withSpares is healthy, with one of two spares ready.
+func withSpares() status.Snapshot {
+	s := healthy()
+	for i := range s.Keys {
+		if s.Keys[i].Name == "sa-cmk-key" {
+			s.Keys[i].Spares = &status.Spares{Wanted: 2, Ready: 1, Generations: []status.Generation{
+				{Number: 3, State: key.PreActivation, SpareSince: at(-time.Hour), Pinned: at(-time.Hour)},
+				{Number: 4, State: key.PreActivation, SpareSince: at(0)}}}
+		}
+	}
+	return s
 }
 
 // withKEKs is healthy, with a key exchange key that waits for approval in one vault and none yet in the other.
@@ -142,7 +160,7 @@ func healthy() status.Snapshot {
 	return s
 }
 
-// finished is healthy once the rotation that a script asked for has ended.
+// finished is healthy, once the rotation that a script requested has ended.
 func finished() status.Snapshot {
 	s := healthy()
 	g := generation(1, placed(weu, "contoso-weu", key.Proven, 1))
@@ -181,7 +199,7 @@ func troubled() status.Snapshot {
 	return s
 }
 
-// degraded is healthy with an HSM side that answers and cannot work.
+// degraded is healthy except for an HSM side that answers and cannot work.
 func degraded() status.Snapshot {
 	s := healthy()
 	s.HSM.Since, s.HSM.SeenAt = at(-9*time.Minute), at(-4*time.Second)
@@ -189,7 +207,7 @@ func degraded() status.Snapshot {
 	return s
 }
 
-// away is healthy with an HSM side that has ended.
+// away is healthy except for an HSM side that has ended.
 func away() status.Snapshot {
 	s := healthy()
 	s.HSM.Up, s.HSM.Since, s.HSM.SeenAt = false, at(-30*time.Second), at(-40*time.Second)
@@ -254,7 +272,7 @@ func foreignFound() status.Adoption {
 			},
 		},
 		Foreign:     map[string][]string{"contoso-weu": {version(9)}},
-		Unknown:     []string{"who asked for generation 3"},
+		Unknown:     []string{"who requested generation 3"},
 		Consequence: "generation 4 would be imported over it",
 		Token:       "t1",
 	}
@@ -386,4 +404,25 @@ func rotationEntries() []chain.Entry {
 		"AAAA",
 	)
 	return all
+}
+
+// crowded has ten thousand keys, of which some are held, each with so many problems in all.
+func crowded(held, problems int) status.Snapshot {
+	s := healthy()
+	well := s.Keys[0]
+	s.Keys = nil
+	for i := range 10_000 {
+		k := well
+		k.Name = fmt.Sprintf("app-%05d", i)
+		if i%100 == 7 && i/100 < held {
+			k.State = status.StateHeld
+			k.Hold = &key.Hold{Code: key.HoldPaused, Reason: "moving house", By: "uid 0 (root)", Since: at(-time.Hour)}
+		}
+		s.Keys = append(s.Keys, k)
+	}
+	for i := range problems {
+		s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Key: fmt.Sprintf("app-%05d", 100*i+7),
+			Text: "held (paused): moving house", Remedy: "keyd resume"})
+	}
+	return s
 }

@@ -13,7 +13,7 @@ import (
 
 // hostFlags each set something for one vault, as HOST or HOST=VALUE.
 type hostFlags struct {
-	protect, retention, access, roles, policies, firewalls []string
+	protect, retention, access, roles, policies, firewalls, subscriptions []string
 }
 
 func (h *hostFlags) register(cmd *cobra.Command) {
@@ -29,6 +29,8 @@ func (h *hostFlags) register(cmd *cobra.Command) {
 		"set an access policy, as `HOST=CLIENT:PERMISSIONS`, such as get,wrapKey,unwrapKey; repeatable")
 	f.StringArrayVar(&h.firewalls, "firewall", nil,
 		"admit only these callers, as `HOST=LIST` of addresses, prefixes and trusted-services; repeatable")
+	f.StringArrayVar(&h.subscriptions, "subscription", nil,
+		"the subscription of a vault, as `HOST=NAME`; by default all vaults have the same; repeatable")
 }
 
 // perVault applies the flags to each vault.
@@ -64,6 +66,10 @@ func (s settings) perVault(opts *emulator.Options) error {
 			c.Firewall, err = emulator.ParseFirewall(v)
 			return err
 		}},
+		{"subscription", s.perHost.subscriptions, func(c *emulator.VaultConfig, v string) error {
+			c.Subscription = v
+			return nil
+		}},
 	} {
 		for _, value := range flag.values {
 			host, rest, _ := strings.Cut(value, "=")
@@ -95,6 +101,7 @@ type serviceFlags struct {
 	consumerSpeed          float64
 	identityListen, arcDir string
 	stateFile, caKey       string
+	keyList                string
 	firmware               int
 	limits, withoutDate    bool
 	roleDelay              time.Duration
@@ -123,6 +130,8 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.BoolVar(&x.limits, "service-limits", false, "answer 429 to more calls than the published limits allow")
 	f.BoolVar(&x.withoutDate, "hsm-without-date", false,
 		"leave the Date header out of a Managed HSM's answers, as in recordings of 2022")
+	f.StringVar(&x.keyList, "key-list", "newest",
+		"which `KIND` of list of keys vaults show: newest, oldest, bare, shuffled or gappy")
 	f.IntVar(&x.firmware, "attestation-firmware", 2, "sign attestations in the style of HSM firmware 2 or 3")
 }
 
@@ -135,6 +144,10 @@ func (s settings) service(opts *emulator.Options) error {
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {
 		return fmt.Errorf("--arc-key-dir needs --identity-listen: Arc's endpoint is there")
+	}
+	var err error
+	if opts.KeyList, err = emulator.ParseKeyList(x.keyList); err != nil {
+		return fmt.Errorf("--key-list: %w", err)
 	}
 	switch x.firmware {
 	case 2:

@@ -50,7 +50,7 @@ func groups() []group {
 				"token-lifetime"}},
 		{"Services that encrypt under a key", []string{"consumer", "consumer-speed"}},
 		{"How the service behaves", []string{"deletion-delay", "replication-delay", "service-limits",
-			"hsm-without-date", "attestation-firmware", "clock-skew", "strict-der"}},
+			"subscription", "hsm-without-date", "key-list", "attestation-firmware", "clock-skew", "strict-der"}},
 		{"Faults", []string{"fail"}},
 		{"Other", []string{"verbose", "help"}},
 	}

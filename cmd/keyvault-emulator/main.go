@@ -28,7 +28,7 @@ func main() {
 	}
 }
 
-// settings are the flags as given.
+// settings are the values of the flags.
 type settings struct {
 	proxy, admin, caOut   string
 	vaults, fail          []string

@@ -15,7 +15,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// said runs the emulator until it is ready, ends it, and gives what it said.
+// said runs the emulator until it is ready, ends it, and returns its output.
 func said(t *testing.T, args ...string) string {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
@@ -40,7 +40,7 @@ func said(t *testing.T, args ...string) string {
 	return strings.Join(said, "\n")
 }
 
-func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
+func TestTheEmulatorPrintsHowToUseItAndEndsOnASignal(t *testing.T) {
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	text := said(t, "--ca-out", ca, "--fail", "op=import,count=1,drop=after")
 	for _, want := range []string{"export HTTPS_PROXY=http://127.0.0.1:", "export SSL_CERT_FILE=" + ca,
@@ -57,8 +57,8 @@ func TestItSaysHowToBeUsedAndEndsWhenTold(t *testing.T) {
 	}
 }
 
-// The words before the variables tell which platform has them: two share a name.
-func TestItSaysHowAWorkloadFindsItsIdentity(t *testing.T) {
+// The words before the variables say which platform sets them: two variables share a name.
+func TestTheEmulatorPrintsHowAWorkloadFindsItsIdentity(t *testing.T) {
 	const appService = `(?s)in App Service, with this besides:\n  export ` +
 		`IDENTITY_ENDPOINT=http://127\.0\.0\.1:\d+/msi/token\n  export IDENTITY_HEADER=\w+\n`
 	const arc = `Or as one on an Azure Arc machine:\n  export ` +
@@ -76,7 +76,7 @@ func TestItSaysHowAWorkloadFindsItsIdentity(t *testing.T) {
 	}
 }
 
-func TestItTakesEveryFlag(t *testing.T) {
+func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 	const host = "contoso-weu.vault.azure.net"
 	certificate := filepath.Join(t.TempDir(), "ca.pem")
 	said(t, "--ca-out", certificate)
@@ -87,8 +87,8 @@ func TestItTakesEveryFlag(t *testing.T) {
 		"role": host + "=id:crypto-officer:/keys/k", "policy": host + "=id:get",
 		"firewall": host + "=192.0.2.0/24,trusted-services",
 		"identity": "id=192.0.2.1", "role-delay": "1m", "state": "file", "service-limits": "true",
-		"attestation-firmware": "3",
-		"consumer":             "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
+		"attestation-firmware": "3", "key-list": "oldest", "subscription": host + "=one",
+		"consumer": "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
 		"certificate": "id=" + certificate,
 		"ca-key":      "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
 	} {
@@ -102,17 +102,17 @@ func TestItTakesEveryFlag(t *testing.T) {
 	}
 	c := opts.Vaults[0]
 	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 ||
-		!c.Firewall.TrustedServices ||
+		!c.Firewall.TrustedServices || c.Subscription != "one" ||
 		len(opts.Identities) != 1 || opts.RoleDelay != time.Minute || !opts.ServiceLimits ||
 		opts.StateFile != "file" || opts.AuthorityFile != "authority" ||
 		opts.AttestationFirmware != emulator.Firmware3 || len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 ||
 		len(opts.Certificates) != 1 || !opts.HSMWithoutDate || opts.IdentityListen != "127.0.0.1:0" ||
-		opts.ArcKeyDir != "keys" {
+		opts.ArcKeyDir != "keys" || opts.KeyList != emulator.OldestListed {
 		t.Errorf("%+v", opts)
 	}
 }
 
-func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
+func TestTheEmulatorRefusesAFlagThatCannotWork(t *testing.T) {
 	const vault = "--vault=contoso-weu.vault.azure.net=premium"
 	for _, args := range [][]string{
 		{},
@@ -129,6 +129,7 @@ func TestItRefusesAFlagThatCouldNotWork(t *testing.T) {
 		{vault, "--firewall=other.vault.azure.net=192.0.2.1"},
 		{vault, "--identity=someone"},
 		{vault, "--attestation-firmware=4"},
+		{vault, "--key-list=random"},
 		{vault, "--certificate=someone"},
 		{vault, "--certificate=someone=/nonexistent"},
 		{vault, "--arc-key-dir=keys"},

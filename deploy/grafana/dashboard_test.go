@@ -40,9 +40,8 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// metrics are keyd's by the tables of docs/metrics.md, which are compared with what
-// the daemon registers, and those of Prometheus that the dashboard uses: each with
-// its labels.
+// metrics returns the metrics, each with its labels: keyd's from the tables of docs/metrics.md, which another test
+// compares with what the daemon registers, and those of Prometheus that the dashboard uses.
 func metrics(t *testing.T) map[string][]string {
 	t.Helper()
 	found := map[string][]string{

@@ -22,7 +22,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// page is a manual page as a terminal shows it, on endless lines and without bold.
+// page returns a manual page as a terminal shows it, without line breaks in paragraphs and without bold.
 func page(t *testing.T, name string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "groff", "-mdoc", "-ww", "-Tutf8", "-P-cbou", "-rLL=1000n",
@@ -48,8 +48,8 @@ func TestGroffIsSilent(t *testing.T) {
 	}
 }
 
-// commands are the program's own, such as "rotate" or "audit export", with the flags of
-// each, from its help.
+// commands returns the program's own commands, such as "rotate" or "audit export", with the flags of each, from its
+// help.
 func commands(t *testing.T) map[string][]string {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "keyd")
@@ -106,7 +106,7 @@ func TestTheManualHasEveryCommandAndItsFlags(t *testing.T) {
 	}
 }
 
-func TestTheEmulatorsManualTellsOfFlagsThatItTakes(t *testing.T) {
+func TestTheEmulatorsManualHasOnlyFlagsThatExist(t *testing.T) {
 	help := read(t, "../../cmd/keyvault-emulator/testdata/help.golden")
 	manual, _, _ := strings.Cut(page(t, "keyvault-emulator.8"), "The service\n")
 	flags := regexp.MustCompile(`--[a-z-]+`).FindAllString(manual, -1)
@@ -120,8 +120,7 @@ func TestTheEmulatorsManualTellsOfFlagsThatItTakes(t *testing.T) {
 	}
 }
 
-// The field tables of docs/configuration.md are checked against the code; so what is
-// in them is all there is.
+// Another test checks the field tables of docs/configuration.md against the code, so they list every field.
 func TestTheManualHasEveryFieldWithItsDefault(t *testing.T) {
 	manual := page(t, "keyd.yaml.5")
 	sections := strings.Split(read(t, "../../docs/configuration.md"), "\n## ")

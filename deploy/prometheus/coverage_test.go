@@ -11,7 +11,7 @@ import (
 // unwatched are the metrics that no alert watches, with the reason.
 func unwatched() map[string]string {
 	return map[string]string{
-		"keyd_build_info": "tells versions",
+		"keyd_build_info": "shows versions",
 		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful shows a refused one",
 		"keyd_key_last_rotation_timestamp_seconds":          "the next one is what can be late",
 		"keyd_rotations_total":                              "one that failed is a hold",
@@ -20,8 +20,12 @@ func unwatched() map[string]string {
 		"keyd_placements": "a refuted one is a hold, a missing one is " +
 			"keyd_key_partial",
 		"keyd_proofs_total":                      "keyd_proof_last_result has the hysteresis",
+		"keyd_proof_configured_interval_seconds": "the expected interval is what keyd keeps to",
+		"keyd_key_proven_timestamp_seconds":      "keyd_proof_last_success_timestamp_seconds names a late version",
+		"keyd_proof_oldest_success_timestamp_seconds": "keyd_proof_last_success_timestamp_seconds names the " +
+			"version that is late",
 		"keyd_proof_duration_seconds":            "a proof that is too slow does not pass",
-		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up tells it",
+		"keyd_vault_last_seen_timestamp_seconds": "keyd_vault_up shows it",
 		"keyd_vault_request_duration_seconds":    "a request that is too slow fails",
 		"keyd_hsm_call_duration_seconds":         "a call that is too slow stops the HSM side",
 		"keyd_audit_signed_entries":              "the checkpoint's time shows a missing one",
@@ -35,7 +39,7 @@ func unwatched() map[string]string {
 	}
 }
 
-func TestEveryMetricIsWatchedOrNeedNotBe(t *testing.T) {
+func TestEveryMetricHasAnAlertOrAReasonForNone(t *testing.T) {
 	watched := map[string]bool{}
 	for _, a := range alerts(t) {
 		for _, m := range metricsIn(a.Expr) {
@@ -84,7 +88,7 @@ func TestEveryHoldAndEveryDriftHasOneAlert(t *testing.T) {
 func TestEveryStateOfThePINHasOneAlert(t *testing.T) {
 	excused := map[string]string{
 		"accepted": "it is well",
-		"refused":  "keyd_hsm_pin_refused tells it",
+		"refused":  "keyd_hsm_pin_refused shows it",
 		"unknown":  "keyd_hsm_degraded shows why there was no login",
 	}
 	for _, state := range pinStates(t) {
@@ -101,8 +105,8 @@ func TestEveryStateOfThePINHasOneAlert(t *testing.T) {
 	}
 }
 
-// selects reports whether an expression begins with this metric and a matcher that the
-// value meets. The language anchors patterns at both ends.
+// selects reports whether an expression begins with this metric and a matcher that accepts the value. PromQL anchors
+// patterns at both ends.
 func selects(t *testing.T, expr, metric, label, value string) bool {
 	t.Helper()
 	m := regexp.MustCompile(`^` + metric + `\{` + label + `(=|!=|=~|!~)"([^"]*)"\}`).FindStringSubmatch(expr)
@@ -153,8 +157,8 @@ func codesIn(expr, label string) []string {
 	return out
 }
 
-// metrics are keyd's, each with its labels, by the tables of docs/metrics.md, which
-// are compared with what the daemon registers.
+// metrics returns keyd's metrics, each with its labels, from the tables of docs/metrics.md, which another test
+// compares with what the daemon registers.
 func metrics(t *testing.T) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
@@ -180,7 +184,7 @@ func driftKinds(t *testing.T) []string {
 	return constants(t, "../../internal/plan/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
 }
 
-// pinStates reads the closed set where it is defined, in the form that the label has.
+// pinStates reads the closed set where it is defined, in the form of the label's values.
 func pinStates(t *testing.T) []string {
 	t.Helper()
 	states := constants(t, "../../internal/key/seen.go", `(?m)^\tPIN\w+\s+PINState = "([a-z ]+)"`)

@@ -1,5 +1,5 @@
-// Package prometheus_test checks the shipped alerts with promtool. Its rule:
-// promtool decides, and a promtool that is missing is a failure.
+// Package prometheus_test checks the shipped alerts with promtool. Its rule: promtool decides, and a missing promtool
+// is a failure.
 package prometheus_test
 
 import (
@@ -15,7 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 )
 
-// cases are the files with cases in which each alert fires and does not fire.
+// cases are the files with cases in which each alert fires or does not fire.
 var cases = []string{"keyd.rules_test.yml", "keyd.rules_days_test.yml"}
 
 type alert struct {
@@ -72,10 +72,9 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-// perAlert writes the cases anew, each test once for every alert in it and with
-// that alert's rule alone, and returns the files: promtool evaluates all rules at
-// every minute of a test, and a test asks for one alert of thirty. No rule here
-// reads another's result.
+// perAlert splits the cases: each test once for every alert in it, with only that alert's rule. It returns the files.
+// promtool evaluates all rules at every minute of a test, and a test asks for one alert of thirty. No rule here reads
+// another's result.
 func perAlert(t *testing.T) (files []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -95,7 +94,7 @@ func perAlert(t *testing.T) (files []string) {
 		Groups []object `yaml:"groups"`
 	}
 	load(t, "keyd.rules.yml", &rules)
-	rule := map[string]string{} // an alert's file
+	rule := map[string]string{} // the file of each alert
 	for _, group := range rules.Groups {
 		for _, r := range group["rules"].([]any) {
 			name := r.(object)["alert"].(string)
@@ -136,9 +135,8 @@ func perAlert(t *testing.T) (files []string) {
 	return files
 }
 
-// What to add for a new alert is in the words of each failure here and in the
-// other files.
-func TestEachAlertIsSeenToFireAndNotToFire(t *testing.T) {
+// Each failure here and in the other files says what to add for a new alert.
+func TestEachAlertFiresInOneCaseAndNotInAnother(t *testing.T) {
 	fires, silent := map[string]bool{}, map[string]bool{}
 	for _, path := range cases {
 		var file struct {
@@ -183,7 +181,7 @@ func TestEachAlertSaysWhatAPersonNeeds(t *testing.T) {
 		}
 		for _, label := range []string{"key", "vault"} {
 			if a.Alert == "KeydKeyPaused" && label == "vault" {
-				continue // a pause is of the whole key
+				continue // a pause concerns the whole key
 			}
 			if has(t, a.Expr, label) && !strings.Contains(a.Annotations["summary"], "$labels."+label) {
 				t.Errorf("%s: the summary does not name the %s: write {{ $labels.%s }}", a.Alert, label, label)
@@ -192,8 +190,8 @@ func TestEachAlertSaysWhatAPersonNeeds(t *testing.T) {
 	}
 }
 
-// has reports whether an alert on expr can have a label, by the first metric in it:
-// what stands behind `unless on (…)` or `> on (…)` gives it none.
+// has reports whether an alert on expr can have a label. Only the first metric counts: what comes after `unless on
+// (…)` or `> on (…)` adds no label.
 func has(t *testing.T, expr, label string) bool {
 	t.Helper()
 	found := metricsIn(expr)

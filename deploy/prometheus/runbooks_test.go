@@ -34,7 +34,7 @@ func TestEveryRunbookExists(t *testing.T) {
 	}
 }
 
-// expand gives every anchor that a templated one can become.
+// expand returns every anchor that a templated one can become.
 func expand(t *testing.T, a alert, anchor string) (all []string) {
 	t.Helper()
 	for _, c := range []struct {
@@ -88,10 +88,10 @@ func TestARunbookHasTheSeverityOfItsAlert(t *testing.T) {
 	}
 }
 
-// book is one section of second level: of an alert, a hold or a kind of drift.
+// book is one section of the second level: about an alert, a hold or a kind of drift.
 type book struct{ body string }
 
-// books are the runbooks by their anchors, as GitHub makes them of headings.
+// books returns the runbooks by their anchors, as GitHub makes them from headings.
 func books(t *testing.T) map[string]*book {
 	t.Helper()
 	found := map[string]*book{}

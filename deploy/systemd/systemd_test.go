@@ -1,5 +1,5 @@
-// Package systemd_test checks the shipped units with systemd's own tools. Its rule: the
-// tools decide, and a missing tool is a failure.
+// Package systemd_test checks the shipped units with systemd's own tools. Its rule: the tools decide, and a missing
+// tool is a failure.
 package systemd_test
 
 import (
@@ -15,7 +15,7 @@ import (
 // exposureLimit is in tenths, as systemd-analyze takes it: 1.5.
 const exposureLimit = "15"
 
-// units are keyd's own; the emulator emulates Azure beside them.
+// units are keyd's own, and the emulator's, which stands in for Azure.
 func units() []string { return []string{"keyd.service", "keyd-hsm.service"} }
 
 const emulator = "keyvault-emulator.service"
@@ -38,9 +38,8 @@ func values(unit, setting string) []string {
 	return out
 }
 
-// install copies all units, with the drop-ins that are named, to a directory of
-// their own. verify wants the programs to exist, so each becomes the test
-// binary.
+// install copies all units, with the named drop-ins, to a directory of their own. verify requires that the programs
+// exist, so each becomes the test binary.
 func install(t *testing.T, dropIns ...string) string {
 	t.Helper()
 	self, err := os.Executable()
@@ -99,12 +98,12 @@ func TestVerifyIsSilent(t *testing.T) {
 	}
 }
 
-// choices uncomments a drop-in's settings.
+// choices removes the comment signs from a drop-in's settings.
 func choices(text string) string {
 	return regexp.MustCompile(`(?m)^#([A-Z][A-Za-z]+=)`).ReplaceAllString(text, "$1")
 }
 
-func TestWhatDropInsOfferToTakeUpIsAccepted(t *testing.T) {
+func TestSystemdAcceptsEveryOptionOfTheDropIns(t *testing.T) {
 	taken := 0
 	for _, example := range examples(t) {
 		text := read(t, example)
@@ -127,7 +126,7 @@ func TestWhatDropInsOfferToTakeUpIsAccepted(t *testing.T) {
 	}
 }
 
-// USB and PCIe need different lines, and both a user who may open the device.
+// USB and PCIe need different lines, and both need a user who may open the device.
 func TestTheDropInForDevicesIsForBothKinds(t *testing.T) {
 	text := read(t, "examples/keyd-hsm.service.d/device-hsm.conf")
 	allowed := values(choices(text), "DeviceAllow")
@@ -144,7 +143,7 @@ func TestTheDropInForDevicesIsForBothKinds(t *testing.T) {
 	}
 }
 
-func TestVerifyWouldSpeak(t *testing.T) {
+func TestVerifyReportsAMistake(t *testing.T) {
 	dir := install(t)
 	path := filepath.Join(dir, "keyd.service")
 	text := strings.Replace(read(t, path), "UMask=0077", "UMaks=0077", 1)
@@ -182,7 +181,7 @@ func TestOnlyTheHSMSideGetsThePIN(t *testing.T) {
 	}
 }
 
-func TestEachSideHasAUserAndAStateOfItsOwn(t *testing.T) {
+func TestEachSideHasItsOwnUserAndState(t *testing.T) {
 	sysusers := read(t, "sysusers.d/keyd.conf")
 	for _, unit := range units() {
 		text, name := read(t, unit), strings.TrimSuffix(unit, ".service")
@@ -200,7 +199,7 @@ func TestEachSideHasAUserAndAStateOfItsOwn(t *testing.T) {
 	}
 }
 
-// What the daemon relies on, and what no exposure figure shows.
+// The daemon relies on these settings, and no exposure figure shows them.
 func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 	for _, unit := range units() {
 		text := read(t, unit)
@@ -231,8 +230,8 @@ func TestSettingsThatTheDaemonReliesOn(t *testing.T) {
 	}
 }
 
-// What the emulator may not do, whatever its exposure figure.
-func TestTheEmulatorReachesLoopbackAlone(t *testing.T) {
+// The emulator may not do these things, whatever its exposure figure.
+func TestTheEmulatorReachesOnlyLoopback(t *testing.T) {
 	text := read(t, emulator)
 	for setting, want := range map[string]string{
 		"IPAddressDeny": "any", "IPAddressAllow": "localhost",

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/tools/go/packages"
 )
 
-// knowRSA are the rooms, and the single files of others, that may know that a key is RSA, and why. All others ask
-// key.Material for family, spec, fingerprint and whether it matches, so that keys of another family can come.
+// knowRSA has the rooms, and the single files of others, that may know that a key is RSA, each with the reason. All
+// others ask key.Material for family, spec, fingerprint and whether it matches, so that keys of another family can
+// come.
 var knowRSA = map[string]string{
 	"internal/key":                  "it makes material of a public key",
 	"internal/hsm":                  "it makes, opens and wraps with RSA keys",
@@ -22,7 +23,7 @@ var knowRSA = map[string]string{
 	"internal/vault/certificate.go": "keyd signs in to Entra by it, and Entra takes RSA certificates only",
 }
 
-func TestOnlyRoomsThatCalculateKnowThatAKeyIsRSA(t *testing.T) {
+func TestOnlyRoomsThatComputeWithKeysKnowThatAKeyIsRSA(t *testing.T) {
 	used := map[string]bool{}
 	for _, p := range loaded(t) {
 		room := strings.TrimPrefix(p.PkgPath, module)
@@ -51,7 +52,7 @@ func TestOnlyRoomsThatCalculateKnowThatAKeyIsRSA(t *testing.T) {
 	}
 }
 
-// rsaIn lists how a file comes to know that a key is RSA.
+// rsaIn lists the ways in which a file knows that a key is RSA.
 func rsaIn(p *packages.Package, file *ast.File) (found []string) {
 	if slices.ContainsFunc(file.Imports, func(i *ast.ImportSpec) bool { return i.Path.Value == `"crypto/rsa"` }) {
 		found = append(found, "imports crypto/rsa")

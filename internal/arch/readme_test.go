@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestTheReadmeNamesTheGoOfGoMod(t *testing.T) {
+func TestTheReadmeNamesTheGoVersionOfGoMod(t *testing.T) {
 	mod, err := os.ReadFile(top + "/go.mod")
 	if err != nil {
 		t.Fatal(err)

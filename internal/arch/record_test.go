@@ -13,8 +13,8 @@ import (
 // insiders may look through generations and placements: the record itself, and the model world that judges it.
 var insiders = []string{"internal/record", "internal/simulate"}
 
-// Only the record looks through its generations and placements. Everybody else asks a question that has a name, so that
-// two rooms cannot answer it in two ways.
+// Only the record looks through its generations and placements. Every other room asks a named question, so that two
+// rooms cannot answer it in two ways.
 func TestOnlyTheRecordLooksThroughItsGenerationsAndPlacements(t *testing.T) {
 	checked := 0
 	for _, p := range loaded(t) {
@@ -53,7 +53,8 @@ func loaded(t *testing.T) []*packages.Package {
 	return all
 }
 
-// pryings lists where a package names the slices, or ranges over what has generations or placements as elements.
+// pryings lists where a package names the slices, or ranges over something whose elements are generations or
+// placements.
 func pryings(p *packages.Package) (found []string) {
 	report := func(n ast.Node, what string) {
 		at := p.Fset.Position(n.Pos()).String()

@@ -1,5 +1,4 @@
-// Package arch_test holds the building's one rule as a test: a room imports only
-// rooms on lower floors.
+// Package arch_test has the one rule of the building as a test: a room imports only rooms on lower floors.
 package arch_test
 
 import (
@@ -36,6 +35,7 @@ var floors = map[string]int{
 	"internal/chain":           1,
 	"internal/byok":            1,
 	"internal/proof":           1,
+	"internal/quota":           1,
 	"internal/status":          1,
 	"internal/key":             0,
 	"internal/killpoint":       0,
@@ -61,11 +61,13 @@ var apart = map[string][]string{
 	"softhsm-test/clients":    nil,
 	"softhsm-test/recordings": {"internal/emulator"},
 	"softhsm-test/demo":       {"softhsm-test", "internal/emulator", "internal/emulator/arm"},
+	"softhsm-test/measure":    nil,
+	"softhsm-test/scale":      {"softhsm-test", "softhsm-test/fasttime", "softhsm-test/measure", "internal/emulator"},
 	"softhsm-test/alertstest": nil,
 	"deploy/grafana":          nil,
 }
 
-// sole are the libraries that one room alone may import.
+// sole are the libraries that only one room may import.
 var sole = map[string]string{
 	"github.com/miekg/pkcs11": "internal/hsm",
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys": "internal/vault",
@@ -126,7 +128,7 @@ func TestARoomImportsOnlyLowerFloors(t *testing.T) {
 	}
 }
 
-func TestALibraryThatIsOneRoomsIsImportedByNoOther(t *testing.T) {
+func TestALibraryReservedForOneRoomIsImportedByNoOther(t *testing.T) {
 	for _, p := range rooms(t) {
 		room := strings.TrimPrefix(p.ImportPath, module)
 		for _, path := range p.Imports {

@@ -29,10 +29,10 @@ var (
 // long lists Go files that may have more than maxLines lines, each with the reason. It is empty: keep it so.
 var long = map[string]string{}
 
-// notOurs are folders that hold no text of keyd's own, or such as a program has written.
+// notOurs are folders without text of keyd's own, or with text that a program wrote.
 var notOurs = []string{".git", ".tools", "bin", "dist", "node_modules", "testdata"}
 
-// read are the names and the ends of names of text files that people read.
+// read has the names, and endings of names, of text files that people read.
 var read = []string{
 	".go", ".md", ".8", ".5", ".yaml", ".yml", ".sh", ".py", ".mjs", ".js", ".css", ".html", ".conf", ".service", ".c",
 	"Makefile", ".ci/run", ".ci/fuzz", "deploy/package/build", "deploy/package/check", "deploy/package/next",
@@ -88,7 +88,7 @@ func TestNoGoFileIsTooLong(t *testing.T) {
 	})
 }
 
-// No line is wider than the house allows. What is wide today is counted in a list that only ever gets shorter.
+// No line may be too wide. A list counts the lines that are too wide today, and may only get shorter.
 func TestNoLineIsTooWide(t *testing.T) {
 	allowed := readWide(t)
 	found := map[string][]int{}
@@ -117,7 +117,7 @@ func TestNoLineIsTooWide(t *testing.T) {
 	}
 }
 
-// wide lists the lines that are too wide. A table in Markdown may be, and what cannot be broken.
+// wide lists the lines that are too wide, except tables in Markdown and what cannot be broken.
 func wide(path, text string) (lines []int) {
 	n := 0
 	for line := range strings.Lines(text) {
@@ -159,7 +159,7 @@ func readWide(t *testing.T) map[string]int {
 	return allowed
 }
 
-// writeWide takes out what is not wide any more, and adds nothing unless it is told to.
+// writeWide removes from the list what is no longer too wide. It adds nothing unless it is asked to.
 func writeWide(t *testing.T, allowed map[string]int, found map[string][]int) {
 	t.Helper()
 	text := "# Lines wider than 120 columns, by file. This list only gets shorter: go test ./internal/arch -update\n"
@@ -179,7 +179,7 @@ func writeWide(t *testing.T, allowed map[string]int, found map[string][]int) {
 	}
 }
 
-func TestWideLinesAreFoundAndWhatCannotBeBrokenIsAllowed(t *testing.T) {
+func TestWideLinesAreFoundAndUnbreakableOnesAllowed(t *testing.T) {
 	long := strings.Repeat("x", 110)
 	for _, c := range []struct {
 		name, path, line string

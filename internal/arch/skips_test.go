@@ -12,12 +12,12 @@ import (
 
 const top = "../.."
 
-// maySkip are the files that skip a test, and why each is no test left out unseen.
+// maySkip has the files that skip a test, each with the reason why that leaves no test out unseen.
 var maySkip = map[string]string{
 	"softhsm-test/rights/rights.go":  "make test counts and names it; in CI it fails",
 	"softhsm-test/e2e/fault_test.go": "what is not in the sample is what make faults runs",
 	"softhsm-test/e2e/token_test.go": "what does not apply to a token of one's own; make test never uses one",
-	"softhsm-test/e2e/crash_test.go": "make crashtest counts the tokens that SoftHSM lost, and tells the story anew",
+	"softhsm-test/e2e/crash_test.go": "make crashtest counts the tokens that SoftHSM lost, and repeats their stories",
 }
 
 var (
@@ -25,8 +25,8 @@ var (
 	skipInScript = regexp.MustCompile(`(?m)^(\[[^\]]*\]\s*)*skip\b`)
 )
 
-// skips reports whether the text skips a test. What another module than SoftHSM makes a
-// test skip is none of make test's, which sets no KEYD_TEST_MODULE.
+// skips reports whether the text skips a test. It ignores tests that are skipped for another module than SoftHSM:
+// make test sets no KEYD_TEST_MODULE.
 func skips(pattern *regexp.Regexp, text string) bool {
 	return slices.ContainsFunc(pattern.FindAllString(text, -1), func(line string) bool {
 		return !strings.Contains(line, "KEYD_TEST_MODULE")

@@ -36,11 +36,11 @@ var testKeys = sync.OnceValue(func() (keys [2]*rsa.PrivateKey) {
 	return keys
 })
 
-// signer is an HSM side with a key in Go.
+// signer is an HSM side whose audit key is in Go.
 type signer struct {
 	key    *rsa.PrivateKey // nil: none yet
-	next   *rsa.PrivateKey // what is made
-	err    error           // of every call
+	next   *rsa.PrivateKey // the key that it makes next
+	err    error           // returned by every call
 	calls  []string
 	signed []key.Checkpoint
 
@@ -115,7 +115,7 @@ func newRig(t testing.TB) *rig {
 
 func (r *rig) clock() time.Time { return r.now }
 
-// restart is a new process on the same chain.
+// restart starts a new process on the same chain.
 func (r *rig) restart() {
 	r.keeper = NewKeeper(Config{
 		Instance: "test", Chain: r.store, Signer: r.signer, Clock: r.clock,
@@ -174,7 +174,7 @@ func (r *rig) wantEvents(want ...chain.Event) {
 
 func TestACheckpointIsDueAfterARotationAndEveryDay(t *testing.T) {
 	r := newRig(t)
-	r.catchUp(0) // of an empty chain there is nothing to sign
+	r.catchUp(0) // an empty chain has nothing to sign
 	r.add("", "daemon started", "instance", "test")
 	r.now = r.now.Add(Every - time.Second)
 	r.catchUp(0)
@@ -187,7 +187,7 @@ func TestACheckpointIsDueAfterARotationAndEveryDay(t *testing.T) {
 	r.catchUp(2)
 	r.catchUp(2)
 	r.add("sa", "key held")
-	r.restart() // before it was signed
+	r.restart() // before keyd signed it
 	r.catchUp(3)
 	r.now = r.now.Add(Every)
 	r.catchUp(4)
@@ -206,14 +206,14 @@ func TestTheAuditKeyIsRecordedBeforeAndAfterItIsMadeAndWhenItChanges(t *testing.
 	r.wantEvents("daemon started", chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned)
 	r.restart()
 	r.sign()
-	r.signer.key, r.signer.next = nil, testKeys()[1] // the token was wiped
+	r.signer.key, r.signer.next = nil, testKeys()[1] // somebody wiped the token
 	r.sign()
 	r.wantEvents("daemon started", chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned,
 		chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.CheckpointSigned)
 	if !strings.Contains(r.journal.String(), "the audit key has changed") {
 		t.Errorf("the journal does not tell of it:\n%s", r.journal)
 	}
-	r.signer.key = testKeys()[0] // another HSM was put in place
+	r.signer.key = testKeys()[0] // somebody put another HSM in its place
 	r.sign()
 	if got := r.events(); got[8] != chain.AuditKeyFound {
 		t.Errorf("%v", got)
@@ -246,14 +246,14 @@ func TestAKeyThatCannotBeMadeDoesNotFillTheChain(t *testing.T) {
 func TestACheckpointFromTheFutureDoesNotStopDailyCheckpoints(t *testing.T) {
 	r := newRig(t)
 	r.add("", "daemon started", "instance", "test")
-	r.now = r.now.AddDate(1, 0, 0) // by a clock that was wrong
+	r.now = r.now.AddDate(1, 0, 0) // signed by a clock that was wrong
 	r.catchUp(1)
 	r.now = r.now.AddDate(-1, 0, 0)
 	r.catchUp(2)
 	r.catchUp(2)
 }
 
-// The HSM side may take minutes for a call that somebody else has begun.
+// A call to the HSM side by somebody else may take minutes.
 func TestAnImportDoesNotWaitForAnothersCheckpoint(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "rotation finished")
@@ -276,7 +276,7 @@ func (unreadable) Audit(context.Context, uint64, func(chain.Linked) error) error
 	return errors.New("audit entry 7: the entry cannot be read")
 }
 
-func TestAChainThatCannotBeReadIsTold(t *testing.T) {
+func TestAnUnreadableChainIsReported(t *testing.T) {
 	r := newRig(t)
 	r.keeper.Chain = unreadable{r.store}
 	if err := r.keeper.CatchUp(t.Context()); err == nil {
@@ -314,7 +314,7 @@ func TestAFailureIsRetriedAfterAPauseAndDelaysNoImport(t *testing.T) {
 	r.catchUp(2)
 }
 
-func TestAMarkIsOfACheckpointSignedNow(t *testing.T) {
+func TestAMarkBelongsToACheckpointSignedNow(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "generation pinned")
 	seq, head, err := key.ParseMark(r.keeper.Mark(t.Context()))
@@ -332,7 +332,7 @@ func TestAMarkIsOfACheckpointSignedNow(t *testing.T) {
 	}
 }
 
-// story is a chain with two keys, checkpoints and an entry behind the last one.
+// story is a chain with two keys, checkpoints, and one entry after the last checkpoint.
 func story(t testing.TB) *rig {
 	t.Helper()
 	r := newRig(t)
@@ -374,7 +374,7 @@ func (r *rig) verify(file string, marks ...key.Checkpoint) Verdict {
 	return v
 }
 
-func TestAnExportVerifiesAndTheVerdictSaysHowFar(t *testing.T) {
+func TestAnExportVerifiesAndTheVerdictStatesHowFar(t *testing.T) {
 	r := story(t)
 	last := r.signer.signed[2]
 	v := r.verify(r.export(Request{}), last, r.signer.signed[0])
@@ -398,11 +398,11 @@ func TestAnExportOfOneKeyProvesThatNoEntryIsMissing(t *testing.T) {
 	if !v.OK() || v.LeftOut != 5 || v.CompleteTo != 13 || v.Key != "sql" {
 		t.Errorf("%+v", v)
 	}
-	// A name in another case is the same key, and the file has it as the entries do.
+	// A name in another case means the same key. The file spells it as the entries do.
 	if v := r.verify(r.export(Request{Key: "SQL"})); !v.OK() || v.LeftOut != 5 || v.Key != "sql" {
 		t.Errorf("%+v", v)
 	}
-	// The file says that it is of sa, and so leaves out what it should show.
+	// The file claims to be about sa, and so leaves out what it should show.
 	v = r.verify(strings.Replace(file, `"key":"sql"`, `"key":"sa"`, 1))
 	if v.OK() || v.CompleteTo != 1 {
 		t.Errorf("%+v", v)
@@ -414,7 +414,7 @@ func TestAnExportOfOneKeyProvesThatNoEntryIsMissing(t *testing.T) {
 	}
 }
 
-func TestAnExportOfATimeContinuesToTheCheckpointThatCoversIt(t *testing.T) {
+func TestAnExportOfAPeriodContinuesToTheCheckpointThatCoversIt(t *testing.T) {
 	r := story(t)
 	begin := time.Date(2026, 3, 1, 14, 0, 0, 0, time.UTC) // the second hour
 	v := r.verify(r.export(Request{Since: begin, Until: begin.Add(time.Minute)}))
@@ -427,7 +427,7 @@ func TestAnExportOfATimeContinuesToTheCheckpointThatCoversIt(t *testing.T) {
 	}
 }
 
-// What is done to a file, and what Verify says of it.
+// What happens to a file, and what Verify reports about it.
 func TestEveryTamperingIsCaught(t *testing.T) {
 	r := story(t)
 	edit := func(n int, old, fresh string) func([]string) []string {
@@ -464,13 +464,13 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 	}{
 		"the instance": {Request{}, edit(0, `"instance":"test"`, `"instance":"other"`),
 			"is of instance test, and the file says other"},
-		"where the file begins": {Request{}, edit(0, `"first":1`, `"first":2`), "stands where entry 2 should"},
+		"where the file begins": {Request{}, edit(0, `"first":1`, `"first":2`), "is where entry 2 should be"},
 		"what came before": {Request{}, edit(0, `"prev":"sha256:0`, `"prev":"sha256:1`),
 			"claims to follow another one"},
 		"what an entry says": {Request{}, edit(2, `"actor":"keyd"`, `"actor":"uid 0"`),
 			"entry 2 does not follow"},
 		"an entry's hash":   {Request{}, flip(2, "hash"), "entry 2 does not follow"},
-		"an entry's number": {Request{}, edit(2, `"seq":2`, `"seq":3`), "stands where entry 2 should"},
+		"an entry's number": {Request{}, edit(2, `"seq":2`, `"seq":3`), "is where entry 2 should be"},
 		"a sum":             {Request{Key: "sql"}, flip(1, "sum"), "entry 1 does not follow"},
 		"the key of an entry left out": {Request{Key: "sql"}, edit(2, `"key":"sa"`, `"key":"cosmos"`),
 			"entry 2 does not follow"},
@@ -478,17 +478,17 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 			"entry 6 does not follow"},
 		"the end's count": {Request{}, edit(14, `"lines":13`, `"lines":12`),
 			"was written with 12 entries"},
-		"the end's sum":               {Request{}, flip(14, "sum"), "its sum is another one"},
-		"an entry taken out":          {Request{}, cut(3, 4), "stands where entry 3 should"},
-		"the first entries taken out": {Request{}, cut(1, 3), "stands where entry 1 should"},
-		"a checkpoint taken out":      {Request{}, cut(6, 7), "stands where entry 6 should"},
+		"the end's sum":               {Request{}, flip(14, "sum"), "its checksum differs"},
+		"an entry taken out":          {Request{}, cut(3, 4), "is where entry 3 should be"},
+		"the first entries taken out": {Request{}, cut(1, 3), "is where entry 1 should be"},
+		"a checkpoint taken out":      {Request{}, cut(6, 7), "is where entry 6 should be"},
 		"the end cut off":             {Request{}, cut(13, 15), "cut short"},
 		"half a line": {Request{}, func(l []string) []string { l[14] = l[14][:20]; return l },
 			"is not a line of an export"},
 		"two entries exchanged": {Request{}, func(l []string) []string { l[2], l[3] = l[3], l[2]; return l },
-			"stands where entry 2 should"},
+			"is where entry 2 should be"},
 		"an entry twice": {Request{}, func(l []string) []string { l[3] = l[2] + l[3]; return l },
-			"stands where entry 3 should"},
+			"is where entry 3 should be"},
 		"something behind the end": {Request{}, func(l []string) []string { return append(l, "{}\n") },
 			"after the end"},
 		"a blank before a value": {Request{}, edit(2, `"seq":2`, `"seq": 2`), "is not a line of an export"},
@@ -510,8 +510,8 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 	}
 }
 
-// rewrite makes another chain that is consistent in itself, as one can who may write
-// the state, but does not hold the audit key.
+// rewrite makes another chain that is consistent in itself, as somebody can who may write the state but does not hold
+// the audit key.
 func (r *rig) rewrite(change func(n int, e *chain.Entry) (keep bool)) *rig {
 	r.t.Helper()
 	forged := newRig(r.t)
@@ -543,14 +543,14 @@ func TestSignaturesExposeAFullyRewrittenChain(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 
-	// Without the signatures it is consistent, and signed by nobody.
+	// Without the signatures it is consistent, and nobody signed it.
 	forged = r.rewrite(func(n int, e *chain.Entry) bool { return e.Event != chain.CheckpointSigned })
 	v = forged.verify(forged.export(Request{}))
 	if v.OK() || !strings.Contains(v.Problems[0], "no entry of the file is signed") {
 		t.Errorf("%+v", v)
 	}
 
-	// Signed anew by a key of the forger's own.
+	// Signed again, with a key of the forger's own.
 	forged = r.rewrite(func(n int, e *chain.Entry) bool { return e.Event != chain.CheckpointSigned })
 	forged.signer = &signer{key: testKeys()[1]}
 	forged.restart()
@@ -566,7 +566,7 @@ func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	last := r.signer.signed[2]
 	for to, want := range map[int]string{
 		9:  "the file ends with 9: its end was cut off",
-		11: "has no checkpoint of entry 11 by a key that was given: its end was cut off",
+		11: "has no checkpoint of entry 11 by a given key: its end was cut off",
 	} {
 		short := r.rewrite(func(n int, _ *chain.Entry) bool { return n <= to })
 		file := short.export(Request{})
@@ -588,7 +588,7 @@ func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	}
 }
 
-func TestEachKeysSignaturesAreTold(t *testing.T) {
+func TestTheVerdictListsTheSignaturesOfEachAuditKey(t *testing.T) {
 	r := story(t)
 	r.signer.key, r.signer.next = nil, testKeys()[1]
 	r.sign()
@@ -619,7 +619,7 @@ func TestAFileThatIsNotAnExportIsRefusedByName(t *testing.T) {
 	}
 }
 
-func TestCSVHasAColumnForWhatMattersAndNoFormula(t *testing.T) {
+func TestCSVHasAColumnForImportantFieldsAndNoFormula(t *testing.T) {
 	r := story(t)
 	got := strings.Split(r.export(Request{Format: CSV, Key: "sa"}), "\n")
 	if got[0] != "seq,time,key,event,actor,generation,id,fingerprint,vault,version,kek,kek_fingerprint,reason,"+

@@ -13,8 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// csvFields are the fields of entries with a column of their own. The last column has
-// the others, as JSON.
+// csvFields are the fields of entries that have a column of their own. The last column has the others, as JSON.
 var csvFields = []string{"generation", "id", "fingerprint", "vault", "version", "kek", "kek_fingerprint", "reason"}
 
 func exportCSV(ctx context.Context, src Reader, r Request, s span, w io.Writer) error {

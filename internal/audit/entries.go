@@ -53,12 +53,12 @@ func parseSigned(e chain.Entry) (s signed, err error) {
 
 const pemType = "PUBLIC KEY"
 
-// EncodeKey is a public key as PEM (RFC 7468 section 13).
+// EncodeKey returns a public key as PEM (RFC 7468 section 13).
 func EncodeKey(m key.Material) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: m.SPKI()})
 }
 
-// ParseKeys reads every public key of a PEM file; what is not one is refused.
+// ParseKeys reads every public key of a PEM file. It refuses a file with anything else.
 func ParseKeys(text []byte) (keys []key.Material, err error) {
 	for {
 		block, rest := pem.Decode(text)
@@ -66,7 +66,7 @@ func ParseKeys(text []byte) (keys []key.Material, err error) {
 			break
 		}
 		if block.Type != pemType {
-			return nil, fmt.Errorf("it holds a %s, and a PUBLIC KEY is wanted", block.Type)
+			return nil, fmt.Errorf("it holds a %s, and keyd expects a PUBLIC KEY", block.Type)
 		}
 		m, err := key.ParseSPKI(block.Bytes)
 		if err != nil {
@@ -75,7 +75,7 @@ func ParseKeys(text []byte) (keys []key.Material, err error) {
 		keys, text = append(keys, m), rest
 	}
 	if len(keys) == 0 || strings.TrimSpace(string(text)) != "" {
-		return nil, errors.New("it is no PEM file of public keys, such as `keyd audit key` prints")
+		return nil, errors.New("it is not a PEM file of public keys, such as `keyd audit key` prints")
 	}
 	return keys, nil
 }

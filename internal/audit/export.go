@@ -55,8 +55,7 @@ type (
 		Since    time.Time `json:"since,omitzero"`
 		Until    time.Time `json:"until,omitzero"`
 		Key      string    `json:"key,omitempty"`
-		// First is the number of the first entry, 0 when there is none, and Prev the
-		// hash of the entry before it.
+		// First is the number of the first entry, 0 if there is none, and Prev is the hash of the entry before it.
 		First uint64     `json:"first"`
 		Prev  chain.Hash `json:"prev"`
 	}

@@ -12,13 +12,13 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-// Reader is an audit chain to read.
+// Reader reads an audit chain.
 type Reader interface {
 	Head(ctx context.Context) (seq uint64, hash chain.Hash, err error)
 	Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error
 }
 
-// Chain is what this room needs of the store.
+// Chain is what this room needs from the store.
 type Chain interface {
 	Reader
 	Append(ctx context.Context, entries ...chain.Entry) error
@@ -67,7 +67,7 @@ type Keeper struct {
 	turn     chan struct{} // of capacity 1: one checkpoint at a time; guards what follows
 	seen     seen
 	failures int
-	again    time.Time // not before, after a failure
+	again    time.Time // no retry before this time, after a failure
 }
 
 // known is the newest checkpoint as readers see it without waiting for a turn.
@@ -268,7 +268,7 @@ func (k *Keeper) ended(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		k.failures, k.again = 0, time.Time{}
-	case !key.IsCancelled(err): // else keyd is stopping
+	case !key.IsCancelled(err): // otherwise keyd is stopping
 		k.failures++
 		k.again = k.Clock().Add(min(lastPause, firstPause<<min(k.failures-1, 20)))
 		k.Metrics.failed()

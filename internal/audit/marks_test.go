@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// copyTo writes the first entries of the chain into a new rig's, as a state that was cut
-// off, or an older copy, has them.
+// copyTo writes the first entries of the chain into the chain of a new rig. The result looks like a state that was
+// cut off, or an older copy.
 func (r *rig) copyTo(entries int) *rig {
 	r.t.Helper()
 	older := newRig(r.t)
@@ -70,7 +70,7 @@ func TestWithoutMarksTheChainIsNotRead(t *testing.T) {
 	}
 }
 
-// hashOf is the hash of one entry.
+// hashOf returns the hash of one entry.
 func hashOf(r *rig, seq uint64) (hash string) {
 	r.t.Helper()
 	err := r.store.Audit(r.t.Context(), seq, func(c chain.Linked) error {

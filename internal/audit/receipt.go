@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,6 +21,8 @@ type Receipt struct {
 	AskedBy    string    `json:"asked_by"`
 	Reason     string    `json:"reason,omitempty"`
 	Reserved   time.Time `json:"reserved"`
+	// SpareSince is when the pair was reserved as a spare, before anybody asked for a rotation; zero: it was none.
+	SpareSince time.Time `json:"spare_since,omitzero"`
 	// Requests are the operators' requests that this generation answers.
 	Requests []Asked `json:"requests,omitempty"`
 
@@ -76,7 +79,7 @@ type Imported struct {
 
 // SignedReceipt is the first checkpoint that covers the whole receipt.
 type SignedReceipt struct {
-	Entry uint64          `json:"entry"` // that carries it
+	Entry uint64          `json:"entry"` // the entry that carries it
 	Mark  string          `json:"checkpoint"`
 	By    key.Fingerprint `json:"audit_key"`
 	At    time.Time       `json:"at"`
@@ -94,14 +97,14 @@ const (
 type Receipts struct {
 	name     string
 	receipts []*Receipt
+	spares   []*Receipt // those of spares that were not promoted yet
 	asked    map[key.ID]Asked
 }
 
-// NewReceipts is for one key.
+// NewReceipts compiles the receipts of one key.
 func NewReceipts(name string) *Receipts { return &Receipts{name: name, asked: map[key.ID]Asked{}} }
 
-// Of returns the receipt of a generation; 0 is the newest that was imported, or the
-// newest at all.
+// Of returns the receipt of a generation; 0 means the newest imported one, or the newest one if none was imported.
 func (r *Receipts) Of(generation int) (Receipt, error) {
 	var found *Receipt
 	for _, x := range r.receipts {
@@ -134,6 +137,13 @@ func (r *Receipts) Add(seq uint64, e chain.Entry) {
 		r.asked[id] = Asked{By: e.Actor, Reason: e.Fields["reason"], At: e.Time, ID: id}
 	case e.Event == chain.GenerationReserved:
 		r.reserve(seq, e)
+	case e.Event == chain.SpareReserved:
+		if x := newReceipt(seq, e); x != nil {
+			x.SpareSince = e.Time
+			r.spares = append(r.spares, x)
+		}
+	case e.Event == chain.SparePromoted:
+		r.promote(seq, e)
 	default:
 		if x := r.generation(e.Fields["generation"]); x != nil {
 			x.add(e)
@@ -143,7 +153,7 @@ func (r *Receipts) Add(seq uint64, e chain.Entry) {
 }
 
 func (r *Receipts) generation(number string) *Receipt {
-	for _, x := range r.receipts {
+	for _, x := range slices.Concat(r.receipts, r.spares) {
 		if strconv.Itoa(x.Generation) == number {
 			return x
 		}
@@ -152,20 +162,46 @@ func (r *Receipts) generation(number string) *Receipt {
 }
 
 func (r *Receipts) reserve(seq uint64, e chain.Entry) {
-	n, err := strconv.Atoi(e.Fields["generation"])
-	if err != nil {
+	if x := newReceipt(seq, e); x != nil {
+		r.answers(x, e)
+		r.receipts = append(r.receipts, x)
+	}
+}
+
+// promote makes the receipt of a spare one of a rotation: this entry says who asked for it, and when.
+func (r *Receipts) promote(seq uint64, e chain.Entry) {
+	i := slices.IndexFunc(
+		r.spares,
+		func(x *Receipt) bool { return strconv.Itoa(x.Generation) == e.Fields["generation"] },
+	)
+	if i < 0 {
+		r.reserve(seq, e) // an old copy of the state does not know that it reserved the spare
 		return
 	}
-	x := &Receipt{
+	x := r.spares[i]
+	x.AskedBy, x.Reason, x.Reserved, x.Last, x.Signed = e.Actor, e.Fields["reason"], e.Time, seq, nil
+	r.answers(x, e)
+	r.spares, r.receipts = slices.Delete(r.spares, i, i+1), append(r.receipts, x)
+}
+
+func newReceipt(seq uint64, e chain.Entry) *Receipt {
+	n, err := strconv.Atoi(e.Fields["generation"])
+	if err != nil {
+		return nil
+	}
+	return &Receipt{
 		Key: e.Key, Generation: n, Spec: key.Spec(e.Fields["spec"]), AskedBy: e.Actor, Reason: e.Fields["reason"],
 		Reserved: e.Time, ID: key.ID(e.Fields["id"]), First: seq, Last: seq,
 	}
+}
+
+// answers notes the requests that a generation answers.
+func (r *Receipts) answers(x *Receipt, e chain.Entry) {
 	for _, id := range strings.Fields(e.Fields["requests"]) {
 		if a, ok := r.asked[key.ID(id)]; ok {
 			x.Requests = append(x.Requests, a)
 		}
 	}
-	r.receipts = append(r.receipts, x)
 }
 
 func (r *Receipts) sign(seq uint64, s signed) {
@@ -217,6 +253,8 @@ func (i *Imported) add(e chain.Entry) {
 	case chain.ProofRefuted:
 		i.Result, i.Detail, i.Judged = resultRefuted, f["leg"]+": "+f["error"], e.Time
 	case chain.Disabled:
-		i.Disabled = e.Time
+		if f["still_enabled"] == "" { // else the disabling was cut short
+			i.Disabled = e.Time
+		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 const attempt = "00112233445566778899aabbccddeeff"
 
-// rotation is what the loop writes of one rotation, with an id given up and a first
-// import that did not happen.
+// rotation returns the entries that the loop writes for one rotation, in which one id was given up and the first
+// import did not happen.
 func rotation(r *rig) {
 	const id, id2, other = "000102030405060708090a0b0c0d0e0f", "101112131415161718191a1b1c1d1e1f",
 		"ffeeddccbbaa99887766554433221100"
@@ -48,7 +48,7 @@ func receipts(r *rig, name string) *Receipts {
 	return out
 }
 
-func TestAReceiptHasAllThatTheChainSaysOfARotation(t *testing.T) {
+func TestAReceiptHasEverythingThatTheChainSaysAboutARotation(t *testing.T) {
 	r := newRig(t)
 	rotation(r)
 	got, err := receipts(r, "sa").Of(0)
@@ -79,6 +79,29 @@ func TestAReceiptHasAllThatTheChainSaysOfARotation(t *testing.T) {
 	}
 }
 
+func TestAReceiptOfASpareSaysWhoAskedForTheRotationAndWhenThePairWasMade(t *testing.T) {
+	r := newRig(t)
+	const id, asked = "000102030405060708090a0b0c0d0e0f", "ffeeddccbbaa99887766554433221100"
+	r.add("sa", "generation reserved", "generation", "1")
+	r.add("sa", "spare reserved", "generation", "2", "id", id, "spec", "RSA-4096")
+	r.add("sa", "generation made", "generation", "2", "id", id)
+	r.add("sa", "generation pinned", "generation", "2", "id", id, "fingerprint", "sha256:ab")
+	if got, err := receipts(r, "sa").Of(2); err == nil {
+		t.Errorf("a spare that nobody used has the receipt %+v", got)
+	}
+	r.add("sa", "rotation requested", "request", asked, "reason", "a drill")
+	r.add("sa", "spare promoted", "generation", "2", "id", id, "reason", "a drill", "requests", asked)
+	r.add("sa", "rotation finished", "generation", "2", "id", id)
+	got, err := receipts(r, "sa").Of(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.SpareSince.IsZero() || got.Pinned.IsZero() || got.Fingerprint != "sha256:ab" || got.Reason != "a drill" ||
+		len(got.Requests) != 1 || got.Finished.IsZero() || got.Spec != "RSA-4096" || got.Last-got.First != 5 {
+		t.Errorf("the receipt is %+v", got)
+	}
+}
+
 func TestAReceiptNamesTheCheckpointThatCoversAllOfIt(t *testing.T) {
 	r := newRig(t)
 	r.add("sa", "generation reserved", "generation", "1")
@@ -89,6 +112,21 @@ func TestAReceiptNamesTheCheckpointThatCoversAllOfIt(t *testing.T) {
 	got, err := receipts(r, "sa").Of(1)
 	if err != nil || got.Signed == nil || got.Signed.Entry != 6 || got.Signed.Mark != r.signer.signed[1].Mark() {
 		t.Errorf("%+v, %v", got.Signed, err)
+	}
+}
+
+func TestAReceiptSaysDisabledOnlyOnceNoVersionIsEnabled(t *testing.T) {
+	r := newRig(t)
+	rotation(r)
+	for _, left := range []string{"v3", ""} {
+		r.add("sa", "disabled", "generation", "2", "attempt", attempt, "still_enabled", left)
+		got, err := receipts(r, "sa").Of(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last := got.Imports[len(got.Imports)-1]; last.Disabled.IsZero() == (left == "") {
+			t.Errorf("still enabled %q: disabled %s", left, last.Disabled)
+		}
 	}
 }
 

@@ -64,7 +64,7 @@ func (v *Verdict) problem(format string, args ...any) {
 
 // ErrNotAnExport says that the file is not an export that can be verified. The text
 // says what it is.
-var ErrNotAnExport = errors.New("this cannot be verified")
+var ErrNotAnExport = errors.New("keyd cannot verify this file")
 
 // Mark is a point of the chain that is known from elsewhere: from a version's tag or
 // the journal.
@@ -76,8 +76,8 @@ type Mark struct {
 // maxLine is far more than the store lets an entry have.
 const maxLine = 4 << 20
 
-// Verify checks an export by the public keys alone. The error is for what cannot be
-// read as an export at all; what is wrong with one is in the Verdict.
+// Verify checks an export with the public keys alone. It returns an error if the file cannot be read as an export at
+// all; the Verdict has what is wrong with an export.
 func Verify(r io.Reader, keys []key.Material, marks []Mark) (Verdict, error) {
 	c := checker{keys: map[key.Fingerprint]key.Material{}, read: sha256.New()}
 	for _, m := range keys {
@@ -183,7 +183,7 @@ func (c *checker) end(e endLine) {
 		c.v.problem("line %d: the file was written with %d entries and now has %d", c.number, e.Lines, len(c.hashes))
 	}
 	if e.Sum != chain.Hash(c.read.Sum(nil)) {
-		c.v.problem("line %d: the file is not as it was written: its sum is another one", c.number)
+		c.v.problem("line %d: the file was changed: its checksum differs", c.number)
 	}
 }
 
@@ -191,7 +191,7 @@ func (c *checker) end(e endLine) {
 func (c *checker) entry(e entryLine) {
 	want := c.v.First + uint64(len(c.hashes))
 	if e.Seq != want {
-		c.v.problem("line %d: entry %d stands where entry %d should: one was removed, added or moved",
+		c.v.problem("line %d: entry %d is where entry %d should be: one was removed, added or moved",
 			c.number, e.Seq, want)
 	}
 	var body chain.Entry
@@ -307,7 +307,7 @@ func (c *checker) conclude(marks []Mark) {
 		c.v.Last, c.v.Head = c.v.First+uint64(n)-1, c.prev
 	}
 	if c.v.SignedTo == 0 {
-		c.v.problem("no entry of the file is signed by a key that was given")
+		c.v.problem("no entry of the file is signed by a given key")
 	}
 	for _, m := range marks {
 		mark := fmt.Sprintf("%d:%s", m.Seq, m.Head)
@@ -325,7 +325,7 @@ func (c *checker) conclude(marks []Mark) {
 		case c.hashes[m.Seq-c.v.First].String() != string(m.Head):
 			c.v.problem("%s: entry %d has another hash here: the chain was rewritten", mark, m.Seq)
 		case !c.signed[m.Seq]:
-			c.v.problem("%s: the file has no checkpoint of entry %d by a key that was given: its end was cut off",
+			c.v.problem("%s: the file has no checkpoint of entry %d by a given key: its end was cut off",
 				mark, m.Seq)
 		default:
 			c.v.Expected = append(c.v.Expected, mark)
@@ -341,7 +341,7 @@ func strict(text []byte, into any) error {
 	}
 	again, err := encodeLine(into)
 	if err == nil && !bytes.Equal(again, text) {
-		err = errors.New("it is not as keyd writes it")
+		err = errors.New("keyd does not write it like this")
 	}
 	return err
 }

@@ -11,8 +11,7 @@ const (
 	testVersion = "0123456789abcdef0123456789abcdef"
 )
 
-// A Managed HSM's key ids have been seen with the port, and the blob names the KEK
-// as the service does.
+// Some Managed HSMs return key ids with the port, and the blob names the KEK as the service does.
 func TestAKidMayNameThePort443(t *testing.T) {
 	kid := strings.Replace(testKid, "/keys/", ":443/keys/", 1)
 	blob, err := Encode(kid, []byte{1}, "")
@@ -70,7 +69,7 @@ func TestEncodeRefusesWhatParseWouldRefuse(t *testing.T) {
 	}
 }
 
-func TestParseRefusesAndSaysWhy(t *testing.T) {
+func TestParseRefusesWithAReason(t *testing.T) {
 	good := `{"schema_version":"1.0.0","header":{"kid":"` + testKid +
 		`","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"},"ciphertext":"-__-AA","generator":"g"}`
 	if _, err := Parse([]byte(good)); err != nil {
@@ -91,8 +90,8 @@ func TestParseRefusesAndSaysWhy(t *testing.T) {
 		"trailing data":        {`"g"}`, `"g"} {}`, "behind the JSON document"},
 		"trailing rubbish":     {`"g"}`, `"g"}x`, "behind the JSON document"},
 		"duplicate field": {`"generator":"g"`, `"generator":"g","ciphertext":"AAAA"`,
-			`"ciphertext" comes twice`},
-		"duplicate header field": {`"alg":"dir"`, `"alg":"dir","alg":"dir"`, `"alg" comes twice`},
+			`"ciphertext" appears twice`},
+		"duplicate header field": {`"alg":"dir"`, `"alg":"dir","alg":"dir"`, `"alg" appears twice`},
 		"kid without version":    {"/" + testVersion, "", "no version"},
 		"kid with empty version": {testVersion, "", "no version"},
 		"kid with short version": {testVersion, "0123", "32 lower-case hex digits"},
@@ -104,7 +103,7 @@ func TestParseRefusesAndSaysWhy(t *testing.T) {
 		"kid of a secret":        {"/keys/", "/secrets/", "not a key id"},
 		"kid is a number":        {`"` + testKid + `"`, `7`, `"kid" is not a string`},
 		"kid is null":            {`"` + testKid + `"`, `null`, `"kid" is not a string`},
-		"no header":              {`"header"`, `"generator"`, "comes twice"},
+		"no header":              {`"header"`, `"generator"`, "appears twice"},
 		"header is a string": {`{"kid":"` + testKid + `","alg":"dir","enc":"CKM_RSA_AES_KEY_WRAP"}`, `"x"`,
 			"header: not a JSON object"},
 		"missing ciphertext":       {`"ciphertext":"-__-AA",`, ``, `"ciphertext" is missing`},

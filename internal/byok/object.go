@@ -10,9 +10,8 @@ import (
 	"strings"
 )
 
-// readObject reads one JSON object with nothing behind it, whose fields are all
-// among known, spelled exactly so, and none twice: encoding/json would let each
-// of these pass, and two readers could then see two different blobs.
+// readObject reads one JSON object with nothing after it. All its fields must be among known, spelled exactly so, and
+// none may repeat: encoding/json would accept each of these, and two readers could then see two different blobs.
 func readObject(data []byte, known ...string) (map[string]json.RawMessage, error) {
 	if len(data) == 0 {
 		return nil, errors.New("missing")
@@ -39,7 +38,7 @@ func readObject(data []byte, known ...string) (map[string]json.RawMessage, error
 			return nil, fmt.Errorf("unknown field %q: the specification has %s", name, strings.Join(known, ", "))
 		}
 		if _, twice := fields[name]; twice {
-			return nil, fmt.Errorf("field %q comes twice", name)
+			return nil, fmt.Errorf("field %q appears twice", name)
 		}
 		var value json.RawMessage
 		if err := d.Decode(&value); err != nil {

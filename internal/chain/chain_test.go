@@ -18,7 +18,7 @@ func entry() chain.Entry {
 		Event: chain.ImportIntended, Actor: "keyd", Fields: map[string]string{"vault": "v", "attempt": "a"}}
 }
 
-// The form is for ever: exports that auditors keep are checked by it.
+// The form never changes: auditors check the exports they keep by it.
 func TestTheFormOfALink(t *testing.T) {
 	prev := chain.Hash{1}
 	got, err := chain.Append(6, prev, entry(), "sha256:r")
@@ -43,7 +43,7 @@ func TestTheFormOfALink(t *testing.T) {
 	}
 }
 
-func TestALinkHoldsForItsOwnPlaceAndContentAlone(t *testing.T) {
+func TestALinkHoldsOnlyForItsOwnPlaceAndContent(t *testing.T) {
 	l, err := chain.Append(0, chain.Hash{}, entry(), "")
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestALinkHoldsForItsOwnPlaceAndContentAlone(t *testing.T) {
 	}
 }
 
-func TestAnEntryIsReadAsItWasWritten(t *testing.T) {
+func TestAnEntryReadsBackAsItWasWritten(t *testing.T) {
 	l, err := chain.Append(3, chain.Hash{}, entry(), "sha256:r")
 	if err != nil {
 		t.Fatal(err)

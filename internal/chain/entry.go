@@ -19,23 +19,23 @@ type Entry struct {
 type Linked struct {
 	Seq uint64 `json:"seq"` // from 1, without gaps
 	Entry
-	// Record is the sum of the record that was saved with this entry; "" for an entry that saved none. Of the entries
-	// of one change, the last has it.
+	// Record is the hash of the record that was saved with this entry; "" if the entry saved none. If a change has
+	// several entries, the last one has it.
 	Record string `json:"record,omitempty"`
 	Prev   Hash   `json:"prev"` // the hash of the entry before it; zero for the first
 	Hash   Hash   `json:"hash"`
-	// Body is the entry's content as it was hashed: JSON.
+	// Body is the entry's content as it was hashed, in JSON.
 	Body []byte `json:"-"`
 }
 
 // body is what an entry's hash covers besides its place. encoding/json encodes it in the order of the fields, with
-// sorted map keys and times in UTC. It is stored as it was hashed, so checking the chain encodes nothing anew.
+// sorted map keys and times in UTC. The store keeps the hashed bytes, so checking the chain encodes nothing again.
 type body struct {
 	Entry
 	Record string `json:"record,omitempty"`
 }
 
-// Append links an entry behind the one with number seq and hash prev (0 and zero: the chain is empty).
+// Append links an entry after the one with number seq and hash prev (0 and zero: the chain is empty).
 func Append(seq uint64, prev Hash, e Entry, record string) (Linked, error) {
 	e.Time = e.Time.UTC()
 	text, err := json.Marshal(body{e, record})

@@ -1,6 +1,6 @@
 package chain
 
-// Event says what an entry is about. The text is what people and the chain's readers see.
+// Event says what an entry is about. People and the chain's readers see this text.
 type Event string
 
 // The events of a key's life.
@@ -13,9 +13,12 @@ const (
 	RotationRequested  Event = "rotation requested"
 	RotationFinished   Event = "rotation finished"
 	GenerationReserved Event = "generation reserved"
-	GenerationIntended Event = "generation intended" // C_GenerateKeyPair is about to be called
+	GenerationIntended Event = "generation intended" // keyd is about to call C_GenerateKeyPair
 	GenerationMade     Event = "generation made"
 	GenerationPinned   Event = "generation pinned"
+	SpareReserved      Event = "spare reserved"
+	SparePromoted      Event = "spare promoted" // a rotation begins with it
+	SpareDiscarded     Event = "spare discarded"
 	IDAbandoned        Event = "id abandoned"
 	DestroyIntended    Event = "destruction intended"
 	Destroyed          Event = "abandoned pair destroyed"
@@ -34,10 +37,10 @@ const (
 	DisableAborted  Event = "disabling did not happen"
 )
 
-// The events of a vault's key exchange keys. Their entries have the vault's URL for a key.
+// The events of a vault's KEKs. Their entries have the vault's URL instead of a key.
 const (
 	KEKRequested       Event = "key exchange key requested"
-	KEKIntended        Event = "key exchange key intended" // the vault is about to be asked to make it
+	KEKIntended        Event = "key exchange key intended" // keyd is about to ask the vault to make it
 	KEKMade            Event = "key exchange key made"
 	KEKNotMade         Event = "key exchange key not made"
 	KEKUsed            Event = "key exchange key taken into use"
@@ -55,5 +58,5 @@ const (
 	CheckpointSigned Event = "checkpoint signed"
 	AuditKeyIntended Event = "audit key intended"
 	AuditKeyMade     Event = "audit key made"
-	AuditKeyFound    Event = "audit key found" // in the HSM, and the chain knew nothing of it
+	AuditKeyFound    Event = "audit key found" // in the HSM, although the chain has no entry of it
 )

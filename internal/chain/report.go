@@ -15,17 +15,16 @@ type Report struct {
 
 // Finding is one place where the chain or a record is not as it was written.
 type Finding struct {
-	Seq  uint64 `json:"seq,omitempty"` // of the audit entry; 0: none
+	Seq  uint64 `json:"seq,omitempty"` // number of the audit entry; 0: none
 	Key  string `json:"key,omitempty"` // of the record; "": none
 	What string `json:"what"`
 }
 
-// Consistent reports whether nothing was found. That the chain ends where it
-// should is known only by comparing Entries and Head with values noted
-// elsewhere: entries cut off its end leave no trace, unless a record is newer.
+// Consistent reports whether nothing was found. Whether the chain ends where it should shows only by comparing
+// Entries and Head with values noted elsewhere: entries cut off its end leave no trace, unless a record is newer.
 func (r Report) Consistent() bool { return len(r.Faults) == 0 }
 
-// String says it in one line.
+// String returns the report in one line.
 func (r Report) String() string {
 	if r.Consistent() {
 		return fmt.Sprintf("internally consistent: %d entries, head %s, %d records covered", r.Entries, r.Head,

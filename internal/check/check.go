@@ -1,4 +1,4 @@
-// Package check tries everything once that keyd needs, for a person. Its rule: it changes nothing.
+// Package check tries everything that keyd needs once, for a person. Its rule: it changes nothing.
 package check
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// Parts is what there is to try.
+// Parts is what a check tries.
 type Parts struct {
 	ConfigPath string
 	Config     *config.Config
@@ -33,10 +33,10 @@ type Parts struct {
 	Vaults     func(url string) Vault // nil for a vault that is not configured
 	Credential vault.CredentialState
 
-	// What a check has to judge and advise as the problems of `keyd status` do.
+	// What a check needs to judge and advise as the problems of `keyd status` do.
 	HSMUnit         string        // the systemd unit whose journal has the HSM side's log
-	HSMDownRemedy   string        // for an HSM side that does not answer
-	CertificateSoon time.Duration // before its end a client certificate is a problem
+	HSMDownRemedy   string        // what to do if the HSM side does not answer
+	CertificateSoon time.Duration // how long before its end a client certificate is a problem
 	DriftSeverity   func(plan.DriftKind) status.Severity
 }
 
@@ -84,10 +84,10 @@ type Vault interface {
 type checker struct {
 	Parts
 	lines []status.Check
-	marks marks // of the versions that were listed
+	marks marks // of the listed versions
 }
 
-// Run tries everything once. The error is the context's: what failed is in the lines.
+// Run tries everything once. It returns the context's error; the lines have what failed.
 func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	c := &checker{Parts: p}
 	c.config()
@@ -126,7 +126,7 @@ func (c *checker) line(r status.CheckResult, area, subject, name, detail, remedy
 		Remedy: remedy})
 }
 
-// explained splits an error into what happened and what its room says to do.
+// explained splits an error into what happened and what its room advises.
 func explained(err error) (reason, hint string) {
 	reason = err.Error()
 	if e := new(vault.Error); errors.As(err, &e) && e.Hint != "" {
@@ -141,7 +141,20 @@ func (c *checker) config() {
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",
 		"correct it (systemctl edit keyd), then: systemctl restart keyd")
+	slower := map[string]bool{}
+	for _, f := range c.Config.Slower() {
+		slower[f.Vault.URL] = true
+		c.warn("config", f.Vault.Name, proofsFit, f.String(), f.Remedy())
+	}
+	for _, v := range c.Config.Vaults {
+		if !slower[v.URL] {
+			c.add("config", v.Name, proofsFit, nil, "as often as configured", "")
+		}
+	}
 }
+
+// proofsFit is the name of the line that says whether the vault's limits allow the proofs that the configuration wants.
+const proofsFit = "proofs within Azure's limits"
 
 func (c *checker) store(ctx context.Context) {
 	r, err := c.Store.Verify(ctx)

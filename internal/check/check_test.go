@@ -33,7 +33,7 @@ keys:
   one: {vaults: [weu], schedule: "0 3 1 * *"}
 `
 
-// TestMain sends whatever a client would send to a port where nobody listens.
+// TestMain sends whatever a client would send to a port on which nobody listens.
 func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"} {
 		if err := os.Setenv(name, "http://127.0.0.1:9"); err != nil {
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newChecker has a configuration and an empty state, and nothing of its parts answers.
+// newChecker has a configuration and an empty state. None of its parts answers.
 func newChecker(t *testing.T) (*checker, *bolt.Store) {
 	t.Helper()
 	dir := t.TempDir()
@@ -71,7 +71,7 @@ func newChecker(t *testing.T) (*checker, *bolt.Store) {
 	}}, s
 }
 
-// checked is the lines of a part of a check.
+// checked returns the lines of one part of a check.
 func checked(t *testing.T, run func(*checker)) []status.Check {
 	t.Helper()
 	c, _ := newChecker(t)
@@ -95,6 +95,26 @@ func TestCheckShowsEachPINState(t *testing.T) {
 		if len(lines) != 1 || lines[0].Result != want {
 			t.Errorf("%q: %+v, want %s", state, lines, want)
 		}
+	}
+}
+
+func TestCheckShowsWhetherTheProofsFitTheVaultsLimits(t *testing.T) {
+	line := func(change func(*config.Config)) (found status.Check) {
+		for _, l := range checked(t, func(c *checker) { change(c.Config); c.config() }) {
+			if l.Name == proofsFit && l.Subject == "weu" {
+				found = l
+			}
+		}
+		return found
+	}
+	if l := line(func(*config.Config) {}); l.Result != status.CheckOK {
+		t.Errorf("%+v", l)
+	}
+	l := line(func(c *config.Config) { c.Vaults[0].Share, c.Health.Newest = 0.01, 4*time.Second })
+	const want = "1 key proven every 4 seconds needs 0.5 calls/s of vault weu; keyd may use 0.25: newest " +
+		"versions are proven every 8 seconds"
+	if l.Result != status.CheckWarning || l.Detail != want {
+		t.Errorf("%+v", l)
 	}
 }
 
@@ -128,7 +148,7 @@ func TestAProxyBeforeTheIdentityEndpointIsNamed(t *testing.T) {
 	}
 }
 
-func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
+func TestTheRemedyNamesTheShippedRoleOnlyForItsOwnRights(t *testing.T) {
 	b, err := os.ReadFile("../../deploy/azure/key-vault-access-policy.json")
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +159,7 @@ func TestTheShippedRightsAreTheRemedyOnlyForWhatIsInThem(t *testing.T) {
 	if err := json.Unmarshal(b, &shipped); err != nil {
 		t.Fatal(err)
 	}
-	has := slices.Concat(shipped.Permissions.Keys, []vault.Right{vault.MaySeeDeleted}) // by get
+	has := slices.Concat(shipped.Permissions.Keys, []vault.Right{vault.MaySeeDeleted}) // comes with the right to get
 	for _, r := range []vault.Right{
 		vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayWrap, vault.MayUnwrap,
 		vault.MaySeeDeleted,
@@ -177,7 +197,7 @@ func TestAVaultWithoutAKeyIsCheckedForWhatAPlainKeyNeeds(t *testing.T) {
 	}
 }
 
-func TestACertificateIsJudgedByItsEnd(t *testing.T) {
+func TestACertificateIsJudgedByItsExpiry(t *testing.T) {
 	const file = "/etc/keyd/client.pem"
 	for name, test := range map[string]struct {
 		state vault.CredentialState

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// identity shows as whom keyd signs in for each kind of vault, and a proxy before
-// the endpoint that hands tokens out.
+// identity shows as whom keyd signs in for each kind of vault, and warns of a proxy in front of the endpoint that
+// issues tokens.
 func (c *checker) identity(ctx context.Context) {
 	c.certificate()
 	kind := c.Config.Azure.Credential
@@ -73,7 +73,7 @@ func (c *checker) certificate() {
 	switch {
 	case state.Err != nil:
 		c.line(status.CheckFailed, "identity", state.Kind, name, state.Err.Error(),
-			state.Mend())
+			state.Fix())
 	case state.Ends.IsZero():
 	case left <= 0:
 		c.line(status.CheckFailed, "identity", state.Kind, name, state.File+" ended at "+words.Moment(state.Ends),

@@ -56,7 +56,7 @@ func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
 	subject := p.Key + " in " + v.Name
 	if c.Vaults(v.URL) == nil {
 		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version",
-			"put it back into vaults, or leave it so")
+			"put it back into vaults, or leave it as it is")
 		return
 	}
 	detail := fmt.Sprintf("versions: %d", len(seen.Versions))
@@ -85,9 +85,10 @@ func (c *checker) proofs(ctx context.Context, p key.Policy) {
 		subject := p.Key + " in " + v.Name
 		switch result.Outcome {
 		case "":
-			c.warn("key", subject, "proof", result.Error, "put the vault back into the configuration, or leave it so")
+			c.warn("key", subject, "proof", result.Error,
+				"put the vault back into the configuration, or leave it as it is")
 		case key.Passed:
-			c.add("key", subject, "proof", nil, "version "+result.Version+" works in the vault, and is the HSM's", "")
+			c.add("key", subject, "proof", nil, "version "+result.Version+" works in the vault and matches the HSM", "")
 		default:
 			runbook := "#keydunwrapfailing"
 			if health.OnlyCloses(result) {

@@ -10,18 +10,18 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// marksRemedy is for what no honest restart or rotation does.
+// marksRemedy is for a difference that no honest restart or rotation causes.
 const marksRemedy = "if somebody restored a backup: keyd adopt KEY, for each key that is held; else keep the file " +
 	"and tell the security officer, see the runbook, #keydauditfell"
 
-// marks are the tags keyd-checkpoint that a check met: the places of the audit chain
-// that whoever may write the state cannot change.
+// marks are the keyd-checkpoint tags that a check met: places in the audit chain that somebody who may write the
+// state cannot change.
 type marks struct {
 	found  []foundMark
 	unseen []string // keys whose versions could not be listed
 }
 
-// foundMark is one version's.
+// foundMark is the mark of one version.
 type foundMark struct {
 	audit.Mark
 	where string
@@ -29,7 +29,7 @@ type foundMark struct {
 	consented bool
 }
 
-// collect takes the marks of one key's versions in one vault, of this instance only.
+// collect takes the marks of one key's versions in one vault, only those of this instance.
 func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen record.VaultSeen) {
 	subject := p.Key + " in " + v.Name
 	if seen.Err != nil {
@@ -54,8 +54,8 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 	}
 }
 
-// compareMarks compares what the vaults have with the chain, which is read after every
-// listing: a mark is in the chain before it is in a vault.
+// compareMarks compares the marks in the vaults with the chain. It reads the chain after every listing: a mark is in
+// the chain before it is in a vault.
 func (c *checker) compareMarks(ctx context.Context) {
 	const name = "marks in the vaults"
 	dir := c.Config.StateDir

@@ -38,7 +38,7 @@ func (s goSigner) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, e
 	return rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, digest[:])
 }
 
-// signedMark has a chain signed, and is the mark of that.
+// signedMark has a chain signed, and returns the mark of that checkpoint.
 func signedMark(t *testing.T, s audit.Chain) string {
 	t.Helper()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -80,7 +80,7 @@ func TestACheckComparesTheMarksInTheVaultsWithTheChain(t *testing.T) {
 		rec    record.Record
 		seen   record.VaultSeen
 		result status.CheckResult
-		want   []string // parts of each line, in turn
+		want   []string // parts of each line, in order
 	}{
 		{"none yet", rec, record.VaultSeen{}, status.CheckOK, []string{"the chain has each of 0"}},
 		{"as it should be", rec, record.VaultSeen{Versions: []key.Version{

@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// vault tries one vault, and skips what cannot work after a failure.
+// vault tries one vault. After a failure it skips what cannot work.
 func (c *checker) vault(ctx context.Context, v config.Vault) {
 	client := c.Vaults(v.URL)
 	if client == nil {
@@ -37,8 +37,8 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 	c.kek(ctx, client, v)
 }
 
-// admits reports whether the vault answers this machine at all: not a matter of
-// roles, but of the network, its firewall and the sign-in.
+// admits reports whether the vault answers this machine at all. That depends on the network, its firewall and the
+// sign-in, not on roles.
 func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool {
 	_, err := client.May(ctx, vault.MayGet)
 	reason := key.ReasonOf(err)
@@ -51,7 +51,7 @@ func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool
 	return err == nil
 }
 
-// need is one right, and what fails without it.
+// need is one right, and what does not work without it.
 type need struct {
 	right vault.Right
 	what  string
@@ -128,7 +128,7 @@ func (c *checker) roles(ctx context.Context, client Vault, v config.Vault) {
 	}
 }
 
-// remedy is for a right that is missing.
+// remedy says how to get a missing right.
 func remedy(v config.Vault, r vault.Right) string {
 	switch r {
 	case vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
@@ -148,7 +148,7 @@ func roleFor(v config.Vault) string {
 		"key-vault-access-policy.json; a new assignment takes a few minutes to work"
 }
 
-// destroyer warns of rights that keyd never uses and that destroy keys.
+// destroyer warns of rights that destroy keys and that keyd never uses.
 func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
 	for _, r := range []vault.Right{vault.MayDelete, vault.MayPurge} {
 		name := "no right to " + string(r)
@@ -168,7 +168,7 @@ func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
 	}
 }
 
-// purgeProtection is the vault's, and shows on any key in it.
+// purgeProtection is a setting of the vault, which any key in it shows.
 func (c *checker) purgeProtection(ctx context.Context, client Vault, v config.Vault) {
 	names := []string{v.KEK.Name}
 	for _, p := range c.Config.Policies {

@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/quota"
 )
 
-// build turns the files into a Config. It reports every mistake; after one, the Config
-// serves only to find more mistakes.
+// build turns the files into a Config. It reports every mistake. If there is one, the Config serves only to find more
+// mistakes.
 func build(sources []source, rep *report) *Config {
 	c := &Config{}
 	var vaults, keys []*section
@@ -33,6 +35,7 @@ func build(sources []source, rep *report) *Config {
 	}
 	known := knownVaults{readVaults(c, vaults, rep), complete}
 	readKeys(c, keys, known, rep)
+	checkRoom(c, known, rep)
 	return c
 }
 
@@ -157,16 +160,17 @@ func mergeURI(h *HSM, s *section) {
 }
 
 func readAzure(s *section) Azure {
-	s.only("credential", "client_id", "tenant_id", "certificate_file", "cloud", "ca_file")
+	s.only("credential", "client_id", "tenant_id", "certificate_file", "cloud", "ca_file", "subscription_share")
 	a := Azure{
 		Credential: read(s, "credential", CredentialManagedIdentity, oneOf(CredentialManagedIdentity,
 			CredentialWorkloadIdentity, CredentialClientCertificate, CredentialDefault)),
-		ClientID:        read(s, "client_id", "", parseUUID),
-		TenantID:        read(s, "tenant_id", "", parseTenant),
-		CertificateFile: read(s, "certificate_file", "", parseSecretFile),
-		Cloud:           read(s, "cloud", CloudPublic, oneOf(CloudPublic, CloudChina, CloudUSGovernment)),
-		CAFile:          read(s, "ca_file", "", parsePath),
-		certificateAt:   s.whereOf("certificate_file"),
+		ClientID:          read(s, "client_id", "", parseUUID),
+		TenantID:          read(s, "tenant_id", "", parseTenant),
+		CertificateFile:   read(s, "certificate_file", "", parseSecretFile),
+		Cloud:             read(s, "cloud", CloudPublic, oneOf(CloudPublic, CloudChina, CloudUSGovernment)),
+		CAFile:            read(s, "ca_file", "", parsePath),
+		SubscriptionShare: read(s, "subscription_share", quota.DefaultShare, parseShare),
+		certificateAt:     s.whereOf("certificate_file"),
 	}
 	if a.Credential == CredentialClientCertificate {
 		for _, name := range []string{"client_id", "tenant_id", "certificate_file"} {

@@ -52,6 +52,8 @@ type Azure struct {
 	CertificateFile string // as written; see CertificatePath
 	Cloud           string // one of the Cloud constants
 	CAFile          string // absolute path of more CA certificates in PEM, or ""
+	// SubscriptionShare is how much keyd may use of what each subscription allows its Key Vaults together.
+	SubscriptionShare float64
 
 	certificateAt position
 }
@@ -79,13 +81,15 @@ const (
 // Vault is one destination with its key exchange key.
 type Vault struct {
 	key.Vault
-	KEK KEK
+	KEK          KEK
+	Share        float64 // how much keyd may use of what the vault allows
+	Subscription string  // UUID in lower case; "": that of all vaults that name none
 }
 
 // KEK is the configuration of a vault's key exchange key.
 type KEK struct {
 	Name         string
-	Fingerprints []key.Fingerprint // of those that are approved; none: the one first used is trusted
+	Fingerprints []key.Fingerprint // the approved ones; none: keyd trusts the first one used
 	Create       bool              // keyd makes it
 	Bits         int               // size when made: 2048, 3072 or 4096
 	Schedule     key.Schedule      // when a new one is made; nil: only on request
@@ -135,7 +139,7 @@ func (c *Config) KEKPins(url string) []key.Fingerprint {
 	return v.KEK.Fingerprints
 }
 
-// VaultPolicies is what is asked of each vault's KEK.
+// VaultPolicies returns what the configuration asks for each vault's KEK.
 func (c *Config) VaultPolicies() []key.VaultPolicy {
 	policies := make([]key.VaultPolicy, len(c.Vaults))
 	for i, v := range c.Vaults {

@@ -29,7 +29,7 @@ func TestFolderIsNotAConfiguration(t *testing.T) {
 	only(t, err, "not a regular file")
 }
 
-func TestEmptyFileLacksWhatIsRequired(t *testing.T) {
+func TestAnEmptyFileIsMissingRequiredFields(t *testing.T) {
 	_, ps := load(t, map[string]string{"keyd.yaml": "# nothing\n"})
 	if len(ps) != 2 || !strings.Contains(ps.Error(), "instance is missing") ||
 		!strings.Contains(ps.Error(), "hsm is missing") {
@@ -43,7 +43,7 @@ func TestLargeFileIsRefused(t *testing.T) {
 	only(t, err, "larger than 1 MiB")
 }
 
-func TestWhatOthersCanWriteIsRefused(t *testing.T) {
+func TestAFileThatOthersCanWriteIsRefused(t *testing.T) {
 	files := map[string]string{"keyd.yaml": base, "keys.d/a.yaml": ""}
 	for _, name := range []string{"keyd.yaml", "keys.d", "keys.d/a.yaml"} {
 		for _, mode := range []os.FileMode{0o775, 0o757} {
@@ -89,7 +89,7 @@ func TestCertificateThatOthersCanReadIsRefused(t *testing.T) {
 	only(t, err, "keyd.yaml:19:21: azure.certificate_file: ")
 }
 
-func TestPINFileIsCheckedByWhoReadsIt(t *testing.T) {
+func TestThePINFileIsCheckedByItsReader(t *testing.T) {
 	path, pin := withPIN(t, 0o600, "1234\n")
 	c, err := config.Load(path)
 	if err != nil {
@@ -123,7 +123,7 @@ func TestPINFromASystemdCredential(t *testing.T) {
 
 	dir := t.TempDir()
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
-	// systemd's own modes can be 0440.
+	// systemd sometimes uses mode 0440.
 	if err := os.WriteFile(filepath.Join(dir, "hsm-pin"), []byte("1234"), 0o440); err != nil {
 		t.Fatal(err)
 	}

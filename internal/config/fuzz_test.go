@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// Whatever the files hold, there is a configuration or at least one problem, and
-// every problem says where.
+// Whatever the files hold, the result is a configuration or at least one problem, and every problem has a place.
 func FuzzBuild(f *testing.F) {
 	f.Add([]byte("instance: a\nhsm: {uri: 'pkcs11:token=a'}\n"), []byte("keys: {a: {vaults: [b]}}\n"))
 	f.Add([]byte("vaults:\n  a:\n    url: https://abc.vault.azure.net\n"), []byte("---\n"))

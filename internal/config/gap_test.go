@@ -19,9 +19,9 @@ func TestTheLongestGapOfASchedule(t *testing.T) {
 		"CRON_TZ=UTC 0 0 29 2 *":   4*year + day,
 		"CRON_TZ=UTC 0 0 31 1,3 *": 306 * day,
 		"CRON_TZ=UTC 0 0,12 * * 1": gapStep,
-		// Summer time ends within it: an hour more.
+		// Summer time ends in it: one hour more.
 		"CRON_TZ=Europe/Berlin @monthly": 31*day + time.Hour,
-		// A firing in the hour that is skipped is late by less than an hour, and not lost.
+		// A firing in the skipped hour comes less than an hour late, and is not lost.
 		"CRON_TZ=Europe/Berlin 30 2 * * 0":  7*day + time.Hour,
 		"CRON_TZ=Europe/Berlin 30 2 31 3 *": 366*day + time.Hour/2,
 		// The clocks skip midnight, and no day is lost.
@@ -41,8 +41,8 @@ func TestTheLongestGapOfASchedule(t *testing.T) {
 	}
 }
 
-// Against walking from firing to firing.
-func TestTheLongestGapIsThatOfAllFirings(t *testing.T) {
+// Compares with stepping from firing to firing.
+func TestTheLongestGapIsTheLongestOfAllGaps(t *testing.T) {
 	for _, text := range []string{"CRON_TZ=Europe/Berlin 30 2 1,15 * *", "CRON_TZ=America/New_York 0 4 * 1,2,6 1-3",
 		"CRON_TZ=Australia/Lord_Howe 15 2 13 * 5", "CRON_TZ=UTC 5 4 29 2,11 *"} {
 		s, err := parseSchedule(text)

@@ -23,7 +23,7 @@ func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
 			if other, twice := first[folded]; twice {
 				remedy := "keep one of them"
 				if other.name != f.name {
-					remedy = "rename one of them: vaults do not tell case apart"
+					remedy = "rename one of them: vaults ignore case"
 				}
 				rep.add(f.at, remedy, "key %s is already at %s", f.name, other.at)
 				continue
@@ -36,7 +36,8 @@ func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
 }
 
 func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
-	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread", "expires_after")
+	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread", "spares",
+		"expires_after")
 	name := strings.TrimPrefix(s.path, "keys.")
 	checkKeyName(c, s, name)
 	p := key.Policy{
@@ -48,6 +49,7 @@ func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
 		Budget:     read(s, "budget", 10, intIn(1, 100_000)),
 		Window:     read(s, "window", 0, durationIn(0, 366*day)),
 		Spread:     read(s, "spread", 0, durationIn(0, 366*day)),
+		Spares:     read(s, "spares", 0, intIn(0, key.MaxSpares)),
 	}
 	readKeyVaults(&p, s, vaults)
 	readSchedule(&p, s)
@@ -108,7 +110,7 @@ func readKeyVaults(p *key.Policy, s *section, vaults knownVaults) {
 		case !ok:
 			s.rep.add(n.at, suggestVault(n.value, vaults.byName), "%s: unknown vault %s", s.name("vaults"), n.value)
 		case seen[folded]:
-			s.rep.add(n.at, "remove one", "%s: vault %s comes twice", s.name("vaults"), n.value)
+			s.rep.add(n.at, "remove one", "%s: vault %s appears twice", s.name("vaults"), n.value)
 		case known.broken:
 		default:
 			checkVaultHolds(p, s, n.at, known.vault)
@@ -144,7 +146,7 @@ func readOperations(s *section) []key.Operation {
 	var ops []key.Operation
 	for _, op := range list(s, "operations", parseOperation) {
 		if slices.Contains(ops, op.value) {
-			s.rep.add(op.at, "remove one", "%s: %s comes twice", s.name("operations"), op.value)
+			s.rep.add(op.at, "remove one", "%s: %s appears twice", s.name("operations"), op.value)
 			continue
 		}
 		ops = append(ops, op.value)

@@ -92,8 +92,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 			Module: "/usr/lib/softhsm/libsofthsm2.so", Token: "keyd", PINFile: "hsm-pin", User: "keyd",
 			StateDir: "/var/lib/keyd/hsm", Sessions: 4, CallTimeout: 30 * time.Second, GenerateTimeout: 5 * time.Minute,
 		},
-		Azure:  config.Azure{Credential: "managed-identity", Cloud: "public"},
-		Vaults: []config.Vault{{Vault: weu, KEK: kek}, {Vault: mhsm, KEK: kek}},
+		Azure:  config.Azure{Credential: "managed-identity", Cloud: "public", SubscriptionShare: 0.5},
+		Vaults: []config.Vault{{Vault: weu, KEK: kek, Share: 0.5}, {Vault: mhsm, KEK: kek, Share: 0.5}},
 		Policies: []key.Policy{{
 			Key: "cmk", Spec: key.RSA4096, Vaults: []key.Vault{weu, mhsm}, ScheduleText: "@monthly",
 			Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Floor: time.Hour, Budget: 10,
@@ -136,10 +136,13 @@ azure:
   certificate_file: client-certificate
   cloud: usgovernment
   ca_file: /etc/ssl/proxy.pem
+  subscription_share: 0.25
 vaults:
   gov:
     url: https://Contoso-Gov.Vault.UsGovCloudAPI.net/
     kek: {name: transfer, fingerprint: "`+print+`", create: false, bits: 3072}
+    share: 0.8
+    subscription: 0000000A-0000-0000-0000-00000000000B
 keys:
   b:
     spec: RSA-2048
@@ -151,6 +154,7 @@ keys:
     budget: 2
     window: 4h
     spread: 30m
+    spares: 2
     expires_after: 123d
   a: {vaults: [gov], retire: never, floor: 0s}
 control: {socket: /run/k.sock, operators: [1000, root], group: ops}
@@ -170,16 +174,18 @@ log: {level: debug, format: json}
 			Credential: "client-certificate", ClientID: "00000000-0000-0000-0000-00000000000a",
 			TenantID:        "contoso.example",
 			CertificateFile: "client-certificate", Cloud: "usgovernment", CAFile: "/etc/ssl/proxy.pem",
+			SubscriptionShare: 0.25,
 		},
 		Vaults: []config.Vault{{Vault: gov, KEK: config.KEK{
-			Name: "transfer", Fingerprints: []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}, Bits: 3072}}},
+			Name: "transfer", Fingerprints: []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}, Bits: 3072},
+			Share: 0.8, Subscription: "0000000a-0000-0000-0000-00000000000b"}},
 		Policies: []key.Policy{
 			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov},
 				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
 				Operations: []key.Operation{key.Encrypt, key.Decrypt},
 				Retire:     key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
-				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute,
+				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, Spares: 2,
 				ExpiresAfter: 123 * 24 * time.Hour},
 		},
 		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "ops"},
@@ -203,7 +209,7 @@ log: {level: debug, format: json}
 	}
 }
 
-func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKeyExchangeKey(t *testing.T) {
+func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKEK(t *testing.T) {
 	const weuLine = "    url: https://contoso-weu.vault.azure.net\n"
 	one, two := "sha256:"+strings.Repeat("1a", 32), "sha256:"+strings.Repeat("2b", 32)
 	c, ps := load(t, map[string]string{"keyd.yaml": strings.Replace(base, weuLine, weuLine+
@@ -223,7 +229,7 @@ func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKeyExchangeKey(t *tes
 	}
 }
 
-// The form in which keyd is introduced to people.
+// The form in which keyd's documents introduce it.
 func TestTypicalConfigurationLoads(t *testing.T) {
 	c := mustLoad(t, `
 instance: hq-1                   # in labels and tags
@@ -263,9 +269,9 @@ func TestExampleLoads(t *testing.T) {
 	}
 }
 
-// Every line of the example that is commented out as "#name: value" must be
-// right, too: people take the comment sign away.
-func TestExampleLoadsWithItsCommentsTakenAway(t *testing.T) {
+// Every commented-out line of the example in the form "#name: value" must be right, too: people remove the comment
+// sign.
+func TestExampleLoadsWithItsCommentSignsRemoved(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/keyd.example.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -328,7 +334,7 @@ zones: 3
 keys.d/a.yaml:3:3: vault again has the same url as weu at keyd.yaml:7:3; keep one of them
 keys.d/a.yaml:4:3: vault MHSM is already at keyd.yaml:9:3; rename one of them: ` +
 		`nicknames that differ only in case are the same
-keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults do not tell case apart
+keys.d/a.yaml:6:3: key CMK is already at keyd.yaml:12:3; rename one of them: vaults ignore case
 keys.d/a.yaml:7:1: instance does not belong in keys.d, where only vaults and keys are read; move it to keyd.yaml
 keys.d/a.yaml:8:1: unknown field zones; write one of vaults, keys`
 	var got []string

@@ -12,7 +12,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 	const (
 		nameRemedy = "use 1 to 127 letters, digits and hyphens (0-9 a-z A-Z -)"
 		urlRemedy  = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign " +
-			"cloud's), and nothing behind"
+			"cloud's), and nothing after it"
 		cronRemedy = `write five fields (minute hour day month weekday), such as "0 3 1 */3 *", or @monthly or ` +
 			`@every 90d`
 		noValue  = "write one value after the colon, or remove the field"
@@ -100,7 +100,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"http", weuURL, "    url: «http://contoso-weu.vault.azure.net\n",
 			`vaults.weu.url: "http://contoso-weu.vault.azure.net" is not an https URL; ` + urlRemedy},
 		{"port", weuURL, "    url: «https://contoso-weu.vault.azure.net:8443\n",
-			`vaults.weu.url: "https://contoso-weu.vault.azure.net:8443" has another port than 443; ` + urlRemedy},
+			`vaults.weu.url: "https://contoso-weu.vault.azure.net:8443" has a port other than 443; ` + urlRemedy},
 		{"trailing dot", weuURL, "    url: «https://contoso-weu.vault.azure.net.\n",
 			`vaults.weu.url: "contoso-weu.vault.azure.net." is not the host of an Azure vault; ` + urlRemedy},
 		{"same url with port", "  mhsm:\n    url: https://contoso.managedhsm.azure.net\n",
@@ -120,6 +120,14 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"other cloud", weuURL, "    url: «https://contoso-weu.vault.azure.cn\n",
 			"vaults.weu.url: the host is in cloud china, and azure.cloud is public; write azure.cloud: china, or a " +
 				"vault of cloud public"},
+		{"share of nothing", weuURL, weuURL + "    share: «0\n",
+			`vaults.weu.share: "0" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
+		{"whole share", weuURL, weuURL + "    share: «1\n",
+			`vaults.weu.share: "1" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
+		{"no number", weuURL, weuURL + "    share: «NaN\n",
+			`vaults.weu.share: "NaN" is not such a share; write a number from 0.05 to 0.9, such as 0.5 for half`},
+		{"subscription", weuURL, weuURL + "    subscription: «prod\n", `vaults.weu.subscription: "prod" is not a ` +
+			`UUID; write an id such as 00000000-0000-0000-0000-000000000000`},
 		{"no url", "  weu:\n" + weuURL, "  «weu: {}\n", "vaults.weu.url is missing; " + urlRemedy},
 		{"same url", "  mhsm:\n    url: https://contoso.managedhsm.azure.net\n",
 			"  «mhsm:\n    url: https://Contoso-Weu.vault.azure.net\n",
@@ -129,12 +137,12 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 				`check shows it`},
 		{"fingerprint twice", weuURL,
 			weuURL + "    kek: {fingerprints: [\"" + onePrint + "\", «\"" + onePrint + "\"]}\n",
-			"vaults.weu.kek.fingerprints: " + onePrint + " comes twice; remove one"},
+			"vaults.weu.kek.fingerprints: " + onePrint + " appears twice; remove one"},
 		{"no fingerprint", weuURL, weuURL + "    kek: {fingerprints: «[]}\n",
 			"vaults.weu.kek.fingerprints is empty; write a fingerprint as keyd kek shows it, or remove the field"},
 		{"both forms of fingerprints", weuURL,
 			weuURL + "    kek: {fingerprint: «\"" + onePrint + "\", fingerprints: [\"" + onePrint + "\"]}\n",
-			"vaults.weu.kek.fingerprint and fingerprints are both there; move it into the list"},
+			"vaults.weu.kek.fingerprint and fingerprints are both set; move it into the list"},
 		{"a schedule for nobody's key", weuURL, weuURL + "    kek: {create: false, schedule: «\"@monthly\"}\n",
 			"vaults.weu.kek.schedule: kek.create is false, so keyd makes no new one; remove it, or let keyd " +
 				"make the key exchange key"},
@@ -147,13 +155,13 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"key twice", schedule, schedule + "  «cmk: {vaults: [weu]}\n",
 			"keys.cmk is already at keyd.yaml:12:3; keep one of them"},
 		{"key twice but for case", schedule, schedule + "  «CMK: {vaults: [weu]}\n",
-			"key CMK is already at keyd.yaml:12:3; rename one of them: vaults do not tell case apart"},
+			"key CMK is already at keyd.yaml:12:3; rename one of them: vaults ignore case"},
 		{"spec", schedule, schedule + "    spec: «RSA-1024\n",
 			`keys.cmk.spec: unknown spec "RSA-1024"; write one of RSA-2048, RSA-3072, RSA-4096`},
 		{"unknown vault", "[weu, mhsm]", "[weu, «mhms]", "keys.cmk.vaults: unknown vault mhms; did you mean mhsm?"},
-		{"vault twice", "[weu, mhsm]", "[weu, «weu]", "keys.cmk.vaults: vault weu comes twice; remove one"},
+		{"vault twice", "[weu, mhsm]", "[weu, «weu]", "keys.cmk.vaults: vault weu appears twice; remove one"},
 		{"vault twice but for case", "[weu, mhsm]", "[weu, «WEU]",
-			"keys.cmk.vaults: vault WEU comes twice; remove one"},
+			"keys.cmk.vaults: vault WEU appears twice; remove one"},
 		{"no vaults", "[weu, mhsm]", "«[]", "keys.cmk.vaults is empty; name at least one vault, or remove the key"},
 		{"vaults is no list", "[weu, mhsm]", "«weu", "keys.cmk.vaults is not a list; write a list, such as [a, b]"},
 		{"vaults missing", "  cmk:\n    vaults: [weu, mhsm]\n", "  «cmk:\n",
@@ -164,7 +172,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.operations has no complete pair, so the key could never be proven; add the missing half of " +
 				"wrapKey and unwrapKey, encrypt and decrypt, or sign and verify"},
 		{"operation twice", schedule, schedule + "    operations: [wrapKey, unwrapKey, «wrapKey]\n",
-			"keys.cmk.operations: wrapKey comes twice; remove one"},
+			"keys.cmk.operations: wrapKey appears twice; remove one"},
 		{"retire", schedule, schedule + "    retire: «always\n",
 			`keys.cmk.retire: unknown value "always"; write never, or {disable_after: 90d}`},
 		{"retire at once", schedule, schedule + "    retire: {disable_after: «1h}\n",
@@ -173,6 +181,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.retire.disable_after is missing; write retire: never, or retire: {disable_after: 90d}"},
 		{"budget", schedule, schedule + "    budget: «0\n",
 			`keys.cmk.budget: "0" is not such a number; write a number from 1 to 100000`},
+		{"spares", schedule, schedule + "    spares: «6\n",
+			`keys.cmk.spares: "6" is not such a number; write a number from 0 to 5`},
 		{"spread", schedule, schedule + "    window: 1h\n    spread: «1h\n",
 			"keys.cmk.spread: 1h is not shorter than the window of 1h; write a spread shorter than the window"},
 		{"expires too soon", schedule, "    schedule: \"CRON_TZ=UTC @monthly\"\n    expires_after: «60d\n",

@@ -73,7 +73,7 @@ func proxyFault(value string) string {
 	case err != nil && strings.Count(value, "/") > 2:
 		return "it holds a / after the host, or in the password: " + encodeIt
 	case err != nil:
-		return "it is no URL: " + formOfIt
+		return "it is not a URL: " + formOfIt
 	case !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme):
 		return "its scheme is none of http, https, socks5 and socks5h"
 	case u.Hostname() == "":
@@ -111,7 +111,7 @@ func noProxyFault(value string) string {
 		case strings.Contains(entry, "://"):
 			return "it holds a URL: write hosts, domains, addresses or networks, separated by commas"
 		case strings.Contains(entry, "/") && err != nil:
-			return "it holds an entry with a / that is no network: write ADDRESS/BITS"
+			return "it holds an entry with a / that is not a network: write ADDRESS/BITS"
 		}
 	}
 	return ""

@@ -36,9 +36,9 @@ func TestAProxyVariableThatCannotBeParsedIsRefused(t *testing.T) {
 		"http://keyd:hunter2@:3128":           "names no host",
 		"http://keyd:hunter2@proxy:":          "port",
 		"http://keyd:hunter2@proxy:99999":     "port",
-		"http://keyd:hunter2@proxy:port":      "is no URL",
+		"http://keyd:hunter2@proxy:port":      "is not a URL",
 		"ftp://keyd:hunter2@proxy":            "scheme",
-		"http://[keyd:hunter2@proxy":          "is no URL",
+		"http://[keyd:hunter2@proxy":          "is not a URL",
 	} {
 		for _, name := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
 			err := config.CheckProxies(environ(name, value))
@@ -51,7 +51,7 @@ func TestAProxyVariableThatCannotBeParsedIsRefused(t *testing.T) {
 	}
 }
 
-func TestAProxyVariableThatCanBeParsedIsTaken(t *testing.T) {
+func TestAProxyVariableThatCanBeParsedIsAccepted(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"", "proxy", "proxy:3128", "http://proxy:3128", "http://proxy:3128/",
 		"https://proxy", "socks5://127.0.0.1:1080",
@@ -63,7 +63,7 @@ func TestAProxyVariableThatCanBeParsedIsTaken(t *testing.T) {
 	}
 }
 
-func TestOnlyTheVariableThatCountsIsChecked(t *testing.T) {
+func TestOnlyTheVariableInEffectIsChecked(t *testing.T) {
 	t.Parallel()
 	env := map[string]string{"HTTPS_PROXY": "http://proxy:3128", "https_proxy": " bad"}
 	if err := config.CheckProxies(func(name string) string { return env[name] }); err != nil {

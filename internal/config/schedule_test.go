@@ -26,11 +26,11 @@ func TestAScheduleWithoutAZoneUsesTheHostsZone(t *testing.T) {
 	last := time.Date(2027, 1, 15, 12, 0, 0, 0, time.FixedZone("far away", 13*60*60))
 	got := s.Next(last)
 	if got.Location() != time.Local || got.Hour() != 3 || !got.Equal(s.Next(last.UTC())) {
-		t.Errorf("%s, and %s after the same time told in UTC", got, s.Next(last.UTC()))
+		t.Errorf("%s, and %s after the same time in UTC", got, s.Next(last.UTC()))
 	}
 }
 
-func TestSchedulesThatAreRight(t *testing.T) {
+func TestValidSchedules(t *testing.T) {
 	for _, text := range []string{
 		"0 3 1 */3 *", "  0\t3 1 * *  ", "TZ=UTC @daily", "CRON_TZ=Asia/Tokyo 0 0 * * MON-FRI", "@yearly", "@every 5s",
 		"@every 90d", "0 0 29 2 *", "0 0 31 2,3 *", "30 2 * * 0", "0 0 30 2 1", "*/15 0-6 ? jan,jul ?",
@@ -46,7 +46,7 @@ func TestSchedulesThatAreRight(t *testing.T) {
 	}
 }
 
-func TestSchedulesThatAreWrong(t *testing.T) {
+func TestInvalidSchedules(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                           "is empty",
 		"TZ=":                        "names no time zone",
@@ -94,7 +94,7 @@ func TestPace(t *testing.T) {
 		schedule string
 		floor    time.Duration
 		budget   int
-		want     string // "" when the pace is right
+		want     string // "" if the pace is right
 	}{
 		{"@daily", day, 1, ""},
 		{"@daily", day + time.Second, 1, "it fires 1d apart, and the floor is 24h0m1s"},
@@ -132,7 +132,7 @@ func TestDurationsTakeDays(t *testing.T) {
 	}
 }
 
-func TestSuggestionsAreNear(t *testing.T) {
+func TestSuggestionsAreSimilar(t *testing.T) {
 	known := []string{"vaults", "schedule", "spec", "operations"}
 	for word, want := range map[string]string{
 		"valuts": "did you mean vaults?", "Schedule": "did you mean schedule?", "spce": "did you mean spec?",

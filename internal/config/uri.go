@@ -68,7 +68,7 @@ func (u *URI) pathAttribute(name string) (attribute, error) {
 				"%s is not a path attribute", name)
 	case "object", "type", "id":
 		return attribute{},
-			faultf("remove it: keyd finds its keys by itself", "%s names an object, and keyd wants a token", name)
+			faultf("remove it: keyd finds its keys by itself", "%s names an object, and keyd expects a token", name)
 	}
 	return attribute{}, unknownAttribute(name, "token", "serial", "model", "manufacturer")
 }
@@ -109,7 +109,7 @@ func (u *URI) set(attr, extra string, find func(string) (attribute, error), seen
 		return err
 	}
 	if seen[name] {
-		return faultf("keep one of them", "%s comes twice", name)
+		return faultf("keep one of them", "%s appears twice", name)
 	}
 	seen[name] = true
 	value, err := decodeAttribute(name, raw, extra)

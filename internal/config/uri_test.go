@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestURIsThatAreRight(t *testing.T) {
+func TestValidURIs(t *testing.T) {
 	for text, want := range map[string]URI{
 		"pkcs11:token=keyd?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/etc/keyd/pin": {
 			Token: "keyd", ModulePath: "/usr/lib/softhsm/libsofthsm2.so", PINSource: "/etc/keyd/pin"},
@@ -25,7 +25,7 @@ func TestURIsThatAreRight(t *testing.T) {
 	}
 }
 
-func TestURIsThatAreWrong(t *testing.T) {
+func TestInvalidURIs(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                       "does not begin with pkcs11:",
 		"http://x":               "does not begin with pkcs11:",
@@ -34,8 +34,8 @@ func TestURIsThatAreWrong(t *testing.T) {
 		"pkcs11:token=a?":        "name=value",
 		"pkcs11:=a":              "name=value",
 		"pkcs11:token=":          "token is empty",
-		"pkcs11:token=a;token=a": "token comes twice",
-		"pkcs11:token=a?pin-source=/a&pin-source=/a":     "pin-source comes twice",
+		"pkcs11:token=a;token=a": "token appears twice",
+		"pkcs11:token=a?pin-source=/a&pin-source=/a":     "pin-source appears twice",
 		"pkcs11:token=a b":                               "must be encoded",
 		"pkcs11:token=a/b":                               "must be encoded",
 		"pkcs11:token=a#b":                               "must be encoded",

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/quota"
 )
 
 // suffix is the end of the host names of one service in one cloud.
@@ -32,7 +33,7 @@ func suffixes() []suffix {
 var hostForm = regexp.MustCompile(`^[a-z][0-9a-z-]{1,22}[0-9a-z]$`)
 
 const urlRemedy = "write https://NAME.vault.azure.net or https://NAME.managedhsm.azure.net (or the sovereign " +
-	"cloud's), and nothing behind"
+	"cloud's), and nothing after it"
 
 // ParseVaultURL returns the canonical form of a vault's URL (see key.Origin) and derives kind and cloud from the host.
 // The error says what to write instead.
@@ -49,7 +50,7 @@ func ParseVaultURL(s string) (canonical string, kind key.VaultKind, cloud string
 	case u.User != nil:
 		return "", "", "", faultf(urlRemedy+"; credentials belong in azure", "the URL has a user")
 	case strings.Contains(host, ":"):
-		return "", "", "", faultf(urlRemedy, "%q has another port than 443", s)
+		return "", "", "", faultf(urlRemedy, "%q has a port other than 443", s)
 	case err != nil:
 		return "", "", "", faultf(urlRemedy, "%q is not the host of an Azure vault", u.Host)
 	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || strings.Contains(s, "#"):
@@ -126,7 +127,7 @@ func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 }
 
 func readVault(c *Config, s *section) place {
-	s.only("url", "kek")
+	s.only("url", "kek", "share", "subscription")
 	name := strings.TrimPrefix(s.path, "vaults.")
 	p := place{at: s.at, broken: true}
 	if !key.ValidName(name) {
@@ -136,6 +137,8 @@ func readVault(c *Config, s *section) place {
 	s.require("url", urlRemedy)
 	p.vault.Name = name
 	p.vault.KEK = readKEK(s.sub("kek"))
+	p.vault.Share = read(s, "share", quota.DefaultShare, parseShare)
+	p.vault.Subscription = strings.ToLower(read(s, "subscription", "", parseUUID))
 	p.vault.URL = read(s, "url", "", func(text string) (string, error) {
 		canonical, kind, cloud, err := ParseVaultURL(text)
 		if err != nil {
@@ -181,13 +184,13 @@ func readFingerprints(s *section) (pins []key.Fingerprint) {
 		return pins
 	}
 	if s.has("fingerprint") {
-		s.rep.add(s.whereOf("fingerprint"), "move it into the list", "%s and fingerprints are both there",
+		s.rep.add(s.whereOf("fingerprint"), "move it into the list", "%s and fingerprints are both set",
 			s.name("fingerprint"))
 	}
 	before := len(s.rep.problems)
 	for _, f := range list(s, "fingerprints", parseFingerprint) {
 		if slices.Contains(pins, f.value) {
-			s.rep.add(f.at, "remove one", "%s: %s comes twice", s.name("fingerprints"), f.value)
+			s.rep.add(f.at, "remove one", "%s: %s appears twice", s.name("fingerprints"), f.value)
 			continue
 		}
 		pins = append(pins, f.value)

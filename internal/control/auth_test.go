@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
@@ -64,7 +65,7 @@ func TestMain(m *testing.M) {
 func bePeer(socket string) int {
 	c := Dial(socket)
 	ctx := context.Background()
-	_, readErr := c.Snapshot(ctx)
+	_, readErr := c.Snapshot(ctx, status.Selection{})
 	_, actErr := c.Rotate(ctx, RotateOptions{Keys: []string{"a"}})
 	io.WriteString(os.Stdout, outcome(readErr)+" "+outcome(actErr))
 	return 0

@@ -14,14 +14,14 @@ import (
 // Backend is what the server needs from the daemon. A *UsageError or *RefusedError
 // reaches the client as such; any other error reaches it as a failure with its text.
 type Backend interface {
-	Snapshot() status.Snapshot
+	Snapshot(sel status.Selection) status.Snapshot
 	// Subscribe delivers events until ctx ends, and then closes the channel.
 	// A slow reader loses events; it never holds up the loop.
 	Subscribe(ctx context.Context) <-chan status.Event
 	// Rotate records one request per key, or none at all. No keys means every
 	// configured key.
 	Rotate(ctx context.Context, actor string, o RotateOptions) ([]Accepted, error)
-	// RotateKEK records a request for a new key exchange key of the vault with this nickname.
+	// RotateKEK records a request for a new KEK in the vault with this nickname.
 	RotateKEK(ctx context.Context, actor, vault, reason string) (KEKAccepted, error)
 	Pause(ctx context.Context, actor, keyName, reason string) error
 	Resume(ctx context.Context, actor, keyName, reason string) error
@@ -30,12 +30,12 @@ type Backend interface {
 	// Adopt records consent to what the Adoption with this token showed.
 	Adopt(ctx context.Context, actor, keyName, reason, token string) error
 	Plan(ctx context.Context) ([]status.Planned, error)
-	// Explain is what each rule of the plan says of one key.
+	// Explain returns what each rule of the plan says about one key.
 	Explain(ctx context.Context, keyName string) (status.Explanation, error)
 	Check(ctx context.Context) ([]status.Check, error)
 	Reload(ctx context.Context, actor string) error
-	// Audit calls fn with each entry from number from on, oldest first, only
-	// those of keyName unless that is "". It stops at fn's first error.
+	// Audit calls fn with each entry from number from on, oldest first; with a keyName, only entries about that key.
+	// It stops at fn's first error.
 	Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error
 	VerifyAudit(ctx context.Context) (AuditReport, error)
 	// ExportAudit writes the requested part of the audit chain.
@@ -64,11 +64,11 @@ type Accepted struct {
 	Joined bool `json:"joined,omitempty"`
 }
 
-// KEKAccepted is a recorded request for a new key exchange key.
+// KEKAccepted is a recorded request for a new KEK.
 type KEKAccepted struct {
 	Vault   string `json:"vault"` // nickname
 	Request key.ID `json:"request"`
-	// Joined: a request was pending already, and this is its id.
+	// Joined: a request was already pending, and this is its id.
 	Joined bool `json:"joined,omitempty"`
 }
 
@@ -85,7 +85,7 @@ type AuditReport struct {
 	Entries    uint64 `json:"entries"`
 	Head       string `json:"head"` // the hash of the last entry
 	Consistent bool   `json:"consistent"`
-	Problem    string `json:"problem,omitempty"` // where it is not consistent
+	Problem    string `json:"problem,omitempty"` // the place where it is inconsistent
 }
 
 // AuditKey is the public half of an audit key.
@@ -97,7 +97,7 @@ type AuditKey struct {
 // Actor is the person or program behind a connection, for the audit.
 type Actor struct {
 	UID  uint32
-	Name string // "" when the system does not know the uid
+	Name string // "" if the system does not know the uid
 }
 
 // String returns text such as "uid 1000 (alice)".

@@ -28,10 +28,9 @@ const (
 	slowTimeout  = 10 * time.Minute
 )
 
-// Client talks to the daemon behind one control socket. Its methods return an
-// error that wraps ErrUnreachable when no daemon answers, a *RefusedError when
-// it will not, a *UsageError when the request makes no sense, and any other
-// error when the daemon tried and failed.
+// Client talks to the daemon behind one control socket. Its methods return an error that wraps ErrUnreachable if no
+// daemon answers, a *RefusedError if the daemon refuses, a *UsageError if the request makes no sense, and any other
+// error if the daemon tried and failed.
 type Client struct {
 	path string
 	http *http.Client
@@ -50,9 +49,10 @@ func Dial(path string) *Client {
 	}}}
 }
 
-// Snapshot returns the daemon's state.
-func (c *Client) Snapshot(ctx context.Context) (status.Snapshot, error) {
-	return get[status.Snapshot](ctx, c, quickTimeout, "/v1/snapshot")
+// Snapshot returns the daemon's state, with the keys that are asked for. When more are named than fit into a request,
+// it has every key.
+func (c *Client) Snapshot(ctx context.Context, sel status.Selection) (status.Snapshot, error) {
+	return get[status.Snapshot](ctx, c, quickTimeout, "/v1/snapshot"+selectionQuery(sel))
 }
 
 // Subscribe delivers events from now on, until ctx ends or the daemon goes; then
@@ -82,12 +82,12 @@ func (c *Client) Subscribe(ctx context.Context) (<-chan status.Event, error) {
 	return events, nil
 }
 
-// Rotate requests a rotation of each key now, or of none if one of them is refused.
+// Rotate requests a rotation of each key now. If the daemon refuses one of them, it requests none.
 func (c *Client) Rotate(ctx context.Context, o RotateOptions) ([]Accepted, error) {
 	return post[[]Accepted](ctx, c, quickTimeout, "/v1/rotate", o)
 }
 
-// RotateKEK asks for a new key exchange key of the vault with this nickname.
+// RotateKEK requests a new KEK in the vault with this nickname.
 func (c *Client) RotateKEK(ctx context.Context, vault, reason string) (KEKAccepted, error) {
 	return post[KEKAccepted](ctx, c, quickTimeout, "/v1/kek/rotate", vaultRequest{Vault: vault, Reason: reason})
 }
@@ -120,7 +120,7 @@ func (c *Client) Plan(ctx context.Context) ([]status.Planned, error) {
 	return get[[]status.Planned](ctx, c, slowTimeout, "/v1/plan")
 }
 
-// Explain shows what each rule of the plan says of one key.
+// Explain shows what each rule of the plan says about one key.
 func (c *Client) Explain(ctx context.Context, keyName string) (status.Explanation, error) {
 	return get[status.Explanation](ctx, c, slowTimeout, "/v1/plan/explain?"+url.Values{"key": {keyName}}.Encode())
 }
@@ -136,8 +136,7 @@ func (c *Client) Reload(ctx context.Context) error {
 	return err
 }
 
-// Audit calls fn with each entry of the audit chain from number from on, only
-// those of keyName unless that is "".
+// Audit calls fn with each entry of the audit chain from number from on; with a keyName, only entries about that key.
 func (c *Client) Audit(ctx context.Context, from uint64, keyName string, fn func(AuditEntry) error) error {
 	query := url.Values{"from": {strconv.FormatUint(from, 10)}, "key": {keyName}}
 	body, trailers, err := c.open(ctx, http.MethodGet, "/v1/audit?"+query.Encode(), nil)
@@ -230,8 +229,8 @@ func exchange[T any](ctx context.Context, c *Client, limit time.Duration, method
 	return answer, nil
 }
 
-// open sends a request and returns the body of a successful answer and its trailers,
-// which are complete once the body was read to its end.
+// open sends a request. It returns the body of a successful answer, and the trailers, which are complete once the
+// caller has read the whole body.
 func (c *Client) open(ctx context.Context, method, path string, body any) (io.ReadCloser, http.Header, error) {
 	var sent io.Reader
 	if body != nil {

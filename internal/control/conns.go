@@ -15,8 +15,7 @@ import (
 // uid's oldest idle connection; if none is idle, the server drops the new one.
 const maxPerUID = 64
 
-// conns counts connections by uid, so that one user's idle ones starve nobody,
-// not even that user.
+// conns counts connections by uid, so that the idle ones of one user starve nobody, not even that user.
 type conns struct {
 	metrics *metrics
 

@@ -22,12 +22,14 @@ const requestID = key.ID("00112233445566778899aabbccddeeff")
 
 // fake is a Backend that answers from its fields and notes who did what.
 type fake struct {
-	mu     sync.Mutex
-	snap   status.Snapshot
-	done   []string
-	err    error // every changing call's answer
-	audit  []AuditEntry
-	broken error // ends Audit and Backup after what they wrote
+	mu   sync.Mutex
+	snap status.Snapshot
+	// selected is what the last snapshot was asked for.
+	selected status.Selection
+	done     []string
+	err      error // every changing call's answer
+	audit    []AuditEntry
+	broken   error // ends Audit and Backup after what they wrote
 	// subscribed gets each subscription's channel.
 	subscribed chan chan status.Event
 }
@@ -53,9 +55,10 @@ func (f *fake) setSnapshot(s status.Snapshot) {
 	f.snap = s
 }
 
-func (f *fake) Snapshot() status.Snapshot {
+func (f *fake) Snapshot(sel status.Selection) status.Snapshot {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.selected = sel
 	return f.snap
 }
 

@@ -84,7 +84,13 @@ func (c *Client) Follow(ctx context.Context, events <-chan status.Event, accepte
 // look reads the state, because events may have been lost. The end of the events shows
 // that the daemon is unreachable.
 func (c *Client) look(ctx context.Context, f *follower) {
-	if snap, err := c.Snapshot(ctx); err == nil {
+	var sel status.Selection
+	for name := range f.waiting { // in random order: of many keys, each look sees some
+		if len(sel.Only) < maxOnly {
+			sel.Only = append(sel.Only, name)
+		}
+	}
+	if snap, err := c.Snapshot(ctx, sel); err == nil {
 		f.settle(snap)
 	}
 }

@@ -58,7 +58,7 @@ func TestFollowEndsWhenEveryRequestIsAnswered(t *testing.T) {
 	}
 }
 
-func TestFollowTellsOfAHoldAndWaitsForTheRest(t *testing.T) {
+func TestFollowReportsAHoldAndWaitsForTheRest(t *testing.T) {
 	b := newFake()
 	f := follow(t, t.Context(), Dial(serve(t, b, everyone)))
 	in := <-b.subscribed

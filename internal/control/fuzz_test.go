@@ -20,8 +20,8 @@ type answerWriter struct{ *httptest.ResponseRecorder }
 func (answerWriter) SetReadDeadline(time.Time) error  { return nil }
 func (answerWriter) SetWriteDeadline(time.Time) error { return nil }
 
-// Whatever request arrives, nothing panics; a reader never acts; what an operator
-// asks reaches the daemon only in one printable line.
+// Whatever request arrives, nothing panics, a reader never acts, and the daemon gets an operator's text only as one
+// printable line.
 func FuzzServer(f *testing.F) {
 	for _, r := range routes() {
 		f.Add([]byte(r.pattern + " HTTP/1.1\r\nHost: keyd\r\nContent-Length: 0\r\n\r\n"))
@@ -64,7 +64,7 @@ func FuzzServer(f *testing.F) {
 			}
 			for _, line := range did {
 				if strings.ContainsAny(line, "\r\n\x1b\x00") {
-					t.Errorf("the daemon was told %q", line)
+					t.Errorf("the daemon received %q", line)
 				}
 			}
 		}

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// leaveDead leaves a socket behind on which nobody listens.
+// leaveDead leaves a socket on which nobody listens.
 func leaveDead(t *testing.T, path string) {
 	t.Helper()
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path})
@@ -96,7 +96,7 @@ func TestListenExplainsWhatItCannot(t *testing.T) {
 	}
 }
 
-func TestOfManyStartingAtOnceOneWins(t *testing.T) {
+func TestOfManyServersStartingAtOnceOneWins(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.sock")
 	leaveDead(t, path)
 	var wg sync.WaitGroup
@@ -118,7 +118,7 @@ func TestOfManyStartingAtOnceOneWins(t *testing.T) {
 	}
 }
 
-// A process forks before it executes, and the child has its parent's descriptors till then.
+// A process forks before it executes, and until then the child has its parent's descriptors.
 func TestALockIsReleasedEvenWhileAChildHasACopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keyd.sock")
 	first, err := Listen(path, "")

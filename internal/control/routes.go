@@ -73,7 +73,11 @@ type keyRequest struct {
 }
 
 func (c *call) snapshot(context.Context) error {
-	return c.answer(http.StatusOK, c.backend.Snapshot())
+	sel, err := parseSelection(c.r.URL.Query())
+	if err != nil {
+		return err
+	}
+	return c.answer(http.StatusOK, c.backend.Snapshot(sel))
 }
 
 func (c *call) events(ctx context.Context) error {
@@ -133,7 +137,7 @@ func (c *call) rotateKEK(ctx context.Context) error {
 		return &UsageError{fmt.Sprintf("%q cannot be the name of a vault", q.Vault)}
 	}
 	if q.Reason == "" {
-		return &UsageError{"a reason is needed: it goes into the audit"}
+		return &UsageError{"a reason is required: the audit records it"}
 	}
 	if err := checkText("reason", q.Reason); err != nil {
 		return err
@@ -175,7 +179,7 @@ func (c *call) onKey(act func(keyRequest) error) error {
 		return err
 	}
 	if q.Reason == "" {
-		return &UsageError{"a reason is needed: it goes into the audit"}
+		return &UsageError{"a reason is required: the audit records it"}
 	}
 	if err := checkText("reason", q.Reason); err != nil {
 		return err

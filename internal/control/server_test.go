@@ -58,7 +58,7 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 	}
 }
 
-func TestReadingAnswersTravelWhole(t *testing.T) {
+func TestAnswersToReadersArriveWhole(t *testing.T) {
 	f := newFake()
 	f.snap = status.Snapshot{Version: "1", Keys: []status.Key{{Name: "a", State: status.StateOK}}}
 	for i := range 3 {
@@ -67,7 +67,7 @@ func TestReadingAnswersTravelWhole(t *testing.T) {
 	}
 	c := Dial(serve(t, f, everyone))
 	ctx := t.Context()
-	snap, err := c.Snapshot(ctx)
+	snap, err := c.Snapshot(ctx, status.Selection{})
 	if err != nil || !cmp.Equal(snap, f.snap) {
 		t.Errorf("snapshot %+v, %v", snap, err)
 	}
@@ -158,8 +158,7 @@ func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 	}
 }
 
-// raw sends a request with these headers and returns the answer's status; 0 when
-// the connection was cut instead.
+// raw sends a request with these headers and returns the answer's status; 0 if the server cut the connection instead.
 func raw(t *testing.T, socket, method, path, header, body string) (code int, text string) {
 	t.Helper()
 	conn, err := net.Dial("unix", socket)
@@ -206,7 +205,7 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 	}
 	for _, test := range []struct{ method, path, body, says string }{
 		{"POST", "/v1/adopt", `{"key":"a","reason":"x"}`, "adopt needs the token of the adoption that was shown"},
-		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is needed: it goes into the audit"},
+		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is required: the audit records it"},
 		{"GET", "/v1/audit?from=first", "", "from must be the number of an audit entry"},
 		{"GET", "/v1/audit/export?format=pdf", "", "there is no export format "},
 		{"GET", "/v1/audit/export?format=csv&since=today", "", "since must be an RFC 3339 time"},
@@ -245,7 +244,7 @@ func TestThousandIdleConnectionsStarveNobody(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Second) // less than any idle timeout
 	defer cancel()
-	if _, err := Dial(socket).Snapshot(ctx); err != nil {
+	if _, err := Dial(socket).Snapshot(ctx, status.Selection{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -265,7 +264,7 @@ func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := c.Snapshot(ctx); !errors.Is(err, ErrUnreachable) {
+	if _, err := c.Snapshot(ctx, status.Selection{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("one request too many: %v", err)
 	}
 	in <- status.Event{Key: "a"}
@@ -274,7 +273,7 @@ func TestBusyConnectionsAreNotDroppedForNewOnes(t *testing.T) {
 	}
 }
 
-// stuck is a Backend whose checks end only with their requests.
+// stuck is a Backend whose checks end only when their requests do.
 type stuck struct {
 	*fake
 	begun chan struct{}
@@ -335,11 +334,11 @@ func TestStreamsEndWhenTheServerStops(t *testing.T) {
 
 func TestNoDaemonIsUnreachable(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := Dial(dir + "/none.sock").Snapshot(t.Context()); !errors.Is(err, ErrUnreachable) {
+	if _, err := Dial(dir+"/none.sock").Snapshot(t.Context(), status.Selection{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("no socket: %v", err)
 	}
 	leaveDead(t, dir+"/dead.sock")
-	if _, err := Dial(dir + "/dead.sock").Snapshot(t.Context()); !errors.Is(err, ErrUnreachable) {
+	if _, err := Dial(dir+"/dead.sock").Snapshot(t.Context(), status.Selection{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("dead socket: %v", err)
 	}
 }

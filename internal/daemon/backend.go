@@ -13,6 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -20,7 +21,7 @@ import (
 // Subscribe delivers the loop's events until ctx ends.
 func (d *Daemon) Subscribe(ctx context.Context) <-chan status.Event { return d.hub.subscribe(ctx) }
 
-// policy finds a managed key; its name may be in another case.
+// policy finds a managed key by its name, whose case may differ.
 func (d *Daemon) policy(name string) (key.Policy, error) {
 	p, ok := d.loop.Policy(name)
 	if !ok {
@@ -29,7 +30,7 @@ func (d *Daemon) policy(name string) (key.Policy, error) {
 	return p, nil
 }
 
-// refusal gives a refused request the control room's type.
+// refusal converts a refusal to the control room's type.
 func refusal(err error) error {
 	if reason, ok := rotate.IsRefused(err); ok {
 		return &control.RefusedError{Text: reason}
@@ -37,9 +38,8 @@ func refusal(err error) error {
 	return err
 }
 
-// Rotate records one request per key. Every key is looked at first, so that none is
-// recorded when one that was named makes no sense. When none is named, those that
-// are held are left out.
+// Rotate records one request per key. It checks every key first: if one named key makes no sense, it records none. If
+// no key is named, it leaves out those that are held.
 func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptions) ([]control.Accepted, error) {
 	policies, err := d.toRotate(ctx, o)
 	if err != nil {
@@ -62,12 +62,12 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 			return accepted, refusal(err)
 		}
 		accepted = append(accepted, control.Accepted{Key: p.Key, Request: q.ID, Joined: joined})
-		d.loop.Poke(p.Key)
+		d.loop.Poke(p.Key, priority.Operator)
 	}
 	return accepted, nil
 }
 
-// toRotate is the keys that are meant and may be asked for.
+// toRotate returns the requested keys that may be rotated.
 func (d *Daemon) toRotate(ctx context.Context, o control.RotateOptions) (policies []key.Policy, err error) {
 	names := o.Keys
 	if len(names) == 0 {
@@ -100,7 +100,7 @@ func (d *Daemon) toRotate(ctx context.Context, o control.RotateOptions) (policie
 	return policies, nil
 }
 
-// urls turns nicknames into the URLs by which records know vaults.
+// urls converts nicknames to the URLs by which records know vaults.
 func urls(p key.Policy, nicknames []string) (out []string, err error) {
 	for _, name := range nicknames {
 		found := false
@@ -140,25 +140,25 @@ func (d *Daemon) Adoption(ctx context.Context, name string) (status.Adoption, er
 	if err != nil {
 		return status.Adoption{}, err
 	}
-	a, err := d.rotator.Adoption(ctx, p)
+	a, err := d.rotator.Adoption(priority.With(ctx, priority.Operator), p)
 	return a, refusal(err)
 }
 
-// Adopt records consent to what was shown under the token.
+// Adopt records consent to what was shown with the token.
 func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) error {
 	p, err := d.policy(name)
 	if err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Adopt(ctx, p, actor, reason, token))
+	return d.poked(p.Key, d.rotator.Adopt(priority.With(ctx, priority.Operator), p, actor, reason, token))
 }
 
 func (d *Daemon) poked(name string, err error) error {
-	d.loop.Poke(name)
+	d.loop.Poke(name, priority.Operator)
 	return refusal(err)
 }
 
-// Plan is the next step of every key by what was last seen.
+// Plan returns the next step of every key, based on the last observation.
 func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 	var out []status.Planned
 	at := time.Now()
@@ -177,7 +177,7 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 	return out, nil
 }
 
-// Explain is what each rule says of one key, by what was last seen.
+// Explain returns what each rule says about one key, based on the last observation.
 func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, error) {
 	p, err := d.policy(name)
 	if err != nil {
@@ -204,7 +204,7 @@ func explanation(in plan.Input) status.Explanation {
 	return e
 }
 
-// planned shows a step to people and programs.
+// planned is a step as people and programs see it.
 func planned(in plan.Input, step plan.Step) status.Planned {
 	out := status.Planned{
 		Key: in.Policy.Key, Step: string(step.Kind), Why: step.Why, Generation: step.Generation, At: step.Until,
@@ -230,7 +230,7 @@ func (d *Daemon) ExportAudit(ctx context.Context, r audit.Request, w io.Writer) 
 
 // AuditKey asks the HSM side for the public half of the key that signs checkpoints.
 func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
-	m, present, err := d.hsm.AuditKey(ctx)
+	m, present, err := d.hsm.AuditKey(priority.With(ctx, priority.Operator))
 	if err != nil {
 		return control.AuditKey{}, err
 	}
@@ -245,7 +245,7 @@ func (d *Daemon) AuditKey(ctx context.Context) (control.AuditKey, error) {
 
 // Checkpoint has the chain's head signed now.
 func (d *Daemon) Checkpoint(ctx context.Context, actor string) (key.Checkpoint, error) {
-	return d.keeper.Checkpoint(ctx, actor)
+	return d.keeper.Checkpoint(priority.With(ctx, priority.Operator), actor)
 }
 
 // VerifyAudit walks the whole chain.

@@ -7,12 +7,14 @@ import (
 	"github.com/keyd-project/keyd/internal/check"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// Check tries once everything that keyd needs. It changes nothing.
+// Check tries everything that keyd needs once. It changes nothing.
 func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
+	ctx = priority.With(ctx, priority.Operator)
 	return check.Run(ctx, check.Parts{
 		ConfigPath: d.opts.ConfigPath, Config: d.config(), Store: d.store, Keys: d.loop, Observer: d.observer,
 		Health: d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),

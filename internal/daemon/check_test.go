@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Nothing answers here, and the proxy is at a port where nobody listens.
-func TestACheckWithoutAnythingSaysWhatToDoOnEveryLine(t *testing.T) {
+// Nothing answers here, and the proxy's address is a port on which nobody listens.
+func TestACheckInWhichNothingAnswersSaysWhatToDoOnEveryLine(t *testing.T) {
 	d, _ := newDaemon(t)
 	lines, _ := d.Check(ended(t))
 	failed := map[string]bool{}
@@ -28,7 +28,7 @@ func TestACheckWithoutAnythingSaysWhatToDoOnEveryLine(t *testing.T) {
 	}
 }
 
-// ended is a context that has ended: nothing that is asked has time to answer.
+// ended is a context that has ended: no call has time to answer.
 func ended(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -36,7 +36,7 @@ func ended(t *testing.T) context.Context {
 	return ctx
 }
 
-// checkedFor is the one line of a check that has this area and name.
+// checkedFor is the one line of a check with this area and name.
 func checkedFor(ctx context.Context, t *testing.T, d *Daemon, area, name string) status.Check {
 	t.Helper()
 	lines, _ := d.Check(ctx)

@@ -7,7 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// credentialPause is how often the credential's file is read again.
+// credentialPause is how often keyd reads the credential's file again.
 const credentialPause = 5 * time.Second
 
 func (d *Daemon) credential() *vault.Credential {
@@ -16,7 +16,7 @@ func (d *Daemon) credential() *vault.Credential {
 	return d.cred
 }
 
-// watchCredential looks after the credential's file until ctx ends.
+// watchCredential watches the credential's file until ctx ends.
 func (d *Daemon) watchCredential(ctx context.Context) {
 	tick := time.NewTicker(credentialPause)
 	defer tick.Stop()
@@ -35,17 +35,15 @@ func (d *Daemon) watchCredential(ctx context.Context) {
 	}
 }
 
-// lookAtCredential takes over a renewed certificate or token, and has every key tried
-// at once, because what it waits for may be just that.
+// lookAtCredential switches to a renewed certificate or token, and wakes every key at once, because that may be what
+// they wait for.
 func (d *Daemon) lookAtCredential(cred *vault.Credential, before vault.CredentialState) vault.CredentialState {
 	state := cred.Reread()
 	d.vaultSeen.Credential(state)
 	if state.Renewals > before.Renewals {
 		d.log.Info("the credential's file was read again", "file", state.File)
 		d.observer.AskAgain()
-		for _, name := range d.loop.Names() {
-			d.loop.Poke(name)
-		}
+		d.loop.PokeAll()
 	}
 	if state.Err != nil && before.Err == nil {
 		d.log.Warn("the credential's file cannot be used", "file", state.File, "error", state.Err.Error())

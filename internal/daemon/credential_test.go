@@ -26,7 +26,7 @@ var applicationKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
-// certificateUntil writes a certificate with its key that ends then.
+// certificateUntil writes a certificate with its key. The certificate ends at the given time.
 func certificateUntil(t *testing.T, file string, ends time.Time) {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: ends.Add(-time.Hour), NotAfter: ends}
@@ -45,7 +45,7 @@ func certificateUntil(t *testing.T, file string, ends time.Time) {
 const byCertificate = "azure: {credential: client-certificate, tenant_id: contoso.example, " +
 	"client_id: 7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11, certificate_file: %}"
 
-// signingInBy gives a daemon that signs in by a certificate.
+// signingInBy makes a daemon that signs in with a certificate.
 func signingInBy(t *testing.T, ends time.Time) (d *Daemon, file string, err error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -78,7 +78,7 @@ func signingInBy(t *testing.T, ends time.Time) (d *Daemon, file string, err erro
 	return d, file, err
 }
 
-func TestACertificatesEndIsShownAndARenewedOneTakenOver(t *testing.T) {
+func TestStatusShowsTheCertificatesExpiryAndKeydUsesARenewedOne(t *testing.T) {
 	soon, late := time.Now().
 		Add(time.Hour).
 		Truncate(time.Second),

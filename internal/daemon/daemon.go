@@ -1,6 +1,5 @@
-// Package daemon puts keyd together: it makes every room, starts them, reloads
-// their configuration and stops them in the reverse order. Its rule: it is the
-// only place that knows everyone, and it decides nothing about keys.
+// Package daemon puts keyd together: it makes every room, starts them, reloads their configuration, and stops them in
+// reverse order. Its rule: it is the only place that knows every room, and it decides nothing about keys.
 package daemon
 
 import (
@@ -11,8 +10,10 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
@@ -29,16 +30,16 @@ import (
 	"github.com/keyd-project/keyd/internal/web"
 )
 
-// Options is what the command line gives the daemon.
+// Options are what the command line passes to the daemon.
 type Options struct {
 	ConfigPath string
 	Version    string
-	Once       bool // end when nothing is due
+	Once       bool // end as soon as nothing is due
 	Logger     *slog.Logger
-	// HSMCommand starts the HSM side as a child: program and arguments. It is
-	// not used when the configuration names the socket of keyd-hsm.
+	// HSMCommand starts the HSM side as a child: program and arguments. The daemon does not use it if the
+	// configuration names keyd-hsm's socket.
 	HSMCommand []string
-	Reload     <-chan struct{} // a value asks for a reload, as SIGHUP does
+	Reload     <-chan struct{} // each value asks for a reload, as SIGHUP does
 }
 
 // Daemon is one running keyd.
@@ -51,31 +52,35 @@ type Daemon struct {
 
 	store    Store
 	hsm      *hsm.Client
-	sup      *hsm.Supervisor // nil when the HSM side is a service of its own
+	sup      *hsm.Supervisor // nil if the HSM side is a service of its own
 	observer *observe.Observer
 	rotator  *rotate.Rotator
 	loop     *rotate.Loop
 	keeper   *audit.Keeper
 	health   *health.Health
 	hub      *hub
-	// histories is what looks and proofs of the last day showed.
+	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
+	standings *standings
 	control   *control.Server
 	web       *web.Server
+	// changed has room for one word that something changed that a status line may show.
+	changed chan struct{}
 
-	reloading sync.Mutex // one reload at a time
+	reloading sync.Mutex // allows one reload at a time
 	mu        sync.RWMutex
 	cfg       *config.Config
 	vaults    map[string]*vault.Client // by URL
 	cred      *vault.Credential
+	limits    *vault.Limits
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
-	readyAt   time.Time
-	refused   error // the last reload; nil when it was taken over
+	readyAt   atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
+	looked    chan struct{}             // closed when it has
+	refused   error                     // by the last reload; nil if it succeeded
 }
 
-// Run is keyd's whole life: it returns when ctx ends and all is stopped, or with
-// the error that kept it from starting.
+// Run runs keyd. It returns when ctx ends and everything has stopped, or with the error that kept keyd from starting.
 func Run(ctx context.Context, o Options) error {
 	cfg, err := config.Load(o.ConfigPath)
 	if err != nil {
@@ -91,7 +96,7 @@ func Run(ctx context.Context, o Options) error {
 	return errors.Join(d.run(ctx), d.store.Close())
 }
 
-// build makes every room; nothing runs yet, and nothing was sent.
+// build makes every room. Nothing runs yet, and nothing is sent.
 func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d := &Daemon{
 		opts:      o,
@@ -100,11 +105,14 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		cfg:       cfg,
 		hub:       newHub(),
 		histories: health.NewHistories(),
+		standings: newStandings(),
+		changed:   make(chan struct{}, 1),
 	}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
 	d.vaultSeen = vault.NewMetrics(d.reg)
+	d.limits = vault.NewLimits()
 	var err error
 	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
 		return nil, err
@@ -123,34 +131,37 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: d.hsm, Records: d.store, Vaults: d.observeVault, Clock: time.Now,
-		Metrics: observe.NewMetrics(d.reg),
+		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
 		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
-		Emit: d.hub.publish, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
+		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
 		Mark: d.keeper.Mark,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
+	d.looked = make(chan struct{})
+	d.loop.WhenLooked(d.nowReady)
 	d.health = health.New(d.healthConfig(cfg))
 	policies, err := d.policies(context.Background(), cfg)
 	if err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
+	d.limit(cfg)
 	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	return d, nil
 }
 
-// run starts what build made, in the order in which each needs the other, and
-// ends everything when ctx ends or one of them fails.
+// run starts what build made, in the order in which the rooms need each other. It ends everything when ctx ends or
+// one of them fails.
 func (d *Daemon) run(ctx context.Context) error {
 	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
 		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
 		d.log.Error("the start could not be recorded", "error", err.Error())
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	// The HSM side outlives the loop, so that a step under way can end.
+	// The HSM side outlives the loop, so that a running step can finish.
 	hsmCtx, stopHSM := context.WithCancel(context.WithoutCancel(ctx))
 	hsmDone := make(chan struct{})
 	go func() {
@@ -164,7 +175,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	if d.opts.Once {
 		g.Go(func() error { d.watchHSM(ctx); return nil })
 		err := d.loop.RunOnce(ctx)
-		_ = d.keeper.CatchUp(ctx) // it was logged, and the next run tries again
+		_ = d.keeper.CatchUp(ctx) // CatchUp logged it, and the next run tries again
 		return err
 	}
 	if err := d.listen(ctx, g); err != nil {
@@ -221,22 +232,24 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	return nil
 }
 
-// probe proves versions once every key was looked at.
-func (d *Daemon) probe(ctx context.Context) error {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for !d.loop.Looked() {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-	d.mu.Lock()
-	d.readyAt = time.Now()
-	d.mu.Unlock()
+// nowReady tells everybody that keyd has looked at every vault. The loop calls it before it looks at quiet keys.
+func (d *Daemon) nowReady() {
+	now := time.Now()
+	d.readyAt.Store(&now)
 	d.metrics.ready.Set(1)
-	d.health.Run(ctx)
+	d.log.Info("ready: keyd has looked at every vault")
+	_, _ = sd.SdNotify(false, sd.SdNotifyReady)
+	d.touch()
+	close(d.looked)
+}
+
+// probe proves versions once keyd has looked at every vault.
+func (d *Daemon) probe(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+	case <-d.looked:
+		d.health.Run(ctx)
+	}
 	return nil
 }
 
@@ -246,18 +259,16 @@ func (d *Daemon) config() *config.Config {
 	return d.cfg
 }
 
-// Ready reports whether every key was looked at once, which is when the daemon
-// can work. Trouble with a key or a vault does not make it unready.
+// Ready reports whether keyd has looked at every vault once, and so can work. Trouble with a key or a vault does not
+// make it unready.
 func (d *Daemon) Ready() (ok bool, why string) {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	if d.readyAt.IsZero() {
-		return false, "the first look at every key is not completed"
+	if d.readyAt.Load() == nil {
+		return false, "the first look at every vault is not completed"
 	}
 	return true, ""
 }
 
-// Stuck says what does not turn; "" when all does.
+// Stuck names the loop that has stopped turning; "" if none has.
 func (d *Daemon) Stuck() string {
 	if name := d.loop.Stuck(time.Now()); name != "" {
 		return "the loop is stuck at key " + name

@@ -28,7 +28,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "write the golden files again")
 
 const basic = `instance: test
 state_dir: %[1]s/state
@@ -42,7 +42,7 @@ control: {socket: %[1]s/keyd.sock}
 web: {listen: "127.0.0.1:0"}
 `
 
-// TestMain sends whatever a client would send to a port where nobody listens.
+// TestMain sends whatever a client would send to a port on which nobody listens.
 func TestMain(m *testing.M) {
 	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"} {
 		if err := os.Setenv(name, "http://127.0.0.1:9"); err != nil {
@@ -52,13 +52,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// newDaemon is built from the basic configuration and not run.
+// newDaemon builds a daemon from the basic configuration, and does not run it.
 func newDaemon(t *testing.T) (d *Daemon, path string) {
 	t.Helper()
 	return newDaemonOf(t, basic)
 }
 
-func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
+func newDaemonOf(t testing.TB, text string) (d *Daemon, path string) {
 	t.Helper()
 	dir := t.TempDir()
 	path = filepath.Join(dir, "keyd.yaml")
@@ -87,7 +87,7 @@ func newDaemonOf(t *testing.T, text string) (d *Daemon, path string) {
 	return d, path
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func edit(t *testing.T, path, old, with string) {
 	write(t, path, strings.ReplaceAll(string(b), old, with))
 }
 
-func TestAReloadTakesKeysAndVaults(t *testing.T) {
+func TestAReloadAppliesKeysAndVaults(t *testing.T) {
 	d, path := newDaemon(t)
 	edit(t, path, "keys:\n", "  neu: {url: https://neu-keyd-test.vault.azure.net}\nkeys:\n  two: {vaults: [neu]}\n")
 	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil {
@@ -133,7 +133,7 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 	}
 	refused := func() bool {
 		return slices.ContainsFunc(
-			d.Snapshot().Problems,
+			d.Snapshot(status.Selection{}).Problems,
 			func(p status.Problem) bool { return p.Runbook == "keydconfigreloadfailed" },
 		)
 	}
@@ -142,11 +142,11 @@ func TestABadConfigurationIsNotReloaded(t *testing.T) {
 	}
 	edit(t, path, "0 0 30 2 *", "0 3 1 * *")
 	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil || refused() {
-		t.Errorf("reloaded after it was mended: %v; still a problem: %v", err, refused())
+		t.Errorf("reloaded after it was fixed: %v; still a problem: %v", err, refused())
 	}
 }
 
-func TestWhatNeedsARestartIsNotReloaded(t *testing.T) {
+func TestASettingThatNeedsARestartIsNotReloaded(t *testing.T) {
 	for _, change := range [][2]string{
 		{"instance: test", "instance: other"},
 		{"/state", "/elsewhere"},
@@ -223,7 +223,7 @@ func TestARequestForOneBadKeyRecordsNone(t *testing.T) {
 	}
 }
 
-// oneRecord is a key with one finished generation and one on its way.
+// oneRecord is a key with one finished generation and one under way.
 func oneRecord(now time.Time) record.Record {
 	const url = "https://weu-keyd-test.vault.azure.net"
 	at := func(state key.PlacementState, seq int) []record.Placement {
@@ -264,7 +264,7 @@ func oneRecord(now time.Time) record.Record {
 	}
 }
 
-func save(t *testing.T, d *Daemon, rec record.Record) {
+func save(t testing.TB, d *Daemon, rec record.Record) {
 	t.Helper()
 	if _, err := d.store.Save(t.Context(), rec, chain.Entry{Event: "test", Actor: "test"}); err != nil {
 		t.Fatal(err)
@@ -278,7 +278,7 @@ func TestTheSnapshotPutsTroubleFirstInWords(t *testing.T) {
 	rec.Hold.Code = key.HoldRefuted
 	save(t, d, rec)
 	d.hsmSeen = hsmState{since: now, err: errors.New("the HSM process ended")}
-	s := d.Snapshot()
+	s := d.Snapshot(status.Selection{})
 	if len(s.Problems) != 2 || s.Problems[0].Severity != status.Critical || s.Keys[0].State != status.StateHeld {
 		t.Errorf("problems %+v, key state %s", s.Problems, s.Keys[0].State)
 	}
@@ -308,14 +308,14 @@ func TestSubscribersGetEventsAndASlowOneHoldsUpNobody(t *testing.T) {
 	h.publish(status.Event{}) // to nobody
 }
 
-// metricsText is what a scrape of a daemon with one held, rotating key shows.
+// metricsText is what a scrape shows of a daemon with one held, rotating key.
 func metricsText(t *testing.T) (families []*dto.MetricFamily, text []byte) {
 	t.Helper()
 	d, _ := newDaemon(t)
 	save(t, d, oneRecord(time.Now()))
 	control.NewServer(d, func(uint32, []uint32) (bool, bool) { return true, true }, d.log, d.reg)
-	d.showRecords(t.Context(), "")
-	// One request, one proof and one step, of vaults and an HSM that do not answer.
+	d.showRecords(t.Context())
+	// One request, one proof and one step, with vaults and an HSM that do not answer.
 	short := func(f func(ctx context.Context)) {
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 		defer cancel()
@@ -338,7 +338,7 @@ func metricsText(t *testing.T) (families []*dto.MetricFamily, text []byte) {
 	return families, b.Bytes()
 }
 
-func TestTheMetricsAreAsTheGoldenFileSays(t *testing.T) {
+func TestTheMetricsMatchTheGoldenFile(t *testing.T) {
 	families, _ := metricsText(t)
 	var b strings.Builder
 	for _, f := range families {

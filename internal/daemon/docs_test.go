@@ -24,7 +24,7 @@ hsm: {module: /lib/none.so, token: none, pin_file: %[1]s/pin}
 azure: {credential: managed-identity}
 `
 
-// assembled is a daemon of which every room is made and nothing runs.
+// assembled is a daemon in which every room is made and nothing runs.
 func assembled(t *testing.T) *Daemon {
 	t.Helper()
 	dir := t.TempDir()
@@ -66,8 +66,7 @@ func registered(d *Daemon) map[string]string {
 	return found
 }
 
-// documented is what the tables of docs/metrics.md list, in the same form, and the
-// type of each.
+// documented is what the tables of docs/metrics.md list, in the same form, and the type of each metric.
 func documented(t *testing.T) (labels, types map[string]string) {
 	t.Helper()
 	page := read(t, "../../docs/metrics.md")

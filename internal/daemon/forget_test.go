@@ -31,7 +31,7 @@ func vaultsShown(t *testing.T, d *Daemon) map[string]bool {
 	return found
 }
 
-// Otherwise the alert for a vault that is away would never end.
+// Otherwise the alert for an unreachable vault would never end.
 func TestStatusDropsAVaultThatLeftTheConfiguration(t *testing.T) {
 	d, path := newDaemon(t)
 	save(t, d, oneRecord(time.Now()))
@@ -40,7 +40,7 @@ func TestStatusDropsAVaultThatLeftTheConfiguration(t *testing.T) {
 		defer cancel()
 		p, _ := d.loop.Policy("one")
 		_, _ = d.rotator.StepKey(ctx, p)
-		d.showRecords(t.Context(), "")
+		d.showRecords(t.Context())
 	}
 	look()
 	if got := vaultsShown(t, d); !got["weu"] {
@@ -56,7 +56,7 @@ func TestStatusDropsAVaultThatLeftTheConfiguration(t *testing.T) {
 	if err := d.Reload(t.Context(), "uid 0 (root)"); err != nil {
 		t.Fatal(err)
 	}
-	look() // the key is retained, and its vault is one of those it had
+	look() // the key is retained, and its record still has the vault
 	if got := vaultsShown(t, d); got["weu"] || !got["neu"] {
 		t.Errorf("shown: %v, want neu alone", got)
 	}

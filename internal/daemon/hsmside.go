@@ -22,15 +22,14 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// HSMOptions is what the command line gives the HSM side.
+// HSMOptions are what the command line passes to the HSM side.
 type HSMOptions struct {
 	ConfigPath string
 	Logger     *slog.Logger
 }
 
-// RunHSM is the HSM side: a child of `keyd run` on the connection that it got from
-// it, or, when the configuration names a socket, a service of its own. The caller
-// must end the process when it returns.
+// RunHSM is the HSM side: a child of `keyd run`, on the connection that `keyd run` gave it, or a service of its own
+// if the configuration names a socket. The caller must end the process when RunHSM returns.
 func RunHSM(ctx context.Context, o HSMOptions) error {
 	cfg, err := config.Load(o.ConfigPath)
 	if err != nil {
@@ -66,8 +65,8 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	return nil
 }
 
-// tellSystemd notifies systemd that the HSM side is alive, as often as it answers a call on its own
-// socket, and what it answers of itself.
+// tellSystemd notifies systemd that the HSM side is alive, each time it answers a call on its own socket, and of the
+// state that it reports.
 func tellSystemd(ctx context.Context, socket, token string) {
 	pause := hsmPoll
 	watchdog, err := sd.SdWatchdogEnabled(false)
@@ -132,9 +131,8 @@ func userID(name string) (int, error) {
 	return strconv.Atoi(u.Uid)
 }
 
-// pins answers from the configuration as it is on the disk now, so that a
-// fingerprint that was approved counts at the next wrap, and one that was
-// withdrawn no longer does. The files are read again when they have changed.
+// pins returns the pins from the configuration as it is on the disk now: a newly approved fingerprint counts at the
+// next wrap, and a withdrawn one no longer does. It reads the files again only if they have changed.
 func pins(path string) hsm.Pins {
 	var mu sync.Mutex
 	var cached *config.Config

@@ -13,7 +13,7 @@ import (
 // hsmState is the HSM side as last seen.
 type hsmState struct {
 	up    bool
-	since time.Time // of this up, and of info.Degraded being empty or not
+	since time.Time // when it last went up or down, or became able or unable to work
 	err   error
 	info  key.HSMInfo
 	seen  time.Time // when it last answered
@@ -21,16 +21,16 @@ type hsmState struct {
 
 const (
 	hsmPoll  = 15 * time.Second       // between two looks at an HSM side that can work
-	hsmRetry = 2 * time.Second        // at one that cannot, or does not answer
-	hsmGone  = 100 * time.Millisecond // until the look after one that answered has ended
+	hsmRetry = 2 * time.Second        // at one that cannot work, or does not answer
+	hsmGone  = 100 * time.Millisecond // before the look after one that answered has ended
 )
 
-// watchHSM asks the HSM side how it is, and sees at once when it ends, until ctx ends.
+// watchHSM asks the HSM side for its state until ctx ends, and notices at once when it ends.
 func (d *Daemon) watchHSM(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := hsmRetry
 		switch seen := d.lookAtHSM(ctx); {
-		case seen.up && seen.info.Degraded == "":
+		case seen.works():
 			d.awaitHSMEnd(ctx, hsmPoll)
 			pause = hsmGone
 		case seen.up:
@@ -44,7 +44,7 @@ func (d *Daemon) watchHSM(ctx context.Context) {
 	}
 }
 
-// awaitHSMEnd returns after limit, or when the HSM side is gone, which it notes.
+// awaitHSMEnd returns after limit, or as soon as the HSM side has ended, which it notes.
 func (d *Daemon) awaitHSMEnd(ctx context.Context, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -61,18 +61,32 @@ func (d *Daemon) lookAtHSM(ctx context.Context) hsmState {
 	return d.noteHSM(info, err)
 }
 
-// noteHSM notes what the HSM side said about itself, or why it did not answer.
+// works reports whether the HSM side can work, as last seen.
+func (s hsmState) works() bool { return s.up && s.info.Degraded == "" }
+
+// noteHSM notes what the HSM side said about itself, or why it did not answer. Once it can work again, it has the keys
+// stepped that wait for it.
 func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
+	was, next := d.changeHSM(info, err)
+	if next.works() && !was.works() {
+		d.loop.HSMBack()
+	}
+	return next
+}
+
+func (d *Daemon) changeHSM(info key.HSMInfo, err error) (was, next hsmState) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	was, now := d.hsmSeen, time.Now()
-	next := hsmState{up: err == nil, since: was.since, err: err, info: was.info, seen: was.seen}
+	now := time.Now()
+	was = d.hsmSeen
+	next = hsmState{up: err == nil, since: was.since, err: err, info: was.info, seen: was.seen}
 	if next.up {
 		next.info, next.seen = info, now
 	}
-	d.histories.Answered(now, next.up && next.info.Degraded == "")
+	d.histories.Answered(now, next.works())
 	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") {
 		next.since = now
+		d.touch()
 	}
 	switch first := was.since.IsZero(); {
 	case next.up && (first || !was.up):
@@ -84,7 +98,7 @@ func (d *Daemon) noteHSM(info key.HSMInfo, err error) hsmState {
 		d.log.Error("the HSM side cannot work", "reason", info.Degraded)
 	}
 	d.hsmSeen = next
-	return next
+	return was, next
 }
 
 // hsmUnit is the systemd unit whose journal has the HSM side's log.
@@ -100,7 +114,7 @@ const (
 	unitOfHSM    = "keyd-hsm"
 )
 
-// units are the systemd units of both sides, by any of these configurations.
+// units returns the systemd units of both sides, according to any of these configurations.
 func units(cfgs ...*config.Config) string {
 	if slices.ContainsFunc(cfgs, func(c *config.Config) bool { return c.HSM.Socket != "" }) {
 		return unitOfDaemon + " " + unitOfHSM

@@ -12,8 +12,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// What is shown of the HSM side is never younger than its last answer, and each of its three
-// states has its own beginning.
+// The state shown for the HSM side is never newer than its last answer, and each of its three states has its own
+// beginning.
 func TestEachStateOfTheHSMSideHasItsAgeAndItsReason(t *testing.T) {
 	d, _ := newDaemon(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -60,9 +60,9 @@ func TestStatusDoesNotCallAnUnaskedHSMSideDown(t *testing.T) {
 	}
 }
 
-// The HSM side is a child here, and ends at once, without a word.
-func TestACheckOfAChildSaysWhyItEndedAndNamesNoService(t *testing.T) {
-	d, _ := newDaemonOf(t, smallConfig) // without a vault, which would be asked
+// Here the HSM side is a child that ends at once and says nothing.
+func TestACheckOfAChildShowsWhyItEndedAndNamesNoService(t *testing.T) {
+	d, _ := newDaemonOf(t, smallConfig) // without a vault, which keyd would call
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)
 	go func() { ended <- d.sup.Run(ctx) }()

@@ -10,7 +10,7 @@ import (
 // hubBuffer is how many events a slow reader may lag behind before it loses some.
 const hubBuffer = 256
 
-// hub hands events to every subscriber and never waits for one.
+// hub passes events to every subscriber and never waits for one.
 type hub struct {
 	mu   sync.Mutex
 	subs map[chan status.Event]struct{}

@@ -8,11 +8,12 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// vaultPolicy is what the configuration asks of the vault with this nickname.
+// vaultPolicy is what the configuration asks for the vault with this nickname.
 func (d *Daemon) vaultPolicy(name string) (key.VaultPolicy, error) {
 	var names []string
 	for _, p := range d.config().VaultPolicies() {
@@ -25,7 +26,7 @@ func (d *Daemon) vaultPolicy(name string) (key.VaultPolicy, error) {
 		name, strings.Join(names, ", "))}
 }
 
-// RotateKEK records a request for a new key exchange key.
+// RotateKEK records a request for a new KEK.
 func (d *Daemon) RotateKEK(ctx context.Context, actor, name, reason string) (control.KEKAccepted, error) {
 	p, err := d.vaultPolicy(name)
 	if err != nil {
@@ -38,11 +39,11 @@ func (d *Daemon) RotateKEK(ctx context.Context, actor, name, reason string) (con
 	if err != nil {
 		return control.KEKAccepted{}, err
 	}
-	d.loop.PokeVault(p.URL)
+	d.loop.PokeVault(p.URL, priority.Operator)
 	return control.KEKAccepted{Vault: p.Name, Request: q.ID, Joined: joined}, nil
 }
 
-// showKEKs adds what the vault's record and the newest look at it say of its key exchange keys.
+// showKEKs adds the vault's KEKs, from its record and the newest look at it.
 func (d *Daemon) showKEKs(s *status.Vault) {
 	p, err := d.vaultPolicy(s.Name)
 	if err != nil {
@@ -85,7 +86,7 @@ func (d *Daemon) showVaultLook(s *status.Vault) {
 	s.SeenAt, s.ClockSkew = seen.At, seen.Skew
 }
 
-// showVaultRecords brings the metrics of the vaults up to their records.
+// showVaultRecords updates the metrics of the vaults from their records.
 func (d *Daemon) showVaultRecords(ctx context.Context) {
 	for _, p := range d.config().VaultPolicies() {
 		if rec, err := d.store.LoadVault(ctx, p.URL); err == nil {

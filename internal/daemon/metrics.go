@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// metrics shows the daemon itself.
+// metrics shows the state of the daemon itself.
 type metrics struct {
 	ready      prometheus.Gauge
 	reloadOK   prometheus.Gauge
@@ -35,7 +35,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	reg.MustRegister(build)
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m := &metrics{
-		ready: gauge("ready", "1 once every key was looked at."),
+		ready: gauge("ready", "1 once keyd has looked at every vault."),
 		reloadOK: gauge(
 			"config_last_reload_successful",
 			"Whether the last reload of the configuration succeeded (1); the start counts as one.",
@@ -58,23 +58,22 @@ func (m *metrics) reloaded(ok bool) {
 	m.reloadTime.SetToCurrentTime()
 }
 
-// metricsPause is how often the metrics are brought up to the records.
+// metricsPause is how often keyd looks for changes that no event announced.
 const metricsPause = 5 * time.Second
 
-// keepMetrics shows every record in the loop's metrics: that of a key at once after
-// its event, and all of them now and then for what time alone changes. Then it also
-// counts the looks for the vaults' histories.
+// keepMetrics updates the loop's metrics from the records: a key's at once after its event, and from time to time
+// those of every key that changed without one.
 func (d *Daemon) keepMetrics(ctx context.Context) {
 	events := d.hub.subscribe(ctx)
 	tick := time.NewTicker(metricsPause)
 	defer tick.Stop()
-	d.showRecords(ctx, "")
+	d.showRecords(ctx)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case e := <-events:
-			d.showRecords(ctx, e.Key)
+			d.showRecord(ctx, e.Key)
 			if e.Phase == status.Done && e.Step == string(plan.Prove) {
 				d.health.Refresh()
 			}
@@ -82,33 +81,24 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 				d.keeper.Poke()
 			}
 		case <-tick.C:
-			d.showRecords(ctx, "")
-			d.noteLooks()
+			d.showRecords(ctx)
 		}
 	}
 }
 
-// showRecords brings the metrics of one key, or of all and of the vaults, up to the record.
-func (d *Daemon) showRecords(ctx context.Context, name string) {
-	if name == "" {
-		d.showVaultRecords(ctx)
+// showRecords updates the metrics from all records.
+func (d *Daemon) showRecords(ctx context.Context) {
+	d.showVaultRecords(ctx)
+	d.current(ctx, time.Now())
+}
+
+// showRecord updates the metrics of one key from its record.
+func (d *Daemon) showRecord(ctx context.Context, name string) {
+	p, ok := d.loop.Policy(name)
+	if !ok {
+		return // an event of a vault
 	}
-	for _, known := range d.loop.Names() {
-		if name != "" && name != known {
-			continue
-		}
-		p, ok := d.loop.Policy(known)
-		rec, err := d.store.Load(ctx, known)
-		if !ok || err != nil {
-			continue // the store's own metrics count it
-		}
+	if rec, err := d.store.Load(ctx, p.Key); err == nil { // the store's own metrics count it
 		d.rotator.Metrics.Recorded(time.Now(), p, &rec)
-	}
-}
-
-// noteLooks counts what the newest looks of the keys saw.
-func (d *Daemon) noteLooks() {
-	for _, name := range d.loop.Names() {
-		d.histories.Looked(d.observer.Last(name))
 	}
 }

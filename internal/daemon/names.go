@@ -5,37 +5,41 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// checkNames refuses keys that differ only in case from a record: each would be taken for
-// a new key, and then held, because its versions in the vaults are another record's.
-// Errors: the joined *key.CaseErrors; those of the store.
+// checkNames refuses keys whose names differ only in case from a record's: keyd would take each for a new key, and
+// then hold it, because its versions in the vaults belong to another record. Errors: the joined *key.CaseErrors;
+// those of the store.
 func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 	names, err := s.Names(ctx)
 	if err != nil {
 		return fmt.Errorf("list the records: %w", err)
 	}
-	placed := make(map[string]bool, len(names))
+	placed := make(map[string]map[string]bool, len(names)) // by the name in lower case, and as the record has it
 	for _, name := range names {
 		rec, err := s.Load(ctx, name)
 		if err != nil {
 			return fmt.Errorf("read the record of %s: %w", name, err)
 		}
-		placed[name] = rec.AnyPlaced()
+		lower := strings.ToLower(name)
+		if placed[lower] == nil {
+			placed[lower] = map[string]bool{}
+		}
+		placed[lower][name] = rec.AnyPlaced()
 	}
 	var refused []error
 	for _, p := range policies {
-		refused = append(refused, key.CheckCase(p.Key, placed))
+		refused = append(refused, key.CheckCase(p.Key, placed[strings.ToLower(p.Key)]))
 	}
 	return errors.Join(refused...)
 }
 
-// CheckStoppedNames is what the start refuses of a configuration because of the records,
-// for one whose daemon does not run. Without a state there is nothing to refuse.
-// Errors: the joined *key.CaseErrors; why the state cannot be read.
+// CheckStoppedNames checks a configuration against the records while no daemon runs, as the start would. Without a
+// state it refuses nothing. Errors: the joined *key.CaseErrors; why the state cannot be read.
 func CheckStoppedNames(ctx context.Context, c *config.Config) error {
 	s, err := openState(stateFile(c.StateDir))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -13,13 +13,14 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
 
-// makeVaults makes the credential, and a client for every vault of a configuration.
+// makeVaults makes the credential, and a client for every vault in a configuration.
 func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vault.Credential, error) {
 	transport, err := vault.NewTransport(cfg.Azure.CAFile)
 	if err != nil {
@@ -42,13 +43,22 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 	vaults := make(map[string]*vault.Client, len(cfg.Vaults))
 	for _, v := range cfg.Vaults {
 		vaults[v.URL], err = vault.New(vault.Config{
-			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits,
+			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits, Limits: d.limits,
 		}, cred, client, d.vaultSeen, d.log)
 		if err != nil {
 			return nil, nil, fmt.Errorf("vault %s: %w", v.Name, err)
 		}
 	}
 	return vaults, cred, nil
+}
+
+// limit keeps keyd within the shares of a configuration, and says what that slows down.
+func (d *Daemon) limit(cfg *config.Config) {
+	d.limits.Set(cfg.Quotas(), cfg.Azure.SubscriptionShare)
+	d.limits.Expect(cfg.Policies)
+	for _, f := range cfg.Slower() {
+		d.log.Warn("proofs come less often than configured: "+f.String(), "VAULT", f.Vault.Name, "remedy", f.Remedy())
+	}
 }
 
 // client returns the client of the vault with this URL, nil when the
@@ -80,8 +90,7 @@ func (d *Daemon) healthVault(url string) proof.Vault {
 	return nil
 }
 
-// makeHSM makes the way to the HSM side: the socket of keyd-hsm, or a child of
-// this process.
+// makeHSM makes the connection to the HSM side: through the socket of keyd-hsm, or to a child of this process.
 func (d *Daemon) makeHSM(cfg *config.Config) {
 	limits := hsm.Timeouts{Call: cfg.HSM.CallTimeout, Generate: cfg.HSM.GenerateTimeout}
 	if cfg.HSM.Socket != "" {
@@ -94,11 +103,34 @@ func (d *Daemon) makeHSM(cfg *config.Config) {
 
 func (d *Daemon) healthConfig(cfg *config.Config) health.Config {
 	return health.Config{
-		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Clock: time.Now,
-		Newest: cfg.Health.Newest, Older: cfg.Health.Older,
+		HSM: d.hsm, Vaults: d.healthVault, Keys: d.healthKeys, Record: d.store.Load, Clock: time.Now,
+		Newest: cfg.Health.Newest, Older: cfg.Health.Older, Quotas: d.quotas,
 		Metrics: health.NewMetrics(d.reg), Logger: d.log, Parallel: max(1, cfg.HSM.Sessions/2),
-		Ended: d.histories.Proven,
+		Ended: d.proven, Earlier: d.earlier,
 	}
+}
+
+// earlier is a version that was proven before this start, with the material that the HSM has of it.
+func (d *Daemon) earlier(s health.Subject) *key.Version {
+	seen := d.observer.Last(s.Key)
+	if seen == nil {
+		return nil
+	}
+	v, listed := seen.Vaults[s.Vault].Version(s.Version)
+	if !listed {
+		return nil
+	}
+	for _, o := range seen.HSM.Objects {
+		if o.ID == s.Subject.ID && o.Complete && o.Material.Matches(s.Fingerprint) == key.MatchYes {
+			return proof.Earlier(s.Version, o.Material, v.Expires)
+		}
+	}
+	return nil
+}
+
+func (d *Daemon) quotas() ([]quota.Vault, float64) {
+	cfg := d.config()
+	return cfg.Quotas(), cfg.Azure.SubscriptionShare
 }
 
 func (d *Daemon) webConfig() web.Config {
@@ -108,7 +140,7 @@ func (d *Daemon) webConfig() web.Config {
 	}
 }
 
-// recent is the last n entries of the audit chain, oldest first.
+// recent returns the last n entries of the audit chain, oldest first.
 func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
 	found, err := d.store.Recent(ctx, n)
 	entries := make([]status.Entry, len(found))
@@ -125,8 +157,8 @@ func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
 	return entries, err
 }
 
-// policies is every key's policy: those of the configuration, and one that retains
-// each key that has a record and is no longer configured.
+// policies returns every key's policy: those in the configuration, and one that retains each key that has a record
+// and is no longer configured.
 func (d *Daemon) policies(ctx context.Context, cfg *config.Config) ([]key.Policy, error) {
 	policies := slices.Clone(cfg.Policies)
 	configured := map[string]bool{}
@@ -153,24 +185,31 @@ func (d *Daemon) policies(ctx context.Context, cfg *config.Config) ([]key.Policy
 	return policies, nil
 }
 
+// healthKeys is every key of the loop: those of the configuration, and the retained ones.
 func (d *Daemon) healthKeys(ctx context.Context) ([]health.Key, error) {
-	policies, err := d.policies(ctx, d.config())
+	revisions, err := d.store.Revisions(ctx)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list the records: %w", err)
 	}
-	keys := make([]health.Key, 0, len(policies))
-	for _, p := range policies {
-		rec, err := d.store.Load(ctx, p.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read the record of %s: %w", p.Key, err)
+	var keys []health.Key
+	for _, name := range d.loop.Names() {
+		if p, ok := d.loop.Policy(name); ok {
+			keys = append(keys, health.Key{Policy: p, Revision: revisions[name]})
 		}
-		keys = append(keys, health.Key{Policy: p, Record: rec})
 	}
 	return keys, nil
 }
 
-// readers is the group that may read over the control socket, "" when this host
-// has no such group: then only root, the daemon's own user and the operators may.
+// proven notes a proof that ended.
+func (d *Daemon) proven(s health.Subject, at time.Time, r proof.Result) {
+	d.histories.Proven(s, at, r)
+	if r.Outcome != key.Passed {
+		d.touch()
+	}
+}
+
+// readers is the group that may read over the control socket, "" if this host has no such group: then only root, the
+// daemon's own user and the operators may.
 func readers(group string) string {
 	if _, err := user.LookupGroup(group); err != nil {
 		if _, err := user.LookupGroupId(group); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Reload reads the configuration again. It changes nothing until all that can fail has
-// succeeded; with an error keyd keeps the old configuration.
+// Reload reads the configuration again. It changes nothing before everything that can fail has succeeded; after an
+// error keyd keeps the old configuration.
 func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
@@ -23,6 +23,7 @@ func (d *Daemon) Reload(ctx context.Context, actor string) error {
 	d.mu.Lock()
 	d.refused = err
 	d.mu.Unlock()
+	d.touch()
 	if err != nil {
 		d.log.Error("the configuration was not reloaded; keyd keeps the old one", "error", err.Error())
 	}
@@ -74,11 +75,14 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	old := d.cfg
 	d.cfg, d.vaults, d.cred = next, vaults, cred
 	d.mu.Unlock()
+	d.limit(next)
 	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)
+	d.standings.reloaded()
 	for _, v := range old.Vaults {
 		if !slices.ContainsFunc(next.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {
 			d.observer.Metrics.ForgetVault(v.Name)
+			d.health.Metrics.ForgetVault(v.Name)
 			d.vaultSeen.Forget(v.Name)
 		}
 	}
@@ -89,7 +93,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 
 // needRestart names the changed settings that keyd cannot change while it runs.
 func needRestart(old, next *config.Config) (names []string) {
-	// Pointers and unexported positions aside, these are plain values.
+	// Apart from pointers and unexported positions, these are plain values.
 	add := func(name string, changed bool) {
 		if changed {
 			names = append(names, name)

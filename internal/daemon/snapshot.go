@@ -7,43 +7,55 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// Snapshot is the daemon at this moment.
-func (d *Daemon) Snapshot() status.Snapshot {
+// Snapshot is the daemon at this moment, with the keys that are asked for.
+func (d *Daemon) Snapshot(sel status.Selection) status.Snapshot {
+	s := d.overview(context.Background())
+	s.Select(sel)
+	for i := range s.Keys {
+		if sel.Brief {
+			s.Keys[i].Proofs = nil
+			continue
+		}
+		d.fill(context.Background(), &s.Keys[i])
+	}
+	return s
+}
+
+// overview is the daemon at this moment, with every key, without their generations. Of the proofs it has those that a
+// summary needs.
+func (d *Daemon) overview(ctx context.Context) status.Snapshot {
 	at := time.Now()
 	ready, _ := d.Ready()
 	s := status.Snapshot{
 		Version: d.opts.Version, Instance: d.config().Instance, At: at, Started: d.started, Ready: ready,
 		HSM: d.hsmStatus(),
 	}
-	for _, name := range d.loop.Names() {
-		if k, ok := d.keyStatus(at, name); ok {
-			s.Keys = append(s.Keys, k)
-		}
+	standings := d.current(ctx, at)
+	proofs := d.health.Overview()
+	looks := make(map[string]*trouble.Look, len(standings))
+	s.Keys = make([]status.Key, 0, len(standings))
+	for _, st := range standings {
+		s.Keys = append(s.Keys, st.shown(d.loop.Position(st.key.Name), proofs[st.key.Name]))
+		looks[st.key.Name] = st.look
 	}
-	s.Vaults = d.vaultStatus()
-	s.Problems = trouble.Find(s, d.evidence(s))
+	s.Vaults = d.vaultStatus(standings)
+	s.Problems = trouble.Find(s, d.evidence(s, looks))
+	s.Summarise()
 	return s
 }
 
-func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
-	p, ok := d.loop.Policy(name)
-	if !ok {
-		return status.Key{}, false
-	}
-	pos := d.loop.Position(name)
-	k := status.Key{
-		Name:     name,
-		Spec:     p.Spec,
-		Schedule: p.ScheduleText,
-		Retained: p.Retained,
-		Proofs:   d.health.Results(name),
-	}
-	for _, v := range p.Vaults {
-		k.Vaults = append(k.Vaults, v.URL)
+// shown is a key as the overview has it.
+func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key {
+	k := st.key
+	k.Proofs = proofs
+	if st.err != nil {
+		k.Error, k.State = st.err.Error(), status.StateFailing
+		return k
 	}
 	if pos.Err != nil {
 		k.Error = pos.Err.Error()
@@ -54,79 +66,105 @@ func (d *Daemon) keyStatus(at time.Time, name string) (status.Key, bool) {
 	case pos.Step.Kind == plan.Wait:
 		k.Waiting = pos.Step.Why
 	}
-	rec, err := d.store.Load(context.Background(), name)
-	if err != nil {
-		k.Error, k.State = err.Error(), status.StateFailing
-		return k, true
+	k.State = trouble.KeyState(k, st.stage, pos)
+	return k
+}
+
+// fill adds to a key of the overview what its record and its proofs say in detail.
+func (d *Daemon) fill(ctx context.Context, k *status.Key) {
+	k.Proofs = d.health.Results(k.Name)
+	if rec, err := d.store.Load(ctx, k.Name); err == nil { // the overview has the error
+		k.Generations = record.Map(rec, shownGeneration, shownPlacement)
+		if p, ok := d.loop.Policy(k.Name); ok {
+			k.Spares = shownSpares(p, rec)
+		}
 	}
-	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
-	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
-	k.Generations = record.Map(rec, shownGeneration, shownPlacement)
-	stage := rec.Stage(p)
-	k.RotationSince, k.MissingFrom = stage.Since, stage.MissingFrom
-	k.State = trouble.KeyState(p, &rec, pos)
-	return k, true
 }
 
 func shownGeneration(g record.Generation, placements []status.Placement) status.Generation {
 	return status.Generation{
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
 		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
-		GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
+		SpareSince: g.SpareSince, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
 		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
 		LostInHSM: g.LostInHSM, Placements: placements,
 	}
+}
+
+func shownSpares(p key.Policy, rec record.Record) *status.Spares {
+	s := status.Spares{Wanted: p.Spares, Ready: rec.SparesReady(p), Generations: record.MapSpares(rec, shownGeneration)}
+	if s.Wanted == 0 && len(s.Generations) == 0 {
+		return nil
+	}
+	return &s
 }
 
 func shownPlacement(p record.Placement) status.Placement {
 	return status.Placement{
 		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
 		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,
-		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases, KEK: p.KEK, KEKPrint: p.KEKPrint,
-		Detail: p.Detail,
+		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases,
+		DisabledVersions: p.DisabledVersions, KEK: p.KEK, KEKPrint: p.KEKPrint, Detail: p.Detail,
 	}
 }
 
-// vaultStatus is each configured vault as the newest look of any key saw it.
-func (d *Daemon) vaultStatus() []status.Vault {
+// vaultStatus returns each configured vault as the newest look at any key saw it.
+func (d *Daemon) vaultStatus(standings []*standing) []status.Vault {
+	looks := map[string]*vaultLooks{} // by URL
+	for _, st := range standings {
+		seen := st.seen()
+		if seen == nil {
+			continue
+		}
+		for url := range seen.Vaults {
+			if looks[url] == nil {
+				looks[url] = &vaultLooks{url: url}
+			}
+			looks[url].add(seen)
+		}
+	}
 	var out []status.Vault
 	for _, v := range d.config().Vaults {
-		s := d.oneVault(v.Vault)
+		s := status.Vault{Vault: v.Vault, History: d.histories.OfVault(v.URL, time.Now())}
+		if found := looks[v.URL]; found != nil {
+			found.show(&s)
+		}
 		d.showKEKs(&s)
 		out = append(out, s)
 	}
 	return out
 }
 
-func (d *Daemon) oneVault(v key.Vault) status.Vault {
-	s := status.Vault{Vault: v, History: d.histories.OfVault(v.URL, time.Now())}
-	var latest time.Time
-	for _, name := range d.loop.Names() {
-		o := d.observer.Last(name)
-		if o == nil {
-			continue
-		}
-		seen, ok := o.Vaults[v.URL]
-		if !ok {
-			continue
-		}
-		if seen.Err == nil && seen.Begun.After(s.SeenAt) {
-			s.SeenAt = seen.Begun
-		}
-		if seen.Begun.Before(latest) {
-			continue
-		}
-		latest = seen.Begun
-		s.Reachable, s.Error = seen.Err == nil, ""
-		if seen.Err != nil {
-			s.Error = seen.Err.Error()
-			continue
-		}
-		s.ClockSkew = seen.Skew
-		s.KEK, s.KEKPrint, s.KEKTrust = seen.KEK.KEK.Kid, seen.KEK.Print, seen.KEK.Trust
-		if seen.KEK.Err != nil {
-			s.KEKTrust = "refused: " + seen.KEK.Err.Error()
-		}
+// vaultLooks sums up the looks at all keys of one vault.
+type vaultLooks struct {
+	url    string
+	latest *record.Observation
+	good   *record.Observation // the latest that succeeded; nil for none
+}
+
+func (l *vaultLooks) add(o *record.Observation) {
+	at := o.Vaults[l.url].AsOf()
+	if l.latest == nil || !at.Before(l.latest.Vaults[l.url].AsOf()) {
+		l.latest = o
 	}
-	return s
+	if o.Vaults[l.url].Err == nil && (l.good == nil || at.After(l.good.Vaults[l.url].AsOf())) {
+		l.good = o
+	}
+}
+
+func (l *vaultLooks) show(s *status.Vault) {
+	err := l.latest.Vaults[l.url].Err
+	s.Reachable = err == nil
+	if err != nil {
+		s.Error = err.Error()
+	}
+	if l.good == nil {
+		return
+	}
+	seen := l.good.Vaults[l.url]
+	s.SeenAt, s.ClockSkew = seen.AsOf(), seen.Skew
+	s.KEK, s.KEKPrint, s.KEKTrust = seen.KEK.KEK.Kid, seen.KEK.Print, seen.KEK.Trust
+	if seen.KEK.Err != nil {
+		s.KEKTrust = "refused: " + seen.KEK.Err.Error()
+	}
 }

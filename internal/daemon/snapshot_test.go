@@ -1,16 +1,18 @@
 package daemon
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// notShown are the fields of a record that only the loop needs.
+// notShown lists the fields of a record that only the loop needs.
 var notShown = []string{"seq", "deadline", "vault_at", "disable_begun", "operations"}
 
 // Programs read the status by these names.
@@ -25,6 +27,24 @@ func TestStatusNamesAGenerationsFieldsAsTheRecordDoes(t *testing.T) {
 				t.Errorf("%s has no %s", shown, name)
 			}
 		}
+	}
+}
+
+func TestStatusShowsAVaultAsTheLatestAnswerDid(t *testing.T) {
+	const url = "https://weu-keyd-test.vault.azure.net"
+	at := func(minute int) time.Time { return time.Date(2026, 11, 25, 12, minute, 0, 0, time.UTC) }
+	looks := vaultLooks{url: url}
+	for _, seen := range []record.VaultSeen{
+		{Begun: at(0), ClockAt: at(20)}, // a sweep has confirmed the old listing
+		{Begun: at(10), Err: errors.New("no answer")},
+		{Begun: at(5), ClockAt: at(6)},
+	} {
+		looks.add(&record.Observation{Vaults: map[string]record.VaultSeen{url: seen}})
+	}
+	var s status.Vault
+	looks.show(&s)
+	if !s.Reachable || s.Error != "" || !s.SeenAt.Equal(at(20)) {
+		t.Errorf("reachable %v, error %q, seen at %v", s.Reachable, s.Error, s.SeenAt)
 	}
 }
 

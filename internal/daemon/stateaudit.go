@@ -18,8 +18,8 @@ import (
 // StateAudit is the audit chain of a state that no daemon has open.
 type StateAudit struct{ store Store }
 
-// OpenStateAudit opens a state directory, its file, or one of `keyd backup`, for
-// reading only. Errors: those of openState.
+// OpenStateAudit opens a state directory, its file, or a file from `keyd backup`, for reading only. Errors: those of
+// openState.
 func OpenStateAudit(path string) (*StateAudit, error) {
 	info, err := os.Stat(path)
 	if err != nil {

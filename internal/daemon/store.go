@@ -14,10 +14,11 @@ import (
 	"github.com/keyd-project/keyd/internal/store/bolt"
 )
 
-// Store is what keyd needs of the records with their audit chain; internal/store/storetest is its contract.
+// Store is what keyd needs from the store of records and their audit chain; internal/store/storetest is its contract.
 type Store interface {
-	rotate.Store // the records
-	audit.Chain  // with the chain of what was done
+	rotate.Store // stores the records
+	audit.Chain  // reads the chain
+	Revisions(ctx context.Context) (map[string]uint64, error)
 	Recent(ctx context.Context, n int) ([]chain.Linked, error)
 	Verify(ctx context.Context) (chain.Report, error)
 	Backup(ctx context.Context, w io.Writer) error
@@ -25,11 +26,11 @@ type Store interface {
 	Close() error
 }
 
-// openStore opens the state of a daemon, and makes it if there is none.
+// openStore opens the state of a daemon, and creates it if there is none.
 func openStore(dir string, reg prometheus.Registerer) (Store, error) {
 	s, err := bolt.Open(dir, time.Now, reg)
 	if err != nil {
-		return nil, err // not s, which would be a nil that is not nil
+		return nil, err // s would be a nil pointer in an interface that is not nil
 	}
 	return s, nil
 }

@@ -178,8 +178,8 @@ func (g *guard) setPolicy(p AccessPolicy) error {
 	return nil
 }
 
-// authorize returns why the caller may not do what t says, or nil and the id of the
-// role assignment that allows it, if any.
+// authorize returns why the caller may not make the call t, or nil and the id of the role assignment that allows it,
+// if any.
 func (v *Vault) authorize(c caller, t target) (assignment string, err error) {
 	g, r := v.guard, rights[t.operation]
 	if g.mode == OpenAccess || r == (right{}) {

@@ -23,14 +23,13 @@ func startVaults(t *testing.T, opts emulator.Options, vaults ...emulator.VaultCo
 	return e
 }
 
-// clientAs speaks as one identity.
+// clientAs makes a client that signs in as one identity.
 func clientAs(t *testing.T, e *emulator.Emulator, host, clientID string) *azkeys.Client {
 	t.Helper()
 	return clientWith(t, e, host, managedIdentityOf(t, e, clientID))
 }
 
-// operations are one call of each kind to the key "k", which is deleted by the
-// last of them.
+// operations are one call of each kind on the key "k". The last one deletes the key.
 func operations(c *azkeys.Client, t *testing.T) []operation {
 	ctx := t.Context()
 	digest := sha256.Sum256(nil)
@@ -83,14 +82,13 @@ type operation struct {
 	call func() error
 }
 
-// denied says whether a call was refused for lack of a right, whatever else may
-// be wrong with it.
+// denied reports whether a call was refused for lack of a right, whatever else may be wrong with it.
 func denied(t *testing.T, err error) bool {
 	t.Helper()
 	return err != nil && strings.Contains(err.Error(), "ForbiddenBy")
 }
 
-func TestEachRoleMayDoWhatItsServiceSays(t *testing.T) {
+func TestEachRoleAllowsWhatItsServiceDocuments(t *testing.T) {
 	reads := []string{"get", "list", "versions"}
 	deleted := []string{"listdeleted", "getdeleted"}
 	uses := []string{"wrap", "unwrap", "encrypt", "decrypt", "sign", "verify"}
@@ -130,7 +128,7 @@ func TestEachRoleMayDoWhatItsServiceSays(t *testing.T) {
 	}
 }
 
-func TestADenialIsToldInItsServicesWords(t *testing.T) {
+func TestADenialIsInItsServicesWords(t *testing.T) {
 	id := rand.Text()
 	outside := &emulator.Firewall{IPRules: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}}
 	for name, test := range map[string]struct {
@@ -184,7 +182,7 @@ func TestAnAccessPolicyAllowsWhatItNames(t *testing.T) {
 	wantError(t, err, 403, "Forbidden", "ForbiddenByPolicy")
 }
 
-// rolesReachAsFarAsTheirScopes is a fact's test.
+// rolesReachAsFarAsTheirScopes tests a fact.
 func rolesReachAsFarAsTheirScopes(t *testing.T) {
 	t.Helper()
 	for _, test := range []struct {
@@ -279,7 +277,7 @@ func TestTheFirewallAdmitsAddressesAndTrustedServices(t *testing.T) {
 	}
 }
 
-func TestAccessThatCouldNotWorkIsRefused(t *testing.T) {
+func TestAccessThatCannotWorkIsRefused(t *testing.T) {
 	for name, c := range map[string]emulator.VaultConfig{
 		"policies of a Managed HSM": {Host: managedHSM, Profile: emulator.ManagedHSM, Access: emulator.PolicyBased},
 		"an unknown role":           {Host: premium, Roles: []emulator.RoleAssignment{{Identity: "i", Role: "Reader"}}},

@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-func TestAIServicesMoveWhenTheirKeyIsSetAnew(t *testing.T) {
+func TestAIServicesMoveWhenTheirKeyIsSetAgain(t *testing.T) {
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
 	g := newGeneric(t, s.Emulator)

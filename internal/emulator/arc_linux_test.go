@@ -12,13 +12,12 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
-// arcKeyDir is where azidentity insists that the agent's key files are.
+// arcKeyDir is the only place where azidentity accepts the agent's key files.
 const arcKeyDir = "/var/opt/azcmagent/tokens"
 
 const inNamespace = "EMULATOR_TEST_IN_NAMESPACE"
 
-// The test runs itself again with a /var/opt of its own, since azidentity reads
-// the agent's keys from nowhere else.
+// The test runs itself again with its own /var/opt, because azidentity reads the agent's keys from nowhere else.
 func TestAWorkloadOnAnArcMachineFindsItsIdentity(t *testing.T) {
 	if os.Getenv(inNamespace) == "" {
 		rights.ToMount(t)
@@ -42,7 +41,7 @@ func TestAWorkloadOnAnArcMachineFindsItsIdentity(t *testing.T) {
 	}
 }
 
-func TestTheArcAgentAnswersOnlyWhoCanReadItsKey(t *testing.T) {
+func TestTheArcAgentAnswersOnlyCallersWhoCanReadItsKey(t *testing.T) {
 	directory := t.TempDir()
 	e := start(t, emulator.Options{IdentityListen: "127.0.0.1:0", ArcKeyDir: directory})
 	endpoint, _ := strings.CutPrefix(e.ArcEnviron()[0], "IDENTITY_ENDPOINT=")

@@ -19,8 +19,8 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// verifyAttestation checks one statement as a verifier would, with pinned roots,
-// and gives its attributes. hash is 0 for firmware 2.x.
+// verifyAttestation checks one statement as a verifier would, with pinned roots, and returns its attributes. hash is
+// 0 for firmware 2.x.
 func verifyAttestation(blob, chain, vendorRoot, serviceRoot []byte, hash crypto.Hash) (map[uint32][]byte, error) {
 	certificates, err := parsePEM(chain)
 	if err != nil {
@@ -63,7 +63,7 @@ func parsePEM(data []byte) (out []*x509.Certificate, err error) {
 	return out, nil
 }
 
-// leafUnder follows signatures from a root down.
+// leafUnder follows signatures down from a root.
 func leafUnder(root *x509.Certificate, all []*x509.Certificate) (*x509.Certificate, error) {
 	for at, steps := root, 0; steps < 5; steps++ {
 		i := slices.IndexFunc(all, func(c *x509.Certificate) bool {
@@ -94,7 +94,7 @@ func readAttributes(data []byte) (map[uint32][]byte, error) {
 	return out, nil
 }
 
-func TestAnAttestationTellsWhereAKeyIsFrom(t *testing.T) {
+func TestAnAttestationShowsWhereAKeyIsFrom(t *testing.T) {
 	for firmware, hash := range map[emulator.Firmware]crypto.Hash{emulator.Firmware2: 0,
 		emulator.Firmware3: crypto.SHA256} {
 		e := start(t, emulator.Options{AttestationFirmware: firmware})
@@ -131,7 +131,7 @@ func TestAnAttestationTellsWhereAKeyIsFrom(t *testing.T) {
 // Classes of PKCS#11.
 const publicClass, privateClass, secretClass = 2, 3, 4
 
-// statements are those of an attestation, by the class of what they are about.
+// statements returns the statements of an attestation, by the class of their object.
 func statements(a *azkeys.KeyAttestation, family string) map[byte][]byte {
 	if family == "oct" {
 		return map[byte][]byte{secretClass: a.PrivateKeyAttestation}
@@ -139,7 +139,7 @@ func statements(a *azkeys.KeyAttestation, family string) map[byte][]byte {
 	return map[byte][]byte{privateClass: a.PrivateKeyAttestation, publicClass: a.PublicKeyAttestation}
 }
 
-// checkStatement holds the attributes to the key that the service shows.
+// checkStatement compares the attributes with the key that the service shows.
 func checkStatement(t *testing.T, got map[uint32][]byte, class byte, how string, key azkeys.KeyBundle) {
 	t.Helper()
 	flag := func(on bool) []byte { return []byte{map[bool]byte{true: 1}[on]} }
@@ -156,7 +156,7 @@ func checkStatement(t *testing.T, got map[uint32][]byte, class byte, how string,
 	case class == secretClass:
 		want[0x161] = []byte{0, 0, 0, 32}
 	case key.Key.Crv != nil:
-		// X9.62's parameters are the curve's name, and the point is in an OCTET STRING.
+		// The X9.62 parameters are the curve's name, and the point is in an OCTET STRING.
 		want[0x180] = der(t, asn1.ObjectIdentifier{1, 3, 132, 0, 34}) // secp384r1
 		want[0x181] = der(t, slices.Concat([]byte{4}, key.Key.X, key.Key.Y))
 	default:
@@ -176,7 +176,7 @@ func der(t *testing.T, value any) []byte {
 	return b
 }
 
-func TestAnAttestationSaysWhatTheHSMHoldsNotWhatTheServiceShows(t *testing.T) {
+func TestAnAttestationShowsWhatTheHSMHoldsNotWhatTheServiceShows(t *testing.T) {
 	e := start(t, emulator.Options{})
 	id := foreign(t, e, managedHSM, "k")
 	must(t, e.Vault(managedHSM).SwapModulus("k", id))

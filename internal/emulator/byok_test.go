@@ -81,7 +81,7 @@ func TestATransferMayNameTheKEKWithThePort(t *testing.T) {
 	}
 }
 
-func TestABrokenTransferIsABadParameterThatSaysWhy(t *testing.T) {
+func TestABrokenTransferIsABadParameterWithAReason(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	kek := createKEK(t, c)
@@ -182,7 +182,7 @@ func TestZeroPaddingAfterTheDERIsAcceptedUnlessStrict(t *testing.T) {
 	}
 }
 
-func TestAKeyExchangeKeyHasNoOtherOperation(t *testing.T) {
+func TestAKEKHasNoOtherOperation(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	_, err := c.CreateKey(t.Context(), "kek", azkeys.CreateKeyParameters{
@@ -197,7 +197,7 @@ func TestAKeyExchangeKeyHasNoOtherOperation(t *testing.T) {
 	wantError(t, err, 403, "Forbidden", "KeyOperationForbidden")
 }
 
-func TestAReplacedKeyExchangeKeyOpensOnlyItsOwnBlobs(t *testing.T) {
+func TestAReplacedKEKOpensOnlyItsOwnBlobs(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	old := createKEK(t, c)

@@ -18,7 +18,7 @@ func startWithAuthority(t *testing.T, path string) *Emulator {
 	return e
 }
 
-func TestAKeptAuthorityIsTheSameAtTheNextStart(t *testing.T) {
+func TestAStoredAuthorityIsTheSameAtTheNextStart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "authority")
 	first := startWithAuthority(t, path)
 	again := startWithAuthority(t, path)
@@ -42,7 +42,7 @@ func TestAKeptAuthorityIsTheSameAtTheNextStart(t *testing.T) {
 	}
 }
 
-func TestAKeptAuthorityThatEndsSoonIsReplaced(t *testing.T) {
+func TestAStoredAuthorityThatExpiresSoonIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "authority")
 	old, err := newAuthority()
 	check(t, err)

@@ -85,7 +85,7 @@ func signedBy(t *jwt.Token, certificates []*x509.Certificate, now time.Time) (an
 	return nil, fmt.Errorf("the certificate with which the client assertion is signed is not registered")
 }
 
-// namesCertificate takes base64 in each alphabet: SDKs differ.
+// namesCertificate accepts base64 in each alphabet: SDKs differ.
 func namesCertificate(t *jwt.Token, c *x509.Certificate) bool {
 	sum256, sum1 := sha256.Sum256(c.Raw), sha1.Sum(c.Raw)
 	for name, sum := range map[string][]byte{"x5t#S256": sum256[:], "x5t": sum1[:]} {

@@ -21,8 +21,8 @@ import (
 
 const application = "5d3c1e7e-0000-4000-8000-00000000000c"
 
-// A client whose certificate is known is held to it, with or without a chain in the
-// assertion; any other signs in with whatever it has.
+// A client with a registered certificate must use it, with or without a chain in the assertion; any other client
+// signs in with whatever it has.
 func TestAClientMustUseItsRegisteredCertificate(t *testing.T) {
 	mine, key := clientCertificate(t)
 	other, otherKey := clientCertificate(t)
@@ -40,7 +40,7 @@ func TestAClientMustUseItsRegisteredCertificate(t *testing.T) {
 		return err
 	}
 	forged := *mine[0]
-	forged.PublicKey = other[0].PublicKey // so that azidentity takes the pair
+	forged.PublicKey = other[0].PublicKey // so that azidentity accepts the pair
 	for _, chain := range []bool{false, true} {
 		must(t, signIn(application, mine, key, chain))
 		must(t, signIn("another-application", other, otherKey, chain))
@@ -125,7 +125,7 @@ func thumbprint(c *x509.Certificate) string {
 	return base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// grant asks for a token with a client assertion.
+// grant requests a token with a client assertion.
 func grant(t *testing.T, e *emulator.Emulator, endpoint, client, assertion string) (int, string) {
 	t.Helper()
 	form := url.Values{

@@ -16,7 +16,7 @@ import (
 // cmkURL is a key in the vault that has purge protection, which consumers need.
 const cmkURL = "https://" + protected + "/keys/cmk"
 
-// estate is an emulator whose consumers look only when told, on a clock of its own.
+// estate is an emulator whose consumers look only when a test says so, on its own clock.
 type estate struct {
 	*emulator.Emulator
 	t     *testing.T
@@ -32,7 +32,7 @@ func newEstate(t *testing.T, opts emulator.Options) *estate {
 	return &estate{e, t, c, e.Vault(protected)}
 }
 
-// rotate makes a new version of the key and gives its id.
+// rotate makes a new version of the key and returns its id.
 func (s *estate) rotate() string {
 	s.t.Helper()
 	id, err := s.vault.AddForeignVersion("cmk")
@@ -42,7 +42,7 @@ func (s *estate) rotate() string {
 	return id
 }
 
-// make makes consumers by specs, in which KEY is the key and VERSION its newest version.
+// make makes consumers from specs, in which KEY is the key and VERSION its newest version.
 func (s *estate) make(specs ...string) {
 	s.t.Helper()
 	for _, text := range specs {
@@ -67,7 +67,7 @@ func (s *estate) write(names ...string) {
 	}
 }
 
-// later moves the clock and has those look that are due.
+// later moves the clock and makes due consumers look.
 func (s *estate) later(d time.Duration) {
 	s.clock.advance(d)
 	s.Consumers().Poll(s.t.Context())
@@ -91,7 +91,7 @@ func (s *estate) report(name string) arm.Reading {
 	return arm.Reading{}
 }
 
-// wantReadable requires that everything can be read.
+// wantReadable requires that every consumer can read everything.
 func (s *estate) wantReadable() {
 	s.t.Helper()
 	r := s.Consumers().ReadEverything(s.t.Context())
@@ -100,7 +100,7 @@ func (s *estate) wantReadable() {
 	}
 }
 
-// wantLost requires that exactly these consumers cannot read, for a reason with why in it.
+// wantLost requires that exactly these consumers cannot read, for a reason that contains why.
 func (s *estate) wantLost(why string, names ...string) {
 	s.t.Helper()
 	var lost []string
@@ -238,7 +238,7 @@ func TestABackupNeedsTheVersionUnderWhichItWasTaken(t *testing.T) {
 	s.wantReadable()
 }
 
-// guarded is an estate whose vault goes by roles.
+// guarded is an estate whose vault uses roles.
 func guarded(t *testing.T) *estate {
 	t.Helper()
 	c := newClock()
@@ -247,7 +247,7 @@ func guarded(t *testing.T) *estate {
 	return &estate{e, t, c, e.Vault(protected)}
 }
 
-// makeEarly makes a consumer that may not hold its key yet.
+// makeEarly makes a consumer that may not use its key yet.
 func (s *estate) makeEarly(text string) error {
 	s.t.Helper()
 	w, err := arm.ParseSpec(strings.ReplaceAll(text, "KEY", cmkURL))
@@ -286,14 +286,14 @@ func TestAnExpiredKeyBlocksWrappingAndNothingElse(t *testing.T) {
 	s.write("st", "des")
 	must(t, s.vault.SetValidity("cmk", "", time.Time{}, s.clock.Now()))
 	s.later(24 * time.Hour)
-	s.write("st") // needs its data key unwrapped only
+	s.write("st") // only needs to unwrap its data key
 	s.wantReadable()
 	if err := s.Consumers().Write(t.Context(), "des", nil); err == nil || !strings.Contains(err.Error(), "KeyExpired") {
 		t.Errorf("a new disk under an expired key: %v", err)
 	}
 }
 
-func TestAKeyThatTheServiceDoesNotTakeIsRefused(t *testing.T) {
+func TestAKeyThatTheServiceDoesNotAcceptIsRefused(t *testing.T) {
 	s := newEstate(t, emulator.Options{})
 	c := newClient(t, s.Emulator, protected)
 	for name, p := range map[string]azkeys.CreateKeyParameters{
@@ -335,7 +335,7 @@ func TestAConsumerOfAManagedHSM(t *testing.T) {
 	}
 }
 
-// TestConsumersLookByThemselves has a day last a quarter of a second.
+// TestConsumersLookByThemselves makes a day last a quarter of a second.
 func TestConsumersLookByThemselves(t *testing.T) {
 	e := start(t, emulator.Options{ConsumerSpeed: 4 * 24 * 3600})
 	v := e.Vault(protected)

@@ -37,6 +37,7 @@ type Emulator struct {
 	sealer     cipher.AEAD
 	vaults     map[string]*Vault
 	rules      *ruleBook
+	limiter    *limiter
 	journal    *journal // nil: memory only
 	identities *identities
 	hosted     *hosted
@@ -89,9 +90,10 @@ func Start(opts Options) (*Emulator, error) {
 	}
 	e := &Emulator{
 		opts: opts, log: log, ca: ca, signer: signer, sealer: sealer,
-		vaults: map[string]*Vault{},
-		rules:  newRuleBook(opts.Seed, opts.Now),
-		done:   make(chan struct{}),
+		vaults:  map[string]*Vault{},
+		rules:   newRuleBook(opts.Seed, opts.Now),
+		limiter: newLimiter(),
+		done:    make(chan struct{}),
 
 		requests:   newRequestLog(requestsKept),
 		identities: newIdentities(opts.Identities),
@@ -139,7 +141,7 @@ func (e *Emulator) addVault(c VaultConfig) error {
 	}
 	v.guard, v.attester, v.sealer, v.signer = g, e.attester, e.sealer, e.signer.key
 	if e.opts.ServiceLimits {
-		v.limiter = newLimiter()
+		v.limiter = e.limiter
 	}
 	e.vaults[c.Host] = v
 	return nil
@@ -264,6 +266,12 @@ func (e *Emulator) Vault(host string) *Vault { return e.vaults[strings.ToLower(h
 
 // Requests returns the last 65,536 requests, in the order of their answers.
 func (e *Emulator) Requests() []RequestLog { return e.requests.all() }
+
+// RequestsSince returns the requests from the n-th on, counted from 0, and the number of the next. A caller that asks
+// often enough sees every request once; fewer requests than next-n say that it did not.
+func (e *Emulator) RequestsSince(n uint64) (list []RequestLog, next uint64) {
+	return e.requests.since(n)
+}
 
 // Escapes returns the hosts that a client tried to reach and the emulator does not
 // emulate: calls that would have left the machine.

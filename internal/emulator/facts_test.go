@@ -17,14 +17,14 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// world is an emulator of every profile with its clock, spoken to in plain HTTP,
-// so that what goes over the wire is seen as it is.
+// world is an emulator of every profile with its clock. Tests use plain HTTP, so that they see exactly what goes over
+// the wire.
 type world struct {
 	*emulator.Emulator
 	t      *testing.T
 	clock  *clock
 	by     http.RoundTripper
-	tokens map[string]string // by host, of those that were called
+	tokens map[string]string // by host, for the hosts called so far
 }
 
 // reply is an answer with its body as JSON.
@@ -76,7 +76,7 @@ func (w *world) do(method, host, path, body string) reply {
 	return r
 }
 
-// create makes a version and gives its id.
+// create makes a version and returns its id.
 func (w *world) create(host, name, body string) string {
 	w.t.Helper()
 	r := w.do("POST", host, "/keys/"+name+"/create", body)
@@ -134,8 +134,7 @@ func (w *world) list(host, path string) (items []map[string]any, pages []reply) 
 	}
 }
 
-// TestFact holds the emulator to every fact that is known of how the services
-// behave. The names are the facts.
+// TestFact checks the emulator against every known fact about the services. The names are the facts.
 func TestFact(t *testing.T) {
 	for _, f := range allFacts() {
 		t.Run(f.fact, f.holds)
@@ -148,8 +147,7 @@ func allFacts() []fact {
 		wordFacts(), answerFacts())
 }
 
-// testdata/facts.txt is the list of what is known; each has a test here, and no test here
-// is of anything else.
+// testdata/facts.txt lists what is known. Each fact has a test here, and every test here has a fact.
 func TestEveryFactIsTested(t *testing.T) {
 	text, err := os.ReadFile("testdata/facts.txt")
 	must(t, err)

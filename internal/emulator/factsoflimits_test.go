@@ -10,7 +10,7 @@ import (
 
 func limitFacts() []fact {
 	limited := func(o *emulator.Options) { o.ServiceLimits = true }
-	// through is how many of n calls are let through; what is let through must succeed.
+	// through counts how many of n calls the limits let through. Those must succeed.
 	through := func(t *testing.T, n int, call func() reply) (passed int) {
 		t.Helper()
 		for range n {
@@ -42,6 +42,13 @@ func limitFacts() []fact {
 		{"vault: create 10 / 10 s", func(t *testing.T) {
 			w := newWorld(t, limited)
 			if n := through(t, 12, func() reply { return w.do("POST", premium, "/keys/k/create", ecHSM) }); n != 10 {
+				t.Errorf("%d went through", n)
+			}
+		}},
+		{"MHSM: Get 1,100/s", func(t *testing.T) {
+			w := newWorld(t, limited)
+			w.create(managedHSM, "k", ecHSM)
+			if n := through(t, 1110, func() reply { return w.do("GET", managedHSM, "/keys/k/", "") }); n != 1100 {
 				t.Errorf("%d went through", n)
 			}
 		}},

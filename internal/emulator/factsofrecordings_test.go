@@ -18,14 +18,14 @@ const (
 	someVersion = "0123456789abcdef0123456789abcdef"
 )
 
-// message is without a Managed HSM's activity id.
+// message returns the message without a Managed HSM's activity id.
 func (r reply) message() string {
 	text, _ := r.at("error", "message").(string)
 	text, _, _ = strings.Cut(text, " (Activity ID: ")
 	return text
 }
 
-// wordFacts are what the services say of a mistake.
+// wordFacts are the services' messages about a mistake.
 func wordFacts() []fact {
 	said := func(t *testing.T, r reply, status int, want string) {
 		t.Helper()
@@ -73,7 +73,7 @@ func wordFacts() []fact {
 	}
 }
 
-// answerFacts are what the services answer that no document says.
+// answerFacts are answers of the services that no document describes.
 func answerFacts() []fact {
 	return []fact{
 		{"A vault's own RSA-HSM keys have e AAEAAQ; imported and software keys AQAB", func(t *testing.T) {
@@ -212,7 +212,7 @@ func answerFacts() []fact {
 			}
 			w.do("POST", premium, "/rng", `{"count":1}`).is(t, 400, "BadParameter", "")
 		}},
-		{"A vault with RBAC tells the role assignment and its cache in headers", func(t *testing.T) {
+		{"A vault with RBAC names the role assignment and its cache in headers", func(t *testing.T) {
 			const id = "x-ms-keyvault-rbac-assignment-id"
 			w := newWorld(t)
 			if r := w.do("GET", premium, "/keys", ""); r.header.Get(id) != "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// refusalFacts are more facts of errors, and what is served and refused.
+// refusalFacts are more facts about errors, and about what is served and refused.
 func refusalFacts() []fact {
 	return []fact{
 		{`Errors {"error":{"code","message","innererror":{"code"}}}`, func(t *testing.T) {

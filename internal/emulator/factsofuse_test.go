@@ -12,8 +12,8 @@ import (
 
 const digest = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" // 32 zero bytes
 
-// using is what each operation on an RSA key answers, in the order of use: what
-// an earlier one made is what a later one opens.
+// using lists the answer of each operation on an RSA key, in the order of use: a later operation opens what an
+// earlier one made.
 func (w *world) using(host, name string) map[string]reply {
 	post := func(op, body string) reply { return w.do("POST", host, "/keys/"+name+"//"+op, body) }
 	return map[string]reply{

@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// versionlessClientsBreak: who names no version can do nothing more, though the version
-// before is enabled; who names that one can.
+// versionlessClientsBreak: a client that names no version can do nothing more, although the earlier version is
+// enabled; a client that names the earlier version can.
 func versionlessClientsBreak(t *testing.T) {
 	t.Helper()
 	w := newWorld(t)
@@ -29,8 +29,8 @@ func versionlessClientsBreak(t *testing.T) {
 	}
 }
 
-// followingServicesStop: a service that follows the key stays on the version before and
-// says why, and none can begin with the key. Pinned ones know nothing of it.
+// followingServicesStop: a service that follows the key stays on the earlier version and says why, and no service can
+// begin to use the key. Pinned ones do not notice.
 func followingServicesStop(t *testing.T) {
 	t.Helper()
 	s := newEstate(t, emulator.Options{})

@@ -20,7 +20,7 @@ func fuzzKey(f *testing.F) *rsa.PrivateKey {
 	return key
 }
 
-// Whatever a client sends as a blob is a key or a bad parameter.
+// Whatever a client sends as a blob, the result is a key or a bad parameter.
 func FuzzOpenBlob(f *testing.F) {
 	v := newVault(VaultConfig{Host: "v.vault.azure.net"}, Options{Now: time.Now})
 	ver, err := v.newVersion("RSA-HSM", []string{"import"}, &rsaKey{private: fuzzKey(f)})
@@ -61,7 +61,7 @@ func wantKeyOrBadParameter(t *testing.T, key material, err error) {
 	}
 }
 
-// A path means one operation or none, and never a key it does not name.
+// A path means one operation or none, and never a key that it does not name.
 func FuzzParseTarget(f *testing.F) {
 	f.Add("GET", "/keys/n/")
 	f.Add("POST", "/keys/n//wrapkey")
@@ -74,7 +74,7 @@ func FuzzParseTarget(f *testing.F) {
 	})
 }
 
-// Whatever a state file holds is read or refused.
+// Whatever a state file holds, it is read or refused.
 func FuzzReadJournal(f *testing.F) {
 	var b bytes.Buffer
 	v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
@@ -103,7 +103,7 @@ func FuzzReadJournal(f *testing.F) {
 	})
 }
 
-// A period that is taken moves time on.
+// An accepted period moves time forward.
 func FuzzAddPeriod(f *testing.F) {
 	for _, s := range []string{"P30D", "P1Y2M3DT4H", "PT48H", "P", "P99999D"} {
 		f.Add(s)
@@ -116,7 +116,7 @@ func FuzzAddPeriod(f *testing.F) {
 	})
 }
 
-// What the command line says of access is taken whole or not at all.
+// An access option of the command line is accepted whole or refused.
 func FuzzParseAccess(f *testing.F) {
 	f.Add("c:crypto-user:/keys/k")
 	f.Add("c:get,wrapKey")

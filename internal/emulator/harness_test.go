@@ -35,12 +35,12 @@ const (
 
 func start(t *testing.T, opts emulator.Options) *emulator.Emulator {
 	t.Helper()
-	opts.Vaults = []emulator.VaultConfig{
+	opts.Vaults = append([]emulator.VaultConfig{
 		{Host: premium},
 		{Host: standard, Profile: emulator.KeyVaultStandard},
 		{Host: managedHSM, Profile: emulator.ManagedHSM},
 		{Host: protected, PurgeProtection: true},
-	}
+	}, opts.Vaults...)
 	e, err := emulator.Start(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +133,7 @@ func generate(t *testing.T) *rsa.PrivateKey {
 	return key
 }
 
-// transfer is a blob in the making, so that a test can spoil one thing.
+// transfer is a blob under construction, in which a test can spoil one thing.
 type transfer struct {
 	schema, alg, enc, kid string
 	kek                   *rsa.PublicKey
@@ -211,7 +211,7 @@ func publicKey(b azkeys.KeyBundle) *rsa.PublicKey {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(b.Key.N), E: int(new(big.Int).SetBytes(b.Key.E).Int64())}
 }
 
-// importNew brings a fresh key in and gives its material.
+// importNew imports a fresh key and returns its material.
 func importNew(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, name string) (*rsa.PrivateKey, azkeys.KeyBundle) {
 	t.Helper()
 	target := generate(t)
@@ -222,7 +222,7 @@ func importNew(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, name string
 	return target, res.KeyBundle
 }
 
-// serviceError is what the body of an error answer says.
+// serviceError is the error in an answer's body.
 type serviceError struct {
 	Status               int
 	Code, Inner, Message string
@@ -256,7 +256,7 @@ func wantError(t *testing.T, err error, status int, code, inner string) serviceE
 	return got
 }
 
-// fixedKey is an RSA key of 3072 or 4096 bits that was made once: making it takes seconds.
+// fixedKey returns an RSA key of 3072 or 4096 bits from a file, because making one takes seconds.
 func fixedKey(t *testing.T, bits int) *rsa.PrivateKey {
 	t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("testdata/rsa%d.pem", bits))

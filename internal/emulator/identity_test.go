@@ -215,7 +215,7 @@ func TestAnAssertionSignedByAnotherKeyIsRefused(t *testing.T) {
 	certificate, _ := clientCertificate(t)
 	other := generate(t)
 	forged := *certificate[0]
-	forged.PublicKey = &other.PublicKey // so that azidentity takes the pair
+	forged.PublicKey = &other.PublicKey // so that azidentity accepts the pair
 	cred, err := azidentity.NewClientCertificateCredential(emulator.DefaultTenantID, rand.Text(),
 		[]*x509.Certificate{&forged}, other,
 		&azidentity.ClientCertificateCredentialOptions{ClientOptions: clientOptions(e), SendCertificateChain: true})
@@ -265,7 +265,7 @@ func managedIdentityOf(t *testing.T, e *emulator.Emulator, clientID string) azco
 	return cred
 }
 
-// fresh asks the identity endpoint itself, past the cache of the SDK.
+// fresh asks the identity endpoint itself, without the SDK's cache.
 func fresh(t *testing.T, e *emulator.Emulator, clientID string) string {
 	t.Helper()
 	res, body := do(t, e, "GET",
@@ -312,7 +312,7 @@ func TestTheDefaultCredentialFindsAppService(t *testing.T) {
 	wantError(t, err, 404, "KeyNotFound", "")
 }
 
-// systemAssigned speaks as the machine's own identity.
+// systemAssigned makes a client that signs in as the machine's own identity.
 func systemAssigned(t *testing.T, e *emulator.Emulator, host string) *azkeys.Client {
 	t.Helper()
 	cred, err := azidentity.NewManagedIdentityCredential(
@@ -321,8 +321,8 @@ func systemAssigned(t *testing.T, e *emulator.Emulator, host string) *azkeys.Cli
 	return clientWith(t, e, host, cred)
 }
 
-// A vault called by its private endpoint's own name goes on naming its service, so that
-// clients with their challenge check on refuse it.
+// A vault called by its private endpoint's own name still names its service, so clients with their challenge check on
+// refuse it.
 func TestAPrivateEndpointNamesItsServiceAndIsRefused(t *testing.T) {
 	const private = "contoso-weu.privatelink.vaultcore.azure.net"
 	e := startVaults(t, emulator.Options{}, emulator.VaultConfig{Host: private})

@@ -88,7 +88,7 @@ func TestAStateFileKeepsEverythingFromRunToRun(t *testing.T) {
 	}
 }
 
-// describe says all that the vaults hold but the material.
+// describe returns everything that the vaults hold except the material.
 func describe(e *Emulator) string {
 	var b strings.Builder
 	for _, host := range []string{testVault, testHSM} {
@@ -117,7 +117,7 @@ func describe(e *Emulator) string {
 	return b.String()
 }
 
-// mustJSON encodes what always encodes.
+// mustJSON encodes a value that cannot fail to encode.
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -138,7 +138,7 @@ func TestAStateFileCutShortByACrashLosesOnlyItsLastRecord(t *testing.T) {
 	check(t, err)
 	last := bytes.LastIndex(data, []byte(`{"vault"`)) - 12
 	check(t, os.WriteFile(path, data[:last+5], 0o600))
-	for range 2 { // what was cut is gone for good
+	for range 2 { // what was cut off is gone for good
 		again := startWithFile(t, path)
 		if got := again.Vault(testVault).Keys(); len(got) != 2 {
 			t.Errorf("keys: %v", got)
@@ -149,7 +149,7 @@ func TestAStateFileCutShortByACrashLosesOnlyItsLastRecord(t *testing.T) {
 	}
 }
 
-func TestAStateFileIsRefusedWhenItCannotBeRight(t *testing.T) {
+func TestAStateFileThatCannotBeRightIsRefused(t *testing.T) {
 	directory := t.TempDir()
 	good := filepath.Join(directory, "good")
 	e := startWithFile(t, good)
@@ -186,7 +186,7 @@ func TestAStateFileIsRefusedWhenItCannotBeRight(t *testing.T) {
 	}
 }
 
-func TestAStateFileOfMostlyPastIsWrittenAnew(t *testing.T) {
+func TestAStateFileWithMostlyOldRecordsIsRewritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	e := startWithFile(t, path)
 	_, err := e.Vault(testVault).create("k", createRequest{Kty: "EC"})
@@ -213,8 +213,8 @@ func TestAStateFileOfMostlyPastIsWrittenAnew(t *testing.T) {
 	}
 }
 
-// A lagging replica is the present with the changes since undone.
-func TestTheReplicaIsWhatWasPresentThen(t *testing.T) {
+// A lagging replica is the present state without the later changes.
+func TestTheReplicaShowsTheStateOfThatTime(t *testing.T) {
 	now := time.Unix(1000, 0)
 	v := newVault(VaultConfig{Host: testHSM, Profile: ManagedHSM}, Options{
 		Now: func() time.Time { return now }, ReplicationDelay: time.Minute,
@@ -277,8 +277,8 @@ func fillStateFile(b *testing.B, path string) {
 	check(b, e.Close())
 }
 
-// Reading twenty thousand private keys would take longer than most runs last: that a key
-// is none shows only when it is used.
+// Reading twenty thousand private keys at the start would take longer than most runs last, so a damaged key shows
+// only when it is used.
 func TestAStartReadsNoPrivateKey(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	e := startWithFile(t, path)

@@ -96,7 +96,7 @@ func TestASoftwareKeyIsImportedInPlainToAKeyVault(t *testing.T) {
 	}
 }
 
-func TestAPutOnAnExistingNameMakesANewNewestVersion(t *testing.T) {
+func TestAPutOnAnExistingNameMakesTheNewestVersion(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	kek := createKEK(t, c)
@@ -114,7 +114,7 @@ func TestAPutOnAnExistingNameMakesANewNewestVersion(t *testing.T) {
 	}
 }
 
-func TestListsArePagedAsEachProfileDoesIt(t *testing.T) {
+func TestListsArePagedAsInEachProfile(t *testing.T) {
 	e := start(t, emulator.Options{})
 	for _, host := range []string{premium, managedHSM} {
 		c := newClient(t, e, host)
@@ -140,7 +140,7 @@ func TestListsArePagedAsEachProfileDoesIt(t *testing.T) {
 	}
 }
 
-func TestTheLastPageSaysSoAsEachProfileDoes(t *testing.T) {
+func TestTheLastPageEndsAsEachProfileDoes(t *testing.T) {
 	e := start(t, emulator.Options{})
 	for host, ending := range map[string]string{premium: `{"value":[],"nextLink":null}`, managedHSM: `{"value":[]}`} {
 		audience := "https://" + host[strings.Index(host, ".")+1:]

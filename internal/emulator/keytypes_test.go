@@ -19,7 +19,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// sample is one kind of key with fresh material outside the vault.
+// sample is one kind of key with fresh material from outside the vault.
 type sample struct {
 	family  string
 	curve   string // EC
@@ -75,8 +75,7 @@ func samples(t *testing.T) []sample {
 	}
 }
 
-// origins make a version of a sample's kind, in three ways; created material is
-// the vault's own.
+// origins make a version of a sample's kind, in three ways. Created material is the vault's own.
 func origins(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample,
 	kty azkeys.KeyType) map[string]azkeys.KeyBundle {
 	t.Helper()
@@ -94,7 +93,7 @@ func origins(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample,
 	return made
 }
 
-// imports are the ways in which material comes in, the second when there is a KEK.
+// imports are the ways in which material can be imported; the second needs a KEK.
 func imports(t *testing.T, c *azkeys.Client, kek azkeys.KeyBundle, s sample,
 	kty azkeys.KeyType) map[string]azkeys.KeyBundle {
 	t.Helper()
@@ -148,7 +147,7 @@ func TestEachKindOfKeyIsCreatedImportedInPlainAndTransferred(t *testing.T) {
 	}
 }
 
-// Creating keys of these sizes takes seconds each; they come from files.
+// Creating keys of these sizes takes seconds each, so they come from files.
 func TestLargeRSAKeysAreImportedInPlainAndTransferred(t *testing.T) {
 	e := start(t, emulator.Options{})
 	for _, where := range []struct {
@@ -197,7 +196,7 @@ func samePublic(key azkeys.KeyBundle, s sample) bool {
 	}
 }
 
-// exercise does and undoes every algorithm of the sample's kind.
+// exercise runs and reverses every algorithm of the sample's kind.
 func exercise(t *testing.T, c *azkeys.Client, name string, s sample) {
 	t.Helper()
 	sha256Sum, sha384Sum, sha512Sum := sha256.Sum256([]byte("m")), sha512.Sum384([]byte("m")),

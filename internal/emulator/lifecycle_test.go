@@ -37,7 +37,7 @@ func TestCloseLeavesNoGoroutine(t *testing.T) {
 	}
 }
 
-func TestStartRefusesWhatCouldNotWork(t *testing.T) {
+func TestStartRefusesOptionsThatCannotWork(t *testing.T) {
 	for name, opts := range map[string]emulator.Options{
 		"an address others reach": {ProxyListen: "0.0.0.0:0"},
 		"an admin others reach":   {AdminListen: ":0"},
@@ -93,7 +93,7 @@ func adminCall(t *testing.T, e *emulator.Emulator, method, path, body string) (i
 	return res.StatusCode, b.Bytes()
 }
 
-func TestTheAdminEndpointRulesMeddlesAndShows(t *testing.T) {
+func TestTheAdminEndpointSetsRulesMeddlesAndShows(t *testing.T) {
 	e := start(t, emulator.Options{AdminListen: "127.0.0.1:0"})
 	call := func(method, path, body string) (int, []byte) {
 		t.Helper()

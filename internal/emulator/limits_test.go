@@ -2,7 +2,9 @@ package emulator_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 	"time"
 
@@ -21,8 +23,7 @@ func throttled(t *testing.T, err error) (retryAfter string, yes bool) {
 	return response.RawResponse.Header.Get("Retry-After"), true
 }
 
-// callsUntilThrottled is how many calls went through, and the Retry-After of the
-// first that did not.
+// callsUntilThrottled counts the calls that succeeded, and returns the Retry-After of the first that did not.
 func callsUntilThrottled(t *testing.T, most int, call func() error) (int, string) {
 	t.Helper()
 	for n := range most {
@@ -87,6 +88,51 @@ func TestCallsOnASlowKeyUseUpWhatFastOnesNeed(t *testing.T) {
 	}
 	if n, _ := callsUntilThrottled(t, 251, get("fast")); n != 250 {
 		t.Errorf("after half the window, %d calls on the fast key went through, want 250", n)
+	}
+}
+
+func TestImportsHaveALimitOfTheirOwn(t *testing.T) {
+	clock := newClock()
+	e := start(t, emulator.Options{Now: clock.Now, ServiceLimits: true})
+	c := newClient(t, e, premium)
+	jwk := plainRSA(fixedKey(t, 3072))
+	jwk.Kty = ptr(azkeys.KeyTypeRSAHSM)
+	n, after := callsUntilThrottled(t, 301, func() error {
+		_, err := c.ImportKey(t.Context(), "k", azkeys.ImportKeyParameters{Key: &jwk}, nil)
+		return err
+	})
+	if n != 300 || after != "10" {
+		t.Errorf("%d imports went through, then Retry-After %q", n, after)
+	}
+	if _, err := c.GetKey(t.Context(), "k", "", nil); err != nil {
+		t.Errorf("other calls are refused, too: %v", err)
+	}
+}
+
+func TestASubscriptionAllowsItsVaultsFiveVaultsWorth(t *testing.T) {
+	clock := newClock()
+	opts := emulator.Options{Now: clock.Now, ServiceLimits: true}
+	var hosts []string
+	for n := range 7 {
+		v := emulator.VaultConfig{Host: fmt.Sprintf("many-%d.vault.azure.net", n)}
+		if n == 6 {
+			v.Subscription = "another"
+		}
+		opts.Vaults = append(opts.Vaults, v)
+		hosts = append(hosts, v.Host)
+	}
+	e := start(t, opts)
+	var through []int
+	for _, host := range hosts {
+		c := newClient(t, e, host)
+		made, _ := callsUntilThrottled(t, 11, func() error {
+			_, err := c.CreateKey(t.Context(), "k", azkeys.CreateKeyParameters{Kty: ptr(azkeys.KeyTypeECHSM)}, nil)
+			return err
+		})
+		through = append(through, made)
+	}
+	if want := []int{10, 10, 10, 10, 10, 0, 10}; !slices.Equal(through, want) {
+		t.Errorf("new keys in each vault: %v, want %v", through, want)
 	}
 }
 

@@ -25,9 +25,8 @@ type hsmPage struct {
 	NextLink *string `json:"nextLink,omitempty"`
 }
 
-// row is one line of what the service goes through for a listing, with the token by
-// which it goes on behind it. A row without item is of something that the listing
-// does not show: so pages become short, or empty.
+// row is one row that the service passes through for a listing, with the token that continues after it. A row without
+// an item is something that the listing does not show, so pages become short or empty.
 type row struct {
 	token string
 	item  any
@@ -69,9 +68,8 @@ func (v *Vault) page(t target, query url.Values) (any, error) {
 	return vaultPage{values, next}, nil
 }
 
-// pageSize is how many rows a page goes through. A client that leaves it to a vault
-// gets a whole page, an empty one, and then whole and short ones in turn; a Managed
-// HSM's are short.
+// pageSize is how many rows a page covers. If a client leaves the size to a vault, it gets a whole page, an empty
+// one, and then whole and short ones in turn; a Managed HSM's are short.
 func (v *Vault) pageSize(asked string, number int) (int, error) {
 	size := maxPage
 	if asked != "" {
@@ -94,7 +92,7 @@ func (v *Vault) pageSize(asked string, number int) (int, error) {
 	return size, nil
 }
 
-// writeToken names the page that begins behind a row.
+// writeToken names the page that begins after a row.
 func writeToken(page int, behind string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(strconv.Itoa(page) + "!" + behind))
 }
@@ -112,7 +110,7 @@ func readToken(token string) (page int, behind string, err error) {
 	return page, behind, nil
 }
 
-// goOn gives the number of the page that a token names, and the rows from there on.
+// goOn returns the number of the page that a token names, and the rows from there on.
 func goOn(rows []row, token string) (int, []row, error) {
 	if token == "" {
 		return 0, rows, nil
@@ -128,7 +126,7 @@ func goOn(rows []row, token string) (int, []row, error) {
 	return page, rows[i+1:], nil
 }
 
-// nextLink of a vault names the port, and that of a Managed HSM omits api-version.
+// nextLink of a vault includes the port; that of a Managed HSM omits api-version.
 func (v *Vault) nextLink(path, token string, query url.Values) string {
 	size := query.Get("maxresults")
 	if size != "" {
@@ -175,12 +173,12 @@ func (v *Vault) versionRows(s *state, name string) []row {
 	return rows
 }
 
-// keyRows of a vault go through its deleted keys, too.
+// keyRows of a vault pass through its deleted keys, too.
 func (v *Vault) keyRows(s *state) []row {
 	var rows []row
 	for name := range s.keys {
 		if k, err := s.key(name); err == nil {
-			rows = append(rows, row{k.name, v.item(k.newest(), "keys", k.name)})
+			rows = append(rows, row{k.name, v.keyItem(k)})
 		}
 	}
 	if v.config.Profile != ManagedHSM {
@@ -188,11 +186,10 @@ func (v *Vault) keyRows(s *state) []row {
 			rows = append(rows, row{d.entry.name, nil})
 		}
 	}
-	return sorted(rows)
+	return v.listed(rows)
 }
 
-// deletedRows of a vault go through the keys that are not deleted, and through all
-// versions.
+// deletedRows of a vault pass through the keys that are not deleted, and through all versions.
 func (v *Vault) deletedRows(s *state) []row {
 	var rows []row
 	hidden := func(k *entry) {

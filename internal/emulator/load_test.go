@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// BenchmarkGetThroughTheProxy is a whole call: proxy, token, answer.
+// BenchmarkGetThroughTheProxy measures a whole call: proxy, token, answer.
 func BenchmarkGetThroughTheProxy(b *testing.B) {
 	place := func() func() func() error {
 		e, err := Start(Options{Vaults: []VaultConfig{{Host: testVault}}})
@@ -50,7 +50,7 @@ func get(b *testing.B, client *http.Client, token string) error {
 	return err
 }
 
-// BenchmarkUnwrap is the work of a key alone.
+// BenchmarkUnwrap measures the work of a key alone.
 func BenchmarkUnwrap(b *testing.B) {
 	together(b, func() func() func() error {
 		v := newVault(VaultConfig{Host: testVault}, Options{Now: time.Now})
@@ -70,11 +70,10 @@ func BenchmarkUnwrap(b *testing.B) {
 	})
 }
 
-// together has one caller call alone, then as many as there are processors call one
-// place, then each a place of its own; place makes one, and what makes callers of it.
-// times-serial is how many times more calls go through by many than by one, which is
-// bounded by the processors that are free; times-own is how much longer they take in one
-// place than in places of their own, and above 1 by what they wait for each other.
+// together lets one caller call alone; then as many callers as there are processors call one place; then each calls a
+// place of its own. place makes a place, and what makes its callers. times-serial is how many times more calls many
+// callers complete than one, which the free processors limit. times-own is how much longer they take in one place
+// than in places of their own; a value above 1 means that they wait for each other.
 func together(b *testing.B, place func() func() func() error) {
 	b.Helper()
 	shared := place()
@@ -82,7 +81,7 @@ func together(b *testing.B, place func() func() func() error) {
 	one, own := make([]func() error, n), make([]func() error, n)
 	for i := range n {
 		one[i], own[i] = shared(), place()()
-		check(b, errors.Join(one[i](), own[i]())) // their connections, and all that is made once
+		check(b, errors.Join(one[i](), own[i]())) // their connections, and everything that is made once
 	}
 	const round = 50
 	var serial, parallel, apart time.Duration
@@ -97,7 +96,7 @@ func together(b *testing.B, place func() func() func() error) {
 	b.ReportMetric(parallel.Seconds()/apart.Seconds(), "times-own")
 }
 
-// timed takes the time in which each caller calls n times.
+// timed measures how long the callers take for n calls each.
 func timed(b *testing.B, callers []func() error, n int) time.Duration {
 	b.Helper()
 	begin := time.Now()
@@ -115,7 +114,7 @@ func timed(b *testing.B, callers []func() error, n int) time.Duration {
 	return time.Since(begin)
 }
 
-// What is of the whole process is held by the test, and a call goes through all the same.
+// The test holds every lock of the whole process, and a call succeeds all the same.
 func TestACallTakesNoLockOfTheWholeProcess(t *testing.T) {
 	e, err := Start(Options{Vaults: []VaultConfig{{Host: testVault}}})
 	check(t, err)
@@ -157,6 +156,30 @@ func TestTheRequestLogKeepsTheLast(t *testing.T) {
 			t.Errorf("after %d: %v", i, got)
 		}
 		l.add(RequestLog{Status: i})
+	}
+}
+
+// Who asks often enough sees each request once; who does not can tell.
+func TestTheRequestLogTellsWhatCameSince(t *testing.T) {
+	l := newRequestLog(4)
+	statuses := func(list []RequestLog) (s []int) {
+		for _, r := range list {
+			s = append(s, r.Status)
+		}
+		return s
+	}
+	var next uint64
+	for i := range 10 {
+		l.add(RequestLog{Status: i})
+		list, after := l.since(next)
+		if got := statuses(list); !slices.Equal(got, []int{i}) || after != next+1 {
+			t.Errorf("since %d: %v, and the next is %d", next, got, after)
+		}
+		next = after
+	}
+	list, next := l.since(2)
+	if got := statuses(list); !slices.Equal(got, []int{6, 7, 8, 9}) || next != 10 {
+		t.Errorf("since 2, of which four are kept: %v, and the next is %d", got, next)
 	}
 }
 

@@ -8,25 +8,25 @@ import (
 	"strings"
 )
 
-// material is what a key version is made of and computes with.
+// material is what a key version consists of and computes with.
 type material interface {
 	// family is RSA, EC or oct: the kty without "-HSM".
 	family() string
-	// operations are those its key_ops may name, import and export aside.
+	// operations are those that its key_ops may name, apart from import and export.
 	operations() []string
 	// show writes its public part.
 	show(*jsonWebKey)
-	// another is fresh material of the same kind and size.
+	// another makes fresh material of the same kind and size.
 	another() (material, error)
-	// compute does any operation but verify.
+	// compute runs any operation but verify.
 	compute(operation string, q operationRequest) (operationResult, error)
 	verify(algorithm string, digest, signature []byte) (bool, error)
-	// marshal gives PKCS#8 DER, or the raw bytes of an oct key.
+	// marshal returns PKCS#8 DER, or the raw bytes of an oct key.
 	marshal() ([]byte, error)
 }
 
-// generateMaterial makes material for a create request; zero values have the
-// service's defaults: RSA 2048, P-256, 256 bits.
+// generateMaterial makes material for a create request; for zero values it uses the service's defaults: RSA 2048,
+// P-256, 256 bits.
 func generateMaterial(q createRequest) (material, error) {
 	switch family(q.Kty) {
 	case "EC":
@@ -38,8 +38,7 @@ func generateMaterial(q createRequest) (material, error) {
 	}
 }
 
-// parseMaterial reads what a transfer brings: PKCS#8 for RSA and EC (with RFC
-// 5915 inside), the raw bytes for oct.
+// parseMaterial reads the content of a transfer: PKCS#8 for RSA and EC (with RFC 5915 inside), the raw bytes for oct.
 func parseMaterial(family string, plaintext []byte) (material, error) {
 	if family == "oct" {
 		return newOctKey(slices.Clone(plaintext))
@@ -79,7 +78,7 @@ const hsmSuffix = "-HSM"
 
 func isHSM(kty string) bool { return strings.HasSuffix(kty, hsmSuffix) }
 
-// asRSA gives the private key of RSA material.
+// asRSA returns the private key of RSA material.
 func asRSA(m material) (*rsa.PrivateKey, error) {
 	if d, ok := m.(*deferred); ok {
 		loaded, err := d.load()

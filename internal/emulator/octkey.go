@@ -14,7 +14,7 @@ import (
 	"strings"
 )
 
-// octKey is an AES key; a Managed HSM alone has such keys.
+// octKey is an AES key. Only a Managed HSM has such keys.
 type octKey struct {
 	raw   []byte
 	block cipher.Block
@@ -77,7 +77,7 @@ func (k *octKey) verify(algorithm string, value, code []byte) (bool, error) {
 	return hmac.Equal(want, code), err
 }
 
-// code is the HMAC of a value as it comes: SDKs hash what they are given before.
+// code is the HMAC of a value as it arrives: SDKs hash their input first.
 func (k *octKey) code(algorithm string, value []byte) ([]byte, error) {
 	hash := map[string]crypto.Hash{"HS256": crypto.SHA256, "HS384": crypto.SHA384, "HS512": crypto.SHA512}[algorithm]
 	if hash == 0 {

@@ -75,8 +75,7 @@ func TestPaddedKeyUnwrapChecksThePadding(t *testing.T) {
 	}
 }
 
-// The data of RFC 4231, 4.2, with a key of a size that a Managed HSM has; what comes of
-// it is from openssl dgst -mac HMAC.
+// The data of RFC 4231, 4.2, with a key of a size that a Managed HSM has; the result is from openssl dgst -mac HMAC.
 func TestSymmetricKeysSign(t *testing.T) {
 	m, err := newOctKey(unhex(t, "0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b0b"))
 	check(t, err)

@@ -20,7 +20,7 @@ const (
 	ManagedHSM
 )
 
-// String gives the profile's name as the command line spells it.
+// String returns the profile's name as the command line spells it.
 func (p Profile) String() string {
 	return [...]string{"premium", "standard", "managedhsm"}[p]
 }
@@ -37,21 +37,23 @@ func ParseProfile(s string) (Profile, error) {
 
 // VaultConfig names one vault to stand in for.
 type VaultConfig struct {
-	// Host is the DNS name without a port, as in "contoso-weu.vault.azure.net".
-	// The token audience is what follows its first label.
+	// Host is the DNS name without a port, as in "contoso-weu.vault.azure.net". The token audience is the part after
+	// its first label.
 	Host            string
 	Profile         Profile
 	PurgeProtection bool
 	// RecoverableDays is how long deleted keys stay, 7 to 90 days. Default 90.
 	RecoverableDays int
-	// Access is who may do what. Roles take effect at once; those given later, by
-	// Vault.Assign, after Options.RoleDelay.
+	// Access says who may do what. These roles take effect at once; those assigned later, by Vault.Assign, after
+	// Options.RoleDelay.
 	Access AccessMode
 	Roles  []RoleAssignment
 	// RoleDefinitions are custom roles, which Roles and Assign may name.
 	RoleDefinitions []RoleDefinition
 	Policies        []AccessPolicy
 	Firewall        *Firewall // nil: open to every address
+	// Subscription is shared with the vaults that give the same; they also share its limits.
+	Subscription string
 }
 
 const minRecoverableDays, maxRecoverableDays = 7, 90
@@ -78,24 +80,25 @@ type Options struct {
 	// HSMWithoutDate leaves the Date header out of a Managed HSM's answers: recordings
 	// of 2022 have none, RFC 9110 section 6.6.1 wants one.
 	HSMWithoutDate bool
+	// KeyList is how the vaults' lists of keys are.
+	KeyList KeyList
 	// TokenLifetime is how long a token is valid by Now. Default 24 hours. SDKs
 	// cache by the wall clock: a test that moves Now further needs more.
 	TokenLifetime time.Duration
 	// RoleDelay is how long a role assignment takes to come into effect, or to end.
 	RoleDelay time.Duration
-	// Identities are callers of whom more is known than their client id.
+	// Identities are callers about whom more is known than their client id.
 	Identities []Identity
-	// Certificates are those of applications. A client that has one must have signed
-	// its assertion with it; of others the emulator cannot know.
+	// Certificates are those of applications. A client that has one must sign its assertion with it; for other
+	// clients the emulator cannot know the certificate.
 	Certificates []ClientCertificate
-	// IdentityListen is a loopback address for the identity endpoints of App
-	// Service and Azure Arc, and ArcKeyDir the folder of Arc's key files, which for
-	// the SDKs is /var/opt/azcmagent/tokens. Without them there are none.
+	// IdentityListen is a loopback address for the identity endpoints of App Service and Azure Arc, and ArcKeyDir the
+	// folder of Arc's key files, which the SDKs expect in /var/opt/azcmagent/tokens. Without them there are no such
+	// endpoints.
 	IdentityListen string
 	ArcKeyDir      string
-	// ProxyListen and AdminListen are loopback addresses, host:port.
-	// ProxyListen defaults to 127.0.0.1:0; without AdminListen there is no
-	// admin endpoint.
+	// ProxyListen and AdminListen are loopback addresses, host:port. ProxyListen defaults to 127.0.0.1:0; without
+	// AdminListen there is no admin endpoint.
 	ProxyListen string
 	AdminListen string
 	// AttestationFirmware is the style in which Managed HSMs sign attestations.
@@ -103,18 +106,16 @@ type Options struct {
 	// ServiceLimits refuses, with 429, more calls than the services' published
 	// limits allow.
 	ServiceLimits bool
-	// StateFile stores the vaults between runs, with unencrypted private keys. It is
-	// made when missing. "": memory only.
+	// StateFile stores the vaults between runs, with unencrypted private keys. It is created if it is missing. "":
+	// memory only.
 	StateFile string
-	// AuthorityFile keeps the certificate authority from run to run, its private key in
-	// plain. It is made when missing, and anew a month before it ends. "": another
-	// authority at each start.
+	// AuthorityFile keeps the certificate authority from run to run, with its unencrypted private key. It is created
+	// if it is missing, and again a month before it expires. "": another authority at each start.
 	AuthorityFile string
-	// Consumers are made at the start, when their keys may not be there yet.
+	// Consumers are made at the start, when their keys may not exist yet.
 	Consumers []arm.Spec
-	// ConsumerSpeed is how many times faster than in life consumers look for new
-	// versions; 0 is 1. ConsumersByHand has them look only when Consumers().Poll says
-	// so.
+	// ConsumerSpeed is how many times faster than in Azure consumers look for new versions; 0 means 1. With
+	// ConsumersByHand they look only when somebody calls Consumers().Poll.
 	ConsumerSpeed   float64
 	ConsumersByHand bool
 	// Seed seeds the rules' random numbers.

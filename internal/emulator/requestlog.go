@@ -5,8 +5,7 @@ import (
 	"time"
 )
 
-// requestsKept is more than a test reads, and little enough for a process that runs for
-// weeks.
+// requestsKept is more than any test reads, and small enough for a process that runs for weeks.
 const requestsKept = 1 << 16
 
 // RequestLog is one request that reached the emulator, challenges included.
@@ -54,4 +53,20 @@ func (l *requestLog) all() []RequestLog {
 		}
 	}
 	return kept
+}
+
+// since returns the requests from the n-th on, counted from 0, up to the first that is still being written, and the
+// number of the next. Requests that were overwritten are missing.
+func (l *requestLog) since(n uint64) (kept []RequestLog, next uint64) {
+	end := l.count.Load()
+	for n = max(n, end-min(end, uint64(len(l.slots)))); n < end; n++ {
+		r := l.slots[n%uint64(len(l.slots))].Load()
+		if r == nil || r.number < n {
+			break
+		}
+		if r.number == n {
+			kept = append(kept, r.RequestLog)
+		}
+	}
+	return kept, n
 }

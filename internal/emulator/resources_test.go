@@ -336,7 +336,7 @@ func TestASessionRevokedAtResourceManagerIsRenewedByTheClient(t *testing.T) {
 	}
 }
 
-func TestWhatResourceManagerDoesNotKnow(t *testing.T) {
+func TestResourceManagerRefusesUnknownRequests(t *testing.T) {
 	s := newEstate(t, emulator.Options{})
 	g := newGeneric(t, s.Emulator)
 	for id, code := range map[string]string{

@@ -40,7 +40,7 @@ func TestARotationPolicyIsKeptAndShown(t *testing.T) {
 		must(t, err)
 		id, rotate := "https://"+host+"/keys/k/rotationpolicy", azkeys.KeyRotationPolicyActionRotate
 		if host == managedHSM {
-			id, rotate = "keys/k/rotationpolicy", "rotate" // as it was given
+			id, rotate = "keys/k/rotationpolicy", "rotate" // spelled as the client gave it
 		}
 		if *got.ID != id || *got.Attributes.ExpiryTime != "P90D" || len(got.LifetimeActions) != 2 ||
 			*got.LifetimeActions[0].Action.Type != rotate ||
@@ -51,7 +51,7 @@ func TestARotationPolicyIsKeptAndShown(t *testing.T) {
 	}
 }
 
-func TestARotationPolicyThatCouldNotWorkIsRefused(t *testing.T) {
+func TestARotationPolicyThatCannotWorkIsRefused(t *testing.T) {
 	e := start(t, emulator.Options{})
 	c := newClient(t, e, premium)
 	foreign(t, e, premium, "k")

@@ -105,7 +105,7 @@ func TestARuleEndsAtItsTime(t *testing.T) {
 	wantError(t, err, 404, "KeyNotFound", "")
 }
 
-func TestAProbabilityHitsSomeAndTheSeedSaysWhich(t *testing.T) {
+func TestAProbabilityHitsSomeCallsAndTheSeedDecidesWhich(t *testing.T) {
 	pattern := func() (s string) {
 		e := start(t, emulator.Options{Seed: 7})
 		c := newClient(t, e, premium)
@@ -307,7 +307,7 @@ func TestAnExpiredTokenIsNotAccepted(t *testing.T) {
 	wantError(t, err, 404, "KeyNotFound", "")
 }
 
-func TestAStaleListShowsWhatWas(t *testing.T) {
+func TestAStaleListShowsThePast(t *testing.T) {
 	c := newClock()
 	e := start(t, emulator.Options{Now: c.Now})
 	client := newClient(t, e, premium)

@@ -7,8 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// The az command line lists the subscriptions when it signs in, and takes the tenant of
-// one for its own.
+// The az command line lists the subscriptions when it signs in, and uses the tenant of one.
 func TestResourceManagerHasOneSubscription(t *testing.T) {
 	e := start(t, emulator.Options{})
 	header := bearer(token(t, managedIdentity(t, e), "https://management.azure.com"))

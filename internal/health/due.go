@@ -3,7 +3,6 @@ package health
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -21,27 +20,13 @@ const (
 	failingAfter = 2
 )
 
-// Pace is how often versions are proven.
-type Pace struct {
-	Newest time.Duration // the newest version of a key in a vault
-	Older  time.Duration // the others
-}
-
-func (p Pace) of(s Subject) time.Duration {
-	if s.Newest {
-		return p.Newest
-	}
-	return p.Older
-}
-
 // Last sums up the proofs of a subject so far.
 type Last struct {
 	Seen     time.Time // when the subject was first seen
 	At       time.Time // end of the last proof; zero: none yet
 	Passed   time.Time // end of the last one that passed; zero: none yet
 	Result   proof.Result
-	Failures int  // proofs in a row that did not pass
-	Busy     bool // a proof is under way
+	Failures int // proofs in a row that did not pass
 }
 
 // Failing reports whether the subject deserves an alarm: at once after a refuted proof, and after failingAfter
@@ -66,47 +51,35 @@ func (l Last) ended(at time.Time, r proof.Result) Last {
 	return l
 }
 
-// Due returns the subjects to prove now, the most overdue first. wake is when the next of the others becomes due; it
-// is zero when there is none. Due leaves out subjects whose proof is under way.
-//
-// Each subject has a fixed phase in its interval, drawn from its identity. So proofs spread evenly however many keys
-// there are, and a restart does not delay the daily proofs.
-func Due(now time.Time, pace Pace, subjects []Subject, last map[ID]Last) (next []Subject, wake time.Time) {
-	type dated struct {
-		s  Subject
-		at time.Time
-	}
-	var due []dated
-	for _, s := range subjects {
-		l := last[s.ID()]
-		if l.Busy {
-			continue
-		}
-		at := dueAt(now, pace, s, l)
-		if !at.After(now) {
-			due = append(due, dated{s, at})
-		} else if wake.IsZero() || at.Before(wake) {
-			wake = at
-		}
-	}
-	slices.SortStableFunc(due, func(a, b dated) int { return a.at.Compare(b.at) })
-	for _, d := range due {
-		next = append(next, d.s)
-	}
-	return next, wake
+// tracked is a subject with its proofs so far and its place in the queue of its vault.
+type tracked struct {
+	Subject
+	last    Last
+	draw    uint64    // of its identity: its fixed place in every interval
+	due     time.Time // when to prove it next
+	running int       // proofs under way
+	queued  int       // its index in the queue; -1 while it is not in there
+	gone    bool      // keyd no longer proves it
 }
 
-func dueAt(now time.Time, pace Pace, s Subject, l Last) time.Time {
-	interval := pace.of(s)
+func newTracked(s Subject, seen time.Time) *tracked {
+	sum := sha256.Sum256([]byte(s.Key + "\x00" + s.Vault + "\x00" + s.Version))
+	return &tracked{Subject: s, last: Last{Seen: seen}, draw: binary.BigEndian.Uint64(sum[:]), queued: -1}
+}
+
+// dueAt is when to prove a subject next. Each subject has a fixed phase in its interval, drawn from its identity. So
+// proofs spread evenly however many keys there are, and a restart does not delay the daily proofs.
+func (t *tracked) dueAt(now time.Time, pace Pace) time.Time {
+	l, interval := t.last, pace.of(t.Subject)
 	switch {
 	case l.Seen.After(now) || l.At.After(now):
 		return now // the clock went back, so the earlier times do not count
-	case l.At.IsZero() && s.Newest:
-		return l.Seen.Add(phase(s, min(startSpread, interval)))
+	case l.At.IsZero() && t.Newest:
+		return l.Seen.Add(t.phase(min(startSpread, interval)))
 	case l.At.IsZero():
-		return nextPhase(l.Seen, s, interval)
+		return t.nextPhase(l.Seen, interval)
 	}
-	at := nextPhase(l.At, s, interval)
+	at := t.nextPhase(l.At, interval)
 	if l.Failures > 0 {
 		if retry := l.At.Add(backoff(l.Failures, pace.Newest)); retry.Before(at) {
 			return retry
@@ -120,16 +93,15 @@ func backoff(failures int, limit time.Duration) time.Duration {
 }
 
 // phase is the subject's fixed offset in [0, interval).
-func phase(s Subject, interval time.Duration) time.Duration {
-	sum := sha256.Sum256([]byte(s.Key + "\x00" + s.Vault + "\x00" + s.Version))
-	return time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(interval))
+func (t *tracked) phase(interval time.Duration) time.Duration {
+	return time.Duration(t.draw % uint64(interval))
 }
 
-// nextPhase is the first time after t that lies the subject's phase after a multiple of interval. Multiples count
+// nextPhase is the first time after a time that lies the subject's phase after a multiple of interval. Multiples count
 // from the zero time.
-func nextPhase(t time.Time, s Subject, interval time.Duration) time.Time {
-	start := t.Truncate(interval).Add(phase(s, interval))
-	if !start.After(t) {
+func (t *tracked) nextPhase(after time.Time, interval time.Duration) time.Time {
+	start := after.Truncate(interval).Add(t.phase(interval))
+	if !start.After(after) {
 		return start.Add(interval)
 	}
 	return start

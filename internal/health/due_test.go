@@ -19,24 +19,26 @@ var (
 	pace  = Pace{Newest: 5 * time.Minute, Older: 24 * time.Hour}
 )
 
+// waitingFrom is the queue of subjects that were first seen at a time.
+func waitingFrom(now time.Time, subjects []Subject) *queue {
+	q := &queue{}
+	for _, s := range subjects {
+		q.schedule(now, pace, newTracked(s, now))
+	}
+	return q
+}
+
 // simulate proves the subjects that are due; every proof passes at once. It returns the times of the proofs of each
 // subject.
 func simulate(subjects []Subject, from time.Time, length time.Duration) map[ID][]time.Time {
-	last := map[ID]Last{}
-	for _, s := range subjects {
-		last[s.ID()] = Last{Seen: from}
-	}
+	q := waitingFrom(from, subjects)
 	proofs := map[ID][]time.Time{}
-	for now := from; now.Before(from.Add(length)); {
-		next, wake := Due(now, pace, subjects, last)
-		for _, s := range next {
-			last[s.ID()] = last[s.ID()].ended(now, proof.Result{Outcome: key.Passed})
-			proofs[s.ID()] = append(proofs[s.ID()], now)
+	for now := from; now.Before(from.Add(length)); now = q.waiting[0].due {
+		for t := q.next(now); t != nil; t = q.next(now) {
+			t.last = t.last.ended(now, proof.Result{Outcome: key.Passed})
+			q.schedule(now, pace, t)
+			proofs[t.ID()] = append(proofs[t.ID()], now)
 		}
-		if len(next) > 0 {
-			continue
-		}
-		now = wake
 	}
 	return proofs
 }
@@ -140,15 +142,14 @@ func TestARestartDoesNotPutOffTheDailyProof(t *testing.T) {
 }
 
 func TestAFailureIsRetriedSoonAndThenLessAndLessOften(t *testing.T) {
-	s := Subject{Subject: proof.Subject{Key: "k", Version: "v"}, Vault: weu}
-	l := Last{Seen: start}
+	s := newTracked(Subject{Subject: proof.Subject{Key: "k", Version: "v"}, Vault: weu}, start)
 	at := start.Add(time.Hour)
 	var pauses []time.Duration
 	for range 6 {
-		l = l.ended(at, proof.Result{Outcome: key.Inconclusive})
-		_, wake := Due(at, pace, []Subject{s}, map[ID]Last{s.ID(): l})
-		pauses = append(pauses, wake.Sub(at))
-		at = wake
+		s.last = s.last.ended(at, proof.Result{Outcome: key.Inconclusive})
+		next := s.dueAt(at, pace)
+		pauses = append(pauses, next.Sub(at))
+		at = next
 	}
 	want := []time.Duration{
 		30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 5 * time.Minute, 5 * time.Minute,
@@ -159,28 +160,37 @@ func TestAFailureIsRetriedSoonAndThenLessAndLessOften(t *testing.T) {
 }
 
 func TestASubjectUnderProofIsNotDue(t *testing.T) {
-	s := many(1, true)
-	next, wake := Due(start.Add(time.Hour), pace, s, map[ID]Last{s[0].ID(): {Seen: start, Busy: true}})
-	if len(next) != 0 || !wake.IsZero() {
-		t.Errorf("next %v, wake %v", next, wake)
+	q := waitingFrom(start, many(1, true))
+	s := q.next(start.Add(time.Hour))
+	q.remove(s)
+	s.running++
+	q.schedule(start.Add(time.Hour), pace, s) // such as after a refresh
+	if again := q.next(start.Add(time.Hour)); again != nil {
+		t.Errorf("%s is due", again.Key)
+	}
+	s.running--
+	q.schedule(start.Add(time.Hour), pace, s)
+	if q.next(start.Add(2*time.Hour)) != s {
+		t.Error("it is not due after its proof has ended")
 	}
 }
 
-func TestTheLongestDueComesFirst(t *testing.T) {
+func TestTheMostOverdueComesFirst(t *testing.T) {
 	s := many(2, true)
-	last := map[ID]Last{s[0].ID(): {Seen: start.Add(time.Hour)}, s[1].ID(): {Seen: start}}
-	next, _ := Due(start.Add(2*time.Hour), pace, s, last)
-	if len(next) != 2 || next[0].Key != s[1].Key {
-		t.Errorf("order %v", next)
+	q := waitingFrom(start.Add(time.Hour), s[:1])
+	q.schedule(start, pace, newTracked(s[1], start))
+	if next := q.next(start.Add(2 * time.Hour)); next == nil || next.Key != s[1].Key {
+		t.Errorf("first comes %v", next)
 	}
 }
 
 func TestAClockPutBackDoesNotStopProofs(t *testing.T) {
-	s := many(1, true)
-	last := map[ID]Last{
-		s[0].ID(): Last{Seen: start}.ended(start.Add(48*time.Hour), proof.Result{Outcome: key.Passed}),
-	}
-	if next, _ := Due(start, pace, s, last); len(next) != 1 {
+	q := waitingFrom(start, many(1, true))
+	s := q.waiting[0]
+	s.last = s.last.ended(start.Add(48*time.Hour), proof.Result{Outcome: key.Passed})
+	q.schedule(start.Add(48*time.Hour), pace, s)
+	q.reschedule(start, pace)
+	if q.next(start) != s {
 		t.Error("nothing is due until the clock has come back to where it was")
 	}
 }
@@ -213,7 +223,7 @@ func TestSubjectsAreTheEnabledProvenVersions(t *testing.T) {
 	for _, c := range states {
 		k := managed("k", weu, 1, start)
 		k.Record.Generations[0].Placements[0].State = c.state
-		if got := len(Subjects([]Key{k})) == 1; got != c.proven {
+		if got := len(Subjects(k.Policy, k.Record)) == 1; got != c.proven {
 			t.Errorf("a placement that is %s: proven %v", c.state, got)
 		}
 	}
@@ -226,7 +236,7 @@ func TestTheNewestIsThePlacementMadeLastInEachVault(t *testing.T) {
 		record.Placement{Seq: 9, Vault: weu, State: key.Proven, Version: "again"},
 		record.Placement{Seq: 4, Vault: hsm, State: key.Proven, Version: "elsewhere"})
 	var newest []string
-	for _, s := range Subjects([]Key{k}) {
+	for _, s := range Subjects(k.Policy, k.Record) {
 		if s.Newest {
 			newest = append(newest, s.Version)
 		}
@@ -236,11 +246,11 @@ func TestTheNewestIsThePlacementMadeLastInEachVault(t *testing.T) {
 	}
 }
 
-func TestARetainedKeyIsProvenByTheOperationsItHad(t *testing.T) {
+func TestARetainedKeyIsProvenByItsFormerOperations(t *testing.T) {
 	k := managed("k", weu, 1, start)
 	k.Policy = key.Policy{Key: "k", Retained: true}
 	k.Record.Operations = []key.Operation{key.Sign, key.Verify}
-	s := Subjects([]Key{k})
+	s := Subjects(k.Policy, k.Record)
 	if len(s) != 1 || !slices.Equal(s[0].Operations, k.Record.Operations) || s[0].VaultName != "weu" {
 		t.Errorf("subjects %+v", s)
 	}

@@ -33,12 +33,16 @@ type world struct {
 	print key.Fingerprint
 
 	mu      sync.Mutex
-	keys    []Key
+	keys    []stored
+	saved   uint64          // how often the records were changed
+	reads   int             // of records
 	gone    map[string]bool // vaults that the configuration lacks
 	fail    func(vault, version string, leg proof.Leg) error
 	wrong   map[string]bool // versions that show another modulus
 	proofs  map[string][]time.Time
-	under   map[string]int // Gets under way, by vault
+	shown   map[string]bool // versions of which a proof has the answer to its Get
+	gets    int
+	under   map[string]int // first calls of proofs under way, by vault
 	most    int
 	latency time.Duration
 	expires time.Time // of every version
@@ -47,7 +51,7 @@ type world struct {
 	closed map[string][sha256.Size]byte
 }
 
-func newWorld(t *testing.T, keys ...Key) *world {
+func newWorld(t *testing.T, keys ...stored) *world {
 	t.Helper()
 	pair, err := onePair()
 	if err != nil {
@@ -59,7 +63,8 @@ func newWorld(t *testing.T, keys ...Key) *world {
 	}
 	print := m.Fingerprint()
 	w := &world{pair: pair, print: print, keys: keys, gone: map[string]bool{}, wrong: map[string]bool{},
-		proofs: map[string][]time.Time{}, under: map[string]int{}, closed: map[string][sha256.Size]byte{}}
+		shown: map[string]bool{}, proofs: map[string][]time.Time{}, under: map[string]int{},
+		closed: map[string][sha256.Size]byte{}}
 	for i := range keys {
 		for j := range keys[i].Record.Generations {
 			keys[i].Record.Generations[j].Fingerprint = print
@@ -84,7 +89,22 @@ func (w *world) health(t *testing.T, change func(*Config)) (*Health, *prometheus
 		Keys: func(context.Context) ([]Key, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
-			return append([]Key(nil), w.keys...), nil
+			var keys []Key
+			for _, k := range w.keys {
+				keys = append(keys, Key{Policy: k.Policy, Revision: w.saved})
+			}
+			return keys, nil
+		},
+		Record: func(_ context.Context, name string) (record.Record, error) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.reads++
+			for _, k := range w.keys {
+				if k.Policy.Key == name {
+					return k.Record, nil
+				}
+			}
+			return record.Record{}, nil
 		},
 	}
 	if change != nil {
@@ -98,6 +118,9 @@ func (w *world) do(change func()) {
 	defer w.mu.Unlock()
 	change()
 }
+
+// save changes records.
+func (w *world) save(change func()) { w.do(func() { change(); w.saved++ }) }
 
 func (w *world) times(version string) []time.Time {
 	w.mu.Lock()
@@ -139,7 +162,8 @@ type fakeVault struct {
 
 func (v fakeVault) ClockSkew() (time.Duration, bool) { return 0, false }
 
-func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, error) {
+// begin notes the first call of a proof.
+func (v fakeVault) begin(ctx context.Context, version string) error {
 	v.w.do(func() {
 		v.w.proofs[version] = append(v.w.proofs[version], time.Now())
 		v.w.under[v.url]++
@@ -150,8 +174,16 @@ func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, err
 		select {
 		case <-time.After(v.w.latency):
 		case <-ctx.Done():
-			return key.Version{}, ctx.Err()
+			return ctx.Err()
 		}
+	}
+	return nil
+}
+
+func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, error) {
+	v.w.do(func() { v.w.gets++ })
+	if err := v.begin(ctx, version); err != nil {
+		return key.Version{}, err
 	}
 	pub := v.w.pair.PublicKey
 	v.w.do(func() {
@@ -163,7 +195,11 @@ func (v fakeVault) Get(ctx context.Context, _, version string) (key.Version, err
 	if err != nil {
 		return key.Version{}, err
 	}
-	return key.Version{ID: version, Material: m, Expires: v.w.expires}, v.w.failure(v.url, version, proof.LegModulus)
+	if err := v.w.failure(v.url, version, proof.LegModulus); err != nil {
+		return key.Version{}, err
+	}
+	v.w.do(func() { v.w.shown[version] = true })
+	return key.Version{ID: version, Material: m, Expires: v.w.expires}, nil
 }
 
 func (v fakeVault) Wrap(_ context.Context, _, version string, plaintext []byte) ([]byte, error) {
@@ -175,7 +211,20 @@ func (v fakeVault) Wrap(_ context.Context, _, version string, plaintext []byte) 
 	return ciphertext, err
 }
 
-func (v fakeVault) Unwrap(_ context.Context, _, version string, ciphertext []byte) ([]byte, error) {
+func (v fakeVault) Unwrap(ctx context.Context, _, version string, ciphertext []byte) ([]byte, error) {
+	asked, wrong := false, false
+	v.w.do(func() {
+		asked, wrong = v.w.shown[version], v.w.wrong[version]
+		delete(v.w.shown, version)
+	})
+	if !asked {
+		if err := v.begin(ctx, version); err != nil {
+			return nil, err
+		}
+	}
+	if wrong {
+		return []byte("something else"), nil
+	}
 	if err := v.w.failure(v.url, version, proof.LegUnwrap); err != nil {
 		return nil, err
 	}
@@ -198,13 +247,19 @@ func (fakeVault) Sign(context.Context, string, string, []byte) ([]byte, error) {
 
 func version(name string, number int) string { return fmt.Sprintf("%s-v%d", name, number) }
 
+// stored is a key with its record.
+type stored struct {
+	Policy key.Policy
+	Record record.Record
+}
+
 // managed returns a key with this many generations in one vault, all enabled.
-func managed(name, vault string, generations int, provenAt time.Time) Key {
+func managed(name, vault string, generations int, provenAt time.Time) stored {
 	nickname := "weu"
 	if vault == hsm {
 		nickname = "mhsm"
 	}
-	k := Key{
+	k := stored{
 		Policy: key.Policy{Key: name, Operations: []key.Operation{key.WrapKey, key.UnwrapKey},
 			Vaults: []key.Vault{{Name: nickname, URL: vault}}},
 		Record: record.Record{Key: name},

@@ -4,19 +4,27 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 const (
 	// probeTimeout bounds one proof.
 	probeTimeout = 30 * time.Second
-	// refreshEvery is how often health reads the records again.
+	// refreshEvery is how often health looks for records that have changed, and refreshPause the shortest time between
+	// two such looks, however often somebody asks for one.
 	refreshEvery = 10 * time.Second
+	refreshPause = time.Second
 
 	defaultNewest   = 5 * time.Minute
 	defaultOlder    = 24 * time.Hour
@@ -28,12 +36,20 @@ type Config struct {
 	HSM proof.HSM
 	// Vaults finds the vault with this URL; nil when the configuration has none.
 	Vaults func(url string) proof.Vault
-	// Keys returns every key that has a record, including held and retained keys.
-	Keys  func(ctx context.Context) ([]Key, error)
-	Clock func() time.Time
+	// Keys lists every key, including held and retained keys. Health reads the record of one whose revision or policy
+	// has changed.
+	Keys   func(ctx context.Context) ([]Key, error)
+	Record func(ctx context.Context, name string) (record.Record, error)
+	// Earlier returns a version of which the record says that a proof passed, as the vault showed it then; nil when
+	// keyd does not know that any more. It may be nil.
+	Earlier func(s Subject) *key.Version
+	Clock   func() time.Time
 	// Newest and Older are the longest times between two proofs of a newest version and of an older one. 0 means 5
 	// minutes and 24 hours.
 	Newest, Older time.Duration
+	// Quotas returns the vaults of the configuration and how much keyd may use of each and of its subscription. Where
+	// that is not enough, proofs come less often. nil: there are no limits.
+	Quotas func() (vaults []quota.Vault, subscriptionShare float64)
 	// Parallel limits the proofs that run at the same time in one vault. Each vault has its own limit, so a vault
 	// that hangs does not delay the others. 0 means 4.
 	Parallel int
@@ -50,15 +66,22 @@ type Health struct {
 
 	mu        sync.Mutex
 	pace      Pace
-	keys      map[string]bool
-	subjects  []Subject // in vaults of the configuration
-	skipped   []Subject // in vaults that are no longer in it
-	noted     map[string]bool
-	last      map[ID]Last
-	busy      map[string]int // proofs under way, by vault URL
-	shown     map[series]bool
+	keys      map[string]*trackedKey
+	vaults    map[string]*queue // by URL
+	turned    time.Time         // the last turn
 	refreshed time.Time
+	asked     bool // for a refresh
 	unread    bool // the last reading of the records failed
+
+	quotas            []quota.Vault
+	subscriptionShare float64
+	paced             map[string]quota.Pace // as shown, by the vault's name
+}
+
+// trackedKey is a key with its subjects, in the order of Subjects.
+type trackedKey struct {
+	Key
+	subjects []*tracked
 }
 
 // New returns a Health. It does nothing until Run or Prove is called.
@@ -67,36 +90,41 @@ func New(c Config) *Health {
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(prometheus.NewRegistry())
 	}
+	if c.Quotas == nil {
+		c.Quotas = func() ([]quota.Vault, float64) { return nil, quota.DefaultShare }
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Health{
 		Config:  c,
 		changed: make(chan struct{}, 1),
-		keys:    map[string]bool{},
-		noted:   map[string]bool{},
-		last:    map[ID]Last{},
-		busy:    map[string]int{},
-		shown:   map[series]bool{},
+		keys:    map[string]*trackedKey{},
+		vaults:  map[string]*queue{},
 	}
 	h.SetPace(c.Newest, c.Older)
+	c.Metrics.collect = h.collect
 	return h
 }
 
-// SetPace changes the intervals, for example after keyd reloads its configuration. 0 means the default.
+// SetPace changes the intervals, for example after keyd reloads its configuration, and reads the quotas again. 0 means
+// the default.
 func (h *Health) SetPace(newest, older time.Duration) {
 	pace := Pace{Newest: cmp.Or(max(newest, 0), defaultNewest), Older: cmp.Or(max(older, 0), defaultOlder)}
+	quotas, subscriptionShare := h.Quotas()
 	h.mu.Lock()
-	h.pace = pace
+	h.pace, h.quotas, h.subscriptionShare = pace, quotas, subscriptionShare
+	h.Metrics.configured(pace)
+	h.fit()
+	h.reschedule(h.now())
 	h.mu.Unlock()
-	h.Metrics.expect(pace)
 	h.poke()
 }
 
-// Refresh makes Health read the records again now instead of within 10 seconds.
+// Refresh makes Health look for changed records within a second instead of within 10.
 func (h *Health) Refresh() {
 	h.mu.Lock()
-	h.refreshed = time.Time{}
+	h.asked = true
 	h.mu.Unlock()
 	h.poke()
 }
@@ -132,32 +160,57 @@ func (h *Health) Run(ctx context.Context) {
 func (h *Health) turn(ctx context.Context, proofs *sync.WaitGroup) (pause time.Duration) {
 	h.mu.Lock()
 	stale := h.now().Sub(h.refreshed)
+	due := stale < 0 || stale >= refreshEvery || h.asked && stale >= refreshPause
 	h.mu.Unlock()
-	if stale < 0 || stale >= refreshEvery {
+	if due {
 		_ = h.refresh(ctx) // refresh logs the error, and a later turn tries again
 	}
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
-	next, wake := Due(now, h.pace, h.subjects, h.last)
-	for _, s := range next {
-		// A subject that finds no free slot starts when another proof ends.
-		if h.busy[s.Vault] >= h.Parallel {
-			continue
-		}
-		h.begin(s)
-		proofs.Go(func() { h.probe(ctx, s) })
+	if now.Before(h.turned) {
+		h.reschedule(now) // the clock was put back
 	}
-	if again := h.refreshed.Add(refreshEvery); wake.IsZero() || again.Before(wake) {
-		wake = again
+	h.turned = now
+	wake := h.refreshed.Add(refreshEvery)
+	if h.asked {
+		wake = h.refreshed.Add(refreshPause)
+	}
+	for _, q := range h.vaults {
+		// A subject that finds no free slot starts when another proof ends.
+		for q.configured && q.busy < h.Parallel {
+			t := q.next(now)
+			if t == nil {
+				break
+			}
+			h.begin(t)
+			proofs.Go(func() { h.probe(priority.With(ctx, priority.Proof), t) })
+		}
+		if q.configured && q.busy < h.Parallel && len(q.waiting) > 0 && q.waiting[0].due.Before(wake) {
+			wake = q.waiting[0].due
+		}
 	}
 	return max(wake.Sub(now), 10*time.Millisecond)
 }
 
-// refresh reads the records. When that fails, Health continues with what it read before.
+// reschedule puts every subject at its place anew. The caller holds the lock.
+func (h *Health) reschedule(now time.Time) {
+	for _, q := range h.vaults {
+		q.reschedule(now, h.pace)
+	}
+}
+
+// refresh reads the records that have changed. When that fails, Health continues with what it read before.
 func (h *Health) refresh(ctx context.Context) error {
+	h.mu.Lock()
+	h.asked = false
+	h.mu.Unlock()
 	keys, err := h.Keys(ctx)
+	var changed map[string][]Subject
+	if err == nil {
+		changed, err = h.reread(ctx, keys)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := h.now()
@@ -170,49 +223,121 @@ func (h *Health) refresh(ctx context.Context) error {
 		return err
 	}
 	h.unread = false
-	h.keys = map[string]bool{}
-	for _, k := range keys {
-		h.keys[k.Policy.Key] = true
+	h.take(now, keys, changed)
+	h.sort(now)
+	if h.fit() {
+		h.reschedule(now)
 	}
-	h.sort(Subjects(keys))
-	h.remember(now)
-	h.show(now)
 	return nil
 }
 
-// sort separates the subjects that Health can prove from those in vaults that left the configuration.
-func (h *Health) sort(all []Subject) {
-	h.subjects, h.skipped = nil, nil
-	gone := map[string]bool{}
-	for _, s := range all {
-		if h.Vaults(s.Vault) != nil {
-			h.subjects = append(h.subjects, s)
+// reread reads the record of each key whose record or policy is not the one that Health knows, and returns the
+// subjects of these keys.
+func (h *Health) reread(ctx context.Context, keys []Key) (map[string][]Subject, error) {
+	changed := map[string][]Subject{}
+	for _, k := range keys {
+		h.mu.Lock()
+		known := h.keys[k.Policy.Key]
+		h.mu.Unlock()
+		if known != nil && known.same(k) {
 			continue
 		}
-		h.skipped = append(h.skipped, s)
-		gone[s.Vault] = true
-		if !h.noted[s.Vault] {
-			h.Logger.Warn(
-				"vault is not in the configuration: keyd does not prove its versions", "VAULT", s.VaultName, "url",
-				s.Vault,
-			)
+		rec, err := h.Record(ctx, k.Policy.Key)
+		if err != nil {
+			return nil, err
 		}
+		changed[k.Policy.Key] = Subjects(k.Policy, rec)
 	}
-	h.noted = gone
+	return changed, nil
 }
 
-// remember starts a history for new subjects and drops the history of subjects that are gone.
-func (h *Health) remember(now time.Time) {
-	present := make(map[ID]bool, len(h.subjects))
-	for _, s := range h.subjects {
-		present[s.ID()] = true
-		if _, ok := h.last[s.ID()]; !ok {
-			h.last[s.ID()] = Last{Seen: now}
+// take takes over the keys that there are now, and the subjects of those that have changed. A subject keeps what its
+// proofs showed. The caller holds the lock.
+func (h *Health) take(now time.Time, keys []Key, changed map[string][]Subject) {
+	present := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		present[k.Policy.Key] = true
+		if subjects, ok := changed[k.Policy.Key]; ok {
+			h.track(now, k, subjects)
 		}
 	}
-	for id := range h.last {
-		if !present[id] {
-			delete(h.last, id)
+	for name, k := range h.keys {
+		if !present[name] {
+			h.drop(k.subjects)
+			delete(h.keys, name)
+		}
+	}
+}
+
+func (h *Health) track(now time.Time, k Key, subjects []Subject) {
+	before := map[ID]*tracked{}
+	if known := h.keys[k.Policy.Key]; known != nil {
+		for _, t := range known.subjects {
+			before[t.ID()] = t
+		}
+	}
+	next := &trackedKey{Key: k, subjects: make([]*tracked, 0, len(subjects))}
+	for _, s := range subjects {
+		t := before[s.ID()]
+		delete(before, s.ID())
+		if t == nil {
+			t = newTracked(s, now)
+		}
+		t.Subject = s
+		if h.queueOf(s.Vault).configured {
+			h.Metrics.has(s.VaultName)
+		}
+		h.queueOf(s.Vault).schedule(now, h.pace, t)
+		next.subjects = append(next.subjects, t)
+	}
+	h.drop(slices.Collect(maps.Values(before)))
+	h.keys[k.Policy.Key] = next
+}
+
+// drop forgets subjects. The result of a proof under way then counts for nothing.
+func (h *Health) drop(subjects []*tracked) {
+	for _, t := range subjects {
+		h.queueOf(t.Vault).remove(t)
+		t.gone = true
+	}
+}
+
+func (h *Health) queueOf(url string) *queue {
+	q := h.vaults[url]
+	if q == nil {
+		q = &queue{configured: true}
+		h.vaults[url] = q
+	}
+	return q
+}
+
+// sort separates the vaults in which Health can prove from those that left the configuration. Nothing that was known
+// of the proofs in a vault outlives its leaving. The caller holds the lock.
+func (h *Health) sort(now time.Time) {
+	for url, q := range h.vaults {
+		if configured := h.Vaults(url) != nil; configured != q.configured {
+			q.configured = configured
+			h.moved(now, url, configured)
+			q.reschedule(now, h.pace)
+		}
+	}
+}
+
+// moved begins anew with the subjects of a vault that left the configuration, or came back.
+func (h *Health) moved(now time.Time, url string, configured bool) {
+	noted := configured
+	for _, k := range h.keys {
+		for _, t := range k.subjects {
+			if t.Vault != url {
+				continue
+			}
+			t.last = Last{Seen: now}
+			if !noted {
+				h.Metrics.ForgetVault(t.VaultName)
+				h.Logger.Warn("vault is not in the configuration: keyd does not prove its versions",
+					"VAULT", t.VaultName, "url", url)
+			}
+			noted = true
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Histories is the health of the last day: looks and proofs count for a vault, answers and proofs for the HSM. Its
-// methods may be called from many goroutines.
+// Histories is the health of the last day: looks and proofs count for a vault, answers and proofs for the HSM. Any
+// goroutine may call its methods.
 type Histories struct {
 	hsm History
 
@@ -20,12 +20,12 @@ type Histories struct {
 	looked map[string]time.Time // the newest look that was counted, by URL
 }
 
-// NewHistories has seen nothing.
+// NewHistories returns Histories that have seen nothing.
 func NewHistories() *Histories {
 	return &Histories{vaults: map[string]*History{}, looked: map[string]time.Time{}}
 }
 
-// vault is the history of one vault, begun at its first use.
+// vault returns the history of one vault, and begins it if there is none.
 func (h *Histories) vault(url string) *History {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -35,8 +35,8 @@ func (h *Histories) vault(url string) *History {
 	return h.vaults[url]
 }
 
-// Proven counts a proof. One that did not pass speaks against the side whose leg it was, and a refuted one against the
-// vault in any case.
+// Proven counts a proof. A proof that did not pass counts against the side whose leg failed; a refuted one always
+// counts against the vault.
 func (h *Histories) Proven(s Subject, at time.Time, r proof.Result) {
 	atHSM := r.Leg == proof.LegHSM
 	switch {
@@ -50,34 +50,34 @@ func (h *Histories) Proven(s Subject, at time.Time, r proof.Result) {
 	}
 }
 
-// Answered counts whether the HSM side could work when it was asked.
+// Answered notes whether the HSM side could work when it was asked.
 func (h *Histories) Answered(at time.Time, good bool) { h.hsm.Note(at, good) }
 
-// Looked counts every vault of one key's look, unless it has counted a newer look. A nil look counts for nothing.
+// Looked counts every vault of one key's look, unless a newer look was counted. It ignores a nil look.
 func (h *Histories) Looked(o *record.Observation) {
 	if o == nil {
 		return
 	}
 	for url, seen := range o.Vaults {
 		h.mu.Lock()
-		newer := seen.Begun.After(h.looked[url])
+		newer := seen.AsOf().After(h.looked[url])
 		if newer {
-			h.looked[url] = seen.Begun
+			h.looked[url] = seen.AsOf()
 		}
 		h.mu.Unlock()
 		if newer {
-			h.vault(url).Note(seen.Begun, seen.Err == nil)
+			h.vault(url).Note(seen.AsOf(), seen.Err == nil)
 		}
 	}
 }
 
-// OfVault is the history of the vault with this URL.
+// OfVault returns the history of the vault with this URL.
 func (h *Histories) OfVault(url string, now time.Time) *status.History {
 	all := h.vault(url).Until(now)
 	return &all
 }
 
-// OfHSM is the history of the HSM side.
+// OfHSM returns the history of the HSM side.
 func (h *Histories) OfHSM(now time.Time) *status.History {
 	all := h.hsm.Until(now)
 	return &all

@@ -42,11 +42,25 @@ func TestALookCountsOnceAndAtItsOwnTime(t *testing.T) {
 	failed := &record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: now, Err: errors.New("403")}}}
 	h.Looked(nil)
 	h.Looked(failed)
-	for range 3 { // the same look, seen again much later, says nothing of the time since
+	for range 3 { // the same look, seen again much later, says nothing about the time since
 		h.Looked(failed)
 	}
 	slots := h.OfVault(url, now.Add(15*time.Minute)).Slots
 	if n := len(slots); slots[n-2] != status.SlotBad || slots[n-1] != status.SlotUnknown {
+		t.Errorf("the last two slots are %v", slots[n-2:])
+	}
+}
+
+// A sweep of the vault's keys confirms an old listing: the vault answered.
+func TestAConfirmedLookCountsWhenTheVaultAnswered(t *testing.T) {
+	const url = "https://contoso-weu.vault.azure.net"
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	h := NewHistories()
+	for _, answered := range []time.Time{now, now.Add(15 * time.Minute)} {
+		h.Looked(&record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: now, ClockAt: answered}}})
+	}
+	slots := h.OfVault(url, now.Add(15*time.Minute)).Slots
+	if n := len(slots); slots[n-2] != status.SlotGood || slots[n-1] != status.SlotGood {
 		t.Errorf("the last two slots are %v", slots[n-2:])
 	}
 }

@@ -39,7 +39,7 @@ func TestAHistoryOfNothingIsUnknownAndNotGood(t *testing.T) {
 	}
 }
 
-func TestASlotIsTheWorstThatWasSeenInIt(t *testing.T) {
+func TestASlotHasTheWorstStateSeenInIt(t *testing.T) {
 	h := new(History)
 	h.Note(noon, true)
 	h.Note(noon.Add(slotWidth), true)
@@ -52,7 +52,7 @@ func TestASlotIsTheWorstThatWasSeenInIt(t *testing.T) {
 	)
 }
 
-func TestWhatIsOlderThanADayIsForgotten(t *testing.T) {
+func TestHistoryOlderThanADayIsForgotten(t *testing.T) {
 	h := new(History)
 	h.Note(noon, false)
 	wantSlots(t, h.Until(noon.Add((slots-1)*slotWidth)).Slots, status.SlotBad)
@@ -70,7 +70,7 @@ func TestAClockThatRanAheadAndWasPutBackLeavesTheHistoryUsable(t *testing.T) {
 	wantSlots(t, last(h, noon, 2), status.SlotUnknown, status.SlotBad)
 }
 
-func TestWhoeverWantsToKnowIsToldOfEveryProof(t *testing.T) {
+func TestEveryProofIsReportedToEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, managed("k", weu, 1, time.Now()))
 		told := map[key.Outcome]int{}

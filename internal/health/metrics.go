@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
@@ -16,161 +17,105 @@ const (
 	ageOlder  = "older"
 )
 
-// Metrics counts and shows the outcomes of proofs.
+// Metrics counts and shows the outcomes of proofs. Of a key whose proofs pass it shows one series; the others of a key
+// are there while something is wrong. It makes them when somebody scrapes, so a proof pays nothing for them.
 type Metrics struct {
-	success  *prometheus.GaugeVec
-	result   *prometheus.GaugeVec
-	wrap     *prometheus.GaugeVec
+	proven  *prometheus.Desc
+	oldest  *prometheus.Desc
+	success *prometheus.Desc
+	result  *prometheus.Desc
+	wrap    *prometheus.Desc
+	collect func() sample.Gauges // nil: there is nothing to show yet
+
 	total    *prometheus.CounterVec
 	duration *prometheus.HistogramVec
 	expected *prometheus.GaugeVec
+	wanted   *prometheus.GaugeVec
 }
 
 // NewMetrics registers the metrics of proofs.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		return prometheus.NewGaugeVec(
-			prometheus.GaugeOpts{Namespace: "keyd", Subsystem: "proof", Name: name, Help: help}, labels,
-		)
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("keyd_"+name, help, labels, nil)
 	}
 	m := &Metrics{
-		success: gauge(
-			"last_success_timestamp_seconds",
-			"When a proof last passed; for the older versions, the oldest of their last passes.", "key",
-			"vault", "age",
-		),
-		result: gauge(
-			"last_result",
-			"1 if the last proofs passed; 0 after a refuted one, or after two inconclusive ones in a row.",
-			"key", "vault", "age",
-		),
-		wrap: gauge(
-			"wrap_failing",
-			"1 while last_result is 0 only because the vault does not wrap or sign; it still unwraps.",
-			"key", "vault", "age",
-		),
-		expected: gauge("expected_interval_seconds", "The longest time between two proofs of one version.", "age"),
+		proven: desc("key_proven_timestamp_seconds",
+			"When a proof of the key's newest version last passed; of several vaults, in the one where that is "+
+				"longest ago.", "key"),
+		oldest: desc("proof_oldest_success_timestamp_seconds",
+			"When a proof last passed of that version in the vault for which that is longest ago.", "vault", "age"),
+		success: desc("proof_last_success_timestamp_seconds",
+			"Only while the proofs of a version fail, or none has passed for twice their interval: when one last "+
+				"passed; for the older versions, the oldest of their last passes.", "key", "vault", "age"),
+		result: desc("proof_last_result",
+			"0 after a refuted proof, or after two inconclusive ones in a row; no series otherwise.",
+			"key", "vault", "age"),
+		wrap: desc("proof_wrap_failing",
+			"1 while last_result is 0 only because the vault does not wrap or sign, and still unwraps; no series "+
+				"otherwise.", "key", "vault", "age"),
+		expected: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "keyd", Name: "proof_expected_interval_seconds",
+			Help: "The longest time between two proofs of one version, by what the vault's limits allow.",
+		}, []string{"vault", "age"}),
+		wanted: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "keyd", Name: "proof_configured_interval_seconds",
+			Help: "The longest time between two proofs of one version, as configured.",
+		}, []string{"age"}),
 		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: "keyd", Name: "proofs_total",
 			Help: "Proofs that ended, by outcome, deciding leg (empty if passed) and reason (only if inconclusive).",
-		}, []string{"key", "vault", "outcome", "leg", "reason"}),
+		}, []string{"vault", "outcome", "leg", "reason"}),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "proof_duration_seconds", Help: "How long a proof took.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 3, 8),
 		}, []string{"vault"}),
 	}
-	reg.MustRegister(m.success, m.result, m.wrap, m.expected, m.total, m.duration)
+	reg.MustRegister(m, m.expected, m.wanted, m.total, m.duration)
 	return m
 }
 
-func (m *Metrics) expect(p Pace) {
-	m.expected.WithLabelValues(ageNewest).Set(p.Newest.Seconds())
-	m.expected.WithLabelValues(ageOlder).Set(p.Older.Seconds())
+// Describe is for the registry.
+func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{m.proven, m.oldest, m.success, m.result, m.wrap} {
+		out <- d
+	}
 }
 
-func (m *Metrics) proven(s Subject, r proof.Result, took time.Duration) {
-	m.total.WithLabelValues(s.Key, s.VaultName, string(r.Outcome), string(r.Leg), string(reasonOf(r))).Inc()
+// Collect is for the registry.
+func (m *Metrics) Collect(out chan<- prometheus.Metric) {
+	if m.collect != nil {
+		m.collect().Send(out)
+	}
+}
+
+func (m *Metrics) configured(p Pace) {
+	m.wanted.WithLabelValues(ageNewest).Set(p.Newest.Seconds())
+	m.wanted.WithLabelValues(ageOlder).Set(p.Older.Seconds())
+}
+
+// expect shows the intervals of each vault, by name, and drops those of vaults that are gone.
+func (m *Metrics) expect(before, now map[string]quota.Pace) {
+	for vault := range before {
+		if _, ok := now[vault]; !ok {
+			m.expected.DeletePartialMatch(prometheus.Labels{"vault": vault})
+		}
+	}
+	for vault, p := range now {
+		m.expected.WithLabelValues(vault, ageNewest).Set(p.Newest.Seconds())
+		m.expected.WithLabelValues(vault, ageOlder).Set(p.Older.Seconds())
+	}
+}
+
+// has makes the counter of a vault in which there is something to prove.
+func (m *Metrics) has(vault string) { m.total.WithLabelValues(vault, string(key.Passed), "", "") }
+
+// ForgetVault drops what was counted of a vault that left the configuration.
+func (m *Metrics) ForgetVault(vault string) {
+	m.total.DeletePartialMatch(prometheus.Labels{"vault": vault})
+	m.duration.DeleteLabelValues(vault)
+}
+
+func (m *Metrics) ended(s Subject, r proof.Result, took time.Duration) {
+	m.total.WithLabelValues(s.VaultName, string(r.Outcome), string(r.Leg), string(reasonOf(r))).Inc()
 	m.duration.WithLabelValues(s.VaultName).Observe(took.Seconds())
-}
-
-// series names the metrics of a key in a vault. Newest and older versions have a series each.
-type series struct{ key, vault, age string }
-
-func seriesOf(s Subject) series {
-	if s.Newest {
-		return series{s.Key, s.VaultName, ageNewest}
-	}
-	return series{s.Key, s.VaultName, ageOlder}
-}
-
-// standing holds the values of a series.
-type standing struct {
-	counted bool      // at least one version has a result
-	success time.Time // the oldest of the versions' last successes; zero: one never passed
-	failing bool
-	worse   bool // failing, and not only at wrapping or signing
-}
-
-// add includes one more version in a series. For a version that Health has not proven yet, the proof in the record
-// counts, but only if it is recent or the version's first interval is over. So a restart neither raises an alarm nor
-// hides one.
-func (st *standing) add(now time.Time, interval time.Duration, s Subject, l Last) {
-	waiting := l.At.IsZero() && now.Sub(l.Seen) < interval
-	if waiting && now.Sub(s.ProvenAt) >= interval {
-		return
-	}
-	success := s.ProvenAt
-	if l.Passed.After(success) {
-		success = l.Passed
-	}
-	if !st.counted || success.Before(st.success) {
-		st.success = success
-	}
-	st.counted = true
-	st.failing = st.failing || l.Failing()
-	st.worse = st.worse || l.Failing() && !l.WrapFailing()
-}
-
-func (m *Metrics) set(at series, st standing) {
-	m.total.WithLabelValues(at.key, at.vault, string(key.Passed), "", "")
-	if !st.counted {
-		m.forget(at)
-		return
-	}
-	m.success.WithLabelValues(at.key, at.vault, at.age).Set(sample.Time(st.success))
-	m.result.WithLabelValues(at.key, at.vault, at.age).Set(sample.Bool(!st.failing))
-	m.wrap.WithLabelValues(at.key, at.vault, at.age).Set(sample.Bool(st.failing && !st.worse))
-}
-
-func (m *Metrics) forget(at series) {
-	m.success.DeleteLabelValues(at.key, at.vault, at.age)
-	m.result.DeleteLabelValues(at.key, at.vault, at.age)
-	m.wrap.DeleteLabelValues(at.key, at.vault, at.age)
-}
-
-func (m *Metrics) forgetCounts(name, vault string) {
-	m.total.DeletePartialMatch(prometheus.Labels{"key": name, "vault": vault})
-}
-
-// show updates every series and drops those whose versions are gone. The caller holds the lock, as for showKey.
-func (h *Health) show(now time.Time) {
-	standings := h.standings(now, func(Subject) bool { return true })
-	inVault := map[[2]string]bool{}
-	for at := range standings {
-		inVault[[2]string{at.key, at.vault}] = true
-	}
-	for at := range h.shown {
-		if _, ok := standings[at]; !ok {
-			h.Metrics.forget(at)
-			delete(h.shown, at)
-		}
-		if !inVault[[2]string{at.key, at.vault}] {
-			h.Metrics.forgetCounts(at.key, at.vault)
-		}
-	}
-	h.set(standings)
-}
-
-// showKey updates the series of one key.
-func (h *Health) showKey(now time.Time, name string) {
-	h.set(h.standings(now, func(s Subject) bool { return s.Key == name }))
-}
-
-func (h *Health) set(standings map[series]standing) {
-	for at, st := range standings {
-		h.shown[at] = true
-		h.Metrics.set(at, st)
-	}
-}
-
-func (h *Health) standings(now time.Time, in func(Subject) bool) map[series]standing {
-	standings := map[series]standing{}
-	for _, s := range h.subjects {
-		if in(s) {
-			st := standings[seriesOf(s)]
-			st.add(now, h.pace.of(s), s, h.last[s.ID()])
-			standings[seriesOf(s)] = st
-		}
-	}
-	return standings
 }

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/proof"
+	"github.com/keyd-project/keyd/internal/quota"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -18,28 +22,28 @@ func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error)
 		return nil, fmt.Errorf("read the records before proving key %s: %w", name, err)
 	}
 	h.mu.Lock()
-	known := h.keys[name]
-	var subjects []Subject
-	for _, s := range h.subjects {
-		if s.Key == name {
-			subjects = append(subjects, s)
-		}
+	k := h.keys[name]
+	var subjects []*tracked
+	if k != nil {
+		subjects = slices.DeleteFunc(slices.Clone(k.subjects), func(t *tracked) bool {
+			return !h.vaults[t.Vault].configured
+		})
 	}
 	h.mu.Unlock()
-	if !known {
+	if k == nil {
 		return nil, fmt.Errorf("key %s is unknown: `keyd status` lists the keys", name)
 	}
 
 	var proofs sync.WaitGroup
 	slots := make(chan struct{}, h.Parallel)
-	for _, s := range subjects {
+	for _, t := range subjects {
 		slots <- struct{}{}
 		h.mu.Lock()
-		h.begin(s)
+		h.begin(t)
 		h.mu.Unlock()
 		proofs.Go(func() {
 			defer func() { <-slots }()
-			h.probe(ctx, s)
+			h.probe(priority.With(ctx, priority.Operator), t)
 		})
 	}
 	proofs.Wait()
@@ -49,40 +53,46 @@ func (h *Health) Prove(ctx context.Context, name string) ([]status.Proof, error)
 	return h.Results(name), nil
 }
 
-// begin marks the proof of s as under way. The caller holds the lock.
-func (h *Health) begin(s Subject) {
-	l := h.last[s.ID()]
-	l.Busy = true
-	h.last[s.ID()] = l
-	h.busy[s.Vault]++
+// begin marks a proof of a subject as under way. The caller holds the lock.
+func (h *Health) begin(t *tracked) {
+	q := h.vaults[t.Vault]
+	q.remove(t)
+	q.busy++
+	t.running++
 }
 
 // probe proves one subject and keeps the result.
-func (h *Health) probe(ctx context.Context, s Subject) {
+func (h *Health) probe(ctx context.Context, t *tracked) {
+	h.mu.Lock()
+	s := t.Subject // a refresh may change it meanwhile
+	s.Shown = t.last.Result.Shown
+	if s.Shown == nil && t.last.Failures == 0 && !s.ProvenAt.IsZero() && h.Earlier != nil {
+		s.Shown = h.Earlier(s)
+	}
+	h.mu.Unlock()
 	started := h.now()
 	result := h.prove(ctx, s)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	defer h.poke()
 	now := h.now()
-	h.busy[s.Vault]--
-	before, known := h.last[s.ID()]
-	if !known {
+	q := h.vaults[t.Vault]
+	q.busy--
+	t.running--
+	if t.gone {
 		return // meanwhile keyd disabled or forgot the version
 	}
-	before.Busy = false
-	h.last[s.ID()] = before
-	if ctx.Err() != nil {
+	defer func() { q.schedule(now, h.pace, t) }()
+	if ctx.Err() != nil || !q.configured {
 		return // an interrupted proof proves nothing
 	}
-	after := before.ended(now, result)
-	h.last[s.ID()] = after
-	h.Metrics.proven(s, result, now.Sub(started))
+	before := t.last
+	t.last = before.ended(now, result)
+	h.Metrics.ended(s, result, now.Sub(started))
 	if h.Ended != nil {
 		h.Ended(s, now, result)
 	}
-	h.showKey(now, s.Key)
-	h.tell(s, before, after)
+	h.tell(s, before, t.last)
 }
 
 func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
@@ -90,11 +100,14 @@ func (h *Health) prove(ctx context.Context, s Subject) proof.Result {
 	if v == nil {
 		return proof.Result{Outcome: key.Inconclusive, Leg: proof.LegModulus, Err: errNotConfigured}
 	}
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	ctx, cancel := context.WithTimeout(quota.WithSpec(ctx, s.Spec), probeTimeout)
 	defer cancel()
 	// An expired newest version is a fault: consumers wrap with it.
 	s.MayHaveExpired, s.Now = !s.Newest, h.now()
 	r := proof.Prove(ctx, v, h.HSM, s.Subject)
+	if !s.Newest {
+		r.Shown = nil // one call a day more costs less than what the older versions of all keys take of the memory
+	}
 	if r.Outcome == key.Inconclusive && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		r.Err = fmt.Errorf("the proof did not end within %s: %w", probeTimeout, r.Err)
 	}
@@ -127,36 +140,60 @@ func (h *Health) tell(s Subject, before, after Last) {
 func (h *Health) Results(name string) []status.Proof {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var results []status.Proof
-	for _, s := range h.subjects {
-		if s.Key == name {
-			results = append(results, result(s, h.last[s.ID()]))
-		}
+	k := h.keys[name]
+	if k == nil {
+		return nil
 	}
-	for _, s := range h.skipped {
-		if s.Key == name {
-			r := result(s, Last{})
-			r.Outcome, r.Error = "", errNotConfigured.Error()
-			results = append(results, r)
-		}
+	var results []status.Proof
+	for _, t := range k.subjects {
+		results = append(results, h.result(t))
 	}
 	return results
 }
 
-func result(s Subject, l Last) status.Proof {
+// Overview returns, by key, those of the Results that tell how its proofs go: the ones of the newest versions, and of
+// older versions whose proof fails or is late.
+func (h *Health) Overview() map[string][]status.Proof {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := h.now()
+	all := make(map[string][]status.Proof, len(h.keys))
+	for name, k := range h.keys {
+		for _, t := range k.subjects {
+			if t.Newest || t.last.Failing() || now.Sub(t.passed()) > lateAfter(h.pace.of(t.Subject)) {
+				all[name] = append(all[name], h.result(t))
+			}
+		}
+	}
+	return all
+}
+
+// lateAfter is the time without a passed proof after which a version is late: it was to be proven twice.
+func lateAfter(interval time.Duration) time.Duration { return 2 * interval }
+
+// passed is when the last proof of a subject passed, by its proofs or by its record; zero: never.
+func (t *tracked) passed() time.Time {
+	if t.last.Passed.After(t.ProvenAt) {
+		return t.last.Passed
+	}
+	return t.ProvenAt
+}
+
+func (h *Health) result(t *tracked) status.Proof {
+	s, l := t.Subject, t.last
 	r := status.Proof{
 		Vault: s.Vault, Version: s.Version, Generation: s.Generation, Newest: s.Newest,
-		Outcome: l.Result.Outcome, At: l.At, PassedAt: s.ProvenAt, Leg: string(l.Result.Leg),
+		Outcome: l.Result.Outcome, At: l.At, PassedAt: t.passed(), Failing: l.Failing(), Leg: string(l.Result.Leg),
 		Reason: reasonOf(l.Result),
-	}
-	if l.Passed.After(r.PassedAt) {
-		r.PassedAt = l.Passed
 	}
 	if l.Result.Err != nil {
 		r.Error = l.Result.Err.Error()
 	}
 	if l.At.IsZero() && !s.ProvenAt.IsZero() {
 		r.Outcome, r.At = key.Passed, s.ProvenAt
+	}
+	if !h.vaults[s.Vault].configured {
+		r.Outcome, r.Error = "", errNotConfigured.Error()
 	}
 	return r
 }
@@ -178,15 +215,8 @@ func reasonOf(r proof.Result) key.Reason {
 	return reason
 }
 
-// Failing reports whether the version deserves an alarm: its proof was refuted, or inconclusive twice in a row.
-func (h *Health) Failing(id ID) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.last[id].Failing()
-}
-
-// OnlyCloses reports whether a proof did not pass for no other reason than that the vault neither wraps nor signs. What
-// is encrypted under the version can then be read.
+// OnlyCloses reports whether a proof failed only because the vault neither wraps nor signs. Data encrypted under the
+// version can then be read.
 func OnlyCloses(p status.Proof) bool {
 	return p.Outcome == key.Inconclusive && proof.Leg(p.Leg).Closes()
 }

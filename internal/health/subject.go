@@ -1,6 +1,7 @@
 package health
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -8,10 +9,16 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Key is one managed key. It may be held or retained.
+// Key is one managed key, which may be held or retained, at a revision of its record.
 type Key struct {
-	Policy key.Policy
-	Record record.Record
+	Policy   key.Policy
+	Revision uint64
+}
+
+// same reports whether the same versions are to be proven in the same way.
+func (k Key) same(other Key) bool {
+	return k.Revision == other.Revision && slices.Equal(k.Policy.Operations, other.Policy.Operations) &&
+		slices.Equal(k.Policy.Vaults, other.Policy.Vaults)
 }
 
 // ID identifies a subject: a version of a key in a vault.
@@ -25,6 +32,7 @@ type Subject struct {
 	Vault      string // URL
 	VaultName  string // nickname
 	Generation int
+	Spec       key.Spec  // of the generation
 	Newest     bool      // keyd's newest of that key in that vault
 	ProvenAt   time.Time // as the record says
 }
@@ -32,32 +40,25 @@ type Subject struct {
 // ID identifies the subject.
 func (s Subject) ID() ID { return ID{Key: s.Key, Vault: s.Vault, Version: s.Version} }
 
-// Subjects lists the versions to prove: those that passed a proof once and, by the record, are still enabled. They
-// are ordered by key, vault and age, the newest first.
-func Subjects(keys []Key) []Subject {
-	var all []Subject
-	for _, k := range keys {
-		all = append(all, subjectsOf(k)...)
-	}
-	return all
-}
-
-func subjectsOf(k Key) []Subject {
-	operations := k.Policy.Operations // for versions imported before placements recorded their operations
+// Subjects lists the versions of a key to prove: those that passed a proof once and, by the record, are still enabled.
+// They are ordered by vault and age, the newest first.
+func Subjects(p key.Policy, rec record.Record) []Subject {
+	operations := p.Operations // for versions imported before placements recorded their operations
 	if len(operations) == 0 {
-		operations = k.Record.Operations
+		operations = rec.Operations
 	}
 	var subjects []Subject
 	last := "" // vault
-	for _, at := range k.Record.Provable() {
+	for _, at := range rec.Provable() {
 		subjects = append(subjects, Subject{
 			Subject: proof.Subject{
-				Key: k.Policy.Key, Version: at.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
+				Key: p.Key, Version: at.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
 				Operations: at.ProvableBy(operations), LostInHSM: !at.Generation.LostInHSM.IsZero(),
 			},
 			Vault:      at.Vault,
-			VaultName:  k.Record.VaultName(k.Policy, at.Vault),
+			VaultName:  rec.VaultName(p, at.Vault),
 			Generation: at.Generation.Number,
+			Spec:       at.Generation.Spec,
 			Newest:     at.Vault != last,
 			ProvenAt:   at.ProvenAt,
 		})

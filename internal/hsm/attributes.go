@@ -98,38 +98,56 @@ func pairTemplates(id []byte, label string, bits int, onToken, extras bool) (pub
 // token that does not report them.
 var sight = []string{"LOCAL", "KEY_GEN_MECHANISM"}
 
-// compare reads attrs back. problem names the first wrong attribute and those that the token does not report; it is
-// "" when all are right. An attribute named in excused is no problem: if it is wrong, it is in untold.
+// values are what a token reports of one object, by the type of the attribute.
+type values map[uint][]byte
+
+func valuesOf(types []uint, list [][]byte) values {
+	v := make(values, len(types))
+	for i, t := range types {
+		v[t] = list[i]
+	}
+	return v
+}
+
+// compare checks attrs. problem names the first wrong attribute and those that the token does not report; it is "" if
+// all are right. An attribute named in excused is no problem: if it is wrong, it is in unreported.
+func (v values) compare(attrs []attr, excused []string) (problem string, unreported []attr) {
+	var unknown []attr
+	for _, a := range attrs {
+		value := v[a.typ]
+		switch {
+		case hasValue(value, a.value):
+		case slices.Contains(excused, a.name):
+			unreported = append(unreported, a)
+		case len(value) == 0:
+			unknown = append(unknown, a)
+		default:
+			return fmt.Sprintf("CKA_%s is not %v", a.name, a.value), nil
+		}
+	}
+	if len(unknown) > 0 {
+		return notReported(unknown), nil
+	}
+	return "", unreported
+}
+
+// compare reads attrs of an object and compares them.
 func (s session) compare(
 	o pkcs11.ObjectHandle, attrs []attr, excused []string,
-) (problem string, untold []attr, err error) {
+) (problem string, unreported []attr, err error) {
 	types := make([]uint, len(attrs))
 	for i, a := range attrs {
 		types[i] = a.typ
 	}
-	values, err := s.told(o, types...)
+	list, err := s.reported(o, types...)
 	if err != nil {
 		return "", nil, err
 	}
-	var unknown []attr
-	for i, a := range attrs {
-		switch {
-		case hasValue(values[i], a.value):
-		case slices.Contains(excused, a.name):
-			untold = append(untold, a)
-		case len(values[i]) == 0:
-			unknown = append(unknown, a)
-		default:
-			return fmt.Sprintf("CKA_%s is not %v", a.name, a.value), nil, nil
-		}
-	}
-	if len(unknown) > 0 {
-		return unknownTo(unknown), nil, nil
-	}
-	return "", untold, nil
+	problem, unreported = valuesOf(types, list).compare(attrs, excused)
+	return problem, unreported, nil
 }
 
-func unknownTo(untold []attr) string { return "the token does not tell " + names(untold) }
+func notReported(unreported []attr) string { return "the token does not report " + names(unreported) }
 
 // names lists attributes with the spelling of the standard.
 func names(attrs []attr) string {
@@ -154,20 +172,27 @@ func hasValue(got []byte, want any) bool {
 
 // rsaPublic reads the modulus and the exponent, which both halves of a pair have.
 func (s session) rsaPublic(o pkcs11.ObjectHandle) (*rsa.PublicKey, error) {
-	values, err := s.told(o, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT)
+	types := []uint{pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT}
+	list, err := s.reported(o, types...)
 	if err != nil {
 		return nil, err
 	}
-	for i, name := range []string{"MODULUS", "PUBLIC_EXPONENT"} {
-		if len(values[i]) == 0 {
-			return nil, refused(Incomplete, "the token does not tell CKA_%s", name)
+	return valuesOf(types, list).rsaPublic()
+}
+
+func (v values) rsaPublic() (*rsa.PublicKey, error) {
+	for _, a := range []attr{
+		{pkcs11.CKA_MODULUS, "MODULUS", nil}, {pkcs11.CKA_PUBLIC_EXPONENT, "PUBLIC_EXPONENT", nil},
+	} {
+		if len(v[a.typ]) == 0 {
+			return nil, refused(Incomplete, "%s", notReported([]attr{a}))
 		}
 	}
-	e := new(big.Int).SetBytes(values[1])
+	e := new(big.Int).SetBytes(v[pkcs11.CKA_PUBLIC_EXPONENT])
 	if !e.IsInt64() || e.Int64() != publicExponent {
 		return nil, refused(Incomplete, "the public exponent is not %d", publicExponent)
 	}
-	return &rsa.PublicKey{N: new(big.Int).SetBytes(values[0]), E: publicExponent}, nil
+	return &rsa.PublicKey{N: new(big.Int).SetBytes(v[pkcs11.CKA_MODULUS]), E: publicExponent}, nil
 }
 
 // kekAttrs describe a KEK as a session object that can only wrap.

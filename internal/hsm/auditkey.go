@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
+	"sync"
 
 	"github.com/miekg/pkcs11"
 
@@ -78,15 +79,71 @@ type auditKey struct {
 	material key.Material // of public
 }
 
+// auditMemory remembers the audit key that this process found last.
+type auditMemory struct {
+	mu    sync.Mutex
+	last  auditKey
+	known bool // last has its handle
+	seen  bool // there was one
+}
+
+func (a *auditMemory) remember(k auditKey) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last, a.known, a.seen = k, true, true
+}
+
+func (a *auditMemory) recall() (k auditKey, ok bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.last, a.known
+}
+
+func (a *auditMemory) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last, a.known = auditKey{}, false
+}
+
+func (a *auditMemory) wasSeen() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.seen
+}
+
+// findAuditKey finds the audit key and remembers it.
+func (e *engine) findAuditKey(s session) (auditKey, error) {
+	k, err := s.auditKey(e.own)
+	if err == nil {
+		e.audit.remember(k)
+	} else {
+		e.audit.forget()
+	}
+	return k, err
+}
+
+// presentAuditKey returns the audit key as it reads back now. It searches only if the handle from before does not show
+// it. So it does not see that there is a second one: MakeAuditKey does, and the next process.
+func (e *engine) presentAuditKey(s session) (auditKey, error) {
+	if before, ok := e.audit.recall(); ok {
+		k, problem, err := s.readAuditKey(before.private, e.own)
+		if err == nil && problem == "" && k.material == before.material {
+			return k, nil
+		}
+		if err != nil && !handleLost(err) && !IsCode(err, Incomplete) { // a module may give a handle to another object
+			return k, err
+		}
+	}
+	return e.findAuditKey(s)
+}
+
 // AuditKey returns the public half of the audit key. present is false if there is none. The error Incomplete means
 // that there are several.
 func (e *engine) AuditKey(ctx context.Context) (m key.Material, present bool, err error) {
 	if _, err := e.ready(ctx); err != nil {
 		return key.Material{}, false, err
 	}
-	k, err := with(
-		ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (auditKey, error) { return s.auditKey(e.own) },
-	)
+	k, err := with(ctx, e.tok, e.cfg.CallTimeout, true, e.presentAuditKey)
 	if IsCode(err, NotFound) {
 		return key.Material{}, false, nil
 	}
@@ -101,12 +158,20 @@ func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	}
 	e.auditing.Lock()
 	defer e.auditing.Unlock()
+	ctx, resume, err := e.making.pause(ctx) // it is made once, so it need not be made beside other pairs
+	if err != nil {
+		return key.Material{}, err
+	}
+	defer resume()
 	k, err := with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (auditKey, error) {
-		k, err := s.auditKey(e.own)
+		k, err := e.findAuditKey(s)
 		if !IsCode(err, NotFound) {
 			return k, err
 		}
-		return s.makeAuditKey(e.own, err)
+		if k, err = s.makeAuditKey(e.own, err); err == nil {
+			e.audit.remember(k)
+		}
+		return k, err
 	})
 	return k.material, classify("make the audit key", err, key.Ambiguous)
 }
@@ -126,14 +191,18 @@ func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, 
 		return nil, err
 	}
 	signature, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
-		k, err := s.auditKey(e.own)
+		if k, ok := e.audit.recall(); ok {
+			signature, err := s.sign(k, c.Message())
+			if !handleLost(err) && !IsCode(err, Internal) { // a module may give a handle to another object
+				return signature, err
+			}
+			e.tok.reportMended("the handle of the audit key no longer shows it, and the key is looked up again", err)
+		}
+		k, err := e.findAuditKey(s)
 		if err != nil {
 			return nil, err
 		}
-		killpoint.At("hsm-sign-before")
-		signature, err := s.sign(k, c.Message())
-		killpoint.At("hsm-sign-after")
-		return signature, err
+		return s.sign(k, c.Message())
 	})
 	return signature, classify("sign a checkpoint", err, key.Retry)
 }
@@ -151,13 +220,7 @@ func (s session) auditKey(mine own) (auditKey, error) {
 	var whole []auditKey
 	var why string // of the last incomplete object
 	for _, h := range handles {
-		pub, err := s.rsaPublic(h)
-		if err != nil {
-			return auditKey{}, err
-		}
-		k := auditKey{private: h, public: pub}
-		k.material, _ = key.FromRSA(pub) // an invalid key has no spec either
-		problem, err := s.auditProblem(k, mine)
+		k, problem, err := s.readAuditKey(h, mine)
 		if err != nil {
 			return auditKey{}, err
 		}
@@ -184,17 +247,33 @@ func (s session) auditKey(mine own) (auditKey, error) {
 	}
 }
 
+// readAuditKey reads a key with the audit key's label. problem says why it is not an audit key; "" if it is one.
+func (s session) readAuditKey(h pkcs11.ObjectHandle, mine own) (k auditKey, problem string, err error) {
+	pub, err := s.rsaPublic(h)
+	if err != nil {
+		return k, "", err
+	}
+	k = auditKey{private: h, public: pub}
+	k.material, _ = key.FromRSA(pub) // an invalid key has no spec either
+	problem, err = s.auditProblem(k, mine)
+	return k, problem, err
+}
+
 // auditProblem says why a key with the audit key's label is not an audit key; "" if it is one.
 func (s session) auditProblem(k auditKey, mine own) (string, error) {
 	if k.material.Spec() != auditSpec {
 		return fmt.Sprintf("it has %d bits, not %d", k.public.N.BitLen(), auditSpec.Bits()), nil
 	}
-	problem, untold, err := s.compare(k.private, append(auditPrivateAttrs(), auditBirth()...), mine.trial.untold())
-	if problem != "" || err != nil || len(untold) == 0 {
+	problem, unreported, err := s.compare(
+		k.private,
+		append(auditPrivateAttrs(), auditBirth()...),
+		mine.trial.unreported(),
+	)
+	if problem != "" || err != nil || len(unreported) == 0 {
 		return problem, err
 	}
 	id, err := s.optional(k.private, pkcs11.CKA_ID)
-	return mine.witness.missing(key.ID(hex.EncodeToString(id)), k.material, untold), err
+	return mine.witness.missing(key.ID(hex.EncodeToString(id)), k.material, unreported), err
 }
 
 // makeAuditKey makes the audit key. The error none says why the token has none.
@@ -239,8 +318,8 @@ func (s session) makeAuditKey(mine own, none error) (auditKey, error) {
 // witnessAuditKey notes the new key if the token cannot say how it was made. It needs no proof of possession: keyd
 // verifies each of its signatures.
 func (s session) witnessAuditKey(made pkcs11.ObjectHandle, id key.ID, mine own) error {
-	_, untold, err := s.compare(made, auditBirth(), mine.trial.untold())
-	if err != nil || len(untold) == 0 {
+	_, unreported, err := s.compare(made, auditBirth(), mine.trial.unreported())
+	if err != nil || len(unreported) == 0 {
 		return err
 	}
 	pub, err := s.rsaPublic(made)
@@ -258,10 +337,12 @@ func (s session) witnessAuditKey(made pkcs11.ObjectHandle, id key.ID, mine own) 
 // sign uses CKM_SHA256_RSA_PKCS (PKCS#11 v2.40 section 2.1.5). Every module has this mechanism, it has no parameters
 // that modules read differently, and any tool can verify its signatures.
 func (s session) sign(k auditKey, message []byte) ([]byte, error) {
+	killpoint.At("hsm-sign-before")
 	if err := s.m.SignInit(s.h, mechanism(pkcs11.CKM_SHA256_RSA_PKCS, nil), k.private); err != nil {
 		return nil, fmt.Errorf("C_SignInit: %w", err)
 	}
 	signature, err := s.m.Sign(s.h, message)
+	killpoint.At("hsm-sign-after")
 	if err != nil {
 		return nil, fmt.Errorf("C_Sign: %w", err)
 	}

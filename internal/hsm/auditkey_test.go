@@ -121,8 +121,8 @@ func (m signing) Sign(s pkcs11.SessionHandle, message []byte) ([]byte, error) {
 	return out, err
 }
 
-// The test tries to smuggle data into every call of the protocol. Only the checkpoint's message reaches C_Sign.
-func TestNothingElseReachesTheTokensSigning(t *testing.T) {
+// The test passes data to every call of the protocol. Only the checkpoint's message reaches C_Sign.
+func TestTheTokenSignsNothingElse(t *testing.T) {
 	var mechanisms []uint
 	var messages [][]byte
 	e := inProcess(t, func(m module) module {
@@ -183,7 +183,7 @@ func TestNothingElseReachesTheTokensSigning(t *testing.T) {
 	}
 }
 
-func TestASignatureThatDoesNotVerifyIsNotGivenAway(t *testing.T) {
+func TestASignatureThatDoesNotVerifyIsNotReturned(t *testing.T) {
 	var mechanisms []uint
 	var messages [][]byte
 	e := inProcess(t, func(m module) module {
@@ -270,7 +270,7 @@ func TestTheAuditKeyCanDoNothingButSign(t *testing.T) {
 	})
 }
 
-func TestTheAuditKeyIsNoPairToAnyOtherCall(t *testing.T) {
+func TestNoOtherCallTakesTheAuditKeyForAPair(t *testing.T) {
 	r := newRig(t)
 	pub, err := r.MakeAuditKey(t.Context())
 	if err != nil {
@@ -292,13 +292,13 @@ func TestTheAuditKeyIsNoPairToAnyOtherCall(t *testing.T) {
 	_, err = r.Opens(ctx, id, seal(t, pub, []byte("x")), sha256.Sum256([]byte("x")))
 	wantCode(t, err, Foreign, key.Refused)
 	wantCode(t, r.Destroy(ctx, id), NotPending, key.Refused)
-	wantCode(t, r.Generate(ctx, id, "sa-cmk-key", 1, key.RSA2048), Exists, key.Refused)
+	wantCode(t, r.Generate(ctx, id, "sa-cmk-key", 1, key.RSA2048, ""), Exists, key.Refused)
 	if got, present, err := r.AuditKey(ctx); err != nil || !present || got != pub {
 		t.Errorf("afterwards the audit key is there: %v, %v", present, err)
 	}
 }
 
-// make in the token, past keyd, an audit key that differs by some attributes.
+// plantAuditKey makes an audit key on the token, past keyd, with some attributes changed.
 func plantAuditKey(
 	t *testing.T, m *pkcs11.Ctx, s pkcs11.SessionHandle, bits int, change map[uint]any,
 ) (public, private pkcs11.ObjectHandle) {
@@ -326,7 +326,7 @@ func plantAuditKey(
 	return public, private
 }
 
-func TestWhatIsNotWholeIsNoAuditKeyAndTwoAreRefused(t *testing.T) {
+func TestAnIncompleteAuditKeyIsIgnoredAndTwoAreRefused(t *testing.T) {
 	r := newRig(t)
 	r.stop()
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
@@ -357,8 +357,8 @@ func TestWhatIsNotWholeIsNoAuditKeyAndTwoAreRefused(t *testing.T) {
 	wantCode(t, err, Incomplete, key.Refused)
 }
 
-// If audit keys never read back correctly, the token must keep its room for pairs.
-func TestATokenIsNotFilledWithAuditKeysThatAreNotWhole(t *testing.T) {
+// Even if no audit key ever reads back correctly, the token keeps its room for pairs.
+func TestIncompleteAuditKeysDoNotFillTheToken(t *testing.T) {
 	r := newRig(t)
 	r.stop()
 	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {

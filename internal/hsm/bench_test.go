@@ -19,20 +19,23 @@ import (
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 )
 
-// BenchmarkHop shows what the hop between the processes costs, for an RSA-4096
-// private operation. In turns, so that all meet the same machine: the operation
-// inside the process, the operation through the protocol, and, each after such an
-// operation in the other process, a call of the same size that is answered without
-// the token: through the protocol, and inside the process. The difference of these
-// two is the hop. Its figures are medians; hop-% is the hop in percent of the
-// operation. The difference of the first two says the same with the noise of both.
+// BenchmarkHop measures what the hop between the processes costs. It takes turns, so that all four calls meet the same
+// machine:
+//
+//   - direct: an RSA-4096 private operation inside the process;
+//   - protocol: the same operation through the protocol;
+//   - a call of the same size that needs no token, inside the process and through the protocol, each after an operation
+//     in the other process. The difference of these two is the hop.
+//
+// All figures are medians. hop-% is the hop in percent of the operation. protocol minus direct shows the same, but with
+// the noise of two private operations.
 func BenchmarkHop(b *testing.B) {
 	direct := newOpening(b, inProcess(b, func(m module) module { return m }), key.RSA4096)
 	directNo := newOpening(b, direct.calls, key.RSA2048)
 	client := supervised(b).Client()
 	through := newOpening(b, client, key.RSA4096)
 	throughNo := newOpening(b, client, key.RSA2048)
-	// As long as an RSA-4096 ciphertext, so the answer is no at once.
+	// Too long for an RSA-2048 pair, so the answer is no without the token.
 	directNo.ciphertext, throughNo.ciphertext = direct.ciphertext, through.ciphertext
 	var alone, both, crossing, staying []time.Duration
 	for b.Loop() {
@@ -42,15 +45,15 @@ func BenchmarkHop(b *testing.B) {
 		staying = append(staying, directNo.time(b, false))
 	}
 	hop := median(crossing) - median(staying)
-	b.ReportMetric(0, "ns/op") // of all together: says nothing
+	b.ReportMetric(0, "ns/op") // the sum of all four says nothing
 	b.ReportMetric(micros(median(alone)), "direct-µs")
 	b.ReportMetric(micros(median(both)), "protocol-µs")
 	b.ReportMetric(micros(hop), "hop-µs")
 	b.ReportMetric(100*micros(hop)/micros(median(alone)), "hop-%")
 }
 
-// BenchmarkRecovery is the time from a killed HSM process to the next answer of
-// Opens, with the pause before a first restart.
+// BenchmarkRecovery measures the time from the kill of an HSM process to the next answer of Opens. It includes the
+// pause before a first restart.
 func BenchmarkRecovery(b *testing.B) {
 	sup := supervised(b)
 	o := newOpening(b, sup.Client(), key.RSA4096)
@@ -60,7 +63,7 @@ func BenchmarkRecovery(b *testing.B) {
 			b.Fatal(err)
 		}
 		killed := time.Now()
-		for o.open(b.Context()) != nil { // the call that the kill cut off
+		for o.open(b.Context()) != nil { // the kill cuts off one call
 		}
 		took = append(took, time.Since(killed))
 	}
@@ -68,7 +71,7 @@ func BenchmarkRecovery(b *testing.B) {
 	b.ReportMetric(float64(median(took).Milliseconds()), "recovery-ms")
 }
 
-// supervised is an HSM process with the pings and pauses that keyd has.
+// supervised starts an HSM process with the pings and pauses of keyd run.
 func supervised(b *testing.B) *Supervisor {
 	b.Helper()
 	tok := softhsmtest.New(b)
@@ -93,16 +96,16 @@ type opening struct {
 }
 
 type openCalls interface {
-	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
+	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error)
 }
 
-// newOpening makes a pair of the spec and a ciphertext that it opens.
+// newOpening makes a pair and a ciphertext that the pair opens.
 func newOpening(b *testing.B, calls openCalls, spec key.Spec) opening {
 	b.Helper()
 	o := opening{calls: calls, id: newID(b)}
-	if err := calls.Generate(b.Context(), o.id, "bench", 1, spec); err != nil {
+	if err := calls.Generate(b.Context(), o.id, "bench", 1, spec, ""); err != nil {
 		b.Fatal(err)
 	}
 	public, err := calls.PublicKey(b.Context(), o.id)
@@ -125,8 +128,7 @@ func (o opening) open(ctx context.Context) error {
 	return err
 }
 
-// time is how long it takes to be told whether the ciphertext opens, which the
-// caller knows.
+// time measures how long Opens takes. The caller knows the answer.
 func (o opening) time(b *testing.B, opens bool) time.Duration {
 	b.Helper()
 	begun := time.Now()

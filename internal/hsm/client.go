@@ -12,18 +12,18 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
-// Timeouts are how long a client waits when its context says nothing shorter.
+// Timeouts are how long a client waits unless its context ends earlier.
 type Timeouts struct {
 	Call     time.Duration // 0: 20 s
 	Generate time.Duration // 0: 120 s
 }
 
-// Client is the network side's view of the HSM side. Its errors have a
-// key.Class: Retry when the request was never sent, or when repeating is
-// harmless; Ambiguous when Generate or Destroy lost its answer. Each call has a
-// connection for itself; those that lie idle are used again.
+// Client is the network side's view of the HSM side. Its errors have a key.Class: Retry when the request was never
+// sent, or when a repetition does no harm; Ambiguous when the answer of Generate or Destroy was lost. Each call has a
+// connection of its own. Idle connections are used again.
 type Client struct {
 	dialer  dialer
 	limits  Timeouts
@@ -33,13 +33,13 @@ type Client struct {
 	idle []*link
 }
 
-// dialer makes a connection to the HSM side, waiting for one until ctx ends.
+// dialer makes a connection to the HSM side. It waits for one until ctx ends.
 type dialer interface {
 	dial(ctx context.Context) (net.Conn, error)
 }
 
-// Dial returns a client of the unix socket at path. It connects when a call
-// needs it, and again after a connection was lost.
+// Dial returns a client of the unix socket at path. It connects when a call needs a connection, and again after it lost
+// one.
 func Dial(path string, limits Timeouts, reg prometheus.Registerer) *Client {
 	return newClient(socketPath(path), limits, newMetrics(reg))
 }
@@ -71,14 +71,14 @@ func (p socketPath) dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// Close gives up the connections that lie idle.
+// Close closes the idle connections.
 func (c *Client) Close() {
 	for l := c.takeIdle(); l != nil; l = c.takeIdle() {
 		_ = l.conn.Close()
 	}
 }
 
-// takeIdle is the connection that was used last, or nil.
+// takeIdle returns the idle connection that was used last; nil if there is none.
 func (c *Client) takeIdle() *link {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,7 +90,7 @@ func (c *Client) takeIdle() *link {
 	return l
 }
 
-// connect returns a connection for one call, and whether it lay idle.
+// connect returns a connection for one call, and whether it was idle before.
 func (c *Client) connect(ctx context.Context) (l *link, idle bool, err error) {
 	if l := c.takeIdle(); l != nil {
 		return l, true, nil
@@ -102,8 +102,8 @@ func (c *Client) connect(ctx context.Context) (l *link, idle bool, err error) {
 	return newLink(conn), false, nil
 }
 
-// maxIdle connections are kept. The HSM side serves maxConns at once, so what a burst
-// of calls made must not stay in the way of others.
+// maxIdle limits the idle connections. The HSM side serves maxConns at once, so the connections of a burst must not
+// stay open and keep other clients out.
 const maxIdle = 8
 
 func (c *Client) putIdle(l *link) {
@@ -116,8 +116,8 @@ func (c *Client) putIdle(l *link) {
 	c.idle = append(c.idle, l)
 }
 
-// do makes one call and decodes its result. unsure is the class of an error after
-// the request was sent; before that nothing can have happened.
+// do makes one call and decodes its result. unsure is the class of an error after the request was sent. Before that,
+// nothing can have happened.
 func do[R any](
 	ctx context.Context,
 	c *Client,
@@ -126,68 +126,79 @@ func do[R any](
 	limit time.Duration,
 	unsure key.Class,
 ) (result R, err error) {
+	err = c.call(ctx, method, params, limit, unsure, func(body []byte) error { return decodeBody(body, &result) })
+	return result, err
+}
+
+// call makes one call, whose result may come in several parts.
+func (c *Client) call(
+	ctx context.Context,
+	method string,
+	params any,
+	limit time.Duration,
+	unsure key.Class,
+	take func(part []byte) error,
+) (err error) {
 	begun := time.Now()
 	defer func() { c.metrics.observe(method, begun, err) }()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	body, err := encodeBody(params)
 	if err != nil {
-		return result, refused(BadRequest, "encode the parameters of %s: %w", method, err)
+		return refused(BadRequest, "encode the parameters of %s: %w", method, err)
 	}
-	resp, err := c.exchange(ctx, request{Method: method, Params: body}, unsure)
-	if err != nil {
-		return result, err
+	req := request{Method: method, Class: priority.Of(ctx), Params: body}
+	refusal, err := c.exchange(ctx, req, unsure, take)
+	if err == nil && refusal != nil {
+		return refusal.error()
 	}
-	if resp.Error != nil {
-		return result, resp.Error.error()
-	}
-	if err := decodeBody(resp.Result, &result); err != nil {
-		return result, newError(Connection, unsure, "HSM call %s: the answer makes no sense: %w", method, err)
-	}
-	return result, nil
+	return err
 }
 
-// exchange has the request answered, on an idle connection if there is one. The HSM
-// side closes those that it knows when it ends; then the next is tried, and at last
-// a new one.
-func (c *Client) exchange(ctx context.Context, req request, unsure key.Class) (response, error) {
+// exchange sends the request and takes its answer. It uses an idle connection if there is one. An HSM side that ends
+// closes its connections; exchange then tries the next idle one, and finally a new one.
+func (c *Client) exchange(
+	ctx context.Context, req request, unsure key.Class, take func([]byte) error,
+) (*wireError, error) {
 	deadline, _ := ctx.Deadline()
 	req.TimeoutMS = milliseconds(time.Until(deadline))
 	frame, err := req.encode()
 	if err != nil {
-		return response{}, refused(BadRequest, "encode HSM call %s: %w", req.Method, err)
+		return nil, refused(BadRequest, "encode HSM call %s: %w", req.Method, err)
 	}
 	for {
 		if err := ctx.Err(); err != nil {
-			return response{}, newError(Connection, key.Retry, "HSM call %s was not sent: %w", req.Method, err)
+			return nil, newError(Connection, key.Retry, "HSM call %s was not sent: %w", req.Method, err)
 		}
 		l, idle, err := c.connect(ctx)
 		if err != nil {
-			return response{}, err
+			return nil, err
 		}
-		resp, err := l.exchange(ctx, frame)
+		refusal, err := l.exchange(ctx, frame, take)
 		switch {
 		case err == nil:
 			c.putIdle(l)
-			return resp, nil
+			return refusal, nil
 		case errors.Is(err, errNotSent) && idle && ctx.Err() == nil:
 			c.metrics.setUp(false) // it answered before
 		case errors.Is(err, errNotSent):
-			return resp, newError(Connection, key.Retry, "HSM call %s was %w", req.Method, err)
+			return nil, newError(Connection, key.Retry, "HSM call %s was %w", req.Method, err)
+		case errors.Is(err, errNonsense):
+			return nil, newError(Connection, unsure, "HSM call %s: %w", req.Method, err)
 		case ctx.Err() != nil:
-			return resp, newError(Busy, unsure, "HSM call %s has no answer yet: %w", req.Method, err)
+			return nil, newError(Busy, unsure, "HSM call %s has no answer yet: %w", req.Method, err)
 		default:
-			return resp, newError(Connection, unsure, "HSM call %s has no answer: %w", req.Method, err)
+			return nil, newError(Connection, unsure, "HSM call %s has no answer: %w", req.Method, err)
 		}
 	}
 }
 
-// milliseconds is d for the wire, and at least one.
+// milliseconds returns d as the wire carries it: at least 1.
 func milliseconds(d time.Duration) uint32 {
 	return uint32(min(max(1, d.Milliseconds()), math.MaxUint32))
 }
 
-// Describe tells what the HSM side runs on and whether it can work.
+// Describe says what the HSM side runs on and whether it can work.
 func (c *Client) Describe(ctx context.Context) (key.HSMInfo, error) {
 	d, err := do[description](ctx, c, "Describe", empty{}, c.limits.Call, key.Retry)
 	if err == nil {
@@ -197,8 +208,8 @@ func (c *Client) Describe(ctx context.Context) (key.HSMInfo, error) {
 	return d.HSMInfo, err
 }
 
-// AwaitEnd holds a connection open, on which it asks nothing, until the HSM side closes it, and
-// says why it did as far as that is known. It is nil when ctx ends first.
+// AwaitEnd keeps a connection open, without a call on it, until the HSM side closes it. It returns why the HSM side
+// ended, as far as that is known, and nil if ctx ends first.
 func (c *Client) AwaitEnd(ctx context.Context) error {
 	conn, err := c.dialer.dial(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -215,48 +226,62 @@ func (c *Client) AwaitEnd(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return nil
 	case err == nil:
-		return newError(Connection, key.Retry, "the HSM side speaks unasked: are both sides of one version?")
-	case err == io.EOF: //nolint:errorlint // one that is wrapped says more already
+		return newError(
+			Connection,
+			key.Retry,
+			"the HSM side sent data without a request: are both sides of one version?",
+		)
+	case err == io.EOF: //nolint:errorlint // a wrapped one says more
 		return newError(Connection, key.Retry, "the HSM side closed the connection")
 	}
 	return newError(Connection, key.Retry, "%w", err)
 }
 
-// Inventory lists every pair in the HSM that is labelled as this instance's.
-func (c *Client) Inventory(ctx context.Context) ([]key.Object, error) {
-	var all []key.Object
-	var after key.ID
-	for {
-		page, err := do[inventoryResult](ctx, c, "Inventory", inventoryParams{After: after}, c.limits.Call, key.Retry)
-		if err != nil {
-			return nil, err
-		}
+// Inventory lists every pair in the HSM that is labelled as this instance's, as one pass over the token found them. It
+// costs a read of every object on the token and waits for pairs that are being made, so call it seldom: Find is for one
+// pair.
+func (c *Client) Inventory(ctx context.Context) (all []key.Object, err error) {
+	err = c.call(ctx, "Inventory", empty{}, c.limits.Generate, key.Retry, func(part []byte) error {
+		var page objectsResult
+		err := decodeBody(part, &page)
 		all = append(all, page.Objects...)
-		if !page.More || len(page.Objects) == 0 {
-			return all, nil
-		}
-		after = page.Objects[len(page.Objects)-1].ID
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
+	return all, nil
 }
 
-// Generate makes generation number of the key as one pair with this id, labelled
-// pending. It must be called at most once per id: after an Ambiguous error look
-// with PublicKey. Exists: something has the id, and nothing was made.
-func (c *Client) Generate(ctx context.Context, id key.ID, keyName string, number int, spec key.Spec) error {
+// Find shows what the HSM has under one id, as Inventory would: a whole pair of this instance, pending or not, or an
+// object that is not Complete and whose Problem says why, such as a duplicate, half a pair, or another's. Nothing under
+// the id is an empty list and no error. It costs one search on the token.
+func (c *Client) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
+	r, err := do[objectsResult](ctx, c, "Find", idParams{ID: id}, c.limits.Call, key.Retry)
+	return r.Objects, err
+}
+
+// Generate makes a pair with this id for a generation of the key, and labels it pending. Call it at most once for an
+// id: after an Ambiguous error, look with Find. Exists: an object has the id already, and nothing was made.
+//
+// known is the id of a pair that must be on the token, such as the generation before; "" for none. The HSM side finds
+// it first. TokenChanged: it is not there, and nothing was made.
+func (c *Client) Generate(
+	ctx context.Context, id key.ID, keyName string, number int, spec key.Spec, known key.ID,
+) error {
 	_, err := do[empty](
 		ctx,
 		c,
 		"Generate",
-		generateParams{ID: id, Key: keyName, Number: number, Spec: spec},
+		generateParams{ID: id, Key: keyName, Number: number, Spec: spec, Known: known},
 		c.limits.Generate,
 		key.Ambiguous,
 	)
 	return err
 }
 
-// PublicKey returns the public key of the one complete pair with this id, whose
-// attributes read back as keyd sets them and whose private half is proven.
-// Errors: NotFound, Incomplete, Foreign.
+// PublicKey returns the public key of the one complete pair with this id. Its attributes read back as keyd sets them,
+// and the HSM proved that it has the private half. Errors: NotFound, Incomplete, Foreign.
 func (c *Client) PublicKey(ctx context.Context, id key.ID) (key.Material, error) {
 	return c.publicKey(ctx, "PublicKey", idParams{ID: id}, c.limits.Call, key.Retry)
 }
@@ -275,23 +300,22 @@ func (c *Client) publicKey(
 	return r.Material, err
 }
 
-// CheckKEK says how the HSM side trusts a KEK: Configured, FirstUse or
-// WouldBeFirstUse. It records nothing. KEKRefused: it does not trust it.
+// CheckKEK says how the HSM side trusts a KEK: Configured, FirstUse or WouldBeFirstUse. It records nothing. KEKRefused:
+// the HSM side does not trust the KEK.
 func (c *Client) CheckKEK(ctx context.Context, kek key.KEK) (how string, err error) {
 	r, err := do[checkKEKResult](ctx, c, "CheckKEK", kekParams{KEK: kek}, c.limits.Call, key.Retry)
 	return r.How, err
 }
 
-// WrapFor returns the pair's private key as CKM_RSA_AES_KEY_WRAP ciphertext
-// (PKCS#11 v3.0 section 2.1.21) for the KEK. From then on the pair is not
-// pending. It may be repeated at will. KEKRefused: the KEK is not trusted.
+// WrapFor returns the pair's private key as CKM_RSA_AES_KEY_WRAP ciphertext (PKCS#11 v3.0 section 2.1.21) for the KEK.
+// From then on the pair is no longer pending. A caller may repeat it. KEKRefused: the KEK is not trusted.
 func (c *Client) WrapFor(ctx context.Context, id key.ID, kek key.KEK) (ciphertext []byte, err error) {
 	r, err := do[wrapResult](ctx, c, "WrapFor", wrapParams{ID: id, KEK: kek}, c.limits.Call, key.Retry)
 	return r.Ciphertext, err
 }
 
-// Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes
-// whose SHA-256 is sum. An error is never a no.
+// Opens reports whether the pair decrypts ciphertext (RSA-OAEP-256) to bytes whose SHA-256 is sum. An error never means
+// no.
 func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error) {
 	r, err := do[opensResult](
 		ctx,
@@ -304,15 +328,15 @@ func (c *Client) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [3
 	return r.Opens, err
 }
 
-// Destroy removes what is left under the id of a generation that was never
-// wrapped; nothing left is success. NotPending: it may have left the HSM.
+// Destroy removes what is left under the id of a generation that was never wrapped. It succeeds if nothing is left.
+// NotPending: the pair may have left the HSM.
 func (c *Client) Destroy(ctx context.Context, id key.ID) error {
 	_, err := do[empty](ctx, c, "Destroy", idParams{ID: id}, c.limits.Call, key.Ambiguous)
 	return err
 }
 
-// AuditKey returns the public half of the instance's audit key; present is false
-// when there is none yet. Incomplete: there is more than one.
+// AuditKey returns the public half of the instance's audit key. present is false if there is none yet. Incomplete:
+// there is more than one.
 func (c *Client) AuditKey(ctx context.Context) (m key.Material, present bool, err error) {
 	r, err := do[publicKeyResult](ctx, c, "AuditKey", empty{}, c.limits.Call, key.Retry)
 	if err != nil {
@@ -321,15 +345,13 @@ func (c *Client) AuditKey(ctx context.Context) (m key.Material, present bool, er
 	return r.Material, r.Material.Known(), nil
 }
 
-// MakeAuditKey makes the audit key, RSA-3072, unless it is there, and returns its
-// public half. It may be repeated at will.
+// MakeAuditKey makes the audit key, RSA-3072, unless it exists, and returns its public half. A caller may repeat it.
 func (c *Client) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	return c.publicKey(ctx, "MakeAuditKey", empty{}, c.limits.Generate, key.Ambiguous)
 }
 
-// SignCheckpoint signs a checkpoint of the audit chain with the audit key:
-// RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section 8.2) of its Message. NotFound:
-// there is no audit key; Foreign: the checkpoint is of another instance.
+// SignCheckpoint signs the Message of a checkpoint with the audit key: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section
+// 8.2). NotFound: there is no audit key. Foreign: the checkpoint belongs to another instance.
 func (c *Client) SignCheckpoint(ctx context.Context, checkpoint key.Checkpoint) ([]byte, error) {
 	r, err := do[signatureResult](
 		ctx,

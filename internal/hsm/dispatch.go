@@ -2,15 +2,17 @@ package hsm
 
 import (
 	"context"
+	"errors"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// calls is what the HSM side offers, all of it.
+// calls are all calls of the protocol.
 type calls interface {
 	Describe(ctx context.Context) (description, error)
-	Inventory(ctx context.Context, after key.ID) (inventoryResult, error)
-	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error
+	Inventory(ctx context.Context) ([]key.Object, error)
+	Find(ctx context.Context, id key.ID) ([]key.Object, error)
+	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	CheckKEK(ctx context.Context, kek key.KEK) (string, error)
 	WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error)
@@ -27,12 +29,16 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 	case "Describe":
 		return c.Describe(ctx)
 	case "Inventory":
-		return handle(params, func(p inventoryParams) (inventoryResult, error) {
-			return c.Inventory(ctx, p.After)
+		objects, err := c.Inventory(ctx)
+		return objectsResult{objects}, err
+	case "Find":
+		return handle(params, func(p idParams) (objectsResult, error) {
+			objects, err := c.Find(ctx, p.ID)
+			return objectsResult{objects}, err
 		})
 	case "Generate":
 		return handle(params, func(p generateParams) (empty, error) {
-			return empty{}, c.Generate(ctx, p.ID, p.Key, p.Number, p.Spec)
+			return empty{}, c.Generate(ctx, p.ID, p.Key, p.Number, p.Spec, p.Known)
 		})
 	case "PublicKey":
 		return handle(params, func(p idParams) (publicKeyResult, error) {
@@ -59,7 +65,7 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 			return empty{}, c.Destroy(ctx, p.ID)
 		})
 	case "AuditKey":
-		m, _, err := c.AuditKey(ctx) // not shown: there is none
+		m, _, err := c.AuditKey(ctx) // without an audit key, m is not known
 		return publicKeyResult{Material: m}, err
 	case "MakeAuditKey":
 		m, err := c.MakeAuditKey(ctx)
@@ -88,17 +94,16 @@ func handle[P parameters, R any](params []byte, call func(P) (R, error)) (any, e
 // parameters can check themselves.
 type parameters interface{ valid() error }
 
-func (p inventoryParams) valid() error {
-	if p.After == "" {
-		return nil
+func (p generateParams) valid() error {
+	if p.Known == "" {
+		return validID(p.ID)
 	}
-	return validID(p.After)
+	return errors.Join(validID(p.ID), validID(p.Known))
 }
-func (p generateParams) valid() error { return validID(p.ID) }
-func (p idParams) valid() error       { return validID(p.ID) }
-func (p kekParams) valid() error      { return nil } // trust judges it
-func (p wrapParams) valid() error     { return validID(p.ID) }
-func (p opensParams) valid() error    { return validID(p.ID) }
+func (p idParams) valid() error    { return validID(p.ID) }
+func (p kekParams) valid() error   { return nil } // trust judges it
+func (p wrapParams) valid() error  { return validID(p.ID) }
+func (p opensParams) valid() error { return validID(p.ID) }
 
 func (p checkpointParams) valid() error { return p.Checkpoint.Valid() }
 

@@ -17,35 +17,39 @@ import (
 	"github.com/keyd-project/keyd/internal/pin"
 )
 
-// engine is the HSM side's work: the calls of the protocol, done on the token.
+// engine carries out the calls of the protocol on the token.
 type engine struct {
 	cfg    Config
 	trust  *trust
 	memory *pinMemory
 	own    own
 	trial  *trial
+	making *making
+	audit  auditMemory
 	pin    pin.File
 	tok    *token
 	log    *slog.Logger
 
-	// fate keeps a Destroy from falling between the relabelling and the
-	// wrapping of the same pair: it is held shared to wrap, alone to destroy.
+	// fate keeps Destroy from running between the relabelling and the wrapping of the same pair. WrapFor holds it
+	// shared, Destroy alone.
 	fate sync.RWMutex
 
-	auditing sync.Mutex // held while the audit key is looked for and made
+	auditing sync.Mutex // held while keyd looks for the audit key and makes it
 
-	mu sync.Mutex // guards what follows
-	// locked says why the engine is not logged in; "" when it is.
+	mu sync.Mutex // guards the fields below
+	// locked says why the engine is not logged in; "" if it is.
 	locked  string
-	refused bool         // by the token, as against an unreadable file
-	tried   pin.Identity // of the PIN file that led to locked
-	again   time.Time    // when what was no refusal is tried again
+	refused bool         // by the token; false if, for example, the file cannot be read
+	tried   pin.Identity // the PIN file that led to locked
+	again   time.Time    // when to try again if the token did not refuse the PIN
 	profile profile
 	handles map[key.ID]pair
+	vacant  map[key.ID]bool // the last look showed nothing under the id
+	asked   map[key.ID]bool // C_GenerateKeyPair may have been called for the id
 }
 
-// newEngine finds the token, logs in once and runs the self-test. A refused PIN
-// is not an error: the engine is then degraded.
+// newEngine finds the token, logs in once and runs the self-test. A refused PIN is not an error: it leaves the engine
+// degraded.
 func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog.Logger) (*engine, error) {
 	file, err := pin.Find(cfg.PINFile, cfg.CredentialsDir)
 	if err != nil {
@@ -61,8 +65,9 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 		trust:   newTrust(cfg.StateDir, pins),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		trial:   newTrial(cfg, tok, log),
-		handles: map[key.ID]pair{},
+		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, asked: map[key.ID]bool{},
 	}
+	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
 	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}
 	e.mu.Lock()
 	err = e.unlock(ctx)
@@ -73,7 +78,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 	return e, err
 }
 
-// unlock logs in unless this PIN was refused before; the caller holds mu.
+// unlock logs in, unless the token refused this PIN before. The caller holds mu.
 func (e *engine) unlock(ctx context.Context) error {
 	e.tried = e.pin.Identity()
 	e.locked, e.refused = "", false
@@ -145,7 +150,7 @@ func (e *engine) login() error {
 	loginErr := e.tok.login(typed)
 	killpoint.At("hsm-login-after")
 	if IsCode(loginErr, Hung) {
-		return loginErr // no answer: the note stays, and counts
+		return loginErr // without an answer the note stays, and counts as a try
 	}
 	noteErr := e.memory.end(loginErr)
 	e.refused = pinRefused(loginErr)
@@ -163,7 +168,7 @@ func (e *engine) login() error {
 	return errors.Join(loginErr, noteErr)
 }
 
-// also is what is said behind something else.
+// also returns hint as the end of a sentence.
 func also(hint string) string {
 	if hint == "" {
 		return ""
@@ -171,13 +176,11 @@ func also(hint string) string {
 	return "; " + hint
 }
 
-// loginPause is the time after a login that failed, but not by the PIN's fault,
-// until the next.
+// loginPause is the pause after a login that failed for a reason other than the PIN.
 const loginPause = 10 * time.Second
 
-// ready says whether the token can be used. When the PIN file has changed since
-// the PIN was refused, it tries the new one, once. After any other failure it tries
-// again in a while.
+// ready returns an error if the token cannot be used. If the PIN file changed after the token refused the PIN, ready
+// tries the new PIN, once. After any other failure it tries again after a pause.
 func (e *engine) ready(ctx context.Context) (profile, error) {
 	late, err := e.unlockLate(ctx)
 	if err == nil && late {
@@ -198,8 +201,7 @@ func (e *engine) ready(ctx context.Context) (profile, error) {
 	return profile{}, refused(code, "%s", e.locked)
 }
 
-// unlockLate logs in when that was not possible before and may be now; done reports
-// whether it is logged in since this moment.
+// unlockLate logs in if an earlier login failed and this one may succeed. done reports whether it logged in.
 func (e *engine) unlockLate(ctx context.Context) (done bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -211,8 +213,7 @@ func (e *engine) unlockLate(ctx context.Context) (done bool, err error) {
 	return err == nil && e.locked == "", err
 }
 
-// Describe tells what the HSM side runs on. It asks the token for its
-// information, so that a lost token shows.
+// Describe says what the HSM side runs on. It asks the token for its information, so that a lost token shows.
 func (e *engine) Describe(ctx context.Context) (description, error) {
 	p, lockErr := e.ready(ctx)
 	info, err := guard(
@@ -255,7 +256,7 @@ func (e *engine) Describe(ctx context.Context) (description, error) {
 	return d, nil
 }
 
-// pinState is what the token's flags and the login tell of the PIN.
+// pinState derives the state of the PIN from the token's flags and from the result of the login.
 func pinState(flags uint, login error) key.PINState {
 	switch {
 	case IsCode(login, PINRefused):
@@ -274,7 +275,7 @@ func pinState(flags uint, login error) key.PINState {
 	return key.PINAccepted
 }
 
-// wrapper and opener are the ways that passed the self-test.
+// opener returns the way to open that passed the self-test.
 func (e *engine) opener(ctx context.Context) (*opener, error) {
 	p, err := e.ready(ctx)
 	if err != nil {
@@ -286,6 +287,7 @@ func (e *engine) opener(ctx context.Context) (*opener, error) {
 	return p.open, nil
 }
 
+// wrapper returns the way to wrap that passed the self-test.
 func (e *engine) wrapper(ctx context.Context) (*wrapper, error) {
 	p, err := e.ready(ctx)
 	if err != nil {
@@ -297,24 +299,24 @@ func (e *engine) wrapper(ctx context.Context) (*wrapper, error) {
 	return p.wrap, nil
 }
 
-// CheckKEK says how the KEK is trusted. It needs no token.
+// CheckKEK says how keyd trusts the KEK. It needs no token.
 func (e *engine) CheckKEK(_ context.Context, kek key.KEK) (string, error) {
 	return e.trust.check(kek)
 }
 
-// PublicKey returns the public key of the one complete pair with this id, after
-// the HSM has proven that it holds the private half.
+// PublicKey returns the public key of the one complete pair with this id, after the HSM has proven that it holds the
+// private half.
 func (e *engine) PublicKey(ctx context.Context, id key.ID) (key.Material, error) {
 	open, err := e.opener(ctx)
 	if err != nil {
 		return key.Material{}, err
 	}
 	p, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (pair, error) {
-		p, err := s.lookUp(id, e.own)
+		p, err := e.present(s, id)
 		if err == nil {
 			err = open.possesses(s, p)
 		}
-		if err == nil && len(p.untold) > 0 {
+		if err == nil && len(p.unreported) > 0 {
 			err = e.own.witness.keep(id)
 		}
 		return p, err
@@ -322,12 +324,10 @@ func (e *engine) PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	if err != nil {
 		return key.Material{}, classify("read the public key "+string(id), err, key.Retry)
 	}
-	e.remember(id, p)
 	return p.material, nil
 }
 
-// Opens reports whether ciphertext (RSA-OAEP-256) opens under the pair to bytes
-// whose SHA-256 is sum.
+// Opens reports whether the pair decrypts ciphertext (RSA-OAEP-256) to bytes whose SHA-256 is sum.
 func (e *engine) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [32]byte) (bool, error) {
 	open, err := e.opener(ctx)
 	if err != nil {
@@ -337,43 +337,4 @@ func (e *engine) Opens(ctx context.Context, id key.ID, ciphertext []byte, sum [3
 		return onPair(e, s, id, func(p pair) (bool, error) { return open.opens(s, p, ciphertext, sum) })
 	})
 	return yes, classify("open a ciphertext with "+string(id), err, key.Retry)
-}
-
-// onPair calls f with the pair, found before or now. When its handles turn out
-// to be stale, it is found again and f is called once more.
-func onPair[T any](e *engine, s session, id key.ID, f func(pair) (T, error)) (T, error) {
-	if p, ok := e.recall(id); ok {
-		got, err := f(p)
-		if !handleLost(err) {
-			return got, err
-		}
-		e.forget(id)
-		e.tok.tellMended("the handles of "+string(id)+" were lost, and the pair is looked up again", err)
-	}
-	p, err := s.lookUp(id, e.own)
-	if err != nil {
-		var zero T
-		return zero, err
-	}
-	e.remember(id, p)
-	return f(p)
-}
-
-func (e *engine) recall(id key.ID) (pair, bool) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	p, ok := e.handles[id]
-	return p, ok
-}
-
-func (e *engine) remember(id key.ID, p pair) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.handles[id] = p
-}
-
-func (e *engine) forget(id key.ID) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.handles, id)
 }

@@ -11,120 +11,6 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-const inventoryPage = 200 // pairs in one answer, well under the frame's limit
-
-// Inventory lists the instance's pairs with an id after the given one, ordered by id.
-func (e *engine) Inventory(ctx context.Context, after key.ID) (inventoryResult, error) {
-	if _, err := e.ready(ctx); err != nil {
-		return inventoryResult{}, err
-	}
-	page, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) (inventoryResult, error) {
-		return s.inventory(e.own, after, inventoryPage, func(lost error) {
-			e.tok.tellMended("a handle was lost while the pairs were listed, and they are listed again", lost)
-		})
-	})
-	return page, classify("list the key pairs", err, key.Retry)
-}
-
-// Generate makes a pending pair and reads it back. After any error except a refusal the outcome is open: look for the
-// id before anything else.
-func (e *engine) Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec) error {
-	label := key.Label{Instance: e.cfg.Instance, Key: name, Number: number, Pending: true}
-	if parsed, ok := key.ParseLabel(label.String()); !ok || parsed != label || spec.Bits() == 0 {
-		return refused(BadRequest, "cannot generate %q, number %d, spec %q", name, number, spec)
-	}
-	profile, err := e.ready(ctx)
-	if err != nil {
-		return err
-	}
-	if profile.wrap == nil || profile.open == nil {
-		_, err := e.wrapper(ctx)
-		_, err2 := e.opener(ctx)
-		return errors.Join(err, err2)
-	}
-	if err := e.tryOut(ctx, profile); err != nil {
-		return err
-	}
-	_, err = with(ctx, e.tok, e.cfg.GenerateTimeout, false, func(s session) (struct{}, error) {
-		return struct{}{}, e.generate(s, id, label, spec, profile)
-	})
-	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
-}
-
-func (e *engine) generate(s session, id key.ID, label key.Label, spec key.Spec, can profile) (err error) {
-	objects, err := s.objectsWith(id)
-	if err != nil {
-		return err
-	}
-	if len(objects) > 0 {
-		return refused(
-			Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(objects), id,
-		)
-	}
-	e.trial.doubt()
-	defer func() { e.trial.settle(err == nil) }()
-	killpoint.At("hsm-generate-before")
-	if err := s.generatePair(id, label.String(), spec.Bits(), can.extras); err != nil {
-		return err
-	}
-	killpoint.At("hsm-generate-after")
-	p, err := s.madePair(id, label.String(), spec.Bits(), e.trial.untold())
-	if err != nil || len(p.untold) == 0 {
-		return err
-	}
-	if err := can.open.possesses(s, p); err != nil {
-		return err
-	}
-	e.own.witness.saw(id, p.material)
-	return nil
-}
-
-// generatePair makes a pair on the token.
-func (s session) generatePair(id key.ID, label string, bits int, extras bool) error {
-	public, private := pairTemplates(id.Bytes(), label, bits, true, extras)
-	if _, _, err := s.m.GenerateKeyPair(
-		s.h, mechanism(pkcs11.CKM_RSA_PKCS_KEY_PAIR_GEN, nil), public, private,
-	); err != nil {
-		return fmt.Errorf("C_GenerateKeyPair: %w", err)
-	}
-	return nil
-}
-
-// madePair reads back the new pair. If anything differs from the request, it is open what the token holds.
-func (s session) madePair(id key.ID, label string, bits int, excused []string) (pair, error) {
-	p, problem, err := s.readMade(id, label, bits, excused)
-	if err == nil && problem == "" {
-		return p, nil
-	}
-	if err == nil {
-		err = errors.New(problem)
-	}
-	return p, newError(
-		Incomplete, key.Ambiguous, "the pair was generated, but does not read back as asked for: %w", err,
-	)
-}
-
-func (s session) readMade(id key.ID, label string, bits int, excused []string) (p pair, problem string, err error) {
-	objects, err := s.objectsWith(id)
-	if err != nil {
-		return p, "", err
-	}
-	private, public, err := halves(id, objects)
-	if err != nil {
-		return p, "", err
-	}
-	p = pair{private: private.handle, public: public.handle}
-	problem, err = s.readBack(&p, excused)
-	switch {
-	case err != nil || problem != "":
-	case private.label != label || public.label != label:
-		problem = fmt.Sprintf("it is labelled %q and %q, not %q", private.label, public.label, label)
-	case p.key.N.BitLen() != bits:
-		problem = fmt.Sprintf("it has %d bits, not %d", p.key.N.BitLen(), bits)
-	}
-	return p, problem, err
-}
-
 // unsure makes errors Ambiguous if the call may have had its effect.
 func unsure(err error) error {
 	var e *Error
@@ -154,7 +40,7 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 	ciphertext, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
 		e.fate.RLock()
 		defer e.fate.RUnlock()
-		p, err := s.lookUp(id, e.own)
+		p, err := e.present(s, id)
 		if err != nil {
 			return nil, err
 		}
@@ -190,12 +76,8 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 func (s session) makePermanent(id key.ID, p pair) error {
 	label := p.label
 	label.Pending = false
-	for _, h := range []pkcs11.ObjectHandle{p.private, p.public} {
-		shown, err := s.attributes(h, pkcs11.CKA_LABEL)
-		if err != nil {
-			return err
-		}
-		if string(shown[0]) == label.String() {
+	for i, h := range []pkcs11.ObjectHandle{p.private, p.public} {
+		if p.labels[i] == label.String() {
 			continue
 		}
 		killpoint.At("hsm-relabel-before")

@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-func TestDescribeTellsHowItWorks(t *testing.T) {
+func TestDescribeNamesTheTokenAndItsMechanisms(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	info, err := r.Describe(t.Context())
@@ -30,7 +30,7 @@ func TestGenerateReadsBack(t *testing.T) {
 	r := newRig(t)
 	for n, spec := range key.Specs()[:2] {
 		id := newID(t)
-		if err := r.Generate(t.Context(), id, "sa-cmk-key", n+1, spec); err != nil {
+		if err := r.Generate(t.Context(), id, "sa-cmk-key", n+1, spec, ""); err != nil {
 			t.Fatal(err)
 		}
 		m, err := r.PublicKey(t.Context(), id)
@@ -40,7 +40,7 @@ func TestGenerateReadsBack(t *testing.T) {
 		if pub := rsaOf(m); m.Spec() != spec || pub.N.BitLen() != spec.Bits() || pub.E != 65537 {
 			t.Errorf("%s came out with %d bits, exponent %d", spec, pub.N.BitLen(), pub.E)
 		}
-		wantCode(t, r.Generate(t.Context(), id, "sa-cmk-key", n+1, spec), Exists, key.Refused)
+		wantCode(t, r.Generate(t.Context(), id, "sa-cmk-key", n+1, spec, ""), Exists, key.Refused)
 	}
 	objects, err := r.Inventory(t.Context())
 	if err != nil || len(objects) != 2 {
@@ -52,6 +52,13 @@ func TestGenerateReadsBack(t *testing.T) {
 			t.Errorf("inventory shows %+v", o)
 		}
 	}
+}
+
+func TestNothingIsMadeUnderAnIDThatHasAnObject(t *testing.T) {
+	r := newRig(t)
+	id := newID(t)
+	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { rawPublic(t, m, s, id, "") })
+	wantCode(t, r.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""), Exists, key.Refused)
 }
 
 func TestUnknownPairIsNotFound(t *testing.T) {
@@ -82,7 +89,7 @@ func TestWrapUnwrapsInGo(t *testing.T) {
 	}
 }
 
-func TestDestroyRefusesWhatWasEverWrapped(t *testing.T) {
+func TestDestroyRefusesAPairThatWasWrapped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	wrapped, spare := r.generate(t), r.generate(t)
@@ -106,7 +113,7 @@ func TestDestroyRefusesWhatWasEverWrapped(t *testing.T) {
 	wantCode(t, err, NotFound, key.Refused)
 }
 
-func TestDestroyTouchesNothingForeign(t *testing.T) {
+func TestDestroyRefusesTheObjectsOfOthers(t *testing.T) {
 	r := newRig(t)
 	for _, label := range []string{"keyd/other/sa-cmk-key/1/pending", "somebody's key", "keyd/test/sa-cmk-key/1"} {
 		id := newID(t)
@@ -152,15 +159,20 @@ func TestTwoPairsWithOneIDAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
+	for look, objects := range map[string]func() ([]key.Object, error){
+		"Find":      func() ([]key.Object, error) { return r.Find(t.Context(), id) },
+		"Inventory": func() ([]key.Object, error) { return r.Inventory(t.Context()) },
+	} {
+		found, err := objects()
+		if err != nil || len(found) != 1 || found[0].Complete || found[0].Problem == "" {
+			t.Errorf("%s: %+v, %v", look, found, err)
+		}
+	}
 	kek, _ := newKEK(t, vaultURL)
 	_, err := r.PublicKey(t.Context(), id)
 	wantCode(t, err, Incomplete, key.Refused)
 	_, err = r.WrapFor(t.Context(), id, kek)
 	wantCode(t, err, Incomplete, key.Refused)
-	objects, err := r.Inventory(t.Context())
-	if err != nil || len(objects) != 1 || objects[0].Complete || objects[0].Problem == "" {
-		t.Errorf("inventory: %+v, %v", objects, err)
-	}
 }
 
 func TestForeignPairsAreRefused(t *testing.T) {
@@ -200,7 +212,7 @@ func TestAPairWithWeakAttributesIsRefused(t *testing.T) {
 	wantCode(t, err, Incomplete, key.Refused)
 }
 
-func TestOpensSaysYesAndNo(t *testing.T) {
+func TestOpensAnswersYesOrNo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	id := r.generate(t)
@@ -255,7 +267,7 @@ func TestAnObjectGoneSinceItWasCachedIsNotFound(t *testing.T) {
 		t.Fatal(err)
 	}
 	raw(t, r.tok, func(m *pkcs11.Ctx, h pkcs11.SessionHandle) {
-		s := session{m, h}
+		s := session{m: m, h: h}
 		objects, err := s.objectsWith(id)
 		if err != nil || len(objects) != 2 {
 			t.Fatal(objects, err)

@@ -14,8 +14,11 @@ type Code string
 
 // The codes.
 const (
-	NotFound   Code = "not-found"   // no object has this CKA_ID
-	Exists     Code = "exists"      // an object already has this CKA_ID
+	NotFound Code = "not-found" // no object has this CKA_ID
+	Exists   Code = "exists"    // an object already has this CKA_ID
+	// TokenChanged: a pair that must be on the token is not. Was it wiped, or exchanged?
+	TokenChanged Code = "token-changed"
+
 	Incomplete Code = "incomplete"  // not exactly one pair as keyd makes it
 	Foreign    Code = "foreign"     // the label is not this instance's
 	NotPending Code = "not-pending" // the pair may have left the HSM: never destroyed
@@ -90,6 +93,17 @@ func handleLost(err error) bool {
 	return isCKR(
 		err, pkcs11.CKR_OBJECT_HANDLE_INVALID, pkcs11.CKR_KEY_HANDLE_INVALID, pkcs11.CKR_KEY_TYPE_INCONSISTENT,
 	)
+}
+
+// lacksType: the module does not know one of the attributes that were read, or its object has none.
+func lacksType(err error) bool {
+	return isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID)
+}
+
+// perhapsBusy: a module that cannot make two pairs at once may say so with any of these.
+func perhapsBusy(err error) bool {
+	return isCKR(err, pkcs11.CKR_GENERAL_ERROR, pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_DEVICE_ERROR,
+		pkcs11.CKR_DEVICE_MEMORY, pkcs11.CKR_HOST_MEMORY, pkcs11.CKR_CANT_LOCK, pkcs11.CKR_FUNCTION_CANCELED)
 }
 
 // moduleLost: only C_Initialize in a new process helps. This includes a lost login, because the process logs in only

@@ -26,7 +26,7 @@ func FuzzAnswers(f *testing.F) {
 		{Result: []byte(`{"material":"unreadable"}`)},
 		{Result: []byte(`{"material":""}`)},
 		{Result: []byte(`{"public":{"N":5,"E":3}}`)},
-		{Result: []byte(`{"objects":[{"id":"00112233445566778899aabbccddeeff","complete":true}],"more":true}`)},
+		{Result: []byte(`{"objects":[{"id":"00112233445566778899aabbccddeeff","complete":true}]}`), More: true},
 		{Result: []byte(`{"ciphertext":"AA=="}`)},
 		{Error: &wireError{Code: Hung, Class: "retry", Message: "m"}},
 		{Error: &wireError{Code: Internal, Class: "fatal", Message: "the end"}},
@@ -37,7 +37,7 @@ func FuzzAnswers(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		for call := range uint8(10) {
+		for call := range uint8(11) {
 			f.Add(call, frame)
 		}
 	}
@@ -54,13 +54,13 @@ func FuzzAnswers(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var err error
-		switch call % 10 {
+		switch call % 11 {
 		case 0:
 			_, err = c.Describe(ctx)
 		case 1:
 			_, err = c.Inventory(ctx)
 		case 2:
-			err = c.Generate(ctx, id, "a", 1, key.RSA2048)
+			err = c.Generate(ctx, id, "a", 1, key.RSA2048, "")
 		case 3:
 			var m key.Material
 			if m, err = c.PublicKey(ctx, id); err == nil {
@@ -80,6 +80,8 @@ func FuzzAnswers(f *testing.F) {
 			_, err = c.MakeAuditKey(ctx)
 		case 9:
 			_, err = c.SignCheckpoint(ctx, checkpoint())
+		case 10:
+			_, err = c.Find(ctx, id)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a call waited for an answer that cannot come: %v", err)
@@ -87,8 +89,7 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-// Whatever the network side calls a KEK, the HSM side trusts only a strong public key, and never trusts the same key
-// under two fingerprints.
+// The HSM side trusts no KEK but a strong public key, and sees each key under one fingerprint only.
 func FuzzKEK(f *testing.F) {
 	odd := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 2048), big.NewInt(1))
 	for _, material := range []string{

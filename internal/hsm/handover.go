@@ -24,10 +24,10 @@ const childFD = 3 // the first of exec.Cmd.ExtraFiles
 // process is the parent's view of a child.
 type process struct {
 	control *net.UnixConn
-	ended   chan struct{} // closed when the child has closed control, or said why it ends
-	said    error         // what it said, thereafter; nil: nothing
+	ended   chan struct{} // closed when the child closed control or said why it ends
+	said    error         // why it ends, by its own words; nil if it said nothing; set before ended closes
 	over    chan struct{} // closed when the child is gone
-	reason  error         // why, thereafter
+	reason  error         // why; set before over closes
 }
 
 func newProcess(control *net.UnixConn) *process {

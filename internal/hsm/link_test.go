@@ -15,7 +15,7 @@ import (
 )
 
 // A process may answer and end at once, and its client may notice the end first.
-func TestTheLastAnswerOfAProcessThatEndedIsNotLost(t *testing.T) {
+func TestTheLastAnswerOfAProcessThatEndsArrives(t *testing.T) {
 	ours, file, err := socketPair()
 	if err != nil {
 		t.Fatal(err)
@@ -27,9 +27,11 @@ func TestTheLastAnswerOfAProcessThatEndedIsNotLost(t *testing.T) {
 	if err := errors.Join(send(theirs, response{Result: []byte("{}")}), theirs.CloseWrite()); err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := newLink(ours).exchange(t.Context(), []byte{0, 0, 0, 1, 0}); err != nil ||
-		string(answer.Result) != "{}" {
-		t.Errorf("%q, %v", answer.Result, err)
+	var got []byte
+	take := func(part []byte) error { got = append(got, part...); return nil }
+	if refusal, err := newLink(ours).exchange(t.Context(), []byte{0, 0, 0, 1, 0}, take); err != nil ||
+		refusal != nil || string(got) != "{}" {
+		t.Errorf("%q, %v, %v", got, refusal, err)
 	}
 }
 
@@ -44,7 +46,7 @@ func TestAnIdleConnectionThatEndedIsReplaced(t *testing.T) {
 			}
 			all.Wait()
 			cut()
-			if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048); err != nil {
+			if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, ""); err != nil {
 				t.Error(err)
 			}
 		})
@@ -60,7 +62,7 @@ func TestABurstOfCallsIsAnsweredAndLeavesRoom(t *testing.T) {
 			var all sync.WaitGroup
 			for range maxConns + 20 {
 				all.Go(func() {
-					if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048); err != nil {
+					if err := c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, ""); err != nil {
 						t.Error(err)
 					}
 				})
@@ -76,12 +78,12 @@ func TestABurstOfCallsIsAnsweredAndLeavesRoom(t *testing.T) {
 }
 
 // If an answer arrives after its caller left, no other caller gets it.
-func TestALateAnswerIsNotTheNextCalls(t *testing.T) {
+func TestALateAnswerIsNotTakenForTheNextCall(t *testing.T) {
 	f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 	c, _ := transports(t)["unix socket"](f)
 	ctx, cancel := context.WithCancel(t.Context())
 	left := make(chan error)
-	go func() { left <- c.Generate(ctx, newID(t), "a", 1, key.RSA2048) }()
+	go func() { left <- c.Generate(ctx, newID(t), "a", 1, key.RSA2048, "") }()
 	<-f.begun
 	cancel()
 	wantCode(t, <-left, Busy, key.Ambiguous)
@@ -107,7 +109,7 @@ func TestALongAnswerLeavesNoDeadline(t *testing.T) {
 	})
 }
 
-func TestAPeerThatDoesNotReadALongAnswerIsGivenUp(t *testing.T) {
+func TestAPeerThatDoesNotReadALongAnswerIsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()

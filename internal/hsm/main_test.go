@@ -85,8 +85,7 @@ func beChild(spec string) error {
 	return runWith(context.Background(), c.Config, pins, at, load, slog.New(slog.DiscardHandler), func() {})
 }
 
-// beParent supervises an HSM process, prints its process id, and waits to be
-// killed.
+// beParent supervises an HSM process, prints its process id, and waits to be killed.
 func beParent() {
 	_ = os.Unsetenv(parentEnvVar)
 	sup := NewSupervisor(ChildConfig{Argv: os.Args[:1], Log: slog.New(slog.DiscardHandler)})
@@ -99,7 +98,7 @@ func beParent() {
 	select {}
 }
 
-// hangingModule never returns from a generation while its file is there.
+// hangingModule never returns from a generation while its file exists.
 type hangingModule struct {
 	module
 	file string
@@ -141,7 +140,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	tok := softhsmtest.New(t)
 	r := start(t, tok, newChild(t, tok))
-	// SoftHSM may not show what two processes make at the same time.
+	// SoftHSM may not show objects that two processes make at the same time.
 	if _, err := r.Describe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +204,7 @@ func newID(t testing.TB) key.ID {
 func (r *rig) generate(t testing.TB) key.ID {
 	t.Helper()
 	id := newID(t)
-	if err := r.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+	if err := r.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 		t.Fatalf("generate: %v", err)
 	}
 	return id
@@ -213,7 +212,7 @@ func (r *rig) generate(t testing.TB) key.ID {
 
 var oneKEK = sync.OnceValues(func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, 2048) })
 
-// newKEK is a KEK whose private key the test holds.
+// newKEK returns a KEK whose private key the test has.
 func newKEK(t testing.TB, url string) (key.KEK, *rsa.PrivateKey) {
 	t.Helper()
 	private, err := oneKEK()
@@ -246,8 +245,7 @@ func rsaOf(m key.Material) *rsa.PublicKey {
 	return pub
 }
 
-// raw is direct access to the token from the test's own process, for what keyd
-// itself never does. The test must not end while it is used.
+// raw lets a test do on the token what keyd itself never does, from the test's own process.
 func raw(t testing.TB, tok *softhsmtest.Token, f func(*pkcs11.Ctx, pkcs11.SessionHandle)) {
 	t.Helper()
 	if tok.Conf != "" {

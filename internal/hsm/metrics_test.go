@@ -31,7 +31,7 @@ func TestEachLossOfTheHSMSideIsCounted(t *testing.T) {
 			t.Fatalf("up %v: %v", up, err)
 		}
 	}
-	describe(false) // it was never up, so this is no loss
+	describe(false) // it was never up, so this is not a loss
 	for range 3 {
 		l, err := net.Listen("unix", path)
 		if err != nil {
@@ -64,7 +64,7 @@ keyd_hsm_losses_total 3
 	}
 }
 
-func TestALossBetweenTwoCallsIsCountedThoughBothAreAnswered(t *testing.T) {
+func TestALossBetweenTwoAnsweredCallsIsCounted(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
 			c, cut := connect(&fakeCalls{})
@@ -81,8 +81,8 @@ func TestALossBetweenTwoCallsIsCountedThoughBothAreAnswered(t *testing.T) {
 	}
 }
 
-// The caller left while keyd wrote its request: that says nothing about the HSM side.
-func TestACallerThatLeavesIsNoLoss(t *testing.T) {
+// A caller that gives up while keyd writes its request says nothing about the HSM side.
+func TestACancelledCallIsNotALoss(t *testing.T) {
 	ours, theirs := net.Pipe() // nobody reads
 	defer theirs.Close()
 	c := newClient(fixed{ours}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
@@ -90,9 +90,9 @@ func TestACallerThatLeavesIsNoLoss(t *testing.T) {
 	c.putIdle(newLink(ours))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	resp, err := c.exchange(ctx, request{Method: "Describe"}, key.Retry)
+	_, err := c.exchange(ctx, request{Method: "Describe"}, key.Retry, func([]byte) error { return nil })
 	if err == nil || key.ClassOf(err) != key.Retry {
-		t.Errorf("%+v, %v", resp, err)
+		t.Errorf("%v", err)
 	}
 	if n := testutil.ToFloat64(c.metrics.losses); n != 0 {
 		t.Errorf("%v losses", n)
@@ -158,7 +158,7 @@ func (f withPIN) Describe(context.Context) (description, error) {
 }
 
 // With a real token: keyd is logged in, and another program tries a wrong PIN.
-func TestAWrongPINOfSomebodyElseShows(t *testing.T) {
+func TestAWrongPINFromAnotherProgramShows(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)
 	keyd := start(t, tok, newChild(t, tok))

@@ -3,6 +3,8 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/miekg/pkcs11"
 )
@@ -48,8 +50,9 @@ func loadModule(path string) (module, error) {
 
 // session is one session of the pool. Only one goroutine uses it at a time: two at once crash common modules.
 type session struct {
-	m module
-	h pkcs11.SessionHandle
+	m     module
+	h     pkcs11.SessionHandle
+	lacks *typeSet // attributes of key pairs that the module does not report
 }
 
 const findBatch = 100 // handles for each C_FindObjects
@@ -94,26 +97,71 @@ func (s session) attributes(o pkcs11.ObjectHandle, types ...uint) ([][]byte, err
 	return values, nil
 }
 
-// told reads the values of types, in their order; nil for a value that the module does not report. If the module
-// lacks one type, it fails the read of all, so told then reads each type on its own.
-func (s session) told(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
-	values, err := s.attributes(o, types...)
-	if !isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) {
-		return values, err
+// reported reads the values of types, in their order; nil for a value that the module does not report. A module that
+// lacks one type fails the whole read, so reported then reads each type on its own. It reads the types in lacks so from
+// the start.
+func (s session) reported(o pkcs11.ObjectHandle, types ...uint) ([][]byte, error) {
+	together := slices.DeleteFunc(slices.Clone(types), s.lacks.has)
+	read, err := s.attributes(o, together...)
+	if lacksType(err) {
+		together, read, err = nil, nil, nil
 	}
-	values = make([][]byte, len(types))
+	if err != nil {
+		return nil, err
+	}
+	values := make([][]byte, len(types))
 	for i, t := range types {
-		if values[i], err = s.optional(o, t); err != nil {
+		if at := slices.Index(together, t); at >= 0 {
+			values[i] = read[at]
+		} else if values[i], err = s.optional(o, t); err != nil {
 			return nil, err
 		}
 	}
 	return values, nil
 }
 
+// typeSet is a set of attribute types that several goroutines may use. A nil one stays empty.
+type typeSet struct {
+	mu    sync.Mutex
+	types map[uint]bool
+}
+
+func (l *typeSet) has(typ uint) bool {
+	if l == nil {
+		return false
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.types[typ]
+}
+
+func (l *typeSet) none() bool {
+	if l == nil {
+		return true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.types) == 0
+}
+
+// learn adds the types of which a key pair has no value.
+func (l *typeSet) learn(v values) {
+	if l == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for typ, value := range v {
+		if value == nil {
+			l.types[typ] = true
+		}
+	}
+}
+
 // optional reads one attribute; it returns nil if the module does not know the attribute.
 func (s session) optional(o pkcs11.ObjectHandle, typ uint) ([]byte, error) {
 	values, err := s.attributes(o, typ)
-	if isCKR(err, pkcs11.CKR_ATTRIBUTE_TYPE_INVALID, pkcs11.CKR_ATTRIBUTE_VALUE_INVALID) {
+	if lacksType(err) {
 		return nil, nil
 	}
 	if err != nil {

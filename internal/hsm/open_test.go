@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// rawRSA is what CKM_RSA_X_509 does.
+// rawRSA does what CKM_RSA_X_509 does.
 func rawRSA(private *rsa.PrivateKey, ciphertext []byte) []byte {
 	m := new(big.Int).Exp(new(big.Int).SetBytes(ciphertext), private.D, private.N)
 	return m.FillBytes(make([]byte, private.Size()))
@@ -87,7 +87,7 @@ func TestAFailingTokenIsNeverTakenForAWrongKey(t *testing.T) {
 			var next atomic.Int64
 			e := inProcess(t, func(m module) module { return failing{m, &next} })
 			id := newID(t)
-			if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+			if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 				t.Fatal(err)
 			}
 			pub, err := e.PublicKey(t.Context(), id)

@@ -3,8 +3,7 @@ package hsm
 import (
 	"crypto/rsa"
 	"encoding/binary"
-	"encoding/hex"
-	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/miekg/pkcs11"
@@ -16,9 +15,10 @@ import (
 type pair struct {
 	private, public pkcs11.ObjectHandle
 	label           key.Label
+	labels          [2]string // as the private and the public key show them
 	key             *rsa.PublicKey
 	material        key.Material // of key
-	untold          []attr       // what the token does not report about the private key's origin
+	unreported      []attr       // what the token does not report about the private key's origin
 }
 
 // own says which pairs keyd may use: those of an instance, on a token for which the trial found out what it cannot
@@ -34,9 +34,19 @@ type object struct {
 	handle pkcs11.ObjectHandle
 	class  uint // CKA_CLASS, or noClass
 	label  string
+	half   *half // nil: not read yet
 }
 
 const noClass = ^uint(0) // the class of an object that a crash left without attributes
+
+// half is a private or a public key, as it reads back.
+type half struct {
+	id         key.ID
+	label      string
+	problem    string // the first attribute that is not as keyd sets it; "": none
+	unreported []attr // excused attributes that the token does not report
+	key        *rsa.PublicKey
+}
 
 func (s session) objectsWith(id key.ID) ([]object, error) {
 	handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_ID, id.Bytes()))
@@ -56,7 +66,7 @@ func (s session) objectsWith(id key.ID) ([]object, error) {
 
 func (s session) describe(h pkcs11.ObjectHandle) (object, error) {
 	o := object{handle: h, class: noClass}
-	values, err := s.told(h, pkcs11.CKA_CLASS, pkcs11.CKA_LABEL)
+	values, err := s.reported(h, pkcs11.CKA_CLASS, pkcs11.CKA_LABEL)
 	if err != nil {
 		return o, err
 	}
@@ -67,12 +77,27 @@ func (s session) describe(h pkcs11.ObjectHandle) (object, error) {
 	return o, nil
 }
 
-// lookUp finds the one complete pair with this id. Errors: NotFound, Incomplete,
-// Foreign, or what the module said.
+// lookUp finds the one complete pair with this id. Errors: NotFound, Incomplete, Foreign, or the module's.
 func (s session) lookUp(id key.ID, mine own) (pair, error) {
 	objects, err := s.objectsWith(id)
 	if err != nil {
 		return pair{}, err
+	}
+	return s.examine(id, mine, objects)
+}
+
+// readAgain reads a pair back by handles from before. Nothing else may have come under its id meanwhile: only a search
+// shows that.
+func (s session) readAgain(id key.ID, mine own, p pair) (pair, error) {
+	objects := []object{
+		{handle: p.private, class: pkcs11.CKO_PRIVATE_KEY}, {handle: p.public, class: pkcs11.CKO_PUBLIC_KEY},
+	}
+	for i, o := range objects {
+		read, err := s.readHalf(o.handle, o.class, mine.trial.unreported())
+		if err != nil {
+			return pair{}, err
+		}
+		objects[i].label, objects[i].half = read.label, &read
 	}
 	return s.examine(id, mine, objects)
 }
@@ -94,23 +119,30 @@ func (s session) examine(id key.ID, mine own, objects []object) (pair, error) {
 	if err != nil {
 		return pair{}, err
 	}
-	p := pair{private: private.handle, public: public.handle}
-	p.label, _ = key.ParseLabel(private.label)
+	label, _ := key.ParseLabel(private.label)
 	pub, ok := key.ParseLabel(public.label)
-	pub.Pending = p.label.Pending // they differ after a crash between the two relabellings
-	if !ok || p.label == (key.Label{}) || pub != p.label {
+	pub.Pending = label.Pending // they differ after a crash between the two relabellings
+	if !ok || label == (key.Label{}) || pub != label {
 		return pair{}, refused(Incomplete, "the two halves of CKA_ID %s are not labelled alike", id)
 	}
-	problem, err := s.readBack(&p, mine.trial.untold())
-	if err != nil {
-		return pair{}, err
+	for _, o := range []*object{&private, &public} {
+		if o.half != nil {
+			continue
+		}
+		read, err := s.readHalf(o.handle, o.class, mine.trial.unreported())
+		if err != nil {
+			return pair{}, err
+		}
+		o.half = &read
 	}
-	if problem == "" && len(p.untold) > 0 && p.label.Pending {
+	p, problem := match(id, private, public)
+	p.label = label
+	if problem == "" && len(p.unreported) > 0 && label.Pending {
 		// Without the mark it was accepted before: only WrapFor takes the mark off.
-		problem = mine.witness.missing(id, p.material, p.untold)
+		problem = mine.witness.missing(id, p.material, p.unreported)
 	}
 	if problem != "" {
-		return pair{}, refused(Incomplete, "CKA_ID %s (%s): %s", id, p.label, problem)
+		return pair{}, refused(Incomplete, "CKA_ID %s (%s): %s", id, label, problem)
 	}
 	return p, nil
 }
@@ -139,136 +171,87 @@ func halves(id key.ID, objects []object) (private, public object, err error) {
 	return private, public, nil
 }
 
-// readBack checks every attribute of p. It fills in the public key and the excused attributes that the token does not
-// report.
-func (s session) readBack(p *pair, excused []string) (problem string, err error) {
-	checks := []struct {
-		half   string
-		object pkcs11.ObjectHandle
-		attrs  []attr
-	}{
-		{"private", p.private, privateAttrs(true)},
-		{"private", p.private, privateBirth()},
-		{"public", p.public, publicAttrs(true)},
+// match makes a pair of two halves that were read. problem says why they are none; "" if they are one.
+func match(id key.ID, private, public object) (p pair, problem string) {
+	p = pair{
+		private: private.handle, public: public.handle, key: public.half.key,
+		labels:     [2]string{private.label, public.label},
+		unreported: append(slices.Clone(private.half.unreported), public.half.unreported...),
 	}
-	for _, c := range checks {
-		problem, untold, err := s.compare(c.object, c.attrs, excused)
-		if problem != "" || err != nil {
-			return c.half + " key: " + problem, err
-		}
-		p.untold = append(p.untold, untold...)
+	switch {
+	case private.half.problem != "":
+		return p, "private key: " + private.half.problem
+	case public.half.problem != "":
+		return p, "public key: " + public.half.problem
+	case private.half.id != id || public.half.id != id:
+		return p, fmt.Sprintf("its halves have the CKA_IDs %s and %s", private.half.id, public.half.id)
+	case !private.half.key.Equal(public.half.key):
+		return p, "the two halves have different moduli"
 	}
-	for _, extra := range privateExtras() {
-		value, err := s.optional(p.private, extra.typ)
-		if err != nil {
-			return "", err
-		}
-		if len(value) != 0 && !hasValue(value, extra.value) {
-			return "private key: CKA_" + extra.name + " is set", nil
-		}
-	}
-	private, err := s.rsaPublic(p.private)
-	if err != nil {
-		return "", err
-	}
-	if p.key, err = s.rsaPublic(p.public); err != nil {
-		return "", err
-	}
-	if !private.Equal(p.key) {
-		return "the two halves have different moduli", nil
-	}
+	var err error
 	p.material, err = key.FromRSA(p.key)
 	if err != nil || !slices.Contains(key.Specs(), p.material.Spec()) {
-		return "the modulus has a size that keyd does not make", nil //nolint:nilerr // that is what is wrong with it
+		return p, "the modulus has a size that keyd does not make"
 	}
-	return "", nil
+	return p, ""
+}
+
+// halfTypes are all attributes that keyd reads of a private or a public key.
+func halfTypes(class uint) []uint {
+	types := []uint{pkcs11.CKA_ID, pkcs11.CKA_LABEL, pkcs11.CKA_MODULUS, pkcs11.CKA_PUBLIC_EXPONENT}
+	for _, a := range halfAttrs(class) {
+		types = append(types, a.typ)
+	}
+	if class == pkcs11.CKO_PRIVATE_KEY {
+		for _, a := range privateExtras() {
+			types = append(types, a.typ)
+		}
+	}
+	return types
+}
+
+// halfAttrs are the attributes that must read back.
+func halfAttrs(class uint) []attr {
+	if class == pkcs11.CKO_PRIVATE_KEY {
+		return append(privateAttrs(true), privateBirth()...)
+	}
+	return publicAttrs(true)
+}
+
+// readHalf reads a half of a pair, in one call if the token reports everything.
+func (s session) readHalf(h pkcs11.ObjectHandle, class uint, excused []string) (half, error) {
+	types := halfTypes(class)
+	list, err := s.reported(h, types...)
+	if err != nil {
+		return half{}, err
+	}
+	v := valuesOf(types, list)
+	if v[pkcs11.CKA_MODULUS] != nil {
+		s.lacks.learn(v)
+	}
+	return judge(class, v, excused), nil
+}
+
+// judge compares what was read of a half with what keyd sets.
+func judge(class uint, v values, excused []string) (read half) {
+	read.id, read.label = idOf(v[pkcs11.CKA_ID]), string(v[pkcs11.CKA_LABEL])
+	if read.problem, read.unreported = v.compare(halfAttrs(class), excused); read.problem != "" {
+		return read
+	}
+	for _, extra := range privateExtras() {
+		if value := v[extra.typ]; len(value) != 0 && !hasValue(value, extra.value) {
+			read.problem = "CKA_" + extra.name + " is set"
+			return read
+		}
+	}
+	var err error
+	if read.key, err = v.rsaPublic(); err != nil {
+		read.problem = err.Error()
+	}
+	return read
 }
 
 func ours(label, instance string) bool {
 	l, ok := key.ParseLabel(label)
 	return ok && l.Instance == instance
-}
-
-// inventory lists up to limit of the instance's pairs with an id after the given one, ordered by id. If inventory
-// loses a handle while it reads, either someone just destroyed the object or the library made a mistake. A second
-// look shows which; after a mistake inventory calls slipped.
-func (s session) inventory(mine own, after key.ID, limit int, slipped func(error)) (inventoryResult, error) {
-	page, lost, err := s.inventoryOnce(mine, after, limit)
-	if err == nil && lost != nil {
-		slipped(lost)
-		page, _, err = s.inventoryOnce(mine, after, limit)
-	}
-	return page, err
-}
-
-func (s session) inventoryOnce(mine own, after key.ID, limit int) (page inventoryResult, lost, err error) {
-	byID := map[key.ID][]object{}
-	isOurs := map[key.ID]bool{}
-	for _, class := range []uint{pkcs11.CKO_PRIVATE_KEY, pkcs11.CKO_PUBLIC_KEY} {
-		handles, err := s.find(pkcs11.NewAttribute(pkcs11.CKA_CLASS, class))
-		if err != nil {
-			return page, nil, err
-		}
-		for _, h := range handles {
-			values, err := s.told(h, pkcs11.CKA_ID, pkcs11.CKA_LABEL)
-			if handleLost(err) {
-				lost = err
-				continue
-			}
-			if err != nil {
-				return page, nil, err
-			}
-			id, label := key.ID(hex.EncodeToString(values[0])), string(values[1])
-			if len(values[0]) != 16 || id <= after {
-				continue
-			}
-			byID[id] = append(byID[id], object{handle: h, class: class, label: label})
-			isOurs[id] = isOurs[id] || ours(label, mine.instance)
-		}
-	}
-	ids := make([]key.ID, 0, len(isOurs))
-	for id, mine := range isOurs {
-		if mine {
-			ids = append(ids, id)
-		}
-	}
-	slices.Sort(ids)
-	if page.More = len(ids) > limit; page.More {
-		ids = ids[:limit]
-	}
-	for _, id := range ids {
-		o, err := s.inventoried(id, mine, byID[id])
-		if handleLost(err) {
-			lost = err
-		} else if err != nil {
-			return page, nil, err
-		}
-		page.Objects = append(page.Objects, o)
-	}
-	return page, lost, nil
-}
-
-// inventoried is one pair as the inventory shows it. A pair with a lost handle appears with that error.
-func (s session) inventoried(id key.ID, mine own, objects []object) (key.Object, error) {
-	out := key.Object{ID: id, Material: key.UnreadableMaterial()}
-	p, err := s.examine(id, mine, objects)
-	var problem *Error
-	switch {
-	case err == nil:
-		out.Label, out.Complete, out.Material = p.label, true, p.material
-		return out, nil
-	case errors.As(err, &problem):
-		out.Problem, err = problem.Message, nil
-	case handleLost(err):
-		out.Problem = "an object was destroyed while it was read"
-	default:
-		return out, err
-	}
-	for _, o := range objects {
-		if l, ok := key.ParseLabel(o.label); ok && l.Instance == mine.instance {
-			out.Label = l
-			break // the private key's, if there is one
-		}
-	}
-	return out, err
 }

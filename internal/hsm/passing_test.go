@@ -17,7 +17,7 @@ func TestADiskFaultAtLoginIsNotARefusedPIN(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := m.begin([]byte("1234")); !errors.Is(err, errNotNoted) {
-		t.Fatalf("%v, want the disk's fault told apart", err)
+		t.Fatalf("%v, want errNotNoted: the fault is the disk's", err)
 	}
 	if err := os.Remove(inTheWay); err != nil {
 		t.Fatal(err)

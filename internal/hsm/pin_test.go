@@ -17,8 +17,7 @@ import (
 
 const spyModule = "/usr/lib/x86_64-linux-gnu/pkcs11-spy.so"
 
-// spied makes the child use its module through OpenSC's pkcs11-spy, which writes
-// every call to a file.
+// spied makes the child use its module through OpenSC's pkcs11-spy, which logs every call to a file.
 func spied(t *testing.T, tok *softhsmtest.Token, c *child) (env []string, log func() string) {
 	t.Helper()
 	if _, err := os.Stat(spyModule); err != nil {
@@ -57,7 +56,7 @@ func TestARefusedPINIsTriedOnceAcrossRestarts(t *testing.T) {
 		if !strings.Contains(info.Degraded, "PIN") || !strings.Contains(info.Degraded, "CKR_PIN_INCORRECT") {
 			t.Errorf("degraded says %q", info.Degraded)
 		}
-		wantCode(t, r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048), PINRefused, key.Refused)
+		wantCode(t, r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""), PINRefused, key.Refused)
 		r.stop()
 	}
 	if n := strings.Count(log(), ": C_Login\n"); n != 1 {
@@ -130,13 +129,13 @@ func TestAPINThatCannotBeTypedNeverReachesTheToken(t *testing.T) {
 	}
 }
 
-func TestASpaceBehindARefusedPINIsHintedAt(t *testing.T) {
+func TestTheErrorMentionsASpaceAfterARefusedPIN(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)
 	writePIN(t, tok, tok.PIN+" ")
 	c := newChild(t, tok)
 	want := fmt.Sprintf("byte %d of it, the last, is a space", len(tok.PIN)+1)
-	for range 2 { // the second time keyd only remembers what the token said
+	for range 2 { // at the second start keyd does not ask the token
 		r := start(t, tok, c)
 		if info, err := r.Describe(t.Context()); err != nil || !info.PINRefused ||
 			!strings.Contains(info.Degraded, want) {

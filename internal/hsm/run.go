@@ -73,15 +73,15 @@ func run(
 	defer cancel(nil)
 	go func() {
 		select {
-		case <-e.tok.dead:
-			cancel(e.tok.reason)
+		case <-e.tok.life.Done():
+			cancel(e.tok.reason())
 		case <-ctx.Done():
 		}
 	}()
 	s := &server{calls: e, log: log, uids: append([]int{0, os.Getuid()}, at.UIDs...)}
 	err = s.serve(ctx, at.Listener)
 	if e.tok.isDead() {
-		return errors.Join(e.tok.reason, err)
+		return errors.Join(e.tok.reason(), err)
 	}
 	return err
 }

@@ -105,7 +105,7 @@ const maxPaddingTries = 8
 // makes others.
 func (p *profile) warnOfPadding(s session, kek *rsa.PrivateKey) {
 	for range maxPaddingTries {
-		if p.wrap == nil || p.inside.telling() {
+		if p.wrap == nil || p.inside.conclusive() {
 			break
 		}
 		inside, err := s.shapeOfAnother(*p, kek)

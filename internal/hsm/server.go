@@ -13,10 +13,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
 const (
-	maxConns     = 64 // at once; more wait to be accepted
+	maxConns     = 2 * maxSessions // at once; more wait to be accepted, whatever their class
 	writeTimeout = 10 * time.Second
 	shortFrame   = 16 << 10    // always fits: a unix socket's buffer has 200 KiB
 	lastWords    = time.Second // time for answers in flight when the process ends
@@ -123,44 +125,55 @@ func (s *server) serveConn(ctx context.Context, conn net.Conn) error {
 		if err != nil {
 			return fmt.Errorf("a malformed request: %w", err)
 		}
-		if err := send(conn, s.answer(ctx, req)); err != nil {
+		if err := send(conn, s.answer(ctx, req)...); err != nil {
 			return fmt.Errorf("the answer to %s was not sent: %w", req.Method, err)
 		}
 	}
 }
 
-func (s *server) answer(ctx context.Context, req request) response {
+// answer makes the call and returns its response, which has several parts if it is long.
+func (s *server) answer(ctx context.Context, req request) []response {
 	// A call continues when the server stops: it may already have had its effect.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(req.TimeoutMS)*time.Millisecond)
 	defer cancel()
-	result, err := dispatch(ctx, s.calls, req.Method, req.Params)
+	result, err := dispatch(priority.With(ctx, req.Class), s.calls, req.Method, req.Params)
 	if err != nil {
 		s.log.WarnContext(ctx, "call failed", "call", req.Method, "error", err)
-		return response{Error: toWire(err)}
+		return []response{{Error: toWire(err)}}
 	}
-	body, err := encodeBody(result)
-	if err != nil {
-		return response{Error: toWire(err)}
+	parts := []any{result}
+	if long, ok := result.(objectsResult); ok && len(long.Objects) > 0 {
+		parts = long.parts()
 	}
-	return response{Result: body}
+	answer := make([]response, len(parts))
+	for i, part := range parts {
+		body, err := encodeBody(part)
+		if err != nil {
+			return []response{{Error: toWire(err)}}
+		}
+		answer[i] = response{Result: body, More: i+1 < len(parts)}
+	}
+	return answer
 }
 
-// send writes a response. The peer has writeTimeout to read a long one. A short one always fits into the socket,
-// because the peer sends its next request only after it has read the last answer.
-func send(conn net.Conn, r response) error {
-	frame, err := r.encode()
-	if err != nil {
-		return err
-	}
-	if len(frame) <= shortFrame {
-		_, err = conn.Write(frame)
-		return err
-	}
-	if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-		return err
-	}
-	if _, err := conn.Write(frame); err != nil {
-		return err
+// send writes an answer. The peer has writeTimeout to read each part of a long one. A short one always fits into the
+// socket, because the peer sends its next request only after it has read the last answer.
+func send(conn net.Conn, answer ...response) error {
+	for _, part := range answer {
+		frame, err := part.encode()
+		if err != nil {
+			return err
+		}
+		if len(answer) == 1 && len(frame) <= shortFrame {
+			_, err := conn.Write(frame)
+			return err
+		}
+		if err := conn.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if _, err := conn.Write(frame); err != nil {
+			return err
+		}
 	}
 	return conn.SetWriteDeadline(time.Time{})
 }

@@ -22,7 +22,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// fakeCalls returns the answers that a test puts in, and holds every Generate until release is closed.
+// fakeCalls returns the answers that a test sets. It holds every Generate until release is closed.
 type fakeCalls struct {
 	release chan struct{}
 	begun   chan struct{}
@@ -36,16 +36,18 @@ func (f *fakeCalls) Describe(context.Context) (description, error) {
 	return description{HSMInfo: key.HSMInfo{Token: "fake", Degraded: "no PIN", PINRefused: true}}, f.err
 }
 
-func (f *fakeCalls) Inventory(_ context.Context, after key.ID) (inventoryResult, error) {
-	for i, o := range f.objects {
-		if o.ID > after {
-			return inventoryResult{Objects: f.objects[i : i+1], More: i+1 < len(f.objects)}, f.err
+func (f *fakeCalls) Inventory(context.Context) ([]key.Object, error) { return f.objects, f.err }
+
+func (f *fakeCalls) Find(_ context.Context, id key.ID) ([]key.Object, error) {
+	for _, o := range f.objects {
+		if o.ID == id {
+			return []key.Object{o}, f.err
 		}
 	}
-	return inventoryResult{}, f.err
+	return nil, f.err
 }
 
-func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec) error {
+func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec, key.ID) error {
 	if f.begun != nil {
 		close(f.begun)
 	}
@@ -77,8 +79,7 @@ func (f *fakeCalls) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte,
 	return c.Message(), f.err
 }
 
-// transports are the two ways to reach a server. Each returns a client and a
-// function that breaks its connections.
+// transports are the two ways to reach a server. Each returns a client, and a function that breaks its connections.
 func transports(t *testing.T) map[string]func(calls) (*Client, func()) {
 	t.Helper()
 	connect := func(l net.Listener, d dialer, c calls) (*Client, func()) {
@@ -113,7 +114,7 @@ func transports(t *testing.T) map[string]func(calls) (*Client, func()) {
 	}
 }
 
-// breakable keeps the connections that it made.
+// breakable remembers the connections that it made.
 type breakable struct {
 	dialer
 	mu   sync.Mutex
@@ -130,7 +131,7 @@ func (b *breakable) dial(ctx context.Context) (net.Conn, error) {
 	return conn, err
 }
 
-// cut acts as if the other side ended.
+// cut breaks the connections as if the other side had ended.
 func (b *breakable) cut() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -155,7 +156,7 @@ func serve(t *testing.T, l net.Listener, c calls) {
 	t.Cleanup(func() { cancel(); done.Wait() })
 }
 
-func TestEveryCallPassesEveryTransport(t *testing.T) {
+func TestEveryCallWorksOverEveryTransport(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
 			kek, _ := newKEK(t, vaultURL)
@@ -181,7 +182,13 @@ func TestEveryCallPassesEveryTransport(t *testing.T) {
 			if diff := cmp.Diff(objects, got, same); diff != "" || err != nil {
 				t.Errorf("Inventory: %v %s", err, diff)
 			}
-			if err := c.Generate(ctx, id, "a", 1, key.RSA2048); err != nil {
+			if found, err := c.Find(ctx, id); err != nil || len(found) != 1 || found[0] != objects[0] {
+				t.Errorf("Find: %+v, %v", found, err)
+			}
+			if found, err := c.Find(ctx, objects[1].ID); err != nil || len(found) != 1 || found[0].Complete {
+				t.Errorf("Find half a pair: %+v, %v", found, err)
+			}
+			if err := c.Generate(ctx, id, "a", 1, key.RSA2048, objects[1].ID); err != nil {
 				t.Errorf("Generate: %v", err)
 			}
 			if pub, err := c.PublicKey(ctx, id); err != nil || pub != kek.Material {
@@ -235,7 +242,7 @@ func TestCallsDoNotWaitForEachOther(t *testing.T) {
 			f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 			c, _ := connect(f)
 			done := make(chan error)
-			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048) }()
+			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, "") }()
 			<-f.begun
 			if _, err := c.Describe(t.Context()); err != nil {
 				t.Error(err)
@@ -254,7 +261,7 @@ func TestABrokenConnectionIsAmbiguousForGenerateOnly(t *testing.T) {
 			f := &fakeCalls{release: make(chan struct{}), begun: make(chan struct{})}
 			c, cut := connect(f)
 			done := make(chan error)
-			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048) }()
+			go func() { done <- c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, "") }()
 			<-f.begun
 			cut()
 			wantCode(t, <-done, Connection, key.Ambiguous)
@@ -263,27 +270,27 @@ func TestABrokenConnectionIsAmbiguousForGenerateOnly(t *testing.T) {
 	}
 }
 
-func TestAnImpatientCallerLeaves(t *testing.T) {
+func TestACallEndsWithItsContext(t *testing.T) {
 	for name, connect := range transports(t) {
 		t.Run(name, func(t *testing.T) {
 			f := &fakeCalls{release: make(chan struct{})}
 			c, _ := connect(f)
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			wantCode(t, c.Generate(ctx, newID(t), "a", 1, key.RSA2048), Busy, key.Ambiguous)
+			wantCode(t, c.Generate(ctx, newID(t), "a", 1, key.RSA2048, ""), Busy, key.Ambiguous)
 			close(f.release)
 		})
 	}
 }
 
-func TestACallBeforeItsRequestIsWrittenIsRetry(t *testing.T) {
+func TestACallThatWasNotSentMayBeRetried(t *testing.T) {
 	ours, theirs, err := socketPair()
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = theirs.Close()
 	c := newClient(fixed{ours}, Timeouts{}, newMetrics(prometheus.NewRegistry()))
-	wantCode(t, c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048), Connection, key.Retry)
+	wantCode(t, c.Generate(t.Context(), newID(t), "a", 1, key.RSA2048, ""), Connection, key.Retry)
 	_, err = Dial(filepath.Join(t.TempDir(), "none"), Timeouts{}, prometheus.NewRegistry()).Describe(t.Context())
 	wantCode(t, err, Connection, key.Retry)
 	if !strings.Contains(err.Error(), "systemctl status keyd-hsm") {
@@ -335,9 +342,10 @@ func TestAMalformedFrameEndsTheConnection(t *testing.T) {
 	}
 	for name, sent := range map[string][]byte{
 		"no request":     frame("{"),
-		"a method cut":   frame("\x00\x00\x00\x01\x09Describe"),
-		"no method":      frame("\x00\x00\x00\x01\x00"),
-		"no timeout":     frame("\x00\x00\x00\x00\x08Describe"),
+		"a method cut":   frame("\x00\x00\x00\x01\x00\x09Describe"),
+		"no method":      frame("\x00\x00\x00\x01\x00\x00"),
+		"no timeout":     frame("\x00\x00\x00\x00\x00\x08Describe"),
+		"no such class":  frame("\x00\x00\x00\x01\x63\x08Describe"),
 		"an empty frame": {0, 0, 0, 0},
 		"too long":       {0, 16, 0, 1},
 		"cut short":      good[:len(good)-1],
@@ -356,7 +364,7 @@ func TestAMalformedFrameEndsTheConnection(t *testing.T) {
 				}
 			}()
 			if err := <-ended; err == nil {
-				t.Error("it was taken for a good end")
+				t.Error("the connection ended without an error")
 			}
 		})
 	}
@@ -437,7 +445,7 @@ func TestASocketLeftByACrashIsReplaced(t *testing.T) {
 }
 
 // A process forks before it executes. Until then, the child has its parent's descriptors.
-func TestALockIsGivenBackAlsoWhileAChildHasACopyOfIt(t *testing.T) {
+func TestALockIsReleasedEvenIfAChildHasACopy(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hsm.sock")
 	first, err := Listen(path)
 	if err != nil {

@@ -60,7 +60,7 @@ func asStranger(t *testing.T, tok *softhsmtest.Token, c *child) []string {
 	return []string{"setpriv", "--reuid", id, "--regid", id, "--clear-groups", program}
 }
 
-func TestATokenThatIsNotThereIsToldFromOneThatIsHidden(t *testing.T) {
+func TestTheErrorDistinguishesAMissingTokenFromAHiddenOne(t *testing.T) {
 	tokens := func(tok *softhsmtest.Token) string { return filepath.Join(filepath.Dir(tok.Conf), "tokens") }
 	name := userName(stranger)
 	for trouble, c := range map[string]struct {
@@ -151,7 +151,7 @@ func TestATokenThatIsNotThereIsToldFromOneThatIsHidden(t *testing.T) {
 
 // The token has a label and an SO PIN, but no user PIN. It rejects no PIN, so keyd tries again by itself. When
 // another process sets the user PIN, SoftHSM notices it only in a new process.
-func TestATokenWithoutAUserPINSaysSoAndIsTriedAgain(t *testing.T) {
+func TestKeydRetriesATokenWithoutAUserPIN(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)
 	if tok.Conf == "" {
@@ -181,7 +181,7 @@ func TestATokenWithoutAUserPINSaysSoAndIsTriedAgain(t *testing.T) {
 }
 
 // Some modules do not set the flag of an initialised token, and some show no label.
-func TestSlotsAreTold(t *testing.T) {
+func TestTheErrorDescribesEachSlot(t *testing.T) {
 	cfg := Config{Module: "/opt/vendor.so", Token: "keyd"}
 	named := func(label string, flags uint) slotSeen {
 		return slotSeen{info: pkcs11.TokenInfo{Label: label, SerialNumber: "1", Flags: flags}}

@@ -50,8 +50,7 @@ func backoff(n int) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }
 
-// Supervisor runs the HSM process as a child and starts it again whenever it
-// ends.
+// Supervisor runs the HSM process as a child and starts it again whenever it ends.
 type Supervisor struct {
 	cfg     ChildConfig
 	metrics *metrics

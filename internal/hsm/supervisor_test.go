@@ -36,7 +36,7 @@ func TestAKilledProcessIsStartedAgain(t *testing.T) {
 	}
 }
 
-func TestAStoppedProcessIsFoundOutAndReplaced(t *testing.T) {
+func TestAStoppedProcessIsDetectedAndReplaced(t *testing.T) {
 	tok := softhsmtest.New(t)
 	c := newChild(t, tok)
 	c.Limits.Call = time.Second // a ping's limit is twice that
@@ -62,7 +62,7 @@ func TestAHungCallEndsTheProcess(t *testing.T) {
 	if err := os.WriteFile(c.Hang, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
+	err := r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "")
 	wantCode(t, err, Hung, key.Ambiguous)
 	if err := os.Remove(c.Hang); err != nil {
 		t.Fatal(err)
@@ -84,7 +84,7 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 		t.Fatal(err)
 	}
 	answer := make(chan error)
-	go func() { answer <- r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048) }()
+	go func() { answer <- r.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "") }()
 	eventually(
 		t, "the generation has begun", func() bool { _, err := os.Stat(c.Hang + ".reached"); return err == nil },
 	)
@@ -94,7 +94,7 @@ func TestAGenerationWhoseAnswerIsLostIsAmbiguous(t *testing.T) {
 	wantCode(t, <-answer, Connection, key.Ambiguous)
 }
 
-func TestCallsWithoutAProcessSayWhy(t *testing.T) {
+func TestTheErrorOfACallWithoutAProcessSaysWhy(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)
 	absent := newChild(t, tok)
@@ -121,7 +121,7 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 				_, _, reason := r.sup.Up()
 				return reason != nil && strings.Contains(reason.Error(), c.want)
 			})
-			for range 3 { // one call is cut off by a process that ends, another waits for the next
+			for range 3 { // the end of a process cuts one call off; another call waits for the next process
 				ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
 				defer cancel()
 				_, err := r.Describe(ctx)
@@ -137,7 +137,7 @@ func TestCallsWithoutAProcessSayWhy(t *testing.T) {
 	}
 }
 
-func TestWhoeverAwaitsTheEndOfAChildIsToldWhyItEnded(t *testing.T) {
+func TestAwaitEndReturnsWhyTheChildEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	if _, err := r.Describe(t.Context()); err != nil {
@@ -168,7 +168,7 @@ func TestStopEndsTheProcess(t *testing.T) {
 		t.Errorf("the process is still there: %v", err)
 	}
 	if up(r)() {
-		t.Error("it is still said to be up")
+		t.Error("the supervisor still reports it as up")
 	}
 }
 
@@ -220,7 +220,7 @@ func TestTheProcessDiesWithItsParent(t *testing.T) {
 	eventually(t, "the HSM process is gone", func() bool { return gone(pid) })
 }
 
-// gone reports whether no such process runs. A zombie that nobody reaps counts as gone.
+// gone reports whether the process has ended. A zombie that nobody reaps counts as gone.
 func gone(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")
@@ -246,7 +246,7 @@ func TestTheProcessOnAUnixSocket(t *testing.T) {
 			t, "the process answers", func() bool { _, err := client.Describe(t.Context()); return err == nil },
 		)
 		if n == 0 {
-			if err := client.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+			if err := client.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
 const (
@@ -28,28 +29,27 @@ type token struct {
 	info   pkcs11.TokenInfo
 	lib    pkcs11.Info
 	anchor pkcs11.SessionHandle // logs in and stays open, because the login ends with the last session
-	pool   chan *session        // nil: its first user opens it
 	limit  time.Duration        // of one call, unless it is a generation
+	lacks  *typeSet
 	// mended, if not nil, gets a report of everything that token lost and recovered at once.
 	mended func(what string, lost error)
 
-	once   sync.Once
-	dead   chan struct{}
-	reason error // set before dead closes
+	sessions int
+	free     *priority.Slots // a free session goes to the work of the highest class that waits
+	mu       sync.Mutex      // guards idle
+	idle     []session       // open, and nobody uses them
+
+	life context.Context // ends with the reason why the process must end
+	end  context.CancelCauseFunc
 }
 
 // openToken initialises the module and finds the token. It does not log in.
 func openToken(ctx context.Context, mod module, cfg Config) (*token, error) {
 	t := &token{
-		mod:   mod,
-		label: cfg.Token,
-		pool:  make(chan *session, cfg.Sessions),
-		limit: cfg.CallTimeout,
-		dead:  make(chan struct{}),
+		mod: mod, label: cfg.Token, limit: cfg.CallTimeout, lacks: &typeSet{types: map[uint]bool{}},
+		sessions: cfg.Sessions, free: priority.NewSlots(cfg.Sessions),
 	}
-	for range cfg.Sessions {
-		t.pool <- nil
-	}
+	t.life, t.end = context.WithCancelCause(context.Background())
 	_, err := guard(t, cfg.CallTimeout+discoveryTime, func() (struct{}, error) {
 		if err := mod.Initialize(); err != nil {
 			return struct{}{}, fmt.Errorf(
@@ -132,11 +132,18 @@ func (t *token) login(pin []byte) error {
 }
 
 // fail ends the HSM process: it makes Run return err. Only the first call counts.
-func (t *token) fail(err error) {
-	t.once.Do(func() {
-		t.reason = err
-		close(t.dead)
-	})
+func (t *token) fail(err error) { t.end(err) }
+
+// reason is why the process must end; nil if it may continue.
+func (t *token) reason() error { return context.Cause(t.life) }
+
+func (t *token) isDead() bool { return t.life.Err() != nil }
+
+// while returns a context that also ends with the process.
+func (t *token) while(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(t.life, func() { cancel(t.reason()) })
+	return ctx, func() { stop(); cancel(nil) }
 }
 
 type outcome[T any] struct {
@@ -165,49 +172,41 @@ func guard[T any](t *token, limit time.Duration, f func() (T, error)) (T, error)
 		err := newError(Hung, key.Retry, "token %q: a PKCS#11 call did not return within %v", t.label, limit)
 		t.fail(err)
 		return zero, err
-	case <-t.dead:
-		return zero, t.reason
+	case <-t.life.Done():
+		return zero, t.reason()
 	}
 }
 
 // with lends f a session. It replaces a lost session and, if again is true, calls f once more. It waits for a free
-// session until ctx ends. Only limit bounds f itself, because nothing can cancel a call inside the library.
+// session until ctx ends: the class of ctx decides who is next. Only limit bounds f itself, because nothing can cancel
+// a call inside the library.
 func with[T any](
 	ctx context.Context, t *token, limit time.Duration, again bool, f func(session) (T, error),
 ) (T, error) {
 	var zero T
-	var s *session
-	select {
-	case s = <-t.pool:
-	case <-t.dead:
-		return zero, t.reason
-	case <-ctx.Done():
-		return zero, newError(
-			Busy, key.Retry, "all %d sessions of token %q are busy: %w", cap(t.pool), t.label, ctx.Err(),
-		)
+	if err := t.acquire(ctx); err != nil {
+		return zero, err
 	}
-	lease := &session{}
-	got, err := guard(t, limit, func() (T, error) {
-		if s != nil {
-			*lease = *s
-			got, err := f(*lease)
+	lent := t.takeIdle()
+	got, err := guard(t, limit, func() (got T, err error) {
+		if lent != nil {
+			got, err = f(*lent)
 			if !sessionLost(err) {
 				return got, err
 			}
-			_ = t.mod.CloseSession(lease.h)
+			_ = t.mod.CloseSession(lent.h)
+			lent = nil
 			if !again {
-				*lease = session{}
 				return got, err
 			}
-			t.tellMended("a session was lost, and another one does its work", err)
+			t.reportMended("a session was lost, and another one does its work", err)
 		}
 		h, err := t.mod.OpenSession(t.slot, pkcs11.CKF_SERIAL_SESSION|pkcs11.CKF_RW_SESSION)
 		if err != nil {
-			*lease = session{}
 			return zero, fmt.Errorf("C_OpenSession: %w", err)
 		}
-		*lease = session{m: t.mod, h: h}
-		got, err := f(*lease)
+		lent = &session{m: t.mod, h: h, lacks: t.lacks}
+		got, err = f(*lent)
 		if sessionLost(err) {
 			t.fail(newError(Device, key.Retry, "token %q: a new session is lost too: %w", t.label, err))
 		}
@@ -216,26 +215,50 @@ func with[T any](
 	if t.isDead() {
 		return got, err // a goroutine may still use the session, so token never lends it again
 	}
-	if lease.m == nil {
-		t.pool <- nil
-	} else {
-		t.pool <- lease
-	}
+	t.giveBack(lent)
 	return got, err
 }
 
-func (t *token) tellMended(what string, lost error) {
-	if t.mended != nil {
-		t.mended(what, lost)
+// acquire waits for a free session.
+func (t *token) acquire(ctx context.Context) error {
+	waiting, done := t.while(ctx)
+	defer done()
+	err := t.free.Acquire(waiting)
+	switch {
+	case err == nil:
+		return nil
+	case t.isDead():
+		return t.reason()
+	default:
+		return newError(Busy, key.Retry, "all %d sessions of token %q are busy: %w", t.sessions, t.label, err)
 	}
 }
 
-func (t *token) isDead() bool {
-	select {
-	case <-t.dead:
-		return true
-	default:
-		return false
+// takeIdle returns a session that is open; nil if there is none.
+func (t *token) takeIdle() *session {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.idle) == 0 {
+		return nil
+	}
+	s := t.idle[len(t.idle)-1]
+	t.idle = t.idle[:len(t.idle)-1]
+	return &s
+}
+
+// giveBack frees what acquire got. A nil session is one that was lost.
+func (t *token) giveBack(s *session) {
+	if s != nil {
+		t.mu.Lock()
+		t.idle = append(t.idle, *s)
+		t.mu.Unlock()
+	}
+	t.free.Release()
+}
+
+func (t *token) reportMended(what string, lost error) {
+	if t.mended != nil {
+		t.mended(what, lost)
 	}
 }
 

@@ -23,7 +23,7 @@ type scripted struct {
 	sessions atomic.Int64
 	closed   atomic.Int64
 	slots    []pkcs11.TokenInfo
-	missing  int // times that the slot list comes back empty
+	missing  int // how often the slot list is empty at first
 }
 
 func (m *scripted) Initialize(...pkcs11.InitializeOption) error { return nil }
@@ -102,7 +102,7 @@ func TestAGenerationIsNeverRepeated(t *testing.T) {
 	}
 }
 
-func TestWhatNeedsANewProcessEndsThisOne(t *testing.T) {
+func TestAnErrorThatNeedsANewProcessEndsThisOne(t *testing.T) {
 	for _, code := range []uint{
 		pkcs11.CKR_DEVICE_REMOVED, pkcs11.CKR_TOKEN_NOT_PRESENT, pkcs11.CKR_DEVICE_ERROR, pkcs11.CKR_GENERAL_ERROR,
 		pkcs11.CKR_FUNCTION_FAILED, pkcs11.CKR_CRYPTOKI_NOT_INITIALIZED, pkcs11.CKR_USER_NOT_LOGGED_IN,
@@ -136,7 +136,7 @@ func TestACallPastItsDeadlineEndsTheProcess(t *testing.T) {
 	}
 }
 
-func TestABusyPoolIsSaidToBeBusy(t *testing.T) {
+func TestABusyPoolAnswersBusy(t *testing.T) {
 	tok := openScripted(t, &scripted{}, 1)
 	release, begun := make(chan struct{}), make(chan struct{})
 	done := make(chan error)
@@ -152,7 +152,7 @@ func TestABusyPoolIsSaidToBeBusy(t *testing.T) {
 	}
 }
 
-func TestDiscoveryRetriesAndWantsExactlyOneToken(t *testing.T) {
+func TestDiscoveryRetriesUntilItFindsExactlyOneToken(t *testing.T) {
 	two := []pkcs11.TokenInfo{
 		{Label: "keyd", SerialNumber: "1"},
 		{Label: "keyd", SerialNumber: "2"},
@@ -193,7 +193,7 @@ func TestDiscoveryRetriesAndWantsExactlyOneToken(t *testing.T) {
 	}
 }
 
-// altered is a real module whose wraps by one mechanism are changed.
+// altered is a real module that changes the result of C_WrapKey.
 type altered struct {
 	module
 	wrap func(mech uint, out []byte, err error) ([]byte, error)
@@ -204,7 +204,7 @@ func (m altered) WrapKey(s pkcs11.SessionHandle, mech []*pkcs11.Mechanism, w, k 
 	return m.wrap(mech[0].Mechanism, out, err)
 }
 
-// inProcess opens an engine in the test's own process.
+// inProcess makes an engine in the test's own process.
 func inProcess(t testing.TB, change func(module) module) *engine {
 	t.Helper()
 	tok := softhsmtest.New(t)
@@ -247,20 +247,20 @@ func TestATokenThatCannotWrapGeneratesNothing(t *testing.T) {
 			t.Errorf("degraded does not name %s: %s", part, d.Degraded)
 		}
 	}
-	wantCode(t, e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048), Unable, key.Refused)
+	wantCode(t, e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""), Unable, key.Refused)
 	kek, _ := newKEK(t, vaultURL)
 	_, err = e.WrapFor(t.Context(), newID(t), kek)
 	wantCode(t, err, Unable, key.Refused)
-	if _, err := e.Inventory(t.Context(), ""); err != nil {
+	if _, err := e.Inventory(t.Context()); err != nil {
 		t.Errorf("the inventory needs no wrapping: %v", err)
 	}
 }
 
-func TestASilentlyWrongWrapIsFoundOut(t *testing.T) {
+func TestASilentlyWrongWrapIsDetected(t *testing.T) {
 	e := inProcess(t, func(m module) module {
 		return altered{m, func(mech uint, out []byte, err error) ([]byte, error) {
 			if mech == pkcs11.CKM_AES_KEY_WRAP_PAD && len(out) > 0 {
-				out[len(out)-1] ^= 1 // as long as a right one, and CKR_OK
+				out[len(out)-1] ^= 1 // the length is right, and so is the return value
 			}
 			return out, err
 		}}
@@ -274,7 +274,7 @@ func TestASilentlyWrongWrapIsFoundOut(t *testing.T) {
 func TestVerifyRefusesAnotherKey(t *testing.T) {
 	e := inProcess(t, func(m module) module { return m })
 	id := newID(t)
-	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 		t.Fatal(err)
 	}
 	kek, private := newKEK(t, vaultURL)

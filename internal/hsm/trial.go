@@ -76,6 +76,11 @@ func (e *engine) tryOut(ctx context.Context, can profile) error {
 	if e.trial.passed() {
 		return nil
 	}
+	ctx, resume, err := e.making.pause(ctx) // what fails alone does not fail because of another pair
+	if err != nil {
+		return err
+	}
+	defer resume()
 	e.trial.begin()
 	// with may replace a lost session and try again, because each try starts by removing leftovers.
 	found, err := with(ctx, e.tok, e.cfg.GenerateTimeout, true, func(s session) (trialNote, error) {
@@ -90,7 +95,7 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 		return found, fmt.Errorf("destroy what is left of an earlier one: %w", err)
 	}
 	killpoint.At("hsm-trial-before")
-	untold, err := s.makeThrowAway(e.cfg.Instance, can)
+	unreported, err := s.makeThrowAway(e.cfg.Instance, can)
 	killpoint.At("hsm-trial-after")
 	left := s.sweepTrial(e.cfg.Instance)
 	if err != nil {
@@ -104,13 +109,13 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 				trialLabel(e.cfg.Instance), left),
 		)
 	}
-	for _, a := range untold {
-		found.Untold = append(found.Untold, a.name)
+	for _, a := range unreported {
+		found.Unreported = append(found.Unreported, a.name)
 	}
-	if len(untold) > 0 {
+	if len(unreported) > 0 {
 		found.Warnings = append(
 			found.Warnings,
-			unknownTo(untold)+" of a key that it made: keyd goes by what it saw itself "+
+			notReported(unreported)+" of a key that it made: keyd goes by what it saw itself "+
 				"while it made the key (docs/testing-with-your-hsm.md says what is then weaker)",
 		)
 	}
@@ -119,12 +124,13 @@ func (e *engine) throwAway(s session, can profile) (found trialNote, err error) 
 
 // makeThrowAway takes a pair through every step that a real pair takes before its import: it makes the pair, reads it
 // back, opens a ciphertext with it, relabels it and wraps it.
-func (s session) makeThrowAway(instance string, can profile) (untold []attr, err error) {
+func (s session) makeThrowAway(instance string, can profile) (unreported []attr, err error) {
 	id, label := trialID(instance), trialLabel(instance)
-	if err := s.generatePair(id, label+pendingMark, trialBits, can.extras); err != nil {
+	public, private, err := s.generatePair(id, label+pendingMark, trialBits, can.extras)
+	if err != nil {
 		return nil, err
 	}
-	p, err := s.madePair(id, label+pendingMark, trialBits, sight)
+	p, err := s.madePair(public, private, id, label+pendingMark, trialBits, sight)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +151,7 @@ func (s session) makeThrowAway(instance string, can profile) (untold []attr, err
 	if _, err := verify(ciphertext, kek, p.key); err != nil {
 		return nil, fmt.Errorf("wrapped by %s: %w", can.wrap.name, err)
 	}
-	return p.untold, nil
+	return p.unreported, nil
 }
 
 // pendingMark at first follows the throw-away pair's label, as it does with a real pair.

@@ -20,13 +20,13 @@ import (
 // vendors is a real module with the quirks of some vendor.
 type vendors struct {
 	module
-	mu       sync.Mutex
-	untold   []uint                   // attributes of which it tells nothing
-	lies     map[uint][]byte          // what it says of attributes instead
-	firmware byte                     // added to the token's
-	make     func(label string) error // instead of making a pair
-	keeps    bool                     // it destroys nothing
-	made     []string                 // labels of the pairs that were to be made on the token
+	mu         sync.Mutex
+	unreported []uint                   // attributes that it does not report
+	lies       map[uint][]byte          // wrong values that it reports
+	firmware   byte                     // added to the token's version
+	make       func(label string) error // may fail the making of a pair
+	keeps      bool                     // it refuses to destroy objects
+	made       []string                 // labels of the pairs that keyd asked the token to make
 }
 
 func (v *vendors) change(f func()) { v.mu.Lock(); defer v.mu.Unlock(); f() }
@@ -53,7 +53,7 @@ func (v *vendors) GetAttributeValue(s pkcs11.SessionHandle, o pkcs11.ObjectHandl
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, x := range a {
-		if slices.Contains(v.untold, x.Type) {
+		if slices.Contains(v.unreported, x.Type) {
 			return nil, pkcs11.Error(pkcs11.CKR_ATTRIBUTE_TYPE_INVALID)
 		}
 	}
@@ -157,7 +157,7 @@ func holds(t *testing.T, e *engine) (labels []string) {
 	return labels
 }
 
-// answers returns a generation that fails.
+// answers fails each generation with this code.
 func answers(code uint) func(string) error {
 	return func(string) error { return pkcs11.Error(code) }
 }
@@ -178,11 +178,11 @@ func wantDegraded(t *testing.T, e *engine, parts ...string) {
 	}
 }
 
-// Otherwise each generation would fail and leave a pair behind.
-func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
+// Otherwise each generation would fail, and leave a pair on the token.
+func TestATokenWhoseKeysDoNotReadBackIsDetectedAtTheStart(t *testing.T) {
 	for name, ways := range map[string]*vendors{
-		"CKA_ALWAYS_SENSITIVE":        {untold: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}},
-		"CKA_MODIFIABLE, CKA_DECRYPT": {untold: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_DECRYPT}},
+		"CKA_ALWAYS_SENSITIVE":        {unreported: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}},
+		"CKA_MODIFIABLE, CKA_DECRYPT": {unreported: []uint{pkcs11.CKA_MODIFIABLE, pkcs11.CKA_DECRYPT}},
 		"CKA_EXTRACTABLE is not true": {lies: map[uint][]byte{pkcs11.CKA_EXTRACTABLE: {0}}},
 		"CKR_ATTRIBUTE_VALUE_INVALID": {make: answers(pkcs11.CKR_ATTRIBUTE_VALUE_INVALID)},
 		"a pair that is labelled wrong": {
@@ -192,7 +192,7 @@ func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e := onVendors(t, ways)
 			wantDegraded(t, e, "no key can be made on this token", name)
-			err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
+			err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "")
 			wantCode(t, err, Unable, key.Refused)
 			if err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("the error does not name %s: %v", name, err)
@@ -202,12 +202,12 @@ func TestATokenWhoseKeysDoNotReadBackIsFoundOutAtTheStart(t *testing.T) {
 			) {
 				t.Errorf("pairs were made for a key: %q", ways.made)
 			}
-			if _, err := e.Inventory(t.Context(), ""); err != nil {
+			if _, err := e.Inventory(t.Context()); err != nil {
 				t.Errorf("the inventory needs no new key: %v", err)
 			}
-			ways.change(func() { ways.untold, ways.lies, ways.make = nil, nil, nil })
-			if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048); err != nil {
-				t.Errorf("once the token is mended: %v", err)
+			ways.change(func() { ways.unreported, ways.lies, ways.make = nil, nil, nil })
+			if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
+				t.Errorf("once the token works again: %v", err)
 			}
 			wantDegraded(t, e)
 			if labels := holds(t, e); len(labels) != 2 {
@@ -245,7 +245,7 @@ func TestAThrowAwayPairIsMadeOncePerFirmwareAndLeavesNothing(t *testing.T) {
 func mustGenerate(t *testing.T, e *engine) key.ID {
 	t.Helper()
 	id := newID(t)
-	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048); err != nil {
+	if err := e.Generate(t.Context(), id, "sa-cmk-key", 1, key.RSA2048, ""); err != nil {
 		t.Fatal(err)
 	}
 	return id
@@ -263,7 +263,7 @@ func TestAFailedGenerationIsFollowedByATry(t *testing.T) {
 			return nil
 		}
 	})
-	if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048); !errors.Is(err, fail) {
+	if err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, ""); !errors.Is(err, fail) {
 		t.Fatal(err)
 	}
 	ways.change(func() { ways.make = nil })
@@ -278,7 +278,7 @@ func TestAGenerationThatEndsTheProcessIsFollowedByATryAtTheNextStart(t *testing.
 	ways := &vendors{}
 	e := onVendors(t, ways)
 	ways.change(func() { ways.make = answers(pkcs11.CKR_DEVICE_ERROR) })
-	err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048)
+	err := e.Generate(t.Context(), newID(t), "sa-cmk-key", 1, key.RSA2048, "")
 	wantCode(t, err, Device, key.Ambiguous)
 	ways.change(func() { ways.make = nil })
 	restarted(t, e)
@@ -287,8 +287,25 @@ func TestAGenerationThatEndsTheProcessIsFollowedByATryAtTheNextStart(t *testing.
 	}
 }
 
-// Otherwise a library that dies during each try would die at each start, and keyd could prove no key.
-func TestATokenThatDiesOfEachTryServesItsKeys(t *testing.T) {
+// A durable note for each pair would cost the disk several flushes.
+func TestAGenerationThatSucceedsRewritesNoNote(t *testing.T) {
+	e := onVendors(t, &vendors{})
+	before, err := os.ReadFile(e.trial.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustGenerate(t, e)
+	after, err := os.ReadFile(e.trial.path)
+	if err != nil || string(after) != string(before) {
+		t.Errorf("the note was %s and is %s, %v", before, after, err)
+	}
+	if exists(e.trial.underWay()) {
+		t.Error("the mark of a generation stays")
+	}
+}
+
+// Otherwise a library that crashes during each try would crash at each start, and keyd could prove no key.
+func TestATokenThatCrashesAtEachTryStillServesItsKeys(t *testing.T) {
 	ways := &vendors{}
 	e := onVendors(t, ways)
 	id := mustGenerate(t, e)
@@ -310,7 +327,7 @@ func TestATokenThatDiesOfEachTryServesItsKeys(t *testing.T) {
 	wantDegraded(t, e)
 }
 
-func TestAFailedTryIsMadeAgainByItself(t *testing.T) {
+func TestAFailedTryIsRepeated(t *testing.T) {
 	ways := &vendors{make: func(string) error { return errors.New("the token is full") }}
 	e := onVendors(t, ways)
 	wantDegraded(t, e, "the token is full")
@@ -328,7 +345,7 @@ func TestAFailedTryIsMadeAgainByItself(t *testing.T) {
 func plant(t *testing.T, e *engine, label string, destroy uint) {
 	t.Helper()
 	_, err := with(t.Context(), e.tok, time.Minute, true, func(s session) (struct{}, error) {
-		if err := s.generatePair(trialID("test"), label, trialBits, true); err != nil {
+		if _, _, err := s.generatePair(trialID("test"), label, trialBits, true); err != nil {
 			return struct{}{}, err
 		}
 		objects, err := s.objectsWith(trialID("test"))
@@ -344,7 +361,7 @@ func plant(t *testing.T, e *engine, label string, destroy uint) {
 	}
 }
 
-func TestWhatACrashLeftOfAThrowAwayPairIsSweptAtTheStart(t *testing.T) {
+func TestTheStartSweepsAThrowAwayPairThatACrashLeft(t *testing.T) {
 	for name, left := range map[string]struct {
 		label   string
 		destroy uint
@@ -357,7 +374,7 @@ func TestWhatACrashLeftOfAThrowAwayPairIsSweptAtTheStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ways := &vendors{}
 			e := onVendors(t, ways)
-			for _, firmware := range []byte{0, 1} { // without another try, and with one
+			for _, firmware := range []byte{0, 1} { // the second start makes another try
 				plant(t, e, left.label, left.destroy)
 				ways.change(func() { ways.firmware = firmware })
 				e = restarted(t, e)
@@ -370,7 +387,7 @@ func TestWhatACrashLeftOfAThrowAwayPairIsSweptAtTheStart(t *testing.T) {
 	}
 }
 
-func TestNothingOfSomebodyElsesIsSwept(t *testing.T) {
+func TestTheSweepSparesTheObjectsOfOthers(t *testing.T) {
 	ways := &vendors{}
 	e := onVendors(t, ways)
 	plant(t, e, "somebody's key", noClass)
@@ -382,7 +399,7 @@ func TestNothingOfSomebodyElsesIsSwept(t *testing.T) {
 	}
 }
 
-func TestTheThrowAwayPairIsNoPairOfKeyds(t *testing.T) {
+func TestNoCallTakesTheThrowAwayPairForAKey(t *testing.T) {
 	e := onVendors(t, &vendors{})
 	plant(t, e, trialLabel("test"), noClass)
 	id := trialID("test")
@@ -394,12 +411,12 @@ func TestTheThrowAwayPairIsNoPairOfKeyds(t *testing.T) {
 		wantCode(t, err, Foreign, key.Refused)
 	}
 	wantCode(t, e.Destroy(t.Context(), id), NotPending, key.Refused)
-	if page, err := e.Inventory(t.Context(), ""); err != nil || len(page.Objects) > 0 {
-		t.Errorf("listed: %+v, %v", page.Objects, err)
+	if page, err := e.Inventory(t.Context()); err != nil || len(page) > 0 {
+		t.Errorf("listed: %+v, %v", page, err)
 	}
 }
 
-func TestATokenThatDestroysNothingIsWarnedOf(t *testing.T) {
+func TestKeydWarnsOfATokenThatDestroysNothing(t *testing.T) {
 	ways := &vendors{keeps: true}
 	e := onVendors(t, ways)
 	d, err := e.Describe(t.Context())
@@ -409,7 +426,7 @@ func TestATokenThatDestroysNothingIsWarnedOf(t *testing.T) {
 	mustGenerate(t, e)
 }
 
-func TestADamagedNoteCostsATry(t *testing.T) {
+func TestADamagedNoteCostsOneMoreTry(t *testing.T) {
 	ways := &vendors{}
 	e := onVendors(t, ways)
 	if err := os.WriteFile(filepath.Join(e.cfg.StateDir, "selftest.json"), []byte("{"), 0o600); err != nil {
@@ -425,21 +442,23 @@ func TestATryWaitsForASessionAndIsNotCountedWithoutOne(t *testing.T) {
 	ways := &vendors{make: func(string) error { return errors.New("the token is full") }}
 	e := onVendors(t, ways)
 	for range e.cfg.Sessions {
-		<-e.tok.pool
+		if err := e.tok.acquire(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	wantCode(t, e.Generate(ctx, newID(t), "sa-cmk-key", 1, key.RSA2048), Busy, key.Retry)
+	wantCode(t, e.Generate(ctx, newID(t), "sa-cmk-key", 1, key.RSA2048, ""), Busy, key.Retry)
 	if e.trial.note.Died != 0 {
 		t.Errorf("a try that was not made counts as one that ended the process")
 	}
 	for range e.cfg.Sessions {
-		e.tok.pool <- nil
+		e.tok.giveBack(nil)
 	}
 }
 
-// Whether the length of the first key shows the padding is chance, and p11-kit-proxy hides the library's name.
-func TestHowTheModulePadsIsSeenWhateverItIsCalled(t *testing.T) {
+// The length of the first key may or may not show the padding, and p11-kit-proxy hides the library's name.
+func TestThePaddingIsDetectedWhateverTheModuleIsCalled(t *testing.T) {
 	e := inProcess(t, func(m module) module { return m })
 	can, err := e.ready(t.Context())
 	if err != nil {
@@ -453,7 +472,7 @@ func TestHowTheModulePadsIsSeenWhateverItIsCalled(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if !can.inside.telling() {
+	if !can.inside.conclusive() {
 		t.Errorf("after %d keys it is not known how the module pads: %+v", maxPaddingTries, can.inside)
 	}
 	if pads := can.inside.zeros > 0; pads != (len(can.warnings) > 0) {
@@ -461,12 +480,12 @@ func TestHowTheModulePadsIsSeenWhateverItIsCalled(t *testing.T) {
 	}
 }
 
-func TestATokenThatIsUnlockedLateIsTriedOutAsAtTheStart(t *testing.T) {
-	ways := &vendors{untold: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}}
+func TestALateLoginIsFollowedByATry(t *testing.T) {
+	ways := &vendors{unreported: []uint{pkcs11.CKA_ALWAYS_SENSITIVE}}
 	e := onVendors(t, ways)
 	made := ways.thrownAway()
 	e.mu.Lock()
-	e.locked = "the token does not answer" // and again is past
+	e.locked = "the token does not answer" // e.again is in the past
 	e.mu.Unlock()
 	e.trial.mu.Lock()
 	e.trial.problem = ""

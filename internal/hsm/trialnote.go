@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -33,16 +34,20 @@ type trial struct {
 	problem string
 	last    time.Time // when the last try began; zero: never
 	doubts  int       // generations under way
+	beside  string    // how a pair failed while another was being made, until a try says what that means; "": none did
 }
 
 // trialNote is the content of the file. keyd writes it before any step that may end the process.
 type trialNote struct {
-	Token    string    `json:"token"` // the module, token and firmware that the note describes
-	Passed   bool      `json:"passed"`
-	Warnings []string  `json:"warnings,omitempty"`
-	Untold   []string  `json:"untold,omitempty"` // the attributes in sight that the token does not report
-	Died     int       `json:"died,omitempty"`   // tries in a row that ended with the process
-	At       time.Time `json:"at"`
+	Token      string   `json:"token"` // the module, token and firmware that the note describes
+	Passed     bool     `json:"passed"`
+	Warnings   []string `json:"warnings,omitempty"`
+	Unreported []string `json:"untold,omitempty"` // the attributes in sight that the token does not report
+	Died       int      `json:"died,omitempty"`   // tries in a row that ended with the process
+	// Beside is how a pair failed while another was being made, where a pair made alone passed. keyd makes one at a
+	// time.
+	Beside string    `json:"beside,omitempty"`
+	At     time.Time `json:"at"`
 }
 
 func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
@@ -58,9 +63,10 @@ func newTrial(cfg Config, tok *token, log *slog.Logger) *trial {
 	}
 	// Until a new try, keyd assumes that the token does not report the same attributes as before. Otherwise it could
 	// not use the existing keys meanwhile.
-	t.note = trialNote{Token: t.token, Untold: note.Untold}
+	t.note = trialNote{Token: t.token, Unreported: note.Unreported}
 	if note.Token == t.token {
 		t.note = note
+		t.note.Passed = note.Passed && !exists(t.underWay())
 	}
 	return t
 }
@@ -133,12 +139,19 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 		t.save()
 		return err
 	}
+	found.Beside = t.note.Beside
 	if err != nil {
-		found.Untold = t.note.Untold
+		found.Unreported = t.note.Unreported
+	} else if t.beside != "" {
+		found.Beside = t.beside
+		t.log.Warn("keyd makes one key pair at a time on this token: a pair failed while another was being made, and "+
+			"one made alone did not", "error", t.beside)
 	}
+	t.beside = ""
 	found.Token, found.Passed = t.token, err == nil
 	t.note, t.problem = found, ""
 	t.save()
+	t.unmark()
 	if err == nil {
 		for _, w := range found.Warnings {
 			t.log.Warn("HSM self-test", "warning", w)
@@ -154,15 +167,18 @@ func (t *trial) end(found trialNote, err error, died bool) error {
 	return refused(Unable, "%s", t.problem)
 }
 
-// doubt notes that a generation begins. If the generation fails, or ends the process, another try follows.
+// doubt notes that a generation begins. If the generation fails, or ends the process, another try follows. The note is
+// an empty file, because it is written for each generation. A power cut may undo it: that ends no process by a call.
 func (t *trial) doubt() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.doubts++
-	passed := t.note.Passed
-	t.note.Passed = false
-	t.save()
-	t.note.Passed = passed
+	if t.doubts > 1 {
+		return
+	}
+	if err := os.WriteFile(t.underWay(), nil, 0o600); err != nil {
+		t.log.Warn("cannot note that a generation begins", "error", err.Error())
+	}
 }
 
 // settle ends a doubt.
@@ -171,22 +187,57 @@ func (t *trial) settle(made bool) {
 	defer t.mu.Unlock()
 	t.doubts--
 	t.note.Passed = t.note.Passed && made
-	if t.doubts == 0 && t.note.Passed {
-		t.save()
+	if t.note.Passed {
+		t.unmark()
 	}
+}
+
+// underWay is the file that exists during a generation, and after one that failed until the next try.
+func (t *trial) underWay() string { return t.path + ".generating" }
+
+// unmark removes the note of generations, unless one is under way.
+func (t *trial) unmark() {
+	if t.doubts > 0 {
+		return
+	}
+	if err := os.Remove(t.underWay()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.log.Warn("cannot remove the note of a generation; keyd repeats the self-test at the next start",
+			"error", err.Error())
+	}
+}
+
+// suspect notes that a pair failed while another was being made.
+func (t *trial) suspect(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.beside = err.Error()
+}
+
+// oneAtATime reports whether the token is known, or suspected, to fail when two pairs are made at once.
+func (t *trial) oneAtATime() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beside != "" || t.note.Beside != ""
 }
 
 func (t *trial) warnings() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.note.Warnings
+	if t.note.Beside == "" {
+		return t.note.Warnings
+	}
+	return append(
+		slices.Clone(t.note.Warnings),
+		fmt.Sprintf("keyd makes one key pair at a time on this token: a pair "+
+			"failed while another was being made (%s), and one made alone did not", t.note.Beside),
+	)
 }
 
-// untold returns the attributes in sight that the token does not report.
-func (t *trial) untold() []string {
+// unreported returns the attributes in sight that the token does not report.
+func (t *trial) unreported() []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.note.Untold
+	return t.note.Unreported
 }
 
 func (t *trial) problems() []string {

@@ -17,9 +17,8 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
-// Pins tells the KEK fingerprints that the configuration approves for a vault:
-// none when it names none. An error means that the vault is not configured, and
-// then nothing is wrapped for it. It is asked at every wrap.
+// Pins returns the KEK fingerprints that the configuration approves for a vault; none if it names none. An error means
+// that the vault is not configured: keyd then wraps nothing for it. keyd calls Pins at every wrap.
 type Pins func(vaultURL string) ([]key.Fingerprint, error)
 
 // How a KEK came to be trusted.
@@ -29,8 +28,8 @@ const (
 	WouldBeFirstUse = "would be first use"
 )
 
-// trust decides for which KEKs a key may be wrapped: those whose fingerprints
-// are configured, or else the one first used, which is recorded.
+// trust decides for which KEKs keyd may wrap a key: those whose fingerprints are configured. Without any, it trusts the
+// one that was used first, and records it.
 type trust struct {
 	path string
 	pins Pins
@@ -53,7 +52,7 @@ func newTrust(stateDir string, pins Pins) *trust {
 	return &trust{path: filepath.Join(stateDir, "kek-trust.json"), pins: pins, now: time.Now}
 }
 
-// check says how kek is trusted, without recording anything.
+// check says how keyd trusts kek. It records nothing.
 func (t *trust) check(kek key.KEK) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -61,7 +60,7 @@ func (t *trust) check(kek key.KEK) (string, error) {
 	return how, err
 }
 
-// accept is check, and records the fingerprint before it returns.
+// accept does what check does, and records the fingerprint before it returns.
 func (t *trust) accept(kek key.KEK) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -125,9 +124,8 @@ func changed(kek key.KEK, shown key.Fingerprint, who string, expected ...key.Fin
 		kek.Vault, kek.Kid, shown, who, strings.Join(texts, " and "), shown)
 }
 
-// fit refuses public keys that would protect nothing. A KEK of Key Vault is RSA
-// 2048, 3072 or 4096 with exponent 65537; an exponent of 1 would send the key
-// in the clear.
+// fit refuses public keys that would protect nothing. A KEK of Key Vault is RSA 2048, 3072 or 4096 with exponent 65537.
+// An exponent of 1 would send the key in the clear.
 func fit(kek key.KEK) error {
 	pub, ok := kek.Material.RSA()
 	if kek.Vault == "" || !ok {

@@ -24,7 +24,7 @@ func fingerprint(t *testing.T, kek key.KEK) key.Fingerprint {
 	return kek.Material.Fingerprint()
 }
 
-// anotherKEK has a modulus that nobody can factor either, and differs.
+// anotherKEK returns a KEK with a different, equally strong modulus.
 func anotherKEK(t *testing.T, url string) key.KEK {
 	t.Helper()
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -91,7 +91,7 @@ func TestEachOfSeveralConfiguredKEKsIsTrustedAndNoOther(t *testing.T) {
 	t.Parallel()
 	old, next, other := anotherKEK(t, vaultURL), anotherKEK(t, vaultURL), anotherKEK(t, vaultURL)
 	trust := newTrust(t.TempDir(), pinned(fingerprint(t, old), fingerprint(t, next)))
-	for range 2 { // whichever was used last
+	for range 2 { // the order does not matter
 		for _, kek := range []key.KEK{old, next} {
 			if how, err := trust.accept(kek); how != Configured || err != nil {
 				t.Errorf("%q, %v", how, err)
@@ -128,7 +128,7 @@ func TestAnUnconfiguredVaultIsRefused(t *testing.T) {
 	wantCode(t, err, KEKRefused, key.Refused)
 }
 
-func TestADamagedTrustFileIsNeverGuessedAt(t *testing.T) {
+func TestADamagedTrustFileTrustsNothing(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
 	for _, content := range []string{
 		"", "{}", "null", `{"schema":1,"vaults":null}`, `{"schema":2,"vaults":{}}`, `{"schema":1,"vaults":{},"more":1}`,

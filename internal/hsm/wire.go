@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
 // The protocol consists of frames: a 4-byte big-endian length, 1 to maxFrame, followed by that many bytes. They are a
@@ -20,23 +21,27 @@ import (
 
 const maxFrame = 1 << 20
 
-// request is 4 bytes timeout in milliseconds (big-endian), 1 byte length of the
-// method, the method, and the parameters.
+// request: 4 bytes timeout in milliseconds (big-endian), 1 byte class, 1 byte length of the method, the method, the
+// parameters.
 type request struct {
 	Method string
-	// TimeoutMS is how long the caller still waits. It is a duration and not a time, because clocks jump.
+	// TimeoutMS is how long the caller will wait. It is a duration and not a time, because clocks jump.
 	TimeoutMS uint32
-	Params    []byte
+	// Class is what the caller's work is for. It decides which call gets the next free session of the token.
+	Class  priority.Class
+	Params []byte
 }
 
-// response is 1 byte kind, and the result, or the error as JSON.
+// response: 1 byte kind, then the result, or the error as JSON. A long result comes in parts, each a frame of its own.
 type response struct {
 	Result []byte
+	More   bool // another part follows
 	Error  *wireError
 }
 
 // The kinds of a response.
 const (
+	kindPart   = 'p'
 	kindResult = 'r'
 	kindError  = 'e'
 )
@@ -52,13 +57,18 @@ type description struct {
 	key.HSMInfo
 }
 
-type inventoryParams struct {
-	After key.ID `json:"after,omitempty"`
+type objectsResult struct {
+	Objects []key.Object `json:"objects,omitempty"`
 }
 
-type inventoryResult struct {
-	Objects []key.Object `json:"objects,omitempty"`
-	More    bool         `json:"more,omitempty"`
+const partObjects = 200 // in one part of an answer, well under the frame's limit
+
+// parts divides a long result.
+func (r objectsResult) parts() (parts []any) {
+	for part := range slices.Chunk(r.Objects, partObjects) {
+		parts = append(parts, objectsResult{part})
+	}
+	return parts
 }
 
 type generateParams struct {
@@ -66,6 +76,7 @@ type generateParams struct {
 	Key    string   `json:"key"`
 	Number int      `json:"number"`
 	Spec   key.Spec `json:"spec"`
+	Known  key.ID   `json:"known,omitempty"` // a pair that must be on the token
 }
 
 type idParams struct {
@@ -93,8 +104,8 @@ type wrapResult struct {
 	Ciphertext []byte `json:"ciphertext"`
 }
 
-// opensParams is 32 bytes id, 32 bytes SHA-256 and the ciphertext. Every proof
-// makes this call, and JSON with base64 would be a quarter of what it costs.
+// opensParams: 32 bytes id, 32 bytes SHA-256, the ciphertext. Every proof makes this call, and JSON with base64 would
+// make up a good part of its cost.
 type opensParams struct {
 	ID         key.ID
 	SHA256     [32]byte // of the expected plaintext
@@ -105,21 +116,21 @@ const idLength = 32 // of a key.ID
 
 func (p opensParams) MarshalBinary() ([]byte, error) {
 	if len(p.ID) != idLength {
-		return nil, fmt.Errorf("the id %q has not %d characters", p.ID, idLength)
+		return nil, fmt.Errorf("the id %q does not have %d characters", p.ID, idLength)
 	}
 	return slices.Concat([]byte(p.ID), p.SHA256[:], p.Ciphertext), nil
 }
 
 func (p *opensParams) UnmarshalBinary(b []byte) error {
 	if len(b) < idLength+len(p.SHA256) {
-		return fmt.Errorf("%d bytes are no id and no SHA-256", len(b))
+		return fmt.Errorf("%d bytes are too few for an id and a SHA-256", len(b))
 	}
 	p.ID, b = key.ID(b[:idLength]), b[idLength:]
 	p.Ciphertext = bytes.Clone(b[copy(p.SHA256[:], b):])
 	return nil
 }
 
-// opensResult is one byte, 1 or 0.
+// opensResult: one byte, 1 for yes or 0 for no.
 type opensResult struct{ Opens bool }
 
 func (r opensResult) MarshalBinary() ([]byte, error) {
@@ -147,7 +158,7 @@ type signatureResult struct {
 
 type empty struct{}
 
-// readFrame reads one frame. io.EOF means that the peer closed between frames.
+// readFrame reads one frame. io.EOF means that the peer closed the connection between two frames.
 func readFrame(r io.Reader) ([]byte, error) {
 	var head [4]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
@@ -169,12 +180,15 @@ func (r request) encode() ([]byte, error) {
 		return nil, fmt.Errorf("a method of %d bytes", len(r.Method))
 	}
 	b := binary.BigEndian.AppendUint32(newFrame(len(r.Params)), r.TimeoutMS)
-	b = append(append(b, byte(len(r.Method))), r.Method...)
+	b = append(append(b, byte(r.Class), byte(len(r.Method))), r.Method...)
 	return closeFrame(append(b, r.Params...))
 }
 
 func (r response) encode() ([]byte, error) {
 	kind, body := byte(kindResult), r.Result
+	if r.More {
+		kind = kindPart
+	}
 	if r.Error != nil {
 		var err error
 		if body, err = json.Marshal(r.Error); err != nil {
@@ -197,7 +211,7 @@ func closeFrame(b []byte) ([]byte, error) {
 	return b, nil
 }
 
-// encodeBody encodes v in its own binary form, if it has one, and otherwise as JSON.
+// encodeBody encodes v in its own binary form if it has one, and as JSON otherwise.
 func encodeBody(v any) ([]byte, error) {
 	if b, ok := v.(encoding.BinaryMarshaler); ok {
 		return b.MarshalBinary()
@@ -213,7 +227,7 @@ func decodeBody(data []byte, v any) error {
 	return decodeStrict(data, v)
 }
 
-// decodeStrict decodes exactly one JSON value without unknown fields.
+// decodeStrict decodes exactly one JSON value. It refuses unknown fields.
 func decodeStrict(data []byte, v any) error {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
@@ -227,28 +241,31 @@ func decodeStrict(data []byte, v any) error {
 }
 
 func decodeRequest(frame []byte) (request, error) {
-	const head = 4 + 1
+	const head = 4 + 1 + 1
 	if len(frame) < head || len(frame) < head+int(frame[head-1]) {
-		return request{}, errors.New("a request that is cut short")
+		return request{}, errors.New("the request is cut short")
 	}
 	method, params := frame[head:head+int(frame[head-1])], frame[head+int(frame[head-1]):]
-	r := request{Method: string(method), TimeoutMS: binary.BigEndian.Uint32(frame), Params: params}
-	if r.Method == "" || r.TimeoutMS == 0 {
-		return r, errors.New("a request needs a method and a timeout")
+	r := request{
+		Method: string(method), TimeoutMS: binary.BigEndian.Uint32(frame), Class: priority.Class(frame[head-2]),
+		Params: params,
+	}
+	if r.Method == "" || r.TimeoutMS == 0 || !slices.Contains(priority.All(), r.Class) {
+		return r, errors.New("a request needs a method, a timeout and a class of work")
 	}
 	return r, nil
 }
 
 func decodeResponse(frame []byte) (response, error) {
 	if len(frame) == 0 {
-		return response{}, errors.New("a response that is cut short")
+		return response{}, errors.New("the response is cut short")
 	}
 	switch kind, body := frame[0], frame[1:]; kind {
 	case kindError:
 		r := response{Error: new(wireError)}
 		return r, decodeStrict(body, r.Error)
-	case kindResult:
-		return response{Result: body}, nil
+	case kindPart, kindResult:
+		return response{Result: body, More: kind == kindPart}, nil
 	default:
 		return response{}, fmt.Errorf("a response of kind %q", kind)
 	}

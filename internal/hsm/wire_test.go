@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
 func FuzzRequest(f *testing.F) {
@@ -59,7 +61,7 @@ func FuzzResponse(f *testing.F) {
 }
 
 func TestARequestAndAResponseArriveAsSent(t *testing.T) {
-	sent := request{Method: "Opens", TimeoutMS: 20000, Params: []byte(`{"id":"x"}`)}
+	sent := request{Method: "Opens", TimeoutMS: 20000, Class: priority.Proof, Params: []byte(`{"id":"x"}`)}
 	frame, err := sent.encode()
 	if err != nil {
 		t.Fatal(err)
@@ -69,6 +71,7 @@ func TestARequestAndAResponseArriveAsSent(t *testing.T) {
 	}
 	for _, sent := range []response{
 		{Result: []byte(`{}`)},
+		{Result: []byte(`{}`), More: true},
 		{Error: &wireError{Code: Hung, Class: "retry", Message: "the end"}},
 	} {
 		frame, err := sent.encode()

@@ -43,7 +43,7 @@ func (w *witness) saw(id key.ID, m key.Material) {
 
 // missing says why keyd does not accept a key if the token does not report everything about it; "" if keyd saw the
 // token make it.
-func (w *witness) missing(id key.ID, m key.Material, untold []attr) string {
+func (w *witness) missing(id key.ID, m key.Material, unreported []attr) string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if m.Matches(w.seen[id]) == key.MatchYes {
@@ -51,12 +51,12 @@ func (w *witness) missing(id key.ID, m key.Material, untold []attr) string {
 	}
 	file, err := w.load()
 	if err != nil {
-		return unknownTo(untold) + ", and " + err.Error()
+		return notReported(unreported) + ", and " + err.Error()
 	}
 	if m.Matches(file.Pairs[id]) == key.MatchYes {
 		return ""
 	}
-	return unknownTo(untold) + ", and this HSM process did not see the pair being made"
+	return notReported(unreported) + ", and this HSM process did not see the pair being made"
 }
 
 // keep writes what witness saw of a pair to the file, so that it outlives the process.

@@ -16,21 +16,21 @@ import (
 // silent is a token that does not report how its keys were made. NSS softokn reports a wrong CKA_LOCAL and no
 // CKA_KEY_GEN_MECHANISM.
 func silent() *vendors {
-	return &vendors{untold: []uint{pkcs11.CKA_KEY_GEN_MECHANISM}, lies: map[uint][]byte{pkcs11.CKA_LOCAL: {0}}}
+	return &vendors{unreported: []uint{pkcs11.CKA_KEY_GEN_MECHANISM}, lies: map[uint][]byte{pkcs11.CKA_LOCAL: {0}}}
 }
 
-func TestWhatATokenCannotTellIsAnsweredByWhatKeydSaw(t *testing.T) {
+func TestKeydGoesByWhatItSawWhereTheTokenReportsNothing(t *testing.T) {
 	e := onVendors(t, silent())
 	d, err := e.Describe(t.Context())
 	if err != nil || d.Degraded != "" {
 		t.Fatalf("%+v, %v", d, err)
 	}
 	if w := strings.Join(d.Warnings, "\n"); !strings.Contains(w, "CKA_LOCAL, CKA_KEY_GEN_MECHANISM") {
-		t.Errorf("the warnings do not name what the token cannot tell: %s", w)
+		t.Errorf("the warnings do not name what the token cannot report: %s", w)
 	}
 	id := mustGenerate(t, e)
 	wantWhole(t, e, id)
-	pub, err := e.PublicKey(t.Context(), id) // it is pinned
+	pub, err := e.PublicKey(t.Context(), id) // this pins it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,32 +54,32 @@ func TestWhatATokenCannotTellIsAnsweredByWhatKeydSaw(t *testing.T) {
 
 func wantWhole(t *testing.T, e *engine, id key.ID) {
 	t.Helper()
-	page, err := e.Inventory(t.Context(), "")
-	if err != nil || len(page.Objects) != 1 || page.Objects[0].ID != id || !page.Objects[0].Complete {
-		t.Errorf("the inventory is not %s alone, and whole: %+v, %v", id, page.Objects, err)
+	page, err := e.Inventory(t.Context())
+	if err != nil || len(page) != 1 || page[0].ID != id || !page[0].Complete {
+		t.Errorf("the inventory is not the whole pair %s alone: %+v, %v", id, page, err)
 	}
 }
 
-func wantNotTaken(t *testing.T, e *engine, id key.ID, why string) {
+func wantRefused(t *testing.T, e *engine, id key.ID, why string) {
 	t.Helper()
 	_, err := e.PublicKey(t.Context(), id)
 	wantCode(t, err, Incomplete, key.Refused)
 	if err == nil || !strings.Contains(err.Error(), why) {
 		t.Errorf("the error does not say %q: %v", why, err)
 	}
-	page, err := e.Inventory(t.Context(), "")
-	if err != nil || len(page.Objects) != 1 || page.Objects[0].Complete {
-		t.Errorf("the inventory shows a whole pair: %+v, %v", page.Objects, err)
+	page, err := e.Inventory(t.Context())
+	if err != nil || len(page) != 1 || page[0].Complete {
+		t.Errorf("the inventory shows a whole pair: %+v, %v", page, err)
 	}
 }
 
-func TestAPairThatKeydDidNotSeeBeingMadeIsNotTaken(t *testing.T) {
+func TestAPairThatKeydDidNotSeeBeingMadeIsRefused(t *testing.T) {
 	const unseen = "CKA_LOCAL, CKA_KEY_GEN_MECHANISM, and this HSM process did not see the pair being made"
 	t.Run("a restart before it was pinned", func(t *testing.T) {
 		e := onVendors(t, silent())
 		id := mustGenerate(t, e)
 		e = restarted(t, e)
-		wantNotTaken(t, e, id, unseen)
+		wantRefused(t, e, id, unseen)
 		if err := e.Destroy(t.Context(), id); err != nil {
 			t.Errorf("it cannot be swept: %v", err)
 		}
@@ -88,11 +88,12 @@ func TestAPairThatKeydDidNotSeeBeingMadeIsNotTaken(t *testing.T) {
 		e := onVendors(t, silent())
 		id := newID(t)
 		if err := use(e.tok, true, func(s session) error {
-			return s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true)
+			_, _, err := s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true)
+			return err
 		}); err != nil {
 			t.Fatal(err)
 		}
-		wantNotTaken(t, e, id, unseen)
+		wantRefused(t, e, id, unseen)
 	})
 	t.Run("replaced under its id", func(t *testing.T) {
 		e := onVendors(t, silent())
@@ -102,11 +103,12 @@ func TestAPairThatKeydDidNotSeeBeingMadeIsNotTaken(t *testing.T) {
 			for _, o := range objects {
 				err = errors.Join(err, s.m.DestroyObject(s.h, o.handle))
 			}
-			return errors.Join(err, s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true))
+			_, _, makeErr := s.generatePair(id, "keyd/test/sa-cmk-key/1/pending", 2048, true)
+			return errors.Join(err, makeErr)
 		}); err != nil {
 			t.Fatal(err)
 		}
-		wantNotTaken(t, e, id, unseen)
+		wantRefused(t, e, id, unseen)
 	})
 	t.Run("with a damaged note", func(t *testing.T) {
 		e := onVendors(t, silent())
@@ -117,16 +119,16 @@ func TestAPairThatKeydDidNotSeeBeingMadeIsNotTaken(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(e.cfg.StateDir, "seen-pairs.json"), []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		wantNotTaken(t, restarted(t, e), id, "damaged")
+		wantRefused(t, restarted(t, e), id, "damaged")
 	})
 }
 
 // If the token reports how a key was made, keyd trusts the token, whatever it saw itself.
-func TestATokenThatCanTellMustTell(t *testing.T) {
+func TestATokenThatCanReportAnAttributeMustReportIt(t *testing.T) {
 	for name, spoil := range map[string]func(*vendors){
 		"CKA_LOCAL is not true": func(v *vendors) { v.lies = map[uint][]byte{pkcs11.CKA_LOCAL: {0}} },
-		"does not tell CKA_KEY_GEN_MECHANISM": func(v *vendors) {
-			v.untold = []uint{pkcs11.CKA_KEY_GEN_MECHANISM}
+		"does not report CKA_KEY_GEN_MECHANISM": func(v *vendors) {
+			v.unreported = []uint{pkcs11.CKA_KEY_GEN_MECHANISM}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -138,13 +140,13 @@ func TestATokenThatCanTellMustTell(t *testing.T) {
 				t.Fatal(err)
 			}
 			ways.change(func() { spoil(ways) })
-			wantNotTaken(t, e, id, name)
+			wantRefused(t, e, id, name)
 		})
 	}
 }
 
 // Otherwise the existing keys would look missing.
-func TestAFailedTryForgetsNotWhatTheTokenCannotTell(t *testing.T) {
+func TestAFailedTryKeepsTheListOfUnreportedAttributes(t *testing.T) {
 	ways := silent()
 	e := onVendors(t, ways)
 	id := mustGenerate(t, e)

@@ -95,9 +95,9 @@ type shape struct {
 	zeros int // bytes that the module appended
 }
 
-// telling reports whether the shape shows how the module pads. One key in eight has a PKCS#8 of whole 8-byte blocks,
+// conclusive reports whether the shape shows how the module pads. One key in eight has a PKCS#8 of whole 8-byte blocks,
 // which looks the same with and without padding.
-func (s shape) telling() bool { return s.zeros > 0 || s.der%8 != 0 }
+func (s shape) conclusive() bool { return s.zeros > 0 || s.der%8 != 0 }
 
 // verify unwraps ciphertext in Go and checks that it contains the private key of want. Only the self-test can do
 // this: it holds the KEK's private key, and the wrapped key is a throw-away key.

@@ -5,20 +5,21 @@ import (
 	"time"
 )
 
-// KEKState is where one key exchange key of a vault stands.
+// KEKState is the state of one of a vault's KEKs.
 type KEKState string
 
 // The states of a KEK, in the order in which a good one passes them.
 const (
-	// KEKMaking: recorded before the vault is asked to make it. keyd does not know yet what came of that.
+	// KEKMaking: recorded before keyd asks the vault to make it. keyd does not know the outcome yet.
 	KEKMaking KEKState = "making"
-	// KEKMade: the vault shows it. Nothing is wrapped for it yet, such as while its fingerprint is not approved.
+	// KEKMade: the vault shows it. Nothing is wrapped for it yet, for example because its fingerprint is not
+	// approved.
 	KEKMade KEKState = "made"
 	// KEKActive: imports are wrapped for it.
 	KEKActive KEKState = "active"
-	// KEKSuperseded: another one is active. It is still enabled, as an import may need it yet.
+	// KEKSuperseded: another one is active. It is still enabled, because an import may still need it.
 	KEKSuperseded KEKState = "superseded"
-	// KEKDisabling: keyd began to disable it, and does not know yet what came of that.
+	// KEKDisabling: keyd began to disable it, and does not know the outcome yet.
 	KEKDisabling KEKState = "disabling"
 	// KEKDisabled: enabled=false.
 	KEKDisabled KEKState = "disabled"
@@ -26,10 +27,10 @@ const (
 	KEKVoid KEKState = "void"
 )
 
-// TrustConfigured is how the HSM side says that a KEK's fingerprint is in the configuration.
+// TrustConfigured is how the HSM side reports that the configuration has a KEK's fingerprint.
 const TrustConfigured = "configured"
 
-// VaultPolicy is what the configuration asks of one vault's key exchange key.
+// VaultPolicy is what the configuration asks for one vault's KEK.
 type VaultPolicy struct {
 	Vault
 	KEK          string // its name in the vault
@@ -38,7 +39,7 @@ type VaultPolicy struct {
 	ScheduleText string // as written, for people; "" with a nil Schedule: only on request
 }
 
-// KEKRequest is an operator's request for a new key exchange key.
+// KEKRequest is an operator's request for a new KEK.
 type KEKRequest struct {
 	ID     ID        `json:"id"`
 	At     time.Time `json:"at"`

@@ -11,7 +11,9 @@ const (
 	CauseRollback Cause = "rollback"
 	CauseRepair   Cause = "repair"
 	CauseNewVault Cause = "new vault"
-	CauseAdopted  Cause = "adopted" // found by keyd adopt, not imported by this record
+	// CauseDuplicate: the version repeats the material of a placement, and came to light as the newest of its vault.
+	CauseDuplicate Cause = "duplicate"
+	CauseAdopted   Cause = "adopted" // found by keyd adopt, not imported by this record
 )
 
 // PlacementState is where one placement stands.

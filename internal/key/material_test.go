@@ -29,7 +29,7 @@ func rsaMaterial(t testing.TB, n *big.Int, e int) key.Material {
 	return m
 }
 
-func TestKnownMaterialAnswersWhatItIs(t *testing.T) {
+func TestKnownMaterialDescribesItself(t *testing.T) {
 	t.Parallel()
 	pub := &rsa.PublicKey{N: modulus(3072), E: 65537}
 	m := rsaMaterial(t, pub.N, pub.E)
@@ -83,7 +83,7 @@ func TestOnlyKnownMaterialMatchesOrDoesNot(t *testing.T) {
 	}
 }
 
-func TestMaterialThatIsNotKnownSaysNothingOfItself(t *testing.T) {
+func TestUnknownMaterialSaysNothingAboutItself(t *testing.T) {
 	t.Parallel()
 	for _, m := range []key.Material{{}, key.UnreadableMaterial(), key.UnsupportedMaterial()} {
 		_, isRSA := m.RSA()
@@ -93,7 +93,7 @@ func TestMaterialThatIsNotKnownSaysNothingOfItself(t *testing.T) {
 	}
 }
 
-func TestWhatIsNoRSAKeyIsNoMaterial(t *testing.T) {
+func TestAKeyThatIsNotRSAIsNoMaterial(t *testing.T) {
 	t.Parallel()
 	for about, pub := range map[string]*rsa.PublicKey{
 		"none":              nil,
@@ -109,7 +109,7 @@ func TestWhatIsNoRSAKeyIsNoMaterial(t *testing.T) {
 	}
 }
 
-func TestAJSONWebKeyIsTakenWithinLimits(t *testing.T) {
+func TestAJSONWebKeyIsAcceptedWithinLimits(t *testing.T) {
 	t.Parallel()
 	e := func(n int64) []byte { return big.NewInt(n).Bytes() }
 	for about, c := range map[string]struct {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// originHost matches the DNS names that vaults have. It excludes a dot at the end, which TLS and the vault take for
+// originHost matches the DNS names that vaults have. It excludes a dot at the end, with which TLS and the vault see
 // another name, and letters outside ASCII, which may make another host look the same.
 var originHost = regexp.MustCompile(`^[0-9A-Za-z]([0-9A-Za-z.-]*[0-9A-Za-z])?$`)
 

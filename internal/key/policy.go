@@ -13,7 +13,7 @@ var nameForm = regexp.MustCompile(`^[0-9a-zA-Z-]{1,127}$`)
 // names without case.
 func ValidName(s string) bool { return nameForm.MatchString(s) }
 
-// VaultKind tells the two services apart.
+// VaultKind distinguishes the two services.
 type VaultKind string
 
 // The kinds of vault.
@@ -82,6 +82,9 @@ const (
 	ExpiryNotice = 21 * 24 * time.Hour
 )
 
+// MaxSpares is the most spares of one key: each is a pair in the HSM.
+const MaxSpares = 5
+
 // Policy is what the configuration asks of one key.
 type Policy struct {
 	Key          string
@@ -93,6 +96,7 @@ type Policy struct {
 	Retire       RetireRule
 	Floor        time.Duration // the shortest time between two scheduled rotations
 	Budget       int           // rotations per 24 hours, requests included; a compromise is exempt
+	Spares       int           // pairs that are made in advance, so that a rotation starts at the import
 	Window       time.Duration // a scheduled rotation starts at most this long after its firing; 0: any time
 	Spread       time.Duration // a fixed delay in [0, Spread) per key after each firing
 	// ExpiresAfter is how long after its import a new generation's version wraps. 0: for ever. It unwraps for ever in

@@ -1,6 +1,8 @@
 package key
 
 import (
+	"errors"
+	"maps"
 	"strings"
 	"time"
 )
@@ -29,6 +31,7 @@ type KEK struct {
 type Version struct {
 	ID      string // 32 hex digits
 	Created time.Time
+	Updated time.Time // zero: the vault does not show it
 	Enabled bool
 	Tags    map[string]string
 	Expires time.Time // zero: never
@@ -45,6 +48,30 @@ type Version struct {
 // Purgeable reports whether someone can purge the key while it is soft-deleted, as its recoveryLevel says. Then the
 // vault has no purge protection.
 func (v Version) Purgeable() bool { return strings.Contains(v.Recovery, "Purgeable") }
+
+// Item is a key as a vault's list of keys shows it, with the attributes of one version, usually the newest. A vault may
+// leave attributes out.
+type Item struct {
+	Name                                 string
+	Created, Updated, Expires, NotBefore time.Time // zero: not shown
+	Enabled                              bool
+	Tags                                 map[string]string
+}
+
+// ItemOf is the item that a list shows of a key whose newest version this is, without the name.
+func ItemOf(v Version) Item {
+	return Item{Created: v.Created, Updated: v.Updated, Expires: v.Expires, NotBefore: v.NotBefore,
+		Enabled: v.Enabled, Tags: v.Tags}
+}
+
+// Same reports whether two items show the same attributes, whatever their names.
+func (i Item) Same(other Item) bool {
+	return i.Created.Equal(other.Created) && i.Updated.Equal(other.Updated) && i.Expires.Equal(other.Expires) &&
+		i.NotBefore.Equal(other.NotBefore) && i.Enabled == other.Enabled && maps.Equal(i.Tags, other.Tags)
+}
+
+// ErrTooManyPages is the error of a list of keys that is longer than the caller asked for.
+var ErrTooManyPages = errors.New("the vault's list of keys has more pages than keyd has keys there")
 
 // ImportRequest is one import of a transfer blob as a new version.
 type ImportRequest struct {

@@ -3,5 +3,5 @@ package key
 import "time"
 
 // MaxSkew is how far the local clock and a vault's may differ. Beyond it keyd begins nothing scheduled and disables
-// nothing, `keyd check` fails, and a version's time counts as the vault tells it.
+// nothing, `keyd check` fails, and for a version the vault's time counts.
 const MaxSkew = 5 * time.Minute

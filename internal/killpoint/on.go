@@ -1,9 +1,8 @@
 //go:build killpoints
 
-// Package killpoint, in the crash tests' build: a process kills itself where the
-// file that KEYD_KILL_FILE names tells it to, and removes the file first, so that
-// it dies once. The file holds the name of a point, or "name:n" for its n-th
-// passing since the file was seen; a test may write it at any time.
+// Package killpoint, in the crash tests' build: a process kills itself at the point that the file KEYD_KILL_FILE
+// chooses. It removes the file first, so that it dies once. The file holds the name of a point, or "name:n" for the
+// n-th time that the point is passed since the file appeared; a test may write it at any time.
 package killpoint
 
 import (
@@ -16,8 +15,8 @@ import (
 
 var (
 	mu     sync.Mutex
-	order  string // what the file held at the last passing
-	passed int    // of that order's point
+	order  string // what the file held the last time
+	passed int    // how often that point was passed
 )
 
 // At kills the process with SIGKILL when the point is the chosen one.

@@ -9,17 +9,17 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// cache keeps the last observation of each key and the material already seen. It
-// is a cache: losing it costs a look.
+// cache holds the last observation of each key and the material already seen. Losing it costs one look.
 type cache struct {
 	mu     *sync.Mutex
 	last   map[string]*record.Observation
-	used   map[string]bool              // the last observation was acted on
+	used   map[string]bool              // a step was planned on the last observation
 	shown  map[string]shown             // by url and version
 	down   map[string]downVault         // by url
 	facts  map[string]*facts            // by url and key
 	vaults map[string]*record.VaultLook // by url
 	empty  map[string]time.Time         // by url and key: since when the vault shows nothing of it
+	answer map[string]time.Time         // by url: when a vault last answered that tells its clock
 }
 
 type downVault struct {
@@ -31,7 +31,7 @@ func newCache() cache {
 	return cache{
 		mu: new(sync.Mutex), last: map[string]*record.Observation{}, used: map[string]bool{}, shown: map[string]shown{},
 		down: map[string]downVault{}, vaults: map[string]*record.VaultLook{}, facts: map[string]*facts{},
-		empty: map[string]time.Time{},
+		empty: map[string]time.Time{}, answer: map[string]time.Time{},
 	}
 }
 
@@ -48,29 +48,24 @@ func (c *cache) use(name string) {
 	c.used[name] = true
 }
 
-func (c *cache) isUsed(name string) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.used[name]
-}
-
 func (c *cache) drop(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.last, name)
 }
 
-func (c *cache) get(name string) *record.Observation {
+// get is the newest observation, and whether it was acted on.
+func (c *cache) get(name string) (seen *record.Observation, used bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.last[name]
+	return c.last[name], c.used[name]
 }
 
-// downNow returns the error of a vault that did not answer a moment ago.
+// downNow returns the error of a vault that recently did not answer.
 func (c *cache) downNow(url string, now time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// A moment in the future was noted before the clock was put back.
+	// If the moment is in the future, somebody set the clock back since.
 	if d, ok := c.down[url]; ok && now.Before(d.until) && d.until.Sub(now) <= 2*plan.LookTimeout {
 		return d.err
 	}
@@ -83,8 +78,23 @@ func (c *cache) putDown(url string, err error, until time.Time) {
 	c.down[url] = downVault{err, until}
 }
 
-// AskAgain makes the next look ask every vault again that did not answer a moment ago, such as after a repair.
+// putAnswer notes that a vault answered, and told its clock.
+func (c *cache) putAnswer(url string, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.answer[url] = at
+}
+
+func (c *cache) answerOf(url string) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.answer[url]
+}
+
+// AskAgain makes the next look ask the HSM and every vault, even those that recently did not answer; for example after
+// a repair.
 func (o *Observer) AskAgain() {
+	o.inventory.forgetFailure()
 	o.cache.mu.Lock()
 	defer o.cache.mu.Unlock()
 	clear(o.cache.down)
@@ -115,7 +125,7 @@ func (c *cache) vaultOf(url string) *record.VaultLook {
 	return c.vaults[url]
 }
 
-// shown is what a vault showed of a version that the record lacks.
+// shown is what a vault showed of a version that the record does not have.
 type shown struct {
 	material   key.Material    // never changes once it is known
 	operations []key.Operation // when it was shown
@@ -132,4 +142,25 @@ func (c *cache) putShown(url, version string, s shown) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.shown[url+"/"+version] = s
+}
+
+// turns lets one look at each vault go on at once: who comes meanwhile takes what it sees.
+type turns struct {
+	mu sync.Mutex
+	of map[string]*sync.Mutex // by url
+}
+
+// take waits for the vault's turn. The caller ends it by what take returns.
+func (t *turns) take(url string) (end func()) {
+	t.mu.Lock()
+	if t.of == nil {
+		t.of = map[string]*sync.Mutex{}
+	}
+	if t.of[url] == nil {
+		t.of[url] = new(sync.Mutex)
+	}
+	turn := t.of[url]
+	t.mu.Unlock()
+	turn.Lock()
+	return turn.Unlock
 }

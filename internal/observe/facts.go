@@ -10,38 +10,36 @@ import (
 )
 
 const (
-	// policyEvery is how often keyd asks for the vault's own rotation policy of a key:
-	// one call for each key and vault.
+	// policyEvery is how often keyd asks for the vault's own rotation policy of a key. That is one call for each key
+	// and vault.
 	policyEvery = 6 * time.Hour
-	// operationsEvery is the least time between two questions for the operations of
-	// one older version. A look asks for one version at most.
+	// operationsEvery is the least time between two requests for the operations of one older version. A look asks for
+	// one version at most.
 	operationsEvery = time.Hour
-	// policyPause is the least time between two questions for the rotation policy
-	// while the vault fails to answer, and factsTimeout how long a look waits for
-	// these facts: every step of a rotation waits for a look. After refusedPause keyd asks
-	// again for what the vault refused: somebody may have assigned the role.
+	// policyPause is the least time between two requests for the rotation policy while the vault fails to answer.
+	// factsTimeout is how long a look waits for these facts: every step of a rotation waits for a look. After
+	// refusedPause keyd asks again for what the vault refused, because somebody may have assigned the role.
 	policyPause  = 5 * time.Minute
 	refusedPause = 30 * time.Minute
-	// policyTries is how many failures in a row make the policy unknown. A refusal makes it
-	// unknown at once.
+	// policyTries is how many failures in a row make the policy unknown. A refusal makes it unknown at once.
 	policyTries  = 3
 	factsTimeout = 10 * time.Second
 )
 
-// facts are what a listing does not show; looks ask for them in turn.
+// facts are what a listing does not show. Looks ask for them in turn.
 type facts struct {
 	mu         sync.Mutex
 	policyAt   time.Time     // when the rotation policy was last asked for
-	policyFor  time.Duration // how long that holds
-	policyErr  error         // why it is not known; nil when it is
-	fails      int           // to answer it, in a row
+	policyFor  time.Duration // how long that answer holds
+	policyErr  error         // why the policy is unknown; nil when it is known
+	fails      int           // failures to get an answer, in a row
 	native     bool
 	operations map[string][]key.Operation // by version
 	askedAt    map[string]time.Time       // by version
 }
 
-// slowFacts asks for the facts that only drift needs, with at most two calls. A fact that the vault does not give stays
-// as last known, and does not spoil the look.
+// slowFacts asks for the facts that only drift needs, with at most two calls. If the vault does not give a fact, the
+// last known value stays, and the look still counts.
 func (l look) slowFacts(ctx context.Context) {
 	seen := l.seen
 	if len(seen.Versions) == 0 {
@@ -76,6 +74,13 @@ func (l look) slowFacts(ctx context.Context) {
 	}
 }
 
+// again reports whether keyd asks for the rotation policy at this look, because the vault did not give it last time.
+func (f *facts) again(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return (f.policyErr != nil || f.fails > 0) && !within(now, f.policyAt, f.policyFor)
+}
+
 // answered takes what the vault answered. A vault that refuses, or does not come to
 // answer, makes keyd blind for drift of that kind, which must show.
 func (f *facts) answered(on bool, err error) {
@@ -93,8 +98,7 @@ func (f *facts) answered(on bool, err error) {
 	}
 }
 
-// turn is the older version of keyd's whose operations were asked for the longest
-// ago; "" when each was asked for a short while ago.
+// turn is keyd's older version whose operations were asked for longest ago; "" if each was asked for recently.
 func (f *facts) turn(now time.Time, seen record.VaultSeen, ours map[string]record.Placed) (id string) {
 	for _, v := range seen.Versions {
 		if v.ID == seen.Newest || !ours[v.ID].Found() || !v.Enabled || within(now, f.askedAt[v.ID], operationsEvery) {
@@ -107,7 +111,7 @@ func (f *facts) turn(now time.Time, seen record.VaultSeen, ours map[string]recor
 	return id
 }
 
-// within reports whether t is less than d ago; a time in the future is not.
+// within reports whether t is less than d ago. A time in the future is not.
 func within(now, t time.Time, d time.Duration) bool {
 	return !t.After(now) && now.Sub(t) < d
 }
@@ -123,7 +127,7 @@ func (c *cache) factsOf(url, name string) *facts {
 	return c.facts[at]
 }
 
-// forgetPolicy has the rotation policy asked for at the next look.
+// forgetPolicy makes the next look ask for the rotation policy.
 func (c *cache) forgetPolicy(url, name string) {
 	f := c.factsOf(url, name)
 	f.mu.Lock()

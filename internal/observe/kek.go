@@ -4,14 +4,15 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Vault looks at one vault's key exchange keys, and keeps what it saw for the vault's next step. Troubles are part of
-// that, so it has no error of its own.
+// Vault looks at one vault's KEKs, and keeps what it saw for the vault's next step. Failures are part of what it saw,
+// so it returns no error.
 func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vault) *record.VaultLook {
 	seen := &record.VaultLook{At: o.now(), Revision: rec.Revision, Others: map[string]record.KEKSeen{}}
 	c := o.Vaults(p.URL)
@@ -25,16 +26,26 @@ func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vaul
 	if ctx.Err() == nil {
 		o.cache.putVault(p.URL, seen)
 	}
+	if seen.Err == nil && seen.SkewSeen {
+		o.cache.putAnswer(p.URL, o.now())
+	}
 	return seen
 }
 
-// LastVault is the newest look at a vault's key exchange keys; nil for none. It is not to be changed.
+// LastVault is the newest look at a vault's KEKs; nil for none. The caller must not change it.
 func (o *Observer) LastVault(url string) *record.VaultLook { return o.cache.vaultOf(url) }
 
-// DropVault forgets it: a step changes what was seen.
+// DropVault drops that look: a step changed what was seen.
 func (o *Observer) DropVault(url string) { o.cache.putVault(url, nil) }
 
-// keks looks at the newest KEK, and at each other one that a step may be about.
+// KeepVault keeps a look at a vault as one that was made with this revision of the vault's record: keyd changed nothing
+// else.
+func (o *Observer) KeepVault(url string, seen record.VaultLook, revision uint64) {
+	seen.Revision = revision
+	o.cache.putVault(url, &seen)
+}
+
+// keks looks at the newest KEK, and at every other one that a step may be about.
 func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *record.VaultLook) (err error) {
 	if seen.Versions, err = c.KEKVersions(ctx); err != nil {
 		return err
@@ -62,11 +73,11 @@ func (o *Observer) keks(ctx context.Context, c Vault, rec *record.Vault, seen *r
 	return nil
 }
 
-// mostUnknown bounds how many versions are looked at in search of an approved one.
+// mostUnknown limits how many versions keyd looks at in search of an approved one.
 const mostUnknown = 10
 
-// concerns reports whether a step may be about a version of the KEK. While none is in use, an approved one may be below
-// the newest: the record was lost.
+// concerns reports whether a step may be about a version of the KEK. While none is in use, an approved one may be
+// older than the newest, because the record was lost.
 func concerns(rec *record.Vault, x key.Version, looked int) bool {
 	if known := rec.KEK(x.ID); known != nil {
 		return known.State == key.KEKActive || known.State == key.KEKMade
@@ -81,7 +92,8 @@ func latestFirst(versions []key.Version) []key.Version {
 	})
 }
 
-// unseen reports whether the vault did not answer. Why the HSM side does not trust a KEK is no error of the look.
+// unseen reports whether the vault did not answer. That the HSM side does not trust a KEK is not a failure of the
+// look.
 func unseen(k record.KEKSeen) bool {
 	return k.Err != nil && k.Print == "" && key.ClassOf(k.Err) != key.Refused
 }
@@ -100,28 +112,65 @@ func (o *Observer) kek(ctx context.Context, c Vault, version string) (seen recor
 	return seen
 }
 
-// kek sees the KEK for which keyd wraps, by its version in the vault's record: what is newer displaces nothing.
-func (l look) kek(ctx context.Context) error {
-	rec, err := l.Records.LoadVault(ctx, l.url)
+// kekEvery is how long the keys of a vault share one look at its key exchange keys. keyd looks again after kekPause at
+// a KEK that it cannot use.
+const (
+	kekEvery = time.Hour
+	kekPause = 10 * time.Second
+)
+
+// withKEK adds the KEK that keyd wraps for, by its version in the vault's record: a newer version does not displace
+// it. All keys share one look at the vault.
+func (o *Observer) withKEK(ctx context.Context, url string, part record.VaultSeen) record.VaultSeen {
+	rec, err := o.Records.LoadVault(ctx, url)
 	if err != nil {
-		return fmt.Errorf("read the record of vault %s: %w", l.url, err)
+		part.KEK = record.KEKSeen{At: o.now(), Err: fmt.Errorf("read the record of vault %s: %w", url, err)}
+		return part
 	}
-	newest := l.Observer.kek(ctx, l.c, "")
-	active := rec.Active()
-	if active == nil {
-		l.seen.KEK = l.unused(ctx, &rec, newest)
-		return nil
-	}
-	if newest.KEK.Version() == active.Version() {
-		l.seen.KEK = newest
-	} else {
-		l.seen.KEK = l.Observer.kek(ctx, l.c, active.Version())
-		if newest.Print != "" && rec.KEK(newest.KEK.Version()) == nil {
-			l.seen.Newer = newest
+	seen := o.sharedVault(ctx, url, &rec)
+	part.KEK, part.Newer = record.KEKSeen{}, record.KEKSeen{}
+	switch active := rec.Active(); {
+	case seen.Err != nil:
+		part.KEK.Err = seen.Err
+	case active == nil:
+		part.KEK = unused(&rec, seen)
+	default:
+		part.KEK = inUse(active, seen)
+		if newest := seen.Newest; newest.Print != "" && rec.KEK(newest.KEK.Version()) == nil {
+			part.Newer = newest
 		}
 	}
-	kek := &l.seen.KEK
-	kek.Was = active.Fingerprint
+	part.KEK.At = seen.At
+	return part
+}
+
+// sharedVault returns the last look at a vault's key exchange keys if it still serves, else a new one.
+func (o *Observer) sharedVault(ctx context.Context, url string, rec *record.Vault) *record.VaultLook {
+	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
+		return seen
+	}
+	defer o.turns.take(url)()
+	if seen := o.cache.vaultOf(url); seen != nil && o.serves(seen, rec) {
+		return seen // another key has looked meanwhile
+	}
+	return o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, *rec)
+}
+
+// serves reports whether keys may still use a look at a vault's key exchange keys.
+func (o *Observer) serves(seen *record.VaultLook, rec *record.Vault) bool {
+	age, most := o.now().Sub(seen.At), kekEvery
+	if active := rec.Active(); seen.Err != nil || active == nil {
+		most = kekPause
+	} else if k, ok := seen.KEK(active.Version()); !ok || k.Err != nil || k.Absent {
+		most = kekPause
+	}
+	return seen.Revision == rec.Revision && age >= 0 && age < most
+}
+
+// inUse is what was seen of the KEK in use.
+func inUse(active *record.KEK, seen *record.VaultLook) record.KEKSeen {
+	kek, ok := seen.KEK(active.Version())
+	kek.Was, kek.Absent = active.Fingerprint, kek.Absent || !ok
 	switch {
 	case kek.Absent:
 		kek.Err = &kekError{key.Refused,
@@ -131,14 +180,17 @@ func (l look) kek(ctx context.Context) error {
 			fmt.Sprintf("the key exchange key %s is %s and was %s when keyd took it into use: "+
 				"find out who replaced it", active.Kid, kek.Print, active.Fingerprint)}
 	}
-	return nil
+	return kek
 }
 
 // unused says why there is no KEK in use yet.
-func (l look) unused(ctx context.Context, rec *record.Vault, newest record.KEKSeen) record.KEKSeen {
-	seen := newest
-	if k := rec.Waiting(); k != nil && newest.KEK.Version() != k.Version() {
-		seen = l.Observer.kek(ctx, l.c, k.Version())
+func unused(rec *record.Vault, look *record.VaultLook) record.KEKSeen {
+	seen := look.Newest
+	if k := rec.Waiting(); k != nil && seen.KEK.Version() != k.Version() {
+		var ok bool
+		if seen, ok = look.KEK(k.Version()); !ok {
+			seen.Absent = true
+		}
 	}
 	switch {
 	case seen.Err != nil:
@@ -160,7 +212,7 @@ type kekError struct {
 
 func (e *kekError) Error() string { return e.text }
 
-// Class is key.Refused when a person must do something.
+// Class is key.Refused if a person must act.
 func (e *kekError) Class() key.Class { return e.class }
 
 var _ key.Classed = (*kekError)(nil)

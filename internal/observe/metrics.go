@@ -1,8 +1,9 @@
 package observe
 
 import (
-	"slices"
+	"maps"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -12,100 +13,163 @@ import (
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
-// Metrics shows what the newest looks found.
+// showExpiry is how long before its end keyd shows when the newest version of a key expires. It is longer than
+// key.ExpiryNotice, so that the date is there before the first warning.
+const showExpiry = 30 * 24 * time.Hour
+
+// Metrics shows what the newest looks found. A key of which all is as it should be has no series here.
 type Metrics struct {
-	drift      *prometheus.GaugeVec
-	expires    *prometheus.GaugeVec
-	unreadable *prometheus.GaugeVec
+	drift      *prometheus.Desc
+	expires    *prometheus.Desc
+	unreadable *prometheus.Desc
 	vaultUp    *prometheus.GaugeVec
 	vaultSeen  *prometheus.GaugeVec
 
+	clock func() time.Time
 	mu    sync.Mutex
-	looks map[string][]string // names of the vaults that a key was looked for in last
+	keys  map[string]map[string]found // by key, and by the name of the vault: "" is the HSM
+	asked map[string]time.Time        // when the last look at a vault was, by its name
 }
+
+// found is what looks found of a key in a vault, or in the HSM.
+type found struct {
+	drifts     []plan.DriftKind
+	unreadable bool
+	expires    time.Time // zero: never, or not known
+}
+
+func (f found) nothing() bool { return len(f.drifts) == 0 && !f.unreadable && f.expires.IsZero() }
 
 // NewMetrics registers the metrics of looks.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Name: name, Help: help}, labels)
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("keyd_"+name, help, labels, nil)
+	}
+	gauge := func(name, help string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Name: name, Help: help}, []string{"vault"})
 		reg.MustRegister(v)
 		return v
 	}
-	return &Metrics{
-		looks: map[string][]string{},
-		drift: gauge("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key",
+	m := &Metrics{
+		clock: time.Now, keys: map[string]map[string]found{}, asked: map[string]time.Time{},
+		drift: desc("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key",
 			"vault", "kind"),
-		expires: gauge("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires "+
-			"and can no longer be wrapped with, 0 for never.", "key", "vault"),
-		unreadable: gauge("rotation_policy_unreadable", "1 while a vault does not tell whether it rotates the "+
-			"key itself.", "key", "vault"),
-		vaultUp:   gauge("vault_up", "1 if the last look at the vault succeeded.", "vault"),
-		vaultSeen: gauge("vault_last_seen_timestamp_seconds", "When a look at the vault last succeeded.", "vault"),
+		expires: desc("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires, "+
+			"after which nobody can wrap with it; no series until 30 days before.", "key", "vault"),
+		unreadable: desc("rotation_policy_unreadable", "1 while a vault does not show whether it rotates the "+
+			"key itself; no series otherwise.", "key", "vault"),
+		vaultUp:   gauge("vault_up", "1 if the last look at the vault succeeded."),
+		vaultSeen: gauge("vault_last_seen_timestamp_seconds", "When the vault last answered a look."),
 	}
+	reg.MustRegister(m)
+	return m
 }
 
-// observed shows what a look found that keyd did not do.
+// observed shows the drift that a look found. If a vault or the HSM does not answer, its drift stays: nothing is known
+// to be fixed.
 func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observation) {
-	m.forgetDrift(p, o)
-	for _, d := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
-		m.drift.WithLabelValues(p.Key, d.Vault.Name, string(d.Kind)).Set(1)
-	}
+	now := map[string]found{"": {}}
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
 		if seen.Unconfigured {
-			continue // nobody is to mend it
+			continue // nobody has to fix it
 		}
-		m.vaultUp.WithLabelValues(v.Name).Set(sample.Bool(seen.Err == nil))
+		m.answered(v.Name, seen)
 		if seen.Err != nil {
 			continue
 		}
-		m.vaultSeen.WithLabelValues(v.Name).Set(sample.Time(seen.Begun))
-		m.unreadable.WithLabelValues(p.Key, v.Name).Set(sample.Bool(seen.PolicyErr != nil))
+		f := found{unreadable: seen.PolicyErr != nil}
 		if newest, ok := seen.Version(seen.Newest); ok {
-			m.expires.WithLabelValues(p.Key, v.Name).Set(sample.Time(newest.Expires))
+			f.expires = newest.Expires
 		}
+		now[v.Name] = f
+	}
+	for _, d := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
+		f := now[d.Vault.Name]
+		f.drifts = append(f.drifts, d.Kind)
+		now[d.Vault.Name] = f
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.keys[p.Key]
+	if o.HSM.Err != nil {
+		now[""] = before[""]
+	}
+	for _, v := range p.Vaults {
+		if seen := o.Vaults[v.URL]; seen.Err != nil && !seen.Unconfigured {
+			now[v.Name] = before[v.Name]
+		}
+	}
+	maps.DeleteFunc(now, func(_ string, f found) bool { return f.nothing() })
+	if len(now) == 0 {
+		delete(m.keys, p.Key)
+		return
+	}
+	m.keys[p.Key] = now
+}
+
+// answered shows whether a vault answered, unless a newer look at another key showed it.
+func (m *Metrics) answered(vault string, seen record.VaultSeen) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	at, newest := seen.AsOf(), m.asked[vault]
+	if at.Before(newest) && !newest.After(m.clock()) { // otherwise somebody put the clock back
+		return
+	}
+	m.asked[vault] = at
+	m.vaultUp.WithLabelValues(vault).Set(sample.Bool(seen.Err == nil))
+	if seen.Err == nil {
+		m.vaultSeen.WithLabelValues(vault).Set(sample.Time(at))
 	}
 }
 
-// forgetDrift drops what drifted of a key where the look saw, and where it is no longer looked for. That a vault or
-// the HSM does not answer mends nothing there.
-func (m *Metrics) forgetDrift(p key.Policy, o *record.Observation) {
+// Describe is for the registry.
+func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
+	out <- m.drift
+	out <- m.expires
+	out <- m.unreadable
+}
+
+// Collect is for the registry.
+func (m *Metrics) Collect(out chan<- prometheus.Metric) {
+	m.shown().Send(out)
+}
+
+func (m *Metrics) shown() (all sample.Gauges) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	stale := m.looks[p.Key]
-	m.looks[p.Key] = nil
-	if o.HSM.Err == nil {
-		stale = append(stale, "")
-	}
-	for _, v := range p.Vaults {
-		m.looks[p.Key] = append(m.looks[p.Key], v.Name)
-		if seen := o.Vaults[v.URL]; seen.Err != nil && !seen.Unconfigured {
-			stale = slices.DeleteFunc(stale, func(name string) bool { return name == v.Name })
-		} else {
-			stale = append(stale, v.Name)
+	now := m.clock()
+	for name, vaults := range m.keys {
+		for vault, f := range vaults {
+			for _, kind := range f.drifts {
+				all.Add(m.drift, 1, name, vault, string(kind))
+			}
+			if f.unreadable {
+				all.Add(m.unreadable, 1, name, vault)
+			}
+			if !f.expires.IsZero() && f.expires.Sub(now) < showExpiry {
+				all.Add(m.expires, sample.Time(f.expires), name, vault)
+			}
 		}
 	}
-	for _, name := range stale {
-		labels := prometheus.Labels{"key": p.Key, "vault": name}
-		m.drift.DeletePartialMatch(labels)
-		m.unreadable.DeletePartialMatch(labels)
-	}
+	return all
 }
 
 // Forget drops every series of a key that keyd no longer manages.
 func (m *Metrics) Forget(name string) {
 	m.mu.Lock()
-	delete(m.looks, name)
-	m.mu.Unlock()
-	for _, v := range []*prometheus.GaugeVec{m.drift, m.expires, m.unreadable} {
-		v.DeletePartialMatch(prometheus.Labels{"key": name})
-	}
+	defer m.mu.Unlock()
+	delete(m.keys, name)
 }
 
-// ForgetVault drops the series of a vault that has left the configuration.
+// ForgetVault drops the series of a vault that left the configuration.
 func (m *Metrics) ForgetVault(name string) {
 	m.vaultUp.DeleteLabelValues(name)
 	m.vaultSeen.DeleteLabelValues(name)
-	m.drift.DeletePartialMatch(prometheus.Labels{"vault": name})
-	m.unreadable.DeletePartialMatch(prometheus.Labels{"vault": name})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.asked, name)
+	for _, vaults := range m.keys {
+		delete(vaults, name)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/expfmt"
@@ -19,7 +20,7 @@ const (
 	hsmURL = "https://contoso.managedhsm.azure.net"
 )
 
-// measured is a key in two vaults and metrics that show nothing yet.
+// measured makes a key in two vaults, and metrics that show nothing yet.
 func measured() (*Metrics, *prometheus.Registry, key.Policy) {
 	reg := prometheus.NewRegistry()
 	vaults := []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}
@@ -65,16 +66,18 @@ func TestAnUnknownPolicyStaysUnknownWhileTheVaultDoesNotAnswer(t *testing.T) {
 	look(record.VaultSeen{Err: errors.New("no answer")})
 	wantSeries(t, reg, name, is+"1")
 	look(record.VaultSeen{})
-	wantSeries(t, reg, name, is+"0")
+	wantSeries(t, reg, name)
+	unreadable := record.VaultSeen{PolicyErr: errors.New("403")}
+	look(unreadable)
 	m.ForgetVault("weu")
 	wantSeries(t, reg, name)
-	look(record.VaultSeen{})
+	look(unreadable)
 	m.Forget("k")
 	wantSeries(t, reg, name)
-	look(record.VaultSeen{PolicyErr: errors.New("403")})
+	look(unreadable)
 	p.Vaults = []key.Vault{{Name: "mhsm", URL: hsmURL}}
-	look(record.VaultSeen{})
-	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 0`)
+	look(unreadable)
+	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 1`)
 }
 
 func TestDriftStaysUntilKeydSeesItFixed(t *testing.T) {
@@ -94,4 +97,59 @@ func TestDriftStaysUntilKeydSeesItFixed(t *testing.T) {
 	p.Vaults[0] = key.Vault{Name: "mhsm", URL: hsmURL}
 	m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{hsmURL: {}}})
 	wantSeries(t, reg, "keyd_drift")
+}
+
+func TestWhenAVersionExpiresIsShownFromThirtyDaysBefore(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	now := time.Unix(1_000_000_000, 0)
+	m.clock = func() time.Time { return now }
+	look := func(expires time.Time) {
+		seen := record.VaultSeen{Newest: "v", Versions: []key.Version{{ID: "v", Enabled: true, Expires: expires}}}
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: seen}})
+	}
+	look(time.Time{})
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds")
+	expires := now.Add(31 * 24 * time.Hour)
+	look(expires)
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds")
+	now = now.Add(25 * time.Hour)
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds",
+		`keyd_version_expiry_timestamp_seconds{key="k",vault="weu"} 1.0026784e+09`)
+	look(now.Add(90 * 24 * time.Hour))
+	wantSeries(t, reg, "keyd_version_expiry_timestamp_seconds")
+}
+
+// The last complete listing of a key may be hours old while sweeps confirm it.
+func TestAVaultIsSeenWhenItLastAnswered(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	m.clock = func() time.Time { return time.Unix(9000, 0) }
+	look := func(begun, clock int64, err error) {
+		seen := record.VaultSeen{Begun: time.Unix(begun, 0), ClockAt: time.Unix(clock, 0), Err: err}
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: seen}})
+	}
+	const up, seen = `keyd_vault_up{vault="weu"} `, `keyd_vault_last_seen_timestamp_seconds{vault="weu"} `
+	look(1000, 7000, nil)
+	wantSeries(t, reg, "keyd_vault_last_seen_timestamp_seconds", seen+"7000")
+	look(8000, 0, errors.New("no answer"))
+	look(7500, 7500, nil) // another key's look that is older
+	wantSeries(t, reg, "keyd_vault_up", up+"0")
+	wantSeries(t, reg, "keyd_vault_last_seen_timestamp_seconds", seen+"7000")
+	look(2000, 8500, nil)
+	wantSeries(t, reg, "keyd_vault_up", up+"1")
+	wantSeries(t, reg, "keyd_vault_last_seen_timestamp_seconds", seen+"8500")
+}
+
+func TestAVaultIsShownAgainAfterTheClockWasPutBack(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	look := func(at int64, err error) {
+		m.clock = func() time.Time { return time.Unix(at, 0) }
+		seen := record.VaultSeen{Begun: time.Unix(at, 0), Err: err}
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: seen}})
+	}
+	look(9000, nil)
+	look(1000, errors.New("no answer"))
+	wantSeries(t, reg, "keyd_vault_up", `keyd_vault_up{vault="weu"} 0`)
 }

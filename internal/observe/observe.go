@@ -3,84 +3,163 @@ package observe
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// HSM is what a look needs of the HSM side. Errors carry a key.Class.
+// HSM is what a look needs from the HSM side. Its errors carry a key.Class.
 type HSM interface {
 	// Inventory lists every pair of this instance, whole or not.
 	Inventory(ctx context.Context) ([]key.Object, error)
+	// Find lists what is under one id, as Inventory would.
+	Find(ctx context.Context, id key.ID) ([]key.Object, error)
 	// CheckKEK says why the KEK is trusted, or refuses it; it changes nothing.
 	CheckKEK(ctx context.Context, kek key.KEK) (how string, err error)
 }
 
-// Vault is what a look needs of one vault. Errors carry a key.Class.
+// Vault is what a look needs from one vault. Its errors carry a key.Class.
 type Vault interface {
-	// KEK returns one version of the key exchange key, "" for the newest; present is false when there is none.
+	// KEK returns one version of the KEK, "" for the newest; present is false if there is none.
 	KEK(ctx context.Context, version string) (kek key.KEK, present bool, err error)
-	// KEKVersions is every version of the key exchange key, or an error; none for a vault without one.
+	// KEKVersions lists every version of the KEK: all of them, or an error. A vault without a KEK has none.
 	KEKVersions(ctx context.Context) ([]key.Version, error)
-	// Versions is a complete listing, empty for a key that is not there.
+	// Versions is a complete listing. It is empty if the vault does not have the key.
 	Versions(ctx context.Context, name string) ([]key.Version, error)
-	// Newest is the version that a caller without a version gets.
+	// Newest is the version that a caller who names no version gets.
 	Newest(ctx context.Context, name string) (key.Version, error)
 	// Get shows one version with its material and operations.
 	Get(ctx context.Context, name, version string) (key.Version, error)
-	// NativeRotation reports whether the vault itself is to rotate the key.
+	// NativeRotation reports whether the vault itself is set to rotate the key.
 	NativeRotation(ctx context.Context, name string) (bool, error)
 	// Deleted reports whether the key is soft-deleted.
 	Deleted(ctx context.Context, name string) (bool, error)
+	// Sweep lists every key of the vault as the vault's list of keys shows it: not their versions. It fails with
+	// key.ErrTooManyPages when the list has more than most pages.
+	Sweep(ctx context.Context, most int) ([]key.Item, error)
 	// ClockSkew is the vault's clock minus the local one at the last answer.
 	ClockSkew() (skew time.Duration, known bool)
 }
 
 // Records has what keyd knows of each vault.
 type Records interface {
-	// LoadVault returns an empty record of revision 0 for a vault never saved.
+	// LoadVault returns an empty record of revision 0 for a vault that was never saved.
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 }
 
-// Config is what an Observer is made of.
+// Config holds the parts of an Observer.
 type Config struct {
 	Instance string
 	HSM      HSM
 	Records  Records
-	// Vaults finds the vault with this URL; nil when the configuration has none.
+	// Vaults finds the vault with this URL; nil if the configuration has none.
 	Vaults  func(url string) Vault
 	Clock   func() time.Time
 	Metrics *Metrics // may be nil
+	// Slow is how old the HSM's inventory and a vault's list of keys may be for a key with nothing due.
+	Slow time.Duration
 }
 
 // Observer looks at keys.
 type Observer struct {
 	Config
-	cache cache
+	cache     cache
+	inventory inventory
+	sweeps    sweeps
+	turns     turns // looks at a vault itself
 }
 
 // New returns an Observer that has seen nothing.
-func New(c Config) *Observer { return &Observer{Config: c, cache: newCache()} }
+func New(c Config) *Observer {
+	if c.Metrics != nil {
+		c.Metrics.clock = c.Clock
+	}
+	return &Observer{Config: c, cache: newCache(), sweeps: newSweeps()}
+}
 
-// now has no monotonic reading: what is planned goes by the wall clock, also when that was set.
+// now has no monotonic reading: keyd plans by the wall clock, even if somebody set it.
 func (o *Observer) now() time.Time { return o.Clock().Round(0) }
 
 const (
-	// maxUnknown bounds how many unknown versions one look fetches.
+	// maxUnknown limits how many unknown versions one look fetches.
 	maxUnknown = 300
-	// downTime is the least time for which a vault that did not answer is not asked again, so that many keys do not
-	// each wait for it. One that took longer to fail is left alone for twice as long as it took.
+	// downTime is the least time before keyd again asks a vault that did not answer, so that many keys do not each
+	// wait for it. If the vault took longer to fail, keyd leaves it alone for twice as long as it took.
 	downTime = 10 * time.Second
 )
 
-// Observe looks at the HSM and at each of the policy's vaults, and keeps what it saw. Troubles are part of that, so it
-// has no error of its own.
+// Observe brings the observation of a key up to date and keeps it. It asks a vault only where something may have
+// changed (see needs). All keys share the HSM's inventory. Failures are part of the observation, so it returns no
+// error.
 func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
-	seen := o.Look(ctx, p, rec)
+	last, used := o.cache.get(p.Key)
+	if used || last == nil {
+		last = &record.Observation{} // a step changed what was seen
+	}
+	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
+	seen.HSM = o.hsm(ctx, p.Key, o.Slow)
+	for _, v := range p.Vaults {
+		part := last.Vaults[v.URL]
+		switch o.needs(ctx, p, &rec, last, v.URL) {
+		case wholeLook:
+			part = o.look(ctx, v.Name, v.URL, p.Key, &rec)
+		case listingOnly:
+			part = o.list(ctx, v.Name, v.URL, p.Key, &rec, part)
+		case nothingNew:
+			part = o.confirmed(ctx, v.URL, part)
+		}
+		seen.Vaults[v.URL] = part
+	}
+	return o.keep(ctx, p, rec, seen)
+}
+
+// Refresh looks at some parts of a key again and keeps the rest of its observation. Without one it does what Observe
+// does.
+func (o *Observer) Refresh(ctx context.Context, p key.Policy, rec record.Record,
+	parts plan.Parts) *record.Observation {
+	last, used := o.cache.get(p.Key)
+	if used || last == nil {
+		return o.Observe(ctx, p, rec)
+	}
+	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
+	if parts.HSM {
+		seen.HSM = o.hsm(ctx, p.Key, downTime)
+	}
+	for _, id := range parts.IDs {
+		seen.HSM = o.under(ctx, seen.HSM, id, &rec)
+	}
+	o.refreshVaults(ctx, p, &rec, seen, parts)
+	return o.keep(ctx, p, rec, seen)
+}
+
+func (o *Observer) refreshVaults(ctx context.Context, p key.Policy, rec *record.Record, seen *record.Observation,
+	parts plan.Parts) {
+	each := func(urls []string, do func(url, name string) record.VaultSeen) {
+		for _, url := range urls {
+			if v, ok := p.Vault(url); ok {
+				seen.Vaults[url] = do(url, v.Name)
+			}
+		}
+	}
+	each(parts.Vaults, func(url, name string) record.VaultSeen { return o.look(ctx, name, url, p.Key, rec) })
+	each(parts.Listings, func(url, name string) record.VaultSeen {
+		return o.list(ctx, name, url, p.Key, rec, seen.Vaults[url])
+	})
+	each(parts.Newest, func(url, _ string) record.VaultSeen {
+		return o.askNewest(ctx, url, p.Key, rec, seen.Vaults[url])
+	})
+	each(parts.KEKs, func(url, _ string) record.VaultSeen { return o.withKEK(ctx, url, seen.Vaults[url]) })
+	each(parts.Clocks, func(url, _ string) record.VaultSeen { return o.withClock(ctx, url, seen.Vaults[url]) })
+}
+
+// keep stores the newest observation of a key.
+func (o *Observer) keep(ctx context.Context, p key.Policy, rec record.Record,
+	seen *record.Observation) *record.Observation {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return seen // cut short, by a person or because keyd stops: it says nothing of the vaults
+		return seen // a person or a shutdown cut the look short: it says nothing about the vaults
 	}
 	o.cache.put(p.Key, seen)
 	if o.Metrics != nil {
@@ -89,7 +168,7 @@ func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record)
 	return seen
 }
 
-// Survey observes for a person: it keeps nothing, and asks at once for what Observe asks for in turn.
+// Survey observes for a person: it keeps nothing, and asks at once for the facts that Observe asks for in turn.
 func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	for _, v := range p.Vaults {
 		o.cache.forgetPolicy(v.URL, p.Key)
@@ -97,46 +176,32 @@ func (o *Observer) Survey(ctx context.Context, p key.Policy, rec record.Record) 
 	return o.Look(ctx, p, rec)
 }
 
-// Look looks as Observe does, and keeps nothing.
+// Look looks at everything again, but keeps nothing.
 func (o *Observer) Look(ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
-	seen := &record.Observation{
-		At: o.now(), Revision: rec.Revision, Vaults: make(map[string]record.VaultSeen, len(p.Vaults)),
-	}
-	seen.HSM = o.hsm(ctx, p.Key)
+	seen := &record.Observation{At: o.now(), Vaults: make(map[string]record.VaultSeen, len(p.Vaults))}
+	seen.HSM = o.hsm(ctx, p.Key, 0)
 	for _, v := range p.Vaults {
-		c := o.Vaults(v.URL)
-		if c == nil {
-			err := fmt.Errorf("vault %s is not in the configuration", v.Name)
-			seen.Vaults[v.URL] = record.VaultSeen{Unconfigured: true, Err: err}
-			continue
-		}
-		seen.Vaults[v.URL] = o.vault(ctx, c, v.URL, p.Key, &rec)
+		o.cache.putVault(v.URL, nil)
+		seen.Vaults[v.URL] = o.look(ctx, v.Name, v.URL, p.Key, &rec)
 	}
 	return seen
 }
 
-// hsm is the key's part of the HSM's inventory.
-func (o *Observer) hsm(ctx context.Context, name string) (seen record.HSMSeen) {
-	all, err := o.HSM.Inventory(ctx)
-	if err != nil {
-		return record.HSMSeen{Err: err}
-	}
-	for _, x := range all {
-		if x.Label.Instance == o.Instance && key.SameName(x.Label.Key, name) {
-			seen.Objects = append(seen.Objects, x)
-		}
-	}
+// Last returns the newest observation of a key, nil before the first. The caller must not change it.
+func (o *Observer) Last(name string) *record.Observation {
+	seen, _ := o.cache.get(name)
 	return seen
 }
 
-// Last returns the newest observation of a key, nil before the first. It is not to be changed.
-func (o *Observer) Last(name string) *record.Observation { return o.cache.get(name) }
-
-// Use notes that a step was planned on the newest observation of a key. The step changes what was seen.
+// Use notes that keyd planned a step on the newest observation of a key. The step may change what was seen, so keyd
+// looks again, unless Learn records what came of it.
 func (o *Observer) Use(name string) { o.cache.use(name) }
 
-// Used reports whether a step was planned on the newest observation of a key.
-func (o *Observer) Used(name string) bool { return o.cache.isUsed(name) }
+// Used reports whether keyd planned a step on the newest observation of a key, and Learn has not recorded its result.
+func (o *Observer) Used(name string) bool {
+	_, used := o.cache.get(name)
+	return used
+}
 
 // Forget drops what metrics show of a key that keyd no longer manages.
 func (o *Observer) Forget(name string) {
@@ -148,3 +213,25 @@ func (o *Observer) Forget(name string) {
 
 // Drop forgets the newest observation of a key.
 func (o *Observer) Drop(name string) { o.cache.drop(name) }
+
+// Doubt makes the next step ask again for what the newest observation of a key did not find: it may be there now.
+func (o *Observer) Doubt(name string) {
+	last, used := o.cache.get(name)
+	if last == nil || used {
+		return
+	}
+	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
+	if seen.HSM.Err != nil {
+		seen.HSM.Begun = time.Time{}
+	}
+	for url, part := range seen.Vaults {
+		if part.Err != nil {
+			part.Begun = time.Time{}
+		}
+		if part.KEK.Err != nil {
+			part.KEK.At = time.Time{}
+		}
+		seen.Vaults[url] = part
+	}
+	o.cache.put(name, seen)
+}

@@ -4,38 +4,73 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// vault looks for one key in one vault.
-func (o *Observer) vault(ctx context.Context, c Vault, url, name string, rec *record.Record) record.VaultSeen {
+// look sees all that one vault shows of one key.
+func (o *Observer) look(ctx context.Context, nick, url, name string, rec *record.Record) record.VaultSeen {
+	return o.ask(ctx, nick, url, name, rec, look.all)
+}
+
+// list sees the complete listing of one key, and what that tells of the newest version: where it lists what keyd knew,
+// the newest is the one that it was.
+func (o *Observer) list(ctx context.Context, nick, url, name string, rec *record.Record,
+	last record.VaultSeen) record.VaultSeen {
+	return o.ask(ctx, nick, url, name, rec, func(l look, ctx context.Context) error { return l.listing(ctx, last) })
+}
+
+// askNewest asks for the newest version alone. An answer that contradicts the listing makes a new look.
+func (o *Observer) askNewest(ctx context.Context, url, name string, rec *record.Record,
+	last record.VaultSeen) record.VaultSeen {
+	return o.ask(ctx, "", url, name, rec, func(l look, ctx context.Context) error {
+		begun := l.now()
+		*l.seen = last
+		l.seen.Material, l.seen.Operations = maps.Clone(last.Material), maps.Clone(last.Operations)
+		if err := l.newest(ctx); err != nil {
+			return err
+		}
+		l.seen.NewestAt = begun
+		l.clock()
+		return nil
+	})
+}
+
+// ask asks one vault about one key.
+func (o *Observer) ask(ctx context.Context, nick, url, name string, rec *record.Record,
+	how func(look, context.Context) error) record.VaultSeen {
 	begun := o.now()
+	c := o.Vaults(url)
+	if c == nil {
+		return record.VaultSeen{Unconfigured: true, Err: fmt.Errorf("vault %s is not in the configuration", nick)}
+	}
 	if err := o.cache.downNow(url, begun); err != nil {
 		return record.VaultSeen{Begun: begun, Err: err}
 	}
-	look := look{o, c, url, name, rec, &record.VaultSeen{
-		Begun: begun, Material: map[string]key.Material{}, Operations: map[string][]key.Operation{},
-	}}
+	l := look{o, c, url, name, rec, &record.VaultSeen{Begun: begun, Revision: rec.Revision,
+		Material: map[string]key.Material{}, Operations: map[string][]key.Operation{}}}
 	within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
 	defer cancel()
-	if err := look.all(within); err != nil {
-		o.failed(ctx, url, look.seen, err)
+	if err := how(l, within); err != nil {
+		o.failed(ctx, url, begun, err)
 		return record.VaultSeen{Begun: begun, Err: err}
 	}
-	return *look.seen
+	return *l.seen
 }
 
 // failed has a vault that does not answer left alone for a while.
-func (o *Observer) failed(ctx context.Context, url string, seen *record.VaultSeen, err error) {
+func (o *Observer) failed(ctx context.Context, url string, begun time.Time, err error) {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return // whoever asked has gone; others may ask at once
+		return // the caller has gone; others may ask at once
 	}
 	if key.ClassOf(err) == key.Retry || errors.Is(err, context.DeadlineExceeded) {
-		took := min(o.now().Sub(seen.Begun), plan.LookTimeout) // the clock may have been turned
+		took := min(o.now().Sub(begun), plan.LookTimeout) // the clock may have been turned
 		o.cache.putDown(url, err, o.now().Add(max(downTime, 2*took)))
 	}
 }
@@ -54,25 +89,78 @@ func (l look) all(ctx context.Context) (err error) {
 	if seen.Versions, err = l.c.Versions(ctx, l.name); err != nil {
 		return err
 	}
-	if len(seen.Versions) == 0 {
-		seen.Deleted, err = l.c.Deleted(ctx, l.name)
-	} else {
-		err = l.newest(ctx)
-	}
-	if err != nil {
+	if err := l.head(ctx); err != nil {
 		return err
 	}
+	if err := l.rest(ctx); err != nil {
+		return err
+	}
+	l.slowFacts(ctx)
+	return nil
+}
+
+// listing is the listing alone, where it shows the versions that the last look showed.
+func (l look) listing(ctx context.Context, last record.VaultSeen) (err error) {
+	seen := l.seen
+	if seen.Versions, err = l.c.Versions(ctx, l.name); err != nil {
+		return err
+	}
+	known := last.Err == nil && !last.NewestAt.IsZero() && len(last.Versions) > 0
+	if known && sameVersions(seen.Versions, last.Versions) {
+		seen.Newest, seen.NewestAt = last.Newest, last.NewestAt
+		seen.Material, seen.Operations = maps.Clone(last.Material), maps.Clone(last.Operations)
+	} else if err := l.head(ctx); err != nil {
+		return err
+	}
+	seen.NativeRotation, seen.PolicyErr = last.NativeRotation, last.PolicyErr
+	return l.rest(ctx)
+}
+
+// head asks what callers without a version get.
+func (l look) head(ctx context.Context) (err error) {
+	l.seen.NewestAt = l.seen.Begun
+	if len(l.seen.Versions) == 0 {
+		l.seen.Deleted, err = l.c.Deleted(ctx, l.name)
+		return err
+	}
+	return l.newest(ctx)
+}
+
+// rest is what a look sees besides, at no cost where nothing is new.
+func (l look) rest(ctx context.Context) error {
+	seen := l.seen
 	if err := l.unknown(ctx); err != nil {
 		return err
 	}
-	if err := l.kek(ctx); err != nil {
-		return err
-	}
-	seen.Skew, seen.SkewSeen = l.c.ClockSkew()
+	l.clock()
+	*seen = l.withKEK(ctx, l.url, *seen)
 	empty := len(seen.Versions) == 0 && !seen.Deleted
 	seen.EmptySince = l.cache.emptySince(l.url, l.name, empty, seen.There(seen.Begun))
-	l.slowFacts(ctx)
 	return nil
+}
+
+// clock notes the vault's clock as its last answer told it.
+func (l look) clock() {
+	l.seen.Skew, l.seen.SkewSeen = l.c.ClockSkew()
+	l.seen.ClockAt = l.now()
+	if l.seen.SkewSeen {
+		l.cache.putAnswer(l.url, l.seen.ClockAt)
+	}
+}
+
+// sameVersions reports whether two listings are of the same versions, with the same attributes.
+func sameVersions(a, b []key.Version) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	by := make(map[string]key.Version, len(b))
+	for _, v := range b {
+		by[v.ID] = v
+	}
+	return !slices.ContainsFunc(a, func(v key.Version) bool {
+		was, listed := by[v.ID]
+		return !listed || !key.ItemOf(v).Same(key.ItemOf(was))
+	})
 }
 
 // newest asks for the versionless key, and refuses a view in which listing and newest contradict each other: one of
@@ -86,7 +174,7 @@ func (l look) newest(ctx context.Context) error {
 		return err
 	}
 	if newest.Material.State() == key.Unsupported && l.rec.Holds(l.url, newest.ID) {
-		// Else it would pass for one of which the vault does not show the material.
+		// Otherwise it would pass for a version whose material the vault does not show.
 		return fmt.Errorf("the newest version %s of %s is keyd's, and the vault shows it as a key of the type %.20q: "+
 			"keyd does not trust that answer, and looks again", newest.ID, l.name, newest.Kty)
 	}
@@ -108,8 +196,9 @@ func (l look) newest(ctx context.Context) error {
 	return nil
 }
 
-// placedBefore reports whether the newest version is what keyd placed last in the vault, and x what it placed there
-// earlier. Then the vault's clock was put back between the two, and the newest is the newest all the same.
+// placedBefore reports whether the newest version is the one that keyd placed last in the vault, and x one that it
+// placed there earlier. If so, the vault's clock was put back between the two, and the newest is the newest all the
+// same.
 func (l look) placedBefore(x, newest key.Version) bool {
 	last := l.rec.NewestIn(l.url)
 	if !last.Found() || newest.ID != last.Version && newest.Tags[key.TagAttempt] != string(last.Attempt) {
@@ -118,7 +207,7 @@ func (l look) placedBefore(x, newest key.Version) bool {
 	return l.rec.Earlier(l.url, x.ID, last)
 }
 
-// unknown fetches the material and the operations of the versions that the record does not know, newest first.
+// unknown fetches the material and operations of versions that the record does not have, newest first.
 func (l look) unknown(ctx context.Context) error {
 	unknown := l.rec.Foreign(l.url, l.seen.Versions)
 	sort.SliceStable(unknown, func(i, j int) bool { return unknown[i].Created.After(unknown[j].Created) })
@@ -135,7 +224,8 @@ func (l look) unknown(ctx context.Context) error {
 	return nil
 }
 
-// show has the vault show a version that the record does not know. Once it did, it is not asked again.
+// show gets from the vault a version that the record does not have. Once the vault has shown it, keyd does not ask
+// again.
 func (l look) show(ctx context.Context, v key.Version) (shown, error) {
 	if s, ok := l.cache.shownOf(l.url, v.ID); ok {
 		return s, nil
@@ -148,7 +238,7 @@ func (l look) show(ctx context.Context, v key.Version) (shown, error) {
 		return shown{}, err
 	}
 	if !full.Material.Known() {
-		return shown{material: full.Material}, nil // asked again at the next look
+		return shown{material: full.Material}, nil // the next look asks again
 	}
 	s := shown{full.Material, full.Operations}
 	l.cache.putShown(l.url, v.ID, s)

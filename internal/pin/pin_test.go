@@ -13,7 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/pin"
 )
 
-// in is a PIN file with this content and mode, as a file of its own or a credential.
+// in makes a PIN file with this content and mode, as an ordinary file or a credential.
 func in(t testing.TB, content string, mode os.FileMode, credential bool) pin.File {
 	t.Helper()
 	dir := t.TempDir()
@@ -129,13 +129,12 @@ func TestAFileThatIsNotTheHSMSidesAloneIsRefused(t *testing.T) {
 	}
 }
 
-// The remedy is run as it is told, with a sudo that changes nobody. The PIN is typed, so it
-// is in no argument.
+// The test runs the suggested command, with a sudo that changes no user. It types the PIN, so no argument has it.
 func TestTheSuggestedCommandWritesTheFile(t *testing.T) {
 	const typed = ` a "b' $HOME \n*`
 	dir := t.TempDir()
 	sudo := filepath.Join(dir, "sudo")
-	if err := os.WriteFile(sudo, []byte("#!/bin/sh\nexec \"$@\"\n"), 0o700); err != nil { //nolint:gosec // it is run
+	if err := os.WriteFile(sudo, []byte("#!/bin/sh\nexec \"$@\"\n"), 0o700); err != nil { //nolint:gosec // run as sudo
 		t.Fatal(err)
 	}
 	path := filepath.Join(dir, "it's a pin")
@@ -212,8 +211,8 @@ func TestASpaceAtAnEndIsHintedAt(t *testing.T) {
 	}
 }
 
-// Whatever is in the file, what is read is its content but for one newline, is UTF-8, and has
-// no byte below a space; and an error tells nothing of a PIN that is in the file.
+// Whatever is in the file, the result is its content without one newline, is UTF-8, and has no byte below a space; an
+// error reveals nothing of a PIN that is in the file.
 func FuzzFile(f *testing.F) {
 	const secret = "Zq9-s3cr3t"
 	for _, around := range [][2]string{{"", ""}, {"", "\n"}, {"", "\r\n"}, {"\ufeff", "\n"}, {"\n", ""}, {"", "\x00"},

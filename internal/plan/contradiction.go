@@ -7,7 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// contradiction holds the key when what is seen contradicts the record.
+// contradiction holds the key if what was seen contradicts the record.
 func contradiction(in Input) (Step, bool) {
 	if in.Seen.HSM.Err == nil {
 		if s, ok := in.unknownPair(); ok {
@@ -27,20 +27,24 @@ func contradiction(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// unknownPair holds when the HSM has a pair of the key that the record does not know, or has given up unwrapped.
+// unknownPair holds when the HSM has a pair of the key that the record does not know, or has given up unwrapped, or has
+// as a spare unwrapped.
 func (in Input) unknownPair() (Step, bool) {
 	for _, o := range in.Seen.HSM.Objects {
+		if s, ok := in.wrappedSpare(o); ok {
+			return s, true
+		}
 		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
-			return in.hold(key.HoldRecordBehind, "", "the HSM has %s under CKA_ID %s, which the record of %s does not "+
-				"know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
+			return in.holdFor(o.ID, key.HoldRecordBehind, "the HSM has %s under CKA_ID %s, which the record of %s "+
+				"does not know: the state directory was lost or is an old copy. Look with: keyd adopt %s",
 				o.Label, o.ID, in.Policy.Key, in.Policy.Key)
 		}
 	}
 	return Step{}, false
 }
 
-// missingPair holds when the HSM lacks a pair, or shows it altered: a token that was wiped or exchanged works like a
-// healthy one.
+// missingPair holds the key if the HSM lacks a pair or shows it altered: a token that was wiped or exchanged works
+// like a healthy one.
 func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 	name := in.Policy.Key
 	byID := map[key.ID]key.Object{}
@@ -49,16 +53,20 @@ func (in Input) missingPair(pairs []record.Pair) (Step, bool) {
 	}
 	for _, pair := range pairs {
 		o, there := byID[pair.ID]
+		what := "generation"
+		if pair.Spare {
+			what = "spare generation"
+		}
 		switch {
 		case !there:
-			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is not in the HSM: the token "+
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "%s %d of %s (CKA_ID %s) is not in the HSM: the token "+
 				"was wiped, exchanged, or the pair removed. Put it back, then: keyd resume %s --reason …; if it is "+
 				"gone for good: keyd adopt %s",
-				pair.Generation, name, pair.ID, name, name)
+				what, pair.Generation, name, pair.ID, name, name)
 		case !o.Complete || o.Material.Matches(pair.Fingerprint) != key.MatchYes:
-			return in.hold(key.HoldObjectMissing, "", "generation %d of %s (CKA_ID %s) is in the HSM, but is not the "+
+			return in.holdFor(pair.ID, key.HoldObjectMissing, "%s %d of %s (CKA_ID %s) is in the HSM, but is not the "+
 				"pair that was pinned (%s): %s. Put it back, then: keyd resume %s --reason …",
-				pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
+				what, pair.Generation, name, pair.ID, pair.Fingerprint.Short(), o.Problem, name)
 		}
 	}
 	return Step{}, false
@@ -75,7 +83,7 @@ func (in Input) deleted(v visible) (Step, bool) {
 		name, v.Name, v.AzScope(), name, name)
 }
 
-// missingVersion holds when a complete listing lacks what the record has there.
+// missingVersion holds the key if a complete listing lacks a version that the record has there.
 func (in Input) missingVersion(v visible) (Step, bool) {
 	at := v.seen.Missing(in.Record, v.Vault)
 	if !at.Found() {
@@ -86,8 +94,8 @@ func (in Input) missingVersion(v visible) (Step, bool) {
 		v.Name, at.Version, in.Policy.Key, at.Generation.Number, in.Policy.Key)
 }
 
-// stranger holds for versions that nobody of ours made: a name that was taken before the first import, a newest version
-// that is foreign, or one that carries our tags and is in no record.
+// stranger holds the key for versions that are in no record: a name that was taken before the first import, a foreign
+// newest version, or a version with this instance's tags.
 func (in Input) stranger(v visible) (Step, bool) {
 	name := in.Policy.Key
 	foreign := in.Record.Foreign(v.URL, v.seen.Versions)
@@ -102,14 +110,29 @@ func (in Input) stranger(v visible) (Step, bool) {
 		return Step{}, false
 	}
 	if !in.Record.NewestIn(v.URL).Found() {
-		return in.hold(key.HoldNameTaken, v.URL, "the name %s in vault %s already holds %d versions that keyd did not "+
-			"make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
-			name, v.Name, len(foreign), foreign[0].ID, name)
+		return in.hold(
+			key.HoldNameTaken,
+			v.URL,
+			"the name %s in vault %s already holds %d versions that keyd did not "+
+				"make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
+			name,
+			v.Name,
+			len(foreign),
+			foreign[0].ID,
+			name,
+		)
 	}
 	if slices.ContainsFunc(foreign, func(x key.Version) bool { return x.ID == v.seen.Newest }) {
-		return in.hold(key.HoldForeign, v.URL, "the newest version of %s in vault %s, %s, is not keyd's: versionless "+
-			"consumers follow it. Find out who made it; to import over it: keyd adopt %s",
-			name, v.Name, v.seen.Newest, name)
+		return in.hold(
+			key.HoldForeign,
+			v.URL,
+			"the newest version of %s in vault %s, %s, is not keyd's: versionless "+
+				"consumers follow it. Find out who made it; to import over it: keyd adopt %s",
+			name,
+			v.Name,
+			v.seen.Newest,
+			name,
+		)
 	}
 	return Step{}, false
 }

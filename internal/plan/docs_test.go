@@ -15,8 +15,8 @@ var update = flag.Bool("update", false, "write docs/rules.md instead of comparin
 
 const rulesPage = "../../docs/rules.md"
 
-// docs/rules.md is written from the rules and their examples, so that it cannot say anything else than they do.
-func TestThePageOfTheRulesIsWrittenFromTheRulesAndTheirExamples(t *testing.T) {
+// docs/rules.md is written from the rules and their examples, so that it cannot say anything else.
+func TestTheRulesPageIsWrittenFromTheRulesAndTheirExamples(t *testing.T) {
 	want := page(t)
 	if *update {
 		if err := os.WriteFile(rulesPage, []byte(want), 0o644); err != nil {
@@ -66,7 +66,7 @@ func writeExamples(b *strings.Builder, c chapter) {
 	b.WriteString("\n")
 }
 
-// outcome is the step, and the rule where another one decides.
+// outcome is the step, and the rule that decides if it is another one.
 func outcome(c chapter, w *want) string {
 	text := "**" + string(w.kind) + "**"
 	if w.number > 0 {
@@ -91,7 +91,7 @@ func outcome(c chapter, w *want) string {
 	return text
 }
 
-// wrapped breaks a paragraph at 120 columns.
+// wrapped wraps a paragraph at 120 columns.
 func wrapped(text, first, then string) string {
 	var b strings.Builder
 	line, width := first, utf8.RuneCountInString(first)

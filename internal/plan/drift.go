@@ -19,12 +19,12 @@ const (
 	DriftForeign        DriftKind = "foreign-version"
 	DriftDeleted        DriftKind = "key-deleted"
 	DriftNewestDisabled DriftKind = "newest-disabled"
-	DriftDisabled       DriftKind = "version-disabled" // an older one, and not by keyd
+	DriftDisabled       DriftKind = "version-disabled" // an older one, which keyd did not disable
 	DriftMissing        DriftKind = "versions-missing"
 	DriftOperations     DriftKind = "operations-changed"
 	DriftExpiring       DriftKind = "version-expiring" // the newest, soon or already
-	DriftExpiry         DriftKind = "expiry-changed"   // not the date that keyd gave
-	DriftNotYetValid    DriftKind = "not-yet-valid"    // keyd gives no such date
+	DriftExpiry         DriftKind = "expiry-changed"   // the date is not the one that keyd set
+	DriftNotYetValid    DriftKind = "not-yet-valid"    // keyd never sets such a date
 	DriftNativeRotation DriftKind = "native-rotation"
 	DriftUnprotected    DriftKind = "no-purge-protection"
 	DriftHSMMissing     DriftKind = "hsm-object-missing"
@@ -34,8 +34,7 @@ const (
 	DriftNearLimit      DriftKind = "versions-near-limit"
 )
 
-// Drift is one difference between what was seen and what keyd recorded, which
-// keyd tells and does not repair.
+// Drift is one difference between what was seen and what keyd recorded. keyd reports it and does not repair it.
 type Drift struct {
 	Kind   DriftKind
 	Vault  key.Vault // zero: the HSM
@@ -43,7 +42,7 @@ type Drift struct {
 	Remedy string
 }
 
-// Drifts compares one observation with the record: no call is made for it.
+// Drifts compares one observation with the record. It makes no call.
 func Drifts(in Input) (out []Drift) {
 	if s, ok := in.missingPair(in.pairsThen()); ok && in.Seen.HSM.Err == nil {
 		out = append(out, Drift{Kind: DriftHSMMissing, Text: s.Why,
@@ -59,12 +58,12 @@ func Drifts(in Input) (out []Drift) {
 	return out
 }
 
-// pairsThen is the pairs that were pinned when keyd looked.
+// pairsThen is the pairs that were pinned when the HSM's inventory was read.
 func (in Input) pairsThen() []record.Pair {
-	return slices.DeleteFunc(in.Record.Pairs(), func(p record.Pair) bool { return p.Pinned.After(in.Seen.At) })
+	return slices.DeleteFunc(in.Record.Pairs(), func(p record.Pair) bool { return p.Pinned.After(in.Seen.HSM.Begun) })
 }
 
-// drifter collects what drifts in one vault.
+// drifter collects the drift in one vault.
 type drifter struct {
 	Input
 	v   visible
@@ -75,7 +74,7 @@ func (d drifter) add(kind DriftKind, remedy, format string, args ...any) {
 	*d.out = append(*d.out, Drift{kind, d.v.Vault, fmt.Sprintf(format, args...), remedy})
 }
 
-// versions is what concerns the key in the vault as a whole.
+// versions adds what concerns the key in the vault as a whole.
 func (d drifter) versions() {
 	name := d.Policy.Key
 	if d.v.seen.Deleted {
@@ -111,17 +110,17 @@ func (d drifter) versions() {
 	if d.v.seen.NativeRotation {
 		d.add(DriftNativeRotation, fmt.Sprintf("az keyvault key rotation-policy update %s --name %s --value "+
 			"'{\"lifetimeActions\":[]}'", d.v.AzScope(), name),
-			"%s has a rotation policy of vault %s's own, which cannot rotate imported material and would make other: "+
-				"remove it", name, d.v.Name)
+			"%s has a rotation policy of its own in vault %s, which cannot rotate imported material and would make "+
+				"other material: remove it", name, d.v.Name)
 	}
 	if limit := d.v.Kind.MaxVersions(); limit > 0 && len(d.v.seen.Versions) >= limit-5 {
 		d.add(DriftNearLimit, "give the key a new name in the configuration and repoint its consumers",
-			"vault %s holds %d versions of %s, takes at most 100, and keyd begins no rotation from %d on",
+			"vault %s holds %d versions of %s, allows at most 100, and keyd begins no rotation at %d or more",
 			d.v.Name, len(d.v.seen.Versions), name, limit)
 	}
 }
 
-// placed is what was changed of the versions that keyd has imported.
+// placed adds what somebody changed in the versions that keyd imported.
 func (d drifter) placed() {
 	ours := d.Record.Versions(d.v.URL)
 	var disabled, operations, expiry []string
@@ -131,10 +130,9 @@ func (d drifter) placed() {
 		if !at.Found() {
 			continue
 		}
-		// A compromised version may be disabled by those who answer for it, and keyd may
-		// just be disabling one.
+		// The people responsible may disable a compromised version, and keyd may be disabling one right now.
 		begun := at.State == key.Disabling && mayBeDisabling(d.v, *at.Placement)
-		if !x.Enabled && at.State != key.Disabled && !begun && x.ID != d.v.seen.Newest &&
+		if !x.Enabled && slices.Contains(at.Enabled(), x.ID) && !begun && x.ID != d.v.seen.Newest &&
 			at.Generation.Compromised.IsZero() {
 			disabled = append(disabled, x.ID)
 		}
@@ -152,7 +150,7 @@ func (d drifter) placed() {
 	}
 	if len(disabled) > 0 {
 		d.add(DriftDisabled, enable(d.v.Vault, d.Policy.Key, disabled[0]),
-			"%s in vault %s: somebody else than keyd disabled %s; what is encrypted under it cannot be read",
+			"%s in vault %s: somebody other than keyd disabled %s; what is encrypted under it cannot be read",
 			d.Policy.Key, d.v.Name, strings.Join(disabled, ", "))
 	}
 	if len(expiry) > 0 {
@@ -166,7 +164,7 @@ func (d drifter) placed() {
 		d.add(DriftNotYetValid, fmt.Sprintf("find out who set it, then: az keyvault key set-attributes %s --name %s "+
 			"--version %s "+
 			"--not-before 2020-01-01T00:00:00Z", d.v.AzScope(), d.Policy.Key, x.ID),
-			"%s in vault %s: version %s has a date from which on it is valid (nbf), which keyd never sets: nobody can "+
+			"%s in vault %s: version %s has a start date (nbf), which keyd never sets: nobody can "+
 				"wrap with it before %s",
 			d.Policy.Key, d.v.Name, x.ID, date(x.NotBefore))
 	}
@@ -178,7 +176,7 @@ func (d drifter) placed() {
 	}
 }
 
-// kek is what became of the vault's key exchange key.
+// kek adds what became of the vault's KEK.
 func (d drifter) kek() {
 	kek, newer := d.v.seen.KEK, d.v.seen.Newer
 	if newer.Print != "" && newer.Err != nil && key.ClassOf(newer.Err) == key.Refused {
@@ -230,7 +228,7 @@ func enable(v key.Vault, name, version string) string {
 		"--enabled true", v.AzScope(), name, version)
 }
 
-// ProtectCommand is how purge protection of a vault is switched on.
+// ProtectCommand returns the command that turns on a vault's purge protection.
 func ProtectCommand(v key.Vault) string {
 	if v.Kind == key.ManagedHSM {
 		return fmt.Sprintf("az keyvault update-hsm %s --enable-purge-protection true", v.AzScope())

@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// budgetSpan is the time over which a policy's budget counts.
+// budgetSpan is the time to which a policy's budget applies.
 const budgetSpan = 24 * time.Hour
 
 // Trigger is why a rotation is due.
@@ -19,11 +19,13 @@ type Trigger struct {
 	Requester  string
 	Requests   []key.ID
 	Without    []string // vault URLs
-	Scheduled  bool     // no person asked for it
+	Scheduled  bool     // nobody asked for it
 	Compromise bool
 }
 
-// rotationDue begins a new generation when one is due and nothing is on its way.
+// rotationDue begins a new generation when one is due and nothing is on its way: the next spare, if there is one. A
+// spare whose pair is still being made becomes one, too: nothing is made twice. keyd promotes a spare only while the
+// HSM can be seen: the rule contradiction, which comes first, then knows that the spare is whole and was never wrapped.
 func rotationDue(in Input) (Step, bool) {
 	t, due, _ := Due(in)
 	if !due {
@@ -32,11 +34,17 @@ func rotationDue(in Input) (Step, bool) {
 	if why, again := in.obstacle(t); why != "" {
 		return Step{Kind: Wait, Why: why, Until: again}, true
 	}
+	if s := in.Record.NextSpare(in.Policy); s != nil {
+		if err := in.Seen.HSM.Err; err != nil {
+			return in.wait(s.Number, "", "the HSM cannot be used: %v", err), true
+		}
+		return Step{Kind: Promote, Generation: s.Number, Why: t.Reason, Trigger: t}, true
+	}
 	return Step{Kind: Reserve, Generation: in.Record.NextNumber(), Why: t.Reason, Trigger: t}, true
 }
 
-// Due says whether a rotation is due now, and otherwise when it will be by the schedule (zero: never by itself). It
-// does not need an observation.
+// Due reports whether a rotation is due now, and otherwise when the schedule makes one due (zero: never). It needs no
+// observation.
 func Due(in Input) (t Trigger, due bool, next time.Time) {
 	if t, ok := requested(in.Record); ok {
 		return t, true, in.Now
@@ -51,8 +59,8 @@ func Due(in Input) (t Trigger, due bool, next time.Time) {
 	return Trigger{Reason: "schedule " + in.Policy.ScheduleText, Requester: "schedule", Scheduled: true}, true, at
 }
 
-// requested joins the first pending request, that of a compromise before others, and those that leave out the same
-// vaults into one trigger.
+// requested merges the first pending request and those that leave out the same vaults into one trigger. A request
+// because of a compromise comes before others.
 func requested(r *record.Record) (t Trigger, ok bool) {
 	if len(r.Requests) == 0 {
 		return Trigger{}, false
@@ -74,9 +82,8 @@ func requested(r *record.Record) (t Trigger, ok bool) {
 	return t, true
 }
 
-// NextRotation is when the schedule makes a rotation due, which may be past; zero
-// for a key without a schedule, or whose schedule never fires again. A key
-// without a generation is due at once.
+// NextRotation is when the schedule makes a rotation due, which may be in the past. It is zero for a key without a
+// schedule, and for one whose schedule never fires again. A key without a generation is due at once.
 func NextRotation(now time.Time, p key.Policy, r *record.Record) time.Time {
 	if p.Retained {
 		return time.Time{}
@@ -102,8 +109,7 @@ func NextRotation(now time.Time, p key.Policy, r *record.Record) time.Time {
 	return at
 }
 
-// insideWindow moves a firing whose window is over to the first one whose window
-// is not.
+// insideWindow moves a firing whose window is over to the next one whose window is not.
 func insideWindow(now time.Time, p key.Policy, at time.Time) time.Time {
 	if at.IsZero() || at.Add(spread(p)+p.Window).After(now) {
 		return at
@@ -119,7 +125,7 @@ func spread(p key.Policy) time.Duration {
 	return time.Duration(Share(p.Key, uint64(p.Spread)))
 }
 
-// Share is a key's own fixed number in [0, n), 0 for n = 0. It spreads over time what many keys do alike.
+// Share is a key's own fixed number in [0, n), 0 for n = 0. It spreads over time what many keys would do at once.
 func Share(name string, n uint64) uint64 {
 	if n == 0 {
 		return 0
@@ -129,7 +135,7 @@ func Share(name string, n uint64) uint64 {
 	return h.Sum64() % n
 }
 
-// obstacle says why a rotation that is due may not be reserved yet, and when to look again.
+// obstacle says why keyd may not reserve a due rotation yet, and when to look again.
 func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 	if !t.Compromise {
 		if at, spent := BudgetSpent(in.Now, in.Policy, in.Record); spent {
@@ -155,12 +161,13 @@ func (in Input) obstacle(t Trigger) (why string, again time.Time) {
 		}
 	}
 	if t.Scheduled && len(away) == len(in.Policy.Vaults) {
-		return "nothing begins by the schedule before a vault can be seen: " + joined(away), in.Now.Add(pollWait)
+		return "no scheduled rotation begins before keyd can see a vault: " + joined(away), in.Now.Add(pollWait)
 	}
 	return "", time.Time{}
 }
 
-// BudgetSpent reports whether the policy's budget of the last day is used up, and when the first of it comes back.
+// BudgetSpent reports whether the policy's budget for the last day is used up, and when the first part of it becomes
+// free.
 func BudgetSpent(now time.Time, p key.Policy, r *record.Record) (again time.Time, spent bool) {
 	if p.Budget <= 0 {
 		return time.Time{}, false

@@ -5,8 +5,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// ownVersions settles what the listings tell of keyd's own attempts: a version is keyd's by its attempt tag or its
-// modulus, or there certainly is none.
+// ownVersions resolves keyd's own attempts from the listings: a version is keyd's by its attempt tag or its modulus,
+// or certainly does not exist.
 func ownVersions(in Input) (Step, bool) {
 	for _, v := range in.vaults() {
 		for _, x := range in.Record.Foreign(v.URL, v.seen.Versions) {
@@ -21,43 +21,44 @@ func ownVersions(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// claim finds the placement to which a version belongs that the record does not know.
+// claim finds the placement to which a version belongs that the record does not know. A tag alone says which attempt it
+// was, and speaks for no other.
 func (in Input) claim(v visible, x key.Version) (Step, bool) {
 	g, byMaterial := in.Record.Owner(v.seen.Material[x.ID].Fingerprint(), x)
 	if g == nil {
 		return Step{}, false
 	}
 	step := Step{Generation: g.Number, Vault: v.URL, Version: x.ID}
-	p := g.In(v.URL)
-	if p == nil {
-		// Only what was given up: it landed after all, or is there again.
-		p = g.VoidIn(v.URL, x.ID, key.ID(x.Tags[key.TagAttempt]))
+	p := g.Awaits(v.URL, x)
+	if byMaterial {
+		if p = g.In(v.URL); p == nil {
+			// Only what was given up: it landed after all, or is there again.
+			p = g.VoidIn(v.URL, x.ID, key.ID(x.Tags[key.TagAttempt]))
+		}
 	}
 	switch {
 	case p == nil:
 		return Step{}, false
 	case p.Version == "" || p.State == key.Void:
 		step.Kind, step.Why = Land, "the listing shows the import"
-	case byMaterial:
-		step.Kind, step.Why = Alias, "the listing shows the same material again, as version "+x.ID
 	default:
-		return Step{}, false
+		step.Kind, step.Why = Alias, "the listing shows the same material again, as version "+x.ID
 	}
 	step.Attempt = p.Attempt
 	return step, true
 }
 
-// void gives an attempt up when a complete listing that began after its deadline and the vault's settle time does not
+// void gives up an attempt if a complete listing that began after its deadline and the vault's settle time does not
 // show it.
 func (in Input) void(v visible) (Step, bool) {
 	if v.seen.Deleted {
-		return Step{}, false // a deleted key lists nothing, whatever it holds
+		return Step{}, false // a deleted key's listing is empty, whatever the key holds
 	}
 	if v.seen.Missing(in.Record, v.Vault).Found() {
-		return Step{}, false // nor is this listing complete: it may be of when the key was deleted
+		return Step{}, false // this listing is not complete either: it may date from when the key was deleted
 	}
 	for _, at := range in.Record.Open(v.URL) {
-		if v.seen.Settled(v.Vault, *at.Placement) {
+		if v.seen.SettleTimeOver(v.Vault, *at.Placement) {
 			return Step{Kind: Void, Generation: at.Generation.Number, Vault: v.URL, Attempt: at.Attempt,
 				Why: "a complete listing after deadline and settle time does not show it"}, true
 		}
@@ -65,12 +66,12 @@ func (in Input) void(v visible) (Step, bool) {
 	return Step{}, false
 }
 
-// madeByUs reports whether this instance made a version that the record does not know: by material that the record or
+// madeByUs reports whether this instance made a version that the record does not have: by material that the record or
 // the HSM has, or by its tags.
 func (in Input) madeByUs(seen record.VaultSeen, x key.Version) bool {
 	material := seen.Material[x.ID]
 	if g, _ := in.Record.Owner(material.Fingerprint(), x); g != nil {
-		// It has no placement here, or one that another material under the same tag has settled.
+		// The version has no placement here, or one that other material under the same tag has resolved.
 		return material.Matches(g.Fingerprint) == key.MatchYes
 	}
 	for _, o := range in.Seen.HSM.Objects {

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
 // pair gets the current generation its pair: generate, look, pin or abandon.
@@ -15,14 +16,20 @@ func pair(in Input) (Step, bool) {
 	if err := in.Seen.HSM.Err; err != nil {
 		return in.wait(g.Number, "", "the HSM cannot be used: %v", err), true
 	}
+	return in.makePair(g), true
+}
+
+// makePair is the next step on the way of a generation or a spare to its pair.
+func (in Input) makePair(g *record.Generation) Step {
 	under := in.under(g.ID)
 	step := Step{Generation: g.Number, ID: g.ID}
 	switch {
 	case slices.ContainsFunc(under, func(o key.Object) bool { return !o.Label.Pending }):
-		return in.hold(key.HoldRecordBehind, "", "generation %d of %s (CKA_ID %s) was wrapped for a vault, and the "+
-			"record does not know that it was made: the state directory was lost or is an old copy. "+
+		s, _ := in.holdFor(g.ID, key.HoldRecordBehind, "generation %d of %s (CKA_ID %s) was wrapped for a vault, and "+
+			"the record does not know that it was made: the state directory was lost or is an old copy. "+
 			"Look with: keyd adopt %s",
 			g.Number, in.Policy.Key, g.ID, in.Policy.Key)
+		return s
 	case len(under) == 0 && g.GenerateBegun.IsZero():
 		step.Kind, step.Why = Generate, "reserved"
 	case len(under) == 0:
@@ -34,7 +41,7 @@ func pair(in Input) (Step, bool) {
 	default:
 		step.Kind, step.Why = Pin, "the pair is whole"
 	}
-	return step, true
+	return step
 }
 
 // under lists what the HSM shows under a CKA_ID.
@@ -47,28 +54,29 @@ func (in Input) under(id key.ID) (objects []key.Object) {
 	return objects
 }
 
-// leftUnder reports whether the HSM shows something under an abandoned id that may be destroyed.
+// leftUnder reports whether the HSM shows something under an abandoned id that was never wrapped, by its label.
 func (in Input) leftUnder(id key.ID) bool {
 	return slices.ContainsFunc(in.under(id), func(o key.Object) bool { return o.Label.Pending })
 }
 
 // leftover destroys what an earlier try left, so that tries that fail do not fill the HSM. keyd asks once an HSM that
-// does not let go of it: the pair is needed all the same.
+// does not let go of it: the pair is needed all the same. Discarded spares come later: after a compromise the new pair
+// is urgent, and they are few.
 func leftover(in Input) (Step, bool) {
 	g := in.Record.Current()
 	if in.Seen.HSM.Err != nil || g == nil || g.Fingerprint != "" || !g.GenerateBegun.IsZero() ||
 		len(in.under(g.ID)) > 0 {
-		return Step{}, false // nothing is about to be made
+		return Step{}, false // keyd is not about to make a pair
 	}
 	for _, a := range in.Record.Abandoned {
-		if a.DestroyBegun.IsZero() && in.leftUnder(a.ID) {
+		if a.Fingerprint == "" && a.DestroyBegun.IsZero() && in.leftUnder(a.ID) {
 			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
 		}
 	}
 	return Step{}, false
 }
 
-// finished ends the current generation when it is active everywhere it should be.
+// finished ends the current generation if it is active in every vault where it should be.
 func finished(in Input) (Step, bool) {
 	g := in.Record.Current()
 	if g == nil || g.Fingerprint == "" || !g.Everywhere(in.Policy) {
@@ -77,14 +85,14 @@ func finished(in Input) (Step, bool) {
 	return Step{Kind: Finish, Generation: g.Number, Why: "active in every vault"}, true
 }
 
-// abandonedID destroys what turned up under an abandoned id, and brings to its end in the audit a destruction that a
+// abandonedID destroys what appeared under an abandoned id, and completes the audit entries of a destruction that a
 // crash cut short.
 func abandonedID(in Input) (Step, bool) {
 	if in.Seen.HSM.Err != nil {
 		return Step{}, false
 	}
 	for _, a := range in.Record.Abandoned {
-		if in.leftUnder(a.ID) || !a.DestroyBegun.IsZero() {
+		if in.mayDestroy(a) || !a.DestroyBegun.IsZero() {
 			return Step{Kind: Sweep, ID: a.ID, Generation: a.Generation, Why: a.Reason}, true
 		}
 	}

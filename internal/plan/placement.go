@@ -9,8 +9,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// placement brings one vault after the other up to date. A vault that cannot be seen is left for later; one that can
-// is finished before the next is touched.
+// placement brings one vault after the other up to date. It leaves a vault that cannot be seen for later, and
+// finishes one that can before it touches the next.
 func placement(in Input) (Step, bool) {
 	g := in.Record.Current()
 	var away []string
@@ -40,7 +40,7 @@ func placement(in Input) (Step, bool) {
 
 // inVault is the next step in one vault that can be seen.
 func (in Input) inVault(v visible) (Step, bool) {
-	if s, ok := in.unsettled(v); ok {
+	if s, ok := in.unresolved(v); ok {
 		return s, true
 	}
 	if g := in.Record.Missing(in.Policy, v.URL); g != nil {
@@ -49,9 +49,9 @@ func (in Input) inVault(v visible) (Step, bool) {
 	return in.repair(v)
 }
 
-// unsettled waits for an ambiguous import and proves an unproven one.
-func (in Input) unsettled(v visible) (Step, bool) {
-	at := in.Record.Unsettled(v.URL)
+// unresolved waits for an ambiguous import and proves an unproven one.
+func (in Input) unresolved(v visible) (Step, bool) {
+	at := in.Record.Unresolved(v.URL)
 	switch {
 	case !at.Found():
 		return Step{}, false
@@ -59,10 +59,10 @@ func (in Input) unsettled(v visible) (Step, bool) {
 		return prove(at), true
 	}
 	settled := at.Deadline.Add(v.Kind.SettleTime())
-	s := in.wait(at.Generation.Number, v.URL, "keyd does not know yet whether vault %s took the import; it knows at %s",
-		v.Name, clock(settled))
+	s := in.wait(at.Generation.Number, v.URL,
+		"keyd does not know yet whether vault %s took the import; it will know at %s", v.Name, clock(settled))
 	s.Attempt, s.Until = at.Attempt, in.Now.Add(pollSoon)
-	if v.seen.Begun.Before(settled) { // else the vault's clock is behind, and looking again at once does not help
+	if v.seen.Begun.Before(settled) { // otherwise the vault's clock is behind, and looking again at once does not help
 		s.Until = earlier(settled, s.Until)
 	}
 	return s, true
@@ -98,7 +98,7 @@ func (in Input) importMissing(v visible, g *record.Generation) (Step, bool) {
 	return in.importInto(v, g, cause, "the vault does not have the generation"), true
 }
 
-// unready says why a generation may not be placed in any vault yet.
+// unready says why keyd may not place a generation in any vault yet.
 func (in Input) unready(g *record.Generation) (Step, bool) {
 	var whys []string
 	for _, v := range in.Policy.Vaults {
@@ -119,7 +119,7 @@ func (in Input) unready(g *record.Generation) (Step, bool) {
 		"one out): %s", joined(whys)), true
 }
 
-// importInto is the import of a generation into a vault, or what must come before it.
+// importInto is the import of a generation into a vault, or the step that must come first.
 func (in Input) importInto(v visible, g *record.Generation, cause key.Cause, why string) Step {
 	switch {
 	case in.Seen.HSM.Err != nil:
@@ -130,7 +130,7 @@ func (in Input) importInto(v visible, g *record.Generation, cause key.Cause, why
 	return Step{Kind: Import, Generation: g.Number, Vault: v.URL, Cause: cause, Why: why}
 }
 
-// repair makes the intended generation newest again in a vault whose newest version is known but is another: an import
+// repair makes the intended generation newest again in a vault whose newest version is a known other one: an import
 // that landed late, or a foreign version over which the operator lets keyd import.
 func (in Input) repair(v visible) (Step, bool) {
 	last := in.Record.NewestIn(v.URL)
@@ -144,18 +144,19 @@ func (in Input) repair(v visible) (Step, bool) {
 		return Step{}, false
 	}
 	if v.seen.AnyRecent(in.Record, v.Vault) {
-		return Step{}, false // the answer may be stale
+		return in.wait(last.Generation.Number, v.URL, "vault %s shows %s as its newest version of %s, which may be a "+
+			"stale answer", v.Name, v.seen.Newest, in.Policy.Key), true
 	}
 	return in.importInto(v, last.Generation, key.CauseRepair,
 		"the vault's newest version "+v.seen.Newest+" is not the intended generation"), true
 }
 
-// recovering waits for a Managed HSM that may not show yet what was recovered in it. It is the last rule: what else is
-// to be done goes on meanwhile.
+// recovering waits for a Managed HSM that may not show yet what was recovered in it. It is the last rule: all other
+// work goes on meanwhile.
 func recovering(in Input) (Step, bool) {
 	g := in.Record.Current()
 	for _, v := range in.vaults() {
-		if g != nil && g.LeavesOut(in.Policy, v.URL) || in.Record.Unsettled(v.URL).Found() {
+		if g != nil && g.LeavesOut(in.Policy, v.URL) || in.Record.Unresolved(v.URL).Found() {
 			continue
 		}
 		if missing := in.Record.Missing(in.Policy, v.URL); missing != nil {
@@ -167,9 +168,9 @@ func recovering(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// mayBeHidden waits before keyd trusts a Managed HSM that shows nothing, where ever a hold was lifted: the key may have
-// been recovered in it, and not all regions show that at once. No record tells what a lost state had there. A vault
-// that the configuration just got has nothing to hide.
+// mayBeHidden reports whether a Managed HSM that shows nothing may still hold the key. Once a hold was lifted,
+// somebody may have recovered the key there, and not all regions show that at once. If the state was lost, no record
+// says what was there. A vault that is new in the configuration has nothing to hide.
 func (in Input) mayBeHidden(v visible, g *record.Generation) (Step, bool) {
 	had := slices.ContainsFunc(in.Record.Vaults, func(had key.Vault) bool { return had.URL == v.URL })
 	if v.Kind != key.ManagedHSM || !had || in.Record.HoldLifted.IsZero() || v.seen.EmptySince.IsZero() {
@@ -185,6 +186,6 @@ func (in Input) mayBeHidden(v visible, g *record.Generation) (Step, bool) {
 }
 
 func tooMany(v key.Vault, seen record.VaultSeen) string {
-	return fmt.Sprintf("vault %s holds %d versions of the key and takes at most 100: give the key a new name in the "+
+	return fmt.Sprintf("vault %s holds %d versions of the key and allows at most 100: give the key a new name in the "+
 		"configuration and repoint its consumers", v.Name, len(seen.Versions))
 }

@@ -10,18 +10,18 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Input is all that a rule knows. No rule changes it.
+// Input is everything that a rule knows. No rule changes it.
 type Input struct {
 	Now    time.Time // by the local clock
 	Policy key.Policy
 	Record *record.Record
-	Seen   *record.Observation // nil: the key was not looked at yet
+	Seen   *record.Observation // nil: keyd has not looked at the key yet
 }
 
-// Rule is one of the rules. Ask returns the step that it asks for; ok is false when it has nothing to say.
+// Rule is one of the rules. Ask returns the step that the rule decides on; ok is false if it has nothing to say.
 type Rule struct {
 	Name string
-	Says string // what it is for, in one sentence
+	Says string // what the rule does, in one sentence
 	Ask  func(Input) (s Step, ok bool)
 }
 
@@ -35,16 +35,19 @@ func Rules() []Rule {
 		{"own-versions", "keyd records a version that belongs to one of its own attempts. An attempt is void only " +
 			"after a complete listing that began after its deadline and the vault's settle time.", ownVersions},
 		{"contradiction", "keyd holds the key when what it sees contradicts the record.", contradiction},
-		{"refutation", "After a refuted proof keyd makes the previous good generation the newest again, in that " +
+		{"refutation", "After a refuted proof keyd makes the last good generation the newest again, in that " +
 			"vault only. Then it holds the key.", refutation},
 		{"leftover", "keyd destroys what an earlier try left in the HSM before it makes the next pair.", leftover},
 		{"pair", "The generation under way gets its pair: generate once, read back, pin, or give the id up.", pair},
 		{"placement", "Each vault gets what it lacks, one vault after the other. The next one follows after the " +
 			"proof in the one before.", placement},
 		{"finished", "A generation that is active in every vault is finished.", finished},
-		{"due", "A rotation that is requested, or due by the schedule, begins with a new generation.", rotationDue},
+		{"due", "A rotation that is requested, or due by the schedule, begins with a spare where the key has one, " +
+			"and with a new generation otherwise.", rotationDue},
 		{"open-disabling", "keyd finds out what came of a disabling that was cut short.", openDisabling},
 		{"abandoned-id", "keyd destroys what turns up under an id that it gave up before any use.", abandonedID},
+		{"spares", "A key gets the spares that its policy asks for, one after the other, once nothing else is to be " +
+			"made or placed. keyd discards those that no longer fit.", spares},
 		{"retirement", "keyd disables one version that the retire rule allows to disable. This comes after all " +
 			"else that changes something, because a vault may refuse it for ever.", retirement},
 		{"recovering", "keyd waits before it trusts a Managed HSM that shows nothing of a key that may have been " +
@@ -79,7 +82,7 @@ type Said struct {
 	Step  *Step
 }
 
-// Explain asks the rules as Next does, and tells what each said.
+// Explain asks the rules as Next does, and returns what each one said.
 func Explain(in Input) (said []Said, decided Step) {
 	found := false
 	for _, r := range Rules() {
@@ -113,16 +116,8 @@ func unseen(in Input) (Step, bool) {
 	return Step{Kind: Look, Why: "keyd has not looked at the key yet"}, in.Seen == nil
 }
 
-// LookTimeout bounds one look at one vault.
+// LookTimeout limits one look at one vault.
 const LookTimeout = 45 * time.Second
-
-// Fresh reports whether nothing but a look lies between the beginning of that and now. Every step that acts is planned
-// from a fresh observation. A clock that was set in between makes up reasons to act, and what the look says of the
-// vaults' clocks does not tell.
-func (in Input) Fresh() bool {
-	age := in.Now.Sub(in.Seen.At)
-	return age >= 0 && age <= key.MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
-}
 
 const (
 	pollSoon = 15 * time.Second // while an import is ambiguous
@@ -135,8 +130,8 @@ type visible struct {
 	seen record.VaultSeen
 }
 
-// shown is what a vault showed. One that the look did not include, since the configuration got it later, counts as one
-// that cannot be seen: it is not empty.
+// shown returns what a vault showed. If the configuration got the vault after the look, it counts as one that cannot
+// be seen: it is not empty.
 func (in Input) shown(v key.Vault) record.VaultSeen {
 	seen, included := in.Seen.Vaults[v.URL]
 	if !included {
@@ -160,6 +155,13 @@ func (in Input) hold(code key.HoldCode, url, format string, args ...any) (Step, 
 	reason := fmt.Sprintf(format, args...)
 	return Step{Kind: Hold, Vault: url, Why: reason,
 		Hold: &key.Hold{Code: code, Vault: url, Reason: reason, Since: in.Now, By: "keyd"}}, true
+}
+
+// holdFor is a hold for what the HSM shows under an id.
+func (in Input) holdFor(id key.ID, code key.HoldCode, format string, args ...any) (Step, bool) {
+	s, ok := in.hold(code, "", format, args...)
+	s.ID = id
+	return s, ok
 }
 
 // wait is a step that waits for something outside keyd.

@@ -12,14 +12,14 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// example is one case of a rule: a sentence for people, what there is, and what keyd does.
+// example is one case of a rule: a sentence for people, the situation, and what keyd does.
 type example struct {
 	says string
 	when *world
 	then *want
 }
 
-// want is the step that is expected, and the rule that decides. What is not set must not be set in the step.
+// want is the expected step, and the rule that decides. A field that is not set must not be set in the step either.
 type want struct {
 	rule    string // "": no rule answers
 	kind    plan.Kind
@@ -55,7 +55,7 @@ func (w *want) ofVersion(n int) *want        { w.version = version(n); return w 
 func (w *want) again(d time.Duration) *want  { w.within = d; return w }
 func (w *want) at(since time.Duration) *want { w.until = began.Add(since); return w }
 
-// The table is the specification of what keyd does next. docs/rules.md is written from it.
+// The table specifies what keyd does next. docs/rules.md is written from it.
 func TestEachRuleDecidesAsItsExamplesSay(t *testing.T) {
 	count := 0
 	for _, c := range table() {
@@ -137,8 +137,8 @@ func TestEachRuleHasExamplesInTheOrderOfTheRules(t *testing.T) {
 	}
 }
 
-// After an operator acknowledged that the pair of a generation is lost, while only some vaults had it, nothing is under
-// way. The plan and the stage, from which metrics and status come, must not contradict each other.
+// The operator acknowledged that a generation's pair is lost while only some vaults had it: nothing is under way. The
+// plan must agree with the stage, from which metrics and status come.
 func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	in := given().rotated().pinned().proven(2, weu).adoptedLost(2).input()
 	stage := in.Record.Stage(in.Policy)
@@ -148,26 +148,6 @@ func TestAfterALostPairWasAdoptedPlanAndStageAgree(t *testing.T) {
 	}
 	if !stage.Partial() || len(stage.MissingFrom) != 1 || stage.MissingFrom[0] != neu.URL || stage.Active != 1 {
 		t.Errorf("weu has generation 2 and neu does not, which the stage must tell: %+v", stage)
-	}
-}
-
-func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
-	limit := key.MaxSkew + 2*plan.LookTimeout // two vaults
-	for _, c := range []struct {
-		name string
-		age  time.Duration
-		want bool
-	}{
-		{"just begun", 0, true},
-		{"as long as its timeouts allow", limit, true},
-		{"longer: the clock was set ahead, or the process stood still", limit + time.Second, false},
-		{"it begins in the future: the clock was set back", -time.Second, false},
-	} {
-		w := given().rotated()
-		w.lookAge = c.age
-		if got := w.input().Fresh(); got != c.want {
-			t.Errorf("%s: fresh is %v", c.name, got)
-		}
 	}
 }
 
@@ -181,8 +161,9 @@ func decide(rules []plan.Rule, in plan.Input) plan.Step {
 	return plan.Step{}
 }
 
-// The order of the rules is part of the specification: for each two neighbours an example shows which one comes first.
-func TestAnExampleShowsWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
+// The order of the rules is part of the specification: for each pair of neighbours an example shows which one comes
+// first.
+func TestExamplesShowWhichOfTwoNeighbouringRulesComesFirst(t *testing.T) {
 	for i := 1; i < len(plan.Rules()); i++ {
 		rules := plan.Rules()
 		first, second := rules[i-1], rules[i]

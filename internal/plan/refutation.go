@@ -7,7 +7,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// refutation answers a refuted proof: the predecessor as newest again, in that vault only, and then the hold.
+// refutation answers a refuted proof: it makes the predecessor newest again, in that vault only, and then holds the
+// key.
 func refutation(in Input) (Step, bool) {
 	for _, v := range in.vaults() {
 		last := in.Record.NewestIn(v.URL)
@@ -32,10 +33,11 @@ func refutation(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// rollBack imports the latest good generation before the refuted one, and holds the key where there is none.
+// rollBack imports the latest good generation, and holds the key where there is none. That may be the refuted one
+// itself, where an earlier version of it in the vault was proven.
 func (in Input) rollBack(v visible, bad record.Placed) (Step, bool) {
 	if bad.Cause != key.CauseRollback {
-		if g := in.Record.Predecessor(v.URL, bad.Generation.Number); g != nil {
+		if g := in.Record.GoodUpTo(v.URL, bad.Generation.Number); g != nil {
 			why := fmt.Sprintf("generation %d was refuted", bad.Generation.Number)
 			return in.importInto(v, g, key.CauseRollback, why), true
 		}
@@ -46,8 +48,8 @@ func (in Input) rollBack(v visible, bad record.Placed) (Step, bool) {
 		bad.Generation.Number, in.Policy.Key, v.Name, bad.Detail, v.seen.Newest)
 }
 
-// rolledBack holds the key once the good generation is the newest again. A late duplicate of what was refuted may have
-// become the newest meanwhile: that is rolled back once more.
+// rolledBack holds the key once the good generation is the newest again. Meanwhile a late duplicate of the refuted
+// version may have become the newest: then keyd rolls back once more.
 func (in Input) rolledBack(v visible, last, bad record.Placed) (Step, bool) {
 	if s, ok := in.repair(v); ok {
 		if s.Kind == Import {
@@ -56,6 +58,11 @@ func (in Input) rolledBack(v visible, last, bad record.Placed) (Step, bool) {
 		return s, true
 	}
 	name := in.Policy.Key
+	if bad.Generation == last.Generation {
+		return in.hold(key.HoldRefuted, v.URL, "version %s of %s in vault %s was refuted (%s); another version of the "+
+			"same generation %d was proven and is the newest there again. The refuted version stays enabled. Find out "+
+			"why, then: keyd resume %s --reason …", bad.Version, name, v.Name, bad.Detail, last.Generation.Number, name)
+	}
 	return in.hold(key.HoldRefuted, v.URL, "generation %d of %s was refuted in vault %s (%s); generation %d is the "+
 		"newest there again. Version %s stays enabled. Find out why, then: keyd resume %s --reason …, which tries "+
 		"generation %d there once more; or keyd rotate --now --compromise %s --reason …, which gives its material "+

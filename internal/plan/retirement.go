@@ -8,12 +8,12 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// StepTimeout bounds one step: a generation, or a look and an import.
+// StepTimeout limits one step: a generation, or a look and an import.
 const StepTimeout = 5 * time.Minute
 
-// retirement disables one version that its rule allows to disable: of several the one that was not tried yet, or the
-// longest ago. It never touches the newest version, its material, or anything in a vault where some placement is not
-// settled.
+// retirement disables one version that its rule permits to disable: one that keyd has not tried yet, otherwise the
+// one that it tried longest ago. It never touches the newest version, its material, or a vault where some placement
+// is not resolved.
 func retirement(in Input) (s Step, ok bool) {
 	if in.Policy.Retire.Never() {
 		return Step{}, false
@@ -36,20 +36,21 @@ func retirement(in Input) (s Step, ok bool) {
 	return s, ok
 }
 
-// mayRetire reports whether nothing in the vault forbids to disable what is older: consumers may have to go back to it.
+// mayRetire reports whether nothing in the vault forbids disabling older versions: consumers may have to go back to
+// them.
 func (in Input) mayRetire(v visible) bool {
 	last := in.Record.NewestIn(v.URL)
 	switch {
 	case !last.Found() || last.State != key.Proven || !last.Generation.Holds(v.URL, v.seen.Newest):
 		return false
 	case !v.seen.SkewSeen || v.seen.Skew.Abs() > key.MaxSkew:
-		return false // a local clock that runs ahead must not disable anything early
+		return false // a local clock that runs ahead must not make keyd disable anything early
 	}
 	return in.newestStands(v, last.Generation)
 }
 
-// newestStands reports whether the vault shows its newest version enabled, not expired and, where it shows it, with
-// the generation's material.
+// newestStands reports whether the vault shows its newest version as enabled, not expired and, if it shows the
+// material, with that of its generation.
 func (in Input) newestStands(v visible, g *record.Generation) bool {
 	x, listed := v.seen.Version(v.seen.Newest)
 	expired := !x.Expires.IsZero() && !in.Now.Before(x.Expires)
@@ -58,7 +59,7 @@ func (in Input) newestStands(v visible, g *record.Generation) bool {
 }
 
 // openDisabling settles a disabling that was begun and may have been cut short: it happened, as the vault shows, or
-// once its time is over it did not. Versions of which only some are disabled by then count as disabled.
+// once its time is over it did not. Where only some of the versions are disabled by then, those are recorded.
 func openDisabling(in Input) (Step, bool) {
 	for _, v := range in.vaults() {
 		for _, d := range in.Record.Disablings(v.URL) {
@@ -78,12 +79,12 @@ func openDisabling(in Input) (Step, bool) {
 	return Step{}, false
 }
 
-// mayBeDisabling reports whether what was begun may still come to light, by the vault's clock: the call may take as
-// long as a step.
+// mayBeDisabling reports whether the outcome of a disabling may still appear, by the vault's clock: the call may take
+// as long as a step.
 func mayBeDisabling(v visible, p record.Placement) bool {
 	return near(v.seen.There(v.seen.Begun), p.DisableBegun, StepTimeout+v.Kind.SettleTime())
 }
 
-// near reports whether two times are less than d apart, whichever is the later: a clock may have been put back a
-// little between them.
+// near reports whether two times are less than d apart, in either order: somebody may have put a clock back a little
+// between them.
 func near(a, b time.Time, d time.Duration) bool { return a.Sub(b).Abs() < d }

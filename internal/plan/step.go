@@ -13,41 +13,44 @@ type Kind string
 // The steps. Idle, Wait and Look change nothing.
 const (
 	Idle           Kind = "idle"            // nothing to do before Until
-	Wait           Kind = "wait"            // something is to be done that cannot be done before Until
+	Wait           Kind = "wait"            // work is due that cannot be done before Until
 	Look           Kind = "look"            // observe first
 	Hold           Kind = "hold"            // stop the key
 	Reserve        Kind = "reserve"         // a new generation, with its id
+	Promote        Kind = "promote"         // a spare becomes the new generation
+	ReserveSpare   Kind = "reserve-spare"   // a spare, with its id
+	DiscardSpare   Kind = "discard-spare"   // a spare is given up
 	Generate       Kind = "generate"        // its pair in the HSM
 	Abandon        Kind = "abandon"         // give its id up, take another
 	Pin            Kind = "pin"             // record its fingerprint
 	Import         Kind = "import"          // place one generation in one vault
-	Land           Kind = "land"            // a version in the listing is that of a placement
+	Land           Kind = "land"            // a version in the listing belongs to a placement
 	Alias          Kind = "alias"           // a version in the listing repeats a placement's material
 	Void           Kind = "void"            // the import certainly did not happen
 	Prove          Kind = "prove"           // one placement
 	Finish         Kind = "finish"          // a generation is active everywhere
 	Disable        Kind = "disable"         // one placement's versions, by the retire rule
-	DisableDone    Kind = "disable-done"    // a disabling that was begun has happened
+	DisableDone    Kind = "disable-done"    // a disabling that was begun happened
 	DisableAborted Kind = "disable-aborted" // a disabling that was begun did not happen
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
 )
 
-// The steps of a vault's key exchange keys.
+// The steps for a vault's KEKs.
 const (
 	CreateKEK         Kind = "create-kek"
-	KEKMade           Kind = "kek-made"            // one whose making was cut short now shows
-	KEKVoid           Kind = "kek-void"            // one was not made
-	UseKEK            Kind = "use-kek"             // imports are wrapped for it from now on
-	DisableKEK        Kind = "disable-kek"         // one that was superseded
-	KEKDisabled       Kind = "kek-disabled"        // a disabling that was begun has happened
+	KEKMade           Kind = "kek-made"            // a KEK whose making was cut short now shows
+	KEKVoid           Kind = "kek-void"            // a KEK was not made
+	UseKEK            Kind = "use-kek"             // from now on, imports are wrapped for it
+	DisableKEK        Kind = "disable-kek"         // a superseded KEK
+	KEKDisabled       Kind = "kek-disabled"        // a disabling that was begun happened
 	KEKDisableAborted Kind = "kek-disable-aborted" // a disabling that was begun did not happen
 )
 
 // Kinds lists every kind that changes something, for metrics.
 func Kinds() []Kind {
 	return []Kind{
-		Hold, Reserve, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove, Finish, Disable,
-		DisableDone, DisableAborted, Sweep,
+		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
+		Finish, Disable, DisableDone, DisableAborted, Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }
@@ -61,10 +64,10 @@ type Step struct {
 	Cause      key.Cause
 	Attempt    key.ID
 	Version    string
-	ID         key.ID // CKA_ID, of Abandon and Sweep
+	ID         key.ID // CKA_ID, of steps in the HSM and of a hold for what is there
 	Hold       *key.Hold
 	Until      time.Time // of Idle and Wait; zero: until something happens
-	Trigger    Trigger   // of Reserve and CreateKEK
+	Trigger    Trigger   // of Reserve, Promote and CreateKEK
 }
 
 // Acts reports whether the step changes anything.

@@ -16,16 +16,16 @@ func placement() []example {
 		{"keyd touches no vault before all can be reached.",
 			given().pinned().away(neu),
 			by("placement", plan.Wait, "touches no vault before all are ready").of(1).again(30 * time.Second)},
-		{"keyd touches no vault before it trusts the key exchange key of all.",
+		{"keyd touches no vault before it trusts the key exchange key of every vault.",
 			given().pinned().refusedKEK(neu),
 			by("placement", plan.Wait, "not the pinned one").of(1).again(30 * time.Second)},
-		{"keyd touches no vault before all have a key exchange key; the vault's own rules make it.",
+		{"keyd touches no vault before every vault has a key exchange key; the vault's own rules make it.",
 			given().pinned().noKEK(neu),
 			by("placement", plan.Wait, "has no key exchange key yet").of(1).again(30 * time.Second)},
 		{"Nothing is imported into a vault that the last look did not include.",
 			given(weu).rotated().nowIn(weu, neu).notIncluded(neu),
 			idle("nothing is due")},
-		{"A vault that the operator left out is not waited for.",
+		{"keyd does not wait for a vault that the operator left out.",
 			given().pinned(neu).away(neu),
 			by("placement", plan.Import, "does not have").of(1).in(weu).because(key.CauseRotation)},
 		{"An import is proven before the next vault is touched.",
@@ -46,7 +46,7 @@ func placement() []example {
 		{"After a void attempt the generation is imported again.",
 			given().pinned().sent(1, weu).wait(time.Hour).voided(),
 			by("placement", plan.Import, "does not have").of(1).in(weu).because(key.CauseRotation)},
-		{"A vault that the configuration just got receives every generation, the oldest first.",
+		{"A vault that is new in the configuration gets every generation, the oldest first.",
 			given(weu).rotated().rotated().nowIn(weu, neu),
 			by("placement", plan.Import, "does not have").of(1).in(neu).because(key.CauseNewVault)},
 		{"A vault never gets a generation that is older than what it has.",
@@ -55,16 +55,22 @@ func placement() []example {
 		{"A vault that was left out catches up once the generation is finished.",
 			given().rotated().pinned(neu).proven(2, weu).finished(2),
 			by("placement", plan.Import, "does not have").of(2).in(neu).because(key.CauseRotation)},
-		{"A Managed HSM with 95 versions of the key gets no other.",
+		{"A Managed HSM with 95 versions of the key gets no more.",
 			given(mhsm).rotated().pinned().full(mhsm),
-			by("placement", plan.Wait, "takes at most 100").of(2).again(30 * time.Second)},
+			by("placement", plan.Wait, "allows at most 100").of(2).again(30 * time.Second)},
+		{"A duplicate that is the vault's newest version is proven as an import is: consumers follow it.",
+			given(weu).rotated().followed(1, weu),
+			by("placement", plan.Prove, "imported").of(1).in(weu).ofVersion(2).because(key.CauseDuplicate)},
+		{"A duplicate of an older generation is not proven: it does not stay the newest.",
+			given(weu).rotated().rotated().followed(1, weu).wait(time.Hour),
+			by("placement", plan.Import, "not the intended generation").of(2).in(weu).because(key.CauseRepair)},
 		{"When an older version of keyd's becomes the newest, the intended generation is imported again.",
 			given().rotated().rotated().wait(time.Hour).newest(weu, 1),
 			by("placement", plan.Import, "not the intended generation").of(2).in(weu).because(key.CauseRepair)},
-		{"keyd imports over a foreign version once an operator accepted that.",
+		{"keyd imports over a foreign version once an operator accepted it.",
 			given().rotated().wait(time.Hour).foreign(weu).accepted(weu),
 			by("placement", plan.Import, "not the intended generation").of(1).in(weu).because(key.CauseRepair)},
-		{"Nothing is repaired while the answers may be of before the last import.",
+		{"Nothing is repaired while the answers may predate the last import.",
 			given(mhsm).rotated().rotated().newest(mhsm, 1),
 			idle("nothing is due")},
 		{"A generation whose pair is lost is not imported to repair anything.",
@@ -73,7 +79,7 @@ func placement() []example {
 		{"A compromised generation goes into no other vault.",
 			given().rotated().pinned().proven(2, weu).compromised(),
 			by("due", plan.Reserve, "a stolen backup").of(3)},
-		{"An unproven import of a compromised generation is in nobody's way.",
+		{"An unproven import of a compromised generation blocks nothing.",
 			given().rotated().pinned().imported(2, weu).compromised(),
 			by("due", plan.Reserve, "a stolen backup").of(3)},
 		{"A generation whose pair was lost goes into no other vault.",
@@ -126,7 +132,7 @@ func due() []example {
 		{"Before the schedule fires, nothing is due.",
 			given().schedule(30 * day).rotated().wait(29 * day),
 			idle("nothing is due").at(30 * day)},
-		{"Many firings that were missed make one rotation.",
+		{"Many missed firings make one rotation.",
 			given().schedule(30 * day).rotated().wait(400 * day).rotated(),
 			idle("nothing is due").at(420 * day)},
 		{"No two scheduled rotations are closer than the floor.",
@@ -165,7 +171,7 @@ func due() []example {
 			by("due", plan.Reserve, "a drill").of(2)},
 		{"The schedule waits while no vault can be seen.",
 			given().schedule(30 * day).rotated().wait(31 * day).away(weu).away(neu),
-			by("due", plan.Wait, "before a vault can be seen").again(30 * time.Second)},
+			by("due", plan.Wait, "before keyd can see a vault").again(30 * time.Second)},
 		{"One vault that can be seen is enough to begin.",
 			given().schedule(30 * day).rotated().wait(31 * day).away(weu),
 			by("due", plan.Reserve, "schedule @every").of(2)},
@@ -174,7 +180,7 @@ func due() []example {
 			by("due", plan.Reserve, "a drill").of(2)},
 		{"A Managed HSM with 95 versions of the key begins no rotation.",
 			given(mhsm).rotated().asked().full(mhsm),
-			by("due", plan.Wait, "takes at most 100").again(time.Hour)},
+			by("due", plan.Wait, "allows at most 100").again(time.Hour)},
 		{"A request that leaves this vault out begins.",
 			given(weu, mhsm).rotated().asked(mhsm).full(mhsm),
 			by("due", plan.Reserve, "a drill").of(2)},
@@ -195,10 +201,10 @@ func due() []example {
 
 func openDisabling() []example {
 	return []example{
-		{"A disabling that shows is recorded.",
+		{"A disabling that the vault shows is recorded.",
 			given().rotated().rotated().disabling(1).disabled(weu, 1),
 			by("open-disabling", plan.DisableDone, "now shows").of(1).in(weu).ofAttempt(1).ofVersion(1)},
-		{"One that does not show once its time is over did not happen.",
+		{"A disabling that does not show when its time is over did not happen.",
 			given().rotated().rotated().disabling(1).wait(7 * time.Minute),
 			by("open-disabling", plan.DisableAborted, "its time is over").of(1).in(weu).ofAttempt(1)},
 		{"Until then it stays open.",
@@ -216,16 +222,20 @@ func openDisabling() []example {
 		{"Of two versions of one material one is disabled: while the time lasts it stays open.",
 			given().rotated().aliased(1, weu).rotated().disabling(1).disabled(weu, 1),
 			idle("nothing is due")},
-		{"Of two versions of one material one is disabled once the time is over: both count as disabled.",
+		{"Of two versions of one material one is disabled once the time is over: keyd records that one.",
 			given().rotated().aliased(1, weu).rotated().disabling(1).disabled(weu, 1).wait(time.Hour),
 			by("open-disabling", plan.DisableDone, "now shows").of(1).in(weu).ofAttempt(1)},
+		{"What was recorded before does not count as the result of the next disabling.",
+			given().rotated().aliased(1, weu).rotated().disabling(1).disabled(weu, 1).cutShort(1).disabling(1).
+				wait(time.Hour),
+			by("open-disabling", plan.DisableAborted, "its time is over").of(1).in(weu).ofAttempt(1)},
 		{"Finding out comes before the destruction of a given-up pair.",
 			givenUp().rotated().disabling(1).disabled(weu, 1),
 			by("open-disabling", plan.DisableDone, "now shows").of(1).in(weu).ofAttempt(1)},
 	}
 }
 
-// givenUp is a finished generation, and the pair that was given up before it.
+// givenUp has a finished generation, and a pair that was given up before it.
 func givenUp() *world {
 	return given().reserved().begun().made().abandoned().filled().proven(1, weu).proven(1, neu).finished(1)
 }
@@ -238,10 +248,10 @@ func abandonedID() []example {
 		{"Only after the generation has another pair, and is placed.",
 			given().reserved().begun().made().abandoned().filled(),
 			by("placement", plan.Import, "does not have").of(1).in(weu).because(key.CauseRotation)},
-		{"A destruction that was cut short is brought to its end.",
+		{"A destruction that was cut short is completed.",
 			givenUp().destroyBegun(1).destroyed(1),
 			by("abandoned-id", plan.Sweep, "a test").of(1)},
-		{"Where nothing is left, nothing is destroyed.",
+		{"If nothing is left, nothing is destroyed.",
 			givenUp().destroyed(1),
 			idle("nothing is due")},
 		{"Nothing is destroyed while the HSM cannot be used, and keyd does not wait for that.",
@@ -256,7 +266,7 @@ func abandonedID() []example {
 func retirement() []example {
 	month := func() *world { return given().disableAfter(30 * day).rotated().rotated().wait(30 * day) }
 	return []example{
-		{"A version that was superseded everywhere for as long as the rule says is disabled.",
+		{"A version that was superseded everywhere for as long as the rule requires is disabled.",
 			month(),
 			by("retirement", plan.Disable, "disable_after").of(1).in(weu).ofAttempt(1).ofVersion(1)},
 		{"Not a day earlier.",
@@ -268,16 +278,20 @@ func retirement() []example {
 		{"The newest version is never disabled.",
 			given().disableAfter(30 * day).rotated().wait(4000 * day),
 			idle("nothing is due")},
-		{"One version at a time: what was not tried yet goes first.",
+		{"One version at a time: a version that keyd has not tried yet goes first.",
 			month().disabling(1),
 			by("retirement", plan.Disable, "disable_after").of(1).in(neu).ofAttempt(2).ofVersion(2)},
+		{"What a disabling that was cut short has left enabled is disabled by the rule.",
+			given(weu).rotated().aliased(1, weu).rotated().disabling(1).disabled(weu, 1).cutShort(1).
+				disableAfter(30 * day).wait(31 * day),
+			by("retirement", plan.Disable, "disable_after").of(1).in(weu).ofAttempt(1)},
 		{"What a vault calls its newest version is not disabled, although it is old and cannot be replaced.",
 			month().adoptedLost(2).newest(weu, 1).sees(weu, noMaterial),
 			by("retirement", plan.Disable, "disable_after").of(1).in(neu).ofAttempt(2)},
-		{"A generation that is active in one vault still is disabled in none.",
+		{"A generation that is still active in one vault is disabled in none.",
 			given().disableAfter(30*day).rotated().pinned(neu).proven(2, weu).finished(2).wait(31 * day).away(neu),
 			idle("nothing is due")},
-		{"A vault whose newest version was disabled by somebody keeps its older ones.",
+		{"A vault whose newest version somebody disabled keeps its older ones.",
 			month().disabled(weu, 3),
 			by("retirement", plan.Disable, "disable_after").of(1).in(neu).ofAttempt(2)},
 		{"A vault whose newest version has expired keeps its older ones.",
@@ -292,7 +306,7 @@ func retirement() []example {
 		{"Nothing is disabled while the vault's clock differs by more than 5 minutes.",
 			month().skewed(weu, time.Hour).skewed(neu, -time.Hour),
 			idle("nothing is due")},
-		{"Nothing is disabled while the vault's clock is not known.",
+		{"Nothing is disabled while the vault's clock is unknown.",
 			month().sees(weu, noClock).sees(neu, noClock),
 			idle("nothing is due")},
 		{"The vault's clock counts, too: what a wrong local clock wrote down does not disable anything early.",
@@ -312,15 +326,15 @@ func noMaterial(s *record.VaultSeen) { s.Material = nil }
 
 func noClock(s *record.VaultSeen) { s.SkewSeen = false }
 
-// behind is a generation that is not in the Managed HSM.
+// behind has a generation that is not in the Managed HSM.
 func behind() *world { return given(weu, mhsm).pinned(mhsm).proven(1, weu).finished(1) }
 
-// recovered: the Managed HSM shows nothing, and a hold was lifted. What was recovered may not show yet.
+// recovered: the Managed HSM shows nothing, and a hold was lifted. The vault may not show yet what was recovered.
 func recovered(w *world) *world {
 	return w.held(key.HoldKeyDeleted).emptied(mhsm).resumed()
 }
 
-// leftOut has two generations that are not in the Managed HSM, the first of which has been superseded for 31 days.
+// leftOut has two generations that are not in the Managed HSM. The first has been superseded for 31 days.
 func leftOut(w *world) *world {
 	return w.pinned(mhsm).proven(1, weu).finished(1).pinned(mhsm).proven(2, weu).finished(2).wait(31 * day)
 }
@@ -336,7 +350,7 @@ func recovering() []example {
 		{"A rotation under way waits for that, too.",
 			recovered(given(mhsm).pinned()),
 			by("placement", plan.Wait, "may not show yet what was recovered").of(1).again(30 * time.Second)},
-		{"What else is to be done goes on meanwhile.",
+		{"All other work goes on meanwhile.",
 			recovered(behind()).asked(),
 			by("due", plan.Reserve, "a drill").of(2)},
 		{"Retiring goes on meanwhile.",
@@ -345,7 +359,7 @@ func recovering() []example {
 		{"Without a hold there is nothing to wait for.",
 			behind().emptied(mhsm),
 			by("placement", plan.Import, "does not have").of(1).in(mhsm).because(key.CauseRotation)},
-		{"A vault that the configuration just got has nothing to hide.",
+		{"A vault that is new in the configuration has nothing to hide.",
 			given(weu).rotated().held(key.HoldPaused).resumed().nowIn(weu, mhsm).emptied(mhsm),
 			by("placement", plan.Import, "does not have").of(1).in(mhsm).because(key.CauseNewVault)},
 		{"A Key Vault is trusted at once.",
@@ -362,7 +376,7 @@ func nothing() []example {
 		{"A finished key with a schedule stays as it is until the schedule fires.",
 			given().schedule(90 * day).rotated(),
 			idle("nothing is due").at(90 * day)},
-		{"After the pair of a generation was lost, what is active in one vault only stays so until the next rotation.",
+		{"A generation with a lost pair that is active in only one vault stays so until the next rotation.",
 			given().schedule(90*day).rotated().pinned().proven(2, weu).adoptedLost(2),
 			idle("generation 2 can go into no other vault any more").at(90 * day)},
 	}

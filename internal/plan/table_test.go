@@ -14,8 +14,8 @@ type chapter struct {
 	examples []example
 }
 
-// table has a chapter for each rule, in their order. Attempts and versions are numbered in the order in which they come
-// about: after rotated() in weu and neu they are 1 in weu and 2 in neu, after the next one 3 and 4.
+// table has a chapter for each rule, in their order. Attempts and versions are numbered in the order in which they
+// are made: after rotated() in weu and neu they are 1 in weu and 2 in neu, after the next one 3 and 4.
 func table() []chapter {
 	return []chapter{
 		{"held", held()},
@@ -28,9 +28,10 @@ func table() []chapter {
 		{"pair", pair()},
 		{"placement", placement()},
 		{"finished", finished()},
-		{"due", due()},
+		{"due", append(due(), dueWithSpares()...)},
 		{"open-disabling", openDisabling()},
 		{"abandoned-id", abandonedID()},
+		{"spares", spares()},
 		{"retirement", retirement()},
 		{"recovering", recovering()},
 		{"", nothing()},
@@ -39,7 +40,7 @@ func table() []chapter {
 
 func held() []example {
 	return []example{
-		{"A held key does nothing, whatever is asked for.",
+		{"A held key does nothing, whatever is requested.",
 			given().rotated().asked().held(key.HoldPaused),
 			by("held", plan.Idle, "held: a test")},
 		{"A hold also stops disabling.",
@@ -48,7 +49,7 @@ func held() []example {
 		{"A hold needs no look.",
 			given().held(key.HoldRecordBehind).notLooked(),
 			by("held", plan.Idle, "held: a test")},
-		{"After an operator resumed the key, what was asked for goes on.",
+		{"After an operator resumed the key, the requested rotation goes on.",
 			given().rotated().asked().held(key.HoldPaused).resumed(),
 			by("due", plan.Reserve, "a drill").of(2)},
 	}
@@ -68,7 +69,7 @@ func retained() []example {
 		{"It needs no look.",
 			given().rotated().retained().notLooked(),
 			by("retained", plan.Idle, "not in the configuration")},
-		{"A hold of such a key is told first.",
+		{"A hold of such a key comes first.",
 			given().rotated().retained().held(key.HoldPaused),
 			by("held", plan.Idle, "held: a test")},
 	}
@@ -93,10 +94,10 @@ func ownVersions() []example {
 		{"An import whose answer was lost is recorded once the listing shows its version.",
 			given().pinned().sent(1, weu).shows(1, weu),
 			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(1)},
-		{"The material alone is proof enough, where the tag is gone.",
+		{"The material alone is enough if the tag is gone.",
 			given().pinned().sent(1, weu).lists(weu, "", material(1)),
 			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(1)},
-		{"The tag alone is enough, where the vault does not show the material.",
+		{"The tag alone is enough if the vault does not show the material.",
 			given().pinned().sent(1, weu).lists(weu, attempt(1), key.Material{}),
 			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(1)},
 		{"A second version of the same material becomes an alias.",
@@ -112,10 +113,10 @@ func ownVersions() []example {
 		{"A complete listing that begins after that and lacks the version makes the attempt void.",
 			given().pinned().sent(1, weu).wait(2 * time.Minute),
 			by("own-versions", plan.Void, "does not show it").of(1).in(weu).ofAttempt(1)},
-		{"In a Managed HSM 9 minutes after the deadline are too few.",
+		{"In a Managed HSM, 9 minutes after the deadline are too few.",
 			given(mhsm).pinned().sent(1, mhsm).wait(9 * time.Minute),
 			by("placement", plan.Wait, "does not know yet").of(1).in(mhsm).again(15 * time.Second)},
-		{"In a Managed HSM 10 minutes after the deadline are enough.",
+		{"In a Managed HSM, 10 minutes after the deadline are enough.",
 			given(mhsm).pinned().sent(1, mhsm).wait(10 * time.Minute),
 			by("own-versions", plan.Void, "does not show it").of(1).in(mhsm).ofAttempt(1)},
 		{"The vault's clock must agree: a local clock that jumps ahead voids nothing.",
@@ -136,6 +137,12 @@ func ownVersions() []example {
 		{"A void attempt that lands after all is recorded.",
 			given().pinned().sent(1, weu).wait(time.Hour).voided().shows(1, weu),
 			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(1)},
+		{"A tag alone speaks for its own attempt: a damaged version of a void attempt is not taken for the open one.",
+			given().pinned().sent(1, weu).wait(time.Hour).voided().sent(1, weu).damagedLate(1, weu),
+			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(1)},
+		{"A damaged version of a void attempt is recorded although a later attempt succeeded.",
+			given().pinned().sent(1, weu).wait(time.Hour).voided().proven(1, weu).damagedLate(1, weu),
+			by("own-versions", plan.Land, "shows the import").of(1).in(weu).ofAttempt(1).ofVersion(2)},
 	}
 }
 
@@ -159,13 +166,13 @@ func contradiction() []example {
 		{"A pair that was exchanged for another in the HSM holds the key.",
 			given().rotated().exchanged(),
 			holds("contradiction", key.HoldObjectMissing, "is not the pair that was pinned")},
-		{"A lost pair that an operator acknowledged is not missed.",
+		{"A lost pair that an operator acknowledged holds nothing.",
 			given().rotated().adoptedLost(1),
 			idle("nothing is due")},
 		{"An HSM that cannot be used contradicts nothing.",
 			given().rotated().noHSM(),
 			idle("nothing is due")},
-		{"A soft-deleted key holds.",
+		{"A soft-deleted key is held.",
 			given().rotated().sees(neu, func(s *record.VaultSeen) { s.Deleted = true }),
 			holds("contradiction", key.HoldKeyDeleted, "az keyvault key recover --vault-name contoso-neu").in(neu)},
 		{"A version that a vault no longer lists holds the key.",
@@ -180,7 +187,7 @@ func contradiction() []example {
 		{"A name that was taken before the first import holds the key.",
 			given().pinned().foreign(weu),
 			holds("contradiction", key.HoldNameTaken, "did not make").in(weu)},
-		{"A foreign newest version holds the key, although a rotation is asked for.",
+		{"A foreign newest version holds the key, although a rotation is requested.",
 			given().rotated().asked().foreign(weu),
 			holds("contradiction", key.HoldForeign, "is not keyd's").in(weu)},
 		{"A foreign version that is not the newest holds nothing.",
@@ -195,6 +202,9 @@ func contradiction() []example {
 }
 
 func refutation() []example {
+	lateOver := func(v key.Vault) *world {
+		return given(v).pinned().sent(1, v).wait(time.Hour).voided().proven(1, v).refutedLateOf(1, v)
+	}
 	return []example{
 		{"After a refuted proof the previous generation is imported again, in that vault only.",
 			given().rotated().pinned().refuted(2, weu),
@@ -205,6 +215,12 @@ func refutation() []example {
 		{"Then the key is held.",
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu),
 			holds("refutation", key.HoldRefuted, "the newest there again").in(weu)},
+		{"keyd goes back to the refuted generation itself, where an earlier version of it was proven.",
+			given(weu).rotated().rotated().refuted(2, weu),
+			by("refutation", plan.Import, "generation 2 was refuted").of(2).in(weu).because(key.CauseRollback)},
+		{"Then the key is held, too.",
+			given(weu).rotated().rotated().refuted(2, weu).provenFor(key.CauseRollback, 2, weu),
+			holds("refutation", key.HoldRefuted, "of the same generation 2 was proven").in(weu)},
 		{"Without a previous generation the key is held at once.",
 			given().pinned().refuted(1, weu),
 			holds("refutation", key.HoldRefuted, "nothing to go back to").in(weu)},
@@ -214,23 +230,23 @@ func refutation() []example {
 		{"A generation whose pair is lost is nothing to go back to.",
 			given().rotated().adoptedLost(1).pinned().refuted(2, weu),
 			holds("refutation", key.HoldRefuted, "nothing to go back to").in(weu)},
-		{"keyd goes back once, and not further when that is refuted, too.",
+		{"keyd goes back once, and no further if that generation is refuted, too.",
 			given().rotated().rotated().pinned().refuted(3, weu).refutedRollback(2, weu),
 			holds("refutation", key.HoldRefuted, "nothing to go back to").in(weu)},
 		{"Going back waits for the HSM.",
 			given().rotated().pinned().refuted(2, weu).noHSM(),
 			by("refutation", plan.Wait, "the HSM cannot be used").of(1).in(weu).again(30 * time.Second)},
-		{"A refuted generation that was compromised since is not rolled back: the new material comes.",
+		{"A refuted generation that is now compromised is not rolled back: new material comes instead.",
 			given().rotated().pinned().refuted(2, weu).compromised(),
 			by("due", plan.Reserve, "a stolen backup").of(3)},
 		{"After an operator resumed the key, the refuted generation is tried there once more.",
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).
 				held(key.HoldRefuted).resumed(),
 			by("placement", plan.Import, "does not have").of(2).in(weu).because(key.CauseRotation)},
-		{"What contradicts the record comes before going back.",
+		{"A contradiction of the record comes before going back.",
 			given().rotated().pinned().refuted(2, weu).lost(1),
 			holds("contradiction", key.HoldObjectMissing, "is not in the HSM")},
-		{"Going back waits for the key exchange key that is in use.",
+		{"Going back waits for the key exchange key in use.",
 			given().rotated().pinned().refuted(2, weu).refusedKEK(weu),
 			by("refutation", plan.Wait, "not the pinned one").of(1).in(weu).again(30 * time.Second)},
 		{"Going back comes before what an earlier try left in the HSM.",
@@ -244,6 +260,12 @@ func refutation() []example {
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).wait(time.Hour).
 				newest(weu, 3),
 			by("refutation", plan.Import, "is not the intended generation").of(1).in(weu).because(key.CauseRollback)},
+		{"A refuted version that landed late over a good one of its generation is rolled back, too.",
+			lateOver(weu).wait(time.Hour),
+			by("refutation", plan.Import, "is not the intended generation").of(1).in(weu).because(key.CauseRollback)},
+		{"keyd waits before it goes back while the answer may be stale, and does not hold the key yet.",
+			lateOver(mhsm),
+			by("refutation", plan.Wait, "may be a stale answer").of(1).in(mhsm).again(30 * time.Second)},
 	}
 }
 
@@ -256,7 +278,7 @@ func leftover() []example {
 		{"Then the next pair is made.",
 			gaveUp().destroyed(1),
 			by("pair", plan.Generate, "reserved").of(1)},
-		{"An HSM that does not let go of it is asked once: the pair is needed all the same.",
+		{"If the HSM does not destroy it, keyd tries only once: the pair is needed all the same.",
 			gaveUp().destroyBegun(1),
 			by("pair", plan.Generate, "reserved").of(1)},
 		{"Once the next pair is begun, keyd looks for that first.",
@@ -297,7 +319,7 @@ func pair() []example {
 		{"The pair comes before a vault that lacks an earlier generation.",
 			given(weu).rotated().reserved().nowIn(weu, neu),
 			by("pair", plan.Generate, "reserved").of(2)},
-		{"A pair is made while a vault is away: nothing leaves the HSM by it.",
+		{"A pair is made even while a vault is away: it does not leave the HSM.",
 			given().reserved().away(weu),
 			by("pair", plan.Generate, "reserved").of(1)},
 	}

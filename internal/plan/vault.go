@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// VaultInput is all that a rule of a vault knows. No rule changes it.
+// VaultInput is everything that a vault's rule knows. No rule changes it.
 type VaultInput struct {
 	Now    time.Time // by the local clock
 	Policy key.VaultPolicy
@@ -17,14 +17,15 @@ type VaultInput struct {
 	Seen   *record.VaultLook // nil: nobody has looked yet
 }
 
-// VaultRule is one of a vault's rules. Ask returns the step that it asks for; ok is false when it has nothing to say.
+// VaultRule is one of a vault's rules. Ask returns the step that the rule decides on; ok is false if it has nothing
+// to say.
 type VaultRule struct {
 	Name string
-	Says string // what it is for, in one sentence
+	Says string // what the rule does, in one sentence
 	Ask  func(VaultInput) (s Step, ok bool)
 }
 
-// VaultRules lists every rule of a vault's key exchange keys, in the order in which NextForVault asks them.
+// VaultRules lists every rule for a vault's KEKs, in the order in which NextForVault asks them.
 func VaultRules() []VaultRule {
 	return []VaultRule{
 		{"kek-unseen", "keyd looks before it decides, and waits for a vault that it cannot see.", kekUnseen},
@@ -55,10 +56,10 @@ func NextForVault(in VaultInput) Step {
 	return in.quiet()
 }
 
-// pollApproval is how often keyd looks whether a KEK is approved by now. A reload has it look at once.
+// pollApproval is how often keyd checks whether a KEK has been approved. A reload makes it check at once.
 const pollApproval = 5 * time.Minute
 
-// quiet says what keyd waits for when no rule has anything to do.
+// quiet says what keyd waits for if no rule has anything to do.
 func (in VaultInput) quiet() Step {
 	s := Step{Kind: Idle, Vault: in.Policy.URL, Why: "nothing is due", Until: NextKEK(in.Policy, in.Record)}
 	switch waiting := in.Record.Waiting(); {
@@ -77,7 +78,7 @@ func (in VaultInput) quiet() Step {
 	return s
 }
 
-// untrusted says why a KEK is not used, and when that may have changed.
+// untrusted says why keyd does not use a KEK, and when that may have changed.
 func (in VaultInput) untrusted(version string) (why string, until time.Time) {
 	seen, ok := in.Seen.KEK(version)
 	switch {
@@ -93,7 +94,7 @@ func (in VaultInput) untrusted(version string) (why string, until time.Time) {
 	return fmt.Sprintf("the key exchange key %s waits for approval", seen.Print), in.Now.Add(pollApproval)
 }
 
-// Fresh reports whether nothing but a look lies between the beginning of that and now, as Input.Fresh does.
+// Fresh reports whether only a look separates the beginning of the observation from now, as Input.Fresh does.
 func (in VaultInput) Fresh() bool {
 	age := in.Now.Sub(in.Seen.At)
 	return age >= 0 && age <= key.MaxSkew+LookTimeout
@@ -112,8 +113,8 @@ func kekUnseen(in VaultInput) (Step, bool) {
 	return Step{}, false
 }
 
-// kekShown finds what came of a making: by the tag that it was given. A making that an older keyd began has no tag: the
-// newest version is it, if nobody knows that.
+// kekShown finds the KEK that an attempt made, by the attempt's tag. If an older keyd began to make it, it has no
+// tag: then it is the newest version, unless the record has that already.
 func kekShown(in VaultInput) (Step, bool) {
 	for _, x := range in.Seen.Versions {
 		attempt := key.ID(x.Tags[key.TagAttempt])
@@ -129,13 +130,14 @@ func kekShown(in VaultInput) (Step, bool) {
 	return Step{}, false
 }
 
-// mayRecord reports whether a version was seen well enough to record it, and is not recorded.
+// mayRecord reports whether keyd may record a version: it saw the version well enough, and the record does not have
+// it yet.
 func (in VaultInput) mayRecord(version string) bool {
 	seen, ok := in.Seen.KEK(version)
 	return ok && seen.Print != "" && in.Record.KEK(version) == nil
 }
 
-// kekOpen gives a KEK in the making the time to come to light, and then gives it up.
+// kekOpen gives a KEK in the making the time to appear, and then gives it up.
 func kekOpen(in VaultInput) (Step, bool) {
 	k := in.Record.Making()
 	switch {
@@ -149,7 +151,7 @@ func kekOpen(in VaultInput) (Step, bool) {
 		in.Policy.Name, clock(k.Begun.Here.Add(KEKTime(in.Policy.Vault))))}, true
 }
 
-// kekDisabling settles a disabling that was begun and may have been cut short.
+// kekDisabling resolves a disabling that was begun and may have been cut short.
 func kekDisabling(in VaultInput) (Step, bool) {
 	k := in.Record.Disabling()
 	if k == nil {
@@ -165,8 +167,8 @@ func kekDisabling(in VaultInput) (Step, bool) {
 	return Step{}, false
 }
 
-// kekUse takes the newest KEK that the vault shows, or the newest of keyd's own that waits. While none is in use, as
-// when the record was lost, the latest one that is approved will do.
+// kekUse takes the newest KEK that the vault shows into use, or the newest of keyd's own that waits. While none is in
+// use, for example because the record was lost, the latest approved one will do.
 func kekUse(in VaultInput) (Step, bool) {
 	versions := []string{in.Seen.Newest.KEK.Version()}
 	if k := in.Record.Waiting(); k != nil {
@@ -196,8 +198,8 @@ func (in VaultInput) approved() (versions []string) {
 	return versions
 }
 
-// mayUse reports whether a KEK that is not in use may be. A first use is trust in whoever answers: it counts only where
-// nothing was ever used.
+// mayUse reports whether keyd may take a KEK into use. Trust on first use means trusting whoever answers, so it
+// counts only if no KEK was ever in use.
 func (in VaultInput) mayUse(version string) bool {
 	seen, ok := in.Seen.KEK(version)
 	if k := in.Record.KEK(version); !ok || seen.Err != nil || seen.Print == "" || k != nil && k.State != key.KEKMade {
@@ -206,8 +208,8 @@ func (in VaultInput) mayUse(version string) bool {
 	return seen.Trust == key.TrustConfigured || in.Record.Active() == nil
 }
 
-// kekAbsent makes the vault's first KEK, or one where all are gone. An answer that shows none may be older than what
-// was made last.
+// kekAbsent makes the vault's first KEK, or a new one if all are gone. An answer that shows none may be older than
+// the last one made.
 func kekAbsent(in VaultInput) (Step, bool) {
 	if !in.Policy.Create || !in.Seen.Newest.Absent || len(in.Seen.Versions) > 0 {
 		return Step{}, false
@@ -219,7 +221,7 @@ func kekAbsent(in VaultInput) (Step, bool) {
 		Reason: "the vault has no key exchange key", Requester: "keyd", Scheduled: true}}, true
 }
 
-// kekRotation makes a new version. While one waits for approval there is nothing to gain from another.
+// kekRotation makes a new version. While one waits for approval, another would not help.
 func kekRotation(in VaultInput) (Step, bool) {
 	t, due := in.due()
 	if !due || in.Seen.Newest.Absent || WaitingKEK(in.Policy.Vault, in.Record, in.Seen) != nil {
@@ -244,8 +246,8 @@ func kekRotation(in VaultInput) (Step, bool) {
 	return Step{Kind: CreateKEK, Why: t.Reason, Trigger: t}, true
 }
 
-// WaitingKEK is the KEK that waits for approval; nil for none. One that somebody disabled, or that is no longer in the
-// vault under the name of the KEK, was turned down: nobody is going to approve it.
+// WaitingKEK is the KEK that waits for approval; nil for none. If somebody disabled it, or it is no longer in the
+// vault under the KEK's name, it was turned down: nobody is going to approve it.
 func WaitingKEK(v key.Vault, r *record.Vault, seen *record.VaultLook) *record.KEK {
 	k := r.Waiting()
 	if k == nil || seen == nil || seen.Err != nil {
@@ -258,8 +260,8 @@ func WaitingKEK(v key.Vault, r *record.Vault, seen *record.VaultLook) *record.KE
 	return k
 }
 
-// unfit is a version that keyd made a short while ago and could not record as a KEK, since it is disabled or otherwise
-// unfit. Another one made at once would be the same, and so on for ever.
+// unfit is a version that keyd made recently and could not record as a KEK, because it is disabled or otherwise
+// unfit. Another one made at once would be the same, and so on without end.
 func (in VaultInput) unfit() (x key.Version, ok bool) {
 	for _, x := range in.Seen.Versions {
 		k := in.Record.Attempt(key.ID(x.Tags[key.TagAttempt]))
@@ -273,7 +275,7 @@ func (in VaultInput) unfit() (x key.Version, ok bool) {
 // clockAgrees reports whether the local clock is known to be near the vault's.
 func (in VaultInput) clockAgrees() bool { return in.Seen.SkewSeen && in.Seen.Skew.Abs() <= key.MaxSkew }
 
-// due says whether a new KEK was asked for or is due by the schedule.
+// due reports whether a new KEK was requested or is due by the schedule.
 func (in VaultInput) due() (t Trigger, due bool) {
 	if q := in.Record.Request; q != nil {
 		return Trigger{Reason: q.Reason, Requester: q.By}, true
@@ -294,15 +296,15 @@ func NextKEK(p key.VaultPolicy, r *record.Vault) time.Time {
 	return p.Schedule.Next(last)
 }
 
-// KEKNeeded is how long after a KEK was superseded an import may still need it. keyd reads which KEK is active at the
-// beginning of the step that imports, and a step ends within StepTimeout; the vault may carry out what was sent until
-// ImportTimeout and its settle time later. key.MaxSkew is for the clocks of two daemons on one state.
+// KEKNeeded is how long an import may still need a KEK after it was superseded. keyd reads which KEK is active at the
+// beginning of the step that imports, and a step ends within StepTimeout; the vault may carry out the request until
+// ImportTimeout and its settle time later. key.MaxSkew allows for the clocks of two daemons that share a state.
 func KEKNeeded(v key.Vault) time.Duration { return StepTimeout + KEKTime(v) + key.MaxSkew }
 
-// kekPause is how long keyd waits before it tries once more to disable what the vault would not let it disable.
+// kekPause is how long keyd waits before it again tries a disabling that the vault refused.
 const kekPause = 6 * time.Hour
 
-// kekRetirement disables a superseded KEK that nothing needs any more, while the active one stands.
+// kekRetirement disables a superseded KEK that nothing needs any more, while the active one is in good order.
 func kekRetirement(in VaultInput) (Step, bool) {
 	active := in.Record.Active()
 	if active == nil || in.Record.Making() != nil || !in.clockAgrees() || in.shared() {
@@ -325,8 +327,8 @@ func kekRetirement(in VaultInput) (Step, bool) {
 	return Step{}, false
 }
 
-// shared reports whether another instance made a version of the KEK. It may have pinned an older one, and then its
-// imports would stop with that.
+// shared reports whether another instance made a version of the KEK. That instance may have pinned an older one, and
+// disabling it would stop its imports.
 func (in VaultInput) shared() bool {
 	return slices.ContainsFunc(in.Seen.Versions, func(x key.Version) bool {
 		by := x.Tags[key.TagInstance]
@@ -334,7 +336,7 @@ func (in VaultInput) shared() bool {
 	})
 }
 
-// sooner is the earlier of two times, of which zero is never.
+// sooner is the earlier of two times; zero means never.
 func sooner(a, b time.Time) time.Time {
 	if a.IsZero() || b.Before(a) {
 		return b

@@ -15,7 +15,7 @@ var (
 		KEK: "keyd-kek", Create: true}
 )
 
-// vaultCase is one world of a vault: changes of a record with one KEK in use, and of a look that shows that.
+// vaultCase is one vault's situation: changes to a record with one KEK in use, and to a look that shows that KEK.
 type vaultCase struct {
 	name   string
 	change func(*VaultInput)
@@ -290,8 +290,9 @@ func TestAVaultsNextStep(t *testing.T) {
 	}
 }
 
-// A vault may list versions and not show the newest: what is due cannot be done, and must not make the loop spin.
-func TestAVaultThatIsDueAndCannotGoOnIsNotSteppedWithoutPause(t *testing.T) {
+// A vault may list versions and fail to show the newest. What is due cannot be done then, and must not make the loop
+// spin.
+func TestAVaultWithDueWorkThatCannotContinueIsNotSteppedWithoutPause(t *testing.T) {
 	in := quietVault()
 	in.Policy.Schedule, in.Seen.Newest = firesAfter(24*time.Hour), record.KEKSeen{Absent: true}
 	if s := NextForVault(in); s.Kind != Idle || !s.Until.After(in.Now) {
@@ -299,7 +300,7 @@ func TestAVaultThatIsDueAndCannotGoOnIsNotSteppedWithoutPause(t *testing.T) {
 	}
 }
 
-// firesAfter is a schedule that fires so long after each time.
+// firesAfter is a schedule that fires a fixed time after any moment.
 type firesAfter time.Duration
 
 func (a firesAfter) Next(t time.Time) time.Time { return t.Add(time.Duration(a)) }

@@ -34,15 +34,15 @@ var (
 	errKEK    = errors.New("its fingerprint is not the pinned one")
 )
 
-// every is a schedule that fires in equal steps from began on.
+// every is a schedule that fires in equal steps, counted from began.
 type every time.Duration
 
 func (e every) Next(t time.Time) time.Time {
 	return began.Add(t.Sub(began).Truncate(time.Duration(e)) + time.Duration(e))
 }
 
-// world is one key, what the record says of it, and what the HSM and the vaults have. Its methods are told in the order
-// in which things happen. A minute passes with each; more does with wait.
+// world is one key, what its record says, and what the HSM and the vaults have. Its methods change it in the order in
+// which things happen. Each takes a minute; wait lets more time pass.
 type world struct {
 	clock    time.Time
 	policy   key.Policy
@@ -76,13 +76,13 @@ func given(vaults ...key.Vault) *world {
 	return w
 }
 
-// input is what a rule gets: the world, looked at now.
+// input is what a rule gets: the world as seen now.
 func (w *world) input() plan.Input {
 	seen := &record.Observation{At: w.clock, HSM: w.hsm, Vaults: map[string]record.VaultSeen{}}
 	for _, v := range w.policy.Vaults {
 		if s, included := w.vaults[v.URL]; included {
 			shown := *s
-			shown.Begun = w.clock
+			shown.Begun, shown.NewestAt, shown.ClockAt = w.clock, w.clock, w.clock
 			seen.Vaults[v.URL] = shown
 		}
 	}
@@ -92,7 +92,7 @@ func (w *world) input() plan.Input {
 	return plan.Input{Now: w.clock.Add(w.lookAge), Policy: w.policy, Record: &w.record, Seen: seen}
 }
 
-// must is for a transition that the case needs.
+// must requires a transition that the case needs.
 func (w *world) must(err error) *world {
 	if err != nil {
 		panic(err)
@@ -140,7 +140,7 @@ func (w *world) begun() *world {
 	return w.must(err)
 }
 
-// made: the HSM has a whole pair under the latest generation's id, not wrapped for anybody.
+// made: the HSM has a whole pair under the latest generation's id, wrapped for no vault.
 func (w *world) made() *world { return w.object(w.latest().ID, w.latest().Number, true) }
 
 func (w *world) object(id key.ID, n int, pending bool) *world {
@@ -151,7 +151,7 @@ func (w *world) object(id key.ID, n int, pending bool) *world {
 	return w
 }
 
-// pinned is a generation with its pair, placed nowhere.
+// pinned: a generation has its pair, and is placed nowhere.
 func (w *world) pinned(without ...key.Vault) *world {
 	return w.reserved(without...).filled()
 }
@@ -163,7 +163,7 @@ func (w *world) filled() *world {
 	return w.must(err)
 }
 
-// sent: the attempt is recorded, and its PUT was sent. Nobody knows what became of it.
+// sent: the attempt is recorded, and its PUT was sent. Nobody knows the outcome.
 func (w *world) sent(n int, v key.Vault) *world { return w.sentFor(key.CauseRotation, n, v) }
 
 func (w *world) sentFor(cause key.Cause, n int, v key.Vault) *world {
@@ -195,7 +195,7 @@ func (w *world) lists(v key.Vault, tag key.ID, m key.Material) *world {
 	return w
 }
 
-// imported: the vault has it, the record knows that, and it is not proven.
+// imported: the vault and the record have the version, and it is not proven.
 func (w *world) imported(n int, v key.Vault) *world { return w.importedFor(key.CauseRotation, n, v) }
 
 func (w *world) importedFor(cause key.Cause, n int, v key.Vault) *world {
@@ -252,12 +252,23 @@ func (w *world) abandoned() *world {
 // voided: the last attempt certainly did not happen, as far as anybody can tell.
 func (w *world) voided() *world { return w.must(w.record.Void(attempt(w.attempts), "a test")) }
 
-// refutedLate: the last attempt comes to light after it was given up, and is refuted.
+// refutedLate: the last attempt's version appears after the attempt was given up, and is refuted.
 func (w *world) refutedLate(n int, v key.Vault) *world {
 	w.shows(n, v)
 	seen := w.vaults[v.URL]
 	w.must(w.record.Land(w.clock, attempt(w.attempts), seen.Versions[len(seen.Versions)-1]))
 	return w.must(w.record.Refute(attempt(w.attempts), "a wrong modulus"))
+}
+
+// damagedLate: an earlier attempt comes to light after it was given up, with other material, as the newest version.
+func (w *world) damagedLate(n int, v key.Vault) *world { return w.lists(v, attempt(n), material(99)) }
+
+// refutedLateOf: such a version is recorded, and refuted.
+func (w *world) refutedLateOf(n int, v key.Vault) *world {
+	w.damagedLate(n, v)
+	seen := w.vaults[v.URL]
+	w.must(w.record.Land(w.clock, attempt(n), seen.Versions[len(seen.Versions)-1]))
+	return w.must(w.record.Refute(attempt(n), "a wrong modulus"))
 }
 
 // refutedRollback: the last generation to go back to is refuted as well.
@@ -266,7 +277,7 @@ func (w *world) refutedRollback(n int, v key.Vault) *world {
 	return w.must(w.record.Refute(attempt(w.attempts), "a wrong modulus"))
 }
 
-// foreign: somebody made a version in the vault, the newest.
+// foreign: somebody else made a version in the vault, the newest.
 func (w *world) foreign(v key.Vault) *world { return w.lists(v, "", material(99)) }
 
 // accepted: an operator lets keyd import over the newest version.
@@ -288,7 +299,7 @@ func (w *world) refusedKEK(v key.Vault) *world {
 // notIncluded: the look was made before the configuration named the vault.
 func (w *world) notIncluded(v key.Vault) *world { delete(w.vaults, v.URL); return w }
 
-// exchanged: the latest pair in the HSM is a whole one, of other material.
+// exchanged: the latest pair in the HSM is whole, but has other material.
 func (w *world) exchanged() *world {
 	w.hsm.Objects[len(w.hsm.Objects)-1].Material = material(99)
 	return w
@@ -304,10 +315,12 @@ func (w *world) nowIn(vaults ...key.Vault) *world {
 
 func (w *world) retained() *world { return w.with(func(p *key.Policy) { p.Retained = true }) }
 
-// aliased: the vault made a second version of the same material, which the record knows.
+// aliased: the vault made a second version of the same material, and the record has it.
 func (w *world) aliased(n int, v key.Vault) *world {
 	w.lists(v, "", material(n))
-	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt, w.vaults[v.URL].Newest))
+	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
+	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt,
+		record.FoundVersion{Vault: v, Version: x}))
 }
 
 // destroyed: nothing is left in the HSM under the id.
@@ -333,11 +346,25 @@ func (w *world) resumed() *world {
 	return w.wait(time.Minute)
 }
 
-// disabling: keyd began to disable what the attempt placed.
+// disabling: keyd began to disable the versions of an attempt.
 func (w *world) disabling(n int) *world {
 	at := w.record.Placement(attempt(n))
 	_, err := w.record.BeginDisable(attempt(n), w.vaults[at.Vault].There(w.clock))
 	return w.must(err)
+}
+
+// followed: the last alias is the newest version where its generation was placed last.
+func (w *world) followed(n int, v key.Vault) *world {
+	w.lists(v, "", material(n))
+	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
+	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt,
+		record.FoundVersion{Vault: v, Version: x, Newest: true}))
+}
+
+// cutShort: of what keyd began to disable, only what the vault shows disabled is.
+func (w *world) cutShort(n int) *world {
+	at := w.record.Placement(attempt(n))
+	return w.must(w.record.Disable(attempt(n), w.clock, w.vaults[at.Vault].Enabled()))
 }
 
 // disabled: the vault has the version disabled, whoever did it.
@@ -350,7 +377,7 @@ func (w *world) disabled(v key.Vault, n int) *world {
 	return w
 }
 
-// What keyd is shown.
+// What keyd sees.
 
 // away: the vault does not answer.
 func (w *world) away(v key.Vault) *world {
@@ -417,7 +444,7 @@ func (w *world) notLooked() *world { w.unseen = true; return w }
 func attempt(n int) key.ID { return key.ID(fmt.Sprintf("a%031x", n)) }
 func version(n int) string { return fmt.Sprintf("b%031x", n) }
 
-// material is a generation's: any number serves as modulus, nothing is computed with it.
+// material is a generation's material. Any number serves as modulus, because nothing computes with it.
 func material(n int) key.Material {
 	modulus := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), 2047), big.NewInt(int64(n)))
 	m, err := key.FromJWK(modulus.Bytes(), []byte{1, 0, 1})

@@ -1,6 +1,6 @@
 // Package priority decides who goes first where work waits for the same scarce thing: a vault's rate limit, the HSM's
-// sessions, the slots of the loop. Its rule: the higher class goes first, and each class that waits gets at least every
-// tenth turn, so that none starves.
+// sessions, the slots of the loop. Its rule: the higher class goes first, and each class that waits gets at least
+// every tenth turn, so that none starves.
 package priority
 
 import "context"
@@ -8,12 +8,12 @@ import "context"
 // Class is what a piece of work is for. The lower number goes first.
 type Class int
 
-// The classes, the first first.
+// The classes, highest first.
 const (
-	Operator Class = iota // a person asked for it and waits
+	Operator Class = iota // a person requested it and waits
 	Repair                // something is broken: a vault shows what it should not
-	Due                   // a rotation by schedule, or the retiring of a version
-	Proof                 // a proof of what should work already
+	Due                   // a scheduled rotation, or the retirement of a version
+	Proof                 // a proof of something that should already work
 	Look                  // a routine look
 	classes  int   = iota
 )
@@ -23,7 +23,7 @@ var names = [classes]string{"operator", "repair", "due", "proof", "look"}
 // String is the class as metrics and logs show it.
 func (c Class) String() string { return names[c] }
 
-// All are the classes, the first first.
+// All lists the classes, highest first.
 func All() []Class {
 	all := make([]Class, classes)
 	for i := range all {
@@ -34,10 +34,10 @@ func All() []Class {
 
 type classKey struct{}
 
-// With returns a context for work of a class.
+// With returns a context for work of this class.
 func With(ctx context.Context, c Class) context.Context { return context.WithValue(ctx, classKey{}, c) }
 
-// Of is the class of a context's work; Look for one of no class.
+// Of returns the class of a context's work; Look if it has none.
 func Of(ctx context.Context) Class {
 	if c, ok := ctx.Value(classKey{}).(Class); ok {
 		return c
@@ -45,15 +45,15 @@ func Of(ctx context.Context) Class {
 	return Look
 }
 
-// share is how many turns a waiting class lets pass to others before it gets one.
+// share is how many turns a waiting class lets others have before it gets one.
 const share = 10
 
-// Picker chooses whose turn it is. The zero value is ready. It must not be used by two goroutines at once.
+// Picker chooses whose turn it is. The zero value is ready. Two goroutines must not use it at once.
 type Picker struct {
-	passed [classes]int // turns that a waiting class has let pass in a row
+	passed [classes]int // how many turns in a row each waiting class has let pass
 }
 
-// Next chooses among the classes that wait; ok is false when none does.
+// Next chooses among the classes that wait; ok is false if none does.
 func (p *Picker) Next(waits func(Class) bool) (next Class, ok bool) {
 	for _, c := range All() {
 		if !waits(c) {

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 )
 
-// turns has the picker choose n times while the same classes wait.
+// turns makes the picker choose n times while the same classes wait.
 func turns(n int, waiting ...Class) map[Class]int {
 	var p Picker
 	got := map[Class]int{}

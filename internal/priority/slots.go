@@ -6,20 +6,20 @@ import (
 	"sync"
 )
 
-// Slots lets a number of pieces of work go on at once. Those that wait get a free slot by their class, and within a
-// class in the order in which they came.
+// Slots limits how many pieces of work run at once. Waiting work gets a free slot by its class, and within a class in
+// the order of arrival.
 type Slots struct {
 	mu      sync.Mutex
 	free    int
-	waiting [classes][]chan struct{} // closed when the slot is given
+	waiting [classes][]chan struct{} // each is closed when its slot is granted
 	picker  Picker
 }
 
 // NewSlots returns n free slots, at least one.
 func NewSlots(n int) *Slots { return &Slots{free: max(1, n)} }
 
-// Acquire waits for a slot, for work of the context's class. The caller calls Release once after it. An error is the
-// context's own, and then there is nothing to release.
+// Acquire waits for a slot, for work of the context's class. After success the caller calls Release once. The only
+// error is the context's own; then there is nothing to release.
 func (s *Slots) Acquire(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
@@ -38,14 +38,14 @@ func (s *Slots) Acquire(ctx context.Context) error {
 	defer s.mu.Unlock()
 	if i := slices.Index(s.waiting[class], given); i >= 0 {
 		s.waiting[class] = slices.Delete(s.waiting[class], i, i+1)
-	} else { // it was given at the same moment
+	} else { // it was granted at the same moment
 		s.free++
 		s.hand()
 	}
 	return context.Cause(ctx)
 }
 
-// Release gives a slot back.
+// Release frees a slot.
 func (s *Slots) Release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,14 +53,14 @@ func (s *Slots) Release() {
 	s.hand()
 }
 
-// Waiting is how many pieces of work of a class wait.
+// Waiting counts the waiting pieces of work of a class.
 func (s *Slots) Waiting(c Class) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.waiting[c])
 }
 
-// hand gives the free slots to those whose turn it is. It is called with the lock held.
+// hand grants the free slots to the work whose turn it is. The caller holds the lock.
 func (s *Slots) hand() {
 	for s.free > 0 {
 		c, ok := s.picker.Next(func(c Class) bool { return len(s.waiting[c]) > 0 })

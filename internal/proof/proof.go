@@ -63,15 +63,19 @@ type Subject struct {
 	// but still unwraps, decrypts and verifies. So the proof does not ask the vault to wrap, encrypt or sign.
 	MayHaveExpired bool
 	Now            time.Time // by the local clock; the proof compares the expiry date with it
+	// Shown is the version as the vault showed it to an earlier proof that passed. A version's material and type never
+	// change, so the proof does not ask for them again. nil: it asks.
+	Shown *key.Version
 }
 
 // Result is how a proof ended. Unless the proof passed, Leg and Err say where and why it stopped. If it passed,
-// Passed lists the legs.
+// Passed lists the legs, and Shown is the version as the vault showed it, for the subject of a later proof.
 type Result struct {
 	Outcome key.Outcome
 	Leg     Leg
 	Err     error
 	Passed  []Leg
+	Shown   *key.Version
 }
 
 // hsmKeyType is the only key type that a version imported by keyd may have (RFC 7518 section 6.1, with Key Vault's
@@ -87,9 +91,9 @@ func Prove(ctx context.Context, v Vault, h HSM, s Subject) Result {
 	if result.Outcome != key.Passed {
 		return result
 	}
-	looked := result.Passed
+	looked := result
 	if result = rest(ctx, v, h, s, pub, expired); result.Outcome == key.Passed {
-		result.Passed = append(looked, result.Passed...)
+		result.Passed, result.Shown = append(looked.Passed, result.Passed...), looked.Shown
 	}
 	return result
 }
@@ -134,7 +138,7 @@ func closing(by operation, expired bool) operation {
 }
 
 func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expired bool, r Result) {
-	seen, err := v.Get(ctx, s.Key, s.Version)
+	seen, err := shown(ctx, v, s)
 	if err != nil {
 		return nil, false, inconclusive(LegModulus, err)
 	}
@@ -153,16 +157,34 @@ func modulus(ctx context.Context, v Vault, s Subject) (pub *rsa.PublicKey, expir
 		return nil, false, inconclusive(LegModulus,
 			fmt.Errorf("keyd has no proof for keys of the family %s", seen.Material.Family()))
 	}
-	if seen.Kty == "" {
-		return pub, s.expired(v, seen.Expires), passed(LegModulus)
-	}
-	if seen.Kty != hsmKeyType {
+	legs := []Leg{LegModulus}
+	switch seen.Kty {
+	case "":
+	case hsmKeyType:
+		legs = append(legs, LegType)
+	default:
 		return nil, false, refuted(
 			LegType,
 			fmt.Errorf("the vault's version %s is of type %s, which is not kept in an HSM", s.Version, seen.Kty),
 		)
 	}
-	return pub, s.expired(v, seen.Expires), passed(LegModulus, LegType)
+	r = passed(legs...)
+	r.Shown = &key.Version{ID: seen.ID, Kty: seen.Kty, Material: seen.Material, Expires: seen.Expires}
+	return pub, s.expired(v, seen.Expires), r
+}
+
+// Earlier is a version as the vault showed it to an earlier proof that passed: of the generation's material, kept in an
+// HSM. m is the HSM's own copy of that material.
+func Earlier(version string, m key.Material, expires time.Time) *key.Version {
+	return &key.Version{ID: version, Kty: hsmKeyType, Material: m, Expires: expires}
+}
+
+// shown is the version as the vault shows it, or showed it before.
+func shown(ctx context.Context, v Vault, s Subject) (key.Version, error) {
+	if s.Shown != nil {
+		return *s.Shown, nil
+	}
+	return v.Get(ctx, s.Key, s.Version)
 }
 
 type operation func(ctx context.Context, name, version string, in []byte) ([]byte, error)

@@ -20,8 +20,8 @@ type side struct {
 	shown, vault, hsm *rsa.PrivateKey
 	instead           *key.Material // of shown
 	kty               string
-	fail              string // the call that does not answer
-	garble            bool   // the vault opens to something else
+	fail              string // the call that gets no answer
+	garble            bool   // the vault decrypts to something else
 	expires           time.Time
 	skew              time.Duration
 }

@@ -17,7 +17,7 @@ const (
 
 var start = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// book is a record, and the steps that fill it. A minute passes with each.
+// book is a record, and the steps that fill it. Each step takes a minute.
 type book struct {
 	t *testing.T
 	record.Record
@@ -35,7 +35,7 @@ func newBook(t *testing.T) *book {
 		}}}
 }
 
-// ok is for a transition that the record permits.
+// ok requires that the record permits a transition.
 func (b *book) ok(err error) *book {
 	b.t.Helper()
 	if err != nil {
@@ -86,6 +86,14 @@ func (b *book) prove(n int, url string) *book {
 	return b.ok(b.Prove(b.clock, attempt(b.attempts)))
 }
 
+// refute is the end of the last attempt.
+func (b *book) refute() *book { return b.ok(b.Refute(attempt(b.attempts), "a test")) }
+
+// alias is a duplicate of an attempt's material in its vault, and not the newest version there.
+func (b *book) alias(n int, v key.Version) *book {
+	return b.ok(b.Alias(b.clock, attempt(n), record.FoundVersion{Version: v}))
+}
+
 func (b *book) finish(n int) *book {
 	_, err := b.Finish(b.clock, b.policy, n)
 	return b.ok(err)
@@ -107,7 +115,7 @@ func print(n int) key.Fingerprint { return key.Fingerprint(fmt.Sprintf("sha256:%
 func attempt(n int) key.ID        { return key.ID(fmt.Sprintf("a%031x", n)) }
 func version(n int) string        { return fmt.Sprintf("b%031x", n) }
 
-// refused requires an error that says why.
+// refused requires an error that gives the reason.
 func refused(t *testing.T, err error, why string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), why) {

@@ -17,9 +17,11 @@ type Generation struct {
 	Requests  []key.ID `json:"requests,omitempty"`
 	Without   []string `json:"without,omitempty"` // vault URLs that the operator left out
 
-	// The rest is what became of it, and when, by the local clock.
+	// The rest says what became of it and when, by the local clock.
 
-	Reserved time.Time `json:"reserved"`
+	Reserved time.Time `json:"reserved"` // of a spare that was promoted: when that was
+	// SpareSince is when a spare was reserved as one, also after its promotion; zero of any other generation.
+	SpareSince time.Time `json:"spare_since,omitzero"`
 	// GenerateBegun is set before C_GenerateKeyPair is called for ID. So it is called at most once.
 	GenerateBegun time.Time       `json:"generate_begun,omitzero"`
 	Fingerprint   key.Fingerprint `json:"fingerprint,omitempty"`
@@ -50,7 +52,7 @@ func (g *Generation) State() key.State {
 	return key.PreActivation
 }
 
-// suspended reports whether every placement that happened is disabled, and one is.
+// suspended reports whether the generation has versions and all of them are disabled.
 func (g *Generation) suspended() bool {
 	return g.has(func(p Placement) bool { return p.State == key.Disabled }) &&
 		!g.has(func(p Placement) bool { return p.State != key.Void && p.State != key.Disabled })
@@ -64,7 +66,7 @@ func (g *Generation) Usable() bool {
 	return g.Fingerprint != "" && g.Compromised.IsZero() && g.Discarded.IsZero() && g.LostInHSM.IsZero()
 }
 
-// In returns the generation's newest placement in a vault that still counts; nil when there is none.
+// In returns the generation's newest placement in a vault, among those that still count; nil if there is none.
 func (g *Generation) In(url string) *Placement {
 	for i := range slices.Backward(g.Placements) {
 		if p := &g.Placements[i]; p.Vault == url && p.Counts() {
@@ -74,8 +76,8 @@ func (g *Generation) In(url string) *Placement {
 	return nil
 }
 
-// VoidIn returns the generation's void placement in a vault to which a version belongs that came to light late: the
-// one that had this version, or has its attempt; else the last one without a version; nil when there is none.
+// VoidIn returns the generation's void placement in a vault for a version that appeared late: the one that had this
+// version or has its attempt, otherwise the last one without a version; nil if there is none.
 func (g *Generation) VoidIn(url string, version string, attempt key.ID) (last *Placement) {
 	for i := range g.Placements {
 		p := &g.Placements[i]
@@ -90,10 +92,24 @@ func (g *Generation) VoidIn(url string, version string, attempt key.ID) (last *P
 	return last
 }
 
-// Holds reports whether a version in a vault is of the generation's own material.
+// Awaits returns the placement whose attempt a version carries as its tag, while the record has no other version of
+// it; nil when there is none.
+func (g *Generation) Awaits(url string, v key.Version) *Placement {
+	for i := range g.Placements {
+		p := &g.Placements[i]
+		open := p.Version == "" || p.State == key.Void && p.Version == v.ID
+		if p.Vault == url && open && p.Attempt == key.ID(v.Tags[key.TagAttempt]) {
+			return p
+		}
+	}
+	return nil
+}
+
+// Holds reports whether a version in a vault is of the generation's own material. A refuted version is not.
 func (g *Generation) Holds(url, version string) bool {
 	return version != "" && g.has(func(p Placement) bool {
-		return p.Vault == url && p.Version != "" && slices.Contains(p.Versions(), version)
+		refuted := p.State == key.Refuted || p.State == key.Lifted
+		return p.Vault == url && p.Version != "" && !refuted && slices.Contains(p.Versions(), version)
 	})
 }
 
@@ -102,20 +118,21 @@ func (g *Generation) Placed() bool {
 	return g.has(func(p Placement) bool { return p.State != key.Void })
 }
 
-// ActiveIn reports whether the generation was proven in a vault, and that still stands.
+// ActiveIn reports whether the generation is active in a vault: proven there, and the proof still stands.
 func (g *Generation) ActiveIn(url string) bool {
 	p := g.In(url)
 	return p != nil && p.Good()
 }
 
 // LeavesOut reports whether the operator left the vault out of this generation. Leaving out every vault of the policy
-// counts for nothing: the others went from the policy since.
+// has no effect: the other vaults have since left the policy.
 func (g *Generation) LeavesOut(p key.Policy, url string) bool {
 	rest := slices.ContainsFunc(p.Vaults, func(v key.Vault) bool { return !slices.Contains(g.Without, v.URL) })
 	return rest && slices.Contains(g.Without, url)
 }
 
-// Everywhere reports whether the generation is active in each of the policy's vaults from which it was not left out.
+// Everywhere reports whether the generation is active in each of the policy's vaults that the operator did not leave
+// out.
 func (g *Generation) Everywhere(p key.Policy) bool {
 	return !slices.ContainsFunc(p.Vaults, func(v key.Vault) bool {
 		return !g.LeavesOut(p, v.URL) && !g.ActiveIn(v.URL)
@@ -125,8 +142,8 @@ func (g *Generation) Everywhere(p key.Policy) bool {
 // Answers reports whether the generation was made for a request.
 func (g *Generation) Answers(request key.ID) bool { return slices.Contains(g.Requests, request) }
 
-// ReservedAt is when the generation was reserved. Where a vault created a version of it clearly earlier, that time
-// counts: a local clock that ran ahead must not put off the next rotation.
+// ReservedAt is when the generation was reserved. If a vault created a version of it clearly earlier, that time
+// counts: a local clock that ran ahead must not delay the next rotation.
 func (g *Generation) ReservedAt() time.Time {
 	at := g.Reserved
 	for _, p := range g.Placements {
@@ -142,6 +159,7 @@ func (g Generation) clone() Generation {
 	g.Without = slices.Clone(g.Without)
 	g.Placements = cloneEach(g.Placements, func(p Placement) Placement {
 		p.Aliases = slices.Clone(p.Aliases)
+		p.DisabledVersions = slices.Clone(p.DisabledVersions)
 		p.Operations = slices.Clone(p.Operations)
 		return p
 	})

@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Reservation is what a new generation is made for.
+// Reservation says what a new generation is made for.
 type Reservation struct {
 	ID        key.ID // fresh and random
 	Reason    string
@@ -18,16 +18,15 @@ type Reservation struct {
 	Without   []string // vault URLs
 }
 
-// Reserve adds a generation with the next number, and notes the key's policy: keyd still proves a key that left the
-// configuration.
+// Reserve adds a generation with the next number, and keeps the key's policy: keyd goes on proving a key that left
+// the configuration.
 func (r *Record) Reserve(now time.Time, p key.Policy, why Reservation) (*Generation, error) {
 	if g := r.Current(); g != nil {
-		return nil, fmt.Errorf("generation %d of %s is still under way: no other is reserved beside it",
+		return nil, fmt.Errorf("generation %d of %s is still under way: keyd reserves no other meanwhile",
 			g.Number, r.Key)
 	}
-	if r.KnowsID(why.ID) {
-		return nil, fmt.Errorf("the fresh id %s of %s was used before: the random source cannot be trusted",
-			why.ID, r.Key)
+	if err := r.fresh(why.ID); err != nil {
+		return nil, err
 	}
 	r.Generations = append(r.Generations, Generation{
 		Number: r.NextNumber(), ID: why.ID, Spec: p.Spec, Reason: why.Reason, Requester: why.Requester,
@@ -37,12 +36,29 @@ func (r *Record) Reserve(now time.Time, p key.Policy, why Reservation) (*Generat
 	return &r.Generations[len(r.Generations)-1], nil
 }
 
+// fresh checks that an id was never used.
+func (r *Record) fresh(id key.ID) error {
+	if r.KnowsID(id) {
+		return fmt.Errorf("the fresh id %s of %s was used before: the random source cannot be trusted", id, r.Key)
+	}
+	return nil
+}
+
 // KeepPolicy notes by which vaults and operations the key is proven if it leaves the configuration.
 func (r *Record) KeepPolicy(p key.Policy) { r.Vaults, r.Operations = p.Vaults, p.Operations }
 
-// BeginGenerate notes that C_GenerateKeyPair is about to be called for the generation's id. It is called once.
+// numbered is Numbered for a transition, which cannot go on without it. Only what is about a pair asks for spares, too.
+func (r *Record) numbered(n int) (*Generation, error) {
+	if s := r.Spare(n); s != nil {
+		return s, nil
+	}
+	return r.generation(n)
+}
+
+// BeginGenerate notes that C_GenerateKeyPair is about to be called for the id of a generation or a spare. It is called
+// once.
 func (r *Record) BeginGenerate(now time.Time, n int) (*Generation, error) {
-	g, err := r.generation(n)
+	g, err := r.numbered(n)
 	if err != nil {
 		return nil, err
 	}
@@ -54,9 +70,9 @@ func (r *Record) BeginGenerate(now time.Time, n int) (*Generation, error) {
 	return g, nil
 }
 
-// AbandonID leaves to the sweeper what is or comes under a generation's id, and gives the generation a fresh one.
+// AbandonID leaves to the sweeper what is or comes under the id of a generation or a spare, and gives it a fresh one.
 func (r *Record) AbandonID(now time.Time, n int, fresh key.ID, why string) error {
-	g, err := r.generation(n)
+	g, err := r.numbered(n)
 	if err != nil {
 		return err
 	}
@@ -72,8 +88,8 @@ func (r *Record) abandon(now time.Time, g *Generation, fresh key.ID, why string)
 	g.ID, g.GenerateBegun = fresh, time.Time{}
 }
 
-// discard ends a generation that has no pair. The sweeper gets what is or comes under its id: a record that is an old
-// copy does not know that nothing was begun there.
+// discard ends a generation that has no pair. The sweeper gets whatever is or appears under its id: if the record is
+// an old copy, it cannot know whether a pair was begun there.
 func (r *Record) discard(now time.Time, g *Generation, newID NewID, why string) error {
 	id, err := newID()
 	if err != nil {
@@ -87,9 +103,9 @@ func (r *Record) discard(now time.Time, g *Generation, newID NewID, why string) 
 // NewID draws a fresh random id.
 type NewID func() (key.ID, error)
 
-// Pin records the material of the generation's pair.
+// Pin records the material of the pair of a generation or a spare.
 func (r *Record) Pin(now time.Time, n int, print key.Fingerprint) (*Generation, error) {
-	g, err := r.generation(n)
+	g, err := r.numbered(n)
 	switch {
 	case err != nil:
 		return nil, err
@@ -98,7 +114,11 @@ func (r *Record) Pin(now time.Time, n int, print key.Fingerprint) (*Generation, 
 	case g.Fingerprint != "":
 		return nil, fmt.Errorf("generation %d of %s is pinned already, to %s", n, r.Key, g.Fingerprint)
 	}
-	if other := r.WithFingerprint(print); other != nil {
+	other := r.WithFingerprint(print)
+	if other == nil {
+		other = r.findSpare(func(s *Generation) bool { return s.Fingerprint == print })
+	}
+	if other != nil {
 		return nil, fmt.Errorf("the HSM made the same pair for generation %d and %d of %s: its random generator "+
 			"cannot be trusted, stop using it", other.Number, n, r.Key)
 	}
@@ -106,9 +126,13 @@ func (r *Record) Pin(now time.Time, n int, print key.Fingerprint) (*Generation, 
 	return g, nil
 }
 
-// BeginDestroy notes that what is under an abandoned id is about to be destroyed.
+// BeginDestroy records that keyd is about to destroy what is under an abandoned id.
 func (r *Record) BeginDestroy(now time.Time, id key.ID) error {
-	if g := r.WithID(id); g != nil {
+	g := r.WithID(id)
+	if g == nil {
+		g = r.SpareWithID(id)
+	}
+	if g != nil {
 		return fmt.Errorf("CKA_ID %s is that of generation %d of %s: keyd does not destroy it", id, g.Number, r.Key)
 	}
 	i := slices.IndexFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == id })
@@ -119,7 +143,7 @@ func (r *Record) BeginDestroy(now time.Time, id key.ID) error {
 	return nil
 }
 
-// Destroyed notes that nothing is left under an abandoned id.
+// Destroyed records that nothing is left under an abandoned id.
 func (r *Record) Destroyed(id key.ID) {
 	for i := range r.Abandoned {
 		if r.Abandoned[i].ID == id {

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -8,7 +9,8 @@ import (
 
 // Placement is one generation in one vault.
 type Placement struct {
-	// Seq is the order among all placements of the record, from 1. 0: adopt found it, and it is older than those.
+	// Seq is the order among all placements of the record, from 1. 0 means that adopt found the placement, and it is
+	// older than all those.
 	Seq       int                `json:"seq"`
 	Attempt   key.ID             `json:"attempt"` // random, travels as the tag TagAttempt
 	Vault     string             `json:"vault"`   // URL
@@ -16,19 +18,22 @@ type Placement struct {
 	Cause     key.Cause          `json:"cause"`
 	State     key.PlacementState `json:"state"`
 	At        time.Time          `json:"at"`       // when it was recorded
-	Deadline  time.Time          `json:"deadline"` // keyd gives the PUT up at this time
-	// VaultAt is At by the vault's clock, as far as it was known. The local clock may jump while the outcome is open.
+	Deadline  time.Time          `json:"deadline"` // keyd gives up the PUT at this time
+	// VaultAt is At by the vault's clock, if that was known. The local clock may jump while the outcome is open.
 	VaultAt time.Time `json:"vault_at,omitzero"`
 
 	Version    string    `json:"version,omitempty"` // the vault's id, once known
 	Created    time.Time `json:"created,omitzero"`  // by the vault's clock
 	ImportedAt time.Time `json:"imported_at,omitzero"`
 	ProvenAt   time.Time `json:"proven_at,omitzero"`
-	// DisableBegun is when keyd last began to disable its versions, by the vault's clock as far as that was known;
-	// zero unless the state is Disabling.
+	// DisableBegun is when keyd last began to disable its versions, by the vault's clock if that was known; zero
+	// unless the state is Disabling.
 	DisableBegun time.Time `json:"disable_begun,omitzero"`
 	DisabledAt   time.Time `json:"disabled_at,omitzero"`
 	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material
+	// DisabledVersions are those of its versions that keyd disabled while others of them are enabled. It is empty when
+	// all are disabled: the state says that.
+	DisabledVersions []string `json:"disabled_versions,omitempty"`
 	// Operations are those it was imported with; empty when keyd does not know them.
 	Operations []key.Operation `json:"operations,omitempty"`
 	// Expires is the expiry date that the import asked for; zero: none.
@@ -38,10 +43,10 @@ type Placement struct {
 	Detail   string          `json:"detail,omitempty"` // why it is void or refuted, for people
 }
 
-// Counts reports whether the placement says anything of the present: it is neither void nor a lifted refutation.
+// Counts reports whether the placement describes the present: it is neither void nor a lifted refutation.
 func (p Placement) Counts() bool { return p.State != key.Void && p.State != key.Lifted }
 
-// Good reports whether the placement was proven and still stands.
+// Good reports whether the placement was proven and the proof still stands.
 func (p Placement) Good() bool {
 	switch p.State {
 	case key.Proven, key.Superseded, key.Disabling, key.Disabled:
@@ -50,14 +55,22 @@ func (p Placement) Good() bool {
 	return false
 }
 
-// Older reports whether a later placement took its place and it is not known to be disabled.
+// Older reports whether a later placement took its place, and keyd does not know it to be disabled.
 func (p Placement) Older() bool { return p.State == key.Superseded || p.State == key.Disabling }
 
 // InVault reports whether the vault is known to hold, or to have held, a version of the placement.
 func (p Placement) InVault() bool { return p.Version != "" && p.State != key.Void }
 
-// Versions is the version and its aliases: all that the vault has of the placement.
+// Versions is the version and its aliases: everything that the vault has of the placement.
 func (p Placement) Versions() []string { return append([]string{p.Version}, p.Aliases...) }
+
+// Enabled lists those of its versions that are enabled, as far as the record knows.
+func (p Placement) Enabled() []string {
+	if p.State == key.Disabled {
+		return nil
+	}
+	return slices.DeleteFunc(p.Versions(), func(id string) bool { return slices.Contains(p.DisabledVersions, id) })
+}
 
 // ProvableBy is the operations that the placement was imported with, and otherwise the given ones, where the record
 // does not tell. The policy may have changed since the import.

@@ -48,8 +48,8 @@ func (p *Placement) land(now time.Time, v key.Version) {
 	p.State, p.Version, p.Created, p.ImportedAt, p.Detail = key.Imported, v.ID, v.Created, now, ""
 }
 
-// LandDisabled records a version that had been given up as gone, is there again, and is disabled. No proof of it can
-// pass, and nothing must wait for one.
+// LandDisabled records that a version given up as gone is there again, and is disabled. No proof of it can pass, so
+// nothing may wait for one.
 func (r *Record) LandDisabled(now time.Time, attempt key.ID) error {
 	at, err := r.placement(attempt, key.Void)
 	if err != nil {
@@ -69,25 +69,42 @@ func (r *Record) Void(attempt key.ID, why string) error {
 	return nil
 }
 
-// Alias records another version of a placement's material.
-func (r *Record) Alias(now time.Time, attempt key.ID, version string) error {
+// Alias records another version of a placement's material. Where consumers follow it now, it becomes a placement of its
+// own, which is to be proven.
+func (r *Record) Alias(now time.Time, attempt key.ID, f FoundVersion) error {
 	at := r.Placement(attempt)
 	if !at.Found() {
 		return fmt.Errorf("the record of %s has no import attempt %s", r.Key, attempt)
 	}
-	at.alias(now, version)
+	if r.follow(at, f) {
+		r.placeFound(now, at.Generation, f, key.CauseDuplicate)
+		return nil
+	}
+	at.alias(now, f.Version)
 	return nil
 }
 
-func (at Placed) alias(now time.Time, version string) {
-	at.Aliases = append(at.Aliases, version)
+// follow reports whether consumers follow a version that repeats the placement's material, and nothing answers that
+// yet: it is the vault's newest, of the generation that was placed there last. It had no placement of its own before,
+// and the placement that it repeats is not refuted.
+func (r *Record) follow(at Placed, f FoundVersion) bool {
+	return f.Newest && f.Version.Enabled && r.NewestIn(at.Vault).Generation == at.Generation &&
+		at.State != key.Refuted && at.Generation.Compromised.IsZero() && !r.Placement(key.ID(f.Version.ID)).Found()
+}
+
+func (at Placed) alias(now time.Time, v key.Version) {
+	if at.State == key.Disabled && v.Enabled { // the retire rule is to ask for this one, too
+		at.DisabledVersions = at.Versions()
+		at.State, at.DisabledAt = key.Superseded, time.Time{}
+	}
+	at.Aliases = append(at.Aliases, v.ID)
 	if !at.Generation.Deactivated.IsZero() {
 		at.Generation.Deactivated = now // it may have been newest until now
 	}
 }
 
-// Prove records that the proof of a placement passed. It becomes the active one of its vault, unless a later one
-// already is, and generations that are now superseded everywhere are deactivated.
+// Prove records that the proof of a placement passed. The placement becomes the active one in its vault, unless a
+// later one already is. Generations that are now superseded everywhere are deactivated.
 func (r *Record) Prove(now time.Time, attempt key.ID) error {
 	at, err := r.placement(attempt, key.Imported)
 	if err != nil {
@@ -142,8 +159,8 @@ func (r *Record) Finish(now time.Time, p key.Policy, n int) (*Generation, error)
 	return g, nil
 }
 
-// deactivate marks each generation that has been active, is active nowhere any more, and has a finished successor; one
-// that is active again loses the mark.
+// deactivate marks each generation that was active, is no longer active anywhere, and has a finished successor. A
+// generation that is active again loses the mark.
 func (r *Record) deactivate(now time.Time) {
 	finishedLater := false
 	for i := len(r.Generations) - 1; i >= 0; i-- {

@@ -13,7 +13,8 @@ func (r *Record) Latest() *Generation {
 	return r.findLast(func(g *Generation) bool { return g.Discarded.IsZero() })
 }
 
-// Current is the generation on its way: the latest one, unless it is finished or may no longer be placed; nil for none.
+// Current is the generation under way: the latest one, unless it is finished or may no longer be placed; nil for
+// none.
 func (r *Record) Current() *Generation {
 	g := r.Latest()
 	if g == nil || !g.Finished.IsZero() || !g.Compromised.IsZero() || !g.LostInHSM.IsZero() ||
@@ -26,7 +27,7 @@ func (r *Record) Current() *Generation {
 // Empty reports whether the key never had a generation.
 func (r *Record) Empty() bool { return len(r.Generations) == 0 }
 
-// AnyPlaced reports whether one of the generations was ever to go to a vault.
+// AnyPlaced reports whether keyd ever intended to place one of the generations in a vault.
 func (r *Record) AnyPlaced() bool {
 	for range r.all {
 		return true
@@ -36,10 +37,11 @@ func (r *Record) AnyPlaced() bool {
 
 // NextNumber is one more than the highest number ever used.
 func (r *Record) NextNumber() int {
-	if n := len(r.Generations); n > 0 {
-		return r.Generations[n-1].Number + 1
+	highest := max(r.highest(), r.Burned)
+	if n := len(r.Spares); n > 0 {
+		highest = max(highest, r.Spares[n-1].Number)
 	}
-	return 1
+	return highest + 1
 }
 
 // LastRotation is when the latest generation was reserved; zero when there is none.
@@ -50,8 +52,8 @@ func (r *Record) LastRotation() time.Time {
 	return time.Time{}
 }
 
-// ReservedWithin counts the generations that were reserved less than span before now, and says when the first of them
-// was. One reserved in the future, by a clock that ran ahead, counts.
+// ReservedWithin counts the generations that were reserved less than span before now, and returns when the first of
+// them was. It also counts one reserved in the future, by a clock that ran ahead.
 func (r *Record) ReservedWithin(now time.Time, span time.Duration) (count int, first time.Time) {
 	for i := range r.Generations {
 		at := r.Generations[i].ReservedAt()
@@ -76,33 +78,36 @@ func (r *Record) WithID(id key.ID) *Generation {
 	return r.find(func(g *Generation) bool { return g.ID == id })
 }
 
-// GaveUp reports whether a CKA_ID was given up.
+// GaveUp reports whether keyd gave up a CKA_ID.
 func (r *Record) GaveUp(id key.ID) bool {
 	return slices.ContainsFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == id })
 }
 
-// KnowsID reports whether the record has a CKA_ID, also one that was given up.
-func (r *Record) KnowsID(id key.ID) bool { return r.WithID(id) != nil || r.GaveUp(id) }
+// KnowsID reports whether the record has a CKA_ID, also a spare's and one that was given up.
+func (r *Record) KnowsID(id key.ID) bool {
+	return r.WithID(id) != nil || r.SpareWithID(id) != nil || r.GaveUp(id)
+}
 
-// Pair is a pair of which the record says what the HSM has.
+// Pair is a pair that the HSM should have according to the record.
 type Pair struct {
 	Generation  int
 	ID          key.ID
 	Fingerprint key.Fingerprint
 	Pinned      time.Time
+	Spare       bool
 }
 
-// Pairs lists the pairs that must be whole in the HSM: those of usable generations.
+// Pairs lists the pairs that must be whole in the HSM: those of usable generations, and of spares.
 func (r *Record) Pairs() (pairs []Pair) {
 	for _, g := range r.Generations {
 		if g.Usable() {
-			pairs = append(pairs, Pair{g.Number, g.ID, g.Fingerprint, g.Pinned})
+			pairs = append(pairs, Pair{g.Number, g.ID, g.Fingerprint, g.Pinned, false})
 		}
 	}
-	return pairs
+	return slices.DeleteFunc(append(pairs, r.SparePairs()...), func(p Pair) bool { return p.Fingerprint == "" })
 }
 
-// Owner is the generation to which a version belongs: by its material, else by its attempt tag; nil for none.
+// Owner is the generation to which a version belongs: by its material, otherwise by its attempt tag; nil for none.
 func (r *Record) Owner(print key.Fingerprint, v key.Version) (g *Generation, byMaterial bool) {
 	if g := r.WithFingerprint(print); g != nil {
 		return g, true
@@ -113,8 +118,8 @@ func (r *Record) Owner(print key.Fingerprint, v key.Version) (g *Generation, byM
 	return nil, false
 }
 
-// Versions is every version in a vault for which the record has an account, with its placement. A foreign version that
-// an operator accepted has none. A version that was given up as gone is not here: it may come back.
+// Versions lists every version in a vault that the record knows, with its placement. A foreign version that an
+// operator accepted has none. A version that was given up as gone is not here: it may come back.
 func (r *Record) Versions(url string) map[string]Placed {
 	versions := map[string]Placed{}
 	for at := range r.in(url) {
@@ -133,7 +138,7 @@ func (r *Record) Versions(url string) map[string]Placed {
 	return versions
 }
 
-// Foreign lists the versions that a vault showed and for which the record has no account.
+// Foreign lists the versions that a vault showed and the record does not have.
 func (r *Record) Foreign(url string, shown []key.Version) (foreign []key.Version) {
 	known := r.Versions(url)
 	for _, v := range shown {
@@ -144,12 +149,17 @@ func (r *Record) Foreign(url string, shown []key.Version) (foreign []key.Version
 	return foreign
 }
 
-// Holds reports whether a vault's version is one of keyd's own.
+// Holds reports whether one of the vault's versions is keyd's own.
 func (r *Record) Holds(url, version string) bool {
-	return r.find(func(g *Generation) bool { return g.Holds(url, version) }) != nil
+	for at := range r.in(url) {
+		if at.Version != "" && slices.Contains(at.Versions(), version) {
+			return true
+		}
+	}
+	return false
 }
 
-// Imported lists the placements of which the vault is known to have a version, aliases aside.
+// Imported lists the placements of which the vault is known to have a version. It ignores aliases.
 func (r *Record) Imported(url string) (list []Placed) {
 	for at := range r.in(url) {
 		if at.InVault() {
@@ -159,7 +169,7 @@ func (r *Record) Imported(url string) (list []Placed) {
 	return list
 }
 
-// NewestIn is the placement made last in a vault that still counts.
+// NewestIn is the placement made last in a vault, among those that still count.
 func (r *Record) NewestIn(url string) (last Placed) {
 	for at := range r.in(url) {
 		if at.Counts() && (!last.Found() || at.Seq > last.Seq) {
@@ -169,7 +179,7 @@ func (r *Record) NewestIn(url string) (last Placed) {
 	return last
 }
 
-// Open lists the placements of a vault of which keyd does not know yet whether the import happened.
+// Open lists the placements in a vault for which keyd does not know yet whether the import happened.
 func (r *Record) Open(url string) (open []Placed) {
 	for at := range r.in(url) {
 		if at.State == key.Intended {
@@ -179,9 +189,9 @@ func (r *Record) Open(url string) (open []Placed) {
 	return open
 }
 
-// Unsettled is the first placement in a vault that is open or not proven. Those of a compromised generation are
-// passed over: whether they work no longer matters, and must not be in the way.
-func (r *Record) Unsettled(url string) Placed {
+// Unresolved is the first placement in a vault that is open or not proven. It skips those of a compromised
+// generation: it no longer matters whether they work, and they must not block anything.
+func (r *Record) Unresolved(url string) Placed {
 	for at := range r.in(url) {
 		if at.Generation.Compromised.IsZero() && (at.State == key.Intended || at.State == key.Imported) {
 			return at
@@ -200,15 +210,16 @@ func (r *Record) RefutedIn(url string) (last Placed) {
 	return last
 }
 
-// Predecessor is the latest usable generation before number n that was proven in the vault; nil for none.
-func (r *Record) Predecessor(url string, n int) *Generation {
+// GoodUpTo is the latest usable generation up to number n that was proven in the vault; nil for none.
+func (r *Record) GoodUpTo(url string, n int) *Generation {
 	return r.findLast(func(g *Generation) bool {
-		return g.Number < n && g.Usable() && g.has(func(p Placement) bool { return p.Vault == url && p.Good() })
+		return g.Number <= n && g.Usable() && g.has(func(p Placement) bool { return p.Vault == url && p.Good() })
 	})
 }
 
-// Missing is the oldest generation that a vault should get next: usable, not suspended, not left out while it is under
-// way, and later than whatever the vault already has of ours, because an older one would become its newest. nil: none.
+// Missing is the oldest generation that a vault should get next: usable, not suspended, not left out while it is
+// under way, and later than every generation that the vault already has, because an older one would become its newest
+// version. nil: none.
 func (r *Record) Missing(p key.Policy, url string) *Generation {
 	highest := 0
 	if has := r.findLast(func(g *Generation) bool { return g.In(url) != nil }); has != nil {
@@ -220,7 +231,7 @@ func (r *Record) Missing(p key.Policy, url string) *Generation {
 	})
 }
 
-// Earlier reports whether a version of a vault belongs to a placement that was made before another one there.
+// Earlier reports whether a version in a vault belongs to an earlier placement there than the given one.
 func (r *Record) Earlier(url, version string, than Placed) bool {
 	for at := range r.in(url) {
 		if at.Version == version && at.Seq < than.Seq {
@@ -230,7 +241,7 @@ func (r *Record) Earlier(url, version string, than Placed) bool {
 	return false
 }
 
-// Adopted reports whether the record has a version by a person's consent only.
+// Adopted reports whether the record has a version only by a person's consent.
 func (r *Record) Adopted(url, version string) bool {
 	if slices.Contains(r.Known[url], version) {
 		return true
@@ -243,11 +254,12 @@ func (r *Record) Adopted(url, version string) bool {
 	return false
 }
 
-// Provable lists the placements that are proven regularly: proven once, and enabled as far as the record knows. They
-// are in order of vault, the newest of each vault first.
+// Provable lists the placements that keyd proves regularly: proven once, and enabled as far as the record knows. They
+// are sorted by vault, with the newest of each vault first.
 func (r *Record) Provable() (list []Placed) {
 	for at := range r.all {
-		if at.Version != "" && (at.State == key.Proven || at.Older()) {
+		disabled := slices.Contains(at.DisabledVersions, at.Version)
+		if at.Version != "" && !disabled && (at.State == key.Proven || at.Older()) {
 			list = append(list, at)
 		}
 	}
@@ -257,7 +269,8 @@ func (r *Record) Provable() (list []Placed) {
 	return list
 }
 
-// VaultName is the nickname of a vault's URL: today's, or the one that a placement had; else the URL.
+// VaultName is the nickname of a vault's URL: the configured one, otherwise the one that a placement had, otherwise
+// the URL.
 func (r *Record) VaultName(p key.Policy, url string) string {
 	if v, ok := p.Vault(url); ok {
 		return v.Name
@@ -270,7 +283,7 @@ func (r *Record) VaultName(p key.Policy, url string) string {
 	return url
 }
 
-// InState is how many placements a vault has in a state.
+// InState counts a vault's placements in a state.
 type InState struct {
 	VaultName string
 	State     key.PlacementState
@@ -285,8 +298,8 @@ func (r *Record) Counts() map[InState]int {
 	return counts
 }
 
-// OldestRequest is when the longest waiting request was made, among those because of a compromise or among the others;
-// zero for none.
+// OldestRequest is when the longest waiting request was made, either among those because of a compromise or among the
+// others; zero for none.
 func (r *Record) OldestRequest(compromise bool) (at time.Time) {
 	for _, q := range r.Requests {
 		if q.Compromise == compromise && (at.IsZero() || q.At.Before(at)) {
@@ -296,10 +309,20 @@ func (r *Record) OldestRequest(compromise bool) (at time.Time) {
 	return at
 }
 
-// Map describes every generation, oldest first, in types of the caller's own, which it shows to people or programs.
+// Map converts every generation, oldest first, to a type of the caller's own, in which it shows them to people or
+// programs.
 func Map[G, P any](r Record, generation func(Generation, []P) G, placement func(Placement) P) []G {
+	return mapEach(r.Generations, generation, placement)
+}
+
+// MapSpares is Map for the spares.
+func MapSpares[G, P any](r Record, generation func(Generation, []P) G) []G {
+	return mapEach(r.Spares, generation, nil)
+}
+
+func mapEach[G, P any](list []Generation, generation func(Generation, []P) G, placement func(Placement) P) []G {
 	var out []G
-	for _, g := range r.Generations {
+	for _, g := range list {
 		var placements []P
 		for _, p := range g.Placements {
 			placements = append(placements, placement(p))

@@ -184,7 +184,7 @@ func TestARecordOfSchema1IsReadAsSchema2(t *testing.T) {
 	}
 }
 
-func TestAListingThatIsTooYoungIsNotBelieved(t *testing.T) {
+func TestAListingBeforeTheSettleTimeIsNotTrusted(t *testing.T) {
 	vault := key.Vault{URL: weu, Kind: key.KeyVault}
 	b := newBook(t).pin().prove(1, weu)
 	created := b.Placement(attempt(1)).Created

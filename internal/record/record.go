@@ -8,34 +8,45 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Record is keyd's stored intent and knowledge of one key. It is changed only by compare-and-swap on Revision.
+// Record is keyd's stored intent and knowledge of one key. It changes only by compare-and-swap on Revision.
 type Record struct {
 	Schema   int    `json:"schema"`
 	Key      string `json:"key"`
 	Instance string `json:"instance"`
 	// Revision is the store's: 0 for a record that was never saved.
-	Revision    uint64        `json:"-"`
-	Generations []Generation  `json:"generations,omitempty"` // ascending by number
-	Abandoned   []AbandonedID `json:"abandoned,omitempty"`
-	Requests    []key.Request `json:"requests,omitempty"` // pending only
-	Hold        *key.Hold     `json:"hold,omitempty"`
+	Revision    uint64       `json:"-"`
+	Generations []Generation `json:"generations,omitempty"` // ascending by number
+	// Spares are generations that are made in advance. None of them was ever placed.
+	Spares []Generation `json:"spares,omitempty"` // ascending by number
+	// Burned is the highest number of a spare that was discarded.
+	Burned    int           `json:"burned,omitempty"`
+	Abandoned []AbandonedID `json:"abandoned,omitempty"`
+	Requests  []key.Request `json:"requests,omitempty"` // pending only
+	Hold      *key.Hold     `json:"hold,omitempty"`
 	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After one, keyd does not
 	// trust at once a Managed HSM that shows nothing of the key.
 	HoldLifted time.Time `json:"lifted,omitzero"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
-	// Vaults and Operations are those of the key's last policy. keyd still proves a key that left the
-	// configuration, and needs them for that.
+	// Vaults and Operations are from the key's last policy. keyd needs them to go on proving a key that left the
+	// configuration.
 	Vaults     []key.Vault     `json:"vaults,omitempty"`
 	Operations []key.Operation `json:"operations,omitempty"`
 }
 
-// AbandonedID is a CKA_ID that was given up before it was pinned. keyd may destroy what is under it, and nothing else.
+// AbandonedID is a CKA_ID that was given up before its pair was used: one that was never pinned, or that of a discarded
+// spare. keyd may destroy what is under it, and nothing else.
 type AbandonedID struct {
 	ID         key.ID    `json:"id"`
 	Generation int       `json:"generation"`
 	At         time.Time `json:"at"`
 	Reason     string    `json:"reason"`
+	// Fingerprint is that of a discarded spare's pair, or of one that adopt found; "" of what was never pinned. keyd
+	// destroys such a pair only while every vault of the key shows that it does not hold it: an old copy of the state
+	// may call a generation a spare.
+	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
+	// Compromised is when the key's material was called compromised while this was a spare, or was being made.
+	Compromised time.Time `json:"compromised,omitzero"`
 	// DestroyBegun is set while keyd does not know what became of destroying what is under the id.
 	DestroyBegun time.Time `json:"destroy_begun,omitzero"`
 }
@@ -46,7 +57,7 @@ type Placed struct {
 	*Placement
 }
 
-// Found reports whether the question that returned it had an answer.
+// Found reports whether the question had an answer.
 func (p Placed) Found() bool { return p.Placement != nil }
 
 // Generation returns the generation with this number; nil when there is none.
@@ -107,7 +118,7 @@ func (r *Record) Placement(attempt key.ID) Placed {
 	return Placed{}
 }
 
-// generation is Generation for a transition, which cannot go on without it.
+// generation is Generation for a transition that cannot go on without it.
 func (r *Record) generation(n int) (*Generation, error) {
 	if g := r.Generation(n); g != nil {
 		return g, nil
@@ -115,7 +126,7 @@ func (r *Record) generation(n int) (*Generation, error) {
 	return nil, fmt.Errorf("the record of %s has no generation %d", r.Key, n)
 }
 
-// placement is Placement for a transition, which is possible from some states only.
+// placement is Placement for a transition that only some states permit.
 func (r *Record) placement(attempt key.ID, from ...key.PlacementState) (Placed, error) {
 	at := r.Placement(attempt)
 	if !at.Found() {
@@ -128,10 +139,11 @@ func (r *Record) placement(attempt key.ID, from ...key.PlacementState) (Placed, 
 	return at, nil
 }
 
-// Clone is a deep copy, so that a change can be worked out on it without touching what was loaded.
+// Clone is a deep copy, so that a caller can work out a change without touching what was loaded.
 func (r Record) Clone() Record {
 	c := r
 	c.Generations = cloneEach(r.Generations, Generation.clone)
+	c.Spares = cloneEach(r.Spares, Generation.clone)
 	c.Abandoned = slices.Clone(r.Abandoned)
 	c.Requests = cloneEach(r.Requests, func(q key.Request) key.Request {
 		q.Without = slices.Clone(q.Without)

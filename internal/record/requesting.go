@@ -7,8 +7,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Joinable returns the pending request that a new one may join, because what answers that answers this too: no
-// generation was reserved for it yet, or, unless keys were compromised, that generation was not imported yet.
+// Joinable returns the pending request that a new one may join, because one rotation answers both: no generation was
+// reserved for the pending request yet or, without a compromise, that generation was not imported yet.
 func (r *Record) Joinable(compromise bool, without []string) (q key.Request, ok bool) {
 	for _, pending := range r.Requests {
 		late := func(g *Generation) bool { return g.Answers(pending.ID) && (compromise || g.Placed()) }
@@ -20,7 +20,7 @@ func (r *Record) Joinable(compromise bool, without []string) (q key.Request, ok 
 }
 
 // Ask adds a request for a rotation. A rotation whose material was not imported yet answers it. Only material reserved
-// from now on answers a compromise, which makes all that was reserved before unfit.
+// from now on answers a compromise, which makes all that was reserved before unfit, and discards every spare.
 func (r *Record) Ask(q key.Request, newID NewID) error {
 	r.Requests = append(r.Requests, q)
 	if q.Compromise {
@@ -38,7 +38,7 @@ func (r *Record) Ask(q key.Request, newID NewID) error {
 	return nil
 }
 
-// notActive is those of the vaults in which the generation is not active, nor left out already.
+// notActive returns those of the vaults where the generation is neither active nor already left out.
 func (g *Generation) notActive(urls []string) (out []string) {
 	for _, url := range urls {
 		if !g.ActiveIn(url) && !slices.Contains(g.Without, url) {
@@ -48,9 +48,9 @@ func (g *Generation) notActive(urls []string) (out []string) {
 	return out
 }
 
-// compromise marks every generation that has a pair, since any vault may hold it: the record may be an old copy, or
-// rebuilt while a vault could not be seen. One that has no pair yet is discarded. Nothing is disabled. What may yet
-// come of a pair under way belongs to no generation any more: its id is given up.
+// compromise marks every generation that has a pair, because any vault may hold it: the record may be an old copy, or
+// may have been rebuilt while a vault could not be seen. A generation without a pair is discarded. Nothing is
+// disabled. If a pair is being made, it belongs to no generation any more: its id is given up.
 func (r *Record) compromise(now time.Time, newID NewID) error {
 	for i := range r.Generations {
 		g := &r.Generations[i]
@@ -60,12 +60,19 @@ func (r *Record) compromise(now time.Time, newID NewID) error {
 			if err := r.discard(now, g, newID, "generated when the key's material was called compromised"); err != nil {
 				return err
 			}
+			r.Abandoned[len(r.Abandoned)-1].Compromised = now
 		default:
 			g.Compromised = now
 		}
 	}
+	for _, s := range slices.Clone(r.Spares) {
+		r.discardSpare(now, &s, DiscardedByCompromise, now)
+	}
 	return nil
 }
+
+// DiscardedByCompromise is why a compromise discards spares: who has the key's material may have that of its spares.
+const DiscardedByCompromise = "a spare when the key's material was called compromised"
 
 // unmade reports whether the generation has no pair that anybody knows of.
 func (g *Generation) unmade() bool {

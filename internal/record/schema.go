@@ -10,12 +10,12 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// SchemaVersion is the version of the form of records. A record of a newer one is refused.
+// SchemaVersion is the version of the form of records. keyd refuses a record of a newer version.
 const SchemaVersion = 2
 
-// FromSchema1 turns the JSON of all records of schema 1, which were those of keys, into that of schema 2. In schema 1 a
-// lifted refutation was a refuted placement with a mark, a disabling under way was a superseded one with a time, and
-// each key knew for itself what it had made and used of the vaults' key exchange keys.
+// FromSchema1 converts the JSON of all records from schema 1, which had records of keys only, to schema 2. In schema
+// 1 a lifted refutation was a refuted placement with a mark, a disabling under way was a superseded placement with a
+// time, and each key had its own knowledge of which KEKs it had made and used in a vault.
 func FromSchema1(old map[string]json.RawMessage) (map[string]json.RawMessage, error) {
 	vaults := map[string]*oldVault{}
 	records := map[string]json.RawMessage{}
@@ -57,12 +57,12 @@ func FromSchema1(old map[string]json.RawMessage) (map[string]json.RawMessage, er
 	return records, nil
 }
 
-// oldVault is what the keys' records of schema 1 knew of one vault.
+// oldVault is what the schema 1 records of keys knew about one vault.
 type oldVault struct {
 	instance string
-	begun    time.Time       // when a KEK was last begun, for whichever key
-	made     key.Fingerprint // what came of it
-	used     Placement       // the newest import that the vault took
+	begun    time.Time       // when any key last began to make a KEK
+	made     key.Fingerprint // the KEK that was made
+	used     Placement       // the newest import that the vault accepted
 }
 
 // oldRecord is the part of a record of schema 1 that is about KEKs.
@@ -99,11 +99,11 @@ func collectKEKs(body json.RawMessage, vaults map[string]*oldVault) error {
 	return nil
 }
 
-// record is what keyd knows of the vault by all that: the KEK of the newest import is in use, and one that was begun
-// and not used may come to light.
+// record is what keyd knows about the vault from all that: the KEK of the newest import is in use, and one that was
+// begun and not used may still appear.
 func (v *oldVault) record(url string) Vault {
 	rec := Vault{Schema: SchemaVersion, URL: url, Instance: v.instance}
-	begun := Moment{v.begun, v.begun} // by the vault's clock where that was known
+	begun := Moment{v.begun, v.begun} // by the vault's clock if that was known
 	if used := v.used; used.KEK != "" {
 		at := Moment{used.At, used.VaultAt}
 		k := KEK{State: key.KEKActive, Kid: used.KEK, Fingerprint: used.KEKPrint, Found: v.made != used.KEKPrint,
@@ -119,7 +119,7 @@ func (v *oldVault) record(url string) Vault {
 	return rec
 }
 
-// list is a list of objects, as encoding/json reads it; what is none is left out.
+// list returns a list of objects as encoding/json reads it, without elements that are not objects.
 func list(v any) (objects []map[string]any) {
 	values, _ := v.([]any)
 	for _, x := range values {

@@ -6,58 +6,95 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Observation is what the HSM and the vaults showed for one key.
+// Observation is what the HSM and the vaults showed for one key. Each part has a time of its own: keyd keeps what an
+// earlier look saw while nothing speaks against it.
 type Observation struct {
-	At time.Time // when it began
-	// Revision is that of the record when it was made: an older look would show as missing what a newer record has.
-	Revision uint64
-	HSM      HSMSeen
-	Vaults   map[string]VaultSeen // by URL
+	At     time.Time // when the last slow look began
+	HSM    HSMSeen
+	Vaults map[string]VaultSeen // by URL
 }
 
 // HSMSeen is the HSM's part of an observation.
 type HSMSeen struct {
 	Err     error
+	Begun   time.Time    // when the inventory was read
 	Objects []key.Object // of this key only
+	// Asked has the ids that keyd looked for one by one, and under which it did nothing since.
+	Asked map[key.ID]Mark
 }
 
-// VaultSeen is one vault's part of an observation. With Err set the rest is void.
+// Mark is when keyd saw a part of an observation.
+type Mark struct {
+	At time.Time
+	// Revision is the revision of the key's record then: an older look would show as missing what a newer record has.
+	Revision uint64
+}
+
+// VaultSeen is one vault's part of an observation. If Err is set, nothing else counts.
 type VaultSeen struct {
 	Err error
-	// Unconfigured: the configuration has no such vault, which Err says, too.
+	// Unconfigured: the configuration has no such vault; Err says so, too.
 	Unconfigured bool
 
-	Begun   time.Time
-	Deleted bool // the key is soft-deleted
+	Begun    time.Time // when the listing began
+	Revision uint64    // of the key's record then, or after what keyd did since
+	// Acted: keyd has imported a version since. It is among Versions, and the newest as far as keyd knows.
+	Acted bool
+	// NewestAt is when keyd last asked for the newest version, or whether the key is deleted; zero if it has imported
+	// one since.
+	NewestAt time.Time
+	ClockAt  time.Time // when the vault's clock was last read, by the local clock
+	Deleted  bool      // the key is soft-deleted
 	// EmptySince is when this daemon first found nothing of the key, neither versions nor that it is deleted, and
 	// has not found anything since; by the vault's clock, as far as that is known.
 	EmptySince time.Time
 	Versions   []key.Version // complete
 	Newest     string        // version id; "" when there is none
-	// Material is that of the newest version and of every one that the record does not know.
+	// Material is the material of the newest version and of every version that the record does not have.
 	Material map[string]key.Material
-	// KEK is the key exchange key that imports are wrapped for: that of the vault's record, by its version.
+	// KEK is the KEK that imports are wrapped for: the one in the vault's record, by its version.
 	KEK KEKSeen
-	// Newer is the newest version of the key exchange key when that is one which the vault's record does not know.
+	// Newer is the newest version of the KEK if the vault's record does not have it.
 	Newer KEKSeen
-	// Operations are those of the versions that were got so far: of the newest at each look, of others of the record
-	// in turn, of one that it does not know once.
+	// Operations are those of the versions that keyd asked for so far: the newest at each look, others in the record
+	// in turn, and one that the record does not have once.
 	Operations map[string][]key.Operation
-	// NativeRotation: the vault itself is to rotate the key, as last asked.
+	// NativeRotation: the vault itself is set to rotate the key, according to the last answer.
 	NativeRotation bool
-	PolicyErr      error         // why that is not known; nil when it is
+	PolicyErr      error         // why NativeRotation is unknown; nil when it is known
 	Skew           time.Duration // the vault's clock minus ours
 	SkewSeen       bool
 }
 
+// AsOf returns when keyd last asked the vault. It is later than Begun if a sweep of the vault's keys has confirmed what
+// the listing showed.
+func (v VaultSeen) AsOf() time.Time {
+	if v.ClockAt.After(v.Begun) {
+		return v.ClockAt
+	}
+	return v.Begun
+}
+
 // KEKSeen is what was seen of one key exchange key.
 type KEKSeen struct {
-	Absent bool // the vault does not show it
+	At     time.Time // of the look at the vault's key exchange keys
+	Absent bool      // the vault does not show it
 	KEK    key.KEK
 	Print  key.Fingerprint
-	Was    key.Fingerprint // what the vault's record says of it; "" when it is not the active one
+	Was    key.Fingerprint // as the vault's record has it; "" if this is not the active KEK
 	Trust  string          // why it is trusted
 	Err    error           // why it cannot be used
+}
+
+// Learnt is the result of a step, so that keyd need not look at what it did itself.
+type Learnt struct {
+	Key      string
+	From, To uint64 // the record's revision before the step and after it
+	// ID is the id under which the HSM has something else now; "" for none.
+	ID key.ID
+	// Vault is the URL of the vault that took Version; "" for none.
+	Vault   string
+	Version key.Version
 }
 
 // Clock is a moment by the vault's clock; zero when that is not known.
@@ -68,7 +105,7 @@ func (v VaultSeen) Clock(t time.Time) time.Time {
 	return t.Add(v.Skew)
 }
 
-// There is a moment by the vault's clock, or by the local one when the vault's is not known.
+// There is a moment by the vault's clock, or by the local one if the vault's is not known.
 func (v VaultSeen) There(t time.Time) time.Time {
 	if at := v.Clock(t); !at.IsZero() {
 		return at
@@ -76,8 +113,8 @@ func (v VaultSeen) There(t time.Time) time.Time {
 	return t
 }
 
-// Recent reports whether a version was made so short a while before the look, or after it, that the answers may lack
-// it. The vault's clock counts where it is known, for the local one may have been wrong when the import was recorded.
+// Recent reports whether a version was made so shortly before the look, or after it, that the answers may lack it.
+// The vault's clock counts if it is known, because the local one may have been wrong when the import was recorded.
 func (v VaultSeen) Recent(vault key.Vault, p Placement) bool {
 	settle := vault.Kind.SettleTime()
 	if at := v.Clock(v.Begun); !at.IsZero() && !p.Created.IsZero() {
@@ -86,9 +123,9 @@ func (v VaultSeen) Recent(vault key.Vault, p Placement) bool {
 	return v.Begun.Before(p.ImportedAt.Add(settle))
 }
 
-// Settled reports whether the look began after an attempt's deadline and settle time, by the local clock and, where it
-// is known, by the vault's: either may jump.
-func (v VaultSeen) Settled(vault key.Vault, p Placement) bool {
+// SettleTimeOver reports whether the look began after an attempt's deadline and settle time, by the local clock and,
+// if it is known, by the vault's: either may jump.
+func (v VaultSeen) SettleTimeOver(vault key.Vault, p Placement) bool {
 	open := p.Deadline.Add(vault.Kind.SettleTime()).Sub(p.At)
 	if v.Begun.Before(p.At.Add(open)) {
 		return false
@@ -117,6 +154,16 @@ func (v VaultSeen) Latest() (latest key.Version) {
 	return latest
 }
 
+// Enabled lists the versions that the vault shows enabled.
+func (v VaultSeen) Enabled() (ids []string) {
+	for _, x := range v.Versions {
+		if x.Enabled {
+			ids = append(ids, x.ID)
+		}
+	}
+	return ids
+}
+
 // Count is how many of the versions the vault shows enabled, and how many disabled.
 func (v VaultSeen) Count(versions []string) (enabled, disabled int) {
 	for _, id := range versions {
@@ -130,7 +177,7 @@ func (v VaultSeen) Count(versions []string) (enabled, disabled int) {
 	return enabled, disabled
 }
 
-// Missing is a placement that the record has in the vault, for long enough to be shown, and that the listing lacks.
+// Missing is a placement whose version the listing lacks, although it was imported long enough ago to show.
 func (v VaultSeen) Missing(r *Record, vault key.Vault) Placed {
 	for _, at := range v.MissingAll(r, vault) {
 		return at
@@ -138,7 +185,7 @@ func (v VaultSeen) Missing(r *Record, vault key.Vault) Placed {
 	return Placed{}
 }
 
-// MissingAll is every placement of which Missing tells the first.
+// MissingAll lists every placement that is missing in the sense of Missing.
 func (v VaultSeen) MissingAll(r *Record, vault key.Vault) (list []Placed) {
 	for _, at := range r.Imported(vault.URL) {
 		if _, listed := v.Version(at.Version); !listed && !v.Recent(vault, *at.Placement) {
@@ -148,7 +195,7 @@ func (v VaultSeen) MissingAll(r *Record, vault key.Vault) (list []Placed) {
 	return list
 }
 
-// Late is every placement that the record has in the vault and that the listing lacks, perhaps because it is so young.
+// Late lists every placement whose version the listing lacks, perhaps only because it is so young.
 func (v VaultSeen) Late(r *Record, vault key.Vault) (list []Placed) {
 	for _, at := range r.Imported(vault.URL) {
 		if _, listed := v.Version(at.Version); !listed && v.Recent(vault, *at.Placement) {

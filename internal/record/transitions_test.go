@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Each transition refuses what the record does not permit, says why, and then changes nothing.
+// Each transition refuses what the record does not permit, gives the reason, and changes nothing.
 func TestATransitionRefusesWhatTheRecordDoesNotPermit(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -79,7 +79,7 @@ func TestATransitionRefusesWhatTheRecordDoesNotPermit(t *testing.T) {
 			return b.Prove(b.clock, attempt(9))
 		}, "no import attempt"},
 		{"alias an attempt that is not there", none, func(b *book) error {
-			return b.Alias(b.clock, attempt(9), version(9))
+			return b.Alias(b.clock, attempt(9), record.FoundVersion{})
 		}, "no import attempt"},
 		{"finish what one vault lacks", func(b *book) *book { return b.pin().prove(1, weu) }, func(b *book) error {
 			_, err := b.Finish(b.clock, b.policy, 1)
@@ -168,7 +168,7 @@ func TestADisablingEndsAsDoneOrAborted(t *testing.T) {
 		return b
 	}
 	b := begun(t)
-	b.ok(b.Disable(attempt(1), b.clock))
+	b.ok(b.Disable(attempt(1), b.clock, nil))
 	if at := b.Placement(attempt(1)); at.State != key.Disabled || at.DisabledAt.IsZero() || !at.DisableBegun.IsZero() {
 		t.Errorf("done: %+v", at.Placement)
 	}
@@ -179,6 +179,94 @@ func TestADisablingEndsAsDoneOrAborted(t *testing.T) {
 	}
 	if state(b, 2) != key.Superseded {
 		t.Errorf("the placement in the other vault is %s", state(b, 2))
+	}
+}
+
+// twins is a record in which generation 1 has a version and its duplicate in weu, both superseded.
+func twins(t *testing.T) *book {
+	b := newBook(t).rotate()
+	b.alias(1, key.Version{ID: version(9), Enabled: true})
+	return b.rotate()
+}
+
+func TestAPlacementIsDisabledOnlyOnceAllItsVersionsAre(t *testing.T) {
+	b := twins(t)
+	_, err := b.BeginDisable(attempt(1), b.clock)
+	b.ok(err).ok(b.Disable(attempt(1), b.clock, []string{version(9)}))
+	at := b.Placement(attempt(1))
+	if left := b.StillEnabled(attempt(1)); at.State != key.Superseded || !slices.Equal(left, []string{version(9)}) {
+		t.Fatalf("with one version still enabled it is %s, and %v is left", at.State, left)
+	}
+	if slices.ContainsFunc(b.Provable(), func(p record.Placed) bool { return p.Attempt == attempt(1) }) {
+		t.Error("its disabled version is to be proven")
+	}
+	versions, err := b.BeginDisable(attempt(1), b.clock)
+	if b.ok(err); !slices.Equal(versions, []string{version(9)}) {
+		t.Errorf("the next time %v is to be disabled", versions)
+	}
+	b.ok(b.Disable(attempt(1), b.clock, nil))
+	if at := b.Placement(attempt(1)); at.State != key.Disabled || len(at.DisabledVersions) > 0 {
+		t.Errorf("in the end it is %+v", at.Placement)
+	}
+}
+
+func TestADuplicateThatConsumersFollowBecomesAPlacementThatIsToBeProven(t *testing.T) {
+	duplicate := func(b *book, newest bool) record.FoundVersion {
+		return record.FoundVersion{Vault: key.Vault{Name: "weu", URL: weu}, Newest: newest,
+			Version: key.Version{ID: version(9), Created: b.clock, Enabled: true}}
+	}
+	b := newBook(t).rotate()
+	b.ok(b.Alias(b.clock, attempt(1), duplicate(b, true)))
+	at := b.NewestIn(weu)
+	if at.Version != version(9) || at.State != key.Imported || at.Cause != key.CauseDuplicate {
+		t.Errorf("the newest: %+v", at.Placement)
+	}
+	b.ok(b.Prove(b.clock, at.Attempt))
+	if state(b, 1) != key.Superseded {
+		t.Errorf("once it is proven, the one before is %s", state(b, 1))
+	}
+	gone := newBook(t).rotate()
+	gone.ok(gone.Alias(gone.clock, attempt(1), duplicate(gone, true)))
+	gone.LoseVersion(gone.NewestIn(weu).Attempt)
+	for name, b := range map[string]*book{
+		"not the newest":             newBook(t).rotate(),
+		"of an older generation":     newBook(t).rotate().rotate(),
+		"of a compromised one":       newBook(t).rotate().ask("q", true),
+		"of what was refuted before": newBook(t).pin().land(1, weu).refute(),
+		"that was given up as gone":  gone,
+	} {
+		b.ok(b.Alias(b.clock, attempt(1), duplicate(b, name != "not the newest")))
+		if aliases := b.Placement(attempt(1)).Aliases; !slices.Equal(aliases, []string{version(9)}) {
+			t.Errorf("a duplicate %s: aliases %v", name, aliases)
+		}
+	}
+}
+
+func TestADuplicateThatConsumersFollowIsAdoptedAsAPlacementThatIsToBeProven(t *testing.T) {
+	b := newBook(t).rotate()
+	before := b.Clone()
+	b.AdoptVersion(b.clock, &before, 1, record.FoundVersion{Vault: b.policy.Vaults[0], Newest: true,
+		Version: key.Version{ID: version(9), Created: b.clock, Enabled: true}})
+	if at := b.NewestIn(weu); at.Version != version(9) || at.State != key.Imported || at.Cause != key.CauseAdopted {
+		t.Errorf("the newest: %+v", at.Placement)
+	}
+}
+
+func TestAnEnabledDuplicateReopensADisabledPlacement(t *testing.T) {
+	disabled := func() *book {
+		b := newBook(t).rotate().rotate()
+		_, err := b.BeginDisable(attempt(1), b.clock)
+		return b.ok(err).ok(b.Disable(attempt(1), b.clock, nil))
+	}
+	b := disabled()
+	b.alias(1, key.Version{ID: version(9), Enabled: true})
+	if left := b.StillEnabled(attempt(1)); state(b, 1) != key.Superseded || !slices.Equal(left, []string{version(9)}) {
+		t.Errorf("it is %s, and %v is enabled", state(b, 1), left)
+	}
+	b = disabled()
+	b.alias(1, key.Version{ID: version(9)})
+	if state(b, 1) != key.Disabled {
+		t.Errorf("with a duplicate that is disabled it is %s", state(b, 1))
 	}
 }
 
@@ -256,8 +344,8 @@ func TestACloneSharesNothing(t *testing.T) {
 	}
 }
 
-// An old copy of the state may be held for another reason than that it is behind.
-func TestWhatAnOldCopyReservedGetsAnotherIDWhenPairsThatItDoesNotKnowAreFound(t *testing.T) {
+// An old copy of the state may be held for another reason than being behind.
+func TestAGenerationReservedByAnOldCopyGetsANewIDWhenUnknownPairsAreFound(t *testing.T) {
 	const old, fresh = "00112233445566778899aabbccddeeff", "ffeeddccbbaa99887766554433221100"
 	for behind, want := range map[bool]key.ID{false: old, true: fresh} {
 		r := record.Record{Key: "k", Hold: &key.Hold{Code: key.HoldNameTaken}}

@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Vault is keyd's stored intent and knowledge of one vault: its key exchange keys. It is changed only by
-// compare-and-swap on Revision.
+// Vault is keyd's stored intent and knowledge of one vault: its KEKs. It changes only by compare-and-swap on
+// Revision.
 type Vault struct {
 	Schema   int    `json:"schema"`
 	URL      string `json:"url"`
@@ -17,21 +17,21 @@ type Vault struct {
 	// Revision is the store's: 0 for a record that was never saved.
 	Revision uint64 `json:"-"`
 	KEKs     []KEK  `json:"keks,omitempty"` // in the order in which they were begun
-	// Request is a rotation that was asked for and has not made its KEK yet.
+	// Request is a requested rotation that has not made its KEK yet.
 	Request *key.KEKRequest `json:"request,omitempty"`
 }
 
-// KEK is one key exchange key: one version of the vault's key of that name.
+// KEK is one key exchange key: one version of the vault's key with the configured name.
 type KEK struct {
 	State       key.KEKState    `json:"state"`
 	Attempt     key.ID          `json:"attempt,omitempty"` // its tag in the vault; "" of one made elsewhere
 	Kid         string          `json:"kid,omitempty"`     // with version
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
-	// Found: others made it. keyd uses it when it is approved, and never disables it.
+	// Found: others made it. keyd uses it once it is approved, and never disables it.
 	Found  bool   `json:"found,omitempty"`
 	Reason string `json:"reason,omitempty"`
-	By     string `json:"by,omitempty"` // who asked for it
-	// Trust is how the HSM side trusted it when it was first used.
+	By     string `json:"by,omitempty"` // who requested it
+	// Trust is why the HSM side trusted it when it was first used.
 	Trust string `json:"trust,omitempty"`
 	// The moments of its life; zero: not yet.
 	Begun        Moment `json:"begun,omitzero"`
@@ -42,16 +42,16 @@ type KEK struct {
 	Disabled     Moment `json:"disabled,omitzero"`
 }
 
-// Moment is a time by the local clock and by the vault's, either of which may be set.
+// Moment is a time by the local clock and by the vault's. Somebody may set either clock.
 type Moment struct {
 	Here  time.Time `json:"here,omitzero"`
 	There time.Time `json:"there,omitzero"` // zero: the vault's clock was not known
 }
 
-// IsZero reports whether it has not come.
+// IsZero reports whether the moment has not come.
 func (m Moment) IsZero() bool { return m.Here.IsZero() && m.There.IsZero() }
 
-// Passed reports whether at least d lies between m and now, by both clocks as far as both moments know them.
+// Passed reports whether at least d lies between m and now, by each clock that both moments know.
 func (m Moment) Passed(now Moment, d time.Duration) bool {
 	by := func(then, now time.Time) bool { return then.IsZero() || now.IsZero() || !now.Before(then.Add(d)) }
 	return by(m.Here, now.Here) && by(m.There, now.There)
@@ -60,7 +60,7 @@ func (m Moment) Passed(now Moment, d time.Duration) bool {
 // Version is the KEK's version; "" while keyd does not know it.
 func (k *KEK) Version() string { return key.VersionOf(k.Kid) }
 
-// Active is the KEK for which imports are wrapped; nil for none.
+// Active is the KEK that imports are wrapped for; nil for none.
 func (v *Vault) Active() *KEK { return v.last(key.KEKActive) }
 
 // Waiting is the newest KEK that was made and is not in use yet; nil for none.
@@ -72,8 +72,8 @@ func (v *Vault) Making() *KEK { return v.last(key.KEKMaking) }
 // Disabling is the KEK that keyd began to disable; nil for none.
 func (v *Vault) Disabling() *KEK { return v.last(key.KEKDisabling) }
 
-// Superseded lists the KEKs of keyd's own making that are no longer in use and may be disabled. The disabling of one
-// may be under way.
+// Superseded lists keyd's own KEKs that are no longer in use and may be disabled. keyd may already have begun to
+// disable one.
 func (v *Vault) Superseded() (list []*KEK) {
 	for i := range v.KEKs {
 		if k := &v.KEKs[i]; (k.State == key.KEKSuperseded || k.State == key.KEKDisabling) && !k.Found {
@@ -92,7 +92,7 @@ func (v *Vault) last(state key.KEKState) *KEK {
 	return nil
 }
 
-// KEK is the KEK with this version; nil for one that the record does not know.
+// KEK is the KEK with this version; nil if the record does not have it.
 func (v *Vault) KEK(version string) *KEK {
 	for i := range v.KEKs {
 		if version != "" && v.KEKs[i].Version() == version {
@@ -122,8 +122,8 @@ func (v *Vault) LastBegun() (last Moment) {
 	return last
 }
 
-// LastMade is when the newest KEK was made or found, by the local clock; zero for never. A rotation by the schedule
-// counts from it.
+// LastMade is when the newest KEK was made or found, by the local clock; zero for never. The rotation schedule counts
+// from it.
 func (v *Vault) LastMade() (last time.Time) {
 	for i := range v.KEKs {
 		if at := v.KEKs[i].Made.Here; at.After(last) {
@@ -143,7 +143,7 @@ func (v Vault) Clone() Vault {
 	return v
 }
 
-// MakeKEK records that keyd is about to have a KEK made. It answers the pending request.
+// MakeKEK records that keyd is about to have a KEK made. That answers the pending request.
 func (v *Vault) MakeKEK(now Moment, attempt key.ID, by, reason string) error {
 	if k := v.Making(); k != nil {
 		return fmt.Errorf("the record of %s has a key exchange key in the making: %s", v.URL, k.Attempt)
@@ -152,8 +152,8 @@ func (v *Vault) MakeKEK(now Moment, attempt key.ID, by, reason string) error {
 	return nil
 }
 
-// KEKMade records that the vault shows the KEK of an attempt, which may have been given up. The request is answered.
-// One that comes to light after another came into use counts as superseded: it must not be in the way of the next.
+// KEKMade records that the vault shows the KEK of an attempt, even of one that was given up. That answers the
+// request. A KEK that appears after another came into use counts as superseded: it must not block the next.
 func (v *Vault) KEKMade(now Moment, attempt key.ID, kid string, print key.Fingerprint) error {
 	if v.KEK(key.VersionOf(kid)) != nil {
 		return fmt.Errorf("the record of %s has the key exchange key %s already", v.URL, kid)
@@ -174,8 +174,8 @@ func (v *Vault) KEKMade(now Moment, attempt key.ID, kid string, print key.Finger
 	return fmt.Errorf("the record of %s has no key exchange key in the making under %q", v.URL, attempt)
 }
 
-// KEKVoid records that the KEK in the making was not made, as far as anybody can tell. One that certainly was not is
-// dropped: nothing of it can come to light.
+// KEKVoid records that the KEK in the making was not made, as far as anybody can tell. If it certainly was not made,
+// its entry is dropped, because it cannot appear later.
 func (v *Vault) KEKVoid(attempt key.ID, certain bool) error {
 	for i := range v.KEKs {
 		if k := &v.KEKs[i]; k.Attempt == attempt && k.State == key.KEKMaking {
@@ -188,7 +188,7 @@ func (v *Vault) KEKVoid(attempt key.ID, certain bool) error {
 	return fmt.Errorf("the record of %s has no key exchange key in the making under %q", v.URL, attempt)
 }
 
-// UseKEK makes a KEK the one for which imports are wrapped. One that the record does not know was made by others.
+// UseKEK makes a KEK the one that imports are wrapped for. A KEK that the record does not have was made by others.
 func (v *Vault) UseKEK(now Moment, kid string, print key.Fingerprint, trust string) error {
 	k := v.KEK(key.VersionOf(kid))
 	switch {

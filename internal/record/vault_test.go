@@ -7,9 +7,9 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// What was given up and shows after another came into use is of no use to anybody: if it waited for approval, no other
-// would ever be made.
-func TestAKeyExchangeKeyThatShowsLateIsNotInTheWay(t *testing.T) {
+// Nobody can use a KEK that was given up and appears after another came into use: if it waited for approval, keyd
+// would never make another.
+func TestAKEKThatAppearsLateBlocksNothing(t *testing.T) {
 	now := func(minute int) Moment {
 		at := time.Date(2026, 3, 1, 12, minute, 0, 0, time.UTC)
 		return Moment{at, at}

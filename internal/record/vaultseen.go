@@ -6,7 +6,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// VaultLook is what a vault showed of its key exchange keys. With Err set the rest is void.
+// VaultLook is what a vault showed of its KEKs. If Err is set, nothing else counts.
 type VaultLook struct {
 	At       time.Time // when it began, by the local clock
 	Revision uint64    // of the vault's record when it was made
@@ -14,8 +14,8 @@ type VaultLook struct {
 	// Versions is complete. A vault without a KEK has none.
 	Versions []key.Version
 	Newest   KEKSeen
-	// Others are, by version, those that the record or a tag gave cause to look at: the active one, those that wait,
-	// and keyd's own that the record does not know yet.
+	// Others holds, by version, the other KEKs that the record or a tag gave reason to look at: the active one, those
+	// that wait, and keyd's own that the record does not have yet.
 	Others   map[string]KEKSeen
 	Skew     time.Duration // the vault's clock minus ours
 	SkewSeen bool
@@ -30,7 +30,7 @@ func (l VaultLook) Moment(t time.Time) Moment {
 	return m
 }
 
-// KEK is what was seen of the KEK with this version; ok is false when nobody looked at it.
+// KEK is what was seen of the KEK with this version; ok is false if nobody looked at it.
 func (l VaultLook) KEK(version string) (seen KEKSeen, ok bool) {
 	if version != "" && l.Newest.KEK.Version() == version {
 		return l.Newest, true

@@ -43,7 +43,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 		return err
 	}
 	if shown.Token != token {
-		return refuse("what key %s shows has changed since it was looked at: look again with keyd adopt %s",
+		return refuse("key %s has changed since the last look: look again with keyd adopt %s",
 			p.Key, p.Key)
 	}
 	if shown.Empty() {
@@ -70,8 +70,8 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	return nil
 }
 
-// consentLifts reports whether a hold is about what adopting settles. Others stay:
-// somebody else had a reason for them.
+// consentLifts reports whether adopting resolves the cause of a hold. Other holds stay: somebody else had a reason
+// for them.
 func consentLifts(code key.HoldCode) bool {
 	switch code {
 	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind, key.HoldObjectMissing:
@@ -91,8 +91,8 @@ func (a *adopter) show() (status.Adoption, error) {
 	sort.Slice(shown.Rebuild, func(i, j int) bool { return shown.Rebuild[i].Number < shown.Rebuild[j].Number })
 	switch {
 	case shown.Empty() && a.open > 0:
-		shown.Consequence = fmt.Sprintf("nothing yet: what is shown above is still open; keyd can neither adopt it "+
-			"nor call it agreement. Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
+		shown.Consequence = fmt.Sprintf("nothing yet: keyd can neither adopt what is still open above nor ignore it. "+
+			"Look again in a few minutes, or once the vault can be seen: keyd adopt %s", a.p.Key)
 	case shown.Empty():
 		shown.Consequence = "nothing: the record agrees with the HSM and with every vault that could be seen"
 	case len(a.rebuilt) > 0:
@@ -102,7 +102,7 @@ func (a *adopter) show() (status.Adoption, error) {
 		shown.Consequence = "keyd may import over the versions shown as foreign: its own become the newest, and " +
 			"versionless consumers follow. The foreign ones stay enabled and untouched"
 	default:
-		shown.Consequence = "keyd gives up what is gone, as shown, and imports again what it can"
+		shown.Consequence = "keyd gives up the missing versions shown above, and imports again what it can"
 	}
 	b, err := json.Marshal(shown)
 	if err != nil {

@@ -47,7 +47,7 @@ func TestALostStateIsRebuiltByModulus(t *testing.T) {
 	}
 }
 
-// The labels in the HSM have the name as it was written then.
+// The labels in the HSM still spell the name the old way.
 func TestALostStateIsRebuiltWhenTheKeyIsNowWrittenInAnotherCase(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
@@ -61,7 +61,7 @@ func TestALostStateIsRebuiltWhenTheKeyIsNowWrittenInAnotherCase(t *testing.T) {
 	}
 }
 
-func TestAdoptGivesUpWhatIsGoneOnlyWithConsent(t *testing.T) {
+func TestAdoptGivesUpLostVersionsOnlyWithConsent(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
 	w.settle(p)
@@ -118,7 +118,7 @@ func TestKeydImportsOverATakenNameOnlyAfterConsent(t *testing.T) {
 	}
 }
 
-func TestAdoptTellsAVersionThatKeydCannotReadFromOneThatIsNotShown(t *testing.T) {
+func TestAdoptDistinguishesAnUnreadableVersionFromOneThatIsNotShown(t *testing.T) {
 	for want, change := range map[string]func(*modelVersion){
 		"":                           func(*modelVersion) {},
 		"does not show the material": func(x *modelVersion) { x.Material = key.Material{} },
@@ -144,9 +144,9 @@ func TestAdoptTellsAVersionThatKeydCannotReadFromOneThatIsNotShown(t *testing.T)
 	}
 }
 
-// A lost state may have let a generation begin before what was there showed; an old copy
-// may have reserved it and not know that it was begun.
-func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
+// If the state was lost, a generation may have begun before the existing ones were found. An old copy of the record
+// may have reserved the generation without knowing that it was begun.
+func TestAdoptGivesUpAGenerationBegunBeforeLaterOnesWereFound(t *testing.T) {
 	for _, known := range []bool{true, false} {
 		w := newWorld(t, 1, weu)
 		p := policy(weu)
@@ -155,7 +155,7 @@ func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec); err != nil {
+		if err := w.hsm.Generate(t.Context(), begun, p.Key, 1, p.Spec, ""); err != nil {
 			t.Fatal(err)
 		}
 		g := record.Generation{Number: 1, ID: begun, Spec: p.Spec, Reserved: w.now}
@@ -181,8 +181,8 @@ func TestAdoptGivesUpWhatWasBegunBeforeLaterGenerationsWereFound(t *testing.T) {
 	}
 }
 
-// The record is rebuilt while the key is deleted, so it has nothing in that vault; when
-// the key was recovered, some regions show neither it nor that it is deleted.
+// The record is rebuilt while the key is deleted, so it has nothing in that vault. After the key is recovered, some
+// regions still show neither the key nor that it is deleted.
 func TestAKeyThatWasRecoveredIsNotImportedBeforeItShows(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
@@ -218,21 +218,21 @@ func TestAKeyThatWasRecoveredIsNotImportedBeforeItShows(t *testing.T) {
 		w.now = w.now.Add(time.Minute)
 	}
 	k.versions = there
-	w.settle(p) // holds: what it shows is in no record
+	w.settle(p) // held: the vault shows versions that no record has
 	w.adopt(p)
 	w.settle(p)
 	w.checkDone(p, 1, 0)
 }
 
-// A vault that lists nothing for a while, such as another one behind the name, and an
-// operator who believes it.
+// A vault lists nothing for a while, for example because the name leads to another vault, and the operator trusts
+// that answer.
 func TestVersionsGivenUpAsGoneThatComeBackAreTakenBack(t *testing.T) {
 	for _, v := range []key.Vault{weu, mhsm} {
 		w, _, p := rotatedOnly(t, v)
 		w.now = w.now.Add(time.Hour)
 		k := w.vault[v.URL].key(p.Key)
 		there := k.versions
-		there[0].Enabled = false // by somebody: no proof of it can pass
+		there[0].Enabled = false // somebody disabled it: no proof of it can pass
 		k.versions = nil
 		w.settle(p)
 		w.consent(p)
@@ -268,7 +268,7 @@ func TestAdoptWaitsForAManagedHSMWhoseAnswerMayBeStale(t *testing.T) {
 	}
 }
 
-// It was held in the HSM's backup when the record was rebuilt, and is older than all else.
+// The HSM's backup had it when the record was rebuilt. It is older than everything else.
 func TestAnOlderPairThatTurnsUpIsNotImportedOverTheLatest(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	rec := w.record(p.Key)
@@ -293,8 +293,8 @@ func TestAnOlderPairThatTurnsUpIsNotImportedOverTheLatest(t *testing.T) {
 	w.checkDone(p, 2, 0)
 }
 
-// Its pair was made, used and lost; C_GenerateKeyPair is called once under one id.
-func TestAdoptGivesAnotherIDToWhatARecordThatIsBehindHasReserved(t *testing.T) {
+// The pair was made, used and lost. C_GenerateKeyPair still runs only once for an id.
+func TestAdoptGivesANewIDToAGenerationThatAnOldRecordReserved(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	w.stepUntil(p, func() bool { rec := w.record(p.Key); return rec.Latest() != nil })
@@ -316,7 +316,7 @@ func TestAdoptGivesAnotherIDToWhatARecordThatIsBehindHasReserved(t *testing.T) {
 	}
 }
 
-// While the key is held, nothing takes a late duplicate for an alias.
+// While the key is held, keyd does not adopt a late duplicate as an alias.
 func TestAnOlderVersionThatIsAdoptedDoesNotStayTheNewest(t *testing.T) {
 	for _, foreign := range []bool{false, true} {
 		for _, compromised := range []bool{false, true} {
@@ -350,7 +350,7 @@ func TestAnOlderVersionThatIsAdoptedDoesNotStayTheNewest(t *testing.T) {
 	}
 }
 
-// consent adopts what is found; it stays held if it was paused or rebuilt.
+// consent adopts what is found. The key stays held if it was paused or rebuilt.
 func (w *world) consent(p key.Policy) {
 	w.tb.Helper()
 	ctx, r := context.Background(), w.rotator()
@@ -372,8 +372,8 @@ func (w *world) adopt(p key.Policy) {
 	}
 }
 
-// A vault that was made anew under the same name is empty at once; its answer counts
-// only after the settle time. Until then nobody may read that all agrees.
+// A vault that was created again under the same name is empty at first. Its answer counts only after the settle time.
+// Until then keyd must not report that everything agrees.
 func TestAdoptDoesNotTakeAnEmptyVaultForAgreement(t *testing.T) {
 	for name, c := range map[string]struct {
 		do   func(k *modelKey)

@@ -22,7 +22,7 @@ type adopter struct {
 	foreign map[string][]string
 	unknown []string
 	gone    int
-	open    int // what is neither agreement nor to be adopted yet
+	open    int // what neither agrees with the record nor can be adopted yet
 }
 
 func (a *adopter) note(format string, args ...any) {
@@ -32,7 +32,7 @@ func (a *adopter) note(format string, args ...any) {
 // adoption looks at a key and works out what consent would record.
 func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec record.Record) (*adopter, error) {
 	anew := rec
-	anew.Known = nil // what was accepted as foreign may be keyd's, now that its pair is there
+	anew.Known = nil // a version accepted as foreign may turn out to be keyd's, now that its pair is there
 	o := r.Observer.Look(ctx, p, anew)
 	if o.HSM.Err != nil {
 		return nil, fmt.Errorf("nothing can be adopted for key %s while the HSM cannot be used: %w", p.Key, o.HSM.Err)
@@ -63,8 +63,8 @@ func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec record.Record)
 	return a, nil
 }
 
-// pairs takes every pair that the record does not know, or knows only as one that was never wrapped. Labels give the
-// number where it is free; they are hints only.
+// pairs adopts every pair that the record does not know, or knows only as never wrapped. It uses the number in a
+// pair's label if that number is free; labels are hints only.
 func (a *adopter) pairs() {
 	objects := slices.Clone(a.seen.HSM.Objects)
 	slices.SortFunc(objects, func(x, y key.Object) int {
@@ -73,8 +73,11 @@ func (a *adopter) pairs() {
 	for _, o := range objects {
 		g := a.rec.WithID(o.ID)
 		switch {
+		case o.Label.Pending && a.inVault(o):
+			// The HSM was put back to a time before its first wrap.
+			a.pair(o)
 		case o.Label.Pending && !a.rec.KnowsID(o.ID):
-			a.rec.AbandonFound(a.now, o.ID, o.Label.Number)
+			a.rec.AbandonFound(a.now, o.ID, o.Label.Number, o.Material.Fingerprint())
 			a.note("CKA_ID %s (%s) was never wrapped for a vault: keyd abandons it", o.ID, o.Label)
 			a.gone++
 		case o.Label.Pending, g != nil && g.Fingerprint != "":
@@ -85,6 +88,21 @@ func (a *adopter) pairs() {
 	if len(a.rebuilt) > 0 {
 		a.note("keyd does not know when each generation was superseded: the retire clocks start again")
 	}
+}
+
+// inVault reports whether a vault shows a pair's material, and no generation is known to be that.
+func (a *adopter) inVault(o key.Object) bool {
+	if print := o.Material.Fingerprint(); print == "" || a.rec.WithFingerprint(print) != nil {
+		return false
+	}
+	for _, seen := range a.seen.Vaults {
+		for _, m := range seen.Material {
+			if seen.Err == nil && m.Matches(o.Material.Fingerprint()) == key.MatchYes {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (a *adopter) pair(o key.Object) {
@@ -103,7 +121,7 @@ func (a *adopter) pair(o key.Object) {
 	a.shown(g)
 }
 
-// shown is what the person is shown of a generation that was found again.
+// shown is how adopt shows a person a generation that it found again.
 func (a *adopter) shown(g *record.Generation) *status.AdoptedGeneration {
 	if a.rebuilt[g.Number] == nil {
 		a.rebuilt[g.Number] = &status.AdoptedGeneration{Number: g.Number, ID: g.ID, Fingerprint: g.Fingerprint,
@@ -113,9 +131,14 @@ func (a *adopter) shown(g *record.Generation) *status.AdoptedGeneration {
 }
 
 func (a *adopter) discardOvertaken(newID record.NewID) error {
-	discarded, err := a.rec.DiscardOvertaken(a.now, a.gone > 0 || len(a.rebuilt) > 0, newID)
+	behind := a.gone > 0 || len(a.rebuilt) > 0
+	discarded, err := a.rec.DiscardOvertaken(a.now, behind, newID)
 	for _, n := range discarded {
-		a.note("generation %d was begun while others were not known, and has no pair yet: it is given up", n)
+		a.note("generation %d was begun while others were unknown, and has no pair yet: keyd gives it up", n)
+		a.gone++
+	}
+	for _, n := range a.rec.DiscardDoubtfulSpares(a.now, behind) {
+		a.note("spare generation %d is of a record that was behind: keyd discards it, and makes another", n)
 		a.gone++
 	}
 	return err
@@ -131,18 +154,23 @@ func (a *adopter) lostPairs() {
 		}
 		a.rec.LosePair(a.now, pair.Generation)
 		a.gone++
+		if pair.Spare {
+			a.note("spare generation %d is not in the HSM as it was pinned: keyd discards it, and makes another",
+				pair.Generation)
+			continue
+		}
 		a.note("generation %d is not in the HSM as it was pinned: it lives in its vaults only, and is never "+
 			"imported again", pair.Generation)
 	}
 }
 
-// versions makes placements of the versions that hold a generation's material, in the order of their creation, and
+// versions makes placements of the versions that hold a generation's material, in the order of their creation. It
 // notes all others as foreign.
 func (a *adopter) versions(v key.Vault, seen record.VaultSeen) {
 	bare, before := a.rec, a.rec.Clone()
 	bare.Known = nil
 	unknown := bare.Foreign(v.URL, seen.Versions)
-	last := map[string]int{seen.Newest: 1} // of those made within one second
+	last := map[string]int{seen.Newest: 1} // among versions made within one second
 	slices.SortFunc(unknown, func(x, y key.Version) int {
 		return cmp.Or(x.Created.Compare(y.Created), cmp.Compare(last[x.ID], last[y.ID]), cmp.Compare(x.ID, y.ID))
 	})
@@ -186,7 +214,7 @@ func (a *adopter) stranger(v key.Vault, x key.Version, m key.Material) {
 // lostVersions acknowledges that recorded versions are gone from the vault.
 func (a *adopter) lostVersions(v key.Vault, seen record.VaultSeen) {
 	if seen.Deleted {
-		a.note("the key is soft-deleted in vault %s: recover it first, its versions are not given up", v.Name)
+		a.note("the key is soft-deleted in vault %s: recover it first; keyd does not give up its versions", v.Name)
 		a.open++
 		return
 	}

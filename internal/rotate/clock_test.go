@@ -10,8 +10,8 @@ import (
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
-// A vault that does not answer is left alone for a while, not for as long as a clock
-// was off that was turned meanwhile.
+// keyd leaves a vault that does not answer alone for a while. A clock that is changed meanwhile must not extend that
+// time.
 func TestKeydStillAsksAVaultAfterAClockChangeDuringALook(t *testing.T) {
 	for name, turn := range map[string]time.Duration{"and stays ahead": 0, "and is put back": -72 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -38,8 +38,7 @@ func TestKeydStillAsksAVaultAfterAClockChangeDuringALook(t *testing.T) {
 	}
 }
 
-// A vault's clock that was ahead and is right again makes a version that looks older
-// than the one before it.
+// A vault's clock was ahead and is then corrected, so the new version looks older than the one before it.
 func TestAVersionMadeAfterTheVaultsClockWasPutBackIsTheNewest(t *testing.T) {
 	for name, lost := range map[string]bool{"and its import is answered": false, "and the answer is lost": true} {
 		t.Run(name, func(t *testing.T) {
@@ -68,7 +67,7 @@ func TestAVersionMadeAfterTheVaultsClockWasPutBackIsTheNewest(t *testing.T) {
 	}
 }
 
-// setDuringALook sets the local clock once, after the vault's was compared with it.
+// setDuringALook sets the local clock once, after keyd has compared it with the vault's.
 func (w *world) setDuringALook(v *modelVault, by time.Duration) {
 	w.strike = func(_ int, call string) fault {
 		if call == "weu.NativeRotation" {
@@ -118,7 +117,7 @@ func TestAClockSetDuringALookGivesNoExpiryDate(t *testing.T) {
 	}
 }
 
-// A monotonic reading would hide that the clock was set.
+// A monotonic reading would hide that somebody set the clock.
 func TestAnObservationAgesByTheWallClock(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -132,7 +131,7 @@ func TestAnObservationAgesByTheWallClock(t *testing.T) {
 	}
 }
 
-// The schedule may be due by a clock that is ahead, and no vault shows it.
+// A local clock that runs ahead may make the schedule due, and no vault's clock contradicts it.
 func TestNoScheduledRotationBeginsWhileNoVaultGivesTheTime(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
@@ -151,7 +150,7 @@ func TestNoScheduledRotationBeginsWhileNoVaultGivesTheTime(t *testing.T) {
 	}
 }
 
-// A clock that was ahead must not spend the budget of days to come.
+// A clock that ran ahead must not use up the budget of later days.
 func TestTheBudgetOfADayIsCountedByTheVaultsClock(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -168,7 +167,7 @@ func TestTheBudgetOfADayIsCountedByTheVaultsClock(t *testing.T) {
 	w.checkDone(p, 3, 0)
 }
 
-// The deadline is in the record before the import is sent.
+// The record has the deadline before the import is sent.
 func TestAnImportEndsAtItsRecordedDeadlineHoweverSlowTheDiskIs(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -184,7 +183,7 @@ func TestAnImportEndsAtItsRecordedDeadlineHoweverSlowTheDiskIs(t *testing.T) {
 	}
 }
 
-// steps makes n steps, so far apart.
+// steps makes n steps with a pause between them.
 func (w *world) steps(r *rotate.Rotator, p key.Policy, n int, apart time.Duration) {
 	for range n {
 		_, _ = w.step(r, p)
@@ -192,7 +191,7 @@ func (w *world) steps(r *rotate.Rotator, p key.Policy, n int, apart time.Duratio
 	}
 }
 
-// The import was recorded by a clock that was days ahead.
+// The clock was days ahead when the import was recorded.
 func TestAClockThatWasAheadDoesNotPutOffARepair(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	request(t, w, p, rotate.Wanted{Reason: "drill"})

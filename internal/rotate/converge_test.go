@@ -14,7 +14,6 @@ import (
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
-	"github.com/keyd-project/keyd/internal/status"
 )
 
 var (
@@ -33,8 +32,7 @@ func policy(vaults ...key.Vault) key.Policy {
 		Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10}
 }
 
-// rotateTwice is the run on which faults are tried: the first generation, and a
-// rotation a day later.
+// rotateTwice is the run in which the tests inject faults: the first generation, and a rotation a day later.
 func rotateTwice(w *world, p key.Policy) {
 	w.settle(p)
 	w.now = w.now.Add(25 * time.Hour)
@@ -55,9 +53,8 @@ func TestARotationWithoutFaultsMakesOneVersionPerVault(t *testing.T) {
 	}
 }
 
-// Every call of two rotations fails once: with its effect, without it, and by the
-// death of the process on either side of it. A call that only reads has no effect, so
-// there two of the five would be the same again.
+// Every call of two rotations fails once: with its effect, without its effect, and because the process dies before or
+// after it. A call that only reads has no effect, so two of the five cases would only repeat others.
 func TestTheLoopConvergesWhenAnyOneCallFails(t *testing.T) {
 	p := policy(weu, mhsm)
 	clean := newWorld(t, 1, weu, mhsm)
@@ -92,7 +89,7 @@ func onlyReads(call string) bool {
 		"NativeRotation", "Wrap", "Unwrap", "Load", "LoadVault"}, op)
 }
 
-// From wherever many random faults have led, the loop settles once they cease.
+// Wherever a series of random faults has led, the loop converges once the faults stop.
 func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 	p := policy(weu, mhsm)
 	for seed := range uint64(100) {
@@ -126,6 +123,17 @@ func TestTheLoopConvergesAfterAnyHistoryOfFaults(t *testing.T) {
 	}
 }
 
+// The HSM side looks for that pair first: a token that was wiped or exchanged generates like a healthy one.
+func TestAPairIsMadeOnATokenThatHasTheGenerationBefore(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	p := policy(weu)
+	rotateTwice(w, p)
+	first := w.record(p.Key).Generations[0].ID
+	if want := []key.ID{"", first}; !slices.Equal(w.hsm.known, want) {
+		t.Errorf("the pairs that had to be there: %q, want %q", w.hsm.known, want)
+	}
+}
+
 func TestALostAnswerBeforeTheCommitIsRepeatedOnlyAfterTheSettleTime(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -138,34 +146,6 @@ func TestALostAnswerBeforeTheCommitIsRepeatedOnlyAfterTheSettleTime(t *testing.T
 	}
 	if n := len(w.record(p.Key).Generations[0].Placements); n != 2 {
 		t.Errorf("%d placements, want a void one and a good one", n)
-	}
-}
-
-func TestAnImportThatLandsAfterItsSettleTimeIsAdoptedAsAnAlias(t *testing.T) {
-	w := newWorld(t, 1, weu)
-	p := policy(weu)
-	var late key.ID
-	w.strike = func(_ int, call string) fault {
-		if call == "weu.Import" && late == "" {
-			late = w.record(p.Key).Generations[0].Placements[0].Attempt
-			return failBeforeAmbiguous
-		}
-		return none
-	}
-	w.settle(p)
-	pairs := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
-	w.vault[weu.URL].add(p.Key, pairs[0].private, map[string]string{key.TagAttempt: string(late)})
-	w.now = w.now.Add(time.Hour)
-	w.settle(p)
-	w.checkDone(p, 1, 1)
-	aliases := w.record(p.Key).Generations[0].In(weu.URL).Aliases
-	if len(aliases) != 1 {
-		t.Fatalf("aliases %v, want one", aliases)
-	}
-	// The event names the duplicate, not the version that it repeats.
-	want := fmt.Sprintf("alias gen 1 %s version %q %s", weu.Name, aliases[0], status.Done)
-	if !strings.Contains(w.story(), want) {
-		t.Errorf("the story lacks %q:\n%s", want, w.story())
 	}
 }
 
@@ -254,8 +234,8 @@ func TestARefutedGenerationThatLandsOnceMoreIsRolledBackAgain(t *testing.T) {
 	}
 }
 
-// Such as adopt finds: its one version was disabled by hand, so it is placed nowhere
-// else, and must not be waited for.
+// adopt can find such a generation: somebody disabled its one version, so keyd places it nowhere else and must not
+// wait for it.
 func TestAGenerationDisabledBeforeItWasEverywhereBlocksNothing(t *testing.T) {
 	w := newWorld(t, 1, weu, mhsm)
 	p := policy(weu, mhsm)
@@ -290,7 +270,7 @@ func TestARefutedFirstGenerationHoldsAtOnce(t *testing.T) {
 	}
 }
 
-func TestWhatContradictsTheRecordHoldsTheKey(t *testing.T) {
+func TestAContradictionOfTheRecordHoldsTheKey(t *testing.T) {
 	p := policy(weu)
 	for _, c := range []struct {
 		name   string
@@ -527,7 +507,7 @@ func TestAManagedHSMIsRefusedAt95Versions(t *testing.T) {
 		x := w.vault[mhsm.URL].add(p.Key, old, nil)
 		rec.Known = map[string][]string{mhsm.URL: append(rec.Known[mhsm.URL], x.ID)}
 	}
-	// The generation's own version is made the newest again.
+	// keyd makes the generation's own version the newest again.
 	vs := w.vault[mhsm.URL].key(p.Key).versions
 	w.vault[mhsm.URL].key(p.Key).versions = slices.Concat(vs[1:], vs[:1])
 	w.store.records[p.Key] = rec
@@ -545,7 +525,7 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 	w.strike = func(int, string) fault {
 		for _, pairs := range w.hsm.pairs {
 			if !broken {
-				broken, pairs[0].broken = true, true // the private half was never stored
+				broken, pairs[0].broken = true, true // the HSM never stored the private half
 			}
 		}
 		return none
@@ -565,7 +545,7 @@ func TestAHalfMadePairIsAbandonedAndSweptOnce(t *testing.T) {
 	}
 }
 
-// Otherwise tries that fail, one after the other, fill the HSM up.
+// Otherwise a series of failed tries fills the HSM.
 func TestKeydSweepsTheRestOfAFailedAttemptBeforeTheNext(t *testing.T) {
 	for name, c := range map[string]struct{ stuck, most int }{
 		"":                                       {0, 1},
@@ -648,7 +628,7 @@ func TestALocalClockThatJumpsAheadEndsNoSettleTime(t *testing.T) {
 	for !*struck {
 		_, _ = w.step(r, p)
 	}
-	w.now = w.now.Add(time.Hour) // the clock jumps; by the vault's nothing passed
+	w.now = w.now.Add(time.Hour) // the local clock jumps; by the vault's clock no time passed
 	w.vault[weu.URL].skew = -time.Hour
 	for range 5 {
 		if _, err := w.step(r, p); err != nil {
@@ -676,7 +656,7 @@ func TestAKEKWhoseMakingWasCutShortGetsItsResultIntoTheAudit(t *testing.T) {
 	}
 }
 
-// A listing of when the key was deleted, and a look for deleted keys of before or after.
+// The listing dates from when the key was deleted; the look for deleted keys from before or after that.
 func TestAnImportIsNotGivenUpByAListingThatLacksOtherVersions(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	p := policy(mhsm)

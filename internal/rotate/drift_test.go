@@ -14,7 +14,7 @@ import (
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
-// drifts looks again with the rotator and names what drifts.
+// drifts makes the rotator look again and names the drift that it finds.
 func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []plan.DriftKind) {
 	w.tb.Helper()
 	w.now = w.now.Add(2 * time.Hour)
@@ -30,7 +30,7 @@ func (w *world) drifts(r *rotate.Rotator, p key.Policy) (kinds []plan.DriftKind)
 	return kinds
 }
 
-// rotatedOnly is a world with two generations and a key that nobody rotates again.
+// rotatedOnly is a world with two generations and a key that is not rotated again.
 func rotatedOnly(t *testing.T, vaults ...key.Vault) (*world, *rotate.Rotator, key.Policy) {
 	w := newWorld(t, 1, vaults...)
 	p := policy(vaults...)
@@ -48,6 +48,7 @@ func TestKeydReportsDrift(t *testing.T) {
 		{plan.DriftDisabled, func(_ *modelVault, k *modelKey) { k.versions[0].Enabled = false }},
 		{plan.DriftOperations, func(_ *modelVault, k *modelKey) {
 			k.versions[1].Operations = []key.Operation{key.WrapKey, key.UnwrapKey, key.Sign}
+			k.versions[1].Updated = k.versions[1].Created.Add(time.Hour) // as a vault notes it
 		}},
 		{plan.DriftOperations, func(_ *modelVault, k *modelKey) {
 			k.versions[0].Operations = []key.Operation{key.WrapKey}
@@ -75,7 +76,7 @@ func TestKeydReportsDrift(t *testing.T) {
 				t.Fatalf("before anything drifts: %v", got)
 			}
 			c.do(w.vault[weu.URL], w.vault[weu.URL].key(p.Key))
-			w.now = w.now.Add(7 * time.Hour)
+			w.now = w.now.Add(48 * time.Hour) // the rotation policy and older operations show in whole looks only
 			if got := w.drifts(r, p); !slices.Equal(got, []plan.DriftKind{c.kind}) {
 				t.Errorf("%v, want %s", got, c.kind)
 			}
@@ -107,7 +108,7 @@ func TestAPairGoneFromTheHSMDrifts(t *testing.T) {
 	}
 }
 
-func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
+func TestADisablingByKeydOrAfterACompromiseIsNoDrift(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
@@ -120,7 +121,7 @@ func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
 	}
 
 	w, r, p = rotatedOnly(t, weu)
-	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false // by somebody, and then by rule
+	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false // first by somebody, then by the retire rule
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
 	w.settle(p)
@@ -140,9 +141,9 @@ func TestWhatKeydDisabledOrACompromiseIsNoDrift(t *testing.T) {
 	}
 }
 
-// A quiet look costs a list and two questions; for drift it asks at most one
-// version and, every six hours, for the rotation policy.
-func TestALookDoesNotAskForEveryVersion(t *testing.T) {
+// A quiet key costs its part of the list of keys. Every eight hours keyd lists its versions all the same, and every two
+// days it asks for all that the vault shows of it.
+func TestAQuietKeyCostsAFractionOfACall(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	for range 3 {
@@ -151,26 +152,57 @@ func TestALookDoesNotAskForEveryVersion(t *testing.T) {
 	}
 	p.Schedule = nil
 	r := w.rotator()
-	asked := map[string]int{}
-	const looks = 24
+	if _, err := r.StepKey(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	w.calls = nil
+	const looks = 2 * 24 * 4
 	for range looks {
 		w.now = w.now.Add(15 * time.Minute)
-		w.calls = nil
 		if _, err := r.StepKey(t.Context(), p); err != nil {
 			t.Fatal(err)
 		}
-		for _, c := range w.calls {
-			asked[c]++
-		}
-		if n := strings.Count(fmt.Sprint(w.calls), "weu."); n > 5 {
-			t.Errorf("a look made %d calls to the vault: %v", n, w.calls)
+	}
+	asked := map[string]int{}
+	for _, c := range w.calls {
+		asked[c]++
+	}
+	for call, want := range map[string]int{"weu.Sweep": looks - 1, "weu.Versions": 6, "weu.Newest": 1,
+		"weu.NativeRotation": 1, "weu.Get": 1, "weu.KEK": 48, "weu.KEKVersions": 48, "hsm.Inventory": looks} {
+		if asked[call] != want {
+			t.Errorf("%d quiet looks make %d calls of %s, want %d", looks, asked[call], call, want)
 		}
 	}
-	if n := asked["weu.NativeRotation"]; n != 1 {
-		t.Errorf("the rotation policy was asked for %d times in six hours", n)
+}
+
+// One call in ten: the list has 25 keys a page, and a vault has many keys.
+func TestALookAtManyKeysSharesTheListAndTheInventory(t *testing.T) {
+	w := newWorld(t, 1, weu)
+	policies := make([]key.Policy, 50)
+	for i := range policies {
+		policies[i] = policy(weu)
+		policies[i].Key = fmt.Sprintf("key-%02d", i)
+		policies[i].Schedule = nil
+		w.settle(policies[i])
 	}
-	if n := asked["weu.Get"]; n < 10 || n > 12 {
-		t.Errorf("two older versions were asked for %d times in six hours", n)
+	r := w.rotator()
+	for range 2 { // the first look at each key, and then a quiet one
+		w.calls = nil
+		for _, p := range policies {
+			if _, err := r.StepKey(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.now = w.now.Add(15 * time.Minute)
+	}
+	if n := strings.Count(strings.Join(w.calls, " "), "weu.Sweep"); n != 1 {
+		t.Errorf("%d sweeps", n)
+	}
+	if n := strings.Count(strings.Join(w.calls, " "), "hsm."); n > 3 {
+		t.Errorf("%d calls of the HSM: %v", n, w.calls)
+	}
+	if n := strings.Count(strings.Join(w.calls, " "), "weu."); n > 5 {
+		t.Errorf("a quiet look at 50 keys makes %d calls: %v", n, w.calls)
 	}
 }
 
@@ -185,7 +217,7 @@ func TestKeydObservesAVaultThatHidesItsPolicy(t *testing.T) {
 	}
 }
 
-// Otherwise drift of that kind would not be found, and nobody would know.
+// Otherwise keyd would miss drift of that kind, and nobody would notice.
 func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	unknown := func() bool { return r.Observer.Last(p.Key).Vaults[weu.URL].PolicyErr != nil }
@@ -193,17 +225,17 @@ func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	if unknown() {
 		t.Fatal("the vault gave its policy, and it counts as unknown")
 	}
-	w.now = w.now.Add(5 * time.Hour)
+	w.now = w.now.Add(48 * time.Hour)
 	w.vault[weu.URL].forbid = "NativeRotation"
 	if w.drifts(r, p); !unknown() {
 		t.Error("keyd does not report the refusal")
 	}
 	w.vault[weu.URL].forbid = ""
-	w.drifts(r, p) // two hours later: what was refused is asked for again sooner than what was told
+	w.drifts(r, p) // two hours later: keyd asks again sooner after a refusal than after an answer
 	if unknown() {
 		t.Error("the role was given, and the policy still counts as unknown")
 	}
-	w.now = w.now.Add(5 * time.Hour)
+	w.now = w.now.Add(48 * time.Hour)
 	w.strike = func(_ int, call string) fault {
 		if call == "weu.NativeRotation" {
 			return failBefore
@@ -222,7 +254,7 @@ func TestKeydReportsAVaultThatHidesItsPolicy(t *testing.T) {
 	}
 }
 
-// What is only informative must not slow the rotation down: every step waits for a look.
+// Facts that only inform must not slow a rotation down: every step waits for a look.
 func TestKeydDoesNotAskForAFailingPolicyAtEveryLook(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	w.strike = func(_ int, call string) fault {
@@ -267,8 +299,7 @@ func TestAPairPinnedAfterTheLookIsNotMissing(t *testing.T) {
 	}
 }
 
-// Whoever interrupts `keyd check` or `keyd adopt` must not make the loop take a vault for
-// one that is down.
+// A person who interrupts `keyd check` or `keyd adopt` must not make the loop think that a vault is down.
 func TestKeydDiscardsALookThatAPersonCutsShort(t *testing.T) {
 	for name, look := range map[string]func(context.Context, *rotate.Rotator, key.Policy, record.Record){
 		"check": func(ctx context.Context, r *rotate.Rotator, p key.Policy, rec record.Record) {

@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/rotate"
 )
 
-// Rotations that are asked for while something is in the way.
+// Rotations that somebody requests while something is in the way.
 
 func request(t *testing.T, w *world, p key.Policy, wanted rotate.Wanted) (key.Request, bool) {
 	t.Helper()
@@ -21,7 +21,7 @@ func request(t *testing.T, w *world, p key.Policy, wanted rotate.Wanted) (key.Re
 	return q, joined
 }
 
-// stepUntil steps a key, a second at a time, until enough says so.
+// stepUntil steps a key once a second until enough returns true.
 func (w *world) stepUntil(p key.Policy, enough func() bool) {
 	w.tb.Helper()
 	r := w.rotator()
@@ -52,7 +52,7 @@ func TestASecondCompromiseIsNotAnsweredByTheFirstOnesMaterial(t *testing.T) {
 	}
 }
 
-// A pair that is made and not pinned when the compromise comes is nobody's.
+// If a pair is made but not pinned when the compromise is reported, it belongs to no generation.
 func TestAPairThatIsBeingMadeWhenTheKeyIsCompromisedIsDestroyed(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -179,7 +179,7 @@ func TestAdoptingLeavesAnotherOperatorsPause(t *testing.T) {
 }
 
 // A service promises no order of its listings.
-func TestWhatIsShownForAdoptionDoesNotDependOnTheOrderOfAListing(t *testing.T) {
+func TestAnAdoptionDoesNotDependOnTheOrderOfAListing(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	w.settle(p)
@@ -197,7 +197,7 @@ func TestWhatIsShownForAdoptionDoesNotDependOnTheOrderOfAListing(t *testing.T) {
 	}
 }
 
-// A deleted key lists nothing, whatever it holds.
+// The listing of a deleted key is empty, whatever the key holds.
 func TestAnImportIsNotGivenUpWhileTheKeyIsDeleted(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
@@ -228,7 +228,7 @@ func TestAnOldRecordNeverDisownsAPairThatIsInUse(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	w.stepUntil(p, func() bool { rec := w.record(p.Key); return rec.Latest() != nil })
-	old := w.record(p.Key) // reserved, and nothing more
+	old := w.record(p.Key) // reserved only
 	w.settle(p)
 	old.Revision = w.store.records[p.Key].Revision
 	w.store.records[p.Key] = old
@@ -279,7 +279,7 @@ func (midnight) Next(t time.Time) time.Time {
 	return t.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour)
 }
 
-func TestAVersionThatWasNewestALittleWhileAgoIsNotRetired(t *testing.T) {
+func TestARecentlyNewestVersionIsNotRetired(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	p.Retire.DisableAfter = 48 * time.Hour
@@ -343,9 +343,9 @@ func TestAnotherKEKThanAtTheLastImportIsNotTrustedByFirstUse(t *testing.T) {
 	}
 }
 
-// The record was rebuilt while the vault was away, or is an old copy: it has no placement
-// of what is in use all the same.
-func TestACompromiseMarksVersionsThatTheRecordDoesNotKnow(t *testing.T) {
+// The record was rebuilt while the vault was away, or is an old copy. It lacks the placement of a version that is in
+// use.
+func TestACompromiseMarksVersionsMissingFromTheRecord(t *testing.T) {
 	for _, lost := range []bool{true, false} {
 		w := newWorld(t, 1, weu)
 		p := policy(weu)
@@ -369,7 +369,7 @@ func TestACompromiseMarksVersionsThatTheRecordDoesNotKnow(t *testing.T) {
 		request(t, w, p, rotate.Wanted{Reason: "leak", Compromise: true})
 		w.vault[weu.URL].down = false
 		w.now = w.now.Add(time.Hour)
-		w.settle(p) // holds: the version is in no record
+		w.settle(p) // held: the record does not have the version
 		w.vault[weu.URL].key(p.Key).versions[0].Enabled = false
 		w.adopt(p)
 		w.settle(p)
@@ -383,7 +383,7 @@ func TestACompromiseMarksVersionsThatTheRecordDoesNotKnow(t *testing.T) {
 	}
 }
 
-// A pair of which one half is missing shows no public key, and may be in use.
+// A pair with one half missing shows no public key, and may still be in use.
 func TestACompromiseDoesNotGiveUpTheIDOfAHalfPair(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	one := w.record(p.Key).Generations[0].ID
@@ -401,7 +401,7 @@ func TestACompromiseDoesNotGiveUpTheIDOfAHalfPair(t *testing.T) {
 	}
 }
 
-// A request lifts no hold where there is none, so keyd waits for nothing.
+// Without a hold there is nothing for the request to lift, so keyd waits for nothing.
 func TestARequestForARotationBlocksNothing(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	p := policy(mhsm)

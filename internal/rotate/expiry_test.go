@@ -19,7 +19,7 @@ func expiring(vaults ...key.Vault) key.Policy {
 	return p
 }
 
-// expiries are the dates in a vault, oldest version first, as days after the start.
+// expiries lists the expiry dates of a vault's versions, oldest version first, as days after the start.
 func (w *world) expiries(v key.Vault, start time.Time) (days []int) {
 	for _, x := range w.vault[v.URL].key("sa-cmk-key").versions {
 		if x.Expires.IsZero() {
@@ -63,7 +63,7 @@ func TestAKeyWithoutTheSettingGetsNoExpiryDate(t *testing.T) {
 
 func TestAnExpiryDateGoesByTheVaultsClock(t *testing.T) {
 	w := newWorld(t, 1, weu)
-	w.vault[weu.URL].skew = -4 * time.Minute // more would stop the rotation
+	w.vault[weu.URL].skew = -4 * time.Minute // a larger difference would stop the rotation
 	start, p := w.now, expiring(weu)
 	p.Schedule = nil
 	w.settle(p)
@@ -119,7 +119,7 @@ func TestARepairGetsNoExpiryDate(t *testing.T) {
 	}
 }
 
-// A key that was held from its import until after the expiry date rotates again.
+// A key that was held from its import until after the expiry date can be rotated again.
 func TestAVersionThatExpiredBeforeItsProofDoesNotStopTheRotation(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := expiring(weu)
@@ -151,8 +151,7 @@ func TestANewestVersionThatExpiresSoonDrifts(t *testing.T) {
 	}
 }
 
-// signing is the policy of a key that signs alone. What expired could be proven by its
-// public key only.
+// signing is the policy of a key that can only sign. An expired version could be proven by its public key only.
 func signing(vaults ...key.Vault) key.Policy {
 	p := expiring(vaults...)
 	p.Operations = []key.Operation{key.Sign, key.Verify}
@@ -163,7 +162,7 @@ func TestASigningVersionThatExpiredIsNotProvenByItsPublicKeyAlone(t *testing.T) 
 	w := newWorld(t, 1, weu)
 	p := signing(weu)
 	w.stepUntil(p, func() bool { return len(w.vault[weu.URL].key(p.Key).versions) == 1 })
-	w.vault[weu.URL].key(p.Key).versions[0].Expires = w.now // somebody's doing: keyd gives it none
+	w.vault[weu.URL].key(p.Key).versions[0].Expires = w.now // somebody set it: keyd gives this version no date
 	w.now = w.now.Add(time.Hour)
 	if _, err := w.step(w.rotator(), p); err == nil {
 		t.Error("the proof passed")
@@ -191,7 +190,7 @@ func TestNothingIsRetiredWhileTheNewestVersionHasExpired(t *testing.T) {
 	}
 }
 
-// A version can do what it was imported to do, whatever the configuration says now.
+// A version keeps the operations it was imported with, whatever the configuration says now.
 func TestAnAdoptedVersionIsProvenByItsOwnOperations(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := expiring(weu)
@@ -209,7 +208,7 @@ func TestAnAdoptedVersionIsProvenByItsOwnOperations(t *testing.T) {
 	}
 }
 
-// checked are the legs of each proof that passed, as audited.
+// checked lists the legs of each proof that passed, as the audit chain has them.
 func (w *world) checked() (legs []string) {
 	for _, e := range w.store.entries {
 		if e.Event == chain.ProofPassed {

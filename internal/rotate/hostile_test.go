@@ -28,18 +28,16 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// Here the loop speaks by the real vault client, over TLS, to the model's vault,
-// which tells the truth until a test lets it lie. Beside it stands a listener that
-// answers every other name in the world: no request may ever reach it.
+// Here the loop uses the real vault client, over TLS, against the model's vault. That vault answers truthfully until
+// a test makes it lie. A second listener answers for every other name in the world: no request may ever reach it.
 
 const (
 	hostileKEK = "keyd-kek"
 	elsewhere  = "https://elsewhere.example"
 )
 
-// lie answers a request in the vault's place and reports true, or leaves it. The
-// operation is kek, newest, get, versions, deleted, import, wrap, unwrap or update;
-// honest is what the vault would say.
+// lie answers a request in the vault's place and returns true, or returns false to let the vault answer. The
+// operation is kek, newest, get, versions, deleted, import, wrap, unwrap or update; honest is the vault's own answer.
 type lie func(w http.ResponseWriter, operation string, honest []byte) bool
 
 type hostile struct {
@@ -49,8 +47,8 @@ type hostile struct {
 
 	mu   sync.Mutex
 	lie  lie
-	puts int // imports that arrived, whatever came of them
-	// strayed are the requests that went elsewhere.
+	puts int // imports that arrived, whatever became of them
+	// strayed are the requests that went to another host.
 	strayed []string
 }
 
@@ -99,7 +97,7 @@ func newHostile(t *testing.T) *hostile {
 		t.Fatal(err)
 	}
 	observer := observe.New(observe.Config{
-		Instance: instance, HSM: h.hsm, Records: h.store, Clock: h.clock,
+		Instance: instance, Slow: 15 * time.Minute, HSM: h.hsm, Records: h.store, Clock: h.clock,
 		Vaults: func(string) observe.Vault { return client },
 	})
 	h.rotator = rotate.New(rotate.Config{
@@ -127,8 +125,8 @@ func (token) GetToken(context.Context, azpolicy.TokenRequestOptions) (azcore.Acc
 	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// run steps for so long by the world's clock, in which the loop looks many times.
-// The SDK's own retries would only cost time.
+// run steps the key for a while by the world's clock, during which the loop looks many times. It turns off the SDK's
+// own retries, which would only cost time.
 func (h *hostile) run(d time.Duration) (acted, failed int) {
 	ctx := azpolicy.WithRetryOptions(h.tb.Context(), azpolicy.RetryOptions{MaxRetries: -1})
 	for end := h.now.Add(d); h.now.Before(end); {
@@ -151,7 +149,7 @@ func (h *hostile) run(d time.Duration) (acted, failed int) {
 	return acted, failed
 }
 
-// runUnheld runs for a time and requires that the key is not held at the end.
+// runUnheld runs for a while and requires that the key is not held at the end.
 func (h *hostile) runUnheld(d time.Duration) {
 	h.tb.Helper()
 	h.run(d)
@@ -166,8 +164,7 @@ func (h *hostile) lies(l lie) {
 	h.lie = l
 }
 
-// wantNothingDone requires that since newHostile nothing was wrapped, imported,
-// disabled or sent elsewhere.
+// wantNothingDone requires that nothing was wrapped, imported, disabled or sent elsewhere since newHostile.
 func (h *hostile) wantNothingDone() {
 	h.tb.Helper()
 	h.mu.Lock()
@@ -228,7 +225,7 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 		}
 		Tags map[string]string
 	}
-	_ = json.Unmarshal(body, &in) // a base64url value is read below
+	_ = json.Unmarshal(body, &in) // reads a base64url value below
 	var raw struct{ Value string }
 	_ = json.Unmarshal(body, &raw)
 	value, _ := base64.RawURLEncoding.DecodeString(raw.Value)
@@ -236,6 +233,9 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 	var out key.Version
 	var err error
 	part := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+	if len(part) == 1 {
+		return h.honestSweep(ctx)
+	}
 	name := part[1]
 	switch {
 	case part[0] == "deletedkeys":
@@ -305,6 +305,20 @@ func (h *hostile) honest(r *http.Request, body []byte) (op string, status int, a
 	return op, http.StatusOK, wireBundle(name, out)
 }
 
+func (h *hostile) honestSweep(ctx context.Context) (op string, status int, answer object) {
+	all, err := h.vault[weu.URL].Sweep(ctx, 1)
+	if err != nil {
+		return "sweep", http.StatusServiceUnavailable, object{}
+	}
+	list := []object{}
+	for _, x := range all {
+		item := wireItem(x.Name, key.Version{Enabled: x.Enabled, Created: x.Created, Tags: x.Tags})
+		item["kid"] = weu.URL + "/keys/" + x.Name
+		list = append(list, item)
+	}
+	return "sweep", http.StatusOK, object{"value": list, "nextLink": nil}
+}
+
 func kid(name, version string) string { return weu.URL + "/keys/" + name + "/" + version }
 
 func wireItem(name string, v key.Version) object {
@@ -324,7 +338,7 @@ func wireBundle(name string, v key.Version) object {
 
 // --- lies
 
-// says answers the operations (none: all) with what change makes of the truth.
+// says returns a lie that applies change to the honest answer of the given operations, or of all if none is given.
 func says(change func(honest string) string, operations ...string) lie {
 	return func(w http.ResponseWriter, op string, honest []byte) bool {
 		if len(operations) > 0 && !slices.Contains(operations, op) {
@@ -368,8 +382,8 @@ func replace(tree any, member string, value any) any {
 	return tree
 }
 
-// pageful is 5001 entries of a listing that nobody made, two of which are more than
-// keyd reads: one of a few pages of them, each with others, made once.
+// pageful is a listing of 5001 made-up entries, two more than keyd reads: one page of a few, each of which adds more.
+// It is made once.
 func pageful(i int) string { return pagefuls()[i%len(pagefuls())] }
 
 var pagefuls = sync.OnceValue(func() (pages [4]string) {
@@ -379,7 +393,7 @@ var pagefuls = sync.OnceValue(func() (pages [4]string) {
 	return pages
 })
 
-// strangers is that many entries of a listing that nobody made.
+// strangers is a listing of that many made-up entries.
 func strangers(n, from int) string {
 	items := make([]string, n)
 	for i := range items {
@@ -389,7 +403,7 @@ func strangers(n, from int) string {
 	return strings.Join(items, ",")
 }
 
-// nonsense are answers that no vault gives: an error, whatever is due.
+// nonsense lists answers that no vault gives. Each is an error, whatever is due.
 func nonsense() map[string]lie {
 	pages := 0
 	longNumber := base64.RawURLEncoding.EncodeToString(slices.Repeat([]byte{0xff}, 300))
@@ -470,7 +484,7 @@ func nonsense() map[string]lie {
 	}
 }
 
-// badKEKs are truths about the key beside a key exchange key that cannot be one.
+// badKEKs lists honest facts about the key beside the KEK, none of which can be a KEK.
 func badKEKs() map[string]lie {
 	return map[string]lie{
 		"another type of key": replaces("kty", "EC-HSM"),
@@ -482,8 +496,8 @@ func badKEKs() map[string]lie {
 	}
 }
 
-// A disabling is due and no rotation before it, and the vault answers nonsense: it
-// waits for the truth.
+// A disabling is due, with no rotation before it, and the vault answers nonsense. The disabling waits until the vault
+// answers truthfully.
 func TestNonsenseFromAVaultMakesTheLoopDisableNothing(t *testing.T) {
 	t.Parallel()
 	for name, l := range nonsense() {
@@ -503,8 +517,13 @@ func TestNonsenseFromAVaultMakesTheLoopDisableNothing(t *testing.T) {
 	}
 }
 
-// A rotation and a disabling are due, and the vault answers nonsense: neither
-// happens. Once it tells the truth again, both do, once.
+// aboutNewest names the nonsense that only the answer about the newest version has. Where the listing shows what keyd
+// knew, keyd imports before it asks for the newest version again.
+var aboutNewest = map[string]bool{"symmetric versions": true, "versions on a curve": true,
+	"the newest not listed": true}
+
+// A rotation and a disabling are due, and the vault answers nonsense: neither happens. Once the vault answers
+// truthfully again, each happens once.
 func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
 	t.Parallel()
 	for name, l := range nonsense() {
@@ -513,10 +532,17 @@ func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
 			h := newHostile(t)
 			h.now = h.now.Add(24 * time.Hour)
 			h.lies(l)
-			if _, failed := h.run(40 * time.Minute); failed == 0 {
+			_, failed := h.run(40 * time.Minute)
+			switch {
+			case aboutNewest[name]:
+				if off := h.vault[weu.URL].disabled; h.puts > 3 || len(off) > 0 {
+					t.Errorf("%d imports, disabled %v\n%s", h.puts, off, h.story())
+				}
+			case failed == 0:
 				t.Errorf("nothing failed and nothing waited\n%s", h.story())
+			default:
+				h.wantNothingDone()
 			}
-			h.wantNothingDone()
 			h.lies(nil)
 			h.runUnheld(40 * time.Minute)
 			rec := h.record(h.p.Key)
@@ -530,9 +556,8 @@ func TestNonsenseFromAVaultMakesTheLoopDoNothing(t *testing.T) {
 	}
 }
 
-// A rotation is due, and the vault shows a key exchange key that would not protect:
-// nothing is wrapped for it.
-func TestNothingIsWrappedForAKEKThatCannotBeOne(t *testing.T) {
+// A rotation is due, and the vault shows a KEK that would not protect the key: keyd wraps nothing for it.
+func TestKeydWrapsNothingForAKeyThatCannotBeAKEK(t *testing.T) {
 	t.Parallel()
 	for name, l := range badKEKs() {
 		t.Run(name, func(t *testing.T) {
@@ -552,15 +577,14 @@ func TestNothingIsWrappedForAKEKThatCannotBeOne(t *testing.T) {
 	}
 }
 
-// disablingIsDue lets time pass until the first generation may be disabled, and has
-// no rotation come before that.
+// disablingIsDue lets time pass until the first generation may be disabled, and keeps any rotation from coming first.
 func (h *hostile) disablingIsDue() {
 	h.p.Schedule = nil
 	h.now = h.now.Add(24 * time.Hour)
 }
 
-// wantDisabledWhenTruthful requires that the disabling was due all the time: once the vault
-// tells the truth, and a person has lifted what it was held for, it happens, once.
+// wantDisabledWhenTruthful requires that the disabling was due all along: once the vault answers truthfully and a
+// person has lifted any hold, it happens, once.
 func (h *hostile) wantDisabledWhenTruthful() {
 	h.tb.Helper()
 	h.lies(nil)
@@ -575,9 +599,8 @@ func (h *hostile) wantDisabledWhenTruthful() {
 	}
 }
 
-// A vault tells a tale that could be true: keyd need not believe it to hold the key,
-// but it imports nothing, and disables nothing before it is due. What is due it only
-// disables when the tale leaves no doubt of the newest version.
+// The vault's lie could be true. keyd may trust it enough to hold the key, but imports nothing and disables nothing
+// before it is due. keyd carries out a due disabling only if the lie leaves no doubt about the newest version.
 func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 	t.Parallel()
 	foreign := base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes())
@@ -623,9 +646,9 @@ func TestALieFromAVaultNeverMakesTheLoopImportOrDisable(t *testing.T) {
 	}
 }
 
-// The answer to an import itself is nonsense or a lie: it is never sent again, and
-// where the listing tells what happened, the rotation goes on.
-func TestNonsenseInAnswerToAnImportMakesNoSecondOne(t *testing.T) {
+// The answer to the import itself is nonsense or a lie. keyd never sends the import again; if the listing shows what
+// happened, the rotation goes on.
+func TestANonsenseAnswerToAnImportCausesNoSecondImport(t *testing.T) {
 	t.Parallel()
 	foreign := base64.RawURLEncoding.EncodeToString(pairOf(foreignPair).PublicKey.N.Bytes())
 	held := map[string]bool{"another version": true}

@@ -17,14 +17,14 @@ import (
 
 // The protocol of an import, in order:
 //
-//  1. intend: the attempt, its random id and its deadline are in the record before the PUT;
+//  1. intend: the record has the attempt, its random id and its deadline before the PUT;
 //  2. wrap:   the HSM side wraps the pair for the vault's KEK, in memory only;
-//  3. send:   one PUT, never repeated, that ends at the recorded deadline;
-//  4. what is known of the answer is recorded: the version ("imported"), or that it certainly did not happen;
-//  5. anything else stays open. Later listings settle it: land, when one shows the version; void, when a complete one
-//     that began after deadline and settle time does not; alias, when the same material shows once more.
+//  3. send:   one PUT, never repeated, which ends at the recorded deadline;
+//  4. record what the answer proves: the version ("imported"), or that the import certainly did not happen;
+//  5. otherwise the attempt stays open, and later listings decide: land, when one shows the version; void, when a
+//     complete one that began after deadline and settle time does not; alias, when the same material appears again.
 
-// importKey is steps 1 to 4 of one placement's import.
+// importKey does steps 1 to 4 for one placement.
 func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
 	if err != nil {
@@ -39,7 +39,7 @@ func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 		return rec, err
 	}
 	killpoint.At("import-before")
-	// The disk may have taken long, and the deadline is recorded.
+	// The disk may have been slow, and the recorded deadline counts.
 	within, cancel := context.WithTimeout(ctx, plan.ImportTimeout-r.Clock().Sub(begun))
 	defer cancel()
 	kek := a.in().KEK.KEK
@@ -52,15 +52,16 @@ func (r *Rotator) importKey(ctx context.Context, a act) (record.Record, error) {
 		v, err = c.Import(within, req)
 	}
 	killpoint.At("import-after")
-	// What happened is recorded even when the call used up its time.
+	// keyd records the outcome even if the call used up its time.
 	ctx = context.WithoutCancel(ctx)
 	if err != nil {
 		return r.importFailed(ctx, rec, attempt, sent, err)
 	}
+	*a.imported = v
 	return r.landed(ctx, rec, attempt, v)
 }
 
-// intend records the attempt, and makes the request but for its blob.
+// intend records the attempt, and makes the request except for its blob.
 func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key.ImportRequest, attempt key.ID,
 	err error) {
 	if attempt, err = r.newID(); err != nil {
@@ -88,14 +89,15 @@ func (r *Rotator) intend(ctx context.Context, a act) (rec record.Record, req key
 	}, attempt, err
 }
 
-// stillActive checks that the KEK that was looked at is the one in use: how long one is needed counts from here.
+// stillActive checks that the KEK in the observation is the one in use: the time for which a KEK is still needed
+// counts from here.
 func (r *Rotator) stillActive(ctx context.Context, a act) error {
 	v, err := r.loadVault(ctx, a.step.Vault)
 	if err != nil {
 		return err
 	}
 	if k := v.Active(); k == nil || k.Kid != a.in().KEK.KEK.Kid {
-		return fmt.Errorf("vault %s has another key exchange key in use by now: keyd looks again",
+		return fmt.Errorf("vault %s now uses another key exchange key: keyd looks again",
 			a.rec.VaultName(a.policy, a.step.Vault))
 	}
 	return nil
@@ -110,7 +112,7 @@ func (r *Rotator) wrap(ctx context.Context, id key.ID, kek key.KEK) ([]byte, err
 	return byok.Encode(kek.Kid, ciphertext, r.Generator)
 }
 
-// tags are what an imported version carries.
+// tags returns the tags of an imported version.
 func (r *Rotator) tags(generation int, attempt key.ID, mark string) map[string]string {
 	return withFields(map[string]string{
 		key.TagInstance:   r.Instance,
@@ -119,13 +121,13 @@ func (r *Rotator) tags(generation int, attempt key.ID, mark string) map[string]s
 	}, map[string]string{key.TagCheckpoint: mark})
 }
 
-// expiry is the expiry date of an import that is made now, by the vault's clock, in whole seconds; zero for none. Only
-// a key's latest generation gets one, as what a rotation has made. What is put back as newest because something went
-// wrong, or is brought in after the others, must not end by itself while nobody rotates.
+// expiry is the expiry date of an import made now: by the vault's clock, in whole seconds; zero for none. Only a
+// key's latest generation gets one, because a rotation made it. A version that a repair or rollback makes newest
+// again, or that a new vault catches up on, must not expire while nobody rotates.
 func expiry(p key.Policy, rec *record.Record, s plan.Step, now time.Time) time.Time {
 	latest := rec.Latest()
 	rotation := s.Cause == key.CauseRotation || s.Cause == key.CauseNewVault
-	// A signing key has nothing else to be proven by than what the date ends.
+	// A signing key can be proven only by the operations that the date ends.
 	pair, _ := key.ProofPair(p.Operations)
 	if p.ExpiresAfter <= 0 || pair[0] == key.Sign || !rotation || latest == nil || latest.Number != s.Generation {
 		return time.Time{}
@@ -133,7 +135,7 @@ func expiry(p key.Policy, rec *record.Record, s plan.Step, now time.Time) time.T
 	return now.Add(p.ExpiresAfter).UTC().Truncate(time.Second)
 }
 
-// importFailed voids the placement when nothing can have happened, and leaves it open when something may have.
+// importFailed voids the placement if the import certainly had no effect, and otherwise leaves it open.
 func (r *Rotator) importFailed(ctx context.Context, rec record.Record, attempt key.ID, sent bool,
 	cause error) (record.Record, error) {
 	class := key.ClassOf(cause)
@@ -170,7 +172,7 @@ func (r *Rotator) land(ctx context.Context, a act) (record.Record, error) {
 	if a.rec.Placement(attempt).Version != v.ID || v.Enabled || v.ID == seen.Newest {
 		return r.landed(ctx, a.rec, attempt, v)
 	}
-	if err := a.rec.LandDisabled(r.now(), attempt); err != nil { // it had been given up as gone
+	if err := a.rec.LandDisabled(r.now(), attempt); err != nil { // adopt had given the version up as gone
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.Imported, placementFields(&a.rec, attempt, nil))
@@ -178,7 +180,14 @@ func (r *Rotator) land(ctx context.Context, a act) (record.Record, error) {
 
 // alias records a version that repeats a placement's material.
 func (r *Rotator) alias(ctx context.Context, a act) (record.Record, error) {
-	if err := a.rec.Alias(r.now(), a.step.Attempt, a.step.Version); err != nil {
+	v, ok := a.in().Version(a.step.Version)
+	if !ok {
+		return a.rec, fmt.Errorf("version %s is not in the last listing", a.step.Version)
+	}
+	vault := key.Vault{Name: a.rec.VaultName(a.policy, a.step.Vault), URL: a.step.Vault}
+	if err := a.rec.Alias(r.now(), a.step.Attempt, record.FoundVersion{
+		Vault: vault, Version: v, Newest: v.ID == a.in().Newest, Operations: a.in().Operations[v.ID],
+	}); err != nil {
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.AliasAdopted,

@@ -15,8 +15,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// StepVault observes one vault's key exchange keys as far as needed, plans, and applies one step, as StepKey does for a
-// key. It must not be called for the same vault by two goroutines at once.
+// StepVault observes one vault's KEKs if needed, plans, and applies one step, as StepKey does for a key. Two
+// goroutines must not call it for the same vault at once.
 func (r *Rotator) StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step, error) {
 	rec, err := r.loadVault(ctx, p.URL)
 	if err != nil {
@@ -39,10 +39,16 @@ func (r *Rotator) StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step, 
 			"keyd looks again", p.Name, step.Kind)
 	}
 	r.Observer.DropVault(p.URL)
-	// As with a key, a step that was begun is brought to its end.
+	// As with a key, keyd finishes a step that it has begun.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
-	return step, r.applyToVault(ctx, vaultAct{p, rec.Clone(), o, step})
+	if err := r.applyToVault(ctx, vaultAct{p, rec.Clone(), o, step}); err != nil || step.Kind != plan.UseKEK {
+		return step, err
+	}
+	if after, err := r.loadVault(ctx, p.URL); err == nil { // only the record has changed
+		r.Observer.KeepVault(p.URL, *o, after.Revision)
+	}
+	return step, nil
 }
 
 func (r *Rotator) loadVault(ctx context.Context, url string) (record.Vault, error) {
@@ -65,8 +71,12 @@ func (r *Rotator) vaultInput(p key.VaultPolicy, rec *record.Vault, o *record.Vau
 	return plan.VaultInput{Now: r.now(), Policy: p, Record: rec, Seen: o}
 }
 
-// vaultPoll is how often a vault is looked at in which something is under way or waits for approval.
+// vaultPoll is how often keyd looks at a vault in which work is under way or a KEK waits for approval.
 const vaultPoll = 15 * time.Second
+
+// quietVault is how often keyd looks at the key exchange keys of a quiet vault. A change by somebody else shows
+// earlier, in the vault's list of keys.
+const quietVault = time.Hour
 
 // wantsVaultLook says whether a plan made now needs a new look.
 func (r *Rotator) wantsVaultLook(rec *record.Vault, o *record.VaultLook) bool {
@@ -76,10 +86,14 @@ func (r *Rotator) wantsVaultLook(rec *record.Vault, o *record.VaultLook) bool {
 	age := r.now().Sub(o.At)
 	quiet := o.Err == nil && rec.Active() != nil && rec.Making() == nil && rec.Waiting() == nil &&
 		rec.Disabling() == nil
-	return age < 0 || age >= r.Look || !quiet && age >= vaultPoll
+	slow := max(r.Look, quietVault)
+	if len(rec.Superseded()) > 0 { // keyd disables it once nothing needs it any more
+		slow = r.Look
+	}
+	return age < 0 || age >= slow || !quiet && age >= vaultPoll
 }
 
-// vaultAct is a step of a vault with all that it was planned on. The record is the act's own copy.
+// vaultAct is a step of a vault with everything that it was planned on. The act owns its copy of the record.
 type vaultAct struct {
 	policy key.VaultPolicy
 	rec    record.Vault
@@ -130,7 +144,7 @@ func (r *Rotator) performOnVault(ctx context.Context, a vaultAct) error {
 	return fmt.Errorf("there is no step %q", a.step.Kind)
 }
 
-// createKEK has the vault make a new KEK. Nothing is wrapped for it before the HSM side trusts it.
+// createKEK makes the vault create a new KEK. keyd wraps nothing for it before the HSM side trusts it.
 func (r *Rotator) createKEK(ctx context.Context, a vaultAct) error {
 	c := r.Vaults(a.policy.URL)
 	if c == nil {
@@ -159,7 +173,7 @@ func (r *Rotator) createKEK(ctx context.Context, a vaultAct) error {
 		return errors.Join(err, r.kekVoid(ctx, a, attempt, true, map[string]string{"error": err.Error()}))
 	}
 	if err != nil {
-		return err // it may come to light
+		return err // it may still appear
 	}
 	return r.kekMade(ctx, a, attempt, kek, kek.Material.Fingerprint())
 }
@@ -172,7 +186,7 @@ func (r *Rotator) kekMade(ctx context.Context, a vaultAct, attempt key.ID, kek k
 	return err
 }
 
-// kekVoid records that a KEK that was begun was not made, for certain or as far as keyd can see.
+// kekVoid records that the KEK that keyd began to make was not made, for certain or as far as keyd can see.
 func (r *Rotator) kekVoid(ctx context.Context, a vaultAct, attempt key.ID, certain bool,
 	fields map[string]string) error {
 	if err := a.rec.KEKVoid(attempt, certain); err != nil {
@@ -193,7 +207,7 @@ func (r *Rotator) useKEK(ctx context.Context, a vaultAct) error {
 	return err
 }
 
-// disableKEK switches a superseded KEK off. Keys that were imported with it do not need it.
+// disableKEK disables a superseded KEK. Keys that were imported with it do not need it.
 func (r *Rotator) disableKEK(ctx context.Context, a vaultAct) error {
 	c := r.Vaults(a.policy.URL)
 	if c == nil {
@@ -237,18 +251,18 @@ func (r *Rotator) kekDisableAborted(ctx context.Context, a vaultAct, fields map[
 	return err
 }
 
-// kekFields are the fields of an entry about one KEK.
+// kekFields returns the audit fields of an entry about one KEK.
 func kekFields(k *record.KEK) map[string]string {
 	return withFields(map[string]string{"attempt": string(k.Attempt), "kek": k.Kid,
 		"kek_fingerprint": string(k.Fingerprint)}, nil)
 }
 
-// saveVault stores the record with one audit entry, as save does that of a key.
+// saveVault stores the record with one audit entry, as save does for a key.
 func (r *Rotator) saveVault(ctx context.Context, rec record.Vault, actor string, event chain.Event,
 	fields map[string]string) (record.Vault, error) {
 	fields = maps.Clone(fields)
 	fields["vault"] = rec.URL
-	ctx = context.WithoutCancel(ctx) // what happened is recorded even when the call used up its time
+	ctx = context.WithoutCancel(ctx) // keyd records the outcome even if the call used up its time
 	killpoint.At("save-before " + string(event))
 	saved, err := r.Store.SaveVault(ctx, rec, chain.Entry{Time: r.now(), Key: rec.URL, Event: event, Actor: actor,
 		Fields: withFields(fields, nil)})
@@ -272,7 +286,7 @@ func (r *Rotator) emitVault(a vaultAct, phase status.Phase, elapsed time.Duratio
 	r.Emit(e)
 }
 
-// RequestKEK puts a request for a new key exchange key into the vault's record, or joins one that is pending.
+// RequestKEK adds a request for a new KEK to the vault's record, or joins one that is pending.
 func (r *Rotator) RequestKEK(ctx context.Context, p key.VaultPolicy, actor, reason string) (q key.KEKRequest,
 	joined bool, err error) {
 	if !p.Create {

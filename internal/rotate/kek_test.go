@@ -20,7 +20,7 @@ func (w *world) vaultSteps(r *rotate.Rotator, v key.Vault, n int, pause time.Dur
 	}
 }
 
-// vaultRecord is what the store has of a vault.
+// vaultRecord is the stored record of a vault.
 func (w *world) vaultRecord(v key.Vault) *record.Vault {
 	rec := w.store.vaults[v.URL].Clone()
 	return &rec
@@ -30,7 +30,7 @@ func (w *world) print(v key.Vault) key.Fingerprint {
 	return w.vault[v.URL].kek.Material.Fingerprint()
 }
 
-func TestAVaultGetsItsKeyExchangeKeyWithoutAnyKey(t *testing.T) {
+func TestAVaultGetsItsKEKWithoutAnyKey(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	w.vaultSteps(w.rotator(), weu, 5, time.Second)
 	k := w.vaultRecord(weu).Active()
@@ -39,14 +39,14 @@ func TestAVaultGetsItsKeyExchangeKeyWithoutAnyKey(t *testing.T) {
 	}
 }
 
-// A restart, or another daemon, knows from the record what was begun.
-func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
+// After a restart, or in another daemon, the record says what was begun.
+func TestAKEKThatTheVaultDoesNotShowYetIsNotMadeAgain(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	w.strikeOnce("mhsm.CreateKEK", failAfter)
 	w.vaultSteps(w.rotator(), mhsm, 1, time.Second)
 	v := w.vault[mhsm.URL]
 	made := v.kek
-	v.kek = nil // it does not show yet
+	v.kek = nil // the vault does not show it yet
 	w.vaultSteps(w.rotator(), mhsm, 40, 15*time.Second)
 	if v.kek != nil {
 		t.Fatal("a second key exchange key was made")
@@ -58,8 +58,8 @@ func TestAKeyExchangeKeyThatIsNotShownYetIsNotMadeAgain(t *testing.T) {
 	}
 }
 
-// The clocks of this daemon and of the one that began it may differ, or have been set.
-func TestAKeyExchangeKeysSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
+// The clocks of this daemon and of the one that began the work may differ, or somebody may have set them.
+func TestAKEKsSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
 	w := newWorld(t, 1, mhsm)
 	v := w.vault[mhsm.URL]
 	v.skew = 2 * time.Hour // the local clock is behind
@@ -77,7 +77,7 @@ func TestAKeyExchangeKeysSettleTimeGoesByTheVaultsClockToo(t *testing.T) {
 	}
 }
 
-// askForKEK makes a world with one rotated key, and asks for a new KEK, which waits for approval.
+// askForKEK makes a world with one rotated key and requests a new KEK, which waits for approval.
 func askForKEK(t *testing.T) (*world, *rotate.Rotator, key.Policy) {
 	t.Helper()
 	w := newWorld(t, 1, weu)
@@ -95,14 +95,14 @@ func askForKEK(t *testing.T) (*world, *rotate.Rotator, key.Policy) {
 	return w, r, p
 }
 
-func TestANewKeyExchangeKeyIsUsedOnceItIsApprovedAndTheOldOneThenDisabled(t *testing.T) {
+func TestAnApprovedKEKIsUsedAndTheOldOneIsThenDisabled(t *testing.T) {
 	w, r, p := askForKEK(t)
 	v := w.vault[weu.URL]
 	old := v.oldKEKs[0].Version()
 	if k := w.vaultRecord(weu).Active(); k.Version() != old {
 		t.Fatalf("%s is in use before it is approved", k.Kid)
 	}
-	// A rotation meanwhile goes on with the old one.
+	// Meanwhile a rotation goes on with the old one.
 	request(t, w, p, rotate.Wanted{Reason: "meanwhile"})
 	w.settle(p)
 	if at := w.record(p.Key); at.Latest().Finished.IsZero() || at.Latest().Placements[0].KEK != v.oldKEKs[0].Kid {
@@ -134,7 +134,7 @@ func TestANewKeyExchangeKeyIsUsedOnceItIsApprovedAndTheOldOneThenDisabled(t *tes
 	w.checkDone(p, 3, 0)
 }
 
-func TestOneKeyExchangeKeyWaitsForApprovalAtATime(t *testing.T) {
+func TestOnlyOneKEKWaitsForApproval(t *testing.T) {
 	w, r, _ := askForKEK(t)
 	_, _, err := r.RequestKEK(t.Context(), vaultPolicy(weu), "uid 0 (root)", "again")
 	if reason, refused := rotate.IsRefused(err); !refused || !strings.Contains(reason, string(w.print(weu))) {
@@ -146,7 +146,7 @@ func TestOneKeyExchangeKeyWaitsForApprovalAtATime(t *testing.T) {
 	}
 }
 
-func TestAStrangersKeyExchangeKeyDisplacesNothing(t *testing.T) {
+func TestAStrangersKEKDisplacesNothing(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	p.Schedule = nil
@@ -165,7 +165,8 @@ func TestAStrangersKeyExchangeKeyDisplacesNothing(t *testing.T) {
 	if drifts := w.drifts(r, p); !slices.Equal(drifts, []plan.DriftKind{plan.DriftKEKChanged}) {
 		t.Errorf("drifts: %v, want kek-changed", drifts)
 	}
-	// Approved, it is used; and what keyd did not make it does not disable, once another has followed.
+	// Once approved, it is used. keyd does not disable a KEK that it did not make, even after another one has
+	// followed.
 	w.hsm.pins = []key.Fingerprint{w.print(weu)}
 	w.vaultSteps(r, weu, 20, time.Hour)
 	stranger := v.kek.Version()
@@ -180,7 +181,7 @@ func TestAStrangersKeyExchangeKeyDisplacesNothing(t *testing.T) {
 	}
 }
 
-func TestTheScheduleMakesANewKeyExchangeKey(t *testing.T) {
+func TestTheScheduleMakesANewKEK(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	r := w.rotator()
 	p := vaultPolicy(weu)
@@ -204,7 +205,7 @@ func TestTheScheduleMakesANewKeyExchangeKey(t *testing.T) {
 	}
 }
 
-func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testing.T) {
+func TestKeydRetriesARefusedDisablingOfAKEKHoursLater(t *testing.T) {
 	w, r, _ := askForKEK(t)
 	v := w.vault[weu.URL]
 	w.hsm.pins = []key.Fingerprint{w.print(weu)}
@@ -221,8 +222,8 @@ func TestADisablingOfAKeyExchangeKeyThatIsRefusedIsTriedAgainHoursLater(t *testi
 	}
 }
 
-// Who does not want a new key exchange key disables it in the vault: that must not end all rotation of them.
-func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T) {
+// An operator who does not want a new KEK disables it in the vault. That must not end KEK rotation for good.
+func TestAKEKThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T) {
 	w, r, _ := askForKEK(t)
 	v := w.vault[weu.URL]
 	v.kekOff[v.kek.Version()] = true
@@ -236,8 +237,8 @@ func TestAKeyExchangeKeyThatSomebodyDisabledDoesNotWaitForApproval(t *testing.T)
 	}
 }
 
-// The state directory may be lost while a new key exchange key waits for approval: the approved one is still there.
-func TestTheApprovedKeyExchangeKeyIsFoundBelowANewerOneWhenTheRecordIsLost(t *testing.T) {
+// The state directory is lost while a new KEK waits for approval. The approved one is still in the vault.
+func TestKeydFindsTheApprovedKEKBelowANewerOneIfTheRecordIsLost(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	r := w.rotator()
 	w.vaultSteps(r, weu, 5, time.Second)

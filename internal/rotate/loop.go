@@ -2,40 +2,47 @@ package rotate
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/priority"
 )
 
-const (
-	// The pause after the n-th failure in a row doubles from the first to the
-	// last of these.
-	firstPause = time.Second
-	lastPause  = 5 * time.Minute
-	// onceFailures ends RunOnce for a key that fails this often in a row, and
-	// onceWait for one that waits this long: longer than an import of which it is
-	// not known whether a Managed HSM took it.
-	onceFailures = 6
-	onceWait     = 15 * time.Minute
-)
-
-// Loop steps every key and every vault whenever it is due. It is a thin shell around StepKey and StepVault: one
-// goroutine for each, at most Parallel of them stepping.
+// Loop steps every key and every vault whenever it is due. It is a thin shell around StepKey and StepVault: a queue of
+// jobs, and one goroutine for each step that is under way. It never steps the same key twice at once.
 type Loop struct {
-	r     *Rotator
-	slots chan struct{}
+	r        *Rotator
+	steps    stepper
+	parallel int
+	changed  chan struct{} // of capacity 1: another job may be due, or a step ended
 
-	mu      sync.Mutex
-	keys    map[string]*worker
-	vaults  map[string]*worker // by URL
-	ctx     context.Context    // set by Run
-	running sync.WaitGroup
+	mu         sync.Mutex
+	keys       map[string]*job
+	vaults     map[string]*job // by URL
+	busy       map[string]*job // those that are being stepped, also one that has left the loop since
+	urgent     *job            // the one in the place that is kept for operators; nil for none
+	queue      *queue
+	needs      map[need]*needed
+	unlooked   int    // vaults of which no first look was completed
+	whenLooked func() // called once there is none; nil: it was
+	begun      uint64 // keys that have begun something so far
+	running    sync.WaitGroup
+	started    bool
+	once       bool // RunOnce: a job that has nothing left to do is done
+	done       int  // how many are
+}
+
+// stepper is what the loop needs of a Rotator.
+type stepper interface {
+	StepKey(ctx context.Context, p key.Policy) (plan.Step, error)
+	StepVault(ctx context.Context, p key.VaultPolicy) (plan.Step, error)
+	// unfinished says by the record of what class the work on a key is, and whether it has begun.
+	unfinished(ctx context.Context, p key.Policy) (work priority.Class, begun bool)
 }
 
 // Position is where the loop stands with one key.
@@ -49,70 +56,163 @@ type Position struct {
 	Wake     time.Time
 }
 
-// worker is one key's or one vault's part of the loop.
-type worker struct {
-	policy key.Policy
-	vault  key.VaultPolicy
-	// ofVault: it steps the vault, and not a key.
-	ofVault bool
-	wake    chan struct{} // of capacity 1
-	stop    context.CancelFunc
+// job is one key's or one vault's part of the loop.
+type job struct {
+	id      string // the key's name or the vault's URL
+	ofVault bool   // it steps the vault, and not a key
+	policy  key.Policy
+	vault   key.VaultPolicy
 	pos     Position
+
+	// class is the class of its next turn, and work that of its unfinished work, also while it waits. Without work it
+	// is Look.
+	class, work priority.Class
+	begun       uint64    // its place among the keys that have begun something; 0: it has not
+	due         time.Time // its next turn
+	lacks       []need    // those that its last look did not find met
+	seen        any       // its last look
+
+	woken *wake              // it was woken during a step, of its own or of a job of that name that has left the loop
+	stop  context.CancelFunc // of the step under way
+
+	in      *jobs // where the queue has it, and at which place
+	at      int
+	arrival uint64
+
+	done    bool // RunOnce is done with it: nothing is due, or it failed with err
+	err     error
+	waiting time.Time // since when it waits, in RunOnce
 }
 
-// NewLoop returns a loop that steps at most parallel keys at once.
+// wake is how a job was woken.
+type wake struct {
+	class priority.Class
+	fresh bool // what the last look did not find may be there now
+}
+
+// NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator
+// waits: a look at a vault that does not answer takes long.
 func NewLoop(r *Rotator, parallel int) *Loop {
-	return &Loop{r: r, slots: make(chan struct{}, max(1, parallel)), keys: map[string]*worker{},
-		vaults: map[string]*worker{}}
+	return &Loop{r: r, steps: r, parallel: max(1, parallel), changed: make(chan struct{}, 1), keys: map[string]*job{},
+		vaults: map[string]*job{}, busy: map[string]*job{}, queue: newQueue(), needs: map[need]*needed{}}
 }
 
-// SetPolicies makes these the keys of the loop. A key whose policy changed is
-// stepped at once; one that is no longer named is left alone.
+// SetPolicies makes these the keys of the loop. Every key is stepped at once, the new and the changed ones first. A
+// key that is no longer named is left alone.
 func (l *Loop) SetPolicies(policies []key.Policy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	named := map[string]bool{}
 	for _, p := range policies {
 		named[p.Key] = true
-		if w, ok := l.keys[p.Key]; ok {
-			w.policy = p
+		j, known := l.keys[p.Key]
+		class := priority.Look
+		switch {
+		case !known:
+			j = &job{id: p.Key, class: priority.Look, work: priority.Look}
+			l.keys[p.Key] = j
+			if l.started {
+				class = priority.Due
+			}
+		case !reflect.DeepEqual(j.policy, p):
+			class = priority.Due
 			l.r.Observer.Drop(p.Key)
-			w.poke()
-			continue
 		}
-		w := &worker{policy: p, wake: make(chan struct{}, 1)}
-		l.keys[p.Key] = w
-		if l.ctx != nil {
-			l.start(w)
-		}
+		j.policy = p
+		l.wake(j, wake{class, known})
 	}
-	for name, w := range l.keys {
-		if named[name] {
-			continue
-		}
-		if w.stop != nil {
-			w.stop()
-		}
-		delete(l.keys, name)
-		l.r.Observer.Forget(name)
-		if l.r.Metrics != nil {
-			l.r.Metrics.Forget(name)
+	for name, j := range l.keys {
+		if !named[name] {
+			delete(l.keys, name)
+			l.dismiss(j)
+			l.forget(j)
 		}
 	}
 }
 
-// Poke has a key stepped now.
-func (l *Loop) Poke(name string) {
+// dismiss ends what the loop does for a job that has left it. A step that has begun to act goes on to its end.
+func (l *Loop) dismiss(j *job) {
+	l.queue.remove(j)
+	if j.stop != nil {
+		j.stop()
+	}
+	if j.ofVault && !j.pos.Looked {
+		l.unlooked--
+		l.noteLooked()
+	}
+}
+
+// forget drops what is shown of a key or a vault that has left the loop.
+func (l *Loop) forget(j *job) {
+	if j.ofVault {
+		l.r.Observer.DropVault(j.id)
+		if l.r.Metrics != nil {
+			l.r.Metrics.ForgetVault(j.vault.Name)
+		}
+		return
+	}
+	l.r.Observer.Forget(j.id)
+	if l.r.Metrics != nil {
+		l.r.Metrics.Forget(j.id)
+	}
+}
+
+// Poke has a key stepped now, as work of this class.
+func (l *Loop) Poke(name string, c priority.Class) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w, ok := l.keys[name]; ok {
-		w.poke()
+	if j, ok := l.keys[name]; ok {
+		l.wake(j, wake{class: c})
 	}
 }
 
-func (w *worker) poke() {
+// PokeAll has every key and every vault stepped now: what they wait for may be there.
+func (l *Loop) PokeAll() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, all := range []map[string]*job{l.vaults, l.keys} {
+		for _, j := range all {
+			l.wake(j, wake{j.work, j.ofVault || j.pos.Step.Kind == plan.Wait})
+		}
+	}
+}
+
+// wake has a job stepped now, or once more if a goroutine steps it. It is called with the lock held.
+func (l *Loop) wake(j *job, w wake) {
+	if j.done {
+		return
+	}
+	if w.fresh {
+		l.doubt(j)
+	}
+	j.class, j.work = min(j.class, w.class), min(j.work, w.class)
+	if l.busy[j.id] != nil {
+		if j.woken != nil {
+			w = wake{min(w.class, j.woken.class), w.fresh || j.woken.fresh}
+		}
+		j.woken = &w
+		return
+	}
+	if now := l.r.Clock(); j.in == nil || j.due.After(now) { // else it keeps its place
+		j.due = now
+	}
+	l.queue.put(j)
+	l.poke()
+}
+
+// doubt has the next step of a job ask again for what the last look did not find.
+func (l *Loop) doubt(j *job) {
+	if j.ofVault {
+		l.r.Observer.DropVault(j.id)
+	} else {
+		l.r.Observer.Doubt(j.id)
+	}
+}
+
+// poke has the loop look at its queue.
+func (l *Loop) poke() {
 	select {
-	case w.wake <- struct{}{}:
+	case l.changed <- struct{}{}:
 	default:
 	}
 }
@@ -121,23 +221,22 @@ func (w *worker) poke() {
 func (l *Loop) Position(name string) Position {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w, ok := l.keys[name]; ok {
-		return w.pos
+	if j, ok := l.keys[name]; ok {
+		return j.pos
 	}
 	return Position{}
 }
 
-// Policy returns the policy under which a key is stepped. Its name may be written in
-// another case.
+// Policy returns the policy under which a key is stepped. Its name may be written in another case.
 func (l *Loop) Policy(name string) (key.Policy, bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if w, ok := l.keys[name]; ok {
-		return w.policy, true
+	if j, ok := l.keys[name]; ok {
+		return j.policy, true
 	}
-	for other, w := range l.keys {
+	for other, j := range l.keys {
 		if key.SameName(other, name) {
-			return w.policy, true
+			return j.policy, true
 		}
 	}
 	return key.Policy{}, false
@@ -150,216 +249,131 @@ func (l *Loop) Names() []string {
 	return slices.Sorted(maps.Keys(l.keys))
 }
 
-// Looked reports whether every key was looked at once.
+// waitsForVaults reports whether a job waits until every vault was looked at: a first look at a quiet key is in no
+// hurry then. It is called with the lock held.
+func (l *Loop) waitsForVaults(c priority.Class) bool {
+	first := l.queue.ready[c].first()
+	return l.unlooked > 0 && !l.once && c == priority.Look && first != nil && !first.ofVault
+}
+
+// WhenLooked has f called once, as soon as every vault was looked at. Quiet keys are looked at after that. f must not
+// call the loop.
+func (l *Loop) WhenLooked(f func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.whenLooked = f
+}
+
+// noteLooked is called with the lock held.
+func (l *Loop) noteLooked() {
+	if f := l.whenLooked; f != nil && l.started && l.unlooked == 0 {
+		l.whenLooked = nil
+		f()
+	}
+}
+
+// Looked reports whether every vault was looked at once. The keys follow one after the other, those first with which
+// something is to be done.
 func (l *Loop) Looked() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, w := range l.keys {
-		if !w.pos.Looked {
-			return false
-		}
-	}
-	return true
+	return l.unlooked == 0
 }
 
-// Stuck names a key whose step has been under way for longer than any step may
-// take, or which was not woken when it should have been; "" when the loop turns.
+// Stuck names a key whose step has been under way for longer than any step may take, or which was not woken when it
+// should have been; "" when the loop turns.
 func (l *Loop) Stuck(now time.Time) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for name, w := range l.all() {
-		switch {
-		case w.pos.Doing && now.Sub(w.pos.Since) > plan.StepTimeout+time.Minute:
-			return name
-		case !w.pos.Doing && !w.pos.Wake.IsZero() && now.Sub(w.pos.Wake) > plan.StepTimeout+time.Minute:
-			return name
+	late := func(t time.Time) bool { return !t.IsZero() && now.Sub(t) > plan.StepTimeout+time.Minute }
+	for id, j := range l.busy {
+		if late(j.pos.Since) {
+			return id
 		}
+	}
+	if j := l.queue.later.first(); j != nil && late(j.pos.Wake) {
+		return j.id
 	}
 	return ""
 }
 
-// Run steps keys until ctx ends, and returns when no step is under way any more.
+// Run steps keys and vaults until ctx ends, and returns when no step is under way any more.
 func (l *Loop) Run(ctx context.Context) {
-	l.mu.Lock()
-	l.ctx = ctx
-	for _, w := range l.vaults {
-		l.start(w)
+	l.start(ctx)
+	for ctx.Err() == nil {
+		l.await(ctx, l.turn(ctx))
 	}
-	for _, w := range l.keys {
-		l.start(w)
-	}
-	l.mu.Unlock()
-	<-ctx.Done()
 	l.running.Wait()
 }
 
-// start is called with the lock held.
-func (l *Loop) start(w *worker) {
-	ctx, cancel := context.WithCancel(l.ctx)
-	w.stop = cancel
-	l.running.Go(func() {
-		defer cancel()
-		for ctx.Err() == nil {
-			pause := l.stepOnce(ctx, w)
-			timer := time.NewTimer(pause)
-			select {
-			case <-ctx.Done():
-			case <-w.wake:
-			case <-timer.C:
-			}
-			timer.Stop()
+// start puts the keys first whose records show that something is asked for or not finished, as after a restart.
+func (l *Loop) start(ctx context.Context) {
+	l.mu.Lock()
+	l.started = true
+	l.noteLooked() // there may be no vault
+	l.mu.Unlock()
+	for _, name := range l.Names() {
+		if ctx.Err() != nil {
+			return
 		}
-	})
+		p, _ := l.Policy(name)
+		work, begun := l.steps.unfinished(ctx, p)
+		l.mu.Lock()
+		if j, ok := l.keys[name]; ok && work != priority.Look {
+			if begun {
+				l.begins(j)
+			}
+			l.wake(j, wake{class: work})
+		}
+		l.mu.Unlock()
+	}
 }
 
-// stepOnce applies one step and says how long to pause before the next.
-func (l *Loop) stepOnce(ctx context.Context, w *worker) (pause time.Duration) {
-	l.mu.Lock()
-	w.pos.Wake = time.Time{} // awake, and perhaps queued: that is not being stuck
-	l.mu.Unlock()
+// begins notes that a key has begun something, after those that have begun already.
+func (l *Loop) begins(j *job) {
+	if j.begun == 0 {
+		l.begun++
+		j.begun = l.begun
+	}
+}
+
+// await returns when another job may be due.
+func (l *Loop) await(ctx context.Context, next time.Time) {
+	var due <-chan time.Time
+	if !next.IsZero() {
+		timer := time.NewTimer(next.Sub(l.r.Clock()))
+		defer timer.Stop()
+		due = timer.C
+	}
 	select {
-	case l.slots <- struct{}{}:
-		defer func() { <-l.slots }()
 	case <-ctx.Done():
-		return 0
+	case <-l.changed:
+	case <-due:
 	}
-	l.mu.Lock()
-	p, v := w.policy, w.vault
-	w.pos.Doing, w.pos.Since = true, l.r.Clock()
-	l.mu.Unlock()
+}
 
-	ctx, cancel := context.WithTimeout(ctx, plan.StepTimeout)
-	defer cancel()
-	if w.ofVault {
-		return l.vaultStepped(ctx, w, v)
-	}
-	step, err := l.r.StepKey(ctx, p)
-
-	now := l.r.Clock()
+// turn begins every step that may begin now, and returns when the next job is due; zero for never.
+func (l *Loop) turn(ctx context.Context) (next time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	pos := &w.pos
-	pos.Doing, pos.Step, pos.Err = false, step, err
-	pos.Looked = pos.Looked || l.r.Observer.Last(p.Key) != nil
-	pause = l.pause(now, p, pos)
-	pos.Wake = now.Add(pause)
-	l.log(p, *pos)
-	return pause
+	l.queue.promote(l.r.Clock())
+	for j := l.next(); j != nil; j = l.next() {
+		l.begin(ctx, j)
+	}
+	if j := l.queue.later.first(); j != nil {
+		return j.due
+	}
+	return time.Time{}
 }
 
-// pause says how long to wait after a step: not at all after one that was done,
-// longer and longer after failures, and otherwise until something is due or the
-// slow interval is over.
-func (l *Loop) pause(now time.Time, p key.Policy, pos *Position) time.Duration {
-	if pos.Err != nil {
-		return pos.failed()
-	}
-	if pos.Step.Acts() {
-		// An abandoned id is the answer to a failure, not the end of it.
-		if pos.Step.Kind != plan.Abandon {
-			pos.Failures = 0
-		}
-		return 0
-	}
-	if pos.Step.Kind != plan.Wait {
-		pos.Failures = 0
-	}
-	until := now.Add(l.r.look(p))
-	if o := l.r.Observer.Last(p.Key); o != nil {
-		until = o.At.Add(l.r.look(p))
-	}
-	if s := pos.Step.Until; !s.IsZero() && s.Before(until) {
-		until = s
-	}
-	return max(until.Sub(now), 10*time.Millisecond)
-}
-
-// failed counts a failure, and says how long to pause after it.
-func (pos *Position) failed() time.Duration {
-	pos.Failures++
-	return min(lastPause, firstPause<<min(pos.Failures-1, 20))
-}
-
-func vaultName(p key.Policy, url string) string {
-	if v, ok := p.Vault(url); ok {
-		return v.Name
-	}
-	return url
-}
-
-func (l *Loop) log(p key.Policy, pos Position) {
-	if l.r.Logger == nil {
-		return
-	}
-	log := l.r.Logger.With("KEY", p.Key, "STEP", string(pos.Step.Kind))
-	if pos.Step.Vault != "" {
-		log = log.With("VAULT", vaultName(p, pos.Step.Vault))
-	}
-	if pos.Step.Generation > 0 {
-		log = log.With("generation", pos.Step.Generation)
-	}
+// next is the job that may begin now; nil for none. What an operator asked for has one place more.
+func (l *Loop) next() *job {
 	switch {
-	case pos.Err != nil && key.IsCancelled(pos.Err):
-	case pos.Err != nil:
-		log.Warn("step failed", "error", pos.Err.Error(), "failures", pos.Failures)
-	case pos.Step.Kind == plan.Hold:
-		log.Error("key held", "code", string(pos.Step.Hold.Code), "reason", pos.Step.Hold.Reason)
-	case pos.Step.Acts():
-		log.Info("step done", "why", pos.Step.Why)
-	case pos.Step.Kind == plan.Wait:
-		log.Debug("waiting", "why", pos.Step.Why)
+	case len(l.busy) < l.parallel || l.urgent != nil && len(l.busy) == l.parallel:
+		return l.queue.next(l.waitsForVaults)
+	case l.urgent == nil:
+		l.urgent = l.queue.nextOf(priority.Operator)
+		return l.urgent
 	}
-}
-
-// RunOnce steps every key until nothing is due, one after the other and beside the vaults. It reports those that were
-// not brought there.
-func (l *Loop) RunOnce(ctx context.Context) error {
-	l.mu.Lock()
-	workers := make([]*worker, 0, len(l.keys))
-	for _, w := range l.keys {
-		workers = append(workers, w)
-	}
-	l.mu.Unlock()
-	var vaults error
-	var running sync.WaitGroup
-	running.Go(func() { vaults = l.settleVaults(ctx) }) // no key waits for the KEK of a vault that is not its own
-	var errs []error
-	for _, w := range workers {
-		errs = append(errs, l.settle(ctx, w))
-	}
-	running.Wait()
-	return errors.Join(append(errs, vaults)...)
-}
-
-func (l *Loop) settle(ctx context.Context, w *worker) error {
-	var waiting time.Time
-	for {
-		pause := l.stepOnce(ctx, w)
-		pos := l.Position(w.policy.Key)
-		switch {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case pos.Err != nil && pos.Failures >= onceFailures:
-			return pos.Err
-		case pos.Step.Kind == plan.Wait:
-			if now := l.r.Clock(); waiting.IsZero() {
-				waiting = now
-			} else if now.Sub(waiting) > onceWait {
-				return fmt.Errorf("key %s waits: %s", w.policy.Key, pos.Step.Why)
-			}
-		case pos.Step.Kind == plan.Hold:
-			return fmt.Errorf("key %s is held: %s", w.policy.Key, pos.Step.Why)
-		case pos.Err == nil && !pos.Step.Acts():
-			return nil
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-w.wake:
-			timer.Stop()
-		case <-timer.C:
-		}
-	}
+	return nil
 }

@@ -10,10 +10,11 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// hold records the stop of a key.
+// hold records that the key is held, and why.
 func (r *Rotator) hold(ctx context.Context, a act) (record.Record, error) {
 	h := a.step.Hold
 	a.rec.Hold = h
@@ -26,19 +27,28 @@ func (r *Rotator) reserve(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	t := a.step.Trigger
-	g, err := a.rec.Reserve(r.now(), a.policy, record.Reservation{
-		ID: id, Reason: t.Reason, Requester: t.Requester, Requests: t.Requests, Without: t.Without,
-	})
+	why := reservation(a.step.Trigger)
+	why.ID = id
+	g, err := a.rec.Reserve(r.now(), a.policy, why)
 	if err != nil {
 		return a.rec, err
 	}
-	return r.saveAs(ctx, a.rec, t.Requester, chain.GenerationReserved, generationFields(g, map[string]string{
-		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)}))
+	return r.saveAs(ctx, a.rec, why.Requester, chain.GenerationReserved, reservedFields(g))
 }
 
-// generate calls C_GenerateKeyPair, at most once for an id: the mark is in the record before the call. Whatever an
-// error says, the next look decides: a whole pair is pinned, anything else is abandoned with its id.
+// reservation is what a rotation that is due makes a generation for.
+func reservation(t plan.Trigger) record.Reservation {
+	return record.Reservation{Reason: t.Reason, Requester: t.Requester, Requests: t.Requests, Without: t.Without}
+}
+
+// reservedFields are the fields of the entry with which a rotation begins.
+func reservedFields(g *record.Generation) map[string]string {
+	return generationFields(g, map[string]string{
+		"spec": string(g.Spec), "reason": g.Reason, "without": spaced(g.Without), "requests": spaced(g.Requests)})
+}
+
+// generate calls C_GenerateKeyPair, at most once for an id: the record notes the call before it happens. Whatever an
+// error says, the next look decides: keyd pins a whole pair, and otherwise abandons the id.
 func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 	g, err := a.rec.BeginGenerate(r.now(), a.step.Generation)
 	if err != nil {
@@ -50,7 +60,7 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 		return rec, err
 	}
 	killpoint.At("generate-before")
-	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec)
+	err = r.HSM.Generate(ctx, g.ID, rec.Key, g.Number, g.Spec, known(&rec))
 	killpoint.At("generate-after")
 	if err != nil {
 		return rec, err
@@ -58,23 +68,32 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 	return r.save(ctx, rec, chain.GenerationMade, fields)
 }
 
-// abandon gives an id up and takes another for the same generation.
+// known is the newest pair of a key that must be in the HSM; "" for none.
+func known(rec *record.Record) key.ID {
+	pairs := rec.Pairs()
+	if len(pairs) == 0 {
+		return ""
+	}
+	return pairs[len(pairs)-1].ID
+}
+
+// abandon gives up an id and draws another one for the same generation.
 func (r *Rotator) abandon(ctx context.Context, a act, why string) (record.Record, error) {
 	id, err := r.newID()
 	if err != nil {
 		return a.rec, err
 	}
 	n := a.step.Generation
-	fields := generationFields(a.rec.Generation(n), map[string]string{"why": why, "new_id": string(id)})
+	fields := generationFields(a.rec.Numbered(n), map[string]string{"why": why, "new_id": string(id)})
 	if err := a.rec.AbandonID(r.now(), n, id, why); err != nil {
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.IDAbandoned, fields)
 }
 
-// pin records the fingerprint of a pair that reads back as asked and proves that it has its private key.
+// pin records the fingerprint of a pair that has the requested attributes and proves that it has its private key.
 func (r *Rotator) pin(ctx context.Context, a act) (record.Record, error) {
-	g := a.rec.Generation(a.step.Generation)
+	g := a.rec.Numbered(a.step.Generation)
 	m, err := r.HSM.PublicKey(ctx, g.ID)
 	switch {
 	case err != nil && key.ClassOf(err) == key.Fatal:
@@ -118,7 +137,7 @@ func (r *Rotator) sweep(ctx context.Context, a act) (record.Record, error) {
 	return r.save(ctx, rec, chain.Destroyed, fields)
 }
 
-// generationFields are the fields of an entry about a generation. Those without a value are left out.
+// generationFields returns the audit fields of an entry about a generation. It leaves out those without a value.
 func generationFields(g *record.Generation, extra map[string]string) map[string]string {
 	f := map[string]string{"generation": strconv.Itoa(g.Number), "id": string(g.ID),
 		"fingerprint": string(g.Fingerprint)}
@@ -131,7 +150,7 @@ func withFields(f, extra map[string]string) map[string]string {
 	return f
 }
 
-// spaced is a list as a field of an entry has it.
+// spaced joins a list into one audit field.
 func spaced[T ~string](list []T) string {
 	texts := make([]string, len(list))
 	for i, t := range list {

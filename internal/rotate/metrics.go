@@ -1,7 +1,9 @@
 package rotate
 
 import (
+	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,29 +14,58 @@ import (
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
-// Metrics counts what the loop does and shows where each key stands.
+// Metrics counts the steps of the loop and shows the state of each key. A key that is well has three series. keyd shows
+// the others of a key only while there is something to show, and counts steps and placements for all keys together. It
+// makes the series of keys when somebody scrapes.
 type Metrics struct {
-	generation   *prometheus.GaugeVec
-	held         *prometheus.GaugeVec
-	partial      *prometheus.GaugeVec
-	next         *prometheus.GaugeVec
-	last         *prometheus.GaugeVec
-	started      *prometheus.GaugeVec
-	requested    *prometheus.GaugeVec
+	generation *prometheus.Desc
+	next       *prometheus.Desc
+	last       *prometheus.Desc
+	held       *prometheus.Desc
+	partial    *prometheus.Desc
+	spares     *prometheus.Desc
+	started    *prometheus.Desc
+	requested  *prometheus.Desc
+	failures   *prometheus.Desc
+	placements *prometheus.Desc
+
 	rotations    *prometheus.CounterVec
 	steps        *prometheus.CounterVec
 	stepDuration *prometheus.HistogramVec
-	stepFailures *prometheus.GaugeVec
-	placements   *prometheus.GaugeVec
 	kekWaiting   *prometheus.GaugeVec
+
+	mu     sync.Mutex
+	keys   map[string]recorded
+	failed map[failing]int // steps in a row
 }
+
+// recorded is where a key stands by its record.
+type recorded struct {
+	stage      record.Stage
+	next, last time.Time
+	partial    []string // names of vaults
+	spares     int      // how many are missing
+	held       *held
+	requested  [2]time.Time // the oldest request: another one, one because of a compromise
+	placements []counted
+}
+
+// counted is how many placements are in a vault in a state.
+type counted struct {
+	at record.InState
+	n  int
+}
+
+// held is a key's hold, with the name of the vault that gave cause.
+type held struct{ vault, code string }
+
+// failing is a key, and the name of a vault, whose steps fail. Either may be empty.
+type failing struct{ key, vault string }
 
 // NewMetrics registers the loop's metrics.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
-	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
-		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "keyd", Name: name, Help: help}, labels)
-		reg.MustRegister(v)
-		return v
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("keyd_"+name, help, labels, nil)
 	}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "keyd", Name: name, Help: help}, labels)
@@ -42,35 +73,41 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return v
 	}
 	m := &Metrics{
-		generation: gauge("key_generation", "Number of the latest generation that is active everywhere, 0 for none.",
+		keys: map[string]recorded{}, failed: map[failing]int{},
+		generation: desc("key_generation", "Number of the latest generation that is active everywhere, 0 for none.",
 			"key"),
-		held: gauge("key_held", "1 while the key is held, by the code of the hold and the vault that gave "+
-			"cause, empty for none.", "key", "vault", "code"),
-		partial: gauge("key_partial", "1 while the latest generation is active in other vaults of the key and "+
-			"not in this one.", "key", "vault"),
-		next: gauge("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
+		held: desc("key_held", "1 while the key is held, by the code of the hold and the vault that "+
+			"caused it, empty for none; no series otherwise.", "key", "vault", "code"),
+		partial: desc("key_partial", "1 while the latest generation is active in other vaults of the key and "+
+			"not in this one; no series otherwise.", "key", "vault"),
+		spares: desc("key_spares_missing", "Spares that the configuration asks for and that are not ready; no series "+
+			"while none is missing.", "key"),
+		next: desc("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
 			"for never.", "key"),
-		last: gauge("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 "+
+		last: desc("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 "+
 			"for never.", "key"),
-		started: gauge("rotation_started_timestamp_seconds", "When the rotation under way was reserved, 0 while "+
-			"there is none.", "key"),
-		requested: gauge("rotation_requested_timestamp_seconds", "When the oldest request for a rotation that is "+
-			"not answered yet was made, 0 for none.", "key", "compromise"),
-		rotations: counter("rotations_total", "Rotations that ended, by outcome.", "key", "outcome"),
+		started: desc("rotation_started_timestamp_seconds", "When the rotation under way was reserved; no series "+
+			"while there is none.", "key"),
+		requested: desc("rotation_requested_timestamp_seconds", "When the oldest unanswered request for a "+
+			"rotation was made; no series while there is none.", "key", "compromise"),
+		rotations: counter("rotations_total", "Rotations that ended, by outcome.", "outcome"),
 		steps:     counter("steps_total", "Steps of the loop, by kind and outcome.", "step", "outcome"),
-		stepFailures: gauge("step_failures", "Steps of the key in the vault, empty for steps without one, that have "+
-			"failed in a row.", "key", "vault"),
-		placements: gauge("placements", "Placements of the key in a vault, by state.", "key", "vault", "state"),
-		kekWaiting: gauge("kek_waiting_since_timestamp_seconds", "Since when a key exchange key of the vault waits "+
-			"for approval, 0 for none.", "vault"),
+		failures: desc("step_failures", "How many steps of the key failed in a row in the vault, empty "+
+			"for steps without one; no series while none has failed.", "key", "vault"),
+		placements: desc("placements", "Placements of all keys in a vault, by state.", "vault", "state"),
+		kekWaiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Namespace: "keyd", Name: "kek_waiting_since_timestamp_seconds",
+			Help: "Since when a key exchange key of the vault has waited for approval, 0 for none.",
+		}, []string{"vault"}),
 		stepDuration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: "keyd", Name: "step_duration_seconds", Help: "How long a step took.",
 			Buckets: prometheus.ExponentialBuckets(0.005, 4, 8),
 		}, []string{"step"}),
 	}
-	reg.MustRegister(m.stepDuration)
-	for _, kind := range plan.Kinds() {
-		for _, outcome := range []string{"done", "failed"} {
+	reg.MustRegister(m, m.stepDuration, m.kekWaiting)
+	for _, outcome := range []string{"done", "failed"} {
+		m.rotations.WithLabelValues(outcome)
+		for _, kind := range plan.Kinds() {
 			m.steps.WithLabelValues(string(kind), outcome)
 		}
 	}
@@ -87,26 +124,24 @@ func (m *Metrics) stepped(p key.Policy, s plan.Step, rec *record.Record, elapsed
 	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
 	switch {
 	case err == nil && s.Kind == plan.Finish:
-		m.rotations.WithLabelValues(p.Key, "done").Inc()
+		m.rotations.WithLabelValues("done").Inc()
 	case err == nil && s.Kind == plan.Hold && rec.Hold.Code == key.HoldRefuted:
-		m.rotations.WithLabelValues(p.Key, "failed").Inc()
+		m.rotations.WithLabelValues("failed").Inc()
 	}
 }
 
-// steppedVault counts a step of a vault's key exchange keys: one that belongs to no key.
+// steppedVault counts a step about a vault's KEKs, which belongs to no key.
 func (m *Metrics) steppedVault(p key.VaultPolicy, s plan.Step, elapsed time.Duration, err error) {
 	outcome := "done"
 	if err != nil {
 		outcome = "failed"
-		m.stepFailures.WithLabelValues("", p.Name).Inc()
-	} else {
-		m.stepFailures.DeleteLabelValues("", p.Name)
 	}
+	m.failedInARow("", p.Name, err != nil)
 	m.steps.WithLabelValues(string(s.Kind), outcome).Inc()
 	m.stepDuration.WithLabelValues(string(s.Kind)).Observe(elapsed.Seconds())
 }
 
-// RecordedVault shows where a vault's key exchange keys stand by its record.
+// RecordedVault shows the state of a vault's KEKs according to the vault's record.
 func (m *Metrics) RecordedVault(p key.VaultPolicy, rec *record.Vault) {
 	var since time.Time
 	if k := rec.Waiting(); k != nil {
@@ -118,54 +153,107 @@ func (m *Metrics) RecordedVault(p key.VaultPolicy, rec *record.Vault) {
 // ForgetVault drops every series of a vault that has left the configuration.
 func (m *Metrics) ForgetVault(name string) {
 	m.kekWaiting.DeleteLabelValues(name)
-	m.stepFailures.DeleteLabelValues("", name)
+	m.failedInARow("", name, false)
 }
 
-// Recorded shows where a key stands by its record.
+// Recorded shows the state of a key according to its record.
 func (m *Metrics) Recorded(now time.Time, p key.Policy, rec *record.Record) {
-	name := p.Key
-	m.rotations.WithLabelValues(name, "done")
-	m.rotations.WithLabelValues(name, "failed")
-	m.stepFailures.WithLabelValues(name, "")
-	stage := rec.Stage(p)
-	m.generation.WithLabelValues(name).Set(float64(stage.Active))
-	m.started.WithLabelValues(name).Set(sample.Time(stage.Since))
-	m.partial.DeletePartialMatch(prometheus.Labels{"key": name})
+	r := recorded{
+		stage: rec.Stage(p), next: plan.NextRotation(now, p, rec), last: rec.LastRotation(),
+		requested: [2]time.Time{rec.OldestRequest(false), rec.OldestRequest(true)},
+	}
 	for _, v := range p.Vaults {
-		m.partial.WithLabelValues(name, v.Name).Set(sample.Bool(slices.Contains(stage.MissingFrom, v.URL)))
+		if slices.Contains(r.stage.MissingFrom, v.URL) {
+			r.partial = append(r.partial, v.Name)
+		}
 	}
-	m.next.WithLabelValues(name).Set(sample.Time(plan.NextRotation(now, p, rec)))
-	m.last.WithLabelValues(name).Set(sample.Time(rec.LastRotation()))
-	m.held.DeletePartialMatch(prometheus.Labels{"key": name})
+	if p.Spares > 0 {
+		r.spares = p.Spares - rec.SparesReady(p)
+	}
+	counts := rec.Counts()
+	r.placements = make([]counted, 0, len(counts))
+	for at, n := range counts {
+		r.placements = append(r.placements, counted{at, n})
+	}
 	if rec.Hold != nil {
-		m.held.WithLabelValues(name, rec.VaultName(p, rec.Hold.Vault), string(rec.Hold.Code)).Set(1)
+		r.held = &held{rec.VaultName(p, rec.Hold.Vault), string(rec.Hold.Code)}
 	}
-	m.requested.WithLabelValues(name, "no").Set(sample.Time(rec.OldestRequest(false)))
-	m.requested.WithLabelValues(name, "yes").Set(sample.Time(rec.OldestRequest(true)))
-	m.placements.DeletePartialMatch(prometheus.Labels{"key": name})
-	for at, n := range rec.Counts() {
-		m.placements.WithLabelValues(name, at.VaultName, string(at.State)).Set(float64(n))
-	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.keys[p.Key] = r
 }
 
-// failedInARow counts a step that failed in a vault, and forgets all of a key's when
-// one succeeds.
+// failedInARow counts a step that failed in a vault. A step that succeeds resets all counts of the key. Without a key
+// it counts the steps of the vault itself.
 func (m *Metrics) failedInARow(name, vault string, failed bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if failed {
-		m.stepFailures.WithLabelValues(name, vault).Inc()
+		m.failed[failing{name, vault}]++
 		return
 	}
-	m.stepFailures.DeletePartialMatch(prometheus.Labels{"key": name})
-	m.stepFailures.WithLabelValues(name, "")
+	maps.DeleteFunc(m.failed, func(at failing, _ int) bool {
+		return at.key == name && (name != "" || at.vault == vault)
+	})
 }
 
-// Forget drops every series of a key that is managed no more.
+// Forget drops every series of a key that keyd no longer manages.
 func (m *Metrics) Forget(name string) {
-	labels := prometheus.Labels{"key": name}
-	for _, v := range []*prometheus.GaugeVec{
-		m.generation, m.held, m.partial, m.next, m.last, m.started, m.requested, m.stepFailures, m.placements,
+	m.failedInARow(name, "", false)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.keys, name)
+}
+
+// Describe is for the registry.
+func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		m.generation, m.next, m.last, m.held, m.partial, m.spares, m.started, m.requested, m.failures, m.placements,
 	} {
-		v.DeletePartialMatch(labels)
+		out <- d
 	}
-	m.rotations.DeletePartialMatch(labels)
+}
+
+// Collect is for the registry.
+func (m *Metrics) Collect(out chan<- prometheus.Metric) {
+	m.shown().Send(out)
+}
+
+func (m *Metrics) shown() (all sample.Gauges) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	since := func(d *prometheus.Desc, t time.Time, labels ...string) {
+		if !t.IsZero() {
+			all.Add(d, sample.Time(t), labels...)
+		}
+	}
+	placements := map[record.InState]int{}
+	for _, name := range slices.Sorted(maps.Keys(m.keys)) { // the registry sorts what is sorted faster
+		r := m.keys[name]
+		all.Add(m.generation, float64(r.stage.Active), name)
+		all.Add(m.next, sample.Time(r.next), name)
+		all.Add(m.last, sample.Time(r.last), name)
+		since(m.started, r.stage.Since, name)
+		since(m.requested, r.requested[0], name, "no")
+		since(m.requested, r.requested[1], name, "yes")
+		for _, vault := range r.partial {
+			all.Add(m.partial, 1, name, vault)
+		}
+		if r.spares > 0 {
+			all.Add(m.spares, float64(r.spares), name)
+		}
+		if r.held != nil {
+			all.Add(m.held, 1, name, r.held.vault, r.held.code)
+		}
+		for _, c := range r.placements {
+			placements[c.at] += c.n
+		}
+	}
+	for at, n := range placements {
+		all.Add(m.placements, float64(n), at.VaultName, string(at.State))
+	}
+	for at, n := range m.failed {
+		all.Add(m.failures, float64(n), at.key, at.vault)
+	}
+	return all
 }

@@ -21,7 +21,7 @@ const (
 	hsmURL = "https://contoso.managedhsm.azure.net"
 )
 
-// measured is a key in two vaults and metrics that show nothing yet.
+// measured makes a key in two vaults, and metrics that show nothing yet.
 func measured() (*Metrics, *prometheus.Registry, key.Policy) {
 	reg := prometheus.NewRegistry()
 	vaults := []key.Vault{{Name: "weu", URL: weuURL}, {Name: "mhsm", URL: hsmURL}}
@@ -58,7 +58,7 @@ func wantSeries(t *testing.T, reg *prometheus.Registry, name string, want ...str
 func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	m, reg, p := measured()
 	m.Recorded(time.Now(), p, &record.Record{})
-	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
+	wantSeries(t, reg, "keyd_step_failures")
 	for range 2 {
 		m.stepped(p, plan.Step{Kind: plan.Import, Vault: hsmURL}, &record.Record{}, 0, errors.New("refused"))
 	}
@@ -67,7 +67,19 @@ func TestFailedStepsAreCountedByTheirVaultUntilOneSucceeds(t *testing.T) {
 	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 1`,
 		`keyd_step_failures{key="k",vault="mhsm"} 2`)
 	m.stepped(p, plan.Step{Kind: plan.Import, Vault: weuURL}, &record.Record{}, 0, nil)
-	wantSeries(t, reg, "keyd_step_failures", `keyd_step_failures{key="k",vault=""} 0`)
+	wantSeries(t, reg, "keyd_step_failures")
+}
+
+func TestSparesThatAreNotReadyAreMissing(t *testing.T) {
+	m, reg, p := measured()
+	p.Spec, p.Spares = key.RSA2048, 2
+	ready := record.Generation{Number: 2, Spec: key.RSA2048, Fingerprint: "sha256:02"}
+	making := record.Generation{Number: 3, Spec: key.RSA2048}
+	m.Recorded(time.Now(), p, &record.Record{Spares: []record.Generation{ready, making}})
+	wantSeries(t, reg, "keyd_key_spares_missing", `keyd_key_spares_missing{key="k"} 1`)
+	p.Spares = 0
+	m.Recorded(time.Now(), p, &record.Record{})
+	wantSeries(t, reg, "keyd_key_spares_missing")
 }
 
 func TestAHoldNamesTheVaultThatGaveCause(t *testing.T) {
@@ -90,16 +102,15 @@ func TestAPartialKeyNamesTheVaultsThatLackIt(t *testing.T) {
 		return &record.Record{Generations: []record.Generation{g}}
 	}
 	for _, c := range []struct {
-		rec       *record.Record
-		mhsm, weu string
-	}{{in(), "0", "0"}, {in(weuURL), "1", "0"}, {in(weuURL, hsmURL), "0", "0"}} {
+		rec  *record.Record
+		want []string
+	}{{in(), nil}, {in(weuURL), []string{`keyd_key_partial{key="k",vault="mhsm"} 1`}}, {in(weuURL, hsmURL), nil}} {
 		m.Recorded(time.Now(), p, c.rec)
-		wantSeries(t, reg, "keyd_key_partial", `keyd_key_partial{key="k",vault="mhsm"} `+c.mhsm,
-			`keyd_key_partial{key="k",vault="weu"} `+c.weu)
+		wantSeries(t, reg, "keyd_key_partial", c.want...)
 	}
 }
 
-func TestTheOldestRequestIsShown(t *testing.T) {
+func TestTheMetricShowsTheOldestRequest(t *testing.T) {
 	m, reg, p := measured()
 	at := func(s int64) time.Time { return time.Unix(s, 0) }
 	requests := []key.Request{{At: at(300)}, {At: at(200)}, {At: at(400), Compromise: true}}
@@ -108,15 +119,57 @@ func TestTheOldestRequestIsShown(t *testing.T) {
 		`keyd_rotation_requested_timestamp_seconds{compromise="no",key="k"} 200`,
 		`keyd_rotation_requested_timestamp_seconds{compromise="yes",key="k"} 400`)
 	m.Recorded(time.Now(), p, &record.Record{})
-	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds",
-		`keyd_rotation_requested_timestamp_seconds{compromise="no",key="k"} 0`,
-		`keyd_rotation_requested_timestamp_seconds{compromise="yes",key="k"} 0`)
-	m.Forget("k")
 	wantSeries(t, reg, "keyd_rotation_requested_timestamp_seconds")
 }
 
-// KeydRotationFailing asks how long a rotation has been under way, and KeydKeyPartial which vault lacks it. After the
-// pair was lost, and that was adopted with one vault done, nothing is under way, and the other vault still lacks it.
+func TestAQuietKeyHasThreeSeriesAndAForgottenKeyNone(t *testing.T) {
+	m, reg, p := measured()
+	at := time.Unix(50, 0)
+	rec := &record.Record{Key: "k", Generations: []record.Generation{{
+		Number: 1, Fingerprint: "sha256:aa", Reserved: at, Pinned: at, Finished: at,
+	}}}
+	for i, v := range p.Vaults {
+		rec.Generations[0].Placements = append(rec.Generations[0].Placements,
+			record.Placement{Seq: i, Vault: v.URL, VaultName: v.Name, State: key.Proven})
+	}
+	m.Recorded(time.Now(), p, rec)
+	other := p
+	other.Key = "l"
+	m.Recorded(time.Now(), other, rec)
+	if n := len(seriesOf(t, reg, "k")); n != 3 {
+		t.Errorf("a quiet key has %d series, want 3: %v", n, seriesOf(t, reg, "k"))
+	}
+	wantSeries(t, reg, "keyd_placements", `keyd_placements{state="active",vault="mhsm"} 2`,
+		`keyd_placements{state="active",vault="weu"} 2`)
+	m.stepped(p, plan.Step{Kind: plan.Import, Vault: hsmURL}, rec, 0, errors.New("refused"))
+	m.Forget("k")
+	if found := seriesOf(t, reg, "k"); len(found) != 0 {
+		t.Errorf("a key that keyd no longer manages has the series %v", found)
+	}
+}
+
+// seriesOf lists the metrics that have a series of this key, once for each series.
+func seriesOf(t *testing.T, reg *prometheus.Registry, name string) (found []string) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if l.GetName() == "key" && l.GetValue() == name {
+					found = append(found, f.GetName())
+				}
+			}
+		}
+	}
+	return found
+}
+
+// KeydRotationFailing asks how long a rotation has been under way, and KeydKeyPartial which vault lacks the
+// generation. Here the pair was lost and adopted after one vault was done: nothing is under way, and the other vault
+// still lacks the generation.
 func TestAfterALostPairWasAdoptedNoRotationIsUnderWayAndTheKeyIsPartial(t *testing.T) {
 	m, reg, p := measured()
 	rec := &record.Record{Key: "k", Generations: []record.Generation{{
@@ -127,9 +180,8 @@ func TestAfterALostPairWasAdoptedNoRotationIsUnderWayAndTheKeyIsPartial(t *testi
 	wantSeries(t, reg, "keyd_rotation_started_timestamp_seconds", `keyd_rotation_started_timestamp_seconds{key="k"} 40`)
 	rec.LosePair(time.Unix(100, 0), 1)
 	m.Recorded(time.Now(), p, rec)
-	wantSeries(t, reg, "keyd_rotation_started_timestamp_seconds", `keyd_rotation_started_timestamp_seconds{key="k"} 0`)
-	wantSeries(t, reg, "keyd_key_partial",
-		`keyd_key_partial{key="k",vault="mhsm"} 1`, `keyd_key_partial{key="k",vault="weu"} 0`)
+	wantSeries(t, reg, "keyd_rotation_started_timestamp_seconds")
+	wantSeries(t, reg, "keyd_key_partial", `keyd_key_partial{key="k",vault="mhsm"} 1`)
 	seen := &record.Observation{At: time.Now(), Vaults: map[string]record.VaultSeen{}}
 	if s := plan.Next(plan.Input{Now: time.Now(), Policy: p, Record: rec, Seen: seen}); s.Kind != plan.Idle {
 		t.Errorf("the plan says %s (%s)", s.Kind, s.Why)

@@ -29,8 +29,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// The model is a whole world for the loop in memory: an HSM, vaults, a store and a
-// clock, in which every call can be made to fail, with its effect or without.
+// The model is a whole world in memory: an HSM, vaults, a store and a clock. Every call can be made to fail, with its
+// effect or without.
 
 const instance = "test-1"
 
@@ -42,7 +42,7 @@ type classError struct {
 func (e *classError) Error() string    { return e.text }
 func (e *classError) Class() key.Class { return e.class }
 
-// fault is what may strike a call.
+// fault is what can go wrong with a call.
 type fault int
 
 const (
@@ -72,8 +72,7 @@ type world struct {
 	strike func(n int, call string) fault
 	trace  []string
 	pairs  int
-	// wrapped remembers what the vaults wrapped, so that opening it costs no
-	// private operation.
+	// wrapped remembers what the vaults wrapped, so that opening it costs no private operation.
 	wrapped map[string]secret
 }
 
@@ -83,8 +82,13 @@ type secret struct {
 }
 
 func newWorld(tb testing.TB, seed uint64, vaults ...key.Vault) *world {
-	w := &world{tb: tb, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), rnd: mathrand.New(mathrand.NewPCG(seed, 1)),
-		vault: map[string]*modelVault{}, wrapped: map[string]secret{}}
+	w := &world{
+		tb:      tb,
+		now:     time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
+		rnd:     mathrand.New(mathrand.NewPCG(seed, 1)),
+		vault:   map[string]*modelVault{},
+		wrapped: map[string]secret{},
+	}
 	w.hsm = &modelHSM{w: w, pairs: map[key.ID][]*pair{}}
 	w.store = &modelStore{w: w, records: map[string]record.Record{}, vaults: map[string]record.Vault{}}
 	for _, v := range vaults {
@@ -93,7 +97,7 @@ func newWorld(tb testing.TB, seed uint64, vaults ...key.Vault) *world {
 	return w
 }
 
-// call runs one effect under the fault that strikes it.
+// call runs one effect, with the fault that strikes it.
 func (w *world) call(name string, effect func() error) error {
 	n := len(w.calls)
 	w.calls = append(w.calls, name)
@@ -122,7 +126,7 @@ func (w *world) call(name string, effect func() error) error {
 	return err
 }
 
-// strikeOnce has a fault strike the first call of that name, and tells when it did.
+// strikeOnce makes a fault strike the first call of that name, and reports when it did.
 func (w *world) strikeOnce(name string, f fault) *bool {
 	struck := new(bool)
 	w.strike = func(_ int, call string) fault {
@@ -135,10 +139,11 @@ func (w *world) strikeOnce(name string, f fault) *bool {
 	return struck
 }
 
-// rotator is the daemon, started anew: it keeps nothing of an earlier one.
+// rotator starts the daemon anew: it remembers nothing of an earlier one.
 func (w *world) rotator() *rotate.Rotator {
 	observer := observe.New(observe.Config{
-		Instance: instance, HSM: w.hsm, Records: w.store, Clock: func() time.Time { return w.now },
+		Instance: instance, Slow: 15 * time.Minute, HSM: w.hsm, Records: w.store,
+		Clock: func() time.Time { return w.now },
 		Vaults: func(url string) observe.Vault {
 			if v, ok := w.vault[url]; ok {
 				return v
@@ -180,7 +185,7 @@ var (
 	made   sync.Map // the pairs so far by their number, for all worlds
 )
 
-// pairOf is the pair of that number, always the same.
+// pairOf is the pair with that number, the same one each time.
 func pairOf(number int) *material {
 	if m, ok := made.Load(number); ok {
 		return m.(*material)
@@ -189,7 +194,7 @@ func pairOf(number int) *material {
 	return m.(*material)
 }
 
-// materialOf is the pair's public half as the HSM and vaults show it.
+// materialOf is the pair's public half as the HSM and the vaults show it.
 func materialOf(m *material) key.Material {
 	out, err := key.FromRSA(&m.PublicKey)
 	if err != nil {
@@ -198,10 +203,10 @@ func materialOf(m *material) key.Material {
 	return out
 }
 
-// Numbers that no pair of a world has.
+// Numbers that no pair of a world gets.
 const kekPair, foreignPair = -1, -2
 
-// newPair is another pair than every earlier one of this world.
+// newPair makes a pair that differs from every earlier one of this world.
 func (w *world) newPair() *material {
 	w.pairs++
 	return pairOf(w.pairs)
@@ -220,9 +225,10 @@ type modelHSM struct {
 	w         *world
 	pairs     map[key.ID][]*pair
 	generated map[key.ID]int
+	known     []key.ID // of each generation, in order
 	down      bool
 	trust     map[string]key.Fingerprint
-	pins      []key.Fingerprint // configured, besides the first use
+	pins      []key.Fingerprint // configured pins, besides trust on first use
 	wraps     int
 }
 
@@ -239,15 +245,8 @@ func (h *modelHSM) Describe(context.Context) (key.HSMInfo, error) {
 
 func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 	err = h.w.call("hsm.Inventory", func() error {
-		for id, pairs := range h.pairs {
-			for _, p := range pairs {
-				o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
-				o.Label.Pending = !p.wrapped
-				if p.broken {
-					o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real one
-				}
-				out = append(out, o)
-			}
+		for id := range h.pairs {
+			out = append(out, h.under(id)...)
 		}
 		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 		return h.unavailable()
@@ -255,15 +254,41 @@ func (h *modelHSM) Inventory(context.Context) (out []key.Object, err error) {
 	return out, err
 }
 
-func (h *modelHSM) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
+func (h *modelHSM) Find(_ context.Context, id key.ID) (out []key.Object, err error) {
+	err = h.w.call("hsm.Find", func() error {
+		out = h.under(id)
+		return h.unavailable()
+	})
+	return out, err
+}
+
+func (h *modelHSM) under(id key.ID) (out []key.Object) {
+	for _, p := range h.pairs[id] {
+		o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
+		o.Label.Pending = !p.wrapped
+		if p.broken {
+			o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real one
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+func (h *modelHSM) Generate(
+	_ context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
+) error {
 	return h.w.call("hsm.Generate", func() error {
 		if err := h.unavailable(); err != nil {
 			return err
+		}
+		if known != "" && len(h.pairs[known]) == 0 {
+			return &classError{fmt.Sprintf("model: the token does not have %s", known), key.Fatal}
 		}
 		if h.generated == nil {
 			h.generated = map[key.ID]int{}
 		}
 		h.generated[id]++
+		h.known = append(h.known, known)
 		h.pairs[id] = append(h.pairs[id], &pair{label: key.Label{Instance: instance, Key: name, Number: number},
 			private: h.w.newPair()})
 		return nil
@@ -313,8 +338,8 @@ func (h *modelHSM) trusts(kek key.KEK) (string, error) {
 	return "", &classError{"model: KEK changed", key.Refused}
 }
 
-// WrapFor answers the private key's number in the clear: the model's vault reads
-// it back. Only the model may.
+// WrapFor returns the private key's number in the clear, and the model's vault reads it back. Only the model may do
+// that.
 func (h *modelHSM) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, err error) {
 	err = h.w.call("hsm.WrapFor", func() error {
 		p, err := h.one(id)
@@ -374,14 +399,14 @@ func (h *modelHSM) Destroy(_ context.Context, id key.ID) error {
 
 type modelVersion struct {
 	key.Version
-	private *material // what it unwraps with
+	private *material // the key it unwraps with
 	foreign bool
 }
 
 type modelKey struct {
 	versions []*modelVersion // by creation
 	deleted  bool
-	native   bool // has a rotation policy of the vault's own
+	native   bool // the vault has a rotation policy of its own
 }
 
 type modelVault struct {
@@ -395,12 +420,12 @@ type modelVault struct {
 	kekFixed    bool
 	down        bool
 	forbid      string        // an operation that answers 403
-	policyLimit time.Duration // how long the last question for the rotation policy could take
-	importLimit time.Duration // how long the last import could take
+	policyLimit time.Duration // the time limit of the last request for the rotation policy
+	importLimit time.Duration // the time limit of the last import
 	skew        time.Duration
-	swap        bool // imports keep the modulus and unwrap with other material
-	software    bool // imports end as software keys
-	backwards   bool // listings come in the other order
+	swap        bool // imports keep the modulus but unwrap with other material
+	software    bool // imports become software keys
+	backwards   bool // listings come in reverse order
 	count       int
 	imports     int
 	disabled    []string
@@ -443,7 +468,7 @@ func (v *modelVault) KEK(_ context.Context, version string) (kek key.KEK, presen
 	return kek, present && err == nil, err
 }
 
-// allKEKs is every version of the KEK, newest first.
+// allKEKs lists every version of the KEK, newest first.
 func (v *modelVault) allKEKs() (all []key.KEK) {
 	if v.kek != nil {
 		all = append(all, *v.kek)
@@ -561,6 +586,20 @@ func (v *modelVault) Versions(_ context.Context, name string) (out []key.Version
 		sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
 		if v.backwards {
 			slices.Reverse(out)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (v *modelVault) Sweep(context.Context, int) (out []key.Item, err error) {
+	err = v.do("Sweep", func() error {
+		for name, k := range v.keys {
+			if n := len(k.versions); n > 0 && !k.deleted {
+				item := key.ItemOf(k.versions[n-1].Version)
+				item.Name = name
+				out = append(out, item)
+			}
 		}
 		return nil
 	})
@@ -710,7 +749,11 @@ func (s *modelStore) Load(_ context.Context, name string) (rec record.Record, er
 	return rec, err
 }
 
-func (s *modelStore) Save(_ context.Context, rec record.Record, entries ...chain.Entry) (out record.Record, err error) {
+func (s *modelStore) Save(
+	_ context.Context,
+	rec record.Record,
+	entries ...chain.Entry,
+) (out record.Record, err error) {
 	err = s.w.call("store.Save "+string(entries[0].Event), func() error {
 		if s.records[rec.Key].Revision != rec.Revision {
 			return &classError{"model: conflict", key.Retry}
@@ -775,8 +818,8 @@ func roundTrip(tb testing.TB, rec record.Record) record.Record {
 
 // --- driving
 
-// settle steps a key until nothing is due, it is held, or it has taken more steps
-// than any recovery needs. A crash starts the daemon anew.
+// settle steps a key until nothing is due, the key is held, or it has taken more steps than any recovery needs. After
+// a crash it starts the daemon anew.
 func (w *world) settle(p key.Policy) plan.Step {
 	const most = 400
 	r := w.rotator()
@@ -799,7 +842,7 @@ func (w *world) settle(p key.Policy) plan.Step {
 			w.now = later(w.now.Add(time.Second), step.Until)
 		}
 	}
-	w.tb.Fatalf("not settled after %d steps:\n%s", most, w.story())
+	w.tb.Fatalf("not at rest after %d steps:\n%s", most, w.story())
 	return plan.Step{}
 }
 
@@ -825,7 +868,7 @@ func (w *world) step(r *rotate.Rotator, p key.Policy) (s plan.Step, err error) {
 		}
 	}()
 	for _, v := range p.Vaults {
-		for range 3 { // a vault that fails does not keep the key from its step
+		for range 3 { // a vault that fails does not block the key's step
 			s, err := r.StepVault(context.Background(), vaultPolicy(v))
 			if err != nil || !s.Acts() {
 				break
@@ -846,10 +889,10 @@ func (w *world) story() string {
 	return strings.Join(w.trace[max(0, len(w.trace)-80):], "\n")
 }
 
-// record is what the store has, which went through JSON when it was saved.
+// record is the stored record, which went through JSON when it was saved.
 func (w *world) record(name string) record.Record { return w.store.records[name].Clone() }
 
-// check asserts the invariants that hold at every moment.
+// check asserts the invariants that always hold.
 func (w *world) check(p key.Policy) {
 	w.tb.Helper()
 	rec := w.record(p.Key)
@@ -873,9 +916,8 @@ func (w *world) check(p key.Policy) {
 	}
 }
 
-// checkDone asserts what holds after a key has settled without a hold: its latest
-// generation is newest in every vault, nothing is doubled or orphaned, and every
-// version still unwraps.
+// checkDone asserts what holds after a key has come to rest without a hold: its latest generation is newest in every
+// vault, nothing is duplicated or orphaned, and every version still unwraps.
 func (w *world) checkDone(p key.Policy, generations, duplicates int) {
 	w.tb.Helper()
 	w.check(p)
@@ -890,8 +932,9 @@ func (w *world) checkDone(p key.Policy, generations, duplicates int) {
 	for _, pairs := range w.hsm.pairs {
 		total += len(pairs)
 	}
-	if total != generations {
-		w.tb.Errorf("%d pairs in the HSM for %d generations\n%s", total, generations, w.story())
+	if total != generations+len(rec.Spares) {
+		w.tb.Errorf("%d pairs in the HSM for %d generations and %d spares\n%s", total, generations, len(rec.Spares),
+			w.story())
 	}
 	extra := 0
 	for _, v := range p.Vaults {
@@ -927,7 +970,7 @@ func (w *world) checkDone(p key.Policy, generations, duplicates int) {
 	}
 }
 
-// survey looks as keyd check does.
+// survey looks the way keyd check does.
 func survey(r *rotate.Rotator, ctx context.Context, p key.Policy, rec record.Record) *record.Observation {
 	return r.Observer.(*observe.Observer).Survey(ctx, p, rec)
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// prove decides a placement. An inconclusive proof changes nothing and is an error, so that it is tried again.
+// prove records the outcome of a placement's proof. An inconclusive proof changes nothing and is an error, so that
+// keyd tries again.
 func (r *Rotator) prove(ctx context.Context, a act) (record.Record, error) {
 	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
 	if err != nil {
@@ -21,12 +22,17 @@ func (r *Rotator) prove(ctx context.Context, a act) (record.Record, error) {
 	at := a.rec.Placement(attempt)
 	operations := at.ProvableBy(a.policy.Operations)
 	pair, _ := key.ProofPair(operations)
+	var shown *key.Version
+	if v, ok := a.in().Version(a.step.Version); ok && v.Kty != "" &&
+		v.Material.Matches(at.Generation.Fingerprint) == key.MatchYes {
+		shown = &v // as the vault answered the import; the proof asks again where that answer was another
+	}
 	killpoint.At("prove-before")
 	result := proof.Prove(ctx, c, r.HSM, proof.Subject{
 		Key: a.policy.Key, Version: a.step.Version, ID: at.Generation.ID, Fingerprint: at.Generation.Fingerprint,
 		Operations: operations, LostInHSM: !at.Generation.LostInHSM.IsZero(),
-		// One that expired before it was proven must not stop the next rotation.
-		MayHaveExpired: pair[0] != key.Sign, Now: r.now(),
+		// A version that expired before it was proven must not block the next rotation.
+		MayHaveExpired: pair[0] != key.Sign, Now: r.now(), Shown: shown,
 	})
 	killpoint.At("prove-after")
 	switch result.Outcome {

@@ -13,19 +13,19 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// RefusedError is a request of an operator that keyd does not carry out.
+// RefusedError is an operator's request that keyd does not carry out.
 type RefusedError struct{ Reason string }
 
 func (e *RefusedError) Error() string { return e.Reason }
 
-// Class is key.Refused: the answer stays until something is changed.
+// Class is key.Refused: asking again does not help until something changes.
 func (e *RefusedError) Class() key.Class { return key.Refused }
 
 func refuse(format string, args ...any) error {
 	return &RefusedError{Reason: fmt.Sprintf(format, args...)}
 }
 
-// Wanted is what an operator asks for: a rotation.
+// Wanted is the rotation that an operator asks for.
 type Wanted struct {
 	Actor      string
 	Reason     string
@@ -33,8 +33,8 @@ type Wanted struct {
 	Without    []string // vault URLs
 }
 
-// Request puts a request for a rotation into the record, or joins one that is pending already. The answer names the
-// request to wait for.
+// Request adds a request for a rotation to the record, or joins one that is already pending. It returns the request
+// to wait for.
 func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Request, joined bool, err error) {
 	if p.Retained {
 		return q, false, refuse("key %s is no longer in the configuration: put it back before rotating it", p.Key)
@@ -47,29 +47,34 @@ func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Re
 	if len(p.Vaults) > 0 && len(w.Without) >= len(p.Vaults) {
 		return q, false, refuse("every vault of key %s would be left out: leave one in", p.Key)
 	}
-	err = r.change(ctx, p.Key, func(rec *record.Record) (chain.Entry, error) {
+	err = r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
 		if !MayRequest(*rec, w.Compromise) {
-			return chain.Entry{}, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
+			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		}
 		rec.Lift(r.now())
+		spares := rec.SparePairs()
 		q, joined, err = accept(r.now(), p, rec, w, r.newID)
 		if err != nil {
-			return chain.Entry{}, err
+			return nil, err
 		}
-		return chain.Entry{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
+		entries := []chain.Entry{{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
 			"request": string(q.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise),
-			"joined": fmt.Sprint(joined)}}, nil
+			"joined": fmt.Sprint(joined)}}}
+		if w.Compromise && !joined {
+			entries = append(entries, discarded(spares)...)
+		}
+		return entries, nil
 	})
 	return q, joined, err
 }
 
-// MayRequest reports whether a rotation may be asked for. One of a held key may not,
-// except that a compromise answers a refuted proof: new material is what it needs.
+// MayRequest reports whether an operator may request a rotation. Of a held key they may not, with one exception: a
+// compromise resolves a refuted proof, because the key needs new material.
 func MayRequest(rec record.Record, compromise bool) bool {
 	return rec.Hold == nil || compromise && rec.Hold.Code == key.HoldRefuted
 }
 
-// accept adds what is wanted to a record, or joins a request that is pending.
+// accept adds the request to a record, or joins one that is pending.
 func accept(now time.Time, p key.Policy, rec *record.Record, w Wanted, newID record.NewID) (
 	q key.Request, joined bool, err error,
 ) {
@@ -91,28 +96,28 @@ func accept(now time.Time, p key.Policy, rec *record.Record, w Wanted, newID rec
 
 // Pause holds a key for an operator.
 func (r *Rotator) Pause(ctx context.Context, name, actor, reason string) error {
-	return r.change(ctx, name, func(rec *record.Record) (chain.Entry, error) {
+	return r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
 		if rec.Hold != nil {
-			return chain.Entry{}, refuse("key %s is held already (%s): %s", name, rec.Hold.Code, rec.Hold.Reason)
+			return nil, refuse("key %s is held already (%s): %s", name, rec.Hold.Code, rec.Hold.Reason)
 		}
 		rec.Hold = &key.Hold{Code: key.HoldPaused, Reason: reason, Since: r.now(), By: actor}
-		return chain.Entry{Event: chain.KeyPaused, Actor: actor, Fields: map[string]string{"reason": reason}}, nil
+		return []chain.Entry{{Event: chain.KeyPaused, Actor: actor, Fields: map[string]string{"reason": reason}}}, nil
 	})
 }
 
-// Resume lifts a key's hold. It gives no consent: a hold whose cause is still
-// there comes back at the next look. A refuted generation may be tried again.
+// Resume lifts a key's hold. It gives no consent: if the cause is still there, the next look holds the key again.
+// keyd may try a refuted generation again.
 func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error {
-	err := r.change(ctx, name, func(rec *record.Record) (chain.Entry, error) {
+	err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
 		if rec.Hold == nil {
-			return chain.Entry{}, refuse("key %s is not held", name)
+			return nil, refuse("key %s is not held", name)
 		}
 		fields := map[string]string{"reason": reason, "code": string(rec.Hold.Code)}
 		if rec.Hold.Code == key.HoldRefuted {
 			rec.Retry()
 		}
 		rec.Lift(r.now())
-		return chain.Entry{Event: chain.KeyResumed, Actor: actor, Fields: fields}, nil
+		return []chain.Entry{{Event: chain.KeyResumed, Actor: actor, Fields: fields}}, nil
 	})
 	if err == nil {
 		r.Observer.Drop(name)
@@ -120,12 +125,12 @@ func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error 
 	return err
 }
 
-// changeTries bounds how often a change starts over when the loop saves first.
+// changeTries limits how often a change starts over because the loop saved first.
 const changeTries = 20
 
-// change loads a record, lets f change it, and saves it with f's entry, again from
+// change loads a record, lets f change it, and saves it with f's entries, again from
 // the start when somebody else saved in between.
-func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record) (chain.Entry, error)) error {
+func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record) ([]chain.Entry, error)) error {
 	var err error
 	for range changeTries {
 		var rec record.Record
@@ -133,11 +138,11 @@ func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record
 			return err
 		}
 		rec = rec.Clone()
-		entry, ferr := f(&rec)
+		entries, ferr := f(&rec)
 		if ferr != nil {
 			return ferr
 		}
-		if _, err = r.saveAs(ctx, rec, entry.Actor, entry.Event, entry.Fields); err == nil ||
+		if _, err = r.saveAll(ctx, rec, entries); err == nil ||
 			key.ClassOf(err) != key.Retry {
 			return err
 		}
@@ -145,7 +150,7 @@ func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record
 	return fmt.Errorf("key %s changes faster than keyd could record the request: try again: %w", name, err)
 }
 
-// IsRefused reports whether keyd refused what was asked for, and says why.
+// IsRefused reports whether keyd refused the request, and why.
 func IsRefused(err error) (reason string, ok bool) {
 	var e *RefusedError
 	if errors.As(err, &e) {

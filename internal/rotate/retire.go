@@ -9,7 +9,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// disable switches one generation's versions in one vault off, by its retire rule.
+// disable disables one generation's versions in one vault, by its retire rule.
 func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
 	if err != nil {
@@ -20,7 +20,7 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, err
 	}
 	if a.rec.Generation(a.step.Generation).Holds(a.step.Vault, newest.ID) {
-		return a.rec, fmt.Errorf("version %s is the newest in the vault by now: it is not disabled", newest.ID)
+		return a.rec, fmt.Errorf("version %s is now the newest in the vault: keyd does not disable it", newest.ID)
 	}
 	versions, err := a.rec.BeginDisable(a.step.Attempt, a.in().There(r.now()))
 	if err != nil {
@@ -37,18 +37,25 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 		}
 		killpoint.At("disable-after")
 	}
-	return r.disableDone(ctx, a)
+	return r.disabled(ctx, a, nil)
 }
 
-// disableDone records that what was begun has happened.
+// disableDone records what the vault shows of a disabling that was cut short.
 func (r *Rotator) disableDone(ctx context.Context, a act) (record.Record, error) {
-	if err := a.rec.Disable(a.step.Attempt, r.now()); err != nil {
+	return r.disabled(ctx, a, a.in().Enabled())
+}
+
+// disabled records that what was begun has happened, but for the versions that are still enabled.
+func (r *Rotator) disabled(ctx context.Context, a act, enabled []string) (record.Record, error) {
+	if err := a.rec.Disable(a.step.Attempt, r.now(), enabled); err != nil {
 		return a.rec, err
 	}
-	return r.save(ctx, a.rec, chain.Disabled, placementFields(&a.rec, a.step.Attempt, nil))
+	left := a.rec.StillEnabled(a.step.Attempt)
+	return r.save(ctx, a.rec, chain.Disabled,
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"still_enabled": spaced(left)}))
 }
 
-// disableAborted records that what was begun did not happen.
+// disableAborted records that a disabling did not happen.
 func (r *Rotator) disableAborted(ctx context.Context, a act) (record.Record, error) {
 	if err := a.rec.AbortDisable(a.step.Attempt); err != nil {
 		return a.rec, err

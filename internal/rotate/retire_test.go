@@ -35,7 +35,7 @@ func TestRetireDisablesOnlyWhatItsRuleAllows(t *testing.T) {
 	}
 }
 
-// The disk refuses the result, and when it is back the rule is gone.
+// The disk refuses the result. When the disk works again, the rule is gone.
 func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
@@ -44,7 +44,7 @@ func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.
 	w.stepUntil(p, func() bool { return *struck })
 	p.Retire = key.RetireRule{}
 	if got := drifts(p, w.record(p.Key), survey(r, t.Context(), p, w.record(p.Key))); len(got) > 0 {
-		t.Errorf("before it is settled, drift %v", got)
+		t.Errorf("before its outcome is recorded, drift %v", got)
 	}
 	w.settle(p)
 	rec := w.record(p.Key)
@@ -62,7 +62,7 @@ func TestADisablingThatHappenedIsRecordedAlthoughItsRuleWasWithdrawn(t *testing.
 	}
 }
 
-// Else what somebody disables later would be taken for keyd's doing.
+// Otherwise keyd would take a later disabling by somebody else for its own.
 func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
@@ -84,13 +84,15 @@ func TestADisablingThatDidNotHappenIsForgottenWithItsRule(t *testing.T) {
 		t.Error("it was disabled all the same")
 	}
 	first.Enabled = false // by somebody
+	w.now = w.now.Add(8 * time.Hour)
 	if got := w.drifts(r, p); !slices.Contains(got, plan.DriftDisabled) {
 		t.Errorf("drift %v, want %s", got, plan.DriftDisabled)
 	}
 }
 
-// A crash between the version and its alias: keyd reports its own act as its own.
-func TestKeydFinishesAHalfDoneDisabling(t *testing.T) {
+// keyd crashes between the version and its alias, and then the rule is gone for a while. keyd reports its own act as
+// its own, and disables the rest once a rule asks for it.
+func TestKeydRecordsAHalfDoneDisablingAndFinishesItByTheRule(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	first := w.hsm.pairs[w.record(p.Key).Generations[0].ID]
 	w.now = w.now.Add(time.Hour)
@@ -120,9 +122,20 @@ func TestKeydFinishesAHalfDoneDisabling(t *testing.T) {
 	if got := w.drifts(w.rotator(), p); len(got) > 0 {
 		t.Errorf("drift %v", got)
 	}
+	if at := w.record(p.Key).Generations[0].Placements[0]; at.State != key.Superseded {
+		t.Errorf("with one version still enabled the placement is %s", at.State)
+	}
+	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	w.now = w.now.Add(3 * time.Hour)
+	w.settle(p)
+	if at := w.record(p.Key).Generations[0].Placements[0]; at.State != key.Disabled ||
+		w.saved("disabled") != 2 || len(w.vault[weu.URL].disabled) != 2 {
+		t.Errorf("in the end the placement is %s, %d entries record it, and %v is disabled\n%s", at.State,
+			w.saved("disabled"), w.vault[weu.URL].disabled, w.story())
+	}
 }
 
-// The call may take as long as a step, and a clock may be put back a little.
+// The call may take as long as a step, and somebody may set a clock back a little.
 func TestKeydDoesNotAbortADisablingUnderWay(t *testing.T) {
 	for name, shift := range map[string]time.Duration{"a long call": 5 * time.Minute,
 		"a clock put back": -10 * time.Second} {
@@ -161,8 +174,8 @@ func TestAVaultThatRefusesToDisableDoesNotBlockOthers(t *testing.T) {
 	}
 }
 
-// What is begun and never settled hides what somebody does for minutes only.
-func TestWhatSomebodyDisablesWhileAKeyIsHeldIsDrift(t *testing.T) {
+// A disabling without a known result hides what others do for minutes only.
+func TestADisablingBySomebodyElseWhileAKeyIsHeldIsDrift(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
@@ -178,7 +191,7 @@ func TestWhatSomebodyDisablesWhileAKeyIsHeldIsDrift(t *testing.T) {
 	}
 }
 
-// saved is how many entries of the audit have this event.
+// saved counts the audit entries with this event.
 func (w *world) saved(event chain.Event) (n int) {
 	for _, e := range w.store.entries {
 		if e.Event == event {

@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -13,41 +14,55 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// StepKey observes one key as far as needed, plans, and applies one step. It returns the step; with an error, the step
-// failed and may be tried again later. It must not be called for the same key by two goroutines at once.
+// StepKey observes one key if needed, plans, and applies one step. It returns the step. If it also returns an error,
+// the step failed and may be tried again later. Two goroutines must not call it for the same key at once.
 func (r *Rotator) StepKey(ctx context.Context, p key.Policy) (plan.Step, error) {
 	rec, err := r.load(ctx, p.Key)
 	if err != nil {
 		return plan.Step{}, err
 	}
 	o := r.Observer.Last(p.Key)
-	if r.wantsLook(p, &rec, o) {
+	if r.wantsLook(p, o) {
 		o = r.Observer.Observe(ctx, p, rec)
 	}
-	step := plan.Next(r.input(p, &rec, o))
-	if step.Acts() && !r.input(p, &rec, o).Fresh() {
-		o = r.Observer.Observe(ctx, p, rec)
-		step = plan.Next(r.input(p, &rec, o))
-	}
-	if !step.Acts() {
+	step, o, err := r.decide(ctx, p, &rec, o)
+	if !step.Acts() || err != nil {
 		if step.Kind == plan.Wait {
 			r.emit(p, &rec, step, status.Wait, 0, nil)
 		}
-		return step, ctx.Err()
+		return step, cmp.Or(err, ctx.Err())
 	}
-	if err := ctx.Err(); err != nil {
-		return step, err
-	}
-	if !r.input(p, &rec, o).Fresh() {
-		return step, fmt.Errorf("key %s: %s: stale observation: the clock was set, or it took too long; "+
-			"keyd looks again", p.Key, step.Describe(p))
-	}
-	// An observation serves one step: the step changes what was seen. keyd brings a step to its end that it has begun,
-	// even during a shutdown: after an import cut short keyd would not know for minutes whether the vault has it.
+	// The next step looks again, unless learn records what came of this one. keyd finishes a step that it has begun,
+	// even during a shutdown: after an import cut short it would not know for minutes whether the vault has the
+	// version.
 	r.Observer.Use(p.Key)
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), plan.StepTimeout)
 	defer cancel()
 	return step, r.apply(ctx, p, rec, o, step)
+}
+
+// rounds is how often keyd plans one step again because a part of the observation is stale.
+const rounds = 5
+
+// decide plans the next step from an observation that is fresh where the step needs it.
+func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
+	o *record.Observation) (step plan.Step, seen *record.Observation, err error) {
+	for round := range rounds {
+		in := r.input(p, rec, o)
+		step = plan.Next(in)
+		stale := in.Stale(step)
+		// A step that waits asks once: what it waits for may not answer.
+		if stale.None() || round > 0 && !step.Acts() || ctx.Err() != nil {
+			return step, o, ctx.Err()
+		}
+		o = r.Observer.Refresh(ctx, p, *rec, stale)
+	}
+	return step, o, fmt.Errorf(
+		"key %s: %s: stale observation: the clock was set, or a look took too long; keyd looks "+
+			"again",
+		p.Key,
+		step.Describe(p),
+	)
 }
 
 func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) {
@@ -66,25 +81,14 @@ func (r *Rotator) load(ctx context.Context, name string) (record.Record, error) 
 	return rec, nil
 }
 
-// wantsLook says whether a plan made now needs a new observation. A quiet key is looked at on the slow interval only.
-func (r *Rotator) wantsLook(p key.Policy, rec *record.Record, o *record.Observation) bool {
+// wantsLook says whether the next step needs a slow look: a quiet key gets one on the slow interval only.
+func (r *Rotator) wantsLook(p key.Policy, o *record.Observation) bool {
 	now := r.now()
-	switch {
-	case o == nil, r.Observer.Used(p.Key), now.Sub(o.At) >= r.look(p), now.Before(o.At):
-		return true
-	case rec.Hold != nil || p.Retained:
-		return false
-	case o.Revision != rec.Revision: // another daemon did something since
-		return true
-	case rec.Stage(p).Pending:
-		return true
-	}
-	_, due, _ := plan.Due(r.input(p, rec, nil))
-	return due
+	return o == nil || r.Observer.Used(p.Key) || now.Sub(o.At) >= r.look(p) || now.Before(o.At)
 }
 
-// look is the slow interval of a key: between three quarters of it and the whole, so that keys which were first looked
-// at together drift apart.
+// look is a key's slow interval: between three quarters of the configured one and all of it, so that keys first
+// looked at together drift apart.
 func (r *Rotator) look(p key.Policy) time.Duration {
 	return r.Look - time.Duration(plan.Share(p.Key, uint64(r.Look/4)))
 }
@@ -94,10 +98,12 @@ func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o 
 	s plan.Step) error {
 	begun := r.Clock()
 	r.emit(p, &rec, s, status.Begin, 0, nil)
-	after, err := r.perform(ctx, act{p, rec.Clone(), o, s})
+	a := act{p, rec.Clone(), o, s, new(key.Version)}
+	after, err := r.perform(ctx, a)
 	if err != nil {
 		err = fmt.Errorf("key %s: %s: %w", p.Key, s.Describe(p), err)
 	} else {
+		r.learn(a, rec.Revision, after.Revision)
 		rec = after
 	}
 	elapsed := r.Clock().Sub(begun)
@@ -112,24 +118,48 @@ func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o 
 	return err
 }
 
-// act is a step with all that it was planned on. The record is the act's own copy.
+// act is a step with everything that it was planned on. The act owns its copy of the record.
 type act struct {
 	policy key.Policy
 	rec    record.Record
 	seen   *record.Observation
 	step   plan.Step
+	// imported is the version that the step's import made.
+	imported *key.Version
+}
+
+// learn records what came of a step, so that keyd need not look: its own change of the record, the pair that it made,
+// the version that the vault took.
+func (r *Rotator) learn(a act, from, to uint64) {
+	l := record.Learnt{Key: a.policy.Key, From: from, To: to}
+	switch a.step.Kind {
+	case plan.Reserve, plan.Promote, plan.ReserveSpare, plan.DiscardSpare, plan.Pin, plan.Prove, plan.Finish:
+	case plan.Generate, plan.Abandon:
+		l.ID = a.step.ID
+	case plan.Import:
+		l.Vault, l.Version = a.step.Vault, *a.imported
+	default:
+		return
+	}
+	r.Observer.Learn(l)
 }
 
 // in is what was seen in the step's vault.
 func (a act) in() record.VaultSeen { return a.seen.Vaults[a.step.Vault] }
 
-// perform carries out one step and returns the record as it was saved last.
+// perform carries out one step and returns the record as last saved.
 func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 	switch a.step.Kind {
 	case plan.Hold:
 		return r.hold(ctx, a)
 	case plan.Reserve:
 		return r.reserve(ctx, a)
+	case plan.Promote:
+		return r.promote(ctx, a)
+	case plan.ReserveSpare:
+		return r.reserveSpare(ctx, a)
+	case plan.DiscardSpare:
+		return r.discardSpare(ctx, a)
 	case plan.Generate:
 		return r.generate(ctx, a)
 	case plan.Abandon:
@@ -160,8 +190,8 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 	return a.rec, fmt.Errorf("there is no step %q", a.step.Kind)
 }
 
-// save stores the record with one audit entry. The entry always has what a reader needs to follow the step without the
-// record.
+// save stores the record with one audit entry. The entry always has what a reader needs to follow the step without
+// the record.
 func (r *Rotator) save(ctx context.Context, rec record.Record, event chain.Event,
 	fields map[string]string) (record.Record, error) {
 	return r.saveAs(ctx, rec, "keyd", event, fields)
@@ -169,9 +199,17 @@ func (r *Rotator) save(ctx context.Context, rec record.Record, event chain.Event
 
 func (r *Rotator) saveAs(ctx context.Context, rec record.Record, actor string, event chain.Event,
 	fields map[string]string) (record.Record, error) {
+	return r.saveAll(ctx, rec, []chain.Entry{{Event: event, Actor: actor, Fields: fields}})
+}
+
+// saveAll stores the record with several entries in one transaction. The first names what happened.
+func (r *Rotator) saveAll(ctx context.Context, rec record.Record, entries []chain.Entry) (record.Record, error) {
+	event, now := entries[0].Event, r.now()
+	for i := range entries {
+		entries[i].Time, entries[i].Key = now, rec.Key
+	}
 	killpoint.At("save-before " + string(event))
-	saved, err := r.Store.Save(ctx, rec, chain.Entry{Time: r.now(), Key: rec.Key, Event: event, Actor: actor,
-		Fields: fields})
+	saved, err := r.Store.Save(ctx, rec, entries...)
 	if err != nil {
 		return rec, fmt.Errorf("record %q: %w", event, err)
 	}
@@ -192,7 +230,7 @@ func (r *Rotator) emit(p key.Policy, rec *record.Record, s plan.Step, phase stat
 	if g := rec.Generation(s.Generation); g != nil {
 		e.Requests = g.Requests
 	}
-	// A step that names a version is about that one, such as a duplicate.
+	// A step that names a version is about that version, such as a duplicate.
 	if at := rec.Placement(s.Attempt); at.Found() && s.Attempt != "" && e.Version == "" {
 		e.Version = at.Version
 	}

@@ -1,4 +1,5 @@
-// Package sample turns what Go knows into the numbers that Prometheus wants. Its rule: alike in every room's metrics.
+// Package sample converts Go values to the numbers that Prometheus expects. Its rule: the same in every room's
+// metrics.
 package sample
 
 import "time"

@@ -13,7 +13,7 @@ import (
 // Calendar fires at the civil times that five cron fields name, in a time zone.
 //
 // It fires at the first moment at which the zone's clocks show such a time or a later
-// one. So a skipped time fires right after the gap, and a time that comes twice fires
+// one. So a skipped time fires right after the gap, and a time that appears twice fires
 // only once.
 type Calendar struct {
 	fields cron.SpecSchedule

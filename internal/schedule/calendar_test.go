@@ -112,12 +112,12 @@ func TestATimeThatComesTwiceFiresOnce(t *testing.T) {
 		{"CRON_TZ=Europe/London 30 1 * * *", "2027-10-31T01:15Z", "2027-11-01T01:30Z"},
 		// An hourly schedule rests for the hour that comes again.
 		{"CRON_TZ=Europe/London @hourly", "2027-10-30T23:30Z", "2027-10-31T00:00Z 2027-10-31T02:00Z"},
-		// The end of what comes twice comes once.
+		// The end of what appears twice comes once.
 		{"CRON_TZ=Europe/London 0 2 * * *", "2027-10-31T00:30Z", "2027-10-31T02:00Z 2027-11-01T02:00Z"},
 	})
 }
 
-func TestAFiringIsToldInTheSchedulesZone(t *testing.T) {
+func TestAFiringIsInTheSchedulesZone(t *testing.T) {
 	next := parse(t, "CRON_TZ=Africa/Cairo 0 12 30 4 *").Next(moment(t, "2026-11-29T00:00Z"))
 	if got := next.Format(time.RFC3339); got != "2027-04-30T12:00:00+03:00" {
 		t.Error(got)
@@ -149,7 +149,7 @@ func TestTheLastDayOfALeapYearFarAheadEnds(t *testing.T) {
 	})
 }
 
-func TestWhatNeverMatchesEnds(t *testing.T) {
+func TestAScheduleThatNeverMatchesEnds(t *testing.T) {
 	for _, fields := range []string{
 		"0 0 30 2 *", "0 0 31 4,6,9,11 *", ", * * * *", "0 , * * *", "0 0 * , *", "0 0 , * ,",
 	} {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-func TestATZThatCannotBeLoadedIsNotTakenForUTC(t *testing.T) {
+func TestATZThatCannotBeLoadedIsNotUTC(t *testing.T) {
 	for _, c := range []struct{ tz, loaded, want string }{
 		{"", "UTC", ""},
 		{":", "UTC", ""},

@@ -14,7 +14,7 @@ import (
 
 const instance = "simulated"
 
-// daemon is one keyd: the real Rotator, stepped as the real shell steps it.
+// daemon is one keyd: the real Rotator, driven as the real shell drives it.
 type daemon struct {
 	w         *World
 	name      string
@@ -32,12 +32,12 @@ type daemon struct {
 	lastEvent status.Event     // what the daemon reported last
 }
 
-// turn is where a daemon stands with one key or vault.
+// turn is when a daemon steps a key or a vault next, and how its last steps went.
 type turn struct {
 	wake     time.Time // true time
 	failures int
 	minute   time.Time // when the count of busy began
-	busy     int       // steps since
+	busy     int       // how many steps it has made since then
 	last     string    // its last line in the trace
 }
 
@@ -48,7 +48,7 @@ func (d *daemon) policy(name string) key.Policy {
 	return p
 }
 
-// start is a fresh process: it keeps nothing of an earlier one.
+// start starts a new process, which remembers nothing of the one before.
 func (d *daemon) start() {
 	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Vaults: func(url string) Vault {
 		if v := d.w.vault(url); v != nil && d.w.configured(url) {
@@ -64,12 +64,12 @@ func (d *daemon) start() {
 	d.turns = map[string]*turn{}
 	d.down = false
 	for _, v := range d.w.vaults {
-		delete(v.refused, d) // a new process knows nothing of it
+		delete(v.refused, d) // the new process does not know of it
 	}
 	d.reload()
 }
 
-// reload hands the policies to the daemon, as a reload of its configuration does.
+// reload gives the policies to the daemon, as a reload of its configuration does.
 func (d *daemon) reload() {
 	var ps []key.Policy
 	for _, k := range d.w.keys {
@@ -95,7 +95,7 @@ func (d *daemon) emit(e status.Event) {
 	d.w.log("%s: %s generation %d %s: %s", e.Key, e.Step, e.Generation, e.Vault, e.Detail)
 }
 
-// act runs f as this daemon, and its death if it comes to that.
+// act runs f as this daemon. If f crashes, the daemon is down for a while.
 func (d *daemon) act(f func()) {
 	was, began := d.w.acting, d.began
 	d.w.acting, d.began = d, d.w.now
@@ -112,7 +112,7 @@ func (d *daemon) act(f func()) {
 	f()
 }
 
-// step is one StepKey, and the pause that the shell makes after it.
+// step calls StepKey once, and sets when the daemon steps the key next, as the shell does.
 func (d *daemon) step(k *managed) {
 	d.act(func() {
 		p := d.policy(k.policy.Key)
@@ -164,23 +164,23 @@ func (d *daemon) quiet(name string, s plan.Step) time.Duration {
 	return max(until.Sub(now), time.Second)
 }
 
-// managed is one key, and what the judges remember of it.
+// managed is one key, with what the judges remember about it.
 type managed struct {
 	w          *World
-	policy     key.Policy // what the configuration says now
-	home       key.Policy // what it says in the end
+	policy     key.Policy // in the configuration now
+	home       key.Policy // in the configuration at the beginning and in the end
 	highest    int        // the highest generation number ever
 	attempts   map[key.ID]*attempt
-	compromise map[key.ID]int // the first generation that may answer it
+	compromise map[key.ID]int // the first generation that may answer the request
 	attended   bool           // an operator will look at its hold
 }
 
-// attempt is the truth of one import.
+// attempt is what really happened with one import.
 type attempt struct {
 	intended time.Time
 	sent     time.Time
-	looked   time.Time // when the step began in which it was intended
-	turned   bool      // the daemon's clock, in that step
+	looked   time.Time // when the step began that recorded its intent
+	turned   bool      // somebody set the daemon's clock during that step
 	refused  bool      // its PUT certainly had no effect
 }
 

@@ -9,7 +9,7 @@ import (
 
 // Decade is ten years of many keys in a Key Vault and a Managed HSM, rotated every
 // quarter by one daemon, with a fault in one of two thousand calls. It looks at a
-// quiet key only once a month, for a look that finds nothing tells nothing.
+// quiet key only once a month, because a look that finds nothing tests nothing.
 func (ps Primes) Decade(seed uint64, keys int, opts Options) Result {
 	const (
 		year    = 365 * 24 * time.Hour

@@ -7,7 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// classError is the error of a model.
+// classError is an error of a model, with its class.
 type classError struct {
 	text  string
 	class key.Class
@@ -20,10 +20,10 @@ func failed(class key.Class, format string, args ...any) error {
 	return &classError{fmt.Sprintf(format, args...), class}
 }
 
-// crash is the death of the daemon that is acting.
+// crash ends the daemon that is acting. It is panicked with.
 type crash struct{}
 
-// fault is what may strike a call.
+// fault is what may go wrong with a call.
 type fault string
 
 const (
@@ -46,23 +46,23 @@ var (
 	always  = []fault{refusal, lostBefore, lostAfter, crashBefore, crashAfter, slow, outage, overtaken, interrupted}
 	atVault = append([]fault{forbidden, throttled}, always...)
 	atMake  = append([]fault{partial, late}, always...)
-	// A PUT that lands late is what the attempt ids are there for: often.
+	// PUTs often land late here, because attempt ids exist for that case.
 	atImport = append([]fault{late, late, late, late}, atVault...)
 )
 
-// trouble is how one part of the world is out of order for a while.
+// trouble says how one part of the world is out of order, and until when.
 type trouble struct {
 	until time.Time
 	class key.Class
-	// throttled: every call renews it for as long as throttleTime.
+	// throttled: every call during the trouble prolongs it to at least throttleTime from then.
 	throttled bool
 }
 
 const throttleTime = 3 * time.Second
 
-// call runs one effect of a part of the world under the fault that strikes it.
-// later, if it is not nil, is the effect that comes after the answer was lost;
-// half is half of it.
+// call makes one call to a part of the world, and draws whether a fault strikes it.
+// For faults in which less than the effect happens, or later, half makes half of
+// it, and delayed makes it happen later.
 func (w *World) call(
 	part string,
 	t *trouble,
@@ -134,7 +134,7 @@ func (w *World) call(
 func (w *World) strike(op string, faults []fault) fault {
 	rate := w.rate
 	if op == "Import" || op == "CreateKEK" || op == "Generate" {
-		rate *= 4 // there are few of them, and they matter most
+		rate *= 4 // these calls are few, and they matter most
 	}
 	if w.calm || rate == 0 || w.rnd.Float64() >= rate {
 		return ""
@@ -146,7 +146,7 @@ func (w *World) strike(op string, faults []fault) fault {
 	return f
 }
 
-// overtake lets the other daemon take some steps in the middle of a call.
+// overtake lets the other daemon make some steps in the middle of a call.
 func (w *World) overtake() {
 	if w.overtaking {
 		return
@@ -168,8 +168,8 @@ func (w *World) overtake() {
 	}
 }
 
-// interrupt lets somebody meddle in the middle of a call. It may be the death of the
-// daemon that is calling.
+// interrupt lets somebody meddle in the middle of a call. That may crash the calling
+// daemon.
 func (w *World) interrupt() {
 	if w.overtaking || w.alone {
 		return

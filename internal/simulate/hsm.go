@@ -15,25 +15,25 @@ type object struct {
 	label   key.Label
 	mat     *material
 	half    bool // one half of the pair is missing
-	wrapped bool // it may have left the HSM
+	wrapped bool // for a vault's KEK: it may have left the HSM
 	made    time.Time
-	opened  time.Time // when it last opened something that was asked of it
+	opened  time.Time // when it last opened a ciphertext for keyd
 }
 
-// hsm is the model HSM with its HSM side: it keeps the rules that the real HSM
-// side keeps, and judges what it is asked.
+// hsm is the model HSM with its HSM side. It follows the same rules as the real
+// HSM side, and judges what keyd asks of it.
 type hsm struct {
 	w         *World
 	trouble   trouble
 	objects   []*object // ordered by id
-	removed   []*object // by a meddler; can be put back
+	removed   []*object // by a meddler; the operator can put them back
 	generated map[key.ID]bool
-	pinned    map[key.ID]bool // ever, in any record
+	pinned    map[key.ID]bool // at any time, in any record
 	made      map[key.Fingerprint]*object
 	trust     map[string]key.Fingerprint   // by vault
 	approved  map[key.Fingerprint]bool     // KEKs that keyd may wrap for
 	named     map[string][]key.Fingerprint // by vault: as the operator configured them
-	listed    []key.Object                 // the inventory; nil: to be made again
+	listed    []key.Object                 // the inventory; nil: it is out of date
 }
 
 func newHSM(w *World) *hsm {
@@ -83,7 +83,7 @@ func (h *hsm) take(id key.ID) *object {
 	return o
 }
 
-// whole is the pair under an id, or why there is none.
+// whole returns the pair under an id, or an error when there is no whole one.
 func (h *hsm) whole(id key.ID) (*object, error) {
 	o := h.find(id)
 	if o == nil || o.half {
@@ -92,7 +92,7 @@ func (h *hsm) whole(id key.ID) (*object, error) {
 	return o, nil
 }
 
-// Describe has no trouble of its own: it is asked right after PublicKey answered.
+// Describe never fails: keyd calls it right after PublicKey has answered.
 func (h *hsm) Describe(context.Context) (key.HSMInfo, error) {
 	return key.HSMInfo{Model: "model", Serial: "1"}, nil
 }
@@ -101,12 +101,7 @@ func (h *hsm) Inventory(context.Context) (out []key.Object, err error) {
 	err = h.call("Inventory", func() error {
 		if h.listed == nil {
 			for _, o := range h.objects {
-				shown := key.Object{ID: o.id, Label: o.label, Complete: !o.half, Material: o.mat.shown}
-				shown.Label.Pending = !o.wrapped
-				if o.half {
-					shown.Problem, shown.Material = "one half of the pair is missing", key.UnreadableMaterial()
-				}
-				h.listed = append(h.listed, shown)
+				h.listed = append(h.listed, o.shown())
 			}
 		}
 		out = h.listed
@@ -115,7 +110,31 @@ func (h *hsm) Inventory(context.Context) (out []key.Object, err error) {
 	return out, err
 }
 
-func (h *hsm) Generate(_ context.Context, id key.ID, name string, number int, spec key.Spec) error {
+func (o *object) shown() key.Object {
+	shown := key.Object{ID: o.id, Label: o.label, Complete: !o.half, Material: o.mat.shown}
+	shown.Label.Pending = !o.wrapped
+	if o.half {
+		shown.Problem, shown.Material = "one half of the pair is missing", key.UnreadableMaterial()
+	}
+	return shown
+}
+
+func (h *hsm) Find(_ context.Context, id key.ID) (out []key.Object, err error) {
+	err = h.call("Find", func() error {
+		if o := h.find(id); o != nil {
+			out = []key.Object{o.shown()}
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (h *hsm) Generate(
+	_ context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
+) error {
+	if known != "" && h.find(known) == nil {
+		return failed(key.Fatal, "model: the token does not have %s, so nothing is made on it", known)
+	}
 	if h.generated[id] {
 		h.w.violate("C_GenerateKeyPair is called a second time for CKA_ID %s of %s", id, name)
 	}
@@ -159,8 +178,8 @@ func (h *hsm) CheckKEK(_ context.Context, kek key.KEK) (how string, err error) {
 	return how, err
 }
 
-// WrapFor answers the pair's id in place of the wrapped key: the model vault
-// knows the pair by it.
+// WrapFor returns the pair's id in place of the wrapped key. The model vault finds
+// the pair by that.
 func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, err error) {
 	err = h.call("WrapFor", func() error {
 		o, err := h.whole(id)

@@ -9,20 +9,20 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// The judgements on what keyd asks of the world, at the moment it asks.
+// These judges look at what keyd asks of the world, at the moment it asks.
 
-// judgeGenerate: an external effect has its intent before it.
+// judgeGenerate fails unless the intent of a generation is in the record before it.
 func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	rec := w.store.records[name]
-	g := rec.Generation(number)
+	g := rec.Numbered(number)
 	abandoned := slices.ContainsFunc(
 		rec.Abandoned,
 		func(a record.AbandonedID) bool { return a.ID == id },
-	) // meanwhile, by the other daemon
-	if g == nil || !abandoned && (g.ID != id || g.GenerateBegun.IsZero()) ||
+	) // by the other daemon, meanwhile, or by a compromise, which discards a spare with its number
+	if !abandoned && (g == nil || g.ID != id || g.GenerateBegun.IsZero()) ||
 		!w.store.intents[intent{chain.GenerationIntended, id, ""}] {
 		w.violate(
-			"a pair is generated under %s for generation %d of %s without its intent in the record",
+			"a pair is generated under %s for generation %d of %s before its intent is in the record",
 			id,
 			number,
 			name,
@@ -30,28 +30,30 @@ func (w *World) judgeGenerate(id key.ID, name string, number int) {
 	}
 }
 
-// judgeDestroy: only an abandoned, never pinned id.
+// judgeDestroy fails unless what keyd destroys is under an abandoned id that was never pinned.
 func (w *World) judgeDestroy(id key.ID) {
 	if !w.store.intents[intent{chain.DestroyIntended, id, ""}] {
-		w.violate("what is under %s is destroyed without its intent in the record", id)
+		w.violate("what is under %s is destroyed before its intent is in the record", id)
 	}
 	if w.hsm.pinned[id] {
-		w.violate("the pinned pair under %s is destroyed", id)
+		w.judgeSpareDestroyed(id)
 	}
 }
 
-// judgeImport: the attempt is in the record first, it is the only open one in that
-// vault but for those of compromised generations, which must not be in the way, and no
-// foreign version that could be seen is imported over unasked.
+// judgeImport fails unless the attempt is in the record first, no other attempt in that
+// vault is open, and the newest version is not a foreign one that keyd could see and
+// nobody accepted. Open attempts of compromised generations do not count: they must not
+// be in the way.
 func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 	rec := w.store.records[name]
 	g, p := placementOf(&rec, attempt)
 	if p == nil || p.Vault != v.URL || !w.store.intents[intent{chain.ImportIntended, attempt, v.URL}] {
-		w.violate("%s is imported into %s without its intent in the record", name, v.Name)
+		w.violate("%s is imported into %s before its intent is in the record", name, v.Name)
 	}
 	if g.Fingerprint == "" {
 		w.violate("generation %d of %s is imported before it is pinned", g.Number, name)
 	}
+	w.judgeSpareUse(name, g.ID)
 	for i := range rec.Generations {
 		if !rec.Generations[i].Compromised.IsZero() {
 			continue
@@ -76,18 +78,24 @@ func (w *World) judgeImport(v *vault, name string, attempt key.ID) {
 	w.managed(name).attempt(attempt).sent = w.now
 }
 
-// judgeExpiry: only the latest generation gets an expiry date, when a rotation or a
-// new vault is the cause, and none that is past.
+// judgeExpiry fails if anything but the latest generation gets an expiry date, if the
+// cause is neither a rotation nor a new vault, or if the date is past.
 func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
 	rec := w.store.records[r.Key]
 	g, p := placementOf(&rec, attempt)
 	switch {
 	case p == nil || r.Expires.IsZero():
 	case g.Number != rec.Latest().Number || p.Cause != key.CauseRotation && p.Cause != key.CauseNewVault:
-		w.violate("generation %d of %s is given an expiry date in %s, cause %s", g.Number, r.Key, v.Name, p.Cause)
+		w.violate(
+			"generation %d of %s gets an expiry date in %s, and the cause of the import is %s",
+			g.Number,
+			r.Key,
+			v.Name,
+			p.Cause,
+		)
 	case !r.Expires.After(v.now()):
 		w.violate(
-			"generation %d of %s is imported into %s to expire at %s, which is past",
+			"generation %d of %s is imported into %s with the expiry date %s, which is past",
 			g.Number,
 			r.Key,
 			v.Name,
@@ -95,15 +103,15 @@ func (w *World) judgeExpiry(v *vault, r key.ImportRequest, attempt key.ID) {
 		)
 	}
 	if p != nil && !p.Expires.Equal(r.Expires) {
-		w.violate("the record of %s does not have the expiry date that %s is given", r.Key, v.Name)
+		w.violate("the record of %s does not have the expiry date that its version in %s gets", r.Key, v.Name)
 	}
 }
 
-// judgeNothingGone: nothing is imported where versions of the record are gone, and no
-// person gave them up.
+// judgeNothingGone fails if keyd imports into a vault from which recorded versions are
+// gone, and no person has given them up.
 func (w *World) judgeNothingGone(v *vault, rec *record.Record) {
 	if c := v.content(rec.Key); c.purged.IsZero() || !c.purged.Before(w.acting.began) {
-		return // nor by a look of before
+		return // the step began before the purge
 	}
 	for i := range rec.Generations {
 		for _, p := range rec.Generations[i].Placements {
@@ -121,17 +129,17 @@ func (w *World) judgeNothingGone(v *vault, rec *record.Record) {
 	}
 }
 
-// visible reports whether every answer at that time showed the version.
+// visible reports whether every answer of the vault at that time showed the version.
 func (v *vault) visible(x *version, at time.Time) bool { return v.propagated(x.landed, at) }
 
-// shows reports whether every answer at a time had to have the version, or that its key
-// is soft-deleted.
+// shows reports whether every answer of the vault at that time showed the version, or
+// showed that its key is soft-deleted.
 func (v *vault) shows(name, id string, at time.Time) bool {
 	x := v.byID(name, id)
 	return x != nil && v.visible(x, at) && v.propagated(v.content(name).past.last(), at)
 }
 
-// propagated reports whether every answer at a time showed what was done at an earlier one.
+// propagated reports whether every answer of the vault at that time showed what was done earlier.
 func (v *vault) propagated(done, at time.Time) bool {
 	if v.Kind == key.ManagedHSM {
 		done = done.Add(replication)
@@ -139,7 +147,7 @@ func (v *vault) propagated(done, at time.Time) bool {
 	return done.Before(at)
 }
 
-// judgeLanding: nothing that is there already is made a second time by keyd.
+// judgeLanding fails if keyd makes a second time what the vault already has.
 func (w *World) judgeLanding(v *vault, name string, x *version) {
 	rec := w.store.records[name]
 	if v.landed[x.attempt] {
@@ -148,7 +156,7 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 	v.landed[x.attempt] = true
 	_, p := placementOf(&rec, x.attempt)
 	if p == nil {
-		x.late = true // the record was lost since
+		x.late = true // the record has been lost since
 		return
 	}
 	if x.late = p.State != key.Intended; x.late {
@@ -163,22 +171,27 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 			continue
 		}
 		_, before := placementOf(&rec, y.attempt)
-		if before == nil { // an old record may know it as an alias
+		if before == nil { // a restored record may have it as an alias
 			_, before = holderOf(&rec, v.URL, y.ID)
 		}
 		last := i == len(versions)-2
 		switch {
 		case y.late && !v.visible(y, began):
 		case p.Cause == key.CauseRollback && before != nil && before.Version != y.ID:
-			// An alias was never proven, and what is put back will be.
+			// An alias was never proven, and keyd proves what it puts back.
 		case p.Cause == key.CauseRepair || p.Cause == key.CauseRollback:
 			if last && v.visible(y, began) {
-				w.violate("doubled: %s in %s: %s of what is the newest there already", name, v.Name, p.Cause)
+				w.violate(
+					"doubled: %s in %s: the %s imports what is the newest version there already",
+					name,
+					v.Name,
+					p.Cause,
+				)
 			}
 		case before != nil && slices.Contains(givenUpStates, before.State):
 		default:
 			w.violate(
-				"doubled: %s in %s: version %s is there already with the material of the new %s",
+				"doubled: %s in %s: version %s, which is there already, has the material of the new version %s",
 				name,
 				v.Name,
 				y.ID[:6],
@@ -188,28 +201,34 @@ func (w *World) judgeLanding(v *vault, name string, x *version) {
 	}
 }
 
-// judgeDisable: never the newest, nor while that is of no use, and only by the retire
-// rule with which the step was begun, by true time.
+// judgeDisable fails if keyd disables the newest material, or an older version while
+// the newest is of no use. The retire rule that was configured when the step began must
+// allow it, by true time.
 func (w *World) judgeDisable(v *vault, name string, x *version) {
 	rec := w.store.records[name]
 	g, p := holderOf(&rec, v.URL, x.ID)
 	if p == nil {
-		w.violate("version %s of %s in %s, which keyd does not know as its own, is disabled", x.ID, name, v.Name)
+		w.violate(
+			"version %s of %s in %s is disabled, and the record does not have it as keyd's own",
+			x.ID,
+			name,
+			v.Name,
+		)
 	}
 	if !w.store.intents[intent{chain.DisableIntended, g.ID, v.URL}] {
-		w.violate("version %s of %s in %s is disabled without its intent in the record", x.ID, name, v.Name)
+		w.violate("version %s of %s in %s is disabled before its intent is in the record", x.ID, name, v.Name)
 	}
 	newest := v.newest(name)
 	if newest.mat == x.mat && v.visible(newest, w.acting.began) {
 		w.violate("the newest material of %s in %s is disabled", name, v.Name)
 	}
 	if !newest.Enabled && v.propagated(newest.past.last(), w.acting.began) {
-		w.violate("version %s of %s in %s is disabled while the newest is disabled, too", x.ID, name, v.Name)
+		w.violate("version %s of %s in %s is disabled although the newest is disabled, too", x.ID, name, v.Name)
 	}
 	const tolerance = 10 * time.Minute // of the daemon's clock
 	if e := newest.Expires; !e.IsZero() && e.Add(tolerance).Before(w.acting.began) &&
 		v.visible(newest, w.acting.began) {
-		w.violate("version %s of %s in %s is disabled while the newest has expired", x.ID, name, v.Name)
+		w.violate("version %s of %s in %s is disabled although the newest has expired", x.ID, name, v.Name)
 	}
 	if !v.succeeded(&rec, name, g.Number) {
 		w.violate(
@@ -222,7 +241,7 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	}
 	rule := w.acting.under.Retire
 	if rule.Never() {
-		w.violate("version %s of %s in %s is disabled, and no rule says so", x.ID, name, v.Name)
+		w.violate("version %s of %s in %s is disabled, and no retire rule asks for it", x.ID, name, v.Name)
 	}
 	if since := v.supersededAt(&rec, name, g.Number); since.IsZero() ||
 		w.now.Sub(since) < rule.DisableAfter-tolerance {
@@ -238,8 +257,8 @@ func (w *World) judgeDisable(v *vault, name string, x *version) {
 	}
 }
 
-// succeeded reports whether a later generation is active in the vault by the record,
-// and truly works there.
+// succeeded reports whether the record says that a later generation is active in the
+// vault, and it really works there.
 func (v *vault) succeeded(rec *record.Record, name string, number int) bool {
 	return slices.ContainsFunc(v.content(name).versions, func(x *version) bool {
 		g, p := holderOf(rec, v.URL, x.ID)
@@ -268,7 +287,7 @@ func placementOf(rec *record.Record, attempt key.ID) (*record.Generation, *recor
 	return nil, nil
 }
 
-// holderOf is the placement that accounts for a version.
+// holderOf is the placement that has a version as its own or as an alias.
 func holderOf(rec *record.Record, url, id string) (*record.Generation, *record.Placement) {
 	for i := range rec.Generations {
 		for j := range rec.Generations[i].Placements {
@@ -286,6 +305,6 @@ func recorded(rec *record.Record, url, id string) bool {
 	return p != nil
 }
 
-// givenUpStates are those of a version under which the same material may be imported once more: it is of no use, or an
-// operator let it be tried again.
+// givenUpStates are the states of a placement in which keyd may import the same material once more: the version is of
+// no use, or an operator has let keyd try again.
 var givenUpStates = []key.PlacementState{key.Refuted, key.Lifted, key.Void}

@@ -8,21 +8,21 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// clocksDiffer is how far a daemon's clock may be from the truth without its seeing
-// it: five minutes from a vault's, which is off by half a minute itself.
+// clocksDiffer is how far a daemon's clock may be off before the daemon notices. It
+// tolerates five minutes from a vault's clock, which itself is off by half a minute.
 const clocksDiffer = 6 * time.Minute
 
-// judgeReserve: a new generation has one of the reasons that there are: a pending
-// request, a key without any, or a firing of the schedule since the last rotation. And
-// none is begun while another is on its way; one that somebody disabled wherever it was
-// goes nowhere.
+// judgeReserve fails unless there is a reason for a new generation: a pending request, a
+// key without any generation, or a firing of the schedule since the last rotation. It
+// also fails if another generation is under way. One that is disabled in every vault is
+// not.
 func (w *World) judgeReserve(was *record.Record, g *record.Generation) {
 	w.judgeReserved(was.Key, g)
 	last := was.Latest()
 	stuck := last != nil && last.State() == key.Suspended
 	if last != nil && !stuck && last.Finished.IsZero() && last.Compromised.IsZero() && last.LostInHSM.IsZero() {
 		w.violate(
-			"doubled: generation %d of %s is reserved while generation %d is on its way",
+			"doubled: generation %d of %s is reserved while generation %d is under way",
 			g.Number,
 			was.Key,
 			last.Number,
@@ -60,8 +60,8 @@ func (w *World) judgeReserve(was *record.Record, g *record.Generation) {
 	}
 }
 
-// judgeReserved: the moment that counts for the schedule is the one at which it was
-// written down, by the clock of who wrote it.
+// judgeReserved fails unless the recorded time of the reservation, from which the schedule
+// counts, is when the daemon made it, by its own clock.
 func (w *World) judgeReserved(name string, g *record.Generation) {
 	d := w.acting
 	if d.turned() {
@@ -69,7 +69,7 @@ func (w *World) judgeReserved(name string, g *record.Generation) {
 	}
 	if g.Reserved.Before(d.began.Add(d.offset)) || g.Reserved.After(d.clock()) {
 		w.violate(
-			"generation %d of %s is reserved at %s by the record, and the clock says %s",
+			"the record says that generation %d of %s was reserved at %s, and the daemon's clock says %s",
 			g.Number,
 			name,
 			g.Reserved.Format(time.DateTime),
@@ -78,6 +78,6 @@ func (w *World) judgeReserved(name string, g *record.Generation) {
 	}
 }
 
-// turned reports whether somebody turned the daemon's clock within the step under
-// way. Then what it compares with a vault's clock is two different clocks.
+// turned reports whether somebody set the daemon's clock during the step under way. The
+// step then compares a vault's clock with two different local ones.
 func (d *daemon) turned() bool { return !d.clockSet.Before(d.began) }

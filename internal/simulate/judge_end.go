@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// judgeDue: some days after the last fault, nothing that is due is left undone.
+// judgeDue fails if, some days after the last fault, the key is held or a rotation is overdue.
 func (w *World) judgeDue(k *managed) {
 	rec := w.store.records[k.policy.Key]
 	if rec.Hold != nil {
@@ -29,7 +29,7 @@ func (w *World) judgeDue(k *managed) {
 	}
 }
 
-// judgePace: keyd does not spin.
+// judgePace fails if keyd spins.
 func (w *World) judgePace(t *turn) {
 	const most = 200 // steps of one key within a minute
 	if w.now.Sub(t.minute) > time.Minute {
@@ -40,14 +40,14 @@ func (w *World) judgePace(t *turn) {
 	}
 }
 
-// judgeEnd is the judgement on one key when all is quiet.
+// judgeEnd judges one key in the end, when all is quiet.
 func (w *World) judgeEnd(k *managed) {
 	rec := w.store.records[k.policy.Key]
 	if rec.Hold != nil {
 		w.violate("%s is held in the end: %s", rec.Key, rec.Hold.Reason)
 	}
 	if len(rec.Requests) > 0 {
-		w.violate("%s has a request for a rotation that nobody answered", rec.Key)
+		w.violate("%s has a request that no rotation has answered", rec.Key)
 	}
 	last := rec.Latest()
 	if last == nil || last.Finished.IsZero() || !last.Usable() {
@@ -58,9 +58,10 @@ func (w *World) judgeEnd(k *managed) {
 	}
 	for _, o := range w.hsm.objects {
 		if o.label.Key == rec.Key && !w.hsm.pinned[o.id] {
-			w.violate("the HSM still has %s under %s, which never was a generation's pair", o.label, o.id)
+			w.violate("the HSM still has %s under %s, which was never the pair of a generation", o.label, o.id)
 		}
 	}
+	w.judgeSparesEnd(k, &rec)
 	for _, g := range rec.Generations {
 		if g.LostInHSM.IsZero() && g.Fingerprint != "" && w.hsm.find(g.ID) == nil {
 			w.violate("lost: the pair of generation %d of %s is not in the HSM", g.Number, rec.Key)
@@ -68,8 +69,9 @@ func (w *World) judgeEnd(k *managed) {
 	}
 }
 
-// usurped reports whether another version was taken for the one of the attempt: a
-// stranger's with its tag. One that was damaged on its way has nothing else to be told by.
+// usurped reports whether keyd took a stranger's version for that of the attempt, because
+// it carries the attempt's tag. A version that was damaged on its way can be recognised by
+// nothing else.
 func (v *vault) usurped(rec *record.Record, x *version) bool {
 	_, p := placementOf(rec, x.attempt)
 	if p == nil || p.Version == "" {
@@ -79,7 +81,7 @@ func (v *vault) usurped(rec *record.Record, x *version) bool {
 	return y != nil && y.foreign
 }
 
-// judgeRetired: what the retire rule has asked to be disabled for half a day is.
+// judgeRetired fails if a version is enabled half a day after the retire rule asked to disable it.
 func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation, p *record.Placement, x *version) {
 	rule := w.managed(rec.Key).policy.Retire
 	since := v.supersededAt(rec, rec.Key, g.Number)
@@ -87,7 +89,7 @@ func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation,
 		since = g.Deactivated
 	}
 	if newest := v.newest(rec.Key); !newest.Enabled || v.expired(newest) != nil {
-		return // consumers may have to go back to what is older
+		return // consumers may have to go back to an older version
 	}
 	due := !rule.Never() && p.State == key.Superseded && !g.Deactivated.IsZero() && g.In(v.URL) == p
 	if due && w.now.Sub(since) > rule.DisableAfter+12*time.Hour {
@@ -103,8 +105,9 @@ func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation,
 	}
 }
 
-// judgeIntended: in a quiet time the newest version is what was placed last, unless it may
-// not be placed again; hours after another has come over it, keyd has repaired that.
+// judgeIntended fails if, in a quiet time, the newest version is not of the generation that
+// was placed last and may be placed again, and keyd has not repaired that within an hour
+// after its next look.
 func (w *World) judgeIntended(k *managed) {
 	rec := w.store.records[k.policy.Key]
 	if rec.Hold != nil || w.now.Sub(rec.HoldLifted) < 3*time.Hour {
@@ -120,7 +123,7 @@ func (w *World) judgeIntended(k *managed) {
 			continue
 		}
 		newest := v.newest(rec.Key)
-		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > 3*time.Hour {
+		if newest != nil && newest.mat.print != g.Fingerprint && w.now.Sub(newest.landed) > w.nextLook()+time.Hour {
 			w.violate(
 				"the newest version of %s in %s is not generation %d, which was placed last, and nobody repairs it",
 				rec.Key,
@@ -131,12 +134,24 @@ func (w *World) judgeIntended(k *managed) {
 	}
 }
 
-// judgeVault: the newest version is the latest generation, every version is
-// accounted for, and every one of ours works.
+// nextLook is how long it takes at most until a daemon looks at a quiet key again.
+func (w *World) nextLook() time.Duration {
+	soonest := w.daemons[0].look
+	for _, d := range w.daemons {
+		soonest = min(soonest, d.look)
+	}
+	return soonest
+}
+
+// judgeVault fails unless the newest version is the latest generation's and was proven,
+// the record has every version, and every version of keyd's works.
 func (w *World) judgeVault(v *vault, rec *record.Record, last *record.Generation) {
 	newest := v.newest(rec.Key)
 	if newest == nil || newest.mat.print != last.Fingerprint {
 		w.violate("the newest version of %s in %s is not generation %d", rec.Key, v.Name, last.Number)
+	}
+	if _, p := holderOf(rec, v.URL, newest.ID); p != nil && (p.Version != newest.ID || p.State != key.Proven) {
+		w.violate("the newest version %s of %s in %s was never proven", newest.ID, rec.Key, v.Name)
 	}
 	for _, x := range v.content(rec.Key).versions {
 		if x.foreign {
@@ -144,7 +159,7 @@ func (w *World) judgeVault(v *vault, rec *record.Record, last *record.Generation
 		}
 		g, p := holderOf(rec, v.URL, x.ID)
 		if p == nil && w.hsm.made[x.modulus.print] == nil && slices.Contains(rec.Known[v.URL], x.ID) {
-			continue // damaged on its way, and then the record was lost
+			continue // it was damaged on its way, and then the record was lost
 		}
 		if p == nil && w.hsm.made[x.modulus.print] == nil && v.usurped(rec, x) {
 			continue
@@ -153,7 +168,7 @@ func (w *World) judgeVault(v *vault, rec *record.Record, last *record.Generation
 			w.violate("orphaned: version %s of %s in %s is in no record", x.ID, rec.Key, v.Name)
 		}
 		if x.mat.print != g.Fingerprint {
-			continue // damaged on its way, and refuted
+			continue // it was damaged on its way, and refuted
 		}
 		if x.retired {
 			continue

@@ -8,17 +8,18 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// The judgements on what keyd makes that nothing needs, and on what it leaves out.
+// These judges look for what keyd makes and nothing needs, and for what it leaves out.
 
-// judgeAbandoned: the one whole pair that this record asked for is not given up for
-// another.
+// judgeAbandoned fails if keyd gives up the one whole pair that the record asked for, and
+// makes another.
 func (w *World) judgeAbandoned(was *record.Record, entries []chain.Entry) {
 	e := entries[0]
 	if e.Event != chain.IDAbandoned {
 		return
 	}
 	o := w.hsm.find(key.ID(e.Fields["id"]))
-	begun := slices.ContainsFunc(was.Generations, func(g record.Generation) bool {
+	made := slices.Concat(was.Generations, was.Spares)
+	begun := slices.ContainsFunc(made, func(g record.Generation) bool {
 		return string(g.ID) == e.Fields["id"] && !g.GenerateBegun.IsZero()
 	})
 	if o != nil && begun && !o.half && o.made.Before(w.acting.began) {
@@ -26,7 +27,7 @@ func (w *World) judgeAbandoned(was *record.Record, entries []chain.Entry) {
 	}
 }
 
-// judgeOrder: a vault gets every generation that it may get, the oldest first.
+// judgeOrder fails unless a vault gets every generation that it may have, the oldest first.
 func (w *World) judgeOrder(was, is *record.Record) {
 	for i := range is.Generations {
 		g := &is.Generations[i]
@@ -40,7 +41,7 @@ func (w *World) judgeOrder(was, is *record.Record) {
 	}
 }
 
-// judgeLeftOut: none between what the vault has and what it gets is passed over.
+// judgeLeftOut fails if keyd passes over a generation between the last one in the vault and the next one.
 func (w *World) judgeLeftOut(was *record.Record, number int, p *record.Placement) {
 	highest := 0
 	for i := range was.Generations {

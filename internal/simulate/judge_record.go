@@ -9,8 +9,8 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// The judgements on what keyd writes down: nothing known is forgotten, and nothing
-// is written that is not so.
+// These judges look at what keyd records: it must forget nothing that it knew, and record
+// nothing that is not true.
 
 func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	event := entries[0].Event
@@ -21,16 +21,20 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	for i := range is.Generations {
 		g := &is.Generations[i]
 		if was.Generation(g.Number) == nil {
-			if o := w.hsm.pair(g.ID); g.Number <= k.highest &&
+			spare := was.Spare(g.Number)
+			if o := w.hsm.pair(g.ID); g.Number <= k.highest && spare == nil &&
 				(event != chain.Adopted || o == nil || o.label.Number != g.Number) {
 				w.violate("generation number %d of %s is used a second time", g.Number, is.Key)
 			}
 			k.highest = max(k.highest, g.Number)
-			if event == chain.GenerationReserved {
+			if event == chain.SparePromoted && spare == nil {
+				w.violate("generation %d of %s is promoted, and was no spare", g.Number, is.Key)
+			}
+			if event == chain.GenerationReserved || event == chain.SparePromoted {
 				w.result.Reserved++
 				w.judgeReserve(&was, g)
 			} else if event != chain.Adopted {
-				w.violate("generation %d of %s comes out of %q", g.Number, is.Key, event)
+				w.violate("generation %d of %s appears in the record after %q", g.Number, is.Key, event)
 			}
 			for j := range g.Placements {
 				w.judgePlacement(is.Key, g, nil, &g.Placements[j], entries)
@@ -40,6 +44,7 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 			w.judgePin(is.Key, g)
 		}
 	}
+	w.judgeSpares(&was, &is, entries)
 	w.judgeAbandoned(&was, entries)
 	w.judgeOrder(&was, &is)
 	for _, q := range was.Requests {
@@ -65,7 +70,7 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	}
 }
 
-// judgeMissing: the key is held for missing versions only when one is missing.
+// judgeMissing fails if the key is held for missing versions and none is missing.
 func (w *World) judgeMissing(rec *record.Record) {
 	v := w.vault(rec.Hold.Vault)
 	if c := v.content(rec.Key); c.deleted || !v.propagated(c.past.last(), w.acting.began) {
@@ -81,10 +86,10 @@ func (w *World) judgeMissing(rec *record.Record) {
 			}
 		}
 	}
-	w.violate("%s is held for versions that are missing in %s, and none is", rec.Key, v.Name)
+	w.violate("%s is held for versions that are missing in %s, and none is missing", rec.Key, v.Name)
 }
 
-// judgeGeneration compares one generation with what it was.
+// judgeGeneration compares one generation with the record before.
 func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entries []chain.Entry) {
 	event := entries[0].Event
 	is := rec.Generation(was.Number)
@@ -97,11 +102,11 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 		func(a record.AbandonedID) bool { return a.ID == was.ID }):
 		w.violate("the id %s of generation %d of %s is forgotten after %q", was.ID, was.Number, rec.Key, event)
 	case !is.Reserved.Equal(was.Reserved) && event != chain.Adopted:
-		w.violate("generation %d of %s is reserved at another time than before after %q", was.Number, rec.Key, event)
+		w.violate("the time of reservation of generation %d of %s has changed after %q", was.Number, rec.Key, event)
 	case is.ID == was.ID && !was.GenerateBegun.IsZero() && is.GenerateBegun.IsZero():
-		w.violate("that generation %d of %s was begun is forgotten after %q", was.Number, rec.Key, event)
+		w.violate("the record forgets that generation %d of %s was begun, after %q", was.Number, rec.Key, event)
 	case !was.Compromised.IsZero() && is.Compromised.IsZero(), !was.Discarded.IsZero() && is.Discarded.IsZero():
-		w.violate("that generation %d of %s may not be used is forgotten after %q", was.Number, rec.Key, event)
+		w.violate("the record forgets that generation %d of %s may not be used, after %q", was.Number, rec.Key, event)
 	}
 	for i := range was.Placements {
 		j := slices.IndexFunc(
@@ -129,7 +134,7 @@ func (w *World) judgeGeneration(was *record.Generation, rec *record.Record, entr
 	}
 }
 
-// judgePlacement compares what is written of a placement with the truth.
+// judgePlacement compares what the record says of a placement with the truth.
 func (w *World) judgePlacement(name string, g *record.Generation, was, is *record.Placement, entries []chain.Entry) {
 	event := entries[0].Event
 	w.judgeAlias(name, was, is, entries)
@@ -150,7 +155,7 @@ func (w *World) judgePlacement(name string, g *record.Generation, was, is *recor
 		if event != chain.Adopted {
 			w.judgeVoid(name, is, a)
 		} else if v := w.vault(is.Vault); v.shows(name, is.Version, w.acting.began) {
-			w.violate("version %s of %s is given up as gone, and is in %s", is.Version, name, is.VaultName)
+			w.violate("version %s of %s is given up as gone, and %s has it", is.Version, name, is.VaultName)
 		}
 	case key.Proven:
 		if was != nil && was.State == key.Superseded {
@@ -168,17 +173,19 @@ func (w *World) judgePlacement(name string, g *record.Generation, was, is *recor
 		w.judgeOpened(name, g, is, x)
 	case key.Imported:
 		if w.vault(is.Vault).byID(name, is.Version) == nil {
-			w.violate("version %s of %s is recorded and not in %s", is.Version, name, is.VaultName)
+			w.violate("the record has version %s of %s, and %s does not", is.Version, name, is.VaultName)
 		}
 	case key.Disabled:
-		if x := w.vault(is.Vault).byID(name, is.Version); x != nil && x.Enabled {
-			w.violate("version %s of %s in %s is recorded as disabled, and is not", is.Version, name, is.VaultName)
+		for _, id := range is.Versions() {
+			if x := w.vault(is.Vault).byID(name, id); x != nil && x.Enabled {
+				w.violate("version %s of %s in %s is recorded as disabled, and is not", id, name, is.VaultName)
+			}
 		}
 	}
 }
 
-// judgeOpened: what the vault wrapped, the HSM has opened in this very step; for keys
-// that wrap, and as long as the vault does.
+// judgeOpened fails unless the HSM has opened, in this very step, what the vault wrapped.
+// It does not apply to keys that only sign, nor where the vault may refuse to wrap.
 func (w *World) judgeOpened(name string, g *record.Generation, p *record.Placement, x *version) {
 	ops := p.Operations
 	if len(ops) == 0 {
@@ -199,7 +206,7 @@ func (w *World) judgeOpened(name string, g *record.Generation, p *record.Placeme
 	}
 }
 
-// judgeVersion: when a version was made is what the vault says.
+// judgeVersion fails unless the record has the time at which the vault says it made the version.
 func (w *World) judgeVersion(name string, p *record.Placement) {
 	if x := w.vault(p.Vault).byID(name, p.Version); x != nil && !x.Created.Equal(p.Created) {
 		w.violate(
@@ -213,9 +220,9 @@ func (w *World) judgeVersion(name string, p *record.Placement) {
 	}
 }
 
-// judgeVoid: "it did not happen" only when it is certain. A clock that jumped is no
-// excuse, for the vault has one, too; one that was turned in the middle of the very
-// step that reads both is.
+// judgeVoid fails unless it is certain that the import did not happen. A clock that
+// jumped is no excuse, because the vault has one, too. A clock that somebody set during
+// the very step that reads both is one.
 func (w *World) judgeVoid(name string, p *record.Placement, a *attempt) {
 	if a.refused {
 		return
@@ -231,7 +238,7 @@ func (w *World) judgeVoid(name string, p *record.Placement, a *attempt) {
 	const timeout = 55 * time.Second // a PUT's, with a tolerance
 	if !a.sent.IsZero() && w.now.Sub(a.intended) < v.Kind.SettleTime()+timeout && !excused {
 		w.violate(
-			"the import %s of %s into %s is given up %s after it was intended: before its settle time",
+			"the import %s of %s into %s is given up %s after it was intended, before its settle time was over",
 			p.Attempt,
 			name,
 			v.Name,
@@ -240,27 +247,27 @@ func (w *World) judgeVoid(name string, p *record.Placement, a *attempt) {
 	}
 }
 
-// recognised reports whether a version shows whose it is: by its modulus or its tag, and
-// nobody declared it foreign. One that was damaged on its way and whose tags were
-// changed does not.
+// recognised reports whether keyd can recognise a version as its own, by modulus or tag,
+// and nobody has declared it foreign. It cannot if the version was damaged on its way and
+// its tags were changed.
 func (w *World) recognised(v *vault, name string, x *version) bool {
 	ours := w.hsm.made[x.modulus.print] != nil || x.Tags[key.TagAttempt] == string(x.attempt)
 	return ours && !slices.Contains(w.store.records[name].Known[v.URL], x.ID)
 }
 
-// judgePin: a pin is of a pair that the HSM made under that id, and for good.
+// judgePin fails unless the pinned pair is the one that the HSM made under that id.
 func (w *World) judgePin(name string, g *record.Generation) {
 	if w.hsm.pinned[g.ID] {
 		return
 	}
 	o := w.hsm.made[g.Fingerprint]
 	if o == nil || o.id != g.ID {
-		w.violate("generation %d of %s is pinned to what the HSM did not make under %s", g.Number, name, g.ID)
+		w.violate("generation %d of %s is pinned to a pair that the HSM did not make under %s", g.Number, name, g.ID)
 	}
 	w.hsm.pinned[g.ID] = true
 }
 
-// judgeRequest checks that a request disappears only after a rotation answered it.
+// judgeRequest fails if a request disappears before a rotation has answered it.
 func (w *World) judgeRequest(q key.Request, is *record.Record, event chain.Event) {
 	if slices.ContainsFunc(is.Requests, func(r key.Request) bool { return r.ID == q.ID }) {
 		return
@@ -281,8 +288,8 @@ func (w *World) judgeRequest(q key.Request, is *record.Record, event chain.Event
 	w.violate("the request %s for a rotation of %s disappeared after %q", q.ID, is.Key, event)
 }
 
-// judgeRollback: the key is held for a refuted version only once its predecessor,
-// if there is one, is the newest again.
+// judgeRollback fails if the key is held for a refuted version that is still the newest,
+// and there was a good generation to go back to.
 func (w *World) judgeRollback(rec *record.Record) {
 	v := w.vault(rec.Hold.Vault)
 	newest := v.newest(rec.Key)
@@ -294,7 +301,7 @@ func (w *World) judgeRollback(rec *record.Record) {
 		return
 	}
 	if last := lastIn(rec, v.URL); last.State == key.Refuted && last.Cause == key.CauseRollback {
-		return // what was put back was refuted, too, and what is newest may have landed since
+		return // what keyd put back was refuted, too, and the newest may have landed since
 	}
 	for i := range rec.Generations {
 		before := &rec.Generations[i]

@@ -10,10 +10,10 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// owing is an effect of keyd whose result no audit entry has recorded yet. If the daemon
-// dies, its successor must record it.
+// owing is an effect that keyd had, and whose result is not in the audit yet. If the
+// daemon crashes, its successor must record the result.
 type owing struct {
-	key        string // "" of what all keys share
+	key        string // "" for an effect on what all keys share
 	effect     string // in words
 	recordedBy func(e chain.Entry, is *record.Record) bool
 }
@@ -21,7 +21,7 @@ type owing struct {
 // owe notes an effect as it happens.
 func (s *store) owe(o owing) { s.owed = append(s.owed, o) }
 
-// crossOff removes the effects whose result the entry records. An adoption covers all effects on its key.
+// crossOff removes the effects whose result the entry records. An adoption covers every effect on its key.
 func (s *store) crossOff(e chain.Entry, is *record.Record) {
 	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool {
 		return (o.key == "" || o.key == is.Key) && (o.recordedBy(e, is) || o.key != "" && e.Event == chain.Adopted)
@@ -33,7 +33,7 @@ func (s *store) crossOffVault(e chain.Entry) {
 	s.owed = slices.DeleteFunc(s.owed, func(o owing) bool { return o.key == "" && o.recordedBy(e, nil) })
 }
 
-// judgeOwed checks at the end that the audit has the result of every effect.
+// judgeOwed fails if, in the end, the audit lacks the result of an effect.
 func (w *World) judgeOwed() {
 	for _, o := range w.store.owed {
 		w.violate("%s, and no audit entry has the result", o.effect)
@@ -78,8 +78,8 @@ func (v *vault) oweImport(name string, x *version) {
 			key:    name,
 			effect: "version " + x.ID + " of " + name + " was imported into " + v.Name,
 			recordedBy: func(e chain.Entry, _ *record.Record) bool {
-				// What was damaged on its way is known by its attempt only, which a stranger's
-				// version may have taken.
+				// A version that was damaged on its way is known by its attempt only. A stranger's
+				// version may have been taken for it.
 				damaged := v.w.hsm.made[x.modulus.print] == nil
 				imported := e.Event == chain.Imported &&
 					(e.Fields["version"] == x.ID || damaged && e.Fields["attempt"] == string(x.attempt))
@@ -103,7 +103,7 @@ func (v *vault) oweDisabling(name string, x *version) {
 	)
 }
 
-// judgeAlias checks that the entry for an adopted duplicate names it.
+// judgeAlias fails unless the entry about an adopted duplicate names it.
 func (w *World) judgeAlias(name string, was, is *record.Placement, entries []chain.Entry) {
 	for _, id := range is.Aliases {
 		if was != nil && slices.Contains(was.Aliases, id) {
@@ -125,8 +125,8 @@ func (w *World) judgeAlias(name string, was, is *record.Placement, entries []cha
 	}
 }
 
-// judgeReport checks that the last event names the duplicate that a step adopted, by its
-// own id.
+// judgeReport fails unless the last event names, by its own id, the duplicate that the step
+// adopted.
 func (d *daemon) judgeReport(name, vault, version string) {
 	if e := d.lastEvent; e.Phase != status.Done || e.Step != "alias" || e.Key != name || e.Version != version ||
 		e.Vault == "" {

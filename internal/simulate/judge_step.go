@@ -7,8 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// judgeNow is what can be judged of a key after every step, whatever is under way:
-// what must hold at any moment.
+// judgeNow judges a key after every step: it fails unless what must always hold does.
 func (w *World) judgeNow(k *managed) {
 	rec, ok := w.store.records[k.policy.Key]
 	if !ok {
@@ -23,14 +22,23 @@ func (w *World) judgeNow(k *managed) {
 			)
 		}
 	}
+	for _, s := range rec.Spares {
+		if s.Fingerprint != "" && w.hsm.pair(s.ID) == nil && !w.destroyedBefore(s.ID) {
+			w.violate(
+				"lost: the pair of spare generation %d of %s is not in the HSM, and nobody took it away",
+				s.Number,
+				rec.Key,
+			)
+		}
+	}
 	for _, v := range w.vaults {
 		w.judgeStanding(v, &rec)
 	}
 }
 
-// judgeStanding: in one vault nothing of keyd's is disabled but by a meddler or the
-// retire rule, and never the newest by that; one placement is active at most, and one
-// import open at most.
+// judgeStanding fails if a version of keyd's in the vault is disabled, and neither a meddler
+// nor the retire rule did it; if the retire rule disabled the newest; if more than one
+// placement is active, or more than one import is open.
 func (w *World) judgeStanding(v *vault, rec *record.Record) {
 	versions := v.content(rec.Key).versions
 	for i, x := range versions {
@@ -39,7 +47,7 @@ func (w *World) judgeStanding(v *vault, rec *record.Record) {
 		case !x.Enabled && !x.meddled && !x.retired:
 			w.violate("lost: version %s of %s in %s is disabled, and nobody did it", x.ID, rec.Key, v.Name)
 		case x.retired && i == len(versions)-1:
-			w.violate("the newest version %s of %s in %s is retired", x.ID, rec.Key, v.Name)
+			w.violate("the retire rule has disabled the newest version %s of %s in %s", x.ID, rec.Key, v.Name)
 		}
 	}
 	active, open := 0, 0
@@ -63,15 +71,15 @@ func (w *World) judgeStanding(v *vault, rec *record.Record) {
 	}
 }
 
-// putOff notes that a look was refused for now.
+// putOff notes that the vault refused a look for now.
 func (v *vault) putOff(err error) {
 	if d := v.w.acting; err != nil && key.ClassOf(err) == key.Retry {
 		v.refused[d] = v.w.now
 	}
 }
 
-// judgePatience: a vault that put a daemon off at a look is not looked at again by it
-// for ten seconds, for any key.
+// judgePatience fails if a daemon looks at a vault, for any key, within ten seconds after
+// the vault refused it a look.
 func (v *vault) judgePatience() {
 	const pause = 10 * time.Second
 	d := v.w.acting
@@ -80,6 +88,6 @@ func (v *vault) judgePatience() {
 		return
 	}
 	if since := v.w.now.Sub(at); since < pause {
-		v.w.violate("%s put %s off, and is looked at again after %s", v.Name, d.name, since)
+		v.w.violate("%s looks at %s again %s after it was refused a look", d.name, v.Name, since)
 	}
 }

@@ -17,20 +17,20 @@ type modelKEK struct {
 	key.KEK
 	id       string
 	created  time.Time // by the vault's clock
-	attempt  key.ID    // "" of a stranger's
+	attempt  key.ID    // "" when a stranger made it
 	tags     map[string]string
 	landed   time.Time // true time
 	disabled time.Time // true time; zero: enabled
-	// left is when a record first said that another is in use in its place, true time.
+	// left is when a record first said that another one is in use in its place; true time.
 	left time.Time
 }
 
 func (k *modelKEK) print() key.Fingerprint { return k.Material.Fingerprint() }
 
-// enabled reports whether it was at a time.
+// enabled reports whether the KEK was enabled at that time.
 func (k *modelKEK) enabled(at time.Time) bool { return k.disabled.IsZero() || at.Before(k.disabled) }
 
-// newestKEK is the truth; nil for none.
+// newestKEK is the one that landed last, whatever regions show; nil for none.
 func (v *vault) newestKEK() *modelKEK {
 	if len(v.keks) == 0 {
 		return nil
@@ -38,7 +38,7 @@ func (v *vault) newestKEK() *modelKEK {
 	return v.keks[len(v.keks)-1]
 }
 
-// shownKEKs is what the region that answers knows.
+// shownKEKs is what the region knows that answers.
 func (v *vault) shownKEKs() (shown []*modelKEK, at time.Time) {
 	at = v.view()
 	for _, k := range v.keks {
@@ -82,7 +82,7 @@ func (v *vault) KEKVersions(context.Context) (out []key.Version, err error) {
 func (v *vault) CreateKEK(_ context.Context, after string, tags map[string]string) (kek key.KEK, err error) {
 	attempt := key.ID(tags[key.TagAttempt])
 	if !v.w.store.intents[intent{chain.KEKIntended, attempt, v.URL}] {
-		v.w.violate("a key exchange key is made in %s without its intent in the record", v.Name)
+		v.w.violate("a key exchange key is made in %s before its intent is in the record", v.Name)
 	}
 	err = v.w.call(v.Name, &v.trouble, "CreateKEK", atImport, func() error {
 		shown, _ := v.shownKEKs() // the client looks first
@@ -101,7 +101,7 @@ func (v *vault) CreateKEK(_ context.Context, after string, tags map[string]strin
 	return kek, err
 }
 
-// makeKEK is the effect of keyd's own making of a KEK: one for each request, besides the first.
+// makeKEK makes a KEK for keyd. Besides the first, keyd may make one for each request.
 func (v *vault) makeKEK(attempt key.ID, tags map[string]string) *modelKEK {
 	if newest := v.newestKEK(); newest != nil {
 		lost := v.restored.After(newest.landed) && !v.propagated(newest.landed, v.restored)
@@ -160,8 +160,8 @@ func (v *vault) DisableKEK(_ context.Context, version string) error {
 	})
 }
 
-// judgeDisableKEK: only what keyd made and has left long enough ago for every import that may need it, and never the
-// one in use, by true time.
+// judgeDisableKEK fails if keyd disables the KEK in use, one that it did not make, or one that an import may still
+// need, by true time.
 func (v *vault) judgeDisableKEK(k *modelKEK) {
 	rec := v.w.store.vaults[v.URL]
 	active := rec.Active()
@@ -169,19 +169,27 @@ func (v *vault) judgeDisableKEK(k *modelKEK) {
 		v.w.violate("the key exchange key %s of %s is disabled while it is in use", k.id, v.Name)
 	}
 	if !v.w.store.intents[intent{chain.KEKDisableIntended, k.attempt, v.URL}] {
-		v.w.violate("the key exchange key %s of %s is disabled without its intent in the record", k.id, v.Name)
+		v.w.violate("the key exchange key %s of %s is disabled before its intent is in the record", k.id, v.Name)
 	}
 	if truth := v.kekOf(active.Kid); truth == nil || !truth.disabled.IsZero() {
-		v.w.violate("the key exchange key %s of %s is disabled while the one in use does not stand", k.id, v.Name)
+		v.w.violate(
+			"the key exchange key %s of %s is disabled although the one in use is disabled or gone",
+			k.id,
+			v.Name,
+		)
 	}
 	needed := plan.StepTimeout + plan.KEKTime(v.Vault)
 	if since := v.w.now.Sub(k.left); k.left.IsZero() || since < needed {
-		v.w.violate("the key exchange key %s of %s is disabled %s after it was superseded: an import may need it",
-			k.id, v.Name, since)
+		v.w.violate(
+			"the key exchange key %s of %s is disabled %s after it was superseded, and an import may still need it",
+			k.id,
+			v.Name,
+			since,
+		)
 	}
 }
 
-// judgeVaultRecord compares what is written of a vault with the truth.
+// judgeVaultRecord compares what the record says of a vault with the truth.
 func (w *World) judgeVaultRecord(was, is record.Vault, event chain.Event) {
 	v := w.vault(is.URL)
 	if q := was.Request; q != nil && is.Request == nil && event != chain.KEKMade {
@@ -198,7 +206,7 @@ func (w *World) judgeVaultRecord(was, is record.Vault, event chain.Event) {
 		switch {
 		case k.Kid == "":
 		case truth == nil || truth.print() != k.Fingerprint:
-			w.violate("the key exchange key %s is recorded and not in %s", k.Kid, v.Name)
+			w.violate("the record has the key exchange key %s, and %s does not", k.Kid, v.Name)
 		case k.State == key.KEKDisabled && truth.disabled.IsZero():
 			w.violate("the key exchange key %s of %s is recorded as disabled, and is not", k.Kid, v.Name)
 		case k.State == key.KEKActive && k.Kid != active.Kid:
@@ -215,12 +223,12 @@ func (w *World) judgeVaultRecord(was, is record.Vault, event chain.Event) {
 	}
 }
 
-// maySee reports whether the private keys may be wrapped for a KEK: it was approved, or nothing was ever used there.
+// maySee reports whether pairs may be wrapped for a KEK: it was approved, or it is the first one used in the vault.
 func (h *hsm) maySee(k record.KEK, url string) bool {
 	return h.approved[k.Fingerprint] || h.trust[url] == ""
 }
 
-// judgeKEKs is the judgement on one vault when all is quiet.
+// judgeKEKs judges the KEKs of one vault in the end, when all is quiet.
 func (w *World) judgeKEKs(v *vault) {
 	rec := w.store.vaults[v.URL]
 	active := rec.Active()
@@ -235,17 +243,17 @@ func (w *World) judgeKEKs(v *vault) {
 	}
 	for _, k := range rec.Superseded() {
 		if truth := v.kekOf(k.Kid); truth.disabled.IsZero() {
-			w.violate("the key exchange key %s of %s was superseded, and is never disabled", k.Kid, v.Name)
+			w.violate("the key exchange key %s of %s was superseded, and keyd never disabled it", k.Kid, v.Name)
 		}
 	}
 }
 
-// vaultPolicy is what the configuration says of a vault's KEK.
+// policy is what the configuration says of the vault's KEK.
 func (v *vault) policy() key.VaultPolicy {
 	return key.VaultPolicy{Vault: v.Vault, KEK: "keyd-kek", Create: true}
 }
 
-// stepVault is one StepVault, and the pause that the shell makes after it.
+// stepVault calls StepVault once, and sets when the daemon steps the vault next, as the shell does.
 func (d *daemon) stepVault(v *vault) {
 	d.act(func() {
 		t := d.turns[v.URL]
@@ -279,7 +287,7 @@ func (d *daemon) stepVault(v *vault) {
 	})
 }
 
-// changeKEK is a stranger's making of another KEK in a vault; it is approved some hours later.
+// changeKEK lets a stranger make another KEK in a vault. The operator approves it some hours later.
 func (w *World) changeKEK(v *vault) {
 	if len(v.keks) == 0 {
 		return
@@ -302,7 +310,7 @@ func (w *World) requestKEK(v *vault) {
 	})
 }
 
-// attendKEKs has an operator approve what waits for it, some hours later.
+// attendKEKs has an operator approve, some hours later, each KEK that waits for approval.
 func (w *World) attendKEKs() {
 	for _, v := range w.vaults {
 		rec := w.store.vaults[v.URL]
@@ -320,7 +328,7 @@ func (w *World) attendKEKs() {
 	}
 }
 
-// approve is the operator's word for a KEK: besides the one before, or in its place.
+// approve has the operator configure a KEK, beside the one before or in its place.
 func (h *hsm) approve(k *modelKEK) {
 	print := k.print()
 	if named := h.named[k.Vault]; h.w.chance(2) && len(named) > 0 {
@@ -332,7 +340,7 @@ func (h *hsm) approve(k *modelKEK) {
 	h.w.log("the operator pins %v in %s", h.named[k.Vault], k.Vault)
 }
 
-// trusts decides as the real HSM side does.
+// trusts decides whether to trust a KEK as the real HSM side does.
 func (h *hsm) trusts(kek key.KEK) (string, error) {
 	print := kek.Material.Fingerprint()
 	switch named, used := h.named[kek.Vault], h.trust[kek.Vault]; {

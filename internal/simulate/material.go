@@ -14,10 +14,10 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Primes is what the models make RSA keys of: primes just below 2^64. A modulus
-// is the product of as many as its size needs, so that a new key costs
-// microseconds, and so does its private operation, one small prime at a time.
-// Such keys protect nothing; the public half is a true one for crypto/rsa.
+// Primes are primes just below 2^64, of which the models make RSA keys. A modulus is
+// the product of as many as its size needs. So a new key takes microseconds, and its
+// private operation, one small prime at a time, does too. Such keys protect nothing,
+// but crypto/rsa takes their public halves.
 type Primes []uint64
 
 const (
@@ -25,7 +25,7 @@ const (
 	exponent = 65537
 )
 
-// NewPrimes finds the primes: always the same.
+// NewPrimes finds the primes, which are always the same.
 func NewPrimes() Primes {
 	var out Primes
 	for p := uint64(math.MaxUint64); len(out) < poolSize; p -= 2 {
@@ -44,7 +44,7 @@ type material struct {
 	print  key.Fingerprint
 }
 
-// draw makes a key of the size that rnd alone decides.
+// draw makes a key of the given size in bits. rnd alone decides which one.
 func (ps Primes) draw(rnd *rand.Rand, size int) *material {
 	m := &material{pub: &rsa.PublicKey{N: big.NewInt(1), E: exponent}}
 	for _, i := range rnd.Perm(len(ps))[:size/64] {
@@ -59,21 +59,21 @@ func (ps Primes) draw(rnd *rand.Rand, size int) *material {
 	return m
 }
 
-// Pair is a key for another model.
+// Pair is a key for the models of other packages.
 type Pair struct {
 	PublicKey rsa.PublicKey
 	Open      func(ciphertext []byte) ([]byte, error) // RSA-OAEP with SHA-256
 	Sign      func(digest []byte) []byte              // RS256
 }
 
-// Pair makes a key of the size in bits that rnd alone decides.
+// Pair makes a key of the given size in bits. rnd alone decides which one.
 func (ps Primes) Pair(rnd *rand.Rand, size int) *Pair {
 	m := ps.draw(rnd, size)
 	return &Pair{*m.pub, m.open, m.sign}
 }
 
-// private is the private operation (RFC 8017 section 5.1.2): a result for each
-// prime, put together by the Chinese remainder theorem.
+// private is the private operation (RFC 8017 section 5.1.2). It computes a result for
+// each prime, and combines them by the Chinese remainder theorem.
 func (m *material) private(c *big.Int) *big.Int {
 	x, product := new(big.Int), big.NewInt(1)
 	for _, p := range m.primes {
@@ -128,7 +128,7 @@ func (m *material) open(ciphertext []byte) ([]byte, error) {
 	return db[h+end+1:], nil
 }
 
-// mask is MGF1 with SHA-256 (RFC 8017 appendix B.2.1), applied.
+// mask applies MGF1 with SHA-256 (RFC 8017 appendix B.2.1).
 func mask(out, seed []byte) {
 	for i := 0; i*sha256.Size < len(out); i++ {
 		block := sha256.Sum256(binary.BigEndian.AppendUint32(bytes.Clone(seed), uint32(i)))

@@ -20,7 +20,7 @@ func TestAModelKeyIsAnRSAKey(t *testing.T) {
 		if got := m.pub.N.BitLen(); got != spec.Bits() {
 			t.Errorf("%s: the modulus has %d bits", spec, got)
 		}
-		secret := []byte("what the consumers wrap")
+		secret := []byte("what consumers wrap")
 		c, err := rsa.EncryptOAEP(sha256.New(), rand.Reader, m.pub, secret, nil)
 		if err != nil {
 			t.Fatal(err)

@@ -10,11 +10,11 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// meddlings is in how many ways meddle meddles; the first of them may come in the
-// middle of a call, too.
+// meddlings is the number of ways in which meddle meddles. The first amidCalls of them
+// may also come in the middle of a call.
 const meddlings, amidCalls = 25, 19
 
-// meddle is what people, configurations and clocks do at any time.
+// meddle does one thing that people, configurations and clocks may do at any time.
 func (w *World) meddle(way int) {
 	k := pick(w, w.keys)
 	v := pick(w, w.vaults)
@@ -68,7 +68,7 @@ func (w *World) deleteKey(v *vault, k *managed) {
 	w.later(w.between(time.Minute, 10*time.Hour), func() { v.recover(k.policy.Key) })
 }
 
-// purge destroys all that a vault has of a key. Nothing tells of that but that it is gone.
+// purge destroys all that a vault has of a key. The vault then shows only that it is gone.
 func (w *World) purge(v *vault, k *managed) {
 	c := v.content(k.policy.Key)
 	if len(c.versions) == 0 || c.deleted {
@@ -92,8 +92,8 @@ func (w *World) disable(v *vault, k *managed) {
 	}
 }
 
-// importForeign makes a version that is not keyd's, sometimes with tags copied
-// from one that is.
+// importForeign makes a version that is not keyd's, sometimes with the tags of one
+// that is.
 func (w *World) importForeign(v *vault, k *managed) {
 	c := v.content(k.policy.Key)
 	var tags map[string]string
@@ -142,7 +142,7 @@ func (w *World) removePair(k *managed) {
 	w.log("somebody removes %s from the HSM", o.label)
 }
 
-// turnClock sets one daemon's clock wrong, and mostly right again later.
+// turnClock sets one daemon's clock wrong, and most times right again later.
 func (w *World) turnClock() {
 	d := pick(w, w.daemons)
 	jump := pick(
@@ -167,8 +167,8 @@ func (w *World) setClock(d *daemon, offset time.Duration) {
 	w.log("the clock of %s is off by %s", d.name, offset)
 }
 
-// backup copies the state; restore puts the last copy in place, or nothing at all
-// when there is none: the state is lost.
+// backup copies the state. restore puts the last copy in its place, or an empty state
+// when there is no copy.
 func (w *World) backup() {
 	w.saved, w.savedVaults = maps.Clone(w.store.records), maps.Clone(w.store.vaults)
 	w.log("somebody makes a copy of the state")
@@ -176,7 +176,7 @@ func (w *World) backup() {
 
 func (w *World) restore() {
 	w.log("the state is lost; the copy put in its place has %d keys", len(w.saved))
-	w.store.owed = nil // and so is the audit
+	w.store.owed = nil // the audit is lost with it
 	for _, v := range w.vaults {
 		was, is := w.store.vaults[v.URL], w.savedVaults[v.URL].Clone()
 		is.URL, is.Schema, is.Revision = v.URL, record.SchemaVersion, was.Revision+1
@@ -192,21 +192,22 @@ func (w *World) restore() {
 		w.store.records[name] = is
 		k.highest = is.NextNumber() - 1
 		for _, g := range is.Generations {
-			// What was begun and came to nothing is not known to have been begun.
+			// Nobody knows any more of a generation that was begun and came to nothing.
 			if g.GenerateBegun.IsZero() && w.hsm.pair(g.ID) == nil {
 				delete(w.hsm.generated, g.ID)
 			}
 		}
 		for _, g := range was.Generations {
-			// What was pinned and never wrapped is known to nobody any more.
+			// Nobody knows any more of a pair that was pinned and never wrapped.
 			remembered := slices.ContainsFunc(
 				is.Generations,
 				func(h record.Generation) bool { return h.ID == g.ID && h.Fingerprint != "" },
 			)
-			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered {
+			if o := w.hsm.pair(g.ID); o != nil && !o.wrapped && !remembered && is.SpareWithID(g.ID) == nil {
 				delete(w.hsm.pinned, g.ID)
 			}
 		}
+		w.restoreSpares(&was, &is)
 	}
 	for _, d := range w.daemons {
 		d.start()
@@ -219,11 +220,11 @@ func (w *World) restart() {
 	d.start()
 }
 
-// reconfigure changes one thing of a key's policy, or all of it back.
+// reconfigure changes one setting of a key's policy, or sets all of them back.
 func (w *World) reconfigure(k *managed) {
 	p := k.home
 	p.Vaults = slices.Clone(p.Vaults)
-	switch w.rnd.IntN(7) {
+	switch w.rnd.IntN(9) {
 	case 0:
 		p.Retained = true
 	case 1:
@@ -239,16 +240,22 @@ func (w *World) reconfigure(k *managed) {
 		p.Operations = pick(w, operations())
 	case 5:
 		p.Retire.DisableAfter = pick(w, []time.Duration{0, w.between(time.Hour, 72*time.Hour)})
+	case 6:
+		p.Spares = w.rnd.IntN(4)
+	case 7:
+		p.Spec = key.RSA3072
 	}
 	k.policy = p
 	w.log(
-		"the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v",
+		"the configuration of %s: retained %v, %d vaults, schedule %v, %v, disable after %v, %s, %d spares",
 		p.Key,
 		p.Retained,
 		len(p.Vaults),
 		time.Duration(p.Schedule.(grid)),
 		p.Operations,
 		p.Retire.DisableAfter,
+		p.Spec,
+		p.Spares,
 	)
 	for _, d := range w.daemons {
 		if !d.down {

@@ -6,12 +6,13 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// operator is a person who does as docs/runbooks.md says, some hours after the
-// alert.
+// operatorName is the person who does what docs/runbooks.md says, some hours after
+// the alert.
 const operatorName = "uid 0 (root)"
 
 // attend has an operator look at every key that is held.
@@ -34,8 +35,8 @@ func (w *World) attend() {
 	}
 }
 
-// enable switches on what keyd retired and, with an old record, waits for the proof of:
-// keyd tells of a disabled version of which the record does not know.
+// enable enables versions that keyd disabled by the retire rule, and that a restored
+// record has as not yet proven. keyd reports such a disabled version.
 func (w *World) enable() {
 	for _, v := range w.vaults {
 		for _, k := range w.keys {
@@ -54,7 +55,7 @@ func (w *World) enable() {
 	}
 }
 
-// console is a daemon that answers the operator; nil when none is up.
+// console is a daemon that takes the operator's commands; nil when none is up.
 func (w *World) console() *daemon {
 	var up []*daemon
 	for _, d := range w.daemons {
@@ -68,7 +69,7 @@ func (w *World) console() *daemon {
 	return pick(w, up)
 }
 
-// lift works on a key's hold.
+// lift removes the cause of a key's hold, and then the hold.
 func (w *World) lift(k *managed) {
 	d := w.console()
 	h := w.store.records[k.policy.Key].Hold
@@ -89,6 +90,10 @@ func (w *World) lift(k *managed) {
 			return
 		}
 		w.putBack(k)
+		if w.goneForGood(k) {
+			w.adopt(d, k)
+			return
+		}
 	case key.HoldRefuted:
 		w.vault(h.Vault).damage = ""
 	}
@@ -103,8 +108,8 @@ func (w *World) resume(d *daemon, k *managed) {
 	})
 }
 
-// adopt consents to what the daemon shows, unless it calls something foreign that
-// is not: the operator knows who imported what, and then has keyd look again.
+// adopt consents to what the daemon shows, unless it calls a version of keyd's own
+// foreign. The operator knows who imported what, and in that case has keyd look again.
 func (w *World) adopt(d *daemon, k *managed) {
 	d.act(func() {
 		ctx := context.Background()
@@ -143,7 +148,7 @@ func (d *daemon) poke(k *managed) {
 	d.turns[k.policy.Key].wake = d.w.now
 }
 
-// putBack restores a key's pairs from the HSM's backup.
+// putBack puts a key's pairs back into the HSM from its backup.
 func (w *World) putBack(k *managed) {
 	for _, o := range slices.Clone(w.hsm.removed) {
 		if o.label.Key == k.policy.Key {
@@ -157,6 +162,14 @@ func (w *World) putBack(k *managed) {
 			o.half, w.hsm.listed = false, nil
 		}
 	}
+}
+
+// goneForGood reports whether no backup has what the record, an old copy, calls a spare.
+func (w *World) goneForGood(k *managed) bool {
+	rec := w.store.records[k.policy.Key]
+	return slices.ContainsFunc(rec.Spares, func(s record.Generation) bool {
+		return s.Fingerprint != "" && w.hsm.find(s.ID) == nil
+	})
 }
 
 // requestRotation does what keyd rotate --now does.
@@ -190,7 +203,7 @@ func (w *World) pause(k *managed) {
 	}
 }
 
-// repair ends what meddlers and damage left behind: the calm after the storm.
+// repair removes what meddlers and damage left behind, when the storm is over.
 func (w *World) repair() {
 	for _, v := range w.vaults {
 		v.damage, v.trouble = "", trouble{}

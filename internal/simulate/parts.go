@@ -18,7 +18,7 @@ type Vault interface {
 	observe.Vault
 }
 
-// Parts are the parts of the world of which a daemon is made. Tests of the simulator break them.
+// Parts are what a daemon is built from. Tests of the simulator break them.
 type Parts struct {
 	HSM    HSM
 	Vaults func(url string) Vault
@@ -26,9 +26,10 @@ type Parts struct {
 	Emit   func(status.Event)
 }
 
-// build makes the daemon of its parts.
+// build makes the daemon from its parts.
 func (d *daemon) build(p Parts) {
 	d.observer = observe.New(observe.Config{Instance: instance, HSM: p.HSM, Records: p.Store, Clock: d.clock,
+		Slow: d.look,
 		Vaults: func(url string) observe.Vault {
 			if v := p.Vaults(url); v != nil {
 				return v

@@ -8,8 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Run plays one seed: a storm of some days, then calm, then the
-// judgement on what is left.
+// Run plays one seed: a storm of faults for some days, then calm, then the judgement
+// on what is left.
 func (ps Primes) Run(seed uint64, opts Options) Result {
 	w := newWorld(ps, seed, opts)
 	w.guard(func() {
@@ -22,7 +22,16 @@ func (ps Primes) Run(seed uint64, opts Options) Result {
 
 func newWorld(ps Primes, seed uint64, opts Options) *World {
 	w := &World{opts: opts, rnd: rand.New(rand.NewPCG(seed, 0)), primes: ps,
-		now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), result: Result{Seed: seed, Holds: map[key.HoldCode]int{}}}
+		now: time.Date(
+			2026,
+			3,
+			1,
+			12,
+			0,
+			0,
+			0,
+			time.UTC,
+		), spares: map[key.ID]*spare{}, result: Result{Seed: seed, Holds: map[key.HoldCode]int{}}}
 	w.hsm, w.store = newHSM(w), newStore(w)
 	return w
 }
@@ -44,7 +53,7 @@ func (w *World) guard(f func()) {
 	f()
 }
 
-// settings draws what this world is like.
+// settings draws the settings of this world.
 func (w *World) settings() {
 	for i := range 1 + w.rnd.IntN(3) {
 		v := key.Vault{Name: fmt.Sprintf("vault-%d", i+1), Kind: key.KeyVault}
@@ -54,6 +63,7 @@ func (w *World) settings() {
 		}
 		model := w.newVault(v)
 		model.skew = w.between(-30*time.Second, 30*time.Second)
+		model.list = pick(w, listings())
 		w.vaults = append(w.vaults, model)
 	}
 	for i := range 1 + w.rnd.IntN(2) {
@@ -66,6 +76,8 @@ func (w *World) settings() {
 		if w.chance(3) {
 			k.home.ExpiresAfter = time.Duration(k.home.Schedule.(grid)) + w.between(24*time.Hour, 96*time.Hour)
 		}
+		// By the seed alone, so that a world without spares is what it was before there were any.
+		k.home.Spares = int(w.result.Seed+uint64(i)) % 3
 		k.policy = k.home
 	}
 	w.rate = pick(w, []float64{0, 0.002, 0.01, 0.03, 0.1})
@@ -98,7 +110,7 @@ func (w *World) employ(name string, look time.Duration) {
 	d.start()
 }
 
-// storm is the time of faults.
+// storm lets time pass with faults and meddling.
 func (w *World) storm() {
 	end := w.now.Add(w.between(12*time.Hour, 5*24*time.Hour))
 	every := w.between(2*time.Hour, 48*time.Hour)
@@ -113,7 +125,7 @@ func (w *World) storm() {
 	}
 }
 
-// turn is the next thing that happens, at most at limit.
+// turn lets the next thing happen, or time pass until limit if that comes first.
 func (w *World) turn(limit time.Time) {
 	d, name, at := w.next()
 	if d == nil || at.After(limit) {
@@ -142,7 +154,7 @@ func (w *World) turn(limit time.Time) {
 	}
 }
 
-// next is the daemon and the vault or key whose turn comes first, or a start after a crash.
+// next is the daemon whose turn comes first, with its key or vault. A start after a crash is a turn, too.
 func (w *World) next() (next *daemon, of string, at time.Time) {
 	var names []string
 	for _, v := range w.vaults {
@@ -165,13 +177,13 @@ func (w *World) next() (next *daemon, of string, at time.Time) {
 	return next, of, at
 }
 
-// settle is the calm: what is due must be done, and then all must be in order.
+// settle is the calm after the storm. keyd must do what is due, and then all must be in order.
 func (w *World) settle() {
 	const calm = 80 * time.Hour
 	w.calm = true
 	w.log("the faults cease")
 	w.repair()
-	w.unscheduled(12 * time.Hour) // so that no rotation hides what it should repair
+	w.unscheduled(12 * time.Hour) // so that no rotation hides what keyd should repair
 	for _, k := range w.keys {
 		w.judgeIntended(k)
 		k.policy = k.home
@@ -191,7 +203,7 @@ func (w *World) settle() {
 	w.judgeOwed()
 }
 
-// unscheduled is a quiet time in which no schedule fires.
+// unscheduled lets time pass in which nothing disturbs keyd and no schedule fires.
 func (w *World) unscheduled(long time.Duration) {
 	for _, k := range w.keys {
 		k.policy.Schedule = nil

@@ -25,7 +25,7 @@ func number(t *testing.T, name string, otherwise uint64) uint64 {
 	return n
 }
 
-// lines is how much of a story is shown.
+// lines is how many lines of a story a test shows.
 const lines = 60
 
 // TestSimulation runs SEEDS seeds from FIRST on, or the one SEED with its story.
@@ -41,7 +41,7 @@ func TestSimulation(t *testing.T) {
 	first, seeds := number(t, "FIRST", 1), number(t, "SEEDS", few)
 	begun := time.Now()
 	var all []Result
-	shown := false // the story of the first that failed
+	shown := false // whether the story of the first failed run was
 	for seed := first; seed < first+seeds; seed++ {
 		r := primes.Run(seed, Options{})
 		if all = append(all, r); r.Failure != "" && !shown {
@@ -55,8 +55,8 @@ func TestSimulation(t *testing.T) {
 // replay is the command that repeats a run.
 func replay(seed uint64) string { return fmt.Sprintf("make simulate SEED=%d", seed) }
 
-// report prints the first runs that failed, how to replay each, and the figures of all
-// in one line.
+// report prints the first runs that failed, with how to replay each, and one line with
+// the figures of all.
 func report(t *testing.T, all []Result, took time.Duration, replay func(seed uint64) string) {
 	t.Helper()
 	const most = 10
@@ -88,7 +88,7 @@ func report(t *testing.T, all []Result, took time.Duration, replay func(seed uin
 	}
 	fmt.Printf(
 		"%d seeds in %s: %d days, %d steps, %d calls, %d faults, %d crashes, %d acts of meddling, %d holds "+
-			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates adopted; failed %d, lost "+
+			"lifted, %d generations, %d pairs, %d versions imported, %d late duplicates recorded; failed %d, lost "+
 			"%d, doubled %d\n",
 		len(
 			all,
@@ -116,22 +116,24 @@ func TestADecadePasses(t *testing.T) {
 	keys := int(number(t, "KEYS", 1))
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	begun := time.Now()
-	r := NewPrimes().Decade(number(t, "SEED", 1), keys, Options{Trace: lines})
+	state := newDecadeState(t)
+	r := NewPrimes().Decade(number(t, "SEED", 1), keys, Options{Trace: lines, Saved: state.saved})
 	if r.Failure != "" {
 		fmt.Println(strings.Join(r.Trace, "\n"))
 	}
 	report(t, []Result{r}, time.Since(begun), func(seed uint64) string {
 		return fmt.Sprintf("make decade KEYS=%d SEED=%d", keys, seed)
 	})
-	// A key's first generation, and one for each quarter; the last firing may be put
-	// off beyond the end by the spread.
+	state.report()
+	// Each key gets a first generation, and one for each quarter. The spread may put the
+	// last firing off beyond the end.
 	least, most := keys*40, keys*41
 	if r.Reserved < least || r.Reserved > most {
-		t.Errorf("%d generations were made, want %d to %d", r.Reserved, least, most)
+		t.Errorf("keyd made %d generations, want %d to %d", r.Reserved, least, most)
 	}
 	if allowed := r.Reserved + r.Reserved/50 + 2; r.Pairs < r.Reserved || r.Pairs > allowed {
 		t.Errorf(
-			"%d pairs were made for %d generations, and a fault in one of five hundred calls for one explains %d",
+			"keyd made %d pairs for %d generations; faults in one of five hundred calls explain at most %d",
 			r.Pairs,
 			r.Reserved,
 			allowed,

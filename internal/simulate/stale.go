@@ -7,11 +7,11 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Regions of a Managed HSM learn of each other's changes within minutes, so what a
-// model of one shows may be as it was: not only without what came lately, but also
-// with what was changed since.
+// The regions of a Managed HSM learn of each other's changes within minutes. So a model
+// of one may answer as things were a while ago: without what is new, and without later
+// changes to what is old.
 
-// past is what something was until a change.
+// past is the state of something until a change.
 type past[T any] struct {
 	until time.Time
 	was   T
@@ -20,10 +20,10 @@ type past[T any] struct {
 // history is the earlier states of something, oldest first.
 type history[T any] []past[T]
 
-// changed notes what is about to be no more.
+// changed notes the state that is about to change.
 func (h *history[T]) changed(now time.Time, was T) { *h = append(*h, past[T]{now, was}) }
 
-// at is the state at a time, of which is is the present one.
+// at is the state at a time. The last argument is the present state.
 func (h history[T]) at(t time.Time, is T) T {
 	for _, p := range h {
 		if t.Before(p.until) {
@@ -41,7 +41,7 @@ func (h history[T]) last() (at time.Time) {
 	return at
 }
 
-// attributes is what can change of a version.
+// attributes are what can change in a version.
 type attributes struct {
 	enabled bool
 	tags    map[string]string
@@ -61,8 +61,8 @@ func (x *version) as(at time.Time) key.Version {
 	return seen
 }
 
-// view is the time as of which an answer is: now, or a while ago where regions may be
-// behind.
+// view is the time of which an answer shows the state: now, or a while ago where regions
+// may be behind.
 func (v *vault) view() time.Time {
 	if v.Kind == key.ManagedHSM && !v.w.calm && v.w.chance(4) {
 		return v.w.now.Add(-v.w.between(0, replication))

@@ -12,7 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// replication is how long a Managed HSM's region may not know what another does.
+// replication is how long a region of a Managed HSM may not know what another one did.
 const replication = 6 * time.Minute
 
 // version is one version in a model vault.
@@ -21,16 +21,16 @@ type version struct {
 	mat       *material // what it works with
 	modulus   *material // what it shows
 	landed    time.Time // true time
-	attempt   key.ID    // "" of a foreign one
+	attempt   key.ID    // "" for a foreign one
 	foreign   bool
 	late      bool // keyd had given it up
 	unwrapped bool // it opened, or signed, something for keyd
 	meddled   bool // disabled by a meddler
-	retired   bool // disabled by keyd: judged when it was done
+	retired   bool // disabled by keyd, which judgeDisable has judged
 	past      history[attributes]
 }
 
-// content is one name in a model vault.
+// content is what a model vault has under one name.
 type content struct {
 	versions []*version // as they landed
 	deleted  bool
@@ -59,15 +59,16 @@ type vault struct {
 	keys    map[string]*content
 	keks    []*modelKEK // as they landed
 	wanted  int         // new KEKs that were asked for and have not landed
-	// attended: an operator will look at the KEK that waits for approval.
+	// attended says that an operator will look at the KEK that waits for approval.
 	attended bool
+	list     listing       // how its list of keys is
 	restored time.Time     // when the state was last lost
 	skew     time.Duration // its clock minus true time
 	damage   string        // of what is imported now: "", "modulus" or "private"
 	answer   map[*daemon]time.Duration
 	count    int
 	landed   map[key.ID]bool // attempts
-	// refused is when it last put a daemon off at a look.
+	// refused is when the vault last refused each daemon a look.
 	refused map[*daemon]time.Time
 }
 
@@ -124,8 +125,8 @@ func (v *vault) Import(_ context.Context, r key.ImportRequest) (out key.Version,
 	return out, err
 }
 
-// landingTime is when a PUT whose answer was lost still lands: mostly so that
-// keyd's settle time covers it, and sometimes long after.
+// landingTime is how much later a PUT lands whose answer was lost: most times within
+// keyd's settle time, and sometimes long after.
 func (v *vault) landingTime() time.Duration {
 	if v.w.chance(3) {
 		return v.w.between(5*time.Minute, 20*time.Hour)
@@ -133,7 +134,7 @@ func (v *vault) landingTime() time.Duration {
 	return v.w.between(time.Second, 150*time.Second)
 }
 
-// land is the effect of a PUT.
+// land makes the version of a PUT.
 func (v *vault) land(r key.ImportRequest, attempt key.ID) (*version, error) {
 	blob, err := byok.Parse(r.Blob)
 	if err != nil {
@@ -164,7 +165,7 @@ func (v *vault) land(r key.ImportRequest, attempt key.ID) (*version, error) {
 	return x, nil
 }
 
-// pair is what was ever made under an id, also when it was removed since.
+// pair is what the HSM made under an id, even if somebody has removed it since.
 func (h *hsm) pair(id key.ID) *object {
 	if o := h.find(id); o != nil {
 		return o
@@ -188,7 +189,7 @@ func (v *vault) add(name string, m *material, tags map[string]string) *version {
 	return x
 }
 
-// newest is the truth.
+// newest is the version that landed last, whatever regions show.
 func (v *vault) newest(name string) *version {
 	if c := v.content(name); len(c.versions) > 0 && !c.deleted {
 		return c.versions[len(c.versions)-1]
@@ -196,7 +197,7 @@ func (v *vault) newest(name string) *version {
 	return nil
 }
 
-// shown is what the region that answers knows: a Managed HSM's may be behind.
+// shown is what the region knows that answers. That of a Managed HSM may be behind.
 func (v *vault) shown(name string) (out []*version, at time.Time) {
 	c := v.content(name)
 	if at = v.view(); c.past.at(at, c.deleted) {
@@ -279,11 +280,11 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 		if err != nil {
 			return err
 		}
-		if v.content(name).deleted { // of which the region that showed it does not know yet
+		if v.content(name).deleted { // which the region that showed it does not know yet
 			return failed(key.Refused, "model: 409, key %s is deleted", name)
 		}
 		v.w.judgeDisable(v, name, x)
-		if x.Enabled { // or another daemon did it a moment ago, and told
+		if x.Enabled { // if not, another daemon has just done it and recorded it
 			v.oweDisabling(name, x)
 		}
 		v.alter(x, func(is *key.Version) { is.Enabled = false })
@@ -305,7 +306,7 @@ func (v *vault) use(op, name, id string, f func(*version) error) error {
 	})
 }
 
-// expired refuses what an expiry date ends.
+// expired refuses what nobody may do after the expiry date.
 func (v *vault) expired(x *version) error {
 	if !x.Expires.IsZero() && !v.now().Before(x.Expires) {
 		return failed(key.Refused, "model: 403, version %s has expired", x.ID)

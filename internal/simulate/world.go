@@ -6,22 +6,24 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
 // Options are the settings of a run besides its seed.
 type Options struct {
-	// Trace is how many of its last lines of the story a result keeps; telling
-	// it costs time.
+	// Trace is how many lines of the story, the last ones, a result keeps. Writing
+	// the story takes time.
 	Trace int
-	// Rate is the chance that a fault strikes a call; 0: as the seed draws it.
+	// Rate is the chance that a fault strikes a call; 0: the seed decides.
 	Rate float64
-	// Break, for tests of the simulator, replaces parts of a daemon by broken
-	// ones.
+	// Break replaces parts of a daemon by broken ones, for tests of the simulator.
 	Break func(*World, Parts) Parts
-	// Misread, for the same, is what the daemons take a policy for.
+	// Misread changes a policy before the daemons get it, for the same tests.
 	Misread func(key.Policy) key.Policy
+	// Saved sees every record of a key that was saved, with its entries; nil: nobody.
+	Saved func(rec record.Record, entries []chain.Entry)
 }
 
 // Result is how a run ended.
@@ -33,11 +35,11 @@ type Result struct {
 	Faults   int // that struck
 	Meddled  int // by people and their configurations
 	Crashes  int
-	Late     int                  // versions of PUTs that landed after keyd had given them up; each was adopted
+	Late     int                  // PUTs that landed after keyd had given them up
 	Reserved int                  // generations
 	Pairs    int                  // made
 	Imports  int                  // versions made by keyd
-	Holds    map[key.HoldCode]int // attended to by the operator
+	Holds    map[key.HoldCode]int // that the operator attended to
 	Failure  string
 	Trace    []string
 }
@@ -49,36 +51,37 @@ type World struct {
 	primes Primes
 
 	begun    time.Time
-	now      time.Time // true; what a daemon's clock says is off by its own error
+	now      time.Time // true time; each daemon's clock has its own error
 	landings []landing
 	hsm      *hsm
 	store    *store
 	vaults   []*vault
 	daemons  []*daemon
 	keys     []*managed
-	acting   *daemon // who makes the calls now; nil: the world
+	acting   *daemon // the one that makes the calls now; nil: none does
 
 	rate        float64                  // the chance that a fault strikes one call
 	calm        bool                     // no faults any more
 	plain       bool                     // records are copied, not written as JSON and read back
-	overtaking  bool                     // another daemon's step, within a call of this one's
+	overtaking  bool                     // something happens in the middle of a daemon's call
 	alone       bool                     // nobody meddles
+	spares      map[key.ID]*spare        // every pair that was ever reserved as one
 	saved       map[string]record.Record // a copy of the state
 	savedVaults map[string]record.Vault
-	soon        []func() // what people do at the next turn
+	soon        []func() // what people do in the next turn
 	result      Result
 }
 
-// landing is an effect that happens later by itself.
+// landing is an effect that happens later.
 type landing struct {
 	at     time.Time
 	effect func()
 }
 
-// violation ends a run: a promise was broken.
+// violation says which promise keyd broke. It ends the run.
 type violation struct{ text string }
 
-// violate breaks the run off.
+// violate ends the run with a broken promise.
 func (w *World) violate(format string, args ...any) {
 	panic(violation{fmt.Sprintf(format, args...)})
 }
@@ -98,7 +101,7 @@ func (w *World) log(format string, args ...any) {
 	w.result.Trace = append(w.result.Trace, line)
 }
 
-// pass lets time go by, and what lands meanwhile land.
+// pass lets time pass, and the effects happen that come due meanwhile.
 func (w *World) pass(d time.Duration) { w.passTo(w.now.Add(d)) }
 
 func (w *World) passTo(at time.Time) {
@@ -115,7 +118,7 @@ func (w *World) passTo(at time.Time) {
 	}
 }
 
-// later lets an effect happen after a while.
+// later makes an effect happen after a while.
 func (w *World) later(after time.Duration, effect func()) {
 	l := landing{w.now.Add(after), effect}
 	i, _ := slices.BinarySearchFunc(w.landings, l, func(a, b landing) int {

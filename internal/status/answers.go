@@ -10,7 +10,7 @@ import (
 type Check struct {
 	Area    string      `json:"area"`    // config, hsm, identity, vault, key, clock, store
 	Subject string      `json:"subject"` // which key, vault or token
-	Name    string      `json:"name"`    // what was tried
+	Name    string      `json:"name"`    // what was checked
 	Result  CheckResult `json:"result"`
 	Detail  string      `json:"detail,omitempty"`
 	Remedy  string      `json:"remedy,omitempty"`
@@ -36,10 +36,10 @@ type Planned struct {
 	At         time.Time `json:"at,omitzero"` // when the key is due next
 }
 
-// Explanation is what each of the plan's rules says of one key now, in the order in which they are asked.
+// Explanation is what each of the plan's rules says about one key now, in the order in which Next asks them.
 type Explanation struct {
 	Rules []RuleAnswer `json:"rules"`
-	// Next is what follows: the step of the rule that answered, or what keyd does when none does.
+	// Next is the result: the step of the rule that answered, or what keyd does if none does.
 	Next Planned `json:"next"`
 }
 
@@ -48,32 +48,31 @@ type RuleAnswer struct {
 	Rule  string   `json:"rule"`
 	Says  string   `json:"says"`           // what the rule is for, in words
 	Asked bool     `json:"asked"`          // false: a rule before it answered
-	Step  *Planned `json:"step,omitempty"` // absent: it says nothing
+	Step  *Planned `json:"step,omitempty"` // absent: the rule has nothing to say
 }
 
 // Adoption is what `keyd adopt` found for one key, and what it would record.
 type Adoption struct {
 	Key string `json:"key"`
-	// Rebuild: the record lacks generations that the HSM or a vault shows.
+	// Rebuild: the HSM or a vault shows generations that the record lacks.
 	Rebuild []AdoptedGeneration `json:"rebuild,omitempty"`
-	// Foreign lists, by vault nickname, versions whose material is not in the
-	// HSM; consent means that keyd may import over them.
+	// Foreign lists, by vault nickname, versions whose material is not in the HSM. Consent lets keyd import over
+	// them.
 	Foreign map[string][]string `json:"foreign,omitempty"`
-	// Unknown tells what could not be known from what was found.
+	// Unknown lists what remains unknown.
 	Unknown []string `json:"unknown,omitempty"`
-	// Gone counts what the record has and neither the HSM nor a vault shows any
-	// more, which consent gives up; Unknown names each.
+	// Gone counts what the record has and neither the HSM nor a vault shows any more. Consent gives it up; Unknown
+	// names each item.
 	Gone int `json:"gone,omitempty"`
-	// Open counts what can neither be adopted nor taken for agreement yet: a version that
-	// a vault may only be late to show, a vault that cannot be seen; Unknown names each.
+	// Open counts what can be neither adopted nor counted as agreement yet: a version that a vault may only be slow
+	// to show, or a vault that cannot be seen. Unknown names each item.
 	Open        int    `json:"open,omitempty"`
 	Consequence string `json:"consequence"` // what follows once consent is recorded
-	// Token must be sent back with the consent, so that what is recorded is
-	// what was shown.
+	// The consent must carry Token, so that keyd records exactly what was shown.
 	Token string `json:"token"`
 }
 
-// Empty reports whether there is nothing to consent to.
+// Empty reports whether nothing needs consent.
 func (a Adoption) Empty() bool {
 	return len(a.Rebuild) == 0 && len(a.Foreign) == 0 && a.Gone == 0
 }

@@ -19,6 +19,8 @@ type Generation struct {
 	Without     []string        `json:"without,omitempty"` // vault URLs that the operator left out
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
 	Reserved    time.Time       `json:"reserved"`
+	// SpareSince is when it was reserved as a spare; zero: it never was one.
+	SpareSince time.Time `json:"spare_since,omitzero"`
 	// GenerateBegun is when keyd last called the HSM for a pair of it.
 	GenerateBegun time.Time   `json:"generate_begun,omitzero"`
 	Pinned        time.Time   `json:"pinned,omitzero"`
@@ -45,9 +47,11 @@ type Placement struct {
 	DisabledAt time.Time          `json:"disabled_at,omitzero"`
 	Expires    time.Time          `json:"expires,omitzero"`
 	Aliases    []string           `json:"aliases,omitempty"`
-	KEK        string             `json:"kek,omitempty"` // kid with version
-	KEKPrint   key.Fingerprint    `json:"kek_fingerprint,omitempty"`
-	Detail     string             `json:"detail,omitempty"`
+	// DisabledVersions are those that keyd disabled while others of the placement are enabled.
+	DisabledVersions []string        `json:"disabled_versions,omitempty"`
+	KEK              string          `json:"kek,omitempty"` // kid with version
+	KEKPrint         key.Fingerprint `json:"kek_fingerprint,omitempty"`
+	Detail           string          `json:"detail,omitempty"`
 }
 
 // Latest is the generation with the highest number that was not discarded; nil for none.
@@ -73,7 +77,7 @@ func (k Key) ActiveIn(g *Generation) (n int) {
 	return n
 }
 
-// AnyPlaced reports whether one of the key's generations was ever to go to a vault.
+// AnyPlaced reports whether keyd ever intended to place one of the key's generations in a vault.
 func (k Key) AnyPlaced() bool {
 	return slices.ContainsFunc(k.Generations, func(g Generation) bool { return len(g.Placements) > 0 })
 }

@@ -4,10 +4,10 @@ import (
 	"time"
 )
 
-// Slot is how a vault or the HSM was during one slot of its history.
+// Slot is the state of a vault or of the HSM during one slot of its history.
 type Slot string
 
-// The values of a slot. The worst that was seen in it counts.
+// The values of a slot. The worst one seen in it counts.
 const (
 	SlotUnknown Slot = "unknown" // nothing was asked, or keyd did not run
 	SlotGood    Slot = "good"

@@ -13,8 +13,8 @@ type KEK struct {
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
 	Found       bool            `json:"found,omitempty"` // others made it; keyd never disables it
 	Reason      string          `json:"reason,omitempty"`
-	By          string          `json:"by,omitempty"`    // who asked for it
-	Trust       string          `json:"trust,omitempty"` // how it was trusted when it was taken into use
+	By          string          `json:"by,omitempty"`    // who requested it
+	Trust       string          `json:"trust,omitempty"` // why the HSM side trusted it when keyd took it into use
 	Begun       time.Time       `json:"begun,omitzero"`
 	Made        time.Time       `json:"made,omitzero"`
 	Used        time.Time       `json:"used,omitzero"`
@@ -37,8 +37,8 @@ func (v Vault) lastKEK(state key.KEKState) (last *KEK) {
 	return last
 }
 
-// PinLine is the line under the vault in keyd.yaml that approves the key exchange key in use and the one that waits; ""
-// for none.
+// PinLine is the line under the vault in keyd.yaml that approves both the KEK in use and the one that waits; "" for
+// none.
 func (v Vault) PinLine() string {
 	line := ""
 	for _, k := range []*KEK{v.ActiveKEK(), v.WaitingKEK()} {

@@ -1,30 +1,31 @@
-// Package status holds the plain types in which keyd shows itself: what the
-// control socket, the web page and the terminal all print. Its rule: data only,
-// with nothing in it that is secret.
+// Package status holds the plain types in which keyd shows its state: the control socket, the web page and the
+// terminal all print them. Its rule: only data, and none of it secret.
 package status
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Snapshot is the whole daemon at one moment.
+// Snapshot is the daemon at one moment. Which keys it has, a Selection says.
 type Snapshot struct {
 	Version  string    `json:"version"`
 	Instance string    `json:"instance"`
 	At       time.Time `json:"at"`
 	Started  time.Time `json:"started"`
-	// Ready: every key was looked at once, and the daemon can work.
+	// Ready: keyd has looked at every vault once, and can work.
 	Ready    bool      `json:"ready"`
+	Summary  Summary   `json:"summary"`
 	Problems []Problem `json:"problems,omitempty"` // worst first
 	HSM      HSM       `json:"hsm"`
 	Vaults   []Vault   `json:"vaults"`
 	Keys     []Key     `json:"keys"`
 }
 
-// Key finds a key by its name, which may be written in another case.
+// Key finds a key by its name, whose case may differ.
 func (s Snapshot) Key(name string) (Key, bool) {
 	i := slices.IndexFunc(s.Keys, func(k Key) bool { return k.Name == name })
 	if i < 0 {
@@ -45,7 +46,7 @@ const (
 	Warning  Severity = "warning"
 )
 
-// Problem is one trouble in words an operator understands.
+// Problem is one trouble in words that an operator understands.
 type Problem struct {
 	Severity Severity `json:"severity"`
 	Key      string   `json:"key,omitempty"`
@@ -53,6 +54,8 @@ type Problem struct {
 	Text     string   `json:"text"`
 	Remedy   string   `json:"remedy,omitempty"`
 	Runbook  string   `json:"runbook,omitempty"` // anchor in docs/runbooks.md
+
+	Hold *key.Hold `json:"-"` // of a problem that is a hold
 }
 
 // HSM is the HSM side as the network side sees it.
@@ -60,13 +63,12 @@ type HSM struct {
 	Up    bool        `json:"up"`
 	Since time.Time   `json:"since,omitzero"` // of the present state
 	Error string      `json:"error,omitempty"`
-	Info  key.HSMInfo `json:"info"` // as it was told at SeenAt
+	Info  key.HSMInfo `json:"info"` // as the HSM side reported it at SeenAt
 	// SeenAt is when the HSM side last answered.
 	SeenAt time.Time `json:"seen_at,omitzero"`
-	// Unit is the systemd unit whose journal tells more: keyd-hsm, or keyd, which starts the
-	// HSM side where that is no service of its own.
+	// Unit is the systemd unit whose journal has the details: keyd-hsm, or keyd if keyd itself starts the HSM side.
 	Unit string `json:"unit,omitempty"`
-	// History is nil where it is not kept.
+	// History is nil if no history is kept.
 	History *History `json:"history,omitempty"`
 }
 
@@ -91,7 +93,7 @@ func (h HSM) State() string {
 	return HSMUp
 }
 
-// Trouble is why the HSM side cannot be used now; "" when it can be, or was not asked yet.
+// Trouble is why the HSM side cannot be used now; "" if it can be used, or was not asked yet.
 func (h HSM) Trouble() string {
 	switch h.State() {
 	case HSMDown:
@@ -111,14 +113,15 @@ type Vault struct {
 	KEK       string          `json:"kek,omitempty"` // kid with version
 	KEKPrint  key.Fingerprint `json:"kek_fingerprint,omitempty"`
 	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
-	// KEKs are the key exchange keys of the vault's record, oldest first; KEKRequest is a new one that was asked for
-	// and is not made yet, KEKNext when the schedule makes one due, and KEKWaiting what the next step waits for.
+	// KEKs are the KEKs of the vault's record, oldest first. KEKRequest is a new one that was requested and is not
+	// made yet, KEKNext is when the schedule makes one due, and KEKWaiting is what the next step waits for.
 	KEKs       []KEK           `json:"keks,omitempty"`
 	KEKRequest *key.KEKRequest `json:"kek_request,omitempty"`
 	KEKNext    time.Time       `json:"kek_next,omitzero"`
 	KEKWaiting string          `json:"kek_waiting,omitempty"`
 	ClockSkew  time.Duration   `json:"clock_skew"`        // vault minus local, nanoseconds
-	History    *History        `json:"history,omitempty"` // nil where it is not kept
+	History    *History        `json:"history,omitempty"` // nil if no history is kept
+	Keys       map[string]int  `json:"keys,omitempty"`    // the keys that the vault should have, by state
 }
 
 // Key is one managed key.
@@ -136,14 +139,27 @@ type Key struct {
 	Error        string        `json:"error,omitempty"`   // of the last failed step
 	Requests     []key.Request `json:"requests,omitempty"`
 	Generations  []Generation  `json:"generations,omitempty"`
+	Spares       *Spares       `json:"spares,omitempty"` // nil for a key that has none and asks for none
 	Abandoned    int           `json:"abandoned,omitempty"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.
 	RotationSince time.Time `json:"rotation_since,omitzero"`
-	// MissingFrom are the URLs of the vaults where the latest generation is not active while it is in another.
-	MissingFrom []string `json:"lacking,omitempty"`
+	// MissingFrom lists the URLs of the vaults where the latest generation is not active, although it is active in
+	// another.
+	MissingFrom []string `json:"missing_from,omitempty"`
 	Vaults      []string `json:"vaults"` // URLs, in rotation order
 	Proofs      []Proof  `json:"proofs,omitempty"`
 }
+
+// Spares are the generations that a key has in advance.
+type Spares struct {
+	Wanted int `json:"wanted"` // by the configuration
+	Ready  int `json:"ready"`  // a rotation could place them at once
+	// Generations are all of them, also those that are being made or that the configuration no longer asks for.
+	Generations []Generation `json:"generations,omitempty"`
+}
+
+// Words is how many spares there are, for people: "1 of 2 ready".
+func (s Spares) Words() string { return fmt.Sprintf("%d of %d ready", s.Ready, s.Wanted) }
 
 // The values of Key.State.
 const (
@@ -165,12 +181,13 @@ type Proof struct {
 	Outcome    key.Outcome `json:"outcome"`
 	At         time.Time   `json:"at"`
 	PassedAt   time.Time   `json:"passed_at,omitzero"`
-	Leg        string      `json:"leg,omitempty"`    // which leg did not pass
-	Reason     key.Reason  `json:"reason,omitempty"` // why, of an inconclusive one
+	Failing    bool        `json:"failing,omitempty"` // refuted, or inconclusive twice in a row
+	Leg        string      `json:"leg,omitempty"`     // which leg did not pass
+	Reason     key.Reason  `json:"reason,omitempty"`  // why, of an inconclusive one
 	Error      string      `json:"error,omitempty"`
 }
 
-// Where is the leg that did not pass, with the reason if it is known: "vault-wrap (KeyNotYetValid)".
+// Where names the leg that did not pass, with the reason if it is known: "vault-wrap (KeyNotYetValid)".
 func (p Proof) Where() string {
 	if p.Reason == "" {
 		return p.Leg
@@ -181,8 +198,7 @@ func (p Proof) Where() string {
 // Phase of an event.
 type Phase string
 
-// The phases: every step begins, and then is done or failed. A wait says why
-// nothing is done now.
+// The phases: every step begins, and then is done or failed. A wait says why keyd does nothing now.
 const (
 	Begin  Phase = "begin"
 	Done   Phase = "done"
@@ -190,7 +206,7 @@ const (
 	Wait   Phase = "wait"
 )
 
-// Event is one happening of the loop, as it happens.
+// Event is one event of the loop, reported as it happens.
 type Event struct {
 	At         time.Time     `json:"at"`
 	Key        string        `json:"key"`
@@ -202,5 +218,5 @@ type Event struct {
 	Detail     string        `json:"detail,omitempty"`
 	Error      string        `json:"error,omitempty"`
 	Elapsed    time.Duration `json:"elapsed,omitempty"`  // nanoseconds, of a finished step
-	Requests   []key.ID      `json:"requests,omitempty"` // those that the generation answers
+	Requests   []key.ID      `json:"requests,omitempty"` // the requests that the generation answers
 }

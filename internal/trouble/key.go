@@ -12,34 +12,34 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// key finds what is wrong with one key: first what keeps data from being read, then what is only late.
+// key finds what is wrong with one key: first what makes data unreadable, then what is only late.
 func (f *finder) key(k status.Key) {
 	for _, p := range k.Proofs {
 		f.proof(k, p)
 	}
-	if l, ok := f.Looks[k.Name]; ok {
+	if l := f.Looks[k.Name]; l != nil {
 		f.drifts(k, l)
 		f.policies(k, l)
 	}
 	f.requests(k)
 	if h := k.Hold; h != nil {
-		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault]},
+		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault], hold: h},
 			fmt.Sprintf("%s is held (%s): %s", k.Name, h.Code, h.Reason))
 		return
 	}
 	f.rotation(k)
+	f.spares(k)
 }
 
 func (f *finder) proof(k status.Key, p status.Proof) {
 	here := about{key: k.Name, vault: f.vaults[p.Vault]}
-	version := fmt.Sprintf("%s: version %s (generation %d) in vault %s", k.Name, p.Version, p.Generation, here.vault)
-	failing := f.Failing[health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}]
+	version := versionOf{k.Name, here.vault, p}
 	switch {
-	case failing && health.OnlyCloses(p):
+	case p.Failing && health.OnlyCloses(p):
 		f.add(WrapFailing, here, fmt.Sprintf("%s does not wrap or sign: %s at %s: %s; "+
 			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
 		return
-	case failing:
+	case p.Failing:
 		f.add(UnwrapFailing, here, fmt.Sprintf("%s failed its proof: %s at %s: %s", version, p.Outcome, p.Where(),
 			p.Error))
 		return
@@ -48,7 +48,7 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 	}
 	since := p.PassedAt
 	if f.started.After(since) {
-		since = f.started // what was proven before the start is not known to be late
+		since = f.started // a version that was proven before the start is not known to be late
 	}
 	every := f.Older
 	if p.Newest {
@@ -60,9 +60,20 @@ func (f *finder) proof(k status.Key, p status.Proof) {
 	}
 }
 
-// drifts adds the differences that the last look found, except the one that holds the key.
-func (f *finder) drifts(k status.Key, l Look) {
-	for _, drift := range plan.Drifts(plan.Input{Policy: l.Policy, Record: &l.Record, Seen: l.Seen}) {
+// versionOf names a version for a person.
+type versionOf struct {
+	key, vault string
+	proof      status.Proof
+}
+
+func (v versionOf) String() string {
+	return fmt.Sprintf("%s: version %s (generation %d) in vault %s",
+		v.key, v.proof.Version, v.proof.Generation, v.vault)
+}
+
+// drifts adds the differences that the last look found, except the one for which the key is held.
+func (f *finder) drifts(k status.Key, l *Look) {
+	for _, drift := range l.Drifts {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
 			continue
 		}
@@ -75,7 +86,7 @@ func (f *finder) drifts(k status.Key, l Look) {
 }
 
 // expires is when the newest version in a vault expires; zero: never.
-func (l Look) expires(url string) time.Time {
+func (l *Look) expires(url string) time.Time {
 	seen := l.Seen.Vaults[url]
 	for _, v := range seen.Versions {
 		if v.ID == seen.Newest {
@@ -86,7 +97,7 @@ func (l Look) expires(url string) time.Time {
 }
 
 // policies finds the vaults that do not say whether they rotate the key themselves.
-func (f *finder) policies(k status.Key, l Look) {
+func (f *finder) policies(k status.Key, l *Look) {
 	for _, v := range l.Policy.Vaults {
 		if seen := l.Seen.Vaults[v.URL]; seen.Err == nil && seen.PolicyErr != nil {
 			f.add(RotationPolicyUnreadable, about{key: k.Name, vault: v.Name}, fmt.Sprintf(
@@ -143,6 +154,20 @@ func (f *finder) rotation(k status.Key) {
 	if f.late(RotationOverdue, k.NextRotation) {
 		f.add(RotationOverdue, here, because(fmt.Sprintf(
 			"%s was due for rotation at %s, and it has not begun", k.Name, words.Moment(k.NextRotation)), k))
+	}
+}
+
+// spares finds a spare whose pair the HSM does not make. What keeps the HSM from it altogether is told of the HSM.
+func (f *finder) spares(k status.Key) {
+	if k.Spares == nil || f.hsmTrouble || !k.RotationSince.IsZero() {
+		return
+	}
+	for _, s := range k.Spares.Generations {
+		if s.Pinned.IsZero() && f.late(SparesMissing, s.SpareSince) {
+			f.add(SparesMissing, about{key: k.Name}, because(fmt.Sprintf(
+				"%s: of its spares are %s; the HSM has made no pair for spare generation %d since %s", k.Name,
+				k.Spares.Words(), s.Number, words.Moment(s.SpareSince)), k))
+		}
 	}
 }
 

@@ -1,20 +1,19 @@
 package trouble
 
 import (
-	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// KeyState is one of the values of status.Key.State: the worst that is true of the key.
-func KeyState(p key.Policy, rec *record.Record, pos rotate.Position) string {
-	stage := rec.Stage(p)
+// KeyState is one of the values of status.Key.State: the worst that is true of the key. The key has its hold and its
+// requests already.
+func KeyState(k status.Key, stage record.Stage, pos rotate.Position) string {
 	switch {
-	case rec.Hold != nil:
+	case k.Hold != nil:
 		return status.StateHeld
-	case p.Retained:
+	case k.Retained:
 		return status.StateRetained
 	case pos.Err != nil && pos.Failures > 1:
 		return status.StateFailing
@@ -22,7 +21,7 @@ func KeyState(p key.Policy, rec *record.Record, pos rotate.Position) string {
 		return status.StatePartial
 	case stage.Active == 0 && stage.Generation <= 1:
 		return status.StateNew
-	case stage.UnderWay(), stage.Phase == record.Ended && len(rec.Requests) > 0:
+	case stage.UnderWay(), stage.Phase == record.Ended && len(k.Requests) > 0:
 		return status.StateRotating
 	}
 	return status.StateOK

@@ -14,7 +14,7 @@ import (
 func TestAKeysStateNamesItsMostUrgentTrouble(t *testing.T) {
 	now := time.Now()
 	p := key.Policy{Key: "one", Vaults: []key.Vault{{Name: "contoso-weu", URL: weu}}}
-	done := allWell().look.Record
+	done := allWell().rec
 	rotating := done.Clone()
 	rotating.Generations = append(rotating.Generations, record.Generation{Number: 2, Reserved: now})
 	two := p
@@ -41,7 +41,8 @@ func TestAKeysStateNamesItsMostUrgentTrouble(t *testing.T) {
 		{"ok", p, done, rotate.Position{}, status.StateOK},
 		{"lost and adopted with one vault done", two, lost, rotate.Position{}, status.StatePartial},
 	} {
-		if got := KeyState(c.p, &c.rec, c.pos); got != c.want {
+		k := status.Key{Retained: c.p.Retained, Hold: c.rec.Hold, Requests: c.rec.Requests}
+		if got := KeyState(k, c.rec.Stage(c.p), c.pos); got != c.want {
 			t.Errorf("%s: %s, want %s", c.name, got, c.want)
 		}
 	}

@@ -47,6 +47,7 @@ const (
 	KeyPartial               Cause = "key-partial"
 	KeyNotMade               Cause = "key-not-made"
 	RotationOverdue          Cause = "rotation-overdue"
+	SparesMissing            Cause = "spares-missing"
 )
 
 // Hold is the cause of a key that is held with this code.
@@ -55,18 +56,19 @@ func Hold(code key.HoldCode) Cause { return Cause("hold-" + code) }
 // Drift is the cause of a difference of this kind between the record and what was seen.
 func Drift(kind plan.DriftKind) Cause { return Cause("drift-" + kind) }
 
-// Row is what keyd knows of one cause beforehand.
+// Row is what keyd knows about one cause in advance.
 type Row struct {
 	Cause    Cause
 	Code     string // the anchor in docs/runbooks.md
 	Alert    string // in deploy/prometheus/keyd.rules.yml; several causes may share one
 	Severity status.Severity
-	// Threshold is how late, how long, how near or how far apart something must be to be a problem; 0: at once.
+	// Threshold is how late, how long, how near or how far apart something must be before it is a problem; 0: at
+	// once.
 	Threshold time.Duration
 	// Limit is the count or the share above which it is a problem; 0: at once.
 	Limit float64
-	// Remedy is what to do. {key}, {unit} (systemd's, of the HSM side) and {credential} (how to mend or renew its file)
-	// stand for what only the problem knows. Empty: the problem brings its own.
+	// Remedy is what to do. {key}, {unit} (systemd's, of the HSM side) and {credential} (how to fix or renew its
+	// file) stand for what only the problem knows. Empty: the problem brings its own.
 	Remedy string
 }
 
@@ -129,7 +131,7 @@ var table = []Row{
 	{Cause: WrapFailing, Code: "keydwrapfailing", Alert: "KeydWrapFailing", Severity: critical,
 		Remedy: "see the runbook: nothing new can be encrypted under this version"},
 	{Cause: ProofStale, Code: "keydproofstale", Alert: "KeydProofStale", Severity: warning,
-		Threshold: 10 * time.Minute, // beyond twice the interval between proofs
+		Threshold: 10 * time.Minute, // later than twice the interval between proofs
 		Remedy:    "keyd check tries each part; keyd tries again by itself"},
 	{Cause: RotationPolicyUnreadable, Code: "keydrotationpolicyunreadable", Alert: "KeydRotationPolicyUnreadable",
 		Severity: warning, Remedy: "let keyd's identity read rotation policies, as the runbook says; " +
@@ -154,8 +156,10 @@ var table = []Row{
 		Remedy: "fix what it waits for, as keyd check advises; keyd then makes the key by itself"},
 	{Cause: RotationOverdue, Code: "keydrotationoverdue", Alert: "KeydRotationOverdue", Severity: warning,
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
+	{Cause: SparesMissing, Code: "keydsparesmissing", Alert: "KeydSparesMissing", Severity: warning,
+		Threshold: 24 * time.Hour, Remedy: "keyd check tries the HSM; keyd tries again by itself every half hour"},
 
-	// Each hold says itself what to do. critical: the cause may keep data from being read.
+	// Each hold brings its own remedy. critical: the cause may make data unreadable.
 	hold(key.HoldPaused, warning, "KeydKeyPaused"),
 	hold(key.HoldForeign, critical, "KeydKeyOnHold"),
 	hold(key.HoldNameTaken, warning, "KeydKeyOnHold"),
@@ -166,7 +170,7 @@ var table = []Row{
 	hold(key.HoldObjectMissing, critical, "KeydKeyOnHold"),
 	hold(key.HoldAdopted, warning, "KeydKeyOnHold"),
 
-	// The plan says what is different and what to do. critical: data cannot be read, or soon may not be.
+	// The plan says what is different and what to do. critical: data is unreadable, or soon may be.
 	drift(plan.DriftForeign, critical, "KeydForeignVersion"),
 	drift(plan.DriftDeleted, critical, "KeydKeyDeleted"),
 	drift(plan.DriftNewestDisabled, critical, "KeydNewestDisabled"),
@@ -193,11 +197,11 @@ func drift(kind plan.DriftKind, severity status.Severity, alert string) Row {
 	return Row{Cause: Drift(kind), Code: string(Drift(kind)), Alert: alert, Severity: severity}
 }
 
-// Table is every cause that keyd knows, for alert rules, runbooks and their tests.
+// Table returns every cause that keyd knows, for alert rules, runbooks and their tests.
 func Table() []Row { return slices.Clone(table) }
 
-// Of is the row of a cause. One without a row is critical, with its own name as code: a hold or a drift that somebody
-// adds is shown before its row is written.
+// Of returns the row of a cause. A cause without a row is critical, with its own name as code: so a new hold or drift
+// is shown even before its row is written.
 func Of(cause Cause) Row {
 	if i := slices.IndexFunc(table, func(r Row) bool { return r.Cause == cause }); i >= 0 {
 		return table[i]
@@ -205,5 +209,5 @@ func Of(cause Cause) Row {
 	return Row{Cause: cause, Code: string(cause), Severity: critical}
 }
 
-// DriftSeverity is how bad a difference of this kind is.
+// DriftSeverity is the severity of a difference of this kind.
 func DriftSeverity(kind plan.DriftKind) status.Severity { return Of(Drift(kind)).Severity }

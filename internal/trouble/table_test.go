@@ -54,7 +54,7 @@ func read(t *testing.T, path string) string {
 	return string(b)
 }
 
-// alone are the alerts that no problem can show, and why.
+// alone lists the alerts that no problem can show, each with the reason.
 var alone = map[string]string{
 	"KeydDown": "a daemon that does not answer shows nothing",
 	"KeydRestarting": "a process does not know how often it was started; the starts are in the audit chain, " +
@@ -62,14 +62,15 @@ var alone = map[string]string{
 	"KeydAuditFell": "keyd has only the chain that is there; that it was longer is known where it was scraped",
 }
 
-// moreSevere are the alerts for which a problem is critical nevertheless, so that a person sees it first, and why.
+// moreSevere lists the alerts whose problem is critical although the alert is not, so that a person sees it first,
+// each with the reason.
 var moreSevere = map[string]string{
 	"KeydHSMDown":   "while the HSM side is away, no proof is complete",
 	"KeydKeyOnHold": "most holds are for what may keep data from being read, which is what the section says",
 }
 
 // Otherwise the page could say that all is well while an alert fires.
-func TestEachAlertIsThatOfACause(t *testing.T) {
+func TestEachAlertBelongsToACause(t *testing.T) {
 	byAlert := map[string][]Row{}
 	for _, r := range Table() {
 		byAlert[r.Alert] = append(byAlert[r.Alert], r)
@@ -98,7 +99,7 @@ func TestEachAlertIsThatOfACause(t *testing.T) {
 	}
 }
 
-// stated are the numbers that a rule compares with: those of its expression, with products worked out, and the time
+// stated returns the numbers that a rule compares with: those in its expression, with products computed, and the time
 // that it waits, in seconds.
 func stated(t *testing.T, r rule) []float64 {
 	t.Helper()
@@ -134,7 +135,7 @@ func parse(t *testing.T, text string) float64 {
 	return n
 }
 
-// Otherwise the page is calm while an alert fires, or the other way round.
+// Otherwise the page shows no trouble while an alert fires, or the other way round.
 func TestAnAlertHasTheThresholdsOfItsCauses(t *testing.T) {
 	all := rules(t)
 	checked := 0
@@ -154,7 +155,7 @@ func TestAnAlertHasTheThresholdsOfItsCauses(t *testing.T) {
 	if checked < 12 {
 		t.Errorf("only %d thresholds were compared", checked)
 	}
-	// And what an expression compares with is in the table, 0, 1 and counts of failures aside.
+	// Conversely, the table has every number that an expression compares with, except 0, 1 and counts of failures.
 	for alert, rule := range all {
 		rule.For = ""
 		for _, n := range stated(t, rule) {
@@ -215,7 +216,7 @@ func TestEveryCauseHasARunbook(t *testing.T) {
 	}
 }
 
-// Holds and drifts are alike in code; of them, not every one has an example.
+// The code treats all holds alike, and all drifts alike, so not every one needs an example.
 func TestEveryRunbookOfAnAlertHasAnExample(t *testing.T) {
 	found := map[string]bool{}
 	for _, e := range examples() {

@@ -1,5 +1,5 @@
 // Package trouble says what is wrong with keyd, in words, with its severity, remedy and runbook. Its rule: each fact
-// about a cause is a row of one table, and what is wrong follows from plain evidence; it asks nobody.
+// about a cause is a row of one table, and every problem follows from plain evidence; the package asks nobody.
 package trouble
 
 import (
@@ -9,9 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -21,30 +21,35 @@ import (
 // Evidence is what Find needs besides the snapshot. The zero value is evidence of nothing wrong.
 type Evidence struct {
 	StoreErr   error     // of the last write
-	ReloadErr  error     // of the last reload; nil when keyd took it over
+	ReloadErr  error     // of the last reload; nil if it succeeded
 	Checkpoint time.Time // when the audit chain was last signed; zero: not known
 	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
 	Credential vault.CredentialState
 	Requests   map[string]Requests // by the vault's name
-	Failing    map[health.ID]bool  // versions whose proofs are to be alarmed about
 	Newest     time.Duration       // between two proofs of a newest version
 	Older      time.Duration       // and of an older one
-	Looks      map[string]Look     // by key; a key that was not looked at yet has none
+	Looks      map[string]*Look    // by key; nil for a key that keyd has not looked at yet
 }
 
-// Requests counts those of the last vault.RecentSpan to one vault.
+// Requests counts the requests to one vault during the last vault.RecentSpan.
 type Requests struct{ Sent, Throttled int }
 
-// Look is the last look for a key, and what to compare it with.
+// Look is the last look at a key, and what differs from its record.
 type Look struct {
 	Policy key.Policy
-	Record record.Record
 	Seen   *record.Observation
+	Drifts []plan.Drift
+}
+
+// NewLook compares a look with a record.
+func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) *Look {
+	return &Look{Policy: p, Seen: seen, Drifts: plan.Drifts(plan.Input{Policy: p, Record: rec, Seen: seen})}
 }
 
 // Find lists what is wrong, the worst first.
 func Find(s status.Snapshot, e Evidence) []status.Problem {
-	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{}}
+	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{},
+		hsmTrouble: s.HSM.Trouble() != ""}
 	f.daemon(s)
 	f.hsm(s.HSM)
 	f.audit()
@@ -65,23 +70,27 @@ type finder struct {
 	Evidence
 	at, started time.Time
 	unit        string            // systemd's, of the HSM side
+	hsmTrouble  bool              // the HSM side cannot be used
 	vaults      map[string]string // names, by URL
 	found       []status.Problem
 }
 
-// about is the key and the vault of a problem, and what its remedy needs besides. All of it may be empty.
-type about struct{ key, vault, credential, remedy string }
+// about is the key and the vault of a problem, and whatever else its remedy needs. All of it may be empty.
+type about struct {
+	key, vault, credential, remedy string
+	hold                           *key.Hold
+}
 
 func (f *finder) add(cause Cause, a about, text string) {
 	r := Of(cause)
 	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
 	f.found = append(f.found, status.Problem{
 		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
-		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)),
+		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)), Hold: a.hold,
 	})
 }
 
-// late reports whether the cause's threshold has passed since a time; a zero time is never late.
+// late reports whether the time since t exceeds the cause's threshold. A zero time is never late.
 func (f *finder) late(cause Cause, since time.Time) bool {
 	return !since.IsZero() && f.at.Sub(since) > Of(cause).Threshold
 }
@@ -91,18 +100,19 @@ func (f *finder) daemon(s status.Snapshot) {
 		f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
 	}
 	if f.ReloadErr != nil {
-		reason, _, _ := strings.Cut(f.ReloadErr.Error(), "\n") // the mistakes, one a line, are in the journal
+		reason, _, _ := strings.Cut(f.ReloadErr.Error(), "\n") // the journal has the mistakes, one a line
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
 	if !s.Ready && f.late(NotReady, s.Started) {
-		f.add(NotReady, about{}, "not every key has been looked at since keyd started at "+words.Moment(s.Started))
+		f.add(NotReady, about{}, "keyd has not looked at every vault since it started at "+words.Moment(s.Started))
 	}
 }
 
-// unitOfHSM is the HSM side's systemd unit where it is a service of its own.
+// unitOfHSM is the HSM side's systemd unit if it is a service of its own.
 const unitOfHSM = "keyd-hsm"
 
-// HSMDownRemedy says what to do when the HSM side, whose log is in the journal of unit, does not answer.
+// HSMDownRemedy says what to do if the HSM side does not answer; unit is the one whose journal has the HSM side's
+// log.
 func HSMDownRemedy(unit string) string { return Of(hsmDown(unit)).Remedy }
 
 // hsmDown distinguishes a service, which has its own journal, from a child of the daemon, which has none.
@@ -146,16 +156,16 @@ func (f *finder) audit() {
 	}
 }
 
-// credential finds a certificate that ends soon, and a file that cannot be used.
+// credential finds a certificate that ends soon, and a credential file that cannot be used.
 func (f *finder) credential() {
 	c := f.Credential
 	left := c.Ends.Sub(f.at)
 	switch {
 	case c.Err != nil && c.Ends.IsZero():
-		f.add(CredentialUnusable, about{credential: c.Mend()},
+		f.add(CredentialUnusable, about{credential: c.Fix()},
 			"the credential's file cannot be used: "+c.Err.Error())
 	case c.Err != nil:
-		f.add(CredentialUnusable, about{credential: c.Mend()}, fmt.Sprintf(
+		f.add(CredentialUnusable, about{credential: c.Fix()}, fmt.Sprintf(
 			"the credential's file cannot be used: %v; keyd still uses the previous certificate, which ends at %s",
 			c.Err, words.Moment(c.Ends)))
 	case c.Ends.IsZero():
@@ -185,7 +195,7 @@ func (f *finder) vault(v status.Vault) {
 	}
 }
 
-// kek is a new key exchange key that waits for a person's approval.
+// kek finds a new KEK that waits for a person's approval.
 func (f *finder) kek(v status.Vault) {
 	k := v.WaitingKEK()
 	if k == nil || f.at.Sub(k.Made) <= Of(KEKWaiting).Threshold {
@@ -201,7 +211,7 @@ func (f *finder) kek(v status.Vault) {
 		KEKWaiting,
 		about{vault: v.Name, remedy: remedy},
 		fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
-			"waits for approval since %s: until then keyd wraps for the one before", v.Name, k.Fingerprint,
+			"has waited for approval since %s: until then keyd wraps for the previous one", v.Name, k.Fingerprint,
 			words.Moment(k.Made)),
 	)
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/record"
@@ -23,27 +22,28 @@ const (
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
 
-// world is a daemon with one key in two vaults, of which all is well, and what is known of it.
+// world is a daemon with one key in two vaults, all of it well, and what is known about it.
 type world struct {
 	status.Snapshot
 	Evidence
-	look Look
-	fail bool
-	busy Requests // of contoso-weu
+	policy key.Policy
+	rec    record.Record
+	seen   *record.Observation
+	fail   bool
+	busy   Requests // of contoso-weu
 }
 
 func (w *world) key() *status.Key { return &w.Keys[0] }
 
 func (w *world) problems() []status.Problem {
 	w.Requests = map[string]Requests{"contoso-weu": w.busy, "contoso-hsm": {Sent: 100}}
-	w.Failing = map[health.ID]bool{}
 	for _, k := range w.Keys {
-		for _, p := range k.Proofs {
-			w.Failing[health.ID{Key: k.Name, Vault: p.Vault, Version: p.Version}] = w.fail
+		for i := range k.Proofs {
+			k.Proofs[i].Failing = w.fail
 		}
 	}
 	w.Newest, w.Older = 5*time.Minute, 24*time.Hour
-	w.Looks = map[string]Look{w.key().Name: w.look}
+	w.Looks = map[string]*Look{w.key().Name: NewLook(w.policy, &w.rec, w.seen)}
 	return Find(w.Snapshot, w.Evidence)
 }
 
@@ -76,21 +76,19 @@ func allWell() *world {
 		}
 	}
 	w.Keys = []status.Key{k}
-	w.look = Look{
-		key.Policy{Key: k.Name, Vaults: vaults},
-		record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}, seen,
-	}
+	w.policy, w.seen = key.Policy{Key: k.Name, Vaults: vaults}, seen
+	w.rec = record.Record{Key: k.Name, Vaults: vaults, Generations: []record.Generation{g}}
 	return w
 }
 
 // inWEU changes what the last look saw in contoso-weu.
 func (w *world) inWEU(change func(seen *record.VaultSeen, newest *key.Version)) {
-	seen := w.look.Seen.Vaults[weu]
+	seen := w.seen.Vaults[weu]
 	change(&seen, &seen.Versions[0])
-	w.look.Seen.Vaults[weu] = seen
+	w.seen.Vaults[weu] = seen
 }
 
-// underWay has a second generation begun.
+// underWay begins a second generation.
 func (w *world) underWay(since time.Time) {
 	w.key().RotationSince = since
 	w.key().State, w.key().Waiting = status.StateRotating, "vault contoso-weu is not ready"
@@ -100,12 +98,19 @@ func (w *world) request(ago time.Duration, compromise bool) {
 	w.key().Requests = []key.Request{{At: noon.Add(-ago), Compromise: compromise}, {At: noon, Compromise: compromise}}
 }
 
+// spareInMaking is a key that has one spare, and waits for another since a while.
+func (w *world) spareInMaking(ago time.Duration) {
+	w.key().Spares = &status.Spares{Wanted: 2, Ready: 1, Generations: []status.Generation{
+		{Number: 2, SpareSince: noon.Add(-48 * time.Hour), Pinned: noon.Add(-47 * time.Hour)},
+		{Number: 3, SpareSince: noon.Add(-ago)}}}
+}
+
 // example is one trouble, and the same a little less, which is none yet.
 type example struct {
 	runbook, name string
 	key, vault    string // that the problem is about
 	trouble       func(w *world)
-	none          func(w *world) // nil: there is no less of it
+	none          func(w *world) // nil: there is nothing smaller
 }
 
 const aKey, aVault = "sa-cmk-key", "contoso-weu"
@@ -148,7 +153,7 @@ func examples() []example {
 			"keydvaultunreachable", "", "", aVault, func(w *world) {
 				w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout"
 			},
-			func(w *world) { w.Vaults[0].Reachable = false }, // not looked at yet
+			func(w *world) { w.Vaults[0].Reachable = false }, // keyd has not looked at it yet
 		},
 		{
 			"keydclockskew", "", "", aVault, func(w *world) { w.Vaults[0].ClockSkew = -121 * time.Second },
@@ -214,7 +219,7 @@ func examples() []example {
 			"keydrotationfailing", "a step", aKey, "", func(w *world) {
 				w.key().State, w.key().Error = status.StateFailing, "sa-cmk-key: import: 403"
 			},
-			func(w *world) { w.key().Error = "sa-cmk-key: import: 403" }, // once
+			func(w *world) { w.key().Error = "sa-cmk-key: import: 403" }, // one failure
 		},
 		{
 			"keydrotationfailing", "takes hours", aKey, "", func(w *world) { w.underWay(ago(121 * time.Minute)) },
@@ -241,14 +246,16 @@ func examples() []example {
 			w.underWay(ago(30 * time.Minute))
 		}, nil},
 		{"keydkeypartial", "", aKey, aVault, func(w *world) {
-			w.look.Record.Generations[0].Placements = w.look.Record.Generations[0].Placements[1:]
+			w.rec.Generations[0].Placements = w.rec.Generations[0].Placements[1:]
 			w.key().State, w.key().MissingFrom = status.StatePartial, []string{weu}
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) { seen.Versions, seen.Newest = nil, "" })
 		}, nil},
 		{"keydkeynotmade", "", aKey, "", func(w *world) {
-			w.look.Record, w.look.Seen.Vaults = record.Record{}, nil
+			w.rec, w.seen.Vaults = record.Record{}, nil
 			w.key().Proofs, w.key().State, w.key().Waiting = nil, status.StateNew, "vault contoso-weu is not ready"
 		}, nil},
+		{"keydsparesmissing", "", aKey, "", func(w *world) { w.spareInMaking(25 * time.Hour) },
+			func(w *world) { w.spareInMaking(23 * time.Hour) }},
 		{"keydversionexpiressoon", "", aKey, aVault, func(w *world) { w.expiring(6 * 24 * time.Hour) },
 			func(w *world) { w.expiring(90 * 24 * time.Hour) }},
 		{"drift-version-expiring", "", aKey, aVault, func(w *world) { w.expiring(8 * 24 * time.Hour) }, nil},
@@ -271,7 +278,7 @@ func examples() []example {
 				first.Enabled, seen.Newest = false, "aliased"
 				seen.Versions = append(seen.Versions, key.Version{ID: "aliased", Enabled: true, Created: noon})
 			})
-			w.look.Record.Generations[0].Placements[0].Aliases = []string{"aliased"}
+			w.rec.Generations[0].Placements[0].Aliases = []string{"aliased"}
 		}, nil},
 		{"drift-foreign-version", "", aKey, aVault, func(w *world) {
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) {
@@ -294,17 +301,17 @@ func examples() []example {
 	}
 }
 
-// failAt has the proof in contoso-weu fail at a leg.
+// failAt makes the proof in contoso-weu fail at a leg.
 func (w *world) failAt(leg proof.Leg, outcome key.Outcome, why key.Reason) {
 	w.fail, w.key().Proofs = true, w.key().Proofs[:1]
 	p := &w.key().Proofs[0]
 	p.Outcome, p.Leg, p.Reason, p.Error = outcome, string(leg), why, "HTTP 403"
 }
 
-// expiring gives the newest version a date, as keyd did.
+// expiring sets the newest version's expiry date, as keyd does.
 func (w *world) expiring(in time.Duration) {
 	w.inWEU(func(_ *record.VaultSeen, newest *key.Version) { newest.Expires = noon.Add(in) })
-	w.look.Record.Generations[0].Placements[0].Expires = noon.Add(in)
+	w.rec.Generations[0].Placements[0].Expires = noon.Add(in)
 }
 
 func TestEachTroubleIsAProblemInWords(t *testing.T) {
@@ -327,7 +334,7 @@ func TestEachTroubleIsAProblemInWords(t *testing.T) {
 			named := strings.Contains(p.Text, p.Key) && (held || strings.Contains(p.Text, p.Vault))
 			if !named || strings.Contains(p.Text, "\n") {
 				t.Errorf("does not name its key and its vault in one line: %q", p.Text)
-			} else if p.Remedy == "" && !held { // each hold has its own, where it is shown
+			} else if p.Remedy == "" && !held { // each hold shows its own
 				t.Errorf("no remedy for %q", p.Text)
 			}
 			if c.none == nil {
@@ -342,7 +349,7 @@ func TestEachTroubleIsAProblemInWords(t *testing.T) {
 	}
 }
 
-// A child of the daemon is no service: nothing may send people to a unit that is not there.
+// A child of the daemon is not a service: no remedy may name a unit that does not exist.
 func TestTheHSMRemedyNamesTheExistingUnit(t *testing.T) {
 	named := regexp.MustCompile(`keyd-hsm\b`)
 	found := 0
@@ -367,8 +374,7 @@ func TestTheHSMRemedyNamesTheExistingUnit(t *testing.T) {
 	}
 }
 
-// systemd copies a credential when the service starts: what changes behind it later,
-// keyd cannot see.
+// systemd copies a credential when the service starts. keyd cannot see later changes to the original.
 func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("CREDENTIALS_DIRECTORY", dir)
@@ -383,7 +389,7 @@ func TestARenewedCertificateNeedsARestartOnlyAsASystemdCredential(t *testing.T) 
 	}
 }
 
-// waitingKEK gives the vault a key exchange key in use, and one that was made so long ago and waits.
+// waitingKEK gives the vault a KEK in use, and one made some time ago that waits for approval.
 func (w *world) waitingKEK(since time.Duration) {
 	w.Vaults[0].KEKs = []status.KEK{
 		{
@@ -396,7 +402,7 @@ func (w *world) waitingKEK(since time.Duration) {
 	}
 }
 
-func TestAWaitingKeyExchangeKeyComesWithItsPinLine(t *testing.T) {
+func TestAWaitingKEKComesWithItsPinLine(t *testing.T) {
 	w := allWell()
 	w.waitingKEK(25 * time.Hour)
 	got := w.problems()
@@ -406,7 +412,7 @@ func TestAWaitingKeyExchangeKeyComesWithItsPinLine(t *testing.T) {
 	}
 }
 
-// stranger is a material that no record knows.
+// stranger is material that no record has.
 func stranger() key.Material {
 	m, err := key.FromJWK(bytes.Repeat([]byte{0xff}, 256), []byte{1, 0, 1})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
@@ -50,7 +51,9 @@ func (c *Client) fromBundle(b azkeys.KeyBundle, name string) (key.Version, error
 			v.Operations = append(v.Operations, key.Operation(*op))
 		}
 	}
-	v.Material, err = material(b.Key)
+	if v.Material, err = material(b.Key); err == nil {
+		c.gate.saw(name, v)
+	}
 	return v, err
 }
 
@@ -64,25 +67,33 @@ func (c *Client) fromAttributes(
 	if a == nil || a.Created == nil || a.Enabled == nil {
 		return key.Version{}, badAnswerf("version %s lacks its attributes created and enabled", id)
 	}
-	v := key.Version{ID: id, Created: a.Created.UTC(), Enabled: *a.Enabled}
-	if a.Expires != nil {
-		v.Expires = a.Expires.UTC()
-	}
-	if a.NotBefore != nil {
-		v.NotBefore = a.NotBefore.UTC()
-	}
+	v := key.Version{ID: id, Created: a.Created.UTC(), Updated: utc(a.Updated), Enabled: *a.Enabled,
+		Expires: utc(a.Expires), NotBefore: utc(a.NotBefore), Tags: plainTags(tags)}
 	if a.RecoveryLevel != nil {
 		v.Recovery = *a.RecoveryLevel
 	}
-	if len(tags) > 0 {
-		v.Tags = make(map[string]string, len(tags))
+	return v, nil
+}
+
+// utc is the time that an attribute shows; zero for none.
+func utc(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
 	}
+	return t.UTC()
+}
+
+func plainTags(tags map[string]*string) map[string]string {
+	if len(tags) == 0 {
+		return nil
+	}
+	plain := make(map[string]string, len(tags))
 	for tag, value := range tags {
 		if value != nil {
-			v.Tags[tag] = *value
+			plain[tag] = *value
 		}
 	}
-	return v, nil
+	return plain
 }
 
 // material returns the material of a JSON Web Key. The caller has checked that kty is not nil.

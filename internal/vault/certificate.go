@@ -18,7 +18,7 @@ import (
 
 // clientCertificate is the certificate and key with which keyd signs in as an application.
 type clientCertificate struct {
-	chain   []*x509.Certificate // the private key's own first
+	chain   []*x509.Certificate // the private key's own certificate first
 	private *rsa.PrivateKey
 }
 
@@ -93,7 +93,7 @@ func (c *clientCertificate) order(chain []*x509.Certificate) error {
 	return errors.New("its private key belongs to none of its certificates: put the two that belong together into it")
 }
 
-// ends is when the certificate expires for Entra.
+// ends is when Entra stops accepting the certificate.
 func (c clientCertificate) ends() time.Time { return c.chain[0].NotAfter.UTC() }
 
 func (c clientCertificate) credential(cfg CredentialConfig) (azcore.TokenCredential, error) {

@@ -26,7 +26,7 @@ func application(file string) vault.CredentialConfig {
 }
 
 // docs/configuration.md lists these formats.
-func TestACertificateFileIsTakenOrRefusedByName(t *testing.T) {
+func TestACertificateFileIsAcceptedOrRefusedByName(t *testing.T) {
 	t.Parallel()
 	good := blocksOf(t, clientCertificate(t))
 	certificate, private := good[0], good[1]
@@ -56,7 +56,7 @@ func TestACertificateFileIsTakenOrRefusedByName(t *testing.T) {
 	other := &pem.Block{Type: "CERTIFICATE", Bytes: foreignCertificate(ec)}
 	for name, c := range map[string]struct {
 		file string
-		says string // "": taken
+		says string // "": accepted
 	}{
 		"PEM":            {written(certificate, private), ""},
 		"PEM, key first": {written(private, certificate), ""},

@@ -43,6 +43,8 @@ type Config struct {
 	Clock func() time.Time
 	// RequestTimeout bounds one try. 0: DefaultRequestTimeout.
 	RequestTimeout time.Duration
+	// Limits makes calls wait, together with those of the process's other Clients. nil: limits of its own.
+	Limits *Limits
 }
 
 // Client speaks to one vault. It is safe for concurrent use.
@@ -53,6 +55,7 @@ type Client struct {
 	cred     azcore.TokenCredential
 	observer *observer
 	retry    policy.RetryOptions
+	gate     *gate
 }
 
 // New makes a client. It sends nothing yet. transport should not follow redirects (see HTTPClient). m and log may be
@@ -86,6 +89,9 @@ func New(
 	if cfg.RequestTimeout == 0 {
 		cfg.RequestTimeout = DefaultRequestTimeout
 	}
+	if cfg.Limits == nil {
+		cfg.Limits = NewLimits()
+	}
 	if m == nil {
 		m = NewMetrics(nil)
 	}
@@ -99,7 +105,9 @@ func New(
 		cred:     taggedCredential{cred},
 		observer: &observer{vault: cfg.Vault.Name, now: cfg.Clock, metrics: m, log: log},
 		retry:    policy.RetryOptions{TryTimeout: cfg.RequestTimeout, MaxRetryDelay: longestRetryDelay},
+		gate:     cfg.Limits.of(cfg.Vault),
 	}
+	c.gate.expect(cfg.KEKName, key.Spec(fmt.Sprintf("RSA-%d", c.kekBits())))
 	c.keys, err = azkeys.NewClient(cfg.Vault.URL, c.cred, &azkeys.ClientOptions{
 		ClientOptions: azcore.ClientOptions{
 			APIVersion:      APIVersion,
@@ -108,7 +116,7 @@ func New(
 			Telemetry:       policy.TelemetryOptions{ApplicationID: "keyd"},
 			PerCallPolicies: []policy.Policy{originGuard{cfg.Vault.URL, host}},
 			PerRetryPolicies: []policy.Policy{
-				limiterPolicy{newLimits(cfg.Vault.Kind)}, challengePolicy{}, effectPolicy{}, c.observer,
+				limiterPolicy{c.gate}, challengePolicy{}, effectPolicy{}, c.observer,
 			},
 		},
 	})
@@ -137,7 +145,10 @@ func hostOf(text string) (string, error) {
 // its class. The caller's cancellation reaches the request.
 func (c *Client) do(ctx context.Context, op operation, name, version string, run func(context.Context) error) error {
 	k := call{op: op, key: name, version: version, effect: &effect{}}
-	err := checkName(name)
+	var err error
+	if op != opSweep { // which is about no key
+		err = checkName(name)
+	}
 	if err == nil && version != "" {
 		err = checkVersion(version)
 	}

@@ -112,7 +112,7 @@ func TestAnImportCarriesItsExpiryDateAndReadsItBack(t *testing.T) {
 	})
 }
 
-func TestAVersionThatIsNotValidYetIsSeenAndSaysWhatHelps(t *testing.T) {
+func TestAVersionThatIsNotValidYetIsReportedWithARemedy(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c, kek := b.ready(t)
@@ -139,7 +139,7 @@ func TestAVersionThatIsNotValidYetIsSeenAndSaysWhatHelps(t *testing.T) {
 	})
 }
 
-func TestKeysWithOtherOperationsWorkByThose(t *testing.T) {
+func TestKeysWithOtherOperationsUseThose(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c, kek := b.ready(t)
@@ -231,7 +231,7 @@ func TestAListingIsCompleteAndInOrderOfTime(t *testing.T) {
 	}
 }
 
-func TestAKeyThatTheVaultDoesNotKnow(t *testing.T) {
+func TestAVaultWithoutTheKey(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c := b.client(t)

@@ -20,7 +20,7 @@ const (
 	DefaultCredential = "default" // azidentity's chain, for trying things out
 )
 
-// CredentialConfig says who keyd is to Azure.
+// CredentialConfig says how keyd signs in to Azure.
 type CredentialConfig struct {
 	Kind string
 	// ClientID selects a user-assigned managed identity, or is the
@@ -35,18 +35,17 @@ type CredentialConfig struct {
 	// Cloud is "public", "china" or "usgovernment". "": AZURE_AUTHORITY_HOST
 	// decides, and without it, public.
 	Cloud string
-	// AuthorityHost replaces the cloud's sign-in URL, for private clouds. Entra
-	// is then not asked whether it is genuine.
+	// AuthorityHost replaces the cloud's sign-in URL, for private clouds. The SDK then does not ask Entra whether it
+	// is genuine.
 	AuthorityHost string
-	// Clock tells whether a certificate has ended. nil: time.Now.
+	// Clock is the time by which a certificate has ended or not. nil: time.Now.
 	Clock func() time.Time
 
 	options azcore.ClientOptions
 }
 
-// NewCredential makes the credential; nothing is sent yet. transport should
-// follow no redirects (see HTTPClient). A certificate file that cannot be used, or
-// whose certificate has ended, is refused.
+// NewCredential makes the credential; it sends nothing yet. transport must not follow redirects (see HTTPClient). It
+// refuses a certificate file that cannot be used, or whose certificate has ended.
 func NewCredential(cfg CredentialConfig, transport policy.Transporter) (*Credential, error) {
 	authority, err := cfg.authority()
 	if err != nil {
@@ -86,7 +85,7 @@ func (cfg CredentialConfig) authority() (cloud.Configuration, error) {
 	return c, nil
 }
 
-// file is what the credential is read from, "" for kinds that need none.
+// file is the file of the credential, "" for kinds that need none.
 func (cfg CredentialConfig) file() string {
 	switch cfg.Kind {
 	case ClientCertificate:

@@ -18,7 +18,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-func TestCredentialsNeedWhatTheirKindNeeds(t *testing.T) {
+func TestEachKindOfCredentialRequiresItsSettings(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		cfg  vault.CredentialConfig

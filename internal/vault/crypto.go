@@ -39,7 +39,7 @@ func (c *Client) Unwrap(ctx context.Context, name, version string, cipher []byte
 	)
 }
 
-// Encrypt is as Wrap, for keys with the operation encrypt.
+// Encrypt does the same as Wrap, for keys with the operation encrypt.
 func (c *Client) Encrypt(ctx context.Context, name, version string, plain []byte) ([]byte, error) {
 	return c.transform(
 		ctx,
@@ -111,8 +111,7 @@ func (c *Client) transform(ctx context.Context, op operation, name, version stri
 	})
 }
 
-// result runs a cryptographic operation and makes sure that the version asked
-// for, and no other, did it.
+// result runs a cryptographic operation and makes sure that the requested version, and no other, did it.
 func (c *Client) result(ctx context.Context, op operation, name, version string,
 	run func(context.Context) (azkeys.KeyOperationResult, error),
 ) ([]byte, error) {

@@ -38,7 +38,10 @@ type Error struct {
 // Error is one line: what was tried, where, what happened, what to do.
 func (e *Error) Error() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "vault %s: %s %s", e.Vault, e.Op, e.Key)
+	fmt.Fprintf(&b, "vault %s: %s", e.Vault, e.Op)
+	if e.Key != "" {
+		b.WriteString(" " + e.Key)
+	}
 	if e.Version != "" {
 		b.WriteString("/" + e.Version)
 	}

@@ -92,7 +92,7 @@ func TestARefusedImportCertainlyDidNotHappen(t *testing.T) {
 	}
 }
 
-func TestTheInnerCodeOfA403SaysWhatToDo(t *testing.T) {
+func TestTheInnerCodeOfA403DecidesTheRemedy(t *testing.T) {
 	t.Parallel()
 	for inner, want := range map[string]string{
 		"ForbiddenByRbac":       `the role "Key Vault Crypto Officer"`,
@@ -343,7 +343,7 @@ func TestACertificateThatIsNotTrustedIsExplained(t *testing.T) {
 	wantClass(t, err, key.Retry, "azure.ca_file")
 }
 
-func TestASignInThatFailsIsToldApartFromTheVault(t *testing.T) {
+func TestAFailedSignInIsDistinguishedFromTheVault(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, profiles()[0], emulator.Options{})
 	b.Fail(emulator.Rule{Operation: "token", Status: http.StatusBadRequest})

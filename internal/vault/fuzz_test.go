@@ -114,7 +114,7 @@ func FuzzKeyBundle(f *testing.F) {
 			return
 		}
 		if _, err := key.ParseID(v.ID); err != nil || v.Kty == "" {
-			t.Errorf("believed %+v", v)
+			t.Errorf("trusted %+v", v)
 		}
 		switch v.Material.State() {
 		case key.Known:
@@ -162,7 +162,7 @@ func FuzzListing(f *testing.F) {
 		seen := map[string]bool{}
 		for _, v := range got {
 			if _, err := key.ParseID(v.ID); err != nil || seen[v.ID] {
-				t.Errorf("believed version %q", v.ID)
+				t.Errorf("trusted version %q", v.ID)
 			}
 			seen[v.ID] = true
 		}

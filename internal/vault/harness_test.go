@@ -48,7 +48,7 @@ func eachProfile(t *testing.T, test func(*testing.T, *bench)) {
 	}
 }
 
-// bench is one vault in the emulator with what is needed to use it.
+// bench is one vault in the emulator, with everything needed to use it.
 type bench struct {
 	*emulator.Emulator
 	vault  key.Vault
@@ -71,7 +71,7 @@ func newBench(t *testing.T, v key.Vault, opts emulator.Options) *bench {
 			t.Error(err)
 		}
 	})
-	// A client id of its own: azidentity caches tokens for the whole process.
+	// Its own client id: azidentity caches tokens for the whole process.
 	cred, err := vault.NewCredential(vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()},
 		vault.HTTPClient(e.Transport()))
 	if err != nil {
@@ -93,8 +93,7 @@ func (b *bench) client(t *testing.T, change ...func(*vault.Config)) *vault.Clien
 	return c
 }
 
-// ready gives a client whose token and KEK exist, so that a test's failures meet
-// nothing but the call under test.
+// ready returns a client whose token and KEK exist, so that a test's failures affect only the call under test.
 func (b *bench) ready(t *testing.T, change ...func(*vault.Config)) (*vault.Client, key.KEK) {
 	t.Helper()
 	c := b.client(t, change...)
@@ -123,7 +122,7 @@ func noRetries(ctx context.Context) context.Context {
 	return policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1})
 }
 
-// material is one RSA-2048 key that tests bring in; making one takes long.
+// material is one RSA-2048 key that tests import; making one takes long.
 var material = sync.OnceValue(func() *rsa.PrivateKey {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -208,7 +207,7 @@ func wantClass(t *testing.T, err error, class key.Class, parts ...string) *vault
 	return e
 }
 
-// staged is a vault that says whatever a test wants, once signed in to.
+// staged is a vault that answers whatever a test wants, once a client has signed in.
 type staged func(*http.Request) (*http.Response, error)
 
 const challenge = `Bearer authorization="https://login.microsoftonline.com/tenant", resource="https://vault.azure.net"`
@@ -253,7 +252,7 @@ func (fixedToken) GetToken(context.Context, policy.TokenRequestOptions) (azcore.
 	return azcore.AccessToken{Token: "t", ExpiresOn: time.Now().Add(time.Hour)}, nil
 }
 
-// interposed is a client on the emulator with a test's own code in between.
+// interposed is a client of the emulator with a test's own code in between.
 func (b *bench) interposed(
 	t *testing.T,
 	do func(r *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error),

@@ -17,7 +17,7 @@ import (
 
 const versionID = "0123456789abcdef0123456789abcdef"
 
-// bundle is a good answer to a GET of a KEK, changed.
+// bundle is a good answer to a GET of a KEK, with changes.
 func bundle(t *testing.T, change func(map[string]any)) string {
 	t.Helper()
 	b := map[string]any{
@@ -36,7 +36,7 @@ func bundle(t *testing.T, change func(map[string]any)) string {
 	return string(text)
 }
 
-func TestAnswersThatMakeNoSenseAreNotBelieved(t *testing.T) {
+func TestSenselessAnswersAreNotTrusted(t *testing.T) {
 	t.Parallel()
 	set := func(name string, value any) func(map[string]any) {
 		return func(b map[string]any) { b["key"].(map[string]any)[name] = value }
@@ -69,7 +69,7 @@ func TestAnswersThatMakeNoSenseAreNotBelieved(t *testing.T) {
 	}
 }
 
-func TestAListingThatMakesNoSenseIsAnErrorAndNotEmpty(t *testing.T) {
+func TestASenselessListingIsAnErrorAndNotEmpty(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		status     int
@@ -146,7 +146,7 @@ func TestATokenNeverFollowsANextLinkElsewhere(t *testing.T) {
 	}
 }
 
-func TestAListingWithoutEndIsGivenUp(t *testing.T) {
+func TestKeydGivesUpAnEndlessListing(t *testing.T) {
 	t.Parallel()
 	c := staged(func(r *http.Request) (*http.Response, error) {
 		var items []string
@@ -245,7 +245,7 @@ type transporter func(*http.Request) (*http.Response, error)
 
 func (f transporter) Do(r *http.Request) (*http.Response, error) { return f(r) }
 
-func TestAnotherVersionsResultIsNotTaken(t *testing.T) {
+func TestAnotherVersionsResultIsNotAccepted(t *testing.T) {
 	t.Parallel()
 	other := strings.Repeat("f", 32)
 	c := says(`{"kid":"https://` + premiumHost + `/keys/` + keyName + `/` + other + `","value":"AAAA"}`).client(t)
@@ -269,7 +269,7 @@ func TestStoppingKeepsItsCause(t *testing.T) {
 	wantClass(t, err, key.Retry, "keyd is stopping")
 }
 
-func TestNewRefusesWhatCannotBeAVault(t *testing.T) {
+func TestNewRefusesAURLThatCannotBeAVault(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"", "contoso", "http://" + premiumHost, "https://" + premiumHost + "/",
 		"https://Contoso.vault.azure.net", "https://u@" + premiumHost} {

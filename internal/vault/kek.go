@@ -15,9 +15,9 @@ import (
 // opImportOnly is the one operation a KEK has; it excludes every other.
 const opImportOnly = key.Operation(azkeys.KeyOperationImport)
 
-// KEK returns one version of the key exchange key, "" for the newest, checked: RSA-HSM, only
-// the operation import, enabled, neither expired nor too small. present is false,
-// and err nil, when the vault has none. With an error, the KEK has at most its kid.
+// KEK returns one version of the KEK, "" for the newest. It checks that the version is RSA-HSM, allows only the
+// operation import, is enabled, and is neither expired nor too small. present is false, and err nil, if the vault has
+// none. With an error, the KEK has at most its kid.
 func (c *Client) KEK(ctx context.Context, version string) (kek key.KEK, present bool, err error) {
 	err = c.do(ctx, opGetKEK, c.cfg.KEKName, version, func(ctx context.Context) error {
 		answer, err := c.keys.GetKey(ctx, c.cfg.KEKName, version, nil)
@@ -36,16 +36,14 @@ func (c *Client) KEK(ctx context.Context, version string) (kek key.KEK, present 
 	return kek, err == nil, err
 }
 
-// KEKVersions lists every version of the key exchange key, as Versions does.
+// KEKVersions lists every version of the KEK, as Versions does.
 func (c *Client) KEKVersions(ctx context.Context) ([]key.Version, error) {
 	return c.Versions(ctx, c.cfg.KEKName)
 }
 
-// CreateKEK makes a new version of the key exchange key (RSA-HSM, Config.KEKBits,
-// only the operation import), unless the newest is another than the version after,
-// "" for none. It is refused without Config.CreateKEK. An error of class Ambiguous
-// means that it may be made, or may come to light yet; after Retry and Refused it
-// certainly was not.
+// CreateKEK makes a new version of the KEK (RSA-HSM, Config.KEKBits, only the operation import), unless the newest
+// version is not the version after, "" for none. It refuses without Config.CreateKEK. An error of class Ambiguous
+// means that the version exists or may still appear; after Retry and Refused it certainly was not made.
 func (c *Client) CreateKEK(ctx context.Context, after string, tags map[string]string) (key.KEK, error) {
 	newest, err := c.newestKEK(ctx)
 	if err != nil {
@@ -86,7 +84,7 @@ func (c *Client) CreateKEK(ctx context.Context, after string, tags map[string]st
 	return kek, nil
 }
 
-// newestKEK is the newest version of the key exchange key, whatever it is like; "" for none.
+// newestKEK is the newest version of the KEK, in whatever state; "" for none.
 func (c *Client) newestKEK(ctx context.Context) (version string, err error) {
 	err = c.do(ctx, opGetKEK, c.cfg.KEKName, "", func(ctx context.Context) error {
 		answer, err := c.keys.GetKey(ctx, c.cfg.KEKName, "", nil)
@@ -103,8 +101,8 @@ func (c *Client) newestKEK(ctx context.Context) (version string, err error) {
 	return version, err
 }
 
-// DisableKEK sets enabled=false on one version of the key exchange key, as Disable does. Keys that were imported with
-// it are not affected.
+// DisableKEK sets enabled=false on one version of the KEK, as Disable does. This does not affect keys that were
+// imported with it.
 func (c *Client) DisableKEK(ctx context.Context, version string) error {
 	return c.Disable(ctx, c.cfg.KEKName, version)
 }

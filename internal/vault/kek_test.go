@@ -89,7 +89,7 @@ func TestTheNewestVersionOfTheKEKCounts(t *testing.T) {
 	})
 }
 
-func TestAnAbsentKEKIsNotMadeWithoutLeave(t *testing.T) {
+func TestAnAbsentKEKIsNotMadeWithoutPermission(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c := b.client(t, func(cfg *vault.Config) { cfg.CreateKEK = false })

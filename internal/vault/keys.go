@@ -191,7 +191,7 @@ func (c *Client) PurgeProtected(ctx context.Context, name string) (bool, error) 
 	return err == nil && !v.Purgeable(), err
 }
 
-// NativeRotation reports whether the key's rotation policy tells the vault to rotate the key itself. A vault cannot
+// NativeRotation reports whether the key's rotation policy makes the vault rotate the key itself. A vault cannot
 // rotate imported keys; if it could, it would make other material.
 func (c *Client) NativeRotation(ctx context.Context, name string) (on bool, err error) {
 	err = c.do(ctx, opRotationPolicy, name, "", func(ctx context.Context) error {

@@ -12,6 +12,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/quota"
 )
 
 // Right is one action on a vault's keys that an identity may or may not have the permission for, spelled like the
@@ -48,10 +49,11 @@ const (
 // error.
 func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	name, version := absentPrefix+randomHex(), randomHex()
-	op := operation{name: "check", words: "try the right to " + string(r) + " with"}
+	op := operation{name: "check", words: "try the right to " + string(r) + " with", as: countsAs()[r]}
 	if r == MaySeeDeleted {
 		op.name = opDeleted.name // for the role in the hint
 	}
+	ctx = quota.WithSpec(ctx, key.RSA2048) // no size counts where there is no key
 	err := c.do(ctx, op, name, version, func(ctx context.Context) error { return c.try(ctx, r, name, version) })
 	var e *Error
 	switch {
@@ -71,6 +73,14 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 		return true, nil
 	}
 	return false, err
+}
+
+// countsAs says as what the call for a right counts; as reading, unless it is listed.
+func countsAs() map[Right]quota.Operation {
+	return map[Right]quota.Operation{
+		MayCreate: quota.Create, MayImport: quota.Import, MaySign: quota.Sign,
+		MayWrap: quota.Encrypt, MayEncrypt: quota.Encrypt, MayUnwrap: quota.Decrypt, MayDecrypt: quota.Decrypt,
+	}
 }
 
 // onlyReads reports whether the call for this right never changes anything.

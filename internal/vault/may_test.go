@@ -69,7 +69,7 @@ func may(t *testing.T, c *vault.Client) (has []vault.Right) {
 	return has
 }
 
-func TestRightsAreToldByTryingThem(t *testing.T) {
+func TestRightsAreFoundByTryingThem(t *testing.T) {
 	t.Parallel()
 	kv, mhsm := profiles()[0], profiles()[1]
 	role := func(r emulator.Role) emulator.VaultConfig {
@@ -146,7 +146,7 @@ func (b *bench) wantUntouched(t *testing.T) {
 	}
 }
 
-func TestAFirewallIsNotTakenForARole(t *testing.T) {
+func TestAFirewallIsNotMistakenForAMissingRole(t *testing.T) {
 	t.Parallel()
 	_, c := guarded(t, profiles()[0], emulator.VaultConfig{Firewall: &emulator.Firewall{}})
 	_, err := c.May(t.Context(), vault.MayGet)
@@ -170,7 +170,7 @@ func TestTheIdentityIsNamedAndItsTokenIsNot(t *testing.T) {
 
 // If a vault does something that should be impossible, it has changed something, and keyd must not report that as a
 // right.
-func TestAChangeThatAVaultSaysItMadeIsTold(t *testing.T) {
+func TestAProbeThatChangedSomethingIsReported(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, func(r *http.Request) (*http.Response, error) {
 		if r.Header.Get("Authorization") == "" {

@@ -3,6 +3,8 @@ package vault
 import (
 	"context"
 	"sync/atomic"
+
+	"github.com/keyd-project/keyd/internal/quota"
 )
 
 // operation is one kind of call.
@@ -12,23 +14,24 @@ type operation struct {
 	// changes: the call changes what the vault holds. If the answer is lost, keyd does not know whether the change
 	// happened.
 	changes bool
-	// creates: the call counts against the vault's limit for new versions.
-	creates bool
+	// as is what the call counts as against the vault's limits.
+	as quota.Operation
 }
 
 var (
 	opGetKEK         = operation{name: "get_kek", words: "get key exchange key"}
-	opCreateKEK      = operation{name: "create_kek", words: "create key exchange key", changes: true, creates: true}
-	opImport         = operation{name: "import", words: "import key", changes: true, creates: true}
+	opCreateKEK      = operation{name: "create_kek", words: "create key exchange key", changes: true, as: quota.Create}
+	opImport         = operation{name: "import", words: "import key", changes: true, as: quota.Import}
 	opVersions       = operation{name: "list_versions", words: "list versions of key"}
+	opSweep          = operation{name: "list_keys", words: "list the vault's keys"}
 	opNewest         = operation{name: "get_newest", words: "get newest version of key"}
 	opGet            = operation{name: "get", words: "get key"}
-	opWrap           = operation{name: "wrap", words: "wrap with key"}
-	opUnwrap         = operation{name: "unwrap", words: "unwrap with key"}
-	opEncrypt        = operation{name: "encrypt", words: "encrypt with key"}
-	opDecrypt        = operation{name: "decrypt", words: "decrypt with key"}
-	opSign           = operation{name: "sign", words: "sign with key"}
-	opVerify         = operation{name: "verify", words: "verify with key"}
+	opWrap           = operation{name: "wrap", words: "wrap with key", as: quota.Encrypt}
+	opUnwrap         = operation{name: "unwrap", words: "unwrap with key", as: quota.Decrypt}
+	opEncrypt        = operation{name: "encrypt", words: "encrypt with key", as: quota.Encrypt}
+	opDecrypt        = operation{name: "decrypt", words: "decrypt with key", as: quota.Decrypt}
+	opSign           = operation{name: "sign", words: "sign with key", as: quota.Sign}
+	opVerify         = operation{name: "verify", words: "verify with key", as: quota.Verify}
 	opDisable        = operation{name: "disable", words: "disable key", changes: true}
 	opDeleted        = operation{name: "get_deleted", words: "look for deleted key"}
 	opRotationPolicy = operation{name: "get_rotation_policy", words: "get rotation policy of key"}

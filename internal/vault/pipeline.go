@@ -43,11 +43,11 @@ func (final) NonRetriable() {}
 func (e final) Unwrap() error { return e.error }
 
 // limiterPolicy keeps each try within the vault's limits.
-type limiterPolicy struct{ limits limits }
+type limiterPolicy struct{ gate *gate }
 
 func (p limiterPolicy) Do(req *policy.Request) (*http.Response, error) {
 	ctx := req.Raw().Context()
-	if err := p.limits.wait(ctx, callOf(ctx).op.creates); err != nil {
+	if err := p.gate.wait(ctx, callOf(ctx)); err != nil {
 		return nil, final{fmt.Errorf("waiting for the vault's rate limit: %w", err)}
 	}
 	return req.Next()

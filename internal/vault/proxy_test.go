@@ -88,8 +88,7 @@ func TestAChangeThatTheProxyRefusesIsForLater(t *testing.T) {
 	})
 }
 
-// A key exchange key that was not asked for must not be waited for, as one that may
-// come to light yet.
+// keyd must not wait for a KEK that it did not request, as it does for one that may still appear.
 func TestMakingAKEKThatTheProxyRefusesIsForLater(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, profiles()[0], emulator.Options{})
@@ -114,7 +113,7 @@ func TestMakingAKEKThatTheProxyRefusesIsForLater(t *testing.T) {
 	}
 }
 
-func TestASignInThatTheProxyRefusesSaysSo(t *testing.T) {
+func TestASignInRefusedByTheProxyNamesTheProxy(t *testing.T) {
 	t.Parallel()
 	cfg := vault.CredentialConfig{
 		Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID, ClientID: rand.Text(),

@@ -13,7 +13,7 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-func TestAnErrorSaysWhyInOneWord(t *testing.T) {
+func TestAnErrorHasAReasonInOneWord(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, profiles()[0], emulator.Options{})
 	c, _ := b.ready(t)
@@ -77,7 +77,7 @@ func TestEachInnerCodeHasAHintAndARunbookLine(t *testing.T) {
 	}
 }
 
-func TestANativeRotationPolicyIsSeen(t *testing.T) {
+func TestANativeRotationPolicyIsDetected(t *testing.T) {
 	t.Parallel()
 	eachProfile(t, func(t *testing.T, b *bench) {
 		c, kek := b.ready(t)

@@ -24,7 +24,7 @@ type Credential struct {
 	inner azcore.TokenCredential
 	ends  time.Time
 	err   error // why keyd does not use the current file
-	read  int   // how often keyd took over a changed file
+	read  int   // how often keyd read a changed file
 }
 
 // CredentialState describes a credential's file.
@@ -34,7 +34,7 @@ type CredentialState struct {
 	Ends time.Time // of the client certificate in use; zero for other kinds
 	// Err says why keyd cannot use the current file; keyd then continues with what it read before.
 	Err error
-	// Renewals is how often keyd took over a changed file; it only grows.
+	// Renewals is how often keyd read a changed file; it only grows.
 	Renewals int
 }
 
@@ -52,8 +52,8 @@ func (c *Credential) begin() (err error) {
 	return c.err
 }
 
-// Reread reads the credential's file and takes it over if it has changed and is usable. Without a change it only
-// reads one small file.
+// Reread reads the credential's file and uses it if it has changed and is usable. Without a change it only reads one
+// small file.
 func (c *Credential) Reread() CredentialState {
 	c.mu.Lock()
 	defer c.mu.Unlock()

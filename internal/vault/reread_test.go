@@ -103,7 +103,7 @@ func TestACertificateThatHasEndedIsRefused(t *testing.T) {
 	}
 }
 
-func TestAFederatedTokenThatWasBadIsReadAgainAtOnce(t *testing.T) {
+func TestABadFederatedTokenIsReadAgainAtOnce(t *testing.T) {
 	for name, first := range map[string]string{"no JWT": "none", "empty": ""} {
 		t.Run(name, func(t *testing.T) {
 			file := federatedToken(t, first)

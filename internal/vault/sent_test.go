@@ -11,7 +11,7 @@ import (
 )
 
 // In both protocols, keyd must never treat a request that reached a server as one that did not.
-func TestARequestThatWasSentIsNeverTakenForOneThatWasNot(t *testing.T) {
+func TestARequestThatWasSentNeverCountsAsUnsent(t *testing.T) {
 	for name, h2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2.0": true} {
 		t.Run(name, func(t *testing.T) {
 			var protocol string
@@ -27,7 +27,7 @@ func TestARequestThatWasSentIsNeverTakenForOneThatWasNot(t *testing.T) {
 			transport := server.Client().Transport.(*http.Transport).Clone()
 			defer transport.CloseIdleConnections()
 			client := HTTPClient(transport)
-			for try := range 2 { // on a new connection, and on one that is there
+			for try := range 2 { // on a new connection, and on an existing one
 				r, err := http.NewRequestWithContext(
 					t.Context(), http.MethodPut, server.URL, strings.NewReader("body"),
 				)
@@ -46,7 +46,7 @@ func TestARequestThatWasSentIsNeverTakenForOneThatWasNot(t *testing.T) {
 }
 
 // A handshake that ends early is not the vault's answer.
-func TestARequestWhoseConnectionNeverCameAboutWasNotSent(t *testing.T) {
+func TestARequestWithoutAConnectionWasNotSent(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

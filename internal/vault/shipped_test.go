@@ -76,14 +76,14 @@ func shipped(t *testing.T) []access {
 	}
 }
 
-// client is keyd's own, in a vault that grants only what is given.
+// client is keyd's own, in a vault that grants only the given rights.
 func (a access) client(t *testing.T, grants []string) *vault.Client {
 	t.Helper()
 	_, c := guarded(t, a.vault, a.setUp(grants))
 	return c
 }
 
-// load reads a JSON file; an unknown field is no error, one of the wrong form is.
+// load reads a JSON file. It accepts an unknown field, and fails on one of the wrong type.
 func load(t *testing.T, path string, into any) {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("../../deploy/azure", path))
@@ -95,8 +95,8 @@ func load(t *testing.T, path string, into any) {
 	}
 }
 
-// everything is each call that keyd makes for a key that is wrapped with, rotated
-// and never retired. The error names those that failed.
+// everything makes each call that keyd needs for a key that is wrapped with, rotated and never retired. The error
+// names the calls that failed.
 func everything(t *testing.T, c *vault.Client) error {
 	t.Helper()
 	ctx := t.Context()

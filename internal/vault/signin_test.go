@@ -32,7 +32,7 @@ type way struct {
 	name    string
 	cfg     vault.CredentialConfig
 	environ []string // NAME=VALUE
-	host    string   // that gives the token
+	host    string   // the host that gives the token
 }
 
 // trySignIn makes the credential with keyd's own code and uses it.
@@ -151,7 +151,7 @@ func TestEachKindOfCredentialSignsInToBothServices(t *testing.T) {
 	}
 }
 
-func TestARefusedSignInSaysWhyForEachKind(t *testing.T) {
+func TestARefusedSignInHasAReasonForEachKind(t *testing.T) {
 	certified := vault.CredentialConfig{Kind: vault.ClientCertificate, TenantID: emulator.DefaultTenantID}
 	federated := vault.CredentialConfig{Kind: vault.WorkloadIdentity, TenantID: emulator.DefaultTenantID}
 	managed, chain := vault.CredentialConfig{
@@ -224,7 +224,7 @@ func (f failing) GetToken(context.Context, policy.TokenRequestOptions) (azcore.A
 	}
 }
 
-// azidentity itself tries for a minute or more before it says so.
+// azidentity itself tries for a minute or more before it fails.
 func TestASignInThatFailsForNowIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	for status, class := range map[int]key.Class{

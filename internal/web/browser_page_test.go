@@ -27,9 +27,9 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// The page in Debian's Chromium, which talks to this machine alone.
+// The page in Debian's Chromium, which talks to this machine only.
 
-// patience bounds everything that is awaited.
+// patience limits every wait.
 const patience = 30 * time.Second
 
 var shots = flag.String("shots", "", "the directory for pictures; a new one when it is empty")
@@ -104,7 +104,7 @@ type tab struct {
 	ctx context.Context
 
 	mu       sync.Mutex
-	said     []string // what the browser complained of
+	said     []string // what the browser complained about
 	requests []string // of URLs
 }
 
@@ -164,7 +164,7 @@ func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	}
 }
 
-// open goes to a page and requires that it is there.
+// open goes to a page and requires that it loads.
 func (b *tab) open(url string) {
 	b.t.Helper()
 	resp, err := chromedp.Run(b.ctx, chromedp.NavigateResponse(url))
@@ -176,7 +176,7 @@ func (b *tab) open(url string) {
 	}
 }
 
-// eval runs a script in the page, by the developer tools and not by the page's policy.
+// eval runs a script in the page, through the developer tools and outside the page's policy.
 func eval[T any](b *tab, script string) T {
 	b.t.Helper()
 	v, err := chromedp.Run(b.ctx, chromedp.Evaluate[T](script))
@@ -194,8 +194,8 @@ func (b *tab) wait(what, script string) {
 	}
 }
 
-// wantClean requires that the browser complained of nothing, such as a breach of the
-// policy, and asked nobody but this listener.
+// wantClean requires that the browser complained about nothing, such as a breach of the policy, and contacted only
+// this listener.
 func (b *tab) wantClean(origin string) {
 	b.t.Helper()
 	b.mu.Lock()
@@ -210,7 +210,7 @@ func (b *tab) wantClean(origin string) {
 	}
 }
 
-// shoot keeps a picture of the page, down to tallest, in the directory of pictures.
+// shoot saves a picture of the page, cut at tallest, in the directory of pictures.
 func (b *tab) shoot(name string) {
 	b.t.Helper()
 	if err := os.WriteFile(filepath.Join(*shots, name+".png"), b.picture(tallest), 0o644); err != nil {
@@ -218,10 +218,10 @@ func (b *tab) shoot(name string) {
 	}
 }
 
-// tallest is how much of a long page is kept, in CSS pixels.
+// tallest is how much of a long page a picture shows, in CSS pixels.
 const tallest = 4000
 
-// picture is the page as a PNG, at most so tall.
+// picture returns the page as a PNG, at most this tall.
 func (b *tab) picture(height float64) []byte {
 	b.t.Helper()
 	size := eval[[]float64](b, `[innerWidth, document.documentElement.scrollHeight]`)
@@ -236,7 +236,7 @@ func (b *tab) picture(height float64) []byte {
 	return shot.Data
 }
 
-// shown is a world as it is served.
+// shown is a world being served.
 type shown struct {
 	name     string
 	snapshot status.Snapshot

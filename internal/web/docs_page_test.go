@@ -17,7 +17,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// inTrouble is threeKeys with a hold, a vault that is away, and a proof that fails.
+// inTrouble is threeKeys with a hold, an unreachable vault, and a proof that fails.
 func inTrouble() status.Snapshot {
 	s := threeKeys()
 	hold(&s, 1, key.HoldForeign, "the newest version of sa-cmk-key in vault contoso-weu, 77ab0e2c, is not keyd's: "+
@@ -36,7 +36,7 @@ func inTrouble() status.Snapshot {
 	return s
 }
 
-// TestPageForTheDocs makes the pictures of docs/page.md: make screenshots.
+// TestPageForTheDocs makes the pictures for docs/page.md: make screenshots.
 func TestPageForTheDocs(t *testing.T) {
 	rotating, events := rotatingNow()
 	for _, c := range []struct {
@@ -67,7 +67,7 @@ func TestPageForTheDocs(t *testing.T) {
 	}
 }
 
-// reduce packs a picture with its 256 most frequent colours.
+// reduce reduces a picture to its 256 most frequent colours.
 func reduce(t *testing.T, picture []byte) []byte {
 	t.Helper()
 	full, err := png.Decode(bytes.NewReader(picture))

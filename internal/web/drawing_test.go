@@ -37,7 +37,7 @@ func TestATimelineIsDrawnToScale(t *testing.T) {
 	near("now", tl.Now.X, 0.75)
 	near("the next rotation", tl.Due.X, 1)
 	near("the second rotation", tl.Lanes[0].Rotation.X, 0.5)
-	older := tl.Lanes[1].Bars // for a minute it was being made
+	older := tl.Lanes[1].Bars // it was being made for a minute
 	if last := older[len(older)-1]; last.State != key.Deactivated {
 		t.Errorf("bars %+v", older)
 	} else {
@@ -73,7 +73,7 @@ func TestATimelineNeverLeavesItsBox(t *testing.T) {
 	}
 }
 
-func TestATimelineSaysInWordsWhatItDraws(t *testing.T) {
+func TestATimelineDescribesItsDrawingInWords(t *testing.T) {
 	k := rotated("k", 5, days(90), at.Add(-days(24)))
 	k.Generations[3].State, k.Generations[3].Compromised = key.Compromised, at.Add(-days(2))
 	got := drawTimeline(at, k, cardLanes).Desc
@@ -105,13 +105,13 @@ func TestAGenerationsStatesFollowOneAnother(t *testing.T) {
 	if s := states(); s != "pre-activation active deactivated suspended" {
 		t.Errorf("states %s", s)
 	}
-	g.State, g.Compromised = key.Compromised, at.Add(-days(70)) // and what came later does not mend it
+	g.State, g.Compromised = key.Compromised, at.Add(-days(70)) // later events do not undo that
 	if s := states(); s != "pre-activation active compromised" {
 		t.Errorf("states %s", s)
 	}
 }
 
-func TestAStripTellsGoodBadAndUnknownApart(t *testing.T) {
+func TestAStripDistinguishesGoodBadAndUnknown(t *testing.T) {
 	h := history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown, 40: status.SlotBad,
 		41: status.SlotBad, 42: status.SlotBad})
 	s := drawStrip(h)
@@ -208,7 +208,7 @@ func TestContrastIsEnoughInBothSchemes(t *testing.T) {
 				}
 			}
 		}
-		// Ink in a mark, the diamond's rim, and the count.
+		// Text in a mark, the diamond's rim, and the count.
 		for _, pair := range [][2]string{{"card", "well"}, {"card", "bad"}, {"card", "warn"}} {
 			if c := contrast(t, scheme[pair[0]], scheme[pair[1]]); c < 3 {
 				t.Errorf("%s: %s on %s has contrast %.2f, less than 3", name, pair[0], pair[1], c)

@@ -36,8 +36,7 @@ const (
 	markHeld    = "held"
 )
 
-// work is what the loop did last for one key, as the page shows it: usually the steps of
-// one generation.
+// work is the loop's latest work on one key, as the page shows it: usually the steps of one generation.
 type work struct {
 	Key   string `json:"key"`
 	Title string `json:"title"`
@@ -127,8 +126,8 @@ func (f *feed) drop(r *reader) {
 // paused.
 func (f *feed) current(s status.Snapshot) []work {
 	busy := map[string]bool{}
-	for _, k := range s.Keys {
-		busy[k.Name] = k.Doing != ""
+	for _, name := range s.Summary.UnderWay {
+		busy[name] = true
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -45,7 +45,7 @@ func newLoop(c *Config) *loop {
 	return l
 }
 
-// happen tells what happens now.
+// happen reports an event that happens now.
 func (l *loop) happen(t *testing.T, e status.Event) {
 	t.Helper()
 	e.At = time.Now()
@@ -84,7 +84,7 @@ func follow(t *testing.T, addr string) *stream {
 	return s
 }
 
-// next is the next work told; ok is false when the stream has ended.
+// next returns the next work in the stream; ok is false when the stream has ended.
 func (s *stream) next() (w work, ok bool) {
 	s.t.Helper()
 	for s.in.Scan() {
@@ -105,12 +105,12 @@ func done(name string, generation int, step, vault string) status.Event {
 		Elapsed: time.Second}
 }
 
-func TestAReaderGetsWhatIsKnownAndThenWhatHappens(t *testing.T) {
+func TestAReaderGetsRecentWorkAndThenEvents(t *testing.T) {
 	c := (&world{}).config(t)
 	l := newLoop(&c)
 	addr := serve(t, c)
 	l.happen(t, done("k", 3, "reserve", ""))
-	l.happen(t, done("k", 3, "import", "weu")) // when this is taken, the first is known
+	l.happen(t, done("k", 3, "import", "weu")) // once this is read, the feed knows the first one
 	s := follow(t, addr)
 	if w, _ := s.next(); w.Key != "k" || len(w.Steps) == 0 || w.Steps[0].Words != "Number reserved" {
 		t.Errorf("first %+v", w)
@@ -141,7 +141,7 @@ func TestAStreamOutlivesTheLimitsOfOrdinaryAnswers(t *testing.T) {
 	s.http.ReadTimeout, s.http.WriteTimeout = limit, limit
 	run(t, s)
 	reader := follow(t, s.Addr().String())
-	time.Sleep(4 * limit) // both limits are over
+	time.Sleep(4 * limit) // both limits have passed
 	l.happen(t, done("k", 1, "pin", ""))
 	if w, ok := reader.next(); !ok || w.Key != "k" {
 		t.Errorf("%+v, %v", w, ok)
@@ -186,7 +186,7 @@ func TestReadersAreLimitedAndALeavingReaderFreesItsPlace(t *testing.T) {
 	}
 }
 
-// knock asks for the events and leaves at once: an admitted stream would not end.
+// knock asks for the events and leaves at once: a stream that was admitted would not end.
 func knock(t *testing.T, addr string, change func(*http.Request)) *http.Response {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/events", nil)
@@ -222,13 +222,13 @@ func TestASlowReaderIsDroppedAndHoldsUpNobody(t *testing.T) {
 	if kept != cap(slow.messages) {
 		t.Errorf("the slow reader has %d messages", kept)
 	}
-	f.leave(slow) // as its answer does at its end
+	f.leave(slow) // as its answer does when it ends
 	if len(f.readers) != 1 {
 		t.Errorf("%d readers are left", len(f.readers))
 	}
 }
 
-func TestTheEventsBeginWithWhatHappenedLately(t *testing.T) {
+func TestTheEventsBeginWithRecentWork(t *testing.T) {
 	f := newFeed()
 	f.apply(done("ended", 1, "finish", ""))
 	f.apply(done("under-way", 1, "pin", ""))
@@ -298,7 +298,7 @@ func TestAForeignPageMayNotFollow(t *testing.T) {
 	}
 }
 
-// workOf applies events to one key's work.
+// workOf applies events to the work of one key.
 func workOf(events ...status.Event) work {
 	f := newFeed()
 	for _, e := range events {
@@ -363,13 +363,12 @@ func TestTheFeedRemembersABoundedNumber(t *testing.T) {
 	}
 }
 
-func TestNowIsWhatIsUnderWayAndWhatHappenedLately(t *testing.T) {
+func TestNowShowsCurrentAndRecentWork(t *testing.T) {
 	f := newFeed()
 	f.apply(done("ended", 1, "finish", ""))
-	f.apply(done("paused", 1, "pin", "")) // no event tells that
+	f.apply(done("paused", 1, "pin", "")) // no event reports that
 	f.apply(done("slow", 1, "reserve", ""))
-	s := status.Snapshot{At: at.Add(time.Minute),
-		Keys: []status.Key{{Name: "ended"}, {Name: "paused"}, {Name: "slow", Doing: "generate"}}}
+	s := status.Snapshot{At: at.Add(time.Minute), Summary: status.Summary{UnderWay: []string{"slow"}}}
 	if current := f.current(s); len(current) != 3 || current[2].Key != "ended" {
 		t.Errorf("after a minute: %+v", current)
 	}

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// policy allows a page only keyd's own style, script, icon and events.
+// policy allows a page only keyd's own style, script, icon and events, and to search for keys.
 const policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
-	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+	"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
 // guard sets the headers of every answer. If only this machine can reach the listener,
 // it refuses requests for another host name: a web page can make its own name resolve

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// stuck is a reader who takes nothing.
+// stuck is a client that reads nothing.
 type stuck struct {
 	http.ResponseWriter
 	reached chan<- struct{}
@@ -55,7 +55,7 @@ func TestConnectionsBeyondTheLimitWaitForAPlace(t *testing.T) {
 		}
 		open = append(open, conn)
 	}
-	late, err := net.Dial("tcp", addr) // the kernel takes it
+	late, err := net.Dial("tcp", addr) // the kernel accepts it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +65,7 @@ func TestConnectionsBeyondTheLimitWaitForAPlace(t *testing.T) {
 	select {
 	case <-answered:
 		t.Fatalf("%d connections are served", maxConnections+1)
-	case <-time.After(300 * time.Millisecond): // an answer takes a few
+	case <-time.After(300 * time.Millisecond): // an answer takes a few milliseconds
 	}
 	open[0].Close()
 	select {

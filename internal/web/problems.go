@@ -9,13 +9,17 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// ofAKind is how many problems of one kind the page shows in full.
-const ofAKind = 3
+const (
+	// ofAKind is how many problems of one kind the page shows in full, and moreOfAKind how many others it has folded.
+	ofAKind     = 3
+	moreOfAKind = 100
+)
 
 // problemGroup is the problems of one severity and runbook.
 type problemGroup struct {
 	Shown, More []problemView
 	MoreWords   string
+	Left        int // that are not even folded
 }
 
 type problemView struct {
@@ -47,10 +51,6 @@ func groupProblems(s status.Snapshot) []problemGroup {
 		severity status.Severity
 		runbook  string
 	}
-	held := map[string]*key.Hold{}
-	for _, k := range s.Keys {
-		held[k.Name] = k.Hold
-	}
 	var order []kind
 	all := map[kind][]problemView{}
 	for _, p := range s.Problems {
@@ -58,7 +58,7 @@ func groupProblems(s status.Snapshot) []problemGroup {
 		if all[k] == nil {
 			order = append(order, k)
 		}
-		all[k] = append(all[k], viewProblem(p, held[p.Key]))
+		all[k] = append(all[k], viewProblem(p))
 	}
 	var groups []problemGroup
 	for _, k := range order {
@@ -66,19 +66,22 @@ func groupProblems(s status.Snapshot) []problemGroup {
 		if len(g.Shown) > ofAKind+1 {
 			g.Shown, g.More = g.Shown[:ofAKind], g.Shown[ofAKind:]
 			g.MoreWords = fmt.Sprintf("%d more like this", len(g.More))
+			g.Left = max(0, len(g.More)-moreOfAKind)
+			g.More = g.More[:len(g.More)-g.Left]
 		}
 		groups = append(groups, g)
 	}
 	return groups
 }
 
-func viewProblem(p status.Problem, hold *key.Hold) problemView {
+func viewProblem(p status.Problem) problemView {
+	hold := p.Hold
 	text := p.Text
 	if p.Key == "" { // otherwise it begins with the key's name
 		text = sentence(text)
 	}
 	v := problemView{Severity: p.Severity, Text: text, Remedy: p.Remedy, Runbook: p.Runbook, Key: p.Key}
-	if hold != nil && p.Runbook == "hold-"+string(hold.Code) {
+	if hold != nil {
 		v.Text = p.Key + " " + holdText(hold.Code)
 		v.Detail = holdReason(hold) + " Since " + hold.Since.UTC().Format("2 Jan 2006 15:04") + "."
 		if v.Remedy == "" {
@@ -138,8 +141,8 @@ func verdict(s status.Snapshot) (severity status.Severity, words string) {
 	case rest > 0:
 		return status.Warning, fmt.Sprintf("%d problems to look at; nothing is lost", rest)
 	case !s.Ready:
-		return status.Warning, "keyd is looking at every key for the first time"
-	case len(s.Keys) == 0:
+		return status.Warning, "keyd is looking at every vault for the first time"
+	case s.Summary.Keys == 0:
 		return "", "keyd runs; no key is configured yet"
 	}
 	return "", "All is well"

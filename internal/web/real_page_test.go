@@ -66,7 +66,7 @@ func (l *logBuffer) String() string {
 
 func startReal(t *testing.T) *real {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "keyd-page-") // short, for the socket's sake
+	dir, err := os.MkdirTemp("", "keyd-page-") // short, because a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func startReal(t *testing.T) *real {
 	return k
 }
 
-// stop ends the daemon as systemd would; a second time it does nothing.
+// stop ends the daemon as systemd would. A second call does nothing.
 func (k *real) stop() {
 	if k.cmd == nil {
 		return
@@ -140,14 +140,14 @@ func (k *real) rotate(reason string) {
 	}
 }
 
-// steps is what "Now" shows: each step's mark and words.
+// steps returns what "Now" shows: each step's mark and words.
 func (b *tab) steps() string {
 	return strings.Join(eval[[]string](b, `[...document.querySelectorAll("#works .work li")].map((li) => `+
 		`li.className + " " + li.querySelector(".words").textContent)`), "\n")
 }
 
-// A real rotation by the real daemon: its steps appear on the page that is open, without a
-// reload; afterwards the page says that it is behind; when keyd is gone, that it is not live.
+// A real rotation by the real daemon: its steps appear on the open page without a reload. Afterwards the page says
+// that it is out of date, and once keyd has stopped, that it is not live.
 func TestPageShowsARealRotationAsItHappens(t *testing.T) {
 	k := startReal(t)
 	origin := k.origin()

@@ -65,14 +65,18 @@ func routes(c Config, f *feed) http.Handler {
 	turns := make(turns, renders)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
 		render(w, r, c.Logger, turns, statusTemplate, func() (any, bool) {
-			s := c.Snapshot()
+			sel := selectionOf(r)
+			s := c.Snapshot(sel)
 			entries, err := c.entries(r.Context())
-			return viewStatus(s, f.current(s), entries, err), true
+			return viewStatus(s, sel, f.current(s), entries, err), true
 		})
 	})
 	mux.HandleFunc("GET /keys/{name}", func(w http.ResponseWriter, r *http.Request) {
 		render(w, r, c.Logger, turns, keyTemplate,
-			func() (any, bool) { return viewOneKey(c.Snapshot(), r.PathValue("name")) })
+			func() (any, bool) {
+				name := r.PathValue("name")
+				return viewOneKey(c.Snapshot(status.Selection{Only: []string{name}}), name)
+			})
 	})
 	mux.HandleFunc("GET /runbooks", func(w http.ResponseWriter, r *http.Request) {
 		render(w, r, c.Logger, turns, book, func() (any, bool) { return sections(docs.Runbooks), true })
@@ -115,7 +119,7 @@ func parse(name string) *template.Template {
 			switch state {
 			case status.StateOK:
 				return markDone
-			case status.StateFailing, stateUnproven:
+			case status.StateFailing, status.StateUnproven:
 				return markFailed
 			case status.StateRotating:
 				return markDoing

@@ -32,7 +32,7 @@ type Config struct {
 	Listen        string // host:port; "": 127.0.0.1:9889
 	WebConfigFile string // exporter-toolkit's web configuration (TLS, basic auth), or ""
 	Registry      prometheus.Gatherer
-	Snapshot      func() status.Snapshot
+	Snapshot      func(status.Selection) status.Snapshot
 	// Events delivers what the loop does until ctx ends, and then closes the
 	// channel; nil: no events.
 	Events func(ctx context.Context) <-chan status.Event

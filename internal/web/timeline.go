@@ -137,17 +137,10 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	}
 	sentences = append(sentences, nextWords(now, k)+".")
 	if !k.NextRotation.IsZero() {
-		t.Due = &due{s.mark(k.NextRotation, nextWords(now, k)), nextWords(now, k), overdue(now, k), beyond}
+		t.Due = &due{s.mark(k.NextRotation, nextWords(now, k)), nextWords(now, k), k.Overdue(now), beyond}
 	}
 	t.Desc = strings.Join(sentences, " ")
 	return t
-}
-
-// overdueAfter is how late a rotation may begin before it counts as overdue.
-const overdueAfter = time.Hour
-
-func overdue(now time.Time, k status.Key) bool {
-	return !k.NextRotation.IsZero() && now.Sub(k.NextRotation) > overdueAfter
 }
 
 // nextWords says when a key is rotated next.
@@ -155,7 +148,7 @@ func nextWords(now time.Time, k status.Key) string {
 	switch {
 	case k.NextRotation.IsZero():
 		return "Rotated on request only"
-	case overdue(now, k):
+	case k.Overdue(now):
 		return "Rotation overdue since " + day(now, k.NextRotation)
 	case !k.NextRotation.After(now):
 		return "Rotation due now"
@@ -168,7 +161,7 @@ func nextShort(now time.Time, k status.Key) string {
 	switch {
 	case k.NextRotation.IsZero():
 		return "on request only"
-	case overdue(now, k):
+	case k.Overdue(now):
 		return "overdue since " + day(now, k.NextRotation)
 	case !k.NextRotation.After(now):
 		return "due now"

@@ -12,8 +12,7 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// otherProblems are those that are neither a hold nor a failed step, as the daemon words
-// them.
+// otherProblems are the problems, in the daemon's words, that are neither a hold nor a failed step.
 func otherProblems() (all []status.Problem) {
 	add := func(severity status.Severity, key, vault, runbook, text, remedy string) {
 		all = append(all,
@@ -56,7 +55,7 @@ func otherProblems() (all []status.Problem) {
 		"the last reload was refused: the configuration has mistakes; keyd keeps the old one",
 		"correct it (keyd check shows each mistake with its line), then: keyd reload")
 	add(status.Warning, "", "", "keydnotready",
-		"not every key has been looked at since keyd started at 2026-11-25T09:20:00Z",
+		"keyd has not looked at every vault since it started at 2026-11-25T09:20:00Z",
 		"keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself")
 	add(status.Warning, "", mhsm, "keydvaultunreachable", "vault contoso-hsm cannot be used: dial tcp: i/o timeout",
 		"keyd check tries each part of the way to it; keyd goes on by itself")
@@ -65,9 +64,9 @@ func otherProblems() (all []status.Problem) {
 			"rotations wait", "chronyc tracking, or timedatectl timesync-status, shows whether this machine's is "+
 			"wrong; correct the time source")
 	add(status.Warning, "", weu, "keydkekwaiting",
-		"vault contoso-weu has a new key exchange key, sha256:bb, which waits for approval since "+
+		"vault contoso-weu has a new key exchange key, sha256:bb, which has waited for approval since "+
 			"2026-11-24T09:41:00Z: "+
-			"until then keyd wraps for the one before",
+			"until then keyd wraps for the previous one",
 		"confirm the fingerprint with the vault's owner out of band (keyd kek contoso-weu shows how)")
 	add(status.Warning, "", weu, "keydvaultthrottled",
 		"vault contoso-weu answered 40 of the last 200 requests, within 15 minutes, with 429, too many requests: "+
@@ -91,6 +90,9 @@ func otherProblems() (all []status.Problem) {
 		"fix what it waits for; keyd brings the vault up to date by itself")
 	add(status.Warning, "new", "", "keydkeynotmade", "new has no generation yet: vault contoso-weu is not ready",
 		"fix what it waits for, as keyd check advises; keyd then makes the key by itself")
+	add(status.Warning, "well", "", "keydsparesmissing",
+		"well: of its spares are 1 of 2 ready; the HSM has made no pair for spare generation 5 since "+
+			"2026-11-24T08:00:00Z", "keyd check tries the HSM; keyd tries again by itself every half hour")
 	add(status.Critical, "well", mhsm, "keydversionexpiressoon",
 		"the newest version of well in vault contoso-hsm, 5be10a77, expires at 2026-11-29T00:00:00Z: from then on "+
 			"nobody can wrap with it", "keyd rotate --now well --reason …")
@@ -104,8 +106,7 @@ func otherProblems() (all []status.Problem) {
 	return all
 }
 
-// holdCodes and driftKinds read the closed sets where they are defined, so that none is
-// forgotten here.
+// holdCodes and driftKinds read the closed sets where they are defined, so that the test forgets none.
 func holdCodes() []key.HoldCode {
 	return constants[key.HoldCode]("../key/lifecycle.go", `(?m)^\tHold\w+\s+HoldCode\s+=\s+"([a-z-]+)"`)
 }
@@ -114,7 +115,7 @@ func driftKinds() []plan.DriftKind {
 	return constants[plan.DriftKind]("../plan/drift.go", `(?m)^\tDrift\w+\s+DriftKind\s+=\s+"([a-z-]+)"`)
 }
 
-// constants are what the form finds in a file; fewer than seven are a mistake in it.
+// constants returns the constants that the pattern finds in a file. Fewer than seven mean that the pattern is wrong.
 func constants[T ~string](path, form string) (all []T) {
 	source, err := os.ReadFile(path)
 	if err != nil {
@@ -129,7 +130,7 @@ func constants[T ~string](path, form string) (all []T) {
 	return all
 }
 
-// The browser is shown everyTrouble, so what is not in it is looked at by no test.
+// The browser tests show everyTrouble, so no test looks at a trouble that is missing from it.
 func TestEveryTroubleHasEveryProblemOfTheDaemon(t *testing.T) {
 	shown := map[string]bool{}
 	for _, p := range everyTrouble().Problems {

@@ -43,6 +43,7 @@ type statusPage struct {
 	MoreWorks    int
 	Cards        []keyView
 	Rows         []keyView
+	Pages        *pagesView // nil: every key is here
 	HSM          hsmView
 	Vaults       []vaultView
 	Entries      []entryView
@@ -86,16 +87,18 @@ type entryView struct {
 	Actor            string
 }
 
-// viewStatus builds the page of a snapshot.
-func viewStatus(s status.Snapshot, works []work, entries []status.Entry, entriesErr error) statusPage {
+// viewStatus builds the page of a snapshot, which has the keys of one page of those that were searched for.
+func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries []status.Entry,
+	entriesErr error) statusPage {
 	p := statusPage{
 		frame:        frame{s.Instance, s.Version, s.At},
 		Started:      s.Started,
-		Sizes:        words.Count(len(s.Keys), "key") + ", " + words.Count(len(s.Vaults), "vault"),
+		Sizes:        words.Count(s.Summary.Keys, "key") + ", " + words.Count(len(s.Vaults), "vault"),
 		ProblemCount: len(s.Problems),
 		Problems:     groupProblems(s),
 		Works:        works,
 		HSM:          viewHSM(s.At, s.HSM),
+		Pages:        viewPages(s.Summary, sel),
 	}
 	p.Severity, p.Verdict = verdict(s)
 	if n := len(works) - maxWorksShown; n > 0 {
@@ -105,11 +108,14 @@ func viewStatus(s status.Snapshot, works []work, entries []status.Entry, entries
 	for _, v := range s.Vaults {
 		names[v.URL] = v.Name
 		p.Vaults = append(p.Vaults, viewVault(s.At, v))
+		if p.Pages != nil && len(v.Keys) > 0 {
+			last := &p.Vaults[len(p.Vaults)-1]
+			last.Facts = append(last.Facts, "its keys: "+statesWords(v.Keys))
+		}
 	}
-	keys := withAlarms(s)
-	for _, k := range keys {
+	for _, k := range s.Keys {
 		v := viewKey(s.At, k, names)
-		if len(keys) <= allCards || rank(k.State) < calm && len(p.Cards) < maxCards {
+		if len(s.Keys) <= allCards || !k.Calm() && len(p.Cards) < maxCards {
 			v.Timeline = drawTimeline(s.At, k, cardLanes)
 			p.Cards = append(p.Cards, v)
 			continue
@@ -130,62 +136,12 @@ func viewStatus(s status.Snapshot, works []work, entries []status.Entry, entries
 var states = []struct{ state, words string }{
 	{status.StateHeld, "on hold"},
 	{status.StateFailing, "failing"},
-	{stateUnproven, "proof fails"},
+	{status.StateUnproven, "proof fails"},
 	{status.StatePartial, "in some vaults only"},
 	{status.StateRotating, "rotating"},
 	{status.StateNew, "new"},
 	{status.StateOK, "well"},
 	{status.StateRetained, "retained"},
-}
-
-// stateUnproven is a state of this page only: the key is well except for an alarm about
-// its proofs.
-const stateUnproven = "unproven"
-
-// calm is the rank of the first state that needs no attention.
-const calm = 6
-
-// rank is the place of a state in the order of states.
-func rank(state string) int {
-	for i, s := range states {
-		if s.state == state {
-			return i
-		}
-	}
-	return len(states)
-}
-
-// withAlarms returns the keys in display order: the worst state first, then overdue
-// rotations, then by name.
-func withAlarms(s status.Snapshot) []status.Key {
-	alarmed := map[string]bool{}
-	for _, p := range s.Problems {
-		if p.Runbook == "keydunwrapfailing" || p.Runbook == "keydwrapfailing" {
-			alarmed[p.Key] = true
-		}
-	}
-	keys := slices.Clone(s.Keys)
-	for i, k := range keys {
-		if alarmed[k.Name] && rank(k.State) >= calm && unproven(k) != nil {
-			keys[i].State = stateUnproven
-		}
-	}
-	slices.SortStableFunc(keys, func(a, b status.Key) int {
-		return cmp.Or(cmp.Compare(rank(a.State), rank(b.State)), first(overdue(s.At, a), overdue(s.At, b)),
-			strings.Compare(a.Name, b.Name))
-	})
-	return keys
-}
-
-// first orders true before false.
-func first(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	}
-	return 1
 }
 
 func stateWords(state string) string {
@@ -209,9 +165,12 @@ func unproven(k status.Key) *status.Proof {
 }
 
 func viewKey(now time.Time, k status.Key, vaults map[string]string) keyView {
-	v := keyView{Name: k.Name, State: k.State, StateWords: stateWords(k.State), Next: nextShort(now, k),
-		Proof: proofShort(now, k, vaults), Overdue: overdue(now, k)}
+	v := keyView{Name: k.Name, State: k.Standing(), StateWords: stateWords(k.Standing()), Next: nextShort(now, k),
+		Proof: proofShort(now, k, vaults), Overdue: k.Overdue(now)}
 	v.Facts = append(v.Facts, string(k.Spec), proofWords(now, k, vaults))
+	if k.Spares != nil {
+		v.Facts = append(v.Facts, "spares: "+k.Spares.Words())
+	}
 	if k.Retained {
 		v.Facts = append(v.Facts, "no longer in the configuration")
 	}

@@ -27,8 +27,7 @@ type placementView struct{ Vault, Version, State, Proof string }
 
 // viewOneKey builds the page of one key. ok is false if there is no such key.
 func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
-	keys := withAlarms(s)
-	k, ok := status.Snapshot{Keys: keys}.Key(name)
+	k, ok := s.Key(name)
 	if !ok {
 		return p, false
 	}

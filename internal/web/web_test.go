@@ -26,7 +26,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// world is what the daemon tells the listener.
+// world is what the daemon reports to the listener.
 type world struct {
 	snapshot status.Snapshot
 	stuck    string
@@ -41,7 +41,7 @@ func (w *world) config(t *testing.T) Config {
 	return Config{
 		Listen:   "127.0.0.1:0",
 		Registry: reg,
-		Snapshot: func() status.Snapshot { return w.snapshot },
+		Snapshot: func(sel status.Selection) status.Snapshot { return selected(w.snapshot, sel) },
 		Ready:    func() (bool, string) { return w.unready == "", w.unready },
 		Stuck:    func() string { return w.stuck },
 	}
@@ -99,7 +99,7 @@ func do(t *testing.T, client *http.Client, r *http.Request) answer {
 	return answer{resp.StatusCode, resp.Header, string(body)}
 }
 
-func TestMetricsAreThoseOfTheRegistry(t *testing.T) {
+func TestMetricsAreServedFromTheRegistry(t *testing.T) {
 	a := ask(t, "GET", serve(t, (&world{}).config(t)), "/metrics", nil)
 	if a.code != http.StatusOK || !strings.Contains(a.body, "keyd_hsm_up 0") {
 		t.Errorf("%d %s", a.code, a.body)
@@ -113,7 +113,7 @@ func TestHealthzIsOKWhileEverythingTurns(t *testing.T) {
 	}
 }
 
-func TestHealthzNamesWhatIsStuck(t *testing.T) {
+func TestHealthzNamesTheStuckLoop(t *testing.T) {
 	w := &world{stuck: "key sa-cmk-key"}
 	a := ask(t, "GET", serve(t, w.config(t)), "/healthz", nil)
 	if a.code != http.StatusServiceUnavailable || !strings.Contains(a.body, w.stuck) {
@@ -121,7 +121,7 @@ func TestHealthzNamesWhatIsStuck(t *testing.T) {
 	}
 }
 
-func TestReadyzSaysWhyNot(t *testing.T) {
+func TestReadyzGivesTheReason(t *testing.T) {
 	w := &world{unready: "no look has been completed"}
 	addr := serve(t, w.config(t))
 	if a := ask(t, "GET", addr, "/readyz", nil); a.code != http.StatusServiceUnavailable ||
@@ -298,7 +298,7 @@ func FuzzSections(f *testing.F) {
 	})
 }
 
-func TestATakenAddressSaysWhatToDo(t *testing.T) {
+func TestTheErrorForATakenAddressSaysWhatToDo(t *testing.T) {
 	c := (&world{}).config(t)
 	c.Listen = serve(t, c)
 	_, err := New(c)

@@ -11,7 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// The worlds that the page is shown with. Their clock is fixed.
+// The worlds that the page is tested with. Their clock is fixed.
 
 var at = time.Date(2026, 11, 25, 9, 41, 0, 0, time.UTC)
 
@@ -22,7 +22,7 @@ const (
 
 func days(n float64) time.Duration { return time.Duration(n * 24 * float64(time.Hour)) }
 
-// history is a day of slots: good but for those that change says.
+// history is a day of slots: all good except those in changes.
 func history(change map[int]status.Slot) *status.History {
 	h := &status.History{Start: at.Truncate(15 * time.Minute).Add(-95 * 15 * time.Minute), Width: 15 * time.Minute,
 		Slots: make([]status.Slot, 96)}
@@ -49,7 +49,7 @@ func goodVault(name, url string, kind key.VaultKind) status.Vault {
 		History: history(nil)}
 }
 
-// generation is one that became active everywhere at a time.
+// generation is a generation that became active everywhere at a given time.
 func generation(n int, active time.Time, state key.PlacementState) status.Generation {
 	g := status.Generation{Number: n, Spec: "RSA-4096", State: key.Active, Requester: "schedule",
 		Reserved: active.Add(-time.Minute), Pinned: active.Add(-50 * time.Second),
@@ -63,7 +63,7 @@ func generation(n int, active time.Time, state key.PlacementState) status.Genera
 	return g
 }
 
-// rotated is a key that was rotated this many times, every this often, last at a time.
+// rotated is a key that was rotated this many times, at this interval, last at the given time.
 func rotated(name string, n int, every time.Duration, last time.Time) status.Key {
 	k := status.Key{Name: name, Spec: "RSA-4096", State: status.StateOK, Schedule: "0 3 1 */3 *", LastRotation: last,
 		NextRotation: last.Add(every), Vaults: []string{weu, mhsm}}
@@ -130,7 +130,7 @@ func event(seconds int, name string, generation int, step, vault string, phase s
 		Vault: vault, Phase: phase, Elapsed: took, Detail: "SECRET-REASON"}
 }
 
-// manyKeys is n keys, of which a few are in trouble.
+// manyKeys is n keys, a few of them in trouble.
 func manyKeys(n int) status.Snapshot {
 	s := threeKeys()
 	s.Keys = nil
@@ -162,7 +162,7 @@ func hold(s *status.Snapshot, i int, code key.HoldCode, reason string) {
 		k.Hold.By = "uid 1000 (alice)"
 	}
 	s.Problems = append(s.Problems, status.Problem{Severity: severity, Key: k.Name, Runbook: "hold-" + string(code),
-		Text: k.Name + " is held (" + string(code) + "): " + reason})
+		Hold: k.Hold, Text: k.Name + " is held (" + string(code) + "): " + reason})
 }
 
 func fail(s *status.Snapshot, i int, err string) {
@@ -171,11 +171,11 @@ func fail(s *status.Snapshot, i int, err string) {
 		Runbook: "keydrotationfailing", Text: err, Remedy: "keyd tries again by itself"})
 }
 
-// operatorsReason is what an operator wrote, and must be on no page.
+// operatorsReason is text from an operator, which no page may show.
 const operatorsReason = "SECRET-REASON: password of the change window is hunter2"
 
-// everyTrouble has each state of a key, each code of a hold, each kind of drift, and each
-// other problem that the daemon tells.
+// everyTrouble has each state of a key, each code of a hold, each kind of drift, and every other problem that the
+// daemon reports.
 func everyTrouble() status.Snapshot {
 	s := threeKeys()
 	s.Keys = nil
@@ -220,6 +220,7 @@ func everyTrouble() status.Snapshot {
 	add("refuted", status.StateOK, func(k *status.Key) {
 		k.Proofs[0].Outcome, k.Proofs[0].Leg, k.Proofs[0].Error = key.WasRefuted, "modulus",
 			"the vault holds another modulus"
+		k.Proofs[0].Failing = true
 	})
 	add("inconclusive", status.StateOK, func(k *status.Key) {
 		k.Proofs[1].Outcome, k.Proofs[1].Leg, k.Proofs[1].Error = key.Inconclusive, "vault-unwrap",
@@ -240,7 +241,7 @@ func everyTrouble() status.Snapshot {
 	return s
 }
 
-// hsmDown is threeKeys with the HSM side away, and a vault nobody has looked at.
+// hsmDown is threeKeys with the HSM side down, and a vault that keyd has not looked at.
 func hsmDown() status.Snapshot {
 	s := threeKeys()
 	s.HSM = status.HSM{Since: at.Add(-9 * time.Minute),

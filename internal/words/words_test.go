@@ -7,7 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-func TestSpanTakesTheLargestUnitOfWhichThereAreTwo(t *testing.T) {
+func TestSpanUsesTheLargestUnitWithAtLeastTwo(t *testing.T) {
 	const day = 24 * time.Hour
 	for d, want := range map[time.Duration]string{
 		0: "0 seconds", time.Second: "1 second", 119 * time.Second: "119 seconds", 2 * time.Minute: "2 minutes",
@@ -20,7 +20,7 @@ func TestSpanTakesTheLargestUnitOfWhichThereAreTwo(t *testing.T) {
 	}
 }
 
-func TestCountHasNoPluralOfOne(t *testing.T) {
+func TestCountUsesTheSingularForOne(t *testing.T) {
 	for n, want := range map[int]string{0: "0 keys", 1: "1 key", 2: "2 keys"} {
 		if got := words.Count(n, "key"); got != want {
 			t.Errorf("%q, want %q", got, want)

@@ -11,14 +11,13 @@ import (
 	"github.com/keyd-project/keyd/deploy/grafana"
 )
 
-// whole removes from a query the parts that hide or replace series while nothing is
-// wrong.
+// whole removes from a query the parts that hide or replace series while nothing is wrong.
 func whole(expr string) string {
 	return strings.NewReplacer(" > 0", "", " == 0", "", " or vector(0)", "").Replace(expr)
 }
 
-// askDashboard asks every query of the dashboard, and notes which were answered with
-// data. What has no series while all is well has some in one trouble or the other.
+// askDashboard runs every query of the dashboard, and notes which returned data. A query without series while all is
+// well has some in one trouble or another.
 func (w *world) askDashboard(t *testing.T) {
 	t.Helper()
 	d, err := grafana.Load()
@@ -60,10 +59,15 @@ func lacks(q grafana.Query, found []sample) string {
 	return ""
 }
 
+// withoutData are the queries that have no data in any of these troubles, with the reason.
+var withoutData = map[string]string{
+	"Until the newest version expires A": "a version has this series in its last 30 days, and none is so near its end",
+}
+
 func dashboardQueries(t *testing.T, w *world) {
 	w.askDashboard(t)
 	for where, lack := range w.answered {
-		if lack != "" {
+		if lack != "" && withoutData[where] == "" {
 			t.Errorf("%s: %s", where, lack)
 		}
 	}

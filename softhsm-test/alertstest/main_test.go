@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // again runs this program in its own directory. Its children die with it, by the death
 // signal.
 func again() int {
-	dir, err := os.MkdirTemp("", "keyd-alerts-") // short: a socket's path is in it
+	dir, err := os.MkdirTemp("", "keyd-alerts-") // short, because a socket's path includes it
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "alertstest:", err)
 		return 1
@@ -91,7 +91,7 @@ func TestAlerts(t *testing.T) {
 		if !t.Run(s.shows, func(t *testing.T) { s.play(t, w) }) {
 			fmt.Printf("FAIL  %s\n", s.shows)
 			w.tell(t)
-			break // what follows would build on it
+			break // later scenes would build on it
 		}
 		passed++
 		fmt.Printf("ok    %s (%.1f s)\n", s.shows, time.Since(start).Seconds())

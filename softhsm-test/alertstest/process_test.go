@@ -41,7 +41,7 @@ func freePorts(t *testing.T, n int) (addrs []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // after the last is chosen, so that none comes twice
+		defer l.Close() // after the last is chosen, so that none appears twice
 		addrs = append(addrs, l.Addr().String())
 	}
 	return addrs

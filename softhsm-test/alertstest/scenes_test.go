@@ -74,7 +74,8 @@ func (w *world) has(t *testing.T, expr string, n int) {
 
 func quiet(t *testing.T, w *world) {
 	w.has(t, `keyd_key_generation == 1`, 1)
-	w.has(t, `keyd_proof_last_result{age="newest"} == 1`, 2)
+	w.has(t, `keyd_proof_oldest_success_timestamp_seconds{age="newest"}`, 2)
+	w.has(t, `keyd_proof_last_result`, 0)
 	// Not even a pending alert, for three evaluations.
 	w.has(t, `max_over_time((count(ALERTS) or vector(0))[3s:1s]) == 0`, 1)
 }

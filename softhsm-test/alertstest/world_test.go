@@ -30,7 +30,7 @@ const (
 
 // world is a token, an Azure, the keyd between them, and its monitoring.
 type world struct {
-	t     *testing.T // the whole story's, at whose end every process ends
+	t     *testing.T // for the whole story; every process ends with it
 	dir   string
 	token *softhsmtest.Token
 	hook  *webhook
@@ -116,7 +116,7 @@ func (w *world) run(t *testing.T, program string, args ...any) *process {
 	return p
 }
 
-// tell logs what everybody said.
+// tell logs the output of all processes.
 func (w *world) tell(t *testing.T) {
 	t.Helper()
 	for _, p := range w.processes {
@@ -133,7 +133,7 @@ func (w *world) write(t *testing.T, name, text string) {
 	}
 }
 
-// cli runs one of keyd's commands to its end, which must be a good one.
+// cli runs one of keyd's commands, which must succeed.
 func (w *world) cli(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), filepath.Join(*binDir, "keyd"),

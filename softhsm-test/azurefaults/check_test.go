@@ -25,15 +25,14 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/effects"
 )
 
-// settle waits until a generation begun after the faults is finished. Then it removes
-// the schedule and waits until nothing is under way and every due version is disabled.
-// An import may be open for eleven minutes, and a failure's pause is five at most.
+// settle waits until a generation that began after the faults is finished. Then it removes the schedule and waits
+// until nothing is under way and every due version is disabled. An import may be open for eleven minutes, and the
+// pause after a failure lasts five at most.
 func (w *world) settle() {
 	w.t.Helper()
 	over := w.clock.Now()
 	w.await("a generation begun after the fault is finished", time.Hour, func(k status.Key) bool {
-		// Not the last one only: where each takes longer than the schedule, that is never for
-		// long the finished one.
+		// Not only the last one: if each takes longer than the schedule, the last one is never finished for long.
 		return slices.ContainsFunc(k.Generations, func(g status.Generation) bool {
 			return !g.Reserved.Before(over) && !g.Finished.IsZero()
 		})
@@ -45,7 +44,7 @@ func (w *world) settle() {
 	})
 }
 
-// await waits until the key is as wanted, with a time limit.
+// await waits, with a time limit, until the key is in the wanted state.
 func (w *world) await(what string, patience time.Duration, enough func(status.Key) bool) {
 	w.t.Helper()
 	var last status.Key
@@ -111,8 +110,8 @@ func (w *world) checkDaemon() {
 	}
 }
 
-// check stops keyd, compares the vaults, the token, the record and the audit chain, and
-// counts what is lost or doubled.
+// check stops keyd, compares the vaults, the token, the record and the audit chain, and counts what is lost or
+// duplicated.
 func (w *world) check(k kind) {
 	w.t.Helper()
 	w.checkDaemon()
@@ -155,7 +154,7 @@ func (w *world) record() record.Record {
 	return rec
 }
 
-// pairs lists the token's pairs with a `keyd hsm`.
+// pairs lists the token's pairs through a `keyd hsm`.
 func (w *world) pairs() []key.Object {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
@@ -213,9 +212,8 @@ func (w *world) checkPairs(rec record.Record, objects []key.Object) (lost, doubl
 	return lost, doubled
 }
 
-// checkVault requires that a vault's versions are the recorded placements, one for
-// each generation, that each opens what was closed under it, and that none is disabled
-// but what was due.
+// checkVault requires that a vault's versions are the recorded placements, one for each generation, that each opens
+// what was wrapped under it, and that only due versions are disabled.
 func (w *world) checkVault(rec record.Record, url string) (lost, doubled int) {
 	w.t.Helper()
 	recorded := map[string]key.Fingerprint{} // by version

@@ -15,13 +15,13 @@ type kind struct {
 	name   string
 	sample bool // part of make test
 	set    settings
-	rules  []emulator.Rule // a Delay is one of the world's clock
+	rules  []emulator.Rule // a Delay is by the world's clock
 	// toxics spoil the network.
 	toxics []string
-	// how long the rules are alternately in force and not; zero: always in force. Rules
-	// for the few disablings are always in force.
+	// how long the rules are in force and not in force, in turn; zero: always in force. Rules for the few disablings
+	// are always in force.
 	on, off time.Duration
-	azure   time.Duration  // Azure's clock is so far ahead
+	azure   time.Duration  // Azure's clock is ahead by this much
 	still   bool           // nothing can be rotated in this hour
 	says    *regexp.Regexp // keyd's log line for the fault; nil: none
 	breaks  bool           // connections end in the middle, which keyd counts
@@ -30,16 +30,16 @@ type kind struct {
 const (
 	often  = 0.25 // the probability of a fault at any call
 	update = "update"
-	struck = 3 // of the disablings, which are few, so many at least meet what any call may
+	struck = 3 // how many disablings a fault affects at least; there are few, so a fault of any call may miss them
 )
 
-// every call, and now and then.
+// sometimes makes a rule affect any call, now and then.
 func sometimes(r emulator.Rule) []emulator.Rule {
 	r.Probability = often
 	return []emulator.Rule{r}
 }
 
-// on these operations of the two services, at each call.
+// each returns the rule for each of these operations, at each call.
 func each(r emulator.Rule, operations ...string) (rules []emulator.Rule) {
 	for _, op := range operations {
 		r.Operation = op
@@ -48,8 +48,8 @@ func each(r emulator.Rule, operations ...string) (rules []emulator.Rule) {
 	return rules
 }
 
-// ofDisablings adds to a kind with rules for any call a rule each that certainly
-// affects the first disablings: they are few, and their time is short.
+// ofDisablings adds, to a kind with rules for any call, a rule each that certainly affects the first disablings: they
+// are few, and their time is short.
 func ofDisablings(k kind) kind {
 	var rules []emulator.Rule
 	for _, r := range k.rules {
@@ -122,7 +122,7 @@ func kinds() []kind {
 	}
 	for _, inner := range []string{"KeyOperationForbidden", "KeyDisabled"} {
 		all = append(all, kind{name: "403 " + inner, on: 4 * minute, off: 4 * minute,
-			// Not each time: of what is asked for first it would keep the others from being asked for.
+			// Not each time: the fault would block the first requests, and the others would never be made.
 			rules: append(each(emulator.Rule{Status: http.StatusForbidden, Inner: inner, Probability: 0.5}, "get",
 				"wrap", "unwrap"),
 				emulator.Rule{Operation: update, Status: http.StatusForbidden, Inner: inner, Count: struck})})
@@ -133,7 +133,7 @@ func kinds() []kind {
 	return all
 }
 
-func TestAnHourOfEachFaultLosesAndDoublesNothing(t *testing.T) {
+func TestAnHourOfEachFaultLosesAndDuplicatesNothing(t *testing.T) {
 	for _, k := range append(kinds(), networks()...) {
 		if !heavy() && !k.sample {
 			continue // make faults runs them all
@@ -209,7 +209,7 @@ func (w *world) wantStruck(k kind, hits []int) {
 type faults struct {
 	w      *world
 	k      kind
-	spoilt bool                   // it is the turn of those that come by turns
+	spoilt bool                   // the faults that take turns are in force now
 	active []*emulator.ActiveRule // nil: not in force
 	hits   []int
 }

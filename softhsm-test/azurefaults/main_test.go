@@ -61,7 +61,7 @@ func run(m *testing.M) (code int) {
 }
 
 func build() (err error) {
-	// Not the test's own directory: the path of a control socket is short.
+	// Not the test's own directory: the path of a control socket must be short.
 	if built.dir, err = os.MkdirTemp("", "keyd-azure-"); err != nil {
 		return err
 	}
@@ -86,5 +86,5 @@ func comeFirst() {
 	}
 }
 
-// heavy requests the long runs.
+// heavy reports whether the long runs were requested.
 func heavy() bool { return os.Getenv("KEYD_HEAVY") != "" }

@@ -31,7 +31,7 @@ func newProxy(t *testing.T, upstream string) *toxiproxy.Proxy {
 	return p
 }
 
-// spoil puts exactly these toxics in force, as toxiproxy's API writes them.
+// spoil puts exactly these toxics in force, as toxiproxy's API does.
 func (w *world) spoil(toxics []string) {
 	w.t.Helper()
 	if w.proxy == nil {

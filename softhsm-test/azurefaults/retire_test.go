@@ -15,9 +15,9 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// No rule may disable anything sooner than after a day. So keyd makes a few generations
-// on the day before the hour, of which all but the newest come due in it, one after the
-// other. The newest of them is superseded in the hour itself, and so never due.
+// No rule may disable anything sooner than after a day. So keyd makes a few generations on the day before the hour.
+// All but the newest of them become due in the hour, one after the other. The newest of them is superseded in the
+// hour itself, and so never due.
 const (
 	disableAfter = 24 * time.Hour
 	untilDue     = time.Minute // from the hour's beginning until the first is due
@@ -72,7 +72,7 @@ func (w *world) dueIn(url string, old []record.Generation) dueVersions {
 	}
 	due := dueVersions{}
 	for i, g := range old {
-		// Since it is the newest nowhere any more.
+		// Since then it has been the newest in no vault.
 		at := all[i+1].Created
 		if g.Deactivated.After(at) {
 			at = g.Deactivated
@@ -106,8 +106,8 @@ func (w *world) disablings(since time.Time) []emulator.RequestLog {
 		func(r emulator.RequestLog) bool { return r.Operation != update || r.Time.Before(since) })
 }
 
-// disablingUntried says what of a fault no disabling of the hour has met, or "": where the
-// vaults show late what they have, keyd is to look before they show a disabling.
+// disablingUntried says which part of a fault no disabling of the hour has met, or "". If the vaults show changes
+// late, keyd must look before they show a disabling.
 func (w *world) disablingUntried(f *faults, begun time.Time) string {
 	asked := w.disablings(begun.Add(-f.k.azure.Abs()))
 	if f.k.still {
@@ -130,8 +130,8 @@ func (w *world) disablingUntried(f *faults, begun time.Time) string {
 	return ""
 }
 
-// lookedAfter reports whether the vault listed its versions within that span after it did
-// one of the disablings.
+// lookedAfter reports whether the vault listed its versions within that time after it carried out one of the
+// disablings.
 func (w *world) lookedAfter(asked []emulator.RequestLog, host string, span time.Duration) bool {
 	all := w.emu.Requests()
 	return slices.ContainsFunc(asked, func(d emulator.RequestLog) bool {
@@ -144,8 +144,8 @@ func (w *world) lookedAfter(asked []emulator.RequestLog, host string, span time.
 	})
 }
 
-// prolong continues the faults after the hour without rotations until they have
-// affected disablings, too, for which rotations may have left no time.
+// prolong continues the faults after the hour, without rotations, until they have affected disablings too: rotations
+// may have left no time for them.
 func (w *world) prolong(f *faults, begun time.Time) {
 	w.t.Helper()
 	if w.disablingUntried(f, begun) == "" {
@@ -163,9 +163,9 @@ func (w *world) prolong(f *faults, begun time.Time) {
 	w.rotateEvery(hourly())
 }
 
-// checkDisablings requires that what was due is disabled in every vault and in the record,
-// and is otherwise as it was, that nothing else is recorded so, and that nobody asked for
-// anything else to be disabled, or too early.
+// checkDisablings requires that the due versions are disabled in every vault and in the record, and otherwise
+// unchanged; that no others are recorded as disabled; and that nobody requested to disable any other version, or one
+// too early.
 func (w *world) checkDisablings(rec record.Record, k kind) {
 	w.t.Helper()
 	for _, url := range urls {

@@ -30,7 +30,7 @@ const (
 
 var urls = []string{"https://" + vaultHost, "https://" + hsmHost}
 
-// The HSM's calls have all the time there is: SoftHSM does not run on the fast clock.
+// The HSM's calls have no tight limit: SoftHSM does not run on the fast clock.
 const configuration = `instance: faults
 state_dir: %[1]s/state
 hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]s, call_timeout: 10m, generate_timeout: 1h}
@@ -50,7 +50,7 @@ web: {listen: "127.0.0.1:0"}
 health: {look: 1m}
 `
 
-// settings are a fault's requirements of its world.
+// settings are what a fault requires of its world.
 type settings struct {
 	replication time.Duration // of the Managed HSM
 	tokenLife   time.Duration // 0: a day
@@ -66,7 +66,7 @@ type world struct {
 	proxy *toxiproxy.Proxy // nil: none
 	clock fasttime.Clock
 	azure atomic.Int64  // how far Azure's clock is ahead of the one that the world began with
-	days  time.Duration // how far the world's clock is
+	days  time.Duration // how far the world's clock was moved ahead
 	env   []string
 	due   map[string]dueVersions // the versions that the retire rule makes due in the hour, by vault
 
@@ -192,7 +192,7 @@ func (w *world) end() {
 
 // look returns the key's state from `keyd status`.
 func (w *world) look() (status.Key, error) {
-	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context())
+	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context(), status.Selection{})
 	if err == nil && len(s.Keys) != 1 {
 		err = fmt.Errorf("keyd shows %d keys", len(s.Keys))
 	}
@@ -235,7 +235,7 @@ func (w *world) log() string {
 	return string(text)
 }
 
-const lastLines = 80 // of keyd's log, in a failure's report
+const lastLines = 80 // of keyd's log, in the report of a failure
 
 func (w *world) fail(format string, args ...any) {
 	w.t.Helper()

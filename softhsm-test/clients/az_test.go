@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestAz runs the lines for the az command line in the document, with nothing kept.
+// TestAz runs the document's lines for the az command line, without a state file.
 func TestAz(t *testing.T) {
 	cmd := exec.Command("sh", "az.sh")
 	cmd.Env = append(append(os.Environ(), start(t).environ...), "AZURE_CONFIG_DIR="+t.TempDir(),

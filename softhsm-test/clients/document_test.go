@@ -97,7 +97,7 @@ func operationsTable(t *testing.T, table []operation, seen done) string {
 	return b.String()
 }
 
-// mark is what a result is in the table.
+// mark shows a result in the table.
 func (r result) mark(did bool, expect string) string {
 	switch {
 	case !did:

@@ -34,9 +34,9 @@ const (
 type profile struct {
 	Name       string   `json:"name"`
 	Vault      string   `json:"vault"`
-	Roles      string   `json:"roles"`     // wants a role that the client has not
+	Roles      string   `json:"roles"`     // requires a role that the client does not have
 	Policies   string   `json:"policies"`  // wants an access policy; "" where there are none
-	Firewall   string   `json:"firewall"`  // lets others in
+	Firewall   string   `json:"firewall"`  // admits only other addresses
 	Protected  string   `json:"protected"` // has purge protection
 	Foreign    string   `json:"foreign"`   // its challenge names another resource
 	RSA        string   `json:"rsa"`       // the kty of an RSA key here

@@ -143,7 +143,7 @@ func transfer(ctx context.Context, v *goVault, name string, plaintext []byte, ke
 	if err != nil {
 		return azkeys.KeyBundle{}, err
 	}
-	kid, kek := v.Vault+"/keys/kek/"+strings.Repeat("0", 32), &other.PublicKey // where there can be none
+	kid, kek := v.Vault+"/keys/kek/"+strings.Repeat("0", 32), &other.PublicKey // where none can exist
 	if made, ok := v.made["kek"]; ok {
 		kid = string(*made.Key.KID)
 		if !wrong {

@@ -23,7 +23,7 @@ func goSignIn() map[string]doing {
 		}),
 		"sign in by App Service's managed identity": func(ctx context.Context, v *goVault) error {
 			return within(v.setup.AppService, func() error {
-				// A client id of its own: tokens are kept for the whole process.
+				// Its own client id: the SDK keeps tokens for the whole process.
 				cred, err := azidentity.NewManagedIdentityCredential(&azidentity.ManagedIdentityCredentialOptions{
 					ID: azidentity.ClientID("app-service-" + v.Name),
 				})
@@ -79,7 +79,7 @@ func revoked(ctx context.Context, v *goVault) error {
 		res.Status)); err != nil {
 		return err
 	}
-	// By a token that was asked for with the challenge's claims.
+	// With a token that was requested with the challenge's claims.
 	_, err = keys.NewListDeletedKeyPropertiesPager(nil).NextPage(ctx)
 	return err
 }

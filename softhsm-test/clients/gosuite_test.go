@@ -77,7 +77,7 @@ type mistakeError struct{ what string }
 
 func (e *mistakeError) Error() string { return e.what }
 
-// want makes a failed check an error.
+// want turns a failed check into an error.
 func want(ok bool, format string, args ...any) error {
 	if ok {
 		return nil
@@ -109,7 +109,7 @@ func goOutcome(err error) (string, sdkReport) {
 func (v *goVault) at(url string) *azkeys.Client {
 	_, keys, err := connect(url, v.setup.ClientID, goOptions())
 	if err != nil {
-		panic(err) // the URL is of the setup
+		panic(err) // the URL is from the setup
 	}
 	return keys
 }
@@ -136,7 +136,7 @@ func (v *goVault) create(ctx context.Context, name, kty string,
 	return res.KeyBundle, err
 }
 
-// bring imports a key and remembers it likewise.
+// bring imports a key and remembers it in the same way.
 func (v *goVault) bring(ctx context.Context, name string, q azkeys.ImportKeyParameters) (azkeys.KeyBundle, error) {
 	res, err := v.keys.ImportKey(ctx, name, q, nil)
 	if err == nil {

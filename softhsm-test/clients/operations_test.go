@@ -15,12 +15,12 @@ import (
 //go:embed operations.txt
 var operationsText string
 
-// Besides the service's "STATUS CODE INNER", what is expected of an operation.
+// What an operation may result in, besides the service's "STATUS CODE INNER".
 const (
 	succeeds = "ok"
-	absent   = "absent" // the client cannot
-	says     = "says: " // and words for a refusal by the client or the sign-in instead of the vault
-	notThere = "-"      // there is nothing to do in this profile
+	absent   = "absent" // the client does not have the operation
+	says     = "says: " // followed by words of a refusal by the client or the sign-in instead of the vault
+	notThere = "-"      // the operation does not exist in this profile
 )
 
 // operation is a line of operations.txt.
@@ -48,7 +48,7 @@ func operations(t *testing.T) (table []operation) {
 	return table
 }
 
-// departure is where one client itself departs from operations.txt.
+// departure is a deviation of one client from operations.txt.
 type departure struct {
 	client, operation, profile string // profile "": any
 	expect                     string

@@ -8,8 +8,7 @@ import (
 	"testing"
 )
 
-// successes counts, of a vault's requests, those of each operation that were answered
-// with success.
+// successes counts a vault's successful requests by operation.
 func successes(requests []request, p profile, keyPrefix string) map[string]int {
 	n := map[string]int{}
 	for _, r := range requests {
@@ -43,11 +42,11 @@ func (c client) checkReached(t *testing.T, requests []request) {
 	}
 }
 
-// checkUses holds that each operation with a key in use was the service's own work, and
-// none was done by the client alone: as many succeeded there as operations.txt has.
+// checkUses requires that the service itself carried out each operation that uses a key, and that the client did none
+// alone: the service counted as many as operations.txt has.
 func (c client) checkUses(t *testing.T, table []operation, requests []request) {
 	t.Helper()
-	requestsOf := map[string]int{"verify": 2} // what was signed, and what was not
+	requestsOf := map[string]int{"verify": 2} // one of something signed, and one of something else
 	for i, p := range profiles() {
 		want := map[string]int{}
 		for _, o := range table {

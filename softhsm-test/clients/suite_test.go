@@ -20,7 +20,7 @@ type client struct {
 	name    string
 	title   string
 	program []string
-	// The packages, and the command that tells the version of the one it is given.
+	// The packages, and the command that prints the version of the package that it gets.
 	packages []string
 	version  []string
 }
@@ -58,7 +58,7 @@ type setup struct {
 	TenantID    string `json:"tenantId"`
 	ClientID    string `json:"clientId"`
 	Certificate string `json:"certificate"` // PEM: private key and certificate
-	// Applications: of one the certificate is registered, of the other another is.
+	// Applications: one has this certificate registered, the other has another one.
 	Application      string `json:"application"`
 	OtherApplication string `json:"otherApplication"`
 
@@ -77,8 +77,7 @@ type result struct {
 	Error     sdkReport `json:"error"`
 }
 
-// sdkReport is an error as an SDK reports it to its user; Body is the service's answer,
-// if any.
+// sdkReport is an error as an SDK reports it to its user; Body is the service's answer, if any.
 type sdkReport struct {
 	Class   string `json:"class"`
 	Status  int    `json:"status"` // 0: the client's own refusal

@@ -12,8 +12,7 @@ import (
 // goSDK is where Go's packages are.
 const goSDK = "github.com/Azure/azure-sdk-for-go/sdk/"
 
-// versions are the packages that a client consists of, each with its version, as its
-// own package manager tells them.
+// versions are the packages that a client consists of, each with its version, as its own package manager reports it.
 func (c client) versions(t *testing.T) []string {
 	t.Helper()
 	var lines []string

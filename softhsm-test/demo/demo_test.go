@@ -46,7 +46,7 @@ func TestCtrlCEndsTheDemoWithItsVerdict(t *testing.T) {
 	}
 }
 
-func TestATerminalGetsOnlyWhatItIsMadeFor(t *testing.T) {
+func TestATerminalGetsOnlyWhatItSupports(t *testing.T) {
 	for _, c := range []struct {
 		env              string
 		control, colours bool
@@ -85,7 +85,7 @@ func TestTwoDemosAtOnce(t *testing.T) {
 	other.ends(exitOK)
 }
 
-func TestADaemonThatDiesIsToldInAFewLines(t *testing.T) {
+func TestADaemonThatDiesIsReportedInAFewLines(t *testing.T) {
 	t.Parallel()
 	d := play(t, 0)
 	d.waitFor(keydRuns)
@@ -104,7 +104,7 @@ func TestADaemonThatDiesIsToldInAFewLines(t *testing.T) {
 	}
 }
 
-func TestADemoWhoseReaderWentAwayLeavesNothing(t *testing.T) {
+func TestADemoWithoutAReaderLeavesNothing(t *testing.T) {
 	t.Parallel()
 	d := play(t, 0)
 	d.waitFor(keydRuns)

@@ -7,8 +7,7 @@ import (
 	"github.com/keyd-project/keyd/internal/emulator"
 )
 
-// anEvidence has two generations of the key in both vaults, under which everything was
-// wrapped and written.
+// anEvidence has two generations of the key in both vaults, with data wrapped and written under each.
 func anEvidence(t *testing.T) *evidence {
 	t.Helper()
 	azure, err := startAzure()

@@ -51,7 +51,7 @@ func TestAFailureFitsTheTerminal(t *testing.T) {
 	}
 }
 
-func TestAReaderThatWentAwayIsNotComplainedTo(t *testing.T) {
+func TestNoErrorIsPrintedToAReaderThatWentAway(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "keyd.log")
 	if err := os.WriteFile(log, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -75,7 +75,7 @@ func (k *keyd) stop(making bool, hurry <-chan struct{}) error {
 		}
 		return nil
 	case <-hurry:
-		making = true // or something that nobody waits for either
+		making = true // or keyd does something else that nobody waits for
 	case <-timeout.C:
 	}
 	_ = k.cmd.Process.Kill() // its HSM side ends with it
@@ -89,7 +89,7 @@ func (k *keyd) stop(making bool, hurry <-chan struct{}) error {
 func (k *keyd) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, k.program, append(args, "--socket", k.world.file("keyd.sock"))...)
 	cmd.Env = k.world.env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for the demo
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is meant for the demo
 	return cmd
 }
 

@@ -8,15 +8,14 @@ import (
 	"unicode/utf8"
 )
 
-// All that the demo writes takes one column a rune.
+// Every rune that the demo writes takes one column.
 
-// narrow is a terminal that has no room for times before each line.
+// narrow is the width below which a terminal has no room for times before each line.
 const narrow = 60
 
-// row is one line of the demo, broken to fit so many columns (0: it is not broken). Its
-// mark is one column wide.
+// row is one line of the demo, wrapped to fit this many columns (0: not wrapped). Its mark is one column wide.
 type row struct {
-	lead string // what stands before the mark
+	lead string // the text before the mark
 	mark string
 	text []string // its lines; each but the first is indented by indent
 }
@@ -34,7 +33,7 @@ func newRow(width int, at time.Duration, mark, text string) row {
 
 func (r row) indent() int { return columns(r.lead) + 2 }
 
-// write is the row with its parts painted.
+// write returns the row with its parts coloured.
 func (r row) write(faint, paint func(string) string) string {
 	var b strings.Builder
 	for i, line := range r.text {
@@ -47,7 +46,7 @@ func (r row) write(faint, paint func(string) string) string {
 	return b.String()
 }
 
-// clock is such as " 0:03" or "61:05".
+// clock returns text such as " 0:03" or "61:05".
 func clock(d time.Duration) string {
 	s := int(d / time.Second)
 	return fmt.Sprintf("%2d:%02d", s/60, s%60)
@@ -63,8 +62,8 @@ func cut(s string, most int) string {
 	return string([]rune(s)[:max(0, most-1)]) + "…"
 }
 
-// wrap breaks a text into lines of at most that many columns: between words, and where
-// one is longer, inside of it. What stands between words stays, where it is not at a break.
+// wrap breaks a text into lines of at most that many columns: between words, and inside words that are longer. It
+// keeps the spaces between words, except at a break.
 func wrap(s string, most int) (lines []string) {
 	runes := []rune(s)
 	for len(runes) > most {
@@ -81,7 +80,7 @@ func wrap(s string, most int) (lines []string) {
 	return append(lines, string(runes))
 }
 
-// clean makes a foreign text safe for one line.
+// clean makes a text from elsewhere safe for one line.
 func clean(s string) string {
 	return strings.Map(func(r rune) rune {
 		switch {

@@ -25,7 +25,7 @@ func TestARowFitsItsTerminal(t *testing.T) {
 	}
 }
 
-func TestAWordLongerThanALineIsBroken(t *testing.T) {
+func TestAWordLongerThanALineIsWrapped(t *testing.T) {
 	const width = 20
 	got := newRow(width, 0, "✓", sentence).write(same, same)
 	for line := range strings.SplitSeq(got, "\n") {
@@ -47,7 +47,7 @@ func TestATextThatIsTooLongIsCutWithAMark(t *testing.T) {
 	}
 }
 
-func TestWhatOthersWroteCannotMoveTheCursor(t *testing.T) {
+func TestTextFromElsewhereCannotMoveTheCursor(t *testing.T) {
 	if got := clean("a\x1b[2Jb\nc"); got != "a\uFFFD[2Jb c" {
 		t.Errorf("%q", got)
 	}

@@ -18,14 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tooLong is when a demo is given up; the machine may be busy.
+// tooLong is when a test gives up on a demo; the machine may be busy.
 const tooLong = 2 * time.Minute
 
-// checkout is a directory with bin/keyd in it, on a path with a space, as a clone is
-// after `make build`.
+// checkout is a directory with bin/keyd in it, on a path with a space, like a clone after `make build`.
 var checkout string
 
-// TestMain is the demo where it is started as that.
+// TestMain acts as the demo when a test starts it as the demo.
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_IS_THE_DEMO") != "" {
 		main()
@@ -50,25 +49,24 @@ func prepared(m *testing.M) int {
 	return m.Run()
 }
 
-// played is a demo under way in a directory for temporary files of its own.
+// played is a running demo with its own directory for temporary files.
 type played struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	tmp string
-	end *os.File // of the pipe or the terminal, which is ours
+	end *os.File // our end of the pipe or the terminal
 
 	mu     sync.Mutex
 	output bytes.Buffer // everything it wrote
 	closed chan struct{}
 }
 
-// play starts a demo in a session of its own, with its output in a pipe, or on a terminal
-// of so many columns.
+// play starts a demo in a session of its own, with its output in a pipe, or on a terminal of this many columns.
 func play(t *testing.T, columns int, env ...string) *played {
 	t.Helper()
 	p := &played{t: t, closed: make(chan struct{})}
 	var err error
-	if p.tmp, err = os.MkdirTemp(checkout, "tmp "); err != nil { // not t.TempDir: the path of a socket is short
+	if p.tmp, err = os.MkdirTemp(checkout, "tmp "); err != nil { // not t.TempDir: the path of a socket must be short
 		t.Fatal(err)
 	}
 	var its *os.File
@@ -95,7 +93,7 @@ func play(t *testing.T, columns int, env ...string) *played {
 	return p
 }
 
-// pipe is a pipe, or a pseudo-terminal (pty(7)) where columns are given.
+// pipe makes a pipe, or a pseudo-terminal (pty(7)) if columns are given.
 func (p *played) pipe(columns int) (ours, its *os.File) {
 	p.t.Helper()
 	check := func(err error) {
@@ -132,7 +130,7 @@ func (p *played) read() {
 	}
 }
 
-// got is everything that the demo has written.
+// got returns everything that the demo has written.
 func (p *played) got() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -141,7 +139,7 @@ func (p *played) got() string {
 
 var writtenOver = regexp.MustCompile("[^\n]*(\x1b\\[[0-9]+A)?\r\x1b\\[J")
 
-// text is what is to be seen of it.
+// text returns what a reader sees of it.
 func (p *played) text() string {
 	return writtenOver.ReplaceAllString(colours.ReplaceAllString(p.got(), ""), "")
 }
@@ -153,7 +151,7 @@ func (p *played) types(keys string) {
 	}
 }
 
-// goesAway is a reader who has seen enough.
+// goesAway closes the reader's end.
 func (p *played) goesAway() { p.end.Close() }
 
 // waitFor waits until the demo has written text.
@@ -176,8 +174,8 @@ func (p *played) waitUntil(cond func() bool) bool {
 	return true
 }
 
-// ends waits for the end of the demo, and fails the test unless it has that exit code,
-// and left nothing but what is named.
+// ends waits for the end of the demo. The test fails unless the demo has that exit code and left nothing but the
+// named files.
 func (p *played) ends(code int, left ...string) string {
 	p.t.Helper()
 	_ = p.cmd.Wait()
@@ -207,7 +205,7 @@ func (p *played) leaves(left ...string) {
 	}
 }
 
-// processes are the command lines of all keyds that belong to this demo, by pid.
+// processes returns the command lines of every keyd that belongs to this demo, by pid.
 func (p *played) processes() map[int]string {
 	p.t.Helper()
 	entries, err := os.ReadDir("/proc")

@@ -11,14 +11,13 @@ import (
 	"golang.org/x/term"
 )
 
-// How the demo speaks: as cmd/keyd does. On a terminal lines fit its width, and the last one
-// says what happens now and is written over; elsewhere each line is whole, and what takes long
-// has a line of its own. Colours are for terminals that are not dumb, unless NO_COLOR is set.
+// How the demo talks to its user: as cmd/keyd does. On a terminal, lines fit its width, and the last one shows what
+// happens now and is overwritten; elsewhere each line is whole, and whatever takes long has a line of its own.
+// Colours are for terminals that are not dumb, unless NO_COLOR is set.
 
 const (
 	redrawEvery = 100 * time.Millisecond
-	// settles is how long something must last to get a line where lines are not
-	// overwritten.
+	// settles is how long something must last to get a line where lines cannot be overwritten.
 	settles = time.Second
 	// silence is the longest time without a line there.
 	silence = 10 * time.Second
@@ -28,9 +27,9 @@ var spinner = []string{"⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "
 
 type screen struct {
 	out    io.Writer
-	live   bool // what was written can be written over
+	live   bool // written lines can be overwritten
 	colour bool
-	width  func() int // columns; 0: lines are not broken
+	width  func() int // columns; 0: lines are not wrapped
 	clock  func() time.Time
 	failed context.CancelCauseFunc // called when nothing can be written any more
 
@@ -38,9 +37,9 @@ type screen struct {
 	began          time.Time
 	doing, detail  string    // what happens now
 	since          time.Time // of doing
-	printed        bool      // doing has a line
+	printed        bool      // the current work has a line
 	said           time.Time // when a line was last written
-	drawn          int       // columns of the line that is written over; 0: there is none
+	drawn          int       // columns of the line that will be overwritten; 0: there is none
 	lent           bool      // somebody else writes
 	quit, finished chan struct{}
 }
@@ -58,7 +57,7 @@ func manners(terminal bool, env func(string) string) (live, colour bool) {
 	return live, live && env("NO_COLOR") == ""
 }
 
-// widthOf is how many columns a terminal has; 0: it is none.
+// widthOf is how many columns a terminal has; 0: it is not a terminal.
 func widthOf(f *os.File) int {
 	if !term.IsTerminal(int(f.Fd())) {
 		return 0
@@ -69,7 +68,7 @@ func widthOf(f *os.File) int {
 	return 80 // it does not say
 }
 
-// run keeps what happens now up to date, until stop is called.
+// run keeps the line about the current work up to date, until somebody calls stop.
 func (s *screen) run() {
 	s.quit, s.finished = make(chan struct{}), make(chan struct{})
 	go func() {
@@ -95,31 +94,31 @@ func (s *screen) stop() {
 	s.write(s.erased())
 }
 
-// title is a line before everything.
+// title writes a line before everything else.
 func (s *screen) title(text string) { s.put(text, s.bold) }
 
-// blank is an empty line.
+// blank writes an empty line.
 func (s *screen) blank() { s.put("", same) }
 
-// step is what was done.
+// step writes what was done.
 func (s *screen) step(text string) { s.line("✓", text, s.good) }
 
-// note is what belongs to the line before it.
+// note writes something that belongs to the line before it.
 func (s *screen) note(text string) { s.line(" ", text, same) }
 
-// heading begins what belongs together.
+// heading begins a group of lines.
 func (s *screen) heading(text string) {
 	s.blank()
 	s.line("▸", text, s.bold)
 }
 
-// verdict is what it all comes to.
+// verdict writes the result of it all.
 func (s *screen) verdict(text string) {
 	s.blank()
 	s.line("✓", text, s.good)
 }
 
-// now is what happens until the next call, and more about it that may change meanwhile.
+// now sets what happens until the next call, with details that may change meanwhile.
 func (s *screen) now(text, detail string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +128,7 @@ func (s *screen) now(text, detail string) {
 	s.detail = detail
 }
 
-// lend lets f write below what was said.
+// lend lets f write below the lines so far.
 func (s *screen) lend(f func() error) error {
 	s.mu.Lock()
 	s.write(s.erased())
@@ -167,8 +166,7 @@ func (s *screen) put(text string, paint func(string) string) {
 	s.write(out)
 }
 
-// tick shows what happens now: always where it can be written over, elsewhere when it
-// takes long.
+// tick shows what happens now: always where the line can be overwritten, elsewhere only when it takes long.
 func (s *screen) tick() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -195,8 +193,8 @@ func (s *screen) tick() {
 	s.write(out)
 }
 
-// erased goes back over what is written over, and the ^C that was typed. The terminal may
-// have become narrower since, and broken the line.
+// erased moves back over the line to overwrite, and the ^C that was typed. If the terminal became narrower since, it
+// has wrapped the line.
 func (s *screen) erased() string {
 	if !s.live {
 		return ""

@@ -34,8 +34,8 @@ var (
 	erasing = regexp.MustCompile("(?:\x1b\\[([0-9]+)A)?\r\x1b\\[J")
 )
 
-// shown is what a terminal shows of what was written. It fails the test when what is
-// erased is not just the last line, broken into as many rows as it takes.
+// shown is what a terminal shows of the output. It fails the test if the output erases more or less than the last
+// line, wrapped into as many rows as it takes.
 func (s *seen) shown(t *testing.T) string {
 	t.Helper()
 	text, screen := colours.ReplaceAllString(s.written.String(), ""), ""
@@ -61,7 +61,7 @@ func (s *seen) shown(t *testing.T) string {
 	return screen
 }
 
-// aDemo is some of what a demo says.
+// aDemo writes some of a demo's lines.
 func aDemo(s *seen) {
 	s.title("keyd's demo: a key made in an HSM, brought to two vaults, proven and rotated.")
 	s.heading("Generation 1: keyd asks for it, because the key has none")
@@ -97,7 +97,7 @@ func TestEveryLineFitsTheTerminal(t *testing.T) {
 	}
 }
 
-func TestWhatHappensNowIsWrittenOver(t *testing.T) {
+func TestTheCurrentLineIsOverwritten(t *testing.T) {
 	s := newSeen(80, true)
 	aDemo(s)
 	if got := s.shown(t); strings.Contains(got, "the HSM makes") || strings.Contains(got, "the next rotation") {
@@ -121,7 +121,7 @@ func TestATerminalThatBecameNarrowerIsStillCleared(t *testing.T) {
 	}
 }
 
-func TestWithoutATerminalNothingIsOverwrittenColouredOrBroken(t *testing.T) {
+func TestWithoutATerminalNothingIsOverwrittenColouredOrWrapped(t *testing.T) {
 	s := newSeen(0, false)
 	aDemo(s)
 	got := s.written.String()
@@ -141,7 +141,7 @@ func TestWithoutATerminalNothingIsOverwrittenColouredOrBroken(t *testing.T) {
 	}
 }
 
-func TestElsewhereOnlyWhatTakesLongHasALine(t *testing.T) {
+func TestWithoutATerminalOnlyLongWorkHasALine(t *testing.T) {
 	s := newSeen(0, false)
 	s.now("the HSM makes a key", "1 to 10 s")
 	var lines []int
@@ -164,7 +164,7 @@ func TestElsewhereOnlyWhatTakesLongHasALine(t *testing.T) {
 	}
 }
 
-func TestTheCustomsOfTerminals(t *testing.T) {
+func TestTheConventionsOfTerminals(t *testing.T) {
 	for _, c := range []struct {
 		terminal     bool
 		env          map[string]string
@@ -182,7 +182,7 @@ func TestTheCustomsOfTerminals(t *testing.T) {
 	}
 }
 
-func TestWithNoColourOnlyTheLastLineIsWrittenOver(t *testing.T) {
+func TestWithNoColourOnlyTheLastLineIsOverwritten(t *testing.T) {
 	s := newSeen(80, true)
 	s.colour = false
 	aDemo(s)

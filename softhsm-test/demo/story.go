@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// keyStatus is what the demo reads of `keyd status KEY --json`.
+// keyStatus is what the demo reads from `keyd status KEY --json`.
 type keyStatus struct {
 	State string    `json:"state"`
 	Error string    `json:"error"` // of the last step, if it failed

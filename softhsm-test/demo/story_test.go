@@ -29,7 +29,7 @@ func generations(list ...string) string {
 	return `"generations": [{` + strings.Join(list, "}, {") + `}]`
 }
 
-func TestEachHappeningIsToldOnceAndInOrder(t *testing.T) {
+func TestEachEventIsReportedOnceAndInOrder(t *testing.T) {
 	var s story
 	for _, c := range []struct{ status, want string }{
 		{`{}`, ``},
@@ -54,7 +54,7 @@ func TestEachHappeningIsToldOnceAndInOrder(t *testing.T) {
 	}
 }
 
-func TestWhatKeydDoesNowIsInWords(t *testing.T) {
+func TestCurrentWorkIsDescribedInWords(t *testing.T) {
 	now := time.Date(2026, 11, 29, 12, 0, 30, 0, time.UTC)
 	for _, c := range []struct{ status, text, detail string }{
 		{`{}`, "keyd looks at the HSM and into both vaults", ""},

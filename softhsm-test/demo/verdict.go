@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// bySchedule is the requester of a rotation that nobody asked for.
+// bySchedule is the requester of a rotation that nobody requested.
 const bySchedule = "schedule"
 
-// tally counts what was shown.
+// tally counts what the demo showed.
 type tally struct {
 	world       bool           // the token and the vaults are there
-	answered    bool           // keyd did
+	answered    bool           // keyd answered
 	made        int            // generations, in the HSM
 	versions    map[string]int // imported and proven, by vault
 	generations int            // active in every vault
 	newest      int            // of those
-	asked       int            // rotations by command
+	asked       int            // rotations on request
 	scheduled   int            // rotations by the schedule
 	older       int            // versions that still unwrap at the end
 	services    int            // that encrypt under the key
@@ -103,7 +103,7 @@ func count(n int, thing string) string {
 	return fmt.Sprintf("%d %ss", n, thing)
 }
 
-// listed is such as "a, b and c".
+// listed returns text such as "a, b and c".
 func listed(things []string) string {
 	n := len(things) - 1
 	if n == 0 {

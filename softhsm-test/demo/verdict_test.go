@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// full is the tally of a demo that showed all.
+// full is the tally of a demo that showed everything.
 func full() *tally {
 	var t tally
 	t.world, t.answered = true, true
@@ -21,7 +21,7 @@ func full() *tally {
 	return &t
 }
 
-func TestTheVerdictCountsWhatWasShown(t *testing.T) {
+func TestTheVerdictCountsWhatTheDemoShowed(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		tally   *tally
@@ -61,7 +61,7 @@ func TestTheVerdictCountsWhatWasShown(t *testing.T) {
 	}
 }
 
-func TestDEMOSECONDSIsANumberFromOneOn(t *testing.T) {
+func TestDEMOSECONDSIsAPositiveNumber(t *testing.T) {
 	for text, want := range map[string]time.Duration{"": 0, "1": time.Second, "150": 150 * time.Second} {
 		if got, err := seconds(text); err != nil || got != want {
 			t.Errorf("%q: %v, %v", text, got, err)

@@ -54,7 +54,7 @@ health:
   newest: 20s
 `
 
-// world is what keyd lives in: a token, Azure, and a directory for everything.
+// world is keyd's surroundings: a token, Azure, and a directory for everything.
 type world struct {
 	dir     string
 	address string // of the status page
@@ -104,7 +104,7 @@ func startAzure() (*emulator.Emulator, error) {
 
 func (w *world) file(name string) string { return filepath.Join(w.dir, name) }
 
-// close leaves nothing of it.
+// close removes all of it.
 func (w *world) close() (err error) {
 	if w.azure != nil {
 		err = w.azure.Close()
@@ -112,7 +112,7 @@ func (w *world) close() (err error) {
 	return errors.Join(err, os.RemoveAll(w.dir))
 }
 
-// freeAddress is one that nobody has, so that several demos run at once.
+// freeAddress returns an address that nobody uses, so that several demos can run at once.
 func freeAddress() (string, error) {
 	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {

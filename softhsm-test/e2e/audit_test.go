@@ -30,7 +30,7 @@ func (w *world) offline(files map[string]string, args ...string) answer {
 	return answer{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// A rotation is asked for, and an auditor elsewhere checks what is said of it.
+// Somebody requests a rotation, and an auditor elsewhere checks what the audit says about it.
 func TestAnAuditorChecksARotationWithNothingButTheFileAndTheKey(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(s *settings) { s.vaults = []string{"weu", "mhsm"} })
@@ -85,7 +85,7 @@ func TestAnAuditorChecksARotationWithNothingButTheFileAndTheKey(t *testing.T) {
 	}
 }
 
-// waitSigned waits until the receipt of a generation is covered by a checkpoint.
+// waitSigned waits until a checkpoint covers the receipt of a generation.
 func (w *world) waitSigned(generation int) {
 	w.t.Helper()
 	w.waitGeneration(generation)
@@ -141,8 +141,8 @@ func (w *world) wantTampersCaught(file, pub string) {
 	}
 }
 
-// wantReceipt: who, why, which HSM, id, fingerprint, and for each vault KEK, version
-// and result, all of it as the vaults and the token know it.
+// wantReceipt requires who, why, which HSM, id, fingerprint, and for each vault KEK, version and result, all as the
+// vaults and the token have it.
 func (w *world) wantReceipt() {
 	w.t.Helper()
 	var r audit.Receipt

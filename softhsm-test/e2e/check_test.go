@@ -120,7 +120,7 @@ func (w *world) identity() string {
 	return ""
 }
 
-func TestACheckTellsTheFirewallFromARole(t *testing.T) {
+func TestACheckDistinguishesTheFirewallFromARole(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, nil)
 	w.vault["weu"].SetFirewall(&emulator.Firewall{IPRules: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
@@ -162,7 +162,7 @@ func TestACheckNamesEachRightThatIsMissing(t *testing.T) {
 	w.wantLine(lines, "role", "mhsm", "no right to purge", status.CheckOK, "refused")
 }
 
-func TestACheckTellsDriftProofsClocksAndTheSignIn(t *testing.T) {
+func TestACheckReportsDriftProofsClocksAndTheSignIn(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, nil)
 	if err := w.vault["weu"].SetNativeRotation(keyName, true); err != nil {
@@ -183,7 +183,7 @@ func TestACheckTellsDriftProofsClocksAndTheSignIn(t *testing.T) {
 	w.wantContains(w.cli("check").stdout, "RESULT   AREA", "         → set the clock right (chronyc tracking)\n")
 }
 
-// Before going live there is no key yet: nothing is made, and the rights are tried all the same.
+// Before going live there is no key yet: the check makes nothing, and still tries the rights.
 func TestACheckWithoutAKeyTriesTheRightsThatAKeyNeeds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(s *settings) { s.access = emulator.RoleBased })

@@ -22,8 +22,8 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// inside is keyd's loop in the test's own process, on a world's own state, token
-// and vaults, with the world's clock. The daemon must not run beside it.
+// inside is keyd's loop in the test's own process, on a world's own state, token and vaults, with the world's clock.
+// The daemon must not run at the same time.
 type inside struct {
 	*rotate.Rotator
 	w      *world
@@ -47,7 +47,7 @@ func (w *world) inside() *inside {
 	}
 	in.hsm = w.hsmSide()
 	clients := map[string]*vault.Client{}
-	// A client id of its own: azidentity caches tokens for the whole process.
+	// Its own client id: azidentity caches tokens for the whole process.
 	cred, err := vault.NewCredential(vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()},
 		vault.HTTPClient(w.emu.Transport()))
 	if err != nil {
@@ -104,7 +104,7 @@ func (in *inside) step() (plan.Step, error) {
 	return in.StepKey(in.w.t.Context(), in.policy)
 }
 
-// later has the next step look again, as a reload does.
+// later makes the next step look again, as a reload does.
 func (in *inside) later() {
 	for _, v := range in.vaults {
 		in.Observer.DropVault(v.URL)
@@ -112,7 +112,7 @@ func (in *inside) later() {
 	in.Observer.Drop(keyName)
 }
 
-// settle steps until nothing is to be done now, and returns the last step.
+// settle steps until nothing needs doing now, and returns the last step.
 func (in *inside) settle() plan.Step {
 	in.w.t.Helper()
 	for range 60 {
@@ -137,7 +137,7 @@ func (in *inside) record() record.Record {
 	return rec
 }
 
-// later moves the clock of this world on.
+// later moves the clock of this world forward.
 func (w *world) later(d time.Duration) { w.ahead.Add(int64(d)) }
 
 // pairs lists the instance's pairs in the token. No daemon may run.

@@ -21,11 +21,10 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// aDayPerSecond is how fast this world's consumers live.
+// aDayPerSecond is how fast the consumers in this world live.
 const aDayPerSecond = 24 * 3600
 
-// estate is the consumers of a world, and their life: they look for new versions,
-// write and read all the while.
+// estate is the consumers of a world. They look for new versions, write and read all the time.
 type estate struct {
 	*world
 	resources *armresources.Client
@@ -33,7 +32,7 @@ type estate struct {
 	mu     sync.Mutex
 	names  []string
 	rounds int
-	err    error // the first thing that went wrong
+	err    error // the first failure
 }
 
 func newEstate(t *testing.T) *estate {
@@ -53,8 +52,8 @@ func newEstate(t *testing.T) *estate {
 	return &estate{world: w, resources: c}
 }
 
-// add makes consumers under a vault's key: "storage=name" is versionless, and
-// "storage=name@" holds the vault's newest version.
+// add makes consumers under a vault's key: "storage=name" is versionless, and "storage=name@" is pinned to the
+// vault's newest version.
 func (e *estate) add(vault string, consumers ...string) {
 	e.t.Helper()
 	id := e.vault[vault].URL() + "/keys/" + keyName
@@ -93,8 +92,8 @@ func (e *estate) live() error {
 	return errors.Join(append(errs, e.emu.Consumers().ReadEverything(ctx).Err())...)
 }
 
-// whileLiving runs f while the consumers live, and requires that nothing they did
-// failed. No item is written so often that reading takes longer than rotating.
+// whileLiving runs f while the consumers live, and requires that they had no failure. They do not write so often that
+// reading takes longer than a rotation.
 func (e *estate) whileLiving(f func()) {
 	e.t.Helper()
 	stop := make(chan struct{})
@@ -213,7 +212,7 @@ func (e *estate) wantEnabled(vault string, want ...bool) {
 	}
 }
 
-// threeDaysAgo: two generations are made and moved to, by keyd's loop in this process.
+// threeDaysAgo: three days ago keyd's loop, in this process, made two generations, and the consumers moved to them.
 func (e *estate) threeDaysAgo() {
 	e.elsewhen(-72*time.Hour, func(in *inside) {
 		in.settle()
@@ -241,9 +240,9 @@ func (e *estate) threeDaysAgo() {
 	})
 }
 
-// Consumers of all four kinds, versionless and pinned, live through what keyd does to
-// their key. Nothing they ever wrote is lost, and nothing is unreadable for a while.
-func TestEveryConsumerReadsAllItEverWrote(t *testing.T) {
+// Consumers of all four kinds, versionless and pinned, live through everything that keyd does to their key. They lose
+// nothing that they wrote, and can read it all the time.
+func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 	t.Parallel()
 	e := newEstate(t)
 	e.threeDaysAgo()
@@ -261,7 +260,7 @@ func TestEveryConsumerReadsAllItEverWrote(t *testing.T) {
 		}
 		e.stop()
 		e.refuteGeneration5()
-		e.must("resume", keyName, "--reason", "the vault was mended")
+		e.must("resume", keyName, "--reason", "the vault was fixed")
 		e.waitGeneration(5)
 
 		e.set.vaults = []string{"weu", "mhsm"}
@@ -291,7 +290,7 @@ func TestEveryConsumerReadsAllItEverWrote(t *testing.T) {
 		}
 		in.settle()
 	})
-	e.wantEnabled("weu", off, off, off, off, on, off, off, on) // what was refuted stays enabled
+	e.wantEnabled("weu", off, off, off, off, on, off, off, on) // a refuted version stays enabled
 	e.wantEnabled("mhsm", off, off, off, off, on)
 	if err := e.live(); err != nil {
 		t.Error(err)
@@ -303,8 +302,8 @@ func TestEveryConsumerReadsAllItEverWrote(t *testing.T) {
 	t.Logf("%d consumers read all %d items they ever wrote, after %d rounds", len(e.names), items, e.rounds)
 }
 
-// refuteGeneration5 has the vault show another modulus for generation 5 than was
-// imported, between its import and its proof.
+// refuteGeneration5 makes the vault show another modulus for generation 5 than keyd imported, between its import and
+// its proof.
 func (e *estate) refuteGeneration5() {
 	e.t.Helper()
 	e.startMortal()
@@ -321,7 +320,7 @@ func (e *estate) refuteGeneration5() {
 	e.waitFollowed() // and go back with keyd
 }
 
-// The test above can fail.
+// The test above must be able to fail.
 func TestAVersionDisabledByHandBreaksExactlyItsUsers(t *testing.T) {
 	t.Parallel()
 	e := newEstate(t)
@@ -341,7 +340,7 @@ func TestAVersionDisabledByHandBreaksExactlyItsUsers(t *testing.T) {
 	e.stop()
 	e.wantReadable()
 	versions := e.versions("weu")
-	e.wantLost(versions[0], "st-pinned", "db", "des-pinned", "ai") // db: its backup alone
+	e.wantLost(versions[0], "st-pinned", "db", "des-pinned", "ai") // db: only its backup
 	e.wantLost(versions[1], "st", "db", "des")
 }
 

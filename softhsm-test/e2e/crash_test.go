@@ -56,8 +56,8 @@ type crash struct {
 // tokenTries is how often a story starts again because SoftHSM lost its token.
 const tokenTries = 3
 
-// The processes are killed at every boundary of every step, and at system calls.
-// After each kill everything due is done, once.
+// The processes are killed at every boundary of every step, and at system calls. After each kill keyd does everything
+// due, once.
 func TestEveryKillPoint(t *testing.T) {
 	if !*everyKill {
 		return
@@ -77,13 +77,13 @@ func TestEveryKillPoint(t *testing.T) {
 		}
 	})
 	fmt.Println(&sum)
-	if run := flag.Lookup("test.run"); !strings.Contains(run.Value.String(), "/") { // not some stories only
+	if run := flag.Lookup("test.run"); !strings.Contains(run.Value.String(), "/") { // not only some of the stories
 		sum.wantEnough(t)
 	}
 }
 
-// wantEnough requires about as many kills as a run on a busy machine has. With fewer,
-// all stories could pass and prove little.
+// wantEnough requires about as many kills as a run on a busy machine has. With fewer, all stories could pass and
+// prove little.
 func (s *tally) wantEnough(t *testing.T) {
 	t.Helper()
 	const named, calls = 100, 25
@@ -92,8 +92,8 @@ func (s *tally) wantEnough(t *testing.T) {
 	}
 }
 
-// lostToken runs the story and reports whether SoftHSM lost the token in it. Then none of its kills count. The name of
-// each try is its own: testing would add "#01", and in softhsm2.conf a # in the token's path begins a comment.
+// lostToken runs the story and reports whether SoftHSM lost the token in it. If so, none of its kills count. Each try
+// has a name of its own: testing would add "#01", and in softhsm2.conf a # in the token's path begins a comment.
 func (s story) lostToken(t *testing.T, try int, sum *tally) (lost bool) {
 	t.Run(fmt.Sprintf("try %d", try+1), func(t *testing.T) {
 		w := newWorld(t, func(set *settings) {
@@ -119,11 +119,10 @@ func (s story) lostToken(t *testing.T, try int, sum *tally) (lost bool) {
 	return lost
 }
 
-// die makes the daemon die at the point: a running one by provocation, otherwise a new
-// one during its work.
+// die makes the daemon die at the point: a running one when it is provoked, otherwise a new one during its work.
 func (c *crash) die(point string, provoke func()) {
 	c.t.Helper()
-	if c.daemon != nil { // two deaths during a login are the last that keyd risks
+	if c.daemon != nil { // keyd risks at most two deaths during a login
 		c.wait("the HSM side is up", func(s status.Snapshot, _ status.Key) bool { return s.HSM.Up })
 	}
 	c.copyToken()
@@ -153,13 +152,12 @@ func (c *crash) copyToken() {
 	}
 }
 
-// run is a command for the daemon, which may die over it.
+// run is a command for the daemon, which may die during it.
 func (c *crash) run(args ...string) func() {
 	return func() { c.cli(args...) }
 }
 
-// elsewhen runs f on this world at another time than now, in this process, and stops
-// everything started for it.
+// elsewhen runs f on this world at another time than now, in this process, and stops everything started for it.
 func (w *world) elsewhen(shift time.Duration, f func(*inside)) {
 	outer, ahead := w.t, w.ahead.Load()
 	ok := outer.Run("elsewhen", func(t *testing.T) {
@@ -176,7 +174,7 @@ func (w *world) elsewhen(shift time.Duration, f func(*inside)) {
 	}
 }
 
-// finishLater finishes a world in which something needs time to pass.
+// finishLater finishes a world in which some time must pass first.
 func (c *crash) finishLater() {
 	c.t.Helper()
 	if c.daemon != nil {
@@ -189,9 +187,9 @@ func (c *crash) finishLater() {
 	})
 }
 
-// judge stops the daemon, requires that its audit chain records every effect, and
-// counts what was lost and doubled. It expects so many versions in every vault, and one
-// pair in the token for each of so many generations.
+// judge stops the daemon, requires that its audit chain records every effect, and counts what was lost and
+// duplicated. It expects this many versions in every vault, and one pair in the token for each of this many
+// generations.
 func (c *crash) judge(pairs, versions int) {
 	c.t.Helper()
 	if c.daemon != nil {
@@ -281,7 +279,7 @@ func (c *crash) plant(id key.ID) {
 	}
 }
 
-// swept waits until the audit records so many destructions.
+// swept waits until the audit records this many destructions.
 func (c *crash) swept(n int) {
 	c.t.Helper()
 	err := poll(patience, func() bool { return c.destructions() >= n }, c.daemon.ended)

@@ -15,11 +15,9 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// callStories kill at system calls, by strace, where no kill point of keyd's own
-// is: inside the database, inside a file's replacement, between two packets. strace
-// counts calls for each thread, so which call of the daemon it is varies between
-// runs; a call at which nothing was killed does not count, and a story without a kill
-// has failed.
+// callStories kill at system calls, with strace, where keyd has no kill point of its own: inside the database, inside
+// a file's replacement, between two packets. strace counts calls for each thread, so the actual call of the daemon
+// varies between runs. A call at which nothing was killed does not count, and a story without a kill has failed.
 func callStories() []story {
 	stories := []story{
 		{"calls, the database at the start", onlyWeu, killedAtStart},
@@ -96,7 +94,7 @@ type tracer struct {
 	ended chan struct{}
 }
 
-// injection is what has strace kill at the n-th such call of a thread on a path.
+// injection makes strace kill at the n-th such call of a thread on a path.
 func injection(call string, n int, paths []string) []string {
 	args := []string{"-f", "-e", "trace=" + call, "-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", call, n)}
 	for _, p := range paths {
@@ -105,7 +103,7 @@ func injection(call string, n int, paths []string) []string {
 	return args
 }
 
-// trace attaches a tracer to a process and the children that it starts from then on.
+// trace attaches a tracer to a process and the children that it starts afterwards.
 func (c *crash) trace(pid int, call string, n int, paths []string) *tracer {
 	c.t.Helper()
 	tr := &tracer{out: new(syncBuffer), ended: make(chan struct{})}
@@ -133,8 +131,7 @@ func (tr *tracer) detach() {
 
 func (tr *tracer) killed() bool { return strings.Contains(tr.out.String(), "killed by SIGKILL") }
 
-// struckBy reports whether the tracer killed the daemon within callPatience, and
-// lets the daemon be from then on.
+// struckBy reports whether the tracer killed the daemon within callPatience. It then detaches from the daemon.
 func (c *crash) struckBy(tr *tracer) bool {
 	if poll(callPatience, tr.killed, tr.ended) == nil {
 		return true // strace ends with the daemon
@@ -159,8 +156,7 @@ func (c *crash) hasEnded() bool {
 // callPatience is how long the test waits for a kill.
 const callPatience = 5 * time.Second
 
-// rotationAtCalls asks for one rotation after the other, and has the daemon killed
-// at a system call of each.
+// rotationAtCalls requests one rotation after the other, and kills the daemon at a system call of each.
 func rotationAtCalls(call string, paths func(*crash) []string, counts []int) func(*crash) {
 	return func(c *crash) {
 		c.start()
@@ -198,9 +194,8 @@ func (c *crash) wantKilled(call string) {
 	}
 }
 
-// recovered waits until nothing is due any more, or until everything due waits for an
-// import. It returns how many generations are due in the end: every accepted request
-// must be done; an unaccepted one may be.
+// recovered waits until nothing is due any more, or until everything due waits for an import. It returns how many
+// generations are due in the end: every accepted request must be done; one that was not accepted may be.
 func (c *crash) recovered(n int, taken bool) (due int, done bool) {
 	c.t.Helper()
 	c.wait("everything that can be done is done", func(_ status.Snapshot, k status.Key) bool {
@@ -218,8 +213,8 @@ func (c *crash) recovered(n int, taken bool) (due int, done bool) {
 	return due, done
 }
 
-// killedAtStart kills new daemons on an empty directory while they make their
-// database, say that they started, and begin.
+// killedAtStart kills new daemons on an empty directory while they make their database, record their start, and begin
+// to work.
 func killedAtStart(c *crash) {
 	for _, at := range []struct {
 		call  string
@@ -271,8 +266,7 @@ func (c *crash) stopTraced() {
 	}
 }
 
-// hsmSideAtCalls kills the HSM side while it notes that it tries the PIN, and when
-// it takes the note away.
+// hsmSideAtCalls kills the HSM side while it writes its note about trying the PIN, and while it removes the note.
 func hsmSideAtCalls(file string, calls ...string) func(*crash) {
 	return func(c *crash) {
 		c.start()
@@ -295,7 +289,7 @@ func hsmSideAtCalls(file string, calls ...string) func(*crash) {
 // trustAtCalls kills the HSM side while it records the first use of a KEK.
 func trustAtCalls(call, file string) func(*crash) {
 	return func(c *crash) {
-		c.emu.Fail(emulator.Rule{Operation: "import", Status: 503}) // until the tracer is there
+		c.emu.Fail(emulator.Rule{Operation: "import", Status: 503}) // until the tracer is attached
 		c.emu.Fail(emulator.Rule{Operation: "create", Status: 429})
 		c.start()
 		c.wait("the HSM side is up", func(s status.Snapshot, _ status.Key) bool { return s.HSM.Up })

@@ -32,6 +32,7 @@ func namedStories() []story {
 			"save-before import intended:2", "import-after:2", "save-before imported:2", "save-after imported:2",
 			"prove-before:2", "prove-after:2", "save-before proof passed:2", "save-after proof passed:2",
 			"save-before rotation finished", "save-after rotation finished")},
+		{"a spare, made, promoted and discarded", onlyWeu, spareMade},
 		{"an import whose answer died with the daemon", onlyWeu, lostAnswer},
 		{"an id given up and swept", onlyWeu, sweeping},
 		{"a key exchange key, its making", onlyWeu, makingKEKs(
@@ -129,6 +130,34 @@ func rotations(points ...string) func(*crash) {
 	}
 }
 
+// spareMade kills over a spare: at its making, at the rotation that promotes it, and when the next one is discarded.
+func spareMade(c *crash) {
+	c.startMortal()
+	c.waitRotated(1, "nothing")
+	c.seal()
+	c.stop()
+	c.set.spares = 1
+	c.configure()
+	c.dieInTurn("save-before spare reserved", "save-after spare reserved", "save-before generation pinned",
+		"save-after generation pinned")
+	c.startMortal()
+	c.waitSpare(2)
+	c.die("save-before spare promoted", c.ask)
+	c.die("save-after spare promoted", nil)
+	c.startMortal()
+	c.waitRotated(2, "save-after spare promoted")
+	c.seal()
+	c.waitSpare(3)
+	c.stop()
+	c.set.spares = 0
+	c.configure()
+	c.dieInTurn("save-before spare discarded", "save-after spare discarded")
+	c.startMortal()
+	c.well()
+	c.swept(1)
+	c.judge(2, 2)
+}
+
 func lostAnswer(c *crash) {
 	c.startMortal()
 	c.waitRotated(1, "nothing")
@@ -157,7 +186,7 @@ func sweeping(c *crash) {
 	c.judge(2, 2)
 }
 
-// giveUpAnID makes two generations; an id is given up on the way to the second.
+// giveUpAnID makes two generations, and makes keyd give up an id on the way to the second.
 func (c *crash) giveUpAnID() key.ID {
 	c.t.Helper()
 	c.startMortal()
@@ -197,7 +226,7 @@ func makingKEKs(points ...string) func(*crash) {
 	}
 }
 
-// askingForKEK kills over the request for a new key exchange key: once it is recorded, one is made.
+// askingForKEK kills during the request for a new KEK: once the request is recorded, keyd makes one.
 func askingForKEK(c *crash) {
 	c.startMortal()
 	c.waitRotated(1, "nothing")
@@ -218,7 +247,7 @@ func askingForKEK(c *crash) {
 	c.judge(1, 1)
 }
 
-// rotatedKEK rotates the key exchange key two hours ago, so that the old one is to be disabled now.
+// rotatedKEK rotates the KEK two hours ago, so that keyd must disable the old one now.
 func (c *crash) rotatedKEK() {
 	c.t.Helper()
 	c.elsewhen(-2*time.Hour, func(in *inside) {
@@ -234,7 +263,7 @@ func (c *crash) rotatedKEK() {
 	})
 }
 
-// wantKEKs requires that of two key exchange keys the old one is enabled, or not.
+// wantKEKs requires that there are two KEKs, and that the old one is enabled or not.
 func (c *crash) wantKEKs(old bool) {
 	c.t.Helper()
 	if all := c.vault["weu"].Versions("keyd-kek"); len(all) != 2 || all[0].Enabled != old || !all[1].Enabled {
@@ -255,7 +284,7 @@ func disablingKEK(c *crash) {
 	c.judge(1, 1)
 }
 
-// notDisablingKEK: the vault refuses to disable the old key exchange key.
+// notDisablingKEK: the vault refuses to disable the old KEK.
 func notDisablingKEK(c *crash) {
 	c.rotatedKEK()
 	c.emu.Fail(emulator.Rule{Operation: "update", Status: 403, Inner: "ForbiddenByRbac"})
@@ -294,8 +323,8 @@ func refusedImport(point string) func(*crash) {
 	}
 }
 
-// endRefused: a refusal that was recorded is tried again at once; one that was not
-// could be anything, and is waited out.
+// endRefused: keyd tries a recorded refusal again at once. Without a record the outcome is unknown, and keyd waits it
+// out.
 func (c *crash) endRefused(point string) {
 	c.t.Helper()
 	if strings.HasPrefix(point, "save-before") {
@@ -317,8 +346,8 @@ func givingUp(c *crash) {
 	c.judge(1, 1)
 }
 
-// duplicate: an import was done, its answer was lost, and the listing did not show
-// it for longer than a vault ever needs; so it was repeated.
+// duplicate: an import happened, its answer was lost, and the listing did not show it for longer than a vault ever
+// takes; so keyd repeated it.
 func duplicate(c *crash) {
 	c.emu.Fail(emulator.Rule{Operation: "import", Drop: emulator.DropAfterCommit, Count: 1})
 	c.emu.Fail(emulator.Rule{Operation: "versions", Key: keyName, Stale: 30 * time.Minute})
@@ -341,7 +370,7 @@ func duplicate(c *crash) {
 	if aliases := c.key().Generations[0].Placements; !hasAlias(aliases) {
 		c.t.Errorf("the duplicate is not recorded: %+v", aliases)
 	}
-	c.judge(1, 2) // the second is not keyd's, and was adopted
+	c.judge(1, 2) // the second was not keyd's, and was adopted
 }
 
 func hasAlias(placements []status.Placement) bool {
@@ -353,7 +382,7 @@ func hasAlias(placements []status.Placement) bool {
 	return false
 }
 
-// refuted: the vault opens what is wrapped under the version to something else.
+// refuted: the vault decrypts what is wrapped under the version to something else.
 func refuted(c *crash) {
 	c.startMortal()
 	c.waitRotated(1, "nothing")
@@ -403,7 +432,7 @@ func foreignVersion(c *crash) {
 			c.t.Fatal(err)
 		}
 	})
-	c.seal() // what is wrapped under the foreign one must stay readable, too
+	c.seal() // data wrapped under the foreign one must stay readable, too
 	c.die("save-after key held", nil)
 	adopt := c.run("adopt", keyName, "--yes", "--reason", "drill")
 	c.startMortal()
@@ -420,8 +449,8 @@ func foreignVersion(c *crash) {
 	c.judge(2, 3)
 }
 
-// disabling: two generations were made three days ago, and the rule says one day.
-// retirable has two generations, the older of which the retire rule has disabled by now.
+// disabling: two generations were made three days ago, and the rule says one day. retirable has two generations; the
+// retire rule makes keyd disable the older one.
 func (c *crash) retirable() {
 	c.retireAfter("1d")
 	c.elsewhen(-72*time.Hour, func(in *inside) {
@@ -514,8 +543,7 @@ func hsmSideAtFirst(points ...string) func(*crash) {
 	}
 }
 
-// strikeInTurn has each new HSM side die at the next point of the way to the first
-// generation.
+// strikeInTurn makes each new HSM side die at the next point on the way to the first generation.
 func (c *crash) strikeInTurn(points ...string) {
 	c.t.Helper()
 	for _, point := range points {
@@ -537,7 +565,7 @@ func notSent(point, vault, host string) func(*crash) {
 		c.die(point, nil)
 		c.start()
 		c.wait("status explains what is waited for", func(_ status.Snapshot, k status.Key) bool {
-			return strings.Contains(k.Waiting, "whether vault "+vault+" took the import; it knows at")
+			return strings.Contains(k.Waiting, "whether vault "+vault+" took the import; it will know at")
 		})
 		if n := c.imports(host); n != 0 {
 			c.sum.doubled.Add(int64(n))
@@ -559,8 +587,7 @@ func auditing(points ...string) func(*crash) {
 	}
 }
 
-// foundAuditKey: a state that knows nothing of the token's keys holds its key, and
-// that is signed.
+// foundAuditKey: a state that does not know the token's keys holds its key, and that entry is signed.
 func foundAuditKey(c *crash) {
 	c.startMortal()
 	c.waitRotated(1, "nothing")
@@ -586,8 +613,7 @@ func hsmSideAuditing(points ...string) func(*crash) {
 	}
 }
 
-// wantOneAuditKey waits until a checkpoint is signed, which two audit keys would not
-// let happen.
+// wantOneAuditKey waits until a checkpoint is signed, which two audit keys would prevent.
 func (c *crash) wantOneAuditKey() {
 	c.t.Helper()
 	err := poll(patience, func() bool { return c.cli("audit", "checkpoint").code == 0 }, c.daemon.ended)

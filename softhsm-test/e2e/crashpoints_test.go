@@ -13,12 +13,12 @@ var (
 	pointInSource = regexp.MustCompile(`killpoint\.At\("([^"]+)"\)`)
 	savedInSource = regexp.MustCompile(
 		`(?:\.save\(ctx, (?:a\.)?rec, |\.saveAs\(ctx, (?:a\.)?rec, [\w().]+, |\.saveVault\(ctx, (?:a\.)?rec, ` +
-			`[\w".]+, |\.note\(ctx, [\w".]+, |chain\.Entry\{Event: )chain\.(\w+)`,
+			`[\w".]+, |\.note\(ctx, [\w".]+, |chain\.Entry\{+Event: )chain\.(\w+)`,
 	)
 	eventInSource = regexp.MustCompile(`(?m)^\t(\w+) +Event = "([^"]+)"`)
 )
 
-// events is what each event of the chain is called, by its name in the source.
+// events returns the text of each event of the chain, by its name in the source.
 func events(t *testing.T) map[string]string {
 	t.Helper()
 	named := map[string]string{}
@@ -30,7 +30,7 @@ func events(t *testing.T) map[string]string {
 	return named
 }
 
-// saved lists the events that a source file saves, by the texts of the chain.
+// saved lists the events that a source file saves, by their texts in the chain.
 func saved(t *testing.T, source string) (texts []string) {
 	t.Helper()
 	named := events(t)
@@ -44,14 +44,14 @@ func saved(t *testing.T, source string) (texts []string) {
 	return texts
 }
 
-// killedRooms are those whose kill points and saved events all have a kill.
+// killedRooms are those in which every kill point and every saved event has a kill.
 var killedRooms = []string{"rotate", "hsm", "audit"}
 
-// notKilledAt are the events that the other rooms save. None has an effect in the HSM or
-// in a vault, nor changes what keyd has to do.
+// notKilledAt lists the events that the other rooms save. None has an effect in the HSM or in a vault, and none
+// changes what keyd must do.
 var notKilledAt = map[string]string{
-	"daemon started":         "tells of the process alone",
-	"daemon stopped":         "tells of the process alone",
+	"daemon started":         "is about the process alone",
+	"daemon stopped":         "is about the process alone",
 	"configuration reloaded": "what follows it is in memory; a restart reads the configuration anyway",
 	"backup taken":           "what follows it goes to the caller",
 	"record migrated":        "one transaction with the records; no earlier schema exists to migrate from",
@@ -79,8 +79,7 @@ func sources(t *testing.T, rooms ...string) (found []string) {
 	return found
 }
 
-// A boundary that is added to the loop, to the HSM side or to the audit key's keeping
-// must be added here.
+// Whoever adds a boundary to the loop, to the HSM side or to the audit key's keeper must add it here.
 func TestEveryBoundaryInTheSourceIsAmongTheKillPoints(t *testing.T) {
 	told, err := os.ReadFile("crashnamed_test.go")
 	if err != nil {
@@ -128,8 +127,7 @@ func rooms(t *testing.T) (list []string) {
 	return list
 }
 
-// A room that begins to save events, or to have kill points, must be among those that are
-// killed, or say why it need not be.
+// A room that begins to save events or to have kill points must be added to killedRooms, or say why it need not be.
 func TestEveryBoundaryOfTheOtherRoomsIsNamedAsNotKilledAt(t *testing.T) {
 	seen := map[string]bool{}
 	for _, room := range rooms(t) {

@@ -25,8 +25,8 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
-// onDisk is a world whose state directory is a small file system of its own, and
-// whose metrics can be read. It rotates every few seconds and proves every second.
+// onDisk is a world whose state directory is a small file system of its own, and whose metrics the test can read. It
+// rotates every few seconds and proves every second.
 type onDisk struct {
 	*world
 	listen string // of the metrics
@@ -64,8 +64,7 @@ func newOnDisk(t *testing.T, mount func(*world)) *onDisk {
 	return d
 }
 
-// reconfigure writes the configuration that the settings ask for, with metrics at an
-// address that is known.
+// reconfigure writes the configuration for the settings, with metrics at a known address.
 func (w *onDisk) reconfigure() {
 	w.t.Helper()
 	w.configure()
@@ -84,7 +83,7 @@ func onTmpfs(w *world) {
 	}
 }
 
-// metric is one sample without labels, -1 when there is none.
+// metric is one sample without labels, -1 if there is none.
 func (w *onDisk) metric(name string) float64 {
 	w.t.Helper()
 	res, err := http.Get("http://" + w.listen + "/metrics")
@@ -168,7 +167,7 @@ func TestFaultFullDiskStopsNewWorkAndNothingElse(t *testing.T) {
 	w.recovers()
 }
 
-// fill takes all that is left of the state's file system, until keyd cannot write.
+// fill uses up the free space of the state's file system, until keyd cannot write.
 func (w *onDisk) fill() {
 	w.t.Helper()
 	f, err := os.OpenFile(w.path("state/ballast"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -232,8 +231,7 @@ func (w *onDisk) inject(call, fault string) (mend func()) {
 	return mend
 }
 
-// endsWith requires that `keyd run` ends by itself with code 1 and these words, and
-// asks Azure for nothing.
+// endsWith requires that `keyd run` ends by itself with code 1 and these words, and sends nothing to Azure.
 func (w *world) endsWith(words ...string) {
 	w.t.Helper()
 	asked := len(w.emu.Requests())
@@ -247,7 +245,7 @@ func (w *world) endsWith(words ...string) {
 	}
 }
 
-func TestFaultDamagedStateIsNamedAndNeverGuessedAt(t *testing.T) {
+func TestFaultDamagedStateIsReportedAndNeverGuessedAt(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, nil)
 	w.stop()
@@ -263,7 +261,7 @@ func TestFaultDamagedStateIsNamedAndNeverGuessedAt(t *testing.T) {
 		"cut short":       whole[:5*os.Getpagesize()],
 		"empty":           {},
 		"a bit of a page": flipped(whole, 20),
-		// Pages that are free may have it too, and hold nothing that counts.
+		// Free pages may have it too, and hold nothing that counts.
 		"a bit of a text": bytes.ReplaceAll(whole, []byte("rotation finished"), []byte("sotation finished")),
 	} {
 		w.write("state/keyd.db", string(damaged))
@@ -300,8 +298,8 @@ func TestFaultDamagedStateIsNamedAndNeverGuessedAt(t *testing.T) {
 	w.wantUntouched()
 }
 
-// wantDamaged requires that keyd neither starts nor calls the chain consistent, and
-// returns what `keyd audit --verify` says.
+// wantDamaged requires that keyd neither starts nor calls the chain consistent, and returns the output of `keyd audit
+// --verify`.
 func (w *world) wantDamaged() string {
 	w.t.Helper()
 	w.endsWith("the state in "+w.path("state/keyd.db")+" is damaged", "keyd backup")

@@ -17,7 +17,7 @@ func TestDriftIsInStatusAndNothingIsTouched(t *testing.T) {
 	w := rotated(t, nil)
 	w.must("rotate", "--now", keyName, "--reason", "a second generation")
 	w.seal()
-	w.stop() // a rotation policy is asked for every six hours, and after a start
+	w.stop() // keyd asks for a rotation policy every six hours, and after a start
 	ids := w.versions("weu")
 	for _, err := range []error{
 		w.vault["weu"].SetEnabled(keyName, ids[0], false),
@@ -73,7 +73,7 @@ func TestANewVersionExpiresAsConfigured(t *testing.T) {
 		"instead of "+at.Expires.Format(time.RFC3339))
 }
 
-func TestAProofThatFailsSaysItsLegAndTheInnerCode(t *testing.T) {
+func TestAFailedProofNamesItsLegAndTheInnerCode(t *testing.T) {
 	t.Parallel()
 	w := rotated(t, func(s *settings) { s.newest = time.Second })
 	w.emu.Fail(emulator.Rule{Operation: "unwrap", Status: 403, Inner: "ForbiddenByRbac"})

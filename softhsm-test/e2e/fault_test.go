@@ -19,7 +19,7 @@ import (
 // everyFault is set by `make faults`; `make test` runs a sample.
 var everyFault = flag.Bool("every-fault", false, "run every fault, not only a sample")
 
-// notInTheSample ends a test that takes long and that `make faults` runs.
+// notInTheSample ends a test that takes long and that only `make faults` runs.
 func notInTheSample(t *testing.T) {
 	t.Helper()
 	if !*everyFault {
@@ -30,15 +30,14 @@ func notInTheSample(t *testing.T) {
 // libraryFault is one fault of a vendor's library during a requested rotation.
 type libraryFault struct {
 	name   string
-	sample bool // one that `make test` runs too
-	// rules are made when the key is well and the rotation is not asked for yet.
+	sample bool // `make test` runs it too
+	// rules are set while the key is well and before the rotation is requested.
 	rules func(*faulty) []string
 	at    string // the function that the fault strikes
-	// shows is in `keyd status --json` for as long as the fault lasts; "" for a
-	// fault that strikes once.
+	// shows is in `keyd status --json` for as long as the fault lasts; "" for a fault that strikes once.
 	shows string
-	// logs is text that the log contains by then or soon. Without restarted in it, the
-	// HSM side must survive the fault without a new process.
+	// logs is text that the log contains by then or soon. Unless it contains restarted, the HSM side must survive the
+	// fault without a new process.
 	logs []string
 }
 
@@ -82,7 +81,7 @@ func libraryFaults() []libraryFault {
 			rules: always("C_Decrypt * before hang"),
 			shows: "no HSM process runs",
 			logs:  []string{"a PKCS#11 call did not return within", restarted, "the HSM side is down"}},
-		{name: "general errors until the library is loaded anew", at: "C_FindObjectsInit",
+		{name: "general errors until the library is loaded again", at: "C_FindObjectsInit",
 			rules: once("C_FindObjectsInit", "before stick 0x5"),
 			logs:  []string{"CKR_GENERAL_ERROR", restarted}},
 		{name: "the login is lost", at: "C_DecryptInit",
@@ -110,20 +109,20 @@ func libraryFaults() []libraryFault {
 		{name: "a key's handle is lost", at: "C_DecryptInit",
 			rules: once("C_DecryptInit", "before rv 0x60"),
 			logs:  []string{"CKR_KEY_HANDLE_INVALID"}},
-		// Of calls that are slow and in time there is nothing to tell but the time they took.
+		// Slow calls that end in time leave no trace but the time they took.
 		{name: "every call is slow", at: "C_GetAttributeValue",
 			rules: always("* * before sleep 20")},
 	}
 }
 
-// report tells what one fault did; `make faults` adds these lines up.
+// report prints the effect of one fault; `make faults` adds these lines up.
 func report(lost, doubled int) {
 	fmt.Printf("faults: 1 tried, lost %d, doubled %d\n", lost, doubled)
 }
 
-// What is due is done after every fault, the network side stays up meanwhile and
-// tells what happened, and nothing is lost or doubled.
-func TestFaultyLibraryLosesAndDoublesNothing(t *testing.T) {
+// After every fault keyd does what is due, the network side stays up meanwhile and reports the fault, and nothing is
+// lost or duplicated.
+func TestFaultyLibraryLosesAndDuplicatesNothing(t *testing.T) {
 	t.Parallel()
 	for _, fault := range libraryFaults() {
 		if !fault.sample && !*everyFault {
@@ -145,7 +144,7 @@ func TestFaultyLibraryLosesAndDoublesNothing(t *testing.T) {
 				f.waitShown(fault.shows)
 			}
 			f.wantUp()
-			f.await("the log tells what happened", func() bool { return f.logged(fault.logs) })
+			f.await("the log says what happened", func() bool { return f.logged(fault.logs) })
 			f.misbehave()
 
 			f.waitGeneration(2)
@@ -189,7 +188,7 @@ func (f *faulty) waitShown(text string) {
 
 var listening = regexp.MustCompile(`"Listening on","address":"([^"]+)"`)
 
-// wantUp requires that the network side turns and can work, whatever the HSM does.
+// wantUp requires that the network side's loop turns and that it can work, whatever the HSM does.
 func (f *faulty) wantUp() {
 	f.t.Helper()
 	at := listening.FindStringSubmatch(f.daemon.log.String())
@@ -210,9 +209,8 @@ func (f *faulty) wantUp() {
 	}
 }
 
-// harm stops the daemon, requires that its audit chain tells of every effect, and
-// counts what was lost and doubled, when n generations were due: whatever no longer
-// unwraps, pairs and versions that are missing, and those that are too many.
+// harm stops the daemon, requires that its audit chain records every effect, and counts what was lost and duplicated
+// when n generations were due: data that no longer unwraps, missing pairs and versions, and surplus ones.
 func (f *faulty) harm(n int) (lost, doubled int) {
 	f.t.Helper()
 	if a := f.cli("audit", "--verify"); a.code != 0 {

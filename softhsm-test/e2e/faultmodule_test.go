@@ -46,8 +46,7 @@ var faultFunctions = sync.OnceValues(func() ([]string, error) {
 // faulty is a world whose HSM library misbehaves by rule.
 type faulty struct{ *world }
 
-// newFaulty makes a world on the fault module, with short deadlines and no faults
-// yet.
+// newFaulty makes a world with the fault module, short deadlines and no faults yet.
 func newFaulty(t *testing.T, change func(*settings)) *faulty {
 	t.Helper()
 	module, err := faultModule()
@@ -67,7 +66,7 @@ func newFaulty(t *testing.T, change func(*settings)) *faulty {
 	return &faulty{w}
 }
 
-// misbehave replaces the rules; none ends the fault.
+// misbehave replaces the rules; no rule ends the fault.
 func (f *faulty) misbehave(rules ...string) {
 	f.t.Helper()
 	f.write("rules.new", strings.Join(rules, "\n")+"\n")
@@ -76,11 +75,10 @@ func (f *faulty) misbehave(rules ...string) {
 	}
 }
 
-// called says how often the library's function was called, by any process of this
-// world.
+// called counts the calls of the library's function by any process of this world.
 func (f *faulty) called(function string) int { return f.counter(function, 0) }
 
-// struck says how often a rule did something to the function.
+// struck counts how often a rule affected the function.
 func (f *faulty) struck(function string) int { return f.counter(function, 1) }
 
 func (f *faulty) counter(function string, array int) int {
@@ -97,7 +95,7 @@ func (f *faulty) counter(function string, array int) int {
 	return int(binary.NativeEndian.Uint64(data[(array*len(names)+i)*countersOf:]))
 }
 
-// next is a rule for the next call of the function, whatever process makes it.
+// next is a rule for the next call of the function, by any process.
 func (f *faulty) next(function, action string) string {
 	f.t.Helper()
 	return fmt.Sprintf("%s %d %s", function, f.called(function)+1, action)

@@ -17,13 +17,13 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// What keeps the HSM side from its work is what an operator reads, whether it is a child of the
-// daemon or a service, and nothing sends them to a unit that is not there.
-func TestWhyAChildCannotWorkIsShown(t *testing.T) {
+// An operator can read what keeps the HSM side from its work, whether it is a child of the daemon or a service, and
+// no text sends them to a unit that does not exist.
+func TestStatusShowsWhyAChildCannotWork(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		do    func(w *world)
-		line  string // of the check
+		line  string // of keyd check
 		state string
 		want  []string
 	}{
@@ -68,7 +68,7 @@ func TestWhyAChildCannotWorkIsShown(t *testing.T) {
 				t.Fatalf("no line %q in %+v", c.line, lines)
 			}
 			w.wantContains(lines[i].Detail, c.want...)
-			// The roles are in the files of the package, which has that name, too.
+			// The package's files have the roles, and the package has that name, too.
 			lines = slices.DeleteFunc(lines, func(l status.Check) bool { return l.Area == "role" })
 			text, err := json.Marshal(lines)
 			if err != nil {

@@ -24,7 +24,7 @@ func mortal(t *testing.T) *world {
 
 func (w *world) startMortal() { w.startAs(built.mortal) }
 
-// arm has the next process that passes the point die there.
+// arm makes the next process that passes the point die there.
 func (w *world) arm(point string) {
 	w.t.Helper()
 	w.write("kill.new", point)
@@ -33,7 +33,7 @@ func (w *world) arm(point string) {
 	}
 }
 
-// struck reports whether a process died at the point that was armed.
+// struck reports whether a process died at the armed point.
 func (w *world) struck() bool {
 	_, err := os.Stat(w.path("kill"))
 	return os.IsNotExist(err)
@@ -53,8 +53,8 @@ func (w *world) awaitDeath(point string) {
 // tokenPatience: SoftHSM may hide a token while a process logs in.
 const tokenPatience = 10 * time.Second
 
-// wantToken tells SoftHSM 2.6.1's own fault apart: it rewrites token.object in
-// place at every login, and a kill in that moment destroys the token.
+// wantToken recognises a fault of SoftHSM 2.6.1 itself: it rewrites token.object in place at every login, and a kill
+// at that moment destroys the token.
 func (w *world) wantToken() {
 	w.t.Helper()
 	if w.token.Conf == "" {
@@ -83,7 +83,7 @@ func shows(token *softhsmtest.Token, env []string) (string, bool) {
 	return string(out), err == nil && strings.Contains(string(out), token.Label)
 }
 
-// ask asks for a rotation. The daemon may die before it answers.
+// ask requests a rotation. The daemon may die before it answers.
 func (w *world) ask() {
 	w.t.Helper()
 	if err := poll(patience, func() bool { _, up := w.look(); return up }, w.daemon.ended); err != nil {
@@ -92,9 +92,8 @@ func (w *world) ask() {
 	w.cli("rotate", "--now", keyName, "--no-wait", "--reason", "drill")
 }
 
-// networkPoints are a sample of the boundaries of a rotation's steps on the
-// network's side; `make crashtest` kills at all of them. What is intended and not
-// yet sent when the process dies is in TestAKillJustBeforeAnImport.
+// networkPoints are a sample of the boundaries of a rotation's steps on the network side; `make crashtest` kills at
+// all of them. TestAKillJustBeforeAnImport covers an import that is intended and not yet sent when the process dies.
 var networkPoints = []string{"generate-after", "save-before import intended", "import-after:2",
 	"save-before rotation finished"}
 
@@ -119,8 +118,8 @@ func TestAKilledDaemonCompletesItsRotationOnce(t *testing.T) {
 	w.wantPairs(n)
 }
 
-// waitRotated waits until generation n is finished and nothing is asked for any
-// more, and requires one version for each generation in each vault.
+// waitRotated waits until generation n is finished and no request is open, and requires one version for each
+// generation in each vault.
 func (w *world) waitRotated(n int, point string) {
 	w.t.Helper()
 	var last status.Key
@@ -148,7 +147,7 @@ func (w *world) waitRotated(n int, point string) {
 
 func TestADaemonKilledWhileItMakesKEKsMakesOneForEachVault(t *testing.T) {
 	t.Parallel()
-	for _, v := range []string{"weu", "mhsm"} { // both at once, and it would not be known which is being made
+	for _, v := range []string{"weu", "mhsm"} { // with both at once the test could not tell which one keyd is making
 		t.Run(v, func(t *testing.T) {
 			t.Parallel()
 			w := mortal(t)
@@ -174,7 +173,7 @@ func TestADaemonKilledWhileItMakesKEKsMakesOneForEachVault(t *testing.T) {
 	}
 }
 
-// A KEK that is intended and not sent may yet come to light, like an import.
+// A KEK that was intended and not sent may still appear, like an import.
 func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	t.Parallel()
 	w := mortal(t)
@@ -194,9 +193,8 @@ func TestADaemonKilledJustBeforeItMakesAKEKWaitsAndMakesOne(t *testing.T) {
 	w.wantVersions(1)
 }
 
-// A recorded placement that was not sent looks like one whose answer was lost: nothing
-// is imported until that is certain, which takes 3 minutes for a vault and 11 for a
-// Managed HSM. They pass on a clock that is moved.
+// A recorded placement that was not sent looks like one whose answer was lost: keyd imports nothing until that is
+// certain, which takes 3 minutes for a vault and 11 for a Managed HSM. The test moves the clock instead of waiting.
 func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 	for _, at := range []struct{ point, vault, host string }{
 		{"import-before", "weu", vaultHost}, {"import-before:2", "mhsm", hsmHost},
@@ -209,7 +207,7 @@ func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 			w.awaitDeath(at.point)
 			w.start()
 			w.wait("status explains what is waited for", func(_ status.Snapshot, k status.Key) bool {
-				return strings.Contains(k.Waiting, "whether vault "+at.vault+" took the import; it knows at")
+				return strings.Contains(k.Waiting, "whether vault "+at.vault+" took the import; it will know at")
 			})
 			if n := w.imports(at.host); n != 0 {
 				t.Errorf("%d imports were sent before the wait was over", n)
@@ -230,8 +228,8 @@ func TestAKillJustBeforeAnImportIsWaitedOutAndThenImportedOnce(t *testing.T) {
 // grow with each death.
 var hsmPoints = []string{"hsm-generate-after", "hsm-relabel-after", "hsm-wrap-after:2"}
 
-// firstHSMPoints are passed on the way to the first generation only, in this order.
-// One is in a login: a second death in one is the last that keyd risks.
+// firstHSMPoints are passed only on the way to the first generation, in this order. One is in a login: keyd risks at
+// most a second death in one.
 var firstHSMPoints = []string{"hsm-login-after", "hsm-trust-after"}
 
 func TestAKilledHSMSideIsRestartedAndTheRotationCompletesOnce(t *testing.T) {
@@ -267,7 +265,7 @@ func TestAnHSMSideKilledBeforeTheFirstGenerationMakesOne(t *testing.T) {
 	w.wantPairs(1)
 }
 
-// awaitStrike waits until a process died at the point that was armed.
+// awaitStrike waits until a process died at the armed point.
 func (w *world) awaitStrike() {
 	w.t.Helper()
 	if err := poll(patience, w.struck, w.daemon.ended); err != nil {

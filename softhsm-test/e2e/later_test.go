@@ -17,7 +17,7 @@ func TestAnImportLostBeforeItWasCommittedIsRepeatedOnlyWhenThatIsCertain(t *test
 	in := w.inside()
 	s := in.settle()
 	if lost.Hits() != 1 || s.Kind != plan.Wait ||
-		!strings.Contains(s.Why, "whether vault weu took the import; it knows at") {
+		!strings.Contains(s.Why, "whether vault weu took the import; it will know at") {
 		t.Fatalf("after the lost import the loop does %s: %s", s.Kind, s.Why)
 	}
 	w.later(2*time.Minute + 30*time.Second) // deadline and settle time are 3 minutes

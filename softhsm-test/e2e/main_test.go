@@ -1,11 +1,9 @@
-// Package e2e_test runs the real binary on a real SoftHSM token, with the real
-// Azure SDK signing in by managed identity, against the emulator. Its rule: what
-// is asserted is what an operator can see from outside (commands, logs, the
-// vaults, the token), and nothing is left running.
+// Package e2e_test runs the real binary on a real SoftHSM token, with the real Azure SDK signing in by managed
+// identity, against the emulator. Its rule: it asserts what an operator can see from outside (commands, logs, the
+// vaults, the token), and it leaves nothing running.
 //
-// Where a test needs minutes to pass, a second look is taken in the test's own
-// process with a clock that is moved (clocked_test.go); every part but the clock is
-// the same.
+// Where a test needs minutes to pass, the test's own process takes a second look with a clock that it moves
+// (clocked_test.go); every part but the clock is the same.
 package e2e_test
 
 import (
@@ -21,7 +19,7 @@ import (
 	"time"
 )
 
-// built are the programs under test, made once.
+// built are the programs under test, built once.
 var built struct {
 	dir    string // every world's directory is in here
 	keyd   string // the ordinary build
@@ -47,7 +45,7 @@ func run(m *testing.M) (code int) {
 }
 
 func build() (err error) {
-	// Not the test's own directory: the path of a control socket is short.
+	// Not the test's own directory: the path of a control socket must be short.
 	if built.dir, err = os.MkdirTemp("", "keyd-e2e-"); err != nil {
 		return err
 	}
@@ -65,8 +63,7 @@ func build() (err error) {
 	return nil
 }
 
-// processesNaming lists the processes whose command line has text in it, but for
-// this one.
+// processesNaming lists the processes whose command line contains text, except this one.
 func processesNaming(text string) (found []string) {
 	for _, pid := range processes() {
 		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -91,7 +88,7 @@ func processes() (pids []int) {
 	return pids
 }
 
-// childOf is the process that parent started with `keyd hsm`, 0 when it has none.
+// childOf is the `keyd hsm` process that parent started, 0 if there is none.
 func childOf(parent int) int {
 	for _, pid := range processes() {
 		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

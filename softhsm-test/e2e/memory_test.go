@@ -43,8 +43,7 @@ func TestTheNetworkSidesMemoryHoldsNeitherPINNorPrivateKey(t *testing.T) {
 	}
 }
 
-// The test above must be able to fail: a core of a process that does hold the PIN
-// shows it.
+// The test above must be able to fail: a core of a process that holds the PIN shows it.
 func TestACoreShowsThePINOfAProcessThatHoldsIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
@@ -69,8 +68,7 @@ func TestACoreShowsThePINOfAProcessThatHoldsIt(t *testing.T) {
 	}
 }
 
-// core is every page that a process has in memory, which is what a core dump of it
-// would hold. The process is stopped while it is read.
+// core returns every page that a process has in memory, as a core dump would. It stops the process while it reads.
 func (w *world) core(pid int) (memory []byte) {
 	w.t.Helper()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
@@ -137,8 +135,7 @@ func secrets(k *rsa.PrivateKey) map[string]*big.Int {
 	}
 }
 
-// holdsNumber looks for a number in either byte order, and for pieces of it: what
-// was freed may be written over in part.
+// holdsNumber looks for a number in either byte order, and for pieces of it: freed memory may be partly overwritten.
 func holdsNumber(memory []byte, n *big.Int) bool {
 	const piece = 32
 	b := n.Bytes()

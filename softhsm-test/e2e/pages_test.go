@@ -7,8 +7,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Key Vault names its port in the link to a next page, and pages may be short or
-// empty: a key with many versions is rotated all the same.
+// Key Vault includes its port in the link to a next page, and pages may be short or empty. keyd rotates a key with
+// many versions all the same.
 func TestAKeyWithThreePagesOfVersionsIsRotated(t *testing.T) {
 	t.Parallel()
 	const before = 55 // a page has at most 25

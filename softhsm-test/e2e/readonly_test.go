@@ -9,10 +9,9 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// A kernel that finds its file system broken makes it read-only under the open
-// state, which no remount may do. Such a file system is writable again when it was
-// unmounted, checked and mounted; a state that turns writable by itself is in
-// TestFaultDiskThatFails.
+// A kernel that finds its file system broken makes it read-only under the open state, which no remount can do. Such a
+// file system is writable again after it was unmounted, checked and mounted; TestFaultDiskThatFails covers a state
+// that becomes writable by itself.
 func TestFaultReadOnlyFileSystemStopsOnlyNewWork(t *testing.T) {
 	notInTheSample(t)
 	t.Parallel()
@@ -24,7 +23,7 @@ func TestFaultReadOnlyFileSystemStopsOnlyNewWork(t *testing.T) {
 	w.suffers("read-only file system")
 	w.stop()
 	w.tool("umount", w.path("state"))
-	w.tool("sh", "-c", "e2fsck -fp "+w.path("state.img")+" || test $? = 1") // 1: it mended something
+	w.tool("sh", "-c", "e2fsck -fp "+w.path("state.img")+" || test $? = 1") // 1: it repaired something
 	mountExt4(w.world)
 	w.start()
 	w.waitGeneration(1)

@@ -12,7 +12,7 @@ func TestFromEmptyToRotatedOnScheduleAndByCommand(t *testing.T) {
 		s.vaults, s.schedule = []string{"weu", "mhsm"}, "@every 5s"
 	})
 	w.start()
-	for n := 1; n <= 4; n++ { // the first because there is none, three by schedule
+	for n := 1; n <= 4; n++ { // the first because there is none, then three by schedule
 		w.waitGeneration(n)
 		w.seal()
 	}

@@ -18,8 +18,7 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
-// Two users that are not the daemon's: a member of the socket's group, and one
-// that is not.
+// Two users other than the daemon's: a member of the socket's group, and one who is not.
 const (
 	member   = 65534 // nobody, in its group 65534
 	stranger = 1     // daemon, in its group 1
@@ -70,7 +69,7 @@ func TestAnotherUserReadsAtMostAndStarvesNobody(t *testing.T) {
 	w.stop()
 }
 
-// openTo lets the world's socket be reached by the group.
+// openTo lets the group reach the world's socket.
 func (w *world) openTo(gid int) {
 	w.t.Helper()
 	text, err := os.ReadFile(w.path("keyd.yaml"))
@@ -100,9 +99,8 @@ func (w *world) as(id uint32, args ...string) answer {
 	return answer{out.String(), errs.String(), cmd.ProcessState.ExitCode()}
 }
 
-// crowd leaves a thousand connections of the member open until the test ends:
-// idle ones, ones in the middle of a request, and ones whose request is far too
-// large.
+// crowd leaves a thousand of the member's connections open until the test ends: idle ones, ones in the middle of a
+// request, and ones whose request is far too large.
 func (w *world) crowd() {
 	w.t.Helper()
 	var conns []net.Conn
@@ -128,7 +126,7 @@ func (w *world) crowd() {
 			request = fmt.Sprintf("POST /v1/rotate HTTP/1.1\r\nHost: keyd\r\nContent-Length: %d\r\n\r\n%s",
 				len(large), large)
 		}
-		// The daemon may hang up before it has read all.
+		// The daemon may hang up before it has read everything.
 		_ = c.SetWriteDeadline(time.Now().Add(50 * time.Millisecond))
 		_, _ = io.WriteString(c, request)
 	}

@@ -19,7 +19,7 @@ func spied(t *testing.T, change func(*settings)) *world {
 	t.Helper()
 	spy := spyModule(t)
 	w := newWorld(t, func(s *settings) {
-		// One session: the spy's entries of calls made at once would mix.
+		// One session: otherwise the spy mixes its entries of simultaneous calls.
 		s.module, s.timeouts = spy, ", sessions: 1"
 		if change != nil {
 			change(s)
@@ -88,12 +88,12 @@ func TestUnderTheSpyNothingSensitiveIsReadAndNothingGoesToAnUntrustedKEK(t *test
 	}
 }
 
-// wrapsOfGenerations follows every C_WrapKey made once the first generation was
-// there (what came before is the self-test of a throw-away key) back to the public
-// key under which it went out, by the modulus's first line; "" when there is none.
+// wrapsOfGenerations follows every C_WrapKey after the first generation existed (earlier ones are the self-test of a
+// throw-away key) back to the public key for which it was wrapped. It returns the first line of that key's modulus,
+// or "" if there is none.
 func wrapsOfGenerations(t *testing.T, log string) (moduli []string) {
 	t.Helper()
-	under := map[string]string{} // handle: the modulus that it leads to
+	under := map[string]string{} // handle: the modulus to which it leads
 	generations := 0
 	for _, call := range regexp.MustCompile(`(?m)^\d+: C_`).Split(log, -1) {
 		name, _, _ := strings.Cut(call, "\n")
@@ -111,7 +111,7 @@ func wrapsOfGenerations(t *testing.T, log string) (moduli []string) {
 		case "WrapKey":
 			kek := under[field(call, "[in] hWrappingKey")]
 			if _, known := under[field(call, "[in] hKey")]; !known && strings.Contains(call, "CKM_RSA_PKCS_OAEP") {
-				under[field(call, "[in] hKey")] = kek // an AES key, which leads where it was sent
+				under[field(call, "[in] hKey")] = kek // an AES key, which leads to the key for which it was wrapped
 			}
 			if generations > 0 {
 				moduli = append(moduli, kek)
@@ -124,7 +124,7 @@ func wrapsOfGenerations(t *testing.T, log string) (moduli []string) {
 	return moduli
 }
 
-// field is the value of "NAME = VALUE" in one call of the spy's log.
+// field returns the value of "NAME = VALUE" in one call of the spy's log.
 func field(call, name string) string {
 	_, rest, _ := strings.Cut(call, name+" = ")
 	value, _, _ := strings.Cut(rest, "\n")

@@ -12,9 +12,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// A wiped token works like a healthy one: its sessions live, and it generates. So the
-// key must be held before a new generation is made in it. When the token is back, the
-// operator resumes the key, and the due work is done.
+// A wiped token works like a healthy one: its sessions live, and it generates. So keyd must hold the key before it
+// makes a new generation in it. When the token is back, the operator resumes the key, and keyd does the due work.
 func TestFaultWipedTokenHoldsTheKeyUntilItIsRestored(t *testing.T) {
 	t.Parallel()
 	f := &faulty{newWorld(t, nil)}
@@ -46,7 +45,7 @@ func TestFaultWipedTokenHoldsTheKeyUntilItIsRestored(t *testing.T) {
 	f.start()
 	f.waitHold(key.HoldObjectMissing) // an operator ends it
 	f.must("resume", keyName, "--reason", "the token was put back")
-	f.waitGeneration(2) // which was asked for while it was gone
+	f.waitGeneration(2) // which was requested while the token was gone
 	report(f.harm(2))
 }
 
@@ -73,7 +72,7 @@ func TestFaultPINThatTheLibraryRefusesIsTriedOnceUntilThePINFileChanges(t *testi
 	}
 
 	f.misbehave()
-	// The PIN was right after all: what the error says is to be removed is removed.
+	// The PIN was right after all: the test removes the file that the error says to remove.
 	if err := os.Remove(filepath.Join(f.dir, "state", "hsm", "pin-tried.json")); err != nil {
 		t.Fatal(err)
 	}
@@ -104,8 +103,7 @@ func TestAStandardKWPIsPreferredToTheAmbiguousNumber(t *testing.T) {
 	f.harm(1)
 }
 
-// The figure is for reliability.md; on a busy machine it says little, so it is
-// printed and not judged.
+// The figure depends on the machine, so the test prints it and does not judge it.
 func TestFaultAfterAKilledHSMSideTheNextProofsPass(t *testing.T) {
 	notInTheSample(t)
 	t.Parallel()

@@ -25,8 +25,7 @@ func rotated(t *testing.T, change func(*settings)) *world {
 	return w
 }
 
-// wantUntouched requires that the vaults hold what they held after generation 1,
-// and that all of it still opens.
+// wantUntouched requires that the vaults hold what they held after generation 1, and that all its data still unwraps.
 func (w *world) wantUntouched() {
 	w.t.Helper()
 	w.wantVersions(1)
@@ -48,7 +47,7 @@ func TestAnImportWhoseAnswerIsLostIsFoundAndNotRepeated(t *testing.T) {
 	w.wantPairs(1)
 }
 
-func TestThrottlingWithoutRetryAfterDelaysAndDoublesNothing(t *testing.T) {
+func TestThrottlingWithoutRetryAfterDuplicatesNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	throttled := w.emu.Fail(emulator.Rule{Operation: "import", Status: 429, NoRetryAfter: true, Count: 2})
@@ -70,7 +69,7 @@ func TestThrottlingWithoutRetryAfterDelaysAndDoublesNothing(t *testing.T) {
 	w.wantContains(w.daemon.log.String(), "429")
 }
 
-func TestARefusalJustAfterARoleAssignmentIsExplainedAndPasses(t *testing.T) {
+func TestARefusalJustAfterARoleAssignmentIsExplainedAndTemporary(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
 	w.emu.Fail(emulator.Rule{Operation: "import", Status: 403, Inner: "ForbiddenByRbac",
@@ -127,7 +126,7 @@ func TestASwappedKEKGetsNothingUntilItsFingerprintIsConfigured(t *testing.T) {
 		t.Fatal(err)
 	}
 	print := w.kekPrint()
-	w.must("rotate", "--now", keyName, "--reason", "drill") // goes on with the KEK that is in use
+	w.must("rotate", "--now", keyName, "--reason", "drill") // goes on with the KEK in use
 	w.wait("status says which KEK is not trusted", func(s status.Snapshot, _ status.Key) bool {
 		return slices.ContainsFunc(s.Problems, func(p status.Problem) bool {
 			return p.Runbook == "drift-kek-changed" && strings.Contains(p.Text, string(print)) &&

@@ -14,7 +14,7 @@ const (
 	unknownKeyGenMechanism = "C_GetAttributeValue * after unknown 0x166"
 )
 
-// On such a token every generation would fail, and leave a pair behind.
+// On such a token every generation would fail and leave a pair behind.
 func TestFaultTokenOnWhichNoKeyReadsBackIsReportedAndNotFilled(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, nil)
@@ -33,7 +33,7 @@ func TestFaultTokenOnWhichNoKeyReadsBackIsReportedAndNotFilled(t *testing.T) {
 }
 
 // NSS softokn is such a token.
-func TestATokenThatCannotTellHowItsKeysCameToBeIsUsed(t *testing.T) {
+func TestKeydUsesATokenThatDoesNotShowTheOriginOfItsKeys(t *testing.T) {
 	t.Parallel()
 	f := newFaulty(t, nil)
 	f.misbehave(unknownLocal, unknownKeyGenMechanism)

@@ -47,6 +47,7 @@ type settings struct {
 	fingerprint key.Fingerprint // of the KEK in weu
 	access      emulator.AccessMode
 	expires     string // expires_after
+	spares      int
 
 	consumerSpeed float64 // of the consumers, which look when a test says so
 }
@@ -61,14 +62,14 @@ type world struct {
 	set   settings
 	env   []string
 
-	ahead  atomic.Int64 // of Azure's clock before the real one, nanoseconds
+	ahead  atomic.Int64 // how far Azure's clock is ahead of the real one, in nanoseconds
 	daemon *daemon      // nil while none runs
 
 	sealed map[sealedAt]sealed
 
 	lostChain []effects.Entry // of states that a test took away
 
-	onTokenLost func(how string) // instead of failing the test
+	onTokenLost func(how string) // called instead of failing the test
 }
 
 type sealedAt struct{ vault, version string }
@@ -153,11 +154,10 @@ func (w *world) write(name, text string) {
 	}
 }
 
-// instance is the world's own, so that a token named by KEYD_TEST_MODULE may hold
-// what earlier runs left.
+// instance is unique to this world, because a token named by KEYD_TEST_MODULE may hold what earlier runs left.
 func (w *world) instance() string { return "e2e-" + filepath.Base(w.dir) }
 
-// configure writes the configuration that the settings ask for.
+// configure writes the configuration for the settings.
 func (w *world) configure() {
 	w.t.Helper()
 	var b strings.Builder
@@ -182,6 +182,9 @@ vaults:
 	if w.set.expires != "" {
 		fmt.Fprintf(&b, "    expires_after: %s\n", w.set.expires)
 	}
+	if w.set.spares > 0 {
+		fmt.Fprintf(&b, "    spares: %d\n", w.set.spares)
+	}
 	fmt.Fprintf(&b, "control: {socket: %s/keyd.sock}\nweb: {listen: \"127.0.0.1:0\"}\nhealth: {look: %s, newest: %s}\n",
 		w.dir, w.set.look, w.set.newest)
 	w.write("keyd.yaml", b.String())
@@ -195,7 +198,7 @@ func (w *world) startAs(program string, env ...string) {
 	w.startBy(exec.Command(program, "run", "--config", w.path("keyd.yaml")), env...)
 }
 
-// startBy starts a daemon by any command, such as a tracer of it.
+// startBy starts a daemon by any command, such as a tracer that runs it.
 func (w *world) startBy(cmd *exec.Cmd, env ...string) {
 	w.t.Helper()
 	d := &daemon{cmd: cmd, log: new(syncBuffer), ended: make(chan struct{})}
@@ -243,7 +246,7 @@ func (w *world) awaitEnd() {
 	}
 }
 
-// answer is what a command said.
+// answer is the output of a command.
 type answer struct {
 	stdout, stderr string
 	code           int
@@ -283,7 +286,7 @@ func (w *world) must(args ...string) string {
 // false while the daemon does not answer.
 func (w *world) look() (s status.Snapshot, ok bool) {
 	w.t.Helper()
-	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context())
+	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.t.Context(), status.Selection{})
 	return s, err == nil
 }
 
@@ -358,7 +361,7 @@ func (w *world) wantVersions(n int) {
 	}
 }
 
-// imports counts the imports that a vault took or refused after signing in.
+// imports counts the imports that a vault accepted or refused after signing in.
 func (w *world) imports(host string) (n int) {
 	for _, r := range w.emu.Requests() {
 		if r.Operation == "import" && r.Host == host && r.Status != 401 {
@@ -368,8 +371,7 @@ func (w *world) imports(host string) (n int) {
 	return n
 }
 
-// seal wraps a data key under every version that has none yet, as a consumer of
-// that version does.
+// seal wraps a data key under every version that has none yet, as a consumer of that version does.
 func (w *world) seal() {
 	w.t.Helper()
 	for _, name := range w.set.vaults {
@@ -389,7 +391,7 @@ func (w *world) seal() {
 	}
 }
 
-// wantOpen requires that all that was ever sealed unwraps.
+// wantOpen requires that everything that was ever sealed unwraps.
 func (w *world) wantOpen() {
 	w.t.Helper()
 	if len(w.sealed) == 0 {
@@ -403,7 +405,7 @@ func (w *world) wantOpen() {
 	}
 }
 
-// wantContains requires each part in what was shown.
+// wantContains requires that the output contains each part.
 func (w *world) wantContains(shown string, parts ...string) {
 	w.t.Helper()
 	for _, p := range parts {
@@ -413,7 +415,7 @@ func (w *world) wantContains(shown string, parts ...string) {
 	}
 }
 
-// syncBuffer is a log that is read while it is written.
+// syncBuffer is a log that can be read while it is written.
 type syncBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer

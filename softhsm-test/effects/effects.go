@@ -1,7 +1,6 @@
-// Package effects compares what is really in the vaults and in the token with the
-// audit chain. Its rule: every external effect has its intent entry before it and its
-// result entry after it. It imports none of keyd's rooms: it reads the chain as an
-// auditor does, and does not share keyd's mistakes.
+// Package effects compares what is really in the vaults and in the token with the audit chain. Its rule: every
+// external effect has its intent entry before it and its result entry after it. It imports none of keyd's rooms: it
+// reads the chain as an auditor does, and does not share keyd's mistakes.
 package effects
 
 import (
@@ -21,7 +20,7 @@ import (
 )
 
 const (
-	kekName    = "keyd-kek"     // as keyd calls it when the configuration does not
+	kekName    = "keyd-kek"     // the name that keyd uses if the configuration gives none
 	tagAttempt = "keyd-attempt" // of the versions that keyd imports
 )
 
@@ -46,7 +45,7 @@ func Read(printed string) (chain []Entry, err error) {
 	}
 }
 
-// Join puts a chain after one that was lost. What both begin with counts once.
+// Join appends a chain to one that was lost. Their common beginning counts once.
 func Join(lost, chain []Entry) []Entry {
 	all := slices.Clone(lost)
 	for _, e := range chain {
@@ -62,13 +61,13 @@ type Vault struct {
 	URL      string
 	Versions []emulator.VersionInfo // of the key
 	KEKs     []emulator.VersionInfo // of the key exchange key
-	// Requests are what the emulator was asked for, where its clock is the chain's. What was
-	// done by a process that died before the intent shows in an import by its attempt and in
-	// a pair by its id; in a key exchange key and a disabling by the time alone.
+	// Requests are what the emulator was asked to do, if its clock is the chain's. If a process that died did
+	// something before recording its intent, an import shows it by its attempt and a pair by its id; a KEK and a
+	// disabling show it only by the time.
 	Requests []emulator.RequestLog
 }
 
-// In is what the emulator's vault holds of the key.
+// In returns what the emulator's vault holds of the key.
 func In(v *emulator.Vault, key string) Vault {
 	return Vault{URL: v.URL(), Versions: v.Versions(key), KEKs: v.Versions(kekName)}
 }
@@ -108,8 +107,7 @@ func Unrecorded(chain []Entry, vaults []Vault, pairs []Pair) (lines []string) {
 			}
 		}
 		for _, x := range v.Versions {
-			// What was not imported was made in the vault by somebody else: keyd makes
-			// no version in any other way.
+			// If a version was not imported, somebody else made it in the vault: keyd makes versions in no other way.
 			if !x.Imported {
 				continue
 			}
@@ -132,8 +130,7 @@ func Unrecorded(chain []Entry, vaults []Vault, pairs []Pair) (lines []string) {
 	return lines
 }
 
-// unrecorded says what is wrong if the chain does not have the intent and, after it, the
-// result; "" when it has.
+// unrecorded says what is wrong if the chain does not have the intent and, after it, the result; "" if it has both.
 func unrecorded(chain []Entry, intent, result func(Entry) bool) string {
 	i := slices.IndexFunc(chain, intent)
 	switch {
@@ -147,8 +144,7 @@ func unrecorded(chain []Entry, intent, result func(Entry) bool) string {
 	return "the audit chain has its intent and no result after it"
 }
 
-// early is what is wrong when the vault was asked for the effect before the chain has its
-// intent.
+// early says what is wrong if the vault was asked for the effect before the chain has its intent.
 func (v Vault) early(chain []Entry, intent func(Entry) bool, operation, path string) string {
 	i := slices.IndexFunc(chain, intent)
 	if slices.ContainsFunc(v.Requests, func(r emulator.RequestLog) bool {
@@ -168,7 +164,7 @@ func (p Pair) made(e Entry) bool {
 	switch e.Event {
 	case "generation made", "generation pinned":
 		return e.Fields["id"] == p.ID
-	case "id abandoned": // and the pair waits for the sweeper
+	case "id abandoned", "spare discarded": // and the pair waits for the sweeper
 		return p.Pending && e.Fields["id"] == p.ID
 	}
 	return slices.ContainsFunc(e.rebuilt(), func(g generation) bool { return g.ID == p.ID })
@@ -194,8 +190,8 @@ func (v Vault) importIntended(x emulator.VersionInfo) func(Entry) bool {
 	return func(e Entry) bool { return about(e) && attempt != "" && e.Fields["attempt"] == attempt }
 }
 
-// imported goes by the version: when an attempt was given up and repeated, the record may
-// have the first one's version under the second.
+// imported goes by the version: if an attempt was given up and repeated, the record may have the first attempt's
+// version under the second.
 func (v Vault) imported(x emulator.VersionInfo) func(Entry) bool {
 	imported, alias := v.about("imported", x), v.about("duplicate version adopted", x)
 	return func(e Entry) bool {
@@ -212,7 +208,7 @@ func (v Vault) about(event string, x emulator.VersionInfo) func(Entry) bool {
 	}
 }
 
-// generation is one that an operator had keyd take into its record.
+// generation is one that an operator made keyd adopt into its record.
 type generation struct {
 	ID       string              `json:"id"`
 	Versions map[string][]string `json:"versions"`
@@ -227,7 +223,7 @@ func (g generation) has(version string) bool {
 	return false
 }
 
-// rebuilt is what an entry of `keyd adopt` names as keyd's own.
+// rebuilt returns what an entry of `keyd adopt` names as keyd's own.
 func (e Entry) rebuilt() []generation {
 	var adopted struct {
 		Rebuild []generation `json:"rebuild"`

@@ -21,8 +21,8 @@ func version(id, attempt string, n int64) emulator.VersionInfo {
 	return x
 }
 
-// A generation that is disabled by now, one whose import was repeated because the first
-// was shown too late, a foreign version, and a pair that waits for the sweeper.
+// A generation that is disabled, one whose import was repeated because the first showed too late, a foreign version,
+// and a pair that waits for the sweeper.
 var (
 	retired = func() emulator.VersionInfo {
 		x := version("v1", "a1", 1001)
@@ -51,7 +51,7 @@ func placed(event string, x emulator.VersionInfo, fields ...string) Entry {
 	return e
 }
 
-// whole is a chain that tells of all of it.
+// whole is a chain that records all of it.
 func whole() []Entry {
 	return []Entry{
 		entry("daemon started"),
@@ -81,8 +81,8 @@ func TestAChainThatRecordsEveryEffectHasNoGaps(t *testing.T) {
 	}
 }
 
-// effects are the places of each one's intent and result in the whole chain, and what is
-// reported as unrecorded without them.
+// effects has the places of each effect's intent and result in the whole chain, and what is reported as unrecorded
+// without them.
 var effects = []struct {
 	intent, result int
 	names          string
@@ -146,7 +146,7 @@ func TestAnAdoptionIsTheResultOfExactlyWhatItNames(t *testing.T) {
 	}
 }
 
-// Whoever imports what has no attempt in its tags is not keyd, and nobody else imports.
+// Somebody whose import has no attempt in its tags is not keyd, and nobody else imports.
 func TestAnImportedVersionWithoutAnAttemptIsUnrecorded(t *testing.T) {
 	stray := version("s1", "", 1007)
 	chain := append(whole(), placed("import intended", stray), placed("imported", stray, "version", "s1"))
@@ -156,9 +156,9 @@ func TestAnImportedVersionWithoutAnAttemptIsUnrecorded(t *testing.T) {
 	}
 }
 
-// A process that dies between an effect and its intent intends it once more: the order of
-// the entries is right then.
-func TestWhatWasAskedForBeforeItsIntentIsUnrecorded(t *testing.T) {
+// If a process dies between an effect and its intent, its successor records the intent again, so the order of the
+// entries is right.
+func TestAnEffectRequestedBeforeItsIntentIsUnrecorded(t *testing.T) {
 	const host = "contoso-weu.vault.azure.net"
 	begun := time.Now()
 	chain := whole()
@@ -222,7 +222,7 @@ func TestChainsAreReadAsKeydPrintsThemAndSharedEntriesCountOnce(t *testing.T) {
 	}
 }
 
-func TestADisabledKeyExchangeKeyNeedsItsIntentAndItsResult(t *testing.T) {
+func TestADisabledKEKNeedsItsIntentAndItsResult(t *testing.T) {
 	old := vault
 	old.KEKs = []emulator.VersionInfo{{ID: "k1"}}
 	about := []string{"vault", url, "kek", url + "/keys/keyd-kek/k1"}

@@ -1,12 +1,10 @@
-// Package fasttime builds an unchanged program for a clock that runs faster. Its
-// rule: nothing of the program is changed for it, so that what passes in a minute
-// is what passes in an hour otherwise.
+// Package fasttime builds an unchanged program for a clock that runs faster. Its rule: nothing in the program changes
+// for it, so that a minute of the test does what otherwise takes an hour.
 //
-// The program is built with another `time` package: Go's own, in which the present,
-// timers, tickers and so the deadlines of contexts follow the fast clock. (What the
-// runtime itself keeps stays real: time.Sleep, and the deadlines of a connection.)
-// Everything above it, keyd's rooms, Azure's SDK and its caches, TLS, the limiter,
-// takes the time from there. The ordinary build has no trace of it.
+// The program is built with another `time` package: Go's own, in which the present, timers, tickers and so the
+// deadlines of contexts follow the fast clock. (What the runtime itself keeps stays real: time.Sleep, and the
+// deadlines of a connection.) Everything above it, keyd's rooms, Azure's SDK and its caches, TLS, the limiter, gets
+// the time from there. The ordinary build has no trace of it.
 package fasttime
 
 import (
@@ -20,8 +18,7 @@ import (
 	"time"
 )
 
-// Clock is a clock that runs Factor times as fast as the machine's, and was the
-// same as it at Since.
+// Clock is a clock that runs Factor times as fast as the machine's, and agreed with it at Since.
 type Clock struct {
 	Since  time.Time
 	Factor int
@@ -35,13 +32,13 @@ func (c Clock) Now() time.Time {
 // Real is how long a span of the fast clock takes.
 func (c Clock) Real(d time.Duration) time.Duration { return d / time.Duration(c.Factor) }
 
-// Later is a clock of the same pace that is ahead of this one by d.
+// Later returns a clock of the same pace that is ahead of this one by d.
 func (c Clock) Later(d time.Duration) Clock {
-	// Each moment that it began earlier, it has gained all but that moment.
+	// For each moment that it began earlier, it has gained all but that moment.
 	return Clock{Since: c.Since.Add(-d / time.Duration(c.Factor-1)), Factor: c.Factor}
 }
 
-// Environ is the setting by which a program that Build made follows this clock.
+// Environ is the setting that makes a program built by Build follow this clock.
 func (c Clock) Environ() string { return fmt.Sprintf("FASTTIME=%d@%d", c.Factor, c.Since.UnixNano()) }
 
 //go:embed clock.go.txt

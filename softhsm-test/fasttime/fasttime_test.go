@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// A program that waits for an hour in each way ends within the test's patience, and
-// its times are those of the clock. On the machine's clock it would not end.
-func TestAProgramLivesByTheFastClock(t *testing.T) {
+// A program that waits an hour in each way ends within the test's patience, and its times are by the fast clock. By
+// the machine's clock it would not end.
+func TestAProgramFollowsTheFastClock(t *testing.T) {
 	probe := filepath.Join(t.TempDir(), "probe")
 	if err := Build(t.TempDir(), probe, "./testdata/probe"); err != nil {
 		t.Fatal(err)
@@ -54,8 +54,8 @@ func TestAProgramLivesByTheFastClock(t *testing.T) {
 	}
 }
 
-// A day passes at once, and afterwards time at the pace that it had.
-func TestALaterClockIsAheadByAsMuch(t *testing.T) {
+// A day passes at once, and time then goes on at the same pace.
+func TestALaterClockIsAheadByTheGivenTime(t *testing.T) {
 	c := Clock{Since: time.Now(), Factor: 60}
 	later := c.Later(24 * time.Hour)
 	before := c.Now()
@@ -67,7 +67,7 @@ func TestALaterClockIsAheadByAsMuch(t *testing.T) {
 	}
 }
 
-func TestAGoThatIsOtherwiseIsNamed(t *testing.T) {
+func TestAnUnknownGoVersionIsNamed(t *testing.T) {
 	source := t.TempDir()
 	for _, name := range []string{"time.go", "sleep.go", "tick.go"} {
 		if err := os.WriteFile(filepath.Join(source, name), []byte("package time\n"), 0o600); err != nil {
@@ -80,7 +80,7 @@ func TestAGoThatIsOtherwiseIsNamed(t *testing.T) {
 }
 
 // The ordinary build has no trace of it.
-func TestTheOrdinaryKeydDoesNotKnowIt(t *testing.T) {
+func TestTheOrdinaryBuildHasNoFastClock(t *testing.T) {
 	const keyd = "github.com/keyd-project/keyd/cmd/keyd"
 	dir := t.TempDir()
 	fast, ordinary := filepath.Join(dir, "fast"), filepath.Join(dir, "ordinary")

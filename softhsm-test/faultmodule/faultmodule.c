@@ -7,6 +7,8 @@
  *   FAULTMODULE_RULES   the rule file, read again at every call; absent: no faults
  *   FAULTMODULE_COUNTS  a file for the counters, shared by all processes that
  *                       name it; absent: this process counts for itself
+ *   FAULTMODULE_SPENT   a file for the time spent in the real module, shared like the
+ *                       counters; absent: it is not measured
  *   FAULTMODULE_KWP     when set, the real module's CKM_AES_KEY_WRAP_PAD (0x210A)
  *                       is shown as CKM_AES_KEY_WRAP_KWP (0x210B)
  *   FAULTMODULE_RESERVED  what C_Initialize passes on as pReserved, such as the
@@ -34,7 +36,8 @@
  * rename(2): a half-written one would be read too.
  *
  * The counters are two arrays of 64-bit numbers in the machine's byte order, in
- * the order of FUNCTIONS: how often each was called, and how often a rule applied.
+ * the order of FUNCTIONS: how often each was called, and how often a rule applied. The
+ * times are two more such arrays, in nanoseconds: of the processor, and of the clock.
  *
  * Every function of PKCS#11 v2.40 takes at most 8 arguments, each an integer or a
  * pointer, and returns an unsigned long. By the calling conventions of Linux on
@@ -112,8 +115,14 @@ struct counters {
 	_Atomic uint64_t struck[FUNCTION_COUNT];
 };
 
+struct spent {
+	_Atomic uint64_t processor[FUNCTION_COUNT];
+	_Atomic uint64_t clock[FUNCTION_COUNT];
+};
+
 static struct function_list *real;
 static struct counters *counters;
+static struct spent *spent; /* NULL: not measured */
 static _Atomic word stuck; /* what every call answers from now on; 0: nothing */
 
 static void die(const char *what)
@@ -273,6 +282,25 @@ static void translate_list(int f, const word *arg)
 			list[i] = CKM_AES_KEY_WRAP_KWP;
 }
 
+static uint64_t nanoseconds(clockid_t clock)
+{
+	struct timespec t;
+	clock_gettime(clock, &t);
+	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static word call_real(int f, const word *arg)
+{
+	uint64_t processor = spent ? nanoseconds(CLOCK_THREAD_CPUTIME_ID) : 0;
+	uint64_t clock = spent ? nanoseconds(CLOCK_MONOTONIC) : 0;
+	word rv = real->call[f](arg[0], arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]);
+	if (spent) {
+		atomic_fetch_add(&spent->processor[f], nanoseconds(CLOCK_THREAD_CPUTIME_ID) - processor);
+		atomic_fetch_add(&spent->clock[f], nanoseconds(CLOCK_MONOTONIC) - clock);
+	}
+	return rv;
+}
+
 static word call(int f, word *arg)
 {
 	uint64_t nth = atomic_fetch_add(&counters->called[f], 1) + 1;
@@ -284,7 +312,7 @@ static word call(int f, word *arg)
 	if (translate_mechanism(f, arg, mechanism))
 		return CKR_MECHANISM_INVALID;
 	translate_arguments(f, arg, initialise);
-	rv = real->call[f](arg[0], arg[1], arg[2], arg[3], arg[4], arg[5], arg[6], arg[7]);
+	rv = call_real(f, arg);
 	if (rv == CKR_OK)
 		translate_list(f, arg);
 	if (rv == CKR_OK && f == F_WrapKey && !arg[4] && getenv(PREFIX "_ROOM"))
@@ -304,20 +332,27 @@ FUNCTIONS(TRAMPOLINE)
 #define ENTRY(name) fault_##name,
 static struct function_list ours = { .version = { 2, 40 }, .call = { FUNCTIONS(ENTRY) } };
 
-static void open_counters(void)
+/* Maps a file that processes share; without a path, memory of this process. */
+static void *shared(const char *path, size_t size)
 {
-	const char *path = getenv(PREFIX "_COUNTS");
 	int fd = -1, flags = MAP_SHARED | MAP_ANONYMOUS;
 	if (path) {
 		fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		if (fd < 0 || ftruncate(fd, sizeof *counters) != 0)
+		if (fd < 0 || ftruncate(fd, (off_t)size) != 0)
 			die("the counters' file cannot be opened");
 		flags = MAP_SHARED;
 	}
-	void *at = mmap(NULL, sizeof *counters, PROT_READ | PROT_WRITE, flags, fd, 0);
+	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, fd, 0);
 	if (at == MAP_FAILED)
 		die("the counters cannot be mapped");
-	counters = at;
+	return at;
+}
+
+static void open_counters(void)
+{
+	counters = shared(getenv(PREFIX "_COUNTS"), sizeof *counters);
+	if (getenv(PREFIX "_SPENT"))
+		spent = shared(getenv(PREFIX "_SPENT"), sizeof *spent);
 }
 
 static void load(void)

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// differences says in what an answer of the emulator is not as the real service's.
+// differences says how an answer of the emulator differs from the real service's.
 func (p *player) differences(c call, got reply) []string {
 	if page := "text/html"; strings.HasPrefix(header(c.ResponseHeaders, "Content-Type"), page) &&
 		c.StatusCode == got.status {
@@ -32,7 +32,7 @@ func (p *player) differences(c call, got reply) []string {
 		}
 	}
 	if c.StatusCode != got.status {
-		return d // the bodies tell nothing more
+		return d // the bodies say nothing more
 	}
 	return append(d, bodies("", c.ResponseBody, got.body)...)
 }
@@ -48,8 +48,8 @@ func header(all map[string]string, name string) string {
 
 var authority = regexp.MustCompile(`https://login\.[a-z.]+/[0-9a-f-]+`)
 
-// headerForm leaves of a header what a client goes by. Which of its names the token
-// service has in a challenge is left out: it has changed since 2022.
+// headerForm returns the part of a header that a client depends on. It leaves out which of its names the token
+// service uses in a challenge: that has changed since 2022.
 func headerForm(name, value string) string {
 	switch {
 	case value == "":
@@ -62,8 +62,8 @@ func headerForm(name, value string) string {
 	return "given"
 }
 
-// bodies compares two JSON values: names, types, and such values as do not differ from
-// call to call. at is the path to them.
+// bodies compares two JSON values: names, types, and the values that do not vary from call to call. at is the path to
+// them.
 func bodies(at string, want, got any) []string {
 	switch want := want.(type) {
 	case map[string]any:
@@ -120,7 +120,7 @@ func objects(at string, want, got map[string]any) []string {
 		where := at + "." + name
 		switch {
 		case at == ".value[]" && name == "tags", at == ".value[].attributes" && name == "exportable":
-			// Of other keys than the recorded vault listed here.
+			// The recorded vault also listed other keys than the recorded ones.
 		case strings.HasSuffix(at, ".tags"):
 			where = at + ".TAG"
 			if !reflect.DeepEqual(w, g) {
@@ -137,8 +137,8 @@ func objects(at string, want, got map[string]any) []string {
 	return d
 }
 
-// arrays compares operations as sets, a listing's items one by one as far as both have
-// some (what else was in the recorded vault decides how many), and others whole.
+// arrays compares operations as sets, the items of a listing one by one as far as both have some (their number
+// depends on what else was in the recorded vault), and other arrays whole.
 func arrays(at string, want, got []any) []string {
 	switch {
 	case strings.HasSuffix(at, ".key_ops"):
@@ -174,7 +174,7 @@ var (
 	otherKey   = regexp.MustCompile(`/(keys|deletedkeys)/[0-9A-Za-z-]+`)
 )
 
-// form leaves of a text what is the same at every call.
+// form returns the part of a text that is the same in every call.
 func form(at, text string) string {
 	last := at[strings.LastIndex(at, ".")+1:]
 	switch last {

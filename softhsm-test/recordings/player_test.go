@@ -23,8 +23,8 @@ const (
 	hsmHost   = "recorded.managedhsm.azure.net"
 	clientID  = "5c1f9c9e-3a0b-4a53-9a56-7f1b0c6f2a10"
 
-	// settling is how long a vault takes to delete, recover and purge, by the
-	// emulator's clock: the replay moves it where the real service was done.
+	// settling is how long a vault takes to delete, recover and purge, by the emulator's clock. The replay moves that
+	// clock to where the real service was done.
 	settling = time.Hour
 )
 
@@ -36,8 +36,8 @@ type player struct {
 	ahead  atomic.Int64 // of the emulator's clock, nanoseconds
 	tokens map[string]string
 
-	// learnt says which of the emulator's values stands for a recorded one:
-	// versions, ciphertexts, signatures, backups and links to next pages.
+	// learnt maps recorded values to the emulator's: versions, ciphertexts, signatures, backups and links to next
+	// pages.
 	learnt map[string]string
 }
 
@@ -78,8 +78,8 @@ func newPlayer(t *testing.T, r recording) *player {
 	return p
 }
 
-// furnish makes keys as there were in the recorded vault besides the recording's own,
-// so that its listings have as many pages.
+// furnish makes the keys that the recorded vault had besides the recording's own, so that its listings have as many
+// pages.
 func (p *player) furnish(r recording) {
 	rows := map[string]int{}
 	for _, c := range r.calls {
@@ -121,7 +121,7 @@ func (c call) lists() bool {
 		strings.HasSuffix(path, "/versions"))
 }
 
-// play sends one recorded request, with what the emulator's values are.
+// play sends one recorded request, with the emulator's values in it.
 func (p *player) play(c call) reply {
 	host, token := vaultHost, ""
 	if c.toHSM() {
@@ -156,8 +156,7 @@ func (p *player) play(c call) reply {
 	return r
 }
 
-// wasReady reports whether the answer shows that the vault was done with something it
-// does in its own time.
+// wasReady reports whether the answer shows that the vault had finished something that takes it a while.
 func (c call) wasReady() bool {
 	path := c.path()
 	return c.StatusCode < 300 && (strings.HasPrefix(path, "/deletedkeys") || path == "/keys/restore" ||
@@ -196,7 +195,7 @@ func (p *player) translated(v any) any {
 	return v
 }
 
-// learn goes through two answers side by side.
+// learn compares two answers side by side and notes the emulator's values.
 func (p *player) learn(name string, recorded, is any) {
 	switch recorded := recorded.(type) {
 	case map[string]any:
@@ -274,7 +273,7 @@ func (p *player) send(host, method, target, token string, body []byte) reply {
 	p.t.Helper()
 	r, err := http.NewRequestWithContext(p.t.Context(), method, "https://"+host+target, bytes.NewReader(body))
 	if err != nil {
-		// A name that is no path of a URL: sent as it was recorded.
+		// A name that cannot be a path of a URL: sent as it was recorded.
 		path, query, _ := strings.Cut(target, "?")
 		r, err = http.NewRequestWithContext(p.t.Context(), method, "https://"+host, bytes.NewReader(body))
 		if err != nil {

@@ -35,14 +35,14 @@ func accepted(t *testing.T) map[string]string {
 	return all
 }
 
-// tally counts what all players met.
+// tally counts what all players saw.
 type tally struct {
 	mu       sync.Mutex
 	replayed int
 	differ   int
 	seen     map[string]string // a difference: where first
 
-	emptyPages int // with more behind
+	emptyPages int // with more pages after them
 }
 
 func TestTheEmulatorAnswersAsTheRecordedServices(t *testing.T) {

@@ -15,14 +15,14 @@ import (
 
 const module = "github.com/Azure/azure-sdk-for-go/sdk/keyvault/azkeys"
 
-// sums are of the modules' content (go.dev/ref/mod, "Authenticating modules"), so that
-// the recordings are these and no others.
+// sums are the checksums of the modules' content (go.dev/ref/mod, "Authenticating modules"), so that the recordings
+// are exactly these.
 var sums = map[string]string{
 	"v0.5.1": "h1:AXFNQ6kLaPODEpGSMWjmbkt6iP7fa1DIEzjx6JRFC9U=",
 	"v0.6.0": "h1:3Onh5qkCDHpIJplrRI/DbbzWPnFKHRjQV4idRwLrghQ=",
 }
 
-// recording is one file: the calls of one test of Microsoft's, in their order.
+// recording is one file: the calls of one of Microsoft's tests, in their order.
 type recording struct {
 	name  string
 	calls []call

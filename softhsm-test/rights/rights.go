@@ -1,7 +1,6 @@
-// Package rights is where a test asks for a right that not every process has, such as
-// to mount a file system. Its rule: the right is tried, and only the kernel's refusal
-// skips a test. In a plain container that is a skip with its reason, which make test
-// names at its end; in CI (CI=true) it is a failure, so that no test stays out unseen.
+// Package rights is where a test asks for a right that not every process has, such as to mount a file system. Its
+// rule: it tries the right, and only the kernel's refusal skips a test. In a plain container that is a skip with its
+// reason, which make test names at its end. In CI (CI=true) it is a failure, so that no test is left out unseen.
 package rights
 
 import (
@@ -14,13 +13,12 @@ import (
 	"testing"
 )
 
-// List is the variable that names a file: each test that is skipped adds a line
-// to it, its name and the reason. Go's test cache heeds it: a name that is new is a
-// run that is new.
+// List is the variable that names a file: each skipped test adds a line with its name and the reason. Go's test cache
+// depends on it: a new file name means a new run.
 const List = "KEYD_TEST_SKIPPED"
 
-// ToMount asks for the right to mount a file system, which root has on a machine
-// of its own and mostly not in a container.
+// ToMount asks for the right to mount a file system, which root has on a machine of its own and usually not in a
+// container.
 func ToMount(tb testing.TB) {
 	tb.Helper()
 	dir := tb.TempDir()

@@ -10,7 +10,7 @@ import (
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
-// asked is set in the runs that the other test starts: what the probe asks for.
+// asked is set in the runs that the other test starts, and says which right the probe asks for.
 const asked = "RIGHTS_TEST_ASKED"
 
 func TestProbe(t *testing.T) {
@@ -22,7 +22,7 @@ func TestProbe(t *testing.T) {
 	}
 }
 
-// run is the probe by .ci/test in a process without rights, as make test runs every test.
+// run runs the probe through .ci/test in a process without rights, as make test runs every test.
 func run(t *testing.T, asks, ci string) (out string, err error) {
 	t.Helper()
 	argv := []string{"../../.ci/test", "-run", "^TestProbe$", "."}
@@ -40,13 +40,13 @@ func lastLine(out string) string {
 	return lines[len(lines)-1]
 }
 
-func TestARunEndsWithTheNamesOfWhatItSkipped(t *testing.T) {
+func TestARunEndsWithTheNamesOfSkippedTests(t *testing.T) {
 	for asks, want := range map[string]string{
 		"nothing": "skipped: 0",
 		"mount":   "skipped: 1 (TestProbe: needs CAP_SYS_ADMIN, to mount a file system: operation not permitted)",
 		"user":    "skipped: 1 (TestProbe: needs CAP_SETUID and CAP_SETGID, to become another user: fork/exec ",
 	} {
-		for range 2 { // the second time from go test's cache, if it may be
+		for range 2 { // the second time from go test's cache, if that is possible
 			out, err := run(t, asks, "")
 			if err != nil || !strings.HasPrefix(lastLine(out), want) {
 				t.Errorf("asked for %s: %v, and it ends with\n%s\nwant\n%s", asks, err, out, want)

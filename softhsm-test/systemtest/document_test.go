@@ -12,19 +12,19 @@ import (
 	"time"
 )
 
-// document is followed as it stands by a user with sudo whose home has dist/ in it.
+// A user with sudo whose home has dist/ in it follows document exactly as it is written.
 const document = "docs/try-as-a-service.md"
 
-// step is one command of a document's console blocks, and what the document shows of
-// its output: "…" stands for anything.
+// step is one command of a document's console blocks, and the output that the document shows for it: "…" stands for
+// anything.
 type step struct {
 	line    int
 	command string
 	output  []string
 }
 
-// steps reads a page's console blocks. "$ " begins a command; it goes on in the next
-// line after a backslash, and to the end of a here-document.
+// steps reads a page's console blocks. "$ " begins a command. It continues on the next line after a backslash, and to
+// the end of a here-document.
 func steps(page string) (all []step) {
 	hereDocument := regexp.MustCompile(`<<'(\w+)'`)
 	inBlock, goesOn, end := false, false, ""
@@ -53,8 +53,8 @@ func steps(page string) (all []step) {
 	return all
 }
 
-// missing is the first line that a document shows and a command did not print after
-// the one before it, "" when it printed all.
+// missing is the first line that a document shows and a command did not print after the line before it, "" if it
+// printed all.
 func missing(shown []string, printed string) string {
 	lines := strings.Split(printed, "\n")
 	for _, want := range shown {
@@ -74,7 +74,7 @@ func missing(shown []string, printed string) string {
 	return ""
 }
 
-func TestTheDocumentAsItStands(t *testing.T) {
+func TestTheDocumentWorksAsWritten(t *testing.T) {
 	page, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatalf("%v (run it at the top of the source tree)", err)
@@ -107,7 +107,7 @@ func TestTheDocumentAsItStands(t *testing.T) {
 	}
 }
 
-// reader makes the user who follows the document.
+// reader creates the user who follows the document.
 func (m *machine) reader(t *testing.T) (name string) {
 	t.Helper()
 	name = "reader"
@@ -116,15 +116,14 @@ func (m *machine) reader(t *testing.T) (name string) {
 	for _, file := range []string{*debFile, *emulatorDeb} {
 		m.copyIn(t, file, "/home/"+name+"/dist/"+filepath.Base(file), 0o644)
 	}
-	// apt finds the packages of this machine as they are now, though others may be installed on it
-	// meanwhile, and knows of nothing newer, because there is no network.
+	// apt gives the container this machine's packages as they are now, though somebody may install others on the
+	// machine meanwhile. It knows of nothing newer, because there is no network.
 	m.shell(t, `cd /var/lib && cp -a dpkg dpkg.own && rm -rf dpkg dpkg.own/updates/* && mv dpkg.own dpkg
 		rm -rf apt/lists/*`)
 	return name
 }
 
-// traces are files, users, groups and processes by which keyd, the emulator or a token
-// is there.
+// traces are the files, users, groups and processes that show that keyd, the emulator or a token is present.
 func (m *machine) traces(t *testing.T) string {
 	t.Helper()
 	return m.shell(t, `find /etc /var/lib /usr/bin /usr/lib /usr/libexec /usr/share /run -xdev \

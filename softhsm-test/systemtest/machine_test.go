@@ -18,8 +18,7 @@ import (
 	"time"
 )
 
-// patience is how long a thing may take that has no deadline of its own; the
-// machine may be slow.
+// patience is the time limit for something without a deadline of its own; the machine may be slow.
 const patience = 90 * time.Second
 
 // machine is systemd in a container over an overlay of this machine's root.
@@ -30,7 +29,7 @@ type machine struct {
 	ended  chan struct{} // closed when nspawn has ended
 }
 
-// bootMachine boots it, and ends it with the test.
+// bootMachine boots the machine, and ends it with the test.
 func bootMachine(t *testing.T) *machine {
 	t.Helper()
 	dir := t.TempDir()
@@ -54,8 +53,7 @@ func bootMachine(t *testing.T) *machine {
 	return m
 }
 
-// boot starts systemd in the container, and waits until everything was started that
-// starts by itself.
+// boot starts systemd in the container, and waits until everything that starts by itself has started.
 func (m *machine) boot(t *testing.T) {
 	t.Helper()
 	console, err := os.Create(filepath.Join(filepath.Dir(m.root), "console"))
@@ -68,7 +66,7 @@ func (m *machine) boot(t *testing.T) {
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	started, ended := make(chan error, 1), make(chan struct{})
-	go func() { // of a thread that lives as long as the container: see Pdeathsig
+	go func() { // on a thread that lives as long as the container: see Pdeathsig
 		runtime.LockOSThread()
 		started <- cmd.Start()
 		_ = cmd.Wait()
@@ -107,7 +105,7 @@ func (m *machine) stop(t *testing.T, how string) {
 	m.leader = 0
 }
 
-// reboot boots the container anew, with all services that are enabled.
+// reboot boots the container again, with all services that are enabled.
 func (m *machine) reboot(t *testing.T) {
 	t.Helper()
 	m.run(t, "systemctl", "set-default", "multi-user.target")
@@ -115,7 +113,7 @@ func (m *machine) reboot(t *testing.T) {
 	m.boot(t)
 }
 
-// prepare takes out of the overlay what would start or hinder services.
+// prepare removes from the overlay what would start or disturb services.
 func (m *machine) prepare(t *testing.T) {
 	t.Helper()
 	for _, pattern := range []string{"etc/systemd/system/*.wants", "etc/systemd/system/default.target",
@@ -130,7 +128,7 @@ func (m *machine) prepare(t *testing.T) {
 			}
 		}
 	}
-	// Nothing but the basics starts at the first boot.
+	// The first boot starts only the basics.
 	err := os.Symlink("/usr/lib/systemd/system/basic.target", m.at("/etc/systemd/system/default.target"))
 	if err != nil {
 		t.Fatal(err)
@@ -158,8 +156,8 @@ func (m *machine) findLeader() error {
 	return errors.New("nspawn has no child that is systemd")
 }
 
-// try runs a command inside the container and returns all that it printed. It
-// refuses when that would be on this machine.
+// try runs a command inside the container and returns its output. It refuses if the command would run on this
+// machine.
 func (m *machine) try(args ...string) (string, error) {
 	own, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {
@@ -186,7 +184,7 @@ func (m *machine) try(args ...string) (string, error) {
 	return strings.TrimSpace(out.String()), err
 }
 
-// run is try for a command that has to succeed.
+// run is try for a command that must succeed.
 func (m *machine) run(t *testing.T, args ...string) string {
 	t.Helper()
 	out, err := m.try(args...)
@@ -204,9 +202,8 @@ func (m *machine) shell(t *testing.T, script string) string {
 // at is a path of the container, as seen from here.
 func (m *machine) at(path string) string { return filepath.Join(m.root, path) }
 
-// write writes a file of the container, whole or not at all. Once it has booted,
-// only its own folders are written from outside; what systemd mounts over is not
-// seen from here.
+// write writes a file of the container, whole or not at all. After the boot it may only write from outside into the
+// container's own folders: what systemd mounts over them is not visible from here.
 func (m *machine) write(t *testing.T, path, text string, mode os.FileMode) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(m.at(path)), 0o755); err != nil {

@@ -24,8 +24,8 @@ var (
 	sample      = flag.Bool("sample", false, "leave out the scenes that take long")
 )
 
-// inNamespace is set in the process that has mounts and process ids of its own: what
-// it mounted and started goes away with it, however it ends.
+// inNamespace is set in the process that has its own mounts and process ids: whatever it mounted and started
+// disappears with it, however it ends.
 const inNamespace = "KEYD_SYSTEMTEST_NAMESPACE"
 
 func TestMain(m *testing.M) {
@@ -106,8 +106,7 @@ type scene struct {
 	takes length
 }
 
-// length is whether a scene, with what it needs made before, takes so long that the
-// sample goes without it.
+// length says whether a scene, with everything it needs first, takes too long for the sample.
 type length bool
 
 const (
@@ -125,7 +124,7 @@ func TestKeydUnderSystemd(t *testing.T) {
 		if !t.Run(s.shows, func(t *testing.T) { s.play(t, w) }) {
 			fmt.Printf("FAIL  %s\n", s.shows)
 			t.Logf("the journal's end:\n%s", w.tail())
-			break // what follows would build on it
+			break // later scenes would build on it
 		}
 		passed++
 		fmt.Printf("ok    %s (%.1f s)\n", s.shows, time.Since(start).Seconds())

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// secondKey is what the configuration has besides from here on.
+// secondKey is what the configuration also has from here on.
 const secondKey = "  second-key: {spec: RSA-2048, vaults: [" + vaultName + "]}\n"
 
 func reloadGood(t *testing.T, w *world) {
@@ -43,9 +43,9 @@ func reloadGood(t *testing.T, w *world) {
 	w.keydKept(t, keyd)
 }
 
-// heldProofWentOn requires that the proof whose unwrap was held up is the one that
-// went on. A proof unwraps and then wraps, and no version has two proofs at once; so
-// had it been dropped, the next one's unwrap would come first.
+// heldProofWentOn requires that the proof whose unwrap was delayed is the one that continued. A proof unwraps and
+// then wraps, and no version has two proofs at once; so if keyd had dropped it, the next proof's unwrap would come
+// first.
 func heldProofWentOn(answered []request) error {
 	isHeld := func(r request) bool { return r.Operation == "unwrap" && r.Delay > 0 }
 	i := slices.IndexFunc(answered, isHeld)
@@ -66,12 +66,12 @@ func heldProofWentOn(answered []request) error {
 	return fmt.Errorf("the proof did not go on after %+v", held)
 }
 
-// proofs counts the first key's, by outcome.
+// proofs counts those of all keys, by outcome.
 func (w *world) proofs(t *testing.T) map[string]int {
 	t.Helper()
 	counts := map[string]int{}
 	for line := range strings.Lines(w.run(t, "curl", "-sSf", "http://127.0.0.1:9889/metrics")) {
-		if !strings.HasPrefix(line, "keyd_proofs_total{") || !strings.Contains(line, `key="`+keyName+`"`) {
+		if !strings.HasPrefix(line, "keyd_proofs_total{") {
 			continue
 		}
 		_, rest, _ := strings.Cut(line, `outcome="`)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// rpm runs it on a machine that has no other package of its kind.
+// rpm installs the .rpm on a machine that has no other package of its kind.
 func (w *world) rpm(t *testing.T, args ...string) string {
 	t.Helper()
 	return w.run(t, append([]string{"rpm", "--force-debian", "--nodeps"}, args...)...)
@@ -16,7 +16,7 @@ func (w *world) rpm(t *testing.T, args ...string) string {
 func rpmInstalled(t *testing.T, w *world) {
 	w.copyIn(t, *rpmFile, "/srv/test/keyd-hsm.rpm", 0o644)
 	w.run(t, "rpm", "--initdb")
-	w.shell(t, "userdel keyd && userdel keyd-hsm") // which a purge of the .deb leaves
+	w.shell(t, "userdel keyd && userdel keyd-hsm") // which a purge of the .deb leaves behind
 	w.warnsOfMembers(t, func() string { return w.rpm(t, "-i", "/srv/test/keyd-hsm.rpm") })
 	w.run(t, "getent", "passwd", "keyd", "keyd-hsm")
 	w.installedInert(t)
@@ -82,7 +82,7 @@ func rpmOfTheEmulator(t *testing.T, w *world) {
 	if state := w.unit(t, unit, "ActiveState"); state != "inactive" {
 		t.Errorf("it is %s", state)
 	}
-	const elsewhere = "s/^MORE=.*/MORE='--proxy 127.0.0.1:8899'/" // the other emulator has 8889
+	const elsewhere = "s/^MORE=.*/MORE='--proxy 127.0.0.1:8899'/" // the other emulator uses 8889
 	w.run(t, "sed", "-i", elsewhere, "/etc/default/keyvault-emulator")
 	w.run(t, "systemctl", "enable", "--now", unit)
 	status := w.run(t, "runuser", "-u", "nobody", "--", "curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}",

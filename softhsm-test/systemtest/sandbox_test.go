@@ -20,7 +20,7 @@ func privileges(t *testing.T, w *world) {
 		if strings.Contains(status, "Uid:\t0") {
 			t.Errorf("%s runs as root", service)
 		}
-		// Even for root, were it there, what the process sees is read-only.
+		// Even if root were there, the process could only read what it sees.
 		for _, dir := range []string{"/etc", "/usr/bin", "/srv", "/var/lib", "/var/log", "/opt"} {
 			out, err := w.try("nsenter", "-m", "-t", fmt.Sprint(w.pid(t, service)), "--", "touch", dir+"/x")
 			if err == nil || !strings.Contains(out, "Read-only file system") {
@@ -30,14 +30,14 @@ func privileges(t *testing.T, w *world) {
 	}
 }
 
-// attempt is something that a process in a unit's sandbox tries. What does not work
-// there has to work outside, for root or the unit's user, or it would show nothing.
+// attempt is something that a process in a unit's sandbox tries. If it fails there, it must succeed outside, for root
+// or the unit's user; otherwise the failure would show nothing.
 type attempt struct {
 	name, command string
 	works         bool
 }
 
-// everywhere is what neither side may do, beside its own state.
+// everywhere is what neither side may do, except to its own state.
 func everywhere() []attempt {
 	return []attempt{
 		{"write to /etc", "touch /etc/keyd/x && rm /etc/keyd/x", false},
@@ -56,10 +56,10 @@ func everywhere() []attempt {
 	}
 }
 
-// asRoot is a copy of id with the set-user-ID bit: it says as whom it runs.
+// asRoot is a copy of id with the set-user-ID bit: it prints the user as whom it runs.
 const asRoot = "/srv/test/id-as-root"
 
-// device stands in for an HSM's: root and a group may open it.
+// device stands in for an HSM's device: root and a group may open it.
 const device = "/dev/hsm0"
 
 func sandboxOfKeyd(t *testing.T, w *world) {
@@ -82,9 +82,9 @@ func sandboxOfHSM(t *testing.T, w *world) {
 	))
 }
 
-// dropInForDevices tries the shipped one as an operator edits it: first without the
-// group that may open the device. (The container's kernel may not enforce DeviceAllow=
-// there, so that no other device opens is not shown.)
+// dropInForDevices tries the shipped drop-in as an operator edits it: first without the group that may open the
+// device. (The container's kernel may not enforce DeviceAllow=, so the test does not show that no other device
+// opens.)
 func dropInForDevices(t *testing.T, w *world) {
 	const shipped = "/usr/share/doc/keyd-hsm/examples/systemd/keyd-hsm.service.d/device-hsm.conf"
 	named := w.run(t, "sed", "s|^#DeviceAllow=/dev/.* rw|DeviceAllow="+device+" rw|", shipped)
@@ -95,8 +95,8 @@ func dropInForDevices(t *testing.T, w *world) {
 	w.attempts(t, "keyd-hsm", grouped, []attempt{opens})
 }
 
-// attempts makes them all in a service with every setting of the unit and its
-// drop-ins, and of one more, but with a shell in the place of keyd.
+// attempts makes all attempts in a service with every setting of the unit and its drop-ins, and one more setting, but
+// with a shell in place of keyd.
 func (w *world) attempts(t *testing.T, service, dropIn string, list []attempt) {
 	t.Helper()
 	w.shell(t, "mkdir -p /home/someone && install -m 4755 /usr/bin/id "+asRoot+" && groupadd -f hsmusers")

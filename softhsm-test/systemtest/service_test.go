@@ -60,7 +60,7 @@ func hsmStartsWithEncryptedPIN(t *testing.T, w *world) {
 func activeAfterTheFirstLook(t *testing.T, w *world) {
 	w.azure(t, "hold")
 	w.run(t, "systemctl", "start", "--no-block", "keyd")
-	w.statusHas(t, "keyd", "looking at every key for the first time")
+	w.statusHas(t, "keyd", "looking at every vault for the first time")
 	w.held(t, "the first look")
 	if state := w.unit(t, "keyd", "ActiveState"); state != "activating" {
 		t.Errorf("during the first look it is %s", state)
@@ -177,8 +177,8 @@ func segfault(t *testing.T, w *world) {
 	w.faultOf(t, "before segv", "SIGSEGV")
 }
 
-// faultOf has the next decryption in the HSM go wrong, and requires that the HSM side
-// alone is restarted, and that its log says why.
+// faultOf makes the next decryption in the HSM go wrong, and requires that only the HSM side is restarted, and that
+// its log says why.
 func (w *world) faultOf(t *testing.T, action, why string) {
 	t.Helper()
 	keyd, before := w.pid(t, "keyd"), w.pid(t, "keyd-hsm")
@@ -194,7 +194,7 @@ func (w *world) faultOf(t *testing.T, action, why string) {
 func azureUnreachable(t *testing.T, w *world) {
 	w.run(t, "systemctl", "enable", "keyd", "keyd-hsm")
 	w.faultsAtBoot(t, "op=connect,drop=before", "op=token,drop=before")
-	// A start that takes longer than this is not given up while the looking goes on.
+	// systemd does not give up a start that takes longer than this while keyd is still looking.
 	const start = "/etc/systemd/system/keyd.service.d/start.conf"
 	w.write(t, start, "[Service]\nTimeoutStartSec=5s\n", 0o644)
 	w.reboot(t)

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// warnsOfMembers has somebody in each way in keyd's groups before it is installed, and
-// requires that installing names each, with a command that mends it.
+// warnsOfMembers puts somebody into keyd's groups in each possible way before the installation, and requires that
+// installing names each, with a command that fixes it.
 func (w *world) warnsOfMembers(t *testing.T, install func() string) {
 	t.Helper()
 	w.shell(t, `for group in keyd keyd-hsm; do getent group $group >/dev/null || groupadd --system $group; done
@@ -39,8 +39,8 @@ func (w *world) warnsOfMembers(t *testing.T, install func() string) {
 	w.shell(t, "usermod -s /usr/sbin/nologin keyd-hsm; for user in member primary holder; do userdel $user; done")
 }
 
-// proxyPassword gives keyd the address of a proxy in both ways of the shipped drop-in. In
-// Environment= every user can read it: so what the test looks for would be found.
+// proxyPassword gives keyd the address of a proxy in both ways of the shipped drop-in. In Environment= every user can
+// read it, so the test would find what it looks for.
 func proxyPassword(t *testing.T, w *world) {
 	const shipped = "/usr/share/doc/keyd-hsm/examples/systemd/keyd.service.d/proxy.conf"
 	const dropIn = "/etc/systemd/system/keyd.service.d/z-proxy.conf"
@@ -79,8 +79,8 @@ func (w *world) restartWithProxy(t *testing.T, proxy string) {
 	w.converged(t)
 }
 
-// seenByOthers is all that a user of this machine who has no part in keyd can read of its
-// service, and what is in the journal.
+// seenByOthers is everything that a user of this machine without a part in keyd can read about its service, and the
+// journal's content.
 func (w *world) seenByOthers(t *testing.T) string {
 	t.Helper()
 	pid := w.pid(t, "keyd")

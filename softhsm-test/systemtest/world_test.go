@@ -21,13 +21,13 @@ const (
 	keyName   = "sa-cmk-key"
 	vaultName = "contoso-weu"
 	vaultHost = "contoso-weu.vault.azure.net"
-	watchdog  = 12 * time.Second // of both services here, in place of minutes
+	watchdog  = 12 * time.Second // of both services here, instead of minutes
 )
 
 // world is the container with a token, an Azure and the package's services in it.
 type world struct {
 	*machine
-	generation int // the newest that was asked for
+	generation int // the newest requested one
 	sandboxes  int // how many were tried
 }
 
@@ -70,8 +70,7 @@ func (w *world) faultsAtBoot(t *testing.T, rules ...string) {
 	w.write(t, "/srv/test/emulator.env", "FAULTS=\""+strings.Join(faults, " ")+"\"\n", 0o644)
 }
 
-// configure makes everything that an operator makes: token, PIN, configuration and
-// drop-ins.
+// configure makes everything that an operator makes: token, PIN, configuration and drop-ins.
 func (w *world) configure(t *testing.T) {
 	t.Helper()
 	w.run(t, "runuser", "-u", "keyd-hsm", "-g", "keyd-hsm", "-G", "softhsm", "--",
@@ -92,13 +91,13 @@ func (w *world) configure(t *testing.T) {
 	w.run(t, "systemctl", "daemon-reload")
 }
 
-// setPIN gives keyd-hsm's credential, as docs and manual say.
+// setPIN sets keyd-hsm's credential as the documents and the manual say.
 func (w *world) setPIN(t *testing.T, pin string) {
 	t.Helper()
 	w.shell(t, "printf %s "+pin+" | systemd-creds encrypt --with-key=host --name=hsm-pin - /etc/keyd/hsm-pin.cred")
 }
 
-// setConfig writes the configuration, with more text behind it.
+// setConfig writes the configuration, with more text at its end.
 func (w *world) setConfig(t *testing.T, more string) {
 	t.Helper()
 	w.write(t, "/etc/keyd/keyd.yaml", `instance: system-test
@@ -119,13 +118,13 @@ keys:
 `+more, 0o644)
 }
 
-// misbehave replaces the rules of the HSM's library; none ends the fault.
+// misbehave replaces the rules of the HSM's library; no rule ends the fault.
 func (w *world) misbehave(t *testing.T, rules ...string) {
 	t.Helper()
 	w.write(t, "/srv/test/rules", strings.Join(rules, "\n")+"\n", 0o644)
 }
 
-// called says how often a function of the HSM's library was called, ever.
+// called counts all calls of a function of the HSM's library so far.
 func (w *world) called(t *testing.T, function string) int {
 	t.Helper()
 	source, err := os.ReadFile("softhsm-test/faultmodule/faultmodule.c")
@@ -153,7 +152,7 @@ func (w *world) azure(t *testing.T, rule string) {
 	w.run(t, "curl", "-sSf", "--data-binary", rule, "http://127.0.0.1:8890/rules")
 }
 
-// held waits until a call is under way that the last rule, the only one, holds up.
+// held waits until a call is under way that the last rule, the only one, delays.
 func (w *world) held(t *testing.T, what string) {
 	t.Helper()
 	eventually(t, what+" is under way", func() error {
@@ -171,7 +170,7 @@ type request struct {
 	Delay                time.Duration
 }
 
-// vault is what the emulator holds and was asked.
+// vault is what the emulator holds and which requests it got.
 func (w *world) vault(t *testing.T) (state struct {
 	Vaults   map[string]map[string][]struct{ ID string }
 	Rules    []struct{ Hits int }
@@ -233,7 +232,7 @@ func (w *world) restarted(t *testing.T, service string, pid int) {
 	})
 }
 
-// snapshot is `keyd status --json`, as far as it is looked at here.
+// snapshot is the part of `keyd status --json` that these tests look at.
 type snapshot struct {
 	Problems []struct{ Text string }
 	Keys     []struct {
@@ -300,8 +299,8 @@ func (w *world) statusHas(t *testing.T, service, part string) {
 	})
 }
 
-// inMidRotation asks for a rotation and returns when its import is under way. The
-// vault goes on with it when the faults are ended.
+// inMidRotation requests a rotation and returns when its import is under way. The vault continues with it when the
+// faults end.
 func (w *world) inMidRotation(t *testing.T) {
 	t.Helper()
 	w.azure(t, "op=import,key="+keyName+",count=1,hold")
@@ -325,12 +324,11 @@ func (w *world) journal(t *testing.T, match ...string) (entries []entry) {
 	return entries
 }
 
-// tells waits until the journal has an entry whose message matches, among those
-// that the other arguments name.
+// tells waits until the journal has an entry whose message matches, among those that the other arguments select.
 func (w *world) tells(t *testing.T, message string, match ...string) {
 	t.Helper()
 	args := append([]string{"journalctl", "-q", "-o", "cat", "--grep", message}, match...)
-	eventually(t, "the journal tells of "+message, func() error { _, err := w.try(args...); return err })
+	eventually(t, "the journal has an entry about "+message, func() error { _, err := w.try(args...); return err })
 }
 
 func (m *machine) tail() string {

@@ -11,9 +11,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Backup writes a consistent copy of the whole file to w while work goes on; the
-// copy is a state file of its own. w should not be slow for long: pages freed
-// meanwhile are not used again before it is done.
+// Backup writes a consistent copy of the whole file to w while work goes on. The copy is a state file itself. w must
+// not be slow for long: until the copy is done, the store does not reuse freed pages.
 func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	err := s.view(ctx, func(tx *bbolt.Tx) error {
 		_, err := tx.WriteTo(contextWriter{ctx, w})
@@ -25,14 +24,14 @@ func (s *Store) Backup(ctx context.Context, w io.Writer) error {
 	return nil
 }
 
-// BackupFile is WriteBackup of Backup.
+// BackupFile makes a backup with WriteBackup.
 func (s *Store) BackupFile(ctx context.Context, path string) error {
 	return WriteBackup(ctx, path, func(w io.Writer) error { return s.Backup(ctx, w) })
 }
 
-// WriteBackup makes path, with mode 0600, of what copy writes. It appears whole,
-// on the disk, and only when it is a state file that Verify finds consistent. A
-// file that exists is not overwritten: the error then is fs.ErrExist.
+// WriteBackup makes the file path, with mode 0600, from what copy writes. The file appears whole, on the disk, and
+// only if it is a state file that Verify finds consistent. It does not overwrite an existing file: the error is then
+// fs.ErrExist.
 func WriteBackup(ctx context.Context, path string, copy func(io.Writer) error) error {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("back up to %s: %w; choose another name", path, os.ErrExist)
@@ -65,8 +64,8 @@ func verifyFile(ctx context.Context, path string) error {
 	return errors.Join(err, s.Close())
 }
 
-// publish has fill write a temporary file beside path, flushes it, and gives it
-// its name only then and only if that name is free (fs.ErrExist otherwise).
+// publish has fill write a temporary file beside path and flushes it. Only then does it give the file its name, and
+// only if that name is free (fs.ErrExist otherwise).
 func publish(path string, fill func(temp string) error) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*") // mode 0600

@@ -10,8 +10,11 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 )
 
-// recordDomain keeps the sums of records apart from all other hashes.
+// recordDomain separates the hashes of records from all other hashes.
 const recordDomain = "keyd record v1\n"
+
+// recordHead is the length of what lies before a record's body: its sum and its revision.
+const recordHead = sha256.Size + 8
 
 // recordSum is SHA-256(domain ‖ len(name) ‖ name ‖ revision ‖ body), the numbers
 // as 8 bytes big endian.
@@ -27,7 +30,7 @@ func recordSum(name string, revision uint64, body []byte) chain.Hash {
 
 func number(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
 
-// stored is a record as it lies in the file.
+// stored is a record as the file holds it.
 type stored struct {
 	sum      chain.Hash
 	revision uint64
@@ -42,17 +45,23 @@ func newStored(name string, revision uint64, body []byte) stored {
 	return stored{sum: recordSum(name, revision, body), revision: revision, body: body}
 }
 
-// parseStored splits a record's value and checks its sum.
-func parseStored(name string, value []byte) (stored, error) {
-	const head = sha256.Size + 8
-	if len(value) < head {
+// parseHead reads the sum and the revision of a record's value, and leaves its body alone.
+func parseHead(name string, value []byte) (stored, error) {
+	if len(value) < recordHead {
 		return stored{}, fmt.Errorf("the record of %q is cut short", name)
 	}
-	r := stored{
-		sum:      chain.Hash(value[:sha256.Size]),
-		revision: binary.BigEndian.Uint64(value[sha256.Size:head]),
-		body:     bytes.Clone(value[head:]),
+	return stored{
+		sum: chain.Hash(value[:sha256.Size]), revision: binary.BigEndian.Uint64(value[sha256.Size:recordHead]),
+	}, nil
+}
+
+// parseStored splits a record's value and checks its sum.
+func parseStored(name string, value []byte) (stored, error) {
+	r, err := parseHead(name, value)
+	if err != nil {
+		return r, err
 	}
+	r.body = bytes.Clone(value[recordHead:])
 	if recordSum(name, r.revision, r.body) != r.sum {
 		return stored{}, fmt.Errorf("the record of %q does not match its checksum", name)
 	}
@@ -63,7 +72,7 @@ func encodeLinked(l chain.Linked) []byte {
 	return bytes.Join([][]byte{l.Prev[:], l.Hash[:], l.Body}, nil)
 }
 
-// parseLinked splits an audit value; it does not check the hash.
+// parseLinked splits an audit value. It does not check the hash.
 func parseLinked(seqKey, value []byte) (l chain.Linked, err error) {
 	if len(seqKey) != 8 {
 		return l, errors.New("an audit entry has no sequence number")

@@ -80,7 +80,7 @@ func drop(seqs ...uint64) func(*bbolt.Tx) error {
 	}
 }
 
-func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
+func TestVerifyNamesThePlaceOfTampering(t *testing.T) {
 	cases := map[string]struct {
 		tamper func(tx *bbolt.Tx) error
 		want   string
@@ -166,7 +166,7 @@ func TestVerifySaysWhereTheStateWasTamperedWith(t *testing.T) {
 	}
 }
 
-func TestACutOffEndThatNoRecordNeedsShowsInCountAndHeadOnly(t *testing.T) {
+func TestACutOffEndWithoutRecordsShowsOnlyInCountAndHead(t *testing.T) {
 	dir := history(t)
 	before := verify(t, dir)
 	tamper(t, dir, drop(10))
@@ -212,9 +212,8 @@ func TestATruncatedFileIsNamed(t *testing.T) {
 	}
 }
 
-// Whatever single bit changes, the state is refused or reads as it was written.
-// The bits are all of the heads of those pages that lead to others, and some of
-// everything.
+// Whichever single bit is flipped, keyd refuses the state or reads it as it was written. The test flips every bit in
+// the headers of pages that lead to others, and some bits everywhere else.
 func TestAFlippedBitIsRefusedOrHasNoEffect(t *testing.T) {
 	const header, samples = 32, 300
 	pageSize := os.Getpagesize()
@@ -255,9 +254,9 @@ func TestAFlippedBitIsRefusedOrHasNoEffect(t *testing.T) {
 			refused++
 			continue
 		}
-		// cmp takes longer than all the rest, so it only tells a difference.
+		// cmp takes longer than everything else, so it only describes a difference.
 		if got := contents(t, s); !reflect.DeepEqual(want, got) {
-			t.Errorf("bit %d was believed (-want +got):\n%s", bit, cmp.Diff(want, got))
+			t.Errorf("bit %d was accepted (-want +got):\n%s", bit, cmp.Diff(want, got))
 		}
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -268,8 +267,8 @@ func TestAFlippedBitIsRefusedOrHasNoEffect(t *testing.T) {
 	}
 }
 
-// branchedState is a state whose chain just needs a page that leads to others, as
-// the bytes of its file and as what it holds.
+// branchedState is a state whose chain is just long enough to need a page that leads to others: the bytes of its
+// file, and its content.
 func branchedState(t *testing.T) ([]byte, map[string]any) {
 	t.Helper()
 	s := openIn(t, stateDir(t))
@@ -296,8 +295,7 @@ func privateTemp(t *testing.T) string {
 	return dir
 }
 
-// bbolt by itself would fall back to the other meta page, and so forget the
-// last transaction.
+// bbolt by itself would fall back to the other meta page, and so lose the last transaction.
 func TestADamagedMetaPageDoesNotRestoreAnOlderState(t *testing.T) {
 	for page := range 2 {
 		path := filepath.Join(history(t), fileName)
@@ -406,7 +404,7 @@ func FuzzStructure(f *testing.F) {
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		size := os.Getpagesize()
-		for page := range 2 { // with sums that hold, or every input would end at them
+		for page := range 2 { // with valid checksums, or every input would end there
 			if at := page*size + pageHeader; len(b) >= at+metaSize {
 				sum := fnv.New64a()
 				sum.Write(b[at : at+metaSize-8])

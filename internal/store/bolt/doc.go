@@ -1,8 +1,6 @@
-// Package bolt keeps the records and the audit chain in one file, keyd.db, in
-// the state directory of one host. Its rule: a record changes only by
-// compare-and-swap, and in the same transaction as the audit entries that tell
-// why; what cannot be read back exactly as it was written is refused by name,
-// never guessed at.
+// Package bolt keeps the records and the audit chain in one file, keyd.db, in the state directory of one host. Its
+// rule: a record changes only by compare-and-swap, and in the same transaction as the audit entries that say why.
+// What cannot be read back exactly as it was written is refused by name, never guessed at.
 //
 // The file is a bbolt database with three buckets:
 //

@@ -10,8 +10,8 @@ import (
 // ErrClosed is returned by every call after Close.
 var ErrClosed = errors.New("the store is closed")
 
-// ConflictError says that a record was changed by someone else since it was
-// loaded. Nothing was written: load it again and decide anew.
+// ConflictError says that somebody else changed a record since it was loaded. Nothing was written: load it again and
+// decide again.
 type ConflictError struct {
 	Key    string
 	Had    uint64 // the revision that the caller loaded
@@ -25,8 +25,7 @@ func (e *ConflictError) Error() string {
 // Class is Retry.
 func (e *ConflictError) Class() key.Class { return key.Retry }
 
-// isConflict reports whether a write was refused because of the records that there are. The
-// disk is not to blame.
+// isConflict reports whether the records in the store are the reason for refusing a write. The disk is not to blame.
 func isConflict(err error) bool {
 	var changed *ConflictError
 	var otherCase *key.CaseError
@@ -41,7 +40,7 @@ func (e *LockedError) Error() string {
 		"see `systemctl status keyd`, or `fuser %s` for the process", e.Path, e.Path)
 }
 
-// Class is Refused: it stays so until the other process ends.
+// Class is Refused: only the end of the other process helps.
 func (e *LockedError) Class() key.Class { return key.Refused }
 
 // CorruptError says that the file does not hold what keyd wrote into it.
@@ -59,7 +58,7 @@ func (e *CorruptError) Error() string {
 // Class is Refused.
 func (e *CorruptError) Class() key.Class { return key.Refused }
 
-// SchemaError says that the file was written by a newer keyd.
+// SchemaError says that a newer keyd wrote the file.
 type SchemaError struct {
 	Path         string
 	Found, Known int
@@ -73,8 +72,7 @@ func (e *SchemaError) Error() string {
 // Class is Refused.
 func (e *SchemaError) Class() key.Class { return key.Refused }
 
-// WriteError says that a transaction could not be written, such as on a full
-// disk.
+// WriteError says that a transaction could not be written, for example because the disk is full.
 type WriteError struct {
 	Path  string
 	Err   error
@@ -91,5 +89,5 @@ func (e *WriteError) Error() string {
 
 func (e *WriteError) Unwrap() error { return e.Err }
 
-// Class is Retry when nothing was changed, Ambiguous when that is not certain.
+// Class is Retry if nothing was changed, and Ambiguous if that is uncertain.
 func (e *WriteError) Class() key.Class { return e.class }

@@ -16,9 +16,8 @@ import (
 
 const fullChild = "KEYD_TEST_FULL_DISK"
 
-// A limit on the size of files stands in for a full disk: the kernel refuses to
-// let the file grow. It holds for a whole process, so the test runs in one of
-// its own.
+// A limit on file sizes stands in for a full disk: the kernel refuses to let the file grow. The limit holds for a
+// whole process, so the test runs in a process of its own.
 func TestAFullDiskChangesNothingAndEnds(t *testing.T) {
 	if dir := os.Getenv(fullChild); dir != "" {
 		onFullDisk(t, dir)

@@ -14,7 +14,7 @@ type metrics struct {
 	healthy  prometheus.Gauge
 }
 
-// newMetrics registers the store's metrics; a nil reg registers none.
+// newMetrics registers the store's metrics; none if reg is nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	f := promauto.With(reg)
 	m := &metrics{

@@ -17,10 +17,10 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// migration turns the JSON of all records of one schema, by name, into those of the next. It may add some.
+// migration converts the JSON of all records, by name, from one schema to the next. It may add records.
 type migration func(records map[string]json.RawMessage) (map[string]json.RawMessage, error)
 
-// format is the schema that the store writes, and the ways to it.
+// format is the schema that the store writes, and the migrations that lead to it.
 type format struct {
 	version int
 	from    map[int]migration // from[n] leads from schema n to n+1
@@ -31,15 +31,15 @@ func current() format {
 	return format{version: record.SchemaVersion, from: map[int]migration{1: record.FromSchema1}}
 }
 
-// migrate brings an older file to the current schema in one transaction, after
-// keeping a copy of it beside it as keyd.db.schema-N.
+// migrate brings an older file to the current schema in one transaction. First it keeps a copy of the file beside it
+// as keyd.db.schema-N.
 func (s *Store) migrate() error {
 	found, err := s.schema(s.db)
 	if err != nil || found == s.format.version {
 		return err
 	}
 	kept := s.path + ".schema-" + strconv.Itoa(found)
-	// The copy of an earlier try stays: it is of the same, untouched file.
+	// A copy from an earlier try stays: it is of the same, untouched file.
 	if err := s.BackupFile(context.Background(), kept); err != nil && !errors.Is(err, os.ErrExist) {
 		return fmt.Errorf("keep a copy before the migration: %w", err)
 	}

@@ -19,7 +19,8 @@ import (
 )
 
 // schema1 is a state directory as the last keyd that wrote schema 1 left it. testdata/schema1_test.go.txt is the test
-// that wrote it, by that keyd's own store: put into its internal/store and run with FIXTURE set to a directory.
+// that made it, with that keyd's own store: put it into that keyd's internal/store and run it with FIXTURE set to a
+// directory.
 func schema1(t *testing.T) (dir string) {
 	t.Helper()
 	dir = stateDir(t)
@@ -45,7 +46,7 @@ func schema1(t *testing.T) (dir string) {
 	return dir
 }
 
-func TestAStateOfSchema1IsMigratedWithWhatItKnewOfKeyExchangeKeys(t *testing.T) {
+func TestAStateOfSchema1IsMigratedWithItsKEKs(t *testing.T) {
 	const (
 		weu = "https://contoso-weu.vault.azure.net"
 		hsm = "https://contoso.managedhsm.azure.net"
@@ -73,13 +74,13 @@ func TestAStateOfSchema1IsMigratedWithWhatItKnewOfKeyExchangeKeys(t *testing.T) 
 
 	last := record.Moment{Here: at.Add(24 * time.Hour), There: at.Add(24*time.Hour + 2*time.Second)}
 	want := map[string][]record.KEK{
-		// What keyd made and wraps for.
+		// The KEK that keyd made and wraps for.
 		weu: {{State: key.KEKActive, By: "keyd", Kid: kid(weu, "a"), Fingerprint: print("a"), Begun: both(-time.Hour),
 			Made: last, Used: last}},
-		// One that others made, and that was approved in its place.
+		// One that others made, approved in its place.
 		hsm: {{State: key.KEKActive, Found: true, Kid: kid(hsm, "e"), Fingerprint: print("e"), Begun: last,
 			Made: last, Used: last}},
-		// One of which the answer was lost.
+		// One whose answer was lost.
 		neu: {{State: key.KEKMaking, By: "keyd", Begun: both(30 * time.Hour)}},
 	}
 	for url, keks := range want {
@@ -131,7 +132,7 @@ func TestADamagedRecordOfAVaultIsFound(t *testing.T) {
 
 func entryOf(event chain.Event) chain.Entry { return chain.Entry{Event: event, Actor: "keyd"} }
 
-// raw is a record as it lies in the file.
+// raw is a record as the file holds it.
 func raw(t *testing.T, s *Store, name string) (value []byte) {
 	t.Helper()
 	err := s.view(t.Context(), func(tx *bbolt.Tx) error {

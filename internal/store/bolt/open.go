@@ -20,11 +20,11 @@ import (
 
 const (
 	fileName = "keyd.db"
-	// lockWait is how long an opener waits for the file's lock: enough for a
-	// predecessor that is just ending, short enough for a clear error.
+	// lockWait is how long an opener waits for the file's lock: long enough for a predecessor that is just ending,
+	// short enough for a clear error.
 	lockWait = time.Second
-	// mapSize is the address space mapped from the start (16 MiB), so that a
-	// long read, such as a backup, does not keep a writer from growing the file.
+	// mapSize is the address space mapped from the start (16 MiB), so that a long read, such as a backup, does not
+	// stop a writer from growing the file.
 	mapSize = 16 << 20
 )
 
@@ -35,14 +35,11 @@ var (
 	keySchema     = []byte("schema")
 )
 
-// Open opens the state in dir, and creates both when they are absent: the
-// directory with mode 0700, the file with 0600. Everything in the file is
-// checked first. now gives the time of entries that carry none; a nil reg
-// registers no metrics.
+// Open opens the state in dir. It creates the directory (mode 0700) and the file (0600) if they do not exist. It
+// checks everything in the file first. now gives the time of entries that carry none; a nil reg registers no metrics.
 //
-// Errors: *LockedError when another process has the state open (after one
-// second), *CorruptError, *SchemaError; any other one is of the file system, or
-// says that others can enter the directory.
+// Errors: *LockedError if another process has the state open (after one second), *CorruptError, *SchemaError; any
+// other error comes from the file system, or says that others can enter the directory.
 func Open(dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
 	return openAs(current(), dir, now, reg)
 }
@@ -55,7 +52,8 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	if err := ensureFile(f, path); err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, format: f, now: now, commit: (*bbolt.Tx).Commit}
+	s := newStore(path, f)
+	s.now = now
 	if err := s.open(); err != nil {
 		return nil, err
 	}
@@ -68,11 +66,11 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	return s, nil
 }
 
-// OpenReadOnly opens a state file or a backup for Load, Names, Audit, Verify and
-// Backup. Its content is not checked: Verify does that. While a daemon has the
-// file open, the answer is a *LockedError.
+// OpenReadOnly opens a state file or a backup for Load, Names, Audit, Verify and Backup. It does not check the
+// content: Verify does that. While a daemon has the file open, it returns a *LockedError.
 func OpenReadOnly(path string) (*Store, error) {
-	s := &Store{path: path, format: current(), readOnly: true, metrics: newMetrics(nil)}
+	s := newStore(path, current())
+	s.readOnly, s.metrics = true, newMetrics(nil)
 	db, err := s.openFile()
 	if err != nil {
 		return nil, err
@@ -84,10 +82,11 @@ func OpenReadOnly(path string) (*Store, error) {
 	return s, nil
 }
 
-// open checks the whole file before it lets bbolt write to it: bbolt trusts its
-// list of free pages, and would overwrite what a damaged one calls free.
+// open checks the whole file before it lets bbolt write to it: bbolt trusts its list of free pages, and would
+// overwrite pages that a damaged list calls free.
 func (s *Store) open() error {
-	reader := &Store{path: s.path, format: s.format, readOnly: true}
+	reader := newStore(s.path, s.format)
+	reader.readOnly = true
 	db, err := reader.openFile()
 	if err != nil {
 		return err
@@ -141,7 +140,7 @@ func (s *Store) openFile() (db *bbolt.DB, err error) {
 	return db, nil
 }
 
-// checkFile looks at the plain file, before bbolt follows what is in it.
+// checkFile looks at the plain file before bbolt follows its pages.
 func (s *Store) checkFile(db *bbolt.DB) error {
 	f, err := os.Open(s.path)
 	if err != nil {
@@ -173,8 +172,7 @@ func (s *Store) inspect() error {
 	return nil
 }
 
-// checkPages is bbolt's own check of its pages and of its list of free ones. It
-// also learns the number of entries.
+// checkPages runs bbolt's own check of its pages and of its list of free ones. It also counts the entries.
 func (s *Store) checkPages(db *bbolt.DB) error {
 	return s.guard(func() error {
 		return db.View(func(tx *bbolt.Tx) error {
@@ -193,7 +191,7 @@ func (s *Store) checkPages(db *bbolt.DB) error {
 	})
 }
 
-// schema reads the file's schema and refuses one that is newer than ours.
+// schema reads the file's schema and refuses one that is newer than this keyd's.
 func (s *Store) schema(db *bbolt.DB) (int, error) {
 	var found int
 	err := s.guard(func() error {
@@ -217,7 +215,7 @@ func (s *Store) schema(db *bbolt.DB) (int, error) {
 	return found, err
 }
 
-// privateDir makes dir, or refuses one that others than its owner can enter.
+// privateDir creates dir, or refuses an existing one that others than its owner can enter.
 func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
@@ -244,8 +242,8 @@ func (e *permissionError) Error() string {
 
 func (e *permissionError) Class() key.Class { return key.Refused }
 
-// ensureFile makes an empty state under a temporary name first, so that a
-// keyd.db that is empty or has no schema is always a damaged one.
+// ensureFile creates an empty state under a temporary name first. So a keyd.db that is empty or has no schema is
+// always a damaged one.
 func ensureFile(f format, path string) error {
 	if _, err := os.Lstat(path); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -274,9 +272,8 @@ func ensureFile(f format, path string) error {
 	return nil
 }
 
-// dropCache makes the kernel forget the file's clean pages: after a failed
-// flush it may show what the disk does not hold. It is advice, and harmless
-// where it does nothing.
+// dropCache makes the kernel drop the file's clean pages: after a failed flush they may show what the disk does not
+// hold. The call is advice, and does no harm if the kernel ignores it.
 func dropCache(path string) error {
 	f, err := os.Open(path)
 	if err != nil {

@@ -8,10 +8,9 @@ import (
 	"io"
 )
 
-// bbolt follows what its pages say without looking: a damaged one can send it
-// in circles or through all of memory. So the structure is checked before, on
-// the plain file: bbolt's format version 2, in the machine's byte order, each
-// page once, each element within its page.
+// bbolt follows its pages without checking them: a damaged one can send it in circles or through all of memory. So
+// keyd first checks the structure of the plain file: bbolt's format version 2, in the machine's byte order, each page
+// once, each element within its page.
 const (
 	pageHeader  = 16 // id (8), flags (2), count (2), overflow (4)
 	elementSize = 16 // of branch and leaf pages alike
@@ -52,10 +51,9 @@ func checkStructure(file io.ReaderAt, length int64, pageSize int) error {
 	return p.freelist(m.freelist)
 }
 
-// newestMeta is the meta page that bbolt goes by, the one with the higher
-// transaction number. bbolt would make do with the older one when the newer is
-// damaged, and so silently forget the last transaction. A meta page fits in one
-// sector, so a crash does not leave half of one.
+// newestMeta is the meta page that bbolt goes by, the one with the higher transaction number. If that one is damaged,
+// bbolt would use the older one, and so silently lose the last transaction. A meta page fits in one sector, so a
+// crash does not leave half of one.
 func newestMeta(file io.ReaderAt, pageSize int64) (metaPage, error) {
 	var best metaPage
 	for i := range int64(2) {
@@ -83,7 +81,7 @@ func readMeta(file io.ReaderAt, offset int64) (metaPage, error) {
 	return metaPage{root: u64(b[16:]), freelist: u64(b[32:]), limit: u64(b[40:]), txid: u64(b[48:])}, nil
 }
 
-// read returns a page with its overflow, and claims it.
+// read returns a page with its overflow, and marks its pages as used.
 func (p *pages) read(id uint64) (page []byte, flags uint16, err error) {
 	if id >= p.limit {
 		return nil, 0, fmt.Errorf("page %d is beyond the end", id)
@@ -169,8 +167,7 @@ func (p *pages) leaf(page []byte, bucket func([]byte) error) error {
 	return nil
 }
 
-// bucket has a tree of its own or, when small, one leaf right behind its head,
-// which holds no buckets.
+// A bucket has a tree of its own or, if it is small, one leaf right behind its head, which holds no buckets.
 func (p *pages) bucket(value []byte) error {
 	if len(value) < bucketHead {
 		return errors.New("a bucket is cut short")

@@ -8,8 +8,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// Recent returns the last n entries of the chain, oldest first, without reading
-// the others. It shows what is there; Verify judges it.
+// Recent returns the last n entries of the chain, oldest first, without reading the others. It returns what is there;
+// Verify judges it.
 func (s *Store) Recent(ctx context.Context, n int) ([]chain.Linked, error) {
 	var found []chain.Linked
 	err := s.view(ctx, func(tx *bbolt.Tx) error {

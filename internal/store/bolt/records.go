@@ -13,12 +13,12 @@ import (
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Load returns the record of a key, with the revision that Save compares. A key
-// without a record gets an empty one at revision 0. Errors: *CorruptError,
+// Load returns the record of a key, with the revision that Save compares. For a key without a record it returns an
+// empty one at revision 0. The record is the caller's: changing it changes nothing in the store. Errors: *CorruptError,
 // *SchemaError.
 func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 	rec := record.Record{Schema: s.format.version, Key: name}
-	revision, err := s.load(ctx, name, &rec)
+	revision, err := read(ctx, s, s.records, name, &rec)
 	if err == nil {
 		err = s.loaded(name, rec.Key, rec.Schema)
 	}
@@ -26,10 +26,10 @@ func (s *Store) Load(ctx context.Context, name string) (record.Record, error) {
 	return rec, err
 }
 
-// LoadVault returns the record of a vault by its URL, as Load does that of a key.
+// LoadVault returns the record of a vault by its URL, as Load does for a key.
 func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error) {
 	rec := record.Vault{Schema: s.format.version, URL: url}
-	revision, err := s.load(ctx, url, &rec)
+	revision, err := read(ctx, s, s.vaults, url, &rec)
 	if err == nil {
 		err = s.loaded(url, rec.URL, rec.Schema)
 	}
@@ -37,27 +37,37 @@ func (s *Store) LoadVault(ctx context.Context, url string) (record.Vault, error)
 	return rec, err
 }
 
-// load reads the record of that name into rec, and leaves rec as it is when there is none.
-func (s *Store) load(ctx context.Context, name string, rec any) (revision uint64, err error) {
+// read reads the record of that name into rec. It leaves rec unchanged if there is none. It decodes only what is not
+// kept: it does not decode a body again whose revision and sum are those of the kept record. Verify and Save do.
+func read[R any](ctx context.Context, s *Store, kept *kept[R], name string, rec *R) (revision uint64, err error) {
 	err = s.view(ctx, func(tx *bbolt.Tx) error {
 		value := tx.Bucket(bucketRecords).Get([]byte(name))
 		if value == nil {
+			return nil
+		}
+		head, err := parseHead(name, value)
+		if err != nil {
+			return s.corrupt("%v", err)
+		}
+		revision = head.revision
+		if known, ok := kept.get(name, head.revision, head.sum); ok {
+			*rec = known
 			return nil
 		}
 		r, err := parseStored(name, value)
 		if err != nil {
 			return s.corrupt("%v", err)
 		}
-		revision = r.revision
 		if err := json.Unmarshal(r.body, rec); err != nil {
 			return s.corrupt("the record of %q cannot be read: %v", name, err)
 		}
+		kept.put(name, r, *rec)
 		return nil
 	})
 	return revision, err
 }
 
-// loaded refuses a record of a newer keyd, and one that is another's.
+// loaded refuses a record of a newer keyd, and one with another name.
 func (s *Store) loaded(name, says string, schema int) error {
 	if schema > s.format.version {
 		return &SchemaError{Path: s.path, Found: schema, Known: s.format.version}
@@ -68,15 +78,12 @@ func (s *Store) loaded(name, says string, schema int) error {
 	return nil
 }
 
-// Save replaces the stored record if its revision still is rec.Revision (0:
-// there is none yet), and appends the entries in the same transaction; at least
-// one is needed. It returns rec at its new revision, which is the sequence
-// number of the last entry. An entry without a key or time gets the record's
-// and the present one.
+// Save replaces the stored record if its revision is still rec.Revision (0: there is none yet), and appends the
+// entries in the same transaction; at least one is needed. It returns rec at its new revision, which is the sequence
+// number of the last entry. If an entry has no key or time, Save sets the record's name and the present time.
 //
-// Errors: *ConflictError; *key.CaseError for a new record when another has its name in
-// another case; *WriteError: after the latter with class Ambiguous,
-// load again to see which it was.
+// Errors: *ConflictError; *key.CaseError if another record has the new record's name in another case; *WriteError. If
+// a *WriteError has class Ambiguous, load again to see whether the change happened.
 func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
 	if !key.ValidName(rec.Key) {
 		return rec, fmt.Errorf("%q cannot be the name of a record", rec.Key)
@@ -88,7 +95,8 @@ func (s *Store) Save(ctx context.Context, rec record.Record, entries ...chain.En
 	return rec, err
 }
 
-// SaveVault replaces the record of a vault as Save does that of a key. Its entries have the vault's URL for a key.
+// SaveVault replaces the record of a vault, as Save does for a key. Its entries have the vault's URL instead of a
+// key.
 func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error) {
 	if !isVault(rec.URL) {
 		return rec, fmt.Errorf("%q cannot be the URL of a vault's record", rec.URL)
@@ -100,14 +108,14 @@ func (s *Store) SaveVault(ctx context.Context, rec record.Vault, entries ...chai
 	return rec, err
 }
 
-// isVault recognises the record of a vault by its name, a URL: no name of a key has a colon.
+// isVault recognises the record of a vault by its name, a URL: no key's name has a colon.
 func isVault(name string) bool { return strings.HasPrefix(name, "https://") }
 
-// change is a record that is to be saved.
+// change is a record to save.
 type change struct {
 	name     string
 	schema   int
-	revision uint64 // with which it was loaded
+	revision uint64 // at which it was loaded
 	body     any
 }
 
@@ -125,7 +133,7 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 			return &ConflictError{Key: c.name, Had: c.revision, Stored: had}
 		}
 		if had == 0 {
-			if err := refuseOtherCase(records, c.name); err != nil {
+			if err := s.refuseOtherCase(records, c.name); err != nil {
 				return err
 			}
 		}
@@ -141,17 +149,40 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 		revision = r.revision
 		return s.link(tx, c.name, r.sum.String(), entries)
 	})
+	if err == nil && c.revision == 0 {
+		s.named(c.name)
+	}
 	return revision, err
 }
 
-// refuseOtherCase keeps one key from getting two records.
-func refuseOtherCase(records *bbolt.Bucket, name string) error {
-	return records.ForEach(func(k, _ []byte) error {
-		if key.SameName(string(k), name) {
-			return &key.CaseError{Name: name, Record: string(k)}
+// refuseOtherCase keeps a key from getting two records. It reads the names of all records once.
+func (s *Store) refuseOtherCase(records *bbolt.Bucket, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names == nil {
+		s.names = map[string]string{}
+		err := records.ForEach(func(k, _ []byte) error {
+			s.names[strings.ToLower(string(k))] = string(k)
+			return nil
+		})
+		if err != nil {
+			s.names = nil
+			return err
 		}
-		return nil
-	})
+	}
+	if other, ok := s.names[strings.ToLower(name)]; ok {
+		return &key.CaseError{Name: name, Record: other}
+	}
+	return nil
+}
+
+// named notes that there is a record of that name.
+func (s *Store) named(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.names != nil {
+		s.names[strings.ToLower(name)] = name
+	}
 }
 
 func (s *Store) savable(c change, entries []chain.Entry) error {

@@ -13,10 +13,10 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
 )
 
-// Store is the state of one host. Its methods may be called from many
-// goroutines.
+// Store is the state of one host. Any goroutine may call its methods.
 type Store struct {
 	path     string
 	format   format
@@ -25,20 +25,32 @@ type Store struct {
 	metrics  *metrics
 	commit   func(*bbolt.Tx) error // bbolt's Commit; tests put a failing disk here
 
+	records *kept[record.Record]
+	vaults  *kept[record.Vault] // by URL
+
 	writing sync.Mutex // held over one whole write
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	db       *bbolt.DB  // nil: closed, or to be opened again
 	closed   bool
-	doubt    bool  // a commit failed with its effect in sight
+	doubt    bool  // a commit failed that may have taken effect
 	stuck    bool  // bbolt panicked in a write and still holds its locks
-	broken   error // damage found while running: every call answers it
+	broken   error // damage found while running: every call returns it
 	lastFail error
 	entries  uint64
+	names    map[string]string // of the records, by the name in lower case; nil: not read yet
 }
 
-// Append adds entries that change no record, such as the daemon's start, a
-// reload, or a refused request. Errors: *WriteError.
+// newStore is a store whose file is not open yet.
+func newStore(path string, f format) *Store {
+	return &Store{
+		path: path, format: f, commit: (*bbolt.Tx).Commit,
+		records: newKept(record.Record.Clone), vaults: newKept(record.Vault.Clone),
+	}
+}
+
+// Append adds entries that change no record, such as the daemon's start, a reload, or a refused request. Errors:
+// *WriteError.
 func (s *Store) Append(ctx context.Context, entries ...chain.Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -46,9 +58,11 @@ func (s *Store) Append(ctx context.Context, entries ...chain.Entry) error {
 	return s.write(ctx, func(tx *bbolt.Tx) error { return s.link(tx, "", "", entries) })
 }
 
-// link appends entries; the last one carries the sum of the record, if any.
+// link appends entries. The last one carries the hash of the record, if there is one.
 func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) error {
 	seq, prev := head(tx)
+	audit := tx.Bucket(bucketAudit)
+	audit.FillPercent = 1 // entries are only ever added at the end: a page that is full stays so
 	for i, e := range entries {
 		if e.Key == "" {
 			e.Key = name
@@ -64,7 +78,7 @@ func (s *Store) link(tx *bbolt.Tx, name, record string, entries []chain.Entry) e
 		if err != nil {
 			return err
 		}
-		if err := tx.Bucket(bucketAudit).Put(number(l.Seq), encodeLinked(l)); err != nil {
+		if err := audit.Put(number(l.Seq), encodeLinked(l)); err != nil {
 			return err
 		}
 		seq, prev = l.Seq, l.Hash
@@ -107,6 +121,25 @@ func (s *Store) Names(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
+// Revisions returns the revision of the record of every key that has one. It reads no record.
+func (s *Store) Revisions(ctx context.Context) (map[string]uint64, error) {
+	revisions := map[string]uint64{}
+	err := s.view(ctx, func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketRecords).ForEach(func(k, value []byte) error {
+			if isVault(string(k)) {
+				return nil
+			}
+			head, err := parseHead(string(k), value)
+			if err != nil {
+				return s.corrupt("%v", err)
+			}
+			revisions[string(k)] = head.revision
+			return nil
+		})
+	})
+	return revisions, err
+}
+
 // Healthy returns nil, or why the last write failed or the file is damaged.
 func (s *Store) Healthy() error {
 	s.mu.Lock()
@@ -117,8 +150,7 @@ func (s *Store) Healthy() error {
 	return s.lastFail
 }
 
-// Close waits for what is under way and frees the file. A second call does
-// nothing.
+// Close waits for running calls and closes the file. A second call does nothing.
 func (s *Store) Close() error {
 	s.writing.Lock()
 	defer s.writing.Unlock()
@@ -175,9 +207,8 @@ func (s *Store) write(ctx context.Context, fn func(*bbolt.Tx) error) error {
 	return s.rememberLocked(err)
 }
 
-// transact is one write transaction. A commit happens by the write of bbolt's
-// meta page and by nothing else, so after a failed one the head of the chain
-// tells whether it can have happened.
+// transact runs one write transaction. bbolt commits by writing its meta page and by nothing else, so after a failed
+// commit the head of the chain shows whether it can have happened.
 func (s *Store) transact(db *bbolt.DB, fn func(*bbolt.Tx) error) error {
 	tx, err := db.Begin(true)
 	if err != nil {
@@ -211,10 +242,13 @@ func (s *Store) setHead(seq uint64, doubt bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.entries, s.doubt = seq, doubt
+	if doubt {
+		s.names = nil
+	}
 }
 
-// handle returns the open file. When in doubt it closes the file, has the
-// kernel forget it, and checks anew what is on the disk.
+// handle returns the open file. If in doubt it closes the file, makes the kernel drop its pages, and checks again
+// what is on the disk.
 func (s *Store) handle() (*bbolt.DB, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -243,8 +277,7 @@ func (s *Store) handle() (*bbolt.DB, error) {
 	return s.db, nil
 }
 
-// remember keeps damage in mind: a file that was once seen damaged is not used
-// again by this process.
+// remember keeps the damage: once this process has seen the file damaged, it does not use it again.
 func (s *Store) remember(err error) error {
 	if !isCorrupt(err) {
 		return err

@@ -133,7 +133,7 @@ func TestASecondOpenerGetsTheReason(t *testing.T) {
 	}
 }
 
-func TestTheStateOutlivesTheProcess(t *testing.T) {
+func TestTheStateSurvivesTheProcess(t *testing.T) {
 	dir := stateDir(t)
 	s := openIn(t, dir)
 	rec := save(t, s, load(t, s, "k"), "first")
@@ -235,7 +235,7 @@ func TestARecordInAnotherCaseIsRefusedAndTheStoreStaysHealthy(t *testing.T) {
 	}
 }
 
-func TestAFailedCommitWithEffectIsAmbiguousAndLookedUp(t *testing.T) {
+func TestAFailedCommitWithEffectIsAmbiguousAndCheckedLater(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	rec := save(t, s, load(t, s, "k"), "first")
 	s.commit = func(tx *bbolt.Tx) error { return errors.Join(tx.Commit(), errDisk) }
@@ -247,7 +247,7 @@ func TestAFailedCommitWithEffectIsAmbiguousAndLookedUp(t *testing.T) {
 	before := s.db
 	found := load(t, s, "k")
 	if s.db == before {
-		t.Error("the file was not opened anew")
+		t.Error("the file was not opened again")
 	}
 	if found.Revision == rec.Revision {
 		t.Fatal("the committed record is not seen")
@@ -291,7 +291,7 @@ func TestAPanicInAWriteIsNamedAndEndsTheStore(t *testing.T) {
 	}
 }
 
-func TestAClosedStoreSaysSo(t *testing.T) {
+func TestAClosedStoreReturnsErrClosed(t *testing.T) {
 	s := openIn(t, stateDir(t))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)

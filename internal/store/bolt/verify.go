@@ -10,12 +10,11 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// batch is how many entries are read in one transaction, so that a slow reader
-// does not keep one open.
+// batch is how many entries one transaction reads, so that a slow reader does not keep one open.
 const batch = 256
 
-// Audit calls fn for each entry from number `from` on (0 and 1: from the
-// first), in order, until fn fails. It shows what is there; Verify judges it.
+// Audit calls fn for each entry from number `from` on (0 and 1: from the first), in order, until fn fails. It returns
+// what is there; Verify judges it.
 func (s *Store) Audit(ctx context.Context, from uint64, fn func(chain.Linked) error) error {
 	for {
 		var page []chain.Linked
@@ -47,10 +46,9 @@ func (s *Store) Audit(ctx context.Context, from uint64, fn func(chain.Linked) er
 
 const maxFindings = 20
 
-// Verify walks the whole chain and every record: each entry follows the one
-// before it and hashes as written, and each record is exactly the one that the
-// last entry about it was saved with. What is wrong is in the report; the error
-// is for what could not be read at all.
+// Verify walks the whole chain and every record: each entry must follow the one before it and match its hash, and
+// each record must be exactly the one that was saved with the last entry about it. The report has what is wrong; the
+// error says what could not be read at all.
 func (s *Store) Verify(ctx context.Context) (chain.Report, error) {
 	v := verifier{covered: map[string]coverage{}}
 	err := s.view(ctx, func(tx *bbolt.Tx) error {

@@ -10,8 +10,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// linked is the whole audit chain, of which each entry has the next number and follows the one before it, and of which
-// Head is the end.
+// linked returns the whole audit chain. It requires that each entry has the next number and follows the one before
+// it, and that Head is the end.
 func linked(t *testing.T, b Backend) []chain.Linked {
 	t.Helper()
 	found := from(t, b, 0)
@@ -34,7 +34,7 @@ func linked(t *testing.T, b Backend) []chain.Linked {
 	return found
 }
 
-// from is the chain from a number on.
+// from returns the chain from a number on.
 func from(t *testing.T, b Backend, seq uint64) (found []chain.Linked) {
 	t.Helper()
 	err := b.Audit(t.Context(), seq, func(l chain.Linked) error {
@@ -56,7 +56,7 @@ func head(t *testing.T, b Backend) (uint64, chain.Hash) {
 	return seq, hash
 }
 
-// filled puts seven entries into the chain: of a record, of none, and of a second record.
+// filled puts seven entries into the chain: about one record, about none, and about a second record.
 func filled(t *testing.T, b Backend) {
 	t.Helper()
 	first := mustSave(t, b, mustLoad(t, b, "k"), entry("1"), entry("2"))
@@ -83,7 +83,8 @@ func chained(t *testing.T, o Opened) {
 	}
 }
 
-// A record and its entries are written together: the last entry covers the record, and its number is the revision.
+// A record and its entries are written together: the last entry covers the record, and its number is the record's
+// revision.
 func covered(t *testing.T, o Opened) {
 	saved := mustSave(t, o, mustLoad(t, o, "k"), entry("1"), entry("2"))
 	entries := linked(t, o)
@@ -137,7 +138,7 @@ func verified(t *testing.T, o Opened) {
 	}
 }
 
-// refusals leave no trace: neither a conflict, nor a second record in another case, nor an entry that does not belong.
+// A refusal leaves no trace: neither a conflict, nor a second record in another case, nor an entry about another key.
 func refusals(t *testing.T, o Opened) {
 	filled(t, o)
 	before := linked(t, o)

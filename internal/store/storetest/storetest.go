@@ -1,5 +1,5 @@
-// Package storetest is the contract of a store, as tests that any backend runs.
-// Its rule: it knows a backend only by what its users know of it.
+// Package storetest is the contract of a store, as tests that any backend runs. Its rule: it uses a backend only as
+// the backend's users do.
 package storetest
 
 import (
@@ -22,6 +22,7 @@ type Backend interface {
 	Load(ctx context.Context, name string) (record.Record, error)
 	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
 	Names(ctx context.Context) ([]string, error)
+	Revisions(ctx context.Context) (map[string]uint64, error)
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
 	SaveVault(ctx context.Context, rec record.Vault, entries ...chain.Entry) (record.Vault, error)
 	Append(ctx context.Context, entries ...chain.Entry) error
@@ -34,21 +35,23 @@ type Backend interface {
 // Opened is an empty backend.
 type Opened struct {
 	Backend
-	// Reopen ends the backend, and opens what it wrote as another process would.
+	// Reopen closes the backend, and opens what it wrote as another process would.
 	Reopen func(t *testing.T) Backend
 }
 
-// Run runs the contract; open gives a fresh, empty backend each time.
+// Run runs the contract; open makes a fresh, empty backend each time.
 func Run(t *testing.T, open func(t *testing.T) Opened) {
 	contract := map[string]func(*testing.T, Opened){
 		"an absent record loads empty at revision 0":     absent,
 		"what was saved is loaded":                       roundTrip,
+		"a change to a loaded record changes no other":   apart,
 		"a stale revision conflicts and changes nothing": conflict,
 		"a record is created once":                       createdOnce,
 		"one key gets no second record in another case":  otherCase,
 		"a change needs an audit entry":                  needsEntry,
 		"an entry of another key is refused":             otherKey,
 		"revisions grow and are never used again":        revisions,
+		"revisions tell which record has changed":        changed,
 		"entries keep their order":                       order,
 		"every racing change is applied exactly once":    race,
 		"a cancelled context changes nothing":            cancelled,
@@ -163,7 +166,7 @@ func place(t *testing.T, rec *record.Record, at time.Time) {
 		err = rec.Land(at, attempt, key.Version{ID: "v1", Created: at})
 	}
 	if err == nil {
-		err = rec.Alias(at, attempt, "a")
+		err = rec.Alias(at, attempt, record.FoundVersion{Version: key.Version{ID: "a"}})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -276,8 +279,7 @@ func race(t *testing.T, b Opened) {
 	}
 }
 
-// addRequest is the loop of every writer: load, change, save, and again after a
-// conflict.
+// addRequest does what every writer does: load, change, save, and start over after a conflict.
 func addRequest(ctx context.Context, b Opened, reason string) error {
 	for {
 		rec, err := b.Load(ctx, "k")
