@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,6 +42,29 @@ func (c *cache) put(name string, o *record.Observation) {
 	defer c.mu.Unlock()
 	c.last[name] = o
 	delete(c.used, name)
+}
+
+// update replaces the newest observation by what change makes of it, if there is one and change returns another.
+func (c *cache) update(name string, change func(last *record.Observation, used bool) *record.Observation) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := c.last[name]
+	if last == nil {
+		return
+	}
+	if next := change(last, c.used[name]); next != nil {
+		c.last[name] = next
+		delete(c.used, name)
+	}
+}
+
+// forget drops what is kept of a key in each vault.
+func (c *cache) forget(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ofKey := func(at string) bool { return strings.HasSuffix(at, "/"+name) }
+	maps.DeleteFunc(c.facts, func(at string, _ *facts) bool { return ofKey(at) })
+	maps.DeleteFunc(c.empty, func(at string, _ time.Time) bool { return ofKey(at) })
 }
 
 func (c *cache) use(name string) {
@@ -98,6 +123,7 @@ func (o *Observer) AskAgain() {
 	o.cache.mu.Lock()
 	defer o.cache.mu.Unlock()
 	clear(o.cache.down)
+	clear(o.cache.answer) // a client made anew knows no clock
 }
 
 // emptySince returns since when a vault shows nothing of a key; zero while it shows something.

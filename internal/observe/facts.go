@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// policyEvery is how often keyd asks for the vault's own rotation policy of a key. That is one call for each key
-	// and vault.
+	// policyEvery is the least time between two requests for the vault's own rotation policy of a key. That is one call
+	// for each key and vault.
 	policyEvery = 6 * time.Hour
 	// operationsEvery is the least time between two requests for the operations of one older version. A look asks for
 	// one version at most.

@@ -19,9 +19,7 @@ func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vaul
 	if c == nil {
 		seen.Err = fmt.Errorf("vault %s is not in the configuration", p.Name)
 	} else {
-		within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
-		defer cancel()
-		seen.Err = o.keks(within, c, &rec, seen)
+		seen.Err = o.vaultItself(ctx, c, p.URL, &rec, seen)
 	}
 	if ctx.Err() == nil {
 		o.cache.putVault(p.URL, seen)
@@ -30,6 +28,21 @@ func (o *Observer) Vault(ctx context.Context, p key.VaultPolicy, rec record.Vaul
 		o.cache.putAnswer(p.URL, o.now())
 	}
 	return seen
+}
+
+// vaultItself looks at a vault's key exchange keys, unless the vault recently did not answer.
+func (o *Observer) vaultItself(ctx context.Context, c Vault, url string, rec *record.Vault,
+	seen *record.VaultLook) error {
+	if err := o.cache.downNow(url, seen.At); err != nil {
+		return err
+	}
+	within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
+	defer cancel()
+	err := o.keks(within, c, rec, seen)
+	if err != nil {
+		o.failed(ctx, url, seen.At, err)
+	}
+	return err
 }
 
 // LastVault is the newest look at a vault's KEKs; nil for none. The caller must not change it.

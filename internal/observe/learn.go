@@ -11,10 +11,13 @@ import (
 
 // Learn adds the result of a step to the newest observation of its key, which then counts as unused.
 func (o *Observer) Learn(l record.Learnt) {
-	last, _ := o.cache.get(l.Key)
-	if last == nil {
-		return
+	if l.Vault != "" {
+		o.cache.emptySince(l.Vault, l.Key, false, time.Time{})
 	}
+	o.cache.update(l.Key, func(last *record.Observation, _ bool) *record.Observation { return learnt(last, l) })
+}
+
+func learnt(last *record.Observation, l record.Learnt) *record.Observation {
 	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
 	seen.HSM.Asked = map[key.ID]record.Mark{}
 	for id, mark := range last.HSM.Asked {
@@ -34,11 +37,14 @@ func (o *Observer) Learn(l record.Learnt) {
 		}
 		seen.Vaults[url] = part
 	}
-	o.cache.put(l.Key, seen)
+	return seen
 }
 
 // imported is a part after the vault took a version, which is the newest as far as keyd knows.
 func imported(part record.VaultSeen, v key.Version) record.VaultSeen {
+	if part.Err != nil {
+		return part
+	}
 	part.Versions = append(slices.Clone(part.Versions), v)
 	part.Material, part.Operations = maps.Clone(part.Material), maps.Clone(part.Operations)
 	part.Material[v.ID] = v.Material

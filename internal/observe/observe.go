@@ -206,6 +206,8 @@ func (o *Observer) Used(name string) bool {
 // Forget drops what metrics show of a key that keyd no longer manages.
 func (o *Observer) Forget(name string) {
 	o.Drop(name)
+	o.cache.forget(name)
+	o.sweeps.forget(name)
 	if o.Metrics != nil {
 		o.Metrics.Forget(name)
 	}
@@ -216,10 +218,15 @@ func (o *Observer) Drop(name string) { o.cache.drop(name) }
 
 // Doubt makes the next step ask again for what the newest observation of a key did not find: it may be there now.
 func (o *Observer) Doubt(name string) {
-	last, used := o.cache.get(name)
-	if last == nil || used {
-		return
-	}
+	o.cache.update(name, func(last *record.Observation, used bool) *record.Observation {
+		if used {
+			return nil // the next step looks again anyway
+		}
+		return doubted(last)
+	})
+}
+
+func doubted(last *record.Observation) *record.Observation {
 	seen := &record.Observation{At: last.At, HSM: last.HSM, Vaults: maps.Clone(last.Vaults)}
 	if seen.HSM.Err != nil {
 		seen.HSM.Begun = time.Time{}
@@ -233,5 +240,5 @@ func (o *Observer) Doubt(name string) {
 		}
 		seen.Vaults[url] = part
 	}
-	o.cache.put(name, seen)
+	return seen
 }

@@ -3,6 +3,7 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path"
 	"strings"
 	"sync"
@@ -23,8 +24,10 @@ const (
 	// that a vault shows of a key.
 	listEvery  = 8 * time.Hour
 	wholeEvery = 48 * time.Hour
-	// keyByKey is how long keyd asks a vault key by key whose list is of no use.
-	keyByKey = 24 * time.Hour
+	// keyByKey is how long keyd asks a vault key by key whose list is of no use, and sweepPause how long after the list
+	// failed.
+	keyByKey   = 24 * time.Hour
+	sweepPause = 10 * time.Minute
 )
 
 // sweeps keeps the newest list of each vault.
@@ -52,6 +55,17 @@ func (s *sweeps) vault(url string) *swept {
 	return s.of[url]
 }
 
+// forget drops what is kept of a key in each vault.
+func (s *sweeps) forget(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name = strings.ToLower(name)
+	for _, v := range s.of {
+		delete(v.before, name)
+		delete(v.keys, name)
+	}
+}
+
 // need is what keyd asks a vault about a key with nothing due.
 type need int
 
@@ -71,7 +85,7 @@ func (o *Observer) needs(ctx context.Context, p key.Policy, rec *record.Record, 
 	now := o.now()
 	c := o.Vaults(url)
 	switch {
-	case c == nil || part.Err != nil || len(part.Versions) == 0 || !within(now, part.NewestAt, wholeEvery),
+	case c == nil || part.Err != nil || len(part.Versions) == 0 || !within(now, part.WholeAt, wholeEvery),
 		o.cache.factsOf(url, p.Key).again(now),
 		!plan.Input{Now: now, Policy: p, Record: rec, Seen: last}.InOrder(url):
 		return wholeLook
@@ -120,8 +134,11 @@ func (o *Observer) sweep(ctx context.Context, c Vault, url string) bool {
 		return false
 	}
 	defer o.turns.take(url)()
-	if fresh, _ := o.swept(url); fresh {
+	if fresh, most = o.swept(url); fresh {
 		return true // somebody swept meanwhile
+	}
+	if most == 0 || o.cache.downNow(url, o.now()) != nil {
+		return false // or has found that the list is of no use
 	}
 	begun := o.now()
 	within, cancel := context.WithTimeout(ctx, plan.LookTimeout)
@@ -156,14 +173,15 @@ func (o *Observer) sweptNow(ctx context.Context, url string, begun time.Time, it
 		for _, item := range items {
 			s.items[strings.ToLower(item.Name)] = item
 		}
-	case errors.Is(err, key.ErrTooManyPages) || key.ClassOf(err) == key.Refused:
+	case ctx.Err() != nil: // the caller has gone: others may ask at once
+	case errors.Is(err, key.ErrTooManyPages), errors.Is(err, context.DeadlineExceeded),
+		key.ClassOf(err) == key.Refused:
 		s.useless = begun.Add(keyByKey)
+	default:
+		s.useless = begun.Add(sweepPause) // the list alone may be in trouble
 	}
 	kekChanged := err == nil && s.kekChanged(o.cache.vaultOf(url))
 	o.sweeps.mu.Unlock()
-	if err != nil {
-		o.failed(ctx, url, begun, err)
-	}
 	if kekChanged {
 		o.DropVault(url) // whoever needs the key exchange key next looks at it
 	}
@@ -196,8 +214,8 @@ func (o *Observer) withClock(ctx context.Context, url string, part record.VaultS
 		return part
 	}
 	if !within(o.now(), o.cache.answerOf(url), key.MaxSkew) {
-		if rec, err := o.Records.LoadVault(ctx, url); err == nil {
-			o.clockAgain(ctx, url, rec)
+		if err := o.clockAgain(ctx, url); err != nil {
+			return record.VaultSeen{Begun: o.now(), Err: err}
 		}
 	}
 	part.Skew, part.SkewSeen = c.ClockSkew()
@@ -208,9 +226,14 @@ func (o *Observer) withClock(ctx context.Context, url string, part record.VaultS
 }
 
 // clockAgain looks at a vault for its clock, unless another key has got an answer meanwhile.
-func (o *Observer) clockAgain(ctx context.Context, url string, rec record.Vault) {
+func (o *Observer) clockAgain(ctx context.Context, url string) error {
 	defer o.turns.take(url)()
-	if !within(o.now(), o.cache.answerOf(url), key.MaxSkew) {
-		o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, rec)
+	if within(o.now(), o.cache.answerOf(url), key.MaxSkew) {
+		return nil
 	}
+	rec, err := o.Records.LoadVault(ctx, url)
+	if err != nil {
+		return fmt.Errorf("read the record of vault %s: %w", url, err)
+	}
+	return o.Vault(ctx, key.VaultPolicy{Vault: key.Vault{URL: url, Name: url}}, rec).Err
 }

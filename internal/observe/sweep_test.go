@@ -159,7 +159,7 @@ func TestAVaultThatRefusesItsListIsAskedKeyByKey(t *testing.T) {
 	for name, err := range map[string]error{
 		"roles on single keys":     &kekError{key.Refused, "403"},
 		"more pages than keys":     fmt.Errorf("the list: %w", key.ErrTooManyPages),
-		"it does not answer today": errors.New("reset"),
+		"it does not answer today": &kekError{key.Retry, "503"},
 	} {
 		_, v, look := newSwept(t)
 		v.list = func() ([]key.Item, error) { return nil, err }
@@ -186,5 +186,30 @@ func TestWhatAListHidesIsFoundAllTheSame(t *testing.T) {
 	}
 	if listed != 5 || whole != 1 {
 		t.Errorf("in two days the versions were listed %d times, and all was asked for %d times", listed, whole)
+	}
+}
+
+// A list that fails says nothing of single keys: imports and looks go on.
+func TestAListThatFailsDoesNotKeepKeydFromTheVault(t *testing.T) {
+	o, v, look := newSwept(t)
+	v.list = func() ([]key.Item, error) { return nil, &kekError{key.Retry, "503"} }
+	for range 3 {
+		if calls := look(); !slices.Contains(calls, "Versions") {
+			t.Errorf("the calls are %v", calls)
+		}
+		if err := o.Last("sa-cmk-key").Vaults[sweptURL].Err; err != nil {
+			t.Errorf("the vault counts as silent: %v", err)
+		}
+	}
+}
+
+// What a step taught is not lost, and does not panic, when a look that failed was put in between.
+func TestAnImportIsLearntIntoALookThatFailed(t *testing.T) {
+	o, v, _ := newSwept(t)
+	o.cache.put("sa-cmk-key", &record.Observation{Vaults: map[string]record.VaultSeen{
+		sweptURL: {Err: errors.New("no answer")}}})
+	o.Learn(record.Learnt{Key: "sa-cmk-key", Vault: sweptURL, Version: v.version})
+	if part := o.Last("sa-cmk-key").Vaults[sweptURL]; part.Err == nil || part.Acted {
+		t.Errorf("%+v", part)
 	}
 }

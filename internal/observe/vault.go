@@ -95,7 +95,10 @@ func (l look) all(ctx context.Context) (err error) {
 	if err := l.rest(ctx); err != nil {
 		return err
 	}
-	l.slowFacts(ctx)
+	if len(seen.Versions) > 0 {
+		seen.WholeAt = seen.Begun
+		l.slowFacts(ctx)
+	}
 	return nil
 }
 
@@ -112,7 +115,7 @@ func (l look) listing(ctx context.Context, last record.VaultSeen) (err error) {
 	} else if err := l.head(ctx); err != nil {
 		return err
 	}
-	seen.NativeRotation, seen.PolicyErr = last.NativeRotation, last.PolicyErr
+	seen.NativeRotation, seen.PolicyErr, seen.WholeAt = last.NativeRotation, last.PolicyErr, last.WholeAt
 	return l.rest(ctx)
 }
 

@@ -34,13 +34,19 @@ func rotationDue(in Input) (Step, bool) {
 	if why, again := in.obstacle(t); why != "" {
 		return Step{Kind: Wait, Why: why, Until: again}, true
 	}
-	if s := in.Record.NextSpare(in.Policy); s != nil {
-		if err := in.Seen.HSM.Err; err != nil {
-			return in.wait(s.Number, "", "the HSM cannot be used: %v", err), true
-		}
+	// What the HSM has must be seen: the newest pair, without which nothing is made on the token, or the spare.
+	next := in.Record.NextNumber()
+	s := in.Record.NextSpare(in.Policy)
+	if s != nil {
+		next = s.Number
+	}
+	if err := in.Seen.HSM.Err; err != nil && (s != nil || len(in.Record.Pairs()) > 0) {
+		return in.wait(next, "", "the HSM cannot be used: %v", err), true
+	}
+	if s != nil {
 		return Step{Kind: Promote, Generation: s.Number, Why: t.Reason, Trigger: t}, true
 	}
-	return Step{Kind: Reserve, Generation: in.Record.NextNumber(), Why: t.Reason, Trigger: t}, true
+	return Step{Kind: Reserve, Generation: next, Why: t.Reason, Trigger: t}, true
 }
 
 // Due reports whether a rotation is due now, and otherwise when the schedule makes one due (zero: never). It needs no

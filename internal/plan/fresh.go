@@ -49,7 +49,7 @@ func (in Input) Stale(s Step) (p Parts) {
 		}
 	case Promote:
 		p.id(in, in.Record.Spare(s.Generation).ID)
-		in.eachVault(p.clock)
+		in.clocks(s, &p)
 	case Import:
 		in.staleForImport(s, &p)
 	case Land, Alias, Void:
@@ -58,7 +58,7 @@ func (in Input) Stale(s Step) (p Parts) {
 		in.eachVault(p.newest)
 	case Reserve:
 		p.known(in)
-		in.eachVault(p.clock)
+		in.clocks(s, &p)
 	case Hold:
 		in.staleForHold(s, &p)
 	case Wait:
@@ -109,8 +109,17 @@ func (in Input) staleForWait(s Step, p *Parts) {
 				p.KEKs = append(p.KEKs, url)
 			}
 		}
-		p.clock(in, url)
+		if seen.SkewSeen && seen.Skew.Abs() > key.MaxSkew {
+			p.clock(in, url)
+		}
 	})
+}
+
+// clocks wants the vaults' clocks for a rotation by the schedule. What an operator asked for does not wait for a clock.
+func (in Input) clocks(s Step, p *Parts) {
+	if s.Trigger.Scheduled {
+		in.eachVault(p.clock)
+	}
 }
 
 func (in Input) eachVault(do func(Input, string)) {

@@ -28,7 +28,10 @@ func TestEachStepNamesWhatMustBeSeenAnewBeforeIt(t *testing.T) {
 		step plan.Step
 		want func(*world) plan.Parts
 	}{
-		{"a rotation begins: the newest pair, and the vaults' clocks", rotated(), plan.Step{Kind: plan.Reserve},
+		{"a rotation begins by request: the newest pair", rotated(), plan.Step{Kind: plan.Reserve},
+			func(w *world) plan.Parts { return plan.Parts{IDs: id(w, 1)} }},
+		{"a rotation begins by schedule: the vaults' clocks besides", rotated(),
+			plan.Step{Kind: plan.Reserve, Trigger: plan.Trigger{Scheduled: true}},
 			func(w *world) plan.Parts { return plan.Parts{IDs: id(w, 1), Clocks: both} }},
 		{"a pair is made: its id, and the pair that the token must have", rotated(),
 			plan.Step{Kind: plan.Generate, ID: "a1"},
@@ -121,5 +124,13 @@ func TestAWaitAsksAgainForWhatItIsAbout(t *testing.T) {
 	in := w.noHSM().input()
 	if parts := in.Stale(plan.Step{Kind: plan.Wait}); !parts.HSM {
 		t.Errorf("the HSM did not answer: %+v", parts)
+	}
+}
+
+// A token that does not answer may be the wrong one: nothing begins before keyd has seen what must be there.
+func TestARotationWaitsForTheHSMThatMustHaveTheNewestPair(t *testing.T) {
+	in := given().rotated().asked().noHSM().input()
+	if s := plan.Next(in); s.Kind != plan.Wait {
+		t.Errorf("the step is %s: %s", s.Kind, s.Why)
 	}
 }

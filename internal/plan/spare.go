@@ -69,6 +69,11 @@ func (in Input) mayDestroy(a record.AbandonedID) bool {
 				return false
 			}
 		}
+		for _, x := range in.Record.Foreign(v.URL, seen.Versions) {
+			if seen.Material[x.ID].Matches(a.Fingerprint) != key.MatchNo {
+				return false // it may be of this very pair
+			}
+		}
 	}
 	return true
 }

@@ -43,8 +43,10 @@ type VaultSeen struct {
 	// NewestAt is when keyd last asked for the newest version, or whether the key is deleted; zero if it has imported
 	// one since.
 	NewestAt time.Time
-	ClockAt  time.Time // when the vault's clock was last read, by the local clock
-	Deleted  bool      // the key is soft-deleted
+	// WholeAt is when keyd last asked for all that the vault shows of the key; zero: not since it has versions.
+	WholeAt time.Time
+	ClockAt time.Time // when the vault's clock was last read, by the local clock
+	Deleted bool      // the key is soft-deleted
 	// EmptySince is when this daemon first found nothing of the key, neither versions nor that it is deleted, and
 	// has not found anything since; by the vault's clock, as far as that is known.
 	EmptySince time.Time

@@ -102,6 +102,9 @@ func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o 
 	after, err := r.perform(ctx, a)
 	if err != nil {
 		err = fmt.Errorf("key %s: %s: %w", p.Key, s.Describe(p), err)
+		if s.Kind == plan.Import {
+			r.Observer.DropVault(s.Vault) // somebody may have disabled the key exchange key
+		}
 	} else {
 		r.learn(a, rec.Revision, after.Revision)
 		rec = after
