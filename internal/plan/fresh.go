@@ -28,8 +28,8 @@ func (p Parts) None() bool {
 // everything before each step: it knows what came of its own steps. Each kind of step says what it needs:
 //
 //   - a step in the HSM: what is under its id;
-//   - an import: the pair, and a complete listing that began after keyd's last import there. The first import of a
-//     generation needs the listing of every vault: keyd touches none before all are ready;
+//   - an import: the pair, and a complete listing that began in this very step. For the first import of a generation
+//     every other vault must have answered lately: keyd touches none before all are ready;
 //   - a step that follows from a listing: that listing;
 //   - the end of a rotation: the newest version of each vault;
 //   - the begin of a rotation: the newest pair or the spare that it takes, and the vaults' clocks, because a local
@@ -73,15 +73,18 @@ func (in Input) Stale(s Step) (p Parts) {
 func (in Input) staleForImport(s Step, p *Parts) {
 	g := in.Record.Generation(s.Generation)
 	p.id(in, g.ID)
-	if !g.Placed() {
-		in.eachVault(func(in Input, url string) {
-			if !g.LeavesOut(in.Policy, url) {
-				p.listing(in, url)
-			}
-		})
+	if seen, ok := in.asked(s.Vault); ok && (!in.listed(seen) || seen.Begun.Before(in.Since)) {
+		p.Listings = append(p.Listings, s.Vault)
+	}
+	if g.Placed() {
 		return
 	}
-	p.listing(in, s.Vault)
+	in.eachVault(func(in Input, url string) {
+		seen, ok := in.asked(url)
+		if ok && url != s.Vault && !g.LeavesOut(in.Policy, url) && (seen.Err != nil || !in.recent(seen.AsOf())) {
+			p.Listings = append(p.Listings, url)
+		}
+	})
 }
 
 func (in Input) staleForHold(s Step, p *Parts) {

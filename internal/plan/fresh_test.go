@@ -36,7 +36,7 @@ func TestEachStepNamesWhatMustBeSeenAnewBeforeIt(t *testing.T) {
 		{"a pair is made: its id, and the pair that the token must have", rotated(),
 			plan.Step{Kind: plan.Generate, ID: "a1"},
 			func(w *world) plan.Parts { return plan.Parts{IDs: append([]key.ID{"a1"}, id(w, 1)...)} }},
-		{"the first import of a generation: its pair, and the listing of every vault", second(),
+		{"the first import of a generation: its pair, its listing, and whether every vault answers", second(),
 			plan.Step{Kind: plan.Import, Generation: 2, Vault: weu.URL},
 			func(w *world) plan.Parts { return plan.Parts{IDs: id(w, 2), Listings: both} }},
 		{"the next import: the listing of its vault", second().proven(2, weu),

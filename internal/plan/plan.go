@@ -13,6 +13,7 @@ import (
 // Input is everything that a rule knows. No rule changes it.
 type Input struct {
 	Now    time.Time // by the local clock
+	Since  time.Time // when the step began that this plan is for: an import needs a listing from then on
 	Policy key.Policy
 	Record *record.Record
 	Seen   *record.Observation // nil: keyd has not looked at the key yet

@@ -47,8 +47,10 @@ const rounds = 5
 // decide plans the next step from an observation that is fresh where the step needs it.
 func (r *Rotator) decide(ctx context.Context, p key.Policy, rec *record.Record,
 	o *record.Observation) (step plan.Step, seen *record.Observation, err error) {
+	since := r.now()
 	for round := range rounds {
 		in := r.input(p, rec, o)
+		in.Since = since
 		step = plan.Next(in)
 		stale := in.Stale(step)
 		// A step that waits asks once: what it waits for may not answer.
