@@ -41,17 +41,20 @@ func TestStatusShowsWhyAChildCannotWork(t *testing.T) {
 		},
 		"a PIN file of Windows": {
 			func(w *world) { w.pin(w.token.PIN + "\r\n") }, "able to work", status.HSMDegraded,
-			[]string{"byte 13 is a carriage return (0x0d)", "read -rsp"},
+			[]string{"byte %d is a carriage return (0x0d)", "read -rsp"},
 		},
 		"a space behind the PIN": {
 			func(w *world) { w.pin(w.token.PIN + " \n") }, "able to work", status.HSMDegraded,
-			[]string{"the token refused the PIN", "byte 13 of it, the last, is a space"},
+			[]string{"the token refused the PIN", "byte %d of it, the last, is a space"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, nil)
 			c.do(w)
+			for i, text := range c.want {
+				c.want[i] = strings.ReplaceAll(text, "%d", fmt.Sprint(len(w.token.PIN)+1))
+			}
 			w.configure()
 			w.start()
 			w.wait("the HSM side is seen to be "+c.state,
