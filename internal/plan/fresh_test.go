@@ -134,3 +134,19 @@ func TestARotationWaitsForTheHSMThatMustHaveTheNewestPair(t *testing.T) {
 		t.Errorf("the step is %s: %s", s.Kind, s.Why)
 	}
 }
+
+// A stranger may have put a version there since an earlier step listed.
+func TestAnImportNeedsAListingThatBeganInItsOwnStep(t *testing.T) {
+	w := given().rotated().pinned().proven(2, weu)
+	in := w.input()
+	in.Seen.HSM.Asked = map[key.ID]record.Mark{in.Record.Generation(2).ID: {At: in.Now}}
+	step := plan.Step{Kind: plan.Import, Generation: 2, Vault: neu.URL}
+	in.Since = in.Seen.Vaults[neu.URL].Begun
+	if parts := in.Stale(step); !parts.None() {
+		t.Errorf("a listing of this step: %+v", parts)
+	}
+	in.Since = in.Since.Add(time.Second)
+	if parts := in.Stale(step); !cmp.Equal(parts, plan.Parts{Listings: []string{neu.URL}}) {
+		t.Errorf("a listing of a second before: %+v", parts)
+	}
+}
