@@ -29,7 +29,7 @@ const (
 
 // needed is what the loop knows of a need.
 type needed struct {
-	lacking bool      // the last look that could show it did not
+	missing bool      // the last look that could show it did not
 	scout   *job      // the key that tries again for all
 	at      time.Time // when the scout does
 	found   time.Time // when a key's look last found it after another had not
@@ -60,7 +60,7 @@ func (l *Loop) keySeen(j *job) {
 	found, lacks := findings(j.policy, o)
 	j.seen, j.lacks = o, lacks
 	for _, n := range lacks {
-		l.needed(n).lacking = true
+		l.needed(n).missing = true
 		if back := l.needs[n].back; o.At.Before(back) && back.Before(l.r.Clock()) {
 			j.woken = &wake{j.work, true} // the look began before it was back
 		}
@@ -104,7 +104,7 @@ func silent(err error) bool {
 // found notes that a key's look found a need met, for which others may wait.
 func (l *Loop) found(n need) {
 	known, now := l.needs[n], l.r.Clock()
-	if known == nil || !known.lacking || now.Sub(known.found).Abs() < foundPause {
+	if known == nil || !known.missing || now.Sub(known.found).Abs() < foundPause {
 		return
 	}
 	known.found = now
@@ -114,7 +114,7 @@ func (l *Loop) found(n need) {
 // isBack wakes the keys and the vault that wait for a need which is met now.
 func (l *Loop) isBack(n need) {
 	known := l.needed(n)
-	known.lacking, known.scout = false, nil
+	known.missing, known.scout = false, nil
 	for _, j := range l.keys {
 		if j.pos.Step.Kind == plan.Wait && slices.Contains(j.lacks, n) {
 			l.wake(j, wake{j.work, true})
@@ -173,14 +173,14 @@ func (l *Loop) vaultSeen(j *job) {
 	j.seen, j.lacks = o, nil
 	switch {
 	case o.Err == nil:
-		if l.needed(n).lacking {
+		if l.needed(n).missing {
 			l.r.Observer.AskAgain()
 		}
 		l.needed(n).back = o.At
 		l.isBack(n)
 	case silent(o.Err):
 		j.lacks = []need{n}
-		l.needed(n).lacking = true
+		l.needed(n).missing = true
 	}
 }
 
