@@ -110,6 +110,8 @@ func (o *Observer) Observe(ctx context.Context, p key.Policy, rec record.Record)
 			part = o.list(ctx, v.Name, v.URL, p.Key, &rec, part)
 		case nothingNew:
 			part = o.confirmed(ctx, v.URL, part)
+		case notThere:
+			part = o.unlisted(ctx, v.URL, &rec)
 		}
 		seen.Vaults[v.URL] = part
 	}

@@ -73,6 +73,7 @@ const (
 	wholeLook   need = iota
 	listingOnly      // the list of keys may hide something
 	nothingNew
+	notThere // the list of keys lacks a key that keyd never put there
 )
 
 // needs returns what to ask a vault about a key, by the last observation.
@@ -85,6 +86,11 @@ func (o *Observer) needs(ctx context.Context, p key.Policy, rec *record.Record, 
 	now := o.now()
 	c := o.Vaults(url)
 	switch {
+	case c != nil && (part.Begun.IsZero() || part.Unlisted) && rec.Untouched(url):
+		if o.sweep(ctx, c, url) && o.lacks(url, name) {
+			return notThere
+		}
+		return wholeLook
 	case c == nil || part.Err != nil || len(part.Versions) == 0 || !within(now, part.WholeAt, wholeEvery),
 		o.cache.factsOf(url, p.Key).again(now),
 		!plan.Input{Now: now, Policy: p, Record: rec, Seen: last}.InOrder(url):
@@ -196,6 +202,35 @@ func (s *swept) kekChanged(seen *record.VaultLook) bool {
 	newest, listed := seen.Version(seen.Newest.KEK.Version())
 	item, swept := s.items[strings.ToLower(path.Base(path.Dir(seen.Newest.KEK.Kid)))]
 	return listed && swept && !item.Same(key.ItemOf(newest))
+}
+
+// lacks reports whether the last list of a vault lacks a key.
+func (o *Observer) lacks(url, name string) bool {
+	o.sweeps.mu.Lock()
+	defer o.sweeps.mu.Unlock()
+	_, listed := o.sweeps.vault(url).items[name]
+	return !listed
+}
+
+// unlisted is the part of a key that is new to a vault.
+func (o *Observer) unlisted(ctx context.Context, url string, rec *record.Record) record.VaultSeen {
+	o.sweeps.mu.Lock()
+	begun := o.sweeps.vault(url).at
+	o.sweeps.mu.Unlock()
+	return o.confirmed(ctx, url, record.VaultSeen{Begun: begun, Unlisted: true, Revision: rec.Revision,
+		Material: map[string]key.Material{}, Operations: map[string][]key.Operation{}})
+}
+
+// Expect tells the observer the keys of every vault before the first look, so that the list of keys is asked for all of
+// its pages.
+func (o *Observer) Expect(policies []key.Policy) {
+	o.sweeps.mu.Lock()
+	defer o.sweeps.mu.Unlock()
+	for _, p := range policies {
+		for _, v := range p.Vaults {
+			o.sweeps.vault(v.URL).keys[strings.ToLower(p.Key)] = true
+		}
+	}
 }
 
 // confirmed is a part of which the last sweep showed no change.

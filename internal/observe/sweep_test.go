@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -212,4 +213,49 @@ func TestAnImportIsLearntIntoALookThatFailed(t *testing.T) {
 	if part := o.Last("sa-cmk-key").Vaults[sweptURL]; part.Err == nil || part.Acted {
 		t.Errorf("%+v", part)
 	}
+}
+
+// A key that is new to a vault costs it no call before the first import, which asks for the listing.
+func TestAKeyThatKeydNeverPutInAVaultIsNotAskedForWhileTheListLacksIt(t *testing.T) {
+	_, v, _ := newSwept(t)
+	p := key.Policy{Key: "new-key", Vaults: []key.Vault{{Name: "weu", URL: sweptURL}}}
+	rec := record.Record{Key: p.Key}
+	o := New(Config{HSM: noHSM{}, Records: noRecords{}, Vaults: func(string) Vault { return v },
+		Clock: func() time.Time { return *v.now }, Slow: slow})
+	observe := func() record.VaultSeen {
+		v.calls = nil
+		return o.Observe(t.Context(), p, rec).Vaults[sweptURL]
+	}
+	o.Expect([]key.Policy{p})
+	if part := observe(); !part.Unlisted || part.Err != nil {
+		t.Errorf("at the first look: %+v", part)
+	}
+	wantCalls(t, "the first look at the vault", v.calls, "Sweep")
+	if part := observe(); !part.Unlisted {
+		t.Errorf("at the second look: %+v", part)
+	}
+	wantCalls(t, "the second look, by the same list", v.calls)
+
+	v.calls = nil
+	part := o.Refresh(t.Context(), p, rec, plan.Parts{Listings: []string{sweptURL}}).Vaults[sweptURL]
+	if part.Unlisted || len(part.Versions) != 1 {
+		t.Errorf("the listing shows %+v", part)
+	}
+	wantCalls(t, "the listing before an import", v.calls, "Versions", "Newest")
+	if part := observe(); part.Unlisted {
+		t.Errorf("what a listing showed counts no more: %+v", part)
+	}
+}
+
+func TestAKeyThatTheListShowsIsAskedFor(t *testing.T) {
+	_, v, _ := newSwept(t)
+	p := key.Policy{Key: "sa-cmk-key", Vaults: []key.Vault{{Name: "weu", URL: sweptURL}}}
+	o := New(Config{HSM: noHSM{}, Records: noRecords{}, Vaults: func(string) Vault { return v },
+		Clock: func() time.Time { return *v.now }, Slow: slow})
+	o.Expect([]key.Policy{p})
+	v.calls = nil
+	if part := o.Observe(t.Context(), p, record.Record{Key: p.Key}).Vaults[sweptURL]; part.Unlisted {
+		t.Errorf("%+v", part)
+	}
+	wantCalls(t, "the first look", v.calls, "Sweep", "Versions", "Newest")
 }

@@ -29,7 +29,7 @@ func (p Parts) None() bool {
 //
 //   - a step in the HSM: what is under its id;
 //   - an import: the pair, and a complete listing that began in this very step. For the first import of a generation
-//     every other vault must have answered lately: keyd touches none before all are ready;
+//     every other vault must have answered lately, and been listed once: keyd touches none before all are ready;
 //   - a step that follows from a listing: that listing;
 //   - the end of a rotation: the newest version of each vault;
 //   - the begin of a rotation: the newest pair or the spare that it takes, and the vaults' clocks, because a local
@@ -81,7 +81,10 @@ func (in Input) staleForImport(s Step, p *Parts) {
 	}
 	in.eachVault(func(in Input, url string) {
 		seen, ok := in.asked(url)
-		if ok && url != s.Vault && !g.LeavesOut(in.Policy, url) && (seen.Err != nil || !in.recent(seen.AsOf())) {
+		if !ok || url == s.Vault || g.LeavesOut(in.Policy, url) {
+			return
+		}
+		if seen.Err != nil || seen.Unlisted || !in.recent(seen.AsOf()) {
 			p.Listings = append(p.Listings, url)
 		}
 	})
@@ -153,7 +156,7 @@ func (p *Parts) listing(in Input, url string) {
 }
 
 func (in Input) listed(v record.VaultSeen) bool {
-	return v.Err == nil && !v.Acted && v.Revision == in.Record.Revision && in.recent(v.Begun)
+	return v.Err == nil && !v.Unlisted && !v.Acted && v.Revision == in.Record.Revision && in.recent(v.Begun)
 }
 
 func (p *Parts) vault(in Input, url string) {

@@ -150,3 +150,18 @@ func TestAnImportNeedsAListingThatBeganInItsOwnStep(t *testing.T) {
 		t.Errorf("a listing of a second before: %+v", parts)
 	}
 }
+
+// The list of keys is a hint: it is enough to make a pair, and not to touch a vault.
+func TestAVaultThatWasNotListedIsListedBeforeTheFirstImport(t *testing.T) {
+	w := given().rotated().pinned()
+	in := w.input()
+	in.Seen.HSM.Asked = map[key.ID]record.Mark{in.Record.Generation(2).ID: {At: in.Now}}
+	for url, part := range in.Seen.Vaults {
+		part.Unlisted = true
+		in.Seen.Vaults[url] = part
+	}
+	step := plan.Step{Kind: plan.Import, Generation: 2, Vault: neu.URL}
+	if parts := in.Stale(step); !cmp.Equal(parts, plan.Parts{Listings: []string{neu.URL, weu.URL}}) {
+		t.Errorf("%+v is stale, not the listings of both vaults", parts)
+	}
+}

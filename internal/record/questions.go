@@ -179,6 +179,14 @@ func (r *Record) NewestIn(url string) (last Placed) {
 	return last
 }
 
+// Untouched reports whether keyd never began an import into a vault, and no person accepted a version there.
+func (r *Record) Untouched(url string) bool {
+	for range r.in(url) {
+		return false
+	}
+	return len(r.Known[url]) == 0
+}
+
 // Open lists the placements in a vault for which keyd does not know yet whether the import happened.
 func (r *Record) Open(url string) (open []Placed) {
 	for at := range r.in(url) {

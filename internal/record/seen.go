@@ -36,8 +36,11 @@ type VaultSeen struct {
 	// Unconfigured: the configuration has no such vault; Err says so, too.
 	Unconfigured bool
 
-	Begun    time.Time // when the listing began
-	Revision uint64    // of the key's record then, or after what keyd did since
+	Begun time.Time // when the listing began
+	// Unlisted: there was no listing. keyd never began an import there, and the vault's list of keys lacks the key.
+	// That is enough to make a pair. Whatever else follows needs the listing.
+	Unlisted bool
+	Revision uint64 // of the key's record then, or after what keyd did since
 	// Acted: keyd has imported a version since. It is among Versions, and the newest as far as keyd knows.
 	Acted bool
 	// NewestAt is when keyd last asked for the newest version, or whether the key is deleted; zero if it has imported

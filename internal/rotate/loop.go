@@ -102,6 +102,7 @@ func NewLoop(r *Rotator, parallel int) *Loop {
 func (l *Loop) SetPolicies(policies []key.Policy) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.r.Observer.Expect(policies)
 	named := map[string]bool{}
 	for _, p := range policies {
 		named[p.Key] = true

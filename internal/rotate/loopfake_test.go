@@ -129,6 +129,8 @@ func (f *fakeSteps) DropVault(url string) {
 	delete(f.vaults, url)
 }
 
+func (f *fakeSteps) Expect([]key.Policy) {}
+
 func (f *fakeSteps) AskAgain() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

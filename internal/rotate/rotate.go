@@ -67,6 +67,8 @@ type Store interface {
 
 // Observer looks at the HSM and the vaults, and keeps the newest observation of each key.
 type Observer interface {
+	// Expect is told every key before the first look at one.
+	Expect(policies []key.Policy)
 	// Observe brings what is known of a key up to date, and Refresh only parts of it; both keep it. Look looks at
 	// everything, and keeps nothing.
 	Observe(ctx context.Context, p key.Policy, rec record.Record) *record.Observation
