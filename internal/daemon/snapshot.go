@@ -86,7 +86,7 @@ func shownGeneration(g record.Generation, placements []status.Placement) status.
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
 		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
 		SpareSince: g.SpareSince, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
-		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
+		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Acknowledged: g.Acknowledged, Discarded: g.Discarded,
 		LostInHSM: g.LostInHSM, Placements: placements,
 	}
 }
@@ -162,7 +162,7 @@ func (l *vaultLooks) show(s *status.Vault) {
 		return
 	}
 	seen := l.good.Vaults[l.url]
-	s.SeenAt, s.ClockSkew = seen.AsOf(), seen.Skew
+	s.SeenAt, s.ClockSkew = seen.AsOf(), status.Seconds(seen.Skew)
 	s.KEK, s.KEKPrint, s.KEKTrust = seen.KEK.KEK.Kid, seen.KEK.Print, seen.KEK.Trust
 	if seen.KEK.Err != nil {
 		s.KEKTrust = "refused: " + seen.KEK.Err.Error()
