@@ -45,9 +45,15 @@ func turns(all ...turn) string {
 }
 
 func generationDates(g status.Generation) string {
-	return turns(turn{"reserved", g.Reserved}, turn{"active everywhere", g.Finished}, turn{"deactivated", g.Deactivated},
-		turn{"compromised", g.Compromised}, turn{"acknowledged", g.Acknowledged}, turn{"discarded", g.Discarded},
-		turn{"lost in the HSM", g.LostInHSM})
+	return turns(
+		turn{"reserved", g.Reserved},
+		turn{"active everywhere", g.Finished},
+		turn{"deactivated", g.Deactivated},
+		turn{"compromised", g.Compromised},
+		turn{"acknowledged", g.Acknowledged},
+		turn{"discarded", g.Discarded},
+		turn{"lost in the HSM", g.LostInHSM},
+	)
 }
 
 func placementDates(p status.Placement) string {

@@ -11,9 +11,10 @@ import (
 
 func TestJSONShowsEveryListAsAList(t *testing.T) {
 	for name, v := range map[string]any{
-		"nothing":     []status.Planned(nil),
-		"a snapshot":  status.Snapshot{},
-		"a key":       status.Snapshot{Keys: []status.Key{{Spares: &status.Spares{}, Generations: make([]status.Generation, 1)}}},
+		"nothing":    []status.Planned(nil),
+		"a snapshot": status.Snapshot{},
+		"a key": status.Snapshot{Keys: []status.Key{{Spares: &status.Spares{},
+			Generations: make([]status.Generation, 1)}}},
 		"an adoption": status.Adoption{},
 		"a check":     status.Summed(nil),
 	} {

@@ -86,8 +86,8 @@ func shownGeneration(g record.Generation, placements []status.Placement) status.
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
 		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
 		SpareSince: g.SpareSince, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
-		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Acknowledged: g.Acknowledged, Discarded: g.Discarded,
-		LostInHSM: g.LostInHSM, Placements: placements,
+		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Acknowledged: g.Acknowledged,
+		Discarded: g.Discarded, LostInHSM: g.LostInHSM, Placements: placements,
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 
 func TestJSONShowsADurationAsSeconds(t *testing.T) {
 	for text, d := range map[string]time.Duration{
-		"0": 0, "0.3": 300 * time.Millisecond, "900": 15 * time.Minute, "-7.000000001": -7*time.Second - time.Nanosecond,
+		"0": 0, "0.3": 300 * time.Millisecond, "900": 15 * time.Minute,
+		"-7.000000001": -7*time.Second - time.Nanosecond,
 	} {
 		if got, err := json.Marshal(Seconds(d)); err != nil || string(got) != text {
 			t.Errorf("%s is %s, %v, want %s", d, got, err, text)

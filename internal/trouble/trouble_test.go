@@ -163,7 +163,8 @@ func examples() []example {
 			func(w *world) { w.Vaults[0].Reachable = false }, // keyd has not looked at it yet
 		},
 		{
-			"keydclockskew", "", "", aVault, func(w *world) { w.Vaults[0].ClockSkew = status.Seconds(-121 * time.Second) },
+			"keydclockskew", "", "", aVault,
+			func(w *world) { w.Vaults[0].ClockSkew = status.Seconds(-121 * time.Second) },
 			func(w *world) { w.Vaults[0].ClockSkew = status.Seconds(119 * time.Second) },
 		},
 		{
