@@ -123,13 +123,14 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 	if err := s.savable(c, entries); err != nil {
 		return 0, err
 	}
-	err = s.write(ctx, func(tx *bbolt.Tx) error {
+	write := s.write
+	if c.revision == 0 {
+		write = s.writeAlone // its name is compared with those that are committed
+	}
+	err = write(ctx, func(tx *bbolt.Tx) (err error) {
 		revision, err = s.put(tx, c, entries)
 		return err
 	})
-	if err == nil && c.revision == 0 {
-		s.named(c.name)
-	}
 	return revision, err
 }
 
@@ -147,6 +148,7 @@ func (s *Store) put(tx *bbolt.Tx, c change, entries []chain.Entry) (revision uin
 		if err := s.refuseOtherCase(records, c.name); err != nil {
 			return 0, err
 		}
+		tx.OnCommit(func() { s.named(c.name) }) // before the next transaction begins
 	}
 	body, err := json.Marshal(c.body)
 	if err != nil {

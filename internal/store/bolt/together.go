@@ -24,7 +24,8 @@ func (s *Store) SaveTogether(ctx context.Context, recs []record.Record, entries 
 			return err
 		}
 	}
-	err := s.write(ctx, func(tx *bbolt.Tx) error {
+	// Alone, because a new record's name is compared with those that are committed.
+	return s.writeAlone(ctx, func(tx *bbolt.Tx) error {
 		for i, c := range changes {
 			if _, err := s.put(tx, c, entries[i]); err != nil {
 				return err
@@ -32,10 +33,4 @@ func (s *Store) SaveTogether(ctx context.Context, recs []record.Record, entries 
 		}
 		return nil
 	})
-	for _, c := range changes {
-		if err == nil && c.revision == 0 {
-			s.named(c.name)
-		}
-	}
-	return err
 }
