@@ -26,8 +26,13 @@ type newVersion struct {
 	URL     string `json:"url"` // of the key with this version
 }
 
-// showRotated shows the versions that the finished rotations made: with --json a line for each key.
+// showRotated shows the versions that the finished rotations made: with --json a line for each key. On a terminal it
+// counts many keys.
 func (a *app) showRotated(ctx context.Context, accepted []control.Accepted) error {
+	if many := len(accepted); many > status.FewKeys && !a.json && a.style().width > 0 {
+		a.note("%d keys have a new generation. keyd status KEY shows the versions of one.", many)
+		return nil
+	}
 	sel := status.Selection{}
 	for _, acc := range accepted {
 		sel.Only = append(sel.Only, acc.Key)

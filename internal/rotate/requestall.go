@@ -10,6 +10,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // RequestAll requests a rotation of several keys, each as Wanted says. If keyd refuses one of them, or cannot record
@@ -32,11 +33,12 @@ func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted 
 			return all.asked, nil
 		}
 		if key.ClassOf(err) != key.Retry {
-			return nil, fmt.Errorf("record %q: %w", chain.RotationRequested, err)
+			return nil, fmt.Errorf("recording the request for %s failed: %w", all.names(), err)
 		}
 		changed = whichChanged(err)
 	}
-	return nil, fmt.Errorf("the records change faster than keyd could record the requests: try again: %w", err)
+	return nil, fmt.Errorf("keyd did not record the request for %s, because other changes came first %d times: try "+
+		"again: %w", all.names(), changeTries, err)
 }
 
 // whichChanged is the key whose record somebody else changed meanwhile; "" if the store does not say.
@@ -56,6 +58,13 @@ type together struct {
 	asked    []Asked
 	recs     []record.Record
 	entries  [][]chain.Entry
+}
+
+func (t *together) names() string {
+	if len(t.policies) == 1 {
+		return "key " + t.policies[0].Key
+	}
+	return words.Count(len(t.policies), "key")
 }
 
 // prepare works out the change of one key's record, or with "" of every one.
