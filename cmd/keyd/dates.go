@@ -50,12 +50,12 @@ func generationDates(g status.Generation) string {
 		turn{"active everywhere", g.Finished},
 		turn{"deactivated", g.Deactivated},
 		turn{"compromised", g.Compromised},
-		turn{"acknowledged", g.Acknowledged},
 		turn{"discarded", g.Discarded},
 		turn{"lost in the HSM", g.LostInHSM},
 	)
 }
 
 func placementDates(p status.Placement) string {
-	return turns(turn{"imported", p.ImportedAt}, turn{"expires", p.Expires}, turn{"disabled", p.DisabledAt})
+	return turns(turn{"imported", p.ImportedAt}, turn{"expires", p.Expires}, turn{"disabled", p.DisabledAt},
+		turn{"acknowledged", p.Acknowledged})
 }

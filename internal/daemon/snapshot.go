@@ -86,8 +86,8 @@ func shownGeneration(g record.Generation, placements []status.Placement) status.
 		Number: g.Number, ID: g.ID, Spec: g.Spec, State: g.State(), Reason: g.Reason, Requester: g.Requester,
 		Requests: g.Requests, Without: g.Without, Fingerprint: g.Fingerprint, Reserved: g.Reserved,
 		SpareSince: g.SpareSince, GenerateBegun: g.GenerateBegun, Pinned: g.Pinned,
-		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Acknowledged: g.Acknowledged,
-		Discarded: g.Discarded, LostInHSM: g.LostInHSM, Placements: placements,
+		Finished: g.Finished, Deactivated: g.Deactivated, Compromised: g.Compromised, Discarded: g.Discarded,
+		LostInHSM: g.LostInHSM, Placements: placements,
 	}
 }
 
@@ -103,7 +103,7 @@ func shownPlacement(p record.Placement) status.Placement {
 	return status.Placement{
 		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
 		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,
-		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases,
+		DisabledAt: p.DisabledAt, Expires: p.Expires, Acknowledged: p.Acknowledged, Aliases: p.Aliases,
 		DisabledVersions: p.DisabledVersions, KEK: p.KEK, KEKPrint: p.KEKPrint, Detail: p.Detail,
 	}
 }

@@ -1,6 +1,9 @@
 package record
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Exposed is a version of compromised material that is enabled, as far as anybody knows: whoever has the material can
 // still read what is encrypted under it.
@@ -14,17 +17,19 @@ type Exposed struct {
 // yet) know, and that no operator has acknowledged. What a look could not see counts as enabled.
 func (r *Record) Exposed(seen *Observation) (list []Exposed) {
 	for at := range r.all {
-		g := at.Generation
-		if g.Compromised.IsZero() || !g.Acknowledged.IsZero() || !at.InVault() {
-			continue
-		}
-		for _, id := range at.Enabled() {
-			if !seen.disabled(at.Vault, id) {
-				list = append(list, Exposed{g.Number, at.Vault, id})
-			}
+		for _, id := range at.exposed(seen) {
+			list = append(list, Exposed{at.Generation.Number, at.Vault, id})
 		}
 	}
 	return list
+}
+
+// exposed lists the versions of a placement that are exposed.
+func (at Placed) exposed(seen *Observation) (versions []string) {
+	if at.Generation.Compromised.IsZero() || !at.Acknowledged.IsZero() || !at.InVault() {
+		return nil
+	}
+	return slices.DeleteFunc(at.Enabled(), func(id string) bool { return seen.disabled(at.Vault, id) })
 }
 
 // ExposedIn reports whether one of the exposed versions is in a vault.
@@ -46,12 +51,12 @@ func (o *Observation) disabled(url, version string) bool {
 	return listed && !v.Enabled
 }
 
-// Acknowledge records that an operator knows of the versions of compromised generations that are still enabled, and
-// answers for them. A later compromise is not acknowledged by it.
-func (r *Record) Acknowledge(now time.Time) {
-	for i := range r.Generations {
-		if g := &r.Generations[i]; !g.Compromised.IsZero() && g.Acknowledged.IsZero() && g.Placed() {
-			g.Acknowledged = now
+// Acknowledge records that an operator answers for the versions that are exposed by a look. A later compromise is not
+// acknowledged by it, nor is a version that comes to light later, or is enabled again.
+func (r *Record) Acknowledge(now time.Time, seen *Observation) {
+	for at := range r.all {
+		if len(at.exposed(seen)) > 0 {
+			at.Acknowledged = now
 		}
 	}
 }

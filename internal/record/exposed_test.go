@@ -49,13 +49,19 @@ func TestAVersionThatALookShowsAsDisabledIsNotExposed(t *testing.T) {
 
 func TestAnAcknowledgedVersionIsNotExposedUntilTheNextCompromise(t *testing.T) {
 	b := leaked(t)
-	b.Acknowledge(b.clock)
-	if got := b.Exposed(nil); len(got) != 0 {
+	seen := shown(b)
+	seen.Vaults[weu].Versions[0].Enabled = false
+	b.Acknowledge(b.clock, seen)
+	if got := b.Exposed(seen); len(got) != 0 {
 		t.Errorf("%+v", got)
 	}
+	seen.Vaults[weu].Versions[0].Enabled = true
+	if got := b.Exposed(seen); len(got) != 1 || got[0].Generation != 1 {
+		t.Errorf("%+v, want generation 1, which was disabled then and is enabled again", got)
+	}
 	b.pin().prove(3, weu).finish(3).ask("c2", true)
-	if got := b.Exposed(nil); len(got) != 1 || got[0].Generation != 3 {
-		t.Errorf("%+v, want generation 3 alone", got)
+	if got := b.Exposed(nil); len(got) != 2 || got[1].Generation != 3 {
+		t.Errorf("%+v, want generation 3, too", got)
 	}
 }
 

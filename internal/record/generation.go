@@ -29,9 +29,7 @@ type Generation struct {
 	Finished      time.Time       `json:"finished,omitzero"`    // active everywhere
 	Deactivated   time.Time       `json:"deactivated,omitzero"` // a later one is active everywhere
 	Compromised   time.Time       `json:"compromised,omitzero"`
-	// Acknowledged: the generation is compromised, and an operator answers for its versions that are still enabled.
-	Acknowledged time.Time `json:"acknowledged,omitzero"`
-	Discarded    time.Time `json:"discarded,omitzero"` // never placed, and never will be
+	Discarded     time.Time       `json:"discarded,omitzero"` // never placed, and never will be
 	// LostInHSM: the operator acknowledged that the HSM no longer has the pair.
 	LostInHSM  time.Time   `json:"lost_in_hsm,omitzero"`
 	Placements []Placement `json:"placements,omitempty"` // oldest first

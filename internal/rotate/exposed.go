@@ -14,7 +14,8 @@ import (
 // Acknowledge records that an operator answers for the versions of compromised material that are still enabled.
 func (r *Rotator) Acknowledge(ctx context.Context, p key.Policy, actor, reason string) error {
 	return r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
-		exposed := rec.Exposed(r.Observer.Last(p.Key))
+		seen := r.Observer.Last(p.Key)
+		exposed := rec.Exposed(seen)
 		switch {
 		case !rec.OldestRequest(true).IsZero():
 			return nil, refuse("the rotation of key %s because of the compromise is not finished: acknowledge once it "+
@@ -27,7 +28,7 @@ func (r *Rotator) Acknowledge(ctx context.Context, p key.Policy, actor, reason s
 		for _, e := range exposed {
 			versions = append(versions, rec.VaultName(p, e.Vault)+"/"+e.Version)
 		}
-		rec.Acknowledge(r.now())
+		rec.Acknowledge(r.now(), seen)
 		return []chain.Entry{{Event: chain.CompromiseAcknowledged, Actor: actor, Fields: map[string]string{
 			"reason": reason, "versions": strings.Join(versions, " "), "count": fmt.Sprint(len(versions))}}}, nil
 	})

@@ -22,16 +22,14 @@ type Generation struct {
 	// SpareSince is when it was reserved as a spare; zero: it never was one.
 	SpareSince time.Time `json:"spare_since,omitzero"`
 	// GenerateBegun is when keyd last called the HSM for a pair of it.
-	GenerateBegun time.Time `json:"generate_begun,omitzero"`
-	Pinned        time.Time `json:"pinned,omitzero"`
-	Finished      time.Time `json:"finished,omitzero"`
-	Deactivated   time.Time `json:"deactivated,omitzero"`
-	Compromised   time.Time `json:"compromised,omitzero"`
-	// Acknowledged: it is compromised, and an operator answers for its versions that are still enabled.
-	Acknowledged time.Time   `json:"acknowledged,omitzero"`
-	Discarded    time.Time   `json:"discarded,omitzero"`
-	LostInHSM    time.Time   `json:"lost_in_hsm,omitzero"`
-	Placements   []Placement `json:"placements"` // oldest first
+	GenerateBegun time.Time   `json:"generate_begun,omitzero"`
+	Pinned        time.Time   `json:"pinned,omitzero"`
+	Finished      time.Time   `json:"finished,omitzero"`
+	Deactivated   time.Time   `json:"deactivated,omitzero"`
+	Compromised   time.Time   `json:"compromised,omitzero"`
+	Discarded     time.Time   `json:"discarded,omitzero"`
+	LostInHSM     time.Time   `json:"lost_in_hsm,omitzero"`
+	Placements    []Placement `json:"placements"` // oldest first
 }
 
 // Placement is one generation in one vault.
@@ -48,7 +46,9 @@ type Placement struct {
 	ProvenAt   time.Time          `json:"proven_at,omitzero"`
 	DisabledAt time.Time          `json:"disabled_at,omitzero"`
 	Expires    time.Time          `json:"expires,omitzero"`
-	Aliases    []string           `json:"aliases"`
+	// Acknowledged is when an operator answered for its compromised versions that are still enabled.
+	Acknowledged time.Time `json:"acknowledged,omitzero"`
+	Aliases      []string  `json:"aliases"`
 	// DisabledVersions are those that keyd disabled while others of the placement are enabled.
 	DisabledVersions []string        `json:"disabled_versions"`
 	KEK              string          `json:"kek,omitempty"` // kid with version
