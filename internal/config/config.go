@@ -24,6 +24,8 @@ type Config struct {
 	Web      Web
 	Health   Health
 	Log      Log
+
+	settings []Setting
 }
 
 // HSM says which token the HSM side opens, and how to reach it.
@@ -159,6 +161,7 @@ func Load(path string) (*Config, error) {
 	if err := rep.err(); err != nil {
 		return nil, err
 	}
+	c.settings = rep.settings
 	return c, nil
 }
 

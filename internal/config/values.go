@@ -164,9 +164,9 @@ func parseListen(s string) (string, error) {
 	return s, nil
 }
 
-// isLoopback reports whether only this host can reach the listener.
-func isLoopback(listen string) bool {
-	host, _, err := net.SplitHostPort(listen)
+// Loopback reports whether only this host can reach the listener.
+func (w Web) Loopback() bool {
+	host, _, err := net.SplitHostPort(w.Listen)
 	if err != nil {
 		return false
 	}
