@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -80,8 +79,12 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := config.CheckProxies(os.Getenv); err != nil {
+	unseen, err := daemon.CheckPlanned(c)
+	if err != nil {
 		return err
+	}
+	for _, what := range unseen {
+		a.note("Not checked: %s.", what)
 	}
 	good := fmt.Sprintf("%s is good: %s in %s.", path,
 		words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
@@ -117,15 +120,14 @@ func (a *app) slower(c *config.Config) (list []slower) {
 
 // planStopped shows what can be said without a daemon.
 func (a *app) planStopped(ctx context.Context, c *config.Config, good string) error {
-	err := daemon.CheckStoppedNames(ctx, c)
-	var otherCase *key.CaseError
-	if errors.As(err, &otherCase) {
+	unseen, err := daemon.CheckStopped(ctx, c)
+	if err != nil {
 		return err
 	}
 	a.note("%s", good)
 	a.note("The daemon cannot be reached, so there is nothing to compare it with.")
-	if err != nil {
-		a.note("Its names were not compared with the records: %v.", err)
+	if unseen != nil {
+		a.note("Its names were not compared with the records: %v.", unseen)
 	}
 	p := planned{Firings: firingsOf(c.Policies, status.Snapshot{}, time.Now()), Slower: a.slower(c)}
 	return a.show(p, func(w io.Writer, s style) { writeFirings(w, s, p.Firings) })

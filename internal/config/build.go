@@ -43,8 +43,19 @@ func build(sources []source, rep *report) *Config {
 	return c
 }
 
-var mainFields = []string{"instance", "state_dir", "hsm", "azure", "vaults", "defaults", "keys", "control", "web", "health",
-	"log"}
+var mainFields = []string{
+	"instance",
+	"state_dir",
+	"hsm",
+	"azure",
+	"vaults",
+	"defaults",
+	"keys",
+	"control",
+	"web",
+	"health",
+	"log",
+}
 
 // onlyVaultsAndKeys refuses everything but vaults and keys in the files of keys.d.
 func onlyVaultsAndKeys(s *section) {
@@ -86,7 +97,7 @@ func readHSM(s *section, stateDir string) HSM {
 		Serial:          read(s, "serial", "", maxChars(16)),
 		PINFile:         read(s, "pin_file", "", parseSecretFile),
 		Socket:          read(s, "socket", "", parseSocket),
-		User:            read(s, "user", "keyd", parseText),
+		User:            read(s, "user", defaultUser, parseHSMUser),
 		Sessions:        read(s, "sessions", 4, intIn(1, 64)),
 		CallTimeout:     read(s, "call_timeout", 30*time.Second, durationIn(time.Second, 10*time.Minute)),
 		GenerateTimeout: read(s, "generate_timeout", 5*time.Minute, durationIn(time.Second, time.Hour)),
@@ -116,9 +127,12 @@ func refusePIN(s *section) {
 		if f.name != "pin" {
 			return false
 		}
-		s.rep.add(f.at, "write it into a file that only the HSM side can read, name that by hsm.pin_file, and change "+
-			"the PIN if others could read this file",
-			"hsm.pin puts the PIN into the configuration")
+		s.rep.add(
+			f.at,
+			"write it into a file that only the HSM side can read, name that by hsm.pin_file, and change "+
+				"the PIN if others could read this file",
+			"hsm.pin puts the PIN into the configuration",
+		)
 		return true
 	})
 }
@@ -226,6 +240,18 @@ func parseUser(s string) (uint32, error) {
 		return 0, faultf(remedy, "user %q has no numeric uid", s)
 	}
 	return uint32(uid), nil
+}
+
+// defaultUser may be absent where the HSM side is no service.
+const defaultUser = "keyd"
+
+// parseHSMUser refuses the name of a user that does not exist on this host.
+func parseHSMUser(s string) (string, error) {
+	if s == defaultUser {
+		return s, nil
+	}
+	_, err := parseUser(s)
+	return s, err
 }
 
 // defaultGroup may be absent: then only root, the daemon's own user and the operators may read.

@@ -108,10 +108,13 @@ func TestDefaultsThatDoNotFitEachOtherAreOneMistake(t *testing.T) {
 }
 
 func TestExpiryFromTheDefaultsNeedsASchedule(t *testing.T) {
-	wantProblems(t, withDefaults("  vaults: [weu]\n  schedule: \"@monthly\"\n  expires_after: 150d\n",
-		"  a: {schedule: never}\n  b: {}\n"),
+	wantProblems(
+		t,
+		withDefaults("  vaults: [weu]\n  schedule: \"@monthly\"\n  expires_after: 150d\n",
+			"  a: {schedule: never}\n  b: {}\n"),
 		"keyd.yaml:16:17: keys.a.expires_after: the key has no schedule, so nothing would replace a version before it "+
-			"expires; then nobody could wrap with it; write a schedule, or write expires_after: never for the key")
+			"expires; then nobody could wrap with it; write a schedule, or write expires_after: never for the key",
+	)
 }
 
 func TestEverySettingSaysWhereItCameFrom(t *testing.T) {

@@ -25,8 +25,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"unknown field", "instance: hq-1\n", "instance: hq-1\n«instanse: x\n",
 			"unknown field instanse; did you mean instance?"},
 		{"unknown field like none", "instance: hq-1\n", "instance: hq-1\n«zzzzzz: x\n",
-			"unknown field zzzzzz; write one of instance, state_dir, hsm, azure, vaults, defaults, keys, control, web, " +
-				"health, log"},
+			"unknown field zzzzzz; write one of instance, state_dir, hsm, azure, vaults, defaults, keys, control, " +
+				"web, health, log"},
 		{"same field twice", "instance: hq-1\n", "instance: hq-1\n«instance: x\n",
 			"instance is already at keyd.yaml:1:1; keep one of them"},
 		{"anchor", "instance: hq-1\n", "instance: «&a hq-1\n",
@@ -40,7 +40,8 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 				`quote it: schedule: "*/5 * * * *"`},
 		{"unquoted descriptor", `"@monthly"`, "«@monthly",
 			`the schedule begins with a character that YAML reads as its own; quote it: schedule: "@monthly"`},
-		{"unquoted schedule in braces", "  cmk:\n", "  b: {vaults: [weu], schedule: «*/5 0,12 * * *, floor: 0s}\n  cmk:\n",
+		{"unquoted schedule in braces", "  cmk:\n",
+			"  b: {vaults: [weu], schedule: «*/5 0,12 * * *, floor: 0s}\n  cmk:\n",
 			"the schedule begins with a character that YAML reads as its own; " +
 				`quote it: schedule: "*/5 0,12 * * *"`},
 		{"tag", "instance: hq-1\n", "instance: «!!str hq-1\n", "YAML tags are not read; remove it"},

@@ -42,12 +42,20 @@ func (s Setting) Origin() string {
 // Settings lists every value, those of a section together.
 func (c *Config) Settings() []Setting { return c.settings }
 
-// Mistake is a Problem of the value of a field, which a later look at the host found.
+// Mistake is a Problem of the value of a field, which a later look at the host found. It points to the field, or to
+// its section if the field is absent.
 func (c *Config) Mistake(field, remedy, format string, args ...any) Problem {
 	p := Problem{File: c.Files[0], Message: fmt.Sprintf(format, args...), Remedy: remedy}
-	i := slices.IndexFunc(c.settings, func(s Setting) bool { return s.Field == field && s.From != FromBuiltIn })
-	if i >= 0 {
-		p.File, p.Line, p.Column = c.settings[i].File, c.settings[i].Line, c.settings[i].column
+	section := field[:strings.LastIndex(field, ".")+1]
+	for _, is := range []func(string) bool{
+		func(name string) bool { return name == field },
+		func(name string) bool { return section != "" && strings.HasPrefix(name, section) },
+	} {
+		i := slices.IndexFunc(c.settings, func(s Setting) bool { return s.From != FromBuiltIn && is(s.Field) })
+		if i >= 0 {
+			p.File, p.Line, p.Column = c.settings[i].File, c.settings[i].Line, c.settings[i].column
+			break
+		}
 	}
 	return p
 }

@@ -112,7 +112,11 @@ func plainTokens(name string, tokens token.Tokens, rep *report) bool {
 	for _, tk := range tokens {
 		switch tk.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			refuse(tk, "YAML anchors and aliases are not read", "write the value out, and quote text that begins with * or &")
+			refuse(
+				tk,
+				"YAML anchors and aliases are not read",
+				"write the value out, and quote text that begins with * or &",
+			)
 		case token.TagType:
 			refuse(tk, "YAML tags are not read", "remove it")
 		case token.DirectiveType:

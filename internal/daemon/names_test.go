@@ -46,7 +46,7 @@ func TestTheStartRefusesAKeyThatDiffersOnlyInCaseFromARecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckStoppedNames(t.Context(), cfg); err != nil {
+	if unseen, err := CheckStopped(t.Context(), cfg); unseen != nil || err != nil {
 		t.Errorf("with the record's own name: %v", err)
 	}
 	edit(t, path, "  one:", "  ONE:")
@@ -58,7 +58,8 @@ func TestTheStartRefusesAKeyThatDiffersOnlyInCaseFromARecord(t *testing.T) {
 		cfg,
 	)
 	wantOtherCase(t, err)
-	wantOtherCase(t, CheckStoppedNames(t.Context(), cfg)) // and the state was closed
+	_, err = CheckStopped(t.Context(), cfg)
+	wantOtherCase(t, err) // and the state was closed
 }
 
 func TestWithoutAStateNoNameIsRefused(t *testing.T) {
@@ -68,7 +69,7 @@ func TestWithoutAStateNoNameIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg.StateDir = t.TempDir()
-	if err := CheckStoppedNames(t.Context(), cfg); err != nil {
+	if unseen, err := CheckStopped(t.Context(), cfg); unseen != nil || err != nil {
 		t.Error(err)
 	}
 }

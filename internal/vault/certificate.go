@@ -115,6 +115,12 @@ type hasEnded struct {
 	at   time.Time
 }
 
+// HasEnded reports whether a certificate cannot be used because it has expired.
+func HasEnded(err error) bool {
+	var ended *hasEnded
+	return errors.As(err, &ended)
+}
+
 func (e *hasEnded) Error() string {
 	return fmt.Sprintf("the certificate in %s ended at %s", e.file, e.at.Format(time.RFC3339))
 }

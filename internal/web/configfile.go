@@ -33,8 +33,12 @@ func CheckFile(path string, reachable bool) error {
 		return err
 	}
 	if err := toolkit.Validate(path); err != nil {
-		return &FileError{path, "write it as Prometheus' exporter-toolkit wants it; its paths are relative to it, and " +
-			"keyd's user must be able to read all of its files", err}
+		return &FileError{
+			path,
+			"write it as Prometheus' exporter-toolkit wants it; its paths are relative to it, and " +
+				"keyd's user must be able to read all of its files",
+			err,
+		}
 	}
 	if !reachable {
 		return nil
@@ -48,7 +52,8 @@ func CheckFile(path string, reachable bool) error {
 			errors.New("it has no TLS, and other hosts can reach web.listen")}
 	case len(c.Users) == 0 && !clientsProven(c.TLSConfig):
 		return &FileError{path, "write basic_auth_users, or client_auth_type: RequireAndVerifyClientCert with " +
-			"client_ca_file, or listen on 127.0.0.1", errors.New("it names no users, and other hosts can reach web.listen")}
+			"client_ca_file, or listen on 127.0.0.1",
+			errors.New("it names no users, and other hosts can reach web.listen")}
 	}
 	return nil
 }

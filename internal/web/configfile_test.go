@@ -27,10 +27,11 @@ func TestOtherHostsNeedTLSAndUsers(t *testing.T) {
 		{"without users", withTLS, "it names no users", ""},
 		{"with no user in the list", withTLS + "basic_auth_users: {}\n", "it names no users", ""},
 		{"with TLS and users", withTLS + withUsers, "", ""},
-		{"with proven clients", "tls_server_config: {cert_file: cert.pem, key_file: key.pem, client_ca_file: cert.pem, " +
-			"client_auth_type: RequireAndVerifyClientCert}\n", "", ""},
-		{"with clients whose authority it does not name", "tls_server_config: {cert_file: cert.pem, key_file: key.pem, " +
-			"client_auth_type: RequireAndVerifyClientCert}\n", "it names no users", ""},
+		{"with proven clients", "tls_server_config: {cert_file: cert.pem, key_file: key.pem, " +
+			"client_ca_file: cert.pem, client_auth_type: RequireAndVerifyClientCert}\n", "", ""},
+		{"with clients whose authority it does not name",
+			"tls_server_config: {cert_file: cert.pem, key_file: key.pem, " +
+				"client_auth_type: RequireAndVerifyClientCert}\n", "it names no users", ""},
 		{"with clients of any certificate", "tls_server_config: {cert_file: cert.pem, key_file: key.pem, " +
 			"client_auth_type: RequireAnyClientCert}\n", "it names no users", ""},
 		{"with an unknown field", "tls_server_confg: {}\n", "tls_server_confg", "tls_server_confg"},
@@ -48,7 +49,8 @@ func TestOtherHostsNeedTLSAndUsers(t *testing.T) {
 				continue
 			}
 			var wrong *FileError
-			if c.want == "" || !errors.As(err, &wrong) || wrong.Remedy == "" || !strings.Contains(err.Error(), c.want) {
+			if c.want == "" || !errors.As(err, &wrong) || wrong.Remedy == "" ||
+				!strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s, reachable %v: %v, want %q", test.name, c.reachable, err, c.want)
 			}
 		}
@@ -91,8 +93,12 @@ func TestNothingIsServedToOtherHostsOnceTheUsersAreGone(t *testing.T) {
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}}
 	ask := func() answer {
-		r, err := http.NewRequestWithContext(t.Context(), "GET", "https://"+net.JoinHostPort("127.0.0.1", port)+"/metrics",
-			nil)
+		r, err := http.NewRequestWithContext(
+			t.Context(),
+			"GET",
+			"https://"+net.JoinHostPort("127.0.0.1", port)+"/metrics",
+			nil,
+		)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,10 +70,7 @@ func New(c Config) (*Server, error) {
 	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil,
-			fmt.Errorf("listen for metrics: %w: choose another web.listen, or stop the process that has this address "+
-				"(ss -ltnp)",
-				err)
+		return nil, taken(err)
 	}
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
