@@ -19,6 +19,7 @@ import (
 // rotation is what rotate's flags ask for.
 type rotation struct {
 	control.RotateOptions
+	labels           []string
 	now, noWait, yes bool
 	timeout          time.Duration
 }
@@ -32,9 +33,10 @@ func (a *app) rotate() *cobra.Command {
 named, and shows each step as it happens, until the new generation is active in every vault. A request
 that is pending already is joined. Ctrl-C only stops watching: the daemon goes on.
 
-With several keys it asks first on a terminal, and needs --yes elsewhere.`,
+With several keys, or with --label, it asks first on a terminal, and needs --yes elsewhere.`,
 		Example: `  keyd rotate --now sa-cmk-key --reason "yearly drill"
   keyd rotate --now sa-cmk-key --compromise --reason "incident 4711"
+  keyd rotate --now --label prod --reason "yearly drill"
   keyd rotate --now --yes --json --timeout 10m`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			r.Keys = names
@@ -52,6 +54,7 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 		"the current material is compromised: keyd must make new material",
 	)
 	flags.StringArrayVar(&r.Without, "without", nil, "leave this vault out, in an emergency; may be repeated")
+	a.labelFlag(cmd, &r.labels, "rotate the keys with this label")
 	flags.DurationVar(&r.timeout, "timeout", 0, "stop watching after this long, and exit 1 (0: never)")
 	flags.BoolVar(&r.noWait, "no-wait", false, "request the rotation without watching it")
 	flags.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
@@ -62,6 +65,13 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if err := r.check(); err != nil {
 		return err
+	}
+	if len(r.labels) > 0 {
+		names, err := a.labelled(ctx, r.labels)
+		if err != nil {
+			return err
+		}
+		r.Keys = names
 	}
 	snap, err := a.keysOf(ctx, status.Selection{Only: r.Keys, Brief: true})
 	if err != nil {
@@ -106,6 +116,8 @@ func (r rotation) check() error {
 	switch {
 	case !r.now:
 		return usagef("the daemon rotates on its schedule; to rotate now, write `keyd rotate --now`")
+	case len(r.Keys) > 0 && len(r.labels) > 0:
+		return usagef("name keys, or choose them by --label: not both")
 	case r.timeout < 0:
 		return usagef("--timeout %s is negative: write a duration such as 10m, or 0 for no limit", r.timeout)
 	case r.noWait && r.timeout > 0:
@@ -155,7 +167,7 @@ func knownVaults(snap status.Snapshot, without []string) error {
 
 // agreed asks for consent to rotate several keys. For one key, naming it is consent.
 func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (bool, error) {
-	if r.yes || len(r.Keys) == 1 {
+	if r.yes || len(r.Keys) == 1 && len(r.labels) == 0 {
 		return true, nil
 	}
 	if !isTerminal(a.in) {

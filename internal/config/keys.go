@@ -52,7 +52,7 @@ func readKey(c *Config, s, defaults *section, vaults knownVaults) key.Policy {
 func readKeyValues(s *section) key.Policy {
 	p := key.Policy{
 		Spec:         read(s, "spec", key.RSA4096, parseSpec),
-		Schedule:     read(s, "schedule", nil, orNever(parseSchedule)),
+		Schedule:     readOrNever(s, "schedule", parseSchedule),
 		Operations:   readOperations(s),
 		Retire:       readRetire(s),
 		Floor:        read(s, "floor", time.Hour, durationIn(0, 366*day)),
@@ -60,7 +60,7 @@ func readKeyValues(s *section) key.Policy {
 		Window:       read(s, "window", 0, durationIn(0, 366*day)),
 		Spread:       read(s, "spread", 0, durationIn(0, 366*day)),
 		Spares:       read(s, "spares", 0, intIn(0, key.MaxSpares)),
-		ExpiresAfter: read(s, "expires_after", 0, orNever(durationIn(day, 36500*day))),
+		ExpiresAfter: readOrNever(s, "expires_after", durationIn(day, 36500*day)),
 		Labels:       readLabels(s),
 	}
 	if p.Schedule != nil {
@@ -69,14 +69,20 @@ func readKeyValues(s *section) key.Policy {
 	return p
 }
 
-// orNever parses the word never as the zero value: so a key can refuse what the defaults say.
-func orNever[T any](parse func(string) (T, error)) func(string) (T, error) {
-	return func(text string) (v T, err error) {
-		if text == "never" {
-			return v, nil
+// readOrNever reads a field that may say never, as it does where it is absent: so a key can refuse what the defaults
+// say.
+func readOrNever[T any](s *section, name string, parse func(string) (T, error)) (none T) {
+	const never = "never"
+	if !s.has(name) {
+		s.note(name, never)
+		return none
+	}
+	return read(s, name, none, func(text string) (T, error) {
+		if text == never {
+			return none, nil
 		}
 		return parse(text)
-	}
+	})
 }
 
 // readLabels reads the groups that a key belongs to.

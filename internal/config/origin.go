@@ -103,6 +103,10 @@ func builtIn(v any) string {
 	switch v := v.(type) {
 	case nil:
 		return ""
+	case uint: // the number of a mechanism
+		if v == 0 {
+			return ""
+		}
 	case time.Duration:
 		return showDuration(v)
 	case slog.Level:

@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -68,7 +69,7 @@ func TestWithoutAStateNoNameIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.StateDir = t.TempDir()
+	cfg.StateDir = filepath.Join(t.TempDir(), "none")
 	if unseen, err := CheckStopped(t.Context(), cfg); unseen != nil || err != nil {
 		t.Error(err)
 	}

@@ -56,7 +56,7 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	s := newStore(path, f)
 	s.now = now
 	if err := s.open(); err != nil {
-		return nil, err
+		return nil, owner.Explain(err, path)
 	}
 	if err := s.migrate(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -78,8 +78,6 @@ func Check(dir string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	case errors.Is(err, fs.ErrPermission):
-		return owner.Explain(fmt.Errorf("open the state: %w", err), dir)
 	case err != nil:
 		return err
 	}
@@ -156,7 +154,7 @@ func (s *Store) openFile() (db *bbolt.DB, err error) {
 	case isCorrupt(err):
 		return nil, err
 	case errors.As(err, &errno):
-		return nil, owner.Explain(fmt.Errorf("open the state: %w", err), s.path)
+		return nil, fmt.Errorf("open the state: %w", err)
 	default: // what bbolt says of a file that it cannot use
 		return nil, s.corrupt("%v", err)
 	}
