@@ -116,7 +116,7 @@ func readHSM(s *section, stateDir string) HSM {
 	s.require("module", "write the path of the HSM's PKCS#11 library, or use hsm.uri")
 	s.require("pin_file", "write a systemd credential's name, such as hsm-pin, or an absolute path")
 	if !s.has("serial") {
-		s.require("token", "write the token's label, or hsm.serial (pkcs11-tool -L shows both)")
+		s.require("token", "write the token's label, or hsm.serial (`"+showTokens(h.Module)+"` shows both)")
 	}
 	return h
 }
@@ -263,8 +263,7 @@ func parseGroup(s string) (string, error) {
 		return s, nil
 	}
 	if _, err := user.LookupGroup(s); err != nil {
-		return "", faultf("write a gid, or the name of a group on this host; `addgroup --system NAME` makes one",
-			"unknown group %q", s)
+		return "", faultf("write a gid, or the name of a group on this host (`getent group` lists them)", "unknown group %q", s)
 	}
 	return s, nil
 }

@@ -78,9 +78,11 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 				`name without slashes`},
 		{"token and no serial", "hsm:\n  module: /usr/lib/softhsm/libsofthsm2.so\n  token: keyd\n",
 			"«hsm:\n  module: /usr/lib/softhsm/libsofthsm2.so\n",
-			"hsm.token is missing; write the token's label, or hsm.serial (pkcs11-tool -L shows both)"},
+			"hsm.token is missing; write the token's label, or hsm.serial (`pkcs11-tool --module " +
+				"/usr/lib/softhsm/libsofthsm2.so --list-slots` shows both)"},
 		{"token label too long", "token: keyd", "token: «123456789012345678901234567890123",
-			"hsm.token: longer than the 32 bytes a token can show; write what the token shows (pkcs11-tool -L)"},
+			"hsm.token: longer than the 32 bytes a token can show; write what the token shows (`pkcs11-tool " +
+				"--module LIBRARY --list-slots`)"},
 		{"sessions", "hsm:\n", "hsm:\n  sessions: «0\n",
 			`hsm.sessions: "0" is not such a number; write a number from 1 to 64`},
 		{"standard mechanism", "hsm:\n", "hsm:\n  wrap_mechanism: «0x210B\n",

@@ -36,7 +36,7 @@ func Chown(path string, uid, gid uint32) string {
 	if found, err := user.LookupGroupId(g); err == nil {
 		g = found.Name
 	}
-	return fmt.Sprintf("chown -R %s:%s %s", strings.TrimPrefix(name(uid), "uid "), g, path)
+	return fmt.Sprintf("sudo chown -R %s:%s %s", strings.TrimPrefix(name(uid), "uid "), g, path)
 }
 
 // Differs refuses a path in a directory that has another owner than the directory: the owner of the directory, whose

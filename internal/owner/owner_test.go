@@ -34,7 +34,7 @@ func TestARefusedPermissionNamesTheOwnerAndTheCommand(t *testing.T) {
 	cause := fmt.Errorf("open the state: %w", fs.ErrPermission)
 	err := owner.Explain(cause, path)
 	want := "open the state: permission denied: " + path + " belongs to nobody, and keyd runs as root; " +
-		"to give it back: `chown -R root:root " + path + "`"
+		"to give it back: `sudo chown -R root:root " + path + "`"
 	if err.Error() != want || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
@@ -56,7 +56,7 @@ func TestAFileOfAnotherUserThanItsDirectoryIsRefused(t *testing.T) {
 	path := ofNobody(t)
 	err := owner.Differs(path, filepath.Dir(path))
 	if err == nil || !strings.Contains(err.Error(), "belongs to nobody, and its directory to root") ||
-		!strings.Contains(err.Error(), "`chown -R root:root "+path+"`") {
+		!strings.Contains(err.Error(), "`sudo chown -R root:root "+path+"`") {
 		t.Errorf("error %v", err)
 	}
 	if err := owner.Differs(filepath.Dir(path), filepath.Dir(path)); err != nil {

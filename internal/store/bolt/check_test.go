@@ -47,7 +47,7 @@ func TestCheckNamesAStateOfAnotherUserThanItsDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = bolt.Check(dir)
-	want := "keyd.db belongs to root, and its directory to nobody; to give it back: `chown -R nobody:"
+	want := "keyd.db belongs to root, and its directory to nobody; to give it back: `sudo chown -R nobody:"
 	if err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("error %v, want %q", err, want)
 	}
