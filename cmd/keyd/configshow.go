@@ -15,8 +15,8 @@ func (a *app) config() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "config",
 		Short: "Show what the configuration says",
-		Long: `config reads the configuration and asks no daemon. ` + "`keyd plan --config`" + ` says what is wrong with one, and
-what it would change.`,
+		Long: `config reads the configuration and asks no daemon. What is wrong with one, and what it would change,
+` + "`keyd plan --config FILE`" + ` says.`,
 		Example: "  keyd config show",
 		Args:    noCommand,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

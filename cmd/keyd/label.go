@@ -46,7 +46,8 @@ func knownLabels(snap status.Snapshot, labels []string) error {
 			return usagef("no key has the label %q: write labels: [%s] to keys in the configuration, then run "+
 				"`keyd reload`", l, l)
 		}
-		return usagef("no key has the label %q; %sthe labels are %s", l, didYouMean(l, known), strings.Join(known, ", "))
+		return usagef("no key has the label %q; %sthe labels are %s", l, didYouMean(l, known),
+			strings.Join(known, ", "))
 	}
 	return nil
 }

@@ -136,8 +136,8 @@ func TestPlanRefusesAStateAndAnAddressThatAStartRefuses(t *testing.T) {
 		}},
 		{"a state that others can enter", "", "", "so others can enter it: chmod 0700 DIR/state",
 			func(state string) error { return os.Chmod(state, 0o755) }},
-		{"an address that is taken", "127.0.0.1:0", l.Addr().String(), "address already in use: choose another web.listen",
-			func(string) error { return nil }},
+		{"an address that is taken", "127.0.0.1:0", l.Addr().String(),
+			"address already in use: choose another web.listen", func(string) error { return nil }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			dir := startFolder(t)
@@ -166,8 +166,8 @@ func TestPlanRefusesAStateAndAnAddressThatAStartRefuses(t *testing.T) {
 func TestPlanSaysWhatOnlyTheServiceCanSee(t *testing.T) {
 	for azure, want := range map[string]string{
 		"{credential: client-certificate, tenant_id: contoso.example, certificate_file: azure-certificate, " +
-			"client_id: 7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11}": "Not checked: azure.certificate_file: only the service has " +
-			"the systemd credential azure-certificate.",
+			"client_id: 7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11}": "Not checked: azure.certificate_file: only the service " +
+			"has the systemd credential azure-certificate.",
 		"{credential: workload-identity}": "Not checked: azure.credential: only the service has the variables of " +
 			"workload-identity.",
 	} {

@@ -30,7 +30,8 @@ func (a *app) watchStatus(ctx context.Context, draw func(context.Context, io.Wri
 
 // redraw writes over its last drawing at each tick. The first error other than that the daemon is away ends it.
 func redraw(
-	ctx context.Context, w io.Writer, tick <-chan time.Time, draw func(context.Context, io.Writer) error, rows func() int,
+	ctx context.Context, w io.Writer, tick <-chan time.Time, draw func(context.Context, io.Writer) error,
+	rows func() int,
 ) error {
 	for {
 		var b strings.Builder

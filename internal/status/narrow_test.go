@@ -15,12 +15,13 @@ func groups() *status.Snapshot {
 		Vaults: []status.Vault{{Vault: key.Vault{Name: "weu", URL: "https://weu"}},
 			{Vault: key.Vault{Name: "neu", URL: "https://neu"}}},
 		Keys: []status.Key{
-			{Name: "a", State: status.StateOK, Labels: []string{"prod", "eu"}, Vaults: []string{"https://weu", "https://neu"}},
+			{Name: "a", State: status.StateOK, Labels: []string{"prod", "eu"},
+				Vaults: []string{"https://weu", "https://neu"}},
 			{Name: "b", State: status.StateHeld, Labels: []string{"prod"}, Vaults: []string{"https://weu"}},
 			{Name: "c", State: status.StateOK, Vaults: []string{"https://neu"}},
 		},
-		Problems: []status.Problem{{Key: "a", Vault: "neu", Text: "a in neu"}, {Key: "a", Vault: "gone", Text: "a in gone"},
-			{Key: "b", Text: "b"}, {Vault: "neu", Text: "neu"}, {Text: "hsm"}},
+		Problems: []status.Problem{{Key: "a", Vault: "neu", Text: "a in neu"},
+			{Key: "a", Vault: "gone", Text: "a in gone"}, {Key: "b", Text: "b"}, {Vault: "neu", Text: "neu"}, {Text: "hsm"}},
 	}
 	s.Summarise()
 	return s
