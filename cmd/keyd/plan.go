@@ -45,7 +45,8 @@ func (a *app) plan() *cobra.Command {
 		Use:   "plan",
 		Short: "Show the next step of every key, and what a new configuration would change",
 		Long: `plan shows what the daemon would do next with every key, and why. It changes nothing.
-With --config, it first checks that configuration as the daemon would, and shows every mistake (exit 2).
+With --config, it first checks that configuration as the daemon would, with the files, users and paths
+that it names, and shows every mistake (exit 2).
 It notes where the vaults' limits do not allow as many proofs as the configuration wants. Then it shows
 the next three firings of each key's schedule, in the schedule's time zone and in UTC, and what differs
 from the configuration that runs; the latter needs the daemon.
@@ -194,6 +195,7 @@ func policyChanges(old status.Key, p key.Policy) []change {
 	}
 	note("spec", string(old.Spec), string(p.Spec))
 	note("schedule", old.Schedule, p.ScheduleText)
+	note("labels", strings.Join(old.Labels, ", "), strings.Join(p.Labels, ", "))
 	note("vaults", strings.Join(old.Vaults, ", "), strings.Join(urls, ", "))
 	return changes
 }

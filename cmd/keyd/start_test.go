@@ -166,8 +166,8 @@ func TestPlanRefusesAStateAndAnAddressThatAStartRefuses(t *testing.T) {
 func TestPlanSaysWhatOnlyTheServiceCanSee(t *testing.T) {
 	for azure, want := range map[string]string{
 		"{credential: client-certificate, tenant_id: contoso.example, certificate_file: azure-certificate, " +
-			"client_id: 7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11}": "Not checked: azure.certificate_file: only the service " +
-			"has the systemd credential azure-certificate.",
+			"client_id: 7d8f1c7e-5d0c-4c5a-9b60-3f1e0a6c2b11}": "Not checked: azure.certificate_file: only the " +
+			"service has the systemd credential azure-certificate.",
 		"{credential: workload-identity}": "Not checked: azure.credential: only the service has the variables of " +
 			"workload-identity.",
 	} {

@@ -263,7 +263,8 @@ func parseGroup(s string) (string, error) {
 		return s, nil
 	}
 	if _, err := user.LookupGroup(s); err != nil {
-		return "", faultf("write a gid, or the name of a group on this host (`getent group` lists them)", "unknown group %q", s)
+		return "", faultf("write a gid, or the name of a group on this host (`getent group` lists them)",
+			"unknown group %q", s)
 	}
 	return s, nil
 }

@@ -124,7 +124,8 @@ func maxChars(n int) func(string) (string, error) {
 		}
 		if len(s) > n {
 			return "",
-				faultf("write what the token shows (`"+showTokens("")+"`)", "longer than the %d bytes a token can show", n)
+				faultf("write what the token shows (`"+showTokens("")+"`)",
+					"longer than the %d bytes a token can show", n)
 		}
 		return s, nil
 	}

@@ -16,8 +16,9 @@ import (
 func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
 	ctx = priority.With(ctx, priority.Operator)
 	return check.Run(ctx, check.Parts{
-		ConfigPath: d.opts.ConfigPath, Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop, Observer: d.observer,
-		Health: d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
+		ConfigPath: d.opts.ConfigPath, Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
+		Observer: d.observer,
+		Health:   d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
 		HSMUnit: d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,
 	})

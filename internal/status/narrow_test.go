@@ -21,7 +21,8 @@ func groups() *status.Snapshot {
 			{Name: "c", State: status.StateOK, Vaults: []string{"https://neu"}},
 		},
 		Problems: []status.Problem{{Key: "a", Vault: "neu", Text: "a in neu"},
-			{Key: "a", Vault: "gone", Text: "a in gone"}, {Key: "b", Text: "b"}, {Vault: "neu", Text: "neu"}, {Text: "hsm"}},
+			{Key: "a", Vault: "gone", Text: "a in gone"},
+			{Key: "b", Text: "b"}, {Vault: "neu", Text: "neu"}, {Text: "hsm"}},
 	}
 	s.Summarise()
 	return s
