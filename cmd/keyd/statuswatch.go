@@ -33,27 +33,31 @@ func redraw(
 	ctx context.Context, w io.Writer, tick <-chan time.Time, draw func(context.Context, io.Writer) error,
 	rows func() int,
 ) error {
-	for {
-		var b strings.Builder
-		err := draw(ctx, &b)
-		text := b.String()
-		switch {
-		case ctx.Err() != nil:
-			return nil // ^C is how a person ends it
-		case errors.Is(err, control.ErrUnreachable):
-			text = "The daemon does not answer. This goes on as soon as it does.\n" + clean(err.Error()) + "\n"
-		case err != nil:
-			return err
-		}
-		if _, err := io.WriteString(w, screenful(text, rows())); err != nil {
+	for ctx.Err() == nil { // ^C is how a person ends it
+		if err := drawOnce(ctx, w, draw, rows()); err != nil && ctx.Err() == nil {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-tick:
 		}
 	}
+	return nil
+}
+
+func drawOnce(ctx context.Context, w io.Writer, draw func(context.Context, io.Writer) error, rows int) error {
+	var b strings.Builder
+	err := draw(ctx, &b)
+	if errors.Is(err, control.ErrUnreachable) {
+		b.Reset()
+		fmt.Fprintf(&b, "The daemon does not answer. This goes on as soon as it does.\n%s\n", clean(err.Error()))
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, screenful(b.String(), rows))
+	return err
 }
 
 // screenful is a text from the top of the screen on, with as many lines as there are rows.

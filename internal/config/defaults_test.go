@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -123,15 +124,12 @@ func TestEverySettingSaysWhereItCameFrom(t *testing.T) {
     disable_after: 400d
 `, "  cmk: {vaults: [weu, mhsm], floor: 2h}\n"))
 	got := map[string]string{}
+	dir := filepath.Dir(c.Files[0]) + "/"
 	for _, s := range c.Settings() {
 		if _, twice := got[s.Field]; twice {
 			t.Errorf("%s is listed twice", s.Field)
 		}
-		from := s.Origin()
-		if i := strings.LastIndex(from, "/keyd.yaml:"); i >= 0 {
-			from = strings.TrimSuffix(from[:strings.Index(from, "/")], " ") + from[i+1:]
-		}
-		got[s.Field] = s.Value + " | " + from
+		got[s.Field] = s.Value + " | " + strings.Replace(s.Origin(), dir, "", 1)
 	}
 	for field, want := range map[string]string{
 		"instance":            "hq-1 | keyd.yaml:1",
@@ -142,8 +140,8 @@ func TestEverySettingSaysWhereItCameFrom(t *testing.T) {
 		"control.operators":   " | built in",
 		"vaults.weu.url":      "https://contoso-weu.vault.azure.net | keyd.yaml:8",
 		"keys.cmk.vaults":     "[weu, mhsm] | keyd.yaml:16",
-		"keys.cmk.schedule":   "@monthly | defaults,keyd.yaml:12",
-		"keys.cmk.retire":     "{disable_after: 400d} | defaults,keyd.yaml:13",
+		"keys.cmk.schedule":   "@monthly | defaults, keyd.yaml:12",
+		"keys.cmk.retire":     "{disable_after: 400d} | defaults, keyd.yaml:13",
 		"keys.cmk.floor":      "2h | keyd.yaml:16",
 		"keys.cmk.budget":     "10 | built in",
 		"keys.cmk.labels":     " | built in",

@@ -46,7 +46,8 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 
 // newCredential makes the credential of a configuration. It sends nothing.
 func newCredential(cfg *config.Config, client *http.Client) (*vault.Credential, error) {
-	certificate, err := "", error(nil)
+	var certificate string
+	var err error
 	if cfg.Azure.CertificateFile != "" {
 		if certificate, err = cfg.Azure.CertificatePath(); err != nil {
 			return nil, fmt.Errorf("azure.certificate_file: %w", err)

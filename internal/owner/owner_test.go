@@ -46,7 +46,7 @@ func TestOtherErrorsAndOwnFilesStayAsTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, err := range []error{nil, fs.ErrNotExist, fs.ErrPermission} {
-		if got := owner.Explain(err, mine); got != err {
+		if got := owner.Explain(err, mine); !errors.Is(got, err) || err != nil && got.Error() != err.Error() {
 			t.Errorf("%v became %v", err, got)
 		}
 	}
