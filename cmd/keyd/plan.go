@@ -131,7 +131,11 @@ func (a *app) planStopped(ctx context.Context, c *config.Config, good string) er
 		a.note("Its names were not compared with the records: %v.", unseen)
 	}
 	p := planned{Firings: firingsOf(c.Policies, status.Snapshot{}, time.Now()), Slower: a.slower(c)}
-	return a.show(p, func(w io.Writer, s style) { writeFirings(w, s, p.Firings) })
+	return a.show(p, func(w io.Writer, s style) {
+		if len(p.Firings) > 0 {
+			writeFirings(w, s, p.Firings)
+		}
+	})
 }
 
 // checkNames refuses the names that a reload would refuse because of the records.

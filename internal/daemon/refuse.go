@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/owner"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -26,6 +27,7 @@ func CheckStart(cfg *config.Config) error {
 func CheckPlanned(cfg *config.Config) (unseen []string, err error) {
 	s := starting{cfg: cfg, planned: true}
 	s.check()
+	s.readable()
 	s.module()
 	if s.cfg.HSM.Socket != "" {
 		s.socket("hsm.socket", s.cfg.HSM.Socket)
@@ -146,6 +148,23 @@ func (s *starting) web() {
 	var wrong *web.FileError
 	if errors.As(err, &wrong) {
 		s.add("web.web_config_file", wrong.Remedy, "web.web_config_file: %s: %v", wrong.Path, wrong.Err)
+	}
+}
+
+// readable finds files that this process, often root's, can read and the service cannot: its state directory shows who
+// it is.
+func (s *starting) readable() {
+	for _, file := range []struct{ field, path string }{
+		{"azure.ca_file", s.cfg.Azure.CAFile}, {"azure.certificate_file", s.cfg.Azure.CertificateFile},
+		{"web.web_config_file", s.cfg.Web.ConfigFile},
+	} {
+		if !filepath.IsAbs(file.path) {
+			continue
+		}
+		if why := owner.Unreadable(file.path, s.cfg.StateDir); why != "" {
+			s.add(file.field, "give the file to the user that keyd.service runs as, or to its group", "%s: %s",
+				file.field, why)
+		}
 	}
 }
 

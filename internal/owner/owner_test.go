@@ -63,3 +63,39 @@ func TestAFileOfAnotherUserThanItsDirectoryIsRefused(t *testing.T) {
 		t.Errorf("the same owner: %v", err)
 	}
 }
+
+func TestWhatAnotherUserCannotReadIsNamedBeforeItTries(t *testing.T) {
+	rights.ToBecomeAnotherUser(t)
+	dir, err := os.MkdirTemp("/tmp", "keyd-owner-") // below a folder that everybody can enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	state, file := filepath.Join(dir, "state"), filepath.Join(dir, "web.yaml")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(state, 0o700), os.Chown(state, nobody, nobody),
+		os.WriteFile(file, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name string
+		do   func() error
+		want string
+	}{
+		{"root's own file", func() error { return nil },
+			"nobody cannot read " + file + ": `sudo chown nobody " + file + "`"},
+		{"a file for all", func() error { return os.Chmod(file, 0o604) }, ""},
+		{"a file of its group", func() error { return errors.Join(os.Chmod(file, 0o640), os.Chown(file, 0, nobody)) }, ""},
+		{"a file that its group may not read", func() error { return os.Chmod(file, 0o604) }, "nobody cannot read"},
+		{"its own file", func() error { return errors.Join(os.Chmod(file, 0o400), os.Chown(file, nobody, 0)) }, ""},
+		{"a folder that it cannot enter", func() error { return os.Chmod(dir, 0o700) }, "nobody cannot enter " + dir},
+		{"root's state", func() error { return os.Chown(state, 0, 0) }, ""},
+	} {
+		if err := test.do(); err != nil {
+			t.Fatal(err)
+		}
+		got := owner.Unreadable(file, state)
+		if test.want == "" && got != "" || !strings.HasPrefix(got, test.want) {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
