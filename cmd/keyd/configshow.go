@@ -36,7 +36,7 @@ of a file, the section defaults, or keyd itself (built in). With KEY it lists th
 			"  keyd config show --config /etc/keyd/keyd.yaml.new --json",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(_ *cobra.Command, names []string) error {
-			c, err := config.Load(path)
+			c, err := config.LoadToShow(path)
 			if err != nil {
 				return err
 			}

@@ -119,10 +119,13 @@ func TestExpiryFromTheDefaultsNeedsASchedule(t *testing.T) {
 }
 
 func TestEverySettingSaysWhereItCameFrom(t *testing.T) {
-	c := mustLoad(t, withDefaults(`  schedule: "@monthly"
+	c, err := config.LoadToShow(write(t, map[string]string{"keyd.yaml": withDefaults(`  schedule: "@monthly"
   retire:
     disable_after: 400d
-`, "  cmk: {vaults: [weu, mhsm], floor: 2h}\n"))
+`, "  cmk: {vaults: [weu, mhsm], floor: 2h}\n")}))
+	if err != nil {
+		t.Fatal(err)
+	}
 	got := map[string]string{}
 	dir := filepath.Dir(c.Files[0]) + "/"
 	for _, s := range c.Settings() {
@@ -157,6 +160,14 @@ func TestEverySettingSaysWhereItCameFrom(t *testing.T) {
 	for field := range got {
 		if strings.HasPrefix(field, "defaults") || strings.HasPrefix(field, "keys.cmk.retire.") {
 			t.Errorf("%s is no setting of its own", field)
+		}
+	}
+}
+
+func TestADaemonKeepsNoSettingsOfKeys(t *testing.T) {
+	for _, s := range mustLoad(t, base).Settings() {
+		if strings.HasPrefix(s.Field, "keys.") {
+			t.Errorf("it keeps %s", s.Field)
 		}
 	}
 }

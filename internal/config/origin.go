@@ -39,7 +39,7 @@ func (s Setting) Origin() string {
 	return s.From
 }
 
-// Settings lists every value, those of a section together.
+// Settings lists every value, those of a section together; those of keys only after LoadToShow.
 func (c *Config) Settings() []Setting { return c.settings }
 
 // Mistake is a Problem of the value of a field, which a later look at the host found. It points to the field, or to
@@ -62,7 +62,7 @@ func (c *Config) Mistake(field, remedy, format string, args ...any) Problem {
 
 // note keeps what a field holds for Settings.
 func (s *section) note(name, value string) {
-	if s.quiet {
+	if s.quiet || !s.rep.keySettings && strings.HasPrefix(s.path, "keys.") {
 		return
 	}
 	set := Setting{Field: s.own(name), Value: value, From: FromBuiltIn}

@@ -65,6 +65,8 @@ type report struct {
 	order    []string
 	gaps     map[string]time.Duration // longest gaps by schedule as written; 0: none
 	settings []Setting
+	// keySettings: also keep the settings of keys.
+	keySettings bool
 }
 
 func (r *report) add(at position, remedy, format string, args ...any) {
