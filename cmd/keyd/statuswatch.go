@@ -71,7 +71,7 @@ func screenful(text string, rows int) string {
 }
 
 func rowsOfTerminal(f *os.File) int {
-	if _, rows, err := term.GetSize(int(f.Fd())); err == nil {
+	if _, rows, err := term.GetSize(int(f.Fd())); err == nil && rows > 0 {
 		return rows
 	}
 	return 24
