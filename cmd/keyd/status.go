@@ -121,7 +121,7 @@ func moreProblems(snap status.Snapshot) int {
 func tally(states map[string]int) string {
 	var parts []string
 	all := 0
-	for _, state := range slices.SortedFunc(maps.Keys(states), func(x, y string) int { return rank(x) - rank(y) }) {
+	for _, state := range slices.SortedFunc(maps.Keys(states), func(x, y string) int { return status.Rank(x) - status.Rank(y) }) {
 		parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
 		all += states[state]
 	}
@@ -153,6 +153,9 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 			subject += " in "
 		}
 		t.add(cell{string(p.Severity), paint}, cell{text: subject + p.Vault}, cell{text: p.Text})
+		if len(p.Effects) > 0 {
+			t.add(plain("", "", "  "+strings.Join(p.Effects, "; "))...)
+		}
 		if p.Remedy != "" {
 			t.add(plain("", "", "→ "+p.Remedy)...)
 		}
@@ -166,16 +169,31 @@ func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	t := s.table()
 	t.add(hsmRow(s, snap.At, snap.HSM)...)
 	for _, v := range snap.Vaults {
-		state, detail := cell{"reachable", s.good}, "seen "+when(snap.At, v.SeenAt)
-		if !v.Reachable {
-			state, detail = cell{"unreachable", s.bad}, detail+": "+v.Error
-		}
+		state, detail := vaultCells(s, snap.At, v)
 		if snap.Summary.Keys > status.FewKeys && len(v.Keys) > 0 {
 			detail += "; " + tally(v.Keys)
 		}
 		t.add(cell{text: "vault"}, cell{text: v.Name}, state, cell{text: detail})
 	}
 	t.write(w, "")
+}
+
+// vaultCells are the state of a vault, and since when keyd knows it.
+func vaultCells(s style, now time.Time, v status.Vault) (state cell, detail string) {
+	state, detail = cell{v.State(), s.warn}, "not seen since keyd started"
+	if !v.SeenAt.IsZero() {
+		detail = "seen " + when(now, v.SeenAt)
+	}
+	switch v.State() {
+	case status.VaultReachable:
+		state.paint = s.good
+	case status.VaultUnreachable:
+		state.paint = s.bad
+		detail += ": " + v.Error
+	case status.VaultUnasked:
+		detail = ""
+	}
+	return state, detail
 }
 
 // hsmRow shows the state of the HSM side, and its age.

@@ -45,6 +45,7 @@ func (d *Daemon) overview(ctx context.Context) status.Snapshot {
 	}
 	s.Vaults = d.vaultStatus(standings)
 	s.Problems = trouble.Find(s, d.evidence(s, looks))
+	trouble.MarkKeys(&s)
 	s.Summarise()
 	return s
 }
@@ -61,8 +62,8 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 		k.Error = pos.Err.Error()
 	}
 	switch {
-	case pos.Doing && pos.Step.Acts():
-		k.Doing = string(pos.Step.Kind)
+	case pos.Now.Acts():
+		k.Doing = string(pos.Now.Kind)
 	case pos.Step.Kind == plan.Wait:
 		k.Waiting = pos.Step.Why
 	}
@@ -108,7 +109,8 @@ func shownPlacement(p record.Placement) status.Placement {
 	}
 }
 
-// vaultStatus returns each configured vault as the newest look at any key saw it.
+// vaultStatus returns each configured vault as the newest look at any key saw it. Of a vault that does not answer now it
+// has what the last good look showed.
 func (d *Daemon) vaultStatus(standings []*standing) []status.Vault {
 	looks := map[string]*vaultLooks{} // by URL
 	for _, st := range standings {
@@ -127,6 +129,7 @@ func (d *Daemon) vaultStatus(standings []*standing) []status.Vault {
 	for _, v := range d.config().Vaults {
 		s := status.Vault{Vault: v.Vault, History: d.histories.OfVault(v.URL, time.Now())}
 		if found := looks[v.URL]; found != nil {
+			found.good = d.standings.lastGood(v.URL, found.good)
 			found.show(&s)
 		}
 		d.showKEKs(&s)
@@ -156,7 +159,7 @@ func (l *vaultLooks) show(s *status.Vault) {
 	err := l.latest.Vaults[l.url].Err
 	s.Reachable = err == nil
 	if err != nil {
-		s.Error = err.Error()
+		s.Error, s.Reason = err.Error(), key.ReasonOf(err)
 	}
 	if l.good == nil {
 		return
