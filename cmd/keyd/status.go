@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	var all bool
+	var all, exitCode bool
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "status [KEY]",
 		Short: "Show the state of the daemon and its keys",
@@ -24,28 +24,41 @@ func (a *app) status() *cobra.Command {
 its vaults that is active, its last proof and its next rotation. Where there are more than 50 keys
 it shows those that need somebody or are under way, and counts the others by state and vault; --all
 shows all of them, and --json always does. With KEY it shows that key's generations, the versions
-they have in each vault, and their proofs.`,
+they have in each vault, and their proofs. What follows from a problem is counted under it.
+With --exit-code it exits 1 while there is a critical problem (with KEY: about that key).`,
 		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n" +
 			"  keyd status --json | jq '.keys[].state'",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(names) > 0 {
-				return a.statusOf(cmd.Context(), names[0])
+				return a.statusOf(cmd.Context(), names[0], exitCode)
 			}
 			snap, err := a.client().Snapshot(cmd.Context(), status.Selection{Few: !all && !a.json})
 			if err != nil {
 				return err
 			}
-			return a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) })
+			if err := a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) }); err != nil {
+				return err
+			}
+			return judged(exitCode, snap.Summary.Problems[status.Critical])
 		},
 		ValidArgsFunction: a.complete(oneKey),
 	})
 	cmd.Flags().BoolVar(&all, "all", false, "show every key and every problem, however many there are")
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit 1 while there is a critical problem")
 	return cmd
 }
 
+// judged is the error of --exit-code.
+func judged(exitCode bool, critical int) error {
+	if !exitCode || critical == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: see above, worst first", words.Count(critical, "critical problem"))
+}
+
 // statusOf shows one key.
-func (a *app) statusOf(ctx context.Context, name string) error {
+func (a *app) statusOf(ctx context.Context, name string, exitCode bool) error {
 	snap, err := a.keysOf(ctx, status.Selection{Only: []string{name}})
 	if err != nil {
 		return err
@@ -54,7 +67,16 @@ func (a *app) statusOf(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
+	if err := a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) }); err != nil {
+		return err
+	}
+	critical := 0
+	for _, p := range snap.Problems {
+		if p.Severity == status.Critical {
+			critical++
+		}
+	}
+	return judged(exitCode, critical)
 }
 
 func writeSnapshot(w io.Writer, s style, snap status.Snapshot) {
