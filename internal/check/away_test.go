@@ -60,7 +60,9 @@ func (f *forty) Describe(context.Context) (key.HSMInfo, error) {
 	return key.HSMInfo{Token: "keyd", PIN: key.PINAccepted}, f.hsmErr
 }
 
-func (f *forty) CheckKEK(context.Context, key.KEK) (string, error) { return key.TrustConfigured, f.hsmErr }
+func (f *forty) CheckKEK(context.Context, key.KEK) (string, error) {
+	return key.TrustConfigured, f.hsmErr
+}
 
 func (f *forty) May(_ context.Context, r vault.Right) (bool, error) {
 	return r != vault.MayDelete && r != vault.MayPurge, f.vaultErr

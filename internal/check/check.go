@@ -92,11 +92,12 @@ type checker struct {
 type away struct {
 	hsm    string          // why the HSM side cannot be used; "" if it can
 	vaults map[string]bool // that do not answer or do not let keyd in, by URL
+	signIn map[key.VaultKind]bool
 }
 
 // Run tries everything once. It returns the context's error; the lines have what failed.
 func Run(ctx context.Context, p Parts) ([]status.Check, error) {
-	c := &checker{Parts: p, away: away{vaults: map[string]bool{}}}
+	c := &checker{Parts: p, away: away{vaults: map[string]bool{}, signIn: map[key.VaultKind]bool{}}}
 	c.config()
 	c.store(ctx)
 	c.hsm(ctx)

@@ -44,6 +44,10 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool {
 	_, err := client.May(ctx, vault.MayGet)
 	reason := key.ReasonOf(err)
+	if reason == key.NoToken && c.away.signIn[v.Kind] {
+		c.skip("vault", v.Name, "answers", "keyd cannot sign in for "+service(v.Kind))
+		return false
+	}
 	if err != nil && reason != key.ForbiddenByFirewall {
 		c.add("vault", v.Name, "answers", err, "", "")
 		return false
@@ -53,7 +57,9 @@ func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool
 	return err == nil
 }
 
-func notAdmitted(vault string) string { return "vault " + vault + " does not let keyd in, or does not answer" }
+func notAdmitted(vault string) string {
+	return "vault " + vault + " does not let keyd in, or does not answer"
+}
 
 // need is one right, and what does not work without it.
 type need struct {

@@ -203,15 +203,11 @@ func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, 
 // not show what the step did meanwhile, so the plan is not asked.
 func (d *Daemon) underWay(name string) (plan.Step, bool) {
 	pos := d.loop.Position(name)
-	switch {
-	case pos.Now.Acts():
-		s := pos.Now
+	if s, ok := pos.UnderWay(); ok {
 		s.Why, s.Until = "under way since "+words.Moment(pos.Since)+": "+s.Why, time.Time{}
 		return s, true
-	case d.observer.Used(name):
-		return plan.Step{Kind: plan.Look, Why: "keyd looks again after its last step"}, true
 	}
-	return plan.Step{}, false
+	return plan.Step{Kind: plan.Look, Why: "keyd looks again after its last step"}, d.observer.Used(name)
 }
 
 func explanation(in plan.Input) status.Explanation {

@@ -61,10 +61,9 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 	if pos.Err != nil {
 		k.Error = pos.Err.Error()
 	}
-	switch {
-	case pos.Now.Acts():
-		k.Doing = string(pos.Now.Kind)
-	case pos.Step.Kind == plan.Wait:
+	if step, underWay := pos.UnderWay(); underWay {
+		k.Doing = string(step.Kind)
+	} else if pos.Step.Kind == plan.Wait {
 		k.Waiting = pos.Step.Why
 	}
 	k.State = trouble.KeyState(k, st.stage, pos)

@@ -57,6 +57,9 @@ type Position struct {
 	Wake     time.Time
 }
 
+// UnderWay is the step that is under way; ok is false while there is none, or only a look.
+func (p Position) UnderWay() (s plan.Step, ok bool) { return p.Now, p.Now.Kind != "" }
+
 // job is one key's or one vault's part of the loop.
 type job struct {
 	id      string // the key's name or the vault's URL
