@@ -49,7 +49,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 				"passed; for the older versions, the oldest of their last passes.", "key", "vault", "age"),
 		result: desc("proof_last_result",
 			"0 after a refuted proof, or after two inconclusive ones in a row; no series otherwise.",
-			"key", "vault", "age"),
+			"key", "vault", "age", "reason"),
 		wrap: desc("proof_wrap_failing",
 			"1 while last_result is 0 only because the vault does not wrap or sign, and still unwraps; no series "+
 				"otherwise.", "key", "vault", "age"),
