@@ -86,7 +86,7 @@ func TestTheNewestIsProvenEveryFewMinutesAndOlderOnesDaily(t *testing.T) {
 			t.Errorf("the older was proven %d times in two days", n)
 		}
 		for _, age := range []string{ageNewest, ageOlder} {
-			if _, ok := value(t, reg, lastResult, age, "k", anyLabel, "weu"); ok {
+			if _, ok := value(t, reg, lastResult, age, anyLabel, "k", anyLabel, "weu"); ok {
 				t.Errorf("the %s is shown as failing", age)
 			}
 		}
@@ -110,7 +110,7 @@ func TestOneLostAnswerIsNoAlarm(t *testing.T) {
 			})
 			for range 600 {
 				wait(time.Second)
-				if _, failing := value(t, reg, lastResult, ageNewest, "k", anyLabel, "weu"); failing {
+				if _, failing := value(t, reg, lastResult, ageNewest, anyLabel, "k", anyLabel, "weu"); failing {
 					t.Fatal("one inconclusive proof is shown as failing")
 				}
 			}
@@ -144,7 +144,7 @@ func TestTwoInconclusiveProofsAreFailingAndNameLegAndReason(t *testing.T) {
 				var log bytes.Buffer
 				h, reg := w.health(t, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 				run(t, h, func() { wait(2 * time.Minute) })
-				if v, ok := value(t, reg, lastResult, ageNewest, "k", string(c.reason), "weu"); !ok || v != 0 {
+				if v, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", string(c.reason), "weu"); !ok || v != 0 {
 					t.Errorf("%s is %v", lastResult, v)
 				}
 				if v, _ := value(
@@ -184,7 +184,7 @@ func TestARefutedProofAlarmsAtOnce(t *testing.T) {
 			for len(w.times("k-v1")) == begun {
 				wait(time.Second)
 			}
-			if v, ok := value(t, reg, lastResult, ageNewest, "k", "refuted", "weu"); !ok || v != 0 {
+			if v, ok := value(t, reg, lastResult, ageNewest, "yes", "k", "refuted", "weu"); !ok || v != 0 {
 				t.Error("not shown after the first refuted proof")
 			}
 		})
@@ -209,7 +209,7 @@ func TestTheOlderSeriesShowsTheOldestOfTheSuccesses(t *testing.T) {
 		if v, _ := value(t, reg, lastSuccess, ageOlder, "k", "weu"); v != sample.Time(begun) {
 			t.Errorf("%s is %v, want that of the version that has failed since %v", lastSuccess, v, sample.Time(begun))
 		}
-		if v, ok := value(t, reg, lastResult, ageOlder, "k", anyLabel, "weu"); !ok || v != 0 {
+		if v, ok := value(t, reg, lastResult, ageOlder, anyLabel, "k", anyLabel, "weu"); !ok || v != 0 {
 			t.Errorf("%s is %v (%v)", lastResult, v, ok)
 		}
 	})
@@ -297,7 +297,7 @@ func TestAVaultGoneFromTheConfigurationIsSkippedWithANote(t *testing.T) {
 		if len(r) != 1 || r[0].Outcome != "" || !strings.Contains(r[0].Error, "not in the configuration") {
 			t.Errorf("results %+v", r)
 		}
-		if _, ok := value(t, reg, lastResult, ageNewest, "k", anyLabel, "weu"); ok {
+		if _, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", anyLabel, "weu"); ok {
 			t.Error("its series are still there")
 		}
 		if n := strings.Count(log.String(), "not in the configuration"); n != 1 {
@@ -504,7 +504,7 @@ func TestAVersionThatFailsOnlyAtWrappingIsDistinguished(t *testing.T) {
 				h, reg := w.health(t, nil)
 				shown := func(failing bool, wrap float64) {
 					t.Helper()
-					if _, ok := value(t, reg, lastResult, ageNewest, "k", anyLabel, "weu"); ok != failing {
+					if _, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", anyLabel, "weu"); ok != failing {
 						t.Errorf("last_result is shown: %v, want %v", ok, failing)
 					}
 					if v, _ := value(t, reg, "keyd_proof_wrap_failing", ageNewest, "k", "weu"); v != wrap {

@@ -14,10 +14,10 @@ type standing struct {
 	counted bool      // at least one version has a result
 	success time.Time // the oldest of the versions' last successes; zero: one never passed
 	failing bool
-	worse   bool // failing, and not only at wrapping or signing
+	worse   bool   // failing, and not only at wrapping or signing
 	why     string // of the worst failure: refuted, or a reason
 	certain bool   // it shows that the version itself fails
-	late    bool // one was to be proven twice since its last success
+	late    bool   // one was to be proven twice since its last success
 }
 
 // add includes one more version. For a version that Health has not proven yet, the proof in the record counts, but
@@ -53,6 +53,9 @@ func (l Last) certain() bool {
 	return l.Result.Outcome == key.WasRefuted || reasonOf(l.Result).OfVersion()
 }
 
+// yesNo has the values of the label "certain".
+var yesNo = map[bool]string{true: "yes", false: "no"}
+
 // series names a vault and an age.
 type series struct{ vault, age string }
 
@@ -80,7 +83,7 @@ func (h *Health) collect() (all sample.Gauges) {
 				oldest[at] = st.success
 			}
 			if st.failing {
-				all.Add(m.result, 0, name, at.vault, at.age, st.why)
+				all.Add(m.result, 0, name, at.vault, at.age, yesNo[st.certain], st.why)
 			}
 			if st.failing && !st.worse {
 				all.Add(m.wrap, 1, name, at.vault, at.age)
