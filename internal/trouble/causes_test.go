@@ -156,7 +156,7 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 			}
 		}, "drift-kek-changed", warning, "40 keys wait for it"},
 		{"the clocks differ, and rotations wait", func(w *many) {
-			w.Vaults[0].ClockSkew = 10 * time.Minute
+			w.Vaults[0].ClockSkew = status.Seconds(10 * time.Minute)
 			for i := range w.Keys {
 				w.Keys[i].NextRotation, w.Keys[i].Waiting = noon.Add(-2*time.Hour), "the clocks differ"
 			}

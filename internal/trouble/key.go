@@ -18,6 +18,7 @@ func (f *finder) key(k status.Key) {
 		f.drifts(k, l)
 		f.policies(k, l)
 	}
+	f.exposed(k)
 	if h := k.Hold; h != nil {
 		f.causes.keys[place{k.Name, h.Vault, Hold(h.Code)}] = f.add(Hold(h.Code),
 			about{key: k.Name, vault: f.vaults[h.Vault], hold: h},

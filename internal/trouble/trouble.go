@@ -210,7 +210,7 @@ func (f *finder) vault(v status.Vault) {
 		f.vaultUnusable(v)
 	}
 	f.kek(v)
-	if skew := v.ClockSkew.Abs(); skew > Of(ClockSkew).Threshold {
+	if skew := v.ClockSkew.Duration().Abs(); skew > Of(ClockSkew).Threshold {
 		found := f.add(ClockSkew, here, fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: "+
 			"from %s on scheduled rotations wait", v.Name, skew.Round(time.Second), words.Span(key.MaxSkew)))
 		if skew > key.MaxSkew {
