@@ -33,6 +33,11 @@ func (d *fullDisk) Save(context.Context, record.Record, ...chain.Entry) (record.
 	return record.Record{}, noSpace{}
 }
 
+func (d *fullDisk) SaveTogether(context.Context, []record.Record, [][]chain.Entry) error {
+	d.writes++
+	return noSpace{}
+}
+
 func TestARequestOnAFullDiskSaysThatTheDiskIsFull(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
