@@ -135,3 +135,5 @@ func TestACheckFailsOnceForEachCause(t *testing.T) {
 		})
 	}
 }
+
+func (f *forty) Deleted(context.Context, string) (bool, error) { return false, f.vaultErr }
