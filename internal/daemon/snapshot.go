@@ -154,6 +154,9 @@ func (l *vaultLooks) add(o *record.Observation) {
 
 func (l *vaultLooks) show(s *status.Vault) {
 	err := l.latest.Vaults[l.url].Err
+	if key.ReasonOf(err).OfKey() {
+		err = nil // the vault answered, about this one key
+	}
 	s.Reachable = err == nil
 	if err != nil {
 		s.Error = err.Error()

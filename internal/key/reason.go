@@ -30,6 +30,16 @@ const (
 	OtherReason         Reason = "Other"
 )
 
+// OfKey reports whether a vault gives this reason because of the one key or version that it was asked for: it answered,
+// and other keys may work.
+func (r Reason) OfKey() bool {
+	switch r {
+	case KeyDisabled, KeyExpired, KeyNotYetValid, OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted:
+		return true
+	}
+	return false
+}
+
 // Reasons lists every reason.
 func Reasons() []Reason {
 	return []Reason{
