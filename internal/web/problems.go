@@ -83,7 +83,7 @@ func viewProblem(p status.Problem) problemView {
 	v := problemView{Severity: p.Severity, Text: text, Remedy: p.Remedy, Runbook: p.Runbook, Key: p.Key}
 	if hold != nil {
 		v.Text = p.Key + " " + holdText(hold.Code)
-		v.Detail = holdReason(hold) + " Since " + hold.Since.UTC().Format("2 Jan 2006 15:04") + "."
+		v.Detail = holdReason(hold) + " Since " + hold.Since.UTC().Format("2 Jan 2006 15:04 MST") + "."
 		if v.Remedy == "" {
 			v.Remedy = holdRemedy(p.Key, hold.Code)
 		}

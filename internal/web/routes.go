@@ -114,7 +114,7 @@ func parse(name string) *template.Template {
 	return template.Must(template.New(name).Funcs(template.FuncMap{
 		"add":   func(a, b int) int { return a + b },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"stamp": func(t time.Time) string { return t.UTC().Format("2 Jan 2006 15:04:05") },
+		"stamp": stamp,
 		"statemark": func(state string) string {
 			switch state {
 			case status.StateOK:

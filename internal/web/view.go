@@ -156,7 +156,7 @@ func stateWords(state string) string {
 // unproven returns a newest version whose last proof did not pass; nil if there is
 // none.
 func unproven(k status.Key) *status.Proof {
-	for i, p := range k.Proofs {
+	for i, p := range k.Proofs { // unlike k.Unproven, whether or not it is failing by now
 		if p.Newest && p.Outcome != key.Passed && p.Outcome != "" {
 			return &k.Proofs[i]
 		}
@@ -198,14 +198,6 @@ func proofWords(now time.Time, k status.Key, vaults map[string]string) string {
 	return "proven " + words
 }
 
-// legWords returns the leg that did not pass, with the reason.
-func legWords(p status.Proof) string {
-	if p.Reason == "" {
-		return p.Leg
-	}
-	return p.Leg + " (" + string(p.Reason) + ")"
-}
-
 const noProof = "not proven yet"
 
 // proofShort says when the newest versions were last proven.
@@ -213,7 +205,7 @@ func proofShort(now time.Time, k status.Key, vaults map[string]string) string {
 	if p := unproven(k); p != nil {
 		words := fmt.Sprintf("not proven in %s: %s", cmp.Or(vaults[p.Vault], p.Vault), p.Outcome)
 		if p.Leg != "" {
-			words += " at " + legWords(*p)
+			words += " at " + p.Where()
 		}
 		return words
 	}
@@ -234,7 +226,7 @@ func proofShort(now time.Time, k status.Key, vaults map[string]string) string {
 }
 
 func viewHSM(now time.Time, h status.HSM) hsmView {
-	v := hsmView{HSM: h, Mark: markDone, Words: h.State(), Strip: drawStrip(h.History)}
+	v := hsmView{HSM: h, Mark: markDone, Words: h.State(), Strip: drawStrip(now, h.History)}
 	switch h.State() {
 	case status.HSMUnasked:
 		v.Mark = markWaiting
@@ -256,7 +248,7 @@ func viewHSM(now time.Time, h status.HSM) hsmView {
 }
 
 func viewVault(now time.Time, h status.Vault) vaultView {
-	v := vaultView{Vault: h, Mark: markDone, Words: "reachable", Strip: drawStrip(h.History)}
+	v := vaultView{Vault: h, Mark: markDone, Words: "reachable", Strip: drawStrip(now, h.History)}
 	switch {
 	case h.SeenAt.IsZero() && h.Error == "":
 		v.Mark, v.Words = markWaiting, "not looked at yet"

@@ -58,7 +58,7 @@ func viewGeneration(now time.Time, g status.Generation, proofs []status.Proof) g
 			if proof.Vault == at.Vault && proof.Version == at.Version && proof.Outcome != "" {
 				pv.Proof = string(proof.Outcome) + " " + relative(now, proof.At)
 				if proof.Leg != "" {
-					pv.Proof += ", at " + legWords(proof)
+					pv.Proof += ", at " + proof.Where()
 				}
 			}
 		}

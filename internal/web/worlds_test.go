@@ -25,11 +25,15 @@ func days(n float64) time.Duration { return time.Duration(n * 24 * float64(time.
 // history is a day of slots: all good except those in changes.
 func history(change map[int]status.Slot) *status.History {
 	h := &status.History{Start: at.Truncate(15 * time.Minute).Add(-95 * 15 * time.Minute), Width: 15 * time.Minute,
-		Slots: make([]status.Slot, 96)}
+		Slots: make([]status.Slot, 96), Bad: make([]float64, 96)}
 	for i := range h.Slots {
 		h.Slots[i] = status.SlotGood
 		if s, ok := change[i]; ok {
 			h.Slots[i] = s
+		}
+		if h.Slots[i] == status.SlotBad {
+			h.Bad[i] = h.Width.Seconds()
+			h.LastBad = h.Start.Add(time.Duration(i)*h.Width + 10*time.Minute)
 		}
 	}
 	return h
@@ -96,6 +100,7 @@ func threeKeys() status.Snapshot {
 		goodVault("contoso-hsm", mhsm, key.ManagedHSM)}
 	s.Vaults[1].History = history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown,
 		2: status.SlotUnknown, 40: status.SlotBad, 41: status.SlotBad})
+	s.Vaults[1].History.Bad[40], s.Vaults[1].History.Bad[41] = 240, 30
 	s.Keys = []status.Key{
 		rotated("disk-cmk-key", 2, days(180), at.Add(-days(31))),
 		rotated("sa-cmk-key", 6, days(90), at.Add(-days(24))),
