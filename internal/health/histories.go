@@ -45,7 +45,7 @@ func (h *Histories) Proven(s Subject, at time.Time, r proof.Result) {
 		h.hsm.Note(at, true)
 	case atHSM && r.Outcome == key.Inconclusive:
 		h.hsm.Note(at, false)
-	case reasonOf(r).OfKey():
+	case reasonOf(r).OfVersion():
 		h.vault(s.Vault).Note(at, true)
 	default:
 		h.vault(s.Vault).Note(at, false)
@@ -68,7 +68,7 @@ func (h *Histories) Looked(o *record.Observation) {
 		}
 		h.mu.Unlock()
 		if newer {
-			h.vault(url).Note(seen.AsOf(), seen.Err == nil || key.ReasonOf(seen.Err).OfKey())
+			h.vault(url).Note(seen.AsOf(), seen.Err == nil || key.ReasonOf(seen.Err).OfVersion())
 		}
 	}
 }

@@ -30,16 +30,6 @@ const (
 	OtherReason         Reason = "Other"
 )
 
-// OfKey reports whether a vault gives this reason because of the one key or version that it was asked for: it answered,
-// and other keys may work.
-func (r Reason) OfKey() bool {
-	switch r {
-	case KeyDisabled, KeyExpired, KeyNotYetValid, OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted:
-		return true
-	}
-	return false
-}
-
 // Reasons lists every reason.
 func Reasons() []Reason {
 	return []Reason{
@@ -60,4 +50,14 @@ func ReasonOf(err error) Reason {
 		return r.Reason()
 	}
 	return OtherReason
+}
+
+// OfVersion reports whether a vault gives this reason about the version itself: then consumers fail as keyd does. Any
+// other reason is about the HSM, the way to the vault, or what keyd may do there.
+func (r Reason) OfVersion() bool {
+	switch r {
+	case KeyDisabled, KeyExpired, KeyNotYetValid, OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted:
+		return true
+	}
+	return false
 }

@@ -90,17 +90,18 @@ type entryView struct {
 // viewStatus builds the page of a snapshot, which has the keys of one page of those that were searched for.
 func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries []status.Entry,
 	entriesErr error) statusPage {
+	problems := viewProblems(s)
 	p := statusPage{
 		frame:        frame{s.Instance, s.Version, s.At},
 		Started:      s.Started,
 		Sizes:        words.Count(s.Summary.Keys, "key") + ", " + words.Count(len(s.Vaults), "vault"),
-		ProblemCount: len(s.Problems),
-		Problems:     groupProblems(s),
+		ProblemCount: len(problems),
+		Problems:     groupProblems(problems),
 		Works:        works,
 		HSM:          viewHSM(s.At, s.HSM),
 		Pages:        viewPages(s.Summary, sel),
 	}
-	p.Severity, p.Verdict = verdict(s)
+	p.Severity, p.Verdict = verdict(s, problems)
 	if n := len(works) - maxWorksShown; n > 0 {
 		p.Works, p.MoreWorks = works[:maxWorksShown], n
 	}

@@ -39,7 +39,7 @@ func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 		Abandoned: k.Abandoned}
 	p.Key.Timeline = drawTimeline(s.At, k, pageLanes)
 	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return p.Key != k.Name })
-	p.Problems = groupProblems(s)
+	p.Problems = groupProblems(viewProblems(s))
 	for _, g := range slices.Backward(k.Generations) {
 		p.Generations = append(p.Generations, viewGeneration(s.At, g, k.Proofs))
 	}

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -85,8 +86,13 @@ func relative(now, t time.Time) string {
 	}
 }
 
-// sentence returns text with a capital first letter.
-func sentence(text string) string { return withFirst(unicode.ToUpper, text) }
+// sentence returns text with a capital first letter, unless it begins with keyd's name.
+func sentence(text string) string {
+	if strings.HasPrefix(text, "keyd ") {
+		return text
+	}
+	return withFirst(unicode.ToUpper, text)
+}
 
 // inside returns text for the middle of a sentence.
 func inside(text string) string { return withFirst(unicode.ToLower, text) }
