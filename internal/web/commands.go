@@ -29,7 +29,7 @@ var forbids = regexp.MustCompile(`\b(?:not|never|without|instead of)(?: \w+){0,2
 
 // proseWords go on with the sentence after a command.
 var proseWords = []string{
-	"a", "advises", "again", "alone", "and", "asks", "begins", "checks", "does", "for", "if", "is", "lists", "on", "or",
+	"a", "advises", "again", "alone", "and", "asks", "begins", "checks", "does", "for", "if", "is", "lifts", "lists", "on", "or",
 	"resumes", "says", "show", "shows", "so", "that", "the", "then", "to", "tries", "until", "verifies", "when", "where",
 	"which", "with",
 }

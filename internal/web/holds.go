@@ -33,13 +33,9 @@ func holdSentence(name, vault string, code key.HoldCode) string {
 	return name + " " + strings.ReplaceAll(words, "{vault}", vault)
 }
 
-// holdDetail says since when a key is on hold and, if a person put it there, who did.
+// holdDetail says since when a key is on hold, and who put it there.
 func holdDetail(now time.Time, hold *key.Hold) string {
-	by := ""
-	if hold.Code == key.HoldPaused {
-		by = ", by " + hold.By
-	}
-	return "Since " + stamp(now, hold.Since) + ", " + relative(now, hold.Since) + by + "."
+	return fmt.Sprintf("Since %s, %s, by %s.", stamp(now, hold.Since), relative(now, hold.Since), hold.By)
 }
 
 // holdReason is keyd's own description of a hold. An operator's text may contain anything, so the page leaves it out.
@@ -51,8 +47,12 @@ func holdReason(hold *key.Hold) []string {
 }
 
 func holdRemedy(name string, code key.HoldCode) string {
-	if code == key.HoldPaused {
-		return fmt.Sprintf("keyd status %s shows the reason; keyd resume %s --reason … resumes it", name, name)
+	const first = "follow the runbook before you change anything in the vault or the HSM; "
+	switch code {
+	case key.HoldPaused:
+		return fmt.Sprintf("keyd status %s shows the reason; keyd resume %s --reason … lifts the hold", name, name)
+	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind, key.HoldObjectMissing:
+		return first + fmt.Sprintf("keyd adopt %s shows what would follow, and changes nothing", name)
 	}
-	return "follow the runbook before you change anything in the vault or the HSM"
+	return first + fmt.Sprintf("then keyd resume %s --reason … lifts the hold", name)
 }

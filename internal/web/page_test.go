@@ -76,7 +76,7 @@ func selected(s status.Snapshot, sel status.Selection) status.Snapshot {
 
 func keyHTML(t *testing.T, s status.Snapshot, name string) string {
 	t.Helper()
-	page, ok := viewOneKey(s, name)
+	page, ok := viewOneKey(s, name, entries()[2:], nil)
 	if !ok {
 		t.Fatalf("no page of %s", name)
 	}

@@ -75,7 +75,8 @@ func routes(c Config, f *feed) http.Handler {
 		render(w, r, c.Logger, turns, keyTemplate,
 			func() (any, bool) {
 				name := r.PathValue("name")
-				return viewOneKey(c.Snapshot(status.Selection{Only: []string{name}}), name)
+				entries, err := c.entriesOf(r.Context(), name)
+				return viewOneKey(c.Snapshot(status.Selection{Only: []string{name}}), name, entries, err)
 			})
 	})
 	mux.HandleFunc("GET /runbooks", func(w http.ResponseWriter, r *http.Request) {

@@ -2,7 +2,6 @@ package web
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,9 +18,8 @@ const (
 	// table row.
 	allCards = 12
 	maxCards = 12
-	// maxWorksShown and maxEntries bound the lists.
+	// maxWorksShown bounds the list of works.
 	maxWorksShown = 8
-	maxEntries    = 20
 )
 
 // frame is what every page has.
@@ -46,8 +44,7 @@ type statusPage struct {
 	Pages        *pagesView // nil: every key is here
 	HSM          hsmView
 	Vaults       []vaultView
-	Entries      []entryView
-	EntriesError string
+	Audit        audit
 }
 
 // keyView is one key, shown as a card or a row.
@@ -80,13 +77,6 @@ type vaultView struct {
 	Strip *strip
 }
 
-type entryView struct {
-	Seq              uint64
-	Time             string
-	Key, Event, More string
-	Actor            string
-}
-
 // viewStatus builds the page of a snapshot, which has the keys of one page of those that were searched for.
 func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries []status.Entry,
 	entriesErr error) statusPage {
@@ -105,9 +95,8 @@ func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries [
 	if n := len(works) - maxWorksShown; n > 0 {
 		p.Works, p.MoreWorks = works[:maxWorksShown], n
 	}
-	names := map[string]string{}
+	names := vaultNames(s)
 	for _, v := range s.Vaults {
-		names[v.URL] = v.Name
 		p.Vaults = append(p.Vaults, viewVault(s.At, v))
 		if p.Pages != nil && len(v.Keys) > 0 {
 			last := &p.Vaults[len(p.Vaults)-1]
@@ -124,12 +113,7 @@ func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries [
 		v.Mini = drawMini(s.At, k)
 		p.Rows = append(p.Rows, v)
 	}
-	for _, e := range slices.Backward(entries) {
-		p.Entries = append(p.Entries, viewEntry(s.At, e, names))
-	}
-	if entriesErr != nil {
-		p.EntriesError = entriesErr.Error()
-	}
+	p.Audit = viewAudit(s.At, entries, entriesErr, names, short)
 	return p
 }
 
@@ -273,39 +257,4 @@ func viewVault(now time.Time, h status.Vault) vaultView {
 		v.Facts = append(v.Facts, fmt.Sprintf("its clock differs by %s", h.ClockSkew.Round(time.Second)))
 	}
 	return v
-}
-
-// shownFields are the fields of an audit entry that the page shows, in this order. It is an allow
-// list: reasons are operators' own text and stay out.
-var shownFields = []string{"generation", "vault", "version", "cause", "code", "leg", "alias", "keys", "vaults"}
-
-func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryView {
-	v := entryView{Seq: e.Seq, Time: clock(now, e.Time), Key: e.Key, Event: e.Event, Actor: e.Actor}
-	var others []string
-	for _, name := range shownFields {
-		value := e.Fields[name]
-		switch {
-		case value == "":
-			continue
-		case name == "vault":
-			value = "in " + cmp.Or(vaults[value], value)
-		case name == "version" || name == "alias":
-			value = name + " " + short(value)
-		case name == "keys" || name == "vaults":
-			value += " " + name
-		default:
-			value = name + " " + value
-		}
-		others = append(others, value)
-	}
-	v.More = strings.Join(others, ", ")
-	return v
-}
-
-// entries returns the last entries of the audit chain.
-func (c Config) entries(ctx context.Context) ([]status.Entry, error) {
-	if c.Recent == nil {
-		return nil, nil
-	}
-	return c.Recent(ctx, maxEntries)
 }
