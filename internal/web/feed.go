@@ -61,6 +61,9 @@ type workStep struct {
 	At    time.Time `json:"at"`
 }
 
+// vaultsWork is the title of work that is for no key.
+const vaultsWork = "Key exchange keys"
+
 // feed turns the loop's events into works, keeps the latest, and passes each change to
 // its readers. It never waits for a reader.
 type feed struct {
@@ -179,7 +182,7 @@ func (f *feed) workOf(e status.Event) *work {
 		f.works = append(slices.Delete(f.works, i, i+1), w)
 		return w
 	}
-	w := &work{Key: e.Key, Title: e.Key}
+	w := &work{Key: e.Key, Title: cmp.Or(e.Key, vaultsWork)}
 	if len(f.works) >= maxWorks {
 		f.works = slices.Delete(f.works, 0, 1)
 	}
@@ -192,7 +195,7 @@ func (w *work) add(e status.Event) {
 	s := stepOf(e)
 	another := e.Generation != w.generation && (e.Generation > 0 || w.Mark == markDone)
 	if w.begun.IsZero() || another || e.Step == "promote" { // a spare was made some other day
-		w.generation, w.Title, w.Steps, w.begun = e.Generation, e.Key, nil, e.At.Add(-e.Elapsed)
+		w.generation, w.Title, w.Steps, w.begun = e.Generation, cmp.Or(e.Key, vaultsWork), nil, e.At.Add(-e.Elapsed)
 		if e.Generation > 0 {
 			w.Title = fmt.Sprintf("%s, generation %d", e.Key, e.Generation)
 		}

@@ -80,7 +80,7 @@ func routes(c Config, f *feed) http.Handler {
 			})
 	})
 	mux.HandleFunc("GET /runbooks", func(w http.ResponseWriter, r *http.Request) {
-		render(w, r, c.Logger, turns, book, func() (any, bool) { return sections(docs.Runbooks), true })
+		render(w, r, c.Logger, turns, book, func() (any, bool) { return viewBook(docs.Runbooks), true })
 	})
 	mux.HandleFunc("GET /events", f.events)
 	for name, kind := range files {
