@@ -119,7 +119,13 @@ func rotatingNow() (status.Snapshot, []status.Event) {
 	g.Placements = g.Placements[:1]
 	k.Generations, k.State, k.Doing = append(k.Generations, g), status.StateRotating, "import"
 	k.LastRotation, k.NextRotation = g.Reserved, g.Reserved.Add(days(90))
+	const before = "sa-cmk-key" // its rotation is finished
 	return s, []status.Event{
+		event(-720, before, 6, "reserve", "", status.Done, 14*time.Millisecond),
+		event(-700, before, 6, "generate", "", status.Done, 4100*time.Millisecond),
+		event(-660, before, 6, "import", "contoso-weu", status.Done, 700*time.Millisecond),
+		event(-600, before, 6, "prove", "contoso-weu", status.Done, 320*time.Millisecond),
+		event(-540, before, 6, "finish", "", status.Done, 9*time.Millisecond),
 		event(-20, k.Name, 4, "reserve", "", status.Done, 12*time.Millisecond),
 		event(-16, k.Name, 4, "generate", "", status.Done, 3800*time.Millisecond),
 		event(-15, k.Name, 4, "pin", "", status.Done, 95*time.Millisecond),
