@@ -19,20 +19,16 @@ type clause struct {
 }
 
 // commandBegins finds where a command begins in a remedy. Whatever is missing here is shown as text only.
-var commandBegins = regexp.MustCompile(
-	`\b(?:keyd (?:ack|adopt|approve|audit|backup|check|config|consumers|kek|pause|plan|` +
-		`prove|reload|replace|resume|rotate|status)|az [a-z]+|chronyc [a-z]+|journalctl -|systemctl [a-z]|timedatectl [a-z])`,
-)
+var commandBegins = regexp.MustCompile(`\b(?:` +
+	`keyd (?:ack|adopt|approve|audit|backup|check|config|consumers|kek|pause|plan|prove|reload|replace|resume|rotate|` +
+	`status)|az [a-z]+|chronyc [a-z]+|journalctl -|systemctl [a-z]|timedatectl [a-z])`)
 
 // forbids finds a word before a command that forbids it: what one must not do is not there to copy.
 var forbids = regexp.MustCompile(`\b(?:not|never|without|instead of)(?: \w+){0,2} $`)
 
 // proseWords go on with the sentence after a command.
-var proseWords = []string{
-	"a", "advises", "again", "alone", "and", "asks", "begins", "checks", "does", "for", "if", "is", "lifts", "lists", "on", "or",
-	"resumes", "says", "show", "shows", "so", "that", "the", "then", "to", "tries", "until", "verifies", "when", "where",
-	"which", "with",
-}
+var proseWords = strings.Fields(`a advises again alone and asks begins checks does for if is lifts lists on or ` +
+	`resumes says show shows so that the then to tries until verifies when where which with`)
 
 // remedyOf finds the commands in what to do. Names are those of the problem's key and vault, which may be any word.
 func remedyOf(text string, names ...string) (r remedy) {

@@ -95,7 +95,10 @@ func TestAKeysPageAsksForTheEntriesOfThatKey(t *testing.T) {
 		t.Errorf("%d, asked for %s", a.code, asked)
 	}
 	err = os.ErrPermission
-	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); !strings.Contains(a.body, "cannot be read: permission denied") {
+	if a := ask(t, "GET", addr, "/keys/sa-cmk-key", nil); !strings.Contains(
+		a.body,
+		"cannot be read: permission denied",
+	) {
 		t.Error("the page does not say that the chain cannot be read")
 	}
 }

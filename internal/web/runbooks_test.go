@@ -86,7 +86,8 @@ func TestTheRunbooksPageBeginsWithTheIndex(t *testing.T) {
 	for _, s := range b.Sections {
 		anchors[s.Anchor] = true
 	}
-	if len(b.Index) < 50 || strings.Contains(b.Sections[0].Body, "|") || !strings.Contains(b.Sections[0].Body, "keyd") {
+	if len(b.Index) < 50 || strings.Contains(b.Sections[0].Body, "|") ||
+		!strings.Contains(b.Sections[0].Body, "keyd") {
 		t.Fatalf("%d rows in the index; above the runbooks it says\n%s", len(b.Index), b.Sections[0].Body)
 	}
 	for _, row := range b.Index {
@@ -97,7 +98,10 @@ func TestTheRunbooksPageBeginsWithTheIndex(t *testing.T) {
 	a := ask(t, "GET", serve(t, (&world{}).config(t)), "/runbooks", nil)
 	index, first := strings.Index(a.body, `<table class="index">`), strings.Index(a.body, "<section")
 	if a.code != http.StatusOK || index < 0 || index > first ||
-		!strings.Contains(a.body, `<a href="#hold-foreign-version">Hold: foreign-version</a></th><td class="critical">`) {
+		!strings.Contains(
+			a.body,
+			`<a href="#hold-foreign-version">Hold: foreign-version</a></th><td class="critical">`,
+		) {
 		t.Errorf("%d, the index is at %d and the first section at %d", a.code, index, first)
 	}
 }

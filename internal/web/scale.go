@@ -21,11 +21,17 @@ type interval struct {
 // calendar is the intervals to choose from, the smallest first.
 var calendar = []interval{
 	{seconds: 1, label: inAMinute}, {seconds: 5, label: inAMinute}, {seconds: 15, label: inAMinute},
-	{seconds: minute, label: inAnHour}, {seconds: 5 * minute, label: inAnHour}, {seconds: 15 * minute, label: inAnHour},
+	{
+		seconds: minute,
+		label:   inAnHour,
+	}, {seconds: 5 * minute, label: inAnHour}, {seconds: 15 * minute, label: inAnHour},
 	{seconds: hour, label: inAnHour}, {seconds: 3 * hour, label: inAnHour}, {seconds: 6 * hour, label: inAnHour},
 	{seconds: 12 * hour, label: inAnHour},
 	{days: 1, label: inAMonth}, {days: 2, label: inAMonth}, {days: 7, label: inAMonth}, {days: 14, label: inAMonth},
-	{months: 1, label: inYears}, {months: 2, label: inYears}, {months: 3, label: inYears}, {months: 6, label: inYears},
+	{
+		months: 1,
+		label:  inYears,
+	}, {months: 2, label: inYears}, {months: 3, label: inYears}, {months: 6, label: inYears},
 	{years: 1, label: "2006"}, {years: 2, label: "2006"}, {years: 5, label: "2006"}, {years: 10, label: "2006"},
 	{years: 25, label: "2006"}, {years: 50, label: "2006"}, {years: 100, label: "2006"},
 }

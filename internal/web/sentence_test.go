@@ -58,14 +58,16 @@ func TestARemedysCommandsAreThereToCopy(t *testing.T) {
 	for text, want := range map[string][]string{
 		"keyd goes on by itself": nil,
 		"keyd check tries each part of the way to it; keyd goes on by itself": {"keyd check"},
-		"systemctl status keyd-hsm; journalctl -u keyd-hsm":                   {"systemctl status keyd-hsm", "journalctl -u keyd-hsm"},
-		"correct it (keyd check shows each mistake), then: keyd reload":       {"keyd check", "keyd reload"},
+		"systemctl status keyd-hsm; journalctl -u keyd-hsm": {"systemctl status keyd-hsm",
+			"journalctl -u keyd-hsm"},
+		"correct it (keyd check shows each mistake), then: keyd reload": {"keyd check", "keyd reload"},
 		"fix what it waits for, as keyd check advises; keyd then makes the key by itself": {
 			"keyd check"},
-		"keyd rotate --now show --reason …; or give it time: az keyvault key set-attributes --vault-name weu --expires DATE": {
-			"keyd rotate --now show --reason …", "az keyvault key set-attributes --vault-name weu --expires DATE"},
+		"keyd rotate --now show --reason …; or give it time: az keyvault key set-attributes --name sa --expires DATE": {
+			"keyd rotate --now show --reason …", "az keyvault key set-attributes --name sa --expires DATE"},
 		`az keyvault key rotation-policy update --name sa --value '{"lifetimeActions": [], "a": "; and"}'; keyd plan`: {
-			`az keyvault key rotation-policy update --name sa --value '{"lifetimeActions": [], "a": "; and"}'`, "keyd plan"},
+			`az keyvault key rotation-policy update --name sa --value '{"lifetimeActions": [], "a": "; and"}'`,
+			"keyd plan"},
 		"do not systemctl restart keyd-hsm; find out who tries wrong PINs": nil,
 		"never run keyd resume sa without a look at the runbook":           nil,
 	} {

@@ -121,7 +121,13 @@ func viewTable(now time.Time, k status.Key, names map[string]string) (t table) {
 }
 
 func viewCell(now time.Time, at status.Placement, proofs []status.Proof) cell {
-	c := cell{Version: at.Version, State: string(at.State), Aliases: at.Aliases, Proof: "no proof yet", Detail: at.Detail}
+	c := cell{
+		Version: at.Version,
+		State:   string(at.State),
+		Aliases: at.Aliases,
+		Proof:   "no proof yet",
+		Detail:  at.Detail,
+	}
 	if at.Cause != key.CauseRotation {
 		c.Cause = string(at.Cause)
 	}
