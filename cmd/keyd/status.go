@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	var all bool
+	var all, exitCode bool
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "status [KEY]",
 		Short: "Show the state of the daemon and its keys",
@@ -24,28 +24,41 @@ func (a *app) status() *cobra.Command {
 its vaults that is active, its last proof and its next rotation. Where there are more than 50 keys
 it shows those that need somebody or are under way, and counts the others by state and vault; --all
 shows all of them, and --json always does. With KEY it shows that key's generations, the versions
-they have in each vault, and their proofs.`,
+they have in each vault, and their proofs. What follows from a problem is counted under it.
+With --exit-code it exits 1 while there is a critical problem (with KEY: about that key).`,
 		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n" +
 			"  keyd status --json | jq '.keys[].state'",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
 			if len(names) > 0 {
-				return a.statusOf(cmd.Context(), names[0])
+				return a.statusOf(cmd.Context(), names[0], exitCode)
 			}
 			snap, err := a.client().Snapshot(cmd.Context(), status.Selection{Few: !all && !a.json})
 			if err != nil {
 				return err
 			}
-			return a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) })
+			if err := a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) }); err != nil {
+				return err
+			}
+			return judged(exitCode, snap.Summary.Problems[status.Critical])
 		},
 		ValidArgsFunction: a.complete(oneKey),
 	})
 	cmd.Flags().BoolVar(&all, "all", false, "show every key and every problem, however many there are")
+	cmd.Flags().BoolVar(&exitCode, "exit-code", false, "exit 1 while there is a critical problem")
 	return cmd
 }
 
+// judged is the error of --exit-code.
+func judged(exitCode bool, critical int) error {
+	if !exitCode || critical == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: see above, worst first", words.Count(critical, "critical problem"))
+}
+
 // statusOf shows one key.
-func (a *app) statusOf(ctx context.Context, name string) error {
+func (a *app) statusOf(ctx context.Context, name string, exitCode bool) error {
 	snap, err := a.keysOf(ctx, status.Selection{Only: []string{name}})
 	if err != nil {
 		return err
@@ -54,7 +67,16 @@ func (a *app) statusOf(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
+	if err := a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) }); err != nil {
+		return err
+	}
+	critical := 0
+	for _, p := range snap.Problems {
+		if p.Severity == status.Critical {
+			critical++
+		}
+	}
+	return judged(exitCode, critical)
 }
 
 func writeSnapshot(w io.Writer, s style, snap status.Snapshot) {
@@ -121,7 +143,7 @@ func moreProblems(snap status.Snapshot) int {
 func tally(states map[string]int) string {
 	var parts []string
 	all := 0
-	for _, state := range slices.SortedFunc(maps.Keys(states), func(x, y string) int { return rank(x) - rank(y) }) {
+	for _, state := range slices.SortedFunc(maps.Keys(states), func(x, y string) int { return status.Rank(x) - status.Rank(y) }) {
 		parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
 		all += states[state]
 	}
@@ -153,6 +175,9 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 			subject += " in "
 		}
 		t.add(cell{string(p.Severity), paint}, cell{text: subject + p.Vault}, cell{text: p.Text})
+		if len(p.Effects) > 0 {
+			t.add(plain("", "", "  "+strings.Join(p.Effects, "; "))...)
+		}
 		if p.Remedy != "" {
 			t.add(plain("", "", "→ "+p.Remedy)...)
 		}
@@ -166,16 +191,31 @@ func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	t := s.table()
 	t.add(hsmRow(s, snap.At, snap.HSM)...)
 	for _, v := range snap.Vaults {
-		state, detail := cell{"reachable", s.good}, "seen "+when(snap.At, v.SeenAt)
-		if !v.Reachable {
-			state, detail = cell{"unreachable", s.bad}, detail+": "+v.Error
-		}
+		state, detail := vaultCells(s, snap.At, v)
 		if snap.Summary.Keys > status.FewKeys && len(v.Keys) > 0 {
 			detail += "; " + tally(v.Keys)
 		}
 		t.add(cell{text: "vault"}, cell{text: v.Name}, state, cell{text: detail})
 	}
 	t.write(w, "")
+}
+
+// vaultCells are the state of a vault, and since when keyd knows it.
+func vaultCells(s style, now time.Time, v status.Vault) (state cell, detail string) {
+	state, detail = cell{v.State(), s.warn}, "not seen since keyd started"
+	if !v.SeenAt.IsZero() {
+		detail = "seen " + when(now, v.SeenAt)
+	}
+	switch v.State() {
+	case status.VaultReachable:
+		state.paint = s.good
+	case status.VaultUnreachable:
+		state.paint = s.bad
+		detail += ": " + v.Error
+	case status.VaultUnasked:
+		detail = ""
+	}
+	return state, detail
 }
 
 // hsmRow shows the state of the HSM side, and its age.

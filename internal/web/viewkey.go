@@ -52,7 +52,7 @@ func viewOneKey(s status.Snapshot, name string, entries []status.Entry, entriesE
 		Table: viewTable(s.At, k, vaults), Audit: viewAudit(s.At, entries, entriesErr, vaults, whole),
 	}
 	p.Key.Timeline = drawTimeline(s.At, k, pageLanes)
-	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return p.Key != k.Name })
+	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return !p.About(k.Name) })
 	p.Problems = groupProblems(viewProblems(s))
 	return p, true
 }
