@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/status"
@@ -28,6 +29,7 @@ type problemView struct {
 	Severity status.Severity
 	Text     string   // the sentence
 	Detail   string   // a short reason; of a hold, since when
+	Effects  string   // what follows from it, counted
 	Raw      []string // all that keyd said, folded away
 	Remedy   remedy
 	Runbook  string // anchor
@@ -67,6 +69,7 @@ func viewProblems(s status.Snapshot) []problemView {
 func viewProblem(now time.Time, p status.Problem) problemView {
 	v := problemView{
 		Severity: p.Severity, Remedy: remedyOf(p.Remedy, p.Key, p.Vault), Runbook: p.Runbook, Key: p.Key,
+		Effects: strings.Join(p.Effects, "; "),
 	}
 	if h := p.Hold; h != nil {
 		v.Text, v.Detail, v.Raw = holdSentence(p.Key, p.Vault, h.Code), holdDetail(now, h), holdReason(h)

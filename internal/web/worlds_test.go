@@ -260,7 +260,8 @@ func hsmDown() status.Snapshot {
 		History: history(map[int]status.Slot{95: status.SlotBad})}
 	s.Vaults[1] = status.Vault{Vault: s.Vaults[1].Vault, History: new(status.History)}
 	s.Problems = []status.Problem{{Severity: status.Critical, Runbook: "keydhsmdown",
-		Text: "the HSM side is down: connection refused", Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"}}
+		Text: "the HSM side is down: connection refused", Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm",
+		Effects: []string{"12 versions could not be proven meanwhile", "3 keys wait for it"}}}
 	return s
 }
 
