@@ -49,7 +49,7 @@ func TestPageForTheDocs(t *testing.T) {
 		{"status", shown{"", rotating, events, entries()}, "/", view{width: 960, height: 900}, 2250},
 		{"trouble", shown{"", inTrouble(), nil, entries()}, "/", view{width: 960, height: 900, dark: true}, 1500},
 		{"many", shown{"", manyKeys(500), nil, entries()}, "/", view{width: 960, height: 900}, 2000},
-		{"key", shown{"", everyTrouble(), nil, nil}, "/keys/compromised", view{width: 960, height: 900}, 900},
+		{"key", shown{"", inTrouble(), nil, entries()}, "/keys/sa-cmk-key", view{width: 960, height: 900}, 2000},
 		{"phone", shown{"", rotating, events, entries()}, "/", phone, 1500},
 	} {
 		b := newTab(t, c.view)

@@ -51,6 +51,9 @@ func viewOneKey(s status.Snapshot, name string, entries []status.Entry, entriesE
 		frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Facts: keyFacts(s.At, k),
 		Table: viewTable(s.At, k, vaults), Audit: viewAudit(s.At, entries, entriesErr, vaults, whole),
 	}
+	for i := range p.Audit.Entries {
+		p.Audit.Entries[i].Key = "" // the page's
+	}
 	p.Key.Timeline = drawTimeline(s.At, k, pageLanes)
 	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return !p.About(k.Name) })
 	p.Problems = groupProblems(viewProblems(s))
