@@ -143,7 +143,8 @@ func moreProblems(snap status.Snapshot) int {
 func tally(states map[string]int) string {
 	var parts []string
 	all := 0
-	for _, state := range slices.SortedFunc(maps.Keys(states), func(x, y string) int { return status.Rank(x) - status.Rank(y) }) {
+	worstFirst := func(x, y string) int { return status.Rank(x) - status.Rank(y) }
+	for _, state := range slices.SortedFunc(maps.Keys(states), worstFirst) {
 		parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
 		all += states[state]
 	}

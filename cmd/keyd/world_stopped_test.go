@@ -9,11 +9,15 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// stopped has forty keys in two vaults, an HSM side that was stopped an hour ago, and the problems that keyd finds then.
+// stopped has forty keys in two vaults, an HSM side that was stopped an hour ago, and the problems that keyd finds
+// then.
 func stopped() status.Snapshot {
 	s := away()
 	s.HSM.Since, s.HSM.SeenAt = at(-time.Hour), at(-time.Hour)
-	s.Vaults = append(s.Vaults, status.Vault{Vault: key.Vault{Name: "contoso-new", URL: "https://new.vault.azure.net"}})
+	s.Vaults = append(
+		s.Vaults,
+		status.Vault{Vault: key.Vault{Name: "contoso-new", URL: "https://new.vault.azure.net"}},
+	)
 	well := s.Keys[0]
 	s.Keys = nil
 	for i := range 40 {

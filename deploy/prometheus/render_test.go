@@ -36,24 +36,38 @@ func TestTheShippedFilesAreMadeFromTheTable(t *testing.T) {
 	}
 }
 
+// functions are what the templates take from the table.
+var functions = template.FuncMap{
+	"severity": func(alert string) (string, error) {
+		s, ok := trouble.AlertSeverity(alert)
+		if !ok {
+			return "", fmt.Errorf("no row of the table names the alert %s", alert)
+		}
+		return string(s), nil
+	},
+	"runbooks": func() string { return trouble.Runbooks },
+	"span": func(cause string) (string, error) {
+		r, err := row(cause)
+		return promSpan(r.Threshold), err
+	},
+	"seconds": func(cause string) (string, error) {
+		r, err := row(cause)
+		return promSeconds(r.Threshold), err
+	},
+	"limit": func(cause string) (float64, error) {
+		r, err := row(cause)
+		return r.Limit, err
+	},
+	"inhibitions": trouble.Inhibitions,
+	"matchers":    matchers,
+	"equal": func(more []string) string {
+		return strings.Join(append([]string{"job", "instance"}, more...), ", ")
+	},
+}
+
 func render(t *testing.T, name string) string {
 	t.Helper()
-	tmpl, err := template.New(name).Delims("[[", "]]").Funcs(template.FuncMap{
-		"severity": func(alert string) (string, error) {
-			s, ok := trouble.AlertSeverity(alert)
-			if !ok {
-				return "", fmt.Errorf("no row of the table names the alert %s", alert)
-			}
-			return string(s), nil
-		},
-		"runbooks":    func() string { return trouble.Runbooks },
-		"span":        func(cause string) (string, error) { r, err := row(cause); return promSpan(r.Threshold), err },
-		"seconds":     func(cause string) (string, error) { r, err := row(cause); return promSeconds(r.Threshold), err },
-		"limit":       func(cause string) (float64, error) { r, err := row(cause); return r.Limit, err },
-		"inhibitions": trouble.Inhibitions,
-		"matchers":    matchers,
-		"equal":       func(more []string) string { return strings.Join(append([]string{"job", "instance"}, more...), ", ") },
-	}).ParseFiles(name)
+	tmpl, err := template.New(name).Delims("[[", "]]").Funcs(functions).ParseFiles(name)
 	if err != nil {
 		t.Fatal(err)
 	}

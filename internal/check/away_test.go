@@ -72,6 +72,17 @@ func (f *forty) ClockSkew() (time.Duration, bool)                             { 
 func (f *forty) PurgeProtected(context.Context, string) (bool, error)         { return true, nil }
 func (f *forty) KEK(context.Context, string) (k key.KEK, there bool, e error) { return k, true, nil }
 
+func TestACheckSaysOnceWhatConcernsAVault(t *testing.T) {
+	c, _ := newChecker(t)
+	drift := plan.Drift{Kind: plan.DriftKEKChanged, Vault: key.Vault{Name: "weu"}}
+	if subject, told := c.subjectOf("key-00", drift); told || subject != "weu" {
+		t.Errorf("the first key's line is about %q, said before: %v", subject, told)
+	}
+	if _, told := c.subjectOf("key-01", drift); !told {
+		t.Error("the second key says it again")
+	}
+}
+
 // One cause is one failed line: what needs it is skipped, and says why.
 func TestACheckFailsOnceForEachCause(t *testing.T) {
 	for _, c := range []struct {

@@ -86,6 +86,7 @@ type checker struct {
 	lines []status.Check
 	marks marks // of the listed versions
 	away  away
+	told  []string // differences about a whole vault, each with its vault
 }
 
 // away is what another line found out of order. Whatever needs it is skipped: one cause is one failed line.

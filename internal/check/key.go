@@ -35,16 +35,13 @@ func (c *checker) key(ctx context.Context, name string) {
 		c.collect(rec, p, v, o.Vaults[v.URL])
 	}
 	for _, drift := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
-		if drift.Kind == plan.DriftUnprotected {
-			continue // the vault's own line says it
+		subject, told := c.subjectOf(name, drift)
+		if told {
+			continue
 		}
 		result := status.CheckWarning
 		if c.DriftSeverity(drift.Kind) == status.Critical {
 			result = status.CheckFailed
-		}
-		subject := name
-		if drift.Vault.Name != "" {
-			subject += " in " + drift.Vault.Name
 		}
 		c.line(result, "key", subject, string(drift.Kind), drift.Text, drift.Remedy)
 	}
@@ -54,6 +51,20 @@ func (c *checker) key(ctx context.Context, name string) {
 	if pos := c.Keys.Position(name); pos.Step.Kind == plan.Wait && !c.waitsForAway(p) {
 		c.warn("key", name, "waiting", pos.Step.Why, "remove the cause that it names; keyd then goes on by itself")
 	}
+}
+
+// subjectOf is what a difference is about. told: another line says it, because it is about a whole vault.
+func (c *checker) subjectOf(name string, d plan.Drift) (subject string, told bool) {
+	switch {
+	case d.Kind.OfVault():
+		at := d.Vault.Name + " " + string(d.Kind)
+		told = d.Kind == plan.DriftUnprotected || slices.Contains(c.told, at)
+		c.told = append(c.told, at)
+		return d.Vault.Name, told
+	case d.Vault.Name != "":
+		return name + " in " + d.Vault.Name, false
+	}
+	return name, false
 }
 
 // withoutHSM notes that the pairs of a key cannot be seen, nor its versions proven.

@@ -174,7 +174,7 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 		}
 		in := plan.Input{Now: at, Policy: p, Record: &rec, Seen: d.observer.Last(name)}
 		step, under := d.underWay(name)
-		if !under {
+		if !under || rec.Hold != nil {
 			step = plan.Next(in)
 		}
 		out = append(out, planned(in, step))
@@ -193,7 +193,7 @@ func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, 
 		return status.Explanation{}, err
 	}
 	in := plan.Input{Now: time.Now(), Policy: p, Record: &rec, Seen: d.observer.Last(p.Key)}
-	if step, under := d.underWay(p.Key); under {
+	if step, under := d.underWay(p.Key); under && rec.Hold == nil {
 		return status.Explanation{Next: planned(in, step)}, nil
 	}
 	return explanation(in), nil

@@ -92,7 +92,11 @@ func shownGeneration(g record.Generation, placements []status.Placement) status.
 }
 
 func shownSpares(p key.Policy, rec record.Record) *status.Spares {
-	s := status.Spares{Wanted: p.Spares, Ready: rec.SparesReady(p), Generations: record.MapSpares(rec, shownGeneration)}
+	s := status.Spares{
+		Wanted:      p.Spares,
+		Ready:       rec.SparesReady(p),
+		Generations: record.MapSpares(rec, shownGeneration),
+	}
 	if s.Wanted == 0 && len(s.Generations) == 0 {
 		return nil
 	}
@@ -108,8 +112,8 @@ func shownPlacement(p record.Placement) status.Placement {
 	}
 }
 
-// vaultStatus returns each configured vault as the newest look at any key saw it. Of a vault that does not answer now it
-// has what the last good look showed.
+// vaultStatus returns each configured vault as the newest look at any key saw it. Of a vault that does not answer now
+// it has what the last good look showed.
 func (d *Daemon) vaultStatus(standings []*standing) []status.Vault {
 	looks := map[string]*vaultLooks{} // by URL
 	for _, st := range standings {

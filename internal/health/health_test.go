@@ -144,7 +144,8 @@ func TestTwoInconclusiveProofsAreFailingAndNameLegAndReason(t *testing.T) {
 				var log bytes.Buffer
 				h, reg := w.health(t, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 				run(t, h, func() { wait(2 * time.Minute) })
-				if v, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", string(c.reason), "weu"); !ok || v != 0 {
+				if v, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", string(c.reason), "weu"); !ok ||
+					v != 0 {
 					t.Errorf("%s is %v", lastResult, v)
 				}
 				if v, _ := value(
@@ -207,7 +208,12 @@ func TestTheOlderSeriesShowsTheOldestOfTheSuccesses(t *testing.T) {
 		h, reg := w.health(t, func(c *Config) { c.Newest = time.Hour })
 		run(t, h, func() { wait(36 * time.Hour) })
 		if v, _ := value(t, reg, lastSuccess, ageOlder, "k", "weu"); v != sample.Time(begun) {
-			t.Errorf("%s is %v, want that of the version that has failed since %v", lastSuccess, v, sample.Time(begun))
+			t.Errorf(
+				"%s is %v, want that of the version that has failed since %v",
+				lastSuccess,
+				v,
+				sample.Time(begun),
+			)
 		}
 		if v, ok := value(t, reg, lastResult, ageOlder, anyLabel, "k", anyLabel, "weu"); !ok || v != 0 {
 			t.Errorf("%s is %v (%v)", lastResult, v, ok)

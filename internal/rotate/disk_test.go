@@ -40,7 +40,8 @@ func TestARequestOnAFullDiskSaysThatTheDiskIsFull(t *testing.T) {
 	r := w.rotator()
 	r.Store = disk
 	_, _, err := r.Request(t.Context(), p, rotate.Wanted{Actor: "uid 0 (root)", Reason: "a drill"})
-	if !errors.Is(err, errNoSpace) || !strings.Contains(err.Error(), p.Key) || strings.Contains(err.Error(), "other changes") {
+	if !errors.Is(err, errNoSpace) || !strings.Contains(err.Error(), p.Key) ||
+		strings.Contains(err.Error(), "other changes") {
 		t.Errorf("error: %v", err)
 	}
 	if disk.writes != 1 {

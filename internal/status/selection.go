@@ -146,8 +146,8 @@ func Rank(state string) int {
 // Calm reports whether nobody needs to look at the key.
 func (k Key) Calm() bool { return Rank(k.Standing()) >= Rank(StateOK) }
 
-// Unproven returns a newest version that certainly fails; nil if there is none. A proof that the HSM or the vault did not
-// answer says nothing of its key.
+// Unproven returns a newest version that certainly fails; nil if there is none. A proof that the HSM or the vault did
+// not answer says nothing of its key.
 func (k Key) Unproven() *Proof {
 	for i, p := range k.Proofs {
 		if p.Newest && p.Failing && p.Certain() && p.Outcome != "" {

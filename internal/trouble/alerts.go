@@ -1,8 +1,6 @@
 package trouble
 
 import (
-	"slices"
-
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -12,9 +10,12 @@ const Runbooks = "https://github.com/keyd-project/keyd/blob/main/docs/runbooks.m
 // Alone has a row for each alert that no problem can show, because keyd itself cannot know it.
 func Alone() []Row {
 	return []Row{
-		{Alert: "KeydDown", Code: "keyddown", Severity: critical},            // it shows nothing then
-		{Alert: "KeydRestarting", Code: "keydrestarting", Severity: warning}, // a process does not know its forerunners
-		{Alert: "KeydAuditFell", Code: "keydauditfell", Severity: critical},  // keyd has only the chain that is there
+		// A daemon that does not answer shows nothing.
+		{Alert: "KeydDown", Code: "keyddown", Severity: critical},
+		// A process does not know how often it was started.
+		{Alert: "KeydRestarting", Code: "keydrestarting", Severity: warning},
+		// keyd has only the chain that is there. That it was longer is known where it was scraped.
+		{Alert: "KeydAuditFell", Code: "keydauditfell", Severity: critical},
 	}
 }
 
@@ -39,10 +40,10 @@ type Inhibition struct {
 	Equal   []string          // labels that both must share, besides job and instance
 }
 
-// late are the alerts that nothing goes on: what keeps keyd from working causes them, for every key.
-var late = []string{
-	"KeydVersionsUnproven", "KeydProofStale", "KeydRotationOverdue", "KeydRotationFailing", "KeydRequestWaiting",
-	"KeydKeyPartial", "KeydKeyNotMade", "KeydSparesMissing", "KeydCheckpointStale",
+// waiting are the alerts that a key does not go on: what keeps keyd from working causes them for every key.
+var waiting = []string{
+	"KeydRotationOverdue", "KeydRotationFailing", "KeydRequestWaiting", "KeydKeyPartial", "KeydKeyNotMade",
+	"KeydSparesMissing",
 }
 
 // Inhibitions lists what follows from what, for Alertmanager, as Find counts it for a person.
@@ -51,16 +52,16 @@ func Inhibitions() []Inhibition {
 		{Why: "Without a PIN the HSM side cannot work.",
 			Sources: []string{"KeydPINRefused", "KeydPINNearlyLocked"}, Targets: []string{"KeydHSMDown"}},
 		{Why: "Without the HSM keyd makes, imports and proves nothing.",
-			Sources: []string{"KeydHSMDown", "KeydPINRefused"}, Targets: late},
+			Sources: []string{"KeydHSMDown", "KeydPINRefused"},
+			Targets: append([]string{"KeydVersionsUnproven", "KeydProofStale", "KeydCheckpointStale"}, waiting...)},
 		{Why: "Without its state keyd begins nothing.",
-			Sources: []string{"KeydStoreUnhealthy"}, Targets: slices.DeleteFunc(slices.Clone(late), func(a string) bool {
-				return a == "KeydVersionsUnproven" || a == "KeydProofStale"
-			})},
+			Sources: []string{"KeydStoreUnhealthy"}, Targets: append([]string{"KeydCheckpointStale"}, waiting...)},
 		{Why: "The first look does not end while a vault does not answer.",
 			Sources: []string{"KeydVaultUnreachable"}, Targets: []string{"KeydNotReady"}},
 		{Why: "A vault that does not answer, or refuses keyd, takes and proves nothing.",
-			Sources: []string{"KeydVaultUnreachable"}, Equal: []string{"vault"}, Targets: []string{"KeydVersionsUnproven",
-				"KeydProofStale", "KeydRotationFailing", "KeydKeyPartial", "KeydRotationPolicyUnreadable"}},
+			Sources: []string{"KeydVaultUnreachable"}, Equal: []string{"vault"},
+			Targets: []string{"KeydVersionsUnproven", "KeydProofStale", "KeydRotationFailing", "KeydKeyPartial",
+				"KeydRotationPolicyUnreadable"}},
 		{Why: "Proofs that do not pass are not late besides.",
 			Sources: []string{"KeydVersionsUnproven", "KeydVaultThrottled"}, Equal: []string{"vault"},
 			Targets: []string{"KeydProofStale"}},
@@ -80,7 +81,8 @@ func Inhibitions() []Inhibition {
 		{Why: "What was done to a key or a version makes its proofs late, and nothing can be wrapped under it.",
 			Sources: []string{"KeydKeyDeleted", "KeydVersionsMissing", "KeydNewestDisabled", "KeydVersionDisabled",
 				"KeydVersionExpiresSoon", "KeydProofRefuted"},
-			Equal: []string{"key", "vault"}, Targets: []string{"KeydWrapFailing", "KeydProofStale", "KeydKeyPartial"}},
+			Equal:   []string{"key", "vault"},
+			Targets: []string{"KeydWrapFailing", "KeydProofStale", "KeydKeyPartial"}},
 		{Why: "A refuted import is held for it.",
 			Sources: []string{"KeydProofRefuted"}, Equal: []string{"key", "vault"},
 			Targets: []string{"KeydUnwrapFailing"}, And: map[string]string{"reason": "refuted"}},
@@ -88,7 +90,8 @@ func Inhibitions() []Inhibition {
 			Sources: []string{"KeydForeignVersion"}, Equal: []string{"key", "vault"},
 			Targets: []string{"KeydKeyOnHold"}, And: map[string]string{"code": "foreign-version"}},
 		{Why: "A pair that is gone from the HSM holds the key.",
-			Sources: []string{"KeydDrift"}, With: map[string]string{"kind": "hsm-object-missing"}, Equal: []string{"key"},
+			Sources: []string{"KeydDrift"}, With: map[string]string{"kind": "hsm-object-missing"},
+			Equal:   []string{"key"},
 			Targets: []string{"KeydKeyOnHold"}, And: map[string]string{"code": "hsm-object-missing"}},
 		{Why: "A version that fails its proofs was not proven for long besides, and may show why.",
 			Sources: []string{"KeydUnwrapFailing", "KeydWrapFailing"}, Equal: []string{"key", "vault"},

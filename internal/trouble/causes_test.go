@@ -84,12 +84,14 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 				k := &w.Keys[i]
 				k.NextRotation, k.Waiting = noon.Add(-2*time.Hour), "the HSM cannot be used: connection refused"
 				k.Requests = []key.Request{{At: noon.Add(-3 * time.Hour)}}
-				k.Spares = &status.Spares{Wanted: 1, Generations: []status.Generation{{SpareSince: noon.Add(-48 * time.Hour)}}}
+				spare := status.Generation{SpareSince: noon.Add(-48 * time.Hour)}
+				k.Spares = &status.Spares{Wanted: 1, Generations: []status.Generation{spare}}
 			}
 			w.Checkpoint = noon.Add(-48 * time.Hour)
 		}, "keydhsmdown", warning, "80 versions could not be proven meanwhile; 40 keys wait for it"},
 		{"the token refused the PIN", func(w *many) {
-			w.HSM.Info.PIN, w.HSM.Info.PINRefused, w.HSM.Info.Degraded = key.PINRefused, true, "the token refused the PIN"
+			w.HSM.Info.PIN, w.HSM.Info.PINRefused = key.PINRefused, true
+			w.HSM.Info.Degraded = "the token refused the PIN"
 			w.HSMLosses = 9
 			w.proofs("", fails(proof.LegHSM, key.HSMFailed))
 		}, "keydpinrefused", critical, "80 versions could not be proven meanwhile"},
@@ -150,7 +152,7 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 				w.look(k.Name, func(seen *record.VaultSeen) {
 					seen.KEK = record.KEKSeen{Print: "sha256:other", Was: "sha256:kek", Err: errors.New("not trusted")}
 				})
-				w.Keys[i].NextRotation, w.Keys[i].Waiting = noon.Add(-2*time.Hour), "the key exchange key is not trusted"
+				w.Keys[i].NextRotation, w.Keys[i].Waiting = noon.Add(-2*time.Hour), "the KEK is not trusted"
 			}
 		}, "drift-kek-changed", warning, "40 keys wait for it"},
 		{"the clocks differ, and rotations wait", func(w *many) {
@@ -172,7 +174,8 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 			w.look("key-07", func(seen *record.VaultSeen) {
 				seen.Operations = map[string][]key.Operation{"5be10a77": {key.WrapKey}}
 			})
-			w.Looks["key-07"].Drifts = []plan.Drift{{Kind: plan.DriftOperations, Vault: w.Looks["key-07"].Policy.Vaults[0],
+			l := w.Looks["key-07"]
+			l.Drifts = []plan.Drift{{Kind: plan.DriftOperations, Vault: l.Policy.Vaults[0],
 				Text: "key-07 in vault contoso-weu: the operations were changed"}}
 			fails(proof.LegUnwrap, key.OperationForbidden)(&w.Keys[7].Proofs[0])
 		}, "drift-operations-changed", critical, "1 version could not be proven meanwhile"},
@@ -186,8 +189,8 @@ func TestOneCauseIsOneProblem(t *testing.T) {
 			}
 			p := got[0]
 			if p.Runbook != c.runbook || p.Severity != c.severity || strings.Join(p.Effects, "; ") != c.effects {
-				t.Errorf("%s, %s, %q: %s; want %s, %s, %q", p.Severity, p.Runbook, p.Effects, p.Text, c.severity, c.runbook,
-					c.effects)
+				t.Errorf("%s, %s, %q: %s; want %s, %s, %q", p.Severity, p.Runbook, p.Effects, p.Text, c.severity,
+					c.runbook, c.effects)
 			}
 		})
 	}

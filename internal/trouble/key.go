@@ -44,7 +44,8 @@ func (f *finder) drifts(k status.Key, l *Look) {
 			continue
 		}
 		cause := Drift(drift.Kind)
-		if drift.Kind == plan.DriftExpiring && l.expires(drift.Vault.URL).Sub(f.at) < Of(VersionExpiresSoon).Threshold {
+		if drift.Kind == plan.DriftExpiring &&
+			l.expires(drift.Vault.URL).Sub(f.at) < Of(VersionExpiresSoon).Threshold {
 			cause = VersionExpiresSoon
 		}
 		f.causes.keys[place{k.Name, drift.Vault.URL, cause}] = f.add(cause,
@@ -56,7 +57,8 @@ func (f *finder) drifts(k status.Key, l *Look) {
 func (f *finder) vaultWide(k status.Key, drift plan.Drift) {
 	at := wide{drift.Vault.URL, drift.Kind}
 	if f.causes.vaultWide[at] == nil {
-		f.causes.vaultWide[at] = f.add(Drift(drift.Kind), about{vault: drift.Vault.Name, remedy: drift.Remedy}, drift.Text)
+		here := about{vault: drift.Vault.Name, remedy: drift.Remedy}
+		f.causes.vaultWide[at] = f.add(Drift(drift.Kind), here, drift.Text)
 	}
 	f.causes.vaultWide[at].concerns(k.Name)
 }

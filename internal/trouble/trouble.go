@@ -224,8 +224,8 @@ func (f *finder) vault(v status.Vault) {
 	}
 }
 
-// vaultUnusable finds a vault that does not answer or refuses keyd. Where keyd gets no token, that is one problem for all
-// vaults.
+// vaultUnusable finds a vault that does not answer or refuses keyd. Where keyd gets no token, that is one problem for
+// all vaults.
 func (f *finder) vaultUnusable(v status.Vault) {
 	if v.Reason == key.NoToken && f.causes.signIn != nil {
 		f.causes.signIn.vaults++

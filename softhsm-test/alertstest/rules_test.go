@@ -41,10 +41,11 @@ func shorten(t *testing.T, rules string) string {
 }
 
 func TestShorteningARuleFileChangesOnlyItsWaitingTimes(t *testing.T) {
-	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        keep_firing_for: 10m # why\n        " +
-		"summary: for 5m\n"
+	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        " +
+		"keep_firing_for: 10m # why\n        summary: for 5m\n"
 	want := "        expr: increase(x[9000ms]) > 5 or time() - y > 3600\n        for: 1500ms\n        for: " +
-		"432000ms\n        keep_firing_for: 3000ms # why\n        summary: for 5m\n"
+		"432000ms\n        " +
+		"keep_firing_for: 3000ms # why\n        summary: for 5m\n"
 	if got := shorten(t, shipped); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
