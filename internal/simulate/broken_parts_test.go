@@ -39,9 +39,21 @@ func everyHSM(wrap func(*World, HSM) HSM) breaks {
 
 func everyStore(wrap func(*store) rotate.Store) breaks {
 	return func(w *World, c Parts) Parts {
-		c.Store = wrap(w.store)
+		c.Store = oneByOne{wrap(w.store)}
 		return c
 	}
+}
+
+// oneByOne saves together what a broken store saves one by one, so that it is broken there, too.
+type oneByOne struct{ rotate.Store }
+
+func (s oneByOne) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
+	for i, rec := range recs {
+		if _, err := s.Save(ctx, rec, entries[i]...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type blindVault struct{ Vault }
