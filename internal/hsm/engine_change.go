@@ -27,14 +27,19 @@ func unsure(err error) error {
 	}
 }
 
-// WrapFor wraps the pair's private key to the KEK, if this side trusts the KEK. Before the first wrap it relabels the
-// pair, so that Destroy can never touch a key that may be in use somewhere. A caller may repeat it.
+// WrapFor wraps the pair's private key to the KEK, if this side trusts the KEK and the configuration brings the pair's
+// key to the KEK's vault. Before the first wrap it relabels the pair, so that Destroy can never touch a key that may be
+// in use somewhere. A caller may repeat it.
 func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error) {
 	way, err := e.wrapper(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := e.trust.check(kek); err != nil {
+	by, err := e.rights()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.trust.check(kek, by); err != nil {
 		return nil, err
 	}
 	ciphertext, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
@@ -44,7 +49,10 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
-		how, err := e.trust.accept(kek)
+		if err := by.mayGo(p.label, kek.Vault); err != nil {
+			return nil, err
+		}
+		how, err := e.trust.accept(kek, by)
 		if err != nil {
 			return nil, err
 		}
@@ -53,8 +61,8 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		}
 		e.forgetSeen(ctx, id)
 		e.log.InfoContext(
-			ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid,
-			"trust", how,
+			ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "id", id, "vault", kek.Vault,
+			"kek", kek.Kid, "kek_fingerprint", kek.Material.Fingerprint(), "trust", how,
 		)
 		killpoint.At("hsm-wrap-before")
 		to, _ := kek.Material.RSA() // accept refuses a KEK that has none

@@ -20,6 +20,13 @@ func (e *engine) Generate(
 	if parsed, ok := key.ParseLabel(label.String()); !ok || parsed != label || spec.Bits() == 0 {
 		return refused(BadRequest, "cannot generate %q, number %d, spec %q", name, number, spec)
 	}
+	by, err := e.rights()
+	if err != nil {
+		return err
+	}
+	if err := by.mayMake(label); err != nil {
+		return err
+	}
 	profile, err := e.ready(ctx)
 	if err != nil {
 		return err

@@ -21,15 +21,15 @@ type Endpoint struct {
 // returns nil when ctx ends or the parent closes its connection. When it cannot continue, it returns an error at
 // once, and calls may still be inside the library: the caller must end the process with os.Exit, without waiting for
 // anything.
-func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logger, ready func()) error {
-	return runWith(ctx, cfg, pins, at, loadModule, log, ready)
+func Run(ctx context.Context, cfg Config, permitted Permitted, at Endpoint, log *slog.Logger, ready func()) error {
+	return runWith(ctx, cfg, permitted, at, loadModule, log, ready)
 }
 
 func runWith(
-	ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger,
+	ctx context.Context, cfg Config, permitted Permitted, at Endpoint, load func(string) (module, error), log *slog.Logger,
 	ready func(),
 ) error {
-	err := run(ctx, cfg, pins, at, load, log, ready)
+	err := run(ctx, cfg, permitted, at, load, log, ready)
 	if h, ok := at.Listener.(*handed); ok {
 		if err != nil {
 			h.say(err)
@@ -48,7 +48,7 @@ func closed(l net.Listener) error {
 }
 
 func run(
-	ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger,
+	ctx context.Context, cfg Config, permitted Permitted, at Endpoint, load func(string) (module, error), log *slog.Logger,
 	ready func(),
 ) error {
 	cfg, err := cfg.withDefaults()
@@ -63,7 +63,7 @@ func run(
 	if err != nil {
 		return err
 	}
-	e, err := newEngine(ctx, mod, cfg, pins, log)
+	e, err := newEngine(ctx, mod, cfg, permitted, log)
 	if err != nil {
 		return err
 	}
