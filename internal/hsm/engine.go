@@ -24,6 +24,7 @@ type engine struct {
 	memory *pinMemory
 	own    own
 	trial  *trial
+	limits *limits
 	making *making
 	audit  auditMemory
 	pin    pin.File
@@ -57,13 +58,17 @@ func newEngine(ctx context.Context, mod module, cfg Config, permitted Permitted,
 	if err != nil {
 		return nil, err
 	}
+	limits, err := newLimits(cfg.StateDir)
+	if err != nil {
+		return nil, err
+	}
 	tok, err := openToken(ctx, mod, cfg)
 	if err != nil {
 		return nil, err
 	}
 	tok.mended = func(what string, lost error) { log.Info(what, "error", lost.Error()) }
 	e := &engine{
-		cfg: cfg, pin: file, tok: tok, log: log, permitted: permitted,
+		cfg: cfg, pin: file, tok: tok, log: log, permitted: permitted, limits: limits,
 		trust:   newTrust(cfg.StateDir),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		trial:   newTrial(cfg, tok, log),

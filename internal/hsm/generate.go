@@ -24,7 +24,8 @@ func (e *engine) Generate(
 	if err != nil {
 		return err
 	}
-	if err := by.mayMake(label); err != nil {
+	may, err := by.mayMake(label)
+	if err != nil {
 		return err
 	}
 	profile, err := e.ready(ctx)
@@ -39,6 +40,11 @@ func (e *engine) Generate(
 	if err := e.tryOut(ctx, profile); err != nil {
 		return err
 	}
+	if e.limits.needsPass() {
+		if _, err := e.Inventory(ctx); err != nil {
+			return err
+		}
+	}
 	turn, err := e.making.begin(ctx)
 	if err != nil {
 		return err
@@ -48,7 +54,7 @@ func (e *engine) Generate(
 		if err := e.sameToken(s, known); err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, e.generate(s, turn, id, label, spec, profile)
+		return struct{}{}, e.generateWithin(may, s, turn, id, label, spec, profile)
 	})
 	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
 }
@@ -91,6 +97,20 @@ func (e *engine) claim(s session, id key.ID) error {
 		return refused(
 			Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(there), id,
 		)
+	}
+	return err
+}
+
+// generateWithin makes a pair if the limits of its key permit one more.
+func (e *engine) generateWithin(
+	may KeyRights, s session, turn *turn, id key.ID, label key.Label, spec key.Spec, can profile,
+) error {
+	if err := e.limits.reserve(id, label, may); err != nil {
+		return err
+	}
+	err := e.generate(s, turn, id, label, spec, can)
+	if noteErr := e.limits.settle(id, unsure(classify("generate", err, key.Ambiguous))); noteErr != nil {
+		e.log.Error("the pair is not noted as one of this day", "id", id, "error", noteErr.Error())
 	}
 	return err
 }

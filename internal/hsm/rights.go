@@ -111,10 +111,11 @@ func (r *Rights) mayGo(l key.Label, url string) error {
 }
 
 // mayMake refuses a pair of a key that is not configured.
-func (r *Rights) mayMake(l key.Label) error {
-	if _, ok := r.keys[l.Key]; !ok {
-		return refused(NotPermitted, "the configuration has no key %s: no pair is made for it; if it should have, "+
+func (r *Rights) mayMake(l key.Label) (KeyRights, error) {
+	k, ok := r.keys[l.Key]
+	if !ok {
+		return k, refused(NotPermitted, "the configuration has no key %s: no pair is made for it; if it should have, "+
 			"add it to keys, then: keyd reload", l.Key)
 	}
-	return nil
+	return k, nil
 }
