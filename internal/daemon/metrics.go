@@ -47,7 +47,7 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 		),
 		hsmDiffers: gauge(
 			"hsm_config_differs",
-			"Whether the HSM side acts on another configuration than the daemon (1), or cannot use the one on the disk.",
+			"1 while the HSM side acts on another configuration than the daemon, or cannot use the one on the disk.",
 		),
 	}
 	m.reloaded(true)

@@ -114,8 +114,9 @@ func (s session) relabel(h pkcs11.ObjectHandle, label string) error {
 }
 
 // Destroy removes the objects of a generation that was never wrapped for anyone: those with this id that carry this
-// instance's own pending label. If any object with this id has another label, it refuses and destroys nothing. It leaves
-// objects without a label alone: an id says nothing about whose they are. If there is nothing to destroy, it succeeds.
+// instance's own pending label. If any object with this id has another label, it refuses and destroys nothing. It
+// leaves objects without a label alone: an id says nothing about whose they are. If there is nothing to destroy, it
+// succeeds.
 func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 	if _, err := e.ready(ctx); err != nil {
 		return err

@@ -98,7 +98,11 @@ func FuzzKEK(f *testing.F) {
 		`"` + wireKey(f, odd, 65537) + `"`, `"` + wireKey(f, odd, 1) + `"`,
 		`"` + wireKey(f, new(big.Int).Neg(odd), 65537) + `"`,
 	} {
-		f.Add([]byte(`{"vault":"` + vaultURL + `","kid":"` + vaultURL + `/keys/keyd-kek/0","material":` + material + `}`))
+		f.Add(
+			[]byte(
+				`{"vault":"` + vaultURL + `","kid":"` + vaultURL + `/keys/keyd-kek/0","material":` + material + `}`,
+			),
+		)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var kek key.KEK

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // A caller chooses the key and the number of a pair that it has made, and nothing but the HSM side bounds how many. So
@@ -56,7 +56,7 @@ func newLimits(stateDir string) (*limits, error) {
 		path: filepath.Join(stateDir, "made-pairs.json"), now: time.Now,
 		labels: map[key.ID]key.Label{}, placed: map[string]int{}, made: map[key.ID]madePair{},
 	}
-	data, err := os.ReadFile(l.path)
+	data, err := ownership.ReadFile(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
 	}

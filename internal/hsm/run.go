@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // Endpoint is where clients reach the HSM side.
@@ -26,7 +28,12 @@ func Run(ctx context.Context, cfg Config, permitted Permitted, at Endpoint, log 
 }
 
 func runWith(
-	ctx context.Context, cfg Config, permitted Permitted, at Endpoint, load func(string) (module, error), log *slog.Logger,
+	ctx context.Context,
+	cfg Config,
+	permitted Permitted,
+	at Endpoint,
+	load func(string) (module, error),
+	log *slog.Logger,
 	ready func(),
 ) error {
 	err := run(ctx, cfg, permitted, at, load, log, ready)
@@ -48,7 +55,12 @@ func closed(l net.Listener) error {
 }
 
 func run(
-	ctx context.Context, cfg Config, permitted Permitted, at Endpoint, load func(string) (module, error), log *slog.Logger,
+	ctx context.Context,
+	cfg Config,
+	permitted Permitted,
+	at Endpoint,
+	load func(string) (module, error),
+	log *slog.Logger,
 	ready func(),
 ) error {
 	cfg, err := cfg.withDefaults()
@@ -58,6 +70,9 @@ func run(
 	harden(log)
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make the HSM side's state directory: %w", err)
+	}
+	if err := ownership.CheckPath(cfg.StateDir); err != nil {
+		return fmt.Errorf("the HSM side's state cannot be trusted: %w", err)
 	}
 	mod, err := load(cfg.Module)
 	if err != nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // How a KEK came to be trusted.
@@ -170,7 +170,7 @@ func fit(kek key.KEK) error {
 
 func (t *trust) load() (trustFile, error) {
 	file := trustFile{Schema: 1, Vaults: map[string]trustedBy{}}
-	data, err := os.ReadFile(t.path)
+	data, err := ownership.ReadFile(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, nil
 	}

@@ -140,11 +140,19 @@ func (f *finder) hsm(h status.HSM) {
 	switch {
 	case !h.Up:
 	case h.Info.ConfigProblem != "":
-		f.add(HSMConfigDiffers, about{}, "the HSM side cannot use the configuration that is on the disk, and makes and "+
-			"wraps nothing: "+words.OneLine(h.Info.ConfigProblem))
+		f.add(
+			HSMConfigDiffers,
+			about{},
+			"the HSM side cannot use the configuration that is on the disk, and makes and "+
+				"wraps nothing: "+words.OneLine(h.Info.ConfigProblem),
+		)
 	case h.Info.Config != f.Config && f.ReloadErr == nil: // a refused reload is its cause
-		f.add(HSMConfigDiffers, about{}, "the HSM side, which reads the configuration itself, acts on another one than "+
-			"the daemon: they differ in what may be made, or wrapped for whom")
+		f.add(
+			HSMConfigDiffers,
+			about{},
+			"the HSM side, which reads the configuration itself, acts on another one than "+
+				"the daemon: they differ in what may be made, or wrapped for whom",
+		)
 	}
 	switch h.Info.PIN {
 	case key.PINLocked:
