@@ -106,16 +106,7 @@ func (t *trust) decide(kek key.KEK, by *Rights) (how string, print key.Fingerpri
 	case len(vault.Pins) > 0:
 		return "", "", file, changed(kek, print, "the configuration approves", vault.Pins...)
 	case !vault.FirstUse:
-		return "", "", file, refused(
-			KEKRefused,
-			"vault %s has the KEK %s with fingerprint %s, and the configuration "+
-				"approves none: nothing is wrapped for it; to compute the fingerprint without keyd, and to approve it: "+
-				"keyd kek %s",
-			vault.Name,
-			kek.Kid,
-			print,
-			vault.Name,
-		)
+		return "", "", file, unapproved(kek, print, vault)
 	case !seen:
 		return WouldBeFirstUse, print, file, nil
 	case known.Fingerprint == print:
@@ -123,6 +114,12 @@ func (t *trust) decide(kek key.KEK, by *Rights) (how string, print key.Fingerpri
 	default:
 		return "", "", file, changed(kek, print, "keyd first used", known.Fingerprint)
 	}
+}
+
+func unapproved(kek key.KEK, shown key.Fingerprint, v VaultRights) error {
+	return refused(KEKRefused, "vault %s has the KEK %s with fingerprint %s, and the configuration approves none: "+
+		"nothing is wrapped for it; to compute the fingerprint without keyd, and to approve it: keyd kek %s",
+		v.Name, kek.Kid, shown, v.Name)
 }
 
 // changed refuses a KEK that is not the expected one. It prints no line that would approve it: whoever put the KEK
