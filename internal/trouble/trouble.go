@@ -225,11 +225,14 @@ func (f *finder) kek(v status.Vault) {
 		v.Name,
 		v.PinLine(),
 	)
+	meanwhile := "keyd wraps for the previous one"
+	if v.ActiveKEK() == nil {
+		meanwhile = "keyd wraps nothing for the vault"
+	}
 	f.add(
 		KEKWaiting,
 		about{vault: v.Name, remedy: remedy},
-		fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
-			"has waited for approval since %s: until then keyd wraps for the previous one", v.Name, k.Fingerprint,
-			words.Moment(k.Made)),
+		fmt.Sprintf("vault %s has a new key exchange key, %s, which has waited for approval since %s: until then %s",
+			v.Name, k.Fingerprint, words.Moment(k.Made), meanwhile),
 	)
 }
