@@ -77,7 +77,7 @@ type Daemon struct {
 	limits    *vault.Limits
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
-	rights    *hsm.Rights // by the daemon's own reading of the configuration
+	rights    *hsm.Rights               // by the daemon's own reading of the configuration
 	readyAt   atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
 	looked    chan struct{}             // closed when it has
 	refused   error                     // by the last reload; nil if it succeeded
