@@ -243,6 +243,11 @@ func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
 		c.skip("vault", v.Name, name, c.away.hsm)
 		return
 	}
+	if err != nil && len(v.KEK.Fingerprints) == 0 && !v.KEK.FirstUse {
+		c.warn("vault", v.Name, name, fmt.Sprintf("%s is not approved: keyd wraps nothing to this vault", print),
+			compare+": keyd kek "+v.Name+" shows how")
+		return
+	}
 	if err == nil && how != key.TrustConfigured {
 		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)
 		return

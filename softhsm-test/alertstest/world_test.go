@@ -63,8 +63,8 @@ state_dir: %[1]s/state
 hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s, socket: %[1]s/hsm.sock, user: "%[9]d", state_dir: %[1]s/hsm}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
-  contoso-weu: {url: "https://%[5]s", kek: {bits: 2048}}
-  contoso-hsm: {url: "https://%[6]s", kek: {bits: 2048}}
+  contoso-weu: {url: "https://%[5]s", kek: {bits: 2048, trust: first-use}}
+  contoso-hsm: {url: "https://%[6]s", kek: {bits: 2048, trust: first-use}}
 keys:
 %[7]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "%[8]s"}

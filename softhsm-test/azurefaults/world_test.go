@@ -36,8 +36,8 @@ state_dir: %[1]s/state
 hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]s, call_timeout: 10m, generate_timeout: 1h}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
-  weu: {url: https://` + vaultHost + `, kek: {bits: 2048}}
-  mhsm: {url: https://` + hsmHost + `, kek: {bits: 2048}}
+  weu: {url: https://` + vaultHost + `, kek: {bits: 2048, trust: first-use}}
+  mhsm: {url: https://` + hsmHost + `, kek: {bits: 2048, trust: first-use}}
 keys:
   ` + keyName + `:
     spec: RSA-2048
