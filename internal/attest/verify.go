@@ -42,11 +42,15 @@ func Verify(raw []byte, roots []Root, want Expect, at time.Time) (Facts, error) 
 	if err != nil {
 		return Facts{}, err
 	}
-	f, p, err := readStatement(doc, roots)
+	return doc.verify(roots, want, at)
+}
+
+func (d Document) verify(roots []Root, want Expect, at time.Time) (Facts, error) {
+	f, p, err := readStatement(d, roots)
 	if err != nil {
 		return Facts{}, err
 	}
-	root, claim, err := partitionRoot(p, doc.Certificates)
+	root, claim, err := partitionRoot(p, d.Certificates)
 	if err != nil {
 		return Facts{}, err
 	}

@@ -151,12 +151,13 @@ func readVault(c *Config, s *section) place {
 		p.vault.Kind = kind
 		return canonical, nil
 	})
+	readAttestation(s.sub("kek"), &p.vault)
 	p.broken = p.vault.URL == ""
 	return p
 }
 
 func readKEK(s *section) KEK {
-	s.only("name", "fingerprint", "fingerprints", "create", "bits", "schedule")
+	s.only("name", "fingerprint", "fingerprints", "partition_root", "attestation", "create", "bits", "schedule")
 	k := KEK{
 		Name:         read(s, "name", "keyd-kek", parseName),
 		Fingerprints: readFingerprints(s),

@@ -50,7 +50,8 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 		Manufacturer: cfg.HSM.Manufacturer,
 		PINFile:      cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
-		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
+		Attestation: attestations(o.ConfigPath, o.Logger),
+		Mechanism:   cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
 	}, pins(o.ConfigPath), at, o.Logger, func() {
 		_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 		if cfg.HSM.Socket != "" {

@@ -76,6 +76,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	d.cfg, d.vaults, d.cred = next, vaults, cred
 	d.mu.Unlock()
 	d.limit(next)
+	warnOfTestRoot(next, d.log)
 	d.observer.AskAgain() // the clients made anew know no clock
 	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)

@@ -67,6 +67,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 		trial:   newTrial(cfg, tok, log),
 		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, asked: map[key.ID]bool{},
 	}
+	e.trust.attestation = cfg.Attestation
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
 	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}
 	e.mu.Lock()

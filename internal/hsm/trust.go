@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
@@ -35,6 +36,8 @@ type trust struct {
 	pins Pins
 	now  func() time.Time
 	mu   sync.Mutex
+	// attestation is Config.Attestation.
+	attestation func(vaultURL string) (attest.Rule, error)
 }
 
 type trustFile struct {
@@ -99,8 +102,14 @@ func (t *trust) decide(kek key.KEK) (how string, print key.Fingerprint, file tru
 	if file, err = t.load(); err != nil {
 		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
 	}
+	pooled, err := t.attested(kek)
+	if err != nil {
+		return "", "", file, err
+	}
 	known, seen := file.Vaults[kek.Vault]
 	switch {
+	case pooled:
+		return ByPartitionRoot, print, file, nil
 	case slices.Contains(pins, print):
 		return Configured, print, file, nil
 	case len(pins) > 0:

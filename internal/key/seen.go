@@ -25,6 +25,8 @@ type KEK struct {
 	Vault    string   `json:"vault"` // URL
 	Kid      string   `json:"kid"`   // includes the version, as the transfer blob needs it
 	Material Material `json:"material"`
+	// Attestation is what the Managed HSM's hardware says of it, as the service answers it; "" for none.
+	Attestation string `json:"attestation,omitempty"`
 }
 
 // Version is one version of a key as a vault shows it.

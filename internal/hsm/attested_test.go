@@ -1,0 +1,139 @@
+package hsm
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/attest"
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+const madeAttestations = "../attest/testdata/made"
+
+func attestedKEK(t *testing.T, file string) (kek key.KEK) {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(madeAttestations, file))
+	if err == nil {
+		err = json.Unmarshal(b, &kek)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kek
+}
+
+// attesting is trust in a Managed HSM with an attestation rule, at a time when the attestations in testdata are valid.
+func attesting(t *testing.T, pins []key.Fingerprint, change func(*attest.Rule)) *trust {
+	t.Helper()
+	pem, err := os.ReadFile(filepath.Join(madeAttestations, "root.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := attest.Rule{Required: true, KEK: "keyd-kek", Alone: len(pins) == 0}
+	if rule.Roots, err = attest.TestRoot(pem); err != nil {
+		t.Fatal(err)
+	}
+	if change != nil {
+		change(&rule)
+	}
+	tr := newTrust(t.TempDir(), pinned(pins...))
+	tr.attestation = func(string) (attest.Rule, error) { return rule, nil }
+	tr.now = func() time.Time { return time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC) }
+	return tr
+}
+
+// ofPool pins the partition root of a KEK's pool.
+func ofPool(t *testing.T, kek key.KEK) func(*attest.Rule) {
+	t.Helper()
+	return func(r *attest.Rule) {
+		f, err := attest.Verify(
+			[]byte(kek.Attestation),
+			r.Roots,
+			attest.Expect{},
+			time.Date(2026, 11, 30, 12, 0, 0, 0,
+				time.UTC),
+		)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.PartitionRoot = f.PartitionRoot
+	}
+}
+
+func TestAnAttestationAddsToTheFingerprintAndNeverReplacesIt(t *testing.T) {
+	kek := attestedKEK(t, "kek.json")
+	another := anotherKEK(t, kek.Vault)
+	if how, err := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accept(kek); how != Configured ||
+		err != nil {
+		t.Errorf("pinned and attested: %q, %v", how, err)
+	}
+	_, err := attesting(t, []key.Fingerprint{another.Material.Fingerprint()}, nil).accept(kek)
+	wantCode(t, err, KEKRefused, key.Refused)
+	if how, err := attesting(t, nil, nil).accept(kek); how != FirstUse || err != nil {
+		t.Errorf("attested only: %q, %v", how, err)
+	}
+}
+
+func TestAManagedHSMsKEKWithoutAnAttestationIsRefusedAlsoWhenItIsPinned(t *testing.T) {
+	kek := attestedKEK(t, "kek.json")
+	kek.Attestation = ""
+	_, err := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accept(kek)
+	wantCode(t, err, KEKRefused, key.Refused)
+	if !strings.Contains(err.Error(), "there is no attestation") || !strings.Contains(err.Error(), kek.Kid) {
+		t.Error(err)
+	}
+}
+
+func TestAPinnedPartitionRootMakesItsOwnPoolsKEKTrusted(t *testing.T) {
+	kek, other := attestedKEK(t, "kek.json"), attestedKEK(t, "other-kek.json")
+	tr := attesting(t, nil, ofPool(t, kek))
+	if how, err := tr.accept(kek); how != ByPartitionRoot || err != nil {
+		t.Errorf("%q, %v", how, err)
+	}
+	_, err := tr.accept(other)
+	wantCode(t, err, KEKRefused, key.Refused)
+	if !strings.Contains(err.Error(), "of another Managed HSM") {
+		t.Error(err)
+	}
+}
+
+func TestAPinnedPartitionRootDoesNotOverruleAFingerprint(t *testing.T) {
+	kek := attestedKEK(t, "kek.json")
+	another := anotherKEK(t, kek.Vault)
+	_, err := attesting(t, []key.Fingerprint{another.Material.Fingerprint()}, ofPool(t, kek)).accept(kek)
+	wantCode(t, err, KEKRefused, key.Refused)
+}
+
+func TestAnExpiredAttestationIsRefused(t *testing.T) {
+	kek := attestedKEK(t, "kek.json")
+	tr := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil)
+	tr.now = func() time.Time { return time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC) }
+	_, err := tr.check(kek)
+	wantCode(t, err, KEKRefused, key.Refused)
+	if !strings.Contains(err.Error(), "expired") {
+		t.Error(err)
+	}
+}
+
+func TestAKEKIsRefusedWhileNobodyKnowsWhatTheConfigurationAsksOfIt(t *testing.T) {
+	kek := attestedKEK(t, "kek.json")
+	tr := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil)
+	tr.attestation = func(string) (attest.Rule, error) { return attest.Rule{}, errors.New("mistakes") }
+	_, err := tr.accept(kek)
+	wantCode(t, err, KEKRefused, key.Refused)
+}
+
+func TestWhereAttestationIsOffTheFingerprintDecides(t *testing.T) {
+	kek := attestedKEK(t, "kek.json")
+	kek.Attestation = ""
+	off := func(r *attest.Rule) { r.Required = false }
+	if how, err := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, off).accept(kek); how != Configured ||
+		err != nil {
+		t.Errorf("%q, %v", how, err)
+	}
+}
