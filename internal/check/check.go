@@ -93,6 +93,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	c.config()
 	c.store(ctx)
 	c.hsm(ctx)
+	c.attestationRoot()
 	c.identity(ctx)
 	for _, v := range p.Config.Vaults {
 		c.vault(ctx, v)
