@@ -58,7 +58,8 @@ else attests a key of the same name just as well. So compare the fingerprint wit
 	cmd.Flags().StringVar(&want.Key, "key", "", "require that it is about the key of this name")
 	cmd.Flags().StringVar(&want.Version, "key-version", "", "require that it is about this version")
 	cmd.Flags().StringVar(&fingerprint, "fingerprint", "", "require that it is about the key with this fingerprint")
-	cmd.Flags().StringVar(&partitionRoot, "partition-root", "", "require this partition root: that of one Managed HSM")
+	cmd.Flags().
+		StringVar(&partitionRoot, "partition-root", "", "require this partition root: that of one Managed HSM")
 	cmd.Flags().StringVar(&moment, "at", "", "the time at which the certificates must be valid (default: now)")
 	testRootFlag(cmd, &root)
 	return a.jsonFlag(cmd)
@@ -118,7 +119,7 @@ func writeFacts(w io.Writer, s style, name string, f attest.Facts, at time.Time,
 		fmt.Fprintln(w, s.bad("The root is for tests only: this proves nothing about hardware."))
 	}
 	if want.Fingerprint == "" && want.PartitionRoot == "" {
-		fmt.Fprintln(w, "It does not say which Managed HSM holds the key: compare the fingerprint with the key that you "+
-			"mean,\nor the partition root with that of your own Managed HSM.")
+		fmt.Fprintln(w, "It does not say which Managed HSM holds the key: compare the fingerprint with the key that "+
+			"you mean,\nor the partition root with that of your own Managed HSM.")
 	}
 }

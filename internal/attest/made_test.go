@@ -111,6 +111,8 @@ func TestAKEKMustBeTheOneThatTheRuleNames(t *testing.T) {
 	named.KEK = "another"
 	elsewhere := genuine
 	elsewhere.Kid = madeURL + "/keys/" + name + "/" + "1" + version[1:]
+	vendors := rule
+	vendors.Roots = attest.Vendor()
 	without := genuine
 	without.Attestation = ""
 	for what, c := range map[string]struct {
@@ -124,7 +126,7 @@ func TestAKEKMustBeTheOneThatTheRuleNames(t *testing.T) {
 		"another version":          {rule, elsewhere, "is about version"},
 		"no attestation":           {rule, without, "there is no attestation"},
 		"no id of a key":           {rule, key.KEK{Kid: "x"}, "not the id of a key"},
-		"under the vendor's roots": {attest.Rule{Roots: attest.Vendor(), KEK: name}, genuine, "a root that keyd trusts"},
+		"under the vendor's roots": {vendors, genuine, "a root that keyd trusts"},
 	} {
 		if _, err := c.rule.OfKEK(c.kek, at); !says(err, c.reason) {
 			t.Errorf("%s: %v, want %q", what, err, c.reason)

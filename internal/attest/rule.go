@@ -1,6 +1,7 @@
 package attest
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
@@ -33,8 +34,8 @@ func (r Rule) OfKEK(kek key.KEK, at time.Time) (Facts, error) {
 		Key: name, Version: version, Fingerprint: kek.Material.Fingerprint(), PartitionRoot: r.PartitionRoot,
 	}, at)
 	if err == nil && r.Alone && f.Decrypt {
-		return Facts{}, fmt.Errorf("its attestation says that it decrypts, so others could read what is wrapped to it: " +
-			"pin its fingerprint if it is the right one")
+		return Facts{}, errors.New("its attestation says that it decrypts, so others could read what is wrapped " +
+			"to it: pin its fingerprint if it is the right one")
 	}
 	return f, err
 }

@@ -30,7 +30,8 @@ func TestARealAttestationVerifiesUnderTheVendorsRoot(t *testing.T) {
 		t.Fatal(err)
 	}
 	if f.Key != "key1-hnhgsllilfcl3pdtpld" || f.Version != "7071fabc480c0ca186f786a9b78c9456" || f.Extractable ||
-		!f.Local || !f.NeverExtractable || f.Firmware != Firmware2 || f.Root != "Marvell LiquidSecurity" || f.TestRoot ||
+		!f.Local || !f.NeverExtractable || f.Firmware != Firmware2 || f.Root != "Marvell LiquidSecurity" ||
+		f.TestRoot ||
 		f.HSM != "HSM:5.3G2142-ICM003565, for non-FIPS mode" || f.meets(Expect{}) != nil {
 		t.Errorf("%+v", f)
 	}

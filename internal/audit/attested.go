@@ -28,7 +28,8 @@ func attested(e chain.Entry, print key.Fingerprint, roots []attest.Root) *Attest
 	if evidence.Result != attest.Verified {
 		return a
 	}
-	f, err := evidence.Verify(roots, attest.Expect{Key: e.Key, Version: e.Fields["version"], Fingerprint: print}, e.Time)
+	want := attest.Expect{Key: e.Key, Version: e.Fields["version"], Fingerprint: print}
+	f, err := evidence.Verify(roots, want, e.Time)
 	if err != nil {
 		a.Contradicts = err.Error()
 		return a

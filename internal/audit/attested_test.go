@@ -31,7 +31,11 @@ func madeRoots(t *testing.T) []attest.Root {
 }
 
 // attestedReceipt is the receipt of a rotation whose one version was attested, verified under roots.
-func attestedReceipt(t *testing.T, roots []attest.Root, change func(fields map[string]string, e *chain.Entry)) Attested {
+func attestedReceipt(
+	t *testing.T,
+	roots []attest.Root,
+	change func(fields map[string]string, e *chain.Entry),
+) Attested {
 	t.Helper()
 	var kek key.KEK
 	text, err := os.ReadFile(made + "kek.json")
@@ -69,7 +73,8 @@ func attestedReceipt(t *testing.T, roots []attest.Root, change func(fields map[s
 
 func TestAReceiptVerifiesTheAttestationAgainAsOfItsTime(t *testing.T) {
 	a := attestedReceipt(t, madeRoots(t), nil)
-	if a.Result != attest.Verified || a.Contradicts != "" || a.Facts == nil || a.Facts.Extractable || !a.At.Equal(judged) {
+	if a.Result != attest.Verified || a.Contradicts != "" || a.Facts == nil || a.Facts.Extractable ||
+		!a.At.Equal(judged) {
 		t.Errorf("%+v", a)
 	}
 }

@@ -71,11 +71,12 @@ func (h *attester) pem() []byte {
 	return b.Bytes()
 }
 
-// chainTemplate is for a certificate that is valid for as long as those of real HSMs, whatever a test does to the clock.
+// chainTemplate is for a certificate that is valid for ten years, as those of real HSMs are: a test may move the clock.
 func chainTemplate(name string) (*x509.Certificate, error) {
 	template, err := certificateTemplate(name)
 	if err == nil {
-		template.NotBefore, template.NotAfter = template.NotBefore.AddDate(-1, 0, 0), template.NotAfter.AddDate(9, 0, 0)
+		template.NotBefore = template.NotBefore.AddDate(-1, 0, 0)
+		template.NotAfter = template.NotAfter.AddDate(9, 0, 0)
 	}
 	return template, err
 }

@@ -22,8 +22,8 @@ func (r *Rotator) attested(ctx context.Context, a act, at record.Placed, fields 
 		return fields
 	}
 	if e.Result != attest.Verified && r.Logger != nil {
-		r.Logger.WarnContext(ctx, "the imported version is not attested", "KEY", a.policy.Key,
-			"VAULT", a.rec.VaultName(a.policy, a.step.Vault), "version", a.step.Version, "result", e.Result, "reason", e.Why)
+		r.Logger.With("KEY", a.policy.Key, "VAULT", a.rec.VaultName(a.policy, a.step.Vault)).WarnContext(ctx,
+			"the imported version is not attested", "version", a.step.Version, "result", e.Result, "reason", e.Why)
 	}
 	maps.Copy(fields, e.Fields())
 	return fields

@@ -44,7 +44,8 @@ func TestATransferBlobIsNeitherInTheRecordNorInTheChain(t *testing.T) {
 	for _, c := range tap.wrapped {
 		part := c[:48] // a multiple of 3, so base64 of the whole begins with that of the part
 		for _, form := range []string{
-			base64.StdEncoding.EncodeToString(part), base64.RawURLEncoding.EncodeToString(part), hex.EncodeToString(part),
+			base64.StdEncoding.EncodeToString(part), base64.RawURLEncoding.EncodeToString(part),
+			hex.EncodeToString(part),
 		} {
 			if strings.Contains(string(stored), form) {
 				t.Errorf("the store has a transfer blob: %s…", form)

@@ -84,10 +84,10 @@ func TestRightsAreFoundByTryingThem(t *testing.T) {
 		cfg   emulator.VaultConfig
 		want  []vault.Right
 	}{
-		"anyone":       {kv, emulator.VaultConfig{}, everyRight()},
-		"nobody":       {kv, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
-		"nobody, HSM":  {mhsm, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
-		"officer":      {kv, role(emulator.CryptoOfficer), everyRight()},
+		"anyone":      {kv, emulator.VaultConfig{}, everyRight()},
+		"nobody":      {kv, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
+		"nobody, HSM": {mhsm, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
+		"officer":     {kv, role(emulator.CryptoOfficer), everyRight()},
 		"officer, HSM": {mhsm, role(emulator.CryptoOfficer), []vault.Right{vault.MaySeeDeleted, vault.MayPurge,
 			vault.MayRecover}},
 		"user": {
