@@ -38,7 +38,7 @@ CYCLONEDX_VERSION := v1.10.0
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
 	build package test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page \
 	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd \
-	idle clean
+	idle test-insider clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -145,6 +145,10 @@ test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a S
 	softhsm2-util --init-token --free --label "$$KEYD_TEST_TOKEN" --pin "$$KEYD_TEST_PIN" --so-pin "$$KEYD_TEST_PIN" \
 	  >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
 	go test -count=1 -timeout 20m -parallel 1 -skip PIN ./softhsm-test/e2e
+
+test-insider: ## an attacker on the HSM side's socket, against the real two processes
+	@go test -count=1 -v -timeout 10m -run '^TestInsider$$' ./softhsm-test/insider \
+	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate \

@@ -52,6 +52,11 @@ type Root struct {
 	Test bool
 }
 
+// MarshalText names the root and its certificate.
+func (r Root) MarshalText() ([]byte, error) {
+	return []byte(r.Name + " sha256:" + sumOf(r.Certificate)), nil
+}
+
 // Vendor returns the roots of the vendor, which are part of the program.
 var Vendor = sync.OnceValue(func() (roots []Root) {
 	for _, e := range list() {

@@ -12,13 +12,13 @@ import (
 
 // Rule is what the configuration asks of the attestations of one vault. The zero value asks for none.
 type Rule struct {
-	Required bool
-	Roots    []Root
-	KEK      string // the name of the vault's KEK
+	Required bool   `json:"required"`
+	Roots    []Root `json:"roots"`
+	KEK      string `json:"kek"` // the name of the vault's KEK
 	// PartitionRoot pins the pool; "": any.
-	PartitionRoot key.Fingerprint
+	PartitionRoot key.Fingerprint `json:"partition_root,omitempty"`
 	// Alone: no fingerprint pins the KEK, so the pinned pool must vouch for it.
-	Alone bool
+	Alone bool `json:"alone,omitempty"`
 }
 
 // OfKEK verifies the attestation of a KEK: of this very key, under the name that the configuration gives it.

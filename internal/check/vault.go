@@ -194,6 +194,11 @@ func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
 	print := kek.Material.Fingerprint()
 	const compare = "confirm the fingerprint with the vault's owner out of band, then pin it as kek.fingerprint"
 	how, err := c.HSM.CheckKEK(ctx, kek)
+	if err != nil && len(v.KEK.Fingerprints) == 0 && !v.KEK.FirstUse {
+		c.warn("vault", v.Name, name, fmt.Sprintf("%s is not approved: keyd wraps nothing to this vault", print),
+			compare+": keyd kek "+v.Name+" shows how")
+		return
+	}
 	if err == nil && how != key.TrustConfigured {
 		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)
 		return

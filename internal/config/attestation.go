@@ -1,10 +1,9 @@
 package config
 
 import (
-	"os"
-
 	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // Values of kek.attestation.
@@ -42,7 +41,7 @@ func parseTestRoot(text string) ([]attest.Root, error) {
 		return nil, err
 	}
 	const remedy = "remove it: it is for tests only"
-	raw, err := os.ReadFile(path)
+	raw, err := ownership.ReadFile(path)
 	if err != nil {
 		return nil, faultf(remedy, "it cannot be read: %v", err)
 	}
@@ -61,9 +60,12 @@ func (c *Config) AttestationRoots() []attest.Root {
 	return attest.Vendor()
 }
 
-// Attestation is what the configuration asks of the attestations of a vault; nothing for a vault that it does not name.
+// Attestation is what the configuration asks of the attestations of a vault.
 func (c *Config) Attestation(url string) attest.Rule {
 	v, _ := c.Vault(url)
-	return attest.Rule{Required: v.KEK.Attested, Roots: c.AttestationRoots(), KEK: v.KEK.Name,
+	if !v.KEK.Attested {
+		return attest.Rule{}
+	}
+	return attest.Rule{Required: true, Roots: c.AttestationRoots(), KEK: v.KEK.Name,
 		PartitionRoot: v.KEK.PartitionRoot, Alone: len(v.KEK.Fingerprints) == 0}
 }

@@ -92,7 +92,8 @@ type Vault struct {
 // KEK is the configuration of a vault's key exchange key.
 type KEK struct {
 	Name         string
-	Fingerprints []key.Fingerprint // the approved ones; none: keyd trusts the first one used
+	Fingerprints []key.Fingerprint // the approved ones
+	FirstUse     bool              // without fingerprints: keyd trusts the first one used
 	// PartitionRoot pins the Managed HSM by its attestations; "": none.
 	PartitionRoot key.Fingerprint
 	Attested      bool         // it must be attested
@@ -136,13 +137,6 @@ func (c *Config) Vault(url string) (Vault, bool) {
 		}
 	}
 	return Vault{}, false
-}
-
-// KEKPins returns the fingerprints configured for the KEK of the vault with this
-// canonical URL; none when there are none.
-func (c *Config) KEKPins(url string) []key.Fingerprint {
-	v, _ := c.Vault(url)
-	return v.KEK.Fingerprints
 }
 
 // VaultPolicies returns what the configuration asks for each vault's KEK.

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -10,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/pin"
 )
 
@@ -39,14 +39,10 @@ func readAll(path string, rep *report) []source {
 
 // fragments lists dir's *.yaml files by name. A missing dir has none.
 func fragments(dir string, rep *report) []string {
-	info, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	if err == nil {
-		err = checkWritable(info)
-	}
-	if err != nil {
+	if err := checkOwnership(dir, ownership.CheckPath(dir)); err != nil {
 		rep.addErr(position{File: dir}, err)
 		return nil
 	}
@@ -79,14 +75,14 @@ func readFile(name string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, faultf("give the path of a YAML file", "not a regular file")
 	}
-	if err := checkWritable(info); err != nil {
-		return nil, err
-	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
+	if err := checkOwnership(name, ownership.Check(f)); err != nil {
+		return nil, err
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFileSize+1))
 	if err != nil {
 		return nil, err
@@ -97,14 +93,17 @@ func readFile(name string) ([]byte, error) {
 	return data, nil
 }
 
-// checkWritable refuses a file that others than its owner can change: whoever writes
+// checkOwnership says why others than root and this user can change a file: whoever writes
 // the configuration decides where keys go.
-func checkWritable(info fs.FileInfo) error {
-	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return faultf(fmt.Sprintf("run chmod go-w %s", info.Name()),
-			"writable by group or others (mode %04o)", mode)
+func checkOwnership(name string, err error) error {
+	var e *ownership.Error
+	if !errors.As(err, &e) {
+		return err
 	}
-	return nil
+	if abs, _ := filepath.Abs(name); e.Path == name || e.Path == abs {
+		return faultf(e.Remedy, "it %s", e.Reason)
+	}
+	return faultf(e.Remedy, "%s %s", e.Path, e.Reason)
 }
 
 // addErr reports err at a place, with a remedy if its kind is known.

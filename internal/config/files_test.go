@@ -52,7 +52,7 @@ func TestAFileThatOthersCanWriteIsRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := config.Load(path)
-			only(t, err, name+": writable by group or others")
+			only(t, err, name+": it is writable by group or others")
 		}
 	}
 }

@@ -203,12 +203,6 @@ log: {level: debug, format: json}
 	if c.Policies[0].Schedule != nil {
 		t.Error("key a has a schedule that nobody wrote")
 	}
-	if pins := c.KEKPins(gov.URL); !slices.Equal(pins, []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}) {
-		t.Errorf("KEKPins = %q", pins)
-	}
-	if pins := c.KEKPins("https://other.vault.azure.net"); len(pins) > 0 {
-		t.Errorf("KEKPins of an unknown vault = %q", pins)
-	}
 }
 
 func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKEK(t *testing.T) {
@@ -219,9 +213,9 @@ func TestAVaultMayHaveSeveralFingerprintsAndAScheduleForItsKEK(t *testing.T) {
 	if len(ps) > 0 {
 		t.Fatal(ps)
 	}
-	if pins := c.KEKPins("https://contoso-weu.vault.azure.net"); !slices.Equal(pins,
-		[]key.Fingerprint{key.Fingerprint(one), key.Fingerprint(two)}) {
-		t.Errorf("KEKPins = %q", pins)
+	if kek := c.Vaults[0].KEK; !slices.Equal(kek.Fingerprints,
+		[]key.Fingerprint{key.Fingerprint(one), key.Fingerprint(two)}) || kek.FirstUse {
+		t.Errorf("the vault's KEK is %+v", kek)
 	}
 	p := c.VaultPolicies()[0]
 	at := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)

@@ -143,6 +143,11 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"both forms of fingerprints", weuURL,
 			weuURL + "    kek: {fingerprint: «\"" + onePrint + "\", fingerprints: [\"" + onePrint + "\"]}\n",
 			"vaults.weu.kek.fingerprint and fingerprints are both set; move it into the list"},
+		{"first use beside a fingerprint", weuURL,
+			weuURL + "    kek: {fingerprint: \"" + onePrint + "\", trust: «first-use}\n",
+			"vaults.weu.kek.trust: the fingerprints decide which key exchange key keyd trusts; remove it"},
+		{"another trust", weuURL, weuURL + "    kek: {trust: «always}\n",
+			`vaults.weu.kek.trust: unknown value "always"; write one of first-use`},
 		{"a schedule for nobody's key", weuURL, weuURL + "    kek: {create: false, schedule: «\"@monthly\"}\n",
 			"vaults.weu.kek.schedule: kek.create is false, so keyd makes no new one; remove it, or let keyd " +
 				"make the key exchange key"},

@@ -156,14 +156,23 @@ func readVault(c *Config, s *section) place {
 	return p
 }
 
+// trustFirstUse is what kek.trust may say: keyd trusts the key exchange key that it uses first. It is for trying keyd
+// out.
+const trustFirstUse = "first-use"
+
 func readKEK(s *section) KEK {
-	s.only("name", "fingerprint", "fingerprints", "partition_root", "attestation", "create", "bits", "schedule")
+	s.only("name", "fingerprint", "fingerprints", "trust", "partition_root", "attestation", "create", "bits", "schedule")
 	k := KEK{
 		Name:         read(s, "name", "keyd-kek", parseName),
 		Fingerprints: readFingerprints(s),
 		Create:       read(s, "create", true, parseBool),
 		Bits:         read(s, "bits", 4096, parseBits),
 		Schedule:     read(s, "schedule", nil, parseSchedule),
+	}
+	k.FirstUse = read(s, "trust", "", oneOf(trustFirstUse)) != ""
+	if k.FirstUse && (s.has("fingerprint") || s.has("fingerprints")) {
+		s.rep.add(s.whereOf("trust"), "remove it", "%s: the fingerprints decide which key exchange key keyd trusts",
+			s.name("trust"))
 	}
 	if k.Schedule != nil {
 		k.ScheduleText, _ = s.byName["schedule"].text()

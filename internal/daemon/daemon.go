@@ -66,6 +66,8 @@ type Daemon struct {
 	web       *web.Server
 	// changed has room for one word that something changed that a status line may show.
 	changed chan struct{}
+	// hsmAgain has room for one word that the HSM side is to be looked at again.
+	hsmAgain chan struct{}
 
 	reloading sync.Mutex // allows one reload at a time
 	mu        sync.RWMutex
@@ -75,6 +77,7 @@ type Daemon struct {
 	limits    *vault.Limits
 	vaultSeen *vault.Metrics
 	hsmSeen   hsmState
+	rights    *hsm.Rights               // by the daemon's own reading of the configuration
 	readyAt   atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
 	looked    chan struct{}             // closed when it has
 	refused   error                     // by the last reload; nil if it succeeded
@@ -107,13 +110,17 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		histories: health.NewHistories(),
 		standings: newStandings(),
 		changed:   make(chan struct{}, 1),
+		hsmAgain:  make(chan struct{}, 1),
+	}
+	var err error
+	if d.rights, err = rightsOf(cfg); err != nil {
+		return nil, err
 	}
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
-	var err error
 	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
 		return nil, err
 	}

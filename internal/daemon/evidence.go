@@ -8,12 +8,12 @@ import (
 // evidence gathers what problems are derived from, besides the snapshot.
 func (d *Daemon) evidence(s status.Snapshot, looks map[string]*trouble.Look) trouble.Evidence {
 	d.mu.RLock()
-	refused, pace := d.refused, d.cfg.Health
+	refused, pace, rights := d.refused, d.cfg.Health, d.rights
 	d.mu.RUnlock()
 	e := trouble.Evidence{
 		StoreErr: d.store.Healthy(), ReloadErr: refused, Checkpoint: d.keeper.Last(), HSMLosses: d.hsm.Lost(),
 		Credential: d.credential().Reread(), Newest: pace.Newest, Older: pace.Older,
-		Requests: map[string]trouble.Requests{}, Looks: looks,
+		Requests: map[string]trouble.Requests{}, Looks: looks, Config: rights.Digest(),
 	}
 	for _, v := range s.Vaults {
 		sent, throttled := d.vaultSeen.Recent(v.Name, s.At)

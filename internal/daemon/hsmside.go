@@ -7,11 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
-	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	sd "github.com/coreos/go-systemd/v22/daemon"
@@ -38,6 +34,11 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	if problems := cfg.CheckPINFile(); len(problems) > 0 {
 		o.Logger.Error("the PIN file cannot be used", "error", config.Problems(problems).Error())
 	}
+	warnOfTestRoot(cfg, o.Logger)
+	rights, err := newRightsReader(o.ConfigPath, cfg, o.Logger)
+	if err != nil {
+		return err
+	}
 	at, err := endpoint(cfg)
 	if err != nil {
 		return err
@@ -50,9 +51,8 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 		Manufacturer: cfg.HSM.Manufacturer,
 		PINFile:      cfg.HSM.PINFile, CredentialsDir: os.Getenv("CREDENTIALS_DIRECTORY"),
 		Sessions: cfg.HSM.Sessions, CallTimeout: cfg.HSM.CallTimeout, GenerateTimeout: cfg.HSM.GenerateTimeout,
-		Attestation: attestations(o.ConfigPath, o.Logger),
-		Mechanism:   cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
-	}, pins(o.ConfigPath), at, o.Logger, func() {
+		Mechanism: cfg.HSM.WrapMechanism, Instance: cfg.Instance, StateDir: cfg.HSM.StateDir,
+	}, rights.permitted, at, o.Logger, func() {
 		_, _ = sd.SdNotify(false, sd.SdNotifyReady)
 		if cfg.HSM.Socket != "" {
 			go tellSystemd(ctx, cfg.HSM.Socket, token)
@@ -130,48 +130,4 @@ func userID(name string) (int, error) {
 		return 0, err
 	}
 	return strconv.Atoi(u.Uid)
-}
-
-// pins returns the pins from the configuration as it is on the disk now: a newly approved fingerprint counts at the
-// next wrap, and a withdrawn one no longer does. It reads the files again only if they have changed.
-func pins(path string) hsm.Pins {
-	var mu sync.Mutex
-	var cached *config.Config
-	var identity string
-	return func(url string) ([]key.Fingerprint, error) {
-		mu.Lock()
-		defer mu.Unlock()
-		now := filesIdentity(path)
-		if cached == nil || now != identity {
-			cfg, err := config.Load(path)
-			if err != nil {
-				cached = nil
-				return nil, fmt.Errorf("the HSM side wraps nothing while the configuration has mistakes: %w", err)
-			}
-			cached, identity = cfg, now
-		}
-		if _, ok := cached.Vault(url); !ok {
-			return nil, fmt.Errorf("the configuration has no vault %s", url)
-		}
-		return cached.KEKPins(url), nil
-	}
-}
-
-// filesIdentity changes whenever the configuration's files do.
-func filesIdentity(path string) string {
-	keyFiles, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "keys.d", "*"))
-	var b strings.Builder
-	for _, name := range append([]string{path}, keyFiles...) {
-		info, err := os.Stat(name)
-		if err != nil {
-			fmt.Fprintf(&b, "%s: %v\n", name, err)
-			continue
-		}
-		var inode uint64
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			inode = st.Ino
-		}
-		fmt.Fprintf(&b, "%s %d %d %d\n", name, inode, info.Size(), info.ModTime().UnixNano())
-	}
-	return b.String()
 }

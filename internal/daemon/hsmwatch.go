@@ -44,10 +44,18 @@ func (d *Daemon) watchHSM(ctx context.Context) {
 	}
 }
 
-// awaitHSMEnd returns after limit, or as soon as the HSM side has ended, which it notes.
+// awaitHSMEnd returns after limit, or when the HSM side is to be looked at again, or as soon as the HSM side has ended,
+// which it notes.
 func (d *Daemon) awaitHSMEnd(ctx context.Context, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	go func() {
+		select {
+		case <-d.hsmAgain:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	if err := d.hsm.AwaitEnd(ctx); err != nil && ctx.Err() == nil {
 		d.noteHSM(key.HSMInfo{}, err)
 	}
@@ -84,7 +92,8 @@ func (d *Daemon) changeHSM(info key.HSMInfo, err error) (was, next hsmState) {
 		next.info, next.seen = info, now
 	}
 	d.histories.Answered(now, next.works())
-	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") {
+	if was.since.IsZero() || was.up != next.up || (was.info.Degraded == "") != (next.info.Degraded == "") ||
+		was.info.Config != next.info.Config {
 		next.since = now
 		d.touch()
 	}
@@ -96,6 +105,10 @@ func (d *Daemon) changeHSM(info key.HSMInfo, err error) (was, next hsmState) {
 	}
 	if next.up && info.Degraded != "" && info.Degraded != was.info.Degraded {
 		d.log.Error("the HSM side cannot work", "reason", info.Degraded)
+	}
+	d.metrics.hsmDiffers.Set(0)
+	if next.up && next.info.Config != d.rights.Digest() {
+		d.metrics.hsmDiffers.Set(1)
 	}
 	d.hsmSeen = next
 	return was, next

@@ -16,6 +16,7 @@ type metrics struct {
 	ready      prometheus.Gauge
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
+	hsmDiffers prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, version string) *metrics {
@@ -43,6 +44,10 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 		reloadTime: gauge(
 			"config_last_reload_success_timestamp_seconds",
 			"When the configuration was last loaded without a mistake.",
+		),
+		hsmDiffers: gauge(
+			"hsm_config_differs",
+			"1 while the HSM side acts on another configuration than the daemon, or cannot use the one on the disk.",
 		),
 	}
 	m.reloaded(true)

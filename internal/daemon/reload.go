@@ -54,6 +54,10 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
+	rights, err := rightsOf(next)
+	if err != nil {
+		return err
+	}
 	policies, err := d.policies(ctx, next)
 	if err != nil {
 		return err
@@ -73,8 +77,12 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	}
 	d.mu.Lock()
 	old := d.cfg
-	d.cfg, d.vaults, d.cred = next, vaults, cred
+	d.cfg, d.vaults, d.cred, d.rights = next, vaults, cred, rights
 	d.mu.Unlock()
+	select {
+	case d.hsmAgain <- struct{}{}: // it reads the configuration itself
+	default:
+	}
 	d.limit(next)
 	warnOfTestRoot(next, d.log)
 	d.observer.AskAgain() // the clients made anew know no clock

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"path/filepath"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/store/bolt"
 )
@@ -28,6 +30,9 @@ type Store interface {
 
 // openStore opens the state of a daemon, and creates it if there is none.
 func openStore(dir string, reg prometheus.Registerer) (Store, error) {
+	if err := ownership.CheckPath(stateFile(dir)); err != nil {
+		return nil, fmt.Errorf("the state cannot be trusted: %w", err)
+	}
 	s, err := bolt.Open(dir, time.Now, reg)
 	if err != nil {
 		return nil, err // s would be a nil pointer in an interface that is not nil

@@ -7,20 +7,14 @@ const ByPartitionRoot = "partition root"
 
 // attested verifies the KEK's attestation, if the configuration asks for it. pooled reports whether it alone makes the
 // KEK trusted. In any other case it adds to what the fingerprint says.
-func (t *trust) attested(kek key.KEK) (pooled bool, err error) {
-	if t.attestation == nil {
-		return false, nil
-	}
-	rule, err := t.attestation(kek.Vault)
-	if err != nil {
-		return false, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
-	}
+func (t *trust) attested(kek key.KEK, vault VaultRights) (pooled bool, err error) {
+	rule := vault.Attest
 	if !rule.Required {
 		return false, nil
 	}
 	if _, err := rule.OfKEK(kek, t.now()); err != nil {
-		return false, refused(KEKRefused, "the KEK %s of %s is not attested, and nothing is wrapped for it: %w. "+
-			"See docs/operations.md, Attestation", kek.Kid, kek.Vault, err)
+		return false, refused(KEKRefused, "the KEK %s of vault %s is not attested, and nothing is wrapped for it: %w. "+
+			"See docs/operations.md, Attestation", kek.Kid, vault.Name, err)
 	}
 	return rule.Alone && rule.PartitionRoot != "", nil
 }

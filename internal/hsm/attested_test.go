@@ -2,7 +2,6 @@ package hsm
 
 import (
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,8 +26,15 @@ func attestedKEK(t *testing.T, file string) (kek key.KEK) {
 	return kek
 }
 
-// attesting is trust in a Managed HSM with an attestation rule, at a time when the attestations in testdata are valid.
-func attesting(t *testing.T, pins []key.Fingerprint, change func(*attest.Rule)) *trust {
+// world of attestations: trust at a time when those in testdata are valid, and what the configuration permits.
+type attesting struct {
+	*trust
+	by *Rights
+}
+
+func (a attesting) accepts(kek key.KEK) (string, error) { return a.accept(kek, a.by) }
+
+func newAttesting(t *testing.T, pins []key.Fingerprint, change func(*attest.Rule)) attesting {
 	t.Helper()
 	pem, err := os.ReadFile(filepath.Join(madeAttestations, "root.pem"))
 	if err != nil {
@@ -41,10 +47,11 @@ func attesting(t *testing.T, pins []key.Fingerprint, change func(*attest.Rule)) 
 	if change != nil {
 		change(&rule)
 	}
-	tr := newTrust(t.TempDir(), pinned(pins...))
-	tr.attestation = func(string) (attest.Rule, error) { return rule, nil }
-	tr.now = func() time.Time { return time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC) }
-	return tr
+	url := attestedKEK(t, "kek.json").Vault
+	a := attesting{newTrust(t.TempDir()), permit(map[string]VaultRights{url: {
+		Name: "contoso-hsm", Pins: pins, FirstUse: len(pins) == 0, Attest: rule}}, nil)}
+	a.now = func() time.Time { return time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC) }
+	return a
 }
 
 // ofPool pins the partition root of a KEK's pool.
@@ -67,14 +74,14 @@ func ofPool(t *testing.T, kek key.KEK) func(*attest.Rule) {
 
 func TestAnAttestationAddsToTheFingerprintAndNeverReplacesIt(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
-	another := anotherKEK(t, kek.Vault)
-	if how, err := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accept(kek); how != Configured ||
+	another := anotherKEK(t, vaultURL)
+	if how, err := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accepts(kek); how != Configured ||
 		err != nil {
 		t.Errorf("pinned and attested: %q, %v", how, err)
 	}
-	_, err := attesting(t, []key.Fingerprint{another.Material.Fingerprint()}, nil).accept(kek)
+	_, err := newAttesting(t, []key.Fingerprint{another.Material.Fingerprint()}, nil).accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
-	if how, err := attesting(t, nil, nil).accept(kek); how != FirstUse || err != nil {
+	if how, err := newAttesting(t, nil, nil).accepts(kek); how != FirstUse || err != nil {
 		t.Errorf("attested only: %q, %v", how, err)
 	}
 }
@@ -82,7 +89,7 @@ func TestAnAttestationAddsToTheFingerprintAndNeverReplacesIt(t *testing.T) {
 func TestAManagedHSMsKEKWithoutAnAttestationIsRefusedAlsoWhenItIsPinned(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
 	kek.Attestation = ""
-	_, err := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accept(kek)
+	_, err := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 	if !strings.Contains(err.Error(), "there is no attestation") || !strings.Contains(err.Error(), kek.Kid) {
 		t.Error(err)
@@ -91,11 +98,11 @@ func TestAManagedHSMsKEKWithoutAnAttestationIsRefusedAlsoWhenItIsPinned(t *testi
 
 func TestAPinnedPartitionRootMakesItsOwnPoolsKEKTrusted(t *testing.T) {
 	kek, other := attestedKEK(t, "kek.json"), attestedKEK(t, "other-kek.json")
-	tr := attesting(t, nil, ofPool(t, kek))
-	if how, err := tr.accept(kek); how != ByPartitionRoot || err != nil {
+	tr := newAttesting(t, nil, ofPool(t, kek))
+	if how, err := tr.accepts(kek); how != ByPartitionRoot || err != nil {
 		t.Errorf("%q, %v", how, err)
 	}
-	_, err := tr.accept(other)
+	_, err := tr.accepts(other)
 	wantCode(t, err, KEKRefused, key.Refused)
 	if !strings.Contains(err.Error(), "of another Managed HSM") {
 		t.Error(err)
@@ -104,35 +111,27 @@ func TestAPinnedPartitionRootMakesItsOwnPoolsKEKTrusted(t *testing.T) {
 
 func TestAPinnedPartitionRootDoesNotOverruleAFingerprint(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
-	another := anotherKEK(t, kek.Vault)
-	_, err := attesting(t, []key.Fingerprint{another.Material.Fingerprint()}, ofPool(t, kek)).accept(kek)
+	another := anotherKEK(t, vaultURL)
+	_, err := newAttesting(t, []key.Fingerprint{another.Material.Fingerprint()}, ofPool(t, kek)).accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 }
 
 func TestAnExpiredAttestationIsRefused(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
-	tr := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil)
+	tr := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil)
 	tr.now = func() time.Time { return time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC) }
-	_, err := tr.check(kek)
+	_, err := tr.accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 	if !strings.Contains(err.Error(), "expired") {
 		t.Error(err)
 	}
 }
 
-func TestAKEKIsRefusedWhileNobodyKnowsWhatTheConfigurationAsksOfIt(t *testing.T) {
-	kek := attestedKEK(t, "kek.json")
-	tr := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil)
-	tr.attestation = func(string) (attest.Rule, error) { return attest.Rule{}, errors.New("mistakes") }
-	_, err := tr.accept(kek)
-	wantCode(t, err, KEKRefused, key.Refused)
-}
-
 func TestWhereAttestationIsOffTheFingerprintDecides(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
 	kek.Attestation = ""
 	off := func(r *attest.Rule) { r.Required = false }
-	if how, err := attesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, off).accept(kek); how != Configured ||
+	if how, err := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, off).accepts(kek); how != Configured ||
 		err != nil {
 		t.Errorf("%q, %v", how, err)
 	}

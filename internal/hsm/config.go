@@ -9,7 +9,6 @@ import (
 
 	"github.com/miekg/pkcs11"
 
-	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -27,11 +26,8 @@ type Config struct {
 	GenerateTimeout time.Duration // of one generation; 0: 120 s
 	// Mechanism is a vendor's number for AES-KWP (RFC 5649). keyd tries it after the standard mechanisms. 0: none.
 	Mechanism uint
-	// Attestation returns what the configuration asks of a vault's attestations. nil: it asks for none.
-	Attestation func(vaultURL string) (attest.Rule, error) `json:"-"`
-
-	Instance string // the instance in the labels of our objects
-	StateDir string // for files that outlive the process; keyd makes it with mode 0700
+	Instance  string // the instance in the labels of our objects
+	StateDir  string // for files that outlive the process; keyd makes it with mode 0700
 }
 
 const (

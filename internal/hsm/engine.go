@@ -24,11 +24,14 @@ type engine struct {
 	memory *pinMemory
 	own    own
 	trial  *trial
+	limits *limits
 	making *making
 	audit  auditMemory
 	pin    pin.File
 	tok    *token
 	log    *slog.Logger
+
+	permitted Permitted
 
 	// fate keeps Destroy from running between the relabelling and the wrapping of the same pair. WrapFor holds it
 	// shared, Destroy alone.
@@ -50,8 +53,12 @@ type engine struct {
 
 // newEngine finds the token, logs in once and runs the self-test. A refused PIN is not an error: it leaves the engine
 // degraded.
-func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog.Logger) (*engine, error) {
+func newEngine(ctx context.Context, mod module, cfg Config, permitted Permitted, log *slog.Logger) (*engine, error) {
 	file, err := pin.Find(cfg.PINFile, cfg.CredentialsDir)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := newLimits(cfg.StateDir)
 	if err != nil {
 		return nil, err
 	}
@@ -61,13 +68,12 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 	}
 	tok.mended = func(what string, lost error) { log.Info(what, "error", lost.Error()) }
 	e := &engine{
-		cfg: cfg, pin: file, tok: tok, log: log,
-		trust:   newTrust(cfg.StateDir, pins),
+		cfg: cfg, pin: file, tok: tok, log: log, permitted: permitted, limits: limits,
+		trust:   newTrust(cfg.StateDir),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		trial:   newTrial(cfg, tok, log),
 		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, asked: map[key.ID]bool{},
 	}
-	e.trust.attestation = cfg.Attestation
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)
 	e.own = own{cfg.Instance, e.trial, newWitness(cfg.StateDir)}
 	e.mu.Lock()
@@ -243,6 +249,11 @@ func (e *engine) Describe(ctx context.Context) (description, error) {
 		Degraded:     strings.Join(slices.Concat(p.problems, e.trial.problems()), "; "),
 	}}
 	e.tryAgain(p, lockErr)
+	if by, err := e.permitted(); err != nil {
+		d.ConfigProblem = err.Error()
+	} else {
+		d.Config = by.Digest()
+	}
 	if p.wrap != nil {
 		d.Wrap = p.wrap.name
 	}
@@ -302,7 +313,20 @@ func (e *engine) wrapper(ctx context.Context) (*wrapper, error) {
 
 // CheckKEK says how keyd trusts the KEK. It needs no token.
 func (e *engine) CheckKEK(_ context.Context, kek key.KEK) (string, error) {
-	return e.trust.check(kek)
+	by, err := e.rights()
+	if err != nil {
+		return "", err
+	}
+	return e.trust.check(kek, by)
+}
+
+// rights returns what the configuration permits now.
+func (e *engine) rights() (*Rights, error) {
+	by, err := e.permitted()
+	if err != nil {
+		return nil, refused(NotPermitted, "the HSM side makes and wraps nothing: %w", err)
+	}
+	return by, nil
 }
 
 // PublicKey returns the public key of the one complete pair with this id, after the HSM has proven that it holds the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -27,14 +28,19 @@ func unsure(err error) error {
 	}
 }
 
-// WrapFor wraps the pair's private key to the KEK, if this side trusts the KEK. Before the first wrap it relabels the
-// pair, so that Destroy can never touch a key that may be in use somewhere. A caller may repeat it.
+// WrapFor wraps the pair's private key to the KEK, if this side trusts the KEK and the configuration brings the pair's
+// key to the KEK's vault. Before the first wrap it relabels the pair, so that Destroy can never touch a key that may be
+// in use somewhere. A caller may repeat it.
 func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, error) {
 	way, err := e.wrapper(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := e.trust.check(kek); err != nil {
+	by, err := e.rights()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.trust.check(kek, by); err != nil {
 		return nil, err
 	}
 	ciphertext, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
@@ -44,17 +50,21 @@ func (e *engine) WrapFor(ctx context.Context, id key.ID, kek key.KEK) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
-		how, err := e.trust.accept(kek)
+		if err := by.mayGo(p.label, kek.Vault); err != nil {
+			return nil, err
+		}
+		how, err := e.trust.accept(kek, by)
 		if err != nil {
 			return nil, err
 		}
 		if err := s.makePermanent(id, p); err != nil {
 			return nil, err
 		}
+		e.limits.wrapped(id, p.label)
 		e.forgetSeen(ctx, id)
 		e.log.InfoContext(
-			ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "vault", kek.Vault, "kek", kek.Kid,
-			"trust", how,
+			ctx, "wrapping", "key", p.label.Key, "generation", p.label.Number, "id", id, "vault", kek.Vault,
+			"kek", kek.Kid, "kek_fingerprint", kek.Material.Fingerprint(), "trust", how,
 		)
 		killpoint.At("hsm-wrap-before")
 		to, _ := kek.Material.RSA() // accept refuses a KEK that has none
@@ -103,8 +113,9 @@ func (s session) relabel(h pkcs11.ObjectHandle, label string) error {
 	return err
 }
 
-// Destroy removes the objects of a generation that was never wrapped for anyone. If any object with this id has a
-// label other than this instance's pending one, it refuses and destroys nothing. If there is nothing to destroy, it
+// Destroy removes the objects of a generation that was never wrapped for anyone: those with this id that carry this
+// instance's own pending label. If any object with this id has another label, it refuses and destroys nothing. It
+// leaves objects without a label alone: an id says nothing about whose they are. If there is nothing to destroy, it
 // succeeds.
 func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 	if _, err := e.ready(ctx); err != nil {
@@ -115,6 +126,7 @@ func (e *engine) Destroy(ctx context.Context, id key.ID) error {
 	})
 	e.forget(id)
 	if err == nil {
+		e.limits.looked(id, nil)
 		e.forgetSeen(ctx, id)
 	}
 	return unsure(classify("destroy "+string(id), err, key.Ambiguous))
@@ -136,10 +148,19 @@ func (e *engine) destroy(s session, id key.ID) error {
 	if err != nil {
 		return err
 	}
+	unlabelled := func(o object) bool { return o.label == "" }
+	if slices.ContainsFunc(objects, unlabelled) {
+		e.log.Warn(
+			"an object without a label is not destroyed: it may be another application's; look at it with the "+
+				"vendor's tool",
+			"id",
+			id,
+		)
+		objects = slices.DeleteFunc(objects, unlabelled)
+	}
 	for _, o := range objects {
 		label, ok := key.ParseLabel(o.label)
 		switch {
-		case o.label == "": // left by a crash: a CKA_ID is random, so it is ours
 		case !ok || label.Instance != e.cfg.Instance:
 			return refused(
 				NotPending,

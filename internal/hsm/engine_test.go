@@ -124,17 +124,33 @@ func TestDestroyRefusesTheObjectsOfOthers(t *testing.T) {
 
 func TestDestroyCleansUpHalfAPair(t *testing.T) {
 	r := newRig(t)
-	for _, label := range []string{"", "keyd/test/sa-cmk-key/1/pending"} {
-		id := newID(t)
-		raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { rawPublic(t, m, s, id, label) })
-		_, err := r.PublicKey(t.Context(), id)
-		wantCode(t, err, Incomplete, key.Refused)
-		if err := r.Destroy(t.Context(), id); err != nil {
-			t.Errorf("label %q: %v", label, err)
-		}
-		_, err = r.PublicKey(t.Context(), id)
-		wantCode(t, err, NotFound, key.Refused)
+	id := newID(t)
+	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
+		rawPublic(t, m, s, id, "keyd/test/sa-cmk-key/1/pending")
+	})
+	_, err := r.PublicKey(t.Context(), id)
+	wantCode(t, err, Incomplete, key.Refused)
+	if err := r.Destroy(t.Context(), id); err != nil {
+		t.Error(err)
 	}
+	_, err = r.PublicKey(t.Context(), id)
+	wantCode(t, err, NotFound, key.Refused)
+}
+
+// Another application may have given its object the id of a pair, and no label.
+func TestDestroyLeavesObjectsWithoutALabelAlone(t *testing.T) {
+	r := newRig(t)
+	id := r.generate(t)
+	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) { rawPublic(t, m, s, id, "") })
+	if err := r.Destroy(t.Context(), id); err != nil {
+		t.Error(err)
+	}
+	raw(t, r.tok, func(m *pkcs11.Ctx, s pkcs11.SessionHandle) {
+		left, err := session{m: m, h: s}.objectsWith(id)
+		if err != nil || len(left) != 1 || left[0].label != "" {
+			t.Errorf("under the id there is now %+v, %v", left, err)
+		}
+	})
 }
 
 // rawPublic puts a public key without its private one on the token.

@@ -23,6 +23,9 @@ const (
 	Foreign    Code = "foreign"     // the label is not this instance's
 	NotPending Code = "not-pending" // the pair may have left the HSM: never destroyed
 	KEKRefused Code = "kek-refused" // the KEK is not trusted, or unsuitable
+	// NotPermitted: the configuration, as the HSM side reads it, does not permit the call.
+	NotPermitted Code = "not-permitted"
+
 	PINRefused Code = "pin-refused" // the token refused the PIN: keyd does not try it again
 	Unable     Code = "unable"      // no mechanism passed the self-test
 	Policy     Code = "policy"      // the token's policy forbids the call

@@ -98,16 +98,19 @@ func FuzzKEK(f *testing.F) {
 		`"` + wireKey(f, odd, 65537) + `"`, `"` + wireKey(f, odd, 1) + `"`,
 		`"` + wireKey(f, new(big.Int).Neg(odd), 65537) + `"`,
 	} {
-		f.Add([]byte(`{"vault":"` + vaultURL + `","kid":"k","material":` + material + `}`))
+		f.Add(
+			[]byte(
+				`{"vault":"` + vaultURL + `","kid":"` + vaultURL + `/keys/keyd-kek/0","material":` + material + `}`,
+			),
+		)
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var kek key.KEK
 		if decodeStrict(text, &kek) != nil {
 			return
 		}
-		tr := &trust{path: filepath.Join(t.TempDir(), "absent.json"), now: time.Now,
-			pins: func(string) ([]key.Fingerprint, error) { return nil, nil }}
-		if _, err := tr.check(kek); err != nil {
+		tr := &trust{path: filepath.Join(t.TempDir(), "absent.json"), now: time.Now}
+		if _, err := tr.check(kek, pinned()); err != nil {
 			if key.ClassOf(err) != key.Refused {
 				t.Errorf("class %s: %v", key.ClassOf(err), err)
 			}

@@ -20,6 +20,14 @@ func (e *engine) Generate(
 	if parsed, ok := key.ParseLabel(label.String()); !ok || parsed != label || spec.Bits() == 0 {
 		return refused(BadRequest, "cannot generate %q, number %d, spec %q", name, number, spec)
 	}
+	by, err := e.rights()
+	if err != nil {
+		return err
+	}
+	may, err := by.mayMake(label)
+	if err != nil {
+		return err
+	}
 	profile, err := e.ready(ctx)
 	if err != nil {
 		return err
@@ -32,6 +40,11 @@ func (e *engine) Generate(
 	if err := e.tryOut(ctx, profile); err != nil {
 		return err
 	}
+	if e.limits.needsPass() {
+		if _, err := e.Inventory(ctx); err != nil {
+			return err
+		}
+	}
 	turn, err := e.making.begin(ctx)
 	if err != nil {
 		return err
@@ -41,7 +54,7 @@ func (e *engine) Generate(
 		if err := e.sameToken(s, known); err != nil {
 			return struct{}{}, err
 		}
-		return struct{}{}, e.generate(s, turn, id, label, spec, profile)
+		return struct{}{}, e.generateWithin(may, s, turn, id, label, spec, profile)
 	})
 	return unsure(classify(fmt.Sprintf("generate %s with CKA_ID %s", label, id), err, key.Ambiguous))
 }
@@ -84,6 +97,20 @@ func (e *engine) claim(s session, id key.ID) error {
 		return refused(
 			Exists, "the HSM has %d objects with CKA_ID %s already: nothing was generated", len(there), id,
 		)
+	}
+	return err
+}
+
+// generateWithin makes a pair if the limits of its key permit one more.
+func (e *engine) generateWithin(
+	may KeyRights, s session, turn *turn, id key.ID, label key.Label, spec key.Spec, can profile,
+) error {
+	if err := e.limits.reserve(id, label, may); err != nil {
+		return err
+	}
+	err := e.generate(s, turn, id, label, spec, can)
+	if noteErr := e.limits.settle(id, unsure(classify("generate", err, key.Ambiguous))); noteErr != nil {
+		e.log.Error("the pair is not noted as one of this day", "id", id, "error", noteErr.Error())
 	}
 	return err
 }

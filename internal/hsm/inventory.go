@@ -36,6 +36,7 @@ func (e *engine) Inventory(ctx context.Context) ([]key.Object, error) {
 		return nil, classify("list the key pairs", err, key.Retry)
 	}
 	e.rememberAll(p.pairs)
+	e.limits.shown(p.shown)
 	return p.shown, nil
 }
 
@@ -213,6 +214,7 @@ func (e *engine) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 		if err != nil && !handleLost(err) {
 			return nil, err
 		}
+		e.limits.looked(id, o)
 		switch {
 		case len(o) == 0:
 			e.noteVacant(id)

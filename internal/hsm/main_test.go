@@ -55,16 +55,6 @@ func beChild(spec string) error {
 	if err := json.Unmarshal([]byte(spec), &c); err != nil {
 		return err
 	}
-	pins := func(url string) ([]key.Fingerprint, error) {
-		print, ok := c.Pins[url]
-		if !ok {
-			return nil, fmt.Errorf("the vault %s is not configured", url)
-		}
-		if print == "" {
-			return nil, nil
-		}
-		return []key.Fingerprint{print}, nil
-	}
 	var at Endpoint
 	var err error
 	if c.Socket == "" {
@@ -82,7 +72,8 @@ func beChild(spec string) error {
 			return hangingModule{m, c.Hang}, err
 		}
 	}
-	return runWith(context.Background(), c.Config, pins, at, load, slog.New(slog.DiscardHandler), func() {})
+	return runWith(context.Background(), c.Config, always(generous(c.Pins)), at, load, slog.New(slog.DiscardHandler),
+		func() {})
 }
 
 // beParent supervises an HSM process, prints its process id, and waits to be killed.

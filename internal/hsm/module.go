@@ -3,9 +3,11 @@ package hsm
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"sync"
 
+	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/miekg/pkcs11"
 )
 
@@ -38,6 +40,9 @@ type module interface {
 
 // loadModule loads the vendor's library.
 func loadModule(path string) (module, error) {
+	if err := ownership.CheckPath(path); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("the PKCS#11 library is not loaded: %w", err)
+	}
 	ctx := pkcs11.New(path)
 	if ctx == nil {
 		return nil, fmt.Errorf(

@@ -9,9 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // maxUnfinished limits the tries of one PIN after tries during which the process died before the token answered.
@@ -87,7 +88,7 @@ func (m *pinMemory) end(loginErr error) error {
 }
 
 func (m *pinMemory) load() (*pinMark, error) {
-	data, err := os.ReadFile(m.path)
+	data, err := ownership.ReadFile(m.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

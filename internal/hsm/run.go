@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // Endpoint is where clients reach the HSM side.
@@ -21,15 +23,20 @@ type Endpoint struct {
 // returns nil when ctx ends or the parent closes its connection. When it cannot continue, it returns an error at
 // once, and calls may still be inside the library: the caller must end the process with os.Exit, without waiting for
 // anything.
-func Run(ctx context.Context, cfg Config, pins Pins, at Endpoint, log *slog.Logger, ready func()) error {
-	return runWith(ctx, cfg, pins, at, loadModule, log, ready)
+func Run(ctx context.Context, cfg Config, permitted Permitted, at Endpoint, log *slog.Logger, ready func()) error {
+	return runWith(ctx, cfg, permitted, at, loadModule, log, ready)
 }
 
 func runWith(
-	ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger,
+	ctx context.Context,
+	cfg Config,
+	permitted Permitted,
+	at Endpoint,
+	load func(string) (module, error),
+	log *slog.Logger,
 	ready func(),
 ) error {
-	err := run(ctx, cfg, pins, at, load, log, ready)
+	err := run(ctx, cfg, permitted, at, load, log, ready)
 	if h, ok := at.Listener.(*handed); ok {
 		if err != nil {
 			h.say(err)
@@ -48,7 +55,12 @@ func closed(l net.Listener) error {
 }
 
 func run(
-	ctx context.Context, cfg Config, pins Pins, at Endpoint, load func(string) (module, error), log *slog.Logger,
+	ctx context.Context,
+	cfg Config,
+	permitted Permitted,
+	at Endpoint,
+	load func(string) (module, error),
+	log *slog.Logger,
 	ready func(),
 ) error {
 	cfg, err := cfg.withDefaults()
@@ -59,11 +71,14 @@ func run(
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return fmt.Errorf("make the HSM side's state directory: %w", err)
 	}
+	if err := ownership.CheckPath(cfg.StateDir); err != nil {
+		return fmt.Errorf("the HSM side's state cannot be trusted: %w", err)
+	}
 	mod, err := load(cfg.Module)
 	if err != nil {
 		return err
 	}
-	e, err := newEngine(ctx, mod, cfg, pins, log)
+	e, err := newEngine(ctx, mod, cfg, permitted, log)
 	if err != nil {
 		return err
 	}

@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	maxConns     = 2 * maxSessions // at once; more wait to be accepted, whatever their class
 	writeTimeout = 10 * time.Second
 	shortFrame   = 16 << 10    // always fits: a unix socket's buffer has 200 KiB
 	lastWords    = time.Second // time for answers in flight when the process ends
@@ -29,6 +28,8 @@ type server struct {
 	calls calls
 	log   *slog.Logger
 	uids  []int // who may connect
+
+	places places
 }
 
 // serve accepts connections from the allowed users until ctx or the listener (io.EOF) ends. Then it waits a moment
@@ -40,13 +41,7 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
 	defer stop()
-	places := make(chan struct{}, maxConns)
 	for {
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			return nil
-		}
 		conn, err := l.Accept()
 		if ctx.Err() != nil || errors.Is(err, io.EOF) {
 			if err == nil {
@@ -57,31 +52,41 @@ func (s *server) serve(ctx context.Context, l net.Listener) error {
 		if err != nil {
 			return fmt.Errorf("accept a connection to the HSM side: %w", err)
 		}
-		if err := s.admit(conn); err != nil {
+		uid, err := s.admit(conn)
+		if err != nil {
 			s.log.WarnContext(ctx, "connection to the HSM socket refused", "reason", err)
 			_ = conn.Close()
-			<-places
 			continue
 		}
 		all.Go(func() {
-			defer func() { _ = conn.Close(); <-places }()
-			if err := s.serveConn(ctx, conn); err != nil {
-				s.log.WarnContext(ctx, "connection to the HSM socket ended", "reason", err)
+			defer func() { _ = conn.Close() }()
+			if err := s.serveUser(ctx, uid, conn); err != nil {
+				s.log.WarnContext(ctx, "connection to the HSM socket ended", "uid", uid, "reason", err)
 			}
 		})
 	}
 }
 
-// admit checks the peer's uid (SO_PEERCRED, unix(7)).
-func (s *server) admit(conn net.Conn) error {
-	uid, err := peerUID(conn)
+// serveUser serves a connection once its user has a place for it.
+func (s *server) serveUser(ctx context.Context, uid int, conn net.Conn) error {
+	leave, err := s.places.take(ctx, uid)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
-	if !slices.Contains(s.uids, uid) {
-		return fmt.Errorf("uid %d is not one of %v", uid, s.uids)
+	defer leave()
+	return s.serveConn(ctx, conn)
+}
+
+// admit returns the peer's uid (SO_PEERCRED, unix(7)) if it may connect.
+func (s *server) admit(conn net.Conn) (uid int, err error) {
+	uid, err = peerUID(conn)
+	if err == nil && !slices.Contains(s.uids, uid) {
+		err = fmt.Errorf("uid %d is not one of %v", uid, s.uids)
 	}
-	return nil
+	return uid, err
 }
 
 func peerUID(conn net.Conn) (int, error) {
@@ -114,16 +119,12 @@ func (s *server) serveConn(ctx context.Context, conn net.Conn) error {
 	defer stop()
 	r := bufio.NewReader(conn)
 	for {
-		frame, err := readFrame(r)
+		req, err := readRequest(ctx, conn, r)
 		if ctx.Err() != nil || errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
-			return err
-		}
-		req, err := decodeRequest(frame)
-		if err != nil {
-			return fmt.Errorf("a malformed request: %w", err)
+			return fmt.Errorf("a request cannot be read: %w", err)
 		}
 		if err := send(conn, s.answer(ctx, req)...); err != nil {
 			return fmt.Errorf("the answer to %s was not sent: %w", req.Method, err)
@@ -134,7 +135,8 @@ func (s *server) serveConn(ctx context.Context, conn net.Conn) error {
 // answer makes the call and returns its response, which has several parts if it is long.
 func (s *server) answer(ctx context.Context, req request) []response {
 	// A call continues when the server stops: it may already have had its effect.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(req.TimeoutMS)*time.Millisecond)
+	limit := min(time.Duration(req.TimeoutMS)*time.Millisecond, maxWait)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 	defer cancel()
 	result, err := dispatch(priority.With(ctx, req.Class), s.calls, req.Method, req.Params)
 	if err != nil {

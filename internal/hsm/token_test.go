@@ -221,8 +221,13 @@ func inProcess(t testing.TB, change func(module) module) *engine {
 	}
 	cfg.StateDir = t.TempDir()
 	t.Cleanup(func() { _ = m.Finalize(); m.Destroy() })
-	e, err := newEngine(t.Context(), change(m), cfg, func(string) ([]key.Fingerprint, error) { return nil, nil },
-		slog.New(slog.DiscardHandler))
+	e, err := newEngine(
+		t.Context(),
+		change(m),
+		cfg,
+		always(generous(map[string]key.Fingerprint{vaultURL: "", otherURL: ""})),
+		slog.New(slog.DiscardHandler),
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

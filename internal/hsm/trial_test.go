@@ -123,7 +123,7 @@ func onVendors(t *testing.T, ways *vendors) *engine {
 // restarted returns the next HSM side on the same token, with the same state directory.
 func restarted(t *testing.T, e *engine) *engine {
 	t.Helper()
-	next, err := newEngine(t.Context(), e.tok.mod, e.cfg, e.trust.pins, slog.New(slog.DiscardHandler))
+	next, err := newEngine(t.Context(), e.tok.mod, e.cfg, e.permitted, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestATokenThatCrashesAtEachTryStillServesItsKeys(t *testing.T) {
 		ways.make = answers(pkcs11.CKR_DEVICE_ERROR)
 	})
 	for range maxDied {
-		_, err := newEngine(t.Context(), e.tok.mod, e.cfg, e.trust.pins, slog.New(slog.DiscardHandler))
+		_, err := newEngine(t.Context(), e.tok.mod, e.cfg, e.permitted, slog.New(slog.DiscardHandler))
 		wantCode(t, err, Device, key.Retry)
 	}
 	e = restarted(t, e)

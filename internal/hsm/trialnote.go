@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // maxDied is how often in a row a try may end the process. After that, keyd no longer tries at each start, so that it
@@ -263,7 +264,7 @@ func (t *trial) save() {
 
 func (t *trial) load() (trialNote, error) {
 	var note trialNote
-	data, err := os.ReadFile(t.path)
+	data, err := ownership.ReadFile(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return note, nil
 	}

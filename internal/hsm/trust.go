@@ -6,21 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
+	"net/url"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
-
-// Pins returns the KEK fingerprints that the configuration approves for a vault; none if it names none. An error means
-// that the vault is not configured: keyd then wraps nothing for it. keyd calls Pins at every wrap.
-type Pins func(vaultURL string) ([]key.Fingerprint, error)
 
 // How a KEK came to be trusted.
 const (
@@ -29,15 +26,12 @@ const (
 	WouldBeFirstUse = "would be first use"
 )
 
-// trust decides for which KEKs keyd may wrap a key: those whose fingerprints are configured. Without any, it trusts the
-// one that was used first, and records it.
+// trust decides for which KEKs keyd may wrap a key: those whose fingerprints are configured. Where the configuration
+// says kek.trust: first-use, it trusts the one that was used first, and records it.
 type trust struct {
 	path string
-	pins Pins
 	now  func() time.Time
 	mu   sync.Mutex
-	// attestation is Config.Attestation.
-	attestation func(vaultURL string) (attest.Rule, error)
 }
 
 type trustFile struct {
@@ -51,23 +45,23 @@ type trustedBy struct {
 	At          time.Time       `json:"at"`
 }
 
-func newTrust(stateDir string, pins Pins) *trust {
-	return &trust{path: filepath.Join(stateDir, "kek-trust.json"), pins: pins, now: time.Now}
+func newTrust(stateDir string) *trust {
+	return &trust{path: filepath.Join(stateDir, "kek-trust.json"), now: time.Now}
 }
 
 // check says how keyd trusts kek. It records nothing.
-func (t *trust) check(kek key.KEK) (string, error) {
+func (t *trust) check(kek key.KEK, by *Rights) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	how, _, _, err := t.decide(kek)
+	how, _, _, err := t.decide(kek, by)
 	return how, err
 }
 
 // accept does what check does, and records the fingerprint before it returns.
-func (t *trust) accept(kek key.KEK) (string, error) {
+func (t *trust) accept(kek key.KEK, by *Rights) (string, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	how, print, file, err := t.decide(kek)
+	how, print, file, err := t.decide(kek, by)
 	if err != nil {
 		return "", err
 	}
@@ -90,30 +84,35 @@ func (t *trust) accept(kek key.KEK) (string, error) {
 	return how, nil
 }
 
-func (t *trust) decide(kek key.KEK) (how string, print key.Fingerprint, file trustFile, err error) {
+func (t *trust) decide(kek key.KEK, by *Rights) (how string, print key.Fingerprint, file trustFile, err error) {
+	if err := ofVault(kek); err != nil {
+		return "", "", file, err
+	}
 	if err := fit(kek); err != nil {
 		return "", "", file, err
 	}
-	print = kek.Material.Fingerprint()
-	pins, err := t.pins(kek.Vault)
+	vault, err := by.vault(kek.Vault)
 	if err != nil {
-		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
+		return "", "", file, err
 	}
 	if file, err = t.load(); err != nil {
 		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
 	}
-	pooled, err := t.attested(kek)
+	pooled, err := t.attested(kek, vault)
 	if err != nil {
 		return "", "", file, err
 	}
+	print = kek.Material.Fingerprint()
 	known, seen := file.Vaults[kek.Vault]
 	switch {
 	case pooled:
 		return ByPartitionRoot, print, file, nil
-	case slices.Contains(pins, print):
+	case slices.Contains(vault.Pins, print):
 		return Configured, print, file, nil
-	case len(pins) > 0:
-		return "", "", file, changed(kek, print, "the configuration approves", pins...)
+	case len(vault.Pins) > 0:
+		return "", "", file, changed(kek, print, "the configuration approves", vault.Pins...)
+	case !vault.FirstUse:
+		return "", "", file, unapproved(kek, print, vault)
 	case !seen:
 		return WouldBeFirstUse, print, file, nil
 	case known.Fingerprint == print:
@@ -123,14 +122,38 @@ func (t *trust) decide(kek key.KEK) (how string, print key.Fingerprint, file tru
 	}
 }
 
+func unapproved(kek key.KEK, shown key.Fingerprint, v VaultRights) error {
+	return refused(KEKRefused, "vault %s has the KEK %s with fingerprint %s, and the configuration approves none: "+
+		"nothing is wrapped for it; to compute the fingerprint without keyd, and to approve it: keyd kek %s",
+		v.Name, kek.Kid, shown, v.Name)
+}
+
+// changed refuses a KEK that is not the expected one. It prints no line that would approve it: whoever put the KEK
+// there may want just that.
 func changed(kek key.KEK, shown key.Fingerprint, who string, expected ...key.Fingerprint) error {
 	texts := make([]string, len(expected))
 	for i, f := range expected {
 		texts[i] = string(f)
 	}
-	return refused(KEKRefused, "%s shows the KEK %s with fingerprint %s, but %s %s: nothing is wrapped for it. "+
-		"Find out who made the KEK; if it was you, write under the vault in keyd.yaml: kek: {fingerprints: [%q]}",
-		kek.Vault, kek.Kid, shown, who, strings.Join(texts, " and "), shown)
+	return refused(KEKRefused, "%s shows the KEK %s with fingerprint %s, but %s %s: nothing is wrapped for it; "+
+		"find out who made the KEK, and leave kek.fingerprints in keyd.yaml as it is until the vault's owner has "+
+		"confirmed the new one out of band", kek.Vault, kek.Kid, shown, who, strings.Join(texts, " and "))
+}
+
+// kidForm is the part of a KEK's id after the vault.
+var kidForm = regexp.MustCompile(`^/keys/[0-9a-zA-Z-]{1,127}/[0-9a-zA-Z]{1,64}$`)
+
+// ofVault refuses an id that is not one of the KEK's vault.
+func ofVault(kek key.KEK) error {
+	u, err := url.Parse(kek.Kid)
+	if err == nil && u.RawQuery == "" && u.Fragment == "" && u.User == nil && kidForm.MatchString(u.EscapedPath()) {
+		origin, oerr := key.Origin(u)
+		if oerr == nil && origin == kek.Vault {
+			return nil
+		}
+	}
+	return refused(KEKRefused, "%.200q is not the id of a KEK of vault %.200q: nothing is wrapped for it", kek.Kid,
+		kek.Vault)
 }
 
 // fit refuses public keys that would protect nothing. A KEK of Key Vault is RSA 2048, 3072 or 4096 with exponent 65537.
@@ -150,7 +173,7 @@ func fit(kek key.KEK) error {
 
 func (t *trust) load() (trustFile, error) {
 	file := trustFile{Schema: 1, Vaults: map[string]trustedBy{}}
-	data, err := os.ReadFile(t.path)
+	data, err := ownership.ReadFile(t.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, nil
 	}

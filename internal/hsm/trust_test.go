@@ -12,8 +12,10 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-func pinned(prints ...key.Fingerprint) Pins {
-	return func(string) ([]key.Fingerprint, error) { return prints, nil }
+// pinned permits the two vaults of the tests: with these KEKs, or without any the one that is used first.
+func pinned(prints ...key.Fingerprint) *Rights {
+	v := VaultRights{Pins: prints, FirstUse: len(prints) == 0}
+	return permit(map[string]VaultRights{vaultURL: v, otherURL: v}, nil)
 }
 
 func fingerprint(t *testing.T, kek key.KEK) key.Fingerprint {
@@ -37,20 +39,20 @@ func anotherKEK(t *testing.T, url string) key.KEK {
 func TestFirstUseIsRecordedByAcceptOnly(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
 	dir := t.TempDir()
-	trust := newTrust(dir, pinned())
+	trust, by := newTrust(dir), pinned()
 	for range 2 {
-		if how, err := trust.check(kek); how != WouldBeFirstUse || err != nil {
+		if how, err := trust.check(kek, by); how != WouldBeFirstUse || err != nil {
 			t.Fatalf("check: %q, %v", how, err)
 		}
 	}
 	if _, err := os.Stat(trust.path); !errors.Is(err, os.ErrNotExist) {
 		t.Error("check has recorded something")
 	}
-	if how, err := trust.accept(kek); how != FirstUse || err != nil {
+	if how, err := trust.accept(kek, by); how != FirstUse || err != nil {
 		t.Fatalf("accept: %q, %v", how, err)
 	}
-	restarted := newTrust(dir, pinned())
-	if how, err := restarted.check(kek); how != FirstUse || err != nil {
+	restarted := newTrust(dir)
+	if how, err := restarted.check(kek, by); how != FirstUse || err != nil {
 		t.Errorf("after a restart: %q, %v", how, err)
 	}
 }
@@ -60,11 +62,11 @@ func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
 	first, _ := newKEK(t, vaultURL)
 	swapped := anotherKEK(t, vaultURL)
 	dir := t.TempDir()
-	trust := newTrust(dir, pinned())
-	if _, err := trust.accept(first); err != nil {
+	trust, by := newTrust(dir), pinned()
+	if _, err := trust.accept(first, by); err != nil {
 		t.Fatal(err)
 	}
-	_, err := trust.accept(swapped)
+	_, err := trust.accept(swapped, by)
 	wantCode(t, err, KEKRefused, key.Refused)
 	for _, part := range []string{vaultURL, string(fingerprint(t, first)), string(fingerprint(t, swapped)),
 		"keyd.yaml"} {
@@ -72,17 +74,17 @@ func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
 			t.Errorf("the error does not name %s: %v", part, err)
 		}
 	}
-	if _, err := trust.accept(first); err != nil {
+	if _, err := trust.accept(first, by); err != nil {
 		t.Errorf("the first KEK is not trusted any more: %v", err)
 	}
 
-	approved := newTrust(dir, pinned(fingerprint(t, swapped)))
-	if how, err := approved.accept(swapped); how != Configured || err != nil {
+	approved := pinned(fingerprint(t, swapped))
+	if how, err := trust.accept(swapped, approved); how != Configured || err != nil {
 		t.Errorf("the approved KEK: %q, %v", how, err)
 	}
-	_, err = approved.accept(first)
+	_, err = trust.accept(first, approved)
 	wantCode(t, err, KEKRefused, key.Refused)
-	if how, err := newTrust(dir, pinned()).check(swapped); how != FirstUse || err != nil {
+	if how, err := newTrust(dir).check(swapped, pinned()); how != FirstUse || err != nil {
 		t.Errorf("the approved KEK after its line was removed: %q, %v", how, err)
 	}
 }
@@ -90,15 +92,15 @@ func TestAChangedKEKIsRefusedUntilConfigured(t *testing.T) {
 func TestEachOfSeveralConfiguredKEKsIsTrustedAndNoOther(t *testing.T) {
 	t.Parallel()
 	old, next, other := anotherKEK(t, vaultURL), anotherKEK(t, vaultURL), anotherKEK(t, vaultURL)
-	trust := newTrust(t.TempDir(), pinned(fingerprint(t, old), fingerprint(t, next)))
+	trust, by := newTrust(t.TempDir()), pinned(fingerprint(t, old), fingerprint(t, next))
 	for range 2 { // the order does not matter
 		for _, kek := range []key.KEK{old, next} {
-			if how, err := trust.accept(kek); how != Configured || err != nil {
+			if how, err := trust.accept(kek, by); how != Configured || err != nil {
 				t.Errorf("%q, %v", how, err)
 			}
 		}
 	}
-	_, err := trust.accept(other)
+	_, err := trust.accept(other, by)
 	wantCode(t, err, KEKRefused, key.Refused)
 	for _, print := range []key.Fingerprint{fingerprint(t, old), fingerprint(t, next), fingerprint(t, other)} {
 		if !strings.Contains(err.Error(), string(print)) {
@@ -109,23 +111,73 @@ func TestEachOfSeveralConfiguredKEKsIsTrustedAndNoOther(t *testing.T) {
 
 func TestVaultsAreTrustedOneByOne(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
-	trust := newTrust(t.TempDir(), pinned())
-	if _, err := trust.accept(kek); err != nil {
+	trust, by := newTrust(t.TempDir()), pinned()
+	if _, err := trust.accept(kek, by); err != nil {
 		t.Fatal(err)
 	}
-	if how, err := trust.check(anotherKEK(t, otherURL)); how != WouldBeFirstUse || err != nil {
+	if how, err := trust.check(anotherKEK(t, otherURL), by); how != WouldBeFirstUse || err != nil {
 		t.Errorf("another vault: %q, %v", how, err)
 	}
 }
 
 func TestAnUnconfiguredVaultIsRefused(t *testing.T) {
 	kek, _ := newKEK(t, vaultURL)
-	trust := newTrust(
-		t.TempDir(),
-		func(string) ([]key.Fingerprint, error) { return nil, errors.New("not configured") },
-	)
-	_, err := trust.check(kek)
+	_, err := newTrust(t.TempDir()).check(kek, permit(nil, nil))
 	wantCode(t, err, KEKRefused, key.Refused)
+}
+
+func TestAKEKThatTheConfigurationDoesNotApproveIsRefused(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	by := permit(map[string]VaultRights{vaultURL: {Name: "contoso-weu"}}, nil)
+	_, err := newTrust(t.TempDir()).accept(kek, by)
+	wantCode(t, err, KEKRefused, key.Refused)
+	for _, part := range []string{string(fingerprint(t, kek)), "keyd kek contoso-weu"} {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("the error does not name %s: %v", part, err)
+		}
+	}
+}
+
+func TestARefusalPrintsNoLineThatApprovesTheKEK(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	for _, by := range []*Rights{
+		pinned(fingerprint(t, anotherKEK(t, vaultURL))),
+		permit(map[string]VaultRights{vaultURL: {Name: "contoso-weu"}}, nil),
+	} {
+		_, err := newTrust(t.TempDir()).check(kek, by)
+		wantCode(t, err, KEKRefused, key.Refused)
+		if strings.Contains(err.Error(), `["`+string(fingerprint(t, kek))) {
+			t.Errorf("the error can be pasted to approve the refused KEK: %v", err)
+		}
+	}
+}
+
+func TestAKEKOfAnotherPlaceThanTheVaultIsRefused(t *testing.T) {
+	kek, _ := newKEK(t, vaultURL)
+	const path = "/keys/keyd-kek/00112233445566778899aabbccddeeff"
+	for kid, right := range map[string]bool{
+		vaultURL + path:           true,
+		vaultURL + ":443" + path:  true, // as a Managed HSM writes it
+		vaultURL + ":8443" + path: false,
+		otherURL + path:           false,
+		"http" + strings.TrimPrefix(vaultURL, "https") + path:          false,
+		"https://x@" + strings.TrimPrefix(vaultURL, "https://") + path: false,
+		vaultURL + "." + path:             false,
+		vaultURL + "/secrets/keyd-kek/00": false,
+		vaultURL + path + "/more":         false,
+		vaultURL + path + "?a=b":          false,
+		vaultURL:                          false,
+		"":                                false,
+	} {
+		kek.Kid = kid
+		_, err := newTrust(t.TempDir()).check(kek, pinned())
+		if right && err != nil {
+			t.Errorf("%s: %v", kid, err)
+		}
+		if !right {
+			wantCode(t, err, KEKRefused, key.Refused)
+		}
+	}
 }
 
 func TestADamagedTrustFileTrustsNothing(t *testing.T) {
@@ -134,11 +186,11 @@ func TestADamagedTrustFileTrustsNothing(t *testing.T) {
 		"", "{}", "null", `{"schema":1,"vaults":null}`, `{"schema":2,"vaults":{}}`, `{"schema":1,"vaults":{},"more":1}`,
 		`{"schema":1,"vaults":{}}{}`, `{"schema":1,"vaults":{"https://v":{"fingerprint":"sha256:12"}}}`,
 	} {
-		trust := newTrust(t.TempDir(), pinned())
+		trust, by := newTrust(t.TempDir()), pinned()
 		if err := os.WriteFile(trust.path, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err := trust.accept(kek)
+		_, err := trust.accept(kek, by)
 		wantCode(t, err, KEKRefused, key.Refused)
 		if got, _ := os.ReadFile(trust.path); string(got) != content {
 			t.Errorf("%q was overwritten", content)
@@ -163,7 +215,7 @@ func TestUnfitKEKsAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			kek := good
 			kek.Material = m
-			_, err := newTrust(t.TempDir(), pinned()).check(kek)
+			_, err := newTrust(t.TempDir()).check(kek, pinned())
 			wantCode(t, err, KEKRefused, key.Refused)
 		})
 	}

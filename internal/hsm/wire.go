@@ -240,8 +240,11 @@ func decodeStrict(data []byte, v any) error {
 	return nil
 }
 
+// requestHead is the length of what precedes a request's method.
+const requestHead = 4 + 1 + 1
+
 func decodeRequest(frame []byte) (request, error) {
-	const head = 4 + 1 + 1
+	const head = requestHead
 	if len(frame) < head || len(frame) < head+int(frame[head-1]) {
 		return request{}, errors.New("the request is cut short")
 	}

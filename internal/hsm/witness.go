@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // witness knows which pairs this HSM side saw being made: its own call of C_GenerateKeyPair made the pair, and the
@@ -98,7 +98,7 @@ func (w *witness) change(f func(*witnessFile) bool) error {
 
 func (w *witness) load() (witnessFile, error) {
 	file := witnessFile{Schema: 1, Pairs: map[key.ID]key.Fingerprint{}}
-	data, err := os.ReadFile(w.path)
+	data, err := ownership.ReadFile(w.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return file, nil
 	}

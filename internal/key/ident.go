@@ -82,6 +82,12 @@ func (l Label) String() string {
 	return s
 }
 
+// Placed is the label of the pair once it was wrapped for a vault.
+func (l Label) Placed() Label {
+	l.Pending = false
+	return l
+}
+
 // ParseLabel reads what String writes. For any other text ok is false, and the object does not belong to keyd.
 func ParseLabel(s string) (l Label, ok bool) {
 	rest, pending := strings.CutSuffix(s, pendingMark)

@@ -122,6 +122,10 @@ type HSMInfo struct {
 	PIN        PINState `json:"pin,omitempty"`
 	PINRefused bool     `json:"pin_refused,omitempty"` // keyd does not try the PIN again until it changes
 	Warnings   []string `json:"warnings,omitempty"`
+	// Config is the digest of what the HSM side's own reading of the configuration permits; "" while the
+	// configuration is invalid, and ConfigProblem then says why.
+	Config        string `json:"config,omitempty"`
+	ConfigProblem string `json:"config_problem,omitempty"`
 	// Degraded is empty when the HSM side can work. Otherwise it says why not, for example a refused PIN, and what to
 	// do.
 	Degraded string `json:"degraded,omitempty"`

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // Max is the length of the longest PIN, in bytes. A longer file is not a PIN.
@@ -118,6 +120,9 @@ func (f File) readAll() ([]byte, error) {
 			Remedy: "change the PIN if somebody may have read it, and run: sudo chmod 0600 " + quoted(f.path),
 		}
 	}
+	if err := f.checkOwner(file); err != nil {
+		return nil, err
+	}
 	buf := make([]byte, Max+2)
 	n, err := io.ReadFull(file, buf)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
@@ -125,6 +130,25 @@ func (f File) readAll() ([]byte, error) {
 		return nil, f.unreadable(err)
 	}
 	return buf[:n], nil
+}
+
+// checkOwner refuses a file that another user could exchange. systemd watches over its credentials itself.
+func (f File) checkOwner(file *os.File) error {
+	if f.unit != "" {
+		return nil
+	}
+	err := ownership.Check(file)
+	var e *ownership.Error
+	switch {
+	case errors.As(err, &e) && e.Path == f.path:
+		return &Error{Reason: "the PIN file " + f.path + " " + e.Reason, Remedy: e.Remedy, err: err}
+	case errors.As(err, &e):
+		return &Error{Reason: "the PIN file " + f.path + " is not safe: " + e.Path + " " + e.Reason, Remedy: e.Remedy,
+			err: err}
+	case err != nil:
+		return f.unreadable(err)
+	}
+	return nil
 }
 
 func (f File) unreadable(err error) error {
@@ -142,8 +166,12 @@ func (f File) writeAgain() string {
 	path, owner, then := f.path, " -o "+self(), ""
 	if f.unit != "" {
 		path, owner = "/etc/keyd/"+filepath.Base(f.path), ""
-		then = fmt.Sprintf(", or the file that LoadCredential= of %s names; %s (an encrypted credential: man 8 keyd, "+
-			"The PIN)", f.unit, f.Renewed())
+		then = fmt.Sprintf(
+			", or the file that LoadCredential= of %s names; %s (an encrypted credential: man 8 keyd, "+
+				"The PIN)",
+			f.unit,
+			f.Renewed(),
+		)
 	}
 	return "write the PIN as UTF-8 in one line, by this command, which asks for it: " +
 		`bash -c 'IFS= read -rsp "PIN: " p && printf %s "$p" | sudo install -m 0600` + owner + ` /dev/stdin "$0"' ` +

@@ -33,13 +33,14 @@ type hsm struct {
 	trust     map[string]key.Fingerprint   // by vault
 	approved  map[key.Fingerprint]bool     // KEKs that keyd may wrap for
 	named     map[string][]key.Fingerprint // by vault: as the operator configured them
+	days      map[string][]time.Time       // by key: when pairs were made during the last day
 	listed    []key.Object                 // the inventory; nil: it is out of date
 }
 
 func newHSM(w *World) *hsm {
 	return &hsm{w: w, generated: map[key.ID]bool{}, pinned: map[key.ID]bool{}, made: map[key.Fingerprint]*object{},
 		trust: map[string]key.Fingerprint{}, approved: map[key.Fingerprint]bool{},
-		named: map[string][]key.Fingerprint{}}
+		named: map[string][]key.Fingerprint{}, days: map[string][]time.Time{}}
 }
 
 func (h *hsm) call(op string, effect func() error) error {
@@ -135,6 +136,9 @@ func (h *hsm) Generate(
 	if known != "" && h.find(known) == nil {
 		return failed(key.Fatal, "model: the token does not have %s, so nothing is made on it", known)
 	}
+	if err := h.mayMake(name, number); err != nil {
+		return err
+	}
 	if h.generated[id] {
 		h.w.violate("C_GenerateKeyPair is called a second time for CKA_ID %s of %s", id, name)
 	}
@@ -149,6 +153,7 @@ func (h *hsm) Generate(
 			made:  h.w.now,
 		}
 		h.made[o.mat.print] = o
+		h.days[name] = append(h.days[name], h.w.now)
 		h.w.result.Pairs++
 		h.put(o)
 		h.oweGeneration(o)
@@ -187,6 +192,9 @@ func (h *hsm) WrapFor(_ context.Context, id key.ID, kek key.KEK) (blob []byte, e
 			return err
 		}
 		if _, err := h.trusts(kek); err != nil {
+			return err
+		}
+		if err := h.mayGo(o, kek.Vault); err != nil {
 			return err
 		}
 		if !h.pinned[id] {

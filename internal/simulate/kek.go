@@ -225,7 +225,7 @@ func (w *World) judgeVaultRecord(was, is record.Vault, event chain.Event) {
 
 // maySee reports whether pairs may be wrapped for a KEK: it was approved, or it is the first one used in the vault.
 func (h *hsm) maySee(k record.KEK, url string) bool {
-	return h.approved[k.Fingerprint] || h.trust[url] == ""
+	return h.approved[k.Fingerprint] || h.trust[url] == "" && h.firstUse(url)
 }
 
 // judgeKEKs judges the KEKs of one vault in the end, when all is quiet.
@@ -338,20 +338,4 @@ func (h *hsm) approve(k *modelKEK) {
 	}
 	h.approved[print] = true
 	h.w.log("the operator pins %v in %s", h.named[k.Vault], k.Vault)
-}
-
-// trusts decides whether to trust a KEK as the real HSM side does.
-func (h *hsm) trusts(kek key.KEK) (string, error) {
-	print := kek.Material.Fingerprint()
-	switch named, used := h.named[kek.Vault], h.trust[kek.Vault]; {
-	case slices.Contains(named, print):
-		return key.TrustConfigured, nil
-	case len(named) > 0:
-		return "", failed(key.Refused, "model: the KEK of %s is not one that is configured", kek.Vault)
-	case used == "":
-		return "would be first use", nil
-	case used == print:
-		return "first use", nil
-	}
-	return "", failed(key.Refused, "model: the KEK of %s is not the one first used", kek.Vault)
 }

@@ -22,6 +22,7 @@ const (
 	HSMChildDown             Cause = "hsm-child-down" // where the daemon starts the HSM side itself
 	HSMDegraded              Cause = "hsm-degraded"
 	HSMRestarting            Cause = "hsm-restarting"
+	HSMConfigDiffers         Cause = "hsm-config-differs"
 	PINRefused               Cause = "pin-refused"
 	PINLocked                Cause = "pin-locked"
 	PINFinalTry              Cause = "pin-final-try"
@@ -100,6 +101,9 @@ var table = []Row{
 		Remedy: "fix what it says; keyd check tries each part"},
 	{Cause: HSMRestarting, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning, Limit: 5, // in hsm.LossSpan
 		Remedy: "journalctl -u {unit} shows what ends it"},
+	{Cause: HSMConfigDiffers, Code: "keydhsmconfigdiffers", Alert: "KeydHSMConfigDiffers", Severity: warning,
+		Remedy: "keyd check shows each mistake with its line; then: keyd reload; if they still differ: " +
+			"journalctl -u {unit} shows what the HSM side read"},
 	{Cause: PINRefused, Code: "keydpinrefused", Alert: "KeydPINRefused", Severity: critical,
 		Remedy: "do not try PINs by hand; find the right one, as the runbook says"},
 	{Cause: PINLocked, Code: "keydpinnearlylocked", Alert: "KeydPINNearlyLocked", Severity: critical,

@@ -22,6 +22,7 @@ import (
 type Evidence struct {
 	StoreErr   error     // of the last write
 	ReloadErr  error     // of the last reload; nil if it succeeded
+	Config     string    // the digest of what the daemon's own reading of the configuration permits the HSM side
 	Checkpoint time.Time // when the audit chain was last signed; zero: not known
 	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
 	Credential vault.CredentialState
@@ -99,7 +100,7 @@ func (f *finder) daemon(s status.Snapshot) {
 	if f.StoreErr != nil {
 		f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
 	}
-	if f.ReloadErr != nil {
+	if f.ReloadErr != nil && (!s.HSM.Up || s.HSM.Info.ConfigProblem == "") {
 		reason, _, _ := strings.Cut(f.ReloadErr.Error(), "\n") // the journal has the mistakes, one a line
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
@@ -135,6 +136,23 @@ func (f *finder) hsm(h status.HSM) {
 	if float64(f.HSMLosses) > Of(HSMRestarting).Limit {
 		f.add(HSMRestarting, about{}, fmt.Sprintf("the HSM side ended %d times within %s, and was started again",
 			f.HSMLosses, words.Span(hsm.LossSpan)))
+	}
+	switch {
+	case !h.Up:
+	case h.Info.ConfigProblem != "":
+		f.add(
+			HSMConfigDiffers,
+			about{},
+			"the HSM side cannot use the configuration that is on the disk, and makes and "+
+				"wraps nothing: "+words.OneLine(h.Info.ConfigProblem),
+		)
+	case h.Info.Config != f.Config && f.ReloadErr == nil: // a refused reload is its cause
+		f.add(
+			HSMConfigDiffers,
+			about{},
+			"the HSM side, which reads the configuration itself, acts on another one than "+
+				"the daemon: they differ in what may be made, or wrapped for whom",
+		)
 	}
 	switch h.Info.PIN {
 	case key.PINLocked:
@@ -207,11 +225,14 @@ func (f *finder) kek(v status.Vault) {
 		v.Name,
 		v.PinLine(),
 	)
+	meanwhile := "keyd wraps for the previous one"
+	if v.ActiveKEK() == nil {
+		meanwhile = "keyd wraps nothing for the vault"
+	}
 	f.add(
 		KEKWaiting,
 		about{vault: v.Name, remedy: remedy},
-		fmt.Sprintf("vault %s has a new key exchange key, %s, which "+
-			"has waited for approval since %s: until then keyd wraps for the previous one", v.Name, k.Fingerprint,
-			words.Moment(k.Made)),
+		fmt.Sprintf("vault %s has a new key exchange key, %s, which has waited for approval since %s: until then %s",
+			v.Name, k.Fingerprint, words.Moment(k.Made), meanwhile),
 	)
 }

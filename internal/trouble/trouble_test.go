@@ -137,6 +137,11 @@ func examples() []example {
 			func(w *world) { w.HSM = status.HSM{} }},
 		{"keydhsmdown", "degraded", "", "", func(w *world) { w.HSM.Info.Degraded = "no mechanism to wrap by" }, nil},
 		{"keydhsmdown", "crash loop", "", "", func(w *world) { w.HSMLosses = 6 }, func(w *world) { w.HSMLosses = 5 }},
+		{"keydhsmconfigdiffers", "another", "", "", func(w *world) { w.HSM.Info.Config = "sha256:aa" },
+			func(w *world) { w.HSM.Info.Config, w.Config = "sha256:aa", "sha256:aa" }},
+		{"keydhsmconfigdiffers", "invalid", "", "", func(w *world) {
+			w.HSM.Info.ConfigProblem = "the configuration has mistakes:\nkeyd.yaml:8:1: …"
+		}, nil},
 		{"keydpinrefused", "", "", "", func(w *world) {
 			w.HSM.Info.PIN, w.HSM.Info.PINRefused, w.HSM.Info.Degraded = key.PINRefused, true,
 				"the token refused the PIN"

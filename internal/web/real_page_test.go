@@ -27,8 +27,8 @@ state_dir: %[1]s/state
 hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]q, test_attestation_root: %[1]s/root.pem}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
-  contoso-weu: {url: https://contoso-weu.vault.azure.net, kek: {bits: 2048}}
-  contoso-hsm: {url: https://contoso.managedhsm.azure.net, kek: {bits: 2048}}
+  contoso-weu: {url: https://contoso-weu.vault.azure.net, kek: {bits: 2048, trust: first-use}}
+  contoso-hsm: {url: https://contoso.managedhsm.azure.net, kek: {bits: 2048, trust: first-use}}
 keys:
   sa-cmk-key: {spec: RSA-2048, vaults: [contoso-weu, contoso-hsm], floor: 0s, schedule: "0 3 1 */3 *"}
 control: {socket: %[1]s/keyd.sock}

@@ -40,6 +40,9 @@ func otherProblems() (all []status.Problem) {
 		"do not try PINs by hand; find the right one, as the runbook says")
 	add(status.Warning, "", "", "keydhsmdown", "the HSM side ended 9 times within 30 minutes, and was started again",
 		"journalctl -u keyd-hsm shows what ends it; where the daemon starts it, journalctl -u keyd")
+	add(status.Warning, "", "", "keydhsmconfigdiffers",
+		"the HSM side, which reads the configuration itself, acts on another one than the daemon: they differ in what "+
+			"may be made, or wrapped for whom", "keyd check shows each mistake with its line; then: keyd reload")
 	add(status.Critical, "", "", "keydpinnearlylocked",
 		"one more wrong PIN locks the token, and keyd cannot log in again after a restart",
 		"do not restart keyd-hsm; find out who tries wrong PINs, and stop them")

@@ -63,8 +63,8 @@ state_dir: %[1]s/state
 hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s, test_attestation_root: %[1]s/attestation-root.pem}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
-  contoso-weu: {url: "https://%[5]s", kek: {bits: 2048}}
-  contoso-hsm: {url: "https://%[6]s", kek: {bits: 2048}}
+  contoso-weu: {url: "https://%[5]s", kek: {bits: 2048, trust: first-use}}
+  contoso-hsm: {url: "https://%[6]s", kek: {bits: 2048, trust: first-use}}
 keys:
   %[7]s: {spec: RSA-2048, vaults: [contoso-weu, contoso-hsm], schedule: "@yearly", floor: 0s, budget: 1000}
 control: {socket: %[1]s/keyd.sock}

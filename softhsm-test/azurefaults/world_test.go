@@ -37,8 +37,8 @@ hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]s, call_timeout: 10m, generate_
   test_attestation_root: %[1]s/attestation-root.pem}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
-  weu: {url: https://` + vaultHost + `, kek: {bits: 2048}}
-  mhsm: {url: https://` + hsmHost + `, kek: {bits: 2048}}
+  weu: {url: https://` + vaultHost + `, kek: {bits: 2048, trust: first-use}}
+  mhsm: {url: https://` + hsmHost + `, kek: {bits: 2048, trust: first-use}}
 keys:
   ` + keyName + `:
     spec: RSA-2048

@@ -94,7 +94,7 @@ state_dir: %[1]s/state
 hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
-  weu: {url: "https://%[5]s", kek: {name: %[6]s}}
+  weu: {url: "https://%[5]s", kek: {name: %[6]s, trust: first-use}}
 keys:
 %[7]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "127.0.0.1:0"}

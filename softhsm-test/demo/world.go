@@ -38,8 +38,10 @@ azure:
 vaults:
   contoso-weu:
     url: https://` + vaultHost + `
+    kek: {trust: first-use}
   contoso-hsm:
     url: https://` + hsmHost + `
+    kek: {trust: first-use}
 keys:
   ` + keyName + `:
     spec: ` + keySpec + `

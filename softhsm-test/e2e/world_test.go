@@ -182,6 +182,8 @@ vaults:
 		fmt.Fprintf(&b, "  %s:\n    url: %s\n    kek:\n      bits: %d\n", v, urls[v], w.set.kekBits)
 		if v == "weu" && w.set.fingerprint != "" {
 			fmt.Fprintf(&b, "      fingerprint: %q\n", w.set.fingerprint)
+		} else {
+			b.WriteString("      trust: first-use\n")
 		}
 	}
 	fmt.Fprintf(&b, "keys:\n  %s:\n    spec: %s\n    vaults: [%s]\n    floor: 0s\n    budget: 17280\n",

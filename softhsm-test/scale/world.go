@@ -107,7 +107,7 @@ health: {look: %[5]s, newest: %[6]s, older: %[7]s}
 vaults:
 `, w.dir, w.token.Label, w.token.PINFile, w.address, look, proof, never, w.library.Module)
 	for i := range w.vaults {
-		fmt.Fprintf(&b, "  v%d: {url: https://%s}\n", i, vaultHost(i))
+		fmt.Fprintf(&b, "  v%d: {url: https://%s, kek: {trust: first-use}}\n", i, vaultHost(i))
 	}
 	b.WriteString("keys:\n")
 	for i, name := range w.names {

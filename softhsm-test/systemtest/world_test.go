@@ -111,7 +111,7 @@ azure: {credential: managed-identity, ca_file: /srv/test/ca.pem}
 vaults:
   `+vaultName+`:
     url: https://`+vaultHost+`
-    kek: {bits: 2048}
+    kek: {bits: 2048, trust: first-use}
 health: {look: 2s, newest: 2s}
 keys:
   `+keyName+`: {spec: RSA-2048, vaults: [`+vaultName+`], floor: 0s, budget: 1000}
