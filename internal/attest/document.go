@@ -8,13 +8,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Bounds of a document. A real one has some 12 KiB and 5 certificates.
-const (
-	maxDocument     = 256 << 10
-	maxCertificates = 16
-)
+// maxCertificates bounds a document. A real one has 5.
+const maxCertificates = 16
 
 // Document is an attestation as a Managed HSM answers it.
 type Document struct {
@@ -58,8 +57,8 @@ func Parse(raw []byte) (Document, error) {
 	if len(raw) == 0 {
 		return Document{}, errors.New("there is no attestation")
 	}
-	if len(raw) > maxDocument {
-		return Document{}, fmt.Errorf("the attestation has %d bytes, more than %d", len(raw), maxDocument)
+	if len(raw) > key.MaxAttestation {
+		return Document{}, fmt.Errorf("the attestation has %d bytes, more than %d", len(raw), key.MaxAttestation)
 	}
 	var a answered
 	if err := json.Unmarshal(raw, &a); err != nil {

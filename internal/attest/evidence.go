@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Results of an attestation, as they are recorded.
@@ -117,7 +119,7 @@ func unpack(text string) (d Document, err error) {
 	if err != nil {
 		return d, err
 	}
-	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxDocument))
+	plain, err := io.ReadAll(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), key.MaxAttestation))
 	if err != nil {
 		return d, err
 	}

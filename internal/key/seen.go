@@ -29,6 +29,9 @@ type KEK struct {
 	Attestation string `json:"attestation,omitempty"`
 }
 
+// MaxAttestation is the most bytes of a KEK's attestation that keyd reads. Real ones have about a third.
+const MaxAttestation = 48 << 10
+
 // Version is one version of a key as a vault shows it.
 type Version struct {
 	ID      string // 32 hex digits

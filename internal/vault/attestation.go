@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/keyd-project/keyd/internal/attest"
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // Attestation returns what the Managed HSM's hardware says of one version, as package attest reads it. It judges
@@ -25,7 +26,13 @@ func (c *Client) Attestation(ctx context.Context, name, version string) (raw str
 		}
 		a := answer.Attributes.Attestation
 		raw = string(attest.Encode(a.PrivateKeyAttestation, a.CertificatePEMFile))
+		if len(raw) > key.MaxAttestation {
+			return badAnswerf("its attestation has %d bytes, more than %d", len(raw), key.MaxAttestation)
+		}
 		return nil
 	})
-	return raw, err
+	if err != nil {
+		return "", err
+	}
+	return raw, nil
 }
