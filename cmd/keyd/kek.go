@@ -172,9 +172,8 @@ func writeApproval(w io.Writer, s style, v status.Vault) {
 	}
 	fmt.Fprintf(w, "\nCompute the fingerprint without keyd, on another machine:\n")
 	name := strings.Split(strings.TrimPrefix(k.Kid, v.URL+"/keys/"), "/")[0]
-	fmt.Fprintf(w, "  az keyvault key download %s --name %s --version %s --encoding DER --file kek.der\n",
-		v.AzScope(), name, key.VersionOf(k.Kid))
-	fmt.Fprintf(w, "  openssl dgst -sha256 kek.der\n")
+	fmt.Fprintf(w, "  az keyvault key download %s --name %s --version %s \\\n", v.AzScope(), name, key.VersionOf(k.Kid))
+	fmt.Fprintf(w, "    --encoding DER --file /dev/stdout | openssl dgst -sha256\n")
 	fmt.Fprintf(w, "Confirm it with the vault's owner out of band, then write under the vault in keyd.yaml:\n")
 	fmt.Fprintf(w, "  %s\n", s.bold(clean(v.PinLine())))
 	fmt.Fprintf(w, "and run: keyd reload\n")

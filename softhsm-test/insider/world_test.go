@@ -91,6 +91,7 @@ func (w *world) setUp() {
 		return w.pinned != ""
 	})
 	shown := w.keyd("kek", "weu")
+	w.Log(shown, w.keyd("kek"))
 	for _, part := range []string{string(w.pinned), "az keyvault key download", "openssl dgst -sha256"} {
 		if !strings.Contains(shown, part) {
 			w.Errorf("keyd kek lacks %q:\n%s", part, shown)
