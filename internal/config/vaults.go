@@ -161,7 +161,8 @@ func readVault(c *Config, s *section) place {
 const trustFirstUse = "first-use"
 
 func readKEK(s *section) KEK {
-	s.only("name", "fingerprint", "fingerprints", "trust", "partition_root", "attestation", "create", "bits", "schedule")
+	s.only("name", "fingerprint", "fingerprints", "trust", "partition_root", "attestation",
+		"create", "bits", "schedule")
 	k := KEK{
 		Name:         read(s, "name", "keyd-kek", parseName),
 		Fingerprints: readFingerprints(s),

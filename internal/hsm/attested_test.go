@@ -54,6 +54,9 @@ func newAttesting(t *testing.T, pins []key.Fingerprint, change func(*attest.Rule
 	return a
 }
 
+// of is the pin of a KEK.
+func of(kek key.KEK) []key.Fingerprint { return []key.Fingerprint{kek.Material.Fingerprint()} }
+
 // ofPool pins the partition root of a KEK's pool.
 func ofPool(t *testing.T, kek key.KEK) func(*attest.Rule) {
 	t.Helper()
@@ -75,11 +78,10 @@ func ofPool(t *testing.T, kek key.KEK) func(*attest.Rule) {
 func TestAnAttestationAddsToTheFingerprintAndNeverReplacesIt(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
 	another := anotherKEK(t, vaultURL)
-	if how, err := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accepts(kek); how != Configured ||
-		err != nil {
+	if how, err := newAttesting(t, of(kek), nil).accepts(kek); how != Configured || err != nil {
 		t.Errorf("pinned and attested: %q, %v", how, err)
 	}
-	_, err := newAttesting(t, []key.Fingerprint{another.Material.Fingerprint()}, nil).accepts(kek)
+	_, err := newAttesting(t, of(another), nil).accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 	if how, err := newAttesting(t, nil, nil).accepts(kek); how != FirstUse || err != nil {
 		t.Errorf("attested only: %q, %v", how, err)
@@ -89,7 +91,7 @@ func TestAnAttestationAddsToTheFingerprintAndNeverReplacesIt(t *testing.T) {
 func TestAManagedHSMsKEKWithoutAnAttestationIsRefusedAlsoWhenItIsPinned(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
 	kek.Attestation = ""
-	_, err := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil).accepts(kek)
+	_, err := newAttesting(t, of(kek), nil).accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 	if !strings.Contains(err.Error(), "there is no attestation") || !strings.Contains(err.Error(), kek.Kid) {
 		t.Error(err)
@@ -112,13 +114,13 @@ func TestAPinnedPartitionRootMakesItsOwnPoolsKEKTrusted(t *testing.T) {
 func TestAPinnedPartitionRootDoesNotOverruleAFingerprint(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
 	another := anotherKEK(t, vaultURL)
-	_, err := newAttesting(t, []key.Fingerprint{another.Material.Fingerprint()}, ofPool(t, kek)).accepts(kek)
+	_, err := newAttesting(t, of(another), ofPool(t, kek)).accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
 }
 
 func TestAnExpiredAttestationIsRefused(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
-	tr := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, nil)
+	tr := newAttesting(t, of(kek), nil)
 	tr.now = func() time.Time { return time.Date(2050, 1, 1, 0, 0, 0, 0, time.UTC) }
 	_, err := tr.accepts(kek)
 	wantCode(t, err, KEKRefused, key.Refused)
@@ -131,8 +133,7 @@ func TestWhereAttestationIsOffTheFingerprintDecides(t *testing.T) {
 	kek := attestedKEK(t, "kek.json")
 	kek.Attestation = ""
 	off := func(r *attest.Rule) { r.Required = false }
-	if how, err := newAttesting(t, []key.Fingerprint{kek.Material.Fingerprint()}, off).accepts(kek); how != Configured ||
-		err != nil {
+	if how, err := newAttesting(t, of(kek), off).accepts(kek); how != Configured || err != nil {
 		t.Errorf("%q, %v", how, err)
 	}
 }
