@@ -22,10 +22,10 @@ import (
 
 // planned is what plan shows.
 type planned struct {
-	Plan    []status.Planned `json:"plan,omitempty"`
-	Changes []change         `json:"changes,omitempty"` // with --config
-	Firings []firings        `json:"firings,omitempty"` // with --config
-	Slower  []slower         `json:"slower,omitempty"`  // with --config
+	Plan    []status.Planned `json:"plan"`
+	Changes []change         `json:"changes"` // with --config
+	Firings []firings        `json:"firings"` // with --config
+	Slower  []slower         `json:"slower"`  // with --config
 }
 
 // slower is a vault whose versions keyd could not prove as often as configured.
