@@ -107,7 +107,7 @@ func (r reader) writableBy(path string, info fs.FileInfo, acl []byte) *Error {
 		who = r.aclWriter(acl)
 	case mode&0o022 != 0:
 		return &Error{path, fmt.Sprintf("is writable by group or others (mode %04o)", mode),
-			"run chmod go-w " + filepath.Base(path)}
+			"run chmod go-w " + path}
 	}
 	if who != "" {
 		return &Error{path, "is writable by " + who + ", as its access control list says",
