@@ -14,17 +14,19 @@ const (
 
 // readAttestation reads what a vault's KEK says of attestations. Only a Managed HSM has them.
 func readAttestation(s *section, v *Vault) {
-	v.KEK.PartitionRoot = read(s, "partition_root", "", parseFingerprint)
-	word := read(s, "attestation", attestationRequired, oneOf(attestationRequired, attestationOff))
-	v.KEK.Attested = v.Kind == key.ManagedHSM && word == attestationRequired
-	switch {
-	case v.Kind == key.KeyVault:
+	if v.Kind == key.KeyVault {
 		for _, name := range []string{"partition_root", "attestation"} {
 			if s.has(name) {
 				s.rep.add(s.whereOf(name), "remove it: kek.fingerprint is what pins the key there",
 					"%s: a Key Vault has no attestation", s.name(name))
 			}
 		}
+		return
+	}
+	v.KEK.PartitionRoot = read(s, "partition_root", "", parseFingerprint)
+	word := read(s, "attestation", attestationRequired, oneOf(attestationRequired, attestationOff))
+	v.KEK.Attested = v.Kind == key.ManagedHSM && word == attestationRequired
+	switch {
 	case word == attestationOff && v.KEK.PartitionRoot != "":
 		s.rep.add(s.whereOf("attestation"), "keep one of them", "%s and partition_root contradict each other",
 			s.name("attestation"))
