@@ -32,6 +32,8 @@ NODE_MODULES := $(CLIENTS)/js/node_modules/.package-lock.json
 
 NFPM := .tools/nfpm
 NFPM_VERSION := v2.45.2
+CYCLONEDX := .tools/cyclonedx-gomod
+CYCLONEDX_VERSION := v1.10.0
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
 	build package test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page \
@@ -45,7 +47,7 @@ help: ## list the targets
 check-go:
 	@.ci/check-go
 deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare build simulate decade \
-  fuzz $(LINT) $(NFPM): | check-go
+  fuzz $(LINT) $(NFPM) $(CYCLONEDX): | check-go
 
 deps: ## install what the demo and the tests run (apt-get, with sudo when not root)
 deps-system: ## install what test-package and test-system run besides
@@ -70,14 +72,17 @@ deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-be
 build: ## build keyd and keyvault-emulator into bin/
 	go build -trimpath -o $(BIN)/ ./cmd/...
 
-package: $(NFPM) ## build the .deb and the .rpm of keyd-hsm and of keyvault-emulator into dist/
-	NFPM=$(NFPM) deploy/package/build
+package: $(NFPM) $(CYCLONEDX) ## build the .deb and the .rpm of keyd-hsm and of keyvault-emulator into dist/
+	NFPM=$(NFPM) CYCLONEDX=$(CYCLONEDX) deploy/package/build
 
 $(NFPM):
 	GOBIN="$(CURDIR)/.tools" go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
 
+$(CYCLONEDX):
+	GOBIN="$(CURDIR)/.tools" go install github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@$(CYCLONEDX_VERSION)
+
 test-package: deps-system package ## the packages: the same bytes twice, lintian, what is in them
-	NFPM=$(NFPM) deploy/package/check
+	NFPM=$(NFPM) CYCLONEDX=$(CYCLONEDX) deploy/package/check
 
 test-system: deps-system package ## .deb and .rpm under a real systemd (as root; SAMPLE=1 skips the slow parts)
 	$(if $(SAMPLE),,NFPM=$(NFPM) deploy/package/next)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -134,10 +135,19 @@ func (a *app) listAudit(ctx context.Context, c auditSource, keyName string, from
 func writeEntry(w io.Writer, e control.AuditEntry) error {
 	line := fmt.Sprintf("%6d  %s  %s  %s  by %s", e.Seq, e.Time.UTC().Format(time.RFC3339), e.Key, e.Event, e.Actor)
 	for _, name := range slices.Sorted(maps.Keys(e.Fields)) {
-		line += fmt.Sprintf("  %s=%q", name, e.Fields[name])
+		line += fmt.Sprintf("  %s=%s", name, shortened(e.Fields[name]))
 	}
 	_, err := fmt.Fprintln(w, oneLine(line))
 	return err
+}
+
+// shortened quotes a field's value. One that nobody reads, such as an attestation, is left to --json.
+func shortened(value string) string {
+	const most = 500
+	if len(value) <= most {
+		return strconv.Quote(value)
+	}
+	return fmt.Sprintf("(%d characters, see --json)", len(value))
 }
 
 func (a *app) verifyAudit(ctx context.Context, c auditSource) error {

@@ -16,13 +16,14 @@ import (
 )
 
 func (a *app) auditReceipt() *cobra.Command {
-	var state string
+	var state, root string
 	cmd := &cobra.Command{
 		Use:   "receipt KEY [GENERATION]",
 		Short: "Show the receipt of one rotation",
 		Long: `receipt collects from the audit chain everything about one generation of KEY, by default the newest:
 who requested it and why, the HSM that made it, its CKA_ID and fingerprint, and for each vault the key
-exchange key, the version and the result of the verification, with the time of each.`,
+exchange key, the version and the result of the verification, with the time of each. What a Managed HSM
+attested is verified again, as of the time when it was recorded.`,
 		Example: "  keyd audit receipt sa-cmk-key\n  keyd audit receipt sa-cmk-key 3 --json",
 		Args:    args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -38,6 +39,11 @@ exchange key, the version and the result of the verification, with the time of e
 				return err
 			}
 			receipts := audit.NewReceipts(names[0])
+			if root != "" {
+				if receipts.Roots, err = readTestRoot(root); err != nil {
+					return errors.Join(err, done())
+				}
+			}
 			err = chain.Audit(cmd.Context(), 0, "", func(e control.AuditEntry) error {
 				receipts.Add(e.Seq, e.Entry)
 				return nil
@@ -53,6 +59,7 @@ exchange key, the version and the result of the verification, with the time of e
 		},
 	}
 	stateFlag(cmd, &state)
+	testRootFlag(cmd, &root)
 	return a.jsonFlag(cmd)
 }
 
@@ -100,6 +107,9 @@ func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 			result += ": " + i.Detail
 		}
 		t.add("  verification", result, i.Judged)
+		if a := i.Attested; a != nil {
+			t.add("  attestation", attestedText(*a), a.At)
+		}
 		if !i.Disabled.IsZero() {
 			t.add("  disabled", "by the retire rule", i.Disabled)
 		}
@@ -116,6 +126,17 @@ func writeReceipt(w io.Writer, s style, r audit.Receipt) {
 		t.add("signed", fmt.Sprintf("by audit key %s, in entry %d", r.Signed.By, r.Signed.Entry), r.Signed.At)
 	}
 	t.write(w, "  ")
+}
+
+// attestedText says what a Managed HSM said of a version.
+func attestedText(a audit.Attested) string {
+	switch {
+	case a.Contradicts != "":
+		return "recorded as verified, but it does not verify again: " + a.Contradicts
+	case a.Facts != nil:
+		return a.Result + ": " + a.Facts.String()
+	}
+	return a.Result + ": " + a.Why
 }
 
 // lines is a table with the columns what, which and when.

@@ -44,7 +44,10 @@ type group struct {
 func groups() []group {
 	return []group{
 		{"Vaults", []string{"vault", "purge-protection", "retention", "state"}},
-		{"Where it listens", []string{"proxy", "ca-out", "ca-key", "admin", "identity-listen", "arc-key-dir"}},
+		{
+			"Where it listens",
+			[]string{"proxy", "ca-out", "attestation-root-out", "ca-key", "admin", "identity-listen", "arc-key-dir"},
+		},
 		{"Access control (by default everyone may do everything)",
 			[]string{"access", "role", "role-delay", "policy", "firewall", "identity", "certificate",
 				"token-lifetime"}},

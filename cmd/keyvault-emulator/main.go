@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,6 +32,7 @@ func main() {
 // settings are the values of the flags.
 type settings struct {
 	proxy, admin, caOut   string
+	rootOut               string
 	vaults, fail          []string
 	perHost               hostFlags
 	extras                serviceFlags
@@ -57,6 +59,8 @@ func commandFor(s *settings) *cobra.Command {
 	f.StringVar(&s.proxy, "proxy", "127.0.0.1:8889", "loopback `address` of the proxy; port 0 chooses one")
 	f.StringVar(&s.admin, "admin", "", "loopback `address` of the admin endpoint; none when empty")
 	f.StringVar(&s.caOut, "ca-out", "keyvault-emulator-ca.pem", "write the authority's certificate to this `file`")
+	f.StringVar(&s.rootOut, "attestation-root-out", "",
+		"write the root of its Managed HSMs' attestations to this `file`, for keyd's hsm.test_attestation_root")
 	f.StringArrayVar(&s.vaults, "vault", nil,
 		"stand in for a vault, as `HOST=PROFILE`: premium, standard or managedhsm; repeatable")
 	f.StringArrayVar(&s.fail, "fail", nil,
@@ -90,7 +94,7 @@ func run(ctx context.Context, s settings, out, logOut io.Writer) error {
 	for _, r := range rules {
 		e.Fail(r)
 	}
-	err = os.WriteFile(s.caOut, e.CAPEM(), 0o644)
+	err = errors.Join(os.WriteFile(s.caOut, e.CAPEM(), 0o644), writeRoot(s.rootOut, e))
 	if err == nil {
 		announce(out, e, s.caOut, opts.Vaults)
 		_, _ = sd.SdNotify(false, sd.SdNotifyReady) // without systemd it does nothing
@@ -100,6 +104,18 @@ func run(ctx context.Context, s settings, out, logOut io.Writer) error {
 		err = closed
 	}
 	return err
+}
+
+// writeRoot writes the root of the attestations to a file, "" for none.
+func writeRoot(file string, e *emulator.Emulator) error {
+	if file == "" {
+		return nil
+	}
+	root, _, err := e.AttestationRoots()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, root, 0o644)
 }
 
 func (s settings) options(logOut io.Writer) (emulator.Options, error) {

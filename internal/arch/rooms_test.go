@@ -32,6 +32,7 @@ var floors = map[string]int{
 	"internal/config":          2,
 	"internal/store/storetest": 2,
 	"internal/record":          1,
+	"internal/attest":          1,
 	"internal/chain":           1,
 	"internal/byok":            1,
 	"internal/pin":             1,

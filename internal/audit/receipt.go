@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
@@ -74,6 +75,7 @@ type Imported struct {
 	Checked    string          `json:"checked,omitempty"`
 	Detail     string          `json:"detail,omitempty"`
 	Judged     time.Time       `json:"verified,omitzero"`
+	Attested   *Attested       `json:"attestation,omitempty"` // by a Managed HSM; nil: the chain has none
 	Disabled   time.Time       `json:"disabled,omitzero"`
 }
 
@@ -95,6 +97,8 @@ const (
 
 // Receipts reads the whole chain, entry by entry, and compiles receipts.
 type Receipts struct {
+	// Roots verify attestations again: those of the HSM's vendor, unless a test sets others.
+	Roots    []attest.Root
 	name     string
 	receipts []*Receipt
 	spares   []*Receipt // those of spares that were not promoted yet
@@ -102,7 +106,9 @@ type Receipts struct {
 }
 
 // NewReceipts compiles the receipts of one key.
-func NewReceipts(name string) *Receipts { return &Receipts{name: name, asked: map[key.ID]Asked{}} }
+func NewReceipts(name string) *Receipts {
+	return &Receipts{Roots: attest.Vendor(), name: name, asked: map[key.ID]Asked{}}
+}
 
 // Of returns the receipt of a generation; 0 means the newest imported one, or the newest one if none was imported.
 func (r *Receipts) Of(generation int) (Receipt, error) {
@@ -146,7 +152,7 @@ func (r *Receipts) Add(seq uint64, e chain.Entry) {
 		r.promote(seq, e)
 	default:
 		if x := r.generation(e.Fields["generation"]); x != nil {
-			x.add(e)
+			x.add(e, r.Roots)
 			x.Last, x.Signed = seq, nil
 		}
 	}
@@ -212,7 +218,7 @@ func (r *Receipts) sign(seq uint64, s signed) {
 	}
 }
 
-func (x *Receipt) add(e chain.Entry) {
+func (x *Receipt) add(e chain.Entry, roots []attest.Root) {
 	f := e.Fields
 	switch e.Event {
 	case chain.GenerationMade:
@@ -236,6 +242,9 @@ func (x *Receipt) add(e chain.Entry) {
 		for i := range x.Imports {
 			if string(x.Imports[i].Attempt) == f["attempt"] {
 				x.Imports[i].add(e)
+				if a := attested(e, x.Fingerprint, roots); a != nil {
+					x.Imports[i].Attested = a
+				}
 			}
 		}
 	}

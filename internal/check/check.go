@@ -109,6 +109,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	if c.everything() {
 		c.config()
 		c.store(ctx)
+		c.attestationRoot()
 	}
 	if c.everything() || p.Key != "" {
 		c.hsm(ctx)

@@ -34,7 +34,7 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 			"set the clock right (chronyc tracking)")
 	}
 	c.roles(ctx, client, v)
-	c.destroyer(ctx, client, v)
+	c.beyond(ctx, client, v)
 	c.purgeProtection(ctx, client, v)
 	c.kek(ctx, client, v)
 }
@@ -156,26 +156,6 @@ func roleFor(v config.Vault) string {
 	}
 	return "give it the role of /usr/share/keyd/azure/key-vault-role.json on the vault, or the permissions of " +
 		"key-vault-access-policy.json; a new assignment takes a few minutes to work"
-}
-
-// destroyer warns of rights that destroy keys and that keyd never uses.
-func (c *checker) destroyer(ctx context.Context, client Vault, v config.Vault) {
-	for _, r := range []vault.Right{vault.MayDelete, vault.MayPurge} {
-		name := "no right to " + string(r)
-		switch yes, err := client.May(ctx, r); {
-		case r == vault.MayPurge && key.ReasonOf(err) == key.Forbidden:
-			c.add("role", v.Name, name, nil, "the vault's purge protection refuses it, whatever the role", "")
-		case err != nil:
-			reason, hint := explained(err)
-			c.warn("role", v.Name, name, reason, hint)
-		case yes:
-			c.warn("role", v.Name, name,
-				fmt.Sprintf("keyd's identity may %s keys: whoever takes it over can destroy them; "+
-					"keyd never does", r), "remove the wider role, and "+roleFor(v))
-		default:
-			c.add("role", v.Name, name, nil, "refused, as it should be", "")
-		}
-	}
 }
 
 // purgeProtection is a setting of the vault, which any key in it shows.

@@ -90,7 +90,7 @@ func readMain(c *Config, s *section) {
 func readHSM(s *section, stateDir string) HSM {
 	refusePIN(s)
 	s.only("uri", "module", "token", "serial", "pin_file", "socket", "user", "state_dir",
-		"sessions", "call_timeout", "generate_timeout", "wrap_mechanism")
+		"sessions", "call_timeout", "generate_timeout", "wrap_mechanism", "test_attestation_root")
 	h := HSM{
 		Module:          read(s, "module", "", parsePath),
 		Token:           read(s, "token", "", maxChars(32)),
@@ -102,6 +102,7 @@ func readHSM(s *section, stateDir string) HSM {
 		CallTimeout:     read(s, "call_timeout", 30*time.Second, durationIn(time.Second, 10*time.Minute)),
 		GenerateTimeout: read(s, "generate_timeout", 5*time.Minute, durationIn(time.Second, time.Hour)),
 		WrapMechanism:   read(s, "wrap_mechanism", 0, parseMechanism),
+		TestRoots:       read(s, "test_attestation_root", nil, parseTestRoot),
 		pinAt:           s.whereOf("pin_file"),
 	}
 	h.StateDir = filepath.Join(stateDir, "hsm")

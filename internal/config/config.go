@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -42,6 +43,8 @@ type HSM struct {
 	CallTimeout                        time.Duration // for every call but a generation
 	GenerateTimeout                    time.Duration
 	WrapMechanism                      uint // a vendor's number for RFC 5649; 0: none
+	// TestRoots take the place of the HSM vendor's roots of attestations. For tests only; nil: none.
+	TestRoots []attest.Root
 
 	pinAt position
 }
@@ -93,10 +96,13 @@ type KEK struct {
 	Name         string
 	Fingerprints []key.Fingerprint // the approved ones
 	FirstUse     bool              // without fingerprints: keyd trusts the first one used
-	Create       bool              // keyd makes it
-	Bits         int               // size when made: 2048, 3072 or 4096
-	Schedule     key.Schedule      // when a new one is made; nil: only on request
-	ScheduleText string            // as written
+	// PartitionRoot pins the Managed HSM by its attestations; "": none.
+	PartitionRoot key.Fingerprint
+	Attested      bool         // it must be attested
+	Create        bool         // keyd makes it
+	Bits          int          // size when made: 2048, 3072 or 4096
+	Schedule      key.Schedule // when a new one is made; nil: only on request
+	ScheduleText  string       // as written
 }
 
 // Control is the unix socket by which operators reach the daemon.

@@ -84,6 +84,8 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 	weu := key.Vault{Name: "weu", URL: "https://contoso-weu.vault.azure.net", Kind: key.KeyVault}
 	mhsm := key.Vault{Name: "mhsm", URL: "https://contoso.managedhsm.azure.net", Kind: key.ManagedHSM}
 	kek := config.KEK{Name: "keyd-kek", Create: true, Bits: 4096}
+	attestedKEK := kek
+	attestedKEK.Attested = true
 	want := &config.Config{
 		Files:    c.Files,
 		Instance: "hq-1",
@@ -93,7 +95,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 			StateDir: "/var/lib/keyd/hsm", Sessions: 4, CallTimeout: 30 * time.Second, GenerateTimeout: 5 * time.Minute,
 		},
 		Azure:  config.Azure{Credential: "managed-identity", Cloud: "public", SubscriptionShare: 0.5},
-		Vaults: []config.Vault{{Vault: weu, KEK: kek, Share: 0.5}, {Vault: mhsm, KEK: kek, Share: 0.5}},
+		Vaults: []config.Vault{{Vault: weu, KEK: kek, Share: 0.5}, {Vault: mhsm, KEK: attestedKEK, Share: 0.5}},
 		Policies: []key.Policy{{
 			Key: "cmk", Spec: key.RSA4096, Vaults: []key.Vault{weu, mhsm}, ScheduleText: "@monthly",
 			Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Floor: time.Hour, Budget: 10,

@@ -151,6 +151,7 @@ func readVault(c *Config, s *section) place {
 		p.vault.Kind = kind
 		return canonical, nil
 	})
+	readAttestation(s.sub("kek"), &p.vault)
 	p.broken = p.vault.URL == ""
 	return p
 }
@@ -160,7 +161,8 @@ func readVault(c *Config, s *section) place {
 const trustFirstUse = "first-use"
 
 func readKEK(s *section) KEK {
-	s.only("name", "fingerprint", "fingerprints", "trust", "create", "bits", "schedule")
+	s.only("name", "fingerprint", "fingerprints", "trust", "partition_root", "attestation",
+		"create", "bits", "schedule")
 	k := KEK{
 		Name:         read(s, "name", "keyd-kek", parseName),
 		Fingerprints: readFingerprints(s),

@@ -144,7 +144,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
 		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
-		Mark: d.keeper.Mark,
+		Mark: d.keeper.Mark, Attest: d.attest,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
 	d.looked = make(chan struct{})
@@ -155,6 +155,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		return nil, errors.Join(err, d.store.Close())
 	}
 	d.limit(cfg)
+	warnOfTestRoot(cfg, d.log)
 	d.loop.SetVaults(cfg.VaultPolicies())
 	d.loop.SetPolicies(policies)
 	return d, nil

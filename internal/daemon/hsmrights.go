@@ -17,7 +17,8 @@ import (
 func rightsOf(cfg *config.Config) (*hsm.Rights, error) {
 	vaults := map[string]hsm.VaultRights{}
 	for _, v := range cfg.Vaults {
-		vaults[v.URL] = hsm.VaultRights{Name: v.Name, Pins: v.KEK.Fingerprints, FirstUse: v.KEK.FirstUse}
+		vaults[v.URL] = hsm.VaultRights{Name: v.Name, Pins: v.KEK.Fingerprints, FirstUse: v.KEK.FirstUse,
+			Attest: cfg.Attestation(v.URL)}
 	}
 	keys := map[string]hsm.KeyRights{}
 	for _, p := range cfg.Policies {

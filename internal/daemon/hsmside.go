@@ -37,6 +37,7 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	if problems := cfg.CheckPINFile(); len(problems) > 0 {
 		o.Logger.Error("the PIN file cannot be used", "error", config.Problems(problems).Error())
 	}
+	warnOfTestRoot(cfg, o.Logger)
 	rights, err := newRightsReader(o.ConfigPath, cfg, o.Logger)
 	if err != nil {
 		return err

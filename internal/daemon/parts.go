@@ -35,6 +35,7 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 	for _, v := range cfg.Vaults {
 		vaults[v.URL], err = vault.New(vault.Config{
 			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits, Limits: d.limits,
+			Attested: v.KEK.Attested,
 		}, cred, client, d.vaultSeen, d.log)
 		if err != nil {
 			return nil, nil, fmt.Errorf("vault %s: %w", v.Name, err)

@@ -87,6 +87,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	default:
 	}
 	d.limit(next)
+	warnOfTestRoot(next, d.log)
 	d.observer.AskAgain() // the clients made anew know no clock
 	d.loop.SetVaults(next.VaultPolicies())
 	d.loop.SetPolicies(policies)

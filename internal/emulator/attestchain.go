@@ -71,8 +71,18 @@ func (h *attester) pem() []byte {
 	return b.Bytes()
 }
 
-func newRoot(name string, key *rsa.PrivateKey) ([]byte, *x509.Certificate, error) {
+// chainTemplate is for a certificate that is valid for ten years, as those of real HSMs are: a test may move the clock.
+func chainTemplate(name string) (*x509.Certificate, error) {
 	template, err := certificateTemplate(name)
+	if err == nil {
+		template.NotBefore = template.NotBefore.AddDate(-1, 0, 0)
+		template.NotAfter = template.NotAfter.AddDate(9, 0, 0)
+	}
+	return template, err
+}
+
+func newRoot(name string, key *rsa.PrivateKey) ([]byte, *x509.Certificate, error) {
+	template, err := chainTemplate(name)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -87,7 +97,7 @@ func newRoot(name string, key *rsa.PrivateKey) ([]byte, *x509.Certificate, error
 }
 
 func certify(name pkix.Name, public *rsa.PublicKey, issuer *x509.Certificate, key *rsa.PrivateKey) ([]byte, error) {
-	template, err := certificateTemplate(name.CommonName)
+	template, err := chainTemplate(name.CommonName)
 	if err != nil {
 		return nil, err
 	}

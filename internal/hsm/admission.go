@@ -9,6 +9,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
 )
 
 // No client can use up the connections, the memory or the time of the others: each user has places of its own, a
@@ -27,8 +29,8 @@ var requestSizes = map[string]int{
 	"Find": 256, "PublicKey": 256, "Destroy": 256,
 	"Generate":       1 << 10,
 	"Opens":          2 << 10,
-	"CheckKEK":       4 << 10,
-	"WrapFor":        4 << 10,
+	"CheckKEK":       4<<10 + key.MaxAttestation,
+	"WrapFor":        4<<10 + key.MaxAttestation,
 	"SignCheckpoint": 4 << 10,
 }
 

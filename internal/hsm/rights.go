@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -23,6 +24,7 @@ type VaultRights struct {
 	Name     string            `json:"name"`
 	Pins     []key.Fingerprint `json:"pins,omitempty"`      // the approved ones
 	FirstUse bool              `json:"first_use,omitempty"` // without pins: the KEK that is used first is approved
+	Attest   attest.Rule       `json:"attestation,omitzero"`
 }
 
 // KeyRights say where the pairs of a key may go, and how many may be made.

@@ -98,9 +98,15 @@ func (t *trust) decide(kek key.KEK, by *Rights) (how string, print key.Fingerpri
 	if file, err = t.load(); err != nil {
 		return "", "", file, refused(KEKRefused, "nothing is wrapped for %s: %w", kek.Vault, err)
 	}
+	pooled, err := t.attested(kek, vault)
+	if err != nil {
+		return "", "", file, err
+	}
 	print = kek.Material.Fingerprint()
 	known, seen := file.Vaults[kek.Vault]
 	switch {
+	case pooled:
+		return ByPartitionRoot, print, file, nil
 	case slices.Contains(vault.Pins, print):
 		return Configured, print, file, nil
 	case len(vault.Pins) > 0:

@@ -25,7 +25,12 @@ type KEK struct {
 	Vault    string   `json:"vault"` // URL
 	Kid      string   `json:"kid"`   // includes the version, as the transfer blob needs it
 	Material Material `json:"material"`
+	// Attestation is what the Managed HSM's hardware says of it, as the service answers it; "" for none.
+	Attestation string `json:"attestation,omitempty"`
 }
+
+// MaxAttestation is the most bytes of a KEK's attestation that keyd reads. Real ones have about a third.
+const MaxAttestation = 48 << 10
 
 // Version is one version of a key as a vault shows it.
 type Version struct {

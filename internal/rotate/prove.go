@@ -37,11 +37,11 @@ func (r *Rotator) prove(ctx context.Context, a act) (record.Record, error) {
 	killpoint.At("prove-after")
 	switch result.Outcome {
 	case key.Passed:
+		says := r.attested(ctx, a, at, map[string]string{"checked": spaced(result.Passed)})
 		if err := a.rec.Prove(r.now(), attempt); err != nil {
 			return a.rec, err
 		}
-		return r.save(ctx, a.rec, chain.ProofPassed,
-			placementFields(&a.rec, attempt, map[string]string{"checked": spaced(result.Passed)}))
+		return r.save(ctx, a.rec, chain.ProofPassed, placementFields(&a.rec, attempt, says))
 	case key.WasRefuted:
 		if err := a.rec.Refute(attempt, fmt.Sprintf("%s: %v", result.Leg, result.Err)); err != nil {
 			return a.rec, err

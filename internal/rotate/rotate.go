@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/attest"
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
@@ -120,6 +121,9 @@ type Config struct {
 	// Mark has the audit chain signed before an import and returns the mark of the newest checkpoint, "" if there is
 	// none. It never makes an import fail. It may be nil.
 	Mark func(ctx context.Context) string
+	// Attest gets and judges what a Managed HSM says of an imported version; asked is false where the configuration
+	// asks for no attestation. It may be nil.
+	Attest func(ctx context.Context, vaultURL string, want attest.Expect) (e attest.Evidence, asked bool)
 }
 
 // Rotator applies steps to keys. It remembers nothing that a restart would miss.

@@ -39,6 +39,8 @@ type Config struct {
 	// KEKBits is the KEK's size in bits: 2048, 3072 or 4096. keyd makes a KEK of this size and refuses a smaller one.
 	// 0: keyd makes a KEK with DefaultKEKBits and accepts any of the three sizes.
 	KEKBits int
+	// Attested: the KEK and imported versions must be attested. Only a Managed HSM can.
+	Attested bool
 	// Clock is for the KEK's expiry and the clock skew. nil: time.Now.
 	Clock func() time.Time
 	// RequestTimeout bounds one try. 0: DefaultRequestTimeout.

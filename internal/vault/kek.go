@@ -33,6 +33,9 @@ func (c *Client) KEK(ctx context.Context, version string) (kek key.KEK, present 
 	if IsNotFound(err) {
 		return key.KEK{}, false, nil
 	}
+	if err == nil {
+		kek.Attestation, err = c.Attestation(ctx, c.cfg.KEKName, kek.Version())
+	}
 	return kek, err == nil, err
 }
 

@@ -35,6 +35,11 @@ const (
 	MayReadRotation Right = "getrotationpolicy"
 	MayDelete       Right = "delete"
 	MayPurge        Right = "purge"
+	MayBackup       Right = "backup"
+	MayRelease      Right = "release"
+	MayRecover      Right = "recover"
+	MayRotate       Right = "rotate"
+	MaySetRotation  Right = "setrotationpolicy"
 )
 
 const (
@@ -85,7 +90,8 @@ func countsAs() map[Right]quota.Operation {
 
 // onlyReads reports whether the call for this right never changes anything.
 func (r Right) onlyReads() bool {
-	return !slices.Contains([]Right{MayCreate, MayImport, MayUpdate, MayDelete, MayPurge}, r)
+	return !slices.Contains([]Right{MayCreate, MayImport, MayUpdate, MayDelete, MayPurge, MayRecover, MayRotate,
+		MaySetRotation}, r)
 }
 
 // try makes one call on a key that does not exist. Neither create nor import can succeed: no vault knows the kty or
@@ -130,6 +136,26 @@ func (c *Client) try(ctx context.Context, r Right, name, version string) (err er
 		_, err = c.keys.DeleteKey(ctx, name, nil)
 	case MayPurge:
 		_, err = c.keys.PurgeDeletedKey(ctx, name, nil)
+	default:
+		err = c.tryUnneeded(ctx, r, name, version)
+	}
+	return err
+}
+
+// tryUnneeded makes one call that keyd never makes otherwise, on a key that does not exist.
+func (c *Client) tryUnneeded(ctx context.Context, r Right, name, version string) (err error) {
+	switch r {
+	case MayBackup:
+		_, err = c.keys.BackupKey(ctx, name, nil)
+	case MayRelease:
+		_, err = c.keys.Release(ctx, name, version,
+			azkeys.ReleaseParameters{TargetAttestationToken: to.Ptr(nothing)}, nil)
+	case MayRecover:
+		_, err = c.keys.RecoverDeletedKey(ctx, name, nil)
+	case MayRotate:
+		_, err = c.keys.RotateKey(ctx, name, nil)
+	case MaySetRotation:
+		_, err = c.keys.UpdateKeyRotationPolicy(ctx, name, azkeys.KeyRotationPolicy{}, nil)
 	default:
 		err = refusef("", "keyd cannot try this right")
 	}

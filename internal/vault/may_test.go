@@ -16,7 +16,8 @@ func everyRight() []vault.Right {
 	return []vault.Right{
 		vault.MayGet, vault.MayList, vault.MayCreate, vault.MayImport, vault.MayUpdate, vault.MayWrap,
 		vault.MayUnwrap, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign, vault.MaySeeDeleted,
-		vault.MayReadRotation, vault.MayDelete, vault.MayPurge,
+		vault.MayReadRotation, vault.MayDelete, vault.MayPurge, vault.MayBackup, vault.MayRelease, vault.MayRecover,
+		vault.MayRotate, vault.MaySetRotation,
 	}
 }
 
@@ -51,7 +52,7 @@ func guarded(t *testing.T, v key.Vault, cfg emulator.VaultConfig) (*bench, *vaul
 		t.Fatal(err)
 	}
 	b := &bench{Emulator: e, vault: v, inside: e.Vault(cfg.Host), cred: cred}
-	return b, b.client(t)
+	return b, b.client(t, func(cfg *vault.Config) { cfg.Attested = v.Kind == key.ManagedHSM })
 }
 
 // may returns the rights that the identity has.
@@ -83,16 +84,19 @@ func TestRightsAreFoundByTryingThem(t *testing.T) {
 		cfg   emulator.VaultConfig
 		want  []vault.Right
 	}{
-		"anyone":       {kv, emulator.VaultConfig{}, everyRight()},
-		"nobody":       {kv, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
-		"nobody, HSM":  {mhsm, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
-		"officer":      {kv, role(emulator.CryptoOfficer), everyRight()},
-		"officer, HSM": {mhsm, role(emulator.CryptoOfficer), []vault.Right{vault.MaySeeDeleted, vault.MayPurge}},
+		"anyone":      {kv, emulator.VaultConfig{}, everyRight()},
+		"nobody":      {kv, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
+		"nobody, HSM": {mhsm, emulator.VaultConfig{Access: emulator.RoleBased}, nil},
+		"officer":     {kv, role(emulator.CryptoOfficer), everyRight()},
+		"officer, HSM": {mhsm, role(emulator.CryptoOfficer), []vault.Right{vault.MaySeeDeleted, vault.MayPurge,
+			vault.MayRecover}},
 		"user": {
 			kv, role(emulator.CryptoUser),
-			without(vault.MayCreate, vault.MayImport, vault.MayReadRotation, vault.MayDelete, vault.MayPurge),
+			without(vault.MayCreate, vault.MayImport, vault.MayReadRotation, vault.MayDelete, vault.MayPurge,
+				vault.MayRelease, vault.MayRecover, vault.MayRotate, vault.MaySetRotation),
 		},
-		"user, HSM": {mhsm, role(emulator.CryptoUser), without(vault.MayPurge)},
+		"user, HSM": {mhsm, role(emulator.CryptoUser), without(vault.MayPurge, vault.MayRelease,
+			vault.MayRecover)},
 		"encryption user": {
 			kv, role(emulator.CryptoServiceEncryptionUser),
 			[]vault.Right{vault.MayGet, vault.MayList, vault.MayWrap, vault.MayUnwrap},

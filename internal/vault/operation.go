@@ -35,6 +35,7 @@ var (
 	opDisable        = operation{name: "disable", words: "disable key", changes: true}
 	opDeleted        = operation{name: "get_deleted", words: "look for deleted key"}
 	opRotationPolicy = operation{name: "get_rotation_policy", words: "get rotation policy of key"}
+	opAttestation    = operation{name: "get_attestation", words: "get attestation of key"}
 	opRecover        = operation{name: "recover", words: "recover key", changes: true}
 )
 

@@ -24,7 +24,7 @@ import (
 
 const realConfig = `instance: hq-1
 state_dir: %[1]s/state
-hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]q}
+hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]q, test_attestation_root: %[1]s/root.pem}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
   contoso-weu: {url: https://contoso-weu.vault.azure.net, kek: {bits: 2048, trust: first-use}}
@@ -88,7 +88,11 @@ func startReal(t *testing.T) *real {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = emu.Close() })
-	for name, text := range map[string]string{"ca.pem": string(emu.CAPEM()),
+	root, _, err := emu.AttestationRoots()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"root.pem": string(root), "ca.pem": string(emu.CAPEM()),
 		"keyd.yaml": fmt.Sprintf(realConfig, dir, token.Module, token.Label, token.PINFile)} {
 		write(t, filepath.Join(dir, name), text)
 	}

@@ -54,13 +54,15 @@ func newWorld(t *testing.T) *world {
 	}
 	w.token = token
 	w.run(t, filepath.Join(*binDir, "keyvault-emulator"), "--proxy", w.proxy, "--admin", w.admin, "--ca-out",
-		w.path("ca.pem"),
+		w.path("ca.pem"), "--attestation-root-out", w.path("attestation-root.pem"),
 		"--vault", vaultHost+"=premium", "--vault", hsmHost+"=managedhsm", "--purge-protection", vaultHost,
 		"--purge-protection", hsmHost)
 	eventually(t, "the emulator answers", func() error { _, err := get("http://" + w.admin + "/state"); return err })
 	w.write(t, "keyd.yaml", fmt.Sprintf(`instance: alerts-test
 state_dir: %[1]s/state
-hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s, socket: %[1]s/hsm.sock, user: "%[9]d", state_dir: %[1]s/hsm}
+hsm:
+  {module: %[2]s, token: %[3]s, pin_file: %[4]s, socket: %[1]s/hsm.sock, user: "%[9]d", state_dir: %[1]s/hsm,
+   test_attestation_root: %[1]s/attestation-root.pem}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
   contoso-weu: {url: "https://%[5]s", kek: {bits: 2048, trust: first-use}}

@@ -33,7 +33,8 @@ var urls = []string{"https://" + vaultHost, "https://" + hsmHost}
 // The HSM's calls have no tight limit: SoftHSM does not run on the fast clock.
 const configuration = `instance: faults
 state_dir: %[1]s/state
-hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]s, call_timeout: 10m, generate_timeout: 1h}
+hsm: {module: %[2]s, token: %[3]q, pin_file: %[4]s, call_timeout: 10m, generate_timeout: 1h,
+  test_attestation_root: %[1]s/attestation-root.pem}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
   weu: {url: https://` + vaultHost + `, kek: {bits: 2048, trust: first-use}}
@@ -97,6 +98,11 @@ func newWorld(t *testing.T, s settings) *world {
 	}
 	t.Cleanup(w.end)
 	w.write("ca.pem", string(w.emu.CAPEM()))
+	root, _, err := w.emu.AttestationRoots()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("attestation-root.pem", string(root))
 	w.env = slices.Concat(os.Environ(), w.token.Environ(), w.emu.Environ(w.path("ca.pem")))
 	if s.proxy {
 		w.proxy = newProxy(t, w.emu.ProxyURL())

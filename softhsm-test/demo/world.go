@@ -31,6 +31,7 @@ hsm:
   module: %[2]q
   token: %[3]q
   pin_file: %[4]q
+  test_attestation_root: %[8]q # the emulated Managed HSM's: for tests only
 azure:
   credential: managed-identity
   ca_file: %[5]q
@@ -87,11 +88,12 @@ func newWorld(s *screen) (w *world, err error) {
 	}
 	ca := w.file("ca.pem")
 	text := fmt.Sprintf(configuration, w.file("state"), token.Module, token.Label, token.PINFile, ca,
-		w.file("keyd.sock"), w.address)
+		w.file("keyd.sock"), w.address, w.file("attestation-root.pem"))
 	colours := func(v string) bool { return strings.HasPrefix(v, "CLICOLOR_FORCE=") } // they are for terminals only
 	w.env = slices.Concat(slices.DeleteFunc(os.Environ(), colours), token.Environ(), w.azure.Environ(ca))
-	return w,
-		errors.Join(os.WriteFile(ca, w.azure.CAPEM(), 0o600), os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600))
+	root, _, err := w.azure.AttestationRoots()
+	return w, errors.Join(err, os.WriteFile(w.file("attestation-root.pem"), root, 0o600),
+		os.WriteFile(ca, w.azure.CAPEM(), 0o600), os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600))
 }
 
 func startAzure() (*emulator.Emulator, error) {

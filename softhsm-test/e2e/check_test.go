@@ -101,7 +101,7 @@ func TestACheckTriesEverythingAndChangesNothing(t *testing.T) {
 		"kek.fingerprint")
 	w.wantLine(lines, "role", "weu", "rights that keyd needs", status.CheckOK,
 		"get, list, import, get deleted, getrotationpolicy, create, wrapKey, unwrapKey")
-	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckWarning, "may delete keys",
+	w.wantLine(lines, "role", "weu", "no right to delete", status.CheckWarning, "can delete every key",
 		"key-vault-role.json")
 	w.wantLine(lines, "role", "weu", "no right to purge", status.CheckOK, "purge protection refuses it")
 	w.wantLine(lines, "key", keyName+" in weu", "proof", status.CheckOK, w.versions("weu")[0])

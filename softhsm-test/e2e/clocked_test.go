@@ -55,7 +55,7 @@ func (w *world) inside() *inside {
 	}
 	for _, v := range cfg.Vaults {
 		clients[v.URL], err = vault.New(vault.Config{Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: true,
-			KEKBits: v.KEK.Bits, Clock: w.now},
+			KEKBits: v.KEK.Bits, Clock: w.now, Attested: v.KEK.Attested},
 			cred, vault.HTTPClient(w.emu.Transport()), nil, nil)
 		if err != nil {
 			w.t.Fatal(err)

@@ -48,6 +48,7 @@ type settings struct {
 	access      emulator.AccessMode
 	expires     string // expires_after
 	spares      int
+	noTestRoot  bool // attestations count under the vendor's roots only
 
 	consumerSpeed float64 // of the consumers, which look when a test says so
 }
@@ -116,6 +117,11 @@ func newWorld(t *testing.T, change func(*settings)) *world {
 	w.vault = map[string]*emulator.Vault{"weu": w.emu.Vault(vaultHost), "mhsm": w.emu.Vault(hsmHost)}
 	t.Cleanup(w.end)
 	w.write("ca.pem", string(w.emu.CAPEM()))
+	root, _, err := w.emu.AttestationRoots()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.write("attestation-root.pem", string(root))
 	w.configure()
 	w.env = slices.Concat(os.Environ(), w.token.Environ(), w.emu.Environ(w.path("ca.pem")))
 	return w
@@ -161,12 +167,16 @@ func (w *world) instance() string { return "e2e-" + filepath.Base(w.dir) }
 func (w *world) configure() {
 	w.t.Helper()
 	var b strings.Builder
+	root := ", test_attestation_root: " + w.path("attestation-root.pem")
+	if w.set.noTestRoot {
+		root = ""
+	}
 	fmt.Fprintf(&b, `instance: %s
 state_dir: %s/state
-hsm: {module: %s, token: %q, pin_file: %q%s}
+hsm: {module: %s, token: %q, pin_file: %q%s%s}
 azure: {credential: managed-identity, ca_file: %s/ca.pem}
 vaults:
-`, w.instance(), w.dir, w.set.module, w.token.Label, w.token.PINFile, w.set.timeouts, w.dir)
+`, w.instance(), w.dir, w.set.module, w.token.Label, w.token.PINFile, root, w.set.timeouts, w.dir)
 	urls := map[string]string{"weu": "https://" + vaultHost, "mhsm": "https://" + hsmHost}
 	for _, v := range w.set.vaults {
 		fmt.Fprintf(&b, "  %s:\n    url: %s\n    kek:\n      bits: %d\n", v, urls[v], w.set.kekBits)

@@ -48,7 +48,7 @@ type attack struct {
 
 func attacks() []attack {
 	var all []attack
-	for _, some := range [][]attack{wraps(), pairs(), configurations(), connections()} {
+	for _, some := range [][]attack{wraps(), pairs(), configurations(), connections(), attestations()} {
 		all = append(all, some...)
 	}
 	return all
