@@ -5,6 +5,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -47,6 +48,9 @@ func parseSigned(e chain.Entry) (s signed, err error) {
 	s.Signature, errs[3] = base64.StdEncoding.DecodeString(e.Fields["signature"])
 	if err = errors.Join(errs[:]...); err == nil {
 		err = s.Valid()
+	}
+	if err == nil && !maps.Equal(s.fields(), e.Fields) {
+		err = errors.New("it is not written as keyd writes it")
 	}
 	return s, err
 }

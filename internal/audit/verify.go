@@ -15,6 +15,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/status"
 )
 
 // Verdict is exactly what Verify established about an export.
@@ -200,8 +201,10 @@ func (c *checker) entry(e entryLine) {
 		links = e.Hash == chain.LinkHash(c.prev, e.Seq, e.Key, *e.Sum)
 	} else {
 		var err error
-		body, _, err = chain.ParseBody(e.Entry)
-		links = err == nil && chain.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
+		if body, err = onlyReading(e.Entry); err != nil {
+			c.v.problem("line %d: entry %d: %v", c.number, e.Seq, err)
+		}
+		links = chain.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
 	}
 	if !links && !c.lost {
 		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed "+
@@ -221,6 +224,19 @@ func (c *checker) entry(e entryLine) {
 	if body.Event == chain.CheckpointSigned && ours(body) {
 		c.checkpoint(e.Seq, body)
 	}
+}
+
+// onlyReading reads an entry's content, and what is JSON within it, if keyd writes it so. Otherwise two programs may
+// read two things in it.
+func onlyReading(text []byte) (chain.Entry, error) {
+	e, _, err := chain.ParseBody(text)
+	if adopted, ok := e.Fields[chain.FieldAdopted]; ok && err == nil {
+		var a status.Adoption
+		if err := strict([]byte(adopted+"\n"), &a); err != nil {
+			return e, fmt.Errorf("what it says of the adoption cannot be read in one way only: %w", err)
+		}
+	}
+	return e, err
 }
 
 // signedBy reports whether a checkpoint's signature is by the audit key. That key is keyd's own and never leaves the

@@ -24,6 +24,9 @@ const (
 	Destroyed          Event = "abandoned pair destroyed"
 )
 
+// FieldAdopted is the field of Adopted in which an operator's consent stands, in JSON.
+const FieldAdopted = "adopted"
+
 // The events of a placement.
 const (
 	ImportIntended  Event = "import intended"

@@ -62,7 +62,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if err != nil {
 		return err
 	}
-	fields := map[string]string{"reason": reason, "adopted": string(text)}
+	fields := map[string]string{"reason": reason, chain.FieldAdopted: string(text)}
 	if _, err := r.saveAs(ctx, rec, actor, chain.Adopted, fields); err != nil {
 		return err
 	}
