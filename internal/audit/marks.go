@@ -34,10 +34,8 @@ func Mismatches(ctx context.Context, src Reader, marks []Mark) (map[Mark]string,
 		if last = c.Seq; wanted[c.Seq] {
 			hashes[c.Seq] = c.Hash.String()
 		}
-		if c.Event == chain.CheckpointSigned && ours(c.Entry) {
-			if s, err := parseSigned(c.Entry); err == nil {
-				signed[Mark{s.Seq, s.Head}] = true
-			}
+		if s, ok, err := parseSigned(c.Entry); ok && err == nil {
+			signed[Mark{s.Seq, s.Head}] = true
 		}
 		return nil
 	})

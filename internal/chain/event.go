@@ -59,6 +59,7 @@ const (
 	ConfigReloaded   Event = "configuration reloaded"
 	BackupTaken      Event = "backup taken"
 	CheckpointSigned Event = "checkpoint signed"
+	BreakAccepted    Event = "break of the chain accepted" // by root, on the HSM side
 	AuditKeyIntended Event = "audit key intended"
 	AuditKeyMade     Event = "audit key made"
 	AuditKeyFound    Event = "audit key found" // in the HSM, although the chain has no entry of it

@@ -26,6 +26,7 @@ type engine struct {
 	trial  *trial
 	making *making
 	audit  auditMemory
+	heads  *signedHeads
 	pin    pin.File
 	tok    *token
 	log    *slog.Logger
@@ -65,6 +66,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, pins Pins, log *slog
 		trust:   newTrust(cfg.StateDir, pins),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		trial:   newTrial(cfg, tok, log),
+		heads:   newSignedHeads(cfg.StateDir),
 		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, asked: map[key.ID]bool{},
 	}
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)

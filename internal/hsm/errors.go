@@ -19,19 +19,20 @@ const (
 	// TokenChanged: a pair that must be on the token is not. Was it wiped, or exchanged?
 	TokenChanged Code = "token-changed"
 
-	Incomplete Code = "incomplete"  // not exactly one pair as keyd makes it
-	Foreign    Code = "foreign"     // the label is not this instance's
-	NotPending Code = "not-pending" // the pair may have left the HSM: never destroyed
-	KEKRefused Code = "kek-refused" // the KEK is not trusted, or unsuitable
-	PINRefused Code = "pin-refused" // the token refused the PIN: keyd does not try it again
-	Unable     Code = "unable"      // no mechanism passed the self-test
-	Policy     Code = "policy"      // the token's policy forbids the call
-	Busy       Code = "busy"        // no free session within the deadline
-	Hung       Code = "hung"        // a call passed its deadline: the process ends
-	Device     Code = "device"      // the token or library failed: the process ends
-	Connection Code = "connection"  // the HSM process cannot be reached
-	BadRequest Code = "bad-request" // the request makes no sense
-	Internal   Code = "internal"    // anything else
+	Incomplete  Code = "incomplete"   // not exactly one pair as keyd makes it
+	Foreign     Code = "foreign"      // the label is not this instance's
+	NotPending  Code = "not-pending"  // the pair may have left the HSM: never destroyed
+	KEKRefused  Code = "kek-refused"  // the KEK is not trusted, or unsuitable
+	PINRefused  Code = "pin-refused"  // the token refused the PIN: keyd does not try it again
+	ChainBroken Code = "chain-broken" // the audit chain does not continue what the audit key signed
+	Unable      Code = "unable"       // no mechanism passed the self-test
+	Policy      Code = "policy"       // the token's policy forbids the call
+	Busy        Code = "busy"         // no free session within the deadline
+	Hung        Code = "hung"         // a call passed its deadline: the process ends
+	Device      Code = "device"       // the token or library failed: the process ends
+	Connection  Code = "connection"   // the HSM process cannot be reached
+	BadRequest  Code = "bad-request"  // the request makes no sense
+	Internal    Code = "internal"     // anything else
 )
 
 // Error is an error of the HSM side.
