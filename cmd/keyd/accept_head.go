@@ -37,7 +37,7 @@ the chain has; keyd audit export and the last export that you kept show what is 
 			if err != nil {
 				return err
 			}
-			return a.show(done, func(w io.Writer, _ style) { writeAccepted(w, done) })
+			return a.show(done, func(w io.Writer, _ style) { writeAcceptedHead(w, done) })
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "the configuration")
@@ -46,7 +46,7 @@ the chain has; keyd audit export and the last export that you kept show what is 
 	return a.jsonFlag(cmd)
 }
 
-func writeAccepted(w io.Writer, done hsm.Accepted) {
+func writeAcceptedHead(w io.Writer, done hsm.Accepted) {
 	if done.Old == "" {
 		fmt.Fprintln(w, "The HSM side does not remember which head it signed last.")
 	} else {

@@ -65,7 +65,7 @@ func newChecker(t *testing.T) (*checker, *bolt.Store) {
 		}
 	})
 	return &checker{Parts: Parts{
-		ConfigPath: path, Config: cfg, Store: s, HSMUnit: "keyd-hsm",
+		ConfigPath: path, Config: cfg, Store: s, HSMUnit: "keyd-hsm", AuditBroken: func() string { return "" },
 		Vaults:          func(string) Vault { return struct{ Vault }{} },
 		CertificateSoon: 14 * 24 * time.Hour,
 	}}, s

@@ -28,6 +28,7 @@ const (
 	PINTriesLow              Cause = "pin-tries-low"
 	PINToChange              Cause = "pin-to-change"
 	CheckpointStale          Cause = "checkpoint-stale"
+	AuditBroken              Cause = "audit-broken"
 	CredentialUnusable       Cause = "credential-unusable"
 	CertificateEnds          Cause = "certificate-ends"
 	VaultUnreachable         Cause = "vault-unreachable"
@@ -112,6 +113,8 @@ var table = []Row{
 
 	{Cause: CheckpointStale, Code: "keydcheckpointstale", Alert: "KeydCheckpointStale", Severity: warning,
 		Threshold: audit.Every + time.Hour, Remedy: "keyd audit checkpoint shows why; keyd tries again by itself"},
+	{Cause: AuditBroken, Code: "keydauditbroken", Alert: "KeydAuditBroken", Severity: critical,
+		Remedy: "find out who changed the state before you accept anything: see the runbook"},
 	{Cause: CredentialUnusable, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
 		Remedy: "{credential}"},
 	{Cause: CertificateEnds, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,

@@ -23,12 +23,14 @@ type Evidence struct {
 	StoreErr   error     // of the last write
 	ReloadErr  error     // of the last reload; nil if it succeeded
 	Checkpoint time.Time // when the audit chain was last signed; zero: not known
-	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
-	Credential vault.CredentialState
-	Requests   map[string]Requests // by the vault's name
-	Newest     time.Duration       // between two proofs of a newest version
-	Older      time.Duration       // and of an older one
-	Looks      map[string]*Look    // by key; nil for a key that keyd has not looked at yet
+	// AuditBroken says why the audit chain is not the one that the audit key signed; "" if nothing shows that.
+	AuditBroken string
+	HSMLosses   int // how often the HSM side ended within hsm.LossSpan
+	Credential  vault.CredentialState
+	Requests    map[string]Requests // by the vault's name
+	Newest      time.Duration       // between two proofs of a newest version
+	Older       time.Duration       // and of an older one
+	Looks       map[string]*Look    // by key; nil for a key that keyd has not looked at yet
 }
 
 // Requests counts the requests to one vault during the last vault.RecentSpan.
@@ -150,7 +152,10 @@ func (f *finder) hsm(h status.HSM) {
 }
 
 func (f *finder) audit() {
-	if f.late(CheckpointStale, f.Checkpoint) {
+	switch {
+	case f.AuditBroken != "":
+		f.add(AuditBroken, about{}, f.AuditBroken)
+	case f.late(CheckpointStale, f.Checkpoint):
 		f.add(CheckpointStale, about{}, fmt.Sprintf("the audit chain was last signed at %s, and should be daily",
 			words.Moment(f.Checkpoint)))
 	}
