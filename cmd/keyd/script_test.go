@@ -240,7 +240,7 @@ func (w *world) RotateKEK(_ context.Context, _, vault, _ string) (control.KEKAcc
 func (w *world) Pause(_ context.Context, _, k, _ string) error  { return w.has(k) }
 func (w *world) Resume(_ context.Context, _, k, _ string) error { return w.has(k) }
 
-func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
+func (w *world) Adoption(_ context.Context, k string, _ bool) (status.Adoption, error) {
 	return w.adoption, w.has(k)
 }
 

@@ -59,6 +59,7 @@ const (
 	ConfigReloaded   Event = "configuration reloaded"
 	BackupTaken      Event = "backup taken"
 	CheckpointSigned Event = "checkpoint signed"
+	PairsFound       Event = "pairs found"                 // in the HSM, when the chain began
 	BreakAccepted    Event = "break of the chain accepted" // by root, on the HSM side
 	AuditKeyIntended Event = "audit key intended"
 	AuditKeyMade     Event = "audit key made"

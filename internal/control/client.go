@@ -104,9 +104,13 @@ func (c *Client) Resume(ctx context.Context, keyName, reason string) error {
 	return err
 }
 
-// Adoption shows what could be adopted, and changes nothing.
-func (c *Client) Adoption(ctx context.Context, keyName string) (status.Adoption, error) {
-	return get[status.Adoption](ctx, c, slowTimeout, "/v1/adoption?"+url.Values{"key": {keyName}}.Encode())
+// Adoption shows what could be adopted, and changes nothing; unreserved: with pairs that nobody reserved.
+func (c *Client) Adoption(ctx context.Context, keyName string, unreserved bool) (status.Adoption, error) {
+	query := url.Values{"key": {keyName}}
+	if unreserved {
+		query.Set("unreserved", "true")
+	}
+	return get[status.Adoption](ctx, c, slowTimeout, "/v1/adoption?"+query.Encode())
 }
 
 // Adopt consents to what the Adoption with this token showed.

@@ -105,7 +105,10 @@ func (f *fake) Resume(_ context.Context, actor, k, reason string) error {
 	return f.note("%s resumes %s: %s", actor, k, reason)
 }
 
-func (f *fake) Adoption(_ context.Context, k string) (status.Adoption, error) {
+func (f *fake) Adoption(_ context.Context, k string, unreserved bool) (status.Adoption, error) {
+	if unreserved {
+		return status.Adoption{Key: k, Token: "t2"}, nil
+	}
 	return status.Adoption{Key: k, Token: "t1"}, nil
 }
 

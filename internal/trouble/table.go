@@ -170,6 +170,7 @@ var table = []Row{
 	hold(key.HoldKeyDeleted, critical, "KeydKeyOnHold"),
 	hold(key.HoldRefuted, critical, "KeydProofRefuted"),
 	hold(key.HoldRecordBehind, critical, "KeydKeyOnHold"),
+	hold(key.HoldUnreserved, critical, "KeydKeyOnHold"),
 	hold(key.HoldObjectMissing, critical, "KeydKeyOnHold"),
 	hold(key.HoldAdopted, warning, "KeydKeyOnHold"),
 

@@ -40,6 +40,7 @@ var holdWords = map[key.HoldCode]string{
 	key.HoldKeyDeleted:      "is on hold: the key was deleted in a vault",
 	key.HoldRefuted:         "is on hold: a vault holds other material than the HSM",
 	key.HoldRecordBehind:    "is on hold: the HSM or a vault shows more than keyd's record knows",
+	key.HoldUnreserved:      "is on hold: the HSM has a pair of it that nobody reserved",
 	key.HoldObjectMissing:   "is on hold: the HSM does not show one of its key pairs",
 	key.HoldAdopted:         "is on hold: its record was rebuilt, and a person must review it",
 }
