@@ -19,8 +19,8 @@ func passedOn() map[string]string {
 	return map[string]string{
 		"accept_head.go --head: …":   `--head: "57" is not SEQ:HASH, such as 57:sha256: and 64 hex digits`,
 		"accept_head.go --reason: …": "--reason: the reason of a break has 1 to 500 bytes of UTF-8, not 0",
-		"audit_receipt.go …": "the audit has no generation 9 of sa-cmk-key: the newest is 2",
-		"audit_verify.go …":  "open gone.jsonl: no such file or directory",
+		"audit_receipt.go …":         "the audit has no generation 9 of sa-cmk-key: the newest is 2",
+		"audit_verify.go …":          "open gone.jsonl: no such file or directory",
 		"audit_verify.go …: …": "pub.pem: keyd cannot verify this file: its first line is not that of `keyd " +
 			"audit export --format json`",
 		"audit_verify.go --key: …":    "--key: open gone.pem: no such file or directory",
