@@ -86,7 +86,10 @@ func namedStories() []story {
 			onlyWeu,
 			hsmSideAuditing("hsm-audit-key-before", "hsm-audit-key-after"),
 		},
-		{"the HSM side, signing", onlyWeu, hsmSideAuditing("hsm-sign-before", "hsm-sign-after")},
+		{
+			"the HSM side, signing", onlyWeu,
+			hsmSideAuditing("hsm-sign-before", "hsm-sign-after", "hsm-head-before", "hsm-head-after"),
+		},
 	}
 	for _, at := range []struct{ point, vault, host string }{
 		{"save-after import intended", "weu", vaultHost},
