@@ -16,14 +16,14 @@ func (a *app) acceptHead() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "accept-head --head SEQ:HASH --reason TEXT",
 		Short: "Accept an audit chain that does not continue what the HSM signed last",
-		Long: `accept-head is for root, on the HSM side's machine, after a backup of the state was put back, or after the
-HSM side's own directory was lost. keyd has the audit chain signed only if it continues the head that the
-HSM side signed last. With this command the HSM side signs, at its next checkpoint, that the chain goes on
+		Long: `accept-head is for root, on the HSM side's machine, after a backup of the state was put back, or
+after the HSM side's own directory was lost. The HSM side signs the audit chain only if it continues the
+head that it signed last. With this command the HSM side signs, at its next checkpoint, that the chain goes on
 from another head, with your reason. That stays in the chain for ever, and keyd audit verify reports it.
 
 Find out first why the chain differs: somebody may have changed it. The journal of keyd shows the head that
 the chain has; keyd audit export and the last export that you kept show what is different.`,
-		Example: "  keyd hsm accept-head --head 57:sha256:… --reason \"restored the backup of 1 March, the disk had failed\"",
+		Example: "  keyd hsm accept-head --head 57:sha256:… --reason \"restored the backup of 1 March\"",
 		Args:    args(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
 			seq, hash, err := key.ParseMark(head)

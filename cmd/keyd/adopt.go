@@ -86,8 +86,11 @@ func questions(found status.Adoption) []string {
 		}
 	}
 	if used > 0 {
-		ask = append(ask, fmt.Sprintf("Nobody reserved %d of these pairs in this audit chain. Do you know that the HSM "+
-			"made each for keyd, and not for somebody else?", used))
+		ask = append(
+			ask,
+			fmt.Sprintf("Nobody reserved %d of these pairs in this audit chain. Do you know that the HSM "+
+				"made each for keyd, and not for somebody else?", used),
+		)
 	}
 	return ask
 }

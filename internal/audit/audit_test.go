@@ -354,7 +354,8 @@ func TestAMarkBelongsToACheckpointSignedNow(t *testing.T) {
 	if err != nil || len(r.signer.signed) != 1 || r.signer.signed[0].Seq != seq || r.signer.signed[0].Head != head {
 		t.Errorf("%d:%s, %v; signed: %v", seq, head, err, r.signer.signed)
 	}
-	if mark := r.signer.signed[0].Mark(); len(mark) > 256 || !strings.Contains(r.journal.String(), "CHECKPOINT="+mark) {
+	if mark := r.signer.signed[0].Mark(); len(mark) > 256 ||
+		!strings.Contains(r.journal.String(), "CHECKPOINT="+mark) {
 		t.Errorf("the journal has not the mark %s:\n%s", mark, r.journal)
 	}
 	none := NewKeeper(Config{Instance: "test", Chain: newRig(t).store, Signer: &signer{err: errors.New("none")},
@@ -536,7 +537,9 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 		if v := r.verify(file); !v.OK() {
 			t.Fatalf("%s: before it, %v", name, v.Problems)
 		}
-		v := r.verify(strings.Join(c.tamper(strings.SplitAfter(strings.TrimSuffix(file, "\n")+"\n", "\n")[:15:15]), ""))
+		v := r.verify(
+			strings.Join(c.tamper(strings.SplitAfter(strings.TrimSuffix(file, "\n")+"\n", "\n")[:15:15]), ""),
+		)
 		if v.OK() || !strings.Contains(strings.Join(v.Problems, "\n"), c.want) {
 			t.Errorf("%s: %q, and nothing says %q", name, v.Problems, c.want)
 		}
@@ -612,7 +615,8 @@ func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	}
 	wrong := last
 	wrong.Head = r.signer.signed[0].Head
-	if v := r.verify(r.export(Request{}), wrong); v.OK() || !strings.Contains(v.Problems[0], "has another hash here") {
+	if v := r.verify(r.export(Request{}), wrong); v.OK() ||
+		!strings.Contains(v.Problems[0], "has another hash here") {
 		t.Errorf("%q", v.Problems)
 	}
 	if v := r.verify(r.export(Request{Since: r.now}), r.signer.signed[0]); v.OK() ||
@@ -677,7 +681,8 @@ func TestCSVHasAColumnForImportantFieldsAndNoFormula(t *testing.T) {
 
 func TestPublicKeysAreReadBack(t *testing.T) {
 	text := EncodeKey(public(testKeys()[0]))
-	if keys, err := ParseKeys(append(text, text...)); err != nil || len(keys) != 2 || keys[1] != public(testKeys()[0]) {
+	if keys, err := ParseKeys(append(text, text...)); err != nil || len(keys) != 2 ||
+		keys[1] != public(testKeys()[0]) {
 		t.Errorf("%v, %v", keys, err)
 	}
 	for _, bad := range []string{"", "no PEM", string(text) + "rest",

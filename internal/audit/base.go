@@ -104,9 +104,12 @@ func pairsFound(now time.Time, all []key.Object) (entries []chain.Entry) {
 		parts = [][]string{nil}
 	}
 	for i, part := range parts {
-		entries = append(entries, chain.Entry{Time: now, Event: chain.PairsFound, Actor: keyd, Fields: map[string]string{
-			"pairs": strings.Join(part, " "), "part": strconv.Itoa(i + 1), "of": strconv.Itoa(len(parts)),
-		}})
+		entries = append(
+			entries,
+			chain.Entry{Time: now, Event: chain.PairsFound, Actor: keyd, Fields: map[string]string{
+				"pairs": strings.Join(part, " "), "part": strconv.Itoa(i + 1), "of": strconv.Itoa(len(parts)),
+			}},
+		)
 	}
 	return entries
 }

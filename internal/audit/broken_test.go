@@ -59,7 +59,9 @@ func TestInsiderAnEditedChainIsNotSignedAtTheNextStart(t *testing.T) {
 	})
 	t.Run("checkpoints of another key put in", func(t *testing.T) {
 		r := story(t)
-		forged := r.rewrite(func(n int, e *chain.Entry) bool { return edit(n, e) && e.Event != chain.CheckpointSigned })
+		forged := r.rewrite(
+			func(n int, e *chain.Entry) bool { return edit(n, e) && e.Event != chain.CheckpointSigned },
+		)
 		forged.signer = &signer{key: testKeys()[1], clock: r.clock}
 		forged.restart()
 		forged.sign()
@@ -116,7 +118,11 @@ func TestABackupThatWasPutBackGoesOnWithAScar(t *testing.T) {
 	if err != nil || v.OK() || !strings.Contains(v.Problems[0], "the file has no break 0123456789abcdef") {
 		t.Errorf("%+v, %v", v, err)
 	}
-	v, err = Verify(strings.NewReader(file), []key.Material{public(testKeys()[1])}, Expect{Breaks: []string{cp.BreakID()}})
+	v, err = Verify(
+		strings.NewReader(file),
+		[]key.Material{public(testKeys()[1])},
+		Expect{Breaks: []string{cp.BreakID()}},
+	)
 	if err != nil || v.OK() || !strings.Contains(strings.Join(v.Problems, " "), "by an audit key that is not given") {
 		t.Errorf("%+v, %v", v, err)
 	}

@@ -28,8 +28,8 @@ type Chain interface {
 type Signer interface {
 	AuditKey(ctx context.Context) (m key.Material, present bool, err error)
 	MakeAuditKey(ctx context.Context) (key.Material, error)
-	// SignCheckpoint signs the head to which x leads. missed: it signed nothing, because c, which it signed last, is not
-	// the newest of the chain.
+	// SignCheckpoint signs the head to which x leads. missed: it signed nothing, because c, which it signed last, is
+	// not the newest of the chain.
 	SignCheckpoint(ctx context.Context, x chain.Extension) (c key.SignedCheckpoint, missed bool, err error)
 }
 
@@ -270,7 +270,14 @@ func (k *Keeper) sign(ctx context.Context, actor string) (key.Checkpoint, error)
 	if k.ended(ctx, err) != nil {
 		return c, err
 	}
-	k.Logger.InfoContext(ctx, "checkpoint of the audit chain", "CHECKPOINT", c.Mark(), "audit_key", string(k.seen.key))
+	k.Logger.InfoContext(
+		ctx,
+		"checkpoint of the audit chain",
+		"CHECKPOINT",
+		c.Mark(),
+		"audit_key",
+		string(k.seen.key),
+	)
 	return c, k.read(ctx)
 }
 

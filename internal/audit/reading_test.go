@@ -104,7 +104,8 @@ func TestInsiderSignedEntriesThatReadInTwoWaysAreRefused(t *testing.T) {
 			if changed != 1 {
 				t.Fatalf("%d entries were changed", changed)
 			}
-			if v.OK() || !slices.ContainsFunc(v.Problems, func(p string) bool { return strings.Contains(p, "read") }) {
+			if v.OK() ||
+				!slices.ContainsFunc(v.Problems, func(p string) bool { return strings.Contains(p, "read") }) {
 				t.Errorf("it verifies, or nothing says why not: %q", v.Problems)
 			}
 		})

@@ -19,9 +19,9 @@ type BrokenError struct {
 }
 
 func (e *BrokenError) Error() string {
-	return fmt.Sprintf("the audit chain is not the one that the audit key signed: it signed %s at %s, and %s. The state "+
-		"was put back, cut off or rewritten: see the runbook, #keydauditbroken. If you know who did it and why, on "+
-		"the HSM side's machine, as root: %s", e.Signed.Mark(), e.Signed.Time.UTC().Format("2006-01-02 15:04:05Z"),
+	return fmt.Sprintf("the audit chain is not the one that the audit key signed: it signed %s at %s, and %s. The "+
+		"state was put back, cut off or rewritten: see the runbook, #keydauditbroken. If you know who did it and why, "+
+		"on the HSM side's machine, as root: %s", e.Signed.Mark(), e.Signed.Time.UTC().Format("2006-01-02 15:04:05Z"),
 		e.Found, e.accept)
 }
 
@@ -33,8 +33,8 @@ func (k *Keeper) Broken() string {
 	return ""
 }
 
-// judge keeps what the last try to sign, and the line of checkpoints, say of the chain. An error for another reason says
-// nothing of it. The caller has the turn.
+// judge keeps what the last try to sign, and the line of checkpoints, say of the chain. An error for another reason
+// says nothing of it. The caller has the turn.
 func (k *Keeper) judge(err error) {
 	var broken *BrokenError
 	why := k.Broken()

@@ -76,7 +76,7 @@ func ParseBody(text []byte) (e Entry, record string, err error) {
 	if err := json.Unmarshal(text, &b); err != nil {
 		return e, "", fmt.Errorf("the entry cannot be read: %w", err)
 	}
-	again, err := json.Marshal(body{b.Entry.legible(), b.Record})
+	again, err := json.Marshal(body{b.legible(), b.Record})
 	if err == nil && !bytes.Equal(again, text) {
 		err = errReadTwoWays
 	}

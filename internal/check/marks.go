@@ -127,9 +127,15 @@ func (c *checker) compareTags(ctx context.Context) {
 		for _, tag := range slices.Sorted(maps.Keys(want)) {
 			if x.tags[tag] != want[tag] {
 				wrong = true
-				c.line(status.CheckFailed, "store", dir, name, fmt.Sprintf("%s has %s, and keyd recorded %s before it "+
-					"imported it", x.where, said(tag, x.tags[tag]), said(tag, want[tag])),
-					"the vault's own log shows who changed the tag; keyd never does. Tell the security officer")
+				c.line(
+					status.CheckFailed,
+					"store",
+					dir,
+					name,
+					fmt.Sprintf("%s has %s, and keyd recorded %s before it "+
+						"imported it", x.where, said(tag, x.tags[tag]), said(tag, want[tag])),
+					"the vault's own log shows who changed the tag; keyd never does. Tell the security officer",
+				)
 			}
 		}
 	}

@@ -22,7 +22,11 @@ func TestInsiderAMissingOrForeignTagIsAFindingOfItsOwn(t *testing.T) {
 			State: key.Proven, Cause: cause}
 	}
 	rec.Generations = []record.Generation{{Number: 1, Placements: []record.Placement{
-		place("a1", "v1", key.CauseRotation), place("a2", "v2", key.CauseRotation), place("a3", "v3", key.CauseAdopted),
+		place(
+			"a1",
+			"v1",
+			key.CauseRotation,
+		), place("a2", "v2", key.CauseRotation), place("a3", "v3", key.CauseAdopted),
 	}}}
 	for attempt, recorded := range map[string]string{"a1": mark, "a2": ""} {
 		if err := s.Append(t.Context(), chain.Entry{Key: "one", Event: chain.ImportIntended, Actor: "keyd",

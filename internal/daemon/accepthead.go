@@ -20,12 +20,20 @@ func AcceptHead(configPath string, seq uint64, head key.Fingerprint, reason stri
 	dir := cfg.HSM.StateDir
 	info, err := os.Stat(dir)
 	if err != nil {
-		return hsm.Accepted{}, fmt.Errorf("the HSM side's state directory: %w; run this as root, on the machine of the "+
-			"HSM side", err)
+		return hsm.Accepted{}, fmt.Errorf(
+			"the HSM side's state directory: %w; run this as root, on the machine of the "+
+				"HSM side",
+			err,
+		)
 	}
 	if owner, ok := info.Sys().(*syscall.Stat_t); ok && os.Geteuid() != 0 && os.Geteuid() != int(owner.Uid) {
-		return hsm.Accepted{}, fmt.Errorf("%s belongs to uid %d, and this is uid %d: run this as root, on the machine of "+
-			"the HSM side", dir, owner.Uid, os.Geteuid())
+		return hsm.Accepted{}, fmt.Errorf(
+			"%s belongs to uid %d, and this is uid %d: run this as root, on the machine of "+
+				"the HSM side",
+			dir,
+			owner.Uid,
+			os.Geteuid(),
+		)
 	}
 	return hsm.AcceptHead(dir, seq, head, reason)
 }

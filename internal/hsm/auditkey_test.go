@@ -58,8 +58,12 @@ func TestTheAuditKeyIsMadeOnceAndSignsCheckpoints(t *testing.T) {
 	if signed.Time.Before(before) || signed.Time.After(time.Now()) {
 		t.Errorf("it is stamped %v, and not by this side's clock", signed.Time)
 	}
-	text := fmt.Sprintf("keyd audit checkpoint v2\ninstance test\nseq 57\nhead %s\ntime %s\nsigner %s\nprevious none\n",
-		x.Head, signed.Time.UTC().Format(time.RFC3339), pub.Fingerprint())
+	text := fmt.Sprintf(
+		"keyd audit checkpoint v2\ninstance test\nseq 57\nhead %s\ntime %s\nsigner %s\nprevious none\n",
+		x.Head,
+		signed.Time.UTC().Format(time.RFC3339),
+		pub.Fingerprint(),
+	)
 	wantSigned(t, pub, []byte(text), signed.Signature)
 }
 

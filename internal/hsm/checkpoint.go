@@ -57,12 +57,12 @@ func (n headNote) next(x chain.Extension, signer key.Material) (c key.Checkpoint
 	case !n.Begun || x.Since != nil:
 		return c, refused(ChainBroken, "the HSM side does not remember which head of the audit chain it signed last, "+
 			"and the chain shows it no checkpoint by this audit key. Was the HSM side's state directory lost, or the "+
-			"chain rewritten? See the runbook, #keydauditbroken. If you know why, on the HSM side's machine, as root: %s",
-			AcceptCommand(x.Seq, x.Head))
+			"chain rewritten? See the runbook, #keydauditbroken. If you know why, on the HSM side's machine, as "+
+			"root: %s", AcceptCommand(x.Seq, x.Head))
 	}
 	if !x.Leads(from, base) {
-		return c, refused(ChainBroken, "the audit chain does not lead from entry %d, which the audit key signed, to the "+
-			"head to sign (entry %d, %s): entries were changed or removed. See the runbook, #keydauditbroken",
+		return c, refused(ChainBroken, "the audit chain does not lead from entry %d, which the audit key signed, to "+
+			"the head to sign (entry %d, %s): entries were changed or removed. See the runbook, #keydauditbroken",
 			from, x.Seq, x.Head)
 	}
 	return key.Checkpoint{Seq: x.Seq, Head: key.Fingerprint(x.Head.String()), Previous: previous}, nil

@@ -232,7 +232,8 @@ func TestACrashMakesNoSecondBreak(t *testing.T) {
 	signs(t, e, entries(1, 8).after(nil))
 	old := entries(2, 4)
 	order := func() {
-		if _, err := AcceptHead(filepath.Dir(e.heads.path), 4, key.Fingerprint(old.head(4).String()), "restored"); err != nil {
+		head := key.Fingerprint(old.head(4).String())
+		if _, err := AcceptHead(filepath.Dir(e.heads.path), 4, head, "restored"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -258,7 +259,8 @@ func TestADamagedNoteOfTheHeadIsNotOverwritten(t *testing.T) {
 	e := newSigner(t)
 	last := signs(t, e, entries(1, 3).after(nil))
 	for _, text := range []string{"", "{", `{"schema":2,"begun":true}`, `{"schema":1,"begun":true,"x":1}`,
-		`{"schema":1,"begun":true,"last":{"instance":"","seq":1,"head":"","time":"2026-01-01T00:00:00Z","signature":""}}`} {
+		`{"schema":1,"begun":true,"last":{"instance":"","seq":1,"head":"","time":"2026-01-01T00:00:00Z",` +
+			`"signature":""}}`} {
 		if err := os.WriteFile(e.heads.path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -353,8 +353,8 @@ func (c *Client) MakeAuditKey(ctx context.Context) (key.Material, error) {
 
 // SignCheckpoint signs the head to which x leads, if x continues the checkpoint that the audit key signed last. If the
 // chain does not have that one as its newest, nothing new is signed, and missed says that c is the one that the chain
-// lacks: the caller records it if it belongs to the chain, and asks again. NotFound: there is no audit key. ChainBroken:
-// the HSM side cannot tell that x continues anything that the audit key signed.
+// lacks: the caller records it if it belongs to the chain, and asks again. NotFound: there is no audit key.
+// ChainBroken: the HSM side cannot tell that x continues anything that the audit key signed.
 func (c *Client) SignCheckpoint(
 	ctx context.Context, x chain.Extension,
 ) (signed key.SignedCheckpoint, missed bool, err error) {

@@ -36,9 +36,9 @@ func (in Input) unknownPair() (Step, bool) {
 			return s, true
 		}
 		if !in.Record.KnowsID(o.ID) && o.Late {
-			return in.holdFor(o.ID, key.HoldUnreserved, "the HSM has %s under CKA_ID %s, and nobody reserved it for %s in "+
-				"this audit chain: somebody else had it made, unless the state was put back from a backup. Find out "+
-				"which, see the runbook; look with: keyd adopt %s", o.Label, o.ID, in.Policy.Key, in.Policy.Key)
+			return in.holdFor(o.ID, key.HoldUnreserved, "the HSM has %s under CKA_ID %s, and nobody reserved it for "+
+				"%s in this audit chain: somebody else had it made, unless the state was put back from a backup. Find "+
+				"out which, see the runbook; look with: keyd adopt %s", o.Label, o.ID, in.Policy.Key, in.Policy.Key)
 		}
 		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
 			return in.holdFor(o.ID, key.HoldRecordBehind, "the HSM has %s under CKA_ID %s, which the record of %s "+

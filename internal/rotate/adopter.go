@@ -146,8 +146,13 @@ func (a *adopter) leave(o key.Object) {
 	}
 	a.rec.LeaveAlone(a.now, o.ID, o.Label.Number, o.Material.Fingerprint())
 	a.take(o, status.LeftAlone)
-	a.note("CKA_ID %s (%s) was reserved by nobody in this audit chain: keyd leaves it alone, and imports it nowhere. If "+
-		"the state was put back from a backup, and the pair is keyd's: keyd adopt %s --unreserved", o.ID, o.Label, a.p.Key)
+	a.note(
+		"CKA_ID %s (%s) was reserved by nobody in this audit chain: keyd leaves it alone, and imports it nowhere. If "+
+			"the state was put back from a backup, and the pair is keyd's: keyd adopt %s --unreserved",
+		o.ID,
+		o.Label,
+		a.p.Key,
+	)
 	a.gone++
 }
 

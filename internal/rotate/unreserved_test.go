@@ -55,7 +55,8 @@ func TestInsiderAPairThatNobodyReservedHoldsTheKeyAndIsNeverImported(t *testing.
 	if rec.Hold != nil || rec.WithID(planted) != nil || rec.WithFingerprint(evil) != nil || !rec.LeftAlone(planted) {
 		t.Errorf("the record has %+v", rec)
 	}
-	if last := rec.NewestIn(weu.URL); !last.Found() || last.Generation.Number != 2 || last.Generation.Fingerprint == evil {
+	if last := rec.NewestIn(weu.URL); !last.Found() || last.Generation.Number != 2 ||
+		last.Generation.Fingerprint == evil {
 		t.Errorf("the rotation after it placed %+v", last)
 	}
 	if len(w.hsm.pairs[planted]) != 1 {

@@ -36,7 +36,10 @@ func TestSlowReadersDoNotBlockThePages(t *testing.T) {
 		reached, end := make(chan struct{}), make(chan struct{})
 		t.Cleanup(func() { close(end) })
 		for range 2 * renders {
-			go h.ServeHTTP(stuck{httptest.NewRecorder(), reached, end}, httptest.NewRequest(http.MethodGet, path, nil))
+			go h.ServeHTTP(
+				stuck{httptest.NewRecorder(), reached, end},
+				httptest.NewRequest(http.MethodGet, path, nil),
+			)
 			select {
 			case <-reached:
 			case <-time.After(10 * time.Second):

@@ -151,7 +151,8 @@ func (w *world) wantReceipt() {
 	}
 	snap, _ := w.look()
 	g := snap.Keys[0].Generations[1]
-	if !strings.HasPrefix(r.AskedBy, "uid ") || r.Reason != "for the auditor" || len(r.Requests) != 1 || r.ID != g.ID ||
+	if !strings.HasPrefix(r.AskedBy, "uid ") || r.Reason != "for the auditor" || len(r.Requests) != 1 ||
+		r.ID != g.ID ||
 		r.Fingerprint != g.Fingerprint {
 		w.t.Errorf("the receipt: %+v; the record: %+v", r, g)
 	}
