@@ -103,6 +103,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 		c.key(ctx, name)
 	}
 	c.compareMarks(ctx)
+	c.compareTags(ctx)
 	return c.lines, ctx.Err()
 }
 

@@ -93,7 +93,6 @@ func (c *checker) compareMarks(ctx context.Context) {
 	if len(mismatches) == 0 {
 		c.add("store", dir, name, nil, fmt.Sprintf("the chain has each of %d", len(all)), "")
 	}
-	c.compareTags(ctx)
 	for _, subject := range c.marks.unseen {
 		c.warn("store", dir, name, subject+" was not listed: its marks are not compared",
 			"see the lines of the key and of the vault, then check again")

@@ -57,8 +57,8 @@ func TestInsiderAMissingOrForeignTagIsAFindingOfItsOwn(t *testing.T) {
 		{"the mark is gone", []map[string]string{tags("a1", ""), tags("a2", ""), nil},
 			[]string{"version v1 of one in weu has no tag keyd-checkpoint, and keyd recorded the tag " +
 				`keyd-checkpoint="` + mark}},
-		{"an earlier mark", []map[string]string{tags("a1", "1:"+hash), tags("a2", ""), nil},
-			[]string{`has the tag keyd-checkpoint="1:`}},
+		{"another mark", []map[string]string{tags("a1", "9:"+hash), tags("a2", ""), nil},
+			[]string{`has the tag keyd-checkpoint="9:`}},
 		{"a mark where none was", []map[string]string{tags("a1", mark), tags("a2", mark), nil},
 			[]string{"version v2 of one in weu has the tag keyd-checkpoint"}},
 		{"of another instance", []map[string]string{as(tags("a1", mark), key.TagInstance, "hq-2"), tags("a2", ""), nil},
