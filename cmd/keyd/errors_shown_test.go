@@ -63,6 +63,7 @@ func notMet() map[string]string {
 
 		"adopt needs the token of the adoption that was shown": protocol,
 		"a reason is required: the audit records it":           before,
+		"a compromise needs a reason: the audit records it":    before,
 		"from must be the number of an audit entry":            protocol,
 		"there is no export format …: json or csv":             before,
 		"… must be an RFC 3339 time":                           protocol,
@@ -76,6 +77,10 @@ func notMet() map[string]string {
 
 		"control socket …: a socket's path has at most … bytes: configure a shorter one": "the configuration is " +
 			"refused before",
+		"control socket …: there is something else than a socket at this path: move it away, or configure another " +
+			"path": "the configuration is refused before",
+		"… is in the way of the HSM socket and is not a socket: remove it or set another path": "the " +
+			"configuration is refused before",
 		"control socket: …": "the lock beside the socket is refused before",
 		"bind: …":           machine,
 		"listen: …":         machine,

@@ -13,7 +13,6 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/status"
 )
 
 // Verdict is exactly what Verify established about an export.
@@ -244,19 +243,6 @@ func (c *checker) entry(e entryLine) {
 	if s, ok, err := parseSigned(body); ok {
 		c.checkpoint(e.Seq, s, err)
 	}
-}
-
-// onlyReading reads an entry's content, and what is JSON within it, if keyd writes it so. Otherwise two programs may
-// read two things in it.
-func onlyReading(text []byte) (chain.Entry, error) {
-	e, _, err := chain.ParseBody(text)
-	if adopted, ok := e.Fields[chain.FieldAdopted]; ok && err == nil {
-		var a status.Adoption
-		if err := strict([]byte(adopted+"\n"), &a); err != nil {
-			return e, fmt.Errorf("what it says of the adoption cannot be read in one way only: %w", err)
-		}
-	}
-	return e, err
 }
 
 // strict decodes a line only if it is written exactly as Export writes it, so that no

@@ -23,8 +23,13 @@ import (
 
 // Parts is what a check tries.
 type Parts struct {
+	// Key and Vault, a name and a URL, restrict the check to what concerns one key and its vaults, and one vault. If
+	// both are empty, the check tries everything.
+	Key, Vault string
+
 	ConfigPath string
 	Config     *config.Config
+	Start      func(*config.Config) error // why a daemon would not start with a configuration
 	Store      Store
 	Keys       Keys
 	Observer   Observer
@@ -80,6 +85,8 @@ type Vault interface {
 	ClockSkew() (skew time.Duration, known bool)
 	PurgeProtected(ctx context.Context, name string) (bool, error)
 	KEK(ctx context.Context, version string) (k key.KEK, present bool, err error)
+	// Deleted reports whether the key is soft-deleted.
+	Deleted(ctx context.Context, name string) (bool, error)
 }
 
 // checker collects the lines of one check.
@@ -92,18 +99,28 @@ type checker struct {
 // Run tries everything once. It returns the context's error; the lines have what failed.
 func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	c := &checker{Parts: p}
-	c.config()
-	c.store(ctx)
-	c.hsm(ctx)
+	if c.everything() {
+		c.config()
+		c.store(ctx)
+	}
+	if c.everything() || p.Key != "" {
+		c.hsm(ctx)
+	}
 	c.identity(ctx)
 	for _, v := range p.Config.Vaults {
-		c.vault(ctx, v)
+		if c.tries(v.URL) {
+			c.vault(ctx, v)
+		}
 	}
 	for _, name := range p.Keys.Names() {
-		c.key(ctx, name)
+		if c.everything() || name == p.Key {
+			c.key(ctx, name)
+		}
 	}
-	c.compareMarks(ctx)
-	c.compareTags(ctx)
+	if c.everything() || p.Key != "" {
+		c.compareMarks(ctx)
+		c.compareTags(ctx)
+	}
 	return c.lines, ctx.Err()
 }
 
@@ -139,7 +156,10 @@ func explained(err error) (reason, hint string) {
 }
 
 func (c *checker) config() {
-	_, err := config.Load(c.ConfigPath)
+	cfg, err := config.Load(c.ConfigPath)
+	if err == nil {
+		err = c.Start(cfg)
+	}
 	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "fix it, then: keyd reload")
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",

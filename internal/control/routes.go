@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -43,6 +45,10 @@ func routes() []route {
 			serve: (*call).rotateKEK},
 		{name: "pause", pattern: "POST /v1/pause", what: "pause a key", acts: true, serve: (*call).pause},
 		{name: "resume", pattern: "POST /v1/resume", what: "resume a key", acts: true, serve: (*call).resume},
+		{name: "acknowledge", pattern: "POST /v1/acknowledge", what: "acknowledge a compromise", acts: true,
+			serve: (*call).acknowledge},
+		{name: "prove", pattern: "POST /v1/prove", what: "have a key proven", acts: true, slow: true,
+			serve: (*call).prove},
 		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true,
 			serve: (*call).adoption},
 		{name: "adopt", pattern: "POST /v1/adopt", what: "adopt a key", acts: true, slow: true, serve: (*call).adopt},
@@ -65,7 +71,7 @@ func routes() []route {
 	}
 }
 
-// keyRequest is the body of pause, resume and adopt.
+// keyRequest is the body of pause, resume, acknowledge, prove and adopt.
 type keyRequest struct {
 	Key    string `json:"key"`
 	Reason string `json:"reason"`
@@ -115,6 +121,10 @@ func (c *call) rotate(ctx context.Context) error {
 	if err := checkText("reason", o.Reason); err != nil {
 		return err
 	}
+	if o.Reason == "" && o.Compromise {
+		return &UsageError{"a compromise needs a reason: the audit records it"}
+	}
+	o.Reason = cmp.Or(o.Reason, NoReason)
 	accepted, err := c.backend.Rotate(ctx, c.actor.String(), o)
 	if err != nil {
 		return err
@@ -220,14 +230,6 @@ func (c *call) explain(ctx context.Context) error {
 		return err
 	}
 	return c.answer(http.StatusOK, explained)
-}
-
-func (c *call) check(ctx context.Context) error {
-	checks, err := c.backend.Check(ctx)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, checks)
 }
 
 func (c *call) reload(ctx context.Context) error {
@@ -367,10 +369,14 @@ func checkText(what, s string) error {
 	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxText {
 		return &UsageError{fmt.Sprintf("the %s must be text of at most %d characters", what, maxText)}
 	}
+	says := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
 			return &UsageError{fmt.Sprintf("the %s must be one line of printable text", what)}
 		}
+	}
+	if s != "" && !strings.ContainsFunc(s, says) { // an advised command, pasted as it is
+		return &UsageError{fmt.Sprintf("the %s says nothing: write why in place of %s", what, s)}
 	}
 	return nil
 }

@@ -101,6 +101,10 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 		now.look = trouble.NewLook(p, &rec, seen)
 		d.histories.Looked(seen)
 	}
+	for _, e := range rec.Exposed(seen) {
+		k.Exposed = append(k.Exposed, status.Exposed{Vault: e.Vault, Version: e.Version, Generation: e.Generation})
+	}
+	d.rotator.Metrics.Looked(p, &rec, seen)
 	if !same {
 		d.rotator.Metrics.Recorded(at, p, &rec)
 	}
@@ -124,7 +128,7 @@ func (s *standing) moves(at time.Time) bool {
 
 // keyOf is what a policy says of a key.
 func keyOf(p key.Policy) status.Key {
-	k := status.Key{Name: p.Key, Spec: p.Spec, Schedule: p.ScheduleText, Retained: p.Retained}
+	k := status.Key{Name: p.Key, Spec: p.Spec, Schedule: p.ScheduleText, Labels: p.Labels, Retained: p.Retained}
 	for _, v := range p.Vaults {
 		k.Vaults = append(k.Vaults, v.URL)
 	}

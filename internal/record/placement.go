@@ -30,6 +30,8 @@ type Placement struct {
 	// unless the state is Disabling.
 	DisableBegun time.Time `json:"disable_begun,omitzero"`
 	DisabledAt   time.Time `json:"disabled_at,omitzero"`
+	// Acknowledged is when an operator answered for its versions of compromised material that are still enabled.
+	Acknowledged time.Time `json:"acknowledged,omitzero"`
 	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material
 	// DisabledVersions are those of its versions that keyd disabled while others of them are enabled. It is empty when
 	// all are disabled: the state says that.

@@ -50,7 +50,8 @@ type outcome struct {
 // jobs are what such a process can do.
 func jobs() map[string]func(job) (outcome, error) {
 	return map[string]func(job) (outcome, error){
-		"rotate": bareRotations, "emergency": bareEmergency, "copy": bareCopies, "prove": bareProofs, "open": bareOpenings, "health": keydProofs,
+		"rotate": bareRotations, "emergency": bareEmergency,
+		"copy": bareCopies, "prove": bareProofs, "open": bareOpenings, "health": keydProofs,
 	}
 }
 

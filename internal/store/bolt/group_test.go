@@ -40,7 +40,8 @@ func saved(t *testing.T, n int) (s *Store, all []record.Record, commits *int) {
 	t.Helper()
 	s = openIn(t, stateDir(t))
 	for i := range n {
-		all = append(all, save(t, s, record.Record{Key: fmt.Sprintf("key-%d", i), Schema: record.SchemaVersion}, "made"))
+		rec := record.Record{Key: fmt.Sprintf("key-%d", i), Schema: record.SchemaVersion}
+		all = append(all, save(t, s, rec, "made"))
 	}
 	commits = new(int)
 	s.commit = func(tx *bbolt.Tx) error {
