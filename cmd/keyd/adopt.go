@@ -15,26 +15,31 @@ import (
 
 func (a *app) adopt() *cobra.Command {
 	var reason string
-	var yes bool
+	var yes, unreserved bool
 	cmd := &cobra.Command{
 		Use:   "adopt KEY --reason TEXT",
 		Short: "Show what keyd does not know about a key, and consent to it",
 		Long: `adopt looks in the HSM and in the vaults for generations and versions of a key that its record
 lacks, and shows what would follow from taking them over. It records your consent only to what it
-showed: it asks on a terminal, and needs --yes elsewhere. With neither, it only shows.`,
+showed: it asks on a terminal, and needs --yes elsewhere. With neither, it only shows.
+
+A pair that nobody reserved in this audit chain may be somebody else's. adopt leaves it alone, and keyd imports
+it nowhere. Only with --unreserved, a second consent, does it become a generation: for keyd's own pairs after the
+state was put back from a backup.`,
 		Example: "  keyd adopt sa-cmk-key\n  keyd adopt sa-cmk-key --yes --reason \"state directory was lost\"",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			return a.adoptKey(cmd.Context(), names[0], reason, yes)
+			return a.adoptKey(cmd.Context(), names[0], reason, yes, unreserved)
 		},
 		ValidArgsFunction: a.complete(oneKey),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why; the audit records it (required to consent)")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "consent without being asked")
+	cmd.Flags().BoolVar(&unreserved, "unreserved", false, "also use pairs that nobody reserved in this audit chain")
 	return a.jsonFlag(cmd)
 }
 
-func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error {
+func (a *app) adoptKey(ctx context.Context, name, reason string, yes, unreserved bool) error {
 	if yes && reason == "" {
 		return usagef("--reason is required: the audit records it")
 	}
@@ -42,7 +47,7 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 	if err != nil {
 		return err
 	}
-	found, err := a.client().Adoption(ctx, name)
+	found, err := a.client().Adoption(ctx, name, unreserved)
 	if err != nil {
 		return err
 	}
@@ -57,9 +62,11 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 			a.note("Nothing was recorded. To consent, add --yes --reason TEXT.")
 			return nil
 		}
-		if agreed, err := a.ask(ctx, "Record your consent?"); err != nil || !agreed {
-			a.note("Nothing was recorded.")
-			return err
+		for _, question := range questions(found) {
+			if agreed, err := a.ask(ctx, question); err != nil || !agreed {
+				a.note("Nothing was recorded.")
+				return err
+			}
 		}
 	}
 	if err := a.client().Adopt(ctx, name, reason, found.Token); err != nil {
@@ -67,6 +74,25 @@ func (a *app) adoptKey(ctx context.Context, name, reason string, yes bool) error
 	}
 	a.note("Your consent is recorded.")
 	return nil
+}
+
+// questions are what a person must agree to.
+func questions(found status.Adoption) []string {
+	ask := []string{"Record your consent?"}
+	used := 0
+	for _, p := range found.Pairs {
+		if p.Unreserved && p.As != status.LeftAlone && p.As != status.GivenUp {
+			used++
+		}
+	}
+	if used > 0 {
+		ask = append(
+			ask,
+			fmt.Sprintf("Nobody reserved %d of these pairs in this audit chain. Do you know that the HSM "+
+				"made each for keyd, and not for somebody else?", used),
+		)
+	}
+	return ask
 }
 
 func writeAdoption(w io.Writer, s style, found status.Adoption) {
@@ -86,6 +112,18 @@ func writeAdoption(w io.Writer, s style, found status.Adoption) {
 					"sha256 "+g.Fingerprint.Short(),
 					byVault(g.Versions),
 				)...)
+		}
+		t.write(w, "  ")
+	}
+	if len(found.Pairs) > 0 {
+		fmt.Fprintln(w, s.bold("Pairs in the HSM that the record lacks"))
+		t := s.table()
+		for _, p := range found.Pairs {
+			by := ""
+			if p.Unreserved {
+				by = "reserved by nobody"
+			}
+			t.add(plain("CKA_ID "+string(p.ID), p.Label, p.As, by)...)
 		}
 		t.write(w, "  ")
 	}

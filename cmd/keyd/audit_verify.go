@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 func (a *app) auditVerify() *cobra.Command {
 	var keyFiles, expect []string
+	var known audit.Expect
 	cmd := &cobra.Command{
 		Use:   "verify FILE --key PUB",
 		Short: "Check an exported audit, with nothing but the file and the audit key",
@@ -25,7 +27,11 @@ what was not; if anything is wrong, it exits 1.
 
 PUB is what keyd audit key printed; you may give several keys. Only a mark from elsewhere shows whether
 entries were cut off the end: the tag keyd-checkpoint of a version in a vault, or CHECKPOINT in the
-journal. --expect takes such a mark, and requires that the file has it, signed.`,
+journal. --expect takes such a mark, and requires that the file has it, signed.
+
+A break is a point from which the chain does not continue what the audit key signed before, such as after a
+backup was put back; root accepted it beside the HSM. verify reports each, and exits 1 unless you know of it and
+name it with --accept-break.`,
 		Example: "  keyd audit verify audit.jsonl --key audit-key.pem\n  keyd audit verify audit.jsonl --key " +
 			"audit-key.pem --expect 57:sha256:…",
 		Args: args(cobra.ExactArgs(1)),
@@ -34,15 +40,14 @@ journal. --expect takes such a mark, and requires that the file has it, signed.`
 			if err != nil {
 				return err
 			}
-			var marks []audit.Mark
 			for _, text := range expect {
 				seq, head, err := key.ParseMark(text)
 				if err != nil {
 					return usagef("--expect: %v", err)
 				}
-				marks = append(marks, audit.Mark{Seq: seq, Head: head})
+				known.Marks = append(known.Marks, audit.Mark{Seq: seq, Head: head})
 			}
-			return a.verifyFile(names[0], keys, marks)
+			return a.verifyFile(names[0], keys, known)
 		},
 	}
 	cmd.Flags().
@@ -51,6 +56,9 @@ journal. --expect takes such a mark, and requires that the file has it, signed.`
 	cmd.Flags().
 		StringArrayVar(&expect, "expect", nil, "require this mark, SEQ:HASH, from a version's tag or the "+
 			"journal; may be repeated")
+	cmd.Flags().
+		StringArrayVar(&known.Breaks, "accept-break", nil, "the ID of a break that you know of and accept; "+
+			"may be repeated")
 	return a.jsonFlag(cmd)
 }
 
@@ -72,13 +80,13 @@ func readKeys(files []string) (keys []key.Material, err error) {
 	return keys, nil
 }
 
-func (a *app) verifyFile(name string, keys []key.Material, marks []audit.Mark) error {
+func (a *app) verifyFile(name string, keys []key.Material, known audit.Expect) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return usagef("%v", err)
 	}
 	defer f.Close()
-	v, err := audit.Verify(f, keys, marks)
+	v, err := audit.Verify(f, keys, known)
 	if errors.Is(err, audit.ErrNotAnExport) {
 		return usagef("%s: %v", name, err)
 	}
@@ -136,6 +144,14 @@ func writeVerdict(w io.Writer, s style, name string, v audit.Verdict) {
 	}
 	for _, m := range v.Expected {
 		line("expected", "%s is here, and signed", m)
+	}
+	for _, b := range v.Breaks {
+		word := "NOT accepted"
+		if b.Accepted {
+			word = "accepted"
+		}
+		line("break", "%s, %s: entry %d goes on from %s at %s, and not from %s, because: %q", b.ID, word, b.Entry,
+			b.New, b.At.UTC().Format(time.RFC3339), cmp.Or(b.Old, "what is no longer known"), b.Reason)
 	}
 	t.write(w, "  ")
 	if !v.OK() {

@@ -89,6 +89,7 @@ without one, keyd run starts it as its child.`,
 		},
 	}
 	cmd.Flags().StringVar(&path, "config", defaultConfig, "the configuration")
+	cmd.AddCommand(a.acceptHead())
 	return cmd
 }
 

@@ -257,7 +257,7 @@ func (w *world) Prove(_ context.Context, _, k string) ([]status.Proof, error) {
 	return w.snap.Keys[i].Proofs, w.refusal
 }
 
-func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
+func (w *world) Adoption(_ context.Context, k string, _ bool) (status.Adoption, error) {
 	return w.adoption, w.has(k)
 }
 

@@ -348,6 +348,7 @@ func rotationEntries() []chain.Entry {
 		}
 		if event == "checkpoint signed" {
 			e.Key = ""
+			delete(e.Fields, "generation")
 		}
 		all = append(all, e)
 	}

@@ -69,7 +69,7 @@ func commands(t *testing.T) map[string][]string {
 			name := strings.Join(words, " ")
 			found[name] = append(found[name], f[1])
 		}
-		for _, m := range regexp.MustCompile(`(?m)^  ([a-z]+) {2,}\S`).FindAllStringSubmatch(list, -1) {
+		for _, m := range regexp.MustCompile(`(?m)^  ([a-z-]+) +[A-Z]`).FindAllStringSubmatch(list, -1) {
 			ask(append(slices.Clone(words), m[1])...)
 		}
 	}

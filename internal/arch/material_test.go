@@ -20,7 +20,6 @@ var knowRSA = map[string]string{
 	"internal/proof":                "it encrypts to a version's public key, and verifies by it",
 	"internal/simulate":             "its models of the HSM and the vaults calculate with the keys",
 	"internal/attest/chain.go":      "the HSMs of Managed HSM sign attestations by RSA, whatever the keys are",
-	"internal/audit/verify.go":      "the audit key, keyd's own, signs by RSA whatever the keys of the vaults are",
 	"internal/vault/certificate.go": "keyd signs in to Entra by it, and Entra takes RSA certificates only",
 }
 

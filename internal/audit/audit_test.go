@@ -43,6 +43,8 @@ type signer struct {
 	err    error           // returned by every call
 	calls  []string
 	signed []key.Checkpoint
+	last   *key.SignedCheckpoint // nil: it remembers none
+	clock  func() time.Time
 
 	cannotMake bool
 }
@@ -76,14 +78,44 @@ func (s *signer) MakeAuditKey(context.Context) (key.Material, error) {
 	return public(s.key), nil
 }
 
-func (s *signer) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, error) {
+func (s *signer) SignCheckpoint(
+	_ context.Context, x chain.Extension,
+) (c key.SignedCheckpoint, missed bool, err error) {
 	s.calls = append(s.calls, "SignCheckpoint")
 	if s.err != nil {
-		return nil, s.err
+		return c, false, s.err
+	}
+	base, last := chain.Hash{}, s.last
+	switch {
+	case last == nil:
+		last = x.Since // it lost its memory
+	case x.Since == nil || x.Since.Digest() != last.Digest():
+		return *last, true, nil
+	}
+	if last != nil {
+		c.Previous = last.Digest()
+		if err := base.UnmarshalText([]byte(last.Head)); err != nil {
+			return c, false, err
+		}
+	}
+	if from := x.Seq - uint64(len(x.Stubs)); !x.Leads(from, base) {
+		return c, false, fmt.Errorf("the entries from %d do not lead to %d", from, x.Seq)
+	}
+	c.Seq, c.Head = x.Seq, key.Fingerprint(x.Head.String())
+	return s.sign(c.Checkpoint), false, nil
+}
+
+// sign signs what it is given, and remembers it.
+func (s *signer) sign(c key.Checkpoint) key.SignedCheckpoint {
+	c.Instance, c.Time, c.Signer = "test", s.clock().UTC().Truncate(time.Second), public(s.key).Fingerprint()
+	s.last = &key.SignedCheckpoint{Checkpoint: c}
+	digest := sha256.Sum256(c.Message())
+	var err error
+	if s.last.Signature, err = rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, digest[:]); err != nil {
+		panic(err)
 	}
 	s.signed = append(s.signed, c)
-	digest := sha256.Sum256(c.Message())
-	return rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, digest[:])
+	return *s.last
 }
 
 // rig is a real chain, and a Keeper on it whose clock the test moves.
@@ -100,6 +132,7 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{t: t, signer: &signer{next: testKeys()[0]}, now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
 		journal: &bytes.Buffer{}}
+	r.signer.clock = r.clock
 	var err error
 	if r.store, err = bolt.Open(filepath.Join(t.TempDir(), "state"), r.clock, nil); err != nil {
 		t.Fatal(err)
@@ -321,7 +354,8 @@ func TestAMarkBelongsToACheckpointSignedNow(t *testing.T) {
 	if err != nil || len(r.signer.signed) != 1 || r.signer.signed[0].Seq != seq || r.signer.signed[0].Head != head {
 		t.Errorf("%d:%s, %v; signed: %v", seq, head, err, r.signer.signed)
 	}
-	if mark := r.signer.signed[0].Mark(); len(mark) > 256 || !strings.Contains(r.journal.String(), "CHECKPOINT="+mark) {
+	if mark := r.signer.signed[0].Mark(); len(mark) > 256 ||
+		!strings.Contains(r.journal.String(), "CHECKPOINT="+mark) {
 		t.Errorf("the journal has not the mark %s:\n%s", mark, r.journal)
 	}
 	none := NewKeeper(Config{Instance: "test", Chain: newRig(t).store, Signer: &signer{err: errors.New("none")},
@@ -367,7 +401,7 @@ func (r *rig) verify(file string, marks ...key.Checkpoint) Verdict {
 	for _, c := range marks {
 		given = append(given, Mark{Seq: c.Seq, Head: c.Head})
 	}
-	v, err := Verify(strings.NewReader(file), r.public(), given)
+	v, err := Verify(strings.NewReader(file), r.public(), Expect{Marks: given})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -503,7 +537,9 @@ func TestEveryTamperingIsCaught(t *testing.T) {
 		if v := r.verify(file); !v.OK() {
 			t.Fatalf("%s: before it, %v", name, v.Problems)
 		}
-		v := r.verify(strings.Join(c.tamper(strings.SplitAfter(strings.TrimSuffix(file, "\n")+"\n", "\n")[:15:15]), ""))
+		v := r.verify(
+			strings.Join(c.tamper(strings.SplitAfter(strings.TrimSuffix(file, "\n")+"\n", "\n")[:15:15]), ""),
+		)
 		if v.OK() || !strings.Contains(strings.Join(v.Problems, "\n"), c.want) {
 			t.Errorf("%s: %q, and nothing says %q", name, v.Problems, c.want)
 		}
@@ -552,10 +588,10 @@ func TestSignaturesExposeAFullyRewrittenChain(t *testing.T) {
 
 	// Signed again, with a key of the forger's own.
 	forged = r.rewrite(func(n int, e *chain.Entry) bool { return e.Event != chain.CheckpointSigned })
-	forged.signer = &signer{key: testKeys()[1]}
+	forged.signer = &signer{key: testKeys()[1], clock: r.clock}
 	forged.restart()
 	forged.sign()
-	v, err := Verify(strings.NewReader(forged.export(Request{})), r.public(), nil)
+	v, err := Verify(strings.NewReader(forged.export(Request{})), r.public(), Expect{})
 	if err != nil || v.OK() || len(v.Keys) != 2 || v.Keys[1].Given || v.Keys[1].Checkpoints != 1 {
 		t.Errorf("%+v, %v", v, err)
 	}
@@ -579,7 +615,8 @@ func TestAMarkFromElsewhereExposesACutOffTail(t *testing.T) {
 	}
 	wrong := last
 	wrong.Head = r.signer.signed[0].Head
-	if v := r.verify(r.export(Request{}), wrong); v.OK() || !strings.Contains(v.Problems[0], "has another hash here") {
+	if v := r.verify(r.export(Request{}), wrong); v.OK() ||
+		!strings.Contains(v.Problems[0], "has another hash here") {
 		t.Errorf("%q", v.Problems)
 	}
 	if v := r.verify(r.export(Request{Since: r.now}), r.signer.signed[0]); v.OK() ||
@@ -593,11 +630,11 @@ func TestTheVerdictListsTheSignaturesOfEachAuditKey(t *testing.T) {
 	r.signer.key, r.signer.next = nil, testKeys()[1]
 	r.sign()
 	file := r.export(Request{})
-	v, err := Verify(strings.NewReader(file), []key.Material{public(testKeys()[0])}, nil)
+	v, err := Verify(strings.NewReader(file), []key.Material{public(testKeys()[0])}, Expect{})
 	if err != nil || !v.OK() || v.SignedTo != 11 || len(v.Keys) != 2 || v.Keys[1].Given {
 		t.Errorf("by the old key: %+v, %v", v, err)
 	}
-	v, err = Verify(strings.NewReader(file), []key.Material{public(testKeys()[0]), public(testKeys()[1])}, nil)
+	v, err = Verify(strings.NewReader(file), []key.Material{public(testKeys()[0]), public(testKeys()[1])}, Expect{})
 	if err != nil || !v.OK() || v.SignedTo != 15 || v.Keys[0].Checkpoints != 3 || v.Keys[1].Checkpoints != 1 {
 		t.Errorf("by both: %+v, %v", v, err)
 	}
@@ -612,7 +649,7 @@ func TestAFileThatIsNotAnExportIsRefusedByName(t *testing.T) {
 		strings.Replace(r.export(Request{}), `"keyd_audit_export":1`, `"keyd_audit_export":2`, 1): "verify it with a " +
 			"newer keyd",
 	} {
-		if _, err := Verify(strings.NewReader(file), r.public(), nil); !errors.Is(err, ErrNotAnExport) ||
+		if _, err := Verify(strings.NewReader(file), r.public(), Expect{}); !errors.Is(err, ErrNotAnExport) ||
 			!strings.Contains(err.Error(), want) {
 			t.Errorf("%.40q: %v", file, err)
 		}
@@ -644,7 +681,8 @@ func TestCSVHasAColumnForImportantFieldsAndNoFormula(t *testing.T) {
 
 func TestPublicKeysAreReadBack(t *testing.T) {
 	text := EncodeKey(public(testKeys()[0]))
-	if keys, err := ParseKeys(append(text, text...)); err != nil || len(keys) != 2 || keys[1] != public(testKeys()[0]) {
+	if keys, err := ParseKeys(append(text, text...)); err != nil || len(keys) != 2 ||
+		keys[1] != public(testKeys()[0]) {
 		t.Errorf("%v, %v", keys, err)
 	}
 	for _, bad := range []string{"", "no PEM", string(text) + "rest",

@@ -1,13 +1,10 @@
 package audit
 
 import (
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
@@ -16,39 +13,10 @@ import (
 // ours reports whether this package wrote the entry. Every export shows these entries.
 func ours(e chain.Entry) bool {
 	switch e.Event {
-	case chain.CheckpointSigned, chain.AuditKeyIntended, chain.AuditKeyMade, chain.AuditKeyFound:
+	case chain.CheckpointSigned, chain.BreakAccepted, chain.AuditKeyIntended, chain.AuditKeyMade, chain.AuditKeyFound:
 		return e.Key == ""
 	}
 	return false
-}
-
-// signed is a checkpoint as the chain keeps it.
-type signed struct {
-	key.Checkpoint
-	By        key.Fingerprint // of the audit key
-	Signature []byte
-}
-
-func (s signed) fields() map[string]string {
-	return map[string]string{
-		"instance": s.Instance, "seq": strconv.FormatUint(s.Seq, 10), "head": string(s.Head),
-		"signed": s.Time.UTC().Format(time.RFC3339), "audit_key": string(s.By),
-		"signature": base64.StdEncoding.EncodeToString(s.Signature),
-	}
-}
-
-// parseSigned reads what fields wrote.
-func parseSigned(e chain.Entry) (s signed, err error) {
-	var errs [4]error
-	s.Instance, s.Head = e.Fields["instance"], key.Fingerprint(e.Fields["head"])
-	s.Seq, errs[0] = strconv.ParseUint(e.Fields["seq"], 10, 64)
-	s.Time, errs[1] = time.Parse(time.RFC3339, e.Fields["signed"])
-	s.By, errs[2] = key.ParseFingerprint(e.Fields["audit_key"])
-	s.Signature, errs[3] = base64.StdEncoding.DecodeString(e.Fields["signature"])
-	if err = errors.Join(errs[:]...); err == nil {
-		err = s.Valid()
-	}
-	return s, err
 }
 
 const pemType = "PUBLIC KEY"

@@ -112,8 +112,7 @@ func findSpan(ctx context.Context, src Reader, r Request) (s span, err error) {
 			}
 			s.last, s.end = c.Seq, 0
 		}
-		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) && s.end == 0 && s.last != 0 &&
-			cp.Seq >= s.last {
+		if cp, ok, err := parseSigned(c.Entry); ok && err == nil && s.end == 0 && s.last != 0 && cp.Seq >= s.last {
 			s.end = c.Seq
 		}
 		if name := c.Fields["instance"]; name != "" && c.Key == "" {

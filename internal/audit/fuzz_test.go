@@ -37,7 +37,7 @@ func FuzzVerify(f *testing.F) {
 		if int(at) < len(file) {
 			file = file[:at] + splice + file[at:]
 		}
-		v, err := Verify(strings.NewReader(file), keys, nil)
+		v, err := Verify(strings.NewReader(file), keys, Expect{})
 		if err != nil || !v.OK() {
 			return
 		}

@@ -28,7 +28,9 @@ type Chain interface {
 type Signer interface {
 	AuditKey(ctx context.Context) (m key.Material, present bool, err error)
 	MakeAuditKey(ctx context.Context) (key.Material, error)
-	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
+	// SignCheckpoint signs the head to which x leads. missed: it signed nothing, because c, which it signed last, is
+	// not the newest of the chain.
+	SignCheckpoint(ctx context.Context, x chain.Extension) (c key.SignedCheckpoint, missed bool, err error)
 }
 
 // Config configures a Keeper.
@@ -63,9 +65,12 @@ type Keeper struct {
 	Config
 	wake chan struct{} // of capacity 1
 	last atomic.Pointer[known]
+	// broken says why the chain is not the one that the HSM side signed; nil if nothing shows that.
+	broken atomic.Pointer[string]
 
 	turn     chan struct{} // of capacity 1: one checkpoint at a time; guards what follows
 	seen     seen
+	compared bool // the HSM side has judged this chain since this process began
 	failures int
 	again    time.Time // no retry before this time, after a failure
 }
@@ -81,6 +86,8 @@ type seen struct {
 	next   uint64    // the first entry that was not read
 	began  time.Time // the chain's first entry
 	last   signed    // the newest checkpoint; its Seq is 0 when there is none
+	line   lineage   // of the checkpoints
+	wrong  string    // with that line; "" if nothing is
 	key    key.Fingerprint
 	making bool // an audit key is intended, and its result is not recorded yet
 	ended  bool // a rotation ended, or a key was held, since the newest checkpoint
@@ -88,7 +95,8 @@ type seen struct {
 
 // NewKeeper returns a Keeper.
 func NewKeeper(c Config) *Keeper {
-	return &Keeper{Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	return &Keeper{Config: c, wake: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		seen: seen{line: lineage{known: true}}}
 }
 
 // take waits for the turn to read and sign; give ends the turn. A turn may last as long
@@ -139,7 +147,8 @@ func (k *Keeper) pause(ctx context.Context) time.Duration {
 }
 
 // CatchUp signs a checkpoint if one is due: a rotation ended or a key was held since
-// the newest one, or a day has passed.
+// the newest one, or a day has passed. The first time it signs one in any case: so a
+// chain that was changed while no keyd ran is found out at the next start.
 func (k *Keeper) CatchUp(ctx context.Context) error {
 	if err := k.take(ctx); err != nil {
 		return err
@@ -152,7 +161,7 @@ func (k *Keeper) CatchUp(ctx context.Context) error {
 	if now.Before(k.again) {
 		return nil
 	}
-	if !k.seen.due(now) {
+	if !k.seen.due(now) && (k.compared || k.seen.last.Seq == 0) {
 		return k.ended(ctx, nil)
 	}
 	_, err := k.sign(ctx, keyd)
@@ -221,6 +230,9 @@ func (k *Keeper) read(ctx context.Context) error {
 	}
 	k.last.Store(&last)
 	k.Metrics.read(last.at, k.seen.last.Seq)
+	if k.seen.wrong != "" && k.Broken() == "" {
+		k.judge(nil)
+	}
 	return nil
 }
 
@@ -239,12 +251,10 @@ func (s *seen) take(c chain.Linked) {
 		s.began = c.Time
 	}
 	switch c.Event {
-	case chain.RotationFinished, "key held":
+	case chain.RotationFinished, chain.KeyHeld:
 		s.ended = true
-	case chain.CheckpointSigned:
-		if cp, err := parseSigned(c.Entry); err == nil && ours(c.Entry) {
-			s.last, s.ended = cp, false
-		}
+	case chain.CheckpointSigned, chain.BreakAccepted:
+		s.checkpoint(c)
 	case chain.AuditKeyIntended:
 		s.making = true
 	case chain.AuditKeyMade, chain.AuditKeyFound:
@@ -255,10 +265,19 @@ func (s *seen) take(c chain.Linked) {
 // sign gets the head signed and writes the signature into the chain and the journal.
 func (k *Keeper) sign(ctx context.Context, actor string) (key.Checkpoint, error) {
 	c, err := k.trySign(ctx, actor)
+	k.judge(err)
+	k.compared = k.compared || err == nil
 	if k.ended(ctx, err) != nil {
 		return c, err
 	}
-	k.Logger.InfoContext(ctx, "checkpoint of the audit chain", "CHECKPOINT", c.Mark(), "audit_key", string(k.seen.key))
+	k.Logger.InfoContext(
+		ctx,
+		"checkpoint of the audit chain",
+		"CHECKPOINT",
+		c.Mark(),
+		"audit_key",
+		string(k.seen.key),
+	)
 	return c, k.read(ctx)
 }
 
@@ -276,26 +295,6 @@ func (k *Keeper) ended(ctx context.Context, err error) error {
 			"failures", k.failures)
 	}
 	return err
-}
-
-func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, error) {
-	by, err := k.auditKey(ctx)
-	if err != nil {
-		return key.Checkpoint{}, err
-	}
-	seq, head, err := k.Chain.Head(ctx)
-	if err != nil {
-		return key.Checkpoint{}, fmt.Errorf("read the audit chain's head: %w", err)
-	}
-	c := key.Checkpoint{Instance: k.Instance, Seq: seq, Head: key.Fingerprint(head.String()),
-		Time: k.Clock().UTC().Truncate(time.Second)}
-	killpoint.At("sign-before")
-	signature, err := k.Signer.SignCheckpoint(ctx, c)
-	if err != nil {
-		return c, fmt.Errorf("sign a checkpoint: %w", err)
-	}
-	killpoint.At("sign-after")
-	return c, k.note(ctx, actor, chain.CheckpointSigned, signed{c, by, signature}.fields())
 }
 
 // auditKey makes the audit key if there is none. It records every audit key that is new

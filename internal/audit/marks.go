@@ -11,6 +11,25 @@ import (
 // String returns the form that tags and the journal carry.
 func (m Mark) String() string { return key.Checkpoint{Seq: m.Seq, Head: m.Head}.Mark() }
 
+// ImportMarks returns, for each of the attempts, the mark that keyd recorded before that import, and sent as a tag; ""
+// if there was no checkpoint yet. Attempts that the chain does not have are left out.
+func ImportMarks(ctx context.Context, src Reader, attempts map[key.ID]bool) (map[key.ID]string, error) {
+	marks := map[key.ID]string{}
+	if len(attempts) == 0 {
+		return marks, nil
+	}
+	err := src.Audit(ctx, 0, func(c chain.Linked) error {
+		if attempt := key.ID(c.Fields["attempt"]); c.Event == chain.ImportIntended && attempts[attempt] {
+			marks[attempt] = c.Fields["checkpoint"]
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the audit chain: %w", err)
+	}
+	return marks, nil
+}
+
 // Mismatches returns, for each mark that does not belong to this chain, what is wrong. A
 // mark belongs to the chain if its entry has the mark's hash and the chain records the
 // signature. keyd records the signature before it publishes a mark, so a chain that was
@@ -34,10 +53,8 @@ func Mismatches(ctx context.Context, src Reader, marks []Mark) (map[Mark]string,
 		if last = c.Seq; wanted[c.Seq] {
 			hashes[c.Seq] = c.Hash.String()
 		}
-		if c.Event == chain.CheckpointSigned && ours(c.Entry) {
-			if s, err := parseSigned(c.Entry); err == nil {
-				signed[Mark{s.Seq, s.Head}] = true
-			}
+		if s, ok, err := parseSigned(c.Entry); ok && err == nil {
+			signed[Mark{s.Seq, s.Head}] = true
 		}
 		return nil
 	})

@@ -38,6 +38,7 @@ func TestAMarkMissingFromTheChainIsExplained(t *testing.T) {
 
 	other := r.copyTo(4)
 	other.add("sa", "key held")
+	other.signer.last = nil
 	other.sign()
 	for _, test := range []struct {
 		name        string

@@ -11,6 +11,7 @@ type Metrics struct {
 	last     prometheus.Gauge
 	entries  prometheus.Gauge
 	failures prometheus.Counter
+	isBroken prometheus.Gauge
 }
 
 // NewMetrics registers the metrics with reg; nil registers none.
@@ -25,9 +26,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		failures: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "keyd",
 			Name: "audit_checkpoint_failures_total",
 			Help: "Checkpoints of the audit chain that could not be signed or recorded."}),
+		isBroken: prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "keyd", Name: "audit_broken",
+			Help: "1 if the audit chain is not the one that the audit key signed, as far as the last try to sign it " +
+				"showed."}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.last, m.entries, m.failures)
+		reg.MustRegister(m.last, m.entries, m.failures, m.isBroken)
 	}
 	return m
 }
@@ -40,3 +44,10 @@ func (m *Metrics) read(at time.Time, entries uint64) {
 }
 
 func (m *Metrics) failed() { m.failures.Inc() }
+
+func (m *Metrics) broken(yes bool) {
+	m.isBroken.Set(0)
+	if yes {
+		m.isBroken.Set(1)
+	}
+}

@@ -134,7 +134,7 @@ func (r *Receipts) Of(generation int) (Receipt, error) {
 func (r *Receipts) Add(seq uint64, e chain.Entry) {
 	switch {
 	case e.Event == chain.CheckpointSigned && ours(e):
-		if s, err := parseSigned(e); err == nil {
+		if s, ok, err := parseSigned(e); ok && err == nil {
 			r.sign(seq, s)
 		}
 	case !key.SameName(e.Key, r.name):
@@ -213,7 +213,7 @@ func (r *Receipts) answers(x *Receipt, e chain.Entry) {
 func (r *Receipts) sign(seq uint64, s signed) {
 	for _, x := range r.receipts {
 		if x.Signed == nil && s.Seq >= x.Last {
-			x.Signed = &SignedReceipt{Entry: seq, Mark: s.Mark(), By: s.By, At: s.Time}
+			x.Signed = &SignedReceipt{Entry: seq, Mark: s.Mark(), By: s.by, At: s.Time}
 		}
 	}
 }

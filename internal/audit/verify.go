@@ -3,8 +3,6 @@ package audit
 import (
 	"bufio"
 	"bytes"
-	"crypto"
-	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -41,7 +39,20 @@ type Verdict struct {
 	SignedBy key.Fingerprint `json:"signed_by,omitempty"`
 	// Expected are the given marks that the file contains and a signature covers.
 	Expected []string `json:"expected,omitempty"`
-	Problems []string `json:"problems,omitempty"` // at most 20
+	// Breaks are the points from which the chain does not continue what the audit key signed before.
+	Breaks   []BreakSeen `json:"breaks,omitempty"`
+	Problems []string    `json:"problems,omitempty"` // at most 20
+}
+
+// BreakSeen is one break that root accepted on the HSM side.
+type BreakSeen struct {
+	ID       string    `json:"id"`
+	Entry    uint64    `json:"entry"`
+	Old      string    `json:"old,omitempty"` // the mark of what was signed before; "": the HSM side no longer knew it
+	New      string    `json:"new"`           // the mark of what the chain continues from
+	At       time.Time `json:"at"`
+	Reason   string    `json:"reason"`
+	Accepted bool      `json:"accepted"` // whoever verifies said so
 }
 
 // KeySeen is one audit key that signed checkpoints of the file.
@@ -73,13 +84,19 @@ type Mark struct {
 	Head key.Fingerprint
 }
 
+// Expect is what whoever verifies an export knows from elsewhere.
+type Expect struct {
+	Marks  []Mark
+	Breaks []string // IDs of breaks that are known and accepted
+}
+
 // maxLine is far more than the store lets an entry have.
 const maxLine = 4 << 20
 
 // Verify checks an export with the public keys alone. It returns an error if the file cannot be read as an export at
 // all; the Verdict has what is wrong with an export.
-func Verify(r io.Reader, keys []key.Material, marks []Mark) (Verdict, error) {
-	c := checker{keys: map[key.Fingerprint]key.Material{}, read: sha256.New()}
+func Verify(r io.Reader, keys []key.Material, e Expect) (Verdict, error) {
+	c := checker{expect: e, keys: map[key.Fingerprint]key.Material{}, read: sha256.New()}
 	for _, m := range keys {
 		print := m.Fingerprint()
 		if _, given := c.keys[print]; !given {
@@ -99,7 +116,7 @@ func Verify(r io.Reader, keys []key.Material, marks []Mark) (Verdict, error) {
 	if err := lines.Err(); err != nil {
 		return c.v, fmt.Errorf("%w: %w", ErrNotAnExport, err)
 	}
-	c.conclude(marks)
+	c.conclude()
 	return c.v, nil
 }
 
@@ -116,16 +133,18 @@ func wholeLines(data []byte, atEOF bool) (int, []byte, error) {
 
 // checker walks through a file once.
 type checker struct {
-	v      Verdict
-	keys   map[key.Fingerprint]key.Material
-	read   hash.Hash // of the bytes so far
-	prev   chain.Hash
-	hashes []chain.Hash // of the entries, from First on
-	signed map[uint64]bool
-	number int  // of the line
-	gap    bool // an entry of the key was left out
-	ended  bool
-	lost   bool // the line before was unusable, so the next need not link to it
+	v       Verdict
+	expect  Expect
+	lineage lineage // of the checkpoints
+	keys    map[key.Fingerprint]key.Material
+	read    hash.Hash // of the bytes so far
+	prev    chain.Hash
+	hashes  []chain.Hash // of the entries, from First on
+	signed  map[uint64]bool
+	number  int  // of the line
+	gap     bool // an entry of the key was left out
+	ended   bool
+	lost    bool // the line before was unusable, so the next need not link to it
 }
 
 func (c *checker) header(lines *bufio.Scanner) error {
@@ -147,6 +166,7 @@ func (c *checker) header(lines *bufio.Scanner) error {
 	c.read.Write(lines.Bytes())
 	c.number = 1
 	c.prev, c.signed = h.Prev, map[uint64]bool{}
+	c.lineage.known = h.First == 1
 	c.v.Instance, c.v.Exported, c.v.Since, c.v.Until, c.v.Key, c.v.First = h.Instance, h.Exported, h.Since, h.Until,
 		h.Key, h.First
 	if h.First == 1 && h.Prev != (chain.Hash{}) {
@@ -200,8 +220,10 @@ func (c *checker) entry(e entryLine) {
 		links = e.Hash == chain.LinkHash(c.prev, e.Seq, e.Key, *e.Sum)
 	} else {
 		var err error
-		body, _, err = chain.ParseBody(e.Entry)
-		links = err == nil && chain.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
+		if body, err = onlyReading(e.Entry); err != nil {
+			c.v.problem("line %d: entry %d: %v", c.number, e.Seq, err)
+		}
+		links = chain.Links(c.prev, e.Seq, body.Key, e.Entry, e.Hash)
 	}
 	if !links && !c.lost {
 		c.v.problem("line %d: entry %d does not follow the one before it: one of them was changed, added, removed "+
@@ -218,118 +240,8 @@ func (c *checker) entry(e entryLine) {
 	if !c.gap {
 		c.v.CompleteTo = e.Seq
 	}
-	if body.Event == chain.CheckpointSigned && ours(body) {
-		c.checkpoint(e.Seq, body)
-	}
-}
-
-// signedBy reports whether a checkpoint's signature is by the audit key. That key is keyd's own and never leaves the
-// HSM: it is RSA whatever the keys for vaults are.
-func signedBy(by key.Material, s signed) bool {
-	pub, isRSA := by.RSA()
-	digest := sha256.Sum256(s.Message())
-	return isRSA && rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest[:], s.Signature) == nil
-}
-
-// checkpoint checks one signature, and that the file's chain is the one signed.
-func (c *checker) checkpoint(at uint64, e chain.Entry) {
-	s, err := parseSigned(e)
-	if err != nil {
-		c.v.problem("line %d: the checkpoint of entry %d cannot be read: %v", c.number, at, err)
-		return
-	}
-	seen := c.keySeen(s.By)
-	by, given := c.keys[s.By]
-	if !given {
-		seen.Checkpoints++
-		return
-	}
-	if !signedBy(by, s) {
-		c.v.problem(
-			"line %d: the signature in entry %d is not by the audit key %s: it was forged or changed",
-			c.number,
-			at,
-			s.By,
-		)
-		return
-	}
-	if s.Instance != c.v.Instance {
-		c.v.problem("line %d: the checkpoint in entry %d is of instance %s, and the file says %s",
-			c.number, at, s.Instance, c.v.Instance)
-		return
-	}
-	seen.Checkpoints++
-	if s.Seq >= at {
-		c.v.problem("line %d: entry %d signs entry %d, which did not exist yet: entries were removed",
-			c.number, at, s.Seq)
-		return
-	}
-	c.cover(s, at)
-}
-
-// cover records how far a valid signature reaches, if it belongs to this file's part of
-// the chain.
-func (c *checker) cover(s signed, at uint64) {
-	if s.Seq < c.v.First {
-		return // it covers only entries before the file's first one
-	}
-	if got := c.hashes[min(s.Seq-c.v.First, uint64(len(c.hashes)-1))]; got.String() != string(s.Head) {
-		c.v.problem(
-			"line %d: the head that entry %d signs differs from entry %d of this file: the chain was rewritten",
-			c.number,
-			at,
-			s.Seq,
-		)
-		return
-	}
-	c.signed[s.Seq] = true
-	if s.Seq >= c.v.SignedTo {
-		c.v.SignedTo, c.v.SignedAt, c.v.SignedBy = s.Seq, s.Time, s.By
-	}
-}
-
-func (c *checker) keySeen(print key.Fingerprint) *KeySeen {
-	for i := range c.v.Keys {
-		if c.v.Keys[i].Fingerprint == print {
-			return &c.v.Keys[i]
-		}
-	}
-	c.v.Keys = append(c.v.Keys, KeySeen{Fingerprint: print})
-	return &c.v.Keys[len(c.v.Keys)-1]
-}
-
-// conclude judges the file as a whole.
-func (c *checker) conclude(marks []Mark) {
-	if !c.ended {
-		c.v.problem("the file was cut short: its last line is missing")
-	}
-	if n := len(c.hashes); n > 0 {
-		c.v.Last, c.v.Head = c.v.First+uint64(n)-1, c.prev
-	}
-	if c.v.SignedTo == 0 {
-		c.v.problem("no entry of the file is signed by a given key")
-	}
-	for _, m := range marks {
-		mark := fmt.Sprintf("%d:%s", m.Seq, m.Head)
-		switch {
-		case m.Seq < c.v.First:
-			c.v.problem("%s: the file begins only with entry %d: export from an earlier time", mark, c.v.First)
-		case m.Seq > c.v.Last:
-			c.v.problem(
-				"%s: the chain was signed to entry %d, and the file ends with %d: its end was cut off, or it "+
-					"is older or exported with --until",
-				mark,
-				m.Seq,
-				c.v.Last,
-			)
-		case c.hashes[m.Seq-c.v.First].String() != string(m.Head):
-			c.v.problem("%s: entry %d has another hash here: the chain was rewritten", mark, m.Seq)
-		case !c.signed[m.Seq]:
-			c.v.problem("%s: the file has no checkpoint of entry %d by a given key: its end was cut off",
-				mark, m.Seq)
-		default:
-			c.v.Expected = append(c.v.Expected, mark)
-		}
+	if s, ok, err := parseSigned(body); ok {
+		c.checkpoint(e.Seq, s, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -108,5 +109,55 @@ func TestNoTwoEventsHaveTheSameText(t *testing.T) {
 	}
 	if len(name) < 30 {
 		t.Errorf("only %d events were read", len(name))
+	}
+}
+
+// A name twice, in another case, or unknown: each is JSON that two programs read differently.
+func TestAnEntryIsReadOnlyAsItIsWritten(t *testing.T) {
+	l, err := chain.Append(0, chain.Hash{}, entry(), "sha256:r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := chain.ParseBody(l.Body); err != nil {
+		t.Fatal(err)
+	}
+	for name, swap := range map[string][2]string{
+		"an actor twice":              {`"actor":"keyd"`, `"actor":"keyd","actor":"uid 0 (root)"`},
+		"an actor in another case":    {`"actor":"keyd"`, `"actor":"keyd","Actor":"uid 0 (root)"`},
+		"only in another case":        {`"actor":`, `"ACTOR":`},
+		"an unknown name":             {`"actor":`, `"outcome":"passed","actor":`},
+		"a field twice":               {`"vault":"v"`, `"vault":"other","vault":"v"`},
+		"fields twice":                {`"fields":{`, `"fields":{"attempt":"other"},"fields":{`},
+		"fields in another order":     {`"attempt":"a","vault":"v"`, `"vault":"v","attempt":"a"`},
+		"an escape for a letter":      {`"keyd"`, `"\u006beyd"`},
+		"a space":                     {`"actor":`, `"actor": `},
+		"text after the end":          {`"sha256:r"}`, `"sha256:r"} `},
+		"a time in another zone":      {`01:03:04.000000005Z`, `02:03:04.000000005+01:00`},
+		"an empty name written out":   {`,"record":"sha256:r"}`, `,"record":""}`},
+		"a letter that looks like it": {`"actor":`, `"actor":"keyd","key\u017f":"x","a":`},
+	} {
+		text := strings.Replace(string(l.Body), swap[0], swap[1], 1)
+		if text == string(l.Body) {
+			t.Fatalf("%s: nothing was changed", name)
+		}
+		if e, _, err := chain.ParseBody([]byte(text)); err == nil {
+			t.Errorf("%s was read as %+v: %s", name, e, text)
+		}
+	}
+}
+
+func TestBytesThatAreNotTextReadBackAsTheyWereHashed(t *testing.T) {
+	e := entry()
+	e.Key, e.Actor, e.Fields = "k\xff", "a\xfe\u2028<", map[string]string{"token\xfd": "M\xfcnchen"}
+	l, err := chain.Append(0, chain.Hash{}, e, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := chain.ParseBody(l.Body)
+	if diff := cmp.Diff(l.Entry, got); diff != "" || err != nil {
+		t.Errorf("%v (-written +read):\n%s", err, diff)
+	}
+	if !chain.Links(l.Prev, l.Seq, got.Key, l.Body, l.Hash) {
+		t.Error("it does not link by the name that is read")
 	}
 }

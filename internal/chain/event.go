@@ -29,6 +29,9 @@ const (
 	Destroyed          Event = "abandoned pair destroyed"
 )
 
+// FieldAdopted is the field of Adopted in which an operator's consent stands, in JSON.
+const FieldAdopted = "adopted"
+
 // The events of a placement.
 const (
 	ImportIntended  Event = "import intended"
@@ -61,6 +64,8 @@ const (
 	ConfigReloaded   Event = "configuration reloaded"
 	BackupTaken      Event = "backup taken"
 	CheckpointSigned Event = "checkpoint signed"
+	PairsFound       Event = "pairs found"                 // in the HSM, when the chain began
+	BreakAccepted    Event = "break of the chain accepted" // by root, on the HSM side
 	AuditKeyIntended Event = "audit key intended"
 	AuditKeyMade     Event = "audit key made"
 	AuditKeyFound    Event = "audit key found" // in the HSM, although the chain has no entry of it

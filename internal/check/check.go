@@ -38,6 +38,8 @@ type Parts struct {
 	Vaults     func(url string) Vault // nil for a vault that is not configured
 	Credential vault.CredentialState
 
+	AuditBroken func() string // why the audit chain is not the one that the audit key signed; "" if nothing shows that
+
 	// What a check needs to judge and advise as the problems of `keyd status` do.
 	HSMUnit         string        // the systemd unit whose journal has the HSM side's log
 	HSMDownRemedy   string        // what to do if the HSM side does not answer
@@ -127,6 +129,7 @@ func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	}
 	if c.everything() || p.Key != "" {
 		c.compareMarks(ctx)
+		c.compareTags(ctx)
 	}
 	return c.lines, ctx.Err()
 }
@@ -198,6 +201,10 @@ func (c *checker) store(ctx context.Context) {
 	}
 	c.add("store", c.Config.StateDir, "audit chain", err, r.String(),
 		"keep the file, and see the runbook, #keydstoreunhealthy")
+	if why := c.AuditBroken(); why != "" {
+		c.line(status.CheckFailed, "store", c.Config.StateDir, "audit chain as it was signed", why,
+			"keep the file, and see the runbook, #keydauditbroken")
+	}
 	if err := c.Store.Healthy(); err != nil {
 		c.add("store", c.Config.StateDir, "last write", err, "", "free or repair the disk")
 	}

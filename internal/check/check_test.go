@@ -66,6 +66,7 @@ func newChecker(t *testing.T) (*checker, *bolt.Store) {
 	})
 	return &checker{away: away{vaults: map[string]bool{}, signIn: map[key.VaultKind]bool{}}, Parts: Parts{
 		ConfigPath: path, Config: cfg, Start: func(*config.Config) error { return nil }, Store: s, HSMUnit: "keyd-hsm",
+		AuditBroken:     func() string { return "" },
 		Vaults:          func(string) Vault { return struct{ Vault }{} },
 		CertificateSoon: 14 * 24 * time.Hour,
 	}}, s

@@ -3,6 +3,8 @@ package check
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/key"
@@ -18,7 +20,15 @@ const marksRemedy = "if somebody restored a backup: keyd adopt KEY, for each key
 // state cannot change.
 type marks struct {
 	found  []foundMark
+	own    []ownVersion
 	unseen []string // keys whose versions could not be listed
+}
+
+// ownVersion is a version that keyd imported, and that a vault listed.
+type ownVersion struct {
+	where   string
+	attempt key.ID
+	tags    map[string]string
 }
 
 // foundMark is the mark of one version.
@@ -39,7 +49,12 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 		c.marks.unseen = append(c.marks.unseen, subject)
 		return
 	}
+	imported := rec.Versions(v.URL)
 	for _, x := range seen.Versions {
+		where := fmt.Sprintf("version %s of %s", x.ID, subject)
+		if at := imported[x.ID]; at.Found() && at.Version == x.ID { // not an alias: who made that is not known
+			c.marks.own = append(c.marks.own, ownVersion{where, at.Attempt, x.Tags})
+		}
 		text, marked := x.Tags[key.TagCheckpoint]
 		if !marked || x.Tags[key.TagInstance] != c.Config.Instance {
 			continue
@@ -51,7 +66,7 @@ func (c *checker) collect(rec record.Record, p key.Policy, v key.Vault, seen rec
 			continue
 		}
 		c.marks.found = append(c.marks.found, foundMark{
-			Mark: audit.Mark{Seq: seq, Head: head}, where: fmt.Sprintf("version %s of %s", x.ID, subject),
+			Mark: audit.Mark{Seq: seq, Head: head}, where: where,
 			consented: rec.Adopted(v.URL, x.ID),
 		})
 	}
@@ -85,6 +100,57 @@ func (c *checker) compareMarks(ctx context.Context) {
 		c.warn("store", dir, name, subject+" was not listed: its marks are not compared",
 			"see the lines of the key and of the vault, then check again")
 	}
+}
+
+// compareTags compares, version by version, the tags in the vaults with what keyd recorded before each import. So it
+// shows a tag that was removed, or put there by somebody else, although what is left agrees with the chain.
+func (c *checker) compareTags(ctx context.Context) {
+	const name = "tags of imported versions"
+	dir := c.Config.StateDir
+	attempts := map[key.ID]bool{}
+	for _, x := range c.marks.own {
+		attempts[x.attempt] = true
+	}
+	recorded, err := audit.ImportMarks(ctx, c.Store, attempts)
+	if err != nil {
+		c.add("store", dir, name, err, "", "keyd audit --verify")
+		return
+	}
+	compared, wrong := 0, false
+	for _, x := range c.marks.own {
+		mark, ok := recorded[x.attempt]
+		if !ok {
+			continue // adopted, or from a state that was lost
+		}
+		compared++
+		want := map[string]string{
+			key.TagInstance: c.Config.Instance, key.TagAttempt: string(x.attempt), key.TagCheckpoint: mark,
+		}
+		for _, tag := range slices.Sorted(maps.Keys(want)) {
+			if x.tags[tag] != want[tag] {
+				wrong = true
+				c.line(
+					status.CheckFailed,
+					"store",
+					dir,
+					name,
+					fmt.Sprintf("%s has %s, and keyd recorded %s before it "+
+						"imported it", x.where, said(tag, x.tags[tag]), said(tag, want[tag])),
+					"the vault's own log shows who changed the tag; keyd never does. Tell the security officer",
+				)
+			}
+		}
+	}
+	if !wrong {
+		c.add("store", dir, name, nil, fmt.Sprintf("as recorded before the import, on each of %d", compared), "")
+	}
+}
+
+func said(tag, value string) string {
+	if value == "" {
+		return "no tag " + tag
+	}
+	return fmt.Sprintf("the tag %s=%q", tag, value)
 }
 
 // worst names the latest mark that the chain lacks, and counts the others.

@@ -33,9 +33,18 @@ func (s goSigner) MakeAuditKey(context.Context) (key.Material, error) {
 	return key.Material{}, errors.New("there is one")
 }
 
-func (s goSigner) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, error) {
+func (s goSigner) SignCheckpoint(
+	_ context.Context, x chain.Extension,
+) (c key.SignedCheckpoint, missed bool, err error) {
+	m, err := key.FromRSA(&s.key.PublicKey)
+	if err != nil {
+		return c, false, err
+	}
+	c.Checkpoint = key.Checkpoint{Instance: "test", Seq: x.Seq, Head: key.Fingerprint(x.Head.String()),
+		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), Signer: m.Fingerprint()}
 	digest := sha256.Sum256(c.Message())
-	return rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, digest[:])
+	c.Signature, err = rsa.SignPKCS1v15(nil, s.key, crypto.SHA256, digest[:])
+	return c, false, err
 }
 
 // signedMark has a chain signed, and returns the mark of that checkpoint.

@@ -29,8 +29,8 @@ type Backend interface {
 	Acknowledge(ctx context.Context, actor, keyName, reason string) error
 	// Prove proves every version of a key now, before whatever else waits.
 	Prove(ctx context.Context, actor, keyName string) ([]status.Proof, error)
-	// Adoption looks, and changes nothing.
-	Adoption(ctx context.Context, keyName string) (status.Adoption, error)
+	// Adoption looks, and changes nothing. unreserved asks for what follows from using pairs that nobody reserved, too.
+	Adoption(ctx context.Context, keyName string, unreserved bool) (status.Adoption, error)
 	// Adopt records consent to what the Adoption with this token showed.
 	Adopt(ctx context.Context, actor, keyName, reason, token string) error
 	Plan(ctx context.Context) ([]status.Planned, error)

@@ -115,9 +115,13 @@ func (c *Client) Prove(ctx context.Context, keyName string) ([]status.Proof, err
 	return post[[]status.Proof](ctx, c, slowTimeout, "/v1/prove", keyRequest{Key: keyName})
 }
 
-// Adoption shows what could be adopted, and changes nothing.
-func (c *Client) Adoption(ctx context.Context, keyName string) (status.Adoption, error) {
-	return get[status.Adoption](ctx, c, slowTimeout, "/v1/adoption?"+url.Values{"key": {keyName}}.Encode())
+// Adoption shows what could be adopted, and changes nothing; unreserved: with pairs that nobody reserved.
+func (c *Client) Adoption(ctx context.Context, keyName string, unreserved bool) (status.Adoption, error) {
+	query := url.Values{"key": {keyName}}
+	if unreserved {
+		query.Set("unreserved", "true")
+	}
+	return get[status.Adoption](ctx, c, slowTimeout, "/v1/adoption?"+query.Encode())
 }
 
 // Adopt consents to what the Adoption with this token showed.

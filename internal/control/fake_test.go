@@ -113,7 +113,10 @@ func (f *fake) Prove(_ context.Context, actor, k string) ([]status.Proof, error)
 	return []status.Proof{{Version: "v1", Outcome: key.Passed}}, f.note("%s has %s proven", actor, k)
 }
 
-func (f *fake) Adoption(_ context.Context, k string) (status.Adoption, error) {
+func (f *fake) Adoption(_ context.Context, k string, unreserved bool) (status.Adoption, error) {
+	if unreserved {
+		return status.Adoption{Key: k, Token: "t2"}, nil
+	}
 	return status.Adoption{Key: k, Token: "t1"}, nil
 }
 

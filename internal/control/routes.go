@@ -205,7 +205,7 @@ func (c *call) adoption(ctx context.Context) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	found, err := c.backend.Adoption(ctx, name)
+	found, err := c.backend.Adoption(ctx, name, c.r.URL.Query().Get("unreserved") == "true")
 	if err != nil {
 		return err
 	}

@@ -81,7 +81,10 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 	if err != nil || !cmp.Equal(snap, f.snap) {
 		t.Errorf("snapshot %+v, %v", snap, err)
 	}
-	if found, err := c.Adoption(ctx, "a"); err != nil || found.Token != "t1" {
+	if found, err := c.Adoption(ctx, "a", true); err != nil || found.Token != "t2" {
+		t.Errorf("the second consent: %+v, %v", found, err)
+	}
+	if found, err := c.Adoption(ctx, "a", false); err != nil || found.Token != "t1" {
 		t.Errorf("adoption %+v, %v", found, err)
 	}
 	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {

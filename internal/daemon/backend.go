@@ -132,13 +132,13 @@ func (d *Daemon) Resume(ctx context.Context, actor, name, reason string) error {
 	return d.poked(p.Key, d.rotator.Resume(ctx, p.Key, actor, reason))
 }
 
-// Adoption shows what could be adopted for a key.
-func (d *Daemon) Adoption(ctx context.Context, name string) (status.Adoption, error) {
+// Adoption shows what could be adopted for a key; unreserved: with pairs that nobody reserved.
+func (d *Daemon) Adoption(ctx context.Context, name string, unreserved bool) (status.Adoption, error) {
 	p, err := d.policy(name)
 	if err != nil {
 		return status.Adoption{}, err
 	}
-	a, err := d.rotator.Adoption(priority.With(ctx, priority.Operator), p)
+	a, err := d.rotator.Adoption(priority.With(ctx, priority.Operator), p, unreserved)
 	return a, refusal(err)
 }
 

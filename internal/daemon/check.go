@@ -26,7 +26,8 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 		ConfigPath: d.opts.ConfigPath, Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
 		Observer: d.observer,
 		Health:   d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
-		HSMUnit: d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
+		AuditBroken: d.keeper.Broken,
+		HSMUnit:     d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,
 	})
 	return status.Summed(checks), err

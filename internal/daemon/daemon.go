@@ -137,7 +137,8 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		Metrics: audit.NewMetrics(d.reg),
 	})
 	d.observer = observe.New(observe.Config{
-		Instance: cfg.Instance, HSM: d.hsm, Records: d.store, Vaults: d.observeVault, Clock: time.Now,
+		Instance: cfg.Instance, HSM: basedHSM{d.hsm, audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,
+		Vaults: d.observeVault, Clock: time.Now,
 		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{

@@ -11,7 +11,8 @@ func (d *Daemon) evidence(s status.Snapshot, looks map[string]*trouble.Look) tro
 	refused, pace, rights := d.refused, d.cfg.Health, d.rights
 	d.mu.RUnlock()
 	e := trouble.Evidence{
-		StoreErr: d.store.Healthy(), ReloadErr: refused, Checkpoint: d.keeper.Last(), HSMLosses: d.hsm.Lost(),
+		StoreErr: d.store.Healthy(), ReloadErr: refused, Checkpoint: d.keeper.Last(),
+		AuditBroken: d.keeper.Broken(), HSMLosses: d.hsm.Lost(),
 		Credential: d.credential().Reread(), Newest: pace.Newest, Older: pace.Older,
 		Requests: map[string]trouble.Requests{}, Looks: looks, Config: rights.Digest(),
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -31,7 +32,7 @@ var requestSizes = map[string]int{
 	"Opens":          2 << 10,
 	"CheckKEK":       4<<10 + key.MaxAttestation,
 	"WrapFor":        4<<10 + key.MaxAttestation,
-	"SignCheckpoint": 4 << 10,
+	"SignCheckpoint": 8<<10 + chain.MaxStubs*256, // a stub has the name of a key or a vault, and a hash
 }
 
 // otherRequest is the most that the parameters of a call may have that this side does not know.

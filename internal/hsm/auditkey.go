@@ -158,6 +158,8 @@ func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	}
 	e.auditing.Lock()
 	defer e.auditing.Unlock()
+	e.heads.mu.Lock() // before a session is taken, as SignCheckpoint does
+	defer e.heads.mu.Unlock()
 	ctx, resume, err := e.making.pause(ctx) // it is made once, so it need not be made beside other pairs
 	if err != nil {
 		return key.Material{}, err
@@ -168,43 +170,15 @@ func (e *engine) MakeAuditKey(ctx context.Context) (key.Material, error) {
 		if !IsCode(err, NotFound) {
 			return k, err
 		}
+		if err := e.heads.begin(); err != nil {
+			return k, err
+		}
 		if k, err = s.makeAuditKey(e.own, err); err == nil {
 			e.audit.remember(k)
 		}
 		return k, err
 	})
 	return k.material, classify("make the audit key", err, key.Ambiguous)
-}
-
-// SignCheckpoint signs a checkpoint of this instance, and nothing else: it builds the message here. It verifies the
-// signature in Go before it returns it, so keyd notices a token that signs wrongly at its first signature.
-func (e *engine) SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error) {
-	if err := c.Valid(); err != nil {
-		return nil, refused(BadRequest, "not signed: %w", err)
-	}
-	if c.Instance != e.cfg.Instance {
-		return nil, refused(
-			Foreign, "a checkpoint of instance %q is not signed: this is %q", c.Instance, e.cfg.Instance,
-		)
-	}
-	if _, err := e.ready(ctx); err != nil {
-		return nil, err
-	}
-	signature, err := with(ctx, e.tok, e.cfg.CallTimeout, true, func(s session) ([]byte, error) {
-		if k, ok := e.audit.recall(); ok {
-			signature, err := s.sign(k, c.Message())
-			if !handleLost(err) && !IsCode(err, Internal) { // a module may give a handle to another object
-				return signature, err
-			}
-			e.tok.reportMended("the handle of the audit key no longer shows it, and the key is looked up again", err)
-		}
-		k, err := e.findAuditKey(s)
-		if err != nil {
-			return nil, err
-		}
-		return s.sign(k, c.Message())
-	})
-	return signature, classify("sign a checkpoint", err, key.Retry)
 }
 
 // auditKey finds the one audit key. Only the private half counts: a crash may leave a public half alone. It ignores

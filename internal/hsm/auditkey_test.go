@@ -19,13 +19,6 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-func checkpoint() key.Checkpoint {
-	return key.Checkpoint{
-		Instance: "test", Seq: 57, Head: key.Fingerprint("sha256:" + strings.Repeat("5e", 32)),
-		Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC),
-	}
-}
-
 func wantSigned(t *testing.T, m key.Material, message, signature []byte) {
 	t.Helper()
 	digest := sha256.Sum256(message)
@@ -40,7 +33,7 @@ func TestTheAuditKeyIsMadeOnceAndSignsCheckpoints(t *testing.T) {
 	if _, present, err := r.AuditKey(t.Context()); err != nil || present {
 		t.Fatalf("a fresh token has an audit key: %v, %v", present, err)
 	}
-	_, err := r.SignCheckpoint(t.Context(), checkpoint())
+	_, _, err := r.SignCheckpoint(t.Context(), entries(1, 3).after(nil))
 	wantCode(t, err, NotFound, key.Refused)
 
 	var all sync.WaitGroup
@@ -56,47 +49,22 @@ func TestTheAuditKeyIsMadeOnceAndSignsCheckpoints(t *testing.T) {
 	if err != nil || !present || pub.Spec() != auditSpec {
 		t.Fatalf("the audit key: %v, %v", present, err)
 	}
-	signature, err := r.SignCheckpoint(t.Context(), checkpoint())
-	if err != nil {
-		t.Fatal(err)
+	x := entries(1, 57).after(nil)
+	before := time.Now().Truncate(time.Second)
+	signed, missed, err := r.SignCheckpoint(t.Context(), x)
+	if err != nil || missed {
+		t.Fatal(missed, err)
 	}
-	wantSigned(
-		t,
-		pub,
-		[]byte(
-			"keyd audit checkpoint v1\ninstance test\nseq 57\nhead sha256:"+strings.Repeat(
-				"5e", 32,
-			)+"\ntime 2026-03-01T12:00:00Z\n",
-		),
-		signature,
+	if signed.Time.Before(before) || signed.Time.After(time.Now()) {
+		t.Errorf("it is stamped %v, and not by this side's clock", signed.Time)
+	}
+	text := fmt.Sprintf(
+		"keyd audit checkpoint v2\ninstance test\nseq 57\nhead %s\ntime %s\nsigner %s\nprevious none\n",
+		x.Head,
+		signed.Time.UTC().Format(time.RFC3339),
+		pub.Fingerprint(),
 	)
-}
-
-func TestOnlyACheckpointOfThisInstanceIsSigned(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	if _, err := r.MakeAuditKey(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	foreign := checkpoint()
-	foreign.Instance = "other"
-	_, err := r.SignCheckpoint(t.Context(), foreign)
-	wantCode(t, err, Foreign, key.Refused)
-	for name, change := range map[string]func(*key.Checkpoint){
-		"a name with a line in it": func(c *key.Checkpoint) { c.Instance = "test\nseq 1" },
-		"an empty chain":           func(c *key.Checkpoint) { c.Seq = 0 },
-		"a head that is no hash":   func(c *key.Checkpoint) { c.Head = "sha256:transfer all the money" },
-		"capital digits": func(c *key.Checkpoint) {
-			c.Head = key.Fingerprint("sha256:" + strings.Repeat("5E", 32))
-		},
-		"no time": func(c *key.Checkpoint) { c.Time = time.Time{} },
-	} {
-		c := checkpoint()
-		change(&c)
-		if _, err := r.SignCheckpoint(t.Context(), c); !IsCode(err, BadRequest) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
+	wantSigned(t, pub, []byte(text), signed.Signature)
 }
 
 // signing records what the token signs and with which mechanism.
@@ -133,13 +101,7 @@ func TestTheTokenSignsNothingElse(t *testing.T) {
 		"id": id, "key": "sa-cmk-key", "number": 1, "spec": "RSA-2048", "ciphertext": []byte("sign me"),
 		"sha256":  make([]byte, 32),
 		"message": []byte("sign me"), "digest": []byte("sign me"), "data": []byte("sign me"),
-		"checkpoint": map[string]any{
-			"instance": "test",
-			"seq":      1,
-			"head":     "sign me",
-			"time":     time.Now(),
-			"message":  []byte("sign me"),
-		},
+		"seq": 1, "head": "sign me", "stubs": []any{}, "time": time.Now(), "break": map[string]any{"reason": "sign me"},
 	}
 	params := func(names ...string) json.RawMessage {
 		chosen := map[string]any{}
@@ -157,7 +119,8 @@ func TestTheTokenSignsNothingElse(t *testing.T) {
 		params json.RawMessage
 	}{
 		{"Sign", params("message")}, {"SignCheckpoint", params("message")}, {"SignCheckpoint", params("digest")},
-		{"SignCheckpoint", params("checkpoint")}, {"SignCheckpoint", params("checkpoint", "data")},
+		{"SignCheckpoint", params("seq", "head", "stubs")}, {"SignCheckpoint", params("seq", "stubs", "time")},
+		{"SignCheckpoint", params("break")}, {"AcceptHead", params("seq", "head")},
 		{"SignCheckpoint", params()},
 		{"MakeAuditKey", params("message")}, {"AuditKey", params("message")}, {"Describe", params("message")},
 		{"Generate", params("id", "key", "number", "spec")}, {"PublicKey", params("id")}, {"Inventory", params()},
@@ -168,14 +131,16 @@ func TestTheTokenSignsNothingElse(t *testing.T) {
 	if len(messages) != 0 {
 		t.Fatalf("the token was given %q to sign", messages)
 	}
-	good, err := json.Marshal(checkpointParams{checkpoint()})
+	good, err := json.Marshal(extensionParams{entries(1, 3).after(nil)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := dispatch(t.Context(), e, "SignCheckpoint", good); err != nil {
+	out, err := dispatch(t.Context(), e, "SignCheckpoint", good)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if len(messages) != 1 || !bytes.Equal(messages[0], checkpoint().Message()) {
+	signed, ok := out.(checkpointResult)
+	if !ok || len(messages) != 1 || !bytes.Equal(messages[0], signed.Checkpoint.Message()) {
 		t.Errorf("the token was given %q to sign", messages)
 	}
 	if len(mechanisms) != 1 || mechanisms[0] != pkcs11.CKM_SHA256_RSA_PKCS {
@@ -192,9 +157,9 @@ func TestASignatureThatDoesNotVerifyIsNotReturned(t *testing.T) {
 	if _, err := e.MakeAuditKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := e.SignCheckpoint(t.Context(), checkpoint()); err == nil || out != nil ||
+	if out, _, err := e.SignCheckpoint(t.Context(), entries(1, 3).after(nil)); err == nil || out.Signature != nil ||
 		!strings.Contains(err.Error(), "does not verify") {
-		t.Errorf("a spoilt signature: %x, %v", out, err)
+		t.Errorf("a spoilt signature: %v, %v", out, err)
 	}
 }
 
@@ -345,7 +310,7 @@ func TestAnIncompleteAuditKeyIsIgnoredAndTwoAreRefused(t *testing.T) {
 	if _, err := r.MakeAuditKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.SignCheckpoint(t.Context(), checkpoint()); err != nil {
+	if _, _, err := r.SignCheckpoint(t.Context(), entries(1, 3).after(nil)); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()
@@ -353,7 +318,7 @@ func TestAnIncompleteAuditKeyIsIgnoredAndTwoAreRefused(t *testing.T) {
 	r = start(t, r.tok, r.child)
 	_, err := r.MakeAuditKey(t.Context())
 	wantCode(t, err, Incomplete, key.Refused)
-	_, err = r.SignCheckpoint(t.Context(), checkpoint())
+	_, err = r.MakeAuditKey(t.Context())
 	wantCode(t, err, Incomplete, key.Refused)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/priority"
 )
@@ -350,16 +351,13 @@ func (c *Client) MakeAuditKey(ctx context.Context) (key.Material, error) {
 	return c.publicKey(ctx, "MakeAuditKey", empty{}, c.limits.Generate, key.Ambiguous)
 }
 
-// SignCheckpoint signs the Message of a checkpoint with the audit key: RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017 section
-// 8.2). NotFound: there is no audit key. Foreign: the checkpoint belongs to another instance.
-func (c *Client) SignCheckpoint(ctx context.Context, checkpoint key.Checkpoint) ([]byte, error) {
-	r, err := do[signatureResult](
-		ctx,
-		c,
-		"SignCheckpoint",
-		checkpointParams{Checkpoint: checkpoint},
-		c.limits.Call,
-		key.Retry,
-	)
-	return r.Signature, err
+// SignCheckpoint signs the head to which x leads, if x continues the checkpoint that the audit key signed last. If the
+// chain does not have that one as its newest, nothing new is signed, and missed says that c is the one that the chain
+// lacks: the caller records it if it belongs to the chain, and asks again. NotFound: there is no audit key.
+// ChainBroken: the HSM side cannot tell that x continues anything that the audit key signed.
+func (c *Client) SignCheckpoint(
+	ctx context.Context, x chain.Extension,
+) (signed key.SignedCheckpoint, missed bool, err error) {
+	r, err := do[checkpointResult](ctx, c, "SignCheckpoint", extensionParams{x}, c.limits.Call, key.Retry)
+	return r.Checkpoint, r.Missed, err
 }

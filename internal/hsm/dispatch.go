@@ -3,7 +3,9 @@ package hsm
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -20,7 +22,7 @@ type calls interface {
 	Destroy(ctx context.Context, id key.ID) error
 	AuditKey(ctx context.Context) (m key.Material, present bool, err error)
 	MakeAuditKey(ctx context.Context) (key.Material, error)
-	SignCheckpoint(ctx context.Context, c key.Checkpoint) ([]byte, error)
+	SignCheckpoint(ctx context.Context, x chain.Extension) (c key.SignedCheckpoint, missed bool, err error)
 }
 
 // dispatch decodes a request's parameters, makes its call and returns its result.
@@ -71,9 +73,9 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 		m, err := c.MakeAuditKey(ctx)
 		return publicKeyResult{Material: m}, err
 	case "SignCheckpoint":
-		return handle(params, func(p checkpointParams) (signatureResult, error) {
-			signature, err := c.SignCheckpoint(ctx, p.Checkpoint)
-			return signatureResult{Signature: signature}, err
+		return handle(params, func(p extensionParams) (checkpointResult, error) {
+			signed, missed, err := c.SignCheckpoint(ctx, p.Extension)
+			return checkpointResult{Checkpoint: signed, Missed: missed}, err
 		})
 	default:
 		return nil, refused(BadRequest, "the HSM side has no call %q: are both sides of one version?", method)
@@ -105,7 +107,12 @@ func (p kekParams) valid() error   { return nil } // trust judges it
 func (p wrapParams) valid() error  { return validID(p.ID) }
 func (p opensParams) valid() error { return validID(p.ID) }
 
-func (p checkpointParams) valid() error { return p.Checkpoint.Valid() }
+func (p extensionParams) valid() error {
+	if n := len(p.Stubs); n == 0 || n > chain.MaxStubs {
+		return fmt.Errorf("%d entries lead to the head to sign, and 1 to %d may", n, chain.MaxStubs)
+	}
+	return nil
+}
 
 func validID(id key.ID) error {
 	_, err := key.ParseID(string(id))

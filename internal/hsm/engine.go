@@ -27,6 +27,7 @@ type engine struct {
 	limits *limits
 	making *making
 	audit  auditMemory
+	heads  *signedHeads
 	pin    pin.File
 	tok    *token
 	log    *slog.Logger
@@ -72,6 +73,7 @@ func newEngine(ctx context.Context, mod module, cfg Config, permitted Permitted,
 		trust:   newTrust(cfg.StateDir),
 		memory:  newPINMemory(cfg.StateDir, trim(tok.info.SerialNumber)),
 		trial:   newTrial(cfg, tok, log),
+		heads:   newSignedHeads(cfg.StateDir),
 		handles: map[key.ID]pair{}, vacant: map[key.ID]bool{}, asked: map[key.ID]bool{},
 	}
 	e.making = newMaking(cfg.Sessions, e.trial.oneAtATime)

@@ -26,6 +26,9 @@ const (
 	// NotPermitted: the configuration, as the HSM side reads it, does not permit the call.
 	NotPermitted Code = "not-permitted"
 
+	// ChainBroken: the audit chain does not continue what the audit key signed.
+	ChainBroken Code = "chain-broken"
+
 	PINRefused Code = "pin-refused" // the token refused the PIN: keyd does not try it again
 	Unable     Code = "unable"      // no mechanism passed the self-test
 	Policy     Code = "policy"      // the token's policy forbids the call

@@ -79,7 +79,7 @@ func FuzzAnswers(f *testing.F) {
 		case 8:
 			_, err = c.MakeAuditKey(ctx)
 		case 9:
-			_, err = c.SignCheckpoint(ctx, checkpoint())
+			_, _, err = c.SignCheckpoint(ctx, entries(1, 3).after(nil))
 		case 10:
 			_, err = c.Find(ctx, id)
 		}

@@ -87,7 +87,7 @@ func newKey(b *testing.B, e *engine, kek key.KEK) {
 	if _, present, err := e.AuditKey(b.Context()); err != nil || !present {
 		b.Fatal(present, err)
 	}
-	if _, err := e.SignCheckpoint(b.Context(), checkpoint()); err != nil {
+	if _, _, err := e.SignCheckpoint(b.Context(), entries(1, 3).after(nil)); err != nil {
 		b.Fatal(err)
 	}
 	if _, err := e.WrapFor(b.Context(), id, kek); err != nil {

@@ -118,7 +118,7 @@ func TestWhileTheConfigurationIsInvalidNothingIsMadeOrWrapped(t *testing.T) {
 	wantCode(t, err, NotPermitted, key.Refused)
 
 	mustOpen(t, e, id)
-	if _, err := e.SignCheckpoint(t.Context(), checkpoint()); err != nil {
+	if _, _, err := e.SignCheckpoint(t.Context(), entries(1, 3).after(nil)); err != nil {
 		t.Errorf("a checkpoint is not signed: %v", err)
 	}
 	d, err := e.Describe(t.Context())

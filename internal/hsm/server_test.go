@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/sys/unix"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 )
 
@@ -75,8 +76,8 @@ func (f *fakeCalls) AuditKey(context.Context) (key.Material, bool, error) {
 func (f *fakeCalls) MakeAuditKey(context.Context) (key.Material, error) {
 	return f.public, f.err
 }
-func (f *fakeCalls) SignCheckpoint(_ context.Context, c key.Checkpoint) ([]byte, error) {
-	return c.Message(), f.err
+func (f *fakeCalls) SignCheckpoint(_ context.Context, x chain.Extension) (key.SignedCheckpoint, bool, error) {
+	return key.SignedCheckpoint{Signature: x.Head[:]}, true, f.err
 }
 
 // transports are the two ways to reach a server. Each returns a client, and a function that breaks its connections.
@@ -213,9 +214,10 @@ func TestEveryCallWorksOverEveryTransport(t *testing.T) {
 			if pub, err := c.MakeAuditKey(ctx); err != nil || pub != kek.Material {
 				t.Errorf("MakeAuditKey: %v", err)
 			}
-			if out, err := c.SignCheckpoint(ctx, checkpoint()); err != nil ||
-				!bytes.Equal(out, checkpoint().Message()) {
-				t.Errorf("SignCheckpoint: %q, %v", out, err)
+			x := entries(1, 3).after(nil)
+			if out, missed, err := c.SignCheckpoint(ctx, x); err != nil || !missed ||
+				!bytes.Equal(out.Signature, x.Head[:]) {
+				t.Errorf("SignCheckpoint: %v, %v, %v", out, missed, err)
 			}
 		})
 	}

@@ -43,7 +43,7 @@ func TestTheTokenSeesNoSensitiveReadAndNoUntrustedKEK(t *testing.T) {
 	if _, err := r.MakeAuditKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.SignCheckpoint(t.Context(), checkpoint()); err != nil {
+	if _, _, err := r.SignCheckpoint(t.Context(), entries(1, 3).after(nil)); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()

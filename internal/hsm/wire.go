@@ -11,6 +11,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/priority"
 )
@@ -148,12 +149,13 @@ func (r *opensResult) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-type checkpointParams struct {
-	Checkpoint key.Checkpoint `json:"checkpoint"`
+type extensionParams struct {
+	chain.Extension
 }
 
-type signatureResult struct {
-	Signature []byte `json:"signature"`
+type checkpointResult struct {
+	Checkpoint key.SignedCheckpoint `json:"checkpoint"`
+	Missed     bool                 `json:"missed,omitempty"`
 }
 
 type empty struct{}

@@ -76,6 +76,7 @@ const (
 	HoldKeyDeleted      HoldCode = "key-deleted"      // soft-deleted in the vault
 	HoldRefuted         HoldCode = "proof-refuted"    // rolled back, or nothing to roll back to
 	HoldRecordBehind    HoldCode = "record-behind"    // HSM or vault show more than the record
+	HoldUnreserved      HoldCode = "pair-unreserved"  // the HSM has a pair that nobody reserved in this audit chain
 	HoldObjectMissing   HoldCode = "hsm-object-missing"
 	HoldAdopted         HoldCode = "adopted" // keyd adopt rebuilt the record; an operator must check it
 )

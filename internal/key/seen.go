@@ -18,6 +18,8 @@ type Object struct {
 	Problem  string `json:"problem,omitempty"` // why it is not complete, for people
 	// Material is Unreadable unless the pair is complete.
 	Material Material `json:"material,omitzero"`
+	// Late: the HSM did not have it when the audit chain began. The HSM side does not know that, and does not send it.
+	Late bool `json:"-"`
 }
 
 // KEK is a vault's key exchange key as the vault shows it.

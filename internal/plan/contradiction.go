@@ -32,11 +32,17 @@ func contradiction(in Input) (Step, bool) {
 }
 
 // unknownPair holds when the HSM has a pair of the key that the record does not know, or has given up unwrapped, or has
-// as a spare unwrapped.
+// as a spare unwrapped. A pair that was not there when the audit chain began, and that nobody reserved in it since, is
+// no sign of an old record: somebody else may have had it made.
 func (in Input) unknownPair() (Step, bool) {
 	for _, o := range in.Seen.HSM.Objects {
 		if s, ok := in.wrappedSpare(o); ok {
 			return s, true
+		}
+		if !in.Record.KnowsID(o.ID) && o.Late {
+			return in.holdFor(o.ID, key.HoldUnreserved, "the HSM has %s under CKA_ID %s, and nobody reserved it for "+
+				"%s in this audit chain: somebody else had it made, unless the state was put back from a backup. Find "+
+				"out which, see the runbook; look with: keyd adopt %s", o.Label, o.ID, in.Policy.Key, in.Policy.Key)
 		}
 		if !in.Record.KnowsID(o.ID) || in.Record.GaveUp(o.ID) && !o.Label.Pending {
 			return in.holdFor(o.ID, key.HoldRecordBehind, "the HSM has %s under CKA_ID %s, which the record of %s "+

@@ -151,6 +151,12 @@ func (w *world) object(id key.ID, n int, pending bool) *world {
 	return w
 }
 
+// late: the HSM did not have the pair that it shows last when the audit chain began.
+func (w *world) late() *world {
+	w.hsm.Objects[len(w.hsm.Objects)-1].Late = true
+	return w
+}
+
 // pinned: a generation has its pair, and is placed nowhere.
 func (w *world) pinned(without ...key.Vault) *world {
 	return w.reserved(without...).filled()

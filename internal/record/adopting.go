@@ -40,6 +40,7 @@ func (r *Record) AdoptPair(now time.Time, f FoundPair) (g *Generation, renumbere
 // over them.
 func (r *Record) addFound(now time.Time, f FoundPair) (g *Generation, renumbered bool) {
 	compromised := r.reclaim(f.ID)
+	r.Strays = slices.DeleteFunc(r.Strays, func(s Stray) bool { return s.ID == f.ID })
 	n := f.Number
 	if s := r.SpareWithID(f.ID); s != nil {
 		n = s.Number
@@ -67,6 +68,11 @@ func (r *Record) reclaim(id key.ID) (compromised time.Time) {
 		return a.ID == id
 	})
 	return compromised
+}
+
+// LeaveAlone keeps a pair that nobody reserved out of everything that keyd does.
+func (r *Record) LeaveAlone(now time.Time, id key.ID, number int, print key.Fingerprint) {
+	r.Strays = append(r.Strays, Stray{ID: id, Number: number, Fingerprint: print, At: now})
 }
 
 // AbandonFound leaves a found pair that was never wrapped for a vault to the sweeper.

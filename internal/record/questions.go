@@ -83,9 +83,14 @@ func (r *Record) GaveUp(id key.ID) bool {
 	return slices.ContainsFunc(r.Abandoned, func(a AbandonedID) bool { return a.ID == id })
 }
 
-// KnowsID reports whether the record has a CKA_ID, also a spare's and one that was given up.
+// LeftAlone reports whether a CKA_ID is that of a stray.
+func (r *Record) LeftAlone(id key.ID) bool {
+	return slices.ContainsFunc(r.Strays, func(s Stray) bool { return s.ID == id })
+}
+
+// KnowsID reports whether the record has a CKA_ID, also a spare's, one that was given up, and a stray's.
 func (r *Record) KnowsID(id key.ID) bool {
-	return r.WithID(id) != nil || r.SpareWithID(id) != nil || r.GaveUp(id)
+	return r.WithID(id) != nil || r.SpareWithID(id) != nil || r.GaveUp(id) || r.LeftAlone(id)
 }
 
 // Pair is a pair that the HSM should have according to the record.

@@ -21,8 +21,10 @@ type Record struct {
 	// Burned is the highest number of a spare that was discarded.
 	Burned    int           `json:"burned,omitempty"`
 	Abandoned []AbandonedID `json:"abandoned,omitempty"`
-	Requests  []key.Request `json:"requests,omitempty"` // pending only
-	Hold      *key.Hold     `json:"hold,omitempty"`
+	// Strays are pairs that nobody reserved, and that keyd leaves alone by a person's consent.
+	Strays   []Stray       `json:"strays,omitempty"`
+	Requests []key.Request `json:"requests,omitempty"` // pending only
+	Hold     *key.Hold     `json:"hold,omitempty"`
 	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After one, keyd does not
 	// trust at once a Managed HSM that shows nothing of the key.
 	HoldLifted time.Time `json:"lifted,omitzero"`
@@ -49,6 +51,14 @@ type AbandonedID struct {
 	Compromised time.Time `json:"compromised,omitzero"`
 	// DestroyBegun is set while keyd does not know what became of destroying what is under the id.
 	DestroyBegun time.Time `json:"destroy_begun,omitzero"`
+}
+
+// Stray is a pair in the HSM that carries the key's label and that nobody reserved. It is no generation.
+type Stray struct {
+	ID          key.ID          `json:"id"`
+	Number      int             `json:"number"` // in its label
+	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
+	At          time.Time       `json:"at"`
 }
 
 // Placed is a placement with its generation. Both are nil when a question has no answer.
@@ -145,6 +155,7 @@ func (r Record) Clone() Record {
 	c.Generations = cloneEach(r.Generations, Generation.clone)
 	c.Spares = cloneEach(r.Spares, Generation.clone)
 	c.Abandoned = slices.Clone(r.Abandoned)
+	c.Strays = slices.Clone(r.Strays)
 	c.Requests = cloneEach(r.Requests, func(q key.Request) key.Request {
 		q.Without = slices.Clone(q.Without)
 		return q

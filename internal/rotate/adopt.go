@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"sort"
+	"strings"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
@@ -14,13 +15,14 @@ import (
 
 // Adoption observes one key and shows what Adopt would record: generations found
 // again by modulus, foreign versions over which keyd may import, and what the
-// record has that is gone. It changes nothing.
-func (r *Rotator) Adoption(ctx context.Context, p key.Policy) (status.Adoption, error) {
+// record has that is gone. It changes nothing. unreserved asks what follows from a second consent: to use pairs that
+// nobody reserved, too.
+func (r *Rotator) Adoption(ctx context.Context, p key.Policy, unreserved bool) (status.Adoption, error) {
 	rec, err := r.load(ctx, p.Key)
 	if err != nil {
 		return status.Adoption{}, err
 	}
-	a, err := r.adoption(ctx, p, rec)
+	a, err := r.adoption(ctx, p, rec, unreserved)
 	if err != nil {
 		return status.Adoption{}, err
 	}
@@ -34,7 +36,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if err != nil {
 		return err
 	}
-	a, err := r.adoption(ctx, p, rec)
+	a, err := r.adoption(ctx, p, rec, strings.HasSuffix(token, withUnreserved))
 	if err != nil {
 		return err
 	}
@@ -62,7 +64,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if err != nil {
 		return err
 	}
-	fields := map[string]string{"reason": reason, "adopted": string(text)}
+	fields := map[string]string{"reason": reason, chain.FieldAdopted: string(text)}
 	if _, err := r.saveAs(ctx, rec, actor, chain.Adopted, fields); err != nil {
 		return err
 	}
@@ -74,14 +76,18 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 // for them.
 func consentLifts(code key.HoldCode) bool {
 	switch code {
-	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind, key.HoldObjectMissing:
+	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind,
+		key.HoldUnreserved, key.HoldObjectMissing:
 		return true
 	}
 	return false
 }
 
+// withUnreserved is the end of a token that stands for the second consent.
+const withUnreserved = "-unreserved"
+
 func (a *adopter) show() (status.Adoption, error) {
-	shown := status.Adoption{Key: a.p.Key, Unknown: a.unknown, Gone: a.gone, Open: a.open}
+	shown := status.Adoption{Key: a.p.Key, Pairs: a.taken, Unknown: a.unknown, Gone: a.gone, Open: a.open}
 	if len(a.foreign) > 0 {
 		shown.Foreign = a.foreign
 	}
@@ -110,5 +116,8 @@ func (a *adopter) show() (status.Adoption, error) {
 	}
 	sum := sha256.Sum256(b)
 	shown.Token = fmt.Sprintf("%x", sum[:8])
+	if a.unreserved {
+		shown.Token += withUnreserved
+	}
 	return shown, nil
 }

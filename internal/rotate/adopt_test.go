@@ -21,7 +21,7 @@ func TestALostStateIsRebuiltByModulus(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.settle(p)
 	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
+	shown, err := w.rotator().Adoption(ctx, p, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestAdoptGivesUpLostVersionsOnlyWithConsent(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	w.settle(p)
 	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
+	shown, err := w.rotator().Adoption(ctx, p, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,7 +94,7 @@ func TestKeydImportsOverATakenNameOnlyAfterConsent(t *testing.T) {
 		t.Fatalf("hold %+v, want name-taken", rec.Hold)
 	}
 	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
+	shown, err := w.rotator().Adoption(ctx, p, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestAdoptDistinguishesAnUnreadableVersionFromOneThatIsNotShown(t *testing.T
 		foreign := w.vault[weu.URL].addForeign(p.Key)
 		change(w.vault[weu.URL].key(p.Key).versions[0])
 		w.settle(p)
-		shown, err := w.rotator().Adoption(t.Context(), p)
+		shown, err := w.rotator().Adoption(t.Context(), p, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -354,7 +354,7 @@ func TestAnOlderVersionThatIsAdoptedDoesNotStayTheNewest(t *testing.T) {
 func (w *world) consent(p key.Policy) {
 	w.tb.Helper()
 	ctx, r := context.Background(), w.rotator()
-	shown, err := r.Adoption(ctx, p)
+	shown, err := r.Adoption(ctx, p, false)
 	if err != nil {
 		w.tb.Fatal(err)
 	}
@@ -392,7 +392,7 @@ func TestAdoptDoesNotTakeAnEmptyVaultForAgreement(t *testing.T) {
 			if strings.Contains(name, "role") {
 				w.vault[weu.URL].forbid = "Versions"
 			}
-			shown, err := w.rotator().Adoption(t.Context(), p)
+			shown, err := w.rotator().Adoption(t.Context(), p, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -401,7 +401,7 @@ func TestAdoptDoesNotTakeAnEmptyVaultForAgreement(t *testing.T) {
 				t.Errorf("at first %+v, want one open difference, and no agreement", shown)
 			}
 			w.now = w.now.Add(time.Hour)
-			if shown, err = w.rotator().Adoption(t.Context(), p); err != nil {
+			if shown, err = w.rotator().Adoption(t.Context(), p, false); err != nil {
 				t.Fatal(err)
 			}
 			if shown.Gone != c.gone || strings.Contains(shown.Consequence, "agrees") {

@@ -22,7 +22,10 @@ type adopter struct {
 	foreign map[string][]string
 	unknown []string
 	gone    int
-	open    int // what neither agrees with the record nor can be adopted yet
+	taken   []status.AdoptedPair
+	// unreserved: a person consented to using pairs that nobody reserved, too.
+	unreserved bool
+	open       int // what neither agrees with the record nor can be adopted yet
 }
 
 func (a *adopter) note(format string, args ...any) {
@@ -30,14 +33,16 @@ func (a *adopter) note(format string, args ...any) {
 }
 
 // adoption looks at a key and works out what consent would record.
-func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec record.Record) (*adopter, error) {
+func (r *Rotator) adoption(ctx context.Context, p key.Policy, rec record.Record, unreserved bool) (
+	*adopter, error,
+) {
 	anew := rec
 	anew.Known = nil // a version accepted as foreign may turn out to be keyd's, now that its pair is there
 	o := r.Observer.Look(ctx, p, anew)
 	if o.HSM.Err != nil {
 		return nil, fmt.Errorf("nothing can be adopted for key %s while the HSM cannot be used: %w", p.Key, o.HSM.Err)
 	}
-	a := &adopter{now: r.now(), p: p, rec: rec.Clone(), seen: o,
+	a := &adopter{now: r.now(), p: p, rec: rec.Clone(), seen: o, unreserved: unreserved,
 		rebuilt: map[int]*status.AdoptedGeneration{}, foreign: map[string][]string{}}
 	a.rec.KeepPolicy(p)
 	a.pairs()
@@ -73,11 +78,14 @@ func (a *adopter) pairs() {
 	for _, o := range objects {
 		g := a.rec.WithID(o.ID)
 		switch {
+		case a.stray(o):
+			a.leave(o)
 		case o.Label.Pending && a.inVault(o):
 			// The HSM was put back to a time before its first wrap.
 			a.pair(o)
 		case o.Label.Pending && !a.rec.KnowsID(o.ID):
 			a.rec.AbandonFound(a.now, o.ID, o.Label.Number, o.Material.Fingerprint())
+			a.take(o, status.GivenUp)
 			a.note("CKA_ID %s (%s) was never wrapped for a vault: keyd abandons it", o.ID, o.Label)
 			a.gone++
 		case o.Label.Pending, g != nil && g.Fingerprint != "":
@@ -118,7 +126,41 @@ func (a *adopter) pair(o key.Object) {
 		a.note("CKA_ID %s (%s) is not a whole pair (%s): keyd leaves it alone, and never imports it again",
 			o.ID, o.Label, o.Problem)
 	}
+	a.take(o, fmt.Sprintf("generation %d", g.Number))
 	a.shown(g)
+}
+
+// stray reports whether nobody reserved a pair in this audit chain, and no second consent takes it in all the same. A
+// pair that an earlier adoption left alone is one, too, until then.
+func (a *adopter) stray(o key.Object) bool {
+	if a.rec.LeftAlone(o.ID) {
+		return !a.unreserved
+	}
+	return o.Late && !a.rec.KnowsID(o.ID) && !a.unreserved && (!o.Label.Pending || a.inVault(o))
+}
+
+// leave records that keyd leaves a pair alone: it is no generation, and is never imported.
+func (a *adopter) leave(o key.Object) {
+	if a.rec.LeftAlone(o.ID) {
+		return
+	}
+	a.rec.LeaveAlone(a.now, o.ID, o.Label.Number, o.Material.Fingerprint())
+	a.take(o, status.LeftAlone)
+	a.note(
+		"CKA_ID %s (%s) was reserved by nobody in this audit chain: keyd leaves it alone, and imports it nowhere. If "+
+			"the state was put back from a backup, and the pair is keyd's: keyd adopt %s --unreserved",
+		o.ID,
+		o.Label,
+		a.p.Key,
+	)
+	a.gone++
+}
+
+// take lists a pair among those that the consent accepts.
+func (a *adopter) take(o key.Object, as string) {
+	a.taken = append(a.taken, status.AdoptedPair{
+		ID: o.ID, Label: o.Label.String(), Fingerprint: o.Material.Fingerprint(), As: as, Unreserved: o.Late,
+	})
 }
 
 // shown is how adopt shows a person a generation that it found again.

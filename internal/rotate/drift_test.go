@@ -306,7 +306,7 @@ func TestKeydDiscardsALookThatAPersonCutsShort(t *testing.T) {
 			survey(r, ctx, p, rec)
 		},
 		"adopt": func(ctx context.Context, r *rotate.Rotator, p key.Policy, _ record.Record) {
-			_, _ = r.Adoption(ctx, p)
+			_, _ = r.Adoption(ctx, p, false)
 		},
 	} {
 		w, r, p := rotatedOnly(t, weu)

@@ -166,7 +166,7 @@ func TestAdoptingLeavesAnotherOperatorsPause(t *testing.T) {
 	if err := w.rotator().Pause(ctx, p.Key, "uid 1 (alice)", "audit"); err != nil {
 		t.Fatal(err)
 	}
-	shown, err := w.rotator().Adoption(ctx, p)
+	shown, err := w.rotator().Adoption(ctx, p, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestAnAdoptionDoesNotDependOnTheOrderOfAListing(t *testing.T) {
 		w.vault[weu.URL].addForeign(p.Key) // all within one second
 	}
 	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
+	shown, err := w.rotator().Adoption(ctx, p, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -243,7 +243,7 @@ func TestAnOldRecordNeverDisownsAPairThatIsInUse(t *testing.T) {
 	w.vault[weu.URL].down = false
 	w.now = w.now.Add(time.Hour)
 	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
+	shown, err := w.rotator().Adoption(ctx, p, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -225,7 +225,8 @@ type modelHSM struct {
 	w         *world
 	pairs     map[key.ID][]*pair
 	generated map[key.ID]int
-	known     []key.ID // of each generation, in order
+	known     []key.ID        // of each generation, in order
+	late      map[key.ID]bool // what was not there when the audit chain began
 	down      bool
 	trust     map[string]key.Fingerprint
 	pins      []key.Fingerprint // configured pins, besides trust on first use
@@ -265,7 +266,7 @@ func (h *modelHSM) Find(_ context.Context, id key.ID) (out []key.Object, err err
 func (h *modelHSM) under(id key.ID) (out []key.Object) {
 	for _, p := range h.pairs[id] {
 		o := key.Object{ID: id, Label: p.label, Complete: !p.broken, Material: materialOf(p.private)}
-		o.Label.Pending = !p.wrapped
+		o.Label.Pending, o.Late = !p.wrapped, h.late[id]
 		if p.broken {
 			o.Problem, o.Material = "one half is missing", key.UnreadableMaterial() // as the real one
 		}

@@ -276,7 +276,7 @@ func TestASpareThatIsGoneFromTheHSMIsGivenUpByConsentOnly(t *testing.T) {
 func (w *world) adoptAndResume(t *testing.T, p key.Policy) {
 	t.Helper()
 	ctx := context.Background()
-	shown, err := w.rotator().Adoption(ctx, p)
+	shown, err := w.rotator().Adoption(ctx, p, false)
 	if err != nil {
 		t.Fatal(err)
 	}

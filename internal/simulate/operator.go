@@ -114,7 +114,7 @@ func (w *World) adopt(d *daemon, k *managed) {
 	d.act(func() {
 		ctx := context.Background()
 		p := d.policy(k.policy.Key)
-		shown, err := d.r.Adoption(ctx, p)
+		shown, err := d.r.Adoption(ctx, p, false)
 		switch {
 		case err != nil:
 			w.log("adoption of %s: %v", p.Key, err)

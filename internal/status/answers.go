@@ -73,6 +73,8 @@ type Adoption struct {
 	Key string `json:"key"`
 	// Rebuild: the HSM or a vault shows generations that the record lacks.
 	Rebuild []AdoptedGeneration `json:"rebuild"`
+	// Pairs lists every pair in the HSM that the consent accepts, and as what.
+	Pairs []AdoptedPair `json:"pairs,omitempty"`
 	// Foreign lists, by vault nickname, versions whose material is not in the HSM. Consent lets keyd import over
 	// them.
 	Foreign map[string][]string `json:"foreign,omitempty"`
@@ -92,6 +94,21 @@ type Adoption struct {
 // Empty reports whether nothing needs consent.
 func (a Adoption) Empty() bool {
 	return len(a.Rebuild) == 0 && len(a.Foreign) == 0 && a.Gone == 0
+}
+
+// What a pair is adopted as, if it is no generation.
+const (
+	GivenUp   = "abandoned"
+	LeftAlone = "left alone"
+)
+
+// AdoptedPair is one pair that the record lacked.
+type AdoptedPair struct {
+	ID          key.ID          `json:"id"`
+	Label       string          `json:"label"`
+	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
+	As          string          `json:"as"`                   // "generation 3", GivenUp or LeftAlone
+	Unreserved  bool            `json:"unreserved,omitempty"` // nobody reserved it in this audit chain
 }
 
 // AdoptedGeneration is one generation found again.

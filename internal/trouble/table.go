@@ -29,6 +29,7 @@ const (
 	PINTriesLow              Cause = "pin-tries-low"
 	PINToChange              Cause = "pin-to-change"
 	CheckpointStale          Cause = "checkpoint-stale"
+	AuditBroken              Cause = "audit-broken"
 	CredentialUnusable       Cause = "credential-unusable"
 	CertificateEnds          Cause = "certificate-ends"
 	VaultUnreachable         Cause = "vault-unreachable"
@@ -118,6 +119,8 @@ var table = []Row{
 
 	{Cause: CheckpointStale, Code: "keydcheckpointstale", Alert: "KeydCheckpointStale", Severity: warning,
 		Threshold: audit.Every + time.Hour, Remedy: "keyd audit checkpoint shows why; keyd tries again by itself"},
+	{Cause: AuditBroken, Code: "keydauditbroken", Alert: "KeydAuditBroken", Severity: critical,
+		Remedy: "find out who changed the state before you accept anything: see the runbook"},
 	{Cause: CredentialUnusable, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
 		Remedy: "{credential}"},
 	{Cause: CertificateEnds, Code: "keydcertificateends", Alert: "KeydCertificateEnds", Severity: warning,
@@ -178,6 +181,7 @@ var table = []Row{
 	hold(key.HoldKeyDeleted, critical, "KeydKeyOnHold"),
 	hold(key.HoldRefuted, critical, "KeydProofRefuted"),
 	hold(key.HoldRecordBehind, critical, "KeydKeyOnHold"),
+	hold(key.HoldUnreserved, critical, "KeydKeyOnHold"),
 	hold(key.HoldObjectMissing, critical, "KeydKeyOnHold"),
 	hold(key.HoldAdopted, warning, "KeydKeyOnHold"),
 

@@ -24,12 +24,14 @@ type Evidence struct {
 	ReloadErr  error     // of the last reload; nil if it succeeded
 	Config     string    // the digest of what the daemon's own reading of the configuration permits the HSM side
 	Checkpoint time.Time // when the audit chain was last signed; zero: not known
-	HSMLosses  int       // how often the HSM side ended within hsm.LossSpan
-	Credential vault.CredentialState
-	Requests   map[string]Requests // by the vault's name
-	Newest     time.Duration       // between two proofs of a newest version
-	Older      time.Duration       // and of an older one
-	Looks      map[string]*Look    // by key; nil for a key that keyd has not looked at yet
+	// AuditBroken says why the audit chain is not the one that the audit key signed; "" if nothing shows that.
+	AuditBroken string
+	HSMLosses   int // how often the HSM side ended within hsm.LossSpan
+	Credential  vault.CredentialState
+	Requests    map[string]Requests // by the vault's name
+	Newest      time.Duration       // between two proofs of a newest version
+	Older       time.Duration       // and of an older one
+	Looks       map[string]*Look    // by key; nil for a key that keyd has not looked at yet
 }
 
 // Requests counts the requests to one vault during the last vault.RecentSpan.
@@ -191,7 +193,10 @@ func (f *finder) pin(info key.HSMInfo) *problem {
 }
 
 func (f *finder) audit() {
-	if f.late(CheckpointStale, f.Checkpoint) && f.causes.hsm == nil && f.causes.store == nil {
+	switch {
+	case f.AuditBroken != "":
+		f.add(AuditBroken, about{}, f.AuditBroken)
+	case f.late(CheckpointStale, f.Checkpoint) && f.causes.hsm == nil && f.causes.store == nil:
 		f.add(CheckpointStale, about{}, fmt.Sprintf("the audit chain was last signed at %s, and should be daily",
 			words.Moment(f.Checkpoint)))
 	}

@@ -161,6 +161,7 @@ func examples() []example {
 			"keydcheckpointstale", "", "", "", func(w *world) { w.Checkpoint = ago(26 * time.Hour) },
 			func(w *world) { w.Checkpoint = ago(24 * time.Hour) },
 		},
+		{"keydauditbroken", "", "", "", func(w *world) { w.AuditBroken = "the audit chain is another" }, nil},
 		{
 			"keydvaultunreachable", "", "", aVault, func(w *world) {
 				w.Vaults[0].Reachable, w.Vaults[0].Error = false, "i/o timeout"

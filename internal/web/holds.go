@@ -17,6 +17,7 @@ var holdWords = map[key.HoldCode]string{
 	key.HoldKeyDeleted:      "is on hold: the key was deleted in {vault}",
 	key.HoldRefuted:         "is on hold: {vault} holds other material than the HSM",
 	key.HoldRecordBehind:    "is on hold: the HSM or a vault shows more than keyd's record knows",
+	key.HoldUnreserved:      "is on hold: the HSM has a pair of it that nobody reserved",
 	key.HoldObjectMissing:   "is on hold: the HSM does not show one of its key pairs",
 	key.HoldAdopted:         "is on hold: its record was rebuilt, and a person must review it",
 }
@@ -51,7 +52,8 @@ func holdRemedy(name string, code key.HoldCode) string {
 	switch code {
 	case key.HoldPaused:
 		return fmt.Sprintf("keyd status %s shows the reason; keyd resume %s --reason … lifts the hold", name, name)
-	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind, key.HoldObjectMissing:
+	case key.HoldForeign, key.HoldNameTaken, key.HoldVersionsMissing, key.HoldRecordBehind,
+		key.HoldUnreserved, key.HoldObjectMissing:
 		return first + fmt.Sprintf("keyd adopt %s shows what would follow, and changes nothing", name)
 	}
 	return first + fmt.Sprintf("then keyd resume %s --reason … lifts the hold", name)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	toolkit "github.com/prometheus/exporter-toolkit/web"
-	"golang.org/x/net/netutil"
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/status"
@@ -23,8 +22,8 @@ const (
 	// shutdownTimeout is how long answers under way may take to finish.
 	shutdownTimeout = 5 * time.Second
 	maxHeaderBytes  = 16 << 10
-	// maxConnections is how many connections are served at once; the others wait. So a
-	// client cannot exhaust the daemon's memory or descriptors.
+	// maxConnections is how many connections are open at once. So clients cannot exhaust
+	// the daemon's memory or descriptors.
 	maxConnections = 256
 )
 
@@ -87,7 +86,7 @@ func New(c Config) (*Server, error) {
 	return &Server{
 		feed:     f,
 		events:   c.Events,
-		listener: netutil.LimitListener(l, maxConnections),
+		listener: newCrowd(l, maxConnections),
 		config:   c.WebConfigFile,
 		log:      c.Logger,
 		http: &http.Server{
@@ -97,6 +96,7 @@ func New(c Config) (*Server, error) {
 			WriteTimeout:      30 * time.Second,
 			IdleTimeout:       2 * time.Minute,
 			MaxHeaderBytes:    maxHeaderBytes,
+			ConnState:         changed,
 			ErrorLog:          slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
 		},
 	}, nil

@@ -51,6 +51,10 @@ func otherProblems() (all []status.Problem) {
 		"find out who tries wrong PINs, and stop them")
 	add(status.Warning, "", "", "keydpintochange", "the token demands a new user PIN",
 		"change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart keyd-hsm")
+	add(status.Critical, "", "", "keydauditbroken",
+		"the audit chain is not the one that the audit key signed: it signed 57:sha256:5e5e at 2026-11-23 03:00:00Z, "+
+			"and the chain ends with entry 41",
+		"find out who changed the state before you accept anything: see the runbook")
 	add(status.Warning, "", "", "keydcheckpointstale",
 		"the audit chain was last signed at 2026-11-23T03:00:00Z, and should be daily",
 		"keyd audit checkpoint shows why; keyd tries again by itself")

@@ -151,7 +151,8 @@ func (w *world) wantReceipt() {
 	}
 	snap, _ := w.look()
 	g := snap.Keys[0].Generations[1]
-	if !strings.HasPrefix(r.AskedBy, "uid ") || r.Reason != "for the auditor" || len(r.Requests) != 1 || r.ID != g.ID ||
+	if !strings.HasPrefix(r.AskedBy, "uid ") || r.Reason != "for the auditor" || len(r.Requests) != 1 ||
+		r.ID != g.ID ||
 		r.Fingerprint != g.Fingerprint {
 		w.t.Errorf("the receipt: %+v; the record: %+v", r, g)
 	}
@@ -194,7 +195,7 @@ func TestTheMarksInTheVaultsRevealAnOlderCopyOfTheState(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.start()
-	w.waitHold(key.HoldRecordBehind)
+	w.waitHold(key.HoldUnreserved)
 	lines, code := w.check()
 	w.wantLine(lines, "store", w.path("state"), "audit chain", status.CheckOK)
 	w.wantLine(lines, "store", w.path("state"), "marks in the vaults", status.CheckFailed,
@@ -202,7 +203,7 @@ func TestTheMarksInTheVaultsRevealAnOlderCopyOfTheState(t *testing.T) {
 	if code != 1 {
 		t.Errorf("exit code %d", code)
 	}
-	w.must("adopt", keyName, "--yes", "--reason", "the state was put back")
+	w.must("adopt", keyName, "--unreserved", "--yes", "--reason", "the state was put back")
 	lines, _ = w.check()
 	w.wantLine(lines, "store", w.path("state"), "marks in the vaults", status.CheckWarning, "the version was adopted")
 }

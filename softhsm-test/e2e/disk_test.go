@@ -353,11 +353,13 @@ func TestFaultOldCopyOfTheStateLosesNoKeyAndAdoptBringsItUpToDate(t *testing.T) 
 	}
 
 	w.start()
-	w.waitHold(key.HoldRecordBehind)
+	w.waitHold(key.HoldUnreserved)
+	w.acceptHead("an old copy was restored")
 	w.wantVersions(2)
-	w.wantContains(w.must("adopt", keyName), "generation 2", w.versions("weu")[1], w.versions("mhsm")[1],
-		"keyd does not know")
-	w.must("adopt", keyName, "--yes", "--reason", "an old copy was restored")
+	w.wantContains(w.must("adopt", keyName), "reserved by nobody", "left alone")
+	w.wantContains(w.must("adopt", keyName, "--unreserved"), "generation 2", w.versions("weu")[1],
+		w.versions("mhsm")[1], "keyd does not know")
+	w.must("adopt", keyName, "--unreserved", "--yes", "--reason", "an old copy was restored")
 	w.waitHold(key.HoldAdopted)
 	w.must("resume", keyName, "--reason", "compared with the vaults")
 	w.wait("the key is well again", func(_ status.Snapshot, k status.Key) bool { return k.State == status.StateOK })

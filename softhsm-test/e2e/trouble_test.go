@@ -216,6 +216,7 @@ func TestFaultLostStateDirectoryImportsNothingAndIsRebuiltByAdopt(t *testing.T) 
 
 	w.start()
 	w.waitHold(key.HoldRecordBehind)
+	w.acceptHead("the state directory was lost")
 	w.wantContains(w.must("status"), "keyd adopt "+keyName)
 	w.wantVersions(2)
 	w.wantContains(w.must("adopt", keyName), "generation 1", "generation 2", w.versions("weu")[0],
