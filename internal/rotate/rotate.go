@@ -47,6 +47,8 @@ type Vault interface {
 	// Newest is the version that a caller who names no version gets.
 	Newest(ctx context.Context, name string) (key.Version, error)
 	Disable(ctx context.Context, name, version string) error
+	// Enable sets enabled=true on one version.
+	Enable(ctx context.Context, name, version string) error
 	// ClockSkew is the vault's clock minus the local one at the last answer.
 	ClockSkew() (skew time.Duration, known bool)
 }
@@ -118,6 +120,8 @@ type Config struct {
 	// Mark has the audit chain signed before an import and returns the mark of the newest checkpoint, "" if there is
 	// none. It never makes an import fail. It may be nil.
 	Mark func(ctx context.Context) string
+	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
+	Seal func(ctx context.Context) error
 }
 
 // Rotator applies steps to keys. It remembers nothing that a restart would miss.

@@ -121,6 +121,9 @@ func (d *daemon) step(k *managed) {
 		d.w.result.Steps++
 		d.w.judgePace(t)
 		s, err := d.r.StepKey(context.Background(), p)
+		if err == nil {
+			d.w.judgeChangedRule(d, k, string(s.Kind))
+		}
 		if s.Kind == plan.Alias && err == nil {
 			d.judgeReport(p.Key, s.Vault, s.Version)
 		}
@@ -173,6 +176,7 @@ type managed struct {
 	attempts   map[key.ID]*attempt
 	compromise map[key.ID]int // the first generation that may answer the request
 	attended   bool           // an operator will look at its hold
+	retiring   retiring
 }
 
 // attempt is what really happened with one import.

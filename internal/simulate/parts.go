@@ -44,6 +44,6 @@ func (d *daemon) build(p Parts) {
 			}
 			return nil
 		},
-		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit,
+		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit, Seal: d.w.seal,
 	})
 }

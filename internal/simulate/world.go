@@ -69,6 +69,8 @@ type World struct {
 	saved       map[string]record.Record // a copy of the state
 	savedVaults map[string]record.Vault
 	soon        []func() // what people do in the next turn
+	disabled    int      // versions that keyd disabled
+	unsealed    bool     // the state was put back, and the HSM side does not sign its audit chain
 	result      Result
 }
 
