@@ -36,7 +36,7 @@ func (p Parts) None() bool {
 //   - the begin of a rotation: the newest pair or the spare that it takes, and the vaults' clocks, because a local
 //     clock that somebody set makes up reasons;
 //   - a hold: what it is about;
-//   - a disabling: everything, and a proof of the newest version in that vault.
+//   - a disabling: everything, and a proof of the newest version in that vault that began in this very step.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
 	case Generate:
@@ -97,7 +97,7 @@ func (in Input) staleForImport(s Step, p *Parts) {
 func (in Input) staleForDisable(s Step, p *Parts) {
 	in.eachVault(p.vault)
 	p.HSM = !in.recent(in.Seen.HSM.Begun)
-	if seen, ok := in.asked(s.Vault); ok && !in.provenNow(seen) {
+	if seen, ok := in.asked(s.Vault); ok && (!in.provenNow(seen) || seen.Proof.At.Before(in.Since)) {
 		p.Proofs = append(p.Proofs, s.Vault)
 	}
 }

@@ -37,12 +37,12 @@ const clocksAgree = 10 * time.Minute
 func (w *World) judgeRetiring(v *vault, name string, g *record.Generation, x *version) {
 	r, rule := &w.managed(name).retiring, w.acting.under.Retire
 	rec := w.store.records[name]
+	superseded := later(v.supersededAt(&rec, name, g.Number), g.Deactivated)
 	switch {
 	case r.consent == nil || r.consent.rule != rule:
 		w.violate("version %s of %s in %s is disabled, and no consent of an operator to the rule stands", x.ID, name,
 			v.Name)
-	case !slices.Contains(r.consent.listed, x.ID) &&
-		v.supersededAt(&rec, name, g.Number).Before(r.consent.at.Add(-clocksAgree)):
+	case !slices.Contains(r.consent.listed, x.ID) && superseded.Before(r.consent.at.Add(-clocksAgree)):
 		w.violate("version %s of %s in %s is disabled, and the operator's consent does not list it", x.ID, name, v.Name)
 	}
 	if since := w.now.Sub(r.last); !r.last.IsZero() && !r.turned && since < rule.Between()-clocksAgree {
@@ -51,6 +51,13 @@ func (w *World) judgeRetiring(v *vault, name string, g *record.Generation, x *ve
 	}
 	w.judgeNewestProven(v, &rec, g, x)
 	r.last, r.turned, r.disabling = w.now, w.acting.turned(), x.ID
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // judgeNewestProven fails unless, in this very step, a version of a later generation worked in the vault, and the HSM
@@ -152,16 +159,8 @@ func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation,
 	if newest, _ := placementOf(rec, last.Attempt); newest == nil || !newest.LostInHSM.IsZero() {
 		return
 	}
-	due := v.supersededAt(rec, rec.Key, g.Number)
-	if g.Deactivated.After(due) {
-		due = g.Deactivated
-	}
-	due = due.Add(rule.DisableAfter)
-	for _, t := range []time.Time{r.consent.at, r.last.Add(rule.Between())} {
-		if t.After(due) {
-			due = t
-		}
-	}
+	due := later(v.supersededAt(rec, rec.Key, g.Number), g.Deactivated).Add(rule.DisableAfter)
+	due = later(due, later(r.consent.at, r.last.Add(rule.Between())))
 	if w.now.Sub(due) > 12*time.Hour {
 		w.violate("version %s of %s in %s (generation %d) is enabled %s after it was to be disabled", x.ID, rec.Key,
 			v.Name, g.Number, w.now.Sub(due))
