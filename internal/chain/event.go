@@ -39,6 +39,7 @@ const (
 	DisableAborted  Event = "disabling did not happen"
 	EnableIntended  Event = "enabling intended" // an operator asked for it
 	Enabled         Event = "enabled"
+	EnableAborted   Event = "enabling did not happen"
 )
 
 // The events of a vault's KEKs. Their entries have the vault's URL instead of a key.

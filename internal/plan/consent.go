@@ -83,15 +83,20 @@ func consentEnded(in Input) (Step, bool) {
 	return Step{Kind: EndConsent, Why: "the retire rule is another one than the operator consented to"}, true
 }
 
-// enabling enables a version that an operator asked for.
+// EnableTries is how long keyd tries to enable a version for an operator. Nothing else happens to the key meanwhile.
+const EnableTries = 10 * time.Minute
+
+// enabling enables a version that an operator asked for, or gives that up.
 func enabling(in Input) (Step, bool) {
 	for _, e := range in.Record.Enabling {
 		at := in.Record.Placement(e.Attempt)
-		if _, configured := in.Policy.Vault(at.Vault); !configured {
-			continue
+		s := Step{Kind: Enable, Generation: at.Generation.Number, Vault: at.Vault, Attempt: e.Attempt,
+			Version: e.Version, Why: e.Reason}
+		_, configured := in.Policy.Vault(at.Vault)
+		if !configured || !near(in.Now, e.At, EnableTries) {
+			s.Kind, s.Why = EnableAborted, "the vault did not do it in time, or is no longer one of the key's"
 		}
-		return Step{Kind: Enable, Generation: at.Generation.Number, Vault: at.Vault, Attempt: e.Attempt,
-			Version: e.Version, Why: e.Reason}, true
+		return s, true
 	}
 	return Step{}, false
 }

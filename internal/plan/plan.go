@@ -29,7 +29,8 @@ type Rule struct {
 // Rules lists every rule, in the order in which Next asks them.
 func Rules() []Rule {
 	return []Rule{
-		{"enabling", "keyd enables a version that an operator asked for, even while the key is held.", enabling},
+		{"enabling", "keyd enables a version that an operator asked for, even while the key is held. It tries for 10 " +
+			"minutes.", enabling},
 		{"consent", "A consent to the retire rule ends when the rule changes, even while the key is held.",
 			consentEnded},
 		{"held", "A held key stays as it is until an operator resumes it.", held},

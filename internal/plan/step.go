@@ -33,6 +33,7 @@ const (
 	DisableDone    Kind = "disable-done"    // a disabling that was begun happened
 	DisableAborted Kind = "disable-aborted" // a disabling that was begun did not happen
 	Enable         Kind = "enable"          // one version, for an operator
+	EnableAborted  Kind = "enable-aborted"  // a version could not be enabled in time
 	EndConsent     Kind = "end-consent"     // to a retire rule that is no longer the configured one
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
 )
@@ -52,7 +53,8 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
-		Finish, Disable, DisableDone, DisableAborted, Enable, EndConsent, Sweep,
+		Finish, Disable, DisableDone, DisableAborted, Enable, EnableAborted, EndConsent,
+		Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }

@@ -31,7 +31,13 @@ func enabling() []example {
 			by("enabling", plan.Enable, "still reads under it").of(1).in(weu).ofAttempt(1)},
 		{"Not in a vault that is no longer one of the key's.",
 			asked().nowIn(neu),
-			idle("nothing is due")},
+			by("enabling", plan.EnableAborted, "no longer one of the key's").of(1).in(weu).ofAttempt(1)},
+		{"keyd tries for 10 minutes.",
+			asked().wait(8 * time.Minute),
+			by("enabling", plan.Enable, "still reads under it").of(1).in(weu)},
+		{"After that the other work goes on.",
+			asked().wait(10 * time.Minute),
+			by("enabling", plan.EnableAborted, "in time").of(1).in(weu).ofAttempt(1)},
 	}
 }
 

@@ -8,7 +8,8 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
-// Enabling is an operator's request to enable one version again. It stays in the record until the vault has done it.
+// Enabling is an operator's request to enable one version again. It stays in the record until the vault has done it
+// or keyd gives it up.
 type Enabling struct {
 	Attempt key.ID    `json:"attempt"`
 	Version string    `json:"version"`
@@ -41,11 +42,9 @@ func (r *Record) AskEnable(e Enabling) (hadConsent bool, err error) {
 
 // Enabled records that a version is enabled again, which answers the request.
 func (r *Record) Enabled(attempt key.ID, version string) error {
-	asked := func(x Enabling) bool { return x.Attempt == attempt && x.Version == version }
-	if !slices.ContainsFunc(r.Enabling, asked) {
-		return fmt.Errorf("nobody asked to enable version %s of %s", version, r.Key)
+	if err := r.AbortEnabling(attempt, version); err != nil {
+		return err
 	}
-	r.Enabling = slices.DeleteFunc(r.Enabling, asked)
 	at := r.Placement(attempt)
 	switch {
 	case at.State == key.Disabled:
@@ -58,6 +57,16 @@ func (r *Record) Enabled(attempt key.ID, version string) error {
 	if len(at.DisabledVersions) == 0 {
 		at.DisabledVersions = nil
 	}
+	return nil
+}
+
+// AbortEnabling records that a version was not enabled, as far as anybody can tell.
+func (r *Record) AbortEnabling(attempt key.ID, version string) error {
+	asked := func(x Enabling) bool { return x.Attempt == attempt && x.Version == version }
+	if !slices.ContainsFunc(r.Enabling, asked) {
+		return fmt.Errorf("nobody asked to enable version %s of %s", version, r.Key)
+	}
+	r.Enabling = slices.DeleteFunc(r.Enabling, asked)
 	return nil
 }
 

@@ -262,27 +262,56 @@ func TestAnOperatorEnablesAVersionAgainAndItStaysEnabled(t *testing.T) {
 	wantDisabled(t, w, "after another consent", 2)
 }
 
-// The vault refuses first: the loop tries again, also after a restart.
-func TestEnablingIsTriedUntilItSucceeds(t *testing.T) {
+// The vault does not answer at first: the loop tries again, also after a restart.
+func TestEnablingIsTriedForTenMinutes(t *testing.T) {
+	for name, c := range map[string]struct {
+		silent time.Duration
+		want   bool
+	}{"the vault answers in time": {8 * time.Minute, true}, "the vault answers too late": {11 * time.Minute, false}} {
+		t.Run(name, func(t *testing.T) {
+			w, r, p := due(t)
+			w.settle(p)
+			if err := r.AskEnable(t.Context(), p, alice, "a service cannot read", w.vault[weu.URL].disabled[0]); err != nil {
+				t.Fatal(err)
+			}
+			silent := w.now.Add(c.silent)
+			w.strike = func(_ int, call string) fault {
+				if call == "weu.Enable" && w.now.Before(silent) {
+					return failBefore
+				}
+				return none
+			}
+			for w.now.Before(silent) {
+				_, _ = w.step(w.rotator(), p)
+				w.now = w.now.Add(time.Minute)
+			}
+			w.settle(p)
+			if got := w.vault[weu.URL].key(p.Key).versions[0].Enabled; got != c.want {
+				t.Errorf("enabled %v\n%s", got, w.story())
+			}
+			if got := w.drifts(w.rotator(), p); len(got) > 0 {
+				t.Errorf("drift %v", got)
+			}
+			if n := w.saved(chain.EnableAborted); n != 0 == c.want {
+				t.Errorf("%d entries say that it did not happen", n)
+			}
+		})
+	}
+}
+
+// A vault that refuses for ever must not keep the key from rotating.
+func TestARefusedEnablingIsGivenUpAtOnce(t *testing.T) {
 	w, r, p := due(t)
 	w.settle(p)
-	version := w.vault[weu.URL].disabled[0]
 	w.vault[weu.URL].forbid = "Enable"
-	if err := r.AskEnable(t.Context(), p, alice, "a service cannot read", version); err != nil {
+	if err := r.AskEnable(t.Context(), p, alice, "a service cannot read", w.vault[weu.URL].disabled[0]); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 {
-		if s, err := w.step(w.rotator(), p); s.Kind != plan.Enable || err == nil {
-			t.Errorf("%s, %v; want a refused enabling", s.Kind, err)
-		}
+	if s, err := w.step(r, p); s.Kind != plan.Enable || err == nil {
+		t.Errorf("%s, %v; want a refused enabling", s.Kind, err)
 	}
-	w.vault[weu.URL].forbid = ""
-	w.settle(p)
-	if !w.vault[weu.URL].key(p.Key).versions[0].Enabled {
-		t.Error("it is not enabled")
-	}
-	if got := w.drifts(w.rotator(), p); len(got) > 0 {
-		t.Errorf("drift %v", got)
+	if s, err := w.step(r, p); s.Kind != plan.Idle || err != nil || w.saved(chain.EnableAborted) != 1 {
+		t.Errorf("then %s, %v\n%s", s.Kind, err, w.story())
 	}
 	err := r.AskEnable(t.Context(), p, alice, "a slip", strings.Repeat("f", 32))
 	if why, refused := rotate.IsRefused(err); !refused || !strings.Contains(why, "has no version") {

@@ -2,6 +2,7 @@ package rotate
 
 import (
 	"context"
+	"errors"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
@@ -9,7 +10,7 @@ import (
 )
 
 // AskEnable records that an operator wants a version enabled again. The loop does it at once, also while the key is
-// held, and tries until it succeeds. The consent to the retire rule ends: keyd disables nothing more of the key before
+// held, and tries for a while unless the vault refuses. The consent to the retire rule ends: keyd disables nothing more of the key before
 // an operator consents again.
 func (r *Rotator) AskEnable(ctx context.Context, p key.Policy, actor, reason, version string) error {
 	return r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
@@ -44,11 +45,24 @@ func (r *Rotator) enable(ctx context.Context, a act) (record.Record, error) {
 		return a.rec, err
 	}
 	if err := c.Enable(ctx, a.policy.Key, a.step.Version); err != nil {
-		return a.rec, err
+		if key.ClassOf(err) != key.Refused {
+			return a.rec, err
+		}
+		rec, failed := r.enableAborted(ctx, a, err.Error())
+		return rec, errors.Join(err, failed)
 	}
 	if err := a.rec.Enabled(a.step.Attempt, a.step.Version); err != nil {
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.Enabled,
 		placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version}))
+}
+
+// enableAborted records that a version was not enabled. An operator may ask again.
+func (r *Rotator) enableAborted(ctx context.Context, a act, why string) (record.Record, error) {
+	if err := a.rec.AbortEnabling(a.step.Attempt, a.step.Version); err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, chain.EnableAborted,
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version, "why": why}))
 }

@@ -50,7 +50,7 @@ func (d *daemon) policy(name string) key.Policy {
 
 // start starts a new process, which remembers nothing of the one before.
 func (d *daemon) start() {
-	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Vaults: func(url string) Vault {
+	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Seal: d.w.seal, Vaults: func(url string) Vault {
 		if v := d.w.vault(url); v != nil && d.w.configured(url) {
 			return v
 		}

@@ -87,11 +87,21 @@ func (w *World) judgeConsent(was, is *record.Record, entries []chain.Entry) {
 		switch e.Event {
 		case chain.Adopted, chain.EnableIntended, chain.RetireConsentEnded:
 			r.consent = nil
+			if e.Event == chain.EnableIntended && len(is.Enabling) == 0 {
+				w.violate("the record of %s lacks the request to enable version %s", is.Key, e.Fields["version"])
+			}
 		case chain.RetireConsented:
 			if e.Actor != operatorName || e.Fields["digest"] != r.digest {
 				w.violate("the consent to the retire rule of %s is %s's, or not to what was shown", is.Key, e.Actor)
 			}
 			r.consent = &consented{is.Consent.Rule, w.now, slices.Clone(is.Consent.Versions)}
+		}
+	}
+	for _, e := range was.Enabling {
+		ended := entries[0].Event == chain.Enabled || entries[0].Event == chain.EnableAborted ||
+			entries[0].Event == chain.Adopted
+		if !ended && !slices.ContainsFunc(is.Enabling, func(x record.Enabling) bool { return x.Version == e.Version }) {
+			w.violate("the request to enable version %s of %s is gone after %q", e.Version, is.Key, entries[0].Event)
 		}
 	}
 	if is.Consent != nil && r.consent == nil && entries[0].Event != chain.RetireConsentEnded &&

@@ -70,6 +70,7 @@ type World struct {
 	savedVaults map[string]record.Vault
 	soon        []func() // what people do in the next turn
 	disabled    int      // versions that keyd disabled
+	restoring   bool     // a test has the state put back
 	unsealed    bool     // the state was put back, and the HSM side does not sign its audit chain
 	result      Result
 }
