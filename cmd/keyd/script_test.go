@@ -161,6 +161,7 @@ type world struct {
 	snap      status.Snapshot
 	checks    []status.Check
 	adoption  status.Adoption
+	consented bool // to the retire rule
 	report    control.AuditReport
 	entries   []chain.Entry  // of the audit; nil: two
 	steps     []status.Event // sent once a rotation was requested

@@ -183,9 +183,10 @@ func readRetire(s *section) key.RetireRule {
 		return key.RetireRule{}
 	}
 	rule := s.sub("retire")
-	rule.only("disable_after")
+	rule.only("disable_after", "pause")
 	rule.require("disable_after", "write retire: never, or retire: {disable_after: 90d}")
-	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day))}
+	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day)),
+		Pause: read(rule, "pause", day, durationIn(time.Minute, 366*day))}
 }
 
 // readSchedule reads the schedule and checks that the key's other fields fit its pace.

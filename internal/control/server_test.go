@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -37,6 +38,8 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 		c.Pause(ctx, "a", "migration"),
 		c.Resume(ctx, "a", "migrated"),
 		c.Adopt(ctx, "a", "moved here", "t1"),
+		c.ConsentToRetire(ctx, "a", "planned", "d1"),
+		c.Enable(ctx, "a", "0123456789abcdef0123456789abcdef", "still needed"),
 		c.Reload(ctx),
 		c.Backup(ctx, io.Discard),
 	} {
@@ -50,6 +53,8 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 		me.String() + " pauses a: migration",
 		me.String() + " resumes a: migrated",
 		me.String() + " adopts a by t1: moved here",
+		me.String() + " consents to retire a by d1: planned",
+		me.String() + " enables 0123456789abcdef0123456789abcdef of a: still needed",
 		me.String() + " reloads",
 		me.String() + " backs up",
 	}
@@ -73,6 +78,10 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 	}
 	if found, err := c.Adoption(ctx, "a"); err != nil || found.Token != "t1" {
 		t.Errorf("adoption %+v, %v", found, err)
+	}
+	if r, err := c.Retirements(ctx, RetireQuestion{Key: "a"}, RetireQuestion{Key: "b", Rule: &key.RetireRule{}}); err != nil ||
+		len(r) != 2 || r[0].Digest != "d1" || r[0].Never || !r[1].Never {
+		t.Errorf("retirements %+v, %v", r, err)
 	}
 	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {
 		t.Errorf("plan %+v, %v", p, err)
@@ -140,13 +149,16 @@ func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 	f := newFake()
 	c := Dial(serve(t, f, everyone))
 	for name, err := range map[string]error{
-		"no reason":        c.Pause(t.Context(), "a", ""),
-		"bad name":         c.Pause(t.Context(), "a/b", "x"),
-		"control sequence": c.Pause(t.Context(), "a", "x\x1b[2J"),
-		"two lines":        c.Resume(t.Context(), "a", "x\ny"),
-		"long reason":      c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
-		"huge body":        c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
-		"no token":         c.Adopt(t.Context(), "a", "x", ""),
+		"no reason":           c.Pause(t.Context(), "a", ""),
+		"bad name":            c.Pause(t.Context(), "a/b", "x"),
+		"control sequence":    c.Pause(t.Context(), "a", "x\x1b[2J"),
+		"two lines":           c.Resume(t.Context(), "a", "x\ny"),
+		"long reason":         c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
+		"huge body":           c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
+		"no token":            c.Adopt(t.Context(), "a", "x", ""),
+		"no digest":           c.ConsentToRetire(t.Context(), "a", "x", ""),
+		"no version":          c.Enable(t.Context(), "a", "newest", "x"),
+		"no reason to enable": c.Enable(t.Context(), "a", "0123456789abcdef0123456789abcdef", ""),
 	} {
 		var usage *UsageError
 		if !errors.As(err, &usage) {

@@ -208,3 +208,9 @@ func mayBeDisabling(v visible, p record.Placement) bool {
 // near reports whether two times are less than d apart, in either order: somebody may have put a clock back a little
 // between them.
 func near(a, b time.Time, d time.Duration) bool { return a.Sub(b).Abs() < d }
+
+// RetirementWaits says what the next disabling waits for; "" if nothing is to be disabled, or nothing forbids it.
+func RetirementWaits(in Input) string {
+	_, why, _ := in.retirable()
+	return why
+}

@@ -24,10 +24,12 @@ func (r *Rotator) Retirement(ctx context.Context, p key.Policy, rule key.RetireR
 		Consented: rec.ConsentsTo(rule),
 	}
 	for _, x := range list {
+		covered := rec.ConsentsTo(rule) && rec.Consent.Covers(x.Retirable)
+		shown.Consented = shown.Consented && covered
 		shown.Versions = append(shown.Versions, status.Retiring{Vault: rec.VaultName(p, x.Vault), Version: x.Version,
-			Generation: x.Generation.Number, Since: x.Since, At: x.At})
+			Generation: x.Generation.Number, Since: x.Since, At: x.At, Consented: covered})
 	}
-	if c := rec.Consent; shown.Consented {
+	if c := rec.Consent; rec.ConsentsTo(rule) {
 		shown.Consent = &status.Consent{At: c.At, By: c.By, Reason: c.Reason, Digest: c.Digest}
 	}
 	return shown, nil

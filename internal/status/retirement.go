@@ -12,7 +12,7 @@ type Retirement struct {
 	Versions []Retiring `json:"versions"`
 	// Digest is of the rule and the versions with their dates. The consent names it.
 	Digest string `json:"digest"`
-	// Consented: an operator consented to this rule, and keyd acts on it. Consent is nil otherwise.
+	// Consented: an operator's consent covers this rule and all these versions. Consent is that to the rule, if any.
 	Consented bool     `json:"consented"`
 	Consent   *Consent `json:"consent,omitempty"`
 	// Waiting is what the next disabling waits for, in words.
@@ -26,6 +26,7 @@ type Retiring struct {
 	Version    string    `json:"version"`
 	Since      time.Time `json:"since"` // superseded in every vault
 	At         time.Time `json:"at"`    // the date: not before the rule allows it, and after those before it
+	Consented  bool      `json:"consented"`
 }
 
 // Consent is an operator's consent to a retire rule.
