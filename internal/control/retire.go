@@ -98,7 +98,13 @@ func (c *Client) Retirements(ctx context.Context, q ...RetireQuestion) ([]status
 
 // ConsentToRetire consents to a key's retire rule, and to the versions that Retirements showed with this digest.
 func (c *Client) ConsentToRetire(ctx context.Context, keyName, reason, digest string) error {
-	_, err := post[struct{}](ctx, c, quickTimeout, "/v1/retire", keyRequest{Key: keyName, Reason: reason, Token: digest})
+	_, err := post[struct{}](
+		ctx,
+		c,
+		quickTimeout,
+		"/v1/retire",
+		keyRequest{Key: keyName, Reason: reason, Token: digest},
+	)
 	return err
 }
 

@@ -79,8 +79,9 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 	if found, err := c.Adoption(ctx, "a"); err != nil || found.Token != "t1" {
 		t.Errorf("adoption %+v, %v", found, err)
 	}
-	if r, err := c.Retirements(ctx, RetireQuestion{Key: "a"}, RetireQuestion{Key: "b", Rule: &key.RetireRule{}}); err != nil ||
-		len(r) != 2 || r[0].Digest != "d1" || r[0].Never || !r[1].Never {
+	never := RetireQuestion{Key: "b", Rule: &key.RetireRule{}}
+	if r, err := c.Retirements(ctx, RetireQuestion{Key: "a"}, never); err != nil || len(r) != 2 ||
+		r[0].Digest != "d1" || r[0].Never || !r[1].Never {
 		t.Errorf("retirements %+v, %v", r, err)
 	}
 	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {

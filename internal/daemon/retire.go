@@ -96,8 +96,13 @@ func (d *Daemon) Enable(ctx context.Context, actor, name, version, reason string
 		case e.Phase == status.Failed:
 			last = errors.New(e.Error)
 			if rec, err := d.store.Load(ctx, p.Key); err == nil && len(rec.Enabling) == 0 {
-				return fmt.Errorf("version %s stays disabled: %w; then: keyd enable %s %s --reason …", version, last, p.Key,
-					version)
+				return fmt.Errorf(
+					"version %s stays disabled: %w; then: keyd enable %s %s --reason …",
+					version,
+					last,
+					p.Key,
+					version,
+				)
 			}
 		}
 	}

@@ -122,7 +122,8 @@ func retirementWaits() []example {
 	both := func(change func(*record.VaultSeen)) *world { return month().sees(weu, change).sees(neu, change) }
 	return []example{
 		{"A rule takes effect only after an operator's consent.",
-			month().withoutConsent(), waits("an operator must consent to the retire rule: keyd retire sa-cmk-key").in(weu)},
+			month().withoutConsent(),
+			waits("an operator must consent to the retire rule: keyd retire sa-cmk-key").in(weu)},
 		{"The consent does not cover a version that was superseded before and that it does not list.",
 			given().rotated().rotated().disableAfter(30 * day).unlisted().wait(31 * day),
 			waits("does not list the version").in(weu)},
@@ -162,7 +163,14 @@ func retirementWaits() []example {
 			both(noClock), waits("the clock of vault weu").in(weu)},
 		{"What keeps a Managed HSM from an import is said first.",
 			recovered(leftOut(given(weu, mhsm).with(disabledAfter(30 * day)))).wait(5 * time.Minute),
-			by("recovering", plan.Wait, "may not show yet what was recovered").of(1).in(mhsm).again(30 * time.Second)},
+			by(
+				"recovering",
+				plan.Wait,
+				"may not show yet what was recovered",
+			).of(1).
+				in(mhsm).
+				again(30 * time.Second),
+		},
 		{"A rotation that comes first is what keyd waits for.",
 			given().schedule(60 * day).disableAfter(90 * day).rotated().rotated(),
 			waits("the retire rule allows it at").in(weu).at(60 * day)},

@@ -48,8 +48,11 @@ func (r *Rotator) ConsentToRetire(ctx context.Context, p key.Policy, actor, reas
 		case rec.Hold != nil:
 			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 		case plan.RetireDigest(p.Key, p.Retire, list) != digest:
-			return nil, refuse("key %s or its retire rule has changed since it was shown: look again with keyd retire %s",
-				p.Key, p.Key)
+			return nil, refuse(
+				"key %s or its retire rule has changed since it was shown: look again with keyd retire %s",
+				p.Key,
+				p.Key,
+			)
 		}
 		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
 		for _, x := range list {

@@ -16,7 +16,12 @@ func (r *Rotator) AskEnable(ctx context.Context, p key.Policy, actor, reason, ve
 	return r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
 		held := rec.WithVersion(version)
 		if len(held) == 0 {
-			return nil, refuse("key %s has no version %s of keyd's own: keyd status %s lists them", p.Key, version, p.Key)
+			return nil, refuse(
+				"key %s has no version %s of keyd's own: keyd status %s lists them",
+				p.Key,
+				version,
+				p.Key,
+			)
 		}
 		at := held[len(held)-1]
 		if _, configured := p.Vault(at.Vault); !configured {

@@ -43,11 +43,23 @@ func (w *World) judgeRetiring(v *vault, name string, g *record.Generation, x *ve
 		w.violate("version %s of %s in %s is disabled, and no consent of an operator to the rule stands", x.ID, name,
 			v.Name)
 	case !slices.Contains(r.consent.listed, x.ID) && superseded.Before(r.consent.at.Add(-clocksAgree)):
-		w.violate("version %s of %s in %s is disabled, and the operator's consent does not list it", x.ID, name, v.Name)
+		w.violate(
+			"version %s of %s in %s is disabled, and the operator's consent does not list it",
+			x.ID,
+			name,
+			v.Name,
+		)
 	}
 	if since := w.now.Sub(r.last); !r.last.IsZero() && !r.turned && since < rule.Between()-clocksAgree {
-		w.violate("version %s of %s in %s is disabled %s after version %s was, and the rule says %s", x.ID, name, v.Name,
-			since, r.disabling, rule.Between())
+		w.violate(
+			"version %s of %s in %s is disabled %s after version %s was, and the rule says %s",
+			x.ID,
+			name,
+			v.Name,
+			since,
+			r.disabling,
+			rule.Between(),
+		)
 	}
 	w.judgeNewestProven(v, &rec, g, x)
 	r.last, r.turned, r.disabling = w.now, w.acting.turned(), x.ID
@@ -77,7 +89,12 @@ func (w *World) judgeNewestProven(v *vault, rec *record.Record, g *record.Genera
 			return
 		}
 	}
-	w.violate("version %s of %s in %s is disabled, and the newest was not proven in the same step", x.ID, rec.Key, v.Name)
+	w.violate(
+		"version %s of %s in %s is disabled, and the newest was not proven in the same step",
+		x.ID,
+		rec.Key,
+		v.Name,
+	)
 }
 
 // judgeConsent follows the consent of a key by what is recorded.
@@ -100,7 +117,8 @@ func (w *World) judgeConsent(was, is *record.Record, entries []chain.Entry) {
 	for _, e := range was.Enabling {
 		ended := entries[0].Event == chain.Enabled || entries[0].Event == chain.EnableAborted ||
 			entries[0].Event == chain.Adopted
-		if !ended && !slices.ContainsFunc(is.Enabling, func(x record.Enabling) bool { return x.Version == e.Version }) {
+		if !ended &&
+			!slices.ContainsFunc(is.Enabling, func(x record.Enabling) bool { return x.Version == e.Version }) {
 			w.violate("the request to enable version %s of %s is gone after %q", e.Version, is.Key, entries[0].Event)
 		}
 	}
@@ -115,8 +133,13 @@ func (w *World) judgeChangedRule(d *daemon, k *managed, step string) {
 	rec := w.store.records[k.policy.Key]
 	if rec.Consent != nil && d.under.Retire == k.policy.Retire && rec.Consent.Rule != d.under.Retire &&
 		step != "enable" && !d.down {
-		w.violate("the consent to the rule %v of %s stands after %q, and the rule is %v", rec.Consent.Rule, rec.Key, step,
-			d.under.Retire)
+		w.violate(
+			"the consent to the rule %v of %s stands after %q, and the rule is %v",
+			rec.Consent.Rule,
+			rec.Key,
+			step,
+			d.under.Retire,
+		)
 	}
 }
 

@@ -22,7 +22,8 @@ func (w *World) pauseOf(i int) time.Duration {
 // attendConsents has an operator consent to each retire rule that waits for it, some hours later.
 func (w *World) attendConsents() {
 	for _, k := range w.keys {
-		if k.policy.Retire.Never() || k.policy.Retained || k.retiring.attended || w.store.records[k.policy.Key].Hold != nil ||
+		if k.policy.Retire.Never() || k.policy.Retained || k.retiring.attended ||
+			w.store.records[k.policy.Key].Hold != nil ||
 			w.consentStands(k) {
 			continue
 		}
