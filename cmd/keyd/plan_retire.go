@@ -42,8 +42,12 @@ func writeRetirements(w io.Writer, s style, all []status.Retirement) {
 	for _, r := range all {
 		fmt.Fprintf(w, "%s\n", s.bold("What the retire rule of "+clean(r.Key)+" disables, once somebody consents"))
 		writeRetiring(w, s, r.Versions)
-		fmt.Fprintf(w, "  Later versions follow when they have been superseded for %s, with a pause of %s between two.\n",
-			seconds(r.DisableAfter), seconds(r.Pause))
+		fmt.Fprintf(
+			w,
+			"  Later versions follow when they have been superseded for %s, with a pause of %s between two.\n",
+			seconds(r.DisableAfter),
+			seconds(r.Pause),
+		)
 		fmt.Fprintf(w, "  Digest: %s\n", r.Digest)
 		fmt.Fprintf(w, "  After `keyd reload`, consent with: keyd retire %s --reason TEXT\n", r.Key)
 	}

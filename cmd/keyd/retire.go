@@ -76,8 +76,13 @@ func writeRetirement(w io.Writer, s style, r status.Retirement) {
 		fmt.Fprintf(w, "%s has no retire rule: keyd disables nothing.\n", s.bold(r.Key))
 		return
 	}
-	fmt.Fprintf(w, "%s: keyd disables a version %s after it was superseded in every vault, and waits %s between two.\n",
-		s.bold(r.Key), seconds(r.DisableAfter), seconds(r.Pause))
+	fmt.Fprintf(
+		w,
+		"%s: keyd disables a version %s after it was superseded in every vault, and waits %s between two.\n",
+		s.bold(r.Key),
+		seconds(r.DisableAfter),
+		seconds(r.Pause),
+	)
 	switch c := r.Consent; {
 	case c == nil:
 		fmt.Fprintln(w, s.warn("No operator has consented to the rule: keyd disables nothing."))
@@ -143,7 +148,10 @@ keyd status KEY lists the versions.`,
 			}
 			return a.say(outcome{Done: "enabled", Key: name}, fmt.Sprintf(
 				"Version %s of %s is enabled. keyd disables nothing more of the key before `keyd retire %s --reason TEXT`.",
-				words[1], name, name))
+				words[1],
+				name,
+				name,
+			))
 		},
 		ValidArgsFunction: a.complete(keyAndVersion),
 	}

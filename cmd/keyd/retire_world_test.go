@@ -26,7 +26,8 @@ func (w *world) Retirements(_ context.Context, q []control.RetireQuestion) (all 
 				Since: at(-10 * 24 * time.Hour), At: at(time.Duration(390+i) * 24 * time.Hour)})
 		}
 		if w.consented && x.Rule == nil {
-			r.Consented, r.Consent = true, &status.Consent{At: at(-time.Hour), By: "uid 0 (root)", Reason: "as planned"}
+			r.Consented = true
+			r.Consent = &status.Consent{At: at(-time.Hour), By: "uid 0 (root)", Reason: "as planned"}
 			r.Waiting = "the retire rule allows it at 2027-03-26T12:00:00Z"
 		}
 		all = append(all, r)
@@ -36,8 +37,10 @@ func (w *world) Retirements(_ context.Context, q []control.RetireQuestion) (all 
 
 func (w *world) ConsentToRetire(_ context.Context, _, k, _, shown string) error {
 	if w.refusal != nil || shown != digest {
-		return &control.RefusedError{Text: "key " + k + " or its retire rule has changed since it was shown: look again " +
-			"with keyd retire " + k}
+		return &control.RefusedError{
+			Text: "key " + k + " or its retire rule has changed since it was shown: look again " +
+				"with keyd retire " + k,
+		}
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (c *call) enable(ctx context.Context) error {
 // enableTimeout is how long a client waits until a version is enabled: as long as the daemon does, and a little.
 const enableTimeout = EnableWait + 10*time.Second
 
-// EnableWait is how long the daemon waits until a version that was asked for is enabled. keyd goes on trying after that.
+// EnableWait is how long the daemon waits until a version is enabled. keyd goes on trying after that.
 const EnableWait = 90 * time.Second
 
 // Retirements shows what retire rules are to disable, and changes nothing.

@@ -13,6 +13,9 @@ import (
 // StepTimeout limits one step: a generation, or a look and an import.
 const StepTimeout = 5 * time.Minute
 
+// disablingTries is how long keyd tries to disable one version. After that the vault's answer settles what came of it.
+const disablingTries = 10 * time.Minute
+
 // retirement disables one version, once its rule is met and nothing forbids it. See retirable.
 func retirement(in Input) (Step, bool) {
 	r, why, _ := in.retirable()
@@ -41,23 +44,34 @@ func retirementWaits(in Input) (Step, bool) {
 // until is when the wait is over, if that is known.
 //
 // keyd retires a key version by version: all of the oldest generation, vault by vault, before the next generation.
-// What waits in one vault does not hold up the same generation in another.
+// What waits in one vault does not hold up the same generation in another. What was begun, and may have been cut short,
+// goes on before another begins.
 func (in Input) retirable() (r *Retiring, why string, until time.Time) {
 	list := Retirements(in.Now, in.Policy, in.Policy.Retire, in.Record)
 	if len(list) == 0 {
 		return nil, "", until
 	}
-	first := list[0].Generation.Number
-	if v, x, found := in.disabledByOthers(); found {
-		// keyd records as its own what the rule covers, before it goes on.
-		i := slices.IndexFunc(list, func(r Retiring) bool { return r.Version == x })
-		if i < 0 {
-			return &list[0], fmt.Sprintf("somebody other than keyd disabled version %s in vault %s; to enable it: "+
+	first, open := list[0], in.Record.OpenDisabling()
+	switch v, x, found := in.disabledByOthers(); {
+	case open.Found(): // it goes on before another begins
+		list = slices.DeleteFunc(list, func(r Retiring) bool {
+			return r.Attempt != open.Attempt || !slices.Contains(open.BeingDisabled(), r.Version) ||
+				!near(in.Now, in.Record.LastDisabling.Here, disablingTries)
+		})
+		if len(list) == 0 {
+			return &first, fmt.Sprintf("keyd does not know yet whether vault %s disabled version %s", open.VaultName,
+				open.Disables), until
+		}
+	case found: // keyd records as its own what the rule covers, before it goes on
+		list = slices.DeleteFunc(list, func(r Retiring) bool { return r.Version != x })
+		if len(list) == 0 {
+			return &first, fmt.Sprintf("somebody other than keyd disabled version %s in vault %s; to enable it: "+
 				"keyd enable %s %s --reason …", x, v.Name, in.Policy.Key, x), until
 		}
-		list = list[i : i+1]
-	} else {
-		list = slices.DeleteFunc(list, func(x Retiring) bool { return x.Generation.Number > first })
+	default:
+		list = slices.DeleteFunc(list, func(x Retiring) bool {
+			return x.Generation.Number > first.Generation.Number
+		})
 	}
 	// One that keyd has tried goes behind those that it has not: a vault may refuse it for ever.
 	slices.SortStableFunc(list, func(a, b Retiring) int {
@@ -85,11 +99,7 @@ func (in Input) forbidsAny() (why string, until time.Time) {
 	if !in.Record.ConsentsTo(in.Policy.Retire) {
 		return "an operator must consent to the retire rule: keyd retire " + name, until
 	}
-	if open := in.Record.OpenDisabling(); open.Found() {
-		return fmt.Sprintf("keyd does not know yet whether vault %s disabled version %s", open.VaultName,
-			open.Disables), until
-	}
-	if last := in.Record.LastDisabling; !last.Here.IsZero() {
+	if last := in.Record.LastDisabling; !last.Here.IsZero() && !in.Record.OpenDisabling().Found() {
 		if at := last.Here.Add(in.Policy.Retire.Between()); in.Now.Before(at) {
 			return "keyd disabled another version at " + date(last.Here), at
 		}
@@ -134,7 +144,7 @@ func (in Input) forbids(r Retiring) (why string, until time.Time) {
 	switch {
 	case !due.Passed(now, in.Policy.Retire.DisableAfter):
 		return "the retire rule allows it at " + date(r.Due), r.Due
-	case !in.Record.LastDisabling.Passed(now, in.Policy.Retire.Between()):
+	case r.State != key.Disabling && !in.Record.LastDisabling.Passed(now, in.Policy.Retire.Between()):
 		return fmt.Sprintf("by the clock of vault %s, keyd disabled another version less than %s ago", v.Name,
 			in.Policy.Retire.Between()), until
 	}

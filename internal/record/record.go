@@ -28,7 +28,8 @@ type Record struct {
 	HoldLifted time.Time `json:"lifted,omitzero"`
 	// Consent is an operator's consent to the retire rule; nil: nothing may be disabled.
 	Consent *Consent `json:"consent,omitempty"`
-	// LastDisabling is when keyd last began to disable a version, by the local clock and by that vault's.
+	// LastDisabling is when keyd last began to disable a version, by the local clock and by that vault's. To try the
+	// same one again does not count.
 	LastDisabling Moment `json:"last_disabling,omitzero"`
 	// Enabling lists the versions that an operator asked to enable again and that are not enabled yet.
 	Enabling []Enabling `json:"enabling,omitempty"`

@@ -77,24 +77,27 @@ func (r *Record) OpenDisabling() Placed {
 	return Placed{}
 }
 
-// BeginDisable records that keyd is about to disable one version of a superseded placement. Only one may be open in
-// the whole record.
+// BeginDisable records that keyd is about to disable one version of a superseded placement, for the first time or
+// again. Only one may be open in the whole record.
 func (r *Record) BeginDisable(attempt key.ID, version string, at Moment) error {
-	of, err := r.placement(attempt, key.Superseded)
+	of, err := r.placement(attempt, key.Superseded, key.Disabling)
 	if err != nil {
 		return err
 	}
-	if open := r.OpenDisabling(); open.Found() {
+	if open := r.OpenDisabling(); open.Found() && (open.Placement != of.Placement ||
+		!slices.Contains(of.BeingDisabled(), version)) {
 		return fmt.Errorf("another disabling of %s is open, of import attempt %s", r.Key, open.Attempt)
 	}
 	if !slices.Contains(of.Enabled(), version) {
 		return fmt.Errorf("import attempt %s of %s has no enabled version %s", attempt, r.Key, version)
 	}
+	if of.State != key.Disabling {
+		r.LastDisabling = at
+	}
 	of.State, of.DisableBegun, of.Disables = key.Disabling, at.There, version
 	if at.There.IsZero() {
 		of.DisableBegun = at.Here
 	}
-	r.LastDisabling = at
 	return nil
 }
 

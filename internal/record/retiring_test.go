@@ -16,6 +16,7 @@ func TestOnlyOneDisablingOfAKeyIsOpen(t *testing.T) {
 	b := newBook(t).rotate().rotate()
 	b.ok(b.BeginDisable(attempt(1), version(1), b.moment()))
 	refused(t, b.BeginDisable(attempt(2), version(2), b.moment()), "another disabling of k is open")
+	b.ok(b.BeginDisable(attempt(1), version(1), b.moment())) // again
 	if open := b.OpenDisabling(); open.Attempt != attempt(1) {
 		t.Errorf("open: %+v", open)
 	}

@@ -271,7 +271,8 @@ func TestEnablingIsTriedForTenMinutes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, r, p := due(t)
 			w.settle(p)
-			if err := r.AskEnable(t.Context(), p, alice, "a service cannot read", w.vault[weu.URL].disabled[0]); err != nil {
+			version := w.vault[weu.URL].disabled[0]
+			if err := r.AskEnable(t.Context(), p, alice, "a service cannot read", version); err != nil {
 				t.Fatal(err)
 			}
 			silent := w.now.Add(c.silent)

@@ -10,8 +10,8 @@ import (
 )
 
 // AskEnable records that an operator wants a version enabled again. The loop does it at once, also while the key is
-// held, and tries for a while unless the vault refuses. The consent to the retire rule ends: keyd disables nothing more of the key before
-// an operator consents again.
+// held, and tries for a while unless the vault refuses. The consent to the retire rule ends: keyd disables nothing more
+// of the key before an operator consents again.
 func (r *Rotator) AskEnable(ctx context.Context, p key.Policy, actor, reason, version string) error {
 	return r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
 		held := rec.WithVersion(version)

@@ -50,7 +50,8 @@ func (w *World) judgeRetiring(v *vault, name string, g *record.Generation, x *ve
 			v.Name,
 		)
 	}
-	if since := w.now.Sub(r.last); !r.last.IsZero() && !r.turned && since < rule.Between()-clocksAgree {
+	if since := w.now.Sub(r.last); !r.last.IsZero() && !r.turned && r.disabling != x.ID &&
+		since < rule.Between()-clocksAgree {
 		w.violate(
 			"version %s of %s in %s is disabled %s after version %s was, and the rule says %s",
 			x.ID,

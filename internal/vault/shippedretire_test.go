@@ -48,7 +48,9 @@ func TestWithTheRetireRightsAVersionIsDisabledAndEnabledAgain(t *testing.T) {
 		base := shipped(t)[i]
 		t.Run(a.file, func(t *testing.T) {
 			t.Parallel()
-			for name, c := range map[string]*vault.Client{"with": a.client(t, a.grants), "without": base.client(t, base.grants)} {
+			for name, c := range map[string]*vault.Client{
+				"with": a.client(t, a.grants), "without": base.client(t, base.grants),
+			} {
 				kek, err := c.CreateKEK(t.Context(), "", nil)
 				if err != nil {
 					t.Fatal(err)

@@ -250,6 +250,7 @@ func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 	e.retireAfter("1d")
 	e.whileLiving(func() {
 		e.start()
+		e.must("retire", keyName, "--yes", "--reason", "as shown")
 		e.wait("the retire rule has disabled generation 1", func(_ status.Snapshot, k status.Key) bool {
 			return k.Generations[0].Placements[0].State == key.Disabled
 		})

@@ -462,7 +462,20 @@ func (c *crash) retirable() {
 		if s := in.settle(); s.Kind != plan.Idle {
 			in.w.t.Fatalf("the loop ends with %s: %s", s.Kind, s.Why)
 		}
+		in.consent()
 	})
+}
+
+// consent is an operator's consent to the retire rule, and to what it is to disable now.
+func (in *inside) consent() {
+	ctx, p := in.w.t.Context(), in.policy
+	shown, err := in.Retirement(ctx, p, p.Retire)
+	if err == nil {
+		err = in.ConsentToRetire(ctx, p, "test", "as shown", shown.Digest)
+	}
+	if err != nil {
+		in.w.t.Fatal(err)
+	}
 }
 
 // notDisabling: the vault refuses, and then the rule is withdrawn.
