@@ -129,11 +129,11 @@ func (a *app) enable() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "enable KEY VERSION --reason TEXT",
 		Short: "Enable a version again that was disabled",
-		Long: `enable enables one of keyd's versions of a key again in its vault, whoever disabled it, and waits until
-that is done, also while the key is on hold. It ends the consent to the key's retire rule: keyd
-disables nothing more of the key before somebody consents again (keyd retire KEY).
+		Long: `enable enables one of keyd's versions of a key again in its vault, whoever disabled it, and waits
+until that is done, also while the key is on hold. It ends the consent to the key's retire rule:
+keyd disables nothing more of the key before somebody consents again (keyd retire KEY).
 keyd status KEY lists the versions.`,
-		Example: `  keyd enable sa-cmk-key 4f1d3b6c8a2e4d0f9b7c5a3e1d0f2b4c --reason "the archive still reads under it"`,
+		Example: `  keyd enable sa-cmk-key 4f1d3b6c8a2e4d0f9b7c5a3e1d0f2b4c --reason "it is still needed"`,
 		Args:    args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, words []string) error {
 			if reason == "" {
@@ -146,12 +146,8 @@ keyd status KEY lists the versions.`,
 			if err := a.client().Enable(cmd.Context(), name, words[1], reason); err != nil {
 				return err
 			}
-			return a.say(outcome{Done: "enabled", Key: name}, fmt.Sprintf(
-				"Version %s of %s is enabled. keyd disables nothing more of the key before `keyd retire %s --reason TEXT`.",
-				words[1],
-				name,
-				name,
-			))
+			return a.say(outcome{Done: "enabled", Key: name}, fmt.Sprintf("Version %s of %s is enabled. keyd disables "+
+				"nothing more of the key before `keyd retire %[2]s --reason TEXT`.", words[1], name))
 		},
 		ValidArgsFunction: a.complete(keyAndVersion),
 	}
