@@ -152,10 +152,10 @@ func roleFor(v config.Vault) string {
 
 func retireRoleFor(v config.Vault) string {
 	if v.Kind == key.ManagedHSM {
-		return "give it the role of /usr/share/keyd/azure/managed-hsm-retire-role.json besides; a new " +
+		return "add the second role, /usr/share/keyd/azure/managed-hsm-retire-role.json; a new " +
 			"assignment takes a few minutes to work"
 	}
-	return "give it the role of /usr/share/keyd/azure/key-vault-retire-role.json besides, or the permissions of " +
+	return "add the second role, /usr/share/keyd/azure/key-vault-retire-role.json, or the permissions of " +
 		"key-vault-retire-access-policy.json; a new assignment takes a few minutes to work"
 }
 
