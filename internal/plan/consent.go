@@ -88,15 +88,15 @@ const EnableTries = 10 * time.Minute
 
 // enabling enables a version that an operator asked for, or gives that up.
 func enabling(in Input) (Step, bool) {
-	for _, e := range in.Record.Enabling {
-		at := in.Record.Placement(e.Attempt)
-		s := Step{Kind: Enable, Generation: at.Generation.Number, Vault: at.Vault, Attempt: e.Attempt,
-			Version: e.Version, Why: e.Reason}
-		_, configured := in.Policy.Vault(at.Vault)
-		if !configured || !near(in.Now, e.At, EnableTries) {
-			s.Kind, s.Why = EnableAborted, "the vault did not do it in time, or is no longer one of the key's"
-		}
-		return s, true
+	if len(in.Record.Enabling) == 0 {
+		return Step{}, false
 	}
-	return Step{}, false
+	e := in.Record.Enabling[0]
+	at := in.Record.Placement(e.Attempt)
+	s := Step{Kind: Enable, Generation: at.Generation.Number, Vault: at.Vault, Attempt: e.Attempt, Version: e.Version,
+		Why: e.Reason}
+	if _, configured := in.Policy.Vault(at.Vault); !configured || !near(in.Now, e.At, EnableTries) {
+		s.Kind, s.Why = EnableAborted, "the vault did not do it in time, or is no longer one of the key's"
+	}
+	return s, true
 }

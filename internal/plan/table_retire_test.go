@@ -143,7 +143,7 @@ func retirementWaits() []example {
 			month().skewed(weu, 4*time.Minute).retired(1).disabled(weu, 1).wait(day),
 			waits("by the clock of vault neu").in(neu)},
 		{"keyd tries for ten minutes, and then waits until it knows what came of it.",
-			month().disabling(2).wait(8*time.Minute).disabling(2).wait(2 * time.Minute),
+			month().disabling(2).wait(8 * time.Minute).disabling(2).wait(2 * time.Minute),
 			waits("does not know yet whether vault neu disabled version b").in(weu)},
 		{"Nothing else is disabled before keyd knows what came of the last one.",
 			month().disabling(2).away(neu), waits("vault neu: connection refused").in(neu)},

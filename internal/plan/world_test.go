@@ -401,12 +401,6 @@ func (w *world) followed(n int, v key.Vault) *world {
 		record.FoundVersion{Vault: v, Version: x, Newest: true}))
 }
 
-// cutShort: of what keyd began to disable, only what the vault shows disabled is.
-func (w *world) cutShort(n int) *world {
-	at := w.record.Placement(attempt(n))
-	return w.must(w.record.Disable(attempt(n), w.clock, w.vaults[at.Vault].Enabled()))
-}
-
 // disabled: the vault has the version disabled, whoever did it.
 func (w *world) disabled(v key.Vault, n int) *world {
 	for i := range w.vaults[v.URL].Versions {

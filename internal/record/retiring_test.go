@@ -68,8 +68,8 @@ func TestAnOperatorsRequestEnablesOneVersionAndEndsTheConsent(t *testing.T) {
 	ask := func(b *book, v string) *book {
 		b.Consent = &record.Consent{Rule: b.policy.Retire}
 		had, err := b.AskEnable(record.Enabling{Attempt: attempt(1), Version: v, At: b.clock})
-		if !had || b.Consent != nil || len(b.Record.Enabling) != 1 {
-			t.Errorf("had a consent %v, has one %v, requests %v", had, b.Consent != nil, b.Record.Enabling)
+		if !had || b.Consent != nil || len(b.Enabling) != 1 {
+			t.Errorf("had a consent %v, has one %v, requests %v", had, b.Consent != nil, b.Enabling)
 		}
 		return b.ok(err)
 	}
@@ -83,8 +83,8 @@ func TestAnOperatorsRequestEnablesOneVersionAndEndsTheConsent(t *testing.T) {
 	b := ask(disabled(), version(9))
 	b.ok(b.Enabled(attempt(1), version(9)))
 	at := b.Placement(attempt(1))
-	if left := at.Placement.Enabled(); at.State != key.Superseded || !slices.Equal(left, []string{version(9)}) ||
-		!at.DisabledAt.IsZero() || len(b.Record.Enabling) > 0 {
+	if left := at.Enabled(); at.State != key.Superseded || !slices.Equal(left, []string{version(9)}) ||
+		!at.DisabledAt.IsZero() || len(b.Enabling) > 0 {
 		t.Errorf("it is %+v, enabled %v", at.Placement, left)
 	}
 	refused(t, b.Enabled(attempt(1), version(9)), "nobody asked")
@@ -98,7 +98,7 @@ func TestAnOperatorsRequestEnablesOneVersionAndEndsTheConsent(t *testing.T) {
 
 	gone := ask(disabled(), version(1))
 	gone.LoseVersion(attempt(1))
-	if len(gone.Record.Enabling) > 0 {
+	if len(gone.Enabling) > 0 {
 		t.Error("a version that is gone is still to be enabled")
 	}
 	_, err := gone.AskEnable(record.Enabling{Attempt: attempt(1), Version: version(1)})
