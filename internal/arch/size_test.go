@@ -1,14 +1,10 @@
 package arch_test
 
 import (
-	"flag"
-	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -18,12 +14,6 @@ const (
 	root       = "../.."
 	maxLines   = 400 // of a Go file that is not a test
 	maxColumns = 120 // a tab counts as four
-	wideList   = "testdata/wide.txt"
-)
-
-var (
-	update = flag.Bool("update", false, "take from "+wideList+" what is not wide any more")
-	grow   = flag.Bool("grow", false, "with -update, add what is wide, too: only after the merge of an older branch")
 )
 
 // long lists Go files that may have more than maxLines lines, each with the reason. It is empty: keep it so.
@@ -88,33 +78,12 @@ func TestNoGoFileIsTooLong(t *testing.T) {
 	})
 }
 
-// No line may be too wide. A list counts the lines that are too wide today, and may only get shorter.
 func TestNoLineIsTooWide(t *testing.T) {
-	allowed := readWide(t)
-	found := map[string][]int{}
 	sources(t, func(path, text string) {
-		if lines := wide(path, text); len(lines) > 0 {
-			found[path] = lines
-		}
-	})
-	if *update {
-		writeWide(t, allowed, found)
-		return
-	}
-	for _, path := range slices.Sorted(maps.Keys(found)) {
-		if len(found[path]) <= allowed[path] {
-			continue
-		}
-		for _, n := range found[path] {
+		for _, n := range wide(path, text) {
 			t.Errorf("%s:%d is wider than %d columns", path, n, maxColumns)
 		}
-	}
-	for _, path := range slices.Sorted(maps.Keys(allowed)) {
-		if n := len(found[path]); n < allowed[path] {
-			t.Errorf("%s has %d wide lines, and %s still allows %d: take the difference out with "+
-				"go test ./internal/arch -update", path, n, wideList, allowed[path])
-		}
-	}
+	})
 }
 
 // wide lists the lines that are too wide, except tables in Markdown and what cannot be broken.
@@ -136,47 +105,6 @@ func wide(path, text string) (lines []int) {
 func unbreakable(line string) bool {
 	words := strings.Fields(line)
 	return len(words) <= 3 && strings.Contains(words[len(words)-1], "://")
-}
-
-func readWide(t *testing.T) map[string]int {
-	t.Helper()
-	b, err := os.ReadFile(wideList)
-	if err != nil {
-		t.Fatal(err)
-	}
-	allowed := map[string]int{}
-	for line := range strings.Lines(string(b)) {
-		fields := strings.Fields(line)
-		if len(fields) == 0 || strings.HasPrefix(line, "#") {
-			continue
-		}
-		n, err := strconv.Atoi(fields[len(fields)-1])
-		if err != nil || len(fields) != 2 || n < 1 {
-			t.Fatalf("%s: %q is not a path and a number", wideList, line)
-		}
-		allowed[fields[0]] = n
-	}
-	return allowed
-}
-
-// writeWide removes from the list what is no longer too wide. It adds nothing unless it is asked to.
-func writeWide(t *testing.T, allowed map[string]int, found map[string][]int) {
-	t.Helper()
-	text := "# Lines wider than 120 columns, by file. This list only gets shorter: go test ./internal/arch -update\n"
-	if *grow {
-		allowed = map[string]int{}
-		for path, lines := range found {
-			allowed[path] = len(lines)
-		}
-	}
-	for _, path := range slices.Sorted(maps.Keys(allowed)) {
-		if n := min(len(found[path]), allowed[path]); n > 0 {
-			text += fmt.Sprintf("%s %d\n", path, n)
-		}
-	}
-	if err := os.WriteFile(wideList, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestWideLinesAreFoundAndUnbreakableOnesAllowed(t *testing.T) {

@@ -16,7 +16,7 @@ type cache struct {
 	mu     *sync.Mutex
 	last   map[string]*record.Observation
 	used   map[string]bool              // a step was planned on the last observation
-	shown  map[string]shown             // by url and version
+	shown  map[string]shown             // by url, version and key
 	down   map[string]downVault         // by url
 	facts  map[string]*facts            // by url and key
 	vaults map[string]*record.VaultLook // by url
@@ -63,6 +63,7 @@ func (c *cache) forget(name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ofKey := func(at string) bool { return strings.HasSuffix(at, "/"+name) }
+	maps.DeleteFunc(c.shown, func(at string, _ shown) bool { return ofKey(at) })
 	maps.DeleteFunc(c.facts, func(at string, _ *facts) bool { return ofKey(at) })
 	maps.DeleteFunc(c.empty, func(at string, _ time.Time) bool { return ofKey(at) })
 }
@@ -157,17 +158,17 @@ type shown struct {
 	operations []key.Operation // when it was shown
 }
 
-func (c *cache) shownOf(url, version string) (shown, bool) {
+func (c *cache) shownOf(url, version, name string) (shown, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s, ok := c.shown[url+"/"+version]
+	s, ok := c.shown[url+"/"+version+"/"+name]
 	return s, ok
 }
 
-func (c *cache) putShown(url, version string, s shown) {
+func (c *cache) putShown(url, version, name string, s shown) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.shown[url+"/"+version] = s
+	c.shown[url+"/"+version+"/"+name] = s
 }
 
 // turns lets one look at each vault go on at once: who comes meanwhile takes what it sees.

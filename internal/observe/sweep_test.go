@@ -259,3 +259,18 @@ func TestAKeyThatTheListShowsIsAskedFor(t *testing.T) {
 	}
 	wantCalls(t, "the first look", v.calls, "Sweep", "Versions", "Newest")
 }
+
+// A daemon that runs for years sees many keys come and go.
+func TestNothingIsKeptOfAKeyThatLeft(t *testing.T) {
+	o, v, look := newSwept(t)
+	look()
+	o.cache.putShown(sweptURL, v.version.ID, "sa-cmk-key", shown{})
+	o.cache.putShown(sweptURL, v.version.ID, "other", shown{})
+	o.Forget("sa-cmk-key")
+	if len(o.cache.shown) != 1 || len(o.cache.facts) != 0 || len(o.cache.empty) != 0 || o.Last("sa-cmk-key") != nil {
+		t.Errorf("kept: %d versions, %d facts, %d empty", len(o.cache.shown), len(o.cache.facts), len(o.cache.empty))
+	}
+	if _, known := o.cache.shownOf(sweptURL, v.version.ID, "other"); !known {
+		t.Error("what another key's version showed is forgotten, too")
+	}
+}

@@ -230,7 +230,7 @@ func (l look) unknown(ctx context.Context) error {
 // show gets from the vault a version that the record does not have. Once the vault has shown it, keyd does not ask
 // again.
 func (l look) show(ctx context.Context, v key.Version) (shown, error) {
-	if s, ok := l.cache.shownOf(l.url, v.ID); ok {
+	if s, ok := l.cache.shownOf(l.url, v.ID, l.name); ok {
 		return s, nil
 	}
 	full, err := l.c.Get(ctx, l.name, v.ID)
@@ -244,6 +244,6 @@ func (l look) show(ctx context.Context, v key.Version) (shown, error) {
 		return shown{material: full.Material}, nil // the next look asks again
 	}
 	s := shown{full.Material, full.Operations}
-	l.cache.putShown(l.url, v.ID, s)
+	l.cache.putShown(l.url, v.ID, l.name, s)
 	return s, nil
 }

@@ -50,7 +50,8 @@ type outcome struct {
 // jobs are what such a process can do.
 func jobs() map[string]func(job) (outcome, error) {
 	return map[string]func(job) (outcome, error){
-		"rotate": bareRotations, "copy": bareCopies, "prove": bareProofs, "open": bareOpenings, "health": keydProofs,
+		"rotate": bareRotations, "emergency": bareEmergency,
+		"copy": bareCopies, "prove": bareProofs, "open": bareOpenings, "health": keydProofs,
 	}
 }
 
@@ -201,6 +202,7 @@ func (t bareToken) decrypt(s pkcs11.SessionHandle, private pkcs11.ObjectHandle, 
 type bareVault struct {
 	url, token string
 	client     *http.Client
+	limit      func(method string) // waits until the call may be sent; nil for no limit
 }
 
 func signIn(vault string) (v bareVault, err error) {
@@ -221,6 +223,9 @@ func signIn(vault string) (v bareVault, err error) {
 
 // call sends a request; body and answer are nil for none.
 func (v bareVault) call(method, path string, body, answer any) error {
+	if v.limit != nil {
+		v.limit(method)
+	}
 	var text io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)

@@ -48,12 +48,18 @@ func (silent) Away(bool)        {}
 // rotate has the key rotated, and returns when an operator who watches is told so.
 func (w *world) rotate() {
 	w.b.Helper()
+	w.rotateAll(w.keys[:1])
+}
+
+// rotateAll has keys rotated, and returns when an operator who watches is told so.
+func (w *world) rotateAll(keys []string) {
+	w.b.Helper()
 	c := control.Dial(w.path("keyd.sock"))
 	events, err := c.Subscribe(w.b.Context())
 	if err != nil {
 		w.b.Fatal(err)
 	}
-	accepted, err := c.Rotate(w.b.Context(), control.RotateOptions{Keys: w.keys[:1], Reason: "benchmark"})
+	accepted, err := c.Rotate(w.b.Context(), control.RotateOptions{Keys: keys, Reason: "benchmark"})
 	if err != nil {
 		w.b.Fatal(err)
 	}

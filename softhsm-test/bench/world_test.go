@@ -34,6 +34,7 @@ type world struct {
 	azure   *emulator.Emulator
 	env     []string // of every process
 	keys    []string
+	spares  int       // of each key
 	keyd    *exec.Cmd // nil while none runs
 	log     bytes.Buffer
 	next    uint64 // of the emulator's requests
@@ -82,9 +83,10 @@ func (w *world) start(spec string, n int) {
 		w.keys = append(w.keys, fmt.Sprintf("key-%02d", i))
 		fmt.Fprintf(
 			&keys,
-			"  %s: {spec: %s, vaults: [weu], schedule: \"@yearly\", floor: 0s, budget: 1000}\n",
+			"  %s: {spec: %s, vaults: [weu], schedule: \"@yearly\", floor: 0s, budget: 1000, spares: %d}\n",
 			w.keys[i],
 			spec,
+			w.spares,
 		)
 	}
 	w.write("keyd.yaml", fmt.Sprintf(`instance: bench
@@ -135,11 +137,12 @@ func (w *world) stop() {
 	w.keyd = nil
 }
 
-// up reports whether every key has a generation in its vault.
+// up reports whether every key has a generation in its vault, and its spares.
 func (w *world) up() bool {
 	s, err := control.Dial(w.path("keyd.sock")).Snapshot(w.b.Context(), status.Selection{})
 	return err == nil && len(s.Keys) == len(w.keys) && !slices.ContainsFunc(s.Keys, func(k status.Key) bool {
-		return !slices.ContainsFunc(k.Generations, func(g status.Generation) bool { return !g.Finished.IsZero() })
+		return w.spares > 0 && (k.Spares == nil || k.Spares.Ready < w.spares) ||
+			!slices.ContainsFunc(k.Generations, func(g status.Generation) bool { return !g.Finished.IsZero() })
 	})
 }
 

@@ -52,7 +52,7 @@ func TestWhatCameAfterLeavesOutWhatCameBefore(t *testing.T) {
 
 func TestAProcessShowsWhatItUsed(t *testing.T) {
 	begun, err := ProcessOf(os.Getpid())
-	if err != nil || begun.Memory == 0 || begun.Highest < begun.Memory {
+	if err != nil || begun.Own == 0 || begun.Memory < begun.Own || begun.Highest < begun.Memory {
 		t.Fatalf("%+v, %v", begun, err)
 	}
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); {

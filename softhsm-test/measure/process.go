@@ -16,6 +16,7 @@ import (
 type Process struct {
 	Processor       time.Duration
 	Memory, Highest int // resident, in KiB: now, and at most so far
+	Own             int // of Memory, what is not pages of files, which the kernel can take back
 }
 
 // Sides are keyd's two processes.
@@ -98,6 +99,7 @@ func ProcessOf(pid int) (p Process, err error) {
 	for line := range strings.Lines(string(status)) {
 		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &p.Memory)
 		_, _ = fmt.Sscanf(line, "VmHWM: %d kB", &p.Highest)
+		_, _ = fmt.Sscanf(line, "RssAnon: %d kB", &p.Own)
 	}
 	return p, nil
 }

@@ -53,9 +53,12 @@ func (t table) printCosts(out io.Writer) {
 }
 
 func (c costs) memory(when string, used measure.Sides) {
-	c.line(when+", network side", "128 MiB with 10,000 keys", "%s, %s at most", mib(used.Network.Memory),
-		mib(used.Network.Highest))
-	c.line(when+", HSM side", "", "%s, %s at most", mib(used.HSM.Memory), mib(used.HSM.Highest))
+	side := func(name, goal string, p measure.Process) {
+		c.line(when+", "+name, goal, "%s, %s at most; %s without pages of files", mib(p.Memory), mib(p.Highest),
+			mib(p.Own))
+	}
+	side("network side", "128 MiB with 10,000 keys", used.Network)
+	side("HSM side", "", used.HSM)
 }
 
 func (t table) printScrape(c costs) {

@@ -15,7 +15,7 @@ import (
 var goals = struct {
 	newKey, rotation, proof, quietLook, restart float64
 	onceForAVault, atTheEdges                   int
-}{newKey: 6, rotation: 5, proof: 2, quietLook: 0.1, restart: 0.1, onceForAVault: 10, atTheEdges: 4}
+}{newKey: 6, rotation: 5, proof: 2, quietLook: 0.1, restart: 0.1, onceForAVault: 15, atTheEdges: 4}
 
 // row is a count with its goal.
 type row struct {

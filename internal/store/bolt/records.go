@@ -123,7 +123,11 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 	if err := s.savable(c, entries); err != nil {
 		return 0, err
 	}
-	err = s.write(ctx, func(tx *bbolt.Tx) error {
+	write := s.write
+	if c.revision == 0 {
+		write = s.writeAlone // its name is compared with those that are committed
+	}
+	err = write(ctx, func(tx *bbolt.Tx) error {
 		records := tx.Bucket(bucketRecords)
 		had, err := revisionOf(c.name, records.Get([]byte(c.name)))
 		if err != nil {

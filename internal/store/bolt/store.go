@@ -28,7 +28,8 @@ type Store struct {
 	records *kept[record.Record]
 	vaults  *kept[record.Vault] // by URL
 
-	writing sync.Mutex // held over one whole write
+	waiting waiting
+	writing sync.Mutex // held over one whole transaction
 
 	mu       sync.Mutex // guards the fields below
 	db       *bbolt.DB  // nil: closed, or to be opened again
@@ -175,36 +176,6 @@ func (s *Store) view(ctx context.Context, fn func(*bbolt.Tx) error) error {
 		return err
 	}
 	return s.remember(s.guard(func() error { return db.View(fn) }))
-}
-
-// write runs fn in a write transaction and commits it.
-func (s *Store) write(ctx context.Context, fn func(*bbolt.Tx) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	db, err := s.handle()
-	if err != nil {
-		return err
-	}
-	begun := time.Now()
-	finished := false
-	err = s.guard(func() error {
-		err := s.transact(db, fn)
-		finished = true
-		return err
-	})
-	s.metrics.wrote(err, time.Since(begun))
-
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stuck = s.stuck || !finished
-	if !isConflict(err) {
-		s.lastFail = err
-	}
-	s.metrics.entries.Set(float64(s.entries))
-	return s.rememberLocked(err)
 }
 
 // transact runs one write transaction. bbolt commits by writing its meta page and by nothing else, so after a failed
