@@ -20,11 +20,12 @@ import (
 
 func (a *app) audit() *cobra.Command {
 	var keyName, since, state string
-	var verify bool
+	var verify, verbose bool
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Show, export and verify the audit chain",
-		Long: `audit shows every change of state and every request, oldest first.
+		Long: `audit shows every change of state and every request, oldest first. On a terminal each
+entry has one line, cut to its width; --verbose shows all of it, as elsewhere.
 --verify walks the whole hash chain instead, and says whether it is internally consistent, or
 where it is not; then it exits 1. With --json there is one entry on each line. --state reads a
 state directory or a file of keyd backup itself, while no daemon has it open; it changes nothing.
@@ -46,12 +47,13 @@ daily. For an auditor: export writes a file, verify checks it anywhere, receipt 
 			if verify {
 				return errors.Join(a.verifyAudit(cmd.Context(), chain), done())
 			}
-			return errors.Join(a.listAudit(cmd.Context(), chain, keyName, from), done())
+			return errors.Join(a.listAudit(cmd.Context(), chain, keyName, from, verbose), done())
 		},
 	}
 	cmd.Flags().StringVar(&keyName, "key", "", "only this key's entries")
 	cmd.Flags().StringVar(&since, "since", "", "only entries since then: 24h, 2026-01-31 or an RFC 3339 time")
 	cmd.Flags().BoolVar(&verify, "verify", false, "walk the whole chain and say whether it is consistent")
+	cmd.Flags().BoolVar(&verbose, "verbose", false, "show all of each entry on a terminal, too")
 	stateFlag(cmd, &state)
 	cmd.AddCommand(a.auditExport(), a.auditVerify(), a.auditReceipt(), a.auditKey(), a.auditCheckpoint())
 	return a.jsonFlag(cmd)
@@ -105,9 +107,12 @@ func parseTime(flag, s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-func (a *app) listAudit(ctx context.Context, c auditSource, keyName string, from time.Time) error {
+func (a *app) listAudit(ctx context.Context, c auditSource, keyName string, from time.Time, verbose bool) error {
 	out := bufio.NewWriter(a.out)
 	show := func(e control.AuditEntry) error { return writeEntry(out, e) }
+	if s := a.style(); s.width > 0 && !verbose {
+		show = func(e control.AuditEntry) error { return writeShortEntry(out, s, e) }
+	}
 	if a.json {
 		enc := json.NewEncoder(out)
 		show = func(e control.AuditEntry) error { return enc.Encode(e) }

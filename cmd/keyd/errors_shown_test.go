@@ -62,6 +62,7 @@ func notMet() map[string]string {
 		"adopt needs the token of the adoption that was shown": protocol,
 		"retire needs the digest of what was shown":            protocol,
 		"a reason is required: the audit records it":           before,
+		"a compromise needs a reason: the audit records it":    before,
 		"from must be the number of an audit entry":            protocol,
 		"there is no export format …: json or csv":             before,
 		"… must be an RFC 3339 time":                           protocol,

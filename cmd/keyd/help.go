@@ -118,6 +118,11 @@ func oneVault(snap status.Snapshot, typed []string) []string {
 	return vaultNames(snap, typed)
 }
 
+// oneKeyOrVault completes the argument of check.
+func oneKeyOrVault(snap status.Snapshot, typed []string) []string {
+	return slices.Concat(oneKey(snap, typed), oneVault(snap, typed))
+}
+
 // noCommand refuses a word that is not a subcommand of the command before it.
 func noCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {

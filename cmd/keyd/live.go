@@ -51,7 +51,7 @@ func stepOutcome(e status.Event) string {
 	case e.Phase == status.Wait:
 		return "waits"
 	case e.Elapsed > 0:
-		return string(e.Phase) + " in " + brief(e.Elapsed)
+		return string(e.Phase) + " in " + brief(e.Elapsed.Duration())
 	}
 	return string(e.Phase)
 }

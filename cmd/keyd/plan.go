@@ -22,12 +22,12 @@ import (
 
 // planned is what plan shows.
 type planned struct {
-	Plan    []status.Planned `json:"plan,omitempty"`
-	Changes []change         `json:"changes,omitempty"` // with --config
-	Firings []firings        `json:"firings,omitempty"` // with --config
-	Slower  []slower         `json:"slower,omitempty"`  // with --config
+	Plan    []status.Planned `json:"plan"`
+	Changes []change         `json:"changes"` // with --config
+	Firings []firings        `json:"firings"` // with --config
+	Slower  []slower         `json:"slower"`  // with --config
 	// Retire is what retire rules disable once somebody consents to them; with --config.
-	Retire []status.Retirement `json:"retire,omitempty"`
+	Retire []status.Retirement `json:"retire"`
 }
 
 // slower is a vault whose versions keyd could not prove as often as configured.

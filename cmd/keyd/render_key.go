@@ -139,7 +139,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		spares = k.Spares.Words()
 	}
 	if k.Hold != nil {
-		hold = fmt.Sprintf("%s (by %s, %s)", k.Hold.Reason, k.Hold.By, when(snap.At, k.Hold.Since))
+		hold = fmt.Sprintf("%s (by %s, %s)", k.Hold.Reason, k.Hold.By, dated(snap.At, k.Hold.Since))
 	}
 	all := [][2]string{
 		{"on hold", hold},
@@ -148,8 +148,8 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"waiting", k.Waiting},
 		{"spec", string(k.Spec)},
 		{"schedule", cmp.Or(k.Schedule, "none")},
-		{"last rotation", when(snap.At, k.LastRotation)},
-		{"next rotation", nextRotation(snap, k)},
+		{"last rotation", dated(snap.At, k.LastRotation)},
+		{"next rotation", datedRotation(snap, k)},
 		{"spares", spares},
 	}
 	for _, q := range k.Requests {
@@ -157,7 +157,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 			all,
 			[2]string{
 				"request",
-				fmt.Sprintf("%s by %s, %s: %s", q.ID, q.By, when(snap.At, q.At), cmp.Or(q.Reason, "no reason")),
+				fmt.Sprintf("%s by %s, %s: %s", q.ID, q.By, dated(snap.At, q.At), cmp.Or(q.Reason, "no reason")),
 			},
 		)
 	}
@@ -168,6 +168,9 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g status.Generation) {
 	t.add(plain(fmt.Sprintf("generation %d  %s  %s  sha256 %s",
 		g.Number, g.State, g.Spec, cmp.Or(g.Fingerprint.Short(), "not known yet")))...)
+	if dates := generationDates(g); dates != "" {
+		t.add(plain("", dates)...)
+	}
 	for _, p := range g.Placements {
 		if p.State == key.Void {
 			continue
@@ -178,6 +181,7 @@ func addGeneration(t *table, s style, snap status.Snapshot, k status.Key, g stat
 			cell{text: cmp.Or(p.Version, "version not known yet")},
 			cell{text: string(p.State)},
 			proven,
+			cell{text: placementDates(p)},
 		)
 		if trouble != "" {
 			t.add(plain("", "→ "+trouble)...)

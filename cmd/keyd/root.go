@@ -112,9 +112,9 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 	root.SetFlagErrorFunc(wrongFlag)
 	root.PersistentFlags().
 		StringVar(&a.socket, "socket", "", "the daemon's control socket (default $KEYD_SOCKET, or "+defaultSocket+")")
-	group(root, "Looking:", a.status(), a.plan(), a.check(), a.kek(), a.audit(), a.version())
-	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.retire(), a.enable(), a.backup(),
-		a.reload())
+	group(root, "Looking:", a.status(), a.plan(), a.check(), a.prove(), a.kek(), a.audit(), a.version())
+	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.retire(), a.enable(),
+		a.backup(), a.reload())
 	group(root, "Services:", a.run(), a.hsm())
 	help := a.help()
 	root.SetHelpCommand(help)
@@ -137,7 +137,7 @@ func (a *app) show(v any, text func(io.Writer, style)) error {
 	if a.json {
 		enc := json.NewEncoder(a.out)
 		enc.SetIndent("", "  ")
-		return enc.Encode(v)
+		return enc.Encode(withLists(v))
 	}
 	var b strings.Builder
 	text(&b, a.style())

@@ -30,9 +30,15 @@ func (a *app) rotate() *cobra.Command {
 		Short: "Rotate keys now, and show each step as it happens",
 		Long: `rotate --now asks the daemon for a new generation of each KEY, of every key when none is
 named, and shows each step as it happens, until the new generation is active in every vault. A request
-that is pending already is joined. Ctrl-C only stops watching: the daemon goes on.
+that is pending already is joined. Ctrl-C only stops watching: the daemon goes on. It ends with the new
+versions and their URLs. On a terminal it asks why, where --reason does not say it.
 
-With several keys it asks first on a terminal, and needs --yes elsewhere.`,
+With several keys, and with --compromise, it asks first on a terminal, and needs --yes elsewhere. If
+the daemon refuses one of several keys, it requests none.
+
+--compromise calls all material that the key has so far compromised: keyd makes new material, and
+never places an earlier generation again. It disables nothing. Until the compromised versions are
+disabled, or somebody answers for them with keyd acknowledge, status and an alert remind of them.`,
 		Example: `  keyd rotate --now sa-cmk-key --reason "yearly drill"
   keyd rotate --now sa-cmk-key --compromise --reason "incident 4711"
   keyd rotate --now --yes --json --timeout 10m`,
@@ -44,7 +50,7 @@ With several keys it asks first on a terminal, and needs --yes elsewhere.`,
 	}
 	flags := cmd.Flags()
 	flags.BoolVar(&r.now, "now", false, "rotate now (required)")
-	flags.StringVar(&r.Reason, "reason", "", "why; the audit records it")
+	flags.StringVar(&r.Reason, "reason", "", "why; the audit records it (with --compromise required)")
 	flags.BoolVar(
 		&r.Compromise,
 		"compromise",
@@ -73,9 +79,23 @@ func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if err := knownVaults(snap, r.Without); err != nil {
 		return err
 	}
+	if r.Reason, err = a.reasonOf(ctx, r); err != nil {
+		return err
+	}
 	if agreed, err := a.agreed(ctx, r, snap); err != nil || !agreed {
 		return err
 	}
+	if err := a.requestAndWatch(ctx, r); err != nil {
+		return err
+	}
+	if r.Compromise {
+		a.sayWhatFollows(r.Keys)
+	}
+	return nil
+}
+
+// requestAndWatch requests the rotation, and shows what becomes of it.
+func (a *app) requestAndWatch(ctx context.Context, r rotation) error {
 	if r.timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, r.timeout)
@@ -153,16 +173,39 @@ func knownVaults(snap status.Snapshot, without []string) error {
 	return nil
 }
 
-// agreed asks for consent to rotate several keys. For one key, naming it is consent.
+// reasonOf is the reason of a rotation. It asks for it on a terminal.
+func (a *app) reasonOf(ctx context.Context, r rotation) (reason string, err error) {
+	if r.Reason == "" && !r.yes && isTerminal(a.in) {
+		if r.Reason, err = a.askText(ctx, "Why? The audit records it:"); err != nil {
+			a.note("Nothing was requested.")
+			return "", err
+		}
+	}
+	if r.Reason == "" && r.Compromise {
+		return "", usagef("--compromise needs a --reason: the audit records it")
+	}
+	return r.Reason, nil
+}
+
+// agreed asks for consent to rotate several keys, or to call material compromised. Otherwise naming the key is consent.
 func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (bool, error) {
-	if r.yes || len(r.Keys) == 1 {
+	if r.yes || len(r.Keys) == 1 && !r.Compromise {
 		return true, nil
 	}
-	if !isTerminal(a.in) {
-		return false, usagef("this would rotate %s (%s): add --yes to do it without being asked",
-			words.Count(len(r.Keys), "key"), strings.Join(r.Keys, ", "))
+	of := fmt.Sprintf("%s (%s)", words.Count(len(r.Keys), "key"), strings.Join(r.Keys, ", "))
+	would, question := "rotate "+of, "Rotate them?"
+	if r.Compromise {
+		would, question = "call all material of "+of+" compromised", "Is all of it compromised?"
 	}
-	a.note("This makes a new generation of %s, in all their vaults:", words.Count(len(r.Keys), "key"))
+	if !isTerminal(a.in) {
+		return false, usagef("this would %s: add --yes to do it without being asked", would)
+	}
+	if r.Compromise {
+		a.note("This calls all material that %s has so far compromised. Nothing takes that back.", list(r.Keys))
+		a.note("keyd makes new material now, and never places the present one again. It disables nothing.")
+	} else {
+		a.note("This makes a new generation of %s, in all their vaults:", words.Count(len(r.Keys), "key"))
+	}
 	t := styleOf(a.err).table()
 	for _, name := range r.Keys {
 		if k, err := find(snap, name); err == nil {
@@ -174,7 +217,7 @@ func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (boo
 		}
 	}
 	t.write(a.err, "  ")
-	agreed, err := a.ask(ctx, "Rotate them?")
+	agreed, err := a.ask(ctx, question)
 	if err != nil || !agreed {
 		a.note("Nothing was requested.")
 	}

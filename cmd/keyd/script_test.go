@@ -159,6 +159,7 @@ var errDisk = errors.New("the state's disk cannot be read")
 // world is a backend with fixed answers.
 type world struct {
 	snap      status.Snapshot
+	after     *status.Snapshot // once a rotation was requested; nil: as before
 	checks    []status.Check
 	adoption  status.Adoption
 	consented bool // to the retire rule
@@ -175,6 +176,13 @@ type world struct {
 
 func (w *world) Snapshot(sel status.Selection) status.Snapshot {
 	s := w.snap
+	select {
+	case <-w.asked:
+		if w.after != nil {
+			s = *w.after
+		}
+	default:
+	}
 	s.Keys, s.Vaults, s.Problems = slices.Clone(s.Keys), slices.Clone(s.Vaults), slices.Clone(s.Problems)
 	s.Summarise()
 	s.Select(sel)
@@ -241,6 +249,15 @@ func (w *world) RotateKEK(_ context.Context, _, vault, _ string) (control.KEKAcc
 func (w *world) Pause(_ context.Context, _, k, _ string) error  { return w.has(k) }
 func (w *world) Resume(_ context.Context, _, k, _ string) error { return w.has(k) }
 
+func (w *world) Acknowledge(_ context.Context, _, k, _ string) error {
+	return cmp.Or(w.has(k), w.refusal)
+}
+
+func (w *world) Prove(_ context.Context, _, k string) ([]status.Proof, error) {
+	i := slices.IndexFunc(w.snap.Keys, func(x status.Key) bool { return x.Name == k })
+	return w.snap.Keys[i].Proofs, w.refusal
+}
+
 func (w *world) Adoption(_ context.Context, k string) (status.Adoption, error) {
 	return w.adoption, w.has(k)
 }
@@ -272,8 +289,16 @@ func (w *world) Explain(_ context.Context, k string) (status.Explanation, error)
 	}}, w.has(k)
 }
 
-func (w *world) Check(context.Context) ([]status.Check, error) { return w.checks, nil }
-func (w *world) Reload(context.Context, string) error          { return w.refusal }
+func (w *world) Check(_ context.Context, name string) (status.Checked, error) {
+	if name == "" {
+		return status.Summed(w.checks), nil
+	}
+	return status.Summed(slices.DeleteFunc(slices.Clone(w.checks), func(c status.Check) bool {
+		return c.Subject != name
+	})), nil
+}
+
+func (w *world) Reload(context.Context, string) error { return w.refusal }
 
 func (w *world) Audit(_ context.Context, from uint64, k string, fn func(control.AuditEntry) error) error {
 	entries := []chain.Entry{

@@ -82,21 +82,27 @@ func (a *app) complain(err error) {
 	fmt.Fprintln(a.err, styleOf(a.err).bad("keyd:")+" "+clean(text(err)))
 }
 
-// ask puts a question to the person at the terminal; only "yes" and "y" are consent. Ctrl-C is an answer, too: ask
-// then returns the context's error.
+// ask puts a question to the person at the terminal; only "yes" and "y" are consent.
 func (a *app) ask(ctx context.Context, question string) (bool, error) {
-	fmt.Fprint(a.err, question+" [y/N] ")
+	answer, err := a.askText(ctx, question+" [y/N]")
+	answer = strings.ToLower(answer)
+	return err == nil && (answer == "y" || answer == "yes"), err
+}
+
+// askText asks the person at the terminal for a line of text. Ctrl-C is an answer, too: askText then returns the
+// context's error.
+func (a *app) askText(ctx context.Context, question string) (string, error) {
+	fmt.Fprint(a.err, question+" ")
 	answered := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(a.in).ReadString('\n') // at the end of the input: whatever was typed, or no
+		line, _ := bufio.NewReader(a.in).ReadString('\n') // at the end of the input: whatever was typed, or nothing
 		answered <- line
 	}()
 	select {
 	case line := <-answered:
-		answer := strings.ToLower(strings.TrimSpace(line))
-		return answer == "y" || answer == "yes", nil
+		return strings.TrimSpace(line), nil
 	case <-ctx.Done():
 		fmt.Fprintln(a.err)
-		return false, cmp.Or(context.Cause(ctx), ctx.Err())
+		return "", cmp.Or(context.Cause(ctx), ctx.Err())
 	}
 }

@@ -20,7 +20,10 @@ func (a *app) watch(ctx context.Context, events <-chan status.Event, accepted []
 	v, stop := a.viewer(accepted, cancel)
 	err := a.client().Follow(ctx, events, accepted, v)
 	stop()
-	return detached(ctx, err)
+	if errors.As(err, new(*control.UnfinishedError)) {
+		return detached(ctx, err)
+	}
+	return errors.Join(err, a.showRotated(ctx, accepted))
 }
 
 // detached says that the rotation goes on although this command ends.
@@ -66,7 +69,7 @@ func (a *app) viewer(accepted []control.Accepted, failed context.CancelCauseFunc
 	switch {
 	case a.json:
 		enc := json.NewEncoder(a.out)
-		line.show = func(e status.Event) error { return enc.Encode(e) }
+		line.show = func(e status.Event) error { return enc.Encode(withLists(e)) }
 	case canRedraw(a.out):
 		l := newLive(a.out, accepted)
 		return l, l.run()

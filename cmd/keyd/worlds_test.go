@@ -25,7 +25,7 @@ const (
 func worlds() map[string]*world {
 	all := map[string]*world{
 		"empty":   {snap: empty()},
-		"healthy": {snap: healthy(), checks: goodChecks(), steps: rotationSteps("sa-cmk-key")},
+		"healthy": {snap: healthy(), after: rotatedTo(3), checks: goodChecks(), steps: rotationSteps("sa-cmk-key")},
 		"troubled": {
 			snap:     troubled(),
 			checks:   badChecks(),
@@ -161,6 +161,15 @@ func healthy() status.Snapshot {
 	return s
 }
 
+// rotatedTo is healthy, once sa-cmk-key has this generation.
+func rotatedTo(n int) *status.Snapshot {
+	s := healthy()
+	g := generation(n, placed(weu, "contoso-weu", key.Proven, 3), placed(mhs, "contoso-hsm", key.Proven, 4))
+	g.Finished, g.Requests = at(time.Minute), []key.ID{request}
+	s.Keys[0].Generations = append(s.Keys[0].Generations, g)
+	return &s
+}
+
 // finished is healthy, once the rotation that a script requested has ended.
 func finished() status.Snapshot {
 	s := healthy()
@@ -224,11 +233,12 @@ func version(n byte) string {
 
 func placed(url, name string, state key.PlacementState, n byte) status.Placement {
 	return status.Placement{
-		Vault:     url,
-		VaultName: name,
-		State:     state,
-		Version:   version(n),
-		ProvenAt:  at(-6 * time.Hour),
+		Vault:      url,
+		VaultName:  name,
+		State:      state,
+		Version:    version(n),
+		ImportedAt: at(-10 * 24 * time.Hour),
+		ProvenAt:   at(-6 * time.Hour),
 	}
 }
 
@@ -238,6 +248,8 @@ func generation(n int, placements ...status.Placement) status.Generation {
 		Spec:        key.RSA4096,
 		State:       key.Active,
 		Fingerprint: "sha256:0123456789abcdef",
+		Reserved:    at(-10*24*time.Hour - time.Minute),
+		Finished:    at(-10 * 24 * time.Hour),
 		Placements:  placements,
 	}
 }
@@ -286,7 +298,7 @@ func rotationSteps(name string) []status.Event {
 	}
 	return []status.Event{
 		step(1, status.Event{Step: "generate", Phase: status.Begin}),
-		step(3, status.Event{Step: "generate", Phase: status.Done, Elapsed: 1700 * time.Millisecond}),
+		step(3, status.Event{Step: "generate", Phase: status.Done, Elapsed: status.Seconds(1700 * time.Millisecond)}),
 		step(
 			4,
 			status.Event{
@@ -294,7 +306,7 @@ func rotationSteps(name string) []status.Event {
 				Phase:   status.Done,
 				Vault:   "contoso-weu",
 				Version: version(3),
-				Elapsed: 300 * time.Millisecond,
+				Elapsed: status.Seconds(300 * time.Millisecond),
 			},
 		),
 		step(5, status.Event{Step: "finish", Phase: status.Done, Requests: []key.ID{request}}),

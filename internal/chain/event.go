@@ -5,13 +5,18 @@ type Event string
 
 // The events of a key's life.
 const (
-	KeyHeld            Event = "key held"
-	KeyPaused          Event = "key paused"
-	KeyResumed         Event = "key resumed"
+	KeyHeld    Event = "key held"
+	KeyPaused  Event = "key paused"
+	KeyResumed Event = "key resumed"
+	// CompromiseAcknowledged: an operator answers for compromised versions that stay enabled.
+	CompromiseAcknowledged Event = "compromised versions acknowledged"
+
 	Adopted            Event = "adopted"
 	RecordMigrated     Event = "record migrated"
 	RotationRequested  Event = "rotation requested"
 	RotationFinished   Event = "rotation finished"
+	ProofRequested     Event = "proof requested"
+	ProofEnded         Event = "requested proof ended"
 	GenerationReserved Event = "generation reserved"
 	GenerationIntended Event = "generation intended" // keyd is about to call C_GenerateKeyPair
 	GenerationMade     Event = "generation made"

@@ -23,6 +23,10 @@ import (
 
 // Parts is what a check tries.
 type Parts struct {
+	// Key and Vault, a name and a URL, restrict the check to what concerns one key and its vaults, and one vault. If
+	// both are empty, the check tries everything.
+	Key, Vault string
+
 	ConfigPath string
 	Config     *config.Config
 	Store      Store
@@ -90,17 +94,27 @@ type checker struct {
 // Run tries everything once. It returns the context's error; the lines have what failed.
 func Run(ctx context.Context, p Parts) ([]status.Check, error) {
 	c := &checker{Parts: p}
-	c.config()
-	c.store(ctx)
-	c.hsm(ctx)
+	if c.everything() {
+		c.config()
+		c.store(ctx)
+	}
+	if c.everything() || p.Key != "" {
+		c.hsm(ctx)
+	}
 	c.identity(ctx)
 	for _, v := range p.Config.Vaults {
-		c.vault(ctx, v)
+		if c.tries(v.URL) {
+			c.vault(ctx, v)
+		}
 	}
 	for _, name := range p.Keys.Names() {
-		c.key(ctx, name)
+		if c.everything() || name == p.Key {
+			c.key(ctx, name)
+		}
 	}
-	c.compareMarks(ctx)
+	if c.everything() || p.Key != "" {
+		c.compareMarks(ctx)
+	}
 	return c.lines, ctx.Err()
 }
 

@@ -22,7 +22,7 @@ func (c *checker) identity(ctx context.Context) {
 	tried := map[key.VaultKind]bool{}
 	for _, v := range c.Config.Vaults {
 		client := c.Vaults(v.URL)
-		if client == nil || tried[v.Kind] {
+		if client == nil || tried[v.Kind] || !c.tries(v.URL) {
 			continue
 		}
 		tried[v.Kind] = true

@@ -25,6 +25,10 @@ type Backend interface {
 	RotateKEK(ctx context.Context, actor, vault, reason string) (KEKAccepted, error)
 	Pause(ctx context.Context, actor, keyName, reason string) error
 	Resume(ctx context.Context, actor, keyName, reason string) error
+	// Acknowledge records that the actor answers for the enabled versions of compromised material.
+	Acknowledge(ctx context.Context, actor, keyName, reason string) error
+	// Prove proves every version of a key now, before whatever else waits.
+	Prove(ctx context.Context, actor, keyName string) ([]status.Proof, error)
 	// Adoption looks, and changes nothing.
 	Adoption(ctx context.Context, keyName string) (status.Adoption, error)
 	// Adopt records consent to what the Adoption with this token showed.
@@ -38,7 +42,8 @@ type Backend interface {
 	Plan(ctx context.Context) ([]status.Planned, error)
 	// Explain returns what each rule of the plan says about one key.
 	Explain(ctx context.Context, keyName string) (status.Explanation, error)
-	Check(ctx context.Context) ([]status.Check, error)
+	// Check tries everything, or what concerns the key or the vault with this name.
+	Check(ctx context.Context, name string) (status.Checked, error)
 	Reload(ctx context.Context, actor string) error
 	// Audit calls fn with each entry from number from on, oldest first; with a keyName, only entries about that key.
 	// It stops at fn's first error.
@@ -53,6 +58,9 @@ type Backend interface {
 	// Backup writes a consistent copy of the state.
 	Backup(ctx context.Context, actor string, w io.Writer) error
 }
+
+// NoReason is recorded as the reason of a rotation for which nobody gave one.
+const NoReason = "none given"
 
 // RotateOptions are the options of `keyd rotate --now`.
 type RotateOptions struct {

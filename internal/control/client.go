@@ -104,6 +104,17 @@ func (c *Client) Resume(ctx context.Context, keyName, reason string) error {
 	return err
 }
 
+// Acknowledge says that the operator answers for the enabled versions of compromised material.
+func (c *Client) Acknowledge(ctx context.Context, keyName, reason string) error {
+	_, err := post[struct{}](ctx, c, quickTimeout, "/v1/acknowledge", keyRequest{Key: keyName, Reason: reason})
+	return err
+}
+
+// Prove proves every version of a key now.
+func (c *Client) Prove(ctx context.Context, keyName string) ([]status.Proof, error) {
+	return post[[]status.Proof](ctx, c, slowTimeout, "/v1/prove", keyRequest{Key: keyName})
+}
+
 // Adoption shows what could be adopted, and changes nothing.
 func (c *Client) Adoption(ctx context.Context, keyName string) (status.Adoption, error) {
 	return get[status.Adoption](ctx, c, slowTimeout, "/v1/adoption?"+url.Values{"key": {keyName}}.Encode())
@@ -125,9 +136,9 @@ func (c *Client) Explain(ctx context.Context, keyName string) (status.Explanatio
 	return get[status.Explanation](ctx, c, slowTimeout, "/v1/plan/explain?"+url.Values{"key": {keyName}}.Encode())
 }
 
-// Check tries everything that the daemon needs.
-func (c *Client) Check(ctx context.Context) ([]status.Check, error) {
-	return get[[]status.Check](ctx, c, slowTimeout, "/v1/check")
+// Check tries everything that the daemon needs, or what concerns the key or the vault with this name.
+func (c *Client) Check(ctx context.Context, name string) (status.Checked, error) {
+	return get[status.Checked](ctx, c, slowTimeout, "/v1/check?"+url.Values{"name": {name}}.Encode())
 }
 
 // Reload makes the daemon read its configuration again.

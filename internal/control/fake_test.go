@@ -105,6 +105,14 @@ func (f *fake) Resume(_ context.Context, actor, k, reason string) error {
 	return f.note("%s resumes %s: %s", actor, k, reason)
 }
 
+func (f *fake) Acknowledge(_ context.Context, actor, k, reason string) error {
+	return f.note("%s acknowledges %s: %s", actor, k, reason)
+}
+
+func (f *fake) Prove(_ context.Context, actor, k string) ([]status.Proof, error) {
+	return []status.Proof{{Version: "v1", Outcome: key.Passed}}, f.note("%s has %s proven", actor, k)
+}
+
 func (f *fake) Adoption(_ context.Context, k string) (status.Adoption, error) {
 	return status.Adoption{Key: k, Token: "t1"}, nil
 }
@@ -140,8 +148,8 @@ func (f *fake) Plan(context.Context) ([]status.Planned, error) {
 	return []status.Planned{{Key: "a", Step: "idle"}}, nil
 }
 
-func (f *fake) Check(context.Context) ([]status.Check, error) {
-	return []status.Check{{Area: "hsm", Result: status.CheckOK}}, nil
+func (f *fake) Check(_ context.Context, name string) (status.Checked, error) {
+	return status.Summed([]status.Check{{Area: "hsm", Subject: name, Result: status.CheckOK}}), nil
 }
 
 func (f *fake) Reload(_ context.Context, actor string) error { return f.note("%s reloads", actor) }

@@ -145,7 +145,7 @@ func (f *follower) settle(snap status.Snapshot) {
 		if !ours {
 			continue
 		}
-		if g, ok := answering(k, id); ok {
+		if g, ok := Answering(k, id); ok {
 			f.saw(status.Event{
 				At: g.Finished, Key: k.Name, Generation: g.Number, Step: "finish", Phase: status.Done,
 				Detail: "active everywhere", Requests: g.Requests,
@@ -164,8 +164,8 @@ func (f *follower) hold(name, reason string) {
 	f.held = append(f.held, &HeldError{Key: name, Reason: reason})
 }
 
-// answering returns the finished generation that answers a request.
-func answering(k status.Key, id key.ID) (status.Generation, bool) {
+// Answering returns the finished generation that answers a request.
+func Answering(k status.Key, id key.ID) (status.Generation, bool) {
 	for _, g := range k.Generations {
 		if !g.Finished.IsZero() && slices.Contains(g.Requests, id) {
 			return g, true

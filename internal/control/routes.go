@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -43,6 +44,10 @@ func routes() []route {
 			serve: (*call).rotateKEK},
 		{name: "pause", pattern: "POST /v1/pause", what: "pause a key", acts: true, serve: (*call).pause},
 		{name: "resume", pattern: "POST /v1/resume", what: "resume a key", acts: true, serve: (*call).resume},
+		{name: "acknowledge", pattern: "POST /v1/acknowledge", what: "acknowledge a compromise", acts: true,
+			serve: (*call).acknowledge},
+		{name: "prove", pattern: "POST /v1/prove", what: "have a key proven", acts: true, slow: true,
+			serve: (*call).prove},
 		{name: "adoption", pattern: "GET /v1/adoption", what: "look for what to adopt", slow: true,
 			serve: (*call).adoption},
 		{name: "adopt", pattern: "POST /v1/adopt", what: "adopt a key", acts: true, slow: true, serve: (*call).adopt},
@@ -65,7 +70,7 @@ func routes() []route {
 	}...)
 }
 
-// keyRequest is the body of pause, resume, adopt and retire.
+// keyRequest is the body of pause, resume, acknowledge, prove, adopt and retire.
 type keyRequest struct {
 	Key    string `json:"key"`
 	Reason string `json:"reason"`
@@ -115,6 +120,10 @@ func (c *call) rotate(ctx context.Context) error {
 	if err := checkText("reason", o.Reason); err != nil {
 		return err
 	}
+	if o.Reason == "" && o.Compromise {
+		return &UsageError{"a compromise needs a reason: the audit records it"}
+	}
+	o.Reason = cmp.Or(o.Reason, NoReason)
 	accepted, err := c.backend.Rotate(ctx, c.actor.String(), o)
 	if err != nil {
 		return err
@@ -220,14 +229,6 @@ func (c *call) explain(ctx context.Context) error {
 		return err
 	}
 	return c.answer(http.StatusOK, explained)
-}
-
-func (c *call) check(ctx context.Context) error {
-	checks, err := c.backend.Check(ctx)
-	if err != nil {
-		return err
-	}
-	return c.answer(http.StatusOK, checks)
 }
 
 func (c *call) reload(ctx context.Context) error {

@@ -37,6 +37,7 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 	for _, err := range []error{
 		c.Pause(ctx, "a", "migration"),
 		c.Resume(ctx, "a", "migrated"),
+		c.Acknowledge(ctx, "a", "the archive needs it"),
 		c.Adopt(ctx, "a", "moved here", "t1"),
 		c.ConsentToRetire(ctx, "a", "planned", "d1"),
 		c.Enable(ctx, "a", "0123456789abcdef0123456789abcdef", "still needed"),
@@ -47,16 +48,25 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	if proofs, err := c.Prove(ctx, "a"); err != nil || len(proofs) != 1 {
+		t.Errorf("proofs %+v, %v", proofs, err)
+	}
+	if _, err := c.Rotate(ctx, RotateOptions{Keys: []string{"a"}}); err != nil {
+		t.Error(err)
+	}
 	me, _ := peer{uid: uint32(os.Getuid())}.identify()
 	want := []string{
 		me.String() + " rotates [a]: drill",
 		me.String() + " pauses a: migration",
 		me.String() + " resumes a: migrated",
+		me.String() + " acknowledges a: the archive needs it",
 		me.String() + " adopts a by t1: moved here",
 		me.String() + " consents to retire a by d1: planned",
 		me.String() + " enables 0123456789abcdef0123456789abcdef of a: still needed",
 		me.String() + " reloads",
 		me.String() + " backs up",
+		me.String() + " has a proven",
+		me.String() + " rotates [a]: none given",
 	}
 	if diff := cmp.Diff(want, f.notes()); diff != "" {
 		t.Error(diff)
@@ -94,7 +104,8 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 	if _, err := c.Explain(ctx, "b"); !errors.As(err, &usage) {
 		t.Errorf("explanation of a key that is not there: %v", err)
 	}
-	if p, err := c.Check(ctx); err != nil || len(p) != 1 {
+	p, err := c.Check(ctx, "a")
+	if err != nil || len(p.Checks) != 1 || p.Checks[0].Subject != "a" || p.Summary[status.CheckOK] != 1 {
 		t.Errorf("check %+v, %v", p, err)
 	}
 	if r, err := c.VerifyAudit(ctx); err != nil || !r.Consistent || r.Entries != 3 {
@@ -156,6 +167,7 @@ func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 		"two lines":           c.Resume(t.Context(), "a", "x\ny"),
 		"long reason":         c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
 		"huge body":           c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
+		"empty reason":        c.Acknowledge(t.Context(), "a", ""),
 		"no token":            c.Adopt(t.Context(), "a", "x", ""),
 		"no digest":           c.ConsentToRetire(t.Context(), "a", "x", ""),
 		"no version":          c.Enable(t.Context(), "a", "newest", "x"),
@@ -219,6 +231,9 @@ func TestRequestsNotFromOurClientAreRefused(t *testing.T) {
 	for _, test := range []struct{ method, path, body, says string }{
 		{"POST", "/v1/adopt", `{"key":"a","reason":"x"}`, "adopt needs the token of the adoption that was shown"},
 		{"POST", "/v1/pause", `{"key":"a"}`, "a reason is required: the audit records it"},
+		{"POST", "/v1/rotate", `{"keys":["a"],"compromise":true}`, "a compromise needs a reason: the audit records it"},
+		{"POST", "/v1/prove", `{"key":"a/b"}`, "cannot be the name"},
+		{"GET", "/v1/check?name=a/b", "", "cannot be the name"},
 		{"GET", "/v1/audit?from=first", "", "from must be the number of an audit entry"},
 		{"GET", "/v1/audit/export?format=pdf", "", "there is no export format "},
 		{"GET", "/v1/audit/export?format=csv&since=today", "", "since must be an RFC 3339 time"},
@@ -292,10 +307,10 @@ type stuck struct {
 	begun chan struct{}
 }
 
-func (s stuck) Check(ctx context.Context) ([]status.Check, error) {
+func (s stuck) Check(ctx context.Context, _ string) (status.Checked, error) {
 	s.begun <- struct{}{}
 	<-ctx.Done()
-	return nil, ctx.Err()
+	return status.Checked{}, ctx.Err()
 }
 
 func TestBusyReadersDoNotDelayAnOperator(t *testing.T) {
@@ -307,7 +322,7 @@ func TestBusyReadersDoNotDelayAnOperator(t *testing.T) {
 	defer readers.Wait()
 	defer cancel()
 	for range maxSlow {
-		readers.Go(func() { _, _ = c.Check(busy) })
+		readers.Go(func() { _, _ = c.Check(busy, "") })
 		<-b.begun
 	}
 	ctx, done := context.WithTimeout(t.Context(), 100*time.Millisecond)

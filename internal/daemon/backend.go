@@ -38,31 +38,28 @@ func refusal(err error) error {
 	return err
 }
 
-// Rotate records one request per key. It checks every key first: if one named key makes no sense, it records none. If
-// no key is named, it leaves out those that are held.
+// Rotate records one request per key, or none at all. If no key is named, it leaves out those that are held.
 func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptions) ([]control.Accepted, error) {
 	policies, err := d.toRotate(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	without := make([][]string, len(policies))
+	wanted := make([]rotate.Wanted, len(policies))
 	for i, p := range policies {
-		if without[i], err = urls(p, o.Without); err != nil {
+		without, err := urls(p, o.Without)
+		if err != nil {
 			return nil, err
 		}
+		wanted[i] = rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without}
 	}
-	accepted := make([]control.Accepted, 0, len(policies))
-	for i, p := range policies {
-		q, joined, err := d.rotator.Request(
-			ctx,
-			p,
-			rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without[i]},
-		)
-		if err != nil {
-			return accepted, refusal(err)
-		}
-		accepted = append(accepted, control.Accepted{Key: p.Key, Request: q.ID, Joined: joined})
-		d.loop.Poke(p.Key, priority.Operator)
+	asked, err := d.rotator.RequestAll(ctx, policies, wanted)
+	if err != nil {
+		return nil, refusal(err)
+	}
+	accepted := make([]control.Accepted, len(asked))
+	for i, q := range asked {
+		accepted[i] = control.Accepted{Key: policies[i].Key, Request: q.ID, Joined: q.Joined}
+		d.loop.Poke(policies[i].Key, priority.Operator)
 	}
 	return accepted, nil
 }

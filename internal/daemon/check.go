@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/keyd-project/keyd/internal/check"
+	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/priority"
@@ -12,15 +13,43 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// Check tries everything that keyd needs once. It changes nothing.
-func (d *Daemon) Check(ctx context.Context) ([]status.Check, error) {
+// Check tries everything that keyd needs once, or only what concerns the key or the vault with this name. It changes
+// nothing.
+func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error) {
+	only, vault, err := d.checkScope(name)
+	if err != nil {
+		return status.Checked{}, err
+	}
 	ctx = priority.With(ctx, priority.Operator)
-	return check.Run(ctx, check.Parts{
+	checks, err := check.Run(ctx, check.Parts{
+		Key: only, Vault: vault,
 		ConfigPath: d.opts.ConfigPath, Config: d.config(), Store: d.store, Keys: d.loop, Observer: d.observer,
 		Health: d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
 		HSMUnit: d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,
 	})
+	return status.Summed(checks), err
+}
+
+// checkScope finds the key and the vault with a name: its name as the configuration has it, and its URL. Without a name
+// both are empty.
+func (d *Daemon) checkScope(name string) (keyName, vault string, err error) {
+	if name == "" {
+		return "", "", nil
+	}
+	if p, known := d.loop.Policy(name); known {
+		keyName = p.Key
+	}
+	for _, v := range d.config().Vaults {
+		if key.SameName(v.Name, name) {
+			vault = v.URL
+		}
+	}
+	if keyName == "" && vault == "" {
+		return "", "", &control.UsageError{
+			Text: "there is no key and no vault " + name + ": keyd status lists both"}
+	}
+	return keyName, vault, nil
 }
 
 // checkedHSM notes what a check sees of the HSM side, so that the status shows it at once.

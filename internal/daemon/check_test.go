@@ -11,7 +11,8 @@ import (
 // Nothing answers here, and the proxy's address is a port on which nobody listens.
 func TestACheckInWhichNothingAnswersSaysWhatToDoOnEveryLine(t *testing.T) {
 	d, _ := newDaemon(t)
-	lines, _ := d.Check(ended(t))
+	found, _ := d.Check(ended(t), "")
+	lines := found.Checks
 	failed := map[string]bool{}
 	for _, l := range lines {
 		if l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
@@ -39,7 +40,8 @@ func ended(t *testing.T) context.Context {
 // checkedFor is the one line of a check with this area and name.
 func checkedFor(ctx context.Context, t *testing.T, d *Daemon, area, name string) status.Check {
 	t.Helper()
-	lines, _ := d.Check(ctx)
+	found, _ := d.Check(ctx, "")
+	lines := found.Checks
 	i := slices.IndexFunc(lines, func(l status.Check) bool { return l.Area == area && l.Name == name })
 	if i < 0 {
 		t.Fatalf("no line of area %s is named %q: %+v", area, name, lines)

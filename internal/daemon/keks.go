@@ -83,7 +83,7 @@ func (d *Daemon) showVaultLook(s *status.Vault) {
 		s.Error = seen.Err.Error()
 		return
 	}
-	s.SeenAt, s.ClockSkew = seen.At, seen.Skew
+	s.SeenAt, s.ClockSkew = seen.At, status.Seconds(seen.Skew)
 }
 
 // showVaultRecords updates the metrics of the vaults from their records.

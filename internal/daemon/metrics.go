@@ -100,5 +100,6 @@ func (d *Daemon) showRecord(ctx context.Context, name string) {
 	}
 	if rec, err := d.store.Load(ctx, p.Key); err == nil { // the store's own metrics count it
 		d.rotator.Metrics.Recorded(time.Now(), p, &rec)
+		d.rotator.Metrics.Looked(p, &rec, d.observer.Last(p.Key))
 	}
 }

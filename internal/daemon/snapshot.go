@@ -103,7 +103,7 @@ func shownPlacement(p record.Placement) status.Placement {
 	return status.Placement{
 		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
 		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,
-		DisabledAt: p.DisabledAt, Expires: p.Expires, Aliases: p.Aliases,
+		DisabledAt: p.DisabledAt, Expires: p.Expires, Acknowledged: p.Acknowledged, Aliases: p.Aliases,
 		DisabledVersions: p.DisabledVersions, KEK: p.KEK, KEKPrint: p.KEKPrint, Detail: p.Detail,
 	}
 }
@@ -162,7 +162,7 @@ func (l *vaultLooks) show(s *status.Vault) {
 		return
 	}
 	seen := l.good.Vaults[l.url]
-	s.SeenAt, s.ClockSkew = seen.AsOf(), seen.Skew
+	s.SeenAt, s.ClockSkew = seen.AsOf(), status.Seconds(seen.Skew)
 	s.KEK, s.KEKPrint, s.KEKTrust = seen.KEK.KEK.Kid, seen.KEK.Print, seen.KEK.Trust
 	if seen.KEK.Err != nil {
 		s.KEKTrust = "refused: " + seen.KEK.Err.Error()

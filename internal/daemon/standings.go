@@ -101,6 +101,10 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 		now.look = trouble.NewLook(p, &rec, seen)
 		d.histories.Looked(seen)
 	}
+	for _, e := range rec.Exposed(seen) {
+		k.Exposed = append(k.Exposed, status.Exposed{Vault: e.Vault, Version: e.Version, Generation: e.Generation})
+	}
+	d.rotator.Metrics.Looked(p, &rec, seen)
 	if !same {
 		d.rotator.Metrics.Recorded(at, p, &rec)
 	}

@@ -48,7 +48,7 @@ func (h *History) Until(now time.Time) status.History {
 	first := last - slots + 1
 	out := status.History{
 		Start: time.Unix(first*int64(slotWidth/time.Second), 0).UTC(),
-		Width: slotWidth,
+		Width: status.Seconds(slotWidth),
 		Slots: make([]status.Slot, slots),
 	}
 	for i := range out.Slots {

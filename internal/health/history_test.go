@@ -29,8 +29,9 @@ func wantSlots(t *testing.T, got []status.Slot, want ...status.Slot) {
 
 func TestAHistoryOfNothingIsUnknownAndNotGood(t *testing.T) {
 	got := new(History).Until(noon)
-	if len(got.Slots) != slots || got.Width != slotWidth || !got.Start.Equal(noon.Add(-(slots-1)*slotWidth)) {
-		t.Fatalf("%d slots of %s from %s", len(got.Slots), got.Width, got.Start)
+	if len(got.Slots) != slots || got.Width.Duration() != slotWidth ||
+		!got.Start.Equal(noon.Add(-(slots-1)*slotWidth)) {
+		t.Fatalf("%d slots of %s from %s", len(got.Slots), got.Width.Duration(), got.Start)
 	}
 	for _, s := range got.Slots {
 		if s != status.SlotUnknown {

@@ -104,7 +104,7 @@ func (o *Observer) needs(ctx context.Context, p key.Policy, rec *record.Record, 
 	switch {
 	case !agrees:
 		return wholeLook
-	case !within(now, part.Begun, listEvery):
+	case !within(now, part.Begun, listEvery), rec.ExposedIn(url, last): // a person is to disable versions there
 		return listingOnly
 	}
 	return nothingNew

@@ -33,7 +33,9 @@ type Placement struct {
 	// them.
 	Disables   string    `json:"disables,omitempty"`
 	DisabledAt time.Time `json:"disabled_at,omitzero"`
-	Aliases    []string  `json:"aliases,omitempty"` // other versions of the same material
+	// Acknowledged is when an operator answered for its versions of compromised material that are still enabled.
+	Acknowledged time.Time `json:"acknowledged,omitzero"`
+	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material
 	// DisabledVersions are those of its versions that keyd disabled while others of them are enabled. It is empty when
 	// all are disabled: the state says that.
 	DisabledVersions []string `json:"disabled_versions,omitempty"`

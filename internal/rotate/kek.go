@@ -279,7 +279,7 @@ func (r *Rotator) emitVault(a vaultAct, phase status.Phase, elapsed time.Duratio
 	}
 	e := status.Event{At: r.now(), Vault: a.policy.Name, Version: a.step.Version, Step: string(a.step.Kind),
 		Phase:  phase,
-		Detail: a.step.Why, Elapsed: elapsed}
+		Detail: a.step.Why, Elapsed: status.Seconds(elapsed)}
 	if err != nil {
 		e.Error = err.Error()
 	}

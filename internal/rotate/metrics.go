@@ -24,6 +24,7 @@ type Metrics struct {
 	held       *prometheus.Desc
 	partial    *prometheus.Desc
 	spares     *prometheus.Desc
+	exposed    *prometheus.Desc
 	started    *prometheus.Desc
 	requested  *prometheus.Desc
 	failures   *prometheus.Desc
@@ -36,7 +37,8 @@ type Metrics struct {
 
 	mu     sync.Mutex
 	keys   map[string]recorded
-	failed map[failing]int // steps in a row
+	shows  map[string][]exposure // by key, of those that have any
+	failed map[failing]int       // steps in a row
 }
 
 // recorded is where a key stands by its record.
@@ -73,7 +75,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		return v
 	}
 	m := &Metrics{
-		keys: map[string]recorded{}, failed: map[failing]int{},
+		keys: map[string]recorded{}, shows: map[string][]exposure{}, failed: map[failing]int{},
 		generation: desc("key_generation", "Number of the latest generation that is active everywhere, 0 for none.",
 			"key"),
 		held: desc("key_held", "1 while the key is held, by the code of the hold and the vault that "+
@@ -82,6 +84,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"not in this one; no series otherwise.", "key", "vault"),
 		spares: desc("key_spares_missing", "Spares that the configuration asks for and that are not ready; no series "+
 			"while none is missing.", "key"),
+		exposed: desc("key_exposed_versions", "Enabled versions of compromised material that no operator has "+
+			"acknowledged; no series while there is none.", "key", "vault"),
 		next: desc("key_next_rotation_timestamp_seconds", "When the schedule makes the next rotation due, 0 "+
 			"for never.", "key"),
 		last: desc("key_last_rotation_timestamp_seconds", "When the latest generation was reserved, 0 "+
@@ -203,12 +207,14 @@ func (m *Metrics) Forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.keys, name)
+	delete(m.shows, name)
 }
 
 // Describe is for the registry.
 func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		m.generation, m.next, m.last, m.held, m.partial, m.spares, m.started, m.requested, m.failures, m.placements,
+		m.generation, m.next, m.last, m.held, m.partial, m.spares, m.exposed, m.started, m.requested, m.failures,
+		m.placements,
 	} {
 		out <- d
 	}
@@ -244,6 +250,9 @@ func (m *Metrics) shown() (all sample.Gauges) {
 		}
 		if r.held != nil {
 			all.Add(m.held, 1, name, r.held.vault, r.held.code)
+		}
+		for _, e := range m.shows[name] {
+			all.Add(m.exposed, float64(e.n), name, e.vault)
 		}
 		for _, c := range r.placements {
 			placements[c.at] += c.n

@@ -82,6 +82,22 @@ func TestSparesThatAreNotReadyAreMissing(t *testing.T) {
 	wantSeries(t, reg, "keyd_key_spares_missing")
 }
 
+func TestExposedVersionsAreCountedByTheirVaultUntilTheyAreDisabled(t *testing.T) {
+	m, reg, p := measured()
+	in := func(url, version string) record.Placement {
+		return record.Placement{Vault: url, State: key.Superseded, Version: version}
+	}
+	rec := &record.Record{Generations: []record.Generation{{Number: 1, Compromised: time.Now(),
+		Placements: []record.Placement{in(weuURL, "v1"), in(hsmURL, "v2"), in(hsmURL, "v3")}}}}
+	m.Recorded(time.Now(), p, rec)
+	m.Looked(p, rec, nil)
+	wantSeries(t, reg, "keyd_key_exposed_versions", `keyd_key_exposed_versions{key="k",vault="mhsm"} 2`,
+		`keyd_key_exposed_versions{key="k",vault="weu"} 1`)
+	disabled := record.VaultSeen{Versions: []key.Version{{ID: "v1"}, {ID: "v2"}, {ID: "v3"}}}
+	m.Looked(p, rec, &record.Observation{Vaults: map[string]record.VaultSeen{weuURL: disabled, hsmURL: disabled}})
+	wantSeries(t, reg, "keyd_key_exposed_versions")
+}
+
 func TestAHoldNamesTheVaultThatGaveCause(t *testing.T) {
 	m, reg, p := measured()
 	m.Recorded(time.Now(), p, &record.Record{Hold: &key.Hold{Code: key.HoldForeign, Vault: weuURL}})

@@ -778,6 +778,22 @@ func (s *modelStore) Save(
 	return out, err
 }
 
+func (s *modelStore) SaveTogether(_ context.Context, recs []record.Record, entries [][]chain.Entry) error {
+	return s.w.call("store.SaveTogether "+string(entries[0][0].Event), func() error {
+		for _, rec := range recs {
+			if s.records[rec.Key].Revision != rec.Revision {
+				return &classError{"model: conflict", key.Retry}
+			}
+		}
+		for i, rec := range recs {
+			rec.Revision++
+			s.records[rec.Key] = roundTrip(s.w.tb, rec)
+			s.entries = append(s.entries, entries[i]...)
+		}
+		return nil
+	})
+}
+
 func (s *modelStore) Names(context.Context) (names []string, err error) {
 	err = s.w.call("store.Names", func() error {
 		names = slices.Sorted(maps.Keys(s.records))

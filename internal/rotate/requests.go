@@ -33,39 +33,55 @@ type Wanted struct {
 	Without    []string // vault URLs
 }
 
-// Request adds a request for a rotation to the record, or joins one that is already pending. It returns the request
-// to wait for.
+// Asked is the request to wait for: a new one, or a pending one that it joined.
+type Asked struct {
+	key.Request
+	Joined bool
+}
+
+// Request requests a rotation of one key, as RequestAll does. It returns the request to wait for.
 func (r *Rotator) Request(ctx context.Context, p key.Policy, w Wanted) (q key.Request, joined bool, err error) {
+	asked, err := r.RequestAll(ctx, []key.Policy{p}, []Wanted{w})
+	if err != nil {
+		return q, false, err
+	}
+	return asked[0].Request, asked[0].Joined, nil
+}
+
+// sensible refuses a request that no record could make sense of.
+func sensible(p key.Policy, w Wanted) error {
 	if p.Retained {
-		return q, false, refuse("key %s is no longer in the configuration: put it back before rotating it", p.Key)
+		return refuse("key %s is no longer in the configuration: put it back before rotating it", p.Key)
 	}
 	for _, url := range w.Without {
 		if _, ok := p.Vault(url); !ok {
-			return q, false, refuse("key %s has no vault %s to leave out", p.Key, url)
+			return refuse("key %s has no vault %s to leave out", p.Key, url)
 		}
 	}
 	if len(p.Vaults) > 0 && len(w.Without) >= len(p.Vaults) {
-		return q, false, refuse("every vault of key %s would be left out: leave one in", p.Key)
+		return refuse("every vault of key %s would be left out: leave one in", p.Key)
 	}
-	err = r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
-		if !MayRequest(*rec, w.Compromise) {
-			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
-		}
-		rec.Lift(r.now())
-		spares := rec.SparePairs()
-		q, joined, err = accept(r.now(), p, rec, w, r.newID)
-		if err != nil {
-			return nil, err
-		}
-		entries := []chain.Entry{{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
-			"request": string(q.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise),
-			"joined": fmt.Sprint(joined)}}}
-		if w.Compromise && !joined {
-			entries = append(entries, discarded(spares)...)
-		}
-		return entries, nil
-	})
-	return q, joined, err
+	return nil
+}
+
+// request adds the request to a record, or joins one that is pending there.
+func (r *Rotator) request(p key.Policy, w Wanted, rec *record.Record) (asked Asked, _ []chain.Entry, err error) {
+	if !MayRequest(*rec, w.Compromise) {
+		return asked, nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
+	}
+	rec.Lift(r.now())
+	spares := rec.SparePairs()
+	asked.Request, asked.Joined, err = accept(r.now(), p, rec, w, r.newID)
+	if err != nil {
+		return asked, nil, err
+	}
+	entries := []chain.Entry{{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
+		"request": string(asked.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise),
+		"joined": fmt.Sprint(asked.Joined)}}}
+	if w.Compromise && !asked.Joined {
+		entries = append(entries, discarded(spares)...)
+	}
+	return asked, entries, nil
 }
 
 // MayRequest reports whether an operator may request a rotation. Of a held key they may not, with one exception: a

@@ -60,6 +60,8 @@ type Store interface {
 	// Save fails with a key.Retry error if the record changed since it was loaded, and otherwise returns the record
 	// with its new revision.
 	Save(ctx context.Context, r record.Record, entries ...chain.Entry) (record.Record, error)
+	// SaveTogether saves several records, each with its entries, or none of them.
+	SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error
 	// Names lists the keys that have a record.
 	Names(ctx context.Context) ([]string, error)
 	// LoadVault and SaveVault do the same for a vault's record, by its URL.

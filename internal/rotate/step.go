@@ -235,7 +235,7 @@ func (r *Rotator) emit(p key.Policy, rec *record.Record, s plan.Step, phase stat
 		return
 	}
 	e := status.Event{At: r.now(), Key: p.Key, Generation: s.Generation, Version: s.Version, Step: string(s.Kind),
-		Phase: phase, Detail: s.Why, Elapsed: elapsed}
+		Phase: phase, Detail: s.Why, Elapsed: status.Seconds(elapsed)}
 	if s.Vault != "" {
 		e.Vault = rec.VaultName(p, s.Vault)
 	}

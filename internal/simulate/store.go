@@ -63,31 +63,65 @@ func (s *store) load(name string) record.Record {
 }
 
 func (s *store) Save(_ context.Context, rec record.Record, entries ...chain.Entry) (out record.Record, err error) {
-	if len(entries) == 0 || entries[0].Event == "" || entries[0].Actor == "" || entries[0].Time.IsZero() {
-		s.w.violate("the record of %s is changed without an audit entry that says what, when and by whom", rec.Key)
-	}
+	s.judgeEntries(rec, entries)
 	err = s.call("Save "+string(entries[0].Event), func() error {
-		was := s.records[rec.Key]
-		if was.Revision != rec.Revision {
-			return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.Key)
+		if err := s.unchanged(rec); err != nil {
+			return err
 		}
-		rec.Revision++
-		saved := s.copy(rec)
-		s.w.judgeChange(was, saved, entries)
-		s.records[rec.Key] = saved
-		if s.w.opts.Saved != nil {
-			s.w.opts.Saved(saved.Clone(), entries)
-		}
-		for _, e := range entries {
-			for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
-				s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
-			}
-			s.crossOff(e, &saved)
-		}
-		out = rec
+		out = s.put(rec, entries)
 		return nil
 	})
 	return out, err
+}
+
+// SaveTogether saves several records, or none.
+func (s *store) SaveTogether(_ context.Context, recs []record.Record, entries [][]chain.Entry) error {
+	for i, rec := range recs {
+		s.judgeEntries(rec, entries[i])
+	}
+	return s.call("SaveTogether "+string(entries[0][0].Event), func() error {
+		for _, rec := range recs {
+			if err := s.unchanged(rec); err != nil {
+				return err
+			}
+		}
+		for i, rec := range recs {
+			s.put(rec, entries[i])
+		}
+		return nil
+	})
+}
+
+func (s *store) judgeEntries(rec record.Record, entries []chain.Entry) {
+	if len(entries) == 0 || entries[0].Event == "" || entries[0].Actor == "" || entries[0].Time.IsZero() {
+		s.w.violate("the record of %s is changed without an audit entry that says what, when and by whom", rec.Key)
+	}
+}
+
+func (s *store) unchanged(rec record.Record) error {
+	if s.records[rec.Key].Revision != rec.Revision {
+		return failed(key.Retry, "model: the record of %s was changed meanwhile", rec.Key)
+	}
+	return nil
+}
+
+// put replaces a record, judges the change, and notes what its entries say.
+func (s *store) put(rec record.Record, entries []chain.Entry) record.Record {
+	was := s.records[rec.Key]
+	rec.Revision++
+	saved := s.copy(rec)
+	s.w.judgeChange(was, saved, entries)
+	s.records[rec.Key] = saved
+	if s.w.opts.Saved != nil {
+		s.w.opts.Saved(saved.Clone(), entries)
+	}
+	for _, e := range entries {
+		for _, id := range []string{e.Fields["id"], e.Fields["attempt"]} {
+			s.intents[intent{e.Event, key.ID(id), e.Fields["vault"]}] = true
+		}
+		s.crossOff(e, &saved)
+	}
+	return rec
 }
 
 func (s *store) LoadVault(_ context.Context, url string) (rec record.Vault, err error) {

@@ -6,6 +6,21 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 )
 
+// Checked is the answer of `keyd check`.
+type Checked struct {
+	Summary map[CheckResult]int `json:"summary"` // how many checks had each result
+	Checks  []Check             `json:"checks"`
+}
+
+// Summed counts the results of checks.
+func Summed(checks []Check) Checked {
+	c := Checked{Summary: map[CheckResult]int{CheckOK: 0, CheckWarning: 0, CheckFailed: 0}, Checks: checks}
+	for _, one := range checks {
+		c.Summary[one.Result]++
+	}
+	return c
+}
+
 // Check is one line of `keyd check`.
 type Check struct {
 	Area    string      `json:"area"`    // config, hsm, identity, vault, key, clock, store
@@ -55,12 +70,12 @@ type RuleAnswer struct {
 type Adoption struct {
 	Key string `json:"key"`
 	// Rebuild: the HSM or a vault shows generations that the record lacks.
-	Rebuild []AdoptedGeneration `json:"rebuild,omitempty"`
+	Rebuild []AdoptedGeneration `json:"rebuild"`
 	// Foreign lists, by vault nickname, versions whose material is not in the HSM. Consent lets keyd import over
 	// them.
 	Foreign map[string][]string `json:"foreign,omitempty"`
 	// Unknown lists what remains unknown.
-	Unknown []string `json:"unknown,omitempty"`
+	Unknown []string `json:"unknown"`
 	// Gone counts what the record has and neither the HSM nor a vault shows any more. Consent gives it up; Unknown
 	// names each item.
 	Gone int `json:"gone,omitempty"`

@@ -15,8 +15,8 @@ type Generation struct {
 	State       key.State       `json:"state"`
 	Reason      string          `json:"reason"`
 	Requester   string          `json:"requester"` // "schedule", or "uid N (name)"
-	Requests    []key.ID        `json:"requests,omitempty"`
-	Without     []string        `json:"without,omitempty"` // vault URLs that the operator left out
+	Requests    []key.ID        `json:"requests"`
+	Without     []string        `json:"without"` // vault URLs that the operator left out
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
 	Reserved    time.Time       `json:"reserved"`
 	// SpareSince is when it was reserved as a spare; zero: it never was one.
@@ -29,7 +29,7 @@ type Generation struct {
 	Compromised   time.Time   `json:"compromised,omitzero"`
 	Discarded     time.Time   `json:"discarded,omitzero"`
 	LostInHSM     time.Time   `json:"lost_in_hsm,omitzero"`
-	Placements    []Placement `json:"placements,omitempty"` // oldest first
+	Placements    []Placement `json:"placements"` // oldest first
 }
 
 // Placement is one generation in one vault.
@@ -46,12 +46,21 @@ type Placement struct {
 	ProvenAt   time.Time          `json:"proven_at,omitzero"`
 	DisabledAt time.Time          `json:"disabled_at,omitzero"`
 	Expires    time.Time          `json:"expires,omitzero"`
-	Aliases    []string           `json:"aliases,omitempty"`
+	// Acknowledged is when an operator answered for its compromised versions that are still enabled.
+	Acknowledged time.Time `json:"acknowledged,omitzero"`
+	Aliases      []string  `json:"aliases"`
 	// DisabledVersions are those that keyd disabled while others of the placement are enabled.
-	DisabledVersions []string        `json:"disabled_versions,omitempty"`
+	DisabledVersions []string        `json:"disabled_versions"`
 	KEK              string          `json:"kek,omitempty"` // kid with version
 	KEKPrint         key.Fingerprint `json:"kek_fingerprint,omitempty"`
 	Detail           string          `json:"detail,omitempty"`
+}
+
+// Exposed is a version of compromised material that is enabled, and that no operator has acknowledged.
+type Exposed struct {
+	Vault      string `json:"vault"` // URL
+	Version    string `json:"version"`
+	Generation int    `json:"generation"`
 }
 
 // Latest is the generation with the highest number that was not discarded; nil for none.

@@ -17,9 +17,9 @@ const (
 // History is the health of a vault or of the HSM over the last day, as far as this
 // process has seen it.
 type History struct {
-	Start time.Time     `json:"start"` // of the first slot
-	Width time.Duration `json:"width"` // of each slot, nanoseconds
-	Slots []Slot        `json:"slots"` // oldest first; the last one has not ended
+	Start time.Time `json:"start"`         // of the first slot
+	Width Seconds   `json:"width_seconds"` // of each slot
+	Slots []Slot    `json:"slots"`         // oldest first; the last one has not ended
 }
 
 // Entry is one entry of the audit chain with its number.

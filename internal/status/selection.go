@@ -39,7 +39,7 @@ type Summary struct {
 	States   map[string]int   `json:"states,omitempty"`   // keys by state
 	Problems map[Severity]int `json:"problems,omitempty"` // by severity
 	Found    int              `json:"found"`              // keys that were asked for, of which a snapshot may have some
-	UnderWay []string         `json:"under_way,omitempty"`
+	UnderWay []string         `json:"under_way"`
 }
 
 // Summarise counts the keys and problems of a snapshot, of all of it and in each vault.

@@ -19,7 +19,7 @@ type Snapshot struct {
 	// Ready: keyd has looked at every vault once, and can work.
 	Ready    bool      `json:"ready"`
 	Summary  Summary   `json:"summary"`
-	Problems []Problem `json:"problems,omitempty"` // worst first
+	Problems []Problem `json:"problems"` // worst first
 	HSM      HSM       `json:"hsm"`
 	Vaults   []Vault   `json:"vaults"`
 	Keys     []Key     `json:"keys"`
@@ -115,13 +115,13 @@ type Vault struct {
 	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
 	// KEKs are the KEKs of the vault's record, oldest first. KEKRequest is a new one that was requested and is not
 	// made yet, KEKNext is when the schedule makes one due, and KEKWaiting is what the next step waits for.
-	KEKs       []KEK           `json:"keks,omitempty"`
+	KEKs       []KEK           `json:"keks"`
 	KEKRequest *key.KEKRequest `json:"kek_request,omitempty"`
 	KEKNext    time.Time       `json:"kek_next,omitzero"`
 	KEKWaiting string          `json:"kek_waiting,omitempty"`
-	ClockSkew  time.Duration   `json:"clock_skew"`        // vault minus local, nanoseconds
-	History    *History        `json:"history,omitempty"` // nil if no history is kept
-	Keys       map[string]int  `json:"keys,omitempty"`    // the keys that the vault should have, by state
+	ClockSkew  Seconds         `json:"clock_skew_seconds"` // vault minus local
+	History    *History        `json:"history,omitempty"`  // nil if no history is kept
+	Keys       map[string]int  `json:"keys,omitempty"`     // the keys that the vault should have, by state
 }
 
 // Key is one managed key.
@@ -137,17 +137,18 @@ type Key struct {
 	Waiting      string        `json:"waiting,omitempty"` // what the loop waits for, in words
 	Doing        string        `json:"doing,omitempty"`   // the step under way
 	Error        string        `json:"error,omitempty"`   // of the last failed step
-	Requests     []key.Request `json:"requests,omitempty"`
-	Generations  []Generation  `json:"generations,omitempty"`
+	Requests     []key.Request `json:"requests"`
+	Generations  []Generation  `json:"generations"`
 	Spares       *Spares       `json:"spares,omitempty"` // nil for a key that has none and asks for none
 	Abandoned    int           `json:"abandoned,omitempty"`
+	Exposed      []Exposed     `json:"exposed"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.
 	RotationSince time.Time `json:"rotation_since,omitzero"`
 	// MissingFrom lists the URLs of the vaults where the latest generation is not active, although it is active in
 	// another.
-	MissingFrom []string `json:"missing_from,omitempty"`
+	MissingFrom []string `json:"missing_from"`
 	Vaults      []string `json:"vaults"` // URLs, in rotation order
-	Proofs      []Proof  `json:"proofs,omitempty"`
+	Proofs      []Proof  `json:"proofs"`
 }
 
 // Spares are the generations that a key has in advance.
@@ -155,7 +156,7 @@ type Spares struct {
 	Wanted int `json:"wanted"` // by the configuration
 	Ready  int `json:"ready"`  // a rotation could place them at once
 	// Generations are all of them, also those that are being made or that the configuration no longer asks for.
-	Generations []Generation `json:"generations,omitempty"`
+	Generations []Generation `json:"generations"`
 }
 
 // Words is how many spares there are, for people: "1 of 2 ready".
@@ -208,15 +209,15 @@ const (
 
 // Event is one event of the loop, reported as it happens.
 type Event struct {
-	At         time.Time     `json:"at"`
-	Key        string        `json:"key"`
-	Generation int           `json:"generation,omitempty"`
-	Vault      string        `json:"vault,omitempty"` // nickname
-	Version    string        `json:"version,omitempty"`
-	Step       string        `json:"step"` // reserve, generate, pin, import, prove, finish, …
-	Phase      Phase         `json:"phase"`
-	Detail     string        `json:"detail,omitempty"`
-	Error      string        `json:"error,omitempty"`
-	Elapsed    time.Duration `json:"elapsed,omitempty"`  // nanoseconds, of a finished step
-	Requests   []key.ID      `json:"requests,omitempty"` // the requests that the generation answers
+	At         time.Time `json:"at"`
+	Key        string    `json:"key"`
+	Generation int       `json:"generation,omitempty"`
+	Vault      string    `json:"vault,omitempty"` // nickname
+	Version    string    `json:"version,omitempty"`
+	Step       string    `json:"step"` // reserve, generate, pin, import, prove, finish, …
+	Phase      Phase     `json:"phase"`
+	Detail     string    `json:"detail,omitempty"`
+	Error      string    `json:"error,omitempty"`
+	Elapsed    Seconds   `json:"elapsed_seconds,omitempty"` // of a finished step
+	Requests   []key.ID  `json:"requests"`                  // the requests that the generation answers
 }

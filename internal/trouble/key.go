@@ -22,6 +22,7 @@ func (f *finder) key(k status.Key) {
 		f.policies(k, l)
 	}
 	f.requests(k)
+	f.exposed(k)
 	if h := k.Hold; h != nil {
 		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault], hold: h},
 			fmt.Sprintf("%s is held (%s): %s", k.Name, h.Code, h.Reason))

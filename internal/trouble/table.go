@@ -40,6 +40,7 @@ const (
 	RotationPolicyUnreadable Cause = "rotation-policy-unreadable"
 	VersionExpiresSoon       Cause = "version-expires-soon"
 	CompromiseWaiting        Cause = "compromise-waiting"
+	CompromisedEnabled       Cause = "compromised-enabled"
 	RequestWaiting           Cause = "request-waiting"
 	StepFailing              Cause = "step-failing"
 	RotationSlow             Cause = "rotation-slow"
@@ -142,6 +143,9 @@ var table = []Row{
 	{Cause: CompromiseWaiting, Code: "keydcompromisewaiting", Alert: "KeydCompromiseWaiting", Severity: critical,
 		Threshold: 30 * time.Minute, Remedy: waits + "if one vault alone is in the way: " +
 			"keyd rotate --now {key} --compromise --without VAULT --reason …"},
+	{Cause: CompromisedEnabled, Code: "keydcompromisedenabled", Alert: "KeydCompromisedEnabled", Severity: warning,
+		Remedy: "once no consumer needs them, disable each, as the runbook says; to keep them enabled: " +
+			"keyd acknowledge {key} --reason …"},
 	{Cause: RequestWaiting, Code: "keydrequestwaiting", Alert: "KeydRequestWaiting", Severity: warning,
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
 	{Cause: StepFailing, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,

@@ -184,7 +184,7 @@ func (f *finder) vault(v status.Vault) {
 		f.add(VaultUnreachable, here, "vault "+v.Name+" cannot be used: "+v.Error)
 	}
 	f.kek(v)
-	if skew := v.ClockSkew.Abs(); skew > Of(ClockSkew).Threshold {
+	if skew := v.ClockSkew.Duration().Abs(); skew > Of(ClockSkew).Threshold {
 		f.add(ClockSkew, here, fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: "+
 			"from %s on scheduled rotations wait", v.Name, skew.Round(time.Second), words.Span(key.MaxSkew)))
 	}

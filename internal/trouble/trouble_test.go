@@ -113,11 +113,18 @@ type example struct {
 	none          func(w *world) // nil: there is nothing smaller
 }
 
+// exposed is an enabled version of compromised material.
+func exposed() []status.Exposed {
+	return []status.Exposed{{Vault: weu, Version: "5be10a77", Generation: 1}}
+}
+
 const aKey, aVault = "sa-cmk-key", "contoso-weu"
 
 func examples() []example {
 	ago := func(d time.Duration) time.Time { return noon.Add(-d) }
 	return []example{
+		{"keydcompromisedenabled", "", aKey, aVault, func(w *world) { w.key().Exposed = exposed() },
+			func(w *world) { w.key().Exposed = exposed(); w.request(time.Minute, true) }},
 		{
 			"keydstoreunhealthy",
 			"",
@@ -156,8 +163,9 @@ func examples() []example {
 			func(w *world) { w.Vaults[0].Reachable = false }, // keyd has not looked at it yet
 		},
 		{
-			"keydclockskew", "", "", aVault, func(w *world) { w.Vaults[0].ClockSkew = -121 * time.Second },
-			func(w *world) { w.Vaults[0].ClockSkew = 119 * time.Second },
+			"keydclockskew", "", "", aVault,
+			func(w *world) { w.Vaults[0].ClockSkew = status.Seconds(-121 * time.Second) },
+			func(w *world) { w.Vaults[0].ClockSkew = status.Seconds(119 * time.Second) },
 		},
 		{
 			"keydkekwaiting", "", "", aVault, func(w *world) { w.waitingKEK(25 * time.Hour) },

@@ -231,7 +231,7 @@ func stepOf(e status.Event) workStep {
 		s.Mark = markHeld
 	}
 	if e.Elapsed > 0 {
-		s.Took = brief(e.Elapsed)
+		s.Took = brief(e.Elapsed.Duration())
 	}
 	return s
 }

@@ -102,7 +102,7 @@ func (s *stream) next() (w work, ok bool) {
 
 func done(name string, generation int, step, vault string) status.Event {
 	return status.Event{At: at, Key: name, Generation: generation, Step: step, Vault: vault, Phase: status.Done,
-		Elapsed: time.Second}
+		Elapsed: status.Seconds(time.Second)}
 }
 
 func TestAReaderGetsRecentWorkAndThenEvents(t *testing.T) {

@@ -52,8 +52,9 @@ func stripWords(h *status.History) string {
 			unknown++
 		}
 	}
-	all := time.Duration(len(h.Slots)) * h.Width
-	of := func(n int) string { return hours(time.Duration(n) * h.Width) }
+	width := h.Width.Duration()
+	all := time.Duration(len(h.Slots)) * width
+	of := func(n int) string { return hours(time.Duration(n) * width) }
 	if good == len(h.Slots) {
 		return "Well throughout the last " + hours(all)
 	}
@@ -62,7 +63,7 @@ func stripWords(h *status.History) string {
 	}
 	words := fmt.Sprintf("Last %s: well for %s", hours(all), of(good))
 	if bad > 0 {
-		at := h.Start.Add(time.Duration(lastBad) * h.Width).UTC()
+		at := h.Start.Add(time.Duration(lastBad) * width).UTC()
 		words += fmt.Sprintf(", in trouble for %s (last at %s)", of(bad), at.Format("15:04"))
 	}
 	if unknown > 0 {

@@ -79,6 +79,10 @@ func otherProblems() (all []status.Problem) {
 		"rotating is compromised, and the rotation requested at 2026-11-25T08:55:00Z is not finished: vault "+
 			"contoso-hsm cannot be reached", "keyd plan shows what it waits for; if one vault alone is in the way: "+
 			"keyd rotate --now rotating --compromise --without VAULT --reason …")
+	add(status.Warning, "compromised", weu, "keydcompromisedenabled",
+		"compromised has 2 enabled versions of compromised material in contoso-weu",
+		"once no consumer needs them, disable each, as the runbook says; to keep them enabled: keyd acknowledge "+
+			"compromised --reason …")
 	add(status.Warning, "on-request", "", "keydrequestwaiting",
 		"on-request: the rotation requested at 2026-11-25T08:30:00Z has not begun: vault contoso-hsm cannot "+
 			"be reached", plan)

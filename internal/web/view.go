@@ -276,8 +276,8 @@ func viewVault(now time.Time, h status.Vault) vaultView {
 			}
 		}
 	}
-	if h.ClockSkew.Abs() >= time.Second {
-		v.Facts = append(v.Facts, fmt.Sprintf("its clock differs by %s", h.ClockSkew.Round(time.Second)))
+	if skew := h.ClockSkew.Duration(); skew.Abs() >= time.Second {
+		v.Facts = append(v.Facts, fmt.Sprintf("its clock differs by %s", skew.Round(time.Second)))
 	}
 	return v
 }

@@ -24,7 +24,8 @@ func days(n float64) time.Duration { return time.Duration(n * 24 * float64(time.
 
 // history is a day of slots: all good except those in changes.
 func history(change map[int]status.Slot) *status.History {
-	h := &status.History{Start: at.Truncate(15 * time.Minute).Add(-95 * 15 * time.Minute), Width: 15 * time.Minute,
+	h := &status.History{Start: at.Truncate(15 * time.Minute).Add(-95 * 15 * time.Minute),
+		Width: status.Seconds(15 * time.Minute),
 		Slots: make([]status.Slot, 96)}
 	for i := range h.Slots {
 		h.Slots[i] = status.SlotGood
@@ -127,7 +128,7 @@ func rotatingNow() (status.Snapshot, []status.Event) {
 func event(seconds int, name string, generation int, step, vault string, phase status.Phase,
 	took time.Duration) status.Event {
 	return status.Event{At: at.Add(time.Duration(seconds) * time.Second), Key: name, Generation: generation, Step: step,
-		Vault: vault, Phase: phase, Elapsed: took, Detail: "SECRET-REASON"}
+		Vault: vault, Phase: phase, Elapsed: status.Seconds(took), Detail: "SECRET-REASON"}
 }
 
 // manyKeys is n keys, a few of them in trouble.
@@ -236,7 +237,8 @@ func everyTrouble() status.Snapshot {
 	bad := map[int]status.Slot{90: status.SlotBad, 91: status.SlotBad, 92: status.SlotBad, 93: status.SlotBad,
 		94: status.SlotBad, 95: status.SlotBad}
 	s.HSM.History = history(bad)
-	s.Vaults[0].KEKTrust, s.Vaults[0].ClockSkew = "refused: its fingerprint is not the configured one", 7*time.Minute
+	s.Vaults[0].KEKTrust = "refused: its fingerprint is not the configured one"
+	s.Vaults[0].ClockSkew = status.Seconds(7 * time.Minute)
 	s.Vaults[1].Reachable, s.Vaults[1].Error, s.Vaults[1].History = false, "dial tcp: i/o timeout", history(bad)
 	return s
 }

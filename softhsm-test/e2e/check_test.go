@@ -18,9 +18,11 @@ import (
 func (w *world) check() (lines []status.Check, code int) {
 	w.t.Helper()
 	a := w.cli("check", "--json")
-	if err := json.Unmarshal([]byte(a.stdout), &lines); err != nil {
+	var answer status.Checked
+	if err := json.Unmarshal([]byte(a.stdout), &answer); err != nil {
 		w.t.Fatalf("keyd check --json: %v: %s%s", err, a.stdout, a.stderr)
 	}
+	lines = answer.Checks
 	for _, l := range lines {
 		if l.Result != status.CheckOK && (l.Detail == "" || l.Remedy == "") {
 			w.t.Errorf("a line lacks its reason or its remedy: %+v", l)

@@ -42,7 +42,7 @@ func TestARotationWithASpareMakesNoPairBeforeItsImport(t *testing.T) {
 	w.wantContains(w.must("audit", "--verify"), "internally consistent")
 
 	// Who has the key's material may have that of the spare: the next pair is new, and the spare's is destroyed.
-	w.must("rotate", "--now", keyName, "--compromise", "--reason", "a stolen backup")
+	w.must("rotate", "--now", keyName, "--compromise", "--yes", "--reason", "a stolen backup")
 	w.waitSpare(5)
 	w.wantVersions(3)
 	w.stop()

@@ -25,6 +25,9 @@ func (e *ConflictError) Error() string {
 // Class is Retry.
 func (e *ConflictError) Class() key.Class { return key.Retry }
 
+// Changed is the key whose record changed.
+func (e *ConflictError) Changed() string { return e.Key }
+
 // isConflict reports whether the records in the store are the reason for refusing a write. The disk is not to blame.
 func isConflict(err error) bool {
 	var changed *ConflictError

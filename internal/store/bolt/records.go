@@ -127,36 +127,39 @@ func (s *Store) save(ctx context.Context, c change, entries []chain.Entry) (revi
 	if c.revision == 0 {
 		write = s.writeAlone // its name is compared with those that are committed
 	}
-	err = write(ctx, func(tx *bbolt.Tx) error {
-		records := tx.Bucket(bucketRecords)
-		had, err := revisionOf(c.name, records.Get([]byte(c.name)))
-		if err != nil {
-			return s.corrupt("%v", err)
-		}
-		if had != c.revision {
-			return &ConflictError{Key: c.name, Had: c.revision, Stored: had}
-		}
-		if had == 0 {
-			if err := s.refuseOtherCase(records, c.name); err != nil {
-				return err
-			}
-		}
-		body, err := json.Marshal(c.body)
-		if err != nil {
-			return fmt.Errorf("encode the record of %s: %w", c.name, err)
-		}
-		last, _ := head(tx)
-		r := newStored(c.name, last+uint64(len(entries)), body)
-		if err := records.Put([]byte(c.name), r.encode()); err != nil {
-			return err
-		}
-		revision = r.revision
-		return s.link(tx, c.name, r.sum.String(), entries)
+	err = write(ctx, func(tx *bbolt.Tx) (err error) {
+		revision, err = s.put(tx, c, entries)
+		return err
 	})
-	if err == nil && c.revision == 0 {
-		s.named(c.name)
-	}
 	return revision, err
+}
+
+// put replaces one record and appends its entries.
+func (s *Store) put(tx *bbolt.Tx, c change, entries []chain.Entry) (revision uint64, err error) {
+	records := tx.Bucket(bucketRecords)
+	had, err := revisionOf(c.name, records.Get([]byte(c.name)))
+	if err != nil {
+		return 0, s.corrupt("%v", err)
+	}
+	if had != c.revision {
+		return 0, &ConflictError{Key: c.name, Had: c.revision, Stored: had}
+	}
+	if had == 0 {
+		if err := s.refuseOtherCase(records, c.name); err != nil {
+			return 0, err
+		}
+		tx.OnCommit(func() { s.named(c.name) }) // before the next transaction begins
+	}
+	body, err := json.Marshal(c.body)
+	if err != nil {
+		return 0, fmt.Errorf("encode the record of %s: %w", c.name, err)
+	}
+	last, _ := head(tx)
+	r := newStored(c.name, last+uint64(len(entries)), body)
+	if err := records.Put([]byte(c.name), r.encode()); err != nil {
+		return 0, err
+	}
+	return r.revision, s.link(tx, c.name, r.sum.String(), entries)
 }
 
 // refuseOtherCase keeps a key from getting two records. It reads the names of all records once.

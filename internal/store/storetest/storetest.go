@@ -21,6 +21,7 @@ import (
 type Backend interface {
 	Load(ctx context.Context, name string) (record.Record, error)
 	Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error)
+	SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error
 	Names(ctx context.Context) ([]string, error)
 	Revisions(ctx context.Context) (map[string]uint64, error)
 	LoadVault(ctx context.Context, url string) (record.Vault, error)
@@ -55,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) Opened) {
 		"entries keep their order":                       order,
 		"every racing change is applied exactly once":    race,
 		"a cancelled context changes nothing":            cancelled,
+		"several records change together or not at all":  together,
 		"the record of a vault is kept as that of a key": vaultRoundTrip,
 		"a vault's stale revision conflicts":             vaultConflict,
 		"a vault and a key do not share a record":        vaultApart,

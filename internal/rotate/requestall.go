@@ -1,0 +1,110 @@
+package rotate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/words"
+)
+
+// RequestAll requests a rotation of several keys, each as Wanted says. If keyd refuses one of them, or cannot record
+// one, it records none. The refusal names every key that is refused.
+func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted []Wanted) ([]Asked, error) {
+	all := &together{r: r, policies: policies, wanted: wanted, asked: make([]Asked, len(policies)),
+		recs: make([]record.Record, len(policies)), entries: make([][]chain.Entry, len(policies))}
+	if len(policies) == 0 {
+		return nil, nil
+	}
+	changed := "" // the key to prepare again; "": all
+	var err error
+	for range changeTries {
+		if err = all.prepare(ctx, changed); err != nil {
+			return nil, err
+		}
+		killpoint.At("save-before " + string(chain.RotationRequested))
+		if err = r.Store.SaveTogether(ctx, all.recs, all.entries); err == nil {
+			killpoint.At("save-after " + string(chain.RotationRequested))
+			return all.asked, nil
+		}
+		if key.ClassOf(err) != key.Retry {
+			return nil, fmt.Errorf("recording the request for %s failed: %w", all.names(), err)
+		}
+		changed = whichChanged(err)
+	}
+	return nil, fmt.Errorf("keyd did not record the request for %s, because other changes came first %d times: try "+
+		"again: %w", all.names(), changeTries, err)
+}
+
+// whichChanged is the key whose record somebody else changed meanwhile; "" if the store does not say.
+func whichChanged(err error) string {
+	var conflict interface{ Changed() string }
+	if errors.As(err, &conflict) {
+		return conflict.Changed()
+	}
+	return ""
+}
+
+// together is the requests for several keys, prepared to be saved at once.
+type together struct {
+	r        *Rotator
+	policies []key.Policy
+	wanted   []Wanted
+	asked    []Asked
+	recs     []record.Record
+	entries  [][]chain.Entry
+}
+
+func (t *together) names() string {
+	if len(t.policies) == 1 {
+		return "key " + t.policies[0].Key
+	}
+	return words.Count(len(t.policies), "key")
+}
+
+// prepare works out the change of one key's record, or with "" of every one.
+func (t *together) prepare(ctx context.Context, only string) error {
+	var refused []string
+	for i, p := range t.policies {
+		if only != "" && p.Key != only {
+			continue
+		}
+		err := t.prepareOne(ctx, i)
+		if reason, no := IsRefused(err); no {
+			refused = append(refused, reason)
+		} else if err != nil {
+			return err
+		}
+	}
+	if len(refused) > 0 {
+		return &RefusedError{Reason: strings.Join(refused, "\n")}
+	}
+	return nil
+}
+
+func (t *together) prepareOne(ctx context.Context, i int) error {
+	p, w := t.policies[i], t.wanted[i]
+	if err := sensible(p, w); err != nil {
+		return err
+	}
+	rec, err := t.r.load(ctx, p.Key)
+	if err != nil {
+		return err
+	}
+	rec = rec.Clone()
+	asked, entries, err := t.r.request(p, w, &rec)
+	if err != nil {
+		return err
+	}
+	now := t.r.now()
+	for j := range entries {
+		entries[j].Time, entries[j].Key = now, rec.Key
+	}
+	t.asked[i], t.recs[i], t.entries[i] = asked, rec, entries
+	return nil
+}

@@ -1,0 +1,93 @@
+package rotate_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/rotate"
+)
+
+// twoKeys are two keys that were made an hour ago.
+func twoKeys(t *testing.T) (w *world, policies []key.Policy, wanted []rotate.Wanted) {
+	w = newWorld(t, 1, weu)
+	for _, name := range []string{"first", "second"} {
+		p := policy(weu)
+		p.Key = name
+		w.settle(p)
+		policies = append(policies, p)
+		wanted = append(wanted, rotate.Wanted{Actor: "uid 0 (root)", Reason: "drill"})
+	}
+	w.now = w.now.Add(time.Hour)
+	return w, policies, wanted
+}
+
+func TestRequestsForSeveralKeysAreRecordedTogether(t *testing.T) {
+	w, policies, wanted := twoKeys(t)
+	asked, err := w.rotator().RequestAll(t.Context(), policies, wanted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range policies {
+		if got := w.record(p.Key).Requests; len(got) != 1 || got[0].ID != asked[i].ID {
+			t.Errorf("%s has the requests %+v, want %s", p.Key, got, asked[i].ID)
+		}
+	}
+}
+
+func TestARefusedRequestForOneOfSeveralKeysRecordsNothing(t *testing.T) {
+	w, policies, wanted := twoKeys(t)
+	policies[1].Budget = 1
+	before := len(w.store.entries)
+	_, err := w.rotator().RequestAll(t.Context(), policies, wanted)
+	if reason, refused := rotate.IsRefused(err); !refused || !strings.Contains(reason, "second") {
+		t.Fatalf("%v, want a refusal that names the second key", err)
+	}
+	if got := w.record("first").Requests; len(got) != 0 || len(w.store.entries) != before {
+		t.Errorf("the first key has the requests %+v, and the audit %d new entries", got, len(w.store.entries)-before)
+	}
+}
+
+func TestARefusalNamesEveryKeyThatIsRefused(t *testing.T) {
+	w, policies, wanted := twoKeys(t)
+	policies[0].Budget, policies[1].Budget = 1, 1
+	_, err := w.rotator().RequestAll(t.Context(), policies, wanted)
+	if reason, _ := rotate.IsRefused(err); !strings.Contains(reason, "first") || !strings.Contains(reason, "second") {
+		t.Errorf("%v", err)
+	}
+}
+
+// rivalStore changes the second key just before the requests are saved.
+type rivalStore struct {
+	rotate.Store
+	rival func()
+}
+
+func (s *rivalStore) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
+	if rival := s.rival; rival != nil {
+		s.rival = nil
+		rival()
+	}
+	return s.Store.SaveTogether(ctx, recs, entries)
+}
+
+func TestAKeyThatIsHeldWhileTheRequestsAreRecordedRefusesThemAll(t *testing.T) {
+	w, policies, wanted := twoKeys(t)
+	r := w.rotator()
+	r.Store = &rivalStore{r.Store, func() {
+		if err := r.Pause(t.Context(), "second", "uid 0 (root)", "maintenance"); err != nil {
+			t.Fatal(err)
+		}
+	}}
+	_, err := r.RequestAll(t.Context(), policies, wanted)
+	if _, refused := rotate.IsRefused(err); !refused {
+		t.Errorf("%v, want a refusal", err)
+	}
+	if got := w.record("first").Requests; len(got) != 0 {
+		t.Errorf("the first key has the requests %+v", got)
+	}
+}
