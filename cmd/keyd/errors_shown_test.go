@@ -76,6 +76,10 @@ func notMet() map[string]string {
 
 		"control socket …: a socket's path has at most … bytes: configure a shorter one": "the configuration is " +
 			"refused before",
+		"control socket …: there is something else than a socket at this path: move it away, or configure another " +
+			"path": "the configuration is refused before",
+		"… is in the way of the HSM socket and is not a socket: remove it or set another path": "the " +
+			"configuration is refused before",
 		"control socket: …": "the lock beside the socket is refused before",
 		"bind: …":           machine,
 		"listen: …":         machine,

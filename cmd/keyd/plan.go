@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +47,8 @@ func (a *app) plan() *cobra.Command {
 		Use:   "plan",
 		Short: "Show the next step of every key, and what a new configuration would change",
 		Long: `plan shows what the daemon would do next with every key, and why. It changes nothing.
-With --config, it first checks that configuration as the daemon would, and shows every mistake (exit 2).
+With --config, it first checks that configuration as the daemon would, with the files, users and paths
+that it names, and shows every mistake (exit 2).
 It notes where the vaults' limits do not allow as many proofs as the configuration wants. Then it shows
 the next three firings of each key's schedule, in the schedule's time zone and in UTC, and, if the daemon
 answers, what differs from the configuration that runs, and the versions that a retire rule to which
@@ -83,8 +83,12 @@ func (a *app) planConfig(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	if err := config.CheckProxies(os.Getenv); err != nil {
+	unseen, err := daemon.CheckPlanned(c)
+	if err != nil {
 		return err
+	}
+	for _, what := range unseen {
+		a.note("Not checked: %s.", what)
 	}
 	good := fmt.Sprintf("%s is good: %s in %s.", path,
 		words.Count(len(c.Policies), "key"), words.Count(len(c.Vaults), "vault"))
@@ -124,18 +128,21 @@ func (a *app) slower(c *config.Config) (list []slower) {
 
 // planStopped shows what can be said without a daemon.
 func (a *app) planStopped(ctx context.Context, c *config.Config, good string) error {
-	err := daemon.CheckStoppedNames(ctx, c)
-	var otherCase *key.CaseError
-	if errors.As(err, &otherCase) {
+	unseen, err := daemon.CheckStopped(ctx, c)
+	if err != nil {
 		return err
 	}
 	a.note("%s", good)
 	a.note("The daemon cannot be reached, so there is nothing to compare it with.")
-	if err != nil {
-		a.note("Its names were not compared with the records: %v.", err)
+	if unseen != nil {
+		a.note("Its names were not compared with the records: %v.", unseen)
 	}
 	p := planned{Firings: firingsOf(c.Policies, status.Snapshot{}, time.Now()), Slower: a.slower(c)}
-	return a.show(p, func(w io.Writer, s style) { writeFirings(w, s, p.Firings) })
+	return a.show(p, func(w io.Writer, s style) {
+		if len(p.Firings) > 0 {
+			writeFirings(w, s, p.Firings)
+		}
+	})
 }
 
 // checkNames refuses the names that a reload would refuse because of the records.
@@ -199,6 +206,7 @@ func policyChanges(old status.Key, p key.Policy) []change {
 	}
 	note("spec", string(old.Spec), string(p.Spec))
 	note("schedule", old.Schedule, p.ScheduleText)
+	note("labels", strings.Join(old.Labels, ", "), strings.Join(p.Labels, ", "))
 	note("vaults", strings.Join(old.Vaults, ", "), strings.Join(urls, ", "))
 	return changes
 }

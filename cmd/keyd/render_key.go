@@ -148,6 +148,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"waiting", k.Waiting},
 		{"spec", string(k.Spec)},
 		{"schedule", cmp.Or(k.Schedule, "none")},
+		{"labels", strings.Join(k.Labels, ", ")},
 		{"last rotation", dated(snap.At, k.LastRotation)},
 		{"next rotation", datedRotation(snap, k)},
 		{"spares", spares},

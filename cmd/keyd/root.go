@@ -112,7 +112,8 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 	root.SetFlagErrorFunc(wrongFlag)
 	root.PersistentFlags().
 		StringVar(&a.socket, "socket", "", "the daemon's control socket (default $KEYD_SOCKET, or "+defaultSocket+")")
-	group(root, "Looking:", a.status(), a.plan(), a.check(), a.prove(), a.kek(), a.audit(), a.version())
+	group(root, "Looking:", a.status(), a.plan(), a.check(), a.prove(), a.config(), a.kek(), a.audit(),
+		a.version())
 	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.retire(), a.enable(),
 		a.backup(), a.reload())
 	group(root, "Services:", a.run(), a.hsm())
@@ -133,15 +134,18 @@ func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
 }
 
 // show prints v as indented JSON with --json, and by text otherwise.
-func (a *app) show(v any, text func(io.Writer, style)) error {
+func (a *app) show(v any, text func(io.Writer, style)) error { return a.showOn(a.out, v, text) }
+
+// showOn is show for another writer than standard output.
+func (a *app) showOn(w io.Writer, v any, text func(io.Writer, style)) error {
 	if a.json {
-		enc := json.NewEncoder(a.out)
+		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(withLists(v))
 	}
 	var b strings.Builder
 	text(&b, a.style())
-	_, err := io.WriteString(a.out, b.String())
+	_, err := io.WriteString(w, b.String())
 	return err
 }
 

@@ -19,6 +19,7 @@ import (
 // rotation is what rotate's flags ask for.
 type rotation struct {
 	control.RotateOptions
+	labels           []string
 	now, noWait, yes bool
 	timeout          time.Duration
 }
@@ -33,14 +34,15 @@ named, and shows each step as it happens, until the new generation is active in 
 that is pending already is joined. Ctrl-C only stops watching: the daemon goes on. It ends with the new
 versions and their URLs. On a terminal it asks why, where --reason does not say it.
 
-With several keys, and with --compromise, it asks first on a terminal, and needs --yes elsewhere. If
-the daemon refuses one of several keys, it requests none.
+With several keys, with --label and with --compromise, it asks first on a terminal, and needs --yes
+elsewhere. If the daemon refuses one of several keys, it requests none.
 
 --compromise calls all material that the key has so far compromised: keyd makes new material, and
 never places an earlier generation again. It disables nothing. Until the compromised versions are
 disabled, or somebody answers for them with keyd acknowledge, status and an alert remind of them.`,
 		Example: `  keyd rotate --now sa-cmk-key --reason "yearly drill"
   keyd rotate --now sa-cmk-key --compromise --reason "incident 4711"
+  keyd rotate --now --label prod --reason "yearly drill"
   keyd rotate --now --yes --json --timeout 10m`,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			r.Keys = names
@@ -58,6 +60,7 @@ disabled, or somebody answers for them with keyd acknowledge, status and an aler
 		"the current material is compromised: keyd must make new material",
 	)
 	flags.StringArrayVar(&r.Without, "without", nil, "leave this vault out, in an emergency; may be repeated")
+	a.labelFlag(cmd, &r.labels, "rotate the keys with this label")
 	flags.DurationVar(&r.timeout, "timeout", 0, "stop watching after this long, and exit 1 (0: never)")
 	flags.BoolVar(&r.noWait, "no-wait", false, "request the rotation without watching it")
 	flags.BoolVarP(&r.yes, "yes", "y", false, "do not ask")
@@ -68,6 +71,13 @@ disabled, or somebody answers for them with keyd acknowledge, status and an aler
 func (a *app) rotateNow(ctx context.Context, r rotation) error {
 	if err := r.check(); err != nil {
 		return err
+	}
+	if len(r.labels) > 0 {
+		names, err := a.labelled(ctx, r.labels)
+		if err != nil {
+			return err
+		}
+		r.Keys = names
 	}
 	snap, err := a.keysOf(ctx, status.Selection{Only: r.Keys, Brief: true})
 	if err != nil {
@@ -126,6 +136,8 @@ func (r rotation) check() error {
 	switch {
 	case !r.now:
 		return usagef("the daemon rotates on its schedule; to rotate now, write `keyd rotate --now`")
+	case len(r.Keys) > 0 && len(r.labels) > 0:
+		return usagef("name keys, or choose them by --label: not both")
 	case r.timeout < 0:
 		return usagef("--timeout %s is negative: write a duration such as 10m, or 0 for no limit", r.timeout)
 	case r.noWait && r.timeout > 0:
@@ -189,7 +201,7 @@ func (a *app) reasonOf(ctx context.Context, r rotation) (reason string, err erro
 
 // agreed asks for consent to rotate several keys, or to call material compromised. Otherwise naming the key is consent.
 func (a *app) agreed(ctx context.Context, r rotation, snap status.Snapshot) (bool, error) {
-	if r.yes || len(r.Keys) == 1 && !r.Compromise {
+	if r.yes || len(r.Keys) == 1 && len(r.labels) == 0 && !r.Compromise {
 		return true, nil
 	}
 	of := fmt.Sprintf("%s (%s)", words.Count(len(r.Keys), "key"), strings.Join(r.Keys, ", "))

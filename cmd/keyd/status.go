@@ -16,7 +16,8 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	var all bool
+	var all, watch bool
+	var sel status.Selection
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "status [KEY]",
 		Short: "Show the state of the daemon and its keys",
@@ -24,28 +25,54 @@ func (a *app) status() *cobra.Command {
 its vaults that is active, its last proof and its next rotation. Where there are more than 50 keys
 it shows those that need somebody or are under way, and counts the others by state and vault; --all
 shows all of them, and --json always does. With KEY it shows that key's generations, the versions
-they have in each vault, and their proofs.`,
+they have in each vault, and their proofs.
+
+--label and --vault leave the keys of a group, with their vaults and problems, and --problems those
+that need somebody. --watch draws on a terminal again and again, until Ctrl-C.`,
 		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n" +
-			"  keyd status --json | jq '.keys[].state'",
+			"  keyd status --label prod --vault contoso-weu --watch\n  keyd status --json | jq '.keys[].state'",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			if len(names) > 0 && (sel.Narrows() || all) {
+				return usagef("name a key, or choose a group by flags: not both")
+			}
+			show := func(ctx context.Context, w io.Writer) error { return a.statusOfAll(ctx, w, sel) }
 			if len(names) > 0 {
-				return a.statusOf(cmd.Context(), names[0])
+				show = func(ctx context.Context, w io.Writer) error { return a.statusOf(ctx, w, names[0]) }
 			}
-			snap, err := a.client().Snapshot(cmd.Context(), status.Selection{Few: !all && !a.json})
-			if err != nil {
-				return err
+			sel.Few = !all && !a.json && !sel.Troubled
+			if watch {
+				return a.watchStatus(cmd.Context(), show)
 			}
-			return a.show(snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap) })
+			return show(cmd.Context(), a.out)
 		},
 		ValidArgsFunction: a.complete(oneKey),
 	})
-	cmd.Flags().BoolVar(&all, "all", false, "show every key and every problem, however many there are")
+	flags := cmd.Flags()
+	flags.BoolVar(&all, "all", false, "show every key and every problem, however many there are")
+	flags.BoolVar(&sel.Troubled, "problems", false, "only the keys that need somebody, and every problem")
+	flags.StringVar(&sel.Vault, "vault", "", "only the keys of this vault")
+	flags.BoolVar(&watch, "watch", false, "show it again and again, on a terminal")
+	a.labelFlag(cmd, &sel.Labels, "only the keys with this label")
+	_ = cmd.RegisterFlagCompletionFunc("vault", a.complete(vaultNames)) // fails only for a flag that does not exist
 	return cmd
 }
 
+// statusOfAll shows the daemon and the keys that were chosen.
+func (a *app) statusOfAll(ctx context.Context, w io.Writer, sel status.Selection) error {
+	ask := a.client().Snapshot
+	if sel.Narrows() {
+		ask = a.chosen
+	}
+	snap, err := ask(ctx, sel)
+	if err != nil {
+		return err
+	}
+	return a.showOn(w, snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap, sel) })
+}
+
 // statusOf shows one key.
-func (a *app) statusOf(ctx context.Context, name string) error {
+func (a *app) statusOf(ctx context.Context, w io.Writer, name string) error {
 	snap, err := a.keysOf(ctx, status.Selection{Only: []string{name}})
 	if err != nil {
 		return err
@@ -54,10 +81,10 @@ func (a *app) statusOf(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return a.show(k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
+	return a.showOn(w, k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
 }
 
-func writeSnapshot(w io.Writer, s style, snap status.Snapshot) {
+func writeSnapshot(w io.Writer, s style, snap status.Snapshot, sel status.Selection) {
 	writeHeadline(w, s, snap)
 	writeProblems(w, s, snap.Problems)
 	if n := moreProblems(snap); n > 0 {
@@ -65,11 +92,15 @@ func writeSnapshot(w io.Writer, s style, snap status.Snapshot) {
 	}
 	writeSides(w, s, snap)
 	fmt.Fprintln(w)
+	if snap.Summary.Keys == 0 && sel.Narrows() {
+		fmt.Fprintln(w, noneOf(sel))
+		return
+	}
 	if snap.Summary.Keys == 0 {
 		fmt.Fprintln(w, "There are no keys. Add one under `keys:` in the configuration, then run `keyd reload`.")
 		return
 	}
-	if snap.Summary.Keys <= status.FewKeys {
+	if snap.Summary.Keys <= status.FewKeys || sel.Troubled {
 		writeKeys(w, s, snap)
 		if snap.Summary.Keys > 1 {
 			fmt.Fprintf(w, "\n%s\n", tally(snap.Summary.States))
@@ -82,6 +113,14 @@ func writeSnapshot(w io.Writer, s style, snap status.Snapshot) {
 		fmt.Fprintln(w)
 		writeKeys(w, s, snap)
 	}
+}
+
+// noneOf says that a selection left no key.
+func noneOf(sel status.Selection) string {
+	if sel.Troubled {
+		return "No key needs anybody."
+	}
+	return "No key is among those that were asked for."
 }
 
 func writeKeys(w io.Writer, s style, snap status.Snapshot) {

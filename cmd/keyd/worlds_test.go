@@ -56,6 +56,8 @@ func worlds() map[string]*world {
 		"keks":   {snap: withKEKs(), joined: true},
 		"spared": {snap: withSpares()},
 
+		"grouped": {snap: grouped(), steps: rotationSteps("sa-cmk-key")},
+
 		"crowded":      {snap: crowded(51, 52)},
 		"crowded-well": {snap: crowded(0, 0)},
 	}

@@ -39,6 +39,7 @@ var floors = map[string]int{
 	"internal/status":          1,
 	"internal/key":             0,
 	"internal/killpoint":       0,
+	"internal/owner":           0,
 	"internal/pin":             0,
 	"internal/priority":        0,
 	"internal/recent":          0,

@@ -29,6 +29,7 @@ type Parts struct {
 
 	ConfigPath string
 	Config     *config.Config
+	Start      func(*config.Config) error // why a daemon would not start with a configuration
 	Store      Store
 	Keys       Keys
 	Observer   Observer
@@ -82,6 +83,8 @@ type Vault interface {
 	ClockSkew() (skew time.Duration, known bool)
 	PurgeProtected(ctx context.Context, name string) (bool, error)
 	KEK(ctx context.Context, version string) (k key.KEK, present bool, err error)
+	// Deleted reports whether the key is soft-deleted.
+	Deleted(ctx context.Context, name string) (bool, error)
 }
 
 // checker collects the lines of one check.
@@ -150,7 +153,10 @@ func explained(err error) (reason, hint string) {
 }
 
 func (c *checker) config() {
-	_, err := config.Load(c.ConfigPath)
+	cfg, err := config.Load(c.ConfigPath)
+	if err == nil {
+		err = c.Start(cfg)
+	}
 	c.add("config", c.ConfigPath, "the file as it is now", err, "no mistake", "fix it, then: keyd reload")
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",

@@ -65,7 +65,7 @@ func newChecker(t *testing.T) (*checker, *bolt.Store) {
 		}
 	})
 	return &checker{Parts: Parts{
-		ConfigPath: path, Config: cfg, Store: s, HSMUnit: "keyd-hsm",
+		ConfigPath: path, Config: cfg, Start: func(*config.Config) error { return nil }, Store: s, HSMUnit: "keyd-hsm",
 		Vaults:          func(string) Vault { return struct{ Vault }{} },
 		CertificateSoon: 14 * 24 * time.Hour,
 	}}, s
@@ -222,5 +222,47 @@ func TestACertificateIsJudgedByItsExpiry(t *testing.T) {
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%s: %+v, want %v", name, lines, test.want)
 		}
+	}
+}
+
+// withoutKEK is a vault that has no key exchange key now.
+type withoutKEK struct {
+	Vault
+	deleted bool
+	err     error
+}
+
+func (v withoutKEK) KEK(context.Context, string) (key.KEK, bool, error) { return key.KEK{}, false, nil }
+func (v withoutKEK) Deleted(context.Context, string) (bool, error)      { return v.deleted, v.err }
+
+func TestAMissingKEKIsExplained(t *testing.T) {
+	for _, test := range []struct {
+		vault  withoutKEK
+		result status.CheckResult
+		detail string
+		remedy string
+	}{
+		{withoutKEK{}, status.CheckWarning, "there is none yet", "nothing: keyd makes it before the first import"},
+		{withoutKEK{deleted: true}, status.CheckFailed, "the key keyd-kek is soft-deleted",
+			"az keyvault key recover --vault-name weu-keyd-test --name keyd-kek"},
+		{withoutKEK{err: &vault.Error{Status: 403, Hint: "give it the right"}}, status.CheckWarning, "is not known: ",
+			"give it the right"},
+	} {
+		lines := checked(t, func(c *checker) { c.kek(t.Context(), test.vault, c.Config.Vaults[0]) })
+		if len(lines) != 1 || lines[0].Result != test.result || !strings.Contains(lines[0].Detail, test.detail) ||
+			lines[0].Remedy != test.remedy {
+			t.Errorf("%+v", lines)
+		}
+	}
+}
+
+func TestCheckShowsWhatANextStartWouldRefuse(t *testing.T) {
+	refuses := errors.New("azure.ca_file: open /none.pem: no such file or directory")
+	lines := checked(t, func(c *checker) {
+		c.Start = func(*config.Config) error { return refuses }
+		c.config()
+	})
+	if lines[0].Result != status.CheckFailed || !strings.Contains(lines[0].Detail, refuses.Error()) {
+		t.Errorf("%+v", lines[0])
 	}
 }

@@ -207,6 +207,25 @@ func (c *checker) purgeProtection(ctx context.Context, client Vault, v config.Va
 		"check again after the first import")
 }
 
+// noKEK says why a vault has no key exchange key. keyd cannot make one under the name of a soft-deleted key.
+func (c *checker) noKEK(ctx context.Context, client Vault, v config.Vault, name string) {
+	deleted, err := client.Deleted(ctx, v.KEK.Name)
+	switch {
+	case err != nil:
+		reason, hint := explained(err)
+		c.warn("vault", v.Name, name, "there is none, and whether "+v.KEK.Name+" is soft-deleted is not known: "+reason,
+			hint)
+	case deleted:
+		c.line(status.CheckFailed, "vault", v.Name, name,
+			"the key "+v.KEK.Name+" is soft-deleted, so the vault has no key of that name and takes no new one",
+			fmt.Sprintf("az keyvault key recover %s --name %s", v.AzScope(), v.KEK.Name))
+	case !v.KEK.Create:
+		c.warn("vault", v.Name, name, "there is none yet", "make it, or set kek.create: true")
+	default:
+		c.warn("vault", v.Name, name, "there is none yet", "nothing: keyd makes it before the first import")
+	}
+}
+
 func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
 	const name = "key exchange key"
 	kek, present, err := client.KEK(ctx, "")
@@ -215,11 +234,7 @@ func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
 		return
 	}
 	if !present {
-		remedy := "nothing: keyd makes it before the first import"
-		if !v.KEK.Create {
-			remedy = "make it, or set kek.create: true"
-		}
-		c.warn("vault", v.Name, name, "there is none yet", remedy)
+		c.noKEK(ctx, client, v, name)
 		return
 	}
 	print := kek.Material.Fingerprint()

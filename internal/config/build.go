@@ -17,6 +17,7 @@ import (
 func build(sources []source, rep *report) *Config {
 	c := &Config{}
 	var vaults, keys []*section
+	defaults := &section{rep: rep, path: "defaults", quiet: true, byName: map[string]field{}}
 	complete := len(sources) == len(rep.order)
 	for _, src := range sources {
 		c.Files = append(c.Files, src.name)
@@ -27,6 +28,8 @@ func build(sources []source, rep *report) *Config {
 		}
 		if src.name == rep.order[0] {
 			readMain(c, top)
+			defaults = top.sub("defaults")
+			defaults.quiet = true
 		} else {
 			onlyVaultsAndKeys(top)
 		}
@@ -34,12 +37,25 @@ func build(sources []source, rep *report) *Config {
 		keys = append(keys, top.sub("keys"))
 	}
 	known := knownVaults{readVaults(c, vaults, rep), complete}
-	readKeys(c, keys, known, rep)
+	readDefaults(defaults, known)
+	readKeys(c, keys, defaults, known, rep)
 	checkRoom(c, known, rep)
 	return c
 }
 
-var mainFields = []string{"instance", "state_dir", "hsm", "azure", "vaults", "keys", "control", "web", "health", "log"}
+var mainFields = []string{
+	"instance",
+	"state_dir",
+	"hsm",
+	"azure",
+	"vaults",
+	"defaults",
+	"keys",
+	"control",
+	"web",
+	"health",
+	"log",
+}
 
 // onlyVaultsAndKeys refuses everything but vaults and keys in the files of keys.d.
 func onlyVaultsAndKeys(s *section) {
@@ -81,7 +97,7 @@ func readHSM(s *section, stateDir string) HSM {
 		Serial:          read(s, "serial", "", maxChars(16)),
 		PINFile:         read(s, "pin_file", "", parseSecretFile),
 		Socket:          read(s, "socket", "", parseSocket),
-		User:            read(s, "user", "keyd", parseText),
+		User:            read(s, "user", defaultUser, parseHSMUser),
 		Sessions:        read(s, "sessions", 4, intIn(1, 64)),
 		CallTimeout:     read(s, "call_timeout", 30*time.Second, durationIn(time.Second, 10*time.Minute)),
 		GenerateTimeout: read(s, "generate_timeout", 5*time.Minute, durationIn(time.Second, time.Hour)),
@@ -100,7 +116,7 @@ func readHSM(s *section, stateDir string) HSM {
 	s.require("module", "write the path of the HSM's PKCS#11 library, or use hsm.uri")
 	s.require("pin_file", "write a systemd credential's name, such as hsm-pin, or an absolute path")
 	if !s.has("serial") {
-		s.require("token", "write the token's label, or hsm.serial (pkcs11-tool -L shows both)")
+		s.require("token", "write the token's label, or hsm.serial (`"+showTokens(h.Module)+"` shows both)")
 	}
 	return h
 }
@@ -111,9 +127,12 @@ func refusePIN(s *section) {
 		if f.name != "pin" {
 			return false
 		}
-		s.rep.add(f.at, "write it into a file that only the HSM side can read, name that by hsm.pin_file, and change "+
-			"the PIN if others could read this file",
-			"hsm.pin puts the PIN into the configuration")
+		s.rep.add(
+			f.at,
+			"write it into a file that only the HSM side can read, name that by hsm.pin_file, and change "+
+				"the PIN if others could read this file",
+			"hsm.pin puts the PIN into the configuration",
+		)
 		return true
 	})
 }
@@ -198,7 +217,7 @@ func readControl(s *section) Control {
 	s.only("socket", "operators", "group")
 	c := Control{
 		Socket: read(s, "socket", "/run/keyd/keyd.sock", parseSocket),
-		Group:  read(s, "group", "keyd", parseText),
+		Group:  read(s, "group", defaultGroup, parseGroup),
 	}
 	for _, uid := range list(s, "operators", parseUser) {
 		c.Operators = append(c.Operators, uid.value)
@@ -223,13 +242,40 @@ func parseUser(s string) (uint32, error) {
 	return uint32(uid), nil
 }
 
+// defaultUser may be absent where the HSM side is no service.
+const defaultUser = "keyd"
+
+// parseHSMUser refuses the name of a user that does not exist on this host.
+func parseHSMUser(s string) (string, error) {
+	if s == defaultUser {
+		return s, nil
+	}
+	_, err := parseUser(s)
+	return s, err
+}
+
+// defaultGroup may be absent: then only root, the daemon's own user and the operators may read.
+const defaultGroup = "keyd"
+
+// parseGroup refuses the name of a group that does not exist on this host.
+func parseGroup(s string) (string, error) {
+	if _, err := strconv.ParseUint(s, 10, 32); err == nil || s == defaultGroup {
+		return s, nil
+	}
+	if _, err := user.LookupGroup(s); err != nil {
+		return "", faultf("write a gid, or the name of a group on this host (`getent group` lists them)",
+			"unknown group %q", s)
+	}
+	return s, nil
+}
+
 func readWeb(s *section) Web {
 	s.only("listen", "web_config_file")
 	w := Web{
 		Listen:     read(s, "listen", "127.0.0.1:9889", parseListen),
 		ConfigFile: read(s, "web_config_file", "", parsePath),
 	}
-	if !isLoopback(w.Listen) && !s.has("web_config_file") {
+	if !w.Loopback() && !s.has("web_config_file") {
 		s.rep.add(s.whereOf("listen"),
 			"listen on 127.0.0.1, or write web.web_config_file with TLS and authentication (exporter-toolkit)",
 			"web.listen: %q can be reached from other hosts", w.Listen)

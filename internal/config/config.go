@@ -24,6 +24,8 @@ type Config struct {
 	Web      Web
 	Health   Health
 	Log      Log
+
+	settings []Setting
 }
 
 // HSM says which token the HSM side opens, and how to reach it.
@@ -151,14 +153,19 @@ func (c *Config) VaultPolicies() []key.VaultPolicy {
 
 // Load reads the main file at path and keys.d/*.yaml beside it. The error is Problems:
 // every mistake, ordered by file and line.
-func Load(path string) (*Config, error) {
-	rep := &report{}
+func Load(path string) (*Config, error) { return load(path, &report{}) }
+
+// LoadToShow is Load that keeps the settings of the keys, too: a daemon with many keys has no use for them.
+func LoadToShow(path string) (*Config, error) { return load(path, &report{keySettings: true}) }
+
+func load(path string, rep *report) (*Config, error) {
 	sources := readAll(path, rep)
 	c := build(sources, rep)
 	checkSecretFiles(c, rep)
 	if err := rep.err(); err != nil {
 		return nil, err
 	}
+	c.settings = rep.settings
 	return c, nil
 }
 

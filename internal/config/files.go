@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -44,7 +43,7 @@ func fragments(dir string, rep *report) []string {
 		return nil
 	}
 	if err == nil {
-		err = checkWritable(info)
+		err = checkWritable(dir, info)
 	}
 	if err != nil {
 		rep.addErr(position{File: dir}, err)
@@ -79,7 +78,7 @@ func readFile(name string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, faultf("give the path of a YAML file", "not a regular file")
 	}
-	if err := checkWritable(info); err != nil {
+	if err := checkWritable(name, info); err != nil {
 		return nil, err
 	}
 	f, err := os.Open(name)
@@ -99,9 +98,9 @@ func readFile(name string) ([]byte, error) {
 
 // checkWritable refuses a file that others than its owner can change: whoever writes
 // the configuration decides where keys go.
-func checkWritable(info fs.FileInfo) error {
+func checkWritable(path string, info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return faultf(fmt.Sprintf("run chmod go-w %s", info.Name()),
+		return faultf("run chmod go-w "+path,
 			"writable by group or others (mode %04o)", mode)
 	}
 	return nil

@@ -72,39 +72,40 @@ func (r *report) longestGap(p *key.Policy) (longest time.Duration, bounded bool)
 	return longest, bounded
 }
 
-// readExpiry reads expires_after. It refuses a value that would let the newest version
-// expire before the next one exists.
-func readExpiry(p *key.Policy, s *section) {
+// checkExpiry refuses an expires_after that would let the newest version expire before the next one exists.
+func checkExpiry(p *key.Policy, s *section) {
 	const field = "expires_after"
-	p.ExpiresAfter = read(s, field, 0, durationIn(day, 36500*day))
 	if p.ExpiresAfter == 0 {
 		return
 	}
+	where, name := s.conflict(field, "schedule", "spread", "operations")
+	without := "remove it"
+	if s.byName[field].inherited {
+		without = "write expires_after: never for the key"
+	}
 	if pair, _ := key.ProofPair(p.Operations); pair[0] == key.Sign {
-		s.rep.add(s.whereOf(field), "remove it",
-			"%s: the key signs, and keyd cannot prove an expired version", s.name(field))
+		s.rep.add(where, without, "%s: the key signs, and keyd cannot prove an expired version", name)
 		return
 	}
 	if p.Schedule == nil {
-		if !s.has("schedule") {
-			s.rep.add(s.whereOf(field), "write a schedule, or remove it",
+		if text, _ := s.byName["schedule"].text(); !s.has("schedule") || text == "never" {
+			s.rep.add(where, "write a schedule, or "+without,
 				"%s: the key has no schedule, so nothing would replace a version before it expires; then nobody "+
-					"could wrap with it", s.name(field))
+					"could wrap with it", name)
 		}
 		return
 	}
 	gap, bounded := s.rep.longestGap(p)
 	if !bounded {
-		s.rep.add(s.whereOf(field), "write a schedule that goes on firing, or remove it",
-			"%s: the schedule stops firing", s.name(field))
+		s.rep.add(where, "write a schedule that goes on firing, or "+without, "%s: the schedule stops firing", name)
 		return
 	}
 	least := gap + p.Spread + key.ExpiryMargin
 	least = (least + day - 1) / day * day
 	if p.ExpiresAfter < least {
-		s.rep.add(s.whereOf(field), fmt.Sprintf("write %s or more, or a schedule that fires more often",
+		s.rep.add(where, fmt.Sprintf("write %s or more, or a schedule that fires more often",
 			showDuration(least)),
 			"%s: %s is shorter than the schedule's longest gap of %s, its spread and a margin of %s",
-			s.name(field), showDuration(p.ExpiresAfter), showDuration(gap), showDuration(key.ExpiryMargin))
+			name, showDuration(p.ExpiresAfter), showDuration(gap), showDuration(key.ExpiryMargin))
 	}
 }

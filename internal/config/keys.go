@@ -15,7 +15,7 @@ import (
 const maxLabel = 255
 
 // readKeys reads every file's keys into c.Policies.
-func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
+func readKeys(c *Config, sections []*section, defaults *section, vaults knownVaults, rep *report) {
 	first := map[string]field{} // by name in lower case, as vaults compare names
 	for _, s := range sections {
 		for _, f := range s.fields {
@@ -29,32 +29,72 @@ func readKeys(c *Config, sections []*section, vaults knownVaults, rep *report) {
 				continue
 			}
 			first[folded] = f
-			c.Policies = append(c.Policies, readKey(c, s.sub(f.name), vaults))
+			c.Policies = append(c.Policies, readKey(c, s.sub(f.name), defaults, vaults))
 		}
 	}
 	slices.SortFunc(c.Policies, func(a, b key.Policy) int { return cmp.Compare(a.Key, b.Key) })
 }
 
-func readKey(c *Config, s *section, vaults knownVaults) key.Policy {
-	s.only("spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread", "spares",
-		"expires_after")
+func readKey(c *Config, s, defaults *section, vaults knownVaults) key.Policy {
+	s.only(keyFields...)
+	s.inherit(defaults)
 	name := strings.TrimPrefix(s.path, "keys.")
 	checkKeyName(c, s, name)
-	p := key.Policy{
-		Key:        name,
-		Spec:       read(s, "spec", key.RSA4096, parseSpec),
-		Operations: readOperations(s),
-		Retire:     readRetire(s),
-		Floor:      read(s, "floor", time.Hour, durationIn(0, 366*day)),
-		Budget:     read(s, "budget", 10, intIn(1, 100_000)),
-		Window:     read(s, "window", 0, durationIn(0, 366*day)),
-		Spread:     read(s, "spread", 0, durationIn(0, 366*day)),
-		Spares:     read(s, "spares", 0, intIn(0, key.MaxSpares)),
-	}
+	p := readKeyValues(s)
+	p.Key = name
 	readKeyVaults(&p, s, vaults)
-	readSchedule(&p, s)
-	readExpiry(&p, s)
+	checkSchedule(&p, s)
+	checkExpiry(&p, s)
 	return p
+}
+
+// readKeyValues reads each field of a key by itself, but for its vaults.
+func readKeyValues(s *section) key.Policy {
+	p := key.Policy{
+		Spec:         read(s, "spec", key.RSA4096, parseSpec),
+		Schedule:     readOrNever(s, "schedule", parseSchedule),
+		Operations:   readOperations(s),
+		Retire:       readRetire(s),
+		Floor:        read(s, "floor", time.Hour, durationIn(0, 366*day)),
+		Budget:       read(s, "budget", 10, intIn(1, 100_000)),
+		Window:       read(s, "window", 0, durationIn(0, 366*day)),
+		Spread:       read(s, "spread", 0, durationIn(0, 366*day)),
+		Spares:       read(s, "spares", 0, intIn(0, key.MaxSpares)),
+		ExpiresAfter: readOrNever(s, "expires_after", durationIn(day, 36500*day)),
+		Labels:       readLabels(s),
+	}
+	if p.Schedule != nil {
+		p.ScheduleText, _ = s.byName["schedule"].text()
+	}
+	return p
+}
+
+// readOrNever reads a field that may say never, as it does where it is absent: so a key can refuse what the defaults
+// say.
+func readOrNever[T any](s *section, name string, parse func(string) (T, error)) (none T) {
+	const never = "never"
+	if !s.has(name) {
+		s.note(name, never)
+		return none
+	}
+	return read(s, name, none, func(text string) (T, error) {
+		if text == never {
+			return none, nil
+		}
+		return parse(text)
+	})
+}
+
+// readLabels reads the groups that a key belongs to.
+func readLabels(s *section) (labels []string) {
+	for _, l := range list(s, "labels", parseName) {
+		if slices.Contains(labels, l.value) {
+			s.rep.add(l.at, "remove one", "%s: %s appears twice", s.name("labels"), l.value)
+			continue
+		}
+		labels = append(labels, l.value)
+	}
+	return labels
 }
 
 func checkKeyName(c *Config, s *section, name string) {
@@ -140,6 +180,7 @@ func suggestVault(name string, vaults map[string]place) string {
 
 func readOperations(s *section) []key.Operation {
 	if !s.has("operations") {
+		s.note("operations", "[wrapKey, unwrapKey]")
 		return []key.Operation{key.WrapKey, key.UnwrapKey}
 	}
 	before := len(s.rep.problems)
@@ -174,8 +215,10 @@ func parseOperation(text string) (key.Operation, error) {
 func readRetire(s *section) key.RetireRule {
 	f, ok := s.byName["retire"]
 	if !ok {
+		s.note("retire", "never")
 		return key.RetireRule{}
 	}
+	s.note("retire", asWritten(f.node))
 	if text, isText := f.text(); isText {
 		if text != "never" {
 			s.rep.add(f.where(), "write never, or {disable_after: 90d}", "%s: unknown value %q", s.name("retire"), text)
@@ -183,25 +226,25 @@ func readRetire(s *section) key.RetireRule {
 		return key.RetireRule{}
 	}
 	rule := s.sub("retire")
+	rule.quiet = true
 	rule.only("disable_after", "pause")
 	rule.require("disable_after", "write retire: never, or retire: {disable_after: 90d}")
 	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day)),
 		Pause: read(rule, "pause", day, durationIn(time.Minute, 366*day))}
 }
 
-// readSchedule reads the schedule and checks that the key's other fields fit its pace.
-func readSchedule(p *key.Policy, s *section) {
+// checkSchedule checks that the key's other fields fit the pace of its schedule.
+func checkSchedule(p *key.Policy, s *section) {
 	if p.Window > 0 && p.Spread >= p.Window {
-		s.rep.add(s.whereOf("spread"), "write a spread shorter than the window",
-			"%s: %s is not shorter than the window of %s", s.name("spread"), showDuration(p.Spread),
-			showDuration(p.Window))
+		where, name := s.conflict("spread", "window")
+		s.rep.add(where, "write a spread shorter than the window",
+			"%s: %s is not shorter than the window of %s", name, showDuration(p.Spread), showDuration(p.Window))
 	}
-	p.Schedule = read(s, "schedule", nil, parseSchedule)
 	if p.Schedule == nil {
 		return
 	}
-	p.ScheduleText, _ = s.byName["schedule"].text()
 	if err := checkPace(p.Schedule, p.Floor, p.Budget); err != nil {
-		s.rep.addFault(s.whereOf("schedule"), s.name("schedule"), err)
+		where, name := s.conflict("schedule", "floor", "budget")
+		s.rep.addFault(where, name, err)
 	}
 }

@@ -103,7 +103,7 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 		Health:  config.Health{Newest: 5 * time.Minute, Older: 24 * time.Hour, Look: 15 * time.Minute},
 		Log:     config.Log{Format: "auto"},
 	}
-	diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.HSM{}, config.Azure{}),
+	diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{}, config.HSM{}, config.Azure{}),
 		cmpopts.IgnoreFields(key.Policy{}, "Schedule"))
 	if diff != "" {
 		t.Error("-want +got\n" + diff)
@@ -157,7 +157,7 @@ keys:
     spares: 2
     expires_after: 123d
   a: {vaults: [gov], retire: never, floor: 0s}
-control: {socket: /run/k.sock, operators: [1000, root], group: ops}
+control: {socket: /run/k.sock, operators: [1000, root], group: daemon}
 web: {listen: "0.0.0.0:9889", web_config_file: /etc/keyd/web.yaml}
 health: {newest: 1m, older: 12h, look: 5m}
 log: {level: debug, format: json}
@@ -188,12 +188,12 @@ log: {level: debug, format: json}
 				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, Spares: 2,
 				ExpiresAfter: 123 * 24 * time.Hour},
 		},
-		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "ops"},
+		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "daemon"},
 		Web:     config.Web{Listen: "0.0.0.0:9889", ConfigFile: "/etc/keyd/web.yaml"},
 		Health:  config.Health{Newest: time.Minute, Older: 12 * time.Hour, Look: 5 * time.Minute},
 		Log:     config.Log{Level: -4, Format: "json"},
 	}
-	diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.HSM{}, config.Azure{}),
+	diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{}, config.HSM{}, config.Azure{}),
 		cmpopts.IgnoreFields(key.Policy{}, "Schedule"))
 	if diff != "" {
 		t.Error("-want +got\n" + diff)

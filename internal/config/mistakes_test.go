@@ -25,12 +25,25 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"unknown field", "instance: hq-1\n", "instance: hq-1\n«instanse: x\n",
 			"unknown field instanse; did you mean instance?"},
 		{"unknown field like none", "instance: hq-1\n", "instance: hq-1\n«zzzzzz: x\n",
-			"unknown field zzzzzz; write one of instance, state_dir, hsm, azure, vaults, keys, control, web, " +
-				"health, log"},
+			"unknown field zzzzzz; write one of instance, state_dir, hsm, azure, vaults, defaults, keys, control, " +
+				"web, health, log"},
 		{"same field twice", "instance: hq-1\n", "instance: hq-1\n«instance: x\n",
 			"instance is already at keyd.yaml:1:1; keep one of them"},
 		{"anchor", "instance: hq-1\n", "instance: «&a hq-1\n",
-			"YAML anchors and aliases are not read; write the value out"},
+			"YAML anchors and aliases are not read; write the value out, and quote text that begins with * or &"},
+		{"tab in the indentation", "  weu:\n", "«\tweu:\n",
+			"a tab in the indentation, which YAML does not allow; write spaces in its place"},
+		{"tab between brackets", "[weu, mhsm]", "{a: b,«\tc: d}",
+			"a tab where YAML does not allow one; write spaces in its place"},
+		{"unquoted schedule", `"@monthly"`, "«*/5 * * * *  # often",
+			"the schedule begins with a character that YAML reads as its own; " +
+				`quote it: schedule: "*/5 * * * *"`},
+		{"unquoted descriptor", `"@monthly"`, "«@monthly",
+			`the schedule begins with a character that YAML reads as its own; quote it: schedule: "@monthly"`},
+		{"unquoted schedule in braces", "  cmk:\n",
+			"  b: {vaults: [weu], schedule: «*/5 0,12 * * *, floor: 0s}\n  cmk:\n",
+			"the schedule begins with a character that YAML reads as its own; " +
+				`quote it: schedule: "*/5 0,12 * * *"`},
 		{"tag", "instance: hq-1\n", "instance: «!!str hq-1\n", "YAML tags are not read; remove it"},
 		{"control character", "instance: hq-1\n", "instance: hq-1 «\x01\n", "a control character; remove it"},
 		{"not UTF-8", "instance: hq-1\n", "«instance: \xff\n", "this line is not UTF-8; save the file as UTF-8"},
@@ -65,9 +78,11 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 				`name without slashes`},
 		{"token and no serial", "hsm:\n  module: /usr/lib/softhsm/libsofthsm2.so\n  token: keyd\n",
 			"«hsm:\n  module: /usr/lib/softhsm/libsofthsm2.so\n",
-			"hsm.token is missing; write the token's label, or hsm.serial (pkcs11-tool -L shows both)"},
+			"hsm.token is missing; write the token's label, or hsm.serial (`pkcs11-tool --module " +
+				"/usr/lib/softhsm/libsofthsm2.so --list-slots` shows both)"},
 		{"token label too long", "token: keyd", "token: «123456789012345678901234567890123",
-			"hsm.token: longer than the 32 bytes a token can show; write what the token shows (pkcs11-tool -L)"},
+			"hsm.token: longer than the 32 bytes a token can show; write what the token shows (`pkcs11-tool " +
+				"--module LIBRARY --list-slots`)"},
 		{"sessions", "hsm:\n", "hsm:\n  sessions: «0\n",
 			`hsm.sessions: "0" is not such a number; write a number from 1 to 64`},
 		{"standard mechanism", "hsm:\n", "hsm:\n  wrap_mechanism: «0x210B\n",

@@ -64,6 +64,9 @@ type report struct {
 	problems Problems
 	order    []string
 	gaps     map[string]time.Duration // longest gaps by schedule as written; 0: none
+	settings []Setting
+	// keySettings: also keep the settings of keys.
+	keySettings bool
 }
 
 func (r *report) add(at position, remedy, format string, args ...any) {
@@ -83,5 +86,6 @@ func (r *report) err() error {
 			cmp.Compare(a.Line, b.Line),
 			cmp.Compare(a.Column, b.Column))
 	})
-	return r.problems
+	// A value of the defaults is read for each key; a mistake in it is one.
+	return slices.Compact(r.problems)
 }

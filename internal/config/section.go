@@ -19,14 +19,15 @@ type section struct {
 	at     position // of its name
 	fields []field
 	byName map[string]field
+	quiet  bool // its values are not settings of their own
 }
 
-// name is the full name of one of the section's fields.
+// name is the full name of one of the section's fields, as it is where the value stands.
 func (s *section) name(field string) string {
-	if s.path == "" {
-		return field
+	if s.byName[field].inherited {
+		return "defaults." + field
 	}
-	return s.path + "." + field
+	return s.own(field)
 }
 
 // readPairs reads the pairs of a mapping node and reports repeated names. It returns
@@ -114,8 +115,10 @@ func (s *section) require(name, remedy string) {
 func read[T any](s *section, name string, fallback T, parse func(string) (T, error)) T {
 	f, ok := s.byName[name]
 	if !ok {
+		s.note(name, builtIn(fallback))
 		return fallback
 	}
+	s.note(name, asWritten(f.node))
 	v, ok := readScalar(s.rep, s.name(name), f.where(), f.node, parse)
 	if !ok {
 		return fallback
@@ -165,8 +168,10 @@ type item[T any] struct {
 func list[T any](s *section, name string, parse func(string) (T, error)) []item[T] {
 	f, ok := s.byName[name]
 	if !ok {
+		s.note(name, "")
 		return nil
 	}
+	s.note(name, asWritten(f.node))
 	seq, ok := f.node.(*ast.SequenceNode)
 	if !ok {
 		s.rep.add(f.where(), "write a list, such as [a, b]", "%s is not a list", s.name(name))

@@ -108,6 +108,14 @@ func parseMechanism(s string) (uint, error) {
 	return uint(n), nil
 }
 
+// showTokens is the command that lists the tokens of a PKCS#11 library.
+func showTokens(module string) string {
+	if module == "" {
+		module = "LIBRARY"
+	}
+	return "pkcs11-tool --module " + module + " --list-slots"
+}
+
 // maxChars limits a text to the bytes that a CK_TOKEN_INFO field holds.
 func maxChars(n int) func(string) (string, error) {
 	return func(s string) (string, error) {
@@ -116,7 +124,8 @@ func maxChars(n int) func(string) (string, error) {
 		}
 		if len(s) > n {
 			return "",
-				faultf("write what the token shows (pkcs11-tool -L)", "longer than the %d bytes a token can show", n)
+				faultf("write what the token shows (`"+showTokens("")+"`)",
+					"longer than the %d bytes a token can show", n)
 		}
 		return s, nil
 	}
@@ -164,9 +173,9 @@ func parseListen(s string) (string, error) {
 	return s, nil
 }
 
-// isLoopback reports whether only this host can reach the listener.
-func isLoopback(listen string) bool {
-	host, _, err := net.SplitHostPort(listen)
+// Loopback reports whether only this host can reach the listener.
+func (w Web) Loopback() bool {
+	host, _, err := net.SplitHostPort(w.Listen)
 	if err != nil {
 		return false
 	}

@@ -32,7 +32,7 @@ func parse(src source, rep *report) *section {
 	}
 	file, err := parseTokens(data, src.name, rep)
 	if err != nil {
-		rep.addSyntax(top, err)
+		rep.addSyntax(top, data, err)
 		return nil
 	}
 	if file == nil {
@@ -61,6 +61,7 @@ func parse(src source, rep *report) *section {
 
 // plainText refuses text that no configuration needs and that parsers handle badly.
 func plainText(name string, data []byte, rep *report) bool {
+	ok := true
 	for i, line := range bytes.Split(data, []byte("\n")) {
 		if i == maxLines {
 			rep.add(position{name, i + 1, 1}, "split the file into files in keys.d", "more than %d lines", maxLines)
@@ -80,8 +81,9 @@ func plainText(name string, data []byte, rep *report) bool {
 			rep.add(position{name, i + 1, utf8.RuneCount(line[:col]) + 1}, "remove it", "a control character")
 			return false
 		}
+		ok = slips(where, line, rep) && ok
 	}
-	return true
+	return ok
 }
 
 // parseTokens checks the tokens, then parses. It turns the parser's panics on broken
@@ -110,7 +112,11 @@ func plainTokens(name string, tokens token.Tokens, rep *report) bool {
 	for _, tk := range tokens {
 		switch tk.Type {
 		case token.AnchorType, token.AliasType, token.MergeKeyType:
-			refuse(tk, "YAML anchors and aliases are not read", "write the value out")
+			refuse(
+				tk,
+				"YAML anchors and aliases are not read",
+				"write the value out, and quote text that begins with * or &",
+			)
 		case token.TagType:
 			refuse(tk, "YAML tags are not read", "remove it")
 		case token.DirectiveType:
@@ -128,7 +134,7 @@ func plainTokens(name string, tokens token.Tokens, rep *report) bool {
 	return ok
 }
 
-func (r *report) addSyntax(where position, err error) {
+func (r *report) addSyntax(where position, data []byte, err error) {
 	var ye yaml.Error
 	if !errors.As(err, &ye) {
 		r.add(where, "correct the YAML near there", "%v", err)
@@ -136,6 +142,11 @@ func (r *report) addSyntax(where position, err error) {
 	}
 	if tk := ye.GetToken(); tk != nil && tk.Position != nil {
 		where.Line, where.Column = tk.Position.Line, tk.Position.Column
+	}
+	if column := tabIn(data, where.Line); column > 0 {
+		where.Column = column
+		r.add(where, "write spaces in its place", "a tab where YAML does not allow one")
+		return
 	}
 	r.add(where, "correct the YAML: check indentation, quotes and brackets near there", "YAML syntax: %s",
 		ye.GetMessage())
@@ -159,6 +170,8 @@ type field struct {
 	name string
 	at   position // of the name
 	node ast.Node
+	// inherited: it stands in the section defaults, not here.
+	inherited bool
 }
 
 // where returns the place of the value.

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/owner"
 )
 
 // maxPath is the longest path of a unix socket, in bytes (unix(7): sun_path is
@@ -72,7 +74,7 @@ func lockBeside(path string) (*os.File, error) {
 			path, err, filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("control socket %s: %w", path, err)
+		return nil, fmt.Errorf("control socket %s: %w", path, owner.Explain(err, name))
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(inUse(path), f.Close())
@@ -105,7 +107,8 @@ func removeDead(path string) error {
 	case errors.Is(err, unix.ECONNREFUSED):
 		return os.Remove(path)
 	default:
-		return fmt.Errorf("control socket %s: cannot tell whether a daemon serves it: %w", path, err)
+		return fmt.Errorf("control socket %s: cannot tell whether a daemon serves it: %w", path,
+			owner.Explain(err, path))
 	}
 }
 

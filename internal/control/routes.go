@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -368,10 +369,14 @@ func checkText(what, s string) error {
 	if !utf8.ValidString(s) || utf8.RuneCountInString(s) > maxText {
 		return &UsageError{fmt.Sprintf("the %s must be text of at most %d characters", what, maxText)}
 	}
+	says := func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 	for _, r := range s {
 		if !unicode.IsPrint(r) {
 			return &UsageError{fmt.Sprintf("the %s must be one line of printable text", what)}
 		}
+	}
+	if s != "" && !strings.ContainsFunc(s, says) { // an advised command, pasted as it is
+		return &UsageError{fmt.Sprintf("the %s says nothing: write why in place of %s", what, s)}
 	}
 	return nil
 }

@@ -16,7 +16,8 @@ func TestTheDaemonIsAskedForTheSelectedKeysOnly(t *testing.T) {
 	f := newFake()
 	c := Dial(serve(t, f, everyone))
 	long := slices.Repeat([]string{strings.Repeat("a", 127)}, maxOnly)
-	for _, sel := range []status.Selection{{}, {Few: true}, {Only: []string{"a", "b"}, Brief: true}, {Only: long}} {
+	for _, sel := range []status.Selection{{}, {Few: true}, {Only: []string{"a", "b"}, Brief: true}, {Only: long},
+		{Labels: []string{"prod", "eu"}, Vault: "weu", Troubled: true}} {
 		if _, err := c.Snapshot(t.Context(), sel); err != nil || !cmp.Equal(f.selected, sel) {
 			t.Errorf("%+v: the daemon was asked for %+v (%v)", sel, f.selected, err)
 		}

@@ -23,8 +23,9 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 	ctx = priority.With(ctx, priority.Operator)
 	checks, err := check.Run(ctx, check.Parts{
 		Key: only, Vault: vault,
-		ConfigPath: d.opts.ConfigPath, Config: d.config(), Store: d.store, Keys: d.loop, Observer: d.observer,
-		Health: d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
+		ConfigPath: d.opts.ConfigPath, Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
+		Observer: d.observer,
+		Health:   d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
 		HSMUnit: d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,
 	})

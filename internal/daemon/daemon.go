@@ -86,7 +86,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	if err := config.CheckProxies(os.Getenv); err != nil {
+	if err := CheckStart(cfg); err != nil {
 		return err
 	}
 	d, err := build(o, cfg)

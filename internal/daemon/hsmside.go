@@ -35,6 +35,9 @@ func RunHSM(ctx context.Context, o HSMOptions) error {
 	if err != nil {
 		return err
 	}
+	if err := checkHSMSide(cfg); err != nil {
+		return err
+	}
 	if problems := cfg.CheckPINFile(); len(problems) > 0 {
 		o.Logger.Error("the PIN file cannot be used", "error", config.Problems(problems).Error())
 	}
@@ -108,8 +111,12 @@ func notifyStatus(text string) {
 
 func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {
 	if cfg.HSM.Socket == "" {
-		at.Listener, err = hsm.ChildListener()
-		return at, err
+		if at.Listener, err = hsm.ChildListener(); err != nil {
+			return at, config.Problems{cfg.Mistake("hsm.socket",
+				"write socket: /run/keyd-hsm/hsm.sock under hsm, or let keyd run start the HSM side",
+				"hsm.socket is missing, and `keyd run` did not start this process")}
+		}
+		return at, nil
 	}
 	uid, err := userID(cfg.HSM.User)
 	if err != nil {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/store/bolt"
+	"github.com/keyd-project/keyd/internal/web"
 )
 
 // checkNames refuses keys whose names differ only in case from a record's: keyd would take each for a new key, and
@@ -38,15 +40,27 @@ func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 	return errors.Join(refused...)
 }
 
-// CheckStoppedNames checks a configuration against the records while no daemon runs, as the start would. Without a
-// state it refuses nothing. Errors: the joined *key.CaseErrors; why the state cannot be read.
-func CheckStoppedNames(ctx context.Context, c *config.Config) error {
-	s, err := openState(stateFile(c.StateDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// CheckStopped checks a configuration against the state and the web listener's address while no daemon runs, as the
+// start would. unseen says why this process could not look. Errors: the joined *key.CaseErrors; those of the store and
+// of web.CheckListen.
+func CheckStopped(ctx context.Context, c *config.Config) (unseen, err error) {
+	err = bolt.Check(c.StateDir)
+	var locked *bolt.LockedError
+	if errors.Is(err, fs.ErrPermission) || errors.As(err, &locked) {
+		return err, nil
+	}
+	if err == nil {
+		err = web.CheckListen(c.Web.Listen)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return errors.Join(checkNames(ctx, s, c.Policies), s.Close())
+	s, err := openState(stateFile(c.StateDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return nil, errors.Join(checkNames(ctx, s, c.Policies), s.Close())
 }

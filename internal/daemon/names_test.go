@@ -3,6 +3,7 @@ package daemon
 import (
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -46,7 +47,7 @@ func TestTheStartRefusesAKeyThatDiffersOnlyInCaseFromARecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckStoppedNames(t.Context(), cfg); err != nil {
+	if unseen, err := CheckStopped(t.Context(), cfg); unseen != nil || err != nil {
 		t.Errorf("with the record's own name: %v", err)
 	}
 	edit(t, path, "  one:", "  ONE:")
@@ -58,7 +59,8 @@ func TestTheStartRefusesAKeyThatDiffersOnlyInCaseFromARecord(t *testing.T) {
 		cfg,
 	)
 	wantOtherCase(t, err)
-	wantOtherCase(t, CheckStoppedNames(t.Context(), cfg)) // and the state was closed
+	_, err = CheckStopped(t.Context(), cfg)
+	wantOtherCase(t, err) // and the state was closed
 }
 
 func TestWithoutAStateNoNameIsRefused(t *testing.T) {
@@ -67,8 +69,8 @@ func TestWithoutAStateNoNameIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.StateDir = t.TempDir()
-	if err := CheckStoppedNames(t.Context(), cfg); err != nil {
+	cfg.StateDir = filepath.Join(t.TempDir(), "none")
+	if unseen, err := CheckStopped(t.Context(), cfg); unseen != nil || err != nil {
 		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os/user"
 	"slices"
 	"time"
@@ -27,16 +28,7 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 		return nil, nil, err
 	}
 	client := vault.HTTPClient(transport)
-	certificate := ""
-	if cfg.Azure.CertificateFile != "" {
-		if certificate, err = cfg.Azure.CertificatePath(); err != nil {
-			return nil, nil, err
-		}
-	}
-	cred, err := vault.NewCredential(vault.CredentialConfig{
-		Kind: cfg.Azure.Credential, ClientID: cfg.Azure.ClientID, TenantID: cfg.Azure.TenantID,
-		CertificateFile: certificate, Cloud: cfg.Azure.Cloud,
-	}, client)
+	cred, err := newCredential(cfg, client)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -50,6 +42,21 @@ func (d *Daemon) makeVaults(cfg *config.Config) (map[string]*vault.Client, *vaul
 		}
 	}
 	return vaults, cred, nil
+}
+
+// newCredential makes the credential of a configuration. It sends nothing.
+func newCredential(cfg *config.Config, client *http.Client) (*vault.Credential, error) {
+	var certificate string
+	var err error
+	if cfg.Azure.CertificateFile != "" {
+		if certificate, err = cfg.Azure.CertificatePath(); err != nil {
+			return nil, fmt.Errorf("azure.certificate_file: %w", err)
+		}
+	}
+	return vault.NewCredential(vault.CredentialConfig{
+		Kind: cfg.Azure.Credential, ClientID: cfg.Azure.ClientID, TenantID: cfg.Azure.TenantID,
+		CertificateFile: certificate, Cloud: cfg.Azure.Cloud,
+	}, client)
 }
 
 // limit keeps keyd within the shares of a configuration, and says what that slows down.

@@ -32,6 +32,9 @@ func (d *Daemon) Reload(ctx context.Context, actor string) error {
 
 func (d *Daemon) reload(ctx context.Context, actor string) error {
 	next, err := config.Load(d.opts.ConfigPath)
+	if err == nil {
+		err = CheckStart(next)
+	}
 	if err != nil {
 		var problems config.Problems
 		if errors.As(err, &problems) {

@@ -128,7 +128,7 @@ func (s *standing) moves(at time.Time) bool {
 
 // keyOf is what a policy says of a key.
 func keyOf(p key.Policy) status.Key {
-	k := status.Key{Name: p.Key, Spec: p.Spec, Schedule: p.ScheduleText, Retained: p.Retained}
+	k := status.Key{Name: p.Key, Spec: p.Spec, Schedule: p.ScheduleText, Labels: p.Labels, Retained: p.Retained}
 	for _, v := range p.Vaults {
 		k.Vaults = append(k.Vaults, v.URL)
 	}

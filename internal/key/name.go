@@ -15,7 +15,7 @@ func SameName(a, b string) bool { return strings.EqualFold(a, b) }
 type CaseError struct{ Name, Record string }
 
 func (e *CaseError) Error() string {
-	return fmt.Sprintf("key %s differs only in case from the record %[2]s, and vaults ignore case:  "+
+	return fmt.Sprintf("key %s differs only in case from the record %[2]s, and vaults ignore case: "+
 		"write %[2]s under keys: in the configuration", e.Name, e.Record)
 }
 

@@ -108,6 +108,7 @@ type Policy struct {
 	// ExpiresAfter is how long after its import a new generation's version wraps. 0: for ever. It unwraps for ever in
 	// any case.
 	ExpiresAfter time.Duration
+	Labels       []string // groups that an operator names keys by; keyd itself does not go by them
 	// Retained: the key is no longer in the configuration. keyd does not rotate it or disable its versions, but still
 	// proves and lists it.
 	Retained bool

@@ -57,7 +57,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if len(shown.Rebuild) > 0 {
 		rec.Hold = &key.Hold{Code: key.HoldAdopted, Since: r.now(), By: actor,
 			Reason: fmt.Sprintf("the record of %s was rebuilt from what was found; compare it with what you know "+
-				"(keyd status %s), then: keyd resume %s", p.Key, p.Key, p.Key)}
+				"(keyd status %s), then: keyd resume %s --reason …", p.Key, p.Key, p.Key)}
 	}
 	text, err := json.Marshal(shown)
 	if err != nil {

@@ -22,6 +22,11 @@ const (
 type Selection struct {
 	// Only are the names of the keys, in any case; none: all keys. The problems are then those of these keys.
 	Only []string
+	// Labels leaves the keys that have all of these labels, Vault those of the vault with this nickname, in any case,
+	// and Troubled those that need somebody. The problems, the vaults and the summary are then of what is left.
+	Labels   []string
+	Vault    string
+	Troubled bool
 	// Few is what has room on a screen: every key where there are no more than FewKeys. Otherwise those that are not
 	// well, the worst first, and no more of them than that. Of the problems it has the worst.
 	Few bool
@@ -68,6 +73,7 @@ func (s *Snapshot) Summarise() {
 
 // Select leaves the keys and the problems that were asked for in a snapshot of everything.
 func (s *Snapshot) Select(sel Selection) {
+	s.narrow(sel)
 	switch {
 	case len(sel.Only) > 0:
 		s.only(sel.Only)

@@ -129,6 +129,7 @@ type Key struct {
 	Name         string        `json:"name"`
 	Spec         key.Spec      `json:"spec"`
 	Schedule     string        `json:"schedule,omitempty"`
+	Labels       []string      `json:"labels,omitempty"`
 	Retained     bool          `json:"retained,omitempty"`
 	State        string        `json:"state"` // see KeyStates
 	LastRotation time.Time     `json:"last_rotation,omitzero"`

@@ -23,12 +23,12 @@ type clientCertificate struct {
 }
 
 // parseCertificate reads a certificate with its unencrypted RSA key. For other common formats, the error names the
-// format.
-func parseCertificate(data []byte) (c clientCertificate, err error) {
+// format, and the command that converts the file.
+func parseCertificate(data []byte, file string) (c clientCertificate, err error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return c, errors.New("it is empty: write the certificate and its private key into it, as PEM")
 	}
-	if err := refusedPEM(data); err != nil {
+	if err := refusedPEM(data, file); err != nil {
 		return c, err
 	}
 	chain, private, err := azidentity.ParseCertificates(data, nil)
@@ -36,7 +36,7 @@ func parseCertificate(data []byte) (c clientCertificate, err error) {
 	case err != nil && data[0] == 0x30: // a SEQUENCE of DER, such as PKCS#12 (RFC 7292)
 		return c, fmt.Errorf(
 			"it is PKCS#12 with a password or as OpenSSL 3 writes it, or no PKCS#12, and keyd reads neither (%w): "+
-				"write it as PEM: openssl pkcs12 -in FILE -nodes -out NEW.pem", err,
+				"write it as PEM: openssl pkcs12 -in %s -nodes -out %[2]s.pem", err, file,
 		)
 	case err != nil:
 		return c, fmt.Errorf("%w: it must hold the certificate and its private key, as PEM", err)
@@ -48,7 +48,7 @@ func parseCertificate(data []byte) (c clientCertificate, err error) {
 }
 
 // refusedPEM finds blocks that keyd cannot read.
-func refusedPEM(data []byte) error {
+func refusedPEM(data []byte, file string) error {
 	for {
 		var block *pem.Block
 		if block, data = pem.Decode(data); block == nil {
@@ -56,9 +56,9 @@ func refusedPEM(data []byte) error {
 		}
 		switch {
 		case block.Type == "ENCRYPTED PRIVATE KEY", strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
-			return errors.New("its private key is encrypted, and keyd has no password for it: write it without one " +
-				"(openssl pkey -in FILE -out NEW.pem), and keep the file from others by its mode, " +
-				"or as an encrypted systemd credential")
+			return fmt.Errorf("its private key is encrypted, and keyd has no password for it: write it without one "+
+				"(openssl pkey -in %s -out %[1]s.new), and keep the file from others by its mode, "+
+				"or as an encrypted systemd credential", file)
 		case block.Type == "EC PRIVATE KEY":
 			return errNotRSA("an EC")
 		}
@@ -113,6 +113,12 @@ func (c clientCertificate) credential(cfg CredentialConfig) (azcore.TokenCredent
 type hasEnded struct {
 	file string
 	at   time.Time
+}
+
+// HasEnded reports whether a certificate cannot be used because it has expired.
+func HasEnded(err error) bool {
+	var ended *hasEnded
+	return errors.As(err, &ended)
 }
 
 func (e *hasEnded) Error() string {

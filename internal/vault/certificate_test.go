@@ -66,8 +66,8 @@ func TestACertificateFileIsAcceptedOrRefusedByName(t *testing.T) {
 		},
 		"PEM with a chain":               {written(private, other, certificate), ""},
 		"PKCS#12 in the old form":        {"testdata/old.p12", ""},
-		"PKCS#12 as OpenSSL 3 writes it": {"testdata/openssl3.p12", "openssl pkcs12 -in FILE -nodes"},
-		"PKCS#12 with a password":        {"testdata/password.p12", "openssl pkcs12 -in FILE -nodes"},
+		"PKCS#12 as OpenSSL 3 writes it": {"testdata/openssl3.p12", "openssl pkcs12 -in testdata/openssl3.p12 -nodes"},
+		"PKCS#12 with a password":        {"testdata/password.p12", "openssl pkcs12 -in testdata/password.p12 -nodes"},
 		"encrypted PEM (PKCS#8)": {
 			written(certificate, &pem.Block{Type: "ENCRYPTED PRIVATE KEY", Bytes: []byte{0x30, 0}}),
 			"private key is encrypted",

@@ -87,7 +87,7 @@ func (c *Credential) make(data []byte) (inner azcore.TokenCredential, ends time.
 		inner, err = c.cfg.build()
 		return inner, time.Time{}, err
 	}
-	certificate, err := parseCertificate(data)
+	certificate, err := parseCertificate(data, c.file)
 	if err != nil {
 		return nil, time.Time{}, fmt.Errorf("certificate_file %s: %w", c.file, err)
 	}

@@ -45,7 +45,7 @@ func loadRoots(caFile string) (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
-		return nil, fmt.Errorf("read azure.ca_file: %w", err)
+		return nil, fmt.Errorf("azure.ca_file: %w", err)
 	}
 	roots, err := x509.SystemCertPool()
 	if err != nil {

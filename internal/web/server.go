@@ -14,6 +14,7 @@ import (
 	toolkit "github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/net/netutil"
 
+	"github.com/keyd-project/keyd/internal/config"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -62,22 +63,24 @@ func New(c Config) (*Server, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := toolkit.Validate(c.WebConfigFile); err != nil {
-		return nil, fmt.Errorf("web configuration %s: %w", c.WebConfigFile, err)
-	}
 	listen := cmp.Or(c.Listen, defaultListen)
+	reachable := !config.Web{Listen: listen}.Loopback()
+	if err := CheckFile(c.WebConfigFile, reachable); err != nil {
+		return nil, err
+	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
-		return nil,
-			fmt.Errorf("listen for metrics: %w: choose another web.listen, or stop the process that has this address "+
-				"(ss -ltnp)",
-				err)
+		return nil, taken(err)
 	}
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("web.listen %q: %w", listen, err), l.Close())
 	}
 	f := newFeed()
+	handler := guard(routes(c, f), l.Addr(), host)
+	if reachable {
+		handler = armed(handler, c.WebConfigFile, c.Logger)
+	}
 	return &Server{
 		feed:     f,
 		events:   c.Events,
@@ -85,7 +88,7 @@ func New(c Config) (*Server, error) {
 		config:   c.WebConfigFile,
 		log:      c.Logger,
 		http: &http.Server{
-			Handler:           guard(routes(c, f), l.Addr(), host),
+			Handler:           handler,
 			ReadHeaderTimeout: 5 * time.Second,
 			ReadTimeout:       10 * time.Second,
 			WriteTimeout:      30 * time.Second,

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/owner"
 )
 
 const (
@@ -46,16 +47,16 @@ func Open(dir string, now func() time.Time, reg prometheus.Registerer) (*Store, 
 
 func openAs(f format, dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
 	if err := privateDir(dir); err != nil {
-		return nil, err
+		return nil, owner.Explain(err, dir)
 	}
 	path := filepath.Join(dir, fileName)
 	if err := ensureFile(f, path); err != nil {
-		return nil, err
+		return nil, owner.Explain(err, dir)
 	}
 	s := newStore(path, f)
 	s.now = now
 	if err := s.open(); err != nil {
-		return nil, err
+		return nil, owner.Explain(err, path)
 	}
 	if err := s.migrate(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -64,6 +65,26 @@ func openAs(f format, dir string, now func() time.Time, reg prometheus.Registere
 	s.metrics.healthy.Set(1)
 	s.metrics.entries.Set(float64(s.entries))
 	return s, nil
+}
+
+// Check finds what would keep Open from opening the state in dir, and changes nothing. Errors: those of Open; a file
+// that has another owner than dir.
+func Check(dir string) error {
+	path := filepath.Join(dir, fileName)
+	err := private(dir)
+	if err == nil {
+		_, err = os.Stat(path)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if err := owner.Differs(path, dir); err != nil {
+		return err
+	}
+	return newStore(path, current()).readAll()
 }
 
 // OpenReadOnly opens a state file or a backup for Load, Names, Audit, Verify and Backup. It does not check the
@@ -85,18 +106,10 @@ func OpenReadOnly(path string) (*Store, error) {
 // open checks the whole file before it lets bbolt write to it: bbolt trusts its list of free pages, and would
 // overwrite pages that a damaged list calls free.
 func (s *Store) open() error {
-	reader := newStore(s.path, s.format)
-	reader.readOnly = true
-	db, err := reader.openFile()
-	if err != nil {
+	if err := newStore(s.path, s.format).readAll(); err != nil {
 		return err
 	}
-	reader.db = db
-	err = reader.inspect()
-	if err := errors.Join(err, db.Close()); err != nil {
-		return err
-	}
-	db, err = s.openFile()
+	db, err := s.openFile()
 	if err != nil {
 		return err
 	}
@@ -105,6 +118,17 @@ func (s *Store) open() error {
 	}
 	s.db = db
 	return nil
+}
+
+// readAll opens the file for reading only, and checks all that is in it.
+func (s *Store) readAll() error {
+	s.readOnly = true
+	db, err := s.openFile()
+	if err != nil {
+		return err
+	}
+	s.db = db
+	return errors.Join(s.inspect(), db.Close())
 }
 
 // openFile opens the bbolt file and checks the structure of its pages.
@@ -220,6 +244,11 @@ func privateDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make the state directory: %w", err)
 	}
+	return private(dir)
+}
+
+// private refuses a directory that others than its owner can enter.
+func private(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return fmt.Errorf("open the state directory: %w", err)
