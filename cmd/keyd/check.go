@@ -23,7 +23,8 @@ func (a *app) check() *cobra.Command {
 identity, each right in every vault, firewalls, key exchange keys, clocks, its store, and
 every version of every key. It changes nothing: rights are tried on a key that does not
 exist. It compares the audit chain with the marks in the vaults, which shows whether the end of
-the chain was cut off. It exits 1 if any check failed; a warning does not count.
+the chain was cut off. What cannot be checked because of what another line says is skipped. It
+exits 1 if any check failed; a warning does not count.
 
 With KEY it tries the HSM, the identity, that key and its vaults; with VAULT the identity and that
 vault. With --quiet it shows only what is not ok.
@@ -84,6 +85,7 @@ func writeChecked(w io.Writer, s style, c status.Checked) {
 func writeChecks(w io.Writer, s style, checks []status.Check) {
 	paint := map[status.CheckResult]func(string) string{
 		status.CheckOK: s.good, status.CheckWarning: s.warn, status.CheckFailed: s.bad,
+		status.CheckSkipped: s.warn,
 	}
 	t := s.table()
 	t.title(s, "RESULT", "AREA", "SUBJECT", "CHECK", "REASON")

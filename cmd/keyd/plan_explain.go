@@ -32,7 +32,9 @@ func writeExplanation(w io.Writer, s style, e status.Explanation, now time.Time)
 		}
 		t.add(plain(strconv.Itoa(i+1), r.Rule, says, why)...)
 	}
-	t.write(w, "")
+	if len(e.Rules) > 0 { // none while a step is under way
+		t.write(w, "")
+	}
 	next := "Next: " + stepText(e.Next)
 	if !e.Next.At.IsZero() {
 		next += ", due " + when(now, e.Next.At)

@@ -11,23 +11,15 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// rank orders states by how much they need a person.
-func rank(state string) int {
-	return slices.Index([]string{
-		status.StateHeld, status.StateFailing, status.StatePartial, status.StateNew,
-		status.StateRotating, status.StateOK, status.StateRetained,
-	}, state)
-}
-
 func troublesFirst(keys []status.Key) []status.Key {
 	return slices.SortedStableFunc(slices.Values(keys), func(x, y status.Key) int {
-		return cmp.Or(cmp.Compare(rank(x.State), rank(y.State)), cmp.Compare(x.Name, y.Name))
+		return cmp.Or(cmp.Compare(status.Rank(x.State), status.Rank(y.State)), cmp.Compare(x.Name, y.Name))
 	})
 }
 
 func statePaint(s style, state string) func(string) string {
 	switch state {
-	case status.StateHeld, status.StateFailing:
+	case status.StateHeld, status.StateFailing, status.StateTrouble:
 		return s.bad
 	case status.StateOK:
 		return s.good
@@ -116,11 +108,7 @@ func writeKey(w io.Writer, s style, snap status.Snapshot, k status.Key) {
 		}
 	}
 	t.write(w, "  ")
-	writeProblems(
-		w,
-		s,
-		slices.DeleteFunc(slices.Clone(snap.Problems), func(p status.Problem) bool { return p.Key != k.Name }),
-	)
+	writeProblems(w, s, snap.Problems) // that are about the key: the daemon chose them
 	if len(k.Generations) == 0 {
 		return
 	}

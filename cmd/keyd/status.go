@@ -16,7 +16,7 @@ import (
 )
 
 func (a *app) status() *cobra.Command {
-	var all, watch bool
+	var all, watch, exitCode bool
 	var sel status.Selection
 	cmd := a.jsonFlag(&cobra.Command{
 		Use:   "status [KEY]",
@@ -25,10 +25,11 @@ func (a *app) status() *cobra.Command {
 its vaults that is active, its last proof and its next rotation. Where there are more than 50 keys
 it shows those that need somebody or are under way, and counts the others by state and vault; --all
 shows all of them, and --json always does. With KEY it shows that key's generations, the versions
-they have in each vault, and their proofs.
+they have in each vault, and their proofs. What follows from a problem is counted under it.
 
 --label and --vault leave the keys of a group, with their vaults and problems, and --problems those
-that need somebody. --watch draws on a terminal again and again, until Ctrl-C.`,
+that need somebody. --watch draws on a terminal again and again, until Ctrl-C. With --exit-code it
+exits 1 while there is a critical problem among those that it shows.`,
 		Example: "  keyd status\n  keyd status --all\n  keyd status sa-cmk-key\n" +
 			"  keyd status --label prod --vault contoso-weu --watch\n  keyd status --json | jq '.keys[].state'",
 		Args: args(cobra.MaximumNArgs(1)),
@@ -36,15 +37,25 @@ that need somebody. --watch draws on a terminal again and again, until Ctrl-C.`,
 			if len(names) > 0 && (sel.Narrows() || all) {
 				return usagef("name a key, or choose a group by flags: not both")
 			}
-			show := func(ctx context.Context, w io.Writer) error { return a.statusOfAll(ctx, w, sel) }
+			critical := 0
+			show := func(ctx context.Context, w io.Writer) (err error) {
+				critical, err = a.statusOfAll(ctx, w, sel)
+				return err
+			}
 			if len(names) > 0 {
-				show = func(ctx context.Context, w io.Writer) error { return a.statusOf(ctx, w, names[0]) }
+				show = func(ctx context.Context, w io.Writer) (err error) {
+					critical, err = a.statusOf(ctx, w, names[0])
+					return err
+				}
 			}
 			sel.Few = !all && !a.json && !sel.Troubled
 			if watch {
 				return a.watchStatus(cmd.Context(), show)
 			}
-			return show(cmd.Context(), a.out)
+			if err := show(cmd.Context(), a.out); err != nil {
+				return err
+			}
+			return judged(exitCode, critical)
 		},
 		ValidArgsFunction: a.complete(oneKey),
 	})
@@ -52,36 +63,55 @@ that need somebody. --watch draws on a terminal again and again, until Ctrl-C.`,
 	flags.BoolVar(&all, "all", false, "show every key and every problem, however many there are")
 	flags.BoolVar(&sel.Troubled, "problems", false, "only the keys that need somebody, and every problem")
 	flags.StringVar(&sel.Vault, "vault", "", "only the keys of this vault")
+	flags.BoolVar(&exitCode, "exit-code", false, "exit 1 while there is a critical problem")
 	flags.BoolVar(&watch, "watch", false, "show it again and again, on a terminal")
 	a.labelFlag(cmd, &sel.Labels, "only the keys with this label")
 	_ = cmd.RegisterFlagCompletionFunc("vault", a.complete(vaultNames)) // fails only for a flag that does not exist
 	return cmd
 }
 
-// statusOfAll shows the daemon and the keys that were chosen.
-func (a *app) statusOfAll(ctx context.Context, w io.Writer, sel status.Selection) error {
+// judged is the error of --exit-code.
+func judged(exitCode bool, critical int) error {
+	if !exitCode || critical == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: see above, worst first", words.Count(critical, "critical problem"))
+}
+
+// criticals counts the critical problems of a snapshot.
+func criticals(snap status.Snapshot) (n int) {
+	for _, p := range snap.Problems {
+		if p.Severity == status.Critical {
+			n++
+		}
+	}
+	return n
+}
+
+// statusOfAll shows the daemon and the keys that were chosen, and counts the critical problems.
+func (a *app) statusOfAll(ctx context.Context, w io.Writer, sel status.Selection) (critical int, err error) {
 	ask := a.client().Snapshot
 	if sel.Narrows() {
 		ask = a.chosen
 	}
 	snap, err := ask(ctx, sel)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return a.showOn(w, snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap, sel) })
+	return criticals(snap), a.showOn(w, snap, func(w io.Writer, s style) { writeSnapshot(w, s, snap, sel) })
 }
 
-// statusOf shows one key.
-func (a *app) statusOf(ctx context.Context, w io.Writer, name string) error {
+// statusOf shows one key, and counts the critical problems about it.
+func (a *app) statusOf(ctx context.Context, w io.Writer, name string) (critical int, err error) {
 	snap, err := a.keysOf(ctx, status.Selection{Only: []string{name}})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	k, err := find(snap, name)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	return a.showOn(w, k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
+	return criticals(snap), a.showOn(w, k, func(w io.Writer, s style) { writeKey(w, s, snap, k) })
 }
 
 func writeSnapshot(w io.Writer, s style, snap status.Snapshot, sel status.Selection) {
@@ -160,7 +190,8 @@ func moreProblems(snap status.Snapshot) int {
 func tally(states map[string]int) string {
 	var parts []string
 	all := 0
-	for _, state := range slices.SortedFunc(maps.Keys(states), func(x, y string) int { return rank(x) - rank(y) }) {
+	worstFirst := func(x, y string) int { return status.Rank(x) - status.Rank(y) }
+	for _, state := range slices.SortedFunc(maps.Keys(states), worstFirst) {
 		parts = append(parts, fmt.Sprintf("%d %s", states[state], state))
 		all += states[state]
 	}
@@ -192,6 +223,9 @@ func writeProblems(w io.Writer, s style, problems []status.Problem) {
 			subject += " in "
 		}
 		t.add(cell{string(p.Severity), paint}, cell{text: subject + p.Vault}, cell{text: p.Text})
+		if len(p.Effects) > 0 {
+			t.add(plain("", "", "  "+strings.Join(p.Effects, "; "))...)
+		}
 		if p.Remedy != "" {
 			t.add(plain("", "", "→ "+p.Remedy)...)
 		}
@@ -205,16 +239,31 @@ func writeSides(w io.Writer, s style, snap status.Snapshot) {
 	t := s.table()
 	t.add(hsmRow(s, snap.At, snap.HSM)...)
 	for _, v := range snap.Vaults {
-		state, detail := cell{"reachable", s.good}, "seen "+when(snap.At, v.SeenAt)
-		if !v.Reachable {
-			state, detail = cell{"unreachable", s.bad}, detail+": "+v.Error
-		}
+		state, detail := vaultCells(s, snap.At, v)
 		if snap.Summary.Keys > status.FewKeys && len(v.Keys) > 0 {
 			detail += "; " + tally(v.Keys)
 		}
 		t.add(cell{text: "vault"}, cell{text: v.Name}, state, cell{text: detail})
 	}
 	t.write(w, "")
+}
+
+// vaultCells are the state of a vault, and since when keyd knows it.
+func vaultCells(s style, now time.Time, v status.Vault) (state cell, detail string) {
+	state, detail = cell{v.State(), s.warn}, "not seen since keyd started"
+	if !v.SeenAt.IsZero() {
+		detail = "seen " + when(now, v.SeenAt)
+	}
+	switch v.State() {
+	case status.VaultReachable:
+		state.paint = s.good
+	case status.VaultUnreachable:
+		state.paint = s.bad
+		detail += ": " + v.Error
+	case status.VaultUnasked:
+		detail = ""
+	}
+	return state, detail
 }
 
 // hsmRow shows the state of the HSM side, and its age.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -194,6 +195,9 @@ func TestEachAlertSaysWhatAPersonNeeds(t *testing.T) {
 // (…)` or `> on (…)` adds no label.
 func has(t *testing.T, expr, label string) bool {
 	t.Helper()
+	if by := regexp.MustCompile(`^(?:count|sum) by \(([^)]*)\)`).FindStringSubmatch(expr); by != nil {
+		return slices.Contains(strings.Split(by[1], ", "), label)
+	}
 	found := metricsIn(expr)
 	return len(found) > 0 && slices.Contains(metrics(t)[found[0]], label)
 }

@@ -92,11 +92,20 @@ type checker struct {
 	Parts
 	lines []status.Check
 	marks marks // of the listed versions
+	away  away
+	told  []string // differences about a whole vault, each with its vault
+}
+
+// away is what another line found out of order. Whatever needs it is skipped: one cause is one failed line.
+type away struct {
+	hsm    string          // why the HSM side cannot be used; "" if it can
+	vaults map[string]bool // that do not answer or do not let keyd in, by URL
+	signIn map[key.VaultKind]bool
 }
 
 // Run tries everything once. It returns the context's error; the lines have what failed.
 func Run(ctx context.Context, p Parts) ([]status.Check, error) {
-	c := &checker{Parts: p}
+	c := &checker{Parts: p, away: away{vaults: map[string]bool{}, signIn: map[key.VaultKind]bool{}}}
 	if c.everything() {
 		c.config()
 		c.store(ctx)
@@ -136,6 +145,11 @@ func (c *checker) add(area, subject, name string, err error, detail, remedy stri
 
 func (c *checker) warn(area, subject, name, detail, remedy string) {
 	c.line(status.CheckWarning, area, subject, name, detail, cmp.Or(remedy, noRemedy))
+}
+
+// skip notes what cannot be checked because of what another line says.
+func (c *checker) skip(area, subject, name, why string) {
+	c.line(status.CheckSkipped, area, subject, name, why, "")
 }
 
 func (c *checker) line(r status.CheckResult, area, subject, name, detail, remedy string) {
@@ -191,6 +205,7 @@ func (c *checker) store(ctx context.Context) {
 func (c *checker) hsm(ctx context.Context) {
 	info, err := c.HSM.Describe(ctx)
 	if err != nil {
+		c.away.hsm = "the HSM does not answer"
 		c.add("hsm", c.Config.HSM.Token, "answers", err, "", c.HSMDownRemedy)
 		return
 	}
@@ -199,6 +214,7 @@ func (c *checker) hsm(ctx context.Context) {
 	c.add("hsm", info.Token, "module", nil, info.Module+": "+info.Library, "")
 	c.pin(info)
 	if info.Degraded != "" {
+		c.away.hsm = "the HSM cannot work"
 		runbook := "#keydhsmdown"
 		if info.PINRefused {
 			runbook = "#keydpinrefused"

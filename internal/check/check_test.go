@@ -64,7 +64,7 @@ func newChecker(t *testing.T) (*checker, *bolt.Store) {
 			t.Error(err)
 		}
 	})
-	return &checker{Parts: Parts{
+	return &checker{away: away{vaults: map[string]bool{}, signIn: map[key.VaultKind]bool{}}, Parts: Parts{
 		ConfigPath: path, Config: cfg, Start: func(*config.Config) error { return nil }, Store: s, HSMUnit: "keyd-hsm",
 		Vaults:          func(string) Vault { return struct{ Vault }{} },
 		CertificateSoon: 14 * 24 * time.Hour,

@@ -29,6 +29,7 @@ func (c *checker) identity(ctx context.Context) {
 		who, err := client.Identity(ctx)
 		c.add("identity", kind, "sign in for "+service(v.Kind), err, who.String(), "")
 		signedIn = errors.Join(signedIn, err)
+		c.away.signIn[v.Kind] = err != nil
 	}
 	if slices.Contains([]string{vault.ManagedIdentity, vault.DefaultCredential}, kind) {
 		c.proxy(kind, signedIn)

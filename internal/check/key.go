@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/health"
@@ -27,33 +28,62 @@ func (c *checker) key(ctx context.Context, name string) {
 	}
 	o := c.Observer.Survey(ctx, p, rec)
 	if o.HSM.Err != nil {
-		c.add("key", name, "pairs in the HSM", o.HSM.Err, "", c.HSMDownRemedy)
+		c.withoutHSM(name, o.HSM.Err)
 	}
 	for _, v := range p.Vaults {
 		c.keyIn(p, v, o.Vaults[v.URL])
 		c.collect(rec, p, v, o.Vaults[v.URL])
 	}
 	for _, drift := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
+		subject, told := c.subjectOf(name, drift)
+		if told {
+			continue
+		}
 		result := status.CheckWarning
 		if c.DriftSeverity(drift.Kind) == status.Critical {
 			result = status.CheckFailed
 		}
-		subject := name
-		if drift.Vault.Name != "" {
-			subject += " in " + drift.Vault.Name
-		}
 		c.line(result, "key", subject, string(drift.Kind), drift.Text, drift.Remedy)
 	}
-	if !rec.Empty() {
+	if !rec.Empty() && o.HSM.Err == nil {
 		c.proofs(ctx, p)
 	}
 	if !p.Retire.Never() && !rec.ConsentsTo(p.Retire) {
 		c.warn("key", name, "retire rule", "no operator has consented to it: keyd disables nothing",
 			"keyd retire "+name+" --reason …")
 	}
-	if pos := c.Keys.Position(name); pos.Step.Kind == plan.Wait {
+	if pos := c.Keys.Position(name); pos.Step.Kind == plan.Wait && !c.waitsForAway(p) {
 		c.warn("key", name, "waiting", pos.Step.Why, "remove the cause that it names; keyd then goes on by itself")
 	}
+}
+
+// subjectOf is what a difference is about. told: another line says it, because it is about a whole vault.
+func (c *checker) subjectOf(name string, d plan.Drift) (subject string, told bool) {
+	switch {
+	case d.Kind.OfVault():
+		at := d.Vault.Name + " " + string(d.Kind)
+		told = d.Kind == plan.DriftUnprotected || slices.Contains(c.told, at)
+		c.told = append(c.told, at)
+		return d.Vault.Name, told
+	case d.Vault.Name != "":
+		return name + " in " + d.Vault.Name, false
+	}
+	return name, false
+}
+
+// withoutHSM notes that the pairs of a key cannot be seen, nor its versions proven.
+func (c *checker) withoutHSM(name string, err error) {
+	if c.away.hsm != "" {
+		c.skip("key", name, "pairs in the HSM, proofs", c.away.hsm)
+		return
+	}
+	c.away.hsm = "the HSM does not list its pairs"
+	c.add("key", name, "pairs in the HSM", err, "", c.HSMDownRemedy)
+}
+
+// waitsForAway reports whether another line says what keeps the key from going on.
+func (c *checker) waitsForAway(p key.Policy) bool {
+	return c.away.hsm != "" || slices.ContainsFunc(p.Vaults, func(v key.Vault) bool { return c.away.vaults[v.URL] })
 }
 
 func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
@@ -61,6 +91,10 @@ func (c *checker) keyIn(p key.Policy, v key.Vault, seen record.VaultSeen) {
 	if c.Vaults(v.URL) == nil {
 		c.warn("key", subject, "vault", "the vault is not in the configuration: it counts as holding every version",
 			"put it back into vaults, or leave it as it is")
+		return
+	}
+	if seen.Err != nil && c.away.vaults[v.URL] {
+		c.skip("key", subject, "list versions, proofs", notAdmitted(v.Name))
 		return
 	}
 	detail := fmt.Sprintf("versions: %d", len(seen.Versions))
@@ -87,6 +121,9 @@ func (c *checker) proofs(ctx context.Context, p key.Policy) {
 	for _, result := range results {
 		v, _ := p.Vault(result.Vault)
 		subject := p.Key + " in " + v.Name
+		if c.away.vaults[result.Vault] && result.Outcome != "" && !result.Certain() && result.Outcome != key.Passed {
+			continue // skipped above
+		}
 		switch result.Outcome {
 		case "":
 			c.warn("key", subject, "proof", result.Error,

@@ -21,6 +21,8 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 		return
 	}
 	if !c.admits(ctx, client, v) {
+		c.away.vaults[v.URL] = true
+		c.skip("vault", v.Name, "rights, key exchange key, marks of the audit chain", notAdmitted(v.Name))
 		return
 	}
 	if skew, known := client.ClockSkew(); known {
@@ -42,6 +44,10 @@ func (c *checker) vault(ctx context.Context, v config.Vault) {
 func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool {
 	_, err := client.May(ctx, vault.MayGet)
 	reason := key.ReasonOf(err)
+	if reason == key.NoToken && c.away.signIn[v.Kind] {
+		c.skip("vault", v.Name, "answers", "keyd cannot sign in for "+service(v.Kind))
+		return false
+	}
 	if err != nil && reason != key.ForbiddenByFirewall {
 		c.add("vault", v.Name, "answers", err, "", "")
 		return false
@@ -49,6 +55,10 @@ func (c *checker) admits(ctx context.Context, client Vault, v config.Vault) bool
 	c.add("vault", v.Name, "answers", nil, v.URL, "")
 	c.add("vault", v.Name, "firewall", err, "admits this machine", "")
 	return err == nil
+}
+
+func notAdmitted(vault string) string {
+	return "vault " + vault + " does not let keyd in, or does not answer"
 }
 
 // need is one right, and what does not work without it.
@@ -240,6 +250,10 @@ func (c *checker) kek(ctx context.Context, client Vault, v config.Vault) {
 	print := kek.Material.Fingerprint()
 	const compare = "confirm the fingerprint with the vault's owner out of band, then pin it as kek.fingerprint"
 	how, err := c.HSM.CheckKEK(ctx, kek)
+	if err != nil && c.away.hsm != "" && key.ClassOf(err) != key.Refused {
+		c.skip("vault", v.Name, name, c.away.hsm)
+		return
+	}
 	if err == nil && how != key.TrustConfigured {
 		c.warn("vault", v.Name, name, fmt.Sprintf("%s, trusted: %s", print, how), compare)
 		return

@@ -16,6 +16,7 @@ import (
 	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // Subscribe delivers the loop's events until ctx ends.
@@ -169,7 +170,11 @@ func (d *Daemon) Plan(ctx context.Context) ([]status.Planned, error) {
 			return nil, err
 		}
 		in := plan.Input{Now: at, Policy: p, Record: &rec, Seen: d.observer.Last(name)}
-		out = append(out, planned(in, plan.Next(in)))
+		step, under := d.underWay(name)
+		if !under || rec.Hold != nil {
+			step = plan.Next(in)
+		}
+		out = append(out, planned(in, step))
 	}
 	return out, nil
 }
@@ -184,7 +189,22 @@ func (d *Daemon) Explain(ctx context.Context, name string) (status.Explanation, 
 	if err != nil {
 		return status.Explanation{}, err
 	}
-	return explanation(plan.Input{Now: time.Now(), Policy: p, Record: &rec, Seen: d.observer.Last(name)}), nil
+	in := plan.Input{Now: time.Now(), Policy: p, Record: &rec, Seen: d.observer.Last(p.Key)}
+	if step, under := d.underWay(p.Key); under && rec.Hold == nil {
+		return status.Explanation{Next: planned(in, step)}, nil
+	}
+	return explanation(in), nil
+}
+
+// underWay is the step of a key that is under way, or the look that follows one that failed. What was seen before does
+// not show what the step did meanwhile, so the plan is not asked.
+func (d *Daemon) underWay(name string) (plan.Step, bool) {
+	pos := d.loop.Position(name)
+	if s, ok := pos.UnderWay(); ok {
+		s.Why, s.Until = "under way since "+words.Moment(pos.Since)+": "+s.Why, time.Time{}
+		return s, true
+	}
+	return plan.Step{Kind: plan.Look, Why: "keyd looks again after its last step"}, d.observer.Used(name)
 }
 
 func explanation(in plan.Input) status.Explanation {

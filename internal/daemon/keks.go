@@ -80,7 +80,7 @@ func (d *Daemon) showVaultLook(s *status.Vault) {
 	}
 	s.Reachable = seen.Err == nil
 	if seen.Err != nil {
-		s.Error = seen.Err.Error()
+		s.Error, s.Reason = seen.Err.Error(), key.ReasonOf(seen.Err)
 		return
 	}
 	s.SeenAt, s.ClockSkew = seen.At, status.Seconds(seen.Skew)

@@ -45,6 +45,7 @@ func (d *Daemon) overview(ctx context.Context) status.Snapshot {
 	}
 	s.Vaults = d.vaultStatus(standings)
 	s.Problems = trouble.Find(s, d.evidence(s, looks))
+	trouble.MarkKeys(&s)
 	s.Summarise()
 	return s
 }
@@ -60,10 +61,9 @@ func (st *standing) shown(pos rotate.Position, proofs []status.Proof) status.Key
 	if pos.Err != nil {
 		k.Error = pos.Err.Error()
 	}
-	switch {
-	case pos.Doing && pos.Step.Acts():
-		k.Doing = string(pos.Step.Kind)
-	case pos.Step.Kind == plan.Wait:
+	if step, underWay := pos.UnderWay(); underWay {
+		k.Doing = string(step.Kind)
+	} else if pos.Step.Kind == plan.Wait {
 		k.Waiting = pos.Step.Why
 	}
 	k.State = trouble.KeyState(k, st.stage, pos)
@@ -92,7 +92,11 @@ func shownGeneration(g record.Generation, placements []status.Placement) status.
 }
 
 func shownSpares(p key.Policy, rec record.Record) *status.Spares {
-	s := status.Spares{Wanted: p.Spares, Ready: rec.SparesReady(p), Generations: record.MapSpares(rec, shownGeneration)}
+	s := status.Spares{
+		Wanted:      p.Spares,
+		Ready:       rec.SparesReady(p),
+		Generations: record.MapSpares(rec, shownGeneration),
+	}
 	if s.Wanted == 0 && len(s.Generations) == 0 {
 		return nil
 	}
@@ -109,7 +113,8 @@ func shownPlacement(p record.Placement) status.Placement {
 	}
 }
 
-// vaultStatus returns each configured vault as the newest look at any key saw it.
+// vaultStatus returns each configured vault as the newest look at any key saw it. Of a vault that does not answer now
+// it has what the last good look showed.
 func (d *Daemon) vaultStatus(standings []*standing) []status.Vault {
 	looks := map[string]*vaultLooks{} // by URL
 	for _, st := range standings {
@@ -128,6 +133,7 @@ func (d *Daemon) vaultStatus(standings []*standing) []status.Vault {
 	for _, v := range d.config().Vaults {
 		s := status.Vault{Vault: v.Vault, History: d.histories.OfVault(v.URL, time.Now())}
 		if found := looks[v.URL]; found != nil {
+			found.good = d.standings.lastGood(v.URL, found.good)
 			found.show(&s)
 		}
 		d.showKEKs(&s)
@@ -157,7 +163,7 @@ func (l *vaultLooks) show(s *status.Vault) {
 	err := l.latest.Vaults[l.url].Err
 	s.Reachable = err == nil
 	if err != nil {
-		s.Error = err.Error()
+		s.Error, s.Reason = err.Error(), key.ReasonOf(err)
 	}
 	if l.good == nil {
 		return

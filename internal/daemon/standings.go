@@ -29,9 +29,23 @@ type standings struct {
 	mu       sync.Mutex
 	kept     map[string]*standing
 	policies int
+	good     map[string]*record.Observation // the last look at each vault that succeeded, by URL
 }
 
-func newStandings() *standings { return &standings{kept: map[string]*standing{}} }
+func newStandings() *standings {
+	return &standings{kept: map[string]*standing{}, good: map[string]*record.Observation{}}
+}
+
+// lastGood keeps the newest good look at a vault, and returns it: nil for none. Every key has its newest look only, and
+// that may be one that failed.
+func (s *standings) lastGood(url string, now *record.Observation) *record.Observation {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now != nil {
+		s.good[url] = now
+	}
+	return s.good[url]
+}
 
 // reloaded makes every policy count as changed.
 func (s *standings) reloaded() {

@@ -38,7 +38,11 @@ func wait(d time.Duration) {
 	synctest.Wait()
 }
 
-// value reads one series; ok is false if the series does not exist.
+// anyLabel stands for any value of a label.
+const anyLabel = "*"
+
+// value reads the series with these values of its labels, which are in the order of their names; ok is false if it does
+// not exist.
 func value(t *testing.T, reg *prometheus.Registry, name string, labels ...string) (v float64, ok bool) {
 	t.Helper()
 	families, err := reg.Gather()
@@ -52,7 +56,7 @@ func value(t *testing.T, reg *prometheus.Registry, name string, labels ...string
 	series:
 		for _, m := range f.GetMetric() {
 			for i, l := range m.GetLabel() {
-				if l.GetValue() != labels[i] {
+				if labels[i] != anyLabel && l.GetValue() != labels[i] {
 					continue series
 				}
 			}
@@ -82,7 +86,7 @@ func TestTheNewestIsProvenEveryFewMinutesAndOlderOnesDaily(t *testing.T) {
 			t.Errorf("the older was proven %d times in two days", n)
 		}
 		for _, age := range []string{ageNewest, ageOlder} {
-			if _, ok := value(t, reg, lastResult, age, "k", "weu"); ok {
+			if _, ok := value(t, reg, lastResult, age, anyLabel, "k", anyLabel, "weu"); ok {
 				t.Errorf("the %s is shown as failing", age)
 			}
 		}
@@ -106,7 +110,7 @@ func TestOneLostAnswerIsNoAlarm(t *testing.T) {
 			})
 			for range 600 {
 				wait(time.Second)
-				if _, failing := value(t, reg, lastResult, ageNewest, "k", "weu"); failing {
+				if _, failing := value(t, reg, lastResult, ageNewest, anyLabel, "k", anyLabel, "weu"); failing {
 					t.Fatal("one inconclusive proof is shown as failing")
 				}
 			}
@@ -140,7 +144,8 @@ func TestTwoInconclusiveProofsAreFailingAndNameLegAndReason(t *testing.T) {
 				var log bytes.Buffer
 				h, reg := w.health(t, func(cfg *Config) { cfg.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 				run(t, h, func() { wait(2 * time.Minute) })
-				if v, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); !ok || v != 0 {
+				if v, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", string(c.reason), "weu"); !ok ||
+					v != 0 {
 					t.Errorf("%s is %v", lastResult, v)
 				}
 				if v, _ := value(
@@ -180,7 +185,7 @@ func TestARefutedProofAlarmsAtOnce(t *testing.T) {
 			for len(w.times("k-v1")) == begun {
 				wait(time.Second)
 			}
-			if v, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); !ok || v != 0 {
+			if v, ok := value(t, reg, lastResult, ageNewest, "yes", "k", "refuted", "weu"); !ok || v != 0 {
 				t.Error("not shown after the first refuted proof")
 			}
 		})
@@ -203,9 +208,14 @@ func TestTheOlderSeriesShowsTheOldestOfTheSuccesses(t *testing.T) {
 		h, reg := w.health(t, func(c *Config) { c.Newest = time.Hour })
 		run(t, h, func() { wait(36 * time.Hour) })
 		if v, _ := value(t, reg, lastSuccess, ageOlder, "k", "weu"); v != sample.Time(begun) {
-			t.Errorf("%s is %v, want that of the version that has failed since %v", lastSuccess, v, sample.Time(begun))
+			t.Errorf(
+				"%s is %v, want that of the version that has failed since %v",
+				lastSuccess,
+				v,
+				sample.Time(begun),
+			)
 		}
-		if v, ok := value(t, reg, lastResult, ageOlder, "k", "weu"); !ok || v != 0 {
+		if v, ok := value(t, reg, lastResult, ageOlder, anyLabel, "k", anyLabel, "weu"); !ok || v != 0 {
 			t.Errorf("%s is %v (%v)", lastResult, v, ok)
 		}
 	})
@@ -293,7 +303,7 @@ func TestAVaultGoneFromTheConfigurationIsSkippedWithANote(t *testing.T) {
 		if len(r) != 1 || r[0].Outcome != "" || !strings.Contains(r[0].Error, "not in the configuration") {
 			t.Errorf("results %+v", r)
 		}
-		if _, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); ok {
+		if _, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", anyLabel, "weu"); ok {
 			t.Error("its series are still there")
 		}
 		if n := strings.Count(log.String(), "not in the configuration"); n != 1 {
@@ -500,7 +510,7 @@ func TestAVersionThatFailsOnlyAtWrappingIsDistinguished(t *testing.T) {
 				h, reg := w.health(t, nil)
 				shown := func(failing bool, wrap float64) {
 					t.Helper()
-					if _, ok := value(t, reg, lastResult, ageNewest, "k", "weu"); ok != failing {
+					if _, ok := value(t, reg, lastResult, ageNewest, anyLabel, "k", anyLabel, "weu"); ok != failing {
 						t.Errorf("last_result is shown: %v, want %v", ok, failing)
 					}
 					if v, _ := value(t, reg, "keyd_proof_wrap_failing", ageNewest, "k", "weu"); v != wrap {

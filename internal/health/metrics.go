@@ -48,8 +48,9 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"Only while the proofs of a version fail, or none has passed for twice their interval: when one last "+
 				"passed; for the older versions, the oldest of their last passes.", "key", "vault", "age"),
 		result: desc("proof_last_result",
-			"0 after a refuted proof, or after two inconclusive ones in a row; no series otherwise.",
-			"key", "vault", "age"),
+			"0 after a refuted proof, or after two inconclusive ones in a row; no series otherwise. certain is "+
+				"yes if the version itself fails its consumers, no if keyd does not know.",
+			"key", "vault", "age", "certain", "reason"),
 		wrap: desc("proof_wrap_failing",
 			"1 while last_result is 0 only because the vault does not wrap or sign, and still unwraps; no series "+
 				"otherwise.", "key", "vault", "age"),

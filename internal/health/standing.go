@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/sample"
 )
 
@@ -13,8 +14,10 @@ type standing struct {
 	counted bool      // at least one version has a result
 	success time.Time // the oldest of the versions' last successes; zero: one never passed
 	failing bool
-	worse   bool // failing, and not only at wrapping or signing
-	late    bool // one was to be proven twice since its last success
+	worse   bool   // failing, and not only at wrapping or signing
+	why     string // of the worst failure: refuted, or a reason
+	certain bool   // it shows that the version itself fails
+	late    bool   // one was to be proven twice since its last success
 }
 
 // add includes one more version. For a version that Health has not proven yet, the proof in the record counts, but
@@ -29,10 +32,29 @@ func (st *standing) add(now time.Time, interval time.Duration, t *tracked) {
 		st.success = success
 	}
 	st.counted = true
+	if l.Failing() && (st.why == "" || l.certain() && !st.certain || l.Result.Outcome == key.WasRefuted) {
+		st.why, st.certain = l.why(), l.certain()
+	}
 	st.failing = st.failing || l.Failing()
 	st.worse = st.worse || l.Failing() && !l.WrapFailing()
 	st.late = st.late || now.Sub(success) > lateAfter(interval)
 }
+
+// why names what went wrong in the last proof: its outcome if it was refuted, otherwise the reason.
+func (l Last) why() string {
+	if l.Result.Outcome == key.WasRefuted {
+		return string(key.WasRefuted)
+	}
+	return string(reasonOf(l.Result))
+}
+
+// certain reports whether the last proof shows that the version itself fails its consumers.
+func (l Last) certain() bool {
+	return l.Result.Outcome == key.WasRefuted || reasonOf(l.Result).OfVersion()
+}
+
+// yesNo has the values of the label "certain".
+var yesNo = map[bool]string{true: "yes", false: "no"}
 
 // series names a vault and an age.
 type series struct{ vault, age string }
@@ -61,7 +83,7 @@ func (h *Health) collect() (all sample.Gauges) {
 				oldest[at] = st.success
 			}
 			if st.failing {
-				all.Add(m.result, 0, name, at.vault, at.age)
+				all.Add(m.result, 0, name, at.vault, at.age, yesNo[st.certain], st.why)
 			}
 			if st.failing && !st.worse {
 				all.Add(m.wrap, 1, name, at.vault, at.age)

@@ -51,3 +51,13 @@ func ReasonOf(err error) Reason {
 	}
 	return OtherReason
 }
+
+// OfVersion reports whether a vault gives this reason about the version itself: then consumers fail as keyd does. Any
+// other reason is about the HSM, the way to the vault, or what keyd may do there.
+func (r Reason) OfVersion() bool {
+	switch r {
+	case KeyDisabled, KeyExpired, KeyNotYetValid, OperationForbidden, KeyNotFound, KeyDeleted, KeyBeingDeleted:
+		return true
+	}
+	return false
+}

@@ -2,6 +2,7 @@ package observe
 
 import (
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,8 +53,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	}
 	m := &Metrics{
 		clock: time.Now, keys: map[string]map[string]found{}, asked: map[string]time.Time{},
-		drift: desc("drift", "1 while a vault or the HSM shows something that keyd did not do.", "key",
-			"vault", "kind"),
+		drift: desc("drift", "1 while a vault or the HSM shows something that keyd did not do; "+
+			"key is empty for what concerns a whole vault.", "key", "vault", "kind"),
 		expires: desc("version_expiry_timestamp_seconds", "When the newest version of the key in a vault expires, "+
 			"after which nobody can wrap with it; no series until 30 days before.", "key", "vault"),
 		unreadable: desc("rotation_policy_unreadable", "1 while a vault does not show whether it rotates the "+
@@ -69,6 +70,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 // to be fixed.
 func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observation) {
 	now := map[string]found{"": {}}
+	var unclear []string // vaults with versions that nobody can call keyd's or foreign now
 	for _, v := range p.Vaults {
 		seen := o.Vaults[v.URL]
 		if seen.Unconfigured {
@@ -83,6 +85,9 @@ func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observatio
 			f.expires = newest.Expires
 		}
 		now[v.Name] = f
+		if o.HSM.Err != nil && len(rec.Foreign(v.URL, seen.Versions)) > 0 {
+			unclear = append(unclear, v.Name)
+		}
 	}
 	for _, d := range plan.Drifts(plan.Input{Policy: p, Record: &rec, Seen: o}) {
 		f := now[d.Vault.Name]
@@ -94,6 +99,13 @@ func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observatio
 	before := m.keys[p.Key]
 	if o.HSM.Err != nil {
 		now[""] = before[""]
+	}
+	for _, vault := range unclear {
+		if f := now[vault]; slices.Contains(before[vault].drifts, plan.DriftForeign) &&
+			!slices.Contains(f.drifts, plan.DriftForeign) {
+			f.drifts = append(f.drifts, plan.DriftForeign)
+			now[vault] = f
+		}
 	}
 	for _, v := range p.Vaults {
 		if seen := o.Vaults[v.URL]; seen.Err != nil && !seen.Unconfigured {
@@ -139,10 +151,15 @@ func (m *Metrics) shown() (all sample.Gauges) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.clock()
+	wide := map[[2]string]bool{}
 	for name, vaults := range m.keys {
 		for vault, f := range vaults {
 			for _, kind := range f.drifts {
-				all.Add(m.drift, 1, name, vault, string(kind))
+				if kind.OfVault() {
+					wide[[2]string{vault, string(kind)}] = true
+				} else {
+					all.Add(m.drift, 1, name, vault, string(kind))
+				}
 			}
 			if f.unreadable {
 				all.Add(m.unreadable, 1, name, vault)
@@ -151,6 +168,9 @@ func (m *Metrics) shown() (all sample.Gauges) {
 				all.Add(m.expires, sample.Time(f.expires), name, vault)
 			}
 		}
+	}
+	for at := range wide {
+		all.Add(m.drift, 1, "", at[0], at[1])
 	}
 	return all
 }

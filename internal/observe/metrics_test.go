@@ -99,6 +99,35 @@ func TestDriftStaysUntilKeydSeesItFixed(t *testing.T) {
 	wantSeries(t, reg, "keyd_drift")
 }
 
+func TestWhatWasForeignStaysSoWhileTheHSMCannotBeAsked(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	seen := map[string]record.VaultSeen{weuURL: {Versions: []key.Version{{ID: "theirs", Enabled: true}}}}
+	away := record.HSMSeen{Err: errors.New("no answer")}
+	m.observed(p, record.Record{}, &record.Observation{HSM: away, Vaults: seen})
+	wantSeries(t, reg, "keyd_drift") // it may be keyd's own
+	const foreign = `keyd_drift{key="k",kind="foreign-version",vault="weu"} 1`
+	m.observed(p, record.Record{}, &record.Observation{Vaults: seen})
+	wantSeries(t, reg, "keyd_drift", foreign)
+	m.observed(p, record.Record{}, &record.Observation{HSM: away, Vaults: seen})
+	wantSeries(t, reg, "keyd_drift", foreign)
+	m.observed(p, record.Record{}, &record.Observation{HSM: away, Vaults: map[string]record.VaultSeen{weuURL: {}}})
+	wantSeries(t, reg, "keyd_drift") // the version is gone
+}
+
+func TestWhatConcernsAVaultIsOneSeries(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	seen := map[string]record.VaultSeen{weuURL: {Newest: "v", Versions: []key.Version{{ID: "v", Enabled: true,
+		Recovery: "Recoverable+Purgeable"}}}}
+	rec := record.Record{Known: map[string][]string{weuURL: {"v"}}}
+	for _, name := range []string{"k", "l", "m"} {
+		p.Key = name
+		m.observed(p, rec, &record.Observation{Vaults: seen})
+	}
+	wantSeries(t, reg, "keyd_drift", `keyd_drift{key="",kind="no-purge-protection",vault="weu"} 1`)
+}
+
 func TestWhenAVersionExpiresIsShownFromThirtyDaysBefore(t *testing.T) {
 	m, reg, p := measured()
 	p.Vaults = p.Vaults[:1]

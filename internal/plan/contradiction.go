@@ -17,14 +17,18 @@ func contradiction(in Input) (Step, bool) {
 			return s, true
 		}
 	}
+	var wait Step
 	for _, v := range in.vaults() {
 		for _, rule := range []func(visible) (Step, bool){in.deleted, in.missingVersion, in.stranger} {
-			if s, ok := rule(v); ok {
+			switch s, ok := rule(v); {
+			case ok && s.Kind == Wait:
+				wait = s // another vault may give cause for a hold
+			case ok:
 				return s, true
 			}
 		}
 	}
-	return Step{}, false
+	return wait, wait.Kind != ""
 }
 
 // unknownPair holds when the HSM has a pair of the key that the record does not know, or has given up unwrapped, or has
@@ -98,41 +102,31 @@ func (in Input) missingVersion(v visible) (Step, bool) {
 // newest version, or a version with this instance's tags.
 func (in Input) stranger(v visible) (Step, bool) {
 	name := in.Policy.Key
-	foreign := in.Record.Foreign(v.URL, v.seen.Versions)
-	for _, x := range foreign {
-		if in.madeByUs(v.seen, x) {
+	strangers := in.Record.Foreign(v.URL, v.seen.Versions)
+	for _, x := range strangers {
+		if in.origin(v.seen, x) == own {
 			return in.hold(key.HoldRecordBehind, v.URL, "vault %s holds version %s of %s, made by this instance and "+
 				"unknown to the record: the state directory was lost or is an old copy. Look with: keyd adopt %s",
 				v.Name, x.ID, name, name)
 		}
 	}
-	if len(foreign) == 0 {
+	newest := slices.IndexFunc(strangers, func(x key.Version) bool { return x.ID == v.seen.Newest })
+	taken := len(strangers) > 0 && !in.Record.NewestIn(v.URL).Found()
+	if newest < 0 && !taken {
 		return Step{}, false
 	}
-	if !in.Record.NewestIn(v.URL).Found() {
-		return in.hold(
-			key.HoldNameTaken,
-			v.URL,
-			"the name %s in vault %s already holds %d versions that keyd did not "+
-				"make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
-			name,
-			v.Name,
-			len(foreign),
-			foreign[0].ID,
-			name,
-		)
+	for _, x := range strangers {
+		if in.origin(v.seen, x) == unclear {
+			return in.wait(0, v.URL, "vault %s holds version %s of %s, which the record does not have, and keyd "+
+				"cannot ask the HSM whether it is keyd's own: %v", v.Name, x.ID, name, in.Seen.HSM.Err), true
+		}
 	}
-	if slices.ContainsFunc(foreign, func(x key.Version) bool { return x.ID == v.seen.Newest }) {
-		return in.hold(
-			key.HoldForeign,
-			v.URL,
-			"the newest version of %s in vault %s, %s, is not keyd's: versionless "+
-				"consumers follow it. Find out who made it; to import over it: keyd adopt %s",
-			name,
-			v.Name,
-			v.seen.Newest,
-			name,
-		)
+	if taken {
+		return in.hold(key.HoldNameTaken, v.URL, "the name %s in vault %s already holds %d versions that keyd did not "+
+			"make, such as %s: keyd never imports over them unasked. Look with: keyd adopt %s",
+			name, v.Name, len(strangers), strangers[0].ID, name)
 	}
-	return Step{}, false
+	return in.hold(key.HoldForeign, v.URL, "the newest version of %s in vault %s, %s, is not keyd's: versionless "+
+		"consumers follow it. Find out who made it; to import over it: keyd adopt %s",
+		name, v.Name, v.seen.Newest, name)
 }

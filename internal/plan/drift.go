@@ -34,6 +34,15 @@ const (
 	DriftNearLimit      DriftKind = "versions-near-limit"
 )
 
+// OfVault reports whether drift of this kind is about a vault as a whole, whichever of its keys shows it.
+func (k DriftKind) OfVault() bool {
+	switch k {
+	case DriftUnprotected, DriftKEKChanged, DriftKEKRefused, DriftKEKMissing:
+		return true
+	}
+	return false
+}
+
 // Drift is one difference between what was seen and what keyd recorded. keyd reports it and does not repair it.
 type Drift struct {
 	Kind   DriftKind
@@ -83,13 +92,7 @@ func (d drifter) versions() {
 	} else if s, missing := d.missingVersion(d.v); missing {
 		d.add(DriftMissing, "find out whether it is the right vault, then: keyd adopt "+name, "%s", s.Why)
 	}
-	for _, x := range d.Record.Foreign(d.v.URL, d.v.seen.Versions) {
-		if g, _ := d.Record.Owner(d.v.seen.Material[x.ID].Fingerprint(), x); g == nil {
-			d.add(DriftForeign, "find out who made it; to import over it: keyd adopt "+name,
-				"vault %s holds version %s of %s, whose material is not from the HSM", d.v.Name, x.ID, name)
-			break
-		}
-	}
+	d.foreign()
 	newest, ok := d.v.seen.Version(d.v.seen.Newest)
 	if ok && !newest.Enabled {
 		d.add(DriftNewestDisabled, enable(d.v.Vault, name, newest.ID),
@@ -98,8 +101,8 @@ func (d drifter) versions() {
 	}
 	if ok && newest.Purgeable() {
 		d.add(DriftUnprotected, ProtectCommand(d.v.Vault),
-			"vault %s has no purge protection: whoever may purge can destroy every version of %s at once",
-			d.v.Name, name)
+			"vault %s has no purge protection: whoever may purge can destroy every version of a key at once",
+			d.v.Name)
 	}
 	if ok && !newest.Expires.IsZero() && newest.Expires.Sub(d.Seen.At) < key.ExpiryNotice {
 		d.add(DriftExpiring, fmt.Sprintf("keyd rotate --now %s --reason …; or give it time: az keyvault key "+
@@ -117,6 +120,24 @@ func (d drifter) versions() {
 		d.add(DriftNearLimit, "give the key a new name in the configuration and repoint its consumers",
 			"vault %s holds %d versions of %s, allows at most 100, and keyd begins no rotation at %d or more",
 			d.v.Name, len(d.v.seen.Versions), name, limit)
+	}
+}
+
+// foreign adds one version that neither the record nor the HSM has.
+func (d drifter) foreign() {
+	name := d.Policy.Key
+	for _, x := range d.Record.Foreign(d.v.URL, d.v.seen.Versions) {
+		material := d.v.seen.Material[x.ID]
+		if g, _ := d.Record.Owner(material.Fingerprint(), x); g != nil || d.origin(d.v.seen, x) != foreign {
+			continue
+		}
+		what := "whose material is not from the HSM"
+		if material.State() != key.Unsupported && !material.Known() {
+			what = "which keyd does not know, and does not show its material"
+		}
+		d.add(DriftForeign, "find out who made it; to import over it: keyd adopt "+name,
+			"vault %s holds version %s of %s, %s", d.v.Name, x.ID, name, what)
+		return
 	}
 }
 
@@ -187,7 +208,7 @@ func (d drifter) kek() {
 	switch {
 	case kek.Absent:
 		d.add(DriftKEKMissing, "find out who removed it; if it is soft-deleted, recover it",
-			"vault %s no longer has the key exchange key that was used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
+			"vault %s no longer has the key exchange key that keyd used: %v", d.v.Name, kek.Err)
 	case kek.Was != "" && kek.Print != "" && kek.Print != kek.Was:
 		d.add(DriftKEKChanged, approveKEK,
 			"the key exchange key of vault %s is %s and was %s: nothing is wrapped for it",
@@ -196,10 +217,10 @@ func (d drifter) kek() {
 	case kek.Print == "":
 		d.add(DriftKEKRefused,
 			"make a new version of it, name another one (kek.name), or give keyd its role, as the reason says",
-			"the key exchange key of vault %s is not used for %s: %v", d.v.Name, d.Policy.Key, kek.Err)
+			"keyd does not use the key exchange key of vault %s: %v", d.v.Name, kek.Err)
 	default:
-		d.add(DriftKEKRefused, approveKEK, "the key exchange key of vault %s is not used for %s: %v", d.v.Name,
-			d.Policy.Key, kek.Err)
+		d.add(DriftKEKRefused, approveKEK, "keyd does not use the key exchange key of vault %s: %v", d.v.Name,
+			kek.Err)
 	}
 }
 

@@ -81,3 +81,24 @@ func (in Input) madeByUs(seen record.VaultSeen, x key.Version) bool {
 	}
 	return in.Record.Instance != "" && x.Tags[key.TagInstance] == in.Record.Instance
 }
+
+// origin says who made a version that the record does not have.
+type origin int
+
+const (
+	own     origin = iota // this instance
+	foreign               // somebody else: neither the record nor the HSM has it
+	unclear               // the HSM cannot be asked
+)
+
+// origin never calls a version foreign before both the record and the HSM's inventory were asked: after the state was
+// lost or put back, the HSM alone knows what is keyd's.
+func (in Input) origin(seen record.VaultSeen, x key.Version) origin {
+	switch {
+	case in.madeByUs(seen, x):
+		return own
+	case in.Seen.HSM.Err != nil && seen.Material[x.ID].State() != key.Unsupported: // keyd makes no such keys
+		return unclear
+	}
+	return foreign
+}

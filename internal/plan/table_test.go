@@ -193,6 +193,17 @@ func contradiction() []example {
 		{"A foreign newest version holds the key, although a rotation is requested.",
 			given().rotated().asked().foreign(weu),
 			holds("contradiction", key.HoldForeign, "is not keyd's").in(weu)},
+		{"While the HSM cannot be asked, keyd calls no version foreign: it waits, and imports nothing.",
+			given().rotated().asked().noHSM().foreign(weu),
+			by("contradiction", plan.Wait, "cannot ask the HSM").in(weu).again(30 * time.Second)},
+		{"Nor does it call a name taken.",
+			given().noHSM().foreign(weu),
+			by("contradiction", plan.Wait, "cannot ask the HSM").in(weu).again(30 * time.Second)},
+		{"A key that is deleted in another vault holds the key all the same.",
+			given().rotated().noHSM().foreign(weu).emptied(neu).sees(neu, func(s *record.VaultSeen) {
+				s.Deleted = true
+			}),
+			holds("contradiction", key.HoldKeyDeleted, "soft-deleted").in(neu)},
 		{"A foreign version that is not the newest holds nothing.",
 			given().rotated().foreign(weu).newest(weu, 1),
 			idle("nothing is due")},

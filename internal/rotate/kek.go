@@ -316,11 +316,10 @@ func (r *Rotator) RequestKEK(ctx context.Context, p key.VaultPolicy, actor, reas
 		rec.Request = &q
 		_, err = r.saveVault(ctx, rec, actor, chain.KEKRequested, map[string]string{"request": string(id),
 			"reason": reason})
-		if err == nil || key.ClassOf(err) != key.Retry {
+		if err == nil || !changedMeanwhile(err) {
 			return q, false, err
 		}
 	}
-	return q, false,
-		fmt.Errorf("the record of vault %s changes faster than keyd could record the request: try again: %w", p.Name,
-			err)
+	return q, false, fmt.Errorf("keyd did not record the request for vault %s, because other changes came first %d "+
+		"times: try again: %w", p.Name, changeTries, err)
 }

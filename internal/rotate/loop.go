@@ -48,13 +48,17 @@ type stepper interface {
 // Position is where the loop stands with one key.
 type Position struct {
 	Looked   bool      // a first look was completed
-	Step     plan.Step // the last one decided
-	Doing    bool      // it is under way
+	Step     plan.Step // the last one that ended
+	Doing    bool      // another is under way, or a look
+	Now      plan.Step // what is under way acts; zero: it only looks, or nothing is under way
 	Since    time.Time
 	Err      error // of the last step; nil when it succeeded
 	Failures int   // in a row
 	Wake     time.Time
 }
+
+// UnderWay is the step that is under way; ok is false while there is none, or only a look.
+func (p Position) UnderWay() (s plan.Step, ok bool) { return p.Now, p.Now.Kind != "" }
 
 // job is one key's or one vault's part of the loop.
 type job struct {
@@ -93,8 +97,19 @@ type wake struct {
 // NewLoop returns a loop that steps at most parallel keys and vaults at once, and one more for which an operator
 // waits: a look at a vault that does not answer takes long.
 func NewLoop(r *Rotator, parallel int) *Loop {
-	return &Loop{r: r, steps: r, parallel: max(1, parallel), changed: make(chan struct{}, 1), keys: map[string]*job{},
+	l := &Loop{r: r, steps: r, parallel: max(1, parallel), changed: make(chan struct{}, 1), keys: map[string]*job{},
 		vaults: map[string]*job{}, busy: map[string]*job{}, queue: newQueue(), needs: map[need]*needed{}}
+	r.began = l.stepBegan
+	return l
+}
+
+// stepBegan notes which step of a key is under way, so that every screen shows that one.
+func (l *Loop) stepBegan(name string, s plan.Step) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if j := l.busy[name]; j != nil {
+		j.pos.Now = s
+	}
 }
 
 // SetPolicies makes these the keys of the loop. Every key is stepped at once, the new and the changed ones first. A

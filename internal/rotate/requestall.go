@@ -32,7 +32,7 @@ func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted 
 			killpoint.At("save-after " + string(chain.RotationRequested))
 			return all.asked, nil
 		}
-		if key.ClassOf(err) != key.Retry {
+		if !changedMeanwhile(err) {
 			return nil, fmt.Errorf("recording the request for %s failed: %w", all.names(), err)
 		}
 		changed = whichChanged(err)

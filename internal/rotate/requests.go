@@ -158,12 +158,22 @@ func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record
 		if ferr != nil {
 			return ferr
 		}
-		if _, err = r.saveAll(ctx, rec, entries); err == nil ||
-			key.ClassOf(err) != key.Retry {
-			return err
+		if _, err = r.saveAll(ctx, rec, entries); err == nil {
+			return nil
+		}
+		if !changedMeanwhile(err) {
+			return fmt.Errorf("keyd did not record the request for key %s: %w", name, err)
 		}
 	}
-	return fmt.Errorf("key %s changes faster than keyd could record the request: try again: %w", name, err)
+	return fmt.Errorf("keyd did not record the request for key %s, because other changes came first %d times: "+
+		"try again: %w", name, changeTries, err)
+}
+
+// changedMeanwhile reports whether a record was not saved because somebody else saved it first. A disk that takes no
+// writes is another matter.
+func changedMeanwhile(err error) bool {
+	var disk interface{ Unwritable() bool }
+	return key.ClassOf(err) == key.Retry && !errors.As(err, &disk)
 }
 
 // IsRefused reports whether keyd refused the request, and why.

@@ -127,10 +127,13 @@ type Config struct {
 }
 
 // Rotator applies steps to keys. It remembers nothing that a restart would miss.
-type Rotator struct{ Config }
+type Rotator struct {
+	Config
+	began func(name string, s plan.Step) // called when a step of a key begins to act; nil: nobody asks
+}
 
 // New returns a Rotator.
-func New(c Config) *Rotator { return &Rotator{c} }
+func New(c Config) *Rotator { return &Rotator{Config: c} }
 
 // now has no monotonic reading: keyd plans by the wall clock, even if somebody set it.
 func (r *Rotator) now() time.Time { return r.Clock().Round(0) }

@@ -99,6 +99,9 @@ func (r *Rotator) look(p key.Policy) time.Duration {
 func (r *Rotator) apply(ctx context.Context, p key.Policy, rec record.Record, o *record.Observation,
 	s plan.Step) error {
 	begun := r.Clock()
+	if r.began != nil {
+		r.began(p.Key, s)
+	}
 	r.emit(p, &rec, s, status.Begin, 0, nil)
 	a := act{p, rec.Clone(), o, s, new(key.Version)}
 	after, err := r.perform(ctx, a)

@@ -88,7 +88,7 @@ var brokenRetirements = []breakage{
 		world:  retiringWorld,
 	},
 	{
-		name:   "the audit lacks the result of enabling",
+		name: "the audit lacks the result of enabling",
 		caught: `^(version \w+ of \S+ was enabled in \S+, and no audit entry has the result|` +
 			`the request to enable version \w+ of \S+ is gone after "noted")$`,
 		breaks: unsaid(chain.Enabled),

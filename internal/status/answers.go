@@ -39,6 +39,8 @@ const (
 	CheckOK      CheckResult = "ok"
 	CheckWarning CheckResult = "warning"
 	CheckFailed  CheckResult = "failed"
+	// CheckSkipped: another line says what keeps keyd from checking this.
+	CheckSkipped CheckResult = "skipped"
 )
 
 // Planned is what the loop would do next with one key.

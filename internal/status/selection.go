@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/keyd-project/keyd/internal/key"
 )
 
 const (
@@ -95,7 +93,9 @@ func (s *Snapshot) only(names []string) {
 		}
 	}
 	s.Keys = keys
-	s.Problems = slices.DeleteFunc(s.Problems, func(p Problem) bool { return !chosen[p.Key] })
+	s.Problems = slices.DeleteFunc(s.Problems, func(p Problem) bool {
+		return !slices.ContainsFunc(keys, func(k Key) bool { return p.About(k.Name) })
+	})
 }
 
 func (s *Snapshot) few() {
@@ -127,22 +127,22 @@ func (s Summary) Pages() int { return max(1, (s.Found+FewKeys-1)/FewKeys) }
 
 // states has the states of keys in the order in which they need somebody. StateUnproven is no state of a key.
 var states = []string{
-	StateHeld, StateFailing, StateUnproven, StatePartial, StateRotating, StateNew, StateOK, StateRetained,
+	StateHeld, StateTrouble, StateFailing, StateUnproven, StatePartial, StateRotating, StateNew, StateOK, StateRetained,
 }
 
-// StateUnproven stands, in that order, for a key that is well except that proofs of its newest version fail.
+// StateUnproven stands, in that order, for a key that is well except that its newest version fails its proofs.
 const StateUnproven = "unproven"
 
 // Standing is the key's state, or StateUnproven.
 func (k Key) Standing() string {
-	if rank(k.State) >= rank(StateOK) && k.Unproven() != nil {
+	if Rank(k.State) >= Rank(StateOK) && k.Unproven() != nil {
 		return StateUnproven
 	}
 	return k.State
 }
 
-// rank is the place of a state in the order of states; one that is not known comes last.
-func rank(state string) int {
+// Rank is the place of a state in the order of states; one that is not known comes last.
+func Rank(state string) int {
 	if i := slices.Index(states, state); i >= 0 {
 		return i
 	}
@@ -150,12 +150,13 @@ func rank(state string) int {
 }
 
 // Calm reports whether nobody needs to look at the key.
-func (k Key) Calm() bool { return rank(k.Standing()) >= rank(StateOK) }
+func (k Key) Calm() bool { return Rank(k.Standing()) >= Rank(StateOK) }
 
-// Unproven returns a newest version whose proofs fail; nil if there is none.
+// Unproven returns a newest version that certainly fails; nil if there is none. A proof that the HSM or the vault did
+// not answer says nothing of its key.
 func (k Key) Unproven() *Proof {
 	for i, p := range k.Proofs {
-		if p.Newest && p.Failing && p.Outcome != key.Passed && p.Outcome != "" {
+		if p.Newest && p.Failing && p.Certain() && p.Outcome != "" {
 			return &k.Proofs[i]
 		}
 	}
@@ -176,7 +177,7 @@ func WorstFirst(now time.Time, keys []Key) {
 	}
 	places := make([]place, len(keys))
 	for i, k := range keys {
-		places[i] = place{2 * rank(k.Standing()), i, k.Name}
+		places[i] = place{2 * Rank(k.Standing()), i, k.Name}
 		if !k.Overdue(now) {
 			places[i].rank++
 		}

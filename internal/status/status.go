@@ -54,8 +54,18 @@ type Problem struct {
 	Text     string   `json:"text"`
 	Remedy   string   `json:"remedy,omitempty"`
 	Runbook  string   `json:"runbook,omitempty"` // anchor in docs/runbooks.md
+	// Effects is what follows from it, counted: no problems of their own.
+	Effects []string `json:"effects,omitempty"`
 
 	Hold *key.Hold `json:"-"` // of a problem that is a hold
+	// Concerns names the keys for which something follows from it, or which show it.
+	Concerns []string `json:"-"`
+}
+
+// About reports whether the problem is a key's, or concerns it.
+func (p Problem) About(name string) bool {
+	_, concerned := slices.BinarySearch(p.Concerns, name)
+	return p.Key == name || concerned
 }
 
 // HSM is the HSM side as the network side sees it.
@@ -110,7 +120,8 @@ type Vault struct {
 	Reachable bool            `json:"reachable"`
 	SeenAt    time.Time       `json:"seen_at,omitzero"` // last completed look
 	Error     string          `json:"error,omitempty"`
-	KEK       string          `json:"kek,omitempty"` // kid with version
+	Reason    key.Reason      `json:"reason,omitempty"` // of the error
+	KEK       string          `json:"kek,omitempty"`    // kid with version
 	KEKPrint  key.Fingerprint `json:"kek_fingerprint,omitempty"`
 	KEKTrust  string          `json:"kek_trust,omitempty"` // "configured", "first use", or why not
 	// KEKs are the KEKs of the vault's record, oldest first. KEKRequest is a new one that was requested and is not
@@ -122,6 +133,24 @@ type Vault struct {
 	ClockSkew  Seconds         `json:"clock_skew_seconds"` // vault minus local
 	History    *History        `json:"history,omitempty"`  // nil if no history is kept
 	Keys       map[string]int  `json:"keys,omitempty"`     // the keys that the vault should have, by state
+}
+
+// The states of a vault.
+const (
+	VaultReachable   = "reachable"
+	VaultUnreachable = "unreachable" // it does not answer, or refuses keyd: Error says why
+	VaultUnasked     = "not asked yet"
+)
+
+// State is one of the states above.
+func (v Vault) State() string {
+	switch {
+	case v.Reachable:
+		return VaultReachable
+	case v.Error == "":
+		return VaultUnasked
+	}
+	return VaultUnreachable
 }
 
 // Key is one managed key.
@@ -172,6 +201,7 @@ const (
 	StateHeld     = "held"
 	StateRetained = "retained"
 	StateFailing  = "failing" // the last step failed; it is tried again
+	StateTrouble  = "trouble" // its steps are done, and a critical problem is about it
 )
 
 // Proof is the last result of proving one version.
@@ -188,6 +218,10 @@ type Proof struct {
 	Reason     key.Reason  `json:"reason,omitempty"`  // why, of an inconclusive one
 	Error      string      `json:"error,omitempty"`
 }
+
+// Certain reports whether a proof that did not pass shows that the version itself fails its consumers. Otherwise keyd
+// only does not know: the HSM or the vault did not answer, or did not let keyd in.
+func (p Proof) Certain() bool { return p.Outcome == key.WasRefuted || p.Reason.OfVersion() }
 
 // Where names the leg that did not pass, with the reason if it is known: "vault-wrap (KeyNotYetValid)".
 func (p Proof) Where() string {

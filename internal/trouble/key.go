@@ -6,70 +6,32 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/words"
 )
 
-// key finds what is wrong with one key: first what makes data unreadable, then what is only late.
+// key finds what is wrong with one key: first what somebody changed or must decide, then what follows from it or not.
 func (f *finder) key(k status.Key) {
-	for _, p := range k.Proofs {
-		f.proof(k, p)
-	}
-	if l := f.Looks[k.Name]; l != nil {
+	l := f.Looks[k.Name]
+	if l != nil {
 		f.drifts(k, l)
 		f.policies(k, l)
 	}
-	f.requests(k)
 	f.exposed(k)
 	if h := k.Hold; h != nil {
-		f.add(Hold(h.Code), about{key: k.Name, vault: f.vaults[h.Vault], hold: h},
+		f.causes.keys[place{k.Name, h.Vault, Hold(h.Code)}] = f.add(Hold(h.Code),
+			about{key: k.Name, vault: f.vaults[h.Vault], hold: h},
 			fmt.Sprintf("%s is held (%s): %s", k.Name, h.Code, h.Reason))
-		return
 	}
-	f.rotation(k)
-	f.spares(k)
-}
-
-func (f *finder) proof(k status.Key, p status.Proof) {
-	here := about{key: k.Name, vault: f.vaults[p.Vault]}
-	version := versionOf{k.Name, here.vault, p}
-	switch {
-	case p.Failing && health.OnlyCloses(p):
-		f.add(WrapFailing, here, fmt.Sprintf("%s does not wrap or sign: %s at %s: %s; "+
-			"what is encrypted under it can be read", version, p.Outcome, p.Where(), p.Error))
-		return
-	case p.Failing:
-		f.add(UnwrapFailing, here, fmt.Sprintf("%s failed its proof: %s at %s: %s", version, p.Outcome, p.Where(),
-			p.Error))
-		return
-	case p.PassedAt.IsZero(), p.Outcome == "" && p.Error != "":
-		return // never proven, or its vault has left the configuration
+	for _, p := range k.Proofs {
+		f.proof(k, p)
 	}
-	since := p.PassedAt
-	if f.started.After(since) {
-		since = f.started // a version that was proven before the start is not known to be late
+	f.requests(k)
+	if k.Hold == nil {
+		f.rotation(k)
+		f.spares(k)
 	}
-	every := f.Older
-	if p.Newest {
-		every = f.Newest
-	}
-	if f.late(ProofStale, since.Add(2*every)) {
-		f.add(ProofStale, here, fmt.Sprintf("%s was last proven at %s, and should be every %s",
-			version, words.Moment(p.PassedAt), every))
-	}
-}
-
-// versionOf names a version for a person.
-type versionOf struct {
-	key, vault string
-	proof      status.Proof
-}
-
-func (v versionOf) String() string {
-	return fmt.Sprintf("%s: version %s (generation %d) in vault %s",
-		v.key, v.proof.Version, v.proof.Generation, v.vault)
 }
 
 // drifts adds the differences that the last look found, except the one for which the key is held.
@@ -78,12 +40,28 @@ func (f *finder) drifts(k status.Key, l *Look) {
 		if k.Hold != nil && string(k.Hold.Code) == string(drift.Kind) {
 			continue
 		}
+		if drift.Kind.OfVault() {
+			f.vaultWide(k, drift)
+			continue
+		}
 		cause := Drift(drift.Kind)
-		if drift.Kind == plan.DriftExpiring && l.expires(drift.Vault.URL).Sub(f.at) < Of(VersionExpiresSoon).Threshold {
+		if drift.Kind == plan.DriftExpiring &&
+			l.expires(drift.Vault.URL).Sub(f.at) < Of(VersionExpiresSoon).Threshold {
 			cause = VersionExpiresSoon
 		}
-		f.add(cause, about{key: k.Name, vault: drift.Vault.Name, remedy: drift.Remedy}, drift.Text)
+		f.causes.keys[place{k.Name, drift.Vault.URL, cause}] = f.add(cause,
+			about{key: k.Name, vault: drift.Vault.Name, remedy: drift.Remedy}, drift.Text)
 	}
+}
+
+// vaultWide adds what concerns a vault as a whole, once, whichever of its keys show it.
+func (f *finder) vaultWide(k status.Key, drift plan.Drift) {
+	at := wide{drift.Vault.URL, drift.Kind}
+	if f.causes.vaultWide[at] == nil {
+		here := about{vault: drift.Vault.Name, remedy: drift.Remedy}
+		f.causes.vaultWide[at] = f.add(Drift(drift.Kind), here, drift.Text)
+	}
+	f.causes.vaultWide[at].concerns(k.Name)
 }
 
 // expires is when the newest version in a vault expires; zero: never.
@@ -125,8 +103,8 @@ func (f *finder) requests(k status.Key) {
 			k.Name, words.Moment(compromise)), k))
 	}
 	if f.late(RequestWaiting, other) && k.Hold == nil && k.RotationSince.IsZero() {
-		f.add(RequestWaiting, about{key: k.Name}, because(fmt.Sprintf(
-			"%s: the rotation requested at %s has not begun", k.Name, words.Moment(other)), k))
+		f.addLate(RequestWaiting, about{key: k.Name}, because(fmt.Sprintf(
+			"%s: the rotation requested at %s has not begun", k.Name, words.Moment(other)), k), k)
 	}
 }
 
@@ -140,34 +118,34 @@ func (f *finder) rotation(k status.Key) {
 	underWay := !k.RotationSince.IsZero()
 	switch {
 	case k.Error != "" && k.State == status.StateFailing:
-		f.add(StepFailing, here, k.Error)
+		f.addLate(StepFailing, here, k.Error, k)
 	case f.late(RotationSlow, k.RotationSince):
-		f.add(RotationSlow, there, because(fmt.Sprintf(
-			"%s: its rotation has been under way since %s", k.Name, words.Moment(k.RotationSince)), k))
+		f.addLate(RotationSlow, there, because(fmt.Sprintf(
+			"%s: its rotation has been under way since %s", k.Name, words.Moment(k.RotationSince)), k), k)
 	case k.State == status.StatePartial && underWay:
-		f.add(RotationPartial, there, because(k.Name+" is active in some of its vaults only", k))
+		f.addLate(RotationPartial, there, because(k.Name+" is active in some of its vaults only", k), k)
 	case k.State == status.StatePartial:
-		f.add(KeyPartial, there, because(fmt.Sprintf(
-			"%s lacks its latest generation in %s", k.Name, strings.Join(missingFrom, ", ")), k))
+		f.addLate(KeyPartial, there, because(fmt.Sprintf(
+			"%s lacks its latest generation in %s", k.Name, strings.Join(missingFrom, ", ")), k), k)
 	case k.State == status.StateNew && !underWay && k.Waiting != "":
-		f.add(KeyNotMade, here, because(k.Name+" has no generation yet", k))
+		f.addLate(KeyNotMade, here, because(k.Name+" has no generation yet", k), k)
 	}
 	if f.late(RotationOverdue, k.NextRotation) {
-		f.add(RotationOverdue, here, because(fmt.Sprintf(
-			"%s was due for rotation at %s, and it has not begun", k.Name, words.Moment(k.NextRotation)), k))
+		f.addLate(RotationOverdue, here, because(fmt.Sprintf(
+			"%s was due for rotation at %s, and it has not begun", k.Name, words.Moment(k.NextRotation)), k), k)
 	}
 }
 
-// spares finds a spare whose pair the HSM does not make. What keeps the HSM from it altogether is told of the HSM.
+// spares finds a spare whose pair the HSM does not make.
 func (f *finder) spares(k status.Key) {
-	if k.Spares == nil || f.hsmTrouble || !k.RotationSince.IsZero() {
+	if k.Spares == nil || !k.RotationSince.IsZero() {
 		return
 	}
 	for _, s := range k.Spares.Generations {
 		if s.Pinned.IsZero() && f.late(SparesMissing, s.SpareSince) {
-			f.add(SparesMissing, about{key: k.Name}, because(fmt.Sprintf(
+			f.addLate(SparesMissing, about{key: k.Name}, because(fmt.Sprintf(
 				"%s: of its spares are %s; the HSM has made no pair for spare generation %d since %s", k.Name,
-				k.Spares.Words(), s.Number, words.Moment(s.SpareSince)), k))
+				k.Spares.Words(), s.Number, words.Moment(s.SpareSince)), k), k)
 		}
 	}
 }

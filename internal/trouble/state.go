@@ -1,6 +1,8 @@
 package trouble
 
 import (
+	"slices"
+
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
@@ -25,4 +27,21 @@ func KeyState(k status.Key, stage record.Stage, pos rotate.Position) string {
 		return status.StateRotating
 	}
 	return status.StateOK
+}
+
+// MarkKeys gives a key that is well by its record the state StateTrouble if one of the critical problems is about it:
+// the list of keys must not say "ok" beside such a problem.
+func MarkKeys(s *status.Snapshot) {
+	bad := map[string]bool{}
+	for _, p := range s.Problems {
+		if p.Severity == status.Critical && p.Key != "" {
+			bad[p.Key] = true
+		}
+	}
+	for i := range s.Keys {
+		k := &s.Keys[i]
+		if bad[k.Name] && slices.Contains([]string{status.StateOK, status.StateRetained}, k.State) {
+			k.State = status.StateTrouble
+		}
+	}
 }

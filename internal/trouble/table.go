@@ -36,6 +36,7 @@ const (
 	VaultThrottled           Cause = "vault-throttled"
 	UnwrapFailing            Cause = "unwrap-failing"
 	WrapFailing              Cause = "wrap-failing"
+	VersionsUnproven         Cause = "versions-unproven"
 	ProofStale               Cause = "proof-stale"
 	RotationPolicyUnreadable Cause = "rotation-policy-unreadable"
 	VersionExpiresSoon       Cause = "version-expires-soon"
@@ -92,12 +93,12 @@ var table = []Row{
 	{Cause: NotReady, Code: "keydnotready", Alert: "KeydNotReady", Severity: warning, Threshold: 15 * time.Minute,
 		Remedy: "keyd check tries each part of the way to the vaults and the HSM; keyd goes on by itself"},
 
-	{Cause: HSMDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
+	{Cause: HSMDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning,
 		Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"},
-	{Cause: HSMChildDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
+	{Cause: HSMChildDown, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning,
 		Remedy: "fix what it says; the daemon then restarts the HSM side by itself; " +
 			"journalctl -u keyd shows why it ended"},
-	{Cause: HSMDegraded, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: critical,
+	{Cause: HSMDegraded, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning,
 		Remedy: "fix what it says; keyd check tries each part"},
 	{Cause: HSMRestarting, Code: "keydhsmdown", Alert: "KeydHSMDown", Severity: warning, Limit: 5, // in hsm.LossSpan
 		Remedy: "journalctl -u {unit} shows what ends it"},
@@ -131,6 +132,8 @@ var table = []Row{
 		Remedy: "see the runbook before anything is disabled or deleted"},
 	{Cause: WrapFailing, Code: "keydwrapfailing", Alert: "KeydWrapFailing", Severity: critical,
 		Remedy: "see the runbook: nothing new can be encrypted under this version"},
+	{Cause: VersionsUnproven, Code: "keydversionsunproven", Alert: "KeydVersionsUnproven", Severity: warning,
+		Remedy: "keyd check tries each part of the way; keyd tries again by itself"},
 	{Cause: ProofStale, Code: "keydproofstale", Alert: "KeydProofStale", Severity: warning,
 		Threshold: 10 * time.Minute, // later than twice the interval between proofs
 		Remedy:    "keyd check tries each part; keyd tries again by itself"},

@@ -49,7 +49,7 @@ func NewLook(p key.Policy, rec *record.Record, seen *record.Observation) *Look {
 // Find lists what is wrong, the worst first.
 func Find(s status.Snapshot, e Evidence) []status.Problem {
 	f := &finder{Evidence: e, at: s.At, started: s.Started, unit: s.HSM.Unit, vaults: map[string]string{},
-		hsmTrouble: s.HSM.Trouble() != ""}
+		causes: newCauses()}
 	f.daemon(s)
 	f.hsm(s.HSM)
 	f.audit()
@@ -58,11 +58,17 @@ func Find(s status.Snapshot, e Evidence) []status.Problem {
 		f.vaults[v.URL] = v.Name
 		f.vault(v)
 	}
+	f.ready(s)
 	for _, k := range s.Keys {
 		f.key(k)
 	}
-	slices.SortStableFunc(f.found, func(a, b status.Problem) int { return cmp.Compare(a.Severity, b.Severity) })
-	return f.found
+	f.describe()
+	problems := make([]status.Problem, len(f.found))
+	for i, p := range f.found {
+		problems[i] = p.shown()
+	}
+	slices.SortStableFunc(problems, func(a, b status.Problem) int { return cmp.Compare(a.Severity, b.Severity) })
+	return problems
 }
 
 // finder collects problems.
@@ -70,9 +76,12 @@ type finder struct {
 	Evidence
 	at, started time.Time
 	unit        string            // systemd's, of the HSM side
-	hsmTrouble  bool              // the HSM side cannot be used
+	hsmUp       time.Time         // since when the HSM side can be used; zero: it cannot
 	vaults      map[string]string // names, by URL
-	found       []status.Problem
+	causes      causes
+	unanswered  map[unknown]*group
+	stale       map[unknown]*group
+	found       []*problem
 }
 
 // about is the key and the vault of a problem, and whatever else its remedy needs. All of it may be empty.
@@ -81,13 +90,15 @@ type about struct {
 	hold                           *key.Hold
 }
 
-func (f *finder) add(cause Cause, a about, text string) {
+func (f *finder) add(cause Cause, a about, text string) *problem {
 	r := Of(cause)
 	fill := strings.NewReplacer("{key}", a.key, "{unit}", cmp.Or(f.unit, unitOfHSM), "{credential}", a.credential)
-	f.found = append(f.found, status.Problem{
+	p := &problem{Problem: status.Problem{
 		Severity: r.Severity, Key: a.key, Vault: a.vault, Runbook: r.Code, Text: text,
 		Remedy: cmp.Or(a.remedy, fill.Replace(r.Remedy)), Hold: a.hold,
-	})
+	}}
+	f.found = append(f.found, p)
+	return p
 }
 
 // late reports whether the time since t exceeds the cause's threshold. A zero time is never late.
@@ -97,13 +108,17 @@ func (f *finder) late(cause Cause, since time.Time) bool {
 
 func (f *finder) daemon(s status.Snapshot) {
 	if f.StoreErr != nil {
-		f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
+		f.causes.store = f.add(StoreUnwritable, about{}, "the state cannot be written: "+f.StoreErr.Error())
 	}
 	if f.ReloadErr != nil {
 		reason, _, _ := strings.Cut(f.ReloadErr.Error(), "\n") // the journal has the mistakes, one a line
 		f.add(ReloadRefused, about{}, "the last reload was refused: "+strings.TrimSuffix(reason, ":"))
 	}
-	if !s.Ready && f.late(NotReady, s.Started) {
+}
+
+// ready finds a first look that does not end, unless a vault that cannot be used is why.
+func (f *finder) ready(s status.Snapshot) {
+	if !s.Ready && f.late(NotReady, s.Started) && len(f.causes.vaults) == 0 {
 		f.add(NotReady, about{}, "keyd has not looked at every vault since it started at "+words.Moment(s.Started))
 	}
 }
@@ -124,33 +139,44 @@ func hsmDown(unit string) Cause {
 }
 
 func (f *finder) hsm(h status.HSM) {
+	pin := f.pin(h.Info)
 	switch {
 	case h.State() == status.HSMDown && !h.Since.IsZero():
-		f.add(hsmDown(h.Unit), about{}, "the HSM side is down: "+words.OneLine(h.Error))
+		f.causes.hsm = f.add(hsmDown(h.Unit), about{}, "the HSM side is down: "+words.OneLine(h.Error))
 	case h.State() == status.HSMDegraded && h.Info.PINRefused:
-		f.add(PINRefused, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
+		f.causes.hsm = f.add(PINRefused, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
+	case h.State() == status.HSMDegraded && pin != nil:
+		f.causes.hsm = pin
+		pin.Text += "; the HSM side cannot work: " + words.OneLine(h.Info.Degraded)
 	case h.State() == status.HSMDegraded:
-		f.add(HSMDegraded, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
+		f.causes.hsm = f.add(HSMDegraded, about{}, "the HSM side cannot work: "+words.OneLine(h.Info.Degraded))
+	case h.State() == status.HSMUp:
+		f.hsmUp = h.Since
 	}
-	if float64(f.HSMLosses) > Of(HSMRestarting).Limit {
+	if float64(f.HSMLosses) > Of(HSMRestarting).Limit && f.causes.hsm == nil {
 		f.add(HSMRestarting, about{}, fmt.Sprintf("the HSM side ended %d times within %s, and was started again",
 			f.HSMLosses, words.Span(hsm.LossSpan)))
 	}
-	switch h.Info.PIN {
+}
+
+// pin finds what is wrong with the token's user PIN; nil: nothing.
+func (f *finder) pin(info key.HSMInfo) *problem {
+	switch info.PIN {
 	case key.PINLocked:
-		f.add(PINLocked, about{}, "the token's user PIN is locked: keyd cannot log in again after a restart")
+		return f.add(PINLocked, about{}, "the token's user PIN is locked: keyd cannot log in again after a restart")
 	case key.PINFinalTry:
-		f.add(PINFinalTry, about{},
+		return f.add(PINFinalTry, about{},
 			"one more wrong PIN locks the token, and keyd cannot log in again after a restart")
 	case key.PINCountLow:
-		f.add(PINTriesLow, about{}, "somebody else tried a wrong PIN on the token, which has few tries left")
+		return f.add(PINTriesLow, about{}, "somebody else tried a wrong PIN on the token, which has few tries left")
 	case key.PINToChange:
-		f.add(PINToChange, about{}, "the token demands a new user PIN")
+		return f.add(PINToChange, about{}, "the token demands a new user PIN")
 	}
+	return nil
 }
 
 func (f *finder) audit() {
-	if f.late(CheckpointStale, f.Checkpoint) {
+	if f.late(CheckpointStale, f.Checkpoint) && f.causes.hsm == nil && f.causes.store == nil {
 		f.add(CheckpointStale, about{}, fmt.Sprintf("the audit chain was last signed at %s, and should be daily",
 			words.Moment(f.Checkpoint)))
 	}
@@ -162,7 +188,7 @@ func (f *finder) credential() {
 	left := c.Ends.Sub(f.at)
 	switch {
 	case c.Err != nil && c.Ends.IsZero():
-		f.add(CredentialUnusable, about{credential: c.Fix()},
+		f.causes.signIn = f.add(CredentialUnusable, about{credential: c.Fix()},
 			"the credential's file cannot be used: "+c.Err.Error())
 	case c.Err != nil:
 		f.add(CredentialUnusable, about{credential: c.Fix()}, fmt.Sprintf(
@@ -170,7 +196,7 @@ func (f *finder) credential() {
 			c.Err, words.Moment(c.Ends)))
 	case c.Ends.IsZero():
 	case left <= 0:
-		f.add(CertificateEnds, about{credential: c.Renew()}, fmt.Sprintf(
+		f.causes.signIn = f.add(CertificateEnds, about{credential: c.Renew()}, fmt.Sprintf(
 			"the client certificate in %s ended at %s: keyd cannot sign in", c.File, words.Moment(c.Ends)))
 	case left < Of(CertificateEnds).Threshold:
 		f.add(CertificateEnds, about{credential: c.Renew()}, fmt.Sprintf(
@@ -181,17 +207,35 @@ func (f *finder) credential() {
 func (f *finder) vault(v status.Vault) {
 	here := about{vault: v.Name}
 	if !v.Reachable && v.Error != "" {
-		f.add(VaultUnreachable, here, "vault "+v.Name+" cannot be used: "+v.Error)
+		f.vaultUnusable(v)
 	}
 	f.kek(v)
 	if skew := v.ClockSkew.Duration().Abs(); skew > Of(ClockSkew).Threshold {
-		f.add(ClockSkew, here, fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: "+
+		found := f.add(ClockSkew, here, fmt.Sprintf("the clocks of this machine and of vault %s differ by %s: "+
 			"from %s on scheduled rotations wait", v.Name, skew.Round(time.Second), words.Span(key.MaxSkew)))
+		if skew > key.MaxSkew {
+			f.causes.clocks[v.URL] = found
+		}
 	}
 	if n := f.Requests[v.Name]; float64(n.Throttled) > Of(VaultThrottled).Limit*float64(n.Sent) {
-		f.add(VaultThrottled, here, fmt.Sprintf("vault %s answered %d of the last %d requests, within %s, "+
-			"with 429, too many requests: proofs and rotations are slow",
+		f.causes.throttled[v.URL] = f.add(VaultThrottled, here, fmt.Sprintf("vault %s answered %d of the last %d "+
+			"requests, within %s, with 429, too many requests: proofs and rotations are slow",
 			v.Name, n.Throttled, n.Sent, words.Span(vault.RecentSpan)))
+	}
+}
+
+// vaultUnusable finds a vault that does not answer or refuses keyd. Where keyd gets no token, that is one problem for
+// all vaults.
+func (f *finder) vaultUnusable(v status.Vault) {
+	if v.Reason == key.NoToken && f.causes.signIn != nil {
+		f.causes.signIn.vaults++
+		f.causes.vaults[v.URL] = f.causes.signIn
+		return
+	}
+	found := f.add(VaultUnreachable, about{vault: v.Name}, "vault "+v.Name+" cannot be used: "+v.Error)
+	f.causes.vaults[v.URL] = found
+	if v.Reason == key.NoToken {
+		f.causes.signIn = found
 	}
 }
 

@@ -173,12 +173,14 @@ func examples() []example {
 		},
 		{"keydvaultthrottled", "", "", aVault, func(w *world) { w.busy = Requests{100, 11} },
 			func(w *world) { w.busy = Requests{100, 10} }},
-		{"keydunwrapfailing", "", aKey, aVault, func(w *world) { w.fail, w.key().Proofs = true, w.key().Proofs[:1] },
-			nil},
+		{"keydunwrapfailing", "", aKey, aVault, func(w *world) { w.failAt(proof.LegUnwrap, key.WasRefuted, "") }, nil},
 		{"keydunwrapfailing", "refuted at wrapping", aKey, aVault, func(w *world) {
 			w.failAt(proof.LegHSM, key.WasRefuted, "")
 		}, nil},
-		{"keydunwrapfailing", "at the vault's unwrap", aKey, aVault, func(w *world) {
+		{"keydunwrapfailing", "the operation was taken away", aKey, aVault, func(w *world) {
+			w.failAt(proof.LegUnwrap, key.Inconclusive, key.OperationForbidden)
+		}, nil},
+		{"keydversionsunproven", "", aKey, aVault, func(w *world) {
 			w.failAt(proof.LegUnwrap, key.Inconclusive, key.ForbiddenByRBAC)
 		}, nil},
 		{"keydwrapfailing", "", aKey, aVault, func(w *world) {
@@ -289,6 +291,7 @@ func examples() []example {
 			w.rec.Generations[0].Placements[0].Aliases = []string{"aliased"}
 		}, nil},
 		{"drift-foreign-version", "", aKey, aVault, func(w *world) {
+			w.seen.HSM.Err = nil
 			w.inWEU(func(seen *record.VaultSeen, _ *key.Version) {
 				seen.Versions = append(seen.Versions, key.Version{ID: "foreign", Enabled: true, Created: noon})
 				seen.Newest, seen.Material = "foreign", map[string]key.Material{"foreign": stranger()}

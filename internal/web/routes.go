@@ -119,7 +119,7 @@ func parse(name string) *template.Template {
 			switch state {
 			case status.StateOK:
 				return markDone
-			case status.StateFailing, status.StateUnproven:
+			case status.StateFailing, status.StateUnproven, status.StateTrouble:
 				return markFailed
 			case status.StateRotating:
 				return markDoing

@@ -103,6 +103,9 @@ func otherProblems() (all []status.Problem) {
 	add(status.Warning, "well", weu, "keydrotationpolicyunreadable",
 		"well: vault contoso-weu does not say whether it rotates the key itself: 403 ForbiddenByRbac",
 		"let keyd's identity read rotation policies, as the runbook says; keyd asks again within half an hour")
+	add(status.Warning, "", weu, "keydversionsunproven",
+		"12 versions of 10 keys cannot be proven in vault contoso-weu: vault-unwrap (ForbiddenByRbac): HTTP 403",
+		"keyd check tries each part of the way; keyd tries again by itself")
 	for _, kind := range driftKinds() {
 		add(status.Warning, "well", weu, "drift-"+string(kind), "well: "+string(kind)+" in vault contoso-weu",
 			"compare with the configuration")

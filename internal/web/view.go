@@ -135,6 +135,7 @@ func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries [
 // states lists the states in display order, with their labels.
 var states = []struct{ state, words string }{
 	{status.StateHeld, "on hold"},
+	{status.StateTrouble, "in trouble"},
 	{status.StateFailing, "failing"},
 	{status.StateUnproven, "proof fails"},
 	{status.StatePartial, "in some vaults only"},

@@ -38,7 +38,7 @@ func viewOneKey(s status.Snapshot, name string) (p keyPage, ok bool) {
 	p = keyPage{frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Schedule: k.Schedule,
 		Abandoned: k.Abandoned}
 	p.Key.Timeline = drawTimeline(s.At, k, pageLanes)
-	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return p.Key != k.Name })
+	s.Problems = slices.DeleteFunc(slices.Clone(s.Problems), func(p status.Problem) bool { return !p.About(k.Name) })
 	p.Problems = groupProblems(s)
 	for _, g := range slices.Backward(k.Generations) {
 		p.Generations = append(p.Generations, viewGeneration(s.At, g, k.Proofs))

@@ -15,7 +15,7 @@ import (
 )
 
 // patience is the time limit for a condition on a busy machine.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // eventually polls until try succeeds, and fails the test when it does not in time.
 func eventually(t *testing.T, what string, try func() error) {

@@ -17,6 +17,8 @@ import (
 const (
 	rulesFile = "../../deploy/prometheus/keyd.rules.yml"
 	docsFile  = "../../docs/metrics.md"
+	// alertmanagerFile is Alertmanager's shipped configuration.
+	alertmanagerFile = "../../deploy/prometheus/alertmanager.yml"
 	// faster is the factor by which the test shortens the shipped rules' waiting times.
 	faster = 200
 )
@@ -25,9 +27,9 @@ const (
 // [15m], and changes nothing else.
 func shorten(t *testing.T, rules string) string {
 	t.Helper()
-	return regexp.MustCompile(`(?m)(^ +for: |\[)([0-9]+[smhd])(\]|$)`).ReplaceAllStringFunc(rules,
+	return regexp.MustCompile(`(?m)(^ +(?:keep_firing_)?for: |\[)([0-9]+[smhd])(\]| #|$)`).ReplaceAllStringFunc(rules,
 		func(found string) string {
-			m := regexp.MustCompile(`^(.*?)([0-9]+)([smhd])(\]?)$`).FindStringSubmatch(found)
+			m := regexp.MustCompile(`^(.*?)([0-9]+)([smhd])(\]?| #)$`).FindStringSubmatch(found)
 			unit := map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour,
 				"d": 24 * time.Hour}[m[3]]
 			var n int
@@ -40,9 +42,10 @@ func shorten(t *testing.T, rules string) string {
 
 func TestShorteningARuleFileChangesOnlyItsWaitingTimes(t *testing.T) {
 	shipped := "        expr: increase(x[30m]) > 5 or time() - y > 3600\n        for: 5m\n        for: 1d\n        " +
-		"summary: for 5m\n"
+		"keep_firing_for: 10m # why\n        summary: for 5m\n"
 	want := "        expr: increase(x[9000ms]) > 5 or time() - y > 3600\n        for: 1500ms\n        for: " +
-		"432000ms\n        summary: for 5m\n"
+		"432000ms\n        " +
+		"keep_firing_for: 3000ms # why\n        summary: for 5m\n"
 	if got := shorten(t, shipped); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
@@ -82,8 +85,8 @@ func replaced(t *testing.T, block string, oldnew ...string) string {
 	return block
 }
 
-// writeConfigurations writes the configuration of docs/metrics.md, with this test's
-// addresses and paths, and with seconds instead of minutes.
+// writeConfigurations writes the shipped configurations, with this test's addresses and
+// paths, and with seconds instead of minutes.
 func (w *world) writeConfigurations(t *testing.T) {
 	t.Helper()
 	w.write(t, "keyd.rules.yml", shorten(t, read(t, rulesFile)))
@@ -91,7 +94,7 @@ func (w *world) writeConfigurations(t *testing.T) {
 		replaced(t, documented(t, "scrape_configs"),
 			"127.0.0.1:9889", w.web, "127.0.0.1:9093", w.alertmanager, "/usr/share/keyd/prometheus/keyd.rules.yml",
 			filepath.Join(w.dir, "keyd.rules.yml")))
-	w.write(t, "alertmanager.yml", replaced(t, documented(t, "receivers:"),
+	w.write(t, "alertmanager.yml", replaced(t, read(t, alertmanagerFile),
 		"https://pager.example/keyd", w.hook.url("/on-call"), "https://chat.example/keyd", w.hook.url("/today"),
 		"group_wait: 30s", "group_wait: 1s", "group_interval: 5m", "group_interval: 1s"))
 }

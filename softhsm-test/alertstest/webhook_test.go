@@ -25,6 +25,16 @@ type webhook struct {
 	server *httptest.Server
 	mu     sync.Mutex
 	got    map[string][]alert // by path
+	told   []message          // in order
+}
+
+// message is one notification.
+type message struct {
+	Version  string  `json:"version"`
+	GroupKey string  `json:"groupKey"`
+	Status   string  `json:"status"`
+	Alerts   []alert `json:"alerts"`
+	receiver string
 }
 
 func newWebhook(t *testing.T) *webhook {
@@ -38,17 +48,37 @@ func newWebhook(t *testing.T) *webhook {
 func (h *webhook) url(path string) string { return h.server.URL + path }
 
 func (h *webhook) serve(w http.ResponseWriter, r *http.Request) {
-	var message struct {
-		Version string  `json:"version"`
-		Alerts  []alert `json:"alerts"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&message); err != nil || message.Version != "4" {
+	m := message{receiver: r.URL.Path}
+	if err := json.NewDecoder(r.Body).Decode(&m); err != nil || m.Version != "4" {
 		http.Error(w, "not a message of version 4", http.StatusBadRequest)
 		return
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.got[r.URL.Path] = append(h.got[r.URL.Path], message.Alerts...)
+	h.got[m.receiver] = append(h.got[m.receiver], m.Alerts...)
+	h.told = append(h.told, m)
+}
+
+// count is how many notifications there were so far.
+func (h *webhook) count() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.told)
+}
+
+// pages names the receiver and the alert of each group of which somebody was told since then that it fires. More of the
+// same group is the same page.
+func (h *webhook) pages(since int) (all []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	seen := map[string]bool{}
+	for _, m := range h.told[since:] {
+		if m.Status == "firing" && !seen[m.GroupKey] {
+			seen[m.GroupKey] = true
+			all = append(all, m.receiver+" "+m.Alerts[0].Labels["alertname"])
+		}
+	}
+	return all
 }
 
 // wait waits for an alert with all of these labels, in this status, at a receiver.

@@ -37,7 +37,7 @@ type world struct {
 
 	proxy, admin, web, prometheus, alertmanager string // host:port of each
 
-	keyd      *process
+	keyd, hsm *process
 	processes []*process
 
 	answered map[string]string // the dashboard's queries: "", or what their answers lacked
@@ -60,20 +60,44 @@ func newWorld(t *testing.T) *world {
 	eventually(t, "the emulator answers", func() error { _, err := get("http://" + w.admin + "/state"); return err })
 	w.write(t, "keyd.yaml", fmt.Sprintf(`instance: alerts-test
 state_dir: %[1]s/state
-hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s}
+hsm: {module: %[2]s, token: %[3]s, pin_file: %[4]s, socket: %[1]s/hsm.sock, user: "%[9]d", state_dir: %[1]s/hsm}
 azure: {credential: managed-identity, ca_file: %[1]s/ca.pem}
 vaults:
   contoso-weu: {url: "https://%[5]s", kek: {bits: 2048}}
   contoso-hsm: {url: "https://%[6]s", kek: {bits: 2048}}
 keys:
-  %[7]s: {spec: RSA-2048, vaults: [contoso-weu, contoso-hsm], schedule: "@yearly", floor: 0s, budget: 1000}
-control: {socket: %[1]s/keyd.sock}
+%[7]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "%[8]s"}
-health: {look: 1s, newest: 1s, older: 2s}
-`, w.dir, token.Module, token.Label, token.PINFile, vaultHost, hsmHost, keyName, w.web))
+health: {look: 2s, newest: 5s, older: 10s}
+`, w.dir, token.Module, token.Label, token.PINFile, vaultHost, hsmHost, keysYAML(), w.web, os.Getuid()))
+	w.startHSM(t)
 	w.startKeyd(t)
 	w.writeConfigurations(t)
 	return w
+}
+
+// keys is how many keys there are, and keyName one of them.
+const keys = 40
+
+// keysYAML configures all of them.
+func keysYAML() string {
+	var b strings.Builder
+	for i := range keys {
+		name := keyName
+		if i > 0 {
+			name = fmt.Sprintf("app-%02d", i)
+		}
+		fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [contoso-weu, contoso-hsm], schedule: \"@yearly\", floor: 0s, "+
+			"budget: 1000}\n", name)
+	}
+	return b.String()
+}
+
+// startHSM starts the HSM side as a service of its own, so that a test can stop it.
+func (w *world) startHSM(t *testing.T) {
+	t.Helper()
+	w.hsm = w.run(t, filepath.Join(*binDir, "keyd"), w.token.Environ(), "hsm", "--config", w.path("keyd.yaml"))
+	eventually(t, "the HSM side listens", func() error { _, err := os.Stat(w.path("hsm.sock")); return err })
 }
 
 // startKeyd starts the daemon and waits until it has finished what is due.

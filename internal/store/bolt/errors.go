@@ -92,5 +92,8 @@ func (e *WriteError) Error() string {
 
 func (e *WriteError) Unwrap() error { return e.Err }
 
+// Unwritable says that the disk is to blame, and not another change: to try again at once is no use.
+func (e *WriteError) Unwritable() bool { return true }
+
 // Class is Retry if nothing was changed, and Ambiguous if that is uncertain.
 func (e *WriteError) Class() key.Class { return e.class }

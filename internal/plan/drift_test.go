@@ -1,0 +1,66 @@
+package plan_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+func foreignDrift(in plan.Input) bool {
+	return slices.ContainsFunc(plan.Drifts(in), func(d plan.Drift) bool { return d.Kind == plan.DriftForeign })
+}
+
+// The record knows the version, or the HSM does, or nobody could say: in each case "find out who made it" would be
+// wrong, and would frighten an operator who has just lost a disk.
+func TestAVersionIsForeignOnlyOnceTheRecordAndTheHSMWereBothAsked(t *testing.T) {
+	lost := func() *world { // the state is gone; HSM and vaults are as they were
+		w := given().rotated()
+		for url, seen := range w.vaults { // as a vault shows what the record does not know
+			seen.Material = map[string]key.Material{seen.Newest: material(1)}
+			w.vaults[url] = seen
+		}
+		w.record = record.Record{Key: w.record.Key}
+		return w
+	}
+	for _, c := range []struct {
+		name string
+		in   plan.Input
+		want bool
+	}{
+		{"known to the record", given().rotated().input(), false},
+		{"known to the HSM alone", lost().input(), false},
+		{"the HSM cannot be asked", lost().noHSM().input(), false},
+		{"stranger, and the HSM cannot be asked", given().rotated().noHSM().foreign(weu).input(), false},
+		{"known to neither", given().rotated().foreign(weu).input(), true},
+		{"its material is not shown", given().rotated().lists(weu, "", key.Material{}).input(), true},
+	} {
+		if got := foreignDrift(c.in); got != c.want {
+			t.Errorf("%s: called foreign %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+func TestWhatConcernsAVaultNamesNoKey(t *testing.T) {
+	w := given().rotated().sees(weu, func(s *record.VaultSeen) {
+		s.KEK = record.KEKSeen{Print: "sha256:other", Was: kekSeen}
+		s.Versions[0].Recovery = "Recoverable+Purgeable"
+	})
+	found := 0
+	for _, d := range plan.Drifts(w.input()) {
+		if !d.Kind.OfVault() {
+			t.Errorf("%s is about one key", d.Kind)
+			continue
+		}
+		found++
+		if strings.Contains(d.Text, w.policy.Key) {
+			t.Errorf("%s names the key %s, and concerns every key in the vault: %s", d.Kind, w.policy.Key, d.Text)
+		}
+	}
+	if found != 2 {
+		t.Errorf("%d drifts, want 2", found)
+	}
+}
