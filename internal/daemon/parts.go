@@ -16,7 +16,6 @@ import (
 	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/quota"
 	"github.com/keyd-project/keyd/internal/rotate"
-	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -143,25 +142,9 @@ func (d *Daemon) quotas() ([]quota.Vault, float64) {
 func (d *Daemon) webConfig() web.Config {
 	return web.Config{
 		Listen: d.cfg.Web.Listen, WebConfigFile: d.cfg.Web.ConfigFile, Registry: d.reg,
-		Snapshot: d.Snapshot, Events: d.Subscribe, Recent: d.recent, Ready: d.Ready, Stuck: d.Stuck, Logger: d.log,
+		Snapshot: d.Snapshot, Events: d.Subscribe, Recent: d.recent, RecentOf: d.recentOf,
+		Ready: d.Ready, Stuck: d.Stuck, Logger: d.log,
 	}
-}
-
-// recent returns the last n entries of the audit chain, oldest first.
-func (d *Daemon) recent(ctx context.Context, n int) ([]status.Entry, error) {
-	found, err := d.store.Recent(ctx, n)
-	entries := make([]status.Entry, len(found))
-	for i, c := range found {
-		entries[i] = status.Entry{
-			Seq:    c.Seq,
-			Time:   c.Time,
-			Key:    c.Key,
-			Event:  string(c.Event),
-			Actor:  c.Actor,
-			Fields: c.Fields,
-		}
-	}
-	return entries, err
 }
 
 // policies returns every key's policy: those in the configuration, and one that retains each key that has a record

@@ -161,6 +161,9 @@ func (l *vaultLooks) add(o *record.Observation) {
 
 func (l *vaultLooks) show(s *status.Vault) {
 	err := l.latest.Vaults[l.url].Err
+	if key.ReasonOf(err).OfVersion() {
+		err = nil // the vault answered, about this one key
+	}
 	s.Reachable = err == nil
 	if err != nil {
 		s.Error, s.Reason = err.Error(), key.ReasonOf(err)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -45,6 +46,27 @@ func TestStatusShowsAVaultAsTheLatestAnswerDid(t *testing.T) {
 	looks.show(&s)
 	if !s.Reachable || s.Error != "" || !s.SeenAt.Equal(at(20)) {
 		t.Errorf("reachable %v, error %q, seen at %v", s.Reachable, s.Error, s.SeenAt)
+	}
+}
+
+// beingDeleted is what a vault says of a key that somebody is deleting.
+type beingDeleted struct{}
+
+func (beingDeleted) Error() string      { return "409 ObjectIsBeingDeleted" }
+func (beingDeleted) Reason() key.Reason { return key.KeyBeingDeleted }
+
+func TestAVaultThatAnswersAboutOneKeyIsReachable(t *testing.T) {
+	const url = "https://weu-keyd-test.vault.azure.net"
+	for _, c := range []struct {
+		err  error
+		want bool
+	}{{beingDeleted{}, true}, {errors.New("no answer"), false}} {
+		looks := vaultLooks{url: url}
+		looks.add(&record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: time.Now(), Err: c.err}}})
+		var s status.Vault
+		if looks.show(&s); s.Reachable != c.want {
+			t.Errorf("after %q reachable is %v", c.err, s.Reachable)
+		}
 	}
 }
 

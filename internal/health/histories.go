@@ -36,7 +36,7 @@ func (h *Histories) vault(url string) *History {
 }
 
 // Proven counts a proof. A proof that did not pass counts against the side whose leg failed; a refuted one always
-// counts against the vault.
+// counts against the vault. A vault that says what is wrong with this one key has answered: that is the key's trouble.
 func (h *Histories) Proven(s Subject, at time.Time, r proof.Result) {
 	atHSM := r.Leg == proof.LegHSM
 	switch {
@@ -45,6 +45,8 @@ func (h *Histories) Proven(s Subject, at time.Time, r proof.Result) {
 		h.hsm.Note(at, true)
 	case atHSM && r.Outcome == key.Inconclusive:
 		h.hsm.Note(at, false)
+	case reasonOf(r).OfVersion():
+		h.vault(s.Vault).Note(at, true)
 	default:
 		h.vault(s.Vault).Note(at, false)
 	}
@@ -66,7 +68,7 @@ func (h *Histories) Looked(o *record.Observation) {
 		}
 		h.mu.Unlock()
 		if newer {
-			h.vault(url).Note(seen.AsOf(), seen.Err == nil)
+			h.vault(url).Note(seen.AsOf(), seen.Err == nil || key.ReasonOf(seen.Err).OfVersion())
 		}
 	}
 }

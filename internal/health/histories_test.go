@@ -24,6 +24,9 @@ func TestAProofCountsForTheSideThatDecidedIt(t *testing.T) {
 			status.SlotUnknown},
 		{"the HSM does not open", proof.Result{Outcome: key.Inconclusive, Leg: proof.LegHSM}, status.SlotUnknown,
 			status.SlotBad},
+		{"the key is deleted in the vault", refusedProof(key.KeyDeleted), status.SlotGood, status.SlotUnknown},
+		{"the version is disabled", refusedProof(key.KeyDisabled), status.SlotGood, status.SlotUnknown},
+		{"the firewall refuses", refusedProof(key.ForbiddenByFirewall), status.SlotBad, status.SlotUnknown},
 		{"refuted where the HSM opens", proof.Result{Outcome: key.WasRefuted, Leg: proof.LegHSM}, status.SlotBad,
 			status.SlotUnknown},
 	} {
@@ -31,6 +34,30 @@ func TestAProofCountsForTheSideThatDecidedIt(t *testing.T) {
 		h.Proven(Subject{Vault: url}, now, c.result)
 		if v, m := newest(h.OfVault(url, now)), newest(h.OfHSM(now)); v != c.vault || m != c.hsm {
 			t.Errorf("%s: vault %s, HSM %s; want %s, %s", c.name, v, m, c.vault, c.hsm)
+		}
+	}
+}
+
+// refusal is a vault's error with a reason.
+type refusal struct{ reason key.Reason }
+
+func (r refusal) Error() string      { return string(r.reason) }
+func (r refusal) Reason() key.Reason { return r.reason }
+
+func refusedProof(reason key.Reason) proof.Result {
+	return proof.Result{Outcome: key.Inconclusive, Leg: proof.LegUnwrap, Err: refusal{reason}}
+}
+
+func TestALookThatOneKeyFailsDoesNotCountAgainstTheVault(t *testing.T) {
+	const url = "https://contoso-weu.vault.azure.net"
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	for reason, want := range map[key.Reason]status.Slot{
+		key.KeyBeingDeleted: status.SlotGood, key.ForbiddenByRBAC: status.SlotBad,
+	} {
+		h := NewHistories()
+		h.Looked(&record.Observation{Vaults: map[string]record.VaultSeen{url: {Begun: now, Err: refusal{reason}}}})
+		if got := newest(h.OfVault(url, now)); got != want {
+			t.Errorf("%s: %s, want %s", reason, got, want)
 		}
 	}
 }

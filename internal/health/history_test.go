@@ -53,6 +53,49 @@ func TestASlotHasTheWorstStateSeenInIt(t *testing.T) {
 	)
 }
 
+func TestTroubleLastsFromABadObservationToTheNextGoodOne(t *testing.T) {
+	h := new(History)
+	h.Note(noon, true)
+	h.Note(noon.Add(14*time.Minute+40*time.Second), false)
+	h.Note(noon.Add(14*time.Minute+50*time.Second), false)
+	h.Note(noon.Add(15*time.Minute+10*time.Second), true)
+	h.Note(noon.Add(20*time.Minute), true)
+	got := h.Until(noon.Add(slotWidth + time.Minute))
+	if bad := got.Bad[len(got.Bad)-2:]; bad[0] != 20 || bad[1] != 10 {
+		t.Errorf("trouble in the last two slots for %v s, want 20 and 10", bad)
+	}
+	wantSlots(t, got.Slots[slots-2:], status.SlotBad, status.SlotBad)
+	if want := noon.Add(14*time.Minute + 50*time.Second); !got.LastBad.Equal(want) {
+		t.Errorf("last seen in trouble at %s, want %s", got.LastBad, want)
+	}
+}
+
+func TestTroubleUnderWayCountsUntilNow(t *testing.T) {
+	h := new(History)
+	h.Note(noon, false)
+	for _, after := range []time.Duration{time.Minute, 2 * time.Minute} { // to look changes nothing
+		got := h.Until(noon.Add(after))
+		if bad := got.Bad[slots-1]; bad != after.Seconds() {
+			t.Errorf("after %s: trouble for %v s", after, bad)
+		}
+	}
+}
+
+func TestNothingIsKnownOfATroubleThatNobodyLookedAtAgain(t *testing.T) {
+	h := new(History)
+	h.Note(noon, false)
+	h.Note(noon.Add(8*slotWidth), true)
+	got := h.Until(noon.Add(8 * slotWidth))
+	wantSlots(t, got.Slots[slots-9:], status.SlotBad, status.SlotUnknown)
+	sum := 0.0
+	for _, bad := range got.Bad {
+		sum += bad
+	}
+	if sum != slotWidth.Seconds() {
+		t.Errorf("trouble for %v s, want one slot", sum)
+	}
+}
+
 func TestHistoryOlderThanADayIsForgotten(t *testing.T) {
 	h := new(History)
 	h.Note(noon, false)

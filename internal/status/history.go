@@ -20,6 +20,9 @@ type History struct {
 	Start time.Time `json:"start"`         // of the first slot
 	Width Seconds   `json:"width_seconds"` // of each slot
 	Slots []Slot    `json:"slots"`         // oldest first; the last one has not ended
+	// Bad is how long there was trouble in each slot, in seconds, and LastBad when keyd last saw some.
+	Bad     []float64 `json:"bad_seconds"`
+	LastBad time.Time `json:"last_bad,omitzero"`
 }
 
 // Entry is one entry of the audit chain with its number.

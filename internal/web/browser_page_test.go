@@ -262,6 +262,9 @@ func serveShown(t *testing.T, w shown) string {
 	t.Helper()
 	c := (&world{snapshot: w.snapshot}).config(t)
 	c.Recent = func(context.Context, int) ([]status.Entry, error) { return w.entries, nil }
+	c.RecentOf = func(_ context.Context, name string, _ int) ([]status.Entry, error) {
+		return slices.DeleteFunc(slices.Clone(w.entries), func(e status.Entry) bool { return e.Key != name }), nil
+	}
 	c.Events = func(ctx context.Context) <-chan status.Event {
 		events := make(chan status.Event, len(w.events))
 		for _, e := range w.events {

@@ -84,7 +84,7 @@ func TestATimelineDescribesItsDrawingInWords(t *testing.T) {
 	}
 	k.NextRotation = at.Add(-2 * time.Hour)
 	if tl := drawTimeline(at, k, cardLanes); !tl.Due.Overdue ||
-		!strings.Contains(tl.Desc, "Rotation overdue since 25 Nov 07:41") {
+		!strings.Contains(tl.Desc, "Rotation overdue since 25 Nov 07:41 UTC") {
 		t.Errorf("overdue: %+v, %s", tl.Due, tl.Desc)
 	}
 }
@@ -114,27 +114,109 @@ func TestAGenerationsStatesFollowOneAnother(t *testing.T) {
 func TestAStripDistinguishesGoodBadAndUnknown(t *testing.T) {
 	h := history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown, 40: status.SlotBad,
 		41: status.SlotBad, 42: status.SlotBad})
-	s := drawStrip(h)
+	s := drawStrip(at, h)
 	if n := [3]int{strings.Count(s.Good, "M"), strings.Count(s.Bad, "M"),
 		strings.Count(s.Unknown, "M")}; n != [3]int{91, 3, 2} {
 		t.Errorf("good, bad, unknown: %v", n)
 	}
-	want := "Last 24 h: well for 22 h 45 min, in trouble for 45 min (last at 20:15), nothing known of 30 min"
+	want := "Last 24 h: well for 22 h 45 min, in trouble for 45 min (last at 20:25 UTC), nothing known of 30 min"
 	if s.Words != want {
 		t.Errorf("%s\nwant\n%s", s.Words, want)
 	}
-	if drawStrip(nil) != nil || drawStrip(new(status.History)) != nil {
+	if drawStrip(at, nil) != nil || drawStrip(at, new(status.History)) != nil {
 		t.Error("a strip of no history")
 	}
 	h = history(nil)
-	if got := stripWords(h); got != "Well throughout the last 24 h" {
+	if got := stripWords(at, h); got != "Well throughout the last 24 h" {
 		t.Error(got)
 	}
 	for i := range h.Slots {
 		h.Slots[i] = status.SlotUnknown
 	}
-	if got := stripWords(h); got != "Nothing is known of the last 24 h" {
+	if got := stripWords(at, h); got != "Nothing is known of the last 24 h" {
 		t.Error(got)
+	}
+}
+
+// A slot of a strip takes 15 minutes. Trouble that took less is neither called nor drawn as long as that.
+func TestAStripSaysAndShowsHowLongTroubleReallyWas(t *testing.T) {
+	h := history(map[int]status.Slot{40: status.SlotBad})
+	h.Bad[40] = 30
+	s := drawStrip(at, h)
+	if want := "Last 24 h: well for 23 h 59 min, in trouble for 30 s (last at 19:55 UTC)"; s.Words != want {
+		t.Errorf("%s\nwant\n%s", s.Words, want)
+	}
+	if s.Bad != "M40 0h0.30v12h-0.30z" {
+		t.Errorf("drawn as %s", s.Bad)
+	}
+}
+
+func TestTimesAreShownInTheZoneOfThePage(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := at.In(berlin) // 10:41
+	for got, want := range map[string]string{
+		clock(now, at.Add(-10*time.Hour)):                         "00:41:00 CET", // yesterday in UTC
+		clock(now, at.Add(-11*time.Hour)):                         "24 Nov 23:41:00 CET",
+		day(now, at.Add(-time.Hour)):                              "25 Nov 09:41 CET",
+		day(now, time.Date(2026, 7, 31, 23, 0, 0, 0, time.UTC)):   "1 Aug 2026",
+		stamp(now, time.Date(2026, 7, 31, 23, 0, 0, 0, time.UTC)): "1 Aug 2026 01:00:00 CEST",
+	} {
+		if got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+}
+
+// labels are a scale's labels, in their order.
+func labels(s scale, zone *time.Location) string {
+	var all []string
+	for _, tick := range s.ticks(zone) {
+		if tick.Label != "" {
+			all = append(all, tick.Label)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+func TestAScaleHasLabelsAtRoundTimesOfItsZone(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		span time.Duration
+		zone *time.Location
+		want string
+	}{
+		{15 * time.Second, time.UTC, "09:41:00 UTC, 09:41:05, 09:41:10, 09:41:15"},
+		{20 * time.Second, time.UTC, "09:41:05 UTC, 09:41:10, 09:41:15"}, // those at the ends would meet them
+		{3 * time.Minute, time.UTC, "09:41 UTC, 09:42, 09:43, 09:44"},
+		{days(1), time.UTC, "12:00 UTC, 18:00, 26 Nov, 06:00"},
+		{days(1), berlin, "12:00 CET, 18:00, 26 Nov, 06:00"},
+		{days(25), time.UTC, "2 Dec, 9 Dec, 16 Dec"},
+		{days(100), time.UTC, "Dec 2026, Jan 2027, Feb 2027, Mar 2027"},
+		{days(365), time.UTC, "Jan 2027, Apr 2027, Jul 2027, Oct 2027"},
+		{days(7300), time.UTC, "2030, 2035, 2040, 2045"},
+		{days(365 * 250), time.UTC, "2100, 2200"},
+	} {
+		if got := labels(scale{at, at.Add(c.span)}, c.zone); got != c.want {
+			t.Errorf("over %s in %s: %s; want %s", c.span, c.zone, got, c.want)
+		}
+	}
+}
+
+// At the end of summer time an hour comes twice: the scale goes on.
+func TestAScaleOverAClockChangeKeepsItsOrder(t *testing.T) {
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := time.Date(2026, 10, 24, 21, 40, 0, 0, time.UTC)
+	if got, want := labels(scale{from, from.Add(4 * time.Hour)}, berlin), "25 Oct, 01:00 CEST, 02:00"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 const (
@@ -41,11 +42,14 @@ type work struct {
 	Key   string `json:"key"`
 	Title string `json:"title"`
 	Mark  string `json:"mark"`
+	// Summary is all of a finished work in a line; "" while it is under way.
+	Summary string `json:"summary,omitempty"`
 	// Steps, the oldest first. A retried step is there once.
 	Steps []workStep `json:"steps"`
 	At    time.Time  `json:"at"` // of its last event
 
-	generation int // 0: not of one
+	generation int       // 0: not of one
+	begun      time.Time // the time of its first event
 }
 
 type workStep struct {
@@ -56,6 +60,9 @@ type workStep struct {
 	Note  string    `json:"note,omitempty"` // the error, or what it waits for
 	At    time.Time `json:"at"`
 }
+
+// vaultsWork is the title of work that is for no key.
+const vaultsWork = "Key exchange keys"
 
 // feed turns the loop's events into works, keeps the latest, and passes each change to
 // its readers. It never waits for a reader.
@@ -175,7 +182,7 @@ func (f *feed) workOf(e status.Event) *work {
 		f.works = append(slices.Delete(f.works, i, i+1), w)
 		return w
 	}
-	w := &work{Key: e.Key, Title: e.Key}
+	w := &work{Key: e.Key, Title: cmp.Or(e.Key, vaultsWork)}
 	if len(f.works) >= maxWorks {
 		f.works = slices.Delete(f.works, 0, 1)
 	}
@@ -186,8 +193,10 @@ func (f *feed) workOf(e status.Event) *work {
 // add updates a work with an event.
 func (w *work) add(e status.Event) {
 	s := stepOf(e)
-	if e.Generation != w.generation && (e.Generation > 0 || w.Mark == markDone) {
-		w.generation, w.Title, w.Steps = e.Generation, e.Key, nil
+	another := e.Generation != w.generation && (e.Generation > 0 || w.Mark == markDone)
+	if w.begun.IsZero() || another || e.Step == "promote" { // a spare was made some other day
+		w.generation, w.Title, w.Steps = e.Generation, cmp.Or(e.Key, vaultsWork), nil
+		w.begun = e.At.Add(-e.Elapsed.Duration())
 		if e.Generation > 0 {
 			w.Title = fmt.Sprintf("%s, generation %d", e.Key, e.Generation)
 		}
@@ -196,6 +205,7 @@ func (w *work) add(e status.Event) {
 	if s.Mark == markDone && e.Step != "finish" && e.Generation > 0 {
 		w.Mark = markDoing // another step follows
 	}
+	defer w.summarise()
 	i := slices.IndexFunc(w.Steps, func(o workStep) bool { return o.ID == s.ID })
 	switch {
 	case i >= 0 && s.Mark == markWaiting && w.Steps[i].Note == s.Note:
@@ -210,6 +220,15 @@ func (w *work) add(e status.Event) {
 	}
 	if n := len(w.Steps) - maxSteps; n > 0 {
 		w.Steps = slices.Delete(w.Steps, 0, n)
+	}
+}
+
+// summarise says of a finished work when it ended, and what it took.
+func (w *work) summarise() {
+	w.Summary = ""
+	if w.Mark == markDone {
+		w.Summary = fmt.Sprintf("done at %s: %s in %s", clock(w.At, w.At), words.Count(len(w.Steps), "step"),
+			brief(w.At.Sub(w.begun)))
 	}
 }
 

@@ -103,6 +103,27 @@ func TestPageOfAKeyAndRunbooksLookWell(t *testing.T) {
 	}
 }
 
+// One click on a command selects all of it and nothing else, and the raw error shows only when somebody asks for it.
+func TestPageCommandsCanBeCopiedAndRawErrorsAreFolded(t *testing.T) {
+	origin := serveShown(t, shown{snapshot: everyTrouble()})
+	b := newTab(t, view{width: 1200, height: 900, noEvents: true})
+	b.open(origin + "/")
+	const command = `document.querySelector("#problems .command")`
+	if n := eval[int](b, `document.querySelectorAll("#problems .command").length`); n < 5 {
+		t.Errorf("only %d commands", n)
+	}
+	b.do(chromedp.Click("#problems .command"))
+	got := eval[string](b, `getSelection().toString().trim()`)
+	if want := eval[string](b, command+`.textContent`); got != want {
+		t.Errorf("a click selects %q of %q", got, want)
+	}
+	if eval[bool](b, `[...document.querySelectorAll(".raw p")].some((p) => p.checkVisibility())`) {
+		t.Error("a raw error is not folded away")
+	}
+	b.do(chromedp.Click(".raw summary"))
+	b.wait("the raw error shows", `document.querySelector(".raw p").checkVisibility()`)
+}
+
 func TestPageIsAccessible(t *testing.T) {
 	for _, w := range shownWorlds() {
 		origin := serveShown(t, w)

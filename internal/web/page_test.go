@@ -76,7 +76,7 @@ func selected(s status.Snapshot, sel status.Selection) status.Snapshot {
 
 func keyHTML(t *testing.T, s status.Snapshot, name string) string {
 	t.Helper()
-	page, ok := viewOneKey(s, name)
+	page, ok := viewOneKey(s, name, entries()[2:], nil)
 	if !ok {
 		t.Fatalf("no page of %s", name)
 	}
@@ -136,11 +136,33 @@ func TestTheHSMPanelShowsItsStateAndAge(t *testing.T) {
 // problemsText is what the page says about problems, without its markup.
 func problemsText(s status.Snapshot) string {
 	var b strings.Builder
-	for _, g := range groupProblems(s) {
+	for _, g := range groupProblems(viewProblems(s)) {
 		for _, p := range g.Shown {
-			fmt.Fprintf(&b, "%s: %s\n  %s\n  What to do: %s\n  Runbook: %s\n",
-				p.Severity, p.Text, p.Detail, p.Remedy, p.Runbook)
+			fmt.Fprintf(&b, "%s: %s\n", p.Severity, p.Text)
+			line := func(name, text string) {
+				if text != "" {
+					fmt.Fprintf(&b, "  %s: %s\n", name, text)
+				}
+			}
+			line("Detail", p.Detail)
+			line("What to do", wordsOf(p.Remedy))
+			for _, c := range p.Remedy.Commands {
+				line("Command", c)
+			}
+			for _, raw := range p.Raw {
+				line("Folded", raw)
+			}
+			line("Runbook", p.Runbook)
 		}
+	}
+	return b.String()
+}
+
+// wordsOf is a remedy's text.
+func wordsOf(r remedy) string {
+	var b strings.Builder
+	for _, c := range r.Clauses {
+		b.WriteString(c.Text)
 	}
 	return b.String()
 }
@@ -248,7 +270,7 @@ func TestManyProblemsOfOneKindHideNoOther(t *testing.T) {
 	}
 	s.Problems = append(s.Problems,
 		status.Problem{Severity: status.Critical, Runbook: "keydhsmdown", Text: "the HSM side is down"})
-	groups := groupProblems(s)
+	groups := groupProblems(viewProblems(s))
 	if len(groups) != 2 || len(groups[0].Shown) != ofAKind || len(groups[0].More) != 40-ofAKind ||
 		groups[1].Shown[0].Text != "The HSM side is down" {
 		t.Errorf("groups %+v", groups)
@@ -298,9 +320,8 @@ func TestTheVerdictIsTheWorst(t *testing.T) {
 		{[]status.Problem{critical, warning, warning}, 1, true, "One problem needs someone now, and 2 more can wait"},
 		{[]status.Problem{critical, critical, warning}, 1, false, "2 problems need someone now, and 1 more can wait"},
 	} {
-		_, got := verdict(status.Snapshot{
-			Problems: c.problems, Summary: status.Summary{Keys: c.keys}, Ready: c.ready,
-		})
+		s := status.Snapshot{Problems: c.problems, Summary: status.Summary{Keys: c.keys}, Ready: c.ready}
+		_, got := verdict(s, viewProblems(s))
 		if got != c.want {
 			t.Errorf("%q, want %q", got, c.want)
 		}
@@ -310,9 +331,9 @@ func TestTheVerdictIsTheWorst(t *testing.T) {
 func TestAHoldByAnOperatorShowsWhoAndNotWhy(t *testing.T) {
 	s := threeKeys()
 	hold(&s, 1, key.HoldPaused, operatorsReason)
-	p := groupProblems(s)[0].Shown[0]
-	if !strings.Contains(p.Detail, "uid 1000 (alice)") || strings.Contains(p.Text+p.Detail+p.Remedy, "hunter2") ||
-		!strings.Contains(p.Remedy, "keyd resume sa-cmk-key") {
+	p := viewProblems(s)[0]
+	if !strings.Contains(p.Detail, "uid 1000 (alice)") || strings.Contains(fmt.Sprint(p), "hunter2") ||
+		!slices.Contains(p.Remedy.Commands, "keyd resume sa-cmk-key --reason …") {
 		t.Errorf("%+v", p)
 	}
 }

@@ -2,17 +2,19 @@ package web
 
 import (
 	"fmt"
-	"slices"
+	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 const (
 	// ofAKind is how many problems of one kind the page shows in full, and moreOfAKind how many others it has folded.
 	ofAKind     = 3
 	moreOfAKind = 100
+	// shortReason is the longest reason, in bytes, that a card shows. Longer ones are folded away.
+	shortReason = 80
 )
 
 // problemGroup is the problems of one severity and runbook.
@@ -22,43 +24,86 @@ type problemGroup struct {
 	Left        int // that are not even folded
 }
 
+// problemView is one problem as a card: a sentence first, and what else there is to say below it.
 type problemView struct {
 	Severity status.Severity
-	Text     string
-	Detail   string
-	Remedy   string
+	Text     string   // the sentence
+	Detail   string   // a short reason; of a hold, since when
+	Effects  string   // what follows from it, counted
+	Raw      []string // all that keyd said, folded away
+	Remedy   remedy
 	Runbook  string // anchor
 	Key      string
 }
 
-// holdWords says in one clause why a key is on hold.
-var holdWords = map[key.HoldCode]string{
-	key.HoldPaused:          "is paused by an operator",
-	key.HoldForeign:         "is on hold: the newest version in a vault is not keyd's",
-	key.HoldNameTaken:       "is on hold: its name in a vault already holds versions that keyd never made",
-	key.HoldVersionsMissing: "is on hold: a vault no longer shows a version that keyd imported",
-	key.HoldKeyDeleted:      "is on hold: the key was deleted in a vault",
-	key.HoldRefuted:         "is on hold: a vault holds other material than the HSM",
-	key.HoldRecordBehind:    "is on hold: the HSM or a vault shows more than keyd's record knows",
-	key.HoldObjectMissing:   "is on hold: the HSM does not show one of its key pairs",
-	key.HoldAdopted:         "is on hold: its record was rebuilt, and a person must review it",
+// viewProblems returns a card for each problem, in their order. Versions of one key in one vault that have the same
+// trouble share a card.
+func viewProblems(s status.Snapshot) []problemView {
+	type card struct {
+		severity status.Severity
+		text     string
+	}
+	var views []problemView
+	of := map[card]int{} // the place in views
+	for _, p := range s.Problems {
+		v := viewProblem(s.At, p)
+		text, ofVersion := versionSentence(p)
+		if !ofVersion {
+			views = append(views, v)
+			continue
+		}
+		c := card{p.Severity, text}
+		i, shared := of[c]
+		if !shared {
+			v.Text, v.Detail, v.Raw = text, "", []string{p.Text}
+			of[c] = len(views)
+			views = append(views, v)
+			continue
+		}
+		views[i].Raw = append(views[i].Raw, p.Text)
+		views[i].Text = text + ", " + words.Count(len(views[i].Raw), "version")
+	}
+	return views
 }
 
-// groupProblems groups similar problems, so that a vault that is down does not hide
-// other problems behind one for each of its keys.
-func groupProblems(s status.Snapshot) []problemGroup {
+func viewProblem(now time.Time, p status.Problem) problemView {
+	v := problemView{
+		Severity: p.Severity, Remedy: remedyOf(p.Remedy, p.Key, p.Vault), Runbook: p.Runbook, Key: p.Key,
+		Effects: strings.Join(p.Effects, "; "),
+	}
+	if h := p.Hold; h != nil {
+		v.Text, v.Detail, v.Raw = holdSentence(p.Key, p.Vault, h.Code), holdDetail(now, h), holdReason(h)
+		if p.Remedy == "" {
+			v.Remedy = remedyOf(holdRemedy(p.Key, h.Code), p.Key, p.Vault)
+		}
+		return v
+	}
+	var reason string
+	v.Text, reason = clauses(now, p)
+	switch {
+	case len(reason) > shortReason:
+		v.Raw = []string{p.Text}
+	case reason != "":
+		v.Detail = sentence(reason) + "."
+	}
+	return v
+}
+
+// groupProblems groups similar problems, so that a vault that is down does not hide other problems behind one for each
+// of its keys.
+func groupProblems(problems []problemView) []problemGroup {
 	type kind struct {
 		severity status.Severity
 		runbook  string
 	}
 	var order []kind
 	all := map[kind][]problemView{}
-	for _, p := range s.Problems {
+	for _, p := range problems {
 		k := kind{p.Severity, p.Runbook}
 		if all[k] == nil {
 			order = append(order, k)
 		}
-		all[k] = append(all[k], viewProblem(p))
+		all[k] = append(all[k], p)
 	}
 	var groups []problemGroup
 	for _, k := range order {
@@ -74,59 +119,15 @@ func groupProblems(s status.Snapshot) []problemGroup {
 	return groups
 }
 
-func viewProblem(p status.Problem) problemView {
-	hold := p.Hold
-	text := p.Text
-	if p.Key == "" { // otherwise it begins with the key's name
-		text = sentence(text)
-	}
-	v := problemView{Severity: p.Severity, Text: text, Remedy: p.Remedy, Runbook: p.Runbook, Key: p.Key}
-	if hold != nil {
-		v.Text = p.Key + " " + holdText(hold.Code)
-		v.Detail = holdReason(hold) + " Since " + hold.Since.UTC().Format("2 Jan 2006 15:04") + "."
-		if v.Remedy == "" {
-			v.Remedy = holdRemedy(p.Key, hold.Code)
-		}
-	}
-	return v
-}
-
-func holdText(code key.HoldCode) string {
-	if words, ok := holdWords[code]; ok {
-		return words
-	}
-	return "is on hold (" + string(code) + ")"
-}
-
-// holdReason is keyd's own description of a hold. An operator's text may contain
-// anything, so the page shows only who wrote it.
-func holdReason(hold *key.Hold) string {
-	if hold.Code == key.HoldPaused {
-		return "By " + hold.By + "."
-	}
-	reason := sentence(hold.Reason)
-	if reason != "" && !slices.Contains([]byte(".!?…"), reason[len(reason)-1]) {
-		reason += "."
-	}
-	return reason
-}
-
-func holdRemedy(name string, code key.HoldCode) string {
-	if code == key.HoldPaused {
-		return fmt.Sprintf("keyd status %s shows the reason; keyd resume %s --reason … resumes it", name, name)
-	}
-	return "follow the runbook before you change anything in the vault or the HSM"
-}
-
 // verdict returns the overall state in one sentence.
-func verdict(s status.Snapshot) (severity status.Severity, words string) {
+func verdict(s status.Snapshot, problems []problemView) (severity status.Severity, words string) {
 	critical := 0
-	for _, p := range s.Problems {
+	for _, p := range problems {
 		if p.Severity == status.Critical {
 			critical++
 		}
 	}
-	rest := len(s.Problems) - critical
+	rest := len(problems) - critical
 	switch {
 	case critical == 1 && rest == 0:
 		return status.Critical, "One problem needs someone now"

@@ -179,6 +179,9 @@ func TestPageShowsARealRotationAsItHappens(t *testing.T) {
 	if !eval[bool](b, `!document.getElementById("stale").hidden`) {
 		t.Error("the page does not say that the rest of it is behind")
 	}
+	if eval[bool](b, `[...document.querySelectorAll("#works .work.done details")].some((d) => d.open)`) {
+		t.Error("a finished rotation is not folded to a line")
+	}
 	b.shoot("real")
 
 	b.open(eval[string](b, `document.querySelector("#stale a").href`))

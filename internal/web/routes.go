@@ -75,11 +75,12 @@ func routes(c Config, f *feed) http.Handler {
 		render(w, r, c.Logger, turns, keyTemplate,
 			func() (any, bool) {
 				name := r.PathValue("name")
-				return viewOneKey(c.Snapshot(status.Selection{Only: []string{name}}), name)
+				entries, err := c.entriesOf(r.Context(), name)
+				return viewOneKey(c.Snapshot(status.Selection{Only: []string{name}}), name, entries, err)
 			})
 	})
 	mux.HandleFunc("GET /runbooks", func(w http.ResponseWriter, r *http.Request) {
-		render(w, r, c.Logger, turns, book, func() (any, bool) { return sections(docs.Runbooks), true })
+		render(w, r, c.Logger, turns, book, func() (any, bool) { return viewBook(docs.Runbooks), true })
 	})
 	mux.HandleFunc("GET /events", f.events)
 	for name, kind := range files {
@@ -114,7 +115,7 @@ func parse(name string) *template.Template {
 	return template.Must(template.New(name).Funcs(template.FuncMap{
 		"add":   func(a, b int) int { return a + b },
 		"iso":   func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"stamp": func(t time.Time) string { return t.UTC().Format("2 Jan 2006 15:04:05") },
+		"stamp": stamp,
 		"statemark": func(state string) string {
 			switch state {
 			case status.StateOK:

@@ -1,9 +1,12 @@
 package web
 
 import (
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
+
+	"github.com/keyd-project/keyd/internal/status"
 )
 
 // section is a heading of a Markdown text with the text below it.
@@ -12,6 +15,40 @@ type section struct {
 	Heading string
 	Level   int // 1 to 6
 	Body    string
+}
+
+// book is what runbooks.html shows.
+type book struct {
+	Index    []indexRow
+	Sections []section
+}
+
+// indexRow is one runbook in the index.
+type indexRow struct {
+	Heading, Anchor string
+	Severity        status.Severity
+	Meaning         string
+}
+
+// indexLine is a row of the index in the Markdown text: a table with a link, the severity and the meaning.
+var indexLine = regexp.MustCompile(`^\| \[([^\]]+)\]\(#([^)]+)\) \| (critical|warning) \| (.*) \|$`)
+
+// viewBook takes the index out of the text above the runbooks.
+func viewBook(markdown string) book {
+	b := book{Sections: sections(markdown)}
+	if len(b.Sections) == 0 {
+		return b
+	}
+	var rest []string
+	for line := range strings.SplitSeq(b.Sections[0].Body, "\n") {
+		if m := indexLine.FindStringSubmatch(line); m != nil {
+			b.Index = append(b.Index, indexRow{m[1], m[2], status.Severity(m[3]), strings.ReplaceAll(m[4], "`", "")})
+		} else if !strings.HasPrefix(line, "|") { // the head of the table
+			rest = append(rest, line)
+		}
+	}
+	b.Sections[0].Body = strings.Trim(strings.Join(rest, "\n"), "\n")
+	return b
 }
 
 // sections splits a Markdown text at its headings: lines that begin with '#', outside

@@ -39,6 +39,9 @@ type Config struct {
 	Events func(ctx context.Context) <-chan status.Event
 	// Recent returns the last n entries of the audit chain, oldest first; nil: none.
 	Recent func(ctx context.Context, n int) ([]status.Entry, error)
+	// RecentOf returns the last n entries that are about one key, oldest first, as far as they are among the latest of
+	// the chain; nil: none.
+	RecentOf func(ctx context.Context, key string, n int) ([]status.Entry, error)
 	// Ready reports whether keyd has observed once and can work, and if not, why. A
 	// problem of one key shows in metrics, not in readiness.
 	Ready func() (ok bool, why string)

@@ -18,9 +18,10 @@ const (
 	cardLanes = 3
 	pageLanes = 24
 	// The heights of a timeline's rows, in CSS pixels.
-	axisRow  = 20
+	axisRow  = 20 // "now"
 	laneRow  = 36
-	dueRow   = 22
+	scaleRow = 17
+	dueRow   = 19
 	barInset = 18 // of the bar in its lane
 	// aheadAtMost bounds the future shown: this many times the past shown.
 	aheadAtMost = 3
@@ -33,7 +34,8 @@ const (
 type timeline struct {
 	Desc   string // all of it, in words
 	Height int
-	From   string // the left end's date; "" where it has no room
+	Bottom int // of the lanes; below it are the scale's labels and the next rotation's
+	Scale  []tick
 	Lanes  []lane
 	Older  int // generations that are not drawn
 	Now    mark
@@ -113,10 +115,8 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 	shown := k.Generations[max(0, len(k.Generations)-lanes):]
 	s, beyond := scaleOf(now, shown, k.NextRotation)
 	t := timeline{Older: len(k.Generations) - len(shown), Now: s.mark(now, "now"),
-		Height: axisRow + dueRow + laneRow*max(1, len(shown))}
-	if s.at(now) > 35 {
-		t.From = day(now, s.from)
-	}
+		Bottom: axisRow + laneRow*max(1, len(shown)), Scale: s.ticks(now.Location())}
+	t.Height = t.Bottom + scaleRow + dueRow
 	var sentences []string
 	for i, g := range slices.Backward(shown) {
 		y := axisRow + laneRow*(len(shown)-1-i)
@@ -145,15 +145,14 @@ func drawTimeline(now time.Time, k status.Key, lanes int) timeline {
 
 // nextWords says when a key is rotated next.
 func nextWords(now time.Time, k status.Key) string {
+	subject := "Next rotation "
 	switch {
 	case k.NextRotation.IsZero():
-		return "Rotated on request only"
-	case k.Overdue(now):
-		return "Rotation overdue since " + day(now, k.NextRotation)
+		subject = "Rotated "
 	case !k.NextRotation.After(now):
-		return "Rotation due now"
+		subject = "Rotation "
 	}
-	return fmt.Sprintf("Next rotation %s, %s", day(now, k.NextRotation), relative(now, k.NextRotation))
+	return subject + nextShort(now, k)
 }
 
 // nextShort is nextWords for a table column whose heading names the subject.

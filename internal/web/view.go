@@ -2,7 +2,6 @@ package web
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,9 +18,8 @@ const (
 	// table row.
 	allCards = 12
 	maxCards = 12
-	// maxWorksShown and maxEntries bound the lists.
+	// maxWorksShown bounds the list of works.
 	maxWorksShown = 8
-	maxEntries    = 20
 )
 
 // frame is what every page has.
@@ -46,8 +44,7 @@ type statusPage struct {
 	Pages        *pagesView // nil: every key is here
 	HSM          hsmView
 	Vaults       []vaultView
-	Entries      []entryView
-	EntriesError string
+	Audit        audit
 }
 
 // keyView is one key, shown as a card or a row.
@@ -80,33 +77,26 @@ type vaultView struct {
 	Strip *strip
 }
 
-type entryView struct {
-	Seq              uint64
-	Time             string
-	Key, Event, More string
-	Actor            string
-}
-
 // viewStatus builds the page of a snapshot, which has the keys of one page of those that were searched for.
 func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries []status.Entry,
 	entriesErr error) statusPage {
+	problems := viewProblems(s)
 	p := statusPage{
 		frame:        frame{s.Instance, s.Version, s.At},
 		Started:      s.Started,
 		Sizes:        words.Count(s.Summary.Keys, "key") + ", " + words.Count(len(s.Vaults), "vault"),
-		ProblemCount: len(s.Problems),
-		Problems:     groupProblems(s),
+		ProblemCount: len(problems),
+		Problems:     groupProblems(problems),
 		Works:        works,
 		HSM:          viewHSM(s.At, s.HSM),
 		Pages:        viewPages(s.Summary, sel),
 	}
-	p.Severity, p.Verdict = verdict(s)
+	p.Severity, p.Verdict = verdict(s, problems)
 	if n := len(works) - maxWorksShown; n > 0 {
 		p.Works, p.MoreWorks = works[:maxWorksShown], n
 	}
-	names := map[string]string{}
+	names := vaultNames(s)
 	for _, v := range s.Vaults {
-		names[v.URL] = v.Name
 		p.Vaults = append(p.Vaults, viewVault(s.At, v))
 		if p.Pages != nil && len(v.Keys) > 0 {
 			last := &p.Vaults[len(p.Vaults)-1]
@@ -123,12 +113,7 @@ func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries [
 		v.Mini = drawMini(s.At, k)
 		p.Rows = append(p.Rows, v)
 	}
-	for _, e := range slices.Backward(entries) {
-		p.Entries = append(p.Entries, viewEntry(s.At, e, names))
-	}
-	if entriesErr != nil {
-		p.EntriesError = entriesErr.Error()
-	}
+	p.Audit = viewAudit(s.At, entries, entriesErr, names, short)
 	return p
 }
 
@@ -157,7 +142,7 @@ func stateWords(state string) string {
 // unproven returns a newest version whose last proof did not pass; nil if there is
 // none.
 func unproven(k status.Key) *status.Proof {
-	for i, p := range k.Proofs {
+	for i, p := range k.Proofs { // unlike k.Unproven, whether or not it is failing by now
 		if p.Newest && p.Outcome != key.Passed && p.Outcome != "" {
 			return &k.Proofs[i]
 		}
@@ -199,14 +184,6 @@ func proofWords(now time.Time, k status.Key, vaults map[string]string) string {
 	return "proven " + words
 }
 
-// legWords returns the leg that did not pass, with the reason.
-func legWords(p status.Proof) string {
-	if p.Reason == "" {
-		return p.Leg
-	}
-	return p.Leg + " (" + string(p.Reason) + ")"
-}
-
 const noProof = "not proven yet"
 
 // proofShort says when the newest versions were last proven.
@@ -214,7 +191,7 @@ func proofShort(now time.Time, k status.Key, vaults map[string]string) string {
 	if p := unproven(k); p != nil {
 		words := fmt.Sprintf("not proven in %s: %s", cmp.Or(vaults[p.Vault], p.Vault), p.Outcome)
 		if p.Leg != "" {
-			words += " at " + legWords(*p)
+			words += " at " + p.Where()
 		}
 		return words
 	}
@@ -235,7 +212,7 @@ func proofShort(now time.Time, k status.Key, vaults map[string]string) string {
 }
 
 func viewHSM(now time.Time, h status.HSM) hsmView {
-	v := hsmView{HSM: h, Mark: markDone, Words: h.State(), Strip: drawStrip(h.History)}
+	v := hsmView{HSM: h, Mark: markDone, Words: h.State(), Strip: drawStrip(now, h.History)}
 	switch h.State() {
 	case status.HSMUnasked:
 		v.Mark = markWaiting
@@ -257,7 +234,7 @@ func viewHSM(now time.Time, h status.HSM) hsmView {
 }
 
 func viewVault(now time.Time, h status.Vault) vaultView {
-	v := vaultView{Vault: h, Mark: markDone, Words: "reachable", Strip: drawStrip(h.History)}
+	v := vaultView{Vault: h, Mark: markDone, Words: "reachable", Strip: drawStrip(now, h.History)}
 	switch {
 	case h.SeenAt.IsZero() && h.Error == "":
 		v.Mark, v.Words = markWaiting, "not looked at yet"
@@ -281,39 +258,4 @@ func viewVault(now time.Time, h status.Vault) vaultView {
 		v.Facts = append(v.Facts, fmt.Sprintf("its clock differs by %s", skew.Round(time.Second)))
 	}
 	return v
-}
-
-// shownFields are the fields of an audit entry that the page shows, in this order. It is an allow
-// list: reasons are operators' own text and stay out.
-var shownFields = []string{"generation", "vault", "version", "cause", "code", "leg", "alias", "keys", "vaults"}
-
-func viewEntry(now time.Time, e status.Entry, vaults map[string]string) entryView {
-	v := entryView{Seq: e.Seq, Time: clock(now, e.Time), Key: e.Key, Event: e.Event, Actor: e.Actor}
-	var others []string
-	for _, name := range shownFields {
-		value := e.Fields[name]
-		switch {
-		case value == "":
-			continue
-		case name == "vault":
-			value = "in " + cmp.Or(vaults[value], value)
-		case name == "version" || name == "alias":
-			value = name + " " + short(value)
-		case name == "keys" || name == "vaults":
-			value += " " + name
-		default:
-			value = name + " " + value
-		}
-		others = append(others, value)
-	}
-	v.More = strings.Join(others, ", ")
-	return v
-}
-
-// entries returns the last entries of the audit chain.
-func (c Config) entries(ctx context.Context) ([]status.Entry, error) {
-	if c.Recent == nil {
-		return nil, nil
-	}
-	return c.Recent(ctx, maxEntries)
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"fmt"
+	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -29,8 +30,7 @@ func stepWords(e status.Event) string {
 	return words
 }
 
-// steps has the words for each step of the loop: under way, done, and the preposition
-// before the vault.
+// steps has the words for each step of the loop: under way, done, and the preposition before the vault.
 var steps = map[string][3]string{
 	"hold":          {"Putting the key on hold", "The key is on hold", "because of"},
 	"reserve":       {"Reserving the next number", "Number reserved", ""},
@@ -89,25 +89,37 @@ func relative(now, t time.Time) string {
 	}
 }
 
-// sentence returns text with a capital first letter.
+// sentence returns text with a capital first letter, unless it begins with keyd's name.
 func sentence(text string) string {
-	r, n := utf8.DecodeRuneInString(text)
-	return string(unicode.ToUpper(r)) + text[n:]
+	if strings.HasPrefix(text, "keyd ") {
+		return text
+	}
+	return withFirst(unicode.ToUpper, text)
 }
 
 // inside returns text for the middle of a sentence.
-func inside(text string) string {
+func inside(text string) string { return withFirst(unicode.ToLower, text) }
+
+func withFirst(change func(rune) rune, text string) string {
 	r, n := utf8.DecodeRuneInString(text)
-	return string(unicode.ToLower(r)) + text[n:]
+	return string(change(r)) + text[n:]
 }
+
+// Every time is shown in the zone of now, which the page has from its snapshot: the zone of the machine, as in its
+// journal.
+const (
+	inTheDay = "15:04:05 MST"
+	inAYear  = "2 Jan 2006"
+	near     = "2 Jan 15:04 MST"
+)
 
 // clock formats a time: without the date if it is today.
 func clock(now, t time.Time) string {
-	t = t.UTC()
-	if t.Format(time.DateOnly) == now.UTC().Format(time.DateOnly) {
-		return t.Format("15:04:05")
+	t = t.In(now.Location())
+	if t.Format(time.DateOnly) == now.Format(time.DateOnly) {
+		return t.Format(inTheDay)
 	}
-	return t.Format("2 Jan 15:04:05")
+	return t.Format("2 Jan " + inTheDay)
 }
 
 // day formats a date, with the time if it is near.
@@ -115,11 +127,15 @@ func day(now, t time.Time) string {
 	if t.IsZero() {
 		return "–"
 	}
-	if d := t.Sub(now); d < 48*time.Hour && d > -48*time.Hour {
-		return t.UTC().Format("2 Jan 15:04")
+	t = t.In(now.Location())
+	if t.Sub(now).Abs() < 48*time.Hour {
+		return t.Format(near)
 	}
-	return t.UTC().Format("2 Jan 2006")
+	return t.Format(inAYear)
 }
+
+// stamp formats a time in full.
+func stamp(now, t time.Time) string { return t.In(now.Location()).Format(inAYear + " " + inTheDay) }
 
 // short returns the beginning of a version or fingerprint, for tables.
 func short(s string) string {

@@ -25,12 +25,15 @@ func days(n float64) time.Duration { return time.Duration(n * 24 * float64(time.
 // history is a day of slots: all good except those in changes.
 func history(change map[int]status.Slot) *status.History {
 	h := &status.History{Start: at.Truncate(15 * time.Minute).Add(-95 * 15 * time.Minute),
-		Width: status.Seconds(15 * time.Minute),
-		Slots: make([]status.Slot, 96)}
+		Width: status.Seconds(15 * time.Minute), Slots: make([]status.Slot, 96), Bad: make([]float64, 96)}
 	for i := range h.Slots {
 		h.Slots[i] = status.SlotGood
 		if s, ok := change[i]; ok {
 			h.Slots[i] = s
+		}
+		if h.Slots[i] == status.SlotBad {
+			h.Bad[i] = h.Width.Duration().Seconds()
+			h.LastBad = h.Start.Add(time.Duration(i)*h.Width.Duration() + 10*time.Minute)
 		}
 	}
 	return h
@@ -97,6 +100,7 @@ func threeKeys() status.Snapshot {
 		goodVault("contoso-hsm", mhsm, key.ManagedHSM)}
 	s.Vaults[1].History = history(map[int]status.Slot{0: status.SlotUnknown, 1: status.SlotUnknown,
 		2: status.SlotUnknown, 40: status.SlotBad, 41: status.SlotBad})
+	s.Vaults[1].History.Bad[40], s.Vaults[1].History.Bad[41] = 240, 30
 	s.Keys = []status.Key{
 		rotated("disk-cmk-key", 2, days(180), at.Add(-days(31))),
 		rotated("sa-cmk-key", 6, days(90), at.Add(-days(24))),
@@ -115,7 +119,13 @@ func rotatingNow() (status.Snapshot, []status.Event) {
 	g.Placements = g.Placements[:1]
 	k.Generations, k.State, k.Doing = append(k.Generations, g), status.StateRotating, "import"
 	k.LastRotation, k.NextRotation = g.Reserved, g.Reserved.Add(days(90))
+	const before = "sa-cmk-key" // its rotation is finished
 	return s, []status.Event{
+		event(-720, before, 6, "reserve", "", status.Done, 14*time.Millisecond),
+		event(-700, before, 6, "generate", "", status.Done, 4100*time.Millisecond),
+		event(-660, before, 6, "import", "contoso-weu", status.Done, 700*time.Millisecond),
+		event(-600, before, 6, "prove", "contoso-weu", status.Done, 320*time.Millisecond),
+		event(-540, before, 6, "finish", "", status.Done, 9*time.Millisecond),
 		event(-20, k.Name, 4, "reserve", "", status.Done, 12*time.Millisecond),
 		event(-16, k.Name, 4, "generate", "", status.Done, 3800*time.Millisecond),
 		event(-15, k.Name, 4, "pin", "", status.Done, 95*time.Millisecond),
@@ -251,7 +261,8 @@ func hsmDown() status.Snapshot {
 		History: history(map[int]status.Slot{95: status.SlotBad})}
 	s.Vaults[1] = status.Vault{Vault: s.Vaults[1].Vault, History: new(status.History)}
 	s.Problems = []status.Problem{{Severity: status.Critical, Runbook: "keydhsmdown",
-		Text: "the HSM side is down: connection refused", Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm"}}
+		Text: "the HSM side is down: connection refused", Remedy: "systemctl status keyd-hsm; journalctl -u keyd-hsm",
+		Effects: []string{"12 versions could not be proven meanwhile", "3 keys wait for it"}}}
 	return s
 }
 

@@ -13,10 +13,14 @@
   const fresh = (id) => document.getElementById(id).content.firstElementChild.cloneNode(true);
   const say = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
+  function showMark(node, mark) {
+    const use = node.querySelector("use");
+    if (use.getAttribute("href") !== "#mark-" + mark) use.setAttribute("href", "#mark-" + mark);
+  }
+
   function showStep(li, step) {
     if (li.className !== step.mark) li.className = step.mark;
-    const mark = li.querySelector("use");
-    if (mark.getAttribute("href") !== "#mark-" + step.mark) mark.setAttribute("href", "#mark-" + step.mark);
+    showMark(li, step.mark);
     say(li.querySelector(".hidden"), step.mark + ": ");
     say(li.querySelector(".words"), step.words);
     say(li.querySelector(".took"), step.took || "");
@@ -30,7 +34,13 @@
       li.dataset.key = work.key;
     }
     li.className = "work " + work.mark;
+    showMark(li.querySelector("summary"), work.mark);
     say(li.querySelector("h3"), work.title);
+    say(li.querySelector(".sum"), work.summary || "");
+    if (li.dataset.mark !== work.mark) { // otherwise it stays as the reader has it
+      li.dataset.mark = work.mark;
+      li.querySelector("details").open = work.mark !== "done";
+    }
     const list = li.querySelector("ol");
     work.steps.forEach((step, i) => {
       if (!list.children[i]) list.append(fresh("step"));
