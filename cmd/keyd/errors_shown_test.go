@@ -66,6 +66,7 @@ func notMet() map[string]string {
 			"not finished in time",
 
 		"adopt needs the token of the adoption that was shown": protocol,
+		"retire needs the digest of what was shown":            protocol,
 		"a reason is required: the audit records it":           before,
 		"a compromise needs a reason: the audit records it":    before,
 		"from must be the number of an audit entry":            protocol,

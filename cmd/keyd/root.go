@@ -114,7 +114,8 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 		StringVar(&a.socket, "socket", "", "the daemon's control socket (default $KEYD_SOCKET, or "+defaultSocket+")")
 	group(root, "Looking:", a.status(), a.plan(), a.check(), a.prove(), a.config(), a.kek(), a.audit(),
 		a.attest(), a.version())
-	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.backup(), a.reload())
+	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.retire(), a.enable(),
+		a.backup(), a.reload())
 	group(root, "Services:", a.run(), a.hsm())
 	help := a.help()
 	root.SetHelpCommand(help)

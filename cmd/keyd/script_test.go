@@ -162,6 +162,7 @@ type world struct {
 	after     *status.Snapshot // once a rotation was requested; nil: as before
 	checks    []status.Check
 	adoption  status.Adoption
+	consented bool // to the retire rule
 	report    control.AuditReport
 	entries   []chain.Entry  // of the audit; nil: two
 	steps     []status.Event // sent once a rotation was requested

@@ -64,6 +64,7 @@ func worlds() map[string]*world {
 		"crowded-well": {snap: crowded(0, 0)},
 	}
 	all["healthy"].report = control.AuditReport{Entries: 2, Head: "bb", Consistent: true}
+	all["consented"] = &world{snap: healthy(), consented: true}
 	all["healthy"].adoption = status.Adoption{Key: "sa-cmk-key"}
 	all["troubled"].report = control.AuditReport{Entries: 2, Problem: "entry 2 does not follow from entry 1"}
 	all["troubled"].backupErr = errDisk

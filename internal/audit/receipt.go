@@ -265,5 +265,7 @@ func (i *Imported) add(e chain.Entry) {
 		if f["still_enabled"] == "" { // else the disabling was cut short
 			i.Disabled = e.Time
 		}
+	case chain.Enabled:
+		i.Disabled = time.Time{}
 	}
 }

@@ -128,6 +128,10 @@ func TestAReceiptSaysDisabledOnlyOnceNoVersionIsEnabled(t *testing.T) {
 			t.Errorf("still enabled %q: disabled %s", left, last.Disabled)
 		}
 	}
+	r.add("sa", "enabled", "generation", "2", "attempt", attempt)
+	if got, err := receipts(r, "sa").Of(2); err != nil || !got.Imports[len(got.Imports)-1].Disabled.IsZero() {
+		t.Errorf("enabled again: %+v, %v", got.Imports, err)
+	}
 }
 
 func TestWhatHasNoReceiptIsNamed(t *testing.T) {

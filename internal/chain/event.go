@@ -24,6 +24,8 @@ const (
 	SpareReserved      Event = "spare reserved"
 	SparePromoted      Event = "spare promoted" // a rotation begins with it
 	SpareDiscarded     Event = "spare discarded"
+	RetireConsented    Event = "retire rule consented to"
+	RetireConsentEnded Event = "consent to the retire rule ended"
 	IDAbandoned        Event = "id abandoned"
 	DestroyIntended    Event = "destruction intended"
 	Destroyed          Event = "abandoned pair destroyed"
@@ -43,6 +45,9 @@ const (
 	DisableIntended Event = "disabling intended"
 	Disabled        Event = "disabled"
 	DisableAborted  Event = "disabling did not happen"
+	EnableIntended  Event = "enabling intended" // an operator asked for it
+	Enabled         Event = "enabled"
+	EnableAborted   Event = "enabling did not happen"
 )
 
 // The events of a vault's KEKs. Their entries have the vault's URL instead of a key.

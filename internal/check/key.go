@@ -48,6 +48,10 @@ func (c *checker) key(ctx context.Context, name string) {
 	if !rec.Empty() && o.HSM.Err == nil {
 		c.proofs(ctx, p)
 	}
+	if !p.Retire.Never() && !rec.ConsentsTo(p.Retire) {
+		c.warn("key", name, "retire rule", "no operator has consented to it: keyd disables nothing",
+			"keyd retire "+name+" --reason …")
+	}
 	if pos := c.Keys.Position(name); pos.Step.Kind == plan.Wait && !c.waitsForAway(p) {
 		c.warn("key", name, "waiting", pos.Step.Why, "remove the cause that it names; keyd then goes on by itself")
 	}

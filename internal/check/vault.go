@@ -141,7 +141,9 @@ func (c *checker) roles(ctx context.Context, client Vault, v config.Vault) {
 // remedy says how to get a missing right.
 func remedy(v config.Vault, r vault.Right) string {
 	switch r {
-	case vault.MayUpdate, vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
+	case vault.MayUpdate:
+		return retireRoleFor(v)
+	case vault.MayEncrypt, vault.MayDecrypt, vault.MaySign:
 		return fmt.Sprintf("add the right to %s to its role or access policy, which as shipped in "+
 			"/usr/share/keyd/azure does not have it: operations.md, Checking, has its names; "+
 			"a change takes a few minutes to work", r)
@@ -156,6 +158,15 @@ func roleFor(v config.Vault) string {
 	}
 	return "give it the role of /usr/share/keyd/azure/key-vault-role.json on the vault, or the permissions of " +
 		"key-vault-access-policy.json; a new assignment takes a few minutes to work"
+}
+
+func retireRoleFor(v config.Vault) string {
+	if v.Kind == key.ManagedHSM {
+		return "add the second role, /usr/share/keyd/azure/managed-hsm-retire-role.json; a new " +
+			"assignment takes a few minutes to work"
+	}
+	return "add the second role, /usr/share/keyd/azure/key-vault-retire-role.json, or the permissions of " +
+		"key-vault-retire-access-policy.json; a new assignment takes a few minutes to work"
 }
 
 // purgeProtection is a setting of the vault, which any key in it shows.

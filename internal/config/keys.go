@@ -227,9 +227,10 @@ func readRetire(s *section) key.RetireRule {
 	}
 	rule := s.sub("retire")
 	rule.quiet = true
-	rule.only("disable_after")
+	rule.only("disable_after", "pause")
 	rule.require("disable_after", "write retire: never, or retire: {disable_after: 90d}")
-	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day))}
+	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day)),
+		Pause: read(rule, "pause", day, durationIn(time.Minute, 366*day))}
 }
 
 // checkSchedule checks that the key's other fields fit the pace of its schedule.

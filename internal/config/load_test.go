@@ -186,7 +186,7 @@ log: {level: debug, format: json}
 				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
 				Operations: []key.Operation{key.Encrypt, key.Decrypt},
-				Retire:     key.RetireRule{DisableAfter: 90 * 24 * time.Hour},
+				Retire:     key.RetireRule{DisableAfter: 90 * 24 * time.Hour, Pause: 24 * time.Hour},
 				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, Spares: 2,
 				ExpiresAfter: 123 * 24 * time.Hour},
 		},

@@ -33,6 +33,12 @@ type Backend interface {
 	Adoption(ctx context.Context, keyName string, unreserved bool) (status.Adoption, error)
 	// Adopt records consent to what the Adoption with this token showed.
 	Adopt(ctx context.Context, actor, keyName, reason, token string) error
+	// Retirements shows what retire rules are to disable. It changes nothing.
+	Retirements(ctx context.Context, q []RetireQuestion) ([]status.Retirement, error)
+	// ConsentToRetire records consent to what Retirements showed with this digest.
+	ConsentToRetire(ctx context.Context, actor, keyName, reason, digest string) error
+	// Enable enables a version again, and returns once that is done or failed.
+	Enable(ctx context.Context, actor, keyName, version, reason string) error
 	Plan(ctx context.Context) ([]status.Planned, error)
 	// Explain returns what each rule of the plan says about one key.
 	Explain(ctx context.Context, keyName string) (status.Explanation, error)

@@ -124,6 +124,21 @@ func (f *fake) Adopt(_ context.Context, actor, k, reason, token string) error {
 	return f.note("%s adopts %s by %s: %s", actor, k, token, reason)
 }
 
+func (f *fake) Retirements(_ context.Context, q []RetireQuestion) (out []status.Retirement, err error) {
+	for _, x := range q {
+		out = append(out, status.Retirement{Key: x.Key, Digest: "d1", Never: x.Rule != nil && x.Rule.Never()})
+	}
+	return out, nil
+}
+
+func (f *fake) ConsentToRetire(_ context.Context, actor, k, reason, digest string) error {
+	return f.note("%s consents to retire %s by %s: %s", actor, k, digest, reason)
+}
+
+func (f *fake) Enable(_ context.Context, actor, k, version, reason string) error {
+	return f.note("%s enables %s of %s: %s", actor, version, k, reason)
+}
+
 func (f *fake) Explain(_ context.Context, k string) (status.Explanation, error) {
 	if k != "a" {
 		return status.Explanation{}, &UsageError{Text: "there is no key " + k}

@@ -27,10 +27,12 @@ func FuzzServer(f *testing.F) {
 		f.Add([]byte(r.pattern + " HTTP/1.1\r\nHost: keyd\r\nContent-Length: 0\r\n\r\n"))
 	}
 	for path, body := range map[string]string{
-		"/v1/rotate": `{"keys":["a"],"reason":"drill","compromise":true,"without":["weu"]}`,
-		"/v1/pause":  `{"key":"a","reason":"x\u001b[2J"}`,
-		"/v1/resume": `{"key":"a/../b","reason":"ok"}`,
-		"/v1/adopt":  `{"key":"a","reason":"ok","token":"t1"}`,
+		"/v1/rotate":      `{"keys":["a"],"reason":"drill","compromise":true,"without":["weu"]}`,
+		"/v1/pause":       `{"key":"a","reason":"x\u001b[2J"}`,
+		"/v1/resume":      `{"key":"a/../b","reason":"ok"}`,
+		"/v1/adopt":       `{"key":"a","reason":"ok","token":"t1"}`,
+		"/v1/enable":      `{"key":"a","version":"0123456789abcdef0123456789abcdef","reason":"ok"}`,
+		"/v1/retirements": `[{"key":"a","rule":{"disable_after":1},"vaults":["https://a"]}]`,
 	} {
 		f.Add([]byte("POST " + path + " HTTP/1.1\r\nHost: keyd\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(body)))
 	}

@@ -37,7 +37,7 @@ type route struct {
 }
 
 func routes() []route {
-	return []route{
+	return append(retireRoutes(), []route{
 		{name: "snapshot", pattern: "GET /v1/snapshot", what: "see the state", serve: (*call).snapshot},
 		{name: "events", pattern: "GET /v1/events", what: "follow the events", serve: (*call).events},
 		{name: "rotate", pattern: "POST /v1/rotate", what: "rotate a key", acts: true, serve: (*call).rotate},
@@ -68,14 +68,14 @@ func routes() []route {
 			slow: true, serve: (*call).checkpoint},
 		{name: "backup", pattern: "POST /v1/backup", what: "copy the state", acts: true, slow: true,
 			serve: (*call).backup},
-	}
+	}...)
 }
 
-// keyRequest is the body of pause, resume, acknowledge, prove and adopt.
+// keyRequest is the body of pause, resume, acknowledge, prove, adopt and retire.
 type keyRequest struct {
 	Key    string `json:"key"`
 	Reason string `json:"reason"`
-	Token  string `json:"token,omitempty"` // adopt: the token of the adoption that was shown
+	Token  string `json:"token,omitempty"` // of what was shown to adopt, or the digest of what is to be retired
 }
 
 func (c *call) snapshot(context.Context) error {

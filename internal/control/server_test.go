@@ -19,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -38,6 +39,8 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 		c.Resume(ctx, "a", "migrated"),
 		c.Acknowledge(ctx, "a", "the archive needs it"),
 		c.Adopt(ctx, "a", "moved here", "t1"),
+		c.ConsentToRetire(ctx, "a", "planned", "d1"),
+		c.Enable(ctx, "a", "0123456789abcdef0123456789abcdef", "still needed"),
 		c.Reload(ctx),
 		c.Backup(ctx, io.Discard),
 	} {
@@ -58,6 +61,8 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 		me.String() + " resumes a: migrated",
 		me.String() + " acknowledges a: the archive needs it",
 		me.String() + " adopts a by t1: moved here",
+		me.String() + " consents to retire a by d1: planned",
+		me.String() + " enables 0123456789abcdef0123456789abcdef of a: still needed",
 		me.String() + " reloads",
 		me.String() + " backs up",
 		me.String() + " has a proven",
@@ -86,6 +91,11 @@ func TestAnswersToReadersArriveWhole(t *testing.T) {
 	}
 	if found, err := c.Adoption(ctx, "a", false); err != nil || found.Token != "t1" {
 		t.Errorf("adoption %+v, %v", found, err)
+	}
+	never := RetireQuestion{Key: "b", Rule: &key.RetireRule{}}
+	if r, err := c.Retirements(ctx, RetireQuestion{Key: "a"}, never); err != nil || len(r) != 2 ||
+		r[0].Digest != "d1" || r[0].Never || !r[1].Never {
+		t.Errorf("retirements %+v, %v", r, err)
 	}
 	if p, err := c.Plan(ctx); err != nil || len(p) != 1 {
 		t.Errorf("plan %+v, %v", p, err)
@@ -154,14 +164,17 @@ func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 	f := newFake()
 	c := Dial(serve(t, f, everyone))
 	for name, err := range map[string]error{
-		"no reason":        c.Pause(t.Context(), "a", ""),
-		"bad name":         c.Pause(t.Context(), "a/b", "x"),
-		"control sequence": c.Pause(t.Context(), "a", "x\x1b[2J"),
-		"two lines":        c.Resume(t.Context(), "a", "x\ny"),
-		"long reason":      c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
-		"huge body":        c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
-		"empty reason":     c.Acknowledge(t.Context(), "a", ""),
-		"no token":         c.Adopt(t.Context(), "a", "x", ""),
+		"no reason":           c.Pause(t.Context(), "a", ""),
+		"bad name":            c.Pause(t.Context(), "a/b", "x"),
+		"control sequence":    c.Pause(t.Context(), "a", "x\x1b[2J"),
+		"two lines":           c.Resume(t.Context(), "a", "x\ny"),
+		"long reason":         c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
+		"huge body":           c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
+		"empty reason":        c.Acknowledge(t.Context(), "a", ""),
+		"no token":            c.Adopt(t.Context(), "a", "x", ""),
+		"no digest":           c.ConsentToRetire(t.Context(), "a", "x", ""),
+		"no version":          c.Enable(t.Context(), "a", "newest", "x"),
+		"no reason to enable": c.Enable(t.Context(), "a", "0123456789abcdef0123456789abcdef", ""),
 	} {
 		var usage *UsageError
 		if !errors.As(err, &usage) {

@@ -44,7 +44,7 @@ func newCrowd(t testing.TB, keys int) *Daemon {
 	d, _ := newDaemonOf(t, text)
 	d.observer = observe.New(observe.Config{
 		Instance: "test", HSM: crowdHSM{}, Records: d.store, Clock: time.Now,
-		Vaults: func(url string) observe.Vault { return crowdSeen{d, url} },
+		Vaults: func(url string) observe.Vault { return crowdSeen{d: d, url: url} },
 	})
 	for i := range keys {
 		p, ok := d.loop.Policy(crowdKey(i))
@@ -89,7 +89,7 @@ func crowdRecord(p key.Policy) record.Record {
 }
 
 // crowdHSM does not answer: nothing here measures what it would show.
-type crowdHSM struct{}
+type crowdHSM struct{ observe.HSM }
 
 var errAway = errors.New("the HSM side is away")
 
@@ -99,6 +99,7 @@ func (crowdHSM) CheckKEK(context.Context, key.KEK) (how string, e error) { retur
 
 // crowdSeen is a vault that shows what the record has.
 type crowdSeen struct {
+	observe.Vault
 	d   *Daemon
 	url string
 }

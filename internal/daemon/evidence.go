@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/trouble"
 )
@@ -21,4 +22,10 @@ func (d *Daemon) evidence(s status.Snapshot, looks map[string]*trouble.Look) tro
 		e.Requests[v.Name] = trouble.Requests{Sent: sent, Throttled: throttled}
 	}
 	return e
+}
+
+// seal has the audit chain's head signed before a version is disabled.
+func (d *Daemon) seal(ctx context.Context) error {
+	_, err := d.keeper.Checkpoint(ctx, "keyd")
+	return err
 }

@@ -107,7 +107,8 @@ func shownPlacement(p record.Placement) status.Placement {
 	return status.Placement{
 		Vault: p.Vault, VaultName: p.VaultName, Attempt: p.Attempt, Cause: p.Cause, State: p.State, At: p.At,
 		Version: p.Version, Created: p.Created, ImportedAt: p.ImportedAt, ProvenAt: p.ProvenAt,
-		DisabledAt: p.DisabledAt, Expires: p.Expires, Acknowledged: p.Acknowledged, Aliases: p.Aliases,
+		DisabledAt: p.DisabledAt, Disables: p.Disables, Expires: p.Expires,
+		Acknowledged: p.Acknowledged, Aliases: p.Aliases,
 		DisabledVersions: p.DisabledVersions, KEK: p.KEK, KEKPrint: p.KEKPrint, Detail: p.Detail,
 	}
 }

@@ -1,6 +1,7 @@
 package key
 
 import (
+	"cmp"
 	"regexp"
 	"strings"
 	"time"
@@ -68,11 +69,16 @@ type Schedule interface {
 type RetireRule struct {
 	// DisableAfter is how long a generation must have been deactivated in
 	// every vault. 0: never.
-	DisableAfter time.Duration
+	DisableAfter time.Duration `json:"disable_after"`
+	// Pause is the least time between two disablings of one key, in whatever vaults. 0: a day.
+	Pause time.Duration `json:"pause,omitempty"`
 }
 
 // Never reports whether keyd never disables anything under the rule.
 func (r RetireRule) Never() bool { return r.DisableAfter <= 0 }
+
+// Between is the least time between two disablings of one key.
+func (r RetireRule) Between() time.Duration { return cmp.Or(r.Pause, 24*time.Hour) }
 
 const (
 	// ExpiryMargin is how much longer ExpiresAfter must at least be than the longest time between two rotations.

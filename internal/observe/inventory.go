@@ -29,7 +29,7 @@ func (o *Observer) hsm(ctx context.Context, name string, age time.Duration) reco
 	asked := o.now()
 	o.inventory.reading.Lock()
 	defer o.inventory.reading.Unlock()
-	if seen, ok := o.inventory.since(asked, name); ok {
+	if seen, ok := o.inventory.since(asked, o.now(), name); ok {
 		return seen
 	}
 	begun := o.now()
@@ -38,7 +38,7 @@ func (o *Observer) hsm(ctx context.Context, name string, age time.Duration) reco
 		return record.HSMSeen{Begun: begun, Err: err} // it says nothing of the HSM
 	}
 	o.inventory.put(begun, o.Instance, all, err)
-	seen, _ := o.inventory.since(begun, name)
+	seen, _ := o.inventory.since(begun, begun, name)
 	return seen
 }
 
@@ -55,11 +55,12 @@ func (i *inventory) part(now time.Time, name string, age time.Duration) (record.
 	return i.of(name), true
 }
 
-// since returns a key's part, and whether the reading began at t or later.
-func (i *inventory) since(t time.Time, name string) (record.HSMSeen, bool) {
+// since returns a key's part, and whether the reading began between t and now. One from the future was made before
+// somebody set the clock back.
+func (i *inventory) since(t, now time.Time, name string) (record.HSMSeen, bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.of(name), !i.at.IsZero() && !i.at.Before(t)
+	return i.of(name), !i.at.IsZero() && !i.at.Before(t) && !i.at.After(now)
 }
 
 // of is called with the lock held.

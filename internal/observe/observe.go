@@ -8,11 +8,13 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/proof"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
 // HSM is what a look needs from the HSM side. Its errors carry a key.Class.
 type HSM interface {
+	proof.HSM
 	// Inventory lists every pair of this instance, whole or not.
 	Inventory(ctx context.Context) ([]key.Object, error)
 	// Find lists what is under one id, as Inventory would.
@@ -23,6 +25,7 @@ type HSM interface {
 
 // Vault is what a look needs from one vault. Its errors carry a key.Class.
 type Vault interface {
+	proof.Vault
 	// KEK returns one version of the KEK, "" for the newest; present is false if there is none.
 	KEK(ctx context.Context, version string) (kek key.KEK, present bool, err error)
 	// KEKVersions lists every version of the KEK: all of them, or an error. A vault without a KEK has none.
@@ -31,8 +34,6 @@ type Vault interface {
 	Versions(ctx context.Context, name string) ([]key.Version, error)
 	// Newest is the version that a caller who names no version gets.
 	Newest(ctx context.Context, name string) (key.Version, error)
-	// Get shows one version with its material and operations.
-	Get(ctx context.Context, name, version string) (key.Version, error)
 	// NativeRotation reports whether the vault itself is set to rotate the key.
 	NativeRotation(ctx context.Context, name string) (bool, error)
 	// Deleted reports whether the key is soft-deleted.
@@ -40,8 +41,6 @@ type Vault interface {
 	// Sweep lists every key of the vault as the vault's list of keys shows it: not their versions. It fails with
 	// key.ErrTooManyPages when the list has more than most pages.
 	Sweep(ctx context.Context, most int) ([]key.Item, error)
-	// ClockSkew is the vault's clock minus the local one at the last answer.
-	ClockSkew() (skew time.Duration, known bool)
 }
 
 // Records has what keyd knows of each vault.
@@ -155,6 +154,9 @@ func (o *Observer) refreshVaults(ctx context.Context, p key.Policy, rec *record.
 	})
 	each(parts.KEKs, func(url, _ string) record.VaultSeen { return o.withKEK(ctx, url, seen.Vaults[url]) })
 	each(parts.Clocks, func(url, _ string) record.VaultSeen { return o.withClock(ctx, url, seen.Vaults[url]) })
+	each(parts.Proofs, func(url, _ string) record.VaultSeen {
+		return o.withProof(ctx, url, p, rec, seen.Vaults[url])
+	})
 }
 
 // keep stores the newest observation of a key.

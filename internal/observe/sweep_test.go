@@ -59,7 +59,7 @@ func (v *sweptVault) Sweep(context.Context, int) ([]key.Item, error) {
 	return v.list()
 }
 
-type noHSM struct{}
+type noHSM struct{ HSM }
 
 func (noHSM) Inventory(context.Context) ([]key.Object, error)         { return nil, nil }
 func (noHSM) Find(context.Context, key.ID) ([]key.Object, error)      { return nil, nil }

@@ -17,11 +17,12 @@ type Parts struct {
 	Newest   []string // which version is the newest in these vaults
 	KEKs     []string // the key exchange key of these vaults
 	Clocks   []string // the clock of these vaults
+	Proofs   []string // a proof of the newest version in these vaults
 }
 
 // None reports whether there is nothing to look at.
 func (p Parts) None() bool {
-	return !p.HSM && len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks) == 0
+	return !p.HSM && len(p.IDs)+len(p.Listings)+len(p.Vaults)+len(p.Newest)+len(p.KEKs)+len(p.Clocks)+len(p.Proofs) == 0
 }
 
 // Stale lists the parts of the observation that keyd must look at again before it takes a step. keyd does not look at
@@ -34,7 +35,8 @@ func (p Parts) None() bool {
 //   - the end of a rotation: the newest version of each vault;
 //   - the begin of a rotation: the newest pair or the spare that it takes, and the vaults' clocks, because a local
 //     clock that somebody set makes up reasons;
-//   - a hold: what it is about; a disabling: everything.
+//   - a hold: what it is about;
+//   - a disabling: everything, and a proof of the newest version in that vault that began in this very step.
 func (in Input) Stale(s Step) (p Parts) {
 	switch s.Kind {
 	case Generate:
@@ -63,7 +65,9 @@ func (in Input) Stale(s Step) (p Parts) {
 		in.staleForHold(s, &p)
 	case Wait:
 		in.staleForWait(s, &p)
-	case Disable, DisableDone, DisableAborted:
+	case Disable:
+		in.staleForDisable(s, &p)
+	case DisableDone, DisableAborted:
 		in.eachVault(p.vault)
 	}
 	return p
@@ -88,6 +92,14 @@ func (in Input) staleForImport(s Step, p *Parts) {
 			p.Listings = append(p.Listings, url)
 		}
 	})
+}
+
+func (in Input) staleForDisable(s Step, p *Parts) {
+	in.eachVault(p.vault)
+	p.HSM = !in.recent(in.Seen.HSM.Begun)
+	if seen, ok := in.asked(s.Vault); ok && (!in.provenNow(seen) || seen.Proof.At.Before(in.Since)) {
+		p.Proofs = append(p.Proofs, s.Vault)
+	}
 }
 
 func (in Input) staleForHold(s Step, p *Parts) {
@@ -187,7 +199,12 @@ func (in Input) asked(url string) (record.VaultSeen, bool) {
 // act, and the vaults' clocks in the observation do not reveal it.
 func (in Input) recent(t time.Time) bool {
 	age := in.Now.Sub(t)
-	return age >= 0 && age <= key.MaxSkew+LookTimeout*time.Duration(len(in.Policy.Vaults))
+	return age >= 0 && age <= in.recently()
+}
+
+// recently is how long ago a recent look began at most.
+func (in Input) recently() time.Duration {
+	return key.MaxSkew + LookTimeout*time.Duration(len(in.Policy.Vaults))
 }
 
 // older reports whether t is at least d ago, or in the future because somebody set the clock back.

@@ -49,7 +49,12 @@ func TestEachStepNamesWhatMustBeSeenAnewBeforeIt(t *testing.T) {
 			func(*world) plan.Parts { return plan.Parts{Listings: []string{neu.URL}} }},
 		{"the end of a rotation: which version is the newest", second(), plan.Step{Kind: plan.Finish},
 			func(*world) plan.Parts { return plan.Parts{Newest: both} }},
-		{"a disabling: all that every vault shows", rotated(), plan.Step{Kind: plan.Disable, Vault: weu.URL},
+		{"a disabling: all that the HSM and every vault show, and a proof of the newest", rotated(),
+			plan.Step{Kind: plan.Disable, Vault: weu.URL}, func(*world) plan.Parts {
+				return plan.Parts{HSM: true, Vaults: both, Proofs: []string{weu.URL}}
+			}},
+		{"the end of a disabling: all that every vault shows", rotated(),
+			plan.Step{Kind: plan.DisableDone, Vault: weu.URL},
 			func(*world) plan.Parts { return plan.Parts{Vaults: both} }},
 		{"a hold: what it is about", rotated(), plan.Step{Kind: plan.Hold, Vault: weu.URL},
 			func(*world) plan.Parts { return plan.Parts{Vaults: []string{weu.URL}} }},
@@ -79,7 +84,7 @@ func TestOnlyALookThatNothingSeparatesFromNowIsFresh(t *testing.T) {
 	} {
 		w := given().rotated()
 		w.lookAge = c.age
-		if got := w.input().Stale(plan.Step{Kind: plan.Disable, Vault: weu.URL}).None(); got != c.want {
+		if got := w.input().Stale(plan.Step{Kind: plan.DisableDone, Vault: weu.URL}).None(); got != c.want {
 			t.Errorf("%s: fresh is %v", c.name, got)
 		}
 	}

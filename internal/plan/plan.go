@@ -29,6 +29,10 @@ type Rule struct {
 // Rules lists every rule, in the order in which Next asks them.
 func Rules() []Rule {
 	return []Rule{
+		{"enabling", "keyd enables a version that an operator asked for, even while the key is held. It tries for 10 " +
+			"minutes.", enabling},
+		{"consent", "A consent to the retire rule ends when the rule changes, even while the key is held.",
+			consentEnded},
 		{"held", "A held key stays as it is until an operator resumes it.", held},
 		{"retained", "keyd keeps and proves a key that left the configuration, and does nothing else with it.",
 			retained},
@@ -49,10 +53,12 @@ func Rules() []Rule {
 		{"abandoned-id", "keyd destroys what turns up under an id that it gave up before any use.", abandonedID},
 		{"spares", "A key gets the spares that its policy asks for, one after the other, once nothing else is to be " +
 			"made or placed. keyd discards those that no longer fit.", spares},
-		{"retirement", "keyd disables one version that the retire rule allows to disable. This comes after all " +
-			"else that changes something, because a vault may refuse it for ever.", retirement},
+		{"retirement", "keyd disables the next version that the retire rule allows to disable: after an operator's " +
+			"consent, a pause after the one before, and only once the newest version there was just proven. This " +
+			"comes after all else that changes something, because a vault may refuse it for ever.", retirement},
 		{"recovering", "keyd waits before it trusts a Managed HSM that shows nothing of a key that may have been " +
 			"recovered in it.", recovering},
+		{"retirement-waits", "keyd says what the next disabling waits for.", retirementWaits},
 	}
 }
 

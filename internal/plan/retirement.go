@@ -1,7 +1,9 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -11,42 +13,169 @@ import (
 // StepTimeout limits one step: a generation, or a look and an import.
 const StepTimeout = 5 * time.Minute
 
-// retirement disables one version that its rule permits to disable: one that keyd has not tried yet, otherwise the
-// one that it tried longest ago. It never touches the newest version, its material, or a vault where some placement
-// is not resolved.
-func retirement(in Input) (s Step, ok bool) {
-	if in.Policy.Retire.Never() {
+// disablingTries is how long keyd tries to disable one version. After that the vault's answer settles what came of it.
+const disablingTries = 10 * time.Minute
+
+// retirement disables one version, once its rule is met and nothing forbids it. See retirable.
+func retirement(in Input) (Step, bool) {
+	r, why, _ := in.retirable()
+	if r == nil || why != "" {
 		return Step{}, false
 	}
-	var begun time.Time
-	for _, v := range in.vaults() {
-		if !in.mayRetire(v) {
-			continue
-		}
-		for _, old := range in.Record.Retirable(v.URL) {
-			if in.Now.Sub(old.Since) < in.Policy.Retire.DisableAfter || ok && !old.DisableBegun.Before(begun) {
-				continue
-			}
-			begun, ok = old.DisableBegun, true
-			s = Step{Kind: Disable, Generation: old.Generation.Number, Vault: v.URL, Attempt: old.Attempt,
-				Version: old.Version, Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s",
-					old.Since.Format(time.DateOnly), in.Policy.Retire.DisableAfter)}
-		}
-	}
-	return s, ok
+	return Step{Kind: Disable, Generation: r.Generation.Number, Vault: r.Vault, Attempt: r.Attempt,
+		Version: r.Version, Why: fmt.Sprintf("deactivated since %s, and retire says disable_after %s",
+			r.Since.Format(time.DateOnly), in.Policy.Retire.DisableAfter)}, true
 }
 
-// mayRetire reports whether nothing in the vault forbids disabling older versions: consumers may have to go back to
-// them.
-func (in Input) mayRetire(v visible) bool {
+// retirementWaits says what the next disabling waits for.
+func retirementWaits(in Input) (Step, bool) {
+	r, why, until := in.retirable()
+	if r == nil || why == "" {
+		return Step{}, false
+	}
+	if _, _, next := Due(in); !next.IsZero() && (until.IsZero() || next.Before(until)) {
+		until = next
+	}
+	return Step{Kind: Idle, Generation: r.Generation.Number, Vault: r.Vault, Version: r.Version, Until: until,
+		Why: fmt.Sprintf("version %s is to be disabled, and waits: %s", r.Version, why)}, true
+}
+
+// retirable is the version that keyd disables next by the retire rule, and what that still waits for: "" for nothing.
+// until is when the wait is over, if that is known.
+//
+// keyd retires a key version by version: all of the oldest generation, vault by vault, before the next generation.
+// What waits in one vault does not hold up the same generation in another. What was begun, and may have been cut short,
+// goes on before another begins.
+func (in Input) retirable() (r *Retiring, why string, until time.Time) {
+	list := Retirements(in.Now, in.Policy, in.Policy.Retire, in.Record)
+	if len(list) == 0 {
+		return nil, "", until
+	}
+	first, open := list[0], in.Record.OpenDisabling()
+	switch v, x, found := in.disabledByOthers(); {
+	case open.Found(): // it goes on before another begins
+		list = slices.DeleteFunc(list, func(r Retiring) bool {
+			return r.Attempt != open.Attempt || !slices.Contains(open.BeingDisabled(), r.Version) ||
+				!near(in.Now, in.Record.LastDisabling.Here, disablingTries)
+		})
+		if len(list) == 0 {
+			return &first, fmt.Sprintf("keyd does not know yet whether vault %s disabled version %s", open.VaultName,
+				open.Disables), until
+		}
+	case found: // keyd records as its own what the rule covers, before it goes on
+		list = slices.DeleteFunc(list, func(r Retiring) bool { return r.Version != x })
+		if len(list) == 0 {
+			return &first, fmt.Sprintf("somebody other than keyd disabled version %s in vault %s; to enable it: "+
+				"keyd enable %s %s --reason …", x, v.Name, in.Policy.Key, x), until
+		}
+	default:
+		list = slices.DeleteFunc(list, func(x Retiring) bool {
+			return x.Generation.Number > first.Generation.Number
+		})
+	}
+	// One that keyd has tried goes behind those that it has not: a vault may refuse it for ever.
+	slices.SortStableFunc(list, func(a, b Retiring) int {
+		return a.DisableBegun.Compare(b.DisableBegun)
+	})
+	if why, until = in.forbidsAny(); why != "" {
+		return &list[0], why, until
+	}
+	for i := range list {
+		because, at := in.forbids(list[i])
+		if because == "" {
+			return &list[i], "", at
+		}
+		if i == 0 {
+			why, until = because, at
+		}
+	}
+	return &list[0], why, until
+}
+
+// forbidsAny says what keeps keyd from disabling any version of the key. The later functions say what keeps it from
+// disabling one version.
+func (in Input) forbidsAny() (why string, until time.Time) {
+	name := in.Policy.Key
+	if !in.Record.ConsentsTo(in.Policy.Retire) {
+		return "an operator must consent to the retire rule: keyd retire " + name, until
+	}
+	if last := in.Record.LastDisabling; !last.Here.IsZero() && !in.Record.OpenDisabling().Found() {
+		if at := last.Here.Add(in.Policy.Retire.Between()); in.Now.Before(at) {
+			return "keyd disabled another version at " + date(last.Here), at
+		}
+	}
+	if err := in.Seen.HSM.Err; err != nil {
+		return fmt.Sprintf("the HSM cannot be used: %v", err), until
+	}
+	return "", until
+}
+
+// disabledByOthers finds a version of keyd's own that a vault shows disabled and that keyd did not disable.
+func (in Input) disabledByOthers() (v visible, version string, found bool) {
+	for _, v := range in.vaults() {
+		ours := in.Record.Versions(v.URL)
+		for _, x := range v.seen.Versions {
+			at := ours[x.ID]
+			if !x.Enabled && at.Found() && slices.Contains(at.Enabled(), x.ID) && at.Generation.Compromised.IsZero() {
+				return v, x.ID, true
+			}
+		}
+	}
+	return v, "", false
+}
+
+// forbids says what keeps keyd from disabling one version.
+func (in Input) forbids(r Retiring) (why string, until time.Time) {
+	if !in.Record.Consent.Covers(r.Retirable) {
+		return "the consent to the retire rule does not list the version: keyd retire " + in.Policy.Key, until
+	}
+	vault, _ := in.Policy.Vault(r.Vault)
+	v := visible{vault, in.shown(vault)}
+	switch {
+	case v.seen.Err != nil:
+		return fmt.Sprintf("vault %s: %v", v.Name, v.seen.Err), until
+	case !v.seen.SkewSeen || v.seen.Skew.Abs() > key.MaxSkew:
+		// A local clock that runs ahead must not make keyd disable anything early.
+		return fmt.Sprintf("the clock of vault %s is not known, or differs from the local one by more than %s", v.Name,
+			key.MaxSkew), until
+	}
+	now := record.Moment{Here: in.Now, There: v.seen.Clock(in.Now)}
+	due := record.Moment{Here: r.Since, There: r.Since}
+	switch {
+	case !due.Passed(now, in.Policy.Retire.DisableAfter):
+		return "the retire rule allows it at " + date(r.Due), r.Due
+	case r.State != key.Disabling && !in.Record.LastDisabling.Passed(now, in.Policy.Retire.Between()):
+		return fmt.Sprintf("by the clock of vault %s, keyd disabled another version less than %s ago", v.Name,
+			in.Policy.Retire.Between()), until
+	}
+	return in.forbidsIn(v)
+}
+
+// forbidsIn says what in a vault forbids disabling older versions: consumers may have to go back to them. Whether the
+// newest version can be proven in this moment, keyd tries only when nothing else forbids it: see Stale.
+func (in Input) forbidsIn(v visible) (why string, until time.Time) {
 	last := in.Record.NewestIn(v.URL)
 	switch {
 	case !last.Found() || last.State != key.Proven || !last.Generation.Holds(v.URL, v.seen.Newest):
-		return false
-	case !v.seen.SkewSeen || v.seen.Skew.Abs() > key.MaxSkew:
-		return false // a local clock that runs ahead must not make keyd disable anything early
+		return fmt.Sprintf("the newest version in vault %s is not the one that keyd placed there last and proved",
+			v.Name), until
+	case !last.Generation.LostInHSM.IsZero():
+		return fmt.Sprintf("the HSM has lost generation %d, the newest in vault %s: keyd rotate --now %s --reason …",
+			last.Generation.Number, v.Name, in.Policy.Key), until
+	case !in.newestStands(v, last.Generation):
+		return fmt.Sprintf("the newest version %s in vault %s is disabled, expired or of other material",
+			v.seen.Newest, v.Name), until
 	}
-	return in.newestStands(v, last.Generation)
+	if p := v.seen.Proof; in.provenNow(v.seen) && p.Err != nil {
+		return fmt.Sprintf("the newest version %s in vault %s was not proven at %s: %v", p.Version, v.Name, date(p.At),
+			p.Err), p.At.Add(in.recently() + time.Second)
+	}
+	return "", until
+}
+
+// provenNow reports whether keyd has just tried to prove the newest version of a vault.
+func (in Input) provenNow(v record.VaultSeen) bool {
+	return v.Proof.Version == v.Newest && in.recent(v.Proof.At)
 }
 
 // newestStands reports whether the vault shows its newest version as enabled, not expired and, if it shows the
@@ -63,7 +192,8 @@ func (in Input) newestStands(v visible, g *record.Generation) bool {
 func openDisabling(in Input) (Step, bool) {
 	for _, v := range in.vaults() {
 		for _, d := range in.Record.Disablings(v.URL) {
-			step := Step{Generation: d.Generation.Number, Vault: v.URL, Attempt: d.Attempt, Version: d.Version}
+			step := Step{Generation: d.Generation.Number, Vault: v.URL, Attempt: d.Attempt,
+				Version: cmp.Or(d.Disables, d.Version)}
 			enabled, disabled := v.seen.Count(d.Versions)
 			over := !mayBeDisabling(v, *d.Placement)
 			switch {
@@ -88,3 +218,9 @@ func mayBeDisabling(v visible, p record.Placement) bool {
 // near reports whether two times are less than d apart, in either order: somebody may have put a clock back a little
 // between them.
 func near(a, b time.Time, d time.Duration) bool { return a.Sub(b).Abs() < d }
+
+// RetirementWaits says what the next disabling waits for; "" if nothing is to be disabled, or nothing forbids it.
+func RetirementWaits(in Input) string {
+	_, why, _ := in.retirable()
+	return why
+}

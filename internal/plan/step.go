@@ -29,9 +29,12 @@ const (
 	Void           Kind = "void"            // the import certainly did not happen
 	Prove          Kind = "prove"           // one placement
 	Finish         Kind = "finish"          // a generation is active everywhere
-	Disable        Kind = "disable"         // one placement's versions, by the retire rule
+	Disable        Kind = "disable"         // one version, by the retire rule
 	DisableDone    Kind = "disable-done"    // a disabling that was begun happened
 	DisableAborted Kind = "disable-aborted" // a disabling that was begun did not happen
+	Enable         Kind = "enable"          // one version, for an operator
+	EnableAborted  Kind = "enable-aborted"  // a version could not be enabled in time
+	EndConsent     Kind = "end-consent"     // to a retire rule that is no longer the configured one
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
 )
 
@@ -50,7 +53,8 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
-		Finish, Disable, DisableDone, DisableAborted, Sweep,
+		Finish, Disable, DisableDone, DisableAborted, Enable, EnableAborted, EndConsent,
+		Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}
 }

@@ -18,6 +18,8 @@ type chapter struct {
 // are made: after rotated() in weu and neu they are 1 in weu and 2 in neu, after the next one 3 and 4.
 func table() []chapter {
 	return []chapter{
+		{"enabling", enabling()},
+		{"consent", consent()},
 		{"held", held()},
 		{"retained", retained()},
 		{"unseen", unseen()},
@@ -34,6 +36,7 @@ func table() []chapter {
 		{"spares", spares()},
 		{"retirement", retirement()},
 		{"recovering", recovering()},
+		{"retirement-waits", retirementWaits()},
 		{"", nothing()},
 	}
 }
@@ -61,7 +64,7 @@ func retained() []example {
 			given().schedule(30 * day).rotated().wait(31 * day).retained(),
 			by("retained", plan.Idle, "not in the configuration")},
 		{"A key that left the configuration is not disabled.",
-			given().disableAfter(30 * day).rotated().rotated().wait(31 * day).retained(),
+			given().with(disabledAfter(30 * day)).rotated().rotated().wait(31 * day).retained(),
 			by("retained", plan.Idle, "not in the configuration")},
 		{"A rotation under way stops when the key leaves the configuration.",
 			given().rotated().pinned().proven(2, weu).retained(),

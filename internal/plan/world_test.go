@@ -109,8 +109,41 @@ func (w *world) schedule(e time.Duration) *world {
 	return w.with(func(p *key.Policy) { p.Schedule, p.ScheduleText = every(e), "@every" })
 }
 
+// disableAfter: the configuration has a retire rule, and an operator consents to it at once.
 func (w *world) disableAfter(d time.Duration) *world {
-	return w.with(func(p *key.Policy) { p.Retire.DisableAfter = d })
+	return w.with(func(p *key.Policy) { p.Retire.DisableAfter = d }).consented()
+}
+
+// consented: an operator consents to the retire rule, and to what it is to disable now.
+func (w *world) consented() *world {
+	w.record.Consent = &record.Consent{Rule: w.policy.Retire, At: w.clock, By: "uid 0 (root)"}
+	for _, r := range plan.Retirements(w.clock, w.policy, w.policy.Retire, &w.record) {
+		w.record.Consent.Versions = append(w.record.Consent.Versions, r.Version)
+	}
+	return w
+}
+
+// withoutConsent: the consent has ended.
+func (w *world) withoutConsent() *world { w.record.EndConsent(); return w }
+
+// tried: keyd has just tried to prove a vault's newest version.
+func (w *world) tried(v key.Vault, err error) *world {
+	return w.sees(v, func(s *record.VaultSeen) {
+		s.Proof = record.ProofSeen{At: w.clock, Version: s.Newest, Err: err}
+	})
+}
+
+// toEnable: an operator asked to enable the version of an attempt again.
+func (w *world) toEnable(n int) *world {
+	_, err := w.record.AskEnable(record.Enabling{Attempt: attempt(n), Version: w.record.Placement(attempt(n)).Version,
+		At: w.clock, By: "uid 0 (root)", Reason: "a service still reads under it"})
+	return w.must(err)
+}
+
+// retired: keyd has disabled the version of an attempt.
+func (w *world) retired(n int) *world {
+	w.disabling(n)
+	return w.must(w.record.Disable(attempt(n), w.clock, nil))
 }
 
 // What the record and the world have: the steps of a rotation.
@@ -352,11 +385,18 @@ func (w *world) resumed() *world {
 	return w.wait(time.Minute)
 }
 
-// disabling: keyd began to disable the versions of an attempt.
+// disabling: keyd began to disable a version of an attempt.
 func (w *world) disabling(n int) *world {
 	at := w.record.Placement(attempt(n))
-	_, err := w.record.BeginDisable(attempt(n), w.vaults[at.Vault].There(w.clock))
-	return w.must(err)
+	return w.must(w.record.BeginDisable(attempt(n), at.Enabled()[0],
+		record.Moment{Here: w.clock, There: w.vaults[at.Vault].Clock(w.clock)}))
+}
+
+// disablingAll: an earlier keyd began to disable all versions of an attempt at once.
+func (w *world) disablingAll(n int) *world {
+	at := w.record.Placement(attempt(n))
+	at.State, at.DisableBegun = key.Disabling, w.vaults[at.Vault].There(w.clock)
+	return w.wait(time.Minute)
 }
 
 // followed: the last alias is the newest version where its generation was placed last.
@@ -365,12 +405,6 @@ func (w *world) followed(n int, v key.Vault) *world {
 	x, _ := w.vaults[v.URL].Version(w.vaults[v.URL].Newest)
 	return w.must(w.record.Alias(w.clock, w.record.Generation(n).In(v.URL).Attempt,
 		record.FoundVersion{Vault: v, Version: x, Newest: true}))
-}
-
-// cutShort: of what keyd began to disable, only what the vault shows disabled is.
-func (w *world) cutShort(n int) *world {
-	at := w.record.Placement(attempt(n))
-	return w.must(w.record.Disable(attempt(n), w.clock, w.vaults[at.Vault].Enabled()))
 }
 
 // disabled: the vault has the version disabled, whoever did it.
@@ -470,3 +504,9 @@ func urls(vaults []key.Vault) (out []string) {
 }
 
 func same(a, b record.Record) bool { return reflect.DeepEqual(a, b) }
+
+// aborted: what keyd began to disable was not disabled.
+func (w *world) aborted(n int) *world { return w.must(w.record.AbortDisable(attempt(n))) }
+
+// unlisted: the consent lists no version.
+func (w *world) unlisted() *world { w.record.Consent.Versions = nil; return w }

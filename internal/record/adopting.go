@@ -211,7 +211,8 @@ func (r *Record) FinishFound(now time.Time, p key.Policy, n int) {
 func (r *Record) LoseVersion(attempt key.ID) {
 	if at := r.Placement(attempt); at.Found() {
 		at.State, at.Detail = key.Void, "no longer in the vault; acknowledged by adopt"
-		at.DisableBegun, at.DisabledVersions = time.Time{}, nil
+		at.DisableBegun, at.Disables, at.DisabledVersions = time.Time{}, "", nil
+		r.dropEnabling(attempt)
 	}
 }
 

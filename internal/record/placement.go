@@ -26,10 +26,13 @@ type Placement struct {
 	Created    time.Time `json:"created,omitzero"`  // by the vault's clock
 	ImportedAt time.Time `json:"imported_at,omitzero"`
 	ProvenAt   time.Time `json:"proven_at,omitzero"`
-	// DisableBegun is when keyd last began to disable its versions, by the vault's clock if that was known; zero
-	// unless the state is Disabling.
+	// DisableBegun is when keyd last began to disable a version of it, by the vault's clock if that was known; zero
+	// for never, and once that happened.
 	DisableBegun time.Time `json:"disable_begun,omitzero"`
-	DisabledAt   time.Time `json:"disabled_at,omitzero"`
+	// Disables is the version that keyd is disabling; "" while Disabling: all that are enabled, as keyd once disabled
+	// them.
+	Disables   string    `json:"disables,omitempty"`
+	DisabledAt time.Time `json:"disabled_at,omitzero"`
 	// Acknowledged is when an operator answered for its versions of compromised material that are still enabled.
 	Acknowledged time.Time `json:"acknowledged,omitzero"`
 	Aliases      []string  `json:"aliases,omitempty"` // other versions of the same material
@@ -72,6 +75,17 @@ func (p Placement) Enabled() []string {
 		return nil
 	}
 	return slices.DeleteFunc(p.Versions(), func(id string) bool { return slices.Contains(p.DisabledVersions, id) })
+}
+
+// BeingDisabled lists those of its versions of which keyd does not know yet whether they are disabled.
+func (p Placement) BeingDisabled() []string {
+	switch {
+	case p.State != key.Disabling:
+		return nil
+	case p.Disables != "":
+		return []string{p.Disables}
+	}
+	return p.Enabled()
 }
 
 // ProvableBy is the operations that the placement was imported with, and otherwise the given ones, where the record

@@ -28,6 +28,13 @@ type Record struct {
 	// HoldLifted is when a hold was last lifted, by the local clock; zero: never. After one, keyd does not
 	// trust at once a Managed HSM that shows nothing of the key.
 	HoldLifted time.Time `json:"lifted,omitzero"`
+	// Consent is an operator's consent to the retire rule; nil: nothing may be disabled.
+	Consent *Consent `json:"consent,omitempty"`
+	// LastDisabling is when keyd last began to disable a version, by the local clock and by that vault's. To try the
+	// same one again does not count.
+	LastDisabling Moment `json:"last_disabling,omitzero"`
+	// Enabling lists the versions that an operator asked to enable again and that are not enabled yet.
+	Enabling []Enabling `json:"enabling,omitempty"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
 	// Vaults and Operations are from the key's last policy. keyd needs them to go on proving a key that left the
@@ -164,6 +171,12 @@ func (r Record) Clone() Record {
 		h := *r.Hold
 		c.Hold = &h
 	}
+	if r.Consent != nil {
+		consent := *r.Consent
+		consent.Versions = slices.Clone(consent.Versions)
+		c.Consent = &consent
+	}
+	c.Enabling = slices.Clone(r.Enabling)
 	if r.Known != nil {
 		c.Known = make(map[string][]string, len(r.Known))
 		for url, versions := range r.Known {

@@ -69,6 +69,15 @@ type VaultSeen struct {
 	PolicyErr      error         // why NativeRotation is unknown; nil when it is known
 	Skew           time.Duration // the vault's clock minus ours
 	SkewSeen       bool
+	// Proof is of the newest version, where a step needed one since the last whole look.
+	Proof ProofSeen
+}
+
+// ProofSeen is a proof that was made to look at a version, not to record a result.
+type ProofSeen struct {
+	At      time.Time // when it began; zero: there was none
+	Version string
+	Err     error // why it did not pass
 }
 
 // AsOf returns when keyd last asked the vault. It is later than Begun if a sweep of the vault's keys has confirmed what

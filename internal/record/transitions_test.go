@@ -90,15 +90,13 @@ func TestATransitionRefusesWhatTheRecordDoesNotPermit(t *testing.T) {
 			return err
 		}, "finished already"},
 		{"disable the newest", func(b *book) *book { return b.rotate() }, func(b *book) error {
-			_, err := b.BeginDisable(attempt(1), b.clock)
-			return err
+			return b.BeginDisable(attempt(1), version(1), b.moment())
 		}, "is active"},
 		{"disable what is refuted", func(b *book) *book {
 			b.pin().land(1, weu)
 			return b.ok(b.Refute(attempt(1), "a test"))
 		}, func(b *book) error {
-			_, err := b.BeginDisable(attempt(1), b.clock)
-			return err
+			return b.BeginDisable(attempt(1), version(1), b.moment())
 		}, "is refuted"},
 		{"land as disabled what was never given up", func(b *book) *book { return b.pin().land(1, weu) },
 			func(b *book) error { return b.LandDisabled(b.clock, attempt(1)) }, "is imported"},
@@ -161,9 +159,11 @@ func TestAnAttemptThatWasGivenUpCanStillLand(t *testing.T) {
 func TestADisablingEndsAsDoneOrAborted(t *testing.T) {
 	begun := func(t *testing.T) *book {
 		b := newBook(t).rotate().rotate()
-		versions, err := b.BeginDisable(attempt(1), b.clock)
-		if b.ok(err); !slices.Equal(versions, []string{version(1)}) || state(b, 1) != key.Disabling {
-			t.Fatalf("versions %v, state %s", versions, state(b, 1))
+		begun := b.moment()
+		b.ok(b.BeginDisable(attempt(1), version(1), begun))
+		if open := b.Disablings(weu); len(open) != 1 || !slices.Equal(open[0].Versions, []string{version(1)}) ||
+			b.LastDisabling != begun {
+			t.Fatalf("open %+v, last at %+v", open, b.LastDisabling)
 		}
 		return b
 	}
@@ -174,7 +174,7 @@ func TestADisablingEndsAsDoneOrAborted(t *testing.T) {
 	}
 	b = begun(t)
 	b.ok(b.AbortDisable(attempt(1)))
-	if at := b.Placement(attempt(1)); at.State != key.Superseded || !at.DisableBegun.IsZero() {
+	if at := b.Placement(attempt(1)); at.State != key.Superseded || at.DisableBegun.IsZero() {
 		t.Errorf("aborted: %+v", at.Placement)
 	}
 	if state(b, 2) != key.Superseded {
@@ -191,8 +191,7 @@ func twins(t *testing.T) *book {
 
 func TestAPlacementIsDisabledOnlyOnceAllItsVersionsAre(t *testing.T) {
 	b := twins(t)
-	_, err := b.BeginDisable(attempt(1), b.clock)
-	b.ok(err).ok(b.Disable(attempt(1), b.clock, []string{version(9)}))
+	b.ok(b.BeginDisable(attempt(1), version(1), b.moment())).ok(b.Disable(attempt(1), b.clock, nil))
 	at := b.Placement(attempt(1))
 	if left := b.StillEnabled(attempt(1)); at.State != key.Superseded || !slices.Equal(left, []string{version(9)}) {
 		t.Fatalf("with one version still enabled it is %s, and %v is left", at.State, left)
@@ -200,11 +199,8 @@ func TestAPlacementIsDisabledOnlyOnceAllItsVersionsAre(t *testing.T) {
 	if slices.ContainsFunc(b.Provable(), func(p record.Placed) bool { return p.Attempt == attempt(1) }) {
 		t.Error("its disabled version is to be proven")
 	}
-	versions, err := b.BeginDisable(attempt(1), b.clock)
-	if b.ok(err); !slices.Equal(versions, []string{version(9)}) {
-		t.Errorf("the next time %v is to be disabled", versions)
-	}
-	b.ok(b.Disable(attempt(1), b.clock, nil))
+	refused(t, b.BeginDisable(attempt(1), version(1), b.moment()), "no enabled version")
+	b.ok(b.BeginDisable(attempt(1), version(9), b.moment())).ok(b.Disable(attempt(1), b.clock, nil))
 	if at := b.Placement(attempt(1)); at.State != key.Disabled || len(at.DisabledVersions) > 0 {
 		t.Errorf("in the end it is %+v", at.Placement)
 	}
@@ -255,8 +251,8 @@ func TestADuplicateThatConsumersFollowIsAdoptedAsAPlacementThatIsToBeProven(t *t
 func TestAnEnabledDuplicateReopensADisabledPlacement(t *testing.T) {
 	disabled := func() *book {
 		b := newBook(t).rotate().rotate()
-		_, err := b.BeginDisable(attempt(1), b.clock)
-		return b.ok(err).ok(b.Disable(attempt(1), b.clock, nil))
+		b.ok(b.BeginDisable(attempt(1), version(1), b.moment()))
+		return b.ok(b.Disable(attempt(1), b.clock, nil))
 	}
 	b := disabled()
 	b.alias(1, key.Version{ID: version(9), Enabled: true})

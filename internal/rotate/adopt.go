@@ -52,6 +52,7 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 		return refuse("there is nothing to adopt for key %s", p.Key)
 	}
 	rec = a.rec
+	hadConsent := rec.EndConsent() // the retire rule's: what it was given for may not be what there is
 	if rec.Hold != nil && consentLifts(rec.Hold.Code) {
 		rec.Lift(r.now())
 	}
@@ -64,8 +65,12 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if err != nil {
 		return err
 	}
-	fields := map[string]string{"reason": reason, chain.FieldAdopted: string(text)}
-	if _, err := r.saveAs(ctx, rec, actor, chain.Adopted, fields); err != nil {
+	entries := []chain.Entry{{Event: chain.Adopted, Actor: actor,
+		Fields: map[string]string{"reason": reason, chain.FieldAdopted: string(text)}}}
+	if hadConsent {
+		entries = append(entries, consentEnded(actor, "an operator adopted what keyd did not know"))
+	}
+	if _, err := r.saveAll(ctx, rec, entries); err != nil {
 		return err
 	}
 	r.Observer.Drop(p.Key)
@@ -109,6 +114,10 @@ func (a *adopter) show() (status.Adoption, error) {
 			"versionless consumers follow. The foreign ones stay enabled and untouched"
 	default:
 		shown.Consequence = "keyd gives up the missing versions shown above, and imports again what it can"
+	}
+	if a.rec.Consent != nil && !shown.Empty() {
+		shown.Consequence += fmt.Sprintf(". The consent to the retire rule ends: keyd disables nothing more before "+
+			"keyd retire %s", a.p.Key)
 	}
 	b, err := json.Marshal(shown)
 	if err != nil {

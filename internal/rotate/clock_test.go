@@ -79,7 +79,7 @@ func (w *world) setDuringALook(v *modelVault, by time.Duration) {
 
 func TestAClockSetDuringALookRetiresNothing(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
-	p.Retire.DisableAfter = 30 * 24 * time.Hour
+	p = w.retireAfter(p, 30*24*time.Hour)
 	v := w.vault[weu.URL]
 	w.now = w.now.Add(25 * time.Hour)
 	w.setDuringALook(v, 40*24*time.Hour)

@@ -110,7 +110,7 @@ func TestAPairGoneFromTheHSMDrifts(t *testing.T) {
 
 func TestADisablingByKeydOrAfterACompromiseIsNoDrift(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
-	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	p = w.retireAfter(p, time.Hour)
 	w.now = w.now.Add(3 * time.Hour)
 	w.settle(p)
 	if w.vault[weu.URL].key(p.Key).versions[0].Enabled {
@@ -122,7 +122,7 @@ func TestADisablingByKeydOrAfterACompromiseIsNoDrift(t *testing.T) {
 
 	w, r, p = rotatedOnly(t, weu)
 	w.vault[weu.URL].key(p.Key).versions[0].Enabled = false // first by somebody, then by the retire rule
-	p.Retire = key.RetireRule{DisableAfter: time.Hour}
+	p = w.retireAfter(p, time.Hour)
 	w.now = w.now.Add(3 * time.Hour)
 	w.settle(p)
 	if got := w.drifts(r, p); len(got) > 0 {

@@ -282,7 +282,7 @@ func (midnight) Next(t time.Time) time.Time {
 func TestARecentlyNewestVersionIsNotRetired(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
-	p.Retire.DisableAfter = 48 * time.Hour
+	p = w.retireAfter(p, 48*time.Hour)
 	p.Schedule = nil
 	w.settle(p)
 	request(t, w, p, rotate.Wanted{Reason: "one more"})

@@ -177,7 +177,7 @@ func TestNothingIsRetiredWhileTheNewestVersionHasExpired(t *testing.T) {
 	p := expiring(weu)
 	rotateTwice(w, p)
 	p.Schedule = nil
-	p.Retire.DisableAfter = 48 * time.Hour
+	p = w.retireAfter(p, 48*time.Hour)
 	w.now = w.now.Add(2 * expiresAfter)
 	w.settle(p)
 	if d := w.vault[weu.URL].disabled; len(d) != 0 {

@@ -112,6 +112,7 @@ func newHostile(t *testing.T) *hostile {
 	if rec := h.record(h.p.Key); len(rec.Generations) != 2 || rec.Generations[1].Finished.IsZero() || h.puts != 2 {
 		t.Fatalf("the world is not ready: %d generations, %d imports\n%s", len(rec.Generations), h.puts, h.story())
 	}
+	h.consentToRetire(h.p)
 	return h
 }
 

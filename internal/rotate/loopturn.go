@@ -130,6 +130,8 @@ func classOf(s plan.Step) priority.Class {
 		if !s.Trigger.Scheduled {
 			return priority.Operator
 		}
+	case plan.Enable, plan.EnableAborted:
+		return priority.Operator
 	case plan.Land, plan.Alias, plan.Void:
 		return priority.Repair
 	case plan.Import, plan.Prove:
@@ -143,6 +145,9 @@ func classOf(s plan.Step) priority.Class {
 // unfinished says by a key's record of what class the work on the key is, and whether it has begun.
 func (r *Rotator) unfinished(ctx context.Context, p key.Policy) (work priority.Class, begun bool) {
 	rec, err := r.load(ctx, p.Key)
+	if err == nil && len(rec.Enabling) > 0 {
+		return priority.Operator, false
+	}
 	if err != nil || rec.Hold != nil || p.Retained {
 		return priority.Look, false // the first step says what is wrong
 	}

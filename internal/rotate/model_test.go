@@ -664,6 +664,17 @@ func (v *modelVault) Disable(_ context.Context, name, version string) error {
 	})
 }
 
+func (v *modelVault) Enable(_ context.Context, name, version string) error {
+	return v.do("Enable", func() error {
+		x, err := v.find(name, version)
+		if err != nil {
+			return err
+		}
+		x.Enabled = true
+		return nil
+	})
+}
+
 func (v *modelVault) ClockSkew() (time.Duration, bool) { return v.skew, true }
 
 func (v *modelVault) Wrap(_ context.Context, name, version string, plain []byte) (out []byte, err error) {

@@ -3,13 +3,14 @@ package rotate
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
-// disable disables one generation's versions in one vault, by its retire rule.
+// disable disables one version, by the retire rule. The plan has seen the newest version proven in this very step.
 func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 	c, err := r.vault(a.policy, &a.rec, a.step.Vault)
 	if err != nil {
@@ -19,25 +20,42 @@ func (r *Rotator) disable(ctx context.Context, a act) (record.Record, error) {
 	if err != nil {
 		return a.rec, err
 	}
-	if a.rec.Generation(a.step.Generation).Holds(a.step.Vault, newest.ID) {
-		return a.rec, fmt.Errorf("version %s is now the newest in the vault: keyd does not disable it", newest.ID)
+	proven := a.in().Proof
+	if newest.ID != proven.Version || a.rec.Generation(a.step.Generation).Holds(a.step.Vault, newest.ID) {
+		return a.rec, fmt.Errorf("version %s is now the newest in the vault, and keyd proved %s: it disables nothing",
+			newest.ID, proven.Version)
 	}
-	versions, err := a.rec.BeginDisable(a.step.Attempt, a.in().There(r.now()))
-	if err != nil {
+	if err := r.seal(ctx); err != nil {
 		return a.rec, err
 	}
-	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended,
-		placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why})); err != nil {
+	now := r.now()
+	if err := a.rec.BeginDisable(a.step.Attempt, a.step.Version,
+		record.Moment{Here: now, There: a.in().Clock(now)}); err != nil {
 		return a.rec, err
 	}
-	for _, version := range versions {
-		killpoint.At("disable-before")
-		if err := c.Disable(ctx, a.policy.Key, version); err != nil {
-			return a.rec, err
-		}
-		killpoint.At("disable-after")
+	if a.rec, err = r.save(ctx, a.rec, chain.DisableIntended, placementFields(&a.rec, a.step.Attempt, map[string]string{
+		"why": a.step.Why, "version": a.step.Version, "newest": newest.ID,
+		"newest_proven": proven.At.UTC().Format(time.RFC3339), "consent": a.rec.Consent.Digest})); err != nil {
+		return a.rec, err
 	}
+	killpoint.At("disable-before")
+	if err := c.Disable(ctx, a.policy.Key, a.step.Version); err != nil {
+		return a.rec, err
+	}
+	killpoint.At("disable-after")
 	return r.disabled(ctx, a, nil)
+}
+
+// seal has the audit chain signed. Whoever put an old copy of the state in its place gets no signature: that copy may
+// have a consent that has ended since.
+func (r *Rotator) seal(ctx context.Context) error {
+	if r.Seal == nil {
+		return nil
+	}
+	if err := r.Seal(ctx); err != nil {
+		return fmt.Errorf("keyd disables nothing while the audit chain cannot be signed: %w", err)
+	}
+	return nil
 }
 
 // disableDone records what the vault shows of a disabling that was cut short.
@@ -52,7 +70,8 @@ func (r *Rotator) disabled(ctx context.Context, a act, enabled []string) (record
 	}
 	left := a.rec.StillEnabled(a.step.Attempt)
 	return r.save(ctx, a.rec, chain.Disabled,
-		placementFields(&a.rec, a.step.Attempt, map[string]string{"still_enabled": spaced(left)}))
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version,
+			"still_enabled": spaced(left)}))
 }
 
 // disableAborted records that a disabling did not happen.
@@ -61,5 +80,5 @@ func (r *Rotator) disableAborted(ctx context.Context, a act) (record.Record, err
 		return a.rec, err
 	}
 	return r.save(ctx, a.rec, chain.DisableAborted,
-		placementFields(&a.rec, a.step.Attempt, map[string]string{"why": a.step.Why}))
+		placementFields(&a.rec, a.step.Attempt, map[string]string{"version": a.step.Version, "why": a.step.Why}))
 }

@@ -48,6 +48,8 @@ type Vault interface {
 	// Newest is the version that a caller who names no version gets.
 	Newest(ctx context.Context, name string) (key.Version, error)
 	Disable(ctx context.Context, name, version string) error
+	// Enable sets enabled=true on one version.
+	Enable(ctx context.Context, name, version string) error
 	// ClockSkew is the vault's clock minus the local one at the last answer.
 	ClockSkew() (skew time.Duration, known bool)
 }
@@ -124,6 +126,8 @@ type Config struct {
 	// Attest gets and judges what a Managed HSM says of an imported version; asked is false where the configuration
 	// asks for no attestation. It may be nil.
 	Attest func(ctx context.Context, vaultURL string, want attest.Expect) (e attest.Evidence, asked bool)
+	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
+	Seal func(ctx context.Context) error
 }
 
 // Rotator applies steps to keys. It remembers nothing that a restart would miss.

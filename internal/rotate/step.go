@@ -141,7 +141,8 @@ type act struct {
 func (r *Rotator) learn(a act, from, to uint64) {
 	l := record.Learnt{Key: a.policy.Key, From: from, To: to}
 	switch a.step.Kind {
-	case plan.Reserve, plan.Promote, plan.ReserveSpare, plan.DiscardSpare, plan.Pin, plan.Prove, plan.Finish:
+	case plan.Reserve, plan.Promote, plan.ReserveSpare, plan.DiscardSpare, plan.Pin, plan.Prove, plan.Finish,
+		plan.EndConsent:
 	case plan.Generate, plan.Abandon:
 		l.ID = a.step.ID
 	case plan.Import:
@@ -194,6 +195,12 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.disableDone(ctx, a)
 	case plan.DisableAborted:
 		return r.disableAborted(ctx, a)
+	case plan.Enable:
+		return r.enable(ctx, a)
+	case plan.EnableAborted:
+		return r.enableAborted(ctx, a, a.step.Why)
+	case plan.EndConsent:
+		return r.endConsent(ctx, a)
 	}
 	return a.rec, fmt.Errorf("there is no step %q", a.step.Kind)
 }

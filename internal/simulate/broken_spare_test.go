@@ -74,11 +74,23 @@ type hoardingStore struct {
 }
 
 func (s *hoardingStore) Save(ctx context.Context, rec record.Record, entries ...chain.Entry) (record.Record, error) {
+	return s.store.Save(ctx, s.hoarded(rec, entries), entries...)
+}
+
+func (s *hoardingStore) SaveTogether(ctx context.Context, recs []record.Record, entries [][]chain.Entry) error {
+	recs = slices.Clone(recs)
+	for i := range recs {
+		recs[i] = s.hoarded(recs[i], entries[i])
+	}
+	return s.store.SaveTogether(ctx, recs, entries)
+}
+
+func (s *hoardingStore) hoarded(rec record.Record, entries []chain.Entry) record.Record {
 	if s.when(entries[0]) {
 		rec.Spares = s.load(rec.Key).Spares
 		rec.Abandoned = slices.DeleteFunc(slices.Clone(rec.Abandoned), func(a record.AbandonedID) bool {
 			return rec.SpareWithID(a.ID) != nil
 		})
 	}
-	return s.store.Save(ctx, rec, entries...)
+	return rec
 }

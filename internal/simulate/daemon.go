@@ -50,7 +50,7 @@ func (d *daemon) policy(name string) key.Policy {
 
 // start starts a new process, which remembers nothing of the one before.
 func (d *daemon) start() {
-	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Vaults: func(url string) Vault {
+	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Seal: d.w.seal, Vaults: func(url string) Vault {
 		if v := d.w.vault(url); v != nil && d.w.configured(url) {
 			return v
 		}
@@ -121,6 +121,9 @@ func (d *daemon) step(k *managed) {
 		d.w.result.Steps++
 		d.w.judgePace(t)
 		s, err := d.r.StepKey(context.Background(), p)
+		if err == nil {
+			d.w.judgeChangedRule(d, k, string(s.Kind))
+		}
 		if s.Kind == plan.Alias && err == nil {
 			d.judgeReport(p.Key, s.Vault, s.Version)
 		}
@@ -173,6 +176,7 @@ type managed struct {
 	attempts   map[key.ID]*attempt
 	compromise map[key.ID]int // the first generation that may answer the request
 	attended   bool           // an operator will look at its hold
+	retiring   retiring
 }
 
 // attempt is what really happened with one import.

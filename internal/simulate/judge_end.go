@@ -62,6 +62,7 @@ func (w *World) judgeEnd(k *managed) {
 		}
 	}
 	w.judgeSparesEnd(k, &rec)
+	w.judgeEnabled(k, &rec)
 	for _, g := range rec.Generations {
 		if g.LostInHSM.IsZero() && g.Fingerprint != "" && w.hsm.find(g.ID) == nil {
 			w.violate("lost: the pair of generation %d of %s is not in the HSM", g.Number, rec.Key)
@@ -79,30 +80,6 @@ func (v *vault) usurped(rec *record.Record, x *version) bool {
 	}
 	y := v.byID(rec.Key, p.Version)
 	return y != nil && y.foreign
-}
-
-// judgeRetired fails if a version is enabled half a day after the retire rule asked to disable it.
-func (w *World) judgeRetired(v *vault, rec *record.Record, g *record.Generation, p *record.Placement, x *version) {
-	rule := w.managed(rec.Key).policy.Retire
-	since := v.supersededAt(rec, rec.Key, g.Number)
-	if g.Deactivated.After(since) {
-		since = g.Deactivated
-	}
-	if newest := v.newest(rec.Key); !newest.Enabled || v.expired(newest) != nil {
-		return // consumers may have to go back to an older version
-	}
-	due := !rule.Never() && p.State == key.Superseded && !g.Deactivated.IsZero() && g.In(v.URL) == p
-	if due && w.now.Sub(since) > rule.DisableAfter+12*time.Hour {
-		w.violate(
-			"version %s of %s in %s (generation %d) is enabled %s after it was superseded, and the rule says %s",
-			x.ID,
-			rec.Key,
-			v.Name,
-			g.Number,
-			w.now.Sub(since),
-			rule.DisableAfter,
-		)
-	}
 }
 
 // judgeIntended fails if, in a quiet time, the newest version is not of the generation that

@@ -47,6 +47,7 @@ func (w *World) judgeChange(was, is record.Record, entries []chain.Entry) {
 	w.judgeSpares(&was, &is, entries)
 	w.judgeAbandoned(&was, entries)
 	w.judgeOrder(&was, &is)
+	w.judgeConsent(&was, &is, entries)
 	for _, q := range was.Requests {
 		w.judgeRequest(q, &is, event)
 	}

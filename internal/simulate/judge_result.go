@@ -90,14 +90,13 @@ func (v *vault) oweImport(name string, x *version) {
 }
 
 func (v *vault) oweDisabling(name string, x *version) {
-	rec := v.w.store.records[name]
-	g, _ := holderOf(&rec, v.URL, x.ID)
 	v.w.store.owe(
 		owing{
 			key:    name,
 			effect: "version " + x.ID + " of " + name + " was disabled in " + v.Name,
 			recordedBy: func(e chain.Entry, _ *record.Record) bool {
-				return e.Event == chain.Disabled && e.Fields["id"] == string(g.ID) && e.Fields["vault"] == v.URL
+				result := e.Event == chain.Disabled || e.Event == chain.Enabled // an operator undid it
+				return result && e.Fields["version"] == x.ID && e.Fields["vault"] == v.URL
 			},
 		},
 	)

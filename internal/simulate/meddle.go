@@ -177,6 +177,7 @@ func (w *World) backup() {
 func (w *World) restore() {
 	w.log("the state is lost; the copy put in its place has %d keys", len(w.saved))
 	w.store.owed = nil // the audit is lost with it
+	w.acceptHead()
 	for _, v := range w.vaults {
 		was, is := w.store.vaults[v.URL], w.savedVaults[v.URL].Clone()
 		is.URL, is.Schema, is.Revision = v.URL, record.SchemaVersion, was.Revision+1
@@ -191,6 +192,7 @@ func (w *World) restore() {
 		is.Key, is.Schema, is.Revision = name, record.SchemaVersion, was.Revision+1
 		w.store.records[name] = is
 		k.highest = is.NextNumber() - 1
+		k.retiring.consent = nil
 		for _, g := range is.Generations {
 			// Nobody knows any more of a generation that was begun and came to nothing.
 			if g.GenerateBegun.IsZero() && w.hsm.pair(g.ID) == nil {

@@ -21,6 +21,7 @@ func (w *World) attend() {
 		w.enable()
 	}
 	w.attendKEKs()
+	w.attendConsents()
 	for _, k := range w.keys {
 		if w.store.records[k.policy.Key].Hold == nil || k.attended {
 			continue

@@ -1,6 +1,8 @@
 package simulate
 
 import (
+	"context"
+
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
@@ -24,6 +26,7 @@ type Parts struct {
 	Vaults func(url string) Vault
 	Store  rotate.Store
 	Emit   func(status.Event)
+	Seal   func(context.Context) error
 }
 
 // build makes the daemon from its parts.
@@ -44,6 +47,6 @@ func (d *daemon) build(p Parts) {
 			}
 			return nil
 		},
-		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit,
+		Clock: d.clock, Random: d.w, Look: d.look, Emit: p.Emit, Seal: p.Seal,
 	})
 }

@@ -72,6 +72,7 @@ func (w *World) settings() {
 		k.home.Operations = pick(w, operations())
 		if w.chance(3) {
 			k.home.Retire.DisableAfter = w.between(12*time.Hour, 72*time.Hour)
+			k.home.Retire.Pause = w.pauseOf(i)
 		}
 		if w.chance(3) {
 			k.home.ExpiresAfter = time.Duration(k.home.Schedule.(grid)) + w.between(24*time.Hour, 96*time.Hour)

@@ -23,10 +23,11 @@ type version struct {
 	landed    time.Time // true time
 	attempt   key.ID    // "" for a foreign one
 	foreign   bool
-	late      bool // keyd had given it up
-	unwrapped bool // it opened, or signed, something for keyd
-	meddled   bool // disabled by a meddler
-	retired   bool // disabled by keyd, which judgeDisable has judged
+	late      bool      // keyd had given it up
+	unwrapped bool      // it opened, or signed, something for keyd
+	used      time.Time // when it last did
+	meddled   bool      // disabled by a meddler
+	retired   bool      // disabled by keyd, which judgeDisable has judged
 	past      history[attributes]
 }
 
@@ -289,6 +290,24 @@ func (v *vault) Disable(_ context.Context, name, id string) error {
 		}
 		v.alter(x, func(is *key.Version) { is.Enabled = false })
 		x.retired = true
+		v.w.regret(name, id)
+		return nil
+	})
+}
+
+func (v *vault) Enable(_ context.Context, name, id string) error {
+	return v.call("Enable", func() error {
+		x, _, err := v.find(name, id)
+		if err != nil {
+			return err
+		}
+		if v.content(name).deleted {
+			return failed(key.Refused, "model: 409, key %s is deleted", name)
+		}
+		v.w.judgeEnable(v, name, x)
+		v.oweEnabling(name, x)
+		v.alter(x, func(is *key.Version) { is.Enabled = true })
+		x.retired, x.meddled = false, false
 		return nil
 	})
 }
@@ -330,7 +349,9 @@ func (v *vault) Unwrap(_ context.Context, name, id string, ciphertext []byte) (o
 		if out, err = x.mat.open(ciphertext); err != nil {
 			out = []byte("not what was wrapped")
 		}
-		x.unwrapped = x.unwrapped || err == nil
+		if err == nil {
+			x.unwrapped, x.used = true, v.w.now
+		}
 		return nil
 	})
 	return out, err
@@ -349,7 +370,7 @@ func (v *vault) Sign(_ context.Context, name, id string, digest []byte) (out []b
 		if err := v.expired(x); err != nil {
 			return err
 		}
-		out, x.unwrapped = x.mat.sign(digest), true
+		out, x.unwrapped, x.used = x.mat.sign(digest), true, v.w.now
 		return nil
 	})
 	return out, err

@@ -69,6 +69,9 @@ type World struct {
 	saved       map[string]record.Record // a copy of the state
 	savedVaults map[string]record.Vault
 	soon        []func() // what people do in the next turn
+	disabled    int      // versions that keyd disabled
+	restoring   bool     // a test has the state put back
+	unsealed    bool     // the state was put back, and the HSM side does not sign its audit chain
 	result      Result
 }
 

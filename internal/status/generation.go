@@ -45,7 +45,9 @@ type Placement struct {
 	ImportedAt time.Time          `json:"imported_at,omitzero"`
 	ProvenAt   time.Time          `json:"proven_at,omitzero"`
 	DisabledAt time.Time          `json:"disabled_at,omitzero"`
-	Expires    time.Time          `json:"expires,omitzero"`
+	// Disables is the version that keyd is disabling now.
+	Disables string    `json:"disables,omitempty"`
+	Expires  time.Time `json:"expires,omitzero"`
 	// Acknowledged is when an operator answered for its compromised versions that are still enabled.
 	Acknowledged time.Time `json:"acknowledged,omitzero"`
 	Aliases      []string  `json:"aliases"`

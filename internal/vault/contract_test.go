@@ -267,6 +267,12 @@ func TestADisabledVersionIsListedAndDoesNotUnwrap(t *testing.T) {
 		}
 		_, err = c.Unwrap(t.Context(), keyName, v.ID, cipher)
 		wantClass(t, err, key.Refused, "KeyDisabled", "az keyvault key set-attributes", v.ID)
+		if err := c.Enable(t.Context(), keyName, v.ID); err != nil {
+			t.Fatal(err)
+		}
+		if opened, err := c.Unwrap(t.Context(), keyName, v.ID, cipher); err != nil || string(opened) != "x" {
+			t.Errorf("enabled again, it unwraps %q, %v", opened, err)
+		}
 	})
 }
 
@@ -321,6 +327,7 @@ func TestOperationsOnMaterialAlwaysNameTheirVersion(t *testing.T) {
 		"sign":    second(c.Sign(t.Context(), keyName, "", []byte("x"))),
 		"verify":  second(c.Verify(t.Context(), keyName, "", nil, nil)),
 		"disable": c.Disable(t.Context(), keyName, ""),
+		"enable":  c.Enable(t.Context(), keyName, ""),
 	} {
 		t.Run(name, func(t *testing.T) { wantClass(t, err, key.Refused, "names no version") })
 	}

@@ -63,7 +63,7 @@ func TestTheInnerErrorIsRead(t *testing.T) {
 func TestOperationsAreDistinctInMetrics(t *testing.T) {
 	seen := map[string]bool{}
 	for _, op := range []operation{opGetKEK, opCreateKEK, opImport, opVersions, opNewest, opGet, opWrap, opUnwrap,
-		opEncrypt, opDecrypt, opSign, opVerify, opDisable, opDeleted, opRecover} {
+		opEncrypt, opDecrypt, opSign, opVerify, opDisable, opEnable, opDeleted, opRecover} {
 		if seen[op.name] {
 			t.Errorf("%s appears twice", op.name)
 		}

@@ -134,12 +134,21 @@ func (c *Client) noVersion(ctx context.Context, op operation, name string) error
 
 // Disable sets enabled=false on one version. The version no longer unwraps until someone enables it again.
 func (c *Client) Disable(ctx context.Context, name, version string) error {
+	return c.setEnabled(ctx, opDisable, name, version, false)
+}
+
+// Enable sets enabled=true on one version.
+func (c *Client) Enable(ctx context.Context, name, version string) error {
+	return c.setEnabled(ctx, opEnable, name, version, true)
+}
+
+func (c *Client) setEnabled(ctx context.Context, op operation, name, version string, enabled bool) error {
 	if version == "" {
-		return c.noVersion(ctx, opDisable, name)
+		return c.noVersion(ctx, op, name)
 	}
-	return c.do(ctx, opDisable, name, version, func(ctx context.Context) error {
+	return c.do(ctx, op, name, version, func(ctx context.Context) error {
 		answer, err := c.keys.UpdateKey(ctx, name, version, azkeys.UpdateKeyParameters{
-			KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(false)},
+			KeyAttributes: &azkeys.KeyAttributes{Enabled: to.Ptr(enabled)},
 		}, nil)
 		if err != nil {
 			return err
@@ -148,8 +157,8 @@ func (c *Client) Disable(ctx context.Context, name, version string) error {
 		if err != nil {
 			return err
 		}
-		if v.ID != version || v.Enabled {
-			return badAnswerf("version %s is enabled=%t after being disabled", v.ID, v.Enabled)
+		if v.ID != version || v.Enabled != enabled {
+			return badAnswerf("version %s is enabled=%t after enabled=%t was asked for", v.ID, v.Enabled, enabled)
 		}
 		return nil
 	})

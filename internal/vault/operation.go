@@ -33,6 +33,7 @@ var (
 	opSign           = operation{name: "sign", words: "sign with key", as: quota.Sign}
 	opVerify         = operation{name: "verify", words: "verify with key", as: quota.Verify}
 	opDisable        = operation{name: "disable", words: "disable key", changes: true}
+	opEnable         = operation{name: "enable", words: "enable key", changes: true}
 	opDeleted        = operation{name: "get_deleted", words: "look for deleted key"}
 	opRotationPolicy = operation{name: "get_rotation_policy", words: "get rotation policy of key"}
 	opAttestation    = operation{name: "get_attestation", words: "get attestation of key"}

@@ -42,6 +42,7 @@ func (w *world) yesterday() {
 	w.await("the generations of the day before are made", 2*time.Hour, func(k status.Key) bool {
 		return len(k.Generations) >= yesterdays && !k.Generations[yesterdays-1].Finished.IsZero()
 	})
+	w.must("retire", keyName, "--yes", "--reason", "as shown")
 	w.stop()
 	old := slices.DeleteFunc(w.record().Generations, func(g record.Generation) bool { return g.Deactivated.IsZero() })
 	w.due = map[string]dueVersions{}

@@ -45,7 +45,7 @@ keys:
     vaults: [weu, mhsm]
     floor: 0s
     budget: 1000
-    retire: {disable_after: 1d}
+    retire: {disable_after: 1d, pause: 1m}
 %[5]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "127.0.0.1:0"}
 health: {look: 1m}

@@ -250,6 +250,8 @@ func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 	e.retireAfter("1d")
 	e.whileLiving(func() {
 		e.start()
+		e.wait("keyd answers", func(status.Snapshot, status.Key) bool { return true })
+		e.must("retire", keyName, "--yes", "--reason", "as shown")
 		e.wait("the retire rule has disabled generation 1", func(_ status.Snapshot, k status.Key) bool {
 			return k.Generations[0].Placements[0].State == key.Disabled
 		})
@@ -288,7 +290,10 @@ func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 		if err := e.live(); err != nil {
 			in.w.t.Error(err)
 		}
-		in.settle()
+		for range 12 { // the rule disables one version a minute
+			in.settle()
+			e.later(2 * time.Minute)
+		}
 	})
 	e.wantEnabled("weu", off, off, off, off, on, off, off, on) // a refuted version stays enabled
 	e.wantEnabled("mhsm", off, off, off, off, on)

@@ -305,6 +305,13 @@ func (w *world) retireAfter(age string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.write("keyd.yaml",
-		strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    retire: {disable_after: "+age+"}\n", 1))
+	w.write(
+		"keyd.yaml",
+		strings.Replace(
+			string(text),
+			"    floor: 0s\n",
+			"    floor: 0s\n    retire: {disable_after: "+age+", pause: 1m}\n",
+			1,
+		),
+	)
 }

@@ -465,7 +465,20 @@ func (c *crash) retirable() {
 		if s := in.settle(); s.Kind != plan.Idle {
 			in.w.t.Fatalf("the loop ends with %s: %s", s.Kind, s.Why)
 		}
+		in.consent()
 	})
+}
+
+// consent is an operator's consent to the retire rule, and to what it is to disable now.
+func (in *inside) consent() {
+	ctx, p := in.w.t.Context(), in.policy
+	shown, err := in.Retirement(ctx, p, p.Retire)
+	if err == nil {
+		err = in.ConsentToRetire(ctx, p, "test", "as shown", shown.Digest)
+	}
+	if err != nil {
+		in.w.t.Fatal(err)
+	}
 }
 
 // notDisabling: the vault refuses, and then the rule is withdrawn.
@@ -517,7 +530,22 @@ func disabling(c *crash) {
 			c.t.Errorf("vault %s: generation 1 is enabled: %v, generation 2: %v", v, all[0].Enabled, all[1].Enabled)
 		}
 	}
+	c.enableAgain()
 	c.judge(2, 2)
+}
+
+// enableAgain: an operator enables a version that the rule disabled, in one command, and the rule leaves it alone.
+func (c *crash) enableAgain() {
+	c.t.Helper()
+	first := c.vault["weu"].Versions(keyName)[0]
+	c.must("enable", keyName, first.ID, "--reason", "a service still reads under it")
+	if again := c.vault["weu"].Versions(keyName)[0]; !again.Enabled || again.ID != first.ID {
+		c.t.Errorf("version %s is not enabled again: %+v", first.ID, again)
+	}
+	if shown := c.must("retire", keyName); !strings.Contains(shown, "No operator has consented") ||
+		!strings.Contains(shown, first.ID) {
+		c.t.Errorf("keyd retire says: %s", shown)
+	}
 }
 
 func hsmSide(points ...string) func(*crash) {

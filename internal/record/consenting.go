@@ -1,0 +1,37 @@
+package record
+
+import (
+	"slices"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+)
+
+// Consent is an operator's consent to a key's retire rule. It covers the versions that it lists, and those that are
+// superseded later.
+type Consent struct {
+	Rule key.RetireRule `json:"rule"`
+	// Digest is of the rule and of the versions with their dates, as the operator saw them.
+	Digest   string    `json:"digest"`
+	Versions []string  `json:"versions,omitempty"`
+	At       time.Time `json:"at"`
+	By       string    `json:"by"`
+	Reason   string    `json:"reason"`
+}
+
+// ConsentsTo reports whether an operator consented to this very rule, and nothing has ended the consent since.
+func (r *Record) ConsentsTo(rule key.RetireRule) bool {
+	return r.Consent != nil && r.Consent.Rule == rule
+}
+
+// Covers reports whether the consent covers a version: it lists the version, or the version was superseded later.
+func (c *Consent) Covers(v Retirable) bool {
+	return slices.Contains(c.Versions, v.Version) || v.Since.After(c.At)
+}
+
+// EndConsent ends the consent to the retire rule, and reports whether there was one.
+func (r *Record) EndConsent() (had bool) {
+	had = r.Consent != nil
+	r.Consent = nil
+	return had
+}

@@ -1,0 +1,101 @@
+package rotate
+
+import (
+	"context"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// Retirement shows what a retire rule is to disable of a key, and whether an operator consented to it. It changes
+// nothing. The rule need not be the configured one.
+func (r *Rotator) Retirement(ctx context.Context, p key.Policy, rule key.RetireRule) (status.Retirement, error) {
+	rec, err := r.load(ctx, p.Key)
+	if err != nil {
+		return status.Retirement{}, err
+	}
+	list := plan.Retirements(r.now(), p, rule, &rec)
+	shown := status.Retirement{
+		Key: p.Key, DisableAfter: int64(rule.DisableAfter.Seconds()), Pause: int64(rule.Between().Seconds()),
+		Never: rule.Never(), Digest: plan.RetireDigest(p.Key, rule, list), Versions: []status.Retiring{},
+		Consented: rec.ConsentsTo(rule),
+	}
+	for _, x := range list {
+		covered := rec.ConsentsTo(rule) && rec.Consent.Covers(x.Retirable)
+		shown.Consented = shown.Consented && covered
+		shown.Versions = append(shown.Versions, status.Retiring{Vault: rec.VaultName(p, x.Vault), Version: x.Version,
+			Generation: x.Generation.Number, Since: x.Since, At: x.At, Consented: covered})
+	}
+	if c := rec.Consent; rec.ConsentsTo(rule) {
+		shown.Consent = &status.Consent{At: c.At, By: c.By, Reason: c.Reason, Digest: c.Digest}
+	}
+	return shown, nil
+}
+
+// ConsentToRetire records an operator's consent to the key's configured retire rule, and to the versions that it is to
+// disable, as Retirement showed them under the digest. Once consent needs a second person, it becomes a proposal here.
+func (r *Rotator) ConsentToRetire(ctx context.Context, p key.Policy, actor, reason, digest string) error {
+	if p.Retained || p.Retire.Never() {
+		return refuse("key %s has no retire rule: write retire: {disable_after: …} under it in the configuration, "+
+			"then: keyd reload", p.Key)
+	}
+	err := r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
+		list := plan.Retirements(r.now(), p, p.Retire, rec)
+		switch {
+		case rec.Hold != nil:
+			return nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
+		case plan.RetireDigest(p.Key, p.Retire, list) != digest:
+			return nil, refuse(
+				"key %s or its retire rule has changed since it was shown: look again with keyd retire %s",
+				p.Key,
+				p.Key,
+			)
+		}
+		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
+		for _, x := range list {
+			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
+		}
+		return []chain.Entry{{Event: chain.RetireConsented, Actor: actor, Fields: map[string]string{"reason": reason,
+			"digest": digest, "disable_after": p.Retire.DisableAfter.String(), "pause": p.Retire.Between().String(),
+			"versions": spaced(rec.Consent.Versions)}}}, nil
+	})
+	return err
+}
+
+// EndConsents ends every key's consent to its retire rule, because of something that concerns the whole state, such as
+// an old copy that was put in its place.
+func (r *Rotator) EndConsents(ctx context.Context, actor, why string) error {
+	names, err := r.Store.Names(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		rec, err := r.load(ctx, name)
+		if err != nil {
+			return err
+		}
+		if rec.Consent == nil {
+			continue
+		}
+		if err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
+			rec.EndConsent()
+			return []chain.Entry{consentEnded(actor, why)}, nil
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endConsent ends the consent to a retire rule that is no longer the configured one.
+func (r *Rotator) endConsent(ctx context.Context, a act) (record.Record, error) {
+	a.rec.EndConsent()
+	return r.saveAll(ctx, a.rec, []chain.Entry{consentEnded("keyd", a.step.Why)})
+}
+
+func consentEnded(actor, why string) chain.Entry {
+	return chain.Entry{Event: chain.RetireConsentEnded, Actor: actor, Fields: map[string]string{"why": why}}
+}

@@ -1,0 +1,38 @@
+package status
+
+import "time"
+
+// Retirement is what a retire rule is to disable of one key.
+type Retirement struct {
+	Key          string `json:"key"`
+	Never        bool   `json:"never,omitempty"` // there is no rule
+	DisableAfter int64  `json:"disable_after_seconds"`
+	Pause        int64  `json:"pause_seconds"` // between two disablings
+	// Versions are those that are superseded now, in the order in which keyd disables them. Later ones follow.
+	Versions []Retiring `json:"versions"`
+	// Digest is of the rule and the versions with their dates. The consent names it.
+	Digest string `json:"digest"`
+	// Consented: an operator's consent covers this rule and all these versions. Consent is that to the rule, if any.
+	Consented bool     `json:"consented"`
+	Consent   *Consent `json:"consent,omitempty"`
+	// Waiting is what the next disabling waits for, in words.
+	Waiting string `json:"waiting,omitempty"`
+}
+
+// Retiring is one version that a retire rule is to disable.
+type Retiring struct {
+	Vault      string    `json:"vault"` // nickname
+	Generation int       `json:"generation"`
+	Version    string    `json:"version"`
+	Since      time.Time `json:"since"` // superseded in every vault
+	At         time.Time `json:"at"`    // the date: not before the rule allows it, and after those before it
+	Consented  bool      `json:"consented"`
+}
+
+// Consent is an operator's consent to a retire rule.
+type Consent struct {
+	At     time.Time `json:"at"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+	Digest string    `json:"digest"` // of what was shown
+}
