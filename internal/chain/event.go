@@ -62,6 +62,14 @@ const (
 	KEKDisableAborted  Event = "disabling of a key exchange key did not happen"
 )
 
+// The events of an act that needs a second operator. The entries of an approved act follow in the same change.
+const (
+	Proposed          Event = "act proposed"
+	Approved          Event = "proposal approved" // by the second operator
+	ProposalWithdrawn Event = "proposal withdrawn"
+	ProposalExpired   Event = "proposal expired"
+)
+
 // The events of the daemon, and of the chain itself.
 const (
 	DaemonStarted    Event = "daemon started"

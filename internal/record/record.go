@@ -35,6 +35,8 @@ type Record struct {
 	LastDisabling Moment `json:"last_disabling,omitzero"`
 	// Enabling lists the versions that an operator asked to enable again and that are not enabled yet.
 	Enabling []Enabling `json:"enabling,omitempty"`
+	// Proposals lists the acts that wait for a second operator.
+	Proposals Proposals `json:"proposals,omitempty"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.
 	Known map[string][]string `json:"known,omitempty"`
 	// Vaults and Operations are from the key's last policy. keyd needs them to go on proving a key that left the
@@ -177,6 +179,7 @@ func (r Record) Clone() Record {
 		c.Consent = &consent
 	}
 	c.Enabling = slices.Clone(r.Enabling)
+	c.Proposals = slices.Clone(r.Proposals)
 	if r.Known != nil {
 		c.Known = make(map[string][]string, len(r.Known))
 		for url, versions := range r.Known {

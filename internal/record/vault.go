@@ -19,6 +19,8 @@ type Vault struct {
 	KEKs     []KEK  `json:"keks,omitempty"` // in the order in which they were begun
 	// Request is a requested rotation that has not made its KEK yet.
 	Request *key.KEKRequest `json:"request,omitempty"`
+	// Proposals lists the acts that wait for a second operator.
+	Proposals Proposals `json:"proposals,omitempty"`
 }
 
 // KEK is one key exchange key: one version of the vault's key with the configured name.
@@ -135,7 +137,7 @@ func (v *Vault) LastMade() (last time.Time) {
 
 // Clone is a deep copy.
 func (v Vault) Clone() Vault {
-	v.KEKs = slices.Clone(v.KEKs)
+	v.KEKs, v.Proposals = slices.Clone(v.KEKs), slices.Clone(v.Proposals)
 	if v.Request != nil {
 		q := *v.Request
 		v.Request = &q

@@ -32,6 +32,10 @@ func (r *Rotator) Adoption(ctx context.Context, p key.Policy, unreserved bool) (
 // Adopt records the operator's consent to exactly what Adoption showed under the
 // token.
 func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token string) error {
+	return r.adopt(ctx, r.asking(ctx), p, actor, reason, token)
+}
+
+func (r *Rotator) adopt(ctx context.Context, g *gate, p key.Policy, actor, reason, token string) error {
 	rec, err := r.load(ctx, p.Key)
 	if err != nil {
 		return err
@@ -51,6 +55,21 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 	if shown.Empty() {
 		return refuse("there is nothing to adopt for key %s", p.Key)
 	}
+	text, err := json.Marshal(shown)
+	if err != nil {
+		return err
+	}
+	rec = rec.Clone()
+	entries, through, err := g.passKey(&rec, key.Act{Kind: key.ActAdopt, Reason: reason, Effects: shown.Consequence,
+		Arguments: map[string]string{"token": token, "shown": fmt.Sprintf("sha256:%x", sha256.Sum256(text))}})
+	if err != nil {
+		return err
+	}
+	if !through {
+		_, err := r.saveAll(ctx, rec, entries)
+		return g.outcome(err)
+	}
+	a.rec.Proposals = rec.Proposals
 	rec = a.rec
 	hadConsent := rec.EndConsent() // the retire rule's: what it was given for may not be what there is
 	if rec.Hold != nil && consentLifts(rec.Hold.Code) {
@@ -61,12 +80,8 @@ func (r *Rotator) Adopt(ctx context.Context, p key.Policy, actor, reason, token 
 			Reason: fmt.Sprintf("the record of %s was rebuilt from what was found; compare it with what you know "+
 				"(keyd status %s), then: keyd resume %s --reason …", p.Key, p.Key, p.Key)}
 	}
-	text, err := json.Marshal(shown)
-	if err != nil {
-		return err
-	}
-	entries := []chain.Entry{{Event: chain.Adopted, Actor: actor,
-		Fields: map[string]string{"reason": reason, chain.FieldAdopted: string(text)}}}
+	entries = append(entries, chain.Entry{Event: chain.Adopted, Actor: actor,
+		Fields: map[string]string{"reason": reason, chain.FieldAdopted: string(text)}})
 	if hadConsent {
 		entries = append(entries, consentEnded(actor, "an operator adopted what keyd did not know"))
 	}

@@ -2,12 +2,14 @@ package rotate
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // Retirement shows what a retire rule is to disable of a key, and whether an operator consented to it. It changes
@@ -36,8 +38,12 @@ func (r *Rotator) Retirement(ctx context.Context, p key.Policy, rule key.RetireR
 }
 
 // ConsentToRetire records an operator's consent to the key's configured retire rule, and to the versions that it is to
-// disable, as Retirement showed them under the digest. Once consent needs a second person, it becomes a proposal here.
+// disable, as Retirement showed them under the digest.
 func (r *Rotator) ConsentToRetire(ctx context.Context, p key.Policy, actor, reason, digest string) error {
+	return r.consentToRetire(ctx, r.asking(ctx), p, actor, reason, digest)
+}
+
+func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, actor, reason, digest string) error {
 	if p.Retained || p.Retire.Never() {
 		return refuse("key %s has no retire rule: write retire: {disable_after: …} under it in the configuration, "+
 			"then: keyd reload", p.Key)
@@ -54,15 +60,22 @@ func (r *Rotator) ConsentToRetire(ctx context.Context, p key.Policy, actor, reas
 				p.Key,
 			)
 		}
+		before, through, err := g.passKey(rec, key.Act{Kind: key.ActRetire, Reason: reason,
+			Arguments: map[string]string{"digest": digest}, Effects: fmt.Sprintf("keyd disables a version %s after it "+
+				"was superseded, now %s; keyd retire %s lists them", p.Retire.DisableAfter,
+				words.Count(len(list), "version"), p.Key)})
+		if !through {
+			return before, err
+		}
 		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
 		}
-		return []chain.Entry{{Event: chain.RetireConsented, Actor: actor, Fields: map[string]string{"reason": reason,
-			"digest": digest, "disable_after": p.Retire.DisableAfter.String(), "pause": p.Retire.Between().String(),
-			"versions": spaced(rec.Consent.Versions)}}}, nil
+		return append(before, chain.Entry{Event: chain.RetireConsented, Actor: actor, Fields: map[string]string{
+			"reason": reason, "digest": digest, "disable_after": p.Retire.DisableAfter.String(),
+			"pause": p.Retire.Between().String(), "versions": spaced(rec.Consent.Versions)}}), nil
 	})
-	return err
+	return g.outcome(err)
 }
 
 // EndConsents ends every key's consent to its retire rule, because of something that concerns the whole state, such as

@@ -13,7 +13,11 @@ import (
 // held, and tries for a while unless the vault refuses. The consent to the retire rule ends: keyd disables nothing more
 // of the key before an operator consents again.
 func (r *Rotator) AskEnable(ctx context.Context, p key.Policy, actor, reason, version string) error {
-	return r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
+	return r.askEnable(ctx, r.asking(ctx), p, actor, reason, version)
+}
+
+func (r *Rotator) askEnable(ctx context.Context, g *gate, p key.Policy, actor, reason, version string) error {
+	err := r.change(ctx, p.Key, func(rec *record.Record) ([]chain.Entry, error) {
 		held := rec.WithVersion(version)
 		if len(held) == 0 {
 			return nil, refuse(
@@ -29,18 +33,25 @@ func (r *Rotator) AskEnable(ctx context.Context, p key.Policy, actor, reason, ve
 				"configuration: put it back, then: keyd reload", version, p.Key, rec.VaultName(p, at.Vault))
 		}
 		attempt := at.Attempt
+		before, through, err := g.passKey(rec, key.Act{Kind: key.ActEnable, Reason: reason,
+			Arguments: map[string]string{"version": version}, Effects: "enables this version in vault " +
+				rec.VaultName(p, at.Vault) + " again, and ends the consent to the retire rule"})
+		if !through {
+			return before, err
+		}
 		had, err := rec.AskEnable(record.Enabling{Attempt: attempt, Version: version, At: r.now(), By: actor,
 			Reason: reason})
 		if err != nil {
 			return nil, err
 		}
-		entries := []chain.Entry{{Event: chain.EnableIntended, Actor: actor, Fields: placementFields(rec, attempt,
-			map[string]string{"version": version, "reason": reason})}}
+		entries := append(before, chain.Entry{Event: chain.EnableIntended, Actor: actor,
+			Fields: placementFields(rec, attempt, map[string]string{"version": version, "reason": reason})})
 		if had {
 			entries = append(entries, consentEnded(actor, "an operator enables version "+version+" again"))
 		}
 		return entries, nil
 	})
+	return g.outcome(err)
 }
 
 // enable enables a version that an operator asked for.

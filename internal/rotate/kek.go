@@ -289,37 +289,40 @@ func (r *Rotator) emitVault(a vaultAct, phase status.Phase, elapsed time.Duratio
 // RequestKEK adds a request for a new KEK to the vault's record, or joins one that is pending.
 func (r *Rotator) RequestKEK(ctx context.Context, p key.VaultPolicy, actor, reason string) (q key.KEKRequest,
 	joined bool, err error) {
+	return r.requestKEK(ctx, r.asking(ctx), p, actor, reason)
+}
+
+func (r *Rotator) requestKEK(ctx context.Context, g *gate, p key.VaultPolicy, actor, reason string) (q key.KEKRequest,
+	joined bool, err error) {
 	if !p.Create {
 		return q, false,
 			refuse("kek.create is false for vault %s: make the new version of %s yourself; keyd uses it once its "+
 				"fingerprint is pinned in kek.fingerprints", p.Name, p.KEK)
 	}
-	for range changeTries {
-		var rec record.Vault
-		if rec, err = r.loadVault(ctx, p.URL); err != nil {
-			return q, false, err
-		}
-		switch k := plan.WaitingKEK(p.Vault, &rec, r.Observer.LastVault(p.URL)); {
+	err = r.changeVault(ctx, p.URL, func(rec *record.Vault) ([]chain.Entry, error) {
+		joined = false
+		switch k := plan.WaitingKEK(p.Vault, rec, r.Observer.LastVault(p.URL)); {
 		case k != nil:
-			return q, false,
+			return nil,
 				refuse("vault %s has a new key exchange key already, which waits for approval: %s; see: keyd kek %s",
 					p.Name, k.Fingerprint, p.Name)
-		case rec.Request != nil:
-			return *rec.Request, true, nil
+		case rec.Request != nil && !g.approving():
+			q, joined = *rec.Request, true
+			return nil, nil
 		}
-		id, ferr := r.newID()
-		if ferr != nil {
-			return q, false, ferr
+		entries, through, err := g.passVault(rec, key.Act{Kind: key.ActKEK, Reason: reason, Effects: "makes a new key " +
+			"exchange key in vault " + p.Name + "; keyd wraps for it only once its fingerprint is pinned"})
+		if !through {
+			return entries, err
+		}
+		id, err := r.newID()
+		if err != nil {
+			return nil, err
 		}
 		q = key.KEKRequest{ID: id, At: r.now(), By: actor, Reason: reason}
-		rec = rec.Clone()
 		rec.Request = &q
-		_, err = r.saveVault(ctx, rec, actor, chain.KEKRequested, map[string]string{"request": string(id),
-			"reason": reason})
-		if err == nil || !changedMeanwhile(err) {
-			return q, false, err
-		}
-	}
-	return q, false, fmt.Errorf("keyd did not record the request for vault %s, because other changes came first %d "+
-		"times: try again: %w", p.Name, changeTries, err)
+		return append(entries, chain.Entry{Event: chain.KEKRequested, Actor: actor, Fields: map[string]string{
+			"request": string(id), "reason": reason}}), nil
+	})
+	return q, joined, g.outcome(err)
 }

@@ -16,8 +16,12 @@ import (
 // RequestAll requests a rotation of several keys, each as Wanted says. If keyd refuses one of them, or cannot record
 // one, it records none. The refusal names every key that is refused.
 func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted []Wanted) ([]Asked, error) {
+	return r.requestAll(ctx, r.asking(ctx), policies, wanted)
+}
+
+func (r *Rotator) requestAll(ctx context.Context, g *gate, policies []key.Policy, wanted []Wanted) ([]Asked, error) {
 	all := &together{r: r, policies: policies, wanted: wanted, asked: make([]Asked, len(policies)),
-		recs: make([]record.Record, len(policies)), entries: make([][]chain.Entry, len(policies))}
+		gate: *g, proposed: make([]*key.Proposal, len(policies)), recs: make([]record.Record, len(policies)), entries: make([][]chain.Entry, len(policies))}
 	if len(policies) == 0 {
 		return nil, nil
 	}
@@ -30,7 +34,7 @@ func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted 
 		killpoint.At("save-before " + string(chain.RotationRequested))
 		if err = r.Store.SaveTogether(ctx, all.recs, all.entries); err == nil {
 			killpoint.At("save-after " + string(chain.RotationRequested))
-			return all.asked, nil
+			return all.asked, all.waiting()
 		}
 		if !changedMeanwhile(err) {
 			return nil, fmt.Errorf("recording the request for %s failed: %w", all.names(), err)
@@ -56,8 +60,24 @@ type together struct {
 	policies []key.Policy
 	wanted   []Wanted
 	asked    []Asked
+	gate     gate            // each key passes a copy
+	proposed []*key.Proposal // nil of a key whose request needs no second operator
 	recs     []record.Record
 	entries  [][]chain.Entry
+}
+
+// waiting says which requests wait for a second operator; nil for none.
+func (t *together) waiting() error {
+	var list []key.Proposal
+	for _, p := range t.proposed {
+		if p != nil {
+			list = append(list, *p)
+		}
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	return &ProposedError{list}
 }
 
 func (t *together) names() string {
@@ -97,10 +117,12 @@ func (t *together) prepareOne(ctx context.Context, i int) error {
 		return err
 	}
 	rec = rec.Clone()
-	asked, entries, err := t.r.request(p, w, &rec)
+	g := t.gate
+	asked, entries, err := t.r.request(&g, p, w, &rec)
 	if err != nil {
 		return err
 	}
+	t.proposed[i] = g.proposed
 	now := t.r.now()
 	for j := range entries {
 		entries[j].Time, entries[j].Key = now, rec.Key

@@ -65,9 +65,18 @@ func sensible(p key.Policy, w Wanted) error {
 }
 
 // request adds the request to a record, or joins one that is pending there.
-func (r *Rotator) request(p key.Policy, w Wanted, rec *record.Record) (asked Asked, _ []chain.Entry, err error) {
+func (r *Rotator) request(g *gate, p key.Policy, w Wanted, rec *record.Record) (asked Asked, _ []chain.Entry,
+	err error) {
 	if !MayRequest(*rec, w.Compromise) {
 		return asked, nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
+	}
+	var before []chain.Entry
+	if _, joins := rec.Joinable(true, w.Without); g.approving() || w.Compromise && !joins {
+		entries, through, err := g.passKey(rec, compromising(w))
+		if !through {
+			return asked, entries, err
+		}
+		before = entries
 	}
 	rec.Lift(r.now())
 	spares := rec.SparePairs()
@@ -75,13 +84,23 @@ func (r *Rotator) request(p key.Policy, w Wanted, rec *record.Record) (asked Ask
 	if err != nil {
 		return asked, nil, err
 	}
-	entries := []chain.Entry{{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
+	entries := append(before, chain.Entry{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
 		"request": string(asked.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise),
-		"joined": fmt.Sprint(asked.Joined)}}}
+		"joined": fmt.Sprint(asked.Joined)}})
 	if w.Compromise && !asked.Joined {
 		entries = append(entries, discarded(spares)...)
 	}
 	return asked, entries, nil
+}
+
+// compromising is the act of calling a key's material compromised.
+func compromising(w Wanted) key.Act {
+	act := key.Act{Kind: key.ActCompromise, Reason: w.Reason, Effects: "calls all material that the key has so far " +
+		"compromised: keyd makes new material now, and never places an earlier generation again"}
+	if len(w.Without) > 0 {
+		act.Arguments = map[string]string{"without": spacedSorted(w.Without)}
+	}
+	return act
 }
 
 // MayRequest reports whether an operator may request a rotation. Of a held key they may not, with one exception: a
@@ -124,17 +143,32 @@ func (r *Rotator) Pause(ctx context.Context, name, actor, reason string) error {
 // Resume lifts a key's hold. It gives no consent: if the cause is still there, the next look holds the key again.
 // keyd may try a refuted generation again.
 func (r *Rotator) Resume(ctx context.Context, name, actor, reason string) error {
+	return r.resume(ctx, r.asking(ctx), name, actor, reason)
+}
+
+func (r *Rotator) resume(ctx context.Context, g *gate, name, actor, reason string) error {
 	err := r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
 		if rec.Hold == nil {
 			return nil, refuse("key %s is not held", name)
 		}
 		fields := map[string]string{"reason": reason, "code": string(rec.Hold.Code)}
+		var before []chain.Entry
+		if rec.Hold.Code == key.HoldRefuted || g.approving() {
+			entries, through, err := g.passKey(rec, key.Act{Kind: key.ActResume, Reason: reason,
+				Effects: "lifts the hold, and keyd may import a generation again whose proof a vault refuted: " +
+					rec.Hold.Reason})
+			if !through {
+				return entries, err
+			}
+			before = entries
+		}
 		if rec.Hold.Code == key.HoldRefuted {
 			rec.Retry()
 		}
 		rec.Lift(r.now())
-		return []chain.Entry{{Event: chain.KeyResumed, Actor: actor, Fields: fields}}, nil
+		return append(before, chain.Entry{Event: chain.KeyResumed, Actor: actor, Fields: fields}), nil
 	})
+	err = g.outcome(err)
 	if err == nil {
 		r.Observer.Drop(name)
 	}

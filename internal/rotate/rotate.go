@@ -126,6 +126,8 @@ type Config struct {
 	// Attest gets and judges what a Managed HSM says of an imported version; asked is false where the configuration
 	// asks for no attestation. It may be nil.
 	Attest func(ctx context.Context, vaultURL string, want attest.Expect) (e attest.Evidence, asked bool)
+	// Approvals says which acts need a second operator. It may be nil: none.
+	Approvals func() key.Approvals
 	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
 	Seal func(ctx context.Context) error
 }
