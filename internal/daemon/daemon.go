@@ -24,6 +24,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
+	"github.com/keyd-project/keyd/internal/login"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -228,6 +229,7 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	d.control = control.NewServer(d, auth, d.log, d.reg)
+	d.control.FindLogins(login.Of)
 	l, err := control.Listen(d.cfg.Control.Socket, readers(d.cfg.Control.Group))
 	if err != nil {
 		return fmt.Errorf("open the control socket: %w", err)
