@@ -52,6 +52,7 @@ var mainFields = []string{
 	"defaults",
 	"keys",
 	"control",
+	"approvals",
 	"web",
 	"health",
 	"log",
@@ -82,6 +83,7 @@ func readMain(c *Config, s *section) {
 	}
 	c.Azure = readAzure(s.sub("azure"))
 	c.Control = readControl(s.sub("control"))
+	c.Approvals = readApprovals(s)
 	c.Web = readWeb(s.sub("web"))
 	c.Health = readHealth(s.sub("health"))
 	c.Log = readLog(s.sub("log"))

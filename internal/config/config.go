@@ -22,11 +22,14 @@ type Config struct {
 	Vaults   []Vault      // in the order of the files
 	Policies []key.Policy // sorted by key name
 	Control  Control
-	Web      Web
-	Health   Health
-	Log      Log
+	// Approvals says which acts need a second operator.
+	Approvals Approvals
+	Web       Web
+	Health    Health
+	Log       Log
 
 	settings []Setting
+	digest   string
 }
 
 // HSM says which token the HSM side opens, and how to reach it.
@@ -161,6 +164,7 @@ func LoadToShow(path string) (*Config, error) { return load(path, &report{keySet
 func load(path string, rep *report) (*Config, error) {
 	sources := readAll(path, rep)
 	c := build(sources, rep)
+	c.digest = digestOf(sources)
 	checkSecretFiles(c, rep)
 	if err := rep.err(); err != nil {
 		return nil, err

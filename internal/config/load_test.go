@@ -100,10 +100,11 @@ func TestDefaultsAreFilledIn(t *testing.T) {
 			Key: "cmk", Spec: key.RSA4096, Vaults: []key.Vault{weu, mhsm}, ScheduleText: "@monthly",
 			Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Floor: time.Hour, Budget: 10,
 		}},
-		Control: config.Control{Socket: "/run/keyd/keyd.sock", Group: "keyd"},
-		Web:     config.Web{Listen: "127.0.0.1:9889"},
-		Health:  config.Health{Newest: 5 * time.Minute, Older: 24 * time.Hour, Look: 15 * time.Minute},
-		Log:     config.Log{Format: "auto"},
+		Control:   config.Control{Socket: "/run/keyd/keyd.sock", Group: "keyd"},
+		Approvals: config.Approvals{Wait: 24 * time.Hour},
+		Web:       config.Web{Listen: "127.0.0.1:9889"},
+		Health:    config.Health{Newest: 5 * time.Minute, Older: 24 * time.Hour, Look: 15 * time.Minute},
+		Log:       config.Log{Format: "auto"},
 	}
 	diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{}, config.HSM{}, config.Azure{}),
 		cmpopts.IgnoreFields(key.Policy{}, "Schedule"))
@@ -160,6 +161,7 @@ keys:
     expires_after: 123d
   a: {vaults: [gov], retire: never, floor: 0s}
 control: {socket: /run/k.sock, operators: [1000, root], group: daemon}
+approvals: {acts: [adopt, kek], wait: 2h}
 web: {listen: "0.0.0.0:9889", web_config_file: /etc/keyd/web.yaml}
 health: {newest: 1m, older: 12h, look: 5m}
 log: {level: debug, format: json}
@@ -190,10 +192,11 @@ log: {level: debug, format: json}
 				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, Spares: 2,
 				ExpiresAfter: 123 * 24 * time.Hour},
 		},
-		Control: config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "daemon"},
-		Web:     config.Web{Listen: "0.0.0.0:9889", ConfigFile: "/etc/keyd/web.yaml"},
-		Health:  config.Health{Newest: time.Minute, Older: 12 * time.Hour, Look: 5 * time.Minute},
-		Log:     config.Log{Level: -4, Format: "json"},
+		Control:   config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "daemon"},
+		Approvals: config.Approvals{Acts: []key.ActKind{key.ActAdopt, key.ActKEK}, Wait: 2 * time.Hour},
+		Web:       config.Web{Listen: "0.0.0.0:9889", ConfigFile: "/etc/keyd/web.yaml"},
+		Health:    config.Health{Newest: time.Minute, Older: 12 * time.Hour, Look: 5 * time.Minute},
+		Log:       config.Log{Level: -4, Format: "json"},
 	}
 	diff := cmp.Diff(want, c, cmpopts.IgnoreUnexported(config.Config{}, config.HSM{}, config.Azure{}),
 		cmpopts.IgnoreFields(key.Policy{}, "Schedule"))
@@ -373,4 +376,12 @@ func mustRead(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(data)
+}
+
+// Neither root nor the daemon's own user can be told from the operator who asked.
+func TestOnlyOperatorsWithALoginOfTheirOwnApprove(t *testing.T) {
+	c := config.Config{Control: config.Control{Operators: []uint32{0, 998, 1000, 1001, 1000}}}
+	if diff := cmp.Diff([]uint32{1000, 1001}, c.Approvers(998)); diff != "" {
+		t.Error("-want +got\n" + diff)
+	}
 }

@@ -26,7 +26,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"unknown field instanse; did you mean instance?"},
 		{"unknown field like none", "instance: hq-1\n", "instance: hq-1\n«zzzzzz: x\n",
 			"unknown field zzzzzz; write one of instance, state_dir, hsm, azure, vaults, defaults, keys, control, " +
-				"web, health, log"},
+				"approvals, web, health, log"},
 		{"same field twice", "instance: hq-1\n", "instance: hq-1\n«instance: x\n",
 			"instance is already at keyd.yaml:1:1; keep one of them"},
 		{"anchor", "instance: hq-1\n", "instance: «&a hq-1\n",
@@ -244,6 +244,18 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 		// The rest.
 		{"unknown operator", "keys:\n", "control: {operators: [0, «no-such-user-here]}\nkeys:\n",
 			`control.operators: unknown user "no-such-user-here"; write a uid, or the name of a user on this host`},
+		{"an act that cannot need approval", "keys:\n", "approvals: {acts: [adopt, «prove]}\nkeys:\n",
+			`approvals.acts: unknown value "prove"; write one of adopt, compromise, kek, retire, resume, enable`},
+		{"an act twice", "keys:\n", "approvals: {acts: [adopt, «adopt]}\nkeys:\n",
+			"approvals.acts: adopt is in it twice; remove one of them"},
+		{"approvals of nothing", "keys:\n", "«approvals: {wait: 2h}\nkeys:\n",
+			"approvals: no act is listed, so none needs a second operator; write acts: [adopt, compromise], or " +
+				"remove approvals"},
+		{"approvals that are empty", "keys:\n", "«approvals:\nkeys:\n",
+			"approvals: no act is listed, so none needs a second operator; write acts: [adopt, compromise], or " +
+				"remove approvals"},
+		{"a proposal that waits too long", "keys:\n", "approvals: {acts: [adopt], wait: «60d}\nkeys:\n",
+			"approvals.wait: 60d is out of range; write a duration from 1m to 31d"},
 		{"open to the network", "keys:\n", "web: {listen: «\":9889\"}\nkeys:\n",
 			`web.listen: ":9889" can be reached from other hosts; listen on 127.0.0.1, or write web.web_config_file ` +
 				`with TLS and authentication (exporter-toolkit)`},
