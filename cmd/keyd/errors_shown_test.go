@@ -42,8 +42,8 @@ func passedOn() map[string]string {
 		"errors.go …":               sent,
 		"follow.go … is on hold: …": "sql-tde is on hold: a foreign version is newest",
 		"backend.go …":              sent,
-		"keks.go …": "kek.create is false for vault mhsm: make the new version of " +
-			"keyd-kek yourself; keyd uses it once its fingerprint is pinned in kek.fingerprints",
+		"approvals.go no proposal … waits: keyd approvals lists those that do": "no proposal " + string(proposal) +
+			" waits: keyd approvals lists those that do",
 		"stateaudit.go …":                  "the audit has no entry of a key typo",
 		"requests.go key … is held (…): …": "key one is held (paused): storage migration",
 		"verify.go …: …":                   "long.jsonl: keyd cannot verify this file: bufio.Scanner: token too long",
@@ -65,20 +65,23 @@ func notMet() map[string]string {
 		"not finished: …: …": "the command says it in its own words: detached, " +
 			"not finished in time",
 
-		"adopt needs the token of the adoption that was shown": protocol,
-		"retire needs the digest of what was shown":            protocol,
-		"a reason is required: the audit records it":           before,
-		"a compromise needs a reason: the audit records it":    before,
-		"from must be the number of an audit entry":            protocol,
-		"there is no export format …: json or csv":             before,
-		"… must be an RFC 3339 time":                           protocol,
-		"the request cannot be read: …":                        protocol,
-		"the request has something behind its JSON value":      protocol,
-		"the control socket answers only to the host …":        protocol,
-		"the control socket does not answer web pages":         protocol,
-		"the peer of this connection is not known":             machine,
-		"there is no key …: keyd status lists the keys":        before,
-		"there is nothing to adopt for key …":                  before,
+		"adopt needs the token of the adoption that was shown":             protocol,
+		"retire needs the digest of what was shown":                        protocol,
+		"a reason is required: the audit records it":                       before,
+		"a compromise needs a reason: the audit records it":                before,
+		"from must be the number of an audit entry":                        protocol,
+		"there is no export format …: json or csv":                         before,
+		"… must be an RFC 3339 time":                                       protocol,
+		"the request cannot be read: …":                                    protocol,
+		"the request has something behind its JSON value":                  protocol,
+		"the control socket answers only to the host …":                    protocol,
+		"the control socket does not answer web pages":                     protocol,
+		"the peer of this connection is not known":                         machine,
+		"there is no key …: keyd status lists the keys":                    before,
+		"there is nothing to adopt for key …":                              before,
+		"a proposal has an id of 32 hex digits: keyd approvals lists them": before,
+		"vault … is no longer in the configuration: keyd withdraw … --reason …": "the proposal ends with its time; " +
+			"nobody asks about a vault that is gone",
 
 		"control socket …: a socket's path has at most … bytes: configure a shorter one": "the configuration is " +
 			"refused before",

@@ -30,6 +30,7 @@ const (
 	exitUsage       = 2 // usage or configuration
 	exitUnreachable = 3
 	exitRefused     = 4
+	exitProposed    = 5 // recorded, and waits for a second operator
 )
 
 // app is what every command shares.
@@ -70,6 +71,7 @@ func text(err error) string {
 func exitCode(err error) int {
 	var usage *control.UsageError
 	var refused *control.RefusedError
+	var proposed *control.ProposedError
 	var problems config.Problems
 	var otherCase *key.CaseError
 	switch {
@@ -79,6 +81,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, control.ErrUnreachable):
 		return exitUnreachable
+	case errors.As(err, &proposed):
+		return exitProposed
 	case errors.As(err, &refused):
 		return exitRefused
 	default:
@@ -97,7 +101,8 @@ func (a *app) root() *cobra.Command {
 		Long: `keyd makes keys in your own HSM, brings them to Azure Key Vault and Managed HSM (BYOK),
 rotates them on a schedule, and proves that they work.
 
-Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 refused.`,
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 refused,
+5 waits for a second operator.`,
 		Example:       "  keyd status\n  keyd rotate --now sa-cmk-key --reason \"yearly drill\"",
 		Args:          noCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -112,9 +117,10 @@ Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 daemon unreachable, 4 
 	root.SetFlagErrorFunc(wrongFlag)
 	root.PersistentFlags().
 		StringVar(&a.socket, "socket", "", "the daemon's control socket (default $KEYD_SOCKET, or "+defaultSocket+")")
-	group(root, "Looking:", a.status(), a.plan(), a.check(), a.prove(), a.config(), a.kek(), a.audit(),
+	group(root, "Looking:", a.status(), a.plan(), a.check(), a.prove(), a.config(), a.kek(), a.approvals(), a.audit(),
 		a.attest(), a.version())
 	group(root, "Acting:", a.rotate(), a.pause(), a.resume(), a.adopt(), a.acknowledge(), a.retire(), a.enable(),
+		a.approve(), a.withdraw(),
 		a.backup(), a.reload())
 	group(root, "Services:", a.run(), a.hsm())
 	help := a.help()

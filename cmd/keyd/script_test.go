@@ -163,6 +163,7 @@ type world struct {
 	checks    []status.Check
 	adoption  status.Adoption
 	consented bool // to the retire rule
+	proposes  bool // every act needs a second operator
 	report    control.AuditReport
 	entries   []chain.Entry  // of the audit; nil: two
 	steps     []status.Event // sent once a rotation was requested
@@ -246,8 +247,13 @@ func (w *world) RotateKEK(_ context.Context, _, vault, _ string) (control.KEKAcc
 	return control.KEKAccepted{Vault: vault, Request: request, Joined: w.joined}, nil
 }
 
-func (w *world) Pause(_ context.Context, _, k, _ string) error  { return w.has(k) }
-func (w *world) Resume(_ context.Context, _, k, _ string) error { return w.has(k) }
+func (w *world) Pause(_ context.Context, _, k, _ string) error { return w.has(k) }
+func (w *world) Resume(_ context.Context, _, k, _ string) error {
+	if w.proposes {
+		return secondOperator
+	}
+	return w.has(k)
+}
 
 func (w *world) Acknowledge(_ context.Context, _, k, _ string) error {
 	return cmp.Or(w.has(k), w.refusal)

@@ -120,6 +120,9 @@ func writeSnapshot(w io.Writer, s style, snap status.Snapshot, sel status.Select
 	if n := moreProblems(snap); n > 0 {
 		fmt.Fprintf(w, "  and %s: keyd status --all\n", words.Count(n, "more problem"))
 	}
+	if n := len(snap.Proposals); n > 0 {
+		fmt.Fprintf(w, "%s for a second operator: keyd approvals\n", s.warn("Waiting: "+words.Count(n, "act")))
+	}
 	writeSides(w, s, snap)
 	fmt.Fprintln(w)
 	if snap.Summary.Keys == 0 && sel.Narrows() {

@@ -60,6 +60,8 @@ func worlds() map[string]*world {
 
 		"grouped": {snap: grouped(), steps: rotationSteps("sa-cmk-key")},
 
+		"proposed": {snap: withProposals(), proposes: true},
+
 		"crowded":      {snap: crowded(51, 52)},
 		"crowded-well": {snap: crowded(0, 0)},
 	}

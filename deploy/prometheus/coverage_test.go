@@ -12,6 +12,7 @@ import (
 func unwatched() map[string]string {
 	return map[string]string{
 		"keyd_build_info": "shows versions",
+		"keyd_proposals":  "the oldest is what can be late",
 		"keyd_config_last_reload_success_timestamp_seconds": "keyd_config_last_reload_successful shows a refused one",
 		"keyd_key_last_rotation_timestamp_seconds":          "the next one is what can be late",
 		"keyd_rotations_total":                              "one that failed is a hold",

@@ -27,6 +27,7 @@ type Parts struct {
 	// both are empty, the check tries everything.
 	Key, Vault string
 
+	Self       uint32 // the daemon's own uid
 	ConfigPath string
 	Config     *config.Config
 	Start      func(*config.Config) error // why a daemon would not start with a configuration
@@ -179,6 +180,7 @@ func (c *checker) config() {
 	err = config.CheckProxies(os.Getenv)
 	c.add("config", "environment", "HTTPS_PROXY, HTTP_PROXY, NO_PROXY", err, "can be parsed",
 		"correct it (systemctl edit keyd), then: systemctl restart keyd")
+	c.approvals()
 	slower := map[string]bool{}
 	for _, f := range c.Config.Slower() {
 		slower[f.Vault.URL] = true

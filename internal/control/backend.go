@@ -12,8 +12,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// Backend is what the server needs from the daemon. A *UsageError or *RefusedError
-// reaches the client as such; any other error reaches it as a failure with its text.
+// Backend is what the server needs from the daemon. A *UsageError, *RefusedError or *ProposedError reaches the client
+// as such; any other error reaches it as a failure with its text.
 type Backend interface {
 	Snapshot(sel status.Selection) status.Snapshot
 	// Subscribe delivers events until ctx ends, and then closes the channel.
@@ -40,6 +40,9 @@ type Backend interface {
 	ConsentToRetire(ctx context.Context, actor, keyName, reason, digest string) error
 	// Enable enables a version again, and returns once that is done or failed.
 	Enable(ctx context.Context, actor, keyName, version, reason string) error
+	// Approve has a proposed act happen, and Withdraw ends the proposal. ActorOf(ctx) is who asks for it.
+	Approve(ctx context.Context, proposal key.ID, reason string) error
+	Withdraw(ctx context.Context, proposal key.ID, reason string) error
 	Plan(ctx context.Context) ([]status.Planned, error)
 	// Explain returns what each rule of the plan says about one key.
 	Explain(ctx context.Context, keyName string) (status.Explanation, error)

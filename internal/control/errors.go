@@ -30,12 +30,16 @@ const (
 	kindFailed  = "failed"
 	kindUsage   = "usage"
 	kindRefused = "refused"
+	kindWaits   = "proposed"
 )
 
 func failureOf(err error) failure {
 	var refused *RefusedError
 	var usage *UsageError
+	var proposed *ProposedError
 	switch {
+	case errors.As(err, &proposed):
+		return failure{kindWaits, err.Error()}
 	case errors.As(err, &refused):
 		return failure{kindRefused, err.Error()}
 	case errors.As(err, &usage):
@@ -49,6 +53,8 @@ func (f failure) status() int {
 	switch f.Kind {
 	case kindRefused:
 		return http.StatusForbidden
+	case kindWaits:
+		return http.StatusAccepted
 	case kindUsage:
 		return http.StatusBadRequest
 	default:
@@ -61,6 +67,8 @@ func (f failure) err() error {
 	switch f.Kind {
 	case kindRefused:
 		return &RefusedError{f.Text}
+	case kindWaits:
+		return &ProposedError{f.Text}
 	case kindUsage:
 		return &UsageError{f.Text}
 	default:

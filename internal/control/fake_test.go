@@ -139,6 +139,14 @@ func (f *fake) Enable(_ context.Context, actor, k, version, reason string) error
 	return f.note("%s enables %s of %s: %s", actor, version, k, reason)
 }
 
+func (f *fake) Approve(ctx context.Context, id key.ID, reason string) error {
+	return f.note("%s approves %s: %s", ActorOf(ctx), id, reason)
+}
+
+func (f *fake) Withdraw(ctx context.Context, id key.ID, reason string) error {
+	return f.note("%s withdraws %s: %s", ActorOf(ctx), id, reason)
+}
+
 func (f *fake) Explain(_ context.Context, k string) (status.Explanation, error) {
 	if k != "a" {
 		return status.Explanation{}, &UsageError{Text: "there is no key " + k}

@@ -151,7 +151,7 @@ func (c *call) do(rt route) error {
 			return c.r.Context().Err()
 		}
 	}
-	return rt.serve(c, c.r.Context())
+	return rt.serve(c, context.WithValue(c.r.Context(), actorKey{}, c.actor))
 }
 
 func (c *call) authorised(rt route) error {

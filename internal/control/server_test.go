@@ -41,6 +41,8 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 		c.Adopt(ctx, "a", "moved here", "t1"),
 		c.ConsentToRetire(ctx, "a", "planned", "d1"),
 		c.Enable(ctx, "a", "0123456789abcdef0123456789abcdef", "still needed"),
+		c.Approve(ctx, requestID, "anna called me"),
+		c.Withdraw(ctx, requestID, "not needed"),
 		c.Reload(ctx),
 		c.Backup(ctx, io.Discard),
 	} {
@@ -63,6 +65,8 @@ func TestEveryActionCarriesItsActor(t *testing.T) {
 		me.String() + " adopts a by t1: moved here",
 		me.String() + " consents to retire a by d1: planned",
 		me.String() + " enables 0123456789abcdef0123456789abcdef of a: still needed",
+		me.String() + " approves " + string(requestID) + ": anna called me",
+		me.String() + " withdraws " + string(requestID) + ": not needed",
 		me.String() + " reloads",
 		me.String() + " backs up",
 		me.String() + " has a proven",
@@ -154,6 +158,11 @@ func TestErrorsKeepTheirKind(t *testing.T) {
 	if err := c.Adopt(t.Context(), "b", "x", "t"); !errors.As(err, &refused) {
 		t.Errorf("refused: %#v", err)
 	}
+	f.err = &ProposedError{"it waits for a second operator"}
+	var proposed *ProposedError
+	if err := c.Resume(t.Context(), "b", "x"); !errors.As(err, &proposed) || err.Error() != f.err.Error() {
+		t.Errorf("proposed: %#v", err)
+	}
 	f.err = errors.New("plainly failed")
 	if err := c.Reload(t.Context()); err == nil || errors.As(err, &usage) || errors.As(err, &refused) {
 		t.Errorf("failed: %#v", err)
@@ -164,17 +173,19 @@ func TestBadRequestsNeverReachTheBackend(t *testing.T) {
 	f := newFake()
 	c := Dial(serve(t, f, everyone))
 	for name, err := range map[string]error{
-		"no reason":           c.Pause(t.Context(), "a", ""),
-		"bad name":            c.Pause(t.Context(), "a/b", "x"),
-		"control sequence":    c.Pause(t.Context(), "a", "x\x1b[2J"),
-		"two lines":           c.Resume(t.Context(), "a", "x\ny"),
-		"long reason":         c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
-		"huge body":           c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
-		"empty reason":        c.Acknowledge(t.Context(), "a", ""),
-		"no token":            c.Adopt(t.Context(), "a", "x", ""),
-		"no digest":           c.ConsentToRetire(t.Context(), "a", "x", ""),
-		"no version":          c.Enable(t.Context(), "a", "newest", "x"),
-		"no reason to enable": c.Enable(t.Context(), "a", "0123456789abcdef0123456789abcdef", ""),
+		"no reason":            c.Pause(t.Context(), "a", ""),
+		"bad name":             c.Pause(t.Context(), "a/b", "x"),
+		"control sequence":     c.Pause(t.Context(), "a", "x\x1b[2J"),
+		"two lines":            c.Resume(t.Context(), "a", "x\ny"),
+		"long reason":          c.Resume(t.Context(), "a", strings.Repeat("x", maxText+1)),
+		"huge body":            c.Resume(t.Context(), "a", strings.Repeat("x", 2*maxBody)),
+		"empty reason":         c.Acknowledge(t.Context(), "a", ""),
+		"no token":             c.Adopt(t.Context(), "a", "x", ""),
+		"no digest":            c.ConsentToRetire(t.Context(), "a", "x", ""),
+		"no version":           c.Enable(t.Context(), "a", "newest", "x"),
+		"no proposal":          c.Approve(t.Context(), "newest", "x"),
+		"no reason to approve": c.Approve(t.Context(), requestID, ""),
+		"no reason to enable":  c.Enable(t.Context(), "a", "0123456789abcdef0123456789abcdef", ""),
 	} {
 		var usage *UsageError
 		if !errors.As(err, &usage) {
@@ -371,5 +382,23 @@ func TestNoDaemonIsUnreachable(t *testing.T) {
 	leaveDead(t, dir+"/dead.sock")
 	if _, err := Dial(dir+"/dead.sock").Snapshot(t.Context(), status.Selection{}); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("dead socket: %v", err)
+	}
+}
+
+// Whoever acts as root could be anybody, and a user without a known login stands for themselves.
+func TestAPersonIsKnownByTheirLogin(t *testing.T) {
+	for _, c := range []struct {
+		actor Actor
+		login string
+	}{
+		{Actor{UID: 0, Name: "root"}, ""},
+		{Actor{UID: 0, Name: "root", Login: "anna"}, "anna"},
+		{Actor{UID: 1000, Name: "anna"}, "anna"},
+		{Actor{UID: 1001, Name: "bob", Login: "anna"}, "anna"},
+		{Actor{UID: 1002}, ""},
+	} {
+		if p := c.actor.Person(); p.Login != c.login || p.UID != c.actor.UID || p.Actor != c.actor.String() {
+			t.Errorf("%s is %+v, want login %q", c.actor, p, c.login)
+		}
 	}
 }

@@ -36,7 +36,7 @@ func refusal(err error) error {
 	if reason, ok := rotate.IsRefused(err); ok {
 		return &control.RefusedError{Text: reason}
 	}
-	return err
+	return waits(err)
 }
 
 // Rotate records one request per key, or none at all. If no key is named, it leaves out those that are held.
@@ -53,12 +53,12 @@ func (d *Daemon) Rotate(ctx context.Context, actor string, o control.RotateOptio
 		}
 		wanted[i] = rotate.Wanted{Actor: actor, Reason: o.Reason, Compromise: o.Compromise, Without: without}
 	}
-	asked, err := d.rotator.RequestAll(ctx, policies, wanted)
+	requests, err := d.rotator.RequestAll(asked(ctx), policies, wanted)
 	if err != nil {
 		return nil, refusal(err)
 	}
-	accepted := make([]control.Accepted, len(asked))
-	for i, q := range asked {
+	accepted := make([]control.Accepted, len(requests))
+	for i, q := range requests {
 		accepted[i] = control.Accepted{Key: policies[i].Key, Request: q.ID, Joined: q.Joined}
 		d.loop.Poke(policies[i].Key, priority.Operator)
 	}
@@ -129,7 +129,7 @@ func (d *Daemon) Resume(ctx context.Context, actor, name, reason string) error {
 	if err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Resume(ctx, p.Key, actor, reason))
+	return d.poked(p.Key, d.rotator.Resume(asked(ctx), p.Key, actor, reason))
 }
 
 // Adoption shows what could be adopted for a key; unreserved: with pairs that nobody reserved.
@@ -148,7 +148,7 @@ func (d *Daemon) Adopt(ctx context.Context, actor, name, reason, token string) e
 	if err != nil {
 		return err
 	}
-	return d.poked(p.Key, d.rotator.Adopt(priority.With(ctx, priority.Operator), p, actor, reason, token))
+	return d.poked(p.Key, d.rotator.Adopt(priority.With(asked(ctx), priority.Operator), p, actor, reason, token))
 }
 
 func (d *Daemon) poked(name string, err error) error {

@@ -23,7 +23,8 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 	ctx = priority.With(ctx, priority.Operator)
 	checks, err := check.Run(ctx, check.Parts{
 		Key: only, Vault: vault,
-		ConfigPath: d.opts.ConfigPath, Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
+		Self: d.approvals().Self, ConfigPath: d.opts.ConfigPath,
+		Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
 		Observer: d.observer,
 		Health:   d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
 		AuditBroken: d.keeper.Broken,

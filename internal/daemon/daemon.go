@@ -146,7 +146,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.hsm, Store: d.store, Observer: d.observer,
 		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
-		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal,
+		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals,
 	})
 	d.loop = rotate.NewLoop(d.rotator, max(2, cfg.HSM.Sessions))
 	d.looked = make(chan struct{})

@@ -9,7 +9,6 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/priority"
-	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -32,12 +31,9 @@ func (d *Daemon) RotateKEK(ctx context.Context, actor, name, reason string) (con
 	if err != nil {
 		return control.KEKAccepted{}, err
 	}
-	q, joined, err := d.rotator.RequestKEK(ctx, p, actor, reason)
-	if why, refused := rotate.IsRefused(err); refused {
-		err = &control.RefusedError{Text: why}
-	}
+	q, joined, err := d.rotator.RequestKEK(asked(ctx), p, actor, reason)
 	if err != nil {
-		return control.KEKAccepted{}, err
+		return control.KEKAccepted{}, refusal(err)
 	}
 	d.loop.PokeVault(p.URL, priority.Operator)
 	return control.KEKAccepted{Vault: p.Name, Request: q.ID, Joined: joined}, nil

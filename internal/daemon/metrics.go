@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -17,6 +18,8 @@ type metrics struct {
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
 	hsmDiffers prometheus.Gauge
+	proposals  prometheus.Gauge
+	oldest     prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, version string) *metrics {
@@ -50,6 +53,9 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 			"1 while the HSM side acts on another configuration than the daemon, or cannot use the one on the disk.",
 		),
 	}
+	m.proposals = gauge("proposals", "Acts that wait for a second operator.")
+	m.oldest = gauge("proposal_oldest_timestamp_seconds",
+		"When the oldest act that waits for a second operator was proposed; 0 for none.")
 	m.reloaded(true)
 	return m
 }
@@ -61,6 +67,15 @@ func (m *metrics) reloaded(ok bool) {
 	}
 	m.reloadOK.Set(1)
 	m.reloadTime.SetToCurrentTime()
+}
+
+// waiting shows the acts that wait for a second operator, oldest first.
+func (m *metrics) waiting(list []key.Proposal) {
+	m.proposals.Set(float64(len(list)))
+	m.oldest.Set(0)
+	if len(list) > 0 {
+		m.oldest.Set(float64(list[0].Since.Unix()))
+	}
 }
 
 // metricsPause is how often keyd looks for changes that no event announced.
@@ -94,7 +109,7 @@ func (d *Daemon) keepMetrics(ctx context.Context) {
 // showRecords updates the metrics from all records.
 func (d *Daemon) showRecords(ctx context.Context) {
 	d.showVaultRecords(ctx)
-	d.current(ctx, time.Now())
+	d.keepProposals(ctx, d.current(ctx, time.Now()))
 }
 
 // showRecord updates the metrics of one key from its record.

@@ -44,6 +44,7 @@ func (d *Daemon) overview(ctx context.Context) status.Snapshot {
 		looks[st.key.Name] = st.look
 	}
 	s.Vaults = d.vaultStatus(standings)
+	s.Proposals = subjectsOf(d.proposals(ctx, standings), s.Vaults)
 	s.Problems = trouble.Find(s, d.evidence(s, looks))
 	trouble.MarkKeys(&s)
 	s.Summarise()

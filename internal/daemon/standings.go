@@ -18,9 +18,11 @@ type standing struct {
 	revision uint64 // of the record
 	policies int    // which reading of the configuration the policy is from
 	key      status.Key
-	stage    record.Stage
-	look     *trouble.Look // nil: nobody looked yet
-	err      error         // why the record could not be read
+	// proposals are the acts about the key that wait for a second operator.
+	proposals []key.Proposal
+	stage     record.Stage
+	look      *trouble.Look // nil: nobody looked yet
+	err       error         // why the record could not be read
 }
 
 // standings keeps where each key stands. A key's record is read again only after the record, the policy or the look has
@@ -110,6 +112,7 @@ func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revisi
 	k := &now.key
 	k.LastRotation, k.NextRotation = rec.LastRotation(), plan.NextRotation(at, p, &rec)
 	k.Hold, k.Requests, k.Abandoned = rec.Hold, rec.Requests, len(rec.Abandoned)
+	now.proposals = rec.Proposals
 	k.RotationSince, k.MissingFrom = now.stage.Since, now.stage.MissingFrom
 	if seen != nil {
 		now.look = trouble.NewLook(p, &rec, seen)

@@ -310,8 +310,11 @@ func (r *Rotator) requestKEK(ctx context.Context, g *gate, p key.VaultPolicy, ac
 			q, joined = *rec.Request, true
 			return nil, nil
 		}
-		entries, through, err := g.passVault(rec, key.Act{Kind: key.ActKEK, Reason: reason, Effects: "makes a new key " +
-			"exchange key in vault " + p.Name + "; keyd wraps for it only once its fingerprint is pinned"})
+		entries, through, err := g.passVault(
+			rec,
+			key.Act{Kind: key.ActKEK, Reason: reason, Effects: "makes a new key " +
+				"exchange key in vault " + p.Name + "; keyd wraps for it only once its fingerprint is pinned"},
+		)
 		if !through {
 			return entries, err
 		}

@@ -21,7 +21,8 @@ func (r *Rotator) RequestAll(ctx context.Context, policies []key.Policy, wanted 
 
 func (r *Rotator) requestAll(ctx context.Context, g *gate, policies []key.Policy, wanted []Wanted) ([]Asked, error) {
 	all := &together{r: r, policies: policies, wanted: wanted, asked: make([]Asked, len(policies)),
-		gate: *g, proposed: make([]*key.Proposal, len(policies)), recs: make([]record.Record, len(policies)), entries: make([][]chain.Entry, len(policies))}
+		gate: *g, proposed: make([]*key.Proposal, len(policies)),
+		recs: make([]record.Record, len(policies)), entries: make([][]chain.Entry, len(policies))}
 	if len(policies) == 0 {
 		return nil, nil
 	}

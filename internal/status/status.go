@@ -20,9 +20,11 @@ type Snapshot struct {
 	Ready    bool      `json:"ready"`
 	Summary  Summary   `json:"summary"`
 	Problems []Problem `json:"problems"` // worst first
-	HSM      HSM       `json:"hsm"`
-	Vaults   []Vault   `json:"vaults"`
-	Keys     []Key     `json:"keys"`
+	// Proposals are the acts that wait for a second operator, oldest first.
+	Proposals []Proposal `json:"proposals"`
+	HSM       HSM        `json:"hsm"`
+	Vaults    []Vault    `json:"vaults"`
+	Keys      []Key      `json:"keys"`
 }
 
 // Key finds a key by its name, whose case may differ.

@@ -45,6 +45,7 @@ const (
 	CompromiseWaiting        Cause = "compromise-waiting"
 	CompromisedEnabled       Cause = "compromised-enabled"
 	RequestWaiting           Cause = "request-waiting"
+	ProposalWaiting          Cause = "proposal-waiting"
 	StepFailing              Cause = "step-failing"
 	RotationSlow             Cause = "rotation-slow"
 	RotationPartial          Cause = "rotation-partial"
@@ -158,6 +159,8 @@ var table = []Row{
 			"keyd acknowledge {key} --reason …"},
 	{Cause: RequestWaiting, Code: "keydrequestwaiting", Alert: "KeydRequestWaiting", Severity: warning,
 		Threshold: time.Hour, Remedy: waits + "it begins by itself when that is removed"},
+	{Cause: ProposalWaiting, Code: "keydproposalwaiting", Alert: "KeydProposalWaiting", Severity: warning,
+		Threshold: time.Hour},
 	{Cause: StepFailing, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,
 		Remedy: "keyd tries again by itself"},
 	{Cause: RotationSlow, Code: "keydrotationfailing", Alert: "KeydRotationFailing", Severity: warning,

@@ -65,6 +65,9 @@ func Find(s status.Snapshot, e Evidence) []status.Problem {
 	for _, k := range s.Keys {
 		f.key(k)
 	}
+	for _, p := range s.Proposals {
+		f.proposal(p)
+	}
 	f.describe()
 	problems := make([]status.Problem, len(f.found))
 	for i, p := range f.found {

@@ -177,6 +177,8 @@ func examples() []example {
 			"keydkekwaiting", "", "", aVault, func(w *world) { w.waitingKEK(25 * time.Hour) },
 			func(w *world) { w.waitingKEK(23 * time.Hour) },
 		},
+		{"keydproposalwaiting", "", aKey, "", func(w *world) { w.proposed(61 * time.Minute) },
+			func(w *world) { w.proposed(59 * time.Minute) }},
 		{"keydvaultthrottled", "", "", aVault, func(w *world) { w.busy = Requests{100, 11} },
 			func(w *world) { w.busy = Requests{100, 10} }},
 		{"keydunwrapfailing", "", aKey, aVault, func(w *world) { w.failAt(proof.LegUnwrap, key.WasRefuted, "") }, nil},

@@ -30,6 +30,10 @@ func otherProblems() (all []status.Problem) {
 		"inconclusive: version 5be10a77 (generation 3) in vault contoso-weu does not wrap or sign: inconclusive at "+
 			"vault-wrap (KeyNotYetValid): HTTP 403; what is encrypted under it can be read",
 		"see the runbook: nothing new can be encrypted under this version")
+	add(status.Warning, "refuted", "", "keydproposalwaiting",
+		"resume refuted, which uid 1000 (anna) asked for at 2026-11-23T03:00:00Z, has waited for a second operator "+
+			"since, and ends at 2026-11-24T03:00:00Z",
+		"look at it with keyd approvals; then a person other than uid 1000 (anna) approves or withdraws it")
 	add(status.Warning, "", "", "keydcertificateends",
 		"the client certificate in /etc/keyd/client.pem ends at 2026-12-01T00:00:00Z: keyd cannot sign in after that",
 		"renew it, register the new one with the application, and write it into the file; keyd reads it again "+
@@ -40,9 +44,15 @@ func otherProblems() (all []status.Problem) {
 		"do not try PINs by hand; find the right one, as the runbook says")
 	add(status.Warning, "", "", "keydhsmdown", "the HSM side ended 9 times within 30 minutes, and was started again",
 		"journalctl -u keyd-hsm shows what ends it; where the daemon starts it, journalctl -u keyd")
-	add(status.Warning, "", "", "keydhsmconfigdiffers",
+	add(
+		status.Warning,
+		"",
+		"",
+		"keydhsmconfigdiffers",
 		"the HSM side, which reads the configuration itself, acts on another one than the daemon: they differ in what "+
-			"may be made, or wrapped for whom", "keyd check shows each mistake with its line; then: keyd reload")
+			"may be made, or wrapped for whom",
+		"keyd check shows each mistake with its line; then: keyd reload",
+	)
 	add(status.Critical, "", "", "keydpinnearlylocked",
 		"one more wrong PIN locks the token, and keyd cannot log in again after a restart",
 		"do not restart keyd-hsm; find out who tries wrong PINs, and stop them")
@@ -51,10 +61,15 @@ func otherProblems() (all []status.Problem) {
 		"find out who tries wrong PINs, and stop them")
 	add(status.Warning, "", "", "keydpintochange", "the token demands a new user PIN",
 		"change it with the vendor's tool, write it into hsm.pin_file, then: systemctl restart keyd-hsm")
-	add(status.Critical, "", "", "keydauditbroken",
+	add(
+		status.Critical,
+		"",
+		"",
+		"keydauditbroken",
 		"the audit chain is not the one that the audit key signed: it signed 57:sha256:5e5e at 2026-11-23 03:00:00Z, "+
 			"and the chain ends with entry 41",
-		"find out who changed the state before you accept anything: see the runbook")
+		"find out who changed the state before you accept anything: see the runbook",
+	)
 	add(status.Warning, "", "", "keydcheckpointstale",
 		"the audit chain was last signed at 2026-11-23T03:00:00Z, and should be daily",
 		"keyd audit checkpoint shows why; keyd tries again by itself")

@@ -98,8 +98,11 @@ func viewStatus(s status.Snapshot, sel status.Selection, works []work, entries [
 	names := vaultNames(s)
 	for _, v := range s.Vaults {
 		p.Vaults = append(p.Vaults, viewVault(s.At, v))
+		last := &p.Vaults[len(p.Vaults)-1]
+		last.Facts = append(
+			last.Facts,
+			proposalFacts(s.At, s, func(x status.Proposal) bool { return x.Vault == v.URL })...)
 		if p.Pages != nil && len(v.Keys) > 0 {
-			last := &p.Vaults[len(p.Vaults)-1]
 			last.Facts = append(last.Facts, "its keys: "+statesWords(v.Keys))
 		}
 	}

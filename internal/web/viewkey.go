@@ -51,6 +51,7 @@ func viewOneKey(s status.Snapshot, name string, entries []status.Entry, entriesE
 		frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Facts: keyFacts(s.At, k),
 		Table: viewTable(s.At, k, vaults), Audit: viewAudit(s.At, entries, entriesErr, vaults, whole),
 	}
+	p.Facts = append(p.Facts, proposalFacts(s.At, s, func(x status.Proposal) bool { return x.Key == k.Name })...)
 	for i := range p.Audit.Entries {
 		p.Audit.Entries[i].Key = "" // the page's
 	}

@@ -88,10 +88,16 @@ func (w *world) openTo(gid int) {
 // as runs one of keyd's commands as another user, whose group has the same number.
 func (w *world) as(id uint32, args ...string) answer {
 	w.t.Helper()
+	return w.asMember(id, id, args...)
+}
+
+// asMember runs one of keyd's commands as another user, in a group.
+func (w *world) asMember(uid, gid uint32, args ...string) answer {
+	w.t.Helper()
 	cmd := exec.CommandContext(w.t.Context(), built.keyd, append(args, "--socket", w.path("keyd.sock"))...)
 	var out, errs bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = "/", &out, &errs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid}}
 	var exit *exec.ExitError
 	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
 		w.t.Fatal(err)
