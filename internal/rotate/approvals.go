@@ -236,5 +236,5 @@ func dropOver(list *record.Proposals, now time.Time) (entries []chain.Entry) {
 
 func proposalEnded(event chain.Event, actor string, p key.Proposal, why string) chain.Entry {
 	return chain.Entry{Event: event, Actor: actor, Fields: map[string]string{"proposal": string(p.ID),
-		"act": p.Act.String(), "asked_by": p.By.Actor, "why": why}}
+		"act": p.String(), "asked_by": p.By.Actor, "why": why}}
 }

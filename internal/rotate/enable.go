@@ -33,18 +33,18 @@ func (r *Rotator) askEnable(ctx context.Context, g *gate, p key.Policy, actor, r
 				"configuration: put it back, then: keyd reload", version, p.Key, rec.VaultName(p, at.Vault))
 		}
 		attempt := at.Attempt
-		before, through, err := g.passKey(rec, key.Act{Kind: key.ActEnable, Reason: reason,
+		entries, through, err := g.passKey(rec, key.Act{Kind: key.ActEnable, Reason: reason,
 			Arguments: map[string]string{"version": version}, Effects: "enables this version in vault " +
 				rec.VaultName(p, at.Vault) + " again, and ends the consent to the retire rule"})
 		if !through {
-			return before, err
+			return entries, err
 		}
 		had, err := rec.AskEnable(record.Enabling{Attempt: attempt, Version: version, At: r.now(), By: actor,
 			Reason: reason})
 		if err != nil {
 			return nil, err
 		}
-		entries := append(before, chain.Entry{Event: chain.EnableIntended, Actor: actor,
+		entries = append(entries, chain.Entry{Event: chain.EnableIntended, Actor: actor,
 			Fields: placementFields(rec, attempt, map[string]string{"version": version, "reason": reason})})
 		if had {
 			entries = append(entries, consentEnded(actor, "an operator enables version "+version+" again"))

@@ -70,13 +70,12 @@ func (r *Rotator) request(g *gate, p key.Policy, w Wanted, rec *record.Record) (
 	if !MayRequest(*rec, w.Compromise) {
 		return asked, nil, refuse("key %s is held (%s): %s", p.Key, rec.Hold.Code, rec.Hold.Reason)
 	}
-	var before []chain.Entry
+	var entries []chain.Entry
 	if _, joins := rec.Joinable(true, w.Without); g.approving() || w.Compromise && !joins {
-		entries, through, err := g.passKey(rec, compromising(w))
-		if !through {
+		var through bool
+		if entries, through, err = g.passKey(rec, compromising(w)); !through {
 			return asked, entries, err
 		}
-		before = entries
 	}
 	rec.Lift(r.now())
 	spares := rec.SparePairs()
@@ -84,7 +83,7 @@ func (r *Rotator) request(g *gate, p key.Policy, w Wanted, rec *record.Record) (
 	if err != nil {
 		return asked, nil, err
 	}
-	entries := append(before, chain.Entry{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
+	entries = append(entries, chain.Entry{Event: chain.RotationRequested, Actor: w.Actor, Fields: map[string]string{
 		"request": string(asked.ID), "reason": w.Reason, "compromise": fmt.Sprint(w.Compromise),
 		"joined": fmt.Sprint(asked.Joined)}})
 	if w.Compromise && !asked.Joined {

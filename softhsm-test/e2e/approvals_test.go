@@ -1,12 +1,10 @@
 package e2e_test
 
 import (
-	"encoding/json"
 	"os"
 	"strings"
 	"testing"
 
-	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
@@ -21,13 +19,7 @@ func TestOneOperatorAloneDoesNothingThatTakesTwo(t *testing.T) {
 	t.Parallel()
 	rights.ToBecomeAnotherUser(t)
 	w := newWorld(t, nil)
-	w.openTo(asker)
-	text, err := os.ReadFile(w.path("keyd.yaml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.write("keyd.yaml", strings.Replace(string(text), "control: {",
-		"approvals: {acts: [compromise]}\ncontrol: {operators: [daemon, bin], ", 1))
+	w.needTwo("compromise")
 	w.start()
 	w.waitGeneration(1)
 
@@ -38,11 +30,7 @@ func TestOneOperatorAloneDoesNothingThatTakesTwo(t *testing.T) {
 	if a := w.asMember(asker, asker, compromise...); a.code != 5 {
 		t.Fatalf("an operator: exit %d: %s%s", a.code, a.stdout, a.stderr)
 	}
-	var list []status.Proposal
-	if err := json.Unmarshal([]byte(w.must("approvals", "--json")), &list); err != nil || len(list) != 1 {
-		t.Fatalf("%v: the proposals are %+v", err, list)
-	}
-	approve := []string{"approve", string(list[0].ID), "--yes", "--reason", "it did leak"}
+	approve := []string{"approve", string(w.wantProposals(1)[0].ID), "--yes", "--reason", "it did leak"}
 	if a := w.asMember(asker, asker, approve...); a.code != 4 ||
 		!strings.Contains(a.stderr, "another person must approve it") {
 		t.Errorf("the one who asked approves: exit %d: %s%s", a.code, a.stdout, a.stderr)
@@ -60,4 +48,16 @@ func TestOneOperatorAloneDoesNothingThatTakesTwo(t *testing.T) {
 	w.waitGeneration(2)
 	w.wantContains(w.must("audit"), "act proposed", "proposal approved", "rotation requested")
 	w.stop()
+}
+
+// needTwo has an act need a second operator, and makes two users operators.
+func (w *world) needTwo(act string) {
+	w.t.Helper()
+	w.openTo(asker)
+	text, err := os.ReadFile(w.path("keyd.yaml"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.write("keyd.yaml", strings.Replace(string(text), "control: {",
+		"approvals: {acts: ["+act+"]}\ncontrol: {operators: [daemon, bin], ", 1))
 }

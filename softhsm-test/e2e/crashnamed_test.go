@@ -67,6 +67,7 @@ func namedStories() []story {
 		{"a consent to retire", onlyWeu, consenting},
 		{"an enabling", onlyWeu, enabling},
 		{"an enabling that did not happen", onlyWeu, notEnabling},
+		{"an act of two operators", onlyWeu, proposing},
 		{"compromised versions, acknowledged", onlyWeu, acknowledging},
 		{"the HSM side, making", nil, hsmSide("hsm-generate-before", "hsm-generate-after")},
 		{"the HSM side, relabelling", nil,
