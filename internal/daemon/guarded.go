@@ -25,30 +25,30 @@ func (d *Daemon) recordStart(ctx context.Context) error {
 	started := chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
 		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}
 	is := d.cfg.Guarded()
-	changes, err := changedSince(ctx, d.store, is)
+	last, changes, err := changedSince(ctx, d.store, is)
 	if err != nil {
 		// Without a digest, the next start compares again.
 		return errors.Join(err, d.store.Append(ctx, started))
 	}
 	started.Fields[chain.FieldConfig] = is.Digest()
-	if len(changes) > 0 {
-		d.log.Info("the settings differ from those in the audit, which now has each change (keyd audit --verbose)",
+	if last != "" && len(changes) > 0 {
+		d.log.Warn("keyd starts with other settings than it last acted on; the audit has each change",
 			"changed", len(changes))
 	}
 	return d.store.Append(ctx, append([]chain.Entry{started}, changes...)...)
 }
 
-// changedSince compares the settings with those that the chain records.
-func changedSince(ctx context.Context, s Store, is config.Guarded) ([]chain.Entry, error) {
-	last, err := lastConfig(ctx, s)
+// changedSince compares the settings with those that the chain records, whose digest is last.
+func changedSince(ctx context.Context, s Store, is config.Guarded) (last string, changes []chain.Entry, err error) {
+	last, err = lastConfig(ctx, s)
 	if err != nil || last == is.Digest() {
-		return nil, err
+		return last, nil, err
 	}
 	was, err := recordedConfig(ctx, s)
 	if err != nil {
-		return nil, err
+		return last, nil, err
 	}
-	return configChanged("keyd", was, is), nil
+	return last, configChanged("keyd", was, is), nil
 }
 
 // lookedBack is how many entries lastConfig reads first. Nearly always the last start or reload is among them.
