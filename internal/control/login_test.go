@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -77,5 +78,33 @@ func TestOnlyAnActionThatIsAllowedAsksForALogin(t *testing.T) {
 	}
 	if asked != 0 {
 		t.Errorf("asked for %d logins", asked)
+	}
+}
+
+// Otherwise keyd would run out of descriptors.
+func TestAConnectionThatIsClosedUnpinsItsProcess(t *testing.T) {
+	inner, err := net.Listen("unix", filepath.Join(openDir(t), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inner.Close()
+	client, err := net.Dial("unix", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	accepted, err := limited{inner, newConns(newMetrics(prometheus.NewRegistry()))}.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned := accepted.(*conn).peer.process
+	if pinned == nil {
+		t.Fatal(accepted.(*conn).peer.unpinned)
+	}
+	if err := accepted.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := pinned.Close(); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("the process was still pinned: %v", err)
 	}
 }

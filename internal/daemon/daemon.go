@@ -166,8 +166,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 // run starts what build made, in the order in which the rooms need each other. It ends everything when ctx ends or
 // one of them fails.
 func (d *Daemon) run(ctx context.Context) error {
-	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
-		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
+	if err := d.recordStart(ctx); err != nil {
 		d.log.Error("the start could not be recorded", "error", err.Error())
 	}
 	g, ctx := errgroup.WithContext(ctx)

@@ -53,6 +53,7 @@ var notKilledAt = map[string]string{
 	"daemon started":         "is about the process alone",
 	"daemon stopped":         "is about the process alone",
 	"configuration reloaded": "what follows it is in memory; a restart reads the configuration anyway",
+	"configuration changed":  "is one transaction with the start or the reload; what follows it is in memory",
 	"backup taken":           "what follows it goes to the caller",
 	"record migrated":        "one transaction with the records; no earlier schema exists to migrate from",
 }
