@@ -7,8 +7,8 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
-// retirements are attacks by somebody who writes the configuration and wants old versions disabled, although no operator
-// consented to that. internal/rotate has the attacks that need days to pass.
+// retirements are attacks by somebody who writes the configuration and wants old versions disabled, although no
+// operator consented to that. internal/rotate has the attacks that need days to pass.
 func retirements() []attack {
 	return []attack{
 		{"a retire rule that nobody consented to", func(w *world) string {
