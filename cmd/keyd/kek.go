@@ -174,8 +174,8 @@ func writeApproval(w io.Writer, s style, v status.Vault) {
 	name := strings.Split(strings.TrimPrefix(k.Kid, v.URL+"/keys/"), "/")[0]
 	fmt.Fprintf(w, "  az keyvault key download %s --name %s --version %s \\\n", v.AzScope(), name, key.VersionOf(k.Kid))
 	fmt.Fprintf(w, "    --encoding DER --file /dev/stdout | openssl dgst -sha256\n")
-	fmt.Fprintf(w, "Confirm the result with the vault's owner out of band. Pin that result, not what keyd shows: write it in\n")
-	fmt.Fprintf(w, "place of RESULT under the vault in keyd.yaml:\n")
+	fmt.Fprintf(w, "Confirm the result with the vault's owner out of band. Pin that result, not what keyd shows:\n")
+	fmt.Fprintf(w, "write it in place of RESULT under the vault in keyd.yaml:\n")
 	fmt.Fprintf(w, "  %s\n", s.bold(clean(v.PinLine())))
 	fmt.Fprintf(w, "and run: keyd reload\n")
 }
