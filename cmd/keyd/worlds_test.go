@@ -424,22 +424,22 @@ func rotationEntries() []chain.Entry {
 	return all
 }
 
-// crowded has ten thousand keys, of which some are held, each with so many problems in all.
+// crowded has two thousand keys, of which some are held, each with so many problems in all.
 func crowded(held, problems int) status.Snapshot {
 	s := healthy()
 	well := s.Keys[0]
 	s.Keys = nil
-	for i := range 10_000 {
+	for i := range 2_000 {
 		k := well
 		k.Name = fmt.Sprintf("app-%05d", i)
-		if i%100 == 7 && i/100 < held {
+		if i%30 == 7 && i/30 < held {
 			k.State = status.StateHeld
 			k.Hold = &key.Hold{Code: key.HoldPaused, Reason: "moving house", By: "uid 0 (root)", Since: at(-time.Hour)}
 		}
 		s.Keys = append(s.Keys, k)
 	}
 	for i := range problems {
-		s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Key: fmt.Sprintf("app-%05d", 100*i+7),
+		s.Problems = append(s.Problems, status.Problem{Severity: status.Warning, Key: fmt.Sprintf("app-%05d", 30*i+7),
 			Text: "held (paused): moving house", Remedy: "keyd resume"})
 	}
 	return s

@@ -41,6 +41,7 @@ var floors = map[string]int{
 	"internal/status":          1,
 	"internal/key":             0,
 	"internal/killpoint":       0,
+	"internal/login":           0,
 	"internal/owner":           0,
 	"internal/ownership":       0,
 	"internal/priority":        0,

@@ -14,7 +14,7 @@ type Entry struct {
 	Time   time.Time         `json:"time"` // UTC
 	Key    string            `json:"key"`  // "" of what concerns no single key
 	Event  Event             `json:"event"`
-	Actor  string            `json:"actor"` // "keyd", "schedule", or "uid N (name)"
+	Actor  string            `json:"actor"` // "keyd", "schedule", or "uid N (name), login NAME"
 	Fields map[string]string `json:"fields,omitempty"`
 }
 

@@ -31,6 +31,10 @@ const (
 	Destroyed          Event = "abandoned pair destroyed"
 )
 
+// FieldConfig is the field of DaemonStarted and ConfigReloaded that has the digest of what the ConfigChanged entries so
+// far add up to.
+const FieldConfig = "config"
+
 // FieldAdopted is the field of Adopted in which an operator's consent stands, in JSON.
 const FieldAdopted = "adopted"
 
@@ -67,6 +71,7 @@ const (
 	DaemonStarted    Event = "daemon started"
 	DaemonStopped    Event = "daemon stopped"
 	ConfigReloaded   Event = "configuration reloaded"
+	ConfigChanged    Event = "configuration changed" // about one key, one vault (by its URL) or keyd itself, by value
 	BackupTaken      Event = "backup taken"
 	CheckpointSigned Event = "checkpoint signed"
 	PairsFound       Event = "pairs found"                 // in the HSM, when the chain began

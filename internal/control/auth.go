@@ -5,6 +5,8 @@ import (
 	"os/user"
 	"slices"
 	"strconv"
+
+	"github.com/keyd-project/keyd/internal/login"
 )
 
 // Authoriser decides what a peer may do: read shows the state, act changes it.
@@ -60,6 +62,9 @@ func parseID(s string) (uint32, error) {
 // it connected (SO_PEERCRED, unix(7)).
 type peer struct {
 	uid, gid uint32
+	// process is nil if the kernel cannot pin it; unpinned says why.
+	process  *login.Process
+	unpinned error
 }
 
 // identify names the peer and lists its groups: the one it connected with, and

@@ -113,7 +113,7 @@ func TestAnotherUser(t *testing.T) {
 				t.Errorf("read and act: %s; want %s", got, test.want)
 			}
 			for _, did := range f.notes() {
-				if !strings.HasPrefix(did, "uid 65534 (nobody) ") {
+				if !strings.HasPrefix(did, "uid 65534 (nobody), ") {
 					t.Errorf("noted: %s", did)
 				}
 			}

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -112,10 +113,16 @@ type AuditKey struct {
 type Actor struct {
 	UID  uint32
 	Name string // "" if the system does not know the uid
+	// Login is the user who logged in to the session that the request came from, which sudo does not change. It is ""
+	// if nobody can tell, and for whoever only reads.
+	Login string
 }
 
-// String returns text such as "uid 1000 (alice)".
-func (a Actor) String() string {
+// String returns text such as "uid 0 (root), login anna".
+func (a Actor) String() string { return a.user() + ", login " + cmp.Or(a.Login, "unknown") }
+
+// user returns text such as "uid 1000 (anna)".
+func (a Actor) user() string {
 	if a.Name == "" {
 		return fmt.Sprintf("uid %d", a.UID)
 	}

@@ -39,6 +39,7 @@ type conn struct {
 
 func (c *conn) Close() error {
 	c.owner.release(c)
+	c.peer.unpin()
 	return c.Conn.Close()
 }
 
@@ -59,9 +60,11 @@ func (l limited) Accept() (net.Conn, error) {
 			c.Close() // gone already, or not ours to serve
 			continue
 		}
+		p = p.pin(c)
 		if admitted := l.conns.admit(c, p); admitted != nil {
 			return admitted, nil
 		}
+		p.unpin()
 		l.conns.metrics.dropped.Inc()
 		c.Close()
 	}

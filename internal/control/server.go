@@ -39,6 +39,7 @@ type Server struct {
 	authorise Authoriser
 	log       *slog.Logger
 	metrics   *metrics
+	logins    LoginFinder // nil: nobody's login is known
 	// Each holds one token per running slow request, of readers and of operators.
 	slowRead, slowAct chan struct{}
 }
@@ -171,9 +172,13 @@ func (c *call) authorised(rt route) error {
 	switch {
 	case rt.acts && !act:
 		return &RefusedError{fmt.Sprintf("%s may not %s: only root, the daemon's own user and the configured "+
-			"operators may", actor, rt.what)}
+			"operators may", actor.user(), rt.what)}
 	case !read:
-		return &RefusedError{fmt.Sprintf("%s may not %s: that takes membership of the daemon's group", actor, rt.what)}
+		return &RefusedError{fmt.Sprintf("%s may not %s: that takes membership of the daemon's group", actor.user(),
+			rt.what)}
+	}
+	if rt.acts && c.logins != nil {
+		c.findLogin(c.r.Context(), rt, p)
 	}
 	return nil
 }
@@ -186,7 +191,7 @@ func (c *call) fail(rt route, err error) string {
 	if f.Kind == kindRefused {
 		level = slog.LevelWarn
 	}
-	c.log.Log(c.r.Context(), level, "control request failed", "request", rt.name, "actor", c.actor.String(), "kind",
+	c.log.Log(c.r.Context(), level, "control request failed", "request", rt.name, "actor", c.actor.user(), "kind",
 		f.Kind, "error", err)
 	if c.w.begun {
 		c.w.Header().Set(trailer, f.encode())

@@ -24,6 +24,7 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
+	"github.com/keyd-project/keyd/internal/login"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/vault"
@@ -165,8 +166,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 // run starts what build made, in the order in which the rooms need each other. It ends everything when ctx ends or
 // one of them fails.
 func (d *Daemon) run(ctx context.Context) error {
-	if err := d.store.Append(ctx, chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
-		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}); err != nil {
+	if err := d.recordStart(ctx); err != nil {
 		d.log.Error("the start could not be recorded", "error", err.Error())
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -228,6 +228,7 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 		return err
 	}
 	d.control = control.NewServer(d, auth, d.log, d.reg)
+	d.control.FindLogins(login.Of)
 	l, err := control.Listen(d.cfg.Control.Socket, readers(d.cfg.Control.Group))
 	if err != nil {
 		return fmt.Errorf("open the control socket: %w", err)

@@ -73,9 +73,11 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	if err != nil {
 		return err
 	}
-	if err := d.store.Append(ctx, chain.Entry{Event: chain.ConfigReloaded, Actor: actor,
-		Fields: map[string]string{"keys": fmt.Sprint(len(next.Policies)),
-			"vaults": fmt.Sprint(len(next.Vaults))}}); err != nil {
+	was, is := d.config().Guarded(), next.Guarded()
+	reloaded := chain.Entry{Event: chain.ConfigReloaded, Actor: actor, Fields: map[string]string{
+		"keys": fmt.Sprint(len(next.Policies)), "vaults": fmt.Sprint(len(next.Vaults)), chain.FieldConfig: is.Digest()}}
+	changes := configChanged(actor, was, is)
+	if err := d.store.Append(ctx, append([]chain.Entry{reloaded}, changes...)...); err != nil {
 		return fmt.Errorf("record the reload: %w", err)
 	}
 	d.mu.Lock()
@@ -100,7 +102,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 		}
 	}
 	d.health.SetPace(next.Health.Newest, next.Health.Older)
-	d.log.Info("configuration reloaded", "actor", actor, "keys", len(next.Policies))
+	d.log.Info("configuration reloaded", "actor", actor, "keys", len(next.Policies), "changed", len(changes))
 	return nil
 }
 

@@ -87,7 +87,7 @@ type Hold struct {
 	Reason string    `json:"reason"` // what happened, where, and what to do
 	Vault  string    `json:"vault,omitempty"`
 	Since  time.Time `json:"since"`
-	By     string    `json:"by"` // "keyd", or "uid N (name)"
+	By     string    `json:"by"` // "keyd", or "uid N (name), login NAME"
 }
 
 // Request is an operator's request for a rotation, stored in the record by compare-and-swap.

@@ -331,12 +331,15 @@ func TestABrokenLoopIsCaught(t *testing.T) {
 // options are the options of a run. A broken and a sound run differ in the breakage
 // alone.
 func (b breakage) options(isBroken bool) Options {
-	made := false
 	opts := Options{Rate: 0.05, Break: func(w *World, c Parts) Parts {
-		if b.world != nil && !made {
+		if b.world != nil {
 			b.world(w)
+			for _, d := range w.daemons { // those that run already
+				if d.shell != nil {
+					d.reload()
+				}
+			}
 		}
-		made = true // a daemon that starts again finds the configuration as somebody has changed it
 		if isBroken && b.breaks != nil {
 			c = b.breaks(w, c)
 		}

@@ -19,6 +19,7 @@ func unshipped(c *vault.Client) map[string]func(t *testing.T) error {
 	const version = "00112233445566778899aabbccddeeff"
 	return map[string]func(t *testing.T) error{
 		"disable": func(t *testing.T) error { return c.Disable(t.Context(), keyName, version) }, // a retire rule
+		"enable":  func(t *testing.T) error { return c.Enable(t.Context(), keyName, version) },  // an operator
 		"recover": func(t *testing.T) error { return c.Recover(t.Context(), keyName) },          // by a person
 		"encrypt": func(t *testing.T) error {
 			_, err := c.Encrypt(t.Context(), keyName, version, []byte("secret"))

@@ -58,6 +58,13 @@ func newWorld(t *testing.T) *world {
 		"--vault", vaultHost+"=premium", "--vault", hsmHost+"=managedhsm", "--purge-protection", vaultHost,
 		"--purge-protection", hsmHost)
 	eventually(t, "the emulator answers", func() error { _, err := get("http://" + w.admin + "/state"); return err })
+	eventually(t, "the emulator has written its certificates", func() error { // the last of them is this one
+		text, err := os.ReadFile(w.path("attestation-root.pem"))
+		if err == nil && !strings.Contains(string(text), "END CERTIFICATE") {
+			err = errors.New("it is not whole yet")
+		}
+		return err
+	})
 	w.write(t, "keyd.yaml", fmt.Sprintf(`instance: alerts-test
 state_dir: %[1]s/state
 hsm:

@@ -1,0 +1,90 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/keyd-project/keyd/internal/chain"
+	"github.com/keyd-project/keyd/internal/config"
+)
+
+// configChanged are the entries that say by value how the guarded settings changed.
+func configChanged(actor string, was, is config.Guarded) (entries []chain.Entry) {
+	for _, c := range was.Changes(is) {
+		entries = append(
+			entries,
+			chain.Entry{Event: chain.ConfigChanged, Actor: actor, Key: c.About, Fields: c.Values},
+		)
+	}
+	return entries
+}
+
+// recordStart records that this process acts, and on what: a restart can change as much as a reload, and more.
+func (d *Daemon) recordStart(ctx context.Context) error {
+	started := chain.Entry{Event: chain.DaemonStarted, Actor: "keyd",
+		Fields: map[string]string{"version": d.opts.Version, "instance": d.cfg.Instance}}
+	is := d.cfg.Guarded()
+	last, changes, err := changedSince(ctx, d.store, is)
+	if err != nil {
+		// Without a digest, the next start compares again.
+		return errors.Join(err, d.store.Append(ctx, started))
+	}
+	started.Fields[chain.FieldConfig] = is.Digest()
+	if last != "" && len(changes) > 0 {
+		d.log.Warn("keyd starts with other settings than it last acted on; the audit has each change",
+			"changed", len(changes))
+	}
+	return d.store.Append(ctx, append([]chain.Entry{started}, changes...)...)
+}
+
+// changedSince compares the settings with those that the chain records, whose digest is last.
+func changedSince(ctx context.Context, s Store, is config.Guarded) (last string, changes []chain.Entry, err error) {
+	last, err = lastConfig(ctx, s)
+	if err != nil || last == is.Digest() {
+		return last, nil, err
+	}
+	was, err := recordedConfig(ctx, s)
+	if err != nil {
+		return last, nil, err
+	}
+	return last, configChanged("keyd", was, is), nil
+}
+
+// lookedBack is how many entries lastConfig reads first. Nearly always the last start or reload is among them.
+const lookedBack = 1000
+
+// lastConfig is the digest that the last start or reload recorded; "" if none did.
+func lastConfig(ctx context.Context, s Store) (string, error) {
+	for n := lookedBack; ; n *= 10 {
+		entries, err := s.Recent(ctx, n)
+		if err != nil {
+			return "", fmt.Errorf("read which configuration keyd last acted on: %w", err)
+		}
+		for i := len(entries) - 1; i >= 0; i-- {
+			if digest := entries[i].Fields[chain.FieldConfig]; digest != "" && acts(entries[i].Event) {
+				return digest, nil
+			}
+		}
+		if len(entries) < n {
+			return "", nil
+		}
+	}
+}
+
+func acts(e chain.Event) bool { return e == chain.DaemonStarted || e == chain.ConfigReloaded }
+
+// recordedConfig adds up what the chain says about the guarded settings.
+func recordedConfig(ctx context.Context, s Store) (config.Guarded, error) {
+	g := config.Guarded{}
+	err := s.Audit(ctx, 1, func(e chain.Linked) error {
+		if e.Event == chain.ConfigChanged {
+			g.Apply(config.GuardedChange{About: e.Key, Values: e.Fields})
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what the audit says about the configuration: %w", err)
+	}
+	return g, nil
+}
