@@ -133,8 +133,8 @@ demo: deps ## a key made in SoftHSM, imported into two vaults, proven and rotate
 # They begin first, so that the others do not wait for them at the end.
 SLOWEST := ./softhsm-test/e2e ./softhsm-test/azurefaults ./internal/rotate ./internal/emulator
 
-test: deps ## every test, with the race detector; the last line names tests skipped for lack of a right
-	.ci/test -race -timeout 14m -p 3 -parallel 4 $(SLOWEST) ./...
+test: deps ## every test (but SKIP=pattern), with the race detector; the last line names tests that lacked a right
+	.ci/test -race -timeout 14m -p 3 -parallel 4 $(if $(SKIP),-skip '$(SKIP)') $(SLOWEST) ./...
 
 test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a SoftHSM token behind p11-kit-proxy
 	@dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
@@ -146,9 +146,8 @@ test-p11-kit: deps-p11-kit ## the suite of docs/testing-with-your-hsm.md, on a S
 	  >"$$dir/init" || { cat "$$dir/init"; exit 1; }; \
 	go test -count=1 -timeout 20m -parallel 1 -skip PIN ./softhsm-test/e2e
 
-test-insider: ## an attacker on the HSM side's socket, against the real two processes
-	@go test -count=1 -v -timeout 10m -run '^TestInsider$$' ./softhsm-test/insider \
-	  | grep -Ev '^ *(=== |--- PASS|PASS$$|ok )'
+test-insider: deps ## every attack from within: on the HSM side's socket, the state, the audit, the retire rule
+	@.ci/insider
 
 simulate: ## SEEDS=n simulated stories, FIRST=k onwards (500 from 1), or SEED=k alone with its trace
 	@SEEDS=$${SEEDS:-500} go test -count=1 -timeout 0 -v -run '^TestSimulation$$' ./internal/simulate \

@@ -20,7 +20,7 @@ func (a *app) kek() *cobra.Command {
 		Short: "Show the vaults' key exchange keys",
 		Long: `kek shows the key exchange key (KEK) of every vault: the key under which keyd wraps what it
 brings to that vault. With VAULT it shows each of the vault's KEKs with its fingerprint, times and
-trust, how to compute the fingerprint without keyd, and the line that approves it.`,
+trust, how to compute the fingerprint without keyd, and where to pin the result.`,
 		Example: "  keyd kek\n  keyd kek contoso-weu\n  keyd kek --json | jq '.[].keks'",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -160,8 +160,8 @@ func writeVaultKEKs(w io.Writer, s style, now time.Time, v status.Vault) {
 	writeApproval(w, s, v)
 }
 
-// writeApproval says how to compute a fingerprint without keyd, and how to approve it. If others made the KEK and it
-// is not in use, it prints no line that would approve it.
+// writeApproval says how to compute a fingerprint without keyd, and to pin the result. It prints no line that would
+// approve a KEK when pasted: a compromised network side could have put that KEK there.
 func writeApproval(w io.Writer, s style, v status.Vault) {
 	k := v.WaitingKEK()
 	if k == nil {
@@ -174,7 +174,8 @@ func writeApproval(w io.Writer, s style, v status.Vault) {
 	name := strings.Split(strings.TrimPrefix(k.Kid, v.URL+"/keys/"), "/")[0]
 	fmt.Fprintf(w, "  az keyvault key download %s --name %s --version %s \\\n", v.AzScope(), name, key.VersionOf(k.Kid))
 	fmt.Fprintf(w, "    --encoding DER --file /dev/stdout | openssl dgst -sha256\n")
-	fmt.Fprintf(w, "Confirm it with the vault's owner out of band, then write under the vault in keyd.yaml:\n")
+	fmt.Fprintf(w, "Confirm the result with the vault's owner out of band. Pin that result, not what keyd shows:\n")
+	fmt.Fprintf(w, "write it in place of RESULT under the vault in keyd.yaml:\n")
 	fmt.Fprintf(w, "  %s\n", s.bold(clean(v.PinLine())))
 	fmt.Fprintf(w, "and run: keyd reload\n")
 }

@@ -22,7 +22,8 @@ func (a *app) retire() *cobra.Command {
 		Long: `retire shows a key's retire rule, the versions that it is to disable, each with its date, and what
 the next one waits for. keyd disables nothing before an operator has consented to the rule. retire
 records your consent only to what it showed: it asks on a terminal, and needs --yes elsewhere. With
-neither, it only shows. The consent ends when the rule changes, after an adopt, and after an enable.`,
+neither, it only shows. The consent ends when the rule changes, after an adopt, after an enable, and after
+keyd hsm accept-head.`,
 		Example: "  keyd retire sa-cmk-key\n  keyd retire sa-cmk-key --yes --reason \"no backup is older than a year\"",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {

@@ -1,10 +1,12 @@
 package audit
 
 import (
+	"context"
 	"crypto"
 	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -228,5 +230,38 @@ func TestCheckpointsOfTheFirstFormVerifyOnlyBeforeTheSecond(t *testing.T) {
 	first(4)
 	if v := r.verify(r.export(Request{})); v.OK() || !strings.Contains(v.Problems[0], "it is of the old form") {
 		t.Errorf("%q", v.Problems)
+	}
+}
+
+// An old copy of the state may have consents that ended since. They must end before keyd goes on from it.
+func TestAnAcceptedBreakIsRecordedOnlyAfterWhatItEnds(t *testing.T) {
+	r := story(t).rewrite(func(n int, _ *chain.Entry) bool { return n <= 9 })
+	r.add("", "daemon started", "instance", "test")
+	r.refuses("the chain ends with entry 10")
+	id := r.acceptHead(10, "restored the backup of Sunday").BreakID()
+	told, full := []string{}, errors.New("the disk is full")
+	r.keeper.Accepted = func(_ context.Context, why string) error {
+		if slices.Contains(r.events(), chain.BreakAccepted) {
+			t.Error("the chain has the break already")
+		}
+		told = append(told, why)
+		return full
+	}
+	r.now = r.now.Add(time.Hour)
+	if err := r.keeper.CatchUp(t.Context()); !errors.Is(err, full) || slices.Contains(r.events(), chain.BreakAccepted) {
+		t.Errorf("the consents cannot be ended: %v, and the chain has %q", err, r.events())
+	}
+	full = nil
+	r.now = r.now.Add(time.Hour)
+	if err := r.keeper.CatchUp(t.Context()); err != nil || !slices.Contains(r.events(), chain.BreakAccepted) {
+		t.Errorf("the consents have ended: %v, and the chain has %q", err, r.events())
+	}
+	for _, why := range told {
+		if !strings.Contains(why, id) || !strings.Contains(why, "restored the backup of Sunday") {
+			t.Errorf("it says %q", why)
+		}
+	}
+	if len(told) != 2 {
+		t.Errorf("told %d times", len(told))
 	}
 }

@@ -41,6 +41,9 @@ type Config struct {
 	Clock    func() time.Time
 	Logger   *slog.Logger
 	Metrics  *Metrics
+	// Accepted ends what must not outlive a break that root accepted, such as consents that an old copy of the state
+	// brought back. The chain gets the break only after it. It may be nil.
+	Accepted func(ctx context.Context, why string) error
 }
 
 // keyd is the actor of entries that nobody requested.

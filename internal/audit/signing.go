@@ -94,6 +94,9 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 			return key.Checkpoint{}, err
 		}
 		s := newSigned(c)
+		if err := k.accepted(ctx, s); err != nil {
+			return key.Checkpoint{}, err
+		}
 		if err := k.note(ctx, actor, s.event(), s.fields()); err != nil {
 			return key.Checkpoint{}, err
 		}
@@ -101,6 +104,18 @@ func (k *Keeper) trySign(ctx context.Context, actor string) (key.Checkpoint, err
 			return c.Checkpoint, nil
 		}
 	}
+}
+
+// accepted tells of a break that root accepted, before the chain gets it: a crash in between repeats both.
+func (k *Keeper) accepted(ctx context.Context, s signed) error {
+	if s.Break == nil || k.Accepted == nil {
+		return nil
+	}
+	why := fmt.Sprintf("root accepted another past of the state, as break %s: %s", s.BreakID(), s.Break.Reason)
+	if err := k.Accepted(ctx, why); err != nil {
+		return fmt.Errorf("end what must not outlive the accepted break %s of the audit chain: %w", s.BreakID(), err)
+	}
+	return nil
 }
 
 // missed returns an error unless the chain has the entry that c covers: then only the record of its signature was lost,

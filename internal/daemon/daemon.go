@@ -135,7 +135,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
 		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log,
-		Metrics: audit.NewMetrics(d.reg),
+		Metrics: audit.NewMetrics(d.reg), Accepted: d.breakAccepted,
 	})
 	d.observer = observe.New(observe.Config{
 		Instance: cfg.Instance, HSM: basedHSM{d.hsm, audit.NewBase(d.store, d.hsm, time.Now)}, Records: d.store,

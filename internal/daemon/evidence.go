@@ -29,3 +29,9 @@ func (d *Daemon) seal(ctx context.Context) error {
 	_, err := d.keeper.Checkpoint(ctx, "keyd")
 	return err
 }
+
+// breakAccepted ends every consent to a retire rule: the state that root accepted may be an old copy, with a consent
+// that had ended since.
+func (d *Daemon) breakAccepted(ctx context.Context, why string) error {
+	return d.rotator.EndConsents(ctx, "keyd", why)
+}

@@ -28,6 +28,7 @@ const (
 var requestSizes = map[string]int{
 	"Describe": 64, "Inventory": 64, "AuditKey": 64, "MakeAuditKey": 64,
 	"Find": 256, "PublicKey": 256, "Destroy": 256,
+	"MayGenerate":    1 << 10,
 	"Generate":       1 << 10,
 	"Opens":          2 << 10,
 	"CheckKEK":       4<<10 + key.MaxAttestation,

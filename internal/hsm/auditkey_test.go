@@ -123,6 +123,7 @@ func TestTheTokenSignsNothingElse(t *testing.T) {
 		{"SignCheckpoint", params("break")}, {"AcceptHead", params("seq", "head")},
 		{"SignCheckpoint", params()},
 		{"MakeAuditKey", params("message")}, {"AuditKey", params("message")}, {"Describe", params("message")},
+		{"MayGenerate", params("key", "number", "spec")},
 		{"Generate", params("id", "key", "number", "spec")}, {"PublicKey", params("id")}, {"Inventory", params()},
 		{"Opens", params("id", "ciphertext", "sha256")}, {"Destroy", params("id")},
 	} {

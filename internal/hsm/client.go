@@ -262,6 +262,14 @@ func (c *Client) Find(ctx context.Context, id key.ID) ([]key.Object, error) {
 	return r.Objects, err
 }
 
+// MayGenerate says whether the HSM side would now make a pair for a generation of the key. It changes nothing, so keyd
+// asks before it records that it is about to make one. Errors: NotPermitted, and all that keep the HSM from any work.
+func (c *Client) MayGenerate(ctx context.Context, keyName string, number int, spec key.Spec) error {
+	_, err := do[empty](ctx, c, "MayGenerate", mayGenerateParams{Key: keyName, Number: number, Spec: spec},
+		c.limits.Generate, key.Retry)
+	return err
+}
+
 // Generate makes a pair with this id for a generation of the key, and labels it pending. Call it at most once for an
 // id: after an Ambiguous error, look with Find. Exists: an object has the id already, and nothing was made.
 //

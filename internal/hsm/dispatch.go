@@ -14,6 +14,7 @@ type calls interface {
 	Describe(ctx context.Context) (description, error)
 	Inventory(ctx context.Context) ([]key.Object, error)
 	Find(ctx context.Context, id key.ID) ([]key.Object, error)
+	MayGenerate(ctx context.Context, name string, number int, spec key.Spec) error
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	PublicKey(ctx context.Context, id key.ID) (key.Material, error)
 	CheckKEK(ctx context.Context, kek key.KEK) (string, error)
@@ -37,6 +38,10 @@ func dispatch(ctx context.Context, c calls, method string, params []byte) (any, 
 		return handle(params, func(p idParams) (objectsResult, error) {
 			objects, err := c.Find(ctx, p.ID)
 			return objectsResult{objects}, err
+		})
+	case "MayGenerate":
+		return handle(params, func(p mayGenerateParams) (empty, error) {
+			return empty{}, c.MayGenerate(ctx, p.Key, p.Number, p.Spec)
 		})
 	case "Generate":
 		return handle(params, func(p generateParams) (empty, error) {
@@ -102,10 +107,11 @@ func (p generateParams) valid() error {
 	}
 	return errors.Join(validID(p.ID), validID(p.Known))
 }
-func (p idParams) valid() error    { return validID(p.ID) }
-func (p kekParams) valid() error   { return nil } // trust judges it
-func (p wrapParams) valid() error  { return validID(p.ID) }
-func (p opensParams) valid() error { return validID(p.ID) }
+func (p mayGenerateParams) valid() error { return nil } // the engine judges it
+func (p idParams) valid() error          { return validID(p.ID) }
+func (p kekParams) valid() error         { return nil } // trust judges it
+func (p wrapParams) valid() error        { return validID(p.ID) }
+func (p opensParams) valid() error       { return validID(p.ID) }
 
 func (p extensionParams) valid() error {
 	if n := len(p.Stubs); n == 0 || n > chain.MaxStubs {

@@ -37,7 +37,7 @@ func FuzzAnswers(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
-		for call := range uint8(11) {
+		for call := range uint8(12) {
 			f.Add(call, frame)
 		}
 	}
@@ -54,7 +54,7 @@ func FuzzAnswers(f *testing.F) {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
 		var err error
-		switch call % 11 {
+		switch call % 12 {
 		case 0:
 			_, err = c.Describe(ctx)
 		case 1:
@@ -82,6 +82,8 @@ func FuzzAnswers(f *testing.F) {
 			_, _, err = c.SignCheckpoint(ctx, entries(1, 3).after(nil))
 		case 10:
 			_, err = c.Find(ctx, id)
+		case 11:
+			err = c.MayGenerate(ctx, "a", 1, key.RSA2048)
 		}
 		if errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a call waited for an answer that cannot come: %v", err)

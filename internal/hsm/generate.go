@@ -11,39 +11,56 @@ import (
 	"github.com/keyd-project/keyd/internal/killpoint"
 )
 
+// MayGenerate refuses what Generate would refuse before it calls the token for the pair. It changes nothing that a
+// caller sees.
+func (e *engine) MayGenerate(ctx context.Context, name string, number int, spec key.Spec) error {
+	label := key.Label{Instance: e.cfg.Instance, Key: name, Number: number, Pending: true}
+	may, _, err := e.mayMake(ctx, label, spec)
+	if err != nil {
+		return err
+	}
+	return e.limits.permit(label, may)
+}
+
+// mayMake makes sure that the configuration permits the pair and that the token can make one, as far as this shows
+// before it is asked. The limits come later: they count what is made meanwhile.
+func (e *engine) mayMake(ctx context.Context, label key.Label, spec key.Spec) (may KeyRights, can profile, err error) {
+	if parsed, ok := key.ParseLabel(label.String()); !ok || parsed != label || spec.Bits() == 0 {
+		return may, can, refused(BadRequest, "cannot generate %q, number %d, spec %q", label.Key, label.Number, spec)
+	}
+	by, err := e.rights()
+	if err != nil {
+		return may, can, err
+	}
+	if may, err = by.mayMake(label); err != nil {
+		return may, can, err
+	}
+	if can, err = e.ready(ctx); err != nil {
+		return may, can, err
+	}
+	if can.wrap == nil || can.open == nil {
+		_, err := e.wrapper(ctx)
+		_, err2 := e.opener(ctx)
+		return may, can, errors.Join(err, err2)
+	}
+	if err := e.tryOut(ctx, can); err != nil {
+		return may, can, err
+	}
+	if e.limits.needsPass() {
+		_, err = e.Inventory(ctx)
+	}
+	return may, can, err
+}
+
 // Generate makes a pending pair and reads it back. known is a pair that must be on the token; "": none. After any error
 // except a refusal the outcome is open: look for the id before anything else.
 func (e *engine) Generate(
 	ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,
 ) error {
 	label := key.Label{Instance: e.cfg.Instance, Key: name, Number: number, Pending: true}
-	if parsed, ok := key.ParseLabel(label.String()); !ok || parsed != label || spec.Bits() == 0 {
-		return refused(BadRequest, "cannot generate %q, number %d, spec %q", name, number, spec)
-	}
-	by, err := e.rights()
+	may, profile, err := e.mayMake(ctx, label, spec)
 	if err != nil {
 		return err
-	}
-	may, err := by.mayMake(label)
-	if err != nil {
-		return err
-	}
-	profile, err := e.ready(ctx)
-	if err != nil {
-		return err
-	}
-	if profile.wrap == nil || profile.open == nil {
-		_, err := e.wrapper(ctx)
-		_, err2 := e.opener(ctx)
-		return errors.Join(err, err2)
-	}
-	if err := e.tryOut(ctx, profile); err != nil {
-		return err
-	}
-	if e.limits.needsPass() {
-		if _, err := e.Inventory(ctx); err != nil {
-			return err
-		}
 	}
 	turn, err := e.making.begin(ctx)
 	if err != nil {

@@ -122,6 +122,22 @@ func (l *limits) reserve(id key.ID, label key.Label, k KeyRights) error {
 	if known, ok := l.labels[id]; ok {
 		return refused(Exists, "the HSM has %s under CKA_ID %s already: nothing was generated", known, id)
 	}
+	if err := l.within(label, k); err != nil {
+		return err
+	}
+	l.labels[id], l.made[id] = label, madePair{label.Key, l.now()}
+	return nil
+}
+
+// permit says why a pair must not be made now, if it must not.
+func (l *limits) permit(label key.Label, k KeyRights) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.within(label, k)
+}
+
+// within compares one more pair with the limits. The caller holds mu.
+func (l *limits) within(label key.Label, k KeyRights) error {
 	now := l.now()
 	var today, recent, unwrapped int
 	for other, m := range l.made {
@@ -170,7 +186,6 @@ func (l *limits) reserve(id key.ID, label key.Label, k KeyRights) error {
 			label.Key,
 		)
 	}
-	l.labels[id], l.made[id] = label, madePair{label.Key, now}
 	return nil
 }
 

@@ -48,6 +48,8 @@ func (f *fakeCalls) Find(_ context.Context, id key.ID) ([]key.Object, error) {
 	return nil, f.err
 }
 
+func (f *fakeCalls) MayGenerate(context.Context, string, int, key.Spec) error { return f.err }
+
 func (f *fakeCalls) Generate(context.Context, key.ID, string, int, key.Spec, key.ID) error {
 	if f.begun != nil {
 		close(f.begun)

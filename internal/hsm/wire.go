@@ -72,6 +72,12 @@ func (r objectsResult) parts() (parts []any) {
 	return parts
 }
 
+type mayGenerateParams struct {
+	Key    string   `json:"key"`
+	Number int      `json:"number"`
+	Spec   key.Spec `json:"spec"`
+}
+
 type generateParams struct {
 	ID     key.ID   `json:"id"`
 	Key    string   `json:"key"`

@@ -17,6 +17,8 @@ type Input struct {
 	Policy key.Policy
 	Record *record.Record
 	Seen   *record.Observation // nil: keyd has not looked at the key yet
+	// SpareRefused is when the HSM side last would not make the pair of a spare; zero: not since keyd started.
+	SpareRefused time.Time
 }
 
 // Rule is one of the rules. Ask returns the step that the rule decides on; ok is false if it has nothing to say.

@@ -25,7 +25,8 @@ func spares(in Input) (Step, bool) {
 	case s == nil && in.Record.LacksSpare(in.Policy):
 		return Step{Kind: ReserveSpare, Generation: in.Record.NextNumber(),
 			Why: "the configuration asks for another spare"}, true
-	case s == nil || near(in.Now, in.Record.SpareTried(s.Number), sparePause):
+	case s == nil || near(in.Now, in.Record.SpareTried(s.Number), sparePause) ||
+		near(in.Now, in.SpareRefused, sparePause):
 		return Step{}, false
 	}
 	return in.makePair(s), true

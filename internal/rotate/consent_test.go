@@ -58,7 +58,7 @@ func wantDisabled(t *testing.T, w *world, why string, want int) {
 }
 
 // A rule that is added to an old key must not disable all that it allows to disable at once.
-func TestARuleForAnOldKeyDisablesAVersionADay(t *testing.T) {
+func TestInsiderARuleForAnOldKeyDisablesAVersionADay(t *testing.T) {
 	w := newWorld(t, 1, weu)
 	p := policy(weu)
 	for range 5 {
@@ -77,7 +77,7 @@ func TestARuleForAnOldKeyDisablesAVersionADay(t *testing.T) {
 	}
 }
 
-func TestARuleDisablesNothingBeforeAnOperatorConsents(t *testing.T) {
+func TestInsiderARuleDisablesNothingBeforeAnOperatorConsents(t *testing.T) {
 	w, _, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	w.now = w.now.Add(3 * time.Hour)
@@ -100,7 +100,7 @@ func TestARuleDisablesNothingBeforeAnOperatorConsents(t *testing.T) {
 	}
 }
 
-func TestAConsentIsRefusedForWhatItDidNotShow(t *testing.T) {
+func TestInsiderAConsentIsRefusedForWhatItDidNotShow(t *testing.T) {
 	w, r, p := rotatedOnly(t, weu)
 	p.Retire = key.RetireRule{DisableAfter: time.Hour}
 	shown := w.retirement(p)
@@ -162,7 +162,7 @@ func TestAdoptionEndsTheConsent(t *testing.T) {
 }
 
 // An old copy of the state may have a consent that has ended since. The HSM side signs no audit chain that goes back.
-func TestNothingIsDisabledWhileTheAuditCannotBeSigned(t *testing.T) {
+func TestInsiderNothingIsDisabledWhileTheAuditCannotBeSigned(t *testing.T) {
 	w, r, p := due(t)
 	r.Seal = func(context.Context) error { return errors.New("the chain goes back") }
 	for range 10 {
@@ -181,7 +181,7 @@ func TestNothingIsDisabledWhileTheAuditCannotBeSigned(t *testing.T) {
 }
 
 // The newest version does not unwrap, or the HSM does not open, although both answer.
-func TestNothingIsDisabledWhileTheNewestVersionIsNotProven(t *testing.T) {
+func TestInsiderNothingIsDisabledWhileTheNewestVersionIsNotProven(t *testing.T) {
 	for name, call := range map[string]string{"the vault does not unwrap": "weu.Unwrap",
 		"the HSM does not open": "hsm.Opens", "the HSM does not answer": "hsm.Inventory"} {
 		t.Run(name, func(t *testing.T) {

@@ -49,7 +49,13 @@ func reservedFields(g *record.Generation) map[string]string {
 
 // generate calls C_GenerateKeyPair, at most once for an id: the record notes the call before it happens. Whatever an
 // error says, the next look decides: keyd pins a whole pair, and otherwise abandons the id.
+//
+// So keyd asks first whether the HSM side would make the pair. While it would not, keyd records nothing and keeps the
+// id, so record and audit do not grow with each try.
 func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
+	if err := r.mayGenerate(ctx, a); err != nil {
+		return a.rec, err
+	}
 	g, err := a.rec.BeginGenerate(r.now(), a.step.Generation)
 	if err != nil {
 		return a.rec, err
@@ -66,6 +72,19 @@ func (r *Rotator) generate(ctx context.Context, a act) (record.Record, error) {
 		return rec, err
 	}
 	return r.save(ctx, rec, chain.GenerationMade, fields)
+}
+
+// mayGenerate returns why the HSM side would not make the pair of a generation or a spare.
+func (r *Rotator) mayGenerate(ctx context.Context, a act) error {
+	g := a.rec.Numbered(a.step.Generation)
+	if g == nil {
+		return fmt.Errorf("the record of %s has no generation %d", a.rec.Key, a.step.Generation)
+	}
+	err := r.HSM.MayGenerate(ctx, a.rec.Key, g.Number, g.Spec)
+	if err != nil && a.rec.Spare(g.Number) != nil {
+		r.spareRefused.Store(a.rec.Key, r.now())
+	}
+	return err
 }
 
 // known is the newest pair of a key that must be in the HSM; "" for none.

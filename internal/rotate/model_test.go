@@ -228,6 +228,7 @@ type modelHSM struct {
 	known     []key.ID        // of each generation, in order
 	late      map[key.ID]bool // what was not there when the audit chain began
 	down      bool
+	mayNot    error // of MayGenerate
 	trust     map[string]key.Fingerprint
 	pins      []key.Fingerprint // configured pins, besides trust on first use
 	wraps     int
@@ -274,6 +275,8 @@ func (h *modelHSM) under(id key.ID) (out []key.Object) {
 	}
 	return out
 }
+
+func (h *modelHSM) MayGenerate(context.Context, string, int, key.Spec) error { return h.mayNot }
 
 func (h *modelHSM) Generate(
 	_ context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/attest"
@@ -24,6 +25,8 @@ type HSM interface {
 	proof.HSM
 	// Describe identifies the HSM, for the audit.
 	Describe(ctx context.Context) (key.HSMInfo, error)
+	// MayGenerate says why the HSM side would not make a pair now. It changes nothing.
+	MayGenerate(ctx context.Context, name string, number int, spec key.Spec) error
 	// Generate makes a pair under a CKA_ID that was never used, on a token that has the pair known; "": none.
 	Generate(ctx context.Context, id key.ID, name string, number int, spec key.Spec, known key.ID) error
 	// PublicKey reads back the attributes of the one pair under id and makes it prove possession of the private key.
@@ -136,6 +139,9 @@ type Config struct {
 type Rotator struct {
 	Config
 	began func(name string, s plan.Step) // called when a step of a key begins to act; nil: nobody asks
+	// spareRefused has, by key, the time at which the HSM side last would not make the pair of a spare. It is not in
+	// the record: a new process may as well try once more.
+	spareRefused sync.Map
 }
 
 // New returns a Rotator.
@@ -148,7 +154,11 @@ func (r *Rotator) newID() (key.ID, error) { return key.NewID(r.Random) }
 
 // Input is the input of the plan now.
 func (r *Rotator) input(p key.Policy, rec *record.Record, o *record.Observation) plan.Input {
-	return plan.Input{Now: r.now(), Policy: p, Record: rec, Seen: o}
+	in := plan.Input{Now: r.now(), Policy: p, Record: rec, Seen: o}
+	if at, ok := r.spareRefused.Load(p.Key); ok {
+		in.SpareRefused = at.(time.Time)
+	}
+	return in
 }
 
 func (r *Rotator) vault(p key.Policy, rec *record.Record, url string) (Vault, error) {

@@ -37,20 +37,12 @@ func (v Vault) lastKEK(state key.KEKState) (last *KEK) {
 	return last
 }
 
-// PinLine is the line under the vault in keyd.yaml that approves both the KEK in use and the one that waits; "" for
-// none.
+// PinLine is what to write under the vault in keyd.yaml to approve the KEK that waits besides the one in use. It never
+// has the fingerprint of the one that waits: somebody else may have put that KEK there, so a person must compute it.
 func (v Vault) PinLine() string {
-	line := ""
-	for _, k := range []*KEK{v.ActiveKEK(), v.WaitingKEK()} {
-		if k != nil {
-			if line != "" {
-				line += ", "
-			}
-			line += `"` + string(k.Fingerprint) + `"`
-		}
+	used := ""
+	if k := v.ActiveKEK(); k != nil && v.WaitingKEK() != nil {
+		used = `"` + string(k.Fingerprint) + `", `
 	}
-	if line == "" {
-		return ""
-	}
-	return "kek: {fingerprints: [" + line + "]}"
+	return "kek: {fingerprints: [" + used + `"sha256:RESULT"]}`
 }

@@ -269,8 +269,8 @@ func (f *finder) kek(v status.Vault) {
 		return
 	}
 	remedy := fmt.Sprintf(
-		"confirm the fingerprint with the vault's owner out of band (keyd kek %s shows how), write under the "+
-			"vault in keyd.yaml: %s, then: keyd reload",
+		"compute the fingerprint without keyd, by the lines that keyd kek %s shows, and confirm it with the vault's "+
+			"owner out of band; write that result under the vault in keyd.yaml: %s, then: keyd reload",
 		v.Name,
 		v.PinLine(),
 	)

@@ -7,8 +7,9 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"time"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // NewTransport makes the transport for vaults and sign-in. It takes proxies from HTTPS_PROXY, HTTP_PROXY and
@@ -43,7 +44,7 @@ func loadRoots(caFile string) (*x509.CertPool, error) {
 	if caFile == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(caFile)
+	pem, err := ownership.ReadFile(caFile)
 	if err != nil {
 		return nil, fmt.Errorf("azure.ca_file: %w", err)
 	}

@@ -2,6 +2,7 @@ package vault_test
 
 import (
 	"encoding/pem"
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -65,5 +66,16 @@ func writePEM(t *testing.T, file string, blocks ...*pem.Block) {
 	}
 	if err := os.WriteFile(file, out, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Whoever can change the file could have keyd trust a server of their own.
+func TestACAFileThatOthersMayChangeIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "ca.pem")
+	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chmod(file, 0o602)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vault.NewTransport(file); err == nil || !strings.Contains(err.Error(), "is writable by") {
+		t.Errorf("%v, want a refusal that says why", err)
 	}
 }

@@ -82,6 +82,9 @@ func TestInsiderAnEditedStateIsNotSignedAtTheNextStart(t *testing.T) {
 	w.waitGeneration(1)
 	w.must("rotate", "--now", keyName, "--reason", "nobody is to know")
 	w.waitSigned(2)
+	w.retireAfter("400d")
+	w.must("reload")
+	w.must("retire", keyName, "--yes", "--reason", "as shown")
 	pub := w.must("audit", "key")
 	w.stop()
 	w.editChain(func(e *chain.Entry) {
@@ -114,8 +117,11 @@ func TestInsiderAnEditedStateIsNotSignedAtTheNextStart(t *testing.T) {
 		t.Errorf("check: exit %d", code)
 	}
 
-	// Root accepts it: that is signed, and whoever verifies must accept it, too.
+	// Root accepts it: that ends the consents, is signed, and whoever verifies must accept it, too.
+	w.wantContains(w.must("retire", keyName), " consented at ")
 	w.acceptHead("the attack is investigated")
+	w.wantContains(w.must("retire", keyName), "No operator has consented")
+	w.wantContains(w.must("audit"), string(chain.RetireConsentEnded))
 	files["f"] = w.must("audit", "export")
 	a = w.offline(files, "audit", "verify", "f", "--key", "pub.pem")
 	_, id, found := strings.Cut(a.stdout, "--accept-break ")

@@ -1,0 +1,59 @@
+package insider_test
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+// retirements are attacks by somebody who writes the configuration and wants old versions disabled, although no
+// operator consented to that. internal/rotate has the attacks that need days to pass.
+func retirements() []attack {
+	return []attack{
+		{"a retire rule that nobody consented to", func(w *world) string {
+			return w.consented("retire: {disable_after: 1d}", func() {})
+		}},
+		{"the consent to a retire rule, for a shorter one", func(w *world) string {
+			return w.consented("retire: {disable_after: 400d}", func() {
+				w.keyd("retire", "one", "--yes", "--reason", "as shown")
+				w.retiring("retire: {disable_after: 1d}")
+			})
+		}},
+		{"the consent to a retire rule, after the rule was away", func(w *world) string {
+			return w.consented("retire: {disable_after: 1d}", func() {
+				w.keyd("retire", "one", "--yes", "--reason", "as shown")
+				w.retiring("retire: never")
+				w.eventually("keyd looked at the key without a rule", func() bool {
+					return strings.Contains(w.keyd("audit", "--key", "one"), "consent to the retire rule ended")
+				})
+				w.retiring("retire: {disable_after: 1d}")
+			})
+		}},
+	}
+}
+
+// consented gives a key a retire rule, then does what the attacker does, and says whether keyd now takes an operator to
+// have consented.
+func (w *world) consented(rule string, attack func()) string {
+	w.Helper()
+	defer func() { w.retiring("retire: never") }()
+	w.retiring(rule)
+	attack()
+	var r status.Retirement
+	w.read(&r, "retire", "one", "--json")
+	if r.Never {
+		w.Fatalf("the key has no retire rule: %+v", r)
+	}
+	if r.Consented {
+		return fmt.Sprintf("a consent: %+v", r)
+	}
+	return ""
+}
+
+// retiring has keyd take over another retire rule of a key.
+func (w *world) retiring(rule string) {
+	w.Helper()
+	w.configure(strings.Replace(w.standard(), "vaults: [weu]", "vaults: [weu], "+rule, 1))
+	w.keyd("reload")
+}
