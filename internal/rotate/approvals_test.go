@@ -160,7 +160,7 @@ func TestAKEKIsRequestedByTwoOperators(t *testing.T) {
 	}
 }
 
-func TestOnePersonCannotApproveTheirOwnProposal(t *testing.T) {
+func TestInsiderCannotApproveTheirOwnProposal(t *testing.T) {
 	w, p := refuted(t)
 	r, _ := twoPeople(w)
 	x := proposed(t, r.Resume(as(t, anna), p.Key, anna.Actor, "fixed"))
@@ -202,7 +202,7 @@ func TestWhoAsksMustBeKnown(t *testing.T) {
 }
 
 // The approval is for what was shown, and for nothing that has changed since.
-func TestAnApprovalIsRefusedAfterAnythingHasChanged(t *testing.T) {
+func TestInsiderGetsNoApprovalAfterAnythingHasChanged(t *testing.T) {
 	for what, change := range map[string]func(w *world, rules *key.Approvals, p *key.Policy){
 		"the configuration": func(_ *world, rules *key.Approvals, _ *key.Policy) { rules.Config = "sha256:bb" },
 		"the record": func(w *world, _ *key.Approvals, p *key.Policy) {
