@@ -24,7 +24,7 @@ func refutation(in Input) (Step, bool) {
 			if last.Cause == key.CauseRollback {
 				return prove(last), true
 			}
-		case key.Proven:
+		case key.Proven, key.Disabled: // somebody may have disabled the good one, which an adoption then found
 			if bad := in.Record.RefutedIn(v.URL); bad.Found() {
 				return in.rolledBack(v, last, bad)
 			}
