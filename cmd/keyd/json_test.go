@@ -2,10 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/keyd-project/keyd/internal/audit"
+	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -28,6 +32,36 @@ func TestJSONShowsEveryListAsAList(t *testing.T) {
 		}
 		if hasNull(got) {
 			t.Errorf("%s has a null: %s", name, text)
+		}
+	}
+}
+
+// An empty list that "omitempty" leaves out would be absent.
+func TestJSONLeavesOutNoEmptyList(t *testing.T) {
+	for _, v := range []any{
+		status.Snapshot{}, status.Adoption{}, status.Retirement{}, status.Explanation{}, status.Summed(nil),
+		audit.Receipt{}, audit.Verdict{}, control.AuditReport{}, planned{}, provenNow{}, rotated{}, change{},
+	} {
+		emptyListsLeftOut(t, reflect.TypeOf(v), map[reflect.Type]bool{})
+	}
+}
+
+func emptyListsLeftOut(t *testing.T, typ reflect.Type, seen map[reflect.Type]bool) {
+	t.Helper()
+	switch typ.Kind() {
+	case reflect.Pointer, reflect.Slice:
+		emptyListsLeftOut(t, typ.Elem(), seen)
+	case reflect.Struct:
+		if seen[typ] {
+			return
+		}
+		seen[typ] = true
+		for i := range typ.NumField() {
+			f := typ.Field(i)
+			if f.Type.Kind() == reflect.Slice && strings.Contains(f.Tag.Get("json"), ",omitempty") {
+				t.Errorf("%s.%s is absent where it is empty; tag it omitzero, or nothing", typ, f.Name)
+			}
+			emptyListsLeftOut(t, f.Type, seen)
 		}
 	}
 }

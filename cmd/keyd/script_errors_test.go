@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -48,13 +49,17 @@ func wantFailure(ts *testscript.TestScript, _ bool, args []string) {
 // obeymodes. The programs that it starts inherit their limits from the thread (capabilities(7)), which ends with the
 // script.
 func obeyModes(ts *testscript.TestScript, _ bool, _ []string) {
-	if os.Geteuid() != 0 {
-		return
+	if os.Geteuid() == 0 {
+		ts.Check(childrenObeyModes())
 	}
+}
+
+// childrenObeyModes takes from the programs that root starts on this goroutine the right to ignore modes, until the
+// goroutine ends.
+func childrenObeyModes() error {
 	runtime.LockOSThread()
-	for _, right := range []uintptr{unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH} {
-		ts.Check(unix.Prctl(unix.PR_CAPBSET_DROP, right, 0, 0, 0))
-	}
+	return errors.Join(unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_DAC_OVERRIDE, 0, 0, 0),
+		unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_DAC_READ_SEARCH, 0, 0, 0))
 }
 
 // serveAnswer answers every request on the control socket with a file of the script, and then closes the connection,

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
 // startConfig is a configuration with which a daemon starts; DIR is its folder.
@@ -21,6 +23,8 @@ vaults: {weu: {url: https://weu-keyd-test.vault.azure.net}}
 control: {socket: DIR/keyd.sock}
 web: {listen: "127.0.0.1:0"}
 `
+
+const nobody = 65534 // a uid
 
 // says runs keyd to its end.
 func says(t *testing.T, args ...string) (code int, text string) {
@@ -134,8 +138,6 @@ func TestPlanRefusesAStateAndAnAddressThatAStartRefuses(t *testing.T) {
 		{"a state that is damaged", "", "", "is damaged: ", func(state string) error {
 			return os.WriteFile(filepath.Join(state, "keyd.db"), []byte("nothing"), 0o600)
 		}},
-		{"a state that others can enter", "", "", "so others can enter it: chmod 0700 DIR/state",
-			func(state string) error { return os.Chmod(state, 0o755) }},
 		{"an address that is taken", "127.0.0.1:0", l.Addr().String(),
 			"address already in use: choose another web.listen", func(string) error { return nil }},
 	} {
@@ -159,6 +161,69 @@ func TestPlanRefusesAStateAndAnAddressThatAStartRefuses(t *testing.T) {
 				t.Errorf("plan says\n%s", planned)
 			}
 		})
+	}
+}
+
+// Who owns a state, and its mode, do not change by a restart: keyd exits 2, and systemd does not start it for ever.
+func TestAStateThatOnlyAPersonCanGiveBackIsNotTriedAgain(t *testing.T) {
+	open := func(state string) error { return os.Chmod(state, 0o755) }
+	give := func(state string) error { return os.Chown(state, nobody, nobody) }
+	for _, test := range []struct {
+		name    string
+		spoil   func(state string) error
+		planned bool // root's plan sees it, too
+		obey    bool // root's daemon obeys modes, as another user's does
+		want    string
+	}{
+		{"others can enter it", open, true, false,
+			"the state directory DIR/state has mode 0755, so others can enter it: chmod 0700 DIR/state"},
+		{"another user can change it", give, false, false,
+			"the state cannot be trusted: DIR/state belongs to user nobody, who can change it; run: sudo chown root "},
+		{"it is another user's", give, false, true,
+			"DIR/state belongs to nobody, and keyd runs as root; to give it back: `sudo chown -R root:root DIR/state`"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			rights.ToBecomeAnotherUser(t)
+			dir := startFolder(t)
+			path, state := filepath.Join(dir, "keyd.yaml"), filepath.Join(dir, "state")
+			put(t, path, strings.ReplaceAll(startConfig, "DIR", dir), 0o600)
+			if err := errors.Join(os.Mkdir(state, 0o700), test.spoil(state)); err != nil {
+				t.Fatal(err)
+			}
+			if test.obey {
+				if err := childrenObeyModes(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want := strings.ReplaceAll(test.want, "DIR", dir)
+			code, planned := says(t, "plan", "--config", path)
+			if test.planned && (code != exitUsage || !strings.Contains(planned, want)) {
+				t.Errorf("plan exits %d, want 2; it says\n%swant %s", code, planned, want)
+			}
+			code, refused := says(t, "run", "--config", path)
+			if code != exitUsage || !strings.Contains(refused, "keyd.yaml:2:12: state_dir: ") ||
+				!strings.Contains(refused, want) {
+				t.Errorf("run exits %d, want 2; it says\n%swant %s", code, refused, want)
+			}
+		})
+	}
+}
+
+func TestAnHSMSideThatCannotUseItsStateIsNotTriedAgain(t *testing.T) {
+	rights.ToBecomeAnotherUser(t)
+	dir := startFolder(t)
+	path, state := filepath.Join(dir, "keyd.yaml"), filepath.Join(dir, "hsmstate")
+	text := strings.Replace(startConfig, "token: keyd", `token: keyd, state_dir: DIR/hsmstate, socket: DIR/hsm.sock, `+
+		`user: "0"`, 1)
+	put(t, path, strings.ReplaceAll(text, "DIR", dir), 0o600)
+	err := errors.Join(os.Mkdir(state, 0o700), os.Chown(state, nobody, nobody), childrenObeyModes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, refused := says(t, "hsm", "--config", path)
+	if code != exitUsage || !strings.Contains(refused, "hsm.state_dir: ") ||
+		!strings.Contains(refused, "to give it back: `sudo chown -R root:root "+state+"`") {
+		t.Errorf("hsm exits %d, want 2; it says\n%s", code, refused)
 	}
 }
 

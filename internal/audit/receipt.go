@@ -25,16 +25,16 @@ type Receipt struct {
 	// SpareSince is when the pair was reserved as a spare, before anybody asked for a rotation; zero: it was none.
 	SpareSince time.Time `json:"spare_since,omitzero"`
 	// Requests are the operators' requests that this generation answers.
-	Requests []Asked `json:"requests,omitempty"`
+	Requests []Asked `json:"requests,omitzero"`
 
 	ID          key.ID          `json:"cka_id"`
-	GivenUp     []key.ID        `json:"abandoned_cka_ids,omitempty"`
+	GivenUp     []key.ID        `json:"abandoned_cka_ids,omitzero"`
 	Made        time.Time       `json:"made,omitzero"`
 	Fingerprint key.Fingerprint `json:"fingerprint,omitempty"`
 	Pinned      time.Time       `json:"pinned,omitzero"` // read back, and its private half proven
 	HSM         MadeIn          `json:"hsm"`
 
-	Imports  []Imported `json:"imports,omitempty"` // oldest first
+	Imports  []Imported `json:"imports,omitzero"`  // oldest first
 	Finished time.Time  `json:"finished,omitzero"` // active in every vault
 
 	// The entries of the chain that the receipt is compiled from.

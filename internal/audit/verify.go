@@ -38,10 +38,10 @@ type Verdict struct {
 	SignedAt time.Time       `json:"signed_at,omitzero"`
 	SignedBy key.Fingerprint `json:"signed_by,omitempty"`
 	// Expected are the given marks that the file contains and a signature covers.
-	Expected []string `json:"expected,omitempty"`
+	Expected []string `json:"expected,omitzero"`
 	// Breaks are the points from which the chain does not continue what the audit key signed before.
-	Breaks   []BreakSeen `json:"breaks,omitempty"`
-	Problems []string    `json:"problems,omitempty"` // at most 20
+	Breaks   []BreakSeen `json:"breaks,omitzero"`
+	Problems []string    `json:"problems,omitzero"` // at most 20
 }
 
 // BreakSeen is one break that root accepted on the HSM side.

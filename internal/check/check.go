@@ -225,43 +225,14 @@ func (c *checker) hsm(ctx context.Context) {
 	c.pin(info)
 	if info.Degraded != "" {
 		c.away.hsm = "the HSM cannot work"
-		runbook := "#keydhsmdown"
-		if info.PINRefused {
-			runbook = "#keydpinrefused"
-		}
-		c.line(status.CheckFailed, "hsm", info.Token, "able to work", info.Degraded, "see the runbook, "+runbook)
+		_, _, remedy := pinLine(info, c.HSMUnit)
+		c.line(status.CheckFailed, "hsm", info.Token, ableToWork, info.Degraded,
+			cmp.Or(remedy, "see the runbook, #keydhsmdown"))
 		return
 	}
 	c.add("hsm", info.Token, "mechanism to wrap", nil, info.Wrap, "")
 	c.add("hsm", info.Token, "mechanism to open", nil, info.Open, "")
 	for _, w := range info.Warnings {
 		c.warn("hsm", info.Token, "module", w, "see the limits in README.md")
-	}
-}
-
-func (c *checker) pin(info key.HSMInfo) {
-	const pin = "PIN"
-	switch info.PIN {
-	case key.PINAccepted:
-		c.add("hsm", info.Token, pin, nil, string(info.PIN), "")
-	case key.PINFinalTry, key.PINCountLow:
-		runbook := "#keydpintrieslow"
-		if info.PIN == key.PINFinalTry {
-			runbook = "#keydpinnearlylocked"
-		}
-		c.warn("hsm", info.Token, pin, string(info.PIN)+": somebody else tries wrong PINs; keyd tries each one once",
-			"find out who, before the token locks; see the runbook, "+runbook)
-	case key.PINLocked:
-		c.line(status.CheckFailed, "hsm", info.Token, pin, string(info.PIN),
-			"do not restart "+c.HSMUnit+"; see the runbook, #keydpinnearlylocked")
-	case key.PINToChange:
-		c.warn("hsm", info.Token, pin, string(info.PIN)+": the token demands a new PIN",
-			"change it with the vendor's tool, then write it into hsm.pin_file")
-	case key.PINUnknown:
-		c.line(status.CheckFailed, "hsm", info.Token, pin,
-			"unknown: keyd has not tried it, or the token gave no clear answer", "see the line: able to work")
-	default:
-		c.line(status.CheckFailed, "hsm", info.Token, pin, cmp.Or(string(info.PIN), "unknown"),
-			"do not try PINs by hand; see the runbook, #keydpinrefused")
 	}
 }

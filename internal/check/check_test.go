@@ -99,6 +99,35 @@ func TestCheckShowsEachPINState(t *testing.T) {
 	}
 }
 
+// One cause is one line that is not ok: a PIN that keeps the HSM side from working is not told of twice.
+func TestAPINThatStopsTheHSMSideIsOneFailedLine(t *testing.T) {
+	for _, state := range append(key.PINStates(), "") {
+		if state == key.PINAccepted {
+			continue
+		}
+		info := key.HSMInfo{Token: "keyd", PIN: state, PINRefused: state == key.PINRefused, Degraded: "no login"}
+		c, _ := newChecker(t)
+		c.HSM = &described{info: info}
+		c.hsm(t.Context())
+		_, _, remedy := pinLine(info, c.HSMUnit)
+		bad := slices.DeleteFunc(c.lines, func(l status.Check) bool {
+			return l.Result == status.CheckOK || l.Result == status.CheckSkipped
+		})
+		if len(bad) != 1 || bad[0].Result != status.CheckFailed || bad[0].Name != ableToWork ||
+			bad[0].Remedy != remedy {
+			t.Errorf("%q: %+v, want one failed line, with the remedy %q", state, bad, remedy)
+		}
+	}
+}
+
+// described is an HSM side that answers.
+type described struct {
+	HSM
+	info key.HSMInfo
+}
+
+func (d *described) Describe(context.Context) (key.HSMInfo, error) { return d.info, nil }
+
 func TestCheckShowsWhetherTheProofsFitTheVaultsLimits(t *testing.T) {
 	line := func(change func(*config.Config)) (found status.Check) {
 		for _, l := range checked(t, func(c *checker) { change(c.Config); c.config() }) {

@@ -126,7 +126,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		return nil, err
 	}
 	if d.store, err = openStore(cfg.StateDir, d.reg); err != nil {
-		return nil, err
+		return nil, forAPerson(cfg, "state_dir", err)
 	}
 	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {
 		return nil, errors.Join(err, d.store.Close())
@@ -231,7 +231,7 @@ func (d *Daemon) listen(ctx context.Context, g *errgroup.Group) error {
 	d.control.FindLogins(login.Of)
 	l, err := control.Listen(d.cfg.Control.Socket, readers(d.cfg.Control.Group))
 	if err != nil {
-		return fmt.Errorf("open the control socket: %w", err)
+		return forAPerson(d.cfg, "control.socket", fmt.Errorf("open the control socket: %w", err))
 	}
 	d.web, err = web.New(d.webConfig())
 	if err != nil {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/trouble"
 )

@@ -125,7 +125,7 @@ func endpoint(cfg *config.Config) (at hsm.Endpoint, err error) {
 	}
 	at.UIDs = []int{uid}
 	at.Listener, err = hsm.Listen(cfg.HSM.Socket)
-	return at, err
+	return at, forAPerson(cfg, "hsm.socket", err)
 }
 
 func userID(name string) (int, error) {

@@ -41,8 +41,8 @@ func checkNames(ctx context.Context, s Store, policies []key.Policy) error {
 }
 
 // CheckStopped checks a configuration against the state and the web listener's address while no daemon runs, as the
-// start would. unseen says why this process could not look. Errors: the joined *key.CaseErrors; those of the store and
-// of web.CheckListen.
+// start would. unseen says why this process could not look. Errors: config.Problems about the state's owner or mode;
+// the joined *key.CaseErrors; those of the store and of web.CheckListen.
 func CheckStopped(ctx context.Context, c *config.Config) (unseen, err error) {
 	err = bolt.Check(c.StateDir)
 	var locked *bolt.LockedError
@@ -53,7 +53,7 @@ func CheckStopped(ctx context.Context, c *config.Config) (unseen, err error) {
 		err = web.CheckListen(c.Web.Listen)
 	}
 	if err != nil {
-		return nil, err
+		return nil, forAPerson(c, "state_dir", err)
 	}
 	s, err := openState(stateFile(c.StateDir))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -176,6 +176,7 @@ func checkHSMSide(cfg *config.Config) error {
 	}
 	s := starting{cfg: cfg}
 	s.module()
+	s.hsmState()
 	s.socket("hsm.socket", cfg.HSM.Socket)
 	if _, err := userID(cfg.HSM.User); err != nil {
 		s.add("hsm.user", "write the user that keyd.service runs as, or a uid", "hsm.user: unknown user %q",

@@ -97,5 +97,5 @@ type Request struct {
 	By         string    `json:"by"`
 	Reason     string    `json:"reason"`
 	Compromise bool      `json:"compromise,omitempty"` // only material reserved after At satisfies it
-	Without    []string  `json:"without,omitempty"`    // vault URLs
+	Without    []string  `json:"without,omitzero"`     // vault URLs; nil: none
 }

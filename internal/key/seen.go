@@ -126,7 +126,7 @@ type HSMInfo struct {
 	// PIN is the state of the user PIN.
 	PIN        PINState `json:"pin,omitempty"`
 	PINRefused bool     `json:"pin_refused,omitempty"` // keyd does not try the PIN again until it changes
-	Warnings   []string `json:"warnings,omitempty"`
+	Warnings   []string `json:"warnings,omitzero"`     // nil: none
 	// Config is the digest of what the HSM side's own reading of the configuration permits; "" while the
 	// configuration is invalid, and ConfigProblem then says why.
 	Config        string `json:"config,omitempty"`

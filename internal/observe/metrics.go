@@ -23,6 +23,7 @@ type Metrics struct {
 	drift      *prometheus.Desc
 	expires    *prometheus.Desc
 	unreadable *prometheus.Desc
+	away       *prometheus.Desc
 	vaultUp    *prometheus.GaugeVec
 	vaultSeen  *prometheus.GaugeVec
 
@@ -36,10 +37,13 @@ type Metrics struct {
 type found struct {
 	drifts     []plan.DriftKind
 	unreadable bool
+	away       bool      // the vault did not answer the last look
 	expires    time.Time // zero: never, or not known
 }
 
-func (f found) nothing() bool { return len(f.drifts) == 0 && !f.unreadable && f.expires.IsZero() }
+func (f found) nothing() bool {
+	return len(f.drifts) == 0 && !f.unreadable && !f.away && f.expires.IsZero()
+}
 
 // NewMetrics registers the metrics of looks.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
@@ -59,6 +63,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			"after which nobody can wrap with it; no series until 30 days before.", "key", "vault"),
 		unreadable: desc("rotation_policy_unreadable", "1 while a vault does not show whether it rotates the "+
 			"key itself; no series otherwise.", "key", "vault"),
+		away: desc("key_vault_unreachable", "1 while the last look at the key in a vault failed; no series otherwise.",
+			"key", "vault"),
 		vaultUp:   gauge("vault_up", "1 if the last look at the vault succeeded."),
 		vaultSeen: gauge("vault_last_seen_timestamp_seconds", "When the vault last answered a look."),
 	}
@@ -109,7 +115,9 @@ func (m *Metrics) observed(p key.Policy, rec record.Record, o *record.Observatio
 	}
 	for _, v := range p.Vaults {
 		if seen := o.Vaults[v.URL]; seen.Err != nil && !seen.Unconfigured {
-			now[v.Name] = before[v.Name]
+			f := before[v.Name]
+			f.away = true
+			now[v.Name] = f
 		}
 	}
 	maps.DeleteFunc(now, func(_ string, f found) bool { return f.nothing() })
@@ -140,6 +148,7 @@ func (m *Metrics) Describe(out chan<- *prometheus.Desc) {
 	out <- m.drift
 	out <- m.expires
 	out <- m.unreadable
+	out <- m.away
 }
 
 // Collect is for the registry.
@@ -163,6 +172,9 @@ func (m *Metrics) shown() (all sample.Gauges) {
 			}
 			if f.unreadable {
 				all.Add(m.unreadable, 1, name, vault)
+			}
+			if f.away {
+				all.Add(m.away, 1, name, vault)
 			}
 			if !f.expires.IsZero() && f.expires.Sub(now) < showExpiry {
 				all.Add(m.expires, sample.Time(f.expires), name, vault)

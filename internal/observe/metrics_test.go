@@ -80,6 +80,24 @@ func TestAnUnknownPolicyStaysUnknownWhileTheVaultDoesNotAnswer(t *testing.T) {
 	wantSeries(t, reg, name, `keyd_rotation_policy_unreadable{key="k",vault="mhsm"} 1`)
 }
 
+func TestAKeyWhoseVaultDoesNotAnswerIsNamed(t *testing.T) {
+	m, reg, p := measured()
+	p.Vaults = p.Vaults[:1]
+	look := func(seen record.VaultSeen) {
+		m.observed(p, record.Record{}, &record.Observation{Vaults: map[string]record.VaultSeen{p.Vaults[0].URL: seen}})
+	}
+	const name = "keyd_key_vault_unreachable"
+	look(record.VaultSeen{})
+	wantSeries(t, reg, name)
+	look(record.VaultSeen{Err: errors.New("no answer")})
+	wantSeries(t, reg, name, name+`{key="k",vault="weu"} 1`)
+	look(record.VaultSeen{Err: errors.New("not configured"), Unconfigured: true})
+	wantSeries(t, reg, name)
+	look(record.VaultSeen{Err: errors.New("no answer")})
+	look(record.VaultSeen{})
+	wantSeries(t, reg, name)
+}
+
 func TestDriftStaysUntilKeydSeesItFixed(t *testing.T) {
 	m, reg, p := measured()
 	p.Vaults = p.Vaults[:1]

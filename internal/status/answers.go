@@ -74,7 +74,7 @@ type Adoption struct {
 	// Rebuild: the HSM or a vault shows generations that the record lacks.
 	Rebuild []AdoptedGeneration `json:"rebuild"`
 	// Pairs lists every pair in the HSM that the consent accepts, and as what.
-	Pairs []AdoptedPair `json:"pairs,omitempty"`
+	Pairs []AdoptedPair `json:"pairs,omitzero"`
 	// Foreign lists, by vault nickname, versions whose material is not in the HSM. Consent lets keyd import over
 	// them.
 	Foreign map[string][]string `json:"foreign,omitempty"`

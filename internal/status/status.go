@@ -57,7 +57,7 @@ type Problem struct {
 	Remedy   string   `json:"remedy,omitempty"`
 	Runbook  string   `json:"runbook,omitempty"` // anchor in docs/runbooks.md
 	// Effects is what follows from it, counted: no problems of their own.
-	Effects []string `json:"effects,omitempty"`
+	Effects []string `json:"effects,omitzero"`
 
 	Hold *key.Hold `json:"-"` // of a problem that is a hold
 	// Concerns names the keys for which something follows from it, or which show it.
@@ -160,7 +160,7 @@ type Key struct {
 	Name         string        `json:"name"`
 	Spec         key.Spec      `json:"spec"`
 	Schedule     string        `json:"schedule,omitempty"`
-	Labels       []string      `json:"labels,omitempty"`
+	Labels       []string      `json:"labels,omitzero"`
 	Retained     bool          `json:"retained,omitempty"`
 	State        string        `json:"state"` // see KeyStates
 	LastRotation time.Time     `json:"last_rotation,omitzero"`

@@ -39,8 +39,8 @@ var (
 // Open opens the state in dir. It creates the directory (mode 0700) and the file (0600) if they do not exist. It
 // checks everything in the file first. now gives the time of entries that carry none; a nil reg registers no metrics.
 //
-// Errors: *LockedError if another process has the state open (after one second), *CorruptError, *SchemaError; any
-// other error comes from the file system, or says that others can enter the directory.
+// Errors: *LockedError if another process has the state open (after one second), *CorruptError, *SchemaError,
+// *AccessError if others can enter the directory; any other error comes from the file system.
 func Open(dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
 	return openAs(current(), dir, now, reg)
 }
@@ -82,7 +82,7 @@ func Check(dir string) error {
 		return err
 	}
 	if err := owner.Differs(path, dir); err != nil {
-		return err
+		return &AccessError{err}
 	}
 	return newStore(path, current()).readAll()
 }
@@ -254,22 +254,22 @@ func private(dir string) error {
 		return fmt.Errorf("open the state directory: %w", err)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return &permissionError{dir: dir, mode: mode}
+		return &AccessError{fmt.Errorf("the state directory %s has mode %04o, so others can enter it: chmod 0700 %s",
+			dir, mode, dir)}
 	}
 	return nil
 }
 
-type permissionError struct {
-	dir  string
-	mode fs.FileMode
-}
+// AccessError says that keyd must not or cannot use the state because of its owner or mode. Only a person can change
+// that.
+type AccessError struct{ Err error }
 
-func (e *permissionError) Error() string {
-	return fmt.Sprintf("the state directory %s has mode %04o, so others can enter it: chmod 0700 %s", e.dir, e.mode,
-		e.dir)
-}
+func (e *AccessError) Error() string { return e.Err.Error() }
 
-func (e *permissionError) Class() key.Class { return key.Refused }
+func (e *AccessError) Unwrap() error { return e.Err }
+
+// Class is key.Refused.
+func (e *AccessError) Class() key.Class { return key.Refused }
 
 // ensureFile creates an empty state under a temporary name first. So a keyd.db that is empty or has no schema is
 // always a damaged one.
