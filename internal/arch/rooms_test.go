@@ -42,7 +42,6 @@ var floors = map[string]int{
 	"internal/key":             0,
 	"internal/killpoint":       0,
 	"internal/login":           0,
-	"internal/owner":           0,
 	"internal/ownership":       0,
 	"internal/priority":        0,
 	"internal/recent":          0,
