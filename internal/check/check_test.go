@@ -272,7 +272,7 @@ func TestAMissingKEKIsExplained(t *testing.T) {
 		detail string
 		remedy string
 	}{
-		{withoutKEK{}, status.CheckWarning, "there is none yet", "nothing: keyd makes it before the first import"},
+		{withoutKEK{}, status.CheckWarning, "there is none yet", "nothing: keyd makes it by itself"},
 		{withoutKEK{deleted: true}, status.CheckFailed, "the key keyd-kek is soft-deleted",
 			"az keyvault key recover --vault-name weu-keyd-test --name keyd-kek"},
 		{withoutKEK{err: &vault.Error{Status: 403, Hint: "give it the right"}}, status.CheckWarning, "is not known: ",

@@ -212,7 +212,7 @@ func (c *checker) noKEK(ctx context.Context, client Vault, v config.Vault, name 
 	case !v.KEK.Create:
 		c.warn("vault", v.Name, name, "there is none yet", "make it, or set kek.create: true")
 	default:
-		c.warn("vault", v.Name, name, "there is none yet", "nothing: keyd makes it before the first import")
+		c.warn("vault", v.Name, name, "there is none yet", "nothing: keyd makes it by itself")
 	}
 }
 

@@ -50,6 +50,17 @@ func TestATestRootAndAttestationThatIsOffAreGuarded(t *testing.T) {
 	}
 }
 
+// A pin: trust in every key exchange key of that pool follows from it.
+func TestThePartitionRootOfAPoolIsGuarded(t *testing.T) {
+	c, err := attested(t, "", `partition_root: "`+print+`"`, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if g := c.Guarded(); g[managedHSM]["vaults.kek.partition_root"] != print {
+		t.Errorf("%v", g)
+	}
+}
+
 func TestWhichActsTakeTwoOperatorsIsGuarded(t *testing.T) {
 	g := mustLoad(t, guardedText+"approvals: {acts: [kek, adopt], wait: 8h}\n").Guarded()
 	if g[""]["approvals.acts"] != "adopt, kek" || g[""]["approvals.wait"] != "8h" {

@@ -25,7 +25,11 @@ func refutation(in Input) (Step, bool) {
 				return prove(last), true
 			}
 		case key.Proven, key.Disabled: // somebody may have disabled the good one, which an adoption then found
-			if bad := in.Record.RefutedIn(v.URL); bad.Found() {
+			switch bad := in.Record.RefutedIn(v.URL); {
+			case !bad.Found():
+			case last.State == key.Disabled && bad.Version == v.seen.Newest: // consumers follow it
+				return in.rollBack(v, bad)
+			default:
 				return in.rolledBack(v, last, bad)
 			}
 		}

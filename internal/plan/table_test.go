@@ -232,6 +232,13 @@ func refutation() []example {
 		{"Then the key is held.",
 			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu),
 			holds("refutation", key.HoldRefuted, "the newest there again").in(weu)},
+		{"Also where an adoption found the good one again, and somebody has disabled it meanwhile.",
+			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).foundDisabled(4),
+			holds("refutation", key.HoldRefuted, "the newest there again").in(weu)},
+		{"If the vault shows the refuted version as its newest, keyd goes back once more before that.",
+			given().rotated().pinned().refuted(2, weu).provenFor(key.CauseRollback, 1, weu).foundDisabled(4).
+				newest(weu, 3),
+			by("refutation", plan.Import, "generation 2 was refuted").of(1).in(weu).because(key.CauseRollback)},
 		{"keyd goes back to the refuted generation itself, where an earlier version of it was proven.",
 			given(weu).rotated().rotated().refuted(2, weu),
 			by("refutation", plan.Import, "generation 2 was refuted").of(2).in(weu).because(key.CauseRollback)},

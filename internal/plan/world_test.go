@@ -417,6 +417,19 @@ func (w *world) disabled(v key.Vault, n int) *world {
 	return w
 }
 
+// foundDisabled: the version of an attempt was gone, as an adoption recorded. It is there again, disabled.
+func (w *world) foundDisabled(n int) *world {
+	at := w.record.Placement(attempt(n))
+	w.record.LoseVersion(attempt(n))
+	w.must(w.record.LandDisabled(w.clock, attempt(n)))
+	for i := range w.vaults[at.Vault].Versions {
+		if x := &w.vaults[at.Vault].Versions[i]; x.ID == at.Version {
+			x.Enabled = false
+		}
+	}
+	return w
+}
+
 // What keyd sees.
 
 // away: the vault does not answer.

@@ -116,6 +116,23 @@ func (v *trustingVault) Versions(ctx context.Context, name string) ([]key.Versio
 	return listed, err
 }
 
+// absentVault takes it for a complete listing that the vault's list of keys lacks a key that keyd never put there.
+type absentVault struct {
+	Vault
+	w *World
+}
+
+func (v *absentVault) Versions(ctx context.Context, name string) ([]key.Version, error) {
+	rec := v.w.store.records[name]
+	if rec.Untouched(v.Vault.(*vault).URL) {
+		items, err := v.Sweep(ctx, 1)
+		if err == nil && !slices.ContainsFunc(items, func(x key.Item) bool { return x.Name == name }) {
+			return nil, nil
+		}
+	}
+	return v.Vault.Versions(ctx, name)
+}
+
 type blankVault struct{ Vault }
 
 func (v *blankVault) Versions(ctx context.Context, name string) ([]key.Version, error) {

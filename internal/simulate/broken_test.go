@@ -46,6 +46,12 @@ var broken = []breakage{
 		name:   "keyd takes the list of keys for a complete listing",
 		caught: `^the import \w+ of \S+ into \S+ happened, and keyd says that it did not$`,
 		breaks: trusting,
+		first:  55,
+	},
+	{
+		name:   "keyd takes a key that the list of keys lacks for one without versions",
+		caught: `^\S+ is imported into \S+ over the foreign version \w+ without consent$`,
+		breaks: everyVault(func(w *World, v Vault) Vault { return &absentVault{v, w} }),
 	},
 	{
 		name:   "keyd generates before it saves the intent",

@@ -189,8 +189,11 @@ func sweeping(c *crash) {
 	}
 	c.startMortal()
 	c.well()
+	c.must("pause", keyName, "--reason", "until all is planted") // a half that keyd sees before would count alone
 	c.plant(id)
+	c.must("resume", keyName, "--reason", "all is planted")
 	c.swept(2)
+	c.well()
 	c.judge(2, 2)
 }
 

@@ -1,9 +1,11 @@
 package insider_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
+	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/status"
 )
 
@@ -30,7 +32,37 @@ func retirements() []attack {
 				w.retiring("retire: {disable_after: 1d}")
 			})
 		}},
+		{"another key's version, enabled again", func(w *world) string {
+			return w.enabled(func(version string) error {
+				return control.Dial(w.path("keyd.sock")).Enable(w.Context(), "one", version, "it is needed")
+			})
+		}},
+		{"a version enabled again without a reason", func(w *world) string {
+			return w.enabled(func(version string) error {
+				return control.Dial(w.path("keyd.sock")).Enable(w.Context(), "two", version, "")
+			})
+		}},
 	}
+}
+
+// enabled disables the older version of key two, does what the attacker does with it, and says whether it is enabled.
+// Then an operator enables it as they may.
+func (w *world) enabled(attack func(version string) error) string {
+	w.Helper()
+	vault := w.emu.Vault(firstHost)
+	version := vault.Versions("two")[0].ID
+	if err := vault.SetEnabled("two", version, false); err != nil {
+		w.Fatal(err)
+	}
+	defer w.keyd("enable", "two", version, "--reason", "it was disabled for the attack")
+	err := attack(version)
+	switch {
+	case vault.Versions("two")[0].Enabled:
+		return "an enabled version"
+	case !errors.As(err, new(*control.RefusedError)) && !errors.As(err, new(*control.UsageError)):
+		return fmt.Sprintf("an answer that is not a refusal: %v", err)
+	}
+	return ""
 }
 
 // consented gives a key a retire rule, then does what the attacker does, and says whether keyd now takes an operator to

@@ -17,11 +17,19 @@ import (
 func gather(t *testing.T, s *Store, all []record.Record) (errs []error) {
 	t.Helper()
 	errs = make([]error, len(all))
+	gatherEach(t, s, all, func(i int, err error) { errs[i] = err })
+	return errs
+}
+
+// gatherEach does so, and tells of each save as soon as it returns.
+func gatherEach(t *testing.T, s *Store, all []record.Record, returned func(i int, err error)) {
+	t.Helper()
 	var running sync.WaitGroup
 	s.writing.Lock()
 	for i, rec := range all {
 		running.Go(func() {
-			_, errs[i] = s.Save(t.Context(), rec, chain.Entry{Event: "changed", Actor: "keyd"})
+			_, err := s.Save(t.Context(), rec, chain.Entry{Event: "changed", Actor: "keyd"})
+			returned(i, err)
 		})
 	}
 	for waits := 0; waits < len(all); {
@@ -32,7 +40,6 @@ func gather(t *testing.T, s *Store, all []record.Record) (errs []error) {
 	}
 	s.writing.Unlock()
 	running.Wait()
-	return errs
 }
 
 // saved returns a store with n saved records, and counts the commits that follow.
