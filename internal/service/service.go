@@ -23,7 +23,7 @@ const (
 // Service is one kind of Azure service.
 type Service struct {
 	Name string // for people: "storage account"
-	// Type is the type of the resource in lower case, as it appears in resource ids: "microsoft.storage/storageaccounts".
+	// Type is the type of the resource in lower case, as TypeOf returns it: "microsoft.storage/storageaccounts".
 	Type       string
 	APIVersion string // of Resource Manager
 	// Children are the types of child resources that can have a key of their own, such as "encryptionscopes".
