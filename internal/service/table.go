@@ -69,3 +69,9 @@ var all = []Service{
 		Source: "https://learn.microsoft.com/azure/mysql/flexible-server/concepts-customer-managed-key",
 	},
 }
+
+// The versions of the forms in which Azure shows what belongs to no service.
+const (
+	SubscriptionsAPI = "2022-12-01"
+	ResourceGraphAPI = "2022-10-01"
+)
