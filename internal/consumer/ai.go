@@ -1,9 +1,6 @@
 package consumer
 
-import (
-	"context"
-	"strings"
-)
+import "context"
 
 type aiProperties struct {
 	State      *string `json:"provisioningState"`
@@ -37,8 +34,9 @@ func aiSight(id string, r resource[aiProperties]) (sight, error) {
 	if p.Encryption == nil {
 		return s, nil
 	}
-	source, err := text(p.Encryption.KeySource, "properties.encryption.keySource")
-	if err != nil || !strings.EqualFold(source, "Microsoft.KeyVault") {
+	own, err := isOneOf(p.Encryption.KeySource, "Microsoft.KeyVault", "Microsoft.CognitiveServices",
+		"properties.encryption.keySource")
+	if err != nil || !own {
 		return s, err
 	}
 	k := p.Encryption.KeyVaultProperties

@@ -88,9 +88,9 @@ func cloudNamed(name string) (cloud.Configuration, error) {
 	return cloud.Configuration{}, fmt.Errorf("azure.cloud %q is unknown: write public, china or usgovernment", name)
 }
 
-// get reads what is at a path into a struct.
-func (c *Client) get(ctx context.Context, k call, path, apiVersion string, into any) error {
-	at, err := c.urlOf(path, apiVersion)
+// get reads what is at a path into a struct. query is what goes with the path besides the version of the form.
+func (c *Client) get(ctx context.Context, k call, path, query, apiVersion string, into any) error {
+	at, err := c.urlOf(path, query, apiVersion)
 	if err != nil {
 		return k.fail(err)
 	}
@@ -105,7 +105,7 @@ type page[T any] struct {
 
 // list reads every page of a list.
 func list[T any](ctx context.Context, c *Client, k call, path, apiVersion string) ([]T, error) {
-	at, err := c.urlOf(path, apiVersion)
+	at, err := c.urlOf(path, "", apiVersion)
 	if err != nil {
 		return nil, k.fail(err)
 	}
@@ -130,7 +130,7 @@ func list[T any](ctx context.Context, c *Client, k call, path, apiVersion string
 // post sends a question that does not fit into a URL. It must be one that changes nothing, because it is sent again
 // when the answer is lost.
 func (c *Client) post(ctx context.Context, k call, path, apiVersion string, body, into any) error {
-	at, err := c.urlOf(path, apiVersion)
+	at, err := c.urlOf(path, "", apiVersion)
 	if err != nil {
 		return k.fail(err)
 	}
@@ -172,8 +172,7 @@ func (c *Client) do(ctx context.Context, k call, method, at string, body, into a
 }
 
 // urlOf is the URL of a path. Ids come from people and from answers, so they are checked here.
-func (c *Client) urlOf(path, apiVersion string) (string, error) {
-	path, query, _ := strings.Cut(path, "?")
+func (c *Client) urlOf(path, query, apiVersion string) (string, error) {
 	segments := strings.Split(strings.TrimPrefix(path, "/"), "/")
 	for i, s := range segments {
 		if s == "" || s == "." || s == ".." || strings.ContainsAny(s, "?#%\\") || vault.OneLine(s) != s {

@@ -1,9 +1,6 @@
 package consumer
 
-import (
-	"context"
-	"strings"
-)
+import "context"
 
 type eventHubsProperties struct {
 	State      *string `json:"provisioningState"`
@@ -39,11 +36,11 @@ func eventHubsSights(id string, r resource[eventHubsProperties]) (all []sight, e
 	if e == nil {
 		return []sight{newSight(id)}, nil
 	}
-	source, err := text(e.KeySource, "properties.encryption.keySource")
-	if err != nil {
+	own, err := isOneOf(e.KeySource, "Microsoft.KeyVault", "Microsoft.EventHub", "properties.encryption.keySource")
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !strings.EqualFold(source, "Microsoft.KeyVault") {
+	case !own:
 		return []sight{newSight(id)}, nil
 	}
 	for _, k := range e.KeyVaultProperties {

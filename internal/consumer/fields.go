@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/keyd-project/keyd/internal/service"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // resource is a resource as Resource Manager shows it. Fields of a wrong type fail its reading. encoding/json compares
@@ -17,14 +18,15 @@ type resource[P any] struct {
 	Properties *P         `json:"properties"`
 }
 
-// read gets the resource with an id. suffix is the path of a child, such as "/encryptionProtector/current".
+// read gets the resource with an id. suffix is the path of a child, such as "/encryptionProtector/current", and may end
+// in a query.
 func read[P any](ctx context.Context, c *Client, id, suffix string) (resource[P], error) {
 	k := call{op: opGet, id: id}
 	var r resource[P]
-	if err := c.get(ctx, k, id+suffix, apiVersionOf(id), &r); err != nil {
+	child, query, _ := strings.Cut(suffix, "?")
+	if err := c.get(ctx, k, id+child, query, apiVersionOf(id), &r); err != nil {
 		return r, err
 	}
-	child, _, _ := strings.Cut(suffix, "?")
 	return r, k.check(r.is(id + child))
 }
 
@@ -107,6 +109,21 @@ func orZero(value *time.Time) time.Time {
 		return time.Time{}
 	}
 	return value.UTC()
+}
+
+// isOneOf reports whether a field that must be there has the first of two values. Any other than these two is an error:
+// keyd does not take what it does not know for the service's own key.
+func isOneOf(value *string, customers, services, field string) (bool, error) {
+	have, err := text(value, field)
+	switch {
+	case err != nil:
+		return false, err
+	case strings.EqualFold(have, customers):
+		return true, nil
+	case strings.EqualFold(have, services):
+		return false, nil
+	}
+	return false, badAnswerf("%s is %q", field, vault.OneLine(have))
 }
 
 // settled reports whether the last change of a resource has come into effect, by its provisioningState.

@@ -3,8 +3,6 @@ package consumer
 import (
 	"context"
 	"strings"
-
-	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // flexibleProperties are those of a flexible server, of PostgreSQL or of MySQL.
@@ -40,15 +38,12 @@ func flexibleSights(id string, r resource[flexibleProperties], follows bool) (al
 	if e == nil {
 		return []sight{newSight(id)}, nil
 	}
-	kind, err := text(e.Type, "properties.dataEncryption.type")
-	if err != nil {
-		return nil, err
-	}
+	own, err := isOneOf(e.Type, "AzureKeyVault", "SystemManaged", "properties.dataEncryption.type")
 	switch {
-	case strings.EqualFold(kind, "SystemManaged"):
+	case err != nil:
+		return nil, err
+	case !own:
 		return []sight{newSight(id)}, nil
-	case !strings.EqualFold(kind, "AzureKeyVault"):
-		return nil, badAnswerf("properties.dataEncryption.type is %q", vault.OneLine(kind))
 	}
 	one := func(uri, user, status *string) error {
 		s := newSight(id)

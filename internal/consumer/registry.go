@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"context"
-	"strings"
 	"time"
 )
 
@@ -37,8 +36,8 @@ func registrySight(id string, r resource[registryProperties]) (sight, error) {
 	if e == nil {
 		return s, nil
 	}
-	status, err := text(e.Status, "properties.encryption.status")
-	if err != nil || strings.EqualFold(status, "disabled") {
+	own, err := isOneOf(e.Status, "enabled", "disabled", "properties.encryption.status")
+	if err != nil || !own {
 		return s, err
 	}
 	k := e.KeyVaultProperties

@@ -20,12 +20,9 @@ type sqlProperties struct {
 
 // key is the key that a protector or a server key names; the zero value: the service's own.
 func (p protectorProperties) key() (keyRef, error) {
-	kind, err := text(p.KeyType, "properties.serverKeyType")
-	if err != nil || strings.EqualFold(kind, "ServiceManaged") {
+	own, err := isOneOf(p.KeyType, "AzureKeyVault", "ServiceManaged", "properties.serverKeyType")
+	if err != nil || !own {
 		return keyRef{}, err
-	}
-	if !strings.EqualFold(kind, "AzureKeyVault") {
-		return keyRef{}, badAnswerf("properties.serverKeyType is %q", vault.OneLine(kind))
 	}
 	return parseKeyRef(orEmpty(p.URI))
 }

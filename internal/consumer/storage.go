@@ -57,8 +57,8 @@ func accountSight(id string, r resource[storageProperties]) (sight, error) {
 		return s, missing("properties.encryption")
 	}
 	s.callers = r.Identity.user(orEmpty(e.Identity.UserAssigned))
-	source, err := text(e.KeySource, "properties.encryption.keySource")
-	if err != nil || !strings.EqualFold(source, "Microsoft.Keyvault") {
+	own, err := isOneOf(e.KeySource, "Microsoft.Keyvault", "Microsoft.Storage", "properties.encryption.keySource")
+	if err != nil || !own {
 		return s, err
 	}
 	k := e.KeyVaultProperties
@@ -108,8 +108,8 @@ func encryptionScope(ctx context.Context, c *Client, id string) ([]sight, error)
 // a customer's key.
 func scopeSight(id string, p scopeProperties) (s sight, own bool, err error) {
 	s = newSight(id)
-	source, err := text(p.Source, "properties.source")
-	if err != nil || !strings.EqualFold(source, "Microsoft.KeyVault") {
+	own, err = isOneOf(p.Source, "Microsoft.KeyVault", "Microsoft.Storage", "properties.source")
+	if err != nil || !own {
 		return s, false, err
 	}
 	if p.KeyVaultProperties == nil {
