@@ -139,12 +139,31 @@ func samples() map[string]sample {
 				partner + "/replicationLinks": `{"value":[]}`,
 			},
 			want: []record.ConsumerSeen{
-				{ID: server, Service: "SQL server", Configured: true, Vault: weu, Key: "cmk", Uses: newID, Follows: true,
-					Since: today, Needs: []string{oldID}, Callers: []string{user}},
+				{
+					ID:         server,
+					Service:    "SQL server",
+					Configured: true,
+					Vault:      weu,
+					Key:        "cmk",
+					Uses:       newID,
+					Follows:    true,
+					Since:      today,
+					Needs:      []string{oldID},
+					Callers:    []string{user},
+				},
 				{ID: server + "/databases/db-1", Service: "SQL database", Configured: true, Vault: weu, Key: "cmk",
 					Asked: oldID, Uses: oldID, Since: today, Needs: []string{newID}, Callers: []string{user}},
-				{ID: partner, Service: "SQL server", Configured: true, Vault: neu, Key: "cmk", Asked: oldID, Uses: oldID,
-					Since: today, Callers: []string{system}},
+				{
+					ID:         partner,
+					Service:    "SQL server",
+					Configured: true,
+					Vault:      neu,
+					Key:        "cmk",
+					Asked:      oldID,
+					Uses:       oldID,
+					Since:      today,
+					Callers:    []string{system},
+				},
 			},
 		},
 		"SQL managed instance": {
@@ -304,7 +323,10 @@ func TestATroubledConsumerSaysSo(t *testing.T) {
 func TestAParentOfAConsumerCountsAsNoConsumerItself(t *testing.T) {
 	s := samples()["storage account"]
 	c := newCloud(s.answers)
-	c.set(storage, replace(t, s.answers[storage], `"keyname":"cmk"`, `"keyname":"other"`, "keys/cmk/NEW", "keys/other/NEW"))
+	c.set(
+		storage,
+		replace(t, s.answers[storage], `"keyname":"cmk"`, `"keyname":"other"`, "keys/cmk/NEW", "keys/other/NEW"),
+	)
 	u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(s.id))
 	account, scope := s.want[0], s.want[1]
 	account.Key, account.Configured = "other", false

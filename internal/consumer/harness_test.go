@@ -90,7 +90,11 @@ func (c *cloud) Do(r *http.Request) (*http.Response, error) {
 		}
 	}
 	if !ok {
-		return answer(r, http.StatusNotFound, `{"error":{"code":"ResourceNotFound","message":"It was not found."}}`), nil
+		return answer(
+			r,
+			http.StatusNotFound,
+			`{"error":{"code":"ResourceNotFound","message":"It was not found."}}`,
+		), nil
 	}
 	return answer(r, http.StatusOK, body), nil
 }

@@ -76,6 +76,10 @@ func (w *Watcher) Run(ctx context.Context) {
 
 // lookAtAll looks at every key once. It reports whether Use cut it short.
 func (w *Watcher) lookAtAll(ctx context.Context, soon bool) (again bool) {
+	select {
+	case <-w.poke: // this round asks through the new client already
+	default:
+	}
 	policies := w.cfg.Policies()
 	w.forget(policies)
 	var busy []key.Policy
