@@ -62,6 +62,8 @@ type Azure struct {
 	CAFile          string // absolute path of more CA certificates in PEM, or ""
 	// SubscriptionShare is how much keyd may use of what each subscription allows its Key Vaults together.
 	SubscriptionShare float64
+	// Subscriptions are those that keyd searches for consumers: UUIDs in lower case. Empty: it searches none.
+	Subscriptions []string
 
 	certificateAt position
 }

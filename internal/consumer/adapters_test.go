@@ -180,7 +180,8 @@ func samples() map[string]sample {
 					"partnerManagedInstanceId":"GROUP/Microsoft.Sql/managedInstances/mi-9"}]}}]}`,
 			},
 			want: []record.ConsumerSeen{{ID: instance, Service: "SQL managed instance", Configured: true, Vault: weu,
-				Key: "cmk", Asked: newID, Uses: newID, Since: today, Needs: []string{oldID}, Callers: []string{system}}},
+				Key: "cmk", Asked: newID, Uses: newID, Since: today, Needs: []string{oldID},
+				Callers: []string{system}}},
 		},
 		"container registry": {
 			id: group + "Microsoft.ContainerRegistry/registries/acr1", calls: 1,

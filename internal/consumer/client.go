@@ -154,7 +154,7 @@ func (c *Client) do(ctx context.Context, k call, method, at string, body, into a
 			return k.fail(err)
 		}
 	}
-	resp, err := c.pipeline.Do(req)
+	resp, err := c.pipeline.Do(req) //nolint:bodyclose // Payload below closes it
 	if err != nil {
 		return k.fail(err)
 	}

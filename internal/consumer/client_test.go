@@ -121,7 +121,7 @@ func TestCallsAreCounted(t *testing.T) {
 	w := watcher(t, c, consumer.Config{Policies: func() []key.Policy { return nil }})
 	w.Use(client, nil)
 	w.Look(t.Context(), cmk(storage, cosmos))
-	const want = `# HELP keyd_consumer_requests_total HTTP requests to Resource Manager about consumers with retries, by operation and answer (2xx, 3xx, 4xx, 5xx, error).
+	const want = `# HELP keyd_consumer_requests_total HTTP requests to Azure about consumers, by operation and answer (2xx to 5xx, error).
 # TYPE keyd_consumer_requests_total counter
 keyd_consumer_requests_total{code="2xx",operation="get"} 1
 keyd_consumer_requests_total{code="2xx",operation="list_children"} 1

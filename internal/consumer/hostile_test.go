@@ -129,7 +129,8 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 			return answer(r, http.StatusOK, `{"x":"`+strings.Repeat("y", 5<<20)+`"}`)
 		}, []string{"longer than 4 MiB"}},
 		"no right to look": {func(r *http.Request) *http.Response {
-			return answer(r, http.StatusForbidden, `{"error":{"code":"AuthorizationFailed","message":"The client\nhas no"}}`)
+			return answer(r, http.StatusForbidden,
+				`{"error":{"code":"AuthorizationFailed","message":"The client\nhas no"}}`)
 		}, []string{"HTTP 403 AuthorizationFailed: The client has no", "az role assignment create --role Reader",
 			`--scope "` + cosmos + `"`, "(request req-1)"}},
 		"no such resource": {func(r *http.Request) *http.Response {
@@ -158,7 +159,8 @@ func TestAnAnswerThatIsNoneIsAnError(t *testing.T) {
 func TestATokenIsSentToResourceManagerOnly(t *testing.T) {
 	for _, next := range []string{
 		"https://evil.example/page", "http://management.azure.com/page", "https://management.azure.com.evil.example/",
-		"https://user@management.azure.com/", "//evil.example/", "file:///etc/passwd", "https://management.azure.com:8443/",
+		"https://user@management.azure.com/", "//evil.example/", "file:///etc/passwd",
+		"https://management.azure.com:8443/",
 	} {
 		s := samples()["storage account"]
 		c := newCloud(s.answers)

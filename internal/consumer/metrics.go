@@ -18,8 +18,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "keyd_consumer_requests_total",
-			Help: "HTTP requests to Resource Manager about consumers with retries, by operation and answer " +
-				"(2xx, 3xx, 4xx, 5xx, error).",
+			Help: "HTTP requests to Azure about consumers, by operation and answer (2xx to 5xx, error).",
 		}, []string{"operation", "code"}),
 		throttled: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "keyd_consumer_throttled_total",

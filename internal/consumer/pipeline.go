@@ -35,9 +35,9 @@ func (final) NonRetriable() {}
 // Unwrap returns the error itself.
 func (e final) Unwrap() error { return e.error }
 
-// What keyd allows itself of what Resource Manager allows one caller to read in a subscription: 250 requests at once and
-// 25 a second after that (learn.microsoft.com, "Understand how Azure Resource Manager throttles requests"). Resource
-// Graph allows 15 in 5 seconds.
+// What keyd allows itself of what Resource Manager allows one caller to read in a subscription: 250 requests at once
+// and 25 a second after that (learn.microsoft.com, "Understand how Azure Resource Manager throttles requests").
+// Resource Graph allows 15 in 5 seconds.
 const (
 	CallsPerSecond = 5
 	CallsAtOnce    = 10

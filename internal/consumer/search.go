@@ -28,6 +28,7 @@ const query = `resources | where tostring(properties) contains "%s" ` +
 	`| project id, type, name, location, subscriptionId, properties`
 
 const (
+	searchPath      = "/providers/Microsoft.ResourceGraph/resources"
 	searchPage      = 200 // resources: a page of them is far below the bound of an answer
 	mostSearchPages = 100
 )
@@ -65,7 +66,7 @@ func search(ctx context.Context, c *Client, subscriptions []string, host string)
 	rows := 0
 	for range mostSearchPages {
 		var a searchAnswer
-		if err := c.post(ctx, k, "/providers/Microsoft.ResourceGraph/resources", service.ResourceGraphAPI, body, &a); err != nil {
+		if err := c.post(ctx, k, searchPath, service.ResourceGraphAPI, body, &a); err != nil {
 			return all, err
 		}
 		if a.Data == nil || a.Total == nil {
@@ -85,7 +86,7 @@ func search(ctx context.Context, c *Client, subscriptions []string, host string)
 			continue
 		}
 		if rows != *a.Total || strings.EqualFold(orEmpty(a.Truncated), "true") {
-			return all, k.fail(fmt.Errorf("Azure cut the result: it shows %d of %d resources that name %s", rows,
+			return all, k.fail(fmt.Errorf("the result was cut: it shows %d of %d resources that name %s", rows,
 				*a.Total, host))
 		}
 		return all, nil

@@ -137,15 +137,18 @@ func TestWhatASearchDoesNotShowIsSaid(t *testing.T) {
 		says   string
 	}{
 		"a subscription that is not shown": {change: map[string]string{
-			subscriptions: `{"value":[{"subscriptionId":"another"}]}`}, says: "az role assignment create --role Reader"},
-		"subscriptions that cannot be listed": {change: map[string]string{subscriptions: `{}`}, says: "value is missing"},
+			subscriptions: `{"value":[{"subscriptionId":"another"}]}`},
+			says: "az role assignment create --role Reader"},
+		"subscriptions that cannot be listed": {change: map[string]string{subscriptions: `{}`},
+			says: "value is missing"},
 		"a result that was cut": {change: map[string]string{
-			graph: `{"totalRecords":1,"resultTruncated":"true","data":[` + found + `]}`}, says: "Azure cut the result"},
+			graph: `{"totalRecords":1,"resultTruncated":"true","data":[` + found + `]}`}, says: "the result was cut"},
 		"a result with fewer rows than it says": {change: map[string]string{
 			graph: `{"totalRecords":7,"resultTruncated":"false","data":[` + found + `]}`}, says: "it shows 1 of 7"},
 		"a result without a number": {change: map[string]string{graph: `{"data":[` + found + `]}`},
 			says: "totalRecords is missing"},
-		"a row without an id": {change: map[string]string{graph: rows(`{"properties":{}}`)}, says: "not the id of a resource"},
+		"a row without an id": {change: map[string]string{graph: rows(`{"properties":{}}`)},
+			says: "not the id of a resource"},
 		"an endless result": {change: map[string]string{
 			graph: `{"totalRecords":9,"$skipToken":"x","data":[]}`}, says: "more than 100 pages"},
 	} {
