@@ -32,6 +32,7 @@ var adapters = map[string]func(context.Context, *Client, string) ([]sight, error
 	"microsoft.cognitiveservices/accounts":               aiAccount,
 	"microsoft.compute/diskencryptionsets":               diskEncryptionSet,
 	"microsoft.sql/servers":                              sqlServer,
+	"microsoft.sql/servers/databases":                    sqlDatabase,
 	"microsoft.sql/managedinstances":                     sqlInstance,
 	"microsoft.containerregistry/registries":             containerRegistry,
 	"microsoft.eventhub/namespaces":                      eventHubs,

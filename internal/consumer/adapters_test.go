@@ -166,6 +166,18 @@ func samples() map[string]sample {
 				},
 			},
 		},
+		"SQL database": {
+			id: server + "/databases/db-1", calls: 1,
+			answers: map[string]string{
+				server + "/databases/db-1": `{"id":"` + server + `/databases/db-1","identity":{"type":"UserAssigned",
+					"userAssignedIdentities":{"UAMI":{"principalId":"USER","clientId":"CLIENT"}}},
+					"properties":{"encryptionProtector":"WEU/keys/cmk/NEW","encryptionProtectorAutoRotation":true,
+					"keys":{"WEU/keys/cmk/NEW":{"type":"AzureKeyVault"},"WEU/keys/cmk/OLD":{"type":"AzureKeyVault"}}}}`,
+			},
+			want: []record.ConsumerSeen{{ID: server + "/databases/db-1", Service: "SQL database", Configured: true,
+				Vault: weu, Key: "cmk", Uses: newID, Follows: true, Since: today, Needs: []string{oldID},
+				Callers: []string{user}}},
+		},
 		"SQL managed instance": {
 			id: instance, calls: 4,
 			answers: map[string]string{
@@ -305,6 +317,9 @@ func TestATroubledConsumerSaysSo(t *testing.T) {
 				"take it out of consumers:"}},
 		"an AI account under Microsoft's key": {"AI services account",
 			[]string{`"encryption"`, `"none"`}, []string{"under the service's own key, and not under cmk"}},
+		"a SQL database without a protector of its own": {"SQL database",
+			[]string{`"encryptionProtector"`, `"none"`, `"keys"`, `"nothing"`},
+			[]string{"SQL database db-1", "no protector of its own", "name its server in consumers:"}},
 		"a SQL server with a key of unknown version": {"SQL server", []string{"WEU/keys/cmk/OLD", "NEU/keys/cmk"},
 			[]string{"SQL server sql-1", "needs " + neu + "/keys/cmk, and does not show which version"}},
 	} {
@@ -332,6 +347,17 @@ func TestAParentOfAConsumerCountsAsNoConsumerItself(t *testing.T) {
 	account, scope := s.want[0], s.want[1]
 	account.Key, account.Configured = "other", false
 	wantSeen(t, u.Consumers, account, scope)
+}
+
+// The configuration may name a child besides its parent.
+func TestAChildThatIsNamedItselfIsShownOnce(t *testing.T) {
+	s := samples()["storage account"]
+	c := newCloud(s.answers)
+	c.set(storage+"/encryptionScopes/own", `{"id":"`+storage+`/encryptionScopes/own","properties":{
+		"source":"Microsoft.KeyVault","keyVaultProperties":{"keyUri":"WEU/keys/cmk/OLD",
+		"currentVersionedKeyIdentifier":"WEU/keys/cmk/OLD"}}}`)
+	u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(s.id, storage+"/encryptionScopes/own"))
+	wantSeen(t, u.Consumers, s.want...)
 }
 
 func TestAConsumerUnderAnotherKeyIsShownAsThat(t *testing.T) {

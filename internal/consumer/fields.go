@@ -167,6 +167,9 @@ func (i identities) client(id string) []string {
 			return known(u.PrincipalID)
 		}
 	}
+	if len(i.UserAssigned) == 0 { // Azure does not show the client id of the resource's own identity
+		return i.system()
+	}
 	return nil
 }
 

@@ -57,8 +57,8 @@ func readMemory(blob []byte) (*memory, error) {
 	return m, nil
 }
 
-// date gives each consumer the times since when it uses its version and since when it has left others. seen is when the
-// look began, now when it ended.
+// date gives each consumer the times since when it uses its version and since when it has left others. now is when the
+// look ended: what it showed may have begun no later.
 func (m *memory) date(u *record.Usage, now time.Time) {
 	places := map[string]int{}
 	for i := range u.Consumers {
@@ -68,25 +68,25 @@ func (m *memory) date(u *record.Usage, now time.Time) {
 			place = fmt.Sprintf("%s %d", place, places[place])
 		}
 		if c.Err == nil {
-			m.dateOne(place, c, u.At, now)
+			m.dateOne(place, c, now)
 		}
 	}
 }
 
-func (m *memory) dateOne(place string, c *record.ConsumerSeen, at, now time.Time) {
+func (m *memory) dateOne(place string, c *record.ConsumerSeen, now time.Time) {
 	s, known := m.Standings[place]
 	if !known {
 		if c.Uses == "" {
 			return
 		}
-		s = &standing{Version: c.Uses, First: at}
+		s = &standing{Version: c.Uses, First: now}
 		m.Standings[place], m.changed = s, true
 	}
 	if c.Uses != s.Version {
-		s.move(c.Uses, at)
+		s.move(c.Uses, now)
 		m.changed = true
 	}
-	s.last = at
+	s.last = now
 	c.Left = s.left()
 	if c.Uses == "" {
 		c.Since = time.Time{}
@@ -99,19 +99,19 @@ func (m *memory) dateOne(place string, c *record.ConsumerSeen, at, now time.Time
 }
 
 // move notes that a consumer shows another version.
-func (s *standing) move(to string, at time.Time) {
+func (s *standing) move(to string, now time.Time) {
 	if s.Left == nil {
 		s.Left = map[string]time.Time{}
 	}
 	if s.Version != "" && to != "" {
-		s.Left[s.Version] = at
+		s.Left[s.Version] = now
 	}
 	delete(s.Left, to)
 	s.Before = s.last
 	if s.last.IsZero() { // keyd was started since
 		s.Before = s.First
 	}
-	s.Version, s.First = to, at
+	s.Version, s.First = to, now
 }
 
 func (s *standing) left() map[string]time.Time {

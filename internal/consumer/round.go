@@ -28,6 +28,7 @@ type round struct {
 
 	seen     memo[answer]
 	searched memo[searched]
+	visible  memo[visibleSubscriptions]
 }
 
 // answer is what a resource showed.
@@ -40,6 +41,11 @@ type answer struct {
 type searched struct {
 	found  []found
 	unseen []string
+}
+
+type visibleSubscriptions struct {
+	ids map[string]bool
+	err error
 }
 
 // memo makes each value once. The zero value is ready.
@@ -81,13 +87,19 @@ var errNotUnderstood = errors.New("keyd does not understand resources of this ty
 // search finds who names a vault.
 func (r *round) search(ctx context.Context, v key.Vault) searched {
 	return r.searched.get(v.URL, func() (s searched) {
-		shown, err := visible(ctx, r.client)
-		if err != nil {
-			return searched{unseen: []string{err.Error()}}
+		shown := r.visible.get("", func() visibleSubscriptions {
+			ids, err := visible(ctx, r.client)
+			return visibleSubscriptions{ids, err}
+		})
+		switch {
+		case shown.err != nil:
+			return searched{unseen: []string{shown.err.Error()}}
+		case len(r.subscriptions) == 0:
+			return searched{unseen: []string{"azure.subscriptions names no subscription to search"}}
 		}
 		var all []string
 		for _, id := range r.subscriptions {
-			if shown[strings.ToLower(id)] {
+			if shown.ids[strings.ToLower(id)] {
 				all = append(all, id)
 				continue
 			}
@@ -98,8 +110,8 @@ func (r *round) search(ctx context.Context, v key.Vault) searched {
 		if len(all) == 0 {
 			return s
 		}
-		s.found, err = search(ctx, r.client, all, strings.TrimPrefix(v.URL, "https://"))
-		if err != nil {
+		var err error
+		if s.found, err = search(ctx, r.client, all, strings.TrimPrefix(v.URL, "https://")); err != nil {
 			s.unseen = append(s.unseen, err.Error())
 		}
 		return s
@@ -155,9 +167,23 @@ func (r *round) usage(ctx context.Context, p key.Policy, earlier []foundOnce) (r
 	}
 	_ = g.Wait() // each answer has its own error
 	for _, t := range all {
-		u.Consumers = append(u.Consumers, t.shown(p, r.at)...)
+		for _, c := range t.shown(p, r.at) {
+			u.Consumers = add(u.Consumers, c)
+		}
 	}
 	return u, all
+}
+
+// add adds a consumer, unless it is there already: a child may be named itself, besides its parent.
+func add(all []record.ConsumerSeen, c record.ConsumerSeen) []record.ConsumerSeen {
+	for i, have := range all {
+		if strings.EqualFold(have.ID, c.ID) && have.Service == c.Service && have.Vault == c.Vault &&
+			have.Key == c.Key && have.Asked == c.Asked && have.Uses == c.Uses && (have.Err == nil) == (c.Err == nil) {
+			all[i].Configured = have.Configured || c.Configured
+			return all
+		}
+	}
+	return append(all, c)
 }
 
 func sorted(targets map[string]*target) (all []*target) {

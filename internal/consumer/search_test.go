@@ -97,6 +97,26 @@ func TestASearchFindsConsumersAndAsksEach(t *testing.T) {
 	}
 }
 
+func TestASearchCostsACallForEachVault(t *testing.T) {
+	c := estate()
+	p := cmk()
+	p.Discover = true
+	watcher(t, c, consumer.Config{}).Look(t.Context(), p)
+	if diff := cmp.Diff([]string{"GET " + subscriptions, "POST " + graph, "POST " + graph}, c.sent()); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+func TestASearchWithoutSubscriptionsIsSaid(t *testing.T) {
+	c := estate()
+	w := watcher(t, c, consumer.Config{})
+	w.Use(clientOf(t, c), nil)
+	u := w.Look(t.Context(), discovering())
+	if len(u.Unseen) != 1 || !strings.Contains(u.Unseen[0], "azure.subscriptions") {
+		t.Errorf("%q", u.Unseen)
+	}
+}
+
 func TestAConsumerThatIsConfiguredAndFoundIsOne(t *testing.T) {
 	c := estate(row(strings.ToLower(cosmos), cosmosProperties))
 	u := watcher(t, c, consumer.Config{}).Look(t.Context(), discovering(cosmos))

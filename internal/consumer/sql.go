@@ -89,8 +89,21 @@ func databases(ctx context.Context, c *Client, server string) (own []sight, err 
 	return own, nil
 }
 
+// sqlDatabase reads a database that the configuration names itself.
+func sqlDatabase(ctx context.Context, c *Client, id string) ([]sight, error) {
+	s, err := database(ctx, c, id)
+	if err != nil {
+		return nil, err
+	}
+	if s.key.name == "" {
+		s.err = trouble(id, "name its server in consumers: instead",
+			"it has no protector of its own, and uses that of its server")
+	}
+	return []sight{s}, nil
+}
+
 func database(ctx context.Context, c *Client, id string) (sight, error) {
-	s := sight{id: id, service: "SQL database"}
+	s := newSight(id)
 	r, err := read[databaseProperties](ctx, c, id, "?$expand=keys")
 	if err != nil {
 		return s, err

@@ -200,6 +200,21 @@ func TestSinceIsWhatTheServiceSaysOrWhenKeydFirstSawIt(t *testing.T) {
 	}
 }
 
+// A look may take long. What it showed may have begun as late as at its end.
+func TestAVersionIsNotDatedBeforeItWasSeen(t *testing.T) {
+	at := &clock{today}
+	c := newCloud(map[string]string{cosmos: account(cosmos, oldID)})
+	w := watcher(t, c, consumer.Config{Clock: at.Now})
+	w.Look(t.Context(), cmk(cosmos))
+	c.set(cosmos, account(cosmos, newID))
+	c.hook = func(*http.Request) *http.Response { at.now = at.now.Add(20 * time.Minute); return nil }
+	u := w.Look(t.Context(), cmk(cosmos))
+	got, end := u.Consumers[0], today.Add(20*time.Minute)
+	if !u.At.Equal(today) || !got.Since.Equal(end) || !got.Left[oldID].Equal(end) {
+		t.Errorf("seen at %s, since %s, left %v", u.At, got.Since, got.Left)
+	}
+}
+
 func TestARestartForgetsNothingAndSavesOnlyChanges(t *testing.T) {
 	at := &clock{today}
 	kept := &ledger{}
