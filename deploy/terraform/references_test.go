@@ -172,7 +172,8 @@ func (s scope) resolve(b *hclsyntax.Block, traversal hcl.Traversal, repeated, se
 // isTyped says whether an address is a resource's or a data source's.
 func (s scope) isTyped(addr string) bool {
 	_, declared := s.declared[addr]
-	return declared && strings.Contains(addr, "_") && !strings.HasPrefix(addr, "var.") && !strings.HasPrefix(addr, "local.")
+	return declared && strings.Contains(addr, "_") && !strings.HasPrefix(addr, "var.") &&
+		!strings.HasPrefix(addr, "local.")
 }
 
 // readable checks that the resource or data source of an address has an attribute.
