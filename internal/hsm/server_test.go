@@ -386,7 +386,12 @@ func TestOnlyAllowedUsersMayConnect(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	s := &server{calls: &fakeCalls{}, permitted: unread, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid() + 1}}
+	s := &server{
+		calls:     &fakeCalls{},
+		permitted: unread,
+		log:       slog.New(slog.DiscardHandler),
+		uids:      []int{os.Getuid() + 1},
+	}
 	go func() { done <- s.serve(ctx, l) }()
 	c := Dial(path, Timeouts{}, prometheus.NewRegistry())
 	_, err = c.Describe(t.Context())
