@@ -84,6 +84,7 @@ func writeRetirement(w io.Writer, s style, r status.Retirement) {
 		seconds(r.DisableAfter),
 		seconds(r.Pause),
 	)
+	writeWaits(w, s, "", r)
 	switch c := r.Consent; {
 	case c == nil:
 		fmt.Fprintln(w, s.warn("No operator has consented to the rule: keyd disables nothing."))
@@ -98,6 +99,27 @@ func writeRetirement(w io.Writer, s style, r status.Retirement) {
 		fmt.Fprintf(w, "The next one waits: %s\n", clean(r.Waiting))
 	}
 	fmt.Fprintf(w, "Digest: %s\n", r.Digest)
+}
+
+// writeWaits says what keyd waits for besides the time, before it disables a version.
+func writeWaits(w io.Writer, s style, indent string, r status.Retirement) {
+	if r.NoConsumers {
+		fmt.Fprintln(w, indent+s.warn("The configuration says that nothing in Azure encrypts under the key "+
+			"(consumers: none)."))
+	}
+	if r.UnusedFor > 0 {
+		fmt.Fprintf(w, "%sThe vault's audit log must show no use of the version for %s.\n", indent, seconds(r.UnusedFor))
+	}
+	if r.Backups > 0 {
+		fmt.Fprintf(w, "%sIt waits %s after the last consumer left the version, for backups that need it.\n", indent,
+			seconds(r.Backups))
+	}
+	if len(r.Consumers) > 0 {
+		fmt.Fprintf(w, "%sEach of these must have left the version:\n", indent)
+	}
+	for _, id := range r.Consumers {
+		fmt.Fprintf(w, "%s  %s\n", indent, clean(id))
+	}
 }
 
 // seconds is a duration without loss.

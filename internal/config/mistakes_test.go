@@ -195,7 +195,7 @@ func TestEachMistakeIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"keys.cmk.operations: wrapKey appears twice; remove one"},
 		{"retire", schedule, schedule + "    retire: «always\n",
 			`keys.cmk.retire: unknown value "always"; write never, or {disable_after: 90d}`},
-		{"retire without a pause", schedule, schedule + "    retire: {disable_after: 90d, pause: «0s}\n",
+		{"retire without a pause", schedule, schedule + "    consumers: none\n    retire: {disable_after: 90d, pause: «0s}\n",
 			"keys.cmk.retire.pause: 0s is out of range; write a duration from 1m to 366d"},
 		{"retire at once", schedule, schedule + "    retire: {disable_after: «1h}\n",
 			"keys.cmk.retire.disable_after: 1h is out of range; write a duration from 1d to 36500d"},

@@ -23,7 +23,11 @@ func (r *Rotator) Retirement(ctx context.Context, p key.Policy, rule key.RetireR
 	shown := status.Retirement{
 		Key: p.Key, DisableAfter: int64(rule.DisableAfter.Seconds()), Pause: int64(rule.Between().Seconds()),
 		Never: rule.Never(), Digest: plan.RetireDigest(p.Key, rule, list), Versions: []status.Retiring{},
-		Consented: rec.ConsentsTo(rule),
+		Consented: rec.ConsentsTo(rule), UnusedFor: int64(rule.UnusedFor.Seconds()),
+		Backups: int64(rule.Backups.Seconds()), NoConsumers: rule.NoConsumers,
+	}
+	for _, c := range p.Consumers {
+		shown.Consumers = append(shown.Consumers, c.ID)
 	}
 	for _, x := range list {
 		covered := rec.ConsentsTo(rule) && rec.Consent.Covers(x.Retirable)
@@ -67,15 +71,33 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		if !through {
 			return before, err
 		}
+		fields := consentFields(p.Retire)
 		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
 		}
-		return append(before, chain.Entry{Event: chain.RetireConsented, Actor: actor, Fields: map[string]string{
-			"reason": reason, "digest": digest, "disable_after": p.Retire.DisableAfter.String(),
-			"pause": p.Retire.Between().String(), "versions": spaced(rec.Consent.Versions)}}), nil
+		fields["reason"], fields["digest"], fields["versions"] = reason, digest, spaced(rec.Consent.Versions)
+		return append(before, chain.Entry{Event: chain.RetireConsented, Actor: actor, Fields: fields}), nil
 	})
 	return g.outcome(err)
+}
+
+// consentFields are what the audit says about a rule to which somebody consents.
+func consentFields(rule key.RetireRule) map[string]string {
+	fields := map[string]string{"disable_after": rule.DisableAfter.String(), "pause": rule.Between().String()}
+	if rule.UnusedFor > 0 {
+		fields["unused_for"] = rule.UnusedFor.String()
+	}
+	if rule.Backups > 0 {
+		fields["backups"] = rule.Backups.String()
+	}
+	if rule.NoConsumers {
+		fields["consumers"] = "none"
+	}
+	if rule.Watched != "" {
+		fields["watched"] = rule.Watched
+	}
+	return fields
 }
 
 // EndConsents ends every key's consent to its retire rule, because of something that concerns the whole state, such as
