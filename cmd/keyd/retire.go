@@ -22,8 +22,8 @@ func (a *app) retire() *cobra.Command {
 		Long: `retire shows a key's retire rule, the versions that it is to disable, each with its date, and what
 the next one waits for. keyd disables nothing before an operator has consented to the rule. retire
 records your consent only to what it showed: it asks on a terminal, and needs --yes elsewhere. With
-neither, it only shows. The consent ends when the rule changes, after an adopt, after an enable, and after
-keyd hsm accept-head.`,
+neither, it only shows. The consent ends when the rule or what keyd looks at (consumers, workspaces,
+subscriptions) changes, after an adopt, after an enable, and after keyd hsm accept-head.`,
 		Example: "  keyd retire sa-cmk-key\n  keyd retire sa-cmk-key --yes --reason \"no backup is older than a year\"",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -108,7 +108,8 @@ func writeWaits(w io.Writer, s style, indent string, r status.Retirement) {
 			"(consumers: none)."))
 	}
 	if r.UnusedFor > 0 {
-		fmt.Fprintf(w, "%sThe vault's audit log must show no use of the version for %s.\n", indent, seconds(r.UnusedFor))
+		fmt.Fprintf(w, "%sThe vault's audit log must show no use of the version for %s.\n", indent,
+			seconds(r.UnusedFor))
 	}
 	if r.Backups > 0 {
 		fmt.Fprintf(w, "%sIt waits %s after the last consumer left the version, for backups that need it.\n", indent,

@@ -32,8 +32,8 @@ func readSubscriptions(azure *section) (ids []string) {
 		ids = append(ids, id)
 	}
 	if azure.has(name) && len(ids) == 0 && len(azure.rep.problems) == mistakes {
-		azure.rep.add(azure.whereOf(name), "write the id of a subscription (`az account list -o table` shows them), or "+
-			"remove the field", "%s is empty", azure.name(name))
+		azure.rep.add(azure.whereOf(name), "write the id of a subscription (`az account list -o table` shows them), "+
+			"or remove the field", "%s is empty", azure.name(name))
 	}
 	return ids
 }
@@ -43,8 +43,8 @@ func readEvidence(vault *section) (workspace string) {
 	s := vault.sub("evidence")
 	s.only("workspace")
 	if vault.has("evidence") {
-		s.require("workspace", "write the workspace's id (`az monitor log-analytics workspace show --query customerId`), "+
-			"or remove evidence")
+		s.require("workspace", "write the workspace's id (`az monitor log-analytics workspace show --query customerId`"+
+			"), or remove evidence")
 	}
 	return strings.ToLower(read(s, "workspace", "", parseUUID))
 }
@@ -87,8 +87,13 @@ func readConsumers(p *key.Policy, s *section, vaults knownVaults) {
 		s.rep.add(f.where(), "write none, or a list of resource ids, each on a line of its own after a hyphen",
 			"%s is not a list", s.name("consumers"))
 	case len(entries.Values) == 0:
-		s.rep.add(f.where(), "write a resource id, or consumers: none if nothing in Azure encrypts under the key, or "+
-			"remove the field", "%s is empty", s.name("consumers"))
+		s.rep.add(
+			f.where(),
+			"write a resource id, or consumers: none if nothing in Azure encrypts under the key, or "+
+				"remove the field",
+			"%s is empty",
+			s.name("consumers"),
+		)
 	default:
 		for _, n := range entries.Values {
 			e := consumerEntry{key: p, section: s, at: entryAt(f, n)}

@@ -32,8 +32,9 @@ func consuming(fields string) string { return base + fields }
 // Each row is the fields of a key; « stands where the problem must point.
 func TestEachMistakeAboutConsumersIsNamedWithPlaceAndRemedy(t *testing.T) {
 	for _, m := range []struct{ name, fields, want string }{
-		{"no list", "    consumers: «some\n", "keys.cmk.consumers is not a list; write none, or a list of resource ids, " +
-			"each on a line of its own after a hyphen"},
+		{"no list", "    consumers: «some\n",
+			"keys.cmk.consumers is not a list; write none, or a list of resource ids, " +
+				"each on a line of its own after a hyphen"},
 		{"empty", "    consumers: «[]\n", "keys.cmk.consumers is empty; write a resource id, or consumers: none if " +
 			"nothing in Azure encrypts under the key, or remove the field"},
 		{"none in a list", "    consumers: [«none]\n", "keys.cmk.consumers: none stands in a list; write consumers: " +
@@ -66,13 +67,13 @@ func TestEachMistakeAboutConsumersIsNamedWithPlaceAndRemedy(t *testing.T) {
 				"microsoft.containerregistry/registries, microsoft.eventhub/namespaces, " +
 				"microsoft.dbforpostgresql/flexibleservers, microsoft.dbformysql/flexibleservers"},
 		{"a child", "    spec: RSA-3072\n    consumers: [«" + server + "/databases/ledger]\n",
-			"keys.cmk.consumers: keyd does not understand a microsoft.sql/servers/databases alone; write the id of the " +
-				"SQL server: " + server},
+			"keys.cmk.consumers: keyd does not understand a microsoft.sql/servers/databases alone; write the id of " +
+				"the SQL server: " + server},
 		{"twice", "    consumers: [" + storage + ", «" + strings.ToUpper(storage) + "]\n",
 			"keys.cmk.consumers: storage account stcmk is already at keyd.yaml:15:17; remove one"},
 		{"under two keys", "    consumers: [" + storage + "]\n  other: {vaults: [weu], consumers: [{id: «" +
-			strings.ToLower(storage) + "}]}\n", "keys.other.consumers: storage account stcmk is already under key cmk " +
-			"at keyd.yaml:15:17; keep it under the key that it is set to: a resource encrypts under one key"},
+			strings.ToLower(storage) + "}]}\n", "keys.other.consumers: storage account stcmk is already under key " +
+			"cmk at keyd.yaml:15:17; keep it under the key that it is set to: a resource encrypts under one key"},
 		{"unknown field", "    consumers: [{id: " + storage + ", «folow: keyd}]\n",
 			"unknown field keys.cmk.consumers.folow; did you mean follow?"},
 		{"no id", "    consumers: [{«follow: keyd}]\n", "keys.cmk.consumers.id is missing; " + resourceRemedy},
@@ -95,14 +96,16 @@ func TestEachMistakeAboutConsumersIsNamedWithPlaceAndRemedy(t *testing.T) {
 			"vault mhsm is a Managed HSM; give the resource a key in a Key Vault"},
 		{"an unknown vault", "    consumers: [{id: " + storage + ", vault: «wue}]\n",
 			"keys.cmk.consumers.vault: unknown vault wue; did you mean weu?"},
-		{"a vault that the key is not in", "  other: {vaults: [weu], consumers: [{id: " + storage + ", vault: «mhsm}]}\n",
+		{"a vault that the key is not in",
+			"  other: {vaults: [weu], consumers: [{id: " + storage + ", vault: «mhsm}]}\n",
 			"keys.other.consumers.vault: the key is not in vault mhsm, so nothing can use it " +
 				"there; write one of the key's vaults, or add this one to them"},
 		{"a rule, and nobody known", "    «retire: {disable_after: 90d}\n",
-			"keys.cmk.retire: nothing tells keyd who still uses an old version of the key in vault weu; " + blindRemedy},
+			"keys.cmk.retire: nothing tells keyd who still uses an old version of the key in vault weu; " +
+				blindRemedy},
 		{"no log to be quiet", "    consumers: none\n    «retire: {disable_after: 90d, unused_for: 30d}\n",
-			"keys.cmk.retire.unused_for: none of the key's vaults has a workspace with its audit log; write evidence: " +
-				"{workspace: ID} under the vault, or leave unused_for out"},
+			"keys.cmk.retire.unused_for: none of the key's vaults has a workspace with its audit log; write " +
+				"evidence: {workspace: ID} under the vault, or leave unused_for out"},
 		{"an unknown field of a rule", "    consumers: none\n    retire: {disable_after: 90d, «unusedfor: 30d}\n",
 			"unknown field keys.cmk.retire.unusedfor; did you mean unused_for?"},
 	} {
@@ -149,7 +152,8 @@ func TestARuleIsTakenWhereSomethingTellsWhoUsesTheKey(t *testing.T) {
 		"a search":             searching(consuming(rule)),
 		"the log of its vault": strings.Replace(evident(consuming(rule)), "[weu, mhsm]", "[weu]", 1),
 	} {
-		if p := mustLoad(t, text).Policies[0]; p.Retire.Never() || p.Retire.NoConsumers != strings.Contains(text, "none") {
+		if p := mustLoad(t, text).Policies[0]; p.Retire.Never() ||
+			p.Retire.NoConsumers != strings.Contains(text, "none") {
 			t.Errorf("%s: the rule is %+v", name, p.Retire)
 		}
 	}
@@ -241,13 +245,21 @@ func TestConsumersAreShownByTheirNames(t *testing.T) {
 }
 
 func TestMistakesOfWhereToSearchAreNamed(t *testing.T) {
-	wantProblems(t, "azure: {subscriptions: []}\n"+base, "keyd.yaml:1:24: azure.subscriptions is empty; write the id of "+
-		"a subscription (`az account list -o table` shows them), or remove the field")
+	wantProblems(
+		t,
+		"azure: {subscriptions: []}\n"+base,
+		"keyd.yaml:1:24: azure.subscriptions is empty; write the id of "+
+			"a subscription (`az account list -o table` shows them), or remove the field",
+	)
 	wantProblems(t, "azure: {subscriptions: ["+guid+", "+strings.ToUpper(guid)+"]}\n"+base,
 		"keyd.yaml:1:63: azure.subscriptions: "+guid+" appears twice; remove one")
 	wantProblems(t, strings.Replace(evident(base), "{workspace: "+guid+"}", "{}", 1), "keyd.yaml:9:5: "+
 		"vaults.weu.evidence.workspace is missing; write the workspace's id (`az monitor log-analytics workspace show "+
 		"--query customerId`), or remove evidence")
-	wantProblems(t, strings.Replace(evident(base), guid, "logs", 1), "keyd.yaml:9:27: vaults.weu.evidence.workspace: "+
-		`"logs" is not a UUID; write an id such as 00000000-0000-0000-0000-000000000000`)
+	wantProblems(
+		t,
+		strings.Replace(evident(base), guid, "logs", 1),
+		"keyd.yaml:9:27: vaults.weu.evidence.workspace: "+
+			`"logs" is not a UUID; write an id such as 00000000-0000-0000-0000-000000000000`,
+	)
 }

@@ -197,7 +197,8 @@ log: {level: debug, format: json}
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
 				Operations: []key.Operation{key.Encrypt, key.Decrypt},
 				Retire: key.RetireRule{DisableAfter: 90 * 24 * time.Hour, Pause: 48 * time.Hour,
-					UnusedFor: 60 * 24 * time.Hour, Backups: 35 * 24 * time.Hour, Watched: c.Policies[1].Retire.Watched},
+					UnusedFor: 60 * 24 * time.Hour, Backups: 35 * 24 * time.Hour,
+					Watched: c.Policies[1].Retire.Watched},
 				Consumers: []key.Consumer{
 					{ID: storage, Vault: gov.URL, Follow: key.FollowService},
 					{ID: registry, Vault: gov.URL, Follow: key.FollowKeyd},

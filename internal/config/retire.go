@@ -13,6 +13,10 @@ import (
 // defaultUnusedFor is how long the audit log of a vault must show no use of a version, unless the rule says so.
 const defaultUnusedFor = 30 * day
 
+// blindRemedy is what to do about a rule under which keyd could not know who uses an old version.
+const blindRemedy = "list under consumers the resources that encrypt under the key, or write azure.subscriptions, or " +
+	"evidence: {workspace: ID} under the vault; if nothing in Azure encrypts under it, write consumers: none"
+
 func readRetire(s *section) key.RetireRule {
 	f, ok := s.byName["retire"]
 	if !ok {
@@ -22,7 +26,13 @@ func readRetire(s *section) key.RetireRule {
 	s.note("retire", asWritten(f.node))
 	if text, isText := f.text(); isText {
 		if text != "never" {
-			s.rep.add(f.where(), "write never, or {disable_after: 90d}", "%s: unknown value %q", s.name("retire"), text)
+			s.rep.add(
+				f.where(),
+				"write never, or {disable_after: 90d}",
+				"%s: unknown value %q",
+				s.name("retire"),
+				text,
+			)
 		}
 		return key.RetireRule{}
 	}
@@ -52,9 +62,8 @@ func finishRetire(c *Config, p *key.Policy, s *section) {
 		s.rep.add(where, "write evidence: {workspace: ID} under the vault, or leave unused_for out",
 			"%s.unused_for: none of the key's vaults has a workspace with its audit log", name)
 	case !s.has("consumers") && !p.Discover && blind != "":
-		s.rep.add(where, "list under consumers the resources that encrypt under the key, or write azure.subscriptions, "+
-			"or evidence: {workspace: ID} under the vault; if nothing in Azure encrypts under it, write consumers: none",
-			"%s: nothing tells keyd who still uses an old version of the key in vault %s", name, blind)
+		s.rep.add(where, blindRemedy, "%s: nothing tells keyd who still uses an old version of the key in vault %s",
+			name, blind)
 	}
 	if rule.UnusedFor == 0 && len(p.Workspaces) > 0 {
 		rule.UnusedFor = defaultUnusedFor

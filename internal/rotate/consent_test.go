@@ -90,6 +90,7 @@ func TestInsiderARuleDisablesNothingBeforeAnOperatorConsents(t *testing.T) {
 	wantDisabled(t, w, "with consent", 1)
 	for _, e := range w.store.entries {
 		if e.Event == chain.RetireConsented && (e.Actor != alice || e.Fields["reason"] != "as planned" ||
+			e.Fields["consumers"] != "none" ||
 			!strings.Contains(e.Fields["versions"], w.vault[weu.URL].disabled[0])) {
 			t.Errorf("the entry of the consent is %+v", e)
 		}

@@ -13,7 +13,7 @@ type Retirement struct {
 	UnusedFor   int64    `json:"unused_for_seconds,omitempty"`
 	Backups     int64    `json:"backups_seconds,omitempty"`
 	NoConsumers bool     `json:"no_consumers,omitempty"`
-	Consumers   []string `json:"consumers,omitempty"` // ids of the resources that the configuration names
+	Consumers   []string `json:"consumers,omitzero"` // ids of the resources that the configuration names
 	// Versions are those that are superseded now, in the order in which keyd disables them. Later ones follow.
 	Versions []Retiring `json:"versions"`
 	// Digest is of the rule and the versions with their dates. The consent names it.
