@@ -228,6 +228,10 @@ func (e *consumerEntry) fits() bool {
 			"%s refuses a key with an expiry date, and the key has expires_after: %s", who,
 			showDuration(e.key.ExpiresAfter))
 	}
+	if has := e.key.Operations; !slices.Contains(has, key.WrapKey) || !slices.Contains(has, key.UnwrapKey) {
+		return e.refuse("add wrapKey and unwrapKey to operations, or give the resource a key of its own",
+			"%s needs wrapKey and unwrapKey, which the key may not do", who)
+	}
 	isKeyVault := func(v key.Vault) bool { return v.Kind == key.KeyVault }
 	if takes.KeyVault && len(e.vaults) > 0 && !slices.ContainsFunc(e.vaults, isKeyVault) {
 		return e.refuse("give the resource a key in a Key Vault",

@@ -91,6 +91,9 @@ func TestEachMistakeAboutConsumersIsNamedWithPlaceAndRemedy(t *testing.T) {
 		{"an expiry date under MySQL", "    expires_after: 150d\n    consumers: [«" + mysql + "]\n",
 			"keys.cmk.consumers: MySQL flexible server shop refuses a key with an expiry date, and the key has " +
 				"expires_after: 150d; write expires_after: never for the key, or give the resource a key of its own"},
+		{"a key that cannot wrap", "    operations: [encrypt, decrypt]\n    consumers: [«" + storage + "]\n",
+			"keys.cmk.consumers: storage account stcmk needs wrapKey and unwrapKey, which the key may not do; add " +
+				"wrapKey and unwrapKey to operations, or give the resource a key of its own"},
 		{"an AI account under a Managed HSM", "    spec: RSA-2048\n    consumers: [{id: «" + account +
 			", vault: mhsm}]\n", "keys.cmk.consumers: AI services account chat takes keys in a Key Vault only, and " +
 			"vault mhsm is a Managed HSM; give the resource a key in a Key Vault"},

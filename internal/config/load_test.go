@@ -153,7 +153,7 @@ keys:
     spec: RSA-2048
     vaults: [gov]
     schedule: "CRON_TZ=Europe/Berlin 0 3 1 */3 *"
-    operations: [encrypt, decrypt]
+    operations: [encrypt, decrypt, wrapKey, unwrapKey]
     retire: {disable_after: 90d, pause: 2d, unused_for: 60d, backups: 35d}
     consumers:
       - `+storage+`
@@ -195,7 +195,7 @@ log: {level: debug, format: json}
 				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10,
 				Retire: key.RetireRule{NoConsumers: true}, Workspaces: workspaces, Discover: true},
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
-				Operations: []key.Operation{key.Encrypt, key.Decrypt},
+				Operations: []key.Operation{key.Encrypt, key.Decrypt, key.WrapKey, key.UnwrapKey},
 				Retire: key.RetireRule{DisableAfter: 90 * 24 * time.Hour, Pause: 48 * time.Hour,
 					UnusedFor: 60 * 24 * time.Hour, Backups: 35 * 24 * time.Hour,
 					Watched: c.Policies[1].Retire.Watched},
