@@ -71,33 +71,15 @@ func (r *Rotator) consentToRetire(ctx context.Context, g *gate, p key.Policy, ac
 		if !through {
 			return before, err
 		}
-		fields := consentFields(p.Retire)
 		rec.Consent = &record.Consent{Rule: p.Retire, Digest: digest, At: r.now(), By: actor, Reason: reason}
 		for _, x := range list {
 			rec.Consent.Versions = append(rec.Consent.Versions, x.Version)
 		}
-		fields["reason"], fields["digest"], fields["versions"] = reason, digest, spaced(rec.Consent.Versions)
-		return append(before, chain.Entry{Event: chain.RetireConsented, Actor: actor, Fields: fields}), nil
+		return append(before, chain.Entry{Event: chain.RetireConsented, Actor: actor, Fields: map[string]string{
+			"reason": reason, "digest": digest, "disable_after": p.Retire.DisableAfter.String(),
+			"pause": p.Retire.Between().String(), "versions": spaced(rec.Consent.Versions)}}), nil
 	})
 	return g.outcome(err)
-}
-
-// consentFields are what the audit says about a rule to which somebody consents.
-func consentFields(rule key.RetireRule) map[string]string {
-	fields := map[string]string{"disable_after": rule.DisableAfter.String(), "pause": rule.Between().String()}
-	if rule.UnusedFor > 0 {
-		fields["unused_for"] = rule.UnusedFor.String()
-	}
-	if rule.Backups > 0 {
-		fields["backups"] = rule.Backups.String()
-	}
-	if rule.NoConsumers {
-		fields["consumers"] = "none"
-	}
-	if rule.Watched != "" {
-		fields["watched"] = rule.Watched
-	}
-	return fields
 }
 
 // EndConsents ends every key's consent to its retire rule, because of something that concerns the whole state, such as
