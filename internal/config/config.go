@@ -94,6 +94,7 @@ type Vault struct {
 	KEK          KEK
 	Share        float64 // how much keyd may use of what the vault allows
 	Subscription string  // UUID in lower case; "": that of all vaults that name none
+	Workspace    string  // UUID of the Log Analytics workspace with its audit log, in lower case; "": none
 }
 
 // KEK is the configuration of a vault's key exchange key.
