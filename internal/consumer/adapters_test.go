@@ -386,6 +386,15 @@ func TestAChildThatIsNamedItselfIsShownOnce(t *testing.T) {
 	wantSeen(t, u.Consumers, s.want...)
 }
 
+func TestAParentUnderMicrosoftsKeyIsShownAsThat(t *testing.T) {
+	s := samples()["storage account"]
+	c := newCloud(s.answers)
+	c.set(storage, replace(t, s.answers[storage], "Microsoft.Keyvault", "Microsoft.Storage"))
+	u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(s.id))
+	wantSeen(t, u.Consumers, record.ConsumerSeen{ID: storage, Service: "storage account", Key: record.OwnKey,
+		Callers: []string{user}}, s.want[1])
+}
+
 func TestAConsumerUnderAnotherKeyIsShownAsThat(t *testing.T) {
 	c := newCloud(map[string]string{cosmos: `{"id":"` + cosmos + `","properties":{
 		"keyVaultKeyUri":"https://fabrikam.vault.azure.net/keys/theirs"}}`})
