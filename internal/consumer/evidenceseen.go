@@ -1,0 +1,142 @@
+package consumer
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+// review is what a reading showed of a vault by itself, without the ledger. A ledger can be forged by whoever can write
+// keyd's state. So before a disabling keyd asks the workspace again for all the time that counts, as far back as the
+// workspace keeps its log.
+type review struct {
+	at    time.Time     // when the reading began
+	back  time.Duration // how far back it read; 0: only what was new
+	since time.Time     // from here on the log shows keyd's identity without a long pause; zero: it does not
+	first time.Time     // of all rows about the vault
+	// beats has the first and the last call of keyd's identity in each hour that has one.
+	beats map[int64]stretch
+}
+
+// longestReview is how old a review may be that a disabling goes by. What came since was read hourly.
+const longestReview = time.Hour
+
+func newReview(at time.Time, back time.Duration) *review {
+	return &review{at: at, back: back, beats: map[int64]stretch{}}
+}
+
+// saw notes a row about the vault.
+func (r *review) saw(at time.Time, mine bool) {
+	if r.first.IsZero() || at.Before(r.first) {
+		r.first = at
+	}
+	if !mine {
+		return
+	}
+	hour := at.Unix() / 3600
+	b, ok := r.beats[hour]
+	if !ok {
+		b = stretch{at, at}
+	}
+	if at.Before(b.from) {
+		b.from = at
+	}
+	if at.After(b.until) {
+		b.until = at
+	}
+	r.beats[hour] = b
+}
+
+// covers reports whether the review still answers for that much time.
+func (r review) covers(now time.Time, back time.Duration) bool {
+	return r.back >= back && !now.Before(r.at) && now.Sub(r.at) < longestReview
+}
+
+// then is the review that counts after a later reading. One of new rows only leaves the one before it as it is.
+func (r review) then(later review, end time.Time) review {
+	if later.back == 0 {
+		return r
+	}
+	later.since = later.unbroken(end)
+	later.beats = nil
+	return later
+}
+
+// unbroken is the beginning of the last stretch of calls of keyd's identity that has no long pause, if it reaches end.
+func (r review) unbroken(end time.Time) (since time.Time) {
+	next := end
+	hour := end.Unix() / 3600
+	for pause := int64(0); pause <= int64(longestQuiet/time.Hour)+1; hour-- {
+		b, ok := r.beats[hour]
+		if !ok {
+			pause++
+			continue
+		}
+		if next.Sub(b.until) > longestQuiet {
+			return since
+		}
+		since, next, pause = b.from, b.from, 0
+	}
+	return since
+}
+
+// seen is what the log shows of a key.
+func (k *vaultLog) seen(name string, v key.Vault) record.LogSeen {
+	l := k.ledger
+	from, until, missing, first := l.stretch()
+	uses := l.Keys[strings.ToLower(name)]
+	s := record.LogSeen{From: from, Until: until, Asked: k.review.since}
+	if uses != nil {
+		s.Uses = map[string]map[string]time.Time{}
+		for version, callers := range uses.Uses {
+			s.Uses[version] = maps.Clone(callers)
+		}
+		s.From = later(s.From, uses.Since)
+	}
+	s.From = later(s.From, l.Asked.Add(-logHorizon))
+	// If the workspace has older rows of this vault, and none of keyd's there, then the ledger is wrong.
+	r := k.review
+	if !r.first.IsZero() && r.first.Before(r.since.Add(-longestQuiet)) {
+		s.From = later(s.From, r.since)
+	}
+	switch about := "the log of the vault " + v.Name; {
+	case k.err != nil:
+		s.Err = fmt.Errorf("%s: %w", about, k.err)
+	case uses == nil || uses.Since.IsZero():
+		s.Err = fmt.Errorf("%s: keyd has not read about %s yet", about, name)
+	case until.IsZero() && missing > 0:
+		s.Err = fmt.Errorf("%s lacks %d calls of keyd's, the first a %s of %s/%s at %s: does the vault send its audit "+
+			"log (category AuditEvent) to the workspace %s, and is this machine's clock right? "+
+			"Look: `az monitor diagnostic-settings list --resource VAULT_ID`, `keyd check`",
+			about, missing, first.Operation, first.Key, first.Version, first.Begun.Format(time.RFC3339), l.Workspace)
+	case until.IsZero():
+		s.Err = fmt.Errorf("%s shows no call of keyd's yet: it comes up to %s after the first proof; keyd looks again by "+
+			"itself", about, logDelay+logEvery)
+	case r.back > 0 && r.since.IsZero():
+		s.Err = fmt.Errorf("%s shows no calls of keyd's up to now, although keyd's ledger says so; keyd looks again by "+
+			"itself", about)
+	}
+	if s.Until.Before(s.From) { // nothing of that time counts
+		s.From, s.Until = time.Time{}, time.Time{}
+	}
+	return s
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// later keeps the zero time.
+func later(a, b time.Time) time.Time {
+	if !a.IsZero() && b.After(a) {
+		return b
+	}
+	return a
+}
