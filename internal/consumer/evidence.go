@@ -20,6 +20,8 @@ const (
 	logEvery = time.Hour
 	// logFresh is how old a reading may be that answers Logs.
 	logFresh = 5 * time.Minute
+	// leastReview is the least time that keyd asks for again before a disabling: what counts where a rule says nothing.
+	leastReview = 30 * 24 * time.Hour
 	// logAgain is how long after a reading that failed keyd does not ask the same workspace again.
 	logAgain = time.Minute
 )
@@ -104,7 +106,7 @@ func (e *Evidence) Run(ctx context.Context) error {
 func (e *Evidence) Logs(ctx context.Context, p key.Policy, now time.Time) map[string]record.LogSeen {
 	var back time.Duration
 	if !p.Retire.Never() {
-		back = min(p.Retire.UnusedFor, logHorizon)
+		back = min(max(p.Retire.UnusedFor, p.Retire.Backups, leastReview), logKept)
 	}
 	seen := map[string]record.LogSeen{}
 	for url, workspace := range p.Workspaces {

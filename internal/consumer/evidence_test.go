@@ -28,7 +28,7 @@ func TestALogIsSeenFromKeydsFirstCallToItsLast(t *testing.T) {
 func TestUsesAreKeptByVersionAndCallerWithTheLastTime(t *testing.T) {
 	b := newLogBench(t)
 	b.pass(t, time.Hour)
-	b.use(logV1)
+	first := b.use(logV1).at
 	b.pass(t, time.Hour)
 	last := b.use(logV1).at
 	refused := b.use(logV1, func(e *logEntry) {
@@ -44,6 +44,9 @@ func TestUsesAreKeptByVersionAndCallerWithTheLastTime(t *testing.T) {
 		logV2: {"": nobody},
 		"":    {storageID: versionless},
 	})
+	if got := b.seen(t).First[logV1][storageID]; !got.Equal(first) {
+		t.Errorf("the first use was at %s, want %s", got, first)
+	}
 }
 
 func TestARowThatNamesNoKeyCountsForEveryKey(t *testing.T) {

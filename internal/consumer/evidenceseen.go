@@ -2,7 +2,6 @@ package consumer
 
 import (
 	"fmt"
-	"maps"
 	"strings"
 	"time"
 
@@ -19,14 +18,14 @@ type review struct {
 	since time.Time     // from here on the log shows keyd's identity without a long pause; zero: it does not
 	first time.Time     // of all rows about the vault
 	// beats has the first and the last call of keyd's identity in each hour that has one.
-	beats map[int64]stretch
+	beats map[int64]span
 }
 
 // longestReview is how old a review may be that a disabling goes by. What came since was read hourly.
 const longestReview = time.Hour
 
 func newReview(at time.Time, back time.Duration) *review {
-	return &review{at: at, back: back, beats: map[int64]stretch{}}
+	return &review{at: at, back: back, beats: map[int64]span{}}
 }
 
 // saw notes a row about the vault.
@@ -38,17 +37,7 @@ func (r *review) saw(at time.Time, mine bool) {
 		return
 	}
 	hour := at.Unix() / 3600
-	b, ok := r.beats[hour]
-	if !ok {
-		b = stretch{at, at}
-	}
-	if at.Before(b.from) {
-		b.from = at
-	}
-	if at.After(b.until) {
-		b.until = at
-	}
-	r.beats[hour] = b
+	r.beats[hour] = r.beats[hour].with(at)
 }
 
 // covers reports whether the review still answers for that much time.
@@ -76,10 +65,10 @@ func (r review) unbroken(end time.Time) (since time.Time) {
 			pause++
 			continue
 		}
-		if next.Sub(b.until) > longestQuiet {
+		if next.Sub(b.Last) > longestQuiet {
 			return since
 		}
-		since, next, pause = b.from, b.from, 0
+		since, next, pause = b.First, b.First, 0
 	}
 	return since
 }
@@ -91,13 +80,9 @@ func (k *vaultLog) seen(name string, v key.Vault) record.LogSeen {
 	uses := l.Keys[strings.ToLower(name)]
 	s := record.LogSeen{From: from, Until: until, Asked: k.review.since}
 	if uses != nil {
-		s.Uses = map[string]map[string]time.Time{}
-		for version, callers := range uses.Uses {
-			s.Uses[version] = maps.Clone(callers)
-		}
+		s.First, s.Uses = uses.times()
 		s.From = later(s.From, uses.Since)
 	}
-	s.From = later(s.From, l.Asked.Add(-logHorizon))
 	// If the workspace has older rows of this vault, and none of keyd's there, then the ledger is wrong.
 	r := k.review
 	if !r.first.IsZero() && r.first.Before(r.since.Add(-longestQuiet)) {
@@ -124,6 +109,18 @@ func (k *vaultLog) seen(name string, v key.Vault) record.LogSeen {
 		s.From, s.Until = time.Time{}, time.Time{}
 	}
 	return s
+}
+
+// times are the first and the last uses, by version and caller.
+func (k *keyUses) times() (first, last map[string]map[string]time.Time) {
+	first, last = map[string]map[string]time.Time{}, map[string]map[string]time.Time{}
+	for version, callers := range k.Uses {
+		first[version], last[version] = map[string]time.Time{}, map[string]time.Time{}
+		for caller, s := range callers {
+			first[version][caller], last[version][caller] = s.First, s.Last
+		}
+	}
+	return first, last
 }
 
 func earlier(a, b time.Time) time.Time {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,8 +23,8 @@ const (
 	// longestQuiet is the longest time between two of keyd's own calls in the log over which keyd still takes the log
 	// to be whole. Proofs come every few minutes by default.
 	longestQuiet = 2 * time.Hour
-	// logHorizon is how long keyd remembers a use.
-	logHorizon = 400 * 24 * time.Hour
+	// logKept is the longest time that a workspace keeps a log for queries.
+	logKept = 730 * 24 * time.Hour
 
 	mostLogVersions = 1000 // of one key in a ledger
 	mostLogCallers  = 200  // of one version
@@ -51,11 +50,29 @@ type ledger struct {
 	Keys map[string]*keyUses `json:"keys,omitempty"`
 }
 
-// keyUses has, by version, the last use of each caller but keyd.
+// keyUses is what keyd saw of one key.
 type keyUses struct {
 	// Since is from when on keyd has read about the key; zero: it has not yet.
-	Since time.Time                       `json:"since,omitzero"`
-	Uses  map[string]map[string]time.Time `json:"uses,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+	// Uses has, by version, the uses of each caller but keyd.
+	Uses map[string]map[string]span `json:"uses,omitempty"`
+}
+
+// span is the first and the last time of something.
+type span struct {
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+}
+
+// with is the span once it happened at another time, too.
+func (s span) with(t time.Time) span {
+	if s.First.IsZero() || t.Before(s.First) {
+		s.First = t
+	}
+	if t.After(s.Last) {
+		s.Last = t
+	}
+	return s
 }
 
 // begin prepares the ledger for reading a workspace.
@@ -187,22 +204,20 @@ func (k *keyUses) use(r logRow) {
 		return
 	}
 	if k.Uses == nil {
-		k.Uses = map[string]map[string]time.Time{}
+		k.Uses = map[string]map[string]span{}
 	}
 	version := r.version
 	if k.Uses[version] == nil && len(k.Uses) >= mostLogVersions {
 		version = ""
 	}
 	if k.Uses[version] == nil {
-		k.Uses[version] = map[string]time.Time{}
+		k.Uses[version] = map[string]span{}
 	}
 	callers, caller := k.Uses[version], r.caller
-	if callers[caller].IsZero() && len(callers) >= mostLogCallers {
+	if _, known := callers[caller]; !known && len(callers) >= mostLogCallers {
 		caller = ""
 	}
-	if r.at.After(callers[caller]) {
-		callers[caller] = r.at
-	}
+	callers[caller] = callers[caller].with(r.at)
 }
 
 // stretch is the last stretch of time without a gap, as far as keyd has read, and how many of keyd's own calls are
@@ -240,7 +255,7 @@ func (s stretch) after(c ownCall) stretch {
 	return stretch{s.from, c.Begun}
 }
 
-// settle forgets calls that no later reading can say anything about, and uses beyond the horizon.
+// settle forgets calls that no later reading can say anything about.
 func (l *ledger) settle() {
 	kept := l.Asked.Add(-logOverlap - longestQuiet)
 	n := 0
@@ -255,14 +270,6 @@ func (l *ledger) settle() {
 		n++
 	}
 	l.From, l.Until, l.Calls = s.from, s.until, slices.Delete(l.Calls, 0, n)
-	for _, k := range l.Keys {
-		for version, callers := range k.Uses {
-			maps.DeleteFunc(callers, func(_ string, at time.Time) bool { return at.Before(l.Asked.Add(-logHorizon)) })
-			if len(callers) == 0 {
-				delete(k.Uses, version)
-			}
-		}
-	}
 }
 
 // encode is the ledger as the store keeps it.

@@ -244,14 +244,14 @@ func TestALedgerStaysSmall(t *testing.T) {
 		k.use(r)
 	}
 	last := logStart.Add(3*mostLogVersions - 1)
-	if len(k.Uses) > mostLogVersions+1 || !k.Uses[""][storageID].Equal(last) {
-		t.Errorf("%d versions, the last use of any version at %s", len(k.Uses), k.Uses[""][storageID])
+	if len(k.Uses) > mostLogVersions+1 || !k.Uses[""][storageID].Last.Equal(last) {
+		t.Errorf("%d versions, the last use of any version at %s", len(k.Uses), k.Uses[""][storageID].Last)
 	}
 	for i := range 3 * mostLogCallers {
 		k.use(logRow{at: logStart.Add(time.Duration(i)), version: "v", caller: strings.Repeat("c", i+1)})
 	}
-	if n := len(k.Uses["v"]); n > mostLogCallers+1 || k.Uses["v"][""].IsZero() {
-		t.Errorf("%d callers, the last use of an unknown one at %s", n, k.Uses["v"][""])
+	if n := len(k.Uses["v"]); n > mostLogCallers+1 || k.Uses["v"][""].Last.IsZero() {
+		t.Errorf("%d callers, the last use of an unknown one at %s", n, k.Uses["v"][""].Last)
 	}
 
 	l := &ledger{Asked: logStart}

@@ -105,6 +105,7 @@ func (c *LogClient) query(ctx context.Context, workspace string, form logForm, f
 	if err != nil {
 		return nil, fail(err)
 	}
+	defer resp.Body.Close()
 	answer, err := runtime.Payload(resp)
 	if err != nil {
 		return nil, fail(err)
