@@ -112,10 +112,21 @@ func (e *Evidence) Logs(ctx context.Context, p key.Policy, now time.Time) map[st
 	for url, workspace := range p.Workspaces {
 		if v, ok := p.Vault(url); ok {
 			e.readIfOld(ctx, v, workspace, now, back)
-			seen[url] = e.seen(p.Key, v, workspace)
+			seen[url] = e.askedAgain(e.seen(p.Key, v, workspace), v, now, back)
 		}
 	}
 	return seen
+}
+
+// askedAgain is what was seen, with an error if keyd did not ask the workspace again for all the time that it must.
+func (e *Evidence) askedAgain(s record.LogSeen, v key.Vault, now time.Time, back time.Duration) record.LogSeen {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if k := e.vaults[v.URL]; s.Err == nil && back > 0 && (k == nil || !k.review.covers(now, back)) {
+		s.Err = fmt.Errorf("the log of the vault %s: keyd was cut short when it asked the workspace again for the "+
+			"last %d days; it asks again by itself", v.Name, back/(24*time.Hour))
+	}
+	return s
 }
 
 // Last returns the same by what keyd read last. It asks nobody.

@@ -64,6 +64,9 @@ func (e *Evidence) prepare(
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k.me = me
+	if k.ledger.Workspace != workspace {
+		k.review = review{}
+	}
 	k.ledger.begin(workspace)
 	k.ledger.absorb(calls)
 	if len(me) == 0 {
@@ -100,7 +103,9 @@ func (e *Evidence) loaded(ctx context.Context, url string) (*vaultLog, error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	k.ledger = l
+	if k.ledger == nil { // nobody else was faster
+		k.ledger = l
+	}
 	return k, nil
 }
 
@@ -161,7 +166,7 @@ func (e *Evidence) finish(ctx context.Context, url string, start, end time.Time,
 		k.review = k.review.then(r, end)
 	}
 	e.mu.Unlock()
-	e.keep(ctx, url)
+	e.keep(context.WithoutCancel(ctx), url)
 }
 
 // note keeps the outcome of a reading, and logs a change of it.

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func (k *vaultLog) seen(name string, v key.Vault) record.LogSeen {
 	from, until, missing, first := l.stretch()
 	uses := l.Keys[strings.ToLower(name)]
 	s := record.LogSeen{From: from, Until: until, Asked: k.review.since}
-	if uses != nil {
+	if uses != nil && !uses.Since.IsZero() {
 		s.First, s.Uses = uses.times()
 		s.From = later(s.From, uses.Since)
 	}
@@ -88,27 +89,35 @@ func (k *vaultLog) seen(name string, v key.Vault) record.LogSeen {
 	if !r.first.IsZero() && r.first.Before(r.since.Add(-longestQuiet)) {
 		s.From = later(s.From, r.since)
 	}
-	switch about := "the log of the vault " + v.Name; {
-	case k.err != nil:
-		s.Err = fmt.Errorf("%s: %w", about, k.err)
-	case uses == nil || uses.Since.IsZero():
-		s.Err = fmt.Errorf("%s: keyd has not read about %s yet", about, name)
-	case until.IsZero() && missing > 0:
-		s.Err = fmt.Errorf("%s lacks %d calls of keyd's, the first a %s of %s/%s at %s: does the vault send its audit "+
-			"log (category AuditEvent) to the workspace %s, and is this machine's clock right? "+
-			"Look: `az monitor diagnostic-settings list --resource VAULT_ID`, `keyd check`",
-			about, missing, first.Operation, first.Key, first.Version, first.Begun.Format(time.RFC3339), l.Workspace)
-	case until.IsZero():
-		s.Err = fmt.Errorf("%s shows no call of keyd's yet: it comes up to %s after the first proof; keyd looks again by "+
-			"itself", about, logDelay+logEvery)
-	case r.back > 0 && r.since.IsZero():
-		s.Err = fmt.Errorf("%s shows no calls of keyd's up to now, although keyd's ledger says so; keyd looks again by "+
-			"itself", about)
-	}
 	if s.Until.Before(s.From) { // nothing of that time counts
 		s.From, s.Until = time.Time{}, time.Time{}
 	}
+	if err := k.trouble(name, s, missing, first); err != nil {
+		s.Err = fmt.Errorf("the log of the vault %s: %w", v.Name, err)
+	}
 	return s
+}
+
+// trouble is why keyd does not trust the log now.
+func (k *vaultLog) trouble(name string, s record.LogSeen, missing int, first ownCall) error {
+	switch {
+	case k.err != nil:
+		return k.err
+	case s.Uses == nil || k.ledger.Asked.IsZero():
+		return fmt.Errorf("keyd has not read about %s yet", name)
+	case s.Until.IsZero() && missing > 0:
+		return fmt.Errorf("it lacks %d calls of keyd's, the first a %s of %s/%s at %s: does the vault send its audit "+
+			"log (category AuditEvent) to the workspace %s, and is this machine's clock right? "+
+			"Look: `az monitor diagnostic-settings list --resource VAULT_ID`, `keyd check`",
+			missing, first.Operation, first.Key, first.Version, first.Begun.Format(time.RFC3339), k.ledger.Workspace)
+	case s.Until.IsZero():
+		return fmt.Errorf("it shows no call of keyd's since keyd reads about %s; the first comes up to %s after a "+
+			"proof, and keyd looks again by itself", name, logDelay+logEvery)
+	case k.review.back > 0 && k.review.since.IsZero():
+		return errors.New("it shows no calls of keyd's up to now, although keyd's ledger says so; keyd looks again " +
+			"by itself")
+	}
+	return nil
 }
 
 // times are the first and the last uses, by version and caller.

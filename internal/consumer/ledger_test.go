@@ -1,6 +1,8 @@
 package consumer
 
 import (
+	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -201,6 +203,33 @@ func TestAskingAgainTakesFewQueriesAndIsSharedByAllKeys(t *testing.T) {
 	// Sixty days by weeks that begin on Mondays, then an hour and a begun one, and the table that is not there.
 	if first != 10+2+1 {
 		t.Errorf("%d queries: %s", first, strings.Join(b.queries, "\n"))
+	}
+}
+
+func TestWhoeverCutsTheAskingShortSeesNothing(t *testing.T) {
+	b := newLogBench(t)
+	b.pass(t, 24*time.Hour)
+	b.now = b.now.Add(10 * time.Minute)
+	for name, after := range map[string]int{"at once": 0, "after some pieces": 3} {
+		ctx, cancel := context.WithCancel(t.Context())
+		n := 0
+		b.fail = func(string) *http.Response {
+			if n++; n > after {
+				cancel()
+				return logAnswer(http.StatusServiceUnavailable, "")
+			}
+			return nil
+		}
+		s := b.evidence.Logs(ctx, b.retiring(60*24*time.Hour), b.now)[logVaultURL]
+		cancel()
+		if s.Err == nil {
+			t.Errorf("%s: the log is seen from %s until %s", name, s.From, s.Until)
+		}
+		b.now = b.now.Add(2 * time.Minute)
+	}
+	b.fail = nil
+	if s := b.asked(t, 60*24*time.Hour); s.Err != nil || !s.From.Equal(logStart) {
+		t.Errorf("afterwards: %v, seen from %s", s.Err, s.From)
 	}
 }
 

@@ -66,10 +66,11 @@ func TestEachErrorSaysWhatToDo(t *testing.T) {
 		"its own fault": {502, "<html>bad gateway</html>", []string{"HTTP 502", "by itself"}},
 		"another query": {400, `{"error":{"code":"BadArgumentError","innererror":{"code":"SyntaxError",` +
 			`"message":"Syntax Error"}}}`, []string{"HTTP 400 BadArgumentError: Syntax Error", "report"}},
-		"partial":       {200, partial, []string{"a shard did not answer", "incomplete"}},
-		"not JSON":      {200, "<html>", []string{"makes no sense", "HTTPS_PROXY"}},
-		"no table":      {200, `{"tables":[]}`, []string{"makes no sense"}},
-		"two tables":    {200, `{"tables":[{"name":"PrimaryResult"},{"name":"PrimaryResult"}]}`, []string{"makes no sense"}},
+		"partial":  {200, partial, []string{"a shard did not answer", "incomplete"}},
+		"not JSON": {200, "<html>", []string{"makes no sense", "HTTPS_PROXY"}},
+		"no table": {200, `{"tables":[]}`, []string{"makes no sense"}},
+		"two tables": {200, `{"tables":[{"name":"PrimaryResult"},{"name":"PrimaryResult"}]}`,
+			[]string{"makes no sense"}},
 		"another table": {200, `{"tables":[{"name":"Other","columns":[],"rows":[]}]}`, []string{"makes no sense"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,7 +185,8 @@ func TestAnAnswerThatIsNotAsDocumentedIsRefused(t *testing.T) {
 	}
 	same := func(name string) string { return name }
 	row := func(at, status, identity string) string {
-		return `[` + at + `,"KeyWrap","` + logVaultURL + `/keys/k/wrapkey",` + identity + `,null,` + status + `,null,null]`
+		return `[` + at + `,"KeyWrap","` + logVaultURL + `/keys/k/wrapkey",` + identity + `,null,` + status +
+			`,null,null]`
 	}
 	const good = `"2026-03-02T08:30:00.1234567Z"`
 	for name, c := range map[string]struct {
@@ -208,7 +210,8 @@ func TestAnAnswerThatIsNotAsDocumentedIsRefused(t *testing.T) {
 		}), row(good, "200", `null`), false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := failing(t, http.StatusOK, `{"tables":[{"name":"PrimaryResult","columns":[`+c.columns+`],"rows":[`+c.row+`]}]}`)
+			b := failing(t, http.StatusOK, `{"tables":[{"name":"PrimaryResult","columns":[`+c.columns+`],"rows":[`+
+				c.row+`]}]}`)
 			rows, err := b.ask(t, time.Hour)
 			if (err == nil) != c.ok || c.ok && len(rows) != 1 {
 				t.Errorf("%d rows, %v", len(rows), err)

@@ -179,8 +179,9 @@ func (e *LogError) hint(form logForm) string {
 func noVaultLog(workspace string) error {
 	return &LogError{
 		Workspace: workspace, err: errNoLogTable,
-		Hint: "it has neither " + resourceLog.table + " nor " + sharedLog.table + ", so no vault sends its log there: " +
-			"az monitor diagnostic-settings create --name keyd --resource VAULT_ID --workspace WORKSPACE_RESOURCE_ID " +
+		Hint: "it has neither " + resourceLog.table + " nor " + sharedLog.table +
+			", so no vault sends its log there: az monitor diagnostic-settings create --name keyd " +
+			"--resource VAULT_ID --workspace WORKSPACE_RESOURCE_ID " +
 			`--logs '[{"category":"AuditEvent","enabled":true}]' --export-to-resource-specific true`,
 	}
 }
