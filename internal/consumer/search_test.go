@@ -233,7 +233,7 @@ func TestAConsumerThatWasFoundOnceIsNotForgotten(t *testing.T) {
 			c.set(registry.id, registry.answers[registry.id])
 			p := discovering()
 			p.Retire.Backups = try.backups
-			if u := watcher(t, c, consumer.Config{Clock: at.Now, Ledger: kept}).Look(t.Context(), p); len(
+			if u := watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept}).Look(t.Context(), p); len(
 				u.Consumers,
 			) != 1 {
 				t.Fatalf("%+v", u)
@@ -241,7 +241,7 @@ func TestAConsumerThatWasFoundOnceIsNotForgotten(t *testing.T) {
 			try.leave(c)
 			c.set(graph, rows())
 			at.now = at.now.Add(try.after)
-			w := watcher(t, c, consumer.Config{Clock: at.Now, Ledger: kept}) // after a restart
+			w := watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept}) // after a restart
 			u := w.Look(t.Context(), p)
 			if counts := len(u.Consumers) == 1 && u.Consumers[0].Err != nil; counts != try.counts {
 				t.Errorf("it counts: %v; %+v", counts, u.Consumers)

@@ -75,13 +75,13 @@ type Daemon struct {
 	reloading sync.Mutex // allows one reload at a time
 	mu        sync.RWMutex
 	cfg       *config.Config
-	vaults    map[string]*vault.Client // by URL
-	cred      *vault.Credential
+	azure
 	limits    *vault.Limits
 	vaultSeen *vault.Metrics
 	// budget bounds the calls to Resource Manager, over reloads.
 	budget        *consumer.Budget
 	consumersSeen *consumer.Metrics
+	logs          *consumer.Evidence
 	hsmSeen       hsmState
 	rights        *hsm.Rights               // by the daemon's own reading of the configuration
 	readyAt       atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
@@ -127,22 +127,20 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.metrics = newMetrics(d.reg, o.Version)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
-	d.budget = consumer.NewBudget(consumer.CallsPerSecond, consumer.CallsAtOnce)
-	d.consumersSeen = consumer.NewMetrics(d.reg)
-	reach, err := d.makeAzure(cfg)
-	if err != nil {
-		return nil, err
-	}
-	d.vaults, d.cred = reach.vaults, reach.cred
 	if d.store, err = openStore(cfg.StateDir, d.reg); err != nil {
 		return nil, forAPerson(cfg, "state_dir", err)
 	}
 	if err := checkNames(context.Background(), d.store, cfg.Policies); err != nil {
 		return nil, errors.Join(err, d.store.Close())
 	}
-	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeConsumers()
+	reach, err := d.makeAzure(cfg)
+	if err != nil {
+		return nil, errors.Join(err, d.store.Close())
+	}
+	d.azure = reach
 	d.consumers.Use(reach.resources, cfg.Azure.Subscriptions)
+	d.vaultSeen.Credential(d.cred.Reread())
 	d.makeHSM(cfg)
 	d.keeper = audit.NewKeeper(audit.Config{
 		Instance: cfg.Instance, Chain: d.store, Signer: d.hsm, Clock: time.Now, Logger: d.log,
@@ -191,6 +189,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		}
 	}()
 	defer func() { stopHSM(); <-hsmDone; d.hsm.Close() }()
+	defer d.keepEvidence(ctx)()
 
 	if d.opts.Once {
 		g.Go(func() error { d.watchHSM(ctx); return nil })

@@ -82,7 +82,7 @@ func (d *Daemon) reload(ctx context.Context, actor string) error {
 	}
 	d.mu.Lock()
 	old := d.cfg
-	d.cfg, d.vaults, d.cred, d.rights = next, reach.vaults, reach.cred, rights
+	d.cfg, d.azure, d.rights = next, reach, rights
 	d.mu.Unlock()
 	select {
 	case d.hsmAgain <- struct{}{}: // it reads the configuration itself
