@@ -28,8 +28,8 @@ func (d *Daemon) logReader() *consumer.LogClient {
 	return d.logClient
 }
 
-// keepEvidence reads the vaults' logs until it is told to stop. By then nobody must call a vault any more, so that every
-// call of keyd's is saved as its own.
+// keepEvidence reads the vaults' logs until it is told to stop. By then nobody must call a vault any more, so that
+// every call of keyd's is saved as its own.
 func (d *Daemon) keepEvidence(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
