@@ -114,7 +114,7 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 	f.StringArrayVar(&x.certificates, "certificate", nil,
 		"accept only this certificate from a client, as `CLIENT=FILE` in PEM; by default any; repeatable")
 	f.StringArrayVar(&x.consumers, "consumer", nil,
-		"create a service that uses a key, as `KIND=NAME,key=ID`: storage, cosmos, disk or ai; repeatable")
+		"create a service that uses a key, as `KIND=NAME,key=ID`: "+arm.Words(", ")+"; repeatable")
 	f.Float64Var(&x.consumerSpeed, "consumer-speed", 1,
 		"how many times faster than in Azure consumers look for new versions")
 	f.DurationVar(&x.roleDelay, "role-delay", 0,

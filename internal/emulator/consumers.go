@@ -22,7 +22,7 @@ func (e *Emulator) newConsumers() {
 	e.consumers = arm.New(arm.Config{
 		Client: &http.Client{Transport: e.Transport(), Timeout: 30 * time.Second},
 		Now:    e.opts.Now, TimeScale: e.opts.ConsumerSpeed, TenantID: e.opts.TenantID,
-		Trust: e.identities.trust, Logger: e.log,
+		PageSize: e.opts.ResourcePage, Trust: e.identities.trust, Logger: e.log,
 	})
 }
 
@@ -71,20 +71,22 @@ func (e *Emulator) serveResources(w http.ResponseWriter, r *http.Request) {
 		e.write(w, r, c, errorAnswer(badParameter("reading the body: %v", err)), fault{})
 		return
 	}
-	if refusal := e.authenticateForResources(r); refusal != nil {
+	who, refusal := e.authenticateForResources(r)
+	if refusal != nil {
 		e.write(w, r, c, *refusal, fault{})
 		return
 	}
 	c.challenge = e.resourceChallenge("invalid_token")
 	e.act(w, r, c, func(fault) answer {
 		got := e.consumers.Handle(r.Context(),
-			arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body})
+			arm.Request{Method: r.Method, Path: r.URL.Path, Query: r.URL.Query(), Body: body,
+				IfMatch: r.Header.Get("If-Match"), Caller: who.AppID})
 		return answer{status: got.Status, body: got.Body, header: got.Header}
 	})
 }
 
 // authenticateForResources accepts any identity: everyone owns the subscription.
-func (e *Emulator) authenticateForResources(r *http.Request) *answer {
+func (e *Emulator) authenticateForResources(r *http.Request) (tokenClaims, *answer) {
 	var err error
 	for _, audience := range []string{"https://" + arm.Host, "https://management.core.windows.net"} {
 		var t tokenClaims
@@ -93,11 +95,11 @@ func (e *Emulator) authenticateForResources(r *http.Request) *answer {
 		}
 		if at, void := e.identities.voided(t); void {
 			challenge := e.resourceChallenge("insufficient_claims") + fmt.Sprintf(", claims=%q", claimsAfter(at))
-			return resourceRefusal(challenge, "the identity's sessions were revoked")
+			return t, resourceRefusal(challenge, "the identity's sessions were revoked")
 		}
-		return nil
+		return t, nil
 	}
-	return resourceRefusal(e.resourceChallenge("invalid_token"), err.Error())
+	return tokenClaims{}, resourceRefusal(e.resourceChallenge("invalid_token"), err.Error())
 }
 
 // resourceChallenge is Resource Manager's; RFC 6750 has its errors.

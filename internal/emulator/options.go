@@ -54,6 +54,7 @@ type VaultConfig struct {
 	Firewall        *Firewall // nil: open to every address
 	// Subscription is shared with the vaults that give the same; they also share its limits.
 	Subscription string
+	Location     string // region; "": westeurope
 }
 
 const minRecoverableDays, maxRecoverableDays = 7, 90
@@ -118,6 +119,8 @@ type Options struct {
 	// ConsumersByHand they look only when somebody calls Consumers().Poll.
 	ConsumerSpeed   float64
 	ConsumersByHand bool
+	// ResourcePage is how many resources a page of Resource Manager's lists has. Default 100.
+	ResourcePage int
 	// Seed seeds the rules' random numbers.
 	Seed uint64
 }

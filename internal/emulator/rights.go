@@ -96,12 +96,12 @@ func (v *Vault) deniedByRole(c caller, r right, scope string) *apiError {
 		"Resource: '/subscriptions/00000000-0000-4000-8000-000000000000/resourcegroups/emulator/"+
 		"providers/microsoft.keyvault/vaults/%s%s'\r\n"+
 		"Assignment: (not found)\r\nDenyAssignmentId: null\r\nDecisionReason: null \r\nVault: %s;location=%s\r\n",
-		c, r.vault, v.name(), fold(scope), v.name(), region)
+		c, r.vault, v.name(), fold(scope), v.name(), v.location())
 }
 
 func (v *Vault) deniedByPolicy(c caller, r right) *apiError {
 	return forbidden("ForbiddenByPolicy",
 		"The user, group or application '%s' does not have keys %s permission on key vault '%s;location=%s'. "+
 			"For help resolving this issue, please see https://go.microsoft.com/fwlink/?linkid=2125287", c, r.policy,
-		v.name(), region)
+		v.name(), v.location())
 }
