@@ -1,6 +1,9 @@
 package emulator
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // meddleAccess changes access rules. handled reports whether the request was one of
 // these. What has the form that the Parse functions parse.
@@ -15,9 +18,9 @@ func (e *Emulator) meddleAccess(q meddleRequest) (handled bool, err error) {
 			e.SetIdentity(i)
 		}
 		return true, err
-	case "Assign", "Unassign", "SetAccessPolicy", "SetFirewall":
+	case "Assign", "Unassign", "SetAccessPolicy", "SetFirewall", "SetAccess", "EnablePurgeProtection":
 	default:
-		return false, nil
+		return e.meddleAzure(q)
 	}
 	v := e.Vault(q.Host)
 	if v == nil {
@@ -34,6 +37,15 @@ func (v *Vault) meddleAccess(q meddleRequest) error {
 			v.SetFirewall(f)
 		}
 		return err
+	case "SetAccess":
+		m, err := ParseAccessMode(q.What)
+		if err == nil {
+			v.SetAccess(m)
+		}
+		return err
+	case "EnablePurgeProtection":
+		v.EnablePurgeProtection()
+		return nil
 	case "SetAccessPolicy":
 		p, err := ParseAccessPolicy(q.What)
 		if err != nil {
@@ -49,4 +61,41 @@ func (v *Vault) meddleAccess(q meddleRequest) error {
 		return v.Assign(a)
 	}
 	return v.Unassign(a)
+}
+
+// meddleAzure changes who may do what in Azure, outside the vaults.
+func (e *Emulator) meddleAzure(q meddleRequest) (handled bool, err error) {
+	switch q.Do {
+	case "AssignAt", "UnassignAt":
+		a, err := ParseAzureRole(q.What)
+		if err != nil {
+			return true, err
+		}
+		if q.Do == "AssignAt" {
+			return true, e.consumers.Assign(a)
+		}
+		return true, e.consumers.Unassign(a)
+	case "DefineRole":
+		r, err := ParseRoleDefinition(q.What)
+		if err == nil {
+			e.consumers.DefineRole(r)
+		}
+		return true, err
+	case "Deny":
+		d, err := ParseDenyAssignment(q.What)
+		if err == nil {
+			e.consumers.Deny(d)
+		}
+		return true, err
+	case "SetGroup":
+		group, members, ok := strings.Cut(q.What, "=")
+		if !ok {
+			return true, fmt.Errorf("group %q: write GROUP=MEMBER,MEMBER", q.What)
+		}
+		e.consumers.SetGroup(group, split(members)...)
+		return true, nil
+	case "DeleteIdentity":
+		return true, e.consumers.DeleteIdentity(q.What)
+	}
+	return false, nil
 }

@@ -23,7 +23,10 @@ func (e *Emulator) newConsumers() {
 		Client: &http.Client{Transport: e.Transport(), Timeout: 30 * time.Second},
 		Now:    e.opts.Now, TimeScale: e.opts.ConsumerSpeed, TenantID: e.opts.TenantID,
 		PageSize: e.opts.ResourcePage, Trust: e.identities.trust, Logger: e.log,
+		Enforce: e.opts.ResourceRoles, RoleDelay: e.opts.RoleDelay,
+		Vaults: e.vaultResources, VaultRoles: e.vaultRoles,
 	})
+	e.defineVaultRoles()
 }
 
 // checkConsumers refuses consumers whose key is in none of the emulator's vaults.

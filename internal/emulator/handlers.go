@@ -42,6 +42,8 @@ const (
 	opRestore     = "restore"
 	opRandom      = "rng"
 	opRelease     = "release"
+	opRoles       = "roleassignments"
+	opRoleNames   = "roledefinitions"
 )
 
 const maxBody = 1 << 20

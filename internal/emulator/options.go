@@ -52,7 +52,8 @@ type VaultConfig struct {
 	RoleDefinitions []RoleDefinition
 	Policies        []AccessPolicy
 	Firewall        *Firewall // nil: open to every address
-	// Subscription is shared with the vaults that give the same; they also share its limits.
+	// Subscription is shared with the vaults that give the same; they also share its limits. One that is a GUID is in
+	// the vault's resource id.
 	Subscription string
 	Location     string // region; "": westeurope
 }
@@ -121,6 +122,11 @@ type Options struct {
 	ConsumersByHand bool
 	// ResourcePage is how many resources a page of Resource Manager's lists has. Default 100.
 	ResourcePage int
+	// ResourceRoles makes Resource Manager, Resource Graph and Log Analytics ask for roles. Otherwise every caller may
+	// do everything there.
+	ResourceRoles bool
+	// AzureRoles are assigned outside the vaults, at the start.
+	AzureRoles []arm.RoleAssignment
 	// Seed seeds the rules' random numbers.
 	Seed uint64
 }

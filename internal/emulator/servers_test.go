@@ -52,8 +52,8 @@ func TestGeoRedundantBackupsHaveAKeyInAnotherRegion(t *testing.T) {
 	foreign(t, s.Emulator, remote, "geo")
 	g := newGeneric(t, s.Emulator)
 	geo := func(host, name string) string {
-		return `"geoBackupUserAssignedIdentityId":"` + userID + `","geoBackupKeyURI":"https://` + host + "/keys/" + name +
-			`"`
+		return `"geoBackupUserAssignedIdentityId":"` + userID +
+			`","geoBackupKeyURI":"https://` + host + "/keys/" + name + `"`
 	}
 	for id, key := range map[string]string{postgresID: cmkURL, mysqlID: cmkURL + "/" + version} {
 		primary := `"primaryKeyURI":"` + key + `",`

@@ -89,7 +89,8 @@ func TestAnEncryptionScopeHasAKeyOfItsOwn(t *testing.T) {
 		`"lastKeyRotationTimestamp":"`, `"name":"s1"`)
 	var listed []string
 	header := bearer(token(t, managedIdentity(t, s.Emulator), "https://management.azure.com"))
-	for next := "https://management.azure.com" + accountID + "/encryptionScopes?api-version=" + anyVersion; next != ""; {
+	next := "https://management.azure.com" + accountID + "/encryptionScopes?api-version=" + anyVersion
+	for next != "" {
 		_, body := do(t, s.Emulator, "GET", next, header, "")
 		var page struct {
 			Value    []struct{ Name string }
@@ -168,7 +169,8 @@ func TestAServiceRefusesAKeyOfAnotherRegionOrAManagedHSM(t *testing.T) {
 	foreign(t, e, managedHSM, "cmk")
 	hsm := ",key=https://" + managedHSM + "/keys/cmk"
 	for spec, why := range map[string]string{
-		"ai=a1,key=KEY": "of its own region only", "disk=d1,key=KEY": "of its own region only", "storage=st1,key=KEY": "",
+		"ai=a1,key=KEY": "of its own region only", "disk=d1,key=KEY": "of its own region only",
+		"storage=st1,key=KEY": "",
 		"sql=s1,key=KEY": "", "ai=a2" + hsm: "takes keys of a Key Vault only", "eventhubs=ns2" + hsm: "",
 		"acr=acr2" + hsm: "", "mysql=my2" + hsm: "",
 	} {

@@ -34,11 +34,27 @@ type Config struct {
 	// a vault's firewall treats it as a trusted Azure service.
 	Trust  func(clientID string)
 	Logger *slog.Logger
+	// Enforce makes Resource Manager ask for roles; otherwise every caller may do everything.
+	Enforce bool
+	// RoleDelay is how long a role assignment takes to have effect.
+	RoleDelay time.Duration
+	// Vaults are the vaults' resources, and VaultRoles the role assignments that the vaults have of their own; nil:
+	// none.
+	Vaults     func() []Resource
+	VaultRoles func() []RoleAssignment
+}
+
+// Resource is a resource that Resource Manager shows and does not change.
+type Resource struct {
+	ID, Name, Type, Location string
+	Fields                   map[string]any // properties, and what else there is
 }
 
 // Service holds the consumers. Its methods may be called from several goroutines.
 type Service struct {
-	cfg Config
+	cfg       Config
+	directory *directory
+	users     *userIdentities
 
 	mu         sync.Mutex
 	consumers  []*consumer // in the order in which they were made
@@ -53,7 +69,8 @@ func New(cfg Config) *Service {
 	if cfg.PageSize == 0 {
 		cfg.PageSize = 100
 	}
-	return &Service{cfg: cfg, operations: map[string]*operation{}}
+	return &Service{cfg: cfg, operations: map[string]*operation{}, users: newUserIdentities(),
+		directory: &directory{groups: map[string][]string{}}}
 }
 
 // scaled applies the time scale to a service's delay.

@@ -112,6 +112,7 @@ func (c *consumer) showIdentities(ctx context.Context, d document) error {
 		if err != nil {
 			return err
 		}
+		c.service.users.add(userIdentity{user, t.ClientID, d.text("location")})
 		d.set(t.ClientID, "identity", "userAssignedIdentities", user, "principalId")
 		d.set(t.ClientID, "identity", "userAssignedIdentities", user, "clientId")
 	}

@@ -66,6 +66,9 @@ func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 	if p.operation != "" {
 		return s.follow(p)
 	}
+	if err := s.authorize(p, r); err != nil {
+		return Response{}, err
+	}
 	if serve := faceOf(p.path); serve != nil {
 		return serve(s, ctx, p, r)
 	}

@@ -21,8 +21,12 @@ func (s *Service) page(r Request, found []document) (Response, error) {
 	if token := r.Query.Get("$skipToken"); token != "" {
 		var err error
 		if from, err = strconv.Atoi(token); err != nil || from < 0 || from > len(found) {
-			return Response{}, refuse(http.StatusBadRequest, "InvalidSkipToken", "The skip token %q is not one of mine.",
-				token)
+			return Response{}, refuse(
+				http.StatusBadRequest,
+				"InvalidSkipToken",
+				"The skip token %q is not one of mine.",
+				token,
+			)
 		}
 	}
 	to := min(len(found), from+size)

@@ -53,7 +53,9 @@ func wantsServerKey(follows bool) func(*consumer, document) (want, error) {
 		case uri == "" && !strings.EqualFold(kind, "AzureKeyVault"):
 			return want{}, nil
 		case !strings.EqualFold(kind, "AzureKeyVault"):
-			return want{}, badKey("properties.dataEncryption.type must be AzureKeyVault where there is a primaryKeyURI.")
+			return want{}, badKey(
+				"properties.dataEncryption.type must be AzureKeyVault where there is a primaryKeyURI.",
+			)
 		}
 		key, err := parseKeyRef(uri)
 		if err != nil {
@@ -72,8 +74,10 @@ func wantsGeoKey(c *consumer, d document) (want, error) {
 	if uri == "" {
 		geo := strings.EqualFold(d.text("properties", "backup", "geoRedundantBackup"), "Enabled")
 		if geo && e.text("primaryKeyURI") != "" {
-			return want{}, badKey("The server makes geo-redundant backups: properties.dataEncryption.geoBackupKeyURI " +
-				"is required.")
+			return want{}, badKey(
+				"The server makes geo-redundant backups: properties.dataEncryption.geoBackupKeyURI " +
+					"is required.",
+			)
 		}
 		return want{}, nil
 	}

@@ -48,7 +48,7 @@ func (w Spec) String() string { return w.kind.word + "=" + w.name + ",key=" + w.
 // VaultHost returns the DNS name of the key's vault.
 func (w Spec) VaultHost() string { return strings.TrimPrefix(w.key.vault, "https://") }
 
-const specScope = "/subscriptions/" + subscription + "/resourceGroups/emulator"
+const specScope = "/subscriptions/" + Subscription + "/resourceGroups/emulator"
 
 // specID is the resource id of a consumer that a spec makes.
 func specID(k *kind, name string) string {

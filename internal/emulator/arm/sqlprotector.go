@@ -10,7 +10,7 @@ import (
 
 func init() {
 	for _, k := range []*kind{sqlServer, sqlInstance} {
-		serve := func(path string, answer func(*Service, context.Context, *consumer, place, Request) (Response, error)) {
+		serve := func(path string, answer ofServer) {
 			faces[strings.ToLower(k.path+path)] = func(s *Service, ctx context.Context, p place, r Request) (Response,
 				error) {
 				if c := s.find(p.parent().id(k.path)); c != nil {
@@ -23,6 +23,9 @@ func init() {
 		serve("/encryptionProtector", (*Service).protector)
 	}
 }
+
+// ofServer answers for a child of a server.
+type ofServer func(*Service, context.Context, *consumer, place, Request) (Response, error)
 
 // child is a resource inside a server.
 func (c *consumer) child(word, name, kind string, properties document) document {
@@ -153,8 +156,12 @@ func (c *consumer) protectorShown() document {
 func (s *Service) putProtector(ctx context.Context, c *consumer, r Request) (Response, error) {
 	body, err := parseDocument(r.Body)
 	if err != nil {
-		return Response{}, refuse(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid: %v",
-			err)
+		return Response{}, refuse(
+			http.StatusBadRequest,
+			"InvalidRequestContent",
+			"The request content was invalid: %v",
+			err,
+		)
 	}
 	name, kind := body.text("properties", "serverKeyName"), body.text("properties", "serverKeyType")
 	next := document{"serverKeyType": kind, "serverKeyName": name,

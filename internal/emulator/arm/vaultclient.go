@@ -34,6 +34,9 @@ type token struct {
 
 // signIn gets an identity's token for an audience.
 func (s *Service) signIn(ctx context.Context, who identity, audience string) (token, error) {
+	if err := s.users.check(who); err != nil {
+		return token{}, err
+	}
 	q := url.Values{"api-version": {"2018-02-01"}, "resource": {audience}}
 	if who.clientID != "" {
 		q.Set("client_id", who.clientID)

@@ -1,0 +1,49 @@
+package arm
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"strings"
+)
+
+func init() {
+	faces["microsoft.keyvault/vaults"] = (*Service).vaults
+	faces["microsoft.keyvault/managedhsms"] = (*Service).vaults
+}
+
+// vaults answers for …/providers/Microsoft.KeyVault/(vaults|managedHSMs)[/NAME].
+func (s *Service) vaults(_ context.Context, p place, r Request) (Response, error) {
+	if r.Method != http.MethodGet {
+		return Response{}, notAllowed(r.Method)
+	}
+	found := []document{}
+	for _, v := range s.resources() {
+		if !strings.EqualFold(v.Type, p.path) {
+			continue
+		}
+		if !p.all() && strings.EqualFold(v.ID, p.id(v.Type)) {
+			return Response{Status: http.StatusOK, Body: v.shown()}, nil
+		}
+		if covers(p.scope, v.ID) {
+			found = append(found, v.shown())
+		}
+	}
+	if !p.all() {
+		return Response{}, notFound(p.path, p)
+	}
+	return s.page(r, found)
+}
+
+func (s *Service) resources() []Resource {
+	if s.cfg.Vaults == nil {
+		return nil
+	}
+	return s.cfg.Vaults()
+}
+
+func (v Resource) shown() document {
+	d := document{"id": v.ID, "name": v.Name, "type": v.Type, "location": v.Location}
+	maps.Copy(d, v.Fields)
+	return d
+}
