@@ -112,7 +112,7 @@ type serviceFlags struct {
 	limits, withoutDate    bool
 	resourceRoles          bool
 	azureRoles             []string
-	roleDelay              time.Duration
+	roleDelay, logDelay    time.Duration
 }
 
 func (x *serviceFlags) register(cmd *cobra.Command) {
@@ -127,6 +127,8 @@ func (x *serviceFlags) register(cmd *cobra.Command) {
 		"how many times faster than in Azure consumers look for new versions")
 	f.DurationVar(&x.roleDelay, "role-delay", 0,
 		"how long a role change at run time takes to have effect")
+	f.DurationVar(&x.logDelay, "log-delay", 10*time.Minute,
+		"how long, at most, a vault's audit log takes to reach Log Analytics")
 	f.BoolVar(&x.resourceRoles, "resource-roles", false,
 		"make Resource Manager, Resource Graph and Log Analytics ask for roles; by default everyone may do everything")
 	f.StringArrayVar(&x.azureRoles, "azure-role", nil,
@@ -152,6 +154,9 @@ func (s settings) service(opts *emulator.Options) error {
 	x := s.extras
 	opts.RoleDelay, opts.StateFile, opts.ServiceLimits, opts.HSMWithoutDate = x.roleDelay, x.stateFile, x.limits,
 		x.withoutDate
+	if opts.LogDelay = x.logDelay; opts.LogDelay == 0 {
+		opts.LogDelay = -1 // in Options, 0 is the default
+	}
 	opts.AuthorityFile, opts.ResourceRoles = x.caKey, x.resourceRoles
 	opts.IdentityListen, opts.ArcKeyDir = x.identityListen, x.arcDir
 	if x.arcDir != "" && x.identityListen == "" {

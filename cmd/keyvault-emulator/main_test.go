@@ -90,7 +90,7 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 		"attestation-firmware": "3", "key-list": "oldest", "subscription": host + "=one",
 		"consumer": "storage=sa,key=https://" + host + "/keys/k", "consumer-speed": "1440",
 		"certificate": "id=" + certificate,
-		"location":    host + "=northeurope", "azure-role": "id:Reader:/", "resource-roles": "true",
+		"location":    host + "=northeurope", "azure-role": "id:Reader:/", "resource-roles": "true", "log-delay": "0s",
 		"ca-key": "authority", "hsm-without-date": "true", "identity-listen": "127.0.0.1:0", "arc-key-dir": "keys",
 	} {
 		if err := cmd.Flags().Set(name, value); err != nil {
@@ -104,7 +104,7 @@ func TestTheEmulatorAcceptsEveryFlag(t *testing.T) {
 	c := opts.Vaults[0]
 	if !c.PurgeProtection || c.RecoverableDays != 7 || len(c.Roles) != 1 || len(c.Policies) != 1 ||
 		!c.Firewall.TrustedServices || c.Subscription != "one" || c.Location != "northeurope" ||
-		len(opts.AzureRoles) != 1 || !opts.ResourceRoles ||
+		opts.LogDelay >= 0 || len(opts.AzureRoles) != 1 || !opts.ResourceRoles ||
 		len(opts.Identities) != 1 || opts.RoleDelay != time.Minute || !opts.ServiceLimits ||
 		opts.StateFile != "file" || opts.AuthorityFile != "authority" ||
 		opts.AttestationFirmware != emulator.Firmware3 || len(opts.Consumers) != 1 || opts.ConsumerSpeed != 1440 ||

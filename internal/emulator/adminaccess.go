@@ -2,7 +2,9 @@ package emulator
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // meddleAccess changes access rules. handled reports whether the request was one of
@@ -96,6 +98,45 @@ func (e *Emulator) meddleAzure(q meddleRequest) (handled bool, err error) {
 		return true, nil
 	case "DeleteIdentity":
 		return true, e.consumers.DeleteIdentity(q.What)
+	case "LoseLogs", "HoldLogs", "TruncateLogs", "SetLogTables":
+		return true, e.logs.meddle(q)
 	}
 	return false, nil
+}
+
+// meddle changes what reaches the workspace.
+func (l *Logs) meddle(q meddleRequest) error {
+	switch q.Do {
+	case "TruncateLogs":
+		rows, err := strconv.Atoi(q.What)
+		if err == nil {
+			l.Truncate(rows)
+		}
+		return err
+	case "SetLogTables":
+		var tables []LogTable
+		for _, name := range split(q.What) {
+			if name != string(AzureDiagnostics) && name != string(AZKVAuditLogs) {
+				return fmt.Errorf("unknown table %q: write %s or %s", name, AzureDiagnostics, AZKVAuditLogs)
+			}
+			tables = append(tables, LogTable(name))
+		}
+		l.SetTables(tables...)
+		return nil
+	}
+	when, text, _ := strings.Cut(q.What, "=")
+	from, to, _ := strings.Cut(when, "/")
+	during, err := parseInterval(from, to)
+	if err != nil {
+		return err
+	}
+	if q.Do == "LoseLogs" {
+		l.Lose(during.from, during.to)
+		return nil
+	}
+	by, err := time.ParseDuration(text)
+	if err == nil {
+		l.Hold(during.from, during.to, by)
+	}
+	return err
 }

@@ -310,7 +310,7 @@ func TestResourceManagerAsksForRoles(t *testing.T) {
 	if status, _ := m.do("GET", accountID, ""); status != 403 {
 		t.Errorf("reading with a role to write: %d", status)
 	}
-	allow("looker", group[:strings.Index(group, "/providers")], "Microsoft.Storage/storageAccounts/read")
+	allow("looker", "/subscriptions/"+subscription, "Microsoft.Storage/storageAccounts/read")
 	if status, _ := m.do("GET", accountID, ""); status != 200 {
 		t.Errorf("reading: %d", status)
 	}

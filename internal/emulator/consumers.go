@@ -69,6 +69,9 @@ func (e *Emulator) startConsumers() {
 // serveResources answers one call to Resource Manager.
 func (e *Emulator) serveResources(w http.ResponseWriter, r *http.Request) {
 	c := call{host: arm.Host, method: r.Method, operation: opResource}
+	if arm.IsGraph(r.URL.Path) {
+		c.operation, c.refused = opGraph, arm.GraphQuota(0)
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		e.write(w, r, c, errorAnswer(badParameter("reading the body: %v", err)), fault{})

@@ -43,6 +43,7 @@ type Emulator struct {
 	hosted     *hosted
 	attester   func() (*attester, error)
 	consumers  *arm.Service
+	logs       *Logs
 
 	proxyAddr, adminAddr string
 	tunnels              *tunnelListener
@@ -96,6 +97,7 @@ func Start(opts Options) (*Emulator, error) {
 		done:    make(chan struct{}),
 
 		requests:   newRequestLog(requestsKept),
+		logs:       newLogs(opts),
 		identities: newIdentities(opts.Identities),
 		hosted:     newHosted(opts.ArcKeyDir),
 		attester:   sync.OnceValues(newAttester),

@@ -127,6 +127,9 @@ type Options struct {
 	ResourceRoles bool
 	// AzureRoles are assigned outside the vaults, at the start.
 	AzureRoles []arm.RoleAssignment
+	// LogDelay is how long, at most, a vault's audit log takes to reach Log Analytics by Now. Default 10 minutes;
+	// negative: nothing.
+	LogDelay time.Duration
 	// Seed seeds the rules' random numbers.
 	Seed uint64
 }

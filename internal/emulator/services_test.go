@@ -171,7 +171,7 @@ func TestAServiceRefusesAKeyOfAnotherRegionOrAManagedHSM(t *testing.T) {
 	for spec, why := range map[string]string{
 		"ai=a1,key=KEY": "of its own region only", "disk=d1,key=KEY": "of its own region only",
 		"storage=st1,key=KEY": "",
-		"sql=s1,key=KEY": "", "ai=a2" + hsm: "takes keys of a Key Vault only", "eventhubs=ns2" + hsm: "",
+		"sql=s1,key=KEY":      "", "ai=a2" + hsm: "takes keys of a Key Vault only", "eventhubs=ns2" + hsm: "",
 		"acr=acr2" + hsm: "", "mysql=my2" + hsm: "",
 	} {
 		if err := s.makeEarly(spec); (why == "") != (err == nil) || why != "" && !strings.Contains(err.Error(), why) {

@@ -59,6 +59,7 @@ type Service struct {
 	mu         sync.Mutex
 	consumers  []*consumer // in the order in which they were made
 	operations map[string]*operation
+	others     []Resource
 }
 
 // New makes a Service without consumers. It runs nothing by itself: call Poll.

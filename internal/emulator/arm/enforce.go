@@ -51,3 +51,9 @@ func (s *Service) permit(caller, action, scope string) error {
 	}
 	return nil
 }
+
+// Permits reports whether a caller may do an action: everyone may, unless roles are enforced or a deny assignment
+// forbids it.
+func (s *Service) Permits(caller, action, scope string) bool {
+	return s.permit(caller, action, scope) == nil
+}

@@ -66,6 +66,9 @@ func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 	if p.operation != "" {
 		return s.follow(p)
 	}
+	if strings.EqualFold(p.path, graphPath) {
+		return s.graph(p, r)
+	}
 	if err := s.authorize(p, r); err != nil {
 		return Response{}, err
 	}
@@ -76,6 +79,11 @@ func (s *Service) handle(ctx context.Context, r Request) (Response, error) {
 		return Response{}, refuse(http.StatusNotFound, "NotFound", "The emulator does not know the path %s.", r.Path)
 	}
 	k := kindOfPath(p.path)
+	if k == nil && r.Method == http.MethodGet && !p.all() {
+		if found := s.added(p.id(p.path)); found != nil {
+			return Response{Status: http.StatusOK, Body: found.shown()}, nil
+		}
+	}
 	if k == nil {
 		return Response{}, refuse(http.StatusBadRequest, "InvalidResourceType",
 			"The emulator has no resources of type %s; it has %s.", p.path, strings.Join(kindPaths(), ", "))

@@ -72,8 +72,8 @@ func (s *Service) roleAssignments(_ context.Context, p place, r Request) (Respon
 	case !p.all() && r.Method == http.MethodPut:
 		return s.putAssignment(p, r)
 	case len(found) == 0:
-		return Response{}, refuse(http.StatusNotFound, "RoleAssignmentNotFound", "The role assignment '%s' is not found.",
-			p.name())
+		return Response{}, refuse(http.StatusNotFound, "RoleAssignmentNotFound",
+			"The role assignment '%s' is not found.", p.name())
 	case r.Method == http.MethodGet:
 		return Response{Status: http.StatusOK, Body: found[0]}, nil
 	case r.Method == http.MethodDelete:

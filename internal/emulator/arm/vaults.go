@@ -35,11 +35,31 @@ func (s *Service) vaults(_ context.Context, p place, r Request) (Response, error
 	return s.page(r, found)
 }
 
+// resources are the vaults.
 func (s *Service) resources() []Resource {
 	if s.cfg.Vaults == nil {
 		return nil
 	}
 	return s.cfg.Vaults()
+}
+
+// AddResource adds a resource of any other type, which Resource Graph finds and nobody can change.
+func (s *Service) AddResource(r Resource) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.others = append(s.others, r)
+}
+
+// added returns a resource that somebody added, or nil.
+func (s *Service) added(id string) *Resource {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.others {
+		if strings.EqualFold(r.ID, id) {
+			return &r
+		}
+	}
+	return nil
 }
 
 func (v Resource) shown() document {
