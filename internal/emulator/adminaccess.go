@@ -96,6 +96,9 @@ func (e *Emulator) meddleAzure(q meddleRequest) (handled bool, err error) {
 		}
 		e.consumers.SetGroup(group, split(members)...)
 		return true, nil
+	case "Misdirect":
+		e.consumers.Misdirect(q.What)
+		return true, nil
 	case "DeleteIdentity":
 		return true, e.consumers.DeleteIdentity(q.What)
 	case "LoseLogs", "HoldLogs", "TruncateLogs", "SetLogTables":

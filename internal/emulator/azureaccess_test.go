@@ -59,7 +59,9 @@ func property(items []map[string]any, name string) (values []string) {
 
 const authorization = "/providers/Microsoft.Authorization"
 
-func TestAVaultIsAResource(t *testing.T) {
+// vaultsAreResources tests a fact.
+func vaultsAreResources(t *testing.T) {
+	t.Helper()
 	e := startVaults(
 		t,
 		emulator.Options{},
@@ -109,7 +111,9 @@ func TestAVaultIsAResource(t *testing.T) {
 	}
 }
 
-func TestARoleReachesAVaultFromEveryScopeAboveIt(t *testing.T) {
+// rolesReachDownFromEveryScope tests a fact.
+func rolesReachDownFromEveryScope(t *testing.T) {
+	t.Helper()
 	e := startVaults(t, emulator.Options{}, emulator.VaultConfig{Host: premium, Access: emulator.RoleBased})
 	foreign(t, e, premium, "k")
 	vault := e.Vault(premium).ResourceID()

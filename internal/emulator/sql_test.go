@@ -27,7 +27,9 @@ func (g generic) protector(server, version, more string) error {
 		`{"properties":{"serverKeyType":"AzureKeyVault","serverKeyName":"`+keyPrefix+version+`"`+more+`}}`)
 }
 
-func TestASQLServerIsGivenAKeyInTwoCalls(t *testing.T) {
+// sqlServersTakeTwoCalls tests a fact.
+func sqlServersTakeTwoCalls(t *testing.T) {
+	t.Helper()
 	for _, id := range []string{sqlID, strings.Replace(sqlID, "servers", "managedInstances", 1)} {
 		s := newEstate(t, emulator.Options{})
 		v1 := s.rotate()
@@ -109,7 +111,9 @@ func geo(t *testing.T) (s *estate, g generic, v1 string) {
 	return s, g, v1
 }
 
-func TestAGeoSecondarysServerNeedsThePrimarysKeyFirst(t *testing.T) {
+// secondariesComeFirst tests a fact.
+func secondariesComeFirst(t *testing.T) {
+	t.Helper()
 	s, g, v1 := geo(t)
 	s.write("sql1/db") // under the server's protector
 	if r := s.report("sql2/db"); r.Read != 1 {

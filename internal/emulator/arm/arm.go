@@ -60,6 +60,7 @@ type Service struct {
 	consumers  []*consumer // in the order in which they were made
 	operations map[string]*operation
 	others     []Resource
+	elsewhere  string // the host in URLs that Resource Manager gives; "": its own
 }
 
 // New makes a Service without consumers. It runs nothing by itself: call Poll.

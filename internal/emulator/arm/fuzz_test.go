@@ -63,6 +63,10 @@ func FuzzHandle(f *testing.F) {
 	} {
 		f.Add("POST", strings.Replace(id, "Storage/storageAccounts", path, 1), body)
 	}
+	f.Add("POST", "/providers/"+graphPath, `{"query":"resources","options":{"$top":-1,"$skipToken":"MQ=="}}`)
+	f.Add("GET", "/providers/Microsoft.Authorization/roleAssignments/a",
+		`{"properties":{"roleDefinitionId":"acdd72a7-3385-48ef-bd42-f606fba81ae7","principalId":"p"}}`)
+	f.Add("PUT", strings.Replace(id, "Storage/storageAccounts", "ManagedIdentity/userAssignedIdentities", 1), `[]`)
 	f.Add("GET", "\xfd/providers/", ``) // its bytes change in lower case
 	f.Add("GET", "/subscriptions//providers/x/locations/l/operations/o", ``)
 	f.Fuzz(func(t *testing.T, method, path, body string) {

@@ -83,7 +83,7 @@ func (s *Service) begun(k *kind, id string, o *operation) map[string]string {
 	s.mu.Unlock()
 	namespace, _, _ := strings.Cut(k.path, "/")
 	subscription := strings.Join(strings.Split(id, "/")[:3], "/")
-	url := "https://" + Host + subscription + "/providers/" + namespace + "/locations/westeurope/"
+	url := s.origin() + subscription + "/providers/" + namespace + "/locations/westeurope/"
 	const version = "?api-version=2025-01-01"
 	h := map[string]string{"Location": url + "operationresults/" + name + version, "Retry-After": "1"}
 	if k.puts == byOperation || k.puts == byAcceptance {

@@ -37,7 +37,7 @@ func (s *Service) page(r Request, found []document) (Response, error) {
 			next[name] = values
 		}
 		next.Set("$skipToken", strconv.Itoa(to))
-		body["nextLink"] = "https://" + Host + r.Path + "?" + next.Encode()
+		body["nextLink"] = s.origin() + r.Path + "?" + next.Encode()
 	}
 	return Response{Status: http.StatusOK, Body: body}, nil
 }

@@ -50,6 +50,20 @@ func parsePlace(method, path string) (place, bool) {
 	return p, types > 0 && types <= 3
 }
 
+// NameIn is the name of the resource that a path is about, with what is asked of it: NAME, NAME/CHILDREN or
+// NAME/CHILDREN/CHILD.
+func NameIn(path string) string {
+	found := providers.FindAllStringIndex(path, -1)
+	if found == nil {
+		return ""
+	}
+	parts := strings.SplitN(strings.Trim(path[found[len(found)-1][1]:], "/"), "/", 3)
+	if len(parts) < 3 || strings.EqualFold(parts[1], "locations") {
+		return ""
+	}
+	return parts[2]
+}
+
 // all reports whether the place is all resources of a type.
 func (p place) all() bool { return len(p.names) < strings.Count(p.path, "/") }
 

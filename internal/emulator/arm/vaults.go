@@ -43,6 +43,23 @@ func (s *Service) resources() []Resource {
 	return s.cfg.Vaults()
 }
 
+// Misdirect makes the URLs that Resource Manager gives, of operations and of next pages, name another host; "" ends it.
+func (s *Service) Misdirect(host string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.elsewhere = host
+}
+
+// origin is where the URLs that Resource Manager gives lead to.
+func (s *Service) origin() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.elsewhere != "" {
+		return "https://" + s.elsewhere
+	}
+	return "https://" + Host
+}
+
 // AddResource adds a resource of any other type, which Resource Graph finds and nobody can change.
 func (s *Service) AddResource(r Resource) {
 	s.mu.Lock()
