@@ -113,20 +113,17 @@ func graphIsSilentOfTheRest(t *testing.T) {
 
 func TestResourceGraphAnswersOneQuery(t *testing.T) {
 	m := newManager(t, newEstate(t, emulator.Options{}).Emulator, rand.Text())
-	for body, code := range map[string]string{
-		"resources":                    "InvalidQuery",
-		finds(protected) + " | take 1": "InvalidQuery",
-		strings.Replace(finds(""), `""`, `"a" or true or "b"`, 1): "InvalidQuery",
-	} {
-		if res, text, _ := m.graph(map[string]any{"query": body}); res.StatusCode != 400 ||
-			!strings.Contains(text, code) {
-			t.Errorf("%s: %d %s", body, res.StatusCode, text)
+	bad := func(body map[string]any) {
+		t.Helper()
+		if res, text, _ := m.graph(body); res.StatusCode != 400 || !strings.Contains(text, `"code":"Invalid`) {
+			t.Errorf("%v: %d %s", body, res.StatusCode, text)
 		}
 	}
+	for _, query := range []string{"resources", finds(protected) + " | take 1", finds(`a" or true or "b`)} {
+		bad(map[string]any{"query": query})
+	}
 	for _, options := range []map[string]any{{"$top": 0}, {"$top": 1001}, {"$skipToken": "x"}} {
-		if res, text, _ := m.graph(map[string]any{"query": finds(protected), "options": options}); res.StatusCode != 400 {
-			t.Errorf("%v: %d %s", options, res.StatusCode, text)
-		}
+		bad(map[string]any{"query": finds(protected), "options": options})
 	}
 }
 

@@ -20,7 +20,8 @@ import (
 const (
 	diagnosticsQuery = `AzureDiagnostics | where TimeGenerated >= datetime(FROM) and TimeGenerated < datetime(TO) | ` +
 		`where ResourceProvider == "MICROSOFT.KEYVAULT" and Category == "AuditEvent" | where OperationName in ` +
-		`("KeyWrap","KeyUnwrap","KeyEncrypt","KeyDecrypt","KeySign") | project TimeGenerated, OperationName, requestUri_s, ` +
+		`("KeyWrap","KeyUnwrap","KeyEncrypt","KeyDecrypt","KeySign") | project TimeGenerated, OperationName, ` +
+		`requestUri_s, ` +
 		`identity_claim_oid_g, identity_claim_appid_g, clientInfo_s, httpStatusCode_d, CorrelationId, ` +
 		`clientRequestId = column_ifexists("clientRequestId_s", ""), _ResourceId`
 	auditLogsQuery = `AZKVAuditLogs | where TimeGenerated >= datetime(FROM) and TimeGenerated < datetime(TO) | where ` +
