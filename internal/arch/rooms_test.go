@@ -38,6 +38,7 @@ var floors = map[string]int{
 	"internal/pin":             1,
 	"internal/proof":           1,
 	"internal/quota":           1,
+	"internal/service":         1,
 	"internal/status":          1,
 	"internal/key":             0,
 	"internal/killpoint":       0,
