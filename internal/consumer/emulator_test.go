@@ -29,12 +29,17 @@ type emulated struct {
 
 const emulatedScope = "/subscriptions/00000000-0000-4000-8000-000000000000/resourceGroups/emulator/providers/"
 
-func newEmulated(t *testing.T) *emulated {
+func newEmulated(t *testing.T) *emulated { return newEmulatedAs(t, rand.Text(), false) }
+
+// newEmulatedAs is newEmulated with keyd's identity, for which roles may count. Each test has a client id of its own:
+// azidentity caches tokens for the whole process.
+func newEmulatedAs(t *testing.T, id string, roles bool) *emulated {
 	t.Helper()
 	at := &clock{time.Now().Truncate(time.Second)}
 	e, err := emulator.Start(emulator.Options{
 		Vaults: []emulator.VaultConfig{{Host: "contoso-weu.vault.azure.net", PurgeProtection: true}},
-		Now:    at.Now, ConsumersByHand: true, ResourcePage: 1, TokenLifetime: 365 * 24 * time.Hour,
+		Now:    at.Now, ConsumersByHand: true, ResourcePage: 1,
+		ResourceRoles: roles, TokenLifetime: 365 * 24 * time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -45,9 +50,8 @@ func newEmulated(t *testing.T) *emulated {
 		}
 	})
 	transport := vault.HTTPClient(e.Transport())
-	// Its own client id: azidentity caches tokens for the whole process.
 	cred, err := vault.NewCredential(
-		vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: rand.Text()},
+		vault.CredentialConfig{Kind: vault.ManagedIdentity, ClientID: id},
 		transport,
 	)
 	if err != nil {
@@ -179,11 +183,38 @@ func TestTheWatcherUnderstandsAndFindsEveryEmulatedService(t *testing.T) {
 		t.Errorf("after a rotation (-want +got):\n%s", diff)
 	}
 	for _, c := range e.watcher.Last("cmk").Consumers {
-		if c.Vault != weu || c.Key != "cmk" || len(c.Callers) != 1 || (c.Uses == newest) != (c.Left[old] != time.Time{}) {
+		if c.Vault != weu || c.Key != "cmk" || len(c.Callers) != 1 ||
+			(c.Uses == newest) != (c.Left[old] != time.Time{}) {
 			t.Errorf("%+v", c)
 		}
 	}
 	if unseen := e.watcher.Last("cmk").Unseen; len(unseen) > 0 {
 		t.Errorf("unseen: %q", unseen)
+	}
+}
+
+// Resource Graph does not mention what keyd's identity may not read. keyd says so itself.
+func TestASearchWithFewRightsIsSaid(t *testing.T) {
+	id := rand.Text()
+	e := newEmulatedAs(t, id, true)
+	e.rotate()
+	e.make("cosmos=seen,key=" + weu + "/keys/cmk")
+	e.make("disk=hidden,key=" + weu + "/keys/cmk")
+	scope := emulatedScope + "Microsoft.DocumentDB/databaseAccounts/seen"
+	for _, step := range []struct {
+		scope  string
+		found  int
+		unseen int
+	}{
+		{scope, 1, 1}, {"/subscriptions/00000000-0000-4000-8000-000000000000", 2, 0},
+	} {
+		err := e.Consumers().Assign(arm.RoleAssignment{Principal: id, Role: "Reader", Scope: step.scope})
+		if err != nil {
+			t.Fatal(err)
+		}
+		u := e.watcher.Look(t.Context(), discovering())
+		if len(u.Consumers) != step.found || len(u.Unseen) != step.unseen {
+			t.Errorf("with Reader at %s: %d consumers, unseen %q", step.scope, len(u.Consumers), u.Unseen)
+		}
 	}
 }
