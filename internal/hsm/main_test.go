@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -182,6 +183,17 @@ func environ(t testing.TB, tok *softhsmtest.Token, c child, env ...string) []str
 	return append(append(childEnv(os.Environ()), tok.Environ()...), env...)
 }
 
+// signal sends a signal to the HSM process and returns the id of that process. While none runs, its id is 0, which
+// for kill(2) is the whole process group of the test.
+func (r *rig) signal(t testing.TB, s syscall.Signal) (pid int) {
+	t.Helper()
+	eventually(t, "an HSM process runs", func() bool { pid = r.sup.PID(); return pid != 0 })
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
 func newID(t testing.TB) key.ID {
 	t.Helper()
 	id, err := key.NewID(rand.Reader)
@@ -274,13 +286,16 @@ func setenv(t testing.TB, name, value string) (restore func()) {
 	}
 }
 
+// patience is the time limit for a condition on a busy machine.
+const patience = 2 * time.Minute
+
 // eventually polls until cond holds.
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !cond() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30 s: %s", what)
+			t.Fatalf("not within %s: %s", patience, what)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
