@@ -4,6 +4,7 @@ package alertstest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -33,18 +34,23 @@ func eventually(t *testing.T, what string, try func() error) {
 	}
 }
 
-// freePorts returns loopback addresses on which nobody listens.
+// freePorts returns loopback addresses on which nobody listens. They are below those that Linux gives a client's
+// connection by itself (ip(7), ip_local_port_range), so that none is taken before its program listens there.
 func freePorts(t *testing.T, n int) (addrs []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	const first, last, tries = 20_000, 32_000, 1000
+	for range tries {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close() // after the last is chosen, so that none appears twice
-		addrs = append(addrs, l.Addr().String())
+		if addrs = append(addrs, l.Addr().String()); len(addrs) == n {
+			return addrs
+		}
 	}
-	return addrs
+	t.Fatalf("%d free ports between %d and %d were not found", n, first, last)
+	return nil
 }
 
 // process is a program that runs until it is stopped, or dies with the test.
