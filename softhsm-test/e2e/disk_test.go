@@ -59,7 +59,7 @@ func onTmpfs(w *world) {
 }
 
 // metric is one sample without labels, -1 if there is none.
-func (w *onDisk) metric(name string) float64 {
+func (w *world) metric(name string) float64 {
 	w.t.Helper()
 	at := listening.FindStringSubmatch(w.daemon.log.String())
 	if at == nil {
