@@ -4,8 +4,6 @@ package alertstest
 
 import (
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/keyd-project/keyd/softhsm-test/freeport"
 )
 
 // patience is the time limit for a condition on a busy machine.
@@ -34,23 +34,14 @@ func eventually(t *testing.T, what string, try func() error) {
 	}
 }
 
-// freePorts returns loopback addresses on which nobody listens. They are below those that Linux gives a client's
-// connection by itself (ip(7), ip_local_port_range), so that none is taken before its program listens there.
-func freePorts(t *testing.T, n int) (addrs []string) {
+// freePorts returns loopback addresses on which nobody listens.
+func freePorts(t *testing.T, n int) []string {
 	t.Helper()
-	const first, last, tries = 20_000, 32_000, 1000
-	for range tries {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first)))
-		if err != nil {
-			continue
-		}
-		defer l.Close() // after the last is chosen, so that none appears twice
-		if addrs = append(addrs, l.Addr().String()); len(addrs) == n {
-			return addrs
-		}
+	addresses, err := freeport.Addresses(n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("%d free ports between %d and %d were not found", n, first, last)
-	return nil
+	return addresses
 }
 
 // process is a program that runs until it is stopped, or dies with the test.
