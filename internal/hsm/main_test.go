@@ -1,6 +1,7 @@
 package hsm
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -32,9 +33,10 @@ const (
 type child struct {
 	Config Config
 	Pins   map[string]key.Fingerprint
-	Hang   string   // a file whose presence makes every generation hang
-	Socket string   // listen here instead of descriptor 3
-	Limits Timeouts // of the supervisor
+	Hang   string        // a file whose presence makes every generation hang
+	Socket string        // listen here instead of descriptor 3
+	Limits Timeouts      // of the supervisor
+	Ping   time.Duration // between two pings; 0: 100 ms
 }
 
 func TestMain(m *testing.M) {
@@ -139,6 +141,18 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
+// quietRig is a rig whose HSM process gets no more pings: while another process logs in, SoftHSM may answer one with an
+// error, and that ends the HSM process.
+func quietRig(t testing.TB) *rig {
+	t.Helper()
+	tok := softhsmtest.New(t)
+	c := newChild(t, tok)
+	c.Ping = time.Hour
+	r := start(t, tok, c)
+	eventually(t, "the HSM process has answered the first ping", up(r))
+	return r
+}
+
 func argv(t testing.TB) []string {
 	t.Helper()
 	self, err := os.Executable()
@@ -159,7 +173,7 @@ func startBy(t testing.TB, argv []string, tok *softhsmtest.Token, c child, env .
 	sup := NewSupervisor(ChildConfig{
 		Argv: argv, Env: environ(t, tok, c, env...),
 		Limits:   c.Limits,
-		Ping:     100 * time.Millisecond,
+		Ping:     cmp.Or(c.Ping, 100*time.Millisecond),
 		Pause:    func(int) time.Duration { return 50 * time.Millisecond },
 		Log:      slog.New(slog.DiscardHandler),
 		Register: prometheus.NewRegistry(),
@@ -248,7 +262,7 @@ func rsaOf(m key.Material) *rsa.PublicKey {
 	return pub
 }
 
-// raw lets a test do on the token what keyd itself never does, from the test's own process.
+// raw lets a test do on the token what keyd itself never does, from the test's own process. See quietRig.
 func raw(t testing.TB, tok *softhsmtest.Token, f func(*pkcs11.Ctx, pkcs11.SessionHandle)) {
 	t.Helper()
 	if tok.Conf != "" {
