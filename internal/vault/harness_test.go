@@ -84,7 +84,7 @@ func (b *bench) client(t *testing.T, change ...func(*vault.Config)) *vault.Clien
 	t.Helper()
 	cfg := vault.Config{
 		Vault: b.vault, KEKName: kekName, CreateKEK: true, KEKBits: 2048,
-		RequestTimeout: 5 * time.Minute, // a busy machine with the race detector makes an RSA-4096 pair in more than 30 s
+		RequestTimeout: 5 * time.Minute, // on a busy machine the emulator takes over 30 s for a pair of RSA-4096
 	}
 	for _, f := range change {
 		f(&cfg)

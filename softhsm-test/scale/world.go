@@ -112,7 +112,8 @@ vaults:
 	}
 	b.WriteString("keys:\n")
 	for i, name := range w.names {
-		fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [v%d], schedule: \"@every 8760h\", floor: 0s}\n", name, i%w.vaults)
+		fmt.Fprintf(&b, "  %s: {spec: RSA-2048, vaults: [v%d], schedule: \"@every 8760h\", floor: 0s}\n",
+			name, i%w.vaults)
 	}
 	return os.WriteFile(w.path("keyd.yaml"), []byte(b.String()), 0o600)
 }
