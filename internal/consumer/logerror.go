@@ -92,7 +92,8 @@ func (f logFault) cause() error {
 		switch {
 		case strings.Contains(f.Message, "Failed to resolve"): // a table, or a column that comes with the first row
 			found = errNoLogTable
-		case strings.Contains(f.Message, "E_QUERY_RESULT_SET_TOO_LARGE"),
+		case f.Code == "-2133196797", // 0x80DA0003, E_QUERY_RESULT_SET_TOO_LARGE
+			strings.Contains(f.Message, "E_QUERY_RESULT_SET_TOO_LARGE"),
 			strings.Contains(f.Message, "80DA0003"), f.Code == "ResponsePayloadTooLarge":
 			found = errLogTooMuch
 		}
