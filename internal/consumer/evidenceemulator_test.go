@@ -110,7 +110,8 @@ func TestTheEmulatorsLogShowsWhoUsesAVersionInBothTables(t *testing.T) {
 		o.wraps(o.other, o.old)
 		o.pass(3 * time.Hour)
 		s := o.look(t.Context())
-		if !s.From.Equal(begun) || s.Until.Before(o.clock.now.Add(-time.Hour)) || s.Asked.After(begun.Add(time.Second)) {
+		if !s.From.Equal(begun) || s.Until.Before(o.clock.now.Add(-time.Hour)) ||
+			s.Asked.After(begun.Add(time.Second)) {
 			t.Errorf("%v: seen from %s until %s, asked again from %s", tables, s.From, s.Until, s.Asked)
 		}
 		if len(s.Uses) != 1 || len(s.Uses[o.old]) != 1 || !s.Uses[o.old][o.his].Equal(used) {

@@ -110,7 +110,8 @@ func refusedLog(resp *http.Response, body []byte) error {
 		wire.Error = logFault{}
 	}
 	return &LogError{
-		Status: resp.StatusCode, Code: vault.OneLine(wire.Error.Code), Message: wire.Error.says(), err: wire.Error.cause(),
+		Status: resp.StatusCode, Code: vault.OneLine(wire.Error.Code), Message: wire.Error.says(),
+		err: wire.Error.cause(),
 	}
 }
 
