@@ -22,9 +22,10 @@ func TestTheDaemonReadsTheVaultsLogAndKeepsALedger(t *testing.T) {
 	w.write("keyd.yaml", strings.Replace(string(text), url,
 		url+"\n    evidence: {workspace: "+emulator.DefaultWorkspaceID+"}", 1))
 	w.start()
-	w.waitGeneration(1)                                                                  // its proof tells keyd under which identity it calls the vault
-	w.must("reload")                                                                     // and after a reload keyd looks
-	err = poll(patience, func() bool { return w.requests("logs") >= 2 }, w.daemon.ended) // two tables
+	w.waitGeneration(1) // its proof tells keyd under which identity it calls the vault
+	w.must("reload")    // and after a reload keyd looks
+	const tables = 2
+	err = poll(patience, func() bool { return w.requests("logs") >= tables }, w.daemon.ended)
 	if err != nil {
 		t.Fatalf("keyd got %d answers of Log Analytics: %v\n%s", w.requests("logs"), err, w.daemon.log)
 	}
