@@ -70,10 +70,8 @@ func (in Input) retirable() (*Retiring, waiting) {
 	case found: // keyd records as its own what the rule covers, before it goes on
 		list = slices.DeleteFunc(list, func(r Retiring) bool { return r.Version != x })
 		if len(list) == 0 {
-			return &first, waiting{
-				why: fmt.Sprintf("somebody other than keyd disabled version %s in vault %s; to enable "+
-					"it: keyd enable %s %s --reason …", x, v.Name, in.Policy.Key, x),
-			}
+			return &first, waiting{why: fmt.Sprintf("somebody other than keyd disabled version %s in vault %s; to "+
+				"enable it: keyd enable %s %s --reason …", x, v.Name, in.Policy.Key, x)}
 		}
 	default:
 		list = slices.DeleteFunc(list, func(x Retiring) bool {
@@ -162,11 +160,8 @@ func (in Input) forbidsNow(r Retiring, v visible) (why string, until time.Time) 
 		return fmt.Sprintf("vault %s: %v", v.Name, v.seen.Err), until
 	case !v.seen.SkewSeen || v.seen.Skew.Abs() > key.MaxSkew:
 		// A local clock that runs ahead must not make keyd disable anything early.
-		return fmt.Sprintf(
-			"the clock of vault %s is not known, or differs from the local one by more than %s",
-			v.Name,
-			key.MaxSkew,
-		), until
+		return fmt.Sprintf("the clock of vault %s is not known, or differs from the local one by more than %s", v.Name,
+			key.MaxSkew), until
 	}
 	now := record.Moment{Here: in.Now, There: v.seen.Clock(in.Now)}
 	due := record.Moment{Here: r.Since, There: r.Since}
@@ -196,15 +191,8 @@ func (in Input) forbidsIn(_ Retiring, v visible) (why string, until time.Time) {
 			v.seen.Newest, v.Name), until
 	}
 	if p := v.seen.Proof; in.provenNow(v.seen) && p.Err != nil {
-		return fmt.Sprintf(
-				"the newest version %s in vault %s was not proven at %s: %v",
-				p.Version,
-				v.Name,
-				date(p.At),
-				p.Err,
-			), p.At.Add(
-				in.recently() + time.Second,
-			)
+		return fmt.Sprintf("the newest version %s in vault %s was not proven at %s: %v", p.Version, v.Name, date(p.At),
+			p.Err), p.At.Add(in.recently() + time.Second)
 	}
 	return "", until
 }
