@@ -36,6 +36,14 @@ func unused() []example {
 			monthIn(weu, but(on(sqlID, 2), left)).rule(backupsFor(20 * day)), disable()},
 		{"A service whose safe time is not stated has shown a later version, and the log is quiet.",
 			monthIn(weu, on(registryID, 2)).logged(), disable()},
+		{"A service that does not show its version left it when it first used a later one.",
+			monthIn(
+				weu,
+				on(serverID, 0),
+			).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, time.Hour}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+			disable()},
 		{"A service that does not show its version has used a later one, and the log is quiet.",
 			monthIn(weu, on(hubsID, 0)).logged(use{version(2), "oid of " + hubsID, time.Hour}), disable()},
 		{"The last use in the log is as long ago as the rule requires.",
@@ -109,6 +117,14 @@ func usersInTheWay() []example {
 			monthIn(weu, on(sqlID, 2)), soon("retire.backups is not set")},
 		{"They count from when the consumer left the version.",
 			monthIn(weu, on(sqlID, 2)).rule(backupsFor(30 * day)), waits("its backups may need it").again(27 * day)},
+		{"Of a service that does not show its version they count from its first use of a later one.",
+			monthIn(
+				weu,
+				on(serverID, 0),
+			).rule(backupsFor(10 * day)).
+				logged(use{version(2), "oid of " + serverID, time.Hour}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 7*day) }),
+			waits("its backups may need it").again(3 * day)},
 		{"Where only the log shows who uses the key, some of them may keep backups.",
 			monthIn(weu).logged(), soon("retire.backups is not set")},
 		{"A service whose safe time is not stated needs the log.",

@@ -213,14 +213,20 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 }
 
 // left is when a consumer has left the version at the latest, and not before the version was superseded everywhere; zero
-// if nobody knows. Of one that does not show its version only the log can say it.
+// if nobody knows. Of one that does not show its version only the log can say it: it left when it first used a later
+// one, or when anybody last used this one.
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
 	if at.IsZero() {
 		at = c.Since
 	}
-	if u.here(c) && c.Uses == "" || at.IsZero() {
-		at = u.lastLogged()
+	switch {
+	case u.here(c) && c.Uses == "":
+		last, _ := u.lastUse()
+		at = later(u.usesLater(c), last)
+	case at.IsZero() && u.logged():
+		last, _ := u.lastUse()
+		at = later(last, u.log.From)
 	}
 	if at.IsZero() {
 		return at

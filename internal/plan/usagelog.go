@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/record"
@@ -106,15 +105,6 @@ func (u users) lastUse() (last time.Time, by string) {
 	return last, by
 }
 
-// lastLogged is the last moment at which the version may have been in use by the log; zero without a log.
-func (u users) lastLogged() time.Time {
-	if !u.logged() {
-		return time.Time{}
-	}
-	at, _ := u.lastUse()
-	return later(at, u.log.From)
-}
-
 // needsLog says why the log does not show that a consumer has left the version, where nothing else can show it. That the
 // log is quiet, logForbids has found out already.
 func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
@@ -130,12 +120,8 @@ func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 	case c.Uses != "":
 		return "" // it shows a later version, and the log is quiet
 	}
-	for _, caller := range c.Callers {
-		switch {
-		case u.shared(c, caller):
-		case u.usedLater(caller):
-			return ""
-		}
+	if !u.usesLater(c).IsZero() {
+		return ""
 	}
 	return "does not show which version it uses, and the audit log shows no use of a later one by an identity of its own"
 }
@@ -149,18 +135,25 @@ func (u users) shared(c record.ConsumerSeen, caller string) bool {
 	})
 }
 
-// usedLater reports whether the log shows that a caller used a version of a later generation since the version was
-// superseded.
-func (u users) usedLater(caller string) bool {
+// usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
+// was superseded; zero: the log shows no such use.
+func (u users) usesLater(c record.ConsumerSeen) (first time.Time) {
 	for version, callers := range u.log.Uses {
 		if version == "" || !u.isLater(version) {
 			continue
 		}
-		for id, at := range callers {
-			if strings.EqualFold(id, caller) && at.After(u.of.Since) {
-				return true
+		for caller, last := range callers {
+			if !last.After(u.of.Since) || u.shared(c, caller) ||
+				!slices.ContainsFunc(c.Callers, func(id string) bool {
+					return sameID(id, caller)
+				}) {
+				continue
 			}
+			if at := u.log.First[version][caller]; !at.IsZero() {
+				last = at
+			}
+			first = sooner(first, last)
 		}
 	}
-	return false
+	return first
 }

@@ -15,6 +15,7 @@ const (
 	registryID = group + "Microsoft.ContainerRegistry/registries/acrdemo"
 	hubsID     = group + "Microsoft.EventHub/namespaces/hubdemo"
 	otherHubs  = group + "Microsoft.EventHub/namespaces/hubother"
+	serverID   = group + "Microsoft.DBforPostgreSQL/flexibleServers/pgdemo"
 	sqlID      = group + "Microsoft.Sql/servers/sqldemo"
 	disksID    = group + "Microsoft.Compute/diskEncryptionSets/desdemo"
 )
@@ -83,6 +84,11 @@ type use struct {
 	version string
 	by      string
 	ago     time.Duration
+}
+
+// firstUse is when a caller first used a version, that long before now.
+func firstUse(version, by string, ago time.Duration) map[string]map[string]time.Time {
+	return map[string]map[string]time.Time{version: {by: threeDaysAgo.Add(3*day - ago)}}
 }
 
 // log changes what keyd saw of the log.

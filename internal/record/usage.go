@@ -46,4 +46,6 @@ type LogSeen struct {
 	// Uses has, by version, the last use by others than keyd of each caller (object id; "" where the log names none).
 	// Under the version "" are calls that named no version.
 	Uses map[string]map[string]time.Time
+	// First has the first use likewise. Where it lacks one, the last use stands for it.
+	First map[string]map[string]time.Time
 }

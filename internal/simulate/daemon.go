@@ -8,6 +8,7 @@ import (
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/observe"
 	"github.com/keyd-project/keyd/internal/plan"
+	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/status"
 )
@@ -23,6 +24,7 @@ type daemon struct {
 	look      time.Duration
 	observer  *observe.Observer
 	r         *rotate.Rotator
+	consumers observe.Consumers
 	shell     *rotate.Loop // never run: it only hands changed policies on
 	down      bool
 	back      time.Time        // when a daemon that crashed starts again
@@ -50,7 +52,8 @@ func (d *daemon) policy(name string) key.Policy {
 
 // start starts a new process, which remembers nothing of the one before.
 func (d *daemon) start() {
-	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Seal: d.w.seal, Vaults: func(url string) Vault {
+	looks := &watcher{d, map[string]record.Usage{}}
+	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Seal: d.w.seal, Consumers: looks, Vaults: func(url string) Vault {
 		if v := d.w.vault(url); v != nil && d.w.configured(url) {
 			return v
 		}
@@ -120,6 +123,7 @@ func (d *daemon) step(k *managed) {
 		t := d.turns[p.Key]
 		d.w.result.Steps++
 		d.w.judgePace(t)
+		d.watch(p)
 		s, err := d.r.StepKey(context.Background(), p)
 		if err == nil {
 			d.w.judgeChangedRule(d, k, string(s.Kind))
