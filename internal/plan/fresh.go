@@ -74,6 +74,10 @@ func (in Input) Stale(s Step) (p Parts) {
 		p.Usage = s.AsksUsers
 	case DisableDone, DisableAborted:
 		in.eachVault(p.vault)
+	case EnableDone, EnableAborted:
+		if _, configured := in.Policy.Vault(s.Vault); configured {
+			p.vault(in, s.Vault)
+		}
 	}
 	return p
 }
