@@ -113,6 +113,10 @@ func usersInTheWay() []example {
 				c.Vault, c.Since = neu.URL, threeDaysAgo.Add(2*day+time.Hour)
 			}).with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu),
 			waits("may need it for 1 day after that").again(time.Hour)},
+		{"Also one that a search found there once, and that has another key now.",
+			monthIn(weu, on(storageID, 2)).uses(but(on(sqlID, 0), func(c *record.ConsumerSeen) {
+				c.Key, c.Left = "another", map[string]time.Time{version(1): threeDaysAgo}
+			})).rule(backupsFor(30 * day)), waits("SQL server sqldemo left the version").again(27 * day)},
 		{"Backups may need it, unless the rule says for how long they are kept.",
 			monthIn(weu, on(sqlID, 2)), soon("retire.backups is not set")},
 		{"They count from when the consumer left the version.",

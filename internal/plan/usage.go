@@ -140,8 +140,8 @@ func (u users) consumerForbids(c record.ConsumerSeen) (why string, until time.Ti
 			cmp.Or(c.Vault, "an unknown vault"),
 			u.Policy.Key,
 		), until
-	case !u.ofKey(c):
-		return "", until
+	case !u.ofKey(c) && c.Left[u.of.Version].IsZero():
+		return "", until // it has nothing to do with the version
 	}
 	if u.here(c) {
 		if why = u.onEarlier(c); why != "" {
@@ -161,7 +161,9 @@ func (u users) ofKey(c record.ConsumerSeen) bool {
 }
 
 // here reports whether a consumer may be set to the key in the vault of the version.
-func (u users) here(c record.ConsumerSeen) bool { return c.Vault == "" || c.Vault == u.of.Vault }
+func (u users) here(c record.ConsumerSeen) bool {
+	return u.ofKey(c) && (c.Vault == "" || c.Vault == u.of.Vault)
+}
 
 // onEarlier says why a consumer is not known to be on a later version.
 func (u users) onEarlier(c record.ConsumerSeen) string {

@@ -67,6 +67,9 @@ func logText(log record.LogSeen, version string) string {
 		}
 	}
 	text := fmt.Sprintf("whole from %s to %s", words.Moment(log.From), words.Moment(log.Until))
+	if !log.Asked.IsZero() {
+		text += ", shown by the workspace itself from " + words.Moment(log.Asked)
+	}
 	if last.IsZero() {
 		return text + ", without a use of the version"
 	}
