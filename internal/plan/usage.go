@@ -37,13 +37,13 @@ type users struct {
 	now   time.Time // by the local clock or by the vault's, whichever is behind
 }
 
-// usersForbid says why a version may not be disabled because of those who use the key. It goes by the last look at them;
-// Stale asks for another one before keyd disables anything.
+// usersForbid says why a version may not be disabled because of those who use the key. It goes by the last look at
+// them; Stale asks for another one before keyd disables anything.
 //
 //   - All consumers must have been seen: those that the configuration names and those that a search found. Whatever
 //     cannot be seen or understood counts as using every version.
-//   - Each must be on a version of a later generation, and have left this one for as long as its service may still need
-//     it. One that is set to another vault of the key may have come from this one: it counts by its times alone.
+//   - Each must be on a version of a later generation, and have left this one for as long as its service may still
+//     need it. One that is set to another vault of the key may have come from this one: it counts by its times alone.
 //   - Where the vault has a workspace, its log must be whole for retire.unused_for, and show no use of the version by
 //     anybody but keyd. A call that names no version counts as use of every version.
 //   - Some services need that log: those whose documents state no safe time or ask for a quiet log, and those that do
@@ -214,9 +214,9 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 	return "", until
 }
 
-// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere; zero
-// if nobody knows. Of one that does not show its version only the log can say it: it left when it first used a later
-// one, or when anybody last used this one.
+// left is when a consumer has left the version at the latest, and not before the version was superseded everywhere;
+// zero if nobody knows. Of one that does not show its version only the log can say it: it left when it first used a
+// later one, or when anybody last used this one.
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
 	if at.IsZero() {

@@ -15,8 +15,8 @@ import (
 const (
 	// unusedFor is how long a log must show no use of a version, where the retire rule does not say.
 	unusedFor = 30 * 24 * time.Hour
-	// logLate is how long ago the part of a vault's log that keyd saw whole may end: Azure writes it some minutes late,
-	// and keyd's own calls, by which it knows that the log is whole, have pauses between them.
+	// logLate is how long ago the part of a vault's log that keyd saw whole may end: Azure writes it some minutes
+	// late, and keyd's own calls, by which it knows that the log is whole, have pauses between them.
 	logLate = 3 * time.Hour
 )
 
@@ -84,8 +84,8 @@ func (u users) quiet() (quiet time.Duration, why string) {
 		return quiet, ""
 	}
 	if rule.Backups <= 0 {
-		return 0, "keyd knows of no consumers, so some may keep backups that need the version, and retire.backups is not " +
-			"set: list the consumers, or write how long their backups are kept"
+		return 0, "keyd knows of no consumers, so some may keep backups that need the version, and retire.backups is " +
+			"not set: list the consumers, or write how long their backups are kept"
 	}
 	return max(quiet, rule.Backups), ""
 }
@@ -105,8 +105,8 @@ func (u users) lastUse() (last time.Time, by string) {
 	return last, by
 }
 
-// needsLog says why the log does not show that a consumer has left the version, where nothing else can show it. That the
-// log is quiet, logForbids has found out already.
+// needsLog says why the log does not show that a consumer has left the version, where nothing else can show it. That
+// the log is quiet, logForbids has found out already.
 func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 	switch {
 	case c.Uses != "" && s.Stated && !s.NeedsLog:
@@ -123,7 +123,8 @@ func (u users) needsLog(c record.ConsumerSeen, s service.Service) string {
 	if !u.usesLater(c).IsZero() {
 		return ""
 	}
-	return "does not show which version it uses, and the audit log shows no use of a later one by an identity of its own"
+	return "does not show which version it uses, and the audit log shows no use of a later one by an identity of its " +
+		"own"
 }
 
 // shared reports whether another consumer calls the vault with the same identity.

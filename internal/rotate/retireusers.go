@@ -16,8 +16,8 @@ import (
 // mostConsumers limits how many consumers the entry of a disabling lists.
 const mostConsumers = 50
 
-// userFields are the fields of an entry that say on which evidence keyd disables a version: what it saw of those who use
-// the key, in this very step.
+// userFields are the fields of an entry that say on which evidence keyd disables a version: what it saw of those who
+// use the key, in this very step.
 func (a act) userFields() map[string]string {
 	seen, fields := a.seen.Usage, map[string]string{}
 	if a.policy.Retire.NoConsumers {

@@ -84,7 +84,7 @@ var brokenConsumers = []breakage{
 			c.Consumers = &staleLooks{Consumers: c.Consumers, w: w, at: map[string]time.Time{}}
 			return c
 		},
-		world: peopledWorld("microsoft.sql/servers", func(_ int, k *managed, r *resource) { // they come back from backups
+		world: peopledWorld("microsoft.sql/servers", func(_ int, k *managed, r *resource) { // restored from backups
 			k.home.Retire.Backups = 30 * time.Hour
 			r.keeps, r.every, r.fragile = 30*time.Hour, 12*time.Hour, true
 		}),
@@ -201,8 +201,8 @@ func inhabitedWorld(way int) func(*World) {
 func (w *World) vacate(p key.Policy, c *record.ConsumerSeen) {
 	for _, r := range w.resources {
 		if x := r.vault.newest(p.Key); r.id == c.ID && x != nil {
-			*c = record.ConsumerSeen{ID: c.ID, Configured: c.Configured, Service: c.Service, Vault: r.vault.URL, Key: p.Key,
-				Uses: x.ID, Since: w.begun}
+			*c = record.ConsumerSeen{ID: c.ID, Configured: c.Configured, Service: c.Service, Vault: r.vault.URL,
+				Key: p.Key, Uses: x.ID, Since: w.begun}
 		}
 	}
 }

@@ -126,8 +126,8 @@ func (w *World) newResource(k *managed, way int) *resource {
 	return r
 }
 
-// paced draws how fast the resource moves to new versions, and how long it needs the old one then: for at most as long as
-// the table says, or as the vault's log shows.
+// paced draws how fast the resource moves to new versions, and how long it needs the old one then: for at most as
+// long as the table says, or as the vault's log shows.
 func (r *resource) paced(way int) {
 	w, s := r.w, r.service
 	switch {

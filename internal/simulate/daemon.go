@@ -52,13 +52,13 @@ func (d *daemon) policy(name string) key.Policy {
 
 // start starts a new process, which remembers nothing of the one before.
 func (d *daemon) start() {
-	looks := &watcher{d, map[string]record.Usage{}}
-	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Seal: d.w.seal, Consumers: looks, Vaults: func(url string) Vault {
+	parts := Parts{HSM: d.w.hsm, Store: d.w.store, Emit: d.emit, Seal: d.w.seal, Vaults: func(url string) Vault {
 		if v := d.w.vault(url); v != nil && d.w.configured(url) {
 			return v
 		}
 		return nil
 	}}
+	parts.Consumers = &watcher{d, map[string]record.Usage{}}
 	if d.w.opts.Break != nil {
 		parts = d.w.opts.Break(d.w, parts)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -65,7 +64,7 @@ func (d *daemon) watch(p key.Policy) {
 // consumersOf is what a look shows of the resources of a key, and what a search did not see.
 func (w *World) consumersOf(p key.Policy) (list []record.ConsumerSeen, unseen []string) {
 	for _, r := range w.resources {
-		configured := slices.ContainsFunc(p.Consumers, func(c key.Consumer) bool { return strings.EqualFold(c.ID, r.id) })
+		configured := named(p, r.id)
 		if r.key != p.Key || !configured && !p.Discover {
 			continue
 		}
