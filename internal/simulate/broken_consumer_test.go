@@ -258,7 +258,7 @@ type staleLooks struct {
 }
 
 func (s *staleLooks) Look(ctx context.Context, p key.Policy) record.Usage {
-	last := s.Consumers.Last(p.Key)
+	last := s.Last(p.Key)
 	if last.At.IsZero() || last.Err != nil || s.w.now.Sub(s.at[p.Key]) > 48*time.Hour {
 		s.at[p.Key] = s.w.now
 		return s.Consumers.Look(ctx, p)
