@@ -108,6 +108,13 @@ func usersInTheWay() []example {
 		{"Also one that left it less than its service's safe time ago.",
 			one(storageID, 2, func(c *record.ConsumerSeen) { c.Since = threeDaysAgo.Add(2*day + time.Hour) }),
 			waits("may need it for 1 day after that").again(time.Hour)},
+		{"The vault's clock counts, too.",
+			one(storageID, 2, func(c *record.ConsumerSeen) { c.Since = threeDaysAgo.Add(2*day + 9*time.Minute) }).
+				wait(10*time.Minute).
+				skewed(weu, -4*time.Minute), waits("may need it for 1 day after that").again(-time.Minute)},
+		{"Nobody left the version before it was superseded, whatever is said.",
+			one(sqlID, 2, func(c *record.ConsumerSeen) { c.Since = threeDaysAgo.Add(-100 * day) }).
+				rule(backupsFor(35 * day)), waits("its backups may need it").at(deactivatedAlone + 35*day)},
 		{"Also one that came from there to another vault of the key.",
 			one(storageID, 2, func(c *record.ConsumerSeen) {
 				c.Vault, c.Since = neu.URL, threeDaysAgo.Add(2*day+time.Hour)
@@ -131,12 +138,30 @@ func usersInTheWay() []example {
 			waits("its backups may need it").again(3 * day)},
 		{"Where only the log shows who uses the key, some of them may keep backups.",
 			monthIn(weu).logged(), soon("retire.backups is not set")},
+		{"Also when anybody used it after that.",
+			monthIn(weu, on(serverID, 0)).
+				rule(func(r *key.RetireRule) { r.UnusedFor, r.Backups = 5*day, 10*day }).
+				logged(use{version(2), "oid of " + serverID, time.Hour}, use{version(1), "vm", 7 * day}).
+				log(func(l *record.LogSeen) { l.First = firstUse(version(2), "oid of "+serverID, 20*day) }),
+			waits("its backups may need it").again(3 * day)},
+		{"Then the log must be quiet for as long as backups are kept.",
+			monthIn(weu).rule(func(r *key.RetireRule) { r.UnusedFor, r.Backups = 5*day, 40*day }).
+				logged(use{version(1), "vm", 20 * day}), waits("by vm").again(20*day + time.Hour)},
 		{"A service whose safe time is not stated needs the log.",
 			monthIn(weu, on(registryID, 2)), soon("only the audit log of vault weu shows when it does not")},
+		{"So does one whose documents ask for a quiet log.",
+			monthIn(weu, on(cosmosID, 2)).rule(backupsFor(day)),
+			soon("only the audit log of vault weu shows when it does not")},
 		{"A service that does not show its version needs the log.",
 			monthIn(weu, on(hubsID, 0)), soon("only the audit log of vault weu could show it")},
-		{"It must have used a later version since.",
+		{"It must have used a later version.",
 			monthIn(weu, on(hubsID, 0)).logged(), soon("no use of a later one by an identity of its own")},
+		{"It must have done so since the version was superseded everywhere.",
+			monthIn(
+				weu,
+				on(hubsID, 0),
+			).logged(use{version(2), "oid of " + hubsID, 31 * day}),
+			soon("no use of a later one by an identity of its own")},
 		{"By an identity of its own: that of several proves nothing for one.",
 			monthIn(weu, but(on(hubsID, 0), shared), but(on(otherHubs, 0), shared)).
 				logged(use{version(2), "shared", time.Hour}),

@@ -17,6 +17,7 @@ const (
 	otherHubs  = group + "Microsoft.EventHub/namespaces/hubother"
 	serverID   = group + "Microsoft.DBforPostgreSQL/flexibleServers/pgdemo"
 	sqlID      = group + "Microsoft.Sql/servers/sqldemo"
+	cosmosID   = group + "Microsoft.DocumentDB/databaseAccounts/cosmosdemo"
 	disksID    = group + "Microsoft.Compute/diskEncryptionSets/desdemo"
 )
 
