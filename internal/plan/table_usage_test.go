@@ -120,6 +120,18 @@ func usersInTheWay() []example {
 				c.Vault, c.Since = neu.URL, threeDaysAgo.Add(2*day+time.Hour)
 			}).with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu),
 			waits("may need it for 1 day after that").again(time.Hour)},
+		{"If nobody states how long its service needs it, then for as long as a log would have to be quiet.",
+			one(registryID, 2, func(c *record.ConsumerSeen) { c.Vault = neu.URL }).
+				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(unusedFor(10 * day)),
+			waits("may need it for 10 days after that").again(7 * day)},
+		{"If it does not show its version, then since its first call of that other vault.",
+			one(serverID, 0, func(c *record.ConsumerSeen) { c.Vault, c.Since = neu.URL, time.Time{} }).
+				with(func(p *key.Policy) { p.Vaults = append(p.Vaults, neu) }).away(neu).rule(backupsFor(10 * day)).
+				looked(func(u *record.Usage) {
+					uses := firstUse(version(88), "oid of "+serverID, 4*day)
+					u.Logs = map[string]record.LogSeen{neu.URL: {Uses: uses, First: uses}}
+				}),
+			waits("its backups may need it").again(6 * day)},
 		{"Also one that a search found there once, and that has another key now.",
 			monthIn(weu, on(storageID, 2)).uses(but(on(sqlID, 0), func(c *record.ConsumerSeen) {
 				c.Key, c.Left = "another", map[string]time.Time{version(1): threeDaysAgo}

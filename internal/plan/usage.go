@@ -190,19 +190,16 @@ func (u users) isLater(id string) bool {
 
 // leaves says how long a consumer that left the version may still need it.
 func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, until time.Time) {
-	rule, left := u.Policy.Retire, u.left(c)
+	rule, left, safe := u.Policy.Retire, u.left(c), s.Safe
+	if !u.here(c) && (!s.Stated || s.NeedsLog) {
+		safe = max(safe, cmp.Or(rule.UnusedFor, unusedFor)) // nobody states a time, and its log may be another one
+	}
 	switch {
 	case left.IsZero():
 		return "does not show since when it uses its version", until
-	case u.now.Before(left.Add(s.Safe)):
-		return fmt.Sprintf(
-				"left the version at %s, and may need it for %s after that",
-				date(left),
-				words.Exactly(s.Safe),
-			),
-			left.Add(
-				s.Safe,
-			)
+	case u.now.Before(left.Add(safe)):
+		return fmt.Sprintf("left the version at %s, and may need it for %s after that", date(left),
+			words.Exactly(safe)), left.Add(safe)
 	case !s.Backups:
 		return "", until
 	case rule.Backups <= 0:
@@ -215,20 +212,17 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 }
 
 // left is when a consumer has left the version at the latest, and not before the version was superseded everywhere;
-// zero if nobody knows. Of one that does not show its version only the log can say it: it left when it first used a
-// later one, or when anybody last used this one.
+// zero if nobody knows. Of one that does not show its version only a log can say it: it left when it first used a later
+// one, or first called the other vault that it is set to, or when anybody last used this one.
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
 	if at.IsZero() {
 		at = c.Since
 	}
-	switch {
-	case u.here(c) && c.Uses == "":
-		last, _ := u.lastUse()
+	if last, _ := u.lastUse(); c.Uses == "" && u.here(c) {
 		at = later(u.usesLater(c), last)
-	case at.IsZero() && u.logged():
-		last, _ := u.lastUse()
-		at = later(last, u.log.From)
+	} else if first := u.callsOther(c); at.IsZero() && !first.IsZero() {
+		at = later(first, last)
 	}
 	if at.IsZero() {
 		return at

@@ -138,19 +138,32 @@ func (u users) shared(c record.ConsumerSeen, caller string) bool {
 
 // usesLater is when a consumer first used a version of a later generation by an identity of its own, after the version
 // was superseded; zero: the log shows no such use.
-func (u users) usesLater(c record.ConsumerSeen) (first time.Time) {
-	for version, callers := range u.log.Uses {
-		if version == "" || !u.isLater(version) {
-			continue
-		}
+func (u users) usesLater(c record.ConsumerSeen) time.Time {
+	return u.firstUse(c, u.log, func(version string, last time.Time) bool {
+		return version != "" && u.isLater(version) && last.After(u.of.Since)
+	})
+}
+
+// callsOther is when a consumer first called the other vault that it is set to, by an identity of its own; zero: the log
+// of that vault does not show it.
+func (u users) callsOther(c record.ConsumerSeen) time.Time {
+	log := u.Seen.Usage.Logs[c.Vault]
+	if log.Err != nil {
+		return time.Time{}
+	}
+	return u.firstUse(c, log, func(string, time.Time) bool { return true })
+}
+
+// firstUse is the first of those uses in a log that a consumer made by an identity of its own and that count.
+func (u users) firstUse(c record.ConsumerSeen, log record.LogSeen, counts func(string, time.Time) bool) time.Time {
+	var first time.Time
+	own := slices.DeleteFunc(slices.Clone(c.Callers), func(caller string) bool { return u.shared(c, caller) })
+	for version, callers := range log.Uses {
 		for caller, last := range callers {
-			if !last.After(u.of.Since) || u.shared(c, caller) ||
-				!slices.ContainsFunc(c.Callers, func(id string) bool {
-					return sameID(id, caller)
-				}) {
+			if !counts(version, last) || !slices.ContainsFunc(own, func(id string) bool { return sameID(id, caller) }) {
 				continue
 			}
-			if at := u.log.First[version][caller]; !at.IsZero() {
+			if at := log.First[version][caller]; !at.IsZero() {
 				last = at
 			}
 			first = sooner(first, last)

@@ -40,6 +40,7 @@ type resource struct {
 	moved time.Time            // when it began to use that
 	live  map[string]time.Time // until when it reads live data under an earlier version
 	kept  map[string]time.Time // until when it keeps a backup under a version
+	at    map[string]*vault    // that has a version which it used
 	back  time.Time            // when it comes back, if it is deleted
 	born  time.Time            // when it was made, or came back
 }
@@ -108,7 +109,7 @@ func (w *World) newResource(k *managed, way int) *resource {
 	r := &resource{w: w, key: k.policy.Key, vault: w.vaults[w.fate.IntN(len(w.vaults))], service: s,
 		id:     fmt.Sprintf("/subscriptions/s/resourceGroups/g/providers/%s/r%d", s.Type, n),
 		caller: fmt.Sprintf("identity-%d", n), pinned: s.Follows == service.Never,
-		live: map[string]time.Time{}, kept: map[string]time.Time{}}
+		live: map[string]time.Time{}, kept: map[string]time.Time{}, at: map[string]*vault{}}
 	if w.seldom(4) {
 		r.caller = "shared-by-" + r.key
 	}
@@ -162,6 +163,8 @@ func (r *resource) tick() {
 	case r.uses != "" && !r.w.calm && r.w.seldom(250) || r.fragile && r.w.seldom(30):
 		r.vanish()
 		return
+	case r.uses != "" && !r.w.calm && !r.w.inhabited && r.w.seldom(150):
+		r.relocate()
 	case r.uses == "" || r.every > 0 && !now.Before(r.next):
 		r.follow()
 	}
@@ -179,6 +182,16 @@ func (r *resource) follow() {
 	}
 }
 
+// relocate has people set the resource to the key in another vault.
+func (r *resource) relocate() {
+	v := r.w.vaults[r.w.fate.IntN(len(r.w.vaults))]
+	if x := v.newest(r.key); v != r.vault && x != nil && x.Enabled && v.expired(x) == nil {
+		r.w.log("%s goes from %s to %s", service.NameOf(r.id), r.vault.Name, v.Name)
+		r.vault = v
+		r.move(x.ID)
+	}
+}
+
 func (r *resource) move(id string) {
 	now := r.w.now
 	if r.uses != "" {
@@ -186,7 +199,7 @@ func (r *resource) move(id string) {
 		r.keep()
 	}
 	r.w.log("%s moves from version %.6s of %s to %.6s", service.NameOf(r.id), r.uses, r.key, id)
-	r.uses, r.moved = id, now
+	r.uses, r.moved, r.at[id] = id, now, r.vault
 	delete(r.live, id)
 	if r.silent {
 		r.vault.log.use(r.key, id, r.caller)
@@ -212,7 +225,7 @@ func (r *resource) work() {
 	r.vault.log.use(r.key, named, r.caller)
 	for _, id := range slices.Sorted(maps.Keys(r.live)) {
 		if r.w.now.Before(r.live[id]) {
-			r.vault.log.use(r.key, id, r.caller)
+			r.at[id].log.use(r.key, id, r.caller)
 		}
 	}
 }
@@ -229,13 +242,14 @@ func (r *resource) comeBack() {
 	r.back, r.born = time.Time{}, r.w.now
 	var from []string
 	for _, id := range slices.Sorted(maps.Keys(r.kept)) {
-		if x := r.vault.byID(r.key, id); x != nil && r.w.now.Before(r.kept[id]) {
+		if x := r.at[id].byID(r.key, id); x != nil && r.w.now.Before(r.kept[id]) {
 			from = append(from, id)
 		}
 	}
 	r.uses = ""
 	if len(from) > 0 {
 		r.uses, r.moved = from[r.w.fate.IntN(len(from))], r.w.now
+		r.vault = r.at[r.uses]
 	}
 	r.next = r.w.now.Add(r.every)
 	r.w.log("%s comes back, with version %.6s of %s", service.NameOf(r.id), r.uses, r.key)

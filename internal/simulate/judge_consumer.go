@@ -15,7 +15,7 @@ import (
 func (w *World) judgeReaders(v *vault, name string, x *version) {
 	// keyd's clock may be off by some minutes without its notice. A resource that uses the version now needs it anyhow.
 	for _, r := range w.resources {
-		if r.key == name && r.vault == v && r.requires(x.ID, w.now.Add(clocksAgree)) {
+		if r.key == name && r.requires(x.ID, w.now.Add(clocksAgree)) {
 			w.violate("lost: %s %s still needs version %s of %s in %s, which keyd disables", r.service.Name,
 				service.NameOf(r.id), x.ID, name, v.Name)
 		}
@@ -92,6 +92,9 @@ func (r *resource) vacated(v *vault, rec *record.Record, g *record.Generation, x
 	at = later(superseded, r.moved.Add(look))
 	if !s.ShowsInUse {
 		at = later(at, v.log.lastOf(rec.Key, x.ID))
+	}
+	if !here && (!s.Stated || s.NeedsLog) {
+		return at, false // it counts for long
 	}
 	if s.Backups {
 		return at.Add(max(s.Safe, p.Retire.Backups)), true
