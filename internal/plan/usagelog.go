@@ -144,8 +144,8 @@ func (u users) usesLater(c record.ConsumerSeen) time.Time {
 	})
 }
 
-// callsOther is when a consumer first called the other vault that it is set to, by an identity of its own; zero: the log
-// of that vault does not show it.
+// callsOther is when a consumer first called the other vault that it is set to, by an identity of its own; zero: the
+// log of that vault does not show it.
 func (u users) callsOther(c record.ConsumerSeen) time.Time {
 	log := u.Seen.Usage.Logs[c.Vault]
 	if log.Err != nil {
