@@ -160,7 +160,7 @@ func (r *resource) tick() {
 		return
 	case !r.back.IsZero():
 		r.comeBack()
-	case r.uses != "" && !r.w.calm && r.w.seldom(250) || r.fragile && r.w.seldom(30):
+	case r.uses != "" && (!r.w.calm && r.w.seldom(250) || r.fragile && r.w.seldom(30)):
 		r.vanish()
 		return
 	case r.uses != "" && !r.w.calm && !r.w.inhabited && r.w.seldom(150):
