@@ -63,6 +63,9 @@ type Daemon struct {
 	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
 	standings *standings
+	// users knows who uses the keys, and usersShown are the metrics of it.
+	users      users
+	usersShown *usersMetrics
 	control   *control.Server
 	web       *web.Server
 	// changed has room for one word that something changed that a status line may show.
@@ -110,6 +113,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 		hub:       newHub(),
 		histories: health.NewHistories(),
 		standings: newStandings(),
+		users:     nobodyLooks{},
 		changed:   make(chan struct{}, 1),
 		hsmAgain:  make(chan struct{}, 1),
 	}
@@ -120,6 +124,7 @@ func build(o Options, cfg *config.Config) (*Daemon, error) {
 	d.reg = prometheus.NewRegistry()
 	d.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.metrics = newMetrics(d.reg, o.Version)
+	d.usersShown = newUsersMetrics(d.reg, d.started, d.vaultNames)
 	d.vaultSeen = vault.NewMetrics(d.reg)
 	d.limits = vault.NewLimits()
 	if d.vaults, d.cred, err = d.makeVaults(cfg); err != nil {
