@@ -208,7 +208,7 @@ var table = []Row{
 	{Cause: ConsumersNotConfigured, Code: "keydconsumersdiffer", Alert: "KeydConsumersDiffer", Severity: warning,
 		Remedy: "{consumers} shows the lines for the configuration; then: keyd reload"},
 	{Cause: ConsumerOtherKey, Code: "keydconsumersdiffer", Alert: "KeydConsumersDiffer", Severity: warning,
-		Remedy: "set it to {key}, or take it out of consumers: in the configuration, then: keyd reload"},
+		Remedy: "set it to {key}, or take it out of the key's consumers in the configuration, then: keyd reload"},
 	{Cause: RetiredVersionUsed, Code: "keydretiredversionused", Alert: "KeydRetiredVersionUsed", Severity: critical,
 		Threshold: 7 * 24 * time.Hour, Remedy: "find out who it is, as the runbook says; if they need the version: " +
 			"keyd enable {key} {version} --reason …"},

@@ -155,11 +155,10 @@ func (f *finder) consumers(keys []status.Key) {
 // obstacle adds what is a problem of one consumer.
 func (f *finder) obstacle(k status.Key, c status.Consumer, o obstacle) {
 	here := about{key: k.Name, vault: f.vaults[c.Vault], version: c.Uses}
-	of := k.Name
+	text := fmt.Sprintf("%s: %s %s %s", k.Name, c.Service, c.Name, o.text)
 	if here.vault != "" {
-		of += " in vault " + here.vault
+		text += " (vault " + here.vault + ")"
 	}
-	text := fmt.Sprintf("%s: %s %s %s", of, c.Service, c.Name, o.text)
 	switch o.cause {
 	case ConsumerLags, ConsumerPinned:
 		if f.late(o.cause, c.Due) {
@@ -310,7 +309,7 @@ func (f *finder) notConfigured(k status.Key) {
 	}
 	if len(names) > 0 {
 		f.add(ConsumersNotConfigured, about{key: k.Name}, fmt.Sprintf(
-			"%s is used by what its consumers: in the configuration lack: %s", k.Name, strings.Join(names, ", ")))
+			"%s has consumers that the configuration lacks: %s", k.Name, strings.Join(names, ", ")))
 	}
 }
 
