@@ -92,8 +92,11 @@ func writeKeyConsumers(w io.Writer, s style, snap status.Snapshot, of status.Key
 	fmt.Fprintf(w, "%s: %s\n", s.bold(clean(of.Key)), clean(consumersWords(snap.At, of.Consumers)))
 	writeConsumers(w, s, snap, of.Consumers)
 	if len(of.Add) > 0 {
-		fmt.Fprintf(w, "  Add this to the configuration, then run `keyd reload`:\n    keys:\n      %s:\n        consumers:\n",
-			clean(of.Key))
+		fmt.Fprintf(
+			w,
+			"  Add this to the configuration, then run `keyd reload`:\n    keys:\n      %s:\n        consumers:\n",
+			clean(of.Key),
+		)
 		for _, id := range of.Add {
 			fmt.Fprintf(w, "          - %s\n", clean(id))
 		}
@@ -182,7 +185,9 @@ func consumerRow(s style, now time.Time, names map[string]string, c status.Consu
 	}
 	uses, paint := usesWords(s, names, c)
 	return []cell{
-		{text: c.Service}, {text: c.Name}, {text: askedWords(c)}, {uses, paint}, {text: since}, {text: followsWords(c)},
+		{
+			text: c.Service,
+		}, {text: c.Name}, {text: askedWords(c)}, {uses, paint}, {text: since}, {text: followsWords(c)},
 		{text: log}, {strings.Join(c.InTheWay, "; "), s.warn},
 	}
 }

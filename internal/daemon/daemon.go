@@ -66,8 +66,8 @@ type Daemon struct {
 	// users knows who uses the keys, and usersShown are the metrics of it.
 	users      users
 	usersShown *usersMetrics
-	control   *control.Server
-	web       *web.Server
+	control    *control.Server
+	web        *web.Server
 	// changed has room for one word that something changed that a status line may show.
 	changed chan struct{}
 	// hsmAgain has room for one word that the HSM side is to be looked at again.

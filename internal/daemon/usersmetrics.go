@@ -15,8 +15,8 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// usersMetrics shows what is wrong with those who use the keys. Consumers that are well are only ofService, by service. It
-// makes its series when somebody scrapes.
+// usersMetrics shows what is wrong with those who use the keys. Consumers that are well are only counted, by service.
+// It makes its series when somebody scrapes.
 type usersMetrics struct {
 	counts, late, unseen, looked, version, differ, retired, log *prometheus.Desc
 
@@ -37,21 +37,22 @@ func newUsersMetrics(reg prometheus.Registerer, started time.Time, vaults func()
 	}
 	m := &usersMetrics{
 		started: started, vaults: vaults, clock: time.Now, keys: map[string]*status.Consumers{},
-		counts: desc("s", "Resources that encrypt under the keys, by service and by what they use.", "service", "state"),
-		late: desc("_late_since_timestamp_seconds", "When a consumer should have moved to the newest version; no series "+
-			"while it uses that one or has time.", "key", "vault", "consumer", "moves"),
-		unseen: desc("_unseen_since_timestamp_seconds", "Since when keyd does not see a consumer or all that a search "+
-			"looks for, of the one for which that is longest; no series while it sees all.", "reason"),
-		looked: desc("_look_timestamp_seconds", "Of the keys whose consumers keyd looks at: the last look, of the key "+
-			"for which that is longest ago, or keyd's start; 0 while there are none."),
-		version: desc("_bad_version", "1 while a consumer uses a version that is disabled, compromised or expires soon; "+
-			"no series otherwise.", "key", "vault", "consumer", "kind"),
-		differ: desc("_differences", "Consumers that the configuration lacks, or that are set to another key than it "+
-			"says; no series for none.", "key", "kind"),
+		counts: desc("s", "Resources that encrypt under the keys, by service and by what they use.",
+			"service", "state"),
+		late: desc("_late_since_timestamp_seconds", "When a consumer should have moved to the newest version; no "+
+			"series while it uses that one or has time.", "key", "vault", "consumer", "moves"),
+		unseen: desc("_unseen_since_timestamp_seconds", "Since when keyd does not see a consumer or all that a "+
+			"search looks for, of the one for which that is longest; no series while it sees all.", "reason"),
+		looked: desc("_look_timestamp_seconds", "Of the keys whose consumers keyd looks at: the last look, of the "+
+			"key for which that is longest ago, or keyd's start; 0 while there are none."),
+		version: desc("_bad_version", "1 while a consumer uses a version that is disabled, compromised or expires "+
+			"soon; no series otherwise.", "key", "vault", "consumer", "kind"),
+		differ: desc("_differences", "Consumers that the configuration lacks, or that are set to another key than "+
+			"it says; no series for none.", "key", "kind"),
 		retired: desc("_retired_use_timestamp_seconds", "The last use of a version after it was disabled, by the "+
 			"vault's audit log; no series for none.", "key", "vault"),
-		log: desc("_log_seen_timestamp_seconds", "Until when keyd has seen a vault's whole audit log; 0 for not at all.",
-			"vault", "workspace"),
+		log: desc("_log_seen_timestamp_seconds", "Until when keyd has seen a vault's whole audit log; 0 for not at "+
+			"all.", "vault", "workspace"),
 	}
 	reg.MustRegister(m)
 	return m
@@ -78,7 +79,9 @@ func (m *usersMetrics) Describe(out chan<- *prometheus.Desc) {
 }
 
 // Collect is for the registry.
-func (m *usersMetrics) Collect(out chan<- prometheus.Metric) { m.shown(m.clock(), m.vaults()).Send(out) }
+func (m *usersMetrics) Collect(out chan<- prometheus.Metric) {
+	m.shown(m.clock(), m.vaults()).Send(out)
+}
 
 func (m *usersMetrics) shown(now time.Time, vaults map[string]string) (all sample.Gauges) {
 	m.mu.Lock()
@@ -145,7 +148,7 @@ type usersSums struct {
 }
 
 func (s *usersSums) add(c *status.Consumers, started time.Time) {
-	if len(c.List)+len(c.Logs) > 0 || c.Searched || !c.At.IsZero() {
+	if c.Asked() {
 		at := c.At
 		if at.Before(started) {
 			at = started

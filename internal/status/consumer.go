@@ -25,6 +25,9 @@ type Consumers struct {
 	Logs []UsedLog `json:"logs"`
 }
 
+// Asked reports whether keyd asks anybody about who uses the key.
+func (c Consumers) Asked() bool { return len(c.List)+len(c.Logs) > 0 || c.Searched || !c.At.IsZero() }
+
 // KeyConsumers are the consumers of one key.
 type KeyConsumers struct {
 	Key string `json:"key"`

@@ -162,8 +162,8 @@ func consumerExamples() []example {
 			w.usage(failed)
 		}, func(w *world) { w.usage(record.Usage{At: noon, Err: errors.New("keyd has no client")}) }},
 		{"keydconsumerunseen", "no looks", "", "", func(w *world) {
-			w.usage(record.Usage{At: noon.Add(-5 * time.Hour)})
-		}, func(w *world) { w.usage(record.Usage{At: noon.Add(-3 * time.Hour)}) }},
+			w.usage(record.Usage{At: noon.Add(-121 * time.Minute)})
+		}, func(w *world) { w.usage(record.Usage{At: noon.Add(-119 * time.Minute)}) }},
 		{"keydconsumersdiffer", "found", aKey, "", func(w *world) {
 			found := storage(oldVersion)
 			found.Configured = false
@@ -194,7 +194,9 @@ func consumerExamples() []example {
 // forbidden is what Resource Manager says of everything.
 type forbidden struct{ id int }
 
-func (e forbidden) Error() string      { return fmt.Sprintf("account %d: HTTP 403 AuthorizationFailed", e.id) }
+func (e forbidden) Error() string {
+	return fmt.Sprintf("account %d: HTTP 403 AuthorizationFailed", e.id)
+}
 func (e forbidden) Reason() key.Reason { return key.Forbidden }
 
 // consumers gives each key a consumer that cannot be seen since hours, and a search that fails likewise.

@@ -204,7 +204,7 @@ var table = []Row{
 		Threshold: 2 * time.Hour, Remedy: "until keyd sees them again they count as users of every version, and " +
 			"nothing is retired; keyd looks every hour, and now with: {consumers} --discover"},
 	{Cause: ConsumersNotLooked, Code: "keydconsumerunseen", Alert: "KeydConsumerUnseen", Severity: warning,
-		Threshold: 4 * time.Hour, Remedy: "journalctl -u keyd shows what its last look did"},
+		Threshold: 2 * time.Hour, Remedy: "journalctl -u keyd shows what its last look did"},
 	{Cause: ConsumersNotConfigured, Code: "keydconsumersdiffer", Alert: "KeydConsumersDiffer", Severity: warning,
 		Remedy: "{consumers} shows the lines for the configuration; then: keyd reload"},
 	{Cause: ConsumerOtherKey, Code: "keydconsumersdiffer", Alert: "KeydConsumersDiffer", Severity: warning,

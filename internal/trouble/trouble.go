@@ -88,6 +88,7 @@ type finder struct {
 	causes      causes
 	unanswered  map[unknown]*group
 	stale       map[unknown]*group
+	blind       blindness
 	found       []*problem
 }
 

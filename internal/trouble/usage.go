@@ -7,7 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/plan"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/words"
@@ -60,7 +59,8 @@ func ofVersion(now time.Time, c status.Consumer) (all []obstacle) {
 		all = append(all, obstacle{ConsumerOnCompromised, "uses " + version + ", whose material is compromised"})
 	}
 	if ends := c.Expires; !ends.IsZero() && ends.Sub(now) < Of(VersionExpiresSoon).Threshold {
-		all = append(all, obstacle{ConsumerOnExpiring, "uses " + version + ", which expires at " + words.Moment(ends)})
+		text := "uses " + version + ", which expires at " + words.Moment(ends)
+		all = append(all, obstacle{ConsumerOnExpiring, text})
 	}
 	switch {
 	case len(all) > 0 || !late:
@@ -121,16 +121,10 @@ func Explain(now time.Time, c *status.Consumers, names map[string]string) *statu
 	return &out
 }
 
-// blind is a reason for which keyd does not see consumers. Where nothing is known of the reason, it belongs to one key.
-type blind struct {
-	reason key.Reason
-	key    string
-}
-
 // consumers finds what is wrong with those who use the keys.
 func (f *finder) consumers(keys []status.Key) {
-	groups, logs := map[blind]*unseenGroup{}, map[string]*problem{}
-	var order []*unseenGroup
+	f.blind = blindness{groups: map[blind]*unseenGroup{}}
+	logs := map[string]*problem{}
 	for _, k := range keys {
 		if k.Consumers == nil {
 			continue
@@ -140,16 +134,14 @@ func (f *finder) consumers(keys []status.Key) {
 				f.obstacle(k, c, o)
 			}
 			if c.Error != "" && c.Understood && f.late(ConsumersUnseen, c.UnseenSince) {
-				order = f.notSeen(order, groups, blind{c.Reason, k.Name}, k.Name, c.Service+" "+c.Name+": "+c.Error)
+				f.notSeen(blind{c.Reason, k.Name}, c.Service+" "+c.Name+": "+c.Error)
 			}
 		}
-		f.partial(&order, groups, k)
+		f.partial(k)
 		f.notConfigured(k)
 		f.logs(k, logs)
 	}
-	for _, g := range order {
-		g.describe()
-	}
+	f.blind.describe()
 }
 
 // obstacle adds what is a problem of one consumer.
@@ -192,109 +184,6 @@ func (f *finder) ofVersionUsed(name string, c status.Consumer, cause Cause) *pro
 	return nil
 }
 
-// unseenGroup is consumers that cannot be seen for one reason.
-type unseenGroup struct {
-	first   string
-	keys    map[string]bool
-	n       int
-	problem *problem
-}
-
-// notSeen counts what keyd does not see in the problem of its reason, which the first one makes. When keyd gets no
-// token, that is the cause.
-func (f *finder) notSeen(
-	order []*unseenGroup, groups map[blind]*unseenGroup, why blind, name, text string,
-) []*unseenGroup {
-	if why.reason == key.NoToken && f.causes.signIn != nil {
-		f.causes.signIn.unseen++
-		f.causes.signIn.concerns(name)
-		return order
-	}
-	if why.reason != key.OtherReason {
-		why.key = ""
-	}
-	g := groups[why]
-	if g == nil {
-		g = &unseenGroup{first: text, keys: map[string]bool{},
-			problem: f.add(ConsumersUnseen, about{key: name}, "")}
-		groups[why], order = g, append(order, g)
-	}
-	g.n++
-	g.keys[name] = true
-	g.problem.concerns(name)
-	return order
-}
-
-func (g *unseenGroup) describe() {
-	if len(g.keys) > 1 {
-		g.problem.Key = ""
-		g.problem.Remedy = strings.NewReplacer("{consumers}", "keyd consumers KEY").Replace(Of(ConsumersUnseen).Remedy)
-	}
-	switch {
-	case g.n == 1:
-		g.problem.Text = g.problem.Key + ": keyd cannot see " + words.OneLine(g.first)
-	case len(g.keys) == 1:
-		g.problem.Text = fmt.Sprintf("%s: keyd cannot see %s: %s", g.problem.Key, words.Count(g.n, "consumer"),
-			words.OneLine(g.first))
-	default:
-		g.problem.Text = fmt.Sprintf("keyd cannot see %s of %s, for one reason: %s", words.Count(g.n, "consumer"),
-			words.Count(len(g.keys), "key"), words.OneLine(g.first))
-	}
-}
-
-// partial finds a look that failed as a whole, a search that did not see everything, and looks that do not come.
-func (f *finder) partial(order *[]*unseenGroup, groups map[blind]*unseenGroup, k status.Key) {
-	c := k.Consumers
-	since := c.At
-	if since.Before(f.started) {
-		since = f.started
-	}
-	asked := len(c.List)+len(c.Logs) > 0 || c.Searched || !c.At.IsZero()
-	if asked && f.late(ConsumersNotLooked, since) {
-		f.notLooked(k.Name, since)
-	}
-	if !f.late(ConsumersUnseen, c.PartialSince) {
-		return
-	}
-	if c.Error != "" {
-		*order = f.notSeen(*order, groups, blind{reason: wholeLook}, k.Name, "any consumer of "+k.Name+": "+c.Error)
-	}
-	if len(c.Unseen) > 0 && !f.anyUnreachable(groups) {
-		for _, text := range c.Unseen {
-			*order = f.notSeen(*order, groups, blind{reason: key.Reason(text)}, k.Name, "whether others use the keys: "+text)
-		}
-	}
-}
-
-// wholeLook stands for a look that failed before it asked about any consumer.
-const wholeLook key.Reason = "look"
-
-// PartialLook stands, in metrics, for a look that failed as a whole and for a search that did not see everything.
-const PartialLook key.Reason = "Search"
-
-// anyUnreachable reports whether Resource Manager itself cannot be used. A search then fails for the same reason.
-func (f *finder) anyUnreachable(groups map[blind]*unseenGroup) bool {
-	for why := range groups {
-		switch why.reason {
-		case key.NoAnswer, key.ProxyRefused, key.NoToken, key.Unauthorized, key.Throttled, key.ServiceError, wholeLook:
-			return true
-		}
-	}
-	return f.causes.signIn != nil
-}
-
-// notLooked finds looks that do not come. One problem tells of all keys.
-func (f *finder) notLooked(name string, since time.Time) {
-	i := slices.IndexFunc(f.found, func(p *problem) bool { return p.cause == ConsumersNotLooked })
-	if i < 0 {
-		p := f.add(ConsumersNotLooked, about{}, "keyd has not looked at the consumers of "+name+" since "+
-			words.Moment(since)+", and should every hour")
-		p.concerns(name)
-		return
-	}
-	f.found[i].delays(name)
-}
-
 // notConfigured finds consumers that the configuration lacks: one problem for a key.
 func (f *finder) notConfigured(k status.Key) {
 	var names []string
@@ -316,21 +205,18 @@ func (f *finder) notConfigured(k status.Key) {
 // logs finds an audit log that keyd does not see, once for its workspace, and uses of versions that are retired.
 func (f *finder) logs(k status.Key, found map[string]*problem) {
 	for _, l := range k.Consumers.Logs {
-		since := l.Until
-		if since.Before(f.started) {
-			since = f.started
-		}
-		if f.late(UseLogUnseen, since) {
+		if f.late(UseLogUnseen, latest(l.Until, f.started)) {
 			f.logUnseen(k.Name, l, found)
 		}
-		r := l.Retired
+		r, name := l.Retired, f.vaults[l.Vault]
 		if r == nil || f.at.Sub(r.At) > Of(RetiredVersionUsed).Threshold ||
 			f.causes.keys[place{k.Name, l.Vault, ConsumerOnDisabled}] != nil {
 			continue
 		}
-		f.add(RetiredVersionUsed, about{key: k.Name, vault: f.vaults[l.Vault], version: r.Version}, fmt.Sprintf(
+		who := cmp.Or(r.Caller, "a caller that the log does not name")
+		f.add(RetiredVersionUsed, about{key: k.Name, vault: name, version: r.Version}, fmt.Sprintf(
 			"%s: at %s %s asked vault %s to use generation %d, which is disabled, and was refused", k.Name,
-			words.Moment(r.At), cmp.Or(r.Caller, "a caller that the log does not name"), f.vaults[l.Vault], r.Generation))
+			words.Moment(r.At), who, name, r.Generation))
 	}
 }
 
@@ -344,4 +230,12 @@ func (f *finder) logUnseen(name string, l status.UsedLog, found map[string]*prob
 	p := f.add(UseLogUnseen, about{vault: f.vaults[l.Vault]}, "keyd does not see who uses keys: "+words.OneLine(text))
 	p.concerns(name)
 	found[l.Workspace] = p
+}
+
+// latest is the later of two times.
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

@@ -26,21 +26,36 @@ func user(k status.Key, service, id string, generation int, since time.Time) sta
 // disks is a disk encryption set that uses the newest generation.
 func disks(k status.Key) *status.Consumers {
 	return &status.Consumers{At: at.Add(-20 * time.Minute), List: []status.Consumer{
-		user(k, "disk encryption set", "Microsoft.Compute/diskEncryptionSets/des-prod", len(k.Generations), k.LastRotation),
+		user(
+			k,
+			"disk encryption set",
+			"Microsoft.Compute/diskEncryptionSets/des-prod",
+			len(k.Generations),
+			k.LastRotation,
+		),
 	}}
 }
 
-// manyServices is who uses a key with many generations: one of them is set to an older one.
+// manyServices is who uses a key: all of them its newest generation.
 func manyServices(k status.Key) *status.Consumers {
 	n := len(k.Generations)
-	storage := user(k, "storage account", "Microsoft.Storage/storageAccounts/stcmkprod", n, k.LastRotation.Add(9*time.Hour))
+	storage := user(
+		k,
+		"storage account",
+		"Microsoft.Storage/storageAccounts/stcmkprod",
+		n,
+		k.LastRotation.Add(9*time.Hour),
+	)
 	storage.Within = status.Seconds(24 * time.Hour)
 	storage.Log = &status.LogUse{Version: storage.Uses, Generation: n, At: at.Add(-40 * time.Minute)}
-	ai := user(k, "AI services account", "Microsoft.CognitiveServices/accounts/ai-prod", n-1,
-		k.LastRotation.Add(-days(60)))
-	ai.Asked, ai.Moves, ai.Within, ai.Due = ai.Uses, status.MovedByHand, 0, k.LastRotation
-	ai.InTheWay = []string{fmt.Sprintf("uses generation %d, not %d; it does not follow by itself, so somebody must move it",
-		n-1, n)}
+	ai := user(
+		k,
+		"AI services account",
+		"Microsoft.CognitiveServices/accounts/ai-prod",
+		n,
+		k.LastRotation.Add(days(2)),
+	)
+	ai.Asked, ai.Moves, ai.Within = ai.Uses, status.MovedByHand, 0
 	return &status.Consumers{
 		At: at.Add(-20 * time.Minute),
 		List: []status.Consumer{
@@ -49,20 +64,55 @@ func manyServices(k status.Key) *status.Consumers {
 				k.LastRotation.Add(30*time.Minute)),
 			ai,
 		},
-		Logs: []status.UsedLog{{Vault: weu, Workspace: "0b1f3c5d", From: at.Add(-days(90)), Until: at.Add(-25 * time.Minute)}},
+		Logs: []status.UsedLog{
+			{Vault: weu, Workspace: "0b1f3c5d", From: at.Add(-days(90)), Until: at.Add(-25 * time.Minute)},
+		},
 	}
+}
+
+// oneBehind is manyServices with one that is set to the generation before.
+func oneBehind(k status.Key) *status.Consumers {
+	c, n := manyServices(k), len(k.Generations)
+	ai := &c.List[len(c.List)-1]
+	ai.Uses, ai.Generation, ai.Newest = k.Generations[n-2].Placements[0].Version, n-1, false
+	ai.Asked, ai.Since, ai.Due = ai.Uses, k.LastRotation.Add(-days(60)), k.LastRotation
+	ai.InTheWay = []string{
+		fmt.Sprintf("uses generation %d, not %d; it does not follow by itself, so somebody must move it",
+			n-1, n),
+	}
+	return c
+}
+
+// behind is threeKeys, and a consumer of one of them is set to the generation before.
+func behind() status.Snapshot {
+	s := threeKeys()
+	s.Keys[1].Consumers = oneBehind(s.Keys[1])
+	return s
 }
 
 // troubledUsers have each kind of trouble.
 func troubledUsers(k status.Key) *status.Consumers {
-	c := manyServices(k)
+	c := oneBehind(k)
 	bad := user(k, "SQL server", "Microsoft.Sql/servers/sql-prod", 2, time.Time{})
 	bad.Compromised, bad.Due = true, at.Add(-days(20))
 	bad.InTheWay = []string{"uses generation 2, whose material is compromised"}
-	hidden := status.Consumer{ID: resources + "Microsoft.EventHub/namespaces/eh-prod", Service: "Event Hubs namespace",
-		Name: "eh-prod", Configured: true, Understood: true, Error: "HTTP 403 AuthorizationFailed", Reason: key.Forbidden,
-		InTheWay: []string{"cannot be seen: HTTP 403 AuthorizationFailed"}}
-	found := user(k, "PostgreSQL flexible server", "Microsoft.DBforPostgreSQL/flexibleServers/pg-prod", 3, time.Time{})
+	hidden := status.Consumer{
+		ID:         resources + "Microsoft.EventHub/namespaces/eh-prod",
+		Service:    "Event Hubs namespace",
+		Name:       "eh-prod",
+		Configured: true,
+		Understood: true,
+		Error:      "HTTP 403 AuthorizationFailed",
+		Reason:     key.Forbidden,
+		InTheWay:   []string{"cannot be seen: HTTP 403 AuthorizationFailed"},
+	}
+	found := user(
+		k,
+		"PostgreSQL flexible server",
+		"Microsoft.DBforPostgreSQL/flexibleServers/pg-prod",
+		3,
+		time.Time{},
+	)
 	found.Configured, found.Uses, found.Generation, found.Newest = false, "", 0, false
 	found.InTheWay = []string{"is not in the configuration"}
 	other := user(k, "container registry", "Microsoft.ContainerRegistry/registries/acrprod", 3, time.Time{})
@@ -80,10 +130,16 @@ func consumerProblems() (all []status.Problem) {
 		all = append(all,
 			status.Problem{Severity: severity, Key: key, Vault: vault, Runbook: runbook, Text: text, Remedy: remedy})
 	}
-	add(status.Warning, "compromised", "contoso-weu", "keydconsumerlags",
+	add(
+		status.Warning,
+		"compromised",
+		"contoso-weu",
+		"keydconsumerlags",
 		"compromised: AI services account ai-prod uses generation 2, not 3; it does not follow by itself, so somebody "+
-			"must move it (vault contoso-weu)", "set it to the newest version, or to the key without a version, as the "+
-			"runbook says")
+			"must move it (vault contoso-weu)",
+		"set it to the newest version, or to the key without a version, as the "+
+			"runbook says",
+	)
 	add(status.Critical, "compromised", "contoso-weu", "keydconsumerversion",
 		"compromised: SQL server sql-prod uses generation 2, whose material is compromised (vault contoso-weu)",
 		"move it to the newest version, as the runbook says")
@@ -94,10 +150,16 @@ func consumerProblems() (all []status.Problem) {
 	add(status.Warning, "compromised", "", "keydconsumersdiffer",
 		"compromised has consumers that the configuration lacks: PostgreSQL flexible server pg-prod",
 		"keyd consumers compromised shows the lines for the configuration; then: keyd reload")
-	add(status.Critical, "compromised", "contoso-weu", "keydretiredversionused",
-		"compromised: at 2026-11-25T08:41:00Z 5f0c asked vault contoso-weu to use generation 1, which is disabled, and "+
-			"was refused", "find out who it is, as the runbook says; if they need the version: keyd enable compromised "+
-			"85f90dfea1d8027e1463e5ca971a2501 --reason …")
+	add(
+		status.Critical,
+		"compromised",
+		"contoso-weu",
+		"keydretiredversionused",
+		"compromised: at 2026-11-25T08:41:00Z 5f0c asked vault contoso-weu to use generation 1, which is disabled, "+
+			"and was refused",
+		"find out who it is, as the runbook says; if they need the version: keyd enable compromised "+
+			"85f90dfea1d8027e1463e5ca971a2501 --reason …",
+	)
 	add(status.Warning, "", "contoso-weu", "keyduselogunseen",
 		"keyd does not see who uses keys: the log of the vault contoso-weu: HTTP 403 InsufficientAccessError",
 		"until keyd can read it nothing is retired by it; see the runbook")
@@ -105,7 +167,7 @@ func consumerProblems() (all []status.Problem) {
 }
 
 func TestAKeysPageNamesWhoUsesEachVersion(t *testing.T) {
-	s := threeKeys()
+	s := behind()
 	k, _ := s.Key("sa-cmk-key")
 	table := viewTable(at, k, vaultNames(s))
 	for row, want := range map[int]string{
@@ -121,7 +183,7 @@ func TestAKeysPageNamesWhoUsesEachVersion(t *testing.T) {
 }
 
 func TestATimelineShowsSinceWhenConsumersUseAGeneration(t *testing.T) {
-	k, _ := threeKeys().Key("sa-cmk-key")
+	k, _ := behind().Key("sa-cmk-key")
 	tl := drawTimeline(at, k, cardLanes)
 	newest, older, none := tl.Lanes[0].Used, tl.Lanes[1].Used, tl.Lanes[2].Used
 	if newest == nil || newest.Behind || len(newest.Marks) != 2 {
@@ -142,8 +204,8 @@ func TestATimelineShowsSinceWhenConsumersUseAGeneration(t *testing.T) {
 
 func TestConsumersAreCountedByWhatTheyUse(t *testing.T) {
 	k, _ := everyTrouble().Key("compromised")
-	want := "7 consumers: 2 on the newest version, 2 on an older one, 1 not showing its version, 1 set to another key, " +
-		"1 not seen"
+	want := "7 consumers: 2 on the newest version, 2 on an older one, 1 not showing its version, " +
+		"1 set to another key, 1 not seen"
 	if got := usersWords(*k.Consumers); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

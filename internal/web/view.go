@@ -41,7 +41,7 @@ type statusPage struct {
 	MoreWorks    int
 	Cards        []keyView
 	Rows         []keyView
-	Used         bool // a card shows consumers
+	Used         bool       // a card shows consumers
 	Pages        *pagesView // nil: every key is here
 	HSM          hsmView
 	Vaults       []vaultView

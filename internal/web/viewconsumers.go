@@ -149,8 +149,8 @@ func logWords(now time.Time, l status.UsedLog, vaults map[string]string) (notes 
 	if l.Error != "" {
 		notes = append(notes, "The audit log of "+vaults[l.Vault]+" is not trusted now: "+l.Error)
 	} else {
-		notes = append(notes, fmt.Sprintf("The audit log of %s is whole from %s to %s.", vaults[l.Vault], day(now, l.From),
-			day(now, l.Until)))
+		notes = append(notes, fmt.Sprintf("The audit log of %s is whole from %s to %s.", vaults[l.Vault],
+			day(now, l.From), day(now, l.Until)))
 	}
 	if r := l.Retired; r != nil {
 		notes = append(notes, fmt.Sprintf("%s was asked for generation %d, which is disabled, %s.", vaults[l.Vault],
@@ -160,10 +160,11 @@ func logWords(now time.Time, l status.UsedLog, vaults map[string]string) (notes 
 }
 
 // usersOf names the consumers that use a version in a vault.
-func usersOf(c *status.Consumers, url string, versions []string) (names []string) {
+func usersOf(c *status.Consumers, url string, versions []string) string {
 	if c == nil {
-		return nil
+		return ""
 	}
+	var names []string
 	for _, x := range c.List {
 		if x.Uses == "" || x.Vault != url || x.OtherKey || !slices.Contains(versions, x.Uses) {
 			continue
@@ -174,7 +175,7 @@ func usersOf(c *status.Consumers, url string, versions []string) (names []string
 	if n := len(names); n > maxUsersNamed {
 		names = append(names[:maxUsersNamed], fmt.Sprintf("%d more", n-maxUsersNamed))
 	}
-	return names
+	return strings.Join(names, ", ")
 }
 
 // used is the time in which consumers have used a generation, in a timeline.
@@ -210,7 +211,8 @@ func drawUsed(now time.Time, s scale, c *status.Consumers, generation, y int) (u
 		if since.Before(first) {
 			first = since
 		}
-		m := s.mark(since, fmt.Sprintf("%s %s uses generation %d since %s", x.Service, x.Name, generation, day(now, since)))
+		m := s.mark(since, fmt.Sprintf("%s %s uses generation %d since %s", x.Service, x.Name, generation,
+			day(now, since)))
 		if !drawn[m.X] {
 			drawn[m.X] = true
 			u.Marks = append(u.Marks, m)

@@ -3,7 +3,6 @@ package web
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -53,7 +52,8 @@ func viewOneKey(s status.Snapshot, name string, entries []status.Entry, entriesE
 	vaults := vaultNames(s)
 	p = keyPage{
 		frame: frame{s.Instance, s.Version, s.At}, Key: viewKey(s.At, k, vaults), Facts: keyFacts(s.At, k),
-		Table: viewTable(s.At, k, vaults), Users: viewConsumers(s.At, k.Consumers, vaults), Audit: viewAudit(s.At, entries, entriesErr, vaults, whole),
+		Table: viewTable(s.At, k, vaults), Users: viewConsumers(s.At, k.Consumers, vaults),
+		Audit: viewAudit(s.At, entries, entriesErr, vaults, whole),
 	}
 	p.Facts = append(p.Facts, proposalFacts(s.At, s, func(x status.Proposal) bool { return x.Key == k.Name })...)
 	for i := range p.Audit.Entries {
@@ -127,7 +127,7 @@ func viewTable(now time.Time, k status.Key, names map[string]string) (t table) {
 			for _, at := range slices.Backward(g.Placements) {
 				if at.Vault == url {
 					c := viewCell(now, at, k.Proofs)
-					c.Users = strings.Join(usersOf(k.Consumers, url, append([]string{at.Version}, at.Aliases...)), ", ")
+					c.Users = usersOf(k.Consumers, url, append([]string{at.Version}, at.Aliases...))
 					cells = append(cells, c)
 				}
 			}
