@@ -95,7 +95,7 @@ func (s *standings) forgetOthers(names []string, forget func(name string)) {
 func (d *Daemon) standing(ctx context.Context, at time.Time, name string, revision uint64, err error) *standing {
 	seen := d.observer.Last(name)
 	was := d.standings.kept[name]
-	usage := d.users.Last(name)
+	usage := d.consumers.Last(name)
 	same := was != nil && was.revision == revision && was.policies == d.standings.policies && !was.moves(at)
 	if err == nil && same && was.seen() == seen && was.usedAt.Equal(usage.At) {
 		return was

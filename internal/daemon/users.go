@@ -10,22 +10,6 @@ import (
 	"github.com/keyd-project/keyd/internal/trouble"
 )
 
-// users knows who uses the keys.
-type users interface {
-	// Last is what the last look at those who use a key showed; zero: there was none.
-	Last(name string) record.Usage
-	// Discover looks now at those who use these keys, and searches every subscription that keyd's identity may see. It
-	// keeps nothing of it. The usages are by key.
-	Discover(ctx context.Context, policies []key.Policy) map[string]record.Usage
-}
-
-// nobodyLooks is for a daemon that does not look at those who use the keys.
-type nobodyLooks struct{}
-
-func (nobodyLooks) Last(string) record.Usage { return record.Usage{} }
-
-func (nobodyLooks) Discover(context.Context, []key.Policy) map[string]record.Usage { return nil }
-
 // Consumers shows who uses a key, or each key: by the last look, or with discover by one that is made now.
 func (d *Daemon) Consumers(ctx context.Context, name string, discover bool) ([]status.KeyConsumers, error) {
 	policies := d.config().Policies
@@ -38,7 +22,7 @@ func (d *Daemon) Consumers(ctx context.Context, name string, discover bool) ([]s
 	}
 	var found map[string]record.Usage
 	if discover {
-		found = d.users.Discover(ctx, policies)
+		found = d.consumers.Discover(ctx, policies)
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

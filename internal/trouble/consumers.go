@@ -2,11 +2,13 @@ package trouble
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/service"
@@ -43,7 +45,7 @@ func SeenConsumers(
 	}
 	for _, c := range u.Consumers {
 		shown := s.consumer(c)
-		if c.Err != nil {
+		if shown.Error != "" {
 			shown.UnseenSince = u.At
 			if since := unseen[strings.ToLower(c.ID)]; !since.IsZero() {
 				shown.UnseenSince = since
@@ -100,11 +102,12 @@ func (s sight) consumer(c record.ConsumerSeen) status.Consumer {
 		Vault: c.Vault, Key: c.Key, Asked: c.Asked, Uses: c.Uses, Since: c.Since, Needs: c.Needs,
 		Moves: s.mover(c), Within: status.Seconds(kind.Within),
 	}
-	if c.Err != nil {
+	own := errors.Is(c.Err, consumer.ErrOwnKey)
+	if c.Err != nil && !own {
 		out.Error, out.Reason = c.Err.Error(), key.ReasonOf(c.Err)
 		return out
 	}
-	if out.OtherKey = !s.ours(c); out.OtherKey {
+	if out.OtherKey = own || !s.ours(c); out.OtherKey {
 		return out
 	}
 	if out.Uses == "" {
@@ -178,7 +181,11 @@ func (s sight) ours(c record.ConsumerSeen) bool {
 }
 
 func (s sight) mover(c record.ConsumerSeen) status.Mover {
-	i := slices.IndexFunc(s.policy.Consumers, func(p key.Consumer) bool { return strings.EqualFold(p.ID, c.ID) })
+	id := strings.ToLower(c.ID)
+	i := slices.IndexFunc(s.policy.Consumers, func(p key.Consumer) bool { // itself, or its parent
+		named := strings.ToLower(p.ID)
+		return named == id || strings.HasPrefix(id, named+"/")
+	})
 	switch {
 	case c.Err != nil:
 		return status.MoverUnknown

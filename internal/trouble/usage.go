@@ -36,7 +36,9 @@ func obstacles(now time.Time, c status.Consumer, names map[string]string) (all [
 		}
 		add(cause, "is not in the configuration")
 	}
-	if c.OtherKey {
+	if c.OtherKey && c.Key == "" {
+		add(ConsumerOtherKey, "is set to the service's own key, not to this one")
+	} else if c.OtherKey {
 		add(ConsumerOtherKey, "is set to key %s in %s, not to this key", c.Key,
 			cmp.Or(names[c.Vault], c.Vault, "an unknown vault"))
 	}
