@@ -78,6 +78,9 @@ func (r *round) ask(ctx context.Context, id string) answer {
 	})
 }
 
+// ErrOwnKey says that a consumer that the configuration names is under no customer-managed key.
+var ErrOwnKey = errors.New("it encrypts under the service's own key")
+
 // errNotUnderstood says that keyd has no adapter for a type of resource.
 var errNotUnderstood = errors.New("keyd does not understand resources of this type, " +
 	"so it counts as a user of every version")
@@ -224,7 +227,7 @@ func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 		c.Configured = t.configured && (s.concerns(p) || !ours)
 		if c.Configured && s.key == (keyRef{}) && c.Err == nil {
 			c.Err = trouble(s.id, "set it to the key, or take it out of consumers: in keyd's configuration",
-				"it encrypts under the service's own key, and not under %s", p.Key)
+				"%w, and not under %s", ErrOwnKey, p.Key)
 		}
 		all = append(all, c)
 	}

@@ -161,10 +161,12 @@ func (w *Watcher) round() *round {
 	return &round{client: w.client, subscriptions: w.subscriptions, at: w.cfg.Clock()}
 }
 
+var errNoClient = errors.New("keyd has no client of Azure's Resource Manager yet")
+
 // look looks at one key as a part of a round. What a look shows that began later counts.
 func (w *Watcher) look(ctx context.Context, r *round, p key.Policy) record.Usage {
 	if r.client == nil {
-		return record.Usage{At: r.at, Err: errors.New("keyd has no client of Azure's Resource Manager yet")}
+		return record.Usage{At: r.at, Err: errNoClient}
 	}
 	k := w.of(p.Key)
 	earlier, err := w.earlier(ctx, k, p.Key)
