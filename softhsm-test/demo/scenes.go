@@ -24,6 +24,7 @@ type demo struct {
 	story    story
 	last     keyStatus
 	tally    tally
+	named    bool // the services, in keyd's configuration
 }
 
 const reason = "make demo"
@@ -135,7 +136,7 @@ func (d *demo) look(ctx context.Context) error {
 	}
 	d.last = k
 	for _, h := range d.story.news(k) {
-		if err := d.tell(h); err != nil {
+		if err := d.tell(ctx, h); err != nil {
 			return err
 		}
 	}
@@ -152,7 +153,7 @@ func (d *demo) end() string {
 }
 
 // tell reports what has happened, after verifying it itself.
-func (d *demo) tell(h happening) error {
+func (d *demo) tell(ctx context.Context, h happening) error {
 	switch h.what {
 	case reserved:
 		d.screen.heading(fmt.Sprintf("Generation %d: %s", h.generation, why(h)))
@@ -166,7 +167,7 @@ func (d *demo) tell(h happening) error {
 		d.tally.proven(h.vault)
 		d.screen.step(fmt.Sprintf("%s  imported %s, proof passed", h.vault, h.version))
 	case finished:
-		return d.finished(h)
+		return d.finished(ctx, h)
 	}
 	return nil
 }
@@ -183,7 +184,7 @@ func why(h happening) string {
 }
 
 // finished shows what holds once a generation is active in every vault.
-func (d *demo) finished(h happening) error {
+func (d *demo) finished(ctx context.Context, h happening) error {
 	for _, g := range d.last.Generations {
 		if g.Number != h.generation {
 			continue
@@ -209,7 +210,7 @@ func (d *demo) finished(h happening) error {
 	}
 	d.screen.step(fmt.Sprintf("%d Azure services under the key read all %d items they ever wrote",
 		len(services), items))
-	return nil
+	return d.showConsumer(ctx, h.generation)
 }
 
 // conclude looks once more at everything that was ever encrypted.

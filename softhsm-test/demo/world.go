@@ -48,7 +48,7 @@ keys:
     schedule: "* * * * *"
     floor: 0s
     budget: 1440
-control:
+%[9]scontrol:
   socket: %[6]q
 web:
   listen: %[7]q
@@ -61,6 +61,7 @@ type world struct {
 	dir     string
 	address string // of the status page
 	env     []string
+	token   *softhsmtest.Token
 	azure   *emulator.Emulator
 }
 
@@ -87,14 +88,24 @@ func newWorld(s *screen) (w *world, err error) {
 		return w, err
 	}
 	w.address = addresses[0]
+	w.token = token
 	ca := w.file("ca.pem")
-	text := fmt.Sprintf(configuration, w.file("state"), token.Module, token.Label, token.PINFile, ca,
-		w.file("keyd.sock"), w.address, w.file("attestation-root.pem"))
 	colours := func(v string) bool { return strings.HasPrefix(v, "CLICOLOR_FORCE=") } // they are for terminals only
 	w.env = slices.Concat(slices.DeleteFunc(os.Environ(), colours), token.Environ(), w.azure.Environ(ca))
 	root, _, err := w.azure.AttestationRoots()
 	return w, errors.Join(err, os.WriteFile(w.file("attestation-root.pem"), root, 0o600),
-		os.WriteFile(ca, w.azure.CAPEM(), 0o600), os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600))
+		os.WriteFile(ca, w.azure.CAPEM(), 0o600), w.configure(nil))
+}
+
+// configure writes the configuration, with the resource ids of the key's consumers.
+func (w *world) configure(consumers []string) error {
+	list := ""
+	if len(consumers) > 0 {
+		list = "    consumers:\n      - " + strings.Join(consumers, "\n      - ") + "\n"
+	}
+	text := fmt.Sprintf(configuration, w.file("state"), w.token.Module, w.token.Label, w.token.PINFile,
+		w.file("ca.pem"), w.file("keyd.sock"), w.address, w.file("attestation-root.pem"), list)
+	return os.WriteFile(w.file("keyd.yaml"), []byte(text), 0o600)
 }
 
 func startAzure() (*emulator.Emulator, error) {

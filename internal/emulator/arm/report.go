@@ -62,6 +62,16 @@ func (s *Service) ReadEverything(ctx context.Context) Report {
 	return r
 }
 
+// Describe describes every consumer without reading its data, which would use the key.
+func (s *Service) Describe() (all []Reading) {
+	for _, c := range s.all() {
+		c.mu.Lock()
+		all = append(all, c.describe())
+		c.mu.Unlock()
+	}
+	return all
+}
+
 func (c *consumer) readAll(ctx context.Context) Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
