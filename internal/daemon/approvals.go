@@ -115,7 +115,7 @@ func (d *Daemon) proposals(ctx context.Context, standings []*standing) []key.Pro
 // keepProposals shows how many proposals wait and since when, and ends those that nobody approved in time.
 func (d *Daemon) keepProposals(ctx context.Context, standings []*standing) {
 	list := d.proposals(ctx, standings)
-	d.metrics.waiting(list)
+	d.metrics.waiting(list, d.notInForce().since)
 	for _, p := range list {
 		var err error
 		switch {

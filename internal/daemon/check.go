@@ -26,6 +26,7 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 		Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
 		Observer: d.observer,
 		Health:   d.health, HSM: checkedHSM{d.pinnedHSM(), d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
+		Unapproved:  d.notInForce().changes,
 		AuditBroken: d.keeper.Broken,
 		HSMUnit:     d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,

@@ -69,9 +69,12 @@ type unapprovedError struct {
 }
 
 func (e *unapprovedError) Error() string {
-	text := fmt.Sprintf("the configuration's files trust the key exchange key %s of %s, and a second operator has not "+
-		"approved that: nothing is wrapped for it; keyd approvals shows what waits, and keyd reload proposes it", e.kek.Kid,
-		e.kek.Vault)
+	text := fmt.Sprintf(
+		"the configuration's files trust the key exchange key %s of %s, and a second operator has not "+
+			"approved that: nothing is wrapped for it; keyd approvals shows what waits, and keyd reload proposes it",
+		e.kek.Kid,
+		e.kek.Vault,
+	)
 	if e.err != nil {
 		text += fmt.Sprintf(" (by the settings in force: %v)", e.err)
 	}

@@ -85,16 +85,21 @@ func (d *Daemon) inForce(ctx context.Context, file *config.Config) (f config.InF
 	}
 	was, err := recordedConfig(ctx, d.store)
 	if err == nil && was.NeedsApproval() {
-		err = unknownSettings(file, errors.New("the audit has their digests, and the state does not have the settings"))
+		err = unknownSettings(
+			file,
+			errors.New("the audit has their digests, and the state does not have the settings"),
+		)
 	}
 	return f, false, err
 }
 
 // unknownSettings keeps keyd from acting on files that nobody has approved.
 func unknownSettings(cfg *config.Config, err error) error {
-	return config.Problems{cfg.Mistake("approvals", "put the configuration back as it was when keyd last ran; or, as root, "+
-		"have keyd act on the files as they are, which the audit keeps: keyd accept-settings --reason …",
-		"a change of the settings needs a second operator, and keyd cannot tell what changed: %v", err)}
+	return config.Problems{
+		cfg.Mistake("approvals", "put the configuration back as it was when keyd last ran; or, as root, "+
+			"have keyd act on the files as they are, which the audit keeps: keyd accept-settings --reason …",
+			"a change of the settings needs a second operator, and keyd cannot tell what changed: %v", err),
+	}
 }
 
 // settings is what the rotator needs to know of the files.
@@ -153,8 +158,11 @@ func waitingSettings(rd reading, p key.Proposal) error {
 		lines = append(lines, "  "+line)
 	}
 	if p.By.Known() {
-		lines = append(lines, fmt.Sprintf("They wait until %s as a proposal of %s. Another person runs: keyd approve %s "+
-			"--reason …", words.Moment(p.Until), p.By.Actor, p.ID))
+		lines = append(
+			lines,
+			fmt.Sprintf("They wait until %s as a proposal of %s. Another person runs: keyd approve %s "+
+				"--reason …", words.Moment(p.Until), p.By.Actor, p.ID),
+		)
 	} else {
 		lines = append(lines, fmt.Sprintf("They wait until %s as proposal %s, and keyd does not know who asks for them. An "+
 			"operator who wants them runs keyd reload under their own user; another person then approves",
@@ -180,8 +188,10 @@ func (d *Daemon) approveSettings(ctx context.Context, id key.ID, by key.Person, 
 		return err
 	}
 	if file.Digest() != d.config().Digest() {
-		return &control.RefusedError{Text: "the configuration's files have changed since keyd read them: keyd reload " +
-			"reads them again, and proposes what they change"}
+		return &control.RefusedError{
+			Text: "the configuration's files have changed since keyd read them: keyd reload " +
+				"reads them again, and proposes what they change",
+		}
 	}
 	rd, err := d.judge(ctx, file)
 	if err != nil {

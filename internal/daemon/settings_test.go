@@ -47,10 +47,13 @@ var (
 
 // guardedChanges has a change of each guarded setting.
 var guardedChanges = map[string][2]string{
-	"a pin":                      {anyPin + `", sch`, otherPin + `", sch`},
-	"the trust in first use":     {neuURL + "}", neuURL + ", kek: {trust: first-use}}"},
-	"a partition root":           {`{partition_root: "` + anyPin, `{partition_root: "` + otherPin},
-	"attestation":                {`{partition_root: "` + anyPin + `"`, `{attestation: off, fingerprint: "` + anyPin + `"`},
+	"a pin":                  {anyPin + `", sch`, otherPin + `", sch`},
+	"the trust in first use": {neuURL + "}", neuURL + ", kek: {trust: first-use}}"},
+	"a partition root":       {`{partition_root: "` + anyPin, `{partition_root: "` + otherPin},
+	"attestation": {
+		`{partition_root: "` + anyPin + `"`,
+		`{attestation: off, fingerprint: "` + anyPin + `"`,
+	},
 	"the name of a KEK":          {neuURL + "}", neuURL + ", kek: {name: another}}"},
 	"a vault of a key":           {"one: {vaults: [weu]", "one: {vaults: [weu, neu]"},
 	"a vault that a key loses":   {"one: {vaults: [weu]", "one: {vaults: [neu]"},
@@ -100,8 +103,11 @@ func restart(t *testing.T, d *Daemon, path string) (*Daemon, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next, err := build(Options{ConfigPath: path, Version: "1.2.3", Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
-		HSMCommand: []string{"false"}}, cfg)
+	next, err := build(
+		Options{ConfigPath: path, Version: "1.2.3", Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+			HSMCommand: []string{"false"}},
+		cfg,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -263,7 +269,8 @@ func TestAKeyAndAVaultThatTheFilesLoseStayAsTheyWere(t *testing.T) {
 	p, known := d.loop.Policy("one")
 	v, there := d.config().Vault(weuURL)
 	next := time.Date(2026, 3, 2, 0, 0, 0, 0, time.Local)
-	if !known || p.Retained || p.Schedule == nil || p.Schedule.Next(next).IsZero() || p.Retire.DisableAfter != 8760*time.Hour {
+	if !known || p.Retained || p.Schedule == nil || p.Schedule.Next(next).IsZero() ||
+		p.Retire.DisableAfter != 8760*time.Hour {
 		t.Errorf("the key is %+v", p)
 	}
 	if !there || v.KEK.Schedule == nil || d.client(weuURL) == nil {
@@ -422,7 +429,8 @@ func TestInsiderStartsNoDaemonWithoutTheSettingsInForce(t *testing.T) {
 	}
 	edit(t, path, approvals, "")
 	var problems config.Problems
-	if _, err := restart(t, d, path); !errors.As(err, &problems) || !strings.Contains(err.Error(), "accept-settings") {
+	if _, err := restart(t, d, path); !errors.As(err, &problems) ||
+		!strings.Contains(err.Error(), "accept-settings") {
 		t.Errorf("%v, want the mistake with what to do", err)
 	}
 }

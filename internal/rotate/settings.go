@@ -62,7 +62,12 @@ func keep(rec *record.Settings, s Settings) chain.Entry {
 
 // ProposeSettings has the settings wait for a second operator. The files as they are wait only once, and by may be
 // nobody that keyd knows: then nobody can approve them before an operator asks for them, too.
-func (r *Rotator) ProposeSettings(ctx context.Context, s Settings, by key.Person, others []chain.Entry) (p key.Proposal,
+func (r *Rotator) ProposeSettings(
+	ctx context.Context,
+	s Settings,
+	by key.Person,
+	others []chain.Entry,
+) (p key.Proposal,
 	err error) {
 	rules := r.settingsRules(s)
 	if identified(by, rules) != nil {

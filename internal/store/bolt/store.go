@@ -47,7 +47,9 @@ type Store struct {
 func newStore(path string, f format) *Store {
 	return &Store{
 		path: path, format: f, commit: (*bbolt.Tx).Commit,
-		records: newKept(record.Record.Clone), vaults: newKept(record.Vault.Clone), settings: newKept(record.Settings.Clone),
+		records: newKept(
+			record.Record.Clone,
+		), vaults: newKept(record.Vault.Clone), settings: newKept(record.Settings.Clone),
 	}
 }
 
