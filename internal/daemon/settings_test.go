@@ -47,6 +47,7 @@ var (
 
 // guardedChanges has a change of each guarded setting.
 var guardedChanges = map[string][2]string{
+	"a root for tests":       {"pin_file: hsm-pin", "pin_file: hsm-pin, test_attestation_root: " + testRoot()},
 	"a pin":                  {anyPin + `", sch`, otherPin + `", sch`},
 	"the trust in first use": {neuURL + "}", neuURL + ", kek: {trust: first-use}}"},
 	"a partition root":       {`{partition_root: "` + anyPin, `{partition_root: "` + otherPin},
@@ -70,6 +71,11 @@ var guardedChanges = map[string][2]string{
 	"the acts":                   {"acts: [kek]", "acts: [adopt]"},
 	"how long a proposal waits":  {"wait: 8h", "wait: 1m"},
 	"approvals":                  {approvals, ""},
+}
+
+func testRoot() string {
+	path, _ := filepath.Abs("../attest/testdata/made/root.pem") // a wrong one fails the test
+	return path
 }
 
 // as is the context of a request by this person.
@@ -485,6 +491,27 @@ func TestRootsOrderIsForTheFilesAsTheyWere(t *testing.T) {
 	edit(t, path, "disable_after: 8760h", "disable_after: 48h")
 	wantProposed(t, d.Reload(as(t, anna), anna.String()))
 	wantInForce(t, d, was)
+}
+
+// What a file holds, too, is kept by value: whoever exchanges it changes a setting.
+func TestInsiderExchangesNoFileThatTheSettingsName(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "root.pem")
+	copied := func(from string) {
+		text, err := os.ReadFile(filepath.Join("../attest", from))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, root, string(text))
+	}
+	copied("testdata/made/root.pem")
+	d, path := newDaemonOf(t, strings.Replace(guarded, "pin_file: hsm-pin",
+		"pin_file: hsm-pin, test_attestation_root: "+root, 1))
+	started(t, d)
+	was := d.config().Guarded()
+	copied("roots/ls1.pem")
+	d = again(t, d, path)
+	wantInForce(t, d, was)
+	waiting(t, d)
 }
 
 // The state as this version writes it must be readable by each later one.
