@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
@@ -140,6 +141,7 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		{"last rotation", dated(snap.At, k.LastRotation)},
 		{"next rotation", datedRotation(snap, k)},
 		{"spares", spares},
+		{"retire rule", retireRule(snap.At, k)},
 	}
 	for _, q := range k.Requests {
 		all = append(
@@ -151,6 +153,19 @@ func facts(snap status.Snapshot, k status.Key) [][2]string {
 		)
 	}
 	return all
+}
+
+// retireRule says what a key's retire rule does, and who consented to it.
+func retireRule(now time.Time, k status.Key) string {
+	r := k.Retire
+	if r == nil {
+		return "none: keyd disables nothing"
+	}
+	does := "disables a version " + seconds(r.DisableAfter) + " after it was superseded in every vault; "
+	if r.Consent == nil {
+		return does + "no operator has consented, so it disables nothing (keyd retire " + k.Name + ")"
+	}
+	return does + r.Consent.By + " consented " + dated(now, r.Consent.At)
 }
 
 // addGeneration adds a generation, and a row for each of its versions.

@@ -100,14 +100,8 @@ func writeRetirement(w io.Writer, s style, r status.Retirement) {
 	fmt.Fprintf(w, "Digest: %s\n", r.Digest)
 }
 
-// seconds is a duration without loss: in days where it is whole days.
-func seconds(n int64) string {
-	const day = 24 * 60 * 60
-	if n%day == 0 {
-		return words.Count(int(n/day), "day")
-	}
-	return (time.Duration(n) * time.Second).String()
-}
+// seconds is a duration without loss.
+func seconds(n int64) string { return words.Exactly(time.Duration(n) * time.Second) }
 
 // writeRetiring writes the versions with their dates.
 func writeRetiring(w io.Writer, s style, versions []status.Retiring) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/keyd-project/keyd/internal/login"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // Authoriser decides what a peer may do: read shows the state, act changes it.
@@ -70,20 +71,9 @@ type peer struct {
 // identify names the peer and lists its groups: the one it connected with, and
 // those that the system's database gives its user now.
 func (p peer) identify() (Actor, []uint32) {
-	actor, gids := Actor{UID: p.uid}, []uint32{p.gid}
-	u, err := user.LookupId(strconv.FormatUint(uint64(p.uid), 10))
-	if err != nil {
-		return actor, gids
+	actor := Actor{UID: p.uid}
+	if u, err := user.LookupId(strconv.FormatUint(uint64(p.uid), 10)); err == nil {
+		actor.Name = u.Username
 	}
-	actor.Name = u.Username
-	names, err := u.GroupIds()
-	if err != nil {
-		return actor, gids
-	}
-	for _, s := range names {
-		if id, err := parseID(s); err == nil {
-			gids = append(gids, id)
-		}
-	}
-	return actor, gids
+	return actor, ownership.Groups(p.uid, p.gid)
 }

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/keyd-project/keyd/internal/owner"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // maxPath is the longest path of a unix socket, in bytes (unix(7): sun_path is
@@ -74,7 +74,7 @@ func lockBeside(path string) (*os.File, error) {
 			path, err, filepath.Dir(path))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("control socket %s: %w", path, owner.Explain(err, name))
+		return nil, fmt.Errorf("control socket %s: %w", path, ownership.Explain(err, name))
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(inUse(path), f.Close())
@@ -108,7 +108,7 @@ func removeDead(path string) error {
 		return os.Remove(path)
 	default:
 		return fmt.Errorf("control socket %s: cannot tell whether a daemon serves it: %w", path,
-			owner.Explain(err, path))
+			ownership.Explain(err, path))
 	}
 }
 

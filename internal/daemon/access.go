@@ -7,7 +7,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyd-project/keyd/internal/config"
-	"github.com/keyd-project/keyd/internal/owner"
 	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/store/bolt"
 )
@@ -31,5 +30,5 @@ func (s *starting) hsmState() {
 	if e := unix.Access(dir, unix.R_OK|unix.W_OK|unix.X_OK); err == nil && errors.Is(e, fs.ErrPermission) {
 		err = &fs.PathError{Op: "use", Path: dir, Err: e}
 	}
-	s.addAll(forAPerson(s.cfg, field, owner.Explain(err, dir)))
+	s.addAll(forAPerson(s.cfg, field, ownership.Explain(err, dir)))
 }

@@ -128,7 +128,7 @@ func (d *Daemon) keepProposals(ctx context.Context, standings []*standing) {
 		default:
 			err = d.rotator.EndOldProposals(ctx, p.Key)
 		}
-		if _, refused := rotate.IsRefused(err); err != nil && !refused && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil {
 			d.log.Warn("a proposal that is over was not ended; keyd tries again", "proposal", string(p.ID),
 				"error", err.Error())
 		}

@@ -252,6 +252,28 @@ func BenchmarkTenThousandKeys(b *testing.B) {
 	})
 }
 
+// The rule is the configuration's; the consent counts only for the very rule that it names.
+func TestASnapshotShowsTheRetireRuleAndItsConsent(t *testing.T) {
+	p := key.Policy{Key: "one", Retire: key.RetireRule{DisableAfter: 400 * 24 * time.Hour}}
+	rec := record.Record{Key: "one"}
+	want := status.RetireRule{DisableAfter: 400 * 86400, Pause: 86400}
+	if r := shownRetireRule(p, rec); r == nil || *r != want {
+		t.Errorf("without a consent: %+v, want %+v", r, want)
+	}
+	rec.Consent = &record.Consent{Rule: p.Retire, By: "uid 0 (root)"}
+	if r := shownRetireRule(p, rec); r == nil || r.Consent == nil || r.Consent.By != "uid 0 (root)" {
+		t.Errorf("with a consent: %+v", r)
+	}
+	p.Retire.DisableAfter /= 2
+	if r := shownRetireRule(p, rec); r == nil || r.Consent != nil {
+		t.Errorf("with a consent to another rule: %+v", r)
+	}
+	p.Retained = true
+	if r := shownRetireRule(p, rec); r != nil {
+		t.Errorf("a key that left the configuration: %+v", r)
+	}
+}
+
 // What is kept of a key must not outlive the policy that it is of.
 func TestASnapshotShowsThePolicyOfTheLastReload(t *testing.T) {
 	d, path := newDaemon(t)

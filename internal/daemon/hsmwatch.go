@@ -53,6 +53,8 @@ func (d *Daemon) awaitHSMEnd(ctx context.Context, limit time.Duration) {
 		select {
 		case <-d.hsmAgain:
 			cancel()
+		case <-d.hsm.Turned():
+			cancel()
 		case <-ctx.Done():
 		}
 	}()

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/keyd-project/keyd/internal/config"
-	"github.com/keyd-project/keyd/internal/owner"
+	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/vault"
 	"github.com/keyd-project/keyd/internal/web"
 )
@@ -161,7 +161,7 @@ func (s *starting) readable() {
 		if !filepath.IsAbs(file.path) {
 			continue
 		}
-		if why := owner.Unreadable(file.path, s.cfg.StateDir); why != "" {
+		if why := ownership.Unreadable(file.path, s.cfg.StateDir); why != "" {
 			s.add(file.field, "give the file to the user that keyd.service runs as, or to its group", "%s: %s",
 				file.field, why)
 		}

@@ -78,6 +78,7 @@ func (d *Daemon) fill(ctx context.Context, k *status.Key) {
 		k.Generations = record.Map(rec, shownGeneration, shownPlacement)
 		if p, ok := d.loop.Policy(k.Name); ok {
 			k.Spares = shownSpares(p, rec)
+			k.Retire = shownRetireRule(p, rec)
 		}
 	}
 }
@@ -102,6 +103,19 @@ func shownSpares(p key.Policy, rec record.Record) *status.Spares {
 		return nil
 	}
 	return &s
+}
+
+func shownRetireRule(p key.Policy, rec record.Record) *status.RetireRule {
+	if p.Retained || p.Retire.Never() {
+		return nil
+	}
+	r := &status.RetireRule{
+		DisableAfter: int64(p.Retire.DisableAfter.Seconds()), Pause: int64(p.Retire.Between().Seconds()),
+	}
+	if c := rec.Consent; rec.ConsentsTo(p.Retire) {
+		r.Consent = &status.Consent{At: c.At, By: c.By, Reason: c.Reason, Digest: c.Digest}
+	}
+	return r
 }
 
 func shownPlacement(p record.Placement) status.Placement {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
-	"github.com/keyd-project/keyd/internal/owner"
 	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/internal/rotate"
 	"github.com/keyd-project/keyd/internal/store/bolt"
@@ -33,10 +32,10 @@ type Store interface {
 // openStore opens the state of a daemon, and creates it if there is none.
 func openStore(dir string, reg prometheus.Registerer) (Store, error) {
 	if err := ownership.CheckPath(stateFile(dir)); err != nil {
-		if explained := owner.Explain(err, dir); explained.Error() != err.Error() {
+		if explained := ownership.Explain(err, dir); explained.Error() != err.Error() {
 			return nil, explained
 		}
-		return nil, fmt.Errorf("the state cannot be trusted: %w", owner.Explain(err, stateFile(dir)))
+		return nil, fmt.Errorf("the state cannot be trusted: %w", ownership.Explain(err, stateFile(dir)))
 	}
 	s, err := bolt.Open(dir, time.Now, reg)
 	if err != nil {

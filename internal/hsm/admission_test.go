@@ -21,7 +21,7 @@ func heldOpen(t *testing.T) (peer net.Conn, ended chan error) {
 	t.Helper()
 	peer, served := net.Pipe()
 	t.Cleanup(func() { _ = peer.Close() })
-	s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler)}
+	s := &server{calls: &fakeCalls{}, permitted: unread, log: slog.New(slog.DiscardHandler)}
 	ended = make(chan error, 1)
 	go func() { ended <- s.serveConn(t.Context(), served); _ = served.Close() }()
 	return peer, ended
@@ -161,7 +161,7 @@ func TestTooManyConnectionsOfAUserAreClosedAndNothingElseHappens(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
+	s := &server{calls: &fakeCalls{}, permitted: unread, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
 	go func() { done <- s.serve(ctx, l) }()
 	var held []net.Conn
 	closed := make(chan bool, 1)

@@ -30,8 +30,12 @@ type Client struct {
 	limits  Timeouts
 	metrics *metrics
 
-	mu   sync.Mutex
-	idle []*link
+	// turned has room for one word that the HSM side acts on another configuration than in its answer before.
+	turned chan struct{}
+
+	mu     sync.Mutex
+	idle   []*link
+	config string // of the last answer
 }
 
 // dialer makes a connection to the HSM side. It waits for one until ctx ends.
@@ -52,7 +56,7 @@ func newClient(d dialer, limits Timeouts, m *metrics) *Client {
 	if limits.Generate == 0 {
 		limits.Generate = defaultGenerateTimeout
 	}
-	return &Client{dialer: d, limits: limits, metrics: m}
+	return &Client{dialer: d, limits: limits, metrics: m, turned: make(chan struct{}, 1)}
 }
 
 // socketPath is the HSM side's unix socket.
@@ -178,6 +182,7 @@ func (c *Client) exchange(
 		refusal, err := l.exchange(ctx, frame, take)
 		switch {
 		case err == nil:
+			c.note(l.config)
 			c.putIdle(l)
 			return refusal, nil
 		case errors.Is(err, errNotSent) && idle && ctx.Err() == nil:
@@ -193,6 +198,25 @@ func (c *Client) exchange(
 		}
 	}
 }
+
+// note remembers which configuration the HSM side acted on.
+func (c *Client) note(config string) {
+	c.mu.Lock()
+	was := c.config
+	c.config = config
+	c.mu.Unlock()
+	if was == config {
+		return
+	}
+	select {
+	case c.turned <- struct{}{}:
+	default:
+	}
+}
+
+// Turned gets a word when an answer shows that the HSM side acts on another configuration than before: Describe says
+// which.
+func (c *Client) Turned() <-chan struct{} { return c.turned }
 
 // milliseconds returns d as the wire carries it: at least 1.
 func milliseconds(d time.Duration) uint32 {

@@ -16,6 +16,8 @@ import (
 type link struct {
 	conn net.Conn
 	r    *bufio.Reader
+	// config is the digest of the configuration that the HSM side acted on, by its last answer.
+	config string
 }
 
 func newLink(conn net.Conn) *link { return &link{conn: conn, r: bufio.NewReader(conn)} }
@@ -68,6 +70,7 @@ func (l *link) receive(ctx context.Context) (response, error) {
 	if err != nil {
 		return response{}, fmt.Errorf("the HSM process sent a malformed answer: %w", err)
 	}
+	l.config = answer.Config
 	return answer, nil
 }
 

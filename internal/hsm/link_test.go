@@ -113,7 +113,10 @@ func TestAPeerThatDoesNotReadALongAnswerIsDisconnected(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
-		if err := send(b, response{Result: make([]byte, maxFrame-1)}); !errors.Is(err, os.ErrDeadlineExceeded) {
+		if err := send(b, response{Result: make([]byte, maxFrame-responseHead)}); !errors.Is(
+			err,
+			os.ErrDeadlineExceeded,
+		) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -40,7 +40,12 @@ func TestEachLossOfTheHSMSideIsCounted(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() {
-			s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
+			s := &server{
+				calls:     &fakeCalls{},
+				permitted: unread,
+				log:       slog.New(slog.DiscardHandler),
+				uids:      []int{os.Getuid()},
+			}
 			ended <- s.serve(ctx, l)
 		}()
 		describe(true)

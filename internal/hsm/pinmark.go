@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"bytes"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -96,9 +95,7 @@ func (m *pinMemory) load() (*pinMark, error) {
 		return nil, fmt.Errorf("%w: %w", errNotNoted, err)
 	}
 	var mark pinMark
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&mark); err != nil || len(mark.Salt) == 0 || len(mark.MAC) == 0 {
+	if err := decodeStrict(data, &mark); err != nil || len(mark.Salt) == 0 || len(mark.MAC) == 0 {
 		return nil, fmt.Errorf("%s is damaged, so keyd does not know whether the token refused the PIN: "+
 			"check the token with its vendor's tool, then remove the file", m.path)
 	}

@@ -18,6 +18,9 @@ func permit(vaults map[string]VaultRights, keys map[string]KeyRights) *Rights {
 	return r
 }
 
+// unread is the configuration of tests that need none.
+func unread() (*Rights, error) { return nil, errors.New("there is none") }
+
 // always returns the same rights.
 func always(r *Rights) Permitted { return func() (*Rights, error) { return r, nil } }
 

@@ -93,7 +93,7 @@ func run(
 		case <-ctx.Done():
 		}
 	}()
-	s := &server{calls: e, log: log, uids: append([]int{0, os.Getuid()}, at.UIDs...)}
+	s := &server{calls: e, permitted: permitted, log: log, uids: append([]int{0, os.Getuid()}, at.UIDs...)}
 	err = s.serve(ctx, at.Listener)
 	if e.tok.isDead() {
 		return errors.Join(e.tok.reason(), err)

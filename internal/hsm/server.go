@@ -25,8 +25,9 @@ const (
 
 // server answers requests on connections.
 type server struct {
-	calls calls
-	log   *slog.Logger
+	calls     calls
+	permitted Permitted
+	log       *slog.Logger
 	uids  []int // who may connect
 
 	places places
@@ -126,10 +127,22 @@ func (s *server) serveConn(ctx context.Context, conn net.Conn) error {
 		if err != nil {
 			return fmt.Errorf("a request cannot be read: %w", err)
 		}
-		if err := send(conn, s.answer(ctx, req)...); err != nil {
+		if err := send(conn, s.under(s.answer(ctx, req))...); err != nil {
 			return fmt.Errorf("the answer to %s was not sent: %w", req.Method, err)
 		}
 	}
+}
+
+// under says in each part of an answer which configuration the HSM side acts on.
+func (s *server) under(answer []response) []response {
+	by, err := s.permitted()
+	if err != nil {
+		return answer
+	}
+	for i := range answer {
+		answer[i].Config = by.Digest()
+	}
+	return answer
 }
 
 // answer makes the call and returns its response, which has several parts if it is long.

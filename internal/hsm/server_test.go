@@ -154,7 +154,7 @@ func serve(t *testing.T, l net.Listener, c calls) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
-	s := &server{calls: c, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
+	s := &server{calls: c, permitted: unread, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid()}}
 	done.Go(func() { _ = s.serve(ctx, l) })
 	t.Cleanup(func() { cancel(); done.Wait() })
 }
@@ -358,7 +358,7 @@ func TestAMalformedFrameEndsTheConnection(t *testing.T) {
 			a, b := net.Pipe()
 			defer a.Close()
 			defer b.Close()
-			s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler)}
+			s := &server{calls: &fakeCalls{}, permitted: unread, log: slog.New(slog.DiscardHandler)}
 			ended := make(chan error)
 			go func() { ended <- s.serveConn(context.Background(), b) }()
 			go func() {
@@ -386,7 +386,12 @@ func TestOnlyAllowedUsersMayConnect(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
-	s := &server{calls: &fakeCalls{}, log: slog.New(slog.DiscardHandler), uids: []int{os.Getuid() + 1}}
+	s := &server{
+		calls:     &fakeCalls{},
+		permitted: unread,
+		log:       slog.New(slog.DiscardHandler),
+		uids:      []int{os.Getuid() + 1},
+	}
 	go func() { done <- s.serve(ctx, l) }()
 	c := Dial(path, Timeouts{}, prometheus.NewRegistry())
 	_, err = c.Describe(t.Context())

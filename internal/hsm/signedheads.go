@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,14 +14,17 @@ import (
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/killpoint"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // signedHeads is this side's memory of the checkpoint that it signed last, in a file that only root and its own user
 // can write.
 type signedHeads struct {
 	path   string
-	accept string     // where root says that a break is accepted
-	mu     sync.Mutex // held while a checkpoint is signed, and while the audit key is made
+	accept string // where root says that a break is accepted
+	// read reads one of the two files.
+	read func(path string) ([]byte, error)
+	mu   sync.Mutex // held while a checkpoint is signed, and while the audit key is made
 }
 
 // headNote is the file.
@@ -40,9 +42,13 @@ type acceptance struct {
 	Reason string          `json:"reason"`
 }
 
-func newSignedHeads(stateDir string) *signedHeads {
+// newSignedHeads is the memory of the HSM side, which trusts no file that another user could change.
+func newSignedHeads(stateDir string) *signedHeads { return headsIn(stateDir, ownership.ReadFile) }
+
+func headsIn(stateDir string, read func(path string) ([]byte, error)) *signedHeads {
 	return &signedHeads{
 		path: filepath.Join(stateDir, "signed-head.json"), accept: filepath.Join(stateDir, "accept-head.json"),
+		read: read,
 	}
 }
 
@@ -76,11 +82,15 @@ func (h *signedHeads) save(note headNote) error {
 }
 
 func (h *signedHeads) load() (note headNote, err error) {
-	found, err := readNote(h.path, &note)
+	found, err := h.note(h.path, &note)
 	if err == nil && found && (note.Schema != 1 || note.Last != nil && note.Last.Valid() != nil) {
 		err = errors.New("it is not as keyd writes it")
 	}
-	if err != nil {
+	var unsafe *ownership.Error
+	switch {
+	case errors.As(err, &unsafe):
+		return note, fmt.Errorf("the note of the head that was signed last cannot be trusted: %w", err)
+	case err != nil:
 		return note, fmt.Errorf("%s, the note of the head that was signed last, is damaged (%w): restore it from a "+
 			"backup, or remove it, and see the runbook, #keydauditbroken", h.path, err)
 	}
@@ -90,7 +100,7 @@ func (h *signedHeads) load() (note headNote, err error) {
 // accepted is the break that root accepted and that was not signed yet; nil for none.
 func (h *signedHeads) accepted() (*acceptance, error) {
 	var a acceptance
-	found, err := readNote(h.accept, &a)
+	found, err := h.note(h.accept, &a)
 	if err == nil && found && a.Schema != 1 {
 		err = errors.New("it is not as keyd writes it")
 	}
@@ -110,24 +120,16 @@ func (h *signedHeads) forgetAccepted() error {
 	return nil
 }
 
-// readNote reads a file of this side, strictly. found is false if there is none.
-func readNote(path string, into any) (found bool, err error) {
-	data, err := os.ReadFile(path)
+// note reads a file of this side, strictly. found is false if there is none.
+func (h *signedHeads) note(path string, into any) (found bool, err error) {
+	data, err := h.read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return true, err
-	}
-	if dec.More() {
-		return true, errors.New("there is text after its end")
-	}
-	return true, nil
+	return true, decodeStrict(data, into)
 }
 
 // AcceptCommand is the command by which root accepts that the audit chain goes on from this entry.
@@ -144,7 +146,7 @@ type Accepted struct {
 // AcceptHead orders the HSM side with this state directory to sign, at its next checkpoint, that the audit chain goes
 // on from another head than the one signed last. Only the file system decides who may: nothing offers it over a socket.
 func AcceptHead(stateDir string, seq uint64, head key.Fingerprint, reason string) (Accepted, error) {
-	h := newSignedHeads(stateDir)
+	h := headsIn(stateDir, os.ReadFile) // root reads what the HSM side's own user may change
 	order := key.Checkpoint{Seq: seq, Head: head}
 	done := Accepted{New: order.Mark()}
 	if err := key.ValidReason(reason); err != nil {
@@ -170,7 +172,8 @@ func AcceptHead(stateDir string, seq uint64, head key.Fingerprint, reason string
 	return done, giveTo(h.accept, stateDir)
 }
 
-// giveTo makes the owner of dir the owner of the file: root writes it, and the HSM side's own user reads it.
+// giveTo makes the owner of dir the owner of the file: root writes it, and the HSM side's own user reads it. That user
+// may put a link in its place meanwhile: what a link points to keeps its owner.
 func giveTo(path, dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -180,5 +183,5 @@ func giveTo(path, dir string) error {
 	if !ok {
 		return errors.New("the owner of " + strconv.Quote(dir) + " is not known")
 	}
-	return os.Chown(path, int(owner.Uid), int(owner.Gid))
+	return os.Lchown(path, int(owner.Uid), int(owner.Gid))
 }

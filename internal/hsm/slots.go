@@ -3,11 +3,11 @@ package hsm
 import (
 	"fmt"
 	"os"
-	"os/user"
-	"strconv"
 	"strings"
 
 	"github.com/miekg/pkcs11"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // slotSeen is one slot as the module shows it.
@@ -97,13 +97,4 @@ func listText(seen []slotSeen) string {
 }
 
 // self returns the user of this process.
-func self() string { return userName(os.Getuid()) }
-
-// userName returns the name of a user, or the uid if the user has no name.
-func userName(uid int) string {
-	id := strconv.Itoa(uid)
-	if u, err := user.LookupId(id); err == nil {
-		return u.Username
-	}
-	return id
-}
+func self() string { return ownership.UserName(uint32(os.Getuid())) }

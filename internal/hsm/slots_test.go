@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/pkcs11"
 
 	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/ownership"
 	softhsmtest "github.com/keyd-project/keyd/softhsm-test"
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
@@ -62,7 +63,7 @@ func asStranger(t *testing.T, tok *softhsmtest.Token, c *child) []string {
 
 func TestTheErrorDistinguishesAMissingTokenFromAHiddenOne(t *testing.T) {
 	tokens := func(tok *softhsmtest.Token) string { return filepath.Join(filepath.Dir(tok.Conf), "tokens") }
-	name := userName(stranger)
+	name := ownership.UserName(stranger)
 	for trouble, c := range map[string]struct {
 		do       func(tok *softhsmtest.Token, c *child) error
 		stranger bool

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // SoftHSM keeps its tokens in files and does not report files that it cannot read. If it cannot read the directory,
@@ -105,7 +107,7 @@ func cannotRead(path string, err error) string {
 	owner := ""
 	if info, err := os.Lstat(barred); err == nil {
 		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			owner = fmt.Sprintf(", which belongs to %s with mode %04o", userName(int(st.Uid)), info.Mode().Perm())
+			owner = fmt.Sprintf(", which belongs to %s with mode %04o", ownership.UserName(st.Uid), info.Mode().Perm())
 		}
 	}
 	return fmt.Sprintf(

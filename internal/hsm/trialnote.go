@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -271,9 +270,7 @@ func (t *trial) load() (trialNote, error) {
 	if err != nil {
 		return note, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&note); err != nil {
+	if err := decodeStrict(data, &note); err != nil {
 		return trialNote{}, fmt.Errorf("%s is damaged: %w", t.path, err)
 	}
 	return note, nil

@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -180,10 +179,8 @@ func (t *trust) load() (trustFile, error) {
 	if err != nil {
 		return file, err
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
 	file.Vaults = nil
-	if err := dec.Decode(&file); err != nil || file.Schema != 1 || file.Vaults == nil || dec.More() {
+	if err := decodeStrict(data, &file); err != nil || file.Schema != 1 || file.Vaults == nil {
 		return file, fmt.Errorf("%s, the record of trusted KEKs, is damaged: restore it from a backup, "+
 			"or configure the fingerprint of every vault's KEK and then remove it", t.path)
 	}

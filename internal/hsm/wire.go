@@ -33,8 +33,11 @@ type request struct {
 	Params []byte
 }
 
-// response: 1 byte kind, then the result, or the error as JSON. A long result comes in parts, each a frame of its own.
+// response: 1 byte kind, 1 byte length of the digest, the digest of the configuration that the HSM side acts on, then
+// the result, or the error as JSON. A long result comes in parts, each a frame of its own.
 type response struct {
+	// Config is the digest; "" while the HSM side has no valid configuration.
+	Config string
 	Result []byte
 	More   bool // another part follows
 	Error  *wireError
@@ -204,7 +207,11 @@ func (r response) encode() ([]byte, error) {
 		}
 		kind = kindError
 	}
-	return closeFrame(append(append(newFrame(len(body)), kind), body...))
+	if len(r.Config) > math.MaxUint8 {
+		return nil, fmt.Errorf("a digest of %d bytes", len(r.Config))
+	}
+	b := append(append(newFrame(len(body)), kind, byte(len(r.Config))), r.Config...)
+	return closeFrame(append(b, body...))
 }
 
 // newFrame returns a buffer with room for the length, which closeFrame fills in, and for a head and a body.
@@ -267,16 +274,21 @@ func decodeRequest(frame []byte) (request, error) {
 	return r, nil
 }
 
+// responseHead is the length of what precedes a response's digest.
+const responseHead = 1 + 1
+
 func decodeResponse(frame []byte) (response, error) {
-	if len(frame) == 0 {
+	const head = responseHead
+	if len(frame) < head || len(frame) < head+int(frame[head-1]) {
 		return response{}, errors.New("the response is cut short")
 	}
-	switch kind, body := frame[0], frame[1:]; kind {
+	config, body := string(frame[head:head+int(frame[head-1])]), frame[head+int(frame[head-1]):]
+	switch kind := frame[0]; kind {
 	case kindError:
-		r := response{Error: new(wireError)}
+		r := response{Config: config, Error: new(wireError)}
 		return r, decodeStrict(body, r.Error)
 	case kindPart, kindResult:
-		return response{Result: body, More: kind == kindPart}, nil
+		return response{Config: config, Result: body, More: kind == kindPart}, nil
 	default:
 		return response{}, fmt.Errorf("a response of kind %q", kind)
 	}

@@ -50,8 +50,9 @@ func FuzzRequest(f *testing.F) {
 }
 
 func FuzzResponse(f *testing.F) {
-	f.Add([]byte("r{}"))
-	f.Add([]byte("e" + `{"code":"hung","class":"retry","message":"m"}`))
+	f.Add([]byte("r\x00{}"))
+	f.Add([]byte("r\x02ab{}"))
+	f.Add([]byte("e\x00" + `{"code":"hung","class":"retry","message":"m"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		resp, err := decodeResponse(data)
 		if err == nil && (resp.Error == nil) == (resp.Result == nil) {
@@ -71,7 +72,7 @@ func TestARequestAndAResponseArriveAsSent(t *testing.T) {
 	}
 	for _, sent := range []response{
 		{Result: []byte(`{}`)},
-		{Result: []byte(`{}`), More: true},
+		{Result: []byte(`{}`), More: true, Config: "sha256:ab"},
 		{Error: &wireError{Code: Hung, Class: "retry", Message: "the end"}},
 	} {
 		frame, err := sent.encode()

@@ -1,7 +1,6 @@
 package hsm
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -105,9 +104,7 @@ func (w *witness) load() (witnessFile, error) {
 	if err != nil {
 		return file, fmt.Errorf("the note of the pairs that keyd saw being made cannot be read: %w", err)
 	}
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&file); err != nil || file.Schema != 1 || file.Pairs == nil || dec.More() {
+	if err := decodeStrict(data, &file); err != nil || file.Schema != 1 || file.Pairs == nil {
 		return file, fmt.Errorf("%s, the note of the pairs that keyd saw being made, is damaged: "+
 			"restore it from a backup, or remove it: pairs that were not wrapped yet are then not used", w.path)
 	}

@@ -72,6 +72,14 @@ type RetireRule struct {
 	DisableAfter time.Duration `json:"disable_after"`
 	// Pause is the least time between two disablings of one key, in whatever vaults. 0: a day.
 	Pause time.Duration `json:"pause,omitempty"`
+	// UnusedFor is how long, before a version is disabled, the log of its vault must show no use of it. It counts where
+	// the vault has a workspace.
+	UnusedFor time.Duration `json:"unused_for,omitempty"`
+	// Backups is how long consumers keep backups that only an old version opens, counted from when the last consumer
+	// left the version. 0: nobody said, so keyd disables no version that backups may need.
+	Backups time.Duration `json:"backups,omitempty"`
+	// NoConsumers is the operator's word that nothing in Azure that keyd could see encrypts under the key.
+	NoConsumers bool `json:"no_consumers,omitempty"`
 }
 
 // Never reports whether keyd never disables anything under the rule.
@@ -109,6 +117,12 @@ type Policy struct {
 	// any case.
 	ExpiresAfter time.Duration
 	Labels       []string // groups that an operator names keys by; keyd itself does not go by them
+	Consumers    []Consumer
+	// Workspaces has, by vault URL, the Log Analytics workspace with the vault's audit log. A vault without one is
+	// absent.
+	Workspaces map[string]string
+	// Discover: keyd also searches subscriptions for consumers that the configuration does not name.
+	Discover bool
 	// Retained: the key is no longer in the configuration. keyd does not rotate it or disable its versions, but still
 	// proves and lists it.
 	Retained bool

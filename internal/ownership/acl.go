@@ -65,7 +65,7 @@ func (r reader) aclWriter(acl []byte) string {
 		effective := e.perm&mask&aclWrite != 0
 		switch {
 		case e.tag == aclUser && effective && !r.mayOwn(e.id):
-			return nameOf(e.id)
+			return userOf(e.id)
 		case e.tag == aclGroupObj && effective:
 			return "its group"
 		case e.tag == aclGroup && effective:

@@ -1,5 +1,6 @@
-// Package ownership says whether another user could change a file. Its rule: a file counts as safe only if root or the
-// user of this process owns it and nobody else may write it, and the same holds for every folder on the way to it.
+// Package ownership says whether another user could change a file, and explains what fails because of who owns one. Its
+// rule: it only looks, and advises with a command to paste. A file counts as safe only if root or the user of this
+// process owns it and nobody else may write it, and the same holds for every folder on the way to it.
 package ownership
 
 import (
@@ -8,9 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -86,8 +85,8 @@ func CheckPath(path string) error {
 // checkOpen judges an open file by its own owner and mode.
 func (r reader) checkOpen(f *os.File, info fs.FileInfo) error {
 	if owner := ownerOf(info); !r.mayOwn(owner) {
-		return &Error{f.Name(), fmt.Sprintf("belongs to %s, who can change it", nameOf(owner)),
-			"run: sudo chown root " + quoted(f.Name())}
+		return &Error{f.Name(), fmt.Sprintf("belongs to %s, who can change it", userOf(owner)),
+			"run: sudo chown root " + Quoted(f.Name())}
 	}
 	acl, err := openACL(f)
 	if err != nil {
@@ -107,11 +106,11 @@ func (r reader) writableBy(path string, info fs.FileInfo, acl []byte) *Error {
 		who = r.aclWriter(acl)
 	case mode&0o022 != 0:
 		return &Error{path, fmt.Sprintf("is writable by group or others (mode %04o)", mode),
-			"run chmod go-w " + path}
+			"run chmod go-w " + Quoted(path)}
 	}
 	if who != "" {
 		return &Error{path, "is writable by " + who + ", as its access control list says",
-			"run: sudo setfacl --remove-all " + quoted(path)}
+			"run: sudo setfacl --remove-all " + Quoted(path)}
 	}
 	return nil
 }
@@ -174,8 +173,8 @@ func split(path string) []string {
 func (r reader) checkFolder(dir string, info fs.FileInfo, name string, entry fs.FileInfo) error {
 	const remedy = "keep the file where only root can write, such as in /etc/keyd"
 	if owner := ownerOf(info); !r.mayOwn(owner) {
-		return &Error{dir, fmt.Sprintf("belongs to %s, who can exchange what is in it", nameOf(owner)),
-			remedy + ", or run: sudo chown root " + quoted(dir)}
+		return &Error{dir, fmt.Sprintf("belongs to %s, who can exchange what is in it", userOf(owner)),
+			remedy + ", or run: sudo chown root " + Quoted(dir)}
 	}
 	acl, err := pathACL(dir)
 	if err != nil {
@@ -190,7 +189,7 @@ func (r reader) checkFolder(dir string, info fs.FileInfo, name string, entry fs.
 			remedy + ", or " + problem.Remedy}
 	}
 	if owner := ownerOf(entry); !r.mayOwn(owner) {
-		return &Error{name, fmt.Sprintf("belongs to %s, who can exchange it", nameOf(owner)), remedy}
+		return &Error{name, fmt.Sprintf("belongs to %s, who can exchange it", userOf(owner)), remedy}
 	}
 	return nil
 }
@@ -205,13 +204,13 @@ func ownerOf(info fs.FileInfo) uint32 {
 // mayOwn reports whether a user may be able to change what the reader reads.
 func (r reader) mayOwn(uid uint32) bool { return uid == 0 || uid == uint32(r) }
 
-func nameOf(uid uint32) string {
-	text := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(text); err == nil {
-		return "user " + u.Username
+// userOf names a user who could change a file: "user keyd", or "uid 999".
+func userOf(uid uint32) string {
+	if name, ok := nameOf(uid); ok {
+		return "user " + name
 	}
-	return "uid " + text
+	return "uid " + digits(uid)
 }
 
-// quoted returns s as one word of a POSIX shell.
-func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+// Quoted returns s as one word of a POSIX shell.
+func Quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

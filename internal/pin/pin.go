@@ -10,9 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -117,7 +115,8 @@ func (f File) readAll() ([]byte, error) {
 	if mode := info.Mode().Perm(); f.unit == "" && mode&0o077 != 0 {
 		return nil, &Error{
 			Reason: fmt.Sprintf("the PIN file %s can be read by others (mode %04o)", f.path, mode),
-			Remedy: "change the PIN if somebody may have read it, and run: sudo chmod 0600 " + quoted(f.path),
+			Remedy: "change the PIN if somebody may have read it, and run: sudo chmod 0600 " +
+				ownership.Quoted(f.path),
 		}
 	}
 	if err := f.checkOwner(file); err != nil {
@@ -154,7 +153,7 @@ func (f File) checkOwner(file *os.File) error {
 func (f File) unreadable(err error) error {
 	remedy := f.writeAgain()
 	if errors.Is(err, fs.ErrPermission) {
-		remedy = "let the HSM side's user read it: sudo chown " + self() + " " + quoted(f.path)
+		remedy = "let the HSM side's user read it: sudo chown " + self() + " " + ownership.Quoted(f.path)
 	}
 	return &Error{Reason: fmt.Sprintf("the PIN file cannot be read: %v", err), Remedy: remedy, err: err}
 }
@@ -175,20 +174,11 @@ func (f File) writeAgain() string {
 	}
 	return "write the PIN as UTF-8 in one line, by this command, which asks for it: " +
 		`bash -c 'IFS= read -rsp "PIN: " p && printf %s "$p" | sudo install -m 0600` + owner + ` /dev/stdin "$0"' ` +
-		quoted(path) + then
+		ownership.Quoted(path) + then
 }
 
 // self returns the user of this process, who must be able to read the file.
-func self() string {
-	uid := strconv.Itoa(os.Getuid())
-	if u, err := user.LookupId(uid); err == nil {
-		return u.Username
-	}
-	return uid
-}
-
-// quoted returns s as one word of a POSIX shell.
-func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+func self() string { return ownership.UserName(uint32(os.Getuid())) }
 
 // Identity returns a value that changes when the file is replaced or written. It is
 // zero if the file cannot be seen.

@@ -86,17 +86,44 @@ func consentEnded(in Input) (Step, bool) {
 // EnableTries is how long keyd tries to enable a version for an operator. Nothing else happens to the key meanwhile.
 const EnableTries = 10 * time.Minute
 
-// enabling enables a version that an operator asked for, or gives that up.
+// enabling enables a version that an operator asked for, or settles what came of that.
 func enabling(in Input) (Step, bool) {
-	if len(in.Record.Enabling) == 0 {
-		return Step{}, false
+	for _, e := range in.Record.Enabling {
+		if s, ok := in.enablingOf(e); ok {
+			return s, true
+		}
 	}
-	e := in.Record.Enabling[0]
+	return Step{}, false
+}
+
+// enablingOf tries for a while. After that the vault's answer settles what came of it, as of a call whose answer was
+// lost: the version shows as enabled, or once such a call's time is over it was not. A vault that cannot be seen holds
+// up nothing else.
+func (in Input) enablingOf(e record.Enabling) (Step, bool) {
 	at := in.Record.Placement(e.Attempt)
 	s := Step{Kind: Enable, Generation: at.Generation.Number, Vault: at.Vault, Attempt: e.Attempt, Version: e.Version,
 		Why: e.Reason}
-	if _, configured := in.Policy.Vault(at.Vault); !configured || !near(in.Now, e.At, EnableTries) {
-		s.Kind, s.Why = EnableAborted, "the vault did not do it in time, or is no longer one of the key's"
+	vault, configured := in.Policy.Vault(at.Vault)
+	switch {
+	case !configured:
+		s.Kind, s.Why = EnableAborted, "the vault is no longer one of the key's"
+		return s, true
+	case near(in.Now, e.At, EnableTries):
+		return s, true
+	case in.Seen == nil:
+		return unseen(in)
+	}
+	v := visible{vault, in.shown(vault)}
+	x, listed := v.seen.Version(e.Version)
+	switch {
+	case v.seen.Err != nil:
+		return Step{}, false
+	case listed && x.Enabled:
+		s.Kind, s.Why = EnableDone, "an operator asked for it, and now it shows"
+	case near(v.seen.Begun, e.At, EnableTries+StepTimeout+v.Kind.SettleTime()): // a late call may still do it
+		return Step{}, false
+	default:
+		s.Kind, s.Why = EnableAborted, "the vault did not do it in time"
 	}
 	return s, true
 }

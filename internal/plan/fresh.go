@@ -69,6 +69,10 @@ func (in Input) Stale(s Step) (p Parts) {
 		in.staleForDisable(s, &p)
 	case DisableDone, DisableAborted:
 		in.eachVault(p.vault)
+	case EnableDone, EnableAborted:
+		if _, configured := in.Policy.Vault(s.Vault); configured {
+			p.vault(in, s.Vault)
+		}
 	}
 	return p
 }

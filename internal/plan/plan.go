@@ -32,7 +32,7 @@ type Rule struct {
 func Rules() []Rule {
 	return []Rule{
 		{"enabling", "keyd enables a version that an operator asked for, even while the key is held. It tries for 10 " +
-			"minutes.", enabling},
+			"minutes, and then finds out what came of it.", enabling},
 		{"consent", "A consent to the retire rule ends when the rule changes, even while the key is held.",
 			consentEnded},
 		{"held", "A held key stays as it is until an operator resumes it.", held},

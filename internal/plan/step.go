@@ -33,6 +33,7 @@ const (
 	DisableDone    Kind = "disable-done"    // a disabling that was begun happened
 	DisableAborted Kind = "disable-aborted" // a disabling that was begun did not happen
 	Enable         Kind = "enable"          // one version, for an operator
+	EnableDone     Kind = "enable-done"     // an enabling whose answer was lost happened
 	EnableAborted  Kind = "enable-aborted"  // a version could not be enabled in time
 	EndConsent     Kind = "end-consent"     // to a retire rule that is no longer the configured one
 	Sweep          Kind = "sweep"           // destroy what is under an abandoned id
@@ -53,7 +54,7 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		Hold, Reserve, Promote, ReserveSpare, DiscardSpare, Generate, Abandon, Pin, Import, Land, Alias, Void, Prove,
-		Finish, Disable, DisableDone, DisableAborted, Enable, EnableAborted, EndConsent,
+		Finish, Disable, DisableDone, DisableAborted, Enable, EnableDone, EnableAborted, EndConsent,
 		Sweep,
 		CreateKEK, KEKMade, KEKVoid, UseKEK, DisableKEK, KEKDisabled, KEKDisableAborted,
 	}

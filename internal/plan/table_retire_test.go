@@ -37,7 +37,19 @@ func enabling() []example {
 			by("enabling", plan.Enable, "still reads under it").of(1).in(weu)},
 		{"After that the other work goes on.",
 			asked().wait(10 * time.Minute),
+			by("", plan.Idle, "nothing is due")},
+		{"Once a late call cannot do it any more, keyd gives it up.",
+			asked().wait(17 * time.Minute),
 			by("enabling", plan.EnableAborted, "in time").of(1).in(weu).ofAttempt(1)},
+		{"If the vault shows the version enabled by then, the answer was lost: keyd records that.",
+			asked().enabled(weu, 1).wait(10 * time.Minute),
+			by("enabling", plan.EnableDone, "now it shows").of(1).in(weu).ofAttempt(1).ofVersion(1)},
+		{"A vault that does not answer says nothing of it.",
+			asked().wait(17 * time.Minute).away(weu),
+			by("", plan.Idle, "nothing is due")},
+		{"Nor does keyd settle it before it has looked.",
+			asked().wait(17 * time.Minute).notLooked(),
+			by("enabling", plan.Look, "not looked at the key yet")},
 	}
 }
 

@@ -408,10 +408,15 @@ func (w *world) followed(n int, v key.Vault) *world {
 }
 
 // disabled: the vault has the version disabled, whoever did it.
-func (w *world) disabled(v key.Vault, n int) *world {
+func (w *world) disabled(v key.Vault, n int) *world { return w.setEnabled(v, n, false) }
+
+// enabled: the vault has the version enabled again.
+func (w *world) enabled(v key.Vault, n int) *world { return w.setEnabled(v, n, true) }
+
+func (w *world) setEnabled(v key.Vault, n int, enabled bool) *world {
 	for i := range w.vaults[v.URL].Versions {
 		if x := &w.vaults[v.URL].Versions[i]; x.ID == version(n) {
-			x.Enabled = false
+			x.Enabled = enabled
 		}
 	}
 	return w

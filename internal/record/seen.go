@@ -12,6 +12,8 @@ type Observation struct {
 	At     time.Time // when the last slow look began
 	HSM    HSMSeen
 	Vaults map[string]VaultSeen // by URL
+	// Usage is as of the last look at the consumers.
+	Usage Usage
 }
 
 // HSMSeen is the HSM's part of an observation.

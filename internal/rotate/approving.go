@@ -8,7 +8,6 @@ import (
 
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/killpoint"
 	"github.com/keyd-project/keyd/internal/record"
 )
 
@@ -82,63 +81,16 @@ func withdraw(list *record.Proposals, id key.ID, actor, reason string) ([]chain.
 
 // EndOldProposals ends those of a key that nobody approved in time.
 func (r *Rotator) EndOldProposals(ctx context.Context, name string) error {
-	rec, err := r.load(ctx, name)
-	if err != nil || len(rec.Proposals.Over(r.now())) == 0 {
-		return err
-	}
 	return r.change(ctx, name, func(rec *record.Record) ([]chain.Entry, error) {
-		return someOver(dropOver(&rec.Proposals, r.now()))
+		return dropOver(&rec.Proposals, r.now()), nil
 	})
 }
 
 // EndOldKEKProposals is EndOldProposals for a vault.
 func (r *Rotator) EndOldKEKProposals(ctx context.Context, url string) error {
-	rec, err := r.loadVault(ctx, url)
-	if err != nil || len(rec.Proposals.Over(r.now())) == 0 {
-		return err
-	}
 	return r.changeVault(ctx, url, func(rec *record.Vault) ([]chain.Entry, error) {
-		return someOver(dropOver(&rec.Proposals, r.now()))
+		return dropOver(&rec.Proposals, r.now()), nil
 	})
-}
-
-// someOver refuses a change without entries: somebody else was first.
-func someOver(entries []chain.Entry) ([]chain.Entry, error) {
-	if len(entries) == 0 {
-		return nil, refuse("no proposal is over")
-	}
-	return entries, nil
-}
-
-// changeVault is change for a vault's record.
-func (r *Rotator) changeVault(ctx context.Context, url string,
-	f func(*record.Vault) ([]chain.Entry, error)) error {
-	var err error
-	for range changeTries {
-		var rec record.Vault
-		if rec, err = r.loadVault(ctx, url); err != nil {
-			return err
-		}
-		rec = rec.Clone()
-		entries, ferr := f(&rec)
-		if ferr != nil || len(entries) == 0 {
-			return ferr
-		}
-		for i := range entries {
-			entries[i].Time, entries[i].Key, entries[i].Fields["vault"] = r.now(), url, url
-		}
-		event := string(entries[0].Event)
-		killpoint.At("save-before " + event)
-		if _, err = r.Store.SaveVault(context.WithoutCancel(ctx), rec, entries...); err == nil {
-			killpoint.At("save-after " + event)
-			return nil
-		}
-		if !changedMeanwhile(err) {
-			return fmt.Errorf("keyd did not record the request for vault %s: %w", url, err)
-		}
-	}
-	return fmt.Errorf("keyd did not record the request for vault %s, because other changes came first %d times: try "+
-		"again: %w", url, changeTries, err)
 }
 
 // spacedSorted joins a list whose order says nothing.

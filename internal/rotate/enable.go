@@ -67,6 +67,11 @@ func (r *Rotator) enable(ctx context.Context, a act) (record.Record, error) {
 		rec, failed := r.enableAborted(ctx, a, err.Error())
 		return rec, errors.Join(err, failed)
 	}
+	return r.enabled(ctx, a)
+}
+
+// enabled records that the vault has enabled the version.
+func (r *Rotator) enabled(ctx context.Context, a act) (record.Record, error) {
 	if err := a.rec.Enabled(a.step.Attempt, a.step.Version); err != nil {
 		return a.rec, err
 	}

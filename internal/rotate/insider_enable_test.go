@@ -31,14 +31,18 @@ func TestInsiderEnablesNothingButWhatAnOperatorMayAskFor(t *testing.T) {
 			wantRefused(t, "has no version", ask(t, w.rotator(), p, version))
 			return version
 		},
-		"a version in a vault that the configuration took from the key": func(t *testing.T, w *world, p key.Policy) string {
+		"a version in a vault that the configuration took from the key": func(
+			t *testing.T, w *world, p key.Policy,
+		) string {
 			version := w.vault[weu.URL].key(p.Key).versions[0].ID
 			w.disable(p.Key, version)
 			p.Vaults = []key.Vault{mhsm}
 			wantRefused(t, "not one of the key's vaults", ask(t, w.rotator(), p, version))
 			return version
 		},
-		"a version that takes two operators": func(t *testing.T, w *world, p key.Policy) string {
+		"a version that takes two operators": func(
+			t *testing.T, w *world, p key.Policy,
+		) string {
 			version := w.vault[weu.URL].key(p.Key).versions[0].ID
 			w.disable(p.Key, version)
 			r, _ := twoPeople(w)
@@ -46,7 +50,9 @@ func TestInsiderEnablesNothingButWhatAnOperatorMayAskFor(t *testing.T) {
 			wantRefused(t, "", r.Approve(t.Context(), p, x.ID, anna, "I agree with myself"))
 			return version
 		},
-		"a version that an old copy of the state asks for": func(t *testing.T, w *world, p key.Policy) string {
+		"a version that an old copy of the state asks for": func(
+			t *testing.T, w *world, p key.Policy,
+		) string {
 			version := w.vault[weu.URL].key(p.Key).versions[0].ID
 			w.disable(p.Key, version)
 			if err := ask(t, w.rotator(), p, version); err != nil {

@@ -260,12 +260,21 @@ func kekFields(k *record.KEK) map[string]string {
 // saveVault stores the record with one audit entry, as save does for a key.
 func (r *Rotator) saveVault(ctx context.Context, rec record.Vault, actor string, event chain.Event,
 	fields map[string]string) (record.Vault, error) {
-	fields = maps.Clone(fields)
-	fields["vault"] = rec.URL
+	fields = withFields(maps.Clone(fields), nil)
+	return r.saveVaultAll(ctx, rec, []chain.Entry{{Event: event, Actor: actor, Fields: fields}})
+}
+
+// saveVaultAll stores a vault's record with several entries in one transaction. The first names what happened.
+func (r *Rotator) saveVaultAll(ctx context.Context, rec record.Vault, entries []chain.Entry) (record.Vault, error) {
+	event, now := entries[0].Event, r.now()
+	for i := range entries {
+		fields := maps.Clone(entries[i].Fields)
+		fields["vault"] = rec.URL
+		entries[i].Time, entries[i].Key, entries[i].Fields = now, rec.URL, fields
+	}
 	ctx = context.WithoutCancel(ctx) // keyd records the outcome even if the call used up its time
 	killpoint.At("save-before " + string(event))
-	saved, err := r.Store.SaveVault(ctx, rec, chain.Entry{Time: r.now(), Key: rec.URL, Event: event, Actor: actor,
-		Fields: withFields(fields, nil)})
+	saved, err := r.Store.SaveVault(ctx, rec, entries...)
 	if err != nil {
 		return rec, fmt.Errorf("record %q: %w", event, err)
 	}

@@ -130,7 +130,7 @@ func classOf(s plan.Step) priority.Class {
 		if !s.Trigger.Scheduled {
 			return priority.Operator
 		}
-	case plan.Enable, plan.EnableAborted:
+	case plan.Enable, plan.EnableDone, plan.EnableAborted:
 		return priority.Operator
 	case plan.Land, plan.Alias, plan.Void:
 		return priority.Repair

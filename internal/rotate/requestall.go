@@ -3,7 +3,6 @@ package rotate
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -27,23 +26,24 @@ func (r *Rotator) requestAll(ctx context.Context, g *gate, policies []key.Policy
 		return nil, nil
 	}
 	changed := "" // the key to prepare again; "": all
-	var err error
-	for range changeTries {
-		if err = all.prepare(ctx, changed); err != nil {
+	err := tryChange(all.names(), func() (save func() error, err error) {
+		if err := all.prepare(ctx, changed); err != nil {
 			return nil, err
 		}
-		killpoint.At("save-before " + string(chain.RotationRequested))
-		if err = r.Store.SaveTogether(ctx, all.recs, all.entries); err == nil {
+		return func() error {
+			killpoint.At("save-before " + string(chain.RotationRequested))
+			if err := r.Store.SaveTogether(ctx, all.recs, all.entries); err != nil {
+				changed = whichChanged(err)
+				return err
+			}
 			killpoint.At("save-after " + string(chain.RotationRequested))
-			return all.asked, all.waiting()
-		}
-		if !changedMeanwhile(err) {
-			return nil, fmt.Errorf("recording the request for %s failed: %w", all.names(), err)
-		}
-		changed = whichChanged(err)
+			return nil
+		}, nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("keyd did not record the request for %s, because other changes came first %d times: try "+
-		"again: %w", all.names(), changeTries, err)
+	return all.asked, all.waiting()
 }
 
 // whichChanged is the key whose record somebody else changed meanwhile; "" if the store does not say.

@@ -174,41 +174,6 @@ func (r *Rotator) resume(ctx context.Context, g *gate, name, actor, reason strin
 	return err
 }
 
-// changeTries limits how often a change starts over because the loop saved first.
-const changeTries = 20
-
-// change loads a record, lets f change it, and saves it with f's entries, again from
-// the start when somebody else saved in between.
-func (r *Rotator) change(ctx context.Context, name string, f func(*record.Record) ([]chain.Entry, error)) error {
-	var err error
-	for range changeTries {
-		var rec record.Record
-		if rec, err = r.load(ctx, name); err != nil {
-			return err
-		}
-		rec = rec.Clone()
-		entries, ferr := f(&rec)
-		if ferr != nil {
-			return ferr
-		}
-		if _, err = r.saveAll(ctx, rec, entries); err == nil {
-			return nil
-		}
-		if !changedMeanwhile(err) {
-			return fmt.Errorf("keyd did not record the request for key %s: %w", name, err)
-		}
-	}
-	return fmt.Errorf("keyd did not record the request for key %s, because other changes came first %d times: "+
-		"try again: %w", name, changeTries, err)
-}
-
-// changedMeanwhile reports whether a record was not saved because somebody else saved it first. A disk that takes no
-// writes is another matter.
-func changedMeanwhile(err error) bool {
-	var disk interface{ Unwritable() bool }
-	return key.ClassOf(err) == key.Retry && !errors.As(err, &disk)
-}
-
 // IsRefused reports whether keyd refused the request, and why.
 func IsRefused(err error) (reason string, ok bool) {
 	var e *RefusedError

@@ -197,6 +197,8 @@ func (r *Rotator) perform(ctx context.Context, a act) (record.Record, error) {
 		return r.disableAborted(ctx, a)
 	case plan.Enable:
 		return r.enable(ctx, a)
+	case plan.EnableDone:
+		return r.enabled(ctx, a)
 	case plan.EnableAborted:
 		return r.enableAborted(ctx, a, a.step.Why)
 	case plan.EndConsent:

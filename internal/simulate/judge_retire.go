@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/chain"
@@ -133,7 +134,7 @@ func (w *World) judgeConsent(was, is *record.Record, entries []chain.Entry) {
 func (w *World) judgeChangedRule(d *daemon, k *managed, step string) {
 	rec := w.store.records[k.policy.Key]
 	if rec.Consent != nil && d.under.Retire == k.policy.Retire && rec.Consent.Rule != d.under.Retire &&
-		step != "enable" && !d.down {
+		!strings.HasPrefix(step, "enable") && !d.down {
 		w.violate(
 			"the consent to the rule %v of %s stands after %q, and the rule is %v",
 			rec.Consent.Rule,

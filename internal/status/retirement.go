@@ -19,6 +19,14 @@ type Retirement struct {
 	Waiting string `json:"waiting,omitempty"`
 }
 
+// RetireRule is the retire rule of a key, and whether keyd may act on it.
+type RetireRule struct {
+	DisableAfter int64 `json:"disable_after_seconds"`
+	Pause        int64 `json:"pause_seconds"` // between two disablings
+	// Consent is nil where no operator has consented to the rule: keyd then disables nothing.
+	Consent *Consent `json:"consent,omitempty"`
+}
+
 // Retiring is one version that a retire rule is to disable.
 type Retiring struct {
 	Vault      string    `json:"vault"` // nickname

@@ -172,6 +172,7 @@ type Key struct {
 	Requests     []key.Request `json:"requests"`
 	Generations  []Generation  `json:"generations"`
 	Spares       *Spares       `json:"spares,omitempty"` // nil for a key that has none and asks for none
+	Retire       *RetireRule   `json:"retire,omitempty"` // nil: keyd disables nothing
 	Abandoned    int           `json:"abandoned,omitempty"`
 	Exposed      []Exposed     `json:"exposed"`
 	// RotationSince is when the rotation under way was reserved; zero when none is.

@@ -11,6 +11,8 @@ import (
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 // Credential signs in to Azure. If it comes from a file (a client certificate, a federated token), it follows changes
@@ -64,7 +66,7 @@ func (c *Credential) Reread() CredentialState {
 }
 
 func (c *Credential) reread() {
-	data, err := os.ReadFile(c.file)
+	data, err := c.readFile()
 	if err != nil {
 		c.err, c.sum = fmt.Errorf("read the credential: %w", err), [sha256.Size]byte{}
 		return
@@ -79,6 +81,15 @@ func (c *Credential) reread() {
 		c.inner, c.ends = inner, ends
 		c.read++
 	}
+}
+
+// readFile refuses a certificate that others than root and keyd may exchange: who does that signs in as keyd. The
+// federated token is the platform's, and so is its folder.
+func (c *Credential) readFile() ([]byte, error) {
+	if c.cfg.Kind == ClientCertificate {
+		return ownership.ReadFile(c.file)
+	}
+	return os.ReadFile(c.file)
 }
 
 func (c *Credential) make(data []byte) (inner azcore.TokenCredential, ends time.Time, err error) {

@@ -74,6 +74,25 @@ func TestAFileThatCannotBeUsedKeepsTheCertificateBefore(t *testing.T) {
 	}
 }
 
+func TestACertificateThatOthersMayExchangeIsNotUsed(t *testing.T) {
+	t.Parallel()
+	cfg := application(clientCertificate(t))
+	cred, err := vault.NewCredential(cfg, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(cfg.CertificateFile, 0o620); err != nil {
+		t.Fatal(err)
+	}
+	const want = "is writable by group or others"
+	if state := cred.Reread(); state.Err == nil || !strings.Contains(state.Err.Error(), want) || state.Ends.IsZero() {
+		t.Errorf("while keyd runs: %+v", state)
+	}
+	if _, err := vault.NewCredential(cfg, nil); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("at the start: %v", err)
+	}
+}
+
 func TestACertificateThatHasEndedIsRefused(t *testing.T) {
 	t.Parallel()
 	var later atomic.Bool

@@ -7,6 +7,7 @@ import (
 
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/status"
+	"github.com/keyd-project/keyd/internal/words"
 )
 
 // keyPage is what key.html shows.
@@ -79,6 +80,14 @@ func keyFacts(now time.Time, k status.Key) (facts []string) {
 		facts = append(facts, "last rotation "+day(now, k.LastRotation)+", "+relative(now, k.LastRotation))
 	}
 	facts = append(facts, inside(nextWords(now, k)))
+	if r := k.Retire; r != nil {
+		after := "retires versions after " + words.Exactly(time.Duration(r.DisableAfter)*time.Second)
+		if c := r.Consent; c != nil {
+			facts = append(facts, after+", with the consent of "+c.By+", "+day(now, c.At))
+		} else {
+			facts = append(facts, after+", once an operator consents (keyd retire "+k.Name+")")
+		}
+	}
 	for _, q := range k.Requests {
 		facts = append(facts, "rotation requested "+day(now, q.At)+" by "+q.By)
 	}

@@ -59,6 +59,7 @@ var steps = map[string][3]string{
 	"disable-done": {"Recording what an interrupted disable did", "Recorded what an interrupted disable did",
 		"in"},
 	"enable":         {"Enabling a version again for an operator", "Enabled a version again for an operator", "in"},
+	"enable-done":    {"Recording what an interrupted enable did", "Recorded what an interrupted enable did", "in"},
 	"enable-aborted": {"Recording that a version was not enabled", "The version was not enabled", "in"},
 	"end-consent":    {"Ending the consent to the retire rule", "The consent to the retire rule has ended", ""},
 	"disable-aborted": {"Recording that an interrupted disable did not happen", "An interrupted disable did not happen",

@@ -30,3 +30,12 @@ func Span(d time.Duration) string {
 	}
 	return Count(int(d/time.Second), "second")
 }
+
+// Exactly writes a duration without loss: in days where it is whole days, "400 days", otherwise as Go does.
+func Exactly(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d%day == 0 {
+		return Count(int(d/day), "day")
+	}
+	return d.String()
+}

@@ -27,3 +27,13 @@ func TestCountUsesTheSingularForOne(t *testing.T) {
 		}
 	}
 }
+
+func TestExactlyLosesNothing(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		24 * time.Hour: "1 day", 400 * 24 * time.Hour: "400 days", 25 * time.Hour: "25h0m0s",
+	} {
+		if got := words.Exactly(d); got != want {
+			t.Errorf("Exactly(%v) = %q, want %q", d, got, want)
+		}
+	}
+}

@@ -10,8 +10,8 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// crashed is a state directory with the file as it is now. metas, if not empty, is an older copy whose two meta pages it
-// has: they say which of the other pages count, and bbolt writes one of them last.
+// crashed is a state directory with the file as it is now. metas, if not empty, is an older copy whose two meta pages
+// it has: they say which of the other pages count, and bbolt writes one of them last.
 func crashed(t *testing.T, s *Store, metas string) (dir string) {
 	t.Helper()
 	file, err := os.ReadFile(s.path)
@@ -66,7 +66,8 @@ func TestACrashInACommitLeavesNoneOfAGroupOrAllAndNoneWasConfirmed(t *testing.T)
 		found := openIn(t, c.state)
 		for _, rec := range all {
 			if now := load(t, found, rec.Key); now.Revision > rec.Revision != c.all {
-				t.Errorf("after a crash %s %s is at revision %d, and was at %d", c.when, rec.Key, now.Revision, rec.Revision)
+				t.Errorf("after a crash %s %s is at revision %d, and was at %d",
+					c.when, rec.Key, now.Revision, rec.Revision)
 			}
 		}
 		if r, err := found.Verify(t.Context()); err != nil || !r.Consistent() {

@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/owner"
+	"github.com/keyd-project/keyd/internal/ownership"
 )
 
 const (
@@ -47,16 +47,16 @@ func Open(dir string, now func() time.Time, reg prometheus.Registerer) (*Store, 
 
 func openAs(f format, dir string, now func() time.Time, reg prometheus.Registerer) (*Store, error) {
 	if err := privateDir(dir); err != nil {
-		return nil, owner.Explain(err, dir)
+		return nil, ownership.Explain(err, dir)
 	}
 	path := filepath.Join(dir, fileName)
 	if err := ensureFile(f, path); err != nil {
-		return nil, owner.Explain(err, dir)
+		return nil, ownership.Explain(err, dir)
 	}
 	s := newStore(path, f)
 	s.now = now
 	if err := s.open(); err != nil {
-		return nil, owner.Explain(err, path)
+		return nil, ownership.Explain(err, path)
 	}
 	if err := s.migrate(); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -81,7 +81,7 @@ func Check(dir string) error {
 	case err != nil:
 		return err
 	}
-	if err := owner.Differs(path, dir); err != nil {
+	if err := ownership.Differs(path, dir); err != nil {
 		return &AccessError{err}
 	}
 	return newStore(path, current()).readAll()

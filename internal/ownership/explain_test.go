@@ -1,4 +1,4 @@
-package owner_test
+package ownership_test
 
 import (
 	"errors"
@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/keyd-project/keyd/internal/owner"
+	"github.com/keyd-project/keyd/internal/ownership"
 	"github.com/keyd-project/keyd/softhsm-test/rights"
 )
 
@@ -32,9 +32,9 @@ func ofNobody(t *testing.T) string {
 func TestARefusedPermissionNamesTheOwnerAndTheCommand(t *testing.T) {
 	path := ofNobody(t)
 	cause := fmt.Errorf("open the state: %w", fs.ErrPermission)
-	err := owner.Explain(cause, path)
+	err := ownership.Explain(cause, path)
 	want := "open the state: permission denied: " + path + " belongs to nobody, and keyd runs as root; " +
-		"to give it back: `sudo chown -R root:root " + path + "`"
+		"to give it back: `sudo chown -R root:root '" + path + "'`"
 	if err.Error() != want || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("got %v\nwant %s", err, want)
 	}
@@ -46,7 +46,7 @@ func TestOtherErrorsAndOwnFilesStayAsTheyAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, err := range []error{nil, fs.ErrNotExist, fs.ErrPermission} {
-		if got := owner.Explain(err, mine); !errors.Is(got, err) || err != nil && got.Error() != err.Error() {
+		if got := ownership.Explain(err, mine); !errors.Is(got, err) || err != nil && got.Error() != err.Error() {
 			t.Errorf("%v became %v", err, got)
 		}
 	}
@@ -54,12 +54,12 @@ func TestOtherErrorsAndOwnFilesStayAsTheyAre(t *testing.T) {
 
 func TestAFileOfAnotherUserThanItsDirectoryIsRefused(t *testing.T) {
 	path := ofNobody(t)
-	err := owner.Differs(path, filepath.Dir(path))
+	err := ownership.Differs(path, filepath.Dir(path))
 	if err == nil || !strings.Contains(err.Error(), "belongs to nobody, and its directory to root") ||
-		!strings.Contains(err.Error(), "`sudo chown -R root:root "+path+"`") {
+		!strings.Contains(err.Error(), "`sudo chown -R root:root '"+path+"'`") {
 		t.Errorf("error %v", err)
 	}
-	if err := owner.Differs(filepath.Dir(path), filepath.Dir(path)); err != nil {
+	if err := ownership.Differs(filepath.Dir(path), filepath.Dir(path)); err != nil {
 		t.Errorf("the same owner: %v", err)
 	}
 }
@@ -82,7 +82,7 @@ func TestWhatAnotherUserCannotReadIsNamedBeforeItTries(t *testing.T) {
 		want string
 	}{
 		{"root's own file", func() error { return nil },
-			"nobody cannot read " + file + ": `sudo chown nobody " + file + "`"},
+			"nobody cannot read " + file + ": `sudo chown nobody '" + file + "'`"},
 		{"a file for all", func() error { return os.Chmod(file, 0o604) }, ""},
 		{"a file of its group",
 			func() error { return errors.Join(os.Chmod(file, 0o640), os.Chown(file, 0, nobody)) }, ""},
@@ -94,7 +94,7 @@ func TestWhatAnotherUserCannotReadIsNamedBeforeItTries(t *testing.T) {
 		if err := test.do(); err != nil {
 			t.Fatal(err)
 		}
-		got := owner.Unreadable(file, state)
+		got := ownership.Unreadable(file, state)
 		if test.want == "" && got != "" || !strings.HasPrefix(got, test.want) {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}

@@ -1,6 +1,4 @@
-// Package owner explains errors that come from who owns a file. Its rule: it only looks, and its advice is a command
-// to paste.
-package owner
+package ownership
 
 import (
 	"errors"
@@ -8,8 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
-	"strconv"
-	"strings"
 	"syscall"
 )
 
@@ -25,18 +21,18 @@ func Explain(err error, path string) error {
 	}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Geteuid() {
 		return fmt.Errorf("%w: %s belongs to %s, and keyd runs as %s; to give it back: `%s`", err, path,
-			name(stat.Uid), name(uint32(os.Geteuid())), Chown(path, uint32(os.Geteuid()), uint32(os.Getegid())))
+			whose(stat.Uid), whose(uint32(os.Geteuid())), Chown(path, uint32(os.Geteuid()), uint32(os.Getegid())))
 	}
 	return err
 }
 
 // Chown is the command that gives a path, and all that is in it, to a user and a group.
 func Chown(path string, uid, gid uint32) string {
-	g := strconv.FormatUint(uint64(gid), 10)
-	if found, err := user.LookupGroupId(g); err == nil {
-		g = found.Name
+	group := digits(gid)
+	if found, err := user.LookupGroupId(group); err == nil {
+		group = found.Name
 	}
-	return fmt.Sprintf("sudo chown -R %s:%s %s", strings.TrimPrefix(name(uid), "uid "), g, path)
+	return fmt.Sprintf("sudo chown -R %s:%s %s", UserName(uid), group, Quoted(path))
 }
 
 // Differs refuses a path in a directory that has another owner than the directory: the owner of the directory, whose
@@ -55,15 +51,6 @@ func Differs(path, dir string) error {
 	if !ok || !also || a.Uid == b.Uid {
 		return nil
 	}
-	return fmt.Errorf("%s belongs to %s, and its directory to %s; to give it back: `%s`", path, name(a.Uid),
-		name(b.Uid), Chown(path, b.Uid, b.Gid))
-}
-
-// name is a user's name, or the uid if nobody has it.
-func name(uid uint32) string {
-	text := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(text); err == nil {
-		return u.Username
-	}
-	return "uid " + text
+	return fmt.Errorf("%s belongs to %s, and its directory to %s; to give it back: `%s`", path, whose(a.Uid),
+		whose(b.Uid), Chown(path, b.Uid, b.Gid))
 }

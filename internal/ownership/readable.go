@@ -1,12 +1,10 @@
-package owner
+package ownership
 
 import (
 	"fmt"
 	"os"
-	"os/user"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"syscall"
 )
 
@@ -21,18 +19,19 @@ func Unreadable(path, dirOfUser string) string {
 	if !ok || stat.Uid == 0 {
 		return ""
 	}
-	reader := someone{uid: stat.Uid, gids: groupsOf(stat.Uid, stat.Gid)}
+	user := someone{uid: stat.Uid, gids: Groups(stat.Uid, stat.Gid)}
 	for dir := filepath.Dir(path); ; dir = filepath.Dir(dir) {
-		if !reader.may(dir, 0o1) {
-			return fmt.Sprintf("%s cannot enter %s, and so cannot read %s: `sudo chmod a+x %s`", name(reader.uid), dir,
-				path, dir)
+		if !user.may(dir, 0o1) {
+			return fmt.Sprintf("%s cannot enter %s, and so cannot read %s: `sudo chmod a+x %s`", whose(user.uid), dir,
+				path, Quoted(dir))
 		}
 		if dir == filepath.Dir(dir) {
 			break
 		}
 	}
-	if !reader.may(path, 0o4) {
-		return fmt.Sprintf("%s cannot read %s: `sudo chown %s %s`", name(reader.uid), path, name(reader.uid), path)
+	if !user.may(path, 0o4) {
+		return fmt.Sprintf("%s cannot read %s: `sudo chown %s %s`", whose(user.uid), path, UserName(user.uid),
+			Quoted(path))
 	}
 	return ""
 }
@@ -59,23 +58,4 @@ func (s someone) may(path string, right os.FileMode) bool {
 	default:
 		return mode&right != 0
 	}
-}
-
-// groupsOf lists the groups of a user, besides the given one.
-func groupsOf(uid, gid uint32) []uint32 {
-	gids := []uint32{gid}
-	u, err := user.LookupId(strconv.FormatUint(uint64(uid), 10))
-	if err != nil {
-		return gids
-	}
-	names, err := u.GroupIds()
-	if err != nil {
-		return gids
-	}
-	for _, n := range names {
-		if id, err := strconv.ParseUint(n, 10, 32); err == nil {
-			gids = append(gids, uint32(id))
-		}
-	}
-	return gids
 }

@@ -1,0 +1,45 @@
+package record
+
+import "time"
+
+// Usage is what keyd saw of those who use a key. What it does not show counts as use.
+type Usage struct {
+	At        time.Time      // when the look began; zero: keyd has not looked
+	Err       error          // why the look failed as a whole; then nothing else counts
+	Consumers []ConsumerSeen // the configured ones, their children, and those that were found besides
+	// Unseen says what a search could not see, one reason each: a subscription that is not shown, a result that was
+	// cut. It is empty where nothing is searched.
+	Unseen []string
+	Logs   map[string]LogSeen // by vault URL, of every vault with a workspace
+}
+
+// ConsumerSeen is what was seen of one resource that encrypts under a key.
+type ConsumerSeen struct {
+	ID         string // resource id, as written or as found
+	Service    string // for people: "storage account"
+	Configured bool   // the configuration names it, or its parent
+	// Err is why keyd does not know what the resource uses; then it counts as a user of every version.
+	Err error
+
+	Vault   string // URL of the vault that it is set to
+	Key     string // name of the key that it is set to
+	Asked   string // the version that it is set to; "": it follows
+	Uses    string // the version in use; "": not shown
+	Follows bool   // it moves to new versions by itself
+	// Since is when it began to use that version: as the service says, else when keyd first saw it. Zero: not known.
+	Since time.Time
+	// Needs lists other versions that the resource says it still needs, such as a disk encryption set's previous keys.
+	Needs []string
+	// Callers lists the object ids of the identities with which the resource calls the vault.
+	Callers []string
+}
+
+// LogSeen is what the audit log of one vault shows of a key.
+type LogSeen struct {
+	Err error // why keyd does not trust the log now
+	// From and Until bound the time of which keyd has seen the whole log: it found every call of its own in it.
+	From, Until time.Time
+	// Uses has, by version, the last use by others than keyd of each caller (object id; "" where the log names none).
+	// Under the version "" are calls that named no version.
+	Uses map[string]map[string]time.Time
+}

@@ -1,0 +1,23 @@
+package web
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/status"
+)
+
+func TestTheKeyPageShowsTheRetireRuleAndItsConsent(t *testing.T) {
+	now := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	k := status.Key{Name: "one", Retire: &status.RetireRule{DisableAfter: 90 * 86400}}
+	asked := "retires versions after 90 days, once an operator consents (keyd retire one)"
+	if facts := keyFacts(now, k); !slices.Contains(facts, asked) {
+		t.Errorf("%q, want %q", facts, asked)
+	}
+	k.Retire.Consent = &status.Consent{By: "uid 0 (root)", At: now}
+	agreed := "retires versions after 90 days, with the consent of uid 0 (root), " + day(now, now)
+	if facts := keyFacts(now, k); !slices.Contains(facts, agreed) {
+		t.Errorf("%q, want %q", facts, agreed)
+	}
+}
