@@ -25,8 +25,8 @@ type acceptance struct {
 
 func acceptanceFile(stateDir string) string { return filepath.Join(stateDir, "accept-settings.json") }
 
-// AcceptSettings orders the daemon of a configuration to act on all of it at its next reload or start, although a change
-// of its settings needs a second operator. The audit chain keeps that, with the reason.
+// AcceptSettings orders the daemon of a configuration to act on all of it at its next reload or start, although a
+// change of its settings needs a second operator. The audit chain keeps that, with the reason.
 func AcceptSettings(configPath, reason string) error {
 	if err := key.ValidReason(reason); err != nil {
 		return err

@@ -142,8 +142,9 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 		Metrics: observe.NewMetrics(d.reg), Slow: cfg.Health.Look,
 	})
 	d.rotator = rotate.New(rotate.Config{
-		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.pinnedHSM(), Store: d.store, Observer: d.observer,
-		Vaults: d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
+		Instance: cfg.Instance, Generator: "keyd " + o.Version, HSM: d.pinnedHSM(), Store: d.store,
+		Observer: d.observer,
+		Vaults:   d.rotateVault, Clock: time.Now, Random: rand.Reader, Look: cfg.Health.Look,
 		Emit: d.happened, Logger: d.log, Metrics: rotate.NewMetrics(d.reg),
 		Mark: d.keeper.Mark, Attest: d.attest, Seal: d.seal, Approvals: d.approvals, Settings: d.store,
 	})

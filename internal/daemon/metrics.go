@@ -56,8 +56,8 @@ func newMetrics(reg prometheus.Registerer, version string) *metrics {
 	m.proposals = gauge("proposals", "Acts that wait for a second operator.")
 	m.oldest = gauge(
 		"proposal_oldest_timestamp_seconds",
-		"When the oldest act that waits for a second operator was proposed, or since when settings of the configuration "+
-			"are not in force because they need one; 0 for none.",
+		"When the oldest act that waits for a second operator was proposed, or since when settings of the "+
+			"configuration are not in force because they need one; 0 for none.",
 	)
 	m.reloaded(true)
 	return m

@@ -157,16 +157,14 @@ func waitingSettings(rd reading, p key.Proposal) error {
 		}
 		lines = append(lines, "  "+line)
 	}
+	ends := words.Moment(p.Until)
 	if p.By.Known() {
-		lines = append(
-			lines,
-			fmt.Sprintf("They wait until %s as a proposal of %s. Another person runs: keyd approve %s "+
-				"--reason …", words.Moment(p.Until), p.By.Actor, p.ID),
-		)
+		lines = append(lines, fmt.Sprintf("They wait until %s as a proposal of %s. Another person runs: keyd approve %s "+
+			"--reason …", ends, p.By.Actor, p.ID))
 	} else {
-		lines = append(lines, fmt.Sprintf("They wait until %s as proposal %s, and keyd does not know who asks for them. An "+
-			"operator who wants them runs keyd reload under their own user; another person then approves",
-			words.Moment(p.Until), p.ID))
+		lines = append(lines, fmt.Sprintf("They wait until %s as proposal %s, and keyd does not know who asks for "+
+			"them. An operator who wants them runs keyd reload under their own user; another person then approves",
+			ends, p.ID))
 	}
 	return &control.ProposedError{Text: strings.Join(lines, "\n")}
 }

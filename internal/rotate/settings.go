@@ -23,10 +23,11 @@ type SettingsStore interface {
 
 // Settings are the guarded settings of a configuration's files.
 type Settings struct {
-	InForce json.RawMessage // what is kept of them once they are in force; nil: no change of them needs a second operator
-	Files   string          // digest of the files
-	Digest  string          // of the guarded settings
-	Changes string          // what they change, by value, for people
+	// InForce is what is kept of them once they are in force; nil: no change of them needs a second operator.
+	InForce json.RawMessage
+	Files   string // digest of the files
+	Digest  string // of the guarded settings
+	Changes string // what they change, by value, for people
 }
 
 func (s Settings) act() key.Act {
@@ -100,8 +101,8 @@ func (r *Rotator) ProposeSettings(
 	return p, err
 }
 
-// ApproveSettings puts proposed settings into force, if a second operator may approve them and the files are still those
-// that were proposed.
+// ApproveSettings puts proposed settings into force, if a second operator may approve them and the files are still
+// those that were proposed.
 func (r *Rotator) ApproveSettings(ctx context.Context, s Settings, id key.ID, by key.Person, reason string,
 	others []chain.Entry) error {
 	g := &gate{r: r, by: by, approves: id, reason: reason}
