@@ -27,7 +27,8 @@ func withProposals() status.Snapshot {
 			Digest: digest, Act: key.Act{Kind: key.ActKEK, Vault: weu, Reason: "yearly",
 				Effects: "makes a new key exchange key in vault contoso-weu"}}, VaultName: "contoso-weu"},
 		{Proposal: key.Proposal{ID: settings, By: anna, Since: at(-time.Minute), Until: at(24*time.Hour - time.Minute),
-			Digest: digest, Act: key.Act{Kind: key.ActConfigure, Reason: "the configuration's files have other settings",
+			Digest: digest, Act: key.Act{Kind: key.ActConfigure,
+				Reason: "the configuration's files have other settings",
 				Effects: "control.operators: 1000, 1001 -> 1000\n" +
 					"keys.vaults of sa-cmk-key: " + weu + " -> " + weu + ", https://contoso-neu.vault.azure.net"}}},
 	}

@@ -15,18 +15,20 @@ import (
 // operator. Vaults and keys are whole: files that leave one out say nothing about the rest of it. Nothing in it is read
 // from the host again, so neither a renamed user nor an exchanged file changes what it means.
 type InForce struct {
-	Operators []uint32     `json:"operators,omitempty"`
-	Group     string       `json:"group,omitempty"`
-	Approvals Approvals    `json:"approvals"`
-	TestRoots [][]byte     `json:"test_roots,omitempty"` // certificates in DER
-	Vaults    []Vault      `json:"vaults,omitempty"`
-	Keys      []key.Policy `json:"keys,omitempty"`
+	Operators []uint32  `json:"operators,omitempty"`
+	Group     string    `json:"group,omitempty"`
+	Approvals Approvals `json:"approvals"`
+	TestRoots [][]byte  `json:"test_roots,omitempty"` // certificates in DER
+	// Subscriptions are those of section azure.
+	Subscriptions []string     `json:"subscriptions,omitempty"`
+	Vaults        []Vault      `json:"vaults,omitempty"`
+	Keys          []key.Policy `json:"keys,omitempty"`
 }
 
 // InForce returns the guarded settings of this configuration.
 func (c *Config) InForce() InForce {
 	f := InForce{Operators: c.Control.Operators, Group: c.Control.Group, Approvals: c.Approvals,
-		Vaults: slices.Clone(c.Vaults), Keys: slices.Clone(c.Policies)}
+		Subscriptions: c.Azure.Subscriptions, Vaults: slices.Clone(c.Vaults), Keys: slices.Clone(c.Policies)}
 	for _, r := range c.HSM.TestRoots {
 		f.TestRoots = append(f.TestRoots, r.Certificate.Raw)
 	}
@@ -83,7 +85,7 @@ func scheduleOf(text string) (key.Schedule, error) {
 func (c *Config) Under(f InForce) (*Config, error) {
 	under := *c
 	under.Control.Operators, under.Control.Group, under.Approvals = f.Operators, f.Group, f.Approvals
-	under.HSM.TestRoots = nil
+	under.Azure.Subscriptions, under.HSM.TestRoots = f.Subscriptions, nil
 	for _, der := range f.TestRoots {
 		root, err := x509.ParseCertificate(der)
 		if err != nil {
@@ -106,7 +108,8 @@ func (c *Config) Under(f InForce) (*Config, error) {
 		if !there {
 			p = was
 		}
-		p.Vaults, p.Retire = was.Vaults, was.Retire
+		p.Vaults, p.Retire, p.Consumers = was.Vaults, was.Retire, was.Consumers
+		p.Workspaces, p.Discover = was.Workspaces, was.Discover
 		under.Policies[i] = p
 	}
 	return &under, nil
@@ -117,7 +120,7 @@ func (c *Config) vaultUnder(was Vault) Vault {
 	if !there {
 		return was
 	}
-	v.Vault = was.Vault
+	v.Vault, v.Workspace = was.Vault, was.Workspace
 	v.KEK.Name, v.KEK.Fingerprints, v.KEK.FirstUse = was.KEK.Name, was.KEK.Fingerprints, was.KEK.FirstUse
 	v.KEK.PartitionRoot, v.KEK.Attested = was.KEK.PartitionRoot, was.KEK.Attested
 	return v

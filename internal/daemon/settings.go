@@ -159,8 +159,8 @@ func waitingSettings(rd reading, p key.Proposal) error {
 	}
 	ends := words.Moment(p.Until)
 	if p.By.Known() {
-		lines = append(lines, fmt.Sprintf("They wait until %s as a proposal of %s. Another person runs: keyd approve %s "+
-			"--reason …", ends, p.By.Actor, p.ID))
+		lines = append(lines, fmt.Sprintf("They wait until %s as a proposal of %s. Another person runs: keyd approve "+
+			"%s --reason …", ends, p.By.Actor, p.ID))
 	} else {
 		lines = append(lines, fmt.Sprintf("They wait until %s as proposal %s, and keyd does not know who asks for "+
 			"them. An operator who wants them runs keyd reload under their own user; another person then approves",

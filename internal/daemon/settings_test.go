@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 const (
 	weuURL    = "https://weu-keyd-test.vault.azure.net"
 	neuURL    = "https://neu-keyd-test.vault.azure.net"
+	sub       = "6f1d3b6c-8a2e-4d0f-9b7c-5a3e1d0f2b4c"
 	otherPin  = "sha256:1111111111111111111111111111111111111111111111111111111111111111"
 	approvals = "approvals: {acts: [kek], wait: 8h}\n"
 )
@@ -34,7 +36,7 @@ vaults:
   neu: {url: ` + neuURL + `}
   mhsm: {url: https://mhsm-keyd-test.managedhsm.azure.net, kek: {partition_root: "` + anyPin + `"}}
 keys:
-  one: {vaults: [weu], schedule: "0 3 1 * *", retire: {disable_after: 8760h}}
+  one: {vaults: [weu], schedule: "0 3 1 * *", consumers: none, retire: {disable_after: 8760h}}
 control: {socket: %[1]s/keyd.sock, operators: [1001, 1002]}
 ` + approvals + `web: {listen: "127.0.0.1:0"}
 `
@@ -63,18 +65,53 @@ var guardedChanges = map[string][2]string{
 	"a vault that is removed":    {"  neu: {url: " + neuURL + "}\n", ""},
 	"another vault of that name": {neuURL, "https://evil-keyd-test.vault.azure.net"},
 	"a retire rule":              {"disable_after: 8760h", "disable_after: 24h"},
-	"a retire rule's pause":      {"disable_after: 8760h", "disable_after: 8760h, pause: 1h"},
-	"an operator":                {"[1001, 1002]", "[1001, 1002, 1003]"},
-	"an operator who leaves":     {"[1001, 1002]", "[1001]"},
-	"the group":                  {"operators: [", "group: daemon, operators: ["},
-	"the acts":                   {"acts: [kek]", "acts: [adopt]"},
-	"how long a proposal waits":  {"wait: 8h", "wait: 1m"},
-	"approvals":                  {approvals, ""},
+	"the subscriptions":          {"managed-identity", "managed-identity, subscriptions: [" + sub + "]"},
+	"a workspace":                {neuURL + "}", neuURL + ", evidence: {workspace: " + sub + "}}"},
+	"a consumer": {"consumers: none", "consumers: [/subscriptions/" + sub +
+		"/resourceGroups/r/providers/Microsoft.Storage/storageAccounts/s]"},
+	"a retire rule's pause":     {"disable_after: 8760h", "disable_after: 8760h, pause: 1h"},
+	"an operator":               {"[1001, 1002]", "[1001, 1002, 1003]"},
+	"an operator who leaves":    {"[1001, 1002]", "[1001]"},
+	"the group":                 {"operators: [", "group: daemon, operators: ["},
+	"the acts":                  {"acts: [kek]", "acts: [adopt]"},
+	"how long a proposal waits": {"wait: 8h", "wait: 1m"},
+	"approvals":                 {approvals, ""},
 }
 
 func testRoot() string {
 	path, _ := filepath.Abs("../attest/testdata/made/root.pem") // a wrong one fails the test
 	return path
+}
+
+// Otherwise a setting that somebody guards later would take effect at once.
+func TestEachGuardedSettingHasACaseThatChangesIt(t *testing.T) {
+	source, err := os.ReadFile("../config/guarded.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, path := newDaemonOf(t, guarded)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was, changed := settingsOf(t, path), map[string]bool{}
+	for _, c := range guardedChanges {
+		write(t, path, strings.Replace(string(text), c[0], c[1], 1))
+		for _, change := range was.Changes(settingsOf(t, path)) {
+			for name := range change.Values {
+				changed[name] = true
+			}
+		}
+	}
+	names := regexp.MustCompile(`"([a-z]+\.[a-z_.]+)":?[\] ,]`).FindAllStringSubmatch(string(source), -1)
+	for _, m := range names {
+		if !changed[m[1]] {
+			t.Errorf("no case changes %s", m[1])
+		}
+	}
+	if len(names) < 15 {
+		t.Errorf("only %d settings were found", len(names))
+	}
 }
 
 // as is the context of a request by this person.
@@ -267,7 +304,7 @@ func TestTheRestOfTheFilesIsInForceAtOnce(t *testing.T) {
 // What the files no longer have is still there, whole, after a restart.
 func TestAKeyAndAVaultThatTheFilesLoseStayAsTheyWere(t *testing.T) {
 	d, path := inForce(t)
-	edit(t, path, "  one: {vaults: [weu], schedule: \"0 3 1 * *\", retire: {disable_after: 8760h}}\n",
+	edit(t, path, "  one: {vaults: [weu], schedule: \"0 3 1 * *\", consumers: none, retire: {disable_after: 8760h}}\n",
 		"  two: {vaults: [neu]}\n")
 	edit(t, path, "  weu: {url: "+weuURL+", kek: {fingerprint: \""+anyPin+"\", schedule: \"@every 300d\"}}\n", "")
 	d = again(t, d, path)
