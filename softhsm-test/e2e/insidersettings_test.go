@@ -96,6 +96,12 @@ func TestInsiderOneOperatorBringsNoKeyElsewhere(t *testing.T) {
 			return len(w.versions("mhsm")) > 0
 		})
 		w.wantOpen()
+		w.must("audit", "checkpoint")
+		files := map[string]string{"f": w.must("audit", "export"), "pub.pem": w.must("audit", "key")}
+		if a := w.offline(files, "audit", "verify", "f", "--key", "pub.pem"); a.code != 0 {
+			t.Errorf("the auditor: exit %d: %s%s", a.code, a.stdout, a.stderr)
+		}
+		w.wantContains(files["f"], "act proposed", "proposal approved", "settings kept", "configuration changed")
 		w.stop()
 	})
 	t.Run("to another key exchange key", func(t *testing.T) {
