@@ -21,6 +21,7 @@ import (
 	"github.com/keyd-project/keyd/internal/audit"
 	"github.com/keyd-project/keyd/internal/chain"
 	"github.com/keyd-project/keyd/internal/config"
+	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/health"
 	"github.com/keyd-project/keyd/internal/hsm"
@@ -63,6 +64,7 @@ type Daemon struct {
 	// histories has what looks and proofs showed during the last day.
 	histories *health.Histories
 	standings *standings
+	consumers *consumer.Watcher
 	control   *control.Server
 	web       *web.Server
 	// changed has room for one word that something changed that a status line may show.
@@ -73,17 +75,20 @@ type Daemon struct {
 	reading    reading    // at the start
 	reloading  sync.Mutex // allows one reload at a time
 	mu         sync.RWMutex
-	cfg        *config.Config           // what keyd acts on
-	unapproved unapproved               // what of the files it does not act on
-	vaults     map[string]*vault.Client // by URL
-	cred       *vault.Credential
-	limits     *vault.Limits
-	vaultSeen  *vault.Metrics
-	hsmSeen    hsmState
-	rights     *hsm.Rights               // by the daemon's own reading of the configuration
-	readyAt    atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
-	looked     chan struct{}             // closed when it has
-	refused    error                     // by the last reload; nil if it succeeded
+	cfg        *config.Config // what keyd acts on
+	unapproved unapproved     // what of the files it does not act on
+	azure
+	limits    *vault.Limits
+	vaultSeen *vault.Metrics
+	// budget bounds the calls to Resource Manager, over reloads.
+	budget        *consumer.Budget
+	consumersSeen *consumer.Metrics
+	logs          *consumer.Evidence
+	hsmSeen       hsmState
+	rights        *hsm.Rights               // by the daemon's own reading of the configuration
+	readyAt       atomic.Pointer[time.Time] // nil: keyd has not looked at every vault yet
+	looked        chan struct{}             // closed when it has
+	refused       error                     // by the last reload; nil if it succeeded
 }
 
 // Run runs keyd. It returns when ctx ends and everything has stopped, or with the error that kept keyd from starting.
@@ -163,7 +168,7 @@ func build(o Options, file *config.Config) (*Daemon, error) {
 	return d, nil
 }
 
-// begin finds out what of the files keyd acts on, and makes the vaults' clients.
+// begin finds out what of the files keyd acts on, and makes its clients in Azure.
 func (d *Daemon) begin(file *config.Config) (err error) {
 	ctx := context.Background()
 	if err := checkNames(ctx, d.store, file.Policies); err != nil {
@@ -174,7 +179,10 @@ func (d *Daemon) begin(file *config.Config) (err error) {
 	}
 	d.cfg = d.reading.acts
 	d.note(d.reading)
-	d.vaults, d.cred, err = d.makeVaults(d.cfg)
+	d.makeConsumers()
+	if d.azure, err = d.makeAzure(d.cfg); err == nil {
+		d.consumers.Use(d.resources, d.cfg.Azure.Subscriptions)
+	}
 	return err
 }
 
@@ -195,6 +203,7 @@ func (d *Daemon) run(ctx context.Context) error {
 		}
 	}()
 	defer func() { stopHSM(); <-hsmDone; d.hsm.Close() }()
+	defer d.keepEvidence(ctx)()
 
 	if d.opts.Once {
 		g.Go(func() error { d.watchHSM(ctx); return nil })
@@ -209,6 +218,7 @@ func (d *Daemon) run(ctx context.Context) error {
 	g.Go(func() error { d.watchHSM(ctx); return nil })
 	g.Go(func() error { d.keeper.Run(ctx); return nil })
 	g.Go(func() error { return d.probe(ctx) })
+	g.Go(func() error { d.consumers.Run(ctx); return nil })
 	g.Go(func() error { d.notify(ctx); return nil })
 	g.Go(func() error { d.keepMetrics(ctx); return nil })
 	g.Go(func() error { d.reloadOnSignal(ctx); return nil })

@@ -12,7 +12,6 @@ import (
 	"github.com/keyd-project/keyd/internal/control"
 	"github.com/keyd-project/keyd/internal/hsm"
 	"github.com/keyd-project/keyd/internal/key"
-	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // Reload reads the configuration again. It changes nothing before everything that can fail has succeeded; after an
@@ -89,8 +88,7 @@ func (d *Daemon) reloadEntries(actor string, rd reading) []chain.Entry {
 // prepared is a configuration that keyd can use, with all that is made of it.
 type prepared struct {
 	reading
-	vaults    map[string]*vault.Client
-	cred      *vault.Credential
+	azure     azure
 	rights    *hsm.Rights
 	policies  []key.Policy
 	authorise control.Authoriser
@@ -103,7 +101,7 @@ func (d *Daemon) prepare(ctx context.Context, rd reading) (p prepared, err error
 		return p, &control.RefusedError{Text: "these settings change only with a restart (systemctl restart " +
 			units(d.config(), rd.acts) + "): " + strings.Join(fixed, ", ")}
 	}
-	if p.vaults, p.cred, err = d.makeVaults(rd.acts); err != nil {
+	if p.azure, err = d.makeAzure(rd.acts); err != nil {
 		return p, err
 	}
 	if p.rights, err = rightsOf(rd.file); err != nil {
@@ -127,7 +125,7 @@ func (d *Daemon) prepare(ctx context.Context, rd reading) (p prepared, err error
 func (d *Daemon) use(next prepared) {
 	d.mu.Lock()
 	old := d.cfg
-	d.cfg, d.vaults, d.cred, d.rights = next.acts, next.vaults, next.cred, next.rights
+	d.cfg, d.azure, d.rights = next.acts, next.azure, next.rights
 	d.note(next.reading)
 	d.mu.Unlock()
 	select {
@@ -140,6 +138,7 @@ func (d *Daemon) use(next prepared) {
 	d.observer.AskAgain() // the clients made anew know no clock
 	d.loop.SetVaults(next.acts.VaultPolicies())
 	d.loop.SetPolicies(next.policies)
+	d.consumers.Use(next.azure.resources, next.acts.Azure.Subscriptions)
 	d.standings.reloaded()
 	for _, v := range old.Vaults {
 		if !slices.ContainsFunc(next.acts.Vaults, func(n config.Vault) bool { return n.Name == v.Name }) {

@@ -176,10 +176,11 @@ func (e *estate) patch(c arm.Reading, vaultURL, version string) {
 	e.t.Helper()
 	id := vaultURL + "/keys/" + keyName + "/" + version
 	text := map[string]string{
-		"Microsoft.Storage/storageAccounts": `{"encryption":{"keyvaultproperties":{"keyversion":"` + version +
-			`"}}}`,
-		"Microsoft.CognitiveServices/accounts": `{"encryption":{"keyVaultProperties":{"keyVersion":"` + version +
-			`"}}}`,
+		"Microsoft.Storage/storageAccounts": `{"encryption":{"keySource":"Microsoft.Keyvault","keyvaultproperties":{` +
+			`"keyvaulturi":"` + vaultURL + `","keyname":"` + keyName + `","keyversion":"` + version + `"}}}`,
+		"Microsoft.CognitiveServices/accounts": `{"encryption":{"keySource":"Microsoft.KeyVault",` +
+			`"keyVaultProperties":{"keyVaultUri":"` + vaultURL + `","keyName":"` + keyName + `","keyVersion":"` +
+			version + `"}}}`,
 		"Microsoft.DocumentDB/databaseAccounts": `{"keyVaultKeyUri":"` + id + `"}`,
 		"Microsoft.Compute/diskEncryptionSets":  `{"activeKey":{"keyUrl":"` + id + `"}}`,
 	}[c.Type]
@@ -272,7 +273,7 @@ func TestEveryConsumerReadsEverythingItEverWrote(t *testing.T) {
 		e.wait("the new vault has every generation that is not retired", func(_ status.Snapshot, k status.Key) bool {
 			return k.State == status.StateOK && len(e.versions("mhsm")) == 4
 		})
-		e.add("mhsm", "storage=mst", "storage=mst-pinned@", "cosmos=mdb", "disk=mdes", "disk=mdes-pinned@", "ai=mai")
+		e.add("mhsm", "storage=mst", "storage=mst-pinned@", "cosmos=mdb", "disk=mdes", "disk=mdes-pinned@", "acr=mcr")
 		e.must("rotate", "--now", keyName, "--reason", "drill", "--timeout", "80s")
 		e.waitGeneration(6)
 		e.waitFollowed()
