@@ -319,10 +319,8 @@ func TestWhatTheLogShowsOfAConsumer(t *testing.T) {
 
 func TestOnlyWhatTheConfigurationCanNameIsProposedForIt(t *testing.T) {
 	scope := account + "/encryptionScopes/hr"
-	database := "/subscriptions/s/resourceGroups/g/providers/Microsoft.Sql/servers/sqldemo/databases/pay"
 	for id, want := range map[string]string{
-		account: account, scope: scope, unknownOne: "",
-		database: "/subscriptions/s/resourceGroups/g/providers/Microsoft.Sql/servers/sqldemo",
+		account: account, scope: scope, unknownOne: "", account + "/fileServices/default": account,
 	} {
 		if got := addable(record.ConsumerSeen{ID: id}); got != want {
 			t.Errorf("%s: %q, want %q", id, got, want)
