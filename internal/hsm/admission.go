@@ -52,8 +52,8 @@ type userPlaces struct {
 
 var errNoPlace = errors.New("the user has too many connections")
 
-// take waits for a place of the user, and returns how to give it back. errNoPlace: too many wait already. A canceled ctx
-// gets none.
+// take waits for a place of the user, and returns how to give it back. errNoPlace: too many wait already. After ctx has
+// ended there is none.
 func (p *places) take(ctx context.Context, uid int) (leave func(), err error) {
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
