@@ -199,6 +199,8 @@ func usesWords(s style, names map[string]string, c status.Consumer) (text string
 		return "not seen", s.warn
 	case status.UsesOther:
 		return "another key", s.warn
+	case status.UsedOnce:
+		return "not any more", nil
 	case status.UsesUnknown:
 		return "not shown", nil
 	case status.UsesNewest:
@@ -232,7 +234,7 @@ func shortVersion(version string) string { return version[:min(8, len(version))]
 
 func askedWords(c status.Consumer) string {
 	switch {
-	case c.Error != "":
+	case c.Error != "" || c.Left != "":
 		return "–"
 	case c.Asked == "":
 		return "follows"

@@ -212,10 +212,13 @@ func sorted(targets map[string]*target) (all []*target) {
 // is shown.
 func (t *target) shown(p key.Policy, at time.Time) (all []record.ConsumerSeen) {
 	if t.answer.err != nil {
-		if t.configured || t.mayConcern(p, at) {
-			return []record.ConsumerSeen{t.unknown(t.answer.err)}
+		if !t.configured && !t.mayConcern(p, at) {
+			return nil
 		}
-		return nil
+		if !t.configured && t.known != nil && isGone(t.answer.err) {
+			return []record.ConsumerSeen{t.unknown(t.known.gone())}
+		}
+		return []record.ConsumerSeen{t.unknown(t.answer.err)}
 	}
 	ours := t.concerns(p)
 	for i, s := range t.answer.sights {

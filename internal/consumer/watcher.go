@@ -138,7 +138,12 @@ func (w *Watcher) Look(ctx context.Context, p key.Policy) record.Usage {
 
 // Last is what the last look at a key's consumers showed. The zero value: there was none.
 func (w *Watcher) Last(name string) record.Usage {
-	k := w.of(name)
+	w.mu.Lock()
+	k, ok := w.keys[name]
+	w.mu.Unlock()
+	if !ok {
+		return record.Usage{}
+	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.last

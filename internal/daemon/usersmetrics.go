@@ -188,7 +188,7 @@ func differences(c *status.Consumers) map[string]int {
 	kinds := map[string]int{}
 	for _, x := range c.List {
 		switch {
-		case !x.Configured && x.Understood:
+		case !x.Configured && x.Understood && x.Left == "":
 			kinds["not-configured"]++
 		case x.OtherKey:
 			kinds["other-key"]++

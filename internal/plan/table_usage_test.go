@@ -34,6 +34,12 @@ func unused() []example {
 			disable()},
 		{"Backups count from when the consumer left the version, and not from its last move.",
 			monthIn(weu, but(on(sqlID, 2), left)).rule(backupsFor(20 * day)), disable()},
+		{"Of a consumer that was never seen on the version they count from when it was first on a later one.",
+			given(weu).disableAfter(30 * day).rotated().rotated().rotated().wait(40 * day).with(func(p *key.Policy) {
+				p.Retire.NoConsumers, p.Consumers = false, []key.Consumer{{ID: sqlID}}
+			}).rule(backupsFor(20 * day)).lookedNow().uses(but(on(sqlID, 3), func(c *record.ConsumerSeen) {
+				c.Since, c.Left = began.Add(39*day), map[string]time.Time{version(2): began.Add(10 * day)}
+			})), disable()},
 		{"A service whose safe time is not stated has shown a later version, and the log is quiet.",
 			monthIn(weu, on(registryID, 2)).logged(), disable()},
 		{"A service that does not show its version left it when it first used a later one.",

@@ -217,7 +217,7 @@ func (u users) leaves(c record.ConsumerSeen, s service.Service) (why string, unt
 func (u users) left(c record.ConsumerSeen) time.Time {
 	at := c.Left[u.of.Version]
 	if at.IsZero() {
-		at = c.Since
+		at = u.onLater(c)
 	}
 	if last, _ := u.lastUse(); c.Uses == "" && u.here(c) {
 		at = later(u.usesLater(c), last)
@@ -228,6 +228,18 @@ func (u users) left(c record.ConsumerSeen) time.Time {
 		return at
 	}
 	return later(at, u.of.Since)
+}
+
+// onLater is the first time at which a consumer that was never seen on the version is known to have been on a later
+// one.
+func (u users) onLater(c record.ConsumerSeen) time.Time {
+	first := c.Since
+	for version, left := range c.Left {
+		if u.here(c) && u.isLater(version) {
+			first = sooner(first, left)
+		}
+	}
+	return first
 }
 
 // called names a consumer for people: "storage account stcmkdemo".

@@ -62,6 +62,9 @@ func but(c record.ConsumerSeen, change func(*record.ConsumerSeen)) record.Consum
 	return c
 }
 
+// lookedNow: keyd has just looked at those who use the key, and saw nobody.
+func (w *world) lookedNow() *world { w.usage = record.Usage{At: w.clock}; return w }
+
 // looked changes what keyd saw of those who use the key.
 func (w *world) looked(change func(*record.Usage)) *world { change(&w.usage); return w }
 

@@ -71,7 +71,7 @@ var brokenConsumers = []breakage{
 		breaks: seeing(func(w *World, p key.Policy, u *record.Usage) {
 			eachConsumer(u, func(c *record.ConsumerSeen) {
 				if s, _ := service.Of(c.ID); s.Backups && c.Err == nil && w.onNewest(p, c) {
-					c.Key, c.Configured = "another", false // then nothing of it counts
+					c.Key, c.Configured, c.Left = "another", false, nil // then nothing of it counts
 				}
 			})
 		}),

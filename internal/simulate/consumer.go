@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -103,7 +104,7 @@ func (w *World) spell(least, most time.Duration) time.Duration {
 func (w *World) seldom(n int) bool { return w.fate.IntN(n) == 0 }
 
 func (w *World) newResource(k *managed, way int) *resource {
-	services := slices.DeleteFunc(service.All(), func(s service.Service) bool { return s.Name == "encryption scope" })
+	services := slices.DeleteFunc(service.All(), func(s service.Service) bool { return strings.Count(s.Type, "/") > 1 })
 	s := services[w.fate.IntN(len(services))]
 	n := len(w.resources) + 1
 	r := &resource{w: w, key: k.policy.Key, vault: w.vaults[w.fate.IntN(len(w.vaults))], service: s,

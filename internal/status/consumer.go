@@ -47,6 +47,9 @@ type Consumer struct {
 	Reason      key.Reason `json:"reason,omitempty"` // of the error
 	UnseenSince time.Time  `json:"unseen_since,omitzero"`
 
+	// Left is why it still counts, although it is no longer set to the key; "": it is set to it.
+	Left string `json:"left,omitempty"`
+
 	Vault string `json:"vault,omitempty"` // URL
 	Key   string `json:"key,omitempty"`   // name of the key that it is set to
 	// OtherKey: it is set to another key, or to one in a vault that is none of the key's.
@@ -95,12 +98,13 @@ const (
 	UsesOlder   ConsumerState = "older"
 	UsesUnknown ConsumerState = "unknown" // it is seen, and does not show its version
 	UsesOther   ConsumerState = "other-key"
+	UsedOnce    ConsumerState = "left" // it was found under the key, and is not now
 	NotSeen     ConsumerState = "unseen"
 )
 
 // ConsumerStates lists every state.
 func ConsumerStates() []ConsumerState {
-	return []ConsumerState{UsesNewest, UsesOlder, UsesUnknown, UsesOther, NotSeen}
+	return []ConsumerState{UsesNewest, UsesOlder, UsesUnknown, UsesOther, UsedOnce, NotSeen}
 }
 
 // State is one of the states above.
@@ -110,6 +114,8 @@ func (c Consumer) State() ConsumerState {
 		return NotSeen
 	case c.OtherKey:
 		return UsesOther
+	case c.Left != "":
+		return UsedOnce
 	case c.Newest:
 		return UsesNewest
 	case c.Uses == "":

@@ -67,7 +67,7 @@ func SeenConsumers(
 // addable is the id by which the configuration can name a consumer that it lacks; "" if it has the consumer, or cannot
 // name it. Children without a type of their own are named by their parent.
 func addable(c record.ConsumerSeen) string {
-	if c.Configured {
+	if c.Configured || errors.Is(c.Err, consumer.ErrLeft) {
 		return ""
 	}
 	for id := c.ID; service.TypeOf(id) != ""; id = parent(id) {
@@ -103,7 +103,11 @@ func (s sight) consumer(c record.ConsumerSeen) status.Consumer {
 		Moves: s.mover(c), Within: status.Seconds(kind.Within),
 	}
 	own := errors.Is(c.Err, consumer.ErrOwnKey)
-	if c.Err != nil && !own {
+	switch {
+	case errors.Is(c.Err, consumer.ErrLeft):
+		out.Left = c.Err.Error()
+		return out
+	case c.Err != nil && !own:
 		out.Error, out.Reason = c.Err.Error(), key.ReasonOf(c.Err)
 		return out
 	}

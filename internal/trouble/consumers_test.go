@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/key"
 	"github.com/keyd-project/keyd/internal/record"
 	"github.com/keyd-project/keyd/internal/status"
@@ -317,12 +318,36 @@ func TestWhatTheLogShowsOfAConsumer(t *testing.T) {
 	}
 }
 
+// What left a key, or was deleted, counts for a retire rule. Nobody can do anything about it but wait.
+func TestAConsumerThatLeftIsShownAndIsNoProblem(t *testing.T) {
+	w := allWell()
+	gone := record.ConsumerSeen{ID: account, Service: "storage account",
+		Err: fmt.Errorf("%w until 2026-11-20, and is not now", consumer.ErrLeft)}
+	w.usage(record.Usage{At: noon.Add(-5 * time.Hour), Consumers: []record.ConsumerSeen{gone}})
+	w.used(gone)
+	if got := w.problems(); len(got) > 0 {
+		t.Errorf("problems: %+v", got)
+	}
+	c := Explain(noon, w.key().Consumers, nil)
+	if c.List[0].State() != status.UsedOnce || len(c.List[0].InTheWay) != 1 || len(c.Add) > 0 {
+		t.Errorf("%+v, to add: %q", c.List[0], c.Add)
+	}
+}
+
+func TestAConsumerUnderTheServicesOwnKeyIsSetToAnother(t *testing.T) {
+	w := allWell()
+	own := record.ConsumerSeen{ID: account, Service: "storage account", Configured: true,
+		Err: fmt.Errorf("%w, and not under %s", consumer.ErrOwnKey, aKey)}
+	w.used(own)
+	if got := w.problems(); len(got) != 1 || got[0].Runbook != "keydconsumersdiffer" {
+		t.Errorf("problems: %+v", got)
+	}
+}
+
 func TestOnlyWhatTheConfigurationCanNameIsProposedForIt(t *testing.T) {
 	scope := account + "/encryptionScopes/hr"
-	database := "/subscriptions/s/resourceGroups/g/providers/Microsoft.Sql/servers/sqldemo/databases/pay"
 	for id, want := range map[string]string{
-		account: account, scope: scope, unknownOne: "",
-		database: "/subscriptions/s/resourceGroups/g/providers/Microsoft.Sql/servers/sqldemo",
+		account: account, scope: scope, unknownOne: "", account + "/fileServices/default": account,
 	} {
 		if got := addable(record.ConsumerSeen{ID: id}); got != want {
 			t.Errorf("%s: %q, want %q", id, got, want)

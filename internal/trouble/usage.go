@@ -29,7 +29,10 @@ func obstacles(now time.Time, c status.Consumer, names map[string]string) (all [
 	case c.Error != "":
 		add(ConsumersUnseen, "cannot be seen: %s", words.OneLine(c.Error))
 	}
-	if !c.Configured {
+	switch {
+	case c.Left != "":
+		add("", "%s", words.OneLine(c.Left))
+	case !c.Configured:
 		cause := ConsumersNotConfigured
 		if !c.Understood {
 			cause = "" // the configuration cannot name it
@@ -186,11 +189,14 @@ func (f *finder) ofVersionUsed(name string, c status.Consumer, cause Cause) *pro
 	return nil
 }
 
+// lacks reports whether the configuration lacks a consumer that it could name.
+func lacks(c status.Consumer) bool { return !c.Configured && c.Understood && c.Left == "" }
+
 // notConfigured finds consumers that the configuration lacks: one problem for a key.
 func (f *finder) notConfigured(k status.Key) {
 	var names []string
 	for _, c := range k.Consumers.List {
-		if !c.Configured && c.Understood {
+		if lacks(c) {
 			names = append(names, c.Service+" "+c.Name)
 		}
 	}

@@ -82,7 +82,7 @@ func usersWords(c status.Consumers) string {
 	}{
 		{status.UsesNewest, "on the newest version"}, {status.UsesOlder, "on an older one"},
 		{status.UsesUnknown, "not showing its version"}, {status.UsesOther, "set to another key"},
-		{status.NotSeen, "not seen"},
+		{status.UsedOnce, "no longer set to it"}, {status.NotSeen, "not seen"},
 	} {
 		if n[s.state] > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n[s.state], s.words))
@@ -102,6 +102,9 @@ func viewUser(now time.Time, c status.Consumer, vaults map[string]string) userRo
 		return r
 	case status.UsesOther:
 		r.Uses = "another key"
+		return r
+	case status.UsedOnce:
+		r.Uses = "not this key any more"
 		return r
 	case status.UsesUnknown:
 		r.Uses = "does not show its version"
