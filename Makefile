@@ -36,8 +36,8 @@ CYCLONEDX := .tools/cyclonedx-gomod
 CYCLONEDX_VERSION := v1.10.0
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
-	build package test-package test-system test-clients test-recordings test-az test-alerts test-p11-kit test-page \
-	test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd \
+	build package test-package test-system test-clients test-recordings test-az test-alerts test-consumers \
+	test-p11-kit test-page test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd \
 	idle test-insider clean
 
 help: ## list the targets
@@ -116,6 +116,10 @@ test-alerts: deps-alerts build ## real Prometheus and Alertmanager watch the rea
 	go test -c -tags alerts -o $(BIN)/alertstest ./softhsm-test/alertstest
 	cd softhsm-test/alertstest && $(CURDIR)/$(BIN)/alertstest -test.failfast -bin $(CURDIR)/$(BIN)
 
+test-consumers: deps ## every kind of consumer lives through rotations and retiring, and loses nothing
+	@go test -count=1 -timeout 20m -tags consumers -v ./softhsm-test/consumers \
+	  | grep -Ev '^ *(=== |--- PASS|PASS$$)|^ok +.*github'
+
 test-page: deps-page ## the status page in a real browser, with 0, 3 and 500 keys and every kind of trouble
 	go test -count=1 -tags page -timeout 20m -run '^TestPage' ./internal/web
 
@@ -165,6 +169,7 @@ lint: $(LINT) ## gofmt, go vet and golangci-lint
 	go vet -tags clients,az ./$(CLIENTS)
 	go vet -tags recordings ./softhsm-test/recordings
 	go vet -tags alerts ./softhsm-test/alertstest
+	go vet -tags consumers ./softhsm-test/consumers
 	go vet -tags page ./internal/web
 	$(LINT) run ./...
 

@@ -72,6 +72,7 @@ var apart = map[string][]string{
 		"softhsm-test", "softhsm-test/fasttime", "softhsm-test/freeport", "softhsm-test/measure", "internal/emulator",
 	},
 	"softhsm-test/alertstest": nil,
+	"softhsm-test/consumers":  nil,
 	"deploy/grafana":          nil,
 }
 

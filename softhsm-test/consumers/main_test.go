@@ -35,7 +35,10 @@ func run(m *testing.M) (code int) {
 	}
 	defer func() { _ = os.RemoveAll(built.dir) }()
 	comeFirst()
-	return m.Run()
+	if code = m.Run(); verdict.kinds > 0 { // the whole story was told
+		fmt.Println(verdict)
+	}
+	return code
 }
 
 func build() (err error) {

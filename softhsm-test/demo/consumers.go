@@ -32,6 +32,7 @@ func (d *demo) showConsumer(ctx context.Context, n int) error {
 		}
 		d.named = true
 	}
+	d.screen.now("storage account "+shownService+" looks for a new version", "daily, which is every second here")
 	c, err := d.followed(ctx, n)
 	if err != nil {
 		return err
