@@ -37,8 +37,8 @@ CYCLONEDX_VERSION := v1.10.0
 
 .PHONY: help check-go deps deps-system deps-clients deps-az deps-alerts deps-p11-kit deps-page deps-bench deps-bare \
 	build package test-package test-system test-clients test-recordings test-az test-alerts test-consumers \
-	test-p11-kit test-page test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench bench-crowd \
-	idle test-insider clean
+	test-p11-kit test-page test-bare screenshots demo test simulate decade lint faults fuzz crashtest scale bench \
+	bench-crowd idle test-insider clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
