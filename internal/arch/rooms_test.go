@@ -23,6 +23,7 @@ var floors = map[string]int{
 	"internal/simulate":        4,
 	"internal/rotate":          3,
 	"internal/observe":         3,
+	"internal/consumer":        3,
 	"internal/audit":           3,
 	"internal/health":          3,
 	"internal/plan":            2,
