@@ -96,8 +96,11 @@ func (s sight) shown(p key.Policy) record.ConsumerSeen {
 		ID: s.id, Service: s.service, Err: s.err, Vault: s.key.vault, Key: s.key.name, Uses: s.uses,
 		Follows: s.follows, Since: s.since, Callers: s.callers,
 	}
-	if s.key.of(p) {
+	switch {
+	case s.key.of(p):
 		seen.Key = p.Key // in the spelling of the configuration
+	case s.key == (keyRef{}):
+		seen.Key = record.OwnKey
 	}
 	if !s.follows {
 		seen.Asked = s.key.version

@@ -74,7 +74,7 @@ func samples() map[string]sample {
 			id: cosmos, calls: 1,
 			answers: map[string]string{cosmos: `{"id":"` + cosmos + `","kind":"GlobalDocumentDB",` + identity + `,
 				"properties":{"provisioningState":"Succeeded","keyVaultKeyUri":"WEU:443/keys/CMK",
-				"keyVaultKeyUriVersion":"NEW","defaultIdentity":"UserAssignedIdentity=UAMI&FederatedClientId=x",
+				"keyVaultKeyUriVersion":"NEW","defaultIdentity":"UserAssignedIdentity=UAMI",
 				"customerManagedKeyStatus":"Access to the configured customer managed key confirmed."}}`},
 			want: []record.ConsumerSeen{{ID: cosmos, Service: "Cosmos DB account", Configured: true, Vault: weu,
 				Key: "cmk", Uses: newID, Follows: true, Since: today, Callers: []string{user}}},
@@ -291,6 +291,32 @@ func TestAnUnfinishedChangeShowsNoVersion(t *testing.T) {
 	}
 }
 
+// A resource whose vault is in another tenant calls it as an application. Azure does not show that one's object id.
+func TestACallerFromAnotherTenantIsNotKnown(t *testing.T) {
+	for name, change := range map[string][]string{
+		"storage account": {`"identity":{"userAssigned`,
+			`"identity":{"federatedIdentityClientId":"A","userAssigned`},
+		"Cosmos DB account":   {"UserAssignedIdentity=UAMI", "UserAssignedIdentity=UAMI&FederatedClientId=A"},
+		"disk encryption set": {`"activeKey"`, `"federatedClientId":"A","activeKey"`},
+		"SQL database":        {`"encryptionProtector"`, `"federatedClientId":"A","encryptionProtector"`},
+		"SQL managed instance": {`"location":"West Europe","properties":{`,
+			`"location":"West Europe","properties":{"federatedClientId":"A"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := samples()[name]
+			c := newCloud(nil)
+			for path, body := range s.answers {
+				c.set(path, replace(t, body, change...))
+			}
+			for _, seen := range watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(s.id)).Consumers {
+				if seen.Err != nil || len(seen.Callers) > 0 {
+					t.Errorf("callers %q, %v", seen.Callers, seen.Err)
+				}
+			}
+		})
+	}
+}
+
 func TestATroubledConsumerSaysSo(t *testing.T) {
 	for name, try := range map[string]struct {
 		service string
@@ -358,6 +384,15 @@ func TestAChildThatIsNamedItselfIsShownOnce(t *testing.T) {
 		"currentVersionedKeyIdentifier":"WEU/keys/cmk/OLD"}}}`)
 	u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(s.id, storage+"/encryptionScopes/own"))
 	wantSeen(t, u.Consumers, s.want...)
+}
+
+func TestAParentUnderMicrosoftsKeyIsShownAsThat(t *testing.T) {
+	s := samples()["storage account"]
+	c := newCloud(s.answers)
+	c.set(storage, replace(t, s.answers[storage], "Microsoft.Keyvault", "Microsoft.Storage"))
+	u := watcher(t, c, consumer.Config{}).Look(t.Context(), cmk(s.id))
+	wantSeen(t, u.Consumers, record.ConsumerSeen{ID: storage, Service: "storage account", Key: record.OwnKey,
+		Callers: []string{user}}, s.want[1])
 }
 
 func TestAConsumerUnderAnotherKeyIsShownAsThat(t *testing.T) {

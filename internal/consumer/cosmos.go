@@ -51,13 +51,12 @@ func versionedID(of keyRef, shown string) string {
 // cosmosCallers are who calls the vault. Under FirstPartyIdentity, the default, it is Cosmos DB itself, which every
 // account shares.
 func cosmosCallers(have identities, setting string) []string {
-	kind, rest, _ := strings.Cut(setting, "=")
-	user, _, _ := strings.Cut(rest, "&") // of "&FederatedClientId=…"
+	kind, user, _ := strings.Cut(setting, "=")
 	switch strings.ToLower(kind) {
 	case "systemassignedidentity":
 		return have.system()
 	case "userassignedidentity":
-		if user != "" {
+		if user != "" && !strings.Contains(user, "&") { // "&FederatedClientId=…" is for a vault of another tenant
 			return have.user(user)
 		}
 	}

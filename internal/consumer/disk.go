@@ -14,9 +14,10 @@ type diskProperties struct {
 	PreviousKeys []struct {
 		KeyURL *string `json:"keyUrl"`
 	} `json:"previousKeys"`
-	Follows *bool      `json:"rotationToLatestKeyVersionEnabled"` // absent: false
-	Rotated *time.Time `json:"lastKeyRotationTimestamp"`
-	Failed  *struct {
+	Follows     *bool      `json:"rotationToLatestKeyVersionEnabled"` // absent: false
+	Rotated     *time.Time `json:"lastKeyRotationTimestamp"`
+	Application *string    `json:"federatedClientId"`
+	Failed      *struct {
 		Code    *string `json:"code"`
 		Message *string `json:"message"`
 	} `json:"autoKeyRotationError"`
@@ -54,6 +55,9 @@ func diskSight(id string, r resource[diskProperties]) (sight, error) {
 	}
 	if s.callers = r.Identity.system(); len(s.callers) == 0 {
 		s.callers = r.Identity.users()
+	}
+	if acrossTenants(p.Application) {
+		s.callers = nil
 	}
 	if p.Failed != nil && (orEmpty(p.Failed.Code) != "" || orEmpty(p.Failed.Message) != "") {
 		s.err = trouble(id, "mend the cause, then move it by hand: az disk-encryption-set update --ids "+id+

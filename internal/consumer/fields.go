@@ -184,6 +184,13 @@ func (i identities) users() (all []string) {
 	return all
 }
 
+// acrossTenants reports whether a resource calls a vault of another tenant, by an application. Azure does not show the
+// object id that the application has there.
+func acrossTenants(application *string) bool {
+	id := orEmpty(application)
+	return id != "" && id != "00000000-0000-0000-0000-000000000000"
+}
+
 func known(id *string) []string {
 	if orEmpty(id) == "" {
 		return nil

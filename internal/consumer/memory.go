@@ -131,12 +131,11 @@ func (m *memory) remember(p key.Policy, all []*target, at time.Time) {
 		name := strings.ToLower(t.id)
 		switch known := m.Found[name]; {
 		case t.configured:
-		case t.found != nil && (t.concerns(p) || t.answer.err != nil && t.found.mentions(p.Key)):
+		case t.concerns(p) || t.hidden(p, at):
 			if known == nil || at.Sub(known.Seen) > day {
 				m.Found[name], m.changed = &foundOnce{t.id, at}, true
 			}
-		case known == nil, t.concerns(p), known.counts(p, at), t.answer.err != nil && !isGone(t.answer.err):
-		default:
+		case known != nil && !known.counts(p, at):
 			delete(m.Found, name)
 			m.changed = true
 		}

@@ -239,6 +239,11 @@ func (t *target) concerns(p key.Policy) bool {
 	return slices.ContainsFunc(t.answer.sights, func(s sight) bool { return s.concerns(p) })
 }
 
+// hidden reports whether a resource that may use a policy's key is there, and cannot be seen.
+func (t *target) hidden(p key.Policy, at time.Time) bool {
+	return t.answer.err != nil && t.mayConcern(p, at) && (t.known == nil || !isGone(t.answer.err))
+}
+
 // unknown is a consumer of which keyd does not know what it uses.
 func (t *target) unknown(err error) record.ConsumerSeen {
 	name := service.TypeOf(t.id)

@@ -250,6 +250,26 @@ func TestAConsumerThatWasFoundOnceIsNotForgotten(t *testing.T) {
 	}
 }
 
+// The month begins when the resource was last seen under the key, not when a search last found it.
+func TestAConsumerThatASearchMissesIsStillAsked(t *testing.T) {
+	at := &clock{today}
+	registry := samples()["container registry"]
+	c := estate(row(registry.id, `{"key":"cmk"}`))
+	c.set(registry.id, registry.answers[registry.id])
+	w := watcher(t, c, consumer.Config{Clock: at.Now})
+	for day := range 60 {
+		if u := w.Look(t.Context(), discovering()); len(u.Consumers) != 1 || u.Consumers[0].Uses != newID {
+			t.Fatalf("day %d: %+v", day, u)
+		}
+		c.set(graph, rows())
+		at.now = at.now.Add(24 * time.Hour)
+	}
+	delete(c.answers, strings.ToLower(registry.id))
+	if u := w.Look(t.Context(), discovering()); len(u.Consumers) != 1 || u.Consumers[0].Err == nil {
+		t.Errorf("when it vanished: %+v", u)
+	}
+}
+
 func TestAConsumerWithBackupsCountsAsLongAsThey(t *testing.T) {
 	for _, try := range []struct {
 		backups, after time.Duration

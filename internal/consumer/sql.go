@@ -16,6 +16,7 @@ type protectorProperties struct {
 
 type sqlProperties struct {
 	PrimaryUser *string `json:"primaryUserAssignedIdentityId"`
+	Application *string `json:"federatedClientId"`
 }
 
 // key is the key that a protector or a server key names; the zero value: the service's own.
@@ -34,7 +35,9 @@ func protector(ctx context.Context, c *Client, id string) (s sight, owner resour
 	if owner, err = read[sqlProperties](ctx, c, id, ""); err != nil {
 		return s, owner, err
 	}
-	s.callers = owner.Identity.user(orEmpty(owner.Properties.PrimaryUser))
+	if !acrossTenants(owner.Properties.Application) {
+		s.callers = owner.Identity.user(orEmpty(owner.Properties.PrimaryUser))
+	}
 	r, err := read[protectorProperties](ctx, c, id, "/encryptionProtector/current")
 	if err != nil {
 		return s, owner, err
@@ -62,9 +65,10 @@ func protector(ctx context.Context, c *Client, id string) (s sight, owner resour
 }
 
 type databaseProperties struct {
-	Protector *string              `json:"encryptionProtector"` // absent: the server's
-	Follows   *bool                `json:"encryptionProtectorAutoRotation"`
-	Keys      map[string]*struct{} `json:"keys"`
+	Protector   *string              `json:"encryptionProtector"` // absent: the server's
+	Follows     *bool                `json:"encryptionProtectorAutoRotation"`
+	Application *string              `json:"federatedClientId"`
+	Keys        map[string]*struct{} `json:"keys"`
 }
 
 // databases reads the databases of a server that have a protector of their own. The list shows the protector, and only
@@ -109,7 +113,9 @@ func database(ctx context.Context, c *Client, id string) (sight, error) {
 		return s, err
 	}
 	k := call{op: opGet, id: id}
-	s.callers = r.Identity.users()
+	if !acrossTenants(r.Properties.Application) {
+		s.callers = r.Identity.users()
+	}
 	if uri := orEmpty(r.Properties.Protector); uri != "" {
 		if s.key, err = parseKeyRef(uri); err != nil {
 			return s, k.fail(err)

@@ -18,8 +18,18 @@ type storageProperties struct {
 		} `json:"keyvaultproperties"`
 		Identity struct {
 			UserAssigned *string `json:"userAssignedIdentity"`
+			Application  *string `json:"federatedIdentityClientId"`
 		} `json:"identity"`
 	} `json:"encryption"`
+}
+
+// storageCallers are who calls the vault for an account and for its scopes.
+func storageCallers(r resource[storageProperties]) []string {
+	e := r.Properties.Encryption
+	if e == nil || acrossTenants(e.Identity.Application) {
+		return nil
+	}
+	return r.Identity.user(orEmpty(e.Identity.UserAssigned))
 }
 
 // storageAccount reads an account and its encryption scopes. Scopes under Microsoft's key are none of keyd's business.
@@ -56,7 +66,7 @@ func accountSight(id string, r resource[storageProperties]) (sight, error) {
 	if e == nil {
 		return s, missing("properties.encryption")
 	}
-	s.callers = r.Identity.user(orEmpty(e.Identity.UserAssigned))
+	s.callers = storageCallers(r)
 	own, err := isOneOf(e.KeySource, "Microsoft.Keyvault", "Microsoft.Storage", "properties.encryption.keySource")
 	if err != nil || !own {
 		return s, err
@@ -98,9 +108,7 @@ func encryptionScope(ctx context.Context, c *Client, id string) ([]sight, error)
 	if err != nil {
 		return nil, err
 	}
-	if e := account.Properties.Encryption; e != nil {
-		s.callers = account.Identity.user(orEmpty(e.Identity.UserAssigned))
-	}
+	s.callers = storageCallers(account)
 	return []sight{s}, nil
 }
 

@@ -232,22 +232,19 @@ func (w *Watcher) save(ctx context.Context, name string, k *watched) {
 
 // say logs which consumers of a key keyd does not see, once until that changes.
 func (w *Watcher) say(name string, k *watched) {
-	var which []string
-	var why error
+	var which, why []string
 	for _, c := range k.last.Consumers {
 		if c.Err != nil {
-			which, why = append(which, c.ID), errors.Join(why, c.Err)
+			which, why = append(which, c.ID), append(why, c.Err.Error())
 		}
 	}
-	for _, text := range k.last.Unseen {
-		which, why = append(which, text), errors.Join(why, errors.New(text))
-	}
+	which, why = append(which, k.last.Unseen...), append(why, k.last.Unseen...)
 	switch {
 	case slices.Equal(which, k.unseen):
-	case why == nil:
+	case len(why) == 0:
 		w.cfg.Logger.Info("keyd sees all consumers again", "KEY", name)
 	default:
-		w.cfg.Logger.Warn("keyd does not see all consumers", "KEY", name, "error", why.Error())
+		w.cfg.Logger.Warn("keyd does not see all consumers", "KEY", name, "unseen", len(why), "first", why[0])
 	}
 	k.unseen = which
 }

@@ -24,7 +24,7 @@ type ConsumerSeen struct {
 	Err error
 
 	Vault   string // URL of the vault that it is set to
-	Key     string // name of the key that it is set to
+	Key     string // name of the key that it is set to; or OwnKey
 	Asked   string // the version that it is set to; "": it follows
 	Uses    string // the version in use; "": not shown
 	Follows bool   // it moves to new versions by itself
@@ -38,6 +38,10 @@ type ConsumerSeen struct {
 	// Callers lists the object ids of the identities with which the resource calls the vault.
 	Callers []string
 }
+
+// OwnKey stands in the place of a key's name where a resource is set to a key of the service's own. No key in a vault
+// can have this name.
+const OwnKey = "(service-managed)"
 
 // LogSeen is what the audit log of one vault shows of a key.
 type LogSeen struct {
