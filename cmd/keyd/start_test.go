@@ -180,7 +180,8 @@ func TestAStateThatOnlyAPersonCanGiveBackIsNotTriedAgain(t *testing.T) {
 		{"another user can change it", give, false, false,
 			"the state cannot be trusted: DIR/state belongs to user nobody, who can change it; run: sudo chown root "},
 		{"it is another user's", give, false, true,
-			"DIR/state belongs to nobody, and keyd runs as root; to give it back: `sudo chown -R root:root 'DIR/state'`"},
+			"DIR/state belongs to nobody, and keyd runs as root; " +
+				"to give it back: `sudo chown -R root:root 'DIR/state'`"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			rights.ToBecomeAnotherUser(t)
