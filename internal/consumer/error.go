@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -52,6 +53,26 @@ func (e *Error) Error() string {
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.err }
+
+// CauseOf tells apart why looks fail: two that failed for the same cause, such as a failed sign-in or an Azure that does
+// not answer, have the same one, whatever they are about.
+func CauseOf(err error) string {
+	var e *Error
+	if !errors.As(err, &e) {
+		return err.Error()
+	}
+	if e.Status == http.StatusUnauthorized || e.Status == http.StatusTooManyRequests || e.Status >= 500 {
+		return fmt.Sprintf("HTTP %d %s", e.Status, e.Code)
+	}
+	if e.Status != 0 || e.err == nil {
+		return e.Error()
+	}
+	var sent *url.Error
+	if errors.As(e.err, &sent) {
+		return sent.Err.Error()
+	}
+	return e.err.Error()
+}
 
 // badAnswer is a complete answer that makes no sense.
 type badAnswer struct{ what string }

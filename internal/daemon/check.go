@@ -26,7 +26,8 @@ func (d *Daemon) Check(ctx context.Context, name string) (status.Checked, error)
 		Self: d.approvals().Self, ConfigPath: d.opts.ConfigPath,
 		Config: d.config(), Start: CheckStart, Store: d.store, Keys: d.loop,
 		Observer: d.observer,
-		Health:   d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Credential: d.credential().Reread(),
+		Health:   d.health, HSM: checkedHSM{d.hsm, d}, Vaults: d.checkVault, Consumers: d.checkConsumers,
+		Credential:  d.credential().Reread(),
 		AuditBroken: d.keeper.Broken,
 		HSMUnit:     d.hsmUnit(), HSMDownRemedy: trouble.HSMDownRemedy(d.hsmUnit()),
 		CertificateSoon: trouble.Of(trouble.CertificateEnds).Threshold, DriftSeverity: trouble.DriftSeverity,
@@ -64,6 +65,10 @@ type checkedHSM struct {
 func (h checkedHSM) Describe(ctx context.Context) (key.HSMInfo, error) {
 	seen := h.d.lookAtHSM(ctx)
 	return seen.info, errors.Join(seen.err, ctx.Err())
+}
+
+func (d *Daemon) checkConsumers(own string) check.Consumers {
+	return d.consumers.Inspect(d.config().Policies, own, nil)
 }
 
 func (d *Daemon) checkVault(url string) check.Vault {
