@@ -3,6 +3,7 @@ package check
 import (
 	"context"
 	"slices"
+	"strings"
 
 	"github.com/keyd-project/keyd/internal/consumer"
 	"github.com/keyd-project/keyd/internal/key"
@@ -57,22 +58,14 @@ func (s *setups) search(ctx context.Context) {
 func (s *setups) ofKey(ctx context.Context, p key.Policy) {
 	u := s.asked.Look(ctx, p)
 	if u.Err != nil {
-		s.say(
-			p.Key,
-			consumer.Finding{Question: "consumers", Outcome: consumer.Unseen, Detail: u.Err.Error(), Cause: u.Err},
-		)
+		s.say(p.Key, consumer.Finding{Question: "consumers", Outcome: consumer.Unseen, Detail: u.Err.Error(),
+			Cause: u.Err})
 		return
 	}
 	for _, why := range u.Unseen {
 		if !s.causes[why] {
 			s.causes[why] = true
-			s.warn(
-				areaConsumer,
-				p.Key,
-				"search",
-				why,
-				"mend what it names; until then keyd may not see every consumer",
-			)
+			s.warn(areaConsumer, p.Key, "search", s.asMe(why), "mend it; until then keyd may not see every consumer")
 		}
 	}
 	if len(u.Consumers) == 0 {
@@ -101,8 +94,17 @@ func (s *setups) vault(ctx context.Context, v key.Vault) {
 	}
 }
 
+// asMe enters keyd's object id into a command, if it is known.
+func (s *setups) asMe(text string) string {
+	if s.own == "" {
+		return text
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(text, "OBJECT_ID", s.own), " (keyd check shows the object id)", "")
+}
+
 // say adds the line of a finding. What another line gives the cause of is skipped.
 func (s *setups) say(subject string, f consumer.Finding) {
+	f.Remedy = s.asMe(f.Remedy)
 	switch f.Outcome {
 	case consumer.Right:
 		s.line(status.CheckOK, areaConsumer, subject, f.Question, f.Detail, "")

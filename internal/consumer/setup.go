@@ -53,12 +53,16 @@ func undecided(question, remedy, format string, args ...any) Finding {
 
 // unseen says what is not known, and why.
 func unseen(question, what string, err error) Finding {
-	hint := hintOf(err)
-	reason := err.Error()
-	if hint != "" {
-		reason = strings.Replace(reason, "; "+hint, "", 1)
+	return Finding{Question: question, Outcome: Unseen, Detail: what + ": " + withoutHint(err), Remedy: hintOf(err),
+		Cause: err}
+}
+
+// withoutHint is an error's text without what is to be done.
+func withoutHint(err error) string {
+	if hint := hintOf(err); hint != "" {
+		return strings.Replace(err.Error(), "; "+hint, "", 1)
 	}
-	return Finding{Question: question, Outcome: Unseen, Detail: what + ": " + reason, Remedy: hint, Cause: err}
+	return err.Error()
 }
 
 // hintOf is what an error says is to be done.

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -113,9 +112,9 @@ func TestTenantAndRegionMustFit(t *testing.T) {
 		"another region, which it takes": {aStorage, "northeurope", "T", "westeurope", "T", Right, "any region"},
 		"another tenant":                 {aStorage, "westeurope", "T", "westeurope", "U", Wrong, "tenant T"},
 		"no region is shown":             {aDisk, "", "T", "westeurope", "T", Undecided, "both regions"},
-		"no tenant is shown":             {aStorage, "westeurope", "", "westeurope", "T", Undecided, "no tenant"},
+		"no tenant is shown":             {aStorage, "westeurope", "", "westeurope", "T", Undecided, "the tenant of both"},
 	} {
-		f := judgePlace(of(t, c.kind), c.region, c.tenant, c.vaultRegion, c.vaultTenant)
+		f := judgePlace(of(t, c.kind), place{c.region, c.tenant}, place{c.vaultRegion, c.vaultTenant})
 		wantFinding(t, name, f, c.want, c.says)
 	}
 }
@@ -137,7 +136,7 @@ func TestAConsumerIsSetToTheKeyAndFollowsIt(t *testing.T) {
 		"another key":           {kind: aCosmos, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "other", Follows: true}, want: Wrong, says: "/keys/other", remedy: "az cosmosdb update --name x --resource-group g --key-uri " + weuVault.URL + "/keys/cmk"},
 		"another vault":         {kind: aStorage, seen: record.ConsumerSeen{Vault: "https://x.vault.azure.net", Key: "cmk", Follows: true}, want: Wrong, says: "https://x.vault.azure.net/keys/cmk", remedy: "--encryption-key-vault " + weuVault.URL},
 		"it follows none":       {kind: aMySQL, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "cmk", Asked: version}, want: Undecided, says: "follows no new one", remedy: "follow: keyd"},
-		"the service's own key": {kind: aStorage, seen: record.ConsumerSeen{Err: errors.New("it encrypts under the service's own key")}, want: Wrong, says: "own key", remedy: "az storage account update"},
+		"the service's own key": {kind: aStorage, seen: record.ConsumerSeen{Err: trouble(at(aStorage), "", "it encrypts under the service's own key")}, want: Wrong, says: "own key", remedy: "az storage account update"},
 		"it says what is wrong": {kind: aDisk, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "cmk", Err: trouble(at(aDisk), "mend it", "its rotation failed")}, want: Wrong, says: "its rotation failed", remedy: "mend it"},
 	} {
 		c.seen.ID = at(c.kind)

@@ -123,8 +123,8 @@ func giveRights(v key.Vault, vaultID, name, identity string, p vaultProperties, 
 	const role = "Crypto Service Encryption User"
 	switch {
 	case v.Kind == key.ManagedHSM:
-		return `az keyvault role assignment create ` + v.AzScope() + ` --role "Managed HSM ` + role + `" --assignee-object-id ` +
-			identity + ` --assignee-principal-type ServicePrincipal --scope /keys/` + name
+		return `az keyvault role assignment create ` + v.AzScope() + ` --role "Managed HSM ` + role +
+			`" --assignee-object-id ` + identity + ` --assignee-principal-type ServicePrincipal --scope /keys/` + name
 	case p.Roles == nil || !*p.Roles:
 		have := permissionsOf(p, identity)
 		for _, n := range needs {

@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,42 +16,37 @@ import (
 // Title names a consumer for people: "storage account stcmkdemo".
 func Title(seen record.ConsumerSeen) string { return seen.Service + " " + service.NameOf(seen.ID) }
 
-// Consumer looks at how one consumer of a key is set up. Where its setting cannot be read, that is the only finding.
+// Consumer looks at how one consumer of a key is set up. Where keyd does not see what it is set to, that is the only
+// finding. There is none of a resource that was found once and has left the key.
 func (i *Inspection) Consumer(ctx context.Context, p key.Policy, seen record.ConsumerSeen) []Finding {
-	s, understood := service.Of(seen.ID)
-	if !understood {
-		return []Finding{unseen(AskedSetting, "whether it is", errNotUnderstood)}
+	if seen.Err != nil && !isSaid(seen.Err) {
+		return []Finding{unseen(AskedSetting, "keyd does not see it", seen.Err)}
+	}
+	if seen.Key == "" && !seen.Configured {
+		return nil
 	}
 	have, err := i.holder(ctx, seen.ID)
 	if err != nil {
-		return []Finding{unseen(AskedSetting, "whether it is", err)}
+		return []Finding{unseen(AskedSetting, "keyd does not see it", err)}
 	}
-	setting := judgeSetting(p, s, seen)
+	s, _ := service.Of(seen.ID)
 	who, identity := i.callers(ctx, seen, have)
-	all := []Finding{setting, identity}
+	all := []Finding{judgeSetting(p, s, seen), identity}
 	v, known := vaultOf(p, seen)
 	if !known {
-		return append(
-			all,
-			undecided(AskedRights, "set it to the key, then check again", "in which of the key's %d vaults "+
-				"it needs them, and whether that vault lets it in, shows when it is set to the key", len(p.Vaults)),
-		)
+		return append(all, undecided(AskedRights, "set it to the key, then check again",
+			"the key has %d vaults: which of them it uses shows when it is set to the key", len(p.Vaults)))
 	}
-	found := i.vault(ctx, v)
-	if found.err != nil {
-		return append(all, unseen(AskedRights, "what it may do, and whether the vault lets it in", found.err))
+	at := i.vault(ctx, v)
+	if at.err != nil {
+		return append(all, unseen(AskedRights, "what it may do, and whether the vault lets it in, is not known", at.err))
 	}
+	shown := *at.found.Properties
 	for _, w := range who {
-		all = append(all, i.rights(ctx, p, v, found.found, s, w.object))
+		all = append(all, i.rights(ctx, p, v, at.found, s, w.object), judgePlace(s,
+			place{orEmpty(have.Location), w.tenant}, place{orEmpty(at.found.Location), orEmpty(shown.TenantID)}))
 	}
-	tenant := orEmpty(have.Identity.TenantID)
-	if len(who) > 0 && who[0].tenant != "" {
-		tenant = who[0].tenant
-	}
-	properties := *found.found.Properties
-	return append(all,
-		judgePlace(s, orEmpty(have.Location), tenant, orEmpty(found.found.Location), orEmpty(properties.TenantID)),
-		judgeNetwork(v, properties, s))
+	return append(all, judgeNetwork(v, shown, s))
 }
 
 // vaultOf is the vault whose key a consumer uses, or is to use.
@@ -74,30 +70,22 @@ func judgeSetting(p key.Policy, s service.Service, seen record.ConsumerSeen) Fin
 	_, ours := p.Vault(seen.Vault)
 	ours = ours && key.SameName(seen.Key, p.Key)
 	switch {
+	case seen.Err != nil && seen.Key == "":
+		return wrong(AskedSetting, command, "%s", withoutHint(seen.Err))
 	case seen.Err != nil:
-		f := unseen(AskedSetting, "", seen.Err)
-		f.Detail, f.Cause = strings.TrimPrefix(f.Detail, ": "), nil
-		f.Outcome = Wrong
-		if seen.Key == "" {
-			f.Remedy = command
-		}
-		return f
+		return wrong(AskedSetting, cmp.Or(hintOf(seen.Err), "see what it says in Azure's portal"), "%s",
+			withoutHint(seen.Err))
 	case !ours:
 		return wrong(AskedSetting, command, "it is set to %s/keys/%s", seen.Vault, seen.Key)
+	case seen.Follows:
+		return right(AskedSetting, "it is, and follows new versions")
 	case followOf(p, seen.ID) == key.FollowKeyd:
 		return right(AskedSetting, "set to version %s; keyd moves it on", seen.Asked)
 	case s.Follows == service.Never:
-		return undecided(
-			AskedSetting,
-			"write follow: keyd for it, so that keyd moves it on, or set it yourself after each "+
-				"rotation: "+command,
-			"set to version %s, and this service follows no new one",
-			seen.Asked,
-		)
-	case !seen.Follows:
-		return wrong(AskedSetting, command, "set to version %s: it does not follow new ones", seen.Asked)
+		return undecided(AskedSetting, "write follow: keyd for it, so that keyd moves it on, or set it yourself after each "+
+			"rotation: "+command, "set to version %s, and this service follows no new one", seen.Asked)
 	}
-	return right(AskedSetting, "it is, and follows new versions")
+	return wrong(AskedSetting, command, "set to version %s: it does not follow new ones", seen.Asked)
 }
 
 // followOf says who moves a consumer. What was found, or belongs to one that is named, goes by the nearest name.
@@ -250,7 +238,7 @@ func (i *Inspection) localAccess(ctx context.Context, v key.Vault, name, object 
 func judgeRights(v verdict, object, command string) Finding {
 	switch {
 	case len(v.missing) > 0:
-		return wrong(AskedRights, command+" (a new right takes a few minutes to work)", "%s lacks %s", object,
+		return wrong(AskedRights, command+" (a new right takes a few minutes to work)", "object %s lacks %s", object,
 			strings.Join(v.missing, ", "))
 	case len(v.open) > 0:
 		return undecided(AskedRights, "find out; if it has none: "+command, "%s", strings.Join(v.open, "; "))

@@ -79,13 +79,8 @@ func judgeKind(v key.Vault, p vaultProperties) Finding {
 		return wrong(AskedKind, azUpdate(v, "--set properties.sku.name=premium"),
 			"Standard: it holds no keys in an HSM, and takes none from yours")
 	}
-	return undecided(
-		AskedKind,
-		"look it up: az keyvault show "+azShow(v),
-		"Azure shows the kind %q, which keyd does "+
-			"not know",
-		name,
-	)
+	return undecided(AskedKind, "look it up: az keyvault show "+azShow(v),
+		"Azure shows the kind %q, which keyd does not know", name)
 }
 
 func azShow(v key.Vault) string {
@@ -100,11 +95,8 @@ func judgeProtection(v key.Vault, p vaultProperties) Finding {
 		return wrong(AskedProtection, azUpdate(v, "--set properties.enableSoftDelete=true"),
 			"soft delete is off: services refuse its keys")
 	case !on(p.PurgeProtection):
-		return wrong(
-			AskedProtection,
-			plan.ProtectCommand(v),
-			"purge protection is off: services refuse its keys, and whoever may purge can destroy every version at once",
-		)
+		return wrong(AskedProtection, plan.ProtectCommand(v), "purge protection is off: services refuse its keys, and "+
+			"whoever may purge can destroy every version at once")
 	case p.SoftDelete == nil && v.Kind != key.ManagedHSM:
 		return undecided(AskedProtection, azUpdate(v, "--set properties.enableSoftDelete=true"),
 			"purge protection is on; Azure does not show whether soft delete is")
@@ -118,85 +110,68 @@ func judgeProtection(v key.Vault, p vaultProperties) Finding {
 func judgeNetwork(v key.Vault, p vaultProperties, s service.Service) Finding {
 	public := strings.ToLower(orEmpty(p.PublicAccess))
 	closed := public == "disabled"
-	trusts, denies := true, false
-	ruled := len(p.Endpoints) > 0
+	trusts, denies, ruled := true, false, len(p.Endpoints) > 0
 	if r := p.Rules; r != nil {
 		trusts = r.Bypass == nil || strings.EqualFold(*r.Bypass, "AzureServices")
 		denies = !strings.EqualFold(orEmpty(r.Default), "Allow")
 		ruled = ruled || len(r.Ranges)+len(r.Networks) > 0
 	}
-	remedy := azUpdate(v, "--bypass AzureServices")
+	bypass := azUpdate(v, "--bypass AzureServices")
+	const (
+		try   = "try it with a resource that holds nothing yet"
+		rules = "whether one of the vault's rules or private endpoints lets it in is not shown"
+	)
 	switch {
 	case public != "" && public != "enabled" && !closed:
-		return undecided(
-			AskedNetwork,
-			"look at the rules of the network security perimeter",
-			"a network security perimeter guards the vault (%s), and keyd does not see its rules",
-			orEmpty(p.PublicAccess),
-		)
+		return undecided(AskedNetwork, "look at the rules of the network security perimeter",
+			"a network security perimeter guards the vault (%s), and keyd does not see its rules", *p.PublicAccess)
 	case !closed && !denies:
 		return right(AskedNetwork, "the vault lets everybody in who has a right")
 	case trusts && s.Trusted():
 		return right(AskedNetwork, "the vault lets trusted services in, and this is one")
 	case s.Trusted() && !ruled:
-		return wrong(AskedNetwork, remedy, "the vault lets nobody in, not even trusted services")
+		return wrong(AskedNetwork, bypass, "the vault lets nobody in, not even trusted services")
 	case s.Trusted():
-		return undecided(
-			AskedNetwork,
-			remedy,
-			"the vault does not let trusted services in; whether one of its rules or "+
-				"private endpoints lets this one in is not shown",
-		)
+		return undecided(AskedNetwork, bypass, "the vault does not let trusted services in; "+rules)
 	case ruled:
-		return undecided(
-			AskedNetwork,
-			"try it with a resource that holds nothing yet",
-			"it is not on Microsoft's list of trusted services; whether one of the vault's rules or private endpoints "+
-				"lets it in is not shown",
-		)
+		return undecided(AskedNetwork, try, "it is not on Microsoft's list of trusted services; "+rules)
+	case v.Kind == key.KeyVault:
+		return undecided(AskedNetwork, try+", or let a network of the service in: az keyvault network-rule add "+azShow(v)+
+			" --ip-address RANGE", notTrusted)
 	}
-	return undecided(
-		AskedNetwork,
-		"try it with a resource that holds nothing yet, or let a network of the service in: "+
-			"az keyvault network-rule add "+azShow(v)+" --ip-address RANGE",
-		"the vault lets in trusted services at most, and this is not on Microsoft's list of them",
-	)
+	return undecided(AskedNetwork, try, notTrusted)
 }
 
-// judgePlace says whether the tenant and the region of a vault fit those of a resource and its identity.
-func judgePlace(s service.Service, region, tenant string, vaultRegion, vaultTenant string) Finding {
+const notTrusted = "the vault lets in trusted services at most, and this is not on Microsoft's list of them"
+
+// place is where something is.
+type place struct{ region, tenant string }
+
+// judgePlace says whether a vault is where a service takes keys from. at is where the resource is, and the tenant of
+// its identity.
+func judgePlace(s service.Service, at, vault place) Finding {
 	same := func(a, b string) bool {
 		return strings.EqualFold(strings.ReplaceAll(a, " ", ""), strings.ReplaceAll(b, " ", ""))
 	}
 	switch {
-	case tenant != "" && vaultTenant != "" && !same(tenant, vaultTenant):
-		return wrong(
-			AskedPlace,
-			"give it a key of a vault of its own tenant; a federated application, where a service "+
-				"takes one, is beyond what keyd checks",
-			"its identity is in the tenant %s, and the vault in %s",
-			tenant,
-			vaultTenant,
-		)
-	case s.SameRegion() && region != "" && vaultRegion != "" && !same(region, vaultRegion):
-		return wrong(AskedPlace, "give it a key of a vault in "+region+", or make it in "+vaultRegion,
-			"it is in %s, and takes keys of its own region only; the vault is in %s", region, vaultRegion)
-	case tenant == "" || vaultTenant == "":
-		return undecided(AskedPlace, "compare it: az resource show --query identity.tenantId, and az keyvault show "+
-			azTenant, "Azure shows no tenant of its identity or of the vault")
-	case s.SameRegion() && (region == "" || vaultRegion == ""):
-		return undecided(AskedPlace, "compare the locations of the resource and of the vault",
+	case at.tenant == "" || vault.tenant == "":
+		return undecided(AskedPlace, "compare the tenants of the resource and of the vault in Azure's portal",
+			"Azure does not show the tenant of both its identity and the vault")
+	case !same(at.tenant, vault.tenant):
+		return wrong(AskedPlace, "give it a key of a vault of its own tenant; some services take another's through a "+
+			"federated application, which keyd does not check", "its identity is in the tenant %s, and the vault in %s",
+			at.tenant, vault.tenant)
+	case !s.SameRegion():
+		return right(AskedPlace, "its identity and the vault are in the same tenant; the service takes keys of any region")
+	case at.region == "" || vault.region == "":
+		return undecided(AskedPlace, "compare the locations of the resource and of the vault in Azure's portal",
 			"it takes keys of its own region only, and Azure does not show both regions")
-	case s.SameRegion():
-		return right(AskedPlace, "both are in the same tenant, and in %s", region)
+	case !same(at.region, vault.region):
+		return wrong(AskedPlace, "give it a key of a vault in "+at.region+", or make the resource anew in "+vault.region,
+			"it is in %s, and takes keys of its own region only; the vault is in %s", at.region, vault.region)
 	}
-	return right(
-		AskedPlace,
-		"the identity and the vault are in the same tenant; the service takes keys of any region",
-	)
+	return right(AskedPlace, "its identity and the vault are in the same tenant, and both in %s", at.region)
 }
-
-const azTenant = "--query properties.tenantId"
 
 // policyAccess is what a vault's access policies say of an identity. A policy of another identity may be a group's.
 // notGroups are identities that are known to be none.
