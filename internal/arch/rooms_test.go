@@ -61,13 +61,16 @@ var apart = map[string][]string{
 	"softhsm-test":            nil,
 	"softhsm-test/rights":     nil,
 	"softhsm-test/fasttime":   nil,
+	"softhsm-test/freeport":   nil,
 	"softhsm-test/effects":    {"internal/emulator"},
 	"softhsm-test/systemtest": nil,
 	"softhsm-test/clients":    nil,
 	"softhsm-test/recordings": {"internal/emulator"},
-	"softhsm-test/demo":       {"softhsm-test", "internal/emulator", "internal/emulator/arm"},
+	"softhsm-test/demo":       {"softhsm-test", "softhsm-test/freeport", "internal/emulator", "internal/emulator/arm"},
 	"softhsm-test/measure":    nil,
-	"softhsm-test/scale":      {"softhsm-test", "softhsm-test/fasttime", "softhsm-test/measure", "internal/emulator"},
+	"softhsm-test/scale": {
+		"softhsm-test", "softhsm-test/fasttime", "softhsm-test/freeport", "softhsm-test/measure", "internal/emulator",
+	},
 	"softhsm-test/alertstest": nil,
 	"deploy/grafana":          nil,
 }
