@@ -243,14 +243,22 @@ type identityProperties struct {
 	TenantID    *string `json:"tenantId"`
 }
 
-// holder reads a resource that has identities: the consumer itself, or the resource that it is a part of.
+// holder reads the resource that has the identities: the consumer itself, or the one that it is a part of.
 func (i *Inspection) holder(ctx context.Context, id string) (resource[holderProperties], error) {
+	if strings.HasSuffix(service.TypeOf(id), "/encryptionscopes") { // which has no identity ever
+		id = parentOf(id)
+	}
 	r, err := read[holderProperties](ctx, i.client, id, "")
-	for err == nil && !r.Identity.some() && strings.Count(service.TypeOf(id), "/") > 1 {
-		id = id[:strings.LastIndexByte(id[:strings.LastIndexByte(id, '/')], '/')]
-		r, err = read[holderProperties](ctx, i.client, id, "")
+	if err == nil && !r.Identity.some() && strings.Count(service.TypeOf(id), "/") > 1 {
+		return read[holderProperties](ctx, i.client, parentOf(id), "")
 	}
 	return r, err
+}
+
+// parentOf is the resource that another is a part of, by their ids.
+func parentOf(id string) string {
+	id = id[:strings.LastIndexByte(id, '/')]
+	return id[:strings.LastIndexByte(id, '/')]
 }
 
 // userIdentity reads a user-assigned identity.

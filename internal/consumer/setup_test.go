@@ -24,6 +24,7 @@ const (
 type landscape struct {
 	*emulated
 	own  string // keyd's object id
+	cred *vault.Credential
 	key  key.Policy
 	seen record.ConsumerSeen
 }
@@ -56,7 +57,7 @@ func newLandscape(t *testing.T, opts emulator.Options, spec string) *landscape {
 	}
 	w := consumer.NewWatcher(consumer.Config{Clock: at.Now, Logger: slog.New(slog.DiscardHandler)})
 	w.Use(c, nil)
-	l := &landscape{emulated: &emulated{e, t, at, w}, own: own}
+	l := &landscape{emulated: &emulated{e, t, at, w}, own: own, cred: cred}
 	l.rotate()
 	for _, one := range strings.Fields(strings.ReplaceAll(spec, "KEY", weu+"/keys/cmk")) {
 		l.make(one)
