@@ -13,14 +13,8 @@ import (
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
-// LocalRoles reads the roles that a Managed HSM has of its own, as they hold for a key.
-type LocalRoles func(ctx context.Context, vaultURL, keyName string) ([]LocalRole, error)
-
-// LocalRole is a role that somebody has in a Managed HSM.
-type LocalRole struct {
-	Principal, Role, Scope      string
-	DataActions, NotDataActions []string
-}
+// LocalRoles reads the roles that a Managed HSM has of its own, as they reach a key.
+type LocalRoles func(ctx context.Context, vaultURL, keyName string) ([]vault.LocalRole, error)
 
 // Inspection looks at how consumers are set up, as one would by hand. It asks each vault and each role once, and only
 // reads. It is for one check.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // Outcome is how one question about a set-up is answered.
@@ -68,6 +70,9 @@ func withoutHint(err error) string {
 // hintOf is what an error says is to be done.
 func hintOf(err error) string {
 	if e := new(Error); errors.As(err, &e) {
+		return e.Hint
+	}
+	if e := new(vault.Error); errors.As(err, &e) {
 		return e.Hint
 	}
 	return ""

@@ -1,6 +1,7 @@
 package consumer_test
 
 import (
+	"context"
 	"crypto/rand"
 	"log/slog"
 	"strings"
@@ -23,10 +24,11 @@ const (
 // landscape is the emulator with one consumer of a key, and keyd's client over TLS.
 type landscape struct {
 	*emulated
-	own  string // keyd's object id
-	cred *vault.Credential
-	key  key.Policy
-	seen record.ConsumerSeen
+	own    string // keyd's object id
+	cred   *vault.Credential
+	client *vault.Client
+	key    key.Policy
+	seen   record.ConsumerSeen
 }
 
 // newLandscape makes consumers by specs, in which KEY is the key. The last one is looked at.
@@ -34,7 +36,12 @@ func newLandscape(t *testing.T, opts emulator.Options, spec string) *landscape {
 	t.Helper()
 	at := &clock{time.Now().Truncate(time.Second)}
 	opts.Now, opts.ConsumersByHand, opts.TokenLifetime = at.Now, true, 365*24*time.Hour
-	opts.Vaults = []emulator.VaultConfig{{Host: weuHost, PurgeProtection: true, Location: "westeurope"}}
+	v := key.Vault{Name: "weu", URL: weu, Kind: key.KeyVault}
+	if opts.Vaults == nil {
+		opts.Vaults = []emulator.VaultConfig{{Host: weuHost, PurgeProtection: true, Location: "westeurope"}}
+	} else {
+		v = key.Vault{Name: "hsm", URL: "https://" + opts.Vaults[0].Host, Kind: key.ManagedHSM}
+	}
 	e, err := emulator.Start(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -58,20 +65,28 @@ func newLandscape(t *testing.T, opts emulator.Options, spec string) *landscape {
 	w := consumer.NewWatcher(consumer.Config{Clock: at.Now, Logger: slog.New(slog.DiscardHandler)})
 	w.Use(c, nil)
 	l := &landscape{emulated: &emulated{e, t, at, w}, own: own, cred: cred}
-	l.rotate()
-	for _, one := range strings.Fields(strings.ReplaceAll(spec, "KEY", weu+"/keys/cmk")) {
+	if l.client, err = vault.New(vault.Config{Vault: v, KEKName: "kek"}, cred, transport, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.vault().AddForeignVersion("cmk"); err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range strings.Fields(strings.ReplaceAll(spec, "KEY", v.URL+"/keys/cmk")) {
 		l.make(one)
 	}
 	all := e.Consumers().ReadEverything(t.Context()).Consumers
 	l.key = cmk(all[len(all)-1].ID)
-	l.key.Vaults = l.key.Vaults[:1]
+	l.key.Vaults = []key.Vault{v}
 	return l
 }
 
 // look looks at the consumer, and returns what was found by question.
 func (l *landscape) look() map[string]consumer.Finding {
 	l.t.Helper()
-	i := l.watcher.Inspect([]key.Policy{l.key}, l.own, nil)
+	i := l.watcher.Inspect([]key.Policy{l.key}, l.own,
+		func(ctx context.Context, _, name string) ([]vault.LocalRole, error) {
+			return l.client.LocalRoles(ctx, name)
+		})
 	u := i.Look(l.t.Context(), l.key)
 	if len(u.Consumers) == 0 {
 		l.t.Fatalf("no consumer: %+v", u)
@@ -84,7 +99,9 @@ func (l *landscape) look() map[string]consumer.Finding {
 	return found
 }
 
-func (l *landscape) vault() *emulator.Vault { return l.Vault(weuHost) }
+func (l *landscape) vault() *emulator.Vault {
+	return l.Vault(strings.TrimPrefix(l.client.Vault().URL, "https://"))
+}
 
 // allow gives the consumer's identity a role at a scope.
 func (l *landscape) allow(role, scope string) {
@@ -212,6 +229,45 @@ func TestRightsAreFoundAsTheServiceHasThem(t *testing.T) {
 			l.vault().SetAccess(emulator.RoleBased)
 			c.set(l)
 			wantOutcome(t, l.look()[consumer.AskedRights], c.want, c.says...)
+			works := l.Consumers().Write(t.Context(), "st", []byte("data")) == nil
+			if c.want == consumer.Right != works {
+				t.Errorf("the service can use the key: %v", works)
+			}
+		})
+	}
+}
+
+func TestAManagedHSMsOwnRolesCount(t *testing.T) {
+	const unwrap = "Microsoft.KeyVault/managedHsm/keys/unwrap/action"
+	for name, c := range map[string]struct {
+		who   string // "": the consumer
+		role  emulator.Role
+		scope string
+		want  consumer.Outcome
+		says  []string
+	}{
+		"at the key": {"", emulator.CryptoServiceEncryptionUser, "/keys/cmk", consumer.Right, []string{"/keys/cmk"}},
+		"at the HSM": {"", emulator.CryptoServiceEncryptionUser, "/", consumer.Right, nil},
+		"at another": {"", emulator.CryptoServiceEncryptionUser, "/keys/other", consumer.Wrong, []string{unwrap,
+			"az keyvault role assignment create --hsm-name contoso", "--scope /keys/cmk"}},
+		"another role":     {"", emulator.CryptoOfficer, "/", consumer.Wrong, []string{unwrap}},
+		"another identity": {"a-group", emulator.CryptoServiceEncryptionUser, "/", consumer.Undecided, []string{"a-group"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLandscape(t, emulator.Options{Vaults: []emulator.VaultConfig{{Host: "contoso.managedhsm.azure.net",
+				Profile: emulator.ManagedHSM, PurgeProtection: true}}}, "storage=st,key=KEY")
+			l.look()
+			l.vault().SetAccess(emulator.RoleBased)
+			who := c.who
+			if who == "" {
+				who = l.seen.Callers[0]
+			}
+			must(t, l.vault().Assign(emulator.RoleAssignment{Identity: who, Role: c.role, Scope: c.scope}))
+			wantOutcome(t, l.look()[consumer.AskedRights], consumer.Unseen, "keyd look")
+			must(t, l.vault().Assign(emulator.RoleAssignment{Identity: l.own, Role: emulator.Administrator}))
+			found := l.look()
+			wantOutcome(t, found[consumer.AskedRights], c.want, c.says...)
+			wantOutcome(t, found[consumer.AskedKind], consumer.Right)
 			works := l.Consumers().Write(t.Context(), "st", []byte("data")) == nil
 			if c.want == consumer.Right != works {
 				t.Errorf("the service can use the key: %v", works)

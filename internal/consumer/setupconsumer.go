@@ -225,10 +225,12 @@ func (i *Inspection) localAccess(ctx context.Context, v key.Vault, name, object 
 		if !own && containsFold(i.single, r.Principal) {
 			continue
 		}
-		g := grant{role: r.Role, scope: r.Scope, unsure: !own,
-			permissions: []permission{{DataActions: r.DataActions, NotDataActions: r.NotDataActions}}}
+		g := grant{role: r.Role, scope: r.Scope, unsure: !own}
 		if !own {
 			g.role = "the assignment of " + r.Role + " to " + r.Principal
+		}
+		for _, p := range r.Permissions {
+			g.permissions = append(g.permissions, permission{DataActions: p.DataActions, NotDataActions: p.NotDataActions})
 		}
 		a.access.grants = append(a.access.grants, g)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/keyd-project/keyd/internal/priority"
 	"github.com/keyd-project/keyd/internal/status"
 	"github.com/keyd-project/keyd/internal/trouble"
+	"github.com/keyd-project/keyd/internal/vault"
 )
 
 // Check tries everything that keyd needs once, or only what concerns the key or the vault with this name. It changes
@@ -68,7 +69,13 @@ func (h checkedHSM) Describe(ctx context.Context) (key.HSMInfo, error) {
 }
 
 func (d *Daemon) checkConsumers(own string) check.Consumers {
-	return d.consumers.Inspect(d.config().Policies, own, nil)
+	return d.consumers.Inspect(d.config().Policies, own,
+		func(ctx context.Context, url, name string) ([]vault.LocalRole, error) {
+			if c := d.client(url); c != nil {
+				return c.LocalRoles(ctx, name)
+			}
+			return nil, errors.New("the vault is not in the configuration")
+		})
 }
 
 func (d *Daemon) checkVault(url string) check.Vault {
