@@ -153,6 +153,19 @@ func TestAConsumerIsSetToTheKeyAndFollowsIt(t *testing.T) {
 	}
 }
 
+func TestAConsumerIsSetToTheVaultThatIsConfiguredForIt(t *testing.T) {
+	id := "/subscriptions/s/resourceGroups/g/providers/" + aStorage + "/x"
+	second := key.Vault{Name: "neu", URL: "https://contoso-neu.vault.azure.net", Kind: key.KeyVault}
+	p := key.Policy{Key: "cmk", Vaults: []key.Vault{weuVault, second},
+		Consumers: []key.Consumer{{ID: id, Vault: second.URL}}}
+	seen := record.ConsumerSeen{ID: id, Vault: weuVault.URL, Key: "cmk", Follows: true}
+	wantFinding(t, "the other vault", judgeSetting(p, of(t, aStorage), seen), Wrong, weuVault.URL)
+	seen.Vault = second.URL
+	wantFinding(t, "its vault", judgeSetting(p, of(t, aStorage), seen), Right, "follows")
+	p.Consumers[0].Vault, seen.Vault = "", weuVault.URL
+	wantFinding(t, "any vault", judgeSetting(p, of(t, aStorage), seen), Right, "follows")
+}
+
 // A scope that is not named itself goes by its account.
 func TestAChildFollowsAsItsParentIsConfiguredTo(t *testing.T) {
 	account := "/subscriptions/s/resourceGroups/g/providers/" + aStorage + "/x"
@@ -162,7 +175,7 @@ func TestAChildFollowsAsItsParentIsConfiguredTo(t *testing.T) {
 		strings.ToUpper(account): key.FollowKeyd, account + "/encryptionScopes/b": key.FollowKeyd,
 		account + "/encryptionScopes/a": key.FollowService, account + "2": "",
 	} {
-		if got := followOf(p, id); got != want {
+		if got := configured(p, id).Follow; got != want {
 			t.Errorf("%s: %q", id, got)
 		}
 	}

@@ -49,9 +49,9 @@ func (i *Inspection) Consumer(ctx context.Context, p key.Policy, seen record.Con
 	return append(all, judgeNetwork(v, shown, s))
 }
 
-// vaultOf is the vault whose key a consumer uses, or is to use.
+// vaultOf is the vault whose key a consumer is to use: the one that the configuration says, or the one that it uses.
 func vaultOf(p key.Policy, seen record.ConsumerSeen) (key.Vault, bool) {
-	if v, ok := p.Vault(seen.Vault); ok {
+	if v, ok := p.Vault(cmp.Or(configured(p, seen.ID).Vault, seen.Vault)); ok {
 		return v, true
 	}
 	if len(p.Vaults) == 1 {
@@ -62,13 +62,12 @@ func vaultOf(p key.Policy, seen record.ConsumerSeen) (key.Vault, bool) {
 
 // judgeSetting says whether a consumer is set to the key, and follows it.
 func judgeSetting(p key.Policy, s service.Service, seen record.ConsumerSeen) Finding {
-	v, _ := vaultOf(p, seen)
+	v, known := vaultOf(p, seen)
 	command := giveKey(seen.ID, keyRef{vault: v.URL, name: p.Key})
-	if v.URL == "" {
+	if !known {
 		command = "set it to the key in one of its vaults"
 	}
-	_, ours := p.Vault(seen.Vault)
-	ours = ours && key.SameName(seen.Key, p.Key)
+	ours := known && seen.Vault == v.URL && key.SameName(seen.Key, p.Key)
 	switch {
 	case seen.Err != nil && seen.Key == "":
 		return wrong(AskedSetting, command, "%s", withoutHint(seen.Err))
@@ -79,7 +78,7 @@ func judgeSetting(p key.Policy, s service.Service, seen record.ConsumerSeen) Fin
 		return wrong(AskedSetting, command, "it is set to %s/keys/%s", seen.Vault, seen.Key)
 	case seen.Follows:
 		return right(AskedSetting, "it is, and follows new versions")
-	case followOf(p, seen.ID) == key.FollowKeyd:
+	case configured(p, seen.ID).Follow == key.FollowKeyd:
 		return right(AskedSetting, "set to version %s; keyd moves it on", seen.Asked)
 	case s.Follows == service.Never:
 		return undecided(AskedSetting, "write follow: keyd for it, so that keyd moves it on, or set it yourself after each "+
@@ -88,16 +87,16 @@ func judgeSetting(p key.Policy, s service.Service, seen record.ConsumerSeen) Fin
 	return wrong(AskedSetting, command, "set to version %s: it does not follow new ones", seen.Asked)
 }
 
-// followOf says who moves a consumer. What was found, or belongs to one that is named, goes by the nearest name.
-func followOf(p key.Policy, id string) (follow key.Follow) {
-	longest := 0
+// configured is what the configuration says of a consumer. What was found, or belongs to one that is named, goes by the
+// nearest name.
+func configured(p key.Policy, id string) (nearest key.Consumer) {
 	for _, c := range p.Consumers {
 		under := strings.EqualFold(c.ID, id) || strings.HasPrefix(strings.ToLower(id), strings.ToLower(c.ID)+"/")
-		if under && len(c.ID) > longest {
-			follow, longest = c.Follow, len(c.ID)
+		if under && len(c.ID) > len(nearest.ID) {
+			nearest = c
 		}
 	}
-	return follow
+	return nearest
 }
 
 // caller is an identity with which a resource calls its vault.
