@@ -68,7 +68,7 @@ func (a access) judge(needs []string, about func(permission, string) bool) (v ve
 		covers := func(p permission) bool { return about(p, action) }
 		plain, maybe := false, []string(nil)
 		for _, g := range a.grants {
-			why := ""
+			var why string
 			switch allowed, conditional := g.allows(covers); {
 			case !allowed:
 				continue

@@ -18,36 +18,44 @@ func TestRightsAreJudgedByDataActions(t *testing.T) {
 	all := grant{role: "r", scope: "/", permissions: []permission{data(vaultNeeds...)}}
 	conditional := all
 	conditional.conditional = true
+	butUnwrap := permission{DataActions: []string{"*"}, NotDataActions: []string{"*/unwrap/action"}}
 	others := all
 	others.unsure = true
+	with := func(all ...permission) []grant { return []grant{{role: "r", permissions: all}} }
+	freeze := func(all ...permission) []denial { return []denial{{"freeze", all}} }
+	const none = "read wrap unwrap"
 	for name, c := range map[string]struct {
 		grants  []grant
 		denials []denial
-		missing string // last parts of actions
+		missing string // parts of the actions
 		open    string
 	}{
 		"every action by name": {grants: []grant{all}},
-		"a wildcard":           {grants: []grant{{permissions: []permission{data("microsoft.keyvault/VAULTS/keys/*")}}}},
-		"everything":           {grants: []grant{{permissions: []permission{data("*")}}}},
-		"a wildcard in the middle": {grants: []grant{{permissions: []permission{
-			data("*/read", "Microsoft.KeyVault/*/wrap/action", "Microsoft.KeyVault/*/unwrap/action")}}}},
-		"two roles together": {grants: []grant{
-			{permissions: []permission{data(vaultNeeds[0])}}, {permissions: []permission{data(vaultNeeds[1:]...)}}}},
-		"no role":              {missing: "read wrap unwrap"},
-		"a role with its name": {grants: []grant{{role: "Key Vault Crypto User"}}, missing: "read wrap unwrap"},
-		"rights on resources":  {grants: []grant{{permissions: []permission{{Actions: []string{"*"}}}}}, missing: "read wrap unwrap"},
-		"a pattern of a part":  {grants: []grant{{permissions: []permission{data("keys/*")}}}, missing: "read wrap unwrap"},
-		"wrap, not unwrap":     {grants: []grant{{permissions: []permission{data(vaultNeeds[:2]...)}}}, missing: "unwrap"},
-		"an action taken out":  {grants: []grant{{permissions: []permission{{DataActions: []string{"*"}, NotDataActions: []string{"*/unwrap/action"}}}}}, missing: "unwrap"},
-		"taken out of one of two": {grants: []grant{all, {permissions: []permission{{DataActions: []string{"*"},
-			NotDataActions: []string{"*/unwrap/action"}}}}}},
-		"a condition":                   {grants: []grant{conditional}, open: "has a condition"},
-		"a condition of the role":       {grants: []grant{{permissions: []permission{{DataActions: []string{"*"}, Condition: &condition}}}}, open: "has a condition"},
-		"a condition, and one without":  {grants: []grant{conditional, all}},
-		"perhaps through a group":       {grants: []grant{others}, open: "may be a group"},
-		"a deny assignment":             {grants: []grant{all}, denials: []denial{{"freeze", []permission{data("*/unwrap/action")}}}, open: "freeze may take it away"},
-		"one of other actions":          {grants: []grant{all}, denials: []denial{{"freeze", []permission{data("*/delete"), {Actions: []string{"*"}}}}}},
-		"a deny assignment and no role": {denials: []denial{{"freeze", []permission{data("*")}}}, missing: "read wrap unwrap"},
+		"a wildcard":           {grants: with(data("microsoft.keyvault/VAULTS/keys/*"))},
+		"everything":           {grants: with(data("*"))},
+		"a wildcard in the middle": {grants: with(
+			data("*/read", "Microsoft.KeyVault/*/wrap/action", "Microsoft.KeyVault/*/unwrap/action"))},
+		"two roles together": {grants: append(with(data(vaultNeeds[0])), with(data(vaultNeeds[1:]...))...)},
+
+		"no role":              {missing: none},
+		"a role with its name": {grants: []grant{{role: "Key Vault Crypto User"}}, missing: none},
+		"rights on resources":  {grants: with(permission{Actions: []string{"*"}}), missing: none},
+		"a pattern of a part":  {grants: with(data("keys/*")), missing: none},
+		"wrap, not unwrap":     {grants: with(data(vaultNeeds[:2]...)), missing: "unwrap"},
+		"an action taken out":  {grants: with(butUnwrap), missing: "unwrap"},
+
+		"taken out of one of two":      {grants: append(with(butUnwrap), all)},
+		"a condition":                  {grants: []grant{conditional}, open: "has a condition"},
+		"a condition, and one without": {grants: []grant{conditional, all}},
+		"a condition of the role": {grants: with(permission{DataActions: []string{"*"}, Condition: &condition}),
+			open: "has a condition"},
+		"perhaps through a group": {grants: []grant{others}, open: "may be a group"},
+
+		"a deny assignment": {grants: []grant{all}, denials: freeze(data("*/unwrap/action")),
+			open: "freeze may take it away"},
+		"one of other actions": {grants: []grant{all},
+			denials: freeze(data("*/delete"), permission{Actions: []string{"*"}})},
+		"a deny assignment and no role": {denials: freeze(data("*")), missing: none},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := access{c.grants, c.denials}.judge(vaultNeeds, permission.onData)
@@ -70,7 +78,8 @@ func TestAnAssignmentReachesWhatIsBelowItsScope(t *testing.T) {
 	for scope, want := range map[string]bool{
 		"/": true, "/subscriptions/s": true, "/SUBSCRIPTIONS/S/resourcegroups/G": true, vault: true, keyPlace: true,
 		vault + "/": true, "/providers/Microsoft.Management/managementGroups/all": true,
-		vault + "/keys/other": false, vault + "2": false, keyPlace + "/versions/1": false, "/subscriptions/other": false,
+		vault + "/keys/other": false, vault + "2": false, keyPlace + "/versions/1": false,
+		"/subscriptions/other": false,
 	} {
 		if got := reaches(scope, keyPlace); got != want {
 			t.Errorf("%s: %v", scope, got)
@@ -79,19 +88,20 @@ func TestAnAssignmentReachesWhatIsBelowItsScope(t *testing.T) {
 }
 
 func TestADenyAssignmentConcernsWhomItNames(t *testing.T) {
-	me, other, kind := someone, "22222222-2222-4222-8222-222222222222", "ServicePrincipal"
-	group, system, nobody := "Group", "SystemDefined", everyone
+	who := func(id, kind string) []principal { return []principal{{&id, &kind}} }
+	const other, service = "22222222-2222-4222-8222-222222222222", "ServicePrincipal"
+	all := who(everyone, "SystemDefined")
 	for name, c := range map[string]struct {
 		principals, excluded []principal
 		want                 bool
 	}{
-		"it":                              {principals: []principal{{&me, &kind}}, want: true},
-		"another":                         {principals: []principal{{&other, &kind}}},
-		"a group":                         {principals: []principal{{&other, &group}}, want: true},
-		"everyone":                        {principals: []principal{{&nobody, &system}}, want: true},
-		"everyone but it":                 {principals: []principal{{&nobody, &system}}, excluded: []principal{{&me, &kind}}},
-		"everyone but others":             {principals: []principal{{&nobody, &system}}, excluded: []principal{{&other, &kind}}, want: true},
-		"one of a kind that is not shown": {principals: []principal{{&other, nil}}, want: true},
+		"it":                   {who(someone, service), nil, true},
+		"another":              {who(other, service), nil, false},
+		"a group":              {who(other, "Group"), nil, true},
+		"a kind that is new":   {who(other, "Thing"), nil, true},
+		"everyone":             {all, nil, true},
+		"everyone but it":      {all, who(someone, service), false},
+		"everyone but another": {all, who(other, service), true},
 	} {
 		if got := mayConcern(strings.ToUpper(someone), c.principals, c.excluded); got != c.want {
 			t.Errorf("%s: %v", name, got)
@@ -112,24 +122,22 @@ func TestAnAccessPolicyOfAnotherMayBeAGroups(t *testing.T) {
 		policies []accessPolicy
 		want     Outcome
 	}{
-		"its own":                     {[]accessPolicy{policy(strings.ToUpper(someone), "Get", "WrapKey", "unwrapkey")}, Right},
-		"all":                         {[]accessPolicy{policy(someone, "all")}, Right},
-		"no unwrap":                   {[]accessPolicy{policy(someone, "get", "wrapKey")}, Wrong},
-		"none":                        {nil, Wrong},
-		"another's":                   {[]accessPolicy{policy(other, "get", "wrapKey", "unwrapKey")}, Undecided},
-		"one that is known":           {[]accessPolicy{policy(keyd, "get", "wrapKey", "unwrapKey")}, Wrong},
-		"of an application for it":    {[]accessPolicy{behalf}, Wrong},
-		"a part of it, and another's": {[]accessPolicy{policy(someone, "get"), policy(other, "all")}, Undecided},
+		"its own":      {[]accessPolicy{policy(strings.ToUpper(someone), "Get", "WrapKey", "unwrapkey")}, Right},
+		"all":          {[]accessPolicy{policy(someone, "all")}, Right},
+		"no unwrap":    {[]accessPolicy{policy(someone, "get", "wrapKey")}, Wrong},
+		"none":         {nil, Wrong},
+		"another's":    {[]accessPolicy{policy(other, "get", "wrapKey", "unwrapKey")}, Undecided},
+		"keyd's":       {[]accessPolicy{policy(keyd, "get", "wrapKey", "unwrapKey")}, Wrong},
+		"on behalf":    {[]accessPolicy{behalf}, Wrong},
+		"two together": {[]accessPolicy{policy(someone, "get"), policy(other, "all")}, Undecided},
 	} {
 		a := policyAccess(vaultProperties{Policies: c.policies}, someone, []string{"", keyd})
 		if f := judgeRights(a.judge(policyNeeds, permission.onData), someone, "mend"); f.Outcome != c.want {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
-	if p := permissionsOf(vaultProperties{Policies: []accessPolicy{policy(someone, "list"), behalf}}, someone); !slices.Equal(
-		p,
-		[]string{"list"},
-	) {
+	two := vaultProperties{Policies: []accessPolicy{policy(someone, "list"), behalf}}
+	if p := permissionsOf(two, someone); !slices.Equal(p, []string{"list"}) {
 		t.Errorf("its own policy has %v", p)
 	}
 }

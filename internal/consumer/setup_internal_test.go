@@ -34,28 +34,36 @@ const (
 )
 
 func TestAVaultsNetworkLetsAServiceIn(t *testing.T) {
-	deny := func(bypass *string, rules int) *networkRules {
-		return &networkRules{Bypass: bypass, Default: ptr("Deny"), Ranges: make([]struct{}, rules)}
+	deny := func(bypass *string, rules int) vaultProperties {
+		return vaultProperties{Rules: &networkRules{Bypass: bypass, Default: ptr("Deny"),
+			Ranges: make([]struct{}, rules)}}
 	}
-	trusts, none, closed := ptr("AzureServices"), ptr("None"), ptr("Disabled")
+	trusts, none := ptr("AzureServices"), ptr("None")
+	public := func(access string, p vaultProperties) vaultProperties {
+		p.PublicAccess = &access
+		return p
+	}
+	endpoint := deny(none, 0)
+	endpoint.Endpoints = make([]struct{}, 1)
+	allow := vaultProperties{Rules: &networkRules{Default: ptr("Allow"), Bypass: none}}
 	for name, c := range map[string]struct {
 		vault vaultProperties
 		kind  string
 		want  Outcome
 		says  string
 	}{
-		"no rules":                      {vaultProperties{}, aCosmos, Right, "everybody"},
-		"a default that allows":         {vaultProperties{Rules: &networkRules{Default: ptr("Allow"), Bypass: none}}, aCosmos, Right, "everybody"},
-		"trusted services":              {vaultProperties{Rules: deny(trusts, 0)}, aStorage, Right, "trusted"},
-		"trusted, closed to the public": {vaultProperties{PublicAccess: closed, Rules: deny(trusts, 0)}, aStorage, Right, "trusted"},
-		"closed, and no rules shown":    {vaultProperties{PublicAccess: closed}, aStorage, Right, "trusted"},
-		"no bypass is named":            {vaultProperties{Rules: deny(nil, 0)}, aStorage, Right, "trusted"},
-		"nobody":                        {vaultProperties{Rules: deny(none, 0)}, aStorage, Wrong, "nobody"},
-		"addresses only":                {vaultProperties{Rules: deny(none, 1)}, aStorage, Undecided, "rules"},
-		"private endpoints only":        {vaultProperties{Rules: deny(none, 0), Endpoints: make([]struct{}, 1)}, aStorage, Undecided, "private endpoints"},
-		"a service that is not trusted": {vaultProperties{Rules: deny(trusts, 0)}, aCosmos, Undecided, "not on Microsoft's list"},
-		"not trusted, with a rule":      {vaultProperties{Rules: deny(trusts, 1)}, anAI, Undecided, "not on Microsoft's list"},
-		"a perimeter":                   {vaultProperties{PublicAccess: ptr("SecuredByPerimeter"), Rules: deny(trusts, 0)}, aStorage, Undecided, "perimeter"},
+		"no rules":                   {vaultProperties{}, aCosmos, Right, "everybody"},
+		"a default that allows":      {allow, aCosmos, Right, "everybody"},
+		"trusted services":           {deny(trusts, 0), aStorage, Right, "trusted"},
+		"trusted, not the public":    {public("Disabled", deny(trusts, 0)), aStorage, Right, "trusted"},
+		"closed, no rules shown":     {public("Disabled", vaultProperties{}), aStorage, Right, "trusted"},
+		"no bypass is named":         {deny(nil, 0), aStorage, Right, "trusted"},
+		"nobody":                     {deny(none, 0), aStorage, Wrong, "nobody"},
+		"addresses only":             {deny(none, 1), aStorage, Undecided, "rules"},
+		"private endpoints only":     {endpoint, aStorage, Undecided, "private endpoints"},
+		"a service not trusted":      {deny(trusts, 0), aCosmos, Undecided, "not on Microsoft's list"},
+		"not trusted, with a rule":   {deny(trusts, 1), anAI, Undecided, "not on Microsoft's list"},
+		"a perimeter around a vault": {public("SecuredByPerimeter", deny(trusts, 0)), aStorage, Undecided, "perimeter"},
 	} {
 		f := judgeNetwork(weuVault, c.vault, of(t, c.kind))
 		wantFinding(t, name, f, c.want, c.says)
@@ -74,17 +82,20 @@ func wantFinding(t *testing.T, name string, f Finding, want Outcome, says string
 
 func TestAServiceWantsBothProtectionsAndAVaultWithAnHSM(t *testing.T) {
 	on, off := ptr(true), ptr(false)
+	is := func(soft, purge *bool) vaultProperties {
+		return vaultProperties{SoftDelete: soft, PurgeProtection: purge, Retention: ptr(90)}
+	}
 	for name, c := range map[string]struct {
 		vault key.Vault
 		is    vaultProperties
 		want  Outcome
 		says  string
 	}{
-		"both":                 {weuVault, vaultProperties{SoftDelete: on, PurgeProtection: on, Retention: ptr(90)}, Right, "90 days"},
-		"purge protection off": {weuVault, vaultProperties{SoftDelete: on}, Wrong, "purge protection is off"},
-		"taken back":           {weuVault, vaultProperties{SoftDelete: on, PurgeProtection: off}, Wrong, "purge protection is off"},
-		"soft delete off":      {weuVault, vaultProperties{SoftDelete: off, PurgeProtection: on}, Wrong, "soft delete is off"},
-		"soft delete unknown":  {weuVault, vaultProperties{PurgeProtection: on}, Undecided, "does not show"},
+		"both":                 {weuVault, is(on, on), Right, "90 days"},
+		"purge protection off": {weuVault, is(on, nil), Wrong, "purge protection is off"},
+		"taken back":           {weuVault, is(on, off), Wrong, "purge protection is off"},
+		"soft delete off":      {weuVault, is(off, on), Wrong, "soft delete is off"},
+		"soft delete unknown":  {weuVault, is(nil, on), Undecided, "does not show"},
 		"a Managed HSM":        {hsmVault, vaultProperties{PurgeProtection: on}, Right, "on"},
 	} {
 		wantFinding(t, name, judgeProtection(c.vault, c.is), c.want, c.says)
@@ -112,7 +123,7 @@ func TestTenantAndRegionMustFit(t *testing.T) {
 		"another region, which it takes": {aStorage, "northeurope", "T", "westeurope", "T", Right, "any region"},
 		"another tenant":                 {aStorage, "westeurope", "T", "westeurope", "U", Wrong, "tenant T"},
 		"no region is shown":             {aDisk, "", "T", "westeurope", "T", Undecided, "both regions"},
-		"no tenant is shown":             {aStorage, "westeurope", "", "westeurope", "T", Undecided, "the tenant of both"},
+		"no tenant is shown":             {aStorage, "westeurope", "", "westeurope", "T", Undecided, "the tenant"},
 	} {
 		f := judgePlace(of(t, c.kind), place{c.region, c.tenant}, place{c.vaultRegion, c.vaultTenant})
 		wantFinding(t, name, f, c.want, c.says)
@@ -121,6 +132,12 @@ func TestTenantAndRegionMustFit(t *testing.T) {
 
 func TestAConsumerIsSetToTheKeyAndFollowsIt(t *testing.T) {
 	at := func(kind string) string { return "/subscriptions/s/resourceGroups/g/providers/" + kind + "/x" }
+	set := func(vault, name, asked string) record.ConsumerSeen {
+		return record.ConsumerSeen{Vault: vault, Key: name, Asked: asked, Follows: asked == ""}
+	}
+	broken := set(weuVault.URL, "cmk", "")
+	broken.Err = trouble(at(aDisk), "mend it", "its rotation failed")
+	own := record.ConsumerSeen{Err: trouble(at(aStorage), "", "it is Microsoft's")}
 	version := strings.Repeat("a", 32)
 	for name, c := range map[string]struct {
 		kind   string
@@ -130,14 +147,18 @@ func TestAConsumerIsSetToTheKeyAndFollowsIt(t *testing.T) {
 		says   string
 		remedy string
 	}{
-		"it follows":            {kind: aStorage, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "CMK", Follows: true}, says: "follows new versions"},
-		"it is pinned":          {kind: aStorage, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "cmk", Asked: version}, want: Wrong, says: "does not follow", remedy: `--encryption-key-name cmk --encryption-key-version ""`},
-		"keyd moves it":         {kind: aStorage, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "cmk", Asked: version}, follow: key.FollowKeyd, says: "keyd moves it"},
-		"another key":           {kind: aCosmos, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "other", Follows: true}, want: Wrong, says: "/keys/other", remedy: "az cosmosdb update --name x --resource-group g --key-uri " + weuVault.URL + "/keys/cmk"},
-		"another vault":         {kind: aStorage, seen: record.ConsumerSeen{Vault: "https://x.vault.azure.net", Key: "cmk", Follows: true}, want: Wrong, says: "https://x.vault.azure.net/keys/cmk", remedy: "--encryption-key-vault " + weuVault.URL},
-		"it follows none":       {kind: aMySQL, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "cmk", Asked: version}, want: Undecided, says: "follows no new one", remedy: "follow: keyd"},
-		"the service's own key": {kind: aStorage, seen: record.ConsumerSeen{Err: trouble(at(aStorage), "", "it encrypts under the service's own key")}, want: Wrong, says: "own key", remedy: "az storage account update"},
-		"it says what is wrong": {kind: aDisk, seen: record.ConsumerSeen{Vault: weuVault.URL, Key: "cmk", Err: trouble(at(aDisk), "mend it", "its rotation failed")}, want: Wrong, says: "its rotation failed", remedy: "mend it"},
+		"it follows": {aStorage, set(weuVault.URL, "CMK", ""), "", Right, "follows new versions", ""},
+		"it is pinned": {aStorage, set(weuVault.URL, "cmk", version), "", Wrong, "does not follow",
+			`--encryption-key-name cmk --encryption-key-version ""`},
+		"keyd moves it": {aStorage, set(weuVault.URL, "cmk", version), key.FollowKeyd, Right, "keyd moves it", ""},
+		"another key": {aCosmos, set(weuVault.URL, "other", ""), "", Wrong, "/keys/other",
+			"az cosmosdb update --name x --resource-group g --key-uri " + weuVault.URL + "/keys/cmk"},
+		"another vault": {aStorage, set("https://x.vault.azure.net", "cmk", ""), "", Wrong,
+			"https://x.vault.azure.net/keys/cmk", "--encryption-key-vault " + weuVault.URL},
+		"it follows none": {aMySQL, set(weuVault.URL, "cmk", version), "", Undecided, "follows no new one",
+			"follow: keyd"},
+		"its service's own key": {aStorage, own, "", Wrong, "it is Microsoft's", "az storage account update"},
+		"it says what is wrong": {aDisk, broken, "", Wrong, "its rotation failed", "mend it"},
 	} {
 		c.seen.ID = at(c.kind)
 		p := key.Policy{

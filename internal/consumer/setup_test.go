@@ -130,8 +130,8 @@ func wantOutcome(t *testing.T, f consumer.Finding, want consumer.Outcome, parts 
 
 // services are one consumer of each kind that the emulator has.
 var services = []string{
-	"storage=st,key=KEY", "storage=st,key=KEY scope=st/own,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY", "ai=ai,key=KEY",
-	"sqldb=sql/db,key=KEY", "acr=acr,key=KEY", "eventhubs=ns,key=KEY",
+	"storage=st,key=KEY", "storage=st,key=KEY scope=st/own,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY",
+	"ai=ai,key=KEY", "sqldb=sql/db,key=KEY", "acr=acr,key=KEY", "eventhubs=ns,key=KEY",
 	"postgres=pg,key=KEY", "mysql=my,key=KEY",
 }
 
@@ -221,7 +221,8 @@ func TestRightsAreFoundAsTheServiceHasThem(t *testing.T) {
 			l.allow(encryptionUser, l.vault().ResourceID()) // roles do not count there
 			must(l.t, l.vault().SetAccessPolicy(emulator.AccessPolicy{Identity: l.seen.Callers[0],
 				Permissions: []string{"get", "wrapKey"}}))
-		}, consumer.Wrong, []string{"lacks unwrapKey", "az keyvault set-policy", "--key-permissions get wrapKey unwrapKey"}},
+		}, consumer.Wrong, []string{"lacks unwrapKey", "az keyvault set-policy",
+			"--key-permissions get wrapKey unwrapKey"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLandscape(t, emulator.Options{}, "storage=st,key=KEY")
@@ -250,8 +251,9 @@ func TestAManagedHSMsOwnRolesCount(t *testing.T) {
 		"at the HSM": {"", emulator.CryptoServiceEncryptionUser, "/", consumer.Right, nil},
 		"at another": {"", emulator.CryptoServiceEncryptionUser, "/keys/other", consumer.Wrong, []string{unwrap,
 			"az keyvault role assignment create --hsm-name contoso", "--scope /keys/cmk"}},
-		"another role":     {"", emulator.CryptoOfficer, "/", consumer.Wrong, []string{unwrap}},
-		"another identity": {"a-group", emulator.CryptoServiceEncryptionUser, "/", consumer.Undecided, []string{"a-group"}},
+		"another role": {"", emulator.CryptoOfficer, "/", consumer.Wrong, []string{unwrap}},
+		"another identity": {"a-group", emulator.CryptoServiceEncryptionUser, "/", consumer.Undecided,
+			[]string{"a-group"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := newLandscape(t, emulator.Options{Vaults: []emulator.VaultConfig{{Host: "contoso.managedhsm.azure.net",
@@ -287,7 +289,8 @@ func TestWhatElseIsWrongIsFound(t *testing.T) {
 	}{
 		"a deleted identity": {"mysql=my,key=KEY", func(l *landscape) {
 			must(l.t, l.Consumers().DeleteIdentity(identities+"my"))
-		}, consumer.AskedIdentity, consumer.Wrong, []string{identities + "my does not exist", "az identity create --name my"}},
+		}, consumer.AskedIdentity, consumer.Wrong, []string{identities + "my does not exist",
+			"az identity create --name my"}},
 		"a closed vault": {"storage=st,key=KEY", func(l *landscape) {
 			l.vault().SetFirewall(&emulator.Firewall{})
 		}, consumer.AskedNetwork, consumer.Wrong, []string{
@@ -310,20 +313,17 @@ func TestWhatElseIsWrongIsFound(t *testing.T) {
 
 // A right to look that keyd does not have is no finding about the consumer.
 func TestWhatKeydMayNotLookAtIsUnseen(t *testing.T) {
-	storageRead := []string{
-		"Microsoft.Storage/storageAccounts/read",
-		"Microsoft.Storage/storageAccounts/encryptionScopes/read",
-	}
-	vaults := append(storageRead, "Microsoft.KeyVault/vaults/read", "Microsoft.Resources/subscriptions/read")
+	const storageRead, vaultRead = "Microsoft.Storage/*/read", "Microsoft.KeyVault/vaults/read"
 	for name, c := range map[string]struct {
 		actions  []string
 		question string
 		says     []string
 	}{
 		"nothing": {nil, consumer.AskedSetting, []string{"HTTP 403", "az role assignment create --role Reader"}},
-		"the consumer only": {storageRead, consumer.AskedRights, []string{
-			"subscription " + arm.Subscription + ": list its vaults: HTTP 403", `--scope "/subscriptions/` + arm.Subscription}},
-		"consumer and vault": {vaults, consumer.AskedRights, []string{
+		"the consumer only": {[]string{storageRead}, consumer.AskedRights, []string{
+			"subscription " + arm.Subscription + ": list its vaults: HTTP 403",
+			`--scope "/subscriptions/` + arm.Subscription}},
+		"consumer and vault": {[]string{storageRead, vaultRead}, consumer.AskedRights, []string{
 			"vault contoso-weu: list its role assignments: HTTP 403"}},
 	} {
 		t.Run(name, func(t *testing.T) {

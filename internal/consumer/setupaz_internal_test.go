@@ -68,7 +68,7 @@ func remedies() (all []string) {
 		)
 	}
 	return append(all, call{op: opGet}.readerCommand(),
-		identityGone("x", id(identityType), &Error{Status: 404, Code: "x"}).Remedy)
+		identityGone("x", id(identityType)).Remedy)
 }
 
 func TestEveryCommandOfARemedyIsOneOfDebiansAz(t *testing.T) {

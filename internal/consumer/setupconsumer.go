@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/key"
@@ -39,12 +38,15 @@ func (i *Inspection) Consumer(ctx context.Context, p key.Policy, seen record.Con
 	}
 	at := i.vault(ctx, v)
 	if at.err != nil {
-		return append(all, unseen(AskedRights, "what it may do, and whether the vault lets it in, is not known", at.err))
+		return append(all, unseen(AskedRights, "neither they nor the way into the vault are known", at.err))
 	}
 	shown := *at.found.Properties
 	for _, w := range who {
-		all = append(all, i.rights(ctx, p, v, at.found, s, w.object), judgePlace(s,
-			place{orEmpty(have.Location), w.tenant}, place{orEmpty(at.found.Location), orEmpty(shown.TenantID)}))
+		all = append(all, i.rights(ctx, p, v, at.found, s, w.object))
+		if !w.hidden {
+			all = append(all, judgePlace(s, place{orEmpty(have.Location), w.tenant},
+				place{orEmpty(at.found.Location), orEmpty(shown.TenantID)}))
+		}
 	}
 	return append(all, judgeNetwork(v, shown, s))
 }
@@ -81,8 +83,8 @@ func judgeSetting(p key.Policy, s service.Service, seen record.ConsumerSeen) Fin
 	case configured(p, seen.ID).Follow == key.FollowKeyd:
 		return right(AskedSetting, "set to version %s; keyd moves it on", seen.Asked)
 	case s.Follows == service.Never:
-		return undecided(AskedSetting, "write follow: keyd for it, so that keyd moves it on, or set it yourself after each "+
-			"rotation: "+command, "set to version %s, and this service follows no new one", seen.Asked)
+		return undecided(AskedSetting, "write follow: keyd for it, so that keyd moves it on, or set it yourself after "+
+			"each rotation: "+command, "set to version %s, and this service follows no new one", seen.Asked)
 	}
 	return wrong(AskedSetting, command, "set to version %s: it does not follow new ones", seen.Asked)
 }
@@ -99,8 +101,11 @@ func configured(p key.Policy, id string) (nearest key.Consumer) {
 	return nearest
 }
 
-// caller is an identity with which a resource calls its vault.
-type caller struct{ object, tenant string }
+// caller is an identity with which a resource calls its vault. hidden: keyd may not look at it, and knows no tenant.
+type caller struct {
+	object, tenant string
+	hidden         bool
+}
 
 // callers says with which identities a resource calls its vault, and whether they exist.
 func (i *Inspection) callers(
@@ -113,60 +118,49 @@ func (i *Inspection) callers(
 	for _, object := range seen.Callers {
 		id := userIdentityOf(have.Identity, object)
 		if id == "" {
-			who = append(who, caller{object, orEmpty(have.Identity.TenantID)})
+			who = append(who, caller{object: object, tenant: orEmpty(have.Identity.TenantID)})
 			names = append(names, "its own, object "+object)
 			continue
 		}
 		found := i.userIdentity(ctx, id)
-		if found.err != nil {
-			return nil, identityGone(seen.ID, id, found.err)
+		switch {
+		case isGone(found.err):
+			return nil, identityGone(seen.ID, id)
+		case found.err != nil:
+			who = append(who, caller{object: object, hidden: true})
+			f = unseen(AskedIdentity, "whether "+service.NameOf(id)+" exists is not known", found.err)
+			continue
 		}
 		is := *found.found.Properties
 		if !strings.EqualFold(orEmpty(is.PrincipalID), object) {
-			return nil, wrong(
-				AskedIdentity,
-				"take the identity away from the resource, and give it to it again",
-				"the identity %s was deleted and made anew: the resource still has the object id %s of the old one, and "+
-					"the new one has %s",
-				service.NameOf(id),
-				object,
-				orEmpty(is.PrincipalID),
-			)
+			return nil, wrong(AskedIdentity, "take the identity away from the resource, and give it to it again",
+				"the identity %s was deleted and made anew: the resource still has the object id %s of the old one, "+
+					"and the new one has %s", service.NameOf(id), object, orEmpty(is.PrincipalID))
 		}
-		who = append(who, caller{object, orEmpty(is.TenantID)})
+		who = append(who, caller{object: object, tenant: orEmpty(is.TenantID)})
 		names = append(names, fmt.Sprintf("%s, object %s", service.NameOf(id), object))
+	}
+	if f.Outcome == Unseen {
+		return who, f
 	}
 	return who, right(AskedIdentity, "%s", strings.Join(names, "; "))
 }
 
-func identityGone(consumer, id string, err error) Finding {
-	var e *Error
-	if errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code != "" {
-		return wrong(
-			AskedIdentity,
-			fmt.Sprintf("az identity create --name %s --resource-group %s; then take the old one "+
-				"away from the resource, give it the new one, and give that one its rights", service.NameOf(id), groupOf(id)),
-			"the identity %s does not exist: it was deleted, and %s can use no key",
-			id,
-			nameOf(consumer),
-		)
-	}
-	return unseen(AskedIdentity, "whether "+service.NameOf(id)+" exists", err)
+func identityGone(consumer, id string) Finding {
+	return wrong(AskedIdentity, "az identity create --name "+service.NameOf(id)+" --resource-group "+groupOf(id)+
+		"; then take the old one away from the resource, give it the new one, and give that one its rights",
+		"the identity %s does not exist: it was deleted, and %s can use no key", id, nameOf(consumer))
 }
 
 // noCaller says why nobody knows with which identity a resource calls its vault.
 func noCaller(seen record.ConsumerSeen, have resource[holderProperties]) Finding {
 	setting := strings.ToLower(orEmpty(have.Properties.DefaultIdentity))
-	first := service.TypeOf(seen.ID) == "microsoft.documentdb/databaseaccounts" &&
+	shared := service.TypeOf(seen.ID) == "microsoft.documentdb/databaseaccounts" &&
 		(setting == "" || setting == "firstpartyidentity")
 	switch {
-	case first:
-		return undecided(
-			AskedIdentity,
-			giveIdentity(seen.ID),
-			"it calls the vault as Cosmos DB itself, as every account "+
-				"does that has no other setting: keyd cannot see what that identity may do",
-		)
+	case shared:
+		return undecided(AskedIdentity, giveIdentity(seen.ID), "it calls the vault as Cosmos DB itself, as every "+
+			"account does without another setting: keyd cannot see what that identity may do")
 	case !have.Identity.some():
 		return wrong(AskedIdentity, giveIdentity(seen.ID), "it has none, so it can use no key")
 	}
@@ -229,7 +223,8 @@ func (i *Inspection) localAccess(ctx context.Context, v key.Vault, name, object 
 			g.role = "the assignment of " + r.Role + " to " + r.Principal
 		}
 		for _, p := range r.Permissions {
-			g.permissions = append(g.permissions, permission{DataActions: p.DataActions, NotDataActions: p.NotDataActions})
+			g.permissions = append(g.permissions,
+				permission{DataActions: p.DataActions, NotDataActions: p.NotDataActions})
 		}
 		a.access.grants = append(a.access.grants, g)
 	}

@@ -136,8 +136,8 @@ func judgeNetwork(v key.Vault, p vaultProperties, s service.Service) Finding {
 	case ruled:
 		return undecided(AskedNetwork, try, "it is not on Microsoft's list of trusted services; "+rules)
 	case v.Kind == key.KeyVault:
-		return undecided(AskedNetwork, try+", or let a network of the service in: az keyvault network-rule add "+azShow(v)+
-			" --ip-address RANGE", notTrusted)
+		return undecided(AskedNetwork, try+", or let a network of the service in: az keyvault network-rule add "+
+			azShow(v)+" --ip-address RANGE", notTrusted)
 	}
 	return undecided(AskedNetwork, try, notTrusted)
 }
@@ -162,15 +162,15 @@ func judgePlace(s service.Service, at, vault place) Finding {
 			"federated application, which keyd does not check", "its identity is in the tenant %s, and the vault in %s",
 			at.tenant, vault.tenant)
 	case !s.SameRegion():
-		return right(AskedPlace, "its identity and the vault are in the same tenant; the service takes keys of any region")
+		return right(AskedPlace, "its identity and the vault are in one tenant; the service takes keys of any region")
 	case at.region == "" || vault.region == "":
 		return undecided(AskedPlace, "compare the locations of the resource and of the vault in Azure's portal",
 			"it takes keys of its own region only, and Azure does not show both regions")
 	case !same(at.region, vault.region):
-		return wrong(AskedPlace, "give it a key of a vault in "+at.region+", or make the resource anew in "+vault.region,
+		return wrong(AskedPlace, "give it a key of a vault in "+at.region+", or make it anew in "+vault.region,
 			"it is in %s, and takes keys of its own region only; the vault is in %s", at.region, vault.region)
 	}
-	return right(AskedPlace, "its identity and the vault are in the same tenant, and both in %s", at.region)
+	return right(AskedPlace, "its identity and the vault are in one tenant, and both in %s", at.region)
 }
 
 // policyAccess is what a vault's access policies say of an identity. A policy of another identity may be a group's.

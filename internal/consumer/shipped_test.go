@@ -55,12 +55,15 @@ func actionOf(path string) string {
 	return action + "/read"
 }
 
+const (
+	vaultID = "/subscriptions/" + sub + "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/contoso-weu"
+	otherID = "/subscriptions/" + sub + "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/contoso-neu"
+	role    = "/subscriptions/" + sub + "/providers/Microsoft.Authorization/roleDefinitions/r"
+)
+
 // inspected answers what an inspection asks, besides the samples of services.
 func inspected(c *cloud) {
-	const vaultID = "/subscriptions/" + sub + "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/contoso-weu"
-	const otherID = "/subscriptions/" + sub + "/resourceGroups/g/providers/Microsoft.KeyVault/vaults/contoso-neu"
-	const role = "/subscriptions/" + sub + "/providers/Microsoft.Authorization/roleDefinitions/r"
-	in := "/subscriptions/" + sub + "/providers/Microsoft.KeyVault/"
+	const in = "/subscriptions/" + sub + "/providers/Microsoft.KeyVault/"
 	vaultOf := func(id, uri string) string {
 		return `{"id":"` + id + `","location":"westeurope","properties":{"tenantId":"T","vaultUri":"` + uri + `/",
 			"sku":{"name":"premium"},"enableSoftDelete":true,"enablePurgeProtection":true,

@@ -39,6 +39,7 @@ func lookRole(t *testing.T) []string {
 }
 
 func TestAManagedHSMsOwnRolesAreListedWithWhatTheyAllow(t *testing.T) {
+	const unwrap = "Microsoft.KeyVault/managedHsm/keys/unwrap/action"
 	_, c := looker(t, lookRole(t))
 	all, err := c.LocalRoles(t.Context(), keyName)
 	if err != nil {
@@ -49,8 +50,8 @@ func TestAManagedHSMsOwnRolesAreListedWithWhatTheyAllow(t *testing.T) {
 		t.Fatalf("%+v", all)
 	}
 	r := all[i]
-	if r.Role != "Managed HSM Crypto Service Encryption User" || r.Scope != "/keys/"+keyName || len(r.Permissions) != 1 ||
-		!slices.Contains(r.Permissions[0].DataActions, "Microsoft.KeyVault/managedHsm/keys/unwrap/action") {
+	if r.Role != "Managed HSM Crypto Service Encryption User" || r.Scope != "/keys/"+keyName ||
+		len(r.Permissions) != 1 || !slices.Contains(r.Permissions[0].DataActions, unwrap) {
 		t.Errorf("%+v", r)
 	}
 }

@@ -17,7 +17,8 @@ func (w *world) consumedBy(id string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.write("keyd.yaml", strings.Replace(string(text), "    floor: 0s\n", "    floor: 0s\n    consumers: ["+id+"]\n", 1))
+	const before = "    floor: 0s\n"
+	w.write("keyd.yaml", strings.Replace(string(text), before, before+"    consumers: ["+id+"]\n", 1))
 	w.must("reload")
 }
 
