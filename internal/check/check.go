@@ -41,6 +41,8 @@ type Parts struct {
 	// Consumers are those who encrypt under the keys. own is keyd's object id in Azure, "" if it is not known.
 	Consumers  func(own string) Consumers
 	Credential vault.CredentialState
+	// Unapproved has a line for each setting of the files that is not in force before a second operator approves it.
+	Unapproved []string
 
 	AuditBroken func() string // why the audit chain is not the one that the audit key signed; "" if nothing shows that
 
@@ -96,10 +98,9 @@ type Vault interface {
 // Consumers are those who encrypt under the keys.
 type Consumers interface {
 	Look(ctx context.Context, p key.Policy) record.Usage
-	// Vault and Consumer look at a set-up, and Search at whether a search of a subscription finds everything.
+	// Vault and Consumer look at a set-up.
 	Vault(ctx context.Context, v key.Vault) []consumer.Finding
 	Consumer(ctx context.Context, p key.Policy, seen record.ConsumerSeen) []consumer.Finding
-	Search(ctx context.Context, subscription, own string) consumer.Finding
 }
 
 // checker collects the lines of one check.

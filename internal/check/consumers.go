@@ -26,7 +26,6 @@ func (c *checker) consumers(ctx context.Context) {
 		return
 	}
 	s := setups{c, c.Consumers(c.own), map[string]bool{}, nil}
-	searched := false
 	for _, name := range c.Keys.Names() {
 		p, ok := c.Keys.Policy(name)
 		if !ok || !c.everything() && name != c.Key || len(p.Consumers) == 0 && !p.Discover {
@@ -36,10 +35,6 @@ func (c *checker) consumers(ctx context.Context) {
 			c.skip(areaConsumer, name, "set-up of its consumers", "keyd cannot sign in")
 			continue
 		}
-		if p.Discover && !searched {
-			s.search(ctx)
-			searched = true
-		}
 		s.ofKey(ctx, p)
 	}
 }
@@ -47,12 +42,6 @@ func (c *checker) consumers(ctx context.Context) {
 // signedOut reports whether another line says that keyd cannot sign in.
 func (c *checker) signedOut(p key.Policy) bool {
 	return slices.ContainsFunc(p.Vaults, func(v key.Vault) bool { return c.away.signIn[v.Kind] })
-}
-
-func (s *setups) search(ctx context.Context) {
-	for _, id := range s.Config.Azure.Subscriptions {
-		s.say("subscription "+id, s.asked.Search(ctx, id, s.own))
-	}
 }
 
 func (s *setups) ofKey(ctx context.Context, p key.Policy) {

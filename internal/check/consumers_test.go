@@ -16,17 +16,16 @@ import (
 
 // used are two keys of one vault, with two consumers each; what is found is for the test to say.
 type used struct {
-	usage            record.Usage
-	vault, user, all []consumer.Finding
-	discover         bool
-	asked            []string
+	usage       record.Usage
+	vault, user []consumer.Finding
+	asked       []string
 }
 
 func (u *used) Names() []string { return []string{"one", "two"} }
 
 func (u *used) Policy(name string) (key.Policy, bool) {
 	return key.Policy{Key: name, Vaults: []key.Vault{{Name: "weu", URL: "https://weu-keyd-test.vault.azure.net"}},
-		Consumers: []key.Consumer{{ID: storageOf(name)}}, Discover: u.discover}, true
+		Consumers: []key.Consumer{{ID: storageOf(name)}}}, true
 }
 
 func (u *used) Position(string) rotate.Position { return rotate.Position{} }
@@ -54,17 +53,11 @@ func (u *used) Consumer(context.Context, key.Policy, record.ConsumerSeen) []cons
 	return u.user
 }
 
-func (u *used) Search(_ context.Context, subscription, own string) consumer.Finding {
-	u.asked = append(u.asked, "search "+subscription+" as "+own)
-	return u.all[0]
-}
-
 // setUp returns the lines of the set-ups, each as "result subject: name".
 func setUp(t *testing.T, u *used, change func(*checker)) (lines []string) {
 	t.Helper()
 	c, _ := newChecker(t)
 	c.Keys, c.Consumers, c.own = u, func(string) Consumers { return u }, "me"
-	c.Config.Azure.Subscriptions = []string{"s1"}
 	if change != nil {
 		change(c)
 	}
@@ -131,11 +124,10 @@ func TestNobodyIsAskedWhenKeydCannotSignIn(t *testing.T) {
 	}
 }
 
-func TestASearchIsLookedAtOnceAndSaysWhatItDoesNotSee(t *testing.T) {
-	u := &used{discover: true, all: []consumer.Finding{{Question: consumer.AskedSearch}},
-		usage: record.Usage{Unseen: []string{"subscription s2 is not shown"}}}
-	wantLines(t, setUp(t, u, nil), "ok subscription s1: "+consumer.AskedSearch, "warning one: search")
-	want := []string{"search s1 as me", "look one", "vault weu", "look two"}
+func TestWhatASearchDoesNotSeeIsSaidOnceForAllKeys(t *testing.T) {
+	u := &used{usage: record.Usage{Unseen: []string{"subscription s2 is not shown to OBJECT_ID"}}}
+	wantLines(t, setUp(t, u, nil), "warning one: search")
+	want := []string{"look one", "vault weu", "look two"}
 	if !slices.Equal(u.asked, want) {
 		t.Errorf("asked %q, want %q", u.asked, want)
 	}

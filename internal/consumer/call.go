@@ -17,6 +17,7 @@ var (
 	opGet           = operation{"get", "look at it"}
 	opChildren      = operation{"list_children", "list what belongs to it"}
 	opSearch        = operation{"search", "search by Azure Resource Graph"}
+	opPermissions   = operation{"list_permissions", "list what keyd may do there"}
 	opSubscriptions = operation{"list_subscriptions", "list the subscriptions that keyd may see"}
 )
 

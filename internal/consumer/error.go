@@ -11,6 +11,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
+	"github.com/keyd-project/keyd/internal/service"
 	"github.com/keyd-project/keyd/internal/vault"
 )
 
@@ -137,8 +138,12 @@ func (k call) hint(e *Error) string {
 	case e.Status == 0:
 		return vault.Advice(e.err)
 	case e.Status == http.StatusForbidden:
-		return "let keyd's identity look there; a new assignment takes a few minutes to work: " + k.readerCommand()
-	case e.Status == http.StatusNotFound && k.id != "":
+		scope := k.id
+		if scope == "" {
+			scope = "/subscriptions/ID"
+		}
+		return "let keyd's identity look there; a new assignment takes a few minutes to work: " + readerCommand(scope)
+	case e.Status == http.StatusNotFound && service.TypeOf(k.id) != "":
 		return "if the resource is gone for good, take it out of consumers: in keyd's configuration; " +
 			"if not, mend its id there"
 	case e.Status == http.StatusUnauthorized:
@@ -153,11 +158,7 @@ func (k call) hint(e *Error) string {
 }
 
 // readerCommand is the az command that lets keyd look.
-func (k call) readerCommand() string {
-	scope := "/subscriptions/ID"
-	if k.id != "" {
-		scope = k.id
-	}
+func readerCommand(scope string) string {
 	return `az role assignment create --role Reader --assignee-object-id OBJECT_ID ` +
 		`--assignee-principal-type ServicePrincipal --scope "` + scope + `" (keyd check shows the object id)`
 }

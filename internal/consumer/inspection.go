@@ -27,7 +27,7 @@ type Inspection struct {
 
 	vaults      memo[vaultAnswer]
 	subscribed  memo[vaultsOf]
-	visible     memo[visibleSubscriptions]
+	shown       memo[subscriptionsShown]
 	assignments memo[accessAnswer]
 	roles       memo[roleAnswer]
 	identities  memo[identityAnswer]
@@ -40,6 +40,11 @@ type vaultAnswer struct {
 
 type vaultsOf struct {
 	all []resource[vaultProperties]
+	err error
+}
+
+type subscriptionsShown struct {
+	ids map[string]bool
 	err error
 }
 
@@ -112,37 +117,6 @@ func (i *Inspection) Vault(ctx context.Context, v key.Vault) []Finding {
 	return []Finding{judgeKind(v, *a.found.Properties), judgeProtection(v, *a.found.Properties)}
 }
 
-// anyRead stands for looking at a resource of a type that keyd does not know.
-const anyRead = "Unknown.Provider/type/read"
-
-// Search says whether a search of a subscription finds resources of every type: it finds only what the identity may
-// read. own is keyd's object id.
-func (i *Inspection) Search(ctx context.Context, subscription, own string) Finding {
-	at := "/subscriptions/" + subscription
-	if own == "" {
-		return undecided(AskedSearch, "", "keyd's token does not say who keyd is")
-	}
-	a := i.azureAccess(ctx, at, own)
-	if a.err != nil {
-		return unseen(AskedSearch, "what keyd's identity may read", a.err)
-	}
-	command := "az role assignment create --role Reader --assignee-object-id " + own +
-		` --assignee-principal-type ServicePrincipal --scope "` + at + `"`
-	switch v := a.access.judge([]string{anyRead}, permission.onResources); {
-	case len(v.missing) > 0:
-		return undecided(
-			AskedSearch,
-			command,
-			"keyd's identity may not read resources of every type, and a search does "+
-				"not find what it may not read",
-		)
-	case len(v.open) > 0:
-		return undecided(AskedSearch, command, "%s", strings.Join(v.open, "; "))
-	default:
-		return right(AskedSearch, "keyd's identity may read resources of every type")
-	}
-}
-
 // mostSubscriptions bounds in how many subscriptions keyd looks for a vault.
 const mostSubscriptions = 100
 
@@ -151,9 +125,9 @@ const mostSubscriptions = 100
 func (i *Inspection) vault(ctx context.Context, v key.Vault) vaultAnswer {
 	return i.vaults.get(v.URL, func() vaultAnswer {
 		where := slices.Clone(i.near)
-		shown := i.visible.get("", func() visibleSubscriptions {
+		shown := i.shown.get("", func() subscriptionsShown {
 			ids, err := visible(ctx, i.client)
-			return visibleSubscriptions{ids, err}
+			return subscriptionsShown{ids, err}
 		})
 		if shown.err != nil && len(where) == 0 {
 			return vaultAnswer{err: shown.err}
@@ -184,14 +158,10 @@ func notFound(v key.Vault, where []string, failed error) error {
 	}
 	return &Error{
 		What: "vault " + v.Name,
-		Hint: "find its id with: az keyvault show " + azShow(v) + " --query id; then let keyd's " +
-			`identity look there: az role assignment create --role Reader --assignee-object-id OBJECT_ID ` +
-			`--assignee-principal-type ServicePrincipal --scope "/subscriptions/ID"`,
-		err: fmt.Errorf(
-			"none of the %d subscriptions that keyd's identity sees has a vault with the URL %s",
-			len(where),
-			v.URL,
-		),
+		Hint: "find its id with: az keyvault show " + azShow(v) + " --query id; then let keyd's identity look there: " +
+			readerCommand("/subscriptions/ID"),
+		err: fmt.Errorf("none of the %d subscriptions that keyd's identity sees has a vault with the URL %s",
+			len(where), v.URL),
 	}
 }
 

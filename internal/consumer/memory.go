@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -12,14 +11,8 @@ import (
 	"github.com/keyd-project/keyd/internal/service"
 )
 
-// Ledger keeps what keyd must remember of consumers, as text under a name. Without it a restart would forget since when
-// a consumer uses its version, and who was found once.
-type Ledger interface {
-	LoadLedger(ctx context.Context, name string) ([]byte, error) // nil: there is none
-	SaveLedger(ctx context.Context, name string, blob []byte) error
-}
-
-// memory is what keyd remembers of the consumers of one key.
+// memory is what keyd remembers of the consumers of one key. Without it a restart would forget since when a consumer
+// uses its version, and who was found once.
 type memory struct {
 	Standings map[string]*standing  `json:"standings,omitempty"` // by resource and key
 	Found     map[string]*foundOnce `json:"found,omitempty"`     // by id in lower case

@@ -28,7 +28,7 @@ type round struct {
 
 	seen     memo[answer]
 	searched memo[searched]
-	visible  memo[visibleSubscriptions]
+	scope    memo[scope]
 }
 
 // answer is what a resource showed.
@@ -43,10 +43,8 @@ type searched struct {
 	unseen []string
 }
 
-type visibleSubscriptions struct {
-	ids map[string]bool
-	err error
-}
+// scope is where keyd can search: in these subscriptions, and why not in all of them.
+type scope struct{ subscriptions, unseen []string }
 
 // memo makes each value once. The zero value is ready.
 type memo[V any] struct {
@@ -86,36 +84,46 @@ var errNotUnderstood = errors.New("keyd does not understand resources of this ty
 
 // search finds who names a vault.
 func (r *round) search(ctx context.Context, v key.Vault) searched {
-	return r.searched.get(v.URL, func() (s searched) {
-		shown := r.visible.get("", func() visibleSubscriptions {
-			ids, err := visible(ctx, r.client)
-			return visibleSubscriptions{ids, err}
-		})
-		switch {
-		case shown.err != nil:
-			return searched{unseen: []string{shown.err.Error()}}
-		case len(r.subscriptions) == 0:
-			return searched{unseen: []string{"azure.subscriptions names no subscription to search"}}
-		}
-		var all []string
-		for _, id := range r.subscriptions {
-			if shown.ids[strings.ToLower(id)] {
-				all = append(all, id)
-				continue
-			}
-			s.unseen = append(s.unseen, fmt.Sprintf("subscription %s is not shown to keyd's identity: "+
-				`az role assignment create --role Reader --assignee-object-id OBJECT_ID --assignee-principal-type `+
-				`ServicePrincipal --scope "/subscriptions/%s" (keyd check shows the object id)`, id, id))
-		}
-		if len(all) == 0 {
+	return r.searched.get(v.URL, func() searched {
+		where := r.scope.get("", func() scope { return r.searchable(ctx) })
+		s := searched{unseen: slices.Clone(where.unseen)}
+		if len(where.subscriptions) == 0 {
 			return s
 		}
 		var err error
-		if s.found, err = search(ctx, r.client, all, strings.TrimPrefix(v.URL, "https://")); err != nil {
+		s.found, err = search(ctx, r.client, where.subscriptions, strings.TrimPrefix(v.URL, "https://"))
+		if err != nil {
 			s.unseen = append(s.unseen, err.Error())
 		}
 		return s
 	})
+}
+
+// searchable is where keyd can search.
+func (r *round) searchable(ctx context.Context) (s scope) {
+	if len(r.subscriptions) == 0 {
+		return scope{unseen: []string{"azure.subscriptions names no subscription to search"}}
+	}
+	shown, err := visible(ctx, r.client)
+	if err != nil {
+		return scope{unseen: []string{err.Error()}}
+	}
+	for _, id := range r.subscriptions {
+		if !shown[strings.ToLower(id)] {
+			s.unseen = append(s.unseen, fmt.Sprintf("subscription %s is not shown to keyd's identity: %s", id,
+				readerCommand("/subscriptions/"+id)))
+			continue
+		}
+		s.subscriptions = append(s.subscriptions, id)
+		switch whole, err := readsAll(ctx, r.client, id); {
+		case err != nil:
+			s.unseen = append(s.unseen, err.Error())
+		case !whole:
+			s.unseen = append(s.unseen, fmt.Sprintf("keyd's identity may not read everything in subscription %s, and "+
+				"a search leaves out the rest: %s", id, readerCommand("/subscriptions/"+id)))
+		}
+	}
+	return s
 }
 
 // target is a resource to look at for a key.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/keyd-project/keyd/internal/service"
@@ -92,6 +93,35 @@ func search(ctx context.Context, c *Client, subscriptions []string, host string)
 		return all, nil
 	}
 	return all, k.fail(badAnswerf("the result has more than %d pages", mostSearchPages))
+}
+
+// readsAll reports whether keyd's identity may read everything in a subscription. A search leaves out what it may not
+// read, and does not mention that.
+func readsAll(ctx context.Context, c *Client, subscription string) (bool, error) {
+	id := "/subscriptions/" + subscription
+	all, err := list[struct {
+		Actions    []string `json:"actions"`
+		NotActions []string `json:"notActions"`
+	}](ctx, c, call{op: opPermissions, id: id}, id+"/providers/Microsoft.Authorization/permissions",
+		service.PermissionsAPI)
+	if err != nil {
+		return false, err
+	}
+	for _, p := range all {
+		reads := func(action string) bool { return action == "*" || strings.EqualFold(action, "*/read") }
+		if slices.ContainsFunc(p.Actions, reads) && !slices.ContainsFunc(p.NotActions, mayRead) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// mayRead reports whether reading may be among actions with this name, in which * is anything.
+func mayRead(action string) bool {
+	action = strings.ToLower(action)
+	return !slices.ContainsFunc([]string{"/write", "/delete", "/action"}, func(other string) bool {
+		return strings.HasSuffix(action, other)
+	})
 }
 
 // visible lists the subscriptions that keyd's identity may see, in lower case.

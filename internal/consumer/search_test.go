@@ -18,6 +18,7 @@ import (
 const (
 	graph         = "/providers/Microsoft.ResourceGraph/resources"
 	subscriptions = "/subscriptions"
+	permissions   = "/subscriptions/" + sub + "/providers/Microsoft.Authorization/permissions"
 )
 
 // discovering is a key in one vault whose consumers keyd also searches.
@@ -41,7 +42,8 @@ func rows(all ...string) string {
 func estate(all ...string) *cloud {
 	return newCloud(map[string]string{
 		subscriptions: `{"value":[{"subscriptionId":"SUB","state":"Enabled"}]}`, graph: rows(all...),
-		cosmos: account(cosmos, newID),
+		permissions: `{"value":[{"actions":["*/read"],"notActions":[]}]}`,
+		cosmos:      account(cosmos, newID),
 	})
 }
 
@@ -92,7 +94,7 @@ func TestASearchFindsConsumersAndAsksEach(t *testing.T) {
 	}, asked); diff != "" {
 		t.Errorf("the question (-want +got):\n%s", diff)
 	}
-	if calls := c.sent(); len(calls) != 4 { // subscriptions, search, two accounts
+	if calls := c.sent(); len(calls) != 5 { // subscriptions, permissions, search, two accounts
 		t.Errorf("keyd sent %q", calls)
 	}
 }
@@ -102,8 +104,20 @@ func TestASearchCostsACallForEachVault(t *testing.T) {
 	p := cmk()
 	p.Discover = true
 	watcher(t, c, consumer.Config{}).Look(t.Context(), p)
-	if diff := cmp.Diff([]string{"GET " + subscriptions, "POST " + graph, "POST " + graph}, c.sent()); diff != "" {
+	want := []string{"GET " + subscriptions, "GET " + permissions, "POST " + graph, "POST " + graph}
+	if diff := cmp.Diff(want, c.sent()); diff != "" {
 		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+// What a role takes away besides reading does not matter to a search.
+func TestAContributorSearchesAll(t *testing.T) {
+	c := estate()
+	c.set(permissions, `{"value":[{"actions":["Microsoft.Sql/*"]},{"actions":["*"],"notActions":[
+		"Microsoft.Authorization/*/Delete","Microsoft.Authorization/*/Write",
+		"Microsoft.Authorization/elevateAccess/Action"]}]}`)
+	if u := watcher(t, c, consumer.Config{}).Look(t.Context(), discovering()); len(u.Unseen) > 0 {
+		t.Errorf("unseen: %q", u.Unseen)
 	}
 }
 
@@ -161,6 +175,14 @@ func TestWhatASearchDoesNotShowIsSaid(t *testing.T) {
 			says: "az role assignment create --role Reader"},
 		"subscriptions that cannot be listed": {change: map[string]string{subscriptions: `{}`},
 			says: "value is missing"},
+		"a right to read only some types": {change: map[string]string{
+			permissions: `{"value":[{"actions":["Microsoft.Storage/*/read","*/write"],"notActions":[]}]}`},
+			says: "may not read everything in subscription " + sub},
+		"a right to read all but some types": {change: map[string]string{
+			permissions: `{"value":[{"actions":["*"],"notActions":["Microsoft.Sql/*"]}]}`},
+			says: "may not read everything in subscription " + sub},
+		"rights that are not shown": {change: map[string]string{permissions: `{"value":[{"actions":"*"}]}`},
+			says: "list what keyd may do there"},
 		"a result that was cut": {change: map[string]string{
 			graph: `{"totalRecords":1,"resultTruncated":"true","data":[` + found + `]}`}, says: "the result was cut"},
 		"a result with fewer rows than it says": {change: map[string]string{
@@ -210,9 +232,7 @@ func TestAFoundConsumerThatCannotBeAskedCountsForItsKey(t *testing.T) {
 func TestAConsumerThatWasFoundOnceIsNotForgotten(t *testing.T) {
 	registry := samples()["container registry"]
 	found := row(registry.id, `{"key":"cmk"}`)
-	vanish := func(c *cloud) {
-		c.answers = map[string]string{strings.ToLower(subscriptions): c.answers[subscriptions]}
-	}
+	vanish := func(c *cloud) { delete(c.answers, strings.ToLower(registry.id)) }
 	move := func(c *cloud) {
 		c.set(registry.id, replace(t, registry.answers[registry.id], "keys/cmk", "keys/other"))
 	}
@@ -233,7 +253,7 @@ func TestAConsumerThatWasFoundOnceIsNotForgotten(t *testing.T) {
 			c.set(registry.id, registry.answers[registry.id])
 			p := discovering()
 			p.Retire.Backups = try.backups
-			if u := watcher(t, c, consumer.Config{Clock: at.Now, Ledger: kept}).Look(t.Context(), p); len(
+			if u := watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept}).Look(t.Context(), p); len(
 				u.Consumers,
 			) != 1 {
 				t.Fatalf("%+v", u)
@@ -241,7 +261,7 @@ func TestAConsumerThatWasFoundOnceIsNotForgotten(t *testing.T) {
 			try.leave(c)
 			c.set(graph, rows())
 			at.now = at.now.Add(try.after)
-			w := watcher(t, c, consumer.Config{Clock: at.Now, Ledger: kept}) // after a restart
+			w := watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept}) // after a restart
 			u := w.Look(t.Context(), p)
 			if counts := len(u.Consumers) == 1 && u.Consumers[0].Err != nil; counts != try.counts {
 				t.Errorf("it counts: %v; %+v", counts, u.Consumers)

@@ -38,7 +38,6 @@ const (
 	AskedVault      = "vault in Azure"
 	AskedKind       = "kind of vault"
 	AskedProtection = "soft delete and purge protection"
-	AskedSearch     = "search finds every type"
 )
 
 func right(question, format string, args ...any) Finding {

@@ -131,7 +131,7 @@ func wantOutcome(t *testing.T, f consumer.Finding, want consumer.Outcome, parts 
 // services are one consumer of each kind that the emulator has.
 var services = []string{
 	"storage=st,key=KEY", "storage=st,key=KEY scope=st/own,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY",
-	"ai=ai,key=KEY", "sqldb=sql/db,key=KEY", "acr=acr,key=KEY", "eventhubs=ns,key=KEY",
+	"ai=ai,key=KEY", "sql=sql,key=KEY", "sqldb=sql/db,key=KEY", "sqlmi=mi,key=KEY", "acr=acr,key=KEY", "eventhubs=ns,key=KEY",
 	"postgres=pg,key=KEY", "mysql=my,key=KEY",
 }
 
@@ -340,15 +340,4 @@ func TestWhatKeydMayNotLookAtIsUnseen(t *testing.T) {
 			}
 		})
 	}
-}
-
-// A search finds only what keyd's identity may read.
-func TestASearchFindsEverythingOnlyWithTheRightToReadEverything(t *testing.T) {
-	l := newLandscape(t, emulator.Options{}, "storage=st,key=KEY")
-	i := l.watcher.Inspect(nil, l.own, nil)
-	wantOutcome(t, i.Search(t.Context(), arm.Subscription, l.own), consumer.Undecided, "--role Reader", l.own)
-	must(t, l.Consumers().Assign(arm.RoleAssignment{Principal: l.own, Role: "Reader",
-		Scope: "/subscriptions/" + arm.Subscription}))
-	i = l.watcher.Inspect(nil, l.own, nil)
-	wantOutcome(t, i.Search(t.Context(), arm.Subscription, l.own), consumer.Right)
 }

@@ -67,7 +67,7 @@ func remedies() (all []string) {
 			hintOf(notFound(v, nil, nil)),
 		)
 	}
-	return append(all, call{op: opGet}.readerCommand(),
+	return append(all, readerCommand("/subscriptions/ID"),
 		identityGone("x", id(identityType)).Remedy)
 }
 

@@ -20,10 +20,10 @@ const Every = time.Hour
 type Config struct {
 	Policies func() []key.Policy
 	// Logs reads what the audit logs of a key's vaults show; nil: nothing does.
-	Logs   func(ctx context.Context, p key.Policy, now time.Time) map[string]record.LogSeen
-	Ledger Ledger // nil: what is remembered ends with this process
-	Clock  func() time.Time
-	Logger *slog.Logger
+	Logs    func(ctx context.Context, p key.Policy, now time.Time) map[string]record.LogSeen
+	Ledgers Ledgers // nil: what is remembered ends with this process
+	Clock   func() time.Time
+	Logger  *slog.Logger
 }
 
 // Watcher looks at the consumers of all keys from time to time, and at those of one key when somebody asks. It is safe
@@ -198,8 +198,8 @@ func (w *Watcher) earlier(ctx context.Context, k *watched, name string) ([]found
 	if k.memory == nil {
 		var blob []byte
 		var err error
-		if w.cfg.Ledger != nil {
-			blob, err = w.cfg.Ledger.LoadLedger(ctx, ledgerOf(name))
+		if w.cfg.Ledgers != nil {
+			blob, err = w.cfg.Ledgers.LoadLedger(ctx, ledgerOf(name))
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read what keyd remembers of consumers: %w", err)
@@ -215,12 +215,12 @@ func ledgerOf(name string) string { return "consumers/" + name }
 
 // save keeps what changed. What could not be saved is tried again at the next look; until then it is only in memory.
 func (w *Watcher) save(ctx context.Context, name string, k *watched) {
-	if w.cfg.Ledger == nil || !k.memory.changed {
+	if w.cfg.Ledgers == nil || !k.memory.changed {
 		return
 	}
 	blob, err := k.memory.blob()
 	if err == nil {
-		err = w.cfg.Ledger.SaveLedger(ctx, ledgerOf(name), blob)
+		err = w.cfg.Ledgers.SaveLedger(ctx, ledgerOf(name), blob)
 	}
 	if err != nil {
 		w.cfg.Logger.Warn("what keyd saw of consumers could not be saved, and keyd tries again", "KEY", name,

@@ -223,12 +223,12 @@ func TestARestartForgetsNothingAndSavesOnlyChanges(t *testing.T) {
 		at.now = at.now.Add(time.Hour)
 		return w.Look(t.Context(), cmk(cosmos)).Consumers[0]
 	}
-	w := watcher(t, c, consumer.Config{Clock: at.Now, Ledger: kept})
+	w := watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept})
 	look(w)
 	look(w)
 	c.set(cosmos, account(cosmos, newID))
 	look(w)
-	w = watcher(t, c, consumer.Config{Clock: at.Now, Ledger: kept})
+	w = watcher(t, c, consumer.Config{Clock: at.Now, Ledgers: kept})
 	got := look(w)
 	moved := today.Add(3 * time.Hour)
 	if !got.Since.Equal(moved) || !got.Left[oldID].Equal(moved) {
@@ -260,7 +260,7 @@ func TestALedgerThatCannotBeReadIsSaid(t *testing.T) {
 	for name, kept := range map[string]*ledger{
 		"an error": {err: errors.New("disk gone")}, "broken": {blobs: map[string][]byte{"consumers/cmk": []byte("{")}},
 	} {
-		u := watcher(t, c, consumer.Config{Ledger: kept}).Look(t.Context(), cmk(cosmos))
+		u := watcher(t, c, consumer.Config{Ledgers: kept}).Look(t.Context(), cmk(cosmos))
 		if u.Err == nil || u.At.IsZero() {
 			t.Errorf("%s: %+v", name, u)
 		}

@@ -26,10 +26,11 @@ type azure struct {
 	cred      *vault.Credential
 	vaults    map[string]*vault.Client // by URL
 	resources *consumer.Client
+	logClient *consumer.LogClient
 }
 
-// makeAzure makes the credential, a client for every vault in a configuration, and one for Resource Manager. It sends
-// nothing.
+// makeAzure makes the credential, a client for every vault in a configuration, and those for Resource Manager and for
+// logs. It sends nothing.
 func (d *Daemon) makeAzure(cfg *config.Config) (a azure, err error) {
 	transport, err := vault.NewTransport(cfg.Azure.CAFile)
 	if err != nil {
@@ -46,6 +47,12 @@ func (d *Daemon) makeAzure(cfg *config.Config) (a azure, err error) {
 		Cloud: cfg.Azure.Cloud, Credential: a.cred, Transport: client, Budget: d.budget, Metrics: d.consumersSeen,
 		Logger: d.log,
 	})
+	if err != nil {
+		return a, err
+	}
+	a.logClient, err = consumer.NewLogClient(consumer.LogConfig{
+		Cloud: cfg.Azure.Cloud, Credential: vault.Tagged(a.cred), Transport: client,
+	})
 	return a, err
 }
 
@@ -57,7 +64,7 @@ func (d *Daemon) makeVaults(
 	for _, v := range cfg.Vaults {
 		vaults[v.URL], err = vault.New(vault.Config{
 			Vault: v.Vault, KEKName: v.KEK.Name, CreateKEK: v.KEK.Create, KEKBits: v.KEK.Bits, Limits: d.limits,
-			Attested: v.KEK.Attested,
+			Attested: v.KEK.Attested, Calls: d.logs,
 		}, cred, client, d.vaultSeen, d.log)
 		if err != nil {
 			return nil, fmt.Errorf("vault %s: %w", v.Name, err)

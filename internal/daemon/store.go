@@ -19,10 +19,15 @@ import (
 // Store is what keyd needs from the store of records and their audit chain; internal/store/storetest is its contract.
 type Store interface {
 	rotate.Store // stores the records
-	audit.Chain  // reads the chain
+	rotate.SettingsStore
+	audit.Chain // reads the chain
 	Revisions(ctx context.Context) (map[string]uint64, error)
 	Recent(ctx context.Context, n int) ([]chain.Linked, error)
 	Verify(ctx context.Context) (chain.Report, error)
+	// LoadLedger returns what SaveLedger saved last under a name, nil for nothing: what keyd noted of the world
+	// outside.
+	LoadLedger(ctx context.Context, name string) ([]byte, error)
+	SaveLedger(ctx context.Context, name string, blob []byte) error
 	Backup(ctx context.Context, w io.Writer) error
 	Healthy() error // of the last write
 	Close() error

@@ -48,6 +48,10 @@ type LogSeen struct {
 	Err error // why keyd does not trust the log now
 	// From and Until bound the time of which keyd has seen the whole log: it found every call of its own in it.
 	From, Until time.Time
+	// Asked is from when on the workspace itself showed this when keyd asked it again: every use, and calls of keyd's
+	// without a long pause. What is before Asked rests on keyd's own ledger alone, because the workspace no longer has
+	// it. Zero: all of it does.
+	Asked time.Time
 	// Uses has, by version, the last use by others than keyd of each caller (object id; "" where the log names none).
 	// Under the version "" are calls that named no version.
 	Uses map[string]map[string]time.Time

@@ -81,5 +81,6 @@ var all = []Service{
 // The versions of the forms in which Azure shows what belongs to no service.
 const (
 	SubscriptionsAPI = "2022-12-01"
+	PermissionsAPI   = "2022-04-01"
 	ResourceGraphAPI = "2022-10-01"
 )
