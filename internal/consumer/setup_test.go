@@ -131,8 +131,8 @@ func wantOutcome(t *testing.T, f consumer.Finding, want consumer.Outcome, parts 
 // services are one consumer of each kind that the emulator has.
 var services = []string{
 	"storage=st,key=KEY", "storage=st,key=KEY scope=st/own,key=KEY", "cosmos=db,key=KEY", "disk=des,key=KEY",
-	"ai=ai,key=KEY", "sql=sql,key=KEY", "sqldb=sql/db,key=KEY", "sqlmi=mi,key=KEY", "acr=acr,key=KEY", "eventhubs=ns,key=KEY",
-	"postgres=pg,key=KEY", "mysql=my,key=KEY",
+	"ai=ai,key=KEY", "sql=sql,key=KEY", "sqldb=sql/db,key=KEY", "sqlmi=mi,key=KEY", "acr=acr,key=KEY",
+	"eventhubs=ns,key=KEY", "postgres=pg,key=KEY", "mysql=my,key=KEY",
 }
 
 func TestASetUpThatIsWholeIsFoundRight(t *testing.T) {
