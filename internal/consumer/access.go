@@ -8,21 +8,14 @@ import (
 
 // permission is what a role allows, or what a deny assignment takes away. In its patterns * is anything.
 type permission struct {
-	Actions        []string `json:"actions"`
-	NotActions     []string `json:"notActions"`
 	DataActions    []string `json:"dataActions"`
 	NotDataActions []string `json:"notDataActions"`
 	Condition      *string  `json:"condition"`
 }
 
-// onData reports whether the permission is about a data action, such as Microsoft.KeyVault/vaults/keys/read.
-func (p permission) onData(action string) bool {
+// covers reports whether the permission is about a data action, such as Microsoft.KeyVault/vaults/keys/read.
+func (p permission) covers(action string) bool {
 	return matches(p.DataActions, action) && !matches(p.NotDataActions, action)
-}
-
-// onResources reports whether the permission is about an action of Resource Manager.
-func (p permission) onResources(action string) bool {
-	return matches(p.Actions, action) && !matches(p.NotActions, action)
 }
 
 func matches(patterns []string, action string) bool {
@@ -63,63 +56,60 @@ type verdict struct {
 }
 
 // judge goes by actions and not by the names of roles. One that is missing is missing whatever is not decided.
-func (a access) judge(needs []string, about func(permission, string) bool) (v verdict) {
+func (a access) judge(needs []string) (v verdict) {
 	for _, action := range needs {
-		covers := func(p permission) bool { return about(p, action) }
-		plain, maybe := false, []string(nil)
+		var has, open []string
 		for _, g := range a.grants {
-			var why string
-			switch allowed, conditional := g.allows(covers); {
-			case !allowed:
-				continue
-			case g.unsure:
-				why = g.role + " has it, which may be a group that the identity is in"
-			case conditional:
-				why = "the role " + g.role + " at " + g.scope + " has a condition, which keyd does not evaluate"
-			default:
-				plain = true
-				v.has = add1(v.has, g.role+" at "+g.scope)
-				continue
+			switch allowed, unless := g.allows(action); {
+			case allowed && unless == "":
+				has = append(has, g.role+" at "+g.scope)
+			case allowed:
+				open = append(open, unless)
 			}
-			maybe = add1(maybe, why)
 		}
 		switch {
-		case plain:
-		case len(maybe) > 0:
-			for _, why := range maybe {
-				v.open = add1(v.open, why)
-			}
-		default:
+		case len(has) > 0:
+			open = nil
+		case len(open) == 0:
 			v.missing = append(v.missing, action)
 			continue
 		}
 		for _, d := range a.denials {
-			if slices.ContainsFunc(d.permissions, covers) {
-				v.open = add1(v.open, "the deny assignment "+d.name+" may take it away")
+			if anyCovers(d.permissions, action) {
+				open = append(open, "the deny assignment "+d.name+" may take it away")
 			}
 		}
+		v.has, v.open = union(v.has, has), union(v.open, open)
 	}
 	return v
 }
 
-// allows reports whether the role allows something, and whether only under a condition.
-func (g grant) allows(covers func(permission) bool) (allowed, conditional bool) {
-	conditional = true
-	for _, p := range g.permissions {
-		if covers(p) {
-			allowed = true
-			conditional = conditional && (g.conditional || orEmpty(p.Condition) != "")
-		}
+// allows reports whether the role allows an action, and if that is not certain, why.
+func (g grant) allows(action string) (allowed bool, unless string) {
+	plain := slices.DeleteFunc(slices.Clone(g.permissions), func(p permission) bool { return orEmpty(p.Condition) != "" })
+	switch {
+	case !anyCovers(g.permissions, action):
+		return false, ""
+	case g.unsure:
+		return true, g.role + " has it, which may be a group that the identity is in"
+	case g.conditional, !anyCovers(plain, action):
+		return true, "the role " + g.role + " at " + g.scope + " has a condition, which keyd does not evaluate"
 	}
-	return allowed, allowed && conditional
+	return true, ""
 }
 
-// add1 adds a text, unless it is there already.
-func add1(all []string, text string) []string {
-	if slices.Contains(all, text) {
-		return all
+func anyCovers(all []permission, action string) bool {
+	return slices.ContainsFunc(all, func(p permission) bool { return p.covers(action) })
+}
+
+// union has each text once.
+func union(all, more []string) []string {
+	for _, text := range more {
+		if !slices.Contains(all, text) {
+			all = append(all, text)
+		}
 	}
-	return append(all, text)
+	return all
 }
 
 // reaches reports whether what is assigned at a scope holds at a place below it. Whatever is listed for a place from a

@@ -39,7 +39,6 @@ func TestRightsAreJudgedByDataActions(t *testing.T) {
 
 		"no role":              {missing: none},
 		"a role with its name": {grants: []grant{{role: "Key Vault Crypto User"}}, missing: none},
-		"rights on resources":  {grants: with(permission{Actions: []string{"*"}}), missing: none},
 		"a pattern of a part":  {grants: with(data("keys/*")), missing: none},
 		"wrap, not unwrap":     {grants: with(data(vaultNeeds[:2]...)), missing: "unwrap"},
 		"an action taken out":  {grants: with(butUnwrap), missing: "unwrap"},
@@ -53,12 +52,11 @@ func TestRightsAreJudgedByDataActions(t *testing.T) {
 
 		"a deny assignment": {grants: []grant{all}, denials: freeze(data("*/unwrap/action")),
 			open: "freeze may take it away"},
-		"one of other actions": {grants: []grant{all},
-			denials: freeze(data("*/delete"), permission{Actions: []string{"*"}})},
+		"one of other actions":          {grants: []grant{all}, denials: freeze(data("*/delete"), data())},
 		"a deny assignment and no role": {denials: freeze(data("*")), missing: none},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := access{c.grants, c.denials}.judge(vaultNeeds, permission.onData)
+			v := access{c.grants, c.denials}.judge(vaultNeeds)
 			var missing []string
 			for _, action := range v.missing {
 				missing = append(missing, strings.Split(action, "/")[3])
@@ -132,7 +130,7 @@ func TestAnAccessPolicyOfAnotherMayBeAGroups(t *testing.T) {
 		"two together": {[]accessPolicy{policy(someone, "get"), policy(other, "all")}, Undecided},
 	} {
 		a := policyAccess(vaultProperties{Policies: c.policies}, someone, []string{"", keyd})
-		if f := judgeRights(a.judge(policyNeeds, permission.onData), someone, "mend"); f.Outcome != c.want {
+		if f := judgeRights(a.judge(policyNeeds), someone, "mend"); f.Outcome != c.want {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

@@ -182,7 +182,7 @@ func userIdentityOf(have identities, object string) string {
 func (i *Inspection) rights(
 	ctx context.Context, p key.Policy, v key.Vault, at resource[vaultProperties], s service.Service, object string,
 ) Finding {
-	needs, about := vaultNeeds, permission.onData
+	needs := vaultNeeds
 	var a accessAnswer
 	switch byRoles := at.Properties.Roles != nil && *at.Properties.Roles; {
 	case v.Kind == key.ManagedHSM:
@@ -201,7 +201,7 @@ func (i *Inspection) rights(
 		return unseen(AskedRights, "what its identity may do", a.err)
 	}
 	command := giveRights(v, *at.ID, p.Key, object, *at.Properties, needs)
-	return judgeRights(a.access.judge(needs, about), object, command)
+	return judgeRights(a.access.judge(needs), object, command)
 }
 
 // localAccess is what a Managed HSM's own roles say of an identity. They name groups, and nobody says who is in one.
