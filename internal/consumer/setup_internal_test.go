@@ -1,6 +1,8 @@
 package consumer
 
 import (
+	"errors"
+	neturl "net/url"
 	"strings"
 	"testing"
 
@@ -198,6 +200,26 @@ func TestAChildFollowsAsItsParentIsConfiguredTo(t *testing.T) {
 	} {
 		if got := configured(p, id).Follow; got != want {
 			t.Errorf("%s: %q", id, got)
+		}
+	}
+}
+
+func TestLooksThatFailForOneCauseHaveTheSame(t *testing.T) {
+	failed := func(id string, e Error) string {
+		e.What, e.ID = id, id
+		return CauseOf(&e)
+	}
+	refused := func(url string) error { return &neturl.Error{Op: "Get", URL: url, Err: errors.New("refused")} }
+	for name, same := range map[string]bool{
+		"throttled":   failed("a", Error{Status: 429}) == failed("b", Error{Status: 429}),
+		"broken":      failed("a", Error{Status: 503}) == failed("b", Error{Status: 503}),
+		"no sign-in":  failed("a", Error{err: errors.New("x")}) == failed("b", Error{err: errors.New("x")}),
+		"no answer":   failed("a", Error{err: refused("a")}) == failed("b", Error{err: refused("b")}),
+		"no right":    failed("a", Error{Status: 403}) != failed("b", Error{Status: 403}),
+		"two reasons": failed("a", Error{Status: 503}) != failed("a", Error{Status: 429}),
+	} {
+		if !same {
+			t.Errorf("%s: wrong", name)
 		}
 	}
 }

@@ -53,6 +53,11 @@ func TestABrokenAnswerIsNoGoodOne(t *testing.T) {
 		"actions of a wrong type":   {role, `{"properties":{"permissions":[{"dataActions":"*"}]}}`, rights, unseen},
 		"a role without actions":    {role, `{"properties":{"permissions":[{}]}}`, rights, wrong},
 		"a denial nowhere":          {denials, list(`{"properties":{}}`), rights, unseen},
+		"a denial of another's": {denials, list(`{"properties":{"scope":"/","principals":[{"id":"` + system +
+			`","type":"ServicePrincipal"}],"permissions":[{"dataActions":["*"]}]}}`), rights, consumer.Right},
+		"a denial of everybody": {denials, list(`{"properties":{"scope":"/","principals":[{"id":` +
+			`"00000000-0000-0000-0000-000000000000","type":"SystemDefined"}],` +
+			`"permissions":[{"dataActions":["*"]}]}}`), rights, consumer.Undecided},
 		"a vault of another type": {vaults, list(`{"id":"` + storage + `","properties":{"vaultUri":"WEU"}}`),
 			rights, unseen},
 		"a vault without an id": {vaults, list(`{"properties":{"vaultUri":"WEU"}}`), rights, unseen},
@@ -65,4 +70,13 @@ func TestABrokenAnswerIsNoGoodOne(t *testing.T) {
 			wantOutcome(t, foundWith(t, map[string]string{c.path: c.body})[c.question], c.want)
 		})
 	}
+}
+
+// What keyd could not read of a consumer leaves no finding about it that is good or bad.
+func TestAConsumerThatKeydDoesNotSeeWholeHasOneFinding(t *testing.T) {
+	found := foundWith(t, map[string]string{storage + "/encryptionScopes": `{}`})
+	if len(found) != 1 {
+		t.Errorf("found %+v", found)
+	}
+	wantOutcome(t, found[consumer.AskedSetting], consumer.Unseen, "encryption scopes")
 }
