@@ -18,6 +18,8 @@ func (p permission) covers(action string) bool {
 	return matches(p.DataActions, action) && !matches(p.NotDataActions, action)
 }
 
+func (p permission) conditional() bool { return orEmpty(p.Condition) != "" }
+
 func matches(patterns []string, action string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool {
 		text := strings.ReplaceAll(regexp.QuoteMeta(p), `\*`, ".*")
@@ -86,7 +88,7 @@ func (a access) judge(needs []string) (v verdict) {
 
 // allows reports whether the role allows an action, and if that is not certain, why.
 func (g grant) allows(action string) (allowed bool, unless string) {
-	plain := slices.DeleteFunc(slices.Clone(g.permissions), func(p permission) bool { return orEmpty(p.Condition) != "" })
+	plain := slices.DeleteFunc(slices.Clone(g.permissions), permission.conditional)
 	switch {
 	case !anyCovers(g.permissions, action):
 		return false, ""
