@@ -11,7 +11,7 @@ import (
 
 // disabledAfter is a retire rule that nobody consented to.
 func disabledAfter(d time.Duration) func(*key.Policy) {
-	return func(p *key.Policy) { p.Retire.DisableAfter = d }
+	return func(p *key.Policy) { p.Retire.DisableAfter, p.Retire.NoConsumers = d, true }
 }
 
 func enabling() []example {

@@ -2,7 +2,8 @@ package record
 
 import "time"
 
-// Usage is what keyd saw of those who use a key. What it does not show counts as use.
+// Usage is what keyd saw of those who use a key. What it does not show counts as use. A resource that was found once, and
+// that a later look does not find, is still among the consumers, with an Err, until its backups can need no old version.
 type Usage struct {
 	At        time.Time      // when the look began; zero: keyd has not looked
 	Err       error          // why the look failed as a whole; then nothing else counts
@@ -28,6 +29,9 @@ type ConsumerSeen struct {
 	Follows bool   // it moves to new versions by itself
 	// Since is when it began to use that version: as the service says, else when keyd first saw it. Zero: not known.
 	Since time.Time
+	// Left has, by version, when it was first seen on another one after it had used this one. It lacks a version that it
+	// uses again, and one that it was never seen to use: that one counts as left at Since.
+	Left map[string]time.Time
 	// Needs lists other versions that the resource says it still needs, such as a disk encryption set's previous keys.
 	Needs []string
 	// Callers lists the object ids of the identities with which the resource calls the vault.
