@@ -28,7 +28,7 @@ type server struct {
 	calls     calls
 	permitted Permitted
 	log       *slog.Logger
-	uids  []int // who may connect
+	uids      []int // who may connect
 
 	places places
 }
