@@ -22,10 +22,11 @@ const (
 	ActRetire     ActKind = "retire"     // to consent to a retire rule
 	ActResume     ActKind = "resume"     // after a refuted proof
 	ActEnable     ActKind = "enable"
+	ActRepoint    ActKind = "repoint" // to move a consumer to the newest version by hand
 )
 
 // ActKinds lists every act.
-var ActKinds = []ActKind{ActAdopt, ActCompromise, ActKEK, ActRetire, ActResume, ActEnable}
+var ActKinds = []ActKind{ActAdopt, ActCompromise, ActKEK, ActRetire, ActResume, ActEnable, ActRepoint}
 
 // Approvals is what the configuration says about acts that need a second operator.
 type Approvals struct {

@@ -1,6 +1,9 @@
 package record
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Usage is what keyd saw of those who use a key. What it does not show counts as use. A resource that was found once, and
 // that a later look does not find, is still among the consumers, with an Err, until its backups can need no old version.
@@ -36,6 +39,16 @@ type ConsumerSeen struct {
 	Needs []string
 	// Callers lists the object ids of the identities with which the resource calls the vault.
 	Callers []string
+}
+
+// Consumer returns what was seen of a consumer by its resource id; ok is false if the look does not show it.
+func (u Usage) Consumer(id string) (c ConsumerSeen, ok bool) {
+	for _, c := range u.Consumers {
+		if strings.EqualFold(c.ID, id) {
+			return c, true
+		}
+	}
+	return ConsumerSeen{}, false
 }
 
 // LogSeen is what the audit log of one vault shows of a key.

@@ -1,0 +1,114 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/keyd-project/keyd/internal/key"
+	"github.com/keyd-project/keyd/internal/record"
+)
+
+const (
+	// RepointTime is how long the service may take until it shows what came of a repointing.
+	RepointTime = 30 * time.Minute
+	// repointUnseen is how long keyd tries to see a consumer again whose repointing is open.
+	repointUnseen = 24 * time.Hour
+	// repointPoll is how often keyd looks at the consumers meanwhile.
+	repointPoll = time.Minute
+)
+
+// repointing moves consumers that do not follow by themselves to the newest version.
+func repointing(in Input) (Step, bool) {
+	open := in.Record.Repointing
+	if open.Open() {
+		return in.openRepointing(*open)
+	}
+	if open != nil { // one that failed
+		return Step{}, false
+	}
+	for _, id := range in.toRepoint() {
+		if s, ok := in.repoint(id); ok {
+			return s, true
+		}
+	}
+	return Step{}, false
+}
+
+// toRepoint lists the consumers that keyd is to move: first those that an operator asked for, then those that the
+// configuration says keyd moves.
+func (in Input) toRepoint() (ids []string) {
+	for _, q := range in.Record.RepointRequests {
+		ids = append(ids, q.Consumer)
+	}
+	for _, c := range in.Policy.Consumers {
+		if c.Follow == key.FollowKeyd {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
+}
+
+// repoint moves one consumer, if it shows an older version than the newest in its vault, and nothing is wrong with that.
+func (in Input) repoint(id string) (Step, bool) {
+	if in.Record.Stage(in.Policy).Phase != record.Finished {
+		return Step{}, false
+	}
+	seen, ok := in.Seen.Usage.Consumer(id)
+	if finished := in.Record.Latest().Finished; !in.Seen.Usage.At.After(finished) {
+		// What was seen before the rotation does not show who is left behind.
+		return in.awaitUsers(fmt.Sprintf("keyd looks again which version consumer %s uses", id))
+	}
+	vault, ours := in.Policy.Vault(seen.Vault)
+	if !ok || seen.Err != nil || !ours || !strings.EqualFold(seen.Key, in.Policy.Key) || seen.Asked == "" {
+		return Step{}, false
+	}
+	v := visible{vault, in.shown(vault)}
+	last := in.Record.NewestIn(vault.URL)
+	if v.seen.Err != nil || !last.Found() || sameID(seen.Asked, v.seen.Newest) {
+		return Step{}, false
+	}
+	if why, _ := in.forbidsIn(Retiring{}, v); why != "" {
+		return Step{}, false
+	}
+	return Step{Kind: Repoint, Generation: last.Generation.Number, Vault: vault.URL, Version: v.seen.Newest,
+		Consumer: seen.ID, Why: fmt.Sprintf("it is set to version %s, and does not follow by itself", seen.Asked)}, true
+}
+
+// openRepointing settles a repointing by what the consumer shows. What nobody can see holds up nothing but the next
+// repointing.
+func (in Input) openRepointing(open record.Repointing) (Step, bool) {
+	s := Step{Vault: open.Vault, Version: open.Version, Consumer: open.Consumer}
+	usage := in.Seen.Usage
+	c, found := usage.Consumer(open.Consumer)
+	shown := usage.At.After(open.At) && usage.Err == nil && found && c.Err == nil
+	switch {
+	case shown && sameID(c.Asked, open.Version):
+		s.Kind, s.Why = RepointDone, "the consumer shows the version"
+	case shown && !near(in.Now, open.At, RepointTime):
+		s.Kind, s.Why = RepointFailed, fmt.Sprintf("it still shows version %q after %s", c.Asked, RepointTime)
+	case !near(in.Now, open.At, repointUnseen):
+		s.Kind, s.Why = RepointFailed, fmt.Sprintf("keyd could not see what came of it for %s", repointUnseen)
+	default:
+		return in.awaitUsers(fmt.Sprintf("keyd moves consumer %s to version %s", open.Consumer, open.Version))
+	}
+	return s, true
+}
+
+// awaitUsers waits for another look at those who use the key, which keyd does not make more often than every minute.
+func (in Input) awaitUsers(why string) (Step, bool) {
+	return Step{Kind: Wait, Why: why, Until: in.Now.Add(repointPoll),
+		AsksUsers: !in.usersSeenNow() && in.older(in.Seen.Usage.At, repointPoll)}, true
+}
+
+// staleForRepoint: see Stale.
+func (in Input) staleForRepoint(s Step, p *Parts) {
+	if !in.usersSeenNow() {
+		p.Usage = true
+		return // the consumer may have moved since
+	}
+	p.vault(in, s.Vault)
+	if seen, ok := in.asked(s.Vault); ok && (!in.provenNow(seen) || seen.Proof.At.Before(in.Since)) {
+		p.Proofs = append(p.Proofs, s.Vault)
+	}
+}
