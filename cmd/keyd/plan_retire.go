@@ -33,9 +33,24 @@ func (a *app) retirements(ctx context.Context, snap status.Snapshot, wanted []ke
 		if err != nil {
 			return nil, err
 		}
+		for i, r := range shown {
+			shown[i].Consumers = consumersOf(wanted, r.Key)
+		}
 		all = append(all, slices.DeleteFunc(shown, func(r status.Retirement) bool { return r.Consented })...)
 	}
 	return all, nil
+}
+
+// consumersOf lists the ids of a key's consumers in a new configuration, which the daemon does not know.
+func consumersOf(wanted []key.Policy, name string) (ids []string) {
+	i := slices.IndexFunc(wanted, func(p key.Policy) bool { return key.SameName(p.Key, name) })
+	if i < 0 {
+		return nil
+	}
+	for _, c := range wanted[i].Consumers {
+		ids = append(ids, c.ID)
+	}
+	return ids
 }
 
 func writeRetirements(w io.Writer, s style, all []status.Retirement) {
@@ -48,6 +63,7 @@ func writeRetirements(w io.Writer, s style, all []status.Retirement) {
 			seconds(r.DisableAfter),
 			seconds(r.Pause),
 		)
+		writeWaits(w, s, "  ", r)
 		fmt.Fprintf(w, "  Digest: %s\n", r.Digest)
 		fmt.Fprintf(w, "  After `keyd reload`, consent with: keyd retire %s --reason TEXT\n", r.Key)
 	}

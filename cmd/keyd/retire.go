@@ -22,8 +22,8 @@ func (a *app) retire() *cobra.Command {
 		Long: `retire shows a key's retire rule, the versions that it is to disable, each with its date, and what
 the next one waits for. keyd disables nothing before an operator has consented to the rule. retire
 records your consent only to what it showed: it asks on a terminal, and needs --yes elsewhere. With
-neither, it only shows. The consent ends when the rule changes, after an adopt, after an enable, and after
-keyd hsm accept-head.`,
+neither, it only shows. The consent ends when the rule or what keyd looks at (consumers, workspaces,
+subscriptions) changes, after an adopt, after an enable, and after keyd hsm accept-head.`,
 		Example: "  keyd retire sa-cmk-key\n  keyd retire sa-cmk-key --yes --reason \"no backup is older than a year\"",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -84,6 +84,7 @@ func writeRetirement(w io.Writer, s style, r status.Retirement) {
 		seconds(r.DisableAfter),
 		seconds(r.Pause),
 	)
+	writeWaits(w, s, "", r)
 	switch c := r.Consent; {
 	case c == nil:
 		fmt.Fprintln(w, s.warn("No operator has consented to the rule: keyd disables nothing."))
@@ -98,6 +99,28 @@ func writeRetirement(w io.Writer, s style, r status.Retirement) {
 		fmt.Fprintf(w, "The next one waits: %s\n", clean(r.Waiting))
 	}
 	fmt.Fprintf(w, "Digest: %s\n", r.Digest)
+}
+
+// writeWaits says what keyd waits for besides the time, before it disables a version.
+func writeWaits(w io.Writer, s style, indent string, r status.Retirement) {
+	if r.NoConsumers {
+		fmt.Fprintln(w, indent+s.warn("The configuration says that nothing in Azure encrypts under the key "+
+			"(consumers: none)."))
+	}
+	if r.UnusedFor > 0 {
+		fmt.Fprintf(w, "%sThe vault's audit log must show no use of the version for %s.\n", indent,
+			seconds(r.UnusedFor))
+	}
+	if r.Backups > 0 {
+		fmt.Fprintf(w, "%sIt waits %s after the last consumer left the version, for backups that need it.\n", indent,
+			seconds(r.Backups))
+	}
+	if len(r.Consumers) > 0 {
+		fmt.Fprintf(w, "%sEach of these must have left the version:\n", indent)
+	}
+	for _, id := range r.Consumers {
+		fmt.Fprintf(w, "%s  %s\n", indent, clean(id))
+	}
 }
 
 // seconds is a duration without loss.

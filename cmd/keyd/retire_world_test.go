@@ -19,7 +19,8 @@ func (w *world) Retirements(_ context.Context, q []control.RetireQuestion) (all 
 		r := status.Retirement{Key: x.Key, Never: x.Key != "sa-cmk-key", DisableAfter: 400 * 86400, Pause: 86400,
 			Digest: digest, Versions: []status.Retiring{}}
 		if x.Rule != nil {
-			r.DisableAfter = int64(x.Rule.DisableAfter.Seconds())
+			r.DisableAfter, r.NoConsumers = int64(x.Rule.DisableAfter.Seconds()), x.Rule.NoConsumers
+			r.UnusedFor, r.Backups = int64(x.Rule.UnusedFor.Seconds()), int64(x.Rule.Backups.Seconds())
 		}
 		for i, vault := range []string{"contoso-weu", "contoso-hsm"} {
 			r.Versions = append(r.Versions, status.Retiring{Vault: vault, Generation: 1, Version: version(1),

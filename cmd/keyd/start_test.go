@@ -180,7 +180,8 @@ func TestAStateThatOnlyAPersonCanGiveBackIsNotTriedAgain(t *testing.T) {
 		{"another user can change it", give, false, false,
 			"the state cannot be trusted: DIR/state belongs to user nobody, who can change it; run: sudo chown root "},
 		{"it is another user's", give, false, true,
-			"DIR/state belongs to nobody, and keyd runs as root; to give it back: `sudo chown -R root:root DIR/state`"},
+			"DIR/state belongs to nobody, and keyd runs as root; " +
+				"to give it back: `sudo chown -R root:root 'DIR/state'`"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			rights.ToBecomeAnotherUser(t)
@@ -222,7 +223,7 @@ func TestAnHSMSideThatCannotUseItsStateIsNotTriedAgain(t *testing.T) {
 	}
 	code, refused := says(t, "hsm", "--config", path)
 	if code != exitUsage || !strings.Contains(refused, "hsm.state_dir: ") ||
-		!strings.Contains(refused, "to give it back: `sudo chown -R root:root "+state+"`") {
+		!strings.Contains(refused, "to give it back: `sudo chown -R root:root '"+state+"'`") {
 		t.Errorf("hsm exits %d, want 2; it says\n%s", code, refused)
 	}
 }

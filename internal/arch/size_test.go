@@ -101,10 +101,14 @@ func wide(path, text string) (lines []int) {
 	return lines
 }
 
-// unbreakable reports whether a line is a URL, with no more than a mark and a name before it.
+// unbreakable reports whether a line is a URL or an Azure resource id, with no more than a mark and a name before it.
 func unbreakable(line string) bool {
 	words := strings.Fields(line)
-	return len(words) <= 3 && strings.Contains(words[len(words)-1], "://")
+	if len(words) == 0 || len(words) > 3 {
+		return false
+	}
+	last := words[len(words)-1]
+	return strings.Contains(last, "://") || strings.Contains(last, "/subscriptions/")
 }
 
 func TestWideLinesAreFoundAndUnbreakableOnesAllowed(t *testing.T) {
@@ -119,6 +123,7 @@ func TestWideLinesAreFoundAndUnbreakableOnesAllowed(t *testing.T) {
 		{"a table in Markdown", "a.md", "| " + long + " | " + long + " |", 0},
 		{"the same elsewhere", "a.go", "| " + long + " | " + long + " |", 1},
 		{"a URL alone", "a.md", "  [1]: https://example.com/" + long, 0},
+		{"a resource id alone", "a.yaml", "  - /subscriptions/" + long, 0},
 		{"a URL at the end of a sentence", "a.md", "see the page at https://example.com/" + long, 1},
 	} {
 		if got := wide(c.path, c.line+"\n"); len(got) != c.want {

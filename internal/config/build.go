@@ -182,7 +182,8 @@ func mergeURI(h *HSM, s *section) {
 }
 
 func readAzure(s *section) Azure {
-	s.only("credential", "client_id", "tenant_id", "certificate_file", "cloud", "ca_file", "subscription_share")
+	s.only("credential", "client_id", "tenant_id", "certificate_file", "cloud", "ca_file", "subscription_share",
+		"subscriptions")
 	a := Azure{
 		Credential: read(s, "credential", CredentialManagedIdentity, oneOf(CredentialManagedIdentity,
 			CredentialWorkloadIdentity, CredentialClientCertificate, CredentialDefault)),
@@ -192,6 +193,7 @@ func readAzure(s *section) Azure {
 		Cloud:             read(s, "cloud", CloudPublic, oneOf(CloudPublic, CloudChina, CloudUSGovernment)),
 		CAFile:            read(s, "ca_file", "", parsePath),
 		SubscriptionShare: read(s, "subscription_share", quota.DefaultShare, parseShare),
+		Subscriptions:     readSubscriptions(s),
 		certificateAt:     s.whereOf("certificate_file"),
 	}
 	if a.Credential == CredentialClientCertificate {

@@ -62,6 +62,8 @@ type Azure struct {
 	CAFile          string // absolute path of more CA certificates in PEM, or ""
 	// SubscriptionShare is how much keyd may use of what each subscription allows its Key Vaults together.
 	SubscriptionShare float64
+	// Subscriptions are those that keyd searches for consumers: UUIDs in lower case. Empty: it searches none.
+	Subscriptions []string
 
 	certificateAt position
 }
@@ -92,6 +94,7 @@ type Vault struct {
 	KEK          KEK
 	Share        float64 // how much keyd may use of what the vault allows
 	Subscription string  // UUID in lower case; "": that of all vaults that name none
+	Workspace    string  // UUID of the Log Analytics workspace with its audit log, in lower case; "": none
 }
 
 // KEK is the configuration of a vault's key exchange key.

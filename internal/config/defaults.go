@@ -4,7 +4,7 @@ import "slices"
 
 // keyFields are the fields of a key. All of them may stand in the section defaults, too.
 var keyFields = []string{"spec", "vaults", "schedule", "operations", "retire", "floor", "budget", "window", "spread",
-	"spares", "expires_after", "labels"}
+	"spares", "expires_after", "labels", "consumers"}
 
 // readDefaults checks what keys have in common: each value alone. Whether the values fit together shows only with a
 // key, which may override any of them.
@@ -14,6 +14,7 @@ func readDefaults(s *section, vaults knownVaults) {
 	if s.has("vaults") {
 		readKeyVaults(&p, s, vaults)
 	}
+	checkDefaultConsumers(s)
 }
 
 // inherit takes from the defaults what the section does not have.

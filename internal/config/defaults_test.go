@@ -24,6 +24,7 @@ func TestKeysTakeTheDefaultsAndOverrideThem(t *testing.T) {
   schedule: "@every 90d"
   spec: RSA-3072
   retire: {disable_after: 400d}
+  consumers: none
   expires_after: 150d
   labels: [prod]
 `, `  plain: {}
@@ -122,6 +123,7 @@ func TestEverySettingSaysWhereItCameFrom(t *testing.T) {
 	c, err := config.LoadToShow(write(t, map[string]string{"keyd.yaml": withDefaults(`  schedule: "@monthly"
   retire:
     disable_after: 400d
+  consumers: none
 `, "  cmk: {vaults: [weu, mhsm], floor: 2h}\n")}))
 	if err != nil {
 		t.Fatal(err)
@@ -142,10 +144,11 @@ func TestEverySettingSaysWhereItCameFrom(t *testing.T) {
 		"log.level":           "info | built in",
 		"control.operators":   " | built in",
 		"vaults.weu.url":      "https://contoso-weu.vault.azure.net | keyd.yaml:8",
-		"keys.cmk.vaults":     "[weu, mhsm] | keyd.yaml:16",
+		"keys.cmk.vaults":     "[weu, mhsm] | keyd.yaml:17",
 		"keys.cmk.schedule":   "@monthly | defaults, keyd.yaml:12",
 		"keys.cmk.retire":     "{disable_after: 400d} | defaults, keyd.yaml:13",
-		"keys.cmk.floor":      "2h | keyd.yaml:16",
+		"keys.cmk.consumers":  "none | defaults, keyd.yaml:15",
+		"keys.cmk.floor":      "2h | keyd.yaml:17",
 		"keys.cmk.budget":     "10 | built in",
 		"keys.cmk.labels":     " | built in",
 		"keys.cmk.spec":       "RSA-4096 | built in",

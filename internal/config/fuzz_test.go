@@ -11,6 +11,8 @@ func FuzzBuild(f *testing.F) {
 	f.Add([]byte("vaults:\n  a:\n    url: https://abc.vault.azure.net\n"), []byte("---\n"))
 	f.Add([]byte("a: &x [*x, {<<: *x}]\n? b\n: !!int c\n"), []byte("\ufeffkeys:\r\n  a: |\n    b\n"))
 	f.Add([]byte("keys:\n  k:\n    schedule: \"TZ=\"\n    retire: {disable_after: 1d}\n"), []byte("%YAML 1.2\n---\n"))
+	f.Add([]byte("azure: {subscriptions: [x]}\nvaults: {v: {evidence: {}}}\nkeys: {k: {consumers: [{}, none, /]}}\n"),
+		[]byte("keys: {l: {consumers: {id: /subscriptions/a}, retire: {disable_after: 2d}}}\n"))
 	f.Add([]byte(strings.Repeat("- ", 900)), []byte(strings.Repeat("[", 2000)))
 	f.Fuzz(func(t *testing.T, main, fragment []byte) {
 		rep := &report{order: []string{"keyd.yaml", "keys.d/a.yaml"}}

@@ -12,9 +12,9 @@ import (
 )
 
 // Guarded are the settings that could hurt a key, or open the door to somebody who could: who may act, which vaults
-// get which key, for which key exchange keys the HSM side wraps, and what keyd may disable. They are text, as the
-// audit chain states them: by what they are about (a key's name, a vault's URL, or "" for keyd itself), and by their
-// names in the configuration, such as keys.retire.
+// get which key, for which key exchange keys the HSM side wraps, what keyd may disable, at what it looks before that,
+// and which resources it may repoint. They are text, as the audit chain states them: by what they are about (a key's
+// name, a vault's URL, or "" for keyd itself), and by their names in the configuration, such as keys.retire.
 type Guarded map[string]map[string]string
 
 // Guarded returns the settings of this configuration.
@@ -23,6 +23,7 @@ func (c *Config) Guarded() Guarded {
 	if acts := asSet(c.Approvals.Acts); acts != "" {
 		g[""]["approvals.acts"], g[""]["approvals.wait"] = acts, showDuration(c.Approvals.Wait)
 	}
+	g[""]["azure.subscriptions"] = asSet(c.Azure.Subscriptions)
 	for _, r := range c.HSM.TestRoots {
 		sum := sha256.Sum256(r.Certificate.Raw)
 		g[""]["hsm.test_attestation_root"] = "sha256:" + hex.EncodeToString(sum[:])
@@ -30,7 +31,8 @@ func (c *Config) Guarded() Guarded {
 	for _, v := range c.Vaults {
 		about := map[string]string{"vaults.name": v.Name, "vaults.kek.name": v.KEK.Name,
 			"vaults.kek.fingerprints":   asSet(v.KEK.Fingerprints),
-			"vaults.kek.partition_root": string(v.KEK.PartitionRoot)}
+			"vaults.kek.partition_root": string(v.KEK.PartitionRoot),
+			"vaults.evidence.workspace": v.Workspace}
 		if v.KEK.FirstUse {
 			about["vaults.kek.trust"] = "first-use"
 		}
@@ -44,7 +46,8 @@ func (c *Config) Guarded() Guarded {
 		for _, v := range p.Vaults {
 			urls = append(urls, v.URL)
 		}
-		g[p.Key] = map[string]string{"keys.vaults": asSet(urls), "keys.retire": retireText(p.Retire)}
+		g[p.Key] = map[string]string{"keys.vaults": asSet(urls), "keys.retire": retireText(p.Retire),
+			"keys.consumers": consumersText(p)}
 	}
 	for _, about := range g {
 		maps.DeleteFunc(about, func(_, value string) bool { return value == "" })
@@ -66,7 +69,30 @@ func retireText(r key.RetireRule) string {
 	if r.Never() {
 		return "never"
 	}
-	return fmt.Sprintf("disable_after %s, pause %s", r.DisableAfter, r.Between())
+	text := fmt.Sprintf("disable_after %s, pause %s", r.DisableAfter, r.Between())
+	if r.UnusedFor > 0 {
+		text += fmt.Sprintf(", unused_for %s", r.UnusedFor)
+	}
+	if r.Backups > 0 {
+		text += fmt.Sprintf(", backups %s", r.Backups)
+	}
+	return text
+}
+
+// consumersText lists the consumers of a key. An id is the same in any case.
+func consumersText(p key.Policy) string {
+	if p.Retire.NoConsumers {
+		return noConsumers
+	}
+	var texts []string
+	for _, c := range p.Consumers {
+		text := strings.ToLower(c.ID)
+		if c.Follow == key.FollowKeyd {
+			text += " (follow keyd)"
+		}
+		texts = append(texts, text)
+	}
+	return asSet(texts)
 }
 
 // Digest is the same for two configurations whose guarded settings are the same.

@@ -45,6 +45,9 @@ func readKey(c *Config, s, defaults *section, vaults knownVaults) key.Policy {
 	readKeyVaults(&p, s, vaults)
 	checkSchedule(&p, s)
 	checkExpiry(&p, s)
+	p.Discover = len(c.Azure.Subscriptions) > 0
+	readConsumers(&p, s, vaults)
+	finishRetire(c, &p, s)
 	return p
 }
 
@@ -155,6 +158,7 @@ func readKeyVaults(p *key.Policy, s *section, vaults knownVaults) {
 		default:
 			checkVaultHolds(p, s, n.at, known.vault)
 			p.Vaults = append(p.Vaults, known.vault.Vault)
+			watchLog(p, known.vault)
 		}
 		seen[folded] = true
 	}
@@ -210,27 +214,6 @@ func parseOperation(text string) (key.Operation, error) {
 		return "", fault{fmt.Sprintf("unknown operation %q", text), suggest(text, known)}
 	}
 	return op, nil
-}
-
-func readRetire(s *section) key.RetireRule {
-	f, ok := s.byName["retire"]
-	if !ok {
-		s.note("retire", "never")
-		return key.RetireRule{}
-	}
-	s.note("retire", asWritten(f.node))
-	if text, isText := f.text(); isText {
-		if text != "never" {
-			s.rep.add(f.where(), "write never, or {disable_after: 90d}", "%s: unknown value %q", s.name("retire"), text)
-		}
-		return key.RetireRule{}
-	}
-	rule := s.sub("retire")
-	rule.quiet = true
-	rule.only("disable_after", "pause")
-	rule.require("disable_after", "write retire: never, or retire: {disable_after: 90d}")
-	return key.RetireRule{DisableAfter: read(rule, "disable_after", 0, durationIn(day, 36500*day)),
-		Pause: read(rule, "pause", day, durationIn(time.Minute, 366*day))}
 }
 
 // checkSchedule checks that the key's other fields fit the pace of its schedule.

@@ -140,26 +140,31 @@ azure:
   cloud: usgovernment
   ca_file: /etc/ssl/proxy.pem
   subscription_share: 0.25
+  subscriptions: [0000000C-0000-0000-0000-00000000000D]
 vaults:
   gov:
     url: https://Contoso-Gov.Vault.UsGovCloudAPI.net/
     kek: {name: transfer, fingerprint: "`+print+`", create: false, bits: 3072}
     share: 0.8
     subscription: 0000000A-0000-0000-0000-00000000000B
+    evidence: {workspace: 0000000E-0000-0000-0000-00000000000F}
 keys:
   b:
     spec: RSA-2048
     vaults: [gov]
     schedule: "CRON_TZ=Europe/Berlin 0 3 1 */3 *"
-    operations: [encrypt, decrypt]
-    retire: {disable_after: 90d}
+    operations: [encrypt, decrypt, wrapKey, unwrapKey]
+    retire: {disable_after: 90d, pause: 2d, unused_for: 60d, backups: 35d}
+    consumers:
+      - `+storage+`
+      - {id: `+registry+`, follow: keyd, vault: GOV}
     floor: 12h
     budget: 2
     window: 4h
     spread: 30m
     spares: 2
     expires_after: 123d
-  a: {vaults: [gov], retire: never, floor: 0s}
+  a: {vaults: [gov], retire: never, floor: 0s, consumers: none}
 control: {socket: /run/k.sock, operators: [1000, root], group: daemon}
 approvals: {acts: [adopt, kek], wait: 2h}
 web: {listen: "0.0.0.0:9889", web_config_file: /etc/keyd/web.yaml}
@@ -167,6 +172,7 @@ health: {newest: 1m, older: 12h, look: 5m}
 log: {level: debug, format: json}
 `)
 	gov := key.Vault{Name: "gov", URL: "https://contoso-gov.vault.usgovcloudapi.net", Kind: key.KeyVault}
+	workspaces := map[string]string{gov.URL: "0000000e-0000-0000-0000-00000000000f"}
 	want := &config.Config{
 		Files: c.Files, Instance: "hq-1", StateDir: "/srv/keyd",
 		HSM: config.HSM{
@@ -178,18 +184,27 @@ log: {level: debug, format: json}
 			Credential: "client-certificate", ClientID: "00000000-0000-0000-0000-00000000000a",
 			TenantID:        "contoso.example",
 			CertificateFile: "client-certificate", Cloud: "usgovernment", CAFile: "/etc/ssl/proxy.pem",
-			SubscriptionShare: 0.25,
+			SubscriptionShare: 0.25, Subscriptions: []string{"0000000c-0000-0000-0000-00000000000d"},
 		},
 		Vaults: []config.Vault{{Vault: gov, KEK: config.KEK{
 			Name: "transfer", Fingerprints: []key.Fingerprint{key.Fingerprint(strings.ToLower(print))}, Bits: 3072},
-			Share: 0.8, Subscription: "0000000a-0000-0000-0000-00000000000b"}},
+			Share: 0.8, Subscription: "0000000a-0000-0000-0000-00000000000b",
+			Workspace: "0000000e-0000-0000-0000-00000000000f"}},
 		Policies: []key.Policy{
 			{Key: "a", Spec: key.RSA4096, Vaults: []key.Vault{gov},
-				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10},
+				Operations: []key.Operation{key.WrapKey, key.UnwrapKey}, Budget: 10,
+				Retire: key.RetireRule{NoConsumers: true}, Workspaces: workspaces, Discover: true},
 			{Key: "b", Spec: key.RSA2048, Vaults: []key.Vault{gov}, ScheduleText: "CRON_TZ=Europe/Berlin 0 3 1 */3 *",
-				Operations: []key.Operation{key.Encrypt, key.Decrypt},
-				Retire:     key.RetireRule{DisableAfter: 90 * 24 * time.Hour, Pause: 24 * time.Hour},
-				Floor:      12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, Spares: 2,
+				Operations: []key.Operation{key.Encrypt, key.Decrypt, key.WrapKey, key.UnwrapKey},
+				Retire: key.RetireRule{DisableAfter: 90 * 24 * time.Hour, Pause: 48 * time.Hour,
+					UnusedFor: 60 * 24 * time.Hour, Backups: 35 * 24 * time.Hour,
+					Watched: c.Policies[1].Retire.Watched},
+				Consumers: []key.Consumer{
+					{ID: storage, Vault: gov.URL, Follow: key.FollowService},
+					{ID: registry, Vault: gov.URL, Follow: key.FollowKeyd},
+				},
+				Workspaces: workspaces, Discover: true,
+				Floor: 12 * time.Hour, Budget: 2, Window: 4 * time.Hour, Spread: 30 * time.Minute, Spares: 2,
 				ExpiresAfter: 123 * 24 * time.Hour},
 		},
 		Control:   config.Control{Socket: "/run/k.sock", Operators: []uint32{1000, 0}, Group: "daemon"},

@@ -65,6 +65,8 @@ type report struct {
 	order    []string
 	gaps     map[string]time.Duration // longest gaps by schedule as written; 0: none
 	settings []Setting
+	// consumers has where each resource was first named, by its id in lower case.
+	consumers map[string]named
 	// keySettings: also keep the settings of keys.
 	keySettings bool
 }

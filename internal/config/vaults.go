@@ -127,7 +127,7 @@ func readVaults(c *Config, sections []*section, rep *report) map[string]place {
 }
 
 func readVault(c *Config, s *section) place {
-	s.only("url", "kek", "share", "subscription")
+	s.only("url", "kek", "share", "subscription", "evidence")
 	name := strings.TrimPrefix(s.path, "vaults.")
 	p := place{at: s.at, broken: true}
 	if !key.ValidName(name) {
@@ -139,6 +139,7 @@ func readVault(c *Config, s *section) place {
 	p.vault.KEK = readKEK(s.sub("kek"))
 	p.vault.Share = read(s, "share", quota.DefaultShare, parseShare)
 	p.vault.Subscription = strings.ToLower(read(s, "subscription", "", parseUUID))
+	p.vault.Workspace = readEvidence(s)
 	p.vault.URL = read(s, "url", "", func(text string) (string, error) {
 		canonical, kind, cloud, err := ParseVaultURL(text)
 		if err != nil {

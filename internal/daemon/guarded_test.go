@@ -44,7 +44,7 @@ func TestAReloadRecordsByValueWhatChanged(t *testing.T) {
 	started(t, d)
 	_, next := changesIn(t, d, 1)
 	edit(t, path, "keys:\n", "  neu: {url: https://neu-keyd-test.vault.azure.net, kek: {fingerprint: "+anyPin+"}}\n"+
-		"keys:\n  two: {vaults: [neu], retire: {disable_after: 8760h}}\n")
+		"keys:\n  two: {vaults: [neu], consumers: none, retire: {disable_after: 8760h}}\n")
 	if err := d.Reload(t.Context(), "uid 0 (root), login anna"); err != nil {
 		t.Fatal(err)
 	}
@@ -57,6 +57,7 @@ func TestAReloadRecordsByValueWhatChanged(t *testing.T) {
 		},
 		"two by uid 0 (root), login anna": {
 			"keys.vaults": "https://neu-keyd-test.vault.azure.net", "keys.vaults_before": notSet,
+			"keys.consumers": "none", "keys.consumers_before": notSet,
 			"keys.retire": "disable_after 8760h0m0s, pause 24h0m0s", "keys.retire_before": notSet,
 		},
 	}

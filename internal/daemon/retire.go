@@ -26,7 +26,7 @@ func (d *Daemon) Retirements(ctx context.Context, q []control.RetireQuestion) ([
 		if x.Rule != nil {
 			rule = *x.Rule
 			p.Vaults = inOrder(p.Vaults, x.Vaults)
-			p.Retained = false // in the configuration that is asked about
+			p.Retained, p.Consumers = false, nil // of the configuration that is asked about
 		}
 		shown, err := d.rotator.Retirement(ctx, p, rule)
 		if err != nil {

@@ -3,6 +3,7 @@ package key
 // Consumer is an Azure resource that encrypts under a key, as the configuration names it.
 type Consumer struct {
 	ID     string // its Azure resource id, as written: /subscriptions/…; Azure compares ids without case
+	Vault  string // URL of the vault whose key it is set to; "": any of the key's vaults
 	Follow Follow
 }
 

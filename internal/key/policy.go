@@ -80,6 +80,10 @@ type RetireRule struct {
 	Backups time.Duration `json:"backups,omitempty"`
 	// NoConsumers is the operator's word that nothing in Azure that keyd could see encrypts under the key.
 	NoConsumers bool `json:"no_consumers,omitempty"`
+	// Watched is the digest of all that keyd looks at before it disables a version: the consumers by their ids, the
+	// workspaces and the subscriptions. It is "" where there is nothing. It is part of the rule so that a consent ends
+	// when any of it changes.
+	Watched string `json:"watched,omitempty"`
 }
 
 // Never reports whether keyd never disables anything under the rule.

@@ -54,10 +54,20 @@ func TestAConsentCoversWhatItListsAndWhatIsSupersededLater(t *testing.T) {
 	}
 	rule := key.RetireRule{DisableAfter: time.Hour}
 	b.Consent = &record.Consent{Rule: rule}
-	other := rule
-	other.Pause = time.Minute
-	if !b.ConsentsTo(rule) || b.ConsentsTo(other) || b.ConsentsTo(key.RetireRule{DisableAfter: 2 * time.Hour}) {
-		t.Error("a consent is to one rule only")
+	for name, other := range map[string]key.RetireRule{
+		"another time":           {DisableAfter: 2 * time.Hour},
+		"another pause":          {DisableAfter: time.Hour, Pause: time.Minute},
+		"nobody to wait for":     {DisableAfter: time.Hour, NoConsumers: true},
+		"others to wait for":     {DisableAfter: time.Hour, Watched: "sha256:1"},
+		"a log that may be busy": {DisableAfter: time.Hour, UnusedFor: time.Minute},
+		"backups that end":       {DisableAfter: time.Hour, Backups: time.Minute},
+	} {
+		if b.ConsentsTo(other) {
+			t.Errorf("%s: the consent covers another rule", name)
+		}
+	}
+	if !b.ConsentsTo(rule) {
+		t.Error("the consent does not cover its rule")
 	}
 	if !b.EndConsent() || b.EndConsent() || b.ConsentsTo(rule) {
 		t.Error("a consent ends once")

@@ -23,7 +23,11 @@ func (r *Rotator) Retirement(ctx context.Context, p key.Policy, rule key.RetireR
 	shown := status.Retirement{
 		Key: p.Key, DisableAfter: int64(rule.DisableAfter.Seconds()), Pause: int64(rule.Between().Seconds()),
 		Never: rule.Never(), Digest: plan.RetireDigest(p.Key, rule, list), Versions: []status.Retiring{},
-		Consented: rec.ConsentsTo(rule),
+		Consented: rec.ConsentsTo(rule), UnusedFor: int64(rule.UnusedFor.Seconds()),
+		Backups: int64(rule.Backups.Seconds()), NoConsumers: rule.NoConsumers,
+	}
+	for _, c := range p.Consumers {
+		shown.Consumers = append(shown.Consumers, c.ID)
 	}
 	for _, x := range list {
 		covered := rec.ConsentsTo(rule) && rec.Consent.Covers(x.Retirable)

@@ -33,6 +33,7 @@ type Service struct {
 	KeyVault   bool       // it takes keys in a Key Vault only, not in a Managed HSM
 	NoExpiry   bool       // it refuses a key with an expiry date
 	Follows    Following
+	Unpinned   bool          // it cannot be set to one version of a key
 	Within     time.Duration // it follows a new version within this time, as its documents say; 0: it does not follow
 	ShowsInUse bool          // Resource Manager shows the version in use, also where the resource follows
 

@@ -22,8 +22,9 @@ var all = []Service{
 	},
 	{
 		Name: "Cosmos DB account", Type: "microsoft.documentdb/databaseaccounts", APIVersion: "2025-10-15",
-		Follows: Always, Within: time.Hour, ShowsInUse: true, Safe: day, Stated: true, NeedsLog: true, Backups: true,
-		Source: "https://learn.microsoft.com/azure/cosmos-db/how-to-setup-customer-managed-keys",
+		Follows: Always, Unpinned: true, Within: time.Hour, ShowsInUse: true, Safe: day, Stated: true, NeedsLog: true,
+		Backups: true,
+		Source:  "https://learn.microsoft.com/azure/cosmos-db/how-to-setup-customer-managed-keys",
 	},
 	{
 		Name: "AI services account", Type: "microsoft.cognitiveservices/accounts", APIVersion: "2024-10-01",

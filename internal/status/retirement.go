@@ -8,6 +8,12 @@ type Retirement struct {
 	Never        bool   `json:"never,omitempty"` // there is no rule
 	DisableAfter int64  `json:"disable_after_seconds"`
 	Pause        int64  `json:"pause_seconds"` // between two disablings
+	// UnusedFor is how long the audit logs must show no use of a version, Backups how long backups may need one, and
+	// NoConsumers the operator's word that nothing in Azure uses the key.
+	UnusedFor   int64    `json:"unused_for_seconds,omitempty"`
+	Backups     int64    `json:"backups_seconds,omitempty"`
+	NoConsumers bool     `json:"no_consumers,omitempty"`
+	Consumers   []string `json:"consumers,omitzero"` // ids of the resources that the configuration names
 	// Versions are those that are superseded now, in the order in which keyd disables them. Later ones follow.
 	Versions []Retiring `json:"versions"`
 	// Digest is of the rule and the versions with their dates. The consent names it.

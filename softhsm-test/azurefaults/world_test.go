@@ -45,6 +45,7 @@ keys:
     vaults: [weu, mhsm]
     floor: 0s
     budget: 1000
+    consumers: none
     retire: {disable_after: 1d, pause: 1m}
 %[5]scontrol: {socket: %[1]s/keyd.sock}
 web: {listen: "127.0.0.1:0"}

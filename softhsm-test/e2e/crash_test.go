@@ -310,7 +310,7 @@ func (w *world) retireAfter(age string) {
 		strings.Replace(
 			string(text),
 			"    floor: 0s\n",
-			"    floor: 0s\n    retire: {disable_after: "+age+", pause: 1m}\n",
+			"    floor: 0s\n    consumers: none\n    retire: {disable_after: "+age+", pause: 1m}\n",
 			1,
 		),
 	)

@@ -9,27 +9,37 @@ import (
 	"github.com/keyd-project/keyd/internal/status"
 )
 
+// account is a consumer that the configuration names.
+const account = "/subscriptions/2f6d1c7a-90b4-4e38-8a5d-1be7c3f40962/resourceGroups/rg/providers/" +
+	"Microsoft.Storage/storageAccounts/stcmk"
+
 // retirements are attacks by somebody who writes the configuration and wants old versions disabled, although no
 // operator consented to that. internal/rotate has the attacks that need days to pass.
 func retirements() []attack {
 	return []attack{
 		{"a retire rule that nobody consented to", func(w *world) string {
-			return w.consented("retire: {disable_after: 1d}", func() {})
+			return w.consented("consumers: none, retire: {disable_after: 1d}", func() {})
 		}},
 		{"the consent to a retire rule, for a shorter one", func(w *world) string {
-			return w.consented("retire: {disable_after: 400d}", func() {
+			return w.consented("consumers: none, retire: {disable_after: 400d}", func() {
 				w.keyd("retire", "one", "--yes", "--reason", "as shown")
-				w.retiring("retire: {disable_after: 1d}")
+				w.retiring("consumers: none, retire: {disable_after: 1d}")
 			})
 		}},
 		{"the consent to a retire rule, after the rule was away", func(w *world) string {
-			return w.consented("retire: {disable_after: 1d}", func() {
+			return w.consented("consumers: none, retire: {disable_after: 1d}", func() {
 				w.keyd("retire", "one", "--yes", "--reason", "as shown")
 				w.retiring("retire: never")
 				w.eventually("keyd looked at the key without a rule", func() bool {
 					return strings.Contains(w.keyd("audit", "--key", "one"), "consent to the retire rule ended")
 				})
-				w.retiring("retire: {disable_after: 1d}")
+				w.retiring("consumers: none, retire: {disable_after: 1d}")
+			})
+		}},
+		{"the consent to a retire rule, for one that waits for no consumer", func(w *world) string {
+			return w.consented("consumers: ["+account+"], retire: {disable_after: 1d}", func() {
+				w.keyd("retire", "one", "--yes", "--reason", "as shown")
+				w.retiring("consumers: none, retire: {disable_after: 1d}")
 			})
 		}},
 		{"another key's version, enabled again", func(w *world) string {
