@@ -59,7 +59,8 @@ const (
 	RepointRequested Event = "repointing requested"
 	RepointIntended  Event = "repointing intended"
 	Repointed        Event = "consumer repointed"
-	RepointFailed    Event = "repointing failed"
+	RepointVoid      Event = "repointing did not happen" // keyd tries again
+	RepointFailed    Event = "repointing failed"         // keyd does not
 )
 
 // The events of a vault's KEKs. Their entries have the vault's URL instead of a key.

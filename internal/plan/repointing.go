@@ -55,8 +55,8 @@ func (in Input) repoint(id string) (Step, bool) {
 		return Step{}, false
 	}
 	seen, ok := in.Seen.Usage.Consumer(id)
-	if finished := in.Record.Latest().Finished; !in.Seen.Usage.At.After(finished) {
-		// What was seen before the rotation does not show who is left behind.
+	if since := later(in.Record.Latest().Finished, in.Record.LastRepoint); !in.Seen.Usage.At.After(since) {
+		// What was seen before the rotation, or before the last move, does not show who is left behind.
 		return in.awaitUsers(fmt.Sprintf("keyd looks again which version consumer %s uses", id))
 	}
 	vault, ours := in.Policy.Vault(seen.Vault)

@@ -69,7 +69,14 @@ func repointing() []example {
 			left().moved().looked(func(u *record.Usage) { u.At = time.Time{} }), wait("keyd looks again")},
 		{"Nothing moves to a version that a proof has just not passed.",
 			left().moved().tried(weu, errForbidden),
-			by("retirement-waits", plan.Idle, "was not proven").of(1).in(weu).again(key.MaxSkew + plan.LookTimeout + time.Second)},
+			by(
+				"retirement-waits",
+				plan.Idle,
+				"was not proven",
+			).of(1).
+				in(weu).
+				again(key.MaxSkew + plan.LookTimeout + time.Second),
+		},
 		{"The key gets its spares first.",
 			left().moved().spares(1), by("spares", plan.ReserveSpare, "asks for").of(3)},
 		{"A consumer moves before keyd disables a version that nobody needs.",
@@ -83,7 +90,14 @@ func repointing() []example {
 		{"A held key moves nobody.", left().moved().held(key.HoldPaused), by("held", plan.Idle, "held")},
 		{"While keyd moves one, the others wait.", left().moved().moving(aiID, 1, 2), wait("keyd moves consumer")},
 		{"Once it shows the version, that is recorded.",
-			monthIn(weu, pinned(aiID, 2), pinned(sqlID, 1)).moved().moving(aiID, 1, 2).wait(time.Minute).lookedAgain(),
+			monthIn(
+				weu,
+				pinned(aiID, 2),
+				pinned(sqlID, 1),
+			).moved().
+				moving(aiID, 1, 2).
+				wait(time.Minute).
+				lookedAgain(),
 			by("repointing", plan.RepointDone, "shows the version").in(weu).ofVersion(2).user(aiID)},
 		{"A look from before proves nothing.",
 			monthIn(weu, pinned(aiID, 2)).moved().moving(aiID, 1, 2).wait(time.Minute), wait("keyd moves consumer")},
@@ -101,9 +115,15 @@ func repointing() []example {
 			by("repointing", plan.RepointFailed, "could not see").in(weu).user(aiID)},
 		{"One that failed stops the others.",
 			left().moved().moving(aiID, 1, 2).repointFailed(),
-			by("retirement-waits", plan.Idle, "is set to version").of(1).in(weu).again(58*time.Minute)},
+			by("retirement-waits", plan.Idle, "is set to version").of(1).in(weu).again(58 * time.Minute)},
 		{"Until an operator asks again.",
-			left().moved().moving(aiID, 1, 2).repointFailed().requested(sqlID), move(sqlID)},
+			left().moved().
+				moving(aiID, 1, 2).
+				repointFailed().
+				requested(sqlID).
+				wait(time.Minute).
+				lookedAgain(),
+			move(sqlID)},
 	}
 }
 

@@ -38,6 +38,8 @@ type Record struct {
 	// Repointing is the consumer that keyd moves to another version now, or the last one if it failed; nil for none.
 	Repointing      *Repointing      `json:"repointing,omitempty"`
 	RepointRequests []RepointRequest `json:"repoint_requests,omitempty"` // pending only
+	// LastRepoint is when keyd last began to move a consumer: what was seen before shows nothing of it.
+	LastRepoint time.Time `json:"last_repoint,omitzero"`
 	// Proposals lists the acts that wait for a second operator.
 	Proposals Proposals `json:"proposals,omitempty"`
 	// Known lists, by vault URL, the foreign versions whose presence an operator has accepted.

@@ -54,7 +54,7 @@ func (r *Record) BeginRepoint(x Repointing) error {
 	if r.Repointing != nil {
 		return fmt.Errorf("consumer %s of %s is not moved to the end", r.Repointing.Consumer, r.Key)
 	}
-	r.Repointing = &x
+	r.Repointing, r.LastRepoint = &x, x.At
 	return nil
 }
 
@@ -64,6 +64,15 @@ func (r *Record) Repointed() error {
 		return fmt.Errorf("keyd moves no consumer of %s", r.Key)
 	}
 	r.dropRepointRequest(r.Repointing.Consumer)
+	r.Repointing = nil
+	return nil
+}
+
+// VoidRepoint records that the service certainly did not begin: keyd may try again.
+func (r *Record) VoidRepoint() error {
+	if !r.Repointing.Open() {
+		return fmt.Errorf("keyd moves no consumer of %s", r.Key)
+	}
 	r.Repointing = nil
 	return nil
 }

@@ -101,8 +101,20 @@ func (r *Rotator) repoint(ctx context.Context, a act) (record.Record, error) {
 	case key.ClassOf(err) == key.Refused:
 		rec, failed := r.repointFailed(ctx, a, err.Error())
 		return rec, errors.Join(err, failed)
+	case key.ClassOf(err) == key.Retry:
+		rec, failed := r.repointVoid(ctx, a, err.Error())
+		return rec, errors.Join(err, failed)
 	}
 	return a.rec, err // what the consumer shows settles it
+}
+
+// repointVoid records that the service certainly did not begin.
+func (r *Rotator) repointVoid(ctx context.Context, a act, why string) (record.Record, error) {
+	fields := repointFields(a.rec.Repointing, map[string]string{"why": why})
+	if err := a.rec.VoidRepoint(); err != nil {
+		return a.rec, err
+	}
+	return r.save(ctx, a.rec, chain.RepointVoid, fields)
 }
 
 // repointed records that the consumer uses the version.

@@ -132,7 +132,8 @@ type Config struct {
 	// Approvals says which acts need a second operator. It may be nil: none.
 	Approvals func() key.Approvals
 	// Repoint has a consumer use one version of a key. It returns once the service has done it. Its errors carry a
-	// key.Class; they are Ambiguous unless the service certainly did not begin. It may be nil: keyd moves nobody.
+	// key.Class: Retry and Refused if the service certainly did not begin, Ambiguous otherwise. It may be nil: keyd
+	// moves nobody.
 	Repoint func(ctx context.Context, m Move) error
 	// Seal has the audit chain signed before a version is disabled, or fails. It may be nil.
 	Seal func(ctx context.Context) error
