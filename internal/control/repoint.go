@@ -12,9 +12,6 @@ type repointRequest struct {
 	Consumers []string `json:"consumers"` // resource ids or their last parts; none: all that keyd moves
 }
 
-// maxRepoint is the most consumers that one request names.
-const maxRepoint = 100
-
 func repointRoutes() []route {
 	return []route{{name: "repoint", pattern: "POST /v1/repoint", what: "move consumers to the newest version",
 		acts: true, serve: (*call).repoint}}
@@ -30,8 +27,6 @@ func (c *call) repoint(ctx context.Context) error {
 		return err
 	case q.Reason == "":
 		return &UsageError{"a reason is required: the audit records it"}
-	case len(q.Consumers) > maxRepoint:
-		return &UsageError{"name fewer consumers, or none for all that keyd moves"}
 	}
 	for _, text := range append([]string{q.Reason}, q.Consumers...) {
 		if err := checkText("reason or consumer", text); err != nil {
